@@ -1,0 +1,18 @@
+"""Floor 0: raw arrays and compiled loops. Installed as `nbkeras.kernels`; knows nothing of the rest of nbkeras.
+
+The contract of a family (one file: op, vjp and their compiled loops together):
+
+* `op(x, ..., **constants) -> (y, saved)`: y is an array or a tuple of arrays; saved is whatever `op_vjp` needs.
+* `op_vjp(saved, dy, needs) -> grads`: dy is y's gradient (a tuple with None for unused outputs where y is a tuple);
+  `needs[i]` is False where input i needs no gradient, True or a destination array where it does; grads has one entry per
+  array input, None where not needed. `device.output(needs[i], shape, dtype)` takes the destination if there is one.
+* Neither changes its inputs, and a gradient may alias dy: whoever adds in place owns what it adds to.
+* Arrays come in C-contiguous and of one float dtype (plus integer indices and bool masks); temporaries from
+  `device.empty`; all computation by `device.launch(kernel, *arrays_and_constants)`. A kernel allocates nothing.
+* Kernels are written with loops, not slice arithmetic (2.2 s against 0.1 s to compile), decorated with `cache.compiled`,
+  at module level, one signature per dtype. Thin `parallel=True` wrappers run over serial chunk functions; work is split by
+  shape, never by thread count, so results are the same on every machine.
+* Constants in a float32 loop have the loop's dtype: `x.dtype.type(0.5)`.
+* Imports of other kernel modules are written `from nbkeras.kernels import vmath` or `from nbkeras.kernels.vmath import
+  exp`: the cache's stamp follows them.
+"""

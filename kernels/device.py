@@ -1,0 +1,228 @@
+"""Where arrays live, and `launch`, the one place that runs compiled code.
+
+Three rules make a run recordable, replayable and measurable:
+
+* every temporary array comes from `empty`, every array that outlives a step from `persistent`;
+* every computation is a `launch` of a function that writes into arrays it was given, copies and fills too;
+* a view that needs no copy (a reshape, a slice of leading rows) is free and needs no launch.
+
+A *listener* (a recording program, a profiler) hears of all of them. Listeners and the dry mode are per thread.
+"""
+
+import contextlib
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numba
+import numpy as np
+
+from nbkeras.kernels import blas
+
+Array = np.ndarray
+
+
+class _Thread(threading.local):
+    recorder: Any = None  # hears of empty(), launch() and read(); see nbkeras/program.py
+    profile: "Profile | None" = None
+    dry = False
+
+
+_thread = _Thread()
+_persistent: dict[int, weakref.ref] = {}
+
+
+def root(array: Array) -> Array:
+    """The array that owns a view's memory."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
+
+
+def empty(shape, dtype=np.float32) -> Array:
+    """A C-contiguous temporary array with undefined content; in a replayed program its memory is planned and reused."""
+    array = np.empty(shape, dtype)
+    if _thread.recorder is not None:
+        _thread.recorder.allocated(array)
+    return array
+
+
+def output(need, shape, dtype) -> Array:
+    """The destination for a gradient: `need` itself where the tape gave an array of that shape and dtype, else a new one."""
+    if isinstance(need, np.ndarray) and need.shape == tuple(shape) and need.dtype == dtype:
+        return need
+    return empty(shape, dtype)
+
+
+def persistent(array) -> Array:
+    """An array that recorded programs may read and write in place: C-contiguous, writable, native; copied only if it is not.
+
+    For weights, states, counters, program inputs and constants: whatever lives longer than one step.
+    """
+    array = np.require(array, requirements=["C", "W", "A", "E"])
+    array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    owner = root(array)
+    key = id(owner)
+    known = _persistent.get(key)
+    if known is None or known() is not owner:
+        _persistent[key] = weakref.ref(owner, lambda gone: _forget(key, gone))
+    return array
+
+
+def _forget(key: int, gone: weakref.ref) -> None:
+    if _persistent.get(key) is gone:
+        del _persistent[key]
+
+
+def is_persistent(owner: Array) -> bool:
+    """Whether an owning array was made or adopted by `persistent`."""
+    known = _persistent.get(id(owner))
+    return known is not None and known() is owner
+
+
+_started = False
+_start_lock = threading.Lock()
+
+
+def _start() -> None:
+    """What must happen once before compiled code runs, and costs too much for `import nbkeras`."""
+    global _started
+    with _start_lock:
+        if not _started:
+            blas.start()
+            _started = True
+
+
+def launch(function: Callable, *args) -> None:
+    """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
+
+    What differs from step to step must be in an array: a constant is replayed as it was.
+    """
+    if _thread.dry:
+        return
+    if not _started:
+        _start()
+    if _thread.recorder is not None:
+        _thread.recorder.launched(function, args)
+    if _thread.profile is None:
+        function(*args)
+    else:
+        _thread.profile.run(function, args)
+
+
+def read(array: Array) -> Array:
+    """The array as a value for Python to look at; what looks at values cannot be recorded."""
+    if _thread.dry:
+        raise ValueReadError(
+            "a tensor's value was read while only its shape was being worked out (building a functional model or "
+            "a layer's output shape); give the layer a compute_output_shape method, or use ops instead of the value"
+        )
+    if _thread.recorder is not None:
+        _thread.recorder.value_read()
+    return array
+
+
+class ValueReadError(RuntimeError):
+    """A value was asked for where there is only a shape."""
+
+
+@contextlib.contextmanager
+def record(recorder) -> Iterator[Any]:
+    """Let `recorder` hear of every `empty` (allocated), `launch` (launched) and `read` (value_read) of this thread."""
+    before, _thread.recorder = _thread.recorder, recorder
+    try:
+        yield recorder
+    finally:
+        _thread.recorder = before
+
+
+def recorder() -> Any:
+    """This thread's recorder, or None."""
+    return _thread.recorder
+
+
+@contextlib.contextmanager
+def dry() -> Iterator[None]:
+    """Run no kernel: ops then only work out shapes and dtypes, at no cost and with nothing compiled."""
+    before, _thread.dry = _thread.dry, True
+    recorder_before, _thread.recorder = _thread.recorder, None
+    try:
+        yield
+    finally:
+        _thread.dry, _thread.recorder = before, recorder_before
+
+
+def is_dry() -> bool:
+    """Whether this thread works out shapes only."""
+    return _thread.dry
+
+
+class Profile:
+    """Launches by function name: `calls[name]` and `seconds[name]`; `str(profile)` is a table, slowest first."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+
+    def run(self, function: Callable, args) -> None:
+        name = getattr(function, "__name__", repr(function))
+        start = time.perf_counter()
+        function(*args)
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        self.calls[name] = self.calls.get(name, 0) + 1
+
+    def __str__(self) -> str:
+        total = sum(self.seconds.values()) or 1.0
+        lines = [f"{'kernel':<36}{'launches':>9}{'total ms':>11}{'share':>8}"]
+        for name, seconds in sorted(self.seconds.items(), key=lambda item: -item[1]):
+            lines.append(f"{name:<36}{self.calls[name]:>9}{seconds * 1e3:>11.3f}{seconds / total:>8.1%}")
+        return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def profile() -> Iterator[Profile]:
+    """Count and time this thread's launches, replayed ones too: `with profile() as p: ...; print(p)`."""
+    before, _thread.profile = _thread.profile, Profile()
+    try:
+        yield _thread.profile
+    finally:
+        _thread.profile = before
+
+
+def profiling() -> Profile | None:
+    """This thread's profile, or None."""
+    return _thread.profile
+
+
+def copy(source: Array, target: Array) -> None:
+    """Kernel: target[...] = source, any strides, with a cast where dtypes differ."""
+    np.copyto(target, source, casting="unsafe")
+
+
+def fill(target: Array, value) -> None:
+    """Kernel: target[...] = value."""
+    target.fill(value)
+
+
+def add(x: Array, y: Array, out: Array) -> None:
+    """Kernel: out = x + y, broadcasting; out may be x."""
+    np.add(x, y, out=out)
+
+
+def contiguous(array: Array) -> Array:
+    """The array itself if it is C-contiguous, else a copy that is."""
+    if array.flags.c_contiguous:
+        return array
+    result = empty(array.shape, array.dtype)
+    launch(copy, array, result)
+    return result
+
+
+def set_threads(count: int) -> None:
+    """Use `count` threads for parallel kernels (at most NUMBA_NUM_THREADS); BLAS itself always runs on one."""
+    numba.set_num_threads(count)
+
+
+blas.start_single_threaded()

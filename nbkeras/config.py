@@ -1,0 +1,63 @@
+"""Global settings: floatx, epsilon, image data format, the seed that all random state starts from."""
+
+import threading
+
+import numpy as np
+
+_floatx = np.dtype("float32")
+_epsilon = 1e-7
+_image_data_format = "channels_last"
+
+
+def floatx() -> str:
+    """The default float dtype, 'float32' or 'float64'."""
+    return _floatx.name
+
+
+def set_floatx(value: str) -> None:
+    """Set the default float dtype of layers made from now on: 'float32' or 'float64'."""
+    global _floatx
+    if value not in ("float32", "float64"):
+        raise ValueError(f"floatx must be 'float32' or 'float64', received {value!r}")
+    _floatx = np.dtype(value)
+
+
+def epsilon() -> float:
+    """The small number that keeps divisions and logarithms finite (1e-7)."""
+    return _epsilon
+
+
+def set_epsilon(value: float) -> None:
+    """Set epsilon."""
+    global _epsilon
+    _epsilon = float(value)
+
+
+def image_data_format() -> str:
+    """'channels_last' or 'channels_first'."""
+    return _image_data_format
+
+
+def set_image_data_format(value: str) -> None:
+    """Set the default data format of image layers."""
+    global _image_data_format
+    if value not in ("channels_last", "channels_first"):
+        raise ValueError(f"data format must be 'channels_last' or 'channels_first', received {value!r}")
+    _image_data_format = value
+
+
+_seeds = np.random.default_rng()
+_lock = threading.Lock()
+
+
+def set_seed(seed: int) -> None:
+    """Make every random choice from here on reproducible (initializers, dropout, shuffling)."""
+    global _seeds
+    with _lock:
+        _seeds = np.random.default_rng(int(seed))
+
+
+def next_seed() -> int:
+    """The next seed for a layer, initializer or shuffle, 0 <= seed < 2**32."""
+    with _lock:
+        return int(_seeds.integers(0, 2**32, dtype=np.uint64))

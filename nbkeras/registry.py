@@ -1,0 +1,137 @@
+"""Names for objects: what a string argument means, and what a saved configuration names.
+
+One Registry per kind of object (layer, loss, ...). Nothing outside a registry or `custom_objects` can be named by a file.
+"""
+
+import contextlib
+import difflib
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+
+class _Thread(threading.local):
+    def __init__(self) -> None:
+        self.custom: dict[str, Any] = {}
+
+
+_thread = _Thread()
+_registered: dict[str, Any] = {}  # by register_keras_serializable; found from every registry
+
+
+@contextlib.contextmanager
+def custom_object_scope(*mappings: Mapping[str, Any]) -> Iterator[None]:
+    """Make names known while the block runs: `with custom_object_scope({'MyLayer': MyLayer}):`."""
+    before = _thread.custom
+    _thread.custom = dict(before)
+    for mapping in mappings:
+        _thread.custom.update(mapping or {})
+    try:
+        yield
+    finally:
+        _thread.custom = before
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable:
+    """Decorator: make a class or function known to loading by its own name and as 'package>name'."""
+
+    def register(item):
+        own = name or item.__name__
+        _registered[own] = _registered[f"{package}>{own}"] = item
+        return item
+
+    return register
+
+
+def custom_object(name: str) -> Any:
+    """What the user registered under `name`, or None."""
+    return _thread.custom.get(name, _registered.get(name))
+
+
+def nearest(name: str, known) -> str:
+    """' Did you mean ...?' for a misspelt name, or ''."""
+    lower = {k.lower(): k for k in known}
+    close = difflib.get_close_matches(name.lower(), lower, n=1)
+    return f" Did you mean {lower[close[0]]!r}?" if close else ""
+
+
+class Registry:
+    """The objects of one kind by name: `get` turns a user's argument into an object, `serialize` turns it back.
+
+    kind: the word for messages ('optimizer'). Classes are instantiated on `get`, functions returned as they are.
+    """
+
+    def __init__(self, kind: str):
+        self.kind = kind
+        self._items: dict[str, Any] = {}
+
+    def register(self, item=None, *names: str):
+        """Add an object under its own name and further names; usable as a decorator, with or without names."""
+        if item is None or isinstance(item, str):
+            more = names if item is None else (item, *names)
+            return lambda thing: self.register(thing, *more)
+        for name in (item.__name__, *names):
+            self._items[name] = item
+        return item
+
+    def names(self) -> list[str]:
+        """All registered names, sorted."""
+        return sorted(self._items)
+
+    def items(self) -> dict[str, Any]:
+        """Registered objects by name."""
+        return dict(self._items)
+
+    def find(self, name: str) -> Any:
+        """The class or function of that name; ValueError with the nearest valid name."""
+        found = custom_object(name)
+        if found is None:
+            found = self._items.get(name)
+        if found is None:
+            raise ValueError(
+                f"unknown {self.kind}: {name!r}.{nearest(name, self._items)} Known: {', '.join(self.names())}. "
+                "Your own classes and functions are named by custom_objects or register_keras_serializable."
+            )
+        return found
+
+    def get(self, identifier, **kwargs) -> Any:
+        """An object from None, a name, a config dict {'class_name', 'config'}, a class, or an object (returned as it is)."""
+        if identifier is None:
+            return None
+        if isinstance(identifier, str):
+            found = self.find(identifier)
+            return found(**kwargs) if isinstance(found, type) else found
+        if isinstance(identifier, Mapping):
+            return self.deserialize(identifier)
+        if isinstance(identifier, type):
+            return identifier(**kwargs)
+        if callable(identifier) or hasattr(identifier, "get_config"):
+            return identifier
+        raise TypeError(
+            f"{self.kind} must be a name, an object, a function or a configuration, received {identifier!r} "
+            f"of type {type(identifier).__name__}"
+        )
+
+    def deserialize(self, config, custom_objects: Mapping[str, Any] | None = None) -> Any:
+        """An object from what `serialize` returned."""
+        with custom_object_scope(custom_objects or {}):
+            if config is None or isinstance(config, str):
+                return self.get(config)
+            if not isinstance(config, Mapping) or not isinstance(config.get("class_name"), str):
+                raise ValueError(
+                    f"a {self.kind}'s configuration must be a dict with 'class_name' and 'config', received {config!r}"
+                )
+            found = self.find(config["class_name"])
+            if not isinstance(found, type):
+                return found
+            return found.from_config(dict(config.get("config") or {}))
+
+    def serialize(self, item) -> Any:
+        """None, a name (functions), or {'class_name', 'config'} (objects)."""
+        if item is None or isinstance(item, str):
+            return item
+        if hasattr(item, "get_config"):
+            return {"class_name": type(item).__name__, "config": item.get_config()}
+        if callable(item) and hasattr(item, "__name__"):
+            return item.__name__
+        raise TypeError(f"cannot write {item!r} as a {self.kind}'s configuration: it has no get_config method")

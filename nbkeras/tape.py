@@ -1,0 +1,194 @@
+"""Floor 1: the tape. Records of what was computed, and the walk back that turns them into gradients.
+
+Knows no op, no Tensor and no layer: a Record holds a vjp, what it saved, and the Records it came from.
+"""
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels import device, reduce
+
+Array = np.ndarray
+
+
+class Record:
+    """One op's place on the tape: how to go back (`vjp`, `saved`), from where (`parents`), over which shapes.
+
+    `parents[i]` is `(record, output_index)` of input i, or None where it needs no gradient. A leaf (a variable or a
+    watched tensor) has no vjp and no parents.
+    """
+
+    __slots__ = ("name", "vjp", "saved", "parents", "shapes", "outputs")
+
+    def __init__(self, name: str, vjp: Callable | None, saved: Any, parents: tuple, shapes: tuple, outputs: int):
+        self.name, self.vjp, self.saved = name, vjp, saved
+        self.parents, self.shapes, self.outputs = parents, shapes, outputs
+
+
+Source = tuple[Record, int]
+
+
+def leaf(name: str) -> Record:
+    """A Record with nothing behind it, for a variable or a watched tensor."""
+    return Record(name, None, None, (), (), 1)
+
+
+class _Thread(threading.local):
+    depth = 0
+
+
+_thread = _Thread()
+
+
+def is_recording() -> bool:
+    """Whether a Tape is open in this thread, so that ops make Records."""
+    return _thread.depth > 0
+
+
+class Recording:
+    """`with Recording():` ops on tensors that need gradients make Records; `Recording(False)` stops them from doing so."""
+
+    def __init__(self, on: bool = True):
+        self._on = on
+
+    def __enter__(self) -> "Recording":
+        self._before = _thread.depth
+        _thread.depth = self._before + 1 if self._on else 0
+        return self
+
+    def __exit__(self, *error) -> None:
+        _thread.depth = self._before
+
+
+def _count_users(targets: Sequence[Record]) -> dict[Record, int]:
+    """How many Records reachable from the targets use each Record; a loop, so long chains cannot overflow the stack."""
+    users: dict[Record, int] = dict.fromkeys(targets, 0)
+    todo = list(users)
+    while todo:
+        for parent in todo.pop().parents:
+            if parent is None:
+                continue
+            record = parent[0]
+            if record not in users:
+                users[record] = 0
+                todo.append(record)
+            users[record] += 1
+    return users
+
+
+class _Sum:
+    """The gradient of one output while it is being added up; `owned` once it may be added to in place."""
+
+    __slots__ = ("array", "owned")
+
+    def __init__(self, array: Array, owned: bool):
+        self.array, self.owned = array, owned
+
+    def add(self, other: Array, into: Array | None) -> None:
+        if self.owned:
+            device.launch(device.add, self.array, other, self.array)
+            return
+        total = device.output(into, self.array.shape, self.array.dtype)
+        device.launch(device.add, self.array, other, total)
+        self.array, self.owned = total, True
+
+
+def unbroadcast(gradient: Array, shape: tuple) -> Array:
+    """Sum a gradient over the axes along which its operand of `shape` was broadcast."""
+    if gradient.shape == shape:
+        return gradient
+    extra = gradient.ndim - len(shape)
+    axes = tuple(range(extra)) + tuple(
+        extra + i for i, size in enumerate(shape) if size == 1 and gradient.shape[extra + i] != 1
+    )
+    total, _ = reduce.sum(gradient, axes, keepdims=False)
+    return total.reshape(shape)
+
+
+def backward(
+    targets: Sequence[tuple[Source, Array]],
+    sources: Sequence[Source],
+    into: Sequence[Array | None] | None = None,
+    retain: bool = False,
+) -> list[Array | None]:
+    """Gradients of the targets' weighted sum with respect to `sources`; None for a source that no target depends on.
+
+    targets: pairs of an output and its incoming gradient. into: an array for each source to write its gradient to.
+    retain: keep what the Records saved, for another walk; else it is dropped as the walk passes.
+    """
+    goals = {source: i for i, source in enumerate(sources)}
+    destinations: dict[Source, Array] = {}
+    if into is not None:
+        destinations = {source: array for source, array in zip(sources, into, strict=True) if array is not None}
+    sums: dict[Source, _Sum] = {}
+    for source, gradient in targets:
+        _accumulate(sums, source, gradient, destinations)
+    users = _count_users([source[0] for source, _ in targets])
+    ready = [record for record, count in users.items() if count == 0]
+    while ready:
+        record = ready.pop()
+        if record.vjp is not None:
+            _step(record, sums, goals, destinations, retain)
+        for parent in record.parents:
+            if parent is not None:
+                users[parent[0]] -= 1
+                if users[parent[0]] == 0:
+                    ready.append(parent[0])
+    return [_delivered(sums.get(source), destinations.get(source)) for source in sources]
+
+
+def _step(record: Record, sums: dict, goals: dict, destinations: dict, retain: bool) -> None:
+    """Go back through one Record: take its outputs' gradients, give its parents theirs."""
+    incoming: list[Array | None] = []
+    for index in range(record.outputs):
+        source = (record, index)
+        total = sums.get(source) if source in goals else sums.pop(source, None)
+        incoming.append(None if total is None else total.array)
+    if record.saved is _DROPPED:
+        raise RuntimeError(
+            f"the gradient through {record.name!r} was already computed and what it saved is gone; "
+            "use GradientTape(persistent=True) to take several gradients of one computation"
+        )
+    if all(gradient is None for gradient in incoming):
+        return
+    needs = tuple(
+        False if parent is None else True if parent in sums else destinations.get(parent, True)
+        for parent in record.parents
+    )
+    dy = incoming[0] if record.outputs == 1 else tuple(incoming)
+    gradients = record.vjp(record.saved, dy, needs)  # type: ignore[misc]
+    if not retain:
+        record.saved = _DROPPED
+    if len(gradients) != len(record.parents):
+        raise RuntimeError(
+            f"the vjp of {record.name!r} must return one gradient (or None) for each of its {len(record.parents)} "
+            f"inputs; received {len(gradients)}"
+        )
+    for parent, gradient, shape in zip(record.parents, gradients, record.shapes, strict=True):
+        if parent is not None and gradient is not None:
+            _accumulate(sums, parent, unbroadcast(gradient, shape), destinations)
+
+
+def _accumulate(sums: dict, source: Source, gradient: Array, destinations: dict) -> None:
+    total, into = sums.get(source), destinations.get(source)
+    if total is None:
+        sums[source] = _Sum(gradient, gradient is into)
+    else:
+        total.add(gradient, into)
+
+
+def _delivered(total: _Sum | None, into: Array | None) -> Array | None:
+    """The gradient of a source, in its destination if it has one; a source without one gets zeros there."""
+    if into is None:
+        return None if total is None else total.array
+    if total is None:
+        device.launch(device.fill, into, 0)
+    elif total.array is not into:
+        device.launch(device.copy, total.array, into)
+    return into
+
+
+_DROPPED = object()

@@ -1,0 +1,279 @@
+"""Floor 1: Tensor, Variable, and `apply`, the one way an op reaches its kernel and the tape."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, tape
+from nbkeras.kernels import device
+
+Array = np.ndarray
+
+
+class Tensor:
+    """An array with a place on the tape; operators are attached by nbkeras.ops."""
+
+    __slots__ = ("data", "record", "index", "mask", "logits", "__weakref__")
+    __array_priority__ = 1000  # ndarray + Tensor gives Tensor's operator its turn
+
+    def __init__(self, data: Array, record: tape.Record | None = None, index: int = 0):
+        self.data = data
+        self.record = record
+        self.index = index
+        self.mask: Tensor | None = None  # which timesteps count, bool; travels with the tensor from layer to layer
+        self.logits: Tensor | None = None  # what a softmax or sigmoid was computed from, for a fused cross-entropy
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    def numpy(self) -> Array:
+        """The value as a NumPy array of its own; inside a recorded step this makes the step run eagerly from then on."""
+        return device.read(self.data).copy()
+
+    def item(self) -> Any:
+        """The value of a tensor with one element as a Python number."""
+        return device.read(self.data).item()
+
+    def __array__(self, dtype=None, copy=None) -> Array:
+        return np.array(device.read(self.data), dtype=dtype, copy=True)
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        return int(self.item())
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __len__(self) -> int:
+        if self.data.ndim == 0:
+            raise TypeError("a tensor without axes has no length")
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        if device.recorder() is not None or device.is_dry():
+            return f"<Tensor shape={self.shape} dtype={self.dtype}>"
+        return f"<Tensor shape={self.shape} dtype={self.dtype}, numpy={self.data!r}>"
+
+    __hash__ = object.__hash__
+
+
+class Variable(Tensor):
+    """A tensor that lives from step to step and is written in place: a weight, a state, a counter.
+
+    value: anything array-like. dtype: None keeps an array's own dtype. `assign` and friends are kernels, so they replay.
+    """
+
+    __slots__ = ("name", "path", "_trainable", "regularizer", "constraint", "_leaf")
+
+    def __init__(self, value, name: str = "variable", trainable: bool = True, dtype=None):
+        array = np.array(value.numpy() if isinstance(value, Tensor) else value, dtype=dtype)
+        super().__init__(device.persistent(array))
+        self.name = self.path = name
+        self.regularizer: Any = None
+        self.constraint: Any = None
+        self._leaf = tape.leaf(name)
+        self.trainable = trainable
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        self.record = self._leaf if value and self.dtype.kind == "f" else None
+
+    @property
+    def value(self) -> Variable:
+        return self
+
+    def assign(self, value) -> Variable:
+        """Write a value of the same shape in place."""
+        source = as_tensor(value, self.dtype)
+        if source.shape != self.shape:
+            raise ValueError(
+                f"cannot assign to variable {self.name!r}: expected shape {self.shape}, received {source.shape}"
+            )
+        device.launch(device.copy, source.data, self.data)
+        return self
+
+    def assign_add(self, value) -> Variable:
+        """Add a value in place."""
+        device.launch(device.add, self.data, as_tensor(value, self.dtype).data, self.data)
+        return self
+
+    def rebind(self, array: Array) -> None:
+        """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer)."""
+        array[...] = self.data
+        self.data = array
+
+    def __repr__(self) -> str:
+        return f"<Variable {self.name!r} shape={self.shape} dtype={self.dtype} trainable={self.trainable}>"
+
+
+def as_tensor(value, dtype=None) -> Tensor:
+    """A Tensor of any array-like; Python floats and lists of floats get floatx, other arrays keep their dtype."""
+    if isinstance(value, Tensor):
+        return value if dtype is None or value.dtype == dtype else _cast(value, np.dtype(dtype))
+    if dtype is None and not isinstance(value, np.ndarray | np.generic):
+        array = np.asarray(value)
+        dtype = config.floatx() if array.dtype.kind == "f" else array.dtype
+    array = np.asarray(value, dtype)
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"expected numbers or booleans, received {type(value).__name__} with dtype {array.dtype}")
+    return Tensor(device.persistent(array))
+
+
+def _cast(tensor: Tensor, dtype: np.dtype) -> Tensor:
+    return apply(_cast_op, _cast_vjp, [tensor], dtype=dtype)
+
+
+def _cast_op(x, dtype):
+    y = device.empty(x.shape, dtype)
+    device.launch(device.copy, x, y)
+    return y, x.dtype
+
+
+def _cast_vjp(saved, dy, needs):
+    if saved.kind != "f":
+        return (None,)
+    dx = device.output(needs[0], dy.shape, saved)
+    device.launch(device.copy, dy, dx)
+    return (dx,)
+
+
+def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], **constants) -> Any:
+    """Run an op of nbkeras.kernels on tensors and put it on the tape if it must be differentiated.
+
+    op(*arrays, **constants) -> (array or tuple of arrays, saved); op_vjp(saved, dy, needs) -> one gradient per input.
+    op_vjp None: not differentiable. A None among `tensors` is passed on as None. Returns a Tensor or a tuple of them.
+    """
+    arrays = [None if t is None else t.data for t in tensors]
+    y, saved = op(*arrays, **constants)
+    record = None
+    if op_vjp is not None and tape.is_recording():
+        parents = tuple(None if t is None or t.record is None else (t.record, t.index) for t in tensors)
+        if any(parents):
+            shapes = tuple(() if a is None else a.shape for a in arrays)
+            outputs = len(y) if isinstance(y, tuple) else 1
+            record = tape.Record(op.__name__, op_vjp, saved, parents, shapes, outputs)
+    if isinstance(y, tuple):
+        return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
+    return Tensor(y, _for_dtype(record, y))
+
+
+def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
+    return record if array.dtype.kind == "f" else None
+
+
+def op(function: Callable) -> Callable:
+    """Decorator of public ops: called with a symbolic tensor, the op becomes a node of that tensor's graph instead."""
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        for arg in (*args, *kwargs.values()):
+            symbol = arg
+            if isinstance(arg, list | tuple):
+                symbol = next((a for a in arg if hasattr(a, "symbolic_op")), None)
+            if hasattr(symbol, "symbolic_op"):
+                return symbol.symbolic_op(call, args, kwargs)
+        return function(*args, **kwargs)
+
+    return call
+
+
+class GradientTape:
+    """`with GradientTape() as tape:` then `tape.gradient(target, sources)`.
+
+    Trainable variables are watched from the start, other tensors by `watch`. persistent: allow several `gradient` calls.
+    Gradients of gradients are not offered.
+    """
+
+    def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True):
+        if not watch_accessed_variables:
+            raise ValueError("watch_accessed_variables=False is not offered: pass the sources you want to gradient()")
+        self._persistent = persistent
+        self._recording = tape.Recording()
+
+    def __enter__(self) -> GradientTape:
+        self._recording.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._recording.__exit__(*error)
+
+    def watch(self, tensor: Tensor | Sequence[Tensor]) -> None:
+        """Ask for gradients with respect to a tensor (or several) that is not a variable; floats only."""
+        for each in tensor if isinstance(tensor, list | tuple) else [tensor]:
+            if each.dtype.kind != "f":
+                raise TypeError(f"only float tensors can be watched, received dtype {each.dtype}")
+            if each.record is None:
+                each.record = tape.leaf("watched tensor")
+
+    def gradient(self, target, sources, output_gradients=None):
+        """d(sum of target) / d(sources), in the structure of `sources`; None where the target does not depend on one."""
+        targets = list(target) if isinstance(target, list | tuple) else [target]
+        single = isinstance(sources, Tensor)
+        wanted = [sources] if single else list(sources)
+        if output_gradients is None:
+            seeds = [None] * len(targets)
+        else:
+            seeds = list(output_gradients) if isinstance(output_gradients, list | tuple) else [output_gradients]
+        gradients = gradient(targets, wanted, seeds, retain=self._persistent)
+        results = [None if g is None else Tensor(g) for g in gradients]
+        return results[0] if single else results
+
+
+def gradient(
+    targets: Sequence[Tensor],
+    sources: Sequence[Tensor],
+    seeds: Sequence[Any] | None = None,
+    into: Sequence[Array | None] | None = None,
+    retain: bool = False,
+) -> list[Array | None]:
+    """Arrays of d(sum of targets) / d(source) for each source; see `tape.backward`. Seeds default to ones."""
+    starts = []
+    for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
+        if target.record is None:
+            continue
+        if seed is None:
+            dy = device.empty(target.shape, target.dtype)
+            device.launch(device.fill, dy, 1)
+        else:
+            dy = as_tensor(seed, target.dtype).data
+            if dy.shape != target.shape:
+                raise ValueError(f"output_gradients must have the target's shape {target.shape}, received {dy.shape}")
+        starts.append(((target.record, target.index), dy))
+    keys = [(s.record if s.record is not None else tape.leaf("constant"), s.index) for s in sources]
+    return tape.backward(starts, keys, into, retain)
+
+
+class _LayerStack(threading.local):
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+
+layer_stack = _LayerStack()  # names of the layers being called in this thread, for messages
