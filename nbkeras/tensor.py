@@ -13,6 +13,7 @@ from nbkeras import config, tape
 from nbkeras.kernels import device
 
 Array = np.ndarray
+shapes_only = device.dry  # `with shapes_only():` ops work out shapes and dtypes and compute nothing
 
 
 class Tensor:
@@ -86,7 +87,7 @@ class Variable(Tensor):
     value: anything array-like. dtype: None keeps an array's own dtype. `assign` and friends are kernels, so they replay.
     """
 
-    __slots__ = ("name", "path", "_trainable", "regularizer", "constraint", "_leaf")
+    __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf")
 
     def __init__(self, value, name: str = "variable", trainable: bool = True, dtype=None):
         array = np.array(value.numpy() if isinstance(value, Tensor) else value, dtype=dtype)
@@ -95,6 +96,7 @@ class Variable(Tensor):
         self.regularizer: Any = None
         self.constraint: Any = None
         self._leaf = tape.leaf(name)
+        self.declared_trainable = trainable  # as made; a frozen layer's weights are trainable again when it thaws
         self.trainable = trainable
 
     @property
@@ -129,6 +131,7 @@ class Variable(Tensor):
         """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer)."""
         array[...] = self.data
         self.data = array
+        invalidate_programs()
 
     def __repr__(self) -> str:
         return f"<Variable {self.name!r} shape={self.shape} dtype={self.dtype} trainable={self.trainable}>"
@@ -269,6 +272,25 @@ def gradient(
         starts.append(((target.record, target.index), dy))
     keys = [(s.record if s.record is not None else tape.leaf("constant"), s.index) for s in sources]
     return tape.backward(starts, keys, into, retain)
+
+
+_generation = 0  # counts what makes recorded programs wrong: moved weights, frozen layers
+
+
+def invalidate_programs() -> None:
+    """Make every program recorded so far be recorded again before its next use."""
+    global _generation
+    _generation += 1
+
+
+def program_generation() -> int:
+    """Programs recorded in another generation than this are out of date."""
+    return _generation
+
+
+def outside_program():
+    """`with outside_program():` launches are run but not recorded, for what is done once (building weights)."""
+    return device.record(None)
 
 
 class _LayerStack(threading.local):

@@ -1,0 +1,248 @@
+"""Floor 2: the functional graph. Symbolic tensors, the Nodes that connect them, and Graph, which runs them in order.
+
+A Node is one call of a layer: (layer, arguments, outputs). Only calls on symbolic tensors make nodes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, nest, ops
+from nbkeras.tensor import Tensor, shapes_only
+
+
+class SymbolicTensor:
+    """A tensor of a model that is being described: shape (None where any size fits), dtype, and the call it came from."""
+
+    operation: Callable | None = None  # makes a layer of an op; set by nbkeras.layer
+
+    def __init__(self, shape, dtype=None, name: str | None = None):
+        self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)
+        self.dtype = np.dtype(dtype or config.floatx())
+        self.name = name or f"keras_tensor_{next(_numbers)}"
+        self.node: Node | None = None
+        self.index = 0
+        self.mask: SymbolicTensor | None = None
+        self.logits = None
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def symbolic_op(self, function: Callable, args: tuple, kwargs: dict) -> Any:
+        """An op called on this tensor becomes a node of its graph (see nbkeras.tensor.op)."""
+        return type(self).operation(function)(*args, **kwargs)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+
+    def _no_value(self, *args, **kwargs):
+        raise TypeError(
+            f"{self!r} has no value: it describes a model that is being built. Use nbkeras.ops or a Lambda layer on it "
+            "instead of NumPy or Python control flow, or call the model on arrays to get values"
+        )
+
+    __array__ = __float__ = __int__ = __bool__ = __index__ = _no_value
+    __array_priority__ = 1000
+    __hash__ = object.__hash__
+
+    def __len__(self) -> int:
+        raise TypeError(f"{self!r} has no length")
+
+    def __iter__(self):
+        raise TypeError(f"{self!r} cannot be iterated over")
+
+
+ops.attach_operators(SymbolicTensor)
+_numbers = itertools.count()
+
+
+def is_symbolic(structure: Any) -> bool:
+    """Whether any leaf is a SymbolicTensor."""
+    return any(isinstance(leaf, SymbolicTensor) for leaf in nest.flatten(structure))
+
+
+class Node:
+    """One call of a layer on symbolic tensors; appends itself to the layer's nodes."""
+
+    def __init__(self, layer: Any, args: tuple, kwargs: dict, outputs: Any):
+        self.layer, self.args, self.kwargs, self.outputs = layer, args, kwargs, outputs
+        self.inputs: list[SymbolicTensor] = [
+            leaf for leaf in nest.flatten([args, kwargs]) if isinstance(leaf, SymbolicTensor)
+        ]
+        for index, tensor in enumerate(nest.flatten(outputs)):
+            tensor.node, tensor.index = self, index
+        self.number = len(layer.nodes)
+        layer.nodes.append(self)
+
+    @property
+    def call_inputs(self) -> Any:
+        """The first argument, as the layer got it: a tensor or a structure of them."""
+        return self.args[0] if self.args else next(iter(self.kwargs.values()), None)
+
+
+# -------------------- shapes by dry run --------------------
+
+_PROBES = ((2, 3), (67, 71))  # sizes tried for an unknown first axis, and for any other unknown axis
+
+
+def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
+    """Symbolic outputs of `function`, found by running it twice on unfilled tensors with no kernel launched.
+
+    A size that differs between the two runs, in which unknown sizes differ, is unknown.
+    """
+    first, second = (_dry_run(function, args, kwargs, trial) for trial in (0, 1))
+
+    def merge(a: Any, b: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return a
+        shape = tuple(x if x == y else None for x, y in zip(a.shape, b.shape, strict=True))
+        return SymbolicTensor(shape, a.dtype)
+
+    others = iter(nest.flatten(second))
+    return nest.map_leaves(lambda leaf: merge(leaf, next(others)), first)
+
+
+def _dry_run(function: Callable, args: tuple, kwargs: dict, trial: int) -> Any:
+    made: dict[int, Tensor] = {}
+
+    def stand_in(leaf: Any) -> Any:
+        if not isinstance(leaf, SymbolicTensor):
+            return leaf
+        if id(leaf) not in made:
+            sizes = [_PROBES[axis > 0][trial] if s is None else s for axis, s in enumerate(leaf.shape)]
+            tensor = made[id(leaf)] = Tensor(np.empty(sizes, leaf.dtype))
+            if leaf.mask is not None:
+                tensor.mask = stand_in(leaf.mask)
+        return made[id(leaf)]
+
+    with shapes_only():
+        return function(*nest.map_leaves(stand_in, args), **nest.map_leaves(stand_in, kwargs))
+
+
+# -------------------- running --------------------
+
+
+class Graph:
+    """The calls between `inputs` and `outputs` (structures of symbolic tensors), in an order that can be run."""
+
+    def __init__(self, inputs: Any, outputs: Any):
+        self.inputs, self.outputs = inputs, outputs
+        self.input_list: list[SymbolicTensor] = nest.flatten(inputs)
+        self.output_list: list[SymbolicTensor] = nest.flatten(outputs)
+        for what, tensors in (("inputs", self.input_list), ("outputs", self.output_list)):
+            for tensor in tensors:
+                if not isinstance(tensor, SymbolicTensor):
+                    raise ValueError(
+                        f"a model's {what} must be symbolic tensors, made by Input() and by calling layers on them; "
+                        f"received {tensor!r} of type {type(tensor).__name__}"
+                    )
+        self.nodes = self._ordered()
+        self.depths = self._depths()
+        self.layers = self._layers()
+
+    def _ordered(self) -> list[Node]:
+        """Nodes from inputs to outputs, each after what it needs; a loop, so depth is not limited by the stack."""
+        known = {id(tensor) for tensor in self.input_list}
+        order: list[Node] = []
+        done: set[int] = set()
+        stack: list[tuple[SymbolicTensor, bool]] = [(tensor, False) for tensor in reversed(self.output_list)]
+        while stack:
+            tensor, expanded = stack.pop()
+            node = tensor.node
+            if id(tensor) in known or node is None or id(node) in done:
+                if node is None and id(tensor) not in known:
+                    raise self._disconnected(tensor)
+                continue
+            if not node.inputs:  # an Input that is not among the model's inputs
+                raise self._disconnected(tensor)
+            if expanded:
+                done.add(id(node))
+                order.append(node)
+            else:
+                stack.append((tensor, True))
+                stack.extend((parent, False) for parent in reversed(node.inputs))
+        return order
+
+    def _disconnected(self, tensor: SymbolicTensor) -> ValueError:
+        names = [t.name for t in self.input_list]
+        return ValueError(
+            f"graph disconnected: the outputs depend on {tensor!r}, which is not among the model's inputs {names}"
+        )
+
+    def _depths(self) -> dict[int, int]:
+        """Longest distance of each node from the outputs, which orders layers as Keras lists them."""
+        depths: dict[int, int] = {}
+        for node in reversed(self.nodes):
+            depth = depths.setdefault(id(node), 0)
+            for parent in node.inputs:
+                if parent.node is not None:
+                    depths[id(parent.node)] = max(depths.get(id(parent.node), 0), depth + 1)
+        return depths
+
+    def _layers(self) -> list[Any]:
+        """Layers deepest first, then in the order of creation: Keras's order, and so the order of the weights."""
+        found: dict[int, tuple[int, int, Any]] = {}
+        starts = [t.node for t in self.input_list if t.node is not None and not t.node.inputs]
+        nodes = [*starts, *self.nodes]
+        for position, node in enumerate(nodes):
+            depth = self.depths.get(id(node), 0)
+            before = found.get(id(node.layer))
+            if before is None:
+                found[id(node.layer)] = (depth, position, node.layer)
+            else:
+                found[id(node.layer)] = (max(depth, before[0]), before[1], node.layer)
+        return [layer for _, _, layer in sorted(found.values(), key=lambda item: (-item[0], item[1]))]
+
+    def run(self, inputs: list[Tensor]) -> Any:
+        """The outputs' structure for tensors given in the order of `input_list`."""
+        values: dict[int, Any] = {id(symbol): tensor for symbol, tensor in zip(self.input_list, inputs, strict=True)}
+        uses: dict[int, int] = {}
+        for node in self.nodes:
+            for parent in node.inputs:
+                uses[id(parent)] = uses.get(id(parent), 0) + 1
+        keep = {id(symbol) for symbol in self.output_list}
+
+        def value(leaf: Any) -> Any:
+            return values[id(leaf)] if isinstance(leaf, SymbolicTensor) else leaf
+
+        for node in self.nodes:
+            args, kwargs = nest.map_leaves(value, node.args), nest.map_leaves(value, node.kwargs)
+            results = nest.flatten(node.layer(*args, **kwargs))
+            del args, kwargs
+            for symbol, result in zip(nest.flatten(node.outputs), results, strict=True):
+                values[id(symbol)] = result
+            for parent in node.inputs:  # what nobody needs any more goes now, not at the end
+                uses[id(parent)] -= 1
+                if uses[id(parent)] == 0 and id(parent) not in keep:
+                    del values[id(parent)]
+        return nest.map_leaves(value, self.outputs)
+
+
+def connect(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
+    """Make the Node of a symbolic call and return its outputs; a tensor that is only passed through gets a twin."""
+    inputs = {id(leaf) for leaf in nest.flatten([args, kwargs])}
+
+    def own(leaf: Any) -> Any:
+        if id(leaf) in inputs or leaf.node is not None:
+            twin = SymbolicTensor(leaf.shape, leaf.dtype)
+            twin.mask = leaf.mask
+            return twin
+        return leaf
+
+    outputs = nest.map_leaves(own, outputs)
+    Node(layer, args, kwargs, outputs)
+    return outputs
+
+
+def symbols(shape: Any, dtype: Any) -> Any:
+    """Fresh symbolic tensors for an output shape or a structure of shapes."""
+    if nest.is_shape(shape):
+        return SymbolicTensor(shape, dtype)
+    if isinstance(shape, dict):
+        return {key: symbols(value, dtype) for key, value in shape.items()}
+    return type(shape)(symbols(item, dtype) for item in shape)

@@ -1,0 +1,48 @@
+"""Structures of lists, tuples and dicts: what a call's inputs, outputs, masks and shapes come in."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+
+def flatten(structure: Any) -> list:
+    """Leaves from left to right; dicts in the order of their sorted keys; None is a leaf."""
+    return list(_leaves(structure))
+
+
+def _leaves(structure: Any) -> Iterator:
+    if isinstance(structure, list | tuple):
+        for item in structure:
+            yield from _leaves(item)
+    elif isinstance(structure, dict):
+        for key in sorted(structure):
+            yield from _leaves(structure[key])
+    else:
+        yield structure
+
+
+def pack(structure: Any, leaves) -> Any:
+    """The structure with its leaves replaced, in `flatten`'s order."""
+    source = iter(leaves)
+    return map_leaves(lambda _: next(source), structure)
+
+
+def map_leaves(function: Callable, structure: Any) -> Any:
+    """The same structure with `function` applied to each leaf."""
+    if isinstance(structure, dict):
+        mapped = {key: map_leaves(function, structure[key]) for key in sorted(structure)}
+        return {key: mapped[key] for key in structure}
+    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
+        return type(structure)(*[map_leaves(function, item) for item in structure])
+    if isinstance(structure, list | tuple):
+        return type(structure)(map_leaves(function, item) for item in structure)
+    return function(structure)
+
+
+def shapes(tensors: Any) -> Any:
+    """The structure of the tensors' shapes; a single tensor gives one tuple."""
+    return map_leaves(lambda tensor: None if tensor is None else tuple(tensor.shape), tensors)
+
+
+def is_shape(value: Any) -> bool:
+    """Whether a value is one shape: a tuple or list of ints and Nones."""
+    return isinstance(value, list | tuple) and all(size is None or isinstance(size, int) for size in value)
