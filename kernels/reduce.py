@@ -26,7 +26,7 @@ def sum(x: Array, axes: tuple[int, ...], keepdims: bool = False):
             device.launch(sum_by_blocks, y.reshape(outer, n, inner), partial, total)
         else:
             device.launch(sum_middle, y.reshape(outer, n, inner), total)
-        y = total.reshape(*y.shape[:first], *y.shape[last:])
+        y = total.reshape(y.shape[:first] + y.shape[last:])
     if y.dtype != dtype:
         y = device.empty(x.shape, dtype)
         device.launch(device.copy, x, y)
