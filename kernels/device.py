@@ -98,7 +98,8 @@ def _start() -> None:
 def launch(function: Callable, *args) -> None:
     """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
 
-    What differs from step to step must be in an array: a constant is replayed as it was.
+    What differs from step to step must be in an array: a constant is replayed as it was. Overflow and division by zero
+    give infinity and NaN without a warning, in NumPy's loops as in compiled ones.
     """
     if _thread.dry:
         return
@@ -107,9 +108,14 @@ def launch(function: Callable, *args) -> None:
     if _thread.recorder is not None:
         _thread.recorder.launched(function, args)
     if _thread.profile is None:
-        function(*args)
+        _run(function, args)
     else:
         _thread.profile.run(function, args)
+
+
+@np.errstate(all="ignore")
+def _run(function: Callable, args: tuple) -> None:
+    function(*args)
 
 
 def read(array: Array) -> Array:
@@ -169,7 +175,7 @@ class Profile:
     def run(self, function: Callable, args) -> None:
         name = getattr(function, "__name__", repr(function))
         start = time.perf_counter()
-        function(*args)
+        _run(function, args)
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
         self.calls[name] = self.calls.get(name, 0) + 1
 

@@ -90,6 +90,7 @@ class Program:
         self._recorded, self._alive, self._sizes = [], {}, []
         return [place(view) for view in kept]
 
+    @np.errstate(all="ignore")
     def run(self) -> None:
         """Play the step again."""
         profile = device.profiling()

@@ -154,12 +154,16 @@ def _step(record: Record, sums: dict, goals: dict, destinations: dict, retain: b
         )
     if all(gradient is None for gradient in incoming):
         return
-    needs = tuple(
-        False if parent is None else True if parent in sums else destinations.get(parent, True)
-        for parent in record.parents
-    )
+    needs: list[Any] = []
+    for i, parent in enumerate(record.parents):
+        if parent is None:
+            needs.append(False)
+        elif parent in sums or parent in record.parents[:i]:  # a destination takes one gradient; others are added to it
+            needs.append(True)
+        else:
+            needs.append(destinations.get(parent, True))
     dy = incoming[0] if record.outputs == 1 else tuple(incoming)
-    gradients = record.vjp(record.saved, dy, needs)  # type: ignore[misc]
+    gradients = record.vjp(record.saved, dy, tuple(needs))  # type: ignore[misc]
     if not retain:
         record.saved = _DROPPED
     if len(gradients) != len(record.parents):
