@@ -1,5 +1,7 @@
 """Global settings: floatx, epsilon, image data format, the seed that all random state starts from."""
 
+import operator
+import random
 import threading
 
 import numpy as np
@@ -55,6 +57,16 @@ def set_seed(seed: int) -> None:
     global _seeds
     with _lock:
         _seeds = np.random.default_rng(int(seed))
+
+
+def set_random_seed(seed: int) -> None:
+    """Seed nbkeras's, NumPy's and Python's generators, so that a program repeats its numbers; 0 <= seed < 2**32."""
+    seed = operator.index(seed)
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed must be between 0 and 2**32 - 1, received {seed}")
+    random.seed(seed)
+    np.random.seed(seed)
+    set_seed(seed)
 
 
 def next_seed() -> int:

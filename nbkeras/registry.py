@@ -48,6 +48,11 @@ def custom_object(name: str) -> Any:
     return _thread.custom.get(name, _registered.get(name))
 
 
+def get_custom_objects() -> dict[str, Any]:
+    """What `register_keras_serializable` knows, by name: a dict that may be changed to register more."""
+    return _registered
+
+
 def nearest(name: str, known) -> str:
     """' Did you mean ...?' for a misspelt name, or ''."""
     lower = {k.lower(): k for k in known}

@@ -1,0 +1,332 @@
+"""What `fit`, `evaluate` and `predict` call on their way: Callback, the list of them, and the two always in it."""
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from nbkeras.progress import Progbar, print_message
+
+Logs = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
+
+
+class Callback:
+    """Base of callbacks: override the hooks you need.
+
+    `self.model` is the model, `self.params` a dict with 'verbose', 'epochs' and 'steps'. Hooks get `logs`, a dict of
+    floats by metric name. lazy_logs: set it True in a subclass whose batch hooks rarely look at `logs`; they then get a
+    function that returns the dict, so that a batch nobody looks at costs no reading of values.
+    """
+
+    model: Any = None
+    params: dict[str, Any] | None = None
+    lazy_logs = False
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Called before anything else with 'verbose', 'epochs', 'steps'."""
+        self.params = params
+
+    def set_model(self, model) -> None:
+        """Called before anything else with the model."""
+        self.model = model
+
+    def on_batch_begin(self, batch, logs=None):
+        """An older name of `on_train_batch_begin`."""
+
+    def on_batch_end(self, batch, logs=None):
+        """An older name of `on_train_batch_end`."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """At the start of an epoch of training; epochs count from 0."""
+
+    def on_epoch_end(self, epoch, logs=None):
+        """At the end of an epoch, after validation; what a callback adds to `logs` here, later callbacks see."""
+
+    def on_train_batch_begin(self, batch, logs=None):
+        """Before a training batch; batches count from 0."""
+        self.on_batch_begin(batch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        """After a training batch; `logs` are the metrics of the epoch so far."""
+        self.on_batch_end(batch, logs)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        """Before a batch of `evaluate` or of the validation in `fit`."""
+
+    def on_test_batch_end(self, batch, logs=None):
+        """After a batch of `evaluate` or of the validation in `fit`."""
+
+    def on_predict_batch_begin(self, batch, logs=None):
+        """Before a batch of `predict`."""
+
+    def on_predict_batch_end(self, batch, logs=None):
+        """After a batch of `predict`; `logs` has its 'outputs'."""
+
+    def on_train_begin(self, logs=None):
+        """At the start of `fit`."""
+
+    def on_train_end(self, logs=None):
+        """At the end of `fit`; `logs` are those of the last epoch."""
+
+    def on_test_begin(self, logs=None):
+        """At the start of `evaluate` or of the validation in `fit`."""
+
+    def on_test_end(self, logs=None):
+        """At the end of `evaluate` or of the validation in `fit`."""
+
+    def on_predict_begin(self, logs=None):
+        """At the start of `predict`."""
+
+    def on_predict_end(self, logs=None):
+        """At the end of `predict`."""
+
+
+def _overrides(callback: Callback, hook: str) -> bool:
+    own = getattr(callback, hook)
+    return getattr(own, "__func__", own) is not getattr(Callback, hook)
+
+
+def _as_floats(logs: Mapping[str, Any] | None) -> dict[str, Any]:
+    """A new dict with keys in order and values as floats where they are numbers; a dict within is laid flat."""
+    result: dict[str, Any] = {}
+    for key, value in sorted((logs or {}).items()):
+        if isinstance(value, Mapping):
+            result.update(_as_floats(value))
+            continue
+        try:
+            result[key] = float(value)
+        except (TypeError, ValueError):
+            result[key] = value
+    return result
+
+
+class _Once:
+    """Logs that are read when somebody first asks, and only once."""
+
+    def __init__(self, logs: Logs):
+        self._logs = logs
+        self._floats: dict[str, Any] | None = None
+
+    def __call__(self) -> dict[str, Any]:
+        if self._floats is None:
+            self._floats = _as_floats(self._logs() if callable(self._logs) else self._logs)
+        return self._floats
+
+
+def _flat(callbacks) -> Iterator[Callback]:
+    if callbacks is None:
+        return
+    if isinstance(callbacks, list | tuple):
+        for each in callbacks:
+            yield from _flat(each)
+    elif isinstance(callbacks, Callback):
+        yield callbacks
+    else:
+        hint = f"; did you mean {callbacks.__name__}(...)?" if isinstance(callbacks, type) else ""
+        raise TypeError(
+            f"callbacks must be Callback objects, received {callbacks!r} of type {type(callbacks).__name__}{hint}"
+        )
+
+
+class CallbackList(Callback):
+    """Several callbacks as one.
+
+    callbacks: None, a Callback, or (nested) lists of them. add_history, add_progbar: append a History, a ProgbarLogger
+    unless there is one. params ('verbose', 'epochs', 'steps') go to every callback. Batch hooks reach only callbacks
+    that override them, and `logs` may be a function that returns them: it is called at most once per hook, and only if
+    a callback wants to see them. TypeError for what is no Callback.
+    """
+
+    def __init__(self, callbacks=None, add_history: bool = False, add_progbar: bool = False, model=None, **params):
+        self.callbacks = list(_flat(callbacks))
+        self.history = next((c for c in self.callbacks if isinstance(c, History)), None)
+        if self.history is None and add_history:
+            self.history = History()
+            self.callbacks.append(self.history)
+        if add_progbar and not any(isinstance(c, ProgbarLogger) for c in self.callbacks):
+            self.callbacks.append(ProgbarLogger())
+        self._hooked: dict[str, list[Callback]] = {}
+        if model is not None:
+            self.set_model(model)
+        self.set_params(params)
+
+    def append(self, callback: Callback) -> None:
+        """Add a callback; it gets the model and the parameters that the list has."""
+        added = list(_flat(callback))
+        self.callbacks += added
+        self._hooked.clear()
+        for each in added:
+            if self.model is not None:
+                each.set_model(self.model)
+            if self.params:
+                each.set_params(self.params)
+
+    def set_params(self, params: dict[str, Any]) -> None:
+        """Give every callback the parameters."""
+        self.params = params
+        if params:
+            for callback in self.callbacks:
+                callback.set_params(params)
+
+    def set_model(self, model) -> None:
+        """Give every callback the model, and the model its History."""
+        self.model = model
+        if self.history is not None:
+            model.history = self.history
+        for callback in self.callbacks:
+            callback.set_model(model)
+
+    def _batch(self, hook: str, older: str | None, batch: int, logs: Logs) -> None:
+        hooked = self._hooked.get(hook)
+        if hooked is None:
+            hooked = [c for c in self.callbacks if _overrides(c, hook) or (older is not None and _overrides(c, older))]
+            self._hooked[hook] = hooked
+        if not hooked:
+            return
+        once = _Once(logs)
+        for callback in hooked:
+            getattr(callback, hook)(batch, once if callback.lazy_logs else once())
+
+    def on_batch_begin(self, batch, logs=None):
+        self._batch("on_batch_begin", None, batch, logs)
+
+    def on_batch_end(self, batch, logs=None):
+        self._batch("on_batch_end", None, batch, logs)
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self._batch("on_train_batch_begin", "on_batch_begin", batch, logs)
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._batch("on_train_batch_end", "on_batch_end", batch, logs)
+
+    def on_test_batch_begin(self, batch, logs=None):
+        self._batch("on_test_batch_begin", None, batch, logs)
+
+    def on_test_batch_end(self, batch, logs=None):
+        self._batch("on_test_batch_end", None, batch, logs)
+
+    def on_predict_batch_begin(self, batch, logs=None):
+        self._batch("on_predict_batch_begin", None, batch, logs)
+
+    def on_predict_batch_end(self, batch, logs=None):
+        self._batch("on_predict_batch_end", None, batch, logs)
+
+    def _each(self, hook: str, logs: Logs, *place: int) -> None:
+        floats = _Once(logs)()
+        for callback in self.callbacks:
+            getattr(callback, hook)(*place, floats)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._each("on_epoch_begin", logs, epoch)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._each("on_epoch_end", logs, epoch)
+
+    def on_train_begin(self, logs=None):
+        self._each("on_train_begin", logs)
+
+    def on_train_end(self, logs=None):
+        self._each("on_train_end", logs)
+
+    def on_test_begin(self, logs=None):
+        self._each("on_test_begin", logs)
+
+    def on_test_end(self, logs=None):
+        self._each("on_test_end", logs)
+
+    def on_predict_begin(self, logs=None):
+        self._each("on_predict_begin", logs)
+
+    def on_predict_end(self, logs=None):
+        self._each("on_predict_end", logs)
+
+
+class History(Callback):
+    """What `fit` returns: `history[name]` is the list of a metric's values by epoch, `epoch` the epochs' numbers."""
+
+    def __init__(self) -> None:
+        self.history: dict[str, list[Any]] = {}
+        self.epoch: list[int] = []
+
+    def on_train_begin(self, logs=None):
+        self.epoch = []
+
+    def on_epoch_end(self, epoch, logs=None):
+        self.epoch.append(epoch)
+        for name, value in (logs or {}).items():
+            self.history.setdefault(name, []).append(value)
+        self.model.history = self
+
+
+class ProgbarLogger(Callback):
+    """Shows the progress bar of `fit`, `evaluate` and `predict`; 'verbose' of the parameters: 0, 1, 2 or 'auto' = 1."""
+
+    lazy_logs = True
+
+    def __init__(self) -> None:
+        self.seen = 0
+        self.target: int | None = None
+        self.verbose = 1
+        self.epochs = 1
+        self.progbar: Progbar | None = None
+        self._in_fit = False
+
+    def set_params(self, params):
+        self.params = params
+        verbose = params.get("verbose", 1)
+        self.verbose = 1 if verbose == "auto" else int(verbose)
+        self.epochs = params.get("epochs", 1)
+        self.target = params.get("steps")
+
+    def _begin(self) -> Progbar:
+        self.seen = 0
+        # No averaging: logs are the metrics' values over the epoch so far.
+        self.progbar = Progbar(self.target, verbose=self.verbose, stateless_metrics=())
+        return self.progbar
+
+    def _batch_done(self, batch: int, logs: Logs) -> None:
+        self.seen = batch + 1
+        if self.verbose == 1:
+            (self.progbar or self._begin()).update(self.seen, logs, finalize=False)
+
+    def _finish(self, logs: Logs) -> None:
+        progbar = self.progbar or self._begin()
+        if self.target is None:
+            self.target = progbar.target = self.seen
+        progbar.update(self.target, logs, finalize=True)
+
+    def on_train_begin(self, logs=None):
+        self._in_fit = True  # validation within fit is silent
+
+    def on_train_end(self, logs=None):
+        self._in_fit = False
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._begin()
+        if self.verbose and self.epochs > 1:
+            print_message(f"Epoch {epoch + 1}/{self.epochs}")
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._batch_done(batch, logs)
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._finish(logs)
+
+    def on_test_begin(self, logs=None):
+        if not self._in_fit:
+            self._begin()
+
+    def on_test_batch_end(self, batch, logs=None):
+        if not self._in_fit:
+            self._batch_done(batch, logs)
+
+    def on_test_end(self, logs=None):
+        if not self._in_fit:
+            self._finish(logs)
+
+    def on_predict_begin(self, logs=None):
+        self._begin()
+
+    def on_predict_batch_end(self, batch, logs=None):
+        self._batch_done(batch, None)
+
+    def on_predict_end(self, logs=None):
+        self._finish(None)

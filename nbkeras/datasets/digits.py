@@ -1,0 +1,27 @@
+"""The digits that ship with nbkeras: 1,797 real handwritten digits, 8x8 pixels, ten classes.
+
+From "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository (1998),
+https://doi.org/10.24432/C50P49, licensed CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/); its test set, as
+scikit-learn distributes it, stored here as 8-bit numbers by scripts/make_digits.py and otherwise unchanged.
+"""
+
+import pathlib
+
+import numpy as np
+
+_TEST_EVERY = 5
+Split = tuple[np.ndarray, np.ndarray]
+
+
+def load_data() -> tuple[Split, Split]:
+    """(x_train, y_train), (x_test, y_test): uint8 images (n, 8, 8) with values 0 to 16, uint8 labels 0 to 9.
+
+    The split is fixed: of each class, in the order of the original file, every fifth image is for testing: 1,442 for
+    training, 355 for testing, every class alike. The same people wrote digits of both parts.
+    """
+    with np.load(pathlib.Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
+        images, labels = file["images"], file["labels"]
+    for_test = np.zeros(len(labels), bool)
+    for digit in range(10):
+        for_test[np.flatnonzero(labels == digit)[_TEST_EVERY - 1 :: _TEST_EVERY]] = True
+    return (images[~for_test], labels[~for_test]), (images[for_test], labels[for_test])

@@ -1,0 +1,71 @@
+"""NumPy data made ready for a model: one-hot labels, unit-length rows, padded sequences."""
+
+import numpy as np
+
+
+def to_categorical(x, num_classes: int | None = None, dtype="float32") -> np.ndarray:
+    """One-hot rows of class numbers: shape (...) or (..., 1) of integers gives (..., num_classes).
+
+    num_classes: None means the largest class + 1. ValueError for classes that are negative, not whole or too large.
+    """
+    classes = np.asarray(x)
+    if classes.dtype.kind not in "fiub":
+        raise ValueError(f"to_categorical expects class numbers, received {classes.dtype} values")
+    if classes.dtype.kind == "f" and not np.all(np.isfinite(classes) & (classes == np.trunc(classes))):
+        raise ValueError("to_categorical expects whole class numbers, received values with a fraction, NaN or infinity")
+    shape = classes.shape[:-1] if classes.ndim > 1 and classes.shape[-1] == 1 else classes.shape
+    classes = classes.astype(np.int64).reshape(-1)
+    if not num_classes and classes.size == 0:
+        raise ValueError("to_categorical needs num_classes where there is no label to count them from")
+    low, high = (int(classes.min()), int(classes.max())) if classes.size else (0, 0)
+    count = int(num_classes) if num_classes else high + 1
+    if low < 0 or high >= count:
+        raise ValueError(
+            f"to_categorical expects classes from 0 to num_classes - 1 = {count - 1}, received {low} to {high}; "
+            "labels that start at 1 need 1 subtracted"
+        )
+    result = np.zeros((classes.size, count), dtype)
+    result[np.arange(classes.size), classes] = 1
+    return result.reshape(*shape, count)
+
+
+def normalize(x, axis: int = -1, order: int = 2) -> np.ndarray:
+    """x divided by its norm of that order along an axis (2: Euclidean); where the norm is 0, x as it is."""
+    x = np.asarray(x)
+    norm = np.linalg.norm(x, order, axis, keepdims=True)
+    return x / np.where(norm == 0, 1, norm)
+
+
+def pad_sequences(
+    sequences,
+    maxlen: int | None = None,
+    dtype="int32",
+    padding: str = "pre",
+    truncating: str = "pre",
+    value=0.0,
+) -> np.ndarray:
+    """Sequences of any lengths as one array (len(sequences), maxlen, ...), filled up with `value`.
+
+    maxlen: None means the longest. padding, truncating: 'pre' or 'post', the end at which to fill up or cut.
+    """
+    for what, side in (("padding", padding), ("truncating", truncating)):
+        if side not in ("pre", "post"):
+            raise ValueError(f"{what} must be 'pre' or 'post', received {side!r}")
+    for i, sequence in enumerate(sequences):
+        if not hasattr(sequence, "__len__"):
+            raise ValueError(f"pad_sequences expects a list of sequences, received {sequence!r} at position {i}")
+    if maxlen is None:
+        maxlen = max((len(s) for s in sequences), default=0)
+    shape = next((np.shape(s)[1:] for s in sequences if len(s)), ())
+    result = np.full((len(sequences), maxlen, *shape), value, dtype)
+    for i, sequence in enumerate(sequences):
+        if not len(sequence) or not maxlen:
+            continue
+        kept = np.asarray(sequence[-maxlen:] if truncating == "pre" else sequence[:maxlen], dtype)
+        if kept.shape[1:] != shape:
+            raise ValueError(f"the sequence at position {i} has steps of shape {kept.shape[1:]}, expected {shape}")
+        if padding == "post":
+            result[i, : len(kept)] = kept
+        else:
+            result[i, maxlen - len(kept) :] = kept
+    return result
