@@ -1,0 +1,105 @@
+"""Constraints: what a weight is set to after each update. Called with a tensor, they return the tensor to assign.
+
+`axis` is the axis (or axes) over which a norm is taken: 0 for a Dense kernel (input_dim, units), (0, 1, 2) for a Conv2D
+kernel (rows, columns, input channels, filters).
+"""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nbkeras import config as settings
+from nbkeras import ops
+from nbkeras.registry import Registry
+
+registry = Registry("constraint")
+
+
+class Constraint:
+    """Callable `tensor -> tensor of the same shape`, with a configuration."""
+
+    def __call__(self, w) -> Any:
+        return w
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this constraint again."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """A constraint from what `get_config` returned."""
+        return cls(**config)
+
+
+def _norms(w, axis):
+    return ops.sqrt(ops.sum(ops.square(w), axis=axis, keepdims=True))
+
+
+@registry.register("max_norm", "maxnorm")
+class MaxNorm(Constraint):
+    """Scales weight vectors longer than max_value down to it: w * clip(norm, 0, max_value) / (epsilon + norm)."""
+
+    def __init__(self, max_value=2, axis=0):
+        self.max_value, self.axis = max_value, axis
+
+    def __call__(self, w):
+        norms = _norms(w, self.axis)
+        return w * (ops.clip(norms, 0.0, self.max_value) / (settings.epsilon() + norms))
+
+    def get_config(self):
+        return {"max_value": self.max_value, "axis": self.axis}
+
+
+@registry.register("non_neg", "nonneg")
+class NonNeg(Constraint):
+    """Sets negative weights to zero."""
+
+    def __call__(self, w):
+        return ops.maximum(w, 0.0)
+
+
+@registry.register("unit_norm", "unitnorm")
+class UnitNorm(Constraint):
+    """Gives weight vectors length 1: w / (epsilon + norm)."""
+
+    def __init__(self, axis=0):
+        self.axis = axis
+
+    def __call__(self, w):
+        return w / (settings.epsilon() + _norms(w, self.axis))
+
+    def get_config(self):
+        return {"axis": self.axis}
+
+
+@registry.register("min_max_norm", "minmaxnorm")
+class MinMaxNorm(Constraint):
+    """Moves the lengths of weight vectors towards [min_value, max_value], a fraction `rate` of the way each time."""
+
+    def __init__(self, min_value=0.0, max_value=1.0, rate=1.0, axis=0):
+        self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
+
+    def __call__(self, w):
+        norms = _norms(w, self.axis)
+        wanted = self.rate * ops.clip(norms, self.min_value, self.max_value) + (1.0 - self.rate) * norms
+        return w * (wanted / (settings.epsilon() + norms))
+
+    def get_config(self):
+        return {"min_value": self.min_value, "max_value": self.max_value, "rate": self.rate, "axis": self.axis}
+
+
+def get(identifier) -> Callable | None:
+    """A constraint from None, a name, a configuration, a class, a function or a constraint."""
+    return registry.get(identifier)
+
+
+def serialize(constraint) -> Any:
+    """The configuration of a constraint."""
+    return registry.serialize(constraint)
+
+
+def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """A constraint from its configuration."""
+    return registry.deserialize(config, custom_objects)
+
+
+max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm

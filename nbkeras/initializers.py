@@ -1,0 +1,363 @@
+"""Initializers: what a weight holds before training. Host work, done once when a layer is built.
+
+An initializer is called with `(shape, dtype=None)` and returns a NumPy array; any function of that signature will do.
+A random initializer gives the same values on every call (as Keras 3 does), for an integer seed and for none; with a
+`random.SeedGenerator` as seed each call gives new ones.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config as settings
+from nbkeras.registry import Registry
+
+Array = np.ndarray
+registry = Registry("initializer")
+
+
+class Initializer:
+    """Callable `(shape, dtype=None) -> array`, with a configuration."""
+
+    def __call__(self, shape, dtype=None) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(self, shape, dtype=None)")
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this initializer again."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """An initializer from what `get_config` returned."""
+        return cls(**config)
+
+
+def _dtype(dtype) -> np.dtype:
+    return np.dtype(settings.floatx() if dtype is None else dtype)
+
+
+def _float_dtype(initializer: Initializer, dtype) -> np.dtype:
+    found = _dtype(dtype)
+    if found not in (np.float32, np.float64):
+        raise ValueError(
+            f"{type(initializer).__name__} draws float32 or float64 numbers, received dtype {found.name!r}"
+        )
+    return found
+
+
+@registry.register("zeros", "zero")
+class Zeros(Initializer):
+    """All zeros."""
+
+    def __call__(self, shape, dtype=None) -> Array:
+        return np.zeros(shape, _dtype(dtype))
+
+
+@registry.register("ones", "one")
+class Ones(Initializer):
+    """All ones."""
+
+    def __call__(self, shape, dtype=None) -> Array:
+        return np.ones(shape, _dtype(dtype))
+
+
+@registry.register("constant")
+class Constant(Initializer):
+    """One value everywhere, or an array's values; the array must broadcast to the weight's shape."""
+
+    def __init__(self, value=0.0):
+        self.value = value
+
+    def __call__(self, shape, dtype=None) -> Array:
+        value = np.asarray(self.value, _dtype(dtype))
+        try:
+            return np.broadcast_to(value, shape).copy()
+        except ValueError as error:
+            raise ValueError(
+                f"Constant holds values of shape {value.shape}, which do not fit a weight of shape {tuple(shape)}"
+            ) from error
+
+    def get_config(self):
+        return {"value": np.asarray(self.value).tolist()}
+
+
+@registry.register("identity", "IdentityInitializer")
+class Identity(Initializer):
+    """`gain` on the main diagonal of a matrix, zero elsewhere."""
+
+    def __init__(self, gain=1.0):
+        self.gain = gain
+
+    def __call__(self, shape, dtype=None) -> Array:
+        if len(shape) != 2:
+            raise ValueError(f"Identity makes matrices only; expected a shape of 2 axes, received {tuple(shape)}")
+        return self.gain * np.eye(*shape, dtype=_dtype(dtype))
+
+    def get_config(self):
+        return {"gain": self.gain}
+
+
+class RandomInitializer(Initializer):
+    """What random initializers share: the seed, an integer, a SeedGenerator, or None for one from the global seed."""
+
+    def __init__(self, seed=None):
+        if seed is not None and not hasattr(seed, "next"):
+            if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+                raise ValueError(f"seed must be an integer, a SeedGenerator or None, received {seed!r}")
+        self._given_seed = seed
+        self.seed = settings.next_seed() if seed is None else seed
+
+    def generator(self) -> np.random.Generator:
+        """A NumPy generator at the start of this initializer's numbers."""
+        seed = self.seed.next() if hasattr(self.seed, "next") else int(self.seed)
+        return np.random.default_rng(abs(seed) if isinstance(seed, int) else np.asarray(seed))
+
+    def get_config(self):
+        given = self._given_seed
+        return {"seed": given.get_config()["seed"] if hasattr(given, "get_config") else given}
+
+
+def _truncated_normal(generator: np.random.Generator, shape, dtype: np.dtype) -> Array:
+    """Standard normal numbers, those beyond 2 drawn again."""
+    values = generator.standard_normal(shape, dtype)  # type: ignore[arg-type]
+    flat = values.reshape(-1)
+    outside = np.flatnonzero(np.abs(flat) > 2)
+    while outside.size:
+        flat[outside] = generator.standard_normal(outside.size, dtype)  # type: ignore[arg-type]
+        outside = outside[np.abs(flat[outside]) > 2]
+    return values
+
+
+@registry.register("random_normal", "normal")
+class RandomNormal(RandomInitializer):
+    """Normal numbers."""
+
+    def __init__(self, mean=0.0, stddev=0.05, seed=None):
+        self.mean, self.stddev = mean, stddev
+        super().__init__(seed)
+
+    def __call__(self, shape, dtype=None) -> Array:
+        dtype = _float_dtype(self, dtype)
+        return _scaled(self.generator().standard_normal(shape, dtype), self.stddev, self.mean)
+
+    def get_config(self):
+        return {"mean": self.mean, "stddev": self.stddev, **super().get_config()}
+
+
+@registry.register("truncated_normal")
+class TruncatedNormal(RandomInitializer):
+    """Normal numbers, those more than two standard deviations from the mean drawn again."""
+
+    def __init__(self, mean=0.0, stddev=0.05, seed=None):
+        self.mean, self.stddev = mean, stddev
+        super().__init__(seed)
+
+    def __call__(self, shape, dtype=None) -> Array:
+        values = _truncated_normal(self.generator(), shape, _float_dtype(self, dtype))
+        return _scaled(values, self.stddev, self.mean)
+
+    def get_config(self):
+        return {"mean": self.mean, "stddev": self.stddev, **super().get_config()}
+
+
+@registry.register("random_uniform", "uniform")
+class RandomUniform(RandomInitializer):
+    """Uniform numbers from minval to maxval."""
+
+    def __init__(self, minval=-0.05, maxval=0.05, seed=None):
+        self.minval, self.maxval = minval, maxval
+        super().__init__(seed)
+
+    def __call__(self, shape, dtype=None) -> Array:
+        values = self.generator().random(shape, _float_dtype(self, dtype))
+        return _scaled(values, self.maxval - self.minval, self.minval)
+
+    def get_config(self):
+        return {"minval": self.minval, "maxval": self.maxval, **super().get_config()}
+
+
+def _scaled(values: Array, factor: float, offset: float) -> Array:
+    """values * factor + offset, in the values' own memory."""
+    values *= values.dtype.type(factor)
+    values += values.dtype.type(offset)
+    return values
+
+
+def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
+    """Numbers of input and output units of a weight.
+
+    Of a matrix its two sizes, of a convolution kernel (..., in, out) those times the receptive field; or the products of
+    the axes named.
+    """
+    shape = tuple(shape)
+    if input_axes is not None and output_axes is not None:
+        return math.prod(shape[axis] for axis in input_axes), math.prod(shape[axis] for axis in output_axes)
+    if not shape:
+        return 1, 1
+    if len(shape) == 1:
+        return shape[0], shape[0]
+    field = math.prod(shape[:-2])
+    return field * shape[-2], field * shape[-1]
+
+
+_MODES = ("fan_in", "fan_out", "fan_avg")
+_DISTRIBUTIONS = ("uniform", "truncated_normal", "untruncated_normal")
+_TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal cut at 2
+
+
+@registry.register("variance_scaling")
+class VarianceScaling(RandomInitializer):
+    """Numbers of variance scale / n, where n is the weight's fan_in, fan_out, or their mean (`mode`).
+
+    distribution: 'uniform', 'truncated_normal' ('normal' is its old name), 'untruncated_normal'.
+    """
+
+    def __init__(
+        self, scale=1.0, mode="fan_in", distribution="truncated_normal", seed=None, input_axes=None, output_axes=None
+    ):
+        if not scale > 0:
+            raise ValueError(f"scale must be positive, received {scale!r}")
+        if mode not in _MODES:
+            raise ValueError(f"mode must be one of {_MODES}, received {mode!r}")
+        distribution = str(distribution).lower()
+        distribution = "truncated_normal" if distribution == "normal" else distribution
+        if distribution not in _DISTRIBUTIONS:
+            raise ValueError(f"distribution must be one of {_DISTRIBUTIONS}, received {distribution!r}")
+        self.scale, self.mode, self.distribution = scale, mode, distribution
+        self.input_axes, self.output_axes = input_axes, output_axes
+        super().__init__(seed)
+
+    def __call__(self, shape, dtype=None) -> Array:
+        dtype = _float_dtype(self, dtype)
+        fan_in, fan_out = compute_fans(shape, self.input_axes, self.output_axes)
+        units = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self.mode]
+        stddev = math.sqrt(self.scale / max(1.0, units))
+        generator = self.generator()
+        if self.distribution == "uniform":
+            limit = math.sqrt(3.0) * stddev
+            return _scaled(generator.random(shape, dtype), 2 * limit, -limit)
+        if self.distribution == "truncated_normal":
+            return _scaled(_truncated_normal(generator, shape, dtype), stddev / _TRUNCATED_STDDEV, 0.0)
+        return _scaled(generator.standard_normal(shape, dtype), stddev, 0.0)
+
+    def get_config(self):
+        return {
+            "scale": self.scale,
+            "mode": self.mode,
+            "distribution": self.distribution,
+            **super().get_config(),
+            "input_axes": self.input_axes,
+            "output_axes": self.output_axes,
+        }
+
+
+class _Named(VarianceScaling):
+    """A VarianceScaling whose scale, mode and distribution are in its name."""
+
+    arguments: tuple[float, str, str]
+
+    def __init__(self, seed=None, input_axes=None, output_axes=None):
+        super().__init__(*self.arguments, seed, input_axes, output_axes)
+
+    def get_config(self):
+        own = super().get_config()
+        return {key: own[key] for key in ("seed", "input_axes", "output_axes")}
+
+
+@registry.register("lecun_uniform")
+class LecunUniform(_Named):
+    """Uniform within sqrt(3 / fan_in) (LeCun et al., 1998)."""
+
+    arguments = (1.0, "fan_in", "uniform")
+
+
+@registry.register("lecun_normal")
+class LecunNormal(_Named):
+    """Truncated normal of standard deviation sqrt(1 / fan_in) (Klambauer et al., 2017)."""
+
+    arguments = (1.0, "fan_in", "truncated_normal")
+
+
+@registry.register("glorot_uniform")
+class GlorotUniform(_Named):
+    """Uniform within sqrt(6 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+
+    arguments = (1.0, "fan_avg", "uniform")
+
+
+@registry.register("glorot_normal")
+class GlorotNormal(_Named):
+    """Truncated normal of standard deviation sqrt(2 / (fan_in + fan_out)) (Glorot and Bengio, 2010)."""
+
+    arguments = (1.0, "fan_avg", "truncated_normal")
+
+
+@registry.register("he_uniform")
+class HeUniform(_Named):
+    """Uniform within sqrt(6 / fan_in) (He et al., 2015)."""
+
+    arguments = (2.0, "fan_in", "uniform")
+
+
+@registry.register("he_normal")
+class HeNormal(_Named):
+    """Truncated normal of standard deviation sqrt(2 / fan_in) (He et al., 2015)."""
+
+    arguments = (2.0, "fan_in", "truncated_normal")
+
+
+@registry.register("orthogonal", "OrthogonalInitializer")
+class Orthogonal(RandomInitializer):
+    """`gain` times a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014).
+
+    All axes but the last are taken together as rows.
+    """
+
+    def __init__(self, gain=1.0, seed=None):
+        self.gain = gain
+        super().__init__(seed)
+
+    def __call__(self, shape, dtype=None) -> Array:
+        dtype = _float_dtype(self, dtype)
+        if len(shape) < 2:
+            raise ValueError(f"Orthogonal needs a shape of at least 2 axes, received {tuple(shape)}")
+        rows, columns = math.prod(shape[:-1]), shape[-1]
+        q, r = np.linalg.qr(self.generator().standard_normal((max(rows, columns), min(rows, columns))))
+        q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # makes the distribution uniform over all such matrices
+        return np.ascontiguousarray(self.gain * (q.T if rows < columns else q), dtype).reshape(shape)
+
+    def get_config(self):
+        return {"gain": self.gain, **super().get_config()}
+
+
+def get(identifier) -> Callable | None:
+    """An initializer from None, a name, a configuration, a class, a function, an initializer, or an array of values."""
+    if isinstance(identifier, np.ndarray) or hasattr(identifier, "numpy"):
+        return Constant(np.asarray(identifier))
+    return registry.get(identifier)
+
+
+def serialize(initializer) -> Any:
+    """The configuration of an initializer."""
+    return registry.serialize(initializer)
+
+
+def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """An initializer from its configuration."""
+    return registry.deserialize(config, custom_objects)
+
+
+zero = zeros = Zeros
+one = ones = Ones
+constant = Constant
+identity = Identity
+normal = random_normal = RandomNormal
+uniform = random_uniform = RandomUniform
+truncated_normal = TruncatedNormal
+variance_scaling = VarianceScaling
+lecun_uniform, lecun_normal = LecunUniform, LecunNormal
+glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
+he_uniform, he_normal = HeUniform, HeNormal
+orthogonal = Orthogonal

@@ -1,0 +1,149 @@
+"""Regularizers: penalties on weights and activations that are added to the loss.
+
+A regularizer is called with a tensor and returns a scalar tensor; any such function will do.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config as settings
+from nbkeras import ops
+from nbkeras.registry import Registry
+
+registry = Registry("regularizer")
+
+
+class Regularizer:
+    """Callable `tensor -> scalar tensor`, with a configuration."""
+
+    def __call__(self, x) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(self, x)")
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this regularizer again."""
+        raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """A regularizer from what `get_config` returned."""
+        return cls(**config)
+
+
+def _factor(value, name: str) -> float:
+    """A penalty's factor, checked."""
+    number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    if not number or not math.isfinite(value) or value < 0:
+        raise ValueError(f"{name} must be a finite number, 0 or more, received {value!r}")
+    return float(value)
+
+
+@registry.register
+class L1L2(Regularizer):
+    """l1 * sum(|x|) + l2 * sum(x**2)."""
+
+    def __init__(self, l1=0.0, l2=0.0):
+        self.l1 = _factor(0.0 if l1 is None else l1, "l1")
+        self.l2 = _factor(0.0 if l2 is None else l2, "l2")
+
+    def __call__(self, x):
+        if self.l1 and self.l2:
+            return self.l1 * ops.sum(ops.abs(x)) + self.l2 * ops.sum(ops.square(x))
+        return self.l1 * ops.sum(ops.abs(x)) if self.l1 else self.l2 * ops.sum(ops.square(x))
+
+    def get_config(self):
+        return {"l1": self.l1, "l2": self.l2}
+
+
+@registry.register
+class L1(Regularizer):
+    """l1 * sum(|x|)."""
+
+    def __init__(self, l1=0.01):
+        self.l1 = _factor(0.01 if l1 is None else l1, "l1")
+
+    def __call__(self, x):
+        return self.l1 * ops.sum(ops.abs(x))
+
+    def get_config(self):
+        return {"l1": self.l1}
+
+
+@registry.register
+class L2(Regularizer):
+    """l2 * sum(x**2)."""
+
+    def __init__(self, l2=0.01):
+        self.l2 = _factor(0.01 if l2 is None else l2, "l2")
+
+    def __call__(self, x):
+        return self.l2 * ops.sum(ops.square(x))
+
+    def get_config(self):
+        return {"l2": self.l2}
+
+
+@registry.register("orthogonal_regularizer")
+class OrthogonalRegularizer(Regularizer):
+    """factor times the mean |dot product| of pairs of normalized rows (or columns, by `mode`) of a matrix."""
+
+    def __init__(self, factor=0.01, mode="rows"):
+        if mode not in ("rows", "columns"):
+            raise ValueError(f"mode must be 'rows' or 'columns', received {mode!r}")
+        self.factor, self.mode = _factor(factor, "factor"), mode
+
+    def __call__(self, x):
+        if len(x.shape) != 2:
+            raise ValueError(f"OrthogonalRegularizer takes a matrix, received a tensor of shape {tuple(x.shape)}")
+        vectors = x if self.mode == "rows" else ops.transpose(x)
+        lengths = ops.sqrt(ops.sum(ops.square(vectors), axis=1, keepdims=True))
+        vectors = vectors / ops.maximum(lengths, settings.epsilon())
+        size = vectors.shape[0]
+        others = 1.0 - np.eye(size, dtype=x.dtype)
+        products = ops.matmul(vectors, ops.transpose(vectors)) * others
+        pairs = size * (size - 1) / 2
+        return (0.5 * self.factor / pairs) * ops.sum(ops.abs(products))
+
+    def get_config(self):
+        return {"factor": self.factor, "mode": self.mode}
+
+
+@registry.register
+def l1(l1=0.01) -> L1:
+    """The regularizer l1 * sum(|x|)."""
+    return L1(l1)
+
+
+@registry.register
+def l2(l2=0.01) -> L2:
+    """The regularizer l2 * sum(x**2)."""
+    return L2(l2)
+
+
+@registry.register
+def l1_l2(l1=0.01, l2=0.01) -> L1L2:
+    """The regularizer l1 * sum(|x|) + l2 * sum(x**2)."""
+    return L1L2(l1, l2)
+
+
+orthogonal_regularizer = OrthogonalRegularizer
+_MAKERS = (l1, l2, l1_l2)  # functions that return a regularizer, unlike a user's function that is one
+
+
+def get(identifier) -> Callable | None:
+    """A regularizer from None, a name, a configuration, a class, a function or a regularizer."""
+    found = registry.get(identifier)
+    return found() if found in _MAKERS else found
+
+
+def serialize(regularizer) -> Any:
+    """The configuration of a regularizer."""
+    return registry.serialize(regularizer)
+
+
+def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """A regularizer from its configuration."""
+    found = registry.deserialize(config, custom_objects)
+    return found() if found in _MAKERS else found
