@@ -160,6 +160,17 @@ def dry() -> Iterator[None]:
         _thread.dry, _thread.recorder = before, recorder_before
 
 
+@contextlib.contextmanager
+def ordinary() -> Iterator[None]:
+    """Run and do not record, whatever goes on around: for what is done once, such as building weights."""
+    before, _thread.dry = _thread.dry, False
+    recorder_before, _thread.recorder = _thread.recorder, None
+    try:
+        yield
+    finally:
+        _thread.dry, _thread.recorder = before, recorder_before
+
+
 def is_dry() -> bool:
     """Whether this thread works out shapes only."""
     return _thread.dry

@@ -85,6 +85,8 @@ class Layer:
 
     supports_masking = False
     input_spec: Any = None
+    input_dtype: str | None = None  # of the input of a Sequential that starts with this layer; None: the layer's own
+    output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -462,8 +464,6 @@ class Layer:
             return graph.symbols(shape, dtypes[0] if keeps else self.dtype)
         return graph.infer(self._plain_call, args, kwargs)
 
-    output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
-
     def _node(self, index: int, what: str) -> Node:
         if not self.nodes:
             raise AttributeError(f"Layer {self.name} has no inbound nodes: it was never called on a symbolic tensor")
@@ -627,6 +627,9 @@ class Operation(Layer):
 
     def _symbolic_outputs(self, args, kwargs):
         return graph.infer(self.function, args, kwargs)
+
+    def _warn_mask_lost(self):  # an op on a tensor drops its mask, as in Keras
+        pass
 
     def get_config(self):
         return {"function": self.function.__name__, "name": self.name}

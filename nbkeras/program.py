@@ -1,12 +1,15 @@
-"""Floor 1: a recorded step that can be played again, over planned memory.
+"""Floor 1: a recorded step that can be played again, over planned memory; and Steps, which keeps one per signature.
 
 While a step runs, a Program hears of every buffer and every launch. `seal` then lays the buffers out in one arena by
 first and last use, and `run` plays the launches again: no Python graph walk, no allocation.
 """
 
-from collections.abc import Callable
-from typing import Any, NamedTuple
+import threading
+import warnings
 import weakref
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -133,3 +136,84 @@ def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int
         placed.append((at, at + size, begin, finish))
         total = max(total, at + size)
     return offsets, total
+
+
+class _Recorded(NamedTuple):
+    """A program with the buffers it reads its inputs from and leaves its outputs in."""
+
+    program: Program
+    inputs: list[Array | None]
+    outputs: list[Array]
+    info: Any
+
+
+class Steps:
+    """Plays `function` again and again: recorded once per signature, replayed from then on.
+
+    function(arrays, context) -> (list of output arrays, info); everything it computes must be launched. A step in which a
+    value is read runs as it is each time, with one warning. Each thread that runs at the same time gets a program of its
+    own. where: says what read a value. capacity: signatures kept, the least recently used go first.
+    """
+
+    def __init__(self, name: str, function: Callable, where: Callable[[], str], capacity: int = 8):
+        self._name, self._function, self._where, self._capacity = name, function, where, capacity
+        self._free: OrderedDict[tuple, list[_Recorded]] = OrderedDict()
+        self._unrecordable: set[tuple] = set()
+        self._lock = threading.Lock()
+        self.recordings = 0
+
+    def run(self, key: tuple, batch: Any, context: Any, use: Callable[[list[Array], Any], Any], eagerly: bool = False) -> Any:
+        """Run the step on a batch (`batch.signature`, `batch.write(buffers)`) and return `use(outputs, info)`.
+
+        `outputs` are overwritten by the next run, so `use` copies what it keeps. key: what else the program depends on.
+        """
+        key = (*key, batch.signature)
+        if eagerly or key in self._unrecordable:
+            buffers = _buffers(batch.signature)
+            batch.write(buffers)
+            return use(*self._function(buffers, context))
+        with self._lock:
+            free = self._free.get(key)
+            recorded = free.pop() if free else None
+        if recorded is None:
+            return self._record(key, batch, context, use)
+        batch.write(recorded.inputs)
+        recorded.program.run()
+        result = use(recorded.outputs, recorded.info)
+        self._give_back(key, recorded)
+        return result
+
+    def _record(self, key: tuple, batch: Any, context: Any, use: Callable) -> Any:
+        program, buffers = Program(), _buffers(batch.signature)
+        program.on_read = self._where
+        batch.write(buffers)
+        with device.record(program):
+            outputs, info = self._function(buffers, context)
+        result = use(outputs, info)
+        self.recordings += 1
+        if program.reason is None:
+            self._give_back(key, _Recorded(program, buffers, program.seal(outputs), info))
+        else:
+            self._unrecordable.add(key)
+            warnings.warn(
+                f"{program.reason}, so the model's {self._name} step cannot be recorded and runs eagerly from now on: "
+                "right, but slower. Compute with nbkeras.ops instead, or compile with run_eagerly=True to say so",
+                stacklevel=5,
+            )
+        return result
+
+    def _give_back(self, key: tuple, recorded: _Recorded) -> None:
+        with self._lock:
+            self._free.setdefault(key, []).append(recorded)
+            self._free.move_to_end(key)
+            while len(self._free) > self._capacity:
+                self._free.popitem(last=False)
+
+    def programs(self) -> list[Program]:
+        """The programs kept, the most recently used last."""
+        with self._lock:
+            return [recorded.program for free in self._free.values() for recorded in free]
+
+
+def _buffers(signature: Sequence) -> list[Array | None]:
+    return [None if item is None else device.persistent(np.empty(*item)) for item in signature]

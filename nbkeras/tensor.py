@@ -14,6 +14,7 @@ from nbkeras.kernels import device
 
 Array = np.ndarray
 shapes_only = device.dry  # `with shapes_only():` ops work out shapes and dtypes and compute nothing
+outside_program = device.ordinary  # `with outside_program():` what is launched is run once and never replayed
 
 
 class Tensor:
@@ -286,11 +287,6 @@ def invalidate_programs() -> None:
 def program_generation() -> int:
     """Programs recorded in another generation than this are out of date."""
     return _generation
-
-
-def outside_program():
-    """`with outside_program():` launches are run but not recorded, for what is done once (building weights)."""
-    return device.record(None)
 
 
 class _LayerStack(threading.local):

@@ -1,0 +1,237 @@
+"""Floor 3: batches. Arrays, generators and Sequences become one thing, a source of Batches whose leaves can be written
+into a program's input buffers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.tensor import Tensor
+
+Array = np.ndarray
+
+
+def to_array(value: Any, what: str, dtype: Any = None) -> Array:
+    """An array of numbers, contiguous, in `dtype`; floats get floatx and integers int32 (int64 if they need it) by default.
+
+    A copy is made only where one is needed.
+    """
+    if isinstance(value, Tensor):
+        value = value.numpy()
+    if hasattr(value, "to_numpy"):  # pandas and friends
+        value = value.to_numpy()
+    try:
+        array = np.asarray(value)
+    except ValueError as error:
+        raise ValueError(f"{what} cannot be made one array: its rows differ in length ({error}); pad them first") from None
+    if array.dtype.kind not in "fiub":
+        hint = " (lists of different lengths? pad them first)" if array.dtype == object else ""
+        raise TypeError(f"{what} must hold numbers or booleans, received dtype {array.dtype}{hint}")
+    if dtype is None:
+        dtype = _default_dtype(array)
+    dtype = np.dtype(dtype)
+    if dtype.kind in "iu" and array.dtype.kind == "f" and array.size and not np.isfinite(array).all():
+        raise ValueError(f"{what} holds NaN or infinity where whole numbers ({dtype}) are expected")
+    return np.ascontiguousarray(array, dtype)
+
+
+def _default_dtype(array: Array) -> Any:
+    if array.dtype.kind == "f":
+        return config.floatx()
+    if array.dtype.kind == "b":
+        return np.dtype(bool)
+    wide = array.dtype.itemsize == 8 or array.dtype == np.uint32
+    if wide and array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
+        return np.dtype(np.int64)
+    return np.dtype(np.int32)
+
+
+class Batch:
+    """Rows of arrays: `leaves[i][rows]`, where rows is a slice or an index array; None leaves stay None."""
+
+    __slots__ = ("leaves", "rows", "size")
+
+    def __init__(self, leaves: list[Array | None], rows: slice | Array, size: int):
+        self.leaves, self.rows, self.size = leaves, rows, size
+
+    @property
+    def signature(self) -> tuple:
+        """Shapes and dtypes of the leaves: what a recorded program depends on."""
+        return tuple(None if a is None else ((self.size, *a.shape[1:]), a.dtype.char) for a in self.leaves)
+
+    def write(self, buffers: list[Array | None]) -> None:
+        """Copy the rows into buffers of the signature's shapes."""
+        for leaf, buffer in zip(self.leaves, buffers, strict=True):
+            if leaf is None or buffer is None:
+                continue
+            if isinstance(self.rows, slice):
+                np.copyto(buffer, leaf[self.rows])
+            else:
+                np.take(leaf, self.rows, axis=0, out=buffer, mode="clip")
+
+    def arrays(self) -> list[Array | None]:
+        """The rows as arrays of their own."""
+        return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
+
+
+class ArraySource:
+    """Batches from arrays of one length: leaves in the order inputs, targets, sample weights."""
+
+    def __init__(self, leaves: list[Array | None], batch_size: int | None, shuffle: bool | str = False):
+        lengths = {len(leaf) for leaf in leaves if leaf is not None}
+        if len(lengths) > 1:
+            raise ValueError(
+                f"all inputs, targets and sample weights must have the same number of samples, received {sorted(lengths)}"
+            )
+        self.leaves = leaves
+        self.samples = lengths.pop() if lengths else 0
+        if self.samples == 0:
+            raise ValueError("the data has no samples")
+        self.batch_size = 32 if batch_size is None else batch_size
+        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int | np.integer) or self.batch_size < 1:
+            raise ValueError(f"batch_size must be a positive integer, received {batch_size!r}")
+        self.shuffle = shuffle
+        self.steps: int | None = math.ceil(self.samples / self.batch_size)
+        self._random = np.random.default_rng(config.next_seed()) if shuffle else None
+
+    def epoch(self) -> Iterator[Batch]:
+        """One pass over the data; the last batch may be smaller."""
+        order = self._order()
+        for start in range(0, self.samples, self.batch_size):
+            stop = min(start + self.batch_size, self.samples)
+            rows = slice(start, stop) if order is None else order[start:stop]
+            yield Batch(self.leaves, rows, stop - start)
+
+    def _order(self) -> Array | None:
+        if not self.shuffle or self._random is None:
+            return None
+        if self.shuffle == "batch":  # Keras 2: whole batches change places, rows within one do not
+            starts = self._random.permutation(np.arange(0, self.samples, self.batch_size))
+            tail = [s for s in starts if s + self.batch_size > self.samples]
+            starts = [s for s in starts if s + self.batch_size <= self.samples] + tail
+            return np.concatenate([np.arange(s, min(s + self.batch_size, self.samples)) for s in starts])
+        return self._random.permutation(self.samples)
+
+    def on_epoch_end(self) -> None:
+        """Nothing to do between epochs."""
+
+
+class StreamSource:
+    """Batches from a generator, an iterator or a Sequence of x, (x, y) or (x, y, sample_weight).
+
+    prepare(item) -> leaves checks and converts one item. A Sequence (with __len__ and __getitem__) is read in order, or in
+    a random order of its batches with shuffle; an iterator goes on where it stopped, other iterables start anew.
+    """
+
+    def __init__(self, stream: Any, prepare: Any, steps: int | None, shuffle: bool = False):
+        self._prepare, self._stream, self._limit = prepare, stream, steps
+        self._sequence = stream if is_sequence(stream) else None
+        self.steps = len(stream) if steps is None and self._sequence is not None else steps
+        self._random = np.random.default_rng(config.next_seed()) if shuffle and self._sequence is not None else None
+
+    def epoch(self) -> Iterator[Batch]:
+        """The next `steps` batches, or all there are."""
+        produced = 0
+        for item in self._items():
+            leaves = self._prepare(item)
+            size = next(len(leaf) for leaf in leaves if leaf is not None)
+            ArraySource(leaves, max(size, 1))  # checks that the lengths agree
+            yield Batch(leaves, slice(None), size)
+            produced += 1
+            if self.steps is not None and produced >= self.steps:
+                return
+
+    def _items(self) -> Iterator:
+        while True:  # steps may ask for more than one pass
+            if self._sequence is None:
+                yield from self._stream
+            else:
+                count = len(self._sequence)
+                for index in range(count) if self._random is None else self._random.permutation(count):
+                    yield self._sequence[int(index)]
+            if self._limit is None or hasattr(self._stream, "__next__"):
+                return
+
+    def on_epoch_end(self) -> None:
+        """Tell a Sequence that the epoch is over."""
+        end = getattr(self._sequence, "on_epoch_end", None)
+        if end is not None:
+            end()
+
+
+def is_sequence(x: Any) -> bool:
+    """Whether x gives batches by number, as Keras's Sequence and PyDataset do."""
+    return hasattr(x, "__getitem__") and hasattr(x, "__len__")
+
+
+def is_stream(x: Any) -> bool:
+    """Whether x yields batches by itself: a generator, an iterator, a Sequence, a data loader."""
+    if isinstance(x, np.ndarray | list | tuple | dict | Tensor) or hasattr(x, "__array__"):
+        return False
+    return hasattr(x, "__next__") or hasattr(x, "__iter__") or is_sequence(x)
+
+
+def split_validation(leaves: list[Array | None], fraction: float) -> tuple[list[Array | None], list[Array | None]]:
+    """The first part for training and the last `fraction` for validation, before any shuffling, as Keras does."""
+    if not 0 < fraction < 1:
+        raise ValueError(f"validation_split must be between 0 and 1, received {fraction!r}")
+    samples = next(len(leaf) for leaf in leaves if leaf is not None)
+    at = math.floor(samples * (1 - fraction))
+    if at == 0 or at == samples:
+        raise ValueError(
+            f"validation_split={fraction} of {samples} samples leaves one of the two parts empty: give more data, "
+            "another fraction, or validation_data"
+        )
+    return (
+        [None if leaf is None else leaf[:at] for leaf in leaves],
+        [None if leaf is None else leaf[at:] for leaf in leaves],
+    )
+
+
+def class_weights(targets: Array, weights: dict[int, float]) -> Array:
+    """A weight per sample from a weight per class; targets are class numbers or one-hot rows."""
+    if not isinstance(weights, dict):
+        raise TypeError(f"class_weight must be a dict from class number to weight, received {type(weights).__name__}")
+    if targets.ndim >= 2 and targets.shape[-1] > 1:
+        classes = targets.argmax(axis=-1)
+    else:
+        classes = np.rint(targets.reshape(targets.shape[:-1] if targets.ndim > 1 else targets.shape)).astype(np.int64)
+    table = np.ones(int(max(classes.max(initial=0), *weights, 0)) + 1, config.floatx())
+    for number, weight in weights.items():
+        if not isinstance(number, int | np.integer) or number < 0:
+            raise ValueError(f"class_weight's keys must be class numbers (0, 1, ...), received {number!r}")
+        table[number] = weight
+    return table[classes]
+
+
+def unpack(item: Any) -> tuple[Any, Any, Any]:
+    """(x, y, sample_weight) of what a generator yields."""
+    if isinstance(item, tuple):
+        if len(item) > 3 or not item:
+            raise ValueError(f"a batch must be x, (x, y) or (x, y, sample_weight), received a tuple of {len(item)}")
+        return (*item, None, None)[:3]
+    return item, None, None
+
+
+
+class Peeked:
+    """An iterator whose first item can be looked at before it is taken."""
+
+    def __init__(self, iterator: Iterator):
+        try:
+            self.first = next(iterator)
+        except StopIteration:
+            raise ValueError("the generator yielded no batch") from None
+        self._iterator = itertools.chain([self.first], iterator)
+
+    def __iter__(self) -> Iterator:
+        return self
+
+    def __next__(self) -> Any:
+        return next(self._iterator)

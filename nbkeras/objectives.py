@@ -1,0 +1,186 @@
+"""Floor 3: what `compile` asks for: the loss of each output, their weights, and the metrics, resolved by output names."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbkeras import losses, metrics, ops
+from nbkeras.registry import nearest
+from nbkeras.tensor import Tensor
+
+
+def per_output(spec: Any, names: list[str], what: str, default: Any = None) -> list:
+    """One entry per output from None, one entry for all, a list, or a dict by output name."""
+    if spec is None:
+        return [default] * len(names)
+    if isinstance(spec, Mapping):
+        for key in spec:
+            if key not in names:
+                raise ValueError(
+                    f"{what} names {key!r}, which is not an output of the model.{nearest(str(key), names)} "
+                    f"Outputs: {names}"
+                )
+        return [spec.get(name, default) for name in names]
+    if isinstance(spec, list | tuple):
+        if len(spec) != len(names):
+            raise ValueError(
+                f"{what} has {len(spec)} entries but the model has {len(names)} outputs {names}: give one entry for "
+                "each, a dict by output name, or a single one for all"
+            )
+        return list(spec)
+    return [spec] * len(names)
+
+
+def _loss_object(spec: Any) -> Any:
+    found = losses.get(spec)
+    if found is None or isinstance(found, losses.Loss):
+        return found
+    return losses.LossFunctionWrapper(found, name=getattr(found, "__name__", "loss"))
+
+
+def _metric_lists(spec: Any, names: list[str], what: str) -> list[list]:
+    """A list of metric specifications per output."""
+    if spec is None:
+        return [[] for _ in names]
+    if isinstance(spec, Mapping):
+        entries = per_output(spec, names, what)
+    elif not isinstance(spec, list | tuple):
+        entries = [[spec]] * len(names)
+    elif len(names) == 1:
+        nested = len(spec) == 1 and isinstance(spec[0], list | tuple)
+        entries = [spec[0] if nested else spec]
+    elif any(isinstance(item, list | tuple | None) for item in spec) or len(spec) == len(names):
+        entries = per_output(spec, names, what)
+    else:  # Keras 2: a flat list is for every output
+        entries = [spec] * len(names)
+    return [[] if e is None else list(e) if isinstance(e, list | tuple) else [e] for e in entries]
+
+
+_ACCURACY = {"accuracy": "accuracy", "acc": "acc"}
+_CROSSENTROPY = {"crossentropy": "crossentropy", "ce": "ce"}
+
+
+def _metric_object(spec: Any, y_true: Tensor, y_pred: Tensor) -> metrics.Metric:
+    if isinstance(spec, str) and spec in _ACCURACY:
+        metric = metrics.get(metrics.resolve_accuracy(y_true.shape, y_pred.shape))
+        return metrics.MeanMetricWrapper(metric, name=spec) if not isinstance(metric, metrics.Metric) else metric
+    if isinstance(spec, str) and spec in _CROSSENTROPY:
+        kind = metrics.resolve_accuracy(y_true.shape, y_pred.shape).removesuffix("accuracy") + "crossentropy"
+        return metrics.get(kind, name=spec)
+    found = metrics.get(spec)
+    if isinstance(found, metrics.Metric):
+        return found
+    name = spec if isinstance(spec, str) else getattr(found, "__name__", type(found).__name__)
+    return metrics.MeanMetricWrapper(found, name=name)
+
+
+class Objectives:
+    """The losses and metrics of a compiled model. Metrics that depend on shapes are made at the first batch."""
+
+    def __init__(self, loss: Any, loss_weights: Any, metric_specs: Any, weighted_specs: Any):
+        self.loss_spec, self.weights_spec = loss, loss_weights
+        self.metric_specs, self.weighted_specs = metric_specs, weighted_specs
+        self.loss_tracker = metrics.Mean(name="loss")
+        self.names: list[str] | None = None
+        self.losses: list = []
+        self.loss_weights: list = []
+        self.trackers: list[tuple[str, metrics.Mean]] = []
+        self.by_output: list[list[tuple[str, Any, bool]]] | None = None
+
+    def resolve(self, names: list[str]) -> None:
+        """Match the specifications to the outputs; raises for names and counts that do not fit."""
+        if self.names == names:
+            return
+        self.losses = [_loss_object(spec) for spec in per_output(self.loss_spec, names, "loss")]
+        self.loss_weights = per_output(self.weights_spec, names, "loss_weights")
+        if isinstance(self.weights_spec, int | float) and len(names) > 1:
+            raise ValueError(f"loss_weights must be a list or a dict for outputs {names}, received {self.weights_spec!r}")
+        self._lists = (
+            _metric_lists(self.metric_specs, names, "metrics"),
+            _metric_lists(self.weighted_specs, names, "weighted_metrics"),
+        )
+        for spec in (s for lists in self._lists for each in lists for s in each):
+            if isinstance(spec, str) and spec not in _ACCURACY and spec not in _CROSSENTROPY:
+                metrics.get(spec)  # an unknown name is an error of compile, not of the first batch
+        with_loss = [name for name, loss in zip(names, self.losses, strict=True) if loss is not None]
+        self.trackers = [(name, metrics.Mean(name=f"{name}_loss")) for name in with_loss] if len(names) > 1 else []
+        self.names = list(names)
+
+    def build(self, y_true: list[Tensor | None], y_pred: list[Tensor]) -> None:
+        """Make the metric objects for targets and outputs of these shapes."""
+        if self.by_output is not None:
+            return
+        several = len(y_pred) > 1
+        built: list[list[tuple[str, Any, bool]]] = []
+        taken: set[str] = set()
+        for position, (target, output) in enumerate(zip(y_true, y_pred, strict=True)):
+            entries = []
+            for weighted, lists in enumerate(self._lists):
+                for spec in lists[position]:
+                    if target is None:
+                        raise ValueError(f"metric {spec!r} needs targets for output {self.names[position]!r}")  # type: ignore[index]
+                    metric = _metric_object(spec, target, output)
+                    label = spec if isinstance(spec, str) and spec in (*_ACCURACY, *_CROSSENTROPY) else metric.name
+                    label = f"{self.names[position]}_{label}" if several else label  # type: ignore[index]
+                    label, base, number = label, label, 1
+                    while label in taken:
+                        label, number = f"{base}_{number}", number + 1
+                    taken.add(label)
+                    entries.append((label, metric, bool(weighted)))
+            built.append(entries)
+        self.by_output = built
+
+    def compute_loss(self, y_true: list, y_pred: list[Tensor], sample_weight: list, extra: list[Tensor]) -> Tensor:
+        """The weighted sum of the outputs' losses and of the layers' own; a scalar tensor."""
+        total: Tensor | None = None
+        trackers = iter(self.trackers)
+        for position, loss in enumerate(self.losses):
+            if loss is None:
+                continue
+            if y_true[position] is None:
+                raise ValueError(
+                    f"the loss of output {self.names[position]!r} needs targets, received None"  # type: ignore[index]
+                )
+            value = loss(y_true[position], y_pred[position], sample_weight[position])
+            if self.trackers:
+                next(trackers)[1].update_state(value, sample_weight=_batch_size(y_pred))
+            weight = self.loss_weights[position]
+            if weight is not None:
+                value = ops.multiply(value, float(weight))
+            total = value if total is None else ops.add(total, value)
+        for each in extra:
+            each = ops.sum(each)
+            total = each if total is None else ops.add(total, each)
+        if total is None:
+            raise ValueError(
+                "there is nothing to minimise: compile with loss=..., or call add_loss in a layer or the model"
+            )
+        return total
+
+    def update_metrics(self, y_true: list, y_pred: list[Tensor], sample_weight: list) -> None:
+        """Add a batch to the metrics' states."""
+        self.build(y_true, y_pred)
+        for target, output, weight, entries in zip(y_true, y_pred, sample_weight, self.by_output or [], strict=True):
+            for _, metric, weighted in entries:
+                if weighted:
+                    metric.update_state(target, output, sample_weight=weight)
+                else:
+                    metric.update_state(target, output)
+
+    def named(self) -> list[tuple[str, Any]]:
+        """(name in the logs, metric), the loss first, then the outputs' losses, then the metrics."""
+        rest = [(label, metric) for entries in self.by_output or [] for label, metric, _ in entries]
+        return [("loss", self.loss_tracker), *[(f"{n}_loss", t) for n, t in self.trackers], *rest]
+
+    def label_checks(self, y_true: list, units: list[int | None]) -> list[tuple[str, Any, int | None]]:
+        """(output name, targets, number of classes) of the outputs whose targets are class numbers."""
+        checks = []
+        for name, loss, target, classes in zip(self.names or [], self.losses, y_true, units, strict=True):
+            if loss is not None and "sparse_categorical" in getattr(loss, "name", ""):
+                checks.append((name, target, classes))
+        return checks
+
+
+def _batch_size(y_pred: list[Tensor]) -> float:
+    return float(y_pred[0].shape[0]) if y_pred[0].ndim else 1.0
