@@ -15,8 +15,8 @@ _BLOCK = 256  # rows above which a sum of rows goes by blocks
 
 
 def sum(x: Array, axes: tuple[int, ...], keepdims: bool = False):
-    """Sum over `axes` (non-negative); bool and small integers add up in int32."""
-    dtype = x.dtype if x.dtype.kind == "f" or x.dtype.itemsize >= 4 else np.dtype(np.int32)
+    """Sum over `axes` (non-negative); bool and small integers add up in 32 bits."""
+    dtype = _wide(x.dtype)
     y = x
     for first, last in _groups(axes):
         outer, n, inner = math.prod(y.shape[:first]), math.prod(y.shape[first:last]), math.prod(y.shape[last:])
@@ -57,6 +57,13 @@ def sum_by_blocks(x: Array, partial: Array, out: Array) -> None:
     np.add.reduce(partial, axis=1, out=out)
 
 
+def _wide(dtype: np.dtype) -> np.dtype:
+    """The dtype in which a sum or product of this dtype is made: bool and small integers would overflow in their own."""
+    if dtype.kind == "f" or dtype.itemsize >= 4:
+        return dtype
+    return np.dtype(np.uint32 if dtype.kind == "u" else np.int32)
+
+
 def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     """The shape with 1 in place of the reduced axes."""
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
@@ -71,3 +78,226 @@ def _groups(axes: tuple[int, ...]) -> list[tuple[int, int]]:
         else:
             runs.append([axis, axis + 1])
     return [(first, last) for first, last in reversed(runs)]
+
+
+def mean(x: Array, axes: tuple[int, ...], keepdims: bool = False):
+    """Mean over `axes`, of floats."""
+    y, saved = sum(x, axes, keepdims)
+    count = x.dtype.type(_count(x.shape, axes))
+    device.launch(np.divide, y, count, y)
+    return y, saved
+
+
+def mean_vjp(saved, dy, needs):
+    shape, axes = saved
+    dx = device.output(needs[0], shape, dy.dtype)
+    device.launch(np.divide, dy.reshape(kept(shape, axes)), dy.dtype.type(_count(shape, axes)), dx)
+    return (dx,)
+
+
+def var(x: Array, axes: tuple[int, ...], keepdims: bool = False):
+    """Mean squared distance from the mean over `axes`, of floats, in two passes."""
+    middle, _ = mean(x, axes, keepdims=True)
+    distance = device.empty(x.shape, x.dtype)
+    device.launch(np.subtract, x, middle, distance)
+    squares = device.empty(x.shape, x.dtype)
+    device.launch(np.square, distance, squares)
+    y, _ = mean(squares, axes, keepdims)
+    return y, (distance, axes)
+
+
+def var_vjp(saved, dy, needs):
+    distance, axes = saved
+    slope = device.output(needs[0], distance.shape, dy.dtype)
+    device.launch(np.multiply, distance, dy.dtype.type(2 / _count(distance.shape, axes)), slope)
+    device.launch(np.multiply, slope, dy.reshape(kept(distance.shape, axes)), slope)
+    return (slope,)
+
+
+def _count(shape: tuple[int, ...], axes: tuple[int, ...]) -> int:
+    return math.prod(shape[axis] for axis in axes)
+
+
+# -------------------- extrema, any, all --------------------
+
+
+def fold(x: Array, ufunc: np.ufunc, axes: tuple[int, ...], out: Array) -> None:
+    """Kernel: combine the elements along `axes` by a ufunc."""
+    ufunc.reduce(x, axis=axes, out=out)
+
+
+def _folded(ufunc: np.ufunc, x: Array, axes: tuple[int, ...], keepdims: bool, dtype=None) -> Array:
+    y = device.empty(tuple(n for i, n in enumerate(x.shape) if i not in axes), dtype or x.dtype)
+    device.launch(fold, x, ufunc, axes, y)
+    return y.reshape(kept(x.shape, axes)) if keepdims else y
+
+
+def any(x: Array, axes: tuple[int, ...], keepdims: bool = False):
+    return _folded(np.logical_or, x, axes, keepdims, np.dtype(np.bool_)), None
+
+
+def all(x: Array, axes: tuple[int, ...], keepdims: bool = False):
+    return _folded(np.logical_and, x, axes, keepdims, np.dtype(np.bool_)), None
+
+
+def max(x: Array, axes: tuple[int, ...], keepdims: bool = False):
+    y = _folded(np.maximum, x, axes, keepdims)
+    return y, (x, y, axes)
+
+
+def min(x: Array, axes: tuple[int, ...], keepdims: bool = False):
+    y = _folded(np.minimum, x, axes, keepdims)
+    return y, (x, y, axes)
+
+
+def extremum_vjp(saved, dy, needs):
+    """dy to the largest (or smallest) element, in equal parts where several are equal, as JAX and TensorFlow do."""
+    x, y, axes = saved
+    shape = kept(x.shape, axes)
+    dx = device.output(needs[0], x.shape, dy.dtype)
+    device.launch(np.equal, x, y.reshape(shape), dx)
+    share, _ = sum(dx, axes, keepdims=True)
+    device.launch(np.divide, dy.reshape(shape), share, share)
+    device.launch(np.multiply, dx, share, dx)
+    return (dx,)
+
+
+def argmax(x: Array, axis: int):
+    return _index_of(find_largest, x, axis), None
+
+
+def argmin(x: Array, axis: int):
+    return _index_of(find_smallest, x, axis), None
+
+
+def _index_of(kernel, x: Array, axis: int) -> Array:
+    found = device.empty(x.shape[:axis] + x.shape[axis + 1 :], np.intp)
+    device.launch(kernel, x, axis, found)
+    y = device.empty(found.shape, np.int32)
+    device.launch(device.copy, found, y)
+    return y
+
+
+def find_largest(x: Array, axis: int, out: Array) -> None:
+    """Kernel: the first position of the largest element along an axis."""
+    np.argmax(x, axis, out=out)
+
+
+def find_smallest(x: Array, axis: int, out: Array) -> None:
+    """Kernel: the first position of the smallest element along an axis."""
+    np.argmin(x, axis, out=out)
+
+
+# -------------------- logsumexp --------------------
+
+
+def logsumexp(x: Array, axes: tuple[int, ...], keepdims: bool = False):
+    """log(sum(exp(x))) over `axes`, shifted by the maximum so that nothing overflows."""
+    shift = _finite(_folded(np.maximum, x, axes, keepdims=True))
+    powers = device.empty(x.shape, x.dtype)
+    device.launch(np.subtract, x, shift, powers)
+    device.launch(np.exp, powers, powers)
+    total, _ = sum(powers, axes, keepdims=True)
+    device.launch(np.log, total, total)
+    device.launch(np.add, total, shift, total)
+    y = total if keepdims else total.reshape(tuple(n for i, n in enumerate(x.shape) if i not in axes))
+    return y, (x, total, axes)
+
+
+def logsumexp_vjp(saved, dy, needs):
+    x, y, axes = saved
+    dx = device.output(needs[0], x.shape, dy.dtype)
+    device.launch(np.subtract, x, _finite(y), dx)
+    device.launch(np.exp, dx, dx)
+    device.launch(np.multiply, dx, dy.reshape(y.shape), dx)
+    return (dx,)
+
+
+def _finite(x: Array) -> Array:
+    """A copy of x with 0 in place of infinities and NaN."""
+    y = device.empty(x.shape, x.dtype)
+    device.launch(keep_finite, x, y)
+    return y
+
+
+def keep_finite(x: Array, out: Array) -> None:
+    """Kernel: x, 0 where it is not finite."""
+    out.fill(0)
+    np.copyto(out, x, where=np.isfinite(x))
+
+
+# -------------------- products and running sums --------------------
+
+
+def prod(x: Array, axes: tuple[int, ...], keepdims: bool = False):
+    """Product over `axes`; bool and small integers multiply in 32 bits."""
+    dtype = _wide(x.dtype)
+    return _folded(np.multiply, x, axes, keepdims, dtype), (x, axes)
+
+
+def prod_vjp(saved, dy, needs):
+    """dx_i = dy times the product of all others, by products from the left and from the right: zeros do no harm."""
+    x, axes = saved
+    rest = tuple(i for i in range(x.ndim) if i not in axes)
+    order = rest + axes
+    rows = device.contiguous(x.transpose(order)).reshape(-1, _count(x.shape, axes)) if x.size else x.reshape(0, 1)
+    left, right = device.empty(rows.shape, x.dtype), device.empty(rows.shape, x.dtype)
+    device.launch(products_before, rows, left)
+    device.launch(products_before, rows[:, ::-1], right[:, ::-1])
+    device.launch(np.multiply, left, right, left)
+    device.launch(np.multiply, left, dy.reshape(-1, 1), left)
+    dx = device.output(needs[0], x.shape, dy.dtype)
+    device.launch(device.copy, left.reshape([x.shape[i] for i in order]).transpose(np.argsort(order)), dx)
+    return (dx,)
+
+
+def products_before(x: Array, out: Array) -> None:
+    """Kernel: out[i, j] = product of x[i, :j]."""
+    if x.size:
+        out[:, 0] = 1
+        np.multiply.accumulate(x[:, :-1], axis=1, out=out[:, 1:])
+
+
+def accumulate(x: Array, ufunc: np.ufunc, axis: int, out: Array) -> None:
+    """Kernel: running sums or products along an axis."""
+    ufunc.accumulate(x, axis=axis, out=out)
+
+
+def cumsum(x: Array, axis: int):
+    y = device.empty(x.shape, np.dtype(np.int32) if x.dtype.kind == "b" else x.dtype)
+    device.launch(accumulate, x, np.add, axis, y)
+    return y, axis
+
+
+def cumsum_vjp(axis, dy, needs):
+    dx = device.output(needs[0], dy.shape, dy.dtype)
+    device.launch(accumulate, _reversed(dy, axis), np.add, axis, _reversed(dx, axis))
+    return (dx,)
+
+
+def _reversed(x: Array, axis: int) -> Array:
+    return x[(slice(None),) * axis + (slice(None, None, -1),)]
+
+
+def cumprod(x: Array, axis: int):
+    y = device.empty(x.shape, np.dtype(np.int32) if x.dtype.kind == "b" else x.dtype)
+    device.launch(accumulate, x, np.multiply, axis, y)
+    return y, (x, y, axis)
+
+
+def cumprod_vjp(saved, dy, needs):
+    x, y, axis = saved
+    dx = device.output(needs[0], x.shape, dy.dtype)
+    device.launch(cumprod_slope, x, y, dy, axis, dx)
+    return (dx,)
+
+
+def cumprod_slope(x: Array, y: Array, dy: Array, axis: int, dx: Array) -> None:
+    """Kernel: dx_i = y_(i-1) s_i with s_i = dy_i + x_(i+1) s_(i+1), which divides by nothing, so zeros do no harm."""
+    x, y, dy, dx = (np.moveaxis(each, axis, 0) for each in (x, y, dy, dx))
+    if len(x):
+        dx[-1] = dy[-1]
+    for i in range(len(x) - 2, -1, -1):
+        np.multiply(x[i + 1], dx[i + 1], out=dx[i, ...])
+        dx[i] += dy[i]
+    dx[1:] *= y[:-1]

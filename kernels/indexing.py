@@ -1,0 +1,156 @@
+"""Choosing elements by integer arrays: take, take_along_axis, one_hot, orders.
+
+Indices are int64; negative ones count from the end.
+"""
+
+import math
+
+import numpy as np
+
+from nbkeras.kernels import device
+from nbkeras.kernels.cache import compiled
+
+Array = np.ndarray
+Shape = tuple[int, ...]
+
+
+def _around(x: Array, shape: Shape, axis: int) -> Array:
+    """x, of `shape` but for some axes in place of `axis`, as (before, those axes, after)."""
+    before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
+    return x.reshape(before, x.size // max(1, before * after), after) if before * after else x.reshape(before, 0, after)
+
+
+def _check_range(index: Array, size: int) -> None:
+    """Raise before an index out of range reads or writes someone else's memory."""
+    if index.size and (index.min() < -size or index.max() >= size):
+        raise IndexError(
+            f"indices must lie in [-{size}, {size}) for an axis of size {size}, received {index.min()} to {index.max()}"
+        )
+
+
+# -------------------- take --------------------
+
+
+def take(x: Array, index: Array, axis: int):
+    """The elements of x at `index` along an axis; the axis gives way to the index's axes."""
+    y = device.empty(x.shape[:axis] + index.shape + x.shape[axis + 1 :], x.dtype)
+    device.launch(gather, x, index, axis, y)
+    return y, (x.shape, index, axis)
+
+
+def take_vjp(saved, dy, needs):
+    shape, index, axis = saved
+    dx = device.output(needs[0], shape, dy.dtype)
+    device.launch(device.fill, dx, 0)
+    if dy.size:
+        device.launch(scatter_add, _around(dy, shape, axis), index.reshape(-1), _around(dx, shape, axis))
+    return dx, None
+
+
+def gather(x: Array, index: Array, axis: int, out: Array) -> None:
+    """Kernel: out = x[..., index, ...] with the index at an axis."""
+    _check_range(index, x.shape[axis])
+    np.take(x, index, axis=axis, out=out, mode="wrap")
+
+
+@compiled
+def scatter_add(dy, index, dx):
+    """Kernel: dx[i, index[j], k] += dy[i, j, k]."""
+    for i in range(dy.shape[0]):
+        for j in range(dy.shape[1]):
+            at = index[j]
+            if at < 0:
+                at += dx.shape[1]
+            for k in range(dy.shape[2]):
+                dx[i, at, k] += dy[i, j, k]
+
+
+# -------------------- take_along_axis --------------------
+
+
+def take_along_axis(x: Array, index: Array, axis: int):
+    """y[.., j, ..] = x[.., index[.., j, ..], ..]; the shapes agree but for the axis."""
+    y = device.empty(index.shape, x.dtype)
+    if y.size:
+        device.launch(gather_along, _around(x, x.shape, axis), _around(index, x.shape, axis), _around(y, x.shape, axis))
+    return y, (x.shape, index, axis)
+
+
+def take_along_axis_vjp(saved, dy, needs):
+    shape, index, axis = saved
+    dx = device.output(needs[0], shape, dy.dtype)
+    device.launch(device.fill, dx, 0)
+    if dy.size:
+        device.launch(scatter_along, _around(dy, shape, axis), _around(index, shape, axis), _around(dx, shape, axis))
+    return dx, None
+
+
+def gather_along(x: Array, index: Array, out: Array) -> None:
+    """Kernel: out[i, j, k] = x[i, index[i, j, k], k]."""
+    _check_range(index, x.shape[1])
+    _gather_along(x, index, out)
+
+
+@compiled
+def _gather_along(x, index, out):
+    for i in range(index.shape[0]):
+        for j in range(index.shape[1]):
+            for k in range(index.shape[2]):
+                at = index[i, j, k]
+                if at < 0:
+                    at += x.shape[1]
+                out[i, j, k] = x[i, at, k]
+
+
+@compiled
+def scatter_along(dy, index, dx):
+    """Kernel: dx[i, index[i, j, k], k] += dy[i, j, k]."""
+    for i in range(index.shape[0]):
+        for j in range(index.shape[1]):
+            for k in range(index.shape[2]):
+                at = index[i, j, k]
+                if at < 0:
+                    at += dx.shape[1]
+                dx[i, at, k] += dy[i, j, k]
+
+
+# -------------------- one_hot and orders: no gradient --------------------
+
+
+def one_hot(index: Array, classes: int, axis: int, dtype: np.dtype):
+    """1 where the class is the index, else 0, with the classes at `axis`; an index out of range gives zeros."""
+    y = device.empty((*index.shape[:axis], classes, *index.shape[axis:]), dtype)
+    table = np.arange(classes, dtype=index.dtype).reshape((classes,) + (1,) * (y.ndim - axis - 1))
+    device.launch(np.equal, np.expand_dims(index, axis), device.persistent(table), y)
+    return y, None
+
+
+def _small(index: Array) -> Array:
+    """Positions in int32, as Keras gives them."""
+    y = device.empty(index.shape, np.int32)
+    device.launch(device.copy, index, y)
+    return y
+
+
+def argsort(x: Array, axis: int):
+    found = device.empty(x.shape, np.int64)
+    device.launch(order, x, axis, found)
+    return _small(found), None
+
+
+def order(x: Array, axis: int, out: Array) -> None:
+    """Kernel: the positions that sort x along an axis, equal elements in their order."""
+    out[...] = np.argsort(x, axis=axis, kind="stable")
+
+
+def largest(x: Array, count: int):
+    """Positions of the `count` largest elements along the last axis, largest first, equal ones in their order."""
+    found = device.empty((*x.shape[:-1], count), np.int64)
+    device.launch(largest_first, x, found)
+    return _small(found), None
+
+
+def largest_first(x: Array, out: Array) -> None:
+    """Kernel: see `largest`."""
+    rising = np.argsort(x[..., ::-1], axis=-1, kind="stable")
+    np.subtract(x.shape[-1] - 1, rising[..., ::-1][..., : out.shape[-1]], out=out)

@@ -1,0 +1,183 @@
+"""Moving elements: reshape, transpose, concatenate, split, tile, pad, flip, roll, slices. Views where they are contiguous."""
+
+import numpy as np
+
+from nbkeras.kernels import device, reduce
+
+Array = np.ndarray
+Shape = tuple[int, ...]
+
+
+def _copied(view: Array, need=True) -> Array:
+    """A contiguous array of a view's elements: the view itself if it is one and no destination waits for it."""
+    if view.flags.c_contiguous and not isinstance(need, np.ndarray):
+        return view
+    out = device.output(need, view.shape, view.dtype)
+    device.launch(device.copy, view, out)
+    return out
+
+
+def reshape(x: Array, shape: Shape):
+    return x.reshape(shape), x.shape
+
+
+def reshape_vjp(shape, dy, needs):
+    return (dy.reshape(shape),)
+
+
+def transpose(x: Array, axes: Shape):
+    return _copied(x.transpose(axes)), axes
+
+
+def transpose_vjp(axes, dy, needs):
+    return (_copied(dy.transpose(np.argsort(axes)), needs[0]),)
+
+
+# -------------------- joining and splitting --------------------
+
+
+def concatenate_into(out: Array, axis: int, *arrays: Array) -> None:
+    """Kernel: the arrays one after the other along an axis."""
+    np.concatenate(arrays, axis=axis, out=out)
+
+
+def concatenate(*arrays: Array, axis: int):
+    sizes = [array.shape[axis] for array in arrays]
+    shape = list(arrays[0].shape)
+    shape[axis] = sum(sizes)
+    y = device.empty(tuple(shape), arrays[0].dtype)
+    device.launch(concatenate_into, y, axis, *arrays)
+    return y, (sizes, axis)
+
+
+def concatenate_vjp(saved, dy, needs):
+    sizes, axis = saved
+    return tuple(
+        None if need is False else _copied(piece, need)
+        for piece, need in zip(_pieces(dy, sizes, axis), needs, strict=True)
+    )
+
+
+def _pieces(x: Array, sizes: list[int], axis: int) -> list[Array]:
+    """Views of consecutive parts along an axis."""
+    views, start = [], 0
+    for size in sizes:
+        views.append(x[(slice(None),) * axis + (slice(start, start + size),)])
+        start += size
+    return views
+
+
+def split(x: Array, sizes: list[int], axis: int):
+    return tuple(_copied(piece) for piece in _pieces(x, sizes, axis)), (x.shape, sizes, axis)
+
+
+def split_vjp(saved, dy, needs):
+    shape, sizes, axis = saved
+    return (_joined(dy, lambda dx: _pieces(dx, sizes, axis), shape, needs[0]),)
+
+
+def _joined(dy, views, shape: Shape, need) -> Array:
+    """The gradient of an input that was cut into `views`: theirs side by side, zeros for those not used."""
+    parts = dy if isinstance(dy, tuple) else (dy,)
+    dx = device.output(need, shape, next(part.dtype for part in parts if part is not None))
+    for part, view in zip(parts, views(dx), strict=True):
+        if part is None:
+            device.launch(device.fill, view, 0)
+        else:
+            device.launch(device.copy, part, view)
+    return dx
+
+
+def stack(*arrays: Array, axis: int):
+    shape = arrays[0].shape
+    y = device.empty((*shape[:axis], len(arrays), *shape[axis:]), arrays[0].dtype)
+    device.launch(concatenate_into, y, axis, *[np.expand_dims(array, axis) for array in arrays])
+    return y, axis
+
+
+def stack_vjp(axis, dy, needs):
+    return tuple(
+        None if need is False else _copied(layer, need) for layer, need in zip(_layers(dy, axis), needs, strict=True)
+    )
+
+
+def _layers(x: Array, axis: int) -> list[Array]:
+    """Views of the elements along an axis, without that axis."""
+    return [x[(slice(None),) * axis + (i, ...)] for i in range(x.shape[axis])]
+
+
+def unstack(x: Array, axis: int):
+    return tuple(_copied(layer) for layer in _layers(x, axis)), (x.shape, axis)
+
+
+def unstack_vjp(saved, dy, needs):
+    shape, axis = saved
+    return (_joined(dy, lambda dx: _layers(dx, axis), shape, needs[0]),)
+
+
+# -------------------- repeating --------------------
+
+
+def spread(x: Array, seen_as: Shape, over: Shape, shape: Shape):
+    """x reshaped to `seen_as`, broadcast over `over` and reshaped to `shape`: broadcast_to, tile and repeat."""
+    y = device.empty(over, x.dtype)
+    device.launch(device.copy, x.reshape(seen_as), y)
+    return y.reshape(shape), (x.shape, seen_as, over)
+
+
+def spread_vjp(saved, dy, needs):
+    shape, seen_as, over = saved
+    axes = tuple(i for i, (before, after) in enumerate(zip(seen_as, over, strict=True)) if before != after)
+    dx, _ = reduce.sum(dy.reshape(over), axes)
+    return (dx.reshape(shape),)
+
+
+# -------------------- padding, flipping, rolling, slicing --------------------
+
+
+def pad(x: Array, widths: tuple[tuple[int, int], ...], value):
+    inside = tuple(slice(before, before + size) for (before, _), size in zip(widths, x.shape, strict=True))
+    y = device.empty(tuple(size + sum(width) for size, width in zip(x.shape, widths, strict=True)), x.dtype)
+    device.launch(device.fill, y, value)
+    device.launch(device.copy, x, y[inside])
+    return y, inside
+
+
+def pad_vjp(inside, dy, needs):
+    return (_copied(dy[inside], needs[0]),)
+
+
+def flip(x: Array, axes: Shape):
+    backwards = tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(x.ndim))
+    return _copied(x[(*backwards, ...)]), backwards
+
+
+def flip_vjp(backwards, dy, needs):
+    return (_copied(dy[(*backwards, ...)], needs[0]),)
+
+
+def roll(x: Array, shift: int, axis: int):
+    y = device.empty(x.shape, x.dtype)
+    shift %= max(1, x.shape[axis])
+    before = (slice(None),) * axis
+    device.launch(device.copy, x[(*before, slice(None, x.shape[axis] - shift))], y[(*before, slice(shift, None))])
+    device.launch(device.copy, x[(*before, slice(x.shape[axis] - shift, None))], y[(*before, slice(None, shift))])
+    return y, (shift, axis)
+
+
+def roll_vjp(saved, dy, needs):
+    shift, axis = saved
+    return (roll(dy, -shift, axis)[0],)
+
+
+def getitem(x: Array, key: tuple):
+    """x[key] for integers, slices, None and Ellipsis."""
+    return _copied(x[(*key, ...)] if Ellipsis not in key else x[key]), (x.shape, key)
+
+
+def getitem_vjp(saved, dy, needs):
+    shape, key = saved
+    dx = device.output(needs[0], shape, dy.dtype)
+    device.launch(device.fill, dx, 0)
+    device.launch(device.copy, dy, dx[(*key, ...)] if Ellipsis not in key else dx[key])
+    return (dx,)

@@ -1,0 +1,105 @@
+"""What ops make of their arguments: dtypes, shapes that broadcast, axes.
+
+dtypes: floats win over integers, and what is not a Tensor takes the float dtype of the Tensors it meets.
+"""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.kernels import elementwise
+from nbkeras.tensor import Tensor, as_tensor
+
+
+def result_dtype(*dtypes: np.dtype) -> np.dtype:
+    """float64 > float32 > integers > bool; integers as in NumPy; what mixes to no common integer gives floatx."""
+    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    if floats:
+        return max(floats, key=lambda dtype: dtype.itemsize)
+    common = dtypes[0]
+    for dtype in dtypes[1:]:
+        common = np.promote_types(common, dtype)
+    return np.dtype(config.floatx()) if common.kind == "f" else common
+
+
+def promote(*values: Any) -> list[Tensor]:
+    """The values as Tensors of one dtype; Python numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype."""
+    tensors = [value for value in values if isinstance(value, Tensor)]
+    if not tensors:
+        tensors = [as_tensor(value) for value in values]
+        values = tuple(tensors)
+    dtype = result_dtype(*[tensor.dtype for tensor in tensors])
+    for value in values:
+        if not isinstance(value, Tensor):
+            dtype = _met_by(dtype, value)
+    return [as_tensor(value, dtype) for value in values]
+
+
+def _met_by(dtype: np.dtype, value: Any) -> np.dtype:
+    """The dtype in which tensors of `dtype` meet a value that is not a Tensor."""
+    if dtype.kind == "f":
+        return dtype
+    other = np.asarray(value).dtype
+    if other.kind == "f":
+        return np.dtype(config.floatx())
+    if other.kind == "b" or (isinstance(value, int) and dtype.kind != "b"):
+        return dtype
+    if isinstance(value, int):
+        return np.dtype(np.int32)
+    return result_dtype(dtype, other)
+
+
+def as_float(value: Any) -> Tensor:
+    """A float Tensor; integers and booleans become floatx."""
+    tensor = as_tensor(value)
+    return tensor if tensor.dtype.kind == "f" else as_tensor(tensor, config.floatx())
+
+
+def as_integer(value: Any, what: str) -> Tensor:
+    """An int64 Tensor of indices; TypeError where the value is not made of integers."""
+    tensor = as_tensor(value)
+    if tensor.dtype.kind not in "iu":
+        raise TypeError(f"{what} must be integers, received dtype {tensor.dtype}; use ops.cast(x, 'int32') on purpose")
+    return as_tensor(tensor, np.int64)
+
+
+def check_broadcast(name: str, *tensors: Tensor) -> None:
+    """ValueError unless the tensors' shapes fit together."""
+    shape: tuple[int, ...] | None = tensors[0].shape
+    for tensor in tensors[1:]:
+        if tensor.shape != shape:
+            shape = elementwise.broadcast_shape(shape, tensor.shape)  # type: ignore[arg-type]
+            if shape is None:
+                raise ValueError(
+                    f"{name}: shapes {', '.join(str(t.shape) for t in tensors)} do not broadcast together: counted from "
+                    "the last axis, sizes must be equal or one of them 1 (ops.reshape and ops.expand_dims add axes of 1)"
+                )
+
+
+def axis_of(name: str, axis: Any, ndim: int) -> int:
+    """A non-negative axis of a tensor of `ndim` axes; TypeError or ValueError otherwise."""
+    try:
+        index = operator.index(axis)
+    except TypeError:
+        raise TypeError(f"{name}: axis must be an integer, received {axis!r}") from None
+    if not -ndim <= index < ndim:
+        raise ValueError(f"{name}: axis {axis} is out of range for a tensor of {ndim} axes")
+    return index % ndim
+
+
+def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
+    """Non-negative axes in order: all of them for None, one for an integer, several for a tuple or list."""
+    if axis is None:
+        return tuple(range(ndim))
+    given = axis if isinstance(axis, list | tuple) else [axis]
+    axes = tuple(sorted(axis_of(name, each, ndim) for each in given))
+    if len(set(axes)) != len(axes):
+        raise ValueError(f"{name}: axis {axis} names an axis twice")
+    return axes
+
+
+def floatx_or(dtype: Any) -> np.dtype:
+    """The dtype, floatx for None."""
+    return np.dtype(config.floatx() if dtype is None else dtype)

@@ -1,0 +1,58 @@
+"""Tensors made from nothing: constants, which a recorded step reads and never writes."""
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.ops.arguments import floatx_or
+from nbkeras.ops.shape import sizes_of
+from nbkeras.tensor import Tensor, as_tensor, op
+
+
+def zeros(shape, dtype=None) -> Tensor:
+    """Zeros of a shape, floatx by default."""
+    return as_tensor(np.zeros(sizes_of("zeros", shape), floatx_or(dtype)))
+
+
+def ones(shape, dtype=None) -> Tensor:
+    """Ones of a shape, floatx by default."""
+    return as_tensor(np.ones(sizes_of("ones", shape), floatx_or(dtype)))
+
+
+def full(shape, fill_value, dtype=None) -> Tensor:
+    """A shape full of one number, floatx by default."""
+    return as_tensor(np.full(sizes_of("full", shape), fill_value, floatx_or(dtype)))
+
+
+@op
+def zeros_like(x, dtype=None) -> Tensor:
+    """Zeros in x's shape and dtype, or another dtype."""
+    return full_like(x, 0, dtype)
+
+
+@op
+def ones_like(x, dtype=None) -> Tensor:
+    """Ones in x's shape and dtype, or another dtype."""
+    return full_like(x, 1, dtype)
+
+
+@op
+def full_like(x, fill_value, dtype=None) -> Tensor:
+    """One number in x's shape and dtype, or another dtype."""
+    x = as_tensor(x)
+    return as_tensor(np.full(x.shape, fill_value, x.dtype if dtype is None else np.dtype(dtype)))
+
+
+def arange(start, stop=None, step=1, dtype=None) -> Tensor:
+    """start, start + step, ... below stop; 0, 1, ... below start for one argument. int32 or floatx by default."""
+    first, end = (0, start) if stop is None else (start, stop)
+    if dtype is None:
+        whole = all(isinstance(each, int | np.integer) for each in (first, end, step))
+        dtype = np.int32 if whole else config.floatx()
+    return as_tensor(np.arange(first, end, step, dtype=dtype))
+
+
+def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
+    """Ones on the k-th diagonal of an (n, m) matrix, zeros elsewhere."""
+    return as_tensor(np.eye(n, m, k, floatx_or(dtype)))

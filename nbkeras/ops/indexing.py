@@ -1,0 +1,202 @@
+"""Ops that choose elements: x[...], take, take_along_axis, pad, triangles, one_hot, sorting, top_k.
+
+Gradients flow to the elements chosen, and add up where one is chosen more than once. Positions are int32, as in Keras.
+"""
+
+import operator
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels import indexing
+from nbkeras.kernels import shape as kernels
+from nbkeras.ops import elementwise, reduce, shape
+from nbkeras.ops.arguments import as_integer, axis_of, floatx_or
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+
+@op
+def getitem(x, key) -> Tensor:
+    """x[key]: integers, slices with steps, None, Ellipsis, and at most one array or tensor of integers."""
+    x = as_tensor(x)
+    parts = list(key) if isinstance(key, tuple) else [key]
+    arrays = [i for i, part in enumerate(parts) if not _is_basic(part)]
+    if not arrays:
+        basic = tuple(part if part is None or isinstance(part, slice) or part is ... else int(part) for part in parts)
+        return apply(kernels.getitem, kernels.getitem_vjp, [x], key=basic)
+    if len(arrays) > 1:
+        raise TypeError(
+            "x[...] takes one array of integers at most; use ops.take_along_axis, or ops.take on x reshaped to one axis"
+        )
+    at = arrays[0]
+    index = parts[at]
+    parts[at] = slice(None)
+    if any(part != slice(None) for part in parts):
+        x = getitem(x, tuple(parts))
+    return take(x, index, axis=_axis_at(parts, at, x.ndim))
+
+
+def _is_basic(part: Any) -> bool:
+    if part is None or part is ... or isinstance(part, slice):
+        return True
+    if isinstance(part, Tensor | np.ndarray | list) or hasattr(part, "symbolic_op"):
+        return False
+    if isinstance(part, bool):
+        raise TypeError(f"x[{part}] is not offered: use ops.where, or multiply by a mask")
+    try:
+        operator.index(part)
+    except TypeError:
+        raise TypeError(
+            f"a tensor is indexed by integers, slices, None, ... or an array of integers, received {part!r}"
+        ) from None
+    return True
+
+
+def _axis_at(parts: list, at: int, ndim: int) -> int:
+    """The axis of the result of basic indexing that part number `at` (a full slice) stands for."""
+    if any(part is ... for part in parts[:at]):  # counted from the end
+        return ndim - sum(part is None or isinstance(part, slice) for part in parts[at:])
+    return sum(part is None or isinstance(part, slice) for part in parts[:at])
+
+
+def _indices(name: str, indices: Any) -> Tensor:
+    tensor = as_tensor(indices)
+    if tensor.dtype.kind == "b":
+        raise TypeError(
+            f"{name}: a boolean mask would give a result whose shape depends on values: use ops.where, or multiply by it"
+        )
+    return as_integer(tensor, f"{name}: indices")
+
+
+@op
+def take(x, indices, axis: int | None = None) -> Tensor:
+    """The elements at `indices` along an axis (of the flat tensor for axis None); negative ones count from the end.
+
+    Shapes: (a, n, b) and indices (i, j) give (a, i, j, b). IndexError where an index is out of range.
+    """
+    x, index = as_tensor(x), _indices("take", indices)
+    if axis is None:
+        x, axis = shape.reshape(x, (-1,)), 0
+    return apply(indexing.take, indexing.take_vjp, [x, index], axis=axis_of("take", axis, x.ndim))
+
+
+@op
+def take_along_axis(x, indices, axis: int | None = None) -> Tensor:
+    """One element for each index: y[i, j] = x[i, indices[i, j]] for the last axis of two; the other sizes broadcast."""
+    x, index = as_tensor(x), _indices("take_along_axis", indices)
+    if axis is None:
+        x, index, axis = shape.reshape(x, (-1,)), shape.reshape(index, (-1,)), 0
+    along = axis_of("take_along_axis", axis, x.ndim)
+    if index.ndim != x.ndim:
+        raise ValueError(f"take_along_axis: indices must have x's number of axes, {x.ndim}, received {index.shape}")
+    sizes = [1 if i == along else max(x.shape[i], index.shape[i]) for i in range(x.ndim)]
+    x_shape, index_shape = (
+        tuple(each.shape[along] if i == along else n for i, n in enumerate(sizes)) for each in (x, index)
+    )
+    if x.shape != x_shape:
+        x = shape.broadcast_to(x, x_shape)
+    if index.shape != index_shape:
+        index = shape.broadcast_to(index, index_shape)
+    return apply(indexing.take_along_axis, indexing.take_along_axis_vjp, [x, index], axis=along)
+
+
+# -------------------- padding and triangles --------------------
+
+
+@op
+def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
+    """x with more elements around it; pad_width: ((before, after), ...) by axis, or one number or pair for all axes.
+
+    mode: 'constant' (constant_values, 0 by default), 'edge', 'reflect' (without repeating the edge), 'symmetric', 'wrap'.
+    """
+    x = as_tensor(x)
+    try:
+        widths = tuple((int(a), int(b)) for a, b in np.broadcast_to(np.asarray(pad_width), (x.ndim, 2)))
+    except (ValueError, TypeError):
+        raise ValueError(
+            f"pad: pad_width must hold (before, after) for each of the {x.ndim} axes, received {pad_width}"
+        ) from None
+    if any(n < 0 for width in widths for n in width):
+        raise ValueError(f"pad: pad_width must not be negative, received {pad_width}")
+    if mode == "constant":
+        value = x.dtype.type(0 if constant_values is None else constant_values)
+        return apply(kernels.pad, kernels.pad_vjp, [x], widths=widths, value=value)
+    if mode not in ("edge", "reflect", "symmetric", "wrap"):
+        raise ValueError(f"pad: mode must be constant, edge, reflect, symmetric or wrap, received {mode!r}")
+    for axis, width in enumerate(widths):
+        if width != (0, 0):
+            x = take(x, np.pad(np.arange(x.shape[axis]), width, mode=mode), axis=axis)  # type: ignore[call-overload]
+    return x
+
+
+def _triangle(name: str, keep: Any, x: Any, k: int) -> Tensor:
+    x = as_tensor(x)
+    if x.ndim < 2:
+        raise ValueError(f"{name}: expected at least two axes, received shape {x.shape}")
+    return elementwise.where(keep(np.ones(x.shape[-2:], np.bool_), k), x, x.dtype.type(0))
+
+
+@op
+def tril(x, k: int = 0) -> Tensor:
+    """The lower triangles of the last two axes, up to the k-th diagonal, with zeros above."""
+    return _triangle("tril", np.tril, x, k)
+
+
+@op
+def triu(x, k: int = 0) -> Tensor:
+    """The upper triangles of the last two axes, from the k-th diagonal on, with zeros below."""
+    return _triangle("triu", np.triu, x, k)
+
+
+# -------------------- one_hot, sorting --------------------
+
+
+@op
+def one_hot(x, num_classes: int, axis: int = -1, dtype=None) -> Tensor:
+    """1 at the class that x names and 0 elsewhere, the classes along a new axis; classes out of range give zeros."""
+    x = as_integer(x, "one_hot: classes")
+    along = axis_of("one_hot", axis, x.ndim + 1)
+    return apply(indexing.one_hot, None, [x], classes=int(num_classes), axis=along, dtype=floatx_or(dtype))
+
+
+@op
+def argsort(x, axis: int | None = -1) -> Tensor:
+    """The positions that sort x along an axis, equal elements in their order; of the flat tensor for axis None."""
+    x = as_tensor(x)
+    if axis is None:
+        x, axis = shape.reshape(x, (-1,)), 0
+    return apply(indexing.argsort, None, [x], axis=axis_of("argsort", axis, x.ndim))
+
+
+@op
+def sort(x, axis: int = -1) -> Tensor:
+    """x in rising order along an axis."""
+    x = as_tensor(x)
+    return take_along_axis(x, argsort(x, axis), axis)
+
+
+@op
+def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
+    """The k largest elements along the last axis and their positions; in falling order, whatever `sorted` says."""
+    x = as_tensor(x)
+    if x.ndim == 0 or not 1 <= k <= x.shape[-1]:
+        raise ValueError(f"top_k: k must be from 1 to the size of the last axis, received k={k} and shape {x.shape}")
+    positions = apply(indexing.largest, None, [x], count=k)
+    return take_along_axis(x, positions, -1), positions
+
+
+@op
+def in_top_k(targets, predictions, k: int) -> Tensor:
+    """Whether each target class is among the k largest predictions of its row; classes tied with the k-th count.
+
+    targets (batch,) integers, predictions (batch, classes); gives (batch,) bool. A prediction that is not finite is never in.
+    """
+    predictions, classes = as_tensor(predictions), as_integer(targets, "in_top_k: targets")
+    if predictions.ndim != 2 or classes.shape != predictions.shape[:1]:
+        raise ValueError(
+            "in_top_k: expected targets (batch,) and predictions (batch, classes), received "
+            f"{classes.shape} and {predictions.shape}"
+        )
+    chosen = take_along_axis(predictions, shape.expand_dims(classes, 1), 1)
+    above = reduce.count_nonzero(elementwise.greater(predictions, chosen), axis=1)
+    return elementwise.logical_and(elementwise.less(above, k), elementwise.isfinite(shape.squeeze(chosen, 1)))

@@ -1,0 +1,81 @@
+"""Python's operators on tensors: `x + 1`, `-x`, `x @ w`, `x[:, 0]`, `x > 0`."""
+
+from collections.abc import Callable
+
+from nbkeras.ops import elementwise, indexing, shape
+
+
+def _logical(function: Callable) -> Callable:
+    """The function, for booleans only: on integers Python's & | ^ ~ mean bits, which tensors do not offer."""
+
+    def checked(*operands):
+        for each in operands:
+            if not isinstance(each, bool) and getattr(each, "dtype", None) != bool:
+                raise TypeError(
+                    f"& | ^ ~ are for boolean tensors, received {each!r}; compare first, or ops.cast to 'bool'"
+                )
+        return function(*operands)
+
+    return checked
+
+
+_ARITHMETIC = {
+    "add": elementwise.add,
+    "sub": elementwise.subtract,
+    "mul": elementwise.multiply,
+    "truediv": elementwise.divide,
+    "floordiv": elementwise.floor_divide,
+    "mod": elementwise.mod,
+    "pow": elementwise.power,
+    "and": _logical(elementwise.logical_and),
+    "or": _logical(elementwise.logical_or),
+    "xor": _logical(elementwise.logical_xor),
+}
+_COMPARISONS = {
+    "lt": elementwise.less,
+    "le": elementwise.less_equal,
+    "gt": elementwise.greater,
+    "ge": elementwise.greater_equal,
+}
+_EQUALITY = {"eq": elementwise.equal, "ne": elementwise.not_equal}
+_UNARY = {
+    "neg": elementwise.negative,
+    "pos": lambda x: x,
+    "abs": elementwise.absolute,
+    "invert": _logical(elementwise.logical_not),
+}
+
+
+def _forward(function: Callable) -> Callable:
+    def operator(self, other):
+        return NotImplemented if other is None or isinstance(other, str) else function(self, other)
+
+    return operator
+
+
+def _reflected(function: Callable) -> Callable:
+    def operator(self, other):
+        return NotImplemented if other is None or isinstance(other, str) else function(other, self)
+
+    return operator
+
+
+def attach_operators(cls: type) -> None:
+    """Give a class of tensors Python's operators; symbolic ones keep `==` and `!=` as identity, as sets and lists need."""
+    symbolic = hasattr(cls, "symbolic_op")
+    for name, function in {**_ARITHMETIC, **_COMPARISONS, **({} if symbolic else _EQUALITY)}.items():
+        setattr(cls, f"__{name}__", _forward(function))
+    for name, function in _ARITHMETIC.items():
+        setattr(cls, f"__r{name}__", _reflected(function))
+    for name, function in _UNARY.items():
+        setattr(cls, f"__{name}__", function)
+    cls.__getitem__ = indexing.getitem  # type: ignore[attr-defined]
+    cls.T = property(shape.transpose)  # type: ignore[attr-defined]
+    if "__iter__" not in vars(cls):
+        cls.__iter__ = _rows  # type: ignore[attr-defined]
+
+
+def _rows(self):
+    if self.ndim == 0:
+        raise TypeError("a tensor without axes cannot be iterated over")
+    return iter(shape.unstack(self))

@@ -1,0 +1,157 @@
+"""Differentiable reductions: sums, means, extrema, products, norms, running sums.
+
+axis: None for all axes, an integer or a tuple of integers, negative ones counted from the end. keepdims: leave the
+reduced axes in place with size 1. Means, variances and norms of integers are in floatx.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels import reduce
+from nbkeras.ops import elementwise, shape
+from nbkeras.ops.arguments import as_float, axes_of, axis_of
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+
+def _not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
+    if 0 in (x.shape[axis] for axis in axes):
+        raise ValueError(f"{name} of nothing: axis {axes} of a tensor of shape {x.shape} has size 0")
+
+
+@op
+def sum(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Sum over axes; booleans count as 0 and 1."""
+    x = as_tensor(x)
+    return apply(reduce.sum, reduce.sum_vjp, [x], axes=axes_of("sum", axis, x.ndim), keepdims=keepdims)
+
+
+@op
+def mean(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Arithmetic mean over axes."""
+    x = as_float(x)
+    return apply(reduce.mean, reduce.mean_vjp, [x], axes=axes_of("mean", axis, x.ndim), keepdims=keepdims)
+
+
+@op
+def var(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Variance over axes: the mean of (x - mean(x))^2."""
+    x = as_float(x)
+    return apply(reduce.var, reduce.var_vjp, [x], axes=axes_of("var", axis, x.ndim), keepdims=keepdims)
+
+
+@op
+def std(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Standard deviation over axes: sqrt(var(x))."""
+    return elementwise.sqrt(var(x, axis, keepdims))
+
+
+@op
+def max(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Largest element over axes; equal ones share the gradient."""
+    x = as_tensor(x)
+    axes = axes_of("max", axis, x.ndim)
+    _not_empty("max", x, axes)
+    return apply(reduce.max, reduce.extremum_vjp, [x], axes=axes, keepdims=keepdims)
+
+
+@op
+def min(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Smallest element over axes; equal ones share the gradient."""
+    x = as_tensor(x)
+    axes = axes_of("min", axis, x.ndim)
+    _not_empty("min", x, axes)
+    return apply(reduce.min, reduce.extremum_vjp, [x], axes=axes, keepdims=keepdims)
+
+
+@op
+def prod(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Product over axes."""
+    x = as_tensor(x)
+    return apply(reduce.prod, reduce.prod_vjp, [x], axes=axes_of("prod", axis, x.ndim), keepdims=keepdims)
+
+
+@op
+def any(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Whether any element over axes is true (not zero); no gradient."""
+    x = as_tensor(x)
+    return apply(reduce.any, None, [x], axes=axes_of("any", axis, x.ndim), keepdims=keepdims)
+
+
+@op
+def all(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Whether all elements over axes are true (not zero); no gradient."""
+    x = as_tensor(x)
+    return apply(reduce.all, None, [x], axes=axes_of("all", axis, x.ndim), keepdims=keepdims)
+
+
+@op
+def count_nonzero(x, axis=None) -> Tensor:
+    """How many elements over axes are not zero, int32; no gradient."""
+    return sum(elementwise.not_equal(x, 0), axis)
+
+
+@op
+def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
+    """log(sum(exp(x))) over axes, without overflow."""
+    x = as_float(x)
+    axes = axes_of("logsumexp", axis, x.ndim)
+    _not_empty("logsumexp", x, axes)
+    return apply(reduce.logsumexp, reduce.logsumexp_vjp, [x], axes=axes, keepdims=keepdims)
+
+
+@op
+def norm(x, ord: Any = None, axis=None, keepdims: bool = False) -> Tensor:
+    """Norm of vectors along axes: ord 2 (None, 'fro': sqrt of the sum of squares), 1, inf or -inf.
+
+    Over several axes these are the norms of the elements taken as one long vector; matrix norms are not offered.
+    """
+    if ord in (None, "fro", 2):
+        return elementwise.sqrt(sum(elementwise.square(as_float(x)), axis, keepdims))
+    if ord == 1:
+        return sum(elementwise.absolute(as_float(x)), axis, keepdims)
+    if ord in (math.inf, -math.inf):
+        return (max if ord > 0 else min)(elementwise.absolute(as_float(x)), axis, keepdims)
+    raise ValueError(f"norm: ord must be None, 'fro', 1, 2, inf or -inf, received {ord!r}")
+
+
+def _one_axis(name: str, x: Tensor, axis: int | None) -> tuple[Tensor, int]:
+    """The tensor and the axis to work along; the flat tensor where axis is None."""
+    return (shape.reshape(x, (-1,)), 0) if axis is None else (x, axis_of(name, axis, x.ndim))
+
+
+def _position(name: str, kernel: Callable, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
+    line, along = _one_axis(name, x, axis)
+    _not_empty(name, line, (along,))
+    y = apply(kernel, None, [line], axis=along)
+    if not keepdims:
+        return y
+    return shape.reshape(y, tuple(1 if axis is None or i == along else n for i, n in enumerate(x.shape)))
+
+
+@op
+def argmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Position of the (first) largest element along an axis, int32; in the flat tensor for axis None."""
+    return _position("argmax", reduce.argmax, as_tensor(x), axis, keepdims)
+
+
+@op
+def argmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """Position of the (first) smallest element along an axis, int32; in the flat tensor for axis None."""
+    return _position("argmin", reduce.argmin, as_tensor(x), axis, keepdims)
+
+
+@op
+def cumsum(x, axis: int | None = None, dtype=None) -> Tensor:
+    """Running sums along an axis; of the flat tensor for axis None."""
+    x, along = _one_axis("cumsum", as_tensor(x, None if dtype is None else np.dtype(dtype)), axis)
+    return apply(reduce.cumsum, reduce.cumsum_vjp, [x], axis=along)
+
+
+@op
+def cumprod(x, axis: int | None = None, dtype=None) -> Tensor:
+    """Running products along an axis; of the flat tensor for axis None."""
+    x, along = _one_axis("cumprod", as_tensor(x, None if dtype is None else np.dtype(dtype)), axis)
+    return apply(reduce.cumprod, reduce.cumprod_vjp, [x], axis=along)

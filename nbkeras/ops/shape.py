@@ -1,0 +1,233 @@
+"""Differentiable ops that move elements: reshape, transpose, join, split, repeat, flip, roll.
+
+dtypes stay as they are. A reshape is a view of the same memory, most others copy.
+"""
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels import elementwise as broadcasting
+from nbkeras.kernels import shape as kernels
+from nbkeras.ops.arguments import axes_of, axis_of, promote
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+
+def shape(x) -> tuple:
+    """The shape as a tuple; None for sizes that a symbolic tensor leaves open."""
+    return tuple(x.shape) if hasattr(x, "shape") else as_tensor(x).shape
+
+
+def ndim(x) -> int:
+    """The number of axes."""
+    return len(shape(x))
+
+
+def sizes_of(name: str, value: Any) -> tuple[int, ...]:
+    """A shape argument as a tuple of integers; TypeError otherwise."""
+    sizes = value if isinstance(value, list | tuple | np.ndarray) else (value,)
+    try:
+        return tuple(operator.index(size) for size in sizes)
+    except TypeError:
+        raise TypeError(f"{name}: a shape must be made of integers, received {value!r}") from None
+
+
+@op
+def reshape(x, newshape) -> Tensor:
+    """The same elements in another shape; one size may be -1: whatever is left."""
+    x, new = as_tensor(x), sizes_of("reshape", newshape)
+    known = math.prod(size for size in new if size != -1)
+    if new.count(-1) == 1 and known and x.size % known == 0:
+        new = tuple(x.size // known if size == -1 else size for size in new)
+    if -1 in new or math.prod(new) != x.size or any(size < 0 for size in new):
+        raise ValueError(f"reshape: cannot put {x.size} elements of shape {x.shape} into shape {tuple(newshape)}")
+    return x if new == x.shape else apply(kernels.reshape, kernels.reshape_vjp, [x], shape=new)
+
+
+@op
+def expand_dims(x, axis) -> Tensor:
+    """A new axis of size 1 at a position of the result (or several, given as a tuple)."""
+    x = as_tensor(x)
+    count = len(axis) if isinstance(axis, list | tuple) else 1
+    new = axes_of("expand_dims", axis, x.ndim + count)
+    sizes = iter(x.shape)
+    return reshape(x, tuple(1 if i in new else next(sizes) for i in range(x.ndim + count)))
+
+
+@op
+def squeeze(x, axis=None) -> Tensor:
+    """The axes of size 1 taken away: all of them, or those named."""
+    x = as_tensor(x)
+    gone = axes_of("squeeze", axis, x.ndim) if axis is not None else tuple(i for i, n in enumerate(x.shape) if n == 1)
+    if any(x.shape[i] != 1 for i in gone):
+        raise ValueError(f"squeeze: axis {axis} of a tensor of shape {x.shape} is not of size 1")
+    return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in gone))
+
+
+@op
+def transpose(x, axes=None) -> Tensor:
+    """The axes in another order; reversed for None."""
+    x = as_tensor(x)
+    if axes is None:
+        order = tuple(reversed(range(x.ndim)))
+    else:
+        order = tuple(axis_of("transpose", axis, x.ndim) for axis in axes)
+        if sorted(order) != list(range(x.ndim)):
+            raise ValueError(f"transpose: axes must name each of the {x.ndim} axes once, received {tuple(axes)}")
+    return apply(kernels.transpose, kernels.transpose_vjp, [x], axes=order)
+
+
+@op
+def swapaxes(x, axis1: int, axis2: int) -> Tensor:
+    """Two axes exchanged."""
+    x = as_tensor(x)
+    order = list(range(x.ndim))
+    first, second = axis_of("swapaxes", axis1, x.ndim), axis_of("swapaxes", axis2, x.ndim)
+    order[first], order[second] = second, first
+    return transpose(x, order)
+
+
+@op
+def moveaxis(x, source, destination) -> Tensor:
+    """Axes moved to other positions; the rest keep their order."""
+    x = as_tensor(x)
+    sources, targets = (
+        [axis_of("moveaxis", axis, x.ndim) for axis in (given if isinstance(given, list | tuple) else [given])]
+        for given in (source, destination)
+    )
+    if len(sources) != len(targets) or len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
+        raise ValueError(f"moveaxis: source {source} and destination {destination} must name the same number of axes")
+    order = [axis for axis in range(x.ndim) if axis not in sources]
+    for target, axis in sorted(zip(targets, sources, strict=True)):
+        order.insert(target, axis)
+    return transpose(x, order)
+
+
+# -------------------- joining and splitting --------------------
+
+
+def _tensors(name: str, xs: Any) -> list[Tensor]:
+    if isinstance(xs, Tensor) or not isinstance(xs, list | tuple) or not xs:
+        raise ValueError(f"{name}: expected a list of at least one tensor, received {type(xs).__name__} {xs!r}")
+    return promote(*xs)
+
+
+@op
+def concatenate(xs, axis: int = 0) -> Tensor:
+    """Tensors one after the other along an axis; their other sizes must agree."""
+    tensors = _tensors("concatenate", xs)
+    along = axis_of("concatenate", axis, tensors[0].ndim)
+    rest = {(*x.shape[:along], *x.shape[along + 1 :]) if x.ndim == tensors[0].ndim else None for x in tensors}
+    if len(rest) > 1:
+        raise ValueError(
+            f"concatenate: shapes must agree except along axis {axis}, received {[x.shape for x in tensors]}"
+        )
+    return apply(kernels.concatenate, kernels.concatenate_vjp, tensors, axis=along)
+
+
+@op
+def stack(x, axis: int = 0) -> Tensor:
+    """Tensors of one shape side by side along a new axis."""
+    tensors = _tensors("stack", x)
+    if len({each.shape for each in tensors}) > 1:
+        raise ValueError(f"stack: all shapes must be the same, received {[each.shape for each in tensors]}")
+    along = axis_of("stack", axis, tensors[0].ndim + 1)
+    return apply(kernels.stack, kernels.stack_vjp, tensors, axis=along)
+
+
+@op
+def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
+    """A list of parts along an axis: that many equal ones for an integer, else cut at the given positions."""
+    x = as_tensor(x)
+    along = axis_of("split", axis, x.ndim)
+    size = x.shape[along]
+    if isinstance(indices_or_sections, int):
+        count = indices_or_sections
+        if count < 1 or size % count:
+            raise ValueError(f"split: axis {axis} of size {size} cannot be cut into {count} equal parts")
+        sizes = [size // count] * count
+    else:
+        cuts = [0, *(min(max(c + size if c < 0 else c, 0), size) for c in sizes_of("split", indices_or_sections)), size]
+        sizes = [max(0, end - start) for start, end in zip(cuts, cuts[1:], strict=False)]
+        if cuts != sorted(cuts):
+            raise ValueError(f"split: positions must rise, received {indices_or_sections}")
+    return list(apply(kernels.split, kernels.split_vjp, [x], sizes=sizes, axis=along))
+
+
+@op
+def unstack(x, num: int | None = None, axis: int = 0) -> list[Tensor]:
+    """A list of the tensors along an axis, without that axis."""
+    x = as_tensor(x)
+    along = axis_of("unstack", axis, x.ndim)
+    if num is not None and num != x.shape[along]:
+        raise ValueError(f"unstack: axis {axis} has size {x.shape[along]}, not num={num}")
+    return list(apply(kernels.unstack, kernels.unstack_vjp, [x], axis=along))
+
+
+# -------------------- repeating --------------------
+
+
+@op
+def broadcast_to(x, shape) -> Tensor:
+    """x repeated along axes of size 1 and along new leading axes to fill a shape."""
+    x, new = as_tensor(x), sizes_of("broadcast_to", shape)
+    if broadcasting.broadcast_shape(new, x.shape) != new:
+        raise ValueError(f"broadcast_to: a tensor of shape {x.shape} does not fit into shape {new}")
+    seen = (1,) * (len(new) - x.ndim) + x.shape
+    return apply(kernels.spread, kernels.spread_vjp, [x], seen_as=seen, over=new, shape=new)
+
+
+@op
+def tile(x, repeats) -> Tensor:
+    """x laid out several times along each axis; `repeats` and x's shape get leading ones to the same length."""
+    x, times = as_tensor(x), sizes_of("tile", repeats)
+    if any(count < 0 for count in times):
+        raise ValueError(f"tile: repeats must not be negative, received {repeats}")
+    length = max(x.ndim, len(times))
+    sizes, times = (1,) * (length - x.ndim) + x.shape, (1,) * (length - len(times)) + times
+    seen = tuple(n for size in sizes for n in (1, size))
+    over = tuple(n for count, size in zip(times, sizes, strict=True) for n in (count, size))
+    new = tuple(count * size for count, size in zip(times, sizes, strict=True))
+    return apply(kernels.spread, kernels.spread_vjp, [x], seen_as=seen, over=over, shape=new)
+
+
+@op
+def repeat(x, repeats: int, axis: int | None = None) -> Tensor:
+    """Each element `repeats` times in a row along an axis; of the flat tensor for axis None."""
+    x = as_tensor(x)
+    if axis is None:
+        x, axis = reshape(x, (-1,)), 0
+    along = axis_of("repeat", axis, x.ndim)
+    (count,) = sizes_of("repeat", repeats) if not isinstance(repeats, list | tuple | np.ndarray) else (-1,)
+    if count < 0:
+        raise ValueError(f"repeat: repeats must be one integer of at least 0 for all elements, received {repeats!r}")
+    before, size, after = x.shape[:along], x.shape[along], x.shape[along + 1 :]
+    over, new = (*before, size, count, *after), (*before, size * count, *after)
+    return apply(kernels.spread, kernels.spread_vjp, [x], seen_as=(*before, size, 1, *after), over=over, shape=new)
+
+
+# -------------------- flipping, rolling --------------------
+
+
+@op
+def flip(x, axis=None) -> Tensor:
+    """The elements in reverse order along axes (all of them for None)."""
+    x = as_tensor(x)
+    return apply(kernels.flip, kernels.flip_vjp, [x], axes=axes_of("flip", axis, x.ndim))
+
+
+@op
+def roll(x, shift, axis=None) -> Tensor:
+    """Elements moved by `shift` places along an axis, those that fall off enter at the other end; flat for axis None."""
+    x = as_tensor(x)
+    if axis is None:
+        return reshape(roll(reshape(x, (-1,)), shift, 0), x.shape)
+    axes = axis if isinstance(axis, list | tuple) else [axis]
+    shifts = sizes_of("roll", shift)
+    if len(shifts) not in (1, len(axes)):
+        raise ValueError(f"roll: needs one shift, or one for each axis, received shift={shift} and axis={axis}")
+    for each, places in zip(axes, shifts * len(axes) if len(shifts) == 1 else shifts, strict=True):
+        x = apply(kernels.roll, kernels.roll_vjp, [x], shift=places, axis=axis_of("roll", each, x.ndim))
+    return x
