@@ -1,0 +1,140 @@
+"""Where an optimizer's arrays live: flat buffers, so that a step is one kernel over all weights, not one for each.
+
+Each variable has a place in the flat gradient and slot arrays of its dtype. Weights move to the same places of a flat
+weight array, unless they already live in another optimizer's (two models that share weights): those stay there.
+A *run* is a stretch of places that follow one another in both layouts: one launch.
+"""
+
+import weakref
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from nbkeras.kernels import device
+from nbkeras.tensor import Variable
+
+Array = np.ndarray
+_ALIGNMENT = 64  # bytes; every variable starts at a multiple, in every optimizer's buffer
+
+_weights: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary()  # flat weight buffers, by id
+
+
+class Run(NamedTuple):
+    """1-D views of one stretch of weights, of their gradients and of each slot; decay: whether weight decay applies."""
+
+    weights: Array
+    gradients: Array
+    slots: tuple[Array, ...]
+    decay: bool
+    variables: tuple[Variable, ...]
+
+
+class _Place(NamedTuple):
+    """A variable's place in the buffers of its dtype, in elements."""
+
+    dtype: np.dtype
+    start: int
+    stop: int
+
+
+def _address(array: Array) -> int:
+    return array.__array_interface__["data"][0]
+
+
+def _padded(variable: Variable) -> int:
+    unit = _ALIGNMENT // variable.dtype.itemsize
+    return -(-variable.size // unit) * unit
+
+
+def _aligned(size: int, dtype: np.dtype, value: float = 0) -> Array:
+    """A persistent flat array that starts at a multiple of the alignment."""
+    whole = device.persistent(np.full(size + _ALIGNMENT // dtype.itemsize, value, dtype))
+    start = -_address(whole) % _ALIGNMENT // dtype.itemsize
+    return whole[start : start + size]
+
+
+def _flat_owner(variable: Variable) -> Array | None:
+    """The flat weight buffer that a variable lives in, or None."""
+    owner = device.root(variable.data)
+    return owner if _weights.get(id(owner)) is owner else None
+
+
+class Buffers:
+    """Flat gradients and slots for a list of variables, and their weights moved into a flat array.
+
+    slots: initial value of each slot.
+    """
+
+    def __init__(self, variables: Sequence[Variable], slots: Sequence[float]):
+        self._places: dict[Variable, _Place] = {}
+        self._gradients: dict[np.dtype, Array] = {}
+        self._slots: dict[np.dtype, list[Array]] = {}
+        for dtype in dict.fromkeys(v.dtype for v in variables):
+            self._lay_out([v for v in variables if v.dtype == dtype], dtype, slots)
+
+    def _lay_out(self, variables: list[Variable], dtype: np.dtype, slots: Sequence[float]) -> None:
+        here = [v for v in variables if v.data.base is None]
+        elsewhere = sorted((v for v in variables if v.data.base is not None), key=lambda v: _address(v.data))
+        end = 0
+        for variable in [*elsewhere, *here]:
+            self._places[variable] = _Place(dtype, end, end + variable.size)
+            end += _padded(variable)
+        self._gradients[dtype] = _aligned(end, dtype)
+        self._slots[dtype] = [_aligned(end, dtype, value) for value in slots]
+        if not here:
+            return
+        first = self._places[here[0]].start
+        flat = _aligned(end - first, dtype)
+        owner = device.root(flat)
+        _weights[id(owner)] = owner
+        for variable in here:
+            _, start, stop = self._places[variable]
+            variable.rebind(flat[start - first : stop - first].reshape(variable.shape))
+
+    def __contains__(self, variable: Variable) -> bool:
+        return variable in self._places
+
+    def gradient(self, variable: Variable) -> Array:
+        """The view of the gradient buffer that belongs to a variable."""
+        return self._view(self._gradients[variable.dtype], variable)
+
+    def slot(self, variable: Variable, index: int) -> Array:
+        """The view of a slot's buffer that belongs to a variable."""
+        return self._view(self._slots[variable.dtype][index], variable)
+
+    def _view(self, flat: Array, variable: Variable) -> Array:
+        _, start, stop = self._places[variable]
+        return flat[start:stop].reshape(variable.shape)
+
+    def runs(self, variables: Sequence[Variable], decays: Callable[[Variable], bool]) -> list[Run]:
+        """The fewest stretches that cover these variables; `decays` says which variables weight decay applies to."""
+        ordered = sorted((v for v in variables if v.size), key=lambda v: (v.dtype.str, self._places[v].start))
+        stretches: list[list[Variable]] = []
+        for variable in ordered:
+            if stretches and self._follows(stretches[-1][-1], variable, decays):
+                stretches[-1].append(variable)
+            else:
+                stretches.append([variable])
+        return [self._run(stretch, decays(stretch[0])) for stretch in stretches]
+
+    def _follows(self, before: Variable, variable: Variable, decays: Callable[[Variable], bool]) -> bool:
+        """Whether nothing but padding lies between two variables, here and where their weights are."""
+        owner = _flat_owner(variable)
+        if before.dtype != variable.dtype or owner is None or owner is not _flat_owner(before):
+            return False
+        distance = _padded(before) * variable.dtype.itemsize
+        return (
+            decays(before) == decays(variable)
+            and self._places[variable].start - self._places[before].start == _padded(before)
+            and _address(variable.data) - _address(before.data) == distance
+        )
+
+    def _run(self, variables: list[Variable], decay: bool) -> Run:
+        first, last = variables[0], variables[-1]
+        dtype, start, _ = self._places[first]
+        stop = self._places[last].stop
+        owner = device.root(first.data)
+        weights = np.ndarray(stop - start, dtype, owner, _address(first.data) - _address(owner))
+        slots = tuple(slot[start:stop] for slot in self._slots[dtype])
+        return Run(weights, self._gradients[dtype][start:stop], slots, decay, tuple(variables))

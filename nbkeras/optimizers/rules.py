@@ -1,0 +1,258 @@
+"""The optimizers by name. Formulas, defaults and the order of their state are those of Keras 3.15."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.kernels import device
+from nbkeras.kernels import optimizers as kernels
+from nbkeras.optimizers.buffers import Run
+from nbkeras.optimizers.optimizer import Optimizer
+from nbkeras.registry import Registry
+from nbkeras.tensor import Variable
+
+registry = Registry("optimizer")
+
+
+def _register(cls: type) -> type:
+    return registry.register(cls, cls.__name__.lower())
+
+
+def _epsilon(value: float | None) -> float:
+    """Keras 2 lets epsilon=None mean the backend's."""
+    return config.epsilon() if value is None else float(value)
+
+
+@_register
+class SGD(Optimizer):
+    """w -= rate * g; with momentum m = momentum * m - rate * g: w += m, or (nesterov) w += momentum * m - rate * g."""
+
+    def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.check_fraction(momentum=momentum)
+        self.momentum = float(momentum)
+        self.nesterov = bool(nesterov)
+        self.slots = (("momentum",),) if momentum else ()
+
+    def step(self, run: Run) -> None:
+        if self.momentum:
+            m = self.slot(run, "momentum")
+            kernels.sgd_momentum(
+                run.weights, run.gradients, m, self._rate, self._decay(run), self.momentum, self.nesterov
+            )
+        else:
+            kernels.sgd(run.weights, run.gradients, self._rate, self._decay(run))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
+
+
+@_register
+class RMSprop(Optimizer):
+    """v = rho * v + (1 - rho) * g**2; w -= rate * g / sqrt(v + epsilon).
+
+    centered: the square of the mean gradient is taken from v in the root. momentum: times the last change is added.
+    Source: Tieleman & Hinton, Coursera lecture 6.5 (2012).
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: float = 0.9,
+        momentum: float = 0.0,
+        epsilon: float | None = 1e-7,
+        centered: bool = False,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, **kwargs)
+        self.check_fraction(rho=rho, momentum=momentum)
+        self.rho = float(rho)
+        self.momentum = float(momentum)
+        self.epsilon = _epsilon(epsilon)
+        self.centered = bool(centered)
+        optional = [("momentum",)] * (self.momentum > 0) + [("average_gradient",)] * self.centered
+        self.slots = (("velocity",), *optional)
+
+    def step(self, run: Run) -> None:
+        w, g, v = run.weights, run.gradients, self.slot(run, "velocity")
+        if self.momentum or self.centered:
+            m, mean = self.slot(run, "momentum"), self.slot(run, "average_gradient")
+            how = (self.rho, self.epsilon, self.momentum, self.centered)
+            kernels.rmsprop_general(w, g, v, m, mean, self._rate, self._decay(run), *how)
+        else:
+            kernels.rmsprop(w, g, v, self._rate, self._decay(run), self.rho, self.epsilon)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon, "centered": self.centered}
+        return {**super().get_config(), **own}
+
+
+@_register
+class Adagrad(Optimizer):
+    """a += g**2; w -= rate * g / sqrt(a + epsilon); a starts at initial_accumulator_value. See Duchi et al., 2011."""
+
+    slots = (("accumulator",),)
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        initial_accumulator_value: float = 0.1,
+        epsilon: float | None = 1e-7,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, **kwargs)
+        if initial_accumulator_value < 0:
+            raise ValueError(f"Adagrad: initial_accumulator_value must be >= 0, received {initial_accumulator_value}")
+        self.initial_accumulator_value = self.slot_value = float(initial_accumulator_value)
+        self.epsilon = _epsilon(epsilon)
+
+    def step(self, run: Run) -> None:
+        accumulator = self.slot(run, "accumulator")
+        kernels.adagrad(run.weights, run.gradients, accumulator, self._rate, self._decay(run), self.epsilon)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"initial_accumulator_value": self.initial_accumulator_value, "epsilon": self.epsilon}
+        return {**super().get_config(), **own}
+
+
+@_register
+class Adadelta(Optimizer):
+    """a = rho * a + (1 - rho) * g**2; c = g * sqrt(d + epsilon) / sqrt(a + epsilon); d = rho * d + (1 - rho) * c**2;
+    w -= rate * c. Source: Zeiler, arXiv:1212.5701.
+    """
+
+    slots = (("accumulated_grad", "accumulated_delta_var"),)
+
+    def __init__(self, learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float | None = 1e-7, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.check_fraction(rho=rho)
+        self.rho = float(rho)
+        self.epsilon = _epsilon(epsilon)
+
+    def step(self, run: Run) -> None:
+        squares, changes = run.slots[:2]
+        kernels.adadelta(
+            run.weights, run.gradients, squares, changes, self._rate, self._decay(run), self.rho, self.epsilon
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "rho": self.rho, "epsilon": self.epsilon}
+
+
+class _TwoMoments(Optimizer):
+    """What Adam and its kin share: decay rates of a first and a second moment."""
+
+    slots: Sequence[Sequence[str]] = (("momentum", "velocity"),)
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float | None = 1e-7,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, **kwargs)
+        self.check_fraction(beta_1=beta_1, beta_2=beta_2)
+        self.beta_1 = float(beta_1)
+        self.beta_2 = float(beta_2)
+        self.epsilon = _epsilon(epsilon)
+
+    def _constants(self, run: Run) -> tuple:
+        return self._rate, self._step, self._decay(run), self.beta_1, self.beta_2, self.epsilon
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+
+
+@_register
+class Adam(_TwoMoments):
+    """m += (1 - beta_1) * (g - m); v += (1 - beta_2) * (g**2 - v);
+    w -= rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon).
+
+    amsgrad: the largest v so far in place of v. Sources: arXiv:1412.6980, arXiv:1904.09237.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float | None = 1e-7,
+        amsgrad: bool = False,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
+        self.amsgrad = bool(amsgrad)
+        self.slots = (("momentum", "velocity"), ("velocity_hat",)) if amsgrad else (("momentum", "velocity"),)
+
+    def step(self, run: Run) -> None:
+        m, v = run.slots[:2]
+        if self.amsgrad:
+            peak = self.slot(run, "velocity_hat")
+            kernels.amsgrad(run.weights, run.gradients, m, v, peak, *self._constants(run))
+        else:
+            kernels.adam(run.weights, run.gradients, m, v, *self._constants(run))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "amsgrad": self.amsgrad}
+
+
+@_register
+class AdamW(Adam):
+    """Adam with decoupled weight decay. Source: arXiv:1711.05101."""
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        weight_decay: float = 0.004,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float | None = 1e-7,
+        amsgrad: bool = False,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **kwargs)
+        if self.weight_decay is None:
+            raise ValueError("AdamW: weight_decay must be a number, received None")
+
+
+@_register
+class Adamax(_TwoMoments):
+    """m as in Adam; u = max(beta_2 * u, |g|); w -= rate * m / ((1 - beta_1**t) * (u + epsilon)), arXiv:1412.6980."""
+
+    slots = (("momentum", "norm"),)
+
+    def step(self, run: Run) -> None:
+        m, u = run.slots[:2]
+        kernels.adamax(run.weights, run.gradients, m, u, *self._constants(run))
+
+
+@_register
+class Nadam(_TwoMoments):
+    """Adam with Nesterov momentum, whose schedule is u_t = beta_1 * (1 - 0.96**t / 2). Source: Dozat, ICLR 2016."""
+
+    _product: Variable | None = None  # of all u up to now
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        super().build(variables)
+        if self._product is None:
+            dtype = variables[0].dtype if variables else np.dtype(config.floatx())
+            self._product = Variable(dtype.type(1), "u_product", trainable=False)
+
+    @property
+    def variables(self) -> list[Variable]:
+        return [*super().variables, *([] if self._product is None else [self._product])]
+
+    def before_runs(self) -> None:
+        device.launch(kernels.nadam_product, self._flat_product, self._step, self.beta_1)
+
+    @property
+    def _flat_product(self) -> np.ndarray:
+        return self._product.data.reshape(1)  # type: ignore[union-attr]
+
+    def step(self, run: Run) -> None:
+        m, v = run.slots[:2]
+        kernels.nadam(run.weights, run.gradients, m, v, self._flat_product, *self._constants(run))

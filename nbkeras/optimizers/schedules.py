@@ -1,0 +1,263 @@
+"""Learning rates that follow the step count: Keras's schedules, as plain functions of a number.
+
+A schedule is called with the number of steps made before (a number or anything `float` takes) and returns a float; an
+optimizer does so before each step. Formulas: keras/src/optimizers/schedules (Keras 3.15), computed in float64 here.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from nbkeras.registry import Registry
+
+registry = Registry("learning rate schedule")
+
+
+class LearningRateSchedule:
+    """Base of schedules; subclasses define `__call__(step) -> float` and, to be saved, `get_config`."""
+
+    def __call__(self, step) -> float:
+        raise NotImplementedError(f"{type(self).__name__} must define __call__(self, step)")
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs to make this schedule again."""
+        raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """A schedule from what `get_config` returned."""
+        return cls(**config)
+
+
+def _positive(name: str, value: float) -> float:
+    if value <= 0:
+        raise ValueError(f"{name} must be > 0, received {value!r}")
+    return value
+
+
+@registry.register
+class ExponentialDecay(LearningRateSchedule):
+    """initial_learning_rate * decay_rate ** (step / decay_steps); staircase: the exponent is rounded down."""
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "ExponentialDecay",
+    ):
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = _positive("decay_steps", decay_steps)
+        self.decay_rate = decay_rate
+        self.staircase = staircase
+        self.name = name
+
+    def __call__(self, step) -> float:
+        periods = float(step) / self.decay_steps
+        return self.initial_learning_rate * self.decay_rate ** (math.floor(periods) if self.staircase else periods)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "decay_steps": self.decay_steps,
+            "decay_rate": self.decay_rate,
+            "staircase": self.staircase,
+            "name": self.name,
+        }
+
+
+@registry.register
+class InverseTimeDecay(LearningRateSchedule):
+    """initial_learning_rate / (1 + decay_rate * step / decay_steps); staircase: step / decay_steps is rounded down."""
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        decay_rate: float,
+        staircase: bool = False,
+        name: str = "InverseTimeDecay",
+    ):
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = _positive("decay_steps", decay_steps)
+        self.decay_rate = decay_rate
+        self.staircase = staircase
+        self.name = name
+
+    def __call__(self, step) -> float:
+        periods = float(step) / self.decay_steps
+        return self.initial_learning_rate / (1 + self.decay_rate * (math.floor(periods) if self.staircase else periods))
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "decay_steps": self.decay_steps,
+            "decay_rate": self.decay_rate,
+            "staircase": self.staircase,
+            "name": self.name,
+        }
+
+
+@registry.register
+class PiecewiseConstantDecay(LearningRateSchedule):
+    """values[i] up to and including step boundaries[i], the last value after the last boundary."""
+
+    def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
+        if len(boundaries) != len(values) - 1:
+            raise ValueError(
+                f"there must be one value more than boundaries, received {len(values)} values {list(values)} "
+                f"for {len(boundaries)} boundaries {list(boundaries)}"
+            )
+        self.boundaries = list(boundaries)
+        self.values = list(values)
+        self.name = name
+
+    def __call__(self, step) -> float:
+        for boundary, value in zip(self.boundaries, self.values, strict=False):
+            if float(step) <= boundary:
+                return float(value)
+        return float(self.values[-1])
+
+    def get_config(self) -> dict[str, Any]:
+        return {"boundaries": self.boundaries, "values": self.values, "name": self.name}
+
+
+@registry.register
+class PolynomialDecay(LearningRateSchedule):
+    """(initial - end) * (1 - step / decay_steps) ** power + end; cycle: decay_steps grow so as to reach the step."""
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        end_learning_rate: float = 0.0001,
+        power: float = 1.0,
+        cycle: bool = False,
+        name: str = "PolynomialDecay",
+    ):
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = _positive("decay_steps", decay_steps)
+        self.end_learning_rate = end_learning_rate
+        self.power = power
+        self.cycle = cycle
+        self.name = name
+
+    def __call__(self, step) -> float:
+        step, length = float(step), float(self.decay_steps)
+        if self.cycle:
+            length *= max(1, math.ceil(step / length))
+        done = min(step, length) / length
+        span = self.initial_learning_rate - self.end_learning_rate
+        return span * (1 - done) ** self.power + self.end_learning_rate
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "decay_steps": self.decay_steps,
+            "end_learning_rate": self.end_learning_rate,
+            "power": self.power,
+            "cycle": self.cycle,
+            "name": self.name,
+        }
+
+
+@registry.register
+class CosineDecay(LearningRateSchedule):
+    """Half a cosine from the initial rate to alpha times it in decay_steps; before it, if warmup_target is given, a
+    straight line from the initial rate to warmup_target in warmup_steps, and the cosine starts from there.
+    """
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        decay_steps: int,
+        alpha: float = 0.0,
+        name: str = "CosineDecay",
+        warmup_target: float | None = None,
+        warmup_steps: int = 0,
+    ):
+        self.initial_learning_rate = initial_learning_rate
+        self.decay_steps = _positive("decay_steps", decay_steps)
+        self.alpha = alpha
+        self.name = name
+        self.warmup_target = warmup_target
+        self.warmup_steps = warmup_steps
+
+    def __call__(self, step) -> float:
+        step, start = float(step), self.initial_learning_rate
+        if self.warmup_target is not None:
+            if step < self.warmup_steps:
+                return (self.warmup_target - start) * step / self.warmup_steps + start
+            step, start = step - self.warmup_steps, self.warmup_target
+        cosine = 0.5 * (1 + math.cos(math.pi * min(step, self.decay_steps) / self.decay_steps))
+        return start * ((1 - self.alpha) * cosine + self.alpha)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "decay_steps": self.decay_steps,
+            "alpha": self.alpha,
+            "name": self.name,
+            "warmup_target": self.warmup_target,
+            "warmup_steps": self.warmup_steps,
+        }
+
+
+@registry.register
+class CosineDecayRestarts(LearningRateSchedule):
+    """Half cosines one after another (SGDR, arXiv:1608.03983), each t_mul times as long and m_mul times as high."""
+
+    def __init__(
+        self,
+        initial_learning_rate: float,
+        first_decay_steps: int,
+        t_mul: float = 2.0,
+        m_mul: float = 1.0,
+        alpha: float = 0.0,
+        name: str = "SGDRDecay",
+    ):
+        self.initial_learning_rate = initial_learning_rate
+        self.first_decay_steps = _positive("first_decay_steps", first_decay_steps)
+        if t_mul < 1:
+            raise ValueError(f"t_mul must be >= 1 (periods may not shrink), received {t_mul!r}")
+        self.t_mul = t_mul
+        self.m_mul = m_mul
+        self.alpha = alpha
+        self.name = name
+
+    def __call__(self, step) -> float:
+        done, length, restarts = float(step) / self.first_decay_steps, 1.0, 0
+        if self.t_mul == 1:
+            restarts = math.floor(done)
+            done -= restarts
+        else:
+            while done >= length:
+                done, length, restarts = done - length, length * self.t_mul, restarts + 1
+        cosine = 0.5 * self.m_mul**restarts * (1 + math.cos(math.pi * done / length))
+        return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "initial_learning_rate": self.initial_learning_rate,
+            "first_decay_steps": self.first_decay_steps,
+            "t_mul": self.t_mul,
+            "m_mul": self.m_mul,
+            "alpha": self.alpha,
+            "name": self.name,
+        }
+
+
+def get(identifier) -> Any:
+    """A schedule from a name, a configuration or a schedule."""
+    return registry.get(identifier)
+
+
+def serialize(schedule) -> Any:
+    """A schedule's {'class_name', 'config'}."""
+    return registry.serialize(schedule)
+
+
+def deserialize(config, custom_objects=None) -> Any:
+    """A schedule from what `serialize` returned."""
+    return registry.deserialize(config, custom_objects)
