@@ -148,12 +148,12 @@ def pad_vjp(inside, dy, needs):
 
 
 def flip(x: Array, axes: Shape):
-    backwards = tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(x.ndim))
-    return _copied(x[(*backwards, ...)]), backwards
+    backwards = _ending_open(tuple(slice(None, None, -1 if axis in axes else 1) for axis in range(x.ndim)))
+    return _copied(x[backwards]), backwards
 
 
 def flip_vjp(backwards, dy, needs):
-    return (_copied(dy[(*backwards, ...)], needs[0]),)
+    return (_copied(dy[backwards], needs[0]),)
 
 
 def roll(x: Array, shift: int, axis: int):
@@ -170,14 +170,19 @@ def roll_vjp(saved, dy, needs):
     return (roll(dy, -shift, axis)[0],)
 
 
+def _ending_open(key: tuple) -> tuple:
+    """The key with an Ellipsis, so that NumPy gives a view even where one element is left."""
+    return key if Ellipsis in key else (*key, Ellipsis)
+
+
 def getitem(x: Array, key: tuple):
     """x[key] for integers, slices, None and Ellipsis."""
-    return _copied(x[(*key, ...)] if Ellipsis not in key else x[key]), (x.shape, key)
+    return _copied(x[_ending_open(key)]), (x.shape, key)
 
 
 def getitem_vjp(saved, dy, needs):
     shape, key = saved
     dx = device.output(needs[0], shape, dy.dtype)
     device.launch(device.fill, dx, 0)
-    device.launch(device.copy, dy, dx[(*key, ...)] if Ellipsis not in key else dx[key])
+    device.launch(device.copy, dy, dx[_ending_open(key)])
     return (dx,)

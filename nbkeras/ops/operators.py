@@ -1,6 +1,9 @@
 """Python's operators on tensors: `x + 1`, `-x`, `x @ w`, `x[:, 0]`, `x > 0`."""
 
 from collections.abc import Callable
+from typing import Any
+
+import numpy as np
 
 from nbkeras.ops import elementwise, indexing, shape
 
@@ -10,7 +13,7 @@ def _logical(function: Callable) -> Callable:
 
     def checked(*operands):
         for each in operands:
-            if not isinstance(each, bool) and getattr(each, "dtype", None) != bool:
+            if not isinstance(each, bool) and np.dtype(getattr(each, "dtype", object)).kind != "b":
                 raise TypeError(
                     f"& | ^ ~ are for boolean tensors, received {each!r}; compare first, or ops.cast to 'bool'"
                 )
@@ -60,7 +63,7 @@ def _reflected(function: Callable) -> Callable:
     return operator
 
 
-def attach_operators(cls: type) -> None:
+def attach_operators(cls: Any) -> None:
     """Give a class of tensors Python's operators; symbolic ones keep `==` and `!=` as identity, as sets and lists need."""
     symbolic = hasattr(cls, "symbolic_op")
     for name, function in {**_ARITHMETIC, **_COMPARISONS, **({} if symbolic else _EQUALITY)}.items():
@@ -69,10 +72,10 @@ def attach_operators(cls: type) -> None:
         setattr(cls, f"__r{name}__", _reflected(function))
     for name, function in _UNARY.items():
         setattr(cls, f"__{name}__", function)
-    cls.__getitem__ = indexing.getitem  # type: ignore[attr-defined]
-    cls.T = property(shape.transpose)  # type: ignore[attr-defined]
+    cls.__getitem__ = indexing.getitem
+    cls.T = property(shape.transpose)
     if "__iter__" not in vars(cls):
-        cls.__iter__ = _rows  # type: ignore[attr-defined]
+        cls.__iter__ = _rows
 
 
 def _rows(self):

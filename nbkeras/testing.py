@@ -1,0 +1,197 @@
+"""Checks for ops, the project's own and yours: `check_op` holds a function on tensors to what every op must do.
+
+from nbkeras import ops
+from nbkeras.testing import check_op
+
+check_op(lambda x, y: ops.log(x) * y, np.array([0.5, 2.0]), np.array([[1.0], [3.0]]))
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbkeras import nest
+from nbkeras.kernels import device
+from nbkeras.program import Program
+from nbkeras.tensor import GradientTape, Tensor, gradient
+
+Array = np.ndarray
+_DIRECTIONS = 2
+_STEP = 1e-5  # of the central difference: error about step^2 from the curve and 1e-16 / step from rounding
+
+
+class _Run(NamedTuple):
+    outputs: list[Array]
+    gradients: list[Array | None]
+
+
+def check_op(
+    function: Callable,
+    *arrays: Any,
+    wrt: Sequence[int] | None = None,
+    tolerance: float = 1e-6,
+    single_tolerance: float | None = 1e-4,
+    seed: int = 0,
+) -> None:
+    """Check a function of tensors, which returns a tensor or a structure of them; AssertionError says what is wrong.
+
+    1. In float64, the tape's gradients along random directions, for random weights of the outputs, equal central
+       differences to a relative `tolerance`, for each float input (or those numbered in `wrt`).
+    2. Gradients are the same when one input alone is differentiated, and when they are written to given destinations.
+    3. The function does not change its inputs, and gives the same when called again.
+    4. Recorded with its gradient as a Program and played again over inputs changed in place, it gives bit for bit what it
+       gives when called anew. (Changed: floats shuffled and times 0.9, integers and booleans shuffled.)
+    5. In float32, outputs and gradients equal those of float64 to `single_tolerance` of the largest element, and keep
+       their dtype. None leaves this out.
+
+    arrays: float arrays away from points where the function has no derivative, and integer or boolean arrays.
+    """
+    rng = np.random.default_rng(seed)
+    inputs = [_converted(array, np.float64) for array in arrays]
+    if wrt is None:
+        wrt = [i for i, array in enumerate(inputs) if array.dtype.kind == "f"]
+    weights = [_weights(rng, output) for output in _run(function, inputs, [], None).outputs]
+    before = [array.copy() for array in inputs]
+
+    run = _run(function, inputs, wrt, weights)
+    if not any(weight is not None and weight.size for weight in weights) and wrt:
+        raise AssertionError("the function has no float output, so it has no gradients to check: pass wrt=[]")
+    for position, (i, found) in enumerate(zip(wrt, run.gradients, strict=True)):
+        _check_directions(function, inputs, i, found, weights, rng, tolerance)
+        if len(wrt) > 1:
+            alone = _run(function, inputs, [i], weights)
+            _check_same("the gradient of input {} alone", [alone.gradients[0]], [run.gradients[position]], [i])
+    _check_same("output {} of a second call", _run(function, inputs, wrt, weights).outputs, run.outputs)
+    _check_destinations(function, inputs, wrt, weights, run)
+    _check_same("input {} after the calls, which must not change it,", inputs, before)
+    _check_replay(function, inputs, wrt, weights, rng)
+    if single_tolerance is not None:
+        _check_single(function, arrays, wrt, weights, run, single_tolerance)
+
+
+def _converted(array: Any, dtype: Any) -> Array:
+    array = np.asarray(array)
+    return device.persistent(np.array(array, dtype if array.dtype.kind == "f" else array.dtype))
+
+
+def _weights(rng: np.random.Generator, output: Array) -> Array | None:
+    return device.persistent(rng.standard_normal(output.shape)) if output.dtype.kind == "f" else None
+
+
+def _tensors(function: Callable, inputs: list[Array], wrt: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
+    """The inputs as tensors, those of `wrt` watched, and the outputs."""
+    tensors = [Tensor(array) for array in inputs]
+    with GradientTape() as tape:
+        tape.watch([tensors[i] for i in wrt])
+        outputs = [each for each in nest.flatten(function(*tensors)) if isinstance(each, Tensor)]
+    return tensors, outputs
+
+
+def _compute(function: Callable, inputs: list[Array], wrt: Sequence[int], weights: list | None, into: Any = None):
+    """Output arrays and gradient arrays, as the kernels left them."""
+    tensors, outputs = _tensors(function, inputs, wrt)
+    gradients: list[Array | None] = []
+    if wrt and weights is not None:
+        pairs = [(y, w) for y, w in zip(outputs, weights, strict=True) if w is not None]
+        sources = [tensors[i] for i in wrt]
+        gradients = gradient([y for y, _ in pairs], sources, [w for _, w in pairs], into)
+    return [y.data for y in outputs], gradients
+
+
+def _run(function: Callable, inputs: list[Array], wrt: Sequence[int], weights: list | None, into: Any = None) -> _Run:
+    outputs, gradients = _compute(function, inputs, wrt, weights, into)
+    return _Run([y.copy() for y in outputs], [None if g is None else g.copy() for g in gradients])
+
+
+def _check_directions(function, inputs, i, found, weights, rng, tolerance) -> None:
+    """Compare the gradient of input i with central differences along random directions."""
+    for _ in range(_DIRECTIONS):
+        direction = rng.standard_normal(inputs[i].shape)
+        sums, size = [], 0.0
+        for sign in (1, -1):
+            moved = list(inputs)
+            moved[i] = device.persistent(inputs[i] + sign * _STEP * direction)
+            terms = [
+                w * y for w, y in zip(weights, _run(function, moved, [], None).outputs, strict=True) if w is not None
+            ]
+            sums.append(sum(float(term.sum()) for term in terms))
+            size = max(size, sum(float(np.abs(term).sum()) for term in terms))
+        expected = (sums[0] - sums[1]) / (2 * _STEP)
+        received = 0.0 if found is None else float((found * direction).sum())
+        rounding = 4 * np.finfo(np.float64).eps * size / _STEP
+        if not abs(received - expected) <= tolerance * max(abs(received), abs(expected)) + rounding:
+            raise AssertionError(
+                f"the gradient of input {i} is wrong: along a random direction it gives {received:.12g}, "
+                f"finite differences give {expected:.12g}"
+            )
+
+
+def _check_same(what: str, received: Sequence, expected: Sequence, numbers: Sequence[int] | None = None) -> None:
+    """Bit for bit, NaN included."""
+    for position, (got, want) in enumerate(zip(received, expected, strict=True)):
+        name = what.format(position if numbers is None else numbers[position])
+        if (got is None) != (want is None):
+            raise AssertionError(f"{name} is {got}, expected {want}")
+        if got is not None and not (
+            got.shape == want.shape
+            and got.dtype == want.dtype
+            and np.array_equal(got, want, equal_nan=got.dtype.kind == "f")
+        ):
+            difference = np.abs(got.astype(float) - want.astype(float)).max() if got.shape == want.shape else "shape"
+            raise AssertionError(
+                f"{name} differs (largest difference: {difference}): received\n{got}\nexpected\n{want}"
+            )
+
+
+def _check_destinations(function, inputs, wrt, weights, run: _Run) -> None:
+    """Gradients written straight to destinations equal those in fresh arrays; an unconnected input gets zeros."""
+    if not wrt:
+        return
+    into = [device.persistent(np.full(inputs[i].shape, np.nan)) for i in wrt]
+    _run(function, inputs, wrt, weights, into)
+    expected = [np.zeros(inputs[i].shape) if g is None else g for i, g in zip(wrt, run.gradients, strict=True)]
+    _check_same("the gradient of input {}, written to a destination,", into, expected, wrt)
+
+
+def _check_replay(function, inputs, wrt, weights, rng) -> None:
+    """Record, change the inputs in place, replay, compare with a fresh run."""
+    program = Program()
+    held = [device.persistent(array.copy()) for array in inputs]
+    with device.record(program):
+        outputs, gradients = _compute(function, held, wrt, weights)
+    if program.reason is not None:
+        raise AssertionError(f"the function cannot be recorded: {program.reason}")
+    present = [i for i, g in enumerate(gradients) if g is not None]
+    played = program.seal([*outputs, *[gradients[i] for i in present]])  # type: ignore[list-item]
+    program.arena.fill(0xFF)  # NaN in every buffer: what no launch writes must not look right by chance
+    for array in held:
+        changed = rng.permutation(array.ravel()).reshape(array.shape)
+        array[...] = changed * 0.9 if array.dtype.kind == "f" else changed
+    program.run()
+    fresh = _run(function, held, wrt, weights)
+    _check_same("replayed output {}", played[: len(outputs)], fresh.outputs)
+    _check_same(
+        "the replayed gradient of input {}",
+        played[len(outputs) :],
+        [fresh.gradients[i] for i in present],
+        [wrt[i] for i in present],
+    )
+
+
+def _check_single(function, arrays, wrt, weights, run: _Run, tolerance: float) -> None:
+    """float32 in, float32 out, near float64's numbers."""
+    inputs = [_converted(array, np.float32) for array in arrays]
+    single = [None if w is None else device.persistent(w.astype(np.float32)) for w in weights]
+    low = _run(function, inputs, wrt, single)
+    for kind, received, expected in (("output", low.outputs, run.outputs), ("gradient", low.gradients, run.gradients)):
+        for number, (got, want) in enumerate(zip(received, expected, strict=True)):
+            if got is None or want is None:
+                continue
+            if want.dtype.kind == "f" and got.dtype != np.float32:
+                raise AssertionError(f"{kind} {number} of float32 inputs has dtype {got.dtype}")
+            scale = max(1.0, float(np.abs(want).max(initial=0.0)))
+            if not np.allclose(got, want, rtol=0, atol=tolerance * scale, equal_nan=True):
+                raise AssertionError(
+                    f"{kind} {number} in float32 is too far from float64: received\n{got}\nexpected\n{want}"
+                )
