@@ -37,6 +37,7 @@ class Program:
         self.reason: str | None = None  # why the step cannot be replayed
         self.on_read: Callable[[], str] = lambda: "a tensor's value was read"
         self.nbytes = 0
+        self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
         self._recorded: list[tuple[Callable, tuple]] = []
         self._sizes: list[int] = []
         self._alive: dict[int, tuple[weakref.ref, int]] = {}
@@ -76,7 +77,7 @@ class Program:
         """Plan the memory; `outputs` stay readable after each run. Returns them as they will be in the arena."""
         kept = [self._describe(Program.seal, array) for array in outputs]
         offsets, size = _plan(self._sizes, self._recorded, [view for view in kept if isinstance(view, _View)])
-        arena = device.persistent(np.empty(size + _ALIGNMENT, np.uint8))
+        self.arena = arena = device.persistent(np.empty(size + _ALIGNMENT, np.uint8))
         start = -arena.__array_interface__["data"][0] % _ALIGNMENT
         views: dict[_View, Array] = {}
 
@@ -162,7 +163,9 @@ class Steps:
         self._lock = threading.Lock()
         self.recordings = 0
 
-    def run(self, key: tuple, batch: Any, context: Any, use: Callable[[list[Array], Any], Any], eagerly: bool = False) -> Any:
+    def run(
+        self, key: tuple, batch: Any, context: Any, use: Callable[[list[Array], Any], Any], eagerly: bool = False
+    ) -> Any:
         """Run the step on a batch (`batch.signature`, `batch.write(buffers)`) and return `use(outputs, info)`.
 
         `outputs` are overwritten by the next run, so `use` copies what it keeps. key: what else the program depends on.
