@@ -5,6 +5,7 @@ compile time. Gradients come in the broadcast shape; the tape sums them back to 
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 import scipy.special
@@ -30,7 +31,7 @@ def broadcast_shape(a: Shape, b: Shape) -> Shape | None:
     return tuple(result)
 
 
-def _map(ufunc: np.ufunc, x: Array, *others, into=None) -> Array:
+def _map(ufunc: Callable, x: Array, *others, into=None) -> Array:
     """ufunc(x, *others) in x's dtype; `into`: an array to take if it fits. Scalars among the others are constants."""
     shape = x.shape
     for other in others:
@@ -160,8 +161,18 @@ def _is(comparison: np.ufunc, x: Array, value) -> Array:
     return mask
 
 
+def larger(x: Array, y: Array, out: Array) -> None:
+    """Kernel: the larger of two (NumPy wants the output of this ufunc and the next by name)."""
+    np.maximum(x, y, out=out)
+
+
+def smaller(x: Array, y: Array, out: Array) -> None:
+    """Kernel: the smaller of two."""
+    np.minimum(x, y, out=out)
+
+
 def maximum(x: Array, y: Array):
-    return _map(np.maximum, x, y), (x, y)
+    return _map(larger, x, y), (x, y)
 
 
 def maximum_vjp(saved, dy, needs):
@@ -169,7 +180,7 @@ def maximum_vjp(saved, dy, needs):
 
 
 def minimum(x: Array, y: Array):
-    return _map(np.minimum, x, y), (x, y)
+    return _map(smaller, x, y), (x, y)
 
 
 def minimum_vjp(saved, dy, needs):
