@@ -67,6 +67,7 @@ from nbkeras.ops.elementwise import (
     true_divide,
     where,
 )
+from nbkeras.ops.embedding import embedding
 from nbkeras.ops.indexing import (
     argsort,
     getitem,

@@ -1,0 +1,446 @@
+"""Random numbers: Philox4x32-10, uniform, normal, integers, categories, permutations, and dropout.
+
+A *key* is a uint32 array [seed, step]; every function here is a pure function of a key. A generator's state has the same
+form; `draw_key` copies it to a key and moves the state one step on, in place, so that a replayed program gets fresh
+numbers. The same key gives the same numbers on any number of threads, and float64 numbers agree with float32's.
+
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Numba types uint32 op uint32
+as uint64, hence the casts.
+"""
+
+import math
+
+import numpy as np
+from llvmlite import ir
+from numba import prange, types
+from numba.extending import intrinsic, overload
+
+from nbkeras.kernels import device
+from nbkeras.kernels.cache import compiled
+
+Array = np.ndarray
+_U, _U64 = np.uint32, np.uint64
+_32 = _U64(32)
+BLOCK = 4096  # words drawn by one task; a block's four quarters hold the four words of each counter
+_PARALLEL = 8  # blocks from which on threads pay
+
+
+@intrinsic
+def philox(typing, c0, c1, c2, c3, k0, k1):
+    """Four random words for a counter of four and a key of two, all uint32.
+
+    Emitted as LLVM instructions: written in Python, Numba would type ten rounds of casts at every use.
+    """
+    word, wide = ir.IntType(32), ir.IntType(64)
+
+    def generate(context, builder, signature, args):
+        def product(factor, value):
+            """High and low word of a 64-bit product."""
+            whole = builder.mul(builder.zext(value, wide), ir.Constant(wide, factor))
+            return builder.trunc(builder.lshr(whole, ir.Constant(wide, 32)), word), builder.trunc(whole, word)
+
+        c0, c1, c2, c3, k0, k1 = args
+        for _ in range(10):
+            high0, low0 = product(0xD2511F53, c0)
+            high1, low1 = product(0xCD9E8D57, c2)
+            c0 = builder.xor(builder.xor(high1, c1), k0)
+            c2 = builder.xor(builder.xor(high0, c3), k1)
+            c1, c3 = low1, low0
+            k0 = builder.add(k0, ir.Constant(word, 0x9E3779B9))
+            k1 = builder.add(k1, ir.Constant(word, 0xBB67AE85))
+        return context.make_tuple(builder, signature.return_type, [c0, c1, c2, c3])
+
+    u = types.uint32
+    return types.UniTuple(u, 4)(u, u, u, u, u, u), generate
+
+
+# -------------------- keys and words --------------------
+
+
+def draw_key(state: Array):
+    """A key from a generator's state, which moves on."""
+    key = device.empty((2,), np.uint32)
+    device.launch(take_key, state, key)
+    return key, None
+
+
+@compiled
+def take_key(state, key):
+    """Kernel: key = state; state[1] += 1."""
+    key[0] = state[0]
+    key[1] = state[1]
+    state[1] = _U(state[1] + _U(1))
+
+
+@compiled
+def _block_words(seed, step, stream, block, out):
+    """Fill a block (of a multiple of 4): counter i gives its words to the i-th place of each quarter."""
+    q = out.size // 4
+    w0, w1, w2, w3 = out[:q], out[q : 2 * q], out[2 * q : 3 * q], out[3 * q :]
+    for i in range(q):
+        w0[i], w1[i], w2[i], w3[i] = philox(_U(i), _U(block), step, stream, seed, _U(0))
+
+
+@compiled
+def fill_words(key, stream, out):
+    """Kernel: random uint32 words, serial."""
+    for block in range((out.size + BLOCK - 1) // BLOCK):
+        _block_words(key[0], key[1], _U(stream), block, out[block * BLOCK : (block + 1) * BLOCK])
+
+
+@compiled(parallel=True)
+def fill_words_parallel(key, stream, out):
+    """Kernel: random uint32 words, blocks in parallel."""
+    seed, step, flow = key[0], key[1], _U(stream)
+    for block in prange((out.size + BLOCK - 1) // BLOCK):
+        _block_words(seed, step, flow, block, out[block * BLOCK : (block + 1) * BLOCK])
+
+
+def _words(key: Array, count: int, stream: int) -> Array:
+    """`count` random uint32 words; streams of one key are independent."""
+    words = device.empty((-(-count // 4) * 4,), np.uint32)
+    device.launch(fill_words_parallel if count > _PARALLEL * BLOCK else fill_words, key, stream, words)
+    return words[:count]
+
+
+def _word_pairs(key: Array, count: int, dtype) -> tuple[Array, Array]:
+    """High words, and low words too where the dtype has room for them (elsewhere the high words again, unused)."""
+    high = _words(key, count, 0)
+    return high, _words(key, count, 1) if np.dtype(dtype) != np.float32 else high
+
+
+# -------------------- uniform --------------------
+
+
+def _unit(high, low, like):
+    """A number in [0, 1) of `like`'s dtype from two words, the second unused in float32. Inside kernels."""
+
+
+@overload(_unit, inline="always")
+def _unit_overload(high, low, like):
+    if like == types.float32:
+        shift, scale = _U(8), np.float32(2**-24)
+        return lambda high, low, like: np.float32(np.int32(high >> shift)) * scale
+    return lambda high, low, like: ((high >> 5) * 67108864.0 + (low >> 6)) * (1.0 / 9007199254740992.0)
+
+
+def uniform(key: Array, shape, dtype, low: float = 0.0, high: float = 1.0):
+    """Uniform numbers in [low, high); rounding may give `high` itself where the interval is narrow beside its place."""
+    y = device.empty(shape, dtype)
+    words, more = _word_pairs(key, y.size, dtype)
+    device.launch(uniform_from_words, words, more, y.dtype.type(high - low), y.dtype.type(low), y.reshape(-1))
+    return y, None
+
+
+@compiled
+def uniform_from_words(high, low, width, start, out):
+    """Kernel: start + width * (words as a number in [0, 1))."""
+    for i in range(out.size):
+        out[i] = start + width * _unit(high[i], low[i], width)
+
+
+# -------------------- normal --------------------
+
+
+@intrinsic
+def _exponent_and_mantissa(typing, x):
+    """A positive normal float32 as (e, m) with x = m * 2**e and sqrt(1/2) <= m < sqrt(2)."""
+
+    def generate(context, builder, signature, args):
+        i32 = ir.IntType(32)
+        bits = builder.bitcast(args[0], i32)
+        shifted = builder.sub(bits, ir.Constant(i32, 0x3F3504F3))
+        exponent = builder.ashr(shifted, ir.Constant(i32, 23))
+        mantissa = builder.sub(bits, builder.shl(exponent, ir.Constant(i32, 23)))
+        pair = context.make_tuple(
+            builder,
+            signature.return_type,
+            [builder.sitofp(exponent, ir.FloatType()), builder.bitcast(mantissa, ir.FloatType())],
+        )
+        return pair
+
+    return types.UniTuple(types.float32, 2)(types.float32), generate
+
+
+_f = np.float32
+_LN2, _HALF, _ONE = _f(0.6931471805599453), _f(0.5), _f(1)
+_P0, _P1, _P2 = _f(7.0376836292e-2), _f(-1.1514610310e-1), _f(1.1676998740e-1)
+_P3, _P4, _P5 = _f(-1.2420140846e-1), _f(1.4249322787e-1), _f(-1.6668057665e-1)
+_P6, _P7, _P8 = _f(2.0000714765e-1), _f(-2.4999993993e-1), _f(3.3333331174e-1)
+
+
+@compiled(inline="always")
+def _log(x):
+    """Natural logarithm of a positive normal float32, by Cephes' logf (S. Moshier); LLVM vectorises it."""
+    e, m = _exponent_and_mantissa(x)
+    m = m - _ONE
+    z = m * m
+    p = _P0 * m + _P1
+    p = p * m + _P2
+    p = p * m + _P3
+    p = p * m + _P4
+    p = p * m + _P5
+    p = p * m + _P6
+    p = p * m + _P7
+    p = p * m + _P8
+    return m + (p * m * z - _HALF * z) + e * _LN2
+
+
+@compiled(inline="always")
+def _quantile(p):
+    """z >= 0 with P(normal > z) = p in float32, 2**-33 <= p <= 1/2: sqrt(2) erfinv(1 - 2p).
+
+    M. Giles, "Approximating the erfinv function", GPU Computing Gems 2, 2010: two polynomials in w = -log(4 p (1 - p)).
+    """
+    w = -_log(_f(4) * p * (_ONE - p))
+    a = w - _f(2.5)
+    y = _f(2.81022636e-08) * a + _f(3.43273939e-07)
+    y = y * a + _f(-3.5233877e-06)
+    y = y * a + _f(-4.39150654e-06)
+    y = y * a + _f(0.00021858087)
+    y = y * a + _f(-0.00125372503)
+    y = y * a + _f(-0.00417768164)
+    y = y * a + _f(0.246640727)
+    y = y * a + _f(1.50140941)
+    b = np.sqrt(max(w, _f(0))) - _f(3)
+    t = _f(-0.000200214257) * b + _f(0.000100950558)
+    t = t * b + _f(0.00134934322)
+    t = t * b + _f(-0.00367342844)
+    t = t * b + _f(0.00573950773)
+    t = t * b + _f(-0.0076224613)
+    t = t * b + _f(0.00943887047)
+    t = t * b + _f(1.00167406)
+    t = t * b + _f(2.83297682)
+    return _f(1.4142135623730951) * (_ONE - p - p) * (y if w < _f(5) else t)
+
+
+def _normal_number(high, low, cut, like):
+    """A standard normal number whose absolute value has at least the upper tail `cut`. Inside kernels."""
+
+
+@overload(_normal_number, inline="always")
+def _normal_number_overload(high, low, cut, like):
+    scale32 = np.float32(2**-32)
+
+    def number32(high, low, cut, like):
+        p = (np.float32(np.int32(high >> _U(1))) + _HALF) * scale32  # in (0, 1/2), exact in the tail
+        z = _quantile(cut + p * (_ONE - cut - cut))
+        return z if (high & _U(1)) == _U(0) else -z
+
+    def number64(high, low, cut, like):
+        p = ((high >> 1) + (low + 0.5) * 2.0**-32) * 2.0**-32
+        p = cut + p * (1.0 - 2.0 * cut)
+        z = np.float64(_quantile(np.float32(p)))
+        f = (0.5 * math.erfc(z * 0.7071067811865476) - p) * 2.5066282746310002 * math.exp(0.5 * z * z)
+        z = z + f / (1.0 - 0.5 * z * f)  # Halley's step triples the digits
+        return z if (high & _U(1)) == _U(0) else -z
+
+    return number32 if like == types.float32 else number64
+
+
+@compiled
+def normal_from_words(high, low, cut, stddev, mean, out):
+    """Kernel: mean + stddev * standard normal numbers, those of absolute value with an upper tail below `cut` left out."""
+    for i in range(out.size):
+        out[i] = mean + stddev * _normal_number(high[i], low[i], cut, stddev)
+
+
+def _normal(key, shape, dtype, mean, stddev, cut):
+    y = device.empty(shape, dtype)
+    words, more = _word_pairs(key, y.size, dtype)
+    real = y.dtype.type
+    device.launch(normal_from_words, words, more, real(cut), real(stddev), real(mean), y.reshape(-1))
+    return y, None
+
+
+def normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float = 1.0):
+    """Normal numbers; their distance from the mean ends at 6.3 standard deviations."""
+    return _normal(key, shape, dtype, mean, stddev, 0.0)
+
+
+_TAIL_BEYOND_2 = 0.5 * math.erfc(math.sqrt(2.0))
+
+
+def truncated_normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float = 1.0):
+    """Normal numbers within two standard deviations of the mean."""
+    return _normal(key, shape, dtype, mean, stddev, _TAIL_BEYOND_2)
+
+
+# -------------------- integers --------------------
+
+
+def randint(key: Array, shape, low: int, high: int):
+    """int64 integers, low <= n < high; 64 random bits modulo the range."""
+    y = device.empty(shape, np.int64)
+    words, more = _word_pairs(key, y.size, np.int64)
+    device.launch(integers_from_words, words, more, low, high - low, y.reshape(-1))
+    return y, None
+
+
+@compiled
+def integers_from_words(high, low, start, count, out):
+    """Kernel: start + (a 64-bit word modulo count)."""
+    n = _U64(count)
+    for i in range(out.size):
+        word = (_U64(high[i]) << _32) | _U64(low[i])
+        out[i] = start + np.int64(word % n)
+
+
+def bernoulli(key: Array, shape, dtype, probability: float):
+    """1 with the given probability, else 0."""
+    y = device.empty(shape, dtype)
+    words = _words(key, y.size, 0)
+    device.launch(below, words, round(probability * 2**32), y.reshape(-1))
+    return y, None
+
+
+def below(words: Array, limit: int, out: Array) -> None:
+    """Kernel: out = 1 where a word is less than limit, else 0."""
+    np.copyto(out, words < limit, casting="unsafe")
+
+
+def categorical(logits: Array, key: Array, samples: int):
+    """int64 (rows, samples): class c of row r with probability softmax(logits[r])[c]. Not differentiable."""
+    rows = logits.shape[0]
+    y = device.empty((rows, samples), np.int64)
+    device.launch(choose, logits, _words(key, rows * samples, 0), _words(key, rows * samples, 1), y)
+    return y, None
+
+
+@compiled
+def choose(logits, high, low, out):
+    """Kernel: invert each row's cumulative distribution at a uniform number."""
+    classes = logits.shape[1]
+    for r in range(out.shape[0]):
+        top = -np.inf
+        for c in range(classes):
+            top = max(top, np.float64(logits[r, c]))
+        total = 0.0
+        for c in range(classes):
+            total += math.exp(logits[r, c] - top)
+        for s in range(out.shape[1]):
+            w = r * out.shape[1] + s
+            rest = total * _unit(high[w], low[w], total)
+            chosen = -1
+            for c in range(classes):
+                weight = math.exp(logits[r, c] - top)
+                if weight > 0.0 and (chosen < 0 or rest >= 0.0):
+                    chosen = c
+                rest -= weight
+                if rest < 0.0 and chosen >= 0:
+                    break
+            out[r, s] = max(chosen, 0)
+
+
+def shuffle(x: Array, key: Array, axis: int):
+    """x with the slices along `axis` in random order."""
+    n = x.shape[axis]
+    order, inverse = device.empty((n,), np.int64), device.empty((n,), np.int64)
+    device.launch(permute, _words(key, n, 0), _words(key, n, 1), order, inverse)
+    y = device.empty(x.shape, x.dtype)
+    device.launch(take_slices, x, order, axis, y)
+    return y, (inverse, axis)
+
+
+def shuffle_vjp(saved, dy, needs):
+    inverse, axis = saved
+    dx = device.output(needs[0], dy.shape, dy.dtype)
+    device.launch(take_slices, dy, inverse, axis, dx)
+    return dx, None
+
+
+@compiled
+def permute(high, low, order, inverse):
+    """Kernel: a random permutation (Fisher and Yates, after Durstenfeld) and its inverse."""
+    n = order.size
+    for i in range(n):
+        order[i] = i
+    for i in range(n - 1, 0, -1):
+        word = (_U64(high[i]) << _32) | _U64(low[i])
+        j = np.int64(word % _U64(i + 1))
+        order[i], order[j] = order[j], order[i]
+    for i in range(n):
+        inverse[order[i]] = i
+
+
+def take_slices(x: Array, order: Array, axis: int, out: Array) -> None:
+    """Kernel: out's slice i along the axis is x's slice order[i]."""
+    np.take(x, order, axis=axis, out=out, mode="clip")
+
+
+# -------------------- dropout --------------------
+
+
+def dropout(x: Array, key: Array, rate: float, noise_shape: tuple[int, ...] | None = None):
+    """x / (1 - rate) where an element is kept, 0 where it is dropped, with probability `rate`.
+
+    noise_shape: x's shape with 1 for axes along which elements are kept or dropped together.
+    """
+    y = device.empty(x.shape, x.dtype)
+    if noise_shape is None or noise_shape == x.shape:
+        _drop(key, x, rate, y)
+        return y, (key, rate)
+    ones, noise = device.empty(noise_shape, x.dtype), device.empty(noise_shape, x.dtype)
+    device.launch(device.fill, ones, 1)
+    _drop(key, ones, rate, noise)
+    device.launch(multiply, x, noise, y)
+    return y, noise
+
+
+def dropout_vjp(saved, dy, needs):
+    """The forward pass's own numbers again, from its key: that is cheaper than to keep them."""
+    dx = device.output(needs[0], dy.shape, dy.dtype)
+    if isinstance(saved, tuple):
+        _drop(*(saved[0], dy, saved[1]), dx)
+    else:
+        device.launch(multiply, dy, saved, dx)
+    return dx, None
+
+
+def _drop(key: Array, x: Array, rate: float, y: Array) -> None:
+    limit = min(round(rate * 2**32), 2**32 - 1)
+    scale = x.dtype.type(1.0 / (1.0 - rate)) if rate < 1.0 else x.dtype.type(0)
+    kernel = drop_parallel if x.size > _PARALLEL * BLOCK else drop
+    device.launch(kernel, key, x.reshape(-1), np.uint32(limit), scale, y.reshape(-1))
+
+
+@compiled
+def _drop_block(seed, step, block, x, limit, scale, y):
+    """One block of `drop`, its words laid out as in `_block_words`."""
+    q = y.size // 4
+    x0, x1, x2, x3 = x[:q], x[q : 2 * q], x[2 * q : 3 * q], x[3 * q : 4 * q]
+    y0, y1, y2, y3 = y[:q], y[q : 2 * q], y[2 * q : 3 * q], y[3 * q : 4 * q]
+    zero = scale - scale
+    for i in range(q):
+        w0, w1, w2, w3 = philox(_U(i), _U(block), step, _U(0), seed, _U(0))
+        y0[i] = x0[i] * scale if w0 >= limit else zero
+        y1[i] = x1[i] * scale if w1 >= limit else zero
+        y2[i] = x2[i] * scale if w2 >= limit else zero
+        y3[i] = x3[i] * scale if w3 >= limit else zero
+    x4, y4 = x[4 * q :], y[4 * q :]
+    if y4.size > 0:
+        rest = philox(_U(q), _U(block), step, _U(0), seed, _U(0))
+        for i in range(y4.size):
+            y4[i] = x4[i] * scale if rest[i] >= limit else zero
+
+
+@compiled
+def drop(key, x, limit, scale, y):
+    """Kernel: y = x * scale where the element's word is at least `limit`, else 0; serial."""
+    for block in range((y.size + BLOCK - 1) // BLOCK):
+        at, end = block * BLOCK, (block + 1) * BLOCK
+        _drop_block(key[0], key[1], block, x[at:end], limit, scale, y[at:end])
+
+
+@compiled(parallel=True)
+def drop_parallel(key, x, limit, scale, y):
+    """Kernel: `drop`, blocks in parallel."""
+    seed, step = key[0], key[1]
+    for block in prange((y.size + BLOCK - 1) // BLOCK):
+        at, end = block * BLOCK, (block + 1) * BLOCK
+        _drop_block(seed, step, block, x[at:end], limit, scale, y[at:end])
+
+
+def multiply(x: Array, y: Array, out: Array) -> None:
+    """Kernel: out = x * y, broadcasting."""
+    np.multiply(x, y, out=out)

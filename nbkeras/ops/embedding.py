@@ -1,0 +1,22 @@
+"""Differentiable lookup of rows in a table."""
+
+import numpy as np
+
+from nbkeras.kernels import embedding as kernels
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+
+@op
+def embedding(indices, table) -> Tensor:
+    """Rows of a table: y[..., :] = table[indices[...], :]; the gradient adds into the rows used and is 0 elsewhere.
+
+    Shapes: indices (...), table (rows, width) -> (..., width). Indices of any dtype, floats cut to integers. A negative
+    index counts from the end; one outside the table gives a row of NaN and no gradient, as Keras on JAX does.
+    """
+    table = as_tensor(table)
+    if table.ndim != 2 or table.dtype.kind != "f":
+        raise ValueError(
+            f"embedding: the table must be a float matrix (rows, width), received shape {table.shape} of dtype "
+            f"{table.dtype}"
+        )
+    return apply(kernels.gather, kernels.gather_vjp, [table, as_tensor(as_tensor(indices), np.dtype(np.int64))])
