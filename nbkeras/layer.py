@@ -72,7 +72,16 @@ def snake_case(name: str) -> str:
     return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()
 
 
-_ARGUMENTS = ("name", "dtype", "trainable", "input_shape", "batch_input_shape", "batch_shape", "input_dim", "input_length")
+_ARGUMENTS = (
+    "name",
+    "dtype",
+    "trainable",
+    "input_shape",
+    "batch_input_shape",
+    "batch_shape",
+    "input_dim",
+    "input_length",
+)
 
 
 class Layer:
@@ -119,7 +128,7 @@ class Layer:
         self._losses: list[Tensor] = []
         self._initial_weights = weights
         self._batch_input_shape = self._input_shape_argument(batch_size, kwargs)
-        self._build_shapes: Any = None
+        self.build_shapes: Any = None
 
     def _argument_names(self) -> list[str]:
         return [*inspect.signature(type(self).__init__).parameters, *_ARGUMENTS, "batch_size", "weights"]
@@ -162,11 +171,34 @@ class Layer:
         return mask if self.supports_masking else None
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs to make this layer again, without its weights."""
+        """What `from_config` needs to make this layer again, without its weights.
+
+        A subclass with arguments of its own adds them; one that does not override this gets them as they were passed.
+        """
         values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
         if self._batch_input_shape is not None:
             values["batch_input_shape"] = list(self._batch_input_shape)
+        if type(self).get_config is Layer.get_config and type(self).__init__ is not Layer.__init__:
+            values = {**self._passed_arguments(), "name": self.name}
         return values
+
+    def __new__(cls, *args, **kwargs):
+        layer = super().__new__(cls)
+        layer._passed = (args, kwargs)
+        return layer
+
+    def _passed_arguments(self) -> dict[str, Any]:
+        """What the layer was made with, if it is plain values: the configuration of a class that writes none."""
+        args, kwargs = self._passed
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        for key, value in given.items():
+            if not all(leaf is None or isinstance(leaf, str | bool | int | float) for leaf in nest.flatten(value)):
+                raise NotImplementedError(
+                    f"{type(self).__name__} was made with {key}={value!r}, which cannot be written as it is: define "
+                    "get_config (and from_config) in the class"
+                )
+        return given
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
@@ -403,7 +435,7 @@ class Layer:
         shapes = nest.shapes(inputs) if not isinstance(inputs, list) else [nest.shapes(i) for i in inputs]
         with tensor.outside_program():
             self.build(shapes)
-        self._build_shapes = shapes
+        self.build_shapes = shapes
         self.built = True
         if self._initial_weights is not None:
             self.set_weights(self._initial_weights)
@@ -427,11 +459,7 @@ class Layer:
                 output.mask = mask
 
     def _handles_masks(self) -> bool:
-        return (
-            self.supports_masking
-            or "mask" in self._call_takes
-            or type(self).compute_mask is not Layer.compute_mask
-        )
+        return self.supports_masking or "mask" in self._call_takes or type(self).compute_mask is not Layer.compute_mask
 
     def _warn_mask_lost(self) -> None:
         if not getattr(self, "_mask_warned", False):
@@ -544,7 +572,7 @@ class Layer:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
 
-_NOT_SEARCHED = {"nodes", "_weights", "_states", "_losses"}
+_NOT_SEARCHED = {"_passed", "nodes", "_weights", "_states", "_losses"}
 
 
 def _mismatch(spec: InputSpec, each: Any) -> str:

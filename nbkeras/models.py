@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import data, nest
+from nbkeras import data, nest, saving, serialization
 from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
-from nbkeras.layer import Input, InputLayer, Layer, unique_name
+from nbkeras.layer import Input, InputLayer, Layer, layers, unique_name
 from nbkeras.registry import nearest
 from nbkeras.summary import print_summary
 from nbkeras.tensor import Tensor, as_tensor, shapes_only
@@ -34,7 +34,9 @@ class Model(Trainer):
         names = [layer.name for layer in self._graph.layers]
         twice = {name for name in names if names.count(name) > 1}
         if twice:
-            raise ValueError(f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once")
+            raise ValueError(
+                f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once"
+            )
         self._output_names = _output_names(self._graph)
         self.built = True
 
@@ -118,6 +120,38 @@ class Model(Trainer):
         """Print a table of layers, output shapes and parameter counts."""
         print_summary(self, line_length, print_fn, expand_nested, show_trainable)
 
+    # -------------------- saving --------------------
+
+    def save(self, filepath, overwrite=True, include_optimizer=True) -> None:
+        """Write the whole model to a `.keras` file; `load_model` reads it and training resumes exactly."""
+        saving.save_model(self, filepath, overwrite, include_optimizer)
+
+    def save_weights(self, filepath, overwrite=True) -> None:
+        """Write the weights to a file."""
+        saving.save_weights(self, filepath, overwrite)
+
+    def load_weights(self, filepath) -> None:
+        """Read weights that `save_weights` or `save` wrote."""
+        saving.load_weights(self, filepath)
+
+    def to_json(self, **options) -> str:
+        """The architecture as JSON."""
+        return serialization.model_to_json(self, **options)
+
+    def get_config(self):
+        """The graph of a functional model; what a subclass was made with."""
+        if self._graph is None:
+            return super().get_config()
+        return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph)}
+
+    @classmethod
+    def from_config(cls, config):
+        """A model with new weights from `get_config`."""
+        if "input_layers" not in config:
+            return super().from_config(config)
+        inputs, outputs = serialization.build_graph(config)
+        return cls(inputs, outputs, name=config.get("name"), trainable=config.get("trainable", True))
+
     # -------------------- calling --------------------
 
     def build(self, input_shape=None) -> None:
@@ -140,7 +174,9 @@ class Model(Trainer):
     def call(self, inputs, training=None, mask=None):
         """Run the graph on tensors."""
         if self._graph is None:
-            raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs), or be given inputs and outputs")
+            raise NotImplementedError(
+                f"{type(self).__name__} must define call(self, inputs), or be given inputs and outputs"
+            )
         tensors = self._arrange(inputs)
         if mask is not None:
             for tensor, each in zip(tensors, nest.flatten(mask), strict=False):
@@ -152,8 +188,10 @@ class Model(Trainer):
         """The inputs in the graph's order, checked, each in its input's dtype."""
         graph = self._functional("inputs")
         if isinstance(inputs, dict):
-            leaves = [inputs[name] for name in self.input_names] if not isinstance(graph.inputs, dict) else (
-                nest.flatten({key: inputs[key] for key in graph.inputs})
+            leaves = (
+                [inputs[name] for name in self.input_names]
+                if not isinstance(graph.inputs, dict)
+                else (nest.flatten({key: inputs[key] for key in graph.inputs}))
             )
         else:
             leaves = nest.flatten(inputs)
@@ -171,9 +209,7 @@ class Model(Trainer):
             a is None or b is None or a == b for a, b in zip(shape, symbol.shape, strict=True)
         )
         if not fits:
-            raise ValueError(
-                f"input {name!r} of model {self.name!r} expects shape {symbol.shape}, received {shape}"
-            )
+            raise ValueError(f"input {name!r} of model {self.name!r} expects shape {symbol.shape}, received {shape}")
 
     def _set_masks(self, inputs, masks, outputs) -> None:
         """The outputs carry the masks of the layers that made them."""
@@ -320,9 +356,7 @@ class Sequential(Model):
             self._start(layer.output)
             return
         if any(layer is other for other in self._chain) or any(layer.name == other.name for other in self._chain):
-            raise ValueError(
-                f"the names of a Sequential's layers must be unique: {layer.name!r} is already there"
-            )
+            raise ValueError(f"the names of a Sequential's layers must be unique: {layer.name!r} is already there")
         if self._input is None and not self._chain:
             self._start_from(layer)
         self._chain.append(layer)
@@ -385,8 +419,47 @@ class Sequential(Model):
             self.build((batch, *array.shape[1:]))
         return super()._prepare_inputs(x)
 
+    def get_config(self):
+        """The layers in order."""
+        chain = [serialization.serialize_layer(layer) for layer in self._chain]
+        if self._input is not None:
+            chain.insert(0, serialization.serialize_layer(self._input.node.layer))
+        return {"name": self.name, "layers": chain}
+
+    @classmethod
+    def from_config(cls, config):
+        """A Sequential with new weights from `get_config`."""
+        return cls([layers.deserialize(entry) for entry in config["layers"]], name=config.get("name"))
+
     def compute_output_shape(self, input_shape):
         shape: Any = tuple(input_shape)
         for layer in self._chain:
             shape = layer.compute_output_shape(shape)
         return shape
+
+
+layers.register(Model, "Functional")
+layers.register(Sequential)
+
+
+def clone_model(model: Model, input_tensors=None, clone_function=None) -> Model:
+    """The same architecture with new weights; `clone_function(layer) -> layer` may change layers on the way."""
+    if input_tensors is not None:
+        raise ValueError("clone_model(input_tensors=...) is not offered: call the clone on your tensors instead")
+    if clone_function is None:
+        return type(model).from_config(model.get_config())
+    if isinstance(model, Sequential):
+        first = [] if model._input is None else [model._input.node.layer]
+        return Sequential([*map(_copy_layer, first), *map(clone_function, model.layers)], name=model.name)
+    originals = {layer.name: layer for layer in model.layers}
+
+    def make(entry):
+        original = originals[entry["config"]["name"]]
+        return _copy_layer(original) if isinstance(original, InputLayer) else clone_function(original)
+
+    inputs, outputs = serialization.build_graph(model.get_config(), make)
+    return Model(inputs, outputs, name=model.name)
+
+
+def _copy_layer(layer: Layer) -> Layer:
+    return type(layer).from_config(layer.get_config())

@@ -43,7 +43,7 @@ class Trainer(Layer):
         self.stop_training = False
         self.run_eagerly = False
         self._objectives: Objectives | None = None
-        self._compile_config: dict[str, Any] | None = None
+        self.compile_arguments: dict[str, Any] = {}
         self._reset_steps()
 
     # -------------------- compile --------------------
@@ -66,8 +66,10 @@ class Trainer(Layer):
         """
         _check_compile_arguments(self, kwargs)
         if isinstance(metrics, str) or isinstance(weighted_metrics, str):
-            raise TypeError(f"metrics must be a list, such as metrics=['accuracy'], received {metrics or weighted_metrics!r}")
-        self._compile_config = {
+            raise TypeError(
+                f"metrics must be a list, such as metrics=['accuracy'], received {metrics or weighted_metrics!r}"
+            )
+        self.compile_arguments = {
             "optimizer": optimizer,
             "loss": loss,
             "metrics": metrics,
@@ -267,7 +269,14 @@ class Trainer(Layer):
         self._set_output_names(outputs)
 
     def _source(
-        self, x: Any, y: Any, sample_weight: Any, batch_size: int | None, steps: int | None, shuffle: Any, class_weight=None
+        self,
+        x: Any,
+        y: Any,
+        sample_weight: Any,
+        batch_size: int | None,
+        steps: int | None,
+        shuffle: Any,
+        class_weight=None,
     ) -> tuple[ArraySource | StreamSource, Layout]:
         if data.is_stream(x):
             if y is not None:
@@ -486,9 +495,8 @@ class Trainer(Layer):
         variables = self.trainable_weights
         if not variables and not self._overrides("train_step"):
             raise ValueError("the model has no trainable weights, so there is nothing to train")
-        if tuple(map(id, variables)) != tuple(map(id, self._trained)) or not self.optimizer.built:
-            self.optimizer.build(variables)
-            self._trained = tuple(variables)
+        self.optimizer.build(variables)  # does nothing if it was built for these
+        self._trained = tuple(variables)
 
     def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:
         """The logs so far as a function, so that only who looks at them pays for them."""
@@ -576,7 +584,11 @@ def _check_epochs(epochs: Any, initial_epoch: Any) -> None:
             raise ValueError(f"{name} must be a non-negative integer, received {value!r}")
 
 
-_ACCEPTED = {"jit_compile", "steps_per_execution", "auto_scale_loss"}  # say how Keras's backends compile: no meaning here
+_ACCEPTED = {
+    "jit_compile",
+    "steps_per_execution",
+    "auto_scale_loss",
+}  # say how Keras's backends compile: no meaning here
 
 
 def _check_compile_arguments(model: Trainer, kwargs: dict[str, Any]) -> None:
