@@ -1,4 +1,4 @@
-"""Optimizers against real Keras (tests/reference/optimizers.npz, made by make_optimizers.py there), and their buffers."""
+"""Optimizers against real Keras (tests/reference/optimizer_steps.npz, made by make_optimizers.py there), and their buffers."""
 
 import json
 import warnings
@@ -14,7 +14,7 @@ from nbkeras.optimizers import schedules
 from nbkeras.program import Program
 from nbkeras.tensor import GradientTape, Tensor, Variable
 
-with np.load(Path(__file__).parent / "reference" / "optimizers.npz") as file:
+with np.load(Path(__file__).parent / "reference" / "optimizer_steps.npz") as file:
     REFERENCE = dict(file)
 SPEC = json.loads(str(REFERENCE["cases"]))
 SHAPES = [tuple(shape) for shape in SPEC["shapes"]]

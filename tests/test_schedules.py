@@ -1,4 +1,4 @@
-"""Learning-rate schedules against real Keras (tests/reference/optimizers.npz)."""
+"""Learning-rate schedules against real Keras (tests/reference/optimizer_steps.npz)."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from nbkeras.optimizers import schedules
 from nbkeras.tensor import Variable
 
-with np.load(Path(__file__).parent / "reference" / "optimizers.npz") as file:
+with np.load(Path(__file__).parent / "reference" / "optimizer_steps.npz") as file:
     REFERENCE = dict(file)
 SPEC = json.loads(str(REFERENCE["cases"]))
 

@@ -1,4 +1,4 @@
-"""Writes optimizers.npz: what Keras's optimizers make of given weights and gradients, and its schedules' values.
+"""Writes optimizer_steps.npz: what Keras's optimizers make of given weights and gradients, and its schedules' values.
 
 Run: JAX_ENABLE_X64=1 KERAS_BACKEND=jax python tests/reference/make_optimizers.py  (made with Keras 3.15.0, JAX 0.10.2)
 """
@@ -101,7 +101,7 @@ def main():
         schedule = getattr(keras.optimizers.schedules, name)(**config)
         out[f"schedule.{case}"] = np.array([float(schedule(step)) for step in AT])
     out["cases"] = json.dumps({"optimizers": OPTIMIZERS, "schedules": SCHEDULES, "shapes": SHAPES, "at": AT})
-    np.savez_compressed(Path(__file__).with_name("optimizers.npz"), **out)
+    np.savez_compressed(Path(__file__).with_name("optimizer_steps.npz"), **out)
 
 
 if __name__ == "__main__":
