@@ -13,6 +13,7 @@ from nbkeras import config, tape
 from nbkeras.kernels import device
 
 Array = np.ndarray
+ValueReadError = device.ValueReadError
 shapes_only = device.dry  # `with shapes_only():` ops work out shapes and dtypes and compute nothing
 outside_program = device.ordinary  # `with outside_program():` what is launched is run once and never replayed
 

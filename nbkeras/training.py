@@ -258,13 +258,16 @@ class Trainer(Layer):
         return layout, [*x_leaves, *y_leaves, *weights]
 
     def _build_for(self, x_structure: Any, x_leaves: list[Array]) -> None:
-        """Give a model without a fixed graph its weights and output names, by a dry run on the first row's shape."""
+        """Give a model without a fixed graph its weights and output names, by a dry run on the first rows."""
         if self._is_ready():
             return
-        batch = self._fixed_batch_size() or min(2, len(x_leaves[0]))
-        rows = [Tensor(np.empty((batch, *leaf.shape[1:]), leaf.dtype)) for leaf in x_leaves]
-        with tensor.shapes_only(), training_phase(False):
-            outputs = self(nest.pack(x_structure, rows))
+        rows = [tensor.as_tensor(leaf[:32]) for leaf in x_leaves]
+        try:
+            with tensor.shapes_only(), training_phase(False):
+                outputs = self(nest.pack(x_structure, rows))
+        except tensor.ValueReadError:  # `call` looks at values, so it must have some
+            with training_phase(False):
+                outputs = self(nest.pack(x_structure, rows))
         self.clear_losses()
         self._set_output_names(outputs)
 
