@@ -1,0 +1,216 @@
+"""The rules of the house, read from the source: who may import whom, where, and what files may be called."""
+
+import ast
+import os
+import pathlib
+import re
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+RUNTIME = {"numba", "llvmlite", "numpy", "scipy"}  # llvmlite is a part of numba
+BANNED_NAMES = {"helpers", "helper", "misc", "common", "base", "util"}  # `utils` is Keras's own face
+LONG = 450
+
+# The floor of every module of nbkeras; what is not named is on floor 3. Imports go to the same floor or below.
+FLOORS = {
+    0: "nbkeras.kernels",
+    1: "nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops",
+    2: "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints nbkeras.losses nbkeras.metrics "
+    "nbkeras.graph nbkeras.layer nbkeras.layers",
+}
+MAY_IMPORT_KERNELS = (
+    "nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops nbkeras.optimizers nbkeras.testing".split()
+)
+
+
+def module_files():
+    """Every module of the two source folders by its installed name."""
+    files = {}
+    for folder, package in (("kernels", "nbkeras.kernels"), ("nbkeras", "nbkeras")):
+        for path in sorted((ROOT / folder).rglob("*.py")):
+            parts = path.relative_to(ROOT / folder).with_suffix("").parts
+            files[".".join((package, *(p for p in parts if p != "__init__")))] = path
+    return files
+
+
+FILES = module_files()
+
+
+def imported(module, node):
+    """Full names of what an import statement imports: modules of nbkeras as such, others by their top-level name."""
+    if isinstance(node, ast.Import):
+        names = [alias.name for alias in node.names]
+    else:
+        assert node.level == 0, f"{module}:{node.lineno}: relative import"
+        names = [f"{node.module}.{alias.name}" for alias in node.names]
+    found = set()
+    for name in names:
+        if name.split(".")[0] != "nbkeras":
+            found.add(name.split(".")[0])
+            continue
+        while name not in FILES:  # a function or class: its module
+            name = name.rpartition(".")[0]
+        found.add(name)
+    return found
+
+
+def imports(module):
+    """(name, line, inside a function) of everything a module imports."""
+    tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    inside = set()
+    for function in ast.walk(tree):
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            inside.update(id(node) for node in ast.walk(function))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            for name in imported(module, node):
+                yield name, node.lineno, id(node) in inside
+
+
+GRAPH = {module: sorted(imports(module)) for module in FILES}
+
+
+def is_under(module, packages):
+    return any(module == package or module.startswith(package + ".") for package in packages)
+
+
+def floor(module):
+    return next((number for number, names in FLOORS.items() if is_under(module, names.split())), 3)
+
+
+def breaches(rule):
+    return [
+        f"{m}:{line} imports {name}"
+        for m, found in GRAPH.items()
+        for name, line, inside in found
+        if rule(m, name, inside)
+    ]
+
+
+def test_only_kernels_import_numba():
+    assert not breaches(lambda module, name, _: name in ("numba", "llvmlite") and floor(module) != 0)
+
+
+def test_kernels_know_nothing_of_the_rest():
+    assert not breaches(lambda module, name, _: floor(module) == 0 and name.startswith("nbkeras") and floor(name) != 0)
+
+
+def test_only_a_few_modules_import_kernels():
+    assert not breaches(
+        lambda module, name, _: (
+            is_under(name, ["nbkeras.kernels"])
+            and floor(module) != 0
+            and module != "nbkeras"  # whose guard turns a missing kernels/ into a sentence
+            and not is_under(module, MAY_IMPORT_KERNELS)
+        )
+    )
+
+
+def test_imports_go_down_only():
+    assert not breaches(lambda module, name, _: name.startswith("nbkeras.") and floor(name) > floor(module))
+
+
+def test_no_circles():
+    """Depth first over the modules' imports of modules; a package's __init__ is a module like others."""
+    done, path = set(), []
+
+    def visit(module):
+        if module in path:
+            raise AssertionError("circle of imports: " + " -> ".join([*path[path.index(module) :], module]))
+        if module in done:
+            return
+        path.append(module)
+        for name, _, inside in GRAPH[module]:
+            if name in FILES and not (module == name or inside):
+                visit(name)
+        done.add(path.pop())
+
+    for module in FILES:
+        visit(module)
+
+
+def test_imports_inside_functions_are_of_optional_dependencies_only():
+    known = RUNTIME | {"nbkeras"} | set(sys.stdlib_module_names)
+    assert not breaches(lambda module, name, inside: inside and name.split(".")[0] in known)
+
+
+def test_optional_dependencies_are_imported_inside_functions_only():
+    known = RUNTIME | {"nbkeras"} | set(sys.stdlib_module_names)
+    assert not breaches(lambda module, name, inside: not inside and name.split(".")[0] not in known)
+
+
+def test_file_names():
+    names = {path.stem for path in FILES.values()}
+    assert not names & BANNED_NAMES
+    assert not [path for path in FILES.values() if path.stem == "utils" and path != ROOT / "nbkeras" / "utils.py"]
+    assert not (ROOT / "tests" / "__init__.py").exists(), (
+        "tests is no package: it would put the source folder on the path"
+    )
+
+
+def test_utils_is_only_a_face():
+    tree = ast.parse((ROOT / "nbkeras" / "utils.py").read_text(encoding="utf-8"))
+    assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+
+
+def test_long_files_are_known():
+    """A file over 450 lines must be one thing: name it here with its reason, or split it."""
+    long = {str(p.relative_to(ROOT)) for p in FILES.values() if len(p.read_text(encoding="utf-8").splitlines()) > LONG}
+    known = {
+        "nbkeras/layer.py",  # Layer's whole protocol
+        "nbkeras/training.py",  # Trainer: compile, fit, evaluate, predict over one loop
+    }
+    assert long <= known, f"over {LONG} lines: {sorted(long - known)}"
+    assert known <= long, f"no longer over {LONG} lines, take them off the list: {sorted(known - long)}"
+
+
+def test_no_asserts_in_the_library():
+    """`python -O` drops asserts; ruff's S101 says so too, but only where it runs."""
+    found = [
+        f"{module}:{node.lineno}"
+        for module, path in FILES.items()
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Assert)
+    ]
+    assert not found
+
+
+@pytest.fixture(scope="module")
+def fresh_import(tmp_path_factory):
+    """The modules that a fresh process has after `import nbkeras`, and the files in its empty kernel cache."""
+    folder = tmp_path_factory.mktemp("import")
+    program = "import sys, nbkeras; print(*sorted({name.split('.')[0] for name in sys.modules}))"
+    run = subprocess.run(
+        [sys.executable, "-W", "error", "-c", program],
+        cwd=folder,
+        env=os.environ | {"NUMBA_CACHE_DIR": str(folder / "cache")},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == 0, run.stderr
+    return set(run.stdout.split()), [p for p in (folder / "cache").rglob("*") if re.search(r"\.nb[ci]$", p.name)]
+
+
+def test_import_brings_no_optional_dependency(fresh_import):
+    optional = {
+        "h5py",
+        "pandas",
+        "matplotlib",
+        "onnx",
+        "onnxruntime",
+        "keras",
+        "tensorflow",
+        "torch",
+        "jax",
+        "psutil",
+        "pytest",
+    }
+    assert not fresh_import[0] & optional
+
+
+def test_import_compiles_nothing(fresh_import):
+    assert not fresh_import[1]

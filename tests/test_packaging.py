@@ -1,0 +1,93 @@
+"""What the wheel holds, and how nbkeras behaves in its own source folder."""
+
+import configparser
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import tomllib
+
+import pytest
+
+ROOT = pathlib.Path(__file__).parents[1]
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_list_of_packages_names_every_folder():
+    """An explicit list, since setuptools' discovery leaves kernels/ out of the wheel without a word."""
+    found = {"nbkeras.kernels"}
+    for init in (ROOT / "nbkeras").rglob("__init__.py"):
+        found.add(".".join(init.parent.relative_to(ROOT).parts))
+    assert sorted(PROJECT["tool"]["setuptools"]["packages"]) == sorted(found)
+    assert PROJECT["tool"]["setuptools"]["package-dir"]["nbkeras.kernels"] == "kernels"
+    assert not [path for path in (ROOT / "kernels").rglob("*.py") if path.parent != ROOT / "kernels"]
+
+
+def test_every_folder_with_python_files_is_a_package():
+    for path in (ROOT / "nbkeras").rglob("*.py"):
+        assert (path.parent / "__init__.py").exists(), path
+
+
+def test_data_files_are_in_the_package():
+    patterns = PROJECT["tool"]["setuptools"]["package-data"]
+    for path in (ROOT / "nbkeras").rglob("*"):
+        if path.is_file() and path.suffix not in (".py", ".pyc"):
+            package = ".".join(path.parent.relative_to(ROOT).parts)
+            assert any(path.match(pattern) for pattern in patterns.get(package, [])), f"{path} is not in package-data"
+
+
+def test_runtime_dependencies_are_three():
+    names = sorted(re.match(r"[\w-]+", dependency)[0] for dependency in PROJECT["project"]["dependencies"])
+    assert names == ["numba", "numpy", "scipy"]
+
+
+def test_lint_tools_are_pinned_alike_everywhere():
+    pins = {d for d in PROJECT["project"]["optional-dependencies"]["dev"] if re.match(r"(ruff|mypy)==", d)}
+    tox = configparser.ConfigParser()
+    tox.read(ROOT / "tox.ini")
+    assert pins and pins <= set(tox["testenv:lint"]["deps"].split())
+    hooks = (ROOT / ".pre-commit-config.yaml").read_text(encoding="utf-8")
+    assert set(re.findall(r"(?:ruff|mypy)==[\d.]+", hooks)) == pins
+
+
+def test_the_readme_s_test_command_is_what_ci_runs():
+    """.ci/run takes the command from the page: it must find exactly one."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    commands = [line for line in readme.splitlines() if line.endswith("&& .venv/bin/pytest")]
+    assert len(commands) == 1
+    assert r"&& \.venv/bin/pytest$" in (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+
+
+def test_the_version_is_the_changelog_s_newest():
+    changelog = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    assert re.search(r"^## (\S+)", changelog, re.MULTILINE)[1] == PROJECT["project"]["version"]
+
+
+@pytest.fixture
+def source_copy(tmp_path):
+    """The folder nbkeras/ alone, as Python finds it in the current folder of a checkout."""
+    shutil.copytree(ROOT / "nbkeras", tmp_path / "nbkeras", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path
+
+
+@pytest.mark.parametrize("safe", [False, True], ids=["unsafe path", "PYTHONSAFEPATH"])
+def test_the_source_folder_without_kernels_says_what_to_do(source_copy, safe):
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"} | (
+        {"PYTHONSAFEPATH": "1"} if safe else {}
+    )
+    # An editable install would find kernels/ all the same; -S leaves it out, and so numba too.
+    run = subprocess.run(
+        [sys.executable, *([] if safe else ["-S"]), "-c", "import nbkeras"],
+        cwd=source_copy,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    assert run.returncode == (0 if safe else 1), run.stderr
+    if not safe:
+        last = run.stderr.strip().splitlines()[-1]
+        assert last.startswith(f"ImportError: nbkeras was imported from its source folder {source_copy / 'nbkeras'}")
+        assert "run Python from another folder or with -P" in last and "pip install -e ." in last
