@@ -81,6 +81,12 @@ from nbkeras.ops.indexing import (
     tril,
     triu,
 )
+from nbkeras.ops.normalization import (
+    batch_normalization,
+    batch_normalization_training,
+    layer_normalization,
+    rms_normalization,
+)
 from nbkeras.ops.operators import attach_operators
 from nbkeras.ops.reduce import (
     all,

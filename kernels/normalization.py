@@ -1,0 +1,463 @@
+"""Batch normalization (by columns, over rows) and layer normalization (by rows), forward and vjp, on matrices.
+
+Batch normalization takes two passes over the data each way. Narrow matrices are *widened*: k rows are read as one of
+k * channels columns, so that loops over columns are long enough to vectorise, and the k sets of sums are joined at the
+end. Moments are kept by blocks of rows in the data's dtype, around the block's first row, and joined in float64 (Chan,
+Golub and LeVeque, 1983), so float32 statistics lose nothing to a large mean or to many rows.
+"""
+
+import numpy as np
+from numba import prange
+
+from nbkeras.kernels import device
+from nbkeras.kernels.cache import compiled
+
+Array = np.ndarray
+_BLOCK = 32768  # elements of a block of rows, the unit of parallel work
+_WIDE = 256  # columns that widening aims at
+_ALL_ROWS = device.persistent(np.ones(0, np.bool_))
+_INFINITE = device.persistent(np.full(1, np.inf))
+
+
+def _block_rows(columns: int) -> int:
+    return max(8, _BLOCK // max(1, columns))
+
+
+def _over_blocks(serial, parallel, rows: int, columns: int, *args) -> None:
+    """Launch a kernel for every block of rows; on threads where there are several blocks."""
+    size = _block_rows(columns)
+    if rows > size:
+        device.launch(parallel, *args, size)
+    else:
+        device.launch(serial, *args, size, 0)
+
+
+def _filled(array: Array | None, count: int, value: float, dtype) -> Array:
+    """The array, or one of a constant value in place of None."""
+    if array is None:
+        array = device.empty((count,), dtype)
+        device.launch(device.fill, array, value)
+    return array
+
+
+# -------------------- batch normalization --------------------
+
+
+def _wide_shape(rows: int, channels: int, masked: bool) -> tuple[int, int]:
+    """(rows / k, k * channels), k a power of two; masked rows stay rows."""
+    k = 1
+    while not masked and k * channels < _WIDE and rows % (2 * k) == 0:
+        k *= 2
+    return rows // k, k * channels
+
+
+def batch_normalization_training(
+    x: Array,
+    gamma: Array | None,
+    beta: Array | None,
+    moving_mean: Array,
+    moving_variance: Array,
+    mask: Array | None,
+    momentum: float,
+    epsilon: float,
+):
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with x's own column statistics (biased variance).
+
+    Moves the moving statistics in place: moving = momentum * moving + (1 - momentum) * batch. x: (rows, channels). mask:
+    bool (rows,), the rows that the statistics are taken over; all rows are normalized.
+    """
+    rows, channels = x.shape
+    shape = _wide_shape(rows, channels, mask is not None)
+    wide = x.reshape(shape)
+    mask = _ALL_ROWS if mask is None else mask
+    gamma, beta = _filled(gamma, channels, 1, x.dtype), _filled(beta, channels, 0, x.dtype)
+    blocks = -(-shape[0] // _block_rows(shape[1]))
+    counts = device.empty((blocks,), np.int64)
+    means, squares = device.empty((blocks, shape[1]), x.dtype), device.empty((blocks, shape[1]), x.dtype)
+    _over_blocks(block_moments, block_moments_parallel, *shape, wide, mask, counts, means, squares)
+    total, joined = device.empty((1,), np.float64), device.empty((2, shape[1]), np.float64)
+    center, inverse, scale, offset = (device.empty((shape[1],), x.dtype) for _ in range(4))
+    device.launch(join_moments, counts, means, squares, joined, total, moving_mean, moving_variance, float(momentum))
+    device.launch(coefficients, joined, gamma, beta, float(epsilon), center, inverse, scale, offset)
+    y = device.empty(x.shape, x.dtype)
+    _over_blocks(scale_rows, scale_rows_parallel, *shape, wide, center, scale, offset, y.reshape(shape))
+    return y, (wide, mask, total, center, inverse, scale, channels)
+
+
+def batch_normalization_training_vjp(saved, dy, needs):
+    dx, dgamma, dbeta = _batch_gradients(saved, dy, needs[0], needs[1], needs[2])
+    return dx, dgamma, dbeta, None, None, None
+
+
+def batch_normalization(
+    x: Array, mean: Array, variance: Array, gamma: Array | None, beta: Array | None, epsilon: float
+):
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with statistics that are given. x: (rows, channels)."""
+    rows, channels = x.shape
+    shape = _wide_shape(rows, channels, False)
+    wide = x.reshape(shape)
+    gamma, beta = _filled(gamma, channels, 1, x.dtype), _filled(beta, channels, 0, x.dtype)
+    joined = device.empty((2, shape[1]), np.float64)
+    center, inverse, scale, offset = (device.empty((shape[1],), x.dtype) for _ in range(4))
+    device.launch(given_moments, mean, variance, joined)
+    device.launch(coefficients, joined, gamma, beta, float(epsilon), center, inverse, scale, offset)
+    y = device.empty(x.shape, x.dtype)
+    _over_blocks(scale_rows, scale_rows_parallel, *shape, wide, center, scale, offset, y.reshape(shape))
+    return y, (wide, _ALL_ROWS, _INFINITE, center, inverse, scale, channels)
+
+
+def batch_normalization_vjp(saved, dy, needs):
+    inverse, scale, channels = saved[-3:]
+    dx, dgamma, dbeta = _batch_gradients(saved, dy, needs[0], True, True)
+    dmean, dvariance = (device.empty((channels,), dy.dtype) if need is not False else None for need in needs[1:3])
+    if dmean is not None:
+        device.launch(mean_gradient, dbeta, scale, dmean)
+    if dvariance is not None:
+        device.launch(variance_gradient, dgamma, inverse, scale, dvariance)
+    return dx, dmean, dvariance, dgamma if needs[3] is not False else None, dbeta if needs[4] is not False else None
+
+
+def _batch_gradients(saved, dy, need_x, need_gamma, need_beta):
+    """dx, dgamma, dbeta from what both forward passes save."""
+    wide, mask, total, center, inverse, scale, channels = saved
+    shape, dtype = wide.shape, wide.dtype
+    dy = dy.reshape(shape)
+    blocks = -(-shape[0] // _block_rows(shape[1]))
+    sums, products = device.empty((blocks, shape[1]), dtype), device.empty((blocks, shape[1]), dtype)
+    _over_blocks(block_sums, block_sums_parallel, *shape, dy, wide, center, sums, products)
+    dgamma, dbeta = device.output(need_gamma, (channels,), dtype), device.output(need_beta, (channels,), dtype)
+    slope, shift = device.empty((shape[1],), dtype), device.empty((shape[1],), dtype)
+    joined = device.empty((2, shape[1]), np.float64)
+    device.launch(join_sums, sums, products, joined, total, inverse, scale, dgamma, dbeta, slope, shift)
+    dx = None
+    if need_x is not False:
+        dx = device.output(need_x, (shape[0] * shape[1] // channels, channels), dtype)
+        args = (dy, wide, mask, center, scale, slope, shift, dx.reshape(shape))
+        _over_blocks(input_gradient, input_gradient_parallel, *shape, *args)
+    return dx, dgamma if need_gamma is not False else None, dbeta if need_beta is not False else None
+
+
+@compiled
+def _add_moments(row, pivot, s, q):
+    for c in range(s.size):
+        d = row[c] - pivot[c]
+        s[c] += d
+        q[c] += d * d
+
+
+@compiled
+def block_moments(x, mask, counts, means, squares, size, block):
+    """Kernel: count, mean and sum of squared deviations of the columns of one block of rows, those in the mask only."""
+    first, last = block * size, min(x.shape[0], (block + 1) * size)
+    s, q = means[block], squares[block]
+    for c in range(s.size):
+        s[c] = 0
+        q[c] = 0
+    if mask.size > 0:
+        while first < last and not mask[first]:
+            first += 1
+    n = 0
+    pivot = x[min(first, x.shape[0] - 1)]
+    if mask.size > 0:
+        for r in range(first, last):
+            if mask[r]:
+                n += 1
+                _add_moments(x[r], pivot, s, q)
+    else:
+        n = last - first
+        for r in range(first, last - 3, 4):  # four rows a turn: a quarter of the traffic on the sums
+            r0, r1, r2, r3 = x[r], x[r + 1], x[r + 2], x[r + 3]
+            for c in range(s.size):
+                d0, d1, d2, d3 = r0[c] - pivot[c], r1[c] - pivot[c], r2[c] - pivot[c], r3[c] - pivot[c]
+                s[c] += (d0 + d1) + (d2 + d3)
+                q[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
+        for r in range(last - n % 4, last):
+            _add_moments(x[r], pivot, s, q)
+    counts[block] = n
+    share = s.dtype.type(1.0 / max(n, 1))
+    none = s.dtype.type(0)
+    for c in range(s.size):
+        mean = s[c] * share
+        q[c] = max(q[c] - s[c] * mean, none)
+        s[c] = pivot[c] + mean
+
+
+@compiled(parallel=True)
+def block_moments_parallel(x, mask, counts, means, squares, size):
+    """Kernel: `block_moments` of all blocks."""
+    for block in prange(means.shape[0]):
+        block_moments(x, mask, counts, means, squares, size, block)
+
+
+@compiled
+def join_moments(counts, means, squares, joined, total, moving_mean, moving_variance, momentum):
+    """Kernel: mean and variance of each channel, repeated for the k channels sets of a wide row; moves the averages."""
+    columns, channels = means.shape[1], moving_mean.size
+    mean, deviation = joined[0], joined[1]
+    n = 0
+    for c in range(columns):
+        mean[c] = 0.0
+        deviation[c] = 0.0
+    for p in range(counts.size):
+        n += counts[p]
+        for c in range(columns):
+            mean[c] += counts[p] * np.float64(means[p, c])
+    count = n * (columns // channels)
+    total[0] = max(count, 1)
+    for c in range(channels):
+        s = 0.0
+        for i in range(c, columns, channels):
+            s += mean[i]
+        for i in range(c, columns, channels):
+            mean[i] = s / total[0]
+    for p in range(counts.size):
+        if counts[p] > 0:
+            for c in range(columns):
+                d = means[p, c] - mean[c]
+                deviation[c] += squares[p, c] + counts[p] * d * d
+    for c in range(channels):
+        s = 0.0
+        for i in range(c, columns, channels):
+            s += deviation[i]
+        for i in range(c, columns, channels):
+            deviation[i] = s / total[0]
+        moving_mean[c] = moving_mean[c] * momentum + mean[c] * (1.0 - momentum)
+        moving_variance[c] = moving_variance[c] * momentum + deviation[c] * (1.0 - momentum)
+
+
+@compiled
+def given_moments(mean, variance, joined):
+    """Kernel: the given statistics as `join_moments` leaves them."""
+    for c in range(joined.shape[1]):
+        joined[0, c] = mean[c % mean.size]
+        joined[1, c] = variance[c % mean.size]
+
+
+@compiled
+def coefficients(joined, gamma, beta, epsilon, center, inverse, scale, offset):
+    """Kernel: what `scale_rows` needs, for each column."""
+    for c in range(center.size):
+        center[c] = joined[0, c]
+        inverse[c] = 1.0 / np.sqrt(joined[1, c] + epsilon)
+        scale[c] = inverse[c] * gamma[c % gamma.size]
+        offset[c] = beta[c % gamma.size]
+
+
+@compiled
+def scale_rows(x, center, scale, offset, y, size, block):
+    """Kernel: y = (x - center) * scale + offset for one block of rows."""
+    for r in range(block * size, min(x.shape[0], (block + 1) * size)):
+        source, target = x[r], y[r]
+        for c in range(center.size):
+            target[c] = (source[c] - center[c]) * scale[c] + offset[c]
+
+
+@compiled(parallel=True)
+def scale_rows_parallel(x, center, scale, offset, y, size):
+    """Kernel: `scale_rows` of all blocks."""
+    for block in prange((x.shape[0] + size - 1) // size):
+        scale_rows(x, center, scale, offset, y, size, block)
+
+
+@compiled
+def block_sums(dy, x, center, sums, products, size, block):
+    """Kernel: column sums of dy and dy * (x - center) over one block of rows."""
+    s, p = sums[block], products[block]
+    for c in range(s.size):
+        s[c] = 0
+        p[c] = 0
+    first, last = block * size, min(x.shape[0], (block + 1) * size)
+    for r in range(first, last - 1, 2):
+        d0, d1, x0, x1 = dy[r], dy[r + 1], x[r], x[r + 1]
+        for c in range(s.size):
+            s[c] += d0[c] + d1[c]
+            p[c] += d0[c] * (x0[c] - center[c]) + d1[c] * (x1[c] - center[c])
+    if (last - first) % 2 == 1:
+        d0, x0 = dy[last - 1], x[last - 1]
+        for c in range(s.size):
+            s[c] += d0[c]
+            p[c] += d0[c] * (x0[c] - center[c])
+
+
+@compiled(parallel=True)
+def block_sums_parallel(dy, x, center, sums, products, size):
+    """Kernel: `block_sums` of all blocks."""
+    for block in prange(sums.shape[0]):
+        block_sums(dy, x, center, sums, products, size, block)
+
+
+@compiled
+def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slope, shift):
+    """Kernel: dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift."""
+    columns, channels = sums.shape[1], dgamma.size
+    for c in range(columns):
+        joined[0, c] = 0.0
+        joined[1, c] = 0.0
+    for p in range(sums.shape[0]):
+        for c in range(columns):
+            joined[0, c] += sums[p, c]
+            joined[1, c] += products[p, c]
+    for c in range(channels):
+        s, p = 0.0, 0.0
+        for i in range(c, columns, channels):
+            s += joined[0, i]
+            p += joined[1, i]
+        dbeta[c] = s
+        dgamma[c] = p * inverse[c]
+        for i in range(c, columns, channels):
+            slope[i] = -scale[c] * inverse[c] * inverse[c] * (p / total[0])
+            shift[i] = -scale[c] * (s / total[0])
+
+
+@compiled
+def input_gradient(dy, x, mask, center, scale, slope, shift, dx, size, block):
+    """Kernel: dx = dy * scale, and in rows of the mask + (x - center) * slope + shift, for one block of rows."""
+    for r in range(block * size, min(x.shape[0], (block + 1) * size)):
+        source, value, target = dy[r], x[r], dx[r]
+        if mask.size == 0 or mask[r]:
+            for c in range(center.size):
+                target[c] = source[c] * scale[c] + ((value[c] - center[c]) * slope[c] + shift[c])
+        else:
+            for c in range(center.size):
+                target[c] = source[c] * scale[c]
+
+
+@compiled(parallel=True)
+def input_gradient_parallel(dy, x, mask, center, scale, slope, shift, dx, size):
+    """Kernel: `input_gradient` of all blocks."""
+    for block in prange((x.shape[0] + size - 1) // size):
+        input_gradient(dy, x, mask, center, scale, slope, shift, dx, size, block)
+
+
+def mean_gradient(dbeta: Array, scale: Array, dmean: Array) -> None:
+    """Kernel: dmean = -scale * sum(dy)."""
+    np.multiply(dbeta, scale[: dmean.size], out=dmean)
+    np.negative(dmean, out=dmean)
+
+
+def variance_gradient(dgamma: Array, inverse: Array, scale: Array, dvariance: Array) -> None:
+    """Kernel: dvariance = -scale / (2 (variance + epsilon)) * sum(dy * (x - mean))."""
+    np.multiply(dgamma, inverse[: dvariance.size], out=dvariance)
+    np.multiply(dvariance, scale[: dvariance.size], out=dvariance)
+    np.multiply(dvariance, dvariance.dtype.type(-0.5), out=dvariance)
+
+
+# -------------------- layer normalization --------------------
+
+
+def layer_normalization(x: Array, gamma: Array | None, beta: Array | None, epsilon: float, centered: bool = True):
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with each row's own mean and biased variance.
+
+    x: (rows, columns). centered False leaves the mean at 0, so that the variance is the mean square (RMS normalization,
+    Zhang and Sennrich, 2019).
+    """
+    rows, columns = x.shape
+    gamma, beta = _filled(gamma, columns, 1, x.dtype), _filled(beta, columns, 0, x.dtype)
+    y = device.empty(x.shape, x.dtype)
+    means, inverses = device.empty((rows,), x.dtype), device.empty((rows,), x.dtype)
+    args = (x, gamma, beta, x.dtype.type(epsilon), centered, means, inverses, y)
+    _over_blocks(normalize_rows, normalize_rows_parallel, rows, columns, *args)
+    return y, (x, gamma, means, inverses, centered)
+
+
+def layer_normalization_vjp(saved, dy, needs):
+    x, gamma, means, inverses, centered = saved
+    rows, columns = x.shape
+    blocks = -(-rows // _block_rows(columns))
+    products, sums = device.empty((blocks, columns), x.dtype), device.empty((blocks, columns), x.dtype)
+    dx = device.output(needs[0], x.shape, x.dtype)
+    args = (dy, x, gamma, means, inverses, centered, dx, products, sums)
+    _over_blocks(row_gradients, row_gradients_parallel, rows, columns, *args)
+    gradients = []
+    for need, partial in zip(needs[1:], (products, sums), strict=True):
+        total = device.output(need, (columns,), x.dtype) if need is not False else None
+        if total is not None:
+            device.launch(add_up, partial, total)
+        gradients.append(total)
+    return dx if needs[0] is not False else None, *gradients
+
+
+_SUM = {"nsz", "contract", "reassoc"}  # lets LLVM vectorise the sums; nothing else in these functions can be reordered
+
+
+@compiled(fastmath=_SUM)
+def _sum(x):
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        total += x[i]
+    return total
+
+
+@compiled(fastmath=_SUM)
+def _sum_of_squares(x, center):
+    total = x.dtype.type(0)
+    for i in range(x.size):
+        d = x[i] - center
+        total += d * d
+    return total
+
+
+@compiled(fastmath=_SUM)
+def _sums_of_gradient(dy, gamma, x, center):
+    """Sums of dy * gamma and of dy * gamma * (x - center)."""
+    first, second = x.dtype.type(0), x.dtype.type(0)
+    for i in range(x.size):
+        g = dy[i] * gamma[i]
+        first += g
+        second += g * (x[i] - center)
+    return first, second
+
+
+@compiled
+def normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y, size, block):
+    """Kernel: layer normalization of one block of rows."""
+    one = x.dtype.type(1)
+    share = x.dtype.type(1.0 / max(x.shape[1], 1))
+    for r in range(block * size, min(x.shape[0], (block + 1) * size)):
+        row, target = x[r], y[r]
+        mean = _sum(row) * share if centered else x.dtype.type(0)
+        inverse = one / np.sqrt(_sum_of_squares(row, mean) * share + epsilon)
+        means[r] = mean
+        inverses[r] = inverse
+        for c in range(row.size):
+            target[c] = (row[c] - mean) * inverse * gamma[c] + beta[c]
+
+
+@compiled(parallel=True)
+def normalize_rows_parallel(x, gamma, beta, epsilon, centered, means, inverses, y, size):
+    """Kernel: `normalize_rows` of all blocks."""
+    for block in prange((x.shape[0] + size - 1) // size):
+        normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y, size, block)
+
+
+@compiled
+def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, size, block):
+    """Kernel: dx of one block of rows, and its part of dgamma and dbeta."""
+    p, s = products[block], sums[block]
+    share = x.dtype.type(1.0 / max(x.shape[1], 1))
+    for c in range(s.size):
+        p[c] = 0
+        s[c] = 0
+    for r in range(block * size, min(x.shape[0], (block + 1) * size)):
+        d, row, target = dy[r], x[r], dx[r]
+        mean, inverse = means[r], inverses[r]
+        first, second = _sums_of_gradient(d, gamma, row, mean)
+        first = first * share if centered else x.dtype.type(0)
+        second = second * share * inverse
+        for c in range(s.size):
+            normal = (row[c] - mean) * inverse
+            p[c] += d[c] * normal
+            s[c] += d[c]
+            target[c] = inverse * (d[c] * gamma[c] - first - normal * second)
+
+
+@compiled(parallel=True)
+def row_gradients_parallel(dy, x, gamma, means, inverses, centered, dx, products, sums, size):
+    """Kernel: `row_gradients` of all blocks."""
+    for block in prange(sums.shape[0]):
+        row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, size, block)
+
+
+def add_up(partial: Array, out: Array) -> None:
+    """Kernel: out = sum over the blocks."""
+    np.add.reduce(partial, axis=0, out=out)

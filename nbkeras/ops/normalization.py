@@ -1,0 +1,119 @@
+"""Differentiable normalization: by channel over a batch, by sample over its axes."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from nbkeras import config
+from nbkeras.kernels import normalization as kernels
+from nbkeras.ops import shape as shapes
+from nbkeras.ops.arguments import as_float, axes_of, axis_of
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+
+def _channels_last(name: str, x: Tensor, axis: int, function: Callable, *vectors: Any) -> Tensor:
+    """function(x as (rows, channels), ...) put back into x's shape; other axes than the last are moved there and back."""
+    channels = x.shape[axis]
+    for vector in vectors:
+        if vector is not None and vector.shape != (channels,):
+            raise ValueError(
+                f"{name}: axis {axis} of x has size {channels}, so scale, offset, mean and variance must have shape "
+                f"({channels},), received {vector.shape}"
+            )
+    last = x.ndim - 1
+    moved = x if axis == last else shapes.moveaxis(x, axis, last)
+    y = shapes.reshape(function(shapes.reshape(moved, (-1, channels)), *vectors), moved.shape)
+    return y if axis == last else shapes.moveaxis(y, last, axis)
+
+
+def _like(value: Any, x: Tensor) -> Tensor | None:
+    return None if value is None else as_tensor(value, x.dtype)
+
+
+@op
+def batch_normalization(x, mean, variance, axis: int, offset=None, scale=None, epsilon: float = 1e-3) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) * scale + offset, for each index of one axis.
+
+    Shapes: x any, the others (x.shape[axis],). Differentiable in all of them. Ioffe and Szegedy, 2015.
+    """
+    x = as_float(x)
+
+    def run(rows, *vectors):
+        return apply(kernels.batch_normalization, kernels.batch_normalization_vjp, [rows, *vectors], epsilon=epsilon)
+
+    vectors = [_like(value, x) for value in (mean, variance, scale, offset)]
+    return _channels_last("batch_normalization", x, axis_of("batch_normalization", axis, x.ndim), run, *vectors)
+
+
+@op
+def batch_normalization_training(
+    x, moving_mean, moving_variance, axis: int, offset=None, scale=None, momentum=0.99, epsilon=1e-3, mask=None
+) -> Tensor:
+    """`batch_normalization` by the batch's own mean and biased variance, which the moving statistics follow in place.
+
+    moving = momentum * moving + (1 - momentum) * batch. Shapes: x any, vectors (x.shape[axis],); moving_mean and
+    moving_variance are Variables of x's dtype. mask: bool, x's shape without its last axis, where axis must be the last:
+    the statistics are those of the places where it is True. Differentiable in x, scale and offset.
+    """
+    name = "batch_normalization_training"
+    x = as_float(x)
+    axis = axis_of(name, axis, x.ndim)
+    for variable in (moving_mean, moving_variance):
+        if variable.dtype != x.dtype:
+            raise TypeError(f"{name}: the moving statistics have dtype {variable.dtype}, x has {x.dtype}")
+    rows_mask = None
+    if mask is not None:
+        mask = as_tensor(mask, "bool")
+        if axis != x.ndim - 1 or mask.shape != x.shape[:-1]:
+            raise ValueError(
+                f"{name}: a mask must have x's shape without its last axis, {x.shape[:-1]}, and the last axis must be "
+                f"the one normalized; received a mask of shape {mask.shape} and axis {axis}"
+            )
+        rows_mask = shapes.reshape(mask, (-1,))
+
+    def run(rows, moving_mean, moving_variance, scale, offset):
+        tensors = [rows, scale, offset, moving_mean, moving_variance, rows_mask]
+        function, vjp = kernels.batch_normalization_training, kernels.batch_normalization_training_vjp
+        return apply(function, vjp, tensors, momentum=momentum, epsilon=epsilon)
+
+    return _channels_last(name, x, axis, run, moving_mean, moving_variance, _like(scale, x), _like(offset, x))
+
+
+@op
+def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon: float | None = None) -> Tensor:
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, by the mean and biased variance over one or several axes.
+
+    Shapes: x any; gamma and beta the sizes of those axes. Ba, Kiros and Hinton, 2016.
+    """
+    return _by_rows("layer_normalization", x, gamma, beta, axis, epsilon, True)
+
+
+@op
+def rms_normalization(x, scale=None, axis=-1, epsilon: float | None = None) -> Tensor:
+    """x / sqrt(mean(x**2) + epsilon) * scale, by the mean over one or several axes. Zhang and Sennrich, 2019."""
+    return _by_rows("rms_normalization", x, scale, None, axis, epsilon, False)
+
+
+def _by_rows(name: str, x: Any, gamma: Any, beta: Any, axis: Any, epsilon: float | None, centered: bool) -> Tensor:
+    x = as_float(x)
+    axes = axes_of(name, axis, x.ndim)
+    sizes = tuple(x.shape[i] for i in axes)
+    vectors = []
+    for vector in (_like(gamma, x), _like(beta, x)):
+        if vector is not None and vector.shape != sizes:
+            raise ValueError(
+                f"{name}: scale and offset must have the shape of axes {axes}, {sizes}; received {vector.shape}"
+            )
+        vectors.append(None if vector is None else shapes.reshape(vector, (-1,)))
+    order = [*(i for i in range(x.ndim) if i not in axes), *axes]
+    in_place = order == list(range(x.ndim))
+    moved = x if in_place else shapes.transpose(x, order)
+    y = apply(
+        kernels.layer_normalization,
+        kernels.layer_normalization_vjp,
+        [shapes.reshape(moved, (-1, math.prod(sizes))), *vectors],
+        epsilon=config.epsilon() if epsilon is None else epsilon,
+        centered=centered,
+    )
+    y = shapes.reshape(y, moved.shape)
+    return y if in_place else shapes.transpose(y, [order.index(i) for i in range(x.ndim)])
