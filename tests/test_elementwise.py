@@ -235,6 +235,12 @@ def test_infinities_give_no_warnings():
     assert np.isinf((x * x).numpy()[2]) and np.isinf((1 / x).numpy()[0])
 
 
+def test_print_tensor(capsys):
+    check_op(lambda x: ops.print_tensor(x, "x is") * 2, ANY)
+    printed = capsys.readouterr().out
+    assert printed.count("x is") > 5 and str(ANY) in printed
+
+
 MISTAKES = [
     (lambda: ops.add(np.ones((2, 3)), np.ones((2, 4))), ValueError, r"add: shapes \(2, 3\), \(2, 4\) do not broadcast"),
     (lambda: ops.where(np.ones((2,)), np.ones(3), 0.0), ValueError, "where: shapes"),

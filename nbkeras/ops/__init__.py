@@ -54,6 +54,7 @@ from nbkeras.ops.elementwise import (
     negative,
     not_equal,
     power,
+    print_tensor,
     reciprocal,
     round,
     rsqrt,

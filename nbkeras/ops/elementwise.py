@@ -356,6 +356,12 @@ def stop_gradient(x) -> Tensor:
     return Tensor(as_tensor(x).data)
 
 
+@op
+def print_tensor(x, message: str = "") -> Tensor:
+    """x itself; its value is printed after the message whenever the step runs, also when it is replayed."""
+    return apply(elementwise.show, elementwise.show_vjp, [as_tensor(x)], message=message)
+
+
 def convert_to_tensor(x, dtype=None) -> Tensor:
     """A Tensor of any array-like; Python floats get floatx. Symbolic tensors pass through."""
     return x if hasattr(x, "symbolic_op") and dtype is None else cast(x, dtype) if dtype else as_tensor(x)
