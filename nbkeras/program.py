@@ -196,15 +196,14 @@ class Steps:
         self.recordings += 1
         if program.reason is None:
             self._give_back(key, _Recorded(program, buffers, program.seal(outputs), info))
-        else:
-            first = not self._unrecordable
-            self._unrecordable.add(key)
-        if program.reason is not None and first:
+            return result
+        if not self._unrecordable:
             warnings.warn(
                 f"{program.reason}, so the model's {self._name} step cannot be recorded and runs eagerly from now on: "
                 "right, but slower. Compute with nbkeras.ops instead, or compile with run_eagerly=True to say so",
                 stacklevel=5,
             )
+        self._unrecordable.add(key)
         return result
 
     def _give_back(self, key: tuple, recorded: _Recorded) -> None:

@@ -1,0 +1,196 @@
+"""The functional graph: shared layers, nested models, nodes and their shapes, Sequential, subclasses."""
+
+import numpy as np
+import pytest
+
+from nbkeras import layers, ops
+from nbkeras.models import Model, Sequential, clone_model, model_from_json
+from nbkeras.registry import custom_object_scope
+
+
+def test_model_called_as_layer_shares_weights():
+    inner = Sequential([layers.Dense(4, activation="relu", input_shape=(3,)), layers.Dense(2)])
+    inputs = layers.Input((3,))
+    outer = Model(inputs, layers.Dense(1)(inner(inputs)))
+    assert outer.weights[:4] == inner.weights and len(outer.weights) == 6
+    x = np.random.default_rng(0).random((5, 3))
+    expected = inner.predict(x) @ outer.get_weights()[4] + outer.get_weights()[5]
+    np.testing.assert_allclose(outer.predict(x), expected, rtol=1e-5)
+    inner.set_weights([w * 0 for w in inner.get_weights()])
+    np.testing.assert_allclose(outer.predict(x), np.zeros((5, 1)), atol=1e-7)
+
+
+def test_shared_layer_gets_gradients_from_both_uses():
+    a, b = layers.Input((3,)), layers.Input((3,))
+    shared = layers.Dense(2, kernel_initializer="ones")
+    model = Model([a, b], layers.add([shared(a), shared(b)]))
+    model.compile("sgd", "mse")
+    x = np.ones((4, 3), "float32")
+    model.train_on_batch([x, 2 * x], np.zeros((4, 2)))
+    # y = 9, dL/dy = 9 (mean over 2 outputs: 2 * 9 / 2), dW = (1 + 2) * 9
+    np.testing.assert_allclose(model.get_weights()[0], np.full((3, 2), 1 - 0.01 * 27), rtol=1e-5)
+
+
+def test_nodes_of_a_layer():
+    layer = layers.Dense(2, name="d")
+    with pytest.raises(AttributeError, match="never been called"):
+        _ = layer.output_shape
+    a = layers.Input((3,))
+    first = layer(a)
+    assert layer.output is first and layer.input is a and layer.output_shape == (None, 2)
+    b = layers.Input((3,), batch_size=7)
+    second = layer(b)
+    for what in ("output", "input"):
+        with pytest.raises(AttributeError, match=f'Layer d has multiple inbound nodes.*"layer {what}" is ill-defined'):
+            getattr(layer, what)
+        with pytest.raises(AttributeError, match=f"get_{what}_shape_at"):
+            getattr(layer, f"{what}_shape")
+    assert layer.get_output_at(0) is first and layer.get_output_at(1) is second and layer.get_input_at(1) is b
+    assert layer.get_input_shape_at(1) == (7, 3) and layer.get_output_shape_at(1) == (7, 2)
+    with pytest.raises(ValueError, match="only 2 inbound nodes"):
+        layer.get_output_at(2)
+
+
+def test_masks_at_nodes():
+    words = layers.Input((4,), dtype="int32")
+    embedded = layers.Embedding(5, 3, mask_zero=True)(words)
+    recurrent = layers.LSTM(2)
+    recurrent(embedded)
+    assert recurrent.get_input_mask_at(0).shape == (None, 4)
+    assert recurrent.get_output_mask_at(0) is None
+
+
+def test_operators_on_symbolic_tensors_become_layers():
+    a, b = layers.Input((3,)), layers.Input((3,))
+    model = Model([a, b], ops.maximum(a * 2.0 + b, 0.5)[:, 1:])
+    x, y = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
+    np.testing.assert_allclose(model.predict([x, y]), np.maximum(x * 2 + y, 0.5)[:, 1:], rtol=1e-6)
+    again = Model.from_config(model.get_config())
+    np.testing.assert_array_equal(again.predict([x, y]), model.predict([x, y]))
+
+
+def test_disconnected_graph_names_the_input():
+    a, b = layers.Input((3,), name="left"), layers.Input((3,), name="right")
+    with pytest.raises(ValueError, match="right"):
+        Model(a, layers.add([a, b]))
+
+
+def test_deep_graph_does_not_recurse():
+    x = inputs = layers.Input((2,))
+    for _ in range(1500):
+        x = layers.Activation("linear")(x)
+    model = Model(inputs, x)
+    np.testing.assert_array_equal(model(np.ones((1, 2))).numpy(), np.ones((1, 2)))
+
+
+def test_model_between_inner_tensors():
+    inputs = layers.Input((3,))
+    hidden = layers.Dense(4)(inputs)
+    outputs = layers.Dense(2)(hidden)
+    whole, head, tail = Model(inputs, outputs), Model(inputs, hidden), Model(hidden, outputs)
+    x = np.random.default_rng(0).random((5, 3))
+    np.testing.assert_allclose(tail.predict(head.predict(x)), whole.predict(x), rtol=1e-5)
+
+
+def test_sequential_without_input_shape_is_built_by_its_data():
+    model = Sequential([layers.Dense(4), layers.Dense(2)])
+    assert model.weights == [] and not model.built
+    model.compile("sgd", "mse")
+    model.fit(np.ones((6, 3)), np.ones((6, 2)), verbose=0)
+    assert model.input_shape == (None, 3) and model.output_shape == (None, 2)
+    with pytest.raises(ValueError, match=r"expects shape \(None, 3\)"):
+        model.predict(np.ones((6, 4)))
+
+
+def test_sequential_add_and_pop():
+    model = Sequential()
+    model.add(layers.Input((3,)))
+    model.add(layers.Dense(4))
+    model.add(layers.Dense(2))
+    assert model.output_shape == (None, 2) and len(model.layers) == 2
+    model.pop()
+    assert model.output_shape == (None, 4)
+    model.add(layers.Dense(5))
+    assert model.predict(np.ones((1, 3))).shape == (1, 5)
+
+
+@pytest.mark.parametrize("arguments", [{"input_shape": (8,)}, {"input_dim": 8}, {"batch_input_shape": (None, 8)}])
+def test_ways_to_give_an_input_shape(arguments):
+    assert Sequential([layers.Dense(2, **arguments)]).input_shape == (None, 8)
+
+
+def test_batch_size_with_input_shape():
+    assert Sequential([layers.Dense(2, batch_size=32, input_shape=(6, 8))]).input_shape == (32, 6, 8)
+
+
+class Residual(layers.Layer):
+    """A layer of layers, with a weight of its own."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.inner = [layers.Dense(units, activation="relu"), layers.Dense(units)]
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(name="scale", shape=(), initializer="ones")
+
+    def call(self, inputs):
+        outputs = inputs
+        for layer in self.inner:
+            outputs = layer(outputs)
+        return inputs + outputs * self.scale
+
+
+def test_custom_layer_in_every_kind_of_model(tmp_path):
+    inputs = layers.Input((4,))
+    model = Model(inputs, Residual(4)(inputs))
+    assert model.output_shape == (None, 4) and len(model.weights) == 5
+    x = np.random.default_rng(0).random((6, 4))
+    with custom_object_scope({"Residual": Residual}):
+        again = model_from_json(model.to_json())
+        cloned = clone_model(model)
+    for other in (again, cloned):
+        other.set_weights(model.get_weights())
+        np.testing.assert_array_equal(other.predict(x), model.predict(x))
+        assert other.weights[0] is not model.weights[0]
+    with pytest.raises(ValueError, match="unknown layer: 'Residual'"):
+        model_from_json(model.to_json())
+
+
+class Twice(Model):
+    """A subclass with two outputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.second = layers.Dense(3), layers.Dense(1)
+
+    def call(self, inputs, training=None):
+        hidden = self.first(inputs)
+        return hidden, self.second(hidden)
+
+
+def test_subclassed_model_with_two_outputs():
+    model = Twice()
+    model.compile("sgd", ["mse", "mae"])
+    x = np.ones((6, 2), "float32")
+    history = model.fit(x, [np.zeros((6, 3)), np.zeros((6, 1))], verbose=0, epochs=2).history
+    assert set(history) == {"loss", "output_1_loss", "output_2_loss"}
+    first, second = model.predict(x)
+    assert first.shape == (6, 3) and second.shape == (6, 1) and len(model.weights) == 4
+
+
+def test_dict_inputs_and_outputs():
+    inputs = {"b": layers.Input((2,), name="b"), "a": layers.Input((3,), name="a")}
+    total = layers.Concatenate()([inputs["a"], inputs["b"]])
+    model = Model(inputs, {"sum": layers.Dense(1)(total), "same": total})
+    result = model.predict({"a": np.ones((4, 3)), "b": np.zeros((4, 2))})
+    np.testing.assert_array_equal(result["same"], [[1, 1, 1, 0, 0]] * 4)
+    assert set(result) == {"sum", "same"}
+
+
+def test_summary_lists_layers_and_counts(capsys):
+    inputs = layers.Input((3,))
+    model = Model(inputs, layers.add([layers.Dense(3, name="left")(inputs), layers.Dense(3, name="right")(inputs)]))
+    model.summary()
+    text = capsys.readouterr().out
+    assert "left (Dense)" in text and "Connected to" in text and "Total params: 24" in text
