@@ -10,10 +10,10 @@ from nbkeras import data, nest, saving, serialization
 from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.layer import Input, InputLayer, Layer, layers, unique_name
 from nbkeras.registry import nearest
-from nbkeras.summary import print_summary
-from nbkeras.tensor import Tensor, as_tensor, shapes_only
 from nbkeras.saving import load_model as load_model
 from nbkeras.serialization import model_from_json as model_from_json
+from nbkeras.summary import print_summary
+from nbkeras.tensor import Tensor, as_tensor, shapes_only
 from nbkeras.training import Trainer, training_phase
 
 Array = np.ndarray
