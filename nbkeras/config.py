@@ -3,6 +3,7 @@
 import operator
 import random
 import threading
+from collections.abc import Callable
 
 import numpy as np
 
@@ -50,6 +51,12 @@ def set_image_data_format(value: str) -> None:
 
 _seeds = np.random.default_rng()
 _lock = threading.Lock()
+_seed_listeners: list[Callable[[int], None]] = []
+
+
+def on_seed(listener: Callable[[int], None]) -> None:
+    """Call `listener(seed)` whenever the seed is set: for generators that must start anew with it."""
+    _seed_listeners.append(listener)
 
 
 def set_seed(seed: int) -> None:
@@ -57,6 +64,8 @@ def set_seed(seed: int) -> None:
     global _seeds
     with _lock:
         _seeds = np.random.default_rng(int(seed))
+    for listener in _seed_listeners:
+        listener(int(seed))
 
 
 def set_random_seed(seed: int) -> None:
