@@ -1,0 +1,150 @@
+"""Every layer of the registry, held to the contract of nbkeras.testing.check_layer; a layer without a case fails."""
+
+import numpy as np
+import pytest
+
+from nbkeras import layer as layer_module
+from nbkeras import layers as L
+from nbkeras import models, utils
+from nbkeras.testing import check_layer
+
+rng = np.random.default_rng(0)
+ROWS, STEPS, IMAGE = (5, 4), (3, 6, 4), (2, 7, 6, 3)
+
+
+def floats(*shape):
+    """Away from the kinks of piecewise functions."""
+    x = rng.normal(size=shape)
+    return (x + np.sign(x) * 0.1).astype("float32")
+
+
+def case(make, *inputs, **options):
+    return make, inputs, options
+
+
+def merging(cls, **arguments):
+    return case(lambda: cls(**arguments), floats(3, 4), floats(3, 4))
+
+
+WORDS = rng.integers(0, 7, (4, 5)).astype("int32")
+
+CASES = {
+    "InputLayer": [],  # has no call of its own; every case below starts with one
+    "Dense": [
+        case(lambda: L.Dense(3, activation="tanh"), floats(*ROWS)),
+        case(lambda: L.Dense(3, use_bias=False, activation="softmax"), floats(*STEPS)),
+    ],
+    "Activation": [case(lambda: L.Activation("gelu"), floats(*ROWS))],
+    "Dropout": [
+        case(lambda: L.Dropout(0.5), floats(*ROWS)),
+        case(lambda: L.Dropout(0.5, seed=1), floats(*ROWS), training=True, gradients=False),
+    ],
+    "SpatialDropout1D": [case(lambda: L.SpatialDropout1D(0.5), floats(*STEPS))],
+    "SpatialDropout2D": [case(lambda: L.SpatialDropout2D(0.5), floats(*IMAGE))],
+    "GaussianNoise": [case(lambda: L.GaussianNoise(0.5), floats(*ROWS))],
+    "GaussianDropout": [case(lambda: L.GaussianDropout(0.5), floats(*ROWS))],
+    "ActivityRegularization": [case(lambda: L.ActivityRegularization(l2=0.1), floats(*ROWS))],
+    "Flatten": [case(lambda: L.Flatten(), floats(*IMAGE))],
+    "Reshape": [case(lambda: L.Reshape((-1, 2)), floats(*ROWS))],
+    "Permute": [case(lambda: L.Permute((2, 1)), floats(*STEPS))],
+    "RepeatVector": [case(lambda: L.RepeatVector(3), floats(*ROWS))],
+    "Masking": [case(lambda: L.Masking(0.0), floats(*STEPS))],
+    "Embedding": [
+        case(lambda: L.Embedding(7, 3), WORDS),
+        case(lambda: L.Embedding(7, 3, mask_zero=True), WORDS),
+    ],
+    "SimpleRNN": [
+        case(lambda: L.SimpleRNN(3, return_sequences=True), floats(*STEPS)),
+        case(lambda: L.SimpleRNN(3, go_backwards=True), floats(*STEPS)),
+    ],
+    "GRU": [
+        case(lambda: L.GRU(3), floats(*STEPS)),
+        case(lambda: L.GRU(3, reset_after=False, return_sequences=True), floats(*STEPS)),
+    ],
+    "LSTM": [
+        case(lambda: L.LSTM(3, return_sequences=True, return_state=True), floats(*STEPS)),
+        case(lambda: L.LSTM(3, recurrent_activation="hard_sigmoid"), floats(*STEPS)),
+    ],
+    "SimpleRNNCell": [],  # cells are no layers of a model: tests/test_recurrent_layers.py
+    "GRUCell": [],
+    "LSTMCell": [],
+    "StackedRNNCells": [],
+    "RNN": [
+        case(lambda: L.RNN(L.LSTMCell(3)), floats(*STEPS)),
+        case(lambda: L.RNN([L.GRUCell(3), L.SimpleRNNCell(2)], return_sequences=True), floats(*STEPS)),
+    ],
+    "Bidirectional": [
+        case(lambda: L.Bidirectional(L.LSTM(3, return_sequences=True)), floats(*STEPS)),
+        case(lambda: L.Bidirectional(L.GRU(3), merge_mode="sum"), floats(*STEPS)),
+    ],
+    "TimeDistributed": [case(lambda: L.TimeDistributed(L.Dense(3)), floats(*STEPS))],
+    "Conv1D": [
+        case(lambda: L.Conv1D(3, 3, padding="causal", dilation_rate=2), floats(*STEPS)),
+        case(lambda: L.Conv1D(3, 2, strides=2, activation="tanh"), floats(*STEPS)),
+    ],
+    "Conv2D": [
+        case(lambda: L.Conv2D(4, 3, padding="same"), floats(*IMAGE)),
+        case(lambda: L.Conv2D(4, (3, 2), strides=(2, 1)), floats(*IMAGE)),
+    ],
+    "ZeroPadding1D": [case(lambda: L.ZeroPadding1D((1, 2)), floats(*STEPS))],
+    "ZeroPadding2D": [case(lambda: L.ZeroPadding2D(((1, 0), (2, 1))), floats(*IMAGE))],
+    "Cropping1D": [case(lambda: L.Cropping1D((1, 2)), floats(*STEPS))],
+    "Cropping2D": [case(lambda: L.Cropping2D(((1, 0), (2, 1))), floats(*IMAGE))],
+    "UpSampling1D": [case(lambda: L.UpSampling1D(2), floats(*STEPS))],
+    "UpSampling2D": [case(lambda: L.UpSampling2D((2, 3)), floats(*IMAGE))],
+    "MaxPooling1D": [case(lambda: L.MaxPooling1D(2), floats(*STEPS))],
+    "MaxPooling2D": [case(lambda: L.MaxPooling2D(2, padding="same"), floats(*IMAGE))],
+    "AveragePooling1D": [case(lambda: L.AveragePooling1D(3, strides=1, padding="same"), floats(*STEPS))],
+    "AveragePooling2D": [case(lambda: L.AveragePooling2D((2, 3)), floats(*IMAGE))],
+    "GlobalMaxPooling1D": [case(lambda: L.GlobalMaxPooling1D(), floats(*STEPS))],
+    "GlobalMaxPooling2D": [case(lambda: L.GlobalMaxPooling2D(keepdims=True), floats(*IMAGE))],
+    "GlobalAveragePooling1D": [case(lambda: L.GlobalAveragePooling1D(), floats(*STEPS))],
+    "GlobalAveragePooling2D": [case(lambda: L.GlobalAveragePooling2D(), floats(*IMAGE))],
+    "BatchNormalization": [
+        case(lambda: L.BatchNormalization(), floats(*IMAGE)),
+        case(lambda: L.BatchNormalization(momentum=0.5), floats(6, 4), training=True, gradients=False),
+    ],
+    "LayerNormalization": [case(lambda: L.LayerNormalization(), floats(*STEPS))],
+    "Add": [merging(L.Add)],
+    "Subtract": [merging(L.Subtract)],
+    "Multiply": [merging(L.Multiply)],
+    "Average": [merging(L.Average)],
+    "Maximum": [merging(L.Maximum)],
+    "Minimum": [merging(L.Minimum)],
+    "Concatenate": [merging(L.Concatenate, axis=1)],
+    "Dot": [
+        merging(L.Dot, axes=1, normalize=True),
+        case(lambda: L.Dot(axes=(2, 1)), floats(2, 3, 4), floats(2, 4, 5)),
+    ],
+    "ReLU": [case(lambda: L.ReLU(max_value=1.0, negative_slope=0.2), floats(*ROWS))],
+    "LeakyReLU": [case(lambda: L.LeakyReLU(0.2), floats(*ROWS))],
+    "ELU": [case(lambda: L.ELU(0.5), floats(*ROWS))],
+    "PReLU": [case(lambda: L.PReLU(shared_axes=[1]), floats(*STEPS))],
+    "Softmax": [case(lambda: L.Softmax(), floats(*ROWS))],
+    "ThresholdedReLU": [case(lambda: L.ThresholdedReLU(0.5), floats(*ROWS))],
+    "Lambda": [],  # code has no configuration: tests/test_core_layers.py
+    "Operation": [],  # tests/test_functional.py
+    "Trainer": [],
+    "Model": [case(lambda: small_model(), floats(*ROWS))],
+    "Sequential": [case(lambda: models.Sequential([L.Dense(3), L.Activation("tanh")]), floats(*ROWS))],
+}
+
+
+def small_model():
+    inputs = L.Input((4,))
+    return models.Model(inputs, L.Dense(2, activation="tanh")(inputs))
+
+
+def test_every_layer_has_a_case():
+    registered = {cls.__name__ for cls in layer_module.layers.items().values() if isinstance(cls, type)}
+    assert registered - set(CASES) == set() and set(CASES) - registered == set()
+
+
+ALL = [(name, number) for name, cases in CASES.items() for number in range(len(cases))]
+
+
+@pytest.mark.parametrize(("name", "number"), ALL, ids=[f"{n}-{i}" for n, i in ALL])
+def test_contract(name, number):
+    utils.set_random_seed(0)
+    make, inputs, options = CASES[name][number]
+    check_layer(make, *inputs, **options)
