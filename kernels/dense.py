@@ -1,0 +1,264 @@
+"""Matrix products: the dense layer act(x @ w + b), and matmul with broadcasting and free transposes. Op, vjp and loops.
+
+One compiled loop does all products: it cuts C into tiles by shape and runs `blas.gemm` on each, in parallel where that
+pays. Bias and relu are applied to a tile while it is in the cache.
+"""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from nbkeras.kernels import device, reduce
+from nbkeras.kernels.blas import gemm
+from nbkeras.kernels.cache import compiled
+
+Array = np.ndarray
+_PARALLEL_WORK = (
+    500_000  # multiply-adds that take about 10 us on one core, against 1.5 to 5 us to start a parallel region
+)
+_TRANSPOSE_ROWS = 1024  # rows of A from which a transposed B is cheaper to copy than to multiply with (85 -> 100 GF/s)
+_NO_BIAS = {dtype: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
+
+
+# -------------------- the dense layer --------------------
+
+
+def dense(x: Array, w: Array, b: Array | None, rectify: bool = False):
+    """y = x @ w + b, or its positive part; x (..., k), w (k, n), b (n,) or None."""
+    rows, (k, n) = math.prod(x.shape[:-1]), w.shape
+    y = device.empty((*x.shape[:-1], n), x.dtype)
+    _product(False, False, x, w, y, 1, rows, n, k, bias=b, rectify=rectify)
+    return y, (x, w, b is not None, y if rectify else None)
+
+
+def dense_vjp(saved, dy, needs):
+    x, w, has_bias, y = saved
+    rows, (k, n) = math.prod(x.shape[:-1]), w.shape
+    wants_db = has_bias and needs[2] is not False
+    db = device.output(needs[2], (n,), dy.dtype) if wants_db else None
+    dz = dy
+    if y is not None:
+        dz = _rectifier_backward(y.reshape(rows, n), dy.reshape(rows, n), db)
+    elif db is not None:
+        _column_sums(dy.reshape(rows, n), db)
+    dw = dx = None
+    if needs[1] is not False:
+        dw = device.output(needs[1], w.shape, dy.dtype)
+        _product(True, False, x, dz, dw, 1, k, n, rows)
+    if needs[0] is not False:
+        dx = device.output(needs[0], x.shape, dy.dtype)
+        _product(False, True, dz, w, dx, 1, rows, k, n)
+    return dx, dw, db
+
+
+def _column_sums(x: Array, sums: Array) -> None:
+    rows, n = x.shape
+    if rows > 256:  # by blocks, so that rounding errors stay small
+        partial = device.empty((1, math.isqrt(rows), n), x.dtype)
+        device.launch(reduce.sum_by_blocks, x[None], partial, sums[None])
+    else:
+        device.launch(reduce.sum_middle, x[None], sums[None])
+
+
+def _rectifier_backward(y: Array, dy: Array, db: Array | None) -> Array:
+    """dz = dy where y > 0 and, in the same pass, db = its column sums."""
+    rows, n = y.shape
+    dz = device.empty(dy.shape, dy.dtype)
+    block = max(16, 16384 // max(n, 1))
+    blocks = -(-rows // block)
+    if blocks <= 1:
+        sums = device.empty((n,), dy.dtype) if db is None else db
+        device.launch(rectifier_backward, y, dy, dz, sums[None], rows)
+    else:
+        partial = device.empty((blocks, n), dy.dtype)
+        device.launch(rectifier_backward_parallel, y, dy, dz, partial, block)
+        if db is not None:
+            _column_sums(partial, db)
+    return dz
+
+
+@compiled
+def rectifier_backward(y, dy, dz, partial, block):
+    """Kernel: dz = dy where y > 0, else 0; partial[i] = column sums of the i-th block of rows of dz."""
+    for t in range(partial.shape[0]):
+        _rectified_rows(y, dy, dz, partial, t, block)
+
+
+@compiled(parallel=True)
+def rectifier_backward_parallel(y, dy, dz, partial, block):
+    """Kernel: as rectifier_backward, blocks in parallel."""
+    for t in prange(partial.shape[0]):
+        _rectified_rows(y, dy, dz, partial, np.int64(t), block)
+
+
+@compiled
+def _rectified_rows(y, dy, dz, partial, t, block):
+    zero = dy.dtype.type(0)
+    n = dy.shape[1]
+    sums = partial[t]
+    for j in range(n):
+        sums[j] = zero
+    for i in range(t * block, min(dy.shape[0], t * block + block)):
+        out, slope, value = dz[i], dy[i], y[i]
+        for j in range(n):
+            out[j] = slope[j] if value[j] > zero else zero
+        for j in range(n):
+            sums[j] += out[j]
+
+
+# -------------------- matmul --------------------
+
+
+def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False, into=None):
+    """op(a) @ op(b) over the last two axes, where op may swap them; leading axes broadcast. into: where to write it."""
+    m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
+    n = b.shape[-2] if transpose_b else b.shape[-1]
+    batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    c = device.output(into, (*batch, m, n), a.dtype)
+    if _is_one_product(a, b, transpose_a):
+        _product(False, transpose_b, a, b, c, 1, math.prod(batch) * m, n, k)
+    else:
+        (left, left_step), (right, right_step) = _steps(a, batch), _steps(b, batch)
+        _product(transpose_a, transpose_b, left, right, c, math.prod(batch), m, n, k, left_step, right_step)
+    return c, (a, b, transpose_a, transpose_b)
+
+
+def matmul_vjp(saved, dy, needs):
+    a, b, transpose_a, transpose_b = saved
+    da = db = None
+    if needs[0] is not False:
+        if transpose_a:
+            da = matmul(b, dy, transpose_b, True, into=needs[0])[0]
+        else:
+            da = matmul(dy, b, False, not transpose_b, into=needs[0])[0]
+    if needs[1] is not False:
+        if _is_one_product(a, b, transpose_a):  # the sum over the batch happens inside the product
+            rows, k, n = math.prod(a.shape[:-1]), a.shape[-1], dy.shape[-1]
+            db = device.output(needs[1], b.shape, dy.dtype)
+            if transpose_b:
+                _product(True, False, dy, a, db, 1, n, k, rows)
+            else:
+                _product(True, False, a, dy, db, 1, k, n, rows)
+        elif transpose_b:
+            db = matmul(dy, a, True, transpose_a, into=needs[1])[0]
+        else:
+            db = matmul(a, dy, not transpose_a, False, into=needs[1])[0]
+    return da, db
+
+
+def _is_one_product(a: Array, b: Array, transpose_a: bool) -> bool:
+    """Whether the leading axes of a are just more rows: b is one matrix."""
+    return not transpose_a and math.prod(b.shape[:-2]) == 1
+
+
+def _steps(a: Array, batch: tuple[int, ...]) -> tuple[Array, int]:
+    """The array with its matrices one step apart for all of `batch`, and that step: 0 for a single matrix."""
+    if math.prod(a.shape[:-2]) == 1:
+        return a, 0
+    size = a.shape[-2] * a.shape[-1]
+    if a.shape[:-2] == (1,) * (a.ndim - 2 - len(batch)) + batch:
+        return a, size
+    whole = device.empty((*batch, *a.shape[-2:]), a.dtype)
+    device.launch(device.copy, a, whole)
+    return whole, size
+
+
+# -------------------- the loop --------------------
+
+
+def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, rectify=False) -> None:
+    """Launch C[i] (m, n) = op(A[i]) (m, k) @ op(B[i]) (k, n) for i < batches, with A[i] starting at i * a_step."""
+    if c.size == 0:
+        return
+    if k == 0:
+        device.launch(device.fill, c, 0)
+        return
+    if tb and m >= _TRANSPOSE_ROWS and b_step == 0:
+        plain = device.empty((k, n), b.dtype)
+        device.launch(device.copy, b.reshape(n, k).T, plain)
+        b, tb = plain, False
+    parts = _parts(batches, m, n, k) if ta and not tb else 1
+    if parts > 1:  # one small C and a long sum: sum its parts in parallel, then add them up
+        depth = -(-k // parts)
+        partial = device.empty((-(-k // depth), m, n), c.dtype)
+        _launch(ta, tb, a, b, partial, len(partial), m, n, depth, k, depth * m, depth * n, None, False)
+        device.launch(reduce.sum_middle, partial.reshape(1, len(partial), m * n), c.reshape(1, m * n))
+    else:
+        _launch(ta, tb, a, b, c, batches, m, n, k, batches * k, a_step, b_step, bias, rectify)
+
+
+def _launch(ta, tb, a, b, c, batches, m, n, k, depth, a_step, b_step, bias, rectify) -> None:
+    rows, columns, parallel = _tiles(batches, m, n, k)
+    bias = _NO_BIAS[c.dtype] if bias is None else bias
+    flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
+    steps = (batches, m, n, k, depth, a_step, b_step, rows, columns)
+    device.launch(multiply_parallel if parallel else multiply, int(ta), int(tb), *flat, *steps, int(rectify))
+
+
+def _parts(batches: int, m: int, n: int, k: int) -> int:
+    """Into how many parts to cut a product's sum: some where C has too few tiles to keep several cores busy."""
+    if batches > 1 or m * n > 65536 or k < 2048:
+        return 1
+    return min(8, k // 1024)
+
+
+def _tiles(batches: int, m: int, n: int, k: int) -> tuple[int, int, bool]:
+    """Rows and columns of a tile of C, and whether tiles run in parallel; by shape, so results do not depend on cores.
+
+    A product of few rows is bound by reading B, so it counts as if it had eight more.
+    """
+    if batches * (m + 8) * n * k < _PARALLEL_WORK:
+        return m, n, False
+    rows, columns = 64, 128
+    while batches * -(-m // rows) * -(-n // columns) > 128 and (rows < 256 or columns < 256):
+        if rows < m and rows <= columns:
+            rows *= 2
+        elif columns < n:
+            columns *= 2
+        else:
+            break
+    return rows, columns, True
+
+
+@compiled
+def _tile(task, ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, columns, rectify):
+    zero = c.dtype.type(0)
+    across, down = (n + columns - 1) // columns, (m + rows - 1) // rows
+    batch, j, i = task // (across * down), task // down % across * columns, task % down * rows
+    height, width, length = min(rows, m - i), min(columns, n - j), min(k, depth - batch * k)
+    lda, ldb = (m if ta != 0 else k), (k if tb != 0 else n)
+    a_at = batch * a_step + (i if ta != 0 else i * k)
+    b_at = batch * b_step + (j * k if tb != 0 else j)
+    c_at = (batch * m + i) * n + j
+    gemm(ta, tb, height, width, length, a, a_at, lda, b, b_at, ldb, zero, c, c_at, n)
+    if bias.size == 0 and rectify == 0:
+        return
+    shift = bias[j : j + width]
+    for r in range(height):
+        row = c[c_at + r * n : c_at + r * n + width]
+        for q in range(shift.size):
+            row[q] += shift[q]
+        if rectify != 0:
+            for q in range(width):
+                row[q] = zero if row[q] < zero else row[q]  # NaN stays NaN
+
+
+@compiled
+def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, a_step, b_step, rows, columns, rectify):
+    """Kernel: C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; all arrays flat.
+
+    ta, tb: whether A[i], B[i] are stored transposed. C[i] is (m, n) at i * m * n; A[i] starts at i * a_step, B[i] at
+    i * b_step; the i-th sum has min(k, depth - i * k) terms. rows, columns: the size of a tile.
+    """
+    tasks = batches * ((m + rows - 1) // rows) * ((n + columns - 1) // columns)
+    for t in range(tasks):
+        _tile(t, ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, columns, rectify)
+
+
+@compiled(parallel=True)
+def multiply_parallel(ta, tb, a, b, bias, c, batches, m, n, k, depth, a_step, b_step, rows, columns, rectify):
+    """Kernel: as multiply, tiles in parallel."""
+    tasks = batches * ((m + rows - 1) // rows) * ((n + columns - 1) // columns)
+    for t in prange(tasks):  # its index is unsigned: without the cast _tile would be compiled a second time
+        _tile(np.int64(t), ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, columns, rectify)
