@@ -125,6 +125,7 @@ CASES = {
     "Lambda": [],  # code has no configuration: tests/test_core_layers.py
     "Operation": [],  # tests/test_functional.py
     "Trainer": [],
+    "Merge": [],  # what the merging layers share
     "Model": [case(lambda: small_model(), floats(*ROWS))],
     "Sequential": [case(lambda: models.Sequential([L.Dense(3), L.Activation("tanh")]), floats(*ROWS))],
 }

@@ -1,0 +1,295 @@
+"""Dense, and the layers that only reshape, select or wrap a function."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nbkeras import activations, constraints, graph, initializers, ops, regularizers
+from nbkeras.layer import InputSpec, Layer
+from nbkeras.registry import custom_object
+
+
+class Dense(Layer):
+    """activation(inputs @ kernel + bias): (..., input_dim) -> (..., units)."""
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        units,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(units, bool) or int(units) != units or units < 1:
+            raise ValueError(f"Dense needs a positive integer for units, received {units!r}")
+        self.units = int(units)
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.input_spec = InputSpec(min_ndim=2)
+
+    def build(self, input_shape):
+        dim = input_shape[-1]
+        if dim is None:
+            raise ValueError(f"Dense layer {self.name!r} needs the size of the last axis, received shape {input_shape}")
+        self.kernel = self.add_weight(
+            (dim, self.units),
+            self.kernel_initializer,
+            regularizer=self.kernel_regularizer,
+            constraint=self.kernel_constraint,
+            name="kernel",
+        )
+        self.bias = None
+        if self.use_bias:
+            self.bias = self.add_weight(
+                (self.units,),
+                self.bias_initializer,
+                regularizer=self.bias_regularizer,
+                constraint=self.bias_constraint,
+                name="bias",
+            )
+        self.input_spec = InputSpec(min_ndim=2, axes={-1: dim})
+        self.built = True
+
+    def call(self, inputs):
+        return ops.dense(inputs, self.kernel, self.bias, self.activation)
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape[:-1], self.units)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+        }
+
+
+class Activation(Layer):
+    """An activation function, by name or as a function, as a layer."""
+
+    supports_masking = True
+
+    def __init__(self, activation, **kwargs):
+        super().__init__(**kwargs)
+        self.activation = activations.get(activation)
+
+    def call(self, inputs):
+        return self.activation(inputs)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "activation": activations.serialize(self.activation)}
+
+
+class Flatten(Layer):
+    """(batch, ...) -> (batch, product of the rest); data_format 'channels_first' moves the channels last before."""
+
+    output_dtype = "input"
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = data_format or "channels_last"
+        self.input_spec = InputSpec(min_ndim=1)
+
+    def call(self, inputs):
+        rank = len(inputs.shape)
+        if self.data_format == "channels_first" and rank > 2:
+            inputs = ops.transpose(inputs, (0, *range(2, rank), 1))
+        return ops.reshape(inputs, (inputs.shape[0], math.prod(inputs.shape[1:])))
+
+    def compute_output_shape(self, input_shape):
+        rest = input_shape[1:]
+        return (input_shape[0], None if None in rest else math.prod(rest))
+
+    def get_config(self):
+        return {**super().get_config(), "data_format": self.data_format}
+
+
+class Reshape(Layer):
+    """(batch, ...) -> (batch, *target_shape); one size may be -1."""
+
+    output_dtype = "input"
+
+    def __init__(self, target_shape, **kwargs):
+        super().__init__(**kwargs)
+        self.target_shape = tuple(target_shape)
+        if self.target_shape.count(-1) > 1:
+            raise ValueError(f"at most one size of target_shape may be -1, received {self.target_shape}")
+
+    def call(self, inputs):
+        return ops.reshape(inputs, (inputs.shape[0], *self._target(tuple(inputs.shape))))
+
+    def _target(self, input_shape: tuple) -> tuple:
+        rest = input_shape[1:]
+        if None in rest:
+            return tuple(None if size == -1 else size for size in self.target_shape)
+        total, known = math.prod(rest), math.prod(size for size in self.target_shape if size != -1)
+        fits = total % known == 0 if -1 in self.target_shape and known else total == known
+        if not fits:
+            raise ValueError(
+                f"Reshape {self.name!r} cannot make {self.target_shape} of an input of shape {input_shape}: "
+                f"{total} elements per sample do not fit"
+            )
+        return tuple(total // known if size == -1 else size for size in self.target_shape)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *self._target(tuple(input_shape)))
+
+    def get_config(self):
+        return {**super().get_config(), "target_shape": list(self.target_shape)}
+
+
+class Permute(Layer):
+    """Reorder the axes after the batch axis; dims counts them from 1."""
+
+    output_dtype = "input"
+
+    def __init__(self, dims, **kwargs):
+        super().__init__(**kwargs)
+        self.dims = tuple(dims)
+        if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
+            raise ValueError(f"Permute's dims must be 1 to n in some order, received {self.dims}")
+        self.input_spec = InputSpec(ndim=len(self.dims) + 1)
+
+    def call(self, inputs):
+        return ops.transpose(inputs, (0, *self.dims))
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], *(input_shape[axis] for axis in self.dims))
+
+    def get_config(self):
+        return {**super().get_config(), "dims": list(self.dims)}
+
+
+class RepeatVector(Layer):
+    """(batch, features) -> (batch, n, features)."""
+
+    output_dtype = "input"
+
+    def __init__(self, n, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+            raise ValueError(f"RepeatVector needs a positive integer, received {n!r}")
+        self.n = n
+        self.input_spec = InputSpec(ndim=2)
+
+    def call(self, inputs):
+        return ops.repeat(ops.expand_dims(inputs, 1), self.n, axis=1)
+
+    def compute_output_shape(self, input_shape):
+        return (input_shape[0], self.n, input_shape[1])
+
+    def get_config(self):
+        return {**super().get_config(), "n": self.n}
+
+
+class Masking(Layer):
+    """Mask timesteps in which every feature equals mask_value, and set them to zero."""
+
+    supports_masking = True
+
+    def __init__(self, mask_value=0.0, **kwargs):
+        super().__init__(**kwargs)
+        self.mask_value = mask_value
+        self.input_spec = InputSpec(min_ndim=3)
+
+    def compute_mask(self, inputs, mask=None):
+        return ops.any(ops.not_equal(inputs, self.mask_value), axis=-1)
+
+    def call(self, inputs):
+        kept = ops.any(ops.not_equal(inputs, self.mask_value), axis=-1, keepdims=True)
+        return ops.multiply(inputs, ops.cast(kept, inputs.dtype))
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "mask_value": self.mask_value}
+
+
+class Lambda(Layer):
+    """A function of tensors as a layer: function(inputs, **arguments), which may take `mask` and `training`.
+
+    output_shape (a tuple without the batch axis, or a function of the input's shape) and mask are optional. A configuration
+    holds the function's name only, never its code: register it, or pass it in custom_objects, to load the model again.
+    """
+
+    def __init__(self, function, output_shape=None, mask=None, arguments=None, **kwargs):
+        super().__init__(**kwargs)
+        if isinstance(function, str):
+            name, function = function, custom_object(function)
+            if function is None:
+                raise ValueError(
+                    f"the Lambda layer's function {name!r} is not known: pass it in custom_objects, or decorate it with "
+                    "register_keras_serializable"
+                )
+        if not callable(function):
+            raise TypeError(f"Lambda needs a function of tensors, received {function!r}")
+        self.function = function
+        self.arguments = dict(arguments or {})
+        self._output_shape = output_shape
+        self._mask = mask
+        self.supports_masking = mask is not None
+        code = getattr(function, "__code__", None)
+        names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
+        self._takes = [name for name in ("mask", "training") if name in names]
+
+    def call(self, inputs, mask=None, training=None):
+        values = {"mask": mask, "training": training}
+        return self.function(inputs, **self.arguments, **{name: values[name] for name in self._takes})
+
+    def compute_output_shape(self, input_shape):
+        if self._output_shape is None:
+            return super().compute_output_shape(input_shape)
+        if callable(self._output_shape):
+            return tuple(self._output_shape(input_shape))
+        first = input_shape[0] if isinstance(input_shape, tuple) else input_shape[0][0]
+        return (first, *self._output_shape)
+
+    def _symbolic_outputs(self, args, kwargs):
+        if self._output_shape is None:
+            kwargs = {key: value for key, value in kwargs.items() if key != "mask"}
+            return graph.infer(self._plain_call, args, kwargs)
+        return super()._symbolic_outputs(args, kwargs)
+
+    def compute_mask(self, inputs, mask=None):
+        return self._mask(inputs, mask) if callable(self._mask) else self._mask
+
+    def get_config(self) -> dict[str, Any]:
+        name = getattr(self.function, "__name__", "")
+        if not name or name == "<lambda>":
+            raise NotImplementedError(
+                f"the Lambda layer {self.name!r} cannot be written: its function has no name. Define it with def and "
+                "register it, or write a Layer subclass"
+            )
+        config = {**super().get_config(), "function": name, "arguments": self.arguments}
+        if self._output_shape is not None and not callable(self._output_shape):
+            config["output_shape"] = list(self._output_shape)
+        return config

@@ -1,0 +1,245 @@
+"""Layers that merge several inputs into one, and their functions in lower case."""
+
+from __future__ import annotations
+
+from functools import reduce
+
+from nbkeras import ops
+from nbkeras.layer import Layer
+
+
+def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
+    """The shape two inputs without their batch axes broadcast to."""
+    if len(first) < len(second):
+        first, second = second, first
+    second = (1,) * (len(first) - len(second)) + tuple(second)
+    result = []
+    for a, b in zip(first, second, strict=True):
+        if a is None or b is None:
+            result.append(None if 1 in (a, b) or a == b else a if b is None else b)
+        elif a == 1 or b == 1 or a == b:
+            result.append(b if a == 1 else a)
+        else:
+            raise ValueError(f"inputs of merging layer {name!r} have shapes that do not broadcast: {first} and {second}")
+    return tuple(result)
+
+
+def _check_several(inputs, layer: Layer) -> None:
+    if not isinstance(inputs, list | tuple) or not inputs:
+        raise ValueError(f"{type(layer).__name__} merges a list of inputs, received {type(inputs).__name__}")
+
+
+class Merge(Layer):
+    """Elementwise merging of a list of inputs, which broadcast: subclasses say how two are merged."""
+
+    supports_masking = True
+
+    def merge(self, inputs):
+        """The merged tensor of a list of tensors."""
+        raise NotImplementedError(f"{type(self).__name__} must define merge(self, inputs)")
+
+    def _aligned(self, inputs: list) -> list:
+        """Inputs of the highest rank: lower ones get axes of size 1 after the batch axis, as in Keras."""
+        _check_several(inputs, self)
+        rank = max(len(x.shape) for x in inputs)
+        reduce(lambda a, b: _broadcast(a, b, self.name), [tuple(x.shape)[1:] for x in inputs])
+        aligned = []
+        for x in inputs:
+            while len(x.shape) < rank:
+                x = ops.expand_dims(x, 1)
+            aligned.append(x)
+        return aligned
+
+    def call(self, inputs):
+        return self.merge(self._aligned(list(inputs)))
+
+    def compute_output_shape(self, input_shape):
+        batches = {shape[0] for shape in input_shape} - {None}
+        if len(batches) > 1:
+            raise ValueError(f"inputs of {self.name!r} have different batch sizes: {list(input_shape)}")
+        rest = reduce(lambda a, b: _broadcast(a, b, self.name), [tuple(shape[1:]) for shape in input_shape])
+        return (batches.pop() if batches else None, *rest)
+
+    def compute_mask(self, inputs, mask=None):
+        """A timestep counts only if it counts in every input that has a mask."""
+        if mask is None or all(m is None for m in mask):
+            return None
+        return reduce(ops.logical_and, [m for m in mask if m is not None])
+
+
+class Add(Merge):
+    """The sum of the inputs."""
+
+    def merge(self, inputs):
+        return reduce(ops.add, inputs)
+
+
+class Subtract(Merge):
+    """The first of two inputs minus the second."""
+
+    def merge(self, inputs):
+        if len(inputs) != 2:
+            raise ValueError(f"Subtract needs exactly 2 inputs, received {len(inputs)}")
+        return ops.subtract(*inputs)
+
+
+class Multiply(Merge):
+    """The product of the inputs."""
+
+    def merge(self, inputs):
+        return reduce(ops.multiply, inputs)
+
+
+class Average(Merge):
+    """The mean of the inputs."""
+
+    def merge(self, inputs):
+        return ops.divide(reduce(ops.add, inputs), float(len(inputs)))
+
+
+class Maximum(Merge):
+    """The largest of the inputs, elementwise."""
+
+    def merge(self, inputs):
+        return reduce(ops.maximum, inputs)
+
+
+class Minimum(Merge):
+    """The smallest of the inputs, elementwise."""
+
+    def merge(self, inputs):
+        return reduce(ops.minimum, inputs)
+
+
+class Concatenate(Layer):
+    """The inputs side by side along an axis."""
+
+    supports_masking = True
+
+    def __init__(self, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, inputs):
+        _check_several(inputs, self)
+        self.compute_output_shape([tuple(x.shape) for x in inputs])
+        return ops.concatenate(list(inputs), axis=self.axis)
+
+    def compute_output_shape(self, input_shape):
+        first = list(input_shape[0])
+        rank = len(first)
+        if not -rank <= self.axis < rank:
+            raise ValueError(f"Concatenate {self.name!r} has axis {self.axis}, but its inputs have {rank} axes")
+        axis = self.axis % rank
+        for shape in input_shape[1:]:
+            fits = len(shape) == rank and all(
+                a == axis or x is None or y is None or x == y for a, (x, y) in enumerate(zip(first, shape, strict=True))
+            )
+            if not fits:
+                raise ValueError(
+                    f"inputs of Concatenate {self.name!r} must agree in all axes but axis {self.axis}, received "
+                    f"{[tuple(s) for s in input_shape]}"
+                )
+        sizes = [shape[axis] for shape in input_shape]
+        merged = [next((s[a] for s in input_shape if s[a] is not None), None) for a in range(rank)]
+        merged[axis] = None if None in sizes else sum(sizes)
+        return tuple(merged)
+
+    def compute_mask(self, inputs, mask=None):
+        """The masks side by side; an input without one counts everywhere."""
+        if mask is None or all(m is None for m in mask):
+            return None
+        rank = len(inputs[0].shape)
+        parts = []
+        for x, m in zip(inputs, mask, strict=True):
+            if m is None:
+                whole = ops.ones_like(x, dtype="bool")
+            else:
+                while len(m.shape) < rank:
+                    m = ops.expand_dims(m, -1)
+                whole = ops.logical_and(m, ops.ones_like(x, dtype="bool"))
+            parts.append(whole)
+        joined = ops.concatenate(parts, axis=self.axis)
+        return ops.all(joined, axis=-1)
+
+    def get_config(self):
+        return {**super().get_config(), "axis": self.axis}
+
+
+class Dot(Layer):
+    """Products of two inputs summed over one axis of each; with normalize, cosine similarity."""
+
+    def __init__(self, axes, normalize=False, **kwargs):
+        super().__init__(**kwargs)
+        pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
+        if len(pair) != 2 or not all(isinstance(a, int) for a in pair):
+            raise ValueError(f"Dot's axes must be an integer or two, received {axes!r}")
+        self.axes, self.normalize = axes, normalize
+        self._pair = pair
+
+    def _checked(self, first: tuple, second: tuple) -> tuple[int, int]:
+        a, b = self._pair[0] % len(first), self._pair[1] % len(second)
+        if first[a] is not None and second[b] is not None and first[a] != second[b]:
+            raise ValueError(
+                f"Dot {self.name!r} sums over axes {self._pair}, which must have one size, received shapes "
+                f"{first} and {second}"
+            )
+        return a, b
+
+    def call(self, inputs):
+        if not isinstance(inputs, list | tuple) or len(inputs) != 2:
+            raise ValueError("Dot needs a list of exactly 2 inputs")
+        x, y = inputs
+        a, b = self._checked(tuple(x.shape), tuple(y.shape))
+        if self.normalize:
+            x, y = ops.l2_normalize(x, a), ops.l2_normalize(y, b)
+        return ops.batch_dot(x, y, axes=(a, b))
+
+    def compute_output_shape(self, input_shape):
+        first, second = (tuple(shape) for shape in input_shape)
+        a, b = self._checked(first, second)
+        shape = first[:a] + first[a + 1 :] + second[1:b] + second[b + 1 :]
+        return shape if len(shape) > 1 else (*shape, 1)
+
+    def get_config(self):
+        return {**super().get_config(), "axes": self.axes, "normalize": self.normalize}
+
+
+def add(inputs, **kwargs):
+    """The sum of a list of tensors."""
+    return Add(**kwargs)(inputs)
+
+
+def subtract(inputs, **kwargs):
+    """The first of two tensors minus the second."""
+    return Subtract(**kwargs)(inputs)
+
+
+def multiply(inputs, **kwargs):
+    """The product of a list of tensors."""
+    return Multiply(**kwargs)(inputs)
+
+
+def average(inputs, **kwargs):
+    """The mean of a list of tensors."""
+    return Average(**kwargs)(inputs)
+
+
+def maximum(inputs, **kwargs):
+    """The largest of a list of tensors, elementwise."""
+    return Maximum(**kwargs)(inputs)
+
+
+def minimum(inputs, **kwargs):
+    """The smallest of a list of tensors, elementwise."""
+    return Minimum(**kwargs)(inputs)
+
+
+def concatenate(inputs, axis=-1, **kwargs):
+    """A list of tensors side by side along an axis."""
+    return Concatenate(axis=axis, **kwargs)(inputs)
+
+
+def dot(inputs, axes=-1, normalize=False, **kwargs):
+    """Products of two tensors summed over one axis of each."""
+    return Dot(axes=axes, normalize=normalize, **kwargs)(inputs)
