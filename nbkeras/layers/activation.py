@@ -1,0 +1,145 @@
+"""Activation functions with parameters, as layers."""
+
+from __future__ import annotations
+
+from nbkeras import constraints, initializers, ops, regularizers
+from nbkeras.layer import InputSpec, Layer
+
+
+class _Elementwise(Layer):
+    """A layer that changes values and keeps shapes and masks."""
+
+    supports_masking = True
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+
+class ReLU(_Elementwise):
+    """x where x >= threshold (at most max_value), else negative_slope * (x - threshold)."""
+
+    def __init__(self, max_value=None, negative_slope=0.0, threshold=0.0, **kwargs):
+        super().__init__(**kwargs)
+        if max_value is not None and max_value < 0:
+            raise ValueError(f"ReLU's max_value must not be negative, received {max_value!r}")
+        if negative_slope is None or negative_slope < 0 or threshold is None or threshold < 0:
+            raise ValueError(
+                f"ReLU's negative_slope and threshold must not be negative, received {negative_slope!r} and {threshold!r}"
+            )
+        self.max_value, self.negative_slope, self.threshold = max_value, negative_slope, threshold
+
+    def call(self, inputs):
+        return ops.relu(inputs, self.negative_slope, self.max_value, self.threshold)
+
+    def get_config(self):
+        own = {"max_value": self.max_value, "negative_slope": self.negative_slope, "threshold": self.threshold}
+        return {**super().get_config(), **own}
+
+
+class LeakyReLU(_Elementwise):
+    """x where x > 0, else negative_slope * x (Keras 2: alpha)."""
+
+    def __init__(self, negative_slope=0.3, alpha=None, **kwargs):
+        super().__init__(**kwargs)
+        self.negative_slope = negative_slope if alpha is None else alpha
+        if self.negative_slope is None or self.negative_slope < 0:
+            raise ValueError(f"LeakyReLU's negative_slope must not be negative, received {self.negative_slope!r}")
+
+    def call(self, inputs):
+        return ops.leaky_relu(inputs, self.negative_slope)
+
+    def get_config(self):
+        return {**super().get_config(), "negative_slope": self.negative_slope}
+
+
+class ELU(_Elementwise):
+    """x where x > 0, else alpha * (exp(x) - 1)."""
+
+    def __init__(self, alpha=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.alpha = alpha
+
+    def call(self, inputs):
+        return ops.elu(inputs, self.alpha)
+
+    def get_config(self):
+        return {**super().get_config(), "alpha": self.alpha}
+
+
+class ThresholdedReLU(_Elementwise):
+    """x where x > theta, else 0."""
+
+    def __init__(self, theta=1.0, **kwargs):
+        super().__init__(**kwargs)
+        if theta is None or theta < 0:
+            raise ValueError(f"ThresholdedReLU's theta must not be negative, received {theta!r}")
+        self.theta = theta
+
+    def call(self, inputs):
+        return ops.multiply(inputs, ops.cast(ops.greater(inputs, self.theta), inputs.dtype))
+
+    def get_config(self):
+        return {**super().get_config(), "theta": self.theta}
+
+
+class Softmax(_Elementwise):
+    """exp(x) / sum(exp(x)) along an axis; a boolean `mask` of the input's shape leaves elements out."""
+
+    def __init__(self, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = axis
+
+    def call(self, inputs, mask=None):
+        if mask is not None:
+            inputs = ops.add(inputs, ops.multiply(ops.subtract(1.0, ops.cast(mask, inputs.dtype)), -3e38))
+        return ops.softmax(inputs, self.axis)
+
+    def get_config(self):
+        return {**super().get_config(), "axis": self.axis}
+
+
+class PReLU(_Elementwise):
+    """x where x > 0, else alpha * x with a learned alpha per element; shared along the axes in shared_axes."""
+
+    def __init__(
+        self,
+        alpha_initializer="zeros",
+        alpha_regularizer=None,
+        alpha_constraint=None,
+        shared_axes=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.alpha_initializer = initializers.get(alpha_initializer)
+        self.alpha_regularizer = regularizers.get(alpha_regularizer)
+        self.alpha_constraint = constraints.get(alpha_constraint)
+        self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else shared_axes
+
+    def build(self, input_shape):
+        shape = list(input_shape[1:])
+        for axis in self.shared_axes or []:
+            if not 1 <= axis < len(input_shape):
+                raise ValueError(f"PReLU {self.name!r} shares axis {axis}, but its input has shape {tuple(input_shape)}")
+            shape[axis - 1] = 1
+        self.alpha = self.add_weight(
+            tuple(shape),
+            self.alpha_initializer,
+            regularizer=self.alpha_regularizer,
+            constraint=self.alpha_constraint,
+            name="alpha",
+        )
+        fixed = {axis: size for axis, size in enumerate(input_shape) if axis and axis not in (self.shared_axes or [])}
+        self.input_spec = InputSpec(ndim=len(input_shape), axes=fixed)
+        self.built = True
+
+    def call(self, inputs):
+        return ops.subtract(ops.relu(inputs), ops.multiply(self.alpha, ops.relu(ops.negative(inputs))))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "alpha_initializer": initializers.serialize(self.alpha_initializer),
+            "alpha_regularizer": regularizers.serialize(self.alpha_regularizer),
+            "alpha_constraint": constraints.serialize(self.alpha_constraint),
+            "shared_axes": self.shared_axes,
+        }
