@@ -102,7 +102,7 @@ class Layer:
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
             cls._call_takes = frozenset(parameters)
-        if cls.__module__.startswith("nbkeras."):
+        if cls.__module__.startswith("nbkeras.") and not cls.__name__.startswith("_"):
             layers.register(cls)
 
     _call_takes: frozenset[str] = frozenset()

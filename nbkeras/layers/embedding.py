@@ -1,0 +1,82 @@
+"""Embedding: vectors for integers."""
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras import constraints, initializers, ops, regularizers
+from nbkeras.layer import Layer
+from nbkeras.tensor import Tensor
+
+
+class Embedding(Layer):
+    """Looks up a vector of `output_dim` numbers for each integer 0 <= n < input_dim.
+
+    Shapes: (batch, ...) of integers -> (batch, ..., output_dim). Floats are cut to integers; an index outside the table
+    gives NaN (see ops.embedding). mask_zero: 0 stands for padding, and later layers skip it. input_length: the length of
+    the sequences where the layer is first in a Sequential. weights: the table to start from.
+    """
+
+    input_dtype = "int32"
+
+    def __init__(
+        self,
+        input_dim,
+        output_dim,
+        embeddings_initializer="uniform",
+        embeddings_regularizer=None,
+        activity_regularizer=None,
+        embeddings_constraint=None,
+        mask_zero=False,
+        input_length=None,
+        weights=None,
+        **kwargs,
+    ):
+        for name, size in (("input_dim", input_dim), ("output_dim", output_dim)):
+            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size <= 0:
+                raise ValueError(f"Embedding's {name} must be a positive integer, received {size!r}")
+        if input_length is not None and not {"input_shape", "batch_input_shape"} & kwargs.keys():
+            lengths = input_length if isinstance(input_length, list | tuple) else (input_length,)
+            kwargs["input_shape"] = tuple(lengths)
+        if isinstance(weights, np.ndarray | Tensor):
+            weights = [weights]
+        super().__init__(weights=weights, **kwargs)
+        self.input_dim, self.output_dim = int(input_dim), int(output_dim)
+        self.embeddings_initializer = initializers.get(embeddings_initializer)
+        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        self.mask_zero, self.input_length = bool(mask_zero), input_length
+        self.supports_masking = self.mask_zero
+
+    def build(self, input_shape: Any = None):
+        self.embeddings = self.add_weight(
+            (self.input_dim, self.output_dim),
+            self.embeddings_initializer,
+            regularizer=self.embeddings_regularizer,
+            constraint=self.embeddings_constraint,
+            name="embeddings",
+        )
+        self.built = True
+
+    def call(self, inputs):
+        return ops.embedding(inputs, self.embeddings)
+
+    def compute_mask(self, inputs, mask=None):
+        return ops.not_equal(inputs, 0) if self.mask_zero else None
+
+    def compute_output_shape(self, input_shape):
+        return (*input_shape, self.output_dim)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "input_dim": self.input_dim,
+            "output_dim": self.output_dim,
+            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
+            "embeddings_regularizer": regularizers.serialize(self.embeddings_regularizer),
+            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
+            "embeddings_constraint": constraints.serialize(self.embeddings_constraint),
+            "mask_zero": self.mask_zero,
+            "input_length": self.input_length,
+        }

@@ -1,0 +1,247 @@
+"""BatchNormalization, LayerNormalization, RMSNormalization."""
+
+from typing import Any
+
+from nbkeras import constraints, initializers, ops, regularizers
+from nbkeras.layer import InputSpec, Layer
+
+
+def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
+    """The size of an axis that weights follow."""
+    if not -len(input_shape) <= axis < len(input_shape):
+        raise ValueError(f"layer {layer.name!r} normalizes axis {axis}, which an input of shape {input_shape} lacks")
+    size = input_shape[axis]
+    if size is None:
+        raise ValueError(
+            f"layer {layer.name!r} has weights for axis {axis}, so its size must be known; received shape {input_shape}"
+        )
+    return size
+
+
+class _Scaled(Layer):
+    """What normalization layers share: gamma and beta with their initializers, regularizers and constraints."""
+
+    supports_masking = True
+
+    def _keep(self, options: dict[str, Any]) -> None:
+        for name, value in options.items():
+            kinds = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
+            setattr(self, name, kinds[name.rpartition("_")[2]].get(value))
+        self._option_names = tuple(options)
+
+    def _add(self, name: str, shape: tuple[int, ...], trainable: bool = True):
+        return self.add_weight(
+            shape,
+            getattr(self, f"{name}_initializer"),
+            trainable=trainable,
+            regularizer=getattr(self, f"{name}_regularizer", None),
+            constraint=getattr(self, f"{name}_constraint", None),
+            name=name,
+        )
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        values = super().get_config()
+        kinds = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
+        for name in self._option_names:
+            values[name] = kinds[name.rpartition("_")[2]].serialize(getattr(self, name))
+        return values
+
+
+class BatchNormalization(_Scaled):
+    """Normalizes each index of one axis over the batch and all other axes, then scales by gamma and adds beta.
+
+    In training by the batch's own mean and biased variance, which the moving statistics follow (moving = momentum *
+    moving + (1 - momentum) * batch); in inference, and with trainable=False, by the moving statistics. A mask leaves
+    places out of the statistics; it needs the last axis to be the one normalized. Ioffe and Szegedy, 2015.
+
+    synchronized=True and renorm=True are not offered.
+    """
+
+    def __init__(
+        self,
+        axis=-1,
+        momentum=0.99,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        moving_mean_initializer="zeros",
+        moving_variance_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        synchronized=False,
+        renorm=False,
+        renorm_clipping=None,
+        renorm_momentum=0.99,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(axis, list | tuple) and len(axis) == 1:
+            axis = axis[0]
+        if not isinstance(axis, int):
+            raise TypeError(f"BatchNormalization's axis must be one integer, received {axis!r}")
+        if not 0 <= momentum <= 1:
+            raise ValueError(f"BatchNormalization's momentum must be between 0 and 1, received {momentum!r}")
+        if synchronized or renorm:
+            raise ValueError("BatchNormalization offers neither synchronized=True nor renorm=True")
+        self.axis, self.momentum, self.epsilon = axis, float(momentum), float(epsilon)
+        self.center, self.scale = bool(center), bool(scale)
+        self.gamma = self.beta = None
+        self._keep(
+            {
+                "beta_initializer": beta_initializer,
+                "gamma_initializer": gamma_initializer,
+                "moving_mean_initializer": moving_mean_initializer,
+                "moving_variance_initializer": moving_variance_initializer,
+                "beta_regularizer": beta_regularizer,
+                "gamma_regularizer": gamma_regularizer,
+                "beta_constraint": beta_constraint,
+                "gamma_constraint": gamma_constraint,
+            }
+        )
+
+    def build(self, input_shape):
+        size = _axis_size(self, input_shape, self.axis)
+        self.gamma = self._add("gamma", (size,)) if self.scale else None
+        self.beta = self._add("beta", (size,)) if self.center else None
+        self.moving_mean = self._add("moving_mean", (size,), trainable=False)
+        self.moving_variance = self._add("moving_variance", (size,), trainable=False)
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
+        self.built = True
+
+    def call(self, inputs, training=None, mask=None):
+        if not (training and self.trainable):
+            return ops.batch_normalization(
+                inputs, self.moving_mean, self.moving_variance, self.axis, self.beta, self.gamma, self.epsilon
+            )
+        return ops.batch_normalization_training(
+            inputs,
+            self.moving_mean,
+            self.moving_variance,
+            self.axis,
+            self.beta,
+            self.gamma,
+            self.momentum,
+            self.epsilon,
+            mask,
+        )
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "axis": self.axis,
+            "momentum": self.momentum,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+            "synchronized": False,
+        }
+
+
+class LayerNormalization(_Scaled):
+    """Normalizes each sample by its own mean and variance over one or several axes, then scales by gamma and adds beta.
+
+    rms_scaling=True divides by the standard deviation, does not subtract the mean and has no beta: Keras's old option;
+    RMSNormalization divides by the root mean square. Ba, Kiros and Hinton, 2016.
+    """
+
+    def __init__(
+        self,
+        axis=-1,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        rms_scaling=False,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.axis = _axes("LayerNormalization", axis)
+        self.epsilon = float(epsilon)
+        self.center, self.scale, self.rms_scaling = bool(center), bool(scale), bool(rms_scaling)
+        self.gamma = self.beta = None
+        self._keep(
+            {
+                "beta_initializer": beta_initializer,
+                "gamma_initializer": gamma_initializer,
+                "beta_regularizer": beta_regularizer,
+                "gamma_regularizer": gamma_regularizer,
+                "beta_constraint": beta_constraint,
+                "gamma_constraint": gamma_constraint,
+            }
+        )
+
+    def build(self, input_shape):
+        sizes = _sizes(self, input_shape, self.axis)
+        self.gamma = self._add("gamma", sizes) if self.scale or self.rms_scaling else None
+        self.beta = self._add("beta", sizes) if self.center and not self.rms_scaling else None
+        self.built = True
+
+    def call(self, inputs):
+        if not self.rms_scaling:
+            return ops.layer_normalization(inputs, self.gamma, self.beta, self.axis, self.epsilon)
+        axes = sorted(axis % inputs.ndim for axis in ([self.axis] if isinstance(self.axis, int) else self.axis))
+        gamma = ops.reshape(self.gamma, [size if i in axes else 1 for i, size in enumerate(inputs.shape)])
+        variance = ops.var(inputs, axis=axes, keepdims=True)
+        return inputs * ops.rsqrt(variance + self.epsilon) * gamma
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "axis": self.axis,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+            "rms_scaling": self.rms_scaling,
+        }
+
+
+class RMSNormalization(Layer):
+    """Divides each sample by its root mean square over one or several axes and multiplies by a learned scale.
+
+    Zhang and Sennrich, 2019.
+    """
+
+    supports_masking = True
+
+    def __init__(self, axis=-1, epsilon=1e-6, **kwargs):
+        super().__init__(**kwargs)
+        self.axis, self.epsilon = _axes("RMSNormalization", axis), float(epsilon)
+
+    def build(self, input_shape):
+        self.scale = self.add_weight(_sizes(self, input_shape, self.axis), "ones", name="scale")
+        self.built = True
+
+    def call(self, inputs):
+        return ops.rms_normalization(inputs, self.scale, self.axis, self.epsilon)
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "axis": self.axis, "epsilon": self.epsilon}
+
+
+def _axes(name: str, axis: Any) -> int | list[int]:
+    """An axis, or a list of axes, as given."""
+    axes = list(axis) if isinstance(axis, list | tuple) else axis
+    if not all(isinstance(each, int) for each in (axes if isinstance(axes, list) else [axes])):
+        raise TypeError(f"{name}'s axis must be an integer or a list of integers, received {axis!r}")
+    return axes
+
+
+def _sizes(layer: Layer, input_shape: Any, axis: int | list[int]) -> tuple[int, ...]:
+    """The sizes of the axes, in the order in which they lie."""
+    given = [axis] if isinstance(axis, int) else axis
+    return tuple(_axis_size(layer, input_shape, each) for each in sorted(each % len(input_shape) for each in given))
