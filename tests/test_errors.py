@@ -1,0 +1,196 @@
+"""Mistakes that users make, and what they are told: what was wrong, what was expected, what was received."""
+
+import numpy as np
+import pytest
+
+import nbkeras as keras
+from nbkeras import layers as L
+from nbkeras import ops
+from nbkeras.models import Model, Sequential, load_model, model_from_json
+
+X, Y = np.ones((8, 4), "float32"), np.zeros((8, 2), "float32")
+
+
+def dense(**compiled):
+    model = Sequential([L.Dense(2, input_shape=(4,))])
+    if compiled:
+        model.compile(**compiled)
+    return model
+
+
+def classifier(loss="sparse_categorical_crossentropy", units=3):
+    model = Sequential([L.Dense(units, activation="softmax", input_shape=(4,))])
+    model.compile("sgd", loss)
+    return model
+
+
+def two_outputs(**arguments):
+    inputs = L.Input((4,), name="features")
+    model = Model(inputs, [L.Dense(2, name="first")(inputs), L.Dense(1, name="second")(inputs)])
+    model.compile("sgd", **({"loss": "mse"} | arguments))
+    return model
+
+
+def two_inputs():
+    a, b = L.Input((4,), name="left"), L.Input((4,), name="right")
+    model = Model([a, b], L.Dense(2)(L.add([a, b])))
+    model.compile("sgd", "mse")
+    return model
+
+
+def stateful():
+    model = Sequential([L.LSTM(2, stateful=True, batch_input_shape=(4, 3, 5))])
+    model.compile("sgd", "mse")
+    return model
+
+
+def fit(model, x=X, y=Y, **arguments):
+    return model.fit(x, y, verbose=0, **arguments)
+
+
+MISTAKES = [
+    # building
+    (lambda: L.Dense(0), ValueError, r"positive integer for units, received 0"),
+    (
+        lambda: L.Dense(2, inpuit_shape=(784,)),
+        TypeError,
+        r"unexpected argument 'inpuit_shape'. Did you mean 'input_shape'",
+    ),
+    (lambda: L.Dense(2, activation="rleu"), ValueError, r"unknown activation: 'rleu'. Did you mean 'relu'"),
+    (lambda: L.Dense(2, kernel_initializer="glorot"), ValueError, r"unknown initializer: 'glorot'"),
+    (lambda: L.Dense(2, kernel_regularizer="l3"), ValueError, r"unknown regularizer: 'l3'"),
+    (lambda: L.Dense(2, kernel_constraint="maxnorm2"), ValueError, r"unknown constraint"),
+    (lambda: L.Dense(2, dtype="float16"), ValueError, r"'float16' is not offered"),
+    (lambda: L.Dense(2)(L.Input((3, None))), ValueError, r"needs the size of the last axis"),
+    (lambda: L.Dense(2, input_shape=(4,), name="d")(L.Input(())), ValueError, r"expected min_ndim=2"),
+    (lambda: L.Input(4), ValueError, r"must be a tuple"),
+    (lambda: L.Input(), ValueError, r"needs shape"),
+    (lambda: L.LSTM(3)(L.Input((4,))), ValueError, r"expected ndim=3, received shape \(None, 4\)"),
+    (lambda: L.Conv2D(3, 3)(L.Input((8, 8))), ValueError, r"expected ndim=4|4"),
+    (lambda: L.Conv2D(3, 9)(L.Input((4, 4, 1))), ValueError, r"kernel|window"),
+    (lambda: L.Conv2D(3, 3, padding="sane"), ValueError, r"padding"),
+    (lambda: L.Dropout(1.5), ValueError, r"rate"),
+    (lambda: L.Embedding(0, 3), ValueError, r"input_dim|positive"),
+    (lambda: L.Reshape((3, 3))(L.Input((4,))), ValueError, r"cannot make \(3, 3\)"),
+    (lambda: L.Permute((0, 1)), ValueError, r"1 to n"),
+    (lambda: L.concatenate([L.Input((2, 3)), L.Input((3, 3))]), ValueError, r"must agree in all axes but axis -1"),
+    (lambda: L.add([L.Input((2,)), L.Input((3,))]), ValueError, r"do not broadcast"),
+    (lambda: L.Add()(L.Input((3,))), ValueError, r"merges a list"),
+    (lambda: Sequential([L.Dense(2), "relu"]), TypeError, r"made of layers, received 'relu'"),
+    (lambda: Sequential([L.Dense(2, name="a"), L.Dense(2, name="a")]), ValueError, r"must be unique: 'a'"),
+    (lambda: Sequential([L.Dense(4, input_shape=(3,)), L.LSTM(2)]), ValueError, r"expected ndim=3"),
+    (lambda: Model(inputs=L.Input((3,))), ValueError, r"both inputs and outputs"),
+    (lambda: Model(X, Y), ValueError, r"must be symbolic tensors"),
+    (lambda: dense().get_layer("dens"), ValueError, r"no layer 'dens'"),
+    (lambda: Sequential([L.Dense(2)]).count_params(), ValueError, r"not built yet"),
+    (lambda: dense().set_weights([np.ones((4, 2))]), ValueError, r"has 2 weights, received 1"),
+    (
+        lambda: dense().set_weights([np.ones((3, 2)), np.ones(2)]),
+        ValueError,
+        r"has shape \(4, 2\), received .* \(3, 2\)",
+    ),
+    (lambda: np.exp(L.Input((3,))), TypeError, r"has no value"),
+    (lambda: 1 if L.Input((3,)) else 0, TypeError, r"has no value"),
+    # compiling
+    (lambda: fit(dense()), RuntimeError, r"must compile the model before fit"),
+    (lambda: dense().evaluate(X, Y), RuntimeError, r"must compile the model before evaluate"),
+    (lambda: dense(optimizer="adm"), ValueError, r"unknown optimizer: 'adm'. Did you mean 'adam'"),
+    (lambda: dense(optimizer="sgd", loss="msee"), ValueError, r"unknown loss: 'msee'. Did you mean"),
+    (lambda: dense(optimizer="sgd", loss="mse", metrics=["acuracy"]), ValueError, r"unknown metric: 'acuracy'"),
+    (lambda: dense(optimizer="sgd", loss="mse", metrics="accuracy"), TypeError, r"metrics must be a list"),
+    (lambda: dense(optimizer="sgd", los="mse"), TypeError, r"unexpected argument 'los'. Did you mean 'loss'"),
+    (lambda: fit(dense(optimizer="sgd", loss=None)), ValueError, r"nothing to minimise"),
+    (lambda: two_outputs(loss={"frist": "mse"}), ValueError, r"'frist', which is not an output.*Did you mean 'first'"),
+    (lambda: two_outputs(loss=["mse"] * 3), ValueError, r"loss has 3 entries but the model has 2 outputs"),
+    (lambda: two_outputs(loss_weights=0.5), ValueError, r"loss_weights must be a list or a dict"),
+    (lambda: keras.optimizers.SGD(learning_rate=-1), ValueError, r"learning_rate|-1"),
+    (lambda: keras.optimizers.SGD(momentum=2), ValueError, r"momentum"),
+    (lambda: keras.optimizers.Adam(clipnorm=1, clipvalue=1), ValueError, r"clip"),
+    (lambda: keras.optimizers.Adam(learning_rte=1), (TypeError, ValueError), r"learning_rte"),
+    # data
+    (
+        lambda: fit(dense(optimizer="sgd", loss="mse"), np.ones((8, 5))),
+        ValueError,
+        r"expects shape \(None, 4\), received \(None, 5\)",
+    ),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), np.ones((8, 4, 4))), ValueError, r"expects shape \(None, 4\)"),
+    (
+        lambda: fit(dense(optimizer="sgd", loss="mse"), y=Y[:5]),
+        ValueError,
+        r"same number of samples, received \[5, 8\]",
+    ),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), y=np.ones((8, 3))), ValueError, r"shape"),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), x=None), ValueError, r"x is missing"),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), y=None), ValueError, r"needs targets"),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), x=X[:0], y=Y[:0]), ValueError, r"no samples"),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), x=np.array([["a"] * 4] * 8)), TypeError, r"must hold numbers"),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), x=[[1, 2], [3]]), ValueError, r"differ in length"),
+    (
+        lambda: fit(dense(optimizer="sgd", loss="mse"), batch_size=0),
+        ValueError,
+        r"batch_size must be a positive integer",
+    ),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), epochs=-1), ValueError, r"epochs must be a non-negative integer"),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), validation_split=1.5), ValueError, r"between 0 and 1"),
+    (
+        lambda: fit(dense(optimizer="sgd", loss="mse"), validation_split=0.01),
+        ValueError,
+        r"leaves one of the two parts empty",
+    ),
+    (
+        lambda: fit(dense(optimizer="sgd", loss="mse"), validation_data=X),
+        ValueError,
+        r"validation_data must be \(x, y\)",
+    ),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), sample_weight=np.ones(3)), ValueError, r"same number of samples"),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), sample_weight=np.full(8, np.nan)), ValueError, r"NaN"),
+    (
+        lambda: fit(dense(optimizer="sgd", loss="mse"), callbacks=[print]),
+        TypeError,
+        r"callbacks must be Callback objects",
+    ),
+    (
+        lambda: fit(classifier(), y=np.full(8, 3)),
+        ValueError,
+        r"from 3 to 3, but the output has 3 units, so they must be 0 to 2",
+    ),
+    (lambda: fit(classifier(), y=np.full(8, -1)), ValueError, r"from -1 to -1"),
+    (lambda: fit(classifier("categorical_crossentropy"), y=np.zeros(8)), ValueError, r"shape|one-hot"),
+    (lambda: fit(classifier(), y=np.zeros(8), class_weight=[1, 2]), TypeError, r"class_weight must be a dict"),
+    (lambda: fit(two_outputs(), y=Y), ValueError, r"2 outputs \['first', 'second'\]"),
+    (lambda: fit(two_outputs(), y={"frist": Y, "second": Y[:, :1]}), ValueError, r"Did you mean 'first'"),
+    (
+        lambda: fit(two_outputs(), y=[Y, Y[:, :1]], class_weight={0: 1.0}),
+        ValueError,
+        r"class_weight is for models with one output",
+    ),
+    (lambda: fit(two_inputs()), ValueError, r"2 inputs \['left', 'right'\]"),
+    (lambda: fit(two_inputs(), x={"left": X, "rigth": X}), ValueError, r"no input 'rigth'. Did you mean 'right'"),
+    (lambda: fit(two_inputs(), x={"left": X}), ValueError, r"\['right'\] are missing"),
+    (lambda: dense().predict(iter([])), ValueError, r"yielded no batch"),
+    (lambda: fit(stateful(), np.ones((6, 3, 5)), np.ones((6, 2))), ValueError, r"batch"),
+    (lambda: keras.utils.to_categorical([0, 3], num_classes=2), ValueError, r"num_classes|classes"),
+    # files
+    (lambda: load_model("nowhere.keras"), FileNotFoundError, r"no file 'nowhere.keras'"),
+    (lambda: dense().save("m.h5"), ValueError, r"ends in .keras"),
+    (lambda: model_from_json("{"), ValueError, r"no JSON"),
+    (lambda: model_from_json('{"class_name": "Evil", "config": {}}'), ValueError, r"unknown layer: 'Evil'"),
+    # ops
+    (lambda: ops.matmul(np.ones((2, 3)), np.ones((2, 3))), ValueError, r"shape|match|agree"),
+    (lambda: ops.reshape(np.ones(6), (4, 2)), ValueError, r"6|reshape"),
+    (lambda: ops.concatenate([np.ones((2, 2)), np.ones((3, 3))], axis=0), ValueError, r"shape|agree"),
+    (lambda: ops.sum(np.ones((2, 2)), axis=5), ValueError, r"axis"),
+    (lambda: ops.add("a", 1.0), TypeError, r"expected numbers"),
+    (lambda: keras.config.set_floatx("float16"), ValueError, r"floatx must be"),
+]
+
+
+def test_the_table_is_long_enough():
+    assert len(MISTAKES) >= 40
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)))
+def test_mistake(number):
+    mistake, error, message = MISTAKES[number]
+    with pytest.raises(error, match=message):
+        mistake()
