@@ -88,7 +88,8 @@ def _exp_within_range(x: _Value) -> _Value:
 
 
 def _exp32(x: _Value) -> _Value:
-    return _exp_within_range(x.clip(-87.3365447504019, 88.3762626647949))
+    power = _exp_within_range(x.clip(-87.3365447504019, 88.3762626647949))
+    return x._where("<", -87.3365447504019, 0.0, power)
 
 
 def _expm1_32(x: _Value) -> _Value:
@@ -162,7 +163,7 @@ def _float(x) -> bool:
 
 @intrinsic
 def exp(typing, x):
-    """e**x; float32 saturates at 1.2e-38 and 2.4e38 instead of reaching zero and infinity, NaN stays NaN."""
+    """e**x; float32 gives 0 instead of subnormal numbers and 2.4e38 at most instead of infinity, NaN stays NaN."""
     return _elementwise(x(x), math.exp, _exp32) if _float(x) else None
 
 

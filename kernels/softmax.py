@@ -1,0 +1,165 @@
+"""Softmax and log-softmax along one axis, and their vjps."""
+
+import numpy as np
+from numba import prange
+
+from nbkeras.kernels import blocks, device
+from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.vmath import exp
+
+Array = np.ndarray
+# Flags for loops that only add up or compare: they let LLVM do so in vectors. Such a loop must not contain `exp`, whose
+# rounding trick reassociation breaks.
+_ANY_ORDER = {"nsz", "contract", "reassoc"}
+
+
+@compiled(fastmath=_ANY_ORDER)
+def total(x):
+    """Sum of a row."""
+    result = x.dtype.type(0)
+    for i in range(x.size):
+        result += x[i]
+    return result
+
+
+@compiled(fastmath=_ANY_ORDER)
+def dot(x, y):
+    """Sum of the products of two rows."""
+    result = x.dtype.type(0)
+    for i in range(x.size):
+        result += x[i] * y[i]
+    return result
+
+
+@compiled(fastmath={"nsz", "nnan"})
+def largest(x):
+    """Largest element of a row; any number if there are NaNs, which then show when it is subtracted."""
+    result = x[0]
+    for i in range(1, x.size):
+        result = x[i] if x[i] > result else result
+    return result
+
+
+@compiled
+def exponentials(x, shift, y):
+    """y = e^(x - shift); returns the sum of y."""
+    for i in range(x.size):
+        y[i] = exp(x[i] - shift)
+    return total(y)
+
+
+def _last(x: Array, axis: int) -> Array:
+    """(rows, n) with `axis` last; a copy if it is not."""
+    x = device.contiguous(np.moveaxis(x, axis, -1))
+    return x.reshape(-1, x.shape[-1]) if x.size else x.reshape(0, 1)
+
+
+def _back(y: Array, shape: tuple[int, ...], axis: int) -> Array:
+    """The opposite of `_last`, for a result of `shape`."""
+    moved = shape[:axis] + shape[axis + 1 :] + (shape[axis],)
+    return device.contiguous(np.moveaxis(y.reshape(moved), -1, axis))
+
+
+def _forward(serial, parallel, x: Array, axis: int):
+    rows = _last(x, axis)
+    y = device.empty(rows.shape, x.dtype)
+    blocks.launch(serial, parallel, (rows, y))
+    return _back(y, x.shape, axis), (y, axis)
+
+
+def _backward(serial, parallel, saved, dy: Array, need):
+    y, axis = saved
+    if axis == dy.ndim - 1:
+        dx = device.output(need, dy.shape, dy.dtype)
+        blocks.launch(serial, parallel, (y, _last(dy, axis), dx.reshape(y.shape)))
+        return (dx,)
+    rows = device.empty(y.shape, y.dtype)
+    blocks.launch(serial, parallel, (y, _last(dy, axis), rows))
+    return (_back(rows, dy.shape, axis),)
+
+
+def softmax(x: Array, axis: int):
+    """e^x / sum(e^x) along a non-negative axis."""
+    return _forward(softmax_forward, softmax_forward_parallel, x, axis)
+
+
+def softmax_vjp(saved, dy, needs):
+    return _backward(softmax_backward, softmax_backward_parallel, saved, dy, needs[0])
+
+
+@compiled
+def softmax_forward(x, y):
+    """Kernel: softmax of each row."""
+    for r in range(x.shape[0]):
+        out = y[r]
+        scale = x.dtype.type(1) / exponentials(x[r], largest(x[r]), out)
+        for i in range(out.size):
+            out[i] *= scale
+
+
+@compiled(parallel=True)
+def softmax_forward_parallel(x, y):
+    """Kernel: softmax_forward of each block of rows."""
+    for t in prange(x.shape[0]):
+        softmax_forward(x[t], y[t])
+
+
+@compiled
+def softmax_backward(y, dy, dx):
+    """Kernel: dx = y (dy - sum(dy y)) for each row."""
+    for r in range(y.shape[0]):
+        value, slope, out = y[r], dy[r], dx[r]
+        mean = dot(value, slope)
+        for i in range(out.size):
+            out[i] = value[i] * (slope[i] - mean)
+
+
+@compiled(parallel=True)
+def softmax_backward_parallel(y, dy, dx):
+    """Kernel: softmax_backward of each block of rows."""
+    for t in prange(y.shape[0]):
+        softmax_backward(y[t], dy[t], dx[t])
+
+
+def log_softmax(x: Array, axis: int):
+    """x - log(sum(e^x)) along a non-negative axis."""
+    return _forward(log_softmax_forward, log_softmax_forward_parallel, x, axis)
+
+
+def log_softmax_vjp(saved, dy, needs):
+    return _backward(log_softmax_backward, log_softmax_backward_parallel, saved, dy, needs[0])
+
+
+@compiled
+def log_softmax_forward(x, y):
+    """Kernel: log-softmax of each row."""
+    for r in range(x.shape[0]):
+        value, out = x[r], y[r]
+        top = largest(value)
+        logarithm = np.log(exponentials(value, top, out))
+        for i in range(out.size):
+            out[i] = (value[i] - top) - logarithm
+
+
+@compiled(parallel=True)
+def log_softmax_forward_parallel(x, y):
+    """Kernel: log_softmax_forward of each block of rows."""
+    for t in prange(x.shape[0]):
+        log_softmax_forward(x[t], y[t])
+
+
+@compiled
+def log_softmax_backward(y, dy, dx):
+    """Kernel: dx = dy - e^y sum(dy) for each row."""
+    for r in range(y.shape[0]):
+        value, slope, out = y[r], dy[r], dx[r]
+        whole = total(slope)
+        for i in range(out.size):
+            out[i] = slope[i] - exp(value[i]) * whole
+
+
+@compiled(parallel=True)
+def log_softmax_backward_parallel(y, dy, dx):
+    """Kernel: log_softmax_backward of each block of rows."""
+    for t in prange(y.shape[0]):
+        log_softmax_backward(y[t], dy[t], dx[t])
