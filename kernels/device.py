@@ -10,6 +10,7 @@ A *listener* (a recording program, a profiler) hears of all of them. Listeners a
 """
 
 import contextlib
+import os
 import threading
 import time
 import weakref
@@ -18,6 +19,7 @@ from typing import Any
 
 import numba
 import numpy as np
+from numba.np.ufunc import parallel
 
 from nbkeras.kernels import blas
 
@@ -84,38 +86,67 @@ def is_persistent(owner: Array) -> bool:
 
 _started = False
 _start_lock = threading.Lock()
+_turns: Any = contextlib.nullcontext()  # a lock where parallel kernels of two Python threads must take turns
+_forked = False
 
 
-def _start() -> None:
-    """What must happen once before compiled code runs, and costs too much for `import nbkeras`."""
-    global _started
+def start() -> None:
+    """What must happen once before compiled code runs, and costs too much for `import nbkeras`; `launch` sees to it."""
+    global _started, _turns
     with _start_lock:
+        if _forked:
+            raise RuntimeError(
+                "this process was forked from one that had already run nbkeras on several threads, which GNU OpenMP does "
+                "not survive: start processes by 'spawn' (multiprocessing.set_start_method('spawn')), or fork before the "
+                "first use of nbkeras"
+            )
         if not _started:
             blas.start()
+            parallel._launch_threads()
+            if numba.threading_layer() == "workqueue":  # it aborts the process when two threads use it at once
+                _turns = threading.RLock()
             _started = True
+
+
+def _after_fork() -> None:
+    global _started, _forked
+    if _started and numba.threading_layer() == "omp":
+        _started, _forked = False, True
+
+
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def launch(function: Callable, *args) -> None:
     """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
 
-    What differs from step to step must be in an array: a constant is replayed as it was. Overflow and division by zero
-    give infinity and NaN without a warning, in NumPy's loops as in compiled ones.
+    What differs from step to step must be in an array: a constant is replayed as it was.
     """
     if _thread.dry:
         return
     if not _started:
-        _start()
+        start()
     if _thread.recorder is not None:
         _thread.recorder.launched(function, args)
-    if _thread.profile is None:
-        _run(function, args)
-    else:
-        _thread.profile.run(function, args)
+    with _turns:
+        if _thread.profile is None:
+            function(*args)
+        else:
+            _thread.profile.run(function, args)
 
 
-@np.errstate(all="ignore")
-def _run(function: Callable, args: tuple) -> None:
-    function(*args)
+def play(steps: list[tuple[Callable, tuple]]) -> None:
+    """Run recorded launches again, in order."""
+    if not _started:
+        start()
+    with _turns:
+        if _thread.profile is None:
+            for function, args in steps:
+                function(*args)
+        else:
+            for function, args in steps:
+                _thread.profile.run(function, args)
 
 
 def read(array: Array) -> Array:
@@ -206,11 +237,6 @@ def profile() -> Iterator[Profile]:
         yield _thread.profile
     finally:
         _thread.profile = before
-
-
-def profiling() -> Profile | None:
-    """This thread's profile, or None."""
-    return _thread.profile
 
 
 def copy(source: Array, target: Array) -> None:

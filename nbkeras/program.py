@@ -97,13 +97,7 @@ class Program:
     @np.errstate(all="ignore")
     def run(self) -> None:
         """Play the step again."""
-        profile = device.profiling()
-        if profile is not None:
-            for function, args in self.steps:
-                profile.run(function, args)
-            return
-        for function, args in self.steps:
-            function(*args)
+        device.play(self.steps)
 
 
 def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int], int]:
