@@ -1,0 +1,169 @@
+"""How a loss function becomes a Loss: masks, sample weights, and the reduction to one number.
+
+Source: keras/src/losses/loss.py (Keras 3.15).
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, ops
+from nbkeras.registry import Registry
+from nbkeras.tensor import Tensor, as_tensor, op
+
+registry = Registry("loss")
+
+_MEANS = ("sum_over_batch_size", "mean", "auto")
+_REDUCTIONS = (*_MEANS, "mean_with_sample_weight", "sum", "none")
+
+
+def prediction(y_pred: Any, dtype: Any = None) -> Tensor:
+    """A float Tensor: tensors keep their float dtype, and what travels with them; other arrays become floatx."""
+    if isinstance(y_pred, Tensor) and y_pred.dtype.kind == "f" and dtype is None:
+        return y_pred
+    return as_tensor(y_pred, dtype or config.floatx())
+
+
+def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool = True) -> tuple[Tensor, Tensor]:
+    """Drop or add a last axis of size 1 where the ranks differ by one; a vector beside a column becomes a column."""
+    if x1.ndim == x2.ndim + 1 and x1.shape[-1] == 1:
+        if x2.ndim == 1 and expand_rank_1:
+            return x1, ops.expand_dims(x2, -1)
+        return ops.squeeze(x1, -1), x2
+    if x2.ndim == x1.ndim + 1 and x2.shape[-1] == 1:
+        x2, x1 = squeeze_or_expand_to_same_rank(x2, x1, expand_rank_1)
+    return x1, x2
+
+
+def check_reduction(reduction: str | None) -> str:
+    """The reduction, 'none' for None; ValueError for an unknown one."""
+    reduction = "none" if reduction is None else reduction
+    if reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction must be one of {list(_REDUCTIONS)} or None, received {reduction!r}")
+    return reduction
+
+
+def mask_weights(sample_weight: Tensor | None, mask: Tensor | None, dtype: Any, rescale: bool) -> Tensor | None:
+    """Sample weights with a mask multiplied in; rescale: by elements / elements that count, so that means stay means."""
+    if mask is None:
+        return sample_weight
+    weight = as_tensor(mask, dtype)
+    if rescale:
+        valid = ops.sum(weight)
+        weight = ops.multiply(weight, ops.where(valid > 0, weight.size / ops.maximum(valid, 1), 0))
+    if sample_weight is None:
+        return weight
+    return ops.multiply(*_aligned(weight, sample_weight))
+
+
+def _aligned(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Values and weights that broadcast: weights of fewer axes belong to the leading ones."""
+    values, weights = squeeze_or_expand_to_same_rank(values, weights)
+    low, high = (weights, values) if weights.ndim < values.ndim else (values, weights)
+    if 0 < low.ndim < high.ndim and low.shape == high.shape[: low.ndim]:
+        widened = ops.reshape(low, (*low.shape, *[1] * (high.ndim - low.ndim)))
+        values, weights = (values, widened) if low is weights else (widened, weights)
+    return values, weights
+
+
+def reduce_weighted(values: Tensor, sample_weight: Any, mask: Tensor | None, reduction: str) -> Tensor:
+    """Losses of samples, times their weights where the mask is true, reduced to a scalar (or as they are, for 'none')."""
+    weights = None if sample_weight is None else as_tensor(sample_weight, values.dtype)
+    weights = mask_weights(weights, mask, values.dtype, rescale=reduction in _MEANS)
+    if weights is not None:
+        values, weights = _aligned(values, weights)
+        _check_weights(values, weights)
+        values = ops.multiply(values, weights)
+    if reduction == "none" or values.ndim == 0 or values.shape == (0,):
+        return values
+    if reduction == "sum":
+        return ops.sum(values)
+    if reduction in _MEANS or weights is None:
+        return ops.mean(values)
+    total = ops.sum(weights)
+    return ops.where(total != 0, ops.sum(values) / ops.where(total != 0, total, 1), 0)
+
+
+def _check_weights(values: Tensor, weights: Tensor) -> None:
+    fits = weights.ndim == values.ndim and all(w in (1, v) for w, v in zip(weights.shape, values.shape, strict=True))
+    if weights.ndim and not fits:
+        raise ValueError(
+            f"sample_weight of shape {weights.shape} does not fit losses of shape {values.shape}: give one weight for each "
+            "sample, (batch,), or for each timestep, (batch, timesteps)"
+        )
+
+
+class Loss:
+    """Base of losses: `loss(y_true, y_pred, sample_weight=None)` gives a scalar tensor.
+
+    Subclasses define `call(y_true, y_pred)`, which gives one loss for each sample (and timestep). reduction: 'mean' =
+    'sum_over_batch_size' (Keras 2: 'auto'), 'sum', 'none', or 'mean_with_sample_weight' (divided by the weights' sum).
+    Where `y_pred` has a mask, masked timesteps do not count. dtype: to compute in; by default that of `y_pred`.
+    """
+
+    float_targets = True  # y_true is given to `call` in the dtype of y_pred
+
+    def __init__(self, name: str | None = None, reduction: str | None = "sum_over_batch_size", dtype: Any = None):
+        self.name = name or type(self).__name__.lower()
+        self.reduction = check_reduction(reduction)
+        self.dtype = None if dtype is None else np.dtype(dtype).name
+
+    @op
+    def __call__(self, y_true, y_pred, sample_weight=None) -> Tensor:
+        y_pred = prediction(y_pred, self.dtype)
+        y_true = as_tensor(y_true, y_pred.dtype if self.float_targets else None)
+        values = as_tensor(self.call(y_true, y_pred))
+        mask = y_pred.mask
+        if values.mask is not None:
+            mask = values.mask if mask is None else ops.logical_and(mask, values.mask)
+        return reduce_weighted(values, sample_weight, mask, self.reduction)
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        """The loss of each sample: all axes of y_pred but the last."""
+        raise NotImplementedError(f"{type(self).__name__} must define call(self, y_true, y_pred)")
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs to make this loss again."""
+        return {"name": self.name, "reduction": self.reduction}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """A loss from what `get_config` returned."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r} reduction={self.reduction!r}>"
+
+
+class LossFunctionWrapper(Loss):
+    """A function(y_true, y_pred, **constants), of one loss for each sample, as a Loss."""
+
+    def __init__(
+        self,
+        fn: Callable,
+        reduction: str | None = "sum_over_batch_size",
+        name: str | None = None,
+        dtype: Any = None,
+        **constants,
+    ):
+        super().__init__(name or getattr(fn, "__name__", None), reduction, dtype)
+        if not callable(fn):
+            raise TypeError(f"a loss function must be callable as fn(y_true, y_pred), received {fn!r}")
+        self.fn = fn
+        self.constants = constants
+        self.float_targets = getattr(fn, "__name__", "") != "sparse_categorical_crossentropy"
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        y_true, y_pred = squeeze_or_expand_to_same_rank(y_true, y_pred)
+        return self.fn(y_true, y_pred, **self.constants)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "fn": registry.serialize(self.fn), **self.constants}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        values = dict(config)
+        if isinstance(values.get("fn"), str | dict):
+            values["fn"] = registry.get(values["fn"])
+        return cls(**values)

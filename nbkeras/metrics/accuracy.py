@@ -1,0 +1,153 @@
+"""Accuracies: functions that give 1.0 for each right prediction, and their means."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, ops
+from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
+from nbkeras.metrics.metric import FunctionMetric, functions, registry
+from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
+from nbkeras.tensor import Tensor, as_tensor, op
+
+
+def _register(function: Callable) -> Callable:
+    return functions.register(op(function))
+
+
+@_register
+def accuracy(y_true, y_pred) -> Tensor:
+    """Where y_pred equals y_true."""
+    y_pred = as_tensor(y_pred)
+    y_true, y_pred = squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
+    return ops.cast(ops.equal(y_true, y_pred), config.floatx())
+
+
+@_register
+def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
+    """Where y_pred > threshold agrees with y_true, 0 or 1, element by element."""
+    y_true, y_pred = squeeze_or_expand_to_same_rank(as_tensor(y_true), prediction(y_pred))
+    if y_true.shape != y_pred.shape:
+        raise ValueError(
+            f"binary_accuracy: the targets' shape {y_true.shape} does not match the predictions' {y_pred.shape}"
+        )
+    return threshold_matches(y_true, y_pred, threshold)
+
+
+@_register
+def categorical_accuracy(y_true, y_pred) -> Tensor:
+    """Where the largest of y_pred (..., classes) is the largest of y_true, one-hot."""
+    y_pred = prediction(y_pred)
+    y_true = as_tensor(y_true, y_pred.dtype)
+    if y_true.shape != y_pred.shape:
+        raise ValueError(
+            f"categorical_accuracy: the targets' shape {y_true.shape} does not match the predictions' {y_pred.shape}; give "
+            "one-hot vectors, or use sparse_categorical_accuracy for class numbers"
+        )
+    return one_hot_matches(y_true, y_pred)
+
+
+def _class_numbers(name: str, y_true: Any, y_pred: Tensor) -> Tensor:
+    """Class numbers with one axis less than the predictions."""
+    y_true = as_tensor(y_true)
+    if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1:
+        y_true = ops.squeeze(y_true, -1)
+    if y_true.shape != y_pred.shape[:-1]:
+        raise ValueError(
+            f"{name}: targets of shape {y_true.shape} do not match predictions of shape {y_pred.shape}; give one class "
+            "number for each prediction"
+        )
+    return y_true
+
+
+@_register
+def sparse_categorical_accuracy(y_true, y_pred) -> Tensor:
+    """Where the largest of y_pred (..., classes) is at y_true, a class number."""
+    y_pred = prediction(y_pred)
+    return class_matches(_class_numbers("sparse_categorical_accuracy", y_true, y_pred), y_pred)
+
+
+@_register
+def top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
+    """Where the largest of y_true, one-hot, is among the k largest of y_pred (..., classes)."""
+    return sparse_top_k_categorical_accuracy(ops.argmax(y_true, axis=-1), y_pred, k)
+
+
+@_register
+def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
+    """Where y_true, a class number, is among the k largest of y_pred (..., classes)."""
+    y_pred = prediction(y_pred)
+    classes = _class_numbers("sparse_top_k_categorical_accuracy", y_true, y_pred)
+    classes = ops.reshape(as_tensor(classes, np.int64), (classes.size,))
+    matches = ops.in_top_k(classes, ops.reshape(y_pred, (classes.size, y_pred.shape[-1])), k)
+    return ops.cast(ops.reshape(matches, y_pred.shape[:-1]), config.floatx())
+
+
+@registry.register("accuracy")
+class Accuracy(FunctionMetric):
+    """How often y_pred equals y_true."""
+
+    _direction = "up"
+
+    def __init__(self, name: str = "accuracy", dtype: Any = None):
+        super().__init__(accuracy, name, dtype)
+
+
+@registry.register("binary_accuracy")
+class BinaryAccuracy(FunctionMetric):
+    """How often y_pred > threshold agrees with y_true, 0 or 1."""
+
+    _direction = "up"
+
+    def __init__(self, name: str = "binary_accuracy", dtype: Any = None, threshold: float = 0.5):
+        super().__init__(binary_accuracy, name, dtype, threshold=threshold)
+
+
+@registry.register("categorical_accuracy")
+class CategoricalAccuracy(FunctionMetric):
+    """How often the largest prediction is at the one-hot target."""
+
+    _direction = "up"
+
+    def __init__(self, name: str = "categorical_accuracy", dtype: Any = None):
+        super().__init__(categorical_accuracy, name, dtype)
+
+
+@registry.register("sparse_categorical_accuracy")
+class SparseCategoricalAccuracy(FunctionMetric):
+    """How often the largest prediction is at the target, a class number."""
+
+    _direction = "up"
+
+    def __init__(self, name: str = "sparse_categorical_accuracy", dtype: Any = None):
+        super().__init__(sparse_categorical_accuracy, name, dtype)
+
+
+@registry.register("top_k_categorical_accuracy")
+class TopKCategoricalAccuracy(FunctionMetric):
+    """How often the one-hot target is among the k largest predictions."""
+
+    _direction = "up"
+
+    def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: Any = None):
+        super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
+
+
+@registry.register("sparse_top_k_categorical_accuracy")
+class SparseTopKCategoricalAccuracy(FunctionMetric):
+    """How often the target, a class number, is among the k largest predictions."""
+
+    _direction = "up"
+
+    def __init__(self, k: int = 5, name: str = "sparse_top_k_categorical_accuracy", dtype: Any = None):
+        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k)
+
+
+def resolve_accuracy(y_true_shape: tuple, y_pred_shape: tuple) -> str:
+    """The name of the accuracy that 'accuracy' means for targets and predictions of these shapes."""
+    if y_pred_shape and y_pred_shape[-1] == 1:
+        return "binary_accuracy"
+    if len(y_true_shape) < len(y_pred_shape) or (y_true_shape and y_true_shape[-1] == 1 and y_pred_shape[-1] > 1):
+        return "sparse_categorical_accuracy"
+    return "categorical_accuracy"

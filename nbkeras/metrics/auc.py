@@ -1,0 +1,145 @@
+"""Area under the ROC or precision-recall curve, by counts at thresholds. Source: keras/src/metrics (Keras 3.15)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, ops
+from nbkeras.metrics.confusion import _Confusion
+from nbkeras.metrics.metric import registry
+from nbkeras.ops.metrics import divide_no_nan
+from nbkeras.tensor import Tensor
+
+_CURVES = {"roc": "ROC", "pr": "PR"}
+_SUMMATIONS = ("interpolation", "minoring", "majoring")
+
+
+@registry.register("auc")
+class AUC(_Confusion):
+    """Area under the curve over `num_thresholds` thresholds (or those given, between 0 and 1).
+
+    curve: 'ROC' (recall over false positive rate) or 'PR' (precision over recall). summation_method: 'interpolation'
+    (trapezoids; for PR, Davis and Goadrich, ICML 2006), 'minoring' or 'majoring' (lower or upper sums). multi_label: an
+    area for each label (column), then their mean by label_weights; else label_weights weight the labels' samples.
+    from_logits: take the sigmoid of predictions first.
+    """
+
+    _direction = "up"
+    _zero_counts = True  # the first threshold is a little below 0
+
+    def __init__(
+        self,
+        num_thresholds: int = 200,
+        curve: str = "ROC",
+        summation_method: str = "interpolation",
+        name: str | None = None,
+        dtype: Any = None,
+        thresholds: Sequence[float] | None = None,
+        multi_label: bool = False,
+        num_labels: int | None = None,
+        label_weights: Sequence[float] | None = None,
+        from_logits: bool = False,
+    ):
+        if str(curve).lower() not in _CURVES:
+            raise ValueError(f"AUC: curve must be 'ROC' or 'PR', received {curve!r}")
+        if str(summation_method).lower() not in _SUMMATIONS:
+            raise ValueError(f"AUC: summation_method must be one of {_SUMMATIONS}, received {summation_method!r}")
+        if num_labels and not multi_label:
+            raise ValueError("AUC: num_labels is for multi_label=True only")
+        self.init_thresholds = None if thresholds is None else sorted(float(t) for t in thresholds)
+        if self.init_thresholds is None:
+            if num_thresholds <= 1:
+                raise ValueError(f"AUC: num_thresholds must be an integer > 1, received {num_thresholds!r}")
+            inner = [i / (num_thresholds - 1) for i in range(1, num_thresholds - 1)]
+        else:
+            inner = self.init_thresholds
+            if inner and not (0 <= inner[0] and inner[-1] <= 1):
+                raise ValueError(f"AUC: thresholds must be numbers from 0 to 1, received {thresholds!r}")
+        super().__init__([0.0, *inner, 1.0], None, name, dtype)
+        self.thresholds[0], self.thresholds[-1] = -config.epsilon(), 1.0 + config.epsilon()
+        self.num_thresholds = len(self.thresholds)
+        self.curve = _CURVES[str(curve).lower()]
+        self.summation_method = str(summation_method).lower()
+        self.multi_label = bool(multi_label)
+        self.num_labels = num_labels
+        self.label_weights = None if label_weights is None else [float(w) for w in label_weights]
+        self.from_logits = bool(from_logits)
+        self._built = False
+        if num_labels or not multi_label:
+            self._build(num_labels)
+
+    def _build(self, labels: int | None) -> None:
+        self._make_counters(*([labels] if labels else []))
+        self._built = True
+
+    def _count(self, y_true: Tensor, y_pred: Tensor, sample_weight: Tensor | None) -> None:
+        if self.multi_label and (y_pred.ndim != 2 or (self.num_labels or y_pred.shape[1]) != y_pred.shape[1]):
+            expected = f"(batch, {self.num_labels or 'labels'})"
+            raise ValueError(
+                f"AUC with multi_label=True expects predictions of shape {expected}, received {y_pred.shape}"
+            )
+        if not self._built:
+            self._build(y_pred.shape[1])
+        if self.from_logits:
+            y_pred = ops.sigmoid(y_pred)
+        if self.label_weights is not None:
+            if len(self.label_weights) != y_pred.shape[-1]:
+                raise ValueError(f"AUC has {len(self.label_weights)} label_weights for predictions {y_pred.shape}")
+            if not self.multi_label:
+                of_labels = ops.broadcast_to(np.asarray(self.label_weights, y_pred.dtype), y_pred.shape)
+                sample_weight = of_labels if sample_weight is None else ops.multiply(of_labels, sample_weight)
+        super()._count(y_true, y_pred, sample_weight)
+
+    def result(self) -> Tensor:
+        if not self._built:
+            return ops.zeros((), self.dtype)
+        tp, fp, tn, fn = self.true_positives, self.false_positives, self.true_negatives, self.false_negatives
+        if self.curve == "PR" and self.summation_method == "interpolation":
+            return self._mean_over_labels(_interpolated_precision(tp, fp, fn))
+        recall = divide_no_nan(tp, ops.add(tp, fn))
+        if self.curve == "ROC":
+            x, y = divide_no_nan(fp, ops.add(fp, tn)), recall
+        else:
+            x, y = recall, divide_no_nan(tp, ops.add(tp, fp))
+        before, after = y[:-1], y[1:]
+        if self.summation_method == "interpolation":
+            heights = (before + after) / 2.0
+        else:
+            heights = (ops.minimum if self.summation_method == "minoring" else ops.maximum)(before, after)
+        return self._mean_over_labels((x[:-1] - x[1:]) * heights)
+
+    def _mean_over_labels(self, terms: Tensor) -> Tensor:
+        areas = ops.sum(terms, axis=0)
+        if not self.multi_label:
+            return ops.cast(areas, self.dtype)
+        if self.label_weights is None:
+            return ops.cast(ops.mean(areas), self.dtype)
+        weights = np.asarray(self.label_weights)
+        return ops.cast(ops.sum(areas * (weights / (weights.sum() or 1.0))), self.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        values = {
+            **super().get_config(),
+            "num_thresholds": self.num_thresholds,
+            "curve": self.curve,
+            "summation_method": self.summation_method,
+            "multi_label": self.multi_label,
+            "num_labels": self.num_labels,
+            "label_weights": self.label_weights,
+            "from_logits": self.from_logits,
+        }
+        return values if self.init_thresholds is None else {**values, "thresholds": self.init_thresholds}
+
+
+def _interpolated_precision(tp: Any, fp: Any, fn: Any) -> Tensor:
+    """Areas between neighbouring thresholds under precision as a function of recall, tp taken as linear in tp + fp."""
+    positives = tp + fp
+    true_step, step = tp[:-1] - tp[1:], ops.maximum(positives[:-1] - positives[1:], 0.0)
+    slope = divide_no_nan(true_step, step)
+    intercept = tp[1:] - slope * positives[1:]
+    inside = ops.logical_and(positives[:-1] > 0, positives[1:] > 0)
+    ratio = ops.where(inside, divide_no_nan(positives[:-1], positives[1:]), 1.0)
+    return divide_no_nan(slope * (true_step + intercept * ops.log(ratio)), ops.maximum(tp[1:] + fn[1:], 0.0))

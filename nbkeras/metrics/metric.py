@@ -1,0 +1,181 @@
+"""Metric, and means and sums over batches. State lives in Variables that steps write in place, recorded or replayed.
+
+Source: keras/src/metrics (Keras 3.15). Totals are kept in float64, results are given in the metric's dtype.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, initializers, losses, ops
+from nbkeras.layer import snake_case
+from nbkeras.losses.loss import mask_weights, prediction
+from nbkeras.ops.metrics import accumulate, divide_no_nan
+from nbkeras.registry import Registry
+from nbkeras.tensor import Tensor, Variable, as_tensor
+
+registry = Registry("metric")
+
+
+class Metric:
+    """Base of metrics: `update_state` adds a batch, `result` computes the value, `reset_state` starts anew.
+
+    Subclasses make state with `add_weight` (in `__init__`, or at the first update) and write it by `assign` and
+    `assign_add` of what ops compute. name: by default the class's, in snake_case. dtype: of results, floatx by default.
+    """
+
+    def __init__(self, name: str | None = None, dtype: Any = None):
+        self.name = name or snake_case(type(self).__name__)
+        self.dtype = np.dtype(dtype or config.floatx()).name
+        self._state: list[Variable] = []
+
+    def add_variable(self, shape=(), initializer=None, dtype=None, name: str | None = None) -> Variable:
+        """A state Variable, zeros by default; `reset_state` sets it to 0."""
+        if isinstance(shape, str):  # Keras 2's order: name, shape, initializer
+            name, shape, initializer = shape, initializer, dtype
+            shape, dtype = (() if isinstance(shape, str) or shape is None else shape), None
+        shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        make: Any = initializers.get("zeros" if initializer is None else initializer)
+        value = make(shape, dtype=np.dtype(dtype or self.dtype).name)
+        variable = Variable(value, name or f"state_{len(self._state)}", trainable=False)
+        self._state.append(variable)
+        return variable
+
+    add_weight = add_variable
+
+    def _total(self, name: str, shape: tuple[int, ...] = ()) -> Variable:
+        return self.add_variable(shape, dtype="float64", name=name)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """State: made by `add_variable`, set as attributes, and of metrics set as attributes."""
+        own = [*self._state, *(v for v in vars(self).values() if isinstance(v, Variable))]
+        inner = [v for m in vars(self).values() if isinstance(m, Metric) for v in m.variables]
+        return list(dict.fromkeys([*own, *inner]))
+
+    weights = variables
+
+    def update_state(self, *args, **kwargs) -> None:
+        """Add a batch: for most metrics (y_true, y_pred, sample_weight=None)."""
+        raise NotImplementedError(f"{type(self).__name__} must define update_state")
+
+    def result(self) -> Any:
+        """The value over all batches since the last reset, a tensor."""
+        raise NotImplementedError(f"{type(self).__name__} must define result")
+
+    def reset_state(self) -> None:
+        """Set all state to 0."""
+        for variable in self.variables:
+            variable.assign(np.zeros(variable.shape, variable.dtype))
+
+    def reset_states(self) -> None:
+        """Keras 2's name of reset_state."""
+        self.reset_state()
+
+    def __call__(self, *args, **kwargs) -> Any:
+        self.update_state(*args, **kwargs)
+        return self.result()
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs to make this metric again, without its state."""
+        return {"name": self.name, "dtype": self.dtype}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """A metric from what `get_config` returned."""
+        return cls(**config)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name!r}>"
+
+
+@registry.register("sum")
+class Sum(Metric):
+    """The sum of values times their weights."""
+
+    def __init__(self, name: str = "sum", dtype: Any = None):
+        super().__init__(name, dtype)
+        self.total = self._total("total")
+
+    def update_state(self, values, sample_weight=None) -> None:
+        values = as_tensor(values)
+        accumulate(values, _value_weights(values, sample_weight), self.total)
+
+    def result(self) -> Tensor:
+        return ops.cast(self.total, self.dtype)
+
+
+@registry.register("mean")
+class Mean(Metric):
+    """The mean of values by their weights; values of several axes count by the mean of each sample."""
+
+    def __init__(self, name: str = "mean", dtype: Any = None):
+        super().__init__(name, dtype)
+        self.total = self._total("total")
+        self.count = self._total("count")
+
+    def update_state(self, values, sample_weight=None) -> None:
+        values = as_tensor(values)
+        accumulate(values, _value_weights(values, sample_weight), self.total, self.count)
+
+    def result(self) -> Tensor:
+        return divide_no_nan(self.total, self.count, self.dtype)
+
+
+def _value_weights(values: Tensor, sample_weight: Any) -> Any:
+    """Weights with the values' own mask multiplied in, if there are weights (so does Keras)."""
+    if sample_weight is None or values.mask is None:
+        return sample_weight
+    return mask_weights(as_tensor(sample_weight, config.floatx()), values.mask, config.floatx(), rescale=False)
+
+
+@registry.register
+class MeanMetricWrapper(Mean):
+    """The mean over samples of a function(y_true, y_pred, **constants); masked timesteps of y_pred do not count."""
+
+    def __init__(self, fn: Callable, name: str | None = None, dtype: Any = None, **constants):
+        if not callable(fn):
+            raise TypeError(f"a metric function must be callable as fn(y_true, y_pred), received {fn!r}")
+        super().__init__(str(name or getattr(fn, "__name__", snake_case(type(fn).__name__))), dtype)
+        self.fn = fn
+        self.constants = constants
+        if fn in losses.registry.items().values() or isinstance(fn, losses.Loss):
+            self._direction = "down"
+
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:  # type: ignore[override]
+        y_pred = prediction(y_pred)
+        y_true = as_tensor(y_true)
+        weights = None if sample_weight is None else as_tensor(sample_weight, y_pred.dtype)
+        weights = mask_weights(weights, y_pred.mask, y_pred.dtype, rescale=False)
+        values = as_tensor(self.fn(y_true, y_pred, **self.constants))
+        if values.ndim == 0 and sample_weight is None:
+            weights = None  # a function that reduces the batch itself has seen the masked steps too
+        super().update_state(values, weights)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "fn": registry.serialize(self.fn), **self.constants}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        values = dict(config)
+        if isinstance(values.get("fn"), str | dict):
+            values["fn"] = functions.get(values["fn"])
+        return cls(**values)
+
+
+functions = Registry("metric function")
+for _name, _function in losses.registry.items().items():
+    if not isinstance(_function, type):
+        functions.register(_function, _name)
+
+
+class FunctionMetric(MeanMetricWrapper):
+    """A wrapper whose function is known by the class."""
+
+    def get_config(self) -> dict[str, Any]:
+        values = super().get_config()
+        del values["fn"]
+        return values

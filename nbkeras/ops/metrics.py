@@ -1,0 +1,127 @@
+"""What metrics are made of: matches, running totals kept in Variables, confusion counts. No gradients.
+
+`accumulate` and `count_confusion` write into Variables in place by launches, so a replayed step goes on counting.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from nbkeras.kernels import device, elementwise
+from nbkeras.kernels import metrics as kernels
+from nbkeras.ops.arguments import as_float
+from nbkeras.ops.shape import broadcast_to, reshape
+from nbkeras.tensor import Tensor, Variable, apply, as_tensor, op
+
+
+@op
+def class_matches(classes, y_pred) -> Tensor:
+    """1.0 where the largest of y_pred (..., n) is at the index in classes (...), else 0.0; the first of equal ones."""
+    classes, y_pred = as_tensor(classes), as_float(y_pred)
+    if classes.shape != y_pred.shape[:-1]:
+        raise ValueError(f"expected one class number for each prediction, received {classes.shape} for {y_pred.shape}")
+    return apply(kernels.class_matches, None, [classes, y_pred])
+
+
+@op
+def one_hot_matches(y_true, y_pred) -> Tensor:
+    """1.0 where the largest of y_true and of y_pred (..., n) are at the same index, else 0.0."""
+    y_true, y_pred = as_float(y_true), as_float(y_pred)
+    if y_true.shape != y_pred.shape or y_pred.ndim == 0:
+        raise ValueError(f"expected one-hot targets of shape {y_pred.shape}, received {y_true.shape}")
+    return apply(kernels.one_hot_matches, None, [y_true, y_pred])
+
+
+@op
+def threshold_matches(y_true, y_pred, threshold: float) -> Tensor:
+    """1.0 where y_pred > threshold agrees with y_true, 0 or 1, else 0.0; one shape."""
+    y_true, y_pred = as_tensor(y_true), as_float(y_pred)
+    if y_true.shape != y_pred.shape:
+        raise ValueError(f"expected targets of shape {y_pred.shape}, received {y_true.shape}")
+    return apply(kernels.threshold_matches, None, [y_true, y_pred], threshold=float(threshold))
+
+
+@op
+def divide_no_nan(x1, x2, dtype=None) -> Tensor:
+    """x1 / x2, and 0 where x2 is 0, in a dtype; floats of one shape, no gradient."""
+    x1, x2 = as_float(x1), as_float(x2)
+    return apply(_divide_no_nan, None, [x1, as_tensor(x2, x1.dtype)], dtype=np.dtype(dtype or x1.dtype))
+
+
+def _divide_no_nan(x, y, dtype):
+    out = device.empty(elementwise.broadcast_shape(x.shape, y.shape), dtype)
+    device.launch(kernels.ratio, x, y, out)
+    return out, None
+
+
+def _grouped(weights: Tensor, values: Tensor) -> Tensor:
+    """Sample weights as one number for each group of values that lie together."""
+    kept = weights.shape
+    while kept and kept[-1] == 1 and kept != values.shape:
+        kept = kept[:-1]
+    if kept == values.shape[: len(kept)]:
+        return reshape(weights, (weights.size,))
+    if weights.ndim == values.ndim and all(w in (1, v) for w, v in zip(weights.shape, values.shape, strict=True)):
+        return reshape(broadcast_to(weights, values.shape), (values.size,))
+    raise ValueError(
+        f"sample_weight of shape {weights.shape} does not fit values of shape {values.shape}: give one weight for each "
+        "sample, (batch,), or for each timestep, (batch, timesteps)"
+    )
+
+
+def accumulate(values, sample_weight, total: Variable, count: Variable | None = None) -> None:
+    """total += sum(values * weights); with a count, both per sample: total += sum of the samples' means, count += weights.
+
+    values: numbers (batch, ...) or a scalar. sample_weight: None, or leading axes of values (or what broadcasts to them).
+    total, count: float64 scalars. A scalar weight is that of the mean over all values, as in Keras.
+    """
+    values = as_float(values)
+    if values.size == 0:
+        return
+    per_sample = math.prod(values.shape[1:])
+    weights = kernels.no_weights(values.dtype)
+    if sample_weight is not None:
+        given = as_tensor(sample_weight, values.dtype)
+        per_sample = per_sample if given.ndim else values.size
+        weights = _grouped(given, values).data
+    scale = 1.0 if count is None else 1.0 / per_sample
+    counter = kernels.no_weights(np.float64) if count is None else count.data.reshape(1)
+    device.launch(kernels.accumulate, values.data.reshape(-1), weights, scale, total.data.reshape(1), counter)
+
+
+def count_confusion(
+    y_true,
+    y_pred,
+    thresholds: Sequence[float],
+    counters: dict[str, Variable],
+    sample_weight=None,
+    evenly: bool = False,
+    zero_counts: bool = False,
+) -> None:
+    """Add up how predictions above each threshold agree with labels, in counters 'tp', 'fp', 'tn', 'fn'.
+
+    y_true, y_pred (samples, labels) or (samples,), labels true where not 0; sample_weight None or their shape. counters:
+    float64 (thresholds,), or (thresholds, labels) to count each label by itself. evenly: the thresholds are 0 to 1 in equal
+    steps (zero_counts: the first a little below 0), counted in one pass; else they may be any, in any order.
+    """
+    y_pred = as_float(y_pred)
+    y_true = as_tensor(y_true)
+    rows = (y_pred.shape[0], math.prod(y_pred.shape[1:])) if y_pred.ndim else (1, 1)
+    predicted, labels = y_pred.data.reshape(rows), y_true.data.reshape(rows)
+    if sample_weight is None:
+        weights = kernels.no_weights(y_pred.dtype).reshape(0, 1)
+    else:
+        weights = broadcast_to(as_tensor(sample_weight, y_pred.dtype), y_pred.shape).data.reshape(rows)
+    absent = kernels.no_weights(np.float64).reshape(0, 1)
+    tables = []
+    for name in ("tp", "fp", "tn", "fn"):
+        table = counters[name].data if name in counters else absent
+        tables.append(table if table.ndim == 2 else table.reshape(-1, 1))
+    if evenly:
+        columns = max(table.shape[1] for table in tables)
+        buckets = device.empty((2, len(thresholds) + 1, columns), np.float64)
+        device.launch(kernels.count_at_even_thresholds, labels, predicted, weights, bool(zero_counts), buckets, *tables)
+    else:
+        limits = as_tensor(np.asarray(thresholds, np.float64)).data
+        device.launch(kernels.count_at_thresholds, labels, predicted, weights, limits, *tables)
