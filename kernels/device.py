@@ -121,7 +121,8 @@ if hasattr(os, "register_at_fork"):  # not on Windows
 def launch(function: Callable, *args) -> None:
     """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
 
-    What differs from step to step must be in an array: a constant is replayed as it was.
+    What differs from step to step must be in an array: a constant is replayed as it was. Overflow and division by zero
+    give infinity and NaN without a warning, in NumPy's loops as in compiled ones.
     """
     if _thread.dry:
         return
@@ -131,11 +132,17 @@ def launch(function: Callable, *args) -> None:
         _thread.recorder.launched(function, args)
     with _turns:
         if _thread.profile is None:
-            function(*args)
+            _run(function, args)
         else:
             _thread.profile.run(function, args)
 
 
+@np.errstate(all="ignore")
+def _run(function: Callable, args: tuple) -> None:
+    function(*args)
+
+
+@np.errstate(all="ignore")
 def play(steps: list[tuple[Callable, tuple]]) -> None:
     """Run recorded launches again, in order."""
     if not _started:
