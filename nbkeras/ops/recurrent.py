@@ -1,0 +1,189 @@
+"""Differentiable recurrences over whole sequences: LSTM, GRU, SimpleRNN, each one op."""
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras import tape
+from nbkeras.kernels import gru as gru_kernels
+from nbkeras.kernels import lstm as lstm_kernels
+from nbkeras.kernels import recurrent
+from nbkeras.kernels import simple_rnn as simple_rnn_kernels
+from nbkeras.registry import nearest
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+RECURRENT_ACTIVATIONS = tuple(recurrent.ACTIVATIONS)  # names of the activations that the ops of this module know
+
+
+def _code(name: str, activation: str) -> int:
+    code = recurrent.ACTIVATIONS.get(activation)
+    if code is None:
+        known = recurrent.ACTIVATIONS
+        raise ValueError(
+            f"{name}: unknown activation {activation!r}.{nearest(str(activation), known)} Known: {', '.join(known)}"
+        )
+    return code
+
+
+def _arguments(name: str, gates: int, x, kernel, recurrent_kernel, bias, bias_shape, states, mask, dropout) -> list:
+    """The arguments as tensors of one dtype and of shapes that fit, or a ValueError that says which does not."""
+    kernel = as_tensor(kernel)
+    if kernel.dtype.kind != "f":
+        raise TypeError(f"{name}: the kernel must be of a float dtype, received {kernel.dtype}")
+    x, recurrent_kernel = as_tensor(x, kernel.dtype), as_tensor(recurrent_kernel, kernel.dtype)
+    if x.ndim != 3 or 0 in x.shape:
+        raise ValueError(f"{name}: x must have shape (batch, steps, features), none of them 0, received {x.shape}")
+    batch, steps, features = x.shape
+    units = recurrent_kernel.shape[0] if recurrent_kernel.ndim else 0
+
+    def fit(what: str, value: Any, shape: tuple[int, ...], dtype=kernel.dtype) -> Tensor | None:
+        if value is None:
+            return None
+        tensor = as_tensor(value, dtype)
+        if tensor.shape != shape:
+            raise ValueError(
+                f"{name}: {what} must have shape {shape} for x of shape {x.shape} and {units} units, "
+                f"received {tensor.shape}"
+            )
+        return tensor
+
+    return [
+        x,
+        fit("kernel", kernel, (features, gates * units)),
+        fit("recurrent_kernel", recurrent_kernel, (units, gates * units)),
+        fit("bias", bias, bias_shape(units)),
+        *[fit(what, value, (batch, units)) for what, value in states.items()],
+        fit("mask", mask, (batch, steps), np.dtype(bool)),
+        fit("recurrent_dropout_mask", dropout, (batch, units)),
+    ]
+
+
+@op
+def lstm(
+    x,
+    kernel,
+    recurrent_kernel,
+    bias=None,
+    initial_h=None,
+    initial_c=None,
+    mask=None,
+    recurrent_dropout_mask=None,
+    activation: str = "tanh",
+    recurrent_activation: str = "sigmoid",
+    return_sequences: bool = True,
+    go_backwards: bool = False,
+    zero_output_for_mask: bool = False,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(output, last h, last c) of a long short-term memory; see kernels/lstm.py for the formula and its source.
+
+    Shapes: x (batch, steps, features), kernel (features, 4 units) in gates i, f, c, o, recurrent_kernel (units, 4 units),
+    bias (4 units,), initial_h and initial_c (batch, units) or None for 0. output: (batch, steps, units), in the order in
+    which steps are taken, or (batch, units) without return_sequences. mask: bool (batch, steps); where it is False the
+    state stays and the output is the old h, or 0 with zero_output_for_mask. recurrent_dropout_mask: (batch, units),
+    multiplies h before its product with recurrent_kernel, the same at each step. Activations by name: tanh, sigmoid, relu,
+    linear, hard_sigmoid (Keras 3: x / 6 + 0.5 within 0 and 1), hard_sigmoid_2 (Keras 2: 0.2 x + 0.5). Differentiable in x,
+    kernel, recurrent_kernel, bias and the states.
+    """
+    states = {"initial_h": initial_h, "initial_c": initial_c}
+    tensors = _arguments(
+        "lstm", 4, x, kernel, recurrent_kernel, bias, lambda n: (4 * n,), states, mask, recurrent_dropout_mask
+    )
+    return apply(
+        lstm_kernels.lstm,
+        lstm_kernels.lstm_vjp,
+        tensors,
+        activation=_code("lstm", activation),
+        recurrent_activation=_code("lstm", recurrent_activation),
+        sequences=bool(return_sequences),
+        backwards=bool(go_backwards),
+        zero_masked=bool(zero_output_for_mask),
+        differentiable=tape.is_recording(),
+    )
+
+
+@op
+def gru(
+    x,
+    kernel,
+    recurrent_kernel,
+    bias=None,
+    initial_h=None,
+    mask=None,
+    recurrent_dropout_mask=None,
+    activation: str = "tanh",
+    recurrent_activation: str = "sigmoid",
+    reset_after: bool = True,
+    return_sequences: bool = True,
+    go_backwards: bool = False,
+    zero_output_for_mask: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """(output, last h) of a gated recurrent unit; see kernels/gru.py for the formula and its source.
+
+    Shapes: kernel (features, 3 units) in gates z, r, h, recurrent_kernel (units, 3 units), bias (2, 3 units) with
+    reset_after, (3 units,) without. The rest is as in `lstm`.
+    """
+    tensors = _arguments(
+        "gru",
+        3,
+        x,
+        kernel,
+        recurrent_kernel,
+        bias,
+        lambda n: (2, 3 * n) if reset_after else (3 * n,),
+        {"initial_h": initial_h},
+        mask,
+        recurrent_dropout_mask,
+    )
+    return apply(
+        gru_kernels.gru,
+        gru_kernels.gru_vjp,
+        tensors,
+        activation=_code("gru", activation),
+        recurrent_activation=_code("gru", recurrent_activation),
+        reset_after=bool(reset_after),
+        sequences=bool(return_sequences),
+        backwards=bool(go_backwards),
+        zero_masked=bool(zero_output_for_mask),
+        differentiable=tape.is_recording(),
+    )
+
+
+@op
+def simple_rnn(
+    x,
+    kernel,
+    recurrent_kernel,
+    bias=None,
+    initial_h=None,
+    mask=None,
+    recurrent_dropout_mask=None,
+    activation: str = "tanh",
+    return_sequences: bool = True,
+    go_backwards: bool = False,
+    zero_output_for_mask: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """(output, last h) of h' = activation(x_t kernel + h recurrent_kernel + bias).
+
+    Shapes: kernel (features, units), recurrent_kernel (units, units), bias (units,). The rest is as in `lstm`.
+    """
+    tensors = _arguments(
+        "simple_rnn",
+        1,
+        x,
+        kernel,
+        recurrent_kernel,
+        bias,
+        lambda n: (n,),
+        {"initial_h": initial_h},
+        mask,
+        recurrent_dropout_mask,
+    )
+    return apply(
+        simple_rnn_kernels.simple_rnn,
+        simple_rnn_kernels.simple_rnn_vjp,
+        tensors,
+        activation=_code("simple_rnn", activation),
+        sequences=bool(return_sequences),
+        backwards=bool(go_backwards),
+        zero_masked=bool(zero_output_for_mask),
+    )
