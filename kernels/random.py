@@ -273,17 +273,16 @@ def randint(key: Array, shape, low: int, high: int):
     """int64 integers, low <= n < high; 64 random bits modulo the range."""
     y = device.empty(shape, np.int64)
     words, more = _word_pairs(key, y.size, np.int64)
-    device.launch(integers_from_words, words, more, low, high - low, y.reshape(-1))
+    device.launch(integers_from_words, words, more, low, np.uint64(high - low), y.reshape(-1))
     return y, None
 
 
 @compiled
 def integers_from_words(high, low, start, count, out):
     """Kernel: start + (a 64-bit word modulo count)."""
-    n = _U64(count)
     for i in range(out.size):
         word = (_U64(high[i]) << _32) | _U64(low[i])
-        out[i] = start + np.int64(word % n)
+        out[i] = start + np.int64(word % count)
 
 
 def bernoulli(key: Array, shape, dtype, probability: float):
@@ -391,7 +390,8 @@ def dropout_vjp(saved, dy, needs):
     """The forward pass's own numbers again, from its key: that is cheaper than to keep them."""
     dx = device.output(needs[0], dy.shape, dy.dtype)
     if isinstance(saved, tuple):
-        _drop(*(saved[0], dy, saved[1]), dx)
+        key, rate = saved
+        _drop(key, dy, rate, dx)
     else:
         device.launch(multiply, dy, saved, dx)
     return dx, None

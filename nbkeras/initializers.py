@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config as settings
+from nbkeras.random import SeedGenerator
 from nbkeras.registry import Registry
 
 Array = np.ndarray
@@ -103,20 +104,24 @@ class RandomInitializer(Initializer):
     """What random initializers share: the seed, an integer, a SeedGenerator, or None for one from the global seed."""
 
     def __init__(self, seed=None):
-        if seed is not None and not hasattr(seed, "next"):
-            if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-                raise ValueError(f"seed must be an integer, a SeedGenerator or None, received {seed!r}")
+        if isinstance(seed, Mapping):
+            seed = SeedGenerator.from_config(seed["config"])
+        if seed is not None and not isinstance(seed, int | np.integer | SeedGenerator):
+            raise ValueError(f"seed must be an integer, a SeedGenerator or None, received {seed!r}")
         self._given_seed = seed
         self.seed = settings.next_seed() if seed is None else seed
 
     def generator(self) -> np.random.Generator:
         """A NumPy generator at the start of this initializer's numbers."""
-        seed = self.seed.next() if hasattr(self.seed, "next") else int(self.seed)
-        return np.random.default_rng(abs(seed) if isinstance(seed, int) else np.asarray(seed))
+        if isinstance(self.seed, SeedGenerator):
+            return np.random.default_rng(np.asarray(self.seed.next()))
+        return np.random.default_rng(int(self.seed) % 2**32)
 
     def get_config(self):
-        given = self._given_seed
-        return {"seed": given.get_config()["seed"] if hasattr(given, "get_config") else given}
+        seed = self._given_seed
+        if isinstance(seed, SeedGenerator):
+            return {"seed": {"class_name": "SeedGenerator", "config": seed.get_config()}}
+        return {"seed": seed}
 
 
 def _truncated_normal(generator: np.random.Generator, shape, dtype: np.dtype) -> Array:

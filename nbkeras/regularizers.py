@@ -40,7 +40,7 @@ def _factor(value, name: str) -> float:
     return float(value)
 
 
-@registry.register
+@registry.register("l1l2")
 class L1L2(Regularizer):
     """l1 * sum(|x|) + l2 * sum(x**2)."""
 

@@ -1,0 +1,153 @@
+"""Initializers: distributions, fans, seeds, names, configurations."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+
+from nbkeras import initializers, random, utils
+
+RANDOM = [
+    "random_normal", "random_uniform", "truncated_normal", "variance_scaling", "orthogonal", "lecun_uniform",
+    "lecun_normal", "glorot_uniform", "glorot_normal", "he_uniform", "he_normal",
+]  # fmt: skip
+SHAPE = (300, 200)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", initializers.registry.names())
+def test_every_name_gives_an_array_of_the_shape_and_dtype(name, dtype):
+    values = initializers.get(name)((4, 3), dtype=dtype)
+    assert values.shape == (4, 3) and values.dtype == dtype
+    assert initializers.get(name)((4, 3)).dtype == "float32"
+
+
+@pytest.mark.parametrize("name", initializers.registry.names())
+def test_configuration_makes_the_same_initializer(name):
+    made = initializers.get(name)
+    config = json.loads(json.dumps(initializers.serialize(made)))
+    again = initializers.deserialize(config)
+    assert type(again) is type(made) and again.get_config() == made.get_config()
+
+
+def test_constants():
+    assert np.array_equal(initializers.zeros()((2,)), [0, 0])
+    assert np.array_equal(initializers.ones()((2,), "int32"), [1, 1])
+    assert np.array_equal(initializers.constant(2.5)((2,)), [2.5, 2.5])
+    assert np.array_equal(initializers.Constant([1, 2])((3, 2)), [[1, 2]] * 3)
+    assert np.array_equal(initializers.get(np.arange(4.0))((4,)), np.arange(4))
+    assert np.array_equal(initializers.identity(gain=3)((2, 3)), [[3, 0, 0], [0, 3, 0]])
+    with pytest.raises(ValueError, match=r"shape \(4,\), which do not fit a weight of shape \(3,\)"):
+        initializers.get(np.arange(4.0))((3,))
+    with pytest.raises(ValueError, match="Identity makes matrices only"):
+        initializers.identity()((2, 2, 2))
+
+
+def spread(name, shape, **arguments):
+    """Mean, standard deviation and largest absolute value of what an initializer of this name gives."""
+    values = initializers.registry.find(name)(seed=1, **arguments)(shape, "float64")
+    return values.mean(), values.std(), np.abs(values).max()
+
+
+def near(value, expected, count):
+    """Within five standard errors of a mean or standard deviation over `count` numbers of spread 1."""
+    return abs(value - expected) < 5 / math.sqrt(count)
+
+
+@pytest.mark.parametrize(
+    ("name", "stddev", "limit"),
+    [
+        ("random_normal", 0.05, 10),
+        ("random_uniform", 0.05 / math.sqrt(3), math.sqrt(3)),
+        ("truncated_normal", 0.05 * 0.87962566, 2 / 0.87962566),
+        ("lecun_uniform", math.sqrt(1 / 300), math.sqrt(3)),
+        ("lecun_normal", math.sqrt(1 / 300), 2 / 0.87962566),
+        ("glorot_uniform", math.sqrt(2 / 500), math.sqrt(3)),
+        ("glorot_normal", math.sqrt(2 / 500), 2 / 0.87962566),
+        ("he_uniform", math.sqrt(2 / 300), math.sqrt(3)),
+        ("he_normal", math.sqrt(2 / 300), 2 / 0.87962566),
+        ("variance_scaling", math.sqrt(1 / 300), 2 / 0.87962566),
+    ],
+)
+def test_distributions(name, stddev, limit):
+    mean, found, largest = spread(name, SHAPE)
+    assert near(mean / stddev, 0, 60000) and near(found / stddev, 1, 60000)
+    assert largest <= limit * stddev * (1 + 1e-9)
+    if limit < 3:
+        assert largest > 0.99 * limit * stddev
+
+
+@pytest.mark.parametrize(("mode", "units"), [("fan_in", 300), ("fan_out", 200), ("fan_avg", 250)])
+def test_variance_scaling_modes(mode, units):
+    for distribution in ("uniform", "normal", "truncated_normal", "untruncated_normal"):
+        _, found, _ = spread("variance_scaling", SHAPE, scale=3.0, mode=mode, distribution=distribution)
+        assert near(found / math.sqrt(3 / units), 1, 60000)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fans"), [((), (1, 1)), ((7,), (7, 7)), ((3, 4), (3, 4)), ((5, 3, 4), (15, 20)), ((2, 5, 3, 4), (30, 40))]
+)
+def test_fans(shape, fans):
+    assert initializers.compute_fans(shape) == fans
+
+
+def test_fans_of_named_axes():
+    assert initializers.compute_fans((2, 3, 4), input_axes=[0], output_axes=[1, 2]) == (2, 12)
+
+
+@pytest.mark.parametrize("shape", [(6, 6), (3, 7), (7, 3), (2, 3, 4)])
+def test_orthogonal(shape):
+    matrix = initializers.Orthogonal(gain=2, seed=0)(shape, "float64").reshape(-1, shape[-1]) / 2
+    product = matrix @ matrix.T if matrix.shape[0] < matrix.shape[1] else matrix.T @ matrix
+    assert np.allclose(product, np.eye(len(product)), atol=1e-12)
+
+
+def test_seeds():
+    for name in RANDOM:
+        make = initializers.registry.find(name)
+        one, other = make(seed=3), make(seed=3)
+        assert np.array_equal(one((4, 5)), other((4, 5))) and np.array_equal(one((4, 5)), one((4, 5)))
+        assert not np.array_equal(make(seed=4)((4, 5)), one((4, 5)))
+        assert not np.array_equal(make()((4, 5)), make()((4, 5)))
+    utils.set_random_seed(8)
+    first = initializers.get("glorot_uniform")((4, 5))
+    utils.set_random_seed(8)
+    assert np.array_equal(initializers.get("glorot_uniform")((4, 5)), first)
+
+
+def test_seed_generator_gives_new_numbers_each_time():
+    made = initializers.RandomNormal(seed=random.SeedGenerator(5))
+    first, second = made((4,)), made((4,))
+    assert not np.array_equal(first, second)
+    again = initializers.deserialize(json.loads(json.dumps(initializers.serialize(made))))
+    assert np.array_equal(again((4,)), first) and np.array_equal(again((4,)), second)
+
+
+def test_what_get_takes():
+    def double_ones(shape, dtype=None):
+        return np.full(shape, 2, dtype)
+
+    assert initializers.get(None) is None
+    assert initializers.get(double_ones) is double_ones
+    assert isinstance(initializers.get(initializers.HeNormal), initializers.HeNormal)
+    config = {"class_name": "RandomUniform", "config": {"minval": 1.0, "maxval": 2.0, "seed": 1}}
+    assert 1 <= initializers.get(config)((3,)).min() <= 2
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: initializers.get("glorot_unifrom"), "Did you mean 'glorot_uniform'"),
+        (lambda: initializers.get(3), "initializer must be a name"),
+        (lambda: initializers.VarianceScaling(scale=0), "scale must be positive"),
+        (lambda: initializers.VarianceScaling(mode="fan"), "mode must be one of"),
+        (lambda: initializers.VarianceScaling(distribution="cauchy"), "distribution must be one of"),
+        (lambda: initializers.RandomNormal(seed="x"), "seed must be an integer"),
+        (lambda: initializers.RandomNormal()((2,), "int32"), "RandomNormal draws float32 or float64"),
+        (lambda: initializers.Orthogonal()((3,)), "at least 2 axes"),
+    ],
+)
+def test_errors(make, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        make()
