@@ -18,7 +18,7 @@ LONG = 450
 FLOORS = {
     0: "nbkeras.kernels",
     1: "nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops",
-    2: "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints nbkeras.losses nbkeras.metrics "
+    2: "nbkeras.random nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints nbkeras.losses nbkeras.metrics "
     "nbkeras.graph nbkeras.layer nbkeras.layers",
 }
 MAY_IMPORT_KERNELS = (

@@ -1,0 +1,90 @@
+"""Fills the kernel cache ahead: runs a small model of each family once, so that later processes find it compiled."""
+
+import time
+from collections.abc import Callable, Iterable
+
+import numpy as np
+
+from nbkeras import config, layers, optimizers
+from nbkeras.models import Sequential
+from nbkeras.progress import print_message
+from nbkeras.utils import to_categorical
+
+_CLASSES = 3
+
+
+def _train(model_layers: list, x: np.ndarray, optimizer="rmsprop") -> None:
+    """One step of each kind: train, evaluate, predict."""
+    y = to_categorical(np.arange(len(x)) % _CLASSES, _CLASSES)
+    model = Sequential([*model_layers, layers.Dense(_CLASSES, activation="softmax")])
+    model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
+    model.fit(x, y, batch_size=len(x), verbose=0)
+    model.evaluate(x, y, batch_size=len(x), verbose=0)
+    model.predict(x, batch_size=len(x), verbose=0)
+
+
+def _dense() -> None:
+    for units, batch in ((8, 4), (512, 128)):  # kernels for small work, and those that share large work among threads
+        x = np.ones((batch, 64))
+        _train([layers.Dense(units, activation="relu"), layers.Dropout(0.2), layers.Dense(units, activation="tanh")], x)
+
+
+def _recurrent() -> None:
+    for units, batch in ((8, 4), (64, 64)):
+        x = np.ones((batch, 8, 16))
+        for layer in (layers.LSTM, layers.GRU, layers.SimpleRNN):
+            _train([layer(units, return_sequences=True), layer(units)], x)
+
+
+def _convolution() -> None:
+    for filters, size, batch in ((4, 8, 2), (32, 32, 32)):
+        image = [
+            layers.Conv2D(filters, 3, padding="same", activation="relu"),
+            layers.Conv2D(filters, 3, activation="relu"),
+            layers.MaxPooling2D(2),
+            layers.AveragePooling2D(2),
+            layers.GlobalAveragePooling2D(),
+        ]
+        _train(image, np.ones((batch, size, size, 3)))
+        sequence = [layers.Conv1D(filters, 3, activation="relu"), layers.MaxPooling1D(2), layers.Flatten()]
+        _train(sequence, np.ones((batch, 4 * size, 8)))
+
+
+def _text() -> None:
+    x = np.arange(4 * 8).reshape(4, 8)
+    _train([layers.Embedding(40, 8, mask_zero=True), layers.LSTM(8)], x)
+    _train([layers.Embedding(40, 8), layers.Conv1D(8, 3), layers.GlobalMaxPooling1D()], x)
+
+
+def _normalization() -> None:
+    for batch in (4, 128):
+        x = np.ones((batch, 64))
+        _train([layers.Dense(64), layers.BatchNormalization(), layers.LayerNormalization()], x)
+
+
+def _optimizers() -> None:
+    for name in ("SGD", "RMSprop", "Adagrad", "Adadelta", "Adam", "AdamW", "Adamax", "Nadam"):
+        _train([], np.ones((4, 8)), optimizers.get(name))
+
+
+FAMILIES: dict[str, Callable[[], None]] = {
+    "dense": _dense,
+    "recurrent": _recurrent,
+    "convolution": _convolution,
+    "text": _text,
+    "normalization": _normalization,
+    "optimizers": _optimizers,
+}
+
+
+def run(families: Iterable[str] = tuple(FAMILIES), dtype: str = "float32") -> None:
+    """Compile what these families' models use in 'float32' or 'float64', and say how long each took."""
+    before = config.floatx()
+    config.set_floatx(dtype)
+    try:
+        for family in families:
+            start = time.perf_counter()
+            FAMILIES[family]()
+            print_message(f"{family} ({dtype}): {time.perf_counter() - start:.1f} s")
+    finally:
+        config.set_floatx(before)

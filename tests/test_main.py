@@ -1,0 +1,52 @@
+"""The command line: the main job and the warm-up, each in a process of its own."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+
+def run(arguments, folder, **environment):
+    return subprocess.run(
+        [sys.executable, "-W", "error", *map(str, arguments)],
+        cwd=folder,
+        env=os.environ | {"PYTHONSAFEPATH": "1", "TERM": "dumb"} | environment,
+        capture_output=True,
+        text=True,
+        timeout=600,
+    )
+
+
+@pytest.mark.slow
+def test_the_main_job(tmp_path):
+    """The README's first command: summary, progress, and a test accuracy of 97.5% or more."""
+    job = run(["-m", "nbkeras", "digits"], tmp_path)
+    assert job.returncode == 0, job.stderr
+    lines = job.stdout.splitlines()
+    assert lines[0] == "1501 train samples, 296 test samples"
+    assert any("Total params: 301,066" in line for line in lines)
+    assert "Epoch 20/20" in lines and sum(line.startswith("12/12 ━") for line in lines) == 20
+    assert float(re.search(r"^Test accuracy: ([\d.]+)$", job.stdout, re.MULTILINE)[1]) >= 0.975
+
+
+@pytest.mark.slow
+def test_the_main_job_repeats_its_numbers(tmp_path):
+    results = [re.findall("Test .*", run(["-m", "nbkeras", "digits", "--epochs=2"], tmp_path).stdout) for _ in range(2)]
+    assert len(results[0]) == 2 and results[0] == results[1]
+
+
+@pytest.mark.slow
+def test_warmup_fills_the_cache(tmp_path):
+    for float64 in ([], ["--float64"]):
+        warm = run(["-m", "nbkeras", "warmup", "dense", *float64], tmp_path, NUMBA_CACHE_DIR=str(tmp_path / "cache"))
+        assert warm.returncode == 0, warm.stderr
+        assert re.fullmatch(rf"dense \(float{64 if float64 else 32}\): [\d.]+ s\n", warm.stdout)
+    assert len(list((tmp_path / "cache").rglob("*.nbc"))) > 5
+
+
+def test_wrong_commands(tmp_path):
+    wrong = run(["-m", "nbkeras", "warmup", "dens"], tmp_path)
+    assert wrong.returncode == 2 and "unknown family 'dens': choose from dense, recurrent" in wrong.stderr
+    assert run(["-m", "nbkeras"], tmp_path).returncode == 2
