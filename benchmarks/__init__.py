@@ -1,0 +1,1 @@
+"""nbkeras beside Keras, PyTorch, JAX and onnxruntime: `python -m benchmarks --help`."""

@@ -1,0 +1,213 @@
+"""JAX by hand: one jitted training step over a dict of parameters, the optimizers of Keras written out."""
+
+import functools
+import time
+
+import jax
+import numpy as np
+from jax import lax
+from jax import numpy as jnp
+from serving import Job, batches, serve
+
+
+def dense(random, inputs, units):
+    limit = np.sqrt(6 / (inputs + units))
+    return {"w": random.uniform(-limit, limit, (inputs, units)), "b": np.zeros(units)}
+
+
+def lstm(random, inputs, units):
+    cell = dense(random, inputs, 4 * units)
+    return cell | {"u": np.linalg.qr(random.standard_normal((4 * units, units)))[0].T}
+
+
+def apply_dense(p, x):
+    return x @ p["w"] + p["b"]
+
+
+def apply_lstm(p, x, state=None):
+    """x: (batch, time, inputs) -> the whole sequence (batch, time, units) and the last state."""
+    units = p["u"].shape[0]
+    state = state or (jnp.zeros((x.shape[0], units)), jnp.zeros((x.shape[0], units)))
+
+    def step(carry, z):
+        h, c = carry
+        i, f, g, o = jnp.split(z + h @ p["u"], 4, axis=1)
+        c = jax.nn.sigmoid(f) * c + jax.nn.sigmoid(i) * jnp.tanh(g)
+        h = jax.nn.sigmoid(o) * jnp.tanh(c)
+        return (h, c), h
+
+    state, sequence = lax.scan(step, state, jnp.swapaxes(apply_dense(p, x), 0, 1))
+    return jnp.swapaxes(sequence, 0, 1), state
+
+
+def dropout(x, rate, key):
+    if key is None:
+        return x
+    return jnp.where(jax.random.bernoulli(key, 1 - rate, x.shape), x / (1 - rate), 0)
+
+
+def split(key, count):
+    return [None] * count if key is None else jax.random.split(key, count)
+
+
+def mlp_init(random):
+    return {"1": dense(random, 784, 512), "2": dense(random, 512, 512), "3": dense(random, 512, 10)}
+
+
+def mlp(p, xs, key, states):
+    first, second = split(key, 2)
+    x = dropout(jax.nn.relu(apply_dense(p["1"], xs[0])), 0.2, first)
+    x = dropout(jax.nn.relu(apply_dense(p["2"], x)), 0.2, second)
+    return [apply_dense(p["3"], x)], states
+
+
+def stack_init(random):
+    layers = {"1": lstm(random, 16, 32), "2": lstm(random, 32, 32), "3": lstm(random, 32, 32)}
+    return layers | {"out": dense(random, 32, 10)}
+
+
+def stack(p, xs, key, states):
+    x, after = xs[0], []
+    for name, state in zip("123", states or [None] * 3, strict=True):
+        x, state = apply_lstm(p[name], x, state)
+        after.append(state)
+    return [apply_dense(p["out"], x[:, -1])], after
+
+
+def headline_init(random):
+    embedding = {"embedding": random.uniform(-0.05, 0.05, (10000, 512)), "lstm": lstm(random, 512, 32)}
+    layers = {name: dense(random, inputs, 64) for name, inputs in (("1", 37), ("2", 64), ("3", 64))}
+    return embedding | layers | {"aux": dense(random, 32, 1), "main": dense(random, 64, 1)}
+
+
+def headline(p, xs, key, states):
+    words, more = xs
+    encoded = apply_lstm(p["lstm"], p["embedding"][words])[0][:, -1]
+    x = jnp.concatenate([encoded, more], axis=1)
+    for name in "123":
+        x = jax.nn.relu(apply_dense(p[name], x))
+    return [apply_dense(p["main"], x), apply_dense(p["aux"], encoded)], states
+
+
+def tweets_init(random):
+    return {"lstm": lstm(random, 256, 64), "out": dense(random, 128, 1)}
+
+
+def tweets(p, xs, key, states):
+    encoded = [apply_lstm(p["lstm"], x)[0][:, -1] for x in xs]
+    return [apply_dense(p["out"], jnp.concatenate(encoded, axis=1))], states
+
+
+def cnn_init(random):
+    first = {"w": random.standard_normal((3, 3, 1, 32)) * 0.1, "b": np.zeros(32)}
+    second = {"w": random.standard_normal((3, 3, 32, 64)) * 0.05, "b": np.zeros(64)}
+    return {"1": first, "2": second, "3": dense(random, 9216, 128), "4": dense(random, 128, 10)}
+
+
+def cnn(p, xs, key, states):
+    first, second = split(key, 2)
+    x = xs[0]
+    for name in "12":
+        x = lax.conv_general_dilated(x, p[name]["w"], (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
+        x = jax.nn.relu(x + p[name]["b"])
+    x = lax.reduce_window(x, -jnp.inf, lax.max, (1, 2, 2, 1), (1, 2, 2, 1), "VALID")
+    x = dropout(x, 0.25, first).reshape(x.shape[0], -1)
+    x = dropout(jax.nn.relu(apply_dense(p["3"], x)), 0.5, second)
+    return [apply_dense(p["4"], x)], states
+
+
+def imdb_init(random):
+    return {"lstm": lstm(random, 128, 128), "out": dense(random, 128, 1)}
+
+
+def imdb(p, xs, key, states):
+    return [apply_dense(p["out"], apply_lstm(p["lstm"], xs[0])[0][:, -1])], states
+
+
+NETWORKS = {
+    "mlp": (mlp_init, mlp),
+    "lstm_stack": (stack_init, stack),
+    "lstm_stateful": (stack_init, stack),
+    "headline": (headline_init, headline),
+    "tweets": (tweets_init, tweets),
+    "cnn": (cnn_init, cnn),
+    "lstm_imdb": (imdb_init, imdb),
+}
+
+
+def loss_of(outputs, targets):
+    """Cross-entropies from logits, the second output's at 0.2; and how many predictions of the first are right."""
+    total, right = 0.0, 0
+    for z, y, weight in zip(outputs, targets, (1.0, 0.2), strict=False):
+        if y.shape[1] == 1:
+            total += weight * jnp.mean(jnp.maximum(z, 0) - z * y + jnp.log1p(jnp.exp(-jnp.abs(z))))
+        else:
+            total -= weight * jnp.mean(jnp.sum(y * jax.nn.log_softmax(z), axis=1))
+            right = jnp.sum(z.argmax(1) == y.argmax(1))
+    return total, right
+
+
+def rmsprop(p, g, slots, count):
+    square = jax.tree.map(lambda v, g: 0.9 * v + 0.1 * g * g, slots, g)
+    return jax.tree.map(lambda p, g, v: p - 0.001 * g * lax.rsqrt(v + 1e-7), p, g, square), square
+
+
+def adam(p, g, slots, count):
+    m = jax.tree.map(lambda m, g: 0.9 * m + 0.1 * g, slots[0], g)
+    v = jax.tree.map(lambda v, g: 0.999 * v + 0.001 * g * g, slots[1], g)
+    rate = 0.001 * jnp.sqrt(1 - 0.999**count) / (1 - 0.9**count)
+    return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-7), p, m, v), (m, v)
+
+
+def prepare(framework, workload, xs, ys) -> Job:
+    network = workload.network
+    init, forward = NETWORKS[network]
+    p = jax.tree.map(lambda a: jnp.asarray(a, "float32"), init(np.random.RandomState(0)))
+    zeros = jax.tree.map(jnp.zeros_like, p)
+    update, slots = (adam, (zeros, zeros)) if network in ("cnn", "lstm_imdb") else (rmsprop, zeros)
+    states = None
+    if network == "lstm_stateful":
+        states = [(jnp.zeros((workload.batch, 32)), jnp.zeros((workload.batch, 32))) for _ in range(3)]
+
+    @functools.partial(jax.jit, donate_argnums=0)
+    def step(carry, x, y):
+        p, slots, states, key, count, total, right = carry
+        key, mine = jax.random.split(key)
+
+        def objective(p):
+            outputs, after = forward(p, x, mine, states)
+            loss, correct = loss_of(outputs, y)
+            return loss, (after if states is not None else None, correct)
+
+        (loss, (states, correct)), g = jax.value_and_grad(objective, has_aux=True)(p)
+        p, slots = update(p, g, slots, count)
+        return p, slots, states, key, count + 1, total + loss, right + correct
+
+    @jax.jit
+    def infer(p, x):
+        return jax.nn.softmax(forward(p, x, None, None)[0][0])
+
+    carry = jax.tree.map(jnp.copy, (p, slots, states, jax.random.key(0), jnp.float32(1), jnp.float32(0), jnp.int32(0)))
+
+    def epochs(count):
+        nonlocal carry
+        seconds = []
+        for _ in range(count):
+            start = time.perf_counter()
+            carry = (*carry[:5], jnp.float32(0), jnp.int32(0))
+            rows_of_batches = batches(len(xs[0]), workload.batch, shuffle=network != "lstm_stateful")
+            for rows in rows_of_batches:
+                carry = step(carry, [x[rows] for x in xs], [y[rows] for y in ys])
+            loss = float(carry[5]) / len(rows_of_batches)
+            seconds.append(time.perf_counter() - start)
+        return seconds, loss
+
+    def predict(arrays):
+        x, size = arrays[0], workload.batch
+        return np.concatenate([infer(carry[0], [x[i : i + size]]) for i in range(0, len(x), size)])
+
+    parameters = sum(leaf.size for leaf in jax.tree.leaves(p))
+    return Job(parameters, {"jax": jax.__version__}, epochs, predict)
+
+
+serve(prepare)

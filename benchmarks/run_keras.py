@@ -1,0 +1,108 @@
+"""nbkeras and Keras itself (JAX and TensorFlow backends): the same lines for all, `fit` and `predict` as a user calls them."""
+
+import importlib
+import os
+import time
+
+from serving import Job, serve
+
+
+def mlp(k, batch):
+    layers = [k.layers.Dense(512, activation="relu"), k.layers.Dropout(0.2)]
+    layers += [k.layers.Dense(512, activation="relu"), k.layers.Dropout(0.2)]
+    model = k.Sequential([k.Input(shape=(784,)), *layers, k.layers.Dense(10, activation="softmax")])
+    model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def lstm_stack(k, batch, stateful=False):
+    inputs = k.Input(batch_shape=(batch, 8, 16)) if stateful else k.Input(shape=(8, 16))
+    layers = [k.layers.LSTM(32, return_sequences=more, stateful=stateful) for more in (True, True, False)]
+    model = k.Sequential([inputs, *layers, k.layers.Dense(10, activation="softmax")])
+    model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def lstm_stateful(k, batch):
+    return lstm_stack(k, batch, stateful=True)
+
+
+def headline(k, batch):
+    words = k.Input(shape=(100,), dtype="int32", name="main_input")
+    encoded = k.layers.LSTM(32)(k.layers.Embedding(10000, 512)(words))
+    aux_output = k.layers.Dense(1, activation="sigmoid", name="aux_output")(encoded)
+    more = k.Input(shape=(5,), name="aux_input")
+    x = k.layers.concatenate([encoded, more])
+    for _ in range(3):
+        x = k.layers.Dense(64, activation="relu")(x)
+    main_output = k.layers.Dense(1, activation="sigmoid", name="main_output")(x)
+    model = k.Model([words, more], [main_output, aux_output])
+    model.compile(optimizer="rmsprop", loss=["binary_crossentropy"] * 2, loss_weights=[1.0, 0.2])
+    return model
+
+
+def tweets(k, batch):
+    a, b = k.Input(shape=(280, 256)), k.Input(shape=(280, 256))
+    lstm = k.layers.LSTM(64)
+    merged = k.layers.concatenate([lstm(a), lstm(b)])
+    model = k.Model([a, b], k.layers.Dense(1, activation="sigmoid")(merged))
+    model.compile(optimizer="rmsprop", loss="binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def cnn(k, batch):
+    layers = [k.layers.Conv2D(32, 3, activation="relu"), k.layers.Conv2D(64, 3, activation="relu")]
+    layers += [k.layers.MaxPooling2D(2), k.layers.Dropout(0.25), k.layers.Flatten()]
+    layers += [k.layers.Dense(128, activation="relu"), k.layers.Dropout(0.5), k.layers.Dense(10, activation="softmax")]
+    model = k.Sequential([k.Input(shape=(28, 28, 1)), *layers])
+    model.compile(optimizer="adam", loss="categorical_crossentropy", metrics=["accuracy"])
+    return model
+
+
+def lstm_imdb(k, batch):
+    model = k.Sequential([k.Input(shape=(80, 128)), k.layers.LSTM(128), k.layers.Dense(1, activation="sigmoid")])
+    model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
+    return model
+
+
+NETWORKS = {f.__name__: f for f in (mlp, lstm_stack, lstm_stateful, headline, tweets, cnn, lstm_imdb)}
+
+
+def one_or_list(arrays):
+    return arrays[0] if len(arrays) == 1 else arrays
+
+
+def prepare(framework, workload, xs, ys) -> Job:
+    backend = framework.removeprefix("keras-")
+    if framework != "nbkeras":
+        os.environ["KERAS_BACKEND"] = backend
+    k = importlib.import_module("nbkeras" if framework == "nbkeras" else "keras")
+    versions = {k.__name__: k.__version__}
+    if framework != "nbkeras":
+        versions[backend] = importlib.import_module(backend).__version__
+    model = NETWORKS[workload.network](k, workload.batch)
+    x, y = one_or_list(xs), one_or_list(ys)
+    settings = {"batch_size": workload.batch, "shuffle": workload.network != "lstm_stateful", "verbose": 0}
+
+    class Clock(k.callbacks.Callback):
+        """Seconds of each epoch, without what fit does before the first."""
+
+        def on_train_begin(self, logs=None):
+            self.seconds = []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.start = time.perf_counter()
+
+        def on_epoch_end(self, epoch, logs=None):
+            self.seconds.append(time.perf_counter() - self.start)
+
+    clock = Clock()
+
+    def epochs(count):
+        history = model.fit(x, y, epochs=count, callbacks=[clock], **settings)
+        return clock.seconds, float(history.history["loss"][-1])
+
+    return Job(model.count_params(), versions, epochs, lambda arrays: model.predict(one_or_list(arrays)))
+
+
+serve(prepare)

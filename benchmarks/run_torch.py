@@ -1,0 +1,145 @@
+"""PyTorch as its users write it: modules, a plain loop over shuffled batches, optimizers with their defaults."""
+
+import time
+
+import torch
+from serving import Job, batches, serve
+from torch import nn
+from torch.nn import functional
+
+
+class Stack(nn.Module):
+    """LSTM 32/32/32 and Dense 10; `stateful` carries the states from batch to batch."""
+
+    def __init__(self, stateful=False):
+        super().__init__()
+        self.lstm = nn.LSTM(16, 32, num_layers=3, batch_first=True)
+        self.out = nn.Linear(32, 10)
+        self.stateful, self.state = stateful, None
+
+    def forward(self, x):
+        sequence, state = self.lstm(x, self.state)
+        if self.stateful:
+            self.state = tuple(part.detach() for part in state)
+        return self.out(sequence[:, -1])
+
+
+class Headline(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = nn.Embedding(10000, 512)
+        self.lstm = nn.LSTM(512, 32, batch_first=True)
+        self.aux = nn.Linear(32, 1)
+        hidden = [nn.Linear(37, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU()]
+        self.main = nn.Sequential(*hidden, nn.Linear(64, 1))
+
+    def forward(self, words, more):
+        encoded = self.lstm(self.embedding(words))[0][:, -1]
+        return self.main(torch.cat([encoded, more], dim=1)), self.aux(encoded)
+
+
+class Tweets(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(256, 64, batch_first=True)
+        self.out = nn.Linear(128, 1)
+
+    def forward(self, a, b):
+        return self.out(torch.cat([self.lstm(a)[0][:, -1], self.lstm(b)[0][:, -1]], dim=1))
+
+
+class Imdb(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.lstm = nn.LSTM(128, 128, batch_first=True)
+        self.out = nn.Linear(128, 1)
+
+    def forward(self, x):
+        return self.out(self.lstm(x)[0][:, -1])
+
+
+def mlp():
+    layers = [nn.Linear(784, 512), nn.ReLU(), nn.Dropout(0.2), nn.Linear(512, 512), nn.ReLU(), nn.Dropout(0.2)]
+    return nn.Sequential(*layers, nn.Linear(512, 10))
+
+
+def cnn():
+    layers = [nn.Conv2d(1, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Dropout(0.25)]
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(9216, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10))
+
+
+NETWORKS = {
+    "mlp": mlp,
+    "lstm_stack": Stack,
+    "lstm_stateful": lambda: Stack(stateful=True),
+    "headline": Headline,
+    "tweets": Tweets,
+    "cnn": cnn,
+    "lstm_imdb": Imdb,
+}
+
+
+def loss_of(network, outputs, targets):
+    if network == "headline":
+        each = [functional.binary_cross_entropy_with_logits(o, t) for o, t in zip(outputs, targets, strict=True)]
+        return each[0] + 0.2 * each[1]
+    if network in ("tweets", "lstm_imdb"):
+        return functional.binary_cross_entropy_with_logits(outputs, targets[0])
+    return functional.cross_entropy(outputs, targets[0])
+
+
+def correct(network, outputs, target):
+    if network in ("tweets", "lstm_imdb"):
+        return ((outputs > 0) == (target > 0.5)).sum()
+    return (outputs.argmax(1) == target).sum()
+
+
+def prepare(framework, workload, xs, ys) -> Job:
+    network = workload.network
+    model = NETWORKS[network]()
+    if network == "cnn":
+        xs = [x.transpose(0, 3, 1, 2).copy() for x in xs]
+    inputs = [torch.from_numpy(x) for x in xs]
+    targets = [torch.from_numpy(y.argmax(axis=1) if y.shape[1] == 10 else y) for y in ys]
+    if network in ("cnn", "lstm_imdb"):
+        optimizer = torch.optim.Adam(model.parameters())
+    else:
+        optimizer = torch.optim.RMSprop(model.parameters(), lr=0.001, alpha=0.9, eps=1e-7)  # Keras's settings
+
+    def epoch():
+        total, right = torch.zeros(()), torch.zeros((), dtype=torch.int64)
+        for rows in batches(len(xs[0]), workload.batch, shuffle=network != "lstm_stateful"):
+            rows = torch.from_numpy(rows)
+            y = [target[rows] for target in targets]
+            outputs = model(*[x[rows] for x in inputs])
+            loss = loss_of(network, outputs, y)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.detach() * len(rows)
+            if network != "headline":
+                right += correct(network, outputs.detach(), y[0])
+        return total.item() / len(xs[0])
+
+    def epochs(count):
+        model.train()
+        seconds = []
+        for _ in range(count):
+            start = time.perf_counter()
+            loss = epoch()
+            seconds.append(time.perf_counter() - start)
+        return seconds, loss
+
+    @torch.no_grad()
+    def predict(arrays):
+        model.eval()
+        x = arrays[0].transpose(0, 3, 1, 2) if network == "cnn" else arrays[0]
+        pieces = torch.from_numpy(x).split(workload.batch)
+        return torch.cat([functional.softmax(model(piece), dim=1) for piece in pieces]).numpy()
+
+    # torch's LSTM has a second bias that adds to the first and that Keras has not
+    parameters = sum(p.numel() for name, p in model.named_parameters() if "bias_hh" not in name)
+    return Job(parameters, {"torch": torch.__version__}, epochs, predict)
+
+
+serve(prepare)

@@ -1,0 +1,108 @@
+"""What is measured: one table, and the data. Imported by every runner, so it needs nothing but NumPy.
+
+Labels are a function of the inputs, so that networks learn: random labels kill the ReLUs and fill the optimizers' state
+with subnormal numbers, which slows some frameworks sixfold and makes a comparison worthless.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+Array = np.ndarray
+
+
+@dataclass(frozen=True)
+class Workload:
+    """kind: 'train' (epochs of fit), 'latency' (predict of one sample), 'throughput' (predict of many samples),
+    'start' (process start to the end of the first epoch), 'import'. network: a name in NETWORKS and in each runner.
+    """
+
+    title: str
+    kind: str = "train"
+    network: str = ""
+    batch: int = 32
+    steps: int = 20  # batches an epoch
+    peers: tuple[str, ...] = ("keras-jax", "keras-tensorflow", "torch", "jax")
+
+
+INFERENCE = ("keras-jax", "keras-tensorflow", "torch", "jax", "onnxruntime")
+
+WORKLOADS = {
+    "mlp": Workload("784-512-512-10, relu, dropout 0.2, RMSprop", network="mlp", batch=128, steps=100),
+    "mlp_32": Workload("784-512-512-10, relu, dropout 0.2, RMSprop", network="mlp", batch=32, steps=200),
+    "lstm_stack": Workload("LSTM 32/32/32, Dense 10 on (8, 16), RMSprop", network="lstm_stack", batch=64, steps=100),
+    "lstm_stateful": Workload("lstm_stack, stateful", network="lstm_stateful", batch=32, steps=100),
+    "headline": Workload(
+        "Embedding 10000x512 on 100 words, LSTM 32, two inputs, two losses, RMSprop", network="headline"
+    ),
+    "tweets": Workload("LSTM 64 shared by two inputs (280, 256), RMSprop", network="tweets", steps=6),
+    "cnn": Workload("conv 32, conv 64, pool, dense 128 on (28, 28, 1), Adam", network="cnn", batch=128, steps=10),
+    "lstm_imdb": Workload("LSTM 128 on (80, 128), Adam", network="lstm_imdb", steps=20),
+    "latency_mlp": Workload("predict of one sample, mlp", "latency", "mlp", 1, 300, INFERENCE),
+    "latency_lstm_stack": Workload("predict of one sample, lstm_stack", "latency", "lstm_stack", 1, 300, INFERENCE),
+    "latency_cnn": Workload("predict of one sample, cnn", "latency", "cnn", 1, 300, INFERENCE),
+    "throughput_mlp": Workload("predict of 10,000 samples, mlp", "throughput", "mlp", 32, 313, INFERENCE),
+    "throughput_cnn": Workload("predict of 10,000 samples, cnn", "throughput", "cnn", 32, 313, INFERENCE),
+    "start": Workload("process start to the end of the first epoch of mlp", "start", "mlp", 128, 100),
+    "import": Workload("import of the package in a new process", "import"),
+}
+
+
+def _classes(scores: Array, random: np.random.RandomState) -> Array:
+    """One-hot classes by a random linear teacher of the scores, (n, features) -> (n, 10)."""
+    teacher = random.standard_normal((scores.shape[1], 10))
+    return np.eye(10, dtype="float32")[(scores @ teacher).argmax(axis=1)]
+
+
+def _mlp(random, n):
+    x = random.random_sample((n, 784)).astype("float32")
+    return [x], [_classes(x - 0.5, random)]
+
+
+def _sequences(random, n):
+    x = random.random_sample((n, 8, 16)).astype("float32")
+    return [x], [_classes(x.mean(axis=1) - 0.5, random)]
+
+
+def _headline(random, n):
+    words = random.randint(1, 10000, (n, 100)).astype("int32")
+    more = random.standard_normal((n, 5)).astype("float32")
+    mood = (words > 5000).mean(axis=1, keepdims=True) - 0.5
+    main = (mood * 10 + more[:, :1] > 0).astype("float32")
+    return [words, more], [main, (mood > 0).astype("float32")]
+
+
+def _tweets(random, n):
+    """Two tweets of one author share an alphabet: the lower or the upper half of the characters."""
+    authors = random.randint(0, 2, (2, n, 1))
+    characters = random.randint(0, 128, (2, n, 280)) + 128 * authors
+    a, b = np.eye(256, dtype="float32")[characters]
+    return [a, b], [(authors[0] == authors[1]).astype("float32")]
+
+
+def _images(random, n):
+    x = random.random_sample((n, 28, 28, 1)).astype("float32")
+    return [x], [_classes(x.reshape(n, 784) - 0.5, random)]
+
+
+def _imdb(random, n):
+    x = random.standard_normal((n, 80, 128)).astype("float32")
+    return [x], [(x.mean(axis=(1, 2)) > 0).astype("float32")[:, None]]
+
+
+NETWORKS: dict[str, Callable] = {
+    "mlp": _mlp,
+    "lstm_stack": _sequences,
+    "lstm_stateful": _sequences,
+    "headline": _headline,
+    "tweets": _tweets,
+    "cnn": _images,
+    "lstm_imdb": _imdb,
+}
+
+
+def data(workload: Workload, steps: int) -> tuple[list[Array], list[Array]]:
+    """Inputs and targets for that many batches."""
+    count = 10_000 if workload.kind == "throughput" else workload.batch * steps
+    return NETWORKS[workload.network](np.random.RandomState(0), count)
