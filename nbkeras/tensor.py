@@ -29,7 +29,7 @@ class Tensor:
         self.record = record
         self.index = index
         self.mask: Tensor | None = None  # which timesteps count, bool; travels with the tensor from layer to layer
-        self.logits: Tensor | None = None  # what a softmax or sigmoid was computed from, for a fused cross-entropy
+        self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -4,6 +4,29 @@ One module a family; what is public in a family is imported here by name.
 """
 # ruff: noqa: F401
 
+from nbkeras.ops.activations import (
+    celu,
+    elu,
+    exponential,
+    gelu,
+    hard_sigmoid,
+    hard_silu,
+    l2_normalize,
+    leaky_relu,
+    linear,
+    log_sigmoid,
+    log_softmax,
+    mish,
+    relu,
+    relu6,
+    selu,
+    sigmoid,
+    silu,
+    softmax,
+    softplus,
+    softsign,
+    tanh,
+)
 from nbkeras.ops.creation import (
     arange,
     eye,
@@ -14,6 +37,7 @@ from nbkeras.ops.creation import (
     zeros,
     zeros_like,
 )
+from nbkeras.ops.dense import batch_dot, dense, dot, matmul, tensordot
 from nbkeras.ops.elementwise import (
     abs,
     absolute,
@@ -81,6 +105,11 @@ from nbkeras.ops.indexing import (
     top_k,
     tril,
     triu,
+)
+from nbkeras.ops.losses import (
+    binary_crossentropy,
+    categorical_crossentropy,
+    sparse_categorical_crossentropy,
 )
 from nbkeras.ops.normalization import (
     batch_normalization,

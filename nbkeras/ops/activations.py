@@ -1,0 +1,170 @@
+"""Differentiable activation functions. Those with a kernel of their own are fast; the others are composed of ops.
+
+Each takes a float tensor of any shape (integers become floatx) and returns one of the same shape.
+"""
+
+import math
+from typing import Any
+
+from nbkeras.kernels import activations as kernels
+from nbkeras.kernels import softmax as softmax_kernels
+from nbkeras.ops import elementwise, reduce
+from nbkeras.ops.arguments import as_float, axis_of
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+
+@op
+def linear(x) -> Tensor:
+    """x."""
+    return as_tensor(x)
+
+
+@op
+def relu(x, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Tensor:
+    """max_value where x >= max_value, x where x >= threshold, else negative_slope * (x - threshold)."""
+    x = as_float(x)
+    if not negative_slope and max_value is None and not threshold:
+        return apply(kernels.relu, kernels.relu_vjp, [x])
+    top = math.inf if max_value is None else max_value
+    constants = {"negative_slope": negative_slope, "threshold": threshold, "max_value": top}
+    return apply(kernels.piecewise, kernels.piecewise_vjp, [x], **constants)
+
+
+@op
+def relu6(x) -> Tensor:
+    """min(max(x, 0), 6)."""
+    return relu(x, max_value=6.0)
+
+
+@op
+def leaky_relu(x, negative_slope: float = 0.2) -> Tensor:
+    """x where x > 0, else negative_slope * x."""
+    return relu(x, negative_slope=negative_slope)
+
+
+@op
+def elu(x, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (e^x - 1). Clevert et al., 2015."""
+    return apply(kernels.elu, kernels.elu_vjp, [as_float(x)], alpha=alpha, scale=1.0)
+
+
+@op
+def celu(x, alpha: float = 1.0) -> Tensor:
+    """x where x > 0, else alpha (e^(x / alpha) - 1). Barron, 2017."""
+    if not alpha:
+        raise ValueError("celu's alpha must not be 0")
+    return elementwise.multiply(elu(elementwise.divide(x, alpha)), alpha)
+
+
+@op
+def selu(x) -> Tensor:
+    """1.0507 x where x > 0, else 1.7581 (e^x - 1). Klambauer et al., 2017."""
+    constants = {"alpha": 1.6732632423543772, "scale": 1.0507009873554805}
+    return apply(kernels.elu, kernels.elu_vjp, [as_float(x)], **constants)
+
+
+@op
+def gelu(x, approximate: bool = False) -> Tensor:
+    """x Phi(x), Phi the normal distribution function; approximate: by tanh. Hendrycks and Gimpel, 2016."""
+    x = as_float(x)
+    if approximate:
+        return apply(kernels.gelu_tanh, kernels.gelu_tanh_vjp, [x])
+    return apply(kernels.gelu, kernels.gelu_vjp, [x])
+
+
+@op
+def silu(x) -> Tensor:
+    """x sigmoid(x), also called swish."""
+    return apply(kernels.silu, kernels.silu_vjp, [as_float(x)])
+
+
+@op
+def mish(x) -> Tensor:
+    """x tanh(softplus(x)). Misra, 2019."""
+    return elementwise.multiply(x, tanh(softplus(x)))
+
+
+@op
+def softplus(x) -> Tensor:
+    """log(1 + e^x)."""
+    return apply(kernels.softplus, kernels.softplus_vjp, [as_float(x)])
+
+
+@op
+def softsign(x) -> Tensor:
+    """x / (1 + |x|)."""
+    x = as_float(x)
+    return elementwise.divide(x, elementwise.add(elementwise.abs(x), 1.0))
+
+
+@op
+def sigmoid(x) -> Tensor:
+    """1 / (1 + e^-x); the result remembers x, so that a cross-entropy of it is computed from x."""
+    x = as_float(x)
+    y = apply(kernels.sigmoid, kernels.sigmoid_vjp, [x])
+    y.logits = ("sigmoid", x)
+    return y
+
+
+@op
+def log_sigmoid(x) -> Tensor:
+    """log(sigmoid(x))."""
+    return elementwise.negative(softplus(elementwise.negative(as_float(x))))
+
+
+@op
+def hard_sigmoid(x) -> Tensor:
+    """relu6(x + 3) / 6, as in Keras 3; Keras 2 had clip(0.2 x + 0.5, 0, 1)."""
+    return elementwise.divide(relu6(elementwise.add(as_float(x), 3.0)), 6.0)
+
+
+@op
+def hard_silu(x) -> Tensor:
+    """x hard_sigmoid(x), also called hard_swish."""
+    x = as_float(x)
+    return elementwise.multiply(x, hard_sigmoid(x))
+
+
+@op
+def tanh(x) -> Tensor:
+    """Hyperbolic tangent."""
+    return apply(kernels.tanh, kernels.tanh_vjp, [as_float(x)])
+
+
+@op
+def exponential(x) -> Tensor:
+    """e^x."""
+    return elementwise.exp(x)
+
+
+def _softmax_axis(name: str, x: Tensor, axis: Any) -> int:
+    if x.ndim == 0:
+        raise ValueError(f"{name} needs a tensor with at least one axis")
+    return axis_of(name, axis, x.ndim)
+
+
+@op
+def softmax(x, axis: int = -1) -> Tensor:
+    """e^x / sum(e^x) along an axis; along the last, the result remembers x for a cross-entropy."""
+    x = as_float(x)
+    axis = _softmax_axis("softmax", x, axis)
+    y = apply(softmax_kernels.softmax, softmax_kernels.softmax_vjp, [x], axis=axis)
+    if axis == x.ndim - 1:
+        y.logits = ("softmax", x)
+    return y
+
+
+@op
+def log_softmax(x, axis: int = -1) -> Tensor:
+    """x - log(sum(e^x)) along an axis."""
+    x = as_float(x)
+    axis = _softmax_axis("log_softmax", x, axis)
+    return apply(softmax_kernels.log_softmax, softmax_kernels.log_softmax_vjp, [x], axis=axis)
+
+
+@op
+def l2_normalize(x, axis: int = -1, epsilon: float = 1e-12) -> Tensor:
+    """x / sqrt(max(sum(x^2), epsilon)) along an axis."""
+    x = as_float(x)
+    squares = reduce.sum(elementwise.square(x), axis=axis, keepdims=True)
+    return elementwise.multiply(x, elementwise.rsqrt(elementwise.maximum(squares, epsilon)))

@@ -1,0 +1,215 @@
+"""Differentiable products of matrices and tensors. Operands meet in one float dtype; integers become floats."""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+from nbkeras import config
+from nbkeras.kernels import dense as kernels
+from nbkeras.ops import activations, elementwise, reduce, shape
+from nbkeras.ops.arguments import as_float, axis_of, promote
+from nbkeras.tensor import Tensor, apply, op
+
+
+def _floats(*values: Any) -> list[Tensor]:
+    return [as_float(tensor) for tensor in promote(*values)]
+
+
+def _product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
+    """Matrix product over the last two axes, either swapped; leading axes broadcast. Shapes are checked by the caller."""
+    constants = {"transpose_a": transpose_x, "transpose_b": transpose_y}
+    return apply(kernels.matmul, kernels.matmul_vjp, [x, y], **constants)
+
+
+@op
+def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
+    """activation(x @ kernel + bias).
+
+    Shapes: x (..., k) with at least two axes, kernel (k, n), bias (n,) or None -> (..., n). Bias and relu are computed with
+    the product; any other activation, a function of tensors, after it.
+    """
+    if bias is None:
+        (x, kernel), bias = _floats(x, kernel), None
+    else:
+        x, kernel, bias = _floats(x, kernel, bias)
+    if x.ndim < 2 or kernel.ndim != 2 or x.shape[-1] != kernel.shape[0] or kernel.shape[0] == 0:
+        raise ValueError(
+            "dense: x must have shape (..., k) with at least two axes and kernel (k, n), with one k of at least 1; received "
+            f"{x.shape} and {kernel.shape}"
+        )
+    if bias is not None and bias.shape != (kernel.shape[1],):
+        raise ValueError(f"dense: bias must have shape {(kernel.shape[1],)}, received {bias.shape}")
+    rectify = activation is activations.relu
+    y = apply(kernels.dense, kernels.dense_vjp, [x, kernel, bias], rectify=rectify)
+    return y if rectify or activation is None or activation is activations.linear else activation(y)
+
+
+@op
+def matmul(x1, x2) -> Tensor:
+    """Matrix product over the last two axes; leading axes broadcast. A vector is a row on the left, a column on the right.
+
+    Shapes: (..., m, k) and (..., k, n) -> (..., m, n).
+    """
+    x, y = _floats(x1, x2)
+    if x.ndim == 0 or y.ndim == 0:
+        raise ValueError(f"matmul needs at least one axis on both sides, received shapes {x.shape} and {y.shape}")
+    row, column = x.ndim == 1, y.ndim == 1
+    left = shape.reshape(x, (1, x.shape[0])) if row else x
+    right = shape.reshape(y, (y.shape[0], 1)) if column else y
+    if left.shape[-1] != right.shape[-2]:
+        raise ValueError(
+            f"matmul: the last axis of x1 and the {'' if column else 'second to '}last of x2 must match, received shapes "
+            f"{x.shape} and {y.shape}"
+        )
+    _check_batch("matmul", x, y, left.shape[:-2], right.shape[:-2])
+    z = _product(left, right)
+    if not row and not column:
+        return z
+    rows = () if row else z.shape[-2:-1]
+    return shape.reshape(z, (*z.shape[:-2], *rows, *(() if column else z.shape[-1:])))
+
+
+def _check_batch(name: str, x: Tensor, y: Tensor, *batches: tuple) -> None:
+    for a, b in zip(*[batch[::-1] for batch in batches], strict=False):
+        if a != b and 1 not in (a, b):
+            raise ValueError(f"{name}: the leading axes of shapes {x.shape} and {y.shape} do not match")
+
+
+@op
+def dot(x1, x2) -> Tensor:
+    """Sum of products over the last axis of x1 and the second to last of x2 (its only one if it is a vector).
+
+    Shapes: (..., k) and (... , k, n) -> x1's other axes, then x2's. A scalar multiplies.
+    """
+    x, y = _floats(x1, x2)
+    if x.ndim == 0 or y.ndim == 0:
+        return elementwise.multiply(x, y)
+    return _contract("dot", x, y, (x.ndim - 1,), (max(0, y.ndim - 2),))
+
+
+@op
+def tensordot(x1, x2, axes: Any = 2) -> Tensor:
+    """Sum of products over several axes: a number of x1's last and x2's first, or a pair of axes or lists of axes.
+
+    Shapes: the result has x1's other axes, then x2's.
+    """
+    x, y = _floats(x1, x2)
+    if isinstance(axes, int):
+        if not 0 <= axes <= min(x.ndim, y.ndim):
+            raise ValueError(f"tensordot: axes {axes} does not fit shapes {x.shape} and {y.shape}")
+        pair = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))
+    else:
+        first, second = ([a] if isinstance(a, int) else list(a) for a in axes)
+        pair = tuple(
+            tuple(axis_of("tensordot", a, t.ndim) for a in given) for given, t in ((first, x), (second, y))
+        )  # type: ignore[assignment]
+    return _contract("tensordot", x, y, *pair)
+
+
+def _contract(name: str, x: Tensor, y: Tensor, x_axes: tuple[int, ...], y_axes: tuple[int, ...]) -> Tensor:
+    """One matrix product after moving x's axes last and y's first."""
+    sizes = [x.shape[a] for a in x_axes]
+    if len(x_axes) != len(y_axes) or sizes != [y.shape[a] for a in y_axes]:
+        raise ValueError(
+            f"{name} sums over axes {x_axes} and {y_axes}, whose sizes must match; received shapes {x.shape} and {y.shape}"
+        )
+    x_rest = [a for a in range(x.ndim) if a not in x_axes]
+    y_rest = [a for a in range(y.ndim) if a not in y_axes]
+    rows, k, columns = [x.shape[a] for a in x_rest], math.prod(sizes), [y.shape[a] for a in y_rest]
+    left = shape.reshape(shape.transpose(x, (*x_rest, *x_axes)), (math.prod(rows), k))
+    right = shape.reshape(shape.transpose(y, (*y_axes, *y_rest)), (k, math.prod(columns)))
+    return shape.reshape(_product(left, right), (*rows, *columns))
+
+
+@op
+def batch_dot(x, y, axes: Any = None) -> Tensor:
+    """Sum of products over one axis of each sample of x and y.
+
+    axes: one axis for both, a pair, or None: x's last and y's second to last (its last if it has two). Shapes: (batch, ...)
+    both; the result is (batch, x's other axes, y's other axes), (batch, 1) where nothing is left.
+    """
+    x, y = _floats(x, y)
+    if x.ndim < 2 or y.ndim < 2 or x.shape[0] != y.shape[0]:
+        raise ValueError(f"batch_dot needs a batch axis of one size and another axis, received {x.shape} and {y.shape}")
+    if axes is None:
+        axes = (x.ndim - 1, y.ndim - 1 if y.ndim == 2 else y.ndim - 2)
+    first, second = (axes, axes) if isinstance(axes, int) else axes
+    a, b = axis_of("batch_dot", first, x.ndim), axis_of("batch_dot", second, y.ndim)
+    if 0 in (a, b):
+        raise ValueError(f"batch_dot cannot sum over the batch axis; received axes {axes!r}")
+    if x.shape[a] != y.shape[b]:
+        raise ValueError(
+            f"batch_dot sums over axes {(a, b)}, which must have one size, received shapes {x.shape} and {y.shape}"
+        )
+    (left, left_rest, x_first), (right, right_rest, y_first) = _matrices(x, a), _matrices(y, b)
+    z = _product(left, right, transpose_x=x_first, transpose_y=not y_first)
+    return shape.reshape(z, (x.shape[0], *(*left_rest, *right_rest or ([1] if not left_rest else []))))
+
+
+def _matrices(x: Tensor, axis: int) -> tuple[Tensor, list[int], bool]:
+    """x as (batch, rest, k), or (batch, k, rest) where the axis k comes first; the rest's sizes; whether it comes first."""
+    rest = [n for i, n in enumerate(x.shape) if i not in (0, axis)]
+    k, first = x.shape[axis], axis == 1 and x.ndim > 2
+    moved = x if first else shape.moveaxis(x, axis, -1)
+    sizes = (k, math.prod(rest)) if first else (math.prod(rest), k)
+    return shape.reshape(moved, (x.shape[0], *sizes)), rest, first
+
+
+@op
+def l2_normalize(x, axis=None) -> Tensor:
+    """x / max(|x|, epsilon), where |x| is the root of the sum of squares over axes."""
+    x = as_float(x)
+    squares = reduce.sum(elementwise.square(x), axis, keepdims=True)
+    return elementwise.multiply(x, elementwise.rsqrt(elementwise.maximum(squares, config.epsilon() ** 2)))
+
+
+@op
+def einsum(subscripts: str, *operands) -> Tensor:
+    """Einstein's sum of one or two tensors: 'bqhd,bkhd->bhqk'.
+
+    Every letter stands once in an operand; letters missing from the result are summed. No ellipsis.
+    """
+    inputs, result = _parse(subscripts, len(operands))
+    tensors = _floats(*operands)
+    sizes: dict[str, int] = {}
+    for letters, tensor in zip(inputs, tensors, strict=True):
+        if len(letters) != tensor.ndim or any(sizes.setdefault(c, n) != n for c, n in zip(letters, tensor.shape, strict=True)):
+            raise ValueError(f"einsum: {subscripts!r} does not fit shapes {', '.join(str(t.shape) for t in tensors)}")
+    for i, letters in enumerate(inputs):  # what stands in one operand alone and not in the result
+        elsewhere = result + "".join(inputs[:i] + inputs[i + 1 :])
+        alone = [axis for axis, c in enumerate(letters) if c not in elsewhere]
+        if alone:
+            tensors[i] = reduce.sum(tensors[i], alone)
+            inputs[i] = "".join(c for c in letters if c in elsewhere)
+    if len(tensors) == 1:
+        return shape.transpose(tensors[0], tuple(inputs[0].index(c) for c in result))
+    (left, right), (x, y) = inputs, tensors
+    batch = [c for c in left if c in right and c in result]
+    summed = [c for c in left if c in right and c not in result]
+    rows, columns = [c for c in left if c not in right], [c for c in right if c not in left]
+
+    def matrices(letters: str, tensor: Tensor, *groups: list[str]) -> Tensor:
+        moved = shape.transpose(tensor, tuple(letters.index(c) for group in groups for c in group))
+        return shape.reshape(moved, tuple(math.prod(sizes[c] for c in group) for group in groups))
+
+    z = _product(matrices(left, x, batch, rows, summed), matrices(right, y, batch, summed, columns))
+    order = [*batch, *rows, *columns]
+    z = shape.reshape(z, tuple(sizes[c] for c in order))
+    return shape.transpose(z, tuple(order.index(c) for c in result))
+
+
+def _parse(subscripts: str, count: int) -> tuple[list[str], str]:
+    """The letters of each operand and of the result."""
+    left, arrow, result = subscripts.replace(" ", "").partition("->")
+    inputs = left.split(",")
+    groups = [*inputs, result] if arrow else inputs
+    if not all(len(set(g)) == len(g) and (g.isalpha() or not g) for g in groups) or len(inputs) != count or count not in (1, 2):
+        raise ValueError(
+            f"einsum takes one or two operands and a letter for each axis, none twice in one operand; received "
+            f"{subscripts!r} and {count} operands"
+        )
+    if not arrow:
+        result = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
+    elif not set(result) <= set(left):
+        raise ValueError(f"einsum: {subscripts!r} has letters in its result that no operand has")
+    return inputs, result
