@@ -9,10 +9,14 @@ from nbkeras.ops.activations import (
     elu,
     exponential,
     gelu,
+    glu,
+    hard_shrink,
     hard_sigmoid,
     hard_silu,
+    hard_tanh,
     l2_normalize,
     leaky_relu,
+    legacy_hard_sigmoid,
     linear,
     log_sigmoid,
     log_softmax,
@@ -22,10 +26,14 @@ from nbkeras.ops.activations import (
     selu,
     sigmoid,
     silu,
+    soft_shrink,
     softmax,
     softplus,
     softsign,
+    squareplus,
     tanh,
+    tanh_shrink,
+    threshold,
 )
 from nbkeras.ops.creation import (
     arange,
@@ -37,7 +45,7 @@ from nbkeras.ops.creation import (
     zeros,
     zeros_like,
 )
-from nbkeras.ops.dense import batch_dot, dense, dot, matmul, tensordot
+from nbkeras.ops.dense import batch_dot, dense, dot, einsum, matmul, tensordot
 from nbkeras.ops.elementwise import (
     abs,
     absolute,

@@ -1,6 +1,7 @@
 """Differentiable activation functions. Those with a kernel of their own are fast; the others are composed of ops.
 
-Each takes a float tensor of any shape (integers become floatx) and returns one of the same shape.
+Each takes a float tensor of any shape (integers become floatx) and returns one of the same shape. Formulas and defaults are
+Keras 3's unless said. Gradients at a kink are those of the right-hand side, but 0 for relu at 0.
 """
 
 import math
@@ -10,6 +11,7 @@ from nbkeras.kernels import activations as kernels
 from nbkeras.kernels import softmax as softmax_kernels
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, axis_of
+from nbkeras.ops.shape import split
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
@@ -25,6 +27,8 @@ def relu(x, negative_slope: float = 0.0, max_value: float | None = None, thresho
     x = as_float(x)
     if not negative_slope and max_value is None and not threshold:
         return apply(kernels.relu, kernels.relu_vjp, [x])
+    if max_value is not None and max_value < 0:
+        raise ValueError(f"relu: max_value must not be negative, received {max_value!r}")
     top = math.inf if max_value is None else max_value
     constants = {"negative_slope": negative_slope, "threshold": threshold, "max_value": top}
     return apply(kernels.piecewise, kernels.piecewise_vjp, [x], **constants)
@@ -64,8 +68,11 @@ def selu(x) -> Tensor:
 
 
 @op
-def gelu(x, approximate: bool = False) -> Tensor:
-    """x Phi(x), Phi the normal distribution function; approximate: by tanh. Hendrycks and Gimpel, 2016."""
+def gelu(x, approximate: bool = True) -> Tensor:
+    """x Phi(x), Phi the normal distribution function, or by tanh if approximate. Hendrycks and Gimpel, 2016.
+
+    The default is that of keras.ops.gelu; the activation of that name (nbkeras.activations.gelu) is exact by default.
+    """
     x = as_float(x)
     if approximate:
         return apply(kernels.gelu_tanh, kernels.gelu_tanh_vjp, [x])
@@ -114,8 +121,15 @@ def log_sigmoid(x) -> Tensor:
 
 @op
 def hard_sigmoid(x) -> Tensor:
-    """relu6(x + 3) / 6, as in Keras 3; Keras 2 had clip(0.2 x + 0.5, 0, 1)."""
+    """relu6(x + 3) / 6, as in Keras 3; legacy_hard_sigmoid is Keras 2's."""
     return elementwise.divide(relu6(elementwise.add(as_float(x), 3.0)), 6.0)
+
+
+@op
+def legacy_hard_sigmoid(x) -> Tensor:
+    """min(max(0.2 x + 0.5, 0), 1): hard_sigmoid as it was in Keras 2."""
+    line = elementwise.add(elementwise.multiply(as_float(x), 0.2), 0.5)
+    return elementwise.clip(line, 0.0, 1.0)
 
 
 @op
@@ -132,14 +146,66 @@ def tanh(x) -> Tensor:
 
 
 @op
+def hard_tanh(x) -> Tensor:
+    """min(max(x, -1), 1)."""
+    return elementwise.clip(as_float(x), -1.0, 1.0)
+
+
+@op
+def tanh_shrink(x) -> Tensor:
+    """x - tanh(x)."""
+    return elementwise.subtract(x, tanh(x))
+
+
+@op
+def hard_shrink(x, threshold: float = 0.5) -> Tensor:
+    """x where |x| > threshold, else 0."""
+    x = as_float(x)
+    return elementwise.where(elementwise.greater(elementwise.absolute(x), threshold), x, 0.0)
+
+
+@op
+def soft_shrink(x, threshold: float = 0.5) -> Tensor:
+    """x moved towards 0 by threshold, 0 where it is nearer than that."""
+    x = as_float(x)
+    return elementwise.subtract(x, elementwise.clip(x, -float(threshold), float(threshold)))
+
+
+@op
+def threshold(x, threshold: float, default_value: float) -> Tensor:
+    """x where x > threshold, else default_value."""
+    x = as_float(x)
+    return elementwise.where(elementwise.greater(x, threshold), x, float(default_value))
+
+
+@op
+def squareplus(x, b: float = 4.0) -> Tensor:
+    """(x + sqrt(x^2 + b)) / 2."""
+    x = as_float(x)
+    root = elementwise.sqrt(elementwise.add(elementwise.square(x), float(b)))
+    return elementwise.multiply(elementwise.add(x, root), 0.5)
+
+
+@op
+def glu(x, axis: int = -1) -> Tensor:
+    """The first half along an axis times the sigmoid of the second; half the size there. Dauphin et al., 2016."""
+    x = as_float(x)
+    at = axis_of("glu", axis, x.ndim)
+    if x.shape[at] % 2:
+        raise ValueError(f"glu: axis {axis} must have an even size, received shape {x.shape}")
+    first, second = split(x, 2, axis=at)
+    return elementwise.multiply(first, sigmoid(second))
+
+
+@op
 def exponential(x) -> Tensor:
     """e^x."""
     return elementwise.exp(x)
 
 
 def _softmax_axis(name: str, x: Tensor, axis: Any) -> int:
-    if x.ndim == 0:
-        raise ValueError(f"{name} needs a tensor with at least one axis")
+    if x.ndim == 0 or x.shape[axis_of(name, axis, x.ndim)] == 0:
+        raise ValueError(f"{name} needs an axis of one element or more, received shape {x.shape}")
     return axis_of(name, axis, x.ndim)
 
 

@@ -4,10 +4,10 @@ import math
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras import config
 from nbkeras.kernels import dense as kernels
-from nbkeras.ops import activations, elementwise, reduce, shape
+from nbkeras.ops import activations, elementwise, reduce
 from nbkeras.ops.arguments import as_float, axis_of, promote
+from nbkeras.ops.shape import moveaxis, reshape, transpose
 from nbkeras.tensor import Tensor, apply, op
 
 
@@ -54,8 +54,8 @@ def matmul(x1, x2) -> Tensor:
     if x.ndim == 0 or y.ndim == 0:
         raise ValueError(f"matmul needs at least one axis on both sides, received shapes {x.shape} and {y.shape}")
     row, column = x.ndim == 1, y.ndim == 1
-    left = shape.reshape(x, (1, x.shape[0])) if row else x
-    right = shape.reshape(y, (y.shape[0], 1)) if column else y
+    left = reshape(x, (1, x.shape[0])) if row else x
+    right = reshape(y, (y.shape[0], 1)) if column else y
     if left.shape[-1] != right.shape[-2]:
         raise ValueError(
             f"matmul: the last axis of x1 and the {'' if column else 'second to '}last of x2 must match, received shapes "
@@ -66,7 +66,7 @@ def matmul(x1, x2) -> Tensor:
     if not row and not column:
         return z
     rows = () if row else z.shape[-2:-1]
-    return shape.reshape(z, (*z.shape[:-2], *rows, *(() if column else z.shape[-1:])))
+    return reshape(z, (*z.shape[:-2], *rows, *(() if column else z.shape[-1:])))
 
 
 def _check_batch(name: str, x: Tensor, y: Tensor, *batches: tuple) -> None:
@@ -100,9 +100,7 @@ def tensordot(x1, x2, axes: Any = 2) -> Tensor:
         pair = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))
     else:
         first, second = ([a] if isinstance(a, int) else list(a) for a in axes)
-        pair = tuple(
-            tuple(axis_of("tensordot", a, t.ndim) for a in given) for given, t in ((first, x), (second, y))
-        )  # type: ignore[assignment]
+        pair = tuple(tuple(axis_of("tensordot", a, t.ndim) for a in given) for given, t in ((first, x), (second, y)))  # type: ignore[assignment]
     return _contract("tensordot", x, y, *pair)
 
 
@@ -116,9 +114,9 @@ def _contract(name: str, x: Tensor, y: Tensor, x_axes: tuple[int, ...], y_axes: 
     x_rest = [a for a in range(x.ndim) if a not in x_axes]
     y_rest = [a for a in range(y.ndim) if a not in y_axes]
     rows, k, columns = [x.shape[a] for a in x_rest], math.prod(sizes), [y.shape[a] for a in y_rest]
-    left = shape.reshape(shape.transpose(x, (*x_rest, *x_axes)), (math.prod(rows), k))
-    right = shape.reshape(shape.transpose(y, (*y_axes, *y_rest)), (k, math.prod(columns)))
-    return shape.reshape(_product(left, right), (*rows, *columns))
+    left = reshape(transpose(x, (*x_rest, *x_axes)), (math.prod(rows), k))
+    right = reshape(transpose(y, (*y_axes, *y_rest)), (k, math.prod(columns)))
+    return reshape(_product(left, right), (*rows, *columns))
 
 
 @op
@@ -143,24 +141,16 @@ def batch_dot(x, y, axes: Any = None) -> Tensor:
         )
     (left, left_rest, x_first), (right, right_rest, y_first) = _matrices(x, a), _matrices(y, b)
     z = _product(left, right, transpose_x=x_first, transpose_y=not y_first)
-    return shape.reshape(z, (x.shape[0], *(*left_rest, *right_rest or ([1] if not left_rest else []))))
+    return reshape(z, (x.shape[0], *([*left_rest, *right_rest] or [1])))
 
 
 def _matrices(x: Tensor, axis: int) -> tuple[Tensor, list[int], bool]:
     """x as (batch, rest, k), or (batch, k, rest) where the axis k comes first; the rest's sizes; whether it comes first."""
     rest = [n for i, n in enumerate(x.shape) if i not in (0, axis)]
     k, first = x.shape[axis], axis == 1 and x.ndim > 2
-    moved = x if first else shape.moveaxis(x, axis, -1)
+    moved = x if first else moveaxis(x, axis, -1)
     sizes = (k, math.prod(rest)) if first else (math.prod(rest), k)
-    return shape.reshape(moved, (x.shape[0], *sizes)), rest, first
-
-
-@op
-def l2_normalize(x, axis=None) -> Tensor:
-    """x / max(|x|, epsilon), where |x| is the root of the sum of squares over axes."""
-    x = as_float(x)
-    squares = reduce.sum(elementwise.square(x), axis, keepdims=True)
-    return elementwise.multiply(x, elementwise.rsqrt(elementwise.maximum(squares, config.epsilon() ** 2)))
+    return reshape(moved, (x.shape[0], *sizes)), rest, first
 
 
 @op
@@ -173,7 +163,9 @@ def einsum(subscripts: str, *operands) -> Tensor:
     tensors = _floats(*operands)
     sizes: dict[str, int] = {}
     for letters, tensor in zip(inputs, tensors, strict=True):
-        if len(letters) != tensor.ndim or any(sizes.setdefault(c, n) != n for c, n in zip(letters, tensor.shape, strict=True)):
+        if len(letters) != tensor.ndim or any(
+            sizes.setdefault(c, n) != n for c, n in zip(letters, tensor.shape, strict=True)
+        ):
             raise ValueError(f"einsum: {subscripts!r} does not fit shapes {', '.join(str(t.shape) for t in tensors)}")
     for i, letters in enumerate(inputs):  # what stands in one operand alone and not in the result
         elsewhere = result + "".join(inputs[:i] + inputs[i + 1 :])
@@ -182,20 +174,20 @@ def einsum(subscripts: str, *operands) -> Tensor:
             tensors[i] = reduce.sum(tensors[i], alone)
             inputs[i] = "".join(c for c in letters if c in elsewhere)
     if len(tensors) == 1:
-        return shape.transpose(tensors[0], tuple(inputs[0].index(c) for c in result))
+        return transpose(tensors[0], tuple(inputs[0].index(c) for c in result))
     (left, right), (x, y) = inputs, tensors
     batch = [c for c in left if c in right and c in result]
     summed = [c for c in left if c in right and c not in result]
     rows, columns = [c for c in left if c not in right], [c for c in right if c not in left]
 
     def matrices(letters: str, tensor: Tensor, *groups: list[str]) -> Tensor:
-        moved = shape.transpose(tensor, tuple(letters.index(c) for group in groups for c in group))
-        return shape.reshape(moved, tuple(math.prod(sizes[c] for c in group) for group in groups))
+        moved = transpose(tensor, tuple(letters.index(c) for group in groups for c in group))
+        return reshape(moved, tuple(math.prod(sizes[c] for c in group) for group in groups))
 
     z = _product(matrices(left, x, batch, rows, summed), matrices(right, y, batch, summed, columns))
     order = [*batch, *rows, *columns]
-    z = shape.reshape(z, tuple(sizes[c] for c in order))
-    return shape.transpose(z, tuple(order.index(c) for c in result))
+    z = reshape(z, tuple(sizes[c] for c in order))
+    return transpose(z, tuple(order.index(c) for c in result))
 
 
 def _parse(subscripts: str, count: int) -> tuple[list[str], str]:
@@ -203,7 +195,11 @@ def _parse(subscripts: str, count: int) -> tuple[list[str], str]:
     left, arrow, result = subscripts.replace(" ", "").partition("->")
     inputs = left.split(",")
     groups = [*inputs, result] if arrow else inputs
-    if not all(len(set(g)) == len(g) and (g.isalpha() or not g) for g in groups) or len(inputs) != count or count not in (1, 2):
+    if (
+        not all(len(set(g)) == len(g) and (g.isalpha() or not g) for g in groups)
+        or len(inputs) != count
+        or count not in (1, 2)
+    ):
         raise ValueError(
             f"einsum takes one or two operands and a letter for each axis, none twice in one operand; received "
             f"{subscripts!r} and {count} operands"

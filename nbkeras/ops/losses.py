@@ -1,96 +1,111 @@
-"""Differentiable cross-entropies. An output that comes from softmax or sigmoid is taken by its logits, which is faster and
-exact; other probabilities are clipped as in Keras.
+"""Differentiable cross-entropies, one value a sample (or element), not reduced. `nbkeras.losses` builds on them.
+
+Probabilities that come straight from `softmax` or `sigmoid` still know their logits, and the loss is computed from those:
+faster, and right where a probability rounds to 0 or 1. The gradient then goes to the logits, not to the probabilities.
+Other probabilities are clipped to [epsilon, 1 - epsilon], as in Keras.
 """
 
-from __future__ import annotations
+from typing import Any
 
 import numpy as np
 
 from nbkeras import config
 from nbkeras.kernels import losses as kernels
-from nbkeras.ops import elementwise, indexing, reduce, shape
+from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, axis_of
+from nbkeras.ops.shape import moveaxis, reshape
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
-def _source(output: Tensor, activation: str) -> Tensor | None:
-    """What the output was computed from, if by that activation."""
+def _same_shape(name: str, target: Any, output: Any) -> tuple[Tensor, Tensor]:
+    predicted = as_float(output)
+    wanted = as_tensor(target, predicted.dtype)
+    if wanted.shape != predicted.shape:
+        raise ValueError(
+            f"{name}: target and output must have the same shape, received {wanted.shape} and {predicted.shape}"
+        )
+    return wanted, predicted
+
+
+def _class_axis(name: str, axis: int, output: Tensor) -> int:
+    if output.ndim == 0 or output.shape[axis_of(name, axis, output.ndim)] == 0:
+        raise ValueError(f"{name}: output needs an axis {axis} of one class or more, received shape {output.shape}")
+    return axis_of(name, axis, output.ndim)
+
+
+def _logits(output: Tensor, from_logits: bool, activation: str) -> Tensor | None:
+    """The logits that `output` is, or was computed from by `activation`."""
+    if from_logits:
+        return output
     return output.logits[1] if output.logits is not None and output.logits[0] == activation else None
 
 
 def _last(x: Tensor, axis: int) -> Tensor:
-    return x if axis == x.ndim - 1 else shape.moveaxis(x, axis, -1)
+    return x if axis == x.ndim - 1 else moveaxis(x, axis, -1)
 
 
-def _prepared(name: str, output, axis: int, from_logits: bool) -> tuple[Tensor, bool]:
-    """The output with its classes last, and whether it holds logits."""
-    output = as_float(output)
-    if output.ndim < 1:
-        raise ValueError(f"{name} needs an output with a class axis, received a number")
-    axis = axis_of(name, axis, output.ndim)
-    logits = _source(output, "softmax") if axis == output.ndim - 1 and not from_logits else None
-    return (_last(output, axis), from_logits) if logits is None else (logits, True)
+def _clipped(probabilities: Tensor) -> Tensor:
+    return elementwise.clip(probabilities, config.epsilon(), 1.0 - config.epsilon())
 
 
 @op
 def categorical_crossentropy(target, output, from_logits: bool = False, axis: int = -1) -> Tensor:
-    """-sum(target log(output)) over the class axis: two tensors of one shape -> the shape without that axis."""
-    name = "categorical_crossentropy"
-    x, is_logits = _prepared(name, output, axis, from_logits)
-    target = as_tensor(target, x.dtype)
-    if target.ndim != x.ndim:
-        raise ValueError(f"{name}: target and output must have the same shape, received {target.shape} and {x.shape}")
-    target = _last(target, axis_of(name, axis, target.ndim))
-    if target.shape != x.shape:
-        raise ValueError(f"{name}: target and output must have the same shape, received {target.shape} and {x.shape}")
-    if is_logits:
-        return apply(kernels.softmax_crossentropy, kernels.softmax_crossentropy_vjp, [target, x])
-    return elementwise.negative(reduce.sum(target * elementwise.log(_clipped(_normalized(x))), axis=-1))
+    """-sum(target * log(p)) along an axis, where p is `output`, scaled to sum to 1, or softmax(output) if from_logits.
 
-
-def _normalized(x: Tensor) -> Tensor:
-    return elementwise.divide(x, reduce.sum(x, axis=-1, keepdims=True))
-
-
-def _clipped(x: Tensor) -> Tensor:
-    epsilon = config.epsilon()
-    return elementwise.clip(x, epsilon, 1 - epsilon)
+    Shapes: both (..., classes) for the last axis; the result lacks that axis. Differentiable in both.
+    """
+    target, output = _same_shape("categorical_crossentropy", target, output)
+    at = _class_axis("categorical_crossentropy", axis, output)
+    logits = _logits(output, from_logits, "softmax") if at == output.ndim - 1 or from_logits else None
+    if logits is not None:
+        tensors = [_last(target, at), _last(logits, at)]
+        return apply(kernels.softmax_crossentropy, kernels.softmax_crossentropy_vjp, tensors)
+    p = _clipped(elementwise.divide(output, reduce.sum(output, at, keepdims=True)))
+    return elementwise.negative(reduce.sum(elementwise.multiply(target, elementwise.log(p)), at))
 
 
 @op
 def sparse_categorical_crossentropy(target, output, from_logits: bool = False, axis: int = -1) -> Tensor:
-    """-log(output[class]) for class numbers: target (...), output (..., classes) -> (...). A number out of range gives NaN."""
+    """-log(p[target]) along an axis, with p as in categorical_crossentropy and target the class numbers.
+
+    Shapes: output (..., classes) for the last axis, target without it or with size 1 there. A class number outside
+    0 <= target < classes gives NaN. Differentiable in output.
+    """
     name = "sparse_categorical_crossentropy"
-    x, is_logits = _prepared(name, output, axis, from_logits)
-    target = as_tensor(target)
-    if target.ndim == x.ndim and target.shape[-1] == 1:
-        target = shape.squeeze(target, -1)
-    if target.shape != x.shape[:-1]:
-        raise ValueError(
-            f"{name}: target must have the output's shape without its class axis, {x.shape[:-1]}, received {target.shape}"
-        )
+    output = as_float(output)
+    at = _class_axis(name, axis, output)
     target = as_tensor(target, np.int32)
-    if is_logits:
-        return apply(kernels.sparse_softmax_crossentropy, kernels.sparse_softmax_crossentropy_vjp, [target, x])
-    classes = indexing.one_hot(target, x.shape[-1], dtype=x.dtype)
-    picked = elementwise.negative(reduce.sum(classes * elementwise.log(_clipped(_normalized(x))), axis=-1))
-    inside = elementwise.logical_and(elementwise.greater_equal(target, 0), elementwise.less(target, x.shape[-1]))
-    return elementwise.where(inside, picked, float("nan"))
+    rest = output.shape[:at] + output.shape[at + 1 :]
+    if target.shape == output.shape[:at] + (1,) + output.shape[at + 1 :]:
+        target = reshape(target, rest)
+    if target.shape != rest:
+        raise ValueError(
+            f"{name}: target must hold one class number for each prediction, of shape {rest} for an output of shape "
+            f"{output.shape}; received {target.shape}"
+        )
+    logits = _logits(output, from_logits, "softmax") if at == output.ndim - 1 or from_logits else None
+    if logits is not None:
+        return _sparse(target, _last(logits, at))
+    p = _last(_clipped(elementwise.divide(output, reduce.sum(output, at, keepdims=True))), at)
+    loss = _sparse(target, elementwise.log(p))
+    return elementwise.subtract(loss, elementwise.log(reduce.sum(p, -1)))  # clipped, p does not quite sum to 1
+
+
+def _sparse(target: Tensor, logits: Tensor) -> Tensor:
+    return apply(kernels.sparse_softmax_crossentropy, kernels.sparse_softmax_crossentropy_vjp, [target, logits])
 
 
 @op
 def binary_crossentropy(target, output, from_logits: bool = False) -> Tensor:
-    """-target log(output) - (1 - target) log(1 - output), elementwise, for two tensors of one shape."""
-    output = as_float(output)
-    target = as_tensor(target, output.dtype)
-    if target.shape != output.shape:
-        raise ValueError(
-            f"binary_crossentropy: target and output must have the same shape, received {target.shape} and {output.shape}"
-        )
-    logits = output if from_logits else _source(output, "sigmoid")
+    """-target * log(p) - (1 - target) * log(1 - p), elementwise, where p is `output`, or its sigmoid if from_logits.
+
+    Shapes: all the same. Differentiable in both.
+    """
+    target, output = _same_shape("binary_crossentropy", target, output)
+    logits = _logits(output, from_logits, "sigmoid")
     if logits is not None:
         return apply(kernels.sigmoid_crossentropy, kernels.sigmoid_crossentropy_vjp, [target, logits])
     p = _clipped(output)
-    one = elementwise.multiply(target, elementwise.log(p))
-    zero = elementwise.multiply(elementwise.subtract(1.0, target), elementwise.log(elementwise.subtract(1.0, p)))
-    return elementwise.negative(elementwise.add(one, zero))
+    present = elementwise.multiply(target, elementwise.log(p))
+    absent = elementwise.multiply(elementwise.subtract(1.0, target), elementwise.log(elementwise.subtract(1.0, p)))
+    return elementwise.negative(elementwise.add(present, absent))
