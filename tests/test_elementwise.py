@@ -203,6 +203,8 @@ OPERATORS = [
     lambda x: (x > 1) | (x < 0),
     lambda x: (x > 1) ^ (x > 0),
     lambda x: x.T,
+    lambda x: x @ np.ones((3, 2)),
+    lambda x: np.ones((4, 2)) @ x,
     lambda x: x[0],
     lambda x: np.ones(3) * x,
     lambda x: np.float64(2) / x,

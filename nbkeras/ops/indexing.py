@@ -10,8 +10,9 @@ import numpy as np
 
 from nbkeras.kernels import indexing
 from nbkeras.kernels import shape as kernels
-from nbkeras.ops import elementwise, reduce, shape
+from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_integer, axis_of, floatx_or
+from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, squeeze
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
@@ -76,7 +77,7 @@ def take(x, indices, axis: int | None = None) -> Tensor:
     """
     x, index = as_tensor(x), _indices("take", indices)
     if axis is None:
-        x, axis = shape.reshape(x, (-1,)), 0
+        x, axis = reshape(x, (-1,)), 0
     return apply(indexing.take, indexing.take_vjp, [x, index], axis=axis_of("take", axis, x.ndim))
 
 
@@ -85,7 +86,7 @@ def take_along_axis(x, indices, axis: int | None = None) -> Tensor:
     """One element for each index: y[i, j] = x[i, indices[i, j]] for the last axis of two; the other sizes broadcast."""
     x, index = as_tensor(x), _indices("take_along_axis", indices)
     if axis is None:
-        x, index, axis = shape.reshape(x, (-1,)), shape.reshape(index, (-1,)), 0
+        x, index, axis = reshape(x, (-1,)), reshape(index, (-1,)), 0
     along = axis_of("take_along_axis", axis, x.ndim)
     if index.ndim != x.ndim:
         raise ValueError(f"take_along_axis: indices must have x's number of axes, {x.ndim}, received {index.shape}")
@@ -94,9 +95,9 @@ def take_along_axis(x, indices, axis: int | None = None) -> Tensor:
         tuple(each.shape[along] if i == along else n for i, n in enumerate(sizes)) for each in (x, index)
     )
     if x.shape != x_shape:
-        x = shape.broadcast_to(x, x_shape)
+        x = broadcast_to(x, x_shape)
     if index.shape != index_shape:
-        index = shape.broadcast_to(index, index_shape)
+        index = broadcast_to(index, index_shape)
     return apply(indexing.take_along_axis, indexing.take_along_axis_vjp, [x, index], axis=along)
 
 
@@ -164,7 +165,7 @@ def argsort(x, axis: int | None = -1) -> Tensor:
     """The positions that sort x along an axis, equal elements in their order; of the flat tensor for axis None."""
     x = as_tensor(x)
     if axis is None:
-        x, axis = shape.reshape(x, (-1,)), 0
+        x, axis = reshape(x, (-1,)), 0
     return apply(indexing.argsort, None, [x], axis=axis_of("argsort", axis, x.ndim))
 
 
@@ -197,6 +198,6 @@ def in_top_k(targets, predictions, k: int) -> Tensor:
             "in_top_k: expected targets (batch,) and predictions (batch, classes), received "
             f"{classes.shape} and {predictions.shape}"
         )
-    chosen = take_along_axis(predictions, shape.expand_dims(classes, 1), 1)
+    chosen = take_along_axis(predictions, expand_dims(classes, 1), 1)
     above = reduce.count_nonzero(elementwise.greater(predictions, chosen), axis=1)
-    return elementwise.logical_and(elementwise.less(above, k), elementwise.isfinite(shape.squeeze(chosen, 1)))
+    return elementwise.logical_and(elementwise.less(above, k), elementwise.isfinite(squeeze(chosen, 1)))

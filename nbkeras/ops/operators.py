@@ -5,7 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.ops import elementwise, indexing, shape
+from nbkeras.ops import elementwise, indexing
+from nbkeras.ops.dense import matmul
+from nbkeras.ops.shape import transpose, unstack
 
 
 def _logical(function: Callable) -> Callable:
@@ -29,6 +31,7 @@ _ARITHMETIC = {
     "truediv": elementwise.divide,
     "floordiv": elementwise.floor_divide,
     "mod": elementwise.mod,
+    "matmul": matmul,
     "pow": elementwise.power,
     "and": _logical(elementwise.logical_and),
     "or": _logical(elementwise.logical_or),
@@ -73,7 +76,7 @@ def attach_operators(cls: Any) -> None:
     for name, function in _UNARY.items():
         setattr(cls, f"__{name}__", function)
     cls.__getitem__ = indexing.getitem
-    cls.T = property(shape.transpose)
+    cls.T = property(transpose)
     if "__iter__" not in vars(cls):
         cls.__iter__ = _rows
 
@@ -81,4 +84,4 @@ def attach_operators(cls: Any) -> None:
 def _rows(self):
     if self.ndim == 0:
         raise TypeError("a tensor without axes cannot be iterated over")
-    return iter(shape.unstack(self))
+    return iter(unstack(self))

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels import reduce
-from nbkeras.ops import elementwise, shape
+from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
+from nbkeras.ops.shape import reshape
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
@@ -119,7 +120,7 @@ def norm(x, ord: Any = None, axis=None, keepdims: bool = False) -> Tensor:
 
 def _one_axis(name: str, x: Tensor, axis: int | None) -> tuple[Tensor, int]:
     """The tensor and the axis to work along; the flat tensor where axis is None."""
-    return (shape.reshape(x, (-1,)), 0) if axis is None else (x, axis_of(name, axis, x.ndim))
+    return (reshape(x, (-1,)), 0) if axis is None else (x, axis_of(name, axis, x.ndim))
 
 
 def _position(name: str, kernel: Callable, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
@@ -128,7 +129,7 @@ def _position(name: str, kernel: Callable, x: Tensor, axis: int | None, keepdims
     y = apply(kernel, None, [line], axis=along)
     if not keepdims:
         return y
-    return shape.reshape(y, tuple(1 if axis is None or i == along else n for i, n in enumerate(x.shape)))
+    return reshape(y, tuple(1 if axis is None or i == along else n for i, n in enumerate(x.shape)))
 
 
 @op
