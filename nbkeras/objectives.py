@@ -63,13 +63,14 @@ _CROSSENTROPY = {"crossentropy": "crossentropy", "ce": "ce"}
 
 def _metric_object(spec: Any, y_true: Tensor, y_pred: Tensor) -> metrics.Metric:
     if isinstance(spec, str) and spec in _ACCURACY:
-        metric = metrics.get(metrics.resolve_accuracy(y_true.shape, y_pred.shape))
-        return metrics.MeanMetricWrapper(metric, name=spec) if not isinstance(metric, metrics.Metric) else metric
+        return metrics.get(metrics.resolve_accuracy(y_true.shape, y_pred.shape), name=spec)
     if isinstance(spec, str) and spec in _CROSSENTROPY:
         kind = metrics.resolve_accuracy(y_true.shape, y_pred.shape).removesuffix("accuracy") + "crossentropy"
         return metrics.get(kind, name=spec)
     found = metrics.get(spec)
     if isinstance(found, metrics.Metric):
+        if isinstance(spec, str):
+            found.name = spec  # 'mse' is logged as 'mse', as in Keras
         return found
     name = spec if isinstance(spec, str) else getattr(found, "__name__", type(found).__name__)
     return metrics.MeanMetricWrapper(found, name=name)
@@ -95,7 +96,9 @@ class Objectives:
         self.losses = [_loss_object(spec) for spec in per_output(self.loss_spec, names, "loss")]
         self.loss_weights = per_output(self.weights_spec, names, "loss_weights")
         if isinstance(self.weights_spec, int | float) and len(names) > 1:
-            raise ValueError(f"loss_weights must be a list or a dict for outputs {names}, received {self.weights_spec!r}")
+            raise ValueError(
+                f"loss_weights must be a list or a dict for outputs {names}, received {self.weights_spec!r}"
+            )
         self._lists = (
             _metric_lists(self.metric_specs, names, "metrics"),
             _metric_lists(self.weighted_specs, names, "weighted_metrics"),
