@@ -10,3 +10,33 @@ except ModuleNotFoundError as error:
         "To use the installed nbkeras, run Python from another folder or with -P (PYTHONSAFEPATH=1); to work on this "
         "source, install it with `pip install -e .`"
     ) from None
+
+from nbkeras import activations as activations
+from nbkeras import callbacks as callbacks
+from nbkeras import config as config
+from nbkeras import constraints as constraints
+from nbkeras import datasets as datasets
+from nbkeras import initializers as initializers
+from nbkeras import layers as layers
+from nbkeras import losses as losses
+from nbkeras import metrics as metrics
+from nbkeras import models as models
+from nbkeras import ops as ops
+from nbkeras import optimizers as optimizers
+from nbkeras import random as random
+from nbkeras import regularizers as regularizers
+from nbkeras import utils as utils
+from nbkeras.initializers import Initializer as Initializer
+from nbkeras.layers import Input as Input
+from nbkeras.layers import InputSpec as InputSpec
+from nbkeras.layers import Layer as Layer
+from nbkeras.losses import Loss as Loss
+from nbkeras.metrics import Metric as Metric
+from nbkeras.models import Model as Model
+from nbkeras.models import Sequential as Sequential
+from nbkeras.optimizers import Optimizer as Optimizer
+from nbkeras.tensor import GradientTape as GradientTape
+from nbkeras.tensor import Tensor as Tensor
+from nbkeras.tensor import Variable as Variable
+
+__version__ = "0.1.0"

@@ -6,14 +6,19 @@ from nbkeras.testing import check_op
 check_op(lambda x, y: ops.log(x) * y, np.array([0.5, 2.0]), np.array([[1.0], [3.0]]))
 """
 
+import json
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras import nest
+from nbkeras import config, nest
 from nbkeras.kernels import device
+from nbkeras.layer import Input, Layer, training_phase
+from nbkeras.models import Model
 from nbkeras.program import Program
+from nbkeras.registry import custom_object_scope
+from nbkeras.serialization import plain
 from nbkeras.tensor import GradientTape, Tensor, gradient
 
 Array = np.ndarray
@@ -195,3 +200,109 @@ def _check_single(function, arrays, wrt, weights, run: _Run, tolerance: float) -
                 raise AssertionError(
                     f"{kind} {number} in float32 is too far from float64: received\n{got}\nexpected\n{want}"
                 )
+
+
+def check_layer(
+    make: Callable[[], Layer],
+    *inputs: Any,
+    training: bool = False,
+    gradients: bool = True,
+    tolerance: float = 1e-5,
+    custom_objects: dict[str, Any] | None = None,
+) -> None:
+    """Hold a layer to what every layer must do; AssertionError says what is wrong.
+
+    make: returns a new layer, the same each time but for its weights' values. inputs: example arrays (batch first); a list of
+    them is passed as a list. custom_objects: your classes by name, for the configuration's way back.
+
+    1. The symbolic output's shape and dtype are the real output's, and compute_output_shape says the same.
+    2. A layer made from get_config, with the same weights, gives the same output; its weights have the same shapes.
+    3. In a model, recorded steps give what eager ones give, over changing inputs and a smaller batch.
+    4. Gradients with respect to float inputs and weights equal finite differences in float64 (unless gradients=False).
+    """
+    arrays = [np.asarray(a, "float32" if np.asarray(a).dtype.kind == "f" else None) for a in inputs]
+    with training_phase(training):
+        layer = make()
+        symbols = [Input(a.shape[1:], dtype=a.dtype, name=f"check_input_{i}") for i, a in enumerate(arrays)]
+        outputs = layer(symbols if len(symbols) > 1 else symbols[0])
+        model = Model(symbols, outputs)
+        _check_shapes(layer, model, arrays, outputs)
+        _check_config(layer, model, arrays, custom_objects or {})
+    _check_steps(model, arrays)
+    if gradients:
+        with training_phase(training):
+            _check_layer_gradients(make, arrays, tolerance)
+
+
+def _call(layer: Any, arrays: list[Array]) -> list[Tensor]:
+    return nest.flatten(layer(arrays if len(arrays) > 1 else arrays[0]))
+
+
+def _check_shapes(layer: Layer, model: Model, arrays: list[Array], outputs: Any) -> None:
+    said = nest.flatten(outputs)
+    got = _call(model, arrays)
+    for symbol, output in zip(said, got, strict=True):
+        fits = len(symbol.shape) == len(output.shape) and all(
+            s is None or s == n for s, n in zip(symbol.shape, output.shape, strict=True)
+        )
+        if not fits or symbol.dtype != output.dtype:
+            raise AssertionError(
+                f"{layer.name}: described as {symbol.shape} {symbol.dtype}, computed {output.shape} {output.dtype}"
+            )
+    shapes = [(None, *a.shape[1:]) for a in arrays]
+    computed = layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])
+    listed = [computed] if nest.is_shape(computed) else list(computed)
+    if [tuple(s) for s in listed] != [s.shape for s in said]:
+        raise AssertionError(f"{layer.name}: compute_output_shape gives {computed}, calling it {[s.shape for s in said]}")
+
+
+def _check_config(layer: Layer, model: Model, arrays: list[Array], custom_objects: dict[str, Any]) -> None:
+    with custom_object_scope(custom_objects):
+        again = Model.from_config(json.loads(json.dumps(model.get_config(), default=plain)))
+    expected = [v.shape for v in model.weights]
+    if [v.shape for v in again.weights] != expected:
+        raise AssertionError(f"{layer.name}: from_config gives weights {[v.shape for v in again.weights]}, not {expected}")
+    again.set_weights(model.get_weights())
+    first, second = _call(model, arrays), _call(model, arrays)
+    random = any(not np.array_equal(a.numpy(), b.numpy(), equal_nan=True) for a, b in zip(first, second, strict=True))
+    for got, want in zip(_call(again, arrays), first, strict=True):
+        if got.shape != want.shape:
+            raise AssertionError(f"{layer.name}: from_config gives an output of shape {got.shape}, not {want.shape}")
+        if not random:
+            _check_same(f"{layer.name}: the output after from_config", [got.numpy()], [want.numpy()])
+
+
+def _check_steps(model: Model, arrays: list[Array]) -> None:
+    """predict, replayed, equals calling the model."""
+    rng = np.random.default_rng(0)
+    for rows in (slice(None), slice(None), slice(0, max(1, len(arrays[0]) - 1)), slice(None)):
+        batch = [rng.permutation(a)[rows] for a in arrays]
+        expected = [t.numpy() for t in _call(model, batch)]
+        received = nest.flatten(model.predict_on_batch(batch if len(batch) > 1 else batch[0]))
+        _check_same("a replayed prediction", received, expected)
+
+
+def _check_layer_gradients(make: Callable[[], Layer], arrays: list[Array], tolerance: float) -> None:
+    before = config.floatx()
+    config.set_floatx("float64")
+    try:
+        layer = make()
+        _call(layer, arrays)
+        weights = [v for v in layer.trainable_weights]
+        values = [v.numpy() for v in weights]
+        count = len(arrays)
+
+        def function(*tensors: Tensor) -> Any:
+            for variable, value in zip(weights, tensors[count:], strict=True):
+                variable.data, variable.record, variable.index = value.data, value.record, value.index
+            return _call_tensors(layer, list(tensors[:count]))
+
+        rng = np.random.default_rng(1)
+        moved = [value + 0.1 * rng.standard_normal(value.shape) for value in values]
+        check_op(function, *arrays, *moved, tolerance=tolerance, single_tolerance=None)
+    finally:
+        config.set_floatx(before)
+
+
+def _call_tensors(layer: Layer, tensors: list[Tensor]) -> Any:
+    return layer(tensors if len(tensors) > 1 else tensors[0])
