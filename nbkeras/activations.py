@@ -1,4 +1,4 @@
-"""Keras's activation functions by name; each is the op of that name."""
+"""Keras's activation functions by name; each is the op of that name, but gelu is exact by default."""
 
 from collections.abc import Callable
 from typing import Any
@@ -8,10 +8,13 @@ from nbkeras.ops import (
     celu,
     elu,
     exponential,
-    gelu,
+    glu,
+    hard_shrink,
     hard_sigmoid,
     hard_silu,
+    hard_tanh,
     leaky_relu,
+    legacy_hard_sigmoid,
     linear,
     log_sigmoid,
     log_softmax,
@@ -21,17 +24,31 @@ from nbkeras.ops import (
     selu,
     sigmoid,
     silu,
+    soft_shrink,
     softmax,
     softplus,
     softsign,
+    squareplus,
     tanh,
+    tanh_shrink,
+    threshold,
 )
 from nbkeras.registry import Registry
 
 registry = Registry("activation")
-for _function in (relu, relu6, leaky_relu, elu, celu, selu, gelu, mish, softplus, softsign, sigmoid, hard_sigmoid):
-    registry.register(_function)
-for _function in (log_sigmoid, tanh, exponential, softmax, log_softmax, linear):
+
+
+@registry.register
+def gelu(x, approximate: bool = False):
+    """x Phi(x), Phi the normal distribution function; approximate: by tanh. Hendrycks and Gimpel, 2016."""
+    return ops.gelu(x, approximate=approximate)
+
+
+for _function in (
+    *(celu, elu, exponential, glu, hard_shrink, hard_sigmoid, hard_tanh, leaky_relu, legacy_hard_sigmoid, linear),
+    *(log_sigmoid, log_softmax, mish, relu, relu6, selu, sigmoid, soft_shrink, softmax, softplus, softsign, squareplus),
+    *(tanh, tanh_shrink, threshold),
+):
     registry.register(_function)
 registry.register(silu, "swish")
 registry.register(hard_silu, "hard_swish")

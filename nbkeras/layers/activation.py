@@ -76,26 +76,31 @@ class ThresholdedReLU(_Elementwise):
         self.theta = theta
 
     def call(self, inputs):
-        return ops.multiply(inputs, ops.cast(ops.greater(inputs, self.theta), inputs.dtype))
+        return ops.threshold(inputs, self.theta, 0.0)
 
     def get_config(self):
         return {**super().get_config(), "theta": self.theta}
 
 
 class Softmax(_Elementwise):
-    """exp(x) / sum(exp(x)) along an axis; a boolean `mask` of the input's shape leaves elements out."""
+    """exp(x) / sum(exp(x)) along an axis or several; a `mask` that broadcasts to the input leaves elements out, as 0."""
 
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)
-        self.axis = axis
+        self.axis = tuple(axis) if isinstance(axis, list | tuple) else axis
 
     def call(self, inputs, mask=None):
         if mask is not None:
-            inputs = ops.add(inputs, ops.multiply(ops.subtract(1.0, ops.cast(mask, inputs.dtype)), -3e38))
-        return ops.softmax(inputs, self.axis)
+            mask = mask if mask.dtype.kind == "b" else ops.greater(mask, 0.5)
+            inputs = ops.where(mask, inputs, -1e9)
+        if isinstance(self.axis, int):
+            outputs = ops.softmax(inputs, self.axis)
+        else:
+            outputs = ops.exp(ops.subtract(inputs, ops.logsumexp(inputs, self.axis, keepdims=True)))
+        return outputs if mask is None else ops.where(mask, outputs, 0.0)
 
     def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+        return {**super().get_config(), "axis": self.axis if isinstance(self.axis, int) else list(self.axis)}
 
 
 class PReLU(_Elementwise):
@@ -119,7 +124,9 @@ class PReLU(_Elementwise):
         shape = list(input_shape[1:])
         for axis in self.shared_axes or []:
             if not 1 <= axis < len(input_shape):
-                raise ValueError(f"PReLU {self.name!r} shares axis {axis}, but its input has shape {tuple(input_shape)}")
+                raise ValueError(
+                    f"PReLU {self.name!r} shares axis {axis}, but its input has shape {tuple(input_shape)}"
+                )
             shape[axis - 1] = 1
         self.alpha = self.add_weight(
             tuple(shape),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from numbers import Integral
 from typing import Any
 
 from nbkeras import activations, constraints, graph, initializers, ops, regularizers
@@ -30,7 +31,7 @@ class Dense(Layer):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if isinstance(units, bool) or int(units) != units or units < 1:
+        if isinstance(units, bool) or not isinstance(units, Integral) or units < 1:
             raise ValueError(f"Dense needs a positive integer for units, received {units!r}")
         self.units = int(units)
         self.activation = activations.get(activation)
@@ -195,9 +196,9 @@ class RepeatVector(Layer):
 
     def __init__(self, n, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(n, bool) or not isinstance(n, int) or n < 1:
+        if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
             raise ValueError(f"RepeatVector needs a positive integer, received {n!r}")
-        self.n = n
+        self.n = int(n)
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs):
@@ -225,7 +226,7 @@ class Masking(Layer):
 
     def call(self, inputs):
         kept = ops.any(ops.not_equal(inputs, self.mask_value), axis=-1, keepdims=True)
-        return ops.multiply(inputs, ops.cast(kept, inputs.dtype))
+        return ops.where(kept, inputs, 0.0)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)

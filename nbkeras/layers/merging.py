@@ -20,7 +20,9 @@ def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
         elif a == 1 or b == 1 or a == b:
             result.append(b if a == 1 else a)
         else:
-            raise ValueError(f"inputs of merging layer {name!r} have shapes that do not broadcast: {first} and {second}")
+            raise ValueError(
+                f"inputs of merging layer {name!r} have shapes that do not broadcast: {first} and {second}"
+            )
     return tuple(result)
 
 
@@ -61,10 +63,18 @@ class Merge(Layer):
         return (batches.pop() if batches else None, *rest)
 
     def compute_mask(self, inputs, mask=None):
-        """A timestep counts only if it counts in every input that has a mask."""
-        if mask is None or all(m is None for m in mask):
+        """A timestep counts if it counts in any input; without a mask where an input has none. (Keras 2: in all inputs.)"""
+        if mask is None or any(m is None for m in mask):
             return None
-        return reduce(ops.logical_and, [m for m in mask if m is not None])
+        return reduce(ops.logical_or, mask)
+
+
+def _mask_like(x):
+    """The mask of a tensor with axes of size 1 up to the tensor's rank, or None."""
+    mask = x.mask
+    while mask is not None and len(mask.shape) < len(x.shape):
+        mask = ops.expand_dims(mask, -1)
+    return mask
 
 
 class Add(Merge):
@@ -84,10 +94,16 @@ class Subtract(Merge):
 
 
 class Multiply(Merge):
-    """The product of the inputs."""
+    """The product of the inputs; masked timesteps of an input count as 1, and as 0 where all inputs are masked."""
 
     def merge(self, inputs):
-        return reduce(ops.multiply, inputs)
+        masks = [_mask_like(x) for x in inputs]
+        product = reduce(
+            ops.multiply, [x if m is None else ops.where(m, x, 1) for x, m in zip(inputs, masks, strict=True)]
+        )
+        if any(m is None for m in masks):
+            return product
+        return ops.where(reduce(ops.logical_or, masks), product, 0)
 
 
 class Average(Merge):
@@ -97,18 +113,32 @@ class Average(Merge):
         return ops.divide(reduce(ops.add, inputs), float(len(inputs)))
 
 
+def _select(choose, inputs):
+    """reduce(choose, inputs), where a masked timestep of one input leaves the choice to the others."""
+    result, known = inputs[0], _mask_like(inputs[0])
+    for x in inputs[1:]:
+        mask = _mask_like(x)
+        if mask is not None:
+            x = ops.where(mask, x, result)
+        if known is not None:
+            result = ops.where(known, result, x)
+        known = None if mask is None or known is None else ops.logical_or(known, mask)
+        result = choose(result, x)
+    return result
+
+
 class Maximum(Merge):
-    """The largest of the inputs, elementwise."""
+    """The largest of the inputs, elementwise; masked timesteps of an input do not count."""
 
     def merge(self, inputs):
-        return reduce(ops.maximum, inputs)
+        return _select(ops.maximum, inputs)
 
 
 class Minimum(Merge):
-    """The smallest of the inputs, elementwise."""
+    """The smallest of the inputs, elementwise; masked timesteps of an input do not count."""
 
     def merge(self, inputs):
-        return reduce(ops.minimum, inputs)
+        return _select(ops.minimum, inputs)
 
 
 class Concatenate(Layer):
@@ -146,7 +176,7 @@ class Concatenate(Layer):
         return tuple(merged)
 
     def compute_mask(self, inputs, mask=None):
-        """The masks side by side; an input without one counts everywhere."""
+        """The masks side by side; an input without one counts everywhere. A timestep counts if any element does."""
         if mask is None or all(m is None for m in mask):
             return None
         rank = len(inputs[0].shape)
@@ -160,14 +190,16 @@ class Concatenate(Layer):
                 whole = ops.logical_and(m, ops.ones_like(x, dtype="bool"))
             parts.append(whole)
         joined = ops.concatenate(parts, axis=self.axis)
-        return ops.all(joined, axis=-1)
+        return ops.any(joined, axis=-1)
 
     def get_config(self):
         return {**super().get_config(), "axis": self.axis}
 
 
 class Dot(Layer):
-    """Products of two inputs summed over one axis of each; with normalize, cosine similarity."""
+    """Products of two inputs summed over one axis of each; with normalize, cosine similarity. The output has no mask."""
+
+    supports_masking = True
 
     def __init__(self, axes, normalize=False, **kwargs):
         super().__init__(**kwargs)
@@ -200,6 +232,9 @@ class Dot(Layer):
         a, b = self._checked(first, second)
         shape = first[:a] + first[a + 1 :] + second[1:b] + second[b + 1 :]
         return shape if len(shape) > 1 else (*shape, 1)
+
+    def compute_mask(self, inputs, mask=None):
+        return None
 
     def get_config(self):
         return {**super().get_config(), "axes": self.axes, "normalize": self.normalize}
