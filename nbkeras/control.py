@@ -1,0 +1,88 @@
+"""Control flow on tensors, Keras 2's: choices, loops over slices and time steps, functions of symbolic tensors.
+
+Loops are Python's: each turn's ops are recorded, so sizes must be known when the step runs, and many turns make long
+programs. Layers (LSTM, RNN) are faster.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nbkeras import graph, layer, nest, ops
+from nbkeras.tensor import Tensor, as_tensor
+
+
+def _called(value: Any) -> Any:
+    return value() if callable(value) else value
+
+
+def switch(condition, then_expression, else_expression) -> Tensor:
+    """One tensor where a condition holds, the other elsewhere; both are computed. Functions without arguments are called."""
+    first, second = _called(then_expression), _called(else_expression)
+    if ops.is_tensor(condition):
+        for _ in range(ops.ndim(first) - ops.ndim(condition) if ops.ndim(condition) else 0):
+            condition = ops.expand_dims(condition, -1)
+    return ops.where(condition, first, second)
+
+
+def in_train_phase(x, alt, training=None):
+    """x in training, else alt; functions without arguments are called."""
+    return _called(x if (layer.learning_phase() if training is None else training) else alt)
+
+
+def in_test_phase(x, alt, training=None):
+    """alt in training, else x; functions without arguments are called."""
+    return in_train_phase(alt, x, training)
+
+
+def map_fn(fn: Callable, elems, name: str | None = None, dtype=None) -> Tensor:
+    """fn of each slice along the first axis, stacked."""
+    return ops.stack([fn(each) for each in ops.unstack(elems)])
+
+
+def foldl(fn: Callable, elems, initializer=None, name: str | None = None) -> Tensor:
+    """fn(... fn(fn(start, first), second) ...) over slices along the first axis; the start is the first slice by default."""
+    items = ops.unstack(elems)
+    total = items[0] if initializer is None else initializer
+    for each in items[1:] if initializer is None else items:
+        total = fn(total, each)
+    return total
+
+
+def foldr(fn: Callable, elems, initializer=None, name: str | None = None) -> Tensor:
+    """`foldl` from the last slice to the first."""
+    return foldl(fn, ops.flip(elems, 0), initializer)
+
+
+def rnn(step_function: Callable, inputs, initial_states, go_backwards=False, mask=None, constants=None, unroll=False):
+    """step_function(input, states + constants) -> (output, states) over axis 1: (last output, all outputs, last states).
+
+    mask: (batch, steps), where False the states and the output stay as they were. Layers are much faster.
+    """
+    steps = ops.unstack(inputs, axis=1)
+    masks = [None] * len(steps) if mask is None else ops.unstack(ops.cast(mask, "bool"), axis=1)
+    states, outputs, output = list(initial_states), [], None
+    for i in reversed(range(len(steps))) if go_backwards else range(len(steps)):
+        new_output, new_states = step_function(steps[i], [*states, *(constants or [])])
+        if masks[i] is not None:
+            before = ops.zeros_like(new_output) if output is None else output
+            new_output = switch(masks[i], new_output, before)
+            new_states = [switch(masks[i], new, old) for new, old in zip(new_states, states, strict=True)]
+        output, states = new_output, list(new_states)
+        outputs.append(output)
+    return output, ops.stack(outputs, axis=1), states
+
+
+def function(inputs: Sequence, outputs: Sequence, updates=None, name: str | None = None) -> Callable:
+    """A function from arrays for symbolic inputs to arrays of symbolic outputs: `K.function([m.input], [layer.output])`."""
+    if updates:
+        raise ValueError("function: updates are not offered; write to variables in a layer's call instead")
+    part = graph.Graph(list(inputs), outputs)
+
+    def run(arrays: Sequence) -> Any:
+        if len(arrays) != len(part.input_list):
+            raise ValueError(f"expected {len(part.input_list)} arrays, received {len(arrays)}")
+        tensors = [as_tensor(array, symbol.dtype) for array, symbol in zip(arrays, part.input_list, strict=True)]
+        with layer.training_phase(False):
+            return nest.map_leaves(ops.convert_to_numpy, part.run(tensors))
+
+    return run
