@@ -1,4 +1,4 @@
-"""Callbacks on a model that only remembers what they do to it; Keras 3.15's semantics."""
+"""Callbacks with Keras 3.15's semantics, on a model that only remembers what they do to it, and on a real one."""
 
 import csv
 import types
@@ -7,6 +7,10 @@ import numpy as np
 import pytest
 
 from nbkeras import callbacks as cb
+from nbkeras.layers import Dense
+from nbkeras.models import Sequential, load_model
+from nbkeras.optimizers import SGD
+from nbkeras.utils import set_random_seed
 
 
 class Model:
@@ -452,3 +456,85 @@ class TestTerminateOnNaN:
 
     def test_logs_without_a_loss(self):
         assert fit(Model(), cb.TerminateOnNaN(), [{"acc": 1.0}], batches=1).epoch == [0]
+
+
+class TestOnARealModel:
+    """The same callbacks on a model that learns, most of its steps replayed."""
+
+    @pytest.fixture
+    def model(self):
+        set_random_seed(3)
+        model = Sequential([Dense(1, input_shape=(2,), kernel_initializer="ones")])
+        model.compile(SGD(0.1), "mse")
+        return model
+
+    x = np.array([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0], [2.0, 1.0]])
+    y = np.array([[3.0], [-1.0], [2.0], [5.0]])
+
+    def fit(self, model, callbacks, epochs=4, **arguments):
+        return model.fit(self.x, self.y, batch_size=2, epochs=epochs, verbose=0, callbacks=callbacks, **arguments)
+
+    def test_early_stopping_restores_the_weights_of_the_best_epoch(self, model):
+        weights = []
+        spy = cb.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.get_weights()[0].copy()))
+        stop = cb.EarlyStopping("loss", mode="max", patience=2, restore_best_weights=True)
+        history = self.fit(model, [spy, stop], epochs=9)
+        assert len(history.epoch) == 3 and model.stop_training
+        np.testing.assert_array_equal(model.get_weights()[0], weights[0])
+        assert not np.array_equal(weights[0], weights[2])
+
+    def test_checkpoints_can_be_loaded(self, model, tmp_path):
+        best = cb.ModelCheckpoint(tmp_path / "best.keras", monitor="loss", save_best_only=True)
+        each = cb.ModelCheckpoint(tmp_path / "{epoch}.weights.h5", save_weights_only=True)
+        self.fit(model, [best, each], epochs=2)
+        np.testing.assert_array_equal(load_model(tmp_path / "best.keras").get_weights()[0], model.get_weights()[0])
+        before = model.get_weights()[0].copy()
+        model.load_weights(tmp_path / "1.weights.h5")
+        assert not np.array_equal(model.get_weights()[0], before)
+
+    def test_a_scheduled_rate_reaches_replayed_steps(self, model):
+        rates = [0.1, 0.0, 0.0, 0.05]
+        weights = [model.get_weights()[0].copy()]
+        spy = cb.LambdaCallback(on_epoch_end=lambda epoch, logs: weights.append(model.get_weights()[0].copy()))
+        history = self.fit(model, [cb.LearningRateScheduler(lambda epoch: rates[epoch]), spy])
+        moved = [not np.array_equal(a, b) for a, b in zip(weights, weights[1:], strict=False)]
+        assert moved == [True, False, False, True]
+        np.testing.assert_allclose(history.history["learning_rate"], rates, rtol=1e-6)
+
+    def test_reduced_rate(self, model):
+        self.fit(model, cb.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=1e9), epochs=3)
+        assert float(model.optimizer.learning_rate) == pytest.approx(0.025)
+
+    def test_nan_ends_training(self, model, capsys):
+        model.set_weights([np.full((2, 1), np.nan), np.zeros(1)])
+        history = self.fit(model, cb.TerminateOnNaN())
+        assert len(history.epoch) == 1 and "Batch 0: Invalid loss" in capsys.readouterr().out
+
+    def test_csv_holds_what_the_history_holds(self, model, tmp_path):
+        history = self.fit(model, cb.CSVLogger(tmp_path / "log.csv"), validation_data=(self.x, self.y))
+        with open(tmp_path / "log.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        for name in ("loss", "val_loss"):
+            assert [float(row[name]) for row in rows] == history.history[name]
+
+    def test_progress_bar(self, model, capsys):
+        model.fit(self.x, self.y, batch_size=2, epochs=2, validation_data=(self.x, self.y))
+        model.evaluate(self.x, self.y)
+        lines = capsys.readouterr().out.splitlines()
+        assert [line.split()[0] for line in lines] == ["Epoch", "2/2", "Epoch", "2/2", "1/1"]
+        assert " - loss: " in lines[1] and " - val_loss: " in lines[1]
+
+    def test_hooks_of_evaluate_and_predict(self, model):
+        seen = []
+        names = [n for n in vars(cb.Callback) if n.startswith(("on_test", "on_predict"))]
+        spy = cb.LambdaCallback(**{n: lambda *args, n=n: seen.append(n) for n in names})
+        model.evaluate(self.x, self.y, verbose=0, callbacks=[spy])
+        model.predict(self.x, verbose=0, callbacks=[spy])
+        assert seen == [
+            f"on_{k}_{h}" for k in ("test", "predict") for h in ("begin", "batch_begin", "batch_end", "end")
+        ]
+
+    def test_batch_logs_are_those_of_the_epoch_so_far(self, model):
+        seen = []
+        history = self.fit(model, cb.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["loss"])))
+        assert seen[1::2] == history.history["loss"]

@@ -161,6 +161,7 @@ def test_long_files_are_known():
     long = {str(p.relative_to(ROOT)) for p in FILES.values() if len(p.read_text(encoding="utf-8").splitlines()) > LONG}
     known = {
         "nbkeras/layer.py",  # Layer's whole protocol
+        "nbkeras/models.py",  # Model and Sequential
         "nbkeras/training.py",  # Trainer: compile, fit, evaluate, predict over one loop
     }
     assert long <= known, f"over {LONG} lines: {sorted(long - known)}"
