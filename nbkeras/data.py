@@ -29,7 +29,9 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
     try:
         array = np.asarray(value)
     except ValueError as error:
-        raise ValueError(f"{what} cannot be made one array: its rows differ in length ({error}); pad them first") from None
+        raise ValueError(
+            f"{what} cannot be made one array: its rows differ in length ({error}); pad them first"
+        ) from None
     if array.dtype.kind not in "fiub":
         hint = " (lists of different lengths? pad them first)" if array.dtype == object else ""
         raise TypeError(f"{what} must hold numbers or booleans, received dtype {array.dtype}{hint}")
@@ -94,7 +96,11 @@ class ArraySource:
         if self.samples == 0:
             raise ValueError("the data has no samples")
         self.batch_size = 32 if batch_size is None else batch_size
-        if isinstance(self.batch_size, bool) or not isinstance(self.batch_size, int | np.integer) or self.batch_size < 1:
+        if (
+            isinstance(self.batch_size, bool)
+            or not isinstance(self.batch_size, int | np.integer)
+            or self.batch_size < 1
+        ):
             raise ValueError(f"batch_size must be a positive integer, received {batch_size!r}")
         self.shuffle = shuffle
         self.steps: int | None = math.ceil(self.samples / self.batch_size)
@@ -217,7 +223,6 @@ def unpack(item: Any) -> tuple[Any, Any, Any]:
             raise ValueError(f"a batch must be x, (x, y) or (x, y, sample_weight), received a tuple of {len(item)}")
         return (*item, None, None)[:3]
     return item, None, None
-
 
 
 class Peeked:

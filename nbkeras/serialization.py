@@ -43,7 +43,7 @@ def graph_config(graph: Graph) -> dict[str, Any]:
     entries = []
     for layer in graph.layers:
         nodes = [
-            {"args": _map_json(written, node.args), "kwargs": _map_json(written, node.kwargs)}
+            {"args": _map_json(written, list(node.args)), "kwargs": _map_json(written, node.kwargs)}
             for node in calls[id(layer)]
             if node.inputs
         ]
@@ -56,11 +56,12 @@ def graph_config(graph: Graph) -> dict[str, Any]:
 
 
 def _map_json(function: Callable, structure: Any) -> Any:
-    """Like nest.map_leaves, with tuples as lists."""
+    """Like nest.map_leaves, with tuples marked, since JSON has lists only."""
     if isinstance(structure, dict):
         return {str(key): _map_json(function, value) for key, value in structure.items()}
     if isinstance(structure, list | tuple):
-        return [_map_json(function, value) for value in structure]
+        items = [_map_json(function, value) for value in structure]
+        return items if isinstance(structure, list) else {"class_name": "__tuple__", "items": items}
     return function(structure)
 
 
@@ -91,6 +92,8 @@ def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
     kind, config = value.get("class_name"), value.get("config")
     if kind == "__keras_tensor__":
         return tensors(config["keras_history"])
+    if kind == "__tuple__":
+        return tuple(_read_leaf(item, tensors) for item in value["items"])
     if kind == "__numpy__":
         return np.array(config["value"], config["dtype"])
     if kind == "__slice__":

@@ -43,9 +43,11 @@ def _rows(model: Any, depth: int, expand: bool, trainable: bool, connections: bo
 
 def _is_chain(model: Any) -> bool:
     graph = getattr(model, "_graph", None)
-    return graph is None or all(
-        len(node.inputs) == 1 and len(nest.flatten(node.outputs)) == 1 for node in graph.nodes
-    ) and len({id(t) for node in graph.nodes for t in node.inputs}) == len(graph.nodes)
+    return (
+        graph is None
+        or all(len(node.inputs) == 1 and len(nest.flatten(node.outputs)) == 1 for node in graph.nodes)
+        and len({id(t) for node in graph.nodes for t in node.inputs}) == len(graph.nodes)
+    )
 
 
 def _count(variables: Any) -> str:

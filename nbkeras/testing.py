@@ -253,7 +253,9 @@ def _check_shapes(layer: Layer, model: Model, arrays: list[Array], outputs: Any)
     computed = layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])
     listed = [computed] if nest.is_shape(computed) else list(computed)
     if [tuple(s) for s in listed] != [s.shape for s in said]:
-        raise AssertionError(f"{layer.name}: compute_output_shape gives {computed}, calling it {[s.shape for s in said]}")
+        raise AssertionError(
+            f"{layer.name}: compute_output_shape gives {computed}, calling it {[s.shape for s in said]}"
+        )
 
 
 def _check_config(layer: Layer, model: Model, arrays: list[Array], custom_objects: dict[str, Any]) -> None:
@@ -261,7 +263,9 @@ def _check_config(layer: Layer, model: Model, arrays: list[Array], custom_object
         again = Model.from_config(json.loads(json.dumps(model.get_config(), default=plain)))
     expected = [v.shape for v in model.weights]
     if [v.shape for v in again.weights] != expected:
-        raise AssertionError(f"{layer.name}: from_config gives weights {[v.shape for v in again.weights]}, not {expected}")
+        raise AssertionError(
+            f"{layer.name}: from_config gives weights {[v.shape for v in again.weights]}, not {expected}"
+        )
     again.set_weights(model.get_weights())
     first, second = _call(model, arrays), _call(model, arrays)
     random = any(not np.array_equal(a.numpy(), b.numpy(), equal_nan=True) for a, b in zip(first, second, strict=True))

@@ -143,15 +143,17 @@ class Trainer(Layer):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
         """The scalar that training minimises; by default the losses of `compile` and what layers added."""
         objectives = self._check_compiled("training")
-        outputs, targets = nest.flatten(y_pred), self._target_list(y)
-        weights = sample_weight if isinstance(sample_weight, list) else [sample_weight] * len(outputs)
+        outputs = nest.flatten(y_pred)
+        targets = self._target_list(y, outputs)
+        weights = _weight_list(sample_weight, outputs)
         loss = objectives.compute_loss(targets, outputs, weights, self.losses)
         size = float(outputs[0].shape[0]) if outputs and outputs[0].ndim else 1.0
         objectives.loss_tracker.update_state(loss, sample_weight=size)
         return loss
 
-    def _target_list(self, y: Any) -> list:
-        return y if isinstance(y, list) else nest.flatten(y)
+    def _target_list(self, y: Any, outputs: list) -> list:
+        """A target or None for each output."""
+        return (y if isinstance(y, list) else nest.flatten(y)) or [None] * len(outputs)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, Any]:
         """Add a batch to the metrics of `compile` and return all results by name."""
@@ -160,8 +162,8 @@ class Trainer(Layer):
 
     def _update_metrics(self, y: Any, y_pred: Any, sample_weight: Any) -> None:
         outputs = nest.flatten(y_pred)
-        weights = sample_weight if isinstance(sample_weight, list) else [sample_weight] * len(outputs)
-        self._check_compiled("metrics").update_metrics(self._target_list(y), outputs, weights)
+        weights = _weight_list(sample_weight, outputs)
+        self._check_compiled("metrics").update_metrics(self._target_list(y, outputs), outputs, weights)
 
     def train_step(self, data: tuple) -> dict[str, Any]:
         """Learn from one batch, (x, y) or (x, y, sample_weight); returns logs by name. Override for a loop of your own."""
@@ -290,7 +292,7 @@ class Trainer(Layer):
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)
         leaves = _weigh_classes(layout, leaves, class_weight)
-        source = ArraySource(leaves, batch_size or self._fixed_batch_size(), shuffle)
+        source = ArraySource(leaves, self._fixed_batch_size() if batch_size is None else batch_size, shuffle)
         if steps is not None:
             source.steps = min(steps, source.steps or steps)
         return source, layout
@@ -372,7 +374,9 @@ class Trainer(Layer):
             self._check_labels(layout, leaves)
             train_leaves, validation_leaves = data.split_validation(leaves, validation_split)
             train_leaves = _weigh_classes(layout, train_leaves, class_weight)
-            source: Any = ArraySource(train_leaves, batch_size or self._fixed_batch_size(), shuffle)
+            source: Any = ArraySource(
+                train_leaves, self._fixed_batch_size() if batch_size is None else batch_size, shuffle
+            )
             validation = (ArraySource(validation_leaves, validation_batch_size or source.batch_size), layout)
             if steps_per_epoch is not None:
                 source.steps = min(steps_per_epoch, source.steps)
@@ -558,6 +562,11 @@ class Trainer(Layer):
             epochs=epochs,
             steps=steps,
         )
+
+
+def _weight_list(sample_weight: Any, outputs: list) -> list:
+    """Sample weights or None for each output."""
+    return (sample_weight if isinstance(sample_weight, list) else [sample_weight]) or [None] * len(outputs)
 
 
 def _copied(arrays: list[Array], structure: Any) -> Any:

@@ -133,7 +133,7 @@ MISTAKES = [
     (lambda: fit(dense(optimizer="sgd", loss="mse"), epochs=-1), ValueError, r"epochs must be a non-negative integer"),
     (lambda: fit(dense(optimizer="sgd", loss="mse"), validation_split=1.5), ValueError, r"between 0 and 1"),
     (
-        lambda: fit(dense(optimizer="sgd", loss="mse"), validation_split=0.01),
+        lambda: fit(dense(optimizer="sgd", loss="mse"), validation_split=0.95),
         ValueError,
         r"leaves one of the two parts empty",
     ),

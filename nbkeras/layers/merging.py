@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import reduce
 
-from nbkeras import ops
+from nbkeras import nest, ops
 from nbkeras.layer import Layer
 
 
@@ -56,6 +56,8 @@ class Merge(Layer):
         return self.merge(self._aligned(list(inputs)))
 
     def compute_output_shape(self, input_shape):
+        if nest.is_shape(input_shape):
+            raise ValueError(f"{type(self).__name__} merges a list of inputs, received one of shape {tuple(input_shape)}")
         batches = {shape[0] for shape in input_shape} - {None}
         if len(batches) > 1:
             raise ValueError(f"inputs of {self.name!r} have different batch sizes: {list(input_shape)}")
