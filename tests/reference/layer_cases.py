@@ -1,6 +1,6 @@
 """Cases of dense layers, activations, shapes, convolution, pooling, normalization, merging and graphs."""
 
-from protocol import binary, branches, classes, family, normal, one_hot, regression, uniform
+from protocol import binary, branches, classes, family, keras_2_hard_sigmoid, normal, one_hot, regression, uniform
 
 # -------------------- dense, activations, core --------------------
 
@@ -15,9 +15,9 @@ def mlp(k):
     return model
 
 
-@dense(normal(7, 5), uniform(7, 15))
+@dense(normal(7, 5), uniform(7, 18))
 def piecewise_activations(k):
-    names = ["relu", "leaky_relu", "elu", "selu", "linear"]
+    names = ["relu", "leaky_relu", "elu", "selu", "linear", "hard_sigmoid"]
     return branches(k, (5,), [k.layers.Dense(3, activation=name) for name in names])
 
 
@@ -27,13 +27,9 @@ def smooth_activations(k):
     return branches(k, (5,), [k.layers.Dense(3, activation=name) for name in names])
 
 
-@dense(normal(5, 5), uniform(5, 6), backends=("tf_keras",))
-def hard_sigmoid(k):
-    layers = [
-        k.layers.Dense(3, activation="hard_sigmoid"),
-        k.layers.Dense(3, activation="hard_sigmoid", use_bias=False),
-    ]
-    return branches(k, (5,), layers)
+@dense(normal(5, 5), uniform(5, 3), backends=("tf_keras",))
+def legacy_hard_sigmoid(k):
+    return branches(k, (5,), [k.layers.Dense(3, activation=keras_2_hard_sigmoid(k))])
 
 
 @dense(normal(7, 4, 3), uniform(7, 60))

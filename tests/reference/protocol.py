@@ -224,3 +224,8 @@ def branches(k, shape, layers):
     model = k.Model(inputs, k.layers.concatenate([k.layers.Flatten()(layer(inputs)) for layer in layers]))
     model.compile(optimizer="sgd", loss="mse")
     return model
+
+
+def keras_2_hard_sigmoid(k):
+    """Keras 2's hard_sigmoid, clip(0.2 x + 0.5, 0, 1), under its name of today; Keras 3 gave the old name to another."""
+    return getattr(k.activations, "legacy_hard_sigmoid", k.activations.hard_sigmoid)

@@ -2,7 +2,7 @@
 
 import functools
 
-from protocol import family, normal, padded, padded_floats, regression, uniform
+from protocol import family, keras_2_hard_sigmoid, normal, padded, padded_floats, regression, uniform
 
 # -------------------- recurrent --------------------
 
@@ -80,11 +80,20 @@ def simple_rnn_options(k):
     return regression(k, k.Input(shape=(5, 3)), *layers, k.layers.SimpleRNN(3))
 
 
-@recurrent(vectors, three, backends=("tf_keras",))
+def with_recurrent_activation(k, activation):
+    layers = [k.layers.LSTM(4, recurrent_activation=activation, return_sequences=True)]
+    layers += [k.layers.GRU(3, recurrent_activation=activation, reset_after=False, return_sequences=True)]
+    return regression(k, k.Input(shape=(5, 3)), *layers, k.layers.GRU(3, recurrent_activation=activation))
+
+
+@recurrent(vectors, three)
 def hard_sigmoid_recurrent(k):
-    layers = [k.layers.LSTM(4, recurrent_activation="hard_sigmoid", return_sequences=True)]
-    layers += [k.layers.GRU(3, recurrent_activation="hard_sigmoid", reset_after=False, return_sequences=True)]
-    return regression(k, k.Input(shape=(5, 3)), *layers, k.layers.GRU(3, recurrent_activation="hard_sigmoid"))
+    return with_recurrent_activation(k, "hard_sigmoid")
+
+
+@recurrent(vectors, three, backends=("tf_keras",))
+def legacy_hard_sigmoid_recurrent(k):
+    return with_recurrent_activation(k, keras_2_hard_sigmoid(k))
 
 
 @recurrent(vectors, normal(7, 20))
