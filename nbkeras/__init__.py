@@ -12,6 +12,7 @@ except ModuleNotFoundError as error:
     ) from None
 
 from nbkeras import activations as activations
+from nbkeras import backend as backend
 from nbkeras import callbacks as callbacks
 from nbkeras import config as config
 from nbkeras import constraints as constraints
