@@ -4,6 +4,7 @@ import json
 import warnings
 from pathlib import Path
 
+import numba
 import numpy as np
 import pytest
 
@@ -128,12 +129,13 @@ def test_large_arrays_are_split_without_changing_results(name):
     for first, last in ((0, 1000), (kernels.CHUNK - 5, kernels.CHUNK + 5), (size - 7, size)):
         for array, part in zip(whole, run(step, first, last), strict=True):
             np.testing.assert_allclose(array[first:last], part, rtol=2e-6, atol=1e-7)
+    before = numba.get_num_threads()
     device.set_threads(1)
     try:
         for array, again in zip(whole, run(step, 0, size), strict=True):
             np.testing.assert_array_equal(array, again)
     finally:
-        device.set_threads(2)
+        device.set_threads(before)
 
 
 def test_large_norms_and_averages():
