@@ -47,6 +47,16 @@ def training_phase(value: bool | None) -> Iterator[None]:
         _context.training = before
 
 
+def learning_phase() -> bool:
+    """Whether layers called now, in this thread, are in training unless they are told otherwise."""
+    return bool(_context.training)
+
+
+def set_learning_phase(value) -> None:
+    """Set it for calls outside fit, evaluate and predict, which set their own."""
+    _context.training = bool(value)
+
+
 _name_counts: dict[str, int] = {}
 _name_lock = threading.Lock()
 
