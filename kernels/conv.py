@@ -1,0 +1,129 @@
+"""Convolution (as deep learning has it: cross-correlation) of NHWC images, with bias and relu fused, and its gradients.
+
+y[n, i, j, u] = b[u] + sum over ky, kx, c of x[n, i*sh + ky*dh - top, j*sw + kx*dw - left, c] * k[ky, kx, c, u]
+
+Three algorithms, and one rule from shapes alone that picks one: see `algorithm`.
+"""
+
+import math
+
+import numpy as np
+from numba import prange
+
+from nbkeras.kernels import device, direct_conv, implicit_gemm, winograd
+from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.indirect import call, launch_shares
+from nbkeras.kernels.memory import load, store
+from nbkeras.kernels.window import Window, slide
+
+Array = np.ndarray
+_LEAST_CHANNELS, _LEAST_TILES, _LEAST_FILL = 16, 16, 0.5  # below, Winograd's transforms cost more than they save
+_SHARES = 16
+_SHARE_ELEMENTS = 50_000  # below, another share is not worth its start
+
+
+def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Window, dtype: np.dtype) -> str:
+    """'winograd', 'direct' or 'implicit_gemm', for NHWC shapes.
+
+    Winograd (twice as fast, five times the rounding error): float32, 3x3, no stride, dilation or groups, at least 16
+    channels and units, at least 16 tiles of 4x4 that the output fills by half. Direct: float32 and windows of nine
+    numbers; forward only, as the gradients are matrix products of the implicit GEMM here. All else: implicit GEMM.
+    """
+    height, width, channels, units = kernel_shape
+    if dtype != np.float32 or channels != x_shape[3]:
+        return "implicit_gemm"
+    if window[:6] == (3, 3, 1, 1, 1, 1) and min(channels, units) >= _LEAST_CHANNELS:
+        tiles = y_shape[0] * -(-y_shape[1] // 4) * -(-y_shape[2] // 4)
+        if tiles >= _LEAST_TILES and math.prod(y_shape[:3]) >= _LEAST_FILL * 16 * tiles:
+            return "winograd"
+    return "direct" if height * width * channels == direct_conv.TAPS else "implicit_gemm"
+
+
+def conv(x: Array, kernel: Array, bias: Array | None, strides, dilation, padding: str, groups: int, relu: bool):
+    """x: (n, height, width, channels); kernel: (kh, kw, channels / groups, units); bias: (units,); y: (n, oh, ow, units).
+
+    strides, dilation: (rows, columns). padding: 'valid', 'same', or 'causal' (columns). Shapes are checked by the caller.
+    """
+    window, out_height, out_width = slide(x.shape, kernel.shape[:2], strides, dilation, padding)
+    y = device.empty((x.shape[0], out_height, out_width, kernel.shape[3]), x.dtype)
+    chosen = algorithm(x.shape, kernel.shape, y.shape, window, x.dtype)
+    summand = device.empty((0,), x.dtype) if bias is None else bias
+    if chosen == "winograd":
+        winograd.convolve(x, kernel, summand, y, window.top, window.left, relu=relu)
+    elif chosen == "direct":
+        direct_conv.forward(x, kernel, summand, y, window, relu)
+    else:
+        implicit_gemm.forward(x, kernel, summand, y, window, groups, relu)
+    return y, (x, kernel, y if relu else None, window, groups, chosen)
+
+
+def conv_vjp(saved, dy, needs):
+    x, kernel, y, window, groups, chosen = saved
+    dbias = device.output(needs[2], (kernel.shape[3],), dy.dtype) if _needed(needs[2]) else None
+    if y is not None:
+        dy = _through_relu(dy, y, dbias)
+    elif dbias is not None:
+        _sum_positions(dy, dy, dy, dbias, False)
+    dx = dkernel = None
+    if _needed(needs[1]):
+        dkernel = device.output(needs[1], kernel.shape, kernel.dtype)
+        if chosen == "winograd":
+            winograd.kernel_gradient(x, dy, dkernel, window.top, window.left)
+        else:
+            implicit_gemm.kernel_gradient(x, dy, dkernel, window, groups)
+    if _needed(needs[0]):
+        dx = device.output(needs[0], x.shape, x.dtype)
+        if chosen == "winograd":
+            nothing = device.empty((0,), x.dtype)
+            winograd.convolve(dy, kernel, nothing, dx, 2 - window.top, 2 - window.left, turn=True)
+        else:
+            implicit_gemm.input_gradient(dy, kernel, dx, window, groups)
+    return dx, dkernel, dbias
+
+
+def _needed(need) -> bool:
+    return need is not False
+
+
+def _through_relu(dy: Array, y: Array, dbias: Array | None) -> Array:
+    """dy where relu let its input through, else 0; the bias's gradient on the way."""
+    dz = device.empty(dy.shape, dy.dtype)
+    _sum_positions(dy, y, dz, dbias, True)
+    return dz
+
+
+def _sum_positions(dy: Array, y: Array, dz: Array, dbias: Array | None, relu: bool) -> None:
+    """dbias = the sum of dy over all positions, by blocks of about sqrt(positions); with relu, dz = dy where y > 0 else 0."""
+    units = dy.shape[3]
+    partials = device.empty((max(1, math.isqrt(dy.size // units)), units), dy.dtype)
+    shares = max(1, min(_SHARES, len(partials), dy.size // _SHARE_ELEMENTS))
+    arrays = (dy.reshape(-1), y.reshape(-1), dz.reshape(-1), partials.reshape(-1))
+    launch_shares(sum_blocks_shares, sum_blocks, shares, *arrays, units, relu)
+    if dbias is not None:
+        device.launch(implicit_gemm.sum_partials, partials, dbias)
+
+
+@compiled
+def sum_blocks(dy, y, dz, partials, units, relu, share, shares):
+    """A share of the blocks of rows of dy: partials[block] = their sum; with relu, dz = dy where y > 0 else 0. All flat."""
+    blocks, rows, zero = partials.size // units, dy.size // units, dy.dtype.type(0)
+    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
+        total = block * units
+        for j in range(units):
+            store(partials, total + j, zero)
+        for at in range(rows * block // blocks * units, rows * (block + 1) // blocks * units, units):
+            if relu:
+                for j in range(units):
+                    passed = load(dy, at + j) if load(y, at + j) > zero else zero
+                    store(dz, at + j, passed)
+                    store(partials, total + j, load(partials, total + j) + passed)
+            else:
+                for j in range(units):
+                    store(partials, total + j, load(partials, total + j) + load(dy, at + j))
+
+
+@compiled(parallel=True)
+def sum_blocks_shares(address, shares, *args):
+    """All blocks of rows."""
+    for share in prange(shares):
+        call(address, args, share, shares)

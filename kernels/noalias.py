@@ -1,0 +1,51 @@
+"""Loads and stores by flat offset that promise LLVM not to overlap, so that loops over several arrays vectorise.
+
+LLVM gives up on loops with more than a few streams, since each pair would need a check for overlap at run time: 3.7 ms
+against 0.4 for the gradient of max-pooling. A function that uses these must not `load` what it `store`s itself. It is
+never inlined by LLVM: merged into a caller, its promise would cover other calls' loads and stores too.
+"""
+
+from numba import types
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
+_LOADS, _STORES = range(2)
+
+
+def _access(context, builder, array_type, array, offset, kind, value=None):
+    """Emit the load (value None) or store with its alias scopes, and forbid inlining of the function around it."""
+    module = builder.module
+    domain = module.add_metadata(["nbkeras noalias"])
+    scopes = [module.add_metadata([["nbkeras loads", "nbkeras stores"][i], domain]) for i in (_LOADS, _STORES)]
+    pointer = builder.gep(make_array(array_type)(context, builder, array).data, [offset], inbounds=True)
+    instruction = builder.load(pointer) if value is None else builder.store(value, pointer)
+    instruction.align = array_type.dtype.bitwidth // 8
+    instruction.set_metadata("alias.scope", module.add_metadata([scopes[kind]]))
+    instruction.set_metadata("noalias", module.add_metadata([scopes[1 - kind]]))
+    builder.function.attributes.add("noinline")
+    return instruction
+
+
+@intrinsic
+def load(typing, array, offset):
+    """array.ravel()[offset] of a C-contiguous array that the function does not store into."""
+    if not isinstance(array, types.Array):
+        return None
+
+    def generate(context, builder, signature, args):
+        return _access(context, builder, signature.args[0], args[0], args[1], _LOADS)
+
+    return array.dtype(array, types.intp), generate
+
+
+@intrinsic
+def store(typing, array, offset, value):
+    """array.ravel()[offset] = value, into a C-contiguous array that the function does not load from."""
+    if not isinstance(array, types.Array):
+        return None
+
+    def generate(context, builder, signature, args):
+        _access(context, builder, signature.args[0], args[0], args[1], _STORES, args[2])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp, array.dtype), generate

@@ -1,0 +1,52 @@
+"""How a window slides over the rows and columns of an image: the arithmetic that convolution and pooling share."""
+
+from typing import NamedTuple
+
+PADDINGS = ("valid", "same", "causal")
+
+
+class Window(NamedTuple):
+    """Size, stride, dilation and the padding before, by rows and by columns. Compiled kernels take it as it is."""
+
+    height: int
+    width: int
+    row_stride: int
+    column_stride: int
+    row_dilation: int
+    column_dilation: int
+    top: int
+    left: int
+
+
+def extent(size: int, dilation: int) -> int:
+    """How much of an axis a window of `size` taps covers."""
+    return (size - 1) * dilation + 1
+
+
+def output_length(length: int | None, size: int, stride: int, dilation: int, padding: str) -> int | None:
+    """Windows that fit along an axis; None stays None. 'same' and 'causal' give ceil(length / stride)."""
+    if length is None:
+        return None
+    if padding == "valid":
+        return (length - extent(size, dilation)) // stride + 1
+    return -(-length // stride)
+
+
+def padding_before(length: int, size: int, stride: int, dilation: int, padding: str) -> int:
+    """Padded places before an axis: all of them for 'causal', the smaller half for 'same', as in TensorFlow."""
+    if padding == "valid":
+        return 0
+    if padding == "causal":
+        return extent(size, dilation) - 1
+    return max((-(-length // stride) - 1) * stride + extent(size, dilation) - length, 0) // 2
+
+
+def slide(
+    shape: tuple[int, ...], size: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int], padding: str
+) -> tuple[Window, int, int]:
+    """The window for an NHWC shape, and the height and width of the output. 'causal' pads columns only: rows are 'valid'."""
+    row_padding = "valid" if padding == "causal" else padding
+    rows = (shape[1], size[0], strides[0], dilation[0], row_padding)
+    columns = (shape[2], size[1], strides[1], dilation[1], padding)
+    window = Window(*size, *strides, *dilation, padding_before(*rows), padding_before(*columns))
+    return window, output_length(*rows), output_length(*columns)  # type: ignore[return-value]

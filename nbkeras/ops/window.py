@@ -1,0 +1,55 @@
+"""Arguments of ops that slide a window over sequences (batch, steps, channels) and images (batch, rows, columns, channels)."""
+
+import operator
+from typing import Any
+
+from nbkeras import config
+from nbkeras.kernels import window
+from nbkeras.tensor import Tensor
+
+output_length = window.output_length
+
+
+def sizes_of(name: str, what: str, value: Any, rank: int) -> tuple[int, ...]:
+    """`rank` positive integers from one integer or that many; errors name the op and the argument."""
+    given = value if isinstance(value, list | tuple) else (value,) * rank
+    try:
+        sizes = tuple(operator.index(size) for size in given)
+    except TypeError:
+        sizes = ()
+    if len(sizes) != rank or any(size < 1 or isinstance(size, bool) for size in given):
+        many = "a positive integer" if rank == 1 else f"a positive integer or {rank} of them"
+        raise ValueError(f"{name}: {what} must be {many}, received {value!r}")
+    return sizes
+
+
+def padding_of(name: str, padding: Any, allowed: tuple[str, ...]) -> str:
+    """The padding in lower case, one of those allowed."""
+    found = padding.lower() if isinstance(padding, str) else padding
+    if found not in allowed:
+        raise ValueError(f"{name}: padding must be one of {', '.join(map(repr, allowed))}, received {padding!r}")
+    return found
+
+
+def data_format_of(name: str, data_format: str | None) -> str:
+    """'channels_last' or 'channels_first'; None is what keras.json's image_data_format would say."""
+    found = config.image_data_format() if data_format is None else data_format
+    if found not in ("channels_last", "channels_first"):
+        raise ValueError(f"{name}: data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
+    return found
+
+
+def check_fits(name: str, what: str, x: Tensor, size: tuple, dilation: tuple, padding: str) -> None:
+    """ValueError unless a window fits at least once into x, (batch, ..., channels)."""
+    lengths = x.shape[1:-1]
+    reach = tuple(window.extent(n, d) for n, d in zip(size, dilation, strict=True))
+    if 0 in lengths or (padding == "valid" and any(r > n for r, n in zip(reach, lengths, strict=True))):
+        dilated = "" if set(dilation) == {1} else f" (dilated, it covers {_sizes(reach)})"
+        raise ValueError(
+            f"{name}: a {what} of size {_sizes(size)}{dilated} does not fit into an input of size {_sizes(lengths)}: use a "
+            "smaller one, padding='same', or larger inputs"
+        )
+
+
+def _sizes(sizes: tuple) -> str:
+    return "x".join(map(str, sizes))
