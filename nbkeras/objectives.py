@@ -125,8 +125,11 @@ class Objectives:
                         raise ValueError(f"metric {spec!r} needs targets for output {self.names[position]!r}")  # type: ignore[index]
                     metric = _metric_object(spec, target, output)
                     label = spec if isinstance(spec, str) and spec in (*_ACCURACY, *_CROSSENTROPY) else metric.name
-                    label = f"{self.names[position]}_{label}" if several else label  # type: ignore[index]
-                    label, base, number = label, label, 1
+                    prefix = f"{self.names[position]}_" if several else ""  # type: ignore[index]
+                    label = f"{prefix}weighted_{label}" if weighted and prefix + label in taken else prefix + label
+                    if weighted and label in taken:
+                        label = f"weighted_{label}"
+                    base, number = label, 1
                     while label in taken:
                         label, number = f"{base}_{number}", number + 1
                     taken.add(label)

@@ -489,10 +489,10 @@ class Trainer(Layer):
             self.optimizer.prepare()
         batch = next(source.epoch())
         logs = self._logs(self._run_step(kind, batch, layout))
-        floats = {name: float(value) for name, value in logs().items()}
+        results = logs()
         if return_dict:
-            return floats
-        values = list(floats.values())
+            return results
+        values = list(results.values())
         return values[0] if len(values) == 1 else values
 
     # -------------------- loops --------------------
@@ -507,9 +507,7 @@ class Trainer(Layer):
 
     def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:
         """The logs so far as a function, so that only who looks at them pays for them."""
-        if own:
-            return lambda: {name: value.item() for name, value in own.items()}
-        return lambda: {name: value.item() for name, value in self.get_metrics_result().items()}
+        return lambda: {name: _logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
     def _run_epoch(self, kind: str, source: Any, layout: Layout, callbacks: CallbackList) -> dict[str, Any]:
         begin = getattr(callbacks, f"on_{kind}_batch_begin")
@@ -525,9 +523,7 @@ class Trainer(Layer):
             if self.stop_training and kind == "train":
                 break
         source.on_epoch_end()
-        if logs is None:
-            return {}
-        return {name: float(value) for name, value in logs().items()}
+        return {} if logs is None else logs()
 
     def _test(self, source: Any, layout: Layout, callbacks: CallbackList) -> dict[str, Any]:
         callbacks.on_test_begin()
@@ -567,6 +563,12 @@ class Trainer(Layer):
 def _weight_list(sample_weight: Any, outputs: list) -> list:
     """Sample weights or None for each output."""
     return (sample_weight if isinstance(sample_weight, list) else [sample_weight]) or [None] * len(outputs)
+
+
+def _number(value: Any) -> Any:
+    """A result as a float, or as an array if it has several values."""
+    array = np.asarray(value)
+    return float(array.item()) if array.size == 1 else array
 
 
 def _copied(arrays: list[Array], structure: Any) -> Any:
@@ -662,3 +664,8 @@ def _weigh_classes(layout: Layout, leaves: list, class_weight: Any) -> list:
     if given is not None:
         weights = weights * given.reshape(given.shape + (1,) * (weights.ndim - given.ndim))
     return [*leaves[:-1], np.ascontiguousarray(weights, config.floatx())]
+
+
+def _logged(value: Tensor) -> float | Array:
+    """A metric's value in the logs: a number, or an array where the metric has several (one for each threshold)."""
+    return value.item() if value.size == 1 else value.numpy()
