@@ -5,10 +5,11 @@ They take Tensors, arrays and symbolic tensors, so that custom losses, metrics a
 
 Left out, with what to use instead:
 gradients: there is no symbolic gradient; `with nbkeras.GradientTape()` takes gradients of a computation.
-get_session, set_session, manual_variable_initialization, manage of devices: there are no sessions.
+get_session, set_session, manual_variable_initialization, name_scope: there are no sessions and no graph of names.
 is_sparse, to_dense, placeholder(sparse=True): there are no sparse tensors.
-conv3d, pool3d, conv2d_transpose, separable_conv, depthwise_conv, local_conv, resize_volumes: no such layers.
-ctc_batch_cost, ctc_decode, ctc_label_dense_to_sparse: no CTC.
+conv3d, pool3d, conv2d_transpose, separable_conv, depthwise_conv, local_conv, resize_volumes, spatial_3d_padding: there are
+no such layers.
+ctc_batch_cost, ctc_decode, ctc_label_dense_to_sparse: there is no CTC loss.
 get_uid, reset_uids: layer names are counted by `clear_session` and the layers themselves.
 """
 
@@ -24,6 +25,7 @@ from nbkeras.config import epsilon, floatx, image_data_format, set_epsilon, set_
 from nbkeras.control import foldl, foldr, function, in_test_phase, in_train_phase, map_fn, rnn, switch
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import learning_phase, set_learning_phase
+from nbkeras.layer import training_phase as learning_phase_scope
 from nbkeras.ops import (
     abs,
     all,
@@ -53,6 +55,7 @@ from nbkeras.ops import (
     minimum,
     ndim,
     not_equal,
+    ones_like,
     print_tensor,
     prod,
     reshape,
@@ -75,8 +78,12 @@ from nbkeras.ops import (
     tanh,
     transpose,
     var,
+    zeros_like,
 )
 from nbkeras.ops import power as pow
+from nbkeras.random import normal as random_normal
+from nbkeras.random import truncated_normal
+from nbkeras.random import uniform as random_uniform
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 # -------------------- settings --------------------
@@ -218,16 +225,6 @@ def random_uniform_variable(shape, low, high, dtype=None, name: str | None = Non
 def random_normal_variable(shape, mean, scale, dtype=None, name: str | None = None, seed=None) -> Variable:
     """A variable of normal numbers."""
     return Variable(random.normal(shape, mean, scale, dtype, seed), name or "variable")
-
-
-def zeros_like(x, dtype=None, name: str | None = None) -> Tensor:
-    """Zeros in x's shape."""
-    return ops.zeros_like(x, dtype)
-
-
-def ones_like(x, dtype=None, name: str | None = None) -> Tensor:
-    """Ones in x's shape."""
-    return ops.ones_like(x, dtype)
 
 
 def identity(x, name: str | None = None) -> Tensor:
@@ -379,6 +376,24 @@ def dropout(x, level: float, noise_shape=None, seed: int | None = None) -> Tenso
     return random.dropout(x, level, noise_shape, seed)
 
 
+def conv1d(x, kernel, strides=1, padding="valid", data_format: str | None = None, dilation_rate=1) -> Tensor:
+    """Convolution of sequences; padding: 'valid', 'same' or 'causal'."""
+    return ops.conv1d(x, kernel, None, strides, padding, dilation_rate, data_format)
+
+
+def conv2d(x, kernel, strides=(1, 1), padding="valid", data_format: str | None = None, dilation_rate=(1, 1)) -> Tensor:
+    """Convolution of images; padding: 'valid' or 'same'."""
+    return ops.conv2d(x, kernel, None, strides, padding, dilation_rate, data_format)
+
+
+def pool2d(x, pool_size, strides=(1, 1), padding="valid", data_format: str | None = None, pool_mode="max") -> Tensor:
+    """The largest element of each window of images, or its mean; pool_mode: 'max' or 'avg'."""
+    if pool_mode not in ("max", "avg"):
+        raise ValueError(f"pool2d: pool_mode must be 'max' or 'avg', received {pool_mode!r}")
+    pool = ops.max_pool if pool_mode == "max" else ops.average_pool
+    return pool(x, pool_size, strides, padding, data_format)
+
+
 def _like(value: Any, x: Any) -> Any:
     """Arrays as tensors of x's dtype; tensors as they are."""
     return value if ops.is_tensor(value) or value is None else as_tensor(value, x.dtype)
@@ -413,21 +428,9 @@ def normalize_batch_in_training(x, gamma, beta, reduction_axes, epsilon: float =
 # -------------------- random --------------------
 
 
-def random_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
-    """Normal numbers."""
-    return random.normal(shape, mean, stddev, dtype, seed)
-
-
-def random_uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed=None) -> Tensor:
-    """Uniform numbers."""
-    return random.uniform(shape, minval, maxval, dtype, seed)
-
-
 def random_binomial(shape, p: float = 0.0, dtype=None, seed=None) -> Tensor:
     """1 with probability p, else 0."""
     return random.bernoulli(shape, p, dtype, seed)
 
 
-def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
-    """Normal numbers within two standard deviations of the mean."""
-    return random.truncated_normal(shape, mean, stddev, dtype, seed)
+random_bernoulli = random_binomial

@@ -148,6 +148,20 @@ def test_images_and_sequences():
     )
 
 
+def test_convolution_and_pooling():
+    x, kernel = Z, RNG.standard_normal((2, 4, 5)).astype(np.float32)
+    expected = np.stack([x[:, i] @ kernel[0] + x[:, i + 1] @ kernel[1] for i in range(2)], axis=1)
+    np.testing.assert_allclose(K.conv1d(x, kernel), expected, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(K.conv2d(x[:, None], kernel[None])[:, 0], expected, rtol=1e-4, atol=1e-5)
+    image = Z[..., None]
+    windows = np.stack([image[:, i : i + 2, j : j + 2].reshape(2, 4, 1) for i in range(2) for j in range(3)], axis=1)
+    np.testing.assert_allclose(K.pool2d(image, (2, 2)), windows.max(2).reshape(2, 2, 3, 1), rtol=1e-6)
+    averages = K.pool2d(image, (2, 2), pool_mode="avg")
+    np.testing.assert_allclose(averages, windows.mean(2).reshape(2, 2, 3, 1), rtol=1e-5, atol=1e-6)
+    with pytest.raises(ValueError, match="pool_mode must be"):
+        K.pool2d(image, (2, 2), pool_mode="sum")
+
+
 def test_rnn_with_mask_and_constants():
     mask = np.array([[True, True, False], [True, False, True]])
 
