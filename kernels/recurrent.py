@@ -24,14 +24,14 @@ from nbkeras.kernels.vmath import sigmoid, tanh
 
 Array = np.ndarray
 
-LINEAR, TANH, SIGMOID, RELU, HARD_SIGMOID, HARD_SIGMOID_2 = range(6)
+LINEAR, TANH, SIGMOID, RELU, HARD_SIGMOID, LEGACY_HARD_SIGMOID = range(6)
 ACTIVATIONS = {
     "linear": LINEAR,
     "tanh": TANH,
     "sigmoid": SIGMOID,
     "relu": RELU,
     "hard_sigmoid": HARD_SIGMOID,  # Keras 3: clip(x / 6 + 0.5, 0, 1)
-    "hard_sigmoid_2": HARD_SIGMOID_2,  # Keras 2: clip(0.2 x + 0.5, 0, 1)
+    "legacy_hard_sigmoid": LEGACY_HARD_SIGMOID,  # Keras 2: clip(0.2 x + 0.5, 0, 1)
 }
 
 _LEAST_ROWS = 8  # of a chunk: below, the products are too thin
@@ -99,7 +99,7 @@ def activate(code, a, at, stride, rows, width):
             for j in range(width):
                 v = load(a, o + j)
                 store(a, o + j, zero if v < zero else v)
-    elif code == HARD_SIGMOID or code == HARD_SIGMOID_2:
+    elif code == HARD_SIGMOID or code == LEGACY_HARD_SIGMOID:
         slope = a.dtype.type(1 / 6) if code == HARD_SIGMOID else a.dtype.type(0.2)
         for r in range(rows):
             o = at + r * stride
@@ -121,7 +121,7 @@ def slopes(code, array):
         return (one, zero, zero, zero, infinity)
     if code == HARD_SIGMOID:
         return (array.dtype.type(1 / 6), zero, zero, zero, one)
-    if code == HARD_SIGMOID_2:
+    if code == LEGACY_HARD_SIGMOID:
         return (array.dtype.type(0.2), zero, zero, zero, one)
     return (one, zero, zero, -infinity, infinity)
 

@@ -16,6 +16,7 @@ Array = np.ndarray
 ValueReadError = device.ValueReadError
 shapes_only = device.dry  # `with shapes_only():` ops work out shapes and dtypes and compute nothing
 outside_program = device.ordinary  # `with outside_program():` what is launched is run once and never replayed
+is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
 
 
 class Tensor:

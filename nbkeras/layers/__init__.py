@@ -38,6 +38,14 @@ from nbkeras.layers.merging import subtract as subtract
 from nbkeras.layers.normalization import BatchNormalization as BatchNormalization
 from nbkeras.layers.normalization import LayerNormalization as LayerNormalization
 from nbkeras.layers.normalization import RMSNormalization as RMSNormalization
+from nbkeras.layers.recurrent import GRU as GRU
+from nbkeras.layers.recurrent import LSTM as LSTM
+from nbkeras.layers.recurrent import RNN as RNN
+from nbkeras.layers.recurrent import SimpleRNN as SimpleRNN
+from nbkeras.layers.recurrent_cells import GRUCell as GRUCell
+from nbkeras.layers.recurrent_cells import LSTMCell as LSTMCell
+from nbkeras.layers.recurrent_cells import SimpleRNNCell as SimpleRNNCell
+from nbkeras.layers.recurrent_cells import StackedRNNCells as StackedRNNCells
 from nbkeras.layers.regularization import ActivityRegularization as ActivityRegularization
 from nbkeras.layers.regularization import AlphaDropout as AlphaDropout
 from nbkeras.layers.regularization import Dropout as Dropout
@@ -46,3 +54,5 @@ from nbkeras.layers.regularization import GaussianNoise as GaussianNoise
 from nbkeras.layers.regularization import SpatialDropout1D as SpatialDropout1D
 from nbkeras.layers.regularization import SpatialDropout2D as SpatialDropout2D
 from nbkeras.layers.regularization import SpatialDropout3D as SpatialDropout3D
+from nbkeras.layers.rnn_wrappers import Bidirectional as Bidirectional
+from nbkeras.layers.rnn_wrappers import TimeDistributed as TimeDistributed

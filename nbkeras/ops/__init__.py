@@ -35,6 +35,7 @@ from nbkeras.ops.activations import (
     tanh_shrink,
     threshold,
 )
+from nbkeras.ops.conv import conv, conv1d, conv2d
 from nbkeras.ops.creation import (
     arange,
     eye,
@@ -126,6 +127,8 @@ from nbkeras.ops.normalization import (
     rms_normalization,
 )
 from nbkeras.ops.operators import attach_operators
+from nbkeras.ops.pool import average_pool, max_pool
+from nbkeras.ops.recurrent import gru, lstm, simple_rnn
 from nbkeras.ops.reduce import (
     all,
     any,

@@ -81,7 +81,7 @@ def lstm(
     which steps are taken, or (batch, units) without return_sequences. mask: bool (batch, steps); where it is False the
     state stays and the output is the old h, or 0 with zero_output_for_mask. recurrent_dropout_mask: (batch, units),
     multiplies h before its product with recurrent_kernel, the same at each step. Activations by name: tanh, sigmoid, relu,
-    linear, hard_sigmoid (Keras 3: x / 6 + 0.5 within 0 and 1), hard_sigmoid_2 (Keras 2: 0.2 x + 0.5). Differentiable in x,
+    linear, hard_sigmoid (Keras 3: x / 6 + 0.5 within 0 and 1), legacy_hard_sigmoid (Keras 2: 0.2 x + 0.5). Differentiable in x,
     kernel, recurrent_kernel, bias and the states.
     """
     states = {"initial_h": initial_h, "initial_c": initial_c}

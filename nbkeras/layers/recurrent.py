@@ -1,0 +1,435 @@
+"""Recurrent layers: RNN, which runs any cell step by step, and SimpleRNN, GRU and LSTM, which run a sequence as one op."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras import nest, ops, regularizers, tensor
+from nbkeras.layer import InputSpec, Layer, layers
+from nbkeras.layers.recurrent_cells import (
+    GRUCell,
+    LSTMCell,
+    SimpleRNNCell,
+    StackedRNNCells,
+    argument_names,
+    build_cell,
+    call_cell,
+    check_cell,
+    drop_ignored,
+    initial_state_of,
+    output_size_of,
+)
+from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
+from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
+
+
+class RNN(Layer):
+    """Runs a cell, or a list of cells as one, over the time steps of (batch, steps, features...).
+
+    Output: the last step's (batch, output_size), or all steps' (batch, steps, output_size) with return_sequences, in the
+    order in which they were taken; with return_state a list of it and the last states. go_backwards: steps from the last
+    to the first. stateful: each batch starts from the states in which the one before ended, sample by sample; gradients
+    stop there. mask: bool (batch, steps), usually from Masking or Embedding: where it is False the states stay, and the
+    output is that of the step before (the first state before the first step, where the sizes agree), or 0 with
+    zero_output_for_mask. unroll is accepted: a recorded step is unrolled already.
+    """
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        cell,
+        return_sequences=False,
+        return_state=False,
+        go_backwards=False,
+        stateful=False,
+        unroll=False,
+        zero_output_for_mask=False,
+        **kwargs,
+    ):
+        super().__init__(**drop_ignored(kwargs))
+        if isinstance(cell, list | tuple):
+            cell = StackedRNNCells(cell)
+        check_cell(cell)
+        self.cell = cell
+        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
+        self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), bool(unroll)
+        self.zero_output_for_mask = bool(zero_output_for_mask)
+        self.input_spec = InputSpec(min_ndim=3)
+        self._kept: list[Variable] | None = None  # the states of a stateful layer, flat; None before the first batch
+
+    # -------------------- shapes --------------------
+
+    @property
+    def state_size(self) -> Any:
+        """The cell's: an integer, or a list of integers or of lists of them."""
+        return self.cell.state_size
+
+    @property
+    def _sizes(self) -> list[int]:
+        return nest.flatten(self.state_size)
+
+    def build(self, input_shape):
+        shape = _first(input_shape)
+        if len(shape) < 3:
+            raise ValueError(f"layer {self.name!r} needs an input (batch, steps, features), received shape {shape}")
+        build_cell(self.cell, (shape[0], *shape[2:]))
+        self.input_spec = InputSpec(ndim=len(shape), axes={-1: shape[-1]})
+        if self.stateful and self._kept is None and shape[0] is not None:
+            self._make_states(shape[0])
+        self.built = True
+
+    def compute_output_shape(self, input_shape):
+        batch, steps = _first(input_shape)[:2]
+        size = output_size_of(self.cell)
+        output = (batch, steps, size) if self.return_sequences else (batch, size)
+        return [output, *self._packed([(batch, n) for n in self._sizes])] if self.return_state else output
+
+    def compute_mask(self, inputs, mask=None):
+        """The input's with return_sequences, else None; None for states."""
+        kept = nest.flatten(mask)[0] if self.return_sequences else None
+        return [kept, *[None] * len(self._sizes)] if self.return_state else kept
+
+    def _packed(self, flat: list) -> list:
+        """A flat list in the structure of state_size: a list, of lists for stacked cells."""
+        leaves = iter(flat)
+        if isinstance(self.cell, StackedRNNCells):
+            return [[next(leaves) for _ in nest.flatten(cell.state_size)] for cell in self.cell.cells]
+        size = self.state_size
+        return [
+            nest.map_leaves(lambda _: next(leaves), part)
+            for part in (size if isinstance(size, list | tuple) else [size])
+        ]
+
+    # -------------------- states --------------------
+
+    def get_initial_state(self, batch_size=None) -> list:
+        """The states that a sequence starts from: the cell's own, or zeros."""
+        return initial_state_of(self.cell, batch_size, self.dtype)
+
+    @property
+    def states(self) -> list | None:
+        """The states of a stateful layer, Variables in the structure of state_size; None before it knows its batch."""
+        return None if self._kept is None else self._packed(list(self._kept))
+
+    @states.setter
+    def states(self, values) -> None:
+        self.reset_states(values)
+
+    def reset_states(self, states=None, samples=None) -> None:
+        """Set the states to zero, or to `states`: arrays (batch, size) in the structure of state_size.
+
+        samples: a bool mask (batch,) or indices; only these rows change. After the states of all samples were set to
+        zero, the next batch may have another size.
+        """
+        if not self.stateful:
+            raise AttributeError(f"layer {self.name!r} keeps no states: make it with stateful=True")
+        held = None if self._kept is None else self._kept[0].shape[0]
+        values = None if states is None else self._checked(states, "states", None if samples is None else held)
+        if values is not None and values[0].shape[0] != held:
+            self._make_states(values[0].shape[0])
+        chosen = None if samples is None or self._kept is None else self._rows(samples)
+        for position, variable in enumerate(self._kept or ()):
+            value = ops.zeros(variable.shape, variable.dtype) if values is None else values[position]
+            variable.assign(value if chosen is None else ops.where(chosen, value, variable))
+
+    reset_state = reset_states
+
+    def _rows(self, samples) -> Tensor:
+        """A bool mask (batch, 1) of the samples."""
+        batch = self._kept[0].shape[0]  # type: ignore[index]
+        if isinstance(samples, Tensor):
+            if samples.dtype != np.bool_ or samples.shape != (batch,):
+                raise ValueError(
+                    f"samples must be a bool mask of shape ({batch},) or indices, received a tensor of shape "
+                    f"{samples.shape} and dtype {samples.dtype}"
+                )
+            return ops.expand_dims(samples, 1)
+        given = np.asarray(samples)
+        if given.dtype == np.bool_ and given.shape != (batch,):
+            raise ValueError(
+                f"samples must be a bool mask of shape ({batch},) or indices, received shape {given.shape}"
+            )
+        chosen = np.zeros(batch, bool)
+        try:
+            chosen[given if given.size else given.astype(int)] = True
+        except IndexError as error:
+            raise ValueError(f"samples must be indices from 0 to {batch - 1}, received {samples!r}: {error}") from None
+        return as_tensor(chosen[:, None])
+
+    def _make_states(self, batch: int) -> None:
+        """New states of zeros; programs recorded with old ones are recorded again."""
+        if self._kept is not None:
+            self._states = [v for v in self._states if all(v is not old for old in self._kept)]
+            tensor.invalidate_programs()
+        self._kept = [self.add_state((batch, n), name=f"state_{i}") for i, n in enumerate(self._sizes)]
+
+    def _kept_states(self, batch: int) -> list:
+        """The states that the batch before ended in, flat."""
+        if tensor.is_shapes_only() and (self._kept is None or self._kept[0].shape[0] != batch):
+            return [ops.zeros((batch, n), self.dtype) for n in self._sizes]
+        if self._kept is None or self._kept[0].shape[0] != batch:
+            if self._kept is not None and any(v.data.any() for v in self._kept):
+                held = self._kept[0].shape[0]
+                raise ValueError(
+                    f"layer {self.name!r} is stateful and holds the states of a batch of {held} samples, but received a "
+                    f"batch of {batch}. Pass batches of {held} samples (batch_size={held} and a number of samples that "
+                    f"is a multiple of it), or call reset_states() before the batch size changes"
+                )
+            with outside_program():
+                self._make_states(batch)
+        return list(self._kept or ())
+
+    def _checked(self, states, what: str, batch: int | None = None) -> list[Tensor]:
+        """Given states as a flat list of tensors that fit."""
+        given = nest.flatten(list(states) if isinstance(states, list | tuple) else states)
+        if len(given) != len(self._sizes):
+            raise ValueError(
+                f"layer {self.name!r} has {len(self._sizes)} states (state_size {self.state_size}), "
+                f"received {len(given)} in {what}"
+            )
+        found = [as_tensor(value, self.dtype) for value in given]
+        batch = found[0].shape[0] if batch is None and found[0].ndim else batch
+        for value, size in zip(found, self._sizes, strict=True):
+            if value.shape != (batch, size):
+                raise ValueError(
+                    f"{what} of layer {self.name!r} must have shapes {[(batch, n) for n in self._sizes]}, "
+                    f"received {[v.shape for v in found]}"
+                )
+        return found
+
+    # -------------------- running --------------------
+
+    def call(self, sequences, initial_state=None, mask=None, training=None):
+        if isinstance(sequences, list | tuple):  # Keras 2's [sequences, state, ...]
+            if len(sequences) > 1 and initial_state is None:
+                initial_state = list(sequences[1:])
+            sequences = sequences[0]
+        mask = None if mask is None else nest.flatten(mask)[0]
+        if mask is not None:
+            mask = self._time_mask(mask, sequences)
+        batch, states = sequences.shape[0], None
+        if initial_state is not None:
+            states = self._checked(initial_state, "initial_state", batch)
+        if self.stateful:
+            kept = self._kept_states(batch)
+            states = kept if states is None else states
+        cells = [cell for cell in self.all_layers() if hasattr(cell, "start_sequence")]
+        for cell in cells:
+            cell.start_sequence()
+        try:
+            output, states = self._run(sequences, states, mask, training)
+        finally:
+            for cell in cells:
+                cell.end_sequence()
+        if self.stateful and not tensor.is_shapes_only():
+            for variable, state in zip(self._kept or (), states, strict=True):
+                variable.assign(state)
+        return [output, *self._packed(states)] if self.return_state else output
+
+    def _time_mask(self, mask, sequences) -> Tensor:
+        mask = as_tensor(mask, "bool")
+        if mask.ndim == 3 and mask.shape[2] == 1:
+            mask = ops.squeeze(mask, 2)
+        if mask.shape != sequences.shape[:2]:
+            raise ValueError(
+                f"the mask of layer {self.name!r} must have shape (batch, steps) = {sequences.shape[:2]}, "
+                f"received {mask.shape}"
+            )
+        return mask
+
+    def _run(self, sequences, states: list | None, mask, training) -> tuple[Tensor, list[Tensor]]:
+        """(output, last states, flat), step by step."""
+        if states is None:
+            states = nest.flatten(self.get_initial_state(sequences.shape[0]))
+        if self.stateful:  # the way back needs them as they are now, and they are written before it
+            states = [ops.add(state, 0.0) for state in states]
+        steps = list(ops.unstack(sequences, axis=1))
+        masks = [None] * len(steps) if mask is None else [ops.expand_dims(m, 1) for m in ops.unstack(mask, axis=1)]
+        if self.go_backwards:
+            steps, masks = steps[::-1], masks[::-1]
+        outputs: list[Tensor] = []
+        for step, live in zip(steps, masks, strict=True):
+            output, new_states = call_cell(self.cell, step, self._packed(states), training)
+            new = nest.flatten(new_states)
+            if live is not None:
+                before = self._before(outputs, states, output)
+                output = ops.where(_as_rank(live, output), output, before)
+                new = [ops.where(_as_rank(live, n), n, old) for n, old in zip(new, states, strict=True)]
+            states = new
+            outputs = [*outputs, output] if self.return_sequences else [output]
+        return ops.stack(outputs, axis=1) if self.return_sequences else outputs[-1], states
+
+    def _before(self, outputs: list[Tensor], states: list[Tensor], output: Tensor):
+        """What a masked step puts out."""
+        if self.zero_output_for_mask:
+            return ops.zeros_like(output)
+        if outputs:
+            return outputs[-1]
+        last = self._packed(states)[-1] if isinstance(self.cell, StackedRNNCells) else states
+        first = nest.flatten(last)[0]
+        return first if first.shape == output.shape else ops.zeros_like(output)
+
+    # -------------------- configuration --------------------
+
+    def get_config(self):
+        return {**super().get_config(), **self._own_config(), "cell": layers.serialize(self.cell)}
+
+    def _own_config(self) -> dict[str, Any]:
+        return {
+            "return_sequences": self.return_sequences,
+            "return_state": self.return_state,
+            "go_backwards": self.go_backwards,
+            "stateful": self.stateful,
+            "unroll": self.unroll,
+            "zero_output_for_mask": self.zero_output_for_mask,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """A layer with new weights from `get_config`."""
+        config = dict(config)
+        return cls(layers.deserialize(config.pop("cell")), **config)
+
+
+def _first(shape: Any) -> tuple:
+    """The shape of the sequences among a call's shapes."""
+    return tuple(shape) if nest.is_shape(shape) else tuple(shape[0])
+
+
+def _as_rank(mask: Tensor, like: Tensor) -> Tensor:
+    """A mask (batch, 1) with axes of 1 up to the rank of `like`."""
+    return ops.reshape(mask, (mask.shape[0], *[1] * (like.ndim - 1))) if like.ndim != 2 else mask
+
+
+def _of_cell(name: str) -> property:
+    return property(lambda layer: getattr(layer.cell, name), doc=f"The cell's {name}.")
+
+
+class _WholeSequence(RNN):
+    """What SimpleRNN, GRU and LSTM share: a built-in cell, whose arguments they take, and one op for all its steps.
+
+    The op is used with the activations that it knows (nbkeras.ops.recurrent); with others the cell runs step by step.
+    """
+
+    cell_class: type[Layer]
+
+    def __init__(self, cell_arguments, activity_regularizer=None, **kwargs):
+        kwargs = drop_ignored(kwargs)
+        for name in argument_names(self.cell_class) & kwargs.keys():
+            cell_arguments[name] = kwargs.pop(name)
+        common = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
+        super().__init__(self.cell_class(**cell_arguments, **common), **kwargs)
+        self.activity_regularizer = regularizers.get(activity_regularizer)
+        self.input_spec = InputSpec(ndim=3)
+
+    units, activation, use_bias = _of_cell("units"), _of_cell("activation"), _of_cell("use_bias")
+    kernel_initializer, kernel_regularizer = _of_cell("kernel_initializer"), _of_cell("kernel_regularizer")
+    recurrent_initializer, bias_initializer = _of_cell("recurrent_initializer"), _of_cell("bias_initializer")
+    recurrent_regularizer, bias_regularizer = _of_cell("recurrent_regularizer"), _of_cell("bias_regularizer")
+    kernel_constraint, recurrent_constraint = _of_cell("kernel_constraint"), _of_cell("recurrent_constraint")
+    bias_constraint, seed = _of_cell("bias_constraint"), _of_cell("seed")
+    dropout, recurrent_dropout = _of_cell("dropout"), _of_cell("recurrent_dropout")
+
+    def _argument_names(self):
+        return [*argument_names(self.cell_class), *argument_names(type(self)), *super()._argument_names()]
+
+    def _run(self, sequences, states, mask, training):
+        cell = self.cell
+        names = [_FUSED.get(function) for function in self._activations()]
+        if None in names:
+            return super()._run(sequences, states, mask, training)
+        output, *last = self._op(
+            cell.dropped_inputs(sequences, training),
+            cell.kernel,
+            cell.recurrent_kernel,
+            cell.bias,
+            *(states or [None] * len(self._sizes)),
+            mask,
+            cell.recurrent_mask(sequences.shape[0], training),
+            *names,
+            return_sequences=self.return_sequences,
+            go_backwards=self.go_backwards,
+            zero_output_for_mask=self.zero_output_for_mask,
+        )
+        return output, last
+
+    def _activations(self) -> list:
+        return [self.activation]
+
+    def _op(self, *arguments, **options):
+        raise NotImplementedError
+
+    def get_config(self):
+        cell = self.cell.get_config()
+        own = {name: cell[name] for name in cell if name in argument_names(self.cell_class)}
+        activity = regularizers.serialize(self.activity_regularizer)
+        return {**Layer.get_config(self), **own, **self._own_config(), "activity_regularizer": activity}
+
+    @classmethod
+    def from_config(cls, config):
+        """A layer with new weights from `get_config`."""
+        return cls(**config)
+
+
+_FUSED = {getattr(ops, name): name for name in RECURRENT_ACTIVATIONS if hasattr(ops, name)}
+
+
+class SimpleRNN(_WholeSequence):
+    """h' = activation(x kernel + h recurrent_kernel + bias) over the steps of (batch, steps, features).
+
+    Arguments of the cell: units, activation, use_bias, initializers, regularizers and constraints of kernel, recurrent
+    (kernel) and bias, dropout (of inputs), recurrent_dropout (of h), seed; then those of RNN. Dropout masks are the same at
+    all steps and for all gates.
+    """
+
+    cell_class = SimpleRNNCell
+
+    def __init__(self, units, activation="tanh", use_bias=True, **kwargs):
+        super().__init__({"units": units, "activation": activation, "use_bias": use_bias}, **kwargs)
+
+    def _op(self, *arguments, **options):
+        return ops.simple_rnn(*arguments, **options)
+
+
+class _Gated(_WholeSequence):
+    """GRU and LSTM: a second activation, of the gates."""
+
+    def __init__(self, units, activation="tanh", recurrent_activation="sigmoid", use_bias=True, **kwargs):
+        first = {"units": units, "activation": activation, "recurrent_activation": recurrent_activation}
+        super().__init__({**first, "use_bias": use_bias}, **kwargs)
+
+    recurrent_activation = _of_cell("recurrent_activation")
+
+    def _activations(self):
+        return [self.activation, self.recurrent_activation]
+
+
+class GRU(_Gated):
+    """The gated recurrent unit (Cho et al., 2014) over the steps of (batch, steps, features); gates in the order z, r, h.
+
+    Arguments as SimpleRNN's, with recurrent_activation and reset_after (the reset gate acts on h's product, with a bias
+    of its own; False: on h).
+    """
+
+    cell_class = GRUCell
+    reset_after = _of_cell("reset_after")
+
+    def _op(self, *arguments, **options):
+        return ops.gru(*arguments, reset_after=self.reset_after, **options)
+
+
+class LSTM(_Gated):
+    """Long short-term memory (Hochreiter and Schmidhuber, 1997) over the steps of (batch, steps, features); states h, c.
+
+    Arguments as SimpleRNN's, with recurrent_activation and unit_forget_bias (the forget gate's bias starts at 1). Gates in
+    the order i, f, c, o.
+    """
+
+    cell_class = LSTMCell
+    unit_forget_bias = _of_cell("unit_forget_bias")
+
+    def _op(self, *arguments, **options):
+        return ops.lstm(*arguments, **options)

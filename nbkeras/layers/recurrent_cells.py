@@ -1,0 +1,373 @@
+"""Recurrent cells: one time step of a recurrence, for RNN, StackedRNNCells, or a loop of your own.
+
+A cell has `state_size` (an integer, or a list of them), `output_size`, and `call(inputs, states) -> output, new states`,
+where states is a list of tensors (batch, size). Any object with these is a cell.
+"""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import numpy as np
+
+from nbkeras import activations, constraints, initializers, nest, ops, random, regularizers
+from nbkeras.graph import SymbolicTensor
+from nbkeras.layer import Layer, layers
+from nbkeras.tensor import Tensor
+
+
+def drop_ignored(kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Keras arguments that choose among implementations, of which there is one here, are taken and ignored."""
+    return {name: value for name, value in kwargs.items() if name not in ("implementation", "use_cudnn")}
+
+
+def output_size_of(cell: Any) -> int:
+    """The size of a cell's output: its own word, else its first state's size."""
+    size = getattr(cell, "output_size", None)
+    return nest.flatten(cell.state_size)[0] if size is None else size
+
+
+def check_cell(cell: Any) -> None:
+    """TypeError unless an object has what a cell must have."""
+    if isinstance(cell, type) or not callable(getattr(cell, "call", None)) or not hasattr(cell, "state_size"):
+        raise TypeError(
+            "a recurrent cell must be an object with call(inputs, states) and state_size (an integer, or a list of "
+            f"integers, one per state), received {cell!r}"
+        )
+
+
+def build_cell(cell: Any, step_shape: tuple) -> None:
+    """Make a cell's weights for a step's input of this shape, once."""
+    if isinstance(cell, Layer):
+        cell._ensure_built(SymbolicTensor(step_shape, cell.dtype))
+    elif callable(getattr(cell, "build", None)) and not getattr(cell, "built", False):
+        cell.build(step_shape)
+
+
+def initial_state_of(cell: Any, batch_size: int, dtype: str) -> Any:
+    """The states a cell starts from, packed like its state_size in lists; zeros unless it says otherwise."""
+    if callable(getattr(cell, "get_initial_state", None)):
+        states = cell.get_initial_state(batch_size=batch_size)
+        return list(states) if isinstance(states, list | tuple) else [states]
+    return [ops.zeros((batch_size, size), dtype) for size in nest.flatten(cell.state_size)]
+
+
+def call_cell(cell: Any, inputs: Tensor, states: Any, training: Any) -> tuple[Tensor, list]:
+    """(output, list of new states) of a step."""
+    function = cell if isinstance(cell, Layer) else cell.call
+    parameters = cell._call_takes if isinstance(cell, Layer) else inspect.signature(cell.call).parameters
+    result = function(inputs, states, training=training) if "training" in parameters else function(inputs, states)
+    if not isinstance(result, list | tuple) or len(result) != 2:
+        raise TypeError(f"the cell {cell!r} must return (output, new states) from its call, received {result!r}")
+    output, new_states = result
+    new_states = list(new_states) if isinstance(new_states, list | tuple) else [new_states]
+    if len(nest.flatten(new_states)) != len(nest.flatten(cell.state_size)):
+        raise ValueError(
+            f"the cell {cell!r} has state_size {cell.state_size}, but its call returned "
+            f"{len(nest.flatten(new_states))} states"
+        )
+    return output, new_states
+
+
+def argument_names(cls: type[Layer]) -> set[str]:
+    """Names of the arguments that a class and the classes it extends, up to Layer, take."""
+    inits = [vars(c)["__init__"] for c in cls.__mro__[: cls.__mro__.index(Layer)] if "__init__" in vars(c)]
+    return {name for init in inits for name in inspect.signature(init).parameters} - {"self", "kwargs"}
+
+
+class _Cell(Layer):
+    """What the built-in cells share: arguments, weights, dropout masks that last for a sequence."""
+
+    gates = 1
+
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        recurrent_initializer="orthogonal",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        recurrent_regularizer=None,
+        bias_regularizer=None,
+        kernel_constraint=None,
+        recurrent_constraint=None,
+        bias_constraint=None,
+        dropout=0.0,
+        recurrent_dropout=0.0,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**drop_ignored(kwargs))
+        kind = type(self).__name__.removesuffix("Cell")
+        if isinstance(units, bool) or not isinstance(units, int | np.integer) or units <= 0:
+            raise ValueError(f"{kind}'s units must be a positive integer, received {units!r}")
+        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
+            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
+                raise ValueError(f"{kind}'s {name} must be a number between 0 and 1, received {rate!r}")
+        self.units = self.output_size = int(units)
+        self.activation = activations.get(activation)
+        self.use_bias = bool(use_bias)
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.recurrent_initializer = initializers.get(recurrent_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.recurrent_constraint = constraints.get(recurrent_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+        self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
+        self.seed = seed
+        self.seed_generator = random.SeedGenerator(seed)
+        self._states.append(self.seed_generator.state)
+        self._masks: dict[str, Tensor] | None = None  # of the sequence that RNN is running
+
+    def _argument_names(self):
+        return [*argument_names(type(self)), *super()._argument_names()]
+
+    @property
+    def state_size(self) -> Any:
+        return self.units
+
+    def get_initial_state(self, batch_size=None) -> list[Tensor]:
+        """Zeros for each state."""
+        return [ops.zeros((batch_size, size), self.dtype) for size in nest.flatten(self.state_size)]
+
+    def build(self, input_shape):
+        features, width = input_shape[-1], self.gates * self.units
+        if features is None:
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} needs the size of the last axis, received {tuple(input_shape)}"
+            )
+        self.kernel = self._weight("kernel", (features, width))
+        self.recurrent_kernel = self._weight("recurrent", (self.units, width))
+        self.bias = self._weight("bias", self._bias_shape()) if self.use_bias else None
+        self.built = True
+
+    def _weight(self, kind: str, shape: tuple[int, ...], initializer=None):
+        return self.add_weight(
+            shape,
+            initializer or getattr(self, f"{kind}_initializer"),
+            regularizer=getattr(self, f"{kind}_regularizer"),
+            constraint=getattr(self, f"{kind}_constraint"),
+            name="recurrent_kernel" if kind == "recurrent" else kind,
+        )
+
+    def _bias_shape(self) -> tuple[int, ...]:
+        return (self.gates * self.units,)
+
+    def start_sequence(self) -> None:
+        """From here to `end_sequence`, all calls use the same dropout masks."""
+        self._masks = {}
+
+    def end_sequence(self) -> None:
+        """Forget the dropout masks; calls outside a sequence draw new ones each time."""
+        self._masks = None
+
+    def dropped_inputs(self, inputs, training):
+        """The inputs after dropout; of a whole sequence too, with one mask for all its steps."""
+        if not training or self.dropout == 0:
+            return inputs
+        return ops.multiply(
+            inputs, self._mask("inputs", (inputs.shape[0], inputs.shape[-1]), self.dropout, inputs.ndim)
+        )
+
+    def dropped_state(self, h, training):
+        """h after recurrent dropout, for its product with the recurrent kernel."""
+        mask = self.recurrent_mask(h.shape[0], training)
+        return h if mask is None else ops.multiply(h, mask)
+
+    def recurrent_mask(self, batch: int, training) -> Tensor | None:
+        """What multiplies h before its product with the recurrent kernel, (batch, units), or None."""
+        if not training or self.recurrent_dropout == 0:
+            return None
+        return self._mask("state", (batch, self.units), self.recurrent_dropout, 2)
+
+    def _mask(self, key: str, shape: tuple[int, ...], rate: float, ndim: int) -> Tensor:
+        masks: dict[str, Tensor] = {} if self._masks is None else self._masks
+        if key not in masks:
+            masks[key] = random.dropout(ops.ones(shape, self.dtype), rate, seed=self.seed_generator)
+        return masks[key] if ndim == 2 else ops.expand_dims(masks[key], 1)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "units": self.units,
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "recurrent_initializer": initializers.serialize(self.recurrent_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "recurrent_regularizer": regularizers.serialize(self.recurrent_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "recurrent_constraint": constraints.serialize(self.recurrent_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+            "dropout": self.dropout,
+            "recurrent_dropout": self.recurrent_dropout,
+            "seed": self.seed,
+        }
+
+
+class SimpleRNNCell(_Cell):
+    """One step of SimpleRNN: h' = activation(x kernel + h recurrent_kernel + bias)."""
+
+    def call(self, inputs, states, training=None):
+        product = ops.matmul(self.dropped_inputs(inputs, training), self.kernel)
+        z = ops.add(product, ops.matmul(self.dropped_state(states[0], training), self.recurrent_kernel))
+        h = self.activation(z if self.bias is None else ops.add(z, self.bias))
+        return h, [h]
+
+
+class GRUCell(_Cell):
+    """One step of GRU; gates and weights in the order z, r, h. reset_after: the reset gate acts on h's product."""
+
+    gates = 3
+
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        *,
+        reset_after=True,
+        **kwargs,
+    ):
+        super().__init__(units, activation, use_bias, **kwargs)
+        self.recurrent_activation = activations.get(recurrent_activation)
+        self.reset_after = bool(reset_after)
+
+    def _bias_shape(self):
+        return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
+
+    def call(self, inputs, states, training=None):
+        h, n = states[0], self.units
+        x = ops.matmul(self.dropped_inputs(inputs, training), self.kernel)
+        operand = self.dropped_state(h, training)
+        if self.bias is not None:
+            x = ops.add(x, self.bias[0] if self.reset_after else self.bias)
+        x_z, x_r, x_h = ops.split(x, 3, axis=-1)
+        if self.reset_after:
+            product = ops.matmul(operand, self.recurrent_kernel)
+            if self.bias is not None:
+                product = ops.add(product, self.bias[1])
+            h_z, h_r, h_h = ops.split(product, 3, axis=-1)
+        else:
+            gates, candidate = ops.split(self.recurrent_kernel, [2 * n], axis=-1)
+            h_z, h_r = ops.split(ops.matmul(operand, gates), 2, axis=-1)
+        z = self.recurrent_activation(ops.add(x_z, h_z))
+        r = self.recurrent_activation(ops.add(x_r, h_r))
+        h_h = ops.multiply(r, h_h) if self.reset_after else ops.matmul(ops.multiply(r, operand), candidate)
+        new = self.activation(ops.add(x_h, h_h))
+        h = ops.add(ops.multiply(z, h), ops.multiply(ops.subtract(1.0, z), new))
+        return h, [h]
+
+    def get_config(self):
+        own = {
+            "recurrent_activation": activations.serialize(self.recurrent_activation),
+            "reset_after": self.reset_after,
+        }
+        return {**super().get_config(), **own}
+
+
+class LSTMCell(_Cell):
+    """One step of LSTM; states h and c, gates and weights in the order i, f, c, o. unit_forget_bias: f's bias starts at 1."""
+
+    gates = 4
+
+    def __init__(
+        self,
+        units,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        *,
+        unit_forget_bias=True,
+        **kwargs,
+    ):
+        super().__init__(units, activation, use_bias, **kwargs)
+        self.recurrent_activation = activations.get(recurrent_activation)
+        self.unit_forget_bias = bool(unit_forget_bias)
+
+    @property
+    def state_size(self):
+        return [self.units, self.units]
+
+    def _weight(self, kind, shape, initializer=None):
+        if kind == "bias" and self.unit_forget_bias:
+            initializer = self._bias_with_forget_gate
+        return super()._weight(kind, shape, initializer)
+
+    def _bias_with_forget_gate(self, shape, dtype=None):
+        n = self.units
+        parts = [self.bias_initializer((size,), dtype=dtype) for size in (n, 2 * n)]
+        return np.concatenate([np.asarray(parts[0]), np.ones(n, dtype), np.asarray(parts[1])])
+
+    def call(self, inputs, states, training=None):
+        h, c = states
+        product = ops.matmul(self.dropped_inputs(inputs, training), self.kernel)
+        z = ops.add(product, ops.matmul(self.dropped_state(h, training), self.recurrent_kernel))
+        i, f, g, o = ops.split(z if self.bias is None else ops.add(z, self.bias), 4, axis=-1)
+        kept = ops.multiply(self.recurrent_activation(f), c)
+        c = ops.add(kept, ops.multiply(self.recurrent_activation(i), self.activation(g)))
+        h = ops.multiply(self.recurrent_activation(o), self.activation(c))
+        return h, [h, c]
+
+    def get_config(self):
+        own = {
+            "recurrent_activation": activations.serialize(self.recurrent_activation),
+            "unit_forget_bias": self.unit_forget_bias,
+        }
+        return {**super().get_config(), **own}
+
+
+class StackedRNNCells(Layer):
+    """Cells as one cell: each takes the output of the one before; its states are the list of the cells' states."""
+
+    def __init__(self, cells, **kwargs):
+        super().__init__(**kwargs)
+        if not isinstance(cells, list | tuple) or not cells:
+            raise ValueError(f"StackedRNNCells needs a list of cells, received {cells!r}")
+        for cell in cells:
+            check_cell(cell)
+        self.cells = list(cells)
+
+    @property
+    def state_size(self):
+        return [cell.state_size for cell in self.cells]
+
+    @property
+    def output_size(self):
+        return output_size_of(self.cells[-1])
+
+    def get_initial_state(self, batch_size=None):
+        """What each cell says, or zeros."""
+        return [initial_state_of(cell, batch_size, self.dtype) for cell in self.cells]
+
+    def build(self, input_shape):
+        shape = tuple(input_shape)
+        for cell in self.cells:
+            build_cell(cell, shape)
+            shape = (shape[0], output_size_of(cell))
+        self.built = True
+
+    def call(self, inputs, states, training=None):
+        new_states = []
+        for cell, own in zip(self.cells, states, strict=True):
+            inputs, own = call_cell(cell, inputs, own, training)
+            new_states.append(own)
+        return inputs, new_states
+
+    def get_config(self):
+        return {**super().get_config(), "cells": [layers.serialize(cell) for cell in self.cells]}
+
+    @classmethod
+    def from_config(cls, config):
+        """Stacked cells with new weights from `get_config`."""
+        config = dict(config)
+        return cls([layers.deserialize(cell) for cell in config.pop("cells")], **config)

@@ -1,0 +1,252 @@
+"""Layers around a layer: Bidirectional runs two recurrent layers both ways, TimeDistributed any layer at each time step."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbkeras import graph, nest, ops
+from nbkeras.graph import SymbolicTensor
+from nbkeras.layer import Layer, layers
+from nbkeras.tensor import Tensor
+
+MERGE_MODES = ("sum", "mul", "ave", "concat", None)
+
+
+class Bidirectional(Layer):
+    """A recurrent layer and a copy of it that goes backwards, their outputs merged.
+
+    layer: a recurrent layer, of which a new one is made, weights and all. merge_mode: 'concat', 'sum', 'mul', 'ave', or
+    None for a list of both outputs; with return_sequences the second is turned back into the order of the input first.
+    backward_layer: the layer that goes the other way, where it is not to be a copy. initial_state: the states of the
+    first, then those of the second. At masked steps the outputs of sequences are 0, as in Keras 3. Schuster and Paliwal, 1997.
+    """
+
+    supports_masking = True
+
+    def __init__(self, layer, merge_mode="concat", weights=None, backward_layer=None, **kwargs):
+        for each in (layer, backward_layer):
+            if each is not None and not (isinstance(each, Layer) and hasattr(each, "go_backwards")):
+                raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {each!r}")
+        if merge_mode not in MERGE_MODES:
+            raise ValueError(f"merge_mode must be one of {', '.join(map(repr, MERGE_MODES))}, received {merge_mode!r}")
+        super().__init__(weights=weights, **kwargs)
+        self.merge_mode = merge_mode
+        self.forward_layer = _copy(layer, "forward_", layer.go_backwards)
+        self.backward_layer = backward_layer or _copy(layer, "backward_", not layer.go_backwards)
+        self._check_pair()
+        for each in (self.forward_layer, self.backward_layer):
+            if hasattr(each, "zero_output_for_mask"):
+                each.zero_output_for_mask = each.return_sequences
+
+    def _check_pair(self) -> None:
+        first, second = self.forward_layer, self.backward_layer
+        if first.go_backwards == second.go_backwards:
+            raise ValueError(
+                "Bidirectional's two layers must go opposite ways, but both have "
+                f"go_backwards={first.go_backwards}: make backward_layer with go_backwards={not first.go_backwards}"
+            )
+        for name in ("stateful", "return_sequences", "return_state"):
+            if getattr(first, name) != getattr(second, name):
+                raise ValueError(
+                    f"Bidirectional's two layers must have the same {name}, received {getattr(first, name)} and "
+                    f"{getattr(second, name)}"
+                )
+
+    @property
+    def stateful(self) -> bool:
+        """Whether the two layers keep their states from batch to batch."""
+        return self.forward_layer.stateful
+
+    @property
+    def return_sequences(self) -> bool:
+        """Whether outputs are sequences."""
+        return self.forward_layer.return_sequences
+
+    @property
+    def return_state(self) -> bool:
+        """Whether the last states are outputs too."""
+        return self.forward_layer.return_state
+
+    def build(self, input_shape):
+        shape = tuple(input_shape) if nest.is_shape(input_shape) else tuple(input_shape[0])
+        for each in (self.forward_layer, self.backward_layer):
+            each._ensure_built(SymbolicTensor(shape, self.dtype))
+        self.built = True
+
+    def compute_output_shape(self, input_shape):
+        first = self.forward_layer.compute_output_shape(input_shape)
+        second = self.backward_layer.compute_output_shape(input_shape)
+        states: list = []
+        if self.return_state:
+            states = [*first[1:], *second[1:]]
+            first, second = first[0], second[0]
+        if self.merge_mode is None:
+            return [first, second, *states]
+        merged = (*first[:-1], first[-1] + second[-1]) if self.merge_mode == "concat" else first
+        return [merged, *states] if self.return_state else merged
+
+    def compute_mask(self, inputs, mask=None):
+        """The input's for sequences, else None; None for states."""
+        kept = nest.flatten(mask)[0] if self.return_sequences else None
+        outputs = [kept, kept] if self.merge_mode is None else [kept]
+        return outputs if self.merge_mode is None or self.return_state else kept
+
+    def call(self, sequences, initial_state=None, mask=None, training=None):
+        if isinstance(sequences, list | tuple):  # Keras 2's [sequences, state, ...]
+            if len(sequences) > 1 and initial_state is None:
+                initial_state = list(sequences[1:])
+            sequences = sequences[0]
+        first_state, second_state = self._halves(initial_state, "initial_state")
+        mask = None if mask is None else nest.flatten(mask)[0]
+        first = self.forward_layer(sequences, initial_state=first_state, mask=mask, training=training)
+        second = self.backward_layer(sequences, initial_state=second_state, mask=mask, training=training)
+        states: list = []
+        if self.return_state:
+            states = [*first[1:], *second[1:]]
+            first, second = first[0], second[0]
+        if self.return_sequences:
+            second = ops.flip(second, axis=1)
+        if self.merge_mode is None:
+            return [first, second, *states]
+        merged = self._merged(first, second)
+        return [merged, *states] if self.return_state else merged
+
+    def _merged(self, first: Tensor, second: Tensor) -> Tensor:
+        if self.merge_mode == "concat":
+            return ops.concatenate([first, second], axis=-1)
+        if self.merge_mode == "mul":
+            return ops.multiply(first, second)
+        total = ops.add(first, second)
+        return ops.multiply(total, 0.5) if self.merge_mode == "ave" else total
+
+    def _halves(self, states: Any, what: str) -> tuple[Any, Any]:
+        """The states of the two layers."""
+        if states is None:
+            return None, None
+        if not isinstance(states, list | tuple) or len(states) % 2:
+            count = len(states) if isinstance(states, list | tuple) else 1
+            raise ValueError(
+                f"{what} of Bidirectional {self.name!r} must be a list of the forward layer's states and then the "
+                f"backward layer's, received {count}"
+            )
+        half = len(states) // 2
+        return list(states[:half]), list(states[half:])
+
+    @property
+    def states(self) -> list | None:
+        """The states of a stateful layer's two directions in one list; None before they know their batch."""
+        first, second = self.forward_layer.states, self.backward_layer.states
+        return None if first is None or second is None else [*first, *second]
+
+    @states.setter
+    def states(self, values) -> None:
+        self.reset_states(values)
+
+    def reset_states(self, states=None, samples=None) -> None:
+        """Set the states to zero or to `states`; see RNN.reset_states."""
+        halves = self._halves(states, "states")
+        for each, own in zip((self.forward_layer, self.backward_layer), halves, strict=True):
+            each.reset_states(own, samples)
+
+    reset_state = reset_states
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "layer": layers.serialize(self.forward_layer),
+            "backward_layer": layers.serialize(self.backward_layer),
+            "merge_mode": self.merge_mode,
+        }
+
+    @classmethod
+    def from_config(cls, config):
+        """A layer with new weights from `get_config`."""
+        config = dict(config)
+        for name in ("layer", "backward_layer"):
+            config[name] = layers.deserialize(config.get(name))
+        return cls(**config)
+
+
+def _copy(layer: Any, prefix: str, go_backwards: bool) -> Any:
+    """A new layer of the same configuration, with weights of its own."""
+    config = {**layer.get_config(), "name": prefix + layer.name.removeprefix(prefix), "go_backwards": go_backwards}
+    return type(layer).from_config(config)
+
+
+class TimeDistributed(Layer):
+    """A layer or model applied to each time step: (batch, steps, ...) -> (batch, steps, ...), the same weights at each.
+
+    All steps go through the layer as one batch of batch * steps samples: what depends on the batch (the statistics of
+    BatchNormalization) is taken over samples and steps, as in Keras 2. A mask with more axes than (batch, steps) reaches
+    the layer, for its own steps.
+    """
+
+    supports_masking = True
+
+    def __init__(self, layer, **kwargs):
+        if not isinstance(layer, Layer):
+            raise ValueError(f"TimeDistributed wraps a layer such as Dense(8), received {layer!r}")
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def _step_shape(self, input_shape) -> tuple:
+        shape = tuple(input_shape)
+        if len(shape) < 3:
+            raise ValueError(
+                f"TimeDistributed {self.name!r} needs an input (batch, steps, features...), received shape {shape}"
+            )
+        return (None, *shape[2:])
+
+    def build(self, input_shape):
+        self.layer._ensure_built(SymbolicTensor(self._step_shape(input_shape), self.layer.input_dtype or self.dtype))
+        self.built = True
+
+    def compute_output_shape(self, input_shape):
+        output = self.layer.compute_output_shape(self._step_shape(input_shape))
+        batch, steps = tuple(input_shape)[:2]
+        if nest.is_shape(output):
+            return (batch, steps, *output[1:])
+        return type(output)((batch, steps, *shape[1:]) for shape in output)
+
+    def call(self, inputs, training=None, mask=None):
+        batch, steps = inputs.shape[:2]
+        options: dict[str, Any] = {}
+        takes = self.layer._call_takes
+        if "training" in takes:
+            options["training"] = training
+        if mask is not None and mask.ndim > 2 and "mask" in takes:
+            options["mask"] = _joined(mask)
+        outputs = self.layer(_joined(inputs), **options)
+
+        def parted(tensor):
+            return ops.reshape(tensor, (batch, steps, *tensor.shape[1:]))
+
+        return nest.map_leaves(parted, outputs)
+
+    def compute_mask(self, inputs, mask=None):
+        """What the layer makes of its part of the mask, by steps; else the input's, True where any of it is."""
+        if graph.is_symbolic([inputs, mask]):
+            return graph.infer(self._mask, (inputs, mask), {})
+        return self._mask(inputs, mask)
+
+    def _mask(self, inputs, mask):
+        made = self.layer.compute_mask(_joined(inputs), None if mask is None or mask.ndim == 2 else _joined(mask))
+        if isinstance(made, Tensor):
+            return ops.reshape(made, (*inputs.shape[:2], *made.shape[1:]))
+        while mask is not None and mask.ndim > 2:
+            mask = ops.any(mask, axis=-1)
+        return mask
+
+    def get_config(self):
+        return {**super().get_config(), "layer": layers.serialize(self.layer)}
+
+    @classmethod
+    def from_config(cls, config):
+        """A layer with new weights from `get_config`."""
+        config = dict(config)
+        return cls(layers.deserialize(config.pop("layer")), **config)
+
+
+def _joined(tensor: Tensor) -> Tensor:
+    """(batch, steps, ...) as (batch * steps, ...)."""
+    return ops.reshape(tensor, (tensor.shape[0] * tensor.shape[1], *tensor.shape[2:]))
