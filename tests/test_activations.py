@@ -1,0 +1,217 @@
+"""Activations: against real Keras, float32 errors in ulp against float64, gradients, edge values, threads, names."""
+
+import pathlib
+
+import numba
+import numpy as np
+import pytest
+import scipy.special
+
+from nbkeras import activations, ops
+from nbkeras.kernels import blocks, device
+from nbkeras.tensor import GradientTape, as_tensor
+from nbkeras.testing import check_op
+
+REFERENCE = np.load(pathlib.Path(__file__).parent / "reference" / "activations.npz")
+CALLS = {
+    "relu_all": ("relu", {"negative_slope": 0.1, "max_value": 3.0, "threshold": 1.0}),
+    "leaky_relu_slope": ("leaky_relu", {"negative_slope": 0.5}),
+    "elu_alpha": ("elu", {"alpha": 0.5}),
+    "celu_alpha": ("celu", {"alpha": 2.0}),
+    "gelu_approximate": ("gelu", {"approximate": True}),
+    "softmax_axis": ("softmax", {"axis": 0}),
+    "log_softmax_axis": ("log_softmax", {"axis": 0}),
+    "threshold": ("threshold", {"threshold": 1.0, "default_value": -2.0}),
+}
+RNG = np.random.default_rng(1)
+
+
+def away_from_kinks(*shape):
+    """Values of which none is near a kink of any activation here (whole numbers and halves)."""
+    return RNG.choice(np.arange(-5, 5, 0.5), shape) + RNG.uniform(0.05, 0.45, shape)
+
+
+@pytest.mark.parametrize("case", [name for name in REFERENCE.files if name != "x"])
+def test_equal_to_keras(case):
+    name, arguments = CALLS.get(case, (case, {}))
+    y = getattr(activations, name)(as_tensor(REFERENCE["x"]), **arguments)
+    assert y.dtype == np.float32
+    np.testing.assert_allclose(y.numpy(), REFERENCE[case], rtol=2e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("case", [name for name in REFERENCE.files if name not in ("x", "linear")])
+def test_gradients(case):
+    name, arguments = CALLS.get(case, (case, {}))
+    check_op(lambda x: getattr(ops, name)(x, **arguments), away_from_kinks(4, 6))
+
+
+def test_more_gradients():
+    x = away_from_kinks(3, 4, 2)
+    check_op(ops.legacy_hard_sigmoid, x)
+    check_op(lambda x: ops.softmax(x, axis=1), x)
+    check_op(lambda x: ops.gelu(x, approximate=False), x)
+    check_op(lambda x: ops.l2_normalize(x, axis=1), x)
+
+
+def test_legacy_hard_sigmoid():
+    x = np.array([-3.0, -2.5, -1.0, 0.0, 1.0, 2.5, 3.0])
+    np.testing.assert_allclose(ops.legacy_hard_sigmoid(x).numpy(), [0, 0, 0.3, 0.5, 0.7, 1, 1], atol=1e-7)
+
+
+# The largest error of the float32 functions against float64, in units in the last place of the exact value. In gelu's tail
+# (1e-32 at -12) the rounding of x / sqrt(2) and of its square alone makes up 2 x^2 ulp, in Keras too.
+ULP = {
+    "sigmoid": (scipy.special.expit, -87, 20, 2.6),
+    "tanh": (np.tanh, -20, 20, 4.6),
+    "silu": (lambda x: x * scipy.special.expit(x), -80, 20, 3.6),
+    "softplus": (lambda x: np.logaddexp(0, x), -80, 80, 3.0),
+    "elu": (lambda x: np.where(x > 0, x, np.expm1(x)), -20, 20, 1.6),
+    "log_sigmoid": (scipy.special.log_expit, -80, 80, 3.0),
+    "softsign": (lambda x: x / (1 + np.abs(x)), -20, 20, 1.6),
+    "mish": (lambda x: x * np.tanh(np.logaddexp(0, x)), -80, 20, 9.0),
+    "gelu_exact": (lambda x: 0.5 * x * scipy.special.erfc(-x / np.sqrt(2)), -2, 20, 12.0),
+    "gelu_tail": (lambda x: 0.5 * x * scipy.special.erfc(-x / np.sqrt(2)), -12, -2, 250.0),
+    "gelu_tanh": (lambda x: x * scipy.special.expit(1.5957691216057308 * (x + 0.044715 * x**3)), -3, 20, 12.0),
+}
+
+
+@pytest.mark.parametrize("name", ULP)
+def test_float32_errors_in_ulp(name):
+    exact, low, high, limit = ULP[name]
+    function = {
+        "gelu_exact": lambda x: ops.gelu(x, approximate=False),
+        "gelu_tail": lambda x: ops.gelu(x, approximate=False),
+        "gelu_tanh": lambda x: ops.gelu(x, approximate=True),
+    }.get(name) or getattr(ops, name)
+    x = np.linspace(low, high, 200_001, dtype=np.float32)
+    expected = exact(x.astype(np.float64))
+    unit = np.spacing(np.abs(expected).astype(np.float32)).astype(np.float64)
+    errors = np.abs(function(x).numpy() - expected) / unit
+    assert errors.max() <= limit, f"{errors.max():.2f} ulp at x = {x[errors.argmax()]}"
+
+
+@pytest.mark.parametrize(
+    ("name", "at_minus_infinity", "at_infinity"),
+    [
+        ("relu", 0, np.inf),
+        ("sigmoid", 0, 1),
+        ("tanh", -1, 1),
+        ("elu", -1, np.inf),
+        ("softplus", 0, np.inf),
+        ("relu6", 0, 6),
+        ("leaky_relu", -np.inf, np.inf),
+    ],
+)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_edge_values(name, at_minus_infinity, at_infinity, dtype):
+    y = getattr(ops, name)(np.array([-np.inf, np.inf, np.nan, 0.0], dtype)).numpy()
+    np.testing.assert_allclose(y[:2], [at_minus_infinity, at_infinity], rtol=1e-6, atol=1e-30)
+    assert np.isnan(y[2]) and y.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_softmax_edges(dtype):
+    x = np.array([[0, -1e9, 1], [-np.inf, 0, 0], [np.nan, 0, 1], [1e30, 0, 0]], dtype)
+    y = ops.softmax(x).numpy()
+    np.testing.assert_allclose(y[0], [0.26894143, 0, 0.7310586], rtol=1e-6)
+    np.testing.assert_array_equal(y[1], [0, 0.5, 0.5])
+    assert np.isnan(y[2]).all()
+    np.testing.assert_array_equal(y[3], [1, 0, 0])
+    np.testing.assert_allclose(ops.log_softmax(x).numpy()[0], [-1.3132617, -1e9, -0.3132617], rtol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["relu", "silu", "softmax", "log_softmax"])
+def test_large_arrays_run_in_blocks_that_do_not_depend_on_threads(name):
+    x = as_tensor(RNG.standard_normal((blocks.PARALLEL // 100 + 7, 100)).astype(np.float32))
+    before = numba.get_num_threads()
+    try:
+        device.set_threads(1)
+        single = getattr(ops, name)(x).numpy()
+        device.set_threads(numba.config.NUMBA_NUM_THREADS)
+        several = getattr(ops, name)(x).numpy()
+    finally:
+        device.set_threads(before)
+    np.testing.assert_array_equal(single, several)
+    rows = np.concatenate([getattr(ops, name)(x.numpy()[i : i + 400]).numpy() for i in range(0, x.shape[0], 400)])
+    np.testing.assert_array_equal(single, rows)
+    slope = x.numpy() + 1
+    check_large_gradient(name, x.numpy(), slope)
+
+
+def check_large_gradient(name, x, slope):
+    """The blocked vjp gives what the serial one gives row by row."""
+
+    def gradient(x, slope):
+        tensor = as_tensor(x)
+        with GradientTape() as tape:
+            tape.watch(tensor)
+            y = getattr(ops, name)(tensor)
+        return tape.gradient(y, tensor, output_gradients=slope).numpy()
+
+    parts = [gradient(x[i : i + 400], slope[i : i + 400]) for i in range(0, len(x), 400)]
+    np.testing.assert_array_equal(gradient(x, slope), np.concatenate(parts))
+
+
+def test_integers_become_floats():
+    assert ops.relu(np.array([-1, 2])).dtype == np.float32
+    np.testing.assert_array_equal(ops.relu(np.array([-1, 2])).numpy(), [0, 2])
+
+
+def test_empty_tensors():
+    for name in ("relu", "sigmoid", "softmax", "gelu"):
+        assert getattr(ops, name)(np.zeros((0, 3), np.float32)).shape == (0, 3)
+
+
+def test_relu_has_no_negative_zero_and_no_gradient_at_zero():
+    for arguments in ({}, {"max_value": 6.0}):
+        assert not np.signbit(ops.relu(np.array([-1.0, -0.5], np.float32), **arguments).numpy()).any()
+    x = as_tensor(np.array([-1.0, 0.0, 1.0], np.float32))
+    with GradientTape() as tape:
+        tape.watch(x)
+        y = ops.relu(x)
+    np.testing.assert_array_equal(tape.gradient(y, x).numpy(), [0, 0, 1])
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: ops.softmax(np.float32(1)), "out of range|one element or more"),
+        (lambda: ops.softmax(np.ones((2, 0))), "one element or more"),
+        (lambda: ops.softmax(np.ones((2, 3)), axis=2), "axis 2 is out of range"),
+        (lambda: ops.relu(np.ones(2), max_value=-1.0), "max_value must not be negative"),
+        (lambda: ops.celu(np.ones(2), alpha=0.0), "alpha must not be 0"),
+        (lambda: ops.glu(np.ones((2, 3))), "even size"),
+    ],
+)
+def test_messages(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+# -------------------- by name --------------------
+
+
+def test_every_name_gives_a_function_that_gives_its_name_back():
+    for name in activations.registry.names():
+        function = activations.get(name)
+        assert activations.deserialize(activations.serialize(function)) is function
+    assert activations.get("swish") is activations.silu
+    assert activations.serialize(activations.swish) == "silu"
+    assert activations.get(None) is activations.linear
+
+
+def test_own_functions_are_activations():
+    def cube(x):
+        return x * x * x
+
+    assert activations.get(cube) is cube
+    with pytest.raises(ValueError, match="unknown activation: 'cube'"):
+        activations.get("cube")
+    assert activations.deserialize("cube", {"cube": cube}) is cube
+
+
+def test_a_misspelt_name_gets_the_nearest():
+    with pytest.raises(ValueError, match="Did you mean 'sigmoid'"):
+        activations.get("sigmod")
+    with pytest.raises(TypeError, match="activation must be a name"):
+        activations.get(3)
