@@ -128,6 +128,7 @@ CASES = {
     "Lambda": [],  # code has no configuration: tests/test_core_layers.py
     "Operation": [],  # tests/test_functional.py
     "Trainer": [],
+    "Spatial": [],  # what layers over sequences and images share
     "Merge": [],  # what the merging layers share
     "Model": [case(lambda: small_model(), floats(*ROWS))],
     "Sequential": [case(lambda: models.Sequential([L.Dense(3), L.Activation("tanh")]), floats(*ROWS))],

@@ -1,7 +1,7 @@
 """Keras's layers by their names."""
 
-from nbkeras.layer import Input as Input
-from nbkeras.layer import InputLayer as InputLayer
+from nbkeras.inputs import Input as Input
+from nbkeras.inputs import InputLayer as InputLayer
 from nbkeras.layer import InputSpec as InputSpec
 from nbkeras.layer import Layer as Layer
 from nbkeras.layers.activation import ELU as ELU
@@ -10,6 +10,14 @@ from nbkeras.layers.activation import PReLU as PReLU
 from nbkeras.layers.activation import ReLU as ReLU
 from nbkeras.layers.activation import Softmax as Softmax
 from nbkeras.layers.activation import ThresholdedReLU as ThresholdedReLU
+from nbkeras.layers.convolutional import Conv1D as Conv1D
+from nbkeras.layers.convolutional import Conv2D as Conv2D
+from nbkeras.layers.convolutional import Cropping1D as Cropping1D
+from nbkeras.layers.convolutional import Cropping2D as Cropping2D
+from nbkeras.layers.convolutional import UpSampling1D as UpSampling1D
+from nbkeras.layers.convolutional import UpSampling2D as UpSampling2D
+from nbkeras.layers.convolutional import ZeroPadding1D as ZeroPadding1D
+from nbkeras.layers.convolutional import ZeroPadding2D as ZeroPadding2D
 from nbkeras.layers.core import Activation as Activation
 from nbkeras.layers.core import Dense as Dense
 from nbkeras.layers.core import Flatten as Flatten
@@ -38,6 +46,14 @@ from nbkeras.layers.merging import subtract as subtract
 from nbkeras.layers.normalization import BatchNormalization as BatchNormalization
 from nbkeras.layers.normalization import LayerNormalization as LayerNormalization
 from nbkeras.layers.normalization import RMSNormalization as RMSNormalization
+from nbkeras.layers.pooling import AveragePooling1D as AveragePooling1D
+from nbkeras.layers.pooling import AveragePooling2D as AveragePooling2D
+from nbkeras.layers.pooling import GlobalAveragePooling1D as GlobalAveragePooling1D
+from nbkeras.layers.pooling import GlobalAveragePooling2D as GlobalAveragePooling2D
+from nbkeras.layers.pooling import GlobalMaxPooling1D as GlobalMaxPooling1D
+from nbkeras.layers.pooling import GlobalMaxPooling2D as GlobalMaxPooling2D
+from nbkeras.layers.pooling import MaxPooling1D as MaxPooling1D
+from nbkeras.layers.pooling import MaxPooling2D as MaxPooling2D
 from nbkeras.layers.recurrent import GRU as GRU
 from nbkeras.layers.recurrent import LSTM as LSTM
 from nbkeras.layers.recurrent import RNN as RNN
@@ -56,3 +72,14 @@ from nbkeras.layers.regularization import SpatialDropout2D as SpatialDropout2D
 from nbkeras.layers.regularization import SpatialDropout3D as SpatialDropout3D
 from nbkeras.layers.rnn_wrappers import Bidirectional as Bidirectional
 from nbkeras.layers.rnn_wrappers import TimeDistributed as TimeDistributed
+
+Convolution1D = Conv1D
+Convolution2D = Conv2D
+AvgPool1D = AveragePooling1D
+AvgPool2D = AveragePooling2D
+GlobalAvgPool1D = GlobalAveragePooling1D
+GlobalAvgPool2D = GlobalAveragePooling2D
+GlobalMaxPool1D = GlobalMaxPooling1D
+GlobalMaxPool2D = GlobalMaxPooling2D
+MaxPool1D = MaxPooling1D
+MaxPool2D = MaxPooling2D

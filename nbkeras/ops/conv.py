@@ -107,6 +107,6 @@ def _convolution(
     y = apply(kernels.conv, kernels.conv_vjp, [x, kernel, bias], **constants)
     if rank == 1:
         y = squeeze(y, 1)
-    if not rectify and activation is not None and activation is not linear:
-        y = activation(y)
-    return moveaxis(y, -1, 1) if first else y
+    if first:
+        y = moveaxis(y, -1, 1)
+    return y if rectify or activation is None or activation is linear else activation(y)

@@ -1,0 +1,50 @@
+"""What layers over sequences and images share: where rows, columns and channels are, and lengths that must not vanish."""
+
+from nbkeras.layer import InputSpec, Layer
+from nbkeras.ops.window import data_format_of
+
+
+class Spatial(Layer):
+    """A layer over sequences (rank 1) or images (rank 2), channels last or first."""
+
+    rank = 2
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = data_format_of(type(self).__name__, data_format)
+        self.input_spec = InputSpec(ndim=self.rank + 2)
+
+    def channel_axis(self) -> int:
+        return 1 if self.data_format == "channels_first" else self.rank + 1
+
+    def space(self) -> range:
+        """The axes that are neither batch nor channels."""
+        start = 2 if self.data_format == "channels_first" else 1
+        return range(start, start + self.rank)
+
+    def with_lengths(self, input_shape, lengths, channels=None) -> tuple:
+        """The input's shape with other lengths, and other channels where given."""
+        shape = list(input_shape)
+        for axis, length in zip(self.space(), lengths, strict=True):
+            shape[axis] = length
+        if channels is not None:
+            shape[self.channel_axis()] = channels
+        return tuple(shape)
+
+    def lengths(self, input_shape) -> list:
+        if len(input_shape) != self.rank + 2:
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) takes {self.rank + 2} axes, received shape {input_shape}"
+            )
+        return [input_shape[axis] for axis in self.space()]
+
+    def get_config(self):
+        return {**super().get_config(), "data_format": self.data_format}
+
+
+def check_lengths(layer: Layer, input_shape, lengths, what: str) -> None:
+    if any(length is not None and length < 1 for length in lengths):
+        raise ValueError(
+            f"layer {layer.name!r} ({type(layer).__name__}) with {what} leaves nothing of an input of shape "
+            f"{tuple(input_shape)}: use a smaller size, padding='same' where there is one, or larger inputs"
+        )
