@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import layer, ops, random
+from nbkeras import inputs, layer, naming, ops, random
 from nbkeras.config import epsilon, floatx, image_data_format, set_epsilon, set_floatx, set_image_data_format
 from nbkeras.control import foldl, foldr, function, in_test_phase, in_train_phase, map_fn, rnn, switch
 from nbkeras.graph import SymbolicTensor
@@ -101,7 +101,7 @@ def cast_to_floatx(x) -> np.ndarray | Tensor:
 
 def clear_session() -> None:
     """Start counting layer names anew."""
-    layer.clear_names()
+    naming.clear_names()
 
 
 # -------------------- tensors and variables --------------------
@@ -128,7 +128,7 @@ def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = 
         if ndim is None:
             raise ValueError("placeholder needs shape=(batch, ...) or ndim")
         shape = (None,) * ndim
-    return layer.Input(batch_shape=shape, dtype=dtype, name=name)
+    return inputs.Input(batch_shape=shape, dtype=dtype, name=name)
 
 
 def is_keras_tensor(x) -> bool:

@@ -18,7 +18,7 @@ from nbkeras.tensor import Tensor, shapes_only
 class SymbolicTensor:
     """A tensor of a model that is being described: shape (None where any size fits), dtype, and the call it came from."""
 
-    operation: Callable | None = None  # makes a layer of an op; set by nbkeras.layer
+    operation: Callable | None = None  # makes a layer of an op; set by nbkeras.inputs
 
     def __init__(self, shape, dtype=None, name: str | None = None):
         self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)

@@ -10,7 +10,8 @@ import numpy as np
 
 from nbkeras import nest
 from nbkeras.graph import Graph, SymbolicTensor
-from nbkeras.layer import InputLayer, Layer, layers
+from nbkeras.inputs import InputLayer
+from nbkeras.layer import Layer, layers
 from nbkeras.registry import custom_object_scope
 from nbkeras.tensor import Tensor
 

@@ -13,8 +13,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras import config, nest
+from nbkeras.inputs import Input
 from nbkeras.kernels import device
-from nbkeras.layer import Input, Layer, training_phase
+from nbkeras.layer import Layer, training_phase
 from nbkeras.models import Model
 from nbkeras.program import Program
 from nbkeras.registry import custom_object_scope

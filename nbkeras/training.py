@@ -4,34 +4,21 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from nbkeras import config, data, nest, optimizers, tape, tensor
+from nbkeras import data, nest, optimizers, tape, tensor
 from nbkeras.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, StreamSource
+from nbkeras.feeding import Layout, prepare_targets, prepare_weights, weigh_classes
 from nbkeras.layer import Layer, training_phase
-from nbkeras.objectives import Objectives, per_output
+from nbkeras.objectives import Objectives
 from nbkeras.program import Steps
 from nbkeras.registry import nearest
 from nbkeras.tensor import Tensor
 
 Array = np.ndarray
-
-
-class Layout(NamedTuple):
-    """How a flat list of leaves becomes x, y and sample weights again."""
-
-    x: Any  # structures of placeholders
-    y: Any
-    inputs: int
-    targets: int
-
-    def unpack(self, leaves: list) -> tuple[Any, list, list]:
-        """(x structure, targets, sample weights per target)."""
-        at, end = self.inputs, self.inputs + self.targets
-        return nest.pack(self.x, leaves[:at]), leaves[at:end], leaves[end:]
 
 
 class Trainer(Layer):
@@ -254,8 +241,8 @@ class Trainer(Layer):
         y_leaves: list = []
         y_structure: Any = None
         if y is not None:
-            y_structure, y_leaves = _prepare_targets(y, names)
-        weights = _prepare_weights(sample_weight, names, len(y_leaves))
+            y_structure, y_leaves = prepare_targets(y, names)
+        weights = prepare_weights(sample_weight, names, len(y_leaves))
         layout = Layout(x_structure, y_structure, len(x_leaves), len(y_leaves))
         return layout, [*x_leaves, *y_leaves, *weights]
 
@@ -291,7 +278,7 @@ class Trainer(Layer):
             return self._stream(x, steps, bool(shuffle), class_weight)
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)
-        leaves = _weigh_classes(layout, leaves, class_weight)
+        leaves = weigh_classes(layout, leaves, class_weight)
         source = ArraySource(leaves, self._fixed_batch_size() if batch_size is None else batch_size, shuffle)
         if steps is not None:
             source.steps = min(steps, source.steps or steps)
@@ -308,7 +295,7 @@ class Trainer(Layer):
                 raise ValueError("a generator's batches must all have the same structure")
             layouts.append(layout)
             del layouts[1:]
-            return _weigh_classes(layout, leaves, class_weight)
+            return weigh_classes(layout, leaves, class_weight)
 
         if data.is_sequence(x):
             if len(x) == 0:
@@ -373,7 +360,7 @@ class Trainer(Layer):
             layout, leaves = self._make_layout(x, y, sample_weight)
             self._check_labels(layout, leaves)
             train_leaves, validation_leaves = data.split_validation(leaves, validation_split)
-            train_leaves = _weigh_classes(layout, train_leaves, class_weight)
+            train_leaves = weigh_classes(layout, train_leaves, class_weight)
             source: Any = ArraySource(
                 train_leaves, self._fixed_batch_size() if batch_size is None else batch_size, shuffle
             )
@@ -480,7 +467,7 @@ class Trainer(Layer):
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)
-        leaves = _weigh_classes(layout, leaves, class_weight)
+        leaves = weigh_classes(layout, leaves, class_weight)
         source = ArraySource(leaves, len(leaves[0]))
         if reset_metrics:
             self.reset_metrics()
@@ -610,60 +597,6 @@ def _check_compile_arguments(model: Trainer, kwargs: dict[str, Any]) -> None:
         if key not in _ACCEPTED:
             known = ["optimizer", "loss", "metrics", "loss_weights", "weighted_metrics", "run_eagerly"]
             raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, known)}")
-
-
-def _prepare_targets(y: Any, names: list[str]) -> tuple[Any, list[Array | None]]:
-    """(structure, one array or None per output) of targets given as an array, a list, or a dict by output name."""
-    if isinstance(y, dict) or (len(names) > 1 and isinstance(y, list | tuple)):
-        entries = per_output(y, names, "y")
-        arrays = [None if e is None else data.to_array(e, f"y[{n!r}]") for n, e in zip(names, entries, strict=True)]
-        return (dict.fromkeys(names, 0) if isinstance(y, dict) else [0] * len(names)), arrays
-    if isinstance(y, list | tuple) and len(y) == 1 and getattr(y[0], "ndim", 0) >= 1:
-        y = y[0]
-    if len(names) > 1:
-        raise ValueError(
-            f"the model has {len(names)} outputs {names}: y must be a list of as many arrays, or a dict by output name; "
-            f"received one {type(y).__name__}"
-        )
-    array = data.to_array(y, "y")
-    if array.ndim == 0:
-        raise ValueError("y must be an array with a value per sample, received a single number")
-    return 0, [array]
-
-
-def _prepare_weights(sample_weight: Any, names: list[str], targets: int) -> list[Array | None]:
-    """One array or None of sample weights per target."""
-    if sample_weight is None or not targets:
-        return [None] * targets
-    several = isinstance(sample_weight, dict) or (
-        isinstance(sample_weight, list | tuple) and len(names) > 1 and len(sample_weight) == len(names)
-    )
-    entries = per_output(sample_weight, names, "sample_weight") if several else [sample_weight] * len(names)
-    arrays = []
-    for entry in entries:
-        array = None if entry is None else data.to_array(entry, "sample_weight", config.floatx())
-        if array is not None and array.ndim not in (1, 2):
-            raise ValueError(
-                "sample_weight must have a weight per sample, shape (samples,), or per timestep, shape "
-                f"(samples, timesteps); received shape {array.shape}"
-            )
-        if array is not None and not np.isfinite(array).all():
-            raise ValueError("sample_weight holds NaN or infinity")
-        arrays.append(array)
-    return arrays
-
-
-def _weigh_classes(layout: Layout, leaves: list, class_weight: Any) -> list:
-    """The leaves with class weights multiplied into the sample weights."""
-    if class_weight is None:
-        return leaves
-    if layout.targets != 1:
-        raise ValueError("class_weight is for models with one output: give sample_weight per output instead")
-    weights = data.class_weights(leaves[layout.inputs], class_weight)
-    given = leaves[-1]
-    if given is not None:
-        weights = weights * given.reshape(given.shape + (1,) * (weights.ndim - given.ndim))
-    return [*leaves[:-1], np.ascontiguousarray(weights, config.floatx())]
 
 
 def _logged(value: Tensor) -> float | Array:

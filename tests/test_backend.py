@@ -5,7 +5,8 @@ import pytest
 
 from nbkeras import backend as K  # noqa: N812
 from nbkeras import ops
-from nbkeras.layer import Input, learning_phase, training_phase
+from nbkeras.inputs import Input
+from nbkeras.layer import learning_phase, training_phase
 from nbkeras.tensor import GradientTape, Tensor, Variable
 from nbkeras.testing import check_op
 

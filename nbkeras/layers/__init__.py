@@ -1,4 +1,5 @@
 """Keras's layers by their names."""
+# ruff: noqa: F401
 
 from nbkeras.inputs import Input as Input
 from nbkeras.inputs import InputLayer as InputLayer

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, initializers, losses, ops
-from nbkeras.layer import snake_case
 from nbkeras.losses.loss import mask_weights, prediction
+from nbkeras.naming import snake_case
 from nbkeras.ops.metrics import accumulate, divide_no_nan
 from nbkeras.registry import Registry
 from nbkeras.tensor import Tensor, Variable, as_tensor

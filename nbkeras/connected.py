@@ -1,0 +1,94 @@
+"""Floor 2: Connected, what remembers the symbolic calls it got and answers for their inputs and outputs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from nbkeras import nest
+from nbkeras.graph import Node
+
+
+class Connected:
+    """The nodes of a layer, one per symbolic call, and what can be asked of them."""
+
+    name: str
+
+    def __init__(self) -> None:
+        self.nodes: list[Node] = []
+
+    def _node(self, index: int, what: str) -> Node:
+        if not self.nodes:
+            raise AttributeError(f"Layer {self.name} has no inbound nodes: it was never called on a symbolic tensor")
+        if not -len(self.nodes) <= index < len(self.nodes):
+            raise ValueError(
+                f"asked to get {what} at node {index}, but layer {self.name} has only {len(self.nodes)} inbound nodes"
+            )
+        return self.nodes[index]
+
+    def _single(self, what: str) -> Node:
+        if len(self.nodes) > 1:
+            raise AttributeError(
+                f'Layer {self.name} has multiple inbound nodes, hence the notion of "layer {what}" is ill-defined. '
+                f"Use `get_{what.replace(' ', '_')}_at(node_index)` instead."
+            )
+        return self._node(0, what)
+
+    def _agreed(self, what: str, get: Callable[[Node], Any]) -> Any:
+        if not self.nodes:
+            raise AttributeError(f"Layer {self.name} has never been called and thus has no defined {what}.")
+        shapes = [get(node) for node in self.nodes]
+        if any(shape != shapes[0] for shape in shapes):
+            raise AttributeError(
+                f'Layer {self.name} has multiple inbound nodes, with different {what}s. Hence the notion of "{what}" '
+                f"is ill-defined for the layer. Use `get_{what.replace(' ', '_')}_at(node_index)` instead."
+            )
+        return shapes[0]
+
+    @property
+    def input(self) -> Any:
+        return self._single("input").call_inputs
+
+    @property
+    def output(self) -> Any:
+        return self._single("output").outputs
+
+    @property
+    def input_mask(self) -> Any:
+        return nest.map_leaves(lambda t: t.mask, self._single("input mask").call_inputs)
+
+    @property
+    def output_mask(self) -> Any:
+        return nest.map_leaves(lambda t: t.mask, self._single("output mask").outputs)
+
+    @property
+    def input_shape(self) -> Any:
+        return self._agreed("input shape", lambda node: nest.shapes(node.call_inputs))
+
+    @property
+    def output_shape(self) -> Any:
+        return self._agreed("output shape", lambda node: nest.shapes(node.outputs))
+
+    def get_input_at(self, node_index: int) -> Any:
+        """The input of the layer's node_index-th call."""
+        return self._node(node_index, "input").call_inputs
+
+    def get_output_at(self, node_index: int) -> Any:
+        """The output of the layer's node_index-th call."""
+        return self._node(node_index, "output").outputs
+
+    def get_input_shape_at(self, node_index: int) -> Any:
+        """The shape of the input of the layer's node_index-th call."""
+        return nest.shapes(self.get_input_at(node_index))
+
+    def get_output_shape_at(self, node_index: int) -> Any:
+        """The shape of the output of the layer's node_index-th call."""
+        return nest.shapes(self.get_output_at(node_index))
+
+    def get_input_mask_at(self, node_index: int) -> Any:
+        """The mask of the input of the layer's node_index-th call."""
+        return nest.map_leaves(lambda t: t.mask, self.get_input_at(node_index))
+
+    def get_output_mask_at(self, node_index: int) -> Any:
+        """The mask of the output of the layer's node_index-th call."""
+        return nest.map_leaves(lambda t: t.mask, self.get_output_at(node_index))

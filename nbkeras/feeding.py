@@ -1,0 +1,80 @@
+"""Floor 3: from what the user passed as x, y and weights to a flat list of arrays, and back inside a step."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbkeras import config, data, nest
+from nbkeras.objectives import per_output
+
+Array = np.ndarray
+
+
+class Layout(NamedTuple):
+    """How a flat list of leaves becomes x, y and sample weights again."""
+
+    x: Any  # structures of placeholders
+    y: Any
+    inputs: int
+    targets: int
+
+    def unpack(self, leaves: list) -> tuple[Any, list, list]:
+        """(x structure, targets, sample weights per target)."""
+        at, end = self.inputs, self.inputs + self.targets
+        return nest.pack(self.x, leaves[:at]), leaves[at:end], leaves[end:]
+
+
+def prepare_targets(y: Any, names: list[str]) -> tuple[Any, list[Array | None]]:
+    """(structure, one array or None per output) of targets given as an array, a list, or a dict by output name."""
+    if isinstance(y, dict) or (len(names) > 1 and isinstance(y, list | tuple)):
+        entries = per_output(y, names, "y")
+        arrays = [None if e is None else data.to_array(e, f"y[{n!r}]") for n, e in zip(names, entries, strict=True)]
+        return (dict.fromkeys(names, 0) if isinstance(y, dict) else [0] * len(names)), arrays
+    if isinstance(y, list | tuple) and len(y) == 1 and getattr(y[0], "ndim", 0) >= 1:
+        y = y[0]
+    if len(names) > 1:
+        raise ValueError(
+            f"the model has {len(names)} outputs {names}: y must be a list of as many arrays, or a dict by output name; "
+            f"received one {type(y).__name__}"
+        )
+    array = data.to_array(y, "y")
+    if array.ndim == 0:
+        raise ValueError("y must be an array with a value per sample, received a single number")
+    return 0, [array]
+
+
+def prepare_weights(sample_weight: Any, names: list[str], targets: int) -> list[Array | None]:
+    """One array or None of sample weights per target."""
+    if sample_weight is None or not targets:
+        return [None] * targets
+    several = isinstance(sample_weight, dict) or (
+        isinstance(sample_weight, list | tuple) and len(names) > 1 and len(sample_weight) == len(names)
+    )
+    entries = per_output(sample_weight, names, "sample_weight") if several else [sample_weight] * len(names)
+    arrays = []
+    for entry in entries:
+        array = None if entry is None else data.to_array(entry, "sample_weight", config.floatx())
+        if array is not None and array.ndim not in (1, 2):
+            raise ValueError(
+                "sample_weight must have a weight per sample, shape (samples,), or per timestep, shape "
+                f"(samples, timesteps); received shape {array.shape}"
+            )
+        if array is not None and not np.isfinite(array).all():
+            raise ValueError("sample_weight holds NaN or infinity")
+        arrays.append(array)
+    return arrays
+
+
+def weigh_classes(layout: Layout, leaves: list, class_weight: Any) -> list:
+    """The leaves with class weights multiplied into the sample weights."""
+    if class_weight is None:
+        return leaves
+    if layout.targets != 1:
+        raise ValueError("class_weight is for models with one output: give sample_weight per output instead")
+    weights = data.class_weights(leaves[layout.inputs], class_weight)
+    given = leaves[-1]
+    if given is not None:
+        weights = weights * given.reshape(given.shape + (1,) * (weights.ndim - given.ndim))
+    return [*leaves[:-1], np.ascontiguousarray(weights, config.floatx())]

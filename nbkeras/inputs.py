@@ -1,0 +1,51 @@
+"""Floor 2: Input and InputLayer, where a functional model begins."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbkeras import config, nest
+from nbkeras.graph import Node, SymbolicTensor
+from nbkeras.layer import Layer
+from nbkeras.naming import unique_name
+from nbkeras.operation import Operation
+
+
+class InputLayer(Layer):
+    """Where a functional model's input enters."""
+
+    def __init__(self, shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, **kwargs):
+        batch_shape = batch_shape if batch_shape is not None else kwargs.pop("batch_input_shape", None)
+        shape = shape if shape is not None else kwargs.pop("input_shape", None)
+        if batch_shape is None:
+            if shape is None:
+                raise ValueError("Input needs shape=(...), without the batch axis, or batch_shape=(batch, ...)")
+            if isinstance(shape, int) or not nest.is_shape(shape):
+                raise ValueError(f"Input's shape must be a tuple of integers or None, received {shape!r}")
+            batch_shape = (batch_size, *shape)
+        super().__init__(name=name or unique_name("input_layer"), **kwargs)
+        self.dtype = np.dtype(dtype or config.floatx()).name
+        self._batch_input_shape = tuple(batch_shape)
+        self.built = True
+        symbol = SymbolicTensor(batch_shape, self.dtype, self.name)
+        Node(self, (), {}, symbol)
+
+    @property
+    def batch_shape(self) -> tuple:
+        return self._batch_input_shape  # type: ignore[return-value]
+
+    def call(self, inputs):
+        return inputs
+
+    def get_config(self):
+        return {"batch_shape": list(self.batch_shape), "dtype": self.dtype, "name": self.name}
+
+
+def Input(shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, tensor=None, **kwargs):  # noqa: N802
+    """A symbolic input of a functional model: `shape` without the batch axis, or the whole `batch_shape`."""
+    if tensor is not None:
+        raise ValueError("Input(tensor=...) is not offered: pass the array to fit, predict or the model itself")
+    return InputLayer(shape, batch_size, dtype, name, batch_shape, **kwargs).output
+
+
+SymbolicTensor.operation = Operation

@@ -1,0 +1,326 @@
+"""Floor 3: Model, a graph of layers or a subclass with a call of its own."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras import data, nest, saving, serialization
+from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
+from nbkeras.layer import Layer, layers
+from nbkeras.registry import nearest
+from nbkeras.summary import print_summary
+from nbkeras.tensor import Tensor, as_tensor, shapes_only
+from nbkeras.training import Trainer, training_phase
+
+Array = np.ndarray
+
+
+class Model(Trainer):
+    """Layers that learn together: `Model(inputs, outputs)` from symbolic tensors, or a subclass that writes `call`."""
+
+    def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._graph: Graph | None = None
+        self._output_names: list[str] = []
+        if (inputs is None) != (outputs is None):
+            raise ValueError("a functional model needs both inputs and outputs: Model(inputs=..., outputs=...)")
+        if inputs is not None:
+            self._set_graph(inputs, outputs)
+
+    def _set_graph(self, inputs: Any, outputs: Any) -> None:
+        self._graph = Graph(inputs, outputs)
+        names = [layer.name for layer in self._graph.layers]
+        twice = {name for name in names if names.count(name) > 1}
+        if twice:
+            raise ValueError(
+                f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once"
+            )
+        self._output_names = _output_names(self._graph)
+        self.built = True
+
+    # -------------------- what it consists of --------------------
+
+    def sublayers(self) -> list[Layer]:
+        from_graph = [] if self._graph is None else self._graph.layers
+        return list(dict.fromkeys([*from_graph, *super().sublayers()]))
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The model's layers, in Keras's order."""
+        return self.sublayers()
+
+    @property
+    def inputs(self) -> list[SymbolicTensor]:
+        return self._functional("inputs").input_list
+
+    @property
+    def outputs(self) -> list[SymbolicTensor]:
+        return self._functional("outputs").output_list
+
+    @property
+    def input(self) -> Any:
+        return self._functional("input").inputs
+
+    @property
+    def output(self) -> Any:
+        return self._functional("output").outputs
+
+    @property
+    def input_shape(self) -> Any:
+        return nest.shapes(self.input)
+
+    @property
+    def output_shape(self) -> Any:
+        return nest.shapes(self.output)
+
+    def _functional(self, what: str) -> Graph:
+        if self._graph is None:
+            raise AttributeError(
+                f"model {self.name!r} has no defined {what}: it was not made from symbolic tensors and has no input shape yet"
+            )
+        return self._graph
+
+    @property
+    def input_names(self) -> list[str]:
+        """Names of the inputs, as in a dict of arrays given to `fit`."""
+        return [] if self._graph is None else [t.node.layer.name if t.node else t.name for t in self._graph.input_list]
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs, as in dicts of targets, losses and metrics."""
+        return self._output_names
+
+    def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
+        """A layer by its name or its position."""
+        layers = self.layers
+        if index is not None:
+            if not -len(layers) <= index < len(layers):
+                raise ValueError(f"there is no layer {index}: the model has {len(layers)} layers")
+            return layers[index]
+        for layer in layers:
+            if layer.name == name:
+                return layer
+        names = [layer.name for layer in layers]
+        raise ValueError(f"there is no layer {name!r}.{nearest(str(name), names)} Layers: {names}")
+
+    @property
+    def stateful(self) -> bool:
+        """Whether any layer keeps states from batch to batch."""
+        return any(getattr(layer, "stateful", False) for layer in self.all_layers()[1:])
+
+    def reset_states(self, samples=None) -> None:
+        """Set the states of stateful layers to zero; `samples` (a bool mask or indices) resets only these rows."""
+        for layer in self.all_layers()[1:]:
+            if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
+                layer.reset_states() if samples is None else layer.reset_states(samples=samples)
+
+    def summary(self, line_length=None, print_fn=None, expand_nested=False, show_trainable=False) -> None:
+        """Print a table of layers, output shapes and parameter counts."""
+        print_summary(self, line_length, print_fn, expand_nested, show_trainable)
+
+    # -------------------- saving --------------------
+
+    def save(self, filepath, overwrite=True, include_optimizer=True) -> None:
+        """Write the whole model to a `.keras` file; `load_model` reads it and training resumes exactly."""
+        saving.save_model(self, filepath, overwrite, include_optimizer)
+
+    def save_weights(self, filepath, overwrite=True) -> None:
+        """Write the weights to a file."""
+        saving.save_weights(self, filepath, overwrite)
+
+    def load_weights(self, filepath) -> None:
+        """Read weights that `save_weights` or `save` wrote."""
+        saving.load_weights(self, filepath)
+
+    def to_json(self, **options) -> str:
+        """The architecture as JSON."""
+        return serialization.model_to_json(self, **options)
+
+    def get_config(self):
+        """The graph of a functional model; what a subclass was made with."""
+        if self._graph is None:
+            return super().get_config()
+        return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph)}
+
+    @classmethod
+    def from_config(cls, config):
+        """A model with new weights from `get_config`."""
+        if "input_layers" not in config:
+            return super().from_config(config)
+        inputs, outputs = serialization.build_graph(config)
+        return cls(inputs, outputs, name=config.get("name"), trainable=config.get("trainable", True))
+
+    # -------------------- calling --------------------
+
+    def build(self, input_shape=None) -> None:
+        """Make the weights for inputs of this shape (a tuple with None for the batch, or a structure of them)."""
+        if self.built or input_shape is None:
+            return
+        shape = tuple(input_shape) if nest.is_shape(input_shape) else input_shape
+        stand_ins = nest.map_leaves(
+            lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)), symbols(shape, self.dtype)
+        )
+        with shapes_only(), training_phase(False):
+            outputs = self(stand_ins)
+        self._set_output_names(outputs)
+
+    def _ensure_built(self, inputs: Any) -> None:
+        if self._graph is None and not self.built and type(self).build is not Model.build:
+            super()._ensure_built(inputs)
+        self.built = True
+
+    def call(self, inputs, training=None, mask=None):
+        """Run the graph on tensors."""
+        if self._graph is None:
+            raise NotImplementedError(
+                f"{type(self).__name__} must define call(self, inputs), or be given inputs and outputs"
+            )
+        tensors = self._arrange(inputs)
+        if mask is not None:
+            for tensor, each in zip(tensors, nest.flatten(mask), strict=False):
+                if each is not None:
+                    tensor.mask = each
+        return self._graph.run(tensors)
+
+    def _arrange(self, inputs: Any) -> list[Tensor]:
+        """The inputs in the graph's order, checked, each in its input's dtype."""
+        graph = self._functional("inputs")
+        if isinstance(inputs, dict):
+            leaves = (
+                [inputs[name] for name in self.input_names]
+                if not isinstance(graph.inputs, dict)
+                else (nest.flatten({key: inputs[key] for key in graph.inputs}))
+            )
+        else:
+            leaves = nest.flatten(inputs)
+        if len(leaves) != len(graph.input_list):
+            raise ValueError(
+                f"model {self.name!r} expects {len(graph.input_list)} inputs {self.input_names}, received {len(leaves)}"
+            )
+        for leaf, symbol in zip(leaves, graph.input_list, strict=True):
+            self._check_shape(tuple(leaf.shape), symbol)
+        return [_cast(leaf, symbol.dtype) for leaf, symbol in zip(leaves, graph.input_list, strict=True)]
+
+    def _check_shape(self, shape: tuple, symbol: SymbolicTensor) -> None:
+        name = symbol.node.layer.name if symbol.node else symbol.name
+        fits = len(shape) == symbol.ndim and all(  # the batch axis may differ: who keeps states by sample checks it
+            a is None or b is None or a == b for a, b in zip(shape[1:], symbol.shape[1:], strict=True)
+        )
+        if not fits:
+            raise ValueError(f"input {name!r} of model {self.name!r} expects shape {symbol.shape}, received {shape}")
+
+    def _set_masks(self, inputs, masks, outputs) -> None:
+        """The outputs carry the masks of the layers that made them."""
+
+    def _symbolic_call(self, args, kwargs):
+        if self._graph is not None and args:
+            args = (self._arrange_symbols(args[0]), *args[1:])
+        return super()._symbolic_call(args, kwargs)
+
+    def _arrange_symbols(self, inputs: Any) -> Any:
+        """Symbolic inputs checked like arrays; the structure is kept as given."""
+        if is_symbolic(inputs):
+            leaves = nest.flatten(inputs)
+            graph = self._functional("inputs")
+            if not isinstance(inputs, dict) and len(leaves) == len(graph.input_list):
+                for leaf, symbol in zip(leaves, graph.input_list, strict=True):
+                    self._check_shape(tuple(leaf.shape), symbol)
+        return inputs
+
+    # -------------------- what training asks --------------------
+
+    def _is_ready(self) -> bool:
+        return self._graph is not None or bool(self._output_names)
+
+    def _set_output_names(self, outputs: Any) -> None:
+        if isinstance(outputs, dict):
+            self._output_names = sorted(outputs)
+        else:
+            count = len(nest.flatten(outputs))
+            self._output_names = ["output"] if count == 1 else [f"output_{i + 1}" for i in range(count)]
+
+    def _output_units(self) -> list[int | None]:
+        if self._graph is None:
+            return [None] * len(self._output_names)
+        return [t.shape[-1] if t.shape else None for t in self._graph.output_list]
+
+    def _fixed_batch_size(self) -> int | None:
+        return None if self._graph is None else self._graph.input_list[0].shape[0]
+
+    def _prepare_inputs(self, x: Any) -> tuple[Any, list[Array]]:
+        """(structure, arrays) of what the user passed as x, checked against the inputs and in their dtypes."""
+        if x is None:
+            raise ValueError("x is missing: pass an array, a list or dict of arrays, a generator or a Sequence")
+        if self._graph is None:
+            if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") for item in x):
+                x = np.asarray(x)
+            structure = nest.map_leaves(lambda _: 0, x)
+            return structure, [data.to_array(leaf, "x") for leaf in nest.flatten(x)]
+        symbols_, names = self._graph.input_list, self.input_names
+        leaves = self._by_name(x, names) if isinstance(x, dict) else self._by_position(x, len(names))
+        arrays = []
+        for leaf, symbol, name in zip(leaves, symbols_, names, strict=True):
+            array = data.to_array(leaf, f"input {name!r}", symbol.dtype)
+            if array.ndim == symbol.ndim - 1 and symbol.shape[-1] == 1:
+                array = array[..., None]
+            elif array.ndim == symbol.ndim + 1 and array.shape[-1] == 1:
+                array = array[..., 0]
+            self._check_shape((None, *array.shape[1:]), symbol)
+            arrays.append(array)
+        return (0 if len(arrays) == 1 else [0] * len(arrays)), arrays
+
+    def _by_name(self, x: dict, names: list[str]) -> list:
+        wanted = list(self._graph.inputs) if isinstance(self._graph.inputs, dict) else names  # type: ignore[union-attr]
+        for key in x:
+            if key not in wanted and key not in names:
+                raise ValueError(f"there is no input {key!r}.{nearest(str(key), wanted)} Inputs: {wanted}")
+        missing = [name for name, key in zip(names, wanted, strict=True) if name not in x and key not in x]
+        if missing:
+            raise ValueError(f"inputs {missing} are missing: received {sorted(x)}")
+        if isinstance(self._graph.inputs, dict):  # type: ignore[union-attr]
+            wanted = sorted(wanted)
+        return [x[name] if name in x else x[key] for name, key in zip(names, wanted, strict=True)]
+
+    def _by_position(self, x: Any, count: int) -> list:
+        if isinstance(x, list | tuple) and any(hasattr(item, "shape") for item in x):
+            if count == 1 and len(x) != 1:
+                return [np.asarray(x)]
+            leaves = list(x)
+        elif isinstance(x, list | tuple) and count > 1:
+            leaves = list(x)
+        else:
+            leaves = [x]
+        if len(leaves) != count:
+            raise ValueError(
+                f"model {self.name!r} has {count} inputs {self.input_names}: pass a list of as many arrays or a dict by "
+                f"name; received {len(leaves)}"
+            )
+        return leaves
+
+
+def _cast(leaf: Any, dtype: np.dtype) -> Any:
+    return leaf if leaf.dtype == dtype or isinstance(leaf, SymbolicTensor) else _keep_mask(leaf, as_tensor(leaf, dtype))
+
+
+def _keep_mask(source: Tensor, target: Tensor) -> Tensor:
+    target.mask = source.mask
+    return target
+
+
+def _output_names(graph: Graph) -> list[str]:
+    """The names of the layers that make the outputs; numbered where one layer makes several."""
+    if isinstance(graph.outputs, dict):
+        return sorted(graph.outputs)
+    names: list[str] = []
+    for tensor in graph.output_list:
+        name = tensor.node.layer.name if tensor.node else tensor.name
+        number, base = 1, name
+        while name in names:
+            name, number = f"{base}_{number}", number + 1
+        names.append(name)
+    return names
+
+
+layers.register(Model, "Functional")

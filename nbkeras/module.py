@@ -1,0 +1,162 @@
+"""Floor 2: Module, what owns weights: its own, its states, and those of the modules in its attributes."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbkeras import constraints, initializers, regularizers, tensor
+from nbkeras.tensor import Tensor, Variable, as_tensor
+
+_NOT_SEARCHED = {"_passed", "nodes", "_weights", "_states", "_losses"}
+
+
+class Module:
+    """Variables and modules that belong together; what a layer is apart from computing something."""
+
+    name: str
+    dtype: str
+    built: bool
+
+    def __init__(self, trainable: bool = True):
+        self._trainable = bool(trainable)
+        self._weights: list[Variable] = []
+        self._states: list[Variable] = []
+        self._losses: list[Tensor] = []
+
+    def add_weight(
+        self, shape=None, initializer=None, dtype=None, trainable=True, regularizer=None, constraint=None, name=None
+    ) -> Variable:
+        """A Variable that training updates and saving keeps; non-trainable ones are written by the layer itself."""
+        if isinstance(shape, str):  # Keras 2's order: name, shape, dtype, initializer
+            name, shape, dtype, initializer = shape, initializer, dtype if not callable(dtype) else None, name
+        dtype = np.dtype(dtype or self.dtype)
+        shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
+        if any(size is None or size < 0 for size in shape):
+            raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
+        if initializer is None:
+            initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
+        value = initializers.get(initializer)(shape, dtype=dtype.name)
+        variable = Variable(value, name or f"variable_{len(self._weights)}", trainable and self._trainable, dtype)
+        variable.path = f"{self.name}/{variable.name}"
+        variable.regularizer = regularizers.get(regularizer)
+        variable.constraint = constraints.get(constraint)
+        variable.declared_trainable = trainable
+        self._weights.append(variable)
+        return variable
+
+    def add_state(self, shape, dtype=None, name: str = "state", value=0) -> Variable:
+        """A Variable that the layer writes and that is no weight: a recurrent state, a counter."""
+        variable = Variable(np.full(shape, value, dtype or self.dtype), name, trainable=False)
+        self._states.append(variable)
+        return variable
+
+    def add_loss(self, loss) -> None:
+        """Add a scalar (or a tensor, summed) to what training minimises; call it in `call`."""
+        for each in loss if isinstance(loss, list | tuple) else [loss]:
+            self._losses.append(as_tensor(each))
+
+    def sublayers(self) -> list[Module]:
+        """Layers held in attributes, directly or in lists, tuples and dicts, in the order of assignment."""
+        found: dict[int, Module] = {}
+        todo = [value for name, value in reversed(vars(self).items()) if name not in _NOT_SEARCHED]
+        while todo:
+            value = todo.pop()
+            if isinstance(value, Module):
+                found.setdefault(id(value), value)
+            elif isinstance(value, dict):
+                todo.extend(reversed(value.values()))
+            elif isinstance(value, list | tuple):
+                todo.extend(reversed(value))
+        return list(found.values())
+
+    def all_layers(self) -> list[Module]:
+        """This layer and all below it, each once, depth first."""
+        found: dict[int, Module] = {}
+        todo: list[Module] = [self]
+        while todo:
+            layer = todo.pop()
+            if id(layer) not in found:
+                found[id(layer)] = layer
+                todo.extend(reversed(layer.sublayers()))
+        return list(found.values())
+
+    def own_weights(self) -> list[Variable]:
+        """Weights of this layer alone: from add_weight, then Variables set as attributes."""
+        known = {id(v) for v in (*self._weights, *self._states)}
+        loose = [v for v in vars(self).values() if isinstance(v, Variable) and id(v) not in known]
+        own = [*self._weights, *dict.fromkeys(loose)]
+        return [v for v in own if v.declared_trainable] + [v for v in own if not v.declared_trainable]
+
+    @property
+    def weights(self) -> list[Variable]:
+        return list(dict.fromkeys(v for layer in self.all_layers() for v in layer.own_weights()))
+
+    variables = weights
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        return [v for v in self.weights if v.trainable]
+
+    trainable_variables = trainable_weights
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        return [v for v in self.weights if not v.trainable]
+
+    non_trainable_variables = non_trainable_weights
+
+    @property
+    def states_variables(self) -> list[Variable]:
+        """Variables of this layer and those below that are no weights."""
+        return [v for layer in self.all_layers() for v in layer._states]
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        """Freeze or unfreeze this layer and all below it; compile again for it to take effect on training."""
+        for layer in self.all_layers():
+            layer._trainable = bool(value)
+            for variable in layer.own_weights():
+                variable.trainable = bool(value) and variable.declared_trainable
+        tensor.invalidate_programs()
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights, in the order of `weights`."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights) -> None:
+        """Write all weights in place, in the order of `weights`; all are checked before any is written."""
+        own, arrays = self.weights, [np.asarray(w) for w in weights]
+        if len(own) != len(arrays):
+            raise ValueError(
+                f"layer {self.name!r} has {len(own)} weights, received {len(arrays)}. Expected shapes: "
+                f"{[v.shape for v in own]}, received {[a.shape for a in arrays]}"
+            )
+        for variable, array in zip(own, arrays, strict=True):
+            if variable.shape != array.shape:
+                raise ValueError(
+                    f"weight {variable.path!r} has shape {variable.shape}, received an array of shape {array.shape}"
+                )
+        for variable, array in zip(own, arrays, strict=True):
+            variable.assign(array)
+
+    def count_params(self) -> int:
+        """Number of weights' elements."""
+        if not self.built and not self.weights:
+            raise ValueError(f"layer {self.name!r} is not built yet: call it, or give the model an input shape")
+        return sum(v.size for v in self.weights)
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """What add_loss and activity regularizers collected in the last call, and the weights' regularizers."""
+        collected = [loss for layer in self.all_layers() for loss in layer._losses]
+        penalties = [v.regularizer(v) for v in self.weights if v.regularizer is not None and v.trainable]
+        return collected + penalties
+
+    def clear_losses(self) -> None:
+        """Forget what the last call collected, here and below."""
+        for layer in self.all_layers():
+            layer._losses.clear()

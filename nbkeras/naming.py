@@ -1,0 +1,28 @@
+"""Names of layers and metrics: snake case of the class, numbered."""
+
+import re
+import threading
+
+_name_counts: dict[str, int] = {}
+_name_lock = threading.Lock()
+
+
+def unique_name(prefix: str) -> str:
+    """prefix, prefix_1, prefix_2, ..."""
+    with _name_lock:
+        count = _name_counts.get(prefix, 0)
+        _name_counts[prefix] = count + 1
+    return f"{prefix}_{count}" if count else prefix
+
+
+def clear_names() -> None:
+    """Start counting layer names anew."""
+    with _name_lock:
+        _name_counts.clear()
+
+
+def snake_case(name: str) -> str:
+    """'MaxPooling2D' -> 'max_pooling2d', as Keras names layers."""
+    name = re.sub(r"\W+", "", name)
+    name = re.sub("(.)([A-Z][a-z]+)", r"\1_\2", name)
+    return re.sub("([a-z])([A-Z])", r"\1_\2", name).lower()

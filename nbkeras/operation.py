@@ -1,0 +1,40 @@
+"""Floor 2: Operation, the layer that an op on symbolic tensors becomes."""
+
+from __future__ import annotations
+
+from nbkeras import graph, ops
+from nbkeras.layer import Layer
+from nbkeras.naming import unique_name
+from nbkeras.registry import nearest
+
+
+class Operation(Layer):
+    """An op of nbkeras.ops in a functional graph: what `x + y` or `ops.mean(x)` on symbolic tensors becomes."""
+
+    def __init__(self, function, name=None, **kwargs):
+        if isinstance(function, str):
+            found = getattr(ops, function, None)
+            if function.startswith("_") or not hasattr(found, "__wrapped__"):
+                raise ValueError(f"{function!r} is not an op of nbkeras.ops{nearest(function, vars(ops))}")
+            function = found
+        super().__init__(name=name or unique_name(function.__name__), **kwargs)
+        self.function = function
+        self.built = True
+
+    def call(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+    def _convert(self, value):  # ops convert their own arguments; shapes among them must stay tuples
+        return value
+
+    def _convert_array(self, value):
+        return value
+
+    def _symbolic_outputs(self, args, kwargs):
+        return graph.infer(self.function, args, kwargs)
+
+    def _warn_mask_lost(self):  # an op on a tensor drops its mask, as in Keras
+        pass
+
+    def get_config(self):
+        return {"function": self.function.__name__, "name": self.name}

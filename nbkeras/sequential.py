@@ -1,0 +1,129 @@
+"""Floor 3: Sequential, layers one after another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras import serialization
+from nbkeras.graph import SymbolicTensor
+from nbkeras.inputs import Input, InputLayer
+from nbkeras.layer import Layer, layers
+from nbkeras.model import Model
+from nbkeras.naming import unique_name
+
+
+class Sequential(Model):
+    """Layers one after another: `Sequential([Dense(32, input_shape=(784,)), ...])`, or `add` them one by one.
+
+    Without an input shape the weights are made at the first call, `fit` or `build`.
+    """
+
+    def __init__(self, layers=None, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._chain: list[Layer] = []
+        self._input: SymbolicTensor | None = None
+        for layer in layers or []:
+            self.add(layer)
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in order, without the input."""
+        return list(self._chain)
+
+    def sublayers(self) -> list[Layer]:
+        return list(dict.fromkeys([*self._chain, *Layer.sublayers(self)]))
+
+    def add(self, layer) -> None:
+        """Append a layer (or a symbolic Input as the first)."""
+        if isinstance(layer, SymbolicTensor) and layer.node is not None and isinstance(layer.node.layer, InputLayer):
+            layer = layer.node.layer
+        if not isinstance(layer, Layer):
+            raise TypeError(f"a Sequential is made of layers, received {layer!r} of type {type(layer).__name__}")
+        if isinstance(layer, InputLayer):
+            if self._chain or self._input is not None:
+                raise ValueError("an Input must be the first thing in a Sequential")
+            self._start(layer.output)
+            return
+        if any(layer is other for other in self._chain) or any(layer.name == other.name for other in self._chain):
+            raise ValueError(f"the names of a Sequential's layers must be unique: {layer.name!r} is already there")
+        if self._input is None and not self._chain:
+            self._start_from(layer)
+        self._chain.append(layer)
+        if self._input is not None:
+            before = self._graph.outputs if self._graph is not None else self._input
+            self._set_graph(self._input, layer(before))
+        self._reset_steps()
+
+    def pop(self) -> Layer:
+        """Remove and return the last layer."""
+        if not self._chain:
+            raise TypeError("there are no layers in the model")
+        layer = self._chain.pop()
+        self._graph = None
+        if self._input is not None:
+            layer.nodes.pop()
+            if self._chain:
+                self._set_graph(self._input, self._chain[-1].nodes[-1].outputs)
+        self._reset_steps()
+        return layer
+
+    def _start_from(self, layer: Layer) -> None:
+        shape = layer._batch_input_shape
+        if shape is None and isinstance(layer, Model) and layer._graph is not None:
+            shape = layer.input_shape
+        if shape is not None:
+            dtype = layer.input_dtype or layer.dtype
+            self._start(Input(batch_shape=shape, dtype=dtype, name=unique_name(f"{layer.name}_input")))
+
+    def _start(self, tensor: SymbolicTensor) -> None:
+        self._input = tensor
+        self.built = not self._chain
+
+    def _set_graph(self, inputs, outputs) -> None:
+        super()._set_graph(inputs, outputs)
+        self.built = True
+
+    def build(self, input_shape=None) -> None:
+        """Make the weights for an input of this shape, with None for the batch."""
+        if self._graph is not None or input_shape is None:
+            return
+        if not self._chain:
+            raise ValueError(f"Sequential {self.name!r} has no layers: add some before building it")
+        first = self._chain[0]
+        self._start(Input(batch_shape=input_shape, dtype=first.input_dtype or first.dtype))
+        outputs: Any = self._input
+        for layer in self._chain:
+            outputs = layer(outputs)
+        self._set_graph(self._input, outputs)
+
+    def _ensure_built(self, inputs) -> None:
+        if self._graph is None:
+            shape = tuple(inputs.shape)
+            self.build(shape if self.stateful else (None, *shape[1:]))
+
+    def _prepare_inputs(self, x):
+        if self._graph is None and x is not None and not isinstance(x, dict):
+            array = np.asarray(x)
+            batch = None if not self.stateful else min(32, len(array))
+            self.build((batch, *array.shape[1:]))
+        return super()._prepare_inputs(x)
+
+    def get_config(self):
+        """The layers in order."""
+        chain = [serialization.serialize_layer(layer) for layer in self._chain]
+        if self._input is not None:
+            chain.insert(0, serialization.serialize_layer(self._input.node.layer))
+        return {"name": self.name, "layers": chain}
+
+    @classmethod
+    def from_config(cls, config):
+        """A Sequential with new weights from `get_config`."""
+        return cls([layers.deserialize(entry) for entry in config["layers"]], name=config.get("name"))
+
+    def compute_output_shape(self, input_shape):
+        shape: Any = tuple(input_shape)
+        for layer in self._chain:
+            shape = layer.compute_output_shape(shape)
+        return shape
