@@ -116,21 +116,18 @@ def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int
         first.setdefault(view.buffer, 0)
         last[view.buffer] = len(recorded)
     offsets = [0] * len(sizes)
-    placed: list[tuple[int, int, int, int]] = []  # offset, end, first, last
-    total = 0
-    for buffer in sorted(first, key=lambda b: (-sizes[b], b)):
+    order = sorted(first, key=lambda b: (-sizes[b], b))
+    starts, ends, firsts, lasts = (np.zeros(len(order), np.int64) for _ in range(4))  # of the buffers placed so far
+    for count, buffer in enumerate(order):
         size = -(-sizes[buffer] // _ALIGNMENT) * _ALIGNMENT
-        begin, finish, at = first[buffer], last[buffer], 0
-        for offset, end, other_first, other_last in sorted(placed):
-            if other_last < begin or other_first > finish:
-                continue
-            if offset - at >= size:
-                break
-            at = max(at, end)
-        offsets[buffer] = at
-        placed.append((at, at + size, begin, finish))
-        total = max(total, at + size)
-    return offsets, total
+        firsts[count], lasts[count] = first[buffer], last[buffer]
+        alive = np.flatnonzero((lasts[:count] >= first[buffer]) & (firsts[:count] <= last[buffer]))
+        alive = alive[np.argsort(starts[alive], kind="stable")]
+        tops = np.maximum.accumulate(np.concatenate(([0], ends[alive])))  # memory taken below each gap
+        gaps = np.flatnonzero(starts[alive] - tops[:-1] >= size)
+        offsets[buffer] = starts[count] = int(tops[gaps[0]] if gaps.size else tops[-1])
+        ends[count] = starts[count] + size
+    return offsets, int(ends.max(initial=0))
 
 
 class _Recorded(NamedTuple):
