@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import mutually_broadcastable_shapes
 
 from nbkeras import ops
+from nbkeras.inputs import Input
 from nbkeras.tensor import GradientTape, Tensor, Variable
 from nbkeras.testing import check_op
 
@@ -229,6 +230,13 @@ def test_tensors_are_hashable_and_comparable_with_none():
     assert [row.shape for row in x] == [(3,), (3,)]
     with pytest.raises(TypeError, match="cannot be iterated"):
         iter(ops.sum(x))
+
+
+def test_symbolic_tensors_take_the_same_operators():
+    x = Input((3,))
+    assert (x == x) is True and (x != x) is False and x in {x}  # noqa: PLR0124
+    assert (1.0 - x).shape == (np.ones(3) * x).shape == (x @ np.ones((3, 3))).shape == (None, 3)
+    assert (x > 0).dtype == np.bool_ and x[:, 0].shape == (None,)
 
 
 def test_infinities_give_no_warnings():

@@ -135,6 +135,12 @@ def test_dtypes(name, given, expected):
     assert getattr(ops, name)(x, axis=0).dtype == expected
 
 
+def test_small_integers_do_not_overflow():
+    assert ops.sum(np.full(300, 100, np.int8)).item() == 30000
+    np.testing.assert_array_equal(ops.sum(np.full((300, 2), 200, np.uint8), axis=0), [60000, 60000])
+    assert ops.prod(np.full(4, 100, np.int8)).item() == 100**4
+
+
 def test_sum_over_no_axes_keeps_the_elements():
     np.testing.assert_array_equal(ops.sum(np.array([True, False]), axis=()), [1, 0])
     check_op(lambda x: ops.sum(x, axis=()), X)
