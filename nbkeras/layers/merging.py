@@ -26,25 +26,29 @@ def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
     return tuple(result)
 
 
-def _check_several(inputs, layer: Layer) -> None:
-    if not isinstance(inputs, list | tuple) or not inputs:
-        raise ValueError(f"{type(layer).__name__} merges a list of inputs, received {type(inputs).__name__}")
+def _check_inputs(layer: Layer, shapes, count: int | None = None) -> None:
+    """ValueError unless the shapes are those of a list of inputs, `count` of them if given."""
+    one = not isinstance(shapes, list | tuple) or not shapes or not isinstance(shapes[0], list | tuple)
+    if one or (count is not None and len(shapes) != count):
+        expected = "a list of inputs" if count is None else f"a list of exactly {count} inputs"
+        received = f"one of shape {shapes}" if one else f"{len(shapes)} inputs"
+        raise ValueError(f"layer {layer.name!r} ({type(layer).__name__}) merges {expected}, received {received}")
 
 
 class Merge(Layer):
     """Elementwise merging of a list of inputs, which broadcast: subclasses say how two are merged."""
 
     supports_masking = True
+    input_count: int | None = None
 
     def merge(self, inputs):
         """The merged tensor of a list of tensors."""
         raise NotImplementedError(f"{type(self).__name__} must define merge(self, inputs)")
 
-    def _aligned(self, inputs: list) -> list:
+    def _aligned(self, inputs) -> list:
         """Inputs of the highest rank: lower ones get axes of size 1 after the batch axis, as in Keras."""
-        _check_several(inputs, self)
+        self.compute_output_shape(nest.shapes(inputs))
         rank = max(len(x.shape) for x in inputs)
-        reduce(lambda a, b: _broadcast(a, b, self.name), [tuple(x.shape)[1:] for x in inputs])
         aligned = []
         for x in inputs:
             while len(x.shape) < rank:
@@ -53,11 +57,10 @@ class Merge(Layer):
         return aligned
 
     def call(self, inputs):
-        return self.merge(self._aligned(list(inputs)))
+        return self.merge(self._aligned(inputs))
 
     def compute_output_shape(self, input_shape):
-        if nest.is_shape(input_shape):
-            raise ValueError(f"{type(self).__name__} merges a list of inputs, received one of shape {tuple(input_shape)}")
+        _check_inputs(self, input_shape, self.input_count)
         batches = {shape[0] for shape in input_shape} - {None}
         if len(batches) > 1:
             raise ValueError(f"inputs of {self.name!r} have different batch sizes: {list(input_shape)}")
@@ -89,9 +92,9 @@ class Add(Merge):
 class Subtract(Merge):
     """The first of two inputs minus the second."""
 
+    input_count = 2
+
     def merge(self, inputs):
-        if len(inputs) != 2:
-            raise ValueError(f"Subtract needs exactly 2 inputs, received {len(inputs)}")
         return ops.subtract(*inputs)
 
 
@@ -153,11 +156,11 @@ class Concatenate(Layer):
         self.axis = axis
 
     def call(self, inputs):
-        _check_several(inputs, self)
-        self.compute_output_shape([tuple(x.shape) for x in inputs])
+        self.compute_output_shape(nest.shapes(inputs))
         return ops.concatenate(list(inputs), axis=self.axis)
 
     def compute_output_shape(self, input_shape):
+        _check_inputs(self, input_shape)
         first = list(input_shape[0])
         rank = len(first)
         if not -rank <= self.axis < rank:
@@ -212,7 +215,16 @@ class Dot(Layer):
         self._pair = pair
 
     def _checked(self, first: tuple, second: tuple) -> tuple[int, int]:
-        a, b = self._pair[0] % len(first), self._pair[1] % len(second)
+        """The pair of axes, counted from the start."""
+        axes = []
+        for axis, shape in zip(self._pair, (first, second), strict=True):
+            if not -len(shape) <= axis < len(shape) or axis % len(shape) == 0:
+                raise ValueError(
+                    f"Dot {self.name!r} sums over axes {self._pair}, received shapes {first} and {second}: an axis must be "
+                    "one of its input's, and not the batch axis"
+                )
+            axes.append(axis % len(shape))
+        a, b = axes
         if first[a] is not None and second[b] is not None and first[a] != second[b]:
             raise ValueError(
                 f"Dot {self.name!r} sums over axes {self._pair}, which must have one size, received shapes "
@@ -221,8 +233,7 @@ class Dot(Layer):
         return a, b
 
     def call(self, inputs):
-        if not isinstance(inputs, list | tuple) or len(inputs) != 2:
-            raise ValueError("Dot needs a list of exactly 2 inputs")
+        self.compute_output_shape(nest.shapes(inputs))
         x, y = inputs
         a, b = self._checked(tuple(x.shape), tuple(y.shape))
         if self.normalize:
@@ -230,6 +241,7 @@ class Dot(Layer):
         return ops.batch_dot(x, y, axes=(a, b))
 
     def compute_output_shape(self, input_shape):
+        _check_inputs(self, input_shape, 2)
         first, second = (tuple(shape) for shape in input_shape)
         a, b = self._checked(first, second)
         shape = first[:a] + first[a + 1 :] + second[1:b] + second[b + 1 :]
