@@ -49,7 +49,8 @@ def gather_rows(table, indices, first, last, out):
 def gather_parallel(table, indices, count, out):
     """Kernel: `gather_rows`, `count` rows a task."""
     for task in prange((indices.size + count - 1) // count):
-        gather_rows(table, indices, task * count, min(indices.size, (task + 1) * count), out)
+        first = np.int64(task) * count
+        gather_rows(table, indices, first, min(indices.size, first + count), out)
 
 
 def gather_vjp(saved, dy, needs):
@@ -97,4 +98,5 @@ def add_parallel(dy, indices, count, table):
     """Kernel: `add_columns`, `count` columns a task, so that no two tasks write to one place."""
     width = table.shape[1]
     for task in prange((width + count - 1) // count):
-        add_columns(dy, indices, task * count, min(width, (task + 1) * count), table)
+        first = np.int64(task) * count
+        add_columns(dy, indices, first, min(width, first + count), table)

@@ -138,14 +138,6 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta):
 
 
 @compiled
-def _add_moments(row, pivot, s, q):
-    for c in range(s.size):
-        d = row[c] - pivot[c]
-        s[c] += d
-        q[c] += d * d
-
-
-@compiled
 def block_moments(x, mask, counts, means, squares, size, block):
     """Kernel: count, mean and sum of squared deviations of the columns of one block of rows, those in the mask only."""
     first, last = block * size, min(x.shape[0], (block + 1) * size)
@@ -153,26 +145,18 @@ def block_moments(x, mask, counts, means, squares, size, block):
     for c in range(s.size):
         s[c] = 0
         q[c] = 0
-    if mask.size > 0:
-        while first < last and not mask[first]:
-            first += 1
+    while mask.size > 0 and first < last and not mask[first]:
+        first += 1
     n = 0
     pivot = x[min(first, x.shape[0] - 1)]
-    if mask.size > 0:
-        for r in range(first, last):
-            if mask[r]:
-                n += 1
-                _add_moments(x[r], pivot, s, q)
-    else:
-        n = last - first
-        for r in range(first, last - 3, 4):  # four rows a turn: a quarter of the traffic on the sums
-            r0, r1, r2, r3 = x[r], x[r + 1], x[r + 2], x[r + 3]
+    for r in range(first, last):
+        if mask.size == 0 or mask[r]:
+            n += 1
+            row = x[r]
             for c in range(s.size):
-                d0, d1, d2, d3 = r0[c] - pivot[c], r1[c] - pivot[c], r2[c] - pivot[c], r3[c] - pivot[c]
-                s[c] += (d0 + d1) + (d2 + d3)
-                q[c] += (d0 * d0 + d1 * d1) + (d2 * d2 + d3 * d3)
-        for r in range(last - n % 4, last):
-            _add_moments(x[r], pivot, s, q)
+                d = row[c] - pivot[c]
+                s[c] += d
+                q[c] += d * d
     counts[block] = n
     share = s.dtype.type(1.0 / max(n, 1))
     none = s.dtype.type(0)
@@ -186,7 +170,7 @@ def block_moments(x, mask, counts, means, squares, size, block):
 def block_moments_parallel(x, mask, counts, means, squares, size):
     """Kernel: `block_moments` of all blocks."""
     for block in prange(means.shape[0]):
-        block_moments(x, mask, counts, means, squares, size, block)
+        block_moments(x, mask, counts, means, squares, size, np.int64(block))
 
 
 @compiled
@@ -256,7 +240,7 @@ def scale_rows(x, center, scale, offset, y, size, block):
 def scale_rows_parallel(x, center, scale, offset, y, size):
     """Kernel: `scale_rows` of all blocks."""
     for block in prange((x.shape[0] + size - 1) // size):
-        scale_rows(x, center, scale, offset, y, size, block)
+        scale_rows(x, center, scale, offset, y, size, np.int64(block))
 
 
 @compiled
@@ -266,24 +250,18 @@ def block_sums(dy, x, center, sums, products, size, block):
     for c in range(s.size):
         s[c] = 0
         p[c] = 0
-    first, last = block * size, min(x.shape[0], (block + 1) * size)
-    for r in range(first, last - 1, 2):
-        d0, d1, x0, x1 = dy[r], dy[r + 1], x[r], x[r + 1]
+    for r in range(block * size, min(x.shape[0], (block + 1) * size)):
+        gradient, row = dy[r], x[r]
         for c in range(s.size):
-            s[c] += d0[c] + d1[c]
-            p[c] += d0[c] * (x0[c] - center[c]) + d1[c] * (x1[c] - center[c])
-    if (last - first) % 2 == 1:
-        d0, x0 = dy[last - 1], x[last - 1]
-        for c in range(s.size):
-            s[c] += d0[c]
-            p[c] += d0[c] * (x0[c] - center[c])
+            s[c] += gradient[c]
+            p[c] += gradient[c] * (row[c] - center[c])
 
 
 @compiled(parallel=True)
 def block_sums_parallel(dy, x, center, sums, products, size):
     """Kernel: `block_sums` of all blocks."""
     for block in prange(sums.shape[0]):
-        block_sums(dy, x, center, sums, products, size, block)
+        block_sums(dy, x, center, sums, products, size, np.int64(block))
 
 
 @compiled
@@ -326,7 +304,7 @@ def input_gradient(dy, x, mask, center, scale, slope, shift, dx, size, block):
 def input_gradient_parallel(dy, x, mask, center, scale, slope, shift, dx, size):
     """Kernel: `input_gradient` of all blocks."""
     for block in prange((x.shape[0] + size - 1) // size):
-        input_gradient(dy, x, mask, center, scale, slope, shift, dx, size, block)
+        input_gradient(dy, x, mask, center, scale, slope, shift, dx, size, np.int64(block))
 
 
 def mean_gradient(dbeta: Array, scale: Array, dmean: Array) -> None:
@@ -427,7 +405,7 @@ def normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y, size, 
 def normalize_rows_parallel(x, gamma, beta, epsilon, centered, means, inverses, y, size):
     """Kernel: `normalize_rows` of all blocks."""
     for block in prange((x.shape[0] + size - 1) // size):
-        normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y, size, block)
+        normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y, size, np.int64(block))
 
 
 @compiled
@@ -455,7 +433,7 @@ def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, s
 def row_gradients_parallel(dy, x, gamma, means, inverses, centered, dx, products, sums, size):
     """Kernel: `row_gradients` of all blocks."""
     for block in prange(sums.shape[0]):
-        row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, size, block)
+        row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, size, np.int64(block))
 
 
 def add_up(partial: Array, out: Array) -> None:

@@ -29,26 +29,27 @@ _PARALLEL = 8  # blocks from which on threads pay
 def philox(typing, c0, c1, c2, c3, k0, k1):
     """Four random words for a counter of four and a key of two, all uint32.
 
-    Emitted as LLVM instructions: written in Python, Numba would type ten rounds of casts at every use.
+    Emitted as LLVM instructions: written in Python, Numba would type ten rounds of casts at every use. Words are kept in
+    64 bits, as vector units multiply 32-bit words into 64-bit lanes.
     """
     word, wide = ir.IntType(32), ir.IntType(64)
 
     def generate(context, builder, signature, args):
-        def product(factor, value):
-            """High and low word of a 64-bit product."""
-            whole = builder.mul(builder.zext(value, wide), ir.Constant(wide, factor))
-            return builder.trunc(builder.lshr(whole, ir.Constant(wide, 32)), word), builder.trunc(whole, word)
+        def constant(value):
+            return ir.Constant(wide, value)
 
-        c0, c1, c2, c3, k0, k1 = args
+        def low(value):
+            return builder.and_(value, constant(0xFFFFFFFF))
+
+        c0, c1, c2, c3, k0, k1 = (builder.zext(value, wide) for value in args)
         for _ in range(10):
-            high0, low0 = product(0xD2511F53, c0)
-            high1, low1 = product(0xCD9E8D57, c2)
-            c0 = builder.xor(builder.xor(high1, c1), k0)
-            c2 = builder.xor(builder.xor(high0, c3), k1)
-            c1, c3 = low1, low0
-            k0 = builder.add(k0, ir.Constant(word, 0x9E3779B9))
-            k1 = builder.add(k1, ir.Constant(word, 0xBB67AE85))
-        return context.make_tuple(builder, signature.return_type, [c0, c1, c2, c3])
+            p0, p1 = builder.mul(c0, constant(0xD2511F53)), builder.mul(c2, constant(0xCD9E8D57))
+            c0 = builder.xor(builder.xor(builder.lshr(p1, constant(32)), c1), k0)
+            c2 = builder.xor(builder.xor(builder.lshr(p0, constant(32)), c3), k1)
+            c1, c3 = low(p1), low(p0)
+            k0, k1 = low(builder.add(k0, constant(0x9E3779B9))), low(builder.add(k1, constant(0xBB67AE85)))
+        words = [builder.trunc(value, word) for value in (c0, c1, c2, c3)]
+        return context.make_tuple(builder, signature.return_type, words)
 
     u = types.uint32
     return types.UniTuple(u, 4)(u, u, u, u, u, u), generate
@@ -93,7 +94,7 @@ def fill_words_parallel(key, stream, out):
     """Kernel: random uint32 words, blocks in parallel."""
     seed, step, flow = key[0], key[1], _U(stream)
     for block in prange((out.size + BLOCK - 1) // BLOCK):
-        _block_words(seed, step, flow, block, out[block * BLOCK : (block + 1) * BLOCK])
+        _block_words(seed, step, flow, np.int64(block), out[block * BLOCK : (block + 1) * BLOCK])
 
 
 def _words(key: Array, count: int, stream: int) -> Array:
@@ -438,7 +439,7 @@ def drop_parallel(key, x, limit, scale, y):
     seed, step = key[0], key[1]
     for block in prange((y.size + BLOCK - 1) // BLOCK):
         at, end = block * BLOCK, (block + 1) * BLOCK
-        _drop_block(seed, step, block, x[at:end], limit, scale, y[at:end])
+        _drop_block(seed, step, np.int64(block), x[at:end], limit, scale, y[at:end])
 
 
 def multiply(x: Array, y: Array, out: Array) -> None:
