@@ -14,17 +14,23 @@ _CLASSES = 3
 
 
 def _train(model_layers: list, x: np.ndarray, optimizer="rmsprop") -> None:
-    """One step of each kind: train, evaluate, predict."""
+    """A classifier with these layers: one step of each kind."""
     y = to_categorical(np.arange(len(x)) % _CLASSES, _CLASSES)
-    model = Sequential([*model_layers, layers.Dense(_CLASSES, activation="softmax")])
-    model.compile(optimizer=optimizer, loss="categorical_crossentropy", metrics=["accuracy"])
+    _steps([*model_layers, layers.Dense(_CLASSES, activation="softmax")], x, y, "categorical_crossentropy", optimizer)
+
+
+def _steps(model_layers: list, x: np.ndarray, y: np.ndarray, loss: str, optimizer="rmsprop") -> None:
+    """Train, evaluate, predict."""
+    model = Sequential(model_layers)
+    model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
     model.fit(x, y, batch_size=len(x), verbose=0)
     model.evaluate(x, y, batch_size=len(x), verbose=0)
     model.predict(x, batch_size=len(x), verbose=0)
 
 
 def _dense() -> None:
-    for units, batch in ((8, 4), (512, 128)):  # kernels for small work, and those that share large work among threads
+    # Sizes come in pairs: some kernels are for small work, others share large work among threads.
+    for units, batch in ((8, 4), (512, 128)):
         x = np.ones((batch, 64))
         _train([layers.Dense(units, activation="relu"), layers.Dropout(0.2), layers.Dense(units, activation="tanh")], x)
 
@@ -51,15 +57,32 @@ def _convolution() -> None:
 
 
 def _text() -> None:
-    x = np.arange(4 * 8).reshape(4, 8)
-    _train([layers.Embedding(40, 8, mask_zero=True), layers.LSTM(8)], x)
-    _train([layers.Embedding(40, 8), layers.Conv1D(8, 3), layers.GlobalMaxPooling1D()], x)
+    for words, units, batch in ((8, 8, 4), (100, 256, 64)):
+        x = np.arange(batch * words).reshape(batch, words) % 400
+        _train([layers.Embedding(400, units, mask_zero=True), layers.LSTM(8)], x)
+        _train([layers.Embedding(400, units), layers.Conv1D(8, 3), layers.GlobalMaxPooling1D()], x)
 
 
 def _normalization() -> None:
     for batch in (4, 128):
         x = np.ones((batch, 64))
         _train([layers.Dense(64), layers.BatchNormalization(), layers.LayerNormalization()], x)
+
+
+def _outputs() -> None:
+    for batch in (4, 512):
+        x, numbers = np.ones((batch, 64)), np.arange(batch)
+        _steps([layers.Dense(_CLASSES, "softmax")], x, numbers % _CLASSES, "sparse_categorical_crossentropy")
+        for labels in (numbers % 2, (numbers % 2).astype(float)):
+            _steps([layers.Dense(1, "sigmoid")], x, labels, "binary_crossentropy")
+        for loss in ("mse", "mae", "huber", "hinge"):
+            _steps([layers.Dense(1)], x, numbers.astype(float), loss)
+
+
+def _activations() -> None:
+    for units, batch in ((8, 4), (512, 128)):
+        for name in ("elu", "selu", "gelu", "silu", "softplus", "softsign", "sigmoid", "hard_sigmoid", "leaky_relu"):
+            _train([layers.Dense(units, activation=name)], np.ones((batch, 64)))
 
 
 def _optimizers() -> None:
@@ -73,6 +96,8 @@ FAMILIES: dict[str, Callable[[], None]] = {
     "convolution": _convolution,
     "text": _text,
     "normalization": _normalization,
+    "outputs": _outputs,
+    "activations": _activations,
     "optimizers": _optimizers,
 }
 
