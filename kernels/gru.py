@@ -16,22 +16,21 @@ from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.indirect import call, launch_shares
 from nbkeras.kernels.memory import load, opaque, store
 from nbkeras.kernels.recurrent import (
-    absent,
     activate,
-    add_all_parts,
     add_output_gradient,
+    add_parts,
     add_product,
     block_steps,
     carry_masked,
     chunk_count,
     copy_flat,
+    flat,
     for_back_product,
     gradient_arrays,
     input_block,
     input_gradient,
     kernel_gradient,
     multiply_rows,
-    optional,
     slope,
     slopes,
     sum_rows,
@@ -71,14 +70,14 @@ def gru(
     h = device.empty(batch * state_ring * units, dtype)
     y = device.empty((batch, length, units) if sequences else (batch, units), dtype)
     h_last = device.empty((batch, units), dtype)
-    masks = optional(mask, np.uint8), optional(mask if zero_masked else None, np.uint8)
-    drops = optional(drop, dtype)
+    masks = flat(mask, np.uint8), flat(mask if zero_masked else None, np.uint8)
+    drops = flat(drop, dtype)
     dropped = device.empty(0 if drop is None else batch * units, dtype)
     codes = activation, recurrent_activation, int(reset_after), int(sequences), int(backwards), block
     launch_shares(
         gru_forward, gru_forward_share, chunks, x, kernel, recurrent_kernel,
-        absent(dtype) if bias is None else bias.reshape(-1), optional(initial_h, dtype), *masks, drops,
-        xt, z, inner, h, dropped, y, h_last, *codes, ring, state_ring,
+        flat(bias, dtype), flat(initial_h, dtype), *masks, drops,
+        xt, z, inner, h, dropped, y.reshape(-1), h_last.reshape(-1), *codes, ring, state_ring,
     )  # fmt: skip
     saved = x.shape, kernel, recurrent_kernel, bias is not None, initial_h is not None, masks, drops
     return (y, h_last), (*saved, xt, z, inner, h, codes, chunks) if differentiable else None
@@ -89,8 +88,8 @@ def gru_vjp(saved, dy, needs):
     (batch, length, features), units, dtype = shape, recurrent_kernel.shape[0], kernel.dtype
     _, _, reset_after, sequences, _, block = codes
     shapes = (features, 3 * units), (units, 3 * units), (2, 3 * units) if reset_after else (3 * units,)
-    weights, flat, parts = gradient_arrays((*needs[1:3], needs[3] if has_bias else False), shapes, dtype, chunks)
-    dx = absent(dtype, 3) if needs[0] is False else device.output(needs[0], shape, dtype)
+    weights, totals, parts = gradient_arrays((*needs[1:3], needs[3] if has_bias else False), shapes, dtype, chunks)
+    dx = device.empty((0, 0, 0), dtype) if needs[0] is False else device.output(needs[0], shape, dtype)
     dh = device.output(needs[4], (batch, units), dtype) if has_state else device.empty((batch, units), dtype)
     dz = device.empty(batch * block * 3 * units, dtype)
     dinner = device.empty(batch * block * units if reset_after else 0, dtype)
@@ -100,11 +99,12 @@ def gru_vjp(saved, dy, needs):
     recurrent_kernel, _ = for_back_product(recurrent_kernel, batch * length)
     launch_shares(
         gru_backward, gru_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, z, inner, h,
-        optional(dy[0], dtype, 3 if sequences else 2), optional(dy[1], dtype),
-        dz, dinner, temporary, dropped, dx, dh, *flat, parts, *codes, length, features, turned,
+        flat(dy[0], dtype), flat(dy[1], dtype),
+        dz, dinner, temporary, dropped, dx, dh.reshape(-1),
+        *totals, parts.reshape(-1), *codes, batch, length, features, units, turned,
         int(has_state and needs[4] is not False),
     )  # fmt: skip
-    add_all_parts(parts, flat, shapes)
+    add_parts(parts, totals, shapes)
     return (dx if dx.size else None, *weights, dh if has_state and needs[4] is not False else None, None, None)
 
 
@@ -205,11 +205,11 @@ def gru_forward_share(
 def gru_backward_share(
     kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, dy, dh_last,
     dz, dinner, temporary, dropped, dx, dh, dw, du, db, parts,
-    activation, recurrent_activation, reset_after, sequences, backwards, block, length, features, turned, needs_h0,
+    activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
+    turned, needs_h0,
     chunk, chunks,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
-    batch, units = dh.shape
     width, two, zero, one = 3 * units, 2 * units, z.dtype.type(0), z.dtype.type(1)
     ldb, candidate = (width, two) if turned else (units, two * units)  # where U_g begins
     row = batch * chunk // chunks
@@ -220,8 +220,8 @@ def gru_backward_share(
     a0, a1, a2, a3, a4 = slopes(activation, z)
     r0, r1, r2, r3, r4 = slopes(recurrent_activation, z)
     w_at = u_at = b_at = 0
-    if chunk > 0:  # this chunk's part, to be added by add_parts
-        w_at = (chunk - 1) * (features + units + (2 if reset_after else 1)) * width
+    if chunks > 1:  # this chunk's part, to be added by add_parts
+        w_at = chunk * (features + units + (2 if reset_after else 1)) * width
         u_at = w_at + features * width
         b_at = u_at + units * width
         dw, du, db = parts if dw.size > 0 else dw, parts if du.size > 0 else du, parts if db.size > 0 else db

@@ -14,23 +14,22 @@ from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.indirect import call, launch_shares
 from nbkeras.kernels.memory import load, opaque, store
 from nbkeras.kernels.recurrent import (
-    absent,
     activate,
-    add_all_parts,
     add_output_gradient,
+    add_parts,
     add_product,
     block_steps,
     carry_masked,
     chunk_count,
     copy_flat,
     fill_rows,
+    flat,
     for_back_product,
     gradient_arrays,
     input_block,
     input_gradient,
     kernel_gradient,
     multiply_rows,
-    optional,
     slope,
     slopes,
     sum_rows,
@@ -70,15 +69,15 @@ def lstm(
     h, c = (device.empty(batch * state_ring * units, dtype) for _ in range(2))
     y = device.empty((batch, length, units) if sequences else (batch, units), dtype)
     h_last, c_last = (device.empty((batch, units), dtype) for _ in range(2))
-    masks = optional(mask, np.uint8), optional(mask if zero_masked else None, np.uint8)
-    drops = optional(drop, dtype)
+    masks = flat(mask, np.uint8), flat(mask if zero_masked else None, np.uint8)
+    drops = flat(drop, dtype)
     dropped = device.empty(0 if drop is None else batch * units, dtype)
-    launch_shares(
-        lstm_forward, lstm_forward_share, chunks, x, kernel, recurrent_kernel, optional(bias, dtype, 1),
-        optional(initial_h, dtype), optional(initial_c, dtype), *masks, drops, xt, z, h, c, dropped, y, h_last, c_last,
-        activation, recurrent_activation, int(sequences), int(backwards), block, ring, state_ring,
-    )  # fmt: skip
     codes = activation, recurrent_activation, int(sequences), int(backwards), block
+    launch_shares(
+        lstm_forward, lstm_forward_share, chunks, x, kernel, recurrent_kernel, flat(bias, dtype),
+        flat(initial_h, dtype), flat(initial_c, dtype), *masks, drops, xt, z, h, c, dropped,
+        y.reshape(-1), h_last.reshape(-1), c_last.reshape(-1), *codes, ring, state_ring,
+    )  # fmt: skip
     has_bias, has_state = bias is not None, (initial_h is not None, initial_c is not None)
     saved = x.shape, kernel, recurrent_kernel, has_bias, has_state, masks, drops, xt, z, h, c, codes, chunks
     return (y, h_last, c_last), saved if differentiable else None
@@ -89,8 +88,8 @@ def lstm_vjp(saved, dy, needs):
     (batch, length, features), units, dtype = shape, recurrent_kernel.shape[0], kernel.dtype
     block = codes[-1]
     shapes = (features, 4 * units), (units, 4 * units), (4 * units,)
-    weights, flat, parts = gradient_arrays((*needs[1:3], needs[3] if has_bias else False), shapes, dtype, chunks)
-    dx = absent(dtype, 3) if needs[0] is False else device.output(needs[0], shape, dtype)
+    weights, totals, parts = gradient_arrays((*needs[1:3], needs[3] if has_bias else False), shapes, dtype, chunks)
+    dx = device.empty((0, 0, 0), dtype) if needs[0] is False else device.output(needs[0], shape, dtype)
     states = (batch, units)
     dh = device.output(needs[4], states, dtype) if has_state[0] else device.empty(states, dtype)
     dc = device.output(needs[5], states, dtype) if has_state[1] else device.empty(states, dtype)
@@ -101,11 +100,11 @@ def lstm_vjp(saved, dy, needs):
     recurrent_kernel, _ = for_back_product(recurrent_kernel, batch * length)
     launch_shares(
         lstm_backward, lstm_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, z, h, c,
-        optional(dy[0], dtype, 3 if codes[2] else 2), optional(dy[1], dtype), optional(dy[2], dtype),
-        dz, temporary, dropped, dx, dh, dc, *flat, parts, *codes, length, features, turned,
+        flat(dy[0], dtype), flat(dy[1], dtype), flat(dy[2], dtype), dz, temporary, dropped,
+        dx, dh.reshape(-1), dc.reshape(-1), *totals, parts.reshape(-1), *codes, batch, length, features, units, turned,
         int(has_state[0] and needs[4] is not False),
     )  # fmt: skip
-    add_all_parts(parts, flat, shapes)
+    add_parts(parts, totals, shapes)
     wanted = has_state[0] and needs[4] is not False, has_state[1] and needs[5] is not False
     return (dx if dx.size else None, *weights, dh if wanted[0] else None, dc if wanted[1] else None, None, None)
 
@@ -182,11 +181,10 @@ def lstm_forward_share(
 @compiled
 def lstm_backward_share(
     kernel, recurrent_kernel, mask, output_mask, drop, xt, z, h, c, dy, dh_last, dc_last, dz, temporary, dropped,
-    dx, dh, dc, dw, du, db, parts, activation, recurrent_activation, sequences, backwards, block, length, features,
-    turned, needs_h0, chunk, chunks,
+    dx, dh, dc, dw, du, db, parts, activation, recurrent_activation, sequences, backwards, block, batch, length,
+    features, units, turned, needs_h0, chunk, chunks,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh and dc end as the gradients of the initial states."""
-    batch, units = dh.shape
     width, zero, one = 4 * units, z.dtype.type(0), z.dtype.type(1)
     ldb = width if turned else units
     row = batch * chunk // chunks
@@ -197,8 +195,8 @@ def lstm_backward_share(
     a0, a1, a2, a3, a4 = slopes(activation, z)
     r0, r1, r2, r3, r4 = slopes(recurrent_activation, z)
     w_at = u_at = b_at = 0
-    if chunk > 0:  # this chunk's part, to be added by add_parts
-        w_at = (chunk - 1) * (features + units + 1) * width
+    if chunks > 1:  # this chunk's part, to be added by add_parts
+        w_at = chunk * (features + units + 1) * width
         u_at = w_at + features * width
         b_at = u_at + units * width
         dw, du, db = parts if dw.size > 0 else dw, parts if du.size > 0 else du, parts if db.size > 0 else db

@@ -14,7 +14,6 @@ compiled signature per dtype.
 import math
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device
 from nbkeras.kernels.blas import gemm
@@ -55,9 +54,9 @@ def block_steps(batch: int, steps: int, count: int) -> int:
     return min(steps, max(1, _BLOCK_ROWS // -(-batch // count)))
 
 
-def absent(dtype, ndim: int = 1) -> Array:
+def absent(dtype) -> Array:
     """The array of size 0 that stands for an array that is not there."""
-    return device.empty((0,) * ndim, dtype)
+    return device.empty(0, dtype)
 
 
 def for_back_product(weight: Array, rows: int) -> tuple[Array, int]:
@@ -72,11 +71,11 @@ def for_back_product(weight: Array, rows: int) -> tuple[Array, int]:
     return transposed, 0
 
 
-def optional(array: Array | None, dtype, ndim: int = 2) -> Array:
-    """The array (a bool one as bytes), or the absent one."""
+def flat(array: Array | None, dtype) -> Array:
+    """The array as one axis (a bool one as bytes), or the absent one: kernels see one kind of array only."""
     if array is None:
-        return absent(dtype, ndim)
-    return array.view(np.uint8) if array.dtype == np.bool_ else array
+        return absent(dtype)
+    return (array.view(np.uint8) if array.dtype == np.bool_ else array).reshape(-1)
 
 
 @compiled
@@ -259,34 +258,25 @@ def sum_rows(dz, at, rows, width, total, total_at, first):
         store(total, total_at + j, v if first else load(total, total_at + j) + v)
 
 
-@compiled
-def _add_range(parts, stride, at, total, first, last):
-    for p in range(parts.size // stride):
-        for j in range(first, last):
-            store(total, j, load(total, j) + load(parts, p * stride + at + j))
-
-
-@compiled(parallel=True)
-def add_parts(parts, stride, at, total):
-    """Kernel: total += the parts of the second chunk, the third, ...; each has `stride` elements, total's start at `at`."""
-    blocks = (total.size + 4095) // 4096
-    for i in prange(blocks):
-        _add_range(parts, stride, at, total, i * 4096, min(total.size, (i + 1) * 4096))
-
-
 def gradient_arrays(needs, shapes, dtype, chunks: int) -> tuple[list[Array | None], list[Array], Array]:
-    """Arrays for the weights' gradients (None: not needed), the same flat (absent), room for the other chunks' parts."""
+    """Arrays for the weights' gradients (None: not needed), the same flat, and room for the parts of several chunks."""
     arrays = [
         None if need is False else device.output(need, shape, dtype) for need, shape in zip(needs, shapes, strict=True)
     ]
-    flat = [absent(dtype) if array is None else array.reshape(-1) for array in arrays]
-    return arrays, flat, device.empty((chunks - 1) * sum(math.prod(shape) for shape in shapes), dtype)
+    size = sum(math.prod(shape) for shape in shapes) if chunks > 1 else 0
+    return arrays, [flat(array, dtype) for array in arrays], device.empty((chunks, size), dtype)
 
 
-def add_all_parts(parts: Array, flat: list[Array], shapes) -> None:
-    """Add the other chunks' parts to the weights' gradients."""
-    at, stride = 0, sum(math.prod(shape) for shape in shapes)
-    for total, shape in zip(flat, shapes, strict=True):
+def add_parts(parts: Array, totals: list[Array], shapes) -> None:
+    """Add the chunks' parts to the weights' gradients, in the order of the chunks."""
+    at = 0
+    for total, shape in zip(totals, shapes, strict=True):
+        end = at + math.prod(shape)
         if total.size and parts.size:
-            device.launch(add_parts, parts, stride, at, total)
-        at += math.prod(shape)
+            device.launch(sum_parts, parts[:, at:end], total)
+        at = end
+
+
+def sum_parts(parts: Array, total: Array) -> None:
+    """Kernel: the sum over the first axis."""
+    np.add.reduce(parts, axis=0, out=total)

@@ -9,23 +9,22 @@ from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.indirect import call, launch_shares
 from nbkeras.kernels.memory import load, store
 from nbkeras.kernels.recurrent import (
-    absent,
     activate,
-    add_all_parts,
     add_output_gradient,
+    add_parts,
     add_product,
     block_steps,
     carry_masked,
     chunk_count,
     copy_flat,
     fill_rows,
+    flat,
     for_back_product,
     gradient_arrays,
     input_block,
     input_gradient,
     kernel_gradient,
     multiply_rows,
-    optional,
     slope,
     slopes,
     sum_rows,
@@ -59,13 +58,14 @@ def simple_rnn(
     h = device.empty(batch * (length + 1) * units, dtype)
     y = device.empty((batch, length, units) if sequences else (batch, units), dtype)
     h_last = device.empty((batch, units), dtype)
-    masks = optional(mask, np.uint8), optional(mask if zero_masked else None, np.uint8)
-    drops = optional(drop, dtype)
+    masks = flat(mask, np.uint8), flat(mask if zero_masked else None, np.uint8)
+    drops = flat(drop, dtype)
     dropped = device.empty(0 if drop is None else batch * units, dtype)
     codes = activation, int(sequences), int(backwards), block
     launch_shares(
-        simple_rnn_forward, simple_rnn_forward_share, chunks, x, kernel, recurrent_kernel, optional(bias, dtype, 1),
-        optional(initial_h, dtype), *masks, drops, xt, h, dropped, y, h_last, *codes,
+        simple_rnn_forward, simple_rnn_forward_share, chunks, x, kernel, recurrent_kernel, flat(bias, dtype),
+        flat(initial_h, dtype), *masks, drops, xt, h, dropped,
+        y.reshape(-1), h_last.reshape(-1), *codes,
     )  # fmt: skip
     saved = x.shape, kernel, recurrent_kernel, bias is not None, initial_h is not None, masks, drops
     return (y, h_last), (*saved, xt, h, codes, chunks)
@@ -76,8 +76,8 @@ def simple_rnn_vjp(saved, dy, needs):
     (batch, length, features), units, dtype = shape, recurrent_kernel.shape[0], kernel.dtype
     _, sequences, _, block = codes
     shapes = (features, units), (units, units), (units,)
-    weights, flat, parts = gradient_arrays((*needs[1:3], needs[3] if has_bias else False), shapes, dtype, chunks)
-    dx = absent(dtype, 3) if needs[0] is False else device.output(needs[0], shape, dtype)
+    weights, totals, parts = gradient_arrays((*needs[1:3], needs[3] if has_bias else False), shapes, dtype, chunks)
+    dx = device.empty((0, 0, 0), dtype) if needs[0] is False else device.output(needs[0], shape, dtype)
     dh = device.output(needs[4], (batch, units), dtype) if has_state else device.empty((batch, units), dtype)
     dz = device.empty(batch * block * units, dtype)
     temporary = device.empty(batch * units, dtype)
@@ -86,11 +86,12 @@ def simple_rnn_vjp(saved, dy, needs):
     recurrent_kernel, _ = for_back_product(recurrent_kernel, batch * length)
     launch_shares(
         simple_rnn_backward, simple_rnn_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, h,
-        optional(dy[0], dtype, 3 if sequences else 2), optional(dy[1], dtype),
-        dz, temporary, dropped, dx, dh, *flat, parts, *codes, length, features, turned,
+        flat(dy[0], dtype), flat(dy[1], dtype),
+        dz, temporary, dropped, dx, dh.reshape(-1),
+        *totals, parts.reshape(-1), *codes, batch, length, features, units, turned,
         int(has_state and needs[4] is not False),
     )  # fmt: skip
-    add_all_parts(parts, flat, shapes)
+    add_parts(parts, totals, shapes)
     return (dx if dx.size else None, *weights, dh if has_state and needs[4] is not False else None, None, None)
 
 
@@ -147,11 +148,11 @@ def simple_rnn_forward_share(
 @compiled
 def simple_rnn_backward_share(
     kernel, recurrent_kernel, mask, output_mask, drop, xt, h, dy, dh_last, dz, temporary, dropped,
-    dx, dh, dw, du, db, parts, activation, sequences, backwards, block, length, features, turned, needs_h0,
+    dx, dh, dw, du, db, parts, activation, sequences, backwards, block, batch, length, features, units,
+    turned, needs_h0,
     chunk, chunks,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
-    batch, units = dh.shape
     zero, one = h.dtype.type(0), h.dtype.type(1)
     row = batch * chunk // chunks
     rows = batch * (chunk + 1) // chunks - row
@@ -164,8 +165,8 @@ def simple_rnn_backward_share(
     )
     a0, a1, a2, a3, a4 = slopes(activation, h)
     w_at = u_at = b_at = 0
-    if chunk > 0:  # this chunk's part, to be added by add_parts
-        w_at = (chunk - 1) * (features + units + 1) * units
+    if chunks > 1:  # this chunk's part, to be added by add_parts
+        w_at = chunk * (features + units + 1) * units
         u_at = w_at + features * units
         b_at = u_at + units * units
         dw, du, db = parts if dw.size > 0 else dw, parts if du.size > 0 else du, parts if db.size > 0 else db
