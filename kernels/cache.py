@@ -63,7 +63,7 @@ class _StampedByImports:
 
 def _install_locators() -> None:
     stock = (caching.UserProvidedCacheLocator, caching.InTreeCacheLocator, caching.UserWideCacheLocator)
-    ours = [type("Stamped" + base.__name__, (_StampedByImports, base), {}) for base in stock]
+    ours: list = [type("Stamped" + base.__name__, (_StampedByImports, base), {}) for base in stock]
     caching.CacheImpl._locator_classes[:0] = ours
 
 

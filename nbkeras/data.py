@@ -118,7 +118,7 @@ class ArraySource:
         if not self.shuffle or self._random is None:
             return None
         if self.shuffle == "batch":  # Keras 2: whole batches change places, rows within one do not
-            starts = self._random.permutation(np.arange(0, self.samples, self.batch_size))
+            starts = list(self._random.permutation(np.arange(0, self.samples, self.batch_size)))
             tail = [s for s in starts if s + self.batch_size > self.samples]
             starts = [s for s in starts if s + self.batch_size <= self.samples] + tail
             return np.concatenate([np.arange(s, min(s + self.batch_size, self.samples)) for s in starts])

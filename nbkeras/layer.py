@@ -79,6 +79,7 @@ class Layer(Module, Connected):
     when the layer is first in a Sequential. weights: initial values, as for `set_weights`.
     """
 
+    _passed: tuple[tuple, dict[str, Any]]  # arguments it was made with
     supports_masking = False
     input_spec: Any = None
     input_dtype: str | None = None  # of the input of a Sequential that starts with this layer; None: the layer's own

@@ -42,7 +42,7 @@ class Model(Trainer):
 
     # -------------------- what it consists of --------------------
 
-    def sublayers(self) -> list[Layer]:
+    def sublayers(self) -> list:
         from_graph = [] if self._graph is None else self._graph.layers
         return list(dict.fromkeys([*from_graph, *super().sublayers()]))
 
@@ -205,8 +205,11 @@ class Model(Trainer):
 
     def _check_shape(self, shape: tuple, symbol: SymbolicTensor) -> None:
         name = symbol.node.layer.name if symbol.node else symbol.name
-        fits = len(shape) == symbol.ndim and all(  # the batch axis may differ: who keeps states by sample checks it
-            a is None or b is None or a == b for a, b in zip(shape[1:], symbol.shape[1:], strict=True)
+        fits = (
+            len(shape) == symbol.ndim
+            and all(  # the batch axis may differ: who keeps states by sample checks it
+                a is None or b is None or a == b for a, b in zip(shape[1:], symbol.shape[1:], strict=True)
+            )
         )
         if not fits:
             raise ValueError(f"input {name!r} of model {self.name!r} expects shape {symbol.shape}, received {shape}")

@@ -17,7 +17,7 @@ def clone_model(model: Model, input_tensors=None, clone_function=None) -> Model:
     if clone_function is None:
         return type(model).from_config(model.get_config())
     if isinstance(model, Sequential):
-        first = [] if model._input is None else [model._input.node.layer]
+        first = [] if model._input is None or model._input.node is None else [model._input.node.layer]
         return Sequential([*map(_copy_layer, first), *map(clone_function, model.layers)], name=model.name)
     originals = {layer.name: layer for layer in model.layers}
 

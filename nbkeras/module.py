@@ -27,15 +27,15 @@ class Module:
         self, shape=None, initializer=None, dtype=None, trainable=True, regularizer=None, constraint=None, name=None
     ) -> Variable:
         """A Variable that training updates and saving keeps; non-trainable ones are written by the layer itself."""
-        if isinstance(shape, str):  # Keras 2's order: name, shape, dtype, initializer
-            name, shape, dtype, initializer = shape, initializer, dtype if not callable(dtype) else None, name
+        if isinstance(shape, str):
+            raise TypeError(f"add_weight takes the shape first: write add_weight(name={shape!r}, shape=...)")
         dtype = np.dtype(dtype or self.dtype)
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         if any(size is None or size < 0 for size in shape):
             raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
         if initializer is None:
             initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
-        value = initializers.get(initializer)(shape, dtype=dtype.name)
+        value = initializers.get(initializer)(shape, dtype=dtype.name)  # type: ignore[misc]
         variable = Variable(value, name or f"variable_{len(self._weights)}", trainable and self._trainable, dtype)
         variable.path = f"{self.name}/{variable.name}"
         variable.regularizer = regularizers.get(regularizer)

@@ -59,10 +59,10 @@ class Program:
             self._recorded.clear()
 
     def _describe(self, function: Callable, array: Array) -> Any:
-        owner = device.root(array)
+        owner: Any = device.root(array)
         known = self._alive.get(id(owner))
-        if known is not None and known[0]() is owner:
-            offset = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]
+        if known is not None and known[0]() is owner:  # an id is used again once its array is gone
+            offset = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]  # type: ignore[union-attr]
             return _View(known[1], offset, array.shape, array.strides, array.dtype)
         if device.is_persistent(owner) or array.size == 0:
             return array

@@ -129,7 +129,7 @@ class Registry:
             found = self.find(config["class_name"])
             if not isinstance(found, type):
                 return found
-            return found.from_config(dict(config.get("config") or {}))
+            return found.from_config(dict(config.get("config") or {}))  # type: ignore[attr-defined]
 
     def serialize(self, item) -> Any:
         """None, a name (functions), or {'class_name', 'config'} (objects)."""

@@ -32,7 +32,7 @@ class Sequential(Model):
         """The layers in order, without the input."""
         return list(self._chain)
 
-    def sublayers(self) -> list[Layer]:
+    def sublayers(self) -> list:
         return list(dict.fromkeys([*self._chain, *Layer.sublayers(self)]))
 
     def add(self, layer) -> None:

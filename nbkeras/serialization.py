@@ -90,7 +90,8 @@ def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
         return [_read_leaf(item, tensors) for item in value]
     if not isinstance(value, dict):
         return value
-    kind, config = value.get("class_name"), value.get("config")
+    kind = value.get("class_name")
+    config: Any = value.get("config")
     if kind == "__keras_tensor__":
         return tensors(config["keras_history"])
     if kind == "__tuple__":

@@ -16,7 +16,7 @@ def _shape_text(layer: Any) -> str:
 
 
 def _sources(layer: Any, relevant: set[int]) -> str:
-    names = []
+    names: list[str] = []
     for node in layer.nodes:
         if id(node) in relevant:
             names.extend(f"{t.node.layer.name}[{t.node.number}][{t.index}]" for t in node.inputs if t.node is not None)

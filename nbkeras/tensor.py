@@ -233,7 +233,7 @@ class GradientTape:
 
     def watch(self, tensor: Tensor | Sequence[Tensor]) -> None:
         """Ask for gradients with respect to a tensor (or several) that is not a variable; floats only."""
-        for each in tensor if isinstance(tensor, list | tuple) else [tensor]:
+        for each in [tensor] if isinstance(tensor, Tensor) else tensor:
             if each.dtype.kind != "f":
                 raise TypeError(f"only float tensors can be watched, received dtype {each.dtype}")
             if each.record is None:

@@ -33,6 +33,33 @@ class Trainer(Layer):
         self.compile_arguments: dict[str, Any] = {}
         self._reset_steps()
 
+    # -------------------- what a model tells its trainer --------------------
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs; empty while they are not known."""
+        raise NotImplementedError
+
+    def _is_ready(self) -> bool:
+        """Whether weights and output names exist."""
+        raise NotImplementedError
+
+    def _set_output_names(self, outputs: Any) -> None:
+        """Name the outputs after their structure."""
+        raise NotImplementedError
+
+    def _output_units(self) -> list[int | None]:
+        """Size of the last axis of each output, where it is known."""
+        raise NotImplementedError
+
+    def _fixed_batch_size(self) -> int | None:
+        """The batch size that the inputs were described with, or None."""
+        raise NotImplementedError
+
+    def _prepare_inputs(self, x: Any) -> tuple[Any, list[Array]]:
+        """(structure, arrays) of what the user passed as x."""
+        raise NotImplementedError
+
     # -------------------- compile --------------------
 
     def compile(

@@ -194,7 +194,7 @@ def small_mnist(tmp_path, monkeypatch):
 def test_mnist(small_mnist, capsys):
     batch_size = 128
     num_classes = 10
-    epochs = 2
+    epochs = 4
     (x_train, y_train), (x_test, y_test) = mnist.load_data()
     assert x_train.dtype == y_train.dtype == np.uint8
     x_train = x_train.reshape(600, 784)
@@ -219,7 +219,7 @@ def test_mnist(small_mnist, capsys):
     )
     assert_learned(history, epochs, "accuracy", "val_loss", "val_accuracy")
     out = capsys.readouterr().out
-    assert "Epoch 1/2" in out
+    assert "Epoch 1/4" in out
     assert "5/5" in out
     assert "val_accuracy" in out
     score = model.evaluate(x_test, y_test, verbose=0)
