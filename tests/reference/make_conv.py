@@ -1,0 +1,113 @@
+"""Writes conv.npz: outputs, gradients and output shapes of Keras's convolution and pooling layers, in float64.
+
+Run: python tests/reference/make_conv.py  (made with Keras 3.15.0, JAX 0.10.2, on CPU)
+
+Inputs and weights are not stored: they are `wave(shape, number)`, and so are the gradients that come in from above.
+"""
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+SEQUENCE, IMAGE = (2, 9, 4), (1, 8, 7, 4)
+
+
+def wave(shape, number):
+    """Numbers between -2 and 2 in quarters: exact in every float format, with equal ones among them."""
+    return np.round(np.sin(np.arange(np.prod(shape)) * 1.7 + number) * 8).reshape(shape) / 4
+
+
+def conv1d():
+    for padding in ("valid", "same", "causal"):
+        for size, stride, dilation in ((1, 1, 1), (2, 1, 1), (3, 2, 1), (4, 3, 1), (3, 1, 2), (2, 1, 3), (9, 1, 1)):
+            arguments = {"kernel_size": size, "strides": stride, "dilation_rate": dilation, "padding": padding}
+            yield "Conv1D", {"filters": 2, **arguments}, SEQUENCE
+    yield "Conv1D", {"filters": 6, "kernel_size": 3, "groups": 2, "use_bias": False}, SEQUENCE
+    yield "Conv1D", {"filters": 3, "kernel_size": 3, "data_format": "channels_first", "activation": "softmax"}, SEQUENCE
+
+
+def conv2d():
+    for padding in ("valid", "same"):
+        for size, stride, dilation in (
+            ((1, 1), (1, 1), (1, 1)),
+            ((3, 3), (1, 1), (1, 1)),
+            ((2, 4), (1, 1), (1, 1)),
+            ((3, 2), (2, 1), (1, 1)),
+            ((2, 3), (3, 2), (1, 1)),
+            ((3, 3), (2, 2), (1, 1)),
+            ((1, 1), (2, 2), (1, 1)),
+            ((3, 2), (1, 1), (2, 3)),
+            ((8, 7), (1, 1), (1, 1)),
+        ):
+            arguments = {"kernel_size": size, "strides": stride, "dilation_rate": dilation, "padding": padding}
+            yield "Conv2D", {"filters": 3, "activation": "relu", **arguments}, IMAGE
+    yield "Conv2D", {"filters": 6, "kernel_size": 3, "groups": 2, "padding": "same", "strides": 2}, IMAGE
+    yield "Conv2D", {"filters": 4, "kernel_size": (3, 2), "groups": 4, "use_bias": False}, IMAGE
+    yield "Conv2D", {"filters": 3, "kernel_size": (3, 2), "data_format": "channels_first", "padding": "same"}, IMAGE
+
+
+def pooling():
+    for kind in ("MaxPooling", "AveragePooling"):
+        for padding in ("valid", "same"):
+            for size, stride in ((2, None), (3, None), (3, 2), (2, 3), (4, 1), (1, 2)):
+                yield kind + "1D", {"pool_size": size, "strides": stride, "padding": padding}, SEQUENCE
+            for size, stride in (((2, 2), None), ((2, 2), (1, 1)), ((3, 2), None), ((3, 3), (2, 2)), ((1, 4), (3, 3))):
+                yield kind + "2D", {"pool_size": size, "strides": stride, "padding": padding}, IMAGE
+        yield kind + "2D", {"pool_size": 2, "data_format": "channels_first"}, IMAGE
+        yield "Global" + kind + "1D", {}, SEQUENCE
+        yield "Global" + kind + "2D", {"keepdims": True}, IMAGE
+        yield "Global" + kind + "2D", {"data_format": "channels_first"}, IMAGE
+
+
+def sizes():
+    yield "ZeroPadding1D", {"padding": (1, 2)}, SEQUENCE
+    yield "ZeroPadding2D", {"padding": ((1, 0), (2, 3))}, IMAGE
+    yield "ZeroPadding2D", {"padding": (1, 2), "data_format": "channels_first"}, IMAGE
+    yield "Cropping1D", {"cropping": (1, 2)}, SEQUENCE
+    yield "Cropping2D", {"cropping": ((1, 0), (2, 3))}, IMAGE
+    yield "Cropping2D", {"cropping": (1, 2), "data_format": "channels_first"}, (2, 4, 8, 7)
+    yield "UpSampling1D", {"size": 3}, SEQUENCE
+    yield "UpSampling2D", {"size": (2, 3)}, IMAGE
+    yield "UpSampling2D", {"size": (2, 3), "interpolation": "bilinear"}, IMAGE
+    yield "UpSampling2D", {"size": (3, 2), "interpolation": "bilinear", "data_format": "channels_first"}, IMAGE
+
+
+CASES = [*conv1d(), *conv2d(), *pooling(), *sizes()]
+
+
+def main():
+    os.environ["KERAS_BACKEND"] = "jax"
+    import jax
+
+    jax.config.update("jax_enable_x64", True)
+    import keras
+
+    keras.config.set_floatx("float64")
+    arrays, shapes = {}, []
+    for number, (name, arguments, shape) in enumerate(CASES):
+        layer = getattr(keras.layers, name)(**arguments)
+        layer.build(shape)
+        weights = [wave(w.shape, i + 1) for i, w in enumerate(layer.weights)]
+        unknown = (None, *[None if i + 1 != layer_channels(arguments, shape) else n for i, n in enumerate(shape[1:])])
+
+        def forward(x, weights, layer=layer):
+            return layer.stateless_call(weights, [], x)[0]
+
+        x = wave(shape, 0)
+        y, back = jax.vjp(forward, x, weights)
+        dx, dweights = back(wave(y.shape, 3))
+        arrays[f"{number}"] = np.concatenate([np.ravel(a) for a in (y, dx, *dweights)])
+        shapes.append(layer.compute_output_shape(unknown))
+    arrays["cases"], arrays["shapes"] = json.dumps(CASES), json.dumps(shapes)
+    np.savez_compressed(Path(__file__).with_name("conv.npz"), **arrays)
+
+
+def layer_channels(arguments, shape):
+    """The axis of an input's channels."""
+    return 1 if arguments.get("data_format") == "channels_first" else len(shape) - 1
+
+
+if __name__ == "__main__":
+    main()
