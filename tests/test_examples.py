@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from nbkeras.datasets import mnist
+from nbkeras.utils import set_random_seed
 
 FOLDER = Path(__file__).parents[1] / "examples"
 
 
 def run(name, epochs, monkeypatch):
+    set_random_seed(0)
     monkeypatch.setattr(sys, "argv", [name, str(epochs)])
     return runpy.run_path(str(FOLDER / name), run_name="__main__")
 
