@@ -1,8 +1,12 @@
 """Recurrent layers and cells: one op against the step-by-step loop, masks, initial and kept states, configurations."""
 
+from pathlib import Path
+
+import make_recurrent
 import numpy as np
 import pytest
 
+import nbkeras
 from nbkeras import layers as L
 from nbkeras import models, ops, utils
 from nbkeras.layer import training_phase
@@ -349,6 +353,15 @@ def test_the_values_of_masked_steps_do_not_matter():
     other = np.where(mask[:, :, None], x, 7).astype("float32")
     np.testing.assert_array_equal(layer(x, mask=mask).numpy(), layer(other, mask=mask).numpy())
     np.testing.assert_array_equal(layer(x, mask=mask[:, :, None]).numpy(), layer(x, mask=mask).numpy())
+
+
+def test_masks_and_states_equal_keras():
+    with np.load(Path(__file__).parent / "reference" / "recurrent.npz") as file:
+        expected = dict(file)
+    found = make_recurrent.outputs(nbkeras)
+    assert found.keys() == expected.keys()
+    for name, right in expected.items():
+        np.testing.assert_allclose(found[name], right, atol=2e-6, err_msg=name)
 
 
 # -------------------- initial states --------------------
