@@ -25,7 +25,7 @@ _SHARE_ELEMENTS = 50_000  # below, another share is not worth its start
 def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Window, dtype: np.dtype) -> str:
     """'winograd', 'direct' or 'implicit_gemm', for NHWC shapes.
 
-    Winograd (twice as fast, five times the rounding error): float32, 3x3, no stride, dilation or groups, at least 16
+    Winograd (twice as fast, ten times the rounding error): float32, 3x3, no stride, dilation or groups, at least 16
     channels and units, at least 16 tiles of 4x4 that the output fills by half. Direct: float32 and windows of nine
     numbers; forward only, as the gradients are matrix products of the implicit GEMM here. All else: implicit GEMM.
     """

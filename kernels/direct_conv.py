@@ -19,6 +19,7 @@ from nbkeras.kernels.window import Window
 
 Array = np.ndarray
 TAPS = 9
+_ZERO, _ONE = np.int64(0), np.int64(1)  # typed: for each literal Numba would compile the called kernel anew
 _SHARES = 16
 _SHARE_WORK = 500_000  # multiply-adds below which another share is not worth its start
 
@@ -81,12 +82,12 @@ def rows_by_nine(
         last = max(first, min(out_width, (width - 1 - (kw - 1) * dw + left) // sw + 1))
         if first < last:
             at, to = ((n * height + row) * width + first * sw - left) * channels, (r * out_width + first) * units
-            positions_by_nine(flat, at, sw * channels, offsets, 0, weights, units, y, to, last - first, least)
+            positions_by_nine(flat, at, sw * channels, offsets, _ZERO, weights, units, y, to, last - first, least)
         for column in range(out_width - last + first):
             place = column if column < first else column + last - first
-            gather(x, n, r % out_height * out_width + place, 1, window, out_width, 0, channels, rooms[share])
+            gather(x, n, r % out_height * out_width + place, _ONE, window, out_width, _ZERO, channels, rooms[share])
             to = (r * out_width + place) * units
-            positions_by_nine(rooms[share], 0, 0, offsets, 1, weights, units, y, to, 1, least)
+            positions_by_nine(rooms[share], _ZERO, _ZERO, offsets, _ONE, weights, units, y, to, _ONE, least)
 
 
 @compiled(parallel=True)

@@ -3,7 +3,7 @@
 A block of output positions has its windows copied into a buffer that stays in L2, one row of kernel_height * kernel_width
 * channels numbers per position; the product of that buffer and the kernel is the output. The gradients go the same way:
 windows^T @ dy is the kernel's, and dy @ kernel^T are windows whose sum is the input's. A share of the blocks has
-its own buffer; shares and blocks are chosen by shape.
+its own buffer; shares and blocks are chosen by shape. Limit: each group is a product of its own, so many groups are slow.
 """
 
 import numpy as np

@@ -5,7 +5,8 @@ The output is cut into tiles of 4x4. A tile's 6x6 input is transformed (B^T d B)
 one matrix product, tiles x channels by channels x units. The input's gradient is the same convolution of dy with the
 kernel turned round. The kernel's gradient is G^T [sum over tiles of (B^T d B) * (A dy A^T)] G.
 
-Relative error against float64, measured (see tests/test_conv_kernels.py): about five times that of the direct way.
+Error against float64, of the largest element, on normal data: up to 7e-6 with 64 channels and 1.4e-5 with 512 (direct
+float32: about 5e-7); the kernel's gradient 4e-6. tests/test_conv_kernels.py holds bounds.
 Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016 (arXiv:1509.09308).
 """
 
@@ -23,6 +24,7 @@ Array = np.ndarray
 _f = np.float32
 _ZERO, _ONE, _TWO, _FOUR, _FIVE, _EIGHT = _f(0), _f(1), _f(2), _f(4), _f(5), _f(8)
 _4TH, _6TH, _12TH, _24TH = _f(1 / 4), _f(1 / 6), _f(1 / 12), _f(1 / 24)
+_SIX, _QUAD = np.int64(6), np.int64(4)  # typed: for a literal 6 or 4 Numba would compile `cut` anew
 _BUFFER = 150_000  # elements of a block's transformed tiles: they should stay in 1 MiB of L2
 _LEAST_TILES = 24  # of a block, or the products get too thin
 _RUN = 4096  # elements of a kernel in one share of its transforms
@@ -138,7 +140,7 @@ def input_tiles(x, height, width, channels, top, left, columns, per_image, first
                     x, at + k * width * channels, channels, room, spare + k * 6 * channels, channels, channels
                 )
         else:
-            cut(x, image, height, width, channels, row, column, 6, room, patch)
+            cut(x, image, height, width, channels, row, column, _SIX, room, patch)
             for k in range(6):
                 put = k * 6 * channels
                 transform_input(room, patch + put, channels, room, spare + put, channels, channels)
@@ -159,7 +161,7 @@ def gradient_tiles(dy, height, width, units, columns, per_image, first, count, r
             for k in range(4):
                 transform_gradient(dy, at + k * width * units, units, room, spare + k * 6 * units, units, units)
         else:
-            cut(dy, image, height, width, units, row, column, 4, room, patch)
+            cut(dy, image, height, width, units, row, column, _QUAD, room, patch)
             for k in range(4):
                 transform_gradient(room, patch + k * 4 * units, units, room, spare + k * 6 * units, units, units)
         for k in range(6):

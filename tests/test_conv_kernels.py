@@ -93,8 +93,8 @@ def test_implicit_gemm(case, dtype):
 
 # -------------------- Winograd --------------------
 
-# The bounds stated in the docs; measured here: 4e-6, 6e-6 and 4e-6 of the largest element.
-WINOGRAD_BOUNDS = {"forward": 1.2e-5, "input": 1.2e-5, "kernel": 1.2e-5}
+# Of the largest element, for up to 150 channels; seen here 7e-6, 1e-5 and 3e-6. With 512 channels 1.2e-5 were seen.
+WINOGRAD_BOUNDS = {"forward": 1e-5, "input": 1.2e-5, "kernel": 5e-6}
 WINOGRAD_CASES = {
     "whole tiles, valid": ((3, 14, 10, 32), 24, "valid"),
     "whole tiles, same": ((2, 12, 16, 16), 32, "same"),
