@@ -259,7 +259,9 @@ class RNN(Layer):
                 output = ops.where(_as_rank(live, output), output, before)
                 new = [ops.where(_as_rank(live, n), n, old) for n, old in zip(new, states, strict=True)]
             states = new
-            outputs = [*outputs, output] if self.return_sequences else [output]
+            if not self.return_sequences:
+                outputs.clear()
+            outputs.append(output)
         return ops.stack(outputs, axis=1) if self.return_sequences else outputs[-1], states
 
     def _before(self, outputs: list[Tensor], states: list[Tensor], output: Tensor):
