@@ -10,24 +10,57 @@ A kernel that calls `gemm` must be run by `device.launch`, which calls `start` f
 """
 
 import ctypes
+import importlib.machinery
+import importlib.util
+import os
 
 import llvmlite.binding as llvm
 import numpy as np
-import scipy.linalg.cython_blas as cython_blas
+import scipy
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
-from numba.extending import get_cython_function_address, intrinsic
+from numba.extending import intrinsic
 from numba.np.arrayobj import make_array
 
 from nbkeras.kernels.cache import cached_cfunc
 
-_LIBRARY = ctypes.CDLL(cython_blas.__file__)  # dlsym follows its dependencies, so this finds OpenBLAS's own functions
+
+def _cython_blas():
+    """scipy.linalg.cython_blas, loaded by its file: importing it by name brings all of scipy.linalg, 0.1 s."""
+    name, folder = "scipy.linalg.cython_blas", os.path.join(scipy.__path__[0], "linalg")
+    for suffix in importlib.machinery.EXTENSION_SUFFIXES:
+        path = os.path.join(folder, "cython_blas" + suffix)
+        if os.path.exists(path):
+            loader = importlib.machinery.ExtensionFileLoader(name, path)
+            module = importlib.util.module_from_spec(importlib.util.spec_from_loader(name, loader))
+            loader.exec_module(module)
+            return module
+    return importlib.import_module(name)
+
+
+def _address(module, name: str) -> int:
+    """Address of a function that a Cython module offers to others."""
+    capsule = module.__pyx_capi__[name]
+    get_name, get_pointer = ctypes.pythonapi.PyCapsule_GetName, ctypes.pythonapi.PyCapsule_GetPointer
+    get_name.restype, get_name.argtypes = ctypes.c_char_p, [ctypes.py_object]
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    signature = get_name(capsule)
+    if b"int *" not in signature or b"long" in signature:
+        raise ImportError(
+            f"scipy's BLAS has 64-bit integers ({signature.decode()}), but nbkeras's kernels call it with 32-bit ones: "
+            "install scipy's ordinary build"
+        )
+    return get_pointer(capsule, signature)
+
+
+_MODULE = _cython_blas()
+_LIBRARY = ctypes.CDLL(_MODULE.__file__)  # dlsym follows its dependencies, so this finds OpenBLAS's own functions
 _SMALL_MATRIX_CORES = {"SkylakeX", "Cooperlake", "Sapphirerapids"}
 _TILE_LIMIT = 1_000_000  # m * n * k up to which OpenBLAS takes its path without packing (seen as a cliff in a sweep)
 
 for _name in ("sgemm", "dgemm"):
-    llvm.add_symbol("nbkeras_" + _name, get_cython_function_address("scipy.linalg.cython_blas", _name))
+    llvm.add_symbol("nbkeras_" + _name, _address(_MODULE, _name))
 
 
 def _openblas(name: str):

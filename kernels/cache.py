@@ -9,6 +9,7 @@ import functools
 import hashlib
 import os
 import re
+import tempfile
 import warnings
 
 # libgomp spins through its whole time slice while a neighbour process is busy (40x slower steps, measured); 1000 spins
@@ -48,11 +49,21 @@ def stamp(path: str) -> str:
 _stamp_once = functools.lru_cache(maxsize=None)(stamp)
 
 
+@functools.cache
+def _ensure_writable(folder: str) -> None:
+    """Numba tries each folder once per function; once is enough."""
+    os.makedirs(folder, exist_ok=True)
+    tempfile.TemporaryFile(dir=folder).close()
+
+
 class _StampedByImports:
     """Mixin for Numba's stock locators: takes only files of this folder, and stamps them by `stamp`."""
 
     def get_source_stamp(self):
         return _stamp_once(self._py_file)
+
+    def ensure_cache_path(self):
+        _ensure_writable(self.get_cache_path())
 
     @classmethod
     def from_function(cls, py_func, py_file):
