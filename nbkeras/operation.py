@@ -5,7 +5,7 @@ from __future__ import annotations
 from nbkeras import graph, ops
 from nbkeras.layer import Layer
 from nbkeras.naming import unique_name
-from nbkeras.registry import nearest
+from nbkeras.registry import custom_object, nearest
 
 
 class Operation(Layer):
@@ -13,9 +13,12 @@ class Operation(Layer):
 
     def __init__(self, function, name=None, **kwargs):
         if isinstance(function, str):
-            found = getattr(ops, function, None)
+            found = custom_object(function) or getattr(ops, function, None)
             if function.startswith("_") or not hasattr(found, "__wrapped__"):
-                raise ValueError(f"{function!r} is not an op of nbkeras.ops{nearest(function, vars(ops))}")
+                raise ValueError(
+                    f"{function!r} is not an op of nbkeras.ops.{nearest(function, vars(ops))} An op of your own is named by "
+                    "custom_objects or register_keras_serializable."
+                )
             function = found
         super().__init__(name=name or unique_name(function.__name__), **kwargs)
         self.function = function
@@ -37,4 +40,9 @@ class Operation(Layer):
         pass
 
     def get_config(self):
+        name = self.function.__name__
+        if getattr(ops, name, self.function) is not self.function and custom_object(name) is not self.function:
+            raise ValueError(
+                f"an op of your own, {name!r}, cannot be saved under the name of one of nbkeras.ops: rename it"
+            )
         return {"function": self.function.__name__, "name": self.name}

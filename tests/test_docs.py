@@ -1,0 +1,128 @@
+"""Every python block of README.md and docs/*.md runs as shown.
+
+The blocks of a document run in order, in one namespace and an empty folder. A block whose first line is `# name.py` is that
+file, for later blocks to import. A block opened by ```python no-run (reason) is not run.
+"""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nbkeras import ops
+from nbkeras.layers import Input
+from nbkeras.models import Model, load_model
+from nbkeras.tensor import op
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+FENCE = re.compile(r"^```([^\n`]*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+
+
+def python_blocks(document):
+    """(line number, code) of the blocks to run."""
+    text = document.read_text(encoding="utf-8")
+    for block in FENCE.finditer(text):
+        language, _, rest = block[1].strip().partition(" ")
+        line = text.count("\n", 0, block.start()) + 2
+        if rest.startswith("no-run"):
+            assert re.fullmatch(r"no-run \(.+\)", rest), f"{document.name}:{line}: say why, ```python no-run (reason)"
+        elif language in ("python", "py"):
+            assert not rest, f"{document.name}:{line}: what does {rest!r} mean?"
+            yield line, block[2]
+
+
+def written_files(document, folder):
+    """Write the blocks that are files; the other blocks."""
+    others = []
+    for line, code in python_blocks(document):
+        named = re.match(r"# (\w+\.py)\n", code)
+        if named:
+            (folder / named[1]).write_text(code, encoding="utf-8")
+        else:
+            others.append((line, code))
+    return others
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_blocks_run(document, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    blocks = written_files(document, tmp_path)
+    own = {path.stem for path in tmp_path.glob("*.py")}
+    namespace = {"__name__": "document"}
+    try:
+        for line, code in blocks:
+            name = f"{document.name}:{line}"
+            exec(compile("\n" * (line - 1) + code, name, "exec"), namespace)
+    finally:
+        for name in own:
+            sys.modules.pop(name, None)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document):
+    for target in LINK.findall(document.read_text(encoding="utf-8")):
+        if "://" not in target and not target.startswith("#"):
+            assert (document.parent / target.partition("#")[0]).exists(), f"{document.name}: {target}"
+
+
+CACHE_PROGRAM = """
+import numpy as np
+import snake
+from nbkeras.tensor import GradientTape, Variable
+
+x = Variable(np.ones(3, "float32"))
+with GradientTape() as tape:
+    y = snake.snake(x)
+tape.gradient(y, x)
+for kernel in (snake.forward, snake.backward):
+    print(sum(kernel.stats.cache_hits.values()), sum(kernel.stats.cache_misses.values()))
+"""
+
+
+def test_kernels_of_a_users_file_are_cached_on_disk(tmp_path):
+    written_files(ROOT / "docs" / "custom-ops.md", tmp_path)
+    environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}
+
+    def counts():
+        run = subprocess.run(
+            [sys.executable, "-W", "error", "-c", CACHE_PROGRAM],
+            cwd=tmp_path,
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+        assert run.returncode == 0, run.stderr
+        return run.stdout.split()
+
+    assert counts() == ["0", "1", "0", "1"]
+    assert counts() == ["1", "0", "1", "0"]
+    path = tmp_path / "snake.py"
+    path.write_text(path.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    assert counts() == ["0", "1", "0", "1"]
+
+
+def test_an_op_of_ones_own_in_a_model_file(tmp_path):
+    @op
+    def halved(x):
+        return ops.multiply(x, 0.5)
+
+    @op
+    def relu(x):
+        return ops.multiply(x, 0.5)
+
+    inputs = Input((3,))
+    Model(inputs, halved(inputs)).save(tmp_path / "m.keras")
+    with pytest.raises(ValueError, match="'halved' is not an op of nbkeras.ops.*custom_objects"):
+        load_model(tmp_path / "m.keras")
+    again = load_model(tmp_path / "m.keras", custom_objects={"halved": halved})
+    assert again.predict(np.ones((1, 3)), verbose=0).tolist() == [[0.5, 0.5, 0.5]]
+    with pytest.raises(ValueError, match="'relu', cannot be saved under the name of one of nbkeras.ops"):
+        Model(inputs, relu(inputs)).save(tmp_path / "m.keras")
