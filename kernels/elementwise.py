@@ -8,9 +8,9 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-import scipy.special
 
 from nbkeras.kernels import device
+from nbkeras.kernels.cache import compiled
 
 Array = np.ndarray
 Shape = tuple[int, ...]
@@ -406,7 +406,16 @@ def arctan_vjp(x, dy, needs):
 
 
 def erf(x: Array):
-    return _map(scipy.special.erf, x), x
+    y = device.empty(x.shape, x.dtype)
+    device.launch(error_function, x.reshape(-1), y.reshape(-1))
+    return y, x
+
+
+@compiled
+def error_function(x, y):
+    """Kernel: y = erf(x); compiled, since importing SciPy's takes a quarter of the time of `import nbkeras`."""
+    for i in range(x.size):
+        y[i] = math.erf(x[i])
 
 
 def erf_vjp(x, dy, needs):
