@@ -16,6 +16,8 @@ import numpy as np
 from nbkeras.kernels import device
 
 Array = np.ndarray
+profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
+set_threads = device.set_threads
 _ALIGNMENT = 64
 
 

@@ -7,10 +7,10 @@ import warnings
 import numpy as np
 import pytest
 
+import nbkeras as keras
 from nbkeras import backend as K
 from nbkeras import layers, metrics, ops, utils
 from nbkeras.callbacks import Callback
-from nbkeras.kernels import device
 from nbkeras.models import Model, Sequential
 from nbkeras.tensor import GradientTape
 
@@ -299,6 +299,6 @@ def test_profile_counts_replayed_launches(data):
     x, y = data
     model = network()
     model.fit(x[:64], y[:64], batch_size=32, verbose=0)
-    with device.profile() as profile:
+    with keras.profile() as profile:
         model.fit(x[:64], y[:64], batch_size=32, verbose=0)
     assert profile.calls and "launches" in str(profile) and sum(profile.seconds.values()) > 0
