@@ -9,8 +9,8 @@ class PyDataset:
     """Base of data sets that make their batches: define `__getitem__(index)` and `__len__`, the number of batches.
 
     A batch is x, (x, y) or (x, y, sample_weight). `num_batches` may be defined instead of `__len__`, None for an
-    endless one. `on_epoch_begin` and `on_epoch_end` are called around each epoch of `fit`. workers and
-    max_queue_size: how `fit` may load ahead in threads; with use_multiprocessing it uses threads too.
+    endless one. `on_epoch_end` is called after each epoch of `fit`. workers, use_multiprocessing and max_queue_size are
+    kept as attributes and change nothing: `fit` asks for one batch after another, in its own thread.
     """
 
     workers = 1
@@ -37,9 +37,6 @@ class PyDataset:
         count = self.num_batches
         for index in itertools.count() if count is None else range(count):
             yield self[index]
-
-    def on_epoch_begin(self) -> None:
-        """Before an epoch."""
 
     def on_epoch_end(self) -> None:
         """After an epoch: the place to shuffle."""
