@@ -200,6 +200,8 @@ class Layer(Module, Connected):
         inputs = args[0] if args else next(iter(kwargs.values()), None)
         self._check_input(inputs)
         self._ensure_built(inputs)
+        if not tensor.layer_stack.names:  # the outermost call starts anew, as in Keras
+            self.clear_losses()
         masks = nest.map_leaves(lambda t: getattr(t, "mask", None), inputs)
         has_mask = any(mask is not None for mask in nest.flatten(masks))
         if "training" in self._call_takes and kwargs.get("training") is None:

@@ -72,7 +72,7 @@ def _metric_object(spec: Any, y_true: Tensor, y_pred: Tensor) -> metrics.Metric:
         if isinstance(spec, str):
             found.name = spec  # 'mse' is logged as 'mse', as in Keras
         return found
-    name = spec if isinstance(spec, str) else getattr(found, "__name__", type(found).__name__)
+    name = spec if isinstance(spec, str) else getattr(found, "__name__", type(found).__name__).strip("<>")
     return metrics.MeanMetricWrapper(found, name=name)
 
 
@@ -107,7 +107,7 @@ class Objectives:
             if isinstance(spec, str) and spec not in _ACCURACY and spec not in _CROSSENTROPY:
                 metrics.get(spec)  # an unknown name is an error of compile, not of the first batch
         with_loss = [name for name, loss in zip(names, self.losses, strict=True) if loss is not None]
-        self.trackers = [(name, metrics.Mean(name=f"{name}_loss")) for name in with_loss] if len(names) > 1 else []
+        self.trackers = [(name, metrics.Mean(name=f"{name}_loss")) for name in with_loss] if len(with_loss) > 1 else []
         self.names = list(names)
 
     def build(self, y_true: list[Tensor | None], y_pred: list[Tensor]) -> None:
@@ -149,7 +149,7 @@ class Objectives:
                     f"the loss of output {self.names[position]!r} needs targets, received None"  # type: ignore[index]
                 )
             value = loss(y_true[position], y_pred[position], sample_weight[position])
-            if self.trackers:
+            if self.trackers:  # with one loss alone, 'loss' says it
                 next(trackers)[1].update_state(value, sample_weight=_batch_size(y_pred))
             weight = self.loss_weights[position]
             if weight is not None:

@@ -130,6 +130,11 @@ class Variable(Tensor):
         device.launch(device.add, self.data, as_tensor(value, self.dtype).data, self.data)
         return self
 
+    def assign_sub(self, value) -> Variable:
+        """Subtract a value in place."""
+        device.launch(device.subtract, self.data, as_tensor(value, self.dtype).data, self.data)
+        return self
+
     def rebind(self, array: Array) -> None:
         """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer)."""
         array[...] = self.data

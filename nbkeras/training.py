@@ -125,6 +125,8 @@ class Trainer(Layer):
     @property
     def metrics_names(self) -> list[str]:
         """Names of what `evaluate` returns, 'loss' first; complete after the first batch."""
+        if self._overrides("metrics"):
+            return [metric.name for metric in self.metrics]
         return [] if self._objectives is None else [name for name, _ in self._objectives.named()]
 
     def reset_metrics(self) -> None:
@@ -135,6 +137,8 @@ class Trainer(Layer):
     def get_metrics_result(self) -> dict[str, Any]:
         """Current values of the metrics by name, as tensors."""
         results: dict[str, Any] = {}
+        if self._overrides("metrics"):  # the user says which there are
+            return {metric.name: metric.result() for metric in self.metrics}
         if self._objectives is not None:
             results = {name: metric.result() for name, metric in self._objectives.named()}
             known = {id(metric) for _, metric in self._objectives.named()}
@@ -160,19 +164,28 @@ class Trainer(Layer):
         outputs = nest.flatten(y_pred)
         targets = self._target_list(y, outputs)
         weights = _weight_list(sample_weight, outputs)
-        loss = objectives.compute_loss(targets, outputs, weights, self.losses)
-        size = float(outputs[0].shape[0]) if outputs and outputs[0].ndim else 1.0
-        objectives.loss_tracker.update_state(loss, sample_weight=size)
-        return loss
+        return objectives.compute_loss(targets, outputs, weights, self.losses)
 
     def _target_list(self, y: Any, outputs: list) -> list:
         """A target or None for each output."""
+        if isinstance(y, dict):
+            return [y.get(name) for name in self.output_names]
         return (y if isinstance(y, list) else nest.flatten(y)) or [None] * len(outputs)
 
     def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, Any]:
         """Add a batch to the metrics of `compile` and return all results by name."""
         self._update_metrics(y, y_pred, sample_weight)
         return self.get_metrics_result()
+
+    def _track(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
+        """Add a batch to the loss's mean and to the metrics; returns the logs of a compute_metrics that the user wrote."""
+        outputs = nest.flatten(y_pred)
+        size = float(outputs[0].shape[0]) if outputs and outputs[0].ndim else 1.0
+        self._check_compiled("training").loss_tracker.update_state(loss, sample_weight=size)
+        if self._overrides("compute_metrics"):
+            return _tensors(self.compute_metrics(x, y, y_pred, sample_weight), "compute_metrics")
+        self._update_metrics(y, y_pred, sample_weight)
+        return {}
 
     def _update_metrics(self, y: Any, y_pred: Any, sample_weight: Any) -> None:
         outputs = nest.flatten(y_pred)
@@ -182,38 +195,38 @@ class Trainer(Layer):
     def train_step(self, data: tuple) -> dict[str, Any]:
         """Learn from one batch, (x, y) or (x, y, sample_weight); returns logs by name. Override for a loop of your own."""
         x, y, sample_weight = (*data, None, None)[:3]
-        self._learn(x, y, sample_weight)
-        return self.get_metrics_result()
+        return self._learn(x, y, sample_weight) or self.get_metrics_result()
 
     def test_step(self, data: tuple) -> dict[str, Any]:
         """Measure one batch; returns logs by name."""
         x, y, sample_weight = (*data, None, None)[:3]
-        self._measure(x, y, sample_weight)
-        return self.get_metrics_result()
+        return self._measure(x, y, sample_weight) or self.get_metrics_result()
 
     def predict_step(self, data: Any) -> Any:
         """Outputs for one batch of inputs."""
         x = data[0] if isinstance(data, tuple) else data
         return self(x, training=False) if "training" in self._call_takes else self(x)
 
-    def _learn(self, x: Any, y: Any, sample_weight: Any) -> None:
+    def _learn(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         variables = self._trained
         with tape.Recording():
             self.clear_losses()
             y_pred = self(x, training=True) if "training" in self._call_takes else self(x)
             loss = self.compute_loss(x, y, y_pred, sample_weight)
-        self._update_metrics(y, y_pred, sample_weight)
+        logs = self._track(loss, x, y, y_pred, sample_weight)
         del y_pred
         self.clear_losses()
         tensor.gradient([loss], variables, into=self.optimizer.gradient_views)
         self.optimizer.update()
+        return logs
 
-    def _measure(self, x: Any, y: Any, sample_weight: Any) -> None:
+    def _measure(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         self.clear_losses()
         y_pred = self(x, training=False) if "training" in self._call_takes else self(x)
-        self.compute_loss(x, y, y_pred, sample_weight, training=False)
-        self._update_metrics(y, y_pred, sample_weight)
+        loss = self.compute_loss(x, y, y_pred, sample_weight)
+        logs = self._track(loss, x, y, y_pred, sample_weight)
         self.clear_losses()
+        return logs
 
     def _overrides(self, name: str) -> bool:
         return getattr(type(self), name) is not getattr(Trainer, name)
@@ -227,8 +240,10 @@ class Trainer(Layer):
                 if kind == "predict":
                     outputs = self.predict_step(x)
                 elif not self._overrides(f"{kind}_step"):
-                    (self._learn if kind == "train" else self._measure)(x, y, weights)
-                    outputs = {}  # the metrics hold the results; they are computed when somebody looks
+                    if self._overrides("compute_loss") or self._overrides("compute_metrics"):
+                        y, weights = self._as_passed(y, layout), weights[0] if len(weights) == 1 else weights
+                    # without logs, the metrics hold the results; they are computed when somebody looks
+                    outputs = (self._learn if kind == "train" else self._measure)(x, y, weights)
                 else:
                     outputs = self._own_step(kind, x, y, weights, layout)
             structure = nest.map_leaves(lambda _: 0, outputs)
@@ -238,7 +253,7 @@ class Trainer(Layer):
 
     def _own_step(self, kind: str, x: Any, y: list, weights: list, layout: Layout) -> dict[str, Any]:
         """A step the user wrote: it gets what the user passed to fit, and returns logs."""
-        packed = nest.pack(layout.y, y) if layout.targets else None
+        packed = self._as_passed(y, layout)
         step = self.train_step if kind == "train" else self.test_step
         if any(w is not None for w in weights):
             logs = step((x, packed, weights[0] if len(weights) == 1 else weights))
@@ -246,9 +261,13 @@ class Trainer(Layer):
             logs = step((x, packed))
         else:
             logs = step((x,))
-        if not isinstance(logs, dict):
-            raise TypeError(f"{kind}_step must return a dict of logs by name, received {type(logs).__name__}")
-        return {name: tensor.as_tensor(value) for name, value in logs.items()}
+        return _tensors(logs, f"{kind}_step")
+
+    def _as_passed(self, y: list, layout: Layout) -> Any:
+        """Targets in the structure in which the user passed them."""
+        if isinstance(layout.y, dict):
+            return dict(zip(self.output_names, y, strict=True))
+        return nest.pack(layout.y, y) if layout.targets else None
 
     def _run_step(self, kind: str, batch: Batch, layout: Layout) -> Any:
         """Run a step and return copies of its outputs: a prediction, or the logs of a step that the user wrote."""
@@ -423,6 +442,8 @@ class Trainer(Layer):
             callbacks.on_epoch_end(epoch, logs)
             if self.stop_training:
                 break
+        if logs and self.optimizer.built:
+            self.optimizer.finalize_variable_values(self._trained)
         callbacks.on_train_end(logs)
         return callbacks.history
 
@@ -583,6 +604,13 @@ def _number(value: Any) -> Any:
     """A result as a float, or as an array if it has several values."""
     array = np.asarray(value)
     return float(array.item()) if array.size == 1 else array
+
+
+def _tensors(logs: Any, what: str) -> dict[str, Tensor]:
+    """Logs that the user's code returned, as tensors."""
+    if not isinstance(logs, dict):
+        raise TypeError(f"{what} must return a dict of logs by name, received {type(logs).__name__}")
+    return {name: tensor.as_tensor(value) for name, value in logs.items()}
 
 
 def _copied(arrays: list[Array], structure: Any) -> Any:
