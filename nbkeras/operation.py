@@ -6,6 +6,7 @@ from nbkeras import graph, ops
 from nbkeras.layer import Layer
 from nbkeras.naming import unique_name
 from nbkeras.registry import custom_object, nearest
+from nbkeras.tensor import own_ops
 
 
 class Operation(Layer):
@@ -13,7 +14,7 @@ class Operation(Layer):
 
     def __init__(self, function, name=None, **kwargs):
         if isinstance(function, str):
-            found = custom_object(function) or getattr(ops, function, None)
+            found = custom_object(function) or getattr(ops, function, None) or own_ops.get(function)
             if function.startswith("_") or not hasattr(found, "__wrapped__"):
                 raise ValueError(
                     f"{function!r} is not an op of nbkeras.ops.{nearest(function, vars(ops))} An op of your own is named by "
@@ -41,6 +42,9 @@ class Operation(Layer):
 
     def get_config(self):
         name = self.function.__name__
+        elsewhere = f"{self.function.__module__.removeprefix('nbkeras.')}.{name}"
+        if getattr(ops, name, None) is not self.function and own_ops.get(elsewhere) is self.function:
+            return {"function": elsewhere, "name": self.name}
         if getattr(ops, name, self.function) is not self.function and custom_object(name) is not self.function:
             raise ValueError(
                 f"an op of your own, {name!r}, cannot be saved under the name of one of nbkeras.ops: rename it"

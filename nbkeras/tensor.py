@@ -213,7 +213,13 @@ def op(function: Callable) -> Callable:
                 return symbol.symbolic_op(call, args, kwargs)
         return function(*args, **kwargs)
 
+    package, _, module = function.__module__.partition(".")
+    if package == "nbkeras":
+        own_ops[f"{module}.{function.__name__}"] = call
     return call
+
+
+own_ops: dict[str, Callable] = {}  # nbkeras's ops by module and name, as a model's file may name them: 'random.dropout'
 
 
 class GradientTape:

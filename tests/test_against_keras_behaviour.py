@@ -108,3 +108,12 @@ def test_changing_a_list_of_symbolic_tensors_does_not_change_the_model():
         parts.append(inputs)
     model = keras.Model(inputs, outputs)
     np.testing.assert_array_equal(model.predict(np.ones((2, 4)), verbose=0), np.full((2, 2), 2.0))
+
+
+def test_random_ops_in_a_graph_are_saved_by_name(tmp_path):
+    inputs = keras.Input((4,))
+    model = keras.Model(inputs, layers.Dense(2)(keras.random.dropout(inputs, 0.5, seed=3)))
+    model.save(tmp_path / "m.keras")
+    again = keras.models.load_model(tmp_path / "m.keras")
+    x = np.ones((3, 4), "float32")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
