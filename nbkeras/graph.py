@@ -151,10 +151,13 @@ class Graph:
         known = {id(tensor) for tensor in self.input_list}
         order: list[Node] = []
         done: set[int] = set()
+        self._visits: dict[int, int] = {}  # layers as a walk from the outputs meets them
         stack: list[tuple[SymbolicTensor, bool]] = [(tensor, False) for tensor in reversed(self.output_list)]
         while stack:
             tensor, expanded = stack.pop()
             node = tensor.node
+            if node is not None:
+                self._visits.setdefault(id(node.layer), len(self._visits))
             if id(tensor) in known or node is None or id(node) in done:
                 if node is None and id(tensor) not in known:
                     raise self._disconnected(tensor)
@@ -186,18 +189,16 @@ class Graph:
         return depths
 
     def _layers(self) -> list[Any]:
-        """Layers deepest first, then in the order of creation: Keras's order, and so the order of the weights."""
-        found: dict[int, tuple[int, int, Any]] = {}
+        """Layers deepest first, then as a walk from the outputs meets them: Keras's order, and so that of the weights."""
+        depths: dict[int, int] = {}
+        found: dict[int, Any] = {}
         starts = [t.node for t in self.input_list if t.node is not None and not t.node.inputs]
-        nodes = [*starts, *self.nodes]
-        for position, node in enumerate(nodes):
-            depth = self.depths.get(id(node), 0)
-            before = found.get(id(node.layer))
-            if before is None:
-                found[id(node.layer)] = (depth, position, node.layer)
-            else:
-                found[id(node.layer)] = (max(depth, before[0]), before[1], node.layer)
-        return [layer for _, _, layer in sorted(found.values(), key=lambda item: (-item[0], item[1]))]
+        for node in [*starts, *self.nodes]:
+            key = id(node.layer)
+            found[key] = node.layer
+            depths[key] = max(self.depths.get(id(node), 0), depths.get(key, 0))
+        last = len(self._visits)  # an input that no output needs was not met
+        return sorted(found.values(), key=lambda each: (-depths[id(each)], self._visits.get(id(each), last)))
 
     def run(self, inputs: list[Tensor]) -> Any:
         """The outputs' structure for tensors given in the order of `input_list`."""

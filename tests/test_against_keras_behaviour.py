@@ -117,3 +117,12 @@ def test_random_ops_in_a_graph_are_saved_by_name(tmp_path):
     again = keras.models.load_model(tmp_path / "m.keras")
     x = np.ones((3, 4), "float32")
     np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+def test_layers_of_one_depth_are_in_the_order_in_which_the_outputs_need_them():
+    a, b = keras.Input((3,), name="a"), keras.Input((3,), name="b")
+    shared = layers.Dense(4, name="sh")
+    x = layers.Concatenate(name="c")([shared(a), shared(b), layers.Dense(2, name="z")(b)])
+    y = layers.Dense(1, name="y")(layers.Dense(3, name="k")(a))
+    model = keras.Model([b, a], [x, y])
+    assert [layer.name for layer in model.layers] == ["a", "b", "sh", "z", "k", "c", "y"]
