@@ -20,7 +20,7 @@ import numpy as np
 
 from nbkeras import losses, metrics, optimizers
 from nbkeras.layer import Layer, layers
-from nbkeras.registry import custom_object_scope
+from nbkeras.registry import custom_object_scope, get_custom_objects, register_keras_serializable  # noqa: F401 (Keras's)
 from nbkeras.serialization import plain
 from nbkeras.tensor import Variable
 
@@ -69,7 +69,9 @@ def _read_array(archive: zipfile.ZipFile, member: str, path: str, variable: Vari
     except KeyError:
         raise ValueError(f"the file has no member {member!r}, which should hold {path!r}: it is damaged") from None
     if info.file_size > variable.data.nbytes * 2 + _HEADER:
-        raise ValueError(f"member {member!r} is {info.file_size} bytes, too many for {path!r} of shape {variable.shape}")
+        raise ValueError(
+            f"member {member!r} is {info.file_size} bytes, too many for {path!r} of shape {variable.shape}"
+        )
     with archive.open(info) as file:
         text = io.BytesIO(file.read(info.file_size))
     try:
@@ -189,7 +191,9 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, include_optimi
             "optimizer": _write_arrays(archive, "optimizer", _named(optimizer.variables)) if optimizer else None,
         }
         _write_json(archive, "metadata.json", metadata)
-        _write_json(archive, "config.json", {**config, "build_config": _build_config(model), "compile_config": compiled})
+        _write_json(
+            archive, "config.json", {**config, "build_config": _build_config(model), "compile_config": compiled}
+        )
 
 
 def load_model(filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True) -> Any:

@@ -126,3 +126,8 @@ def test_layers_of_one_depth_are_in_the_order_in_which_the_outputs_need_them():
     y = layers.Dense(1, name="y")(layers.Dense(3, name="k")(a))
     model = keras.Model([b, a], [x, y])
     assert [layer.name for layer in model.layers] == ["a", "b", "sh", "z", "k", "c", "y"]
+
+
+def test_saving_offers_the_registration_of_classes():
+    assert keras.saving.register_keras_serializable is keras.utils.register_keras_serializable
+    assert keras.saving.get_custom_objects() is keras.utils.get_custom_objects()
