@@ -102,10 +102,11 @@ def test_a_step_gets_dict_targets_under_their_own_names():
 
 def test_changing_a_list_of_symbolic_tensors_does_not_change_the_model():
     inputs = keras.Input((4,))
-    parts = ops.split(inputs, 2, axis=1)
+    layer = layers.Lambda(lambda x: [x[:, :2], x[:, 2:]])
+    parts = layer(inputs)
     outputs = layers.Add()(parts)
-    if isinstance(parts, list):
-        parts.append(inputs)
+    parts.append(inputs)
+    assert len(layer.output) == 2
     model = keras.Model(inputs, outputs)
     np.testing.assert_array_equal(model.predict(np.ones((2, 4)), verbose=0), np.full((2, 2), 2.0))
 
@@ -131,3 +132,20 @@ def test_layers_of_one_depth_are_in_the_order_in_which_the_outputs_need_them():
 def test_saving_offers_the_registration_of_classes():
     assert keras.saving.register_keras_serializable is keras.utils.register_keras_serializable
     assert keras.saving.get_custom_objects() is keras.utils.get_custom_objects()
+
+
+def test_an_overridden_compute_loss_is_told_the_phase():
+    phases = []
+
+    class Own(keras.Model):
+        def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True):
+            phases.append(training)
+            return super().compute_loss(x, y, y_pred, sample_weight)
+
+    inputs = keras.Input((4,))
+    model = Own(inputs, layers.Dense(2)(inputs))
+    model.compile("sgd", "mse")
+    x, y = np.ones((2, 4)), np.zeros((2, 2))
+    model.fit(x, y, verbose=0)
+    model.evaluate(x, y, verbose=0)
+    assert phases == [True, False]

@@ -1,0 +1,298 @@
+"""Floor 3: Stepper, the part of a model that takes one step: compile, losses, metrics, and what a step computes."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras import nest, optimizers, tape, tensor
+from nbkeras.data import Batch
+from nbkeras.feeding import Layout
+from nbkeras.layer import Layer, training_phase
+from nbkeras.objectives import Objectives
+from nbkeras.program import Steps
+from nbkeras.registry import nearest
+from nbkeras.tensor import Tensor
+
+Array = np.ndarray
+
+
+class Stepper(Layer):
+    """What `Trainer` loops over. `train_step`, `test_step`, `predict_step`, `compute_loss` may be overridden."""
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.optimizer: Any = None
+        self.stop_training = False
+        self.run_eagerly = False
+        self._objectives: Objectives | None = None
+        self.compile_arguments: dict[str, Any] = {}
+        self._reset_steps()
+
+    # -------------------- what a model tells its steps --------------------
+
+    @property
+    def output_names(self) -> list[str]:
+        """Names of the outputs; empty while they are not known."""
+        raise NotImplementedError
+
+    # -------------------- compile --------------------
+
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        metrics=None,
+        loss_weights=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        **kwargs,
+    ) -> None:
+        """Say how to learn.
+
+        optimizer: name, object or config. loss: name, object or function(y_true, y_pred), one for all outputs, a list, or a
+        dict by output name; likewise loss_weights (numbers), metrics and weighted_metrics (lists of names, functions or
+        objects). run_eagerly: never record, so that Python can look at values in every step.
+        """
+        _check_compile_arguments(self, kwargs)
+        if isinstance(metrics, str) or isinstance(weighted_metrics, str):
+            raise TypeError(
+                f"metrics must be a list, such as metrics=['accuracy'], received {metrics or weighted_metrics!r}"
+            )
+        self.compile_arguments = {
+            "optimizer": optimizer,
+            "loss": loss,
+            "metrics": metrics,
+            "loss_weights": loss_weights,
+            "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly,
+        }
+        new_optimizer = optimizers.get(optimizer)
+        objectives = Objectives(loss, loss_weights, metrics, weighted_metrics)
+        names = self.output_names
+        if names:
+            objectives.resolve(names)
+        self.optimizer, self._objectives = new_optimizer, objectives
+        self.run_eagerly = bool(run_eagerly)
+        self.stop_training = False
+        self._reset_steps()
+
+    def _reset_steps(self) -> None:
+        self._steps: dict[str, Steps] = {}
+        self._trained: tuple = ()
+
+    @property
+    def compiled(self) -> bool:
+        """Whether `compile` was called."""
+        return self._objectives is not None
+
+    @property
+    def loss(self) -> Any:
+        """The loss as given to `compile`."""
+        return None if self._objectives is None else self._objectives.loss_spec
+
+    @property
+    def metrics(self) -> list:
+        """The metric objects: the loss's mean first, then those of compile, then those set as attributes."""
+        own = [m for layer in self.all_layers() for m in vars(layer).values() if hasattr(m, "update_state")]
+        compiled = [] if self._objectives is None else [metric for _, metric in self._objectives.named()]
+        return list(dict.fromkeys([*compiled, *own]))
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names of what `evaluate` returns, 'loss' first; complete after the first batch."""
+        if self._overrides("metrics"):
+            return [metric.name for metric in self.metrics]
+        return [] if self._objectives is None else [name for name, _ in self._objectives.named()]
+
+    def reset_metrics(self) -> None:
+        """Set all metrics back to the start."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Current values of the metrics by name, as tensors."""
+        results: dict[str, Any] = {}
+        if self._overrides("metrics"):  # the user says which there are
+            return {metric.name: metric.result() for metric in self.metrics}
+        if self._objectives is not None:
+            results = {name: metric.result() for name, metric in self._objectives.named()}
+            known = {id(metric) for _, metric in self._objectives.named()}
+        else:
+            known = set()
+        for metric in self.metrics:
+            if id(metric) not in known:
+                results[metric.name] = metric.result()
+        return results
+
+    def _check_compiled(self, what: str) -> Objectives:
+        if self._objectives is None:
+            raise RuntimeError(
+                f"you must compile the model before {what}: call model.compile(optimizer=..., loss=..., metrics=[...])"
+            )
+        return self._objectives
+
+    # -------------------- one step --------------------
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
+        """The scalar that training minimises; by default the losses of `compile` and what layers added."""
+        objectives = self._check_compiled("training")
+        outputs = nest.flatten(y_pred)
+        targets = self._target_list(y, outputs)
+        weights = _weight_list(sample_weight, outputs)
+        return objectives.compute_loss(targets, outputs, weights, self.losses)
+
+    def _target_list(self, y: Any, outputs: list) -> list:
+        """A target or None for each output."""
+        if isinstance(y, dict):
+            return [y.get(name) for name in self.output_names]
+        return (y if isinstance(y, list) else nest.flatten(y)) or [None] * len(outputs)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, Any]:
+        """Add a batch to the metrics of `compile` and return all results by name."""
+        self._update_metrics(y, y_pred, sample_weight)
+        return self.get_metrics_result()
+
+    def _track(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
+        """Add a batch to the loss's mean and to the metrics; returns the logs of a compute_metrics that the user wrote."""
+        outputs = nest.flatten(y_pred)
+        size = float(outputs[0].shape[0]) if outputs and outputs[0].ndim else 1.0
+        self._check_compiled("training").loss_tracker.update_state(loss, sample_weight=size)
+        if self._overrides("compute_metrics"):
+            return _tensors(self.compute_metrics(x, y, y_pred, sample_weight), "compute_metrics")
+        self._update_metrics(y, y_pred, sample_weight)
+        return {}
+
+    def _update_metrics(self, y: Any, y_pred: Any, sample_weight: Any) -> None:
+        outputs = nest.flatten(y_pred)
+        weights = _weight_list(sample_weight, outputs)
+        self._check_compiled("metrics").update_metrics(self._target_list(y, outputs), outputs, weights)
+
+    def train_step(self, data: tuple) -> dict[str, Any]:
+        """Learn from one batch, (x, y) or (x, y, sample_weight); returns logs by name. Override for a loop of your own."""
+        x, y, sample_weight = (*data, None, None)[:3]
+        return self._learn(x, y, sample_weight) or self.get_metrics_result()
+
+    def test_step(self, data: tuple) -> dict[str, Any]:
+        """Measure one batch; returns logs by name."""
+        x, y, sample_weight = (*data, None, None)[:3]
+        return self._measure(x, y, sample_weight) or self.get_metrics_result()
+
+    def predict_step(self, data: Any) -> Any:
+        """Outputs for one batch of inputs."""
+        x = data[0] if isinstance(data, tuple) else data
+        return self(x, training=False) if "training" in self._call_takes else self(x)
+
+    def _learn(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
+        variables = self._trained
+        with tape.Recording():
+            self.clear_losses()
+            y_pred = self(x, training=True) if "training" in self._call_takes else self(x)
+            loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
+        logs = self._track(loss, x, y, y_pred, sample_weight)
+        del y_pred
+        self.clear_losses()
+        tensor.gradient([loss], variables, into=self.optimizer.gradient_views)
+        self.optimizer.update()
+        return logs
+
+    def _measure(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
+        self.clear_losses()
+        y_pred = self(x, training=False) if "training" in self._call_takes else self(x)
+        loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
+        logs = self._track(loss, x, y, y_pred, sample_weight)
+        self.clear_losses()
+        return logs
+
+    def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Tensor:
+        """`compute_loss`, told of the phase if it wants to know: one that a user wrote for Keras 2 does not."""
+        takes = inspect.signature(self.compute_loss).parameters.values()
+        asks = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in takes)
+        return self.compute_loss(x, y, y_pred, sample_weight, **({"training": training} if asks else {}))
+
+    def _overrides(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(Stepper, name)
+
+    def _step_function(self, kind: str) -> Callable:
+        """function(arrays, layout) -> (output arrays, their structure) for `Steps`: what a step of that kind computes."""
+
+        def run(arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:
+            x, y, weights = layout.unpack([None if a is None else Tensor(a) for a in arrays])
+            with training_phase(kind == "train"):
+                if kind == "predict":
+                    outputs = self.predict_step(x)
+                elif not self._overrides(f"{kind}_step"):
+                    if self._overrides("compute_loss") or self._overrides("compute_metrics"):
+                        y, weights = self._as_passed(y, layout), weights[0] if len(weights) == 1 else weights
+                    # without logs, the metrics hold the results; they are computed when somebody looks
+                    outputs = (self._learn if kind == "train" else self._measure)(x, y, weights)
+                else:
+                    outputs = self._own_step(kind, x, y, weights, layout)
+            structure = nest.map_leaves(lambda _: 0, outputs)
+            return [leaf.data for leaf in nest.flatten(outputs)], structure
+
+        return run
+
+    def _own_step(self, kind: str, x: Any, y: list, weights: list, layout: Layout) -> dict[str, Any]:
+        """A step the user wrote: it gets what the user passed to fit, and returns logs."""
+        packed = self._as_passed(y, layout)
+        step = self.train_step if kind == "train" else self.test_step
+        if any(w is not None for w in weights):
+            logs = step((x, packed, weights[0] if len(weights) == 1 else weights))
+        elif layout.targets and any(t is not None for t in y):
+            logs = step((x, packed))
+        else:
+            logs = step((x,))
+        return _tensors(logs, f"{kind}_step")
+
+    def _as_passed(self, y: list, layout: Layout) -> Any:
+        """Targets in the structure in which the user passed them."""
+        if isinstance(layout.y, dict):
+            return dict(zip(self.output_names, y, strict=True))
+        return nest.pack(layout.y, y) if layout.targets else None
+
+    def _run_step(self, kind: str, batch: Batch, layout: Layout) -> Any:
+        """Run a step and return copies of its outputs: a prediction, or the logs of a step that the user wrote."""
+        steps = self._steps.get(kind)
+        if steps is None:
+            steps = self._steps[kind] = Steps(kind, self._step_function(kind), _where_read)
+        key = (tensor.program_generation(), repr(layout))
+        return steps.run(key, batch, layout, _copied, self.run_eagerly)
+
+
+def _weight_list(sample_weight: Any, outputs: list) -> list:
+    """Sample weights or None for each output."""
+    return (sample_weight if isinstance(sample_weight, list) else [sample_weight]) or [None] * len(outputs)
+
+
+def _tensors(logs: Any, what: str) -> dict[str, Tensor]:
+    """Logs that the user's code returned, as tensors."""
+    if not isinstance(logs, dict):
+        raise TypeError(f"{what} must return a dict of logs by name, received {type(logs).__name__}")
+    return {name: tensor.as_tensor(value) for name, value in logs.items()}
+
+
+def _copied(arrays: list[Array], structure: Any) -> Any:
+    return nest.pack(structure, [array.copy() for array in arrays])
+
+
+def _where_read() -> str:
+    names = tensor.layer_stack.names
+    return f"layer {names[-1]!r} read a tensor's value" if names else "a tensor's value was read"
+
+
+_ACCEPTED = {
+    "jit_compile",
+    "steps_per_execution",
+    "auto_scale_loss",
+}  # say how Keras's backends compile: no meaning here
+
+
+def _check_compile_arguments(model: Stepper, kwargs: dict[str, Any]) -> None:
+    for key in kwargs:
+        if key not in _ACCEPTED:
+            known = ["optimizer", "loss", "metrics", "loss_weights", "weighted_metrics", "run_eagerly"]
+            raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, known)}")
