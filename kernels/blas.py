@@ -2,9 +2,9 @@
 
 scipy's BLAS is called by *symbol name*, so callers stay cacheable across processes. BLAS runs on one thread; kernels
 split their work with `prange` and call `gemm` on the pieces. OpenBLAS has a path without packing for products of at
-most about a million multiply-adds on AVX-512 machines; there `gemm` tiles float32 products to stay on it (up to 1.6
-times faster, see docs/architecture.md). That tiling is compiled once and linked by symbol too: inlined into each
-caller it cost a second of compile time per kernel.
+most about a million multiply-adds on AVX-512 machines; there `gemm` tiles float32 products to stay on it (71 to
+114 GF/s for an LSTM's 32 x 128 x 512 product, in the study before the design). That tiling is compiled once and linked
+by symbol too: inlined into each caller it cost a second of compile time per kernel.
 
 A kernel that calls `gemm` must be run by `device.launch`, which calls `start` first.
 """
