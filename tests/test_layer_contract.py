@@ -127,6 +127,7 @@ CASES = {
     "ThresholdedReLU": [case(lambda: L.ThresholdedReLU(0.5), floats(*ROWS))],
     "Lambda": [],  # code has no configuration: tests/test_core_layers.py
     "Operation": [],  # tests/test_functional.py
+    "Stepper": [],  # what models are made of
     "Trainer": [],
     "Spatial": [],  # what layers over sequences and images share
     "Merge": [],  # what the merging layers share
