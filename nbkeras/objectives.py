@@ -57,8 +57,8 @@ def _metric_lists(spec: Any, names: list[str], what: str) -> list[list]:
     return [[] if e is None else list(e) if isinstance(e, list | tuple) else [e] for e in entries]
 
 
-_ACCURACY = {"accuracy": "accuracy", "acc": "acc"}
-_CROSSENTROPY = {"crossentropy": "crossentropy", "ce": "ce"}
+_ACCURACY = ("accuracy", "acc")
+_CROSSENTROPY = ("crossentropy", "ce")
 
 
 def _metric_object(spec: Any, y_true: Tensor, y_pred: Tensor) -> metrics.Metric:

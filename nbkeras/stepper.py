@@ -80,9 +80,10 @@ class Stepper(Layer):
         self.stop_training = False
         self._reset_steps()
 
-    def _reset_steps(self) -> None:
+    def _reset_steps(self, trained: tuple = ()) -> None:
         self._steps: dict[str, Steps] = {}
-        self._trained: tuple = ()
+        self._trained = trained
+        self._generation = tensor.program_generation()
 
     @property
     def compiled(self) -> bool:
@@ -189,7 +190,6 @@ class Stepper(Layer):
     def _learn(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         variables = self._trained
         with tape.Recording():
-            self.clear_losses()
             y_pred = self(x, training=True) if "training" in self._call_takes else self(x)
             loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
         logs = self._track(loss, x, y, y_pred, sample_weight)
@@ -200,7 +200,6 @@ class Stepper(Layer):
         return logs
 
     def _measure(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
-        self.clear_losses()
         y_pred = self(x, training=False) if "training" in self._call_takes else self(x)
         loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
         logs = self._track(loss, x, y, y_pred, sample_weight)
@@ -256,11 +255,12 @@ class Stepper(Layer):
 
     def _run_step(self, kind: str, batch: Batch, layout: Layout) -> Any:
         """Run a step and return copies of its outputs: a prediction, or the logs of a step that the user wrote."""
+        if self._generation != tensor.program_generation():  # outdated programs go now, with their memory
+            self._reset_steps(self._trained)
         steps = self._steps.get(kind)
         if steps is None:
             steps = self._steps[kind] = Steps(kind, self._step_function(kind), _where_read)
-        key = (tensor.program_generation(), repr(layout))
-        return steps.run(key, batch, layout, _copied, self.run_eagerly)
+        return steps.run((repr(layout),), batch, layout, _copied, self.run_eagerly)
 
 
 def _weight_list(sample_weight: Any, outputs: list) -> list:

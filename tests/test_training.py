@@ -3,6 +3,7 @@
 import threading
 import tracemalloc
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -302,3 +303,12 @@ def test_profile_counts_replayed_launches(data):
     with keras.profile() as profile:
         model.fit(x[:64], y[:64], batch_size=32, verbose=0)
     assert profile.calls and "launches" in str(profile) and sum(profile.seconds.values()) > 0
+
+
+def test_outdated_programs_are_dropped_with_their_memory(data):
+    x, y = data
+    model = network()
+    model.predict(x)
+    outdated = weakref.ref(model._steps["predict"].programs()[0])
+    model.fit(x, y, verbose=0)  # moves the weights into the optimizer's buffer
+    assert outdated() is None
