@@ -1,6 +1,6 @@
 """Matrix products: the dense layer act(x @ w + b), and matmul with broadcasting and free transposes. Op, vjp and loops.
 
-One compiled loop does all products: it cuts C into tiles by shape and runs `blas.gemm` on each, in parallel where that
+One compiled loop does all products: it cuts C into tiles by shape and runs `gemm` on each, in parallel where that
 pays. Bias and relu are applied to a tile while it is in the cache.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 from numba import prange
 
 from nbkeras.kernels import device, reduce
-from nbkeras.kernels.blas import gemm
+from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.cache import compiled
 
 Array = np.ndarray

@@ -21,7 +21,7 @@ import numba
 import numpy as np
 from numba.np.ufunc import parallel
 
-from nbkeras.kernels import blas
+from nbkeras.kernels import gemm
 
 Array = np.ndarray
 
@@ -101,7 +101,7 @@ def start() -> None:
                 "first use of nbkeras"
             )
         if not _started:
-            blas.start()
+            gemm.start()
             parallel._launch_threads()
             if numba.threading_layer() == "workqueue":  # it aborts the process when two threads use it at once
                 _turns = threading.RLock()
@@ -276,8 +276,7 @@ def contiguous(array: Array) -> Array:
 
 
 def set_threads(count: int) -> None:
-    """Use `count` threads for parallel kernels (at most NUMBA_NUM_THREADS); BLAS itself always runs on one."""
+    """Use `count` threads for parallel kernels (at most NUMBA_NUM_THREADS)."""
     numba.set_num_threads(count)
 
 
-blas.start_single_threaded()

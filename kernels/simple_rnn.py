@@ -4,7 +4,7 @@ import numpy as np
 from numba import prange
 
 from nbkeras.kernels import device
-from nbkeras.kernels.blas import gemm
+from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.indirect import call, launch_shares
 from nbkeras.kernels.memory import load, store
