@@ -24,7 +24,7 @@ from numba.core import caching, sigutils
 from numba.core.ccallback import CFunc
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
-_IMPORT = re.compile(r"\bkernels\.(\w+)|\bfrom nbkeras\.kernels import (\([^)]*\)|[^\n]*)")
+_IMPORT = re.compile(r"kernels(?:\.(\w+)| import (\([^)]*\)|[^\n]*))")
 
 
 def _imported(text: str) -> set[str]:
@@ -32,22 +32,22 @@ def _imported(text: str) -> set[str]:
     return {name for found in _IMPORT.findall(text) for name in re.findall(r"\w+", " ".join(found))}
 
 
+@functools.cache
+def _read(path: str) -> tuple[bytes, list[str]]:
+    """Hash of the content of a file, and the kernel files it imports."""
+    with open(path, "rb") as file:
+        content = file.read()
+    others = (os.path.join(FOLDER, name + ".py") for name in sorted(_imported(content.decode(errors="replace"))))
+    return hashlib.sha256(content).digest(), [other for other in others if os.path.exists(other)]
+
+
+@functools.cache
 def stamp(path: str) -> str:
     """Hash of the content of a file and of all kernel files it imports, transitively."""
-    digest, todo, seen = hashlib.sha256(), [path], {path}
-    while todo:
-        with open(todo.pop(), encoding="utf-8") as file:
-            text = file.read()
-        digest.update(text.encode())
-        for name in sorted(_imported(text)):
-            other = os.path.join(FOLDER, name + ".py")
-            if other not in seen and os.path.exists(other):
-                seen.add(other)
-                todo.append(other)
-    return digest.hexdigest()
-
-
-_stamp_once = functools.lru_cache(maxsize=None)(stamp)
+    files = [path]
+    for file in files:  # which grows on the way
+        files += [other for other in _read(file)[1] if other not in files]
+    return hashlib.sha256(b"".join(_read(file)[0] for file in files)).hexdigest()
 
 
 @functools.cache
@@ -61,7 +61,7 @@ class _StampedByImports:
     """Mixin for Numba's stock locators: files are stamped by `stamp`, a frozen application as a whole."""
 
     def get_source_stamp(self):
-        return _stamp_once(self._py_file) if os.path.exists(self._py_file) else super().get_source_stamp()
+        return stamp(self._py_file) if os.path.exists(self._py_file) else super().get_source_stamp()
 
     def ensure_cache_path(self):
         _ensure_writable(self.get_cache_path())
