@@ -247,3 +247,35 @@ def test_a_users_kernel_notices_that_nbkeras_was_updated(scratch):
 )
 def test_every_spelling_of_an_import_counts(text):
     assert "vmath" in cache_module._imported(text)
+
+
+TRAIN = """
+import numpy as np
+from numba.core import event
+import nbkeras
+from nbkeras import layers
+
+with event.install_recorder("numba:compile") as compilations:
+    nbkeras.utils.set_random_seed(1)
+    model = nbkeras.Sequential(
+        [layers.Input((20,)), layers.Dense(16, activation="relu"), layers.Dropout(0.2), layers.Dense(4, activation="softmax")]
+    )
+    model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
+    x, y = np.random.default_rng(2).random((96, 20), dtype=np.float32), np.eye(4, dtype=np.float32)[np.arange(96) % 4]
+    history = model.fit(x, y, epochs=3, verbose=0).history
+print(history["loss"], float(model.predict(x).sum()))
+print(len(compilations.buffer) > 0)
+"""
+
+
+@pytest.mark.slow
+def test_four_processes_start_at_once_with_an_empty_cache(tmp_path):
+    def begin():
+        return start(tmp_path, tmp_path / "cache", TRAIN)
+
+    results = [finish(process) for process in [begin() for _ in range(4)]]
+    assert len(set(results)) == 1
+    values, compiled = results[0][0].splitlines()
+    assert (compiled, results[0][1]) == ("True", "")
+    assert finish(begin()) == (f"{values}\nFalse", "")
+    assert not list(tmp_path.rglob("*.tmp.*"))
