@@ -5,7 +5,8 @@ The contract of a family (one file: op, vjp and their compiled loops together):
 * `op(x, ..., **constants) -> (y, saved)`: y is an array or a tuple of arrays; saved is whatever `op_vjp` needs.
 * `op_vjp(saved, dy, needs) -> grads`: dy is y's gradient (a tuple with None for unused outputs where y is a tuple);
   `needs[i]` is False where input i needs no gradient, True or a destination array where it does; grads has one entry per
-  array input, None where not needed. `device.output(needs[i], shape, dtype)` takes the destination if there is one.
+  array input, None where not needed. `device.output(needs[i], shape, dtype)` takes the destination if there is one. A
+  gradient may be an object that stands for an array, as `embedding.RowGradient`: see nbkeras/tape.py.
 * Neither changes its inputs, and a gradient may alias dy: whoever adds in place owns what it adds to.
 * Arrays come in C-contiguous and of one float dtype (plus integer indices and bool masks); temporaries from
   `device.empty`; all computation by `device.launch(kernel, *arrays_and_constants)`. A kernel allocates nothing.

@@ -55,18 +55,49 @@ def gather_parallel(table, indices, count, out):
 
 def gather_vjp(saved, dy, needs):
     indices, shape = saved
-    table = device.output(needs[0], shape, dy.dtype)
-    if table.size > _TASK:
-        device.launch(clear_parallel, table.reshape(-1))
-    else:
-        device.launch(device.fill, table, 0)
-    dy = dy.reshape(indices.size, shape[1])
-    columns = max(_COLUMNS, -(-shape[1] // (8 * _COLUMNS)) * _COLUMNS)
-    if dy.size > _TASK and shape[1] > columns:
-        device.launch(add_parallel, dy, indices, columns, table)
-    else:
-        device.launch(add_columns, dy, indices, 0, shape[1], table)
-    return table, None
+    return RowGradient(shape, ((indices, dy.reshape(indices.size, shape[1])),)), None
+
+
+class RowGradient:
+    """A table's gradient before it is added up: 0 but for `dy[i]`, (n, width), added to row `indices[i]`, int64 (n,).
+
+    parts: pairs of indices and dy, one for each lookup. Who needs an array asks for `dense`.
+    """
+
+    def __init__(self, shape: tuple, parts: tuple[tuple[Array, Array], ...]):
+        self.shape, self.parts = shape, parts
+
+    def joined(self, other: "RowGradient") -> "RowGradient":
+        """The sum with the gradient of another lookup in the same table."""
+        return RowGradient(self.shape, self.parts + other.parts)
+
+    def dense(self, into: Array | None = None) -> Array:
+        """The gradient as an array, `into` if it fits."""
+        table = device.output(into, self.shape, self.parts[0][1].dtype)
+        if table.size > _TASK:
+            device.launch(clear_parallel, table.reshape(-1))
+        else:
+            device.launch(device.fill, table, 0)
+        width = self.shape[1]
+        columns = max(_COLUMNS, -(-width // (8 * _COLUMNS)) * _COLUMNS)
+        for indices, dy in self.parts:
+            if dy.size > _TASK and width > columns:
+                device.launch(add_parallel, dy, indices, columns, table)
+            else:
+                device.launch(add_columns, dy, indices, 0, width, table)
+        return table
+
+    def part(self) -> tuple[Array, Array]:
+        """All indices and all dy, each in one array."""
+        if len(self.parts) == 1:
+            return self.parts[0]
+        size, first = sum(indices.size for indices, _ in self.parts), 0
+        all_indices, all_dy = (device.empty((size, *array.shape[1:]), array.dtype) for array in self.parts[0])
+        for indices, dy in self.parts:
+            device.launch(device.copy, indices, all_indices[first : first + indices.size])
+            device.launch(device.copy, dy, all_dy[first : first + indices.size])
+            first += indices.size
+        return all_indices, all_dy
 
 
 @compiled(parallel=True)

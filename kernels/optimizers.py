@@ -52,7 +52,7 @@ def _count(size):
 
 
 @compiled(inline="always")
-def _normal(x, tiny):
+def normal(x, tiny):
     """x, or zero where it is subnormal; NaN stays. tiny: the smallest normal number of x's dtype."""
     return tiny - tiny if abs(x) < tiny else x
 
@@ -82,7 +82,7 @@ def _sgd_momentum(w, g, m, rate, decay, momentum, nesterov):
     # nesterov: w += mu * m - lr * g, else w += m
     of_momentum, of_gradient = (mu, lr) if nesterov else (real(1), real(0))
     for i in range(w.size):
-        velocity = _normal(m[i] * mu - g[i] * lr, tiny)
+        velocity = normal(m[i] * mu - g[i] * lr, tiny)
         m[i] = velocity
         w[i] = w[i] - w[i] * shrink + (velocity * of_momentum - g[i] * of_gradient)
 
@@ -107,7 +107,7 @@ def _rmsprop(w, g, v, rate, decay, rho, epsilon):
     lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
     keep, take, eps = real(rho), real(1 - rho), real(epsilon)
     for i in range(w.size):
-        square = _normal(keep * v[i] + take * (g[i] * g[i]), tiny)
+        square = normal(keep * v[i] + take * (g[i] * g[i]), tiny)
         v[i] = square
         w[i] = w[i] - w[i] * shrink - lr * g[i] / math.sqrt(square + eps)
 
@@ -125,15 +125,15 @@ def _rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, cent
     lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
     keep, take, eps, mu = real(rho), real(1 - rho), real(epsilon), real(momentum)
     for i in range(w.size):
-        square = _normal(keep * v[i] + take * (g[i] * g[i]), tiny)
+        square = normal(keep * v[i] + take * (g[i] * g[i]), tiny)
         v[i] = square
         if centered:
-            average = _normal(keep * mean[i] + take * g[i], tiny)
+            average = normal(keep * mean[i] + take * g[i], tiny)
             mean[i] = average
             square = square - average * average
         change = lr * g[i] / math.sqrt(square + eps)
         if momentum > 0:
-            change = _normal(mu * m[i] + change, tiny)
+            change = normal(mu * m[i] + change, tiny)
             m[i] = change
         w[i] = w[i] - w[i] * shrink - change
 
@@ -176,10 +176,10 @@ def _adadelta(w, g, squares, changes, rate, decay, rho, epsilon):
     lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
     keep, take, eps = real(rho), real(1 - rho), real(epsilon)
     for i in range(w.size):
-        square = _normal(keep * squares[i] + take * (g[i] * g[i]), tiny)
+        square = normal(keep * squares[i] + take * (g[i] * g[i]), tiny)
         squares[i] = square
         change = math.sqrt(changes[i] + eps) * g[i] / math.sqrt(square + eps)
-        changes[i] = _normal(keep * changes[i] + take * (change * change), tiny)
+        changes[i] = normal(keep * changes[i] + take * (change * change), tiny)
         w[i] = w[i] - w[i] * shrink - lr * change
 
 
@@ -205,8 +205,8 @@ def _adam(w, g, m, v, rate, step, decay, beta_1, beta_2, epsilon):
     alpha = real(rate[0]) * math.sqrt(one - real(beta_2) ** t) / (one - real(beta_1) ** t)
     take_1, take_2, eps = real(1 - beta_1), real(1 - beta_2), real(epsilon)
     for i in range(w.size):
-        mean = _normal(m[i] + (g[i] - m[i]) * take_1, tiny)
-        square = _normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
+        mean = normal(m[i] + (g[i] - m[i]) * take_1, tiny)
+        square = normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
         m[i] = mean
         v[i] = square
         w[i] = w[i] - w[i] * shrink - mean * alpha / (math.sqrt(square) + eps)
@@ -227,8 +227,8 @@ def _amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon):
     alpha = real(rate[0]) * math.sqrt(one - real(beta_2) ** t) / (one - real(beta_1) ** t)
     take_1, take_2, eps = real(1 - beta_1), real(1 - beta_2), real(epsilon)
     for i in range(w.size):
-        mean = _normal(m[i] + (g[i] - m[i]) * take_1, tiny)
-        square = _normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
+        mean = normal(m[i] + (g[i] - m[i]) * take_1, tiny)
+        square = normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
         highest = square if square > peak[i] or square != square else peak[i]
         m[i] = mean
         v[i] = square
@@ -250,8 +250,8 @@ def _adamax(w, g, m, u, rate, step, decay, beta_1, beta_2, epsilon):
     correction = real(1) - real(beta_1) ** real(step[0] + 1)
     take, keep, eps = real(1 - beta_1), real(beta_2), real(epsilon)
     for i in range(w.size):
-        mean = _normal(m[i] + (g[i] - m[i]) * take, tiny)
-        size, faded = abs(g[i]), _normal(keep * u[i], tiny)
+        mean = normal(m[i] + (g[i] - m[i]) * take, tiny)
+        size, faded = abs(g[i]), normal(keep * u[i], tiny)
         norm = size if size > faded or size != size else faded
         m[i] = mean
         u[i] = norm
@@ -285,8 +285,8 @@ def _nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon):
     correction = one / (one - real(beta_2) ** t)
     take_1, take_2, eps = one - first, one - real(beta_2), real(epsilon)
     for i in range(w.size):
-        mean = _normal(m[i] + (g[i] - m[i]) * take_1, tiny)
-        square = _normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
+        mean = normal(m[i] + (g[i] - m[i]) * take_1, tiny)
+        square = normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
         m[i] = mean
         v[i] = square
         ahead = of_mean * mean + of_gradient * g[i]

@@ -82,6 +82,7 @@ class Stepper(Layer):
 
     def _reset_steps(self, trained: tuple = ()) -> None:
         self._steps: dict[str, Steps] = {}
+        self._known_inputs: dict[tuple, Layout] = {}  # of predict: see Trainer._remember_inputs
         self._trained = trained
         self._generation = tensor.program_generation()
 
@@ -195,8 +196,9 @@ class Stepper(Layer):
         logs = self._track(loss, x, y, y_pred, sample_weight)
         del y_pred
         self.clear_losses()
-        tensor.gradient([loss], variables, into=self.optimizer.gradient_views)
-        self.optimizer.update()
+        optimizer = self.optimizer
+        gradients = tensor.gradient([loss], variables, into=optimizer.gradient_views, as_is=optimizer.takes_rows)
+        optimizer.update(gradients)
         return logs
 
     def _measure(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
@@ -260,7 +262,7 @@ class Stepper(Layer):
         steps = self._steps.get(kind)
         if steps is None:
             steps = self._steps[kind] = Steps(kind, self._step_function(kind), _where_read)
-        return steps.run((repr(layout),), batch, layout, _copied, self.run_eagerly)
+        return steps.run(layout.key, batch, layout, _copied, self.run_eagerly)
 
 
 def _weight_list(sample_weight: Any, outputs: list) -> list:

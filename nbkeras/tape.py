@@ -1,6 +1,9 @@
 """Floor 1: the tape. Records of what was computed, and the walk back that turns them into gradients.
 
 Knows no op, no Tensor and no layer: a Record holds a vjp, what it saved, and the Records it came from.
+
+A gradient is an array, or an object that stands for one: it has a `shape`, `joined(other)` is the sum with another such
+gradient, and `dense(into)` the array, which the tape asks for as soon as one is needed.
 """
 
 import threading
@@ -82,21 +85,29 @@ def _count_users(targets: Sequence[Record]) -> dict[Record, int]:
 class _Sum:
     """The gradient of one output while it is being added up; `owned` once it may be added to in place."""
 
-    __slots__ = ("array", "owned")
+    __slots__ = ("gradient", "owned")
 
-    def __init__(self, array: Array, owned: bool):
-        self.array, self.owned = array, owned
+    def __init__(self, gradient: Any, owned: bool):
+        self.gradient, self.owned = gradient, owned
 
-    def add(self, other: Array, into: Array | None) -> None:
-        if self.owned:
-            device.launch(device.add, self.array, other, self.array)
-            return
-        total = device.output(into, self.array.shape, self.array.dtype)
-        device.launch(device.add, self.array, other, total)
-        self.array, self.owned = total, True
+    def dense(self, into: Array | None) -> Array:
+        if not isinstance(self.gradient, np.ndarray):
+            self.gradient, self.owned = self.gradient.dense(into), True
+        return self.gradient
+
+    def add(self, other: Any, into: Array | None) -> None:
+        if not isinstance(other, np.ndarray):
+            if not isinstance(self.gradient, np.ndarray):
+                self.gradient = self.gradient.joined(other)
+                return
+            other = other.dense(None)
+        array = self.dense(into)
+        total = array if self.owned else device.output(into, array.shape, array.dtype)
+        device.launch(device.add, array, other, total)
+        self.gradient, self.owned = total, True
 
 
-def unbroadcast(gradient: Array, shape: tuple) -> Array:
+def unbroadcast(gradient: Any, shape: tuple) -> Any:
     """Sum a gradient over the axes along which its operand of `shape` was broadcast."""
     if gradient.shape == shape:
         return gradient
@@ -113,11 +124,13 @@ def backward(
     sources: Sequence[Source],
     into: Sequence[Array | None] | None = None,
     retain: bool = False,
-) -> list[Array | None]:
+    as_is: Sequence[bool] | None = None,
+) -> list[Any]:
     """Gradients of the targets' weighted sum with respect to `sources`; None for a source that no target depends on.
 
     targets: pairs of an output and its incoming gradient. into: an array for each source to write its gradient to.
-    retain: keep what the Records saved, for another walk; else it is dropped as the walk passes.
+    retain: keep what the Records saved, for another walk; else it is dropped as the walk passes. as_is: for each source,
+    whether its gradient may stay what stands for an array, with nothing written to `into`; else all are arrays.
     """
     goals = {source: i for i, source in enumerate(sources)}
     destinations: dict[Source, Array] = {}
@@ -137,7 +150,8 @@ def backward(
                 users[parent[0]] -= 1
                 if users[parent[0]] == 0:
                     ready.append(parent[0])
-    return [_delivered(sums.get(source), destinations.get(source)) for source in sources]
+    keep = as_is or [False] * len(sources)
+    return [_delivered(sums.get(s), destinations.get(s), asked) for s, asked in zip(sources, keep, strict=True)]
 
 
 def _step(record: Record, sums: dict, goals: dict, destinations: dict, retain: bool) -> None:
@@ -146,7 +160,7 @@ def _step(record: Record, sums: dict, goals: dict, destinations: dict, retain: b
     for index in range(record.outputs):
         source = (record, index)
         total = sums.get(source) if source in goals else sums.pop(source, None)
-        incoming.append(None if total is None else total.array)
+        incoming.append(None if total is None else total.dense(destinations.get(source)))
     if record.saved is _DROPPED:
         raise RuntimeError(
             f"the gradient through {record.name!r} was already computed and what it saved is gone; "
@@ -176,7 +190,7 @@ def _step(record: Record, sums: dict, goals: dict, destinations: dict, retain: b
             _accumulate(sums, parent, unbroadcast(gradient, shape), destinations)
 
 
-def _accumulate(sums: dict, source: Source, gradient: Array, destinations: dict) -> None:
+def _accumulate(sums: dict, source: Source, gradient: Any, destinations: dict) -> None:
     total, into = sums.get(source), destinations.get(source)
     if total is None:
         sums[source] = _Sum(gradient, gradient is into)
@@ -184,14 +198,16 @@ def _accumulate(sums: dict, source: Source, gradient: Array, destinations: dict)
         total.add(gradient, into)
 
 
-def _delivered(total: _Sum | None, into: Array | None) -> Array | None:
+def _delivered(total: _Sum | None, into: Array | None, as_is: bool) -> Any:
     """The gradient of a source, in its destination if it has one; a source without one gets zeros there."""
+    if total is not None and as_is and not isinstance(total.gradient, np.ndarray):
+        return total.gradient
     if into is None:
-        return None if total is None else total.array
+        return None if total is None else total.dense(None)
     if total is None:
         device.launch(device.fill, into, 0)
-    elif total.array is not into:
-        device.launch(device.copy, total.array, into)
+    elif total.dense(into) is not into:
+        device.launch(device.copy, total.gradient, into)
     return into
 
 

@@ -270,7 +270,8 @@ def gradient(
     seeds: Sequence[Any] | None = None,
     into: Sequence[Array | None] | None = None,
     retain: bool = False,
-) -> list[Array | None]:
+    as_is: Sequence[bool] | None = None,
+) -> list[Any]:
     """Arrays of d(sum of targets) / d(source) for each source; see `tape.backward`. Seeds default to ones."""
     starts = []
     for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
@@ -285,7 +286,7 @@ def gradient(
                 raise ValueError(f"output_gradients must have the target's shape {target.shape}, received {dy.shape}")
         starts.append(((target.record, target.index), dy))
     keys = [(s.record if s.record is not None else tape.leaf("constant"), s.index) for s in sources]
-    return tape.backward(starts, keys, into, retain)
+    return tape.backward(starts, keys, into, retain, as_is)
 
 
 _generation = 0  # counts what makes recorded programs wrong: moved weights, frozen layers

@@ -49,7 +49,9 @@ def _padded(variable: Variable) -> int:
 
 def _aligned(size: int, dtype: np.dtype, value: float = 0) -> Array:
     """A persistent flat array that starts at a multiple of the alignment."""
-    whole = device.persistent(np.full(size + _ALIGNMENT // dtype.itemsize, value, dtype))
+    whole = device.persistent(np.zeros(size + _ALIGNMENT // dtype.itemsize, dtype))
+    if value:  # what stays untouched takes no memory
+        whole.fill(value)
     start = -_address(whole) % _ALIGNMENT // dtype.itemsize
     return whole[start : start + size]
 

@@ -13,8 +13,10 @@ import numpy as np
 from nbkeras import initializers, tape
 from nbkeras.kernels import device
 from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels.embedding import RowGradient
 from nbkeras.optimizers import schedules
 from nbkeras.optimizers.buffers import Buffers, Run
+from nbkeras.optimizers.slots import Slot
 from nbkeras.registry import nearest
 from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
 
@@ -35,7 +37,8 @@ class Optimizer:
     By hand: `apply_gradients(zip(gradients, variables))`.
 
     A subclass names its `slots` (state arrays of each variable) and writes `step(run)`, one kernel over flat arrays; or
-    it writes Keras's `update_step(gradient, variable, learning_rate)`, and makes its own variables in `build`.
+    it writes Keras's `update_step(gradient, variable, learning_rate)`, and makes its own variables in `build`. With
+    `rows_suffice` and `step_rows` it may update a table only where its gradient is not 0.
     """
 
     slots: Sequence[Sequence[str]] = ()  # names in groups; a group's variables are listed interleaved, as Keras does
@@ -85,7 +88,7 @@ class Optimizer:
         self.decay = decay or 0.0
         self.built = False
         self._trainable: list[Variable] = []
-        self._slot_variables: list[Variable] = []
+        self._slots: dict[tuple[Variable, str], Slot] = {}
         self._added: dict[tuple[Variable, str], Variable] = {}
         self.iterations = Variable(np.int64(0), "iteration", trainable=False)
         self._excluded: tuple[set[Variable], re.Pattern | None] = (set(), None)
@@ -174,7 +177,7 @@ class Optimizer:
             self._slot_names = [name for group in self.slots for name in group]
             values = [self.slot_value] * len(self._slot_names) + [0.0] * self.use_ema
             self._buffers = Buffers(variables, values)
-            self._slot_variables = self._make_slot_variables(variables)
+            self._slots = self._make_slots(variables)
             self.built = True
         elif [id(v) for v in variables] == [id(v) for v in self._trainable]:
             return
@@ -189,23 +192,18 @@ class Optimizer:
         self._runs = self._buffers.runs(variables, self._decays)
         self._gradients = [self._buffers.gradient(v) for v in variables]
 
-    def _make_slot_variables(self, variables: list[Variable]) -> list[Variable]:
+    def _make_slots(self, variables: list[Variable]) -> dict[tuple[Variable, str], Slot]:
         indices = iter(range(len(self._slot_names)))
         groups = [[(name, next(indices)) for name in group] for group in self.slots]
         if self.use_ema:
             groups.insert(0, [("average", len(self._slot_names))])
-        made = []
+        made = {}
         for group in groups:
             for variable in variables:
                 for name, index in group:
-                    made.append(self._slot_variable(variable, name, self._buffers.slot(variable, index)))
+                    full_name = f"{variable.path.replace('/', '_')}_{name}"
+                    made[variable, name] = Slot(self._buffers.slot(variable, index), full_name)
         return made
-
-    @staticmethod
-    def _slot_variable(variable: Variable, name: str, view: Array) -> Variable:
-        slot = Variable(view, f"{variable.path.replace('/', '_')}_{name}", trainable=False)
-        slot.rebind(view)
-        return slot
 
     def slot(self, run: Run, name: str) -> Array:
         """A run's array of the slot of that name; an empty one where this optimizer does without it."""
@@ -239,7 +237,7 @@ class Optimizer:
     def variables(self) -> list[Variable]:
         """All state, in Keras's order: step count, learning rate (unless it follows a schedule), slots."""
         rate = [self._learning_rate] if self._schedule is None else []
-        return [self.iterations, *rate, *self._slot_variables, *self._added.values()]
+        return [self.iterations, *rate, *self._slots.values(), *self._added.values()]
 
     weights = variables
 
@@ -263,13 +261,49 @@ class Optimizer:
 
     # A step
 
-    def update(self) -> None:
-        """Make a step with the gradients in `gradient_views`; every computation is a launch."""
+    @property
+    def takes_rows(self) -> list[bool]:
+        """Whether `update` takes a RowGradient for each variable: it does where that is exact.
+
+        A subclass may do more with gradients than its base, so it must have a `step_rows` of its own.
+        """
+        touched = self.clipvalue or self.clipnorm or self.global_clipnorm or self.use_ema
+        whole = touched or "step_rows" not in vars(type(self))
+        return [
+            not (whole or v.constraint is not None or self._decays(v)) and self.rows_suffice(v) for v in self._trainable
+        ]
+
+    def rows_suffice(self, variable: Variable) -> bool:
+        """Whether `step_rows`, as the optimizer is set up, does exactly what `step` does."""
+        return False
+
+    def step_rows(self, variable: Variable, gradient: RowGradient) -> None:
+        """Update a variable whose gradient is 0 in most rows."""
+        raise NotImplementedError(f"{type(self).__name__} updates whole variables only")
+
+    def update(self, gradients: Sequence[Any] = ()) -> None:
+        """Make a step with the gradients in `gradient_views`; every computation is a launch.
+
+        gradients: what was delivered for each variable, if that can be a RowGradient in place of its view (`takes_rows`).
+        """
         self._check_built()
+        by_rows = {
+            variable: gradient
+            for variable, gradient in zip(self._trainable, gradients, strict=False)
+            if isinstance(gradient, RowGradient)
+        }
+        runs = self._runs
+        if by_rows:
+            runs = self._buffers.runs([v for v in self._trainable if v not in by_rows], self._decays)
+        for (variable, _), slot in self._slots.items():
+            if variable not in by_rows:
+                slot.settle()
         self._clip()
         self.before_runs()
-        for run in self._runs:
+        for run in runs:
             self.step(run)
+        for variable, gradient in by_rows.items():
+            self.step_rows(variable, gradient)
         if self.use_ema:
             for run in self._runs:
                 kernels.moving_average(

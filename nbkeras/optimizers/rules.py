@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.kernels import device
+from nbkeras.kernels import device, row_updates
 from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels.embedding import RowGradient
 from nbkeras.optimizers.buffers import Run
 from nbkeras.optimizers.optimizer import Optimizer
 from nbkeras.registry import Registry
@@ -44,6 +45,12 @@ class SGD(Optimizer):
             )
         else:
             kernels.sgd(run.weights, run.gradients, self._rate, self._decay(run))
+
+    def rows_suffice(self, variable: Variable) -> bool:
+        return not self.momentum
+
+    def step_rows(self, variable: Variable, gradient: RowGradient) -> None:
+        row_updates.sgd(gradient, variable.data, self._rate)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
@@ -84,6 +91,15 @@ class RMSprop(Optimizer):
         else:
             kernels.rmsprop(w, g, v, self._rate, self._decay(run), self.rho, self.epsilon)
 
+    def rows_suffice(self, variable: Variable) -> bool:
+        plain = not self.momentum and not self.centered and variable.dtype.type(self.epsilon) > 0
+        return bool(plain) and self._slots[variable, "velocity"].fading in (None, self.rho)
+
+    def step_rows(self, variable: Variable, gradient: RowGradient) -> None:
+        v = self._slots[variable, "velocity"]
+        v.let_lag(self.rho)
+        row_updates.rmsprop(gradient, variable.data, v.rows, v.seen, v.clock, self._rate, self.rho, self.epsilon)
+
     def get_config(self) -> dict[str, Any]:
         own = {"rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon, "centered": self.centered}
         return {**super().get_config(), **own}
@@ -111,6 +127,13 @@ class Adagrad(Optimizer):
     def step(self, run: Run) -> None:
         accumulator = self.slot(run, "accumulator")
         kernels.adagrad(run.weights, run.gradients, accumulator, self._rate, self._decay(run), self.epsilon)
+
+    def rows_suffice(self, variable: Variable) -> bool:
+        return bool(variable.dtype.type(self.epsilon) > 0)
+
+    def step_rows(self, variable: Variable, gradient: RowGradient) -> None:
+        accumulator = self._slots[variable, "accumulator"]
+        row_updates.adagrad(gradient, variable.data, accumulator.rows, self._rate, self.epsilon)
 
     def get_config(self) -> dict[str, Any]:
         own = {"initial_accumulator_value": self.initial_accumulator_value, "epsilon": self.epsilon}

@@ -1,0 +1,51 @@
+"""Slot: an optimizer's state for one variable, whose rows may be behind the steps made until somebody looks."""
+
+import numpy as np
+
+from nbkeras.kernels import device, row_updates
+from nbkeras.tensor import Variable, invalidate_programs
+
+Array = np.ndarray
+
+
+class Slot(Variable):
+    """A Variable over a view of an optimizer's flat buffer, of any shape.
+
+    Once `let_lag` was called, updates by rows leave the other rows behind; `data`, and all that is read or written through
+    it, is always up to date.
+    """
+
+    __slots__ = ("rows", "clock", "seen", "fading", "_recorded")
+
+    def __init__(self, view: Array, name: str):
+        self.rows = view  # as they are, perhaps behind
+        self.fading: float | None = None  # what a step without gradient multiplies a row by; None: none is ever behind
+        self._recorded = False
+        super().__init__(np.empty(0, view.dtype), name, trainable=False)
+        self.data = view
+
+    @property
+    def data(self) -> Array:  # type: ignore[override]
+        self.settle()
+        return self.rows
+
+    @data.setter
+    def data(self, array: Array) -> None:
+        self.rows = array
+
+    def let_lag(self, fading: float) -> None:
+        """From now on rows may be behind, by steps that multiply them by `fading`."""
+        if self.fading is None:
+            self.fading = fading
+            self.clock = device.persistent(np.zeros(2, np.int64))  # see kernels/row_updates.py
+            self.seen = device.persistent(np.zeros(len(self.rows), np.int64))
+            if self._recorded:
+                invalidate_programs()
+
+    def settle(self) -> None:
+        """Let rows that are behind catch up; in a recorded step at each replay."""
+        recorded = device.recorder() is not None
+        if self.fading is None:
+            self._recorded |= recorded  # by a program that would not settle
+        elif recorded or self.clock[0] != self.clock[1]:
+            device.launch(row_updates.settle, self.rows, self.seen, self.clock, self.fading)
