@@ -8,12 +8,11 @@ Three algorithms, and one rule from shapes alone that picks one: see `algorithm`
 import math
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device, direct_conv, implicit_gemm, winograd
 from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.indirect import call, launch_shares
 from nbkeras.kernels.memory import load, store
+from nbkeras.kernels.threads import launch_shares
 from nbkeras.kernels.window import Window, slide
 
 Array = np.ndarray
@@ -98,7 +97,7 @@ def _sum_positions(dy: Array, y: Array, dz: Array, dbias: Array | None, relu: bo
     partials = device.empty((max(1, math.isqrt(dy.size // units)), units), dy.dtype)
     shares = max(1, min(_SHARES, len(partials), dy.size // _SHARE_ELEMENTS))
     arrays = (dy.reshape(-1), y.reshape(-1), dz.reshape(-1), partials.reshape(-1))
-    launch_shares(sum_blocks_shares, sum_blocks, shares, *arrays, units, relu)
+    launch_shares(sum_blocks, shares, *arrays, units, relu)
     if dbias is not None:
         device.launch(implicit_gemm.sum_partials, partials, dbias)
 
@@ -120,10 +119,3 @@ def sum_blocks(dy, y, dz, partials, units, relu, share, shares):
             else:
                 for j in range(units):
                     store(partials, total + j, load(partials, total + j) + load(dy, at + j))
-
-
-@compiled(parallel=True)
-def sum_blocks_shares(address, shares, *args):
-    """All blocks of rows."""
-    for share in prange(shares):
-        call(address, args, share, shares)

@@ -1,22 +1,20 @@
 """Matrix products: the dense layer act(x @ w + b), and matmul with broadcasting and free transposes. Op, vjp and loops.
 
-One compiled loop does all products: it cuts C into tiles by shape and runs `gemm` on each, in parallel where that
+One compiled loop does all products: it cuts C into tiles by shape and runs `gemm` on each, in shares where that
 pays. Bias and relu are applied to a tile while it is in the cache.
 """
 
 import math
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device, reduce
-from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.gemm import gemm
+from nbkeras.kernels.threads import launch_shares, share_count
 
 Array = np.ndarray
-_PARALLEL_WORK = (
-    500_000  # multiply-adds that take about 10 us on one core, against 1.5 to 5 us to start a parallel region
-)
+_SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread takes 1 us to find its share
 _TRANSPOSE_ROWS = 1024  # rows of A from which a transposed B is cheaper to copy than to multiply with (85 -> 100 GF/s)
 _NO_BIAS = {dtype: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 
@@ -69,42 +67,29 @@ def _rectifier_backward(y: Array, dy: Array, db: Array | None) -> Array:
     blocks = -(-rows // block)
     if blocks <= 1:
         sums = device.empty((n,), dy.dtype) if db is None else db
-        device.launch(rectifier_backward, y, dy, dz, sums[None], rows)
+        launch_shares(rectifier_backward, 1, y, dy, dz, sums[None], rows)
     else:
         partial = device.empty((blocks, n), dy.dtype)
-        device.launch(rectifier_backward_parallel, y, dy, dz, partial, block)
+        launch_shares(rectifier_backward, share_count(blocks, 1), y, dy, dz, partial, block)
         if db is not None:
             _column_sums(partial, db)
     return dz
 
 
 @compiled
-def rectifier_backward(y, dy, dz, partial, block):
-    """Kernel: dz = dy where y > 0, else 0; partial[i] = column sums of the i-th block of rows of dz."""
-    for t in range(partial.shape[0]):
-        _rectified_rows(y, dy, dz, partial, t, block)
-
-
-@compiled(parallel=True)
-def rectifier_backward_parallel(y, dy, dz, partial, block):
-    """Kernel: as rectifier_backward, blocks in parallel."""
-    for t in prange(partial.shape[0]):
-        _rectified_rows(y, dy, dz, partial, np.int64(t), block)
-
-
-@compiled
-def _rectified_rows(y, dy, dz, partial, t, block):
-    zero = dy.dtype.type(0)
-    n = dy.shape[1]
-    sums = partial[t]
-    for j in range(n):
-        sums[j] = zero
-    for i in range(t * block, min(dy.shape[0], t * block + block)):
-        out, slope, value = dz[i], dy[i], y[i]
+def rectifier_backward(y, dy, dz, partial, block, share, shares):
+    """Kernel: dz = dy where y > 0, else 0; partial[i] = column sums of the i-th block of rows of dz; a share of the blocks."""
+    zero, n, blocks = dy.dtype.type(0), dy.shape[1], partial.shape[0]
+    for t in range(blocks * share // shares, blocks * (share + 1) // shares):
+        sums = partial[t]
         for j in range(n):
-            out[j] = slope[j] if value[j] > zero else zero
-        for j in range(n):
-            sums[j] += out[j]
+            sums[j] = zero
+        for i in range(t * block, min(dy.shape[0], t * block + block)):
+            out, slope, value = dz[i], dy[i], y[i]
+            for j in range(n):
+                out[j] = slope[j] if value[j] > zero else zero
+            for j in range(n):
+                sums[j] += out[j]
 
 
 # -------------------- matmul --------------------
@@ -189,11 +174,13 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
 
 
 def _launch(ta, tb, a, b, c, batches, m, n, k, depth, a_step, b_step, bias, rectify) -> None:
-    rows, columns, parallel = _tiles(batches, m, n, k)
+    rows, columns = _tile_size(batches, m, n)
     bias = _NO_BIAS[c.dtype] if bias is None else bias
     flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
     steps = (batches, m, n, k, depth, a_step, b_step, rows, columns)
-    device.launch(multiply_parallel if parallel else multiply, int(ta), int(tb), *flat, *steps, int(rectify))
+    # few rows are bound by reading B, so they count as if there were eight more
+    shares = min(_tile_count(batches, m, n, rows, columns), share_count(batches * (m + 8) * n * k, _SHARE_WORK))
+    launch_shares(multiply, shares, int(ta), int(tb), *flat, *steps, int(rectify))
 
 
 def _parts(batches: int, m: int, n: int, k: int) -> int:
@@ -203,29 +190,45 @@ def _parts(batches: int, m: int, n: int, k: int) -> int:
     return min(8, k // 1024)
 
 
-def _tiles(batches: int, m: int, n: int, k: int) -> tuple[int, int, bool]:
-    """Rows and columns of a tile of C, and whether tiles run in parallel; by shape, so results do not depend on cores.
-
-    A product of few rows is bound by reading B, so it counts as if it had eight more.
-    """
-    if batches * (m + 8) * n * k < _PARALLEL_WORK:
-        return m, n, False
+def _tile_size(batches: int, m: int, n: int) -> tuple[int, int]:
+    """Rows and columns of a tile of C: small enough for several cores, large where there are many."""
     rows, columns = 64, 128
-    while batches * -(-m // rows) * -(-n // columns) > 128 and (rows < 256 or columns < 256):
+    while _tile_count(batches, m, n, rows, columns) > 128 and (rows < 256 or columns < 256):
         if rows < m and rows <= columns:
             rows *= 2
         elif columns < n:
             columns *= 2
         else:
             break
-    return rows, columns, True
+    return rows, columns
+
+
+def _tile_count(batches: int, m: int, n: int, rows: int, columns: int) -> int:
+    return batches * -(-m // rows) * -(-n // columns)
 
 
 @compiled
-def _tile(task, ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, columns, rectify):
-    zero = c.dtype.type(0)
+def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, a_step, b_step, rows, columns, rectify, share, shares):
+    """Kernel: C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; all arrays flat; a share of the tiles.
+
+    ta, tb: whether A[i], B[i] are stored transposed. C[i] is (m, n) at i * m * n; A[i] starts at i * a_step, B[i] at
+    i * b_step; the i-th sum has min(k, depth - i * k) terms. rows, columns: the size of a tile.
+    """
     across, down = (n + columns - 1) // columns, (m + rows - 1) // rows
-    batch, j, i = task // (across * down), task // down % across * columns, task % down * rows
+    tiles = batches * across * down
+    for tile in range(tiles * share // shares, tiles * (share + 1) // shares):
+        _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, columns, rectify)
+
+
+@compiled
+def _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, columns, rectify):
+    zero = c.dtype.type(0)
+    batch, place = tile // (across * down), tile % (across * down)
+    # a share is a stretch of tiles: of a weight gradient's rows, which the optimizer's shares are too, else of columns
+    if ta != 0:
+        i, j = place // across * rows, place % across * columns
+    else:
+        i, j = place % down * rows, place // down * columns
     height, width, length = min(rows, m - i), min(columns, n - j), min(k, depth - batch * k)
     lda, ldb = (m if ta != 0 else k), (k if tb != 0 else n)
     a_at = batch * a_step + (i if ta != 0 else i * k)
@@ -242,23 +245,3 @@ def _tile(task, ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, col
         if rectify != 0:
             for q in range(width):
                 row[q] = zero if row[q] < zero else row[q]  # NaN stays NaN
-
-
-@compiled
-def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, a_step, b_step, rows, columns, rectify):
-    """Kernel: C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; all arrays flat.
-
-    ta, tb: whether A[i], B[i] are stored transposed. C[i] is (m, n) at i * m * n; A[i] starts at i * a_step, B[i] at
-    i * b_step; the i-th sum has min(k, depth - i * k) terms. rows, columns: the size of a tile.
-    """
-    tasks = batches * ((m + rows - 1) // rows) * ((n + columns - 1) // columns)
-    for t in range(tasks):
-        _tile(t, ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, columns, rectify)
-
-
-@compiled(parallel=True)
-def multiply_parallel(ta, tb, a, b, bias, c, batches, m, n, k, depth, a_step, b_step, rows, columns, rectify):
-    """Kernel: as multiply, tiles in parallel."""
-    tasks = batches * ((m + rows - 1) // rows) * ((n + columns - 1) // columns)
-    for t in prange(tasks):  # its index is unsigned: without the cast _tile would be compiled a second time
-        _tile(np.int64(t), ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, columns, rectify)

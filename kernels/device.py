@@ -10,16 +10,13 @@ A *listener* (a recording program, a profiler) hears of all of them. Listeners a
 """
 
 import contextlib
-import os
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-import numba
 import numpy as np
-from numba.np.ufunc import parallel
 
 from nbkeras.kernels import gemm
 
@@ -86,36 +83,15 @@ def is_persistent(owner: Array) -> bool:
 
 _started = False
 _start_lock = threading.Lock()
-_turns: Any = contextlib.nullcontext()  # a lock where parallel kernels of two Python threads must take turns
-_forked = False
 
 
 def start() -> None:
     """What must happen once before compiled code runs, and costs too much for `import nbkeras`; `launch` sees to it."""
-    global _started, _turns
+    global _started
     with _start_lock:
-        if _forked:
-            raise RuntimeError(
-                "this process was forked from one that had already run nbkeras on several threads, which GNU OpenMP does "
-                "not survive: start processes by 'spawn' (multiprocessing.set_start_method('spawn')), or fork before the "
-                "first use of nbkeras"
-            )
         if not _started:
             gemm.start()
-            parallel._launch_threads()
-            if numba.threading_layer() == "workqueue":  # it aborts the process when two threads use it at once
-                _turns = threading.RLock()
             _started = True
-
-
-def _after_fork() -> None:
-    global _started, _forked
-    if _started and numba.threading_layer() == "omp":
-        _started, _forked = False, True
-
-
-if hasattr(os, "register_at_fork"):  # not on Windows
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def launch(function: Callable, *args) -> None:
@@ -130,11 +106,10 @@ def launch(function: Callable, *args) -> None:
         start()
     if _thread.recorder is not None:
         _thread.recorder.launched(function, args)
-    with _turns:
-        if _thread.profile is None:
-            _run(function, args)
-        else:
-            _thread.profile.run(function, args)
+    if _thread.profile is None:
+        _run(function, args)
+    else:
+        _thread.profile.run(function, args)
 
 
 @np.errstate(all="ignore")
@@ -147,13 +122,12 @@ def play(steps: list[tuple[Callable, tuple]]) -> None:
     """Run recorded launches again, in order."""
     if not _started:
         start()
-    with _turns:
-        if _thread.profile is None:
-            for function, args in steps:
-                function(*args)
-        else:
-            for function, args in steps:
-                _thread.profile.run(function, args)
+    if _thread.profile is None:
+        for function, args in steps:
+            function(*args)
+    else:
+        for function, args in steps:
+            _thread.profile.run(function, args)
 
 
 def read(array: Array) -> Array:
@@ -273,10 +247,3 @@ def contiguous(array: Array) -> Array:
     result = empty(array.shape, array.dtype)
     launch(copy, array, result)
     return result
-
-
-def set_threads(count: int) -> None:
-    """Use `count` threads for parallel kernels (at most NUMBA_NUM_THREADS)."""
-    numba.set_num_threads(count)
-
-

@@ -8,13 +8,12 @@ the image and held in registers while their sum with nine rows of the kernel pas
 import functools
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.implicit_gemm import gather
-from nbkeras.kernels.indirect import call, launch_shares
 from nbkeras.kernels.noalias import load, store
+from nbkeras.kernels.threads import launch_shares
 from nbkeras.kernels.window import Window
 
 Array = np.ndarray
@@ -90,13 +89,6 @@ def rows_by_nine(
             positions_by_nine(rooms[share], _ZERO, _ZERO, offsets, _ONE, weights, units, y, to, _ONE, least)
 
 
-@compiled(parallel=True)
-def rows_by_nine_shares(address, shares, *args):
-    """All rows of the output."""
-    for share in prange(shares):
-        call(address, args, share, shares)
-
-
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu: bool) -> None:
     """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none. A window must hold TAPS numbers."""
     units = kernel.shape[3]
@@ -109,4 +101,4 @@ def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu
     shares = max(1, min(_SHARES, y.size * TAPS // _SHARE_WORK))
     arrays = (x, x.reshape(-1), weights.reshape(-1), y.reshape(-1), _offsets(window, x.shape[2], x.shape[3]))
     rooms = device.empty((shares, TAPS), x.dtype)
-    launch_shares(rows_by_nine_shares, rows_by_nine, shares, *arrays, rooms, y.shape[1], y.shape[2], *window, relu)
+    launch_shares(rows_by_nine, shares, *arrays, rooms, y.shape[1], y.shape[2], *window, relu)

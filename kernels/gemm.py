@@ -22,7 +22,9 @@ from nbkeras.kernels.cache import cached_cfunc
 
 _DEPTH = 256  # rows of a panel of B: with 3 vectors of columns 48 KB, and the part of A that meets it stays in L2
 _ROWS = 256  # rows of A, at most, that a panel serves before the next one comes
-_PACK_ROWS = 256  # rows of A from which a panel is worth copying: its rows then lie side by side (171 -> 188 GF/s at 1024^3)
+_PACK_ROWS = (
+    256  # rows of A from which a panel is worth copying: its rows then lie side by side (171 -> 188 GF/s at 1024^3)
+)
 _VECTORS = 3
 _LONG = 8  # vectors of a single row
 _INT, _INDEX = types.int64, ir.IntType(64)
@@ -35,7 +37,9 @@ def _features() -> str:
 
 _WIDE = "+avx512f" in _features()
 _BYTES = 64 if _WIDE else 32 if "+avx" in _features() else 16  # of a vector
-_BLOCK = 8 if _WIDE or "+neon" in _features() else 4  # rows of C in registers: 32 vector registers hold 8 by 3, 16 hold 4 by 3
+_BLOCK = (
+    8 if _WIDE or "+neon" in _features() else 4
+)  # rows of C in registers: 32 vector registers hold 8 by 3, 16 hold 4 by 3
 _HALF = _BLOCK // 2
 
 

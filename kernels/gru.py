@@ -8,12 +8,10 @@ Source: Cho et al. (2014), arXiv:1406.1078, version 3 and version 1; the order o
 """
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device
-from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.indirect import call, launch_shares
+from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.memory import load, opaque, store
 from nbkeras.kernels.recurrent import (
     activate,
@@ -36,6 +34,7 @@ from nbkeras.kernels.recurrent import (
     sum_rows,
     write_output,
 )
+from nbkeras.kernels.threads import launch_shares
 
 Array = np.ndarray
 
@@ -74,8 +73,7 @@ def gru(
     drops = flat(drop, dtype)
     dropped = device.empty(0 if drop is None else batch * units, dtype)
     codes = activation, recurrent_activation, int(reset_after), int(sequences), int(backwards), block
-    launch_shares(
-        gru_forward, gru_forward_share, chunks, x, kernel, recurrent_kernel,
+    launch_shares(gru_forward_share, chunks, x, kernel, recurrent_kernel,
         flat(bias, dtype), flat(initial_h, dtype), *masks, drops,
         xt, z, inner, h, dropped, y.reshape(-1), h_last.reshape(-1), *codes, ring, state_ring,
     )  # fmt: skip
@@ -97,8 +95,7 @@ def gru_vjp(saved, dy, needs):
     dropped = device.empty(batch * block * units if drops.size else 0, dtype)
     kernel, turned = for_back_product(kernel, batch * length)
     recurrent_kernel, _ = for_back_product(recurrent_kernel, batch * length)
-    launch_shares(
-        gru_backward, gru_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, z, inner, h,
+    launch_shares(gru_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, z, inner, h,
         flat(dy[0], dtype), flat(dy[1], dtype),
         dz, dinner, temporary, dropped, dx, dh.reshape(-1),
         *totals, parts.reshape(-1), *codes, batch, length, features, units, turned,
@@ -106,20 +103,6 @@ def gru_vjp(saved, dy, needs):
     )  # fmt: skip
     add_parts(parts, totals, shapes)
     return (dx if dx.size else None, *weights, dh if has_state and needs[4] is not False else None, None, None)
-
-
-@compiled(parallel=True)
-def gru_forward(address, chunks, *args):
-    """Kernel: `gru_forward_share` for each chunk of the batch."""
-    for chunk in prange(chunks):
-        call(address, args, chunk, chunks)
-
-
-@compiled(parallel=True)
-def gru_backward(address, chunks, *args):
-    """Kernel: `gru_backward_share` for each chunk of the batch."""
-    for chunk in prange(chunks):
-        call(address, args, chunk, chunks)
 
 
 @compiled

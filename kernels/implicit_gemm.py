@@ -7,13 +7,12 @@ its own buffer; shares and blocks are chosen by shape. Limit: each group is a pr
 """
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device
-from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.indirect import call, launch_shares
+from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.memory import load, store
+from nbkeras.kernels.threads import launch_shares
 from nbkeras.kernels.window import Window, extent
 
 Array = np.ndarray
@@ -143,13 +142,6 @@ def forward_blocks(
         finish(y, at, count, units, bias, relu)
 
 
-@compiled(parallel=True)
-def forward_shares(address, shares, *args):
-    """All blocks of the output."""
-    for share in prange(shares):
-        call(address, args, share, shares)
-
-
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, groups: int, relu: bool) -> None:
     """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none."""
     taps, positions = kernel.size // kernel.shape[3], y.shape[1] * y.shape[2]
@@ -157,7 +149,7 @@ def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, grou
     blocks = y.shape[0] * -(-positions // block)
     rooms = device.empty((_share_count(blocks, y.size * taps), block * taps), x.dtype)
     arrays = (x, kernel, bias, y, rooms)
-    launch_shares(forward_shares, forward_blocks, len(rooms), *arrays, *window, groups, relu, block, blocks)
+    launch_shares(forward_blocks, len(rooms), *arrays, *window, groups, relu, block, blocks)
 
 
 @compiled
@@ -180,13 +172,6 @@ def kernel_gradient_blocks(
             gemm(1, 0, taps, width, count, windows, 0, taps, dy, at + g * width, units, beta, partial, g * width, units)
 
 
-@compiled(parallel=True)
-def kernel_gradient_shares(address, shares, *args):
-    """A partial kernel gradient for each share of the blocks."""
-    for share in prange(shares):
-        call(address, args, share, shares)
-
-
 def sum_partials(partials: Array, out: Array) -> None:
     """Kernel: out = the sum over the first axis, in its order."""
     np.add.reduce(partials, axis=0, out=out)
@@ -203,7 +188,7 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups:
     arrays = (x, dy, partials, rooms)
     if blocks == 0:
         device.launch(device.fill, partials, 0)
-    launch_shares(kernel_gradient_shares, kernel_gradient_blocks, shares, *arrays, *window, groups, block, blocks)
+    launch_shares(kernel_gradient_blocks, shares, *arrays, *window, groups, block, blocks)
     if shares > 1:
         device.launch(sum_partials, partials, flat[0])
 
@@ -257,13 +242,6 @@ def input_gradient_bands(
                 scatter(windows, n, start, count, window, out_width, g * channels, channels, dx, first, last)
 
 
-@compiled(parallel=True)
-def input_gradient_shares(address, shares, *args):
-    """All bands of dx."""
-    for share in prange(shares):
-        call(address, args, share, shares)
-
-
 def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int) -> None:
     """dx = the gradient of conv(x, kernel) for the output's gradient dy."""
     taps, batch = kernel.size // kernel.shape[3], dx.shape[0]
@@ -277,4 +255,4 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
     rooms, transposed = device.empty((shares, block * taps), dx.dtype), device.empty((kernel.shape[3], taps), dx.dtype)
     device.launch(transpose_matrices, kernel.reshape(1, taps, -1), transposed.reshape(1, -1, taps))
     arrays = (dy, transposed, dx, rooms)
-    launch_shares(input_gradient_shares, input_gradient_bands, shares, *arrays, *window, groups, block, bands)
+    launch_shares(input_gradient_bands, shares, *arrays, *window, groups, block, bands)

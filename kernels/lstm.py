@@ -6,12 +6,10 @@ the gates and the weights' layout are Keras's.
 """
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device
-from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.indirect import call, launch_shares
+from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.memory import load, opaque, store
 from nbkeras.kernels.recurrent import (
     activate,
@@ -35,6 +33,7 @@ from nbkeras.kernels.recurrent import (
     sum_rows,
     write_output,
 )
+from nbkeras.kernels.threads import launch_shares
 
 Array = np.ndarray
 
@@ -73,8 +72,7 @@ def lstm(
     drops = flat(drop, dtype)
     dropped = device.empty(0 if drop is None else batch * units, dtype)
     codes = activation, recurrent_activation, int(sequences), int(backwards), block
-    launch_shares(
-        lstm_forward, lstm_forward_share, chunks, x, kernel, recurrent_kernel, flat(bias, dtype),
+    launch_shares(lstm_forward_share, chunks, x, kernel, recurrent_kernel, flat(bias, dtype),
         flat(initial_h, dtype), flat(initial_c, dtype), *masks, drops, xt, z, h, c, dropped,
         y.reshape(-1), h_last.reshape(-1), c_last.reshape(-1), *codes, ring, state_ring,
     )  # fmt: skip
@@ -98,8 +96,7 @@ def lstm_vjp(saved, dy, needs):
     dropped = device.empty(batch * block * units if drops.size else 0, dtype)
     kernel, turned = for_back_product(kernel, batch * length)
     recurrent_kernel, _ = for_back_product(recurrent_kernel, batch * length)
-    launch_shares(
-        lstm_backward, lstm_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, z, h, c,
+    launch_shares(lstm_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, z, h, c,
         flat(dy[0], dtype), flat(dy[1], dtype), flat(dy[2], dtype), dz, temporary, dropped,
         dx, dh.reshape(-1), dc.reshape(-1), *totals, parts.reshape(-1), *codes, batch, length, features, units, turned,
         int(has_state[0] and needs[4] is not False),
@@ -107,20 +104,6 @@ def lstm_vjp(saved, dy, needs):
     add_parts(parts, totals, shapes)
     wanted = has_state[0] and needs[4] is not False, has_state[1] and needs[5] is not False
     return (dx if dx.size else None, *weights, dh if wanted[0] else None, dc if wanted[1] else None, None, None)
-
-
-@compiled(parallel=True)
-def lstm_forward(address, chunks, *args):
-    """Kernel: `lstm_forward_share` for each chunk of the batch."""
-    for chunk in prange(chunks):
-        call(address, args, chunk, chunks)
-
-
-@compiled(parallel=True)
-def lstm_backward(address, chunks, *args):
-    """Kernel: `lstm_backward_share` for each chunk of the batch."""
-    for chunk in prange(chunks):
-        call(address, args, chunk, chunks)
 
 
 @compiled

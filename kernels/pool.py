@@ -6,12 +6,11 @@ by side have kernels of their own, over all channels at once and without a store
 """
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device, noalias
 from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.indirect import call, launch_shares
 from nbkeras.kernels.memory import load, store
+from nbkeras.kernels.threads import launch_shares
 from nbkeras.kernels.window import Window, slide
 
 Array = np.ndarray
@@ -35,7 +34,7 @@ def max_pool(x: Array, size: tuple[int, int], strides: tuple[int, int], padding:
     y = device.empty((x.shape[0], out_height, out_width, x.shape[3]), x.dtype)
     if _is_halving(x, y, window):
         chosen = device.empty(y.shape, np.uint8)
-        launch_shares(halve_rows_shares, halve_rows, _shares(x.size, x.shape[0] * out_height), x, y, chosen)
+        launch_shares(halve_rows, _shares(x.size, x.shape[0] * out_height), x, y, chosen)
         return y, (x.shape, chosen)
     _pool(x, y, window, False)
     return y, (x, y, window)
@@ -45,7 +44,7 @@ def max_pool_vjp(saved, dy, needs):
     if len(saved) == 2:
         shape, chosen = saved
         dx = device.output(needs[0], shape, dy.dtype)
-        launch_shares(unhalve_rows_shares, unhalve_rows, _shares(dx.size, dy.shape[0] * dy.shape[1]), dy, chosen, dx)
+        launch_shares(unhalve_rows, _shares(dx.size, dy.shape[0] * dy.shape[1]), dy, chosen, dx)
     else:
         x, y, window = saved
         dx = device.output(needs[0], x.shape, x.dtype)
@@ -70,14 +69,14 @@ def average_pool_vjp(saved, dy, needs):
 
 def _pool(x: Array, y: Array, window: Window, average: bool) -> None:
     shares = _shares(y.size * window.height * window.width, y.shape[0] * y.shape[1])
-    launch_shares(pool_rows_shares, pool_rows, shares, x, y, *_without_dilation(window), average)
+    launch_shares(pool_rows, shares, x, y, *_without_dilation(window), average)
 
 
 def _pool_gradient(dy: Array, y: Array, x: Array, dx: Array, window: Window, average: bool) -> None:
     shares = _shares(y.size * window.height * window.width, dx.shape[0])
     rest = device.empty((shares, dx.shape[3]), dx.dtype)
     arrays = (dy, y, x, dx, rest)
-    launch_shares(unpool_images_shares, unpool_images, shares, *arrays, *_without_dilation(window), average)
+    launch_shares(unpool_images, shares, *arrays, *_without_dilation(window), average)
 
 
 def _without_dilation(window: Window) -> tuple[int, ...]:
@@ -117,13 +116,6 @@ def pool_rows(x, y, kh, kw, sh, sw, top, left, average, share, shares):
                     store(y, to + c, load(y, to + c) / count)
 
 
-@compiled(parallel=True)
-def pool_rows_shares(address, shares, *args):
-    """All rows of y."""
-    for share in prange(shares):
-        call(address, args, share, shares)
-
-
 @compiled
 def unpool_images(dy, y, x, dx, rest, kh, kw, sh, sw, top, left, average, share, shares):
     """A share of the images of dx; rest: room for each share to hold what of dy's row has not found its place yet."""
@@ -152,13 +144,6 @@ def unpool_images(dy, y, x, dx, rest, kh, kw, sh, sw, top, left, average, share,
                             left_over = load(rest, wait + c)
                             store(dx, to + c, load(dx, to + c) + (left_over if here else zero))
                             store(rest, wait + c, zero if here else left_over)
-
-
-@compiled(parallel=True)
-def unpool_images_shares(address, shares, *args):
-    """All images of dx."""
-    for share in prange(shares):
-        call(address, args, share, shares)
 
 
 # -------------------- maxima of 2x2, side by side --------------------
@@ -191,13 +176,6 @@ def halve_rows(x, y, chosen, share, shares):
         halve_row(x, at, below, y, chosen, r * out_width * x.shape[3], out_width, x.shape[3])
 
 
-@compiled(parallel=True)
-def halve_rows_shares(address, shares, *args):
-    """All rows of y."""
-    for share in prange(shares):
-        call(address, args, share, shares)
-
-
 @compiled
 def unhalve_row(dy, chosen, at, dx, to, below, out_width, channels):
     """Two rows of dx from one of dy."""
@@ -228,10 +206,3 @@ def unhalve_rows(dy, chosen, dx, share, shares):
         if i == out_height - 1:
             for c in range(to + 2 * below, (n + 1) * height * below):
                 store(dx, c, zero)
-
-
-@compiled(parallel=True)
-def unhalve_rows_shares(address, shares, *args):
-    """All rows of dy."""
-    for share in prange(shares):
-        call(address, args, share, shares)

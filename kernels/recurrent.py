@@ -16,8 +16,8 @@ import math
 import numpy as np
 
 from nbkeras.kernels import device
-from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.memory import load, store
 from nbkeras.kernels.vmath import sigmoid, tanh
 

@@ -1,12 +1,10 @@
 """The fully connected recurrence h' = a(x_t W + h U + b) over a whole sequence, forward and backward; see recurrent.py."""
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device
-from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.indirect import call, launch_shares
+from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.memory import load, store
 from nbkeras.kernels.recurrent import (
     activate,
@@ -30,6 +28,7 @@ from nbkeras.kernels.recurrent import (
     sum_rows,
     write_output,
 )
+from nbkeras.kernels.threads import launch_shares
 
 Array = np.ndarray
 
@@ -62,8 +61,7 @@ def simple_rnn(
     drops = flat(drop, dtype)
     dropped = device.empty(0 if drop is None else batch * units, dtype)
     codes = activation, int(sequences), int(backwards), block
-    launch_shares(
-        simple_rnn_forward, simple_rnn_forward_share, chunks, x, kernel, recurrent_kernel, flat(bias, dtype),
+    launch_shares(simple_rnn_forward_share, chunks, x, kernel, recurrent_kernel, flat(bias, dtype),
         flat(initial_h, dtype), *masks, drops, xt, h, dropped,
         y.reshape(-1), h_last.reshape(-1), *codes,
     )  # fmt: skip
@@ -84,8 +82,7 @@ def simple_rnn_vjp(saved, dy, needs):
     dropped = device.empty(batch * block * units if drops.size else 0, dtype)
     kernel, turned = for_back_product(kernel, batch * length)
     recurrent_kernel, _ = for_back_product(recurrent_kernel, batch * length)
-    launch_shares(
-        simple_rnn_backward, simple_rnn_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, h,
+    launch_shares(simple_rnn_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, h,
         flat(dy[0], dtype), flat(dy[1], dtype),
         dz, temporary, dropped, dx, dh.reshape(-1),
         *totals, parts.reshape(-1), *codes, batch, length, features, units, turned,
@@ -93,20 +90,6 @@ def simple_rnn_vjp(saved, dy, needs):
     )  # fmt: skip
     add_parts(parts, totals, shapes)
     return (dx if dx.size else None, *weights, dh if has_state and needs[4] is not False else None, None, None)
-
-
-@compiled(parallel=True)
-def simple_rnn_forward(address, chunks, *args):
-    """Kernel: `simple_rnn_forward_share` for each chunk of the batch."""
-    for chunk in prange(chunks):
-        call(address, args, chunk, chunks)
-
-
-@compiled(parallel=True)
-def simple_rnn_backward(address, chunks, *args):
-    """Kernel: `simple_rnn_backward_share` for each chunk of the batch."""
-    for chunk in prange(chunks):
-        call(address, args, chunk, chunks)
 
 
 @compiled

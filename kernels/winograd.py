@@ -11,14 +11,13 @@ Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, CV
 """
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device
-from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.implicit_gemm import finish, transpose_matrices
-from nbkeras.kernels.indirect import call, launch_shares
 from nbkeras.kernels.noalias import load, store
+from nbkeras.kernels.threads import launch_shares
 
 Array = np.ndarray
 _f = np.float32
@@ -220,13 +219,6 @@ def transform_whole_kernel(kernel, size, turn, half, transformed, share, shares)
         transform_kernel(half, row * 3 * size + first, size, transformed, row * 6 * size + first, size, count)
 
 
-@compiled(parallel=True)
-def transform_whole_kernel_shares(address, shares, *args):
-    """All of G g G^T."""
-    for share in prange(shares):
-        call(address, args, share, shares)
-
-
 @compiled
 def convolve_tiles(
     x,
@@ -266,13 +258,6 @@ def convolve_tiles(
         )
 
 
-@compiled(parallel=True)
-def convolve_shares(address, shares, *args):
-    """All tiles of the output."""
-    for share in prange(shares):
-        call(address, args, share, shares)
-
-
 def convolve(
     x: Array, kernel: Array, bias: Array, y: Array, top: int, left: int, turn: bool = False, relu: bool = False
 ) -> None:
@@ -289,11 +274,11 @@ def convolve(
     transformed, half = device.empty((36 * size,), _f), device.empty((18 * size,), _f)
     runs = -(-size // _RUN)
     flat = kernel.reshape(-1)
-    launch_shares(transform_whole_kernel_shares, transform_whole_kernel, runs, flat, size, int(turn), half, transformed)
+    launch_shares(transform_whole_kernel, runs, flat, size, int(turn), half, transformed)
     rooms = _rooms(min(_SHARES, -(-tiles // block)), block, channels, units)
     sizes = (height, width, channels, out_height, out_width, units, top, left)
     arrays = (x.reshape(-1), transformed, bias, y.reshape(-1), rooms)
-    launch_shares(convolve_shares, convolve_tiles, len(rooms), *arrays, *sizes, columns, per_image, relu, block, tiles)
+    launch_shares(convolve_tiles, len(rooms), *arrays, *sizes, columns, per_image, relu, block, tiles)
 
 
 # -------------------- the kernel's gradient --------------------
@@ -334,13 +319,6 @@ def kernel_gradient_tiles(
             gemm(1, 0, channels, units, count, room, a, channels, room, b, units, beta, partial, c, units)
 
 
-@compiled(parallel=True)
-def kernel_gradient_shares(address, shares, *args):
-    """The sums of all shares of the tiles."""
-    for share in prange(shares):
-        call(address, args, share, shares)
-
-
 @compiled
 def transform_back(partials, size, half, dkernel, share, shares):
     """A share of the elements of G^T u G, u the sum of the partials in their order, which is left in partials[0]."""
@@ -358,13 +336,6 @@ def transform_back(partials, size, half, dkernel, share, shares):
         transform_kernel_back(half, at, 3 * size, dkernel, at, 3 * size, count)
 
 
-@compiled(parallel=True)
-def transform_back_shares(address, shares, *args):
-    """All of G^T u G."""
-    for share in prange(shares):
-        call(address, args, share, shares)
-
-
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, top: int, left: int) -> None:
     """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
     (_, height, width, channels), (_, out_height, out_width, units) = x.shape, dy.shape
@@ -374,8 +345,6 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, top: int, left: int) ->
     rooms, partials = _rooms(shares, block, channels, units), device.empty((shares, 36 * size), _f)
     sizes = (height, width, channels, out_height, out_width, units, top, left)
     arrays = (x.reshape(-1), dy.reshape(-1), partials, rooms)
-    launch_shares(
-        kernel_gradient_shares, kernel_gradient_tiles, shares, *arrays, *sizes, columns, per_image, block, tiles
-    )
+    launch_shares(kernel_gradient_tiles, shares, *arrays, *sizes, columns, per_image, block, tiles)
     half, runs = device.empty((18 * size,), _f), -(-size // _RUN)
-    launch_shares(transform_back_shares, transform_back, runs, partials, size, half, dkernel.reshape(-1))
+    launch_shares(transform_back, runs, partials, size, half, dkernel.reshape(-1))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -12,13 +14,19 @@ from nbkeras.objectives import per_output
 Array = np.ndarray
 
 
-class Layout(NamedTuple):
+@dataclass(frozen=True)
+class Layout:
     """How a flat list of leaves becomes x, y and sample weights again."""
 
     x: Any  # structures of placeholders
     y: Any
     inputs: int
     targets: int
+
+    @cached_property
+    def key(self) -> str:
+        """What tells layouts apart: structures may hold dicts and lists, which do not hash."""
+        return repr(self)
 
     def unpack(self, leaves: list) -> tuple[Any, list, list]:
         """(x structure, targets, sample weights per target)."""

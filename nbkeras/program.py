@@ -13,11 +13,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras.kernels import device
+from nbkeras.kernels import device, threads
 
 Array = np.ndarray
 profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
-set_threads = device.set_threads
+set_threads = threads.set_threads
 _ALIGNMENT = 64
 
 
@@ -96,7 +96,6 @@ class Program:
         self._recorded, self._alive, self._sizes = [], {}, []
         return [place(view) for view in kept]
 
-    @np.errstate(all="ignore")
     def run(self) -> None:
         """Play the step again."""
         device.play(self.steps)
@@ -157,26 +156,26 @@ class Steps:
         self.recordings = 0
 
     def run(
-        self, key: tuple, batch: Any, context: Any, use: Callable[[list[Array], Any], Any], eagerly: bool = False
+        self, key: Any, batch: Any, context: Any, use: Callable[[list[Array], Any], Any], eagerly: bool = False
     ) -> Any:
         """Run the step on a batch (`batch.signature`, `batch.write(buffers)`) and return `use(outputs, info)`.
 
         `outputs` are overwritten by the next run, so `use` copies what it keeps. key: what else the program depends on.
         """
-        key = (*key, batch.signature)
-        if eagerly or key in self._unrecordable:
+        whole = (key, batch.signature)
+        if eagerly or whole in self._unrecordable:
             buffers = _buffers(batch.signature)
             batch.write(buffers)
             return use(*self._function(buffers, context))
         with self._lock:
-            free = self._free.get(key)
+            free = self._free.get(whole)
             recorded = free.pop() if free else None
         if recorded is None:
-            return self._record(key, batch, context, use)
+            return self._record(whole, batch, context, use)
         batch.write(recorded.inputs)
         recorded.program.run()
         result = use(recorded.outputs, recorded.info)
-        self._give_back(key, recorded)
+        self._give_back(whole, recorded)
         return result
 
     def _record(self, key: tuple, batch: Any, context: Any, use: Callable) -> Any:

@@ -82,6 +82,7 @@ class Stepper(Layer):
 
     def _reset_steps(self, trained: tuple = ()) -> None:
         self._steps: dict[str, Steps] = {}
+        self._known_inputs: dict[tuple, Layout] = {}  # of predict: see Trainer._remember_inputs
         self._trained = trained
         self._generation = tensor.program_generation()
 
@@ -261,7 +262,7 @@ class Stepper(Layer):
         steps = self._steps.get(kind)
         if steps is None:
             steps = self._steps[kind] = Steps(kind, self._step_function(kind), _where_read)
-        return steps.run((repr(layout),), batch, layout, _copied, self.run_eagerly)
+        return steps.run(layout.key, batch, layout, _copied, self.run_eagerly)
 
 
 def _weight_list(sample_weight: Any, outputs: list) -> list:

@@ -8,7 +8,8 @@ import pytest
 import scipy.special
 
 from nbkeras import activations, ops
-from nbkeras.kernels import blocks, device
+from nbkeras.kernels import blocks
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.tensor import GradientTape, as_tensor
 from nbkeras.testing import check_op
 
@@ -123,14 +124,14 @@ def test_softmax_edges(dtype):
 @pytest.mark.parametrize("name", ["relu", "silu", "softmax", "log_softmax"])
 def test_large_arrays_run_in_blocks_that_do_not_depend_on_threads(name):
     x = as_tensor(RNG.standard_normal((blocks.PARALLEL // 100 + 7, 100)).astype(np.float32))
-    before = numba.get_num_threads()
+    before = get_threads()
     try:
-        device.set_threads(1)
+        set_threads(1)
         single = getattr(ops, name)(x).numpy()
-        device.set_threads(numba.config.NUMBA_NUM_THREADS)
+        set_threads(numba.config.NUMBA_NUM_THREADS)
         several = getattr(ops, name)(x).numpy()
     finally:
-        device.set_threads(before)
+        set_threads(before)
     np.testing.assert_array_equal(single, several)
     rows = np.concatenate([getattr(ops, name)(x.numpy()[i : i + 400]).numpy() for i in range(0, x.shape[0], 400)])
     np.testing.assert_array_equal(single, rows)

@@ -1,11 +1,11 @@
 """Convolution and pooling kernels: each algorithm against plain NumPy, the rule that picks one, gradients, threads."""
 
-import numba
 import numpy as np
 import pytest
 
 from nbkeras import ops
 from nbkeras.kernels import conv, device, direct_conv, implicit_gemm, pool, winograd
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.kernels.window import Window, output_length, padding_before, slide
 from nbkeras.testing import check_op
 
@@ -302,11 +302,11 @@ def results():
 
 
 def test_results_do_not_depend_on_threads():
-    several, before = results(), numba.get_num_threads()
-    device.set_threads(1)
+    several, before = results(), get_threads()
+    set_threads(1)
     try:
         one = results()
     finally:
-        device.set_threads(before)
+        set_threads(before)
     for a, b in zip(several, one, strict=True):
         np.testing.assert_array_equal(a, b)

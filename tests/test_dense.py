@@ -7,6 +7,7 @@ import pytest
 from nbkeras import ops
 from nbkeras.kernels import dense as kernels
 from nbkeras.kernels import device
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor
 from nbkeras.testing import check_op
 
@@ -71,14 +72,14 @@ def test_dense_does_not_depend_on_the_number_of_threads():
         y, saved = kernels.dense(x, w, b, True)
         return [y, *kernels.dense_vjp(saved, dy, (True, True, True))]
 
-    before = numba.get_num_threads()
+    before = get_threads()
     try:
-        device.set_threads(1)
+        set_threads(1)
         single = run()
-        device.set_threads(numba.config.NUMBA_NUM_THREADS)
+        set_threads(numba.config.NUMBA_NUM_THREADS)
         several = run()
     finally:
-        device.set_threads(before)
+        set_threads(before)
     for a, b in zip(single, several, strict=True):
         np.testing.assert_array_equal(a, b)
 

@@ -8,6 +8,7 @@ import pytest
 
 from nbkeras import layers, random, utils
 from nbkeras.kernels import device
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.program import Program
 from nbkeras.tensor import GradientTape, Variable
 from nbkeras.testing import check_op
@@ -80,14 +81,14 @@ def test_replay_drops_other_elements_each_time_and_the_gradient_follows():
 
 
 def test_mask_does_not_depend_on_the_number_of_threads():
-    before, found = numba.get_num_threads(), []
+    before, found = get_threads(), []
     x = np.ones(50_003, "float32")
     try:
         for threads in {1, numba.config.NUMBA_NUM_THREADS}:
-            numba.set_num_threads(threads)
+            set_threads(threads)
             found.append(random.dropout(x, 0.5, seed=1).numpy())
     finally:
-        numba.set_num_threads(before)
+        set_threads(before)
     assert all(np.array_equal(found[0], other) for other in found)
 
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from nbkeras import initializers, layers, ops
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.tensor import GradientTape, Variable
 from nbkeras.testing import check_op
 
@@ -41,18 +42,18 @@ def test_gradients(rows, width, count):
 
 
 def test_gradient_does_not_depend_on_the_number_of_threads():
-    before, found = numba.get_num_threads(), []
+    before, found = get_threads(), []
     indices = RNG.integers(0, 50, 2000)
     seeds = RNG.standard_normal((2000, 96)).astype("float32")
     try:
         for threads in {1, numba.config.NUMBA_NUM_THREADS}:
-            numba.set_num_threads(threads)
+            set_threads(threads)
             table = Variable(np.ones((50, 96), "float32"))
             with GradientTape() as tape:
                 y = ops.embedding(indices, table)
             found.append(tape.gradient(y, table, output_gradients=seeds).numpy())
     finally:
-        numba.set_num_threads(before)
+        set_threads(before)
     assert all(np.array_equal(found[0], other) for other in found)
 
 

@@ -11,6 +11,7 @@ from normalization_cases import CASES
 
 from nbkeras import layers, ops
 from nbkeras.kernels import device
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.program import Program
 from nbkeras.tensor import GradientTape, Variable, as_tensor
 from nbkeras.testing import check_op
@@ -120,17 +121,17 @@ def test_nan_stays_in_its_channel_and_its_sample():
 
 def test_results_do_not_depend_on_the_number_of_threads():
     x, seeds = normal(900, 128).astype("float32"), normal(900, 128).astype("float32")
-    before, found = numba.get_num_threads(), []
+    before, found = get_threads(), []
     try:
         for threads in {1, numba.config.NUMBA_NUM_THREADS}:
-            numba.set_num_threads(threads)
+            set_threads(threads)
             variables = [Variable(a) for a in (x, np.ones(128, "float32"), np.zeros(128, "float32"))]
             with GradientTape(persistent=True) as tape:
                 outputs = [training(-1, 128)(*variables), ops.layer_normalization(*variables)]
             gradients = [tape.gradient(y, variables, output_gradients=seeds) for y in outputs]
             found.append([array.numpy() for array in (*outputs, *gradients[0], *gradients[1])])
     finally:
-        numba.set_num_threads(before)
+        set_threads(before)
     for other in found[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(found[0], other, strict=True))
 

@@ -4,13 +4,13 @@ import json
 import warnings
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
 
 from nbkeras import constraints, optimizers
 from nbkeras.kernels import device
 from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.optimizers import schedules
 from nbkeras.program import Program
 from nbkeras.tensor import GradientTape, Tensor, Variable
@@ -129,13 +129,13 @@ def test_large_arrays_are_split_without_changing_results(name):
     for first, last in ((0, 1000), (kernels.CHUNK - 5, kernels.CHUNK + 5), (size - 7, size)):
         for array, part in zip(whole, run(step, first, last), strict=True):
             np.testing.assert_allclose(array[first:last], part, rtol=2e-6, atol=1e-7)
-    before = numba.get_num_threads()
-    device.set_threads(1)
+    before = get_threads()
+    set_threads(1)
     try:
         for array, again in zip(whole, run(step, 0, size), strict=True):
             np.testing.assert_array_equal(array, again)
     finally:
-        device.set_threads(before)
+        set_threads(before)
 
 
 def test_large_norms_and_averages():

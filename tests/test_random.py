@@ -11,6 +11,7 @@ from numba import njit
 from nbkeras import random, utils
 from nbkeras.kernels import device
 from nbkeras.kernels import random as kernels
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.program import Program
 from nbkeras.testing import check_op
 
@@ -153,13 +154,13 @@ def test_replay_draws_new_numbers_with_a_generator_and_the_same_with_an_integer(
 
 
 def test_numbers_do_not_depend_on_the_number_of_threads():
-    before, found = numba.get_num_threads(), []
+    before, found = get_threads(), []
     try:
         for threads in {1, numba.config.NUMBA_NUM_THREADS}:
-            numba.set_num_threads(threads)
+            set_threads(threads)
             found.append([draw((N,), seed=1).numpy() for draw in (random.uniform, random.normal)])
     finally:
-        numba.set_num_threads(before)
+        set_threads(before)
     for other in found[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(found[0], other, strict=True))
 

@@ -1,11 +1,11 @@
 """The fused recurrences against a step-by-step NumPy reference, whose gradients come from complex steps."""
 
-import numba
 import numpy as np
 import pytest
 
 from nbkeras.kernels import lstm as lstm_kernels
 from nbkeras.kernels import recurrent
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.ops.recurrent import gru, lstm, simple_rnn
 from nbkeras.tensor import GradientTape, Tensor, as_tensor
 from nbkeras.testing import check_op
@@ -276,13 +276,13 @@ def test_without_a_tape_the_outputs_are_the_same(family):
 def test_results_do_not_depend_on_the_number_of_threads(family):
     inputs = make(family, batch=40, length=50, features=16, units=24, dtype="float32")
     weights = [np.ones_like(e, "float32") for e in reference(family, inputs)]
-    threads, results = numba.get_num_threads(), []
+    threads, results = get_threads(), []
     try:
         for count in {1, threads}:
-            numba.set_num_threads(count)
+            set_threads(count)
             results.append(gradients(family, inputs, weights))
     finally:
-        numba.set_num_threads(threads)
+        set_threads(threads)
     for outputs, found in results[1:]:
         assert all(np.array_equal(a, b) for a, b in zip(outputs, results[0][0], strict=True))
         assert all(np.array_equal(found[name].numpy(), results[0][1][name].numpy()) for name in inputs)

@@ -8,6 +8,7 @@ from nbkeras import config, constraints, layers, models, ops, optimizers
 from nbkeras.kernels import device, row_updates
 from nbkeras.kernels import optimizers as kernels
 from nbkeras.kernels.embedding import RowGradient
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.program import Program
 from nbkeras.tensor import GradientTape, Variable, gradient
 
@@ -124,11 +125,11 @@ def test_large_tables_are_shared_by_threads(rule):
     """More rows than a task has, and more columns; on one thread and on two."""
     rng = np.random.default_rng(0)
     start = rng.standard_normal((ROWS, 150)).astype("float32")
-    before, found = numba.get_num_threads(), []
+    before, found = get_threads(), []
     cls, arguments = RULES[rule]
     try:
         for make, threads in ((cls, 1), (cls, numba.config.NUMBA_NUM_THREADS), (WHOLE[cls], 1)):
-            device.set_threads(threads)
+            set_threads(threads)
             random, table, optimizer = np.random.default_rng(1), Variable(start), make(**arguments)
             optimizer.build([table])
             for step in range(12):
@@ -142,7 +143,7 @@ def test_large_tables_are_shared_by_threads(rule):
                     optimizer.update()
             found.append([table.numpy(), *optimizer.get_weights()])
     finally:
-        device.set_threads(before)
+        set_threads(before)
     for other in found[1:]:
         for a, b in zip(found[0], other, strict=True):
             np.testing.assert_array_equal(a, b)

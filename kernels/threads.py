@@ -1,0 +1,392 @@
+"""Sharing a kernel's work among threads: `launch_shares(kernel, shares, *args)` runs `kernel(*args, share, shares)` for each.
+
+    @compiled
+    def scale(x, factor, share, shares):
+        first, last = stretch(x.size, share, shares)
+        x = x[first:last]
+        for i in range(x.size):
+            x[i] *= factor
+
+    launch_shares(scale, share_count(x.size, 16384), x, factor)
+
+How many shares there are is chosen by shape, never by the number of threads, so results are the same on every machine.
+
+Numba's `prange` is not used, because of what its thread layers do between regions. GNU OpenMP's threads either fall asleep,
+and waking one costs 50 us in a virtual machine, or spin, and a busy neighbour then makes each region wait for a time slice
+(8 ms, measured); they do not survive a fork; and a `prange` wrapper takes 0.6 s to compile where this one takes 0.1 s.
+
+Here nobody waits for a thread that sleeps. The shares lie ready; the calling thread takes those of its own stretch, one after
+the other, then those that others have not begun. A thread that is awake takes its own stretch first, the same one every
+time, so that data stay in its cache. After about 300 us without work it goes to sleep on a Python lock, and the next shared
+launch wakes it, without waiting. One launch at a time uses the pool; what other Python threads launch meanwhile runs on
+their own thread.
+"""
+
+import atexit
+import collections
+import os
+import threading
+import time
+from collections.abc import Callable
+
+import llvmlite.binding as llvm
+import numpy as np
+from llvmlite import ir
+from numba import config, typeof, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from nbkeras.kernels import device
+from nbkeras.kernels.cache import cached_cfunc, compiled
+
+_LINE = 8  # numbers in a cache line of 64 bytes; what different threads write lies in different lines
+_CODE, _FRAME, _SHARES, _THREADS = range(4)  # places in the pool's memory; these are written before the tickets are
+_DONE, _BUSY, _ROUND, _STOP, _TICKETS = (i * _LINE for i in range(1, 6))
+_HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: in the high half where a thread's stretch ends, in the low half its next share
+_IDLE_SECONDS = 300e-6
+_PATIENCE = 4000  # looks at unfinished shares of others before the processor is offered to whoever keeps them from it
+_MOST_SHARES = 32
+_I64, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
+_word = types.int64
+
+
+# -------------------- atomic operations; `state` is the address of the pool's memory --------------------
+
+
+def _place(builder, args):
+    pointer = builder.inttoptr(args[0], _I64.as_pointer())
+    return builder.gep(pointer, [args[1]])
+
+
+@intrinsic
+def _read(typing, state, at):
+    """The number at place `at`, and with it all that was written before it."""
+    return _word(_word, _word), lambda _, builder, __, args: builder.load_atomic(_place(builder, args), "acquire", 8)
+
+
+@intrinsic
+def _write(typing, state, at, value):
+    """Write a number; whoever reads it sees all that was written before."""
+
+    def generate(context, builder, signature, args):
+        builder.store_atomic(args[2], _place(builder, args), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(_word, _word, _word), generate
+
+
+@intrinsic
+def _add(typing, state, at, value):
+    """Add to a number; returns what it was."""
+    signature = _word(_word, _word, _word)
+    return signature, lambda _, builder, __, args: builder.atomic_rmw("add", _place(builder, args), args[2], "seq_cst")
+
+
+@intrinsic
+def _exchange(typing, state, at, value):
+    """Write a number; returns what it was."""
+    signature = _word(_word, _word, _word)
+    return signature, lambda _, builder, __, args: builder.atomic_rmw("xchg", _place(builder, args), args[2], "seq_cst")
+
+
+@intrinsic
+def _relax(typing):
+    """Tell the processor that this loop waits."""
+
+    def generate(context, builder, signature, args):
+        machine, void, number = llvm.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
+        if machine in ("x86_64", "i686", "i386"):
+            pause = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, []), "llvm.x86.sse2.pause")
+            builder.call(pause, [])
+        elif machine in ("aarch64", "arm64"):
+            hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [number]), "llvm.aarch64.hint")
+            builder.call(hint, [ir.Constant(number, 1)])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+@intrinsic
+def _give_way(typing):
+    """Offer the processor to another thread."""
+
+    def generate(context, builder, signature, args):
+        name = "SwitchToThread" if os.name == "nt" else "sched_yield"
+        builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), name), [])
+        return context.get_dummy_value()
+
+    return types.void(), generate
+
+
+_ONE_SHARE = ir.FunctionType(
+    ir.VoidType(), [_BYTES, _I64, _I64]
+)  # what `_call_shares` makes: code(frame, share, shares)
+
+
+@intrinsic
+def _invoke(typing, code, frame, share, shares):
+    """Run a share."""
+
+    def generate(context, builder, signature, args):
+        code, frame, share, shares = args
+        function = builder.inttoptr(code, _ONE_SHARE.as_pointer())
+        builder.call(function, [builder.inttoptr(frame, _BYTES), share, shares])
+        return context.get_dummy_value()
+
+    return types.void(_word, _word, _word, _word), generate
+
+
+# -------------------- shares --------------------
+
+
+@compiled
+def _take_shares(state, me, threads):
+    """Run shares until none is left to begin: of one's own stretch, then of the others'. Returns how many."""
+    taken = 0
+    for i in range(threads):
+        at = _TICKETS + (me + i) % threads * _LINE
+        while True:
+            ticket = _read(state, at)
+            if ticket & _LOW >= ticket >> _HALF:
+                break
+            ticket = _add(state, at, 1)  # perhaps of the next round, which is as good
+            share = ticket & _LOW
+            if share >= ticket >> _HALF:
+                break
+            _invoke(_read(state, _CODE), _read(state, _FRAME), share, _read(state, _SHARES))
+            _add(state, _DONE, 1)
+            taken += 1
+    return taken
+
+
+def _run_shares(state, code, frame, shares):
+    """Lay out the shares for all threads, take part, and return when all are done; alone if the pool is in use."""
+    threads = min(_read(state, _THREADS), shares)
+    if threads < 2 or _exchange(state, _BUSY, 1) != 0:
+        for share in range(shares):
+            _invoke(code, frame, share, shares)
+        return
+    _write(state, _CODE, code)
+    _write(state, _FRAME, frame)
+    _write(state, _SHARES, shares)
+    _write(state, _DONE, 0)
+    for i in range(threads):
+        _write(state, _TICKETS + i * _LINE, (shares * (i + 1) // threads << _HALF) + shares * i // threads)
+    _add(state, _ROUND, 1)
+    _take_shares(state, 0, threads)
+    looks = 0
+    while _read(state, _DONE) < shares:
+        _relax()
+        looks += 1
+        if looks > _PATIENCE:
+            _give_way()
+    _write(state, _BUSY, 0)
+
+
+@compiled
+def _serve(state, me, patience):
+    """A thread's work: take shares as they come; return after `patience` looks in vain."""
+    looks, seen = 0, -1
+    while looks < patience and _read(state, _STOP) == 0:
+        now = _read(state, _ROUND)
+        if now != seen:
+            seen = now
+            threads = min(_read(state, _THREADS), _read(state, _SHARES))
+            if me < threads and _take_shares(state, me, threads) > 0:
+                looks = 0
+        _relax()
+        looks += 1
+
+
+@intrinsic
+def _call_shares(typing, address, state, shares, args):
+    """`_run_shares` for the kernel at `address`: its arguments go to a frame on the stack, where each thread finds them."""
+    signature = types.void(_word, _word, _word, args)
+
+    def generate(context, builder, signature, values):
+        address, state, shares, packed = values
+        kinds = [*signature.args[3].types, _word, _word]
+        operands = [address, *cgutils.unpack_tuple(builder, packed)]
+        frame_type = ir.LiteralStructType([operand.type for operand in operands])
+        frame = cgutils.alloca_once(builder, frame_type)
+        for i, operand in enumerate(operands):
+            builder.store(operand, cgutils.gep_inbounds(builder, frame, 0, i))
+        code = ir.Function(builder.module, _ONE_SHARE, builder.module.get_unique_name("nbkeras_one_share"))
+        code.linkage = "internal"
+        inside = ir.IRBuilder(code.append_basic_block())
+        there = inside.bitcast(code.args[0], frame_type.as_pointer())
+        found = [inside.load(cgutils.gep_inbounds(inside, there, 0, i)) for i in range(len(operands))]
+        kernel = inside.inttoptr(found[0], context.call_conv.get_function_type(types.none, kinds).as_pointer())
+        context.call_conv.call_function(inside, kernel, types.none, kinds, [*found[1:], *code.args[1:]])
+        inside.ret_void()
+        run = ir.FunctionType(ir.VoidType(), [_I64] * 4)
+        numbers = [state, builder.ptrtoint(code, _I64), builder.ptrtoint(frame, _I64), shares]
+        builder.call(cgutils.get_or_insert_function(builder.module, run, "nbkeras_run_shares"), numbers)
+        return context.get_dummy_value()
+
+    return signature, generate
+
+
+@compiled
+def _enter(address, state, shares, *args):
+    """All shares of the kernel at `address`."""
+    _call_shares(address, state, shares, args)
+
+
+# -------------------- the pool --------------------
+
+
+_started: list = []  # keeps the compiled `_run_shares` alive: its address is a symbol
+
+
+class _Pool:
+    """The threads of this process. A forked child has none of them, and makes a pool of its own."""
+
+    current: "_Pool | None" = None
+    _making = threading.Lock()
+
+    def __init__(self) -> None:
+        self.most = config.NUMBA_NUM_THREADS
+        memory = np.zeros(_TICKETS + (self.most + 1) * _LINE, np.int64)
+        self._memory = memory[-memory.ctypes.data % 64 // 8 :]  # starts at a cache line
+        self.state = self._memory.ctypes.data
+        self.asleep: collections.deque[threading.Lock] = collections.deque()
+        self.threads = self.most
+        if not _started:
+            _started.append(cached_cfunc(types.void(_word, _word, _word, _word))(_run_shares))
+            llvm.add_symbol("nbkeras_run_shares", _started[0].address)
+        _serve(self.state, self.most, 1)  # compiled or loaded now
+        start = time.perf_counter()
+        _serve(self.state, self.most, 1000)
+        self._patience = int(1000 * _IDLE_SECONDS / (time.perf_counter() - start))
+        self._threads = [
+            threading.Thread(target=self._work, args=(i,), name=f"nbkeras-{i}", daemon=True)
+            for i in range(1, self.most)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    @classmethod
+    def get(cls) -> "_Pool":
+        """The process's pool, made if need be."""
+        with cls._making:
+            if cls.current is None:
+                cls.current = _Pool()
+            return cls.current
+
+    @property
+    def threads(self) -> int:
+        """How many take part in a launch, the launching one included."""
+        return int(self._memory[_THREADS])
+
+    @threads.setter
+    def threads(self, count: int) -> None:
+        self._memory[_THREADS] = count
+
+    def _work(self, me: int) -> None:
+        lock = threading.Lock()
+        lock.acquire()
+        while not self._memory[_STOP]:
+            _serve(self.state, me, self._patience)
+            self.asleep.append(lock)
+            lock.acquire()
+
+    def wake(self) -> None:
+        """Let sleeping threads look for shares again."""
+        while self.asleep:
+            try:
+                self.asleep.popleft().release()
+            except IndexError:  # another thread was faster
+                return
+
+    def stop(self) -> None:
+        """End the threads, before Python takes its own things down."""
+        self._memory[_STOP] = 1
+        for thread in self._threads:
+            while thread.is_alive():
+                self.wake()
+                thread.join(0.001)
+
+
+def _stop() -> None:
+    if _Pool.current is not None:
+        _Pool.current.stop()
+
+
+def _forget() -> None:
+    _Pool.current, _Pool._making = None, threading.Lock()
+
+
+atexit.register(_stop)
+if hasattr(os, "register_at_fork"):  # not on Windows
+    os.register_at_fork(after_in_child=_forget)
+
+
+def set_threads(count: int) -> None:
+    """Use `count` threads for each kernel, at most NUMBA_NUM_THREADS (by default the number of processors)."""
+    pool = _Pool.get()
+    if isinstance(count, bool) or not isinstance(count, int) or not 1 <= count <= pool.most:
+        raise ValueError(f"the number of threads must be 1 to {pool.most} (NUMBA_NUM_THREADS), received {count!r}")
+    pool.threads = count
+
+
+def get_threads() -> int:
+    """How many threads each kernel uses."""
+    return _Pool.get().threads
+
+
+# -------------------- launching --------------------
+
+
+class _Shared:
+    """A kernel as its shared launches are recorded."""
+
+    def __init__(self, kernel: Callable):
+        self.__name__ = kernel.__name__
+
+    def __call__(self, address: int, shares: int, *args) -> None:
+        pool = _Pool.current or _Pool.get()
+        if pool.asleep:
+            pool.wake()
+        _enter(address, pool.state, shares, *args)
+
+
+_shared: dict[Callable, _Shared] = {}
+_addresses: dict[tuple, int] = {}
+
+
+def share_count(size: int, least: int) -> int:
+    """Into how many shares to cut `size` elements so that each has `least` at least."""
+    return max(1, min(_MOST_SHARES, size // least))
+
+
+@compiled
+def stretch(size, share, shares):
+    """(first, last) of a share of `size` elements, inside kernels; cut at multiples of 64, which are whole cache lines."""
+    first, last = size * share // shares, size * (share + 1) // shares
+    return first // 64 * 64, size if share + 1 == shares else last // 64 * 64
+
+
+def launch_shares(kernel: Callable, shares: int, *args) -> None:
+    """Launch `kernel(*args, share, shares)` for each share, on several threads if there are several shares."""
+    if shares == 1:
+        device.launch(kernel, *args, 0, 1)
+    elif not device.is_dry():
+        shared = _shared.get(kernel) or _shared.setdefault(kernel, _Shared(kernel))
+        device.launch(shared, _address(kernel, *args, 0, shares), shares, *args)
+
+
+def _address(kernel, *args) -> int:
+    """The address of a kernel's code for the types of these arguments; compiled or loaded if need be.
+
+    Called by address, the kernel is compiled once. Linked into `_enter`, it would be compiled again for it: 5 s for an LSTM.
+    """
+    key = (kernel, *[(a.dtype, a.ndim) if isinstance(a, np.ndarray) else type(a) for a in args])
+    address = _addresses.get(key)
+    if address is None:
+        device.start()
+        signature = tuple(typeof(a) for a in args)
+        kernel.compile(signature)
+        code = kernel.overloads[signature]
+        address = _addresses[key] = code.library.get_pointer_to_function(code.fndesc.llvm_func_name)
+    return address
