@@ -32,7 +32,7 @@ _inner = register_jitable(error_model="numpy")  # compiled into its caller
 
 
 def _features() -> str:
-    return codegen.get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES
+    return codegen.get_host_cpu_features() if config.CPU_FEATURES is None else config.CPU_FEATURES  # type: ignore[attr-defined]
 
 
 _WIDE = "+avx512f" in _features()

@@ -246,7 +246,7 @@ class _Pool:
     _making = threading.Lock()
 
     def __init__(self) -> None:
-        self.most = config.NUMBA_NUM_THREADS
+        self.most = config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
         memory = np.zeros(_TICKETS + (self.most + 1) * _LINE, np.int64)
         self._memory = memory[-memory.ctypes.data % 64 // 8 :]  # starts at a cache line
         self.state = self._memory.ctypes.data
