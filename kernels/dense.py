@@ -163,12 +163,13 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
         plain = device.empty((k, n), b.dtype)
         device.launch(device.copy, b.reshape(n, k).T, plain)
         b, tb = plain, False
-    parts = _parts(batches, m, n, k) if ta and not tb else 1
-    if parts > 1:  # one small C and a long sum: sum its parts in parallel, then add them up
+    parts = _parts(batches, m, n, k) if not tb and (ta or m == 1) else 1
+    if parts > 1:  # one small C and a long sum: sum its parts in shares, then add them up
         depth = -(-k // parts)
         partial = device.empty((-(-k // depth), m, n), c.dtype)
         _launch(ta, tb, a, b, partial, len(partial), m, n, depth, k, depth * m, depth * n, None, False)
-        device.launch(reduce.sum_middle, partial.reshape(1, len(partial), m * n), c.reshape(1, m * n))
+        summand = _NO_BIAS[c.dtype] if bias is None else bias
+        device.launch(add_up, partial.reshape(len(partial), m * n), summand, c.reshape(m * n), int(rectify))
     else:
         _launch(ta, tb, a, b, c, batches, m, n, k, batches * k, a_step, b_step, bias, rectify)
 
@@ -185,9 +186,26 @@ def _launch(ta, tb, a, b, c, batches, m, n, k, depth, a_step, b_step, bias, rect
 
 def _parts(batches: int, m: int, n: int, k: int) -> int:
     """Into how many parts to cut a product's sum: some where C has too few tiles to keep several cores busy."""
-    if batches > 1 or m * n > 65536 or k < 2048:
+    if batches > 1 or m * n > 65536 or (m == 1 and n > 256) or k < 2048:
         return 1
     return min(8, k // 1024)
+
+
+@compiled
+def add_up(partial, bias, c, rectify):
+    """Kernel: c = the sum of partial's rows in their order, plus bias (size 0: none), its positive part if rectify."""
+    zero = c.dtype.type(0)
+    for j in range(c.size):
+        c[j] = zero
+    for i in range(partial.shape[0]):
+        row = partial[i]
+        for j in range(c.size):
+            c[j] += row[j]
+    for j in range(bias.size):  # only a single row has one
+        c[j] += bias[j]
+    if rectify != 0:
+        for j in range(c.size):
+            c[j] = zero if c[j] < zero else c[j]  # NaN stays NaN
 
 
 def _tile_size(batches: int, m: int, n: int) -> tuple[int, int]:

@@ -20,7 +20,7 @@ Array = np.ndarray
 TAPS = 9
 _ZERO, _ONE = np.int64(0), np.int64(1)  # typed: for each literal Numba would compile the called kernel anew
 _SHARES = 16
-_SHARE_WORK = 500_000  # multiply-adds below which another share is not worth its start
+_SHARE_WORK = 100_000  # multiply-adds below which another share is not worth its start
 
 
 @functools.lru_cache(maxsize=256)

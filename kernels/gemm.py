@@ -288,7 +288,7 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
         return
     panel, row = _panel(b), _VECTORS * lanes
     columns, rows = _even(n, row, lanes), _even(m, _ROWS, _BLOCK)
-    for p in range(0, k, _DEPTH):
+    for p in range(0, max(k, 1), _DEPTH):  # an empty sum is zero
         depth, factor = min(_DEPTH, k - p), beta if p == 0 else _one_like(beta)
         for i in range(0, m, rows):
             for j in range(0, n, columns):

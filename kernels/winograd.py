@@ -17,7 +17,7 @@ from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.implicit_gemm import finish, transpose_matrices
 from nbkeras.kernels.noalias import load, store
-from nbkeras.kernels.threads import launch_shares
+from nbkeras.kernels.threads import launch_shares, share_count
 
 Array = np.ndarray
 _f = np.float32
@@ -26,8 +26,9 @@ _4TH, _6TH, _12TH, _24TH = _f(1 / 4), _f(1 / 6), _f(1 / 12), _f(1 / 24)
 _SIX, _QUAD = np.int64(6), np.int64(4)  # typed: for a literal 6 or 4 Numba would compile `cut` anew
 _BUFFER = 150_000  # elements of a block's transformed tiles: they should stay in 1 MiB of L2
 _LEAST_TILES = 24  # of a block, or the products get too thin
-_RUN = 4096  # elements of a kernel in one share of its transforms
+_RUN = 512  # elements of a kernel in one share of its transforms
 _SHARES = 16
+_SHARE_WORK = 500_000  # multiply-adds in a share, at least, where there is only one block
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
 
 
@@ -196,7 +197,8 @@ def _tiling(shape: tuple[int, ...], channels: int, units: int) -> tuple[int, int
     per_image = -(-shape[1] // 4) * columns
     tiles = shape[0] * per_image
     most = max(_LEAST_TILES, _BUFFER // (36 * (channels + units)))
-    return columns, per_image, tiles, -(-tiles // -(-tiles // most))
+    blocks = max(-(-tiles // most), min(tiles // 8, share_count(36 * tiles * channels * units, _SHARE_WORK)))
+    return columns, per_image, tiles, -(-tiles // blocks)
 
 
 def _rooms(shares: int, block: int, channels: int, units: int) -> Array:
