@@ -18,6 +18,7 @@ from numba.core.runtime import _nrt_python, rtsys
 import nbkeras
 from nbkeras import layers
 from nbkeras.callbacks import Callback
+from nbkeras.kernels import threads
 
 BATCH, STEPS = 32, 3
 LARGE = 64 * 1024  # bytes: over all that Python itself needs for an epoch, under every workload's buffers
@@ -90,6 +91,13 @@ def predict(model, batch=BATCH):
 def recorded(model, kind):
     """The program that a step of that kind played last."""
     return model._steps[kind].programs()[-1]
+
+
+def launches(model, kind):
+    """(compiled function, arguments) of each launch of that program, shared among threads or not."""
+    kernels = {shared: kernel for kernel, shared in threads._shared.items()}
+    found = [(kernels.get(function, function), args) for function, args in recorded(model, kind).steps]
+    return [(function, args) for function, args in found if isinstance(function, Dispatcher)]
 
 
 @pytest.fixture(scope="module", params=WORKLOADS)
@@ -187,10 +195,8 @@ def allocations(function, *args):
 @pytest.mark.parametrize("kind", ["train", "predict"])
 def test_kernels_allocate_nothing(warm, kind):
     """Numba makes a small header for each array that Python passes, and nothing else."""
-    program = recorded(warm, kind)
-    compiled = [args for function, args in program.steps if isinstance(function, Dispatcher)]
-    arrays = sum(isinstance(arg, np.ndarray) for args in compiled for arg in args)
-    assert allocations(program.run) == arrays
+    arrays = sum(isinstance(arg, np.ndarray) for _, args in launches(warm, kind) for arg in args)
+    assert allocations(recorded(warm, kind).run) == arrays
     assert allocations(takes_memory, np.ones(3)) == 2, "the control: an array of its own is seen"
 
 
@@ -227,12 +233,8 @@ def test_nothing_is_compiled_after_warm_up(warm):
 @pytest.mark.parametrize("batch", [1, 7, BATCH + 8, BATCH * STEPS])
 def test_another_batch_size_needs_no_new_signature(warm, batch):
     """A kernel for larger work may join; those in use are compiled for dtypes and layouts, not for sizes."""
-    before = {
-        function: len(function.overloads)
-        for kind in ("train", "predict")
-        for function, _ in recorded(warm, kind).steps
-        if isinstance(function, Dispatcher)
-    }
+    used = [function for kind in ("train", "predict") for function, _ in launches(warm, kind)]
+    before = {function: len(function.overloads) for function in used}
     assert before
     train(warm, batch)  # the last batch is smaller
     predict(warm, batch)
