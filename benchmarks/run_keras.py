@@ -2,12 +2,19 @@
 
 import importlib
 import os
+import sys
 import time
 
 from serving import Job, serve
 
+FRAMEWORK = sys.argv[1]
+BACKEND = FRAMEWORK.removeprefix("keras-")
+if FRAMEWORK != "nbkeras":
+    os.environ["KERAS_BACKEND"] = BACKEND
+k = importlib.import_module("nbkeras" if FRAMEWORK == "nbkeras" else "keras")
 
-def mlp(k, batch):
+
+def mlp(batch):
     layers = [k.layers.Dense(512, activation="relu"), k.layers.Dropout(0.2)]
     layers += [k.layers.Dense(512, activation="relu"), k.layers.Dropout(0.2)]
     model = k.Sequential([k.Input(shape=(784,)), *layers, k.layers.Dense(10, activation="softmax")])
@@ -15,7 +22,7 @@ def mlp(k, batch):
     return model
 
 
-def lstm_stack(k, batch, stateful=False):
+def lstm_stack(batch, stateful=False):
     inputs = k.Input(batch_shape=(batch, 8, 16)) if stateful else k.Input(shape=(8, 16))
     layers = [k.layers.LSTM(32, return_sequences=more, stateful=stateful) for more in (True, True, False)]
     model = k.Sequential([inputs, *layers, k.layers.Dense(10, activation="softmax")])
@@ -23,11 +30,11 @@ def lstm_stack(k, batch, stateful=False):
     return model
 
 
-def lstm_stateful(k, batch):
-    return lstm_stack(k, batch, stateful=True)
+def lstm_stateful(batch):
+    return lstm_stack(batch, stateful=True)
 
 
-def headline(k, batch):
+def headline(batch):
     words = k.Input(shape=(100,), dtype="int32", name="main_input")
     encoded = k.layers.LSTM(32)(k.layers.Embedding(10000, 512)(words))
     aux_output = k.layers.Dense(1, activation="sigmoid", name="aux_output")(encoded)
@@ -41,7 +48,7 @@ def headline(k, batch):
     return model
 
 
-def tweets(k, batch):
+def tweets(batch):
     a, b = k.Input(shape=(280, 256)), k.Input(shape=(280, 256))
     lstm = k.layers.LSTM(64)
     merged = k.layers.concatenate([lstm(a), lstm(b)])
@@ -50,7 +57,7 @@ def tweets(k, batch):
     return model
 
 
-def cnn(k, batch):
+def cnn(batch):
     layers = [k.layers.Conv2D(32, 3, activation="relu"), k.layers.Conv2D(64, 3, activation="relu")]
     layers += [k.layers.MaxPooling2D(2), k.layers.Dropout(0.25), k.layers.Flatten()]
     layers += [k.layers.Dense(128, activation="relu"), k.layers.Dropout(0.5), k.layers.Dense(10, activation="softmax")]
@@ -59,7 +66,7 @@ def cnn(k, batch):
     return model
 
 
-def lstm_imdb(k, batch):
+def lstm_imdb(batch):
     model = k.Sequential([k.Input(shape=(80, 128)), k.layers.LSTM(128), k.layers.Dense(1, activation="sigmoid")])
     model.compile(optimizer="adam", loss="binary_crossentropy", metrics=["accuracy"])
     return model
@@ -73,14 +80,10 @@ def one_or_list(arrays):
 
 
 def prepare(framework, workload, xs, ys) -> Job:
-    backend = framework.removeprefix("keras-")
-    if framework != "nbkeras":
-        os.environ["KERAS_BACKEND"] = backend
-    k = importlib.import_module("nbkeras" if framework == "nbkeras" else "keras")
     versions = {k.__name__: k.__version__}
-    if framework != "nbkeras":
-        versions[backend] = importlib.import_module(backend).__version__
-    model = NETWORKS[workload.network](k, workload.batch)
+    below = ("numba", "numpy", "scipy") if framework == "nbkeras" else (BACKEND,)
+    versions |= {name: sys.modules[name].__version__ for name in below if name in sys.modules}
+    model = NETWORKS[workload.network](workload.batch)
     x, y = one_or_list(xs), one_or_list(ys)
     settings = {"batch_size": workload.batch, "shuffle": workload.network != "lstm_stateful", "verbose": 0}
 

@@ -96,7 +96,7 @@ def correct(network, outputs, target):
 
 def prepare(framework, workload, xs, ys) -> Job:
     network = workload.network
-    model = NETWORKS[network]()
+    model = NETWORKS[network]().eval()
     if network == "cnn":
         xs = [x.transpose(0, 3, 1, 2).copy() for x in xs]
     inputs = [torch.from_numpy(x) for x in xs]
@@ -128,11 +128,11 @@ def prepare(framework, workload, xs, ys) -> Job:
             start = time.perf_counter()
             loss = epoch()
             seconds.append(time.perf_counter() - start)
+        model.eval()
         return seconds, loss
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def predict(arrays):
-        model.eval()
         x = arrays[0].transpose(0, 3, 1, 2) if network == "cnn" else arrays[0]
         pieces = torch.from_numpy(x).split(workload.batch)
         return torch.cat([functional.softmax(model(piece), dim=1) for piece in pieces]).numpy()

@@ -48,27 +48,40 @@ class Runner:
             cwd=tempfile.gettempdir(),  # not the repository, whose folders would hide installed packages
         )
         try:
-            self.ready = self._answer() | {"start": time.perf_counter() - start}
+            self.ready = self.answer() | {"start": time.perf_counter() - start}
         except BaseException:
             self.close()
             raise
 
-    def _answer(self) -> dict[str, Any]:
+    def answer(self) -> dict[str, Any]:
+        """Wait for the answer to a request."""
         line = self._process.stdout.readline()  # type: ignore[union-attr]
         if line:
             return json.loads(line)
         self._process.wait()
         self._errors.seek(0)
-        report = self._errors.read().strip()
-        if "ModuleNotFoundError" in report.splitlines()[-1]:
-            raise Missing(report.splitlines()[-1])
-        raise RuntimeError(f"{self.framework} stopped with exit code {self._process.returncode}:\n{report[-4000:]}")
+        raise failure(self.framework, self._process.returncode, self._errors.read())
+
+    def ask(self, request: str) -> None:
+        """Let the process start on a request (see serving.py), while this one goes on."""
+        self._process.stdin.write(request + "\n")  # type: ignore[union-attr]
+        self._process.stdin.flush()  # type: ignore[union-attr]
 
     def round(self) -> dict[str, Any]:
         """Measure once more: {'times': seconds per step, 'peak': MB, 'losses': one per round}."""
-        self._process.stdin.write("round\n")  # type: ignore[union-attr]
-        self._process.stdin.flush()  # type: ignore[union-attr]
-        return self._answer()
+        self.ask("round")
+        return self.answer()
+
+    def calls_per_second(self, threads: int, seconds: float) -> float | None:
+        """Predictions of one sample a second from Python threads at once; None where the framework fails at it."""
+        self.ask(f"threads {threads} {seconds}")
+        return self.answer()["calls"]
+
+    def __enter__(self) -> "Runner":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def close(self) -> None:
         """End the process."""
@@ -82,21 +95,35 @@ class Runner:
         self._errors.close()
 
 
+def output(command: list[str], environment: dict) -> str:
+    """What a command prints; Missing where a module is not installed there."""
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tempfile.gettempdir())
+    if done.returncode:
+        raise failure(" ".join(command[:3]), done.returncode, done.stderr)
+    return done.stdout
+
+
+def failure(what: str, code: int, report: str) -> Exception:
+    """The error for a process that stopped, by what it wrote."""
+    last = (report.strip().splitlines() or [""])[-1]
+    if "ModuleNotFoundError" in last:
+        return Missing(last)
+    return RuntimeError(f"{what} stopped with exit code {code}:\n{report[-4000:]}")
+
+
 def import_seconds(framework: str, python: str, environment: dict) -> float:
     """Seconds that the import takes in a new process, after Python itself has started."""
     code = f"import time; t = time.perf_counter(); {IMPORTS[framework]}; print('took', time.perf_counter() - t)"
-    done = subprocess.run(
-        [python, "-c", code], capture_output=True, text=True, env=environment, cwd=tempfile.gettempdir()
-    )
-    if done.returncode:
-        last = done.stderr.strip().splitlines()[-1]
-        raise Missing(last) if "ModuleNotFoundError" in last else RuntimeError(f"{framework}: {done.stderr[-4000:]}")
-    return float(done.stdout.split("took")[1])
+    return float(output([python, "-c", code], environment).split("took")[1])
+
+
+def script_results(python: str, script: str, *arguments: str, environment: dict) -> Any:
+    """What one of the studies' scripts, which end with a line of JSON, has measured."""
+    return json.loads(output([python, str(FOLDER / script), *arguments], environment).splitlines()[-1])
 
 
 def main_job_seconds(environment: dict) -> float:
     """Seconds of `nbkeras digits --epochs 1`, from the start of the process to its end."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "nbkeras", "digits", "--epochs", "1"]
-    subprocess.run(command, check=True, capture_output=True, env=environment, cwd=tempfile.gettempdir())
+    output([sys.executable, "-m", "nbkeras", "digits", "--epochs", "1"], environment)
     return time.perf_counter() - start

@@ -1,19 +1,25 @@
 """How a runner talks to `python -m benchmarks`: one process for one framework and one workload, JSON lines on its pipes.
 
-run_torch.py FRAMEWORK WORKLOAD STEPS EPOCHS    prepares, runs one epoch (the compile time is in it), says so,
-then for each line "round" measures one round, and ends with its standard input.
+run_torch.py FRAMEWORK WORKLOAD STEPS EPOCHS    prepares, runs one epoch or call (compile time is in it), says so, then
+answers each line of its standard input: "round" measures one round, "threads N S" predicts from N threads for S seconds.
+
+A prediction is `predict(arrays)` with the framework's defaults: NumPy arrays in, NumPy arrays out, batches of the
+workload's size. Keras's default draws a progress bar, which goes to the null device here.
 """
 
 import json
 import os
 import resource
 import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 from workloads import WORKLOADS, Workload, data
+
+CALL_SECONDS = 2.0  # of a round of single calls, after which it ends: Keras on TensorFlow takes 40 ms a call
 
 
 @dataclass
@@ -30,6 +36,11 @@ class Job:
     losses: list[float] = field(default_factory=list)
 
 
+def peak() -> float:
+    """Most memory that this process has had resident until now, in MB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def measured(job: Job, workload: Workload, xs: list, steps: int, epochs: int) -> list[float]:
     """Seconds per step, per call or per pass over the data, whichever the workload's kind says."""
     clock = time.perf_counter
@@ -41,17 +52,53 @@ def measured(job: Job, workload: Workload, xs: list, steps: int, epochs: int) ->
         start = clock()
         job.predict(xs)
         return [clock() - start]
-    times = []
+    times: list[float] = []
+    begin = clock()
     for i in range(steps):
         sample = [x[i : i + 1] for x in xs]
         start = clock()
         job.predict(sample)
         times.append(clock() - start)
+        if clock() - begin > CALL_SECONDS:
+            break
     return times
 
 
+def calls_per_second(job: Job, xs: list, count: int, seconds: float) -> float | None:
+    """Predictions of one sample a second, from `count` Python threads at once; None where they fail, as in Keras on JAX."""
+    sample = [x[:1] for x in xs]
+    calls, failures = [0] * count, []
+    ready = threading.Barrier(count + 1)
+    over = threading.Event()
+
+    def work(number: int) -> None:
+        ready.wait()
+        try:
+            while not over.is_set():
+                job.predict(sample)
+                calls[number] += 1
+        except Exception as error:
+            print(f"prediction from {count} threads: {error!r}", file=sys.stderr)
+            failures.append(error)
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(count)]
+    for thread in threads:
+        thread.start()
+    ready.wait()
+    start = time.perf_counter()
+    over.wait(seconds)
+    over.set()
+    for thread in threads:
+        thread.join()
+    return None if failures else sum(calls) / (time.perf_counter() - start)
+
+
 def serve(prepare: Callable[[str, Workload, list, list], Job]) -> None:
-    """Run one workload for the parent process; `prepare(framework, workload, xs, ys)` builds and compiles the model."""
+    """Run one workload for the parent process; `prepare(framework, workload, xs, ys)` builds and compiles the model.
+
+    Called when the framework is imported and nothing else is done, so that its memory is that of the import.
+    """
+    imported = peak()
     framework, name, steps, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # progress bars cost what they cost, but do not reach the parent
@@ -61,14 +108,21 @@ def serve(prepare: Callable[[str, Workload, list, list], Job]) -> None:
 
     workload = WORKLOADS[name]
     xs, ys = data(workload, steps)
+    megabytes = sum(array.nbytes for array in (*xs, *ys)) / 2**20
     start = time.perf_counter()
     job = prepare(framework, workload, xs, ys)
-    measured(job, workload, xs, steps, 1)
-    say(parameters=job.parameters, versions=job.versions, first=time.perf_counter() - start)
-    for _ in sys.stdin:
-        times = measured(job, workload, xs, steps, epochs)
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-        say(times=times, peak=peak, losses=job.losses)
+    measured(job, workload, xs, 1 if workload.kind == "latency" else steps, 1)
+    first = time.perf_counter() - start
+    say(parameters=job.parameters, versions=job.versions, first=first, imported=imported, data=megabytes)
+    if workload.kind == "latency":
+        measured(job, workload, xs, steps, 1)
+    for request in sys.stdin:
+        what, *values = request.split()
+        if what == "threads":
+            say(calls=calls_per_second(job, xs, int(values[0]), float(values[1])))
+        else:
+            times = measured(job, workload, xs, steps, epochs)
+            say(times=times, peak=peak(), losses=job.losses)
 
 
 def batches(count: int, batch: int, shuffle: bool) -> list[np.ndarray]:

@@ -1,6 +1,7 @@
-"""`python -m benchmarks` runs, with tiny settings and without peers, and its table and file hold what it measured."""
+"""`python -m benchmarks` runs, at its smallest and without peers, and its tables, files and pictures hold what it measured."""
 
 import json
+import os
 import runpy
 import subprocess
 import sys
@@ -12,40 +13,64 @@ import pytest
 ROOT = Path(__file__).parents[1]
 
 
-def benchmarks(*arguments):
-    command = [sys.executable, "-m", "benchmarks", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+def python(*arguments, **environment):
+    command = [sys.executable, *map(str, arguments)]
+    environment = os.environ | {"PYTHONSAFEPATH": "1"} | environment  # not nbkeras/ without kernels/
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=600, env=environment)
+
+
+def benchmarks(*arguments, **environment):
+    return python("-W", "error", "-m", "benchmarks", *arguments, PYTHONSAFEPATH="", **environment)
+
+
+def results(tmp_path, *arguments):
+    """What a run at its smallest wrote to its file, and what it printed."""
+    file = tmp_path / "results.json"
+    done = benchmarks(*arguments, "--quick", "--peers", "none", "--json", file)
+    assert done.returncode == 0, done.stderr
+    return json.loads(file.read_text()), done.stdout
+
+
+# -------------------- workloads --------------------
 
 
 def test_mlp_alone(tmp_path):
-    file = tmp_path / "results.json"
-    tiny = ["--steps", "3", "--rounds", "2", "--epochs", "2", "--json", str(file)]
-    done = benchmarks("mlp", "--peers", "none", *tiny)
-    assert done.returncode == 0, done.stderr
-    assert "mlp: 784-512-512-10" in done.stdout
-    assert "669,706 parameters" in done.stdout
-    result = json.loads(file.read_text())["workloads"]["mlp"]["nbkeras"]
+    report, printed = results(tmp_path, "mlp", "--steps", "3", "--rounds", "2", "--epochs", "2")
+    assert "mlp: 784-512-512-10" in printed
+    assert "669,706 parameters" in printed
+    result = report["workloads"]["mlp"]["nbkeras"]
     assert result["count"] == 4  # rounds times epochs
     assert 0 < result["least"] <= result["median"] <= result["p99"]
     assert result["losses"][-1] < result["losses"][0]
-    assert result["first"] > 0 and result["peak"] > 0
+    assert result["first"] > 0
+    assert result["data"] == pytest.approx(3 * 128 * (784 + 10) * 4 / 2**20)
+    assert result["peak"] > result["imported"] + result["data"] > result["data"]
+    assert result["versions"]["nbkeras"] in printed
+
+
+def test_latency_is_that_of_single_calls(tmp_path):
+    report, _ = results(tmp_path, "latency_lstm_stack", "--steps", "5", "--rounds", "2")
+    assert report["workloads"]["latency_lstm_stack"]["nbkeras"]["count"] == 10
 
 
 def test_a_peer_that_is_not_installed_is_left_out(tmp_path):
     python = tmp_path / "python"  # an interpreter without site-packages
     python.write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "$@"\n')
     python.chmod(0o755)
-    done = benchmarks("import", "--peers", "torch", "--python", str(python), "--rounds", "1")
+    done = benchmarks("import", "subnormal", "--peers", "torch", "--python", python, "--quick")
     assert done.returncode == 0, done.stderr
-    assert "torch is left out: ModuleNotFoundError" in done.stderr
+    assert done.stderr.count("torch is left out: ModuleNotFoundError") == 2
     assert "nbkeras" in done.stdout
 
 
 def test_unknown_names_are_answered_with_the_known_ones():
     done = benchmarks("mpl")
     assert done.returncode == 2
-    assert "unknown workload 'mpl'" in done.stderr
-    assert "lstm_stack" in done.stderr
+    assert "unknown name 'mpl'" in done.stderr
+    assert "lstm_stack" in done.stderr and "neighbour" in done.stderr
+    done = benchmarks("mlp", "--peers", "keras")
+    assert done.returncode == 2
+    assert "unknown peer 'keras'" in done.stderr and "keras-jax" in done.stderr
 
 
 @pytest.mark.parametrize("name", ["mlp", "lstm_stack", "headline", "tweets", "cnn", "lstm_imdb"])
@@ -58,3 +83,189 @@ def test_labels_are_a_function_of_the_inputs_and_no_class_is_rare(name):
     for y in ys:
         shares = y.mean(axis=0) if y.shape[1] > 1 else np.array([y.mean(), 1 - y.mean()])
         assert shares.min() > 0.02
+
+
+# -------------------- studies --------------------
+
+
+def rows(report, study, number=0):
+    """A study's table as dicts by column."""
+    table = report["studies"][study][number]
+    return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
+
+
+def test_threads(tmp_path):
+    report, printed = results(tmp_path, "threads")
+    assert "threads: Predictions of one sample a second" in printed
+    assert [row["workload"] for row in rows(report, "threads")] == ["latency_mlp", "latency_lstm_stack"]
+    assert all(row[f"{count} threads"] > 0 for row in rows(report, "threads") for count in (1, 2, 4))
+
+
+def test_subnormal(tmp_path):
+    report, _ = results(tmp_path, "subnormal")
+    assert {"rmsprop", "adam"} <= {row["optimizer"] for row in rows(report, "subnormal")}
+    assert all(row["normal, us"] > 0 and row["decayed, us"] > 0 for row in rows(report, "subnormal"))
+
+
+@pytest.mark.slow  # starts a process for every setting
+def test_neighbour(tmp_path):
+    report, _ = results(tmp_path, "neighbour")
+    busy, twice = rows(report, "neighbour"), rows(report, "neighbour", 1)
+    assert len(busy) == len(twice) == 4  # two workloads, with nbkeras's spin count and libgomp's
+    assert all(row["busy / idle"] == row["busy, ms a step"] / row["idle, ms a step"] > 0 for row in busy)
+    assert all(0 < row["two at once"] <= row["two at once, p99"] for row in twice)
+
+
+@pytest.mark.slow  # compiles for another CPU and for another threading layer
+def test_features(tmp_path):
+    report, _ = results(tmp_path, "features")
+    assert [row["nbkeras"] for row in rows(report, "features")] == ["as it is", "AVX2 only", "without libgomp"]
+
+
+@pytest.mark.slow  # five sweeps for each number of threads
+def test_scaling(tmp_path):
+    picture, document = tmp_path / "scaling.svg", tmp_path / "benchmarks.md"
+    pytest.importorskip("matplotlib")
+    report, _ = results(tmp_path, "scaling", "--plot", picture, "--markdown", document)
+    tables = report["studies"]["scaling"]
+    assert [table["title"] for table in tables[1:]] == [
+        f"{what} against {size}"
+        for what, sizes in (("dense", ("batch", "width")), ("lstm", ("batch", "width", "length")))
+        for size in sizes
+    ]
+    for table in tables[1:]:
+        assert len(table["columns"]) == 2 + 3 * len(table["threads"])
+        assert all(number > 0 for row in table["rows"] for number in row[:-1])
+    assert "<svg" in picture.read_text()
+    assert "![scaling](scaling.svg)" in document.read_text()
+
+
+def test_a_cliff_is_where_time_for_a_flop_rises():
+    program = """
+import sys
+sys.argv = ["run_scaling.py", "1", "smallest"]
+sys.path.insert(0, "benchmarks")
+import run_scaling
+rows = [{"seconds": s, "flops": f} for s, f in [(3, 1), (3, 2), (10, 4), (20, 8), (29, 8)]]
+run_scaling.mark_cliffs(rows)
+print([row["cliff"] for row in rows])
+model, batch, shape, work = run_scaling.dense(batch=2, width=3)
+print(work.flops)
+"""
+    done = python("-c", program)
+    assert done.returncode == 0, done.stderr
+    # 784-3-3-10: forward and weights' gradients of three products, inputs' gradients of two
+    flops = 2 * 2 * (2 * 784 * 3 + 3 * 3 * 3 + 3 * 3 * 10)
+    assert done.stdout.splitlines() == ["[False, False, True, False, False]", str(flops)]
+
+
+# -------------------- from a file --------------------
+
+
+def measured(seconds, megabytes):
+    return {"median": seconds, "p99": 2 * seconds, "spread": 0.01, "peak": megabytes, "losses": [2.5, 1.25]}
+
+
+@pytest.fixture
+def saved(tmp_path):
+    """The file of an earlier run: two workloads with peers, one with nbkeras alone, two studies."""
+    ours = measured(0.002, 200) | {"parameters": 12345, "imported": 100, "data": 1.5, "versions": {"nbkeras": "0.1.0"}}
+    sweep = {
+        "title": "dense against batch",
+        "columns": ["batch", "1 thread, ms a step", "floor, ms", "/ floor", "cliff"],
+        "rows": [[1, 0.5, 0.25, 2.0, None], [2, 0.6, 0.3, 2.0, None], [4, 6.0, 0.6, 10.0, "on 1"]],
+        "threads": [1],
+    }
+    threads = {"title": "Predictions", "columns": ["workload", "2 threads"], "rows": [["mlp", 1500], ["cnn", "fails"]]}
+    report = {
+        "machine": {
+            "cpu": "A CPU",
+            "cores": 2,
+            "load": 0.25,
+            "python": "3.11",
+            "system": "Linux",
+            "date": "2026-01-02",
+        },
+        "settings": {"rounds": 3},
+        "workloads": {
+            "mlp": {"nbkeras": ours, "torch": measured(0.008, 400), "jax": measured(0.004, 300)},
+            "latency_mlp": {"nbkeras": measured(0.0003, 100), "onnxruntime": measured(0.0001, 50)},
+            "start": {"nbkeras": measured(1.5, 100), "nbkeras, empty cache": measured(7.0, 100)},
+        },
+        "studies": {"scaling": [sweep], "threads": [threads]},
+    }
+    file = tmp_path / "saved.json"
+    file.write_text(json.dumps(report))
+    return file
+
+
+def test_tables_of_a_saved_run(saved):
+    done = benchmarks("--from", saved)
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert ["nbkeras", "2.00", "1.0%", "4.00", "0.500", "200", "100", "1.50", "1.25"] in lines
+    assert ["torch", "8.00", "1.0%", "16.0", "2.00", "400", "1.25"] in lines
+    assert ["4", "6.00", "0.600", "10.0", "on", "1"] in lines
+    assert "Measured on 2026-01-02: A CPU, 2 cores, load 0.25 before the run" in done.stdout
+
+
+def test_document_of_a_saved_run(saved, tmp_path):
+    document = tmp_path / "benchmarks.md"
+    document.write_text("# Title\n\n<!-- begin workloads -->\nold\n<!-- end workloads -->\n\nMore words.\n")
+    for _ in range(2):
+        done = benchmarks("--from", saved, "--markdown", document)
+        assert done.returncode == 0, done.stderr
+        text = document.read_text()
+        lines = text.splitlines()
+        assert text.startswith("# Title\n\n<!-- begin workloads -->\nMeasured on 2026-01-02: A CPU")
+        assert "old" not in text
+        assert lines.count("More words.") == lines.count("<!-- begin threads -->") == 1
+        assert (
+            lines.index("<!-- end workloads -->") < lines.index("More words.") < lines.index("<!-- begin scaling -->")
+        )
+    assert "| workload | unit | nbkeras | torch | jax | onnxruntime | nbkeras / best peer |" in lines
+    mlp = "mlp: 784-512-512-10, relu, dropout 0.2, RMSprop, batch 128"
+    assert f"| {mlp} | ms a step | 2.00 | 8.00 | 4.00 |  | 0.500 |" in lines
+    assert "| latency_mlp: predict of one sample, mlp, p50 | us a call | 300 |  |  | 100 | 3.00 |" in lines
+    assert "| latency_mlp: predict of one sample, mlp, p99 | us a call | 600 |  |  | 200 | 3.00 |" in lines
+    assert "| start: nbkeras, empty cache | s | 7.00 |  |  |  |  |" in lines
+    assert "| mlp | 1.50 | 200 | 400 | 300 |  | 0.667 |" in lines  # memory
+    assert "| after the import alone |  | 100 |  |  |  |  |" in lines
+    assert "| mlp | 1,500 |" in lines and "| cnn | fails |" in lines
+
+
+def test_pictures_of_a_saved_run(saved, tmp_path):
+    pytest.importorskip("matplotlib")
+    document = tmp_path / "docs.md"
+    done = benchmarks("--from", saved, "--plot", tmp_path / "all.png", "--markdown", document)
+    assert done.returncode == 0, done.stderr
+    for name in ("all-workloads.png", "all-scaling.png"):
+        assert (tmp_path / name).read_bytes().startswith(b"\x89PNG")
+    assert not (tmp_path / "all.png").exists()  # of several pictures, each has its own name
+    assert "![workloads](all-workloads.png)" in document.read_text()
+    report = json.loads(saved.read_text()) | {"studies": {}}
+    saved.write_text(json.dumps(report))
+    done = benchmarks("--from", saved, "--plot", tmp_path / "one.svg")
+    assert done.returncode == 0, done.stderr
+    assert "<svg" in (tmp_path / "one.svg").read_text()
+
+
+def test_pictures_without_matplotlib(saved, tmp_path):
+    (tmp_path / "matplotlib.py").write_text("raise ModuleNotFoundError('No module named matplotlib')")
+    done = benchmarks("--from", saved, "--plot", tmp_path / "all.png", PYTHONPATH=str(tmp_path))
+    assert done.returncode == 1
+    assert done.stderr.strip() == "--plot needs matplotlib: pip install matplotlib, or nbkeras[bench]"
+
+
+def test_a_saved_run_is_not_measured_again(saved):
+    done = benchmarks("mlp", "--from", saved)
+    assert done.returncode == 2
+    assert "--from shows what an earlier run has measured: it takes no names and no --json" in done.stderr
+
+
+# -------------------- kernels --------------------
+
+
+def test_micro_benchmarks_run_at_their_smallest():
+    done = python("-m", "pytest", "benchmarks", "--benchmark-disable", "-q", NBKERAS_BENCH="smallest")
+    assert done.returncode == 0, done.stdout

@@ -1,0 +1,175 @@
+"""Results as text, and as the tables of docs/benchmarks.md, so that no figure is copied by hand.
+
+A table is {"title", "columns", "rows"}; a cell is text, a number, or None where nothing was measured.
+"""
+
+import math
+import os
+import re
+from typing import Any
+
+from benchmarks.workloads import WORKLOADS
+
+UNITS = {"train": "ms a step", "latency": "us a call", "throughput": "s", "start": "s", "import": "s"}
+SCALES = {"train": 1e3, "latency": 1e6}
+
+
+def figure(value: Any) -> str:
+    """A cell: numbers to three digits, whole numbers whole."""
+    if value is None:
+        return ""
+    if not isinstance(value, float):
+        return f"{value:,}" if isinstance(value, int) else str(value)
+    if value == 0 or not math.isfinite(value):
+        return str(value)
+    return f"{value:,.{max(0, 2 - math.floor(math.log10(abs(value))))}f}"
+
+
+def as_text(table: dict[str, Any]) -> str:
+    """Columns side by side under the title, the first aligned to the left."""
+    rows = [table["columns"], *([figure(cell) for cell in row] for row in table["rows"])]
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [table["title"]]
+    for first, *others in rows:
+        cells = (cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True))
+        lines.append("  ".join(["", first.ljust(widths[0]), *cells]).rstrip())
+    return "\n".join(lines)
+
+
+def as_markdown(columns: list[str], rows: list[list]) -> str:
+    """The same for a document."""
+    texts = [any(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
+    lines = [columns, ["---" if text else "---:" for text in texts]]
+    lines += [[figure(cell) for cell in row] for row in rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def peers_of(results: dict[str, dict]) -> dict[str, dict]:
+    return {name: values for name, values in results.items() if not name.startswith("nbkeras")}
+
+
+def best_peer(results: dict[str, dict], key: str = "median") -> float | None:
+    """The least of the peers' figures, in seconds or MB."""
+    return min((values[key] for values in peers_of(results).values() if key in values), default=None)
+
+
+def ratio(value: float, best: float | None) -> float | None:
+    return value / best if best else None
+
+
+def workload_table(name: str, results: dict[str, dict]) -> dict[str, Any]:
+    """All that was measured of one workload. The median of latencies is their p50."""
+    workload = WORKLOADS[name]
+    scale, unit = SCALES.get(workload.kind, 1), UNITS[workload.kind]
+    first = next(iter(results.values()))
+    title = f"{name}: {workload.title}"
+    if "parameters" in first:
+        title += f"; batch {workload.batch}; {first['parameters']:,} parameters"
+    best = best_peer(results)
+    rows = []
+    for framework, values in results.items():
+        row = [framework, values["median"] * scale, f"{values['spread']:.1%}", values["p99"] * scale]
+        row.append(ratio(values["median"], best))
+        row += [values.get(key) for key in ("first", "peak", "imported", "data")]
+        rows.append([*row, values["losses"][-1] if values.get("losses") else None])
+    columns = ["", unit, "spread", "p99", "/ best peer", "first, s", "peak, MB", "import, MB", "data, MB", "loss"]
+    return {"title": title, "columns": columns, "rows": rows}
+
+
+def versions(report: dict[str, Any]) -> str:
+    """What was measured, by version."""
+    found: dict[str, str] = {}
+    for results in report["workloads"].values():
+        for values in results.values():
+            found |= values.get("versions", {})
+    return ", ".join(f"{name} {version}" for name, version in sorted(found.items()))
+
+
+def circumstances(report: dict[str, Any]) -> str:
+    """Machine, load, versions and settings as one paragraph."""
+    machine, settings = report["machine"], report["settings"]
+    load = "" if machine["load"] is None else f", load {machine['load']:.2f} before the run"
+    on = f" on {machine['date']}" if "date" in machine else ""
+    text = f"Measured{on}: {machine['cpu']}, {machine['cores']} cores{load}; Python {machine['python']}, {machine['system']}"
+    text += f"; {settings['rounds']} rounds"
+    return text + (f"; {versions(report)}." if versions(report) else ".")
+
+
+# -------------------- the document --------------------
+
+
+def times(workloads: dict[str, dict], frameworks: list[str]) -> str:
+    """A row for each workload, of latencies one for p50 and one for p99."""
+    rows: list[list] = []
+    for name, results in workloads.items():
+        workload = WORKLOADS[name]
+        scale, unit = SCALES.get(workload.kind, 1), UNITS[workload.kind]
+        for key in ("median", "p99") if workload.kind == "latency" else ("median",):
+            title = f"{name}: {workload.title}"
+            if workload.kind == "latency":
+                title += ", p50" if key == "median" else ", p99"
+            elif workload.network:
+                title += f", batch {workload.batch}"
+            cells = [results[each][key] * scale if each in results else None for each in frameworks]
+            rows.append([title, unit, *cells, ratio(results["nbkeras"][key], best_peer(results, key))])
+        for what, values in results.items():
+            if what.startswith("nbkeras") and what != "nbkeras":
+                others = [None] * len(frameworks)
+                rows.append([f"{name}: {what}", unit, values["median"] * scale, *others])
+    return as_markdown(["workload", "unit", *frameworks, "nbkeras / best peer"], rows)
+
+
+def memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
+    """Peaks of whole processes, beside what is none of the framework's doing: the data, and below it all the import."""
+    measured = {name: results for name, results in workloads.items() if "peak" in results["nbkeras"]}
+    rows: list[list] = []
+    for name, results in measured.items():
+        cells = [results.get(each, {}).get("peak") for each in frameworks]
+        own = results["nbkeras"]
+        rows.append([name, own.get("data"), *cells, ratio(own["peak"], best_peer(results, "peak"))])
+    alone: list = []
+    for framework in frameworks:
+        found = [results[framework].get("imported") for results in measured.values() if framework in results]
+        alone.append(min((each for each in found if each is not None), default=None))
+    if any(alone):
+        rows.append(["after the import alone", None, *alone, None])
+    return as_markdown(["peak memory, MB", "data", *frameworks, "nbkeras / best peer"], rows)
+
+
+def sections(report: dict[str, Any]) -> dict[str, str]:
+    """Parts of the document by name: 'workloads', and one for each study."""
+    found = {}
+    workloads = report["workloads"]
+    if workloads:
+        present = {name for results in workloads.values() for name in ["nbkeras", *peers_of(results)]}
+        known = ["nbkeras", "keras-jax", "keras-tensorflow", "torch", "jax", "onnxruntime"]
+        frameworks = [name for name in known if name in present]
+        tables = times(workloads, frameworks), memory(workloads, frameworks)
+        found["workloads"] = "\n\n".join([circumstances(report), *tables])
+    for name, tables in report.get("studies", {}).items():
+        parts = [f"{table['title']}:\n\n{as_markdown(table['columns'], table['rows'])}" for table in tables]
+        found[name] = "\n\n".join([circumstances(report), *parts])
+    return found
+
+
+def write_markdown(path: str, report: dict[str, Any], pictures: dict[str, str]) -> None:
+    """Put each section between its two comments in a document, or at its end; nothing else there changes.
+
+    pictures: files by the section that shows them.
+    """
+    text = ""
+    if os.path.exists(path):
+        with open(path, encoding="utf-8") as file:
+            text = file.read()
+    for name, content in sections(report).items():
+        if name in pictures:
+            link = os.path.relpath(pictures[name], os.path.dirname(path) or ".")
+            content += f"\n\n![{name}]({link})"
+        begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+        if begin not in text:
+            text = (text and text.rstrip() + "\n\n") + f"{begin}\n{end}\n"
+        pattern = re.escape(begin) + ".*?" + re.escape(end)
+        block = f"{begin}\n{content}\n{end}"
+        text = re.sub(pattern, lambda _, block=block: block, text, count=1, flags=re.DOTALL)
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(text)

@@ -1,0 +1,193 @@
+"""Studies: questions about nbkeras that one workload does not answer. Each makes tables out of a Session's processes."""
+
+import contextlib
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from benchmarks.runners import Missing, Runner, script_results
+from benchmarks.session import Session, cores, leave_out, percentile, take_turns
+from benchmarks.workloads import WORKLOADS
+
+Table = dict[str, Any]
+
+# One process, as many threads as there are cores; hashing goes on without the interpreter's lock.
+SPIN = """
+import hashlib, os, sys, threading
+data = bytes(1 << 22)
+def spin():
+    while True:
+        hashlib.sha256(data)
+for _ in range(int(sys.argv[1])):
+    threading.Thread(target=spin, daemon=True).start()
+print(flush=True)
+sys.stdin.read()
+os._exit(0)
+"""
+LIBGOMP_SPINS = {"GOMP_SPINCOUNT": "300000"}  # libgomp's own count; nbkeras sets 1000
+AVX2 = {
+    "NUMBA_CPU_NAME": "haswell",
+    "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+bmi2,+f16c,+popcnt,+lzcnt,+movbe",
+    "OPENBLAS_CORETYPE": "Haswell",
+    "NPY_DISABLE_CPU_FEATURES": "AVX512F AVX512CD AVX512_SKX AVX512_CLX AVX512_CNL AVX512_ICL AVX512_SPR X86_V4",
+}
+
+
+def how_much(session: Session) -> str:
+    return "smallest" if session.options.quick else "all"
+
+
+def median_round(runner: Runner) -> float:
+    return statistics.median(runner.round()["times"])
+
+
+@contextlib.contextmanager
+def spinning() -> Iterator[None]:
+    """Another process keeps every core busy."""
+    command = [sys.executable, "-c", SPIN, str(cores())]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        process.stdout.readline()  # type: ignore[union-attr]
+        try:
+            yield
+        finally:
+            process.stdin.close()  # type: ignore[union-attr]
+
+
+@contextlib.contextmanager
+def started(session: Session, name: str, settings: dict[str, tuple[str, dict]]) -> Iterator[dict[str, Runner]]:
+    """A process for each setting {title: (framework, environment)}, without those not installed."""
+    with contextlib.ExitStack() as processes:
+        runners = {}
+        for title, (framework, environment) in settings.items():
+            try:
+                runners[title] = processes.enter_context(session.start(framework, name, **environment))
+            except Missing as reason:
+                leave_out(framework, reason)
+        yield runners
+
+
+def neighbour(session: Session) -> list[Table]:
+    """Training beside a process that spins on every core, and predicting in two processes at once."""
+    settings = {"nbkeras": ("nbkeras", {}), "nbkeras, GOMP_SPINCOUNT=300000": ("nbkeras", LIBGOMP_SPINS)}
+    settings |= {peer: (peer, {}) for peer in session.frameworks[1:]}
+    rounds = range(session.options.rounds)
+    busy_rows, twice_rows = [], []
+    for name in ("mlp", "lstm_stack"):
+        able = {title: how for title, how in settings.items() if how[0] in ("nbkeras", *WORKLOADS[name].peers)}
+        with started(session, name, able) as runners:
+            for title, runner in runners.items():
+                times: tuple[list[float], list[float]] = ([], [])
+                for _ in rounds:
+                    times[0].append(median_round(runner))
+                    with spinning():
+                        times[1].append(median_round(runner))
+                idle, busy = (statistics.median(each) * 1e3 for each in times)
+                busy_rows.append([name, title, idle, busy, busy / idle])
+        name = f"latency_{name}"
+        for title, how in settings.items():
+            with started(session, name, {"a": how, "b": how}) as pair:
+                if not pair:
+                    continue
+                alone, both = [], []
+                for _ in rounds:
+                    alone += pair["a"].round()["times"]
+                    for runner in pair.values():
+                        runner.ask("round")
+                    both += [each for runner in pair.values() for each in runner.answer()["times"]]
+                cells = [percentile(times, p) * 1e6 for p in (50, 99) for times in (alone, both)]
+                twice_rows.append([name, title, *cells[:2], cells[1] / cells[0], *cells[2:]])
+    columns = ["workload", "setting", "idle, ms a step", "busy, ms a step", "busy / idle"]
+    twice = ["workload", "setting", "alone, us a call", "two at once", "ratio", "alone, p99", "two at once, p99"]
+    return [
+        {"title": f"Beside a process of {cores()} spinning threads", "columns": columns, "rows": busy_rows},
+        {"title": "predict from two processes at once", "columns": twice, "rows": twice_rows},
+    ]
+
+
+def features(session: Session) -> list[Table]:
+    """Training on a CPU without AVX-512, and without GNU OpenMP; each with a kernel cache of its own."""
+    rows = []
+    with contextlib.ExitStack() as folders:
+        fresh = lambda: folders.enter_context(tempfile.TemporaryDirectory())  # noqa: E731
+        variants = {
+            "as it is": {},
+            "AVX2 only": AVX2 | {"NUMBA_CACHE_DIR": fresh()},
+            "without libgomp": {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_CACHE_DIR": fresh()},
+        }
+        for name in ("mlp",) if session.options.quick else ("mlp", "lstm_stack", "cnn"):
+            with started(session, name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
+                found = take_turns(list(runners), session.options.rounds, lambda each, r=runners: median_round(r[each]))
+            normal = statistics.median(found["as it is"])
+            for title, times in found.items():
+                median = statistics.median(times)
+                rows.append([name, title, median * 1e3, median / normal])
+    columns = ["workload", "nbkeras", "ms a step", "/ as it is"]
+    return [{"title": "Without what this machine has", "columns": columns, "rows": rows}]
+
+
+def threads(session: Session) -> list[Table]:
+    """predict of one model from several Python threads."""
+    counts, seconds = (1, 2, 4), 0.05 if session.options.quick else 1.0
+    rows = []
+    for name in ("latency_mlp", "latency_lstm_stack"):
+        with started(session, name, {framework: (framework, {}) for framework in session.frameworks}) as runners:
+            for framework, runner in runners.items():
+                rates = []
+                for count in counts:
+                    found = [runner.calls_per_second(count, seconds) for _ in range(session.options.rounds)]
+                    rates.append(None if None in found else round(statistics.median(found)))
+                best = max(filter(None, rates))
+                rows.append([name, framework, *(rate or "fails" for rate in rates), best / rates[0]])
+    columns = ["workload", "framework", *(f"{count} threads" for count in counts), "best / 1 thread"]
+    return [{"title": "Predictions of one sample a second", "columns": columns, "rows": rows}]
+
+
+def subnormal(session: Session) -> list[Table]:
+    """Optimizer steps on moments that would be subnormal numbers."""
+    rows = []
+    for framework in ("nbkeras", "torch"):
+        if framework not in session.frameworks:
+            continue
+        try:
+            python, environment = session.python(framework), session.environment()
+            found = script_results(python, "run_updates.py", framework, how_much(session), environment=environment)
+        except Missing as reason:
+            leave_out(framework, reason)
+            continue
+        for optimizer, seconds in found.items():
+            normal, decayed = seconds["normal"], seconds["decayed"]
+            rows.append([optimizer, framework, normal * 1e6, decayed * 1e6, decayed / normal])
+    columns = ["optimizer", "framework", "normal, us", "decayed, us", "decayed / normal"]
+    return [{"title": "A step of 670,000 weights whose moments have decayed", "columns": columns, "rows": rows}]
+
+
+def scaling(session: Session) -> list[Table]:
+    """Training against size, on one thread and on all, beside the floor; run_scaling.py has the formula."""
+    counts = sorted({1, min(2, cores()), cores()})
+    python, environment = session.python("nbkeras"), session.environment()
+    found = [
+        script_results(python, "run_scaling.py", str(count), how_much(session), environment=environment)
+        for count in counts
+    ]
+    rates = [[count, each["rate"] / 1e9] for count, each in zip(counts, found, strict=True)]
+    tables: list[Table] = [{"title": "numpy.matmul, the floor's rate", "columns": ["threads", "GF/s"], "rows": rates}]
+    for title in found[0]["sweeps"]:
+        columns, rows = [title.split()[-1]], []
+        for count in counts:
+            columns += [f"{count} thread{'s' * (count > 1)}, ms a step", "floor, ms", "/ floor"]
+        for points in zip(*(each["sweeps"][title] for each in found), strict=True):
+            row: list = [points[0]["size"]]
+            for point in points:
+                row += [point["seconds"] * 1e3, point["floor"] * 1e3, point["seconds"] / point["floor"]]
+            cliffs = [str(count) for count, point in zip(counts, points, strict=True) if point["cliff"]]
+            rows.append([*row, "on " + " ".join(cliffs) if cliffs else None])
+        tables.append({"title": title, "columns": [*columns, "cliff"], "rows": rows, "threads": counts})
+    return tables
+
+
+STUDIES: dict[str, Callable[[Session], list[Table]]] = {
+    study.__name__: study for study in (scaling, neighbour, features, threads, subnormal)
+}
