@@ -7,29 +7,22 @@ Golub and LeVeque, 1983), so float32 statistics lose nothing to a large mean or 
 """
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device
 from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.threads import launch_shares, share_count
 
 Array = np.ndarray
-_BLOCK = 32768  # elements of a block of rows, the unit of parallel work
+_BLOCK = 32768  # elements of a block of rows whose sums are kept apart
+_SHARE = 16384  # elements of a share where there are no sums
 _WIDE = 256  # columns that widening aims at
 _ALL_ROWS = device.persistent(np.ones(0, np.bool_))
 _INFINITE = device.persistent(np.full(1, np.inf))
 
 
-def _block_rows(columns: int) -> int:
-    return max(8, _BLOCK // max(1, columns))
-
-
-def _over_blocks(serial, parallel, rows: int, columns: int, *args) -> None:
-    """Launch a kernel for every block of rows; on threads where there are several blocks."""
-    size = _block_rows(columns)
-    if rows > size:
-        device.launch(parallel, *args, size)
-    else:
-        device.launch(serial, *args, size, 0)
+def _block_count(rows: int, columns: int) -> int:
+    """Into how many blocks to cut the rows: one for _BLOCK elements, and for no fewer than 8 rows."""
+    return min(-(-rows // 8), -(-rows * columns // _BLOCK))
 
 
 def _filled(array: Array | None, count: int, value: float, dtype) -> Array:
@@ -71,16 +64,16 @@ def batch_normalization_training(
     wide = x.reshape(shape)
     mask = _ALL_ROWS if mask is None else mask
     gamma, beta = _filled(gamma, channels, 1, x.dtype), _filled(beta, channels, 0, x.dtype)
-    blocks = -(-shape[0] // _block_rows(shape[1]))
+    blocks = _block_count(*shape)
     counts = device.empty((blocks,), np.int64)
     means, squares = device.empty((blocks, shape[1]), x.dtype), device.empty((blocks, shape[1]), x.dtype)
-    _over_blocks(block_moments, block_moments_parallel, *shape, wide, mask, counts, means, squares)
+    launch_shares(block_moments, share_count(blocks, 1), wide, mask, counts, means, squares)
     total, joined = device.empty((1,), np.float64), device.empty((2, shape[1]), np.float64)
     center, inverse, scale, offset = (device.empty((shape[1],), x.dtype) for _ in range(4))
     device.launch(join_moments, counts, means, squares, joined, total, moving_mean, moving_variance, float(momentum))
     device.launch(coefficients, joined, gamma, beta, float(epsilon), center, inverse, scale, offset)
     y = device.empty(x.shape, x.dtype)
-    _over_blocks(scale_rows, scale_rows_parallel, *shape, wide, center, scale, offset, y.reshape(shape))
+    launch_shares(scale_rows, share_count(x.size, _SHARE), wide, center, scale, offset, y.reshape(shape))
     return y, (wide, mask, total, center, inverse, scale, channels)
 
 
@@ -102,7 +95,7 @@ def batch_normalization(
     device.launch(given_moments, mean, variance, joined)
     device.launch(coefficients, joined, gamma, beta, float(epsilon), center, inverse, scale, offset)
     y = device.empty(x.shape, x.dtype)
-    _over_blocks(scale_rows, scale_rows_parallel, *shape, wide, center, scale, offset, y.reshape(shape))
+    launch_shares(scale_rows, share_count(x.size, _SHARE), wide, center, scale, offset, y.reshape(shape))
     return y, (wide, _ALL_ROWS, _INFINITE, center, inverse, scale, channels)
 
 
@@ -122,9 +115,9 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta):
     wide, mask, total, center, inverse, scale, channels = saved
     shape, dtype = wide.shape, wide.dtype
     dy = dy.reshape(shape)
-    blocks = -(-shape[0] // _block_rows(shape[1]))
+    blocks = _block_count(*shape)
     sums, products = device.empty((blocks, shape[1]), dtype), device.empty((blocks, shape[1]), dtype)
-    _over_blocks(block_sums, block_sums_parallel, *shape, dy, wide, center, sums, products)
+    launch_shares(block_sums, share_count(blocks, 1), dy, wide, center, sums, products)
     dgamma, dbeta = device.output(need_gamma, (channels,), dtype), device.output(need_beta, (channels,), dtype)
     slope, shift = device.empty((shape[1],), dtype), device.empty((shape[1],), dtype)
     joined = device.empty((2, shape[1]), np.float64)
@@ -133,44 +126,37 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta):
     if need_x is not False:
         dx = device.output(need_x, (shape[0] * shape[1] // channels, channels), dtype)
         args = (dy, wide, mask, center, scale, slope, shift, dx.reshape(shape))
-        _over_blocks(input_gradient, input_gradient_parallel, *shape, *args)
+        launch_shares(input_gradient, share_count(wide.size, _SHARE), *args)
     return dx, dgamma if need_gamma is not False else None, dbeta if need_beta is not False else None
 
 
 @compiled
-def block_moments(x, mask, counts, means, squares, size, block):
-    """Kernel: count, mean and sum of squared deviations of the columns of one block of rows, those in the mask only."""
-    first, last = block * size, min(x.shape[0], (block + 1) * size)
-    s, q = means[block], squares[block]
-    for c in range(s.size):
-        s[c] = 0
-        q[c] = 0
-    while mask.size > 0 and first < last and not mask[first]:
-        first += 1
-    n = 0
-    pivot = x[min(first, x.shape[0] - 1)]
-    for r in range(first, last):
-        if mask.size == 0 or mask[r]:
-            n += 1
-            row = x[r]
-            for c in range(s.size):
-                d = row[c] - pivot[c]
-                s[c] += d
-                q[c] += d * d
-    counts[block] = n
-    share = s.dtype.type(1.0 / max(n, 1))
-    none = s.dtype.type(0)
-    for c in range(s.size):
-        mean = s[c] * share
-        q[c] = max(q[c] - s[c] * mean, none)
-        s[c] = pivot[c] + mean
-
-
-@compiled(parallel=True)
-def block_moments_parallel(x, mask, counts, means, squares, size):
-    """Kernel: `block_moments` of all blocks."""
-    for block in prange(means.shape[0]):
-        block_moments(x, mask, counts, means, squares, size, np.int64(block))
+def block_moments(x, mask, counts, means, squares, share, shares):
+    """Kernel: count, mean and sum of squared deviations of the columns of each block of rows, those in the mask only."""
+    rows, blocks, none = x.shape[0], counts.size, x.dtype.type(0)
+    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
+        first, last = rows * block // blocks, rows * (block + 1) // blocks
+        s, q = means[block], squares[block]
+        for c in range(s.size):
+            s[c] = none
+            q[c] = none
+        while mask.size > 0 and first < last - 1 and not mask[first]:
+            first += 1
+        n, pivot = 0, x[first]
+        for r in range(first, last):
+            if mask.size == 0 or mask[r]:
+                n += 1
+                row = x[r]
+                for c in range(s.size):
+                    d = row[c] - pivot[c]
+                    s[c] += d
+                    q[c] += d * d
+        counts[block] = n
+        part = x.dtype.type(1.0 / max(n, 1))
+        for c in range(s.size):
+            mean = s[c] * part
+            q[c] = max(q[c] - s[c] * mean, none)
+            s[c] = pivot[c] + mean
 
 
 @compiled
@@ -184,8 +170,9 @@ def join_moments(counts, means, squares, joined, total, moving_mean, moving_vari
         deviation[c] = 0.0
     for p in range(counts.size):
         n += counts[p]
-        for c in range(columns):
-            mean[c] += counts[p] * np.float64(means[p, c])
+        if counts[p] > 0:
+            for c in range(columns):
+                mean[c] += counts[p] * np.float64(means[p, c])
     count = n * (columns // channels)
     total[0] = max(count, 1)
     for c in range(channels):
@@ -228,40 +215,29 @@ def coefficients(joined, gamma, beta, epsilon, center, inverse, scale, offset):
 
 
 @compiled
-def scale_rows(x, center, scale, offset, y, size, block):
-    """Kernel: y = (x - center) * scale + offset for one block of rows."""
-    for r in range(block * size, min(x.shape[0], (block + 1) * size)):
+def scale_rows(x, center, scale, offset, y, share, shares):
+    """Kernel: y = (x - center) * scale + offset; a share of the rows."""
+    rows = x.shape[0]
+    for r in range(rows * share // shares, rows * (share + 1) // shares):
         source, target = x[r], y[r]
         for c in range(center.size):
             target[c] = (source[c] - center[c]) * scale[c] + offset[c]
 
 
-@compiled(parallel=True)
-def scale_rows_parallel(x, center, scale, offset, y, size):
-    """Kernel: `scale_rows` of all blocks."""
-    for block in prange((x.shape[0] + size - 1) // size):
-        scale_rows(x, center, scale, offset, y, size, np.int64(block))
-
-
 @compiled
-def block_sums(dy, x, center, sums, products, size, block):
-    """Kernel: column sums of dy and dy * (x - center) over one block of rows."""
-    s, p = sums[block], products[block]
-    for c in range(s.size):
-        s[c] = 0
-        p[c] = 0
-    for r in range(block * size, min(x.shape[0], (block + 1) * size)):
-        gradient, row = dy[r], x[r]
+def block_sums(dy, x, center, sums, products, share, shares):
+    """Kernel: column sums of dy and dy * (x - center) over each block of rows; a share of the blocks."""
+    rows, blocks = x.shape[0], sums.shape[0]
+    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
+        s, p = sums[block], products[block]
         for c in range(s.size):
-            s[c] += gradient[c]
-            p[c] += gradient[c] * (row[c] - center[c])
-
-
-@compiled(parallel=True)
-def block_sums_parallel(dy, x, center, sums, products, size):
-    """Kernel: `block_sums` of all blocks."""
-    for block in prange(sums.shape[0]):
-        block_sums(dy, x, center, sums, products, size, np.int64(block))
+            s[c] = 0
+            p[c] = 0
+        for r in range(rows * block // blocks, rows * (block + 1) // blocks):
+            gradient, row = dy[r], x[r]
+            for c in range(s.size):
+                s[c] += gradient[c]
+                p[c] += gradient[c] * (row[c] - center[c])
 
 
 @compiled
@@ -288,9 +264,10 @@ def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slop
 
 
 @compiled
-def input_gradient(dy, x, mask, center, scale, slope, shift, dx, size, block):
-    """Kernel: dx = dy * scale, and in rows of the mask + (x - center) * slope + shift, for one block of rows."""
-    for r in range(block * size, min(x.shape[0], (block + 1) * size)):
+def input_gradient(dy, x, mask, center, scale, slope, shift, dx, share, shares):
+    """Kernel: dx = dy * scale, and in rows of the mask + (x - center) * slope + shift; a share of the rows."""
+    rows = x.shape[0]
+    for r in range(rows * share // shares, rows * (share + 1) // shares):
         source, value, target = dy[r], x[r], dx[r]
         if mask.size == 0 or mask[r]:
             for c in range(center.size):
@@ -298,13 +275,6 @@ def input_gradient(dy, x, mask, center, scale, slope, shift, dx, size, block):
         else:
             for c in range(center.size):
                 target[c] = source[c] * scale[c]
-
-
-@compiled(parallel=True)
-def input_gradient_parallel(dy, x, mask, center, scale, slope, shift, dx, size):
-    """Kernel: `input_gradient` of all blocks."""
-    for block in prange((x.shape[0] + size - 1) // size):
-        input_gradient(dy, x, mask, center, scale, slope, shift, dx, size, np.int64(block))
 
 
 def mean_gradient(dbeta: Array, scale: Array, dmean: Array) -> None:
@@ -334,18 +304,18 @@ def layer_normalization(x: Array, gamma: Array | None, beta: Array | None, epsil
     y = device.empty(x.shape, x.dtype)
     means, inverses = device.empty((rows,), x.dtype), device.empty((rows,), x.dtype)
     args = (x, gamma, beta, x.dtype.type(epsilon), centered, means, inverses, y)
-    _over_blocks(normalize_rows, normalize_rows_parallel, rows, columns, *args)
+    launch_shares(normalize_rows, share_count(x.size, _SHARE), *args)
     return y, (x, gamma, means, inverses, centered)
 
 
 def layer_normalization_vjp(saved, dy, needs):
     x, gamma, means, inverses, centered = saved
     rows, columns = x.shape
-    blocks = -(-rows // _block_rows(columns))
+    blocks = _block_count(rows, columns)
     products, sums = device.empty((blocks, columns), x.dtype), device.empty((blocks, columns), x.dtype)
     dx = device.output(needs[0], x.shape, x.dtype)
     args = (dy, x, gamma, means, inverses, centered, dx, products, sums)
-    _over_blocks(row_gradients, row_gradients_parallel, rows, columns, *args)
+    launch_shares(row_gradients, share_count(blocks, 1), *args)
     gradients = []
     for need, partial in zip(needs[1:], (products, sums), strict=True):
         total = device.output(need, (columns,), x.dtype) if need is not False else None
@@ -387,53 +357,41 @@ def _sums_of_gradient(dy, gamma, x, center):
 
 
 @compiled
-def normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y, size, block):
-    """Kernel: layer normalization of one block of rows."""
-    one = x.dtype.type(1)
-    share = x.dtype.type(1.0 / max(x.shape[1], 1))
-    for r in range(block * size, min(x.shape[0], (block + 1) * size)):
+def normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y, share, shares):
+    """Kernel: layer normalization of a share of the rows."""
+    rows, one = x.shape[0], x.dtype.type(1)
+    part = x.dtype.type(1.0 / max(x.shape[1], 1))
+    for r in range(rows * share // shares, rows * (share + 1) // shares):
         row, target = x[r], y[r]
-        mean = _sum(row) * share if centered else x.dtype.type(0)
-        inverse = one / np.sqrt(_sum_of_squares(row, mean) * share + epsilon)
+        mean = _sum(row) * part if centered else x.dtype.type(0)
+        inverse = one / np.sqrt(_sum_of_squares(row, mean) * part + epsilon)
         means[r] = mean
         inverses[r] = inverse
         for c in range(row.size):
             target[c] = (row[c] - mean) * inverse * gamma[c] + beta[c]
 
 
-@compiled(parallel=True)
-def normalize_rows_parallel(x, gamma, beta, epsilon, centered, means, inverses, y, size):
-    """Kernel: `normalize_rows` of all blocks."""
-    for block in prange((x.shape[0] + size - 1) // size):
-        normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y, size, np.int64(block))
-
-
 @compiled
-def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, size, block):
-    """Kernel: dx of one block of rows, and its part of dgamma and dbeta."""
-    p, s = products[block], sums[block]
-    share = x.dtype.type(1.0 / max(x.shape[1], 1))
-    for c in range(s.size):
-        p[c] = 0
-        s[c] = 0
-    for r in range(block * size, min(x.shape[0], (block + 1) * size)):
-        d, row, target = dy[r], x[r], dx[r]
-        mean, inverse = means[r], inverses[r]
-        first, second = _sums_of_gradient(d, gamma, row, mean)
-        first = first * share if centered else x.dtype.type(0)
-        second = second * share * inverse
+def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, share, shares):
+    """Kernel: dx, and the part of each block of rows in dgamma and dbeta; a share of the blocks."""
+    rows, blocks = x.shape[0], sums.shape[0]
+    part = x.dtype.type(1.0 / max(x.shape[1], 1))
+    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
+        p, s = products[block], sums[block]
         for c in range(s.size):
-            normal = (row[c] - mean) * inverse
-            p[c] += d[c] * normal
-            s[c] += d[c]
-            target[c] = inverse * (d[c] * gamma[c] - first - normal * second)
-
-
-@compiled(parallel=True)
-def row_gradients_parallel(dy, x, gamma, means, inverses, centered, dx, products, sums, size):
-    """Kernel: `row_gradients` of all blocks."""
-    for block in prange(sums.shape[0]):
-        row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, size, np.int64(block))
+            p[c] = 0
+            s[c] = 0
+        for r in range(rows * block // blocks, rows * (block + 1) // blocks):
+            d, row, target = dy[r], x[r], dx[r]
+            mean, inverse = means[r], inverses[r]
+            first, second = _sums_of_gradient(d, gamma, row, mean)
+            first = first * part if centered else x.dtype.type(0)
+            second = second * part * inverse
+            for c in range(s.size):
+                normal = (row[c] - mean) * inverse
+                p[c] += d[c] * normal
+                s[c] += d[c]
+                target[c] = inverse * (d[c] * gamma[c] - first - normal * second)
 
 
 def add_up(partial: Array, out: Array) -> None:

@@ -71,6 +71,18 @@ def test_mask_that_leaves_nothing():
     y = ops.batch_normalization_training(normal(4, 3), mean, variance, -1, momentum=0.5, mask=np.zeros(4, bool))
     assert np.isfinite(y.numpy()).all()
     assert np.allclose(mean.numpy(), 0.5) and np.allclose(variance.numpy(), 0.5)
+    ops.batch_normalization_training(np.full((4, 3), np.nan), mean, variance, -1, momentum=0.5, mask=np.zeros(4, bool))
+    assert np.allclose(mean.numpy(), 0.25) and np.allclose(variance.numpy(), 0.25)
+
+
+def test_no_rows():
+    mean, variance, ones = (Variable(np.ones(3), trainable=trainable) for trainable in (False, False, True))
+    with GradientTape(persistent=True) as tape:
+        outputs = [ops.batch_normalization_training(np.zeros((0, 3)), mean, variance, -1, ones, ones, momentum=0.5)]
+        outputs.append(ops.layer_normalization(np.zeros((0, 3)), ones, ones))
+    assert np.allclose(mean.numpy(), 0.5) and np.allclose(variance.numpy(), 0.5)
+    for y in outputs:
+        assert y.shape == (0, 3) and np.array_equal(tape.gradient(y, ones).numpy(), np.zeros(3))
 
 
 @pytest.mark.parametrize(("shape", "axis"), [*SHAPES, ((3, 4, 5, 2), [1, 2]), ((3, 4, 5, 2), [3, 1])], ids=str)
