@@ -34,6 +34,7 @@ from nbkeras.kernels.recurrent import (
     sum_rows,
     write_output,
 )
+from nbkeras.kernels.subnormals import flush, restore
 from nbkeras.kernels.threads import launch_shares
 
 Array = np.ndarray
@@ -193,6 +194,7 @@ def gru_backward_share(
     chunk, chunks,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
+    mode = flush()
     width, two, zero, one = 3 * units, 2 * units, z.dtype.type(0), z.dtype.type(1)
     ldb, candidate = (width, two) if turned else (units, two * units)  # where U_g begins
     row = batch * chunk // chunks
@@ -289,3 +291,4 @@ def gru_backward_share(
                 if reset_after:
                     sum_rows(dz, dz_at, 1, two, db, b_at + width, final)  # the first row holds the block's sum by now
                     sum_rows(dinner, step_at, ends, units, db, b_at + width + two, final)
+    restore(mode)

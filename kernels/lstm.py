@@ -33,6 +33,7 @@ from nbkeras.kernels.recurrent import (
     sum_rows,
     write_output,
 )
+from nbkeras.kernels.subnormals import flush, restore
 from nbkeras.kernels.threads import launch_shares
 
 Array = np.ndarray
@@ -168,6 +169,7 @@ def lstm_backward_share(
     features, units, turned, needs_h0, chunk, chunks,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh and dc end as the gradients of the initial states."""
+    mode = flush()
     width, zero, one = 4 * units, z.dtype.type(0), z.dtype.type(1)
     ldb = width if turned else units
     row = batch * chunk // chunks
@@ -252,3 +254,4 @@ def lstm_backward_share(
                 gemm(1, 0, units, width, ends, h, before, units, dz, dz_at, width, beta, du, u_at, width)
             if db.size > 0:
                 sum_rows(dz, dz_at, ends, width, db, b_at, final)
+    restore(mode)

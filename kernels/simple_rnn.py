@@ -28,6 +28,7 @@ from nbkeras.kernels.recurrent import (
     sum_rows,
     write_output,
 )
+from nbkeras.kernels.subnormals import flush, restore
 from nbkeras.kernels.threads import launch_shares
 
 Array = np.ndarray
@@ -136,6 +137,7 @@ def simple_rnn_backward_share(
     chunk, chunks,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
+    mode = flush()
     zero, one = h.dtype.type(0), h.dtype.type(1)
     row = batch * chunk // chunks
     rows = batch * (chunk + 1) // chunks - row
@@ -190,3 +192,4 @@ def simple_rnn_backward_share(
                 gemm(1, 0, units, units, ends, h, before, units, dz, dz_at, units, beta, du, u_at, units)
             if db.size > 0:
                 sum_rows(dz, dz_at, ends, units, db, b_at, final)
+    restore(mode)

@@ -1,0 +1,55 @@
+"""Subnormal numbers taken as zero while a kernel runs: `mode = flush()`, then the loops, then `restore(mode)`.
+
+A gradient that fades over hundreds of time steps ends in numbers below the smallest normal one (1.2e-38 in float32), which
+most processors compute with a hundred times more slowly: a step of an LSTM on 512 time steps took 520 ms instead of 20.
+The processor's mode belongs to the thread, and is as it was when the kernel ends.
+"""
+
+import llvmlite.binding as llvm
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+_I32 = ir.IntType(32)
+_FLUSH = 0x8040  # flush to zero, denormals are zero: bits of x86's MXCSR
+
+
+def _is_x86() -> bool:
+    return llvm.get_process_triple().startswith(("x86_64", "i686", "i386"))
+
+
+def _access(builder, name, place):
+    bytes_ = ir.IntType(8).as_pointer()
+    function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [bytes_]), name)
+    builder.call(function, [builder.bitcast(place, bytes_)])
+
+
+@intrinsic
+def flush(typing):
+    """Take subnormal numbers as zero from here on; returns the mode before. On other processors than x86 nothing changes."""
+
+    def generate(context, builder, signature, args):
+        if not _is_x86():
+            return ir.Constant(_I32, 0)
+        place = cgutils.alloca_once(builder, _I32)
+        _access(builder, "llvm.x86.sse.stmxcsr", place)
+        before = builder.load(place)
+        builder.store(builder.or_(before, ir.Constant(_I32, _FLUSH)), place)
+        _access(builder, "llvm.x86.sse.ldmxcsr", place)
+        return before
+
+    return types.int32(), generate
+
+
+@intrinsic
+def restore(typing, mode):
+    """Set back the mode that `flush` returned."""
+
+    def generate(context, builder, signature, args):
+        if _is_x86():
+            place = cgutils.alloca_once_value(builder, args[0])
+            _access(builder, "llvm.x86.sse.ldmxcsr", place)
+        return context.get_dummy_value()
+
+    return types.void(types.int32), generate
