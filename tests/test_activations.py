@@ -8,7 +8,6 @@ import pytest
 import scipy.special
 
 from nbkeras import activations, ops
-from nbkeras.kernels import blocks
 from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.tensor import GradientTape, as_tensor
 from nbkeras.testing import check_op
@@ -121,35 +120,43 @@ def test_softmax_edges(dtype):
     np.testing.assert_allclose(ops.log_softmax(x).numpy()[0], [-1.3132617, -1e9, -0.3132617], rtol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["relu", "silu", "softmax", "log_softmax"])
-def test_large_arrays_run_in_blocks_that_do_not_depend_on_threads(name):
-    x = as_tensor(RNG.standard_normal((blocks.PARALLEL // 100 + 7, 100)).astype(np.float32))
+EVERY_KERNEL = "relu leaky_relu elu sigmoid tanh silu gelu gelu_approximate softplus softmax log_softmax".split()
+
+
+@pytest.mark.parametrize("case", EVERY_KERNEL)
+def test_large_arrays_run_in_shares_that_do_not_depend_on_threads(case):
+    name, arguments = CALLS.get(case, (case, {}))
+
+    def function(x):
+        return getattr(ops, name)(x, **arguments)
+
+    x = as_tensor(RNG.standard_normal((1317, 100)).astype(np.float32))  # four shares or more
     before = get_threads()
     try:
         set_threads(1)
-        single = getattr(ops, name)(x).numpy()
+        single = function(x).numpy()
         set_threads(numba.config.NUMBA_NUM_THREADS)
-        several = getattr(ops, name)(x).numpy()
+        several = function(x).numpy()
     finally:
         set_threads(before)
     np.testing.assert_array_equal(single, several)
-    rows = np.concatenate([getattr(ops, name)(x.numpy()[i : i + 400]).numpy() for i in range(0, x.shape[0], 400)])
+    rows = np.concatenate([function(x.numpy()[i : i + 50]).numpy() for i in range(0, x.shape[0], 50)])
     np.testing.assert_array_equal(single, rows)
     slope = x.numpy() + 1
-    check_large_gradient(name, x.numpy(), slope)
+    check_large_gradient(function, x.numpy(), slope)
 
 
-def check_large_gradient(name, x, slope):
-    """The blocked vjp gives what the serial one gives row by row."""
+def check_large_gradient(function, x, slope):
+    """The vjp in shares gives what it gives in one, some rows at a time."""
 
     def gradient(x, slope):
         tensor = as_tensor(x)
         with GradientTape() as tape:
             tape.watch(tensor)
-            y = getattr(ops, name)(tensor)
+            y = function(tensor)
         return tape.gradient(y, tensor, output_gradients=slope).numpy()
 
-    parts = [gradient(x[i : i + 400], slope[i : i + 400]) for i in range(0, len(x), 400)]
+    parts = [gradient(x[i : i + 50], slope[i : i + 50]) for i in range(0, len(x), 50)]
     np.testing.assert_array_equal(gradient(x, slope), np.concatenate(parts))
 
 
