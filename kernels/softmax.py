@@ -1,13 +1,14 @@
 """Softmax and log-softmax along one axis, and their vjps."""
 
 import numpy as np
-from numba import prange
 
-from nbkeras.kernels import blocks, device
+from nbkeras.kernels import device
 from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.threads import launch_shares, share_count
 from nbkeras.kernels.vmath import exp
 
 Array = np.ndarray
+_SHARE = 4096  # elements of a share: 2 us of wide rows, 12 us of ten classes
 # Flags for loops that only add up or compare: they let LLVM do so in vectors. Such a loop must not contain `exp`, whose
 # rounding trick reassociation breaks.
 _ANY_ORDER = {"nsz", "contract", "reassoc"}
@@ -48,6 +49,12 @@ def exponentials(x, shift, y):
     return total(y)
 
 
+def launch_rows(kernel, *arrays: Array) -> None:
+    """Launch a kernel that takes a share of the rows of arrays with equally many."""
+    rows, size = len(arrays[0]), max(array.size for array in arrays)
+    launch_shares(kernel, max(1, min(rows, share_count(size, _SHARE))), *arrays)
+
+
 def _last(x: Array, axis: int) -> Array:
     """(rows, n) with `axis` last; a copy if it is not."""
     x = device.contiguous(np.moveaxis(x, axis, -1))
@@ -60,80 +67,66 @@ def _back(y: Array, shape: tuple[int, ...], axis: int) -> Array:
     return device.contiguous(np.moveaxis(y.reshape(moved), -1, axis))
 
 
-def _forward(serial, parallel, x: Array, axis: int):
+def _forward(kernel, x: Array, axis: int):
     rows = _last(x, axis)
     y = device.empty(rows.shape, x.dtype)
-    blocks.launch(serial, parallel, (rows, y))
+    launch_rows(kernel, rows, y)
     return _back(y, x.shape, axis), (y, axis)
 
 
-def _backward(serial, parallel, saved, dy: Array, need):
+def _backward(kernel, saved, dy: Array, need):
     y, axis = saved
     if axis == dy.ndim - 1:
         dx = device.output(need, dy.shape, dy.dtype)
-        blocks.launch(serial, parallel, (y, _last(dy, axis), dx.reshape(y.shape)))
+        launch_rows(kernel, y, _last(dy, axis), dx.reshape(y.shape))
         return (dx,)
     rows = device.empty(y.shape, y.dtype)
-    blocks.launch(serial, parallel, (y, _last(dy, axis), rows))
+    launch_rows(kernel, y, _last(dy, axis), rows)
     return (_back(rows, dy.shape, axis),)
 
 
 def softmax(x: Array, axis: int):
     """e^x / sum(e^x) along a non-negative axis."""
-    return _forward(softmax_forward, softmax_forward_parallel, x, axis)
+    return _forward(softmax_forward, x, axis)
 
 
 def softmax_vjp(saved, dy, needs):
-    return _backward(softmax_backward, softmax_backward_parallel, saved, dy, needs[0])
+    return _backward(softmax_backward, saved, dy, needs[0])
 
 
 @compiled
-def softmax_forward(x, y):
+def softmax_forward(x, y, share, shares):
     """Kernel: softmax of each row."""
-    for r in range(x.shape[0]):
+    for r in range(len(x) * share // shares, len(x) * (share + 1) // shares):
         out = y[r]
         scale = x.dtype.type(1) / exponentials(x[r], largest(x[r]), out)
         for i in range(out.size):
             out[i] *= scale
 
 
-@compiled(parallel=True)
-def softmax_forward_parallel(x, y):
-    """Kernel: softmax_forward of each block of rows."""
-    for t in prange(x.shape[0]):
-        softmax_forward(x[t], y[t])
-
-
 @compiled
-def softmax_backward(y, dy, dx):
+def softmax_backward(y, dy, dx, share, shares):
     """Kernel: dx = y (dy - sum(dy y)) for each row."""
-    for r in range(y.shape[0]):
+    for r in range(len(y) * share // shares, len(y) * (share + 1) // shares):
         value, slope, out = y[r], dy[r], dx[r]
         mean = dot(value, slope)
         for i in range(out.size):
             out[i] = value[i] * (slope[i] - mean)
 
 
-@compiled(parallel=True)
-def softmax_backward_parallel(y, dy, dx):
-    """Kernel: softmax_backward of each block of rows."""
-    for t in prange(y.shape[0]):
-        softmax_backward(y[t], dy[t], dx[t])
-
-
 def log_softmax(x: Array, axis: int):
     """x - log(sum(e^x)) along a non-negative axis."""
-    return _forward(log_softmax_forward, log_softmax_forward_parallel, x, axis)
+    return _forward(log_softmax_forward, x, axis)
 
 
 def log_softmax_vjp(saved, dy, needs):
-    return _backward(log_softmax_backward, log_softmax_backward_parallel, saved, dy, needs[0])
+    return _backward(log_softmax_backward, saved, dy, needs[0])
 
 
 @compiled
-def log_softmax_forward(x, y):
+def log_softmax_forward(x, y, share, shares):
     """Kernel: log-softmax of each row."""
-    for r in range(x.shape[0]):
+    for r in range(len(x) * share // shares, len(x) * (share + 1) // shares):
         value, out = x[r], y[r]
         top = largest(value)
         logarithm = np.log(exponentials(value, top, out))
@@ -141,25 +134,11 @@ def log_softmax_forward(x, y):
             out[i] = (value[i] - top) - logarithm
 
 
-@compiled(parallel=True)
-def log_softmax_forward_parallel(x, y):
-    """Kernel: log_softmax_forward of each block of rows."""
-    for t in prange(x.shape[0]):
-        log_softmax_forward(x[t], y[t])
-
-
 @compiled
-def log_softmax_backward(y, dy, dx):
+def log_softmax_backward(y, dy, dx, share, shares):
     """Kernel: dx = dy - e^y sum(dy) for each row."""
-    for r in range(y.shape[0]):
+    for r in range(len(y) * share // shares, len(y) * (share + 1) // shares):
         value, slope, out = y[r], dy[r], dx[r]
         whole = total(slope)
         for i in range(out.size):
             out[i] = slope[i] - exp(value[i]) * whole
-
-
-@compiled(parallel=True)
-def log_softmax_backward_parallel(y, dy, dx):
-    """Kernel: log_softmax_backward of each block of rows."""
-    for t in prange(y.shape[0]):
-        log_softmax_backward(y[t], dy[t], dx[t])
