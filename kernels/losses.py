@@ -6,13 +6,14 @@ of bounds.
 """
 
 import numpy as np
-from numba import prange
 
-from nbkeras.kernels import blocks, device, vmath
+from nbkeras.kernels import device, vmath
 from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.softmax import exponentials, largest, total
+from nbkeras.kernels.softmax import exponentials, largest, launch_rows, total
+from nbkeras.kernels.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
+_SHARE = 8192  # elements of a share of an elementwise loss, about 4 us
 
 
 def _rows(x: Array) -> Array:
@@ -26,7 +27,7 @@ def softmax_crossentropy(target: Array, logits: Array):
     """-sum(target * log_softmax(logits)) over the last axis."""
     loss, probabilities = device.empty(logits.shape[:-1], logits.dtype), device.empty(logits.shape, logits.dtype)
     arrays = (_rows(target), _rows(logits), _rows(probabilities), loss.reshape(-1))
-    blocks.launch(softmax_crossentropy_forward, softmax_crossentropy_forward_parallel, arrays)
+    launch_rows(softmax_crossentropy_forward, *arrays)
     return loss, (target, logits, probabilities)
 
 
@@ -37,11 +38,11 @@ def softmax_crossentropy_vjp(saved, dy, needs):
     if needs[0] is not False:
         dtarget = device.output(needs[0], target.shape, dy.dtype)
         arrays = (_rows(logits), slope, _rows(dtarget))
-        blocks.launch(softmax_crossentropy_target, softmax_crossentropy_target_parallel, arrays)
+        launch_rows(softmax_crossentropy_target, *arrays)
     if needs[1] is not False:
         dlogits = device.output(needs[1], logits.shape, dy.dtype)
         arrays = (_rows(target), _rows(probabilities), slope, _rows(dlogits))
-        blocks.launch(softmax_crossentropy_backward, softmax_crossentropy_backward_parallel, arrays)
+        launch_rows(softmax_crossentropy_backward, *arrays)
     return dtarget, dlogits
 
 
@@ -57,9 +58,9 @@ def _logsumexp(x, scratch):
 
 
 @compiled
-def softmax_crossentropy_forward(target, logits, probabilities, loss):
+def softmax_crossentropy_forward(target, logits, probabilities, loss, share, shares):
     """Kernel: loss and probabilities of each row."""
-    for r in range(logits.shape[0]):
+    for r in range(len(logits) * share // shares, len(logits) * (share + 1) // shares):
         x, t = logits[r], target[r]
         top, logarithm = _logsumexp(x, probabilities[r])
         result = x.dtype.type(0)
@@ -68,45 +69,24 @@ def softmax_crossentropy_forward(target, logits, probabilities, loss):
         loss[r] = result
 
 
-@compiled(parallel=True)
-def softmax_crossentropy_forward_parallel(target, logits, probabilities, loss):
-    """Kernel: softmax_crossentropy_forward of each block of rows."""
-    for t in prange(logits.shape[0]):
-        softmax_crossentropy_forward(target[t], logits[t], probabilities[t], loss[t])
-
-
 @compiled
-def softmax_crossentropy_backward(target, probabilities, slope, dlogits):
+def softmax_crossentropy_backward(target, probabilities, slope, dlogits, share, shares):
     """Kernel: dlogits = slope (probabilities sum(target) - target) for each row."""
-    for r in range(dlogits.shape[0]):
+    for r in range(len(dlogits) * share // shares, len(dlogits) * (share + 1) // shares):
         p, t, out = probabilities[r], target[r], dlogits[r]
         whole = total(t)
         for i in range(out.size):
             out[i] = slope[r] * (p[i] * whole - t[i])
 
 
-@compiled(parallel=True)
-def softmax_crossentropy_backward_parallel(target, probabilities, slope, dlogits):
-    """Kernel: softmax_crossentropy_backward of each block of rows."""
-    for t in prange(dlogits.shape[0]):
-        softmax_crossentropy_backward(target[t], probabilities[t], slope[t], dlogits[t])
-
-
 @compiled
-def softmax_crossentropy_target(logits, slope, dtarget):
+def softmax_crossentropy_target(logits, slope, dtarget, share, shares):
     """Kernel: dtarget = -slope log_softmax(logits) for each row."""
-    for r in range(logits.shape[0]):
+    for r in range(len(logits) * share // shares, len(logits) * (share + 1) // shares):
         x, out = logits[r], dtarget[r]
         top, logarithm = _logsumexp(x, out)
         for i in range(x.size):
             out[i] = slope[r] * (logarithm - (x[i] - top))
-
-
-@compiled(parallel=True)
-def softmax_crossentropy_target_parallel(logits, slope, dtarget):
-    """Kernel: softmax_crossentropy_target of each block of rows."""
-    for t in prange(logits.shape[0]):
-        softmax_crossentropy_target(logits[t], slope[t], dtarget[t])
 
 
 # -------------------- softmax, integer targets --------------------
@@ -116,7 +96,7 @@ def sparse_softmax_crossentropy(target: Array, logits: Array):
     """-log_softmax(logits)[target] over the last axis; target: int32 of the logits' shape without that axis."""
     loss, probabilities = device.empty(target.shape, logits.dtype), device.empty(logits.shape, logits.dtype)
     arrays = (target.reshape(-1), _rows(logits), _rows(probabilities), loss.reshape(-1))
-    blocks.launch(sparse_crossentropy_forward, sparse_crossentropy_forward_parallel, arrays)
+    launch_rows(sparse_crossentropy_forward, *arrays)
     return loss, (target, probabilities)
 
 
@@ -124,32 +104,25 @@ def sparse_softmax_crossentropy_vjp(saved, dy, needs):
     target, probabilities = saved
     dlogits = device.output(needs[1], probabilities.shape, dy.dtype)
     arrays = (target.reshape(-1), _rows(probabilities), dy.reshape(-1), _rows(dlogits))
-    blocks.launch(sparse_crossentropy_backward, sparse_crossentropy_backward_parallel, arrays)
+    launch_rows(sparse_crossentropy_backward, *arrays)
     return None, dlogits
 
 
 @compiled
-def sparse_crossentropy_forward(target, logits, probabilities, loss):
+def sparse_crossentropy_forward(target, logits, probabilities, loss, share, shares):
     """Kernel: loss and probabilities of each row."""
     nan = logits.dtype.type(np.nan)
-    for r in range(logits.shape[0]):
+    for r in range(len(logits) * share // shares, len(logits) * (share + 1) // shares):
         x, label = logits[r], target[r]
         top, logarithm = _logsumexp(x, probabilities[r])
         loss[r] = logarithm - (x[label] - top) if 0 <= label < x.size else nan
 
 
-@compiled(parallel=True)
-def sparse_crossentropy_forward_parallel(target, logits, probabilities, loss):
-    """Kernel: sparse_crossentropy_forward of each block of rows."""
-    for t in prange(logits.shape[0]):
-        sparse_crossentropy_forward(target[t], logits[t], probabilities[t], loss[t])
-
-
 @compiled
-def sparse_crossentropy_backward(target, probabilities, slope, dlogits):
+def sparse_crossentropy_backward(target, probabilities, slope, dlogits, share, shares):
     """Kernel: dlogits = slope (probabilities - 1 at the label) for each row."""
     nan = slope.dtype.type(np.nan)
-    for r in range(dlogits.shape[0]):
+    for r in range(len(dlogits) * share // shares, len(dlogits) * (share + 1) // shares):
         p, out, label = probabilities[r], dlogits[r], target[r]
         valid = 0 <= label < out.size
         weight = slope[r] if valid else nan
@@ -159,13 +132,6 @@ def sparse_crossentropy_backward(target, probabilities, slope, dlogits):
             out[label] -= weight
 
 
-@compiled(parallel=True)
-def sparse_crossentropy_backward_parallel(target, probabilities, slope, dlogits):
-    """Kernel: sparse_crossentropy_backward of each block of rows."""
-    for t in prange(dlogits.shape[0]):
-        sparse_crossentropy_backward(target[t], probabilities[t], slope[t], dlogits[t])
-
-
 # -------------------- sigmoid --------------------
 
 
@@ -173,7 +139,7 @@ def sigmoid_crossentropy(target: Array, logits: Array):
     """-target log s - (1 - target) log(1 - s), s = sigmoid(logits); elementwise."""
     loss = device.empty(logits.shape, logits.dtype)
     arrays = (target.reshape(-1), logits.reshape(-1), loss.reshape(-1))
-    blocks.launch(sigmoid_crossentropy_forward, sigmoid_crossentropy_forward_parallel, arrays)
+    launch_shares(sigmoid_crossentropy_forward, share_count(logits.size, _SHARE), *arrays)
     return loss, (target, logits)
 
 
@@ -187,35 +153,25 @@ def sigmoid_crossentropy_vjp(saved, dy, needs):
     if needs[1] is not False:
         dlogits = device.output(needs[1], dy.shape, dy.dtype)
         arrays = tuple(a.reshape(-1) for a in (target, logits, dy, dlogits))
-        blocks.launch(sigmoid_crossentropy_backward, sigmoid_crossentropy_backward_parallel, arrays)
+        launch_shares(sigmoid_crossentropy_backward, share_count(logits.size, _SHARE), *arrays)
     return dtarget, dlogits
 
 
 @compiled
-def sigmoid_crossentropy_forward(target, logits, loss):
+def sigmoid_crossentropy_forward(target, logits, loss, share, shares):
     """Kernel: max(x, 0) - x t + log(1 + e^-|x|)."""
+    first, last = stretch(logits.size, share, shares)
+    target, logits, loss = target[first:last], logits[first:last], loss[first:last]
     zero = logits.dtype.type(0)
     for i in range(logits.size):
         x = logits[i]
         loss[i] = (zero if x < zero else x) - x * target[i] + vmath.log1p(vmath.exp(-abs(x)))
 
 
-@compiled(parallel=True)
-def sigmoid_crossentropy_forward_parallel(target, logits, loss):
-    """Kernel: sigmoid_crossentropy_forward of each row."""
-    for t in prange(logits.shape[0]):
-        sigmoid_crossentropy_forward(target[t], logits[t], loss[t])
-
-
 @compiled
-def sigmoid_crossentropy_backward(target, logits, slope, dlogits):
+def sigmoid_crossentropy_backward(target, logits, slope, dlogits, share, shares):
     """Kernel: dlogits = slope (sigmoid(x) - t)."""
+    first, last = stretch(logits.size, share, shares)
+    target, logits, slope, dlogits = target[first:last], logits[first:last], slope[first:last], dlogits[first:last]
     for i in range(logits.size):
         dlogits[i] = slope[i] * (vmath.sigmoid(logits[i]) - target[i])
-
-
-@compiled(parallel=True)
-def sigmoid_crossentropy_backward_parallel(target, logits, slope, dlogits):
-    """Kernel: sigmoid_crossentropy_backward of each row."""
-    for t in prange(logits.shape[0]):
-        sigmoid_crossentropy_backward(target[t], logits[t], slope[t], dlogits[t])

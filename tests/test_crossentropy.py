@@ -187,6 +187,8 @@ def test_many_rows(rows, dtype):
     np.testing.assert_allclose(loss, -(target * logs).sum(-1), rtol=tolerance)
     wanted = slope[:, None] * (p * target.sum(-1, keepdims=True) - target)
     np.testing.assert_allclose(gradient, wanted, rtol=0, atol=tolerance * np.abs(wanted).max())
+    _, gradient = loss_and_gradient(lambda target: ops.categorical_crossentropy(target, x, True), target, slope)
+    np.testing.assert_allclose(gradient, -slope[:, None] * logs, rtol=tolerance)
 
     loss, gradient = loss_and_gradient(lambda x: ops.sparse_categorical_crossentropy(classes, x, True), x, slope)
     np.testing.assert_allclose(loss, -np.take_along_axis(logs, classes[:, None], -1)[:, 0], rtol=tolerance)
