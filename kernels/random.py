@@ -12,17 +12,19 @@ import math
 
 import numpy as np
 from llvmlite import ir
-from numba import prange, types
+from numba import types
 from numba.extending import intrinsic, overload
 
 from nbkeras.kernels import device
 from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.memory import opaque
+from nbkeras.kernels.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
 _U, _U64 = np.uint32, np.uint64
 _32 = _U64(32)
-BLOCK = 4096  # words drawn by one task; a block's four quarters hold the four words of each counter
-_PARALLEL = 8  # blocks from which on threads pay
+BLOCK = 4096  # words; a block's four quarters hold the four words of each counter
+_SHARE = 2 * BLOCK  # least elements of a share
 
 
 @intrinsic
@@ -74,33 +76,26 @@ def take_key(state, key):
 
 
 @compiled
-def _block_words(seed, step, stream, block, out):
-    """Fill a block (of a multiple of 4): counter i gives its words to the i-th place of each quarter."""
-    q = out.size // 4
-    w0, w1, w2, w3 = out[:q], out[q : 2 * q], out[2 * q : 3 * q], out[3 * q :]
-    for i in range(q):
-        w0[i], w1[i], w2[i], w3[i] = philox(_U(i), _U(block), step, stream, seed, _U(0))
+def fill_words(key, stream, out, share, shares):
+    """Kernel: random uint32 words; a share of the blocks, the last of which may be shorter, by a multiple of 4.
 
-
-@compiled
-def fill_words(key, stream, out):
-    """Kernel: random uint32 words, serial."""
-    for block in range((out.size + BLOCK - 1) // BLOCK):
-        _block_words(key[0], key[1], _U(stream), block, out[block * BLOCK : (block + 1) * BLOCK])
-
-
-@compiled(parallel=True)
-def fill_words_parallel(key, stream, out):
-    """Kernel: random uint32 words, blocks in parallel."""
+    Counter i of a block gives its words to the i-th place of each quarter.
+    """
     seed, step, flow = key[0], key[1], _U(stream)
-    for block in prange((out.size + BLOCK - 1) // BLOCK):
-        _block_words(seed, step, flow, np.int64(block), out[block * BLOCK : (block + 1) * BLOCK])
+    blocks = (out.size + BLOCK - 1) // BLOCK
+    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
+        at = opaque(block * BLOCK)  # else LLVM finds that the quarters of all blocks overlap, and vectorises nothing
+        words = out[at : at + BLOCK]
+        q = words.size // 4
+        w0, w1, w2, w3 = words[:q], words[q : 2 * q], words[2 * q : 3 * q], words[3 * q :]
+        for i in range(q):
+            w0[i], w1[i], w2[i], w3[i] = philox(_U(i), _U(block), step, flow, seed, _U(0))
 
 
 def _words(key: Array, count: int, stream: int) -> Array:
     """`count` random uint32 words; streams of one key are independent."""
     words = device.empty((-(-count // 4) * 4,), np.uint32)
-    device.launch(fill_words_parallel if count > _PARALLEL * BLOCK else fill_words, key, stream, words)
+    launch_shares(fill_words, share_count(count, _SHARE), key, stream, words)
     return words[:count]
 
 
@@ -129,13 +124,16 @@ def uniform(key: Array, shape, dtype, low: float = 0.0, high: float = 1.0):
     """Uniform numbers in [low, high); rounding may give `high` itself where the interval is narrow beside its place."""
     y = device.empty(shape, dtype)
     words, more = _word_pairs(key, y.size, dtype)
-    device.launch(uniform_from_words, words, more, y.dtype.type(high - low), y.dtype.type(low), y.reshape(-1))
+    interval = y.dtype.type(high - low), y.dtype.type(low)
+    launch_shares(uniform_from_words, share_count(y.size, _SHARE), words, more, *interval, y.reshape(-1))
     return y, None
 
 
 @compiled
-def uniform_from_words(high, low, width, start, out):
+def uniform_from_words(high, low, width, start, out, share, shares):
     """Kernel: start + width * (words as a number in [0, 1))."""
+    first, last = stretch(out.size, share, shares)
+    high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
         out[i] = start + width * _unit(high[i], low[i], width)
 
@@ -240,8 +238,10 @@ def _normal_number_overload(high, low, cut, like):
 
 
 @compiled
-def normal_from_words(high, low, cut, stddev, mean, out):
+def normal_from_words(high, low, cut, stddev, mean, out, share, shares):
     """Kernel: mean + stddev * standard normal numbers, those of absolute value with an upper tail below `cut` left out."""
+    first, last = stretch(out.size, share, shares)
+    high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
         out[i] = mean + stddev * _normal_number(high[i], low[i], cut, stddev)
 
@@ -250,7 +250,8 @@ def _normal(key, shape, dtype, mean, stddev, cut):
     y = device.empty(shape, dtype)
     words, more = _word_pairs(key, y.size, dtype)
     real = y.dtype.type
-    device.launch(normal_from_words, words, more, real(cut), real(stddev), real(mean), y.reshape(-1))
+    curve = real(cut), real(stddev), real(mean)
+    launch_shares(normal_from_words, share_count(y.size, _SHARE), words, more, *curve, y.reshape(-1))
     return y, None
 
 
@@ -274,13 +275,16 @@ def randint(key: Array, shape, low: int, high: int):
     """int64 integers, low <= n < high; 64 random bits modulo the range."""
     y = device.empty(shape, np.int64)
     words, more = _word_pairs(key, y.size, np.int64)
-    device.launch(integers_from_words, words, more, low, np.uint64(high - low), y.reshape(-1))
+    interval = low, np.uint64(high - low)
+    launch_shares(integers_from_words, share_count(y.size, _SHARE), words, more, *interval, y.reshape(-1))
     return y, None
 
 
 @compiled
-def integers_from_words(high, low, start, count, out):
+def integers_from_words(high, low, start, count, out, share, shares):
     """Kernel: start + (a 64-bit word modulo count)."""
+    first, last = stretch(out.size, share, shares)
+    high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
         word = (_U64(high[i]) << _32) | _U64(low[i])
         out[i] = start + np.int64(word % count)
@@ -401,45 +405,31 @@ def dropout_vjp(saved, dy, needs):
 def _drop(key: Array, x: Array, rate: float, y: Array) -> None:
     limit = min(round(rate * 2**32), 2**32 - 1)
     scale = x.dtype.type(1.0 / (1.0 - rate)) if rate < 1.0 else x.dtype.type(0)
-    kernel = drop_parallel if x.size > _PARALLEL * BLOCK else drop
-    device.launch(kernel, key, x.reshape(-1), np.uint32(limit), scale, y.reshape(-1))
+    launch_shares(drop, share_count(x.size, _SHARE), key, x.reshape(-1), np.uint32(limit), scale, y.reshape(-1))
 
 
 @compiled
-def _drop_block(seed, step, block, x, limit, scale, y):
-    """One block of `drop`, its words laid out as in `_block_words`."""
-    q = y.size // 4
-    x0, x1, x2, x3 = x[:q], x[q : 2 * q], x[2 * q : 3 * q], x[3 * q : 4 * q]
-    y0, y1, y2, y3 = y[:q], y[q : 2 * q], y[2 * q : 3 * q], y[3 * q : 4 * q]
-    zero = scale - scale
-    for i in range(q):
-        w0, w1, w2, w3 = philox(_U(i), _U(block), step, _U(0), seed, _U(0))
-        y0[i] = x0[i] * scale if w0 >= limit else zero
-        y1[i] = x1[i] * scale if w1 >= limit else zero
-        y2[i] = x2[i] * scale if w2 >= limit else zero
-        y3[i] = x3[i] * scale if w3 >= limit else zero
-    x4, y4 = x[4 * q :], y[4 * q :]
-    if y4.size > 0:
-        rest = philox(_U(q), _U(block), step, _U(0), seed, _U(0))
-        for i in range(y4.size):
-            y4[i] = x4[i] * scale if rest[i] >= limit else zero
-
-
-@compiled
-def drop(key, x, limit, scale, y):
-    """Kernel: y = x * scale where the element's word is at least `limit`, else 0; serial."""
-    for block in range((y.size + BLOCK - 1) // BLOCK):
-        at, end = block * BLOCK, (block + 1) * BLOCK
-        _drop_block(key[0], key[1], block, x[at:end], limit, scale, y[at:end])
-
-
-@compiled(parallel=True)
-def drop_parallel(key, x, limit, scale, y):
-    """Kernel: `drop`, blocks in parallel."""
-    seed, step = key[0], key[1]
-    for block in prange((y.size + BLOCK - 1) // BLOCK):
-        at, end = block * BLOCK, (block + 1) * BLOCK
-        _drop_block(seed, step, np.int64(block), x[at:end], limit, scale, y[at:end])
+def drop(key, x, limit, scale, y, share, shares):
+    """Kernel: y = x * scale where the element's word, laid out as by `fill_words`, is at least `limit`, else 0."""
+    seed, step, stream, zero = key[0], key[1], _U(0), scale - scale
+    blocks = (y.size + BLOCK - 1) // BLOCK
+    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
+        at = opaque(block * BLOCK)
+        source, target = x[at : at + BLOCK], y[at : at + BLOCK]
+        q = target.size // 4
+        x0, x1, x2, x3 = source[:q], source[q : 2 * q], source[2 * q : 3 * q], source[3 * q : 4 * q]
+        y0, y1, y2, y3 = target[:q], target[q : 2 * q], target[2 * q : 3 * q], target[3 * q : 4 * q]
+        for i in range(q):
+            w0, w1, w2, w3 = philox(_U(i), _U(block), step, stream, seed, _U(0))
+            y0[i] = x0[i] * scale if w0 >= limit else zero
+            y1[i] = x1[i] * scale if w1 >= limit else zero
+            y2[i] = x2[i] * scale if w2 >= limit else zero
+            y3[i] = x3[i] * scale if w3 >= limit else zero
+        x4, y4 = source[4 * q :], target[4 * q :]
+        if y4.size > 0:
+            rest = philox(_U(q), _U(block), step, stream, seed, _U(0))
+            for i in range(y4.size):
+                y4[i] = x4[i] * scale if rest[i] >= limit else zero
 
 
 def multiply(x: Array, y: Array, out: Array) -> None:
