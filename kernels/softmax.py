@@ -1,6 +1,7 @@
 """Softmax and log-softmax along one axis, and their vjps."""
 
 import numpy as np
+from numba.extending import intrinsic
 
 from nbkeras.kernels import device
 from nbkeras.kernels.cache import compiled
@@ -9,7 +10,7 @@ from nbkeras.kernels.vmath import exp
 
 Array = np.ndarray
 _SHARE = 4096  # elements of a share: 2 us of wide rows, 12 us of ten classes
-# Flags for loops that only add up or compare: they let LLVM do so in vectors. Such a loop must not contain `exp`, whose
+# Flags for loops that only add up: they let LLVM do so in vectors. Such a loop must not contain `exp`, whose
 # rounding trick reassociation breaks.
 _ANY_ORDER = {"nsz", "contract", "reassoc"}
 
@@ -32,12 +33,24 @@ def dot(x, y):
     return result
 
 
-@compiled(fastmath={"nsz", "nnan"})
+@intrinsic
+def _larger(typing, x, y):
+    """The larger of two numbers. Numba puts no fast-math flags on a choice, and without them it stays out of vectors."""
+    flags = ("nnan", "nsz")
+
+    def generate(context, builder, signature, args):
+        x, y = args
+        return builder.select(builder.fcmp_ordered(">", x, y, flags=flags), x, y, flags=flags)
+
+    return x(x, x), generate
+
+
+@compiled
 def largest(x):
     """Largest element of a row; any number if there are NaNs, which then show when it is subtracted."""
     result = x[0]
     for i in range(1, x.size):
-        result = x[i] if x[i] > result else result
+        result = _larger(x[i], result)
     return result
 
 
