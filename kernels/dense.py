@@ -237,7 +237,7 @@ def add_up(partial, bias, c, rectify):
 
 def _tile_size(batches: int, m: int, n: int) -> tuple[int, int]:
     """Rows and columns of a tile of C: small enough for several cores, large where there are many."""
-    rows, columns = 64, 128
+    rows, columns = 128, 128
     while _tile_count(batches, m, n, rows, columns) > 128 and (rows < 256 or columns < 256):
         if rows < m and rows <= columns:
             rows *= 2

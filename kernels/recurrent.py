@@ -269,14 +269,18 @@ def gradient_arrays(needs, shapes, dtype, chunks: int) -> tuple[list[Array | Non
 
 def add_parts(parts: Array, totals: list[Array], shapes) -> None:
     """Add the chunks' parts to the weights' gradients, in the order of the chunks."""
-    at = 0
-    for total, shape in zip(totals, shapes, strict=True):
-        end = at + math.prod(shape)
-        if total.size and parts.size:
-            device.launch(sum_parts, parts[:, at:end], total)
-        at = end
+    if parts.size:
+        kernel, recurrent_kernel, _ = (math.prod(shape) for shape in shapes)
+        device.launch(sum_parts, parts, *totals, kernel, kernel + recurrent_kernel)
 
 
-def sum_parts(parts: Array, total: Array) -> None:
-    """Kernel: the sum over the first axis."""
-    np.add.reduce(parts, axis=0, out=total)
+@compiled
+def sum_parts(parts, dw, du, db, second, third):
+    """Kernel: dw, du and db become the sums of their columns of parts, from 0, `second` and `third` on; size 0: not needed."""
+    for total, start in ((dw, 0), (du, second), (db, third)):
+        for j in range(total.size):
+            total[j] = parts[0, start + j]
+        for i in range(1, parts.shape[0]):
+            row = parts[i, start : start + total.size]
+            for j in range(row.size):
+                total[j] += row[j]

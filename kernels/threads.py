@@ -20,6 +20,10 @@ the other, then those that others have not begun. A thread that is awake takes i
 time, so that data stay in its cache. After about 300 us without work it goes to sleep on a Python lock, and the next shared
 launch wakes it, without waiting. One launch at a time uses the pool; what other Python threads launch meanwhile runs on
 their own thread.
+
+A thread that spins uses up its part of a processor that others want too, and is then kept waiting where it matters; one that
+sleeps is woken in 5 us by a scheduler that owes it time. So when threads find that they were kept off their processors, all
+wait by sleeping for a while.
 """
 
 import atexit
@@ -40,11 +44,17 @@ from nbkeras.kernels import device
 from nbkeras.kernels.cache import cached_cfunc, compiled
 
 _LINE = 8  # numbers in a cache line of 64 bytes; what different threads write lies in different lines
-_CODE, _FRAME, _SHARES, _THREADS = range(4)  # places in the pool's memory; these are written before the tickets are
+_CODE, _FRAME, _SHARES, _THREADS, _PATIENCE = range(
+    5
+)  # places in the pool's memory; these are written before the tickets are
 _DONE, _BUSY, _ROUND, _STOP, _TICKETS = (i * _LINE for i in range(1, 6))
 _HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: in the high half where a thread's stretch ends, in the low half its next share
-_IDLE_SECONDS = 300e-6
-_PATIENCE = 4000  # looks at unfinished shares of others before the processor is offered to whoever keeps them from it
+_IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 20e-6  # how long to spin: on an idle machine, beside busy neighbours
+_LOST_SECONDS, _BUSY_FOR = (
+    1e-3,
+    0.1,
+)  # time off its processor by which a thread finds a neighbour; how long that is believed
+_ROUNDS = 32  # launches after which a thread looks at the clock
 _MOST_SHARES = 32
 _I64, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
 _word = types.int64
@@ -107,12 +117,16 @@ def _relax(typing):
 
 
 @intrinsic
-def _give_way(typing):
-    """Offer the processor to another thread."""
+def _nap(typing):
+    """Sleep for about 0.1 ms, or let another thread run."""
 
     def generate(context, builder, signature, args):
-        name = "SwitchToThread" if os.name == "nt" else "sched_yield"
-        builder.call(cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.IntType(32), []), name), [])
+        number = ir.IntType(32)
+        if os.name == "nt":
+            kind, name, operands = ir.FunctionType(number, []), "SwitchToThread", []
+        else:
+            kind, name, operands = ir.FunctionType(number, [number]), "usleep", [ir.Constant(number, 20)]
+        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
         return context.get_dummy_value()
 
     return types.void(), generate
@@ -174,28 +188,31 @@ def _run_shares(state, code, frame, shares):
         _write(state, _TICKETS + i * _LINE, (shares * (i + 1) // threads << _HALF) + shares * i // threads)
     _add(state, _ROUND, 1)
     _take_shares(state, 0, threads)
-    looks = 0
+    looks, patience = 0, _read(state, _PATIENCE)
     while _read(state, _DONE) < shares:
-        _relax()
         looks += 1
-        if looks > _PATIENCE:
-            _give_way()
+        if looks < patience:
+            _relax()
+        else:
+            _nap()
     _write(state, _BUSY, 0)
 
 
 @compiled
-def _serve(state, me, patience):
-    """A thread's work: take shares as they come; return after `patience` looks in vain."""
+def _serve(state, me, rounds):
+    """A thread's work: take shares as they come. Returns after some rounds, or 0 after looking for the next one in vain."""
     looks, seen = 0, -1
-    while looks < patience and _read(state, _STOP) == 0:
+    while rounds > 0 and looks < _read(state, _PATIENCE) and _read(state, _STOP) == 0:
         now = _read(state, _ROUND)
         if now != seen:
             seen = now
             threads = min(_read(state, _THREADS), _read(state, _SHARES))
             if me < threads and _take_shares(state, me, threads) > 0:
                 looks = 0
+                rounds -= 1
         _relax()
         looks += 1
+    return rounds == 0
 
 
 @intrinsic
@@ -256,9 +273,12 @@ class _Pool:
             _started.append(cached_cfunc(types.void(_word, _word, _word, _word))(_run_shares))
             llvm.add_symbol("nbkeras_run_shares", _started[0].address)
         _serve(self.state, self.most, 1)  # compiled or loaded now
+        self._memory[_PATIENCE] = 1000
         start = time.perf_counter()
-        _serve(self.state, self.most, 1000)
-        self._patience = int(1000 * _IDLE_SECONDS / (time.perf_counter() - start))
+        _serve(self.state, self.most, 1)
+        self._looks_per_second = 1000 / (time.perf_counter() - start)
+        self._busy_until = 0.0
+        self._be_patient(_IDLE_SECONDS)
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"nbkeras-{i}", daemon=True)
             for i in range(1, self.most)
@@ -287,9 +307,25 @@ class _Pool:
         lock = threading.Lock()
         lock.acquire()
         while not self._memory[_STOP]:
-            _serve(self.state, me, self._patience)
-            self.asleep.append(lock)
-            lock.acquire()
+            start, start_of_work = time.perf_counter(), time.thread_time()
+            goes_on = _serve(self.state, me, _ROUNDS)
+            now = time.perf_counter()
+            self._judge(now, now - start - (time.thread_time() - start_of_work))
+            if not goes_on:
+                self.asleep.append(lock)
+                lock.acquire()
+
+    def _judge(self, now: float, lost: float) -> None:
+        """Choose how long threads spin, now that one was off its processor for `lost` seconds while it wanted to run."""
+        if lost > _LOST_SECONDS and os.name != "nt":  # where a thread's clock is too coarse
+            self._busy_until = now + _BUSY_FOR
+            self._be_patient(_BUSY_SECONDS)
+        elif now > self._busy_until > 0:
+            self._busy_until = 0.0
+            self._be_patient(_IDLE_SECONDS)
+
+    def _be_patient(self, seconds: float) -> None:
+        self._memory[_PATIENCE] = int(seconds * self._looks_per_second)
 
     def wake(self) -> None:
         """Let sleeping threads look for shares again."""
