@@ -27,7 +27,6 @@ print(flush=True)
 sys.stdin.read()
 os._exit(0)
 """
-LIBGOMP_SPINS = {"GOMP_SPINCOUNT": "300000"}  # libgomp's own count; nbkeras sets 1000
 AVX2 = {
     "NUMBA_CPU_NAME": "haswell",
     "NUMBA_CPU_FEATURES": "+avx2,+fma,+bmi,+bmi2,+f16c,+popcnt,+lzcnt,+movbe",
@@ -71,8 +70,7 @@ def started(session: Session, name: str, settings: dict[str, tuple[str, dict]]) 
 
 def neighbour(session: Session) -> list[Table]:
     """Training beside a process that spins on every core, and predicting in two processes at once."""
-    settings = {"nbkeras": ("nbkeras", {}), "nbkeras, GOMP_SPINCOUNT=300000": ("nbkeras", LIBGOMP_SPINS)}
-    settings |= {peer: (peer, {}) for peer in session.frameworks[1:]}
+    settings: dict[str, tuple[str, dict]] = {each: (each, {}) for each in session.frameworks}
     rounds = range(session.options.rounds)
     busy_rows, twice_rows = [], []
     for name in ("mlp", "lstm_stack"):
@@ -108,15 +106,10 @@ def neighbour(session: Session) -> list[Table]:
 
 
 def features(session: Session) -> list[Table]:
-    """Training on a CPU without AVX-512, and without GNU OpenMP; each with a kernel cache of its own."""
+    """Training with the instructions of a CPU without AVX-512, beside those of this one."""
     rows = []
-    with contextlib.ExitStack() as folders:
-        fresh = lambda: folders.enter_context(tempfile.TemporaryDirectory())  # noqa: E731
-        variants = {
-            "as it is": {},
-            "AVX2 only": AVX2 | {"NUMBA_CACHE_DIR": fresh()},
-            "without libgomp": {"NUMBA_THREADING_LAYER": "workqueue", "NUMBA_CACHE_DIR": fresh()},
-        }
+    with tempfile.TemporaryDirectory() as folder:
+        variants: dict[str, dict] = {"as it is": {}, "AVX2 only": AVX2 | {"NUMBA_CACHE_DIR": folder}}
         for name in ("mlp",) if session.options.quick else ("mlp", "lstm_stack", "cnn"):
             with started(session, name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
                 found = take_turns(list(runners), session.options.rounds, lambda each, r=runners: median_round(r[each]))
