@@ -2,8 +2,8 @@
 
 A kernel's time is that of its launches played again, over the same arrays, as in a training step. The floor is what the
 machine needs at least: numpy.matmul for the same products, or np.copyto of as many bytes as must be read and written (on
-one thread, and a copy fetches what it overwrites: kernels may do better). The ratio of both least times is in `extra_info`, and in
-the table at the end.
+one thread, and a copy fetches what it overwrites: kernels may do better). The ratio of both least times is in `extra_info`,
+and in the table at the end.
 NBKERAS_BENCH=smallest makes everything tiny, to see that it runs.
 """
 
