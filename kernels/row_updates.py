@@ -12,28 +12,25 @@ caught up.
 from collections.abc import Callable
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device, optimizers
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.optimizers import normal
+from nbkeras.kernels.threads import launch_shares, share_count
 
 Array = np.ndarray
 _COLUMNS = 128  # most columns of a task: a row that many places share is shared among threads too
-_TASK = 8192  # elements of a task's rows
-
-_sgd, _adagrad, _rmsprop = optimizers.sgd.serial, optimizers.adagrad.serial, optimizers.rmsprop.serial
 
 
 def sgd(gradient: RowGradient, w: Array, rate: Array) -> None:
     """`optimizers.sgd` without decay."""
-    _launch(_sgd_rows, _sgd_rows_parallel, *_grouped(gradient), w, rate)
+    _launch(_sgd_rows, *_grouped(gradient), w, rate)
 
 
 def adagrad(gradient: RowGradient, w: Array, accumulator: Array, rate: Array, epsilon: float) -> None:
     """`optimizers.adagrad` without decay."""
-    _launch(_adagrad_rows, _adagrad_rows_parallel, *_grouped(gradient), w, accumulator, rate, epsilon)
+    _launch(_adagrad_rows, *_grouped(gradient), w, accumulator, rate, epsilon)
 
 
 def rmsprop(
@@ -41,8 +38,14 @@ def rmsprop(
 ) -> None:
     """`optimizers.rmsprop` without decay; rows that missed updates make up for them first."""
     count, lists, dy = _grouped(gradient)
-    _launch(_rmsprop_rows, _rmsprop_rows_parallel, count, lists, dy, w, v, seen, clock, rate, rho, epsilon)
+    _launch(_rmsprop_rows, count, lists, dy, w, v, seen, clock, rate, rho, epsilon)
     device.launch(_tick, count, lists, seen, clock)
+
+
+def settle(v: Array, seen: Array, clock: Array, rho: float) -> None:
+    """Let all rows catch up."""
+    launch_shares(_settle_rows, share_count(v.size, optimizers.CHUNK), v, seen, clock, rho)
+    device.launch(device.copy, clock[:1], clock[1:])
 
 
 # Which rows have a gradient
@@ -83,97 +86,67 @@ def group(indices, place, count, lists):
     count[0] = used
 
 
-# Tasks: blocks of rows in use by blocks of columns. Which rows and how many differs from step to step, so the kernels
-# read it from `count` and `lists`.
+# Tasks: rows in use by blocks of columns, a stretch of them to a share. Which rows and how many differs from step to step,
+# so the kernels read it from `count` and `lists`.
 
 
-def _launch(serial: Callable, parallel: Callable, count: Array, lists: Array, dy: Array, w: Array, *args) -> None:
-    places, width = dy.shape
-    if dy.size < optimizers.PARALLEL_SIZE:
-        device.launch(serial, 0, places, 0, width, count, lists, dy, device.empty((width,), dy.dtype), w, *args)
-        return
-    columns = min(width, _COLUMNS)
-    block = max(1, _TASK // columns)
-    most = -(-min(places, len(w)) // block) * -(-width // columns)
-    device.launch(parallel, block, count, lists, dy, device.empty((most, columns), dy.dtype), w, *args)
+def _launch(kernel: Callable, count: Array, lists: Array, dy: Array, *args) -> None:
+    shares = share_count(dy.size, optimizers.CHUNK)
+    launch_shares(kernel, shares, count, lists, dy, device.empty((shares, _COLUMNS), dy.dtype), *args)
 
 
 @compiled(inline="always")
-def _tasks(rows, block, width, columns):
-    """How many tasks `rows` rows make."""
-    return (rows + block - 1) // block * ((width + columns - 1) // columns)
+def _pieces(dy):
+    return (dy.shape[1] + _COLUMNS - 1) // _COLUMNS
 
 
 @compiled(inline="always")
-def _bounds(task, block, width, columns):
-    """A task's first row in use and the one after its last, its first column and the one after its last."""
-    pieces = (width + columns - 1) // columns
-    first, column = task // pieces * block, task % pieces * columns
-    return first, first + block, column, min(width, column + columns)
+def _tasks(count, dy, share, shares):
+    """A share's first task and the one after its last."""
+    tasks = count[0] * _pieces(dy)
+    return tasks * share // shares, tasks * (share + 1) // shares
 
 
 @compiled
-def _add_up(place, following, dy, column, g):
-    """g = the sum of dy over a row's places in their order, from `column` on."""
+def _sum_up(task, lists, dy, total):
+    """A task's row, first column and the one after its last; total = the sum of dy over the row's places in their order."""
+    u, first = task // _pieces(dy), task % _pieces(dy) * _COLUMNS
+    last = min(dy.shape[1], first + _COLUMNS)
+    place = lists[1, u]
+    g = total[: last - first]
     for j in range(g.size):
         g[j] = 0
     while place >= 0:
-        source = dy[place, column : column + g.size]
+        source = dy[place, first:last]
         for j in range(g.size):
             g[j] += source[j]
-        place = following[place]
+        place = lists[2, place]
+    return lists[0, u], first, last
 
 
 @compiled
-def _sgd_rows(first, last, a, b, count, lists, dy, total, w, rate):
-    g = total[: b - a]
-    for u in range(first, min(last, count[0])):
-        row = lists[0, u]
-        _add_up(lists[1, u], lists[2], dy, a, g)
-        _sgd(w[row, a:b], g, rate, 0.0)
-
-
-@compiled(parallel=True)
-def _sgd_rows_parallel(block, count, lists, dy, totals, w, rate):
-    width, columns = w.shape[1], totals.shape[1]
-    for task in prange(_tasks(count[0], block, width, columns)):
-        first, last, a, b = _bounds(np.int64(task), block, width, columns)
-        _sgd_rows(first, last, a, b, count, lists, dy, totals[task], w, rate)
+def _sgd_rows(count, lists, dy, totals, w, rate, share, shares):
+    total, (first, last) = totals[share], _tasks(count, dy, share, shares)
+    for task in range(first, last):
+        row, a, b = _sum_up(task, lists, dy, total)
+        optimizers.sgd(w[row, a:b], total[: b - a], rate, 0.0, 0, 1)
 
 
 @compiled
-def _adagrad_rows(first, last, a, b, count, lists, dy, total, w, accumulator, rate, epsilon):
-    g = total[: b - a]
-    for u in range(first, min(last, count[0])):
-        row = lists[0, u]
-        _add_up(lists[1, u], lists[2], dy, a, g)
-        _adagrad(w[row, a:b], g, accumulator[row, a:b], rate, 0.0, epsilon)
-
-
-@compiled(parallel=True)
-def _adagrad_rows_parallel(block, count, lists, dy, totals, w, accumulator, rate, epsilon):
-    width, columns = w.shape[1], totals.shape[1]
-    for task in prange(_tasks(count[0], block, width, columns)):
-        first, last, a, b = _bounds(np.int64(task), block, width, columns)
-        _adagrad_rows(first, last, a, b, count, lists, dy, totals[task], w, accumulator, rate, epsilon)
+def _adagrad_rows(count, lists, dy, totals, w, accumulator, rate, epsilon, share, shares):
+    total, (first, last) = totals[share], _tasks(count, dy, share, shares)
+    for task in range(first, last):
+        row, a, b = _sum_up(task, lists, dy, total)
+        optimizers.adagrad(w[row, a:b], total[: b - a], accumulator[row, a:b], rate, 0.0, epsilon, 0, 1)
 
 
 @compiled
-def _rmsprop_rows(first, last, a, b, count, lists, dy, total, w, v, seen, clock, rate, rho, epsilon):
-    g = total[: b - a]
-    for u in range(first, min(last, count[0])):
-        row = lists[0, u]
-        _add_up(lists[1, u], lists[2], dy, a, g)
+def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilon, share, shares):
+    total, (first, last) = totals[share], _tasks(count, dy, share, shares)
+    for task in range(first, last):
+        row, a, b = _sum_up(task, lists, dy, total)
         _fade(v[row, a:b], clock[0] - seen[row], rho)
-        _rmsprop(w[row, a:b], g, v[row, a:b], rate, 0.0, rho, epsilon)
-
-
-@compiled(parallel=True)
-def _rmsprop_rows_parallel(block, count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilon):
-    width, columns = w.shape[1], totals.shape[1]
-    for task in prange(_tasks(count[0], block, width, columns)):
-        first, last, a, b = _bounds(np.int64(task), block, width, columns)
-        _rmsprop_rows(first, last, a, b, count, lists, dy, totals[task], w, v, seen, clock, rate, rho, epsilon)
+        optimizers.rmsprop(w[row, a:b], total[: b - a], v[row, a:b], rate, 0.0, rho, epsilon, 0, 1)
 
 
 # Catching up
@@ -206,11 +179,9 @@ def _tick(count, lists, seen, clock):
         seen[lists[0, u]] = clock[0]
 
 
-@compiled(parallel=True)
-def settle(v, seen, clock, rho):
-    """Kernel: catch up all rows."""
+@compiled
+def _settle_rows(v, seen, clock, rho, share, shares):
     if clock[0] != clock[1]:
-        for row in prange(v.shape[0]):
+        for row in range(len(v) * share // shares, len(v) * (share + 1) // shares):
             _fade(v[row], clock[0] - seen[row], rho)
             seen[row] = clock[0]
-        clock[1] = clock[0]

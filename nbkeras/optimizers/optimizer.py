@@ -305,10 +305,9 @@ class Optimizer:
         for variable, gradient in by_rows.items():
             self.step_rows(variable, gradient)
         if self.use_ema:
+            how = (self._step, self.ema_momentum, self.ema_overwrite_frequency or 0)
             for run in self._runs:
-                kernels.moving_average(
-                    run.weights, run.slots[-1], self._step, self.ema_momentum, self.ema_overwrite_frequency or 0
-                )
+                kernels.launch(kernels.moving_average, run.weights, run.slots[-1], *how)
         with tape.Recording(False):
             for variable in self._trainable:
                 if variable.constraint is not None:
@@ -337,10 +336,10 @@ class Optimizer:
         counts = [kernels.chunks(gradient.size) for gradient in gradients]
         sums, start = device.empty((sum(counts),), np.float64), 0
         for gradient, count in zip(gradients, counts, strict=True):
-            kernels.square_sums(gradient, sums[start : start + count])
+            kernels.launch(kernels.square_sums, gradient, sums[start : start + count])
             start += count
         for gradient in gradients:
-            kernels.limit_norm(gradient, sums, limit)
+            kernels.launch(kernels.limit_norm, gradient, sums, limit)
 
     def before_runs(self) -> None:
         """What a subclass does once per step, before its runs."""

@@ -38,13 +38,12 @@ class SGD(Optimizer):
         self.slots = (("momentum",),) if momentum else ()
 
     def step(self, run: Run) -> None:
+        w, g = run.weights, run.gradients
         if self.momentum:
-            m = self.slot(run, "momentum")
-            kernels.sgd_momentum(
-                run.weights, run.gradients, m, self._rate, self._decay(run), self.momentum, self.nesterov
-            )
+            m, how = self.slot(run, "momentum"), (self.momentum, self.nesterov)
+            kernels.launch(kernels.sgd_momentum, w, g, m, self._rate, self._decay(run), *how)
         else:
-            kernels.sgd(run.weights, run.gradients, self._rate, self._decay(run))
+            kernels.launch(kernels.sgd, w, g, self._rate, self._decay(run))
 
     def rows_suffice(self, variable: Variable) -> bool:
         return not self.momentum
@@ -87,9 +86,9 @@ class RMSprop(Optimizer):
         if self.momentum or self.centered:
             m, mean = self.slot(run, "momentum"), self.slot(run, "average_gradient")
             how = (self.rho, self.epsilon, self.momentum, self.centered)
-            kernels.rmsprop_general(w, g, v, m, mean, self._rate, self._decay(run), *how)
+            kernels.launch(kernels.rmsprop_general, w, g, v, m, mean, self._rate, self._decay(run), *how)
         else:
-            kernels.rmsprop(w, g, v, self._rate, self._decay(run), self.rho, self.epsilon)
+            kernels.launch(kernels.rmsprop, w, g, v, self._rate, self._decay(run), self.rho, self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         plain = not self.momentum and not self.centered and variable.dtype.type(self.epsilon) > 0
@@ -125,8 +124,8 @@ class Adagrad(Optimizer):
         self.epsilon = _epsilon(epsilon)
 
     def step(self, run: Run) -> None:
-        accumulator = self.slot(run, "accumulator")
-        kernels.adagrad(run.weights, run.gradients, accumulator, self._rate, self._decay(run), self.epsilon)
+        w, g, accumulator = run.weights, run.gradients, self.slot(run, "accumulator")
+        kernels.launch(kernels.adagrad, w, g, accumulator, self._rate, self._decay(run), self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return bool(variable.dtype.type(self.epsilon) > 0)
@@ -155,10 +154,8 @@ class Adadelta(Optimizer):
         self.epsilon = _epsilon(epsilon)
 
     def step(self, run: Run) -> None:
-        squares, changes = run.slots[:2]
-        kernels.adadelta(
-            run.weights, run.gradients, squares, changes, self._rate, self._decay(run), self.rho, self.epsilon
-        )
+        state, how = run.slots[:2], (self.rho, self.epsilon)
+        kernels.launch(kernels.adadelta, run.weights, run.gradients, *state, self._rate, self._decay(run), *how)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rho": self.rho, "epsilon": self.epsilon}
@@ -215,9 +212,9 @@ class Adam(_TwoMoments):
         m, v = run.slots[:2]
         if self.amsgrad:
             peak = self.slot(run, "velocity_hat")
-            kernels.amsgrad(run.weights, run.gradients, m, v, peak, *self._constants(run))
+            kernels.launch(kernels.amsgrad, run.weights, run.gradients, m, v, peak, *self._constants(run))
         else:
-            kernels.adam(run.weights, run.gradients, m, v, *self._constants(run))
+            kernels.launch(kernels.adam, run.weights, run.gradients, m, v, *self._constants(run))
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "amsgrad": self.amsgrad}
@@ -250,7 +247,7 @@ class Adamax(_TwoMoments):
 
     def step(self, run: Run) -> None:
         m, u = run.slots[:2]
-        kernels.adamax(run.weights, run.gradients, m, u, *self._constants(run))
+        kernels.launch(kernels.adamax, run.weights, run.gradients, m, u, *self._constants(run))
 
 
 @_register
@@ -278,4 +275,4 @@ class Nadam(_TwoMoments):
 
     def step(self, run: Run) -> None:
         m, v = run.slots[:2]
-        kernels.nadam(run.weights, run.gradients, m, v, self._flat_product, *self._constants(run))
+        kernels.launch(kernels.nadam, run.weights, run.gradients, m, v, self._flat_product, *self._constants(run))

@@ -48,4 +48,4 @@ class Slot(Variable):
         if self.fading is None:
             self._recorded |= recorded  # by a program that would not settle
         elif recorded or self.clock[0] != self.clock[1]:
-            device.launch(row_updates.settle, self.rows, self.seen, self.clock, self.fading)
+            row_updates.settle(self.rows, self.seen, self.clock, self.fading)
