@@ -128,7 +128,7 @@ def test_large_arrays_run_in_shares_that_do_not_depend_on_threads(case):
     name, arguments = CALLS.get(case, (case, {}))
 
     def function(x):
-        return getattr(ops, name)(x, **arguments)
+        return getattr(activations, name)(x, **arguments)
 
     x = as_tensor(RNG.standard_normal((1317, 100)).astype(np.float32))  # four shares or more
     before = get_threads()
