@@ -11,8 +11,8 @@ The contract of a family (one file: op, vjp and their compiled loops together):
 * Arrays come in C-contiguous and of one float dtype (plus integer indices and bool masks); temporaries from
   `device.empty`; all computation by `device.launch(kernel, *arrays_and_constants)`. A kernel allocates nothing.
 * Kernels are written with loops, not slice arithmetic (2.2 s against 0.1 s to compile), decorated with `cache.compiled`,
-  at module level, one signature per dtype. Thin `parallel=True` wrappers run over serial chunk functions; work is split by
-  shape, never by thread count, so results are the same on every machine.
+  at module level, one signature per dtype. One whose work is worth several threads takes `share, shares` and is started by
+  `threads.launch_shares`; work is split by shape, never by thread count, so results are the same on every machine.
 * Constants in a float32 loop have the loop's dtype: `x.dtype.type(0.5)`.
 * Imports of other kernel modules are written `from nbkeras.kernels import vmath` or `from nbkeras.kernels.vmath import
   exp`: the cache's stamp follows them.

@@ -15,10 +15,6 @@ import sys
 import tempfile
 import warnings
 
-# libgomp spins through its whole time slice while a neighbour process is busy (40x slower steps, measured); 1000 spins
-# cost nothing on an idle machine. Must be set before the thread layer is loaded; a user's own setting wins.
-os.environ.setdefault("GOMP_SPINCOUNT", "1000")
-
 from numba import njit
 from numba.core import caching, sigutils
 from numba.core.ccallback import CFunc
@@ -183,15 +179,15 @@ def cached_cfunc(signature):
     return compile_callback
 
 
-def compiled(function=None, *, parallel: bool = False, **options):
-    """Compile a kernel on its first call (`@compiled` or `@compiled(parallel=True)`), cached on disk.
+def compiled(function=None, **options):
+    """Compile a kernel on its first call (`@compiled`, or `@compiled(...)` with Numba's options), cached on disk.
 
     NumPy's error model lets loops with divisions vectorise; `nsz` and `contract` are the only fast-math flags that
     keep NaN, infinity and the rounding trick inside `vmath.exp` intact; the GIL is released while a kernel runs.
     """
     if function is None:
-        return functools.partial(compiled, parallel=parallel, **options)
-    settings = {"error_model": "numpy", "fastmath": {"nsz", "contract"}, "nogil": True, "parallel": parallel, **options}
+        return functools.partial(compiled, **options)
+    settings = {"error_model": "numpy", "fastmath": {"nsz", "contract"}, "nogil": True, **options}
     dispatcher = njit(**settings)(function)
     dispatcher._cache = _cache_for(function)
     return dispatcher
