@@ -5,14 +5,14 @@ does: nothing is read or written out of bounds, and the NaN shows.
 """
 
 import numpy as np
-from numba import prange
 
 from nbkeras.kernels import device
 from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
-_TASK = 16384  # elements moved by one task
-_COLUMNS = 32  # least number of columns of a task that adds gradients: whole cache lines
+_SHARE = 8192  # least elements of a share that gathers or adds rows; of one that clears, eight times as many
+_COLUMNS = 32  # least columns, for each share that adds rows: it looks at all indices
 
 
 def gather(table: Array, indices: Array):
@@ -20,19 +20,15 @@ def gather(table: Array, indices: Array):
     width = table.shape[1]
     y = device.empty((*indices.shape, width), table.dtype)
     flat = indices.reshape(-1)
-    rows_per_task = max(1, _TASK // max(1, width))
-    if flat.size > rows_per_task:
-        device.launch(gather_parallel, table, flat, rows_per_task, y.reshape(flat.size, width))
-    else:
-        device.launch(gather_rows, table, flat, 0, flat.size, y.reshape(flat.size, width))
+    launch_shares(gather_rows, share_count(y.size, _SHARE), table, flat, y.reshape(flat.size, width))
     return y, (flat, table.shape)
 
 
 @compiled
-def gather_rows(table, indices, first, last, out):
-    """Kernel: out[i] = table[indices[i]] for first <= i < last."""
+def gather_rows(table, indices, out, share, shares):
+    """Kernel: out[i] = table[indices[i]]; a share of the indices."""
     rows = table.shape[0]
-    for i in range(first, last):
+    for i in range(indices.size * share // shares, indices.size * (share + 1) // shares):
         row = indices[i]
         row = row + rows if row < 0 else row
         target = out[i]
@@ -43,14 +39,6 @@ def gather_rows(table, indices, first, last, out):
         else:
             for j in range(target.size):
                 target[j] = np.nan
-
-
-@compiled(parallel=True)
-def gather_parallel(table, indices, count, out):
-    """Kernel: `gather_rows`, `count` rows a task."""
-    for task in prange((indices.size + count - 1) // count):
-        first = np.int64(task) * count
-        gather_rows(table, indices, first, min(indices.size, first + count), out)
 
 
 def gather_vjp(saved, dy, needs):
@@ -74,17 +62,10 @@ class RowGradient:
     def dense(self, into: Array | None = None) -> Array:
         """The gradient as an array, `into` if it fits."""
         table = device.output(into, self.shape, self.parts[0][1].dtype)
-        if table.size > _TASK:
-            device.launch(clear_parallel, table.reshape(-1))
-        else:
-            device.launch(device.fill, table, 0)
-        width = self.shape[1]
-        columns = max(_COLUMNS, -(-width // (8 * _COLUMNS)) * _COLUMNS)
+        launch_shares(clear, share_count(table.size, 8 * _SHARE), table.reshape(-1))
         for indices, dy in self.parts:
-            if dy.size > _TASK and width > columns:
-                device.launch(add_parallel, dy, indices, columns, table)
-            else:
-                device.launch(add_columns, dy, indices, 0, width, table)
+            least = max(_SHARE, _COLUMNS * indices.size)
+            launch_shares(add_rows, share_count(dy.size, least), dy, indices, table)
         return table
 
     def part(self) -> tuple[Array, Array]:
@@ -100,34 +81,26 @@ class RowGradient:
         return all_indices, all_dy
 
 
-@compiled(parallel=True)
-def clear_parallel(x):
-    """Kernel: x = 0; in pieces, since filling a large table costs more than adding to its few rows."""
-    piece = 65536
-    for task in prange((x.size + piece - 1) // piece):
-        part = x[task * piece : (task + 1) * piece]
-        for i in range(part.size):
-            part[i] = 0
+@compiled
+def clear(x, share, shares):
+    """Kernel: x = 0; in shares, since filling a large table costs more than adding to its few rows."""
+    first, last = stretch(x.size, share, shares)
+    x = x[first:last]
+    for i in range(x.size):
+        x[i] = 0
 
 
 @compiled
-def add_columns(dy, indices, first, last, table):
-    """Kernel: table[indices[i]] += dy[i], in the order of i, in the columns first <= j < last."""
+def add_rows(dy, indices, table, share, shares):
+    """Kernel: table[indices[i]] += dy[i], in the order of i; a share is every shares-th row of the table.
+
+    Shares of columns would take three times as long in all, and of neighbouring rows differ much: common words come first.
+    """
     rows = table.shape[0]
     for i in range(indices.size):
         row = indices[i]
         row = row + rows if row < 0 else row
-        if 0 <= row < rows:
-            source = dy[i, first:last]
-            target = table[row, first:last]
+        if 0 <= row < rows and row % shares == share:
+            source, target = dy[i], table[row]
             for j in range(target.size):
                 target[j] += source[j]
-
-
-@compiled(parallel=True)
-def add_parallel(dy, indices, count, table):
-    """Kernel: `add_columns`, `count` columns a task, so that no two tasks write to one place."""
-    width = table.shape[1]
-    for task in prange((width + count - 1) // count):
-        first = np.int64(task) * count
-        add_columns(dy, indices, first, min(width, first + count), table)
