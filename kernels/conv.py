@@ -9,7 +9,7 @@ import math
 
 import numpy as np
 
-from nbkeras.kernels import device, direct_conv, implicit_gemm, winograd
+from nbkeras.kernels import device, direct_conv, implicit_gemm, reduce, winograd
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.memory import load, store
 from nbkeras.kernels.threads import launch_shares
@@ -99,7 +99,7 @@ def _sum_positions(dy: Array, y: Array, dz: Array, dbias: Array | None, relu: bo
     arrays = (dy.reshape(-1), y.reshape(-1), dz.reshape(-1), partials.reshape(-1))
     launch_shares(sum_blocks, shares, *arrays, units, relu)
     if dbias is not None:
-        device.launch(implicit_gemm.sum_partials, partials, dbias)
+        reduce.sum_rows(partials[None], dbias[None])
 
 
 @compiled

@@ -40,7 +40,7 @@ def dense_vjp(saved, dy, needs):
     if y is not None:
         dz = _rectifier_backward(y.reshape(rows, n), dy.reshape(rows, n), db)
     elif db is not None:
-        _column_sums(dy.reshape(rows, n), db)
+        reduce.sum_rows(dy.reshape(1, rows, n), db[None])
     dw = dx = None
     if needs[1] is not False:
         dw = device.output(needs[1], w.shape, dy.dtype)
@@ -49,15 +49,6 @@ def dense_vjp(saved, dy, needs):
         dx = device.output(needs[0], x.shape, dy.dtype)
         _product(False, True, dz, w, dx, 1, rows, k, n)
     return dx, dw, db
-
-
-def _column_sums(x: Array, sums: Array) -> None:
-    rows, n = x.shape
-    if rows > 256:  # by blocks, so that rounding errors stay small
-        partial = device.empty((1, math.isqrt(rows), n), x.dtype)
-        device.launch(reduce.sum_by_blocks, x[None], partial, sums[None])
-    else:
-        device.launch(reduce.sum_middle, x[None], sums[None])
 
 
 def _rectifier_backward(y: Array, dy: Array, db: Array | None) -> Array:
@@ -73,7 +64,7 @@ def _rectifier_backward(y: Array, dy: Array, db: Array | None) -> Array:
         partial = device.empty((blocks, n), dy.dtype)
         launch_shares(rectifier_backward, share_count(blocks, 1), y, dy, dz, partial, block)
         if db is not None:
-            _column_sums(partial, db)
+            reduce.sum_rows(partial[None], db[None])
     return dz
 
 

@@ -8,7 +8,7 @@ its own buffer; shares and blocks are chosen by shape. Limit: each group is a pr
 
 import numpy as np
 
-from nbkeras.kernels import device
+from nbkeras.kernels import device, reduce
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.gemm import gemm
 from nbkeras.kernels.memory import load, store
@@ -172,11 +172,6 @@ def kernel_gradient_blocks(
             gemm(1, 0, taps, width, count, windows, 0, taps, dy, at + g * width, units, beta, partial, g * width, units)
 
 
-def sum_partials(partials: Array, out: Array) -> None:
-    """Kernel: out = the sum over the first axis, in its order."""
-    np.add.reduce(partials, axis=0, out=out)
-
-
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int) -> None:
     """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
     taps, positions = dkernel.size // dkernel.shape[3], dy.shape[1] * dy.shape[2]
@@ -190,7 +185,7 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups:
         device.launch(device.fill, partials, 0)
     launch_shares(kernel_gradient_blocks, shares, *arrays, *window, groups, block, blocks)
     if shares > 1:
-        device.launch(sum_partials, partials, flat[0])
+        reduce.sum_rows(partials[None], flat)
 
 
 def transpose_matrices(matrices: Array, out: Array) -> None:

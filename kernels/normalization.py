@@ -8,7 +8,7 @@ Golub and LeVeque, 1983), so float32 statistics lose nothing to a large mean or 
 
 import numpy as np
 
-from nbkeras.kernels import device
+from nbkeras.kernels import device, reduce
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.threads import launch_shares, share_count
 
@@ -320,7 +320,7 @@ def layer_normalization_vjp(saved, dy, needs):
     for need, partial in zip(needs[1:], (products, sums), strict=True):
         total = device.output(need, (columns,), x.dtype) if need is not False else None
         if total is not None:
-            device.launch(add_up, partial, total)
+            reduce.sum_rows(partial[None], total[None])
         gradients.append(total)
     return dx if needs[0] is not False else None, *gradients
 
@@ -392,8 +392,3 @@ def row_gradients(dy, x, gamma, means, inverses, centered, dx, products, sums, s
                 p[c] += d[c] * normal
                 s[c] += d[c]
                 target[c] = inverse * (d[c] * gamma[c] - first - normal * second)
-
-
-def add_up(partial: Array, out: Array) -> None:
-    """Kernel: out = sum over the blocks."""
-    np.add.reduce(partial, axis=0, out=out)

@@ -1,4 +1,4 @@
-"""Reductions: sum, mean, extrema, products, running sums, logsumexp. NumPy's loops, started by `device.launch`.
+"""Reductions: sum, mean, extrema, products, running sums, logsumexp. NumPy's loops but for sums of rows, which are ours.
 
 Float sums are pairwise along a contiguous axis (NumPy's own) and by blocks of about sqrt(n) rows along any other, so that
 the rounding error of a float32 sum grows like sqrt(n) at most.
@@ -9,9 +9,13 @@ import math
 import numpy as np
 
 from nbkeras.kernels import device
+from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.threads import launch_shares, share_count
 
 Array = np.ndarray
 _BLOCK = 256  # rows above which a sum of rows goes by blocks
+_COLUMNS = 1024  # most columns that are added up at once: their sums stay in L1
+_SHARE = 32768  # least elements of a share
 
 
 def sum(x: Array, axes: tuple[int, ...], keepdims: bool = False):
@@ -21,11 +25,7 @@ def sum(x: Array, axes: tuple[int, ...], keepdims: bool = False):
     for first, last in _groups(axes):
         outer, n, inner = math.prod(y.shape[:first]), math.prod(y.shape[first:last]), math.prod(y.shape[last:])
         total = device.empty((outer, inner), dtype)
-        if inner > 1 and n > _BLOCK:
-            partial = device.empty((outer, math.isqrt(n), inner), dtype)
-            device.launch(sum_by_blocks, y.reshape(outer, n, inner), partial, total)
-        else:
-            device.launch(sum_middle, y.reshape(outer, n, inner), total)
+        sum_rows(y.reshape(outer, n, inner), total)
         y = total.reshape(y.shape[:first] + y.shape[last:])
     if y.dtype != dtype:
         y = device.empty(x.shape, dtype)
@@ -40,21 +40,34 @@ def sum_vjp(saved, dy, needs):
     return (dx,)
 
 
-def sum_middle(x: Array, out: Array) -> None:
-    """Kernel: out[i, k] = sum over j of x[i, j, k]."""
-    if x.shape[2] == 1:  # NumPy adds pairwise where it sees that the summed axis is contiguous
-        np.add.reduce(x[:, :, 0], axis=1, out=out[:, 0])
-    else:
-        np.add.reduce(x, axis=1, out=out)
+def sum_rows(x: Array, out: Array) -> None:
+    """out[i, k] = sum over j of x[i, j, k]."""
+    outer, n, inner = x.shape
+    if inner == 1:  # NumPy adds pairwise where it sees that the summed axis is contiguous
+        device.launch(fold, x.reshape(outer, n), np.add, (1,), out.reshape(outer))
+        return
+    if n > _BLOCK:
+        partial = device.empty((outer, math.isqrt(n), inner), out.dtype)
+        launch_shares(sum_blocks, share_count(x.size, _SHARE), x, partial)
+        x = partial
+    launch_shares(sum_blocks, share_count(x.size, _SHARE), x, out.reshape(outer, 1, inner))
 
 
-def sum_by_blocks(x: Array, partial: Array, out: Array) -> None:
-    """Kernel: out[i, k] = sum over j of x[i, j, k], by blocks of j whose sums are kept in `partial`."""
-    blocks = partial.shape[1]
-    size = -(-x.shape[1] // blocks)
-    for i in range(blocks):
-        np.add.reduce(x[:, i * size : (i + 1) * size], axis=1, out=partial[:, i])
-    np.add.reduce(partial, axis=1, out=out)
+@compiled
+def sum_blocks(x, out, share, shares):
+    """Kernel: out[i, b, k] = sum over j of x[i, j, k] in block b of the j; a share of the blocks and pieces of k."""
+    n, (outer, blocks, inner) = x.shape[1], out.shape
+    pieces = (inner + _COLUMNS - 1) // _COLUMNS
+    tasks = outer * blocks * pieces
+    for task in range(tasks * share // shares, tasks * (share + 1) // shares):
+        i, b, first = task // pieces // blocks, task // pieces % blocks, task % pieces * _COLUMNS
+        total = out[i, b, first : first + _COLUMNS]
+        for k in range(total.size):
+            total[k] = 0
+        for j in range(n * b // blocks, n * (b + 1) // blocks):
+            row = x[i, j, first : first + _COLUMNS]
+            for k in range(total.size):
+                total[k] += row[k]
 
 
 def _wide(dtype: np.dtype) -> np.dtype:

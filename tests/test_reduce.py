@@ -2,11 +2,13 @@
 
 import itertools
 
+import numba
 import numpy as np
 import pytest
 import scipy.special
 
 from nbkeras import ops
+from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.tensor import GradientTape, Variable
 from nbkeras.testing import check_op
 
@@ -103,6 +105,24 @@ def test_float32_sums_are_accurate(shape, axis):
     expected = x.astype(np.float64).sum(axis)
     np.testing.assert_allclose(ops.sum(x, axis), expected, rtol=2e-6)
     np.testing.assert_allclose(ops.mean(x, axis), expected / shape[axis], rtol=2e-6)
+
+
+@pytest.mark.parametrize(
+    "shape, axis", [((40, 3000), 0), ((3, 300, 400), 1), ((50_001, 3), 0), ((2, 500, 1100), (0, 1))]
+)
+def test_sums_of_rows_in_shares(shape, axis):
+    """Each element is added once, in an order that does not depend on the number of threads."""
+    whole = RNG.integers(-1000, 1000, shape).astype(np.int32)
+    np.testing.assert_array_equal(ops.sum(whole, axis), whole.sum(axis))
+    x, before, found = RNG.standard_normal(shape).astype(np.float32), get_threads(), []
+    try:
+        for threads in {1, numba.config.NUMBA_NUM_THREADS}:
+            set_threads(threads)
+            found.append(ops.sum(x, axis).numpy())
+    finally:
+        set_threads(before)
+    for each in found:
+        np.testing.assert_array_equal(each, found[0])
 
 
 def test_many_rows_gradient():
