@@ -132,6 +132,27 @@ def _nap(typing):
     return types.void(), generate
 
 
+_WALL, _OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1)  # -1: Windows has none
+
+
+@intrinsic
+def _nanoseconds(typing, clock):
+    """What a clock of the C library shows; 0 where there is none."""
+
+    def generate(context, builder, signature, args):
+        if _OWN < 0:
+            return ir.Constant(_I64, 0)
+        times = ir.LiteralStructType([_I64, _I64])
+        number, place = ir.IntType(32), cgutils.alloca_once(builder, times)
+        kind = ir.FunctionType(number, [number, times.as_pointer()])
+        read = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
+        builder.call(read, [builder.trunc(args[0], number), place])
+        seconds, rest = (builder.load(cgutils.gep_inbounds(builder, place, 0, i)) for i in range(2))
+        return builder.add(builder.mul(seconds, ir.Constant(_I64, 10**9)), rest)
+
+    return _word(_word), generate
+
+
 _ONE_SHARE = ir.FunctionType(
     ir.VoidType(), [_BYTES, _I64, _I64]
 )  # what `_call_shares` makes: code(frame, share, shares)
@@ -200,8 +221,11 @@ def _run_shares(state, code, frame, shares):
 
 @compiled
 def _serve(state, me, rounds):
-    """A thread's work: take shares as they come. Returns after some rounds, or 0 after looking for the next one in vain."""
-    looks, seen = 0, -1
+    """A thread's work: take shares as they come, until some rounds are over or none came for a while.
+
+    Returns whether rounds are over, and for how many nanoseconds the thread was off its processor.
+    """
+    looks, seen, wall, own = 0, -1, _nanoseconds(_WALL), _nanoseconds(_OWN)
     while rounds > 0 and looks < _read(state, _PATIENCE) and _read(state, _STOP) == 0:
         now = _read(state, _ROUND)
         if now != seen:
@@ -212,7 +236,7 @@ def _serve(state, me, rounds):
                 rounds -= 1
         _relax()
         looks += 1
-    return rounds == 0
+    return rounds == 0, _nanoseconds(_WALL) - wall - (_nanoseconds(_OWN) - own)
 
 
 @intrinsic
@@ -307,17 +331,15 @@ class _Pool:
         lock = threading.Lock()
         lock.acquire()
         while not self._memory[_STOP]:
-            start, start_of_work = time.perf_counter(), time.thread_time()
-            goes_on = _serve(self.state, me, _ROUNDS)
-            now = time.perf_counter()
-            self._judge(now, now - start - (time.thread_time() - start_of_work))
+            goes_on, lost = _serve(self.state, me, _ROUNDS)
+            self._judge(time.monotonic(), lost * 1e-9)
             if not goes_on:
                 self.asleep.append(lock)
                 lock.acquire()
 
     def _judge(self, now: float, lost: float) -> None:
         """Choose how long threads spin, now that one was off its processor for `lost` seconds while it wanted to run."""
-        if lost > _LOST_SECONDS and os.name != "nt":  # where a thread's clock is too coarse
+        if lost > _LOST_SECONDS:
             self._busy_until = now + _BUSY_FOR
             self._be_patient(_BUSY_SECONDS)
         elif now > self._busy_until > 0:
