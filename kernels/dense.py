@@ -15,6 +15,7 @@ from nbkeras.kernels.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread takes 1 us to find its share
+_SUM_SHARE = 32768  # numbers to add up in a share
 _ROW_SHARE = 65536  # numbers of B, about 2 us to read, in a share of a product with one row
 _TRANSPOSE_ROWS = 1024  # rows of A from which a transposed B is cheaper to copy than to multiply with (85 -> 100 GF/s)
 _NO_BIAS = {dtype: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
@@ -156,26 +157,30 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
         device.launch(device.copy, b.reshape(n, k).T, plain)
         b, tb = plain, False
     shares = share_count(k * n, _ROW_SHARE) if m == batches == 1 and not tb else 1
-    parts = _parts(batches, m, n, k) if ta and not tb else shares
+    parts = _parts(batches, m, n, k) if m > 1 and not tb else shares
+    lda = m if ta else k
     if parts == 1:
-        _launch(ta, tb, a, b, c, batches, m, n, k, batches * k, a_step, b_step, bias, rectify)
+        _launch(ta, tb, a, b, c, batches, m, n, k, batches * k, lda, a_step, b_step, bias, rectify)
         return
     # one small C and a long sum: sum its parts in shares, then add them up
     depth = -(-k // parts)
+    depth += -depth % 4 if shares > 1 else 0  # multiply_row takes four rows at a time
     partial = device.empty((-(-k // depth), m, n), c.dtype)
     if shares > 1:
         launch_shares(multiply_row, len(partial), a.reshape(k), b.reshape(k, n), partial.reshape(-1, n), depth)
     else:
-        _launch(ta, tb, a, b, partial, len(partial), m, n, depth, k, depth * m, depth * n, None, False)
+        a_step = depth * m if ta else depth
+        _launch(ta, tb, a, b, partial, len(partial), m, n, depth, k, lda, a_step, depth * n, None, False)
     summand = _NO_BIAS[c.dtype] if bias is None else bias
-    device.launch(add_up, partial.reshape(len(partial), m * n), summand, c.reshape(m * n), int(rectify))
+    shares = min(m, share_count(partial.size, _SUM_SHARE))
+    launch_shares(add_up, shares, partial, summand, c.reshape(m, n), int(rectify))
 
 
-def _launch(ta, tb, a, b, c, batches, m, n, k, depth, a_step, b_step, bias, rectify) -> None:
+def _launch(ta, tb, a, b, c, batches, m, n, k, depth, lda, a_step, b_step, bias, rectify) -> None:
     rows, columns = _tile_size(batches, m, n)
     bias = _NO_BIAS[c.dtype] if bias is None else bias
     flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
-    steps = (batches, m, n, k, depth, a_step, b_step, rows, columns)
+    steps = (batches, m, n, k, depth, lda, a_step, b_step, rows, columns)
     # few rows are bound by reading B, so they count as if there were eight more
     shares = min(_tile_count(batches, m, n, rows, columns), share_count(batches * (m + 8) * n * k, _SHARE_WORK))
     launch_shares(multiply, shares, int(ta), int(tb), *flat, *steps, int(rectify))
@@ -210,25 +215,29 @@ def multiply_row(x, w, partial, depth, share, shares):
 
 
 @compiled
-def add_up(partial, bias, c, rectify):
-    """Kernel: c = the sum of partial's rows in their order, plus bias (size 0: none), its positive part if rectify."""
-    zero = c.dtype.type(0)
-    for j in range(c.size):
-        c[j] = zero
-    for i in range(partial.shape[0]):
-        row = partial[i]
-        for j in range(c.size):
-            c[j] += row[j]
-    for j in range(bias.size):  # only a single row has one
-        c[j] += bias[j]
-    if rectify != 0:
-        for j in range(c.size):
-            c[j] = zero if c[j] < zero else c[j]  # NaN stays NaN
+def add_up(partial, bias, c, rectify, share, shares):
+    """Kernel: c = the sum of partial, plus bias (size 0: none), its positive part if rectify; a share of the rows."""
+    zero, rows = c.dtype.type(0), c.shape[0]
+    for r in range(rows * share // shares, rows * (share + 1) // shares):
+        out = c[r]
+        for j in range(out.size):
+            out[j] = zero
+        for i in range(partial.shape[0]):
+            row = partial[i, r]
+            for j in range(out.size):
+                out[j] += row[j]
+        for j in range(bias.size):
+            out[j] += bias[j]
+        if rectify != 0:
+            for j in range(out.size):
+                out[j] = zero if out[j] < zero else out[j]  # NaN stays NaN
 
 
 def _tile_size(batches: int, m: int, n: int) -> tuple[int, int]:
     """Rows and columns of a tile of C: small enough for several cores, large where there are many."""
     rows, columns = 128, 128
+    while rows > 32 and rows >= m / 2 and _tile_count(batches, m, n, rows, columns) < 4:
+        rows //= 2
     while _tile_count(batches, m, n, rows, columns) > 128 and (rows < 256 or columns < 256):
         if rows < m and rows <= columns:
             rows *= 2
@@ -244,20 +253,22 @@ def _tile_count(batches: int, m: int, n: int, rows: int, columns: int) -> int:
 
 
 @compiled
-def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, a_step, b_step, rows, columns, rectify, share, shares):
+def multiply(
+    ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify, share, shares
+):
     """Kernel: C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; all arrays flat; a share of the tiles.
 
-    ta, tb: whether A[i], B[i] are stored transposed. C[i] is (m, n) at i * m * n; A[i] starts at i * a_step, B[i] at
-    i * b_step; the i-th sum has min(k, depth - i * k) terms. rows, columns: the size of a tile.
+    ta, tb: whether A[i], B[i] are stored transposed. C[i] is (m, n) at i * m * n; A[i] starts at i * a_step, its rows lda
+    apart, B[i] at i * b_step; the i-th sum has min(k, depth - i * k) terms. rows, columns: the size of a tile.
     """
     across, down = (n + columns - 1) // columns, (m + rows - 1) // rows
     tiles = batches * across * down
     for tile in range(tiles * share // shares, tiles * (share + 1) // shares):
-        _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, columns, rectify)
+        _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify)
 
 
 @compiled
-def _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_step, rows, columns, rectify):
+def _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify):
     zero = c.dtype.type(0)
     batch, place = tile // (across * down), tile % (across * down)
     # a share is a stretch of tiles: of a weight gradient's rows, which the optimizer's shares are too, else of columns
@@ -266,8 +277,8 @@ def _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, a_step, b_s
     else:
         i, j = place % down * rows, place // down * columns
     height, width, length = min(rows, m - i), min(columns, n - j), min(k, depth - batch * k)
-    lda, ldb = (m if ta != 0 else k), (k if tb != 0 else n)
-    a_at = batch * a_step + (i if ta != 0 else i * k)
+    ldb = k if tb != 0 else n
+    a_at = batch * a_step + (i if ta != 0 else i * lda)
     b_at = batch * b_step + (j * k if tb != 0 else j)
     c_at = (batch * m + i) * n + j
     gemm(ta, tb, height, width, length, a, a_at, lda, b, b_at, ldb, zero, c, c_at, n)

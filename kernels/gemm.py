@@ -6,7 +6,7 @@ in registers while one row of B and one column of A pass, with no copy of A and,
 core). Around it panels of B are kept in the first-level cache (after Goto and van de Geijn, "Anatomy of high-performance
 matrix multiplication", 2008).
 
-A product runs on one thread: kernels split their work with `prange` and call `gemm` on the pieces. The loops are compiled
+A product runs on one thread: kernels call `gemm` on the pieces of their shares. The loops are compiled
 once for each dtype and linked by *symbol name*, so callers stay cacheable and compile fast. A kernel that calls `gemm`
 must be run by `device.launch`, which calls `start` first.
 """
@@ -26,6 +26,7 @@ _PACK_ROWS = (
     256  # rows of A from which a panel is worth copying: its rows then lie side by side (171 -> 188 GF/s at 1024^3)
 )
 _VECTORS = 3
+_AHEAD = 8  # rows of B that are fetched ahead: the next rows of a wide matrix lie in other pages
 _LONG = 8  # vectors of a single row
 _INT, _INDEX = types.int64, ir.IntType(64)
 _inner = register_jitable(error_model="numpy")  # compiled into its caller
@@ -91,6 +92,13 @@ class _Vectors:
         function = self._intrinsic(f"llvm.masked.load.{self._suffix}.p0", self.type, arguments)
         return self.builder.call(function, [place, ir.Constant(ir.IntType(32), self._align), mask, self.zero])
 
+    def prefetch(self, place):
+        """Have the vector at a place, which may lie outside of what exists, brought to the cache."""
+        number = ir.IntType(32)
+        pointer = self.builder.bitcast(place, ir.IntType(8).as_pointer())
+        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [pointer.type, number, number, number])
+        self.builder.call(function, [pointer, *(ir.Constant(number, n) for n in (0, 3, 1))])
+
     def store(self, value, place, mask=None):
         if mask is None:
             self.builder.store(value, place, align=self._align)
@@ -114,6 +122,9 @@ def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
     before = {cell: builder.phi(v.type) for cell in cells}
     b_row, at = builder.gep(b, [builder.mul(p, ldb)]), builder.mul(p, k_step)
     b_values = [v.load(v.place(b_row, j * v.lanes), masks[j]) for j in range(wide)]
+    ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(_INDEX, _AHEAD))])
+    for j in range(wide):
+        v.prefetch(v.place(ahead, j * v.lanes))
     after = {}
     for i in range(high):
         a_value = v.all(builder.load(builder.gep(a_rows[i], [at])))
@@ -274,7 +285,7 @@ def _strip(first, last, width, k, a, row_step, k_step, b, ldb, beta, c, ldc):
 @_inner
 def _even(size, most, unit):
     """The size of equal parts, at most `most` each and a multiple of `unit`."""
-    parts = (size + most - 1) // most
+    parts = max(1, (size + most - 1) // most)
     return ((size + parts - 1) // parts + unit - 1) // unit * unit
 
 
@@ -287,9 +298,9 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
             _block(1, k, a, row_step, k_step, _at(b, j), ldb, beta, _at(c, j), ldc, width)
         return
     panel, row = _panel(b), _VECTORS * lanes
-    columns, rows = _even(n, row, lanes), _even(m, _ROWS, _BLOCK)
-    for p in range(0, max(k, 1), _DEPTH):  # an empty sum is zero
-        depth, factor = min(_DEPTH, k - p), beta if p == 0 else _one_like(beta)
+    columns, rows, step = _even(n, row, lanes), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))
+    for p in range(0, max(k, 1), step):  # an empty sum is zero
+        depth, factor = min(step, k - p), beta if p == 0 else _one_like(beta)
         for i in range(0, m, rows):
             for j in range(0, n, columns):
                 width, b_at = min(columns, n - j), _at(b, j * ldb + p if tb != 0 else p * ldb + j)
