@@ -1,7 +1,7 @@
 """What the recurrent families share: how a batch is cut into chunks, activations by code, the products of a block of steps.
 
 An LSTM, GRU or SimpleRNN is one op for the whole sequence. The batch is cut into chunks of rows by shape alone, and one
-parallel region runs all steps of a chunk. A chunk's buffers are time-major, (steps, rows, features), one chunk after the
+share of the work is all steps of a chunk. A chunk's buffers are time-major, (steps, rows, features), one chunk after the
 other in one flat array: the input product, and in the backward pass the weights' gradients and dx, are one matrix product
 per block of steps with about 256 rows, while the gates of the block are in L2. Gates are computed and differentiated in
 place. Each chunk has its own partial weight gradients, added in the order of the chunks, so results do not depend on the
@@ -35,7 +35,7 @@ ACTIVATIONS = {
 
 _LEAST_ROWS = 8  # of a chunk: below, the products are too thin
 _MOST_CHUNKS = 16  # each has a copy of the weights' gradients
-_SERIAL_WORK = 1_500_000  # multiply-adds that one thread does before a parallel region pays (about 30 us)
+_SERIAL_WORK = 1_500_000  # multiply-adds that one thread does before another thread pays (about 15 us)
 _TRANSPOSE_ROWS = 1024
 _BLOCK_ROWS = 256  # rows of one input product: gates of so many rows stay in L2
 
