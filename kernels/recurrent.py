@@ -36,7 +36,7 @@ ACTIVATIONS = {
 _LEAST_ROWS = 8  # of a chunk: below, the products are too thin
 _MOST_CHUNKS = 16  # each has a copy of the weights' gradients
 _SERIAL_WORK = 1_500_000  # multiply-adds that one thread does before another thread pays (about 15 us)
-_TRANSPOSE_ROWS = 1024
+_TRANSPOSE_ROWS = 512
 _BLOCK_ROWS = 256  # rows of one input product: gates of so many rows stay in L2
 
 
@@ -62,7 +62,7 @@ def absent(dtype) -> Array:
 def for_back_product(weight: Array, rows: int) -> tuple[Array, int]:
     """(weight or its transpose, 1 or 0) for `gemm(0, flag, ...)` by the transposed weight.
 
-    From about 1024 rows on, a copy that is transposed pays: 116 GF/s for all shapes against 35 to 110.
+    From about 512 rows on, a copy that is transposed pays: else each product transposes its panels again.
     """
     if rows < _TRANSPOSE_ROWS:
         return weight, 1
