@@ -81,7 +81,7 @@ def one_or_list(arrays):
 
 def prepare(framework, workload, xs, ys) -> Job:
     versions = {k.__name__: k.__version__}
-    below = ("numba", "numpy", "scipy") if framework == "nbkeras" else (BACKEND,)
+    below = ("numba", "numpy") if framework == "nbkeras" else (BACKEND,)
     versions |= {name: sys.modules[name].__version__ for name in below if name in sys.modules}
     model = NETWORKS[workload.network](workload.batch)
     x, y = one_or_list(xs), one_or_list(ys)

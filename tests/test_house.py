@@ -5,7 +5,7 @@ import pathlib
 import sys
 
 ROOT = pathlib.Path(__file__).parents[1]
-RUNTIME = {"numba", "llvmlite", "numpy", "scipy"}  # llvmlite is a part of numba
+RUNTIME = {"numba", "llvmlite", "numpy"}  # llvmlite is a part of numba
 BANNED_NAMES = {"helpers", "helper", "misc", "common", "base", "util"}  # `utils` is Keras's own face
 LONG = 450
 

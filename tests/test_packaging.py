@@ -40,7 +40,7 @@ def test_data_files_are_in_the_package():
 
 def test_runtime_dependencies_are_three():
     names = sorted(re.match(r"[\w-]+", dependency)[0] for dependency in PROJECT["project"]["dependencies"])
-    assert names == ["numba", "numpy", "scipy"]
+    assert names == ["numba", "numpy"]
 
 
 def test_lint_tools_are_pinned_alike_everywhere():
