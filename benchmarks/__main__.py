@@ -40,7 +40,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--from", dest="saved", metavar="FILE", help="measure nothing: take the results of --json FILE")
     parser.add_argument("--rounds", type=int, help="rounds, in which the frameworks take turns (default 7)")
-    parser.add_argument("--epochs", type=int, help="epochs of training a round (default 2)")
+    parser.add_argument("--seconds", type=float, help="how long a round goes on, at least (default 0.5)")
     parser.add_argument("--steps", type=int, help="batches an epoch, or calls a round (default: the workload's)")
     parser.add_argument("--cold", type=int, help="starts with an empty cache of kernels (default 2)")
     parser.add_argument("--quick", action="store_true", help="the least of everything: shows that it runs, no more")
@@ -53,7 +53,7 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     if options.saved and (options.names or options.json):
         parser.error("--from shows what an earlier run has measured: it takes no names and no --json")
     options.names = options.names or list(WORKLOADS)
-    for setting, usual, quick in (("rounds", 7, 1), ("epochs", 2, 1), ("cold", 2, 0), ("steps", None, 2)):
+    for setting, usual, quick in (("rounds", 7, 1), ("seconds", 0.5, 0.0), ("cold", 2, 0), ("steps", None, 2)):
         if getattr(options, setting) is None:
             setattr(options, setting, quick if options.quick else usual)
     named = [each if "=" in each else f"={each}" for each in options.python]

@@ -33,8 +33,8 @@ class Missing(Exception):
 class Runner:
     """A process that has one workload ready in one framework. `ready` is what it said after its first epoch."""
 
-    def __init__(self, framework: str, python: str, workload: str, steps: int, epochs: int, environment: dict):
-        command = [python, str(FOLDER / SCRIPTS[framework]), framework, workload, str(steps), str(epochs)]
+    def __init__(self, framework: str, python: str, workload: str, steps: int, seconds: float, environment: dict):
+        command = [python, str(FOLDER / SCRIPTS[framework]), framework, workload, str(steps), str(seconds)]
         self.framework = framework
         self._errors = tempfile.TemporaryFile("w+")
         start = time.perf_counter()

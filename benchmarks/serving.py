@@ -1,6 +1,6 @@
 """How a runner talks to `python -m benchmarks`: one process for one framework and one workload, JSON lines on its pipes.
 
-run_torch.py FRAMEWORK WORKLOAD STEPS EPOCHS    prepares, runs one epoch or call (compile time is in it), says so, then
+run_torch.py FRAMEWORK WORKLOAD STEPS SECONDS    prepares, runs one epoch or call (compile time is in it), says so, then
 answers each line of its standard input: "round" measures one round, "threads N S" predicts from N threads for S seconds.
 
 A prediction is `predict(arrays)` with the framework's defaults: NumPy arrays in, NumPy arrays out, batches of the
@@ -41,20 +41,32 @@ def peak() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def measured(job: Job, workload: Workload, xs: list, steps: int, epochs: int) -> list[float]:
-    """Seconds per step, per call or per pass over the data, whichever the workload's kind says."""
-    clock = time.perf_counter
-    if workload.kind in ("train", "start"):
-        seconds, loss = job.epochs(epochs)
-        job.losses.append(loss)
-        return [each / steps for each in seconds]
-    if workload.kind == "throughput":
-        start = clock()
-        job.predict(xs)
-        return [clock() - start]
-    times: list[float] = []
+def measured(job: Job, workload: Workload, xs: list, steps: int, seconds: float) -> list[float]:
+    """Seconds per step, per call or per pass over the data, whichever the workload's kind says; again until `seconds` are over.
+
+    A round of 10 ms would measure how the machine recovers from the framework that was measured before.
+    """
+    clock, times = time.perf_counter, []
     begin = clock()
-    for i in range(steps):
+    while not times or clock() - begin < seconds:
+        if workload.kind in ("train", "start"):
+            epochs, loss = job.epochs(2)
+            job.losses.append(loss)
+            times += [each / steps for each in epochs]
+        elif workload.kind == "throughput":
+            start = clock()
+            job.predict(xs)
+            times.append(clock() - start)
+        else:
+            times += calls(job, xs, steps)
+    return times
+
+
+def calls(job: Job, xs: list, count: int) -> list[float]:
+    """Seconds of predictions of one sample each."""
+    clock, times = time.perf_counter, []
+    begin = clock()
+    for i in range(count):
         sample = [x[i : i + 1] for x in xs]
         start = clock()
         job.predict(sample)
@@ -67,7 +79,7 @@ def measured(job: Job, workload: Workload, xs: list, steps: int, epochs: int) ->
 def calls_per_second(job: Job, xs: list, count: int, seconds: float) -> float | None:
     """Predictions of one sample a second, from `count` Python threads at once; None where they fail, as in Keras on JAX."""
     sample = [x[:1] for x in xs]
-    calls, failures = [0] * count, []
+    made, failures = [0] * count, []
     ready = threading.Barrier(count + 1)
     over = threading.Event()
 
@@ -76,7 +88,7 @@ def calls_per_second(job: Job, xs: list, count: int, seconds: float) -> float | 
         try:
             while not over.is_set():
                 job.predict(sample)
-                calls[number] += 1
+                made[number] += 1
         except Exception as error:
             print(f"prediction from {count} threads: {error!r}", file=sys.stderr)
             failures.append(error)
@@ -90,7 +102,7 @@ def calls_per_second(job: Job, xs: list, count: int, seconds: float) -> float | 
     over.set()
     for thread in threads:
         thread.join()
-    return None if failures else sum(calls) / (time.perf_counter() - start)
+    return None if failures else sum(made) / (time.perf_counter() - start)
 
 
 def serve(prepare: Callable[[str, Workload, list, list], Job]) -> None:
@@ -99,7 +111,7 @@ def serve(prepare: Callable[[str, Workload, list, list], Job]) -> None:
     Called when the framework is imported and nothing else is done, so that its memory is that of the import.
     """
     imported = peak()
-    framework, name, steps, epochs = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+    framework, name, steps, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # progress bars cost what they cost, but do not reach the parent
 
@@ -111,17 +123,18 @@ def serve(prepare: Callable[[str, Workload, list, list], Job]) -> None:
     megabytes = sum(array.nbytes for array in (*xs, *ys)) / 2**20
     start = time.perf_counter()
     job = prepare(framework, workload, xs, ys)
-    measured(job, workload, xs, 1 if workload.kind == "latency" else steps, 1)
+    if workload.kind in ("train", "start"):
+        job.epochs(1)
+    else:
+        job.predict(xs if workload.kind == "throughput" else [x[:1] for x in xs])
     first = time.perf_counter() - start
     say(parameters=job.parameters, versions=job.versions, first=first, imported=imported, data=megabytes)
-    if workload.kind == "latency":
-        measured(job, workload, xs, steps, 1)
     for request in sys.stdin:
         what, *values = request.split()
         if what == "threads":
             say(calls=calls_per_second(job, xs, int(values[0]), float(values[1])))
         else:
-            times = measured(job, workload, xs, steps, epochs)
+            times = measured(job, workload, xs, steps, seconds)
             say(times=times, peak=peak(), losses=job.losses)
 
 

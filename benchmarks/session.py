@@ -86,7 +86,7 @@ class Session:
     def start(self, framework: str, name: str, steps: int | None = None, **environment: str) -> Runner:
         """A process that has a workload ready; `environment`: variables set for it alone."""
         steps = steps or self.options.steps or WORKLOADS[name].steps
-        settings = (steps, self.options.epochs, self.environment(**environment))
+        settings = (steps, self.options.seconds, self.environment(**environment))
         return Runner(framework, self.python(framework), name, *settings)
 
     def run(self, name: str) -> dict[str, dict]:

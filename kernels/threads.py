@@ -27,7 +27,6 @@ wait by sleeping for a while.
 """
 
 import atexit
-import collections
 import os
 import threading
 import time
@@ -291,7 +290,7 @@ class _Pool:
         memory = np.zeros(_TICKETS + (self.most + 1) * _LINE, np.int64)
         self._memory = memory[-memory.ctypes.data % 64 // 8 :]  # starts at a cache line
         self.state = self._memory.ctypes.data
-        self.asleep: collections.deque[threading.Lock] = collections.deque()
+        self.asleep: dict[int, threading.Lock] = {}  # what a sleeping thread waits for, by its number
         self.threads = self.most
         if not _started:
             _started.append(cached_cfunc(types.void(_word, _word, _word, _word))(_run_shares))
@@ -321,11 +320,11 @@ class _Pool:
     @property
     def threads(self) -> int:
         """How many take part in a launch, the launching one included."""
-        return int(self._memory[_THREADS])
+        return self._count
 
     @threads.setter
     def threads(self, count: int) -> None:
-        self._memory[_THREADS] = count
+        self._count = self._memory[_THREADS] = count
 
     def _work(self, me: int) -> None:
         lock = threading.Lock()
@@ -334,7 +333,7 @@ class _Pool:
             goes_on, lost = _serve(self.state, me, _ROUNDS)
             self._judge(time.monotonic(), lost * 1e-9)
             if not goes_on:
-                self.asleep.append(lock)
+                self.asleep[me] = lock
                 lock.acquire()
 
     def _judge(self, now: float, lost: float) -> None:
@@ -349,20 +348,20 @@ class _Pool:
     def _be_patient(self, seconds: float) -> None:
         self._memory[_PATIENCE] = int(seconds * self._looks_per_second)
 
-    def wake(self) -> None:
-        """Let sleeping threads look for shares again."""
-        while self.asleep:
-            try:
-                self.asleep.popleft().release()
-            except IndexError:  # another thread was faster
-                return
+    def wake(self, shares: int) -> None:
+        """Let the threads that some of the shares are laid out for look for them again."""
+        for me in range(1, min(shares, self._count)):
+            lock = self.asleep.pop(me, None)
+            if lock is not None:
+                lock.release()
 
     def stop(self) -> None:
         """End the threads, before Python takes its own things down."""
         self._memory[_STOP] = 1
         for thread in self._threads:
+            self.threads = self.most
             while thread.is_alive():
-                self.wake()
+                self.wake(self.most)
                 thread.join(0.001)
 
 
@@ -405,7 +404,7 @@ class _Shared:
     def __call__(self, address: int, shares: int, *args) -> None:
         pool = _Pool.current or _Pool.get()
         if pool.asleep:
-            pool.wake()
+            pool.wake(shares)
         _enter(address, pool.state, shares, *args)
 
 
