@@ -48,7 +48,7 @@ _CODE, _FRAME, _SHARES, _THREADS, _PATIENCE = range(
 )  # places in the pool's memory; these are written before the tickets are
 _DONE, _BUSY, _ROUND, _STOP, _TICKETS = (i * _LINE for i in range(1, 6))
 _HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: in the high half where a thread's stretch ends, in the low half its next share
-_IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 20e-6  # how long to spin: on an idle machine, beside busy neighbours
+_IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # how long to spin: on an idle machine, beside busy neighbours
 _LOST_SECONDS, _BUSY_FOR = (
     1e-3,
     0.1,
