@@ -129,6 +129,7 @@ def step_seconds(model, batch: int, shape: tuple[int, ...]) -> float:
     times: list[float] = []
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy")
     epochs(1, 2)
+    time.sleep(0.2)  # NumPy's BLAS, which initialisers use, keeps a thread spinning for 0.1 s
     estimate = epochs(2, 2)
     return epochs(min(100, max(2, int(EPOCH_SECONDS / estimate))), EPOCHS)
 

@@ -43,16 +43,13 @@ from nbkeras.kernels import device
 from nbkeras.kernels.cache import cached_cfunc, compiled
 
 _LINE = 8  # numbers in a cache line of 64 bytes; what different threads write lies in different lines
-_CODE, _FRAME, _SHARES, _THREADS, _PATIENCE = range(
-    5
-)  # places in the pool's memory; these are written before the tickets are
+# Places in the pool's memory. Those of the first line are written before the tickets are.
+_CODE, _FRAME, _SHARES, _THREADS, _PATIENCE = range(5)
 _DONE, _BUSY, _ROUND, _STOP, _TICKETS = (i * _LINE for i in range(1, 6))
 _HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: in the high half where a thread's stretch ends, in the low half its next share
 _IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # how long to spin: on an idle machine, beside busy neighbours
-_LOST_SECONDS, _BUSY_FOR = (
-    1e-3,
-    0.1,
-)  # time off its processor by which a thread finds a neighbour; how long that is believed
+_LOST = 1_000_000  # nanoseconds, and a tenth of its time, off its processor by which a thread finds a neighbour
+_BUSY_FOR = 0.1  # seconds that this is believed
 _ROUNDS = 32  # launches after which a thread looks at the clock
 _MOST_SHARES = 32
 _I64, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
@@ -222,7 +219,7 @@ def _run_shares(state, code, frame, shares):
 def _serve(state, me, rounds):
     """A thread's work: take shares as they come, until some rounds are over or none came for a while.
 
-    Returns whether rounds are over, and for how many nanoseconds the thread was off its processor.
+    Returns whether rounds are over, how many nanoseconds that took, and for how many of them it was off its processor.
     """
     looks, seen, wall, own = 0, -1, _nanoseconds(_WALL), _nanoseconds(_OWN)
     while rounds > 0 and looks < _read(state, _PATIENCE) and _read(state, _STOP) == 0:
@@ -235,7 +232,8 @@ def _serve(state, me, rounds):
                 rounds -= 1
         _relax()
         looks += 1
-    return rounds == 0, _nanoseconds(_WALL) - wall - (_nanoseconds(_OWN) - own)
+    took = _nanoseconds(_WALL) - wall
+    return rounds == 0, took, took - (_nanoseconds(_OWN) - own)
 
 
 @intrinsic
@@ -330,15 +328,15 @@ class _Pool:
         lock = threading.Lock()
         lock.acquire()
         while not self._memory[_STOP]:
-            goes_on, lost = _serve(self.state, me, _ROUNDS)
-            self._judge(time.monotonic(), lost * 1e-9)
+            goes_on, took, lost = _serve(self.state, me, _ROUNDS)
+            self._judge(time.monotonic(), lost > max(_LOST, took // 10))
             if not goes_on:
                 self.asleep[me] = lock
                 lock.acquire()
 
-    def _judge(self, now: float, lost: float) -> None:
-        """Choose how long threads spin, now that one was off its processor for `lost` seconds while it wanted to run."""
-        if lost > _LOST_SECONDS:
+    def _judge(self, now: float, lost: bool) -> None:
+        """Choose how long threads spin, now that one was kept off its processor or was not."""
+        if lost:
             self._busy_until = now + _BUSY_FOR
             self._be_patient(_BUSY_SECONDS)
         elif now > self._busy_until > 0:
