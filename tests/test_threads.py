@@ -104,12 +104,12 @@ assert os.waitpid(pid, 0)[1] == 0 and train() == expected
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
-def test_a_forked_process_goes_on():
-    done = subprocess.run([sys.executable, "-c", FORK], capture_output=True, text=True, timeout=120)
+def test_a_forked_process_goes_on(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FORK], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
 
 
-def test_a_process_ends_while_its_threads_work_or_sleep():
+def test_a_process_ends_while_its_threads_work_or_sleep(tmp_path):
     code = (
         "import numpy as np, time, sys\n"
         "import nbkeras\n"
@@ -118,7 +118,8 @@ def test_a_process_ends_while_its_threads_work_or_sleep():
         "time.sleep(float(sys.argv[1]))\n"
     )
     for seconds in ("0", "0.05"):
-        done = subprocess.run([sys.executable, "-c", code, seconds], capture_output=True, text=True, timeout=60)
+        command = [sys.executable, "-c", code, seconds]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
         assert done.returncode == 0 and not done.stderr, done.stderr
 
 
