@@ -61,6 +61,7 @@ def scratch(tmp_path):
 
 def start(scratch, cache, program=PROGRAM):
     environment = os.environ | {"PYTHONPATH": str(scratch / "site"), "NUMBA_CACHE_DIR": str(cache)}
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # Python tells its own files by time and size, which an edit here may keep
     return subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=scratch,
