@@ -300,12 +300,15 @@ class _Pool:
         self._looks_per_second = 1000 / (time.perf_counter() - start)
         self._busy_until = 0.0
         self._be_patient(_IDLE_SECONDS)
-        self._threads = [
-            threading.Thread(target=self._work, args=(i,), name=f"nbkeras-{i}", daemon=True)
-            for i in range(1, self.most)
-        ]
-        for thread in self._threads:
-            thread.start()
+        self._threads: list[threading.Thread] = []
+        for i in range(1, self.most):
+            thread = threading.Thread(target=self._work, args=(i,), name=f"nbkeras-{i}", daemon=True)
+            try:
+                thread.start()
+            except RuntimeError:  # the system has no more threads to give: those that there are do the work
+                self.most = self.threads = i
+                break
+            self._threads.append(thread)
 
     @classmethod
     def get(cls) -> "_Pool":

@@ -61,7 +61,8 @@ def scratch(tmp_path):
 
 def start(scratch, cache, program=PROGRAM):
     environment = os.environ | {"PYTHONPATH": str(scratch / "site"), "NUMBA_CACHE_DIR": str(cache)}
-    environment["PYTHONDONTWRITEBYTECODE"] = "1"  # Python tells its own files by time and size, which an edit here may keep
+    # Python itself tells files by time and size, which an edit here may keep: no bytecode on disk.
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
     return subprocess.Popen(
         [sys.executable, "-c", program],
         cwd=scratch,

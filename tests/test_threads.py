@@ -11,7 +11,7 @@ import pytest
 
 import nbkeras
 from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.threads import get_threads, launch_shares, set_threads, share_count
+from nbkeras.kernels.threads import _Pool, get_threads, launch_shares, set_threads, share_count
 
 
 @compiled
@@ -77,6 +77,19 @@ def test_one_share_is_an_ordinary_launch():
 
 def test_share_count():
     assert [share_count(size, 100) for size in (0, 50, 199, 200, 10**9)] == [1, 1, 1, 2, 32]
+
+
+def test_a_system_without_threads_to_give_is_served_by_one(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(_Pool, "current", None)
+    times = np.zeros(8, np.int64)
+    launch_shares(count, 8, times, times.copy())
+    assert (times == 1).all() and get_threads() == 1
+    with pytest.raises(ValueError, match="must be 1 to 1"):
+        set_threads(2)
 
 
 def test_number_of_threads_is_checked():
