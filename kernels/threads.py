@@ -13,7 +13,7 @@ How many shares there are is chosen by shape, never by the number of threads, so
 
 Numba's `prange` is not used, because of what its thread layers do between regions. GNU OpenMP's threads either fall asleep,
 and waking one costs 50 us in a virtual machine, or spin, and a busy neighbour then makes each region wait for a time slice
-(8 ms, measured); they do not survive a fork; and a `prange` wrapper takes 0.6 s to compile where this one takes 0.1 s.
+(8 ms, measured); they do not survive a fork; and a `prange` wrapper takes 0.6 s to compile, this one 0.04 s for few arguments.
 
 Here nobody waits for a thread that sleeps. The shares lie ready; the calling thread takes those of its own stretch, one after
 the other, then those that others have not begun. A thread that is awake takes its own stretch first, the same one every
