@@ -53,7 +53,7 @@ def _ensure_writable(folder: str) -> None:
     tempfile.TemporaryFile(dir=folder).close()
 
 
-class _StampedByImports:
+class StampedByImports:
     """Mixin for Numba's stock locators: files are stamped by `stamp`, a frozen application as a whole."""
 
     def get_source_stamp(self):
@@ -67,7 +67,7 @@ class _Place(caching.CompileResultCacheImpl):
     """Which folder a function is cached in."""
 
     _locator_classes: list = [
-        type("Stamped" + stock.__name__, (_StampedByImports, stock), {})
+        type("Stamped" + stock.__name__, (StampedByImports, stock), {})
         for stock in (caching.UserProvidedCacheLocator, caching.InTreeCacheLocator, caching.UserWideCacheLocator)
     ]
 

@@ -7,6 +7,9 @@ Three rules make a run recordable, replayable and measurable:
 * a view that needs no copy (a reshape, a slice of leading rows) is free and needs no launch.
 
 A *listener* (a recording program, a profiler) hears of all of them. Listeners and the dry mode are per thread.
+
+On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cuda_kernel.py. A *place* is a GPU
+(cuda_place.py), None the CPU; each thread may have its own.
 """
 
 import contextlib
@@ -19,11 +22,14 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels import gemm
+from nbkeras.kernels.device_array import DeviceArray
 
 Array = np.ndarray
+ARRAYS = (np.ndarray, DeviceArray)
 
 
 class _Thread(threading.local):
+    place: Any = None  # where new arrays and launches go; the class's own is that of all threads that chose none
     recorder: Any = None  # hears of empty(), launch() and read(); see nbkeras/program.py
     profile: "Profile | None" = None
     dry = False
@@ -31,18 +37,61 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
+_gpu_used = (
+    False  # whether arrays may be elsewhere than on the CPU: what only then must be checked is checked only then
+)
 
 
 def root(array: Array) -> Array:
     """The array that owns a view's memory."""
-    while isinstance(array.base, np.ndarray):
+    while isinstance(array.base, ARRAYS):
         array = array.base
     return array
 
 
+def place() -> Any:
+    """The place where this thread computes; None is the CPU."""
+    return _thread.place
+
+
+def place_of(array: Array) -> Any:
+    """The place where an array is; None is the CPU's memory."""
+    return array.place if isinstance(array, DeviceArray) else None
+
+
+@contextlib.contextmanager
+def on(place: Any) -> Iterator[None]:
+    """Compute on a place in this thread."""
+    global _gpu_used
+    before, chosen = _thread.place, "place" in _thread.__dict__
+    _thread.place = place
+    _gpu_used = _gpu_used or place is not None
+    try:
+        yield
+    finally:
+        if chosen:
+            _thread.place = before
+        else:
+            del _thread.place
+
+
+def set_place(place: Any) -> None:
+    """Compute on a place, in this thread and all others that have not chosen one with `on`."""
+    global _gpu_used
+    _Thread.place = place
+    _thread.__dict__.pop("place", None)
+    _gpu_used = _gpu_used or place is not None
+
+
+def elsewhere(array: Array | None) -> bool:
+    """Whether an array is not where this thread computes."""
+    return _gpu_used and array is not None and not _thread.dry and place_of(array) is not _thread.place
+
+
 def empty(shape, dtype=np.float32) -> Array:
     """A C-contiguous temporary array with undefined content; in a replayed program its memory is planned and reused."""
-    array = np.empty(shape, dtype)
+    place = _thread.place
+    array = np.empty(shape, dtype) if place is None or _thread.dry else place.empty(shape, dtype)
     if _thread.recorder is not None:
         _thread.recorder.allocated(array)
     return array
@@ -50,7 +99,7 @@ def empty(shape, dtype=np.float32) -> Array:
 
 def output(need, shape, dtype) -> Array:
     """The destination for a gradient: `need` itself where the tape gave an array of that shape and dtype, else a new one."""
-    if isinstance(need, np.ndarray) and need.shape == tuple(shape) and need.dtype == dtype:
+    if isinstance(need, ARRAYS) and need.shape == tuple(shape) and need.dtype == dtype:
         return need
     return empty(shape, dtype)
 
@@ -58,10 +107,13 @@ def output(need, shape, dtype) -> Array:
 def persistent(array) -> Array:
     """An array that recorded programs may read and write in place: C-contiguous, writable, native; copied only if it is not.
 
-    For weights, states, counters, program inputs and constants: whatever lives longer than one step.
+    For weights, states, counters, program inputs and constants: whatever lives longer than one step. On a GPU a copy there.
     """
-    array = np.require(array, requirements=["C", "W", "A", "E"])
-    array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+    if not isinstance(array, DeviceArray):
+        array = np.require(array, requirements=["C", "W", "A", "E"])
+        array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+        if _thread.place is not None and not _thread.dry:
+            array = _thread.place.upload(array)
     owner = root(array)
     key = id(owner)
     known = _persistent.get(key)
@@ -104,12 +156,29 @@ def launch(function: Callable, *args) -> None:
         return
     if not _started:
         start()
+    if _gpu_used:
+        function, args = _placed(function, args)
     if _thread.recorder is not None:
         _thread.recorder.launched(function, args)
     if _thread.profile is None:
         _run(function, args)
     else:
         _thread.profile.run(function, args)
+
+
+def _placed(function: Callable, args: tuple) -> tuple[Callable, tuple]:
+    """The launch as this thread's place does it; ValueError for arrays that are somewhere else."""
+    place = _thread.place
+    if place is not None:
+        args = tuple(place.empty(a.shape, a.dtype) if isinstance(a, np.ndarray) and not a.size else a for a in args)
+    for arg in args:
+        if isinstance(arg, ARRAYS) and place_of(arg) is not place and not (function is copy and place is not None):
+            raise ValueError(
+                f"{getattr(function, '__name__', function)!r} runs on {place or 'the CPU'}, but was given an array of shape "
+                f"{arg.shape} on {place_of(arg) or 'the CPU'}: make variables, layers, optimizers and metrics on the device "
+                "that they are used on (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
+            )
+    return (function, args) if place is None else (place.twin(function), args)
 
 
 @np.errstate(all="ignore")
@@ -130,8 +199,28 @@ def play(steps: list[tuple[Callable, tuple]]) -> None:
             _thread.profile.run(function, args)
 
 
+def view_at(owner: Array, offset: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> Array:
+    """A view of any form, `offset` bytes into an array that owns its memory."""
+    if isinstance(owner, DeviceArray):
+        return owner.at(offset, shape, dtype, strides)  # type: ignore[return-value]
+    return np.ndarray(shape, dtype, owner, offset, strides)
+
+
+def address(array: Array) -> int:
+    """Where the first element of an array is."""
+    return array.address if isinstance(array, DeviceArray) else array.__array_interface__["data"][0]
+
+
+def write(array: Array, value: Any) -> None:
+    """Put a value into an array of the same shape, now; not recorded."""
+    if isinstance(array, DeviceArray):
+        array.place.write(array, value)
+    else:
+        array[...] = value
+
+
 def read(array: Array) -> Array:
-    """The array as a value for Python to look at; what looks at values cannot be recorded."""
+    """The array as a NumPy array for Python to look at (a copy if it is on a GPU); what looks at values cannot be recorded."""
     if _thread.dry:
         raise ValueReadError(
             "a tensor's value was read while only its shape was being worked out (building a functional model or "
@@ -139,7 +228,7 @@ def read(array: Array) -> Array:
         )
     if _thread.recorder is not None:
         _thread.recorder.value_read()
-    return array
+    return array.copy() if isinstance(array, DeviceArray) else array
 
 
 class ValueReadError(RuntimeError):
@@ -199,6 +288,8 @@ class Profile:
         name = getattr(function, "__name__", repr(function))
         start = time.perf_counter()
         _run(function, args)
+        if _thread.place is not None:
+            _thread.place.synchronize()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
         self.calls[name] = self.calls.get(name, 0) + 1
 

@@ -393,9 +393,6 @@ def get_threads() -> int:
     return _Pool.get().threads
 
 
-# -------------------- launching --------------------
-
-
 class _Shared:
     """A kernel as its shared launches are recorded."""
 
@@ -427,7 +424,9 @@ def stretch(size, share, shares):
 
 def launch_shares(kernel: Callable, shares: int, *args) -> None:
     """Launch `kernel(*args, share, shares)` for each share, on several threads if there are several shares."""
-    if shares == 1:
+    if device.place() is not None:  # twins on a GPU cut the work themselves
+        device.launch(kernel, *args)
+    elif shares == 1:
         device.launch(kernel, *args, 0, 1)
     elif not device.is_dry():
         shared = _shared.get(kernel) or _shared.setdefault(kernel, _Shared(kernel))

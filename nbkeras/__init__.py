@@ -36,6 +36,8 @@ from nbkeras.metrics import Metric as Metric
 from nbkeras.models import Model as Model
 from nbkeras.models import Sequential as Sequential
 from nbkeras.optimizers import Optimizer as Optimizer
+from nbkeras.placement import DeviceError as DeviceError
+from nbkeras.placement import device as device
 from nbkeras.program import profile as profile
 from nbkeras.program import set_threads as set_threads
 from nbkeras.tensor import GradientTape as GradientTape

@@ -1,4 +1,4 @@
-"""Global settings: floatx, epsilon, image data format, the seed that all random state starts from."""
+"""Global settings: floatx, epsilon, image data format, device, the seed that all random state starts from."""
 
 import operator
 import random
@@ -6,6 +6,9 @@ import threading
 from collections.abc import Callable
 
 import numpy as np
+
+from nbkeras.placement import get_device as get_device
+from nbkeras.placement import set_device as set_device
 
 _floatx = np.dtype("float32")
 _epsilon = 1e-7

@@ -52,7 +52,7 @@ class Program:
 
     def launched(self, function: Callable, args: tuple) -> None:
         if self.reason is None:
-            described = tuple(self._describe(function, a) if isinstance(a, np.ndarray) else a for a in args)
+            described = tuple(self._describe(function, a) if isinstance(a, device.ARRAYS) else a for a in args)
             self._recorded.append((function, described))
 
     def value_read(self) -> None:
@@ -64,7 +64,7 @@ class Program:
         owner: Any = device.root(array)
         known = self._alive.get(id(owner))
         if known is not None and known[0]() is owner:  # an id is used again once its array is gone
-            offset = array.__array_interface__["data"][0] - owner.__array_interface__["data"][0]  # type: ignore[union-attr]
+            offset = device.address(array) - device.address(owner)
             return _View(known[1], offset, array.shape, array.strides, array.dtype)
         if device.is_persistent(owner) or array.size == 0:
             return array
@@ -80,7 +80,7 @@ class Program:
         kept = [self._describe(Program.seal, array) for array in outputs]
         offsets, size = _plan(self._sizes, self._recorded, [view for view in kept if isinstance(view, _View)])
         self.arena = arena = device.persistent(np.empty(size + _ALIGNMENT, np.uint8))
-        start = -arena.__array_interface__["data"][0] % _ALIGNMENT
+        start = -device.address(arena) % _ALIGNMENT
         views: dict[_View, Array] = {}
 
         def place(arg: Any) -> Any:
@@ -88,7 +88,7 @@ class Program:
                 return arg
             if arg not in views:
                 at = start + offsets[arg.buffer] + arg.offset
-                views[arg] = np.ndarray(arg.shape, arg.dtype, arena, at, arg.strides)
+                views[arg] = device.view_at(arena, at, arg.shape, arg.dtype, arg.strides)
             return views[arg]
 
         self.steps = [(function, tuple(place(arg) for arg in args)) for function, args in self._recorded]

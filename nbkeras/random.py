@@ -12,7 +12,8 @@ import numpy as np
 
 from nbkeras import config as settings
 from nbkeras.ops import random as ops
-from nbkeras.tensor import Tensor, Variable, as_tensor, op
+from nbkeras.placement import device, get_device
+from nbkeras.tensor import Tensor, Variable, as_tensor, op, outside_program
 
 
 class SeedGenerator:
@@ -50,20 +51,34 @@ def _integer(seed: Any) -> int:
     return value % 2**32
 
 
-_shared = SeedGenerator(name="global_seed_generator")
+_first = settings.next_seed()
+_shared: dict[str, SeedGenerator] = {}  # by device
 
 
 def _restart(seed: int) -> None:
-    """Start the shared generator anew; in place, since recorded programs read its state."""
-    _shared.state.data[:] = seed % 2**32, 0
+    """Start the shared generators anew; in place, since recorded programs read their states."""
+    global _first
+    _first = seed % 2**32
+    for name, generator in _shared.items():
+        with device(name), outside_program():
+            generator.state.assign(np.array([_first, 0], np.uint32))
 
 
 settings.on_seed(_restart)
 
 
+def _generator() -> SeedGenerator:
+    """The generator that all share who compute on this thread's device."""
+    name = get_device()
+    if name not in _shared:
+        with outside_program():
+            _shared[name] = SeedGenerator(_first, "global_seed_generator")
+    return _shared[name]
+
+
 def _key(seed: Any) -> Tensor:
     if seed is None:
-        return _shared.next()
+        return _generator().next()
     if isinstance(seed, SeedGenerator):
         return seed.next()
     return as_tensor(np.array([_integer(seed), 0], np.uint32))

@@ -91,13 +91,13 @@ class _Sum:
         self.gradient, self.owned = gradient, owned
 
     def dense(self, into: Array | None) -> Array:
-        if not isinstance(self.gradient, np.ndarray):
+        if not isinstance(self.gradient, device.ARRAYS):
             self.gradient, self.owned = self.gradient.dense(into), True
         return self.gradient
 
     def add(self, other: Any, into: Array | None) -> None:
-        if not isinstance(other, np.ndarray):
-            if not isinstance(self.gradient, np.ndarray):
+        if not isinstance(other, device.ARRAYS):
+            if not isinstance(self.gradient, device.ARRAYS):
                 self.gradient = self.gradient.joined(other)
                 return
             other = other.dense(None)
@@ -200,7 +200,7 @@ def _accumulate(sums: dict, source: Source, gradient: Any, destinations: dict) -
 
 def _delivered(total: _Sum | None, into: Array | None, as_is: bool) -> Any:
     """The gradient of a source, in its destination if it has one; a source without one gets zeros there."""
-    if total is not None and as_is and not isinstance(total.gradient, np.ndarray):
+    if total is not None and as_is and not isinstance(total.gradient, device.ARRAYS):
         return total.gradient
     if into is None:
         return None if total is None else total.dense(None)

@@ -50,7 +50,8 @@ class Tensor:
 
     def numpy(self) -> Array:
         """The value as a NumPy array of its own; inside a recorded step this makes the step run eagerly from then on."""
-        return device.read(self.data).copy()
+        value = device.read(self.data)
+        return value.copy() if value is self.data else value
 
     def item(self) -> Any:
         """The value of a tensor with one element as a Python number."""
@@ -79,7 +80,7 @@ class Tensor:
     def __repr__(self) -> str:
         if device.recorder() is not None or device.is_dry():
             return f"<Tensor shape={self.shape} dtype={self.dtype}>"
-        return f"<Tensor shape={self.shape} dtype={self.dtype}, numpy={self.data!r}>"
+        return f"<Tensor shape={self.shape} dtype={self.dtype}, numpy={device.read(self.data)!r}>"
 
     __hash__ = object.__hash__
 
@@ -137,7 +138,8 @@ class Variable(Tensor):
 
     def rebind(self, array: Array) -> None:
         """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer)."""
-        array[...] = self.data
+        with device.ordinary():
+            device.launch(device.copy, self.data, array)
         self.data = array
         invalidate_programs()
 

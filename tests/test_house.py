@@ -12,15 +12,13 @@ LONG = 450
 # The floor of every module of nbkeras; what is not named is on floor 3. Imports go to the same floor or below.
 FLOORS = {
     0: "nbkeras.kernels",
-    1: "nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops",
+    1: "nbkeras.placement nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops",
     2: "nbkeras.random nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "
     "nbkeras.graph nbkeras.naming nbkeras.module nbkeras.connected nbkeras.layer nbkeras.operation nbkeras.inputs "
     "nbkeras.layers",
 }
-MAY_IMPORT_KERNELS = (
-    "nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops nbkeras.optimizers nbkeras.testing".split()
-)
+MAY_IMPORT_KERNELS = "nbkeras.placement nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops nbkeras.optimizers nbkeras.testing".split()
 
 
 def module_files():
@@ -134,9 +132,21 @@ def test_imports_inside_functions_are_of_optional_dependencies_only():
     assert not breaches(lambda module, name, inside: inside and name.split(".")[0] in known)
 
 
+def for_gpus(module):
+    """Whether a module is imported only when a GPU is asked for."""
+    name = module.rpartition(".")[2]
+    return floor(module) == 0 and (name.startswith("cuda_") or name.endswith("_cuda"))
+
+
 def test_optional_dependencies_are_imported_inside_functions_only():
     known = RUNTIME | {"nbkeras"} | set(sys.stdlib_module_names)
-    assert not breaches(lambda module, name, inside: not inside and name.split(".")[0] not in known)
+    assert not breaches(
+        lambda module, name, inside: not inside and name.split(".")[0] not in known and not for_gpus(module)
+    )
+
+
+def test_only_modules_for_gpus_import_those():
+    assert not breaches(lambda module, name, _: name in FILES and for_gpus(name) and not for_gpus(module))
 
 
 def test_file_names():

@@ -171,7 +171,7 @@ class RNN(Layer):
         if tensor.is_shapes_only() and (self._kept is None or self._kept[0].shape[0] != batch):
             return [ops.zeros((batch, n), self.dtype) for n in self._sizes]
         if self._kept is None or self._kept[0].shape[0] != batch:
-            if self._kept is not None and any(v.data.any() for v in self._kept):
+            if self._kept is not None and any(v.data.copy().any() for v in self._kept):
                 held = self._kept[0].shape[0]
                 raise ValueError(
                     f"layer {self.name!r} is stateful and holds the states of a batch of {held} samples, but received a "

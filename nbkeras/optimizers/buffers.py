@@ -38,10 +38,6 @@ class _Place(NamedTuple):
     stop: int
 
 
-def _address(array: Array) -> int:
-    return array.__array_interface__["data"][0]
-
-
 def _padded(variable: Variable) -> int:
     unit = _ALIGNMENT // variable.dtype.itemsize
     return -(-variable.size // unit) * unit
@@ -51,8 +47,8 @@ def _aligned(size: int, dtype: np.dtype, value: float = 0) -> Array:
     """A persistent flat array that starts at a multiple of the alignment."""
     whole = device.persistent(np.zeros(size + _ALIGNMENT // dtype.itemsize, dtype))
     if value:  # what stays untouched takes no memory
-        whole.fill(value)
-    start = -_address(whole) % _ALIGNMENT // dtype.itemsize
+        device.write(whole, value)
+    start = -device.address(whole) % _ALIGNMENT // dtype.itemsize
     return whole[start : start + size]
 
 
@@ -77,7 +73,7 @@ class Buffers:
 
     def _lay_out(self, variables: list[Variable], dtype: np.dtype, slots: Sequence[float]) -> None:
         here = [v for v in variables if v.data.base is None]
-        elsewhere = sorted((v for v in variables if v.data.base is not None), key=lambda v: _address(v.data))
+        elsewhere = sorted((v for v in variables if v.data.base is not None), key=lambda v: device.address(v.data))
         end = 0
         for variable in [*elsewhere, *here]:
             self._places[variable] = _Place(dtype, end, end + variable.size)
@@ -129,7 +125,7 @@ class Buffers:
         return (
             decays(before) == decays(variable)
             and self._places[variable].start - self._places[before].start == _padded(before)
-            and _address(variable.data) - _address(before.data) == distance
+            and device.address(variable.data) - device.address(before.data) == distance
         )
 
     def _run(self, variables: list[Variable], decay: bool) -> Run:
@@ -137,6 +133,6 @@ class Buffers:
         dtype, start, _ = self._places[first]
         stop = self._places[last].stop
         owner = device.root(first.data)
-        weights = np.ndarray(stop - start, dtype, owner, _address(first.data) - _address(owner))
+        weights = device.view_at(owner, device.address(first.data) - device.address(owner), (stop - start,), dtype)
         slots = tuple(slot[start:stop] for slot in self._slots[dtype])
         return Run(weights, self._gradients[dtype][start:stop], slots, decay, tuple(variables))

@@ -135,18 +135,18 @@ class Optimizer:
             ) from None
         if not number >= 0:
             raise ValueError(f"{kind}: learning_rate must be >= 0, received {value!r}")
-        self._learning_rate.data[...] = number
+        device.write(self._learning_rate.data, number)
 
     lr = learning_rate
 
     def prepare(self) -> None:
         """Work out the next step's learning rate where it follows the step count; for each step, replayed or not."""
         if self._schedule is not None:
-            steps = (int(self.iterations.data),) if isinstance(self._schedule, schedules.LearningRateSchedule) else ()
+            steps = (int(self.iterations),) if isinstance(self._schedule, schedules.LearningRateSchedule) else ()
             with outside_program():
-                self._rate[0] = float(self._schedule(*steps))
+                device.write(self._rate, float(self._schedule(*steps)))
         elif self.decay:
-            self._rate[0] = self._learning_rate.data / (1.0 + self.decay * self.iterations.data)
+            device.write(self._rate, float(self._learning_rate) / (1.0 + self.decay * float(self.iterations)))
 
     # Variables and their places
 
@@ -386,7 +386,7 @@ class Optimizer:
         given = (g for g in gradients if g is not None)
         for view, gradient in zip(self._gradients, given, strict=True):
             source = as_tensor(gradient, view.dtype).data
-            if _start(source) != _start(view):
+            if device.address(source) != device.address(view):
                 device.launch(device.copy, source, view)
         self.prepare()
         self.update()
@@ -410,7 +410,7 @@ class Optimizer:
 
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs to make this optimizer again, without its state."""
-        rate = schedules.serialize(self._schedule) if self._schedule is not None else float(self._learning_rate.data)
+        rate = schedules.serialize(self._schedule) if self._schedule is not None else float(self._learning_rate)
         values = {
             "name": self.name,
             "learning_rate": rate,
@@ -433,9 +433,5 @@ class Optimizer:
         return cls(**values)
 
     def __repr__(self) -> str:
-        rate = self._learning_rate.data if self._schedule is None else self._schedule
-        return f"<{type(self).__name__} learning_rate={rate} iterations={self.iterations.data}>"
-
-
-def _start(array: Array) -> int:
-    return array.__array_interface__["data"][0]
+        rate = float(self._learning_rate) if self._schedule is None else self._schedule
+        return f"<{type(self).__name__} learning_rate={rate} iterations={int(self.iterations)}>"

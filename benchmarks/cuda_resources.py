@@ -1,0 +1,140 @@
+"""Compile every CUDA kernel at every signature that the tests used, without a GPU, and print what each needs.
+
+    NUMBA_ENABLE_CUDASIM=1 NBKERAS_CUDA_SIGNATURES=signatures.jsonl pytest --device cuda     # collects
+    python -m benchmarks.cuda_resources signatures.jsonl [--only conv] [--markdown FILE]     # needs numba-cuda[cu13]
+
+Numba compiles to PTX and NVIDIA's assembler (nvJitLink) to machine code for sm_75, sm_80 and sm_90. Exits with 1 where one does
+not compile, or where a kernel spills registers in sm_80 or sm_90.
+"""
+
+import argparse
+import importlib
+import json
+import re
+import sys
+from typing import Any, NamedTuple
+
+ARCHITECTURES = ((7, 5), (8, 0), (9, 0))
+
+
+class Resources(NamedTuple):
+    """What the assembler says of a kernel for one architecture; bytes but for registers."""
+
+    registers: int
+    shared: int
+    stack: int
+    spills: int
+
+
+def read_signatures(paths: list[str]) -> list[tuple[str, str, list]]:
+    """(module, kernel, names of argument types), each once."""
+    lines = set()
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            lines.update(file)
+    found = [json.loads(line) for line in sorted(lines)]
+    return [(module, name, json.loads(types)) for module, name, types in found]
+
+
+def numba_type(name: Any) -> Any:
+    """A type from its name in a signatures file."""
+    from numba import types
+
+    if isinstance(name, list):
+        return types.Tuple([numba_type(each) for each in name])
+    array = re.fullmatch(r"Array\((\w+), (\d+), ([CA])\)", name)
+    if array:
+        dtype = types.boolean if array[1] == "bool" else getattr(types, array[1])
+        return types.Array(dtype, int(array[2]), array[3])
+    return types.boolean if name == "bool" else getattr(types, name)
+
+
+def assemble(ptx: str, architecture: tuple[int, int]) -> Resources:
+    """Machine code of a kernel in PTX; RuntimeError with the assembler's words."""
+    from cuda.bindings import nvjitlink
+
+    options = [f"-arch=sm_{architecture[0]}{architecture[1]}", "-verbose", "-Xptxas=-v"]
+    handle = nvjitlink.create(len(options), options)
+    try:
+        data = ptx.encode()
+        nvjitlink.add_data(handle, nvjitlink.InputType.PTX, data, len(data), "kernel")
+        nvjitlink.complete(handle)
+        log = bytearray(nvjitlink.get_info_log_size(handle))
+        nvjitlink.get_info_log(handle, log)
+    except Exception as error:
+        log = bytearray(nvjitlink.get_error_log_size(handle))
+        nvjitlink.get_error_log(handle, log)
+        raise RuntimeError(log.decode()) from error
+    finally:
+        nvjitlink.destroy(handle)
+    return _resources(log.decode())
+
+
+def _resources(log: str) -> Resources:
+    used = re.findall(r"used (\d+) registers, used \d+ barriers, (\d+) stack, (?:(\d+) bytes smem)?", log)
+    spills = re.findall(r"(\d+) bytes stack frame, (\d+) bytes spill stores, (\d+) bytes spill loads", log)
+    if not used or not spills:
+        raise RuntimeError(f"the assembler's log is not as expected:\n{log}")
+    return Resources(
+        max(int(registers) for registers, _, _ in used),
+        max(int(shared or 0) for _, _, shared in used),
+        max(int(stack) for stack, _, _ in spills),
+        sum(int(stores) + int(loads) for _, stores, loads in spills),
+    )
+
+
+def compile_kernel(module: str, name: str, types: list) -> dict[tuple[int, int], Resources]:
+    """What a kernel needs on each architecture."""
+    from numba import cuda
+
+    kernel = getattr(importlib.import_module(module), name)
+    signature = tuple(numba_type(each) for each in types)
+    options = {key: value for key, value in kernel.options.items() if key in ("fastmath", "launch_bounds")}
+    found = {}
+    for architecture in ARCHITECTURES:
+        ptx, _ = cuda.compile_ptx(kernel.function, signature, cc=architecture, **options)
+        found[architecture] = assemble(ptx, architecture)
+    return found
+
+
+def _short(types: list) -> str:
+    text = json.dumps(types).replace('"', "")
+    return re.sub(r"Array\((\w+), (\d+), ([CA])\)", r"\1[\2\3]", text)[1:-1]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda_resources", description=__doc__)
+    parser.add_argument("signatures", nargs="+")
+    parser.add_argument("--only", default="", help="kernels whose module or name contains this")
+    parser.add_argument("--markdown", help="write the table to this file too")
+    chosen = parser.parse_args(arguments)
+    rows, failures = [], []
+    for module, name, types in read_signatures(chosen.signatures):
+        if chosen.only not in f"{module}.{name}":
+            continue
+        try:
+            found = compile_kernel(module, name, types)
+        except Exception as error:
+            failures.append(f"{module}.{name}({_short(types)}): {type(error).__name__}: {error}")
+            continue
+        for architecture, needs in found.items():
+            if needs.spills and architecture >= (8, 0):
+                failures.append(f"{module}.{name}({_short(types)}) spills {needs.spills} bytes on sm_{architecture}")
+        rows.append((module.rpartition(".")[2], name, _short(types), found))
+    title = " | ".join(f"sm_{major}{minor}: registers, shared, stack, spills" for major, minor in ARCHITECTURES)
+    lines = [f"| file | kernel | arguments | {title} |", "|---|---|---|" + "---|" * len(ARCHITECTURES)]
+    for module, name, types, found in rows:
+        needs = " | ".join(f"{r.registers}, {r.shared}, {r.stack}, {r.spills}" for r in found.values())
+        lines.append(f"| {module} | {name} | {types} | {needs} |")
+    print("\n".join(lines))
+    if chosen.markdown:
+        with open(chosen.markdown, "w", encoding="utf-8") as file:
+            file.write("\n".join(lines) + "\n")
+    print(f"\n{len(rows)} kernels compiled for {len(ARCHITECTURES)} architectures, {len(failures)} failures")
+    for failure in failures:
+        print("FAILED", failure)
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

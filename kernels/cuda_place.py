@@ -1,0 +1,237 @@
+"""Place: one GPU, its memory pool, its stream of work, and the twins of kernels. Loaded when a GPU is first asked for.
+
+Everything is queued on one stream in order, so memory that is given back may be used again at once by what is queued later.
+Python goes on meanwhile; it waits where a value is read.
+"""
+
+import functools
+import importlib
+import os
+from collections import defaultdict, deque
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels import device_cuda, elementwise_cuda
+from nbkeras.kernels.cuda_kernel import SIMULATED, Kernel
+from nbkeras.kernels.device_array import DeviceArray, layout_at
+
+if SIMULATED:
+    from nbkeras.kernels.cuda_simulator import Device
+else:
+    from nbkeras.kernels.cuda_hardware import Device
+
+Array = np.ndarray
+_UNIT = 512  # bytes; the least that is allocated, and what every block starts at a multiple of
+_LARGE = 1 << 20  # bytes from which sizes are rounded to an eighth of the power of two below
+
+
+class OutOfDeviceMemoryError(MemoryError):
+    """A GPU has no room for an array."""
+
+
+def _rounded(nbytes: int) -> int:
+    unit = _UNIT if nbytes < _LARGE else 1 << (nbytes.bit_length() - 4)
+    return -(-max(nbytes, 1) // unit) * unit
+
+
+class _Block:
+    """Memory from the pool, which takes it back when nobody holds the block any more."""
+
+    __slots__ = ("_pool", "memory", "size")
+
+    def __init__(self, pool: "_Pool", memory: Any, size: int):
+        self._pool, self.memory, self.size = pool, memory, size
+
+    def __del__(self) -> None:
+        self._pool.free[self.size].append(self.memory)
+
+
+class _Pool:
+    """Blocks of device memory kept for those who need one of their size next."""
+
+    def __init__(self, device: Any):
+        self._device = device
+        self.free: dict[int, deque] = defaultdict(
+            deque
+        )  # by size; appended to by finalizers, so nothing here is locked
+        self.held = 0  # bytes taken from the device, those in `free` included
+
+    def take(self, nbytes: int) -> _Block:
+        size = _rounded(nbytes)
+        try:
+            return _Block(self, self.free[size].pop(), size)
+        except IndexError:
+            memory = self._device.allocate(size)
+        if memory is None:
+            self.release()
+            memory = self._device.allocate(size)
+        if memory is None:
+            free, total = self._device.memory()
+            raise OutOfDeviceMemoryError(
+                f"{self._device.name} has no room for an array of {nbytes:,} bytes: {free:,} of its {total:,} bytes are free, "
+                f"{self.held:,} are held by this process's arrays; use a smaller batch or a smaller model, or end what else "
+                "runs on the GPU"
+            )
+        self.held += size
+        return _Block(self, memory, size)
+
+    def release(self) -> None:
+        """Give the memory that nobody uses back to the device."""
+        self._device.synchronize()
+        for size, memories in self.free.items():
+            while memories:
+                self._device.free(memories.pop())
+                self.held -= size
+
+
+class Place:
+    """A GPU: where arrays are made and kernels run while it is this thread's `device.place()`."""
+
+    def __init__(self, index: int):
+        self._device = Device(index)
+        self.index, self.name = index, f"cuda:{index}"
+        self._pool = _Pool(self._device)
+        self._scratch: dict[str, DeviceArray] = {}
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> tuple:
+        return get, (self.index,)
+
+    def __deepcopy__(self, memo: dict) -> "Place":
+        return self
+
+    # Memory
+
+    def empty(self, shape: Any, dtype: Any) -> DeviceArray:
+        """An array with undefined content."""
+        shape = (int(shape),) if np.ndim(shape) == 0 else tuple(int(n) for n in shape)
+        dtype = np.dtype(dtype)
+        block = self._pool.take(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        return DeviceArray(layout_at(block.memory.address, shape, dtype), self, block)
+
+    def scratch(self, name: str, nbytes: int) -> DeviceArray:
+        """Bytes that a kernel's twin may use until it returns; the same ones each time, for each name."""
+        known = self._scratch.get(name)
+        if known is None or known.nbytes < nbytes:
+            self._scratch[name] = known = self.empty((nbytes,), np.uint8)
+        return known
+
+    def upload(self, array: Array) -> DeviceArray:
+        """A copy of a NumPy array."""
+        result = self.empty(array.shape, array.dtype)
+        self.write(result, array)
+        return result
+
+    def write(self, target: DeviceArray, value: Any) -> None:
+        """Put a value into an array, in its turn; returns when the value may be changed again."""
+        value = np.ascontiguousarray(np.broadcast_to(np.asarray(value), target.shape), target.dtype)
+        if not target.size:
+            return
+        if target.flags.c_contiguous:
+            self._device.upload(target.address, value)
+        else:
+            device_cuda.copy(self.upload(value), target)
+
+    def read(self, array: DeviceArray) -> Array:
+        """The numbers, once all that was queued before is done."""
+        if not array.flags.c_contiguous:
+            whole = self.empty(array.shape, array.dtype)
+            device_cuda.copy(array, whole)
+            array = whole
+        result = np.empty(array.shape, array.dtype)
+        if array.size:
+            self._device.download(result, array.address)
+        return result
+
+    def move(self, source: DeviceArray, target: DeviceArray) -> None:
+        """Copy between contiguous arrays of one dtype and size."""
+        if target.nbytes:
+            self._device.move(source.address, target.address, target.nbytes)
+
+    def memory(self) -> tuple[int, int, int]:
+        """Bytes free on the device, in all, and held by this process's arrays."""
+        return (*self._device.memory(), self._pool.held)
+
+    def release(self) -> None:
+        """Give memory that no array uses back to the device."""
+        self._pool.release()
+
+    # Work
+
+    @staticmethod
+    @functools.cache
+    def twin(function: Callable) -> Callable:
+        """What runs in a function's place on a GPU: the one of its name in `<its module>_cuda`."""
+        if isinstance(function, np.ufunc):
+            return elementwise_cuda.of_ufunc(function)
+        name, module = function.__name__, function.__module__
+        if module.endswith("_cuda"):
+            return function
+        try:
+            return getattr(importlib.import_module(module + "_cuda"), name)
+        except (ModuleNotFoundError, AttributeError) as error:
+            if isinstance(error, ModuleNotFoundError) and error.name != module + "_cuda":
+                raise
+            raise NotImplementedError(
+                f"the kernel {module}.{name} has no twin for GPUs: write a function of that name and those arguments in "
+                f"{module}_cuda (see docs/custom-ops.md), or run this on the CPU: with nbkeras.device('cpu')"
+            ) from None
+
+    def start(
+        self, kernel: Kernel, blocks: Any, threads: Any, args: tuple, cooperative: bool = False, shared: int = 0
+    ) -> None:
+        """Queue a CUDA kernel."""
+        self._device.start(kernel, blocks, threads, args, cooperative, shared)
+
+    def resident_blocks(self, kernel: Kernel, threads: int, args: tuple, shared: int = 0) -> int:
+        """The most blocks of a kernel that fit the device at once: the limit of a cooperative launch."""
+        return self._device.resident_blocks(kernel, threads, args, shared)
+
+    @property
+    def processors(self) -> int:
+        """Streaming multiprocessors."""
+        return self._device.processors
+
+    def synchronize(self) -> None:
+        """Wait until all that was queued is done."""
+        self._device.synchronize()
+
+    def replayer(self, steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
+        """What plays recorded launches: as a CUDA graph once they ran, where they can be captured."""
+        return self._device.replayer(steps)
+
+    def inlet(self, buffers: list) -> Any:
+        """What writes batches into buffers, while the step before still runs."""
+        return self._device.inlet(buffers)
+
+    def interface(self, array: DeviceArray) -> dict:
+        """`__cuda_array_interface__`, version 3."""
+        self._device.synchronize()
+        strides = None if array.flags.c_contiguous else array.strides
+        return {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (array.address, False),
+            "strides": strides,
+            "version": 3,
+            "stream": None,
+        }
+
+
+@functools.cache
+def get(index: int) -> Place:
+    """The Place of the GPU with a number."""
+    return Place(index)
+
+
+def count() -> int:
+    """How many GPUs there are."""
+    return Device.count()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=get.cache_clear)

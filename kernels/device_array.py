@@ -1,0 +1,161 @@
+"""DeviceArray: an array in a GPU's memory, whose views are worked out by NumPy.
+
+It wraps a NumPy array, its *layout*, whose addresses are addresses on the device. NumPy does the arithmetic of shapes, strides
+and offsets for slices, reshapes and transposes, and never touches the memory. Knows nothing of CUDA: a Place does.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+_VIEWS = {np.expand_dims, np.moveaxis, np.swapaxes, np.transpose, np.squeeze, np.broadcast_to}
+
+
+class _Address:
+    """What NumPy makes an array of, at an address, without looking there."""
+
+    def __init__(self, address: int, shape: tuple, dtype: np.dtype, strides: tuple | None):
+        self.__array_interface__ = {
+            "data": (address, False),
+            "shape": shape,
+            "typestr": np.dtype(dtype).str,
+            "strides": strides,
+            "version": 3,
+        }
+
+
+def layout_at(address: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> np.ndarray:
+    """A layout: a NumPy array over an address that is never read."""
+    return np.asarray(_Address(address, tuple(shape), np.dtype(dtype), strides))
+
+
+class DeviceArray:
+    """An array on a Place: `shape`, `dtype`, `strides` and views as NumPy's; its numbers are read through `place`.
+
+    memory: what keeps the bytes alive. owner: the array this one is a view of, None for one that owns its memory.
+    """
+
+    __slots__ = ("layout", "place", "memory", "owner", "handle", "__weakref__")
+    __array_priority__ = 900
+
+    def __init__(self, layout: np.ndarray, place: Any, memory: Any, owner: DeviceArray | None = None):
+        self.layout, self.place, self.memory, self.owner = layout, place, memory, owner
+        self.handle: Any = None  # what the place hands to its kernels, made when first needed
+
+    # What NumPy's arrays say of themselves
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.layout.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.layout.dtype
+
+    @property
+    def strides(self) -> tuple[int, ...]:
+        return self.layout.strides
+
+    @property
+    def ndim(self) -> int:
+        return self.layout.ndim
+
+    @property
+    def size(self) -> int:
+        return self.layout.size
+
+    @property
+    def itemsize(self) -> int:
+        return self.layout.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        return self.layout.nbytes
+
+    @property
+    def flags(self) -> Any:
+        return self.layout.flags
+
+    @property
+    def base(self) -> DeviceArray | None:
+        return self.owner
+
+    @property
+    def address(self) -> int:
+        """Where the first element is, on the device."""
+        return self.layout.__array_interface__["data"][0]
+
+    def __len__(self) -> int:
+        return len(self.layout)
+
+    def __repr__(self) -> str:
+        return f"<DeviceArray shape={self.shape} dtype={self.dtype} on {self.place}>"
+
+    # Views
+
+    def _view(self, layout: np.ndarray) -> DeviceArray:
+        return DeviceArray(layout, self.place, self.memory, self if self.owner is None else self.owner)
+
+    def reshape(self, *shape: Any) -> DeviceArray:
+        """A view of another shape; ValueError where that would need a copy."""
+        wanted = shape[0] if len(shape) == 1 and not isinstance(shape[0], int | np.integer) else shape
+        return self._view(np.reshape(self.layout, wanted, copy=False))
+
+    def transpose(self, *axes: Any) -> DeviceArray:
+        return self._view(self.layout.transpose(*axes))
+
+    @property
+    def T(self) -> DeviceArray:
+        return self._view(self.layout.T)
+
+    def view(self, dtype: Any) -> DeviceArray:
+        """The same bytes read as another dtype."""
+        return self._view(self.layout.view(dtype))
+
+    def at(self, offset: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> DeviceArray:
+        """A view of any form, `offset` bytes into the memory of this array."""
+        return self._view(layout_at(self.address + offset, shape, dtype, strides))
+
+    def __getitem__(self, key: Any) -> DeviceArray:
+        """A view: integers, slices, None and Ellipsis; a single element is a view without axes."""
+        key = key if isinstance(key, tuple) else (key,)
+        for part in key:
+            if not (part is None or part is Ellipsis or isinstance(part, int | np.integer | slice)):
+                raise TypeError(
+                    f"an array on {self.place} is indexed by integers, slices, None and Ellipsis, received "
+                    f"{type(part).__name__}; use nbkeras.ops.take, or read the array first"
+                )
+        return self._view(self.layout[key if Ellipsis in key else (*key, Ellipsis)])
+
+    def __array_function__(self, function, types, args, kwargs):
+        if function not in _VIEWS:
+            raise self._not_here(function)
+        return self._view(function(args[0].layout, *args[1:], **kwargs))
+
+    def __array_ufunc__(self, function, method, *args, **kwargs):
+        raise self._not_here(function)
+
+    def _not_here(self, function) -> TypeError:
+        return TypeError(
+            f"numpy.{function.__name__} was called on an array that is on {self.place}, where NumPy cannot compute: use "
+            "nbkeras.ops, or read the value first (Tensor.numpy())"
+        )
+
+    # Reading
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self.place.read(self), dtype=dtype)
+
+    def copy(self) -> np.ndarray:
+        """The numbers, in a NumPy array of their own."""
+        return self.place.read(self)
+
+    def item(self) -> Any:
+        """The only number."""
+        return self.place.read(self).item()
+
+    @property
+    def __cuda_array_interface__(self) -> dict:
+        return self.place.interface(self)
