@@ -1,9 +1,9 @@
 """A CUDA device in Python, for tests: Numba's simulated `cuda` module under a scheduler of our own.
 
 Numba's simulator gives each CUDA thread a Python thread and polls them; here a thread is a greenlet, which runs until it
-meets a barrier or ends. That is some fifty times faster, it adds what Numba's lacks (warp shuffles and votes, a grid-wide
-barrier over several blocks), it finds barriers that not all threads of a block reach, and the order in which blocks and threads run can be
-shuffled, so that a race shows.
+meets a barrier or ends. That is far faster, it adds what Numba's lacks (warp shuffles and votes, a grid-wide barrier over
+several blocks), it finds barriers that not all threads of a block reach, and the order in which blocks and threads run can
+be shuffled, so that a race shows.
 
 Memory is filled with ones of all bits, NaN as a float, before a kernel gets it.
 """

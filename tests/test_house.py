@@ -18,7 +18,9 @@ FLOORS = {
     "nbkeras.graph nbkeras.naming nbkeras.module nbkeras.connected nbkeras.layer nbkeras.operation nbkeras.inputs "
     "nbkeras.layers",
 }
-MAY_IMPORT_KERNELS = "nbkeras.placement nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops nbkeras.optimizers nbkeras.testing".split()
+MAY_IMPORT_KERNELS = [
+    f"nbkeras.{name}" for name in ("placement", "tape", "program", "tensor", "ops", "optimizers", "testing")
+]
 
 
 def module_files():
