@@ -200,9 +200,16 @@ class Place:
         """Wait until all that was queued is done."""
         self._device.synchronize()
 
-    def replayer(self, steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
-        """What plays recorded launches: as a CUDA graph once they ran, where they can be captured."""
-        return self._device.replayer(steps)
+    def graph(self, steps: list[tuple[Callable, tuple]], play: Callable[[], None]) -> Callable[[], None] | None:
+        """What plays recorded launches as a CUDA graph, or None where that cannot be: a step reads the CPU's memory."""
+        for function, args in steps:
+            if getattr(function, "on_host", False) or any(isinstance(arg, np.ndarray) for arg in args):
+                return None
+        return self._device.graph(play, self)
+
+    def scratch_in_use(self) -> list:
+        """The memory behind `scratch` now, which a graph that was captured with it must keep."""
+        return list(self._scratch.values())
 
     def inlet(self, buffers: list) -> Any:
         """What writes batches into buffers, while the step before still runs."""

@@ -13,6 +13,7 @@ On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cud
 """
 
 import contextlib
+import functools
 import threading
 import time
 import weakref
@@ -197,6 +198,37 @@ def play(steps: list[tuple[Callable, tuple]]) -> None:
     else:
         for function, args in steps:
             _thread.profile.run(function, args)
+
+
+def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
+    """What runs recorded launches again; on a GPU they become one CUDA graph, unless a profile is being taken."""
+    place, plain = _thread.place, functools.partial(play, steps)
+    graph = None if place is None else place.graph(steps, plain)
+    if graph is None:
+        return plain
+    return lambda: plain() if _thread.profile is not None else graph()
+
+
+class Inlet:
+    """Where batches are put together for a program's input buffers: on the CPU the buffers themselves."""
+
+    def __init__(self, buffers: list):
+        self.arrays = buffers
+
+    def send(self) -> None:
+        """Bring `arrays` to the buffers."""
+
+
+def inlet(buffers: list) -> Any:
+    """An Inlet for buffers of this thread's place; on a GPU the next batch is on its way while a step runs."""
+    return Inlet(buffers) if _thread.place is None else _thread.place.inlet(buffers)
+
+
+def persistent_empty(shape, dtype) -> Array:
+    """`persistent` of an array with undefined content."""
+    if _thread.place is None or _thread.dry:
+        return persistent(np.empty(shape, dtype))
+    return persistent(_thread.place.empty(shape, dtype))
 
 
 def view_at(owner: Array, offset: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> Array:

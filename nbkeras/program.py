@@ -40,6 +40,7 @@ class Program:
         self.on_read: Callable[[], str] = lambda: "a tensor's value was read"
         self.nbytes = 0
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
+        self._replay: Callable[[], None] = lambda: None
         self._recorded: list[tuple[Callable, tuple]] = []
         self._sizes: list[int] = []
         self._alive: dict[int, tuple[weakref.ref, int]] = {}
@@ -79,7 +80,7 @@ class Program:
         """Plan the memory; `outputs` stay readable after each run. Returns them as they will be in the arena."""
         kept = [self._describe(Program.seal, array) for array in outputs]
         offsets, size = _plan(self._sizes, self._recorded, [view for view in kept if isinstance(view, _View)])
-        self.arena = arena = device.persistent(np.empty(size + _ALIGNMENT, np.uint8))
+        self.arena = arena = device.persistent_empty((size + _ALIGNMENT,), np.uint8)
         start = -device.address(arena) % _ALIGNMENT
         views: dict[_View, Array] = {}
 
@@ -92,13 +93,14 @@ class Program:
             return views[arg]
 
         self.steps = [(function, tuple(place(arg) for arg in args)) for function, args in self._recorded]
+        self._replay = device.replayer(self.steps)
         self.nbytes = size
         self._recorded, self._alive, self._sizes = [], {}, []
         return [place(view) for view in kept]
 
     def run(self) -> None:
         """Play the step again."""
-        device.play(self.steps)
+        self._replay()
 
 
 def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int], int]:
@@ -132,10 +134,10 @@ def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int
 
 
 class _Recorded(NamedTuple):
-    """A program with the buffers it reads its inputs from and leaves its outputs in."""
+    """A program with the way to the buffers that it reads, and those that it leaves its outputs in."""
 
     program: Program
-    inputs: list[Array | None]
+    inlet: Any
     outputs: list[Array]
     info: Any
 
@@ -164,30 +166,33 @@ class Steps:
         """
         whole = (key, batch.signature)
         if eagerly or whole in self._unrecordable:
-            buffers = _buffers(batch.signature)
-            batch.write(buffers)
+            buffers, inlet = _buffers(batch.signature)
+            batch.write(inlet.arrays)
+            inlet.send()
             return use(*self._function(buffers, context))
         with self._lock:
             free = self._free.get(whole)
             recorded = free.pop() if free else None
         if recorded is None:
             return self._record(whole, batch, context, use)
-        batch.write(recorded.inputs)
+        batch.write(recorded.inlet.arrays)
+        recorded.inlet.send()
         recorded.program.run()
         result = use(recorded.outputs, recorded.info)
         self._give_back(whole, recorded)
         return result
 
     def _record(self, key: tuple, batch: Any, context: Any, use: Callable) -> Any:
-        program, buffers = Program(), _buffers(batch.signature)
+        program, (buffers, inlet) = Program(), _buffers(batch.signature)
         program.on_read = self._where
-        batch.write(buffers)
+        batch.write(inlet.arrays)
+        inlet.send()
         with device.record(program):
             outputs, info = self._function(buffers, context)
         result = use(outputs, info)
         self.recordings += 1
         if program.reason is None:
-            self._give_back(key, _Recorded(program, buffers, program.seal(outputs), info))
+            self._give_back(key, _Recorded(program, inlet, program.seal(outputs), info))
             return result
         if not self._unrecordable:
             warnings.warn(
@@ -211,5 +216,7 @@ class Steps:
             return [recorded.program for free in self._free.values() for recorded in free]
 
 
-def _buffers(signature: Sequence) -> list[Array | None]:
-    return [None if item is None else device.persistent(np.empty(*item)) for item in signature]
+def _buffers(signature: Sequence) -> tuple[list[Array | None], Any]:
+    """Input buffers for a signature, and the inlet that fills them."""
+    buffers = [None if item is None else device.persistent_empty(*item) for item in signature]
+    return buffers, device.inlet(buffers)
