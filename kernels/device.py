@@ -38,9 +38,7 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
-_gpu_used = (
-    False  # whether arrays may be elsewhere than on the CPU: what only then must be checked is checked only then
-)
+gpu_used = False  # whether arrays may be elsewhere than on the CPU: what only then must be checked is checked only then
 
 
 def root(array: Array) -> Array:
@@ -63,10 +61,10 @@ def place_of(array: Array) -> Any:
 @contextlib.contextmanager
 def on(place: Any) -> Iterator[None]:
     """Compute on a place in this thread."""
-    global _gpu_used
+    global gpu_used
     before, chosen = _thread.place, "place" in _thread.__dict__
     _thread.place = place
-    _gpu_used = _gpu_used or place is not None
+    gpu_used = gpu_used or place is not None
     try:
         yield
     finally:
@@ -78,15 +76,20 @@ def on(place: Any) -> Iterator[None]:
 
 def set_place(place: Any) -> None:
     """Compute on a place, in this thread and all others that have not chosen one with `on`."""
-    global _gpu_used
+    global gpu_used
     _Thread.place = place
     _thread.__dict__.pop("place", None)
-    _gpu_used = _gpu_used or place is not None
+    gpu_used = gpu_used or place is not None
 
 
 def elsewhere(array: Array | None) -> bool:
     """Whether an array is not where this thread computes."""
-    return _gpu_used and array is not None and not _thread.dry and place_of(array) is not _thread.place
+    return gpu_used and array is not None and not _thread.dry and place_of(array) is not _thread.place
+
+
+def here(array: Array) -> Array:
+    """The array itself where this thread computes, a copy of one that is elsewhere."""
+    return persistent(read(array)) if elsewhere(array) else array
 
 
 def empty(shape, dtype=np.float32) -> Array:
@@ -157,7 +160,7 @@ def launch(function: Callable, *args) -> None:
         return
     if not _started:
         start()
-    if _gpu_used:
+    if gpu_used:
         function, args = _placed(function, args)
     if _thread.recorder is not None:
         _thread.recorder.launched(function, args)

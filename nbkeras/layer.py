@@ -114,6 +114,7 @@ class Layer(Module, Connected):
         self._initial_weights = weights
         self._batch_input_shape = self._input_shape_argument(batch_size, kwargs)
         self.build_shapes: Any = None
+        self._place = tensor.place()  # the device that it was made on, where its weights are made and it computes
 
     def _argument_names(self) -> list[str]:
         return [*inspect.signature(type(self).__init__).parameters, *_ARGUMENTS, "batch_size", "weights"]
@@ -193,6 +194,9 @@ class Layer(Module, Connected):
     # -------------------- calling --------------------
 
     def __call__(self, *args, **kwargs):
+        if self._place is not tensor.place():
+            with tensor.on_place(self._place):
+                return self(*args, **kwargs)
         if is_symbolic([args, kwargs]):
             return self._symbolic_call(args, kwargs)
         args = tuple(self._convert(arg) for arg in args)

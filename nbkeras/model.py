@@ -11,7 +11,7 @@ from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.layer import Layer, layers
 from nbkeras.registry import nearest
 from nbkeras.summary import print_summary
-from nbkeras.tensor import Tensor, as_tensor, shapes_only
+from nbkeras.tensor import Tensor, as_tensor, on_own_place, shapes_only
 from nbkeras.training import Trainer, training_phase
 
 Array = np.ndarray
@@ -154,6 +154,7 @@ class Model(Trainer):
 
     # -------------------- calling --------------------
 
+    @on_own_place
     def build(self, input_shape=None) -> None:
         """Make the weights for inputs of this shape (a tuple with None for the batch, or a structure of them)."""
         if self.built or input_shape is None:

@@ -12,6 +12,7 @@ from nbkeras.inputs import Input, InputLayer
 from nbkeras.layer import Layer, layers
 from nbkeras.model import Model
 from nbkeras.naming import unique_name
+from nbkeras.tensor import on_own_place
 
 
 class Sequential(Model):
@@ -85,6 +86,7 @@ class Sequential(Model):
         super()._set_graph(inputs, outputs)
         self.built = True
 
+    @on_own_place
     def build(self, input_shape=None) -> None:
         """Make the weights for an input of this shape, with None for the batch."""
         if self._graph is not None or input_shape is None:

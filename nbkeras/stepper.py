@@ -41,6 +41,7 @@ class Stepper(Layer):
 
     # -------------------- compile --------------------
 
+    @tensor.on_own_place
     def compile(
         self,
         optimizer="rmsprop",
@@ -110,11 +111,13 @@ class Stepper(Layer):
             return [metric.name for metric in self.metrics]
         return [] if self._objectives is None else [name for name, _ in self._objectives.named()]
 
+    @tensor.on_own_place
     def reset_metrics(self) -> None:
         """Set all metrics back to the start."""
         for metric in self.metrics:
             metric.reset_state()
 
+    @tensor.on_own_place
     def get_metrics_result(self) -> dict[str, Any]:
         """Current values of the metrics by name, as tensors."""
         results: dict[str, Any] = {}
@@ -257,6 +260,9 @@ class Stepper(Layer):
 
     def _run_step(self, kind: str, batch: Batch, layout: Layout) -> Any:
         """Run a step and return copies of its outputs: a prediction, or the logs of a step that the user wrote."""
+        if self._place is not tensor.place():
+            with tensor.on_place(self._place):
+                return self._run_step(kind, batch, layout)
         if self._generation != tensor.program_generation():  # outdated programs go now, with their memory
             self._reset_steps(self._trained)
         steps = self._steps.get(kind)

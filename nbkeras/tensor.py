@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import threading
 from collections.abc import Callable, Sequence
@@ -17,6 +18,8 @@ ValueReadError = device.ValueReadError
 shapes_only = device.dry  # `with shapes_only():` ops work out shapes and dtypes and compute nothing
 outside_program = device.ordinary  # `with outside_program():` what is launched is run once and never replayed
 is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
+place = device.place  # where this thread computes: None is the CPU
+on_place = device.on  # `with on_place(place):` compute there
 
 
 class Tensor:
@@ -118,27 +121,30 @@ class Variable(Tensor):
 
     def assign(self, value) -> Variable:
         """Write a value of the same shape in place."""
-        source = as_tensor(value, self.dtype)
-        if source.shape != self.shape:
-            raise ValueError(
-                f"cannot assign to variable {self.name!r}: expected shape {self.shape}, received {source.shape}"
-            )
-        device.launch(device.copy, source.data, self.data)
+        with at_home(self):
+            source = as_tensor(value, self.dtype)
+            if source.shape != self.shape:
+                raise ValueError(
+                    f"cannot assign to variable {self.name!r}: expected shape {self.shape}, received {source.shape}"
+                )
+            device.launch(device.copy, device.here(source.data), self.data)
         return self
 
     def assign_add(self, value) -> Variable:
         """Add a value in place."""
-        device.launch(device.add, self.data, as_tensor(value, self.dtype).data, self.data)
+        with at_home(self):
+            device.launch(device.add, self.data, device.here(as_tensor(value, self.dtype).data), self.data)
         return self
 
     def assign_sub(self, value) -> Variable:
         """Subtract a value in place."""
-        device.launch(device.subtract, self.data, as_tensor(value, self.dtype).data, self.data)
+        with at_home(self):
+            device.launch(device.subtract, self.data, device.here(as_tensor(value, self.dtype).data), self.data)
         return self
 
     def rebind(self, array: Array) -> None:
         """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer)."""
-        with device.ordinary():
+        with device.ordinary(), at_home(self):
             device.launch(device.copy, self.data, array)
         self.data = array
         invalidate_programs()
@@ -185,6 +191,9 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     op_vjp None: not differentiable. A None among `tensors` is passed on as None. Returns a Tensor or a tuple of them.
     """
     arrays = [None if t is None else t.data for t in tensors]
+    if device.gpu_used and any(device.elsewhere(array) for array in arrays):
+        with device.on(_common_place(tensors)):
+            return apply(op, op_vjp, [_brought(tensor) for tensor in tensors], **constants)
     y, saved = op(*arrays, **constants)
     record = None
     if op_vjp is not None and tape.is_recording():
@@ -196,6 +205,44 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     if isinstance(y, tuple):
         return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
     return Tensor(y, _for_dtype(record, y))
+
+
+def on_own_place(method: Callable) -> Callable:
+    """Decorator of methods that compute on the device that their object was made on, `_place`."""
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        if self._place is device.place():
+            return method(self, *args, **kwargs)
+        with device.on(self._place):
+            return method(self, *args, **kwargs)
+
+    return call
+
+
+def at_home(tensor: Tensor) -> contextlib.AbstractContextManager:
+    """`with at_home(variable):` compute where its memory is."""
+    if device.elsewhere(tensor.data):
+        return device.on(device.place_of(tensor.data))
+    return contextlib.nullcontext()
+
+
+def _common_place(tensors: Sequence[Tensor | None]) -> Any:
+    """Where an op on these tensors runs: on the GPU that one of them is on."""
+    return next((p for p in (device.place_of(t.data) for t in tensors if t is not None) if p is not None), None)
+
+
+def _brought(tensor: Tensor | None) -> Tensor | None:
+    """A tensor to compute with here; ValueError where a gradient would have to cross from one device to another."""
+    if tensor is None or not device.elsewhere(tensor.data):
+        return tensor
+    if tensor.record is not None and tape.is_recording():
+        where, here = device.place_of(tensor.data) or "the CPU", device.place() or "the CPU"
+        raise ValueError(
+            f"an op was given tensors on {where} and on {here} while a gradient is recorded: make all variables of a "
+            "computation on one device (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
+        )
+    return Tensor(device.here(tensor.data))
 
 
 def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
@@ -275,6 +322,9 @@ def gradient(
     as_is: Sequence[bool] | None = None,
 ) -> list[Any]:
     """Arrays of d(sum of targets) / d(source) for each source; see `tape.backward`. Seeds default to ones."""
+    if targets and device.elsewhere(targets[0].data):
+        with at_home(targets[0]):
+            return gradient(targets, sources, seeds, into, retain, as_is)
     starts = []
     for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
         if target.record is None:

@@ -59,6 +59,7 @@ class Trainer(Stepper):
         layout = Layout(x_structure, y_structure, len(x_leaves), len(y_leaves))
         return layout, [*x_leaves, *y_leaves, *weights]
 
+    @tensor.on_own_place
     def _build_for(self, x_structure: Any, x_leaves: list[Array]) -> None:
         """Give a model without a fixed graph its weights and output names, by a dry run on the first rows."""
         if self._is_ready():
@@ -139,6 +140,7 @@ class Trainer(Stepper):
 
     # -------------------- fit, evaluate, predict --------------------
 
+    @tensor.on_own_place
     def fit(
         self,
         x=None,
@@ -214,6 +216,7 @@ class Trainer(Stepper):
         callbacks.on_train_end(logs)
         return callbacks.history
 
+    @tensor.on_own_place
     def evaluate(
         self,
         x=None,
@@ -286,11 +289,13 @@ class Trainer(Stepper):
         self._check_compiled("test_on_batch")
         return self._on_batch("test", x, y, sample_weight, None, return_dict, reset_metrics)
 
+    @tensor.on_own_place
     def predict_on_batch(self, x):
         """Outputs of one batch."""
         layout, leaves = self._make_layout(x, None, None)
         return self._run_step("predict", Batch(leaves, slice(None), len(leaves[0])), layout)
 
+    @tensor.on_own_place
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)

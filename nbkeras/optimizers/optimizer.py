@@ -18,7 +18,7 @@ from nbkeras.optimizers import schedules
 from nbkeras.optimizers.buffers import Buffers, Run
 from nbkeras.optimizers.slots import Slot
 from nbkeras.registry import nearest
-from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
+from nbkeras.tensor import Tensor, Variable, as_tensor, at_home, outside_program
 
 Array = np.ndarray
 
@@ -173,6 +173,8 @@ class Optimizer:
             if not isinstance(variable, Variable) or variable.dtype.kind != "f":
                 raise TypeError(f"an optimizer is built for Variables of a float dtype, received {variable!r}")
         variables = list(dict.fromkeys(variables))
+        if variables and device.place_of(variables[0].data) is not device.place_of(self.iterations.data):
+            self._move_to(device.place_of(variables[0].data))
         if not self.built:
             self._slot_names = [name for group in self.slots for name in group]
             values = [self.slot_value] * len(self._slot_names) + [0.0] * self.use_ema
@@ -191,6 +193,13 @@ class Optimizer:
         self._trainable = variables
         self._runs = self._buffers.runs(variables, self._decays)
         self._gradients = [self._buffers.gradient(v) for v in variables]
+
+    def _move_to(self, place: Any) -> None:
+        """Take the step count and the learning rate to the device that the variables are on."""
+        with device.on(place):
+            for variable in (self.iterations, self._learning_rate):
+                variable.data = device.here(variable.data)
+            self._rate = device.persistent(np.zeros(1)) if self.decay else self._learning_rate.data.reshape(1)
 
     def _make_slots(self, variables: list[Variable]) -> dict[tuple[Variable, str], Slot]:
         indices = iter(range(len(self._slot_names)))
@@ -382,14 +391,15 @@ class Optimizer:
             raise ValueError(f"no gradients were given for any variable: {missing}")
         if missing:
             warnings.warn(f"gradients are missing for variables {missing}: they stay as they are", stacklevel=2)
-        self.build([v for v, g in zip(variables, gradients, strict=True) if g is not None])
-        given = (g for g in gradients if g is not None)
-        for view, gradient in zip(self._gradients, given, strict=True):
-            source = as_tensor(gradient, view.dtype).data
-            if device.address(source) != device.address(view):
-                device.launch(device.copy, source, view)
-        self.prepare()
-        self.update()
+        with at_home(variables[0]):
+            self.build([v for v, g in zip(variables, gradients, strict=True) if g is not None])
+            given = (g for g in gradients if g is not None)
+            for view, gradient in zip(self._gradients, given, strict=True):
+                source = device.here(as_tensor(gradient, view.dtype).data)
+                if device.address(source) != device.address(view):
+                    device.launch(device.copy, source, view)
+            self.prepare()
+            self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Variable:
         """Make a step with pairs of gradient and variable; returns the step count."""
