@@ -12,6 +12,7 @@ import importlib
 import json
 import re
 import sys
+from types import SimpleNamespace
 from typing import Any, NamedTuple
 
 ARCHITECTURES = ((7, 5), (8, 0), (9, 0))
@@ -86,12 +87,15 @@ def _resources(log: str) -> Resources:
 def compile_kernel(module: str, name: str, types: list) -> dict[tuple[int, int], Resources]:
     """What a kernel needs on each architecture."""
     from numba import cuda
+    from numba.cuda import dispatcher
 
     kernel = getattr(importlib.import_module(module), name)
     signature = tuple(numba_type(each) for each in types)
     options = {key: value for key, value in kernel.options.items() if key in ("fastmath", "launch_bounds")}
     found = {}
     for architecture in ARCHITECTURES:
+        # Numba asks the GPU, of which there is none here, which one the functions that a kernel calls are for.
+        dispatcher.get_current_device = lambda cc=architecture: SimpleNamespace(compute_capability=cc)
         ptx, _ = cuda.compile_ptx(kernel.function, signature, cc=architecture, **options)
         found[architecture] = assemble(ptx, architecture)
     return found
