@@ -35,7 +35,7 @@ def _map(ufunc: Callable, x: Array, *others, into=None) -> Array:
     """ufunc(x, *others) in x's dtype; `into`: an array to take if it fits. Scalars among the others are constants."""
     shape = x.shape
     for other in others:
-        if isinstance(other, np.ndarray) and other.shape != shape:
+        if isinstance(other, device.ARRAYS) and other.shape != shape:
             shape = broadcast_shape(shape, other.shape)  # type: ignore[assignment]
     out = device.output(into, shape, x.dtype)
     device.launch(ufunc, x, *others, out)
