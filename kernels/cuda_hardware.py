@@ -244,7 +244,8 @@ class _Pinned:
 
     def __init__(self, nbytes: int):
         self._address = int(_call(driver.cuMemHostAlloc, max(nbytes, 1), 0))
-        self.bytes = np.frombuffer((ctypes.c_uint8 * max(nbytes, 1)).from_address(self._address), np.uint8)
+        room = (ctypes.c_uint8 * max(nbytes, 1)).from_address(self._address)
+        self.bytes = np.ctypeslib.as_array(room)
 
     def __del__(self) -> None:
         if hasattr(self, "_address"):
@@ -258,7 +259,7 @@ class _Slot:
         flag = driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value
         self.filled, self.emptied = _call(driver.cuEventCreate, flag), _call(driver.cuEventCreate, flag)
         self._pinned = [None if b is None else _Pinned(b.nbytes) for b in buffers]
-        self.staged = [None if b is None else b.place.empty(b.shape, b.dtype) for b in buffers]
+        self.staged: list[Any] = [None if b is None else b.place.empty(b.shape, b.dtype) for b in buffers]
         self.arrays = [
             None if b is None else p.bytes[: b.nbytes].view(b.dtype).reshape(b.shape)  # type: ignore[union-attr]
             for b, p in zip(buffers, self._pinned, strict=True)
