@@ -33,7 +33,7 @@ from nbkeras.kernels.device_array import DeviceArray
 
 SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
 if SIMULATED:
-    from nbkeras.kernels import cuda_simulator
+    from nbkeras.kernels import cuda_language
 else:
     from nbkeras.kernels.cuda_cache import cached
 
@@ -78,11 +78,11 @@ def device_function(function: Callable) -> Callable:
 
 
 def _simulate(function: Callable) -> None:
-    """Give a function's file the simulator's `cuda` and `math`."""
+    """Give a function's file the simulator's `cuda`, `math`, `min` and `max`."""
     names = function.__globals__
-    names["cuda"] = cuda_simulator.cuda
+    names.update(cuda=cuda_language.cuda, min=cuda_language.minimum, max=cuda_language.maximum)
     if "math" in names:
-        names["math"] = cuda_simulator.math
+        names["math"] = cuda_language.math
 
 
 def start(

@@ -1,277 +1,312 @@
-"""A CUDA device in Python, for tests: Numba's simulated `cuda` module under a scheduler of our own.
+"""A CUDA device in Python, for tests: runs kernels over a grid of threads, with memory that is the CPU's.
 
-Numba's simulator gives each CUDA thread a Python thread and polls them; here a thread is a greenlet, which runs until it
-meets a barrier or ends. That is far faster, it adds what Numba's lacks (warp shuffles and votes, a grid-wide barrier over
-several blocks), it finds barriers that not all threads of a block reach, and the order in which blocks and threads run can
-be shuffled, so that a race shows.
+Numba's simulator gives each CUDA thread a Python thread and polls them; here a thread is a plain call, or a greenlet where the
+kernel has barriers, which runs until it meets one. That is far faster, it adds what Numba's lacks (warp shuffles and votes, a
+grid-wide barrier over several blocks), and it finds barriers that not all threads reach. Environment variables:
 
-Memory is filled with ones of all bits, NaN as a float, before a kernel gets it.
+* NBKERAS_SIMULATOR_SEED: a number shuffles the order in which blocks and threads run, so that a race shows;
+* NBKERAS_SIMULATOR=strict: indices and races are checked (cuda_checker.py), which takes a few times as long;
+* NBKERAS_SIMULATOR_MEMORY: how many bytes the device has (8 GB).
+
+Memory is filled with ones of all bits, NaN as a float, before a kernel gets it; a shuffle gets the same from a lane that takes
+no part. Blocks run one after the other unless the launch is cooperative. What else differs: cuda_language.py.
 """
 
-import contextvars
 import ctypes
+import functools
 import itertools
-import math as real_math
 import os
 import random
-import sys
 import threading
 import types
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from greenlet import getcurrent, greenlet
-from numba.cuda.simulator.kernelapi import Dim3, FakeCUDAModule
+from greenlet import GreenletExit, getcurrent, greenlet
+from numba.cuda.simulator.kernelapi import Dim3
 
+from nbkeras.kernels import cuda_language
+from nbkeras.kernels.cuda_checker import Checked, Journal, Log, RaceError, Who, line_of
+from nbkeras.kernels.cuda_language import WARP, cuda, poisoned
 from nbkeras.kernels.device_array import DeviceArray
 
 _lock = threading.Lock()
-_WARP = 32
-
-
-class _Shared:
-    """Shared memory of the block that runs, one array for each place in the source that asks for one."""
-
-    def array(self, shape, dtype):
-        frame = sys._getframe(1)
-        where = frame.f_code, frame.f_lineno
-        arrays = cuda.running.block.shared
-        if where not in arrays:
-            arrays[where] = _poisoned(shape, _numpy_dtype(dtype))
-        return arrays[where]
-
-
-class _Local:
-    """An array of one thread."""
-
-    def array(self, shape, dtype):
-        return _poisoned(shape, _numpy_dtype(dtype))
-
-
-def _numpy_dtype(dtype: Any) -> np.dtype:
-    return np.dtype(getattr(dtype, "name", dtype))
-
-
-def _poisoned(shape: Any, dtype: np.dtype) -> np.ndarray:
-    array = np.empty(shape, dtype)
-    array.reshape(-1).view(np.uint8).fill(0xFF)
-    return array
-
-
-class _Grid:
-    def sync(self) -> None:
-        _wait("grid", None)
-
-
-class _Cooperative:
-    def this_grid(self) -> _Grid:
-        return _Grid()
-
-
-class _Module(FakeCUDAModule):
-    """What kernels see as `cuda`."""
-
-    running: Any = None  # the _Thread whose turn it is
-
-    def __init__(self):
-        super().__init__((1, 1, 1), (1, 1, 1), 0)
-        self._shared, self._local, self._cg = _Shared(), _Local(), _Cooperative()
-
-    threadIdx = property(lambda self: self.running.index)
-    blockIdx = property(lambda self: self.running.block.index)
-    laneid = property(lambda self: self.running.number % _WARP)
-
-    def syncthreads(self) -> None:
-        _wait("block", None)
-
-    def syncwarp(self, mask=0xFFFFFFFF) -> None:
-        _wait("warp", None)
-
-    def syncthreads_count(self, value):
-        return sum(bool(v) for v in _wait("block", value).values())
-
-    def syncthreads_and(self, value):
-        return int(all(_wait("block", value).values()))
-
-    def syncthreads_or(self, value):
-        return int(any(_wait("block", value).values()))
-
-    def _shuffle(self, value, lane):
-        values = _wait("warp", value)
-        return values.get(lane, value)
-
-    def shfl_sync(self, mask, value, lane):
-        return self._shuffle(value, lane % _WARP)
-
-    def shfl_up_sync(self, mask, value, delta):
-        return self._shuffle(value, self.laneid - delta)
-
-    def shfl_down_sync(self, mask, value, delta):
-        return self._shuffle(value, self.laneid + delta)
-
-    def shfl_xor_sync(self, mask, value, bits):
-        return self._shuffle(value, self.laneid ^ bits)
-
-    def all_sync(self, mask, value):
-        return all(_wait("warp", value).values())
-
-    def any_sync(self, mask, value):
-        return any(_wait("warp", value).values())
-
-    def ballot_sync(self, mask, value):
-        return sum(1 << lane for lane, v in _wait("warp", value).items() if v)
-
-
-cuda = _Module()
-
-
-class _Math(types.ModuleType):
-    """`math` as it is on a GPU: of the argument's dtype, with infinity and NaN instead of exceptions."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(real_math, name)
-
-
-math = _Math("math")
-for _name, _function in {
-    **{
-        name: getattr(np, name)
-        for name in ("exp", "expm1", "log", "log1p", "log2", "log10", "sqrt", "sin", "cos", "tan")
-    },
-    **{
-        name: getattr(np, name) for name in ("sinh", "cosh", "tanh", "floor", "ceil", "trunc", "isnan", "isinf", "fabs")
-    },
-    **{"atan": np.arctan, "asin": np.arcsin, "acos": np.arccos, "atan2": np.arctan2, "pow": np.power, "fmod": np.fmod},
-    **{"asinh": np.arcsinh, "acosh": np.arccosh, "atanh": np.arctanh, "copysign": np.copysign},
-}.items():
-    setattr(math, _name, _function)
-
-
-class _Block:
-    def __init__(self, index: tuple):
-        self.index = Dim3(*index)
-        self.shared: dict = {}
-
-
-class _Thread:
-    """A CUDA thread: where it is in its block, and what it waits for."""
-
-    __slots__ = ("block", "index", "number", "waits_for", "value", "greenlet")
-
-    def __init__(self, block: _Block, index: tuple, number: int, function: Callable, args: tuple):
-        self.block, self.index, self.number = block, Dim3(*index), number
-        self.waits_for: str | None = None
-        self.value: Any = None
-        self.greenlet = greenlet(lambda: function(*args))
-        self.greenlet.gr_context = contextvars.copy_context()  # NumPy's errstate
-
-    def run(self) -> None:
-        cuda.running = self
-        try:
-            self.greenlet.switch(self.value) if self.waits_for else self.greenlet.switch()
-        except Exception as error:
-            error.add_note(f"in CUDA thread {tuple(self.index)} of block {tuple(self.block.index)}")
-            raise
-        if self.greenlet.dead:
-            self.waits_for = None
-
-
-def _wait(kind: str, value: Any) -> Any:
-    """Let others run until all who take part have come here; what each brought, by its number (lane in a warp)."""
-    me = cuda.running
-    me.waits_for, me.value = kind, value
-    return getcurrent().parent.switch()
 
 
 class BarrierError(RuntimeError):
     """Some threads wait at a barrier that others never reach."""
 
 
-def _run(threads: list[_Thread], order: random.Random | None) -> None:
-    """Let threads run until all have ended."""
-    ready = threads
-    waiting: list[_Thread] = []
-    while ready:
-        for thread in ready:
-            thread.run()
-            if not thread.greenlet.dead:
-                waiting.append(thread)
-        ready = _released(waiting)
-        if not ready and waiting:
-            kinds = sorted({str(thread.waits_for) for thread in waiting})
+class _Block:
+    def __init__(self, index: Dim3, indices: tuple[Dim3, ...], nbytes: int):
+        self.index = index
+        self.shared: dict = {}
+        self.dynamic = poisoned((nbytes,), np.uint8)
+        self.log = Log()
+        self.threads = [_Thread(self, each, number) for number, each in enumerate(indices)]
+        self.warps = [_Warp(self.threads[at : at + WARP]) for at in range(0, len(indices), WARP)]
+
+    def settle(self, journal: Journal) -> None:
+        """At a barrier of the block: compare what its threads did since the last one."""
+        for warp in self.warps:
+            warp.settle(journal, warp.threads)
+        self.log.add(journal.meet([warp.log for warp in self.warps]))
+        for warp in self.warps:
+            warp.log = Log()
+
+
+class _Warp:
+    def __init__(self, threads: list["_Thread"]):
+        self.threads, self.log = threads, Log()
+
+    def settle(self, journal: Journal, threads: list["_Thread"]) -> None:
+        self.log.add(journal.meet([thread.log for thread in threads]))
+        for thread in threads:
+            thread.log = Log()
+
+    def released(self) -> list["_Thread"]:
+        """Threads whose masks' threads all wait for each other; each gets what they brought, by lane."""
+        waiting = [thread for thread in self.threads if thread.waits_for == "warp"]
+        ready = []
+        for mask in {thread.mask for thread in waiting}:
+            group = [t for t in self.threads if mask >> t.number % WARP & 1 and t.waits_for != "end"]
+            if all(thread.waits_for == "warp" and thread.mask == mask for thread in group):
+                brought = {thread.number % WARP: thread.value for thread in group}
+                for thread in group:
+                    thread.value = brought
+                if cuda.journal is not None:
+                    _check_place(group)
+                    self.settle(cuda.journal, group)
+                ready += group
+        return ready
+
+
+class _Thread:
+    """A CUDA thread: where it is in its block, and what it waits for."""
+
+    __slots__ = ("block", "index", "number", "waits_for", "mask", "value", "worker", "who", "log")
+
+    def __init__(self, block: _Block, index: Dim3, number: int):
+        self.block, self.index, self.number = block, index, number
+        self.waits_for = "start"  # then "warp", "block" or "grid", and at last "end"
+        self.mask = 0
+        self.value: Any = None
+        self.worker: Any = None
+        if cuda.journal is not None:
+            self.who, self.log = Who(tuple(block.index), tuple(index)), Log()
+
+    def wait(self, kind: str, value: Any, mask: int = 0) -> Any:
+        """Let others run until all who take part have come here; what they brought."""
+        if kind == "warp" and not mask >> self.number % WARP & 1:
             raise BarrierError(
-                f"{len(waiting)} threads wait for others at barriers of kind {kinds} in block "
-                f"{tuple(waiting[0].block.index)}, and none can go on: all threads must reach the same barrier"
+                f"lane {self.number % WARP} waits for the lanes of the mask {mask:#x}, and is not one of them"
             )
-        released = set(map(id, ready))
-        waiting = [thread for thread in waiting if id(thread) not in released]
-        if order is not None:
-            order.shuffle(ready)
+        self.waits_for, self.mask, self.value = kind, mask, value
+        self.worker.parent.switch()
+        return self.value
+
+    def place(self) -> tuple[Any, int]:
+        """Where in the kernel it waits."""
+        frame = self.worker.gr_frame
+        while frame.f_code.co_filename in (__file__, cuda_language.__file__):
+            frame = frame.f_back
+        return frame.f_code, frame.f_lasti
 
 
-def _released(waiting: list[_Thread]) -> list[_Thread]:
-    """Those of whose group all live threads wait for the same thing; each gets what the group brought."""
-    groups: dict[tuple, list[_Thread]] = {}
-    for thread in waiting:
-        groups.setdefault((id(thread.block), thread.number // _WARP), []).append(thread)
-    ready = []
-    for warp in groups.values():
-        if all(thread.waits_for == "warp" for thread in warp):
-            brought = {thread.number % _WARP: thread.value for thread in warp}
-            for thread in warp:
+class _Workers(threading.local):
+    """Greenlets that wait for a thread to run: they cost more to make than most threads take."""
+
+    def __init__(self) -> None:
+        self.idle: list[greenlet] = []
+
+
+_workers = _Workers()
+
+
+def _work(job: tuple) -> None:
+    with np.errstate(all="ignore"):
+        while True:
+            function, args = job
+            function(*args)
+            cuda.thread.waits_for = "end"
+            _workers.idle.append(getcurrent())
+            job = getcurrent().parent.switch()
+
+
+def _play(blocks: list[_Block], function: Callable, args: tuple, order: random.Random | None) -> None:
+    """Run threads of blocks side by side until all have ended."""
+    hub, journal = getcurrent(), cuda.journal
+    ready = [thread for block in blocks for thread in block.threads]
+    try:
+        while ready:
+            if order is not None:
+                order.shuffle(ready)
+            for thread in ready:
+                cuda.thread, cuda.threadIdx = thread, thread.index
+                cuda.block, cuda.blockIdx = thread.block, thread.block.index
+                if journal is not None:
+                    journal.enter(thread.who, thread.log)
+                if thread.worker is None:
+                    thread.worker = _workers.idle.pop() if _workers.idle else greenlet(_work)
+                    thread.worker.parent = hub
+                    thread.worker.switch((function, args))
+                else:
+                    thread.worker.switch()
+            ready = _released(blocks)
+    except BaseException:
+        for thread in (thread for block in blocks for thread in block.threads):
+            if thread.worker and thread.waits_for != "end":
+                thread.worker.throw(GreenletExit)
+        raise
+    if journal is not None:
+        for block in blocks:
+            block.settle(journal)
+        journal.meet([block.log for block in blocks], journal.grid)
+
+
+def _released(blocks: list[_Block]) -> list[_Thread]:
+    """Threads whose barrier is complete; none where all have ended."""
+    ready: list[_Thread] = []
+    states = set()
+    for block in blocks:
+        kinds = {thread.waits_for for thread in block.threads}
+        states |= kinds
+        if "warp" in kinds:
+            for warp in block.warps:
+                ready += warp.released()
+        elif kinds == {"block"}:
+            brought = [thread.value for thread in block.threads]
+            for thread in block.threads:
                 thread.value = brought
-            ready += warp
-    if ready:
+            if cuda.journal is not None:
+                for warp in block.warps:
+                    _check_place(warp.threads)
+                block.settle(cuda.journal)
+            ready += block.threads
+    if ready or states == {"end"}:
         return ready
-    blocks: dict[int, list[_Thread]] = {}
-    for thread in waiting:
-        blocks.setdefault(id(thread.block), []).append(thread)
-    for block in blocks.values():
-        if all(thread.waits_for == "block" for thread in block):
-            brought = {thread.number: thread.value for thread in block}
-            for thread in block:
-                thread.value = brought
-            ready += block
-    if ready:
-        return ready
-    return waiting if waiting and all(thread.waits_for == "grid" for thread in waiting) else []
+    if states != {"grid"}:
+        raise _stuck(blocks)
+    if cuda.journal is not None:
+        for block in blocks:
+            block.settle(cuda.journal)
+        cuda.journal.meet([block.log for block in blocks])
+        for block in blocks:
+            block.log = Log()
+    return [thread for block in blocks for thread in block.threads]
+
+
+def _check_place(threads: list[_Thread]) -> None:
+    """BarrierError where threads of a warp meet from several places: a GPU's must come to a barrier together."""
+    if len({thread.place() for thread in threads}) > 1:
+        raise _stuck([threads[0].block])
+
+
+def _stuck(blocks: list[_Block]) -> BarrierError:
+    """What threads wait for that cannot go on, in the first block that has such."""
+    block = next(b for b in blocks if any(thread.waits_for != "end" for thread in b.threads))
+    groups: dict[str, list[tuple]] = {}
+    for thread in block.threads:
+        if thread.waits_for == "end":
+            state = "have ended"
+        else:
+            state = f"wait at a barrier of the {thread.waits_for} in {line_of(*thread.place())}"
+        groups.setdefault(state, []).append(tuple(thread.index))
+    told = [
+        f"{', '.join(map(str, members[:4]))}{f' and {len(members) - 4} more' if len(members) > 4 else ''} {state}"
+        for state, members in groups.items()
+    ]
+    return BarrierError(
+        f"in block {tuple(block.index)} the threads {'; '.join(told)}: all threads of a block (of a mask, of the grid) must "
+        "come to the same barrier, and none may have ended"
+    )
+
+
+@functools.cache
+def has_barriers(function: Callable) -> bool:
+    """Whether a function, or one that it calls by a global name, waits for other threads."""
+    names = _names(function.__code__)
+    if names & _BARRIERS:
+        return True
+    for name in names & function.__globals__.keys():
+        found = function.__globals__[name]
+        called = [getattr(found, each, None) for each in names] if isinstance(found, types.ModuleType) else [found]
+        if any(isinstance(f, types.FunctionType) and f is not function and has_barriers(f) for f in called):
+            return True
+    return False
+
+
+_BARRIERS = {name for name in dir(type(cuda)) if name.startswith("sync") or name.endswith("_sync")} | {"this_grid"}
+
+
+def _names(code: types.CodeType) -> set[str]:
+    inner = (_names(each) for each in code.co_consts if isinstance(each, types.CodeType))
+    return set(code.co_names).union(*inner)
+
+
+@functools.cache
+def _positions(shape: tuple[int, int, int]) -> tuple[Dim3, ...]:
+    return tuple(Dim3(x, y, z) for z, y, x in itertools.product(*(range(n) for n in shape[::-1])))
 
 
 def _dimensions(count: Any) -> tuple[int, int, int]:
-    sizes = count if isinstance(count, tuple) else (count,)
+    sizes = tuple(map(int, count)) if isinstance(count, tuple) else (int(count),)
     return (*sizes, *(1,) * (3 - len(sizes)))  # type: ignore[return-value]
 
 
-def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperative: bool) -> None:
-    """Run a kernel over a grid. NBKERAS_SIMULATOR_SEED: a number shuffles the order of blocks and threads."""
+def _argument(arg: Any, name: str) -> Any:
+    """An argument as the kernel gets it."""
+    if isinstance(arg, np.ndarray) and cuda.journal is not None:
+        return Checked(arg, name, cuda.journal)
+    return np.float64(arg) if type(arg) is float else arg
+
+
+def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int = 0) -> None:
+    """Run a kernel over a grid."""
     seed = os.environ.get("NBKERAS_SIMULATOR_SEED")
     order = random.Random(seed) if seed else None
     grid, shape = _dimensions(blocks), _dimensions(threads)
     if min(grid) < 1 or min(shape) < 1 or shape[0] * shape[1] * shape[2] > 1024 or max(grid[1:]) > 65535:
         raise ValueError(f"a launch of {grid} blocks of {shape} threads is beyond what a GPU takes")
-    indices = [index[::-1] for index in itertools.product(*(range(n) for n in shape[::-1]))]
-    places = [index[::-1] for index in itertools.product(*(range(n) for n in grid[::-1]))]
+    indices, places = _positions(shape), list(_positions(grid))
     if order is not None:
         order.shuffle(places)
     with _lock, np.errstate(all="ignore"):
+        if os.environ.get("NBKERAS_SIMULATOR") == "strict":
+            cuda.journal = Journal(f"{function.__module__}.{function.__name__}")
         cuda.gridDim, cuda.blockDim = Dim3(*grid), Dim3(*shape)
-        before = cuda.running
+        args = tuple(_argument(arg, name) for arg, name in zip(args, function.__code__.co_varnames, strict=False))
         try:
-            together: list[_Thread] = []
-            for place in places:
-                block = _Block(place)
-                members = [_Thread(block, index, number, function, args) for number, index in enumerate(indices)]
-                if order is not None:
-                    order.shuffle(members)
-                if cooperative:
-                    together += members
-                else:
-                    _run(members, order)
             if cooperative:
-                _run(together, order)
+                _play([_Block(place, indices, shared) for place in places], function, args, order)
+            elif has_barriers(function):
+                for place in places:
+                    _play([_Block(place, indices, shared)], function, args, order)
+            else:
+                _call_each(places, indices, function, args, order, shared)
+        except Exception as error:
+            if not isinstance(error, BarrierError | RaceError):
+                error.add_note(f"in CUDA thread {tuple(cuda.threadIdx)} of block {tuple(cuda.blockIdx)}")
+            raise
         finally:
-            cuda.running = before
+            cuda.thread = cuda.block = cuda.journal = None
+
+
+def _call_each(places: list, indices: tuple, function: Callable, args: tuple, order: Any, shared: int) -> None:
+    """Run a kernel without barriers: each thread to its end."""
+    journal = cuda.journal
+    for place in places:
+        cuda.block, cuda.blockIdx = _Block(place, (), shared), place
+        members = indices if order is None else order.sample(indices, len(indices))
+        logs = []
+        for cuda.threadIdx in members:
+            if journal is not None:
+                logs.append(Log())
+                journal.enter(Who(tuple(place), tuple(cuda.threadIdx)), logs[-1])
+            function(*args)
+        if journal is not None:
+            journal.meet([journal.meet(logs)], journal.grid)
 
 
 # -------------------- the device --------------------
@@ -281,7 +316,7 @@ class _Memory:
     """Some bytes of a simulated device, at a multiple of 256 as on a real one."""
 
     def __init__(self, nbytes: int):
-        self._bytes = _poisoned((nbytes + 256,), np.dtype(np.uint8))
+        self._bytes = poisoned((nbytes + 256,), np.uint8)
         start = self._bytes.__array_interface__["data"][0]
         self.address = start + -start % 256
 
@@ -328,7 +363,9 @@ class Device:
 
     def start(self, kernel: Any, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int) -> None:
         arrays = tuple(arg.layout if isinstance(arg, DeviceArray) else arg for arg in args)
-        launch(kernel.function, blocks, threads, arrays, cooperative)
+        if cooperative and np.prod(blocks) > self.resident_blocks(kernel, threads, args, shared):
+            raise ValueError(f"a cooperative launch of {blocks} blocks: no more than 4 fit the simulated GPU at once")
+        launch(kernel.function, blocks, threads, arrays, cooperative, shared)
 
     def resident_blocks(self, kernel: Any, threads: int, args: tuple, shared: int) -> int:
         return 4
