@@ -129,7 +129,7 @@ def main(arguments: list[str] | None = None) -> int:
     lines = [f"| file | kernel | arguments | {title} |", "|---|---|---|" + "---|" * len(ARCHITECTURES)]
     for module, name, types, found in rows:
         needs = " | ".join(f"{r.registers}, {r.shared}, {r.stack}, {r.spills}" for r in found.values())
-        lines.append(f"| {module} | {name} | {types} | {needs} |")
+        lines.append(f"| {module} | {name.replace(chr(124), chr(92) + chr(124))} | {types} | {needs} |")
     print("\n".join(lines))
     if chosen.markdown:
         with open(chosen.markdown, "w", encoding="utf-8") as file:

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels import device_cuda, elementwise_cuda
+from nbkeras.kernels import cuda_fusion, device_cuda, elementwise_cuda
 from nbkeras.kernels.cuda_kernel import SIMULATED, Kernel
 from nbkeras.kernels.device_array import DeviceArray, layout_at
 
@@ -206,6 +206,11 @@ class Place:
             if getattr(function, "on_host", False) or any(isinstance(arg, np.ndarray) for arg in args):
                 return None
         return self._device.graph(play, self)
+
+    @staticmethod
+    def fuse(steps: list, memory_of: Callable, needed_after: Callable) -> list:
+        """Recorded launches with chains of elementwise ones joined."""
+        return cuda_fusion.fuse(steps, memory_of, needed_after)
 
     def scratch_in_use(self) -> list:
         """The memory behind `scratch` now, which a graph that was captured with it must keep."""

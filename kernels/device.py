@@ -212,6 +212,13 @@ def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
     return lambda: plain() if _thread.profile is not None else graph()
 
 
+def fuse(
+    steps: list[tuple[Callable, tuple]], memory_of: Callable, needed_after: Callable
+) -> list[tuple[Callable, tuple]]:
+    """Recorded launches with chains of elementwise ones joined, on a GPU; see cuda_fusion.py."""
+    return steps if _thread.place is None else _thread.place.fuse(steps, memory_of, needed_after)
+
+
 class Inlet:
     """Where batches are put together for a program's input buffers: on the CPU the buffers themselves."""
 

@@ -31,6 +31,12 @@ def add(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
     elementwise_cuda.of_ufunc(np.add)(x, y, out)
 
 
+add.fuses_as = "add"  # type: ignore[attr-defined]
+
+
 def subtract(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
     """out = x - y, broadcasting; out may be x."""
     elementwise_cuda.of_ufunc(np.subtract)(x, y, out)
+
+
+subtract.fuses_as = "subtract"  # type: ignore[attr-defined]

@@ -399,7 +399,7 @@ def of_ufunc(ufunc: np.ufunc) -> Callable:
         run, floats, others, code = _KNOWN[known]
         run(floats if of_dtype.kind == "f" else others, code, *args)
 
-    twin.__name__ = ufunc.__name__
+    twin.__name__ = twin.fuses_as = ufunc.__name__  # type: ignore[attr-defined]
     return twin
 
 

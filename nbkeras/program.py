@@ -79,6 +79,7 @@ class Program:
     def seal(self, outputs: list[Array]) -> list[Array]:
         """Plan the memory; `outputs` stay readable after each run. Returns them as they will be in the arena."""
         kept = [self._describe(Program.seal, array) for array in outputs]
+        self._recorded = _fused(self._recorded, kept)
         offsets, size = _plan(self._sizes, self._recorded, [view for view in kept if isinstance(view, _View)])
         self.arena = arena = device.persistent_empty((size + _ALIGNMENT,), np.uint8)
         start = -device.address(arena) % _ALIGNMENT
@@ -101,6 +102,23 @@ class Program:
     def run(self) -> None:
         """Play the step again."""
         self._replay()
+
+
+def _fused(recorded: list, kept: list) -> list:
+    """The launches with chains of elementwise ones joined, on a GPU."""
+
+    def memory(arg: Any) -> Any:
+        if isinstance(arg, _View):
+            return arg.buffer
+        return ("persistent", id(device.root(arg))) if isinstance(arg, device.ARRAYS) else None
+
+    last = {memory(arg): step for step, (_, args) in enumerate(recorded) for arg in args}
+    kept_buffers = {memory(view) for view in kept}
+
+    def needed_after(arg: Any, step: int) -> bool:
+        return not isinstance(arg, _View) or arg.buffer in kept_buffers or last[arg.buffer] > step
+
+    return device.fuse(recorded, memory, needed_after)
 
 
 def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int], int]:

@@ -1,0 +1,225 @@
+"""Fusion: launches of NumPy's loops that follow each other in a recorded program become one kernel each.
+
+A GPU spends its time on such loops reading and writing; fused, what is passed from one to the next stays in registers, and
+an array that nobody else reads is never made. The kernel is written as text for each chain that occurs and compiled then.
+
+A chain is described by a line, which is its kernel's name too: `dtype:kinds of the inputs|ops|values to store`, as in
+`float32:aan|multiply 0 1;add 3 2|4`, where value 0 and 1 are arrays, 2 a number, and the ops make values 3 and 4.
+
+Products are rounded before anything is added to them, so that a fused chain gives what its steps gave one by one.
+"""
+
+import functools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from numba import cuda
+
+from nbkeras.kernels.cuda_kernel import SIMULATED, Kernel, blocks, size, start
+from nbkeras.kernels.device_array import DeviceArray
+
+_THREADS = size(256, simulated=8)
+_MOST_ARRAYS = 24  # pointers of a kernel
+
+_FORMULAS = {
+    "add": "{0} + {1}",
+    "subtract": "{0} - {1}",
+    "multiply": "product({0}, {1})",
+    "divide": "{0} / {1}",
+    "maximum": "{0} if {0} >= {1} or {0} != {0} else {1}",
+    "minimum": "{0} if {0} <= {1} or {0} != {0} else {1}",
+    "equal": "one if {0} == {1} else zero",
+    "not_equal": "one if {0} != {1} else zero",
+    "less": "one if {0} < {1} else zero",
+    "less_equal": "one if {0} <= {1} else zero",
+    "greater": "one if {0} > {1} else zero",
+    "greater_equal": "one if {0} >= {1} else zero",
+    "negative": "-{0}",
+    "absolute": "math.fabs({0})",
+    "square": "product({0}, {0})",
+    "reciprocal": "one / {0}",
+    "sqrt": "math.sqrt({0})",
+    "exp": "math.exp({0})",
+    "expm1": "math.expm1({0})",
+    "log": "math.log({0})",
+    "log1p": "math.log1p({0})",
+    "sin": "math.sin({0})",
+    "cos": "math.cos({0})",
+    "tan": "math.tan({0})",
+    "arctan": "math.atan({0})",
+    "floor": "math.floor({0})",
+    "ceil": "math.ceil({0})",
+}
+
+
+def _product(x, y):
+    """x * y, in the simulator."""
+    return x * y
+
+
+if SIMULATED:
+    _PRODUCTS = {"float32": _product, "float64": _product}
+else:
+    _PRODUCTS = {"float32": cuda.libdevice.fmul_rn, "float64": cuda.libdevice.dmul_rn}
+
+
+@functools.cache
+def kernel_of(description: str) -> Kernel:
+    """The kernel that a line describes; its arguments are the inputs, then the arrays to store to."""
+    head, *parts = description.split("|")
+    dtype, kinds = head.split(":")
+    ops, stored = (part.split(";") for part in parts)
+    inputs = [f"x{i}" for i in range(len(kinds))]
+    outputs = [f"y{i}" for i in range(len(stored))]
+    lines = [f"def fused({', '.join(inputs + outputs)}):", "    i = cuda.grid(1)", "    if i < y0.size:"]
+    lines += ["        zero, one = y0.dtype.type(0), y0.dtype.type(1)"]
+    reads = {"a": "{}[i]", "s": "{}[0]", "n": "{}"}
+    lines += [
+        f"        v{i} = {reads[kind].format(name)}" for i, (kind, name) in enumerate(zip(kinds, inputs, strict=True))
+    ]
+    for number, op in enumerate(ops, len(inputs)):
+        name, *operands = op.split()
+        lines.append(f"        v{number} = {_FORMULAS[name].format(*(f'v{operand}' for operand in operands))}")
+    lines += [f"        {name}[i] = v{value}" for name, value in zip(outputs, stored, strict=True)]
+    names: dict[str, Any] = {"cuda": cuda, "math": math, "product": _PRODUCTS[dtype], "__name__": __name__}
+    exec(compile("\n".join(lines), f"<{description}>", "exec"), names)  # noqa: S102 - the text is made above
+    function = names["fused"]
+    function.__name__ = description
+    return Kernel(function, {})
+
+
+def __getattr__(name: str) -> Kernel:
+    """A fused kernel by its description, as the compile report asks for it."""
+    if name.count("|") != 2:
+        raise AttributeError(name)
+    return kernel_of(name)
+
+
+class Fused:
+    """What is recorded in place of a chain: called with the inputs' and then the outputs' arrays and numbers."""
+
+    def __init__(self, description: str):
+        self.__name__ = description
+        self._kernel = kernel_of(description)
+
+    def __call__(self, *args: Any) -> None:
+        outputs = self.__name__.rpartition("|")[2].count(";") + 1
+        flat = [arg.reshape(-1) if isinstance(arg, DeviceArray) else arg for arg in args]
+        dtype = flat[-1].dtype.type
+        start(
+            self._kernel,
+            blocks(flat[-1].size, _THREADS),
+            _THREADS,
+            *(arg if isinstance(arg, DeviceArray) else dtype(arg) for arg in flat[:-outputs]),
+            *flat[-outputs:],
+        )
+
+
+Step = tuple[Callable, tuple]
+
+
+def fuse(
+    steps: Sequence[Step], memory_of: Callable[[Any], Any], needed_after: Callable[[Any, int], bool]
+) -> list[Step]:
+    """The steps with chains of them replaced by one each.
+
+    Arguments that stand for arrays have a shape, strides and a dtype. memory_of(array): what tells its memory from others',
+    None for what is no array. needed_after(array, step): whether its memory is read after a step, or by who runs the program.
+    """
+    result: list[Step] = []
+    chain: _Chain | None = None
+    for index, (function, args) in enumerate(steps):
+        name = getattr(function, "fuses_as", "")
+        if chain is not None and not chain.take(name, args):
+            result += chain.finish(index - 1, needed_after)
+            chain = None
+        if chain is None:
+            chain = _Chain(memory_of)
+            if not chain.take(name, args):
+                chain = None
+                result.append((function, args))
+                continue
+        chain.steps.append((function, args))
+    return result if chain is None else result + chain.finish(len(steps) - 1, needed_after)
+
+
+class _Chain:
+    """Steps that are one kernel so far, and where each value is."""
+
+    def __init__(self, memory_of: Callable[[Any], Any]):
+        self.steps: list[Step] = []
+        self._memory_of = memory_of
+        self._inputs: list[tuple[str, Any]] = []  # kind and argument
+        self._ops: list[tuple[str, list]] = []  # name and operands: ("in", i) or ("op", i)
+        self._holds: dict[Any, tuple] = {}  # by memory: (array, the value it has now)
+        self._written: dict[Any, Any] = {}  # by memory: the array that holds it
+        self._shape: tuple | None = None
+        self._dtype: Any = None
+
+    def take(self, name: str, args: tuple) -> bool:
+        """Add a step if it belongs to the chain."""
+        if name not in _FORMULAS or len(self._holds) + len(args) > _MOST_ARRAYS:
+            return False
+        *operands, out = args
+        if self._memory_of(out) is None or not self._fits(out) or out.shape != (self._shape or out.shape):
+            return False
+        if out.dtype.kind != "f" or 0 in out.shape:
+            return False
+        for operand in operands:
+            if self._memory_of(operand) is None:
+                continue
+            if operand.dtype != out.dtype or not self._fits(operand):
+                return False
+            if operand.shape != out.shape and math.prod(operand.shape) != 1:
+                return False
+            if operand.shape != out.shape and self._memory_of(operand) in {*self._written, self._memory_of(out)}:
+                return False  # one element of what another thread writes
+        self._shape, self._dtype = out.shape, out.dtype
+        values = [self._value(operand) for operand in operands]
+        self._ops.append((name, values))
+        memory = self._memory_of(out)
+        self._holds[memory] = (out, ("op", len(self._ops) - 1))
+        self._written[memory] = out
+        return True
+
+    def _fits(self, array: Any) -> bool:
+        """Whether an array is contiguous, of the chain's dtype, and no other view of memory that the chain touched."""
+        if self._dtype is not None and array.dtype != self._dtype:
+            return False
+        expected = array.dtype.itemsize
+        for n, stride in zip(reversed(array.shape), reversed(array.strides), strict=True):
+            if n != 1 and stride != expected:
+                return False
+            expected *= n
+        known = self._holds.get(self._memory_of(array))
+        return known is None or (known[0].shape == array.shape and _same(known[0], array))
+
+    def _value(self, operand: Any) -> tuple:
+        memory = self._memory_of(operand)
+        if memory is not None and memory in self._holds:
+            return self._holds[memory][1]
+        kind = "n" if memory is None else "a" if operand.shape == self._shape else "s"
+        self._inputs.append((kind, operand))
+        value = ("in", len(self._inputs) - 1)
+        if memory is not None:
+            self._holds[memory] = (operand, value)
+        return value
+
+    def finish(self, last: int, needed_after: Callable[[Any, int], bool]) -> list[Step]:
+        """The chain's steps as they are to be recorded, given the number of its last one."""
+        stored = [array for array in self._written.values() if needed_after(array, last)]
+        if len(self.steps) < 2 or not stored:
+            return self.steps if stored else []
+        number = {("in", i): i for i in range(len(self._inputs))}
+        number.update({("op", i): len(self._inputs) + i for i in range(len(self._ops))})
+        kinds = "".join(kind for kind, _ in self._inputs)
+        ops = ";".join(" ".join([name, *(str(number[v]) for v in values)]) for name, values in self._ops)
+        outputs = ";".join(str(number[self._holds[self._memory_of(array)][1]]) for array in stored)
+        return [(Fused(f"{self._dtype}:{kinds}|{ops}|{outputs}"), (*(arg for _, arg in self._inputs), *stored))]
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Whether two views of one memory start at the same place."""
+    place = "address" if isinstance(one, DeviceArray) else "offset"
+    return type(one) is type(other) and getattr(one, place) == getattr(other, place)

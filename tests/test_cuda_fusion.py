@@ -1,0 +1,144 @@
+"""Chains of elementwise launches in a recorded program become one kernel on a GPU."""
+
+import numpy as np
+import pytest
+import twins
+
+from nbkeras.kernels import device
+from nbkeras.program import Program
+
+pytestmark = twins.needs_cuda
+
+
+def record(step, *arrays):
+    """A sealed program of step(*arrays) on the GPU, its output, and what the recording run gave."""
+    program = Program()
+    with device.record(program):
+        y = step(*arrays)
+    first = y.copy()
+    (y,) = program.seal([y])
+    return program, y, first
+
+
+def temporaries(count, like):
+    return [device.empty(like.shape, like.dtype) for _ in range(count)]
+
+
+def chain(x, w):
+    """sqrt((x * w + 2)^2 - x) * w, with a sum in place and temporaries that nobody reads afterwards."""
+    a, b, c = temporaries(3, x)
+    device.launch(np.multiply, x, w, a)
+    device.launch(np.add, a, x.dtype.type(2), a)
+    device.launch(np.square, a, b)
+    device.launch(np.subtract, b, x, b)
+    device.launch(np.sqrt, b, c)
+    device.launch(np.multiply, c, w, c)
+    return c
+
+
+@pytest.fixture
+def on_gpu():
+    with device.on(twins.place()):
+        yield
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_a_chain_is_one_launch_and_gives_the_same(on_gpu, dtype):
+    x, w = (device.persistent(np.linspace(0.5, 2, 35, dtype=dtype).reshape(5, 7) + i) for i in range(2))
+    program, y, first = record(chain, x, w)
+    assert [function.__name__ for function, _ in program.steps] == [
+        f"{np.dtype(dtype)}:aan|multiply 0 1;add 3 2;square 4;subtract 5 0;sqrt 6;multiply 7 1|8"
+    ]
+    assert program.nbytes < 2 * 64 * (35 * 8 // 64 + 1), "temporaries that stay in registers need no memory"
+    program.run()
+    np.testing.assert_array_equal(y.copy(), first)
+    device.write(x, x.copy() + 1)
+    program.run()
+    a = x.copy() * w.copy() + dtype(2)
+    np.testing.assert_allclose(y.copy(), np.sqrt(a * a - x.copy()) * w.copy(), rtol=1e-6)
+
+
+def test_what_is_read_later_is_stored(on_gpu):
+    x = device.persistent(np.arange(6, dtype=np.float32))
+
+    def step(x):
+        a, b, c = temporaries(3, x)
+        device.launch(np.add, x, np.float32(1), a)
+        device.launch(np.multiply, a, a, b)
+        device.launch(device.copy, a.reshape(2, 3).T, c.reshape(3, 2))  # reads a, is not elementwise
+        device.launch(np.add, c, b, c)
+        return c
+
+    program, y, first = record(step, x)
+    assert len(program.steps) == 3
+    program.run()
+    a = x.copy() + 1
+    np.testing.assert_array_equal(y.copy(), a.reshape(2, 3).T.reshape(-1) + a * a)
+    np.testing.assert_array_equal(first, y.copy())
+
+
+def test_a_state_is_moved_on_in_place(on_gpu):
+    state = device.persistent(np.ones(9, np.float32))
+
+    def step(state):
+        y = device.empty(state.shape, state.dtype)
+        device.launch(device.add, state, state, state)
+        device.launch(np.multiply, state, np.float32(3), y)
+        return y
+
+    program, y, _ = record(step, state)
+    assert len(program.steps) == 1
+    program.run()
+    np.testing.assert_array_equal(state.copy(), np.full(9, 4))
+    np.testing.assert_array_equal(y.copy(), np.full(9, 12))
+
+
+@pytest.mark.parametrize("shift", [1, 0])
+def test_overlapping_views_are_not_joined(on_gpu, shift):
+    memory = device.persistent(np.arange(10, dtype=np.float32))
+
+    def step(memory):
+        y = device.empty((9,), memory.dtype)
+        device.launch(np.add, memory[:9], np.float32(1), memory[:9])
+        device.launch(np.multiply, memory[shift : 9 + shift], np.float32(2), y)
+        return y
+
+    program, y, first = record(step, memory)
+    assert len(program.steps) == 1 + shift
+    want = memory.copy()
+    want[:9] += 1
+    program.run()
+    np.testing.assert_array_equal(y.copy(), want[shift : 9 + shift] * 2)
+
+
+def test_a_number_in_an_array_joins_in(on_gpu):
+    x, rate = device.persistent(np.arange(8, dtype=np.float32)), device.persistent(np.full(1, 0.5, np.float32))
+
+    def step(x, rate):
+        a, b = temporaries(2, x)
+        device.launch(np.multiply, x, rate, a)
+        device.launch(np.subtract, x, a, b)
+        return b
+
+    program, y, _ = record(step, x, rate)
+    assert [function.__name__ for function, _ in program.steps] == ["float32:as|multiply 0 1;subtract 0 2|3"]
+    device.write(rate, 0.25)
+    program.run()
+    np.testing.assert_array_equal(y.copy(), x.copy() * np.float32(0.75))
+
+
+def test_shapes_and_dtypes_that_differ_end_a_chain(on_gpu):
+    x, bias = device.persistent(np.ones((4, 3), np.float32)), device.persistent(np.arange(3, dtype=np.float32))
+
+    def step(x, bias):
+        a, b = temporaries(2, x)
+        mask = device.empty(x.shape, np.bool_)
+        device.launch(np.add, x, bias, a)  # broadcasts
+        device.launch(np.greater, a, np.float32(2), mask)
+        device.launch(np.multiply, a, a, b)
+        return b
+
+    program, y, first = record(step, x, bias)
+    assert len(program.steps) == 3
+    program.run()
+    np.testing.assert_array_equal(y.copy(), first)
