@@ -61,7 +61,7 @@ def _product(x, y):
 if SIMULATED:
     _PRODUCTS = {"float32": _product, "float64": _product}
 else:
-    _PRODUCTS = {"float32": cuda.libdevice.fmul_rn, "float64": cuda.libdevice.dmul_rn}
+    _PRODUCTS = {"float32": cuda.libdevice.fmul_rn, "float64": cuda.libdevice.dmul_rn}  # type: ignore[attr-defined]
 
 
 @functools.cache
