@@ -5,7 +5,7 @@ does, and never check) and notes who touches which element. A *log* holds what w
 by themselves, of warps, of blocks, of the grid. At a barrier the logs of those who meet there are compared: an element in two
 of them that one has written is a race, whether or not it went well this time.
 
-Not seen: races for parts of an element through views of other dtypes, and those between some lanes of a warp and the others.
+Not seen: races through views of dtypes of other sizes, and those of some lanes of a warp, that met, with the others.
 """
 
 import linecache
@@ -21,43 +21,48 @@ class RaceError(RuntimeError):
     """Two threads touch an element with no barrier in between, and one of them writes."""
 
 
-class Who(NamedTuple):
-    """A thread."""
+class _Access(NamedTuple):
+    """Who touched what, and where in the code."""
 
     block: tuple
     thread: tuple
-
-    def __str__(self) -> str:
-        return f"thread {self.thread} of block {self.block}"
-
-
-class _Access(NamedTuple):
-    who: Who
     code: Any
     instruction: int
     array: "Checked"
     key: Any
 
-    @property
-    def line(self) -> str:
-        return line_of(self.code, self.instruction)
+    def told(self, verb: str) -> str:
+        return (
+            f"thread {tuple(self.thread)} of block {tuple(self.block)} {verb} {self.array.name}{_brackets(self.key)} "
+            f"in {line_of(self.code, self.instruction)}"
+        )
 
 
 def line_of(code: Any, instruction: int) -> str:
     """Where in the source an instruction is."""
-    spans = (line for start, stop, line in code.co_lines() if start <= instruction < stop)
-    return f"line {next(spans, None)} of {os.path.basename(code.co_filename)}"
+    lines = (line for start, stop, line in code.co_lines() if start <= instruction < stop)
+    return f"line {next(lines, None)} of {os.path.basename(code.co_filename)}"
+
+
+def name_at(code: Any, line: int) -> str:
+    """The variable that a line assigns to."""
+    before, equals, _ = linecache.getline(code.co_filename, line).partition("=")
+    return before.strip() if equals and before.strip().isidentifier() else f"the array of line {line}"
+
+
+def _brackets(key: Any) -> str:
+    return f"[{', '.join(map(str, key)) if isinstance(key, tuple) else key}]"
 
 
 class Log:
-    """Who touched which element, by its address: the first to do so since the log was emptied."""
+    """Who touched which element, by its address: the first to do so since the log was begun, as an _Access or its parts."""
 
     __slots__ = ("reads", "writes", "atomics")
 
     def __init__(self) -> None:
-        self.reads: dict[int, _Access] = {}
-        self.writes: dict[int, _Access] = {}
-        self.atomics: dict[int, _Access] = {}
+        self.reads: dict[int, tuple] = {}
+        self.writes: dict[int, tuple] = {}
+        self.atomics: dict[int, tuple] = {}
 
     def add(self, other: "Log") -> None:
         self.reads |= other.reads
@@ -67,7 +72,7 @@ class Log:
     def conflicts(self, other: "Log") -> list[tuple[str, _Access, str, _Access]]:
         """Elements in both that at least one changed; two atomic changes are none."""
         return [
-            (verb, mine[address], other_verb, others[address])
+            (verb, _Access(*mine[address]), other_verb, _Access(*others[address]))
             for verb, mine, other_verb, others in (
                 ("writes", self.writes, "writes", other.writes),
                 ("writes", self.writes, "reads", other.reads),
@@ -87,63 +92,53 @@ class Journal:
 
     def __init__(self, kernel: str):
         self._kernel = kernel
-        self._kept: list[Any] = []  # shared memory stays until the launch is over, so that addresses stay unique
+        self._kept: list[Any] = []
         self._fenced: set[tuple] = set()  # blocks that called threadfence
         self._released: dict[int, set[tuple]] = {}  # by address: blocks whose writes an atomic there hands on
         self._acquired: dict[tuple, set[tuple]] = {}  # by block: blocks whose writes it may read
         self.grid = Log()  # of blocks that have ended
-        self.who = Who((), ())
+        self.block: tuple = ()
+        self.thread: tuple = ()
         self.log = Log()
 
-    def enter(self, who: Who, log: Log) -> None:
+    def enter(self, block: tuple, thread: tuple, log: Log) -> None:
         """From now on a thread runs, with its own log."""
-        self.who, self.log = who, log
+        self.block, self.thread, self.log = block, thread, log
+
+    def keep(self, memory: Any) -> None:
+        """Memory of a block stays until the launch is over, so that addresses stay unique."""
+        self._kept.append(memory)
 
     def meet(self, logs: list[Log], whole: Log | None = None) -> Log:
         """Compare logs with `whole` and each other; all of them together, in `whole` if it is given. RaceError."""
         whole = Log() if whole is None else whole
         for log in logs:
-            found = [each for each in whole.conflicts(log) if not self._ordered(each[1].who, each[3].who)]
+            found = [each for each in whole.conflicts(log) if not self._ordered(each[1], each[3])]
             if found:
                 raise RaceError(self._sentence(found))
             whole.add(log)
         return whole
 
-    def _ordered(self, earlier: Who, later: Who) -> bool:
+    def _ordered(self, earlier: _Access, later: _Access) -> bool:
         return earlier.block != later.block and earlier.block in self._acquired.get(later.block, ())
 
     def _sentence(self, found: list) -> str:
         verb, first, other_verb, second = found[0]
-        more = f" ({len(found)} elements are touched like this)" if len(found) > 1 else ""
-        between = "atomics" if first.who.block != second.who.block else "a barrier in between"
-        return (
-            f"a race in {self._kernel}: {first.who} {verb} {first.array.name}{_brackets(first.key)} in {first.line}, and "
-            f"{second.who} {other_verb} {second.array.name}{_brackets(second.key)} in {second.line}, without {between}{more}"
-        )
+        between = "a barrier in between" if first.block == second.block else "atomics"
+        more = f"; {len(found)} such accesses in all" if len(found) > 1 else ""
+        return f"a race in {self._kernel}: {first.told(verb)}, and {second.told(other_verb)}, without {between}{more}"
 
     def fence(self) -> None:
         """What the thread's block wrote so far is handed on by its next atomics."""
-        self._fenced.add(self.who.block)
+        self._fenced.add(self.block)
 
-    def hand_on(self, address: int) -> None:
+    def change(self, address: int, access: tuple) -> None:
         """An atomic: the block learns what others handed on there, and hands on what it wrote before a fence."""
-        mine = self._acquired.setdefault(self.who.block, set())
+        self.log.atomics.setdefault(address, access)
+        mine = self._acquired.setdefault(self.block, set())
         mine |= self._released.get(address, set())
-        if self.who.block in self._fenced:
-            self._released.setdefault(address, set()).update(mine, (self.who.block,))
-
-    def keep(self, array: Any) -> None:
-        self._kept.append(array)
-
-
-def name_at(code: Any, line: int) -> str:
-    """The variable that a line assigns to."""
-    before, equals, _ = linecache.getline(code.co_filename, line).partition("=")
-    return before.strip() if equals and before.strip().isidentifier() else f"the array of line {line}"
-
-
-def _brackets(key: Any) -> str:
-    return f"[{', '.join(map(str, key)) if isinstance(key, tuple) else key}]"
+        if self.block in self._fenced:
+            self._released.setdefault(address, set()).update(mine, (self.block,))
 
 
 class Checked:
@@ -172,18 +167,61 @@ class Checked:
         return Checked(self.array.view(dtype), self.name, self.journal)
 
     def reshape(self, *shape: Any) -> "Checked":
-        return Checked(self.array.reshape(*shape, copy=False), f"{self.name}.reshape{shape}", self.journal)
+        return Checked(np.reshape(self.array, shape, copy=False), f"{self.name}.reshape{shape}", self.journal)
 
     def ravel(self) -> "Checked":
         return self.reshape(-1)
 
+    def copy(self) -> np.ndarray:
+        """All elements, read."""
+        for key in np.ndindex(self.shape):
+            self._note("reads", self._element(key), key, 2)
+        return self.array.copy()
+
+    def __getitem__(self, key: Any) -> Any:
+        if type(key) is slice or (type(key) is tuple and slice in map(type, key)) or self._axes(key) < self.ndim:
+            return self._view(key if type(key) is tuple else (key,))
+        self._note("reads", self._element(key), key, 2)
+        return self.array[key]
+
+    def __setitem__(self, key: Any, value: Any) -> None:
+        if type(key) is slice:
+            part = self._view((key,))
+            for each in np.ndindex(part.shape):
+                part._note("writes", part._element(each), each, 2)
+        else:
+            self._note("writes", self._element(key), key, 2)
+        self.array[key] = value
+
+    def atomically(self, key: Any, depth: int) -> np.ndarray:
+        """The array, for one atomic change of an element by the code `depth` calls away."""
+        address, frame = self._element(key), sys._getframe(depth)
+        if self.journal is not None:
+            journal = self.journal
+            journal.change(address, (journal.block, journal.thread, frame.f_code, frame.f_lasti, self, key))
+        return self.array
+
+    @staticmethod
+    def _axes(key: Any) -> int:
+        return len(key) if type(key) is tuple else 1
+
+    def _note(self, kind: str, address: int, key: Any, depth: int) -> None:
+        """Note an access by the code `depth` calls away."""
+        journal = self.journal
+        if journal is not None:
+            log = getattr(journal.log, kind)
+            if address not in log:
+                frame = sys._getframe(depth)
+                log[address] = journal.block, journal.thread, frame.f_code, frame.f_lasti, self, key
+
     def _element(self, key: Any) -> int:
         """The address of an element; IndexError where there is none."""
-        key = key if type(key) is tuple else (key,)
+        if type(key) is not tuple:
+            key = (key,)
         if len(key) != self.ndim:
             raise IndexError(f"{self.name} has {self.ndim} axes, and is indexed by {key}")
         address = self.address
-        for at, count, stride in zip(key, self.shape, self.strides, strict=True):
+        for at, count, stride in zip(key, self.shape, self.strides):  # noqa: B905  (strict would cost a tenth)
             at = integer(at)
             if not 0 <= at < count:
                 raise IndexError(f"{self.name}{_brackets(key)} is outside of its shape {self.shape}")
@@ -192,42 +230,7 @@ class Checked:
 
     def _view(self, key: tuple) -> "Checked":
         for at, count in zip(key, self.shape, strict=False):
-            if isinstance(at, slice):
-                ends = [end for end in (at.start, at.stop) if end is not None]
-                wrong = any(not 0 <= integer(end) <= count for end in ends)
-            else:
-                wrong = at is not None and at is not Ellipsis and not 0 <= integer(at) < count
-            if wrong:
+            ends = (at.start, at.stop) if isinstance(at, slice) else (at, None if at is None else at + 1)
+            if any(end is not None and not 0 <= integer(end) <= count for end in ends):
                 raise IndexError(f"{self.name}{_brackets(key)} is outside of its shape {self.shape}")
-        part = self.array[(*key, Ellipsis)] if Ellipsis not in key else self.array[key]
-        return Checked(part, f"{self.name}{_brackets(key)}", self.journal)
-
-    def __getitem__(self, key: Any) -> Any:
-        parts = key if type(key) is tuple else (key,)
-        if len(parts) != self.ndim or any(type(part) is slice for part in parts):
-            return self._view(parts)
-        address = self._element(key)
-        if self.journal is not None:
-            reads = self.journal.log.reads
-            if address not in reads:
-                frame = sys._getframe(1)
-                reads[address] = _Access(self.journal.who, frame.f_code, frame.f_lasti, self, key)
-        return self.array[key]
-
-    def __setitem__(self, key: Any, value: Any) -> None:
-        address = self._element(key)
-        if self.journal is not None:
-            writes = self.journal.log.writes
-            if address not in writes:
-                frame = sys._getframe(1)
-                writes[address] = _Access(self.journal.who, frame.f_code, frame.f_lasti, self, key)
-        self.array[key] = value
-
-    def atomically(self, key: Any, frame: Any) -> np.ndarray:
-        """The array, for one atomic change of an element by the code of a frame."""
-        address = self._element(key)
-        if self.journal is not None:
-            access = _Access(self.journal.who, frame.f_code, frame.f_lasti, self, key)
-            self.journal.log.atomics.setdefault(address, access)
-            self.journal.hand_on(address)
-        return self.array
+        return Checked(self.array[(*key, Ellipsis)], f"{self.name}{_brackets(key)}", self.journal)

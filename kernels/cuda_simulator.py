@@ -20,14 +20,13 @@ import random
 import threading
 import types
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from greenlet import GreenletExit, getcurrent, greenlet
-from numba.cuda.simulator.kernelapi import Dim3
 
 from nbkeras.kernels import cuda_language
-from nbkeras.kernels.cuda_checker import Checked, Journal, Log, RaceError, Who, line_of
+from nbkeras.kernels.cuda_checker import Checked, Journal, Log, RaceError, line_of
 from nbkeras.kernels.cuda_language import WARP, cuda, poisoned
 from nbkeras.kernels.device_array import DeviceArray
 
@@ -38,8 +37,14 @@ class BarrierError(RuntimeError):
     """Some threads wait at a barrier that others never reach."""
 
 
+class Index(NamedTuple):
+    x: int
+    y: int
+    z: int
+
+
 class _Block:
-    def __init__(self, index: Dim3, indices: tuple[Dim3, ...], nbytes: int):
+    def __init__(self, index: Index, indices: tuple[Index, ...], nbytes: int):
         self.index = index
         self.shared: dict = {}
         self.dynamic = poisoned((nbytes,), np.uint8)
@@ -85,16 +90,15 @@ class _Warp:
 class _Thread:
     """A CUDA thread: where it is in its block, and what it waits for."""
 
-    __slots__ = ("block", "index", "number", "waits_for", "mask", "value", "worker", "who", "log")
+    __slots__ = ("block", "index", "number", "waits_for", "mask", "value", "worker", "log")
 
-    def __init__(self, block: _Block, index: Dim3, number: int):
+    def __init__(self, block: _Block, index: Index, number: int):
         self.block, self.index, self.number = block, index, number
         self.waits_for = "start"  # then "warp", "block" or "grid", and at last "end"
         self.mask = 0
         self.value: Any = None
         self.worker: Any = None
-        if cuda.journal is not None:
-            self.who, self.log = Who(tuple(block.index), tuple(index)), Log()
+        self.log = Log()
 
     def wait(self, kind: str, value: Any, mask: int = 0) -> Any:
         """Let others run until all who take part have come here; what they brought."""
@@ -146,7 +150,7 @@ def _play(blocks: list[_Block], function: Callable, args: tuple, order: random.R
                 cuda.thread, cuda.threadIdx = thread, thread.index
                 cuda.block, cuda.blockIdx = thread.block, thread.block.index
                 if journal is not None:
-                    journal.enter(thread.who, thread.log)
+                    journal.enter(thread.block.index, thread.index, thread.log)
                 if thread.worker is None:
                     thread.worker = _workers.idle.pop() if _workers.idle else greenlet(_work)
                     thread.worker.parent = hub
@@ -246,8 +250,8 @@ def _names(code: types.CodeType) -> set[str]:
 
 
 @functools.cache
-def _positions(shape: tuple[int, int, int]) -> tuple[Dim3, ...]:
-    return tuple(Dim3(x, y, z) for z, y, x in itertools.product(*(range(n) for n in shape[::-1])))
+def _positions(shape: tuple[int, int, int]) -> tuple[Index, ...]:
+    return tuple(Index(x, y, z) for z, y, x in itertools.product(*(range(n) for n in shape[::-1])))
 
 
 def _dimensions(count: Any) -> tuple[int, int, int]:
@@ -275,7 +279,7 @@ def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperati
     with _lock, np.errstate(all="ignore"):
         if os.environ.get("NBKERAS_SIMULATOR") == "strict":
             cuda.journal = Journal(f"{function.__module__}.{function.__name__}")
-        cuda.gridDim, cuda.blockDim = Dim3(*grid), Dim3(*shape)
+        cuda.gridDim, cuda.blockDim = Index(*grid), Index(*shape)
         args = tuple(_argument(arg, name) for arg, name in zip(args, function.__code__.co_varnames, strict=False))
         try:
             if cooperative:
@@ -303,7 +307,7 @@ def _call_each(places: list, indices: tuple, function: Callable, args: tuple, or
         for cuda.threadIdx in members:
             if journal is not None:
                 logs.append(Log())
-                journal.enter(Who(tuple(place), tuple(cuda.threadIdx)), logs[-1])
+                journal.enter(place, cuda.threadIdx, logs[-1])
             function(*args)
         if journal is not None:
             journal.meet([journal.meet(logs)], journal.grid)
