@@ -11,7 +11,7 @@ from nbkeras.kernels import device
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", "")
 
 
-def _has_gpu():
+def has_gpu():
     if not importlib.util.find_spec("numba_cuda"):
         return False
     from numba import cuda
@@ -20,7 +20,7 @@ def _has_gpu():
 
 
 needs_cuda = pytest.mark.skipif(
-    not (SIMULATED or _has_gpu()), reason="needs a GPU, or NUMBA_ENABLE_CUDASIM=1 (tox -e cudasim)"
+    not (SIMULATED or has_gpu()), reason="needs a GPU, or NUMBA_ENABLE_CUDASIM=1 (tox -e cudasim)"
 )
 
 
