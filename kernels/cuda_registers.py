@@ -9,7 +9,43 @@ import numpy as np
 
 from nbkeras.kernels.cuda_kernel import SIMULATED
 
-if not SIMULATED:
+if SIMULATED:
+
+    def _quad(array, at):
+        """A view of the quad; ValueError where a GPU could not load it at once."""
+        quad = array[at : at + 4]
+        address = quad.address if hasattr(quad, "address") else quad.__array_interface__["data"][0]
+        if len(quad) != 4 or address % 16:
+            raise ValueError(f"at {at} of an array of shape {array.shape} is no quad: misaligned, or beyond the end")
+        return quad
+
+    def load_quad(array, at):
+        return _quad(array, at).copy()
+
+    def store_quad(array, at, quad):
+        _quad(array, at)[:] = quad
+
+    def gather_quad(array, at, step):
+        return np.array([array[at + i * step] for i in range(4)])
+
+    def spread_quad(array, at, step, quad):
+        for i in range(4):
+            array[at + i * step] = quad[i]
+
+    def zero_block(array, rows, columns):
+        return np.zeros((4 * len(rows), 4 * len(columns)), array.dtype)
+
+    def multiply_add(block, a, a_at, a_step, rows, b, b_at, b_step, columns, terms):
+        for p in range(len(terms)):
+            x = np.concatenate([load_quad(a, a_at + p * a_step + quad) for quad in rows])
+            y = np.concatenate([load_quad(b, b_at + p * b_step + quad) for quad in columns])
+            block = block + x[:, None] * y
+        return block
+
+    def row_of(block, columns, i):
+        return block[i]
+
+else:
     from llvmlite import ir
     from numba import types
     from numba.cuda.extending import intrinsic
@@ -150,39 +186,3 @@ if not SIMULATED:
             return _tuple(builder, rows[0])
 
         return kind(block, columns, types.int64), generate
-
-else:
-
-    def _quad(array, at):
-        """A view of the quad; ValueError where a GPU could not load it at once."""
-        quad = array[at : at + 4]
-        address = quad.address if hasattr(quad, "address") else quad.__array_interface__["data"][0]
-        if len(quad) != 4 or address % 16:
-            raise ValueError(f"at {at} of an array of shape {array.shape} is no quad: misaligned, or beyond the end")
-        return quad
-
-    def load_quad(array, at):
-        return _quad(array, at).copy()
-
-    def store_quad(array, at, quad):
-        _quad(array, at)[:] = quad
-
-    def gather_quad(array, at, step):
-        return np.array([array[at + i * step] for i in range(4)])
-
-    def spread_quad(array, at, step, quad):
-        for i in range(4):
-            array[at + i * step] = quad[i]
-
-    def zero_block(array, rows, columns):
-        return np.zeros((4 * len(rows), 4 * len(columns)), array.dtype)
-
-    def multiply_add(block, a, a_at, a_step, rows, b, b_at, b_step, columns, terms):
-        for p in range(len(terms)):
-            x = np.concatenate([load_quad(a, a_at + p * a_step + quad) for quad in rows])
-            y = np.concatenate([load_quad(b, b_at + p * b_step + quad) for quad in columns])
-            block = block + x[:, None] * y
-        return block
-
-    def row_of(block, columns, i):
-        return block[i]
