@@ -16,6 +16,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+_WORDS = {
+    f"nbkeras.kernels.cuda_{name}" for name in ("checker", "language", "registers")
+}  # what kernels are written in
+
 
 class RaceError(RuntimeError):
     """Two threads touch an element with no barrier in between, and one of them writes."""
@@ -132,9 +136,8 @@ class Journal:
         """What the thread's block wrote so far is handed on by its next atomics."""
         self._fenced.add(self.block)
 
-    def change(self, address: int, access: tuple) -> None:
+    def change(self, address: int) -> None:
         """An atomic: the block learns what others handed on there, and hands on what it wrote before a fence."""
-        self.log.atomics.setdefault(address, access)
         mine = self._acquired.setdefault(self.block, set())
         mine |= self._released.get(address, set())
         if self.block in self._fenced:
@@ -174,44 +177,46 @@ class Checked:
 
     def copy(self) -> np.ndarray:
         """All elements, read."""
-        for key in np.ndindex(self.shape):
-            self._note("reads", self._element(key), key, 2)
+        for key in range(self.size) if self.ndim == 1 else np.ndindex(self.shape):
+            self._note("reads", self._element(key), key)
         return self.array.copy()
 
     def __getitem__(self, key: Any) -> Any:
         if type(key) is slice or (type(key) is tuple and slice in map(type, key)) or self._axes(key) < self.ndim:
             return self._view(key if type(key) is tuple else (key,))
-        self._note("reads", self._element(key), key, 2)
+        self._note("reads", self._element(key), key)
         return self.array[key]
 
     def __setitem__(self, key: Any, value: Any) -> None:
         if type(key) is slice:
             part = self._view((key,))
-            for each in np.ndindex(part.shape):
-                part._note("writes", part._element(each), each, 2)
+            for each in range(part.size) if part.ndim == 1 else np.ndindex(part.shape):
+                part._note("writes", part._element(each), each)
         else:
-            self._note("writes", self._element(key), key, 2)
+            self._note("writes", self._element(key), key)
         self.array[key] = value
 
-    def atomically(self, key: Any, depth: int) -> np.ndarray:
-        """The array, for one atomic change of an element by the code `depth` calls away."""
-        address, frame = self._element(key), sys._getframe(depth)
+    def atomically(self, key: Any) -> np.ndarray:
+        """The array, for one atomic change of an element."""
+        address = self._element(key)
+        self._note("atomics", address, key)
         if self.journal is not None:
-            journal = self.journal
-            journal.change(address, (journal.block, journal.thread, frame.f_code, frame.f_lasti, self, key))
+            self.journal.change(address)
         return self.array
 
     @staticmethod
     def _axes(key: Any) -> int:
         return len(key) if type(key) is tuple else 1
 
-    def _note(self, kind: str, address: int, key: Any, depth: int) -> None:
-        """Note an access by the code `depth` calls away."""
+    def _note(self, kind: str, address: int, key: Any) -> None:
+        """Note an access, and which line of a kernel made it."""
         journal = self.journal
         if journal is not None:
             log = getattr(journal.log, kind)
             if address not in log:
-                frame = sys._getframe(depth)
+                frame: Any = sys._getframe(2)
+                while frame.f_globals["__name__"] in _WORDS:
+                    frame = frame.f_back
                 log[address] = journal.block, journal.thread, frame.f_code, frame.f_lasti, self, key
 
     def _element(self, key: Any) -> int:

@@ -76,7 +76,7 @@ class _Atomic:
     @staticmethod
     def _change(array: Any, index: Any, new: Callable) -> Any:
         if type(array) is Checked:
-            array = array.atomically(index, 3)
+            array = array.atomically(index)
         old = array[index]
         array[index] = new(old)
         return old

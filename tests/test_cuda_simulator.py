@@ -26,6 +26,12 @@ def run(kernel, blocks, threads, *args, cooperative=False, shared=0):
     cuda_simulator.launch(kernel.function, blocks, threads, args, cooperative, shared)
 
 
+@pytest.fixture(autouse=True)
+def plain(monkeypatch):
+    monkeypatch.delenv("NBKERAS_SIMULATOR", raising=False)
+    monkeypatch.delenv("NBKERAS_SIMULATOR_SEED", raising=False)
+
+
 @pytest.fixture
 def strict(monkeypatch):
     monkeypatch.setenv("NBKERAS_SIMULATOR", "strict")
@@ -40,8 +46,6 @@ def both(request, monkeypatch):
 def seed(request, monkeypatch):
     if request.param:
         monkeypatch.setenv("NBKERAS_SIMULATOR_SEED", request.param)
-    else:
-        monkeypatch.delenv("NBKERAS_SIMULATOR_SEED", raising=False)
 
 
 def zeros(*shape, dtype=np.float32):
@@ -608,7 +612,6 @@ def test_a_race_shows_when_the_order_is_shuffled(monkeypatch):
         run(_from_the_one_before, 1, 16, out)
         return out.tolist()
 
-    monkeypatch.delenv("NBKERAS_SIMULATOR_SEED", raising=False)
     assert downwards() == list(range(1, 17))
     for seed in "123":
         monkeypatch.setenv("NBKERAS_SIMULATOR_SEED", seed)
