@@ -16,6 +16,8 @@ COLORS = {
     "keras-jax": "#4c78a8",
     "keras-tensorflow": "#e0a030",
     "torch": "#8c6bb1",
+    "torch-tf32": "#c9b3e0",
+    "torch-compile": "#5a3d80",
     "jax": "#72b7b2",
     "onnxruntime": "#9a9a9a",
 }

@@ -49,8 +49,9 @@ def peers_of(results: dict[str, dict]) -> dict[str, dict]:
 
 
 def best_peer(results: dict[str, dict], key: str = "median") -> float | None:
-    """The least of the peers' figures, in seconds or MB."""
-    return min((values[key] for values in peers_of(results).values() if key in values), default=None)
+    """The least of the peers' figures, in seconds or MB; of those that compute with as many digits as nbkeras."""
+    peers = [values for name, values in peers_of(results).items() if name != "torch-tf32"]
+    return min((values[key] for values in peers if values.get(key) is not None), default=None)
 
 
 def ratio(value: float, best: float | None) -> float | None:
@@ -73,6 +74,9 @@ def workload_table(name: str, results: dict[str, dict]) -> dict[str, Any]:
         row += [values.get(key) for key in ("first", "peak", "imported", "data")]
         rows.append([*row, values["losses"][-1] if values.get("losses") else None])
     columns = ["", unit, "spread", "p99", "/ best peer", "first, s", "peak, MB", "import, MB", "data, MB", "loss"]
+    if first.get("gpu") is not None:
+        columns.append("GPU, MB")
+        rows = [[*row, values.get("gpu")] for row, values in zip(rows, results.values(), strict=True)]
     return {"title": title, "columns": columns, "rows": rows}
 
 
@@ -90,9 +94,13 @@ def circumstances(report: dict[str, Any]) -> str:
     machine, settings = report["machine"], report["settings"]
     load = "" if machine["load"] is None else f", load {machine['load']:.2f} before the run"
     on = f" on {machine['date']}" if "date" in machine else ""
-    text = f"Measured{on}: {machine['cpu']}, {machine['cores']} cores{load}; Python {machine['python']}, {machine['system']}"
+    gpu = f"{machine['gpu']}; " if machine.get("gpu") else ""
+    text = f"Measured{on}: {gpu}{machine['cpu']}, {machine['cores']} cores{load}; Python {machine['python']}, {machine['system']}"
     text += f"; {settings['rounds']} rounds"
-    return text + (f"; {versions(report)}." if versions(report) else ".")
+    text += f"; {versions(report)}." if versions(report) else "."
+    if report.get("left out"):
+        text += f" Left out: {'; '.join(sorted(set(report['left out'])))}."
+    return text + (f" Failed: {', '.join(report['failures'])}." if report.get("failures") else "")
 
 
 # -------------------- the document --------------------
@@ -119,6 +127,16 @@ def times(workloads: dict[str, dict], frameworks: list[str]) -> str:
     return as_markdown(["workload", "unit", *frameworks, "nbkeras / best peer"], rows)
 
 
+def gpu_memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
+    """The most that each framework's arrays took of the GPU's memory."""
+    rows = []
+    for name, results in workloads.items():
+        if results["nbkeras"].get("gpu") is not None:
+            cells = [results.get(each, {}).get("gpu") for each in frameworks]
+            rows.append([name, *cells, ratio(results["nbkeras"]["gpu"], best_peer(results, "gpu"))])
+    return as_markdown(["peak GPU memory, MB", *frameworks, "nbkeras / best peer"], rows) if rows else ""
+
+
 def memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
     """Peaks of whole processes, beside what is none of the framework's doing: the data, and below it all the import."""
     measured = {name: results for name, results in workloads.items() if "peak" in results["nbkeras"]}
@@ -142,10 +160,19 @@ def sections(report: dict[str, Any]) -> dict[str, str]:
     workloads = report["workloads"]
     if workloads:
         present = {name for results in workloads.values() for name in ["nbkeras", *peers_of(results)]}
-        known = ["nbkeras", "keras-jax", "keras-tensorflow", "torch", "jax", "onnxruntime"]
+        known = [
+            "nbkeras",
+            "keras-jax",
+            "keras-tensorflow",
+            "torch",
+            "torch-tf32",
+            "torch-compile",
+            "jax",
+            "onnxruntime",
+        ]
         frameworks = [name for name in known if name in present]
-        tables = times(workloads, frameworks), memory(workloads, frameworks)
-        found["workloads"] = "\n\n".join([circumstances(report), *tables])
+        tables = times(workloads, frameworks), memory(workloads, frameworks), gpu_memory(workloads, frameworks)
+        found["workloads"] = "\n\n".join(filter(None, [circumstances(report), *tables]))
     for name, tables in report.get("studies", {}).items():
         parts = [f"{table['title']}:\n\n{as_markdown(table['columns'], table['rows'])}" for table in tables]
         found[name] = "\n\n".join([circumstances(report), *parts])

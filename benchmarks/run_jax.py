@@ -7,7 +7,7 @@ import jax
 import numpy as np
 from jax import lax
 from jax import numpy as jnp
-from serving import Job, batches, serve
+from serving import Job, NoGpu, batches, serve
 
 
 def dense(random, inputs, units):
@@ -159,8 +159,19 @@ def adam(p, g, slots, count):
     return jax.tree.map(lambda p, m, v: p - rate * m / (jnp.sqrt(v) + 1e-7), p, m, v), (m, v)
 
 
-def prepare(framework, workload, xs, ys) -> Job:
+def on_gpu():
+    """JAX computes on the GPU, with all of float32's digits; returns what it has taken of its memory."""
+    try:
+        gpu = jax.devices("cuda")[0]
+    except RuntimeError as error:
+        raise NoGpu(f"JAX: {' '.join(str(error).split())}") from error
+    jax.config.update("jax_default_matmul_precision", "highest")  # its default is TF32
+    return lambda: gpu.memory_stats()["peak_bytes_in_use"]
+
+
+def prepare(framework, workload, xs, ys, device) -> Job:
     network = workload.network
+    gpu_bytes = on_gpu() if device == "cuda" else None
     init, forward = NETWORKS[network]
     p = jax.tree.map(lambda a: jnp.asarray(a, "float32"), init(np.random.RandomState(0)))
     zeros = jax.tree.map(jnp.zeros_like, p)
@@ -207,7 +218,7 @@ def prepare(framework, workload, xs, ys) -> Job:
         return np.concatenate([infer(carry[0], [x[i : i + size]]) for i in range(0, len(x), size)])
 
     parameters = sum(leaf.size for leaf in jax.tree.leaves(p))
-    return Job(parameters, {"jax": jax.__version__}, epochs, predict)
+    return Job(parameters, {"jax": jax.__version__}, epochs, predict, gpu_bytes)
 
 
 serve(prepare)

@@ -79,7 +79,15 @@ def one_or_list(arrays):
     return arrays[0] if len(arrays) == 1 else arrays
 
 
-def prepare(framework, workload, xs, ys) -> Job:
+def on_gpu():
+    """nbkeras computes on the GPU; returns what its pool has taken of the GPU's memory, which includes what is free again."""
+    k.config.set_device("cuda")
+    place = importlib.import_module("nbkeras.kernels.device").place()
+    return lambda: place.memory()[2]
+
+
+def prepare(framework, workload, xs, ys, device) -> Job:
+    gpu_bytes = on_gpu() if device == "cuda" else None
     versions = {k.__name__: k.__version__}
     below = ("numba", "numpy") if framework == "nbkeras" else (BACKEND,)
     versions |= {name: sys.modules[name].__version__ for name in below if name in sys.modules}
@@ -88,7 +96,7 @@ def prepare(framework, workload, xs, ys) -> Job:
     settings = {"batch_size": workload.batch, "shuffle": workload.network != "lstm_stateful", "verbose": 0}
 
     class Clock(k.callbacks.Callback):
-        """Seconds of each epoch, without what fit does before the first."""
+        """Seconds of each epoch, without what fit does before the first, until the GPU is done."""
 
         def on_train_begin(self, logs=None):
             self.seconds = []
@@ -97,6 +105,8 @@ def prepare(framework, workload, xs, ys) -> Job:
             self.start = time.perf_counter()
 
         def on_epoch_end(self, epoch, logs=None):
+            if gpu_bytes is not None:
+                k.placement.synchronize()
             self.seconds.append(time.perf_counter() - self.start)
 
     clock = Clock()
@@ -105,7 +115,24 @@ def prepare(framework, workload, xs, ys) -> Job:
         history = model.fit(x, y, epochs=count, callbacks=[clock], **settings)
         return clock.seconds, float(history.history["loss"][-1])
 
-    return Job(model.count_params(), versions, epochs, lambda arrays: model.predict(one_or_list(arrays)))
+    def first_losses(count):
+        k.utils.set_random_seed(0)
+        fresh = NETWORKS[workload.network](workload.batch)
+        losses = []
+        for i in range(count):
+            rows = slice(i * workload.batch, (i + 1) * workload.batch)
+            batch = one_or_list([a[rows] for a in xs]), one_or_list([a[rows] for a in ys])
+            losses.append(float(fresh.fit(*batch, epochs=1, **settings).history["loss"][-1]))
+        return losses
+
+    return Job(
+        model.count_params(),
+        versions,
+        epochs,
+        lambda arrays: model.predict(one_or_list(arrays)),
+        gpu_bytes,
+        first_losses,
+    )
 
 
 serve(prepare)

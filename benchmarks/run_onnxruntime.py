@@ -56,7 +56,7 @@ def cnn(g, x):
 NETWORKS = {"mlp": mlp, "lstm_stack": lstm_stack, "cnn": cnn}
 
 
-def prepare(framework, workload, xs, ys) -> Job:
+def prepare(framework, workload, xs, ys, device) -> Job:
     g = Graph()
     last = g.add("Softmax", NETWORKS[workload.network](g, "x"), axis=-1)
     inputs = [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["n", *xs[0].shape[1:]])]

@@ -6,7 +6,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 FOLDER = Path(__file__).parent
 SCRIPTS = {
@@ -14,8 +14,15 @@ SCRIPTS = {
     "keras-jax": "run_keras.py",
     "keras-tensorflow": "run_keras.py",
     "torch": "run_torch.py",
+    "torch-tf32": "run_torch.py",
+    "torch-compile": "run_torch.py",
     "jax": "run_jax.py",
     "onnxruntime": "run_onnxruntime.py",
+}
+VARIANTS = {"torch-tf32": "torch", "torch-compile": "torch"}
+PEERS = {  # by device
+    "cpu": ("keras-jax", "keras-tensorflow", "torch", "jax", "onnxruntime"),
+    "cuda": ("torch", "torch-tf32", "torch-compile", "jax"),
 }
 IMPORTS = {
     "nbkeras": "import nbkeras",
@@ -26,15 +33,18 @@ IMPORTS = {
 }
 
 
-class Missing(Exception):
-    """A framework that is not installed there."""
+class Missing(RuntimeError):
+    """A framework that is not installed there, or has no GPU."""
 
 
-class Runner:
-    """A process that has one workload ready in one framework. `ready` is what it said after its first epoch."""
+class Failed(RuntimeError):
+    """A process stopped with an error."""
 
-    def __init__(self, framework: str, python: str, workload: str, steps: int, seconds: float, environment: dict):
-        command = [python, str(FOLDER / SCRIPTS[framework]), framework, workload, str(steps), str(seconds)]
+
+class Process:
+    """A script that answers requests, lines on its standard input. `ready` is what it said first."""
+
+    def __init__(self, framework: str, command: list[str], environment: dict):
         self.framework = framework
         self._errors = tempfile.TemporaryFile("w+")
         start = time.perf_counter()
@@ -63,21 +73,11 @@ class Runner:
         raise failure(self.framework, self._process.returncode, self._errors.read())
 
     def ask(self, request: str) -> None:
-        """Let the process start on a request (see serving.py), while this one goes on."""
+        """Let the process start on a request, while this one goes on."""
         self._process.stdin.write(request + "\n")  # type: ignore[union-attr]
         self._process.stdin.flush()  # type: ignore[union-attr]
 
-    def round(self) -> dict[str, Any]:
-        """Measure once more: {'times': seconds per step, 'peak': MB, 'losses': one per round}."""
-        self.ask("round")
-        return self.answer()
-
-    def calls_per_second(self, threads: int, seconds: float) -> float | None:
-        """Predictions of one sample a second from Python threads at once; None where the framework fails at it."""
-        self.ask(f"threads {threads} {seconds}")
-        return self.answer()["calls"]
-
-    def __enter__(self) -> "Runner":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -95,6 +95,25 @@ class Runner:
         self._errors.close()
 
 
+class Runner(Process):
+    """A process that has one workload ready in one framework (serving.py); it says `ready` after its first epoch."""
+
+    def round(self) -> dict[str, Any]:
+        """Measure once more: {'times': seconds per step, 'peak' and 'gpu': MB, 'losses': one per round}."""
+        self.ask("round")
+        return self.answer()
+
+    def first_losses(self, count: int) -> list[float]:
+        """Losses of the first training steps of a model that starts with the same weights in every process."""
+        self.ask(f"losses {count}")
+        return self.answer()["losses"]
+
+    def calls_per_second(self, threads: int, seconds: float) -> float | None:
+        """Predictions of one sample a second from Python threads at once; None where the framework fails at it."""
+        self.ask(f"threads {threads} {seconds}")
+        return self.answer()["calls"]
+
+
 def output(command: list[str], environment: dict) -> str:
     """What a command prints; Missing where a module is not installed there."""
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tempfile.gettempdir())
@@ -106,9 +125,9 @@ def output(command: list[str], environment: dict) -> str:
 def failure(what: str, code: int, report: str) -> Exception:
     """The error for a process that stopped, by what it wrote."""
     last = (report.strip().splitlines() or [""])[-1]
-    if "ModuleNotFoundError" in last:
+    if "ModuleNotFoundError" in last or "NoGpu" in last:
         return Missing(last)
-    return RuntimeError(f"{what} stopped with exit code {code}:\n{report[-4000:]}")
+    return Failed(f"{what} stopped with exit code {code}:\n{report[-4000:]}")
 
 
 def import_seconds(framework: str, python: str, environment: dict) -> float:

@@ -1,10 +1,12 @@
 """How a runner talks to `python -m benchmarks`: one process for one framework and one workload, JSON lines on its pipes.
 
-run_torch.py FRAMEWORK WORKLOAD STEPS SECONDS    prepares, runs one epoch or call (compile time is in it), says so, then
-answers each line of its standard input: "round" measures one round, "threads N S" predicts from N threads for S seconds.
+run_torch.py FRAMEWORK WORKLOAD STEPS SECONDS DEVICE    prepares, runs one epoch or call (compile time is in it), says so, then
+answers each line of its standard input: "round" measures one round, "threads N S" predicts from N threads for S seconds,
+"losses N" trains another model from the start for N steps (nbkeras alone).
 
 A prediction is `predict(arrays)` with the framework's defaults: NumPy arrays in, NumPy arrays out, batches of the
-workload's size. Keras's default draws a progress bar, which goes to the null device here.
+workload's size. Keras's default draws a progress bar, which goes to the null device here. Data are NumPy arrays in training
+too, on a GPU as on the CPU: each batch goes there in its step. An epoch and a prediction end when the GPU has done its part.
 """
 
 import json
@@ -27,13 +29,20 @@ class Job:
     """One workload in one framework, ready to run.
 
     epochs(n) trains n epochs and returns (seconds of each, loss of the last); predict(arrays) returns NumPy arrays.
+    gpu_bytes() is the most that the framework's arrays have taken of the GPU's memory.
     """
 
     parameters: int
     versions: dict[str, str]
     epochs: Callable[[int], tuple[list[float], float]] | None = None
     predict: Callable[[list], object] | None = None
+    gpu_bytes: Callable[[], int] | None = None
+    first_losses: Callable[[int], list[float]] | None = None
     losses: list[float] = field(default_factory=list)
+
+
+class NoGpu(Exception):
+    """The framework is installed, but cannot use a GPU here."""
 
 
 def peak() -> float:
@@ -105,13 +114,19 @@ def calls_per_second(job: Job, xs: list, count: int, seconds: float) -> float | 
     return None if failures else sum(made) / (time.perf_counter() - start)
 
 
-def serve(prepare: Callable[[str, Workload, list, list], Job]) -> None:
-    """Run one workload for the parent process; `prepare(framework, workload, xs, ys)` builds and compiles the model.
+def serve(prepare: Callable[[str, Workload, list, list, str], Job]) -> None:
+    """Run one workload for the parent process; `prepare(framework, workload, xs, ys, device)` builds and compiles the model.
 
     Called when the framework is imported and nothing else is done, so that its memory is that of the import.
     """
     imported = peak()
-    framework, name, steps, seconds = sys.argv[1], sys.argv[2], int(sys.argv[3]), float(sys.argv[4])
+    framework, name, steps, seconds, device = (
+        sys.argv[1],
+        sys.argv[2],
+        int(sys.argv[3]),
+        float(sys.argv[4]),
+        sys.argv[5],
+    )
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # progress bars cost what they cost, but do not reach the parent
 
@@ -121,21 +136,25 @@ def serve(prepare: Callable[[str, Workload, list, list], Job]) -> None:
     workload = WORKLOADS[name]
     xs, ys = data(workload, steps)
     megabytes = sum(array.nbytes for array in (*xs, *ys)) / 2**20
-    start = time.perf_counter()
-    job = prepare(framework, workload, xs, ys)
+    start, loss = time.perf_counter(), None
+    job = prepare(framework, workload, xs, ys, device)
     if workload.kind in ("train", "start"):
-        job.epochs(1)
+        loss = job.epochs(1)[1]
     else:
         job.predict(xs if workload.kind == "throughput" else [x[:1] for x in xs])
     first = time.perf_counter() - start
-    say(parameters=job.parameters, versions=job.versions, first=first, imported=imported, data=megabytes)
+    about = {"parameters": job.parameters, "versions": job.versions, "imported": imported, "data": megabytes}
+    say(first=first, first_loss=loss, **about)
     for request in sys.stdin:
         what, *values = request.split()
         if what == "threads":
             say(calls=calls_per_second(job, xs, int(values[0]), float(values[1])))
+        elif what == "losses":
+            say(losses=job.first_losses(int(values[0])))
         else:
             times = measured(job, workload, xs, steps, seconds)
-            say(times=times, peak=peak(), losses=job.losses)
+            gpu = job.gpu_bytes() / 2**20 if job.gpu_bytes else None
+            say(times=times, peak=peak(), gpu=gpu, losses=job.losses)
 
 
 def batches(count: int, batch: int, shuffle: bool) -> list[np.ndarray]:

@@ -6,13 +6,14 @@ import os
 import platform
 import shutil
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from benchmarks.runners import Missing, Runner, import_seconds, main_job_seconds
+from benchmarks.runners import FOLDER, SCRIPTS, VARIANTS, Failed, Missing, Runner, import_seconds, main_job_seconds
 from benchmarks.workloads import WORKLOADS, Workload
 
 
@@ -30,27 +31,8 @@ def summary(times: list[float], **more: Any) -> dict[str, Any]:
     return {"median": median, "spread": spread, **extremes, "count": len(times), **more}
 
 
-def leave_out(framework: str, reason: Missing) -> None:
-    print(f"  {framework} is left out: {reason}", file=sys.stderr)
-
-
-def take_turns(names: Sequence[str], rounds: int, measure: Callable[[str], Any]) -> dict[str, list]:
-    """`measure(name)` for each name in every round, beginning with another one each time; without those missing."""
-    results: dict[str, list] = {}
-    names = list(names)
-    for number in range(rounds):
-        for name in names[number % len(names) :] + names[: number % len(names)]:
-            try:
-                results.setdefault(name, []).append(measure(name))
-            except Missing as reason:
-                leave_out(name, reason)
-                names.remove(name)
-                results.pop(name)
-    return results
-
-
-def machine() -> dict[str, Any]:
-    """What the figures were measured on, and when; load: the average of the minute before."""
+def machine(device: str) -> dict[str, Any]:
+    """What the figures were measured on, and when; load: the average of the minute before; gpu: what the driver says."""
     model = platform.processor()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -62,7 +44,25 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "system": platform.platform(),
         "date": time.strftime("%Y-%m-%d"),
+        "gpu": gpu() if device == "cuda" else None,
     }
+
+
+def gpu() -> str:
+    """The first GPU in words, with its driver and its highest clocks."""
+    if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", ""):
+        return "no GPU, but a simulator: no figure here means anything"
+    fields = "name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit"
+    try:
+        done = subprocess.run(
+            ["nvidia-smi", f"--query-gpu={fields}", "--format=csv,noheader", "-i", "0"], capture_output=True, text=True
+        )
+    except OSError as error:
+        return f"nvidia-smi cannot be run: {error}"
+    if done.returncode:
+        return f"nvidia-smi failed: {(done.stdout + done.stderr).strip()}"
+    name, driver, memory, clock, memory_clock, power = (each.strip() for each in done.stdout.splitlines()[0].split(","))
+    return f"{name}, {memory}, at most {clock}, memory {memory_clock}, {power}, driver {driver}"
 
 
 def cores() -> int:
@@ -76,27 +76,63 @@ class Session:
     def __init__(self, options: argparse.Namespace):
         self.options = options
         self.frameworks = ["nbkeras", *options.peers]
+        self.left_out: list[str] = []  # and why
+        self.failures: dict[str, str] = {}  # by what failed
 
     def python(self, framework: str) -> str:
         return sys.executable if framework == "nbkeras" else self.options.python.get(framework, self.options.python[""])
 
     def environment(self, **more: str) -> dict[str, str]:
-        return os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"} | more
+        """For a process: frameworks use the device chosen and no other, and leave memory to those beside them."""
+        device = self.options.device
+        settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "NBKERAS_DEVICE": device, "JAX_PLATFORMS": device}
+        if device == "cpu":
+            settings["CUDA_VISIBLE_DEVICES"] = ""
+        return os.environ | settings | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | more
 
-    def start(self, framework: str, name: str, steps: int | None = None, **environment: str) -> Runner:
+    def able(self, name: str) -> list[str]:
+        """The frameworks that a workload is measured in."""
+        able = ("nbkeras", *WORKLOADS[name].peers)
+        return [each for each in self.frameworks if VARIANTS.get(each, each) in able]
+
+    def leave_out(self, what: str, reason: Exception) -> None:
+        """Go on without a peer; an error of nbkeras's own is raised."""
+        if what.startswith("nbkeras"):
+            raise reason
+        self.left_out.append(f"{what}: {' '.join(str(reason).split())[-500:]}")
+        print(f"  {what} is left out: {reason}", file=sys.stderr)
+
+    def take_turns(self, names: Sequence[str], rounds: int, measure: Callable[[str], Any]) -> dict[str, list]:
+        """`measure(name)` for each name in every round, beginning with another one each time; without those left out."""
+        results: dict[str, list] = {}
+        names = list(names)
+        for number in range(rounds):
+            for name in names[number % len(names) :] + names[: number % len(names)]:
+                try:
+                    results.setdefault(name, []).append(measure(name))
+                except (Missing, Failed) as reason:
+                    self.leave_out(name, reason)
+                    names.remove(name)
+                    results.pop(name)
+        return results
+
+    def start(
+        self, framework: str, name: str, steps: int | None = None, device: str | None = None, **environment: str
+    ) -> Runner:
         """A process that has a workload ready; `environment`: variables set for it alone."""
-        steps = steps or self.options.steps or WORKLOADS[name].steps
-        settings = (steps, self.options.seconds, self.environment(**environment))
-        return Runner(framework, self.python(framework), name, *settings)
+        steps, device = steps or self.options.steps or WORKLOADS[name].steps, device or self.options.device
+        command = [self.python(framework), str(FOLDER / SCRIPTS[framework]), framework, name]
+        command += [str(steps), str(self.options.seconds), device]
+        return Runner(framework, command, self.environment(**{"NBKERAS_DEVICE": device} | environment))
 
     def run(self, name: str) -> dict[str, dict]:
         """Results of one workload by framework."""
         workload = WORKLOADS[name]
-        frameworks = [each for each in self.frameworks if each == "nbkeras" or each in workload.peers]
+        frameworks = self.able(name)
         if workload.kind == "import":
             measure = lambda each: import_seconds(each, self.python(each), self.environment())  # noqa: E731
-            present = list(take_turns(frameworks, 1, measure))  # their files are in the page cache from here on
-            found = take_turns(present, self.options.rounds, measure)
+            present = list(self.take_turns(frameworks, 1, measure))  # their files are in the page cache from here on
+            found = self.take_turns(present, self.options.rounds, measure)
             return {framework: summary(times) for framework, times in found.items()}
         if workload.kind == "start":
             return self.starts(name, frameworks)
@@ -112,16 +148,16 @@ class Session:
             for framework in frameworks:
                 try:
                     runners[framework] = processes.enter_context(self.start(framework, name))
-                except Missing as reason:
-                    leave_out(framework, reason)
+                except (Missing, Failed) as reason:
+                    self.leave_out(framework, reason)
             counts = {framework: runner.ready["parameters"] for framework, runner in runners.items()}
             if len(set(counts.values())) > 1:
                 raise RuntimeError(f"{name}: the frameworks' networks differ in parameters: {counts}")
-            answers = take_turns(list(runners), self.options.rounds, lambda framework: runners[framework].round())
+            answers = self.take_turns(list(runners), self.options.rounds, lambda framework: runners[framework].round())
             results = {}
             for framework, rounds in answers.items():
                 times = [t for answer in rounds for t in answer["times"]]
-                last = {key: rounds[-1][key] for key in ("peak", "losses")}
+                last = {key: rounds[-1][key] for key in ("peak", "gpu", "losses")}
                 results[framework] = summary(times, **last, **runners[framework].ready)
             return results
 
@@ -143,7 +179,7 @@ class Session:
             finally:
                 shutil.rmtree(folder)
 
-        warm = list(take_turns([*frameworks, "nbkeras digits"], 1, measure))
-        found = take_turns(warm, self.options.rounds, measure)
-        found |= take_turns(["nbkeras, empty cache", "nbkeras digits, empty cache"], self.options.cold, measure)
+        warm = list(self.take_turns([*frameworks, "nbkeras digits"], 1, measure))
+        found = self.take_turns(warm, self.options.rounds, measure)
+        found |= self.take_turns(["nbkeras, empty cache", "nbkeras digits, empty cache"], self.options.cold, measure)
         return {what: summary(times) for what, times in found.items()}

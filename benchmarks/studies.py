@@ -8,9 +8,8 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.runners import Missing, Runner, script_results
-from benchmarks.session import Session, cores, leave_out, percentile, take_turns
-from benchmarks.workloads import WORKLOADS
+from benchmarks.runners import Failed, Missing, Runner, script_results
+from benchmarks.session import Session, cores, percentile
 
 Table = dict[str, Any]
 
@@ -63,8 +62,8 @@ def started(session: Session, name: str, settings: dict[str, tuple[str, dict]]) 
         for title, (framework, environment) in settings.items():
             try:
                 runners[title] = processes.enter_context(session.start(framework, name, **environment))
-            except Missing as reason:
-                leave_out(framework, reason)
+            except (Missing, Failed) as reason:
+                session.leave_out(framework, reason)
         yield runners
 
 
@@ -74,8 +73,7 @@ def neighbour(session: Session) -> list[Table]:
     rounds = range(session.options.rounds)
     busy_rows, twice_rows = [], []
     for name in ("mlp", "lstm_stack"):
-        able = {title: how for title, how in settings.items() if how[0] in ("nbkeras", *WORKLOADS[name].peers)}
-        with started(session, name, able) as runners:
+        with started(session, name, {each: settings[each] for each in session.able(name)}) as runners:
             for title, runner in runners.items():
                 times: tuple[list[float], list[float]] = ([], [])
                 for _ in rounds:
@@ -112,7 +110,9 @@ def features(session: Session) -> list[Table]:
         variants: dict[str, dict] = {"as it is": {}, "AVX2 only": AVX2 | {"NUMBA_CACHE_DIR": folder}}
         for name in ("mlp",) if session.options.quick else ("mlp", "lstm_stack", "cnn"):
             with started(session, name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
-                found = take_turns(list(runners), session.options.rounds, lambda each, r=runners: median_round(r[each]))
+                found = session.take_turns(
+                    list(runners), session.options.rounds, lambda each, r=runners: median_round(r[each])
+                )
             normal = statistics.median(found["as it is"])
             for title, times in found.items():
                 median = statistics.median(times)
@@ -147,8 +147,8 @@ def subnormal(session: Session) -> list[Table]:
         try:
             python, environment = session.python(framework), session.environment()
             found = script_results(python, "run_updates.py", framework, how_much(session), environment=environment)
-        except Missing as reason:
-            leave_out(framework, reason)
+        except (Missing, Failed) as reason:
+            session.leave_out(framework, reason)
             continue
         for optimizer, seconds in found.items():
             normal, decayed = seconds["normal"], seconds["decayed"]

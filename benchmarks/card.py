@@ -1,0 +1,103 @@
+"""What a GPU can do at most, by two kernels of our own: bytes it moves a second, and float32 operations.
+
+For run_kernels.py; beside them what the card's properties say.
+"""
+
+from typing import Any
+
+import kernel_cases
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels import device
+from nbkeras.kernels.cuda_kernel import SIMULATED, blocks, kernel, size, start
+
+_THREADS = size(256, simulated=4)
+_EACH = 4  # elements of a thread, all read before the first is written
+_ROUNDS = size(4096, simulated=4)
+_BLOCKS_A_PROCESSOR = 8
+_CORES = {(7, 0): 64, (7, 2): 64, (7, 5): 64, (8, 0): 64}  # of a multiprocessor; 128 since
+
+
+@kernel
+def _move(source, target):
+    first = cuda.blockIdx.x * cuda.blockDim.x * _EACH + cuda.threadIdx.x
+    step = cuda.blockDim.x
+    if first + 3 * step < source.size:
+        a = source[first]
+        b = source[first + step]
+        c = source[first + 2 * step]
+        d = source[first + 3 * step]
+        target[first] = a
+        target[first + step] = b
+        target[first + 2 * step] = c
+        target[first + 3 * step] = d
+
+
+@kernel
+def _multiply_add(out, x, y):
+    """Eight chains of multiply-adds that do not wait for each other."""
+    a, b, c, d = x, x + y, x - y, y
+    e, f, g, h = -x, -y, x * y, x + x
+    for _ in range(_ROUNDS):
+        a = a * x + y
+        b = b * x + y
+        c = c * x + y
+        d = d * x + y
+        e = e * x + y
+        f = f * x + y
+        g = g * x + y
+        h = h * x + y
+    out[cuda.grid(1)] = a + b + c + d + e + f + g + h
+
+
+def bandwidth(quick: bool) -> tuple[float, float]:
+    """Bytes a second, read and written, of our copy of 1 GB and of the driver's."""
+    place = device.place()
+    count = 64 if quick else 1 << 27
+    source, target = (device.persistent_empty((count,), np.float64) for _ in range(2))
+    device.write(source, np.float64(1))
+
+    def own() -> None:
+        start(_move, blocks(count, _THREADS * _EACH), _THREADS, source, target)
+
+    return tuple(  # type: ignore[return-value]
+        2 * source.nbytes / kernel_cases.seconds(play, place.synchronize, 1, quick)
+        for play in (own, lambda: place.move(source, target))
+    )
+
+
+def rate(quick: bool) -> float:
+    """float32 operations a second, a multiply-add two."""
+    place = device.place()
+    grid = place.processors * _BLOCKS_A_PROCESSOR
+    out = device.persistent_empty((grid * _THREADS,), np.float32)
+
+    def play() -> None:
+        start(_multiply_add, grid, _THREADS, out, np.float32(0.999), np.float32(0.001))
+
+    return 2 * 8 * _ROUNDS * out.size / kernel_cases.seconds(play, place.synchronize, 1, quick)
+
+
+def properties() -> dict[str, Any]:
+    """What the driver says: capability, and by the highest clocks the nominal rate and bandwidth."""
+    gpu = cuda.get_current_device()
+    capability = tuple(gpu.compute_capability)
+    found: dict[str, Any] = {"capability": capability, "processors": device.place().processors}
+    try:
+        cores = gpu.MULTIPROCESSOR_COUNT * _CORES.get(capability, 128)
+        found["nominal rate"] = 2e3 * gpu.CLOCK_RATE * cores
+        found["nominal bandwidth"] = 2e3 * gpu.MEMORY_CLOCK_RATE * gpu.GLOBAL_MEMORY_BUS_WIDTH / 8
+        found["L2"] = gpu.L2_CACHE_SIZE
+    except AttributeError as error:  # newer drivers no longer say
+        found["unknown"] = str(error)
+    return found
+
+
+def measure(quick: bool) -> dict[str, Any]:
+    """All of it, in bytes and operations a second."""
+    own, driver = bandwidth(quick)
+    simulated = {"capability": None, "processors": device.place().processors}
+    return {"copy kernel": own, "driver's copy": driver, "rate": rate(quick)} | (
+        simulated if SIMULATED else properties()
+    )

@@ -1,0 +1,59 @@
+"""What was asked for on GPUs, and whether a run reached it."""
+
+from typing import Any
+
+from benchmarks.workloads import WORKLOADS
+
+GEMM_SHARE, CNN_TIMES, DIFFERENCE = 0.6, 1.5, 1e-4
+
+
+def goals(report: dict[str, Any]) -> list[dict[str, Any]]:
+    """A table: each goal, its limit, what was measured, and 'pass', 'MISS' or 'not measured'."""
+    rows = []
+
+    def judge(goal: str, limit: str, value: float | None, reached: bool) -> None:
+        rows.append([goal, limit, value, "not measured" if value is None else "pass" if reached else "MISS"])
+
+    share = _gemm_share(report, "gemm 4096")
+    judge("product of 4096 x 4096, cuBLAS's float32 time / ours", f">= {GEMM_SHARE}", share, (share or 0) >= GEMM_SHARE)
+    for name, workload in WORKLOADS.items():
+        if workload.kind == "train":
+            value = _to_torch(report, name)
+            limit = CNN_TIMES if name == "cnn" else 1.0
+            judge(f"{name}: a training step, ours / PyTorch's", f"<= {limit:g}", value, (value or 0) <= limit)
+    for name, worst, *_ in _rows(report, "equality", 0):
+        judge(f"{name}: losses on the GPU as on the CPU", f"<= {DIFFERENCE:g}", worst, worst <= DIFFERENCE)
+    idle = [
+        f"{name} in {framework}"
+        for name, results in report["workloads"].items()
+        for framework, values in results.items()
+        if values.get("losses") and values.get("first_loss") and not values["losses"][-1] < values["first_loss"]
+    ]
+    learned = "pass" if not idle else f"MISS: {', '.join(idle)}"
+    rows.append(["every network learns in every framework", "loss falls", None, learned])
+    differ = [line[0] for line in _rows(report, "kernels", 1) if line[-1] == "NO"]
+    if _rows(report, "kernels", 1):
+        rows.append(
+            ["kernels compute what PyTorch's do", "1e-3", None, f"MISS: {', '.join(differ)}" if differ else "pass"]
+        )
+    return [{"title": "Goals", "columns": ["goal", "limit", "measured", "reached"], "rows": rows}]
+
+
+def _rows(report: dict[str, Any], study: str, table: int) -> list[list]:
+    tables = report["studies"].get(study, [])
+    return tables[table]["rows"] if tables else []
+
+
+def _gemm_share(report: dict[str, Any], case: str) -> float | None:
+    """cuBLAS's time by its fastest caller, divided by ours."""
+    tables = report["studies"].get("kernels", [])
+    seconds = tables[1]["seconds"].get(case, {}) if tables else {}
+    peers = [seconds[each] for each in ("torch", "nvmath") if seconds.get(each)]
+    return min(peers) / seconds["nbkeras"] if peers and seconds.get("nbkeras") else None
+
+
+def _to_torch(report: dict[str, Any], name: str) -> float | None:
+    results = report["workloads"].get(name, {})
+    if "nbkeras" not in results or "torch" not in results:
+        return None
+    return results["nbkeras"]["median"] / results["torch"]["median"]

@@ -1,0 +1,136 @@
+"""Studies of GPUs: kernels one by one, and whether networks learn on a GPU as they do on the CPU."""
+
+import contextlib
+import sys
+from typing import Any
+
+from benchmarks import kernel_cases
+from benchmarks.kernel_cases import Case
+from benchmarks.runners import FOLDER, Failed, Missing, Process
+from benchmarks.session import Session
+from benchmarks.workloads import WORKLOADS
+
+Table = dict[str, Any]
+SCRIPTS = {"nbkeras": "run_kernels.py", **dict.fromkeys(("torch", "torch-tf32", "nvmath"), "run_kernels_torch.py")}
+CLOSE = 1e-3  # relative to the largest: other orders of sums over thousands of products
+STEPS = 20
+
+
+class Kernels:
+    """The processes that measure kernels, one for each framework. One that failed is started anew for the next case."""
+
+    def __init__(self, session: Session):
+        self._session, self._processes = session, contextlib.ExitStack()
+        self._size = "smallest" if session.options.quick else "all"
+        self._running: dict[str, Process] = {}
+        self.versions: dict[str, str] = {}
+        wanted = ["nbkeras", *(each for each in ("torch", "torch-tf32") if each in session.options.peers)]
+        wanted += ["nvmath"] if "torch" in wanted else []
+        self.frameworks = [framework for framework in wanted if self._start(framework)]
+
+    def _start(self, framework: str) -> bool:
+        session = self._session
+        python = session.python("torch" if framework == "nvmath" else framework)
+        command = [python, str(FOLDER / SCRIPTS[framework]), framework, self._size, session.options.device]
+        try:
+            process = Process(framework, command, session.environment())
+        except (Missing, Failed) as reason:
+            session.leave_out(framework, reason)
+            return False
+        self._running[framework] = self._processes.enter_context(process)
+        self.versions |= process.ready["versions"]
+        return True
+
+    def ask(self, framework: str, request: str) -> dict[str, Any]:
+        """What a framework measured: {'seconds', 'marks', 'how'}, {} where it has no such kernel, or {'failed': why}."""
+        if framework not in self._running and not self._start(framework):
+            return {"failed": "the process could not be started again"}
+        process = self._running[framework]
+        try:
+            process.ask(request)
+            found = process.answer()
+        except (Failed, Missing, OSError) as error:
+            found = {"failed": str(error)}
+        if "failed" in found:
+            del self._running[framework]  # a GPU that met an error serves the process no more
+            process.close()
+        return found
+
+    def close(self) -> None:
+        self._processes.close()
+
+
+def equal(marks: list, others: list) -> bool:
+    """Whether two frameworks computed the same."""
+    for mine, theirs in zip(marks, others, strict=True):
+        largest = max(map(abs, theirs)) or 1.0
+        if len(mine) != len(theirs) or not all(
+            abs(a - b) <= CLOSE * largest for a, b in zip(mine, theirs, strict=True)
+        ):
+            return False
+    return True
+
+
+def _microseconds(answer: dict[str, Any]) -> float | str | None:
+    return answer["seconds"] * 1e6 if "seconds" in answer else "failed" if "failed" in answer else None
+
+
+def row(case: Case, found: dict[str, dict], card: dict[str, Any], frameworks: list[str]) -> list:
+    """A case's line of the table."""
+    own, torch = found["nbkeras"], found.get("torch", {})
+    times = [_microseconds(found[each]) for each in frameworks]
+    if "seconds" not in own:
+        return [case.name, *times, *[None] * 6]
+    by_bytes = case.bytes / max(card["copy kernel"], card["driver's copy"])
+    floor = max(by_bytes, case.flops / card["rate"])
+    share = torch["seconds"] / own["seconds"] if "seconds" in torch else None
+    same = None
+    if "marks" in torch and case.kind != "dropout":  # whose numbers are each framework's own
+        same = "yes" if equal(own["marks"], torch["marks"]) else "NO"
+    what = "bytes" if floor == by_bytes else "flops"
+    return [case.name, *times, share, torch.get("how"), floor * 1e6, what, own["seconds"] / floor, same]
+
+
+def kernels(session: Session) -> list[Table]:
+    """Kernels one by one beside cuBLAS and cuDNN, and beside what the GPU can move and multiply at most."""
+    processes, rows, raw = Kernels(session), [], {}
+    try:
+        card = processes.ask("nbkeras", "card")
+        if "failed" in card:
+            raise Failed(card["failed"])
+        for number, case in enumerate(kernel_cases.cases(session.options.quick)):
+            found = {each: processes.ask(each, str(number)) for each in processes.frameworks}
+            for framework, answer in found.items():
+                if "failed" in answer:
+                    session.failures[f"kernels: {case.name} in {framework}"] = answer["failed"][-2000:]
+            rows.append(row(case, found, card, processes.frameworks))
+            raw[case.name] = {framework: answer.get("seconds") for framework, answer in found.items()}
+            print(f"  {case.name}: {raw[case.name]}", file=sys.stderr, flush=True)
+    finally:
+        processes.close()
+    limits = [[name, value / 1e9 if isinstance(value, float) else str(value)] for name, value in card.items()]
+    limits += [[name, version] for name, version in processes.versions.items()]
+    columns = ["kernel", *(f"{each}, us" for each in processes.frameworks)]
+    columns += ["torch / nbkeras", "torch by", "floor, us", "bound by", "/ floor", "equal to torch"]
+    return [
+        {"title": "The GPU's limits, GB/s and GF/s", "columns": ["limit", "measured"], "rows": limits},
+        {"title": "A kernel's time", "columns": columns, "rows": rows, "seconds": raw},
+    ]
+
+
+def equality(session: Session) -> list[Table]:
+    """The losses of the first 20 training steps on the GPU beside the CPU's."""
+    rows = []
+    steps = 2 if session.options.quick else STEPS
+    for name in ("lstm_stack",) if session.options.quick else WORKLOADS:
+        if WORKLOADS[name].kind != "train":
+            continue
+        losses = {}
+        for device in ("cpu", session.options.device):
+            with session.start("nbkeras", name, steps, device) as runner:
+                losses[device] = runner.first_losses(steps)
+        cpu, gpu = losses["cpu"], losses[session.options.device]
+        worst = max(abs(a - b) / abs(b) for a, b in zip(gpu, cpu, strict=True))
+        rows.append([name, worst, cpu[0], gpu[0], cpu[-1], gpu[-1]])
+    columns = ["workload", "worst difference", "first, CPU", "first, GPU", "last, CPU", "last, GPU"]
+    return [{"title": f"Losses of the first {steps} steps, relative difference", "columns": columns, "rows": rows}]

@@ -1,0 +1,200 @@
+"""nbkeras's kernels one by one: run_kernels.py nbkeras all|smallest DEVICE; protocol and cases: kernel_cases.py.
+
+A kernel's time is that of its launches played again over the same arrays, as in a training step: on a GPU from a CUDA graph.
+"""
+
+import sys
+from collections.abc import Callable, Sequence
+
+import kernel_cases
+import numpy as np
+from kernel_cases import FORWARD, Case
+
+import nbkeras
+from nbkeras.kernels import (
+    activations,
+    conv,
+    dense,
+    device,
+    elementwise,
+    embedding,
+    lstm,
+    normalization,
+    random,
+    recurrent,
+    reduce,
+    softmax,
+)
+from nbkeras.optimizers import Adam
+from nbkeras.tensor import Variable
+
+Array = np.ndarray
+QUICK, DEVICE = sys.argv[2] == "smallest", sys.argv[3]
+CASES = kernel_cases.cases(QUICK)
+
+
+class Launches:
+    """Hears what is launched."""
+
+    def __init__(self) -> None:
+        self.steps: list[tuple] = []
+
+    def allocated(self, array: Array) -> None:
+        pass
+
+    def launched(self, function: Callable, args: tuple) -> None:
+        self.steps.append((function, args))
+
+
+# -------------------- a function for each kind: returns one that launches, and returns the results --------------------
+
+
+def gemm(case: Case, a: Array, b: Array) -> Callable:
+    return lambda: [dense.matmul(a, b)[0]]
+
+
+def dense_layer(case: Case, x: Array, w: Array, b: Array, dy: Array) -> Callable:
+    if case.way == FORWARD:
+        return lambda: [dense.dense(x, w, b, True)[0]]
+    saved = dense.dense(x, w, b, True)[1]
+    return lambda: dense.dense_vjp(saved, dy, (True,) * 3)
+
+
+def lstm_layer(case: Case, x: Array, kernel: Array, recurrent_kernel: Array, bias: Array, dy: Array) -> Callable:
+    how = {
+        "activation": recurrent.ACTIVATIONS["tanh"],
+        "recurrent_activation": recurrent.ACTIVATIONS["sigmoid"],
+        "sequences": True,
+        "backwards": False,
+        "zero_masked": False,
+        "differentiable": case.way != FORWARD,
+    }
+
+    def forward() -> list:
+        return [lstm.lstm(x, kernel, recurrent_kernel, bias, None, None, None, None, **how)[0][0]]
+
+    def both() -> tuple:
+        saved = lstm.lstm(x, kernel, recurrent_kernel, bias, None, None, None, None, **how)[1]
+        return lstm.lstm_vjp(saved, (dy, None, None), (True,) * 4 + (False,) * 4)[:4]
+
+    return forward if case.way == FORWARD else both
+
+
+def convolution(case: Case, x: Array, kernel: Array, dy: Array) -> Callable:
+    def forward() -> tuple:
+        return conv.conv(x, kernel, None, (1, 1), (1, 1), "valid", 1, False)
+
+    if case.way == FORWARD:
+        return lambda: [forward()[0]]
+    saved = forward()[1]
+    needs = case.way == "dx", case.way == "dw", False
+    return lambda: [dx for dx in conv.conv_vjp(saved, dy, needs) if dx is not None]
+
+
+def both_ways(op: Callable, vjp: Callable, *constants, needs: tuple = (True,)) -> Callable:
+    """The function of a kind whose inputs are x, dy and weights."""
+
+    def make(case: Case, x: Array, dy: Array, *weights: Array) -> Callable:
+        if case.way == FORWARD:
+            return lambda: [op(x, *weights, *constants)[0]]
+        saved = op(x, *weights, *constants)[1]
+        return lambda: [dx for dx in vjp(saved, dy, needs) if dx is not None]
+
+    return make
+
+
+def batch_normalization(case: Case, x: Array, dy: Array, gamma: Array, beta: Array) -> Callable:
+    moving = device.persistent(np.zeros(x.shape[1], "float32")), device.persistent(np.ones(x.shape[1], "float32"))
+    op, vjp = normalization.batch_normalization_training, normalization.batch_normalization_training_vjp
+    if case.way == FORWARD:
+        return lambda: [op(x, gamma, beta, *moving, None, 0.99, 1e-3)[0]]
+    saved = op(x, gamma, beta, *moving, None, 0.99, 1e-3)[1]
+    return lambda: vjp(saved, dy, (True, True, True, False, False, False))[:3]
+
+
+def reduction(op: Callable, axes: tuple) -> Callable:
+    return lambda case, x, dy: lambda: [op(x, axes)[0]]
+
+
+def lookup(case: Case, table: Array, words: Array, dy: Array) -> Callable:
+    if case.way == FORWARD:
+        return lambda: [embedding.gather(table, words)[0]]
+    saved = embedding.gather(table, words)[1]
+    return lambda: [embedding.gather_vjp(saved, dy, (True, False))[0].dense()]
+
+
+def adam(case: Case, weights: Array, gradient: Array) -> Callable:
+    variable, optimizer = Variable(weights), Adam()
+    optimizer.build([variable])
+    device.write(optimizer.gradient_views[0], gradient)
+
+    def update() -> list:
+        optimizer.update()
+        return [variable.data]
+
+    return update
+
+
+def dropout(case: Case, x: Array, dy: Array) -> Callable:
+    key = device.persistent(np.array([1, 2], "uint32"))
+    if case.way == FORWARD:
+        return lambda: [random.dropout(x, key, 0.2)[0]]
+    saved = random.dropout(x, key, 0.2)[1]
+    return lambda: [random.dropout_vjp(saved, dy, (True, False))[0]]
+
+
+KINDS: dict[str, Callable] = {
+    "gemm": gemm,
+    "dense": dense_layer,
+    "lstm": lstm_layer,
+    "conv": convolution,
+    "softmax": both_ways(softmax.softmax, softmax.softmax_vjp, 1),
+    "layer_normalization": both_ways(
+        normalization.layer_normalization, normalization.layer_normalization_vjp, 1e-3, needs=(True,) * 3
+    ),
+    "batch_normalization": batch_normalization,
+    "sum_of_all": reduction(reduce.sum, (0, 1)),
+    "sum_of_rows": reduction(reduce.sum, (1,)),
+    "sum_of_columns": reduction(reduce.sum, (0,)),
+    "max_of_rows": reduction(reduce.max, (1,)),
+    "relu": both_ways(activations.relu, activations.relu_vjp),
+    "add": lambda case, x, y: lambda: [elementwise.add(x, y)[0]],
+    "dropout": dropout,
+    "embedding": lookup,
+    "adam": adam,
+}
+
+
+def measure(case: Case) -> dict:
+    """Seconds, and marks of the results of the first run."""
+    arrays = kernel_cases.inputs(case)
+    if case.kind != "adam":  # whose Variable takes a copy of its own
+        arrays = [device.persistent(array) for array in arrays]
+    function = KINDS[case.kind](case, *arrays)
+    launches = Launches()
+    with device.record(launches):
+        results: Sequence = function()
+    found = kernel_cases.marks([device.read(each) for each in results])
+    once = kernel_cases.seconds(device.replayer(launches.steps), nbkeras.placement.synchronize, 1, QUICK)
+    times = 1 if QUICK else kernel_cases.repeats(once)
+    if times > 1:
+        play = device.replayer(launches.steps * times)
+        once = kernel_cases.seconds(play, nbkeras.placement.synchronize, times, QUICK)
+    return {"seconds": once, "marks": found, "how": "graph"}
+
+
+def answer(request: str) -> dict:
+    if request == "card":
+        import card
+
+        return card.measure(QUICK)
+    try:
+        return measure(CASES[int(request)])
+    finally:
+        if device.place() is not None:
+            device.place().release()
+
+
+if __name__ == "__main__":
+    nbkeras.config.set_device(DEVICE)
+    kernel_cases.serve("nbkeras", {"nbkeras": nbkeras.__version__}, answer, QUICK)

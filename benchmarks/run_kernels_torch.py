@@ -1,0 +1,228 @@
+"""The same kernels in PyTorch, which means cuBLAS and cuDNN: run_kernels_torch.py torch|torch-tf32|nvmath all|smallest DEVICE
+
+'torch' computes with all of float32's digits, 'torch-tf32' with the matrix units, 'nvmath' has products only, by NVIDIA's own
+bindings. As nbkeras's, kernels are played from a CUDA graph; what cannot be captured is launched one by one ('eager'). cuDNN
+tries its algorithms, and images and channels come in both orders of axes: the faster one counts.
+"""
+
+import functools
+import sys
+from collections.abc import Callable
+
+import kernel_cases
+import torch
+from kernel_cases import FORWARD, Case
+from serving import NoGpu
+from torch.nn import functional
+
+FRAMEWORK, QUICK, DEVICE = sys.argv[1], sys.argv[2] == "smallest", sys.argv[3]
+CASES = kernel_cases.cases(QUICK)
+MATRIX_KINDS = ("gemm", "dense", "lstm", "conv")
+Tensor = torch.Tensor
+
+
+# -------------------- a function for each kind: returns ways to compute it, which return the results --------------------
+
+
+def slopes(case: Case, forward: Callable[[], Tensor], dy: Tensor, *inputs: Tensor) -> dict[str, Callable]:
+    """The way forward, or that to the gradients of the inputs after one forward pass."""
+    if case.way == FORWARD:
+        return {"": lambda: [forward()]}
+    for each in inputs:
+        each.requires_grad_()
+    y = forward()
+    return {"": lambda: torch.autograd.grad(y, inputs, dy, retain_graph=True)}
+
+
+def gemm(case: Case, a: Tensor, b: Tensor) -> dict[str, Callable]:
+    if FRAMEWORK != "nvmath":
+        return {"": lambda: [a @ b]}
+    from nvmath.linalg.advanced import Matmul
+
+    product = Matmul(a, b)
+    product.plan()
+    return {"": lambda: [product.execute()]}
+
+
+def dense(case: Case, x: Tensor, w: Tensor, b: Tensor, dy: Tensor) -> dict[str, Callable]:
+    return slopes(case, lambda: torch.relu(torch.addmm(b, x, w)), dy, x, w, b)
+
+
+def lstm(case: Case, x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor, dy: Tensor) -> dict[str, Callable]:
+    """cuDNN's layer has a second bias, and its weights the other way round; the results are in nbkeras's order."""
+    features, units = x.shape[2], dy.shape[2]
+    layer = torch.nn.LSTM(features, units, batch_first=True).to(x.device)
+    with torch.no_grad():
+        layer.weight_ih_l0.copy_(kernel.T)
+        layer.weight_hh_l0.copy_(recurrent.T)
+        layer.bias_ih_l0.copy_(bias)
+        layer.bias_hh_l0.zero_()
+    if case.way == FORWARD:
+        layer.eval()
+        return {"": torch.no_grad()(lambda: [layer(x)[0]])}
+    x.requires_grad_()
+    weights = layer.weight_ih_l0, layer.weight_hh_l0, layer.bias_ih_l0, layer.bias_hh_l0
+
+    def both() -> list[Tensor]:
+        dx, kernel, recurrent, bias, _ = torch.autograd.grad(layer(x)[0], (x, *weights), dy)
+        return [dx, kernel.T, recurrent.T, bias]
+
+    return {"": both}
+
+
+def conv(case: Case, x: Tensor, kernel: Tensor, dy: Tensor) -> dict[str, Callable]:
+    ways = {}
+    for name, layout in (("NHWC", torch.channels_last), ("NCHW", torch.contiguous_format)):
+        images, slope = (each.permute(0, 3, 1, 2).contiguous(memory_format=layout) for each in (x, dy))
+        weights = kernel.permute(3, 2, 0, 1).contiguous(memory_format=layout)
+        wanted = {FORWARD: (), "dx": (images,), "dw": (weights,)}[case.way]
+        way = slopes(case, functools.partial(functional.conv2d, images, weights), slope, *wanted)[""]
+        order = (2, 3, 1, 0) if case.way == "dw" else (0, 2, 3, 1)
+        ways[name] = lambda way=way, order=order: [way()[0].permute(order)]
+    return ways
+
+
+def softmax(case: Case, x: Tensor, dy: Tensor) -> dict[str, Callable]:
+    return slopes(case, lambda: torch.softmax(x, 1), dy, x)
+
+
+def layer_normalization(case: Case, x: Tensor, dy: Tensor, gamma: Tensor, beta: Tensor) -> dict[str, Callable]:
+    return slopes(case, lambda: functional.layer_norm(x, x.shape[1:], gamma, beta, 1e-3), dy, x, gamma, beta)
+
+
+def batch_normalization(case: Case, x: Tensor, dy: Tensor, gamma: Tensor, beta: Tensor) -> dict[str, Callable]:
+    """As a matrix, and as images whose last axis is that of the channels, which cuDNN has kernels for."""
+    rows, channels = x.shape
+    side = 128 if rows % 128**2 == 0 else 1
+
+    def images(matrix: Tensor) -> Tensor:
+        return matrix.view(-1, side, side, channels).permute(0, 3, 1, 2)
+
+    ways = {}
+    for name, shaped in (("matrix", lambda matrix: matrix), ("images", images)):
+        mean, variance = torch.zeros_like(gamma), torch.ones_like(gamma)
+        own, slope = shaped(x).detach(), shaped(dy)
+
+        def forward(own: Tensor = own, mean: Tensor = mean, variance: Tensor = variance) -> Tensor:
+            return functional.batch_norm(own, mean, variance, gamma, beta, True, 0.01, 1e-3)
+
+        way = slopes(case, forward, slope, own, gamma, beta)[""]
+        back = (lambda y: y.permute(0, 2, 3, 1) if y.ndim == 4 else y) if name == "images" else (lambda y: y)
+        ways[name] = lambda way=way, back=back: [back(y) for y in way()]
+    return ways
+
+
+def embedding(case: Case, table: Tensor, words: Tensor, dy: Tensor) -> dict[str, Callable]:
+    return slopes(case, lambda: functional.embedding(words, table), dy, table)
+
+
+def adam(case: Case, weights: Tensor, gradient: Tensor) -> dict[str, Callable]:
+    weights.grad = gradient
+    on_gpu = DEVICE == "cuda"
+    optimizer = torch.optim.Adam([weights], lr=0.001, eps=1e-7, fused=on_gpu, capturable=on_gpu)
+
+    def update() -> list[Tensor]:
+        optimizer.step()
+        return [weights]
+
+    return {"": update}
+
+
+KINDS: dict[str, Callable] = {
+    "gemm": gemm,
+    "dense": dense,
+    "lstm": lstm,
+    "conv": conv,
+    "softmax": softmax,
+    "layer_normalization": layer_normalization,
+    "batch_normalization": batch_normalization,
+    "sum_of_all": lambda case, x, dy: {"": lambda: [x.sum()]},
+    "sum_of_rows": lambda case, x, dy: {"": lambda: [x.sum(1)]},
+    "sum_of_columns": lambda case, x, dy: {"": lambda: [x.sum(0)]},
+    "max_of_rows": lambda case, x, dy: {"": lambda: [x.amax(1)]},
+    "relu": lambda case, x, dy: slopes(case, lambda: torch.relu(x), dy, x),
+    "add": lambda case, x, y: {"": lambda: [x + y]},
+    "dropout": lambda case, x, dy: slopes(case, lambda: functional.dropout(x, 0.2), dy, x),
+    "embedding": embedding,
+    "adam": adam,
+}
+
+
+# -------------------- measuring --------------------
+
+
+def synchronize() -> None:
+    if DEVICE == "cuda":
+        torch.cuda.synchronize()
+
+
+def player(way: Callable, times: int) -> tuple[Callable[[], None], str]:
+    """What does it so many times: from a CUDA graph, where it can be captured; and how."""
+
+    def eager() -> None:
+        for _ in range(times):
+            way()
+
+    if DEVICE != "cuda":
+        return eager, "eager"
+    for _ in range(3):
+        way()
+    graph = torch.cuda.CUDAGraph()
+    try:
+        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+            eager()
+    except RuntimeError as error:
+        print(f"not captured: {error}", file=sys.stderr)
+        return eager, "eager"
+    return graph.replay, "graph"
+
+
+def time_of(way: Callable) -> tuple[float, str]:
+    play, how = player(way, 1)
+    once = kernel_cases.seconds(play, synchronize, 1, QUICK)
+    times = 1 if QUICK else kernel_cases.repeats(once)
+    if times > 1:
+        play, how = player(way, times)
+        once = kernel_cases.seconds(play, synchronize, times, QUICK)
+    return once, how
+
+
+def measure(case: Case) -> dict:
+    """Seconds of the fastest way, and marks of the results of its first run."""
+    if FRAMEWORK == "nvmath" and case.kind != "gemm" or FRAMEWORK == "torch-tf32" and case.kind not in MATRIX_KINDS:
+        return {}
+    arrays = [torch.from_numpy(array).to(DEVICE) for array in kernel_cases.inputs(case)]
+    best: dict = {}
+    for name, way in KINDS[case.kind](case, *arrays).items():
+        found = kernel_cases.marks([y.detach().cpu().numpy() for y in way()])
+        once, how = time_of(way)
+        if not best or once < best["seconds"]:
+            best = {"seconds": once, "marks": found, "how": f"{how} {name}".strip()}
+    return best
+
+
+def answer(request: str) -> dict:
+    try:
+        return measure(CASES[int(request)])
+    finally:
+        if DEVICE == "cuda":
+            torch.cuda.empty_cache()
+
+
+if __name__ == "__main__":
+    versions = {"torch": torch.__version__}
+    if FRAMEWORK == "nvmath":
+        import nvmath
+
+        versions = {"nvmath": nvmath.__version__}
+    if DEVICE == "cuda":
+        if not torch.cuda.is_available():
+            raise NoGpu(f"PyTorch {torch.__version__} finds no GPU")
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = FRAMEWORK == "torch-tf32"
+        torch.backends.cudnn.benchmark = True
+        versions["cuDNN"] = str(torch.backends.cudnn.version())
+        versions["CUDA of torch"] = str(torch.version.cuda)
+        torch.cuda.set_stream(
+            torch.cuda.Stream()
+        )  # gradients are computed on the stream of the forward pass: the one captured
+    kernel_cases.serve(FRAMEWORK, versions, answer, QUICK)
