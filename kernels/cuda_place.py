@@ -111,6 +111,8 @@ class Place:
         shape = (int(shape),) if np.ndim(shape) == 0 else tuple(int(n) for n in shape)
         dtype = np.dtype(dtype)
         block = self._pool.take(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        if SIMULATED:
+            block.memory.poison()
         return DeviceArray(layout_at(block.memory.address, shape, dtype), self, block)
 
     def scratch(self, name: str, nbytes: int) -> DeviceArray:

@@ -320,9 +320,13 @@ class _Memory:
     """Some bytes of a simulated device, at a multiple of 256 as on a real one."""
 
     def __init__(self, nbytes: int):
-        self._bytes = poisoned((nbytes + 256,), np.uint8)
+        self._bytes = np.empty(nbytes + 256, np.uint8)
         start = self._bytes.__array_interface__["data"][0]
         self.address = start + -start % 256
+
+    def poison(self) -> None:
+        """Make the content undefined."""
+        self._bytes.fill(0xFF)
 
 
 class Device:
