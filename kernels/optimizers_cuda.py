@@ -1,0 +1,461 @@
+"""Twins of optimizers.py: one kernel per step, which reads and writes each number once.
+
+A thread takes elements a grid apart, and loads all it needs of one before it stores anything, since for all the compiler knows
+arrays overlap. With all its threads at work, loads of four bytes keep a GPU's memory busy. What a step takes from `rate` and
+`step` one thread works out for its block: float64 is slow on most GPUs.
+"""
+
+import math
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels import device
+from nbkeras.kernels.cuda_kernel import Kernel, blocks, device_function, kernel, size, start
+from nbkeras.kernels.device_array import DeviceArray
+from nbkeras.kernels.optimizers import CHUNK
+
+_THREADS = size(512, simulated=8)
+_RESIDENT = 4  # blocks of a processor: 2048 threads, the most that one has
+_SUMMING = size(256, simulated=64)  # threads that sum up; whole warps
+_ALL = 0xFFFFFFFF
+
+
+def _run(kernel: Kernel, first: DeviceArray, *args) -> None:
+    """Start a kernel whose threads go over flat arrays of the first one's size."""
+    start(kernel, min(blocks(first.size, _THREADS), _RESIDENT * device.place().processors), _THREADS, first, *args)
+
+
+def _tiny(array: DeviceArray) -> np.floating:
+    return np.finfo(array.dtype).tiny
+
+
+@device_function
+def normal(x, tiny):
+    """x, or zero where it is subnormal; NaN stays."""
+    return tiny - tiny if math.fabs(x) < tiny else x
+
+
+@device_function
+def places(array):
+    """A thread's first element, how many elements there are, and how far apart the thread's are.
+
+    Unsigned: no place counts from the end. All three, as Numba compares an unsigned with a signed integer in float64.
+    """
+    return np.uint64(cuda.grid(1)), np.uint64(array.size), np.uint64(cuda.gridsize(1))
+
+
+@device_function
+def rates(like, rate, decay):
+    """(rate, decay * rate) in the dtype of `like`, by one thread for its block; all of them must call this."""
+    numbers = cuda.shared.array(2, like.dtype)
+    if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
+        numbers[0] = rate[0]
+        numbers[1] = decay * rate[0]
+    cuda.syncthreads()
+    return numbers[0], numbers[1]
+
+
+@device_function
+def _power(base, exponent):
+    """base ** exponent, an integer >= 0, in float64.
+
+    Rounded to float32 that is the CPU's power. A GPU's powf may be off by some ulp, and 1 - beta**t then by a thousand.
+    """
+    result, factor = 1.0, np.float64(base)
+    while exponent > 0:
+        if exponent & 1:
+            result *= factor
+        factor *= factor
+        exponent >>= 1
+    return result
+
+
+# SGD
+
+
+@device_function
+def sgd_weight(w, g, lr, shrink):
+    return w - w * shrink - g * lr
+
+
+@kernel
+def _sgd(w, g, rate, decay):
+    lr, shrink = rates(w, rate, decay)
+    i, count, apart = places(w)
+    while i < count:
+        w[i] = sgd_weight(w[i], g[i], lr, shrink)
+        i += apart
+
+
+def sgd(w, g, rate, decay):
+    _run(_sgd, w, g, rate, decay)
+
+
+@kernel
+def _sgd_momentum(w, g, m, rate, decay, momentum, of_momentum, nesterov, tiny):
+    lr, shrink = rates(w, rate, decay)
+    of_gradient = lr if nesterov else lr - lr
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient = w[i], g[i]
+        velocity = normal(m[i] * momentum - gradient * lr, tiny)
+        m[i] = velocity
+        w[i] = weight - weight * shrink + (velocity * of_momentum - gradient * of_gradient)
+        i += apart
+
+
+def sgd_momentum(w, g, m, rate, decay, momentum, nesterov):
+    mu = w.dtype.type(momentum)
+    of_momentum = mu if nesterov else w.dtype.type(1)
+    _run(_sgd_momentum, w, g, m, rate, decay, mu, of_momentum, bool(nesterov), _tiny(w))
+
+
+# RMSprop
+
+
+@device_function
+def rmsprop_square(v, g, keep, take, tiny):
+    return normal(keep * v + take * (g * g), tiny)
+
+
+@device_function
+def scaled_weight(w, g, square, lr, shrink, epsilon):
+    """A weight after a step of RMSprop or Adagrad."""
+    return w - w * shrink - lr * g / math.sqrt(square + epsilon)
+
+
+@kernel
+def _rmsprop(w, g, v, rate, decay, keep, take, epsilon, tiny):
+    lr, shrink = rates(w, rate, decay)
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient = w[i], g[i]
+        square = rmsprop_square(v[i], gradient, keep, take, tiny)
+        v[i] = square
+        w[i] = scaled_weight(weight, gradient, square, lr, shrink, epsilon)
+        i += apart
+
+
+def rmsprop(w, g, v, rate, decay, rho, epsilon):
+    real = w.dtype.type
+    _run(_rmsprop, w, g, v, rate, decay, real(rho), real(1 - rho), real(epsilon), _tiny(w))
+
+
+@kernel
+def _rmsprop_general(w, g, v, m, mean, rate, decay, keep, take, epsilon, momentum, has_momentum, centered, tiny):
+    lr, shrink = rates(w, rate, decay)
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient, square = w[i], g[i], v[i]
+        average = mean[i] if centered else lr - lr
+        velocity = m[i] if has_momentum else lr - lr
+        square = rmsprop_square(square, gradient, keep, take, tiny)
+        v[i] = square
+        if centered:
+            average = normal(keep * average + take * gradient, tiny)
+            mean[i] = average
+            square = square - average * average
+        change = lr * gradient / math.sqrt(square + epsilon)
+        if has_momentum:
+            change = normal(momentum * velocity + change, tiny)
+            m[i] = change
+        w[i] = weight - weight * shrink - change
+        i += apart
+
+
+def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, centered):
+    real = w.dtype.type
+    how = (real(rho), real(1 - rho), real(epsilon), real(momentum), momentum > 0, bool(centered), _tiny(w))
+    _run(_rmsprop_general, w, g, v, m, mean, rate, decay, *how)
+
+
+# Adagrad, Adadelta
+
+
+@kernel
+def _adagrad(w, g, accumulator, rate, decay, epsilon):
+    lr, shrink = rates(w, rate, decay)
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient = w[i], g[i]
+        total = accumulator[i] + gradient * gradient
+        accumulator[i] = total
+        w[i] = scaled_weight(weight, gradient, total, lr, shrink, epsilon)
+        i += apart
+
+
+def adagrad(w, g, accumulator, rate, decay, epsilon):
+    _run(_adagrad, w, g, accumulator, rate, decay, w.dtype.type(epsilon))
+
+
+@kernel
+def _adadelta(w, g, squares, changes, rate, decay, keep, take, epsilon, tiny):
+    lr, shrink = rates(w, rate, decay)
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient, changed = w[i], g[i], changes[i]
+        square = normal(keep * squares[i] + take * (gradient * gradient), tiny)
+        squares[i] = square
+        change = math.sqrt(changed + epsilon) * gradient / math.sqrt(square + epsilon)
+        changes[i] = normal(keep * changed + take * (change * change), tiny)
+        w[i] = weight - weight * shrink - lr * change
+        i += apart
+
+
+def adadelta(w, g, squares, changes, rate, decay, rho, epsilon):
+    real = w.dtype.type
+    how = (real(rho), real(1 - rho), real(epsilon), _tiny(w))
+    _run(_adadelta, w, g, squares, changes, rate, decay, *how)
+
+
+# Adam and its kin
+
+
+@device_function
+def _adam_rates(like, rate, step, decay, beta_1, beta_2):
+    """(rate * sqrt(1 - beta_2**t) / (1 - beta_1**t), decay * rate), as `rates`."""
+    numbers = cuda.shared.array(2, like.dtype)
+    if cuda.threadIdx.x == 0:
+        real = like.dtype.type
+        one, t = real(1), step[0] + 1
+        correction = math.sqrt(one - real(_power(beta_2, t))) / (one - real(_power(beta_1, t)))
+        numbers[0] = real(rate[0]) * correction
+        numbers[1] = decay * rate[0]
+    cuda.syncthreads()
+    return numbers[0], numbers[1]
+
+
+@kernel
+def _adam(w, g, m, v, rate, step, decay, beta_1, beta_2, take_1, take_2, epsilon, tiny):
+    alpha, shrink = _adam_rates(w, rate, step, decay, beta_1, beta_2)
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient, mean, square = w[i], g[i], m[i], v[i]
+        mean = normal(mean + (gradient - mean) * take_1, tiny)
+        square = normal(square + (gradient * gradient - square) * take_2, tiny)
+        m[i] = mean
+        v[i] = square
+        w[i] = weight - weight * shrink - mean * alpha / (math.sqrt(square) + epsilon)
+        i += apart
+
+
+@kernel
+def _amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, take_1, take_2, epsilon, tiny):
+    alpha, shrink = _adam_rates(w, rate, step, decay, beta_1, beta_2)
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient, mean, square, highest = w[i], g[i], m[i], v[i], peak[i]
+        mean = normal(mean + (gradient - mean) * take_1, tiny)
+        square = normal(square + (gradient * gradient - square) * take_2, tiny)
+        highest = square if square > highest or square != square else highest
+        m[i] = mean
+        v[i] = square
+        peak[i] = highest
+        w[i] = weight - weight * shrink - mean * alpha / (math.sqrt(highest) + epsilon)
+        i += apart
+
+
+def _adam_constants(w: DeviceArray, decay: float, beta_1: float, beta_2: float, epsilon: float) -> tuple:
+    real = w.dtype.type
+    return decay, real(beta_1), real(beta_2), real(1 - beta_1), real(1 - beta_2), real(epsilon), _tiny(w)
+
+
+def adam(w, g, m, v, rate, step, decay, beta_1, beta_2, epsilon):
+    _run(_adam, w, g, m, v, rate, step, *_adam_constants(w, decay, beta_1, beta_2, epsilon))
+
+
+def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon):
+    _run(_amsgrad, w, g, m, v, peak, rate, step, *_adam_constants(w, decay, beta_1, beta_2, epsilon))
+
+
+@kernel
+def _adamax(w, g, m, u, rate, step, decay, beta_1, keep, take, epsilon, tiny):
+    numbers = cuda.shared.array(1, w.dtype)
+    if cuda.threadIdx.x == 0:
+        numbers[0] = w.dtype.type(1) - w.dtype.type(_power(beta_1, step[0] + 1))
+    lr, shrink = rates(w, rate, decay)
+    correction = numbers[0]
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient, mean, norm = w[i], g[i], m[i], u[i]
+        mean = normal(mean + (gradient - mean) * take, tiny)
+        largest, faded = math.fabs(gradient), normal(keep * norm, tiny)
+        norm = largest if largest > faded or largest != largest else faded
+        m[i] = mean
+        u[i] = norm
+        w[i] = weight - weight * shrink - lr * mean / (correction * (norm + epsilon))
+        i += apart
+
+
+def adamax(w, g, m, u, rate, step, decay, beta_1, beta_2, epsilon):
+    real = w.dtype.type
+    how = (real(beta_1), real(beta_2), real(1 - beta_1), real(epsilon), _tiny(w))
+    _run(_adamax, w, g, m, u, rate, step, decay, *how)
+
+
+@kernel
+def _nadam_product(product, step, first, half, fade):
+    real = product.dtype.type
+    product[0] = product[0] * first * (real(1) - half * real(_power(fade, step[0] + 1)))
+
+
+def nadam_product(product, step, beta_1):
+    real = product.dtype.type
+    start(_nadam_product, 1, 1, product, step, real(beta_1), real(0.5), real(0.96))
+
+
+@kernel
+def _nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, half, fade, epsilon, tiny):
+    real = w.dtype.type
+    numbers = cuda.shared.array(3, w.dtype)
+    one = real(1)
+    if cuda.threadIdx.x == 0:
+        t = step[0] + 1
+        now = beta_1 * (one - half * real(_power(fade, t)))
+        following = beta_1 * (one - half * real(_power(fade, t + 1)))
+        product_now = real(product[0])
+        numbers[0] = following / (one - product_now * following)
+        numbers[1] = (one - now) / (one - product_now)
+        numbers[2] = one / (one - real(_power(beta_2, t)))
+    lr, shrink = rates(w, rate, decay)
+    of_mean, of_gradient, correction = numbers[0], numbers[1], numbers[2]
+    take_1, take_2 = one - beta_1, one - beta_2
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient, mean, square = w[i], g[i], m[i], v[i]
+        mean = normal(mean + (gradient - mean) * take_1, tiny)
+        square = normal(square + (gradient * gradient - square) * take_2, tiny)
+        m[i] = mean
+        v[i] = square
+        ahead = of_mean * mean + of_gradient * gradient
+        w[i] = weight - weight * shrink - lr * ahead / (math.sqrt(square * correction) + epsilon)
+        i += apart
+
+
+def nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon):
+    real = w.dtype.type
+    how = (real(beta_1), real(beta_2), real(0.5), real(0.96), real(epsilon), _tiny(w))
+    _run(_nadam, w, g, m, v, product, rate, step, decay, *how)
+
+
+# Weights averaged over steps
+
+
+@kernel
+def _moving_average(w, average, step, momentum, every):
+    one = w.dtype.type(1)
+    keep = momentum if step[0] > 0 else one - one
+    overwrite = every > 0 and (step[0] + 1) % every == 0
+    i, count, apart = places(w)
+    while i < count:
+        now = keep * average[i] + (one - keep) * w[i]
+        average[i] = now
+        if overwrite:
+            w[i] = now
+        i += apart
+
+
+def moving_average(w, average, step, momentum, every):
+    _run(_moving_average, w, average, step, w.dtype.type(momentum), every)
+
+
+# Clipping
+
+
+@device_function
+def _block_sum(value):
+    """The sum of a float64 over all threads of a block, in an order that is always the same, for thread 0."""
+    of_warps = cuda.shared.array(32, np.float64)
+    distance = 16
+    while distance > 0:
+        value += cuda.shfl_down_sync(_ALL, value, distance)
+        distance >>= 1
+    if cuda.laneid == 0:
+        of_warps[cuda.threadIdx.x // 32] = value
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 0:
+        for warp in range(1, cuda.blockDim.x // 32):
+            value += of_warps[warp]
+    return value
+
+
+@kernel
+def _square_sums(g, sums):
+    """A block for each chunk.
+
+    In float64, as on the CPU: norms are limited for the sake of gradients whose squares may be too large for a float32.
+    """
+    apart = np.uint64(cuda.blockDim.x)
+    i = np.uint64(cuda.blockIdx.x) * np.uint64(CHUNK)
+    last = min(np.uint64(g.size), i + np.uint64(CHUNK))
+    i += np.uint64(cuda.threadIdx.x)
+    total = 0.0
+    while i + apart * np.uint64(3) < last:  # four loads on their way at a time
+        a, b = np.float64(g[i]), np.float64(g[i + apart])
+        c, d = np.float64(g[i + apart * np.uint64(2)]), np.float64(g[i + apart * np.uint64(3)])
+        total += a * a + b * b + (c * c + d * d)
+        i += apart * np.uint64(4)
+    while i < last:
+        x = np.float64(g[i])
+        total += x * x
+        i += apart
+    total = _block_sum(total)
+    if cuda.threadIdx.x == 0:
+        sums[cuda.blockIdx.x] = total
+
+
+def square_sums(g, sums):
+    start(_square_sums, sums.size, _SUMMING, g, sums)
+
+
+@kernel
+def _norm_scale(sums, limit, scale):
+    total = 0.0
+    for c in range(cuda.threadIdx.x, sums.size, cuda.blockDim.x):
+        total += sums[c]
+    norm = math.sqrt(_block_sum(total))
+    if cuda.threadIdx.x == 0:
+        scale[0] = 1.0 if norm <= limit else limit / norm + (norm - norm)  # NaN where the norm is infinite or NaN
+
+
+@kernel
+def _scale(g, scale):
+    factor = scale[0]
+    if factor != g.dtype.type(1):
+        i, count, apart = places(g)
+        while i < count:
+            g[i] *= factor
+            i += apart
+
+
+def limit_norm(g, sums, limit):
+    scale = device.place().scratch("limit_norm", 8).view(g.dtype)[:1]
+    start(_norm_scale, 1, _SUMMING, sums, float(limit), scale)
+    _run(_scale, g, scale)
+
+
+@kernel
+def _clip(g, limit):
+    i, count, apart = places(g)
+    while i < count:
+        x = g[i]
+        g[i] = limit if x > limit else (-limit if x < -limit else x)
+        i += apart
+
+
+def clip(g, limit):
+    _run(_clip, g, g.dtype.type(limit))
+
+
+@kernel
+def _shrink(w, rate, decay):
+    _, shrink = rates(w, rate, decay)
+    i, count, apart = places(w)
+    while i < count:
+        w[i] -= w[i] * shrink
+        i += apart
+
+
+def shrink(w, rate, decay):
+    _run(_shrink, w.reshape(-1), rate, decay)
