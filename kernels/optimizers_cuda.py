@@ -227,46 +227,34 @@ def _adam_rates(like, rate, step, decay, beta_1, beta_2):
 
 
 @kernel
-def _adam(w, g, m, v, rate, step, decay, beta_1, beta_2, take_1, take_2, epsilon, tiny):
+def _adam(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, take_1, take_2, epsilon, tiny):
+    """And AMSGrad, where `peak` has elements."""
     alpha, shrink = _adam_rates(w, rate, step, decay, beta_1, beta_2)
+    amsgrad = peak.size > 0
     i, count, apart = places(w)
     while i < count:
         weight, gradient, mean, square = w[i], g[i], m[i], v[i]
+        highest = peak[i] if amsgrad else square
         mean = normal(mean + (gradient - mean) * take_1, tiny)
         square = normal(square + (gradient * gradient - square) * take_2, tiny)
         m[i] = mean
         v[i] = square
+        if amsgrad:
+            highest = square if square > highest or square != square else highest
+            peak[i] = highest
+            square = highest
         w[i] = weight - weight * shrink - mean * alpha / (math.sqrt(square) + epsilon)
         i += apart
 
 
-@kernel
-def _amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, take_1, take_2, epsilon, tiny):
-    alpha, shrink = _adam_rates(w, rate, step, decay, beta_1, beta_2)
-    i, count, apart = places(w)
-    while i < count:
-        weight, gradient, mean, square, highest = w[i], g[i], m[i], v[i], peak[i]
-        mean = normal(mean + (gradient - mean) * take_1, tiny)
-        square = normal(square + (gradient * gradient - square) * take_2, tiny)
-        highest = square if square > highest or square != square else highest
-        m[i] = mean
-        v[i] = square
-        peak[i] = highest
-        w[i] = weight - weight * shrink - mean * alpha / (math.sqrt(highest) + epsilon)
-        i += apart
-
-
-def _adam_constants(w: DeviceArray, decay: float, beta_1: float, beta_2: float, epsilon: float) -> tuple:
+def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon):
     real = w.dtype.type
-    return decay, real(beta_1), real(beta_2), real(1 - beta_1), real(1 - beta_2), real(epsilon), _tiny(w)
+    how = (real(beta_1), real(beta_2), real(1 - beta_1), real(1 - beta_2), real(epsilon), _tiny(w))
+    _run(_adam, w, g, m, v, peak, rate, step, decay, *how)
 
 
 def adam(w, g, m, v, rate, step, decay, beta_1, beta_2, epsilon):
-    _run(_adam, w, g, m, v, rate, step, *_adam_constants(w, decay, beta_1, beta_2, epsilon))
-
-
-def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon):
-    _run(_amsgrad, w, g, m, v, peak, rate, step, *_adam_constants(w, decay, beta_1, beta_2, epsilon))
+    amsgrad(w, g, m, v, v[:0], rate, step, decay, beta_1, beta_2, epsilon)
 
 
 @kernel
