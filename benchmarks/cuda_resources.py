@@ -1,6 +1,6 @@
 """Compile every CUDA kernel at every signature that the tests used, without a GPU, and print what each needs.
 
-    NUMBA_ENABLE_CUDASIM=1 NBKERAS_CUDA_SIGNATURES=signatures.jsonl pytest --device cuda     # collects
+    NUMBA_ENABLE_CUDASIM=1 NBKERAS_CUDA_SIGNATURES=signatures.jsonl NBKERAS_DEVICE=cuda pytest   # collects
     python -m benchmarks.cuda_resources signatures.jsonl [--only conv] [--markdown FILE]     # needs numba-cuda[cu13]
 
 Numba compiles to PTX and NVIDIA's assembler (nvJitLink) to machine code for sm_75, sm_80 and sm_90. Exits with 1 where one does
@@ -10,8 +10,11 @@ not compile, or where a kernel spills registers in sm_80 or sm_90.
 import argparse
 import importlib
 import json
+import multiprocessing
+import os
 import re
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -101,6 +104,14 @@ def compile_kernel(module: str, name: str, types: list) -> dict[tuple[int, int],
     return found
 
 
+def _compiled(signature: tuple[str, str, list]) -> dict[tuple[int, int], Resources] | str:
+    """What a kernel needs, or why it could not be compiled."""
+    try:
+        return compile_kernel(*signature)
+    except Exception as error:
+        return f"{type(error).__name__}: {error}"
+
+
 def _short(types: list) -> str:
     text = json.dumps(types).replace('"', "")
     return re.sub(r"Array\((\w+), (\d+), ([CA])\)", r"\1[\2\3]", text)[1:-1]
@@ -112,14 +123,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--only", default="", help="kernels whose module or name contains this")
     parser.add_argument("--markdown", help="write the table to this file too")
     chosen = parser.parse_args(arguments)
+    for name in (
+        "NUMBA_ENABLE_CUDASIM",
+        "NBKERAS_DEVICE",
+    ):  # which collected; here kernels are compiled and run nowhere
+        os.environ.pop(name, None)
     rows, failures = [], []
-    for module, name, types in read_signatures(chosen.signatures):
-        if chosen.only not in f"{module}.{name}":
-            continue
-        try:
-            found = compile_kernel(module, name, types)
-        except Exception as error:
-            failures.append(f"{module}.{name}({_short(types)}): {type(error).__name__}: {error}")
+    wanted = [each for each in read_signatures(chosen.signatures) if chosen.only in f"{each[0]}.{each[1]}"]
+    with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
+        results = list(pool.map(_compiled, wanted, chunksize=4))
+    for (module, name, types), found in zip(wanted, results, strict=True):
+        if isinstance(found, str):
+            failures.append(f"{module}.{name}({_short(types)}): {found}")
             continue
         for architecture, needs in found.items():
             if needs.spills and architecture >= (8, 0):

@@ -118,9 +118,10 @@ _signatures: set[tuple] | None = None
 
 
 def _write_signatures(path: str) -> None:
-    with open(path, "a") as file:
-        for each in sorted(_signatures or ()):
-            file.write(json.dumps(each) + "\n")
+    """At the file's end, in one piece: processes that end together do not mix their lines."""
+    lines = "".join(json.dumps(each) + "\n" for each in sorted(_signatures or ()))
+    with open(path, "ab", buffering=0) as file:
+        file.write(lines.encode())
 
 
 if os.environ.get("NBKERAS_CUDA_SIGNATURES"):  # for benchmarks/cuda_resources.py
