@@ -6,6 +6,7 @@ Three algorithms, and one rule from shapes alone that picks one: see `algorithm`
 """
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -22,14 +23,14 @@ _SHARE_ELEMENTS = 50_000  # below, another share is not worth its start
 
 
 def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Window, dtype: np.dtype) -> str:
-    """'winograd', 'direct' or 'implicit_gemm', for NHWC shapes.
+    """'winograd', 'direct' or 'implicit_gemm', for NHWC shapes; always the last on a GPU.
 
     Winograd (twice as fast, ten times the rounding error): float32, 3x3, no stride, dilation or groups, at least 16
     channels and units, at least 16 tiles of 4x4 that the output fills by half. Direct: float32 and windows of nine
     numbers; forward only, as the gradients are matrix products of the implicit GEMM here. All else: implicit GEMM.
     """
     height, width, channels, units = kernel_shape
-    if dtype != np.float32 or channels != x_shape[3]:
+    if device.place() is not None or dtype != np.float32 or channels != x_shape[3]:
         return "implicit_gemm"
     if window[:6] == (3, 3, 1, 1, 1, 1) and min(channels, units) >= _LEAST_CHANNELS:
         tiles = y_shape[0] * -(-y_shape[1] // 4) * -(-y_shape[2] // 4)
@@ -52,7 +53,7 @@ def conv(x: Array, kernel: Array, bias: Array | None, strides, dilation, padding
     elif chosen == "direct":
         direct_conv.forward(x, kernel, summand, y, window, relu)
     else:
-        implicit_gemm.forward(x, kernel, summand, y, window, groups, relu)
+        _as_product(implicit_gemm.forward, x, kernel, summand, y, window, groups, relu)
     return y, (x, kernel, y if relu else None, window, groups, chosen)
 
 
@@ -69,15 +70,23 @@ def conv_vjp(saved, dy, needs):
         if chosen == "winograd":
             winograd.kernel_gradient(x, dy, dkernel, window.top, window.left)
         else:
-            implicit_gemm.kernel_gradient(x, dy, dkernel, window, groups)
+            _as_product(implicit_gemm.kernel_gradient, x, dy, dkernel, window, groups)
     if _needed(needs[0]):
         dx = device.output(needs[0], x.shape, x.dtype)
         if chosen == "winograd":
             nothing = device.empty((0,), x.dtype)
             winograd.convolve(dy, kernel, nothing, dx, 2 - window.top, 2 - window.left, turn=True)
         else:
-            implicit_gemm.input_gradient(dy, kernel, dx, window, groups)
+            _as_product(implicit_gemm.input_gradient, dy, kernel, dx, window, groups)
     return dx, dkernel, dbias
+
+
+def _as_product(function: Callable, *args) -> None:
+    """A function of implicit_gemm: several launches on the CPU; on a GPU one, of its twin, which gathers as it multiplies."""
+    if device.place() is None:
+        function(*args)
+    else:
+        device.launch(function, *args)
 
 
 def _needed(need) -> bool:
