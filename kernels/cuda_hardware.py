@@ -134,6 +134,26 @@ class Device:
         self._enter()
         self._finish(driver.cuStreamSynchronize, self._stream)
 
+    @property
+    def stream(self) -> int:
+        """The handle of the stream that work goes to."""
+        return int(self._stream)
+
+    def number_of(self, address: int) -> int:
+        """Which GPU's memory an address is in."""
+        attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        return int(_call(driver.cuPointerGetAttribute, attribute, address))
+
+    def order(self, before: int, after: int) -> None:
+        """Let what a stream is given from now on wait for what another one was given so far."""
+        self._enter()
+        event = _call(driver.cuEventCreate, driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value)
+        try:
+            _call(driver.cuEventRecord, event, before)
+            _call(driver.cuStreamWaitEvent, after, event, 0)
+        finally:
+            driver.cuEventDestroy(event)
+
     def _finish(self, function: Callable, *args: Any) -> None:
         (code, *_) = function(*args)
         if code != driver.CUresult.CUDA_SUCCESS:

@@ -202,6 +202,19 @@ class Place:
         """Wait until all that was queued is done."""
         self._device.synchronize()
 
+    @property
+    def stream(self) -> int:
+        """The handle of the stream that work goes to; 1 is CUDA's legacy default."""
+        return self._device.stream
+
+    def number_of(self, address: int) -> int:
+        """Which GPU's memory an address is in."""
+        return self._device.number_of(address)
+
+    def order(self, before: int, after: int) -> None:
+        """Let what the stream `after` is given from now on wait for what the stream `before` was given so far."""
+        self._device.order(before, after)
+
     def graph(self, steps: list[tuple[Callable, tuple]], play: Callable[[], None]) -> Callable[[], None] | None:
         """What plays recorded launches as a CUDA graph, or None where that cannot be: a step reads the CPU's memory."""
         for function, args in steps:

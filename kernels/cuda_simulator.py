@@ -378,6 +378,14 @@ class Device:
     def resident_blocks(self, kernel: Any, threads: int, args: tuple, shared: int) -> int:
         return 4
 
+    stream = 1  # the legacy default
+
+    def number_of(self, address: int) -> int:
+        return 0
+
+    def order(self, before: int, after: int) -> None:
+        pass
+
     def synchronize(self) -> None:
         pass
 

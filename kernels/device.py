@@ -263,6 +263,12 @@ def write(array: Array, value: Any) -> None:
 
 def read(array: Array) -> Array:
     """The array as a NumPy array for Python to look at (a copy if it is on a GPU); what looks at values cannot be recorded."""
+    array = shown(array)
+    return array.copy() if isinstance(array, DeviceArray) else array
+
+
+def shown(array: Array) -> Array:
+    """The array itself, for others to look into: as `read`."""
     if _thread.dry:
         raise ValueReadError(
             "a tensor's value was read while only its shape was being worked out (building a functional model or "
@@ -270,7 +276,7 @@ def read(array: Array) -> Array:
         )
     if _thread.recorder is not None:
         _thread.recorder.value_read()
-    return array.copy() if isinstance(array, DeviceArray) else array
+    return array
 
 
 class ValueReadError(RuntimeError):

@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
+from nbkeras.exchange import on_host
 from nbkeras.tensor import Tensor
 
 Array = np.ndarray
+_ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # what tells that something is an array
 
 
 def to_array(value: Any, what: str, dtype: Any = None) -> Array:
@@ -22,8 +24,7 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
 
     A copy is made only where one is needed.
     """
-    if isinstance(value, Tensor):
-        value = value.numpy()
+    value = value.numpy() if isinstance(value, Tensor) else on_host(value)
     if hasattr(value, "to_numpy"):  # pandas and friends
         value = value.to_numpy()
     try:
@@ -178,7 +179,7 @@ def is_sequence(x: Any) -> bool:
 
 def is_stream(x: Any) -> bool:
     """Whether x yields batches by itself: a generator, an iterator, a Sequence, a data loader."""
-    if isinstance(x, np.ndarray | list | tuple | dict | Tensor) or hasattr(x, "__array__"):
+    if isinstance(x, np.ndarray | list | tuple | dict | Tensor) or any(hasattr(x, name) for name in _ARRAYS):
         return False
     return hasattr(x, "__next__") or hasattr(x, "__iter__") or is_sequence(x)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbkeras import constraints, initializers, regularizers, tensor
+from nbkeras import constraints, exchange, initializers, regularizers, tensor
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _NOT_SEARCHED = {"_passed", "nodes", "_weights", "_states", "_losses"}
@@ -129,7 +129,7 @@ class Module:
 
     def set_weights(self, weights) -> None:
         """Write all weights in place, in the order of `weights`; all are checked before any is written."""
-        own, arrays = self.weights, [np.asarray(w) for w in weights]
+        own, arrays = self.weights, [np.asarray(exchange.on_host(w)) for w in weights]
         if len(own) != len(arrays):
             raise ValueError(
                 f"layer {self.name!r} has {len(own)} weights, received {len(arrays)}. Expected shapes: "

@@ -17,7 +17,7 @@ class DeviceError(RuntimeError):
     """A device was asked for that is not there."""
 
 
-def _place(name: str) -> Any:
+def place(name: str) -> Any:
     """The kernels' place for a device's name."""
     found = _NAME.fullmatch(name) if isinstance(name, str) else None
     if found is None:
@@ -63,7 +63,7 @@ def set_device(name: str) -> None:
 
     DeviceError where it is not there. Models stay on the device that they were made on.
     """
-    kernels.set_place(_place(name))
+    kernels.set_place(place(name))
 
 
 def get_device() -> str:
@@ -75,7 +75,7 @@ def get_device() -> str:
 @contextlib.contextmanager
 def device(name: str) -> Iterator[None]:
     """`with nbkeras.device('cuda:0'):` what is made in here, in this thread, is made and computed on that device."""
-    with kernels.on(_place(name)):
+    with kernels.on(place(name)):
         yield
 
 

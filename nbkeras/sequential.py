@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import serialization
+from nbkeras import exchange, serialization
 from nbkeras.graph import SymbolicTensor
 from nbkeras.inputs import Input, InputLayer
 from nbkeras.layer import Layer, layers
@@ -107,7 +107,7 @@ class Sequential(Model):
 
     def _prepare_inputs(self, x):
         if self._graph is None and x is not None and not isinstance(x, dict):
-            array = np.asarray(x)
+            array = np.asarray(exchange.on_host(x))
             batch = None if not self.stateful else min(32, len(array))
             self.build((batch, *array.shape[1:]))
         return super()._prepare_inputs(x)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, tape
+from nbkeras import config, exchange, tape
 from nbkeras.kernels import device
 
 Array = np.ndarray
@@ -63,6 +63,19 @@ class Tensor:
     def __array__(self, dtype=None, copy=None) -> Array:
         return np.array(device.read(self.data), dtype=dtype, copy=True)
 
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None) -> Any:
+        """The tensor's own memory for other libraries, as in `torch.from_dlpack(tensor)`; they should only read it."""
+        return exchange.export(device.shown(self.data), stream, max_version, dl_device, copy)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return exchange.device_of(self.data)
+
+    @property
+    def __cuda_array_interface__(self) -> dict:
+        if device.place_of(self.data) is None:
+            raise AttributeError("a tensor on the CPU has no __cuda_array_interface__")
+        return device.shown(self.data).__cuda_array_interface__  # type: ignore[attr-defined]
+
     def __float__(self) -> float:
         return float(self.item())
 
@@ -97,7 +110,7 @@ class Variable(Tensor):
     __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf")
 
     def __init__(self, value, name: str = "variable", trainable: bool = True, dtype=None):
-        array = np.array(value.numpy() if isinstance(value, Tensor) else value, dtype=dtype)
+        array = np.array(value.numpy() if isinstance(value, Tensor) else exchange.on_host(value), dtype=dtype)
         super().__init__(device.persistent(array))
         self.name = self.path = name
         self.regularizer: Any = None
@@ -155,6 +168,9 @@ class Variable(Tensor):
 
 def as_tensor(value, dtype=None) -> Tensor:
     """A Tensor of any array-like; Python floats and lists of floats get floatx, other arrays keep their dtype."""
+    if not isinstance(value, Tensor | np.ndarray | np.generic | int | float | list):
+        value = exchange.received(value)
+        value = Tensor(value) if device.place_of(value) is not None else value
     if isinstance(value, Tensor):
         return value if dtype is None or value.dtype == dtype else _cast(value, np.dtype(dtype))
     if dtype is None and not isinstance(value, np.ndarray | np.generic):

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config
+from nbkeras import config, exchange
 from nbkeras.kernels import elementwise
 from nbkeras.tensor import Tensor, as_tensor
 
@@ -41,7 +41,7 @@ def _met_by(dtype: np.dtype, value: Any) -> np.dtype:
     """The dtype in which tensors of `dtype` meet a value that is not a Tensor."""
     if dtype.kind == "f":
         return dtype
-    other = np.asarray(value).dtype
+    other = exchange.dtype_of(value)
     if other.kind == "f":
         return np.dtype(config.floatx())
     if other.kind == "b" or (isinstance(value, int) and dtype.kind != "b"):
