@@ -72,7 +72,10 @@ def round(x: Array, decimals: int):
 
 def round_half_even(x: Array, decimals: int, out: Array) -> None:
     """Kernel: x rounded to a number of decimals."""
-    np.round(x, decimals, out=out)
+    if x.dtype.kind == "f":
+        np.round(x, decimals, out=out)
+    else:  # NumPy refuses an integer output where it divides
+        out[...] = np.round(x, decimals)
 
 
 def show(x: Array, message: str):

@@ -1,10 +1,13 @@
 """Twins of NumPy's loops, copies and casts against NumPy; in the simulator or on a GPU."""
 
+import itertools
+
 import numpy as np
 import pytest
 import twins
 
 from nbkeras.kernels import device, elementwise
+from nbkeras.program import Program
 
 pytestmark = twins.needs_cuda
 
@@ -93,6 +96,28 @@ def test_broadcast_copies():
     x, y = numbers((4, 1, 3), np.float32), on_gpu(np.zeros((2, 4, 5, 3), np.float32))
     launch(device.copy, on_gpu(x), y)
     np.testing.assert_array_equal(y.copy(), np.broadcast_to(x, (2, 4, 5, 3)))
+
+
+@pytest.mark.parametrize("shape", [(2, 2), (4, 4), (9, 5), (3, 7, 5), (2, 3, 9, 4), (5, 1, 6)], ids=str)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
+def test_transposes(shape, dtype):
+    x = numbers(shape, dtype)
+    for axes in itertools.permutations(range(len(shape))):
+        y = on_gpu(np.zeros([shape[axis] for axis in axes], dtype))
+        launch(device.copy, on_gpu(x).transpose(axes), y)
+        np.testing.assert_array_equal(y.copy(), x.transpose(axes), err_msg=str(axes))
+        y = on_gpu(np.zeros(shape, dtype))
+        launch(device.copy, on_gpu(np.ascontiguousarray(x.transpose(axes))), y.transpose(axes))
+        np.testing.assert_array_equal(y.copy(), x, err_msg=str(axes))
+
+
+def test_a_transpose_of_reversed_axes_and_a_cast():
+    x = numbers((5, 9), np.float32)
+    y, z = on_gpu(np.zeros((9, 5), np.float32)), on_gpu(np.zeros((9, 5), np.int32))
+    launch(device.copy, on_gpu(x).T[::-1], y)
+    launch(device.copy, on_gpu(x).T, z)
+    np.testing.assert_array_equal(y.copy(), x.T[::-1])
+    np.testing.assert_array_equal(z.copy(), x.T.astype(np.int32))
 
 
 def test_eight_axes_are_walked_over_and_nine_refused():
@@ -229,3 +254,93 @@ def test_unknown_ufuncs_are_refused():
     x = on_gpu(np.ones(3, np.float32))
     with pytest.raises(NotImplementedError, match="arctan2 has no twin"):
         launch(np.arctan2, x, x, x)
+    whole = on_gpu(np.ones(3, np.int32))
+    with pytest.raises(TypeError, match="cast to a float"):
+        launch(np.exp, whole, x)
+    with pytest.raises(TypeError, match="one dtype"):
+        launch(np.add, whole, x, x)
+
+
+# -------------------- the family's ops --------------------
+
+UNARY = [
+    *("negative", "absolute", "square", "sqrt", "reciprocal", "rsqrt", "exp", "expm1", "log", "log1p", "log2"),
+    *("sin", "cos", "tan", "arctan", "erf"),
+]
+BINARY = ["add", "subtract", "multiply", "divide", "mod", "power", "maximum", "minimum"]
+
+
+def op(name):
+    return getattr(elementwise, name), getattr(elementwise, name + "_vjp")
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", UNARY)
+def test_ops_of_one(name, dtype):
+    x = np.linspace(0.1, 3, 21).astype(dtype).reshape(3, 7)
+    x = x if name in ("sqrt", "rsqrt", "log", "log1p", "log2") else x * np.where(np.arange(7) % 2, -1, 1).astype(dtype)
+    twins.check(*op(name), [x])
+    twins.check(*op(name), [x.reshape(-1)[:20].copy()])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+@pytest.mark.parametrize("name", BINARY)
+def test_ops_of_two(name, dtype):
+    x, y = np.abs(numbers((3, 5), dtype)) + dtype(0.1), numbers((3, 5), dtype, 1)
+    y[0, :2] = x[0, :2]  # ties
+    y[1, 0] = 0
+    twins.check(*op(name), [x, y], needs=(True, True))
+    twins.check(*op(name), [x, y], needs=(False, True))
+    twins.check(*op(name), [x, y], needs=(True, False))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_where(dtype):
+    condition = numbers((3, 1, 5), np.bool_)
+    twins.check(elementwise.where, None, [condition, numbers((4, 1), dtype), numbers((5,), dtype, 1)])
+    dense = numbers((3, 5), np.bool_)
+    twins.check(*op("where"), [dense, numbers((3, 5), dtype), numbers((3, 5), dtype, 1)])
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.int16, np.bool_])
+def test_select_takes_numbers_and_its_own_output(dtype):
+    condition, x = numbers((4, 5), np.bool_), numbers((4, 5), dtype, 1)
+    for first, second in ((x, dtype(1)), (dtype(1), x), (dtype(1), dtype(0))):
+        there = on_gpu(np.zeros((4, 5), dtype))
+        launch(elementwise.select, on_gpu(condition), on_gpu(first), on_gpu(second), there)
+        np.testing.assert_array_equal(there.copy(), np.where(condition, first, second))
+    there = on_gpu(x)
+    launch(elementwise.select, on_gpu(condition[:1]), dtype(0), there, there)
+    np.testing.assert_array_equal(there.copy(), np.where(condition[:1], dtype(0), x))
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, np.int32])
+def test_clip(dtype):
+    x = numbers((3, 7), dtype)
+    if np.dtype(dtype).kind == "f":
+        x[0, 0], x[1, 1] = np.nan, 1
+        twins.check(*op("clip"), [x], {"low": dtype(-1), "high": dtype(1)})
+    twins.check(elementwise.clip, None, [x], {"low": dtype(2), "high": dtype(5)})
+
+
+@pytest.mark.parametrize("dtype", [*FLOATS, np.int32, np.uint8])
+@pytest.mark.parametrize("decimals", [0, 1, -1])
+def test_round(dtype, decimals):
+    x = np.array([0, 5, 15, 25, 35, 99]).astype(dtype)
+    if np.dtype(dtype).kind == "f":
+        x = np.concatenate([x / 10, -x / 10, x / 100, np.array([np.nan, np.inf, -0.0, 1e30, 2**23 + 1], dtype)])
+    twins.check(elementwise.round, None, [x], {"decimals": decimals})
+    got = twins.run(twins.place(), elementwise.round, None, [x], {"decimals": decimals}, None)[0]
+    np.testing.assert_array_equal(np.signbit(got), np.signbit(np.round(x, decimals)))
+
+
+def test_an_array_is_printed_each_time_a_program_runs(capsys):
+    x = on_gpu(np.arange(3, dtype=np.float32))
+    program = Program()
+    with device.on(twins.place()), device.record(program):
+        elementwise.show(x, "x is")
+    with device.on(twins.place()):
+        program.seal([])
+        device.write(x, np.ones(3, np.float32))
+        program.run()
+    assert capsys.readouterr().out == "x is [0. 1. 2.]\nx is [1. 1. 1.]\n"

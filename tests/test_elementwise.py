@@ -268,3 +268,8 @@ def test_mistakes(number):
     call, error, message = MISTAKES[number]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_integers_are_rounded_to_tens():
+    x = np.array([0, 5, 15, 25, -35, 99], np.int32)
+    np.testing.assert_array_equal(ops.round(x, -1).numpy(), [0, 0, 20, 20, -40, 100])
