@@ -64,7 +64,8 @@ def arguments(argv: list[str] | None) -> argparse.Namespace:
     for name in options.names:
         if name in (STUDIES if on_gpu else GPU_STUDIES):
             parser.error(f"the study {name!r} is one of {'the CPU' if on_gpu else 'GPUs: add --device cuda'}")
-    options.names = options.names or [*WORKLOADS, *(GPU_STUDIES if on_gpu else ())]
+    usual = [name for name in WORKLOADS if name != "toy"]
+    options.names = options.names or [*usual, *(GPU_STUDIES if on_gpu else ())]
     for setting, usual, quick in (("rounds", 7, 1), ("seconds", 0.5, 0.0), ("cold", 2, 0), ("steps", None, 2)):
         if getattr(options, setting) is None:
             setattr(options, setting, quick if options.quick else usual)

@@ -47,6 +47,7 @@ WORKLOADS = {
     "throughput_cnn": Workload("predict of 10,000 samples, cnn", "throughput", "cnn", 32, 313, INFERENCE),
     "start": Workload("process start to the end of the first epoch of mlp", "start", "mlp", 128, 100),
     "import": Workload("import of the package in a new process", "import"),
+    "toy": Workload("LSTM 2, Dense 2 on (2, 3), for the simulator", "train", "toy", 2, 2, ()),
 }
 
 
@@ -92,6 +93,11 @@ def _imdb(random, n):
     return [x], [(x.mean(axis=(1, 2)) > 0).astype("float32")[:, None]]
 
 
+def _toy(random, n):
+    x = random.standard_normal((n, 2, 3), "float32")
+    return [x], [np.eye(2, dtype="float32")[(x.mean(axis=(1, 2)) > 0).astype(int)]]
+
+
 NETWORKS: dict[str, Callable] = {
     "mlp": _mlp,
     "lstm_stack": _sequences,
@@ -100,6 +106,7 @@ NETWORKS: dict[str, Callable] = {
     "tweets": _tweets,
     "cnn": _images,
     "lstm_imdb": _imdb,
+    "toy": _toy,
 }
 
 

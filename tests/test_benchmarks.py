@@ -257,6 +257,62 @@ def test_pictures_without_matplotlib(saved, tmp_path):
     assert done.stderr.strip() == "--plot needs matplotlib: pip install matplotlib, or nbkeras[bench]"
 
 
+def kernel_table(name, equal):
+    columns = ["kernel", "nbkeras, us", "equal to torch"]
+    seconds = {name: {"nbkeras": 0.004, "torch": 0.003, "torch-tf32": 0.001, "nvmath": 0.002}}
+    return [{"title": "limits", "columns": ["limit"], "rows": [["a card"]]}] + [
+        {"title": "A kernel's time", "columns": columns, "rows": [[name, 4000.0, equal]], "seconds": seconds}
+    ]
+
+
+def test_goals_on_a_gpu_of_saved_runs(saved, tmp_path):
+    """Two files of one machine become one report, and its goals are judged."""
+    first = json.loads(saved.read_text())
+    learns = {"losses": [1.0, 0.5], "first_loss": 2.0, "gpu": 70}
+    mlp = {"nbkeras": measured(0.002, 200) | learns, "torch": measured(0.001, 400) | learns | {"losses": [3.0]}}
+    cnn = {"nbkeras": measured(0.0014, 200) | learns, "torch": measured(0.001, 400) | learns}
+    mlp["torch-tf32"] = measured(0.0005, 400) | learns
+    first |= {"settings": {"rounds": 3, "device": "cuda"}, "workloads": {"mlp": mlp, "cnn": cnn}, "studies": {}}
+    first |= {"left out": ["jax: NoGpu"], "failures": {"tweets": "out of memory"}}
+    first["machine"]["gpu"] = "A GPU, 80 GB"
+    losses = {"title": "Losses", "columns": ["workload", "worst"], "rows": [["mlp", 2e-5], ["cnn", 3e-4]]}
+    second = first | {"workloads": {}, "studies": {"kernels": kernel_table("gemm 4096", "NO"), "equality": [losses]}}
+    one, other, document = tmp_path / "1.json", tmp_path / "2.json", tmp_path / "report.md"
+    one.write_text(json.dumps(first))
+    other.write_text(json.dumps(second))
+    done = benchmarks("--from", one, "--from", other, "--markdown", document)
+    assert done.returncode == 1 and done.stderr.strip() == "failed: tweets"
+    lines = document.read_text().splitlines()
+    assert "| product of 4096 x 4096, cuBLAS's float32 time / ours | >= 0.6 | 0.500 | MISS |" in lines
+    assert "| mlp: a training step, ours / PyTorch's | <= 1 | 2.00 | MISS |" in lines
+    assert "| cnn: a training step, ours / PyTorch's | <= 1.5 | 1.40 | pass |" in lines
+    assert "| tweets: a training step, ours / PyTorch's | <= 1 |  | not measured |" in lines
+    assert "| mlp: losses on the GPU as on the CPU | <= 0.0001 | 0.0000200 | pass |" in lines
+    assert "| cnn: losses on the GPU as on the CPU | <= 0.0001 | 0.000300 | MISS |" in lines
+    assert "| every network learns in every framework | loss falls |  | MISS: mlp in torch |" in lines
+    assert "| kernels compute what PyTorch's do | 1e-3 |  | MISS: gemm 4096 |" in lines
+    what = "mlp: 784-512-512-10, relu, dropout 0.2, RMSprop, batch 128"
+    assert f"| {what} | ms a step | 2.00 | 1.00 | 0.500 | 2.00 |" in lines  # TF32 is shown, and no peer
+    assert "| mlp | 70 | 70 | 70 | 1.00 |" in lines  # memory of the GPU
+    assert "A GPU, 80 GB" in lines[1] and "Left out: jax: NoGpu. Failed: tweets." in lines[1]
+
+
+def test_studies_are_of_one_device():
+    done = benchmarks("kernels")
+    assert done.returncode == 2 and "'kernels' is one of GPUs: add --device cuda" in done.stderr
+    done = benchmarks("scaling", "--device", "cuda")
+    assert done.returncode == 2 and "'scaling' is one of the CPU" in done.stderr
+
+
+def test_a_machine_without_a_gpu_is_told_what_could_not_be_done(tmp_path):
+    arguments = ["--installed", "--steps", "machine,report", "--out", tmp_path]
+    done = python("-m", "benchmarks.gpu", *arguments, PYTHONSAFEPATH="", PATH=str(tmp_path))
+    assert done.returncode == 1, done.stderr
+    assert "NOT DONE: there is no nvidia-smi" in done.stdout
+    assert f"NOT DONE: there is no result in {tmp_path}" in (tmp_path / "summary.md").read_text()
+    assert "Python" in (tmp_path / "machine.log").read_text()
+
+
 def test_a_saved_run_is_not_measured_again(saved):
     done = benchmarks("mlp", "--from", saved)
     assert done.returncode == 2
