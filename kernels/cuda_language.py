@@ -17,6 +17,7 @@ import math as real_math
 import sys
 import types
 from collections.abc import Callable
+from fractions import Fraction
 from operator import add, and_, or_, sub, xor
 from typing import Any
 
@@ -140,6 +141,13 @@ class _Module(FakeCUDAModule):
         if axes == 1:
             return self.blockIdx.x * self.blockDim.x + self.threadIdx.x
         return super().grid(axes)
+
+    def fma(self, x, y, z):
+        """x * y + z of floats of one dtype, rounded once."""
+        if x.dtype == np.float32:
+            return np.float32(np.float64(x) * y + z)
+        exact = np.isfinite(x) and np.isfinite(y) and np.isfinite(z)
+        return np.float64(Fraction(float(x)) * Fraction(float(y)) + Fraction(float(z))) if exact else x * y + z
 
     def threadfence(self) -> None:
         if self.journal is not None:
