@@ -22,7 +22,7 @@ def sum(x: Array, axes: tuple[int, ...], keepdims: bool = False):
     """Sum over `axes` (non-negative); bool and small integers add up in 32 bits."""
     dtype = _wide(x.dtype)
     y = x
-    for first, last in _groups(axes):
+    for first, last in groups(axes):
         outer, n, inner = math.prod(y.shape[:first]), math.prod(y.shape[first:last]), math.prod(y.shape[last:])
         total = device.empty((outer, inner), dtype)
         sum_rows(y.reshape(outer, n, inner), total)
@@ -82,7 +82,7 @@ def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
-def _groups(axes: tuple[int, ...]) -> list[tuple[int, int]]:
+def groups(axes: tuple[int, ...]) -> list[tuple[int, int]]:
     """Runs of neighbouring axes as (first, one past last), the last run first: each run is reduced by one launch."""
     runs: list[list[int]] = []
     for axis in sorted(axes):
