@@ -12,8 +12,9 @@ from numba import cuda
 
 from nbkeras.kernels.cuda_kernel import device_function, kernel, size
 from nbkeras.kernels.cuda_registers import load_quad, multiply_add, row_of, spread_quad, store_quad, zero_block
+from nbkeras.kernels.cuda_walk import divided
 
-_i, _u = np.int32, np.uint32  # Numba's integers have 64 bits, two registers each, unless one says so
+_i = np.int32  # Numba's integers have 64 bits, two registers each, unless one says so
 _FAR = _i(-(1 << 30))  # a row from which no tap reaches the image
 DEPTH = size(16, simulated=4)  # terms of a step
 _QUADS = DEPTH // 4
@@ -33,13 +34,7 @@ PASSES = max(
 )  # most quads a thread loads in a step
 FETCHED = 4 * PASSES
 SIDE, LINES = size(32, simulated=4), size(8, simulated=2)  # of a tile of `turn`
-
-
-@device_function
-def split(number, size):
-    """number // size and number % size of numbers that are not negative, with 32 bits."""
-    number, size = _u(number), _u(size)
-    return _i(number // size), _i(number % size)
+_PITCH = SIDE + 1
 
 
 @device_function
@@ -104,27 +99,27 @@ def put_rows(fetched, passes, buffer, at, step):
 @device_function
 def _slot(row_tap, row_period, rows, column_tap, column_period, columns, matrix):
     """Where the turned kernel holds the matrices of taps row_tap + row_period * i, column_tap + column_period * j."""
-    taps, _ = split(rows + row_period - 1, row_period)
-    tap_columns, _ = split(columns + column_period - 1, column_period)
+    taps, _ = divided(rows + row_period - 1, row_period)
+    tap_columns, _ = divided(columns + column_period - 1, column_period)
     return _i((row_tap * min(column_period, columns) + column_tap) * taps * tap_columns * matrix)
 
 
 @kernel
 def turn(kernel, turned, channels, group_channels, units, group_units, taps):
     """turned[taps of a kind of places, a group's units, channels] = kernel[taps, a group's channels, units], see `_slot`."""
-    tile = cuda.shared.array((SIDE, SIDE + 1), kernel.dtype)
+    tile = cuda.shared.array((SIDE, _PITCH), kernel.dtype)
     rows, columns, row_period, column_period = taps
     x, y, group = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.y
-    block, u0 = split(cuda.blockIdx.x, (group_units + SIDE - 1) // SIDE)
-    tap, c0 = split(block, (group_channels + SIDE - 1) // SIDE)
+    block, u0 = divided(cuda.blockIdx.x, (group_units + SIDE - 1) // SIDE)
+    tap, c0 = divided(block, (group_channels + SIDE - 1) // SIDE)
     u0, c0 = u0 * SIDE, c0 * SIDE
     for line in range(y, SIDE, LINES):
         if u0 + x < group_units and c0 + line < group_channels:
             tile[line, x] = kernel[(tap * group_channels + c0 + line) * units + group * group_units + u0 + x]
-    row, column = split(tap, columns)
-    down, row = split(row, row_period)
-    right, column = split(column, column_period)
-    tap_columns, _ = split(columns - column + column_period - 1, column_period)
+    row, column = divided(tap, columns)
+    down, row = divided(row, row_period)
+    right, column = divided(column, column_period)
+    tap_columns, _ = divided(columns - column + column_period - 1, column_period)
     matrix = group_units * channels
     at = _slot(row, row_period, rows, column, column_period, columns, matrix) + (down * tap_columns + right) * matrix
     cuda.syncthreads()
@@ -142,13 +137,13 @@ def _axis(turned, first, taps, stride, dilation, before, period):
     """
     if turned == 0:
         return _i(0), taps, _i(-before), dilation, stride
-    next_place, _ = split(period * dilation, stride)
+    next_place, _ = divided(period * dilation, stride)
     choices = min(period, taps)
     for tap in range(choices):
         reach = taps * stride  # keeps what is divided positive
-        place, rest = split(first + before - tap * dilation + reach * dilation, stride)
+        place, rest = divided(first + before - tap * dilation + reach * dilation, stride)
         if rest == 0:
-            count, _ = split(taps - tap + period - 1, period)
+            count, _ = divided(taps - tap + period - 1, period)
             return _i(tap), count, _i(place - taps * dilation), _i(-next_place), _i(1)
     return _i(0), _i(0), _i(0), _i(0), _i(1)
 
@@ -164,28 +159,28 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
     turned, kernel_rows, kernel_columns, sh, sw, dh, dw, before_rows, before_columns, row_period, column_period = window
     tiles_m, tiles_n, parts, relu, quads_x, quads_kernel, quads_y = plan
     t, group, block = _i(cuda.threadIdx.x), _i(cuda.blockIdx.y), _i(cuda.blockIdx.x)
-    block, n0 = split(block, tiles_n)
-    block, m0 = split(block, tiles_m)
-    kind, part = split(block, parts)
+    block, n0 = divided(block, tiles_n)
+    block, m0 = divided(block, tiles_m)
+    kind, part = divided(block, parts)
     n0, m0 = _i(n0 * wide), _i(m0 * high)
 
     # The places of y that are of this block's kind, and what their windows share.
     row0, column0, row_gap, column_gap = _i(0), _i(0), _i(1), _i(1)
     if turned != 0:
-        row0, column0 = split(kind, sw)
+        row0, column0 = divided(kind, sw)
         row_gap, column_gap = sh, sw
     tap_row, tap_rows, top, row_step, row_jump = _axis(turned, row0, kernel_rows, sh, dh, before_rows, row_period)
     tap_column, tap_columns, left, column_step, column_jump = _axis(
         turned, column0, kernel_columns, sw, dw, before_columns, column_period
     )
-    row_places, _ = split(out_width - column0 + column_gap - 1, column_gap)
-    image_rows, _ = split(out_height - row0 + row_gap - 1, row_gap)
+    row_places, _ = divided(out_width - column0 + column_gap - 1, column_gap)
+    image_rows, _ = divided(out_height - row0 + row_gap - 1, row_gap)
     image_places = _i(image_rows * row_places)
     places = _i(images * image_places)
     if m0 >= places:
         return
     terms = _i(tap_rows * tap_columns * channels)
-    steps, _ = split((terms + DEPTH - 1) // DEPTH + parts - 1, parts)
+    steps, _ = divided((terms + DEPTH - 1) // DEPTH + parts - 1, parts)
     first = _i(part * steps * DEPTH)
     last = _i(min(terms, first + steps * DEPTH))
     steps = _i(max(0, (last - first + DEPTH - 1) // DEPTH))
@@ -195,16 +190,16 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
     passes = high // step_a
     k = _i(first + quad_a)
     tap_columns = _i(max(tap_columns, _i(1)))  # where there is no tap, nothing may be divided by their number
-    tap, channel = split(k, channels)
-    ky, kx = split(tap, tap_columns)
-    more_taps, more_channels = split(DEPTH, channels)
-    more_ky, more_kx = split(more_taps, tap_columns)
+    tap, channel = divided(k, channels)
+    ky, kx = divided(tap, tap_columns)
+    more_taps, more_channels = divided(DEPTH, channels)
+    more_ky, more_kx = divided(more_taps, tap_columns)
     tops, lefts = cuda.local.array(PASSES, np.int32), cuda.local.array(PASSES, np.int32)
     starts = cuda.local.array(PASSES, np.int32)
     for i in range(passes):
         m = _i(m0 + row_a + i * step_a)
-        image, place = split(m, image_places)
-        row, column = split(place, row_places)
+        image, place = divided(m, image_places)
+        row, column = divided(place, row_places)
         y0, x0 = _i(row * row_jump + top), _i(column * column_jump + left)
         tops[i], lefts[i] = (y0 if m < places else _FAR), x0
         starts[i] = _i(((image * in_height + y0) * in_width + x0) * in_depth + group * channels)
@@ -277,8 +272,8 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
     for i in range(8):
         m = _i(m0 + i // 4 * (high // 2) + ty + i % 4)
         if m < places:
-            image, place = split(m, image_places)
-            row, column = split(place, row_places)
+            image, place = divided(m, image_places)
+            row, column = divided(place, row_places)
             row = _i((part * images + image) * out_height + row * row_gap + row0)
             at = _i((row * out_width + column * column_gap + column0) * out_depth + group * units + n)
             write_row(row_of(sums, columns, i), next_b, columns, y, at, n, units, quads_y, relu)

@@ -25,11 +25,11 @@ from nbkeras.kernels.cuda_convolve import (
     TWO,
     fetch_rows,
     put_rows,
-    split,
     write_row,
 )
 from nbkeras.kernels.cuda_kernel import device_function, kernel
 from nbkeras.kernels.cuda_registers import load_quad, multiply_add, row_of, zero_block
+from nbkeras.kernels.cuda_walk import divided
 
 _i = np.int32
 
@@ -42,11 +42,11 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
     kernel_rows, kernel_columns, sh, sw, dh, dw, top, left = window
     tiles_m, tiles_n, parts, quads_x, quads_dy, quads_y = plan
     t, group = _i(cuda.threadIdx.x), _i(cuda.blockIdx.y)
-    block, n0 = split(cuda.blockIdx.x, tiles_n)
-    part, m0 = split(block, tiles_m)
+    block, n0 = divided(cuda.blockIdx.x, tiles_n)
+    part, m0 = divided(block, tiles_m)
     n0, m0 = _i(n0 * wide), _i(m0 * high)
     places, positions = _i(kernel_rows * kernel_columns * channels), _i(images * out_height * out_width)
-    steps, _ = split((positions + DEPTH - 1) // DEPTH + parts - 1, parts)
+    steps, _ = divided((positions + DEPTH - 1) // DEPTH + parts - 1, parts)
     first = _i(part * steps * DEPTH)
     last = _i(min(positions, first + steps * DEPTH))
     steps = _i(max(0, (last - first + DEPTH - 1) // DEPTH))
@@ -58,15 +58,15 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
     downs, rights, offsets = cuda.local.array(4, np.int32), cuda.local.array(4, np.int32), cuda.local.array(4, np.int32)
     m_a = _i(m0 + quad_a)
     for e in range(4):
-        tap, channel = split(m_a + e, channels)
-        row, column = split(tap, kernel_columns)
+        tap, channel = divided(m_a + e, channels)
+        row, column = divided(tap, kernel_columns)
         downs[e], rights[e] = _i(row * dh - top), _i(column * dw - left)
         offsets[e] = _i((downs[e] * in_width + rights[e]) * in_depth + group * channels + channel)
     k_a = _i(first + row_a)
-    rest, j = split(k_a, out_width)
-    image, i_out = split(rest, out_height)
-    rest, more_j = split(step_a, out_width)
-    more_images, more_i = split(rest, out_height)
+    rest, j = divided(k_a, out_width)
+    image, i_out = divided(rest, out_height)
+    rest, more_j = divided(step_a, out_width)
+    more_images, more_i = divided(rest, out_height)
 
     # And in loading dy: one quad of units, for several positions.
     quads = wide // 4

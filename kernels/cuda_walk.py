@@ -88,6 +88,13 @@ def split(n, size, multiplier, shift):
     return np.int32(quotient), np.int32(np.uint32(n) - quotient * np.uint32(size))
 
 
+@device_function
+def divided(n, size):
+    """(n // size, n % size) in 32 bits, for numbers that are not negative; where there is no divider."""
+    n, size = np.uint32(n), np.uint32(size)
+    return np.int32(n // size), np.int32(n % size)
+
+
 def count_of(path: tuple) -> int:
     """How many elements a walk passes."""
     return math.prod(map(int, path[0]))

@@ -19,8 +19,9 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels import cuda_convolve, cuda_correlate, device
-from nbkeras.kernels.cuda_convolve import DEPTH, LARGE, MEDIUM, SMALL, split
+from nbkeras.kernels.cuda_convolve import DEPTH, LARGE, MEDIUM, SMALL
 from nbkeras.kernels.cuda_kernel import blocks, kernel, size, start
+from nbkeras.kernels.cuda_walk import divided
 from nbkeras.kernels.device_array import DeviceArray
 from nbkeras.kernels.window import Window
 
@@ -190,7 +191,7 @@ def _sum_parts(parts, count, depth, bias, relu, y):
         for other in range(1, rows):
             total += sums[other * width + column]
         if bias.size > 0:
-            _, unit = split(i, depth)
+            _, unit = divided(i, depth)
             total += bias[unit]
         if relu and total < zero:
             total = zero
