@@ -1,0 +1,65 @@
+"""The end of matrix products on a GPU: what becomes of a sum, and adding up sums that were made in parts."""
+
+from typing import Any, NamedTuple
+
+from numba import cuda
+
+from nbkeras.kernels import device
+from nbkeras.kernels.cuda_kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.device_array import DeviceArray
+
+_THREADS = size(256, simulated=8)
+
+
+class Target(NamedTuple):
+    """Where products go: matrices `step` apart in flat memory from `at` on, their rows `ld` apart, and how: see `outcome`."""
+
+    c: DeviceArray
+    at: int
+    ld: int
+    step: int
+    beta: Any  # of c's dtype
+    bias: DeviceArray
+    rectify: int
+
+
+@device_function
+def outcome(total, c, at, beta, bias, j, rectify):
+    """What becomes of an element of C whose sum is `total`: + beta * C, + bias[j], its positive part."""
+    if beta != 0:
+        total += beta * c[at]
+    if bias.size > 0:
+        total += bias[j]
+    if rectify != 0 and total < 0:  # NaN stays NaN
+        total = c.dtype.type(0)
+    return total
+
+
+def parts_of(target: Target, batches: int, parts: int, m: int, n: int) -> Target:
+    """Where sums in parts go before they are added up: (batches, parts, m, n)."""
+    c = target.c
+    count = batches * parts * m * n
+    memory = device.place().scratch("parts of products", count * c.itemsize).at(0, (count,), c.dtype)
+    return Target(memory, 0, n, parts * m * n, c.dtype.type(0), memory[:0], 0)
+
+
+def add_parts(partial: Target, target: Target, batches: int, parts: int, m: int, n: int) -> None:
+    """Add up the parts of each element, in their order."""
+    c, at, ld, step, *rest = target
+    grid = blocks(m * n, _THREADS), 1, batches
+    start(_add_parts, grid, _THREADS, partial.c, (parts, m, n), c, (at, ld, step), *rest)
+
+
+@kernel
+def _add_parts(partial, shape, c, place, beta, bias, rectify):
+    parts, m, n = shape
+    at, ld, step = place
+    e, batch = cuda.grid(1), cuda.blockIdx.z
+    if e < m * n:
+        total = c.dtype.type(0)
+        for part in range(batch * parts, (batch + 1) * parts):
+            total += partial[part * m * n + e]
+        i = e // n
+        j = e - i * n
+        at += batch * step + i * ld + j
+        c[at] = outcome(total, c, at, beta, bias, j, rectify)
