@@ -70,7 +70,7 @@ def check_op(
             _check_same("the gradient of input {} alone", [alone.gradients[0]], [run.gradients[position]], [i])
     _check_same("output {} of a second call", _run(function, inputs, wrt, weights).outputs, run.outputs)
     _check_destinations(function, inputs, wrt, weights, run)
-    _check_same("input {} after the calls, which must not change it,", inputs, before)
+    _check_same("input {} after the calls, which must not change it,", [array.copy() for array in inputs], before)
     _check_replay(function, inputs, wrt, weights, rng)
     if single_tolerance is not None:
         _check_single(function, arrays, wrt, weights, run, single_tolerance)
@@ -113,14 +113,13 @@ def _run(function: Callable, inputs: list[Array], wrt: Sequence[int], weights: l
 def _check_directions(function, inputs, i, found, weights, rng, tolerance) -> None:
     """Compare the gradient of input i with central differences along random directions."""
     for _ in range(_DIRECTIONS):
-        direction = rng.standard_normal(inputs[i].shape)
+        direction, middle = rng.standard_normal(inputs[i].shape), inputs[i].copy()
         sums, size = [], 0.0
         for sign in (1, -1):
             moved = list(inputs)
-            moved[i] = device.persistent(inputs[i] + sign * _STEP * direction)
-            terms = [
-                w * y for w, y in zip(weights, _run(function, moved, [], None).outputs, strict=True) if w is not None
-            ]
+            moved[i] = device.persistent(middle + sign * _STEP * direction)
+            outputs = _run(function, moved, [], None).outputs
+            terms = [w.copy() * y for w, y in zip(weights, outputs, strict=True) if w is not None]
             sums.append(sum(float(term.sum()) for term in terms))
             size = max(size, sum(float(np.abs(term).sum()) for term in terms))
         expected = (sums[0] - sums[1]) / (2 * _STEP)
@@ -157,7 +156,7 @@ def _check_destinations(function, inputs, wrt, weights, run: _Run) -> None:
     into = [device.persistent(np.full(inputs[i].shape, np.nan)) for i in wrt]
     _run(function, inputs, wrt, weights, into)
     expected = [np.zeros(inputs[i].shape) if g is None else g for i, g in zip(wrt, run.gradients, strict=True)]
-    _check_same("the gradient of input {}, written to a destination,", into, expected, wrt)
+    _check_same("the gradient of input {}, written to a destination,", [array.copy() for array in into], expected, wrt)
 
 
 def _check_replay(function, inputs, wrt, weights, rng) -> None:
@@ -170,16 +169,17 @@ def _check_replay(function, inputs, wrt, weights, rng) -> None:
         raise AssertionError(f"the function cannot be recorded: {program.reason}")
     present = [i for i, g in enumerate(gradients) if g is not None]
     played = program.seal([*outputs, *[gradients[i] for i in present]])  # type: ignore[list-item]
-    program.arena.fill(0xFF)  # NaN in every buffer: what no launch writes must not look right by chance
+    device.write(program.arena, 0xFF)  # NaN in every buffer: what no launch writes must not look right by chance
     for array in held:
-        changed = rng.permutation(array.ravel()).reshape(array.shape)
-        array[...] = changed * 0.9 if array.dtype.kind == "f" else changed
+        changed = rng.permutation(array.copy().ravel()).reshape(array.shape)
+        device.write(array, changed * 0.9 if array.dtype.kind == "f" else changed)
     program.run()
+    results = [array.copy() for array in played]
     fresh = _run(function, held, wrt, weights)
-    _check_same("replayed output {}", played[: len(outputs)], fresh.outputs)
+    _check_same("replayed output {}", results[: len(outputs)], fresh.outputs)
     _check_same(
         "the replayed gradient of input {}",
-        played[len(outputs) :],
+        results[len(outputs) :],
         [fresh.gradients[i] for i in present],
         [wrt[i] for i in present],
     )
@@ -188,7 +188,7 @@ def _check_replay(function, inputs, wrt, weights, rng) -> None:
 def _check_single(function, arrays, wrt, weights, run: _Run, tolerance: float) -> None:
     """float32 in, float32 out, near float64's numbers."""
     inputs = [_converted(array, np.float32) for array in arrays]
-    single = [None if w is None else device.persistent(w.astype(np.float32)) for w in weights]
+    single = [None if w is None else device.persistent(w.copy().astype(np.float32)) for w in weights]
     low = _run(function, inputs, wrt, single)
     for kind, received, expected in (("output", low.outputs, run.outputs), ("gradient", low.gradients, run.gradients)):
         for number, (got, want) in enumerate(zip(received, expected, strict=True)):
