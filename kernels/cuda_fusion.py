@@ -162,7 +162,7 @@ class _Chain:
         if name not in _FORMULAS or len(self._holds) + len(args) > _MOST_ARRAYS:
             return False
         *operands, out = args
-        if self._memory_of(out) is None or not self._fits(out) or out.shape != (self._shape or out.shape):
+        if self._memory_of(out) is None or not self._fits(out) or self._shape not in (None, out.shape):
             return False
         if out.dtype.kind != "f" or 0 in out.shape:
             return False

@@ -142,3 +142,19 @@ def test_shapes_and_dtypes_that_differ_end_a_chain(on_gpu):
     assert len(program.steps) == 3
     program.run()
     np.testing.assert_array_equal(y.copy(), first)
+
+
+def test_a_number_computed_before_is_no_part_of_the_chain_over_an_array(on_gpu):
+    """Shape () is a shape: a kernel of one thread must not be taken for the whole array's."""
+
+    def step(x, total):
+        mean, y = device.empty((), x.dtype), device.empty(x.shape, x.dtype)
+        device.launch(np.divide, total, x.dtype.type(4), mean)
+        device.launch(np.subtract, x, mean, y)
+        return y
+
+    x, total = device.persistent(np.arange(12.0).reshape(3, 4)), device.persistent(np.array(8.0))
+    program, y, _ = record(step, x, total)
+    device.write(program.arena, 0xFF)
+    program.run()
+    np.testing.assert_array_equal(y.copy(), np.arange(12.0).reshape(3, 4) - 2)
