@@ -93,6 +93,20 @@ def row_and_lane(bits):
 
 
 @device_function
+def share_of_lane(row, rows, n, lane, bits, wide):
+    """(first, end, step): the lane's numbers in flat memory are four from `first` on, `step` apart, and each 4 << bits further.
+
+    Nothing for a row beyond the last.
+    """
+    base = row * n
+    if row >= rows:
+        return base, base, 1
+    if wide != 0:
+        return base + 4 * lane, base + n, 1
+    return base + lane, base + n, 1 << bits
+
+
+@device_function
 def load_four(x, at, end, step, wide, filler):
     """x[at], x[at + step] and the next two, `filler` from `end` on; wide: step is 1 and all are before the end."""
     if wide != 0:
@@ -135,7 +149,7 @@ def fold_lanes(op, value, bits, shared):
         if thread % WARP == 0:
             shared[thread // WARP] = value
         cuda.syncthreads()
-        value = shared[thread % warps]
+        value = shared[thread & (warps - 1)]
         step = warps >> 1
         while step > 0:
             value = combine(op, value, cuda.shfl_xor_sync(_EVERYONE, value, step))
