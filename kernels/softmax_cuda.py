@@ -38,12 +38,6 @@ def _larger(a, b):
 
 
 @device_function
-def _power(x, shift, least, zero):
-    """e^(x - shift), and 0 for the least number, -inf, whatever the shift; NaN stays NaN."""
-    return zero if x == least else math.exp(x - shift)
-
-
-@device_function
 def logsumexp_parts(x, first, end, step, bits, wide, shared):
     """max(x) and the sum of e^(x - max) of a row, for each of its lanes; NaN and +inf make the sum NaN."""
     least, zero = x.dtype.type(-math.inf), x.dtype.type(0)
@@ -54,8 +48,8 @@ def logsumexp_parts(x, first, end, step, bits, wide, shared):
         if most > top:
             total *= math.exp(top - most)
             top = most
-        total += _power(a, top, least, zero) + _power(b, top, least, zero)
-        total += _power(c, top, least, zero) + _power(d, top, least, zero)
+        shift = top if top > least else zero  # so that -inf counts nothing
+        total += (math.exp(a - shift) + math.exp(b - shift)) + (math.exp(c - shift) + math.exp(d - shift))
         at += 4 << bits
     highest = fold_lanes(LARGEST, top, bits, shared)
     if top != highest:
