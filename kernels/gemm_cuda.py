@@ -191,8 +191,15 @@ def _multiply_large(sizes, a, left, b, right, c, place, beta, bias, rectify):
     _multiply(_TWO_ROWS, _TWO_COLUMNS, _LARGE, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
 
 
-@kernel(launch_bounds=_MEDIUM_THREADS)
+@kernel(launch_bounds=(_MEDIUM_THREADS, 5))
 def _multiply_medium(sizes, a, left, b, right, c, place, beta, bias, rectify):
+    stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype)
+    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+
+
+@kernel(launch_bounds=_MEDIUM_THREADS)
+def _multiply_double(sizes, a, left, b, right, c, place, beta, bias, rectify):
+    """The medium tile for float64, whose sums take twice the registers."""
     stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype)
     _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
 
@@ -247,9 +254,9 @@ def product(
         right = _form(b, b_at + first * b_step, ldb, b_step, tb, n, k)
         target = Target(c, c_at + first * c_step, ldc, c_step, c.dtype.type(beta), bias, int(rectify))
         if n == 1:
-            gemv_cuda.gemv(m, n, k, a, left, b, (right[0], right[2], right[3]), target, count)
+            gemv_cuda.gemv(m, n, k, a, left, b, _vector(b, right), target, count)
         elif m == 1:
-            gemv_cuda.gemv(m, n, k, b, right, a, (left[0], left[2], left[3]), target, count)
+            gemv_cuda.gemv(m, n, k, b, right, a, _vector(a, left), target, count)
         else:
             _start(m, n, k, a, left, b, right, target, count)
 
@@ -261,6 +268,12 @@ def _form(x: DeviceArray, at: int, ld: int, step: int, along: bool, extent: int,
     """
     quads = _has_quads(x, at, ld, step) and (k if along else extent) % 4 == 0
     return (at, ld, 1, step, int(quads)) if along else (at, 1, ld, step, int(quads))
+
+
+def _vector(x: DeviceArray, form: tuple) -> tuple:
+    """A vector's place: (its start, from number to number, from vector to vector, whether quads load)."""
+    at, _, apart, step, _ = form
+    return at, apart, step, int(apart == 1 and _has_quads(x, at, step))
 
 
 def _has_quads(x: DeviceArray, at: int, *distances: int) -> bool:
@@ -311,11 +324,17 @@ class _Tile(NamedTuple):
     resident: int
 
 
-_TILES = (
-    _Tile(_multiply_large, _LARGE, _LARGE_THREADS, 0.8, 165, 2),
-    _Tile(_multiply_medium, _MEDIUM, _MEDIUM_THREADS, 0.7, 62, 4),
-    _Tile(_multiply_small, _SMALL, _SMALL_THREADS, 0.45, 42, 10),
-)
+_TILES = {
+    4: (
+        _Tile(_multiply_large, _LARGE, _LARGE_THREADS, 0.8, 165, 2),
+        _Tile(_multiply_medium, _MEDIUM, _MEDIUM_THREADS, 0.7, 62, 5),
+        _Tile(_multiply_small, _SMALL, _SMALL_THREADS, 0.45, 42, 10),
+    ),
+    8: (
+        _Tile(_multiply_double, _MEDIUM, _MEDIUM_THREADS, 0.35, 96, 3),
+        _Tile(_multiply_small, _SMALL, _SMALL_THREADS, 0.25, 64, 8),
+    ),
+}  # by the bytes of a number
 _PARTS = 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128
 _LEAST = 4 * _DEPTH  # terms of a part
 _BEGIN, _ADD, _BYTES = (
@@ -330,7 +349,7 @@ def _plan(m: int, n: int, k: int, batches: int, itemsize: int, processors: int) 
     """The tile and number of parts that should take the fewest cycles: see `_cycles`."""
     plans = [
         (_cycles(tile, parts, m, n, k, batches, itemsize, processors), tile, parts)
-        for tile in (_TILES if itemsize == 4 else _TILES[1:])  # 64 float64 sums are too many for a thread's registers
+        for tile in _TILES[itemsize]
         for parts in {max(1, -(-k // _part(k, parts))) for parts in _PARTS if parts == 1 or k >= parts * _LEAST}
     ]
     _, tile, parts = min(plans, key=lambda plan: plan[0])

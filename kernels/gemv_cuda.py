@@ -27,7 +27,7 @@ def gemv(
     """A product with m = 1 or n = 1: its outputs are the sums over p < k of x[output, p] * y[p].
 
     x_form: where the first matrix is, its outputs' and its terms' distances, from one matrix to the next, whether quads load.
-    y_form: where the first vector is, from one number to the next, from one vector to the next.
+    y_form: where the first vector is, from one number to the next, from one vector to the next, whether quads load.
     """
     outputs, along = m * n, x_form[2] == 1
     cells = blocks(outputs, _DOT_WARPS if along else _OUTPUTS)
@@ -58,20 +58,23 @@ def _put(total, output, c, place, beta, bias, rectify):
 def _dot(sizes, x, x_form, y, y_form, c, place, beta, bias, rectify):
     outputs, k, depth = sizes
     x_at, apart, _, x_step, quads = x_form
-    y_at, y_apart, y_step = y_form
+    y_at, y_apart, y_step, y_quads = y_form
     lane = cuda.threadIdx.x % _LANES
     output = cuda.blockIdx.x * _DOT_WARPS + cuda.threadIdx.x // _LANES
     first, last = cuda.blockIdx.y * depth, min(k, (cuda.blockIdx.y + 1) * depth)
     x_at += cuda.blockIdx.z * x_step + min(output, outputs - 1) * apart  # all lanes go on, for the shuffles
     y_at += cuda.blockIdx.z * y_step
     total = c.dtype.type(0)
-    if quads != 0:
+    if quads != 0 and y_quads != 0:
+        t_1, t_2, t_3 = total, total, total
         for p in range(first + 4 * lane, last, 4 * _LANES):
-            s, t, u, v = load_quad(x, x_at + p)
-            total += s * y[y_at + p * y_apart]
-            total += t * y[y_at + (p + 1) * y_apart]
-            total += u * y[y_at + (p + 2) * y_apart]
-            total += v * y[y_at + (p + 3) * y_apart]
+            x_0, x_1, x_2, x_3 = load_quad(x, x_at + p)
+            y_0, y_1, y_2, y_3 = load_quad(y, y_at + p)
+            total += x_0 * y_0
+            t_1 += x_1 * y_1
+            t_2 += x_2 * y_2
+            t_3 += x_3 * y_3
+        total += t_1 + (t_2 + t_3)
     else:
         for p in range(first + lane, last, _LANES):
             total += x[x_at + p] * y[y_at + p * y_apart]
@@ -87,7 +90,7 @@ def _dot(sizes, x, x_form, y, y_form, c, place, beta, bias, rectify):
 def _add(sizes, x, x_form, y, y_form, c, place, beta, bias, rectify):
     outputs, k, depth = sizes
     x_at, _, apart, x_step, quads = x_form
-    y_at, y_apart, y_step = y_form
+    y_at, y_apart, y_step, _ = y_form
     totals = cuda.shared.array(_ROOM, c.dtype)
     lane, warp = cuda.threadIdx.x % _LANES, cuda.threadIdx.x // _LANES
     first, last = cuda.blockIdx.y * depth, min(k, (cuda.blockIdx.y + 1) * depth)
@@ -98,27 +101,27 @@ def _add(sizes, x, x_form, y, y_form, c, place, beta, bias, rectify):
     x_at += cuda.blockIdx.z * x_step + output
     y_at += cuda.blockIdx.z * y_step
     zero = c.dtype.type(0)
-    s, t, u, v = zero, zero, zero, zero
+    t_0, t_1, t_2, t_3 = zero, zero, zero, zero
     for p in range(first + warp, last, _ADD_WARPS):
         factor, at = y[y_at + p * y_apart], x_at + p * apart
         if quads != 0:
             if output < outputs:
-                a, b, d, e = load_quad(x, at)
-                s += a * factor
-                t += b * factor
-                u += d * factor
-                v += e * factor
+                x_0, x_1, x_2, x_3 = load_quad(x, at)
+                t_0 += x_0 * factor
+                t_1 += x_1 * factor
+                t_2 += x_2 * factor
+                t_3 += x_3 * factor
         else:
             if output < outputs:
-                s += x[at] * factor
+                t_0 += x[at] * factor
             if output + beside < outputs:
-                t += x[at + beside] * factor
+                t_1 += x[at + beside] * factor
             if output + 2 * beside < outputs:
-                u += x[at + 2 * beside] * factor
+                t_2 += x[at + 2 * beside] * factor
             if output + 3 * beside < outputs:
-                v += x[at + 3 * beside] * factor
+                t_3 += x[at + 3 * beside] * factor
     at = warp * _OUTPUTS + mine
-    totals[at], totals[at + beside], totals[at + 2 * beside], totals[at + 3 * beside] = s, t, u, v
+    totals[at], totals[at + beside], totals[at + 2 * beside], totals[at + 3 * beside] = t_0, t_1, t_2, t_3
     cuda.syncthreads()
     for i in range(cuda.threadIdx.x, _OUTPUTS, _ADD_THREADS):
         output = cuda.blockIdx.x * _OUTPUTS + i
