@@ -26,7 +26,7 @@ def _run(kernel: Kernel, first: DeviceArray, *args) -> None:
     start(kernel, min(blocks(first.size, _THREADS), _RESIDENT * device.place().processors), _THREADS, first, *args)
 
 
-def _tiny(array: DeviceArray) -> np.floating:
+def smallest(array: DeviceArray) -> np.floating:
     return np.finfo(array.dtype).tiny
 
 
@@ -108,7 +108,7 @@ def _sgd_momentum(w, g, m, rate, decay, momentum, of_momentum, nesterov, tiny):
 def sgd_momentum(w, g, m, rate, decay, momentum, nesterov):
     mu = w.dtype.type(momentum)
     of_momentum = mu if nesterov else w.dtype.type(1)
-    _run(_sgd_momentum, w, g, m, rate, decay, mu, of_momentum, bool(nesterov), _tiny(w))
+    _run(_sgd_momentum, w, g, m, rate, decay, mu, of_momentum, bool(nesterov), smallest(w))
 
 
 # RMSprop
@@ -139,7 +139,7 @@ def _rmsprop(w, g, v, rate, decay, keep, take, epsilon, tiny):
 
 def rmsprop(w, g, v, rate, decay, rho, epsilon):
     real = w.dtype.type
-    _run(_rmsprop, w, g, v, rate, decay, real(rho), real(1 - rho), real(epsilon), _tiny(w))
+    _run(_rmsprop, w, g, v, rate, decay, real(rho), real(1 - rho), real(epsilon), smallest(w))
 
 
 @kernel
@@ -166,7 +166,7 @@ def _rmsprop_general(w, g, v, m, mean, rate, decay, keep, take, epsilon, momentu
 
 def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, centered):
     real = w.dtype.type
-    how = (real(rho), real(1 - rho), real(epsilon), real(momentum), momentum > 0, bool(centered), _tiny(w))
+    how = (real(rho), real(1 - rho), real(epsilon), real(momentum), momentum > 0, bool(centered), smallest(w))
     _run(_rmsprop_general, w, g, v, m, mean, rate, decay, *how)
 
 
@@ -205,7 +205,7 @@ def _adadelta(w, g, squares, changes, rate, decay, keep, take, epsilon, tiny):
 
 def adadelta(w, g, squares, changes, rate, decay, rho, epsilon):
     real = w.dtype.type
-    how = (real(rho), real(1 - rho), real(epsilon), _tiny(w))
+    how = (real(rho), real(1 - rho), real(epsilon), smallest(w))
     _run(_adadelta, w, g, squares, changes, rate, decay, *how)
 
 
@@ -249,7 +249,7 @@ def _adam(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, take_1, take_2, e
 
 def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon):
     real = w.dtype.type
-    how = (real(beta_1), real(beta_2), real(1 - beta_1), real(1 - beta_2), real(epsilon), _tiny(w))
+    how = (real(beta_1), real(beta_2), real(1 - beta_1), real(1 - beta_2), real(epsilon), smallest(w))
     _run(_adam, w, g, m, v, peak, rate, step, decay, *how)
 
 
@@ -278,7 +278,7 @@ def _adamax(w, g, m, u, rate, step, decay, beta_1, keep, take, epsilon, tiny):
 
 def adamax(w, g, m, u, rate, step, decay, beta_1, beta_2, epsilon):
     real = w.dtype.type
-    how = (real(beta_1), real(beta_2), real(1 - beta_1), real(epsilon), _tiny(w))
+    how = (real(beta_1), real(beta_2), real(1 - beta_1), real(epsilon), smallest(w))
     _run(_adamax, w, g, m, u, rate, step, decay, *how)
 
 
@@ -323,7 +323,7 @@ def _nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, half, fade, e
 
 def nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon):
     real = w.dtype.type
-    how = (real(beta_1), real(beta_2), real(0.5), real(0.96), real(epsilon), _tiny(w))
+    how = (real(beta_1), real(beta_2), real(0.5), real(0.96), real(epsilon), smallest(w))
     _run(_nadam, w, g, m, v, product, rate, step, decay, *how)
 
 

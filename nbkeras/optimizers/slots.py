@@ -47,5 +47,10 @@ class Slot(Variable):
         recorded = device.recorder() is not None
         if self.fading is None:
             self._recorded |= recorded  # by a program that would not settle
-        elif recorded or self.clock[0] != self.clock[1]:
-            row_updates.settle(self.rows, self.seen, self.clock, self.fading)
+        elif recorded or self._behind():
+            with device.on(device.place_of(self.rows)):
+                row_updates.settle(self.rows, self.seen, self.clock, self.fading)
+
+    def _behind(self) -> bool:
+        made, caught_up = np.asarray(self.clock)
+        return made != caught_up
