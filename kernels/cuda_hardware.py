@@ -136,8 +136,9 @@ class Device:
 
     @property
     def stream(self) -> int:
-        """The handle of the stream that work goes to."""
-        return int(self._stream)
+        """The handle of the stream that this thread's work goes to; the device is the thread's current one from then on."""
+        self._enter()
+        return int(self._queue())
 
     def number_of(self, address: int) -> int:
         """Which GPU's memory an address is in."""

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels import device, gemv_cuda
+from nbkeras.kernels import cublas, device, gemv_cuda
 from nbkeras.kernels.cuda_kernel import Kernel, blocks, device_function, kernel, size, start
 from nbkeras.kernels.cuda_parts import Target, add_parts, outcome, parts_of
 from nbkeras.kernels.cuda_registers import (
@@ -253,7 +253,14 @@ def product(
         left = _form(a, a_at + first * a_step, lda, a_step, not ta, m, k)
         right = _form(b, b_at + first * b_step, ldb, b_step, tb, n, k)
         target = Target(c, c_at + first * c_step, ldc, c_step, c.dtype.type(beta), bias, int(rectify))
-        if n == 1:
+        if cublas.chosen() and k > 0:
+            simple = bias.size == 0 and not rectify
+            result = target if simple else parts_of(target, count, 1, m, n)
+            places = a, left[0], lda, b, right[0], ldb, result.beta, result.c, result.at, result.ld
+            cublas.gemm(ta, tb, m, n, k, *places, count, a_step, b_step, result.step)
+            if not simple:
+                add_parts(result, target, count, 1, m, n)
+        elif n == 1:
             gemv_cuda.gemv(m, n, k, a, left, b, _vector(b, right), target, count)
         elif m == 1:
             gemv_cuda.gemv(m, n, k, b, right, a, _vector(a, left), target, count)

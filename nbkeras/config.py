@@ -9,6 +9,7 @@ import numpy as np
 
 from nbkeras.placement import get_device as get_device
 from nbkeras.placement import set_device as set_device
+from nbkeras.placement import set_matmul as set_matmul
 
 _floatx = np.dtype("float32")
 _epsilon = 1e-7

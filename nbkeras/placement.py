@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from nbkeras.kernels import cublas
 from nbkeras.kernels import device as kernels
 
 _NAME = re.compile(r"cpu|(?:cuda|gpu)(?::(\d+))?", re.IGNORECASE)
@@ -86,5 +87,23 @@ def synchronize() -> None:
         place.synchronize()
 
 
+def set_matmul(name: str) -> None:
+    """Who multiplies matrices on GPUs from now on: 'own', nbkeras's kernels, or 'cublas' (pip install nvmath-python[cu13]).
+
+    The environment variable NBKERAS_MATMUL chooses it from the start. Models that have run may go on with what they ran with.
+    """
+    if name not in ("own", "cublas"):
+        raise ValueError(f"matrix products are 'own' or 'cublas', received {name!r}")
+    try:
+        cublas.choose(name == "cublas")
+    except ImportError as error:
+        raise DeviceError(
+            f"cuBLAS was asked for, but {error.name or 'nvmath-python'} is not installed. Install it: "
+            "pip install 'nvmath-python[cu13]', or use set_matmul('own')"
+        ) from error
+
+
+if os.environ.get("NBKERAS_MATMUL"):
+    set_matmul(os.environ["NBKERAS_MATMUL"])
 if os.environ.get("NBKERAS_DEVICE"):
     set_device(os.environ["NBKERAS_DEVICE"])
