@@ -89,8 +89,15 @@ def values(tensor, dtype):
     return layout_at(tensor.data + tensor.byte_offset, shape, dtype, strides).copy()
 
 
+@pytest.fixture(autouse=True)
+def cpu():
+    """Where NBKERAS_DEVICE names a GPU too."""
+    with device.on(None):
+        yield
+
+
 @pytest.fixture
-def gpu():
+def gpu(cpu):
     with device.on(twins.place()):
         yield twins.place()
 
