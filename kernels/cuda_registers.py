@@ -2,7 +2,8 @@
 
 A *quad* is four neighbouring numbers, a *block* the sums of a small matrix; both are tuples, which the compiler keeps in
 registers, where an array of a thread's own would have to be unrolled for that by its good will. Offsets are into contiguous
-arrays taken as flat memory and are not checked. In the simulator quads and blocks are NumPy arrays.
+arrays taken as flat memory and are not checked. In the simulator quads and blocks are NumPy arrays. Shared memory for quads is
+asked for with `cuda.shared.array(..., alignment=16)`.
 """
 
 import numpy as np

@@ -7,7 +7,7 @@ Its rows and columns lie in quads spread over the warp's part of the tile, and t
 touches 4 different quads and one of B touches 8, side by side, which is free of bank conflicts (as in NVIDIA's CUTLASS).
 
 `_plan` chooses the tile, and into how many parts to cut the sum where tiles alone would leave processors idle; the parts are
-added in a fixed order by a second kernel. Products with a vector have kernels of their own (vector_product_cuda.py).
+added in a fixed order by a second kernel. Products with a vector have kernels of their own (gemv_cuda.py).
 """
 
 import functools
@@ -187,26 +187,26 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, p
 
 @kernel(launch_bounds=(_LARGE_THREADS, 2))
 def _multiply_large(sizes, a, left, b, right, c, place, beta, bias, rectify):
-    stages = cuda.shared.array(_LARGE_STAGES, a.dtype)
+    stages = cuda.shared.array(_LARGE_STAGES, a.dtype, alignment=16)
     _multiply(_TWO_ROWS, _TWO_COLUMNS, _LARGE, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
 
 
 @kernel(launch_bounds=(_MEDIUM_THREADS, 5))
 def _multiply_medium(sizes, a, left, b, right, c, place, beta, bias, rectify):
-    stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype)
+    stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype, alignment=16)
     _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
 
 
 @kernel(launch_bounds=_MEDIUM_THREADS)
 def _multiply_double(sizes, a, left, b, right, c, place, beta, bias, rectify):
     """The medium tile for float64, whose sums take twice the registers."""
-    stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype)
+    stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype, alignment=16)
     _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
 
 
 @kernel(launch_bounds=_SMALL_THREADS)
 def _multiply_small(sizes, a, left, b, right, c, place, beta, bias, rectify):
-    stages = cuda.shared.array(_SMALL_STAGES, a.dtype)
+    stages = cuda.shared.array(_SMALL_STAGES, a.dtype, alignment=16)
     _multiply(_ONE, _ONE, _SMALL, 1, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
 
 
