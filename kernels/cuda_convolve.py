@@ -21,10 +21,11 @@ _QUADS = DEPTH // 4
 TERMS = tuple(range(DEPTH))
 ROOM = 4  # elements after each row in shared memory: threads of a warp then store to different banks, but for pairs
 
-# A tile: threads, threads along a row of units, positions, units.
+# A tile: threads, threads along a row of units, positions, units. Warps lie side by side, each of 4 x 8 threads.
 LARGE = size(128, simulated=4), size(8, simulated=2), size(128, simulated=16), size(64, simulated=16)
-MEDIUM = size(128, simulated=2), size(16, simulated=2), size(64, simulated=8), size(64, simulated=8)
+MEDIUM = size(128, simulated=8), size(16, simulated=4), size(64, simulated=16), size(64, simulated=16)
 SMALL = size(64, simulated=4), size(8, simulated=2), size(64, simulated=16), size(32, simulated=8)
+_DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=2)
 TWO, ONE = (0, LARGE[3] // 2), (0,)  # where the quads of a thread's units start
 LARGE_A, LARGE_B = 2 * DEPTH * (LARGE[2] + ROOM), 2 * DEPTH * (LARGE[3] + ROOM)
 MEDIUM_A, MEDIUM_B = 2 * DEPTH * (MEDIUM[2] + ROOM), 2 * DEPTH * (MEDIUM[3] + ROOM)
@@ -35,6 +36,18 @@ PASSES = max(
 FETCHED = 4 * PASSES
 SIDE, LINES = size(32, simulated=4), size(8, simulated=2)  # of a tile of `turn`
 _PITCH = SIDE + 1
+
+
+@device_function
+def first_sums(t, across):
+    """The first row and column of a thread's sums.
+
+    Neighbours in pairs share columns, and pairs in turn share rows, as in CUTLASS: loads of 128 bits from shared memory go
+    by quarters of a warp, and two quarters go together where such neighbours want the same.
+    """
+    warp, lane, warps = t // (_DOWN * _ACROSS), t % (_DOWN * _ACROSS), across // _ACROSS
+    row, column = lane // (2 * _ACROSS) * 2 + lane % 2, lane // 2 % _ACROSS
+    return _i((warp // warps * _DOWN + row) * 4), _i((warp % warps * _ACROSS + column) * 4)
 
 
 @device_function
@@ -215,7 +228,7 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
 
     next_a, next_b = cuda.local.array(FETCHED, x.dtype), cuda.local.array(FETCHED, x.dtype)
     line_a, line_b, rows, zero = high + ROOM, wide + ROOM, (0, high // 2), x.dtype.type(0)
-    tx, ty = t % across * 4, t // across * 4
+    ty, tx = first_sums(t, across)
     sums = zero_block(x, rows, columns)
     for step in range(steps + 1):
         if step < steps:
@@ -281,24 +294,24 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
 
 @kernel(launch_bounds=(LARGE[0], 3))
 def convolve_large(x, kernel, bias, y, sizes, window, plan):
-    a, b = cuda.shared.array(LARGE_A, x.dtype), cuda.shared.array(LARGE_B, x.dtype)
+    a, b = cuda.shared.array(LARGE_A, x.dtype, alignment=16), cuda.shared.array(LARGE_B, x.dtype, alignment=16)
     _convolve(LARGE, TWO, a, b, x, kernel, bias, y, sizes, window, plan)
 
 
 @kernel(launch_bounds=(MEDIUM[0], 4))
 def convolve_medium(x, kernel, bias, y, sizes, window, plan):
-    a, b = cuda.shared.array(MEDIUM_A, x.dtype), cuda.shared.array(MEDIUM_B, x.dtype)
+    a, b = cuda.shared.array(MEDIUM_A, x.dtype, alignment=16), cuda.shared.array(MEDIUM_B, x.dtype, alignment=16)
     _convolve(MEDIUM, ONE, a, b, x, kernel, bias, y, sizes, window, plan)
 
 
 @kernel(launch_bounds=(SMALL[0], 8))
 def convolve_small(x, kernel, bias, y, sizes, window, plan):
-    a, b = cuda.shared.array(SMALL_A, x.dtype), cuda.shared.array(SMALL_B, x.dtype)
+    a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
     _convolve(SMALL, ONE, a, b, x, kernel, bias, y, sizes, window, plan)
 
 
 @kernel(launch_bounds=(SMALL[0], 4))
 def convolve_double(x, kernel, bias, y, sizes, window, plan):
     """For float64, whose sums take twice the registers."""
-    a, b = cuda.shared.array(SMALL_A, x.dtype), cuda.shared.array(SMALL_B, x.dtype)
+    a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
     _convolve(SMALL, ONE, a, b, x, kernel, bias, y, sizes, window, plan)

@@ -24,6 +24,7 @@ from nbkeras.kernels.cuda_convolve import (
     TERMS,
     TWO,
     fetch_rows,
+    first_sums,
     put_rows,
     write_row,
 )
@@ -76,7 +77,7 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
 
     next_a, next_b = cuda.local.array(FETCHED, x.dtype), cuda.local.array(FETCHED, x.dtype)
     line_a, line_b, rows, zero = high + ROOM, wide + ROOM, (0, high // 2), x.dtype.type(0)
-    tx, ty = t % across * 4, t // across * 4
+    ty, tx = first_sums(t, across)
     sums = zero_block(x, rows, columns)
     for step in range(steps + 1):
         if step < steps:
@@ -125,24 +126,24 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
 
 @kernel(launch_bounds=(LARGE[0], 3))
 def correlate_large(x, dy, y, sizes, window, plan):
-    a, b = cuda.shared.array(LARGE_A, x.dtype), cuda.shared.array(LARGE_B, x.dtype)
+    a, b = cuda.shared.array(LARGE_A, x.dtype, alignment=16), cuda.shared.array(LARGE_B, x.dtype, alignment=16)
     _correlate(LARGE, TWO, a, b, x, dy, y, sizes, window, plan)
 
 
 @kernel(launch_bounds=(MEDIUM[0], 4))
 def correlate_medium(x, dy, y, sizes, window, plan):
-    a, b = cuda.shared.array(MEDIUM_A, x.dtype), cuda.shared.array(MEDIUM_B, x.dtype)
+    a, b = cuda.shared.array(MEDIUM_A, x.dtype, alignment=16), cuda.shared.array(MEDIUM_B, x.dtype, alignment=16)
     _correlate(MEDIUM, ONE, a, b, x, dy, y, sizes, window, plan)
 
 
 @kernel(launch_bounds=(SMALL[0], 8))
 def correlate_small(x, dy, y, sizes, window, plan):
-    a, b = cuda.shared.array(SMALL_A, x.dtype), cuda.shared.array(SMALL_B, x.dtype)
+    a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
     _correlate(SMALL, ONE, a, b, x, dy, y, sizes, window, plan)
 
 
 @kernel(launch_bounds=(SMALL[0], 4))
 def correlate_double(x, dy, y, sizes, window, plan):
     """For float64, whose sums take twice the registers."""
-    a, b = cuda.shared.array(SMALL_A, x.dtype), cuda.shared.array(SMALL_B, x.dtype)
+    a, b = cuda.shared.array(SMALL_A, x.dtype, alignment=16), cuda.shared.array(SMALL_B, x.dtype, alignment=16)
     _correlate(SMALL, ONE, a, b, x, dy, y, sizes, window, plan)

@@ -9,6 +9,7 @@ from nbkeras.kernels.cuda_kernel import blocks, device_function, kernel, size, s
 from nbkeras.kernels.device_array import DeviceArray
 
 _THREADS = size(256, simulated=8)
+_MANY, _ROWS = size(16, simulated=4), size(8, simulated=2)  # parts that several rows of threads add; how many rows
 
 
 class Target(NamedTuple):
@@ -44,21 +45,30 @@ def parts_of(target: Target, batches: int, parts: int, m: int, n: int) -> Target
 
 
 def add_parts(partial: Target, target: Target, batches: int, parts: int, m: int, n: int) -> None:
-    """Add up the parts of each element, in their order."""
+    """Add up the parts of each element, in an order that depends on their number alone."""
     c, at, ld, step, *rest = target
-    grid = blocks(m * n, _THREADS), 1, batches
-    start(_add_parts, grid, _THREADS, partial.c, (parts, m, n), c, (at, ld, step), *rest)
+    rows = _ROWS if parts >= _MANY else 1
+    grid, threads = (blocks(m * n, _THREADS // rows), 1, batches), (_THREADS // rows, rows)
+    start(_add_parts, grid, threads, partial.c, (parts, m, n), c, (at, ld, step), *rest)
 
 
 @kernel
 def _add_parts(partial, shape, c, place, beta, bias, rectify):
+    """Each row of a block's threads adds every so many-th part; the first row adds those sums."""
     parts, m, n = shape
     at, ld, step = place
-    e, batch = cuda.grid(1), cuda.blockIdx.z
+    sums = cuda.shared.array(_THREADS, c.dtype)
+    column, width, row, rows = cuda.threadIdx.x, cuda.blockDim.x, cuda.threadIdx.y, cuda.blockDim.y
+    e, batch, total = cuda.blockIdx.x * width + column, cuda.blockIdx.z, c.dtype.type(0)
     if e < m * n:
-        total = c.dtype.type(0)
-        for part in range(batch * parts, (batch + 1) * parts):
+        for part in range(batch * parts + row, (batch + 1) * parts, rows):
             total += partial[part * m * n + e]
+    if rows > 1:
+        sums[row * width + column] = total
+        cuda.syncthreads()
+    if row == 0 and e < m * n:
+        for other in range(1, rows):
+            total += sums[other * width + column]
         i = e // n
         j = e - i * n
         at += batch * step + i * ld + j

@@ -13,41 +13,60 @@ Limits: each group is a product of its own, so many groups are slow, as on the C
 """
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numba import cuda
 
-from nbkeras.kernels import cuda_convolve, cuda_correlate, device
-from nbkeras.kernels.cuda_convolve import DEPTH, LARGE, MEDIUM, SMALL
-from nbkeras.kernels.cuda_kernel import blocks, kernel, size, start
-from nbkeras.kernels.cuda_walk import divided
+from nbkeras.kernels import cuda_convolve, cuda_correlate
+from nbkeras.kernels.cuda_convolve import DEPTH, LARGE, LINES, MEDIUM, SIDE, SMALL
+from nbkeras.kernels.cuda_kernel import blocks, size, start
+from nbkeras.kernels.cuda_parts import Target, add_parts, parts_of
+from nbkeras.kernels.device import place
 from nbkeras.kernels.device_array import DeviceArray
 from nbkeras.kernels.window import Window
 
+_TILES = {"large": LARGE, "medium": MEDIUM, "small": SMALL, "double": SMALL}
+_CONVOLVE = {
+    "large": cuda_convolve.convolve_large,
+    "medium": cuda_convolve.convolve_medium,
+    "small": cuda_convolve.convolve_small,
+    "double": cuda_convolve.convolve_double,
+}
+_CORRELATE = {
+    "large": cuda_correlate.correlate_large,
+    "medium": cuda_correlate.correlate_medium,
+    "small": cuda_correlate.correlate_small,
+    "double": cuda_correlate.correlate_double,
+}
 _FILL = size(396, simulated=6)  # blocks that fill a GPU: three on each processor of the largest
 _ENOUGH = size(132, simulated=4)  # blocks below which smaller tiles are better
 _LEAST_TERMS = DEPTH * size(16, simulated=2)  # of a part of a sum
 _MOST_PARTIAL = 1 << 25  # elements of all parts of a result together
-_THREADS = size(256, simulated=8)  # of a block that adds parts
-_MANY = size(16, simulated=4)  # parts that several rows of threads add
-_ROWS = size(8, simulated=2)
 
 
 class _Plan(NamedTuple):
-    """How a product is cut."""
+    """How a product is cut: tiles of which size, how many, and sums in how many parts."""
 
-    tile: tuple[int, int, int, int]
+    tile: str
     tiles_m: int
     tiles_n: int
     parts: int
 
+    @property
+    def threads(self) -> int:
+        return _TILES[self.tile][0]
+
 
 def _plan(m: int, n: int, terms: int, copies: int, y: DeviceArray) -> _Plan:
     """For `copies` products of m x n numbers, each a sum of `terms`, that make up y."""
-    sizes = (SMALL,) if n <= SMALL[3] or y.dtype == np.float64 else (MEDIUM,) if m <= MEDIUM[2] else (LARGE, MEDIUM)
-    for tile in sizes:
-        tiles_m, tiles_n = blocks(m, tile[2]), blocks(n, tile[3])
+    if y.dtype == np.float64:
+        tiles = ["double"]
+    elif n <= SMALL[3]:
+        tiles = ["small"]
+    else:
+        tiles = ["medium"] if m <= MEDIUM[2] else ["large", "medium"]
+    for tile in tiles:
+        tiles_m, tiles_n = blocks(m, _TILES[tile][2]), blocks(n, _TILES[tile][3])
         count = max(1, tiles_m * tiles_n * copies)
         parts = max(1, min(_FILL // count, terms // _LEAST_TERMS, _MOST_PARTIAL // max(1, y.size)))
         if count * parts >= _ENOUGH:
@@ -57,11 +76,6 @@ def _plan(m: int, n: int, terms: int, copies: int, y: DeviceArray) -> _Plan:
 
 def _ints(*numbers: int) -> tuple:
     return tuple(map(np.int32, numbers))
-
-
-def _scratch(name: str, count: int, dtype: np.dtype) -> DeviceArray:
-    nbytes = count * dtype.itemsize
-    return device.place().scratch(name, nbytes)[:nbytes].view(dtype)
 
 
 def _flat(*arrays: DeviceArray) -> list[DeviceArray]:
@@ -80,9 +94,16 @@ def _quads(depth: int, *arrays: DeviceArray) -> bool:
     return depth % 4 == 0 and all(array.address % 16 == 0 for array in arrays)
 
 
-def _kernel_of(plan: _Plan, kernels: Any, name: str, dtype: np.dtype) -> Any:
-    sizes = {LARGE: "large", MEDIUM: "medium", SMALL: "small"}
-    return getattr(kernels, f"{name}_{'double' if dtype == np.float64 else sizes[plan.tile]}")
+def _targets(y: DeviceArray, bias: DeviceArray, relu: bool, parts: int) -> tuple[Target, Target]:
+    """What becomes of y, and where the kernel puts it or its parts."""
+    (flat,) = _flat(y)
+    whole = Target(flat, 0, y.shape[3], 0, y.dtype.type(0), bias, int(relu))
+    return whole, whole if parts == 1 else parts_of(whole, 1, parts, y.size // y.shape[3], y.shape[3])
+
+
+def _finish(whole: Target, target: Target, parts: int) -> None:
+    if parts > 1:
+        add_parts(target, whole, 1, parts, whole.c.size // whole.ld, whole.ld)
 
 
 # -------------------- the three functions --------------------
@@ -104,12 +125,13 @@ def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window
     column_period = window.column_stride // math.gcd(window.column_stride, window.column_dilation)
     rows, columns = blocks(window.height, row_period), blocks(window.width, column_period)  # most taps on a place
     slots = min(row_period, window.height) * min(column_period, window.width)
-    turned = _scratch("turned kernel", slots * rows * columns * units * depth, kernel.dtype)
-    tiles = blocks(units, cuda_convolve.SIDE) * blocks(kernel.shape[2], cuda_convolve.SIDE)
+    count = slots * rows * columns * units * depth
+    turned = place().scratch("turned kernel", count * dx.itemsize).at(0, (count,), dx.dtype)
+    tiles = blocks(units, SIDE) * blocks(kernel.shape[2], SIDE)
     start(
         cuda_convolve.turn,
         (window.height * window.width * tiles, groups),
-        (cuda_convolve.SIDE, cuda_convolve.LINES),
+        (SIDE, LINES),
         *_flat(kernel),
         turned,
         *_ints(depth, kernel.shape[2], kernel.shape[3], units),
@@ -134,72 +156,38 @@ def _convolve(
     kinds: int,
     relu: bool,
 ) -> None:
-    units, parts = y.shape[3] // groups, plan.parts
-    target = y if parts == 1 else _scratch("parts of a convolution", parts * y.size, y.dtype)
-    flags = (relu and parts == 1, _quads(channels, x), _quads(units, kernel), _quads(units, target))
+    units = y.shape[3] // groups
+    whole, target = _targets(y, bias, relu, plan.parts)
+    flags = (target.rectify, _quads(channels, x), _quads(units, kernel), _quads(units, target.c))
     start(
-        _kernel_of(plan, cuda_convolve, "convolve", y.dtype),
-        (plan.tiles_m * plan.tiles_n * parts * kinds, groups),
-        plan.tile[0],
+        _CONVOLVE[plan.tile],
+        (plan.tiles_m * plan.tiles_n * plan.parts * kinds, groups),
+        plan.threads,
         *_flat(x, kernel),
-        bias if parts == 1 else bias[:0],
-        *_flat(target),
+        target.bias,
+        target.c,
         _ints(*x.shape, channels, *y.shape[1:], units),
         _ints(*window),
-        _ints(plan.tiles_m, plan.tiles_n, parts, *flags),
+        _ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
     )
-    if parts > 1:
-        _add_parts(target, bias, y, parts, relu)
+    _finish(whole, target, plan.parts)
 
 
 def kernel_gradient(x: DeviceArray, dy: DeviceArray, dkernel: DeviceArray, window: Window, groups: int) -> None:
     """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
     channels, units = dkernel.shape[2], dkernel.shape[3] // groups
     plan = _plan(dkernel.size // dkernel.shape[3], units, dy.size // dy.shape[3], groups, dkernel)
-    parts = plan.parts
-    target = dkernel if parts == 1 else _scratch("parts of a convolution", parts * dkernel.size, dkernel.dtype)
+    flat = _flat(x, dy)
+    whole, target = _targets(dkernel, flat[0][:0], False, plan.parts)
+    flags = (_quads(channels, x), _quads(units, dy), _quads(units, target.c))
     start(
-        _kernel_of(plan, cuda_correlate, "correlate", dkernel.dtype),
-        (plan.tiles_m * plan.tiles_n * parts, groups),
-        plan.tile[0],
-        *_flat(x, dy, target),
+        _CORRELATE[plan.tile],
+        (plan.tiles_m * plan.tiles_n * plan.parts, groups),
+        plan.threads,
+        *flat,
+        target.c,
         _ints(*x.shape, channels, *dy.shape[1:], units),
         _ints(*window),
-        _ints(plan.tiles_m, plan.tiles_n, parts, _quads(channels, x), _quads(units, dy), _quads(units, target)),
+        _ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
     )
-    if parts > 1:
-        _add_parts(target, target[:0], dkernel, parts, False)
-
-
-# -------------------- parts --------------------
-
-
-@kernel
-def _sum_parts(parts, count, depth, bias, relu, y):
-    """y = the sum of the parts + bias, then relu; rows of threads take every so many-th part each."""
-    rows = cuda.blockDim.y
-    sums = cuda.shared.array(_THREADS, y.dtype)
-    column, row, width = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockDim.x
-    i, zero = cuda.blockIdx.x * width + column, y.dtype.type(0)
-    total = zero
-    if i < y.size:
-        for part in range(row, count, rows):
-            total += parts[part * y.size + i]
-    sums[row * width + column] = total
-    cuda.syncthreads()
-    if row == 0 and i < y.size:
-        for other in range(1, rows):
-            total += sums[other * width + column]
-        if bias.size > 0:
-            _, unit = divided(i, depth)
-            total += bias[unit]
-        if relu and total < zero:
-            total = zero
-        y[i] = total
-
-
-def _add_parts(parts: DeviceArray, bias: DeviceArray, y: DeviceArray, count: int, relu: bool) -> None:
-    rows = _ROWS if count >= _MANY else 1
-    threads = _THREADS // rows, rows
-    flat = y.reshape(-1)
-    start(_sum_parts, blocks(y.size, threads[0]), threads, parts, count, np.int32(y.shape[3]), bias, bool(relu), flat)
+    _finish(whole, target, plan.parts)
