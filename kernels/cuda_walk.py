@@ -41,6 +41,17 @@ def divider(n: int) -> tuple[int, int]:
     return -(-(1 << shift) // n), shift
 
 
+def dividers(*sizes: int) -> tuple[tuple, tuple, tuple]:
+    """Sizes, multipliers and shifts for `split`, in tuples; ValueError for 2**31 elements and more."""
+    if math.prod(sizes) >= _MOST:
+        raise ValueError(
+            f"an array of sizes {sizes} has {math.prod(sizes):,} elements, and this GPU kernel counts fewer than {_MOST:,}: "
+            "work on parts of it"
+        )
+    multipliers, shifts = zip(*(divider(max(n, 1)) for n in sizes), strict=True)
+    return tuple(map(np.int32, sizes)), tuple(map(np.uint32, multipliers)), tuple(map(np.uint32, shifts))
+
+
 @functools.lru_cache(4096)
 def walk(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple:
     """(sizes, multipliers, shifts, an operand's (offset, *strides), another's, ...), over as few axes as possible.

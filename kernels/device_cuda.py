@@ -10,7 +10,7 @@ from nbkeras.kernels.cuda_walk import (
     ITEMS,
     THREADS,
     count_of,
-    divider,
+    dividers,
     place_of_one,
     places_of_two,
     span,
@@ -133,14 +133,11 @@ def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:
     shape = tuple(int(sizes[axis]) for axis in rest)
     batch_path = walk(shape, *(tuple(int(steps[axis]) for axis in rest) for steps in (source_steps, target_steps)))
     tiles = blocks(int(sizes[row]), _TILE), blocks(int(sizes[column]), _TILE)
-    multipliers, shifts = zip(*map(divider, tiles), strict=True)
     start(
         _turn,
         tiles[0] * tiles[1] * count_of(batch_path),
         (_TILE, _TILE_ROWS),
-        tuple(map(np.int32, tiles)),
-        tuple(map(np.uint32, multipliers)),
-        tuple(map(np.uint32, shifts)),
+        *dividers(*tiles),
         *batch_path[:3],
         source,
         (source_offset, *map(type(source_offset), batch_path[3][1:])),

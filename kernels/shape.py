@@ -10,7 +10,7 @@ Shape = tuple[int, ...]
 
 def _copied(view: Array, need=True) -> Array:
     """A contiguous array of a view's elements: the view itself if it is one and no destination waits for it."""
-    if view.flags.c_contiguous and not isinstance(need, np.ndarray):
+    if view.flags.c_contiguous and not isinstance(need, device.ARRAYS):
         return view
     out = device.output(need, view.shape, view.dtype)
     device.launch(device.copy, view, out)
