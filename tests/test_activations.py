@@ -75,6 +75,7 @@ ULP = {
 }
 
 
+@pytest.mark.cpu("states the errors of the CPU's functions")
 @pytest.mark.parametrize("name", ULP)
 def test_float32_errors_in_ulp(name):
     exact, low, high, limit = ULP[name]
@@ -123,6 +124,7 @@ def test_softmax_edges(dtype):
 EVERY_KERNEL = "relu leaky_relu elu sigmoid tanh silu gelu gelu_approximate softplus softmax log_softmax".split()
 
 
+@pytest.mark.cpu("about threads")
 @pytest.mark.parametrize("case", EVERY_KERNEL)
 def test_large_arrays_run_in_shares_that_do_not_depend_on_threads(case):
     name, arguments = CALLS.get(case, (case, {}))

@@ -70,6 +70,7 @@ GEMM_CASES = {
 }
 
 
+@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_conv.py has the GPU's")
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("case", GEMM_CASES)
 def test_implicit_gemm(case, dtype):
@@ -105,6 +106,7 @@ WINOGRAD_CASES = {
 }
 
 
+@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_conv.py has the GPU's")
 @pytest.mark.parametrize("case", WINOGRAD_CASES)
 def test_winograd_within_its_stated_error(case):
     shape, units, padding = WINOGRAD_CASES[case]
@@ -129,6 +131,7 @@ def test_winograd_within_its_stated_error(case):
 # -------------------- direct --------------------
 
 
+@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_conv.py has the GPU's")
 @pytest.mark.parametrize(
     ("shape", "size", "strides", "dilation", "padding"),
     [
@@ -301,6 +304,7 @@ def results():
     return found
 
 
+@pytest.mark.cpu("about threads")
 def test_results_do_not_depend_on_threads():
     several, before = results(), get_threads()
     set_threads(1)

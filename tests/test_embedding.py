@@ -41,6 +41,7 @@ def test_gradients(rows, width, count):
     check_op(lambda table, i: ops.embedding(i, table), RNG.standard_normal((rows, width)), indices)
 
 
+@pytest.mark.cpu("about threads")
 def test_gradient_does_not_depend_on_the_number_of_threads():
     before, found = get_threads(), []
     indices = RNG.integers(0, 50, 2000)

@@ -9,6 +9,7 @@ from nbkeras.kernels import device
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.gemm import gemm
 
+pytestmark = pytest.mark.cpu("the CPU's products")
 SIZES = (1, 2, 3, 7, 8, 13, 33, 300)  # rows: single ones, a half block, whole blocks and what is left over
 COLUMNS = (1, 5, 16, 17, 40, 50, 129, 260)  # below, at and above one, three and eight vectors
 DEPTHS = (1, 3, 16, 70, 300)  # 300: more than one panel

@@ -82,8 +82,9 @@ def test_weighted_masked_losses_replay():
     with device.record(program):
         value = step()
     (replayed,) = program.seal([value])
-    targets[...], outputs[...], mask[...] = true[6:], predicted[6:], REFERENCE["mask"][6:]
-    weight[...] = REFERENCE["weights"][6:]
+    later = true[6:], predicted[6:], REFERENCE["mask"][6:], REFERENCE["weights"][6:]
+    for array, numbers in zip((targets, outputs, mask, weight), later, strict=True):
+        device.write(array, numbers)
     program.run()
     np.testing.assert_array_equal(replayed, step())
 

@@ -131,6 +131,7 @@ def test_nan_stays_in_its_channel_and_its_sample():
     assert np.isnan(y[2]).all() and np.isfinite(np.delete(y, 2, axis=0)).all()
 
 
+@pytest.mark.cpu("about threads")
 def test_results_do_not_depend_on_the_number_of_threads():
     x, seeds = normal(900, 128).astype("float32"), normal(900, 128).astype("float32")
     before, found = get_threads(), []

@@ -153,6 +153,7 @@ def test_replay_draws_new_numbers_with_a_generator_and_the_same_with_an_integer(
     assert np.array_equal(played[2], expected)
 
 
+@pytest.mark.cpu("about threads")
 def test_numbers_do_not_depend_on_the_number_of_threads():
     before, found = get_threads(), []
     try:

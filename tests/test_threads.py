@@ -13,6 +13,8 @@ import nbkeras
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.threads import _Pool, get_threads, launch_shares, set_threads, share_count
 
+pytestmark = pytest.mark.cpu("the CPU's threads")
+
 
 @compiled
 def count(times, total, share, shares):
