@@ -9,7 +9,7 @@ of dx with the same remainders lie under the same taps: each such kind of places
 nothing is multiplied in vain. The third is in cuda_correlate.py. Where a result has too few tiles to fill a GPU, its sums are
 cut into parts, which are added up in their order. Tiles and parts are chosen by shape, so results are the same on every GPU.
 
-Limits: each group is a product of its own, so many groups are slow, as on the CPU; arrays of 2**31 elements are refused.
+Groups are products of their own; where they have few numbers cuda_grouped.py is faster. Limit: arrays of 2**31 elements.
 """
 
 import math
@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nbkeras.kernels import cuda_convolve, cuda_correlate
+from nbkeras.kernels import cuda_convolve, cuda_correlate, cuda_grouped
 from nbkeras.kernels.cuda_convolve import DEPTH, LARGE, LINES, MEDIUM, SIDE, SMALL
 from nbkeras.kernels.cuda_kernel import blocks, size, start
 from nbkeras.kernels.cuda_parts import Target, add_parts, parts_of
@@ -41,6 +41,7 @@ _CORRELATE = {
 _FILL = size(396, simulated=6)  # blocks that fill a GPU: three on each processor of the largest
 _ENOUGH = size(132, simulated=4)  # blocks below which smaller tiles are better
 _LEAST_TERMS = DEPTH * size(16, simulated=2)  # of a part of a sum
+_FEW = size(8, simulated=3)  # units (or channels) of a group that are too few for a tile
 _MOST_PARTIAL = 1 << 25  # elements of all parts of a result together
 
 
@@ -113,33 +114,44 @@ def forward(
     x: DeviceArray, kernel: DeviceArray, bias: DeviceArray, y: DeviceArray, window: Window, groups: int, relu: bool
 ) -> None:
     """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none."""
-    taps, channels = kernel.shape[0] * kernel.shape[1], kernel.shape[2]
-    plan = _plan(y.size // y.shape[3], y.shape[3] // groups, taps * channels, groups, y)
+    taps, channels, units = kernel.shape[0] * kernel.shape[1], kernel.shape[2], y.shape[3] // groups
+    if groups > 1 and units < _FEW:
+        flat, sizes = _flat(x, kernel, bias, y), _ints(*x.shape, channels, *y.shape[1:], units)
+        grid = blocks(y.size, cuda_grouped.THREADS)
+        start(cuda_grouped.convolve, grid, cuda_grouped.THREADS, *flat, sizes, _ints(*window), int(relu))
+        return
+    plan = _plan(y.size // y.shape[3], units, taps * channels, groups, y)
     _convolve(x, kernel, bias, y, channels, (0, *window, 1, 1), plan, groups, 1, relu)
 
 
 def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window: Window, groups: int) -> None:
     """dx = the gradient of conv(x, kernel) for the output's gradient dy."""
-    (images, height, width, depth), units = dx.shape, kernel.shape[3] // groups
+    (images, height, width, depth), (_, _, channels, units) = dx.shape, kernel.shape
+    units //= groups
+    if groups > 1 and channels < _FEW:
+        flat, sizes = _flat(dy, kernel, dx), _ints(*dx.shape, channels, *dy.shape[1:], units)
+        grid = blocks(dx.size, cuda_grouped.THREADS)
+        start(cuda_grouped.convolve_back, grid, cuda_grouped.THREADS, *flat, sizes, _ints(*window))
+        return
     row_period = window.row_stride // math.gcd(window.row_stride, window.row_dilation)
     column_period = window.column_stride // math.gcd(window.column_stride, window.column_dilation)
     rows, columns = blocks(window.height, row_period), blocks(window.width, column_period)  # most taps on a place
     slots = min(row_period, window.height) * min(column_period, window.width)
     count = slots * rows * columns * units * depth
     turned = place().scratch("turned kernel", count * dx.itemsize).at(0, (count,), dx.dtype)
-    tiles = blocks(units, SIDE) * blocks(kernel.shape[2], SIDE)
+    tiles = blocks(units, SIDE) * blocks(channels, SIDE)
     start(
         cuda_convolve.turn,
         (window.height * window.width * tiles, groups),
         (SIDE, LINES),
         *_flat(kernel),
         turned,
-        *_ints(depth, kernel.shape[2], kernel.shape[3], units),
+        *_ints(depth, channels, kernel.shape[3], units),
         _ints(window.height, window.width, row_period, column_period),
     )
     kinds = window.row_stride * window.column_stride
     places = images * blocks(height, window.row_stride) * blocks(width, window.column_stride)
-    plan = _plan(places, kernel.shape[2], rows * columns * units, groups * kinds, dx)
+    plan = _plan(places, channels, rows * columns * units, groups * kinds, dx)
     nothing = turned[:0]
     _convolve(dy, turned, nothing, dx, units, (1, *window, row_period, column_period), plan, groups, kinds, False)
 
@@ -176,9 +188,19 @@ def _convolve(
 def kernel_gradient(x: DeviceArray, dy: DeviceArray, dkernel: DeviceArray, window: Window, groups: int) -> None:
     """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
     channels, units = dkernel.shape[2], dkernel.shape[3] // groups
-    plan = _plan(dkernel.size // dkernel.shape[3], units, dy.size // dy.shape[3], groups, dkernel)
-    flat = _flat(x, dy)
-    whole, target = _targets(dkernel, flat[0][:0], False, plan.parts)
+    places, flat = dkernel.size // dkernel.shape[3], _flat(x, dy)
+    sizes, nothing = _ints(*x.shape, channels, *dy.shape[1:], units), flat[0][:0]
+    if groups > 1 and units < _FEW:
+        tiles, positions = blocks(dkernel.shape[3], cuda_grouped.ACROSS), dy.size // dy.shape[3]
+        parts = max(1, min(4 * _FILL // (tiles * places), positions // (16 * cuda_grouped.ROWS)))
+        whole, target = _targets(dkernel, nothing, False, parts)
+        threads = cuda_grouped.ACROSS, cuda_grouped.ROWS
+        grid, counts = (tiles * places, parts), _ints(tiles, places, parts)
+        start(cuda_grouped.correlate, grid, threads, *flat, target.c, sizes, _ints(*window), counts)
+        _finish(whole, target, parts)
+        return
+    plan = _plan(places, units, dy.size // dy.shape[3], groups, dkernel)
+    whole, target = _targets(dkernel, nothing, False, plan.parts)
     flags = (_quads(channels, x), _quads(units, dy), _quads(units, target.c))
     start(
         _CORRELATE[plan.tile],
@@ -186,7 +208,7 @@ def kernel_gradient(x: DeviceArray, dy: DeviceArray, dkernel: DeviceArray, windo
         plan.threads,
         *flat,
         target.c,
-        _ints(*x.shape, channels, *dy.shape[1:], units),
+        sizes,
         _ints(*window),
         _ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
     )

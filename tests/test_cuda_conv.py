@@ -61,8 +61,11 @@ def test_groups(channels, units):
     check((1, 4, 3, channels), (2, 2), units, groups=channels // 2)
 
 
-def test_each_channel_a_group():
-    check((2, 4, 5, 8), (3, 3), 8, (1, 1), (1, 1), "same", 8)
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_each_channel_a_group(dtype):
+    check((2, 4, 5, 5), (3, 3), 5, (1, 1), (1, 1), "same", 5, dtype=dtype, relu=True)
+    check((2, 5, 7, 3), (3, 2), 6, (2, 3), (1, 2), "valid", 3, dtype=dtype, bias=False)
+    check((3, 9, 8, 2), (1, 2), 2, padding="same", groups=2, dtype=dtype)  # sums in parts
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -118,6 +121,7 @@ def test_nan_is_not_hidden():
 
 def test_empty_batch():
     check((0, 4, 4, 3), (3, 3), 5, padding="same", relu=True)
+    check((0, 4, 4, 3), (3, 3), 3, groups=3)
 
 
 def test_the_same_bits_each_time():
