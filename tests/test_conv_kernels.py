@@ -164,6 +164,7 @@ def chosen(shape, kernel, padding="same", strides=(1, 1), dilation=(1, 1), dtype
     return conv.algorithm(shape, kernel, (shape[0], height, width, kernel[3]), window, np.dtype(dtype))
 
 
+@pytest.mark.cpu("the CPU's algorithms")
 def test_rule():
     large = (4, 16, 16, 32), (3, 3, 32, 64)
     assert chosen(*large) == "winograd"
@@ -243,6 +244,7 @@ def test_gradients_of_pooling(pooling, padding):
 # -------------------- pooling --------------------
 
 
+@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_conv.py and test_cuda_pool.py have the GPU's")
 def test_maximum_takes_the_first_of_equals():
     for size in ((2, 2), (3, 3)):  # the kernel for 2x2 side by side, and the general one
         x = np.ones((1, *size, 2), "float32")
@@ -253,6 +255,7 @@ def test_maximum_takes_the_first_of_equals():
         assert dx[0, size[0] - 1, 0, 1] == 5 and dx[..., 1].sum() == 5
 
 
+@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_conv.py and test_cuda_pool.py have the GPU's")
 def test_nan_is_not_hidden():
     for at in range(4):
         x = np.zeros((1, 2, 2, 3), "float32")
@@ -264,6 +267,7 @@ def test_nan_is_not_hidden():
     assert np.isnan(y).sum() == 2  # relu keeps it
 
 
+@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_conv.py and test_cuda_pool.py have the GPU's")
 def test_large_pooling_against_numpy():
     x = normal(6, 21, 24, 40).astype("float32")
     y, saved = pool.max_pool(x, (2, 2), (2, 2), "valid")
@@ -281,6 +285,7 @@ def test_large_pooling_against_numpy():
 # -------------------- batches and threads --------------------
 
 
+@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_conv.py and test_cuda_pool.py have the GPU's")
 def test_empty_batch():
     x, kernel, bias = (a.astype("float32") for a in (normal(0, 8, 8, 16), normal(3, 3, 16, 16), normal(16)))
     y, saved = conv.conv(x, kernel, bias, (1, 1), (1, 1), "same", 1, True)
