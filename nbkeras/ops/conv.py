@@ -49,7 +49,7 @@ def conv2d(
     outside of x. Shapes: x (batch, rows, columns, channels), kernel (height, width, channels / groups, units), bias (units,)
     or None -> (batch, new rows, new columns, units). padding: 'valid' or 'same'. 'channels_first' is transposed there and
     back. Bias and relu are computed with the products; any other activation, a function of tensors, after them.
-    In float32, large layers of 3x3 are computed by Winograd's method, to a relative error of about 1e-5.
+    In float32, large layers of 3x3 are computed by Winograd's method on the CPU, to a relative error of about 1e-5.
     """
     return _convolution("conv2d", 2, x, kernel, bias, strides, padding, dilation_rate, data_format, activation)
 
