@@ -13,7 +13,7 @@ from nbkeras.kernels import device
 from nbkeras.kernels.cuda_kernel import blocks, device_function, kernel, size, start
 from nbkeras.kernels.device_array import DeviceArray
 
-PIECE = size(64, simulated=8)
+PIECE = 64
 _THREADS = size(256, simulated=8)
 _MOST_BLOCKS = 65535  # along a grid's second axis
 _BITS = size(8, simulated=6)
