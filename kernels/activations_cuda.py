@@ -1,7 +1,7 @@
 """Twins of activations.py: four neighbours a thread, loaded and stored at once where the arrays begin at 16 bytes.
 
 Two kernels forward and two backward, without and with exponentials, so that the first need few registers; a code says which
-activation it is. e^x overflows to infinity, from where all formulas have the right limit.
+activation it is.
 """
 
 import math
@@ -33,21 +33,22 @@ def _curved(code, v, a, b, zero, one):
     if code == _ELU:
         return b * v if v > zero else a * math.expm1(v)
     if code == _SIGMOID:
-        return _sigmoid(v, one)
+        return _sigmoid(v, zero, one)
     if code == _TANH:
         return math.tanh(v)
     if code == _SILU:
-        return v * _sigmoid(v, one)
+        return v * _sigmoid(v, zero, one)
     if code == _GELU:
         return b * v * math.erfc(-a * v)
     if code == _GELU_TANH:
-        return v * _sigmoid(v * (a + b * (v * v)), one)
+        return v * _sigmoid(v * (a + b * (v * v)), zero, one)
     return (zero if v < zero else v) + math.log1p(math.exp(-math.fabs(v)))
 
 
 @device_function
-def _sigmoid(v, one):
-    return one / (one + math.exp(-v))
+def _sigmoid(v, zero, one):
+    power = math.exp(-math.fabs(v))  # of -|v|, so that a small result keeps the accuracy of the power
+    return (one if v >= zero else power) / (one + power)
 
 
 @kernel
@@ -99,15 +100,15 @@ def _curved_slope(code, v, dy, a, b, c, zero, one):
     if code == _ELU:
         return dy * (b if v > zero else a * math.exp(v))
     if code == _SILU:
-        s = _sigmoid(v, one)
+        s = _sigmoid(v, zero, one)
         return dy * (s + v * s * (one - s))
     if code == _GELU:
         z = a * v
         return dy * (c * math.erfc(-z) + b * v * math.exp(-(z * z)))
     if code == _GELU_TANH:
-        s = _sigmoid(v * (a + b * (v * v)), one)
+        s = _sigmoid(v * (a + b * (v * v)), zero, one)
         return dy * (s + v * (s * (one - s)) * (a + c * b * (v * v)))
-    return dy * _sigmoid(v, one)
+    return dy * _sigmoid(v, zero, one)
 
 
 @kernel

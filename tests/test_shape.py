@@ -205,9 +205,7 @@ MISTAKES = [
     (lambda: ops.pad(X, ((1, 1), (2, 2))), ValueError, "pad: pad_width"),
     (lambda: ops.pad(X, -1), ValueError, "pad_width must not be negative"),
     (lambda: ops.pad(X, 1, mode="mean"), ValueError, "pad: mode must be"),
-    (lambda: ops.take(X, [5], axis=1), IndexError, r"indices must lie in \[-3, 3\)"),
     (lambda: ops.take(X, [0.5], axis=1), TypeError, "take: indices must be integers, received dtype float32"),
-    (lambda: ops.take_along_axis(X, [[[9]]], 1), IndexError, r"indices must lie in \[-3, 3\)"),
     (lambda: ops.take_along_axis(X, [9], 1), ValueError, "take_along_axis: indices must have x's number of axes"),
     (lambda: ops.convert_to_tensor(X)[X > 0], TypeError, "boolean mask"),
     (lambda: ops.convert_to_tensor(X)[PICK, PICK], TypeError, "one array of integers at most"),
@@ -219,6 +217,13 @@ MISTAKES = [
     (lambda: ops.roll(X, (1, 2, 3), axis=(0, 1)), ValueError, "roll"),
     (lambda: ops.one_hot([0.5], 3), TypeError, "one_hot: classes must be integers"),
 ]  # fmt: skip
+
+
+@pytest.mark.cpu("a GPU reads NaN there: what computes on it cannot raise")
+def test_indices_out_of_range():
+    for call in (lambda: ops.take(X, [5], axis=1), lambda: ops.take_along_axis(X, [[[9]]], 1)):
+        with pytest.raises(IndexError, match=r"indices must lie in \[-3, 3\)"):
+            call()
 
 
 @pytest.mark.parametrize("number", range(len(MISTAKES)))
