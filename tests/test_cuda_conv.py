@@ -5,6 +5,7 @@ import pytest
 import twins
 
 from nbkeras.kernels import conv, device
+from nbkeras.program import Program
 
 pytestmark = twins.needs_cuda
 
@@ -139,3 +140,19 @@ def test_too_large():
         array = device.empty((8,), np.float32)
         huge = array.at(0, (1 << 16, 1 << 15), np.float32)
         implicit_gemm_cuda._flat(huge)
+
+
+def test_replay():
+    """A recorded convolution with its gradients, played again over planned memory with another x."""
+    shapes = (2, 5, 6, 4), (3, 3, 4, 8), (8,)
+    with device.on(twins.place()):
+        x, kernel, bias = (device.persistent(normal(*shape)) for shape in shapes)
+        program = Program()
+        with device.record(program):
+            y, saved = conv.conv(x, kernel, bias, (1, 1), (1, 1), "same", 1, True)
+            found = program.seal([y, *conv.conv_vjp(saved, y, (True, True, True))])
+        device.write(x, normal(*shapes[0], seed=1))
+        program.run()
+        y, saved = conv.conv(x, kernel, bias, (1, 1), (1, 1), "same", 1, True)
+        for array, expected in zip(found, [y, *conv.conv_vjp(saved, y, (True, True, True))], strict=True):
+            np.testing.assert_array_equal(array.copy(), expected.copy())
