@@ -23,6 +23,8 @@ from nbkeras.kernels.device_array import DeviceArray
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks fill no GPU, and their users know
 _SYNCHRONOUS = os.environ.get("NBKERAS_SYNCHRONOUS", "0") not in ("0", "")
 _OUT_OF_MEMORY = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
+_LARGE = 256 << 10  # bytes from which it is better to wait for an upload than to copy the array first
+_MOST_SENT = 128  # such copies
 
 
 class GpuError(RuntimeError):
@@ -50,6 +52,10 @@ def _explain(code: Any) -> str:
     return f"{text.decode() if text else code} ({getattr(code, 'name', code)})"
 
 
+def _address_of(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
 class _Memory:
     """Device memory by its address."""
 
@@ -73,6 +79,8 @@ class Device:
         self._context = cuda.current_context()
         flag = driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value
         self._stream, self._copies = _call(driver.cuStreamCreate, flag), _call(driver.cuStreamCreate, flag)
+        self._sent: list[np.ndarray] = []  # what uploads may still be reading
+        self._lock = threading.Lock()
 
     @staticmethod
     def count() -> int:
@@ -113,16 +121,20 @@ class Device:
     # Copies, in their turn
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        """From the CPU; returns when the array may be changed: the driver has a copy of pageable memory by then."""
+        """From the CPU; returns when the array may be changed. Never part of a capture: it would read the CPU's memory later."""
         self._enter()
-        source = array.__array_interface__["data"][0]
-        _call(driver.cuMemcpyHtoDAsync, address, source, array.nbytes, self._queue())
+        passing = array.nbytes < _LARGE
+        with self._lock:  # the driver need not have read an array when the call returns
+            source = array.copy() if passing else array
+            self._sent.append(source)
+            _call(driver.cuMemcpyHtoDAsync, address, _address_of(source), source.nbytes, self._stream)
+        if not passing or len(self._sent) > _MOST_SENT:
+            self.synchronize()
 
     def download(self, array: np.ndarray, address: int) -> None:
         """To the CPU, once all that was queued before is done."""
         self._enter()
-        target = array.__array_interface__["data"][0]
-        self._finish(driver.cuMemcpyDtoHAsync, target, address, array.nbytes, self._stream)
+        self._finish(driver.cuMemcpyDtoHAsync, _address_of(array), address, array.nbytes, self._stream)
         self.synchronize()
 
     def move(self, source: int, target: int, nbytes: int) -> None:
@@ -132,7 +144,10 @@ class Device:
     def synchronize(self) -> None:
         """Wait until all is done that was queued; GpuError where a kernel failed."""
         self._enter()
+        with self._lock:
+            sent, self._sent = self._sent, []
         self._finish(driver.cuStreamSynchronize, self._stream)
+        sent.clear()  # read by now
 
     @property
     def stream(self) -> int:
@@ -142,6 +157,7 @@ class Device:
 
     def number_of(self, address: int) -> int:
         """Which GPU's memory an address is in."""
+        self._enter()
         attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
         return int(_call(driver.cuPointerGetAttribute, attribute, address))
 
@@ -210,21 +226,22 @@ class Device:
     def capture(self, play: Callable[[], None]) -> Any:
         """The launches that `play` makes, as an executable graph; they do not run."""
         self._enter()
-        stream = _call(driver.cuStreamCreate, driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value)
-        _call(driver.cuStreamBeginCapture, stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
-        _thread.stream = stream
+        stream, graph = _call(driver.cuStreamCreate, driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value), None
         try:
-            play()
-        finally:
-            _thread.stream = None
-            code, graph = driver.cuStreamEndCapture(stream)
-            driver.cuStreamDestroy(stream)
-        if code != driver.CUresult.CUDA_SUCCESS:
-            raise GpuError(f"the program could not be captured: {_explain(code)}")
-        try:
+            _call(driver.cuStreamBeginCapture, stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
+            _thread.stream = stream
+            try:
+                play()
+            finally:
+                _thread.stream = None
+                code, graph = driver.cuStreamEndCapture(stream)
+            if code != driver.CUresult.CUDA_SUCCESS:
+                raise GpuError(f"the program could not be captured: {_explain(code)}")
             return _call(driver.cuGraphInstantiate, graph, 0)
         finally:
-            driver.cuGraphDestroy(graph)
+            driver.cuStreamDestroy(stream)
+            if graph is not None:
+                driver.cuGraphDestroy(graph)
 
     def launch_graph(self, graph: Any) -> None:
         self._enter()
@@ -276,7 +293,8 @@ class _Pinned:
 class _Slot:
     """Room for one batch on its way: pinned arrays, their copies on the device, and events."""
 
-    def __init__(self, buffers: list):
+    def __init__(self, device: Device, buffers: list):
+        self._device = device
         flag = driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value
         self.filled, self.emptied = _call(driver.cuEventCreate, flag), _call(driver.cuEventCreate, flag)
         self._pinned = [None if b is None else _Pinned(b.nbytes) for b in buffers]
@@ -288,6 +306,8 @@ class _Slot:
 
     def __del__(self) -> None:
         if hasattr(self, "emptied"):
+            self._device._enter()  # which thread ends a slot is not known
+            driver.cuEventSynchronize(self.filled)  # the batch has left page-locked memory, which goes next
             driver.cuEventDestroy(self.filled)
             driver.cuEventDestroy(self.emptied)
 
@@ -302,7 +322,7 @@ class Inlet:
     def __init__(self, device: Device, buffers: list):
         self._device, self._buffers = device, buffers
         device.synchronize()  # what the slots' memory was used for before must be over: another stream writes there
-        self._slots, self._turn = [_Slot(buffers), _Slot(buffers)], 0
+        self._slots, self._turn = [_Slot(device, buffers), _Slot(device, buffers)], 0
 
     @property
     def arrays(self) -> list:
@@ -315,12 +335,12 @@ class Inlet:
     def send(self) -> None:
         """Queue the batch's way to the buffers."""
         device, slot = self._device, self._slots[self._turn]
+        device._enter()
         self._turn = 1 - self._turn
         _call(driver.cuStreamWaitEvent, device._copies, slot.emptied, 0)
         for array, staged in zip(slot.arrays, slot.staged, strict=True):
             if array is not None and array.nbytes:
-                source = array.__array_interface__["data"][0]
-                _call(driver.cuMemcpyHtoDAsync, staged.address, source, array.nbytes, device._copies)
+                _call(driver.cuMemcpyHtoDAsync, staged.address, _address_of(array), array.nbytes, device._copies)
         _call(driver.cuEventRecord, slot.filled, device._copies)
         _call(driver.cuStreamWaitEvent, device._stream, slot.filled, 0)
         for staged, buffer in zip(slot.staged, self._buffers, strict=True):
