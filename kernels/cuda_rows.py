@@ -233,7 +233,7 @@ def with_run(total, dy, rows, places, sums, first, column):
 
 def sum_pieces(dy: DeviceArray, rows: DeviceArray, places: DeviceArray, table_rows: int) -> DeviceArray:
     """The sums of pieces that `with_run` needs; rows and places from `by_row`."""
-    sums = device.place().scratch("sum_pieces", dy.nbytes).view(dy.dtype)[: dy.size].reshape(dy.shape)
+    sums = device.place().scratch("sum_pieces", dy.nbytes)[: dy.nbytes].view(dy.dtype).reshape(dy.shape)
     if len(dy) > PIECE:
         start(_sum_pieces, *grid_of_rows(*dy.shape), dy, rows, places, table_rows, sums)
     return sums
