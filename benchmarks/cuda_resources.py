@@ -46,7 +46,7 @@ def numba_type(name: Any) -> Any:
 
     if isinstance(name, list):
         return types.Tuple([numba_type(each) for each in name])
-    array = re.fullmatch(r"Array\((\w+), (\d+), ([CA])\)", name)
+    array = re.fullmatch(r"Array\((\w+), (\d+), ([CFA])\)", name)
     if array:
         dtype = types.boolean if array[1] == "bool" else getattr(types, array[1])
         return types.Array(dtype, int(array[2]), array[3])
@@ -114,7 +114,7 @@ def _compiled(signature: tuple[str, str, list]) -> dict[tuple[int, int], Resourc
 
 def _short(types: list) -> str:
     text = json.dumps(types).replace('"', "")
-    return re.sub(r"Array\((\w+), (\d+), ([CA])\)", r"\1[\2\3]", text)[1:-1]
+    return re.sub(r"Array\((\w+), (\d+), ([CFA])\)", r"\1[\2\3]", text)[1:-1]
 
 
 def main(arguments: list[str] | None = None) -> int:

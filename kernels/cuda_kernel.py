@@ -106,7 +106,9 @@ def start(
 def _type_name(arg: Any) -> Any:
     """Numba's name of an argument's type."""
     if isinstance(arg, DeviceArray):
-        return f"Array({arg.dtype.name}, {arg.ndim}, {'C' if arg.flags.c_contiguous else 'A'})"
+        repeats = arg.size and 0 in arg.strides
+        layout = "A" if repeats else "C" if arg.flags.c_contiguous else "F" if arg.flags.f_contiguous else "A"
+        return f"Array({arg.dtype.name}, {arg.ndim}, {layout})"
     if isinstance(arg, tuple):
         return [_type_name(each) for each in arg]
     if isinstance(arg, np.generic):
