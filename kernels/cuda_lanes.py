@@ -9,7 +9,7 @@ a column have one threadIdx.x. All combine in an order that depends on the shape
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda_kernel import blocks, device_function, size
+from nbkeras.kernels.cuda_kernel import Kernel, blocks, device_function, size, start
 from nbkeras.kernels.cuda_registers import load_quad, store_quad
 from nbkeras.kernels.device_array import DeviceArray
 
@@ -37,6 +37,16 @@ def over_rows(rows: int, bits: int) -> tuple[int, int]:
 def is_wide(count: int, *arrays: DeviceArray) -> int:
     """1 where rows of `count` numbers may be read in fours that lie together, else 0."""
     return int(count % 4 == 0 and not any(array.address % 16 for array in arrays))
+
+
+def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...], *args) -> None:
+    """Start a kernel(*arrays, *args, rows, n, bits, wide) over rows of n numbers, with 2**bits lanes each.
+
+    arrays: contiguous, passed as flat memory.
+    """
+    bits = bits_of(n)
+    flat = (array.reshape(-1) for array in arrays)
+    start(kernel, *over_rows(rows, bits), *flat, *args, rows, n, bits, is_wide(n, *arrays))
 
 
 def over_columns(columns: int, most: int = BLOCK) -> tuple[int, tuple[int, int]]:

@@ -18,10 +18,11 @@ from nbkeras.kernels.cuda_lanes import (
     load_four,
     row_and_lane,
     share_of_lane,
+    start_rows,
     store_four,
 )
 from nbkeras.kernels.device_array import DeviceArray
-from nbkeras.kernels.softmax_cuda import logsumexp_parts, start_rows
+from nbkeras.kernels.softmax_cuda import logsumexp_parts
 
 # -------------------- softmax, dense targets --------------------
 

@@ -16,8 +16,8 @@ Array = np.ndarray
 _BLOCK = 32768  # elements of a block of rows whose sums are kept apart
 _SHARE = 16384  # elements of a share where there are no sums
 _WIDE = 256  # columns that widening aims at
-_ALL_ROWS = device.persistent(np.ones(0, np.bool_))
-_INFINITE = device.persistent(np.full(1, np.inf))
+_ALL_ROWS = np.ones(0, np.bool_)  # in place of a mask
+_GIVEN = np.zeros(0)  # in place of the number of rows: the statistics do not depend on x
 
 
 def _block_count(rows: int, columns: int) -> int:
@@ -70,8 +70,9 @@ def batch_normalization_training(
     launch_shares(block_moments, share_count(blocks, 1), wide, mask, counts, means, squares)
     total, joined = device.empty((1,), np.float64), device.empty((2, shape[1]), np.float64)
     center, inverse, scale, offset = (device.empty((shape[1],), x.dtype) for _ in range(4))
-    device.launch(join_moments, counts, means, squares, joined, total, moving_mean, moving_variance, float(momentum))
-    device.launch(coefficients, joined, gamma, beta, float(epsilon), center, inverse, scale, offset)
+    moving = moving_mean, moving_variance, float(momentum)
+    affine = gamma, beta, float(epsilon), center, inverse, scale, offset
+    device.launch(join_moments, counts, means, squares, joined, total, *moving, *affine)
     y = device.empty(x.shape, x.dtype)
     launch_shares(scale_rows, share_count(x.size, _SHARE), wide, center, scale, offset, y.reshape(shape))
     return y, (wide, mask, total, center, inverse, scale, channels)
@@ -92,11 +93,11 @@ def batch_normalization(
     gamma, beta = _filled(gamma, channels, 1, x.dtype), _filled(beta, channels, 0, x.dtype)
     joined = device.empty((2, shape[1]), np.float64)
     center, inverse, scale, offset = (device.empty((shape[1],), x.dtype) for _ in range(4))
-    device.launch(given_moments, mean, variance, joined)
-    device.launch(coefficients, joined, gamma, beta, float(epsilon), center, inverse, scale, offset)
+    affine = gamma, beta, float(epsilon), center, inverse, scale, offset
+    device.launch(given_moments, mean, variance, joined, *affine)
     y = device.empty(x.shape, x.dtype)
     launch_shares(scale_rows, share_count(x.size, _SHARE), wide, center, scale, offset, y.reshape(shape))
-    return y, (wide, _ALL_ROWS, _INFINITE, center, inverse, scale, channels)
+    return y, (wide, _ALL_ROWS, _GIVEN, center, inverse, scale, channels)
 
 
 def batch_normalization_vjp(saved, dy, needs):
@@ -160,8 +161,37 @@ def block_moments(x, mask, counts, means, squares, share, shares):
 
 
 @compiled
-def join_moments(counts, means, squares, joined, total, moving_mean, moving_variance, momentum):
-    """Kernel: mean and variance of each channel, repeated for the k channels sets of a wide row; moves the averages."""
+def coefficients(joined, gamma, beta, epsilon, center, inverse, scale, offset):
+    """What `scale_rows` needs, for each column."""
+    for c in range(center.size):
+        center[c] = joined[0, c]
+        inverse[c] = 1.0 / np.sqrt(joined[1, c] + epsilon)
+        scale[c] = inverse[c] * gamma[c % gamma.size]
+        offset[c] = beta[c % gamma.size]
+
+
+@compiled
+def join_moments(
+    counts,
+    means,
+    squares,
+    joined,
+    total,
+    moving_mean,
+    moving_variance,
+    momentum,
+    gamma,
+    beta,
+    epsilon,
+    center,
+    inverse,
+    scale,
+    offset,
+):
+    """Kernel: mean and variance of each channel, repeated for the k channels sets of a wide row; moves the averages.
+
+    Then the coefficients for each column.
+    """
     columns, channels = means.shape[1], moving_mean.size
     mean, deviation = joined[0], joined[1]
     n = 0
@@ -194,24 +224,16 @@ def join_moments(counts, means, squares, joined, total, moving_mean, moving_vari
             deviation[i] = s / total[0]
         moving_mean[c] = moving_mean[c] * momentum + mean[c] * (1.0 - momentum)
         moving_variance[c] = moving_variance[c] * momentum + deviation[c] * (1.0 - momentum)
+    coefficients(joined, gamma, beta, epsilon, center, inverse, scale, offset)
 
 
 @compiled
-def given_moments(mean, variance, joined):
-    """Kernel: the given statistics as `join_moments` leaves them."""
+def given_moments(mean, variance, joined, gamma, beta, epsilon, center, inverse, scale, offset):
+    """Kernel: the coefficients for each column by the given statistics."""
     for c in range(joined.shape[1]):
         joined[0, c] = mean[c % mean.size]
         joined[1, c] = variance[c % mean.size]
-
-
-@compiled
-def coefficients(joined, gamma, beta, epsilon, center, inverse, scale, offset):
-    """Kernel: what `scale_rows` needs, for each column."""
-    for c in range(center.size):
-        center[c] = joined[0, c]
-        inverse[c] = 1.0 / np.sqrt(joined[1, c] + epsilon)
-        scale[c] = inverse[c] * gamma[c % gamma.size]
-        offset[c] = beta[c % gamma.size]
+    coefficients(joined, gamma, beta, epsilon, center, inverse, scale, offset)
 
 
 @compiled
@@ -242,8 +264,12 @@ def block_sums(dy, x, center, sums, products, share, shares):
 
 @compiled
 def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slope, shift):
-    """Kernel: dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift."""
+    """Kernel: dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift.
+
+    total: the number of rows that the statistics were taken over; of size 0 where they were given.
+    """
     columns, channels = sums.shape[1], dgamma.size
+    count = total[0] if total.size > 0 else np.inf
     for c in range(columns):
         joined[0, c] = 0.0
         joined[1, c] = 0.0
@@ -259,8 +285,8 @@ def join_sums(sums, products, joined, total, inverse, scale, dgamma, dbeta, slop
         dbeta[c] = s
         dgamma[c] = p * inverse[c]
         for i in range(c, columns, channels):
-            slope[i] = -scale[c] * inverse[c] * inverse[c] * (p / total[0])
-            shift[i] = -scale[c] * (s / total[0])
+            slope[i] = -scale[c] * inverse[c] * inverse[c] * (p / count)
+            shift[i] = -scale[c] * (s / count)
 
 
 @compiled

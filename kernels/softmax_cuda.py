@@ -4,32 +4,20 @@ import math
 
 from numba import cuda
 
-from nbkeras.kernels.cuda_kernel import Kernel, device_function, kernel, start
+from nbkeras.kernels.cuda_kernel import device_function, kernel
 from nbkeras.kernels.cuda_lanes import (
     ADD,
     LARGEST,
     MOST,
     WARP,
-    bits_of,
     fold_lanes,
-    is_wide,
     load_four,
-    over_rows,
     row_and_lane,
     share_of_lane,
+    start_rows,
     store_four,
 )
 from nbkeras.kernels.device_array import DeviceArray
-
-
-def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...], *args) -> None:
-    """Start a kernel(*arrays, *args, rows, n, bits, wide) over rows of n numbers.
-
-    arrays: contiguous; those of rows * n numbers are read and written in fours.
-    """
-    bits = bits_of(n)
-    wide = is_wide(n, *(array for array in arrays if array.size == rows * n))
-    start(kernel, *over_rows(rows, bits), *(a.reshape(-1) for a in arrays), *args, rows, n, bits, wide)
 
 
 @device_function

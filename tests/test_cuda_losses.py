@@ -12,7 +12,7 @@ FLOATS = (np.float32, np.float64)
 SHAPES = [(1, 1), (7, 2), (5, 4), (3, 7), (9, 8), (2, 12), (3, 17), (2, 61), (1, 131), (3, 64), (0, 3)]
 
 
-def numbers(shape, dtype, seed=0):
+def numbers(shape, dtype, seed=7):
     return (np.random.default_rng(seed).standard_normal(shape) * 3).astype(dtype)
 
 
