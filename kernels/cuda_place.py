@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels import cuda_fusion, device_cuda, elementwise_cuda
+from nbkeras.kernels import cuda_fusion, device, device_cuda, elementwise_cuda
 from nbkeras.kernels.cuda_kernel import SIMULATED, Kernel
 from nbkeras.kernels.device_array import DeviceArray, layout_at
 
@@ -136,13 +136,15 @@ class Place:
         if target.flags.c_contiguous:
             self._device.upload(target.address, value)
         else:
-            device_cuda.copy(self.upload(value), target)
+            with device.on(self):
+                device_cuda.copy(self.upload(value), target)
 
     def read(self, array: DeviceArray) -> Array:
         """The numbers, once all that was queued before is done."""
         if not array.flags.c_contiguous:
             whole = self.empty(array.shape, array.dtype)
-            device_cuda.copy(array, whole)
+            with device.on(self):
+                device_cuda.copy(array, whole)
             array = whole
         result = np.empty(array.shape, array.dtype)
         if array.size:
