@@ -19,7 +19,7 @@ from nbkeras.kernels.cuda_walk import (
     walk,
 )
 from nbkeras.kernels.device_array import DeviceArray
-from nbkeras.kernels.elementwise_cuda import bits_of, numeric, of_ufunc, seen_as
+from nbkeras.kernels.elementwise_cuda import bits_of, numeric, of_ufunc, seen_as, widened
 
 _PLAIN, _TRUTH, _WHOLE = range(3)
 _TILE = size(32, simulated=4)
@@ -99,13 +99,15 @@ def assign(source: Any, target: DeviceArray) -> None:
     """target[...] = source, an array of any strides that broadcasts to it, or a number; casts."""
     if not target.size:
         return
-    steps = strides_over(target, target.shape)
-    grid = blocks(target.size, ITEMS * THREADS)
     if not isinstance(source, DeviceArray):
         bits = bits_of(target.itemsize)
-        value = np.asarray(source).astype(target.dtype).view(bits)[()]
-        path = walk(target.shape, steps)
-        start(_fill, grid, THREADS, target.size, *path[:3], span(seen_as(bits, target)), path[3], value)
+        target, value = seen_as(bits, target), np.asarray(source).astype(target.dtype).view(bits)[()]
+        if target.flags.c_contiguous:
+            _, value, target = widened(target.size, value, target.reshape(-1))
+        path = walk(target.shape, strides_over(target, target.shape))
+        start(
+            _fill, blocks(target.size, ITEMS * THREADS), THREADS, target.size, *path[:3], span(target), path[3], value
+        )
         return
     how = _PLAIN
     if source.dtype == target.dtype:
@@ -115,10 +117,11 @@ def assign(source: Any, target: DeviceArray) -> None:
         how = _TRUTH
     elif source.dtype.kind == "f" and target.dtype.kind in "iu" and target.dtype != np.uint64:
         how = _WHOLE
-    path = walk(target.shape, strides_over(source, target.shape), steps)
+    path = walk(target.shape, strides_over(source, target.shape), strides_over(target, target.shape))
     source, target = span(numeric(source)), span(numeric(target))
     if how != _PLAIN or source.dtype != target.dtype or not _transposed(path, source, target):
-        start(_assign, grid, THREADS, how, count_of(path), *path[:3], source, path[3], target, path[4])
+        count = count_of(path)
+        start(_assign, blocks(count, ITEMS * THREADS), THREADS, how, count, *path[:3], source, path[3], target, path[4])
 
 
 def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:

@@ -27,6 +27,15 @@ def seen_as(dtype: Any, array: DeviceArray) -> DeviceArray:
     return array if array.dtype == dtype else array.view(dtype)
 
 
+def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
+    """Flat arrays of unsigned integers, and a number, as wider ones while runs stay whole; the run's length comes first."""
+    while run % 2 == 0 and arrays[0].itemsize < 8 and all(a.address % (2 * a.itemsize) == 0 for a in arrays):
+        wide = bits_of(2 * arrays[0].itemsize)
+        run, number = run // 2, np.array([number, number]).view(wide)[0]
+        arrays = tuple(array.view(wide) for array in arrays)
+    return run, number, *arrays
+
+
 def numeric(array: DeviceArray) -> DeviceArray:
     """The array, with booleans as uint8."""
     return seen_as(np.uint8, array) if array.dtype == np.bool_ else array

@@ -6,19 +6,26 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels import device, device_cuda
-from nbkeras.kernels.cuda_kernel import blocks, kernel, start
+from nbkeras.kernels.cuda_kernel import blocks, device_function, kernel, size, start
 from nbkeras.kernels.cuda_rows import by_row
 from nbkeras.kernels.cuda_sort import sorted_positions
 from nbkeras.kernels.cuda_walk import THREADS, dividers, split
 from nbkeras.kernels.device_array import DeviceArray
-from nbkeras.kernels.elementwise_cuda import bits_of
+from nbkeras.kernels.elementwise_cuda import bits_of, widened
 from nbkeras.kernels.embedding_cuda import add_rows
 
-_FEW = 64  # additions that one thread makes one after the other rather than to have them sorted
+_FEW = size(128, simulated=8)  # additions that one thread makes one after the other rather than to have them sorted
 _MANY = 16384  # columns that fill a GPU
 
 
 # -------------------- take --------------------
+
+
+@device_function
+def _counted(at, length):
+    """A negative index counted from the end; -1 for one out of range."""
+    at = at + length if at < 0 else at
+    return at if 0 <= at < length else -1
 
 
 @kernel
@@ -27,9 +34,8 @@ def _gather(x, index, length, shape, multipliers, shifts, missing, out):
     if n < out.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
         i, j = split(row, shape[1], multipliers[1], shifts[1])
-        at = index[j]
-        at = at + length if at < 0 else at
-        out[n] = x[(i * length + at) * shape[2] + k] if 0 <= at < length else missing
+        at = _counted(index[j], length)
+        out[n] = x[(i * length + at) * shape[2] + k] if at >= 0 else missing
 
 
 def gather(x: DeviceArray, index: DeviceArray, axis: int, out: DeviceArray) -> None:
@@ -37,20 +43,35 @@ def gather(x: DeviceArray, index: DeviceArray, axis: int, out: DeviceArray) -> N
     if not out.size:
         return
     length, before = x.shape[axis], int(np.prod(x.shape[:axis], dtype=np.int64))
-    after = out.size // (before * index.size)
-    bits, missing = bits_of(x.itemsize), _missing(x.dtype)
-    flat, target = x.reshape(-1).view(bits), out.reshape(-1).view(bits)
-    while after % 2 == 0 and flat.itemsize < 8 and (flat.address | target.address) % (2 * flat.itemsize) == 0:
-        wide = bits_of(2 * flat.itemsize)
-        flat, target, missing = flat.view(wide), target.view(wide), np.array([missing, missing]).view(wide)[0]
-        after //= 2
+    bits = bits_of(x.itemsize)
+    flat = x.reshape(-1).view(bits), out.reshape(-1).view(bits)
+    after, missing, source, target = widened(out.size // (before * index.size), _missing(x.dtype), *flat)
     path = dividers(before, index.size, after)
-    start(_gather, blocks(target.size, THREADS), THREADS, flat, index.reshape(-1), length, *path, missing, target)
+    start(_gather, blocks(target.size, THREADS), THREADS, source, index.reshape(-1), length, *path, missing, target)
 
 
 def _missing(dtype: np.dtype) -> Any:
     """The bits of what an index out of range reads."""
     return np.asarray(np.nan if dtype.kind == "f" else 0, dtype).view(bits_of(dtype.itemsize))[()]
+
+
+@kernel
+def _add_few(dy, index, shape, multipliers, shifts, dx):
+    """Each thread that has an index's first place looks for the others, for one column."""
+    n = cuda.grid(1)
+    row, k = split(n, shape[2], multipliers[2], shifts[2])
+    i, j = split(row, shape[1], multipliers[1], shifts[1])
+    if i < shape[0]:
+        at = _counted(index[j], dx.shape[1])
+        first = at >= 0
+        for other in range(j):
+            first = first and _counted(index[other], dx.shape[1]) != at
+        if first:
+            total = dx[i, at, k]
+            for other in range(j, index.size):
+                if _counted(index[other], dx.shape[1]) == at:
+                    total += dy[i, other, k]
+            dx[i, at, k] = total
 
 
 @kernel
@@ -71,6 +92,9 @@ def _add_runs(dy, rows, places, shape, multipliers, shifts, dx):
 
 def scatter_add(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
     """dx[i, index[j], k] += dy[i, j, k], in the order of j but for what cuda_rows.py says."""
+    if index.size <= _FEW:
+        start(_add_few, blocks(dy.size, THREADS), THREADS, dy, index, *dividers(*dy.shape), dx)
+        return
     if len(dy) == 1:
         add_rows(dy[0], index, dx[0])
         return
@@ -88,9 +112,8 @@ def _gather_along(x, index, length, shape, multipliers, shifts, missing, out):
     if n < out.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
         i, _ = split(row, shape[1], multipliers[1], shifts[1])
-        at = index[n]
-        at = at + length if at < 0 else at
-        out[n] = x[(i * length + at) * shape[2] + k] if 0 <= at < length else missing
+        at = _counted(index[n], length)
+        out[n] = x[(i * length + at) * shape[2] + k] if at >= 0 else missing
 
 
 def gather_along(x: DeviceArray, index: DeviceArray, out: DeviceArray) -> None:
@@ -106,9 +129,8 @@ def _scatter_along(dy, index, dx):
     if n < dy.shape[0] * dy.shape[2]:
         i, k = n // dy.shape[2], n % dy.shape[2]
         for j in range(dy.shape[1]):
-            at = index[i, j, k]
-            at = at + dx.shape[1] if at < 0 else at
-            if 0 <= at < dx.shape[1]:
+            at = _counted(index[i, j, k], dx.shape[1])
+            if at >= 0:
                 dx[i, at, k] += dy[i, j, k]
 
 
@@ -119,9 +141,8 @@ def _flat_index(index, length, shape, multipliers, shifts, flat):
     if n < flat.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
         i, _ = split(row, shape[1], multipliers[1], shifts[1])
-        at = index[n]
-        at = at + length if at < 0 else at
-        flat[n] = (i * length + at) * shape[2] + k if 0 <= at < length else shape[0] * length * shape[2]
+        at = _counted(index[n], length)
+        flat[n] = (i * length + at) * shape[2] + k if at >= 0 else np.int64(shape[0]) * length * shape[2]
 
 
 def scatter_along(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
