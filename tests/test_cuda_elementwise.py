@@ -130,6 +130,33 @@ def test_eight_axes_are_walked_over_and_nine_refused():
         launch(device.copy, on_gpu(x).transpose(nine), on_gpu(np.zeros((2,) * 9, np.float32)))
 
 
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 7, 641, 2**16 - 1, 2**20 + 7, 2**30, 2**31 - 2, 2**31 - 1])
+def test_quotients_by_multiplication(n):
+    from nbkeras.kernels import cuda_walk
+
+    multiplier, shift = cuda_walk.divider(n)
+    assert multiplier < 2**32 and shift < 64
+    for x in (0, 1, n - 1, n, n + 1, 2 * n - 1, 2 * n, 2**31 // n * n - 1, 2**31 - 2, 2**31 - 1):
+        if x < 2**31:
+            assert x * multiplier < 2**64 and x * multiplier >> shift == x // n
+
+
+def test_walks_join_axes_and_refuse_what_they_cannot_count():
+    from nbkeras.kernels import cuda_walk
+
+    sizes, _, _, x, y = cuda_walk.walk((2, 1, 3, 4), (12, 7, 4, 1), (24, 7, 8, 2))
+    assert (sizes, x, y) == ((24,), (0, 1), (0, 2))
+    sizes, _, _, x, y = cuda_walk.walk((2, 3, 4), (12, 4, 1), (0, -1, 3))
+    assert (sizes, x, y) == ((1, 2, 3, 4), (0, 0, 12, 4, 1), (2, 0, 0, -1, 3))
+    assert type(cuda_walk.walk((4, 5), (2**29, 1))[3][0]) is np.int32
+    assert type(cuda_walk.walk((5, 5), (2**29, 1))[3][0]) is np.int64
+    assert cuda_walk.count_of(cuda_walk.walk((2**20, 2**20), (2**20, 1))) == 2**40
+    with pytest.raises(ValueError, match="fewer than 2,147,483,648 such elements"):
+        cuda_walk.walk((2**16, 2**15), (1, 2**16))
+    with pytest.raises(ValueError, match="counts fewer than"):
+        cuda_walk.dividers(2**16, 2**15)
+
+
 SHAPES = [
     ((4, 5), (4, 5)),
     ((3, 4, 5), (5,)),
