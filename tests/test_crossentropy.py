@@ -173,7 +173,7 @@ def test_labels_of_any_dtype_with_or_without_an_axis_of_one(dtype, shape):
     np.testing.assert_allclose(loss.numpy(), -scipy.special.log_softmax(x, -1)[[0, 1, 2], [0, 1, 3]], rtol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [1, 5000])
+@pytest.mark.parametrize("rows", [1, pytest.param(5000, marks=pytest.mark.big)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_many_rows(rows, dtype):
     x = RNG.standard_normal((rows, 40)).astype(dtype)
