@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks.report import best_peer, figure, peers_of
+from benchmarks.report import best_peer, figure, peers_of, workloads_section
 
 try:
     from matplotlib.figure import Figure
@@ -30,14 +30,14 @@ def new_figure(**settings: Any) -> Any:
 
 def draw(report: dict[str, Any], path: str) -> dict[str, str]:
     """Draw what there is to draw: one picture goes to `path`, of several each to a name of its own; files by section."""
-    pictures = {"workloads": ratios} if any(map(peers_of, report["workloads"].values())) else {}
+    pictures = {workloads_section(report): ratios} if any(map(peers_of, report["workloads"].values())) else {}
     for name, tables in report.get("studies", {}).items():
         if any("threads" in table for table in tables):
             pictures[name] = sweeps
     file = Path(path)
     names = {name: file if len(pictures) == 1 else file.with_stem(f"{file.stem}-{name}") for name in pictures}
     for name, picture in pictures.items():
-        picture(report["workloads"] if name == "workloads" else report["studies"][name]).savefig(names[name])
+        picture(report["workloads"] if picture is ratios else report["studies"][name]).savefig(names[name])
     return {name: str(file) for name, file in names.items()}
 
 

@@ -154,8 +154,13 @@ def memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
     return as_markdown(["peak memory, MB", "data", *frameworks, "nbkeras / best peer"], rows)
 
 
+def workloads_section(report: dict[str, Any]) -> str:
+    """The name of the part of the document that shows the workloads; a GPU's stand beside the CPU's."""
+    return "gpu-workloads" if report["settings"].get("device") == "cuda" else "workloads"
+
+
 def sections(report: dict[str, Any]) -> dict[str, str]:
-    """Parts of the document by name: 'workloads', and one for each study."""
+    """Parts of the document by name: that of the workloads, and one for each study."""
     found = {}
     workloads = report["workloads"]
     if workloads:
@@ -172,7 +177,7 @@ def sections(report: dict[str, Any]) -> dict[str, str]:
         ]
         frameworks = [name for name in known if name in present]
         tables = times(workloads, frameworks), memory(workloads, frameworks), gpu_memory(workloads, frameworks)
-        found["workloads"] = "\n\n".join(filter(None, [circumstances(report), *tables]))
+        found[workloads_section(report)] = "\n\n".join(filter(None, [circumstances(report), *tables]))
     for name, tables in report.get("studies", {}).items():
         parts = [f"{table['title']}:\n\n{as_markdown(table['columns'], table['rows'])}" for table in tables]
         found[name] = "\n\n".join([circumstances(report), *parts])

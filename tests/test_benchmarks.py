@@ -282,7 +282,9 @@ def test_goals_on_a_gpu_of_saved_runs(saved, tmp_path):
     other.write_text(json.dumps(second))
     done = benchmarks("--from", one, "--from", other, "--markdown", document)
     assert done.returncode == 1 and done.stderr.strip() == "failed: tweets"
-    lines = document.read_text().splitlines()
+    text = document.read_text()
+    assert "begin gpu-workloads" in text and "begin workloads" not in text, "the CPU's tables are not overwritten"
+    lines = text.splitlines()
     assert "| product of 4096 x 4096, cuBLAS's float32 time / ours | >= 0.6 | 0.500 | MISS |" in lines
     assert "| mlp: a training step, ours / PyTorch's | <= 1 | 2.00 | MISS |" in lines
     assert "| cnn: a training step, ours / PyTorch's | <= 1.5 | 1.40 | pass |" in lines
