@@ -12,7 +12,7 @@ from nbkeras.kernels import device, elementwise
 from nbkeras.kernels import metrics as kernels
 from nbkeras.ops.arguments import as_float
 from nbkeras.ops.shape import broadcast_to, reshape
-from nbkeras.tensor import Tensor, Variable, apply, as_tensor, op
+from nbkeras.tensor import Tensor, Variable, apply, as_tensor, at_home, op
 
 
 @op
@@ -76,6 +76,9 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
     values: numbers (batch, ...) or a scalar. sample_weight: None, or leading axes of values (or what broadcasts to them).
     total, count: float64 scalars. A scalar weight is that of the mean over all values, as in Keras.
     """
+    if device.elsewhere(total.data):
+        with at_home(total):
+            return accumulate(values, sample_weight, total, count)
     values = as_float(values)
     if values.size == 0:
         return
@@ -84,10 +87,11 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
     if sample_weight is not None:
         given = as_tensor(sample_weight, values.dtype)
         per_sample = per_sample if given.ndim else values.size
-        weights = _grouped(given, values).data
+        weights = device.here(_grouped(given, values).data)
     scale = 1.0 if count is None else 1.0 / per_sample
     counter = kernels.no_weights(np.float64) if count is None else count.data.reshape(1)
-    device.launch(kernels.accumulate, values.data.reshape(-1), weights, scale, total.data.reshape(1), counter)
+    flat = device.here(values.data).reshape(-1)
+    device.launch(kernels.accumulate, flat, weights, scale, total.data.reshape(1), counter)
 
 
 def count_confusion(
@@ -105,14 +109,19 @@ def count_confusion(
     float64 (thresholds,), or (thresholds, labels) to count each label by itself. evenly: the thresholds are 0 to 1 in equal
     steps (zero_counts: the first a little below 0), counted in one pass; else they may be any, in any order.
     """
+    home = next(iter(counters.values()))
+    if device.elsewhere(home.data):
+        with at_home(home):
+            return count_confusion(y_true, y_pred, thresholds, counters, sample_weight, evenly, zero_counts)
     y_pred = as_float(y_pred)
     y_true = as_tensor(y_true)
     rows = (y_pred.shape[0], math.prod(y_pred.shape[1:])) if y_pred.ndim else (1, 1)
-    predicted, labels = y_pred.data.reshape(rows), y_true.data.reshape(rows)
+    predicted, labels = device.here(y_pred.data).reshape(rows), device.here(y_true.data).reshape(rows)
     if sample_weight is None:
         weights = kernels.no_weights(y_pred.dtype).reshape(0, 1)
     else:
-        weights = broadcast_to(as_tensor(sample_weight, y_pred.dtype), y_pred.shape).data.reshape(rows)
+        weights = broadcast_to(as_tensor(sample_weight, y_pred.dtype), y_pred.shape).data
+        weights = device.here(weights).reshape(rows)
     absent = kernels.no_weights(np.float64).reshape(0, 1)
     tables = []
     for name in ("tp", "fp", "tn", "fn"):
