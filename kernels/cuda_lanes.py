@@ -56,12 +56,6 @@ def over_columns(columns: int, most: int = BLOCK) -> tuple[int, tuple[int, int]]
 
 
 @device_function
-def quotient(a, b):
-    """a // b of numbers from 0 to below 2**32, which a GPU divides in fewer steps than int64."""
-    return np.int64(np.uint32(a) // np.uint32(b))
-
-
-@device_function
 def better(op, a, b):
     """Whether a goes before b where the largest or smallest is looked for; False for NaN."""
     if op == LARGEST:

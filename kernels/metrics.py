@@ -11,7 +11,7 @@ from nbkeras.kernels import device
 from nbkeras.kernels.cache import compiled
 
 Array = np.ndarray
-_NO_WEIGHTS = {np.dtype(name): device.persistent(np.zeros(0, name)) for name in ("float32", "float64")}
+_NO_WEIGHTS = {np.dtype(name): np.zeros(0, name) for name in ("float32", "float64")}
 
 
 def no_weights(dtype: np.dtype) -> Array:

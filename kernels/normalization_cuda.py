@@ -19,9 +19,9 @@ from nbkeras.kernels.cuda_lanes import (
     is_wide,
     load_four,
     over_columns,
-    quotient,
 )
 from nbkeras.kernels.cuda_registers import load_quad, store_quad
+from nbkeras.kernels.cuda_walk import divided
 from nbkeras.kernels.device_array import DeviceArray
 from nbkeras.kernels.layer_normalization_cuda import normalize_rows as normalize_rows
 from nbkeras.kernels.layer_normalization_cuda import row_gradients as row_gradients
@@ -336,10 +336,8 @@ def _over_units(rows: int, columns: int, wide: int) -> tuple[int, int, int]:
 @device_function
 def _first_row_and_column(rows, columns, stride, wide):
     """Where this thread begins; in row `rows` if there is nothing to do for it."""
-    thread, units = cuda.grid(1), columns >> 2 if wide != 0 else columns
-    row = quotient(thread, units)
-    c = thread - row * units
-    return row if row < stride else rows, c << 2 if wide != 0 else c
+    row, c = divided(cuda.grid(1), columns >> 2 if wide != 0 else columns)
+    return np.int64(row) if row < stride else rows, np.int64(c) << 2 if wide != 0 else np.int64(c)
 
 
 @kernel

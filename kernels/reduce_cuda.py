@@ -30,10 +30,9 @@ from nbkeras.kernels.cuda_lanes import (
     fold_lanes,
     over_columns,
     over_rows,
-    quotient,
     row_and_lane,
 )
-from nbkeras.kernels.cuda_walk import span
+from nbkeras.kernels.cuda_walk import divided, span
 from nbkeras.kernels.device_array import DeviceArray
 from nbkeras.kernels.reduce import groups
 
@@ -107,9 +106,9 @@ def _fold_rows(x, out, op, truth, identity, n, inner, parts, each, bits):
     at, lane = row_and_lane(bits)
     total = identity
     if at < out.size:
-        task = quotient(at, inner)
-        i = quotient(task, parts)
-        first, base = (task - i * parts) * each, i * n * inner + at - task * inner
+        task, k = divided(at, inner)
+        i, part = divided(task, parts)
+        first, base = np.int64(part) * each, np.int64(i) * n * inner + k
         last = base + min(first + each, n) * inner
         total = _walk(op, truth, total, out, x, base + (first + lane) * inner, last, inner << bits)
     total = fold_lanes(op, total, bits, shared)
@@ -205,9 +204,9 @@ def _find(x, places, values, found, op, n, inner, parts, each, bits):
     at, lane = row_and_lane(bits)
     value, place = values.dtype.type(0), np.int64(0)
     if at < found.size:
-        task = quotient(at, inner)
-        i = quotient(task, parts)
-        place, base = (task - i * parts) * each, i * n * inner + at - task * inner
+        task, k = divided(at, inner)
+        i, part = divided(task, parts)
+        place, base = np.int64(part) * each, np.int64(i) * n * inner + k
         j, last = place + lane, min(place + each, n)
         value = values.dtype.type(x[np.uint64(base + place * inner)])
         while j < last:
@@ -259,8 +258,8 @@ def _run_along(x, out, op, identity, lines, n, inner, x_at, x_step, out_at, out_
     """A thread for each line."""
     line = cuda.grid(1)
     if line < lines:
-        i = quotient(line, inner)
-        base, total = i * n * inner + line - i * inner, identity
+        i, k = divided(line, inner)
+        base, total = np.int64(i) * n * inner + k, identity
         at, to = base + x_at, base + out_at
         for _ in range(n):
             value = x[np.uint64(at)]
@@ -282,8 +281,8 @@ def _scan_lines(x, out, carried, op, identity, n, inner, x_at, x_step, out_at, o
     shared = cuda.shared.array(WARP, carried.dtype)
     line, thread = cuda.blockIdx.x, cuda.threadIdx.x
     lane, warp, warps = thread % WARP, thread // WARP, cuda.blockDim.x // WARP
-    i = quotient(line, inner)
-    base, carry = i * n * inner + line - i * inner, identity
+    i, k = divided(line, inner)
+    base, carry = np.int64(i) * n * inner + k, identity
     j = thread
     while j - thread < n:
         total = combine(op, identity, x[np.uint64(base + x_at + j * x_step)]) if j < n else identity
@@ -347,8 +346,8 @@ def products_before(x: DeviceArray, out: DeviceArray) -> None:
 def _slopes(x, y, dy, dx, lines, n, inner):
     line = cuda.grid(1)
     if line < lines:
-        i = quotient(line, inner)
-        base = i * n * inner + line - i * inner
+        i, k = divided(line, inner)
+        base = np.int64(i) * n * inner + k
         at = base + (n - 1) * inner
         slope = dy[np.uint64(at)]
         while at > base:
