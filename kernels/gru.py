@@ -32,6 +32,7 @@ from nbkeras.kernels.recurrent import (
     slope,
     slopes,
     sum_rows,
+    time_major,
     write_output,
 )
 from nbkeras.kernels.subnormals import flush, restore
@@ -64,7 +65,7 @@ def gru(
     chunks = chunk_count(batch, length, features, units, 3)
     block = block_steps(batch, length, chunks)
     ring, state_ring = (length, length + 1) if differentiable else (block, 2)
-    xt = device.empty(batch * ring * features, dtype)
+    xt = time_major(x, ring)
     z = device.empty(batch * ring * 3 * units, dtype)
     inner = device.empty(batch * ring * units, dtype)
     h = device.empty(batch * state_ring * units, dtype)

@@ -31,6 +31,7 @@ from nbkeras.kernels.recurrent import (
     slope,
     slopes,
     sum_rows,
+    time_major,
     write_output,
 )
 from nbkeras.kernels.subnormals import flush, restore
@@ -64,7 +65,7 @@ def lstm(
     chunks = chunk_count(batch, length, features, units, 4)
     block = block_steps(batch, length, chunks)
     ring, state_ring = (length, length + 1) if differentiable else (block, 2)
-    xt = device.empty(batch * ring * features, dtype)
+    xt = time_major(x, ring)
     z = device.empty(batch * ring * 4 * units, dtype)
     h, c = (device.empty(batch * state_ring * units, dtype) for _ in range(2))
     y = device.empty((batch, length, units) if sequences else (batch, units), dtype)

@@ -41,17 +41,23 @@ _BLOCK_ROWS = 256  # rows of one input product: gates of so many rows stay in L2
 
 
 def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -> int:
-    """Into how many chunks of rows a batch is cut: a power of two, by shape alone; 1 for work too small to share."""
+    """Into how many chunks of rows a batch is cut: a power of two, by shape alone; 1 for work too small to share or on a GPU."""
     count = 1
-    if batch * steps * (features + units + 32) * gates * units > _SERIAL_WORK:
+    if device.place() is None and batch * steps * (features + units + 32) * gates * units > _SERIAL_WORK:
         while count < _MOST_CHUNKS and batch >= 2 * count * _LEAST_ROWS:
             count *= 2
     return count
 
 
 def block_steps(batch: int, steps: int, count: int) -> int:
-    """Time steps per block."""
-    return min(steps, max(1, _BLOCK_ROWS // -(-batch // count)))
+    """Time steps per block; all on a GPU."""
+    return steps if device.place() is not None else min(steps, max(1, _BLOCK_ROWS // -(-batch // count)))
+
+
+def time_major(x: Array, ring: int) -> Array:
+    """Room for `ring` steps of x, time-major; on a GPU x itself, whose order of axes suits products of all steps."""
+    batch, _, features = x.shape
+    return x.reshape(-1) if device.place() is not None else device.empty(batch * ring * features, x.dtype)
 
 
 def absent(dtype) -> Array:
@@ -62,9 +68,9 @@ def absent(dtype) -> Array:
 def for_back_product(weight: Array, rows: int) -> tuple[Array, int]:
     """(weight or its transpose, 1 or 0) for `gemm(0, flag, ...)` by the transposed weight.
 
-    From about 512 rows on, a copy that is transposed pays: else each product transposes its panels again.
+    From about 512 rows on, a copy that is transposed pays, but on a GPU: else each product transposes its panels again.
     """
-    if rows < _TRANSPOSE_ROWS:
+    if rows < _TRANSPOSE_ROWS or device.place() is not None:
         return weight, 1
     transposed = device.empty(weight.shape[::-1], weight.dtype)
     device.launch(device.copy, weight.T, transposed)

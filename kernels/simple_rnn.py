@@ -26,6 +26,7 @@ from nbkeras.kernels.recurrent import (
     slope,
     slopes,
     sum_rows,
+    time_major,
     write_output,
 )
 from nbkeras.kernels.subnormals import flush, restore
@@ -54,7 +55,7 @@ def simple_rnn(
     (batch, length, features), units, dtype = x.shape, recurrent_kernel.shape[0], x.dtype
     chunks = chunk_count(batch, length, features, units, 1)
     block = block_steps(batch, length, chunks)
-    xt = device.empty(batch * length * features, dtype)
+    xt = time_major(x, length)
     h = device.empty(batch * (length + 1) * units, dtype)
     y = device.empty((batch, length, units) if sequences else (batch, units), dtype)
     h_last = device.empty((batch, units), dtype)
