@@ -266,6 +266,20 @@ def test_functions_of_one_integer(dtype):
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
+def test_views_as_operands(dtype):
+    """Columns, reversed rows, and rows that begin between 16 bytes."""
+    x, y = numbers((5, 7), dtype), numbers((5, 7), dtype, 1)
+    there = on_gpu(x), on_gpu(y)
+    for part in (np.s_[:, 2:5], np.s_[::-2], np.s_[1], np.s_[2:4, ::-1]):
+        for function in (np.negative, np.floor, np.sign, np.sin, np.add, np.divide, np.floor_divide):
+            want, got = np.zeros((5, 7), dtype), on_gpu(np.zeros((5, 7), dtype))
+            function(*(array[part] for array in (x, y)[: function.nin]), out=want[part])
+            launch(function, *(array[part] for array in there[: function.nin]), got[part])
+            name = f"{function.__name__} of {part}"
+            np.testing.assert_allclose(got.copy(), want, rtol=4 * np.finfo(dtype).eps, err_msg=name)
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
 def test_in_place(dtype):
     x, y = numbers((5, 7), dtype), numbers((7,), dtype, 1)
     there = on_gpu(x)
