@@ -11,7 +11,7 @@ from numba import cuda
 
 from nbkeras.kernels import device, elementwise_cuda
 from nbkeras.kernels.cuda_kernel import blocks, device_function, kernel, size, start
-from nbkeras.kernels.cuda_lanes import quotient
+from nbkeras.kernels.cuda_walk import divided
 from nbkeras.kernels.device_array import DeviceArray
 from nbkeras.kernels.random import BLOCK
 
@@ -321,13 +321,13 @@ def _take_slices(x, slices, inner, order, out):
     """x and out are flat arrays of shape (outer, slices, inner)."""
     n = cuda.grid(1)
     if n < out.size:
-        row = quotient(n, inner)
-        first = quotient(row, slices) * slices  # of the slices in x that those of this outer index are
-        out[n] = x[(first + order[row - first]) * inner + n - row * inner]
+        row, place = divided(n, inner)
+        outer, i = divided(row, slices)
+        out[n] = x[(np.int64(outer) * slices + order[i]) * inner + place]
 
 
 def take_slices(x: DeviceArray, order: DeviceArray, axis: int, out: DeviceArray):
-    """out's slice i along the axis is x's slice order[i]; fewer than 2**32 elements."""
+    """out's slice i along the axis is x's slice order[i]; fewer than 2**31 elements."""
     slices, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     x, out = (array.reshape(-1).view(f"u{array.itemsize}") for array in (x, out))
     start(_take_slices, blocks(out.size, _THREADS), _THREADS, x, slices, inner, order, out)
