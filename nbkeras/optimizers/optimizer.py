@@ -173,8 +173,11 @@ class Optimizer:
             if not isinstance(variable, Variable) or variable.dtype.kind != "f":
                 raise TypeError(f"an optimizer is built for Variables of a float dtype, received {variable!r}")
         variables = list(dict.fromkeys(variables))
-        if variables and device.place_of(variables[0].data) is not device.place_of(self.iterations.data):
-            self._move_to(device.place_of(variables[0].data))
+        if variables and device.elsewhere(variables[0].data):
+            with at_home(variables[0]):
+                return self.build(variables)
+        if device.elsewhere(self.iterations.data):
+            self._move_here()
         if not self.built:
             self._slot_names = [name for group in self.slots for name in group]
             values = [self.slot_value] * len(self._slot_names) + [0.0] * self.use_ema
@@ -194,12 +197,11 @@ class Optimizer:
         self._runs = self._buffers.runs(variables, self._decays)
         self._gradients = [self._buffers.gradient(v) for v in variables]
 
-    def _move_to(self, place: Any) -> None:
+    def _move_here(self) -> None:
         """Take the step count and the learning rate to the device that the variables are on."""
-        with device.on(place):
-            for variable in (self.iterations, self._learning_rate):
-                variable.data = device.here(variable.data)
-            self._rate = device.persistent(np.zeros(1)) if self.decay else self._learning_rate.data.reshape(1)
+        for variable in (self.iterations, self._learning_rate):
+            variable.data = device.here(variable.data)
+        self._rate = device.persistent(np.zeros(1)) if self.decay else self._learning_rate.data.reshape(1)
 
     def _make_slots(self, variables: list[Variable]) -> dict[tuple[Variable, str], Slot]:
         indices = iter(range(len(self._slot_names)))
