@@ -7,7 +7,7 @@ from nbkeras.kernels import lstm as lstm_kernels
 from nbkeras.kernels import recurrent
 from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.ops.recurrent import gru, lstm, simple_rnn
-from nbkeras.tensor import GradientTape, Tensor, as_tensor
+from nbkeras.tensor import GradientTape, as_tensor
 from nbkeras.testing import check_op
 
 # -------------------- the reference: works on complex numbers too --------------------
@@ -135,7 +135,7 @@ def gradients(family, inputs, weights, **options):
         tape.watch(list(tensors.values()))
         outputs = fused(family, tensors, **options)
     used = [i for i, weight in enumerate(weights) if weight is not None]
-    targets, seeds = [outputs[i] for i in used], [Tensor(weights[i]) for i in used]
+    targets, seeds = [outputs[i] for i in used], [as_tensor(weights[i]) for i in used]
     found = tape.gradient(targets, list(tensors.values()), seeds)
     again = tape.gradient(targets, list(tensors.values()), seeds)
     for a, b in zip(found, again, strict=True):  # the way back leaves what it needs as it was
