@@ -144,6 +144,7 @@ def test_lr_is_learning_rate():
 # -------------------- Training --------------------
 
 
+@pytest.mark.big
 def test_binary_classification():
     model = Sequential()
     model.add(Dense(32, activation="relu", input_dim=100))
@@ -156,6 +157,7 @@ def test_binary_classification():
     assert history.history["accuracy"][-1] > 0.5
 
 
+@pytest.mark.big
 def test_categorical_classification():
     model = Sequential()
     model.add(Dense(32, activation="relu", input_dim=100))
@@ -191,6 +193,7 @@ def small_mnist(tmp_path, monkeypatch):
     monkeypatch.setattr(mnist, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
 
 
+@pytest.mark.big
 def test_mnist(small_mnist, capsys):
     batch_size = 128
     num_classes = 10
@@ -230,6 +233,7 @@ def test_mnist(small_mnist, capsys):
 # -------------------- Stacked LSTM for sequence classification, and the same rendered stateful --------------------
 
 
+@pytest.mark.big
 def test_stacked_lstm():
     data_dim = 16
     timesteps = 8
@@ -249,6 +253,7 @@ def test_stacked_lstm():
     assert_learned(history, 5, "accuracy", "val_loss", "val_accuracy")
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("spelling", ["batch_input_shape", "batch_shape of Input"])
 def test_stateful_stacked_lstm(spelling):
     data_dim = 16
@@ -315,6 +320,7 @@ def dense_model():
     return Model(inputs=inputs, outputs=predictions)
 
 
+@pytest.mark.big
 def test_densely_connected_network():
     model = dense_model()
     assert len(model.layers) == 4
@@ -378,6 +384,7 @@ def headlines():
     return headline_data, additional_data, headline_labels, additional_labels
 
 
+@pytest.mark.big
 def test_headlines_by_lists(headlines):
     headline_data, additional_data, headline_labels, additional_labels = headlines
     model = headline_model()
@@ -392,6 +399,7 @@ def test_headlines_by_lists(headlines):
     np.testing.assert_allclose(losses["loss"], total, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.big
 def test_headlines_by_names(headlines):
     headline_data, additional_data, headline_labels, additional_labels = headlines
     model = headline_model()
@@ -423,6 +431,7 @@ def test_headlines_by_names(headlines):
     np.testing.assert_allclose(losses[0], losses[1] + 0.2 * losses[2], rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.big
 def test_each_output_gets_its_own_loss(headlines):
     headline_data, additional_data, headline_labels, additional_labels = headlines
     model = headline_model()
@@ -438,6 +447,7 @@ def test_each_output_gets_its_own_loss(headlines):
 # -------------------- Shared layers --------------------
 
 
+@pytest.mark.big
 def test_shared_lstm_learns_whether_two_tweets_have_one_author():
     tweet_a = Input(shape=(280, 256))
     tweet_b = Input(shape=(280, 256))

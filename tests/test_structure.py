@@ -112,6 +112,7 @@ def warm(request):
 # -------------------- launches --------------------
 
 
+@pytest.mark.cpu("a GPU's launches are others, and fused")
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_launches(name):
     model = WORKLOADS[name]()
@@ -166,6 +167,7 @@ def growth_of_prediction(model):
         return tracemalloc.get_traced_memory()[1] - start
 
 
+@pytest.mark.cpu("tracemalloc does not see a GPU's memory")
 @pytest.mark.parametrize("measure", [growth_of_training, growth_of_prediction])
 def test_a_replayed_step_allocates_no_buffer(warm, measure, monkeypatch):
     recordings = {kind: steps.recordings for kind, steps in warm._steps.items()}
@@ -192,6 +194,7 @@ def allocations(function, *args):
         _nrt_python.memsys_disable_stats()
 
 
+@pytest.mark.cpu("Numba's runtime is the CPU's")
 @pytest.mark.parametrize("kind", ["train", "predict"])
 def test_kernels_allocate_nothing(warm, kind):
     """Numba makes a small header for each array that Python passes, and nothing else."""
@@ -200,6 +203,7 @@ def test_kernels_allocate_nothing(warm, kind):
     assert allocations(takes_memory, np.ones(3)) == 2, "the control: an array of its own is seen"
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("name", WORKLOADS)
 def test_programs_go_with_their_model(name):
     model = WORKLOADS[name]()
@@ -221,6 +225,7 @@ def signatures():
     return {each: len(each.overloads) for each in gc.get_objects() if issubclass(type(each), Dispatcher)}
 
 
+@pytest.mark.big
 def test_nothing_is_compiled_after_warm_up(warm):
     before = signatures()
     with event.install_recorder("numba:compile") as compilations:
@@ -230,6 +235,7 @@ def test_nothing_is_compiled_after_warm_up(warm):
     assert signatures() == before
 
 
+@pytest.mark.cpu("about the signatures of the CPU's kernels")
 @pytest.mark.parametrize("batch", [1, 7, BATCH + 8, BATCH * STEPS])
 def test_another_batch_size_needs_no_new_signature(warm, batch):
     """A kernel for larger work may join; those in use are compiled for dtypes and layouts, not for sizes."""
@@ -281,14 +287,17 @@ def fresh_import(tmp_path_factory):
     return set(names.split()), int(compilations), [p for p in (folder / "cache").rglob("*") if p.is_file()]
 
 
+@pytest.mark.cpu("a GPU brings modules of its own")
 def test_import_brings_no_optional_and_no_heavy_module(fresh_import):
     assert not fresh_import[0] & {*OPTIONAL.split(), *HEAVY.split()}
 
 
+@pytest.mark.cpu("a GPU brings modules of its own")
 def test_import_brings_few_modules(fresh_import):
     foreign = sorted(name for name in fresh_import[0] if name.split(".")[0] != "nbkeras")
     assert len(foreign) <= FOREIGN, foreign
 
 
+@pytest.mark.cpu("a GPU brings modules of its own")
 def test_import_compiles_nothing(fresh_import):
     assert fresh_import[1:] == (0, [])

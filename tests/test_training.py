@@ -53,6 +53,7 @@ def test_steps_are_recorded_once_per_signature(data):
     assert model._steps["train"].recordings == 2  # 32 rows and the last 6
 
 
+@pytest.mark.big
 def test_a_replayed_step_allocates_no_buffers_and_compiles_nothing(data):
     x, y = data
     model = network()
