@@ -110,6 +110,7 @@ def test_mean_and_sum():
     assert float(grid.result()) == 2.5
 
 
+@pytest.mark.big
 def test_means_of_many_values_do_not_drift():
     metric = metrics.Mean()
     for _ in range(10):
