@@ -14,9 +14,11 @@ import pytest
 import stand_in
 import twins
 
-from nbkeras import ops
+import nbkeras
+from nbkeras import Sequential, ops
 from nbkeras.kernels import device
 from nbkeras.kernels.device_array import DeviceArray, layout_at
+from nbkeras.layers import Dense
 from nbkeras.program import Program
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
@@ -493,6 +495,27 @@ def test_a_recorded_program_with_batches(whole, driver):
             np.testing.assert_allclose(result, np.exp(0.5 * i) + sums[i], rtol=1e-5)
     np.testing.assert_allclose(total.numpy(), sums[-1], rtol=1e-5)
     assert driver.calls.count("cuGraphLaunch") == 7 and driver.calls.count("cuStreamBeginCapture") == 1
+
+
+def trained(place, x, y):
+    with device.on(place):
+        nbkeras.config.set_seed(1)
+        model = Sequential([Dense(5, activation="tanh", input_shape=(3,)), Dense(1)])
+        model.compile("adam", "mse", metrics=["mae"])
+        history = model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0).history
+        return history, model.get_weights(), model.predict(x, batch_size=5, verbose=0)
+
+
+@needs_simulator
+def test_training_is_that_of_the_cpu_in_any_order(whole, driver):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((28, 3)).astype(np.float32), rng.standard_normal((28, 1)).astype(np.float32)
+    want, got = trained(None, x, y), trained(whole, x, y)
+    for name, values in want[0].items():
+        np.testing.assert_allclose(got[0][name], values, rtol=1e-4)
+    for ours, theirs in zip([*got[1], got[2]], [*want[1], want[2]], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert driver.calls.count("cuGraphLaunch") >= 10
 
 
 @needs_simulator
