@@ -197,7 +197,7 @@ class Device:
         return tuple(self._handle(arg) if isinstance(arg, DeviceArray) else arg for arg in args)
 
     def start(self, kernel: Any, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int) -> None:
-        """Queue a kernel; Numba sees for itself whether it is cooperative."""
+        """Queue a kernel; a cooperative one is one that calls the grid's barrier or was asked about by resident_blocks."""
         self._enter()
         self._last = f"{kernel.__module__}.{kernel.__name__}"
         stream = cuda.external_stream(int(self._queue()))
@@ -212,10 +212,12 @@ class Device:
             self.synchronize()
 
     def resident_blocks(self, kernel: Any, threads: int, args: tuple, shared: int) -> int:
-        """The most blocks that run at once."""
+        """The most blocks that run at once. From now on the kernel is launched only where all of its blocks do."""
         self._enter()
         types = tuple(kernel.compiled.typeof_pyval(arg) for arg in self._arguments(args))
-        return kernel.compiled.compile(types).max_cooperative_grid_blocks(threads, shared)
+        compiled = kernel.compiled.compile(types)
+        compiled.cooperative = True  # Numba knows of its own where a kernel calls the grid's barrier, not of other barriers
+        return compiled.max_cooperative_grid_blocks(threads, shared)
 
     # Programs
 
