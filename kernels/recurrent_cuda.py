@@ -76,7 +76,9 @@ _resident: dict[tuple, int] = {}
 
 
 def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: int, args: tuple, first=None) -> bool:
-    """Start `kernel(*args, operands, counter, tiles)`, a recurrence over the grid, if the recurrent kernel fits its registers.
+    """Start `kernel(*args, operands, counter, tiles)`, a recurrence over the grid, if its registers hold the recurrent kernel.
+
+    False where they do not, and for float64, of which they hold too little to be worth it.
 
     columns: of a unit. terms: numbers of an operand. args: its first array has the dtype of all. first: (h0, drop), what
     makes the first operands where they are not 0. Kernels get: operands, room for two times (samples, terms), of which one is
@@ -88,11 +90,10 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
     while bits < WARP_BITS and terms > LANES * TERMS << bits:
         bits += 1
     share, own = blocks(terms, HALF * LANES << bits) * HALF * LANES, (WARPS >> bits) * COLUMNS // columns
-    if share > LANES * TERMS or not own:
+    if dtype != np.float32 or share > LANES * TERMS or not own:
         return False
-    width, slices = share << bits, blocks(units, own)
+    width, slices, key = share << bits, blocks(units, own), (place, kernel)
     rows = min(GRID // own, _SHARED // (width * dtype.itemsize), MOST_ROWS) // ROWS * ROWS
-    key = place, kernel, dtype
     if key not in _resident:
         like = (*args, args[0], scratch("counter", 1, np.dtype(np.int32)), (0,) * 6)
         _resident[key] = place.resident_blocks(kernel, GRID, like, _SHARED)
@@ -101,24 +102,13 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
     apart = min(_resident[key] // slices, blocks(batch, ROWS))
     rows = min(rows, blocks(blocks(batch, apart), ROWS) * ROWS)
     apart, most = min(apart, blocks(batch, rows)), blocks(batch, rows) * rows
-    room = scratch("operands", 4 + 2 * most * width * dtype.itemsize // 4, np.dtype(np.int32))
+    room = scratch("operands", 4 + 2 * most * width, dtype)
     device_cuda.fill(room, 0)
-    counter, operands = room[:4], room[4:].view(dtype)
-    h0, drop = first or (operands[:0], operands[:0])
+    counter, operands, (h0, drop) = room[:4].view(np.int32), room[4:], first or (room[:0], room[:0])
     if h0.size:
         times_drop(h0, drop, operands, units, units, width)
-    tiles = bits, share, rows, own, slices, most
-    start(
-        kernel,
-        slices * apart,
-        GRID,
-        *args,
-        operands,
-        counter,
-        tiles,
-        cooperative=True,
-        shared=rows * width * dtype.itemsize,
-    )
+    args = *args, operands, counter, (bits, share, rows, own, slices, most)
+    start(kernel, slices * apart, GRID, *args, cooperative=True, shared=rows * width * dtype.itemsize)
     return True
 
 

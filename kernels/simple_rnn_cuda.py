@@ -126,7 +126,7 @@ def _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes
     return new
 
 
-@kernel(launch_bounds=BLOCK)
+@kernel(launch_bounds=(BLOCK, 2))
 def _block_forward(packed, bias, h0, mask, output_mask, drop, z, h, y, h_last, sizes, codes):
     """One sample. Four lanes have a unit: each adds up a quarter of its terms."""
     _, length, units = sizes
@@ -229,7 +229,7 @@ def _step_forward(bias, h0, mask, output_mask, drop, z, h, y, h_last, sizes, cod
 # -------------------- backward --------------------
 
 
-@kernel(launch_bounds=BLOCK)
+@kernel(launch_bounds=(BLOCK, 2))
 def _block_backward(packed, mask, output_mask, drop, h, dy, dh_last, dz, dh, sizes, codes):
     """One sample. 16 lanes have four units: each adds up a sixteenth of their terms; four then have the same unit."""
     _, length, units = sizes
