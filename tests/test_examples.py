@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from nbkeras.datasets import mnist
 from nbkeras.utils import set_random_seed
@@ -24,6 +25,7 @@ def assert_falls(losses):
     assert losses[-1] < losses[0]
 
 
+@pytest.mark.big
 def test_mnist_mlp(tmp_path, monkeypatch, capsys):
     random = np.random.RandomState(0)
     labels = random.randint(0, 10, 400).astype("uint8")
@@ -40,20 +42,24 @@ def test_mnist_mlp(tmp_path, monkeypatch, capsys):
     assert f"Test accuracy: {found['score'][1]}" in out
 
 
+@pytest.mark.big
 def test_stacked_lstm(monkeypatch):
     assert_falls(run("stacked_lstm.py", 3, monkeypatch)["history"].history["loss"])
 
 
+@pytest.mark.big
 def test_stateful_lstm(monkeypatch, capsys):
     assert_falls(run("stateful_lstm.py", 4, monkeypatch)["history"])
     assert "epoch 4: loss" in capsys.readouterr().out
 
 
+@pytest.mark.big
 def test_headline(monkeypatch, capsys):
     assert_falls(run("headline.py", 5, monkeypatch)["history"].history["loss"])
     assert "predictions:" in capsys.readouterr().out
 
 
+@pytest.mark.big
 def test_tweets(monkeypatch):
     assert_falls(run("tweets.py", 2, monkeypatch)["history"].history["loss"])
 

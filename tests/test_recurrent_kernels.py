@@ -272,6 +272,7 @@ def test_without_a_tape_the_outputs_are_the_same(family):
         assert np.array_equal(a.numpy(), b)
 
 
+@pytest.mark.cpu("about threads")
 @pytest.mark.parametrize("family", FAMILIES)
 def test_results_do_not_depend_on_the_number_of_threads(family):
     inputs = make(family, batch=40, length=50, features=16, units=24, dtype="float32")
@@ -288,6 +289,7 @@ def test_results_do_not_depend_on_the_number_of_threads(family):
         assert all(np.array_equal(found[name].numpy(), results[0][1][name].numpy()) for name in inputs)
 
 
+@pytest.mark.cpu("the CPU's chunks")
 def test_chunks_are_cut_by_shape():
     assert recurrent.chunk_count(64, 8, 16, 32, 4) == 8
     assert recurrent.chunk_count(2, 1000, 64, 64, 4) == 1
@@ -309,6 +311,7 @@ def test_op(family):
     )
 
 
+@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_recurrent.py has the GPU's")
 def test_gradients_are_written_to_their_destinations():
     inputs = make("lstm")
     (y, h, c), saved = lstm_kernels.lstm(
