@@ -15,7 +15,10 @@ from nbkeras.kernels.device_array import DeviceArray
 
 WARP = size(32, simulated=4)  # lanes that shuffle with each other
 BLOCK = size(256, simulated=8)
-MOST = size(1024, simulated=16)  # threads of the largest blocks, and lanes of the longest rows
+LANES = size(
+    512, simulated=16
+)  # the most that share a row: twice as many would leave them too few registers for float64
+MOST = size(1024, simulated=16)  # threads of the largest blocks
 _WHOLE = size(128, simulated=5)  # columns up to which a block takes whole rows
 _TILE = size(32, simulated=3)  # columns of a block otherwise
 _EVERYONE = 0xFFFFFFFF
@@ -23,9 +26,9 @@ _EVERYONE = 0xFFFFFFFF
 ADD, MULTIPLY, LARGEST, SMALLEST, LARGEST_UNSIGNED, SMALLEST_UNSIGNED = range(6)
 
 
-def bits_of(count: int, most: int = MOST) -> int:
-    """The binary logarithm of the lanes, at most `most`, for rows of `count` numbers: four to a lane at first."""
-    return min(max(0, -(-count // 4) - 1).bit_length(), most.bit_length() - 1)
+def bits_of(count: int) -> int:
+    """The binary logarithm of the lanes for rows of `count` numbers: four to a lane, if there are so many."""
+    return min(max(0, -(-count // 4) - 1).bit_length(), LANES.bit_length() - 1)
 
 
 def over_rows(rows: int, bits: int) -> tuple[int, int]:

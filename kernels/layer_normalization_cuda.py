@@ -13,7 +13,7 @@ from nbkeras.kernels.cuda_kernel import blocks, kernel, start
 from nbkeras.kernels.cuda_lanes import (
     ADD,
     BLOCK,
-    MOST,
+    LANES,
     WARP,
     fold_columns,
     fold_lanes,
@@ -27,7 +27,7 @@ from nbkeras.kernels.cuda_lanes import (
 from nbkeras.kernels.device_array import DeviceArray
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _normalize(x, gamma, beta, means, inverses, y, epsilon, centered, part, rows, n, bits, wide):
     shared = cuda.shared.array(WARP, x.dtype)
     row, lane = row_and_lane(bits)
@@ -81,7 +81,7 @@ def normalize_rows(
     start_rows(_normalize, n, rows, (x, gamma, beta, means, inverses, y), epsilon, int(centered), part)
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _row_slopes(dy, x, gamma, means, inverses, dx, centered, part, rows, n, bits, wide):
     shared = cuda.shared.array(WARP, x.dtype)
     row, lane = row_and_lane(bits)

@@ -12,7 +12,7 @@ from nbkeras.kernels.cuda_kernel import blocks, kernel, start
 from nbkeras.kernels.cuda_lanes import (
     ADD,
     BLOCK,
-    MOST,
+    LANES,
     WARP,
     fold_lanes,
     load_four,
@@ -27,7 +27,7 @@ from nbkeras.kernels.softmax_cuda import logsumexp_parts
 # -------------------- softmax, dense targets --------------------
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _dense(target, logits, probabilities, loss, rows, n, bits, wide):
     shared = cuda.shared.array(WARP, logits.dtype)
     row, lane = row_and_lane(bits)
@@ -55,7 +55,7 @@ def softmax_crossentropy_forward(
     start_rows(_dense, logits.shape[1], len(logits), (target, logits, probabilities, loss))
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _dense_slope(target, probabilities, slope, dlogits, rows, n, bits, wide):
     shared = cuda.shared.array(WARP, dlogits.dtype)
     row, lane = row_and_lane(bits)
@@ -84,7 +84,7 @@ def softmax_crossentropy_backward(
     start_rows(_dense_slope, dlogits.shape[1], len(dlogits), (target, probabilities, slope, dlogits))
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _target_slope(logits, slope, dtarget, rows, n, bits, wide):
     shared = cuda.shared.array(WARP, logits.dtype)
     row, lane = row_and_lane(bits)
@@ -108,17 +108,12 @@ def softmax_crossentropy_target(logits: DeviceArray, slope: DeviceArray, dtarget
 # -------------------- softmax, integer targets --------------------
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _sparse(target, logits, probabilities, loss, rows, n, bits, wide):
     shared = cuda.shared.array(WARP, logits.dtype)
     row, lane = row_and_lane(bits)
     first, end, step = share_of_lane(row, rows, n, lane, bits, wide)
     top, total = logsumexp_parts(logits, first, end, step, bits, wide, shared)
-    if lane == 0 and row < rows:
-        label, value = np.int64(target[np.uint64(row)]), logits.dtype.type(math.nan)
-        if 0 <= label < n:
-            value = math.log(total) - (logits[np.uint64(row * n + label)] - top)
-        loss[np.uint64(row)] = value
     scale, at = logits.dtype.type(1) / total, first
     while at < end:
         a, b, c, d = load_four(logits, at, end, step, wide, top)
@@ -126,6 +121,11 @@ def _sparse(target, logits, probabilities, loss, rows, n, bits, wide):
         c, d = math.exp(c - top) * scale, math.exp(d - top) * scale
         store_four(probabilities, at, end, step, wide, (a, b, c, d))
         at += 4 << bits
+    if lane == 0 and row < rows:
+        label, value = np.int64(target[np.uint64(row)]), logits.dtype.type(math.nan)
+        if 0 <= label < n:
+            value = math.log(total) - (logits[np.uint64(row * n + label)] - top)
+        loss[np.uint64(row)] = value
 
 
 def sparse_crossentropy_forward(
@@ -135,7 +135,7 @@ def sparse_crossentropy_forward(
     start_rows(_sparse, logits.shape[1], len(logits), (target, logits, probabilities, loss))
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _sparse_slope(target, probabilities, slope, dlogits, rows, n, bits, wide):
     row, lane = row_and_lane(bits)
     at, end, step = share_of_lane(row, rows, n, lane, bits, wide)

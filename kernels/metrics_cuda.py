@@ -14,6 +14,7 @@ from nbkeras.kernels.cuda_kernel import blocks, device_function, kernel, start
 from nbkeras.kernels.cuda_lanes import (
     ADD,
     BLOCK,
+    LANES,
     LARGEST,
     MOST,
     WARP,
@@ -67,7 +68,7 @@ def _argmax(x, row, rows, n, lane, bits, wide, values, places):
     return place
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _match_classes(classes, y_pred, out, rows, n, bits, wide):
     values, places = cuda.shared.array(WARP, y_pred.dtype), cuda.shared.array(WARP, np.int64)
     row, lane = row_and_lane(bits)
@@ -82,7 +83,7 @@ def match_classes(classes: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -
     start_rows(_match_classes, n, rows, (classes, y_pred, out))
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _match_one_hot(y_true, y_pred, out, rows, n, bits, wide):
     values, places = cuda.shared.array(WARP, y_pred.dtype), cuda.shared.array(WARP, np.int64)
     row, lane = row_and_lane(bits)
@@ -102,7 +103,7 @@ def match_one_hot(y_true: DeviceArray, y_pred: DeviceArray, out: DeviceArray) ->
 def _match_threshold(y_true, y_pred, limit, out):
     i = cuda.grid(1)
     if i < out.size:
-        above = 1 if y_pred[np.uint64(i)] > limit else 0
+        above = y_true.dtype.type(1) if y_pred[np.uint64(i)] > limit else y_true.dtype.type(0)
         out[np.uint64(i)] = out.dtype.type(1) if y_true[np.uint64(i)] == above else out.dtype.type(0)
 
 

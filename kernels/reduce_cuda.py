@@ -15,6 +15,7 @@ from nbkeras.kernels.cuda_kernel import blocks, device_function, kernel, size, s
 from nbkeras.kernels.cuda_lanes import (
     ADD,
     BLOCK,
+    LANES,
     LARGEST,
     LARGEST_UNSIGNED,
     MOST,
@@ -99,7 +100,7 @@ def _walk(op, truth, identity, out, x, at, end, step):
     return combine(op, total, other)
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _fold_rows(x, out, op, truth, identity, n, inner, parts, each, bits):
     """2**bits lanes for each number of out (outer, parts, inner), of `each` of the n."""
     shared = cuda.shared.array(WARP, out.dtype)
@@ -194,7 +195,7 @@ def fold(x: DeviceArray, ufunc: np.ufunc, axes: tuple[int, ...], out: DeviceArra
 # -------------------- where the extrema are --------------------
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _find(x, places, values, found, op, n, inner, parts, each, bits):
     """2**bits lanes for each number of `found` (outer, parts, inner): the place of the best of x among `each` of the n.
 

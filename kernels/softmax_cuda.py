@@ -7,8 +7,8 @@ from numba import cuda
 from nbkeras.kernels.cuda_kernel import device_function, kernel
 from nbkeras.kernels.cuda_lanes import (
     ADD,
+    LANES,
     LARGEST,
-    MOST,
     WARP,
     fold_lanes,
     load_four,
@@ -45,7 +45,7 @@ def logsumexp_parts(x, first, end, step, bits, wide, shared):
     return highest, fold_lanes(ADD, total, bits, shared)
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _softmax(x, y, in_logs, rows, n, bits, wide):
     shared = cuda.shared.array(WARP, x.dtype)
     row, lane = row_and_lane(bits)
@@ -63,7 +63,7 @@ def _softmax(x, y, in_logs, rows, n, bits, wide):
         at += 4 << bits
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=LANES)
 def _softmax_slope(y, dy, dx, in_logs, rows, n, bits, wide):
     shared = cuda.shared.array(WARP, y.dtype)
     row, lane = row_and_lane(bits)

@@ -82,3 +82,14 @@ def test_sigmoid_crossentropy(dtype):
             twins.check(op, vjp, [target, numbers(shape, dtype)], needs=needs)
     x = np.array([-1e4, -90, -1e-6, -0.0, 0, 1e-6, 90, 1e4, np.inf, -np.inf, np.nan], dtype)
     twins.check(op, vjp, [np.full(x.shape, 0.25, dtype), x])
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_rows_of_every_number_of_lanes_on_a_gpu(dtype):
+    for shape in ((300, 10), (70, 100), (9, 1000), (5, 1003), (3, 10_000), (2, 10_001)):
+        target = np.random.default_rng(2).integers(0, shape[1], shape[0]).astype(np.int32)
+        op, vjp = losses.sparse_softmax_crossentropy, losses.sparse_softmax_crossentropy_vjp
+        twins.check(op, vjp, [target, numbers(shape, dtype)], needs=(False, True))
+        dense = np.abs(numbers(shape, dtype, 1))
+        twins.check(losses.softmax_crossentropy, losses.softmax_crossentropy_vjp, [dense, numbers(shape, dtype)])
+        twins.check(softmax.log_softmax, softmax.log_softmax_vjp, [numbers(shape, dtype)], {"axis": 1})

@@ -119,3 +119,19 @@ def test_counts_at_even_thresholds(shape, columns, dtype):
                     return states, None
 
                 twins.check(op, None, [y_true, y_pred, weights, *tables(count, columns, wanted)], rtol=1e-12)
+
+
+def test_sizes_that_take_every_way_on_a_gpu():
+    """Several parts, and more buckets than a block has threads."""
+    values, weights = numbers(8_200, np.float32), numbers(8_200, np.float32, 1)
+    in_place(metrics.accumulate, [values, weights], [np.array([2.5]), np.array([3.0])], scale=0.25)
+    y_pred, y_true = values[:, None], (weights[:, None] > 0.5).astype(np.float32)
+    arrays = [y_true, y_pred, weights[:, None], np.array([0.5, 0.1])]
+    in_place(metrics.count_at_thresholds, arrays, tables(2, 1))
+
+    def op(y_true, y_pred, weights, *states):
+        buckets = device.empty((2, 131, 1), np.float64)
+        device.launch(metrics.count_at_even_thresholds, y_true, y_pred, weights, False, buckets, *states)
+        return states, None
+
+    twins.check(op, None, [*arrays[:3], *tables(130, 1)], rtol=1e-12)

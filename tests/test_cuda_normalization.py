@@ -125,3 +125,16 @@ def test_the_same_each_time():
     arrays = x, None, None, np.zeros(6, np.float32), np.ones(6, np.float32), None
     found = {on_gpu(normalization.batch_normalization_training, arrays, 0.9, 1e-3).tobytes() for _ in range(2)}
     assert len(found) == 1
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sizes_that_take_every_way_on_a_gpu(dtype):
+    """Several blocks of rows and tiles of columns, sets of columns, several rows to a thread."""
+    mask = np.random.default_rng(5).uniform(size=701) > 0.4
+    for shape in ((701, 60), (1_100, 32), (260, 150), (12_000, 3)):
+        gamma, beta = numbers(shape[1], dtype, 1), numbers(shape[1], dtype, 2)
+        check_training(numbers(shape, dtype), gamma, beta, mask if len(mask) == shape[0] else None)
+    op, vjp = normalization.layer_normalization, normalization.layer_normalization_vjp
+    for shape in ((420, 100), (20, 1_024), (5, 4_099)):
+        arrays = [numbers(shape, dtype), numbers(shape[1], dtype, 1), numbers(shape[1], dtype, 2)]
+        twins.check(op, vjp, arrays, {"epsilon": 1e-3}, rtol=3e-5 if dtype == np.float32 else None)

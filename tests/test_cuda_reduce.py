@@ -137,3 +137,15 @@ def test_the_same_each_time():
     x = numbers((700, 5), np.float32)
     run = functools.partial(twins.run, twins.place(), reduce.sum, None, [x], {"axes": (0,)}, None)
     assert run()[0].tobytes() == run()[0].tobytes()
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sizes_that_take_every_way_on_a_gpu(dtype):
+    """Parts of long rows, tiles of columns, results by a thread each, rows of a whole block."""
+    for shape, axes in (((20_000,), (0,)), ((2, 8_500), (1,)), ((300, 130), (0,)), ((2, 2, 33_000), (1,))):
+        twins.check(reduce.max, None, [numbers(shape, dtype)], {"axes": axes})
+    twins.check(reduce.sum, None, [numbers((2, 300, 130), dtype)], {"axes": (1,)})
+    for shape, axis in (((20_000,), 0), ((2, 8_500), 1), ((300, 130), 0)):
+        twins.check(reduce.argmin, None, [numbers(shape, dtype)], {"axis": axis})
+    for shape, axis in (((5_000,), 0), ((520, 40), 1), ((2, 5, 2_100), 1)):
+        twins.check(reduce.cumsum, reduce.cumsum_vjp, [numbers(shape, dtype)], {"axis": axis}, rtol=1e-4)
