@@ -185,6 +185,7 @@ def test_rule():
     assert chosen((8, 28, 28, 3), (3, 3, 3, 32)) == "implicit_gemm"
 
 
+@pytest.mark.big
 def test_op_agrees_on_both_sides_of_the_rule():
     """The same convolution by Winograd (float32) and by implicit GEMM (float64), through op and vjp."""
     x, kernel, bias = normal(2, 13, 12, 16), normal(3, 3, 16, 16), normal(16)

@@ -49,6 +49,7 @@ def written_files(document, folder):
     return others
 
 
+@pytest.mark.cpu("documents show the CPU")
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
 def test_blocks_run(document, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -86,6 +87,7 @@ for kernel in (snake.forward, snake.backward):
 """
 
 
+@pytest.mark.cpu("the example is a kernel of the CPU")
 def test_kernels_of_a_users_file_are_cached_on_disk(tmp_path):
     written_files(ROOT / "docs" / "custom-ops.md", tmp_path)
     environment = {k: v for k, v in os.environ.items() if k != "NUMBA_CACHE_DIR"}

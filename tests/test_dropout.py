@@ -39,6 +39,10 @@ def test_gradients():
     check_op(lambda x: random.dropout(x, 0.4, seed=7), X)
     check_op(lambda x: random.dropout(x, 0.4, (None, 1, 5), seed=7), X)
     check_op(lambda x: random.dropout(x, 0.4, (7, 1, 1), seed=7), X)
+
+
+@pytest.mark.big
+def test_gradients_of_many_elements():
     check_op(lambda x: random.dropout(x, 0.4, seed=7), np.random.default_rng(0).standard_normal((33_001,)))
 
 
@@ -140,6 +144,7 @@ def test_spatial_dropout_drops_whole_channels():
         layers.SpatialDropout1D(0.5)(images, training=True)
 
 
+@pytest.mark.big
 def test_moments_of_noise():
     x = np.full((300, 200), 2.0, "float32")
     noisy = layers.GaussianNoise(0.5, seed=1)(x, training=True).numpy()
