@@ -45,7 +45,8 @@ def test_what_begins_between_16_bytes(name, constants):
         there, destination = device.persistent(x.copy()), device.persistent(np.zeros_like(x))
         y, saved = op(there[1], **constants)
         (dx,) = vjp(saved, there[2], (destination[3],))
-    want, saved = op(x[1], **constants)
-    (want_dx,) = vjp(saved, x[2], (True,))
+    with device.on(None):
+        want, saved = op(x[1], **constants)
+        (want_dx,) = vjp(saved, x[2], (True,))
     np.testing.assert_allclose(y.copy(), want, rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(dx.copy(), want_dx, rtol=1e-5, atol=1e-6)
