@@ -25,6 +25,7 @@ from nbkeras.kernels.cuda_recurrence import (
     meet,
     multiply,
     output_gradient,
+    running_state,
     slope,
     spot_of,
     sum_of_lane,
@@ -90,7 +91,7 @@ def block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_l
         operand[unit] = state * factor
     cuda.syncthreads()
     for step in range(length):
-        value, half = ahead + offset, (step & 1) * ROOM
+        value, half, masked = ahead + offset, (step & 1) * ROOM, is_masked(mask, spot)
         if live and gate < 3 and step + 1 < length:
             ahead = z[uint64(((spot + way) * 3 + gate) * units + unit)]
         for k in range(4):
@@ -105,7 +106,7 @@ def block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_l
             value = activate(activation, value + reset * inside, z)
         new = cuda.shfl_sync(EVERYONE, value, first_lane + 2)
         new = update * state + (one - update) * new
-        if is_masked(mask, spot):
+        if masked:
             new = state
         if live and gate < 3 and keep != 0:
             z[uint64((spot * 3 + gate) * units + unit)] = value
@@ -123,8 +124,8 @@ def block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_l
 
 @device_function
 def forward(
-    update, reset, new, inside, row, spot, step, unit, bias, h0, mask, output_mask, z, inner, h, y, h_last, sizes, codes
-):
+    update, reset, new, inside, before, row, spot, step, unit, bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes
+):  # fmt: skip
     """A unit's step, from what x and the operand give its gates and, apart, what the reset gate multiplies; the new h."""
     units = sizes[2]
     activation, recurrent_activation, _, _, _, keep = codes
@@ -137,16 +138,14 @@ def forward(
         place = spot * 3 * units + unit
         z[uint64(place)], z[uint64(place + units)], z[uint64(place + 2 * units)] = update, reset, new
         inner[uint64(spot * units + unit)] = inside
-    return finish(update, new, row, spot, step, unit, h0, mask, output_mask, h, y, h_last, sizes, codes)
+    return finish(update, new, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes)
 
 
 @device_function
-def finish(update, new, row, spot, step, unit, h0, mask, output_mask, h, y, h_last, sizes, codes):
-    """The new h, from the update gate and the candidate; writes it where it belongs."""
-    at = row * sizes[2] + unit
-    before = first_state(h0, at, h) if step == 0 else h_last[uint64(at)]
+def finish(update, new, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes):
+    """The new h, from the update gate, the candidate and the h before; writes it where it belongs."""
     new = before if is_masked(mask, spot) else update * before + (h.dtype.type(1) - update) * new
-    h_last[uint64(at)] = new
+    h_last[uint64(row * sizes[2] + unit)] = new
     _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, codes)
     return new
 
@@ -159,7 +158,7 @@ def grid_forward(
     batch, length, units = sizes
     bits, share, rows, own, slices, most = tiles
     u = cuda.local.array(HELD, z.dtype)
-    shared, sums = cuda.shared.array(0, z.dtype), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
+    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
     width, first_unit = share << bits, cuda.blockIdx.x % slices * own
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
@@ -173,17 +172,18 @@ def grid_forward(
             live = local_row < rows and row < batch and unit < units
             spot = spot_of(row, step, length, codes[4])
             place, column = spot * 3 * units + unit, 3 * local_unit
-            update = reset = new = zero
+            update = reset = new = before = zero
             if live:
                 update, reset, new = z[uint64(place)], z[uint64(place + units)], z[uint64(place + 2 * units)]
+                before = running_state(h0, h_last, row * units + unit, step)
             multiply(u, operands, source + first * width, shared, sums, tiles)
             if live:
                 update += total(sums, local_row, column, tiles)
                 reset += total(sums, local_row, column + 1, tiles)
                 inside = total(sums, local_row, column + 2, tiles)
                 new = forward(
-                    update, reset, new, inside, row, spot, step, unit,
-                    bias, h0, mask, output_mask, z, inner, h, y, h_last, sizes, codes,
+                    update, reset, new, inside, before, row, spot, step, unit,
+                    bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes,
                 )  # fmt: skip
                 operands[uint64(target + row * width + unit)] = new * factor_of(drop, row * units + unit, z)
             first += apart
@@ -218,6 +218,7 @@ def block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, dz
     for past in range(length):
         step, half = last - past, (past & 1) * 3 * ROOM
         own, before, s = ahead, ahead_h, carry + ahead_y
+        masked = is_masked(mask, spot)
         if live and step > 0:
             nearer = spot + way
             ahead = z[uint64((nearer * 3 + gate) * units + unit)] if gate < 3 else inner[uint64(nearer * units + unit)]
@@ -227,7 +228,7 @@ def block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, dz
         new, inside = cuda.shfl_sync(EVERYONE, own, first_lane + 8), cuda.shfl_sync(EVERYONE, own, first_lane + 12)
         gradient = d_new = zero
         carry = s
-        if not is_masked(mask, spot):
+        if not masked:
             d_new = s * (one - update) * slope(activation, new, z)
             carry = s * update
             if gate == 0:
@@ -257,27 +258,37 @@ def block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, dz
 
 
 @device_function
-def backward(s, row, spot, unit, mask, z, inner, h, dz, dinner, dh, sizes, codes):
-    """A unit's step back, from the gradient s of its h: what goes back through the products with its three columns.
+def saved_of(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after):
+    """What a unit's step back needs that was there before: its gates, what the reset gate multiplied, h, the gradient of h."""
+    _, length, units = sizes
+    place = spot * 3 * units + unit
+    inside = inner[uint64(spot * units + unit)] if reset_after != 0 else z.dtype.type(0)
+    carry = running_state(dh_last, dh, row * units + unit, length - 1 - step)
+    before = h[uint64(spot * units + unit)]
+    return z[uint64(place)], z[uint64(place + units)], z[uint64(place + 2 * units)], inside, before, carry
+
+
+@device_function
+def backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes):
+    """A unit's step back, from what is added to the gradient of its h: what its three columns are multiplied by.
 
     With the reset gate before the product, its own gradient is not known yet: 0.
     """
-    units, at, place = sizes[2], row * sizes[2] + unit, spot * 3 * sizes[2] + unit
+    units, place = sizes[2], spot * 3 * sizes[2] + unit
     activation, recurrent_activation, reset_after, _, _, _ = codes
-    zero, one = z.dtype.type(0), z.dtype.type(1)
-    update, reset, new = z[uint64(place)], z[uint64(place + units)], z[uint64(place + 2 * units)]
-    d_update = d_reset = d_new = zero
+    update, reset, new, inside, before, carry = saved
+    d_update = d_reset = d_new = dz.dtype.type(0)
+    s += carry
     if not is_masked(mask, spot):
-        d_update = s * (h[uint64(spot * units + unit)] - new) * slope(recurrent_activation, update, z)
-        d_new = s * (one - update) * slope(activation, new, z)
+        d_update = s * (before - new) * slope(recurrent_activation, update, dz)
+        d_new = s * (dz.dtype.type(1) - update) * slope(activation, new, dz)
         s *= update
     d_inside = d_new
     if reset_after != 0:
-        inside = inner[uint64(spot * units + unit)]
-        d_reset, d_inside = d_new * inside * slope(recurrent_activation, reset, z), d_new * reset
+        d_reset, d_inside = d_new * inside * slope(recurrent_activation, reset, dz), d_new * reset
         dinner[uint64(spot * units + unit)] = d_inside
     dz[uint64(place)], dz[uint64(place + units)], dz[uint64(place + 2 * units)] = d_update, d_reset, d_new
-    dh[uint64(at)] = s
+    dh[uint64(row * units + unit)] = s
     return d_update, d_reset, d_inside
 
 
@@ -288,13 +299,13 @@ def grid_backward(
     """All samples and steps; a block has some units, rows of the recurrent kernel."""
     batch, length, units = sizes
     bits, share, rows, own, slices, most = tiles
-    _, _, _, sequences, backwards, needs_h0 = codes
+    _, _, reset_after, sequences, backwards, needs_h0 = codes
     u = cuda.local.array(HELD, z.dtype)
-    shared, sums = cuda.shared.array(0, z.dtype), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
+    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
     width, first_unit = share << bits, cuda.blockIdx.x % slices * own
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
-    unit = first_unit + local_unit
+    unit, zero = first_unit + local_unit, z.dtype.type(0)
     hold_columns(u, weights, first_unit, units, 1, (3 * units, 0, 1), 3 * units, tiles)
     for past in range(length + needs_h0):
         step, source, target = length - 1 - past, (past & 1) * most * width, (1 - (past & 1)) * most * width
@@ -302,19 +313,20 @@ def grid_backward(
         while first < batch:
             row = first + local_row
             live, at = local_row < rows and row < batch and unit < units, row * units + unit
+            spot, s, saved = spot_of(row, step, length, backwards), zero, (zero, zero, zero, zero, zero, zero)
+            if live and step >= 0:
+                s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
+                saved = saved_of(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after)
             if past > 0:
                 multiply(u, operands, source + first * width, shared, sums, tiles)
+                if live:
+                    s += total(sums, local_row, local_unit, tiles) * factor_of(drop, at, z)
             if live:
-                s = first_state(dh_last, at, z)
-                if past > 0:
-                    s = dh[uint64(at)] + total(sums, local_row, local_unit, tiles) * factor_of(drop, at, z)
                 if step < 0:
-                    dh[uint64(at)] = s
+                    dh[uint64(at)] += s
                 else:
-                    spot = spot_of(row, step, length, backwards)
-                    s += output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
                     first_of_three, second, third = backward(
-                        s, row, spot, unit, mask, z, inner, h, dz, dinner, dh, sizes, codes
+                        s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes
                     )
                     place = target + row * width + unit
                     operands[uint64(place)], operands[uint64(place + units)] = first_of_three, second

@@ -27,7 +27,7 @@ EVERYONE = 0xFFFFFFFF
 MOST_UNITS = size(128, simulated=20)
 BLOCK = size(512, simulated=96)  # threads for so many units
 ROOM = size(128, simulated=32)  # numbers of an operand, of which lanes take 16 at a time
-CHUNK = size(2, simulated=1)  # terms that are multiplied without a look at how many there are
+CHUNK = size(4, simulated=1)  # terms that are multiplied without a look at how many there are
 
 # Over the grid
 LANES = size(32, simulated=8)
@@ -50,8 +50,13 @@ if SIMULATED:
     def quotient(x, y):
         return x / y
 
+    @device_function
+    def meet(counter, target):
+        cuda.cg.this_grid().sync()
+
 else:
     from llvmlite import ir
+    from numba import types
     from numba.cuda.extending import intrinsic
 
     @intrinsic
@@ -66,6 +71,46 @@ else:
             return builder.call(function, args)
 
         return x(x, y), generate
+
+    def _assembly(context, builder, signature, args, text, kind, constraints):
+        """Inline assembly with the address of the array args[0]."""
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        address = builder.ptrtoint(data, ir.IntType(64))
+        return builder.asm(ir.FunctionType(kind, [address.type]), text, constraints, [address], True)
+
+    @intrinsic
+    def _come(typing, counter):
+        """counter[0] += 1; who sees that sees what this block's threads wrote before their last barrier."""
+
+        def generate(context, builder, signature, args):
+            text = "fence.acq_rel.gpu; red.relaxed.gpu.add.s32 [$0], 1;"
+            _assembly(context, builder, signature, args, text, ir.VoidType(), "l,~{memory}")
+            return context.get_dummy_value()
+
+        return types.void(counter), generate
+
+    @intrinsic
+    def _here(typing, counter):
+        """counter[0], and with it what those wrote who came."""
+
+        def generate(context, builder, signature, args):
+            text = "ld.acquire.gpu.s32 $0, [$1];"
+            return _assembly(context, builder, signature, args, text, ir.IntType(32), "=r,l,~{memory}")
+
+        return types.int32(counter), generate
+
+    @device_function
+    def meet(counter, target):
+        """Wait until all blocks have come here, which makes counter[0] `target`; what they wrote before can be read after.
+
+        Cooperative groups' barrier does the same, but has to be linked: kernels then get fewer registers for what they hold.
+        """
+        cuda.syncthreads()
+        if cuda.threadIdx.x == 0:
+            _come(counter)
+            while _here(counter) < target:
+                pass
+        cuda.syncthreads()
 
 
 @device_function
@@ -121,6 +166,12 @@ def is_masked(mask, spot):
 def first_state(state, at, like):
     """An initial state, or what stands for it where it is absent: 0."""
     return state[uint64(at)] if state.size > 0 else like.dtype.type(0)
+
+
+@device_function
+def running_state(first, last, at, steps):
+    """A state after so many steps: before any the first one, else where the last one belongs."""
+    return first_state(first, at, last) if steps == 0 else last[uint64(at)]
 
 
 @device_function
@@ -229,30 +280,6 @@ def sum_of_lane(sums, lane):
 
 
 # -------------------- over the grid --------------------
-
-if SIMULATED:
-
-    @device_function
-    def meet(counter, target):
-        """Wait for all blocks."""
-        cuda.cg.this_grid().sync()
-
-else:
-
-    @device_function
-    def meet(counter, target):
-        """Wait until all blocks have come here, which makes counter[0] `target`; what they wrote before can be read after.
-
-        Cooperative groups' barrier does the same, but has to be linked: kernels then get fewer registers for what they hold.
-        """
-        cuda.syncthreads()
-        if cuda.threadIdx.x == 0:
-            cuda.threadfence()
-            cuda.atomic.add(counter, 0, 1)
-            while cuda.ldcv(counter, 0) < target:
-                pass
-            cuda.threadfence()
-        cuda.syncthreads()
 
 
 @device_function

@@ -15,9 +15,18 @@ from nbkeras.kernels.cuda_gru import (
     forward,
     grid_backward,
     grid_forward,
+    saved_of,
 )
 from nbkeras.kernels.cuda_kernel import blocks, kernel, start
-from nbkeras.kernels.cuda_recurrence import activate, factor_of, first_state, is_masked, output_gradient, slope, spot_of
+from nbkeras.kernels.cuda_recurrence import (
+    activate,
+    factor_of,
+    is_masked,
+    output_gradient,
+    running_state,
+    slope,
+    spot_of,
+)
 from nbkeras.kernels.gemm_cuda import product
 from nbkeras.kernels.recurrent_cuda import THREADS
 
@@ -131,17 +140,19 @@ def _step_forward(bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, siz
     if at < batch * units:
         row, unit = at // units, at % units
         spot = spot_of(row, step, length, backwards)
-        place = spot * 3 * units + unit
+        place, before = spot * 3 * units + unit, running_state(h0, h_last, at, step)
         if reset_after != 0:
             inside = z.dtype.type(0) if fresh != 0 else inner[spot * units + unit]
             new = forward(
-                z[place], z[place + units], z[place + 2 * units], inside, row, spot, step, unit,
-                bias, h0, mask, output_mask, z, inner, h, y, h_last, sizes, codes,
+                z[place], z[place + units], z[place + 2 * units], inside, before, row, spot, step, unit,
+                bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes,
             )  # fmt: skip
         else:
             candidate = activate(activation, z[place + 2 * units] + bias_of(bias, 2, unit, units, 0, z), z)
             z[place + 2 * units] = candidate
-            new = finish(z[place], candidate, row, spot, step, unit, h0, mask, output_mask, h, y, h_last, sizes, codes)
+            new = finish(
+                z[place], candidate, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes
+            )
         if drop.size > 0:
             dropped[at] = new * drop[at]
 
@@ -165,17 +176,16 @@ def _step_reset(bias, z, inner, operand, sizes, codes, step, fresh):
 def _step_backward(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, temporary, step):
     """One step back of a unit of a sample; temporary: what comes to h through the products of the step after."""
     batch, length, units = sizes
-    _, _, _, sequences, backwards, _ = codes
+    _, _, reset_after, sequences, backwards, _ = codes
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
         spot = spot_of(row, step, length, backwards)
-        if step == length - 1:
-            s = first_state(dh_last, at, z)
-        else:
-            s = dh[at] + temporary[at] * factor_of(drop, at, z)
-        s += output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
-        backward(s, row, spot, unit, mask, z, inner, h, dz, dinner, dh, sizes, codes)
+        s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
+        if step < length - 1:
+            s += temporary[at] * factor_of(drop, at, z)
+        saved = saved_of(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after)
+        backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes)
 
 
 @kernel

@@ -23,6 +23,7 @@ from nbkeras.kernels.cuda_recurrence import (
     meet,
     multiply,
     output_gradient,
+    running_state,
     slope,
     spot_of,
     state_before,
@@ -154,7 +155,7 @@ def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_
     cuda.syncthreads()
     code = activation if gate == 2 else recurrent_activation
     for step in range(length):
-        value, half = ahead + offset, (step & 1) * ROOM
+        value, half, masked = ahead + offset, (step & 1) * ROOM, is_masked(mask, spot)
         if live and step + 1 < length:
             ahead = z[uint64(((spot + way) * 4 + gate) * units + unit)]
         for k in range(4):
@@ -167,7 +168,7 @@ def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_
         g, o = cuda.shfl_sync(EVERYONE, value, first_lane + 2), cuda.shfl_sync(EVERYONE, value, first_lane + 3)
         new_c = f * state_c + i * g
         new_h = o * activate(activation, new_c, z)
-        if is_masked(mask, spot):
+        if masked:
             new_h, new_c = state_h, state_c
         if live and gate == 0:
             operand[uint64(ROOM - half + unit)] = new_h * factor
@@ -181,8 +182,8 @@ def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_
 
 @device_function
 def _forward(
-    i, f, g, o, row, spot, step, unit, bias, h0, c0, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes
-):
+    i, f, g, o, before_h, before_c, row, spot, step, unit, bias, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes
+):  # fmt: skip
     """A unit's step, from what x and the operand give its gates; the new h."""
     units, at = sizes[2], row * sizes[2] + unit
     activation, recurrent_activation, _, _, keep = codes
@@ -191,10 +192,6 @@ def _forward(
         g, o = g + bias[uint64(2 * units + unit)], o + bias[uint64(3 * units + unit)]
     i, f = activate(recurrent_activation, i, z), activate(recurrent_activation, f, z)
     g, o = activate(activation, g, z), activate(recurrent_activation, o, z)
-    if step == 0:
-        before_h, before_c = first_state(h0, at, z), first_state(c0, at, z)
-    else:
-        before_h, before_c = h_last[uint64(at)], c_last[uint64(at)]
     if keep != 0:
         place = spot * 4 * units + unit
         z[uint64(place)], z[uint64(place + units)] = i, f
@@ -237,37 +234,20 @@ def _grid_forward(
             row = first + local_row
             live = local_row < rows and row < batch and unit < units
             spot = spot_of(row, step, length, codes[3])
-            i = f = g = o = zero
+            i = f = g = o = before_h = before_c = zero
             if live:
                 i, f, g, o = _gates(z, spot, unit, units)
+                at = row * units + unit
+                before_h, before_c = running_state(h0, h_last, at, step), running_state(c0, c_last, at, step)
             multiply(u, operands, source + first * width, shared, sums, tiles)
             if live:
                 column = 4 * local_unit
                 i, f = i + total(sums, local_row, column, tiles), f + total(sums, local_row, column + 1, tiles)
                 g, o = g + total(sums, local_row, column + 2, tiles), o + total(sums, local_row, column + 3, tiles)
                 new_h = _forward(
-                    i,
-                    f,
-                    g,
-                    o,
-                    row,
-                    spot,
-                    step,
-                    unit,
-                    bias,
-                    h0,
-                    c0,
-                    mask,
-                    output_mask,
-                    z,
-                    h,
-                    c,
-                    y,
-                    h_last,
-                    c_last,
-                    sizes,
-                    codes,
-                )
+                    i, f, g, o, before_h, before_c, row, spot, step, unit,
+                    bias, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes,
+                )  # fmt: skip
                 operands[uint64(target + row * width + unit)] = new_h * factor_of(drop, row * units + unit, z)
             first += apart
         if step + 1 < length:
@@ -283,9 +263,11 @@ def _step_forward(bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_l
         row, unit = at // units, at % units
         spot = spot_of(row, step, length, codes[3])
         i, f, g, o = _gates(z, spot, unit, units)
+        before_h, before_c = running_state(h0, h_last, at, step), running_state(c0, c_last, at, step)
         new_h = _forward(
-            i, f, g, o, row, spot, step, unit, bias, h0, c0, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes
-        )
+            i, f, g, o, before_h, before_c, row, spot, step, unit,
+            bias, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes,
+        )  # fmt: skip
         if drop.size > 0:
             dropped[at] = new_h * drop[at]
 
@@ -318,6 +300,7 @@ def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last,
     for past in range(length):
         step, half = last - past, (past & 1) * 4 * ROOM
         own, before, s = ahead, ahead_c, carry_h + ahead_y
+        masked = is_masked(mask, spot)
         if live and step > 0:
             ahead, ahead_c = z[uint64(((spot + way) * 4 + gate) * units + unit)], c[uint64((spot + way) * units + unit)]
             ahead_y = output_gradient(dy, output_mask, row, spot + way, step - 1, unit, sizes, sequences, z)
@@ -325,7 +308,7 @@ def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last,
         g, o = cuda.shfl_sync(EVERYONE, own, first_lane + 8), cuda.shfl_sync(EVERYONE, own, first_lane + 12)
         v = activate(activation, after, z)
         gradient, carry_h = zero, s
-        if not is_masked(mask, spot):
+        if not masked:
             d = carry_c + s * o * slope(activation, v, z)
             gradient = s * v
             if gate == 0:
@@ -356,24 +339,34 @@ def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last,
 
 
 @device_function
-def _backward(s, row, spot, step, unit, mask, z, c, dc_last, dz, dh, dc, sizes, codes):
-    """A unit's step back, from the gradient s of its h: the four numbers of dz."""
+def _saved(z, c, dh_last, dc_last, dh, dc, row, spot, step, unit, sizes, backwards):
+    """What a unit's step back needs that was there before: its four gates, c before and after it, the gradients of h and c."""
     _, length, units = sizes
-    activation, recurrent_activation, _, backwards, _ = codes
-    zero, at, place = z.dtype.type(0), row * units + unit, spot * 4 * units + unit
+    at = row * units + unit
     i, f, g, o = _gates(z, spot, unit, units)
     before, after = c[uint64(spot * units + unit)], state_before(c, row, step + 1, unit, sizes, backwards)
-    carry = first_state(dc_last, at, z) if step == length - 1 else dc[uint64(at)]
+    past = length - 1 - step
+    return i, f, g, o, before, after, running_state(dh_last, dh, at, past), running_state(dc_last, dc, at, past)
+
+
+@device_function
+def _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes):
+    """A unit's step back, from what is to be added to the gradient of its h: the four numbers of dz."""
+    units = sizes[2]
+    activation, recurrent_activation, _, _, _ = codes
+    i, f, g, o, before, after, carry_h, carry_c = saved
+    zero, at, place = dz.dtype.type(0), row * units + unit, spot * 4 * units + unit
+    s += carry_h
     di = df = dg = do = zero
     if not is_masked(mask, spot):
-        v = activate(activation, after, z)
-        d = carry + s * o * slope(activation, v, z)
-        di, df = d * g * slope(recurrent_activation, i, z), d * before * slope(recurrent_activation, f, z)
-        dg, do = d * i * slope(activation, g, z), s * v * slope(recurrent_activation, o, z)
-        s, carry = zero, d * f
+        v = activate(activation, after, dz)
+        d = carry_c + s * o * slope(activation, v, dz)
+        di, df = d * g * slope(recurrent_activation, i, dz), d * before * slope(recurrent_activation, f, dz)
+        dg, do = d * i * slope(activation, g, dz), s * v * slope(recurrent_activation, o, dz)
+        s, carry_c = zero, d * f
     dz[uint64(place)], dz[uint64(place + units)] = di, df
     dz[uint64(place + 2 * units)], dz[uint64(place + 3 * units)] = dg, do
-    dh[uint64(at)], dc[uint64(at)] = s, carry
+    dh[uint64(at)], dc[uint64(at)] = s, carry_c
     return di, df, dg, do
 
 
@@ -390,7 +383,7 @@ def _grid_backward(
     width, first_unit = share << bits, cuda.blockIdx.x % slices * own
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
-    unit = first_unit + local_unit
+    unit, zero = first_unit + local_unit, z.dtype.type(0)
     hold_columns(u, weights, first_unit, units, 1, (4 * units, 0, 1), 4 * units, tiles)
     for past in range(length + needs_h0):
         step, source, target = length - 1 - past, (past & 1) * most * width, (1 - (past & 1)) * most * width
@@ -398,18 +391,23 @@ def _grid_backward(
         while first < batch:
             row = first + local_row
             live, at = local_row < rows and row < batch and unit < units, row * units + unit
+            spot, s, saved = (
+                spot_of(row, step, length, backwards),
+                zero,
+                (zero, zero, zero, zero, zero, zero, zero, zero),
+            )
+            if live and step >= 0:
+                s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
+                saved = _saved(z, c, dh_last, dc_last, dh, dc, row, spot, step, unit, sizes, backwards)
             if past > 0:
                 multiply(u, operands, source + first * width, shared, sums, tiles)
+                if live:
+                    s += total(sums, local_row, local_unit, tiles) * factor_of(drop, at, z)
             if live:
-                s = first_state(dh_last, at, z)
-                if past > 0:
-                    s = dh[uint64(at)] + total(sums, local_row, local_unit, tiles) * factor_of(drop, at, z)
                 if step < 0:
-                    dh[uint64(at)] = s
+                    dh[uint64(at)] += s
                 else:
-                    spot = spot_of(row, step, length, backwards)
-                    s += output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
-                    di, df, dg, do = _backward(s, row, spot, step, unit, mask, z, c, dc_last, dz, dh, dc, sizes, codes)
+                    di, df, dg, do = _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes)
                     place = target + row * width + unit
                     operands[uint64(place)], operands[uint64(place + units)] = di, df
                     operands[uint64(place + 2 * units)], operands[uint64(place + 3 * units)] = dg, do
@@ -427,9 +425,8 @@ def _step_backward(mask, output_mask, drop, z, c, dy, dh_last, dc_last, dz, dh, 
     if at < batch * units:
         row, unit = at // units, at % units
         spot = spot_of(row, step, length, backwards)
-        if step == length - 1:
-            s = first_state(dh_last, at, z)
-        else:
-            s = dh[at] + temporary[at] * factor_of(drop, at, z)
-        s += output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
-        _backward(s, row, spot, step, unit, mask, z, c, dc_last, dz, dh, dc, sizes, codes)
+        s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
+        if step < length - 1:
+            s += temporary[at] * factor_of(drop, at, z)
+        saved = _saved(z, c, dh_last, dc_last, dh, dc, row, spot, step, unit, sizes, backwards)
+        _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes)

@@ -23,6 +23,7 @@ from nbkeras.kernels.cuda_recurrence import (
     meet,
     multiply,
     output_gradient,
+    running_state,
     slope,
     spot_of,
     state_before,
@@ -118,7 +119,7 @@ def simple_rnn_backward_share(
 
 @device_function
 def _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes, codes):
-    """The new h, from the sum of its products; writes it and, in its place of the history, the one before."""
+    """The new h, from the sum of all that is given to it; writes the output and the history."""
     activation, sequences, _ = codes
     new = before if is_masked(mask, spot) else activate(activation, value, h)
     keep_state(h, before, new, row, spot, step, unit, sizes)
@@ -165,18 +166,6 @@ def _block_forward(packed, bias, h0, mask, output_mask, drop, z, h, y, h_last, s
         h_last[uint64(at)] = state
 
 
-@device_function
-def _forward(value, row, spot, step, unit, bias, h0, mask, output_mask, h, y, h_last, sizes, codes):
-    """A unit's step, from what x and the operand give it; the new h."""
-    at = row * sizes[2] + unit
-    if bias.size > 0:
-        value += bias[uint64(unit)]
-    before = first_state(h0, at, h) if step == 0 else h_last[uint64(at)]
-    new = _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes, codes)
-    h_last[uint64(at)] = new
-    return new
-
-
 @kernel(launch_bounds=GRID)
 def _grid_forward(
     weights, bias, h0, mask, output_mask, drop, z, h, y, h_last, sizes, codes, operands, counter, tiles
@@ -185,11 +174,11 @@ def _grid_forward(
     batch, length, units = sizes
     bits, share, rows, own, slices, most = tiles
     u = cuda.local.array(HELD, z.dtype)
-    shared, sums = cuda.shared.array(0, z.dtype), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
+    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
     width, first_unit = share << bits, cuda.blockIdx.x % slices * own
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
-    unit = first_unit + local_unit
+    unit, zero = first_unit + local_unit, z.dtype.type(0)
     hold_columns(u, weights, first_unit, units, 1, (1, 0, units), units, tiles)
     for step in range(length):
         source, target = (step & 1) * most * width, (1 - (step & 1)) * most * width
@@ -197,16 +186,16 @@ def _grid_forward(
         while first < batch:
             row = first + local_row
             live = local_row < rows and row < batch and unit < units
-            spot, value = spot_of(row, step, length, codes[2]), z.dtype.type(0)
+            spot, at, value, before = spot_of(row, step, length, codes[2]), row * units + unit, zero, zero
             if live:
-                value = z[uint64(spot * units + unit)]
+                value = z[uint64(spot * units + unit)] + first_state(bias, unit, z)
+                before = running_state(h0, h_last, at, step)
             multiply(u, operands, source + first * width, shared, sums, tiles)
             if live:
                 value += total(sums, local_row, local_unit, tiles)
-                new = _forward(
-                    value, row, spot, step, unit, bias, h0, mask, output_mask, h, y, h_last, sizes, codes
-                )  # fmt: skip
-                operands[uint64(target + row * width + unit)] = new * factor_of(drop, row * units + unit, z)
+                new = _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes, codes)
+                h_last[uint64(at)] = new
+                operands[uint64(target + row * width + unit)] = new * factor_of(drop, at, z)
             first += apart
         if step + 1 < length:
             meet(counter, (step + 1) * cuda.gridDim.x)
@@ -220,8 +209,9 @@ def _step_forward(bias, h0, mask, output_mask, drop, z, h, y, h_last, sizes, cod
     if at < batch * units:
         row, unit = at // units, at % units
         spot = spot_of(row, step, length, codes[2])
-        value = z[spot * units + unit]
-        new = _forward(value, row, spot, step, unit, bias, h0, mask, output_mask, h, y, h_last, sizes, codes)
+        value, before = z[spot * units + unit] + first_state(bias, unit, z), running_state(h0, h_last, at, step)
+        new = _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes, codes)
+        h_last[at] = new
         if drop.size > 0:
             dropped[at] = new * drop[at]
 
@@ -252,11 +242,12 @@ def _block_backward(packed, mask, output_mask, drop, h, dy, dh_last, dz, dh, siz
     for past in range(length):
         step, half = last - past, (past & 1) * ROOM
         before, s = ahead, carry + ahead_y
+        masked = is_masked(mask, spot)
         if live and step > 0:
             ahead = h[uint64((spot + way) * units + unit)]
             ahead_y = output_gradient(dy, output_mask, row, spot + way, step - 1, unit, sizes, sequences, h)
         gradient, carry = zero, s
-        if not is_masked(mask, spot):
+        if not masked:
             gradient, carry = s * slope(activation, after, h), zero
         if live and first_lane:
             dz[uint64(spot * units + unit)] = gradient
@@ -277,15 +268,14 @@ def _block_backward(packed, mask, output_mask, drop, h, dy, dh_last, dz, dh, siz
 
 
 @device_function
-def _backward(s, row, spot, step, unit, mask, h, dz, dh, sizes, codes):
-    """A unit's step back, from the gradient s of its h: its number of dz."""
-    units = sizes[2]
-    gradient, carry = h.dtype.type(0), s
+def _backward(s, after, carry, row, spot, unit, mask, dz, dh, sizes, codes):
+    """A unit's step back, from what is added to the gradient of its h: its number of dz."""
+    units, gradient = sizes[2], dz.dtype.type(0)
+    s += carry
     if not is_masked(mask, spot):
-        after = state_before(h, row, step + 1, unit, sizes, codes[2])
-        gradient, carry = s * slope(codes[0], after, h), gradient
+        gradient, s = s * slope(codes[0], after, dz), gradient
     dz[uint64(spot * units + unit)] = gradient
-    dh[uint64(row * units + unit)] = carry
+    dh[uint64(row * units + unit)] = s
     return gradient
 
 
@@ -298,11 +288,11 @@ def _grid_backward(
     bits, share, rows, own, slices, most = tiles
     _, sequences, backwards, needs_h0 = codes
     u = cuda.local.array(HELD, h.dtype)
-    shared, sums = cuda.shared.array(0, h.dtype), cuda.shared.array(ROOM_OF_SUMS, h.dtype)
+    shared, sums = cuda.shared.array(0, h.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, h.dtype)
     width, first_unit = share << bits, cuda.blockIdx.x % slices * own
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
-    unit = first_unit + local_unit
+    unit, zero = first_unit + local_unit, h.dtype.type(0)
     hold_columns(u, weights, first_unit, units, 1, (units, 0, 1), units, tiles)
     for past in range(length + needs_h0):
         step, source, target = length - 1 - past, (past & 1) * most * width, (1 - (past & 1)) * most * width
@@ -310,18 +300,22 @@ def _grid_backward(
         while first < batch:
             row = first + local_row
             live, at = local_row < rows and row < batch and unit < units, row * units + unit
+            spot, s, after, carry = spot_of(row, step, length, backwards), zero, zero, zero
+            if live and step >= 0:
+                s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, h)
+                after, carry = (
+                    state_before(h, row, step + 1, unit, sizes, backwards),
+                    running_state(dh_last, dh, at, past),
+                )
             if past > 0:
                 multiply(u, operands, source + first * width, shared, sums, tiles)
+                if live:
+                    s += total(sums, local_row, local_unit, tiles) * factor_of(drop, at, h)
             if live:
-                s = first_state(dh_last, at, h)
-                if past > 0:
-                    s = dh[uint64(at)] + total(sums, local_row, local_unit, tiles) * factor_of(drop, at, h)
                 if step < 0:
-                    dh[uint64(at)] = s
+                    dh[uint64(at)] += s
                 else:
-                    spot = spot_of(row, step, length, backwards)
-                    s += output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, h)
-                    gradient = _backward(s, row, spot, step, unit, mask, h, dz, dh, sizes, codes)
+                    gradient = _backward(s, after, carry, row, spot, unit, mask, dz, dh, sizes, codes)
                     operands[uint64(target + row * width + unit)] = gradient
             first += apart
         if step >= 0:
@@ -337,9 +331,11 @@ def _step_backward(mask, output_mask, drop, h, dy, dh_last, dz, dh, sizes, codes
     if at < batch * units:
         row, unit = at // units, at % units
         spot = spot_of(row, step, length, backwards)
-        if step == length - 1:
-            s = first_state(dh_last, at, h)
-        else:
-            s = dh[at] + temporary[at] * factor_of(drop, at, h)
-        s += output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, h)
-        _backward(s, row, spot, step, unit, mask, h, dz, dh, sizes, codes)
+        s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, h)
+        if step < length - 1:
+            s += temporary[at] * factor_of(drop, at, h)
+        after, carry = (
+            state_before(h, row, step + 1, unit, sizes, backwards),
+            running_state(dh_last, dh, at, length - 1 - step),
+        )
+        _backward(s, after, carry, row, spot, unit, mask, dz, dh, sizes, codes)
