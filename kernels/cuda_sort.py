@@ -116,10 +116,10 @@ def sorted_positions(x: DeviceArray, descending: bool, count: int) -> DeviceArra
     length, rows = x.shape[-1], x.size // x.shape[-1]
     bits = bits_of(x.itemsize)
     room = device.place().scratch("sort", 2 * x.size * (x.itemsize + 4))
-    wide = 2 * x.size * x.itemsize
+    places = 8 * x.size  # bytes; the positions come first, for whatever the keys are they are aligned there
     spare = (
-        [*room[:wide].view(bits).reshape(2, x.size)],
-        [*room[wide : wide + 8 * x.size].view(np.int32).reshape(2, x.size)],
+        [*room[places : places + 2 * x.nbytes].view(bits).reshape(2, x.size)],
+        [*room[:places].view(np.int32).reshape(2, x.size)],
     )
     keys, other_keys = spare[0]
     positions, other_positions = spare[1]
