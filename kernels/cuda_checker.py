@@ -55,7 +55,12 @@ def name_at(code: Any, line: int) -> str:
 
 
 def _brackets(key: Any) -> str:
-    return f"[{', '.join(map(str, key)) if isinstance(key, tuple) else key}]"
+    parts = key if isinstance(key, tuple) else (key,)
+    return f"[{', '.join(_span(part) if isinstance(part, slice) else str(part) for part in parts)}]"
+
+
+def _span(part: slice) -> str:
+    return ":".join("" if end is None else str(end) for end in (part.start, part.stop))
 
 
 class Log:
