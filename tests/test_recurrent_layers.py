@@ -121,7 +121,7 @@ def test_both_hard_sigmoids(kind, recurrent_activation):
 def test_dropout_is_the_same_at_all_steps():
     layer = L.SimpleRNN(8, dropout=0.5, activation="linear", recurrent_initializer="zeros", return_sequences=True)
     with training_phase(True):
-        y = layer(np.ones((4, STEPS, 6), "float32")).numpy()
+        y = layer(np.ones((4, STEPS, 60), "float32")).numpy()
     np.testing.assert_allclose(y, np.broadcast_to(y[:, :1], y.shape), rtol=1e-6)
     assert not np.allclose(y[0], y[1])
 
