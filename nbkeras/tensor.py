@@ -166,13 +166,17 @@ class Variable(Tensor):
         return f"<Variable {self.name!r} shape={self.shape} dtype={self.dtype} trainable={self.trainable}>"
 
 
+_OF_THE_CPU = (np.ndarray, np.generic, int, float, list)
+
+
 def as_tensor(value, dtype=None) -> Tensor:
     """A Tensor of any array-like; Python floats and lists of floats get floatx, other arrays keep their dtype."""
-    if not isinstance(value, Tensor | np.ndarray | np.generic | int | float | list):
-        value = exchange.received(value)
-        value = Tensor(value) if device.place_of(value) is not None else value
     if isinstance(value, Tensor):
         return value if dtype is None or value.dtype == dtype else _cast(value, np.dtype(dtype))
+    if not isinstance(value, _OF_THE_CPU):
+        value = exchange.received(value)
+        if device.place_of(value) is not None:
+            return as_tensor(Tensor(value), dtype)
     if dtype is None and not isinstance(value, np.ndarray | np.generic):
         array = np.asarray(value)
         dtype = config.floatx() if array.dtype.kind == "f" else array.dtype
