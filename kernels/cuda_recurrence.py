@@ -19,6 +19,7 @@ from numba import cuda
 
 from nbkeras.kernels.cuda_kernel import SIMULATED, device_function, size
 from nbkeras.kernels.cuda_registers import load_quad, store_quad
+from nbkeras.kernels.recurrent import HARD_SIGMOID, LEGACY_HARD_SIGMOID, RELU, SIGMOID, TANH
 
 uint64 = np.uint64
 EVERYONE = 0xFFFFFFFF
@@ -42,8 +43,6 @@ WARP_BITS = size(3, simulated=2)
 GRID = size(256, simulated=32)  # threads of a block: WARPS * LANES
 MOST_ROWS = size(16, simulated=8)  # samples at a time
 ROOM_OF_SUMS = size(1024, simulated=128)  # MOST_ROWS / ROWS * GRID
-
-LINEAR, TANH, SIGMOID, RELU, HARD_SIGMOID, LEGACY_HARD_SIGMOID = range(6)  # as in recurrent.py
 
 if SIMULATED:
 
