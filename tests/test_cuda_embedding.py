@@ -47,9 +47,10 @@ def on(where, *arrays):
 
 
 @pytest.fixture(autouse=True)
-def on_the_cpu_again():
+def where_it_was():
+    before = device.place()
     yield
-    device.set_place(None)
+    device.set_place(before)
 
 
 @pytest.mark.parametrize("kind", KINDS)

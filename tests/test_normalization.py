@@ -108,7 +108,7 @@ def test_layer_normalization_formulas():
 
 @pytest.mark.parametrize("rows", [1000, 100_003])
 def test_float32_statistics_of_data_far_from_zero(rows):
-    x = (RNG.standard_normal((rows, 3)) * [0.5, 1, 2] + [1000, -300, 0]).astype("float32")
+    x = (np.random.default_rng(0).standard_normal((rows, 3)) * [0.5, 1, 2] + [1000, -300, 0]).astype("float32")
     mean, variance = (Variable(np.zeros(3, "float32"), trainable=False) for _ in range(2))
     ops.batch_normalization_training(x, mean, variance, -1, momentum=0.0)
     exact = x.astype("float64")
