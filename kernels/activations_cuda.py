@@ -164,6 +164,9 @@ def relu_backward(y: DeviceArray, dy: DeviceArray, dx: DeviceArray) -> None:
     _start(_straight_backward, _RELU, (y, dy, dx), 0, 0, 0)
 
 
+relu_forward.fuses_as, relu_backward.fuses_as = "relu", "relu_slope"  # type: ignore[attr-defined]
+
+
 def piecewise_forward(x: DeviceArray, y: DeviceArray, negative_slope: Any, threshold: Any, max_value: Any) -> None:
     """max_value where x >= max_value, x where x >= threshold, else negative_slope * (x - threshold)."""
     _start(_straight_forward, _PIECEWISE, (x, y), negative_slope, threshold, max_value)

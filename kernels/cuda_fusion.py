@@ -4,7 +4,9 @@ A GPU spends its time on such loops reading and writing; fused, what is passed f
 an array that nobody else reads is never made. The kernel is written as text for each chain that occurs and compiled then.
 
 A chain is described by a line, which is its kernel's name too: `dtype:kinds of the inputs|ops|values to store`, as in
-`float32:aan|multiply 0 1;add 3 2|4`, where value 0 and 1 are arrays, 2 a number, and the ops make values 3 and 4.
+`float32:aan|multiply 0 1;add 3 2|4`, where value 0 and 1 are arrays, 2 a number, and the ops make values 3 and 4. Kinds of
+inputs are: a, an array; b, one of booleans; s, one with a single element; v, one of the last axes (a bias); r, one number
+for each row of the last axis; n, a number. An op whose name ends in ? makes booleans.
 
 Products are rounded before anything is added to them, so that a fused chain gives what its steps gave one by one.
 """
@@ -14,6 +16,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda_kernel import SIMULATED, Kernel, blocks, size, start
@@ -21,7 +24,17 @@ from nbkeras.kernels.device_array import DeviceArray
 
 _THREADS = size(256, simulated=8)
 _MOST_ARRAYS = 24  # pointers of a kernel
+_MOST_ELEMENTS = 2**31  # places are worked out in 32 bits
 
+_COMPARISONS = {
+    "equal": "==",
+    "not_equal": "!=",
+    "less": "<",
+    "less_equal": "<=",
+    "greater": ">",
+    "greater_equal": ">=",
+}
+_OF_BOOLEANS = {"logical_and?", "logical_or?", "logical_xor?", "logical_not?"}
 _FORMULAS = {
     "add": "{0} + {1}",
     "subtract": "{0} - {1}",
@@ -29,12 +42,17 @@ _FORMULAS = {
     "divide": "{0} / {1}",
     "maximum": "{0} if {0} >= {1} or {0} != {0} else {1}",
     "minimum": "{0} if {0} <= {1} or {0} != {0} else {1}",
-    "equal": "one if {0} == {1} else zero",
-    "not_equal": "one if {0} != {1} else zero",
-    "less": "one if {0} < {1} else zero",
-    "less_equal": "one if {0} <= {1} else zero",
-    "greater": "one if {0} > {1} else zero",
-    "greater_equal": "one if {0} >= {1} else zero",
+    **{f"{name}?": f"{{0}} {sign} {{1}}" for name, sign in _COMPARISONS.items()},
+    **{name: f"one if {{0}} {sign} {{1}} else zero" for name, sign in _COMPARISONS.items()},
+    "logical_and?": "{0} and {1}",
+    "logical_or?": "{0} or {1}",
+    "logical_xor?": "{0} != {1}",
+    "logical_not?": "not {0}",
+    "isnan?": "{0} != {0}",
+    "select": "{1} if {0} else {2}",
+    "clip": "{1} if {0} < {1} else {2} if {0} > {2} else {0}",
+    "relu": "zero if {0} < zero else {0}",
+    "relu_slope": "{1} if {0} > zero else zero",
     "negative": "-{0}",
     "absolute": "math.fabs({0})",
     "square": "product({0}, {0})",
@@ -73,8 +91,15 @@ def kernel_of(description: str) -> Kernel:
     inputs = [f"x{i}" for i in range(len(kinds))]
     outputs = [f"y{i}" for i in range(len(stored))]
     lines = [f"def fused({', '.join(inputs + outputs)}):", "    i = cuda.grid(1)", "    if i < y0.size:"]
-    lines += ["        zero, one = y0.dtype.type(0), y0.dtype.type(1)"]
-    reads = {"a": "{}[i]", "s": "{}[0]", "n": "{}"}
+    lines += ["        zero, one = real(0), real(1)"]
+    reads = {
+        "a": "{}[i]",
+        "b": "{}[i] != 0",
+        "s": "{}[0]",
+        "v": "{0}[np.uint32(i) % np.uint32({0}.size)]",
+        "r": "{0}[np.uint32(i) // np.uint32(y0.size // {0}.size)]",
+        "n": "{}",
+    }
     lines += [
         f"        v{i} = {reads[kind].format(name)}" for i, (kind, name) in enumerate(zip(kinds, inputs, strict=True))
     ]
@@ -82,7 +107,8 @@ def kernel_of(description: str) -> Kernel:
         name, *operands = op.split()
         lines.append(f"        v{number} = {_FORMULAS[name].format(*(f'v{operand}' for operand in operands))}")
     lines += [f"        {name}[i] = v{value}" for name, value in zip(outputs, stored, strict=True)]
-    names: dict[str, Any] = {"cuda": cuda, "math": math, "product": _PRODUCTS[dtype], "__name__": __name__}
+    names: dict[str, Any] = {"cuda": cuda, "math": math, "np": np, "product": _PRODUCTS[dtype], "__name__": __name__}
+    names["real"] = np.dtype(dtype).type
     exec(compile("\n".join(lines), f"<{description}>", "exec"), names)  # noqa: S102 - the text is made above
     function = names["fused"]
     function.__name__ = description
@@ -102,18 +128,15 @@ class Fused:
     def __init__(self, description: str):
         self.__name__ = description
         self._kernel = kernel_of(description)
+        self._real = np.dtype(description.partition(":")[0]).type
 
     def __call__(self, *args: Any) -> None:
-        outputs = self.__name__.rpartition("|")[2].count(";") + 1
-        flat = [arg.reshape(-1) if isinstance(arg, DeviceArray) else arg for arg in args]
-        dtype = flat[-1].dtype.type
-        start(
-            self._kernel,
-            blocks(flat[-1].size, _THREADS),
-            _THREADS,
-            *(arg if isinstance(arg, DeviceArray) else dtype(arg) for arg in flat[:-outputs]),
-            *flat[-outputs:],
-        )
+        flat = [_flat(arg) if isinstance(arg, DeviceArray) else self._real(arg) for arg in args]
+        start(self._kernel, blocks(flat[-1].size, _THREADS), _THREADS, *flat)
+
+
+def _flat(array: DeviceArray) -> DeviceArray:
+    return array.reshape(-1).view(np.uint8) if array.dtype == np.bool_ else array.reshape(-1)
 
 
 Step = tuple[Callable, tuple]
@@ -152,58 +175,83 @@ class _Chain:
         self._memory_of = memory_of
         self._inputs: list[tuple[str, Any]] = []  # kind and argument
         self._ops: list[tuple[str, list]] = []  # name and operands: ("in", i) or ("op", i)
-        self._holds: dict[Any, tuple] = {}  # by memory: (array, the value it has now)
+        self._holds: dict[Any, tuple] = {}  # by memory: (array, the value it has now, how that is read)
         self._written: dict[Any, Any] = {}  # by memory: the array that holds it
-        self._shape: tuple | None = None
+        self._size: int | None = None
         self._dtype: Any = None
 
     def take(self, name: str, args: tuple) -> bool:
         """Add a step if it belongs to the chain."""
-        if name not in _FORMULAS or len(self._holds) + len(args) > _MOST_ARRAYS:
+        if len(self._holds) + len(args) > _MOST_ARRAYS or not args or self._memory_of(args[-1]) is None:
             return False
         *operands, out = args
-        if self._memory_of(out) is None or not self._fits(out) or self._shape not in (None, out.shape):
+        if out.dtype == np.bool_:
+            name += "?"
+        size, dtype = math.prod(out.shape), self._dtype
+        if (
+            name not in _FORMULAS
+            or not 0 < size < _MOST_ELEMENTS
+            or self._size not in (None, size)
+            or not self._fits(out)
+        ):
             return False
-        if out.dtype.kind != "f" or 0 in out.shape:
+        kinds = [self._kind(operand, out) for operand in operands]
+        for place, (kind, operand) in enumerate(zip(kinds, operands, strict=True)):
+            truth = name in _OF_BOOLEANS or (name == "select" and place == 0)
+            if kind == "" or truth != (kind == "b") or (kind != "n" and not self._fits(operand)):
+                return False
+            if kind in "svr" and self._memory_of(operand) in {*self._written, self._memory_of(out)}:
+                return False  # elements that other threads write
+        dtypes = {array.dtype for kind, array in [*zip(kinds, operands, strict=True), ("a", out)] if kind != "n"}
+        dtypes = (dtypes | {dtype}) - {np.dtype(np.bool_), None}
+        if len(dtypes) != 1 or next(iter(dtypes)).kind != "f":
             return False
-        for operand in operands:
-            if self._memory_of(operand) is None:
-                continue
-            if operand.dtype != out.dtype or not self._fits(operand):
-                return False
-            if operand.shape != out.shape and math.prod(operand.shape) != 1:
-                return False
-            if operand.shape != out.shape and self._memory_of(operand) in {*self._written, self._memory_of(out)}:
-                return False  # one element of what another thread writes
-        self._shape, self._dtype = out.shape, out.dtype
-        values = [self._value(operand) for operand in operands]
+        self._size, self._dtype = size, dtypes.pop()
+        values = [self._value(kind, operand) for kind, operand in zip(kinds, operands, strict=True)]
         self._ops.append((name, values))
         memory = self._memory_of(out)
-        self._holds[memory] = (out, ("op", len(self._ops) - 1))
+        self._holds[memory] = (out, ("op", len(self._ops) - 1), "b" if out.dtype == np.bool_ else "a")
         self._written[memory] = out
         return True
 
+    def _kind(self, operand: Any, out: Any) -> str:
+        """How an operand is read beside an output; '' where it cannot be."""
+        if self._memory_of(operand) is None:
+            return "n"
+        shape, size = tuple(operand.shape), math.prod(operand.shape)
+        if size == math.prod(out.shape):
+            return "b" if operand.dtype == np.bool_ else "a"
+        bare = shape[next((i for i, n in enumerate(shape) if n != 1), len(shape)) :]
+        if operand.dtype == np.bool_ or size == 0:
+            return ""
+        if size == 1:
+            return "s"
+        if bare == tuple(out.shape[len(out.shape) - len(bare) :]):
+            return "v"
+        return "r" if shape == (*out.shape[:-1], 1) else ""
+
     def _fits(self, array: Any) -> bool:
-        """Whether an array is contiguous, of the chain's dtype, and no other view of memory that the chain touched."""
-        if self._dtype is not None and array.dtype != self._dtype:
-            return False
+        """Whether an array is contiguous, and no other view of memory that the chain touched."""
         expected = array.dtype.itemsize
         for n, stride in zip(reversed(array.shape), reversed(array.strides), strict=True):
             if n != 1 and stride != expected:
                 return False
             expected *= n
         known = self._holds.get(self._memory_of(array))
-        return known is None or (known[0].shape == array.shape and _same(known[0], array))
+        return known is None or (
+            known[0].dtype == array.dtype
+            and math.prod(known[0].shape) == math.prod(array.shape)
+            and _same(known[0], array)
+        )
 
-    def _value(self, operand: Any) -> tuple:
+    def _value(self, kind: str, operand: Any) -> tuple:
         memory = self._memory_of(operand)
-        if memory is not None and memory in self._holds:
+        if memory is not None and memory in self._holds and self._holds[memory][2] == kind:
             return self._holds[memory][1]
-        kind = "n" if memory is None else "a" if operand.shape == self._shape else "s"
         self._inputs.append((kind, operand))
         value = ("in", len(self._inputs) - 1)
-        if memory is not None:
-            self._holds[memory] = (operand, value)
+        if memory is not None and memory not in self._holds:
+            self._holds[memory] = (operand, value, kind)
         return value
 
     def finish(self, last: int, needed_after: Callable[[Any, int], bool]) -> list[Step]:

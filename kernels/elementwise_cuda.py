@@ -259,3 +259,6 @@ def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
     whole = number(2.0) ** (np.finfo(number).nmant)  # from where on all floats are whole
     operands = (span(x), path[3], number(10.0 ** abs(decimals)), decimals < 0, whole, span(out), path[4])
     start(_round_half_even, blocks(count, THREADS), THREADS, count, *path[:3], *operands)
+
+
+select.fuses_as, clip_between.fuses_as = "select", "clip"  # type: ignore[attr-defined]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import twins
 
-from nbkeras.kernels import device
+from nbkeras.kernels import activations, device, elementwise
 from nbkeras.program import Program
 
 pytestmark = twins.needs_cuda
@@ -127,34 +127,114 @@ def test_a_number_in_an_array_joins_in(on_gpu):
     np.testing.assert_array_equal(y.copy(), x.copy() * np.float32(0.75))
 
 
-def test_shapes_and_dtypes_that_differ_end_a_chain(on_gpu):
-    x, bias = device.persistent(np.ones((4, 3), np.float32)), device.persistent(np.arange(3, dtype=np.float32))
+def test_vectors_row_scalars_and_booleans_join_in(on_gpu):
+    x = device.persistent(np.linspace(-2, 2, 12, dtype=np.float32).reshape(4, 3))
+    bias = device.persistent(np.arange(3, dtype=np.float32))
+    scale = device.persistent(np.arange(4, dtype=np.float32).reshape(4, 1))
+
+    def step(x, bias, scale):
+        a, b = temporaries(2, x)
+        mask, other = (device.empty(x.shape, np.bool_) for _ in range(2))
+        device.launch(np.add, x, bias, a)
+        device.launch(np.multiply, scale, a, a)
+        device.launch(np.greater, a, np.float32(2), mask)
+        device.launch(np.less, x, a, other)
+        device.launch(np.logical_and, mask, other, mask)
+        device.launch(elementwise.select, mask, a, np.float32(-1), b)
+        device.launch(elementwise.clip_between, b, np.float32(-0.5), np.float32(4), b)
+        device.launch(activations.relu_forward, b.reshape(-1), a.reshape(-1))
+        return a
+
+    program, y, first = record(step, x, bias, scale)
+    assert len(program.steps) == 1
+    program.run()
+    a = scale.copy() * (x.copy() + bias.copy())
+    want = np.clip(np.where((a > 2) & (x.copy() < a), a, -1), -0.5, 4)
+    np.testing.assert_array_equal(y.copy(), np.maximum(want, 0).astype(np.float32))
+    np.testing.assert_array_equal(first, y.copy())
+
+
+def test_a_vector_that_the_chain_writes_ends_it(on_gpu):
+    x, bias = device.persistent(np.ones((4, 3), np.float32)), device.persistent(np.arange(12, dtype=np.float32))
 
     def step(x, bias):
         a, b = temporaries(2, x)
-        mask = device.empty(x.shape, np.bool_)
-        device.launch(np.add, x, bias, a)  # broadcasts
-        device.launch(np.greater, a, np.float32(2), mask)
-        device.launch(np.multiply, a, a, b)
+        device.launch(np.multiply, x.reshape(-1), np.float32(2), bias)
+        device.launch(np.add, x, bias[:3], a)
+        device.launch(np.add, a, x, b)
         return b
 
     program, y, first = record(step, x, bias)
-    assert len(program.steps) == 3
+    assert len(program.steps) == 2
     program.run()
     np.testing.assert_array_equal(y.copy(), first)
 
 
-def test_a_number_computed_before_is_no_part_of_the_chain_over_an_array(on_gpu):
-    """Shape () is a shape: a kernel of one thread must not be taken for the whole array's."""
+def test_other_launches_and_layouts_end_a_chain(on_gpu):
+    x = device.persistent(np.arange(12, dtype=np.float32).reshape(4, 3))
 
-    def step(x, total):
-        mean, y = device.empty((), x.dtype), device.empty(x.shape, x.dtype)
-        device.launch(np.divide, total, x.dtype.type(4), mean)
-        device.launch(np.subtract, x, mean, y)
+    def step(x):
+        a, b = temporaries(2, x)
+        wide = device.empty(x.shape, np.float64)
+        device.launch(np.add, x, np.float32(1), a)
+        device.launch(np.multiply, a.reshape(3, 4).T, a, b)  # strides
+        device.launch(device.copy, b, wide)  # a cast
+        device.launch(np.sqrt, wide, wide)
+        device.launch(np.negative, wide, wide)
+        return wide
+
+    program, y, first = record(step, x)
+    assert len(program.steps) == 4
+    program.run()
+    np.testing.assert_array_equal(y.copy(), first)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_any_sequence_gives_what_its_steps_give_one_by_one(on_gpu, seed):
+    """Random launches over a few arrays, in place or not, with views and operands of all kinds."""
+    rng = np.random.default_rng(seed)
+    start = [rng.uniform(0.5, 2, (3, 4)).astype(np.float32) for _ in range(3)]
+    vector, rows, number = (rng.uniform(0.5, 2, shape).astype(np.float32) for shape in ((4,), (3, 1), (1,)))
+    plan = [
+        (
+            rng.choice(
+                ["add", "subtract", "multiply", "maximum", "minimum", "less", "sqrt", "negative", "copy", "turn"]
+            ),
+            *(int(n) for n in rng.integers(0, 8, 2)),
+            int(rng.integers(0, 5)),
+        )
+        for _ in range(12)
+    ]
+
+    def run(*arrays):
+        held = [*arrays[:3], *temporaries(2, arrays[0])]
+        for array in held[3:]:
+            device.launch(device.fill, array, 1)
+        operands = [*held, *arrays[3:]]
+        for name, i, j, k in plan:
+            if name == "copy":
+                device.launch(device.copy, operands[i], held[k])
+            elif name == "turn":
+                turned = device.empty((4, 3), np.float32)
+                device.launch(device.copy, held[k].T, turned)
+                device.launch(np.add, turned.reshape(3, 4), operands[i], held[k])
+            elif name in ("sqrt", "negative"):
+                device.launch(np.absolute, operands[i], held[k])
+                device.launch(getattr(np, name), held[k], held[k])
+            else:
+                function = {"maximum": elementwise.larger, "minimum": elementwise.smaller}.get(name)
+                device.launch(function or getattr(np, name), operands[i], operands[j], held[k])
+        y = device.empty((5, 3, 4), np.float32)
+        for part, array in enumerate(held):
+            device.launch(device.copy, array, y[part])
         return y
 
-    x, total = device.persistent(np.arange(12.0).reshape(3, 4)), device.persistent(np.array(8.0))
-    program, y, _ = record(step, x, total)
-    device.write(program.arena, 0xFF)
+    with device.on(None):
+        want = run(*(device.persistent(a.copy()) for a in (*start, vector, rows, number)))
+    arrays = [device.persistent(a.copy()) for a in (*start, vector, rows, number)]
+    program, y, first = record(run, *arrays)
+    np.testing.assert_allclose(first, want, rtol=1e-6)
+    for array, value in zip(arrays, start, strict=False):
+        device.write(array, value)
     program.run()
-    np.testing.assert_array_equal(y.copy(), np.arange(12.0).reshape(3, 4) - 2)
+    np.testing.assert_array_equal(y.copy(), first)
