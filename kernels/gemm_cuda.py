@@ -53,7 +53,7 @@ def _bring(operand, thread, side, first, extent):
 
     (line of the first, its term, from one number to the next in terms, in the stage, where the first goes there)
     """
-    _, _, terms, _, _, wide = operand
+    _, _, terms, _, wide, _, _ = operand
     pitch = side + _PAD
     if terms == 1:  # four terms of a line, which lie side by side
         line, term = thread // (_DEPTH // 4), thread % (_DEPTH // 4) * 4
@@ -136,14 +136,16 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, p
 
     a_line, a_term, a_terms, a_spread, a_to = _bring(left, thread, side, i, m)
     b_line, b_term, b_terms, b_spread, b_to = _bring(right, thread, side, j, n)
-    a_at = left[0] + batch * left[3] + a_line * left[1] + (start + a_term) * left[2]
-    b_at = right[0] + batch * right[3] + b_line * right[1] + (start + b_term) * right[2]
+    a_at, a_lines, a_distance, a_step, a_quads, a_apart, a_stage = left
+    b_at, b_lines, b_distance, b_step, b_quads, b_apart, b_stage = right
+    a_at += batch * a_step + a_line * a_lines + (start + a_term) * a_distance
+    b_at += batch * b_step + b_line * b_lines + (start + b_term) * b_distance
     pitch, stage = side + _PAD, _DEPTH * (side + _PAD)
     b_to += 2 * stage
-    _keep(stages, a_to, a_spread, _read_start(a, a_at, left[4], a_term, a_terms, count))
-    _keep(stages, b_to, b_spread, _read_start(b, b_at, right[4], b_term, b_terms, count))
-    a_at += count * left[2]
-    b_at += count * right[2]
+    _keep(stages, a_to, a_spread, _read_start(a, a_at, a_apart, a_term, a_terms, count))
+    _keep(stages, b_to, b_spread, _read_start(b, b_at, b_apart, b_term, b_terms, count))
+    a_at += count * a_distance
+    b_at += count * b_distance
     cuda.syncthreads()
 
     lane, warp = thread % _LANES, thread // _LANES
@@ -152,15 +154,15 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, p
     sums = zero_block(c, rows, columns)
     now = np.int32(0)  # where in `stages` the current one is
     rest = np.int32(length - count)
-    quads = left[5] != 0 and right[5] != 0  # asked once for both: this is the path to be fast
+    quads = a_quads != 0 and b_quads != 0  # asked once for both: this is the path to be fast
     while True:
         if rest > 0:
             if quads:
                 x, y = load_quad(a, a_at), load_quad(b, b_at)
             else:
-                x, y = _read(a, a_at, left[4], left[5]), _read(b, b_at, right[4], right[5])
-            a_at += _DEPTH * left[2]
-            b_at += _DEPTH * right[2]
+                x, y = _read(a, a_at, a_apart, a_quads), _read(b, b_at, b_apart, b_quads)
+            a_at += a_stage
+            b_at += b_stage
         sums = multiply_add(
             sums, stages, now + row, pitch, rows, stages, now + column + 2 * stage, pitch, columns, _TERMS
         )
@@ -295,16 +297,16 @@ def _start(m, n, k, a, left, b, right, target, batches) -> None:
     c, at, ld, step, *rest = partial
     place = at, ld, step, m * n, int(n % 4 == 0 and _has_quads(c, at, ld, step, m * n if parts > 1 else 0))
     grid = blocks(m, tile.side) * blocks(n, tile.side), parts, batches
-    args = (m, n, k, depth), a, _apart(left), b, _apart(right), c, place, *rest
+    args = (m, n, k, depth), a, _operand(left), b, _operand(right), c, place, *rest
     start(tile.kernel, grid, tile.threads, *args)
     if parts > 1:
         add_parts(partial, target, batches, parts, m, n)
 
 
-def _apart(form: tuple) -> tuple:
-    """The form, and how far apart in memory the four numbers are that a thread brings of a stage: see `_bring`."""
+def _operand(form: tuple) -> tuple:
+    """The form, how far apart in memory the four numbers are that a thread brings of a stage (see `_bring`), and stages are."""
     _, _, terms, _, quads = form
-    return *form[:4], 1 if terms == 1 or quads else _DEPTH // 4 * terms, quads
+    return *form, 1 if terms == 1 or quads else _DEPTH // 4 * terms, _DEPTH * terms
 
 
 def _part(k: int, parts: int) -> int:
