@@ -48,7 +48,7 @@ def _gemm_share(report: dict[str, Any], case: str) -> float | None:
     """cuBLAS's time by its fastest caller, divided by ours."""
     tables = report["studies"].get("kernels", [])
     seconds = tables[1]["seconds"].get(case, {}) if tables else {}
-    peers = [seconds[each] for each in ("torch", "nvmath") if seconds.get(each)]
+    peers = [seconds[each] for each in ("torch", "nbkeras-cublas") if seconds.get(each)]
     return min(peers) / seconds["nbkeras"] if peers and seconds.get("nbkeras") else None
 
 

@@ -165,6 +165,9 @@ def setup(run: Run) -> str:
             failed.append(name)
     if "nbkeras" in failed:
         raise CannotError("nbkeras and what it needs could not be installed: see setup.log")
+    cublas = ["nvmath-python[cu12]" if old else "nvmath-python[cu13]"]
+    if run.command("setup.log", [run.pythons["nbkeras"], "-m", "pip", "install", *cublas], 1800):
+        failed.append("cuBLAS for nbkeras")
     return f"not installed: {', '.join(failed)}" if failed else "done"
 
 

@@ -11,7 +11,12 @@ from benchmarks.session import Session
 from benchmarks.workloads import WORKLOADS
 
 Table = dict[str, Any]
-SCRIPTS = {"nbkeras": "run_kernels.py", **dict.fromkeys(("torch", "torch-tf32", "nvmath"), "run_kernels_torch.py")}
+SCRIPTS = {
+    "nbkeras": "run_kernels.py",
+    "nbkeras-cublas": "run_kernels.py",
+    "torch": "run_kernels_torch.py",
+    "torch-tf32": "run_kernels_torch.py",
+}
 CLOSE = 1e-3  # relative to the largest: other orders of sums over thousands of products
 STEPS = 20
 
@@ -24,13 +29,13 @@ class Kernels:
         self._size = "smallest" if session.options.quick else "all"
         self._running: dict[str, Process] = {}
         self.versions: dict[str, str] = {}
-        wanted = ["nbkeras", *(each for each in ("torch", "torch-tf32") if each in session.options.peers)]
-        wanted += ["nvmath"] if "torch" in wanted else []
+        own, others = ["nbkeras", "nbkeras-cublas"], session.options.peers
+        wanted = [each for each in SCRIPTS if each in (own if others else own[:1]) or each in others]
         self.frameworks = [framework for framework in wanted if self._start(framework)]
 
     def _start(self, framework: str) -> bool:
         session = self._session
-        python = session.python("torch" if framework == "nvmath" else framework)
+        python = session.python("nbkeras" if framework == "nbkeras-cublas" else framework)
         command = [python, str(FOLDER / SCRIPTS[framework]), framework, self._size, session.options.device]
         try:
             process = Process(framework, command, session.environment())

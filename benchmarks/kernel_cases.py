@@ -213,7 +213,7 @@ def marks(results: Sequence[Array]) -> list[list[float]]:
     return found
 
 
-def serve(framework: str, versions: dict[str, str], answer: Callable[[str], dict], quick: bool) -> None:
+def serve(framework: str, versions: dict[str, str], answer: Callable[[str], dict]) -> None:
     """Answer each line of standard input, the number of a case or 'card', with what was measured or why it was not."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)

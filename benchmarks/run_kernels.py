@@ -1,6 +1,7 @@
-"""nbkeras's kernels one by one: run_kernels.py nbkeras all|smallest DEVICE; protocol and cases: kernel_cases.py.
+"""nbkeras's kernels one by one: run_kernels.py nbkeras|nbkeras-cublas all|smallest DEVICE; protocol and cases: kernel_cases.py.
 
 A kernel's time is that of its launches played again over the same arrays, as in a training step: on a GPU from a CUDA graph.
+'nbkeras-cublas' has NVIDIA's matrix products in place of our own.
 """
 
 import sys
@@ -29,7 +30,7 @@ from nbkeras.optimizers import Adam
 from nbkeras.tensor import Variable
 
 Array = np.ndarray
-QUICK, DEVICE = sys.argv[2] == "smallest", sys.argv[3]
+FRAMEWORK, QUICK, DEVICE = sys.argv[1], sys.argv[2] == "smallest", sys.argv[3]
 CASES = kernel_cases.cases(QUICK)
 
 
@@ -167,6 +168,8 @@ KINDS: dict[str, Callable] = {
 
 def measure(case: Case) -> dict:
     """Seconds, and marks of the results of the first run."""
+    if FRAMEWORK == "nbkeras-cublas" and case.kind not in ("gemm", "dense"):
+        return {}
     arrays = kernel_cases.inputs(case)
     if case.kind != "adam":  # whose Variable takes a copy of its own
         arrays = [device.persistent(array) for array in arrays]
@@ -196,5 +199,9 @@ def answer(request: str) -> dict:
 
 
 if __name__ == "__main__":
+    if FRAMEWORK == "nbkeras-cublas":
+        import nvmath.bindings  # noqa: F401 - says by its name that it is missing
+
+        nbkeras.config.set_matmul("cublas")
     nbkeras.config.set_device(DEVICE)
-    kernel_cases.serve("nbkeras", {"nbkeras": nbkeras.__version__}, answer, QUICK)
+    kernel_cases.serve(FRAMEWORK, {"nbkeras": nbkeras.__version__}, answer)

@@ -1,8 +1,8 @@
-"""The same kernels in PyTorch, which means cuBLAS and cuDNN: run_kernels_torch.py torch|torch-tf32|nvmath all|smallest DEVICE
+"""The same kernels in PyTorch, which means cuBLAS and cuDNN: run_kernels_torch.py torch|torch-tf32 all|smallest DEVICE
 
-'torch' computes with all of float32's digits, 'torch-tf32' with the matrix units, 'nvmath' has products only, by NVIDIA's own
-bindings. As nbkeras's, kernels are played from a CUDA graph; what cannot be captured is launched one by one ('eager'). cuDNN
-tries its algorithms, and images and channels come in both orders of axes: the faster one counts.
+'torch' computes with all of float32's digits, 'torch-tf32' with the matrix units. As nbkeras's, kernels are played from a CUDA
+graph; what cannot be captured is launched one by one ('eager'). cuDNN tries its algorithms, and images and channels come in
+both orders of axes: the faster one counts.
 """
 
 import functools
@@ -35,13 +35,7 @@ def slopes(case: Case, forward: Callable[[], Tensor], dy: Tensor, *inputs: Tenso
 
 
 def gemm(case: Case, a: Tensor, b: Tensor) -> dict[str, Callable]:
-    if FRAMEWORK != "nvmath":
-        return {"": lambda: [a @ b]}
-    from nvmath.linalg.advanced import Matmul
-
-    product = Matmul(a, b)
-    product.plan()
-    return {"": lambda: [product.execute()]}
+    return {"": lambda: [a @ b]}
 
 
 def dense(case: Case, x: Tensor, w: Tensor, b: Tensor, dy: Tensor) -> dict[str, Callable]:
@@ -189,7 +183,7 @@ def time_of(way: Callable) -> tuple[float, str]:
 
 def measure(case: Case) -> dict:
     """Seconds of the fastest way, and marks of the results of its first run."""
-    if FRAMEWORK == "nvmath" and case.kind != "gemm" or FRAMEWORK == "torch-tf32" and case.kind not in MATRIX_KINDS:
+    if FRAMEWORK == "torch-tf32" and case.kind not in MATRIX_KINDS:
         return {}
     arrays = [torch.from_numpy(array).to(DEVICE) for array in kernel_cases.inputs(case)]
     best: dict = {}
@@ -211,10 +205,6 @@ def answer(request: str) -> dict:
 
 if __name__ == "__main__":
     versions = {"torch": torch.__version__}
-    if FRAMEWORK == "nvmath":
-        import nvmath
-
-        versions = {"nvmath": nvmath.__version__}
     if DEVICE == "cuda":
         if not torch.cuda.is_available():
             raise NoGpu(f"PyTorch {torch.__version__} finds no GPU")
@@ -225,4 +215,4 @@ if __name__ == "__main__":
         torch.cuda.set_stream(
             torch.cuda.Stream()
         )  # gradients are computed on the stream of the forward pass: the one captured
-    kernel_cases.serve(FRAMEWORK, versions, answer, QUICK)
+    kernel_cases.serve(FRAMEWORK, versions, answer)

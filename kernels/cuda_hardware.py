@@ -216,7 +216,7 @@ class Device:
         self._enter()
         types = tuple(kernel.compiled.typeof_pyval(arg) for arg in self._arguments(args))
         compiled = kernel.compiled.compile(types)
-        compiled.cooperative = True  # Numba knows of its own where a kernel calls the grid's barrier, not of other barriers
+        compiled.cooperative = True  # Numba sees by itself only that a kernel uses the grid's barrier, not one of ours
         return compiled.max_cooperative_grid_blocks(threads, shared)
 
     # Programs

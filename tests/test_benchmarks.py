@@ -259,7 +259,7 @@ def test_pictures_without_matplotlib(saved, tmp_path):
 
 def kernel_table(name, equal):
     columns = ["kernel", "nbkeras, us", "equal to torch"]
-    seconds = {name: {"nbkeras": 0.004, "torch": 0.003, "torch-tf32": 0.001, "nvmath": 0.002}}
+    seconds = {name: {"nbkeras": 0.004, "torch": 0.003, "torch-tf32": 0.001, "nbkeras-cublas": 0.002}}
     return [{"title": "limits", "columns": ["limit"], "rows": [["a card"]]}] + [
         {"title": "A kernel's time", "columns": columns, "rows": [[name, 4000.0, equal]], "seconds": seconds}
     ]
