@@ -29,8 +29,8 @@ class Kernels:
         self._size = "smallest" if session.options.quick else "all"
         self._running: dict[str, Process] = {}
         self.versions: dict[str, str] = {}
-        own, others = ["nbkeras", "nbkeras-cublas"], session.options.peers
-        wanted = [each for each in SCRIPTS if each in (own if others else own[:1]) or each in others]
+        peers = session.options.peers
+        wanted = ["nbkeras", *(["nbkeras-cublas"] if peers else []), *(each for each in peers if each in SCRIPTS)]
         self.frameworks = [framework for framework in wanted if self._start(framework)]
 
     def _start(self, framework: str) -> bool:
