@@ -84,6 +84,12 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     }
     session = Session(options)
     report |= {"left out": session.left_out, "failures": session.failures}
+
+    def keep(study: str, tables: list) -> None:
+        report["studies"][study] = tables
+        save(report, options.json)  # the machine may be gone before the rest is done
+
+    session.so_far = keep
     for name in options.names:
         try:
             if name in WORKLOADS:
@@ -94,7 +100,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
             print(f"\n{name} failed: {error}", file=sys.stderr, flush=True)
             session.failures[name] = str(error)[-4000:]
         show(report, name)
-        save(report, options.json)  # the machine may be gone before the rest is done
+        save(report, options.json)
     return report
 
 

@@ -9,7 +9,8 @@ commands (--steps, --part 1/3, --limit), as on a machine that ends each after so
 
     python3 -m benchmarks.gpu --installed --out OUT --steps machine,tests --limit 500
     python3 -m benchmarks.gpu --installed --out OUT --steps sanitizer --limit 500
-    python3 -m benchmarks.gpu --installed --out OUT --steps kernels,equality --limit 270
+    python3 -m benchmarks.gpu --installed --out OUT --steps kernels --limit 560
+    python3 -m benchmarks.gpu --installed --out OUT --steps equality --limit 560
     python3 -m benchmarks.gpu --installed --out OUT --steps workloads --part 1/2 --limit 560
     python3 -m benchmarks.gpu --installed --out OUT --steps workloads --part 2/2 --limit 560
     python3 -m benchmarks.gpu --installed --out OUT --steps report
@@ -65,9 +66,7 @@ class Run:
         self.suffix = "" if options.part == "1/1" else "-" + options.part.replace("/", "of")
 
     def environment(self, **more: str) -> dict[str, str]:
-        found = {
-            name: value for name, value in os.environ.items() if name not in ("NUMBA_ENABLE_CUDASIM", "PYTHONSAFEPATH")
-        }
+        found = {name: value for name, value in os.environ.items() if name != "PYTHONSAFEPATH"}
         found |= {"NUMBA_CACHE_DIR": str(BUILD / "cache"), "PYTHONUNBUFFERED": "1"} | more
         if self.options.installed:
             found["PYTHONPATH"] = os.pathsep.join(filter(None, [str(BUILD / "site"), os.environ.get("PYTHONPATH")]))

@@ -85,7 +85,7 @@ def row(case: Case, found: dict[str, dict], card: dict[str, Any], frameworks: li
     own, torch = found["nbkeras"], found.get("torch", {})
     times = [_microseconds(found[each]) for each in frameworks]
     if "seconds" not in own:
-        return [case.name, *times, *[None] * 6]
+        return [case.name, *times, *[None] * 7]
     by_bytes = case.bytes / max(card["copy kernel"], card["driver's copy"])
     floor = max(by_bytes, case.flops / card["rate"])
     share = torch["seconds"] / own["seconds"] if "seconds" in torch else None
@@ -93,7 +93,7 @@ def row(case: Case, found: dict[str, dict], card: dict[str, Any], frameworks: li
     if "marks" in torch and case.kind != "dropout":  # whose numbers are each framework's own
         same = "yes" if equal(own["marks"], torch["marks"]) else "NO"
     what = "bytes" if floor == by_bytes else "flops"
-    return [case.name, *times, share, torch.get("how"), floor * 1e6, what, own["seconds"] / floor, same]
+    return [case.name, *times, share, own["how"], torch.get("how"), floor * 1e6, what, own["seconds"] / floor, same]
 
 
 def kernels(session: Session) -> list[Table]:
@@ -103,6 +103,14 @@ def kernels(session: Session) -> list[Table]:
         card = processes.ask("nbkeras", "card")
         if "failed" in card:
             raise Failed(card["failed"])
+        limits = [[name, value / 1e9 if isinstance(value, float) else str(value)] for name, value in card.items()]
+        limits += [[name, version] for name, version in processes.versions.items()]
+        columns = ["kernel", *(f"{each}, us" for each in processes.frameworks)]
+        columns += ["torch / nbkeras", "ours by", "torch by", "floor, us", "bound by", "/ floor", "equal to torch"]
+        tables = [
+            {"title": "The GPU's limits, GB/s and GF/s", "columns": ["limit", "measured"], "rows": limits},
+            {"title": "A kernel's time", "columns": columns, "rows": rows, "seconds": raw},
+        ]
         for number, case in enumerate(kernel_cases.cases(session.options.quick)):
             found = {each: processes.ask(each, str(number)) for each in processes.frameworks}
             for framework, answer in found.items():
@@ -111,30 +119,30 @@ def kernels(session: Session) -> list[Table]:
             rows.append(row(case, found, card, processes.frameworks))
             raw[case.name] = {framework: answer.get("seconds") for framework, answer in found.items()}
             print(f"  {case.name}: {raw[case.name]}", file=sys.stderr, flush=True)
+            session.so_far("kernels", tables)
+        return tables
     finally:
         processes.close()
-    limits = [[name, value / 1e9 if isinstance(value, float) else str(value)] for name, value in card.items()]
-    limits += [[name, version] for name, version in processes.versions.items()]
-    columns = ["kernel", *(f"{each}, us" for each in processes.frameworks)]
-    columns += ["torch / nbkeras", "torch by", "floor, us", "bound by", "/ floor", "equal to torch"]
-    return [
-        {"title": "The GPU's limits, GB/s and GF/s", "columns": ["limit", "measured"], "rows": limits},
-        {"title": "A kernel's time", "columns": columns, "rows": rows, "seconds": raw},
-    ]
 
 
 def equality(session: Session) -> list[Table]:
     """The losses of the first 20 training steps on the GPU beside the CPU's."""
-    rows = []
+    rows: list[list] = []
     steps = 2 if session.options.quick else STEPS
+    columns = ["workload", "worst difference", "first, CPU", "first, GPU", "last, CPU", "last, GPU"]
+    table = {"title": f"Losses of the first {steps} steps, relative difference", "columns": columns, "rows": rows}
     trained = [name for name, workload in WORKLOADS.items() if workload.kind == "train" and name != "toy"]
     for name in ("toy",) if session.options.quick else trained:
-        losses = {}
-        for device in ("cpu", session.options.device):
-            with session.start("nbkeras", name, steps, device) as runner:
-                losses[device] = runner.first_losses(steps)
-        cpu, gpu = losses["cpu"], losses[session.options.device]
+        losses = []
+        try:
+            for device in ("cpu", session.options.device):
+                with session.start("nbkeras", name, steps, device) as runner:
+                    losses.append(runner.first_losses(steps))
+        except Failed as error:
+            session.failures[f"equality: {name}"] = str(error)[-2000:]
+            continue
+        cpu, gpu = losses
         worst = max(abs(a - b) / abs(b) for a, b in zip(gpu, cpu, strict=True))
         rows.append([name, worst, cpu[0], gpu[0], cpu[-1], gpu[-1]])
-    columns = ["workload", "worst difference", "first, CPU", "first, GPU", "last, CPU", "last, GPU"]
-    return [{"title": f"Losses of the first {steps} steps, relative difference", "columns": columns, "rows": rows}]
+        session.so_far("equality", [table])
+    return [table]

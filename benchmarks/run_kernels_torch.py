@@ -1,8 +1,8 @@
 """The same kernels in PyTorch, which means cuBLAS and cuDNN: run_kernels_torch.py torch|torch-tf32 all|smallest DEVICE
 
 'torch' computes with all of float32's digits, 'torch-tf32' with the matrix units. As nbkeras's, kernels are played from a CUDA
-graph; what cannot be captured is launched one by one ('eager'). cuDNN tries its algorithms, and images and channels come in
-both orders of axes: the faster one counts.
+graph ('graph'), or launched one by one ('eager') where that is faster or they cannot be captured. cuDNN tries its algorithms,
+and images and channels come in both orders of axes: the faster one counts.
 """
 
 import functools
@@ -150,35 +150,29 @@ def synchronize() -> None:
         torch.cuda.synchronize()
 
 
-def player(way: Callable, times: int) -> tuple[Callable[[], None], str]:
-    """What does it so many times: from a CUDA graph, where it can be captured; and how."""
-
-    def eager() -> None:
-        for _ in range(times):
-            way()
-
-    if DEVICE != "cuda":
-        return eager, "eager"
+def captured(way: Callable, times: int) -> Callable[[], None]:
+    """What does it so many times, as one CUDA graph; RuntimeError where it cannot be captured."""
     for _ in range(3):
         way()
     graph = torch.cuda.CUDAGraph()
-    try:
-        with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-            eager()
-    except RuntimeError as error:
-        print(f"not captured: {error}", file=sys.stderr)
-        return eager, "eager"
-    return graph.replay, "graph"
+    with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+        for _ in range(times):
+            way()
+    return graph.replay
 
 
 def time_of(way: Callable) -> tuple[float, str]:
-    play, how = player(way, 1)
-    once = kernel_cases.seconds(play, synchronize, 1, QUICK)
-    times = 1 if QUICK else kernel_cases.repeats(once)
-    if times > 1:
-        play, how = player(way, times)
-        once = kernel_cases.seconds(play, synchronize, times, QUICK)
-    return once, how
+    """Seconds, and whether launched one by one or from a graph, whichever is faster."""
+    eager = kernel_cases.seconds(way, synchronize, 1, QUICK)
+    if DEVICE != "cuda":
+        return eager, "eager"
+    times = kernel_cases.repeats(eager)
+    try:
+        graph = kernel_cases.seconds(captured(way, times), synchronize, times, QUICK)
+    except RuntimeError as error:
+        print(f"not captured: {error}", file=sys.stderr)
+        return eager, "eager"
+    return min((eager, "eager"), (graph, "graph"))
 
 
 def measure(case: Case) -> dict:

@@ -78,6 +78,7 @@ class Session:
         self.frameworks = ["nbkeras", *options.peers]
         self.left_out: list[str] = []  # and why
         self.failures: dict[str, str] = {}  # by what failed
+        self.so_far: Callable[[str, list], None] = lambda study, tables: None  # keeps what a long study has by now
 
     def python(self, framework: str) -> str:
         return sys.executable if framework == "nbkeras" else self.options.python.get(framework, self.options.python[""])
