@@ -209,7 +209,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
             rows_of_batches = batches(len(xs[0]), workload.batch, shuffle=network != "lstm_stateful")
             for rows in rows_of_batches:
                 carry = step(carry, [x[rows] for x in xs], [y[rows] for y in ys])
-            loss = float(carry[5]) / len(rows_of_batches)
+            loss = float(jax.block_until_ready(carry)[5]) / len(rows_of_batches)
             seconds.append(time.perf_counter() - start)
         return seconds, loss
 

@@ -166,6 +166,8 @@ def prepare(framework, workload, xs, ys, device) -> Job:
         for _ in range(count):
             start = time.perf_counter()
             loss = epoch()
+            if device == "cuda":
+                torch.cuda.synchronize()
             seconds.append(time.perf_counter() - start)
         model.eval()
         return seconds, loss
