@@ -84,7 +84,7 @@ def softmax_crossentropy_backward(
     start_rows(_dense_slope, dlogits.shape[1], len(dlogits), (target, probabilities, slope, dlogits))
 
 
-@kernel(launch_bounds=LANES)
+@kernel(launch_bounds=(LANES, 1))
 def _target_slope(logits, slope, dtarget, rows, n, bits, wide):
     shared = cuda.shared.array(WARP, logits.dtype)
     row, lane = row_and_lane(bits)

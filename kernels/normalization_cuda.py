@@ -110,7 +110,7 @@ def _spread(c, channels, sets, mean, reciprocal, gamma, beta, center, inverse, s
         lane += cuda.blockDim.y
 
 
-@kernel(launch_bounds=MOST)
+@kernel(launch_bounds=(MOST, 1))
 def _join_moments(
     counts,
     means,
