@@ -124,6 +124,9 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.cuda_resources", description=__doc__)
     parser.add_argument("signatures", nargs="+")
     parser.add_argument("--only", default="", help="kernels whose module or name contains this")
+    parser.add_argument(
+        "--chains", type=int, help="of fused chains, of which tests make any number, so many (default all)"
+    )
     parser.add_argument("--markdown", help="write the table to this file too")
     chosen = parser.parse_args(arguments)
     sys.path.append(os.path.dirname(__file__))  # for card.py
@@ -131,6 +134,10 @@ def main(arguments: list[str] | None = None) -> int:
         os.environ.pop(name, None)
     rows, failures = [], []
     wanted = [each for each in read_signatures(chosen.signatures) if chosen.only in f"{each[0]}.{each[1]}"]
+    if chosen.chains is not None:
+        chains = [each for each in wanted if each[0].endswith("cuda_fusion")]
+        kept = chains[:: max(1, -(-len(chains) // chosen.chains))]
+        wanted = [each for each in wanted if each not in chains or each in kept]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
         results = list(pool.map(_compiled, wanted, chunksize=4))
     for (module, name, types), found in zip(wanted, results, strict=True):
