@@ -259,13 +259,13 @@ class _Graph:
 
     def __init__(self, device: Device, play: Callable[[], None], place: Any):
         self._device, self._play, self._place, self._captured, self._plain = device, play, place, None, False
-        self._held: list = []
+        self._held: dict = {}
 
     def run(self) -> None:
         if self._captured is None and not self._plain:
             try:
-                self._captured = self._device.capture(self._play)
-                self._held = self._place.scratch_in_use()
+                with self._place.scratch_of_its_own() as self._held:
+                    self._captured = self._device.capture(self._play)
             except GpuError as error:
                 self._plain = True
                 warnings.warn(f"{error}: its kernels are launched one by one", RuntimeWarning, stacklevel=2)

@@ -90,10 +90,10 @@ def start(
 ) -> None:
     """Run a kernel over a grid of blocks; nothing for 0 blocks.
 
-    cooperative: the kernel uses `cuda.cg.this_grid().sync()`, so all blocks must fit the device at once (see
-    Place.resident_blocks). shared: bytes of dynamic shared memory.
+    cooperative: blocks wait for each other, so all of them must fit the device at once (see Place.resident_blocks).
+    shared: bytes of dynamic shared memory.
     """
-    if not np.all(blocks):
+    if (0 in blocks) if isinstance(blocks, tuple) else not blocks:
         return
     if _signatures is not None:
         _signatures.add((kernel.__module__, kernel.__name__, json.dumps([_type_name(arg) for arg in args])))

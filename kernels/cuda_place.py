@@ -4,11 +4,13 @@ Everything is queued on one stream in order, so memory that is given back may be
 Python goes on meanwhile; it waits where a value is read.
 """
 
+import contextlib
 import functools
 import importlib
 import os
+import threading
 from collections import defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -53,9 +55,8 @@ class _Pool:
 
     def __init__(self, device: Any):
         self._device = device
-        self.free: dict[int, deque] = defaultdict(
-            deque
-        )  # by size; appended to by finalizers, so nothing here is locked
+        # by size; finalizers append to them, so nothing here is locked
+        self.free: dict[int, deque] = defaultdict(deque)
         self.held = 0  # bytes taken from the device, those in `free` included
 
     def take(self, nbytes: int) -> _Block:
@@ -86,6 +87,13 @@ class _Pool:
                 self.held -= size
 
 
+class _Scratch(threading.local):
+    """A thread's scratch arrays by name: twins queue several kernels, and those of two threads may come in turns."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, DeviceArray] = {}
+
+
 class Place:
     """A GPU: where arrays are made and kernels run while it is this thread's `device.place()`."""
 
@@ -93,7 +101,7 @@ class Place:
         self._device = Device(index)
         self.index, self.name = index, f"cuda:{index}"
         self._pool = _Pool(self._device)
-        self._scratch: dict[str, DeviceArray] = {}
+        self._scratch = _Scratch()
 
     def __str__(self) -> str:
         return self.name
@@ -116,11 +124,20 @@ class Place:
         return DeviceArray(layout_at(block.memory.address, shape, dtype), self, block)
 
     def scratch(self, name: str, nbytes: int) -> DeviceArray:
-        """Bytes that a kernel's twin may use until it returns; the same ones each time, for each name."""
-        known = self._scratch.get(name)
+        """Bytes that a kernel's twin may use until it returns; the same ones each time, for each name and thread."""
+        known = self._scratch.arrays.get(name)
         if known is None or known.nbytes < nbytes:
-            self._scratch[name] = known = self.empty((nbytes,), np.uint8)
+            self._scratch.arrays[name] = known = self.empty((nbytes,), np.uint8)
         return known
+
+    @contextlib.contextmanager
+    def scratch_of_its_own(self) -> Iterator[dict[str, DeviceArray]]:
+        """Give what is captured in here scratch memory that nobody else writes to; the graph must keep it."""
+        before, self._scratch.arrays = self._scratch.arrays, {}
+        try:
+            yield self._scratch.arrays
+        finally:
+            self._scratch.arrays = before
 
     def upload(self, array: Array) -> DeviceArray:
         """A copy of a NumPy array."""
@@ -228,10 +245,6 @@ class Place:
     def fuse(steps: list, memory_of: Callable, needed_after: Callable) -> list:
         """Recorded launches with chains of elementwise ones joined."""
         return cuda_fusion.fuse(steps, memory_of, needed_after)
-
-    def scratch_in_use(self) -> list:
-        """The memory behind `scratch` now, which a graph that was captured with it must keep."""
-        return list(self._scratch.values())
 
     def inlet(self, buffers: list) -> Any:
         """What writes batches into buffers, while the step before still runs."""

@@ -91,22 +91,8 @@ def lstm_backward_share(
             if step or needs_h0:
                 at = width * (length - 1 - step if backwards else step)
                 product(
-                    False,
-                    True,
-                    batch,
-                    units,
-                    width,
-                    dz,
-                    at,
-                    length * width,
-                    weights,
-                    0,
-                    width,
-                    0.0,
-                    temporary,
-                    0,
-                    units,
-                )
+                    False, True, batch, units, width, dz, at, length * width, weights, 0, width, 0.0, temporary, 0, units
+                )  # fmt: skip
         if needs_h0:
             recurrent_cuda.add_product(temporary, drop, dh)
     recurrent_cuda.input_gradients(xt, kernel, turned, dz, dx, dw, width, features)

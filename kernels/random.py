@@ -130,12 +130,12 @@ def uniform(key: Array, shape, dtype, low: float = 0.0, high: float = 1.0):
 
 
 @compiled
-def uniform_from_words(high, low, width, start, out, share, shares):
-    """Kernel: start + width * (words as a number in [0, 1))."""
+def uniform_from_words(high, low, width, lowest, out, share, shares):
+    """Kernel: lowest + width * (words as a number in [0, 1))."""
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
-        out[i] = start + width * _unit(high[i], low[i], width)
+        out[i] = lowest + width * _unit(high[i], low[i], width)
 
 
 # -------------------- normal --------------------
@@ -281,13 +281,13 @@ def randint(key: Array, shape, low: int, high: int):
 
 
 @compiled
-def integers_from_words(high, low, start, count, out, share, shares):
-    """Kernel: start + (a 64-bit word modulo count)."""
+def integers_from_words(high, low, lowest, count, out, share, shares):
+    """Kernel: lowest + (a 64-bit word modulo count)."""
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
         word = (_U64(high[i]) << _32) | _U64(low[i])
-        out[i] = start + np.int64(word % count)
+        out[i] = lowest + np.int64(word % count)
 
 
 def bernoulli(key: Array, shape, dtype, probability: float):

@@ -222,7 +222,19 @@ def test_scratch_is_the_same_memory_for_a_name(place):
     assert place.scratch("tests", 50).address == first.address
     assert place.scratch("other tests", 50).address != first.address
     assert place.scratch("tests", first.nbytes + 1).nbytes > first.nbytes
-    assert place.scratch("tests", 10) in place.scratch_in_use()
+
+
+def test_threads_and_graphs_have_scratch_of_their_own(place):
+    """Twins queue several kernels: between those of one, another thread's must not write to what they hand on."""
+    mine, others = place.scratch("tests", 100), []
+    thread = threading.Thread(target=lambda: others.append(place.scratch("tests", 100)))
+    thread.start()
+    thread.join()
+    with place.scratch_of_its_own() as held:
+        captured = place.scratch("tests", 100)
+    assert held == {"tests": captured}
+    assert len({array.address for array in (mine, *others, captured)}) == 3
+    assert place.scratch("tests", 100) is mine
 
 
 def test_a_place_is_one_thing(place):

@@ -3,6 +3,7 @@
 In the simulator whole programs run on it, kernels in the simulator, streams in any order that the calls allow.
 """
 
+import contextlib
 import gc
 import importlib.util
 import inspect
@@ -47,14 +48,15 @@ class Place:
     """As much of a Place as inlets and graphs use."""
 
     def __init__(self, gpu, driver):
-        self.gpu, self.driver, self.held = gpu, driver, []
+        self.gpu, self.driver, self.scratch = gpu, driver, {}
 
     def empty(self, shape, dtype):
         memory = self.gpu.allocate(max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1))
         return DeviceArray(layout_at(memory.address, shape, dtype), self, memory)
 
-    def scratch_in_use(self):
-        return self.held
+    @contextlib.contextmanager
+    def scratch_of_its_own(self):
+        yield self.scratch
 
 
 @pytest.fixture
@@ -273,12 +275,12 @@ def test_a_program_is_captured_once_and_played(place, driver):
         place.gpu.move(x.address, y.address, 24)
 
     run = place.gpu.graph(play, place)
-    place.held = ["scratch"]
+    place.scratch = {"products": "memory"}
     for _ in range(4):
         run()
     assert got(x).tolist() == [16] * 3 and got(y).tolist() == [16] * 3
     assert len(plays) == 1 and driver.calls.count("cuGraphLaunch") == 4
-    assert run.__self__._held == ["scratch"] and not driver.graphs and len(driver.executables) == 1
+    assert run.__self__._held == {"products": "memory"} and not driver.graphs and len(driver.executables) == 1
     assert len(driver.streams) == 4, "the capture's stream is gone"
     del run, play
     gc.collect()

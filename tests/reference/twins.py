@@ -50,9 +50,10 @@ def host(value):
 
 
 def run(where, op, vjp, arrays, constants, needs, seed=0):
-    """(y, gradients) of an op and its vjp on a place; dy is random, the same everywhere."""
+    """(y, gradients) of an op and its vjp on a place, and the inputs afterwards; dy is random, the same everywhere."""
     with device.on(where):
-        y, saved = op(*to(where, tuple(arrays)), **constants)
+        inputs = to(where, tuple(arrays))
+        y, saved = op(*inputs, **constants)
         results = host(y)
         gradients = None
         if vjp is not None:
@@ -64,8 +65,8 @@ def run(where, op, vjp, arrays, constants, needs, seed=0):
             )
             needs = (True,) * len(arrays) if needs is None else needs
             gradients = host(vjp(saved, dy if isinstance(y, tuple) else dy[0], needs))
-        changed = host(tuple(arrays))
-    return results, gradients, changed
+        afterwards = host(inputs)
+    return results, gradients, afterwards
 
 
 def check(op, vjp, arrays, constants=None, needs=None, rtol=None):
@@ -78,6 +79,7 @@ def check(op, vjp, arrays, constants=None, needs=None, rtol=None):
     _same(got[0], want[0], f"{op.__name__}: output", rtol)
     if vjp is not None:
         _same(got[1], want[1], f"{op.__name__}: gradient", rtol)
+    _same(got[2], want[2], f"{op.__name__}: input after the calls", rtol)
 
 
 def _same(got, want, what, rtol):
