@@ -71,8 +71,8 @@ def _generator() -> SeedGenerator:
     """The generator that all share who compute on this thread's device."""
     name = get_device()
     if name not in _shared:
-        with outside_program():
-            _shared[name] = SeedGenerator(_first, "global_seed_generator")
+        with outside_program():  # of threads that come here at once, all take the generator that is there first
+            _shared.setdefault(name, SeedGenerator(_first, "global_seed_generator"))
     return _shared[name]
 
 
