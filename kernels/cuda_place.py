@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels import cuda_fusion, device, device_cuda, elementwise_cuda
+from nbkeras.kernels import cuda_fusion, cuda_host, device, device_cuda, elementwise_cuda
 from nbkeras.kernels.cuda_kernel import SIMULATED, Kernel
 from nbkeras.kernels.device_array import DeviceArray, layout_at
 
@@ -189,6 +189,8 @@ class Place:
         """What runs in a function's place on a GPU: the one of its name in `<its module>_cuda`."""
         if isinstance(function, np.ufunc):
             return elementwise_cuda.of_ufunc(function)
+        if getattr(function, "on_host", False):
+            return cuda_host.on_copies(function)
         name, module = function.__name__, function.__module__
         if module.endswith("_cuda"):
             return function
@@ -199,7 +201,7 @@ class Place:
                 raise
             raise NotImplementedError(
                 f"the kernel {module}.{name} has no twin for GPUs: write a function of that name and those arguments in "
-                f"{module}_cuda (see docs/custom-ops.md), or run this on the CPU: with nbkeras.device('cpu')"
+                f"{module}_cuda, or decorate it with device.host if it is rare (see docs/custom-ops.md)"
             ) from None
 
     def start(

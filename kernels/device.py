@@ -170,6 +170,16 @@ def launch(function: Callable, *args) -> None:
         _thread.profile.run(function, args)
 
 
+def host(function: Callable) -> Callable:
+    """Decorator of a kernel for rare work that has no twin: on a GPU it runs on the CPU, over copies of its arrays.
+
+    The copies of arrays that it changed are written back. A recorded program with such a kernel is launched kernel by
+    kernel. Written in NumPy, or in loops and `compiled`.
+    """
+    function.on_host = True  # type: ignore[attr-defined]
+    return function
+
+
 def _placed(function: Callable, args: tuple) -> tuple[Callable, tuple]:
     """The launch as this thread's place does it; ValueError for arrays that are somewhere else."""
     place = _thread.place

@@ -88,6 +88,7 @@ def show_vjp(saved, dy, needs):
     return (dy,)
 
 
+@device.host
 def print_array(x: Array, message: str) -> None:
     """Kernel: print x after a message."""
     print(message, x, flush=True)

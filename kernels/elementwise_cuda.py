@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels import cuda_loops
+from nbkeras.kernels import cuda_host, cuda_loops
 from nbkeras.kernels.cuda_kernel import Kernel, blocks, kernel, start
 from nbkeras.kernels.cuda_walk import THREADS, count_of, places_of_four, places_of_two, span, strides_over, walk
 from nbkeras.kernels.device_array import DeviceArray
@@ -123,13 +123,11 @@ _OTHERS: dict[Any, tuple[Callable, Kernel, int]] = {
 def of_ufunc(ufunc: np.ufunc) -> Callable:
     """The twin of a NumPy ufunc: called with its inputs, arrays or numbers, and its output.
 
-    Integers divided by 0 give 0; an integer to a negative power, where NumPy raises, is rounded towards 0.
+    The ufunc itself, on the CPU, where there is no kernel for it. Integers divided by 0 give 0; an integer to a negative
+    power, where NumPy raises, is rounded towards 0.
     """
     if ufunc not in _FLOATS:
-        raise NotImplementedError(
-            f"numpy.{ufunc.__name__} has no twin for GPUs: write a kernel for it (see docs/custom-ops.md), or run this on "
-            "the CPU: with nbkeras.device('cpu')"
-        )
+        return cuda_host.on_copies(ufunc)
 
     def twin(*args: Any) -> None:
         dtype = next(arg.dtype for arg in args if isinstance(arg, DeviceArray))
@@ -161,13 +159,6 @@ def error_function(x: DeviceArray, y: DeviceArray) -> None:
 
 larger.fuses_as, smaller.fuses_as = "maximum", "minimum"  # type: ignore[attr-defined]
 
-
-def print_array(x: DeviceArray, message: str) -> None:
-    """Print x after a message. It waits for x each time it runs, so a program with it is played launch by launch."""
-    print(message, x.copy(), flush=True)
-
-
-print_array.on_host = True  # type: ignore[attr-defined]
 
 # -------------------- selection --------------------
 

@@ -29,8 +29,11 @@ def arguments(function):
 
 
 def is_launched(function):
-    """Whether a function is a kernel: its docstring says so, or it is compiled and does a share of the work."""
-    compiled = any(ast.unparse(decorator) == "compiled" for decorator in function.decorator_list)
+    """Whether a function is a kernel with a twin: its docstring says so, or it is compiled and does a share of the work."""
+    decorators = {ast.unparse(decorator) for decorator in function.decorator_list}
+    if "device.host" in decorators:  # runs on the CPU, over copies: kernels/cuda_host.py
+        return False
+    compiled = "compiled" in decorators
     shared = {argument.arg for argument in function.args.args} & {"shares", "chunks"}
     return (ast.get_docstring(function) or "").startswith("Kernel:") or (compiled and bool(shared))
 
