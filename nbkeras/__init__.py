@@ -12,12 +12,11 @@ except ModuleNotFoundError as error:
     ) from None
 
 from nbkeras import activations as activations
-from nbkeras import backend as backend
 from nbkeras import callbacks as callbacks
 from nbkeras import config as config
 from nbkeras import constraints as constraints
-from nbkeras import datasets as datasets
 from nbkeras import initializers as initializers
+from nbkeras import later as _later
 from nbkeras import layers as layers
 from nbkeras import losses as losses
 from nbkeras import metrics as metrics
@@ -45,3 +44,5 @@ from nbkeras.tensor import Tensor as Tensor
 from nbkeras.tensor import Variable as Variable
 
 __version__ = "0.1.0"
+
+__getattr__, __dir__, __all__ = _later.names(__name__, globals(), {"": "backend datasets"})

@@ -5,6 +5,7 @@ One Registry per kind of object (layer, loss, ...). Nothing outside a registry o
 
 import contextlib
 import difflib
+import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -69,6 +70,7 @@ class Registry:
     def __init__(self, kind: str):
         self.kind = kind
         self._items: dict[str, Any] = {}
+        self._later: dict[str, str] = {}  # what is registered once a module is imported
 
     def register(self, item=None, *names: str):
         """Add an object under its own name and further names; usable as a decorator, with or without names."""
@@ -79,22 +81,30 @@ class Registry:
             self._items[name] = item
         return item
 
+    def later(self, modules: Mapping[str, str]) -> None:
+        """Know of names before the modules that register them are imported: name -> module."""
+        self._later.update(modules)
+
     def names(self) -> list[str]:
         """All registered names, sorted."""
-        return sorted(self._items)
+        return sorted({*self._items, *self._later})
 
     def items(self) -> dict[str, Any]:
         """Registered objects by name."""
+        for module in set(self._later.values()):
+            importlib.import_module(module)
         return dict(self._items)
 
     def find(self, name: str) -> Any:
         """The class or function of that name; ValueError with the nearest valid name."""
         found = custom_object(name)
+        if found is None and name not in self._items and name in self._later:
+            importlib.import_module(self._later[name])
         if found is None:
             found = self._items.get(name)
         if found is None:
             raise ValueError(
-                f"unknown {self.kind}: {name!r}.{nearest(name, self._items)} Known: {', '.join(self.names())}. "
+                f"unknown {self.kind}: {name!r}.{nearest(name, self.names())} Known: {', '.join(self.names())}. "
                 "Your own classes and functions are named by custom_objects or register_keras_serializable."
             )
         return found

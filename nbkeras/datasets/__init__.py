@@ -1,5 +1,5 @@
-"""Data sets: `digits` ships with the package, `mnist` is downloaded."""
+"""Data sets: `digits` ships with the package, the others are downloaded."""
 
-from nbkeras.datasets import digits, mnist
+from nbkeras import later as _later
 
-__all__ = ["digits", "mnist"]
+__getattr__, __dir__, __all__ = _later.names(__name__, (), {"": "digits mnist"})

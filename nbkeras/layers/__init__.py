@@ -1,16 +1,12 @@
 """Keras's layers by their names."""
 # ruff: noqa: F401
 
+from nbkeras import later as _later
 from nbkeras.inputs import Input as Input
 from nbkeras.inputs import InputLayer as InputLayer
 from nbkeras.layer import InputSpec as InputSpec
 from nbkeras.layer import Layer as Layer
-from nbkeras.layers.activation import ELU as ELU
-from nbkeras.layers.activation import LeakyReLU as LeakyReLU
-from nbkeras.layers.activation import PReLU as PReLU
-from nbkeras.layers.activation import ReLU as ReLU
-from nbkeras.layers.activation import Softmax as Softmax
-from nbkeras.layers.activation import ThresholdedReLU as ThresholdedReLU
+from nbkeras.layer import layers as _registry
 from nbkeras.layers.convolutional import Conv1D as Conv1D
 from nbkeras.layers.convolutional import Conv2D as Conv2D
 from nbkeras.layers.convolutional import Cropping1D as Cropping1D
@@ -71,8 +67,6 @@ from nbkeras.layers.regularization import GaussianNoise as GaussianNoise
 from nbkeras.layers.regularization import SpatialDropout1D as SpatialDropout1D
 from nbkeras.layers.regularization import SpatialDropout2D as SpatialDropout2D
 from nbkeras.layers.regularization import SpatialDropout3D as SpatialDropout3D
-from nbkeras.layers.rnn_wrappers import Bidirectional as Bidirectional
-from nbkeras.layers.rnn_wrappers import TimeDistributed as TimeDistributed
 
 Convolution1D = Conv1D
 Convolution2D = Conv2D
@@ -84,3 +78,9 @@ GlobalMaxPool1D = GlobalMaxPooling1D
 GlobalMaxPool2D = GlobalMaxPooling2D
 MaxPool1D = MaxPooling1D
 MaxPool2D = MaxPooling2D
+
+_LATER = {
+    "activation": "ELU LeakyReLU PReLU ReLU Softmax ThresholdedReLU",
+    "rnn_wrappers": "Bidirectional TimeDistributed",
+}
+__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER, _registry)

@@ -4,6 +4,7 @@ One module a family; what is public in a family is imported here by name.
 """
 # ruff: noqa: F401
 
+from nbkeras import later as _later
 from nbkeras.ops.activations import (
     celu,
     elu,
@@ -169,3 +170,6 @@ from nbkeras.ops.shape import (
 from nbkeras.tensor import Tensor
 
 attach_operators(Tensor)
+
+_LATER: dict[str, str] = {}
+__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)
