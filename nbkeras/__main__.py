@@ -1,12 +1,15 @@
-"""`nbkeras digits` trains the classic network on the digits that ship; `nbkeras warmup` compiles kernels ahead.
+"""`nbkeras digits` trains the classic network on the digits that ship; `nbkeras warmup` compiles kernels ahead;
+`nbkeras script.py` runs a Keras script.
 
 Also `python -m nbkeras ...`. `train_digits` is meant to be read as an example.
 """
 
 import argparse
+import sys
 
 from nbkeras import warmup
 from nbkeras.callbacks import LearningRateScheduler
+from nbkeras.compat import script
 from nbkeras.datasets import digits
 from nbkeras.layers import Dense, Dropout
 from nbkeras.models import Sequential
@@ -43,7 +46,14 @@ def train_digits(epochs: int = 20, seed: int = 0) -> float:
 
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
-    parser = argparse.ArgumentParser(prog="nbkeras", description="Keras's API on a tape that replays.")
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments and script.is_script(arguments[0]):
+        return script.run(arguments[0], arguments[1:])
+    parser = argparse.ArgumentParser(
+        prog="nbkeras",
+        description="Keras's API on a tape that replays.",
+        epilog="`nbkeras script.py ...` runs a Keras script, in which `import keras` means nbkeras.",
+    )
     commands = parser.add_subparsers(dest="command", required=True)
     job = commands.add_parser("digits", help="train the classic network on handwritten digits and print its accuracy")
     job.add_argument("--epochs", type=int, default=20, help="passes over the data (default 20)")

@@ -1,0 +1,91 @@
+"""`install_as_keras`: from then on `import keras` and its modules mean nbkeras."""
+
+import importlib
+import importlib.abc
+import importlib.machinery
+import pathlib
+import sys
+from types import ModuleType
+from typing import Any
+
+from nbkeras.compat.modules import ABSENT, SHOWN
+
+FOLDER = str(pathlib.Path(__file__).parent / "drop_in")
+
+
+class Alias(ModuleType):
+    """A module named as Keras has it, whose names are looked up in modules of nbkeras."""
+
+    def _shown(self) -> list[ModuleType]:
+        names = SHOWN[_own(self.__name__)]
+        return [importlib.import_module(name) for name in names]
+
+    def __getattr__(self, name: str) -> Any:
+        if _own(f"{self.__name__}.{name}") in SHOWN:
+            return importlib.import_module(f"{self.__name__}.{name}")
+        if not name.startswith("__") or name == "__version__":
+            for module in self._shown():
+                if hasattr(module, name):
+                    return getattr(module, name)
+        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}: nbkeras does not offer it")
+
+    def __dir__(self) -> list[str]:
+        public = {name for module in self._shown() for name in dir(module) if not name.startswith("_")}
+        return sorted(public | set(vars(self)))
+
+    @property
+    def __all__(self) -> list[str]:
+        """What `from keras.layers import *` takes."""
+        return [name for name in dir(self) if not name.startswith("_")]
+
+
+class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Makes the Alias of a module that the table names."""
+
+    def find_spec(self, fullname: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
+        if fullname.partition(".")[0] != "keras" or _own(fullname) not in SHOWN | ABSENT:
+            return None
+        return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> Alias:
+        own = _own(spec.name)
+        if own in ABSENT:
+            raise ImportError(f"{spec.name} is not offered: {ABSENT[own]}", name=spec.name)
+        return Alias(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        for name in SHOWN[_own(module.__name__)]:
+            importlib.import_module(name)  # what is missing is missed now
+
+
+_finder = _Finder()
+
+
+def _own(name: str) -> str:
+    """'layers.core' of 'keras.layers.core', '' of 'keras'."""
+    return name.partition(".")[2]
+
+
+def install_as_keras() -> None:
+    """Make `import keras` and the modules of Keras 2 and 3 mean nbkeras, in this process and in those it spawns.
+
+    Call it before the first `import keras`; ImportError if another Keras was imported already. Where Keras 2.3.1 and
+    Keras 3 differ in a default, 2.3.1 decides from then on, in nbkeras too (docs/compat.md).
+    """
+    if _finder in sys.meta_path:
+        return
+    other = [name for name in sys.modules if name.startswith("keras.")]
+    if other or not _is_ours(sys.modules.get("keras")):
+        raise ImportError(
+            f"another Keras is imported already, from {getattr(sys.modules.get('keras'), '__file__', 'somewhere')}: call "
+            "nbkeras.install_as_keras() before the first `import keras`"
+        )
+    sys.meta_path.insert(0, _finder)
+    sys.path.insert(1, FOLDER)  # after the script's own folder
+    sys.modules.pop("keras", None)
+    importlib.import_module("keras")
+
+
+def _is_ours(module: ModuleType | None) -> bool:
+    """Whether nothing was imported as keras yet, or only the door in `drop_in`."""
+    return module is None or (module.__file__ or "").startswith(FOLDER)

@@ -1,0 +1,39 @@
+"""The modules of Keras 2 and 3, and which modules of nbkeras each of them shows, the first that has a name first.
+
+A module that Keras 2 cut up more finely shows all that its neighbours do: `keras.layers.core` has every layer.
+"""
+
+_LAYERS = (
+    "advanced_activations convolutional convolutional_recurrent core cudnn_recurrent embeddings local merge noise "
+    "normalization pooling recurrent wrappers"
+)
+_ENGINE = "base_layer input_layer network saving sequential topology training training_utils"
+_UTILS = "conv_utils data_utils generic_utils io_utils layer_utils np_utils vis_utils"
+_DATASETS = "mnist"
+_SAME = (
+    "activations callbacks config constraints datasets initializers losses metrics ops optimizers optimizers.schedules "
+    "random regularizers"
+)
+
+SHOWN: dict[str, tuple[str, ...]] = {
+    "": ("nbkeras.compat.root", "nbkeras"),
+    **{name: (f"nbkeras.{name}",) for name in _SAME.split()},
+    "backend": ("nbkeras.backend",),
+    "layers": ("nbkeras.layers",),
+    "models": ("nbkeras.models", "nbkeras.layers"),
+    "utils": ("nbkeras.utils",),
+    "engine": ("nbkeras.layers", "nbkeras.models"),
+    "legacy": (),
+    "legacy.interfaces": ("nbkeras.compat.interfaces",),
+    "objectives": ("nbkeras.losses",),
+    "saving": ("nbkeras.models", "nbkeras.utils"),
+    "preprocessing": (),
+    **{f"layers.{name}": ("nbkeras.layers",) for name in _LAYERS.split()},
+    **{f"engine.{name}": ("nbkeras.layers", "nbkeras.models") for name in _ENGINE.split()},
+    **{f"utils.{name}": ("nbkeras.utils",) for name in _UTILS.split()},
+    **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},
+}
+
+ABSENT = {
+    "applications": "nbkeras has no pretrained weights; build the network with nbkeras.layers and load your own",
+}

@@ -1,0 +1,104 @@
+"""Scripts for Keras 2 and 3, run unmodified: `python -m nbkeras script.py`."""
+
+import subprocess
+import sys
+import textwrap
+
+import pytest
+
+import nbkeras
+
+
+def run_script(folder, source, *arguments, expect=0):
+    """What a script prints, run as the command line runs it."""
+    path = folder / "script.py"
+    path.write_text(textwrap.dedent(source), encoding="utf-8")
+    command = [sys.executable, "-W", "error", "-m", "nbkeras", str(path), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + (done.stderr if expect else "")
+
+
+def test_modules_of_keras_mean_nbkeras(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import keras, keras.backend as K
+        import nbkeras
+        from keras import layers
+        from keras.engine.topology import InputSpec, Layer
+        from keras.layers import *
+        from keras.layers import recurrent
+        from keras.layers.core import Dense as OldDense
+        from keras.legacy import interfaces
+        from keras.models import Model
+        from keras.utils.generic_utils import Progbar
+        from keras.utils.np_utils import to_categorical
+
+        assert OldDense is Dense is layers.Dense is keras.layers.core.Dense is nbkeras.layers.Dense
+        assert recurrent.LSTM is LSTM is nbkeras.layers.LSTM
+        assert Model is nbkeras.Model and Layer is nbkeras.Layer
+        assert keras.__version__ == "2.3.1" and K.epsilon() == 1e-7
+        assert not hasattr(layers, "NoSuchLayer") and not hasattr(keras, "applications")
+        assert "Dense" in dir(layers) and "backend" in dir(keras)
+        assert interfaces.legacy_dense_support(print) is print
+        """,
+    )
+
+
+def test_a_script_is_run_as_python_runs_it(tmp_path):
+    (tmp_path / "beside.py").write_text("value = 7", encoding="utf-8")
+    source = """
+        import multiprocessing, sys
+        import beside, keras
+
+        def child(x):
+            return keras.layers.Dense(x, name="d").units, __name__
+
+        if __name__ == "__main__":
+            print(sys.argv[1:], __file__ == sys.argv[0], beside.value)
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                print(pool.apply(child, (3,)))
+            sys.exit(5)
+        """
+    printed = run_script(tmp_path, source, "a", "--b", expect=5)
+    assert printed.startswith("['a', '--b'] True 7\n(3, '__mp_main__')\n")
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("from keras.applications import VGG16", "ImportError: keras.applications is not offered: .*pretrained"),
+        ("import keras.nothing", "ModuleNotFoundError: No module named 'keras.nothing'"),
+        ("import keras; keras.layers.NoLayer", "AttributeError: module 'keras.layers' has no attribute 'NoLayer'"),
+    ],
+)
+def test_what_is_missing_is_said(tmp_path, source, message):
+    with pytest.raises(AssertionError, match=message):
+        run_script(tmp_path, source)
+
+
+def test_another_keras_that_was_imported_is_not_shadowed(tmp_path):
+    (tmp_path / "keras.py").write_text("", encoding="utf-8")
+    source = """
+        import sys
+        sys.path.insert(0, sys.argv[1])
+        import keras
+        import nbkeras.compat.alias
+        try:
+            nbkeras.compat.alias.install_as_keras()
+        except ImportError as error:
+            assert "another Keras is imported already" in str(error)
+        else:
+            raise SystemExit("no error")
+        """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source), str(tmp_path)], capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_importing_nbkeras_imports_no_alias():
+    source = "import sys, nbkeras; assert not [m for m in sys.modules if m.startswith(('nbkeras.compat.', 'keras'))]"
+    assert subprocess.run([sys.executable, "-c", source]).returncode == 0
+    assert nbkeras.Model.__module__ == "nbkeras.model"
