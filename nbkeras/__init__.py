@@ -45,4 +45,5 @@ from nbkeras.tensor import Variable as Variable
 
 __version__ = "0.1.0"
 
-__getattr__, __dir__, __all__ = _later.names(__name__, globals(), {"": "backend datasets"})
+_LATER = {"": "backend datasets", "compat.alias": "install_as_keras"}
+__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)

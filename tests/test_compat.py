@@ -84,9 +84,9 @@ def test_another_keras_that_was_imported_is_not_shadowed(tmp_path):
         import sys
         sys.path.insert(0, sys.argv[1])
         import keras
-        import nbkeras.compat.alias
+        import nbkeras
         try:
-            nbkeras.compat.alias.install_as_keras()
+            nbkeras.install_as_keras()
         except ImportError as error:
             assert "another Keras is imported already" in str(error)
         else:
@@ -95,6 +95,18 @@ def test_another_keras_that_was_imported_is_not_shadowed(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(source), str(tmp_path)], capture_output=True, text=True
     )
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_alias_in_code(tmp_path):
+    source = """
+        import nbkeras
+        nbkeras.install_as_keras()
+        nbkeras.install_as_keras()
+        from keras.layers import Dense
+        assert Dense is nbkeras.layers.Dense
+        """
+    done = subprocess.run([sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
