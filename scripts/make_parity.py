@@ -1,0 +1,170 @@
+"""Write docs/keras-parity.md: which public names of Keras are there, which partly, which not and why.
+
+    python scripts/make_parity.py            write the document and print the counts
+    python scripts/make_parity.py --check    say whether it is up to date, exit 1 if not
+
+A name counts as supported if it is there and takes every parameter that Keras's takes; as partly there if parameters are
+missing or if LIMITS says so. The names are in keras_3_names.json and keras_2_names.json, made by keras_names.py.
+"""
+
+import fnmatch
+import functools
+import importlib
+import json
+import sys
+from pathlib import Path
+
+from keras_names import parameters
+
+import nbkeras
+from nbkeras import layer
+
+HERE = Path(__file__).parent
+DOCUMENT = HERE.parent / "docs" / "keras-parity.md"
+
+# Why a name is not there: patterns of 'namespace.name', the first that fits counts.
+REASONS = {
+    "keras.distribution.*": "one process on one device",
+    "keras.quantizers.*": "no int8 or float8 computation",
+    "keras.*[qQ]uanti[sz]e*": "no int8 or float8 computation",
+    "keras.*Quanti*Config": "no int8 or float8 computation",
+    "keras.dtype_policies.*": "float32 and float64 only: a layer's dtype is all its policy",
+    "keras.mixed_precision.*": "float32 and float64 only",
+    "keras.*dtype_policy*": "float32 and float64 only: a layer's dtype is all its policy",
+    "keras.DTypePolicy": "float32 and float64 only: a layer's dtype is all its policy",
+    "keras.FloatDTypePolicy": "float32 and float64 only: a layer's dtype is all its policy",
+    "keras.layers.*Jax*": "runs code of another framework",
+    "keras.layers.Flax*": "runs code of another framework",
+    "keras.layers.T*SMLayer": "runs code of another framework",
+    "keras.layers.Torch*": "runs code of another framework",
+    "keras.config.*": "a switch of something that is not here",
+    "keras.visualization.*": "plots of images: use matplotlib",
+    "keras.utils.bounding_boxes.*": "boxes of object detection",
+    "keras.backend.*session": "there are no sessions",
+    "keras.backend.*graph": "there are no sessions",
+    "keras.backend.name_scope": "there is no graph of names",
+    "keras.backend.symbolic": "there is no second graph mode",
+    "keras.backend.eager": "there is no second graph mode",
+    "keras.backend.control_dependencies": "operations run in the order in which they were written",
+    "keras.backend.*_variable_initialization": "variables hold their values from the start",
+    "keras.backend.is_sparse": "dense arrays only",
+    "keras.backend.to_dense": "dense arrays only",
+    "keras.optimizers.TFOptimizer": "wraps an optimizer of TensorFlow",
+    "keras.utils.multi_gpu_model": "one process on one device",
+}
+# What of a name that is there is missing, other than parameters.
+LIMITS: dict[str, str] = {}
+WITHOUT_MEANING = {"sparse", "ragged", "backend", "cntk"}  # parameters of other backends' tensors
+
+
+def ours(path: str, name: str, root: str):
+    """What nbkeras has under a name of Keras; None where there is nothing."""
+    try:
+        module = importlib.import_module(path.replace("keras", root, 1))
+        return getattr(module, name, None)
+    except ImportError:
+        return None
+
+
+def accepted(thing) -> set[str]:
+    """The parameters that one of our classes or functions takes."""
+    found = set(parameters(thing) or ())
+    if isinstance(thing, type) and issubclass(thing, layer.Layer):
+        found |= set(parameters(layer.Layer)) | set(layer._ARGUMENTS)
+    return found
+
+
+def judged(path: str, name: str, theirs, root: str) -> tuple[str, str]:
+    """('supported' | 'partly' | 'not', what to say about it)."""
+    full, thing = f"{path}.{name}", ours(path, name, root)
+    if thing is None:
+        return "not", next(
+            (why for pattern, why in REASONS.items() if fnmatch.fnmatch(full, pattern)), "not written yet"
+        )
+    limits = [LIMITS[full]] if full in LIMITS else []
+    missing = [p for p in theirs or () if p not in accepted(thing) | WITHOUT_MEANING] if callable(thing) else []
+    if missing:
+        limits.append("without " + ", ".join(f"`{p}`" for p in missing))
+    return ("partly", "; ".join(limits)) if limits else ("supported", "")
+
+
+@functools.cache
+def results(version: int) -> tuple[str, dict]:
+    """(version of Keras, {namespace: {name: verdict}})."""
+    known = json.loads((HERE / f"keras_{version}_names.json").read_text(encoding="utf-8"))
+    if version == 2:
+        nbkeras.install_as_keras()
+    root = "nbkeras" if version == 3 else "keras"
+    return known["version"], {
+        path: {name: judged(path, name, theirs, root) for name, theirs in names.items()}
+        for path, names in known["names"].items()
+        if names
+    }
+
+
+def counts(verdicts) -> tuple[int, int, int]:
+    kinds = [kind for kind, _ in verdicts]
+    return kinds.count("supported"), kinds.count("partly"), kinds.count("not")
+
+
+def section(version: int):
+    """The lines of one version of Keras."""
+    number, namespaces = results(version)
+    everything = [verdict for names in namespaces.values() for verdict in names.values()]
+    yield f"## Keras {number}"
+    yield ""
+    yield "{} names supported, {} partly, {} not.".format(*counts(everything))
+    yield ""
+    yield "| namespace | supported | partly | not |"
+    yield "|---|---|---|---|"
+    for path, names in namespaces.items():
+        yield "| `{}` | {} | {} | {} |".format(path, *counts(names.values()))
+    for path, names in namespaces.items():
+        yield ""
+        yield f"### `{path}`" + ("" if version == 3 else f" of Keras {number}")
+        yield ""
+        supported = [f"`{name}`" for name, (kind, _) in names.items() if kind == "supported"]
+        if supported:
+            yield "Supported: " + ", ".join(supported) + "."
+        for kind, title in (("partly", "Partly"), ("not", "Not")):
+            by_note: dict[str, list[str]] = {}
+            for name, (found, note) in names.items():
+                if found == kind:
+                    by_note.setdefault(note, []).append(f"`{name}`")
+            if by_note:
+                yield ""
+                yield f"{title}:"
+                yield ""
+                yield from (f"- {', '.join(several)}: {note}" for note, several in by_note.items())
+
+
+def document() -> str:
+    lines = [
+        "# Keras's names",
+        "",
+        "Made by `scripts/make_parity.py` from the public names of Keras 3 and Keras 2.3.1 (`scripts/keras_names.py`). A name is",
+        "*supported* if it is there and takes every parameter that Keras's takes, *partly* there if not. Names of Keras 3 are looked",
+        "up in `nbkeras`, those of Keras 2 after `nbkeras.install_as_keras()`. `keras.applications` (architectures whose weights are",
+        "downloads), `keras.legacy` and Keras 1's names are left out.",
+        "",
+        *section(3),
+        "",
+        *section(2),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    text = document()
+    for version in (3, 2):
+        number, namespaces = results(version)
+        print(f"Keras {number}:", *counts(v for names in namespaces.values() for v in names.values()))
+    if "--check" in sys.argv:
+        if text != DOCUMENT.read_text(encoding="utf-8"):
+            sys.exit(f"{DOCUMENT} is out of date: run python scripts/make_parity.py")
+    else:
+        DOCUMENT.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
