@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras import config, graph, nest, ops, tensor
+from nbkeras import config, graph, nest, ops, regularizers, tensor
 from nbkeras.connected import Connected
 from nbkeras.graph import SymbolicTensor, is_symbolic
 from nbkeras.module import Module
@@ -76,7 +76,8 @@ class Layer(Module, Connected):
 
     name: unique within a model. dtype: of weights and computation, floatx by default. trainable: False freezes it.
     input_shape (without the batch axis), input_dim (+ input_length), batch_input_shape, batch_size: the shape of the input
-    when the layer is first in a Sequential. weights: initial values, as for `set_weights`.
+    when the layer is first in a Sequential. weights: initial values, as for `set_weights`. activity_regularizer: of the
+    outputs. autocast: give floats that come in the layer's dtype.
     """
 
     _passed: tuple[tuple, dict[str, Any]]  # arguments it was made with
@@ -95,7 +96,17 @@ class Layer(Module, Connected):
 
     _call_takes: frozenset[str] = frozenset()
 
-    def __init__(self, name=None, dtype=None, trainable=True, batch_size=None, weights=None, **kwargs):
+    def __init__(
+        self,
+        name=None,
+        dtype=None,
+        trainable=True,
+        batch_size=None,
+        weights=None,
+        activity_regularizer=None,
+        autocast=True,
+        **kwargs,
+    ):
         for key in kwargs:
             if key not in _ARGUMENTS:
                 raise TypeError(
@@ -110,7 +121,8 @@ class Layer(Module, Connected):
         if self.dtype in ("float16", "bfloat16"):
             raise ValueError(f"dtype {self.dtype!r} is not offered: use 'float32' or 'float64'")
         self.built = False
-        self.activity_regularizer: Any = None
+        self.activity_regularizer: Any = regularizers.get(activity_regularizer)
+        self.autocast = bool(autocast)
         self._initial_weights = weights
         self._batch_input_shape = self._input_shape_argument(batch_size, kwargs)
         self.build_shapes: Any = None
@@ -164,6 +176,10 @@ class Layer(Module, Connected):
         values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
         if self._batch_input_shape is not None:
             values["batch_input_shape"] = list(self._batch_input_shape)
+        if self.activity_regularizer is not None:
+            values["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
+        if not self.autocast:
+            values["autocast"] = False
         if type(self).get_config is Layer.get_config and type(self).__init__ is not Layer.__init__:
             values = {**self._passed_arguments(), "name": self.name}
         return values
@@ -253,7 +269,7 @@ class Layer(Module, Connected):
     def _convert(self, value: Any) -> Any:
         """Arrays, numbers and lists of numbers become tensors; floats get the layer's dtype."""
         if isinstance(value, Tensor):
-            return as_tensor(value, self.dtype) if value.dtype.kind == "f" and value.dtype != self.dtype else value
+            return as_tensor(value, self.dtype) if value.dtype.kind == "f" and self.autocast else value
         if isinstance(value, dict):
             return {key: self._convert(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -264,7 +280,7 @@ class Layer(Module, Connected):
 
     def _convert_array(self, value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic):
-            return as_tensor(value, self.dtype if value.dtype.kind == "f" else None)
+            return as_tensor(value, self.dtype if value.dtype.kind == "f" and self.autocast else None)
         return value
 
     def _check_input(self, inputs: Any) -> None:

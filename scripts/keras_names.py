@@ -52,10 +52,10 @@ def of_keras_3():
     return keras.__version__, names
 
 
-MODULES = """activations backend.tensorflow_backend=backend backend.common=backend callbacks.callbacks=callbacks constraints
-    datasets.boston_housing datasets.cifar10 datasets.cifar100 datasets.fashion_mnist datasets.imdb datasets.mnist datasets.reuters
-    initializers layers losses metrics models optimizers preprocessing.image preprocessing.sequence preprocessing.text regularizers
-    utils wrappers.scikit_learn"""
+MODULES = """activations backend.tensorflow_backend=backend backend.common=backend callbacks.callbacks=callbacks
+    constraints datasets.boston_housing datasets.cifar10 datasets.cifar100 datasets.fashion_mnist datasets.imdb datasets.mnist
+    datasets.reuters initializers layers losses metrics models optimizers preprocessing.image preprocessing.sequence
+    preprocessing.text regularizers utils wrappers.scikit_learn"""
 OF_LEGACY = {
     "MaxoutDense",
     "Highway",

@@ -59,6 +59,8 @@ WITHOUT_MEANING = {"sparse", "ragged", "backend", "cntk"}  # parameters of other
 
 def ours(path: str, name: str, root: str):
     """What nbkeras has under a name of Keras; None where there is nothing."""
+    if path.startswith("keras.ops."):
+        path = "keras.ops"
     try:
         module = importlib.import_module(path.replace("keras", root, 1))
         return getattr(module, name, None)
@@ -142,10 +144,11 @@ def document() -> str:
     lines = [
         "# Keras's names",
         "",
-        "Made by `scripts/make_parity.py` from the public names of Keras 3 and Keras 2.3.1 (`scripts/keras_names.py`). A name is",
-        "*supported* if it is there and takes every parameter that Keras's takes, *partly* there if not. Names of Keras 3 are looked",
-        "up in `nbkeras`, those of Keras 2 after `nbkeras.install_as_keras()`. `keras.applications` (architectures whose weights are",
-        "downloads), `keras.legacy` and Keras 1's names are left out.",
+        "Made by `scripts/make_parity.py` from the public names of Keras 3 and Keras 2.3.1 (`scripts/keras_names.py`). A name",
+        "is *supported* if it is there and takes every parameter that Keras's takes, *partly* there if not. Names of Keras 3 are",
+        "looked up in `nbkeras` (those of `keras.ops.nn`, `numpy` and so on in `nbkeras.ops`), those of Keras 2 after",
+        "`nbkeras.install_as_keras()`. `keras.applications` (architectures whose weights are downloads), `keras.legacy` and",
+        "Keras 1's names are left out.",
         "",
         *section(3),
         "",

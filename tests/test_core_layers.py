@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras import Input, Sequential, layers, ops
+from nbkeras import Input, Sequential, layers, ops, regularizers
 from nbkeras.registry import custom_object_scope
 from nbkeras.tensor import GradientTape, as_tensor
 
@@ -316,3 +316,20 @@ def test_layers_in_a_model_train_on_recorded_steps():
     x, y = normal(32, 4, 3), RNG.integers(0, 3, 32)
     history = model.fit(x, y, batch_size=16, epochs=3, verbose=0).history["loss"]
     assert history[-1] < history[0]
+
+
+def test_every_layer_takes_an_activity_regularizer():
+    x = np.ones((4, 3), "float32")
+    layer = layers.Flatten(activity_regularizer=regularizers.L1L2(l2=0.5))
+    layer(x)
+    assert float(layer.losses[0]) == 0.5 * 12 / 4
+    copy = again(layer)
+    assert copy.activity_regularizer.get_config() == layer.activity_regularizer.get_config()
+
+
+def test_a_layer_without_autocast_keeps_the_dtype_of_floats():
+    x = np.ones((2, 3), "float64")
+    assert layers.Flatten()(x).dtype == np.float32
+    layer = layers.Flatten(autocast=False)
+    assert layer(x).dtype == np.float64
+    assert again(layer).autocast is False

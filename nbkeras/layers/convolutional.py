@@ -34,7 +34,7 @@ class _Conv(Spatial):
         bias_constraint=None,
         **kwargs,
     ):
-        super().__init__(data_format, **kwargs)
+        super().__init__(data_format, activity_regularizer=activity_regularizer, **kwargs)
         name = type(self).__name__
         (self.filters,) = sizes_of(name, "filters", filters, 1)
         (self.groups,) = sizes_of(name, "groups", groups, 1)
@@ -50,7 +50,6 @@ class _Conv(Spatial):
         self.bias_initializer = initializers.get(bias_initializer)
         self.kernel_regularizer = regularizers.get(kernel_regularizer)
         self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.activity_regularizer = regularizers.get(activity_regularizer)
         self.kernel_constraint = constraints.get(kernel_constraint)
         self.bias_constraint = constraints.get(bias_constraint)
 
@@ -117,7 +116,6 @@ class _Conv(Spatial):
             "bias_initializer": initializers.serialize(self.bias_initializer),
             "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
             "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
             "kernel_constraint": constraints.serialize(self.kernel_constraint),
             "bias_constraint": constraints.serialize(self.bias_constraint),
         }

@@ -40,11 +40,10 @@ class Embedding(Layer):
             kwargs["input_shape"] = tuple(lengths)
         if isinstance(weights, np.ndarray | Tensor):
             weights = [weights]
-        super().__init__(weights=weights, **kwargs)
+        super().__init__(weights=weights, activity_regularizer=activity_regularizer, **kwargs)
         self.input_dim, self.output_dim = int(input_dim), int(output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
-        self.activity_regularizer = regularizers.get(activity_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)
         self.mask_zero, self.input_length = bool(mask_zero), input_length
         self.supports_masking = self.mask_zero
@@ -75,7 +74,6 @@ class Embedding(Layer):
             "output_dim": self.output_dim,
             "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
             "embeddings_regularizer": regularizers.serialize(self.embeddings_regularizer),
-            "activity_regularizer": regularizers.serialize(self.activity_regularizer),
             "embeddings_constraint": constraints.serialize(self.embeddings_constraint),
             "mask_zero": self.mask_zero,
             "input_length": self.input_length,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import nest, ops, regularizers, tensor
+from nbkeras import nest, ops, tensor
 from nbkeras.layer import InputSpec, Layer, layers
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
@@ -318,13 +318,12 @@ class _WholeSequence(RNN):
 
     cell_class: type[Layer]
 
-    def __init__(self, cell_arguments, activity_regularizer=None, **kwargs):
+    def __init__(self, cell_arguments, **kwargs):
         kwargs = drop_ignored(kwargs)
         for name in argument_names(self.cell_class) & kwargs.keys():
             cell_arguments[name] = kwargs.pop(name)
         common = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
         super().__init__(self.cell_class(**cell_arguments, **common), **kwargs)
-        self.activity_regularizer = regularizers.get(activity_regularizer)
         self.input_spec = InputSpec(ndim=3)
 
     units, activation, use_bias = _of_cell("units"), _of_cell("activation"), _of_cell("use_bias")
@@ -367,8 +366,7 @@ class _WholeSequence(RNN):
     def get_config(self):
         cell = self.cell.get_config()
         own = {name: cell[name] for name in cell if name in argument_names(self.cell_class)}
-        activity = regularizers.serialize(self.activity_regularizer)
-        return {**Layer.get_config(self), **own, **self._own_config(), "activity_regularizer": activity}
+        return {**Layer.get_config(self), **own, **self._own_config()}
 
     @classmethod
     def from_config(cls, config):
