@@ -68,6 +68,7 @@ def test_a_program_with_one_is_played_kernel_by_kernel():
             device.launch(np.arcsinh, y, z)
             device.launch(np.negative, z, w)
         (result,) = program.seal([w])
+        program.run()
         np.testing.assert_allclose(result.copy(), -np.arcsinh(np.exp(x)), rtol=1e-5)
         device.write(there, x[::-1])
         program.run()
