@@ -258,7 +258,11 @@ MISTAKES = [
     (lambda: -ops.convert_to_tensor([True]), TypeError, "negative is not defined for booleans"),
     (lambda: ops.add("text", 1.0), TypeError, "expected numbers or booleans"),
     (lambda: ops.cast(1.0, "float31"), ValueError, "cast: unknown dtype 'float31'"),
-    (lambda: ops.convert_to_tensor([1, 2]) & 1, TypeError, "for boolean tensors"),
+    (
+        lambda: ops.convert_to_tensor([1.0, 2.0]) & 1,
+        TypeError,
+        "bitwise_and is for integers or booleans, received float",
+    ),
     (lambda: ops.convert_to_tensor([1.0]) + None, TypeError, "unsupported operand"),
 ]
 

@@ -171,5 +171,11 @@ from nbkeras.tensor import Tensor
 
 attach_operators(Tensor)
 
-_LATER: dict[str, str] = {}
+_LATER: dict[str, str] = {
+    "functions": "allclose angle arccos arccosh arcsin arcsinh arctan2 arctanh cbrt conj conjugate cosh deg2rad divide_no_nan "
+    "erfc erfinv exp2 fabs fmax fmin fmod heaviside hypot i0 imag isclose isneginf isposinf isreal ldexp log10 logaddexp "
+    "logaddexp2 nan_to_num nextafter rad2deg real signbit sinc sinh trunc",
+    "integers": "bitwise_and bitwise_invert bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor gcd lcm "
+    "left_shift right_shift",
+}
 __getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)

@@ -3,28 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
-from nbkeras.ops import elementwise, indexing
+from nbkeras.ops import elementwise, indexing, integers
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.shape import transpose, unstack
 
-
-def _logical(function: Callable) -> Callable:
-    """The function, for booleans only: on integers Python's & | ^ ~ mean bits, which tensors do not offer."""
-
-    def checked(*operands):
-        for each in operands:
-            if not isinstance(each, bool) and np.dtype(getattr(each, "dtype", object)).kind != "b":
-                raise TypeError(
-                    f"& | ^ ~ are for boolean tensors, received {each!r}; compare first, or ops.cast to 'bool'"
-                )
-        return function(*operands)
-
-    return checked
-
-
-_ARITHMETIC = {
+_ARITHMETIC: dict[str, Callable] = {
     "add": elementwise.add,
     "sub": elementwise.subtract,
     "mul": elementwise.multiply,
@@ -33,9 +16,12 @@ _ARITHMETIC = {
     "mod": elementwise.mod,
     "matmul": matmul,
     "pow": elementwise.power,
-    "and": _logical(elementwise.logical_and),
-    "or": _logical(elementwise.logical_or),
-    "xor": _logical(elementwise.logical_xor),
+    "and": integers.bitwise_and,
+    "or": integers.bitwise_or,
+    "xor": integers.bitwise_xor,
+    "lshift": integers.bitwise_left_shift,
+    "rshift": integers.bitwise_right_shift,
+    "divmod": lambda x, y: (elementwise.floor_divide(x, y), elementwise.mod(x, y)),
 }
 _COMPARISONS = {
     "lt": elementwise.less,
@@ -44,11 +30,12 @@ _COMPARISONS = {
     "ge": elementwise.greater_equal,
 }
 _EQUALITY = {"eq": elementwise.equal, "ne": elementwise.not_equal}
-_UNARY = {
+_UNARY: dict[str, Callable] = {
     "neg": elementwise.negative,
     "pos": lambda x: x,
     "abs": elementwise.absolute,
-    "invert": _logical(elementwise.logical_not),
+    "round": lambda x, decimals=0: elementwise.round(x, decimals),
+    "invert": integers.bitwise_not,
 }
 
 

@@ -1,0 +1,261 @@
+"""Elementwise functions from one table: NumPy's function, its derivative, and what it is. They broadcast.
+
+A derivative is written with ops, as a function of the arguments and the result; None: no gradient.
+"""
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels import elementwise as kernels
+from nbkeras.kernels import special
+from nbkeras.ops import reduce
+from nbkeras.ops.arguments import as_float, check_broadcast, promote
+from nbkeras.ops.creation import full_like, zeros_like
+from nbkeras.ops.elementwise import (
+    absolute,
+    add,
+    divide,
+    equal,
+    exp,
+    isnan,
+    less,
+    less_equal,
+    logical_and,
+    logical_or,
+    multiply,
+    negative,
+    reciprocal,
+    rsqrt,
+    sin,
+    subtract,
+    where,
+)
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+Slope = Callable[..., Any] | None
+
+
+def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands: list[Tensor], dtype=None) -> Tensor:
+    """NumPy's function (or a kernel) of one or two tensors, with the gradient's factor for each."""
+    run: Callable = kernels.unary if len(operands) == 1 else kernels.binary
+
+    def forward(*arrays):
+        y, _ = run(*arrays, ufunc=function, dtype=dtype)
+        return y, (*arrays, y)
+
+    def backward(saved, dy, needs):
+        known = [Tensor(array) for array in saved]
+        return tuple(
+            None if need is False or slope is None else multiply(slope(*known), Tensor(dy)).data
+            for slope, need in zip(slopes, needs, strict=True)
+        )
+
+    forward.__name__ = name
+    return apply(forward, backward if any(slopes) else None, operands)
+
+
+def _named(function: Callable, name: str, doc: str) -> Callable[..., Tensor]:
+    function.__name__ = function.__qualname__ = name
+    function.__doc__ = doc
+    return op(function)
+
+
+def _of_one(ufunc: Callable, slope: Slope, doc: str, dtype: Any = None) -> Callable[..., Tensor]:
+    """An op of one float; slope(x, y)."""
+    name = ufunc.__name__
+
+    def function(x):
+        return _applied(name, ufunc, (slope,), [as_float(x)], dtype)
+
+    return _named(function, name, doc)
+
+
+def _of_two(ufunc: np.ufunc, first: Slope, second: Slope, doc: str) -> Callable[..., Tensor]:
+    """An op of two floats; slopes(x1, x2, y)."""
+    name = ufunc.__name__
+
+    def function(x1, x2):
+        operands = [as_float(x) for x in promote(x1, x2)]
+        check_broadcast(name, *operands)
+        return _applied(name, ufunc, (first, second), operands)
+
+    return _named(function, name, doc)
+
+
+# -------------------- one number --------------------
+
+_LN2, _LN10, _PI = math.log(2), math.log(10), math.pi
+
+arcsin = _of_one(np.arcsin, lambda x, y: rsqrt(1 - x * x), "Inverse sine, in radians; NaN outside [-1, 1].")
+arccos = _of_one(np.arccos, lambda x, y: -rsqrt(1 - x * x), "Inverse cosine, in radians; NaN outside [-1, 1].")
+sinh = _of_one(np.sinh, lambda x, y: cosh(x), "Hyperbolic sine.")
+cosh: Callable[..., Tensor] = _of_one(np.cosh, lambda x, y: sinh(x), "Hyperbolic cosine.")
+arcsinh = _of_one(np.arcsinh, lambda x, y: rsqrt(x * x + 1), "Inverse hyperbolic sine.")
+arccosh = _of_one(np.arccosh, lambda x, y: rsqrt(x - 1) * rsqrt(x + 1), "Inverse hyperbolic cosine; NaN below 1.")
+arctanh = _of_one(np.arctanh, lambda x, y: reciprocal(1 - x * x), "Inverse hyperbolic tangent; NaN outside [-1, 1].")
+exp2 = _of_one(np.exp2, lambda x, y: y * _LN2, "2 ** x.")
+log10 = _of_one(np.log10, lambda x, y: reciprocal(x * _LN10), "Logarithm to base 10.")
+cbrt = _of_one(np.cbrt, lambda x, y: y / (3 * x), "Cube root.")
+deg2rad = _of_one(np.deg2rad, lambda x, y: as_tensor(_PI / 180, x.dtype), "Degrees as radians.")
+rad2deg = _of_one(np.rad2deg, lambda x, y: as_tensor(180 / _PI, x.dtype), "Radians as degrees.")
+erfc = _of_one(special.erfc, lambda x, y: exp(-x * x) * (-2 / math.sqrt(_PI)), "1 - erf(x), accurate for large x.")
+erfinv = _of_one(special.erfinv, lambda x, y: exp(y * y) * (math.sqrt(_PI) / 2), "The number whose erf is x.")
+i1 = _of_one(special.i1, None, "Modified Bessel function of the first kind of order 1; no gradient.")
+i0 = _of_one(special.i0, lambda x, y: i1(x), "Modified Bessel function of the first kind of order 0.")
+trunc = _of_one(np.trunc, None, "x without its fraction, as a float; no gradient.")
+signbit = _of_one(np.signbit, None, "True where x is negative, -0.0 included.", np.bool_)
+
+# -------------------- two numbers --------------------
+
+hypot = _of_two(np.hypot, lambda a, b, y: a / y, lambda a, b, y: b / y, "sqrt(x1^2 + x2^2), without overflow.")
+arctan2 = _of_two(
+    np.arctan2,
+    lambda a, b, y: b / (a * a + b * b),
+    lambda a, b, y: -a / (a * a + b * b),
+    "The angle of the point (x2, x1), in radians from -pi to pi.",
+)
+logaddexp = _of_two(
+    np.logaddexp, lambda a, b, y: exp(a - y), lambda a, b, y: exp(b - y), "log(e^x1 + e^x2), without overflow."
+)
+logaddexp2 = _of_two(
+    np.logaddexp2, lambda a, b, y: exp2(a - y), lambda a, b, y: exp2(b - y), "log2(2^x1 + 2^x2), without overflow."
+)
+fmod = _of_two(
+    np.fmod,
+    lambda a, b, y: as_tensor(1, a.dtype),
+    lambda a, b, y: negative(trunc(a / b)),
+    "The remainder of a division rounded towards 0: it has the sign of x1.",
+)
+fmax = _of_two(
+    np.fmax,
+    lambda a, b, y: _chosen(a > b, isnan(b), a, b),
+    lambda a, b, y: _chosen(a < b, isnan(a), a, b),
+    "The larger of x1 and x2; the other one where one is NaN.",
+)
+fmin = _of_two(
+    np.fmin,
+    lambda a, b, y: _chosen(a < b, isnan(b), a, b),
+    lambda a, b, y: _chosen(a > b, isnan(a), a, b),
+    "The smaller of x1 and x2; the other one where one is NaN.",
+)
+heaviside = _of_two(np.heaviside, None, None, "0 where x1 is negative, x2 where it is 0, else 1; no gradient.")
+nextafter = _of_two(np.nextafter, None, None, "The number next to x1 on the way to x2; no gradient.")
+
+
+def _chosen(by_size: Tensor, other_is_nan: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    """1 for the operand that was chosen, half for each of two equal ones."""
+    half = multiply(as_tensor(a == b, a.dtype), 0.5)
+    return where(logical_or(by_size, other_is_nan), as_tensor(1, a.dtype), half)
+
+
+# -------------------- composed --------------------
+
+
+@op
+def fabs(x) -> Tensor:
+    """|x| as a float."""
+    return absolute(as_float(x))
+
+
+@op
+def sinc(x) -> Tensor:
+    """sin(pi x) / (pi x), 1 at 0."""
+    x = as_float(x)
+    at_zero = equal(x, 0)
+    angle = where(at_zero, x.dtype.type(1), x) * _PI
+    return where(at_zero, x.dtype.type(1), sin(angle) / angle)
+
+
+@op
+def ldexp(x1, x2) -> Tensor:
+    """x1 * 2^x2 for whole x2."""
+    return multiply(as_float(x1), exp2(as_tensor(x2)))
+
+
+@op
+def divide_no_nan(x1, x2) -> Tensor:
+    """x1 / x2, 0 where x2 is 0."""
+    x1, x2 = (as_float(x) for x in promote(x1, x2))
+    at_zero = equal(x2, 0)
+    return where(at_zero, x1.dtype.type(0), divide(x1, where(at_zero, x2.dtype.type(1), x2)))
+
+
+@op
+def nan_to_num(x, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
+    """x with numbers in place of NaN and infinities: 0 and the largest and smallest of the dtype by default."""
+    x = as_tensor(x)
+    if x.dtype.kind != "f":
+        return x
+    largest = np.finfo(x.dtype).max
+    y = where(isnan(x), x.dtype.type(nan), x)
+    y = where(isposinf(x), x.dtype.type(largest if posinf is None else posinf), y)
+    return where(isneginf(x), x.dtype.type(-largest if neginf is None else neginf), y)
+
+
+@op
+def isposinf(x) -> Tensor:
+    """True where x is infinity."""
+    return equal(as_float(x), math.inf)
+
+
+@op
+def isneginf(x) -> Tensor:
+    """True where x is minus infinity."""
+    return equal(as_float(x), -math.inf)
+
+
+@op
+def isclose(x1, x2, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """True where |x1 - x2| <= atol + rtol |x2|; equal infinities are close, NaN only to NaN with equal_nan."""
+    x1, x2 = (as_float(x) for x in promote(x1, x2))
+    check_broadcast("isclose", x1, x2)
+    bound = add(multiply(absolute(x2), rtol), atol)
+    near = logical_and(less_equal(absolute(subtract(x1, x2)), bound), less(absolute(x2), math.inf))
+    near = logical_or(near, equal(x1, x2))
+    return logical_or(near, logical_and(isnan(x1), isnan(x2))) if equal_nan else near
+
+
+@op
+def allclose(x1, x2, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
+    """Whether `isclose` holds everywhere."""
+    return reduce.all(isclose(x1, x2, rtol, atol, equal_nan))
+
+
+# -------------------- complex numbers' functions, of real ones --------------------
+
+
+@op
+def real(x) -> Tensor:
+    """x itself: tensors are real."""
+    return as_tensor(x)
+
+
+@op
+def imag(x) -> Tensor:
+    """Zeros: tensors are real."""
+    return zeros_like(x)
+
+
+@op
+def conjugate(x) -> Tensor:
+    """x itself: tensors are real."""
+    return as_tensor(x)
+
+
+conj = conjugate
+
+
+@op
+def angle(x) -> Tensor:
+    """0 where x is positive, pi where it is negative; no gradient."""
+    x = as_float(x)
+    return where(isnan(x), x.dtype.type(math.nan), where(signbit(x), x.dtype.type(_PI), x.dtype.type(0)))
+
+
+@op
+def isreal(x) -> Tensor:
+    """True everywhere: tensors are real."""
+    return full_like(x, True, np.bool_)
