@@ -26,6 +26,7 @@ from nbkeras import optimizers as optimizers
 from nbkeras import random as random
 from nbkeras import regularizers as regularizers
 from nbkeras import utils as utils
+from nbkeras.graph import SymbolicTensor as KerasTensor  # noqa: F401 (Keras's name for it)
 from nbkeras.initializers import Initializer as Initializer
 from nbkeras.layers import Input as Input
 from nbkeras.layers import InputSpec as InputSpec
@@ -39,11 +40,18 @@ from nbkeras.placement import DeviceError as DeviceError
 from nbkeras.placement import device as device
 from nbkeras.program import profile as profile
 from nbkeras.program import set_threads as set_threads
+from nbkeras.regularizers import Regularizer as Regularizer
 from nbkeras.tensor import GradientTape as GradientTape
 from nbkeras.tensor import Tensor as Tensor
 from nbkeras.tensor import Variable as Variable
 
 __version__ = "0.1.0"
+
+
+def version() -> str:
+    """nbkeras's version."""
+    return __version__
+
 
 _LATER = {"": "backend datasets", "compat.alias": "install_as_keras"}
 __getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)

@@ -45,12 +45,37 @@ def image_data_format() -> str:
     return _image_data_format
 
 
-def set_image_data_format(value: str) -> None:
+def set_image_data_format(data_format: str) -> None:
     """Set the default data format of image layers."""
     global _image_data_format
-    if value not in ("channels_last", "channels_first"):
-        raise ValueError(f"data format must be 'channels_last' or 'channels_first', received {value!r}")
-    _image_data_format = value
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(f"data format must be 'channels_last' or 'channels_first', received {data_format!r}")
+    _image_data_format = data_format
+
+
+_interactive_logging = True
+
+
+def is_interactive_logging_enabled() -> bool:
+    """Whether progress goes to standard output, rather than to Python's logging."""
+    return _interactive_logging
+
+
+def enable_interactive_logging() -> None:
+    """Write progress to standard output, as at the start."""
+    global _interactive_logging
+    _interactive_logging = True
+
+
+def disable_interactive_logging() -> None:
+    """Write progress to the logger 'nbkeras' at level INFO instead of standard output: for servers."""
+    global _interactive_logging
+    _interactive_logging = False
+
+
+def backend() -> str:
+    """'nbkeras': the name that Keras's `config.backend()` gives of what computes."""
+    return "nbkeras"
 
 
 _seeds = np.random.default_rng()

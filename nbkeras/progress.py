@@ -1,5 +1,6 @@
 """The progress bar of `fit`, `evaluate`, `predict` and downloads: redrawn on a terminal, one line in a log."""
 
+import logging
 import math
 import os
 import shutil
@@ -10,11 +11,16 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import config
+
 Values = Iterable[tuple[str, Any]] | Mapping[str, Any]
 
 
 def print_message(message: str, end: str = "\n") -> None:
     """Write to standard output at once; where its encoding has no '━', '=' stands for it and '?' for other signs."""
+    if not config.is_interactive_logging_enabled():
+        logging.getLogger("nbkeras").info(message)
+        return
     text = f"{message}{end}"
     try:
         sys.stdout.write(text)
@@ -30,7 +36,8 @@ def is_terminal() -> bool:
 
 
 def _redraws() -> bool:
-    return is_terminal() or "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
+    interactive = is_terminal() or "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
+    return interactive and config.is_interactive_logging_enabled()
 
 
 def _style(text: str, code: int) -> str:

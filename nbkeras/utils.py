@@ -1,6 +1,11 @@
 """Keras's `utils`: a face that shows what lives in other files."""
 
-from nbkeras.config import set_random_seed
+from nbkeras.config import (
+    disable_interactive_logging,
+    enable_interactive_logging,
+    is_interactive_logging_enabled,
+    set_random_seed,
+)
 from nbkeras.downloads import get_file
 from nbkeras.encoding import normalize, pad_sequences, to_categorical
 from nbkeras.progress import Progbar
@@ -15,8 +20,11 @@ __all__ = [
     "PyDataset",
     "Sequence",
     "custom_object_scope",
+    "disable_interactive_logging",
+    "enable_interactive_logging",
     "get_custom_objects",
     "get_file",
+    "is_interactive_logging_enabled",
     "normalize",
     "pad_sequences",
     "register_keras_serializable",

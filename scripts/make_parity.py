@@ -54,7 +54,8 @@ REASONS = {
 }
 # What of a name that is there is missing, other than parameters.
 LIMITS: dict[str, str] = {}
-WITHOUT_MEANING = {"sparse", "ragged", "backend", "cntk"}  # parameters of other backends' tensors
+# Parameters that are no part of what a class promises: of its private bases, and of other backends' tensors and kernels.
+WITHOUT_MEANING = {"sparse", "ragged", "rank", "pool_dimensions", "pool_mode", "input_tensor", "use_cudnn"}
 
 
 def ours(path: str, name: str, root: str):
@@ -72,7 +73,11 @@ def accepted(thing) -> set[str]:
     """The parameters that one of our classes or functions takes."""
     found = set(parameters(thing) or ())
     if isinstance(thing, type) and issubclass(thing, layer.Layer):
-        found |= set(parameters(layer.Layer)) | set(layer._ARGUMENTS)
+        found |= {
+            *parameters(layer.Layer),
+            *layer._ARGUMENTS,
+            *parameters(getattr(thing, "cell_class", None) or layer.Layer),
+        }
     return found
 
 

@@ -333,3 +333,42 @@ def test_a_layer_without_autocast_keeps_the_dtype_of_floats():
     layer = layers.Flatten(autocast=False)
     assert layer(x).dtype == np.float64
     assert again(layer).autocast is False
+
+
+# -------------------- what a layer expects of its inputs --------------------
+
+
+@pytest.mark.parametrize(
+    ("spec", "good", "bad", "problem"),
+    [
+        ({"ndim": 2}, (2, 3), (2, 3, 1), "ndim=2, received shape"),
+        ({"max_ndim": 2}, (2,), (2, 3, 1), "max_ndim=2"),
+        ({"min_ndim": 2}, (2, 3), (2,), "min_ndim=2"),
+        ({"axes": {-1: 3}}, (2, 3), (2, 4), "axis -1 of the input to have size 3"),
+        ({"shape": (None, 3)}, (2, 3), (2, 3, 1), r"shape \(None, 3\)"),
+        ({"shape": (None, 3), "allow_last_axis_squeeze": True}, (2, 3, 1), (2, 4, 1), r"shape \(None, 3\)"),
+        ({"dtype": "int32"}, None, (2, 3), "dtype int32, received .* dtype float32"),
+    ],
+)
+def test_input_specs_say_what_fits(spec, good, bad, problem):
+    class Same(layers.Layer):
+        def call(self, inputs):
+            return inputs
+
+    layer = Same()
+    layer.input_spec = layers.InputSpec(**spec)
+    layer(np.zeros(good or (1,), "float32" if good else "int32"))
+    with pytest.raises(ValueError, match=problem):
+        layer(np.zeros(bad, "float32"))
+
+
+def test_input_specs_by_name_and_optional():
+    class Second(layers.Layer):
+        def call(self, inputs):
+            return inputs["b"]
+
+    layer = Second()
+    layer.input_spec = [layers.InputSpec(ndim=2, name="b"), layers.InputSpec(ndim=1, name="a", optional=True)]
+    layer({"b": np.zeros((2, 3), "float32"), "a": None})
+    with pytest.raises(ValueError, match="input b of layer .*expected ndim=2"):
+        layer({"b": np.zeros(3, "float32"), "a": None})

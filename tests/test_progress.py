@@ -6,7 +6,7 @@ import types
 
 import pytest
 
-from nbkeras import progress
+from nbkeras import config, progress
 from nbkeras.progress import Progbar
 
 
@@ -231,3 +231,14 @@ def test_an_output_that_cannot_encode_the_bar(monkeypatch, clock):
     Progbar(5).update(5, [("é", 1.0)])
     assert raw.getvalue().decode("ascii").startswith("5/5 ==================== 0s")
     assert "- ?: 1.0000" in raw.getvalue().decode("ascii")
+
+
+def test_a_server_gets_progress_in_its_log(caplog, capsys):
+    config.disable_interactive_logging()
+    try:
+        with caplog.at_level("INFO", logger="nbkeras"):
+            Progbar(2, verbose=2).update(2, {"loss": 0.5})
+    finally:
+        config.enable_interactive_logging()
+    assert "2/2" in caplog.messages[0] and "loss: 0.5" in caplog.messages[0]
+    assert capsys.readouterr().out == ""
