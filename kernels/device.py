@@ -33,6 +33,7 @@ class _Thread(threading.local):
     place: Any = None  # where new arrays and launches go; the class's own is that of all threads that chose none
     recorder: Any = None  # hears of empty(), launch() and read(); see nbkeras/program.py
     profile: "Profile | None" = None
+    flags: tuple = ()  # what launches hang on: see only_if
     dry = False
 
 
@@ -162,6 +163,8 @@ def launch(function: Callable, *args) -> None:
         start()
     if gpu_used:
         function, args = _placed(function, args)
+    if _thread.flags:
+        function, args = _Conditional(function, len(_thread.flags)), (*_thread.flags, *args)
     if _thread.recorder is not None:
         _thread.recorder.launched(function, args)
     if _thread.profile is None:
@@ -178,6 +181,36 @@ def host(function: Callable) -> Callable:
     """
     function.on_host = True  # type: ignore[attr-defined]
     return function
+
+
+@contextlib.contextmanager
+def only_if(flag: Array) -> Iterator[None]:
+    """What is launched in the block runs only where flag[0] is not 0; a replay looks at the flag again.
+
+    flag: int64 (1,), persistent or written by a launch. Arrays that the block makes are for the block alone. On a GPU each
+    launch waits for the flag, and a program with such launches becomes no CUDA graph.
+    """
+    before, _thread.flags = _thread.flags, (*_thread.flags, flag)
+    try:
+        yield
+    finally:
+        _thread.flags = before
+
+
+class _Conditional:
+    """A kernel that is called with flags before its own arguments, and does nothing if one of them is 0."""
+
+    on_host = True
+
+    def __init__(self, function: Callable, flags: int):
+        self._function, self._flags = function, flags
+        self.__name__ = getattr(function, "__name__", repr(function))
+
+    def __call__(self, *args: Any) -> None:
+        for flag in args[: self._flags]:
+            if not (flag.place.read(flag) if isinstance(flag, DeviceArray) else flag)[0]:
+                return
+        self._function(*args[self._flags :])
 
 
 def _placed(function: Callable, args: tuple) -> tuple[Callable, tuple]:

@@ -28,7 +28,7 @@ def launch(kernel: Callable, first: Array, *args) -> None:
 
 
 @compiled(inline="always")
-def _places(size, share, shares):
+def places(size, share, shares):
     """A share's places; unsigned, since a place that might count from the end keeps a loop from being vectorised."""
     first, last = stretch(size, share, shares)
     return range(np.uint64(first), np.uint64(last))
@@ -47,7 +47,7 @@ def normal(x, tiny):
 def sgd(w, g, rate, decay, share, shares):
     real = w.dtype.type
     lr, shrink = real(rate[0]), real(decay * rate[0])
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         w[i] = w[i] - w[i] * shrink - g[i] * lr
 
 
@@ -57,7 +57,7 @@ def sgd_momentum(w, g, m, rate, decay, momentum, nesterov, share, shares):
     lr, shrink, mu, tiny = real(rate[0]), real(decay * rate[0]), real(momentum), real(np.finfo(w.dtype).tiny)
     # nesterov: w += mu * m - lr * g, else w += m
     of_momentum, of_gradient = (mu, lr) if nesterov else (real(1), real(0))
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         velocity = normal(m[i] * mu - g[i] * lr, tiny)
         m[i] = velocity
         w[i] = w[i] - w[i] * shrink + (velocity * of_momentum - g[i] * of_gradient)
@@ -71,7 +71,7 @@ def rmsprop(w, g, v, rate, decay, rho, epsilon, share, shares):
     real = w.dtype.type
     lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
     keep, take, eps = real(rho), real(1 - rho), real(epsilon)
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         square = normal(keep * v[i] + take * (g[i] * g[i]), tiny)
         v[i] = square
         w[i] = w[i] - w[i] * shrink - lr * g[i] / math.sqrt(square + eps)
@@ -83,7 +83,7 @@ def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, cente
     real = w.dtype.type
     lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
     keep, take, eps, mu = real(rho), real(1 - rho), real(epsilon), real(momentum)
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         square = normal(keep * v[i] + take * (g[i] * g[i]), tiny)
         v[i] = square
         if centered:
@@ -104,7 +104,7 @@ def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, cente
 def adagrad(w, g, accumulator, rate, decay, epsilon, share, shares):
     real = w.dtype.type
     lr, shrink, eps = real(rate[0]), real(decay * rate[0]), real(epsilon)
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         total = accumulator[i] + g[i] * g[i]
         accumulator[i] = total
         w[i] = w[i] - w[i] * shrink - lr * g[i] / math.sqrt(total + eps)
@@ -115,7 +115,7 @@ def adadelta(w, g, squares, changes, rate, decay, rho, epsilon, share, shares):
     real = w.dtype.type
     lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
     keep, take, eps = real(rho), real(1 - rho), real(epsilon)
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         square = normal(keep * squares[i] + take * (g[i] * g[i]), tiny)
         squares[i] = square
         change = math.sqrt(changes[i] + eps) * g[i] / math.sqrt(square + eps)
@@ -133,7 +133,7 @@ def adam(w, g, m, v, rate, step, decay, beta_1, beta_2, epsilon, share, shares):
     one, t = real(1), real(step[0] + 1)
     alpha = real(rate[0]) * math.sqrt(one - real(beta_2) ** t) / (one - real(beta_1) ** t)
     take_1, take_2, eps = real(1 - beta_1), real(1 - beta_2), real(epsilon)
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         mean = normal(m[i] + (g[i] - m[i]) * take_1, tiny)
         square = normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
         m[i] = mean
@@ -148,7 +148,7 @@ def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon, share,
     one, t = real(1), real(step[0] + 1)
     alpha = real(rate[0]) * math.sqrt(one - real(beta_2) ** t) / (one - real(beta_1) ** t)
     take_1, take_2, eps = real(1 - beta_1), real(1 - beta_2), real(epsilon)
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         mean = normal(m[i] + (g[i] - m[i]) * take_1, tiny)
         square = normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
         highest = square if square > peak[i] or square != square else peak[i]
@@ -164,7 +164,7 @@ def adamax(w, g, m, u, rate, step, decay, beta_1, beta_2, epsilon, share, shares
     lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
     correction = real(1) - real(beta_1) ** real(step[0] + 1)
     take, keep, eps = real(1 - beta_1), real(beta_2), real(epsilon)
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         mean = normal(m[i] + (g[i] - m[i]) * take, tiny)
         size, faded = abs(g[i]), normal(keep * u[i], tiny)
         norm = size if size > faded or size != size else faded
@@ -192,13 +192,73 @@ def nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon, share
     of_gradient = (one - now) / (one - product_now)
     correction = one / (one - real(beta_2) ** t)
     take_1, take_2, eps = one - first, one - real(beta_2), real(epsilon)
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         mean = normal(m[i] + (g[i] - m[i]) * take_1, tiny)
         square = normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
         m[i] = mean
         v[i] = square
         ahead = of_mean * mean + of_gradient * g[i]
         w[i] = w[i] - w[i] * shrink - lr * ahead / (math.sqrt(square * correction) + eps)
+
+
+# Lion
+
+
+@compiled
+def lion(w, g, m, rate, decay, beta_1, beta_2, share, shares):
+    real = w.dtype.type
+    lr, shrink, tiny, zero = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny), real(0)
+    keep_1, take_1, keep_2, take_2 = real(beta_1), real(1 - beta_1), real(beta_2), real(1 - beta_2)
+    for i in places(w.size, share, shares):
+        ahead = m[i] * keep_1 + g[i] * take_1
+        step = lr if ahead > zero else (-lr if ahead < zero else lr * ahead)  # zero, and NaN stays
+        m[i] = normal(m[i] * keep_2 + g[i] * take_2, tiny)
+        w[i] = w[i] - w[i] * shrink - step
+
+
+# Follow the regularized leader
+
+
+@compiled
+def ftrl(w, g, accumulator, linear, rate, decay, power, l1, l2, l2_shrinkage, beta, share, shares):
+    """power: Keras's learning_rate_power, at most 0."""
+    real = w.dtype.type
+    lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
+    up, most, penalty = real(-power), real(l1), real(2) * (real(l2) + real(beta) / (real(2) * lr))
+    doubled = real(2 * l2_shrinkage)
+    for i in places(w.size, share, shares):
+        weight = w[i] - w[i] * shrink
+        total = accumulator[i] + g[i] * g[i]
+        raised = total**up
+        z = linear[i] + (g[i] + doubled * weight - (raised - accumulator[i] ** up) / lr * weight)
+        z = normal(z, tiny)
+        clipped = most if z > most else (-most if z < -most else z)
+        accumulator[i] = total
+        linear[i] = z
+        w[i] = (clipped - z) / (raised / lr + penalty)
+
+
+# Adam without a schedule
+
+
+@compiled
+def schedule_free_adam(w, g, z, v, rate, step, decay, beta_1, beta_2, epsilon, warmup, share, shares):
+    """`z`: where plain steps lead, started at w; w lies between z and the mean of all z. warmup: steps."""
+    real = w.dtype.type
+    lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
+    one, t = real(1), real(step[0] + 1)
+    if warmup > 0:
+        lr = lr * min(t / real(warmup), one)
+    keep, take, eps, weight = real(beta_1), one - real(beta_2), real(epsilon), one / t
+    correction = one - real(beta_2) ** t
+    for i in places(w.size, share, shares):
+        now, before = w[i] - w[i] * shrink, z[i]
+        square = normal(v[i] + (g[i] * g[i] - v[i]) * take, tiny)
+        after = normal(before - lr * g[i] / (math.sqrt(square / correction) + eps), tiny)
+        mean = (one - weight) * ((now - (one - keep) * before) / keep) + weight * after
+        v[i] = square
+        z[i] = after
+        w[i] = (one - keep) * after + keep * mean
 
 
 # Weights averaged over steps
@@ -210,54 +270,11 @@ def moving_average(w, average, step, momentum, every, share, shares):
     real = w.dtype.type
     keep = real(momentum if step[0] > 0 else 0.0)
     take = real(1) - keep
-    for i in _places(w.size, share, shares):
+    for i in places(w.size, share, shares):
         average[i] = keep * average[i] + take * w[i]
     if every > 0 and (step[0] + 1) % every == 0:
-        for i in _places(w.size, share, shares):
+        for i in places(w.size, share, shares):
             w[i] = average[i]
-
-
-# Clipping
-
-
-def chunks(size: int) -> int:
-    """How many sums `square_sums` makes of `size` elements."""
-    return -(-size // CHUNK)
-
-
-@compiled(fastmath={"nsz", "contract", "reassoc"})
-def _square_sum(g):
-    """'reassoc' lets it vectorise."""
-    total = 0.0
-    for i in range(g.size):
-        total += np.float64(g[i]) * np.float64(g[i])
-    return total
-
-
-@compiled
-def square_sums(g, sums, share, shares):
-    """sums float64 (chunks(g.size),): of squares, each of a fixed chunk, so they do not depend on threads."""
-    for c in range(sums.size * share // shares, sums.size * (share + 1) // shares):
-        sums[c] = _square_sum(g[c * CHUNK : (c + 1) * CHUNK])
-
-
-@compiled
-def limit_norm(g, sums, limit, share, shares):
-    """g *= limit / norm where norm = sqrt(sum(sums)) > limit."""
-    total = 0.0
-    for c in range(sums.size):
-        total += sums[c]
-    norm = math.sqrt(total)
-    if norm <= limit:
-        return
-    scale = g.dtype.type(limit / norm + (norm - norm))  # NaN where the norm is infinite or NaN
-    for i in _places(g.size, share, shares):
-        g[i] *= scale
-
-
-def clip(g: Array, limit: float) -> None:
-    """Kernel: each element of g into [-limit, limit], in place."""
-    np.clip(g, -limit, limit, out=g)
 
 
 def shrink(w: Array, rate: Array, decay: float) -> None:

@@ -13,15 +13,12 @@ from numba import cuda
 from nbkeras.kernels import device
 from nbkeras.kernels.cuda_kernel import Kernel, blocks, device_function, kernel, size, start
 from nbkeras.kernels.device_array import DeviceArray
-from nbkeras.kernels.optimizers import CHUNK
 
 _THREADS = size(512, simulated=8)
 _RESIDENT = 4  # blocks of a processor: 2048 threads, the most that one has
-_SUMMING = size(256, simulated=64)  # threads that sum up; whole warps
-_ALL = 0xFFFFFFFF
 
 
-def _run(kernel: Kernel, first: DeviceArray, *args) -> None:
+def run(kernel: Kernel, first: DeviceArray, *args) -> None:
     """Start a kernel whose threads go over flat arrays of the first one's size."""
     start(kernel, min(blocks(first.size, _THREADS), _RESIDENT * device.place().processors), _THREADS, first, *args)
 
@@ -89,7 +86,7 @@ def _sgd(w, g, rate, decay):
 
 
 def sgd(w, g, rate, decay):
-    _run(_sgd, w, g, rate, decay)
+    run(_sgd, w, g, rate, decay)
 
 
 @kernel
@@ -108,7 +105,7 @@ def _sgd_momentum(w, g, m, rate, decay, momentum, of_momentum, nesterov, tiny):
 def sgd_momentum(w, g, m, rate, decay, momentum, nesterov):
     mu = w.dtype.type(momentum)
     of_momentum = mu if nesterov else w.dtype.type(1)
-    _run(_sgd_momentum, w, g, m, rate, decay, mu, of_momentum, bool(nesterov), smallest(w))
+    run(_sgd_momentum, w, g, m, rate, decay, mu, of_momentum, bool(nesterov), smallest(w))
 
 
 # RMSprop
@@ -139,7 +136,7 @@ def _rmsprop(w, g, v, rate, decay, keep, take, epsilon, tiny):
 
 def rmsprop(w, g, v, rate, decay, rho, epsilon):
     real = w.dtype.type
-    _run(_rmsprop, w, g, v, rate, decay, real(rho), real(1 - rho), real(epsilon), smallest(w))
+    run(_rmsprop, w, g, v, rate, decay, real(rho), real(1 - rho), real(epsilon), smallest(w))
 
 
 @kernel
@@ -167,7 +164,7 @@ def _rmsprop_general(w, g, v, m, mean, rate, decay, keep, take, epsilon, momentu
 def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, centered):
     real = w.dtype.type
     how = (real(rho), real(1 - rho), real(epsilon), real(momentum), momentum > 0, bool(centered), smallest(w))
-    _run(_rmsprop_general, w, g, v, m, mean, rate, decay, *how)
+    run(_rmsprop_general, w, g, v, m, mean, rate, decay, *how)
 
 
 # Adagrad, Adadelta
@@ -186,7 +183,7 @@ def _adagrad(w, g, accumulator, rate, decay, epsilon):
 
 
 def adagrad(w, g, accumulator, rate, decay, epsilon):
-    _run(_adagrad, w, g, accumulator, rate, decay, w.dtype.type(epsilon))
+    run(_adagrad, w, g, accumulator, rate, decay, w.dtype.type(epsilon))
 
 
 @kernel
@@ -206,7 +203,7 @@ def _adadelta(w, g, squares, changes, rate, decay, keep, take, epsilon, tiny):
 def adadelta(w, g, squares, changes, rate, decay, rho, epsilon):
     real = w.dtype.type
     how = (real(rho), real(1 - rho), real(epsilon), smallest(w))
-    _run(_adadelta, w, g, squares, changes, rate, decay, *how)
+    run(_adadelta, w, g, squares, changes, rate, decay, *how)
 
 
 # Adam and its kin
@@ -250,7 +247,7 @@ def _adam(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, take_1, take_2, e
 def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon):
     real = w.dtype.type
     how = (real(beta_1), real(beta_2), real(1 - beta_1), real(1 - beta_2), real(epsilon), smallest(w))
-    _run(_adam, w, g, m, v, peak, rate, step, decay, *how)
+    run(_adam, w, g, m, v, peak, rate, step, decay, *how)
 
 
 def adam(w, g, m, v, rate, step, decay, beta_1, beta_2, epsilon):
@@ -279,7 +276,7 @@ def _adamax(w, g, m, u, rate, step, decay, beta_1, keep, take, epsilon, tiny):
 def adamax(w, g, m, u, rate, step, decay, beta_1, beta_2, epsilon):
     real = w.dtype.type
     how = (real(beta_1), real(beta_2), real(1 - beta_1), real(epsilon), smallest(w))
-    _run(_adamax, w, g, m, u, rate, step, decay, *how)
+    run(_adamax, w, g, m, u, rate, step, decay, *how)
 
 
 @kernel
@@ -324,7 +321,87 @@ def _nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, half, fade, e
 def nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon):
     real = w.dtype.type
     how = (real(beta_1), real(beta_2), real(0.5), real(0.96), real(epsilon), smallest(w))
-    _run(_nadam, w, g, m, v, product, rate, step, decay, *how)
+    run(_nadam, w, g, m, v, product, rate, step, decay, *how)
+
+
+# Lion, FTRL, Adam without a schedule
+
+
+@kernel
+def _lion(w, g, m, rate, decay, keep_1, take_1, keep_2, take_2, tiny):
+    lr, shrink = rates(w, rate, decay)
+    zero = lr - lr
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient, mean = w[i], g[i], m[i]
+        ahead = mean * keep_1 + gradient * take_1
+        step = lr if ahead > zero else (-lr if ahead < zero else lr * ahead)
+        m[i] = normal(mean * keep_2 + gradient * take_2, tiny)
+        w[i] = weight - weight * shrink - step
+        i += apart
+
+
+def lion(w, g, m, rate, decay, beta_1, beta_2):
+    real = w.dtype.type
+    how = (real(beta_1), real(1 - beta_1), real(beta_2), real(1 - beta_2), smallest(w))
+    run(_lion, w, g, m, rate, decay, *how)
+
+
+@kernel
+def _ftrl(w, g, accumulator, linear, rate, decay, up, most, doubled_l2, doubled_shrinkage, beta, tiny):
+    lr, shrink = rates(w, rate, decay)
+    penalty = doubled_l2 + beta / lr
+    i, count, apart = places(w)
+    while i < count:
+        weight, gradient, before = w[i], g[i], accumulator[i]
+        weight = weight - weight * shrink
+        total = before + gradient * gradient
+        raised = total**up
+        z = linear[i] + (gradient + doubled_shrinkage * weight - (raised - before**up) / lr * weight)
+        z = normal(z, tiny)
+        clipped = most if z > most else (-most if z < -most else z)
+        accumulator[i] = total
+        linear[i] = z
+        w[i] = (clipped - z) / (raised / lr + penalty)
+        i += apart
+
+
+def ftrl(w, g, accumulator, linear, rate, decay, power, l1, l2, l2_shrinkage, beta):
+    real = w.dtype.type
+    how = (real(-power), real(l1), real(2 * l2), real(2 * l2_shrinkage), real(beta), smallest(w))
+    run(_ftrl, w, g, accumulator, linear, rate, decay, *how)
+
+
+@kernel
+def _schedule_free_adam(w, g, z, v, rate, step, decay, keep, beta_2, epsilon, warmup, tiny):
+    real = w.dtype.type
+    numbers = cuda.shared.array(3, w.dtype)
+    one = real(1)
+    if cuda.threadIdx.x == 0:
+        t = real(step[0] + 1)
+        numbers[0] = min(t / warmup, one) if warmup > 0 else one
+        numbers[1] = one / t
+        numbers[2] = one - real(_power(beta_2, step[0] + 1))
+    lr, shrink = rates(w, rate, decay)
+    lr = lr * numbers[0]
+    share, correction, take = numbers[1], numbers[2], one - beta_2
+    i, count, apart = places(w)
+    while i < count:
+        now, gradient, before, square = w[i], g[i], z[i], v[i]
+        now = now - now * shrink
+        square = normal(square + (gradient * gradient - square) * take, tiny)
+        after = normal(before - lr * gradient / (math.sqrt(square / correction) + epsilon), tiny)
+        mean = (one - share) * ((now - (one - keep) * before) / keep) + share * after
+        v[i] = square
+        z[i] = after
+        w[i] = (one - keep) * after + keep * mean
+        i += apart
+
+
+def schedule_free_adam(w, g, z, v, rate, step, decay, beta_1, beta_2, epsilon, warmup):
+    real = w.dtype.type
+    how = (real(beta_1), real(beta_2), real(epsilon), real(warmup), smallest(w))
+    run(_schedule_free_adam, w, g, z, v, rate, step, decay, *how)
 
 
 # Weights averaged over steps
@@ -345,95 +422,7 @@ def _moving_average(w, average, step, momentum, every):
 
 
 def moving_average(w, average, step, momentum, every):
-    _run(_moving_average, w, average, step, w.dtype.type(momentum), every)
-
-
-# Clipping
-
-
-@device_function
-def _block_sum(value):
-    """The sum of a float64 over all threads of a block, in an order that is always the same, for thread 0."""
-    of_warps = cuda.shared.array(32, np.float64)
-    distance = 16
-    while distance > 0:
-        value += cuda.shfl_down_sync(_ALL, value, distance)
-        distance >>= 1
-    if cuda.laneid == 0:
-        of_warps[cuda.threadIdx.x // 32] = value
-    cuda.syncthreads()
-    if cuda.threadIdx.x == 0:
-        for warp in range(1, cuda.blockDim.x // 32):
-            value += of_warps[warp]
-    return value
-
-
-@kernel
-def _square_sums(g, sums):
-    """A block for each chunk.
-
-    In float64, as on the CPU: norms are limited for the sake of gradients whose squares may be too large for a float32.
-    """
-    apart = np.uint64(cuda.blockDim.x)
-    i = np.uint64(cuda.blockIdx.x) * np.uint64(CHUNK)
-    last = min(np.uint64(g.size), i + np.uint64(CHUNK))
-    i += np.uint64(cuda.threadIdx.x)
-    total = 0.0
-    while i + apart * np.uint64(3) < last:  # four loads on their way at a time
-        a, b = np.float64(g[i]), np.float64(g[i + apart])
-        c, d = np.float64(g[i + apart * np.uint64(2)]), np.float64(g[i + apart * np.uint64(3)])
-        total += a * a + b * b + (c * c + d * d)
-        i += apart * np.uint64(4)
-    while i < last:
-        x = np.float64(g[i])
-        total += x * x
-        i += apart
-    total = _block_sum(total)
-    if cuda.threadIdx.x == 0:
-        sums[cuda.blockIdx.x] = total
-
-
-def square_sums(g, sums):
-    start(_square_sums, sums.size, _SUMMING, g, sums)
-
-
-@kernel
-def _norm_scale(sums, limit, scale):
-    total = 0.0
-    for c in range(cuda.threadIdx.x, sums.size, cuda.blockDim.x):
-        total += sums[c]
-    norm = math.sqrt(_block_sum(total))
-    if cuda.threadIdx.x == 0:
-        scale[0] = 1.0 if norm <= limit else limit / norm + (norm - norm)  # NaN where the norm is infinite or NaN
-
-
-@kernel
-def _scale(g, scale):
-    factor = scale[0]
-    if factor != g.dtype.type(1):
-        i, count, apart = places(g)
-        while i < count:
-            g[i] *= factor
-            i += apart
-
-
-def limit_norm(g, sums, limit):
-    scale = device.place().scratch("limit_norm", 8).view(g.dtype)[:1]
-    start(_norm_scale, 1, _SUMMING, sums, float(limit), scale)
-    _run(_scale, g, scale)
-
-
-@kernel
-def _clip(g, limit):
-    i, count, apart = places(g)
-    while i < count:
-        x = g[i]
-        g[i] = limit if x > limit else (-limit if x < -limit else x)
-        i += apart
-
-
-def clip(g, limit):
-    _run(_clip, g, g.dtype.type(limit))
+    run(_moving_average, w, average, step, w.dtype.type(momentum), every)
 
 
 @kernel
@@ -446,4 +435,4 @@ def _shrink(w, rate, decay):
 
 
 def shrink(w, rate, decay):
-    _run(_shrink, w.reshape(-1), rate, decay)
+    run(_shrink, w.reshape(-1), rate, decay)

@@ -196,11 +196,12 @@ class Stepper(Layer):
         with tape.Recording():
             y_pred = self(x, training=True) if "training" in self._call_takes else self(x)
             loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
+            scaled = self.optimizer.scale_loss(loss)
         logs = self._track(loss, x, y, y_pred, sample_weight)
         del y_pred
         self.clear_losses()
         optimizer = self.optimizer
-        gradients = tensor.gradient([loss], variables, into=optimizer.gradient_views, as_is=optimizer.takes_rows)
+        gradients = tensor.gradient([scaled], variables, into=optimizer.gradient_views, as_is=optimizer.takes_rows)
         optimizer.update(gradients)
         return logs
 

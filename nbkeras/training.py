@@ -321,7 +321,9 @@ class Trainer(Stepper):
         variables = self.trainable_weights
         if not variables and not self._overrides("train_step"):
             raise ValueError("the model has no trainable weights, so there is nothing to train")
-        self.optimizer.build(variables)  # does nothing if it was built for these
+        if not self.optimizer.built:
+            self.optimizer.build(variables)
+        self.optimizer.choose(variables)
         self._trained = tuple(variables)
 
     def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:

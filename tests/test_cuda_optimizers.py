@@ -8,7 +8,7 @@ import pytest
 import twins
 
 from nbkeras import optimizers
-from nbkeras.kernels import device
+from nbkeras.kernels import device, gradients
 from nbkeras.kernels import optimizers as kernels
 from nbkeras.program import Program
 from nbkeras.tensor import Variable
@@ -29,6 +29,9 @@ STEPS = {  # slots, whether the kernel takes the step count, constants after the
     "amsgrad": (3, True, (0.9, 0.999, 1e-7)),
     "adamax": (2, True, (0.9, 0.999, 1e-7)),
     "nadam": (2, True, (0.9, 0.999, 1e-7)),
+    "lion": (1, False, (0.9, 0.99)),
+    "ftrl": (2, False, (-0.4, 0.1, 0.2, 0.3, 0.4)),
+    "schedule_free_adam": (2, True, (0.9, 0.999, 1e-7, 5.0)),
 }
 KERNELS = {"nesterov": "sgd_momentum", "rmsprop_momentum": "rmsprop_general", "rmsprop_centered": "rmsprop_general"}
 
@@ -116,6 +119,24 @@ def test_moving_average(dtype, step, every):
     twins._same(run(twins.place()), run(None), "moving average", 1e-6)
 
 
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("batches", [1, 2])
+def test_gradients_scaled_back_and_added_up(dtype, batches):
+    rng = np.random.default_rng(0)
+    g, total = rng.standard_normal((2, 91)).astype(dtype)
+
+    def run(where):
+        arrays = twins.to(where, (g, total, np.array([batches]), np.zeros(1, np.int64), np.zeros(1, np.int64)))
+        g_, total_, count, due, steps = arrays
+        with device.on(where):
+            kernels.launch(gradients.unscale, g_, twins.to(where, np.array([8.0])))
+            device.launch(gradients.count_batches, count, 3, due, steps)
+            kernels.launch(gradients.accumulate, g_, total_, due, 3)
+        return twins.host(arrays)
+
+    twins._same(run(twins.place()), run(None), "gradients", 1e-6)
+
+
 def limited(where, parts, limit):
     """Gradients after their common norm was limited, as optimizers do it."""
     arrays = twins.to(where, tuple(parts))
@@ -125,7 +146,7 @@ def limited(where, parts, limit):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("sizes", [(1,), (5, 70), (kernels.CHUNK + 3, 2, 2 * kernels.CHUNK)])
+@pytest.mark.parametrize("sizes", [(1,), (5, 70), (gradients.CHUNK + 3, 2, 2 * gradients.CHUNK)])
 def test_norms(dtype, sizes):
     rng = np.random.default_rng(0)
     parts = [rng.standard_normal(n).astype(dtype) for n in sizes]
@@ -151,7 +172,7 @@ def test_clipping_and_weight_decay():
     def run(where):
         g, w, rate = twins.to(where, (values, values, np.array([0.5])))
         with device.on(where):
-            device.launch(kernels.clip, g.reshape(-1), 0.5)
+            device.launch(gradients.clip, g.reshape(-1), 0.5)
             device.launch(kernels.shrink, w, rate, 0.1)
         return twins.host((g, w))
 
@@ -196,7 +217,7 @@ def test_optimizers_equal_keras_eager_and_replayed(case):
                 program.run()
             found = np.concatenate([v.numpy().reshape(-1) for v in variables])
             np.testing.assert_allclose(found, REFERENCE[f"{case}.float32"][step], rtol=1e-5, atol=1e-6)
-        assert int(optimizer.iterations) == len(REFERENCE["gradients"])
+        assert int(optimizer.iterations) == len(REFERENCE["gradients"]) // (optimizer.gradient_accumulation_steps or 1)
         state = optimizer.get_weights()
         optimizer.set_weights(state)
     for again, before in zip(optimizer.get_weights(), state, strict=True):

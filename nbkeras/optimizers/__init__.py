@@ -1,34 +1,39 @@
 """Optimizers and learning-rate schedules."""
+# ruff: noqa: F401
 
 from typing import Any
 
-from nbkeras.optimizers import schedules
-from nbkeras.optimizers.optimizer import Optimizer
-from nbkeras.optimizers.rules import SGD, Adadelta, Adagrad, Adam, Adamax, AdamW, Nadam, RMSprop, registry
+from nbkeras import later as _later
+from nbkeras.optimizers import schedules as schedules
+from nbkeras.optimizers.optimizer import Optimizer as Optimizer
+from nbkeras.optimizers.rules import SGD as SGD
+from nbkeras.optimizers.rules import Adadelta as Adadelta
+from nbkeras.optimizers.rules import Adagrad as Adagrad
+from nbkeras.optimizers.rules import Adam as Adam
+from nbkeras.optimizers.rules import Adamax as Adamax
+from nbkeras.optimizers.rules import AdamW as AdamW
+from nbkeras.optimizers.rules import Ftrl as Ftrl
+from nbkeras.optimizers.rules import Lion as Lion
+from nbkeras.optimizers.rules import Nadam as Nadam
+from nbkeras.optimizers.rules import RMSprop as RMSprop
+from nbkeras.optimizers.rules import ScheduleFreeAdamW as ScheduleFreeAdamW
+from nbkeras.optimizers.rules import registry as _registry
 
-__all__ = [
-    "SGD",
-    "Adadelta",
-    "Adagrad",
-    "Adam",
-    "AdamW",
-    "Adamax",
-    "Nadam",
-    "Optimizer",
-    "RMSprop",
-    "deserialize",
-    "get",
-    "schedules",
-    "serialize",
-]
+_LATER = {"norm_rules": "Adafactor Lamb Muon", "wrappers": "LossScaleOptimizer MultiOptimizer OptimizerMap"}
+
+
+def _in_their_case(identifier: Any) -> Any:
+    """A name, or a configuration's class_name, as the registry has it: 'rmsprop' -> 'RMSprop'."""
+    if isinstance(identifier, dict) and isinstance(identifier.get("class_name"), str):
+        return {**identifier, "class_name": _in_their_case(identifier["class_name"])}
+    if not isinstance(identifier, str):
+        return identifier
+    return {name.lower(): name for name in _registry.names()}.get(identifier.lower(), identifier)
 
 
 def get(identifier) -> Optimizer:
     """An optimizer from a name ('rmsprop'), a configuration, a class, or an optimizer (returned as it is)."""
-    if isinstance(identifier, str):
-        by_lower_case = {name.lower(): name for name in registry.names()}
-        identifier = by_lower_case.get(identifier.lower(), identifier)
-    found = registry.get(identifier)
+    found = _registry.get(_in_their_case(identifier))
     if not isinstance(found, Optimizer):
         raise TypeError(f"optimizer must be a name, a configuration or an Optimizer, received {identifier!r}")
     return found
@@ -36,9 +41,12 @@ def get(identifier) -> Optimizer:
 
 def serialize(optimizer: Optimizer) -> Any:
     """An optimizer's {'class_name', 'config'}."""
-    return registry.serialize(optimizer)
+    return _registry.serialize(optimizer)
 
 
 def deserialize(config, custom_objects=None) -> Optimizer:
     """An optimizer from what `serialize` returned."""
-    return registry.deserialize(config, custom_objects)
+    return _registry.deserialize(_in_their_case(config), custom_objects)
+
+
+__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER, _registry)

@@ -21,12 +21,12 @@ _weights: weakref.WeakValueDictionary[int, Array] = weakref.WeakValueDictionary(
 
 
 class Run(NamedTuple):
-    """1-D views of one stretch of weights, of their gradients and of each slot; decay: whether weight decay applies."""
+    """1-D views of one stretch of weights, of their gradients and of each slot; decay: their weight decay."""
 
     weights: Array
     gradients: Array
     slots: tuple[Array, ...]
-    decay: bool
+    decay: float
     variables: tuple[Variable, ...]
 
 
@@ -105,8 +105,8 @@ class Buffers:
         _, start, stop = self._places[variable]
         return flat[start:stop].reshape(variable.shape)
 
-    def runs(self, variables: Sequence[Variable], decays: Callable[[Variable], bool]) -> list[Run]:
-        """The fewest stretches that cover these variables; `decays` says which variables weight decay applies to."""
+    def runs(self, variables: Sequence[Variable], decays: Callable[[Variable], float]) -> list[Run]:
+        """The fewest stretches that cover these variables; `decays` gives a variable's weight decay."""
         ordered = sorted((v for v in variables if v.size), key=lambda v: (v.dtype.str, self._places[v].start))
         stretches: list[list[Variable]] = []
         for variable in ordered:
@@ -116,7 +116,7 @@ class Buffers:
                 stretches.append([variable])
         return [self._run(stretch, decays(stretch[0])) for stretch in stretches]
 
-    def _follows(self, before: Variable, variable: Variable, decays: Callable[[Variable], bool]) -> bool:
+    def _follows(self, before: Variable, variable: Variable, decays: Callable[[Variable], float]) -> bool:
         """Whether nothing but padding lies between two variables, here and where their weights are."""
         owner = _flat_owner(variable)
         if before.dtype != variable.dtype or owner is None or owner is not _flat_owner(before):
@@ -128,7 +128,7 @@ class Buffers:
             and device.address(variable.data) - device.address(before.data) == distance
         )
 
-    def _run(self, variables: list[Variable], decay: bool) -> Run:
+    def _run(self, variables: list[Variable], decay: float) -> Run:
         first, last = variables[0], variables[-1]
         dtype, start, _ = self._places[first]
         stop = self._places[last].stop

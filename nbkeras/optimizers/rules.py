@@ -17,7 +17,8 @@ from nbkeras.tensor import Variable
 registry = Registry("optimizer")
 
 
-def _register(cls: type) -> type:
+def register(cls: type) -> type:
+    """Make an optimizer known by its name in any case."""
     return registry.register(cls, cls.__name__.lower())
 
 
@@ -26,7 +27,7 @@ def _epsilon(value: float | None) -> float:
     return config.epsilon() if value is None else float(value)
 
 
-@_register
+@register
 class SGD(Optimizer):
     """w -= rate * g; with momentum m = momentum * m - rate * g: w += m, or (nesterov) w += momentum * m - rate * g."""
 
@@ -41,9 +42,9 @@ class SGD(Optimizer):
         w, g = run.weights, run.gradients
         if self.momentum:
             m, how = self.slot(run, "momentum"), (self.momentum, self.nesterov)
-            kernels.launch(kernels.sgd_momentum, w, g, m, self._rate, self._decay(run), *how)
+            kernels.launch(kernels.sgd_momentum, w, g, m, self._rate, run.decay, *how)
         else:
-            kernels.launch(kernels.sgd, w, g, self._rate, self._decay(run))
+            kernels.launch(kernels.sgd, w, g, self._rate, run.decay)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return not self.momentum
@@ -55,7 +56,7 @@ class SGD(Optimizer):
         return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
 
 
-@_register
+@register
 class RMSprop(Optimizer):
     """v = rho * v + (1 - rho) * g**2; w -= rate * g / sqrt(v + epsilon).
 
@@ -86,9 +87,9 @@ class RMSprop(Optimizer):
         if self.momentum or self.centered:
             m, mean = self.slot(run, "momentum"), self.slot(run, "average_gradient")
             how = (self.rho, self.epsilon, self.momentum, self.centered)
-            kernels.launch(kernels.rmsprop_general, w, g, v, m, mean, self._rate, self._decay(run), *how)
+            kernels.launch(kernels.rmsprop_general, w, g, v, m, mean, self._rate, run.decay, *how)
         else:
-            kernels.launch(kernels.rmsprop, w, g, v, self._rate, self._decay(run), self.rho, self.epsilon)
+            kernels.launch(kernels.rmsprop, w, g, v, self._rate, run.decay, self.rho, self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         plain = not self.momentum and not self.centered and variable.dtype.type(self.epsilon) > 0
@@ -104,7 +105,7 @@ class RMSprop(Optimizer):
         return {**super().get_config(), **own}
 
 
-@_register
+@register
 class Adagrad(Optimizer):
     """a += g**2; w -= rate * g / sqrt(a + epsilon); a starts at initial_accumulator_value. See Duchi et al., 2011."""
 
@@ -120,12 +121,13 @@ class Adagrad(Optimizer):
         super().__init__(learning_rate, **kwargs)
         if initial_accumulator_value < 0:
             raise ValueError(f"Adagrad: initial_accumulator_value must be >= 0, received {initial_accumulator_value}")
-        self.initial_accumulator_value = self.slot_value = float(initial_accumulator_value)
+        self.initial_accumulator_value = float(initial_accumulator_value)
+        self.slot_values = {"accumulator": self.initial_accumulator_value}
         self.epsilon = _epsilon(epsilon)
 
     def step(self, run: Run) -> None:
         w, g, accumulator = run.weights, run.gradients, self.slot(run, "accumulator")
-        kernels.launch(kernels.adagrad, w, g, accumulator, self._rate, self._decay(run), self.epsilon)
+        kernels.launch(kernels.adagrad, w, g, accumulator, self._rate, run.decay, self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return bool(variable.dtype.type(self.epsilon) > 0)
@@ -139,7 +141,7 @@ class Adagrad(Optimizer):
         return {**super().get_config(), **own}
 
 
-@_register
+@register
 class Adadelta(Optimizer):
     """a = rho * a + (1 - rho) * g**2; c = g * sqrt(d + epsilon) / sqrt(a + epsilon); d = rho * d + (1 - rho) * c**2;
     w -= rate * c. Source: Zeiler, arXiv:1212.5701.
@@ -154,8 +156,9 @@ class Adadelta(Optimizer):
         self.epsilon = _epsilon(epsilon)
 
     def step(self, run: Run) -> None:
-        state, how = run.slots[:2], (self.rho, self.epsilon)
-        kernels.launch(kernels.adadelta, run.weights, run.gradients, *state, self._rate, self._decay(run), *how)
+        state = (self.slot(run, "accumulated_grad"), self.slot(run, "accumulated_delta_var"))
+        how = (self.rho, self.epsilon)
+        kernels.launch(kernels.adadelta, run.weights, run.gradients, *state, self._rate, run.decay, *how)
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "rho": self.rho, "epsilon": self.epsilon}
@@ -181,13 +184,13 @@ class _TwoMoments(Optimizer):
         self.epsilon = _epsilon(epsilon)
 
     def _constants(self, run: Run) -> tuple:
-        return self._rate, self._step, self._decay(run), self.beta_1, self.beta_2, self.epsilon
+        return self._rate, self._step, run.decay, self.beta_1, self.beta_2, self.epsilon
 
     def get_config(self) -> dict[str, Any]:
         return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
 
-@_register
+@register
 class Adam(_TwoMoments):
     """m += (1 - beta_1) * (g - m); v += (1 - beta_2) * (g**2 - v);
     w -= rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon).
@@ -209,7 +212,7 @@ class Adam(_TwoMoments):
         self.slots = (("momentum", "velocity"), ("velocity_hat",)) if amsgrad else (("momentum", "velocity"),)
 
     def step(self, run: Run) -> None:
-        m, v = run.slots[:2]
+        m, v = self.slot(run, "momentum"), self.slot(run, "velocity")
         if self.amsgrad:
             peak = self.slot(run, "velocity_hat")
             kernels.launch(kernels.amsgrad, run.weights, run.gradients, m, v, peak, *self._constants(run))
@@ -220,7 +223,7 @@ class Adam(_TwoMoments):
         return {**super().get_config(), "amsgrad": self.amsgrad}
 
 
-@_register
+@register
 class AdamW(Adam):
     """Adam with decoupled weight decay. Source: arXiv:1711.05101."""
 
@@ -239,18 +242,18 @@ class AdamW(Adam):
             raise ValueError("AdamW: weight_decay must be a number, received None")
 
 
-@_register
+@register
 class Adamax(_TwoMoments):
     """m as in Adam; u = max(beta_2 * u, |g|); w -= rate * m / ((1 - beta_1**t) * (u + epsilon)), arXiv:1412.6980."""
 
     slots = (("momentum", "norm"),)
 
     def step(self, run: Run) -> None:
-        m, u = run.slots[:2]
+        m, u = self.slot(run, "momentum"), self.slot(run, "norm")
         kernels.launch(kernels.adamax, run.weights, run.gradients, m, u, *self._constants(run))
 
 
-@_register
+@register
 class Nadam(_TwoMoments):
     """Adam with Nesterov momentum, whose schedule is u_t = beta_1 * (1 - 0.96**t / 2). Source: Dozat, ICLR 2016."""
 
@@ -274,5 +277,110 @@ class Nadam(_TwoMoments):
         return self._product.data.reshape(1)  # type: ignore[union-attr]
 
     def step(self, run: Run) -> None:
-        m, v = run.slots[:2]
+        m, v = self.slot(run, "momentum"), self.slot(run, "velocity")
         kernels.launch(kernels.nadam, run.weights, run.gradients, m, v, self._flat_product, *self._constants(run))
+
+
+@register
+class Lion(Optimizer):
+    """w -= rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g. Source: arXiv:2302.06675."""
+
+    slots = (("momentum",),)
+
+    def __init__(self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **kwargs):
+        super().__init__(learning_rate, **kwargs)
+        self.check_fraction(beta_1=beta_1, beta_2=beta_2)
+        if not beta_1:
+            raise ValueError("Lion: beta_1 must be above 0, for with 0 it is nothing but the gradient's sign")
+        self.beta_1 = float(beta_1)
+        self.beta_2 = float(beta_2)
+
+    def step(self, run: Run) -> None:
+        m, how = self.slot(run, "momentum"), (self.beta_1, self.beta_2)
+        kernels.launch(kernels.lion, run.weights, run.gradients, m, self._rate, run.decay, *how)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2}
+
+
+@register
+class Ftrl(Optimizer):
+    """Follow the regularized leader (McMahan et al., 2013), with p = -learning_rate_power, h = 2 * l2_shrinkage:
+    n = a + g**2; z += g + h * w - (n**p - a**p) / rate * w; a = n;
+    w = (clip(z, -l1, l1) - z) / (n**p / rate + 2 * l2 + beta / rate); a starts at initial_accumulator_value.
+    """
+
+    slots = (("accumulator", "linear"),)
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        learning_rate_power: float = -0.5,
+        initial_accumulator_value: float = 0.1,
+        l1_regularization_strength: float = 0.0,
+        l2_regularization_strength: float = 0.0,
+        l2_shrinkage_regularization_strength: float = 0.0,
+        beta: float = 0.0,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, **kwargs)
+        self._constants = {
+            "learning_rate_power": learning_rate_power,
+            "initial_accumulator_value": initial_accumulator_value,
+            "l1_regularization_strength": l1_regularization_strength,
+            "l2_regularization_strength": l2_regularization_strength,
+            "l2_shrinkage_regularization_strength": l2_shrinkage_regularization_strength,
+            "beta": beta,
+        }
+        for name, value in self._constants.items():
+            if (value > 0) if name == "learning_rate_power" else (value < 0):
+                wanted = "<= 0" if name == "learning_rate_power" else ">= 0"
+                raise ValueError(f"Ftrl: {name} must be {wanted}, received {value!r}")
+            setattr(self, name, float(value))
+        self.slot_values = {"accumulator": float(initial_accumulator_value)}
+
+    def step(self, run: Run) -> None:
+        power, _, *others = (float(value) for value in self._constants.values())
+        state = self.slot(run, "accumulator"), self.slot(run, "linear")
+        kernels.launch(kernels.ftrl, run.weights, run.gradients, *state, self._rate, run.decay, power, *others)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), **self._constants}
+
+
+@register
+class ScheduleFreeAdamW(_TwoMoments):
+    """v as in Adam; z -= rate * g / (sqrt(v / (1 - beta_2**t)) + epsilon), from z = w; x is the mean of all z;
+    w = (1 - beta_1) * z + beta_1 * x. warmup_steps: the rate rises to its value in so many. Source: arXiv:2405.15682.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.0025,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float | None = 1e-8,
+        warmup_steps: int = 0,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
+        if not beta_1:
+            raise ValueError(
+                "ScheduleFreeAdamW: beta_1 must be above 0, for the mean is worked out from the weights by it"
+            )
+        self.warmup_steps = warmup_steps
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        first = not self.built
+        super().build(variables)
+        if first:
+            for variable in variables:
+                self._slots[variable, "momentum"].assign(variable)
+
+    def step(self, run: Run) -> None:
+        z, v = self.slot(run, "momentum"), self.slot(run, "velocity")
+        kernel, how = kernels.schedule_free_adam, self._constants(run)
+        kernels.launch(kernel, run.weights, run.gradients, z, v, *how, float(self.warmup_steps))
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "warmup_steps": self.warmup_steps}

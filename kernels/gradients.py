@@ -1,0 +1,111 @@
+"""What happens to gradients before an optimizer's step: scaled back, added up over batches, their norms limited.
+
+`g` gradients, 1-D, of one float dtype; all in place. What a block of launches hangs on is an int64 (1,), see
+`device.only_if`. `share` and `shares` are added by `optimizers.launch`.
+"""
+
+import math
+
+import numpy as np
+
+from nbkeras.kernels import device
+from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.optimizers import CHUNK, places
+
+Array = np.ndarray
+
+
+# Gradients of a loss that was multiplied
+
+
+@compiled
+def unscale(g, scale, share, shares):
+    """g /= scale[0]; scale float64 (1,)."""
+    factor = g.dtype.type(scale[0])
+    for i in places(g.size, share, shares):
+        g[i] = g[i] / factor
+
+
+@device.host
+def all_finite(sums: Array, finite: Array) -> None:
+    """Kernel: finite[0] = whether all `sums` (of squares, see `square_sums`) are finite."""
+    finite[0] = np.isfinite(sums).all()
+
+
+@device.host
+def adjust_scale(finite: Array, scale: Array, count: Array, growth_steps: int) -> None:
+    """Kernel: half of scale (1,) after a gradient that is not finite; twice after growth_steps without, counted in count (1,)."""
+    if not finite[0]:
+        scale[0] *= 0.5
+        count[0] = 0
+    elif count[0] == growth_steps - 1:
+        scale[0] *= 2
+        count[0] = 0
+    else:
+        count[0] += 1
+
+
+# Gradients added up over batches
+
+
+@device.host
+def count_batches(batches: Array, every: int, due: Array, steps: Array) -> None:
+    """Kernel: due[0] = whether the batch after `batches` (1,) is an `every`-th; steps[0] = batches // every."""
+    due[0] = (batches[0] + 1) % every == 0
+    steps[0] = batches[0] // every
+
+
+@compiled
+def accumulate(g, total, due, every, share, shares):
+    """Where due[0] is 0, total += g; else g = (g + total) / every and total = 0."""
+    count, zero = g.dtype.type(every), g.dtype.type(0)
+    if due[0] == 0:
+        for i in places(g.size, share, shares):
+            total[i] = total[i] + g[i]
+    else:
+        for i in places(g.size, share, shares):
+            g[i] = (g[i] + total[i]) / count
+            total[i] = zero
+
+
+# Clipping
+
+
+def chunks(size: int) -> int:
+    """How many sums `square_sums` makes of `size` elements."""
+    return -(-size // CHUNK)
+
+
+@compiled(fastmath={"nsz", "contract", "reassoc"})
+def _square_sum(g):
+    """'reassoc' lets it vectorise."""
+    total = 0.0
+    for i in range(g.size):
+        total += np.float64(g[i]) * np.float64(g[i])
+    return total
+
+
+@compiled
+def square_sums(g, sums, share, shares):
+    """sums float64 (chunks(g.size),): of squares, each of a fixed chunk, so they do not depend on threads."""
+    for c in range(sums.size * share // shares, sums.size * (share + 1) // shares):
+        sums[c] = _square_sum(g[c * CHUNK : (c + 1) * CHUNK])
+
+
+@compiled
+def limit_norm(g, sums, limit, share, shares):
+    """g *= limit / norm where norm = sqrt(sum(sums)) > limit."""
+    total = 0.0
+    for c in range(sums.size):
+        total += sums[c]
+    norm = math.sqrt(total)
+    if norm <= limit:
+        return
+    scale = g.dtype.type(limit / norm + (norm - norm))  # NaN where the norm is infinite or NaN
+    for i in places(g.size, share, shares):
+        g[i] *= scale
+
+
+def clip(g: Array, limit: float) -> None:
+    """Kernel: each element of g into [-limit, limit], in place."""
+    np.clip(g, -limit, limit, out=g)

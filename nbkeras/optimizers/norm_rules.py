@@ -1,0 +1,202 @@
+"""Optimizers whose step depends on a variable as a whole, its norm or its rows: variable by variable, by ops.
+
+Formulas, defaults and the order of their state are those of Keras 3.15.
+"""
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from nbkeras import ops
+from nbkeras.optimizers.optimizer import Optimizer
+from nbkeras.optimizers.rules import register
+from nbkeras.tensor import Tensor, Variable
+
+
+def _root_mean_square(x):
+    return ops.sqrt(ops.mean(ops.square(x)))
+
+
+class _ByVariable(Optimizer):
+    """An optimizer written as `update_step`."""
+
+    def _time(self, like):
+        """The number of this step, from 1, in the dtype of `like`."""
+        return ops.cast(Tensor(self._step.reshape(())), like.dtype.name) + 1.0
+
+
+@register
+class Lamb(_ByVariable):
+    """u = Adam's step with both moments corrected, without the rate; w -= rate * |w| / |u| * u. See arXiv:1904.00962."""
+
+    slots = (("momentum", "velocity"),)
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: float = 0.9,
+        beta_2: float = 0.999,
+        epsilon: float = 1e-7,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, **kwargs)
+        self.check_fraction(beta_1=beta_1, beta_2=beta_2)
+        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
+
+    def update_step(self, gradient, variable, learning_rate):
+        t, rate = self._time(variable), ops.cast(learning_rate, variable.dtype.name)
+        m, v = self._slots[variable, "momentum"], self._slots[variable, "velocity"]
+        m.assign_add((gradient - m) * (1 - self.beta_1))
+        v.assign_add((ops.square(gradient) - v) * (1 - self.beta_2))
+        mean, square = (x / (1.0 - ops.power(beta, t)) for x, beta in ((m, self.beta_1), (v, self.beta_2)))
+        change = mean / (ops.sqrt(square) + self.epsilon)
+        length, of_change = (ops.sqrt(ops.sum(ops.square(x))) for x in (variable, change))
+        ratio = ops.where(ops.logical_and(length > 0, of_change > 0), length / of_change, 1.0)
+        variable.assign_sub(ratio * rate * change)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
+
+
+@register
+class Adafactor(_ByVariable):
+    """RMSprop whose mean squares are, for matrices, the product of their rows' and their columns' means.
+
+    The rate is at most 1 / sqrt(t) and times the weights' root mean square (at least epsilon_2); steps whose root mean
+    square is above clip_threshold are scaled down to it. relative_step has no effect, as in Keras. Source: arXiv:1804.04235.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_2_decay: float = -0.8,
+        epsilon_1: float = 1e-30,
+        epsilon_2: float = 1e-3,
+        clip_threshold: float = 1.0,
+        relative_step: bool = True,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, **kwargs)
+        self.beta_2_decay, self.epsilon_1, self.epsilon_2 = beta_2_decay, epsilon_1, epsilon_2
+        self.clip_threshold, self.relative_step = clip_threshold, relative_step
+        self._factors: dict[Variable, tuple[Variable, Variable, Variable]] = {}
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        first = not self.built
+        super().build(variables)
+        for variable in variables if first else ():
+            shapes: tuple = (variable.shape[:-1], (*variable.shape[:-2], *variable.shape[-1:]))
+            dtype: Any = variable.dtype
+            if variable.ndim < 2:  # Keras keeps two numbers in their place and never uses them
+                shapes, dtype = ((), ()), "int"
+            r, c = (self.add_variable(shape, dtype=dtype, name=variable.name) for shape in shapes)
+            self._factors[variable] = r, c, self.add_variable_from_reference(variable, "velocity")
+
+    def update_step(self, gradient, variable, learning_rate):
+        t, rate = self._time(variable), ops.cast(learning_rate, variable.dtype.name)
+        r, c, v = self._factors[variable]
+        rate = ops.minimum(rate, 1.0 / ops.sqrt(t)) * ops.maximum(_root_mean_square(variable), self.epsilon_2)
+        square, keep = ops.square(gradient) + self.epsilon_1, 1.0 - ops.power(t, self.beta_2_decay)
+        if variable.ndim >= 2:
+            r.assign(keep * r + (1.0 - keep) * ops.mean(square, axis=-1))
+            c.assign(keep * c + (1.0 - keep) * ops.mean(square, axis=-2))
+            v.assign(ops.expand_dims(r / ops.mean(r, axis=-1, keepdims=True), -1) * ops.expand_dims(c, -2))
+        else:
+            v.assign(keep * v + (1.0 - keep) * square)
+        change = gradient / ops.sqrt(v)
+        change = change / ops.maximum(_root_mean_square(change) / self.clip_threshold, 1.0)
+        variable.assign_sub(rate * change)
+
+    def get_config(self) -> dict[str, Any]:
+        names = "beta_2_decay", "epsilon_1", "epsilon_2", "clip_threshold", "relative_step"
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+@register
+class Muon(_ByVariable):
+    """Momentum whose matrices are made nearly orthogonal by Newton-Schulz steps; AdamW for all that is no matrix.
+
+    exclude_layers: patterns of paths, exclude_embeddings: paths with 'embedding', that take AdamW too. rms_rate: times
+    sqrt(the larger side) it scales a matrix's step (arXiv:2502.16982); None: 1. Source: kellerjordan.github.io/posts/muon.
+    """
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        adam_beta_1: float = 0.9,
+        adam_beta_2: float = 0.999,
+        adam_weight_decay: float | None = 0.004,
+        epsilon: float = 1e-7,
+        weight_decay: float | None = 0.004,
+        exclude_layers: Sequence[str] | None = None,
+        exclude_embeddings: bool = True,
+        muon_a: float = 3.4445,
+        muon_b: float = -4.7750,
+        muon_c: float = 2.0315,
+        adam_lr_ratio: float = 1,
+        momentum: float = 0.95,
+        ns_steps: int = 5,
+        nesterov: bool = True,
+        rms_rate: float | None = 0.2,
+        **kwargs,
+    ):
+        super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
+        self.check_fraction(adam_beta_1=adam_beta_1, adam_beta_2=adam_beta_2)
+        self.adam_beta_1, self.adam_beta_2, self.adam_weight_decay = adam_beta_1, adam_beta_2, adam_weight_decay
+        self.epsilon, self.adam_lr_ratio, self.momentum = epsilon, adam_lr_ratio, momentum
+        self.exclude_layers, self.exclude_embeddings = list(exclude_layers or ()), exclude_embeddings
+        self.muon_a, self.muon_b, self.muon_c, self.ns_steps = muon_a, muon_b, muon_c, ns_steps
+        self.nesterov, self.rms_rate = nesterov, rms_rate
+        self._moments: dict[Variable, tuple[Variable, ...]] = {}
+
+    def _takes_adam(self, variable: Variable) -> bool:
+        path = variable.path
+        embedding = self.exclude_embeddings and "embedding" in path.lower()
+        return variable.ndim != 2 or embedding or any(re.search(pattern, path) for pattern in self.exclude_layers)
+
+    def decay_of(self, variable: Variable) -> float:
+        """A variable's weight decay: adam_weight_decay where Adam's step is taken."""
+        decay = super().decay_of(variable)
+        return float(self.adam_weight_decay or 0.0) if decay and self._takes_adam(variable) else decay
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        first = not self.built
+        super().build(variables)
+        for variable in variables if first else ():
+            names = ("momentum", "velocity") if self._takes_adam(variable) else ("momentum",)
+            self._moments[variable] = tuple(self.add_variable_from_reference(variable, name) for name in names)
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = ops.cast(learning_rate, variable.dtype.name)
+        m, *velocity = self._moments[variable]
+        if velocity:
+            return self._step_of_adam(gradient, variable, rate * self.adam_lr_ratio, m, velocity[0])
+        m.assign_add(gradient + m * (self.momentum - 1))
+        change = rate * self._orthogonalized(gradient + self.momentum * m if self.nesterov else m)
+        scale = 1.0 if self.rms_rate is None else max(variable.shape) ** 0.5 * self.rms_rate
+        variable.assign_sub(change * scale)
+
+    def _step_of_adam(self, gradient, variable, rate, m, v):
+        t = self._time(variable)
+        alpha = rate * ops.sqrt(1.0 - ops.power(self.adam_beta_2, t)) / (1.0 - ops.power(self.adam_beta_1, t))
+        m.assign_add((gradient - m) * (1 - self.adam_beta_1))
+        v.assign_add((ops.square(gradient) - v) * (1 - self.adam_beta_2))
+        variable.assign_sub(m * alpha / (ops.sqrt(v) + self.epsilon))
+
+    def _orthogonalized(self, x):
+        """The matrix with its singular values moved towards 1."""
+        upright = x.shape[0] > x.shape[1]
+        x = ops.transpose(x) if upright else x
+        x = x / (ops.sqrt(ops.sum(ops.square(x))) + 1e-7)
+        for _ in range(self.ns_steps):
+            squared = ops.matmul(x, ops.transpose(x))
+            mixed = self.muon_b * squared + self.muon_c * ops.matmul(squared, squared)
+            x = self.muon_a * x + ops.matmul(mixed, x)
+        return ops.transpose(x) if upright else x
+
+    def get_config(self) -> dict[str, Any]:
+        names = (
+            "adam_beta_1 adam_beta_2 epsilon exclude_layers muon_a muon_b muon_c adam_lr_ratio momentum ns_steps nesterov "
+            "exclude_embeddings adam_weight_decay rms_rate"
+        )
+        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}

@@ -1,0 +1,264 @@
+"""Optimizers over other optimizers: one that finds the scale of a loss, and one for different variables."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, MutableMapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import ops
+from nbkeras.kernels import device, gradients
+from nbkeras.optimizers.optimizer import Optimizer
+from nbkeras.optimizers.rules import register, registry
+from nbkeras.tensor import Tensor, Variable
+
+
+@register
+class LossScaleOptimizer(Optimizer):
+    """Another optimizer, for losses multiplied so that their gradients do not vanish.
+
+    The scale is halved after each gradient that is not finite, and that step is left out; after dynamic_growth_steps
+    finite ones it is doubled. All other arguments belong to `inner_optimizer`.
+    """
+
+    def __init__(
+        self,
+        inner_optimizer: Optimizer,
+        initial_scale: float = 2.0**15,
+        dynamic_growth_steps: int = 2000,
+        name: str | None = None,
+    ):
+        super().__init__(0.0, name=name)
+        self.inner_optimizer = inner_optimizer
+        self.initial_scale = initial_scale
+        self.dynamic_growth_steps = dynamic_growth_steps
+        inner_optimizer.loss_scale_factor = None
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        self.inner_optimizer.build(variables)
+        if not self.built:
+            self.step_counter = self.add_variable((), dtype="int", name="step_counter")
+            self.dynamic_scale = self.add_variable((), dtype="float32", name="dynamic_scale")
+            self.dynamic_scale.assign(self.initial_scale)
+            self._finite = device.persistent(np.ones(1, np.int64))
+            self._positions = {variable: i for i, variable in enumerate(variables)}
+            self.built = True
+
+    def choose(self, variables: Sequence[Variable]) -> None:
+        self.inner_optimizer.choose(variables)
+
+    @property
+    def iterations(self) -> Tensor:
+        return self.inner_optimizer.iterations
+
+    @property
+    def learning_rate(self) -> Any:
+        return self.inner_optimizer.learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        self.inner_optimizer.learning_rate = value
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        return self.inner_optimizer.trainable_variables
+
+    @property
+    def gradient_views(self) -> list[np.ndarray]:
+        return self.inner_optimizer.gradient_views
+
+    @property
+    def takes_rows(self) -> list[bool]:
+        return [False] * len(self.trainable_variables)
+
+    @property
+    def variables(self) -> list[Variable]:
+        return [*super().variables, *self.inner_optimizer.variables]
+
+    def prepare(self) -> None:
+        self.inner_optimizer.prepare()
+
+    def scale_loss(self, loss: Tensor) -> Tensor:
+        scale = Tensor(self.dynamic_scale.data) if self.built else float(self.initial_scale)
+        return ops.multiply(loss, scale)
+
+    def update(self, gradients_: Sequence[Any] = ()) -> None:
+        inner = self.inner_optimizer
+        scale, count = self.dynamic_scale.data.reshape(1), self.step_counter.data.reshape(1)
+        sums = self._square_sums([view.reshape(-1) for view in inner.gradient_views])
+        device.launch(gradients.all_finite, sums, self._finite)
+        with device.only_if(self._finite):
+            inner.unscale(scale)
+            inner.update()
+        device.launch(gradients.adjust_scale, self._finite, scale, count, self.dynamic_growth_steps)
+
+    def finalize_variable_values(self, variables: Iterable[Variable] | None = None) -> None:
+        self.inner_optimizer.finalize_variable_values(variables)
+
+    def get_config(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "inner_optimizer": registry.serialize(self.inner_optimizer),
+            "initial_scale": self.initial_scale,
+            "dynamic_growth_steps": self.dynamic_growth_steps,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        return cls(**{**config, "inner_optimizer": registry.deserialize(config["inner_optimizer"])})
+
+
+@registry.register
+class OptimizerMap(MutableMapping):
+    """Optimizers by the paths of variables: `map['encoder/.*'] = Adam()`, a path itself or a pattern for all of it.
+
+    default_optimizer is that of all others.
+    """
+
+    def __init__(self, default_optimizer: Optimizer, optimizer_map: dict[str, Optimizer] | None = None):
+        if not isinstance(default_optimizer, Optimizer):
+            raise TypeError(f"default_optimizer must be an Optimizer, received {default_optimizer!r}")
+        self.default_optimizer = default_optimizer
+        self._optimizers: dict[str, Optimizer] = {}
+        self.update(optimizer_map or {})
+
+    def __call__(self, variable: Variable) -> Optimizer:
+        return self[variable.path]
+
+    def __getitem__(self, key: str) -> Optimizer:
+        if key in self._optimizers:
+            return self._optimizers[key]
+        fitting = [pattern for pattern in self._optimizers if re.fullmatch(pattern, key)]
+        if len(fitting) > 1:
+            raise ValueError(f"the path {key!r} fits several keys of the OptimizerMap: {fitting}")
+        return self._optimizers[fitting[0]] if fitting else self.default_optimizer
+
+    def __setitem__(self, key: str, optimizer: Optimizer) -> None:
+        if not isinstance(key, str) or key in self._optimizers:
+            raise ValueError(f"an OptimizerMap's keys are paths or patterns, each once, received {key!r}")
+        if not isinstance(optimizer, Optimizer) or isinstance(optimizer, LossScaleOptimizer | MultiOptimizer):
+            raise ValueError(f"an OptimizerMap holds plain optimizers, received {optimizer!r}")
+        self._optimizers[key] = optimizer
+
+    def __delitem__(self, key: str) -> None:
+        del self._optimizers[key]
+
+    def __len__(self) -> int:
+        return len(self._optimizers)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._optimizers)
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs to make this map again."""
+        optimizers = {key: registry.serialize(optimizer) for key, optimizer in self._optimizers.items()}
+        return {"default_optimizer": registry.serialize(self.default_optimizer), "optimizer_map": optimizers}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """A map from what `get_config` returned."""
+        optimizers = {key: registry.deserialize(value) for key, value in config["optimizer_map"].items()}
+        return cls(registry.deserialize(config["default_optimizer"]), optimizers)
+
+
+@register
+class MultiOptimizer(Optimizer):
+    """Different optimizers for different variables: those that an OptimizerMap, or a function of a variable, gives.
+
+    loss_scale_factor takes the place of theirs.
+    """
+
+    def __init__(
+        self,
+        optimizer_map: Callable[[Variable], Optimizer],
+        loss_scale_factor: float | None = None,
+        name: str | None = None,
+    ):
+        super().__init__(0.0, loss_scale_factor=loss_scale_factor, name=name)
+        self.optimizer_map = optimizer_map
+        self.optimizers: list[Optimizer] = []
+        self._of: dict[Variable, Optimizer] = {}
+        if isinstance(optimizer_map, OptimizerMap):
+            for optimizer in (*optimizer_map.values(), optimizer_map.default_optimizer):
+                self._take(optimizer)
+
+    def _take(self, optimizer: Any) -> None:
+        if not isinstance(optimizer, Optimizer) or isinstance(optimizer, LossScaleOptimizer | MultiOptimizer):
+            raise ValueError(f"MultiOptimizer needs a plain optimizer for each variable, received {optimizer!r}")
+        if optimizer not in self.optimizers:
+            optimizer.loss_scale_factor = self.loss_scale_factor
+            self.optimizers.append(optimizer)
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        if not self.built:
+            self._of = {variable: self.optimizer_map(variable) for variable in variables}
+            for optimizer in self._of.values():
+                self._take(optimizer)
+            for optimizer in self.optimizers:
+                optimizer.build([v for v in variables if self._of[v] is optimizer])
+            self._positions = {variable: i for i, variable in enumerate(variables)}
+            self.built = True
+        self.choose(variables)
+
+    def choose(self, variables: Sequence[Variable]) -> None:
+        unknown = [v.path for v in variables if v not in self._of]
+        if unknown:
+            raise ValueError(f"this MultiOptimizer was built for other variables and does not know {unknown}")
+        for optimizer in self.optimizers:
+            optimizer.choose([v for v in variables if self._of[v] is optimizer])
+        self._trainable = list(variables)
+
+    @property
+    def learning_rate(self) -> Any:
+        raise AttributeError("a MultiOptimizer has no learning rate of its own: see those of its `optimizers`")
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        raise AttributeError("a MultiOptimizer has no learning rate of its own: set those of its `optimizers`")
+
+    def _in_order(self, values_of: Callable[[Optimizer], Sequence[Any]]) -> list[Any]:
+        """A value for each trainable variable from those that the optimizers have for theirs."""
+        found: dict[Variable, Any] = {}
+        for optimizer in self.optimizers:
+            found.update(zip(optimizer.trainable_variables, values_of(optimizer), strict=True))
+        return [found[variable] for variable in self._trainable]
+
+    @property
+    def gradient_views(self) -> list[np.ndarray]:
+        return self._in_order(lambda optimizer: optimizer.gradient_views)
+
+    @property
+    def takes_rows(self) -> list[bool]:
+        return self._in_order(lambda optimizer: optimizer.takes_rows)
+
+    @property
+    def variables(self) -> list[Variable]:
+        return [*super().variables, *[v for optimizer in self.optimizers for v in optimizer.variables]]
+
+    def prepare(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.prepare()
+
+    def update(self, gradients_: Sequence[Any] = ()) -> None:
+        given = dict(zip(self._trainable, gradients_, strict=False))
+        for optimizer in self.optimizers:
+            if optimizer.trainable_variables:
+                optimizer.update([given.get(variable) for variable in optimizer.trainable_variables])
+        device.launch(device.add, self._iterations.data, 1, self._iterations.data)
+
+    def finalize_variable_values(self, variables: Iterable[Variable] | None = None) -> None:
+        chosen = list(self._trainable if variables is None else variables)
+        for optimizer in self.optimizers:
+            optimizer.finalize_variable_values([v for v in chosen if self._of[v] is optimizer])
+
+    def get_config(self) -> dict[str, Any]:
+        if not isinstance(self.optimizer_map, OptimizerMap):
+            raise NotImplementedError("a MultiOptimizer made with a function cannot be saved: give it an OptimizerMap")
+        own = registry.serialize(self.optimizer_map)
+        return {"optimizer_map": own, "loss_scale_factor": self.loss_scale_factor, "name": self.name}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        return cls(**{**config, "optimizer_map": registry.deserialize(config["optimizer_map"])})
