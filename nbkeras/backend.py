@@ -6,10 +6,9 @@ They take Tensors, arrays and symbolic tensors, so that custom losses, metrics a
 Left out, with what to use instead:
 gradients: there is no symbolic gradient; `with nbkeras.GradientTape()` takes gradients of a computation.
 get_session, set_session, manual_variable_initialization, name_scope: there are no sessions and no graph of names.
-is_sparse, to_dense, placeholder(sparse=True): there are no sparse tensors.
+is_sparse, to_dense, placeholder(sparse=True), ctc_label_dense_to_sparse: there are no sparse tensors.
 conv3d, pool3d, conv2d_transpose, separable_conv, depthwise_conv, local_conv, resize_volumes, spatial_3d_padding: there are
 no such layers.
-ctc_batch_cost, ctc_decode, ctc_label_dense_to_sparse: there is no CTC loss.
 get_uid, reset_uids: layer names are counted by `clear_session` and the layers themselves.
 """
 
@@ -23,6 +22,7 @@ import numpy as np
 from nbkeras import inputs, layer, naming, ops, random
 from nbkeras.config import epsilon, floatx, image_data_format, set_epsilon, set_floatx, set_image_data_format
 from nbkeras.control import foldl, foldr, function, in_test_phase, in_train_phase, map_fn, rnn, switch
+from nbkeras.ctc import ctc_batch_cost, ctc_decode
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import learning_phase, set_learning_phase
 from nbkeras.layer import training_phase as learning_phase_scope

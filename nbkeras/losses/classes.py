@@ -1,5 +1,6 @@
 """The loss functions as classes, which add a reduction, sample weights and masks."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from nbkeras.losses import functions
@@ -164,3 +165,129 @@ class SparseCategoricalCrossentropy(_Named):
     ):
         constants = {"from_logits": from_logits, "ignore_class": ignore_class, "axis": axis}
         super().__init__(functions.sparse_categorical_crossentropy, reduction, name, dtype, **constants)
+
+
+@registry.register
+class BinaryFocalCrossentropy(_Named):
+    """Mean of binary_focal_crossentropy over the samples."""
+
+    def __init__(
+        self,
+        apply_class_balancing: bool = False,
+        alpha: float = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = _MEAN,
+        name: str = "binary_focal_crossentropy",
+        dtype: Any = None,
+    ):
+        constants = {
+            "apply_class_balancing": apply_class_balancing,
+            "alpha": alpha,
+            "gamma": gamma,
+            "from_logits": from_logits,
+            "label_smoothing": label_smoothing,
+            "axis": axis,
+        }
+        super().__init__(functions.binary_focal_crossentropy, reduction, name, dtype, **constants)
+
+
+@registry.register
+class CategoricalFocalCrossentropy(_Named):
+    """Mean of categorical_focal_crossentropy over the samples."""
+
+    def __init__(
+        self,
+        alpha: float | Sequence[float] = 0.25,
+        gamma: float = 2.0,
+        from_logits: bool = False,
+        label_smoothing: float = 0.0,
+        axis: int = -1,
+        reduction: str | None = _MEAN,
+        name: str = "categorical_focal_crossentropy",
+        dtype: Any = None,
+    ):
+        constants = {
+            "alpha": alpha,
+            "gamma": gamma,
+            "from_logits": from_logits,
+            "label_smoothing": label_smoothing,
+            "axis": axis,
+        }
+        super().__init__(functions.categorical_focal_crossentropy, reduction, name, dtype, **constants)
+
+
+@registry.register
+class CategoricalGeneralizedCrossEntropy(_Named):
+    """Mean of categorical_generalized_cross_entropy over the samples; 0 < q < 1."""
+
+    def __init__(
+        self,
+        q: float = 0.5,
+        reduction: str | None = _MEAN,
+        name: str = "categorical_generalized_cross_entropy",
+        dtype: Any = None,
+    ):
+        if not 0 < q < 1:
+            raise ValueError(f"q must be between 0 and 1, received {q!r}")
+        constants = {"q": q}
+        super().__init__(functions.categorical_generalized_cross_entropy, reduction, name, dtype, **constants)
+
+
+@registry.register
+class Dice(_Named):
+    """The Dice loss of the whole batch, or their mean over the axes that are left."""
+
+    def __init__(
+        self,
+        reduction: str | None = _MEAN,
+        name: str = "dice",
+        axis: int | Sequence[int] | None = None,
+        dtype: Any = None,
+    ):
+        constants = {"axis": axis}
+        super().__init__(functions.dice, reduction, name, dtype, **constants)
+
+
+@registry.register
+class Tversky(_Named):
+    """The Tversky loss of the whole batch, or their mean over the axes that are left."""
+
+    def __init__(
+        self,
+        alpha: float = 0.5,
+        beta: float = 0.5,
+        reduction: str | None = _MEAN,
+        name: str = "tversky",
+        axis: int | Sequence[int] | None = None,
+        dtype: Any = None,
+    ):
+        constants = {"alpha": alpha, "beta": beta, "axis": axis}
+        super().__init__(functions.tversky, reduction, name, dtype, **constants)
+
+
+@registry.register
+class Circle(_Named):
+    """Mean of circle over the samples whose loss is not 0."""
+
+    def __init__(
+        self,
+        gamma: float = 80.0,
+        margin: float = 0.4,
+        remove_diagonal: bool = True,
+        reduction: str | None = _MEAN,
+        name: str = "circle",
+        dtype: Any = None,
+    ):
+        constants = {"gamma": gamma, "margin": margin, "remove_diagonal": remove_diagonal}
+        super().__init__(functions.circle, reduction, name, dtype, **constants)
+
+
+@registry.register
+class CTC(_Named):
+    """Mean of ctc over the samples."""
+
+    def __init__(self, reduction: str | None = _MEAN, name: str = "ctc", dtype: Any = None):
+        super().__init__(functions.ctc, reduction, name, dtype)

@@ -5,8 +5,10 @@ sparse_categorical_crossentropy. All work on symbolic tensors too.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
+
+import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.losses.loss import prediction, registry, squeeze_or_expand_to_same_rank
@@ -153,6 +155,33 @@ def binary_crossentropy(
 
 
 @_register()
+def binary_focal_crossentropy(
+    y_true,
+    y_pred,
+    apply_class_balancing: bool = False,
+    alpha: float = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
+) -> Tensor:
+    """binary_crossentropy times (1 - p of the label)^gamma, so that easy examples count less (Lin et al., 2018).
+
+    apply_class_balancing: labels 1 count alpha times, labels 0 (1 - alpha) times.
+    """
+    _check_smoothing(label_smoothing)
+    y_true, y_pred = _matched("binary_focal_crossentropy", y_true, y_pred)
+    if label_smoothing:
+        y_true = y_true * (1.0 - label_smoothing) + 0.5 * label_smoothing
+    p = ops.sigmoid(y_pred) if from_logits else y_pred
+    of_label = y_true * p + (1.0 - y_true) * (1.0 - p)
+    values = ops.power(1.0 - of_label, gamma) * ops.binary_crossentropy(y_true, p)
+    if apply_class_balancing:
+        values = (y_true * alpha + (1.0 - y_true) * (1.0 - alpha)) * values
+    return ops.mean(values, axis=axis)
+
+
+@_register()
 def categorical_crossentropy(
     y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Tensor:
@@ -165,21 +194,47 @@ def categorical_crossentropy(
 
 
 @_register()
-def sparse_categorical_crossentropy(
-    y_true, y_pred, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
+def categorical_focal_crossentropy(
+    y_true,
+    y_pred,
+    alpha: float | Sequence[float] = 0.25,
+    gamma: float = 2.0,
+    from_logits: bool = False,
+    label_smoothing: float = 0.0,
+    axis: int = -1,
 ) -> Tensor:
-    """-log(p[y_true]), y_true class numbers; targets equal to ignore_class count as masked."""
-    y_pred, y_true = prediction(y_pred), as_tensor(y_true)
+    """-sum(alpha * (1 - p)^gamma * y_true * log(p)) over the classes (Lin et al., 2018); alpha may be one for each class."""
+    _check_smoothing(label_smoothing)
+    y_true, y_pred = _matched("categorical_focal_crossentropy", y_true, y_pred)
+    if label_smoothing:
+        y_true = y_true * (1.0 - label_smoothing) + label_smoothing / y_true.shape[-1]
+    p = ops.softmax(y_pred, axis=axis) if from_logits else y_pred
+    p = ops.clip(p / ops.sum(p, axis=axis, keepdims=True), config.epsilon(), 1.0 - config.epsilon())
+    weight = ops.multiply(ops.power(1.0 - p, gamma), np.asarray(alpha, p.dtype))
+    return -ops.sum(weight * y_true * ops.log(p), axis=axis)
+
+
+def _class_numbers(name: str, y_true: Any, y_pred: Tensor, axis: int = -1) -> Tensor:
+    """Integer targets with one axis less than the predictions."""
+    y_true = as_tensor(y_true)
     if y_true.ndim == y_pred.ndim and y_true.shape[axis] == 1:
         y_true = ops.squeeze(y_true, axis)
     position = axis % y_pred.ndim
     if y_true.shape != y_pred.shape[:position] + y_pred.shape[position + 1 :]:
         raise ValueError(
-            f"sparse_categorical_crossentropy: targets of shape {y_true.shape} do not match predictions of shape "
-            f"{y_pred.shape}; give one class number for each prediction (or one-hot vectors to categorical_crossentropy)"
+            f"{name}: targets of shape {y_true.shape} do not match predictions of shape {y_pred.shape}; give one class "
+            "number for each prediction (or one-hot vectors to categorical_crossentropy)"
         )
-    if y_true.dtype.kind not in "iu":
-        y_true = as_tensor(y_true, "int32")
+    return y_true if y_true.dtype.kind in "iu" else as_tensor(y_true, "int32")
+
+
+@_register()
+def sparse_categorical_crossentropy(
+    y_true, y_pred, from_logits: bool = False, ignore_class: int | None = None, axis: int = -1
+) -> Tensor:
+    """-log(p[y_true]), y_true class numbers; targets equal to ignore_class count as masked."""
+    y_pred = prediction(y_pred)
+    y_true = _class_numbers("sparse_categorical_crossentropy", y_true, y_pred, axis)
     if ignore_class is None:
         return ops.sparse_categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
     counts = ops.not_equal(y_true, ignore_class)
@@ -188,3 +243,104 @@ def sparse_categorical_crossentropy(
     values = ops.where(counts, values, 0.0)
     values.mask = counts
     return values
+
+
+@_register()
+def categorical_generalized_cross_entropy(y_true, y_pred, q: float) -> Tensor:
+    """(1 - p[y_true]^q) / q, y_true class numbers, for noisy labels (Zhang and Sabuncu, 2018).
+
+    0 < q < 1: from cross-entropy near 0 to mean absolute error near 1.
+    """
+    y_pred = prediction(y_pred)
+    y_true = _class_numbers("categorical_generalized_cross_entropy", y_true, y_pred)
+    of_label = ops.sum(y_pred * ops.one_hot(y_true, y_pred.shape[-1], dtype=y_pred.dtype), axis=-1)
+    return (1.0 - ops.power(of_label, q)) / q
+
+
+def _overlap(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
+    y_pred = prediction(y_pred)
+    y_true = as_tensor(y_true, y_pred.dtype)
+    if y_true.shape != y_pred.shape:
+        raise ValueError(f"{name}: the targets' shape {y_true.shape} must be the predictions' {y_pred.shape}")
+    return y_true, y_pred
+
+
+@_register()
+def dice(y_true, y_pred, axis: int | Sequence[int] | None = None) -> Tensor:
+    """1 - 2 * sum(y_true * y_pred) / (sum(y_true) + sum(y_pred)); sums over the axes, all by default."""
+    y_true, y_pred = _overlap("dice", y_true, y_pred)
+    both = ops.sum(y_true * y_pred, axis=axis)
+    return 1.0 - 2.0 * both / (ops.sum(y_true, axis=axis) + ops.sum(y_pred, axis=axis) + config.epsilon())
+
+
+@_register()
+def tversky(y_true, y_pred, alpha: float = 0.5, beta: float = 0.5, axis: int | Sequence[int] | None = None) -> Tensor:
+    """1 - tp / (tp + alpha * missed + beta * invented), sums over the axes, all by default (Salehi et al., 2017).
+
+    tp = sum(y_true * y_pred), missed = sum(y_true * (1 - y_pred)), invented = sum((1 - y_true) * y_pred). Keras's names for
+    alpha and beta are false positives and false negatives; this is what it computes.
+    """
+    y_true, y_pred = _overlap("tversky", y_true, y_pred)
+    both = ops.sum(y_true * y_pred, axis=axis)
+    missed = ops.sum(y_true * (1.0 - y_pred), axis=axis)
+    invented = ops.sum((1.0 - y_true) * y_pred, axis=axis)
+    return 1.0 - both / (both + missed * alpha + invented * beta + config.epsilon())
+
+
+@_register()
+def circle(
+    y_true,
+    y_pred,
+    ref_labels=None,
+    ref_embeddings=None,
+    remove_diagonal: bool = True,
+    gamma: float = 80,
+    margin: float = 0.4,
+) -> Tensor:
+    """softplus(logsumexp over the same class + logsumexp over other classes) of weighted distances (Sun et al., 2020).
+
+    y_true: class numbers (batch,); y_pred: unit vectors (batch, width). The references, by default the batch itself, are
+    class numbers and vectors of their own. remove_diagonal: a vector is no pair with itself. Losses of 0 are masked.
+    """
+    y_pred = prediction(y_pred)
+    classes = ops.reshape(as_tensor(as_tensor(y_true), "int32"), (-1, 1))
+    references = classes if ref_labels is None else ops.reshape(as_tensor(as_tensor(ref_labels), "int32"), (-1, 1))
+    vectors = y_pred if ref_embeddings is None else as_tensor(ref_embeddings, y_pred.dtype)
+    if y_pred.ndim != 2 or vectors.ndim != 2 or (len(classes), len(references)) != (len(y_pred), len(vectors)):
+        raise ValueError(
+            "circle: one class number for each vector is needed, received "
+            f"{classes.size} for {y_pred.shape} and {references.size} for references {vectors.shape}"
+        )
+    distances = ops.maximum(1.0 - ops.matmul(y_pred, ops.transpose(vectors)), 0.0)
+    same = ops.equal(classes, ops.transpose(references))
+    other = ops.logical_not(same)
+    if remove_diagonal:
+        same = ops.logical_and(same, np.eye(*same.shape) == 0)
+    near = -gamma * (margin + distances) * (margin - distances)
+    far = gamma * ops.maximum(1.0 + margin - distances, 0.0) * (1.0 - margin - distances)
+    values = ops.softplus(ops.add(_logsumexp_where(same, near), _logsumexp_where(other, far)))
+    values.mask = ops.greater(values, 0)
+    return values
+
+
+def _logsumexp_where(mask: Tensor, x: Tensor) -> Tensor:
+    """log(sum(e^x)) over the last axis where the mask is true; for none the lowest number, with gradient 0."""
+    lowest = float(np.finfo(x.dtype).min) / 4
+    return ops.logsumexp(ops.where(mask, x, lowest), axis=1)
+
+
+@_register()
+def ctc(y_true, y_pred) -> Tensor:
+    """-log of the probability of a label sequence over all alignments: `ops.ctc_loss`, with blank 0 and whole inputs.
+
+    y_true: class numbers (batch, labels), 0 after a sequence's end; y_pred: logits (batch, time, classes).
+    """
+    y_pred, y_true = prediction(y_pred), as_tensor(y_true)
+    if y_true.ndim != 2 or y_pred.ndim != 3:
+        raise ValueError(
+            "ctc: expected class numbers (batch, labels) and logits (batch, time, classes), received shapes "
+            f"{y_true.shape} and {y_pred.shape}"
+        )
+    lengths = ops.sum(ops.cast(ops.not_equal(y_true, 0), "int32"), axis=-1)
+    steps = ops.full((y_pred.shape[0],), y_pred.shape[1], dtype="int32")
+    return ops.ctc_loss(y_true, y_pred, lengths, steps)

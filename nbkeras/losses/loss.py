@@ -87,7 +87,7 @@ def reduce_weighted(values: Tensor, sample_weight: Any, mask: Tensor | None, red
 
 def _check_weights(values: Tensor, weights: Tensor) -> None:
     fits = weights.ndim == values.ndim and all(w in (1, v) for w, v in zip(weights.shape, values.shape, strict=True))
-    if weights.ndim and not fits:
+    if weights.ndim and values.ndim and not fits:
         raise ValueError(
             f"sample_weight of shape {weights.shape} does not fit losses of shape {values.shape}: give one weight for each "
             "sample, (batch,), or for each timestep, (batch, timesteps)"
@@ -136,6 +136,9 @@ class Loss:
         return f"<{type(self).__name__} {self.name!r} reduction={self.reduction!r}>"
 
 
+_OF_CLASS_NUMBERS = ("sparse_categorical_crossentropy", "categorical_generalized_cross_entropy", "circle", "ctc")
+
+
 class LossFunctionWrapper(Loss):
     """A function(y_true, y_pred, **constants), of one loss for each sample, as a Loss."""
 
@@ -152,7 +155,7 @@ class LossFunctionWrapper(Loss):
             raise TypeError(f"a loss function must be callable as fn(y_true, y_pred), received {fn!r}")
         self.fn = fn
         self.constants = constants
-        self.float_targets = getattr(fn, "__name__", "") != "sparse_categorical_crossentropy"
+        self.float_targets = getattr(fn, "__name__", "") not in _OF_CLASS_NUMBERS
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
         y_true, y_pred = squeeze_or_expand_to_same_rank(y_true, y_pred)

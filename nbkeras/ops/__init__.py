@@ -47,6 +47,7 @@ from nbkeras.ops.creation import (
     zeros,
     zeros_like,
 )
+from nbkeras.ops.ctc import ctc_decode, ctc_loss
 from nbkeras.ops.dense import batch_dot, dense, dot, einsum, matmul, tensordot
 from nbkeras.ops.elementwise import (
     abs,

@@ -1,6 +1,6 @@
 """Writes objectives.npz: values, gradients and reductions of Keras's losses, and its metrics over two batches.
 
-Run: KERAS_BACKEND=jax python tests/reference/make_objectives.py  (made with Keras 3.15.0, JAX 0.10.2)
+Run: KERAS_BACKEND=jax python tests/reference/make_objectives.py  (made with Keras 3.15.1, JAX 0.10.2)
 """
 
 import json
@@ -37,6 +37,27 @@ LOSSES = {
     "sparse_categorical_crossentropy_logits": ("sparse_categorical_crossentropy", {"from_logits": True}, "sparse_logits"),
     "sparse_categorical_crossentropy_ignore": ("sparse_categorical_crossentropy", {"ignore_class": 2}, "sparse"),
     "sparse_categorical_crossentropy_steps": ("sparse_categorical_crossentropy", {}, "sparse_steps"),
+    "cosine_similarity_axis": ("cosine_similarity", {"axis": 1}, "channels"),
+    "binary_crossentropy_axis": ("binary_crossentropy", {"axis": 1}, "channels"),
+    "binary_crossentropy_smooths": ("binary_crossentropy", {"from_logits": True, "label_smoothing": 0.2}, "binary_logits"),
+    "categorical_crossentropy_axis": ("categorical_crossentropy", {"axis": 1}, "channels"),
+    "categorical_crossentropy_smooths": ("categorical_crossentropy", {"from_logits": True, "label_smoothing": 0.1}, "logits"),
+    "binary_focal": ("binary_focal_crossentropy", {}, "binary"),
+    "binary_focal_balanced": ("binary_focal_crossentropy", {"apply_class_balancing": True, "alpha": 0.3, "gamma": 1.5}, "binary"),
+    "binary_focal_smooth_logits": ("binary_focal_crossentropy", {"from_logits": True, "label_smoothing": 0.2}, "binary_logits"),
+    "binary_focal_axis": ("binary_focal_crossentropy", {"axis": 1, "gamma": 3.0}, "channels"),
+    "categorical_focal": ("categorical_focal_crossentropy", {}, "classes"),
+    "categorical_focal_steps": ("categorical_focal_crossentropy", {"alpha": [0.1, 0.4, 0.2, 0.9], "gamma": 1.5}, "steps"),
+    "categorical_focal_logits": ("categorical_focal_crossentropy", {"from_logits": True, "label_smoothing": 0.1}, "logits"),
+    "categorical_focal_axis": ("categorical_focal_crossentropy", {"axis": 1}, "channels"),
+    "generalized": ("categorical_generalized_cross_entropy", {"q": 0.7}, "sparse"),
+    "dice": ("dice", {}, "binary"),
+    "dice_axis": ("dice", {"axis": (1, 2)}, "channels"),
+    "tversky": ("tversky", {"alpha": 0.3, "beta": 0.7}, "binary"),
+    "tversky_axis": ("tversky", {"axis": [1, 2]}, "channels"),
+    "circle": ("circle", {"gamma": 4, "margin": 0.3}, "vectors"),
+    "circle_diagonal": ("circle", {"gamma": 4, "remove_diagonal": False}, "vectors"),
+    "ctc": ("ctc", {}, "sequences"),
 }  # fmt: skip
 CLASSES = {
     "mean_squared_error": "MeanSquaredError",
@@ -45,6 +66,22 @@ CLASSES = {
     "categorical_crossentropy_steps": "CategoricalCrossentropy",
     "sparse_categorical_crossentropy_steps": "SparseCategoricalCrossentropy",
     "sparse_categorical_crossentropy_ignore": "SparseCategoricalCrossentropy",
+    "binary_focal_balanced": "BinaryFocalCrossentropy",
+    "categorical_focal_steps": "CategoricalFocalCrossentropy",
+    "generalized": "CategoricalGeneralizedCrossEntropy",
+    "dice": "Dice",
+    "dice_axis": "Dice",
+    "tversky": "Tversky",
+    "tversky_axis": "Tversky",
+    "circle": "Circle",
+    "ctc": "CTC",
+}
+DECODINGS = {
+    "greedy": {},
+    "greedy_unmerged": {"merge_repeated": False},
+    "greedy_last": {"mask_index": None},
+    "beam": {"strategy": "beam_search", "beam_width": 20, "top_paths": 3},
+    "beam_last": {"strategy": "beam_search", "beam_width": 20, "top_paths": 2, "mask_index": 3},
 }
 REDUCTIONS = ["sum_over_batch_size", "sum", "none", "mean_with_sample_weight"]
 METRICS = {
@@ -129,6 +166,9 @@ def make_data(rng):
         "sparse_column": (numbers[:, None], softmax(logits)),
         "sparse_logits": (numbers, logits),
         "sparse_steps": (step_numbers, softmax(step_logits)),
+        "channels": (np.moveaxis(step_one_hot, -1, 1), np.moveaxis(softmax(step_logits), -1, 1)),
+        "vectors": (numbers, logits / np.linalg.norm(logits, axis=-1, keepdims=True)),
+        "sequences": (rng.integers(1, classes, (n, 2)) * (np.arange(2) < rng.integers(0, 3, (n, 1))), step_logits),
         "equal": (rng.integers(0, 3, (n, 2)), rng.integers(0, 3, (n, 2)).astype(float)),
     }
     return {
@@ -176,7 +216,26 @@ def main():
                 metric.update_state(true[half], predicted[half], sample_weight=weight)
                 results.append(np.asarray(metric.result()))
             out[f"metric/{case}/{how}"] = np.array(results)
-    out["cases"] = json.dumps({"losses": LOSSES, "classes": CLASSES, "reductions": REDUCTIONS, "metrics": METRICS})
+    logits = 2 * rng.standard_normal((3, 8, 4)).astype("float32")
+    labels, label_lengths, lengths = (
+        np.array([[1, 2, 2], [3, 1, 0], [1, 0, 0]]),
+        np.array([3, 2, 0]),
+        np.array([8, 5, 6]),
+    )
+    out["ctc/logits"], out["ctc/labels"], out["ctc/label_lengths"], out["ctc/lengths"] = (
+        logits,
+        labels,
+        label_lengths,
+        lengths,
+    )
+    out["ctc/loss"] = np.asarray(ops.ctc_loss(labels, logits, label_lengths, lengths))
+    out["ctc/loss_of_last"] = np.asarray(ops.ctc_loss((labels + 3) % 4, logits, label_lengths, lengths, mask_index=3))
+    for case, constants in DECODINGS.items():
+        paths, scores = ops.ctc_decode(logits, lengths, **constants)
+        out[f"ctc/{case}/paths"], out[f"ctc/{case}/scores"] = np.asarray(paths), np.asarray(scores)
+    out["cases"] = json.dumps(
+        {"losses": LOSSES, "classes": CLASSES, "reductions": REDUCTIONS, "metrics": METRICS, "ctc": DECODINGS}
+    )
     np.savez_compressed(Path(__file__).with_name("objectives.npz"), **out)
 
 

@@ -1,0 +1,219 @@
+"""Connectionist temporal classification: the probability of a label sequence over all its alignments, and its gradient.
+
+Forward and backward variables in log space, Graves et al., 2006. A sequence of n labels has 2n + 1 states: blank, label 0,
+blank, label 1, ... blank. From a state a step leads to itself, to the next, and from a label over a blank to the next label
+if that is another one.
+"""
+
+import math
+
+import numpy as np
+
+from nbkeras.kernels import device
+from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.threads import launch_shares, share_count
+
+Array = np.ndarray
+_SHARE = 512  # states at steps of a share, about 10 us
+
+
+def ctc(target: Array, logp: Array, target_length: Array, output_length: Array, blank: int):
+    """-log of the probability of each sequence, 0 <= its length.
+
+    int32 target (batch, labels), log-probabilities logp (batch, time, classes), int32 lengths (batch,) -> (batch,). A
+    sequence that is too long for its time has probability 0 and loss infinity, with gradient 0. A label outside 0 <= label
+    < classes and a length outside its array give NaN as loss and gradient; nothing is read out of bounds.
+    """
+    (batch, time, _), states = logp.shape, 2 * target.shape[1] + 1
+    loss = device.empty(batch, logp.dtype)
+    alpha = device.empty((batch, time, states), logp.dtype)
+    arrays = (target, logp, target_length, output_length, blank, alpha, loss)
+    launch_shares(ctc_forward, min(batch, share_count(alpha.size, _SHARE)), *arrays)
+    return loss, (target, logp, target_length, output_length, blank, alpha, loss)
+
+
+def ctc_vjp(saved, dy, needs):
+    target, logp, target_length, output_length, blank, alpha, loss = saved
+    if needs[1] is False:
+        return None, None, None, None
+    dlogp = device.output(needs[1], logp.shape, dy.dtype)
+    beta = device.empty((len(loss), 2, alpha.shape[2]), dy.dtype)
+    arrays = (target, logp, target_length, output_length, blank, alpha, loss, dy, beta, dlogp)
+    launch_shares(ctc_backward, min(len(loss), share_count(alpha.size, _SHARE)), *arrays)
+    return None, dlogp, None, None
+
+
+@compiled(inline="always")
+def _add(a, b):
+    """log(e^a + e^b)."""
+    top, low = (a, b) if a > b else (b, a)
+    return top if low == -math.inf else top + np.log1p(np.exp(low - top))
+
+
+@compiled(inline="always")
+def _state_class(target, s, blank):
+    return np.int64(target[s >> 1]) if s & 1 else np.int64(blank)
+
+
+@compiled
+def _valid(target, length, steps, time, classes):
+    """Whether lengths and labels are within their arrays."""
+    if not (0 <= length <= target.size and 0 <= steps <= time):
+        return False
+    for i in range(length):
+        if not 0 <= target[i] < classes:
+            return False
+    return True
+
+
+@compiled
+def ctc_forward(target, logp, target_length, output_length, blank, alpha, loss, share, shares):
+    """Kernel: loss, and alpha[t, s], the log-probability of the first labels' alignments that are in state s at step t."""
+    real = logp.dtype.type
+    never = real(-math.inf)
+    batch, time, classes = logp.shape
+    for b in range(batch * share // shares, batch * (share + 1) // shares):
+        labels, length, steps = target[b], target_length[b], output_length[b]
+        if not _valid(labels, length, steps, time, classes):
+            loss[b] = real(math.nan)
+            continue
+        states = 2 * length + 1
+        if steps == 0:
+            loss[b] = real(0) if length == 0 else -never
+            continue
+        for t in range(steps):
+            now, p = alpha[b, t], logp[b, t]
+            for s in range(states):
+                c = _state_class(labels, s, blank)
+                if t == 0:
+                    total = real(0) if s < 2 else never
+                else:
+                    before = alpha[b, t - 1]
+                    total = before[s]
+                    if s > 0:
+                        total = _add(total, before[s - 1])
+                    if s > 2 and s & 1 and c != labels[(s >> 1) - 1]:
+                        total = _add(total, before[s - 2])
+                now[s] = total + p[c]
+        last = alpha[b, steps - 1]
+        loss[b] = -(_add(last[states - 1], last[states - 2]) if length > 0 else last[0])
+
+
+@compiled
+def ctc_backward(target, logp, target_length, output_length, blank, alpha, loss, slope, beta, dlogp, share, shares):
+    """Kernel: dlogp[t, c] = -slope * the probability to be in a state of class c at step t.
+
+    That of state s is e^(alpha + beta + loss), beta the log-probability of what comes after t; two steps of it are kept.
+    """
+    real = logp.dtype.type
+    never = real(-math.inf)
+    batch, time, classes = logp.shape
+    for b in range(batch * share // shares, batch * (share + 1) // shares):
+        labels, length, steps = target[b], target_length[b], output_length[b]
+        dlogp[b].fill(math.nan if loss[b] != loss[b] else 0)
+        if not abs(loss[b]) < math.inf:
+            continue
+        states = 2 * length + 1
+        for t in range(steps - 1, -1, -1):
+            now, later, out = beta[b, t & 1], beta[b, (t + 1) & 1], dlogp[b, t]
+            for s in range(states):
+                c = _state_class(labels, s, blank)
+                if t == steps - 1:
+                    total = real(0) if s >= states - 2 else never
+                else:
+                    p = logp[b, t + 1]
+                    total = later[s] + p[c]
+                    if s + 1 < states:
+                        total = _add(total, later[s + 1] + p[_state_class(labels, s + 1, blank)])
+                    if s & 1 and s + 2 < states and c != labels[(s >> 1) + 1]:
+                        total = _add(total, later[s + 2] + p[labels[(s >> 1) + 1]])
+                now[s] = total
+                out[c] -= slope[b] * np.exp(alpha[b, t, s] + total + loss[b])
+
+
+def beam_search(logp: Array, lengths: Array, width: int, paths: int, blank: int):
+    """The likeliest label sequences of logp (batch, time, classes): int32 (paths, batch, time), -1 after their ends, and their
+    log-probabilities (batch, paths), -infinity where there are fewer; `width` beginnings are kept at each step.
+    """
+    batch, time, classes = logp.shape
+    found, scores = device.empty((paths, batch, time), np.int32), device.empty((batch, paths), logp.dtype)
+    tree = device.empty((4, 1 + time * width), np.int32)
+    beams, nodes = device.empty((2, 2, width), logp.dtype), device.empty((2, width), np.int32)
+    candidates = device.empty((2, width, classes), logp.dtype)
+    device.launch(search_beams, logp, lengths, blank, tree, beams, nodes, candidates, found, scores)
+    return (found, scores), None
+
+
+@device.host
+@compiled
+def search_beams(logp, lengths, blank, tree, beams, nodes, candidates, found, scores):
+    """Kernel: prefix beam search. A beginning of a sequence is a node of a tree, kept while it is among the likeliest.
+
+    tree: parent, label, first child and next sibling of each node. beams[now], (2, width): log-probabilities of the alignments
+    that end in a blank and of those that end in the label. candidates, likewise: (i, blank) is beginning i, (i, c) with one
+    label more.
+    """
+    never = logp.dtype.type(-math.inf)
+    batch, time, classes = logp.shape
+    width = nodes.shape[1]
+    parent, label, child, sibling = tree[0], tree[1], tree[2], tree[3]
+    for b in range(batch):
+        parent[0], label[0], child[0], sibling[0] = -1, -1, -1, -1
+        count, kept, now = 1, 1, 0
+        nodes[0, 0], beams[0, 0, 0], beams[0, 1, 0] = 0, 0, never
+        for t in range(min(lengths[b], time)):
+            p, before, after = logp[b, t], beams[now], beams[1 - now]
+            for i in range(kept):
+                whole = _add(before[0, i], before[1, i])
+                last = label[nodes[now, i]]
+                for c in range(classes):
+                    candidates[0, i, c] = never
+                    candidates[1, i, c] = (before[0, i] if c == last else whole) + p[c]
+                candidates[0, i, blank] = whole + p[blank]
+                candidates[1, i, blank] = never if last < 0 else before[1, i] + p[last]
+            for j in range(kept):  # a beginning is also what a shorter one becomes
+                node = nodes[now, j]
+                for i in range(kept):
+                    if parent[node] == nodes[now, i]:
+                        longer = candidates[1, i, label[node]]
+                        candidates[1, j, blank] = _add(candidates[1, j, blank], longer)
+                        candidates[1, i, label[node]] = never
+            chosen = 0
+            while chosen < width:
+                best, best_i, best_c = never, 0, 0
+                for i in range(kept):
+                    for c in range(classes):
+                        value = candidates[1, i, c]
+                        if c == blank:
+                            value = _add(candidates[0, i, c], value)
+                        if value > best:
+                            best, best_i, best_c = value, i, c
+                if best == never:
+                    break
+                node = nodes[now, best_i]
+                if best_c != blank:
+                    at = child[node]
+                    while at >= 0 and label[at] != best_c:
+                        at = sibling[at]
+                    if at < 0:
+                        at, count = count, count + 1
+                        parent[at], label[at], child[at], sibling[at] = node, best_c, -1, child[node]
+                        child[node] = at
+                    node = at
+                nodes[1 - now, chosen] = node
+                after[0, chosen], after[1, chosen] = candidates[0, best_i, best_c], candidates[1, best_i, best_c]
+                candidates[0, best_i, best_c], candidates[1, best_i, best_c] = never, never
+                chosen += 1
+            kept, now = chosen, 1 - now
+        for path in range(found.shape[0]):
+            out = found[path, b]
+            out.fill(-1)
+            scores[b, path] = _add(beams[now, 0, path], beams[now, 1, path]) if path < kept else never
+            node, size = nodes[now, path] if path < kept else 0, 0
+            at = node
+            while at > 0:
+                at, size = parent[at], size + 1
+            while node > 0:
+                size -= 1
+                out[size] = label[node]
+                node = parent[node]

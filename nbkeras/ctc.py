@@ -1,0 +1,48 @@
+"""Keras 2's backend functions of connectionist temporal classification: probabilities in, the last class is the blank."""
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, ops
+from nbkeras.graph import SymbolicTensor
+from nbkeras.tensor import Tensor, op
+
+
+def _logits(y_pred: Any) -> Tensor:
+    return ops.log(ops.add(y_pred, config.epsilon()))
+
+
+@op
+def ctc_batch_cost(y_true, y_pred, input_length, label_length) -> Tensor:
+    """`ops.ctc_loss` of each sequence, (batch, 1).
+
+    y_true: class numbers (batch, labels); y_pred: probabilities (batch, time, classes); lengths (batch, 1).
+    """
+    return ops.expand_dims(ops.ctc_loss(y_true, _logits(y_pred), label_length, input_length, mask_index=-1), 1)
+
+
+def ctc_decode(
+    y_pred,
+    input_length,
+    greedy: bool = True,
+    beam_width: int = 100,
+    top_paths: int = 1,
+    merge_repeated: bool = False,
+) -> tuple[list[Any], Any]:
+    """([sequences], scores): `ops.ctc_decode` of probabilities (batch, time, classes); one tensor for each path.
+
+    Each is as wide as its longest sequence, (batch, time) for a symbolic y_pred; -1 after a sequence's end. merge_repeated:
+    whether repeated labels of a beam search's sequences are merged; greedy sequences are always made of merged steps.
+    """
+    strategy = "greedy" if greedy else "beam_search"
+    logits = _logits(y_pred)
+    found, scores = ops.ctc_decode(logits, input_length, strategy, beam_width, top_paths, mask_index=None)
+    paths, classes = ops.unstack(found), logits.shape[2]
+    if merge_repeated and not greedy:
+        whole = np.full(len(logits), logits.shape[1])
+        steps = [ops.one_hot(ops.where(ops.less(path, 0), classes - 1, path), classes) for path in paths]
+        paths = [ops.ctc_decode(each, whole, mask_index=None)[0][0] for each in steps]
+    if not isinstance(found, SymbolicTensor):
+        paths = [path[:, : max(1, int((path.numpy() >= 0).sum(axis=1).max(initial=0)))] for path in paths]
+    return paths, scores
