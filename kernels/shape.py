@@ -186,3 +186,25 @@ def getitem_vjp(saved, dy, needs):
     device.launch(device.fill, dx, 0)
     device.launch(device.copy, dy, dx[_ending_open(key)])
     return (dx,)
+
+
+def set_slice(x: Array, updates: Array, key: tuple):
+    """x with `updates` at x[key]."""
+    y = device.empty(x.shape, x.dtype)
+    device.launch(device.copy, x, y)
+    device.launch(device.copy, updates, y[_ending_open(key)])
+    return y, key
+
+
+def set_slice_vjp(key, dy, needs):
+    dx = None
+    if needs[0] is not False:
+        dx = device.output(needs[0], dy.shape, dy.dtype)
+        device.launch(device.copy, dy, dx)
+        device.launch(device.fill, dx[_ending_open(key)], 0)
+    return dx, None if needs[1] is False else _copied(dy[_ending_open(key)], needs[1])
+
+
+def reread(x: Array, dtype: np.dtype):
+    """The bytes of x as another dtype."""
+    return _copied(x.view(dtype)), None

@@ -1,0 +1,106 @@
+"""Writing rows to places given by integers, and finding places in sorted arrays: scatter, segments, searchsorted.
+
+Rare, so the kernels are NumPy's and run on the CPU. `how`: the ufunc that combines rows that meet; None: the last one stays.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels import device
+
+Array = np.ndarray
+
+
+def row_numbers(indices: Array, sizes: tuple[int, ...]):
+    """The row number of each of the index tuples (m, k) in an array whose first axes have these k sizes."""
+    rows = device.empty(indices.shape[:1], np.int64)
+    device.launch(number_rows, indices, sizes, rows)
+    return rows, None
+
+
+@device.host
+def number_rows(indices: Array, sizes: tuple[int, ...], out: Array) -> None:
+    """Kernel: see `row_numbers`."""
+    bounds = np.array(sizes, np.int64)
+    if indices.size and ((indices < -bounds) | (indices >= bounds)).any():
+        raise IndexError(
+            f"indices must lie within axes of sizes {sizes}, received {indices.min(0).tolist()} to {indices.max(0).tolist()}"
+        )
+    out[...] = np.ravel_multi_index(tuple((indices % bounds).T), sizes) if indices.size else 0
+
+
+def combine(x: Array, rows: Array, updates: Array, how: np.ufunc | None):
+    """x (n, d) with updates (m, d) written to its rows or combined with them; row numbers out of range are left out."""
+    y = device.empty(x.shape, x.dtype)
+    device.launch(combine_rows, x, rows, updates, how, y)
+    return y, (x, rows, updates, y, how)
+
+
+@device.host
+def combine_rows(x: Array, rows: Array, updates: Array, how: np.ufunc | None, y: Array) -> None:
+    """Kernel: see `combine`."""
+    inside = (rows >= 0) & (rows < len(x))
+    y[...] = x
+    if how is None:
+        y[rows[inside]] = updates[inside]
+    else:
+        how.at(y, rows[inside], updates[inside])
+
+
+def combine_vjp(saved, dy, needs):
+    """To what was written; equal extrema share it; a factor gets the product of the others, zeros or not."""
+    x, rows, updates, y, how = saved
+    dx = device.output(needs[0], x.shape, dy.dtype)
+    dupdates = device.output(needs[2], updates.shape, dy.dtype)
+    device.launch(combine_slopes, x, rows, updates, y, how, dy, dx, dupdates)
+    return None if needs[0] is False else dx, None, None if needs[2] is False else dupdates
+
+
+@device.host
+def combine_slopes(x, rows, updates, y, how, dy, dx, dupdates) -> None:
+    """Kernel: see `combine_vjp`."""
+    old_share: Array | np.bool_
+    new_share: Array | np.bool_
+    inside = np.flatnonzero((rows >= 0) & (rows < len(x)))
+    at, new = rows[inside], updates[inside]
+    if how is None:
+        written = np.full(len(x), -1)
+        written[at] = inside
+        old_share, new_share = (written < 0)[:, None], (written[at] == inside)[:, None]
+    elif how is np.add:
+        old_share, new_share = np.True_, np.True_
+    elif how is np.multiply:
+        zeros, others = (x == 0).astype(x.dtype), np.where(x == 0, 1, x)
+        np.add.at(zeros, at, new == 0)
+        np.multiply.at(others, at, np.where(new == 0, 1, new))
+        old_share, new_share = _rest(x, zeros, others), _rest(new, zeros[at], others[at])
+    else:
+        count = (x == y).astype(x.dtype)
+        np.add.at(count, at, new == y[at])
+        old_share, new_share = (x == y) / count, (new == y[at]) / count[at]
+    dx[...] = dy * old_share
+    dupdates[...] = 0
+    dupdates[inside] = dy[at] * new_share
+
+
+def _rest(factor: Array, zeros: Array, others: Array) -> Array:
+    """A product without one factor, from the number of zeros among all and the product of all that are not 0."""
+    without = others / np.where(factor == 0, 1, factor)
+    return np.where(zeros == (factor == 0), without, 0)
+
+
+# -------------------- places in sorted arrays --------------------
+
+
+def search(sorted_values: Array, values: Array, side: str):
+    """Where values would go into a sorted vector, int32; side: before ('left') or after ('right') equal ones."""
+    y = device.empty(values.shape, np.int32)
+    device.launch(search_sorted, sorted_values, values, side, y)
+    return y, None
+
+
+@device.host
+def search_sorted(sorted_values: Array, values: Array, side: Any, out: Array) -> None:
+    """Kernel: see `search`."""
+    out[...] = np.searchsorted(sorted_values, values, side)
