@@ -26,6 +26,7 @@ from nbkeras import optimizers as optimizers
 from nbkeras import random as random
 from nbkeras import regularizers as regularizers
 from nbkeras import utils as utils
+from nbkeras.compat import spellings as _spellings  # noqa: F401 (older names are taken too)
 from nbkeras.graph import SymbolicTensor as KerasTensor  # noqa: F401 (Keras's name for it)
 from nbkeras.initializers import Initializer as Initializer
 from nbkeras.layers import Input as Input

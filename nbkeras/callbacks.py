@@ -322,7 +322,7 @@ class LearningRateScheduler(Callback):
 class ReduceLROnPlateau(MonitorCallback):
     """Multiply the learning rate by `factor` when a metric has not improved for `patience` epochs.
 
-    cooldown: epochs after a reduction that are not counted. min_lr: never go below it. epsilon: Keras 2's min_delta.
+    cooldown: epochs after a reduction that are not counted. min_lr: never go below it.
     """
 
     def __init__(
@@ -335,9 +335,8 @@ class ReduceLROnPlateau(MonitorCallback):
         min_delta: float = 1e-4,
         cooldown: int = 0,
         min_lr: float = 0.0,
-        epsilon: float | None = None,
     ):
-        super().__init__(monitor, mode, min_delta=min_delta if epsilon is None else epsilon)
+        super().__init__(monitor, mode, min_delta=min_delta)
         if factor >= 1.0:
             raise ValueError(f"ReduceLROnPlateau needs a factor below 1.0, received {factor}")
         self.factor = factor

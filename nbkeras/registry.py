@@ -61,6 +61,18 @@ def nearest(name: str, known) -> str:
     return f" Did you mean {lower[close[0]]!r}?" if close else ""
 
 
+_registries: list["Registry"] = []
+_watchers: list[Callable[[Any], None]] = []
+
+
+def watch(function: Callable[[Any], None]) -> None:
+    """Call `function` with every class and function that a Registry holds, and with each that one will be given."""
+    _watchers.append(function)
+    for registry in _registries:
+        for item in {id(item): item for item in registry._items.values()}.values():
+            function(item)
+
+
 class Registry:
     """The objects of one kind by name: `get` turns a user's argument into an object, `serialize` turns it back.
 
@@ -70,6 +82,7 @@ class Registry:
     def __init__(self, kind: str):
         self.kind = kind
         self._items: dict[str, Any] = {}
+        _registries.append(self)
         self._later: dict[str, str] = {}  # what is registered once a module is imported
 
     def register(self, item=None, *names: str):
@@ -79,6 +92,8 @@ class Registry:
             return lambda thing: self.register(thing, *more)
         for name in (item.__name__, *names):
             self._items[name] = item
+        for watcher in _watchers:
+            watcher(item)
         return item
 
     def later(self, modules: Mapping[str, str]) -> None:

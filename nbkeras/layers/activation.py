@@ -37,13 +37,13 @@ class ReLU(_Elementwise):
 
 
 class LeakyReLU(_Elementwise):
-    """x where x > 0, else negative_slope * x (Keras 2: alpha)."""
+    """x where x > 0, else negative_slope * x."""
 
-    def __init__(self, negative_slope=0.3, alpha=None, **kwargs):
+    def __init__(self, negative_slope=0.3, **kwargs):
         super().__init__(**kwargs)
-        self.negative_slope = negative_slope if alpha is None else alpha
-        if self.negative_slope is None or self.negative_slope < 0:
-            raise ValueError(f"LeakyReLU's negative_slope must not be negative, received {self.negative_slope!r}")
+        if negative_slope is None or negative_slope < 0:
+            raise ValueError(f"LeakyReLU's negative_slope must not be negative, received {negative_slope!r}")
+        self.negative_slope = negative_slope
 
     def call(self, inputs):
         return ops.leaky_relu(inputs, self.negative_slope)

@@ -71,10 +71,6 @@ class Metric:
         for variable in self.variables:
             variable.assign(np.zeros(variable.shape, variable.dtype))
 
-    def reset_states(self) -> None:
-        """Keras 2's name of reset_state."""
-        self.reset_state()
-
     def __call__(self, *args, **kwargs) -> Any:
         self.update_state(*args, **kwargs)
         return self.result()

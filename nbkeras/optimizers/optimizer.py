@@ -22,7 +22,7 @@ Array = np.ndarray
 class Optimizer(State):
     """Base of optimizers: writes better values into variables, in place, given their gradients.
 
-    learning_rate (Keras 2: lr): a number, a schedule (called with the count of steps made), or a function without
+    learning_rate: a number, a schedule (called with the count of steps made), or a function without
     arguments. weight_decay: w -= w * weight_decay * learning_rate before each step. One of clipnorm (limit of each
     variable's gradient norm), global_clipnorm (of the norm over all), clipvalue (of each element). use_ema: keep moving
     averages of the weights with momentum ema_momentum, and overwrite the weights with them every

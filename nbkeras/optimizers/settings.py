@@ -31,7 +31,6 @@ class Settings:
         loss_scale_factor: float | None = None,
         gradient_accumulation_steps: int | None = None,
         name: str | None = None,
-        lr: Any = None,
         decay: float | None = None,
         **unknown,
     ):
@@ -66,7 +65,7 @@ class Settings:
         self._schedule: Callable | None = None
         # what kernels read: the learning rate itself, or what prepare() makes of it
         self._rate = device.persistent(np.zeros(1)) if decay else self._learning_rate.data.reshape(1)
-        self._set_learning_rate(learning_rate if lr is None else lr)
+        self._set_learning_rate(learning_rate)
 
     def check_fraction(self, **values: float) -> None:
         """Raise unless each value is a number from 0 to 1."""
@@ -97,8 +96,6 @@ class Settings:
     @learning_rate.setter
     def learning_rate(self, value: Any) -> None:
         self._set_learning_rate(value)
-
-    lr = learning_rate
 
     def _set_learning_rate(self, value: Any) -> None:
         kind = type(self).__name__

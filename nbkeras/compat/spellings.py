@@ -1,0 +1,63 @@
+"""The older spellings that `import nbkeras` takes beside today's: one table, applied to the core's classes from outside.
+
+A class is changed where it is registered, so what is imported later has its spellings too. A subclass that a user writes
+with such an argument of its own keeps it: only the core's own `__init__` translates.
+"""
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nbkeras import registry
+
+# Class -> old argument -> new argument, for the class and for those of nbkeras under it.
+ARGUMENTS: dict[str, dict[str, str]] = {
+    "Settings": {"lr": "learning_rate"},  # of optimizers
+    "LeakyReLU": {"alpha": "negative_slope"},
+}
+
+# Class -> old attribute or method -> new one.
+ATTRIBUTES: dict[str, dict[str, str]] = {
+    "Settings": {"lr": "learning_rate"},  # of optimizers
+    "LeakyReLU": {"alpha": "negative_slope"},
+    "Metric": {"reset_states": "reset_state"},
+}
+
+_done: set[type] = set()
+
+
+def renaming(function: Callable, names: Mapping[str, str]) -> Callable:
+    """`function`, called with older argument names too; TypeError where both are given."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for old in names.keys() & kwargs.keys():
+            if names[old] in kwargs:
+                raise TypeError(f"{old!r} is the older spelling of {names[old]!r}: give one of them")
+            kwargs[names[old]] = kwargs.pop(old)
+        return function(*args, **kwargs)
+
+    return call
+
+
+def _attribute(name: str, found: Any) -> Any:
+    """What an older name of an attribute or method stands for in a class."""
+    if callable(found):
+        return lambda self, *args, **kwargs: getattr(self, name)(*args, **kwargs)
+    return property(lambda self: getattr(self, name), lambda self, value: setattr(self, name, value))
+
+
+def spell(item: Any) -> None:
+    """Give a class of nbkeras, and those it inherits from, their older spellings."""
+    for cls in item.__mro__ if isinstance(item, type) else ():
+        if cls in _done or not cls.__module__.startswith("nbkeras."):
+            continue
+        _done.add(cls)
+        names = {old: new for base in cls.__mro__ for old, new in ARGUMENTS.get(base.__name__, {}).items()}
+        if names and "__init__" in vars(cls):
+            cls.__init__ = renaming(cls.__init__, names)
+        for old, new in ATTRIBUTES.get(cls.__name__, {}).items():
+            setattr(cls, old, _attribute(new, getattr(cls, new, None)))
+
+
+registry.watch(spell)
