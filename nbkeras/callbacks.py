@@ -285,6 +285,9 @@ class CSVLogger(Callback):
         return f'"[{", ".join(map(str, value))}]"'
 
 
+LEARNING_RATE = "learning_rate"  # its name in the logs
+
+
 def _learning_rate(model) -> float:
     if not hasattr(model.optimizer, "learning_rate"):
         raise ValueError(f"the optimizer {model.optimizer!r} has no learning_rate to read or set")
@@ -316,7 +319,7 @@ class LearningRateScheduler(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs["learning_rate"] = _learning_rate(self.model)
+            logs[LEARNING_RATE] = _learning_rate(self.model)
 
 
 class ReduceLROnPlateau(MonitorCallback):
@@ -357,7 +360,7 @@ class ReduceLROnPlateau(MonitorCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
-        logs["learning_rate"] = _learning_rate(self.model)
+        logs[LEARNING_RATE] = _learning_rate(self.model)
         current = logs.get(self.monitor)
         if current is None:
             warnings.warn(

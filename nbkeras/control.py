@@ -78,11 +78,11 @@ def function(inputs: Sequence, outputs: Sequence, updates=None, name: str | None
         raise ValueError("function: updates are not offered; write to variables in a layer's call instead")
     part = graph.Graph(list(inputs), outputs)
 
-    def run(arrays: Sequence) -> Any:
+    def run(arrays: Sequence, training: bool = False) -> Any:
         if len(arrays) != len(part.input_list):
             raise ValueError(f"expected {len(part.input_list)} arrays, received {len(arrays)}")
         tensors = [as_tensor(array, symbol.dtype) for array, symbol in zip(arrays, part.input_list, strict=True)]
-        with layer.training_phase(False):
+        with layer.training_phase(training):
             return nest.map_leaves(ops.convert_to_numpy, part.run(tensors))
 
     return run

@@ -139,3 +139,51 @@ def test_a_subclass_keeps_its_own_argument_of_that_name():
 
     assert float(Slowing(lr=1.0).learning_rate) == 0.5
     assert Leaky(alpha=0.25).negative_slope == 0.5
+
+
+def test_methods_and_defaults_of_keras_2(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        import keras, keras.backend as K
+        from keras.callbacks import LearningRateScheduler, ReduceLROnPlateau
+        from keras.layers import GRU, Dense, Dropout, Input, Layer
+        from keras.models import Model, Sequential
+
+        class Scale(Layer):
+            def build(self, input_shape):
+                self.w = self.add_weight("w", (input_shape[-1],), initializer="ones")
+                super(Scale, self).build(input_shape)
+            def call(self, x):
+                return x * self.w
+
+        model = Sequential([Dense(4, activation="hard_sigmoid", input_dim=3), Scale(), Dense(2, activation="softmax")])
+        model.compile(keras.optimizers.Adadelta(), "categorical_crossentropy", metrics=["acc"])
+        assert float(model.optimizer.lr) == 1.0
+        x, y = np.ones((8, 3), dtype=np.float), np.eye(2)[np.arange(8) % 2]
+
+        def batches():
+            while True:
+                yield x, y
+
+        history = model.fit_generator(
+            batches(), 2, 3, 0, [LearningRateScheduler(lambda epoch: 0.5), ReduceLROnPlateau("loss", epsilon=1e-3)],
+            validation_data=(x, y), workers=4, max_queue_size=3)
+        assert sorted(history.history) == ["acc", "loss", "lr", "val_acc", "val_loss"]
+        assert history.history["lr"] == [0.5] * 3
+        assert len(model.evaluate_generator(batches(), 2)) == 2
+        assert model.predict_generator(batches(), 2).shape == (16, 2)
+        assert model.predict_classes(x).shape == (8,) and model.predict_proba(x).shape == (8, 2)
+        assert model.fit(x, y, verbose=0, workers=2).epoch == [0]
+        model._make_predict_function()
+        assert K.get_value(keras.activations.get("hard_sigmoid")(K.constant([1.0]))) == np.float32(0.7)
+        assert GRU(2, input_shape=(3, 4)).reset_after is False
+
+        dropped = Dropout(0.5)(model.input)
+        f = K.function([model.input, K.learning_phase()], [dropped])
+        assert (f([x, 0])[0] == 1).all() and (f([x])[0] == 1).all() and (f([x, 1.0])[0] != 1).all()
+        assert not K.learning_phase() and K.learning_phase() == 0
+        assert dropped._keras_shape == (None, 3) and dropped._keras_history[0].name == "dropout"
+        """,
+    )

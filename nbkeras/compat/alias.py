@@ -8,6 +8,7 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from nbkeras.compat import keras2
 from nbkeras.compat.modules import ABSENT, SHOWN
 
 FOLDER = str(pathlib.Path(__file__).parent / "drop_in")
@@ -83,6 +84,7 @@ def install_as_keras() -> None:
     sys.meta_path.insert(0, _finder)
     sys.path.insert(1, FOLDER)  # after the script's own folder
     sys.modules.pop("keras", None)
+    keras2.apply()
     importlib.import_module("keras")
 
 

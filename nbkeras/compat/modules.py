@@ -18,7 +18,7 @@ _SAME = (
 SHOWN: dict[str, tuple[str, ...]] = {
     "": ("nbkeras.compat.root", "nbkeras"),
     **{name: (f"nbkeras.{name}",) for name in _SAME.split()},
-    "backend": ("nbkeras.backend",),
+    "backend": ("nbkeras.compat.backend", "nbkeras.backend"),
     "layers": ("nbkeras.layers",),
     "models": ("nbkeras.models", "nbkeras.layers"),
     "utils": ("nbkeras.utils",),

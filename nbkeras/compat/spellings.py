@@ -55,7 +55,7 @@ def spell(item: Any) -> None:
         _done.add(cls)
         names = {old: new for base in cls.__mro__ for old, new in ARGUMENTS.get(base.__name__, {}).items()}
         if names and "__init__" in vars(cls):
-            cls.__init__ = renaming(cls.__init__, names)
+            cls.__init__ = renaming(vars(cls)["__init__"], names)  # type: ignore[misc]
         for old, new in ATTRIBUTES.get(cls.__name__, {}).items():
             setattr(cls, old, _attribute(new, getattr(cls, new, None)))
 

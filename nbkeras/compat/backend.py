@@ -1,0 +1,74 @@
+"""What `keras.backend` had in Keras 2 and `nbkeras.backend` has not: the learning phase as a value, names of graphs."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+from nbkeras import backend, control, layer
+
+
+class LearningPhase:
+    """What `K.learning_phase()` returns: an input for `K.function`, and as a condition whether this is training."""
+
+    def __bool__(self) -> bool:
+        return layer.learning_phase()
+
+    def __int__(self) -> int:
+        return int(bool(self))
+
+    __index__ = __int__
+
+    def __eq__(self, other: object) -> bool:
+        return int(self) == other
+
+    __hash__ = object.__hash__
+
+
+_phase = LearningPhase()
+
+
+def learning_phase() -> LearningPhase:
+    """Whether layers called now are in training: as a condition, a number, or an input of `K.function`."""
+    return _phase
+
+
+def function(inputs: Sequence, outputs: Any, updates=None, **kwargs) -> Callable:
+    """`nbkeras.backend.function`, whose inputs may have `K.learning_phase()` among them: 0 or 1, by default 0."""
+    symbols = [each for each in inputs if not isinstance(each, LearningPhase)]
+    run = control.function(symbols, outputs, updates)
+
+    def call(arrays: Sequence) -> Any:
+        if len(arrays) == len(symbols):
+            return run(arrays)
+        phases = [bool(a) for a, each in zip(arrays, inputs, strict=True) if isinstance(each, LearningPhase)]
+        rest = [a for a, each in zip(arrays, inputs, strict=True) if not isinstance(each, LearningPhase)]
+        return run(rest, training=phases[0])
+
+    return call
+
+
+@contextlib.contextmanager
+def name_scope(name: str) -> Iterator[None]:
+    """Nothing: there is no graph of names."""
+    yield
+
+
+def manual_variable_initialization(value: bool) -> None:
+    """Nothing: a variable has its value from the start."""
+
+
+def is_sparse(tensor: Any) -> bool:
+    """False: there are no sparse tensors."""
+    return False
+
+
+def to_dense(tensor: Any) -> Any:
+    """The tensor, which is dense."""
+    return tensor
+
+
+def set_learning_phase(value: int) -> None:
+    """Set the phase for calls outside fit, evaluate and predict: 0 or 1."""
+    if value not in (0, 1):
+        raise ValueError(f"the learning phase must be 0 or 1, received {value!r}")
+    backend.set_learning_phase(value)

@@ -1,0 +1,73 @@
+"""What changes in nbkeras while it stands in for Keras 2: defaults, arguments, methods. `apply` is called once."""
+
+import functools
+import inspect
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from nbkeras import activations, callbacks, connected, graph, model, module, registry, sequential
+from nbkeras.compat import methods
+from nbkeras.compat.spellings import renaming
+from nbkeras.ops import legacy_hard_sigmoid
+
+# Class -> argument -> its default in Keras 2.3.1.
+DEFAULTS: dict[str, dict[str, Any]] = {
+    "Adadelta": {"learning_rate": 1.0},
+    "Adagrad": {"learning_rate": 0.01},
+    "Adamax": {"learning_rate": 0.002},
+    "GRUCell": {"reset_after": False},  # and so GRU's
+    "Nadam": {"learning_rate": 0.002},
+}
+
+# Method of a model -> arguments that say how Keras 2 fetched batches, for which there is one way here.
+_FETCHING = ("max_queue_size", "workers", "use_multiprocessing")
+IGNORED = {"fit": _FETCHING, "evaluate": _FETCHING, "predict": _FETCHING, "compile": ("sample_weight_mode",)}
+
+_EXTENDED = {
+    model.Model: methods.Model,
+    sequential.Sequential: methods.Sequential,
+    module.Module: methods.Module,
+    connected.Connected: methods.Connected,
+    graph.SymbolicTensor: methods.SymbolicTensor,
+}
+
+
+def apply() -> None:
+    """Make nbkeras behave as Keras 2.3.1 where that and Keras 3 differ and a script cannot say which it means."""
+    registry.watch(_set_defaults)
+    activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
+    callbacks.LEARNING_RATE = "lr"
+    callbacks.ReduceLROnPlateau.__init__ = renaming(callbacks.ReduceLROnPlateau.__init__, {"epsilon": "min_delta"})  # type: ignore
+    for cls, extra in _EXTENDED.items():
+        for name, value in vars(extra).items():
+            if not (name.startswith("__") and name.endswith("__")):
+                setattr(cls, name, value)
+    for name, ignored in IGNORED.items():
+        setattr(model.Model, name, _without(getattr(model.Model, name), ignored))
+
+
+def _set_defaults(item: Any) -> None:
+    """Change the defaults of a class of nbkeras that the table names; its signature says so too."""
+    if not isinstance(item, type) or not item.__module__.startswith("nbkeras."):
+        return
+    function: Any = inspect.unwrap(item.__init__)  # type: ignore[misc]
+    for name, value in DEFAULTS.get(item.__name__, {}).items():
+        if name in (function.__kwdefaults__ or {}):
+            function.__kwdefaults__[name] = value
+        else:
+            names = [p.name for p in inspect.signature(function).parameters.values() if p.default is not p.empty]
+            defaults = list(function.__defaults__)
+            defaults[names.index(name)] = value
+            function.__defaults__ = tuple(defaults)
+
+
+def _without(function: Callable, ignored: Sequence[str]) -> Callable:
+    """`function`, which takes some arguments and ignores them."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        for name in ignored:
+            kwargs.pop(name, None)
+        return function(*args, **kwargs)
+
+    return call
