@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import data, nest, saving, serialization
+from nbkeras import data, export, nest, saving, serialization
 from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.layer import Layer, layers
 from nbkeras.registry import nearest
@@ -134,6 +134,17 @@ class Model(Trainer):
         """Read weights that `save_weights` or `save` wrote."""
         saving.load_weights(self, filepath)
 
+    def export(self, filepath, format="onnx", verbose=None, input_signature=None) -> None:
+        """Write what the model computes in inference to an ONNX file; see `nbkeras.export.export_onnx`.
+
+        format: 'onnx' only; verbose: accepted and without meaning.
+        """
+        if format != "onnx":
+            raise ValueError(
+                f"format must be 'onnx', received {format!r}: nbkeras writes no other format for inference"
+            )
+        export.export_onnx(self, filepath, input_signature)
+
     def to_json(self, **options) -> str:
         """The architecture as JSON."""
         return serialization.model_to_json(self, **options)
@@ -168,8 +179,10 @@ class Model(Trainer):
         self._set_output_names(outputs)
 
     def _ensure_built(self, inputs: Any) -> None:
-        if self._graph is None and not self.built and type(self).build is not Model.build:
-            super()._ensure_built(inputs)
+        if self._graph is None and not self.built:
+            if type(self).build is not Model.build:
+                super()._ensure_built(inputs)
+            self.build_shapes = nest.shapes(inputs)
         self.built = True
 
     def call(self, inputs, training=None, mask=None):

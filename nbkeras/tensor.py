@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -215,6 +215,14 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
         with device.on(_common_place(tensors)):
             return apply(op, op_vjp, [_brought(tensor) for tensor in tensors], **constants)
     y, saved = op(*arrays, **constants)
+    result = _recorded(op, op_vjp, tensors, arrays, y, saved)
+    if _listener.applied is not None:
+        _listener.applied(op, tensors, constants, result)
+    return result
+
+
+def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
+    """The op's outputs as Tensors, with a Record if they must be differentiated."""
     record = None
     if op_vjp is not None and tape.is_recording():
         parents = tuple(None if t is None or t.record is None else (t.record, t.index) for t in tensors)
@@ -225,6 +233,23 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     if isinstance(y, tuple):
         return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
     return Tensor(y, _for_dtype(record, y))
+
+
+class _Listener(threading.local):
+    applied: Callable | None = None
+
+
+_listener = _Listener()
+
+
+@contextlib.contextmanager
+def listening(applied: Callable) -> Iterator[None]:
+    """Call `applied(op, tensors, constants, result)` after each op that `apply` runs in this thread: for exports."""
+    before, _listener.applied = _listener.applied, applied
+    try:
+        yield
+    finally:
+        _listener.applied = before
 
 
 def on_own_place(method: Callable) -> Callable:

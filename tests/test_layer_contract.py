@@ -5,7 +5,7 @@ import pytest
 
 from nbkeras import layer as layer_module
 from nbkeras import layers as L
-from nbkeras import models, utils
+from nbkeras import models, nest, utils
 from nbkeras.testing import check_layer
 
 rng = np.random.default_rng(0)
@@ -154,3 +154,31 @@ def test_contract(name, number):
     utils.set_random_seed(0)
     make, inputs, options = CASES[name][number]
     check_layer(make, *inputs, **options)
+
+
+NOT_IN_ONNX: dict[str, str] = {}  # layers that cannot be exported: what the error says
+
+
+@pytest.mark.cpu("ONNX Runtime is compared with the CPU")
+@pytest.mark.parametrize(("name", "number"), ALL, ids=[f"{n}-{i}" for n, i in ALL])
+def test_exported_to_onnx_it_computes_the_same(name, number, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install onnxruntime")
+    utils.set_random_seed(0)
+    make, inputs, _ = CASES[name][number]
+    symbols = [L.Input(x.shape[1:], dtype=x.dtype) for x in inputs]
+    model = models.Model(symbols, make()(symbols[0] if len(symbols) == 1 else symbols))
+    path = str(tmp_path / "layer.onnx")
+    if name in NOT_IN_ONNX:
+        with pytest.raises(ValueError, match=NOT_IN_ONNX[name]):
+            model.export(path)
+        return
+    for weight in model.weights:  # zeros and ones would hide a bias or a scale left out
+        if weight.dtype.kind == "f":
+            weight.assign(weight.numpy() + rng.uniform(0.05, 0.2, weight.shape))
+    model.export(path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    found = session.run(None, {entry.name: x for entry, x in zip(session.get_inputs(), inputs, strict=True)})
+    expected = nest.flatten(model.predict(inputs[0] if len(inputs) == 1 else list(inputs), verbose=0))
+    for ours, theirs in zip(expected, found, strict=True):
+        assert (ours.dtype, ours.shape) == (theirs.dtype, theirs.shape)
+        np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5 * max(1e-6, np.abs(ours).max()))

@@ -1,0 +1,149 @@
+"""An ONNX graph while it is being written: names for tensors, constants, and shapes that follow open axes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras.export.trace import Axis, Size, Trace
+from nbkeras.tensor import Tensor
+
+OPSET = 18
+
+
+class Unsupported(ValueError):
+    """An op that has no counterpart in ONNX."""
+
+
+class OnnxGraph:
+    """Nodes and initializers; values are named by strings."""
+
+    def __init__(self, onnx: Any, trace: Trace, input_names: Sequence[str], output_names: Sequence[str]):
+        self.onnx, self.trace = onnx, trace
+        self._taken = {*input_names, *output_names}
+        self.nodes: list[Any] = []
+        self.initializers: list[Any] = []
+        self.input_names = list(input_names)
+        self._names: dict[int, str] = {
+            id(tensor.data): name for tensor, name in zip(trace.runs[0].inputs, input_names, strict=True)
+        }
+        self._constants: dict[Any, str] = {}
+        self._sizes: dict[Axis, str] = {}
+        self._count = 0
+
+    # -------------------- nodes and constants --------------------
+
+    def fresh(self, hint: str) -> str:
+        """A name that no other value has."""
+        while True:
+            self._count += 1
+            if (name := f"{hint}_{self._count}") not in self._taken:
+                return name
+
+    def add(self, kind: str, *inputs: str | None, outputs: int = 1, **attributes: Any) -> Any:
+        """A node; None or '' for an input that is left out. The name of its output, or a list of several."""
+        names = [self.fresh(kind.lower()) for _ in range(outputs)]
+        given = [name or "" for name in inputs]
+        while given and not given[-1]:
+            given.pop()
+        kept = {key: value for key, value in attributes.items() if value is not None}
+        self.nodes.append(self.onnx.helper.make_node(kind, given, names, **kept))
+        return names[0] if outputs == 1 else names
+
+    def constant(self, value: Any, dtype: Any = None, hint: str = "constant") -> str:
+        """An initializer; equal ones are shared."""
+        array = np.asarray(value, dtype)
+        key = (array.dtype.str, array.shape, array.tobytes())
+        if key not in self._constants:
+            name = self.fresh(hint)
+            self.initializers.append(
+                self.onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
+            )
+            self._constants[key] = name
+        return self._constants[key]
+
+    def type_of(self, dtype: Any) -> int:
+        """ONNX's number for a dtype."""
+        return self.onnx.helper.np_dtype_to_tensor_dtype(np.dtype(dtype))
+
+    def cast(self, name: str, dtype: Any) -> str:
+        """A value in another dtype."""
+        return self.add("Cast", name, to=self.type_of(dtype))
+
+    # -------------------- tensors of the trace --------------------
+
+    def bind(self, tensor: Tensor, name: str) -> None:
+        """Say which value a traced tensor is."""
+        self._names[id(tensor.data)] = name
+
+    def value(self, versions: Sequence[Tensor | None]) -> str:
+        """The value of a traced tensor, given as it was in each run; '' for one left out."""
+        tensor = versions[0]
+        if tensor is None:
+            return ""
+        known = self._names.get(id(tensor.data))
+        if known is None:
+            known = self._constant_tensor([each for each in versions if each is not None])
+            if all(each is tensor for each in versions):
+                self._names[id(tensor.data)] = known
+        return known
+
+    def _constant_tensor(self, versions: list[Tensor]) -> str:
+        """What no op made: a variable, or numbers; numbers may be repeated along open axes, or count along one."""
+        arrays = [np.asarray(each) for each in versions]
+        first, hint = arrays[0], getattr(versions[0], "path", "constant")
+        if all(a.shape == first.shape for a in arrays):
+            if any(not np.array_equal(a, first, equal_nan=a.dtype.kind == "f") for a in arrays):
+                raise Unsupported("a tensor was computed from the inputs with NumPy instead of nbkeras.ops")
+            return self.constant(first, hint=hint)
+        shape = self.trace.shape(versions)
+        if len(shape) == 1 and first.size > 1 and isinstance(shape[0], Size):
+            step = first[1] - first[0]
+            if all(np.array_equal(a, first[0] + step * np.arange(a.size, dtype=a.dtype)) for a in arrays):
+                return self._range(first, step, shape[0])
+        open_axes = tuple(axis for axis, size in enumerate(shape) if isinstance(size, Size))
+        one = first[tuple(slice(0, 1) if axis in open_axes else slice(None) for axis in range(first.ndim))]
+        if any(not np.array_equal(a, np.broadcast_to(one, a.shape)) for a in arrays):
+            raise Unsupported("a constant depends on the size of an open axis")
+        return self.add("Expand", self.constant(one), self.shape(shape))
+
+    def _range(self, first: np.ndarray, step: Any, size: Size) -> str:
+        count = self.cast(self.add("Squeeze", self.shape([size])), first.dtype)
+        end = self.add("Add", self.add("Mul", count, self.constant(step, first.dtype)), self.constant(first[0]))
+        return self.add("Range", self.constant(first[0]), end, self.constant(step, first.dtype))
+
+    # -------------------- shapes --------------------
+
+    def shape(self, sizes: Sequence[Any]) -> str:
+        """Sizes, open ones among them, as a vector of int64."""
+        if not any(isinstance(size, Size) for size in sizes):
+            return self.constant(np.array(sizes, np.int64).reshape(-1))
+        parts = [self._size(size) if isinstance(size, Size) else self.constant([size], np.int64) for size in sizes]
+        return parts[0] if len(parts) == 1 else self.add("Concat", *parts, axis=0)
+
+    def _size(self, size: Size) -> str:
+        if size.factors is None:
+            raise Unsupported("a size follows the open axes in a way that is neither a sum nor a multiple of them")
+        total = self.constant([size.constant], np.int64) if size.constant or not size.factors else None
+        for axis, factor in size.factors:
+            term = self._open(axis)
+            if factor != 1:
+                term = self.add("Mul", term, self.constant([factor], np.int64))
+            total = term if total is None else self.add("Add", total, term)
+        return total  # type: ignore[return-value]
+
+    def _open(self, axis: Axis) -> str:
+        if axis not in self._sizes:
+            number, position = axis
+            name = self.input_names[number]
+            self._sizes[axis] = self.add("Shape", name, start=position, end=position + 1)
+        return self._sizes[axis]
+
+    def target(self, sizes: Sequence[Any]) -> str:
+        """A shape to reshape to: one open size may be left to ONNX as -1."""
+        open_ones = [i for i, size in enumerate(sizes) if isinstance(size, Size)]
+        if len(open_ones) == 1 and 0 not in [size for size in sizes if not isinstance(size, Size)]:
+            sizes = [-1 if i == open_ones[0] else size for i, size in enumerate(sizes)]
+        return self.shape(sizes)

@@ -1,0 +1,251 @@
+"""LSTM, GRU and SimpleRNN as ONNX: its own recurrent nodes, or a Scan over steps where there is a mask.
+
+ONNX's LSTM and GRU know masks only as lengths, and a step of nbkeras may be masked anywhere: its state then stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras.export.onnx_graph import OnnxGraph
+from nbkeras.export.op import Op
+from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
+
+# An activation's name in ONNX with the alpha and beta that it takes.
+_ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
+    "linear": ("Affine", (1.0, 0.0)),
+    "tanh": ("Tanh", ()),
+    "sigmoid": ("Sigmoid", ()),
+    "relu": ("Relu", ()),
+    "hard_sigmoid": ("HardSigmoid", (1 / 6, 0.5)),
+    "legacy_hard_sigmoid": ("HardSigmoid", (0.2, 0.5)),
+}
+_LSTM_ORDER = (0, 3, 1, 2)  # ONNX has the gates as i, o, f, c; Keras as i, f, c, o
+
+
+def _activations(*codes: int) -> dict[str, Any]:
+    """Attributes of ONNX's recurrent nodes for activations by code."""
+    chosen = [_ACTIVATIONS[RECURRENT_ACTIVATIONS[code]] for code in codes]
+    numbers = [pair for _, pair in chosen if pair]
+    more = {"activation_alpha": [p[0] for p in numbers], "activation_beta": [p[1] for p in numbers]} if numbers else {}
+    return {"activations": [name for name, _ in chosen], **more}
+
+
+def _activate(g: OnnxGraph, name: str, code: int) -> str:
+    kind, numbers = _ACTIVATIONS[RECURRENT_ACTIVATIONS[code]]
+    if kind == "Affine":
+        return name
+    settings: dict[str, Any] = dict(zip(("alpha", "beta"), numbers, strict=False))
+    return g.add(kind, name, **settings)
+
+
+# -------------------- sequences --------------------
+
+
+def _by_steps(g: OnnxGraph, name: str, ndim: int, backwards: bool) -> str:
+    """(batch, steps, ...) as (steps, batch, ...), in the order in which steps are taken."""
+    turned = g.add("Transpose", name, perm=[1, 0, *range(2, ndim)])
+    if not backwards:
+        return turned
+    ends = [g.constant([value], np.int64) for value in (-1, np.iinfo(np.int64).min, 0, -1)]
+    return g.add("Slice", turned, *ends)
+
+
+def _state(g: OnnxGraph, op: Op, given: str, units: int) -> str:
+    """A state that was given, or zeros of (batch, units)."""
+    zero = g.constant(np.zeros((1, units)), op.dtype)
+    return given or g.add("Expand", zero, g.shape([op.sizes(0)[0], units]))
+
+
+def _gates(g: OnnxGraph, name: str, count: int, axis: int, order: Any = None) -> list[str]:
+    """A weight's parts, one a gate."""
+    if count == 1:
+        return [name]
+    parts = g.add("Split", name, outputs=count, axis=axis, num_outputs=count)
+    return [parts[i] for i in order] if order else parts
+
+
+def _stacked(g: OnnxGraph, name: str, count: int, order: Any) -> str:
+    """(k, gates * units) as ONNX's (1, gates * units, k)."""
+    parts = _gates(g, name, count, 1, order)
+    whole = g.add("Concat", *parts, axis=1) if order else name
+    return g.add("Unsqueeze", g.add("Transpose", whole, perm=[1, 0]), g.constant([0], np.int64))
+
+
+def _native(
+    g: OnnxGraph, op: Op, kind: str, gates: int, biases: str | None, states: list[str], options: dict
+) -> list[str]:
+    """ONNX's own node: [all outputs (steps, batch, units), last state, ...]."""
+    order = _LSTM_ORDER if kind == "LSTM" else None
+    first = g.constant([0], np.int64)
+    before = [g.add("Unsqueeze", state, first) if state else "" for state in states]
+    units = op.tensors[2].shape[0]
+    whole, *last = g.add(
+        kind,
+        _by_steps(g, op.inputs[0], 3, options.pop("backwards")),
+        _stacked(g, op.inputs[1], gates, order),
+        _stacked(g, op.inputs[2], gates, order),
+        biases,
+        "",
+        *before,
+        outputs=1 + len(states),
+        hidden_size=units,
+        **options,
+    )
+    return [g.add("Squeeze", whole, g.constant([1], np.int64)), *[g.add("Squeeze", each, first) for each in last]]
+
+
+def _scan(g: OnnxGraph, op: Op, states: list[str], sequences: list[str], step: Callable) -> list[str]:
+    """A loop over steps: step(states, elements) -> (new states, output); [outputs, last state, ...]."""
+    before, g.nodes = g.nodes, []
+    inside = [g.fresh("state") for _ in states], [g.fresh("element") for _ in sequences]
+    new_states, output = step(*inside)
+    results = [g.add("Identity", name) for name in (*new_states, output)]
+    nodes, g.nodes = g.nodes, before
+    info, kind = g.onnx.helper.make_tensor_value_info, g.type_of(op.dtype)
+    kinds = [kind] * len(states) + [kind, g.type_of(bool)]
+    body = g.onnx.helper.make_graph(
+        nodes,
+        g.fresh("step"),
+        [info(name, k, None) for name, k in zip([*inside[0], *inside[1]], kinds, strict=True)],
+        [info(name, kind, None) for name in results],
+    )
+    *last, outputs = g.add("Scan", *states, *sequences, outputs=len(results), body=body, num_scan_inputs=len(sequences))
+    return [outputs, *last]
+
+
+def _masked(g: OnnxGraph, op: Op, mask: str, states: list[str], cell: Callable, options: dict) -> list[str]:
+    """A Scan of `cell(z, states) -> new states`, where masked steps keep their states. z: the input's products."""
+    backwards, zero_masked, projected = options["backwards"], options["zero_masked"], options["projected"]
+    z = _by_steps(g, projected, 3, backwards)
+    seen = _by_steps(g, g.add("Unsqueeze", mask, g.constant([2], np.int64)), 3, backwards)
+    zero = g.constant(0, op.dtype)
+
+    def step(old: list[str], elements: list[str]) -> tuple[list[str], str]:
+        z_t, counts = elements
+        new = [g.add("Where", counts, n, o) for n, o in zip(cell(z_t, old), old, strict=True)]
+        return new, g.add("Where", counts, new[0], zero) if zero_masked else new[0]
+
+    return _scan(g, op, states, [z, seen], step)
+
+
+def _output(g: OnnxGraph, outputs: str, sequences: bool) -> str:
+    """(batch, steps, units), or the last step's (batch, units)."""
+    if sequences:
+        return g.add("Transpose", outputs, perm=[1, 0, 2])
+    return g.add("Gather", outputs, g.constant(-1, np.int64), axis=0)
+
+
+def _projected(g: OnnxGraph, op: Op, bias: str) -> str:
+    product = g.add("MatMul", op.inputs[0], op.inputs[1])
+    return g.add("Add", product, bias) if bias else product
+
+
+def _dropped(g: OnnxGraph, h: str, drop: str) -> str:
+    return g.add("Mul", h, drop) if drop else h
+
+
+# -------------------- the three families --------------------
+
+
+def _lstm(g, op, activation, recurrent_activation, sequences, backwards, zero_masked, differentiable) -> list[str]:
+    x, kernel, recurrent_kernel, bias, h, c, mask, drop = op.inputs
+    units = op.tensors[2].shape[0]
+    if mask or drop:
+        states = [_state(g, op, h, units), _state(g, op, c, units)]
+
+        def cell(z: str, old: list[str]) -> list[str]:
+            z = g.add("Add", z, g.add("MatMul", _dropped(g, old[0], drop), recurrent_kernel))
+            i, f, candidate, o = _gates(g, z, 4, 1)
+            i, f, o = (_activate(g, gate, recurrent_activation) for gate in (i, f, o))
+            kept = g.add("Mul", f, old[1])
+            new_c = g.add("Add", kept, g.add("Mul", i, _activate(g, candidate, activation)))
+            return [g.add("Mul", o, _activate(g, new_c, activation)), new_c]
+
+        options = {"backwards": backwards, "zero_masked": zero_masked, "projected": _projected(g, op, bias)}
+        outputs, last_h, last_c = _masked(g, op, mask or _everywhere(g, op), states, cell, options)
+    else:
+        biases = None
+        if bias:
+            turned = g.add("Concat", *_gates(g, bias, 4, 0, _LSTM_ORDER), axis=0)
+            biases = _both_biases(g, op, turned, g.constant(np.zeros(4 * units), op.dtype))
+        options = {"backwards": backwards, **_activations(recurrent_activation, activation, activation)}
+        outputs, last_h, last_c = _native(g, op, "LSTM", 4, biases, [h, c], options)
+    return [_output(g, outputs, sequences), last_h, last_c]
+
+
+def _gru(
+    g, op, activation, recurrent_activation, reset_after, sequences, backwards, zero_masked, differentiable
+) -> list[str]:
+    x, kernel, recurrent_kernel, bias, h, mask, drop = op.inputs
+    units = op.tensors[2].shape[0]
+    first, second = bias, ""
+    if bias and reset_after:
+        halves = g.add("Split", bias, outputs=2, axis=0, num_outputs=2)
+        first, second = (g.add("Squeeze", half, g.constant([0], np.int64)) for half in halves)
+    if mask or drop:
+        of_gates = g.add("Split", recurrent_kernel, g.constant([2 * units, units], np.int64), outputs=2, axis=1)
+
+        def cell(z: str, old: list[str]) -> list[str]:
+            (state,) = old
+            seen = _dropped(g, state, drop)
+            if reset_after:
+                inner = g.add("MatMul", seen, recurrent_kernel)
+                inner = g.add("Add", inner, second) if second else inner
+                update, reset, candidate = _gates(g, inner, 3, 1)
+            else:
+                update, reset = _gates(g, g.add("MatMul", seen, of_gates[0]), 2, 1)
+            zu, zr, zg = _gates(g, z, 3, 1)
+            update = _activate(g, g.add("Add", zu, update), recurrent_activation)
+            reset = _activate(g, g.add("Add", zr, reset), recurrent_activation)
+            if reset_after:
+                candidate = g.add("Mul", reset, candidate)
+            else:
+                candidate = g.add("MatMul", g.add("Mul", reset, seen), of_gates[1])
+            new = _activate(g, g.add("Add", zg, candidate), activation)
+            return [g.add("Add", new, g.add("Mul", update, g.add("Sub", state, new)))]
+
+        options = {"backwards": backwards, "zero_masked": zero_masked, "projected": _projected(g, op, first)}
+        outputs, last = _masked(g, op, mask or _everywhere(g, op), [_state(g, op, h, units)], cell, options)
+    else:
+        biases = None
+        if bias:
+            biases = _both_biases(g, op, first, second or g.constant(np.zeros(3 * units), op.dtype))
+        options = {"backwards": backwards, "linear_before_reset": int(reset_after)}
+        options |= _activations(recurrent_activation, activation)
+        outputs, last = _native(g, op, "GRU", 3, biases, [h], options)
+    return [_output(g, outputs, sequences), last]
+
+
+def _simple_rnn(g, op, activation, sequences, backwards, zero_masked) -> list[str]:
+    x, kernel, recurrent_kernel, bias, h, mask, drop = op.inputs
+    units = op.tensors[2].shape[0]
+    if mask or drop:
+
+        def cell(z: str, old: list[str]) -> list[str]:
+            inner = g.add("MatMul", _dropped(g, old[0], drop), recurrent_kernel)
+            return [_activate(g, g.add("Add", z, inner), activation)]
+
+        options = {"backwards": backwards, "zero_masked": zero_masked, "projected": _projected(g, op, bias)}
+        outputs, last = _masked(g, op, mask or _everywhere(g, op), [_state(g, op, h, units)], cell, options)
+    else:
+        biases = _both_biases(g, op, bias, g.constant(np.zeros(units), op.dtype)) if bias else None
+        options = {"backwards": backwards, **_activations(activation)}
+        outputs, last = _native(g, op, "RNN", 1, biases, [h], options)
+    return [_output(g, outputs, sequences), last]
+
+
+def _both_biases(g: OnnxGraph, op: Op, of_input: str, of_state: str) -> str:
+    """ONNX's (1, 2 * gates * units): the biases of the input's and of the state's products."""
+    return g.add("Unsqueeze", g.add("Concat", of_input, of_state, axis=0), g.constant([0], np.int64))
+
+
+def _everywhere(g: OnnxGraph, op: Op) -> str:
+    """A mask that counts every step."""
+    return g.add("Expand", g.constant([[True]]), g.shape(op.sizes(0)[:2]))
+
+
+HANDLERS: dict[str, Callable] = {"lstm.lstm": _lstm, "gru.gru": _gru, "simple_rnn.simple_rnn": _simple_rnn}

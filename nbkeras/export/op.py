@@ -1,0 +1,33 @@
+"""One op of a traced model, as what writes it in another format sees it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras.export.onnx_graph import OnnxGraph
+from nbkeras.export.trace import Call
+
+
+class Op:
+    """An op's inputs as values of the graph ('' for one left out), and what is known of its tensors."""
+
+    def __init__(self, graph: OnnxGraph, number: int, call: Call):
+        self._graph, self._number = graph, number
+        self.tensors: list[Any] = call.inputs
+        self.outputs = call.outputs
+        self.inputs = [graph.value(graph.trace.versions(number, i)) for i in range(len(call.inputs))]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the first input."""
+        return self.tensors[0].dtype
+
+    def sizes(self, position: int) -> tuple:
+        """The shape of an input, with Sizes for what follows open axes."""
+        return self._graph.trace.shape(self._graph.trace.versions(self._number, position))
+
+    def output_sizes(self, position: int = 0) -> tuple:
+        """The shape of an output, with Sizes for what follows open axes."""
+        return self._graph.trace.shape(self._graph.trace.versions(self._number, position, output=True))

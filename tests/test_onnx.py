@@ -1,0 +1,169 @@
+"""Whole models as ONNX files, computed by ONNX Runtime: open sizes, masks, states, several inputs, errors.
+
+Each layer by itself: tests/test_layer_contract.py.
+"""
+
+import builtins
+
+import numpy as np
+import pytest
+
+from nbkeras import Input, Model, Sequential, layers, ops, random
+from nbkeras.models import clone_model
+
+pytest.importorskip("onnx", reason="needs the package onnx")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+pytestmark = pytest.mark.cpu("ONNX Runtime is compared with the CPU")
+RNG = np.random.default_rng(1)
+
+
+def run(model, path, *inputs, **options):
+    """What ONNX Runtime computes of the exported model, by output name."""
+    model.export(str(path / "model.onnx"), **options)
+    session = onnxruntime.InferenceSession(str(path / "model.onnx"), providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    results = session.run(None, dict(zip(names, inputs, strict=True)))
+    return dict(zip([entry.name for entry in session.get_outputs()], results, strict=True))
+
+
+def assert_same(model, path, *inputs, **options):
+    expected = model.predict(inputs[0] if len(inputs) == 1 else list(inputs), verbose=0)
+    expected = expected if isinstance(expected, list) else [expected]
+    found = list(run(model, path, *inputs, **options).values())
+    for ours, theirs in zip(expected, found, strict=True):
+        assert theirs.dtype == ours.dtype
+        np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5 * np.abs(ours).max())
+
+
+def words(*shape):
+    x = RNG.integers(1, 9, shape).astype("int32")
+    x[0, 2:] = x[1, :2] = x[-1, 1] = 0
+    return x
+
+
+def test_names_and_open_sizes(tmp_path):
+    import onnx
+
+    inputs = Input((None, 4), name="signal")
+    hidden = layers.LSTM(5, return_sequences=True)(inputs)
+    model = Model(inputs, {"step": layers.TimeDistributed(layers.Dense(3))(hidden), "sum": layers.GRU(2)(hidden)})
+    found = run(model, tmp_path, RNG.normal(size=(7, 9, 4)).astype("float32"))
+    assert {name: value.shape for name, value in found.items()} == {"step": (7, 9, 3), "sum": (7, 2)}
+    graph = onnx.load(str(tmp_path / "model.onnx")).graph
+    shape = graph.input[0].type.tensor_type.shape.dim
+    assert graph.input[0].name == "signal"
+    assert [d.dim_param or d.dim_value for d in shape] == ["batch", "signal_axis_1", 4]
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
+@pytest.mark.parametrize(
+    "options", [{}, {"return_sequences": True, "go_backwards": True}, {"zero_output_for_mask": True}]
+)
+def test_masked_steps_anywhere(cell, options, tmp_path):
+    model = Sequential([Input((5,), dtype="int32"), layers.Embedding(9, 4, mask_zero=True)])
+    options = {"return_sequences": True, **options} if "zero_output_for_mask" in options else options
+    model.add(getattr(layers, cell)(3, **options))
+    assert_same(model, tmp_path, words(4, 5))
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_a_mask_through_wrappers_and_pooling(reset_after, tmp_path):
+    inputs = Input((5,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(inputs)
+    x = layers.Bidirectional(layers.GRU(3, reset_after=reset_after, return_sequences=True))(x)
+    model = Model(inputs, layers.GlobalAveragePooling1D()(x))
+    assert_same(model, tmp_path, words(6, 5))
+
+
+@pytest.mark.parametrize(
+    "activations", [("relu", "hard_sigmoid"), ("linear", "legacy_hard_sigmoid"), ("sigmoid", "tanh")]
+)
+def test_activations_of_recurrences(activations, tmp_path):
+    names = dict(zip(("activation", "recurrent_activation"), activations, strict=True))
+    model = Sequential([Input((4, 3)), layers.LSTM(3, return_sequences=True, **names), layers.GRU(2, **names)])
+    assert_same(model, tmp_path, RNG.normal(size=(3, 4, 3)).astype("float32"))
+
+
+def test_states_as_inputs_and_outputs(tmp_path):
+    inputs, h, c = Input((None, 3)), Input((4,), name="h"), Input((4,), name="c")
+    model = Model([inputs, h, c], layers.LSTM(4, return_state=True)(inputs, initial_state=[h, c]))
+    arrays = [RNG.normal(size=shape).astype("float32") for shape in ((2, 6, 3), (2, 4), (2, 4))]
+    assert_same(model, tmp_path, *arrays)
+
+
+def test_a_convolutional_network_with_batch_normalization(tmp_path):
+    model = Sequential([Input((12, 10, 2))])
+    for layer in (
+        layers.Conv2D(4, 3, padding="same", strides=2, activation="relu"),
+        layers.BatchNormalization(),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dropout(0.5),
+        layers.Dense(3, activation="softmax"),
+    ):
+        model.add(layer)
+    x = RNG.normal(size=(5, 12, 10, 2)).astype("float32")
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros((5, 3)), epochs=2, verbose=0)
+    assert_same(model, tmp_path, x)
+
+
+def test_shared_layers_nested_models_and_ops(tmp_path):
+    inner = Sequential([Input((4,)), layers.Dense(3, activation="gelu"), layers.LayerNormalization()])
+    a, b = Input((4,), name="a"), Input((4,), name="b")
+    joined = ops.concatenate([inner(a), inner(b) * 2.0 - 1.0], axis=-1)
+    model = Model([a, b], [joined[:, ::-2], ops.mean(joined, axis=-1, keepdims=True)])
+    assert_same(model, tmp_path, *(RNG.normal(size=(3, 4)).astype("float32") for _ in range(2)))
+
+
+def test_a_subclass_and_float64(tmp_path):
+    class Net(Model):
+        def __init__(self):
+            super().__init__(dtype="float64")
+            self.dense = layers.Dense(3, activation="tanh", dtype="float64")
+
+        def call(self, inputs):
+            return self.dense(inputs) + 1.0
+
+    model, x = Net(), RNG.normal(size=(4, 5))
+    with pytest.raises(ValueError, match="has no input shapes: call it once"):
+        model.export(str(tmp_path / "model.onnx"))
+    expected = model(x).numpy()
+    found = run(model, tmp_path, x)
+    np.testing.assert_allclose(next(iter(found.values())), expected, rtol=1e-12)
+
+
+def test_sizes_can_be_fixed(tmp_path):
+    model = Sequential([Input((None, 3)), layers.Lambda(lambda x: ops.stack(ops.unstack(x, axis=1), axis=1))])
+    with pytest.raises(ValueError, match="something else for inputs of other sizes .* give input_signature"):
+        model.export(str(tmp_path / "model.onnx"))
+    assert_same(model, tmp_path, RNG.normal(size=(2, 4, 3)).astype("float32"), input_signature=[(None, 4, 3)])
+
+
+def test_what_cannot_be_exported_says_why(tmp_path):
+    path = str(tmp_path / "model.onnx")
+    inputs = Input(batch_shape=(2, 3, 4))
+    stateful = Model(inputs, layers.LSTM(2, stateful=True)(inputs))
+    with pytest.raises(ValueError, match="is stateful: an ONNX file has no memory"):
+        stateful.export(path)
+    noise = Sequential([Input((3,)), layers.Lambda(lambda x: random.normal((1, 3)) + x)])
+    with pytest.raises(ValueError, match=r"cannot be exported: op random\.\w+: ONNX has no counterpart"):
+        noise.export(path)
+    with pytest.raises(ValueError, match="format must be 'onnx', received 'tf_saved_model'"):
+        noise.export(path, format="tf_saved_model")
+    with pytest.raises(ValueError, match="has 1 inputs, received 2 shapes"):
+        clone_model(Sequential([Input((3,)), layers.Dense(2)])).export(path, input_signature=[(None, 3), (None, 3)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_without_the_package_a_sentence_says_what_to_install(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.split(".")[0] == "onnx":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[onnx\]'"):
+        Sequential([Input((3,)), layers.Dense(2)]).export(str(tmp_path / "model.onnx"))
