@@ -7,9 +7,10 @@ import secrets
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import IO
 
+from nbkeras import archives
 from nbkeras.progress import Progbar, print_message
 
 _CHUNK = 1 << 16
@@ -24,19 +25,23 @@ def cache_folder() -> str:
 def get_file(
     fname: str | os.PathLike | None = None,
     origin: str | None = None,
-    *,
-    file_hash: str | None = None,
+    untar: bool = False,
     md5_hash: str | None = None,
+    file_hash: str | None = None,
     cache_subdir: str = "datasets",
     hash_algorithm: str = "auto",
+    extract: bool = False,
+    archive_format: str | Sequence[str] | None = "auto",
     cache_dir: str | os.PathLike | None = None,
     force_download: bool = False,
 ) -> str:
     """Path of the file `fname` in the cache, downloaded from `origin` (http, https, file) if it is not there yet.
 
     file_hash: its sha256 or md5; a file in the cache with another hash is downloaded again. It appears under its name
-    only whole and checked. cache_dir: default KERAS_HOME, else ~/.keras. Archives are not unpacked. ValueError for
-    wrong arguments and a wrong hash, ConnectionError where the download fails, OSError where it cannot be written.
+    only whole and checked. cache_dir: default KERAS_HOME, else ~/.keras. extract: unpack it (archive_format 'tar', 'zip' or
+    'auto'), untar: as a tar file; the path is then that of the folder beside it, `fname_extracted` (`fname` itself if that
+    has no dot: the archive is then `fname_archive`). ValueError for wrong arguments, a wrong hash and an archive that is
+    none, ConnectionError where the download fails, OSError where it cannot be written.
     """
     if origin is None:
         raise ValueError("get_file needs an origin, the URL of the file")
@@ -48,14 +53,22 @@ def get_file(
     if file_hash is None and md5_hash is not None:
         file_hash, hash_algorithm = md5_hash, "md5"
     folder = os.path.join(os.path.expanduser(os.fspath(cache_dir or cache_folder())), cache_subdir)
+    unpack = extract or untar
     target = os.path.join(folder, name)
+    if unpack and (fname is None or "." not in name):
+        target += "_archive"
     algorithm = _algorithm(hash_algorithm, file_hash)
-    if os.path.exists(target) and not force_download:
-        if file_hash is None or _hash(target, algorithm) == file_hash.lower():
-            return target
+    present = os.path.exists(target) and not force_download
+    if present and file_hash is not None and _hash(target, algorithm) != file_hash.lower():
         print_message(f"{target} is not the expected file: its {algorithm} differs. Downloading it again.")
-    _download(origin, target, algorithm, file_hash)
-    return target
+        present = False
+    if not present:
+        _download(origin, target, algorithm, file_hash)
+    if not unpack:
+        return target
+    extracted = os.path.join(folder, name if target.endswith("_archive") else name.partition(".")[0] + "_extracted")
+    archives.extract(target, extracted, "tar" if untar else archive_format)
+    return extracted
 
 
 def _algorithm(name: str, file_hash: str | None) -> str:

@@ -253,3 +253,20 @@ def symbols(shape: Any, dtype: Any) -> Any:
     if isinstance(shape, dict):
         return {key: symbols(value, dtype) for key, value in shape.items()}
     return type(shape)(symbols(item, dtype) for item in shape)
+
+
+def get_source_inputs(tensor: SymbolicTensor) -> list[SymbolicTensor]:
+    """The inputs that a symbolic tensor is computed from, each once, in the order of the calls' arguments."""
+    found: dict[int, SymbolicTensor] = {}
+    seen: set[int] = set()
+    todo = [tensor]
+    while todo:
+        each = todo.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if each.node is None or not each.node.inputs:
+            found[id(each)] = each
+        else:
+            todo.extend(reversed(each.node.inputs))
+    return list(found.values())

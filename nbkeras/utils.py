@@ -1,33 +1,28 @@
 """Keras's `utils`: a face that shows what lives in other files."""
 
-from nbkeras.config import (
-    disable_interactive_logging,
-    enable_interactive_logging,
-    is_interactive_logging_enabled,
-    set_random_seed,
-)
-from nbkeras.downloads import get_file
-from nbkeras.encoding import normalize, pad_sequences, to_categorical
-from nbkeras.progress import Progbar
-from nbkeras.pydataset import PyDataset, Sequence
-from nbkeras.registry import custom_object_scope, get_custom_objects, register_keras_serializable
+from nbkeras import later as _later
+from nbkeras.config import disable_interactive_logging as disable_interactive_logging
+from nbkeras.config import enable_interactive_logging as enable_interactive_logging
+from nbkeras.config import is_interactive_logging_enabled as is_interactive_logging_enabled
+from nbkeras.config import set_random_seed as set_random_seed
+from nbkeras.encoding import normalize as normalize
+from nbkeras.encoding import pad_sequences as pad_sequences
+from nbkeras.encoding import to_categorical as to_categorical
+from nbkeras.graph import get_source_inputs as get_source_inputs
+from nbkeras.progress import Progbar as Progbar
+from nbkeras.pydataset import PyDataset as PyDataset
+from nbkeras.pydataset import Sequence as Sequence
+from nbkeras.registry import custom_object_scope as custom_object_scope
+from nbkeras.registry import get_custom_objects as get_custom_objects
+from nbkeras.registry import register_keras_serializable as register_keras_serializable
 
 CustomObjectScope = custom_object_scope
 
-__all__ = [
-    "CustomObjectScope",
-    "Progbar",
-    "PyDataset",
-    "Sequence",
-    "custom_object_scope",
-    "disable_interactive_logging",
-    "enable_interactive_logging",
-    "get_custom_objects",
-    "get_file",
-    "is_interactive_logging_enabled",
-    "normalize",
-    "pad_sequences",
-    "register_keras_serializable",
-    "set_random_seed",
-    "to_categorical",
-]
+_LATER = {
+    "directories": "audio_dataset_from_directory image_dataset_from_directory text_dataset_from_directory",
+    "downloads": "get_file",
+    "enqueuers": "GeneratorEnqueuer OrderedEnqueuer SequenceEnqueuer",
+    "images": "array_to_img img_to_array load_img save_img",
+    "selection": "split_dataset timeseries_dataset_from_array",
+}
+__getattr__, __dir__, __all__ = _later.names("nbkeras", globals(), _LATER)

@@ -135,6 +135,10 @@ def test_imports_inside_functions_are_of_optional_dependencies_only():
     assert not breaches(lambda module, name, inside: inside and name.split(".")[0] in known)
 
 
+# Imported when asked for by name, and nothing without an optional dependency: their classes are its classes.
+ON_DEMAND = {"nbkeras.wrappers.sklearn"}
+
+
 def for_gpus(module):
     """Whether a module is imported only when a GPU is asked for."""
     name = module.rpartition(".")[2]
@@ -144,12 +148,18 @@ def for_gpus(module):
 def test_optional_dependencies_are_imported_inside_functions_only():
     known = RUNTIME | {"nbkeras"} | set(sys.stdlib_module_names)
     assert not breaches(
-        lambda module, name, inside: not inside and name.split(".")[0] not in known and not for_gpus(module)
+        lambda module, name, inside: (
+            not inside and name.split(".")[0] not in known and not for_gpus(module) and module not in ON_DEMAND
+        )
     )
 
 
 def test_only_modules_for_gpus_import_those():
     assert not breaches(lambda module, name, _: name in FILES and for_gpus(name) and not for_gpus(module))
+
+
+def test_no_module_imports_those_on_demand():
+    assert not breaches(lambda module, name, _: name in ON_DEMAND)
 
 
 def test_file_names():

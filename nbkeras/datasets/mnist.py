@@ -4,11 +4,10 @@ import os
 
 import numpy as np
 
-from nbkeras.downloads import get_file
+from nbkeras.datasets.origin import FOLDER, Split, fetch
 
-ORIGIN = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/mnist.npz"
+ORIGIN = FOLDER + "mnist.npz"
 SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
-Split = tuple[np.ndarray, np.ndarray]
 
 
 def load_data(path: str | os.PathLike = "mnist.npz") -> tuple[Split, Split]:
@@ -17,7 +16,5 @@ def load_data(path: str | os.PathLike = "mnist.npz") -> tuple[Split, Split]:
     path: the file's place in the cache's folder `datasets` (KERAS_HOME or ~/.keras), or an absolute path. It is
     downloaded once, and checked each time. Errors are those of `utils.get_file`.
     """
-    folder, name = os.path.split(os.path.expanduser(os.fspath(path)))
-    file = get_file(name, ORIGIN, file_hash=SHA256, cache_subdir=os.path.join("datasets", folder))
-    with np.load(file, allow_pickle=False) as arrays:
+    with np.load(fetch(path, ORIGIN, SHA256), allow_pickle=False) as arrays:
         return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])

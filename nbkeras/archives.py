@@ -1,0 +1,43 @@
+"""Archives unpacked with care: nothing outside the folder, no links out of it, no devices."""
+
+import os
+import shutil
+import tarfile
+import zipfile
+from collections.abc import Sequence
+
+
+def extract(archive: str, folder: str, archive_format: str | Sequence[str] | None = "auto") -> None:
+    """Unpack a tar or zip file into a folder that is made for it, whole or not at all.
+
+    archive_format: 'auto', 'tar', 'zip' or a list of these. ValueError for a file that is no such archive and for members
+    that would be written elsewhere.
+    """
+    formats = ("tar", "zip") if archive_format == "auto" else archive_format
+    formats = (formats,) if isinstance(formats, str) else tuple(formats or ())
+    if not set(formats) <= {"tar", "zip"}:
+        raise ValueError(f"archive_format must be 'auto', 'tar' or 'zip', received {archive_format!r}")
+    part = f"{folder}.{os.getpid()}.part"
+    try:
+        if "tar" in formats and tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tar:
+                tar.extractall(part, filter="data")
+        elif "zip" in formats and zipfile.is_zipfile(archive):
+            _extract_zip(archive, part)
+        else:
+            raise ValueError(f"{archive} is no {' or '.join(formats)} archive, so it cannot be unpacked")
+        shutil.rmtree(folder, ignore_errors=True)
+        os.replace(part, folder)
+    except tarfile.FilterError as error:
+        raise ValueError(f"{archive} is not unpacked: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _extract_zip(archive: str, folder: str) -> None:
+    """zipfile takes leading slashes and '..' out of names by itself; an archive that has them is refused all the same."""
+    with zipfile.ZipFile(archive) as file:
+        for name in file.namelist():
+            if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:
+                raise ValueError(f"{archive} is not unpacked: its member {name!r} would be written outside the folder")
+        file.extractall(folder)

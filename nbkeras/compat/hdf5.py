@@ -1,0 +1,55 @@
+"""Keras 2's HDF5Matrix: a data set of an HDF5 file in the place of an array, read piece by piece (needs h5py)."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+
+class HDF5Matrix:
+    """Rows start to end of a data set of a file, read when they are asked for; normalizer: a function of what was read."""
+
+    _files: dict[str, Any] = {}  # each file is opened once
+
+    def __init__(
+        self,
+        datapath: str,
+        dataset: str,
+        start: int = 0,
+        end: int | None = None,
+        normalizer: Callable[[np.ndarray], np.ndarray] | None = None,
+    ):
+        try:
+            import h5py
+        except ImportError:
+            raise ImportError("HDF5Matrix needs h5py: pip install h5py") from None
+        if datapath not in self._files:
+            self._files[datapath] = h5py.File(datapath, "r")
+        self.data = self._files[datapath][dataset]
+        self.start, self.end = start, self.data.shape[0] if end is None else end
+        self.normalizer = normalizer
+        first = self._read(slice(0, 1))
+        self.shape, self.dtype = (len(self), *first.shape[1:]), first.dtype
+        self.ndim, self.size = self.data.ndim, int(np.prod(self.shape))
+
+    def __len__(self) -> int:
+        return self.end - self.start
+
+    def _read(self, rows: Any) -> np.ndarray:
+        values = self.data[rows]
+        return values if self.normalizer is None else self.normalizer(values)
+
+    def __getitem__(self, key: Any) -> np.ndarray:
+        """Rows by number, slice (without a step) or list of numbers; IndexError beyond the end."""
+        if isinstance(key, slice):
+            first, last = key.start or 0, len(self) if key.stop is None else key.stop
+            rows: Any = slice(first + self.start, last + self.start)
+        else:
+            last = int(np.max(key)) + 1
+            rows = (np.asarray(key) + self.start).tolist()
+        if last > len(self):
+            raise IndexError(f"there are {len(self)} rows, asked for number {last - 1}")
+        return self._read(rows)
+
+    def __array__(self, dtype=None, copy=None) -> np.ndarray:
+        return np.asarray(self[:], dtype)

@@ -1,0 +1,29 @@
+"""What CIFAR-10 and CIFAR-100 have in common: archives of pickled batches."""
+
+import os
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.datasets import plain_pickle
+from nbkeras.datasets.origin import Split
+from nbkeras.downloads import get_file
+
+
+def load_parts(
+    name: str, origin: str, file_hash: str, parts: tuple[list[str], list[str]], label_key: str
+) -> tuple[Split, Split]:
+    """(x_train, y_train), (x_test, y_test) of the files of an archive: uint8 images in the data format of the
+    configuration, (n, 32, 32, 3) or (n, 3, 32, 32), and uint8 labels (n, 1).
+    """
+    archive = f"{name}-target"
+    folder = os.path.join(get_file(archive, origin, file_hash=file_hash, extract=True), name)
+    train, test = (_load([os.path.join(folder, each) for each in files], label_key) for files in parts)
+    return train, test
+
+
+def _load(paths: list[str], label_key: str) -> Split:
+    batches = [plain_pickle.load(path, encoding="bytes") for path in paths]
+    images = np.concatenate([batch[b"data"] for batch in batches]).reshape(-1, 3, 32, 32)
+    labels = np.concatenate([batch[label_key.encode()] for batch in batches]).astype(np.uint8).reshape(-1, 1)
+    return (images.transpose(0, 2, 3, 1) if config.image_data_format() == "channels_last" else images), labels

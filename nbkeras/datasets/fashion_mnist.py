@@ -1,0 +1,27 @@
+"""Fashion-MNIST: 70,000 images of clothes, 28x28 pixels, ten classes."""
+
+import gzip
+
+import numpy as np
+
+from nbkeras.datasets.origin import FOLDER, Split, fetch
+
+ORIGIN = FOLDER
+
+
+def load_data() -> tuple[Split, Split]:
+    """(x_train, y_train), (x_test, y_test): uint8 images (60000, 28, 28) and (10000, 28, 28), 0 to 255; uint8 labels.
+
+    Downloaded once. Keras publishes no hashes of these files, so they are checked by their shapes only.
+    """
+    return _part("train"), _part("t10k")
+
+
+def _part(name: str) -> Split:
+    labels = _read(f"{name}-labels-idx1-ubyte.gz", header=8)
+    return _read(f"{name}-images-idx3-ubyte.gz", header=16).reshape(len(labels), 28, 28), labels
+
+
+def _read(name: str, header: int) -> np.ndarray:
+    with gzip.open(fetch(f"fashion-mnist/{name}", ORIGIN + name, None)) as file:
+        return np.frombuffer(file.read(), np.uint8, offset=header)

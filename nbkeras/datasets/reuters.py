@@ -1,0 +1,51 @@
+"""Reuters: 11,228 newswires as numbers of words, and their topics, 46 of them."""
+
+import os
+
+from nbkeras.datasets import plain_pickle, words
+from nbkeras.datasets.origin import FOLDER, Split, fetch, fetch_json, shuffled
+
+ORIGIN = FOLDER + "reuters.npz"
+SHA256 = "d6586e694ee56d7a4e65172e12b3e987c03096cb01eab99753921ef915959916"
+INDEX_ORIGIN = FOLDER + "reuters_word_index.json"
+INDEX_MD5 = "4d44cc38712099c9e383dc6e5f11a921"
+_TOPICS = (
+    "cocoa grain veg-oil earn acq wheat copper housing money-supply coffee sugar trade reserves ship cotton carcass crude "
+    "nat-gas cpi money-fx interest gnp meal-feed alum oilseed gold tin strategic-metal livestock retail ipi iron-steel "
+    "rubber heat jobs lei bop zinc orange pet-chem dlr gas silver wpi hog lead"
+)
+
+
+def load_data(
+    path: str | os.PathLike = "reuters.npz",
+    num_words: int | None = None,
+    skip_top: int = 0,
+    maxlen: int | None = None,
+    test_split: float = 0.2,
+    seed: int = 113,
+    start_char: int | None = 1,
+    oov_char: int | None = 2,
+    index_from: int | None = 3,
+) -> tuple[Split, Split]:
+    """(x_train, y_train), (x_test, y_test): arrays of lists of numbers, and topics; arguments are those of IMDB.
+
+    test_split: the share of the newswires, after shuffling by the seed, that are for testing.
+    """
+    arrays = plain_pickle.load_npz(fetch(path, ORIGIN, SHA256))
+    order = shuffled(len(arrays["x"]), seed)
+    sequences, labels = words.shorter(
+        words.mark(arrays["x"][order], start_char, index_from), arrays["y"][order], maxlen
+    )
+    kept = words.as_objects(words.restrict(sequences, num_words, skip_top, oov_char))
+    at = int(len(kept) * (1 - test_split))
+    return (kept[:at], labels[:at]), (kept[at:], labels[at:])
+
+
+def get_word_index(path: str | os.PathLike = "reuters_word_index.json") -> dict[str, int]:
+    """The number of each word, 1 the most frequent; load_data adds index_from to them."""
+    return fetch_json(path, INDEX_ORIGIN, INDEX_MD5)
+
+
+def get_label_names() -> tuple[str, ...]:
+    """The topics' names by number."""
+    return tuple(_TOPICS.split())

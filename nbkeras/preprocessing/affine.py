@@ -1,0 +1,83 @@
+"""Images moved, turned, sheared and zoomed: Keras's affine transforms, by interpolation in NumPy."""
+
+import numpy as np
+
+_FILLS = ("nearest", "constant", "reflect", "wrap")
+
+
+def apply_affine_transform(
+    x,
+    theta: float = 0,
+    tx: float = 0,
+    ty: float = 0,
+    shear: float = 0,
+    zx: float = 1,
+    zy: float = 1,
+    row_axis: int = 1,
+    col_axis: int = 2,
+    channel_axis: int = 0,
+    fill_mode: str = "nearest",
+    cval: float = 0.0,
+    order: int = 1,
+) -> np.ndarray:
+    """An image (three axes) turned by theta and sheared by `shear` degrees, moved by tx columns and ty rows, zoomed.
+
+    The pixel at p = (column, row) comes from M (p - c) + c, with c the middle of the image and M = rotation, shift, shear,
+    zoom (zx for columns, zy for rows) in this order. (Keras takes the middle's column for its row, which is right for
+    square images only.) fill_mode: what lies outside, as in scipy.ndimage: 'nearest', 'constant' (cval), 'reflect', 'wrap'.
+    order: 0 takes the nearest pixel, 1 interpolates linearly. ValueError for wrong axes, modes and orders.
+    """
+    x = np.asarray(x)
+    if x.ndim != 3 or sorted((row_axis, col_axis, channel_axis)) != [0, 1, 2] or channel_axis == 1:
+        raise ValueError(
+            "apply_affine_transform expects an image of three axes with the channels first or last, received shape "
+            f"{x.shape} with row_axis={row_axis}, col_axis={col_axis}, channel_axis={channel_axis}"
+        )
+    if fill_mode not in _FILLS:
+        raise ValueError(f"fill_mode must be one of {_FILLS}, received {fill_mode!r}")
+    if order not in (0, 1):
+        raise ValueError(f"interpolation order must be 0 (nearest pixel) or 1 (linear), received {order!r}")
+    if (theta, tx, ty, shear, zx, zy) == (0, 0, 0, 0, 1, 1):
+        return x
+    turn, slope = np.deg2rad(theta), np.deg2rad(shear)
+    matrix = np.array([[np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0], [0, 0, 1]])
+    matrix = matrix @ np.array([[1, 0, tx], [0, 1, ty], [0, 0, 1]])
+    matrix = matrix @ np.array([[1, -np.sin(slope), 0], [0, np.cos(slope), 0], [0, 0, 1]])
+    matrix = matrix @ np.diag([zx, zy, 1])
+    image = x.transpose(col_axis, row_axis, channel_axis)
+    middle = (np.array(image.shape[:2]) - 1) / 2
+    grid = np.indices(image.shape[:2]).reshape(2, -1) - middle[:, None]
+    source = matrix[:2, :2] @ grid + (matrix[:2, 2] + middle)[:, None]
+    moved = _sample(image, source, fill_mode, cval, order).reshape(image.shape)
+    return moved.transpose(np.argsort((col_axis, row_axis, channel_axis)))
+
+
+def _sample(image: np.ndarray, source: np.ndarray, fill_mode: str, cval: float, order: int) -> np.ndarray:
+    """Pixels (n, channels) of an image (columns, rows, channels) at positions (2, n)."""
+    sizes = np.array(image.shape[:2])[:, None]
+    outside: np.ndarray = np.zeros(source.shape[1], bool)
+    if fill_mode in ("constant", "wrap"):
+        beyond = (source < 0) | (source > sizes - 1)
+        if fill_mode == "constant":
+            outside = np.any(beyond, axis=0)
+        else:  # scipy's wrap: the last pixel lies on the first, so the period is one less than the size
+            source = np.where(beyond, np.mod(source, np.maximum(sizes - 1, 1)), source)
+    low = np.floor(source + (0.5 if order == 0 else 0.0))
+    if order == 0:
+        pixels = image[tuple(_inside(low.astype(int), sizes, fill_mode))].astype(float)
+    else:
+        pixels = np.zeros((source.shape[1], image.shape[2]))
+        for corner in np.ndindex(2, 2):
+            step = np.array(corner)[:, None]
+            weights = np.where(step == 1, source - low, 1 - (source - low)).prod(axis=0)
+            pixels += weights[:, None] * image[tuple(_inside(low.astype(int) + step, sizes, fill_mode))]
+    pixels[outside] = cval
+    return pixels.astype(image.dtype)
+
+
+def _inside(index: np.ndarray, sizes: np.ndarray, fill_mode: str) -> np.ndarray:
+    """Positions of pixels for those that may lie beyond the edges."""
+    if fill_mode == "reflect":  # d c b a | a b c d | d c b a
+        index = np.mod(index, 2 * sizes)
+        return np.where(index < sizes, index, 2 * sizes - 1 - index)
+    return np.clip(index, 0, sizes - 1)

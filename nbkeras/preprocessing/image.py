@@ -1,0 +1,356 @@
+"""Images: ImageDataGenerator, which varies them at random, and the variations by themselves."""
+
+import warnings
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.images import array_to_img as array_to_img
+from nbkeras.images import img_to_array as img_to_array
+from nbkeras.images import load_img as load_img
+from nbkeras.images import save_img as save_img
+from nbkeras.images import stretch
+from nbkeras.preprocessing.affine import apply_affine_transform as apply_affine_transform
+from nbkeras.preprocessing.iterators import DataFrameIterator as DataFrameIterator
+from nbkeras.preprocessing.iterators import DirectoryIterator as DirectoryIterator
+from nbkeras.preprocessing.iterators import Iterator as Iterator
+from nbkeras.preprocessing.iterators import NumpyArrayIterator as NumpyArrayIterator
+
+Array = np.ndarray
+
+
+def random_rotation(
+    x, rg, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
+) -> Array:
+    """An image turned by up to rg degrees either way."""
+    theta = np.random.uniform(-rg, rg)
+    return apply_affine_transform(
+        x, theta, 0, 0, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
+    )
+
+
+def random_shift(
+    x, wrg, hrg, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
+) -> Array:
+    """An image moved by up to the share wrg of its width and hrg of its height either way."""
+    ty = np.random.uniform(-hrg, hrg) * x.shape[row_axis]
+    tx = np.random.uniform(-wrg, wrg) * x.shape[col_axis]
+    return apply_affine_transform(
+        x, 0, tx, ty, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
+    )
+
+
+def random_shear(
+    x, intensity, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
+) -> Array:
+    """An image sheared by up to `intensity` degrees either way."""
+    shear = np.random.uniform(-intensity, intensity)
+    return apply_affine_transform(
+        x, 0, 0, 0, shear, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
+    )
+
+
+def random_zoom(
+    x, zoom_range, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
+) -> Array:
+    """An image zoomed by factors between zoom_range's two numbers, one for the rows and one for the columns."""
+    low, high = _pair(zoom_range, "zoom_range")
+    zx, zy = (1, 1) if low == high == 1 else np.random.uniform(low, high, 2)
+    return apply_affine_transform(
+        x, 0, 0, 0, 0, zx, zy, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
+    )
+
+
+def apply_channel_shift(x, intensity: float, channel_axis: int = 0) -> Array:
+    """x + intensity, kept between x's smallest and largest value."""
+    return np.clip(np.asarray(x) + intensity, np.min(x), np.max(x))
+
+
+def random_channel_shift(x, intensity_range: float, channel_axis: int = 0) -> Array:
+    """`apply_channel_shift` by up to intensity_range either way."""
+    return apply_channel_shift(x, np.random.uniform(-intensity_range, intensity_range))
+
+
+def apply_brightness_shift(x, brightness: float, scale: bool = True) -> Array:
+    """Each pixel times `brightness`, in whole numbers from 0 to 255.
+
+    scale: stretch the values to 0 to 255 first; values beyond 0 to 255 are stretched in any case, and without `scale` back
+    again.
+    """
+    x = np.asarray(x, config.floatx())
+    low, high = x.min(), x.max()
+    beyond = low < 0 or high > 255
+    pixels = (stretch(x) if beyond or scale else x).astype(np.uint8)
+    x = np.clip(np.trunc(pixels * np.float32(brightness)), 0, 255).astype(config.floatx())
+    return x / 255 * (high - low) + low if beyond and not scale else x
+
+
+def random_brightness(x, brightness_range, scale: bool = True) -> Array:
+    """`apply_brightness_shift` by a factor between brightness_range's two numbers."""
+    return apply_brightness_shift(x, np.random.uniform(*_pair(brightness_range, "brightness_range")), scale)
+
+
+def _pair(values, name: str) -> tuple[float, float]:
+    if not isinstance(values, list | tuple | np.ndarray) or len(values) != 2:
+        raise ValueError(f"`{name}` should be a tuple or list of two floats. Received: {values!r}")
+    return tuple(values)  # type: ignore[return-value]
+
+
+class ImageDataGenerator:
+    """Batches of images, varied at random and standardized, as `flow` and its siblings make them.
+
+    Variations: rotation_range and shear_range in degrees; width_shift_range and height_shift_range as a share of the size,
+    in pixels from 1 on, or as a list to choose from; brightness_range (low, high); zoom_range z means 1 - z to 1 + z, or
+    (low, high); channel_shift_range; horizontal_flip, vertical_flip. (Keras moves rows by width_shift_range and columns by
+    height_shift_range.) fill_mode ('nearest', 'constant' with cval, 'reflect',
+    'wrap') and interpolation_order (0 or 1): see `apply_affine_transform`. Random numbers are NumPy's global ones, drawn in
+    Keras's order.
+    Standardization: preprocessing_function(image), times rescale, then by the sample's mean and deviation, by those of the
+    data given to `fit` (featurewise_...), and ZCA whitening. validation_split: the share of `subset='validation'`.
+    """
+
+    def __init__(
+        self,
+        featurewise_center: bool = False,
+        samplewise_center: bool = False,
+        featurewise_std_normalization: bool = False,
+        samplewise_std_normalization: bool = False,
+        zca_whitening: bool = False,
+        zca_epsilon: float = 1e-6,
+        rotation_range: float = 0,
+        width_shift_range: Any = 0.0,
+        height_shift_range: Any = 0.0,
+        brightness_range=None,
+        shear_range: float = 0.0,
+        zoom_range: Any = 0.0,
+        channel_shift_range: float = 0.0,
+        fill_mode: str = "nearest",
+        cval: float = 0.0,
+        horizontal_flip: bool = False,
+        vertical_flip: bool = False,
+        rescale: float | None = None,
+        preprocessing_function=None,
+        data_format: str | None = None,
+        validation_split: float = 0.0,
+        interpolation_order: int = 1,
+        dtype=None,
+    ):
+        self.data_format = data_format or config.image_data_format()
+        if self.data_format not in ("channels_last", "channels_first"):
+            raise ValueError(
+                f"`data_format` should be 'channels_last' or 'channels_first'. Received: {self.data_format!r}"
+            )
+        last = self.data_format == "channels_last"
+        self.channel_axis, self.row_axis, self.col_axis = (3, 1, 2) if last else (1, 2, 3)
+        if validation_split and not 0 < validation_split < 1:
+            raise ValueError(f"`validation_split` must be strictly between 0 and 1. Received: {validation_split}")
+        self._validation_split = validation_split
+        if isinstance(zoom_range, int | float | np.number):
+            self.zoom_range = [1 - zoom_range, 1 + zoom_range]
+        else:
+            self.zoom_range = list(_pair(zoom_range, "zoom_range"))
+        self.brightness_range = None if brightness_range is None else _pair(brightness_range, "brightness_range")
+        self.rotation_range, self.shear_range, self.channel_shift_range = (
+            rotation_range,
+            shear_range,
+            channel_shift_range,
+        )
+        self.width_shift_range, self.height_shift_range = width_shift_range, height_shift_range
+        self.fill_mode, self.cval, self.interpolation_order = fill_mode, cval, interpolation_order
+        self.horizontal_flip, self.vertical_flip = horizontal_flip, vertical_flip
+        self.rescale, self.preprocessing_function = rescale, preprocessing_function
+        self.dtype = dtype or config.floatx()
+        self.zca_whitening, self.zca_epsilon = zca_whitening, zca_epsilon
+        if zca_whitening and featurewise_std_normalization:
+            warnings.warn("zca_whitening takes the place of featurewise_std_normalization", stacklevel=2)
+            featurewise_std_normalization = False
+        for name, needs, center in (
+            ("zca_whitening", zca_whitening, featurewise_center),
+            ("featurewise_std_normalization", featurewise_std_normalization, featurewise_center),
+            ("samplewise_std_normalization", samplewise_std_normalization, samplewise_center),
+        ):
+            if needs and not center:
+                kind = name.split("_")[0].replace("zca", "featurewise")
+                warnings.warn(f"{name} implies {kind}_center=True", stacklevel=2)
+        self.featurewise_center = featurewise_center or zca_whitening or featurewise_std_normalization
+        self.samplewise_center = samplewise_center or samplewise_std_normalization
+        self.featurewise_std_normalization = featurewise_std_normalization
+        self.samplewise_std_normalization = samplewise_std_normalization
+        self.mean: Any = None
+        self.std: Any = None
+        self.zca_whitening_matrix: Array | None = None
+
+    # -------------------- batches --------------------
+
+    def flow(
+        self,
+        x,
+        y=None,
+        batch_size: int = 32,
+        shuffle: bool = True,
+        sample_weight=None,
+        seed: int | None = None,
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        ignore_class_split: bool = False,
+        subset: str | None = None,
+    ) -> NumpyArrayIterator:
+        """Batches of an array of images: see NumpyArrayIterator."""
+        return NumpyArrayIterator(
+            x,
+            y,
+            self,
+            batch_size,
+            shuffle,
+            sample_weight,
+            seed,
+            self.data_format,
+            save_to_dir,
+            save_prefix,
+            save_format,
+            subset,
+            ignore_class_split,
+            self.dtype,
+        )
+
+    def flow_from_directory(self, directory, *args, **kwargs) -> DirectoryIterator:
+        """Batches of the images in a folder's subfolders, one for each class, read with pillow.
+
+        (directory, target_size=(256, 256), color_mode='rgb', classes=None, class_mode='categorical', batch_size=32,
+        shuffle=True, seed=None, save_to_dir=None, save_prefix='', save_format='png', follow_links=False, subset=None,
+        interpolation='nearest', keep_aspect_ratio=False).
+        """
+        names = "target_size color_mode classes class_mode batch_size shuffle seed save_to_dir save_prefix save_format "
+        names += "follow_links subset interpolation keep_aspect_ratio"
+        kwargs = {"data_format": self.data_format, "dtype": self.dtype} | kwargs
+        return DirectoryIterator(directory, self, **kwargs, **dict(zip(names.split(), args, strict=False)))
+
+    def flow_from_dataframe(self, dataframe, directory=None, **kwargs) -> DataFrameIterator:
+        """Batches of the images that a pandas table names in x_col, with targets of y_col: see DataFrameIterator."""
+        kwargs = {"data_format": self.data_format, "dtype": self.dtype} | kwargs
+        return DataFrameIterator(dataframe, directory, self, **kwargs)
+
+    # -------------------- one image --------------------
+
+    def vary(self, x: Array) -> Array:
+        """An image, varied at random and standardized."""
+        return self.standardize(self.random_transform(x))
+
+    def standardize(self, x: Array) -> Array:
+        """An image after preprocessing_function, rescale, centering, scaling and whitening; x itself may be changed."""
+        if self.preprocessing_function is not None:
+            x = self.preprocessing_function(x)
+        if self.rescale:
+            x *= self.rescale
+        if self.samplewise_center:
+            x -= np.mean(x, keepdims=True)
+        if self.samplewise_std_normalization:
+            x /= np.std(x, keepdims=True) + 1e-6
+        for wanted, fitted in (
+            ("featurewise_center", "mean"),
+            ("featurewise_std_normalization", "std"),
+            ("zca_whitening", "zca_whitening_matrix"),
+        ):
+            if getattr(self, wanted) and getattr(self, fitted) is None:
+                warnings.warn(f"{wanted} does nothing before `fit(images)` was called", stacklevel=2)
+        if self.featurewise_center and self.mean is not None:
+            x -= self.mean
+        if self.featurewise_std_normalization and self.std is not None:
+            x /= self.std + 1e-6
+        if self.zca_whitening and self.zca_whitening_matrix is not None:
+            x = (x.reshape(-1, x.size) @ self.zca_whitening_matrix).reshape(x.shape)
+        return x
+
+    def get_random_transform(self, img_shape: tuple[int, ...], seed: int | None = None) -> dict[str, Any]:
+        """What `apply_transform` takes, drawn at random for an image of that shape."""
+        if seed is not None:
+            np.random.seed(seed)
+        theta = np.random.uniform(-self.rotation_range, self.rotation_range) if self.rotation_range else 0
+        ty = _shift(self.height_shift_range, img_shape[self.row_axis - 1])
+        tx = _shift(self.width_shift_range, img_shape[self.col_axis - 1])
+        shear = np.random.uniform(-self.shear_range, self.shear_range) if self.shear_range else 0
+        zx, zy = (1, 1) if self.zoom_range == [1, 1] else np.random.uniform(self.zoom_range[0], self.zoom_range[1], 2)
+        flip_horizontal = (np.random.random() < 0.5) * self.horizontal_flip
+        flip_vertical = (np.random.random() < 0.5) * self.vertical_flip
+        reach = self.channel_shift_range
+        return {
+            "theta": theta,
+            "tx": tx,
+            "ty": ty,
+            "shear": shear,
+            "zx": zx,
+            "zy": zy,
+            "flip_horizontal": flip_horizontal,
+            "flip_vertical": flip_vertical,
+            "channel_shift_intensity": np.random.uniform(-reach, reach) if reach else None,
+            "brightness": None if self.brightness_range is None else np.random.uniform(*self.brightness_range),
+        }
+
+    def apply_transform(self, x: Array, transform_parameters: dict[str, Any]) -> Array:
+        """An image changed as the parameters say: theta, tx, ty, shear, zx, zy, flip_horizontal, flip_vertical,
+        channel_shift_intensity, brightness; each may be left out.
+        """
+        get = transform_parameters.get
+        row, column, channel = self.row_axis - 1, self.col_axis - 1, self.channel_axis - 1
+        theta, tx, ty, shear = (get(name, 0) for name in ("theta", "tx", "ty", "shear"))
+        zx, zy = get("zx", 1), get("zy", 1)
+        how = (self.fill_mode, self.cval, self.interpolation_order)
+        x = apply_affine_transform(x, theta, tx, ty, shear, zx, zy, row, column, channel, *how)
+        shift, brightness = get("channel_shift_intensity"), get("brightness")
+        if shift is not None:
+            x = apply_channel_shift(x, shift)
+        if get("flip_horizontal", False):
+            x = np.flip(x, column)
+        if get("flip_vertical", False):
+            x = np.flip(x, row)
+        if brightness is not None:
+            x = apply_brightness_shift(x, brightness, scale=False)
+        return x
+
+    def random_transform(self, x: Array, seed: int | None = None) -> Array:
+        """An image varied at random."""
+        return self.apply_transform(x, self.get_random_transform(x.shape, seed))
+
+    # -------------------- statistics --------------------
+
+    def fit(self, x, augment: bool = False, rounds: int = 1, seed: int | None = None) -> None:
+        """Learn mean, deviation and whitening matrix of images (four axes); augment: of `rounds` varied copies of them."""
+        x = np.array(x, self.dtype)
+        if x.ndim != 4:
+            raise ValueError(f"Input to `.fit()` should have rank 4. Got array with shape: {x.shape}")
+        if x.shape[self.channel_axis] not in (1, 3, 4):
+            warnings.warn(
+                f"images have 1, 3 or 4 channels; these, of shape {x.shape}, have {x.shape[self.channel_axis]} with "
+                f"data_format={self.data_format!r}",
+                stacklevel=2,
+            )
+        if seed is not None:
+            np.random.seed(seed)
+        if self.rescale:
+            x *= self.rescale
+        if augment:
+            x = np.stack([self.random_transform(image) for _ in range(rounds) for image in x]).astype(self.dtype)
+        axes = (0, self.row_axis, self.col_axis)
+        if self.featurewise_center:
+            self.mean = np.mean(x, axes, keepdims=True)[0]
+            x = x - self.mean
+        if self.featurewise_std_normalization:
+            self.std = np.std(x, axes, keepdims=True)[0]
+            x = x / (self.std + 1e-6)
+        if self.zca_whitening:
+            flat = x.reshape(len(x), -1)
+            u, s, _ = np.linalg.svd(flat.T, full_matrices=False)
+            self.zca_whitening_matrix = (u * (np.sqrt(len(x)) / (s + self.zca_epsilon))) @ u.T
+
+
+def _shift(reach: Any, size: int) -> float:
+    """Pixels to move by: a number is a share of the size below 1, and pixels from there on; of a list, one is chosen."""
+    if not np.any(reach):
+        return 0
+    if np.ndim(reach) == 0 and not (isinstance(reach, int | np.integer) and reach > 0):
+        moved = np.random.uniform(-reach, reach)
+    else:  # NumPy's choice: of a list, or of the whole numbers below one
+        moved = np.random.choice(reach) * np.random.choice([-1, 1])
+    return moved * size if np.max(reach) < 1 else moved

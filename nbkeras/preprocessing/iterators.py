@@ -1,0 +1,383 @@
+"""Batches of images that a generator varies: of arrays, of folders, of tables of file names."""
+
+import os
+import pathlib
+import threading
+import warnings
+from collections.abc import Iterator as Yields
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.images import array_to_img, img_to_array, load_img
+from nbkeras.preprocessing.directory import list_files
+from nbkeras.progress import print_message
+from nbkeras.pydataset import PyDataset
+
+Array = np.ndarray
+_CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
+
+
+class Iterator(PyDataset):
+    """Batches of n samples, by number (`iterator[i]`) or one after the other without end; define
+    `_get_batches_of_transformed_samples(index_array)`.
+
+    seed: NumPy's global generator is seeded with seed + (batches so far) before each batch, as in Keras.
+    """
+
+    white_list_formats = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
+
+    def __init__(self, n: int, batch_size: int, shuffle: bool, seed: int | None, **kwargs):
+        super().__init__(**kwargs)
+        self.n, self.batch_size, self.shuffle, self.seed = n, batch_size, shuffle, seed
+        self.batch_index = self.total_batches_seen = 0
+        self.lock = threading.Lock()
+        self.index_array: Array | None = None
+
+    def _set_index_array(self) -> Array:
+        self.index_array = np.random.permutation(self.n) if self.shuffle else np.arange(self.n)
+        return self.index_array
+
+    def _rows(self, index: int, anew: bool) -> Array:
+        """The samples of a batch."""
+        if self.seed is not None:
+            np.random.seed(self.seed + self.total_batches_seen)
+        self.total_batches_seen += 1
+        order = self._set_index_array() if anew or self.index_array is None else self.index_array
+        return order[self.batch_size * index : self.batch_size * (index + 1)]
+
+    def __len__(self) -> int:
+        return -(-self.n // self.batch_size)
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self):
+            raise ValueError(f"asked for batch {index} of an iterator with {len(self)} batches")
+        return self._get_batches_of_transformed_samples(self._rows(index, anew=False))
+
+    def __iter__(self) -> Yields[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        with self.lock:  # what follows it may run in several threads
+            rows = self._rows(self.batch_index, anew=self.batch_index == 0)
+            self.batch_index = (self.batch_index + 1) % max(len(self), 1)
+        return self._get_batches_of_transformed_samples(rows)
+
+    next = __next__
+
+    def on_epoch_end(self) -> None:
+        self._set_index_array()
+
+    def reset(self) -> None:
+        """Begin anew with the first batch."""
+        self.batch_index = 0
+
+    def _get_batches_of_transformed_samples(self, index_array: Array) -> Any:
+        raise NotImplementedError(
+            f"{type(self).__name__} must define _get_batches_of_transformed_samples(self, index_array)"
+        )
+
+    def _save(self, images: Array, rows: Array) -> None:
+        """Write a batch's images to the folder that was asked for."""
+        if self.save_to_dir:
+            for image, row in zip(images, rows, strict=True):
+                name = f"{self.save_prefix}_{row}_{np.random.randint(10**7)}.{self.save_format}"
+                array_to_img(image, self.data_format, scale=True).save(os.path.join(self.save_to_dir, name))
+
+    save_to_dir: str | None = None
+    save_prefix = ""
+    save_format = "png"
+    data_format: str | None = None
+
+
+class NumpyArrayIterator(Iterator):
+    """Batches of x, (x, y) or (x, y, sample_weight) of an array of images (four axes), varied by an ImageDataGenerator.
+
+    x may be [images, other arrays ...]: the others are handed on. subset: 'training' or 'validation' of the generator's
+    validation_split. save_to_dir: a folder for the varied images.
+    """
+
+    def __init__(
+        self,
+        x,
+        y,
+        image_data_generator,
+        batch_size: int = 32,
+        shuffle: bool = False,
+        sample_weight=None,
+        seed: int | None = None,
+        data_format: str | None = None,
+        save_to_dir: str | None = None,
+        save_prefix: str = "",
+        save_format: str = "png",
+        subset: str | None = None,
+        ignore_class_split: bool = False,
+        dtype=None,
+    ):
+        self.dtype = dtype or config.floatx()
+        self.data_format = data_format or config.image_data_format()
+        others: list = []
+        if isinstance(x, list | tuple):
+            others = [np.asarray(each) for each in (x[1] if isinstance(x[1], list) else [x[1]])]
+            x = x[0]
+        named = [*(("x[1]", each) for each in others), ("y (labels)", y), ("sample_weight", sample_weight)]
+        for name, each in named:
+            if each is not None and len(each) != len(x):
+                raise ValueError(
+                    "`x` (images tensor) and the rest should have the same length. "
+                    f"Found: x.shape = {np.shape(x)}, {name} with {len(each)} rows"
+                )
+        part = _part(subset, len(x), image_data_generator)
+        if subset is not None and y is not None and not ignore_class_split:
+            at = int(len(x) * image_data_generator._validation_split)
+            if not np.array_equal(np.unique(y[:at]), np.unique(y[at:])):
+                raise ValueError(
+                    "Training and validation subsets have different classes after the split: if the arrays are sorted by "
+                    "label, shuffle them first"
+                )
+        self.x = np.asarray(x[part], self.dtype)
+        self.x_misc = [each[part] for each in others]
+        self.y = None if y is None else np.asarray(y)[part]
+        self.sample_weight = None if sample_weight is None else np.asarray(sample_weight)[part]
+        if self.x.ndim != 4:
+            raise ValueError(
+                f"NumpyArrayIterator expects images of rank 4, (samples, rows, columns, channels), received {self.x.shape}"
+            )
+        channels = self.x.shape[3 if self.data_format == "channels_last" else 1]
+        if channels not in (1, 3, 4):
+            warnings.warn(
+                f"images have 1, 3 or 4 channels; these, of shape {self.x.shape}, have {channels} with "
+                f"data_format={self.data_format!r}",
+                stacklevel=3,
+            )
+        self.image_data_generator = image_data_generator
+        self.save_to_dir, self.save_prefix, self.save_format = save_to_dir, save_prefix, save_format
+        super().__init__(len(self.x), batch_size, shuffle, seed)
+
+    def _get_batches_of_transformed_samples(self, index_array: Array) -> Any:
+        images = np.zeros((len(index_array), *self.x.shape[1:]), self.dtype)
+        for place, row in enumerate(index_array):
+            images[place] = self.image_data_generator.vary(self.x[row].copy())
+        self._save(images, index_array)
+        x: Any = [images, *(each[index_array] for each in self.x_misc)] if self.x_misc else images
+        if self.y is None:
+            return x
+        given = (self.y,) if self.sample_weight is None else (self.y, self.sample_weight)
+        return (x, *(each[index_array] for each in given))
+
+
+class FileIterator(Iterator):
+    """Batches of images read from files, with targets by class_mode: 'categorical', 'binary', 'sparse', 'input', 'raw',
+    'multi_output' or None. What DirectoryIterator and DataFrameIterator have in common.
+    """
+
+    def __init__(
+        self,
+        image_data_generator,
+        filepaths: list[str],
+        targets: Any,
+        class_indices: dict | None,
+        class_mode: str | None,
+        sample_weight: Any,
+        target_size: tuple[int, int],
+        color_mode: str,
+        data_format: str | None,
+        interpolation: str,
+        keep_aspect_ratio: bool,
+        dtype: Any,
+        subset: str | None,
+        batch_size: int,
+        shuffle: bool,
+        seed: int | None,
+    ):
+        if color_mode not in _CHANNELS:
+            raise ValueError(f"Invalid color mode: {color_mode!r}, expected one of {sorted(_CHANNELS)}")
+        self.image_data_generator, self.filepaths, self.class_mode = image_data_generator, filepaths, class_mode
+        self.target_size, self.color_mode = (target_size[0], target_size[1]), color_mode
+        self.data_format = data_format or config.image_data_format()
+        self.interpolation, self.keep_aspect_ratio = interpolation, keep_aspect_ratio
+        self.dtype = dtype or config.floatx()
+        self.labels, self.sample_weight = targets, sample_weight
+        if class_indices is not None:
+            self.class_indices = class_indices
+            self.num_classes = len(class_indices)
+            self.classes = targets
+        channels = _CHANNELS[color_mode]
+        last = self.data_format == "channels_last"
+        self.image_shape = (*self.target_size, channels) if last else (channels, *self.target_size)
+        self.samples = len(filepaths)
+        super().__init__(self.samples, batch_size, shuffle, seed)
+
+    def _get_batches_of_transformed_samples(self, index_array: Array) -> Any:
+        images = np.zeros((len(index_array), *self.image_shape), self.dtype)
+        for place, row in enumerate(index_array):
+            with load_img(
+                self.filepaths[row], self.color_mode, self.target_size, self.interpolation, self.keep_aspect_ratio
+            ) as image:
+                pixels = img_to_array(image, self.data_format, self.dtype)
+            images[place] = pixels if self.image_data_generator is None else self.image_data_generator.vary(pixels)
+        self._save(images, index_array)
+        if self.class_mode is None:
+            return images
+        targets = self._targets(images, index_array)
+        return (images, targets) if self.sample_weight is None else (images, targets, self.sample_weight[index_array])
+
+    def _targets(self, images: Array, index_array: Array) -> Any:
+        if self.class_mode == "input":
+            return images.copy()
+        if self.class_mode == "multi_output":
+            return [each[index_array] for each in self.labels]
+        if self.class_mode == "raw":
+            return self.labels[index_array]
+        if self.class_mode == "categorical":
+            return np.eye(len(self.class_indices), dtype=self.dtype)[self.labels[index_array]]
+        return self.labels[index_array].astype(self.dtype)
+
+
+class DirectoryIterator(FileIterator):
+    """Batches of the images in a folder's subfolders, one for each class: the arguments of
+    `ImageDataGenerator.flow_from_directory`.
+    """
+
+    def __init__(
+        self,
+        directory,
+        image_data_generator,
+        target_size=(256, 256),
+        color_mode="rgb",
+        classes=None,
+        class_mode="categorical",
+        batch_size=32,
+        shuffle=True,
+        seed=None,
+        data_format=None,
+        save_to_dir=None,
+        save_prefix="",
+        save_format="png",
+        follow_links=False,
+        subset=None,
+        interpolation="nearest",
+        keep_aspect_ratio=False,
+        dtype=None,
+    ):
+        _check_mode(class_mode, ("categorical", "binary", "sparse", "input", None))
+        self.save_to_dir, self.save_prefix, self.save_format = save_to_dir, save_prefix, save_format
+        self.directory = directory
+        names = list(classes or sorted(each.name for each in pathlib.Path(directory).iterdir() if each.is_dir()))
+        self.filenames, labels = [], []
+        for number, name in enumerate(names):
+            found = list_files(os.path.join(directory, name), self.white_list_formats, follow_links)
+            found = found[_part(subset, len(found), image_data_generator)]
+            self.filenames += [os.path.join(name, each) for each in found]
+            labels += [number] * len(found)
+        print_message(f"Found {len(labels)} images belonging to {len(names)} classes.")
+        super().__init__(
+            image_data_generator,
+            [os.path.join(directory, name) for name in self.filenames],
+            np.array(labels, np.int32),
+            {name: number for number, name in enumerate(names)},
+            class_mode,
+            None,
+            target_size,
+            color_mode,
+            data_format,
+            interpolation,
+            keep_aspect_ratio,
+            dtype,
+            subset,
+            batch_size,
+            shuffle,
+            seed,
+        )
+
+
+class DataFrameIterator(FileIterator):
+    """Batches of the images that a pandas table names: the arguments of `ImageDataGenerator.flow_from_dataframe`."""
+
+    def __init__(
+        self,
+        dataframe,
+        directory=None,
+        image_data_generator=None,
+        x_col="filename",
+        y_col="class",
+        weight_col=None,
+        target_size=(256, 256),
+        color_mode="rgb",
+        classes=None,
+        class_mode="categorical",
+        batch_size=32,
+        shuffle=True,
+        seed=None,
+        data_format=None,
+        save_to_dir=None,
+        save_prefix="",
+        save_format="png",
+        subset=None,
+        interpolation="nearest",
+        keep_aspect_ratio=False,
+        dtype=None,
+        validate_filenames=True,
+    ):
+        _check_mode(class_mode, ("binary", "categorical", "input", "multi_output", "raw", "sparse", None))
+        self.save_to_dir, self.save_prefix, self.save_format = save_to_dir, save_prefix, save_format
+        self.directory = directory or ""
+        paths = np.array([os.path.join(self.directory, name) for name in dataframe[x_col]], object)
+        kept = np.ones(len(paths), bool)
+        if validate_filenames:
+            kept = np.array([p.lower().endswith(self.white_list_formats) and os.path.isfile(p) for p in paths], bool)
+            if not kept.all():
+                warnings.warn(f"{np.sum(~kept)} of the files named in {x_col!r} are no images: left out", stacklevel=3)
+        numbers, targets = None, None
+        if class_mode in ("binary", "categorical", "sparse"):
+            column = [str(each) for each in dataframe[y_col]]
+            numbers = {name: number for number, name in enumerate(classes or sorted(set(column)))}
+            kept &= np.array([name in numbers for name in column], bool)
+            targets = np.array([numbers.get(name, -1) for name in column], np.int32)
+        elif class_mode == "multi_output":
+            targets = [np.array(list(dataframe[name])) for name in y_col]
+        elif class_mode == "raw":
+            targets = dataframe[y_col].to_numpy()
+        rows = np.flatnonzero(kept)
+        rows = rows[_part(subset, len(rows), image_data_generator)]
+        if isinstance(targets, list):
+            targets = [each[rows] for each in targets]
+        elif targets is not None:
+            targets = targets[rows]
+        self.filenames = [list(dataframe[x_col])[row] for row in rows]
+        known = "" if numbers is None else f" belonging to {len(numbers)} classes"
+        print_message(f"Found {len(rows)} {'' if validate_filenames else 'non-'}validated image filenames{known}.")
+        super().__init__(
+            image_data_generator,
+            list(paths[rows]),
+            targets,
+            numbers,
+            class_mode,
+            None if weight_col is None else dataframe[weight_col].to_numpy()[rows],
+            target_size,
+            color_mode,
+            data_format,
+            interpolation,
+            keep_aspect_ratio,
+            dtype,
+            subset,
+            batch_size,
+            shuffle,
+            seed,
+        )
+
+
+def _part(subset: str | None, samples: int, generator: Any) -> slice:
+    """The samples of a subset: the first validation_split of them are for validation."""
+    if subset not in ("training", "validation", None):
+        raise ValueError(f"Invalid subset name: {subset!r}, expected 'training' or 'validation'")
+    if subset is None:
+        return slice(None)
+    at = int(samples * generator._validation_split)
+    return slice(0, at) if subset == "validation" else slice(at, None)
+
+
+def _check_mode(class_mode: Any, allowed: tuple) -> None:
+    if class_mode not in allowed:
+        raise ValueError(f"Invalid class_mode: {class_mode!r}, expected one of {allowed}")

@@ -1,0 +1,132 @@
+"""Sequences: padding, windows over a time series, word pairs for skip-gram models."""
+
+import json
+import random
+from typing import Any
+
+import numpy as np
+
+from nbkeras.encoding import pad_sequences as pad_sequences
+from nbkeras.pydataset import PyDataset
+
+
+class TimeseriesGenerator(PyDataset):
+    """Batches (windows, targets): each window is the `length` steps before its target, every `sampling_rate`-th of them.
+
+    data, targets: as many rows each. stride: from one window to the next. start_index, end_index: the rows in use, both
+    included. shuffle: windows drawn at random, from NumPy's global generator. reverse: each window's last step first.
+    """
+
+    def __init__(
+        self,
+        data,
+        targets,
+        length: int,
+        sampling_rate: int = 1,
+        stride: int = 1,
+        start_index: int = 0,
+        end_index: int | None = None,
+        shuffle: bool = False,
+        reverse: bool = False,
+        batch_size: int = 128,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if len(data) != len(targets):
+            raise ValueError(
+                f"TimeseriesGenerator needs a target for each row of data, received {len(data)} rows and {len(targets)} "
+                "targets"
+            )
+        self.data, self.targets = data, targets
+        self.length, self.sampling_rate, self.stride = length, sampling_rate, stride
+        self.start_index = start_index + length
+        self.end_index = len(data) - 1 if end_index is None else end_index
+        self.shuffle, self.reverse, self.batch_size = shuffle, reverse, batch_size
+        if self.start_index > self.end_index:
+            raise ValueError(
+                f"`start_index+length={self.start_index} > end_index={self.end_index}` leaves no row for a target: give "
+                "more data or a shorter length"
+            )
+
+    def __len__(self) -> int:
+        step = self.batch_size * self.stride
+        return (self.end_index - self.start_index + step) // step
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        if self.shuffle:
+            rows = np.random.randint(self.start_index, self.end_index + 1, size=self.batch_size)
+        else:
+            first = self.start_index + self.batch_size * self.stride * index
+            rows = np.arange(first, min(first + self.batch_size * self.stride, self.end_index + 1), self.stride)
+        samples = np.array([self.data[row - self.length : row : self.sampling_rate] for row in rows])
+        targets = np.array([self.targets[row] for row in rows])
+        return (samples[:, ::-1] if self.reverse else samples), targets
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that the generator has now, data and targets as JSON texts; TypeError if those have none."""
+        names = "length sampling_rate stride start_index end_index shuffle reverse batch_size".split()
+        texts = {name: _to_json(getattr(self, name), name) for name in ("data", "targets")}
+        return texts | {name: getattr(self, name) for name in names}
+
+    def to_json(self, **kwargs) -> str:
+        """The configuration as JSON; kwargs go to `json.dumps`."""
+        return json.dumps({"class_name": type(self).__name__, "config": self.get_config()}, **kwargs)
+
+
+def _to_json(values, name: str) -> str:
+    try:
+        return json.dumps(values.tolist() if isinstance(values, np.ndarray) else values)
+    except TypeError as error:
+        raise TypeError(f"the {name} of a TimeseriesGenerator cannot be written as JSON: {error}") from None
+
+
+def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
+    """Probability, float64 (size,), to keep the word of each rank: rare words always, frequent ones seldom.
+
+    word2vec's min(1, sqrt(f / t) t / f) for the frequencies f that Zipf's law gives the ranks, t = sampling_factor.
+    """
+    rank = np.maximum(np.arange(size), 1)
+    ratio = sampling_factor * (rank * (np.log(rank) + 0.577) + 0.5 - 1.0 / (12.0 * rank))  # 0.577: Euler's constant
+    return np.minimum(1.0, np.sqrt(ratio))
+
+
+def skipgrams(
+    sequence,
+    vocabulary_size: int,
+    window_size: int = 4,
+    negative_samples: float = 1.0,
+    shuffle: bool = True,
+    categorical: bool = False,
+    sampling_table=None,
+    seed: int | None = None,
+) -> tuple[list, list]:
+    """(pairs, labels): [word, a word at most window_size away] with label 1, [word, any word] with label 0.
+
+    Index 0 is no word. negative_samples: how many pairs of label 0 for each of label 1. categorical: labels [0, 1] and
+    [1, 0]. sampling_table: probability to keep each word. Random numbers are those of Python's `random`.
+    """
+    couples = []
+    for i, word in enumerate(sequence):
+        if not word or (sampling_table is not None and sampling_table[word] < random.random()):
+            continue
+        neighbours = [*sequence[max(0, i - window_size) : i], *sequence[i + 1 : i + window_size + 1]]
+        couples += [[word, other] for other in neighbours if other]
+    positive, negative = ([0, 1], [1, 0]) if categorical else (1, 0)
+    labels: list[Any] = [positive] * len(couples)
+    if negative_samples > 0:
+        count = int(len(couples) * negative_samples)
+        words = [couple[0] for couple in couples]
+        random.shuffle(words)
+        couples += [[words[i % len(words)], random.randint(1, vocabulary_size - 1)] for i in range(count)]
+        labels += [negative] * count
+    if shuffle:
+        seed = random.randint(0, 10**7) if seed is None else seed
+        for each in (couples, labels):
+            random.Random(seed).shuffle(each)
+    return couples, labels
+
+
+def _remove_long_seq(maxlen: int, seq, label) -> tuple[list, list]:
+    """The sequences shorter than maxlen, and their labels."""
+    kept = [(s, l) for s, l in zip(seq, label, strict=True) if len(s) < maxlen]
+    return [s for s, _ in kept], [l for _, l in kept]

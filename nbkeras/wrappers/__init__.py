@@ -1,0 +1,6 @@
+"""Models as scikit-learn's estimators (scikit-learn is an optional dependency)."""
+
+from nbkeras import later as _later
+
+_LATER = {"sklearn": "SKLearnClassifier SKLearnRegressor SKLearnTransformer"}
+__getattr__, __dir__, __all__ = _later.names(__name__, (), _LATER)

@@ -1,0 +1,137 @@
+"""Keras 3's wrappers: a compiled model, or a function that makes one, as an estimator of scikit-learn.
+
+The one module that imports scikit-learn at its top, since its classes are scikit-learn's; it is imported when they are
+asked for.
+"""
+
+import copy
+from typing import Any
+
+import numpy as np
+
+try:
+    from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
+    from sklearn.utils.multiclass import type_of_target
+    from sklearn.utils.validation import check_is_fitted, validate_data
+except ImportError as error:
+    raise ImportError("nbkeras.wrappers needs scikit-learn 1.6 or newer: pip install scikit-learn") from error
+
+from nbkeras import nest
+from nbkeras.model import Model
+from nbkeras.models import clone_model
+
+
+class _Estimator(BaseEstimator):
+    """What the wrappers share.
+
+    model: a compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) -> compiled Model.
+    fit_kwargs: arguments of each `model.fit`. warm_start: kept for Keras's sake; each `fit` starts anew.
+    """
+
+    def __init__(
+        self, model, warm_start: bool = False, model_kwargs: dict | None = None, fit_kwargs: dict | None = None
+    ):
+        self.model = model
+        self.warm_start = warm_start
+        self.model_kwargs = model_kwargs
+        self.fit_kwargs = fit_kwargs
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.non_deterministic = True
+        return tags
+
+    def __sklearn_clone__(self) -> Any:
+        """scikit-learn's own clone would copy a model by its arguments."""
+        model = _clone(self.model) if isinstance(self.model, Model) else self.model
+        return type(self)(model, self.warm_start, copy.deepcopy(self.model_kwargs), copy.deepcopy(self.fit_kwargs))
+
+    def fit(self, X, y, **kwargs):
+        """Train a new model; kwargs go to `model.fit`. RuntimeError if the model is not compiled."""
+        X, y = validate_data(self, X, y, multi_output=True)
+        y = self._encode(y)
+        model = (
+            _clone(self.model) if isinstance(self.model, Model) else self.model(X=X, y=y, **(self.model_kwargs or {}))
+        )
+        if not model.compiled:
+            raise RuntimeError("the model must be compiled before a wrapper can fit it: model.compile(optimizer, loss)")
+        self.history_ = model.fit(X, y, **((self.fit_kwargs or {}) | kwargs))
+        self.model_ = model
+        return self
+
+    def predict(self, X) -> np.ndarray:
+        """The model's outputs, in the form of the y it was trained with."""
+        return self._decode(self._outputs(X))
+
+    def _outputs(self, X) -> np.ndarray:
+        check_is_fitted(self)
+        return self.model_.predict(validate_data(self, X, reset=False))
+
+    def _encode(self, y: np.ndarray) -> np.ndarray:
+        type_of_target(y, raise_unknown=True)
+        self.target_ndim_ = y.ndim
+        return y.reshape(-1, 1) if y.ndim == 1 else y
+
+    def _decode(self, outputs: np.ndarray) -> np.ndarray:
+        return outputs[:, 0] if self.target_ndim_ == 1 and outputs.ndim == 2 else outputs
+
+
+class SKLearnClassifier(ClassifierMixin, _Estimator):
+    """A classifier: classes of any kind, which the model sees as one-hot rows; its output has a column for each."""
+
+    def decision_function(self, X) -> np.ndarray:
+        """The model's outputs."""
+        return self._outputs(X)
+
+    def _encode(self, y: np.ndarray) -> np.ndarray:
+        kind = type_of_target(y, raise_unknown=True)
+        if kind not in ("binary", "multiclass"):
+            raise ValueError(f"Only binary and multiclass target types are supported. Target type: {kind}")
+        self.classes_, numbers = np.unique(y, return_inverse=True)
+        if len(self.classes_) == 1:
+            raise ValueError("Classifier can't train when only one class is present.")
+        self.target_ndim_ = y.ndim
+        return np.eye(len(self.classes_))[numbers.reshape(-1)]
+
+    def _decode(self, outputs: np.ndarray) -> np.ndarray:
+        classes = self.classes_[outputs.argmax(-1)]
+        return classes if self.target_ndim_ == 1 else classes[:, None]
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.classifier_tags.poor_score = True
+        return tags
+
+
+class SKLearnRegressor(RegressorMixin, _Estimator):
+    """A regressor."""
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.regressor_tags.poor_score = True
+        return tags
+
+
+class SKLearnTransformer(TransformerMixin, _Estimator):
+    """A transformer: `transform` gives the model's outputs."""
+
+    def transform(self, X) -> np.ndarray:
+        """The model's outputs."""
+        return self._outputs(X)
+
+    def __sklearn_tags__(self) -> Any:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = []
+        return tags
+
+
+def _clone(model: Model) -> Model:
+    """The same model, untrained, compiled alike with an optimizer and metrics of its own."""
+    clone = clone_model(model)
+    if model.compiled:
+        clone.compile(**{name: nest.map_leaves(_fresh, value) for name, value in model.compile_arguments.items()})
+    return clone
+
+
+def _fresh(value: Any) -> Any:
+    return type(value).from_config(value.get_config()) if hasattr(value, "get_config") else value

@@ -1,0 +1,308 @@
+"""Images: ImageDataGenerator against stored numbers of Keras (tests/reference/make_images.py), files with pillow."""
+
+import pathlib
+import warnings
+
+import image_cases
+import numpy as np
+import pytest
+
+import nbkeras
+from nbkeras import config, layers, models, utils
+from nbkeras.preprocessing import image
+from nbkeras.preprocessing.image import ImageDataGenerator
+
+STORED = np.load(pathlib.Path(image_cases.__file__).with_name("images.npz"))
+images = image_cases.images
+
+
+@pytest.mark.parametrize("name", image_cases.AFFINE)
+def test_affine_transforms_are_keras_s(name):
+    shape, arguments = image_cases.AFFINE[name]
+    result = image.apply_affine_transform(images(shape)[0], **arguments)
+    assert result.dtype == np.float32
+    np.testing.assert_allclose(result, STORED[f"affine {name}"], rtol=1e-5, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", image_cases.GENERATORS)
+def test_flows_are_keras_s(name):
+    found = image_cases.flow_numbers(ImageDataGenerator, image_cases.GENERATORS[name])
+    tolerance = (
+        {"rtol": 1e-2, "atol": 2e-3} if name == "whitening" else {"rtol": 1e-5, "atol": 1e-3}
+    )  # an inverse of SVD
+    np.testing.assert_allclose(found, STORED[f"flow {name}"], **tolerance)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda x: image.random_rotation(x, 20, 0, 1, 2),
+        lambda x: image.random_shift(x, 0.2, 0.3, 0, 1, 2),
+        lambda x: image.random_shear(x, 10, 0, 1, 2),
+        lambda x: image.random_zoom(x, (0.5, 0.9), 0, 1, 2),
+        lambda x: image.random_channel_shift(x, 20.0),
+        lambda x: image.random_brightness(x, (0.5, 1.5)),
+    ],
+)
+def test_random_functions_keep_shapes_and_repeat_by_seed(make):
+    x = images()[0]
+    np.random.seed(3)
+    first = make(x)
+    np.random.seed(3)
+    np.testing.assert_array_equal(make(x), first)
+    assert first.shape == x.shape and (first != x).any()
+
+
+def test_the_middle_of_any_image_stays_where_it_is():
+    x = np.arange(15.0).reshape(3, 5, 1)
+    turned = image.apply_affine_transform(x, 180, row_axis=0, col_axis=1, channel_axis=2)
+    np.testing.assert_allclose(turned, x[::-1, ::-1], atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "arguments, moved",
+    [
+        ({"width_shift_range": [2]}, {(0, 2), (0, -2)}),
+        ({"height_shift_range": [1.0]}, {(1, 0), (-1, 0)}),
+        ({"height_shift_range": [0.4]}, {(2, 0), (-2, 0)}),
+        ({"width_shift_range": 2}, {(0, -1), (0, 0), (0, 1)}),
+    ],
+)
+def test_shifts_move_by_whole_pixels_of_a_list_or_an_integer(arguments, moved):
+    x = np.zeros((5, 7, 1), "float32")
+    x[2, 3] = 1
+    make = ImageDataGenerator(fill_mode="constant", **arguments)
+    found = set()
+    for seed in range(12):
+        row, column, _ = np.argwhere(make.random_transform(x, seed=seed) > 0.5)[0]
+        found.add((int(row) - 2, int(column) - 3))
+    assert found == moved
+
+
+def test_shifts_by_a_share_of_the_size():
+    make = ImageDataGenerator(width_shift_range=0.5, height_shift_range=0.1)
+    drawn = [make.get_random_transform((10, 20, 3)) for _ in range(50)]
+    assert 8 < max(abs(each["tx"]) for each in drawn) <= 10 and max(abs(each["ty"]) for each in drawn) <= 1
+
+
+class TestFlow:
+    x, y = images(count=5), np.arange(5)
+
+    def test_as_a_sequence_and_as_an_iterator(self):
+        batches = ImageDataGenerator().flow(self.x, self.y, batch_size=2, shuffle=False)
+        assert len(batches) == 3
+        assert [y.tolist() for _, y in (batches[i] for i in range(3))] == [[0, 1], [2, 3], [4]]
+        assert [next(batches)[1].tolist() for _ in range(4)] == [[0, 1], [2, 3], [4], [0, 1]]
+        batches.reset()
+        assert next(iter(batches))[1].tolist() == [0, 1]
+        with pytest.raises(ValueError, match="asked for batch 3 of an iterator with 3 batches"):
+            batches[3]
+
+    def test_every_sample_once_in_an_epoch(self):
+        batches = ImageDataGenerator().flow(self.x, self.y, batch_size=2)
+        for _ in range(3):
+            assert sorted(np.concatenate([batches[i][1] for i in range(3)])) == [0, 1, 2, 3, 4]
+            batches.on_epoch_end()
+
+    def test_without_targets_with_weights_and_with_other_inputs(self):
+        make = ImageDataGenerator()
+        assert isinstance(make.flow(self.x)[0], np.ndarray)
+        assert len(make.flow(self.x, self.y, sample_weight=self.y)[0]) == 3
+        (x, other), y = make.flow([self.x, self.y * 2], self.y)[0]
+        np.testing.assert_array_equal(other, y * 2)
+
+    def test_subsets(self):
+        make = ImageDataGenerator(validation_split=0.4)
+        y = np.zeros(5)
+        assert make.flow(self.x, y, subset="validation").n == 2 and make.flow(self.x, y, subset="training").n == 3
+        with pytest.raises(ValueError, match="have different classes"):
+            make.flow(self.x, self.y, subset="training")
+        with pytest.raises(ValueError, match="Invalid subset name: 'test'"):
+            make.flow(self.x, y, subset="test")
+
+    def test_channels_first(self):
+        make = ImageDataGenerator(data_format="channels_first", rotation_range=20, zoom_range=0.1)
+        last = ImageDataGenerator(data_format="channels_last", rotation_range=20, zoom_range=0.1)
+        first = next(make.flow(self.x.transpose(0, 3, 1, 2), seed=1))
+        np.testing.assert_allclose(first.transpose(0, 2, 3, 1), next(last.flow(self.x, seed=1)), rtol=1e-5)
+
+    def test_a_model_learns_from_it(self):
+        model = models.Sequential([layers.Input((6, 6, 3)), layers.Flatten(), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        make = ImageDataGenerator(rescale=1 / 255, horizontal_flip=True)
+        history = model.fit(make.flow(self.x, self.y, batch_size=2), epochs=2, verbose=0)
+        assert len(history.history["loss"]) == 2
+
+    def test_mistakes(self):
+        with pytest.raises(ValueError, match="rank 4"):
+            ImageDataGenerator().flow(self.x[0])
+        with pytest.raises(ValueError, match="same length"):
+            ImageDataGenerator().flow(self.x, self.y[1:])
+        with pytest.raises(ValueError, match="rank 4"):
+            ImageDataGenerator().fit(self.x[0])
+        with pytest.raises(ValueError, match="zoom_range"):
+            ImageDataGenerator(zoom_range=(1, 2, 3))
+        with pytest.raises(ValueError, match="data_format"):
+            ImageDataGenerator(data_format="last")
+        with pytest.raises(ValueError, match="strictly between 0 and 1"):
+            ImageDataGenerator(validation_split=2)
+        with pytest.warns(UserWarning, match="implies samplewise_center"):
+            ImageDataGenerator(samplewise_std_normalization=True)
+        with pytest.warns(UserWarning, match="featurewise_center does nothing before `fit"):
+            next(ImageDataGenerator(featurewise_center=True).flow(self.x))
+        with pytest.warns(UserWarning, match="have 6"):
+            ImageDataGenerator(data_format="channels_last").flow(np.zeros((2, 3, 3, 6)))
+        with pytest.raises(ValueError, match="order must be 0"):
+            image.apply_affine_transform(self.x[0], 3, row_axis=0, col_axis=1, channel_axis=2, order=3)
+        with pytest.raises(ValueError, match="fill_mode must be one of"):
+            image.apply_affine_transform(self.x[0], 3, row_axis=0, col_axis=1, channel_axis=2, fill_mode="mirror")
+        with pytest.raises(ValueError, match="channels first or last"):
+            image.apply_affine_transform(self.x[0], 3, row_axis=0, col_axis=0, channel_axis=2)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes of png files: cats are dark, dogs are bright."""
+    pytest.importorskip("PIL")
+    for name, level, count in (("cats", 10, 3), ("dogs", 200, 2)):
+        (tmp_path / name).mkdir()
+        for i in range(count):
+            utils.save_img(tmp_path / name / f"{i}.png", np.full((4, 6, 3), level + i, "uint8"), scale=False)
+    (tmp_path / "cats" / "notes.txt").write_text("no image")
+    return tmp_path
+
+
+class TestFiles:
+    def test_round_trip(self, tmp_path):
+        pytest.importorskip("PIL")
+        for channels in (1, 3, 4):
+            x = images((4, 5, channels))[0]
+            utils.save_img(tmp_path / "x.png", x, scale=False)
+            mode = {1: "grayscale", 3: "rgb", 4: "rgba"}[channels]
+            with utils.load_img(tmp_path / "x.png", color_mode=mode) as loaded:
+                np.testing.assert_array_equal(utils.img_to_array(loaded), x)
+        scaled = np.asarray(utils.array_to_img(x / 7))
+        assert scaled.min() == 0 and scaled.max() == 255
+        with pytest.warns(UserWarning, match="no transparency"):
+            utils.save_img(tmp_path / "x.jpg", x)
+
+    def test_channels_first_and_sizes(self, folder):
+        loaded = utils.load_img(folder / "dogs" / "0.png", target_size=(2, 3), interpolation="bilinear")
+        assert utils.img_to_array(loaded, "channels_first").shape == (3, 2, 3)
+        loaded = utils.load_img(folder / "dogs" / "0.png", target_size=(2, 2), keep_aspect_ratio=True)
+        assert loaded.size == (2, 2)
+        assert utils.array_to_img(np.zeros((3, 4, 5)), "channels_first").size == (5, 4)
+
+    def test_mistakes(self, folder):
+        with pytest.raises(ValueError, match="color_mode must be one of"):
+            utils.load_img(folder / "dogs" / "0.png", color_mode="bgr")
+        with pytest.raises(ValueError, match="interpolation must be one of"):
+            utils.load_img(folder / "dogs" / "0.png", target_size=(2, 2), interpolation="magic")
+        with pytest.raises(ValueError, match="1, 3 or 4 channels, received 2"):
+            utils.array_to_img(np.zeros((2, 2, 2)))
+        with pytest.raises(ValueError, match="Unsupported image shape"):
+            utils.img_to_array(np.zeros(3))
+
+    def test_flow_from_directory(self, folder, tmp_path, capsys):
+        make = ImageDataGenerator(rescale=1 / 100, validation_split=0.4)
+        batches = make.flow_from_directory(folder, (2, 2), batch_size=3, shuffle=False)
+        assert "Found 5 images belonging to 2 classes." in capsys.readouterr().out
+        assert batches.class_indices == {"cats": 0, "dogs": 1} and batches.classes.tolist() == [0, 0, 0, 1, 1]
+        x, y = batches[1]
+        assert x.shape == (2, 2, 2, 3) and y.tolist() == [[0, 1], [0, 1]]
+        np.testing.assert_allclose(x[0], 2.0)
+        for mode, expected in (("sparse", [0, 0, 0]), ("binary", [0, 0, 0])):
+            assert make.flow_from_directory(folder, (2, 2), class_mode=mode, batch_size=3, shuffle=False)[0][
+                1
+            ].tolist() == (expected)
+        only = make.flow_from_directory(folder, (2, 2), class_mode=None, subset="training", color_mode="grayscale")
+        assert only[0].shape == (4, 2, 2, 1)
+        x, y = make.flow_from_directory(folder, (2, 2), class_mode="input")[0]
+        np.testing.assert_array_equal(x, y)
+        saved = tmp_path / "saved"
+        saved.mkdir()
+        make.flow_from_directory(folder, (2, 2), classes=["dogs"], save_to_dir=str(saved), save_prefix="a")[0]
+        assert len(list(saved.glob("a_*.png"))) == 2
+        with pytest.raises(ValueError, match="Invalid class_mode"):
+            make.flow_from_directory(folder, class_mode="raw")
+
+    def test_flow_from_dataframe(self, folder):
+        pandas = pytest.importorskip("pandas")
+        table = pandas.DataFrame(
+            {"filename": ["cats/0.png", "dogs/1.png", "none.png"], "class": ["c", "d", "d"], "a": [1, 2, 3], "b": 4}
+        )
+        make = ImageDataGenerator()
+        with pytest.warns(UserWarning, match="1 of the files named in 'filename' are no images"):
+            batches = make.flow_from_dataframe(table, str(folder), target_size=(2, 2), shuffle=False)
+        assert batches[0][1].tolist() == [[1, 0], [0, 1]] and batches.filenames == ["cats/0.png", "dogs/1.png"]
+        table = table[:2]
+        raw = make.flow_from_dataframe(table, str(folder), y_col="a", class_mode="raw", shuffle=False, weight_col="b")
+        assert raw[0][1].tolist() == [1, 2] and raw[0][2].tolist() == [4, 4]
+        several = make.flow_from_dataframe(
+            table, str(folder), y_col=["a", "b"], class_mode="multi_output", shuffle=False
+        )
+        assert [each.tolist() for each in several[0][1]] == [[1, 2], [4, 4]]
+
+    def test_image_dataset_from_directory(self, folder):
+        data = utils.image_dataset_from_directory(folder, image_size=(2, 2), batch_size=2, shuffle=False, verbose=False)
+        assert data.class_names == ["cats", "dogs"] and len(data) == 3
+        assert [y.tolist() for _, y in data] == [[0, 0], [0, 1], [1]]
+        train, validation = utils.image_dataset_from_directory(
+            folder, label_mode="binary", image_size=2, validation_split=0.4, subset="both", seed=1, verbose=False
+        )
+        assert train[0][1].shape == (3, 1) and validation[0][0].shape == (2, 2, 2, 3)
+        assert not set(train.file_paths) & set(validation.file_paths)
+        assert sorted(y.tolist() for _, y in utils.image_dataset_from_directory(
+            folder, label_mode="categorical", batch_size=None, verbose=False)) == [[0, 1]] * 2 + [[1, 0]] * 3  # fmt: skip
+        listed = utils.image_dataset_from_directory(folder, labels=[4, 3, 2, 1, 0], shuffle=False, verbose=False)
+        assert listed[0][1].tolist() == [4, 3, 2, 1, 0]
+        assert isinstance(utils.image_dataset_from_directory(folder, labels=None, verbose=False)[0], np.ndarray)
+
+    @pytest.mark.parametrize(
+        "arguments, message",
+        [
+            ({"label_mode": "one"}, "label_mode must be"),
+            ({"labels": [1]}, "for each of the 5 files, received 1"),
+            ({"labels": "guess"}, "labels must be 'inferred'"),
+            ({"class_names": ["cats"]}, "names of the subfolders"),
+            ({"validation_split": 0.5}, "belong together"),
+            ({"validation_split": 1.5, "subset": "both"}, "between 0 and 1"),
+            ({"validation_split": 0.5, "subset": "training"}, "give a seed"),
+            ({"validation_split": 0.1, "subset": "validation", "seed": 1}, "leaves none for validation"),
+        ],
+    )
+    def test_wrong_arguments_of_image_dataset(self, folder, arguments, message):
+        with pytest.raises(ValueError, match=message):
+            utils.image_dataset_from_directory(folder, verbose=False, **arguments)
+
+    def test_texts_and_sounds(self, tmp_path):
+        import wave
+
+        for name, text in (("a", "one two"), ("b", "three")):
+            (tmp_path / name).mkdir()
+            (tmp_path / name / "x.txt").write_text(text, encoding="utf-8")
+            with wave.open(str(tmp_path / name / "x.wav"), "wb") as file:
+                file.setparams((1, 2, 100, 0, "NONE", ""))
+                file.writeframes(np.array([0, 16384, -32768][: len(text) - 4], "<i2").tobytes())
+        x, y = utils.text_dataset_from_directory(tmp_path, shuffle=False, max_length=4, verbose=False)[0]
+        assert x.tolist() == ["one ", "thre"] and y.tolist() == [0, 1]
+        x, y = utils.audio_dataset_from_directory(tmp_path, shuffle=False, verbose=False)[0]
+        assert x[:, :, 0].tolist() == [[0, 0.5, -1], [0, 0, 0]]
+        x, y = utils.audio_dataset_from_directory(tmp_path, output_sequence_length=2, shuffle=False, verbose=False)[0]
+        assert x.shape == (2, 2, 1)
+        with pytest.raises(ValueError, match="no ragged tensors"):
+            utils.audio_dataset_from_directory(tmp_path, ragged=True)
+
+
+def test_files_need_pillow_and_say_so(monkeypatch):
+    monkeypatch.setitem(__import__("sys").modules, "PIL", None)
+    with pytest.raises(ImportError, match="pip install pillow"):
+        utils.array_to_img(np.zeros((2, 2, 3)))
+    assert ImageDataGenerator(brightness_range=(0.5, 0.6)).flow(images())[0].shape == (4, 6, 6, 3)
+
+
+def test_names_are_where_keras_has_them():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert nbkeras.preprocessing.image.img_to_array is utils.img_to_array
+    assert config.image_data_format() in ("channels_last", "channels_first")

@@ -1,0 +1,123 @@
+"""Models as scikit-learn's estimators: Keras 3's wrappers and Keras 2's."""
+
+import numpy as np
+import pytest
+
+from nbkeras import layers, models, optimizers, utils
+from nbkeras.compat.scikit_learn import BaseWrapper, KerasClassifier, KerasRegressor
+
+sklearn = pytest.importorskip("sklearn")
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+X = np.random.default_rng(0).normal(size=(40, 3)).astype("float32")
+NAMES = np.array(["a", "b"])[(X[:, 0] > 0).astype(int)]
+
+
+@pytest.fixture(autouse=True)
+def seed():
+    utils.set_random_seed(1)
+
+
+def classifier(units=2, activation="softmax", loss="categorical_crossentropy", metrics=("accuracy",)):
+    model = models.Sequential([layers.Input((3,)), layers.Dense(units, activation=activation)])
+    model.compile(optimizers.Adam(0.1), loss, metrics=list(metrics))
+    return model
+
+
+def regressor():
+    model = models.Sequential([layers.Input((3,)), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
+class TestKeras3:
+    @pytest.fixture(autouse=True)
+    def wrappers(self):
+        import nbkeras
+
+        self.wrappers = nbkeras.wrappers
+
+    def test_classifier(self):
+        from sklearn.base import clone, is_classifier
+        from sklearn.model_selection import cross_val_score
+
+        estimator = self.wrappers.SKLearnClassifier(classifier(), fit_kwargs={"epochs": 30, "verbose": 0})
+        assert is_classifier(estimator) and cross_val_score(clone(estimator), X, NAMES, cv=2).mean() > 0.5
+        estimator.fit(X, NAMES)
+        assert set(estimator.predict(X)) <= {"a", "b"} and estimator.decision_function(X).shape == (40, 2)
+        assert estimator.model_ is not estimator.model and len(estimator.history_.history["loss"]) == 30
+        with pytest.raises(ValueError, match="only one class"):
+            estimator.fit(X, np.zeros(40, int))
+        with pytest.raises(ValueError, match="Only binary and multiclass"):
+            estimator.fit(X, X[:, 0])
+
+    def test_function_regressor_and_transformer(self):
+        def make(X, y, units):
+            assert y.shape == (40, 1)
+            return regressor()
+
+        estimator = self.wrappers.SKLearnRegressor(make, model_kwargs={"units": 1}, fit_kwargs={"verbose": 0})
+        assert estimator.fit(X, X[:, 0]).predict(X).shape == (40,)
+        assert np.isfinite(estimator.score(X, X[:, 0]))
+        transformer = self.wrappers.SKLearnTransformer(regressor(), fit_kwargs={"verbose": 0})
+        assert transformer.fit(X, X[:, :1]).transform(X).shape == (40, 1)
+
+    def test_mistakes(self):
+        from sklearn.exceptions import NotFittedError
+
+        with pytest.raises(NotFittedError):
+            self.wrappers.SKLearnRegressor(regressor()).predict(X)
+        model = models.Sequential([layers.Input((3,)), layers.Dense(1)])
+        with pytest.raises(RuntimeError, match="must be compiled"):
+            self.wrappers.SKLearnRegressor(model).fit(X, X[:, 0])
+
+
+class TestKeras2:
+    @pytest.mark.parametrize("y", [NAMES, np.eye(2)[(NAMES == "b").astype(int)]], ids=["names", "one-hot"])
+    def test_classifier(self, y):
+        estimator = KerasClassifier(classifier, epochs=40, batch_size=4, verbose=0)
+        estimator.fit(X, y, sample_weight=np.ones(40))
+        expected = {"a", "b"} if y.dtype.kind == "U" else {0, 1}
+        assert set(estimator.predict(X)) <= expected and estimator.predict(X).shape == (40,)
+        assert estimator.predict_proba(X, batch_size=40).shape == (40, 2)
+        if y.ndim == 1:
+            assert estimator.score(X, y, batch_size=7) > 0.7
+
+    def test_one_output(self):
+        estimator = KerasClassifier(classifier, units=1, activation="sigmoid", loss="binary_crossentropy", verbose=0)
+        estimator.fit(X, NAMES[:, None])
+        assert estimator.predict(X).shape == (40, 1)
+        np.testing.assert_allclose(estimator.predict_proba(X).sum(1), 1, rtol=1e-6)
+
+    def test_grid_search(self):
+        from sklearn.model_selection import GridSearchCV
+
+        search = GridSearchCV(KerasClassifier(classifier, verbose=0), {"epochs": [1, 2]}, scoring="neg_log_loss", cv=2)
+        search.fit(X, NAMES)
+        assert search.best_params_["epochs"] in (1, 2)
+
+    def test_regressor_and_classes_that_build(self):
+        class Mine(KerasRegressor):
+            def __call__(self, units):
+                return regressor()
+
+        class Builder:
+            def __call__(self, units):
+                return regressor()
+
+        for estimator in (Mine(units=3), KerasRegressor(Builder(), units=3)):
+            estimator.fit(X, X[:, 0], verbose=0)
+            assert estimator.predict(X).shape == (40,)
+            assert estimator.score(X, X[:, 0], verbose=0) < 0
+
+    def test_parameters(self):
+        estimator = BaseWrapper(classifier, units=2)
+        assert estimator.set_params(epochs=3).get_params() == {"units": 2, "epochs": 3, "build_fn": classifier}
+        with pytest.raises(ValueError, match="colour is not a legal parameter"):
+            estimator.set_params(colour=1)
+        with pytest.raises(ValueError, match="should pass `metrics="):
+            silent = KerasClassifier(classifier, metrics=(), verbose=0)
+            silent.fit(X, NAMES)
+            silent.score(X, NAMES)
+        with pytest.raises(ValueError, match="Invalid shape for y"):
+            KerasClassifier(classifier).fit(X, np.zeros((4, 1, 1)))
