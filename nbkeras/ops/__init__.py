@@ -177,12 +177,17 @@ _LATER: dict[str, str] = {
     "ravel rearrange rot90 size space_to_depth trace view vsplit vstack",
     "functions": "allclose angle arccos arccosh arcsin arcsinh arctan2 arctanh cbrt conj conjugate cosh deg2rad "
     "divide_no_nan erfc erfinv exp2 fabs fmax fmin fmod heaviside hypot i0 imag isclose isneginf isposinf "
-    "isreal ldexp log10 logaddexp logaddexp2 nan_to_num nextafter rad2deg real signbit sinc sinh trunc",
+    "isreal ldexp log10 logaddexp logaddexp2 nan_to_num nextafter rad2deg real saturate_cast signbit sinc sinh "
+    "trunc",
     "integers": "bitwise_and bitwise_invert bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor gcd "
     "lcm left_shift right_shift",
+    "products": "cdist correlate cross diff inner kron outer psnr trapezoid vdot",
     "ranges": "array bartlett blackman copy empty empty_like geomspace hamming hanning identity kaiser linspace logspace "
     "meshgrid tri vander",
     "scattering": "argpartition bincount digitize isin multi_hot nonzero scatter scatter_update searchsorted segment_max "
     "segment_min segment_prod segment_sum select slice slice_update unique unravel_index",
+    "statistics": "amax amin average corrcoef histogram median moments nanargmax nanargmin nancumprod nancumsum nanmax "
+    "nanmean nanmedian nanmin nanpercentile nanprod nanquantile nanstd nansum nanvar normalize percentile ptp "
+    "quantile",
 }
 __getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)

@@ -17,6 +17,7 @@ from nbkeras.ops.creation import full_like, zeros_like
 from nbkeras.ops.elementwise import (
     absolute,
     add,
+    clip,
     divide,
     equal,
     exp,
@@ -193,6 +194,21 @@ def nan_to_num(x, nan: float = 0.0, posinf: float | None = None, neginf: float |
     y = where(isnan(x), x.dtype.type(nan), x)
     y = where(isposinf(x), x.dtype.type(largest if posinf is None else posinf), y)
     return where(isneginf(x), x.dtype.type(-largest if neginf is None else neginf), y)
+
+
+@op
+def saturate_cast(x, dtype) -> Tensor:
+    """x in another dtype, with numbers that do not fit as the nearest that do."""
+    x, target = as_tensor(x), np.dtype(dtype)
+    if target.kind not in "iu":
+        return as_tensor(x, target)
+    limits = np.iinfo(target)
+    low, high = limits.min, limits.max
+    if x.dtype.kind in "iu":
+        low, high = max(low, np.iinfo(x.dtype).min), min(high, np.iinfo(x.dtype).max)
+    elif x.dtype.kind == "f" and x.dtype.type(high) > high:  # the largest float that the integers have
+        high = np.nextafter(x.dtype.type(high), x.dtype.type(0))
+    return as_tensor(x if x.dtype.kind == "b" else clip(x, x.dtype.type(low), x.dtype.type(high)), target)
 
 
 @op

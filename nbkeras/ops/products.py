@@ -1,0 +1,140 @@
+"""Products, differences and distances of vectors and matrices, composed of other ops."""
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels.elementwise import broadcast_shape
+from nbkeras.ops import elementwise, reduce
+from nbkeras.ops.arguments import as_float, axis_of, promote
+from nbkeras.ops.dense import matmul, tensordot
+from nbkeras.ops.functions import log10
+from nbkeras.ops.indexing import getitem, pad, take
+from nbkeras.ops.shape import expand_dims, flip, moveaxis, reshape, stack
+from nbkeras.tensor import Tensor, as_tensor, op
+
+
+@op
+def inner(x1, x2) -> Tensor:
+    """Sums of products along the last axes: (..., k) and (... , k) give x1's other axes, then x2's. A scalar multiplies."""
+    x1, x2 = promote(x1, x2)
+    if x1.ndim == 0 or x2.ndim == 0:
+        return elementwise.multiply(x1, x2)
+    return tensordot(x1, x2, axes=([-1], [-1]))
+
+
+@op
+def outer(x1, x2) -> Tensor:
+    """The product of each element of x1 (rows) with each of x2 (columns), both flat."""
+    return elementwise.multiply(reshape(x1, (-1, 1)), reshape(x2, (1, -1)))
+
+
+@op
+def vdot(x1, x2) -> Tensor:
+    """The sum of products of all elements."""
+    x1, x2 = promote(x1, x2)
+    if x1.size != x2.size:
+        raise ValueError(f"vdot: expected as many elements in both, received shapes {x1.shape} and {x2.shape}")
+    return reduce.sum(elementwise.multiply(reshape(x1, (-1,)), reshape(x2, (-1,))))
+
+
+@op
+def kron(x1, x2) -> Tensor:
+    """Kronecker's product: each element of x1 times all of x2, laid out as blocks."""
+    x1, x2 = promote(x1, x2)
+    ndim = max(x1.ndim, x2.ndim)
+    a, b = ((1,) * (ndim - x.ndim) + x.shape for x in (x1, x2))
+    spread_a, spread_b = ([n for size in a for n in (size, 1)], [n for size in b for n in (1, size)])
+    y = elementwise.multiply(reshape(x1, spread_a), reshape(x2, spread_b))
+    return reshape(y, [m * n for m, n in zip(a, b, strict=True)])
+
+
+@op
+def cross(x1, x2, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Tensor:
+    """The vectors at right angles to those of x1 and x2, of 3 numbers or 2 (with 0 as the third); of two of 2 the third alone.
+
+    axis: that of the vectors in both and in the result; else axisa, axisb and axisc. The other axes broadcast.
+    """
+    if axis is not None:
+        axisa = axisb = axisc = axis
+    x1, x2 = promote(x1, x2)
+    a, b = moveaxis(x1, axisa, -1), moveaxis(x2, axisb, -1)
+    if not {a.shape[-1], b.shape[-1]} <= {2, 3} or broadcast_shape(a.shape[:-1], b.shape[:-1]) is None:
+        raise ValueError(
+            f"cross: expected vectors of 2 or 3 numbers that broadcast, received shapes {x1.shape} and {x2.shape}"
+        )
+
+    def turned(i: int, j: int) -> Tensor:
+        (ai, aj), (bi, bj) = ((getitem(v, (..., i)), getitem(v, (..., j))) for v in (a, b))
+        return elementwise.subtract(elementwise.multiply(ai, bj), elementwise.multiply(aj, bi))
+
+    if a.shape[-1] == b.shape[-1] == 2:
+        return turned(0, 1)
+    a, b = (v if v.shape[-1] == 3 else pad(v, [(0, 0)] * (v.ndim - 1) + [(0, 1)]) for v in (a, b))
+    y = stack([turned(1, 2), turned(2, 0), turned(0, 1)], -1)
+    return moveaxis(y, -1, axis_of("cross", axisc, y.ndim))
+
+
+@op
+def correlate(x1, x2, mode: str = "valid") -> Tensor:
+    """Sums of products of a vector with another one laid at each place of it: where they overlap 'full'y, 'same', 'valid'."""
+    a, b = (as_float(x) for x in promote(x1, x2))
+    if a.ndim != 1 or b.ndim != 1 or not a.size or not b.size or mode not in ("valid", "same", "full"):
+        raise ValueError(
+            f"correlate: expected two vectors and mode valid, same or full, received {a.shape}, {b.shape}, {mode!r}"
+        )
+    n, m = a.size, b.size
+    if n < m:
+        return flip(correlate(b, a, mode), 0)
+    places = np.arange(n + m - 1)[:, None] + np.arange(m)
+    first, count = {"full": (0, n + m - 1), "same": (m - m // 2 - 1, n), "valid": (m - 1, n - m + 1)}[mode]
+    return matmul(take(pad(a, (m - 1, m - 1)), places[first : first + count]), b)
+
+
+@op
+def diff(a, n: int = 1, axis: int = -1) -> Tensor:
+    """Differences of neighbours along an axis, n times; for booleans whether they differ."""
+    x = as_tensor(a)
+    along = axis_of("diff", axis, x.ndim)
+    if n < 0:
+        raise ValueError(f"diff: n must not be negative, received {n}")
+    before = (slice(None),) * along
+    between = elementwise.not_equal if x.dtype.kind == "b" else elementwise.subtract
+    for _ in range(n):
+        x = between(getitem(x, (*before, slice(1, None))), getitem(x, (*before, slice(None, -1))))
+    return x
+
+
+@op
+def trapezoid(y, x=None, dx: float = 1.0, axis: int = -1) -> Tensor:
+    """The integral along an axis by trapezoids, between places x (dx apart without them)."""
+    y = as_float(y)
+    along = axis_of("trapezoid", axis, y.ndim)
+    line = moveaxis(y, along, -1)
+    middle = elementwise.add(getitem(line, (..., slice(1, None))), getitem(line, (..., slice(None, -1))))
+    width: Any = dx
+    if x is not None:
+        x = as_float(x)
+        width = diff(x if x.ndim == 1 else moveaxis(x, along, -1))
+    return elementwise.multiply(reduce.sum(elementwise.multiply(middle, width), -1), 0.5)
+
+
+@op
+def cdist(x, y) -> Tensor:
+    """Euclidean distances between vectors: (..., m, d) and (..., n, d) -> (..., m, n)."""
+    x, y = (as_float(each) for each in promote(x, y))
+    if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
+        raise ValueError(f"cdist: expected (..., m, d) and (..., n, d), received shapes {x.shape} and {y.shape}")
+    apart = elementwise.subtract(expand_dims(x, -2), expand_dims(y, -3))
+    return elementwise.sqrt(reduce.sum(elementwise.square(apart), -1))
+
+
+@op
+def psnr(x1, x2, max_val) -> Tensor:
+    """Peak signal-to-noise ratio in decibels, 10 log10(max_val^2 / mean squared difference), of all elements."""
+    x1, x2 = (as_float(x) for x in promote(x1, x2))
+    if x1.shape != x2.shape:
+        raise ValueError(f"psnr: expected two tensors of one shape, received {x1.shape} and {x2.shape}")
+    error = reduce.mean(elementwise.square(elementwise.subtract(x1, x2)))
+    peak = elementwise.square(as_tensor(max_val, x1.dtype))
+    return elementwise.multiply(log10(elementwise.divide(peak, error)), 10)

@@ -1,0 +1,300 @@
+"""Averages, quantiles, reductions that leave NaN out, counts in bins: composed of other ops, and differentiable."""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.kernels.elementwise import broadcast_shape
+from nbkeras.ops import elementwise, indexing, reduce
+from nbkeras.ops.arguments import as_float, axes_of, axis_of, promote
+from nbkeras.ops.dense import matmul
+from nbkeras.ops.ranges import linspace
+from nbkeras.ops.scattering import searchsorted, segment_sum
+from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, squeeze, transpose
+from nbkeras.tensor import Tensor, as_tensor, op
+
+# -------------------- averages --------------------
+
+
+@op
+def amax(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Largest element over axes."""
+    return reduce.max(x, axis, keepdims)
+
+
+@op
+def amin(x, axis=None, keepdims: bool = False) -> Tensor:
+    """Smallest element over axes."""
+    return reduce.min(x, axis, keepdims)
+
+
+@op
+def ptp(x, axis=None, keepdims: bool = False) -> Tensor:
+    """The largest minus the smallest element over axes."""
+    return elementwise.subtract(reduce.max(x, axis, keepdims), reduce.min(x, axis, keepdims))
+
+
+@op
+def average(x, axis=None, weights=None) -> Tensor:
+    """Mean over axes, weighted by x-shaped weights or, along one axis, by a vector."""
+    x = as_float(x)
+    if weights is None:
+        return reduce.mean(x, axis)
+    w = as_tensor(weights, x.dtype)
+    if w.ndim == 1 and x.ndim > 1 and isinstance(axis, int):
+        along = axis_of("average", axis, x.ndim)
+        w = reshape(w, [-1 if i == along else 1 for i in range(x.ndim)])
+    if broadcast_shape(x.shape, w.shape) != x.shape:
+        raise ValueError(f"average: weights of shape {w.shape} do not fit x of shape {x.shape} and axis {axis}")
+    w = broadcast_to(w, x.shape)
+    return elementwise.divide(reduce.sum(elementwise.multiply(x, w), axis), reduce.sum(w, axis))
+
+
+@op
+def moments(x, axes, keepdims: bool = False, synchronized: bool = False) -> tuple[Tensor, Tensor]:
+    """Mean and variance over axes."""
+    if synchronized:
+        raise ValueError("moments: there is one device, use synchronized=False")
+    return reduce.mean(x, axes, keepdims), reduce.var(x, axes, keepdims)
+
+
+@op
+def normalize(x, axis=-1, order: int = 2, epsilon: float | None = None) -> Tensor:
+    """x divided by its norm of an order along axes, which counts as epsilon at least."""
+    x = as_float(x)
+    if not isinstance(order, int) or order < 1:
+        raise ValueError(f"normalize: order must be an integer of at least 1, received {order!r}")
+    least = config.epsilon() if epsilon is None else epsilon
+    axes = axes_of("normalize", axis, x.ndim)
+    if order == 2:
+        total = reduce.sum(elementwise.square(x), axes, keepdims=True)
+        return elementwise.multiply(x, elementwise.rsqrt(elementwise.maximum(total, least**2)))
+    total = reduce.sum(elementwise.power(elementwise.absolute(x), order), axes, keepdims=True)
+    return elementwise.divide(x, elementwise.power(elementwise.maximum(total, least**order), 1 / order))
+
+
+@op
+def corrcoef(x) -> Tensor:
+    """Correlation coefficients of the rows of a matrix, each a variable: (n, samples) -> (n, n)."""
+    x = as_float(x)
+    if x.ndim > 2:
+        raise ValueError(f"corrcoef: expected a matrix of variables by samples, received shape {x.shape}")
+    rows = reshape(x, (-1, x.shape[-1] if x.ndim else 1))
+    rows = elementwise.subtract(rows, reduce.mean(rows, 1, keepdims=True))
+    rows = elementwise.multiply(rows, elementwise.rsqrt(reduce.sum(elementwise.square(rows), 1, keepdims=True)))
+    y = matmul(rows, transpose(rows))
+    return y if x.ndim == 2 else reshape(y, ())
+
+
+# -------------------- quantiles --------------------
+
+_METHODS = ("linear", "lower", "higher", "nearest", "midpoint")
+
+
+def _quantile(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool, without_nan: bool) -> Tensor:
+    """Numbers of sorted x at the places q (n - 1), those between two by the method; NaN sorts last."""
+    x, q = as_float(x), as_tensor(q, np.float64)
+    if method not in _METHODS:
+        raise ValueError(f"{name}: method must be one of {', '.join(_METHODS)}, received {method!r}")
+    if q.ndim > 1:
+        raise ValueError(f"{name}: q must be a number or a vector, received shape {q.shape}")
+    axes = axes_of(name, axis, x.ndim)
+    rest = [i for i in range(x.ndim) if i not in axes]
+    line = reshape(transpose(x, (*rest, *axes)), [*(x.shape[i] for i in rest), -1])
+    if line.shape[-1] == 0:
+        raise ValueError(f"{name}: there is nothing along axis {axis} of shape {x.shape}")
+    is_nan = elementwise.isnan(line)
+    last = reduce.sum(as_tensor(elementwise.logical_not(is_nan), np.int64), -1, keepdims=True)
+    last = elementwise.maximum(elementwise.subtract(last, 1), 0)
+    if not without_nan:
+        line = elementwise.where(reduce.any(is_nan, -1, keepdims=True), x.dtype.type(np.nan), line)
+    place = elementwise.multiply(as_tensor(last, np.float64), reshape(q, (-1,)))
+    below = elementwise.floor(place)
+    part = as_tensor(elementwise.subtract(place, below), x.dtype)
+    line = indexing.sort(line, -1)
+    low = indexing.take_along_axis(line, as_tensor(below, np.int64), -1)
+    high = indexing.take_along_axis(line, as_tensor(elementwise.ceil(place), np.int64), -1)
+    y = _between(low, high, part, method)
+    y = moveaxis(y, -1, 0)
+    if keepdims:
+        y = expand_dims(y, tuple(axis + 1 for axis in axes))
+    return y if q.ndim else squeeze(y, 0)
+
+
+def _between(low: Tensor, high: Tensor, part: Tensor, method: str) -> Tensor:
+    """The number a part of the way from low to high."""
+    if method == "lower":
+        return low
+    if method == "higher":
+        return high
+    if method == "nearest":
+        return elementwise.where(elementwise.less_equal(part, 0.5), low, high)
+    if method == "midpoint":
+        return elementwise.multiply(elementwise.add(low, high), 0.5)
+    way = elementwise.multiply(elementwise.subtract(high, low), part)
+    return elementwise.where(elementwise.equal(part, 0), low, elementwise.add(low, way))
+
+
+@op
+def quantile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
+    """What a share q (a number or a vector, whose axis comes first) of x is below, over axes; NaN where there is one.
+
+    method: between two numbers by 'linear' interpolation, the 'lower', the 'higher', the 'nearest' or the 'midpoint'.
+    """
+    return _quantile("quantile", x, q, axis, method, keepdims, without_nan=False)
+
+
+@op
+def nanquantile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
+    """`quantile` of what is not NaN."""
+    return _quantile("nanquantile", x, q, axis, method, keepdims, without_nan=True)
+
+
+@op
+def percentile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
+    """`quantile` of q / 100."""
+    return quantile(x, elementwise.divide(as_tensor(q, np.float64), 100), axis, method, keepdims)
+
+
+@op
+def nanpercentile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
+    """`percentile` of what is not NaN."""
+    return nanquantile(x, elementwise.divide(as_tensor(q, np.float64), 100), axis, method, keepdims)
+
+
+@op
+def median(x, axis=None, keepdims: bool = False) -> Tensor:
+    """The middle number over axes, the mean of the two middle ones of an even number; NaN where there is one."""
+    return quantile(x, 0.5, axis, "linear", keepdims)
+
+
+@op
+def nanmedian(x, axis=None, keepdims: bool = False) -> Tensor:
+    """`median` of what is not NaN."""
+    return nanquantile(x, 0.5, axis, "linear", keepdims)
+
+
+# -------------------- without NaN --------------------
+
+
+def _filled(x: Any, value: float) -> tuple[Tensor, Tensor]:
+    """x with a number in place of NaN, and where there was none."""
+    x = as_tensor(x)
+    if x.dtype.kind != "f":
+        return x, elementwise.equal(x, x)
+    is_nan = elementwise.isnan(x)
+    return elementwise.where(is_nan, x.dtype.type(value), x), elementwise.logical_not(is_nan)
+
+
+@op
+def nansum(x, axis=None, keepdims: bool = False) -> Tensor:
+    """`sum` of what is not NaN."""
+    return reduce.sum(_filled(x, 0)[0], axis, keepdims)
+
+
+@op
+def nanprod(x, axis=None, keepdims: bool = False) -> Tensor:
+    """`prod` of what is not NaN."""
+    return reduce.prod(_filled(x, 1)[0], axis, keepdims)
+
+
+@op
+def nancumsum(x, axis: int | None = None, dtype=None) -> Tensor:
+    """`cumsum` with 0 for NaN."""
+    return reduce.cumsum(_filled(x, 0)[0], axis, dtype)
+
+
+@op
+def nancumprod(x, axis: int | None = None, dtype=None) -> Tensor:
+    """`cumprod` with 1 for NaN."""
+    return reduce.cumprod(_filled(x, 1)[0], axis, dtype)
+
+
+def _mean_of(x: Tensor, there: Tensor, axis: Any, keepdims: bool) -> Tensor:
+    """Mean of the elements that are there; the others are 0."""
+    count = reduce.sum(as_tensor(there, x.dtype), axis, keepdims)
+    return elementwise.divide(reduce.sum(x, axis, keepdims), count)
+
+
+@op
+def nanmean(x, axis=None, keepdims: bool = False) -> Tensor:
+    """`mean` of what is not NaN; NaN where all is."""
+    return _mean_of(*_filled(as_float(x), 0), axis, keepdims)
+
+
+@op
+def nanvar(x, axis=None, keepdims: bool = False) -> Tensor:
+    """`var` of what is not NaN; NaN where all is."""
+    filled, there = _filled(as_float(x), 0)
+    distance = elementwise.subtract(filled, _mean_of(filled, there, axis, keepdims=True))
+    distance = elementwise.where(there, distance, filled.dtype.type(0))
+    return _mean_of(elementwise.square(distance), there, axis, keepdims)
+
+
+@op
+def nanstd(x, axis=None, keepdims: bool = False) -> Tensor:
+    """`std` of what is not NaN; NaN where all is."""
+    return elementwise.sqrt(nanvar(x, axis, keepdims))
+
+
+def _nan_extremum(extremum: Callable, worst: float, x: Any, axis: Any, keepdims: bool) -> Tensor:
+    filled, there = _filled(x, worst)
+    y = extremum(filled, axis, keepdims)
+    if filled.dtype.kind != "f":
+        return y
+    return elementwise.where(reduce.any(there, axis, keepdims), y, filled.dtype.type(np.nan))
+
+
+@op
+def nanmax(x, axis=None, keepdims: bool = False) -> Tensor:
+    """`max` of what is not NaN; NaN where all is."""
+    return _nan_extremum(reduce.max, -np.inf, x, axis, keepdims)
+
+
+@op
+def nanmin(x, axis=None, keepdims: bool = False) -> Tensor:
+    """`min` of what is not NaN; NaN where all is."""
+    return _nan_extremum(reduce.min, np.inf, x, axis, keepdims)
+
+
+def _nan_position(position: Callable, worst: float, x: Any, axis: int | None, keepdims: bool) -> Tensor:
+    filled, there = _filled(x, worst)
+    return elementwise.where(reduce.any(there, axis, keepdims), position(filled, axis, keepdims), -1)
+
+
+@op
+def nanargmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """`argmax` of what is not NaN; -1 where all is."""
+    return _nan_position(reduce.argmax, -np.inf, x, axis, keepdims)
+
+
+@op
+def nanargmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
+    """`argmin` of what is not NaN; -1 where all is."""
+    return _nan_position(reduce.argmin, np.inf, x, axis, keepdims)
+
+
+# -------------------- counts --------------------
+
+
+@op
+def histogram(x, bins: int = 10, range: tuple[float, float] | None = None) -> tuple[Tensor, Tensor]:
+    """How many elements lie in each of a number of equal bins (floats), and the bins' edges, from least to largest or in `range`.
+
+    A bin holds its lower edge, the last one its upper edge too.
+    """
+    x = as_float(x)
+    if not isinstance(bins, int) or bins < 1:
+        raise ValueError(f"histogram: bins must be an integer of at least 1, received {bins!r}")
+    flat = reshape(x, (x.size,))
+    low, high = (
+        (reduce.min(flat), reduce.max(flat)) if range is None else promote(*(x.dtype.type(edge) for edge in range))
+    )
+    margin = elementwise.multiply(as_tensor(elementwise.equal(low, high), x.dtype), 0.5)  # around one number alone
+    low, high = elementwise.subtract(low, margin), elementwise.add(high, margin)
+    edges = linspace(low, high, bins + 1)
+    place = elementwise.subtract(searchsorted(edges, flat, "right"), 1)
+    place = elementwise.where(elementwise.equal(flat, high), bins - 1, place)
+    return segment_sum(as_tensor(np.ones(x.size, x.dtype)), place, bins), edges
