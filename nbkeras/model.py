@@ -23,6 +23,8 @@ class Model(Trainer):
     def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self._graph: Graph | None = None
+        self._with_losses: Graph | None = None  # the graph with the symbolic losses given to add_loss
+        self._loss_layers: list[Layer] = []  # those with weights that only such losses need
         self._output_names: list[str] = []
         if (inputs is None) != (outputs is None):
             raise ValueError("a functional model needs both inputs and outputs: Model(inputs=..., outputs=...)")
@@ -120,6 +122,19 @@ class Model(Trainer):
         """Print a table of layers, output shapes and parameter counts."""
         print_summary(self, line_length, print_fn, expand_nested, show_trainable)
 
+    def add_loss(self, loss) -> None:
+        """Add to what training minimises: tensors in `call`; or symbolic ones, made of the model's inputs and layers."""
+        losses = loss if isinstance(loss, list | tuple) else [loss]
+        if is_symbolic(losses):
+            graph = self._functional("inputs")
+            before = [] if self._with_losses is None else self._with_losses.outputs[1]
+            self._with_losses = Graph(graph.inputs, [graph.outputs, [*before, *losses]])
+            known = [each for layer in graph.layers for each in layer.all_layers()]
+            self._loss_layers = [each for each in self._with_losses.layers if each.weights and each not in known]
+            self._reset_steps()
+        else:
+            super().add_loss(losses)
+
     # -------------------- saving --------------------
 
     def save(self, filepath, overwrite=True, include_optimizer=True) -> None:
@@ -196,7 +211,11 @@ class Model(Trainer):
             for tensor, each in zip(tensors, nest.flatten(mask), strict=False):
                 if each is not None:
                     tensor.mask = each
-        return self._graph.run(tensors)
+        if self._with_losses is None:
+            return self._graph.run(tensors)
+        outputs, losses = self._with_losses.run(tensors)
+        super().add_loss(losses)
+        return outputs
 
     def _arrange(self, inputs: Any) -> list[Tensor]:
         """The inputs in the graph's order, checked, each in its input's dtype."""

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -30,6 +31,7 @@ class Stepper(Layer):
         self.run_eagerly = False
         self._objectives: Objectives | None = None
         self.compile_arguments: dict[str, Any] = {}
+        self._compiled_weights: tuple[list[tensor.Variable], list[tensor.Variable]] = ([], [])  # all, those to train
         self._reset_steps()
 
     # -------------------- what a model tells its steps --------------------
@@ -79,7 +81,16 @@ class Stepper(Layer):
         self.optimizer, self._objectives = new_optimizer, objectives
         self.run_eagerly = bool(run_eagerly)
         self.stop_training = False
+        self._compiled_weights = ([], [])
+        self._weights_to_train()
         self._reset_steps()
+
+    def _weights_to_train(self) -> list[tensor.Variable]:
+        """What was trainable when the model was compiled (or got its weights): freezing takes effect at the next compile."""
+        weights = self.weights
+        if list(map(id, weights)) != list(map(id, self._compiled_weights[0])):
+            self._compiled_weights = (weights, self.trainable_weights)
+        return self._compiled_weights[1]
 
     def _reset_steps(self, trained: tuple = ()) -> None:
         self._steps: dict[str, Steps] = {}
@@ -226,7 +237,7 @@ class Stepper(Layer):
 
         def run(arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:
             x, y, weights = layout.unpack([None if a is None else Tensor(a) for a in arrays])
-            with training_phase(kind == "train"):
+            with training_phase(kind == "train"), _thawed(self._trained if kind == "train" else ()):
                 if kind == "predict":
                     outputs = self.predict_step(x)
                 elif not self._overrides(f"{kind}_step"):
@@ -270,6 +281,19 @@ class Stepper(Layer):
         if steps is None:
             steps = self._steps[kind] = Steps(kind, self._step_function(kind), _where_read)
         return steps.run(layout.key, batch, layout, _copied, self.run_eagerly)
+
+
+@contextlib.contextmanager
+def _thawed(variables: tuple) -> Iterator[None]:
+    """Variables get gradients, though their layer was frozen since the model was compiled."""
+    frozen = [variable for variable in variables if not variable.trainable]
+    for variable in frozen:
+        variable.trainable = True
+    try:
+        yield
+    finally:
+        for variable in frozen:
+            variable.trainable = False
 
 
 def _weight_list(sample_weight: Any, outputs: list) -> list:

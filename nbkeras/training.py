@@ -318,7 +318,7 @@ class Trainer(Stepper):
 
     def _prepare_optimizer(self) -> None:
         """Build the optimizer for the trainable weights; again if they changed since."""
-        variables = self.trainable_weights
+        variables = self._weights_to_train()
         if not variables and not self._overrides("train_step"):
             raise ValueError("the model has no trainable weights, so there is nothing to train")
         if not self.optimizer.built:

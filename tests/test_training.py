@@ -266,6 +266,39 @@ def test_frozen_layers_do_not_change(data):
     assert len(model.trainable_weights) == 2 and len(model.non_trainable_weights) == 2
 
 
+def test_freezing_takes_effect_at_the_next_compile(data):
+    x, y = data
+    model = network()
+    model.compile("sgd", "mse")
+    model.trainable = False  # as for the discriminator of a GAN, which is frozen in the model compiled next only
+    before = model.get_weights()
+    model.train_on_batch(x, y)
+    assert all(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+    assert not model.trainable_weights
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="no trainable weights"):
+        model.train_on_batch(x, y)
+
+
+def test_symbolic_losses_of_a_functional_model(data):
+    x, _ = data
+    inputs = layers.Input((6,))
+    hidden = layers.Dense(3, kernel_initializer="ones")(inputs)
+    model = Model(inputs, hidden)
+    judge = layers.Dense(1, kernel_initializer="ones")
+    model.add_loss(ops.mean(ops.square(judge(hidden))))
+    model.add_loss([ops.mean(inputs)])
+    model.compile("sgd")
+    expected = np.mean((3 * x.sum(axis=1)) ** 2) + x.mean()
+    assert model.evaluate(x, verbose=0) == pytest.approx(expected, rel=1e-5)
+    assert judge in model.layers and len(model.trainable_weights) == 4
+    history = model.fit(x, epochs=2, verbose=0, validation_data=(x, None)).history
+    assert history["val_loss"][1] < history["loss"][0]
+    outer = Model(inputs, model(inputs))
+    outer.compile("sgd", "mse")
+    assert outer.evaluate(x, model.predict(x), verbose=0) == pytest.approx(history["val_loss"][1], rel=1e-5)
+
+
 def test_add_loss_and_regularizers_reach_the_loss(data):
     x, y = data
 
