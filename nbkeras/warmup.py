@@ -86,7 +86,7 @@ def _activations() -> None:
 
 
 def _optimizers() -> None:
-    for name in ("SGD", "RMSprop", "Adagrad", "Adadelta", "Adam", "AdamW", "Adamax", "Nadam"):
+    for name in ("SGD", "RMSprop", "Adagrad", "Adadelta", "Adam", "AdamW", "Adamax", "Nadam", "Lion"):
         _train([], np.ones((4, 8)), optimizers.get(name))
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from nbkeras import constraints, ops, optimizers
+from nbkeras import constraints, layers, models, ops, optimizers
 from nbkeras.kernels import device
 from nbkeras.kernels import optimizers as kernels
 from nbkeras.kernels.threads import get_threads, set_threads
@@ -435,6 +435,29 @@ def test_stateless_apply():
     np.testing.assert_array_equal(after.numpy(), [-1.25, -1.25])
     with pytest.raises(ValueError, match="1 trainable and 3 optimizer variables, received 2 and 3"):
         optimizer.stateless_apply(state, [np.ones(2)], [after, after])
+
+
+def fitted(optimizer, batch_size):
+    """A model's weights after fit on the same 16 samples, in order."""
+    rng = np.random.default_rng(0)
+    model = models.Sequential([layers.Input((3,)), layers.Dense(4, "tanh"), layers.Dense(1)])
+    model.set_weights([rng.standard_normal(w.shape) for w in model.weights])
+    model.compile(optimizer, "mse")
+    x = rng.standard_normal((16, 3))
+    model.fit(x, x.sum(axis=1, keepdims=True), batch_size, epochs=2, shuffle=False, verbose=0)
+    return np.concatenate([w.reshape(-1) for w in model.get_weights()])
+
+
+def test_fit_with_added_gradients_and_scaled_losses():
+    plain = fitted(optimizers.Adam(0.1), 8)
+    adam = optimizers.Adam(0.1)
+    for optimizer, batch_size in (
+        (optimizers.Adam(0.1, gradient_accumulation_steps=2), 4),
+        (optimizers.Adam(0.1, loss_scale_factor=16.0), 8),
+        (optimizers.LossScaleOptimizer(optimizers.Adam(0.1), initial_scale=16.0), 8),
+        (optimizers.MultiOptimizer(lambda variable: adam, loss_scale_factor=4.0), 8),
+    ):
+        np.testing.assert_allclose(fitted(optimizer, batch_size), plain, rtol=1e-4, atol=1e-5)
 
 
 def test_loss_scale_optimizer():
