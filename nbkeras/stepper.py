@@ -28,6 +28,7 @@ class Stepper(Layer):
         super().__init__(*args, **kwargs)
         self.optimizer: Any = None
         self.stop_training = False
+        self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
         self.run_eagerly = False
         self._objectives: Objectives | None = None
         self.compile_arguments: dict[str, Any] = {}

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import data, nest, tensor
-from nbkeras.callback_list import CallbackList
+from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, StreamSource
 from nbkeras.feeding import Layout, prepare_targets, prepare_weights, weigh_classes
 from nbkeras.layer import training_phase
@@ -191,9 +191,10 @@ class Trainer(Stepper):
         callbacks = self._callbacks(callbacks, bool(verbose), verbose, epochs, source.steps)
         self.stop_training = False
         self._prepare_optimizer()
+        self.initial_epoch = initial_epoch
         callbacks.on_train_begin()
         logs: dict[str, Any] = {}
-        for epoch in range(initial_epoch, epochs):
+        for epoch in range(self.initial_epoch, epochs):
             self.reset_metrics()
             callbacks.on_epoch_begin(epoch)
             epoch_logs = self._run_epoch("train", source, layout, callbacks)

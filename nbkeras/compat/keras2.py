@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbkeras import activations, callbacks, connected, graph, model, module, registry, sequential
+from nbkeras.callbacks import rates
 from nbkeras.compat import methods
 from nbkeras.compat.spellings import renaming
 from nbkeras.ops import legacy_hard_sigmoid
@@ -36,7 +37,7 @@ def apply() -> None:
     """Make nbkeras behave as Keras 2.3.1 where that and Keras 3 differ and a script cannot say which it means."""
     registry.watch(_set_defaults)
     activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
-    callbacks.LEARNING_RATE = "lr"
+    rates.LEARNING_RATE = "lr"
     callbacks.ReduceLROnPlateau.__init__ = renaming(callbacks.ReduceLROnPlateau.__init__, {"epsilon": "min_delta"})  # type: ignore
     for cls, extra in _EXTENDED.items():
         for name, value in vars(extra).items():

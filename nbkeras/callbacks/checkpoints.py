@@ -1,0 +1,211 @@
+"""Callbacks that save the model, or the state of its training, while it trains."""
+
+import contextlib
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras.callbacks.callback_list import Callback
+from nbkeras.callbacks.monitors import MonitorCallback
+from nbkeras.progress import print_message
+from nbkeras.saving import atomic_file
+from nbkeras.tensor import Variable
+
+
+class ModelCheckpoint(MonitorCallback):
+    """Save the model, or its weights, while it trains.
+
+    filepath: may hold fields for `epoch`, `batch` and the logs: '{epoch:02d}-{val_loss:.2f}.keras'. save_best_only:
+    only when `monitor` improves, at first over initial_value_threshold. save_freq: 'epoch' or a number of batches.
+    period: Keras 2's number of epochs from one save to the next.
+    """
+
+    lazy_logs = True
+
+    def __init__(
+        self,
+        filepath: str | os.PathLike,
+        monitor: str = "val_loss",
+        verbose: int = 0,
+        save_best_only: bool = False,
+        save_weights_only: bool = False,
+        mode: str = "auto",
+        save_freq: str | int = "epoch",
+        initial_value_threshold: float | None = None,
+        period: int = 1,
+    ):
+        super().__init__(monitor, mode, initial_value_threshold)
+        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {save_freq!r}")
+        if not isinstance(period, int) or period < 1:
+            raise ValueError(f"period must be a positive number of epochs, received {period!r}")
+        self.filepath = os.fspath(filepath)
+        self.verbose = verbose
+        self.save_best_only = save_best_only
+        self.save_weights_only = save_weights_only
+        self.save_freq = save_freq
+        self.period = period
+        self._epoch = 0
+        self._epochs_since_save = 0
+        self._batches_since_save = 0
+        self._last_batch = -1
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+        self._last_batch = -1
+
+    def on_train_batch_end(self, batch, logs=None):
+        if self.save_freq == "epoch":
+            return
+        self._batches_since_save += batch - self._last_batch
+        self._last_batch = batch
+        if self._batches_since_save >= self.save_freq:
+            self._batches_since_save = 0
+            self._save(self._epoch, batch, logs() if callable(logs) else logs or {})
+
+    def on_epoch_end(self, epoch, logs=None):
+        if self.save_freq != "epoch":
+            return
+        self._epochs_since_save += 1
+        if self._epochs_since_save >= self.period:
+            self._epochs_since_save = 0
+            self._save(epoch, None, logs or {})
+
+    def _wanted(self, epoch: int, logs: dict[str, Any], path: str) -> bool:
+        if not self.save_best_only:
+            self._say(epoch, f"saving model to {path}")
+            return True
+        current = logs.get(self.monitor)
+        if current is None:
+            warnings.warn(
+                f"Can save best model only with {self.monitor} available. Available metrics are: {','.join(logs)}",
+                stacklevel=4,
+            )
+            return True
+        if np.ndim(current):
+            warnings.warn(
+                f"{self.monitor} is {current}, no single number that can be best: saving always", stacklevel=4
+            )
+            return True
+        best = "None" if self.best is None else f"{self.best:.5f}"
+        if not self._is_improvement(current, self.best):
+            self._say(epoch, f"{self.monitor} did not improve from {best}")
+            return False
+        self._say(epoch, f"{self.monitor} improved from {best} to {current:.5f}, saving model to {path}")
+        self.best = current
+        return True
+
+    def _save(self, epoch: int, batch: int | None, logs: dict[str, Any]) -> None:
+        fields = dict(logs) if batch is None else {"batch": batch + 1, **logs}
+        try:
+            path = self.filepath.format(epoch=epoch + 1, **fields)
+        except KeyError as error:
+            raise KeyError(
+                f"the filepath {self.filepath!r} has a field {error} that is not in the logs; "
+                f"there are: {', '.join(['epoch', *fields])}"
+            ) from error
+        if not self._wanted(epoch, logs, path):
+            return
+        if os.path.isdir(path):
+            raise IsADirectoryError(f"ModelCheckpoint needs the path of a file, but {path!r} is a folder")
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        save = self.model.save_weights if self.save_weights_only else self.model.save
+        save(path, overwrite=True)
+        self._say(epoch, f"finished saving model to {path}")
+
+    def _say(self, epoch: int, what: str) -> None:
+        if self.verbose > 0:
+            print_message(f"\nEpoch {epoch + 1}: {what}")
+
+
+class BackupAndRestore(Callback):
+    """Keep the state of training in a folder, so that the same `fit`, started again after a crash, goes on from there.
+
+    Weights, the layers' and the optimizer's states and the epoch are in one file, which is replaced as a whole. save_freq:
+    'epoch', or a number of batches; training goes on at the start of the epoch it was in. double_checkpoint: keep the
+    state before the last one too, for when the last cannot be read. delete_checkpoint: delete it when training is done.
+    """
+
+    lazy_logs = True
+
+    def __init__(
+        self,
+        backup_dir: str | os.PathLike,
+        save_freq: str | int = "epoch",
+        double_checkpoint: bool = False,
+        delete_checkpoint: bool = True,
+    ):
+        if not backup_dir:
+            raise ValueError("BackupAndRestore needs a folder, received an empty backup_dir")
+        if save_freq != "epoch" and (not isinstance(save_freq, int) or save_freq < 1):
+            raise ValueError(f"save_freq must be 'epoch' or a positive number of batches, received {save_freq!r}")
+        self.backup_dir = os.fspath(backup_dir)
+        self.save_freq = save_freq
+        self.double_checkpoint = double_checkpoint
+        self.delete_checkpoint = delete_checkpoint
+        self._latest, self._previous = (os.path.join(self.backup_dir, name) for name in ("latest.npz", "previous.npz"))
+        self._epoch = 0
+        self._batches = 0
+
+    def _state(self) -> Iterator[tuple[str, Variable]]:
+        """Everything that training changes, by the names that it has in the file."""
+        groups = {"weights": self.model.weights, "states": self.model.states_variables}
+        for group, variables in {**groups, "optimizer": self.model.optimizer.variables}.items():
+            for number, variable in enumerate(variables):
+                yield f"{group}/{number}", variable
+
+    def on_train_begin(self, logs=None):
+        self._batches = 0
+        paths = [path for path in (self._latest, self._previous) if os.path.exists(path)]
+        for path in paths:
+            try:
+                with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
+                    arrays = {name: file[name] for name in file.files}
+            except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+                if path == paths[-1]:
+                    raise OSError(f"{path!r} cannot be read ({error}): delete it to start training anew") from error
+                warnings.warn(f"{path!r} cannot be read ({error}): going on from the state before it", stacklevel=2)
+                continue
+            self._restore(path, arrays)
+            return
+
+    def _restore(self, path: str, arrays: dict[str, np.ndarray]) -> None:
+        epoch, state = int(arrays.pop("epoch", -1)), dict(self._state())
+        if epoch < 0 or {name: v.shape for name, v in state.items()} != {name: a.shape for name, a in arrays.items()}:
+            raise ValueError(f"{path!r} is of another model or optimizer: delete it, or use another backup_dir")
+        for name, variable in state.items():
+            variable.assign(arrays[name])
+        self.model.initial_epoch = self._epoch = epoch
+
+    def _save(self) -> None:
+        os.makedirs(self.backup_dir, exist_ok=True)
+        if self.double_checkpoint and os.path.exists(self._latest):
+            os.replace(self._latest, self._previous)
+        with atomic_file(self._latest) as file:
+            arrays = {name: variable.numpy() for name, variable in self._state()}
+            np.savez(file, allow_pickle=False, epoch=np.int64(self._epoch), **arrays)
+
+    def on_epoch_begin(self, epoch, logs=None):
+        self._epoch = epoch
+
+    def on_train_batch_end(self, batch, logs=None):
+        self._batches += 1
+        if self.save_freq != "epoch" and self._batches % self.save_freq == 0:
+            self._save()
+
+    def on_epoch_end(self, epoch, logs=None):
+        self._epoch = epoch + 1
+        if self.save_freq == "epoch":
+            self._save()
+
+    def on_train_end(self, logs=None):
+        if self.delete_checkpoint:
+            for path in (self._latest, self._previous):
+                with contextlib.suppress(FileNotFoundError):
+                    os.remove(path)
+            with contextlib.suppress(OSError):  # it is not there, or holds something else
+                os.rmdir(self.backup_dir)

@@ -1,0 +1,86 @@
+"""Callbacks that tell others of the logs: a CSV file, a server."""
+
+import csv
+import json
+import os
+import urllib.parse
+import urllib.request
+import warnings
+from collections.abc import Iterable
+
+import numpy as np
+
+from nbkeras.callbacks.callback_list import Callback
+
+
+class CSVLogger(Callback):
+    """Write each epoch's logs as a row of a CSV file, with a header.
+
+    append: go on with a file that is there, else start it anew. Columns are those of the first epoch, sorted; without
+    validation in it, `val_` columns are kept free for later ones. A value that is missing is written as NA.
+    """
+
+    def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False):
+        self.filename = os.fspath(filename)
+        self.sep = separator
+        self.append = append
+        self.keys: list[str] | None = None
+
+    def on_train_begin(self, logs=None):
+        self.keys = None
+        if not self.append:
+            open(self.filename, "w", encoding="utf-8").close()
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = logs or {}
+        if self.keys is None:
+            self.keys = sorted(logs)
+            if not any(key.startswith("val_") for key in self.keys):
+                self.keys += [f"val_{key}" for key in self.keys]
+        with open(self.filename, "a", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, delimiter=self.sep)
+            if file.tell() == 0:
+                writer.writerow(["epoch", *self.keys])
+            writer.writerow([epoch, *(self._text(logs.get(key, "NA")) for key in self.keys)])
+
+    @staticmethod
+    def _text(value):
+        if isinstance(value, str) or not isinstance(value, Iterable) or np.ndim(value) == 0:
+            return value
+        return f'"[{", ".join(map(str, value))}]"'
+
+
+class RemoteMonitor(Callback):
+    """Send each epoch's logs to a server: a POST to root + path, as JSON or in the `field` of a form.
+
+    Whatever goes wrong on the way is a warning.
+    """
+
+    def __init__(
+        self,
+        root: str = "http://localhost:9000",
+        path: str = "/publish/epoch/end/",
+        field: str = "data",
+        headers: dict[str, str] | None = None,
+        send_as_json: bool = False,
+    ):
+        if urllib.parse.urlsplit(root).scheme not in ("http", "https"):
+            raise ValueError(f"RemoteMonitor needs an http or https address, received root={root!r}")
+        self.root = root
+        self.path = path
+        self.field = field
+        self.headers = headers
+        self.send_as_json = send_as_json
+
+    def on_epoch_end(self, epoch, logs=None):
+        plain = {key: np.asarray(value).tolist() for key, value in (logs or {}).items()}
+        body = json.dumps({"epoch": epoch, **plain})
+        if not self.send_as_json:
+            body = urllib.parse.urlencode({self.field: body})
+        kind = "application/json" if self.send_as_json else "application/x-www-form-urlencoded"
+        headers = {"Content-Type": kind, **(self.headers or {})}
+        request = urllib.request.Request(self.root + self.path, body.encode(), headers)
+        try:
+            urllib.request.urlopen(request, timeout=10).close()
+        except OSError as error:  # urllib's errors are among them
+            warnings.warn(f"could not reach the RemoteMonitor server at {self.root}: {error}", stacklevel=2)

@@ -1,0 +1,199 @@
+"""Callbacks that watch a metric: stop when it no longer improves, or slow down."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+
+from nbkeras.callbacks import rates
+from nbkeras.callbacks.callback_list import Callback
+from nbkeras.progress import print_message
+
+
+class MonitorCallback(Callback):
+    """Base of callbacks that watch whether a metric improves.
+
+    mode: 'min', 'max', or 'auto', which goes by the metric: by its `_direction` ('up' or 'down') where the model has a
+    metric of that name, else by the name ('...loss' down; '...acc...', '...auc', 'fmeasure...' up). ValueError at the
+    first epoch's end where neither tells. min_delta: a smaller change is no improvement.
+    """
+
+    def __init__(self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta=0):
+        if mode not in ("auto", "min", "max"):
+            warnings.warn(f"{type(self).__name__} mode {mode!r} is unknown, using 'auto'", stacklevel=3)
+            mode = "auto"
+        self.monitor = monitor
+        self.mode = mode
+        self.best = baseline
+        self.min_delta = abs(min_delta)
+        self.monitor_op: Callable | None = None
+
+    def _direction(self) -> str | None:
+        if self.mode != "auto":
+            return "down" if self.mode == "min" else "up"
+        name = self.monitor.removeprefix("val_")
+        if name == "loss":
+            return "down"
+        for metric in getattr(self.model, "metrics", None) or ():
+            if getattr(metric, "name", None) == name and hasattr(metric, "_direction"):
+                return metric._direction
+        if name.endswith("loss"):
+            return "down"
+        return "up" if "acc" in name or name.endswith("auc") or name.startswith("fmeasure") else None
+
+    def _is_improvement(self, value, reference) -> bool:
+        if self.monitor_op is None:  # the model's metrics are there only once it has trained
+            direction = self._direction()
+            if direction is None:
+                raise ValueError(
+                    f"{type(self).__name__} cannot tell whether monitor={self.monitor!r} should become larger or "
+                    "smaller; pass mode='max' or mode='min'"
+                )
+            self.monitor_op = np.less if direction == "down" else np.greater
+            if direction == "down":
+                self.min_delta *= -1
+        return reference is None or bool(self.monitor_op(value - self.min_delta, reference))
+
+
+class EarlyStopping(MonitorCallback):
+    """Stop training when a metric has not improved for `patience` epochs.
+
+    baseline: a value that must be beaten too. restore_best_weights: put back the best epoch's weights at the end of
+    training, however it ends. start_from_epoch: how many of the first epochs are not looked at.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        min_delta: float = 0,
+        patience: int = 0,
+        verbose: int = 0,
+        mode: str = "auto",
+        baseline: float | None = None,
+        restore_best_weights: bool = False,
+        start_from_epoch: int = 0,
+    ):
+        super().__init__(monitor, mode, min_delta=min_delta)
+        self.patience = patience
+        self.verbose = verbose
+        self.baseline = baseline
+        self.restore_best_weights = restore_best_weights
+        self.start_from_epoch = start_from_epoch
+        self.on_train_begin()
+
+    def on_train_begin(self, logs=None):
+        self.wait = 0
+        self.stopped_epoch = 0
+        self.best = None
+        self.best_weights = None
+        self.best_epoch = 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        current = self.get_monitor_value(logs)
+        if current is None or epoch < self.start_from_epoch:
+            return
+        if self.restore_best_weights and self.best_weights is None:
+            self.best_weights = self.model.get_weights()
+            self.best_epoch = epoch
+        self.wait += 1
+        if self._is_improvement(current, self.best):
+            self.best = current
+            self.best_epoch = epoch
+            if self.restore_best_weights:
+                self.best_weights = self.model.get_weights()
+            if self.baseline is None or self._is_improvement(current, self.baseline):
+                self.wait = 0
+            return
+        if self.wait >= self.patience and epoch > 0:
+            self.stopped_epoch = epoch
+            self.model.stop_training = True
+
+    def on_train_end(self, logs=None):
+        if self.stopped_epoch > 0 and self.verbose > 0:
+            print_message(f"Epoch {self.stopped_epoch + 1}: early stopping")
+        if self.restore_best_weights and self.best_weights is not None:
+            if self.verbose > 0:
+                print_message(f"Restoring model weights from the end of the best epoch: {self.best_epoch + 1}.")
+            self.model.set_weights(self.best_weights)
+
+    def get_monitor_value(self, logs):
+        """The monitored value, or None with a warning that names what there is."""
+        logs = logs or {}
+        value = logs.get(self.monitor)
+        if value is None:
+            warnings.warn(
+                f"Early stopping conditioned on metric `{self.monitor}` which is not available. "
+                f"Available metrics are: {','.join(logs)}",
+                stacklevel=2,
+            )
+        return value
+
+
+class ReduceLROnPlateau(MonitorCallback):
+    """Multiply the learning rate by `factor` when a metric has not improved for `patience` epochs.
+
+    cooldown: epochs after a reduction that are not counted. min_lr: never go below it.
+    """
+
+    def __init__(
+        self,
+        monitor: str = "val_loss",
+        factor: float = 0.1,
+        patience: int = 10,
+        verbose: int = 0,
+        mode: str = "auto",
+        min_delta: float = 1e-4,
+        cooldown: int = 0,
+        min_lr: float = 0.0,
+    ):
+        super().__init__(monitor, mode, min_delta=min_delta)
+        if factor >= 1.0:
+            raise ValueError(f"ReduceLROnPlateau needs a factor below 1.0, received {factor}")
+        self.factor = factor
+        self.patience = patience
+        self.verbose = verbose
+        self.cooldown = cooldown
+        self.min_lr = min_lr
+        self.on_train_begin()
+
+    def on_train_begin(self, logs=None):
+        self.best = None
+        self.cooldown_counter = 0
+        self.wait = 0
+
+    def in_cooldown(self) -> bool:
+        """Whether the last reduction is still given time."""
+        return self.cooldown_counter > 0
+
+    def on_epoch_end(self, epoch, logs=None):
+        logs = {} if logs is None else logs
+        logs[rates.LEARNING_RATE] = rates.learning_rate_of(self.model)
+        current = logs.get(self.monitor)
+        if current is None:
+            warnings.warn(
+                f"Learning rate reduction is conditioned on metric `{self.monitor}` which is not available. "
+                f"Available metrics are: {','.join(logs)}.",
+                stacklevel=2,
+            )
+            return
+        if self.in_cooldown():
+            self.cooldown_counter -= 1
+            self.wait = 0
+        if self._is_improvement(current, self.best):
+            self.best = current
+            self.wait = 0
+        elif not self.in_cooldown():
+            self.wait += 1
+            if self.wait >= self.patience:
+                self._reduce(epoch)
+
+    def _reduce(self, epoch: int) -> None:
+        old = rates.learning_rate_of(self.model)
+        if old <= np.float32(self.min_lr):
+            return
+        new = max(old * self.factor, self.min_lr)
+        self.model.optimizer.learning_rate = new
+        self.cooldown_counter = self.cooldown
+        self.wait = 0
+        if self.verbose > 0:
+            print_message(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {new}.")

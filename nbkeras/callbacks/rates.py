@@ -1,0 +1,46 @@
+"""Callbacks that set the learning rate."""
+
+import inspect
+from collections.abc import Callable
+
+import numpy as np
+
+from nbkeras.callbacks.callback_list import Callback
+from nbkeras.progress import print_message
+
+LEARNING_RATE = "learning_rate"  # its name in the logs
+
+
+def learning_rate_of(model) -> float:
+    """The learning rate that a model's optimizer has now."""
+    if not hasattr(model.optimizer, "learning_rate"):
+        raise ValueError(f"the optimizer {model.optimizer!r} has no learning_rate to read or set")
+    return float(model.optimizer.learning_rate)
+
+
+class LearningRateScheduler(Callback):
+    """Set the learning rate at each epoch's start to the float `schedule(epoch, lr)`, or `schedule(epoch)`."""
+
+    def __init__(self, schedule: Callable[..., float], verbose: int = 0):
+        self.schedule = schedule
+        self.verbose = verbose
+        try:
+            inspect.signature(schedule).bind(0, 0.0)
+            self._takes_rate = True
+        except TypeError:
+            self._takes_rate = False
+        except ValueError:  # some built-in functions have no signature to look at
+            self._takes_rate = True
+
+    def on_epoch_begin(self, epoch, logs=None):
+        rate = learning_rate_of(self.model)
+        new = self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
+        if isinstance(new, bool | int | np.integer) or not hasattr(new, "__float__"):
+            raise ValueError(f"the schedule must return a float, received {new!r} of type {type(new).__name__}")
+        self.model.optimizer.learning_rate = new = float(new)
+        if self.verbose > 0:
+            print_message(f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {new}.")
+
+    def on_epoch_end(self, epoch, logs=None):
+        if logs is not None:
+            logs[LEARNING_RATE] = learning_rate_of(self.model)
