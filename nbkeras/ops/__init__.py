@@ -143,7 +143,6 @@ from nbkeras.ops.reduce import (
     max,
     mean,
     min,
-    norm,
     prod,
     std,
     sum,
@@ -181,6 +180,8 @@ _LATER: dict[str, str] = {
     "trunc",
     "integers": "bitwise_and bitwise_invert bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor gcd "
     "lcm left_shift right_shift",
+    "linalg": "cholesky cholesky_inverse det eigh inv logdet lstsq lu_factor matrix_rank norm pinv qr slogdet solve "
+    "solve_triangular svd",
     "products": "cdist correlate cross diff inner kron outer psnr trapezoid vdot",
     "ranges": "array bartlett blackman copy empty empty_like geomspace hamming hanning identity kaiser linspace logspace "
     "meshgrid tri vander",

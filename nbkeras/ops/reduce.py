@@ -4,9 +4,7 @@ axis: None for all axes, an integer or a tuple of integers, negative ones counte
 reduced axes in place with size 1. Means, variances and norms of integers are in floatx.
 """
 
-import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 
@@ -101,21 +99,6 @@ def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
     axes = axes_of("logsumexp", axis, x.ndim)
     _not_empty("logsumexp", x, axes)
     return apply(reduce.logsumexp, reduce.logsumexp_vjp, [x], axes=axes, keepdims=keepdims)
-
-
-@op
-def norm(x, ord: Any = None, axis=None, keepdims: bool = False) -> Tensor:
-    """Norm of vectors along axes: ord 2 (None, 'fro': sqrt of the sum of squares), 1, inf or -inf.
-
-    Over several axes these are the norms of the elements taken as one long vector; matrix norms are not offered.
-    """
-    if ord in (None, "fro", 2):
-        return elementwise.sqrt(sum(elementwise.square(as_float(x)), axis, keepdims))
-    if ord == 1:
-        return sum(elementwise.absolute(as_float(x)), axis, keepdims)
-    if ord in (math.inf, -math.inf):
-        return (max if ord > 0 else min)(elementwise.absolute(as_float(x)), axis, keepdims)
-    raise ValueError(f"norm: ord must be None, 'fro', 1, 2, inf or -inf, received {ord!r}")
 
 
 def _one_axis(name: str, x: Tensor, axis: int | None) -> tuple[Tensor, int]:

@@ -1,0 +1,125 @@
+"""Decompositions and inverses of matrices: NumPy's LAPACK, for the last two axes of an array. Rare, so they run on the CPU.
+
+Each function gives the result, and what its gradient, written with ops in nbkeras/ops/linalg.py, is made of. A matrix that
+cannot be inverted or decomposed raises NumPy's LinAlgError, a ValueError.
+"""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels import device
+from nbkeras.kernels.cache import compiled
+
+Array = np.ndarray
+
+
+@functools.cache
+def _kernel(name: str, inputs: int, **constants: Any) -> Callable:
+    """The kernel that writes what a function of numpy.linalg makes of the first arrays into the others."""
+    function = getattr(np.linalg, name)
+
+    @device.host
+    def kernel(*arrays: Array) -> None:
+        results = function(*arrays[:inputs], **constants)
+        for result, out in zip(results if isinstance(results, tuple) else (results,), arrays[inputs:], strict=True):
+            out[...] = result
+
+    kernel.__name__ = name
+    return kernel
+
+
+def _made(name: str, inputs: tuple[Array, ...], *shapes: tuple[int, ...], **constants: Any) -> tuple[Array, ...]:
+    """The results of a function of numpy.linalg, of the shapes, in the dtype of the first input."""
+    outputs = tuple(device.empty(shape, inputs[0].dtype) for shape in shapes)
+    device.launch(_kernel(name, len(inputs), **constants), *inputs, *outputs)
+    return outputs
+
+
+def inv(x: Array):
+    (y,) = _made("inv", (x,), x.shape)
+    return y, (y,)
+
+
+def det(x: Array):
+    (y,) = _made("det", (x,), x.shape[:-2])
+    return y, (x, y)
+
+
+def slogdet(x: Array):
+    return _made("slogdet", (x,), x.shape[:-2], x.shape[:-2]), (x,)
+
+
+def solve(a: Array, b: Array):
+    """b (..., n, k)."""
+    (x,) = _made("solve", (a, b), (*np.broadcast_shapes(a.shape[:-2], b.shape[:-2]), *b.shape[-2:]))
+    return x, (a, x)
+
+
+def cholesky(x: Array):
+    (y,) = _made("cholesky", (x,), x.shape)
+    return y, (y,)
+
+
+def eigh(x: Array):
+    values, vectors = _made("eigh", (x,), x.shape[:-1], x.shape)
+    return (values, vectors), (values, vectors)
+
+
+def qr(x: Array, mode: str):
+    *batch, m, n = x.shape
+    k = m if mode == "complete" else min(m, n)
+    q, r = _made("qr", (x,), (*batch, m, k), (*batch, k, n), mode=mode)
+    return (q, r), (x, q, r)
+
+
+def svd(x: Array, full_matrices: bool):
+    *batch, m, n = x.shape
+    k = min(m, n)
+    shapes = (*batch, m, m if full_matrices else k), (*batch, k), (*batch, n if full_matrices else k, n)
+    u, s, v = _made("svd", (x,), *shapes, full_matrices=full_matrices)
+    return (u, s, v), (u, s, v)
+
+
+def pinv(x: Array, rcond: float):
+    *batch, m, n = x.shape
+    (y,) = _made("pinv", (x,), (*batch, n, m), rcond=rcond)
+    return y, (x, y)
+
+
+def lu(x: Array):
+    """Lower and upper factor in one matrix, and the rows exchanged, int32."""
+    factors = device.empty(x.shape, x.dtype)
+    pivots = device.empty((*x.shape[:-2], min(x.shape[-2:])), np.int32)
+    device.launch(factor, x, factors, pivots)
+    return (factors, pivots), None
+
+
+@device.host
+def factor(x: Array, factors: Array, pivots: Array) -> None:
+    """Kernel: see `lu`."""
+    factors[...] = x
+    for at in np.ndindex(x.shape[:-2]):
+        _factor(factors[at], pivots[at])
+
+
+@compiled
+def _factor(a, pivots):
+    """In place, with the largest of each column as its pivot."""
+    rows, columns = a.shape
+    for k in range(pivots.size):
+        best = k
+        for i in range(k + 1, rows):
+            if abs(a[i, k]) > abs(a[best, k]):
+                best = i
+        pivots[k] = best
+        if best != k:
+            for j in range(columns):
+                a[k, j], a[best, j] = a[best, j], a[k, j]
+        if a[k, k] != 0:
+            for i in range(k + 1, rows):
+                a[i, k] /= a[k, k]
+                for j in range(k + 1, columns):
+                    a[i, j] -= a[i, k] * a[k, j]
