@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nbkeras.export.onnx_graph import OnnxGraph
 from nbkeras.export.trace import Call
+
+Handler = Callable[..., Any]  # handler(graph, op, **constants) -> value, or list of values
 
 
 class Op:
@@ -31,3 +34,8 @@ class Op:
     def output_sizes(self, position: int = 0) -> tuple:
         """The shape of an output, with Sizes for what follows open axes."""
         return self._graph.trace.shape(self._graph.trace.versions(self._number, position, output=True))
+
+
+def scalar(graph: OnnxGraph, op: Op, value: float) -> str:
+    """A number in the dtype of the op's first input."""
+    return graph.constant(value, op.dtype)

@@ -1,0 +1,198 @@
+"""Elementwise ops and activations as ONNX nodes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nbkeras.export.onnx_graph import OnnxGraph, Unsupported
+from nbkeras.export.op import Handler, Op, scalar
+
+
+def _node(kind: str) -> Handler:
+    """One node of the same inputs."""
+    return lambda g, op: g.add(kind, *op.inputs)
+
+
+_UNARY = {
+    "sign": "Sign",
+    "floor": "Floor",
+    "ceil": "Ceil",
+    "isnan": "IsNaN",
+    "isinf": "IsInf",
+    "logical_not": "Not",
+}
+_BINARY = {
+    "equal": "Equal",
+    "greater": "Greater",
+    "greater_equal": "GreaterOrEqual",
+    "less": "Less",
+    "less_equal": "LessOrEqual",
+    "logical_and": "And",
+    "logical_or": "Or",
+    "logical_xor": "Xor",
+    "bitwise_and": "BitwiseAnd",
+    "bitwise_or": "BitwiseOr",
+    "bitwise_xor": "BitwiseXor",
+}
+
+
+def _by_ufunc(table: dict[str, str]) -> Handler:
+    def handler(g: OnnxGraph, op: Op, ufunc: Any, dtype: Any = None) -> str:
+        name = ufunc.__name__
+        if name == "not_equal":
+            return g.add("Not", g.add("Equal", *op.inputs))
+        if name == "isfinite":
+            return g.add("Not", g.add("Or", g.add("IsInf", *op.inputs), g.add("IsNaN", *op.inputs)))
+        if name == "floor_divide":
+            return _floor_divide(g, op)
+        if name not in table:
+            raise Unsupported(f"ONNX has no counterpart of {name}")
+        truths = name.startswith("logical") and op.dtype.kind != "b"
+        return g.add(table[name], *(g.cast(x, bool) if truths else x for x in op.inputs))
+
+    return handler
+
+
+def _floor_divide(g: OnnxGraph, op: Op) -> str:
+    if op.dtype.kind == "f":
+        return g.add("Floor", g.add("Div", *op.inputs))
+    remainder = g.add("Mod", *op.inputs)
+    return g.add("Div", g.add("Sub", op.inputs[0], remainder), op.inputs[1])
+
+
+def _mod(g: OnnxGraph, op: Op) -> str:
+    if op.dtype.kind != "f":
+        return g.add("Mod", *op.inputs)
+    return g.add("Sub", op.inputs[0], g.add("Mul", g.add("Floor", g.add("Div", *op.inputs)), op.inputs[1]))
+
+
+def _of_booleans(number: str, boolean: str) -> Handler:
+    """Sums and products: of booleans 'or' and 'and'."""
+    return lambda g, op: g.add(boolean if op.dtype.kind == "b" else number, *op.inputs)
+
+
+def _square(g: OnnxGraph, op: Op) -> str:
+    return g.add("Mul", op.inputs[0], op.inputs[0])
+
+
+def _expm1(g: OnnxGraph, op: Op) -> str:
+    return g.add("Sub", g.add("Exp", op.inputs[0]), scalar(g, op, 1))
+
+
+def _log1p(g: OnnxGraph, op: Op) -> str:
+    return g.add("Log", g.add("Add", op.inputs[0], scalar(g, op, 1)))
+
+
+def _scaled(kind: str, factor: float) -> Handler:
+    """A node's result times a number."""
+    return lambda g, op: g.add("Mul", g.add(kind, *op.inputs), scalar(g, op, factor))
+
+
+def _round(g: OnnxGraph, op: Op, decimals: int) -> str:
+    if op.dtype.kind != "f" and decimals >= 0:
+        return g.add("Identity", op.inputs[0])
+    scale = scalar(g, op, 10.0**decimals)
+    return g.add("Div", g.add("Round", g.add("Mul", op.inputs[0], scale)), scale)
+
+
+def _clip(g: OnnxGraph, op: Op, low: Any, high: Any) -> str:
+    return g.add("Clip", op.inputs[0], scalar(g, op, low), scalar(g, op, high))
+
+
+def _cast(g: OnnxGraph, op: Op, dtype: Any) -> str:
+    return g.cast(op.inputs[0], dtype)
+
+
+def _towards_zero(g: OnnxGraph, x: str) -> str:
+    return g.add("Mul", g.add("Sign", x), g.add("Floor", g.add("Abs", x)))
+
+
+def _logaddexp(g: OnnxGraph, op: Op) -> str:
+    """max(a, b) + log(1 + e^-|a - b|)."""
+    away = g.add("Neg", g.add("Abs", g.add("Sub", *op.inputs)))
+    return g.add("Add", g.add("Max", *op.inputs), g.add("Softplus", away))
+
+
+# -------------------- activations --------------------
+
+
+def _piecewise(g: OnnxGraph, op: Op, negative_slope: float, threshold: float, max_value: float) -> str:
+    x = op.inputs[0]
+    low = g.add("Mul", g.add("Sub", x, scalar(g, op, threshold)), scalar(g, op, negative_slope))
+    y = g.add("Where", g.add("Less", x, scalar(g, op, threshold)), low, x)
+    if math.isinf(max_value):
+        return y
+    top = scalar(g, op, max_value)
+    return g.add("Where", g.add("GreaterOrEqual", x, top), top, y)
+
+
+def _elu(g: OnnxGraph, op: Op, alpha: float, scale: float) -> str:
+    y = g.add("Elu", op.inputs[0], alpha=float(alpha))
+    return y if scale == 1 else g.add("Mul", y, scalar(g, op, scale))
+
+
+def _gelu(g: OnnxGraph, op: Op) -> str:
+    half = g.add("Mul", op.inputs[0], scalar(g, op, 0.5))
+    phi = g.add("Erf", g.add("Mul", op.inputs[0], scalar(g, op, math.sqrt(0.5))))
+    return g.add("Mul", half, g.add("Add", phi, scalar(g, op, 1)))
+
+
+def _gelu_tanh(g: OnnxGraph, op: Op) -> str:
+    """x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))."""
+    x = op.inputs[0]
+    cube = g.add("Mul", g.add("Mul", g.add("Mul", x, x), x), scalar(g, op, 0.044715))
+    inner = g.add("Tanh", g.add("Mul", g.add("Add", x, cube), scalar(g, op, math.sqrt(2 / math.pi))))
+    return g.add("Mul", g.add("Mul", x, scalar(g, op, 0.5)), g.add("Add", inner, scalar(g, op, 1)))
+
+
+def _silu(g: OnnxGraph, op: Op) -> str:
+    return g.add("Mul", op.inputs[0], g.add("Sigmoid", op.inputs[0]))
+
+
+def _along(kind: str) -> Handler:
+    return lambda g, op, axis: g.add(kind, op.inputs[0], axis=axis)
+
+
+_NODES = {
+    "elementwise": "subtract:Sub divide:Div power:Pow negative:Neg absolute:Abs sqrt:Sqrt reciprocal:Reciprocal exp:Exp log:Log "
+    "sin:Sin cos:Cos tan:Tan arctan:Atan erf:Erf where:Where show:Identity maximum:Max minimum:Min",
+    "activations": "relu:Relu sigmoid:Sigmoid tanh:Tanh softplus:Softplus",
+    "functions": "arcsin:Asin arccos:Acos sinh:Sinh cosh:Cosh arcsinh:Asinh arccosh:Acosh arctanh:Atanh",
+}
+HANDLERS: dict[str, Handler] = {
+    **{
+        f"{family}.{name}": _node(kind)
+        for family, pairs in _NODES.items()
+        for name, kind in (pair.split(":") for pair in pairs.split())
+    },
+    "tensor._cast_op": _cast,
+    "elementwise.unary": _by_ufunc(_UNARY),
+    "elementwise.binary": _by_ufunc(_BINARY),
+    "elementwise.add": _of_booleans("Add", "Or"),
+    "elementwise.multiply": _of_booleans("Mul", "And"),
+    "elementwise.mod": _mod,
+    "elementwise.square": _square,
+    "elementwise.rsqrt": lambda g, op: g.add("Reciprocal", g.add("Sqrt", op.inputs[0])),
+    "elementwise.expm1": _expm1,
+    "elementwise.log1p": _log1p,
+    "elementwise.log2": _scaled("Log", 1 / math.log(2)),
+    "functions.log10": _scaled("Log", 1 / math.log(10)),
+    "functions.deg2rad": _scaled("Identity", math.pi / 180),
+    "functions.rad2deg": _scaled("Identity", 180 / math.pi),
+    "functions.exp2": lambda g, op: g.add("Pow", scalar(g, op, 2), op.inputs[0]),
+    "functions.erfc": lambda g, op: g.add("Sub", scalar(g, op, 1), g.add("Erf", op.inputs[0])),
+    "functions.trunc": lambda g, op: _towards_zero(g, op.inputs[0]),
+    "functions.fmod": lambda g, op: g.add("Mod", *op.inputs, fmod=1),
+    "functions.hypot": lambda g, op: g.add("Sqrt", g.add("Add", *(g.add("Mul", x, x) for x in op.inputs))),
+    "functions.logaddexp": _logaddexp,
+    "elementwise.round": _round,
+    "elementwise.clip": _clip,
+    "activations.piecewise": _piecewise,
+    "activations.elu": _elu,
+    "activations.gelu": _gelu,
+    "activations.gelu_tanh": _gelu_tanh,
+    "activations.silu": _silu,
+    "softmax.softmax": _along("Softmax"),
+    "softmax.log_softmax": _along("LogSoftmax"),
+}

@@ -1,0 +1,217 @@
+"""Reductions, shapes and choices of elements as ONNX nodes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras.export.onnx_graph import OnnxGraph, Unsupported
+from nbkeras.export.op import Handler, Op, scalar
+from nbkeras.export.trace import Size
+
+# -------------------- reductions --------------------
+
+
+def _reduce(kind: str) -> Handler:
+    """A reduction over axes; opset 18 takes them as an input."""
+
+    def handler(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
+        x = op.inputs[0]
+        if op.tensors[0].dtype.kind == "b":
+            x = g.cast(x, op.outputs[0].dtype)
+        if not axes:
+            return g.add("Identity", x)
+        return g.add(kind, x, g.constant(axes, np.int64), keepdims=int(keepdims))
+
+    return handler
+
+
+def _variance(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
+    where = g.constant(axes, np.int64)
+    away = g.add("Sub", op.inputs[0], g.add("ReduceMean", op.inputs[0], where, keepdims=1))
+    return g.add("ReduceMean", g.add("Mul", away, away), where, keepdims=int(keepdims))
+
+
+def _truth(kind: str) -> Handler:
+    """any and all: the largest and the smallest of booleans as numbers."""
+
+    def handler(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
+        x = g.cast(g.cast(op.inputs[0], bool), np.int32)
+        return g.cast(g.add(kind, x, g.constant(axes, np.int64), keepdims=int(keepdims)), bool)
+
+    return handler
+
+
+def _position(kind: str) -> Handler:
+    def handler(g: OnnxGraph, op: Op, axis: int) -> str:
+        return g.cast(g.add(kind, op.inputs[0], axis=axis, keepdims=0), op.outputs[0].dtype)
+
+    return handler
+
+
+def _cumsum(g: OnnxGraph, op: Op, axis: int) -> str:
+    return g.add("CumSum", op.inputs[0], g.constant(axis, np.int64))
+
+
+# -------------------- shapes --------------------
+
+
+def _reshape(g: OnnxGraph, op: Op, shape: tuple) -> str:
+    return g.add("Reshape", op.inputs[0], g.target(shape))
+
+
+def _transpose(g: OnnxGraph, op: Op, axes: tuple[int, ...]) -> str:
+    return g.add("Transpose", op.inputs[0], perm=[int(axis) for axis in axes])
+
+
+def _concatenate(g: OnnxGraph, op: Op, axis: int) -> str:
+    return g.add("Concat", *op.inputs, axis=axis)
+
+
+def _stack(g: OnnxGraph, op: Op, axis: int) -> str:
+    where = g.constant([axis], np.int64)
+    return g.add("Concat", *[g.add("Unsqueeze", name, where) for name in op.inputs], axis=axis)
+
+
+def _split(g: OnnxGraph, op: Op, sizes: tuple, axis: int) -> list[str]:
+    names = g.add("Split", op.inputs[0], g.shape(sizes), outputs=len(sizes), axis=axis)
+    return [names] if isinstance(names, str) else names
+
+
+def _unstack(g: OnnxGraph, op: Op, axis: int) -> list[str]:
+    return [g.add("Gather", op.inputs[0], g.constant(i, np.int64), axis=axis) for i in range(len(op.outputs))]
+
+
+def _spread(g: OnnxGraph, op: Op, seen_as: tuple, over: tuple, shape: tuple) -> str:
+    y = g.add("Expand", g.add("Reshape", op.inputs[0], g.target(seen_as)), g.shape(over))
+    return y if over == shape else g.add("Reshape", y, g.target(shape))
+
+
+def _flip(g: OnnxGraph, op: Op, axes: tuple[int, ...]) -> str:
+    count, least = len(axes), np.iinfo(np.int64).min
+    ends = [g.constant(value, np.int64) for value in ([-1] * count, [least] * count, list(axes), [-1] * count)]
+    return g.add("Slice", op.inputs[0], *ends)
+
+
+def _roll(g: OnnxGraph, op: Op, shift: int, axis: int) -> str:
+    if isinstance(shift, Size) or isinstance(op.sizes(0)[axis], Size):
+        raise Unsupported("roll along an axis whose size is open")
+    size = op.sizes(0)[axis]
+    order = np.roll(np.arange(size), shift)
+    return g.add("Gather", op.inputs[0], g.constant(order, np.int64), axis=axis)
+
+
+def _pad(g: OnnxGraph, op: Op, widths: tuple, value: Any) -> str:
+    around = [before for before, _ in widths] + [after for _, after in widths]
+    if op.dtype.kind == "b":  # onnxruntime pads numbers only
+        padded = g.add("Pad", g.cast(op.inputs[0], np.int32), g.shape(around), g.constant(value, np.int32))
+        return g.cast(padded, bool)
+    return g.add("Pad", op.inputs[0], g.shape(around), scalar(g, op, value))
+
+
+def _getitem(g: OnnxGraph, op: Op, key: tuple) -> str:
+    """Slices first, then integers as slices of one that are squeezed out, then new axes."""
+    ndim = op.tensors[0].ndim
+    basic = [part for part in key if part is not None and part is not ...]
+    if ... not in key:
+        key = (*key, ...)
+    full = []
+    for part in key:
+        full += [slice(None)] * (ndim - len(basic)) if part is ... else [part]
+    starts, ends, axes, steps = [], [], [], []
+    dropped, added, axis, place = [], [], 0, 0
+    for part in full:
+        if part is None:
+            added.append(place)
+            place += 1
+            continue
+        if isinstance(part, slice):
+            step = 1 if part.step is None else part.step
+            if part != slice(None):
+                starts.append(part.start if part.start is not None else (0 if step > 0 else np.iinfo(np.int64).max))
+                ends.append(part.stop if part.stop is not None else np.iinfo(np.int64).max * (1 if step > 0 else -1))
+                axes.append(axis)
+                steps.append(step)
+            place += 1
+        else:
+            starts.append(part)
+            last = part == -1 if not isinstance(part, Size) else False
+            ends.append(np.iinfo(np.int64).max if last else _next(part))
+            axes.append(axis)
+            steps.append(1)
+            dropped.append(axis)
+        axis += 1
+    y = op.inputs[0]
+    if axes:
+        y = g.add("Slice", y, g.shape(starts), g.shape(ends), g.constant(axes, np.int64), g.constant(steps, np.int64))
+    if dropped:
+        y = g.add("Squeeze", y, g.constant(dropped, np.int64))
+    return g.add("Unsqueeze", y, g.constant(added, np.int64)) if added else y
+
+
+def _next(part: Any) -> Any:
+    return Size(part.constant + 1, part.factors) if isinstance(part, Size) else part + 1
+
+
+# -------------------- indexing --------------------
+
+
+def _take(g: OnnxGraph, op: Op, axis: int) -> str:
+    return g.add("Gather", *op.inputs, axis=axis)
+
+
+def _take_along_axis(g: OnnxGraph, op: Op, axis: int) -> str:
+    return g.add("GatherElements", *op.inputs, axis=axis)
+
+
+def _one_hot(g: OnnxGraph, op: Op, classes: int, axis: int, dtype: Any) -> str:
+    """By comparison: ONNX's own OneHot counts negative classes from the end."""
+    index = g.add("Unsqueeze", op.inputs[0], g.constant([axis], np.int64))
+    shape = [1] * (op.tensors[0].ndim + 1)
+    shape[axis] = classes
+    every = g.constant(np.arange(classes).reshape(shape), op.tensors[0].dtype)
+    return g.cast(g.add("Equal", index, every), dtype)
+
+
+def _largest(g: OnnxGraph, op: Op, count: int) -> str:
+    _, places = g.add("TopK", op.inputs[0], g.constant([count], np.int64), outputs=2, axis=-1)
+    return g.cast(places, op.outputs[0].dtype)
+
+
+def _argsort(g: OnnxGraph, op: Op, axis: int) -> str:
+    size = g.shape([op.sizes(0)[axis]])
+    _, places = g.add("TopK", op.inputs[0], size, outputs=2, axis=axis, largest=0)
+    return g.cast(places, op.outputs[0].dtype)
+
+
+HANDLERS: dict[str, Handler] = {
+    "reduce.sum": _reduce("ReduceSum"),
+    "reduce.mean": _reduce("ReduceMean"),
+    "reduce.max": _reduce("ReduceMax"),
+    "reduce.min": _reduce("ReduceMin"),
+    "reduce.prod": _reduce("ReduceProd"),
+    "reduce.logsumexp": _reduce("ReduceLogSumExp"),
+    "reduce.var": _variance,
+    "reduce.any": _truth("ReduceMax"),
+    "reduce.all": _truth("ReduceMin"),
+    "reduce.argmax": _position("ArgMax"),
+    "reduce.argmin": _position("ArgMin"),
+    "reduce.cumsum": _cumsum,
+    "shape.reshape": _reshape,
+    "shape.transpose": _transpose,
+    "shape.concatenate": _concatenate,
+    "shape.stack": _stack,
+    "shape.split": _split,
+    "shape.unstack": _unstack,
+    "shape.spread": _spread,
+    "shape.flip": _flip,
+    "shape.roll": _roll,
+    "shape.pad": _pad,
+    "shape.getitem": _getitem,
+    "indexing.take": _take,
+    "indexing.take_along_axis": _take_along_axis,
+    "indexing.one_hot": _one_hot,
+    "indexing.largest": _largest,
+    "indexing.argsort": _argsort,
+}
