@@ -21,6 +21,7 @@ CustomObjectScope = custom_object_scope
 _LATER = {
     "directories": "audio_dataset_from_directory image_dataset_from_directory text_dataset_from_directory",
     "downloads": "get_file",
+    "drawing": "plot_model",
     "enqueuers": "GeneratorEnqueuer OrderedEnqueuer SequenceEnqueuer",
     "images": "array_to_img img_to_array load_img save_img",
     "selection": "split_dataset timeseries_dataset_from_array",
