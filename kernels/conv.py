@@ -2,7 +2,8 @@
 
 y[n, i, j, u] = b[u] + sum over ky, kx, c of x[n, i*sh + ky*dh - top, j*sw + kx*dw - left, c] * k[ky, kx, c, u]
 
-Three algorithms, and one rule from shapes alone that picks one: see `algorithm`.
+Four algorithms, and one rule from shapes alone that picks one: see `algorithm`. A transposed convolution is the gradient of
+one for its input, and the other way round.
 """
 
 import math
@@ -10,7 +11,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras.kernels import device, direct_conv, implicit_gemm, reduce, winograd
+from nbkeras.kernels import depthwise, device, direct_conv, implicit_gemm, reduce, winograd
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.memory import load, store
 from nbkeras.kernels.threads import launch_shares
@@ -23,14 +24,19 @@ _SHARE_ELEMENTS = 50_000  # below, another share is not worth its start
 
 
 def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Window, dtype: np.dtype) -> str:
-    """'winograd', 'direct' or 'implicit_gemm', for NHWC shapes; always the last on a GPU.
+    """'winograd', 'direct', 'depthwise' or 'implicit_gemm', for NHWC shapes; always the last on a GPU.
 
-    Winograd (twice as fast, ten times the rounding error): float32, 3x3, no stride, dilation or groups, at least 16
-    channels and units, at least 16 tiles of 4x4 that the output fills by half. Direct: float32 and windows of nine
-    numbers; forward only, as the gradients are matrix products of the implicit GEMM here. All else: implicit GEMM.
+    Depthwise: as many groups as channels and units. Winograd (twice as fast, ten times the rounding error): float32, 3x3, no
+    stride, dilation or groups, at least 16 channels and units, at least 16 tiles of 4x4 that the output fills by half. Direct:
+    float32 and windows of nine numbers; forward only, as the gradients are matrix products of the implicit GEMM here. All
+    else: implicit GEMM.
     """
     height, width, channels, units = kernel_shape
-    if device.place() is not None or dtype != np.float32 or channels != x_shape[3]:
+    if device.place() is not None:
+        return "implicit_gemm"
+    if channels == 1 < x_shape[3] == units:
+        return "depthwise"
+    if dtype != np.float32 or channels != x_shape[3]:
         return "implicit_gemm"
     if window[:6] == (3, 3, 1, 1, 1, 1) and min(channels, units) >= _LEAST_CHANNELS:
         tiles = y_shape[0] * -(-y_shape[1] // 4) * -(-y_shape[2] // 4)
@@ -47,13 +53,7 @@ def conv(x: Array, kernel: Array, bias: Array | None, strides, dilation, padding
     window, out_height, out_width = slide(x.shape, kernel.shape[:2], strides, dilation, padding)
     y = device.empty((x.shape[0], out_height, out_width, kernel.shape[3]), x.dtype)
     chosen = algorithm(x.shape, kernel.shape, y.shape, window, x.dtype)
-    summand = device.empty((0,), x.dtype) if bias is None else bias
-    if chosen == "winograd":
-        winograd.convolve(x, kernel, summand, y, window.top, window.left, relu=relu)
-    elif chosen == "direct":
-        direct_conv.forward(x, kernel, summand, y, window, relu)
-    else:
-        _as_product(implicit_gemm.forward, x, kernel, summand, y, window, groups, relu)
+    _forward(x, kernel, bias, y, window, groups, relu, chosen)
     return y, (x, kernel, y if relu else None, window, groups, chosen)
 
 
@@ -67,18 +67,68 @@ def conv_vjp(saved, dy, needs):
     dx = dkernel = None
     if _needed(needs[1]):
         dkernel = device.output(needs[1], kernel.shape, kernel.dtype)
-        if chosen == "winograd":
-            winograd.kernel_gradient(x, dy, dkernel, window.top, window.left)
-        else:
-            _as_product(implicit_gemm.kernel_gradient, x, dy, dkernel, window, groups)
+        _kernel_gradient(x, dy, dkernel, window, groups, chosen)
     if _needed(needs[0]):
         dx = device.output(needs[0], x.shape, x.dtype)
-        if chosen == "winograd":
-            nothing = device.empty((0,), x.dtype)
-            winograd.convolve(dy, kernel, nothing, dx, 2 - window.top, 2 - window.left, turn=True)
-        else:
-            _as_product(implicit_gemm.input_gradient, dy, kernel, dx, window, groups)
+        _input_gradient(dy, kernel, dx, window, groups, chosen)
     return dx, dkernel, dbias
+
+
+def conv_transpose(x: Array, kernel: Array, strides, dilation, before, lengths):
+    """The input's gradient of a convolution whose output's gradient is x. kernel: (kh, kw, units, channels).
+
+    y: (n, *lengths, units); y[n, i*sh + ky*dh - before, ...] += x[n, i, ...] * k[ky, ...] where that is inside.
+    """
+    window = Window(*kernel.shape[:2], *strides, *dilation, *before)
+    y = device.empty((x.shape[0], *lengths, kernel.shape[2]), x.dtype)
+    chosen = algorithm(y.shape, kernel.shape, x.shape, window, x.dtype)
+    _input_gradient(x, kernel, y, window, 1, chosen)
+    return y, (x, kernel, window, chosen)
+
+
+def conv_transpose_vjp(saved, dy, needs):
+    x, kernel, window, chosen = saved
+    dx = dkernel = None
+    if _needed(needs[1]):
+        dkernel = device.output(needs[1], kernel.shape, kernel.dtype)
+        _kernel_gradient(dy, x, dkernel, window, 1, chosen)
+    if _needed(needs[0]):
+        dx = device.output(needs[0], x.shape, x.dtype)
+        _forward(dy, kernel, None, dx, window, 1, False, chosen)
+    return dx, dkernel
+
+
+def _forward(
+    x: Array, kernel: Array, bias: Array | None, y: Array, window: Window, groups: int, relu: bool, chosen: str
+) -> None:
+    summand = device.empty((0,), x.dtype) if bias is None else bias
+    if chosen == "winograd":
+        winograd.convolve(x, kernel, summand, y, window.top, window.left, relu=relu)
+    elif chosen == "direct":
+        direct_conv.forward(x, kernel, summand, y, window, relu)
+    elif chosen == "depthwise":
+        depthwise.forward(x, kernel, summand, y, window, relu)
+    else:
+        _as_product(implicit_gemm.forward, x, kernel, summand, y, window, groups, relu)
+
+
+def _kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int, chosen: str) -> None:
+    if chosen == "winograd":
+        winograd.kernel_gradient(x, dy, dkernel, window.top, window.left)
+    elif chosen == "depthwise":
+        depthwise.kernel_gradient(x, dy, dkernel, window)
+    else:
+        _as_product(implicit_gemm.kernel_gradient, x, dy, dkernel, window, groups)
+
+
+def _input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int, chosen: str) -> None:
+    if chosen == "winograd":
+        nothing = device.empty((0,), dx.dtype)
+        winograd.convolve(dy, kernel, nothing, dx, 2 - window.top, 2 - window.left, turn=True)
+    elif chosen == "depthwise":
+        depthwise.input_gradient(dy, kernel, dx, window)
+    else:
+        _as_product(implicit_gemm.input_gradient, dy, kernel, dx, window, groups)
 
 
 def _as_product(function: Callable, *args) -> None:

@@ -44,7 +44,7 @@ _BLOCK = (
 _HALF = _BLOCK // 2
 
 
-class _Vectors:
+class Vectors:
     """Emits vector code for one float type; `builder` writes where it stands."""
 
     def __init__(self, builder, pointer_type):
@@ -168,7 +168,7 @@ def _block(typing, rows, k, a, row_step, k_step, b, ldb, beta, c, ldc, width):
 
     def generate(context, builder, signature, args):
         width = args[-1]
-        v = _Vectors(builder, signature.args[2])
+        v = Vectors(builder, signature.args[2])
         for wide in range(1, (_VECTORS if high > 1 else _LONG) + 1):
             above = builder.icmp_signed(">", width, ir.Constant(_INDEX, (wide - 1) * v.lanes))
             within = builder.icmp_signed("<=", width, ir.Constant(_INDEX, wide * v.lanes))
@@ -186,7 +186,7 @@ def _transpose(typing, source, from_row, target, to_row):
 
     def generate(context, builder, signature, args):
         source, from_row, target, to_row = args
-        v = _Vectors(builder, signature.args[0])
+        v = Vectors(builder, signature.args[0])
         numbers = [ir.Constant(_INDEX, i) for i in range(v.lanes)]
         rows = [v.load(v.place(source, builder.mul(i, from_row))) for i in numbers]
         distance = 1

@@ -41,6 +41,30 @@ def padding_before(length: int, size: int, stride: int, dilation: int, padding: 
     return max((-(-length // stride) - 1) * stride + extent(size, dilation) - length, 0) // 2
 
 
+def transposed_length(
+    length: int | None, size: int, stride: int, dilation: int, padding: str, output_padding: int | None
+) -> int | None:
+    """What a transposed convolution makes of an axis; None stays None. As Keras has it, so also for windows that do not fit.
+
+    'valid': all that windows reach, at least `stride` each. 'same': length * stride, or by output_padding.
+    """
+    if length is None:
+        return None
+    reach = extent(size, dilation)
+    if padding == "valid":
+        return (length - 1) * stride + reach + (max(stride - reach, 0) if output_padding is None else output_padding)
+    return length * stride if output_padding is None else (length - 1) * stride + reach % 2 + output_padding
+
+
+def transposed_before(size: int, stride: int, dilation: int, padding: str, output_padding: int | None) -> int:
+    """How many places a transposed convolution cuts off the start of an axis: of 'same', the smaller half of what it cuts."""
+    if padding == "valid":
+        return 0
+    reach = extent(size, dilation)
+    kept = reach + stride if output_padding is None else reach + reach % 2 + output_padding
+    return reach - 1 - min((kept - 1) // 2, reach - 1)
+
+
 def slide(
     shape: tuple[int, ...], size: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int], padding: str
 ) -> tuple[Window, int, int]:

@@ -36,7 +36,8 @@ from nbkeras.ops.activations import (
     tanh_shrink,
     threshold,
 )
-from nbkeras.ops.conv import conv, conv1d, conv2d
+from nbkeras.ops.conv import conv, conv1d, conv2d, conv3d, depthwise_conv, separable_conv
+from nbkeras.ops.conv_transpose import conv_transpose
 from nbkeras.ops.creation import (
     arange,
     eye,
@@ -117,6 +118,7 @@ from nbkeras.ops.indexing import (
     tril,
     triu,
 )
+from nbkeras.ops.local_conv import local_conv
 from nbkeras.ops.losses import (
     binary_crossentropy,
     categorical_crossentropy,
@@ -129,7 +131,7 @@ from nbkeras.ops.normalization import (
     rms_normalization,
 )
 from nbkeras.ops.operators import attach_operators
-from nbkeras.ops.pool import average_pool, max_pool
+from nbkeras.ops.pool import adaptive_average_pool, adaptive_max_pool, average_pool, max_pool
 from nbkeras.ops.recurrent import gru, lstm, simple_rnn
 from nbkeras.ops.reduce import (
     all,
@@ -148,6 +150,7 @@ from nbkeras.ops.reduce import (
     sum,
     var,
 )
+from nbkeras.ops.resize import enlarge
 from nbkeras.ops.shape import (
     broadcast_to,
     concatenate,

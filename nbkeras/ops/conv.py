@@ -1,4 +1,7 @@
-"""Differentiable convolution of sequences and images (cross-correlation, as everywhere in deep learning)."""
+"""Differentiable convolution of sequences, images and volumes (cross-correlation, as everywhere in deep learning).
+
+Sequences are computed as images of one row, volumes as images whose channels are those of neighbouring slices.
+"""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,8 +9,9 @@ from typing import Any
 from nbkeras.kernels import conv as kernels
 from nbkeras.ops.activations import linear, relu
 from nbkeras.ops.arguments import as_float, promote
-from nbkeras.ops.shape import expand_dims, moveaxis, squeeze
-from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
+from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze, transpose
+from nbkeras.ops.unfold import Line, unfold
+from nbkeras.ops.window import check_fits, data_format_of, output_length, padding_before, padding_of, sizes_of
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
@@ -55,13 +59,74 @@ def conv2d(
 
 
 @op
+def conv3d(
+    x,
+    kernel,
+    bias=None,
+    strides=1,
+    padding: str = "valid",
+    dilation_rate=1,
+    data_format: str | None = None,
+    activation: Callable | None = None,
+) -> Tensor:
+    """activation(conv(x, kernel) + bias) of volumes: conv2d with one more axis, before the rows.
+
+    Shapes: x (batch, depth, rows, columns, channels), kernel (depth, height, width, channels / groups, units), bias
+    (units,) or None -> (batch, new depth, new rows, new columns, units). x is copied as many times as the kernel is deep.
+    """
+    return _convolution("conv3d", 3, x, kernel, bias, strides, padding, dilation_rate, data_format, activation)
+
+
+@op
 def conv(inputs, kernel, strides=1, padding: str = "valid", data_format: str | None = None, dilation_rate=1) -> Tensor:
-    """conv1d or conv2d by the number of axes, as keras.ops.conv."""
+    """conv1d, conv2d or conv3d by the number of axes, as keras.ops.conv."""
     inputs = as_tensor(inputs)
-    if inputs.ndim not in (3, 4):
-        raise ValueError(f"conv: inputs must have 3 axes (sequences) or 4 (images), received shape {inputs.shape}")
-    name, rank = (("conv1d", 1), ("conv2d", 2))[inputs.ndim - 3]
+    rank = rank_of("conv", inputs)
+    return _convolution(f"conv{rank}d", rank, inputs, kernel, None, strides, padding, dilation_rate, data_format, None)
+
+
+@op
+def depthwise_conv(
+    inputs, kernel, strides=1, padding: str = "valid", data_format: str | None = None, dilation_rate=1
+) -> Tensor:
+    """Convolution of each channel by itself: kernel (size..., channels, multiplier) -> channels * multiplier channels.
+
+    Output channel c * multiplier + m is channel c with kernel[..., c, m]. Sequences and images; otherwise as `conv`.
+    """
+    inputs, kernel = as_tensor(inputs), as_tensor(kernel)
+    rank = rank_of("depthwise_conv", inputs, most=2)
+    axis = 1 if data_format_of("depthwise_conv", data_format) == "channels_first" else -1
+    if kernel.ndim != rank + 2 or kernel.shape[-2] != inputs.shape[axis]:
+        raise ValueError(
+            f"depthwise_conv: the kernel of inputs of shape {inputs.shape} must have {rank + 2} axes, the last but one for "
+            f"the {inputs.shape[axis]} channels, received shape {kernel.shape}"
+        )
+    kernel = reshape(kernel, (*kernel.shape[:-2], 1, kernel.shape[-2] * kernel.shape[-1]))
+    name = "depthwise_conv"
     return _convolution(name, rank, inputs, kernel, None, strides, padding, dilation_rate, data_format, None)
+
+
+@op
+def separable_conv(
+    inputs,
+    depthwise_kernel,
+    pointwise_kernel,
+    strides=1,
+    padding: str = "valid",
+    data_format: str | None = None,
+    dilation_rate=1,
+) -> Tensor:
+    """depthwise_conv, then a convolution with pointwise_kernel (1..., channels * multiplier, units)."""
+    y = depthwise_conv(inputs, depthwise_kernel, strides, padding, data_format, dilation_rate)
+    return conv(y, pointwise_kernel, 1, "valid", data_format)
+
+
+def rank_of(name: str, inputs: Tensor, most: int = 3) -> int:
+    """1 for sequences, 2 for images, 3 for volumes, by the number of axes."""
+    if not 3 <= inputs.ndim <= most + 2:
+        kinds = "3 axes (sequences), 4 (images) or 5 (volumes)" if most == 3 else "3 axes (sequences) or 4 (images)"
+        raise ValueError(f"{name}: inputs must have {kinds}, received shape {inputs.shape}")
+    return inputs.ndim - 2
 
 
 def _convolution(
@@ -99,14 +164,34 @@ def _convolution(
     if bias is not None and bias.shape != (units,):
         raise ValueError(f"{name}: bias must have shape {(units,)}, received {bias.shape}")
     check_fits(name, "kernel", x, kernel.shape[:-2], dilation, padding)
+    if kernel.shape[-2] == 1 < groups < units and rank < 3:  # several kernels a channel: of as many copies one each
+        x, groups = repeat(x, units // groups, -1), units
+    rectify = activation is relu
+    constants = {"padding": padding, "groups": groups, "relu": rectify}
     if rank == 1:  # an image of one row
         x, kernel = expand_dims(x, 1), expand_dims(kernel, 0)
         step, dilation = (1, *step), (1, *dilation)
-    rectify = activation is relu
-    constants = {"strides": step, "dilation": dilation, "padding": padding, "groups": groups, "relu": rectify}
-    y = apply(kernels.conv, kernels.conv_vjp, [x, kernel, bias], **constants)
+    elif rank == 3:
+        slices, x, kernel = x.shape[0], *_as_images(x, kernel, step[0], dilation[0], padding, groups)
+        step, dilation = step[1:], dilation[1:]
+    y = apply(kernels.conv, kernels.conv_vjp, [x, kernel, bias], strides=step, dilation=dilation, **constants)
     if rank == 1:
         y = squeeze(y, 1)
+    elif rank == 3:
+        y = reshape(y, (slices, y.shape[0] // max(slices, 1), *y.shape[1:]))
     if first:
         y = moveaxis(y, -1, 1)
     return y if rectify or activation is None or activation is linear else activation(y)
+
+
+def _as_images(
+    x: Tensor, kernel: Tensor, stride: int, dilation: int, padding: str, groups: int
+) -> tuple[Tensor, Tensor]:
+    """Volumes as images, one for each window of slices with their channels side by side, and the kernel for them."""
+    depth, *size = kernel.shape
+    count = output_length(x.shape[1], depth, stride, dilation, padding)
+    if depth > 1 or stride > 1:
+        before = padding_before(x.shape[1], depth, stride, dilation, padding)
+        x = unfold(x, 1, Line(depth, stride, dilation, before, count), groups)
+    images = reshape(x, (x.shape[0] * count, *x.shape[2:]))
+    return images, reshape(transpose(kernel, (1, 2, 0, 3, 4)), (*size[:2], depth * size[2], size[3]))

@@ -1,11 +1,16 @@
-"""Differentiable pooling of sequences (batch, steps, channels) and images (batch, rows, columns, channels)."""
+"""Differentiable pooling of sequences, images and volumes: (batch, ..., channels)."""
 
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from nbkeras.kernels import pool as kernels
 from nbkeras.ops.arguments import as_float
-from nbkeras.ops.shape import expand_dims, moveaxis, squeeze
+from nbkeras.ops.conv import rank_of
+from nbkeras.ops.indexing import take
+from nbkeras.ops.resize import blend
+from nbkeras.ops.shape import moveaxis, reshape
 from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
 from nbkeras.tensor import Tensor, apply, op
 
@@ -34,9 +39,7 @@ def _pool(
     data_format: str | None,
 ) -> Tensor:
     x = as_float(inputs)
-    if x.ndim not in (3, 4):
-        raise ValueError(f"{name}: inputs must have 3 axes (sequences) or 4 (images), received shape {x.shape}")
-    rank = x.ndim - 2
+    rank = rank_of(name, x)
     size = sizes_of(name, "pool_size", pool_size, rank)
     step = size if strides is None else sizes_of(name, "strides", strides, rank)
     padding = padding_of(name, padding, ("valid", "same"))
@@ -44,9 +47,67 @@ def _pool(
     if first:
         x = moveaxis(x, 1, -1)
     check_fits(name, "window", x, size, (1,) * rank, padding)
+
+    def pooled(images: Tensor, size: tuple, strides: tuple) -> Tensor:
+        return apply(kernel, vjp, [images], size=size, strides=strides, padding=padding)
+
+    batch, *lengths, channels = x.shape
     if rank == 1:  # an image of one row
-        x, size, step = expand_dims(x, 1), (1, *size), (1, *step)
-    y = apply(kernel, vjp, [x], size=size, strides=step, padding=padding)
-    if rank == 1:
-        y = squeeze(y, 1)
+        y = pooled(reshape(x, (batch, 1, *lengths, channels)), (1, *size), (1, *step))
+        y = reshape(y, (batch, *y.shape[2:]))
+    elif rank == 2:
+        y = pooled(x, size, step)
+    else:  # images of slices, then slices as rows
+        slices = pooled(reshape(x, (batch * lengths[0], *lengths[1:], channels)), size[1:], step[1:])
+        rows, columns = slices.shape[1:3]
+        y = pooled(reshape(slices, (batch, lengths[0], rows * columns, channels)), (size[0], 1), (step[0], 1))
+        y = reshape(y, (batch, y.shape[1], rows, columns, channels))
     return moveaxis(y, -1, 1) if first else y
+
+
+@op
+def adaptive_max_pool(inputs, output_size, data_format: str | None = None) -> Tensor:
+    """The largest element of each of `output_size` windows, which cover an axis as evenly as they can.
+
+    Window i of n over an axis of length L goes from floor(i L / n) to ceil((i + 1) L / n), as in PyTorch and Keras.
+    """
+    x, size, first = _adaptive("adaptive_max_pool", inputs, output_size, data_format)
+    widths = []
+    for axis, count in enumerate(size, 1):
+        starts, ends = _bins(x.shape[axis], count)
+        widths.append(int(np.max(ends - starts)))
+        places = np.minimum(starts[:, None] + np.arange(widths[-1]), ends[:, None] - 1)  # short windows repeat their last
+        if places.size != x.shape[axis]:
+            x = take(x, places.ravel(), axis)
+    y = max_pool(x, tuple(widths), None, "valid", "channels_last")
+    return moveaxis(y, -1, 1) if first else y
+
+
+@op
+def adaptive_average_pool(inputs, output_size, data_format: str | None = None) -> Tensor:
+    """The mean of each of `output_size` windows, which cover an axis as evenly as they can; see adaptive_max_pool."""
+    x, size, first = _adaptive("adaptive_average_pool", inputs, output_size, data_format)
+    for axis, count in enumerate(size, 1):
+        starts, ends = _bins(x.shape[axis], count)
+        places = np.arange(x.shape[axis])
+        inside = (places >= starts[:, None]) & (places < ends[:, None])
+        x = blend(x, inside / (ends - starts)[:, None], axis)
+    return moveaxis(x, -1, 1) if first else x
+
+
+def _adaptive(
+    name: str, inputs: Any, output_size: Any, data_format: str | None
+) -> tuple[Tensor, tuple[int, ...], bool]:
+    x = as_float(inputs)
+    size = sizes_of(name, "output_size", output_size, rank_of(name, x))
+    first = data_format_of(name, data_format) == "channels_first"
+    x = moveaxis(x, 1, -1) if first else x
+    if 0 in x.shape[1:-1]:
+        raise ValueError(f"{name}: inputs of shape {x.shape} have nothing to pool")
+    return x, size, first
+
+
+def _bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where windows start, and where they end (that place not included)."""
+    i = np.arange(count)
+    return i * length // count, -(-(i + 1) * length // count)

@@ -1,4 +1,4 @@
-"""Arguments of ops that slide a window over sequences (batch, steps, channels) and images (batch, rows, columns, channels)."""
+"""Arguments of ops that slide a window over sequences, images and volumes: (batch, ..., channels)."""
 
 import operator
 from typing import Any
@@ -8,6 +8,8 @@ from nbkeras.kernels import window
 from nbkeras.tensor import Tensor
 
 output_length = window.output_length
+padding_before = window.padding_before
+transposed_length, transposed_before = window.transposed_length, window.transposed_before
 
 
 def sizes_of(name: str, what: str, value: Any, rank: int) -> tuple[int, ...]:
@@ -29,6 +31,20 @@ def padding_of(name: str, padding: Any, allowed: tuple[str, ...]) -> str:
     if found not in allowed:
         raise ValueError(f"{name}: padding must be one of {', '.join(map(repr, allowed))}, received {padding!r}")
     return found
+
+
+def paddings_of(name: str, value: Any, strides: tuple[int, ...]) -> tuple[int | None, ...]:
+    """A transposed convolution's output_padding for each axis: integers below its stride, or None."""
+    given = value if isinstance(value, list | tuple) else (value,) * len(strides)
+    fits = len(given) == len(strides) and all(
+        n is None or (isinstance(n, int) and 0 <= n < stride) for n, stride in zip(given, strides, strict=True)
+    )
+    if not fits:
+        raise ValueError(
+            f"{name}: output_padding must be None, an integer or {len(strides)} of them, each less than its stride "
+            f"({strides}), received {value!r}"
+        )
+    return tuple(given)
 
 
 def data_format_of(name: str, data_format: str | None) -> str:

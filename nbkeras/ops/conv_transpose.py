@@ -1,0 +1,60 @@
+"""Differentiable transposed convolution: the gradient of a convolution for its input, as an op of its own."""
+
+from nbkeras.kernels import conv as kernels
+from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.conv import rank_of
+from nbkeras.ops.shape import expand_dims, moveaxis, reshape, squeeze, transpose
+from nbkeras.ops.unfold import Line, fold
+from nbkeras.ops.window import data_format_of, padding_of, paddings_of, sizes_of, transposed_before, transposed_length
+from nbkeras.tensor import Tensor, apply, op
+
+
+@op
+def conv_transpose(
+    inputs,
+    kernel,
+    strides=1,
+    padding: str = "valid",
+    output_padding=None,
+    data_format: str | None = None,
+    dilation_rate=1,
+) -> Tensor:
+    """y[n, i * stride + k * dilation - before, u] += the sum over c of x[n, i, c] * kernel[k, u, c], in each axis.
+
+    Shapes: (batch, ..., channels), kernel (size..., units, channels) -> (batch, ..., units), for sequences, images and
+    volumes. An axis becomes (length - 1) * stride + max(size, stride) long with padding 'valid', length * stride with 'same';
+    with output_padding (length - 1) * stride plus the size, for 'same' the size % 2, plus it. 'channels_first' is transposed
+    there and back.
+    """
+    name = "conv_transpose"
+    x, kernel = (as_float(tensor) for tensor in promote(inputs, kernel))
+    rank = rank_of(name, x)
+    first = data_format_of(name, data_format) == "channels_first"
+    padding = padding_of(name, padding, ("valid", "same"))
+    step, dilation = sizes_of(name, "strides", strides, rank), sizes_of(name, "dilation_rate", dilation_rate, rank)
+    more = paddings_of(name, output_padding, step)
+    if first:
+        x = moveaxis(x, 1, -1)
+    if kernel.ndim != rank + 2 or 0 in kernel.shape or kernel.shape[-1] != x.shape[-1]:
+        raise ValueError(
+            f"{name}: the kernel of inputs with {x.shape[-1]} channels must have shape ({rank} sizes, units, {x.shape[-1]}) "
+            f"without zeros, received {kernel.shape}"
+        )
+    axes = list(zip(kernel.shape, step, dilation, (padding,) * rank, more, strict=False))
+    before = tuple(transposed_before(*axis) for axis in axes)
+    lengths = tuple(transposed_length(n, *axis) for n, axis in zip(x.shape[1:], axes, strict=False))
+    if rank == 1:  # an image of one row
+        x, kernel = expand_dims(x, 1), expand_dims(kernel, 0)
+        step, dilation, before, lengths = (1, *step), (1, *dilation), (0, *before), (1, *lengths)
+    elif rank == 3:  # images of slices, which become windows of slices
+        batch, depth, *rest = x.shape
+        x, size = reshape(x, (batch * depth, *rest)), kernel.shape
+        kernel = reshape(transpose(kernel, (1, 2, 0, 3, 4)), (*size[1:3], size[0] * size[3], size[4]))
+    window = {"strides": step[-2:], "dilation": dilation[-2:], "before": before[-2:], "lengths": lengths[-2:]}
+    y = apply(kernels.conv_transpose, kernels.conv_transpose_vjp, [x, kernel], **window)
+    if rank == 1:
+        y = squeeze(y, 1)
+    elif rank == 3:
+        line = Line(size[0], step[0], dilation[0], before[0], depth)
+        y = fold(reshape(y, (batch, depth, *y.shape[1:])), 1, line, lengths[0])
+    return moveaxis(y, -1, 1) if first else y

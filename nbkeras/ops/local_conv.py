@@ -1,0 +1,46 @@
+"""Convolution with a kernel for each place, as the locally connected layers of Keras 2 have it."""
+
+import math
+
+from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.conv import rank_of
+from nbkeras.ops.dense import matmul
+from nbkeras.ops.shape import moveaxis, reshape, transpose
+from nbkeras.ops.unfold import Line, unfold
+from nbkeras.ops.window import check_fits, data_format_of, output_length, sizes_of
+from nbkeras.tensor import Tensor, op
+
+
+@op
+def local_conv(inputs, kernel, kernel_size, strides=1, data_format: str | None = None) -> Tensor:
+    """y[n, place, u] = the sum over a window's taps and channels of x * kernel[place, taps and channels, u].
+
+    Sequences and images, without padding: x (batch, ..., channels), kernel (places, size * channels, units) -> (batch, ...,
+    units). Places row by row; taps before channels, with data_format 'channels_first' channels before taps, as in Keras 2.
+    """
+    name = "local_conv"
+    x, kernel = (as_float(tensor) for tensor in promote(inputs, kernel))
+    rank = rank_of(name, x, most=2)
+    size, step = sizes_of(name, "kernel_size", kernel_size, rank), sizes_of(name, "strides", strides, rank)
+    first = data_format_of(name, data_format) == "channels_first"
+    if first:
+        x = moveaxis(x, 1, -1)
+    check_fits(name, "kernel", x, size, (1,) * rank, "valid")
+    windows = zip(x.shape[1:], size, step, strict=False)
+    counts = [output_length(length, n, stride, 1, "valid") for length, n, stride in windows]
+    channels, taps, places = x.shape[-1], math.prod(size), math.prod(counts)  # type: ignore[arg-type]
+    if kernel.ndim != 3 or kernel.shape[:2] != (places, taps * channels):
+        raise ValueError(
+            f"{name}: the kernel must have shape ({places} places, {taps * channels} taps and channels, units), received "
+            f"{kernel.shape}"
+        )
+    units = kernel.shape[-1]
+    if first:
+        kernel = moveaxis(reshape(kernel, (places, channels, taps, units)), 1, 2)
+        kernel = reshape(kernel, (places, taps * channels, units))
+    for axis in range(rank, 0, -1):
+        x = unfold(x, axis, Line(size[axis - 1], step[axis - 1], 1, 0, counts[axis - 1]))
+    batch = x.shape[0]
+    rows = transpose(reshape(x, (batch, places, taps * channels)), (1, 0, 2))
+    y = reshape(transpose(matmul(rows, kernel), (1, 0, 2)), (batch, *counts, units))
+    return moveaxis(y, -1, 1) if first else y

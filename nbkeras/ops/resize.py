@@ -1,0 +1,67 @@
+"""Differentiable changes of an axis by a matrix: sequences, images and volumes made larger by whole factors."""
+
+import functools
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from nbkeras.ops.arguments import as_float
+from nbkeras.ops.dense import matmul
+from nbkeras.ops.shape import repeat, reshape
+from nbkeras.ops.window import data_format_of, sizes_of
+from nbkeras.tensor import Tensor, as_tensor, op
+
+
+def blend(x: Tensor, weights: np.ndarray, axis: int) -> Tensor:
+    """Places along an axis of (batch, ..., last) as sums of places, by a matrix of weights (new length, length)."""
+    before, after = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
+    y = matmul(as_tensor(weights, x.dtype), reshape(x, (before, x.shape[axis], after)))
+    return reshape(y, (*x.shape[:axis], len(weights), *x.shape[axis + 1 :]))
+
+
+@op
+def enlarge(inputs, factors, interpolation: str = "nearest", data_format: str | None = None) -> Tensor:
+    """(batch, ..., channels) with each axis between a whole factor longer, pixels' centres at halves.
+
+    interpolation: 'nearest' (any dtype), or of floats 'bilinear', 'bicubic' (Keys, a = -0.5), 'lanczos3' and 'lanczos5'; near
+    the edges the weights of the places inside add up to 1, as in JAX and TensorFlow.
+    """
+    x = as_tensor(inputs)
+    rank = x.ndim - 2
+    factors = sizes_of("enlarge", "factors", factors, rank)
+    start = 2 if data_format_of("enlarge", data_format) == "channels_first" else 1
+    if interpolation != "nearest" and interpolation not in _KERNELS:
+        names = ", ".join(map(repr, ("nearest", *_KERNELS)))
+        raise ValueError(f"enlarge: interpolation must be one of {names}, received {interpolation!r}")
+    x = x if interpolation == "nearest" else as_float(x)
+    for axis, factor in enumerate(factors, start):
+        if factor > 1:
+            nearest = interpolation == "nearest"
+            x = repeat(x, factor, axis) if nearest else blend(x, _weights(interpolation, x.shape[axis], factor), axis)
+    return x
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    near, far = ((1.5 * x - 2.5) * x) * x + 1, ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0))
+
+
+def _lanczos(radius: int, x: np.ndarray) -> np.ndarray:
+    return np.where(x < radius, np.sinc(x) * np.sinc(x / radius), 0)
+
+
+_KERNELS: dict[str, Callable] = {
+    "bilinear": lambda x: np.maximum(0, 1 - x),
+    "bicubic": _cubic,
+    "lanczos3": functools.partial(_lanczos, 3),
+    "lanczos5": functools.partial(_lanczos, 5),
+}
+
+
+@functools.lru_cache(maxsize=64)
+def _weights(interpolation: str, length: int, factor: int) -> np.ndarray:
+    """(length * factor, length): what each place contributes, by its distance."""
+    at = (np.arange(length * factor) + 0.5) / factor - 0.5
+    weights = _KERNELS[interpolation](np.abs(at[:, None] - np.arange(length)))
+    return weights / weights.sum(axis=1, keepdims=True)
