@@ -17,7 +17,7 @@ from numba.np.arrayobj import make_array
 from nbkeras.kernels import device, reduce
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.gemm import Vectors
-from nbkeras.kernels.memory import load, store
+from nbkeras.kernels.memory import store
 from nbkeras.kernels.threads import launch_shares
 from nbkeras.kernels.window import Window
 
@@ -150,9 +150,7 @@ def read_at(place, tap, stride, dilation, before, back, length):
 
 
 @compiled
-def convolve_rows(
-    x, kernel, bias, y, rooms, kh, kw, sh, sw, dh, dw, top, left, back, relu, share, shares
-):
+def convolve_rows(x, kernel, bias, y, rooms, kh, kw, sh, sw, dh, dw, top, left, back, relu, share, shares):
     """A share of the rows of y = conv(x, kernel) + bias; with `back`, of the gradient y for the output's gradient x."""
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
     places = rooms[share]
@@ -200,9 +198,7 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window) -> None:
 
 
 @compiled
-def kernel_gradient_rows(
-    x, dy, partials, places, kh, kw, sh, sw, dh, dw, top, left, share, shares
-):
+def kernel_gradient_rows(x, dy, partials, places, kh, kw, sh, sw, dh, dw, top, left, share, shares):
     """partials[share] = the kernel's gradient for a share of the rows of dy; places: of its columns, in x and in dy."""
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2]
     partial = partials[share]
@@ -224,9 +220,7 @@ def kernel_gradient_rows(
                 last = min(out_width, (width - 1 - shift) // sw + 1)
                 at, to = ((n * height + row) * width + shift) * channels, (ky * kw + kx) * channels
                 count, dy_at = max(0, last - first), r * out_width * channels
-                row_sums(
-                    x, at, dy, dy_at, places[share], first, count, partial, to, 1, partial, to, channels, 0
-                )
+                row_sums(x, at, dy, dy_at, places[share], first, count, partial, to, 1, partial, to, channels, 0)
 
 
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window) -> None:

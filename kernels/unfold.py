@@ -22,18 +22,18 @@ _SHARE_ELEMENTS = 50_000  # below, another share is not worth its start
 
 
 class Line(NamedTuple):
-    """How a window of `size` taps slides along an axis: `count` times."""
+    """How a window of `size` taps slides along an axis, and how many there are."""
 
     size: int
     stride: int
     dilation: int
     before: int
-    count: int
+    windows: int
 
 
 def unfold(x: Array, line: Line):
     """(n, length, between, groups, channels) -> (n, count, between, groups, size, channels)."""
-    y = device.empty((x.shape[0], line.count, *x.shape[2:4], line.size, x.shape[4]), x.dtype)
+    y = device.empty((x.shape[0], line.windows, *x.shape[2:4], line.size, x.shape[4]), x.dtype)
     _unfold(x, y, line)
     return y, (x.shape, line)
 

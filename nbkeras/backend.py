@@ -7,8 +7,6 @@ Left out, with what to use instead:
 gradients: there is no symbolic gradient; `with nbkeras.GradientTape()` takes gradients of a computation.
 get_session, set_session, manual_variable_initialization, name_scope: there are no sessions and no graph of names.
 is_sparse, to_dense, placeholder(sparse=True), ctc_label_dense_to_sparse: there are no sparse tensors.
-conv3d, pool3d, conv2d_transpose, separable_conv, depthwise_conv, local_conv, resize_volumes, spatial_3d_padding: there are
-no such layers.
 get_uid, reset_uids: layer names are counted by `clear_session` and the layers themselves.
 """
 
@@ -22,6 +20,25 @@ import numpy as np
 from nbkeras import inputs, layer, naming, ops, random
 from nbkeras.config import epsilon, floatx, image_data_format, set_epsilon, set_floatx, set_image_data_format
 from nbkeras.control import foldl, foldr, function, in_test_phase, in_train_phase, map_fn, rnn, switch
+from nbkeras.convolutions import (
+    conv1d,
+    conv2d,
+    conv2d_transpose,
+    conv3d,
+    conv3d_transpose,
+    depthwise_conv2d,
+    local_conv1d,
+    local_conv2d,
+    pool2d,
+    pool3d,
+    resize_images,
+    resize_volumes,
+    separable_conv1d,
+    separable_conv2d,
+    spatial_2d_padding,
+    spatial_3d_padding,
+    temporal_padding,
+)
 from nbkeras.ctc import ctc_batch_cost, ctc_decode
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import learning_phase, set_learning_phase
@@ -333,26 +350,6 @@ def slice(x, start, size) -> Tensor:
 _SLICE = type(np.s_[0:1])  # Python's slice, whose name is taken here
 
 
-def temporal_padding(x, padding=(1, 1)) -> Tensor:
-    """Zeros before and after axis 1 of (batch, steps, features)."""
-    return ops.pad(x, ((0, 0), tuple(padding), (0, 0)))
-
-
-def spatial_2d_padding(x, padding=((1, 1), (1, 1)), data_format: str | None = None) -> Tensor:
-    """Zeros around the rows and columns of images."""
-    rows, columns = (tuple(each) for each in padding)
-    last = (data_format or image_data_format()) == "channels_last"
-    return ops.pad(x, ((0, 0), rows, columns, (0, 0)) if last else ((0, 0), (0, 0), rows, columns))
-
-
-def resize_images(x, height_factor: int, width_factor: int, data_format: str | None = None, interpolation="nearest"):
-    """Each row height_factor times and each column width_factor times."""
-    if interpolation != "nearest":
-        raise ValueError(f"resize_images: interpolation must be 'nearest', received {interpolation!r}")
-    first = 1 if (data_format or image_data_format()) == "channels_last" else 2
-    return ops.repeat(ops.repeat(x, height_factor, axis=first), width_factor, axis=first + 1)
-
-
 # -------------------- neural networks --------------------
 
 
@@ -374,24 +371,6 @@ def in_top_k(predictions, targets, k: int) -> Tensor:
 def dropout(x, level: float, noise_shape=None, seed: int | None = None) -> Tensor:
     """x / (1 - level) with elements set to 0 with probability `level`."""
     return random.dropout(x, level, noise_shape, seed)
-
-
-def conv1d(x, kernel, strides=1, padding="valid", data_format: str | None = None, dilation_rate=1) -> Tensor:
-    """Convolution of sequences; padding: 'valid', 'same' or 'causal'."""
-    return ops.conv1d(x, kernel, None, strides, padding, dilation_rate, data_format)
-
-
-def conv2d(x, kernel, strides=(1, 1), padding="valid", data_format: str | None = None, dilation_rate=(1, 1)) -> Tensor:
-    """Convolution of images; padding: 'valid' or 'same'."""
-    return ops.conv2d(x, kernel, None, strides, padding, dilation_rate, data_format)
-
-
-def pool2d(x, pool_size, strides=(1, 1), padding="valid", data_format: str | None = None, pool_mode="max") -> Tensor:
-    """The largest element of each window of images, or its mean; pool_mode: 'max' or 'avg'."""
-    if pool_mode not in ("max", "avg"):
-        raise ValueError(f"pool2d: pool_mode must be 'max' or 'avg', received {pool_mode!r}")
-    pool = ops.max_pool if pool_mode == "max" else ops.average_pool
-    return pool(x, pool_size, strides, padding, data_format)
 
 
 def _like(value: Any, x: Any) -> Any:

@@ -142,7 +142,7 @@ def test_images_and_sequences():
     padded = K.spatial_2d_padding(Z[:, None], ((1, 0), (0, 2)), data_format="channels_first")
     np.testing.assert_array_equal(padded, np.pad(Z[:, None], ((0, 0), (0, 0), (1, 0), (0, 2))))
     np.testing.assert_array_equal(K.resize_images(image, 2, 3, "channels_last"), image.repeat(2, 1).repeat(3, 2))
-    with pytest.raises(ValueError, match="interpolation must be 'nearest'"):
+    with pytest.raises(ValueError, match="interpolation must be one of 'nearest', 'bilinear'"):
         K.resize_images(image, 2, 2, interpolation="cubic")
     np.testing.assert_allclose(
         K.bias_add(Z, np.arange(3.0), data_format="channels_first"), Z + np.arange(3.0)[:, None], rtol=1e-6
@@ -161,6 +161,51 @@ def test_convolution_and_pooling():
     np.testing.assert_allclose(averages, windows.mean(2).reshape(2, 2, 3, 1), rtol=1e-5, atol=1e-6)
     with pytest.raises(ValueError, match="pool_mode must be"):
         K.pool2d(image, (2, 2), pool_mode="sum")
+
+
+def test_volumes():
+    volume, kernel = Z[..., None, None], RNG.standard_normal((2, 2, 1, 1, 3)).astype(np.float32)
+    y = K.conv3d(volume, kernel)
+    np.testing.assert_allclose(y[:, :, :, 0], K.conv2d(Z[..., None], kernel[:, :, 0]), rtol=1e-5, atol=1e-5)
+    np.testing.assert_array_equal(K.pool3d(volume, (2, 2, 1))[..., 0], K.pool2d(Z[..., None], (2, 2)))
+    padded = K.spatial_3d_padding(volume, ((1, 0), (0, 2), (1, 1)))
+    np.testing.assert_array_equal(padded, np.pad(volume, ((0, 0), (1, 0), (0, 2), (1, 1), (0, 0))))
+    larger = K.resize_volumes(np.moveaxis(volume, -1, 1), 2, 3, 1, "channels_first")
+    np.testing.assert_array_equal(larger, np.moveaxis(volume, -1, 1).repeat(2, 2).repeat(3, 3))
+
+
+def test_transposed_convolution_by_its_output_shape():
+    """A convolution's gradient for its input: <y, conv(v)> = <conv_transpose(y), v>."""
+    kernel = RNG.standard_normal((3, 2, 4, 5)).astype(np.float32)
+    for shape, strides, padding in (
+        ((2, 7, 6, 4), (2, 1), "valid"),
+        ((2, 8, 6, 4), (2, 1), "valid"),
+        ((2, 8, 6, 4), (2, 3), "same"),
+    ):
+        v = RNG.standard_normal(shape).astype(np.float32)
+        y = K.conv2d(v, kernel, strides, padding)
+        back = K.conv2d_transpose(y, kernel, shape, strides, padding).numpy()
+        np.testing.assert_allclose((back * v).sum(), (y.numpy() ** 2).sum(), rtol=1e-4)
+        back = K.conv3d_transpose(y[:, None], kernel[None], (2, 1, *shape[1:]), (1, *strides), padding)
+        np.testing.assert_allclose((back.numpy()[:, 0] * v).sum(), (y.numpy() ** 2).sum(), rtol=1e-4)
+    with pytest.raises(ValueError, match="output_padding must be"):
+        K.conv2d_transpose(y, kernel, (2, 90, 6, 4), (2, 3))
+
+
+def test_convolution_by_channel_and_by_place():
+    x = RNG.standard_normal((2, 5, 4, 3)).astype(np.float32)
+    deep, wide = (RNG.standard_normal(s).astype(np.float32) for s in ((2, 3, 3, 2), (1, 1, 6, 4)))
+    hidden = K.depthwise_conv2d(x, deep)
+    np.testing.assert_allclose(hidden[..., 3:4], K.conv2d(x[..., 1:2], deep[:, :, 1:2, 1:]), rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(K.separable_conv2d(x, deep, wide), K.conv2d(hidden, wide), rtol=1e-5, atol=1e-5)
+    rows = K.separable_conv1d(x[:, :, 0], deep[:, 0], wide[0])
+    np.testing.assert_allclose(
+        rows, K.conv1d(K.depthwise_conv2d(x[:, :, :1], deep[:, :1])[:, :, 0], wide[0]), atol=1e-5
+    )
+    same = np.tile(deep.reshape(1, 18, 2), (8, 1, 1))  # the same kernel in all places
+    np.testing.assert_allclose(K.local_conv2d(x, same, (2, 3), (1, 1)), K.conv2d(x, deep), rtol=1e-4, atol=1e-5)
+    same = np.tile(deep[:, 0].reshape(1, 6, 2), (4, 1, 1))
+    np.testing.assert_allclose(K.local_conv1d(x[:, :, 0], same, 2, 1), K.conv1d(x[:, :, 0], deep[:, 0]), atol=1e-5)
 
 
 def test_rnn_with_mask_and_constants():

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nbkeras import ops
-from nbkeras.kernels import conv, device, direct_conv, implicit_gemm, pool, winograd
+from nbkeras.kernels import conv, depthwise, device, direct_conv, implicit_gemm, pool, winograd
 from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.kernels.window import Window, output_length, padding_before, slide
 from nbkeras.testing import check_op
@@ -156,6 +156,40 @@ def test_direct(shape, size, strides, dilation, padding):
     assert relative(y, exact) < 1e-6
 
 
+# -------------------- depthwise --------------------
+
+
+@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_conv.py has the GPU's")
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+@pytest.mark.parametrize("channels", [2, 16, 37, 150])  # less than a vector, one, some and a part, all and more
+@pytest.mark.parametrize(
+    ("size", "strides", "dilation", "padding"),
+    [
+        ((3, 3), (1, 1), (1, 1), "same"),
+        ((3, 2), (2, 3), (1, 1), "valid"),
+        ((2, 5), (3, 2), (2, 1), "same"),
+        ((3, 9), (1, 1), (1, 2), "same"),
+    ],
+)
+def test_depthwise(size, strides, dilation, padding, channels, dtype):
+    shape, tolerance = (2, 8, 9, channels), 1e-12 if dtype == "float64" else 2e-6
+    x, kernel, bias = (normal(*s).astype(dtype) for s in (shape, (*size, 1, channels), (channels,)))
+    window, height, width = slide(shape, size, strides, dilation, padding)
+
+    def forward(x, kernel):
+        return reference(x, kernel, 0, window, height, width, channels)
+
+    y = np.empty((2, height, width, channels), dtype)
+    depthwise.forward(x, kernel, bias, y, window, True)
+    assert relative(y, np.maximum(forward(x, kernel) + bias, 0)) < tolerance
+    depthwise.forward(x, kernel, NOTHING.astype(dtype), y, window, False)
+    assert relative(y, forward(x, kernel)) < tolerance
+    dy, dx, dkernel = normal(*y.shape, seed=3).astype(dtype), np.empty_like(x), np.empty_like(kernel)
+    depthwise.input_gradient(dy, kernel, dx, window)
+    depthwise.kernel_gradient(x, dy, dkernel, window)
+    check_gradients(forward, x, kernel, dy, dx, dkernel, tolerance)
+
+
 # -------------------- the rule --------------------
 
 
@@ -183,6 +217,8 @@ def test_rule():
     assert chosen((8, 28, 28, 1), (3, 3, 1, 32)) == "direct"
     assert chosen((8, 28, 28, 1), (3, 3, 1, 32), dtype="float64") == "implicit_gemm"
     assert chosen((8, 28, 28, 3), (3, 3, 3, 32)) == "implicit_gemm"
+    assert chosen((4, 16, 16, 32), (3, 3, 1, 32)) == chosen((4, 9, 9, 2), (5, 1, 1, 2), dtype="float64") == "depthwise"
+    assert chosen((4, 16, 16, 32), (3, 3, 1, 64)) == chosen((4, 16, 16, 1), (5, 3, 1, 1)) == "implicit_gemm"
 
 
 @pytest.mark.big
@@ -225,6 +261,21 @@ OPS = {
     "conv1d causal": (lambda x, k, b: ops.conv1d(x, k, b, 1, "causal", 2), (2, 7, 3), (3, 3, 4), 4),
     "conv1d strides": (lambda x, k, b: ops.conv1d(x, k, b, 2, "same"), (2, 7, 3), (3, 3, 4), 4),
     "conv": (lambda x, k: ops.conv(x, k, 2, "same"), (2, 7, 5, 3), (3, 3, 3, 4)),
+    "conv3d": (lambda x, k, b: ops.conv3d(x, k, b, (2, 1, 1), "same", (1, 2, 1)), (2, 5, 4, 3, 4), (3, 2, 3, 2, 4), 4),
+    "conv3d, one slice": (lambda x, k: ops.conv(x, k, 1, "valid", "channels_first"), (2, 2, 3, 4, 5), (1, 2, 2, 2, 3)),
+    "transposed 1d": (lambda x, k: ops.conv_transpose(x, k, 3, "valid", 1, dilation_rate=2), (2, 3, 4), (3, 2, 4)),
+    "transposed 2d": (lambda x, k: ops.conv_transpose(x, k, (2, 1), "same"), (2, 5, 4, 3), (3, 2, 2, 3)),
+    "transposed 3d": (lambda x, k: ops.conv_transpose(x, k, (1, 2, 3)), (2, 2, 3, 4, 3), (3, 2, 2, 2, 3)),
+    "transposed first": (
+        lambda x, k: ops.conv_transpose(x, k, 2, "same", (1, 0), "channels_first"), (2, 3, 4, 2), (3, 3, 2, 3)
+    ),
+    "depthwise": (lambda x, k: ops.depthwise_conv(x, k, (2, 1), "same"), (2, 6, 5, 3), (3, 2, 3, 2)),
+    "depthwise, wide": (lambda x, k: ops.depthwise_conv(x, k, 1, "same", None, (2, 1)), (1, 4, 5, 70), (3, 2, 70, 1)),
+    "depthwise 1d": (lambda x, k: ops.depthwise_conv(x, k, 2, "causal", "channels_first"), (2, 3, 7), (3, 3, 1)),
+    "separable": (ops.separable_conv, (2, 6, 5, 3), (3, 2, 3, 2), (1, 1, 6, 4)),
+    "local 1d": (lambda x, k: ops.local_conv(x, k, 2), (2, 4, 3), (3, 6, 4)),
+    "local 2d": (lambda x, k: ops.local_conv(x, k, (2, 3), (1, 2)), (2, 4, 5, 3), (6, 18, 4)),
+    "local first": (lambda x, k: ops.local_conv(x, k, (2, 1), 2, "channels_first"), (2, 3, 4, 5), (6, 6, 4)),
 }  # fmt: skip
 
 
@@ -240,6 +291,19 @@ def test_gradients_of_pooling(pooling, padding):
     check_op(lambda x: pooling(x, 2, padding=padding), normal(2, 7, 6, 3))
     check_op(lambda x: pooling(x, (3, 2), (2, 1), padding), normal(2, 7, 6, 3))
     check_op(lambda x: pooling(x, 3, 2, padding), normal(2, 8, 3))
+    check_op(lambda x: pooling(x, (2, 3, 1), (1, 2, 2), padding), normal(2, 3, 4, 5, 2))
+
+
+@pytest.mark.parametrize("pooling", [ops.adaptive_max_pool, ops.adaptive_average_pool])
+def test_gradients_of_adaptive_pooling(pooling):
+    check_op(lambda x: pooling(x, 3), normal(2, 7, 3))
+    check_op(lambda x: pooling(x, (5, 2), "channels_first"), normal(2, 3, 4, 4))
+    check_op(lambda x: pooling(x, (2, 3, 1)), normal(2, 4, 4, 3, 2))
+
+
+@pytest.mark.parametrize("interpolation", ops.INTERPOLATIONS)
+def test_gradients_of_enlarging(interpolation):
+    check_op(lambda x: ops.enlarge(x, (3, 2), interpolation), normal(1, 3, 4, 2))
 
 
 # -------------------- pooling --------------------
@@ -300,9 +364,11 @@ def test_empty_batch():
 def results():
     """Every kernel once, on work large enough to be shared."""
     found = []
-    for shape, size in (((8, 24, 24, 32), (3, 3)), ((8, 24, 24, 12), (3, 2)), ((16, 28, 28, 1), (3, 3))):
-        x, kernel, bias = (a.astype("float32") for a in (normal(*shape), normal(*size, shape[3], 32), normal(32)))
-        y, saved = conv.conv(x, kernel, bias, (1, 1), (1, 1), "same", 1, True)
+    cases = (((8, 24, 24, 32), (3, 3), 1), ((8, 24, 24, 12), (3, 2), 1), ((16, 28, 28, 1), (3, 3), 1))
+    for shape, size, groups in (*cases, ((8, 24, 24, 32), (3, 3), 32)):
+        sizes = shape, (*size, shape[3] // groups, 32), (32,)
+        x, kernel, bias = (normal(*each).astype("float32") for each in sizes)
+        y, saved = conv.conv(x, kernel, bias, (1, 1), (1, 1), "same", groups, True)
         found += [y, *conv.conv_vjp(saved, normal(*y.shape).astype("float32"), [True, True, True])]
     for size in ((2, 2), (3, 3)):
         y, saved = pool.max_pool(x, size, (2, 2), "same")

@@ -10,9 +10,14 @@ from nbkeras import GradientTape, config, models, ops
 from nbkeras import layers as L
 
 REFERENCE = Path(__file__).parent / "reference"
-STORED = np.load(REFERENCE / "conv.npz")
-CASES = json.loads(STORED["cases"].item())
-SHAPES = json.loads(STORED["shapes"].item())
+STORED = {file: np.load(REFERENCE / f"{file}.npz") for file in ("conv", "conv_kinds")}
+CASES = {
+    f"{file}-{number}-{case[0]}": (stored[str(number)], *case, shape)
+    for file, stored in STORED.items()
+    for number, (case, shape) in enumerate(
+        zip(json.loads(stored["cases"].item()), json.loads(stored["shapes"].item()), strict=True)
+    )
+}
 
 
 def wave(shape, number):
@@ -20,9 +25,9 @@ def wave(shape, number):
     return np.round(np.sin(np.arange(np.prod(shape)) * 1.7 + number) * 8).reshape(shape) / 4
 
 
-@pytest.mark.parametrize("number", range(len(CASES)), ids=[f"{n}-{c[0]}" for n, c in enumerate(CASES)])
-def test_equals_keras(number):
-    name, arguments, shape = CASES[number]
+@pytest.mark.parametrize("case", CASES)
+def test_equals_keras(case):
+    expected, name, arguments, shape, output_shape = CASES[case]
     layer = getattr(L, name)(**arguments, dtype="float64")
     x = ops.convert_to_tensor(wave(shape, 0))
     layer(x)
@@ -34,11 +39,11 @@ def test_equals_keras(number):
     gradients = tape.gradient(y, [x, *layer.weights], output_gradients=wave(y.shape, 3))
     found = np.concatenate([np.ravel(a) for a in (y, *gradients)])
     exact = 1e-6 if name.startswith("GlobalAverage") else 1e-9  # Keras's mean divides by a float32 here
-    np.testing.assert_allclose(found, STORED[str(number)], rtol=exact, atol=exact)
+    np.testing.assert_allclose(found, expected, rtol=exact, atol=exact)
 
     channels = 1 if arguments.get("data_format") == "channels_first" else len(shape) - 1
     unknown = (None, *[n if i + 1 == channels else None for i, n in enumerate(shape[1:])])
-    assert list(layer.compute_output_shape(unknown)) == SHAPES[number]
+    assert list(layer.compute_output_shape(unknown)) == output_shape
     assert layer.compute_output_shape(tuple(shape)) == y.shape
 
 
@@ -134,7 +139,7 @@ MISTAKES = {
     "cropping": (lambda: L.Cropping1D(3)(image(1, 6, 2)), "cropping=((3, 3),) leaves nothing"),
     "negative padding": (lambda: L.ZeroPadding2D(-1), "padding must be an integer, (rows, columns), or"),
     "padding of three": (lambda: L.ZeroPadding1D((1, 2, 3)), "padding must be an integer or (before, after)"),
-    "interpolation": (lambda: L.UpSampling2D(2, interpolation="bicubic"), "'nearest' or 'bilinear'"),
+    "interpolation": (lambda: L.UpSampling2D(2, interpolation="area"), "'nearest', 'bilinear', 'bicubic'"),
     "channels changed": (lambda: used_with_three_channels()(image(1, 5, 5, 4)), "to have size 3"),
     "op: channels": (
         lambda: ops.conv2d(image(1, 5, 5, 3), image(3, 3, 2, 4)),
@@ -146,7 +151,7 @@ MISTAKES = {
         lambda: ops.conv2d(image(1, 4, 9, 3), image(3, 3, 3, 4), dilation_rate=2),
         "a kernel of size 3x3 (dilated, it covers 5x5) does not fit into an input of size 4x9",
     ),
-    "op: pool axes": (lambda: ops.max_pool(image(5, 3), 2), "must have 3 axes (sequences) or 4 (images)"),
+    "op: pool axes": (lambda: ops.max_pool(image(5, 3), 2), "must have 3 axes (sequences), 4 (images) or 5 (volumes)"),
     "op: pool too large": (lambda: ops.average_pool(image(1, 3, 3), 4), "a window of size 4 does not fit"),
 }
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import twins
 
-from nbkeras.kernels import conv, device
+from nbkeras.kernels import conv, device, unfold
 from nbkeras.program import Program
 
 pytestmark = twins.needs_cuda
@@ -67,6 +67,41 @@ def test_each_channel_a_group(dtype):
     check((2, 4, 5, 5), (3, 3), 5, (1, 1), (1, 1), "same", 5, dtype=dtype, relu=True)
     check((2, 5, 7, 3), (3, 2), 6, (2, 3), (1, 2), "valid", 3, dtype=dtype, bias=False)
     check((3, 9, 8, 2), (1, 2), 2, padding="same", groups=2, dtype=dtype)  # sums in parts
+
+
+TRANSPOSED = {  # x, kernel (its size, units), strides, dilation, before, lengths
+    "no stride": ((2, 3, 4, 3), (3, 2, 2), (1, 1), (1, 1), (1, 0), (3, 5)),
+    "strides": ((2, 3, 4, 3), (3, 2, 5), (2, 3), (1, 1), (0, 0), (7, 12)),
+    "longer than what windows reach": ((1, 2, 3, 4), (1, 2, 4), (3, 2), (1, 1), (0, 1), (7, 9)),
+    "dilation": ((1, 3, 4, 5), (2, 3, 3), (1, 2), (3, 1), (1, 1), (5, 8)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("case", TRANSPOSED)
+def test_transposed(case, dtype):
+    shape, size, *window = TRANSPOSED[case]
+    arrays = normal(*shape, dtype=dtype), normal(*size, shape[3], dtype=dtype)
+    constants = dict(zip(("strides", "dilation", "before", "lengths"), window, strict=True))
+    twins.check(conv.conv_transpose, conv.conv_transpose_vjp, arrays, constants)
+
+
+LINES = {  # length, line: size, stride, dilation, before, windows
+    "side by side": (6, (2, 2, 1, 0, 3)),
+    "overlapping": (5, (3, 1, 1, 1, 5)),
+    "dilation and strides": (7, (3, 2, 2, 3, 4)),
+    "apart": (8, (2, 4, 1, 0, 2)),
+}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("between", [(3, 1), (1, 2)])
+@pytest.mark.parametrize("case", LINES)
+def test_windows_along_an_axis(case, between, dtype):
+    length, line = LINES[case][0], unfold.Line(*LINES[case][1])
+    x, y = normal(2, length, *between, 3, dtype=dtype), normal(2, line.windows, *between, line.size, 3, dtype=dtype)
+    twins.check(unfold.unfold, unfold.unfold_vjp, [x], {"line": line})
+    twins.check(unfold.fold, unfold.fold_vjp, [y], {"line": line, "length": length})
 
 
 @pytest.mark.parametrize("bias", [False, True])
@@ -134,12 +169,14 @@ def test_the_same_bits_each_time():
 
 
 def test_too_large():
-    from nbkeras.kernels import implicit_gemm_cuda
+    from nbkeras.kernels import implicit_gemm_cuda, unfold_cuda
 
     with device.on(twins.place()), pytest.raises(ValueError, match="fewer than 2\\*\\*31 elements"):
         array = device.empty((8,), np.float32)
         huge = array.at(0, (1 << 16, 1 << 15), np.float32)
         implicit_gemm_cuda._flat(huge)
+    with device.on(twins.place()), pytest.raises(ValueError, match="fewer than 2\\*\\*31 elements"):
+        unfold_cuda.fold_rows(huge.reshape(1, 1 << 16, 1, 1, 1, 1 << 15), array.reshape(1, 8, 1, 1, 1), 1, 1, 0)
 
 
 def test_replay():

@@ -9,7 +9,7 @@ from nbkeras import models, nest, utils
 from nbkeras.testing import check_layer
 
 rng = np.random.default_rng(0)
-ROWS, STEPS, IMAGE = (5, 4), (3, 6, 4), (2, 7, 6, 3)
+ROWS, STEPS, IMAGE, VOLUME = (5, 4), (3, 6, 4), (2, 7, 6, 3), (2, 3, 4, 5, 2)
 
 
 def floats(*shape):
@@ -88,6 +88,40 @@ CASES = {
         case(lambda: L.Conv2D(4, 3, padding="same"), floats(*IMAGE)),
         case(lambda: L.Conv2D(4, (3, 2), strides=(2, 1)), floats(*IMAGE)),
     ],
+    "Conv3D": [case(lambda: L.Conv3D(4, (2, 1, 3), padding="same", strides=(1, 2, 1)), floats(*VOLUME))],
+    "Conv1DTranspose": [case(lambda: L.Conv1DTranspose(3, 3, strides=2, padding="same"), floats(*STEPS))],
+    "Conv2DTranspose": [
+        case(lambda: L.Conv2DTranspose(4, 3, strides=2, output_padding=1, activation="tanh"), floats(*IMAGE)),
+        case(lambda: L.Conv2DTranspose(2, 2, data_format="channels_first", dilation_rate=2), floats(*IMAGE)),
+    ],
+    "Conv3DTranspose": [case(lambda: L.Conv3DTranspose(2, 2, strides=(2, 1, 1)), floats(*VOLUME))],
+    "DepthwiseConv1D": [case(lambda: L.DepthwiseConv1D(3, depth_multiplier=2), floats(*STEPS))],
+    "DepthwiseConv2D": [
+        case(lambda: L.DepthwiseConv2D(3, padding="same", activation="relu"), floats(*IMAGE)),
+        case(lambda: L.DepthwiseConv2D((2, 3), strides=2, depth_multiplier=2), floats(*IMAGE)),
+    ],
+    "SeparableConv1D": [case(lambda: L.SeparableConv1D(3, 3, padding="causal"), floats(*STEPS))],
+    "SeparableConv2D": [case(lambda: L.SeparableConv2D(4, 3, depth_multiplier=2), floats(*IMAGE))],
+    "LocallyConnected1D": [case(lambda: L.LocallyConnected1D(3, 3, activation="tanh"), floats(*STEPS))],
+    "LocallyConnected2D": [
+        case(lambda: L.LocallyConnected2D(3, (3, 2), strides=(2, 1)), floats(*IMAGE)),
+        case(lambda: L.LocallyConnected2D(3, 2, data_format="channels_first", implementation=2), floats(2, 2, 3, 4)),
+    ],
+    "ZeroPadding3D": [case(lambda: L.ZeroPadding3D(((1, 0), (0, 2), (1, 1))), floats(*VOLUME))],
+    "Cropping3D": [case(lambda: L.Cropping3D(((1, 0), (1, 1), (0, 2))), floats(*VOLUME))],
+    "UpSampling3D": [case(lambda: L.UpSampling3D((2, 1, 2)), floats(*VOLUME))],
+    "MaxPooling3D": [case(lambda: L.MaxPooling3D(2, padding="same"), floats(*VOLUME))],
+    "AveragePooling3D": [case(lambda: L.AveragePooling3D((2, 3, 1)), floats(*VOLUME))],
+    "GlobalMaxPooling3D": [case(lambda: L.GlobalMaxPooling3D(), floats(*VOLUME))],
+    "GlobalAveragePooling3D": [case(lambda: L.GlobalAveragePooling3D(keepdims=True), floats(*VOLUME))],
+    "AdaptiveMaxPooling1D": [case(lambda: L.AdaptiveMaxPooling1D(4), floats(*STEPS))],
+    "AdaptiveMaxPooling2D": [case(lambda: L.AdaptiveMaxPooling2D((3, 2)), floats(*IMAGE))],
+    "AdaptiveMaxPooling3D": [case(lambda: L.AdaptiveMaxPooling3D(2), floats(*VOLUME))],
+    "AdaptiveAveragePooling1D": [case(lambda: L.AdaptiveAveragePooling1D(4), floats(*STEPS))],
+    "AdaptiveAveragePooling2D": [
+        case(lambda: L.AdaptiveAveragePooling2D((3, 2), data_format="channels_first"), floats(*IMAGE))
+    ],
+    "AdaptiveAveragePooling3D": [case(lambda: L.AdaptiveAveragePooling3D(2), floats(*VOLUME))],
     "ZeroPadding1D": [case(lambda: L.ZeroPadding1D((1, 2)), floats(*STEPS))],
     "ZeroPadding2D": [case(lambda: L.ZeroPadding2D(((1, 0), (2, 1))), floats(*IMAGE))],
     "Cropping1D": [case(lambda: L.Cropping1D((1, 2)), floats(*STEPS))],
@@ -129,7 +163,8 @@ CASES = {
     "Operation": [],  # tests/test_functional.py
     "Stepper": [],  # what models are made of
     "Trainer": [],
-    "Spatial": [],  # what layers over sequences and images share
+    "Spatial": [],  # what layers over sequences, images and volumes share
+    "Convolving": [],  # what convolutional layers share
     "Merge": [],  # what the merging layers share
     "Model": [case(lambda: small_model(), floats(*ROWS))],
     "Sequential": [case(lambda: models.Sequential([L.Dense(3), L.Activation("tanh")]), floats(*ROWS))],

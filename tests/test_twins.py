@@ -15,7 +15,7 @@ WITHOUT = {  # kernels that are never launched on a GPU, and what is there inste
         for name in ("forward_blocks", "kernel_gradient_blocks", "input_gradient_bands", "transpose_matrices")
     },
 }
-ONLY_ON_THE_CPU = {"direct_conv", "winograd", "threads"}  # see conv.algorithm; how shares run
+ONLY_ON_THE_CPU = {"depthwise", "direct_conv", "winograd", "threads"}  # see conv.algorithm; how shares run
 
 
 def functions(path):

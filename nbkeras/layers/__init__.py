@@ -9,12 +9,7 @@ from nbkeras.layer import Layer as Layer
 from nbkeras.layer import layers as _registry
 from nbkeras.layers.convolutional import Conv1D as Conv1D
 from nbkeras.layers.convolutional import Conv2D as Conv2D
-from nbkeras.layers.convolutional import Cropping1D as Cropping1D
-from nbkeras.layers.convolutional import Cropping2D as Cropping2D
-from nbkeras.layers.convolutional import UpSampling1D as UpSampling1D
-from nbkeras.layers.convolutional import UpSampling2D as UpSampling2D
-from nbkeras.layers.convolutional import ZeroPadding1D as ZeroPadding1D
-from nbkeras.layers.convolutional import ZeroPadding2D as ZeroPadding2D
+from nbkeras.layers.convolutional import Conv3D as Conv3D
 from nbkeras.layers.core import Activation as Activation
 from nbkeras.layers.core import Dense as Dense
 from nbkeras.layers.core import Flatten as Flatten
@@ -45,12 +40,16 @@ from nbkeras.layers.normalization import LayerNormalization as LayerNormalizatio
 from nbkeras.layers.normalization import RMSNormalization as RMSNormalization
 from nbkeras.layers.pooling import AveragePooling1D as AveragePooling1D
 from nbkeras.layers.pooling import AveragePooling2D as AveragePooling2D
+from nbkeras.layers.pooling import AveragePooling3D as AveragePooling3D
 from nbkeras.layers.pooling import GlobalAveragePooling1D as GlobalAveragePooling1D
 from nbkeras.layers.pooling import GlobalAveragePooling2D as GlobalAveragePooling2D
+from nbkeras.layers.pooling import GlobalAveragePooling3D as GlobalAveragePooling3D
 from nbkeras.layers.pooling import GlobalMaxPooling1D as GlobalMaxPooling1D
 from nbkeras.layers.pooling import GlobalMaxPooling2D as GlobalMaxPooling2D
+from nbkeras.layers.pooling import GlobalMaxPooling3D as GlobalMaxPooling3D
 from nbkeras.layers.pooling import MaxPooling1D as MaxPooling1D
 from nbkeras.layers.pooling import MaxPooling2D as MaxPooling2D
+from nbkeras.layers.pooling import MaxPooling3D as MaxPooling3D
 from nbkeras.layers.recurrent import GRU as GRU
 from nbkeras.layers.recurrent import LSTM as LSTM
 from nbkeras.layers.recurrent import RNN as RNN
@@ -67,20 +66,41 @@ from nbkeras.layers.regularization import GaussianNoise as GaussianNoise
 from nbkeras.layers.regularization import SpatialDropout1D as SpatialDropout1D
 from nbkeras.layers.regularization import SpatialDropout2D as SpatialDropout2D
 from nbkeras.layers.regularization import SpatialDropout3D as SpatialDropout3D
+from nbkeras.layers.resizing import Cropping1D as Cropping1D
+from nbkeras.layers.resizing import Cropping2D as Cropping2D
+from nbkeras.layers.resizing import Cropping3D as Cropping3D
+from nbkeras.layers.resizing import UpSampling1D as UpSampling1D
+from nbkeras.layers.resizing import UpSampling2D as UpSampling2D
+from nbkeras.layers.resizing import UpSampling3D as UpSampling3D
+from nbkeras.layers.resizing import ZeroPadding1D as ZeroPadding1D
+from nbkeras.layers.resizing import ZeroPadding2D as ZeroPadding2D
+from nbkeras.layers.resizing import ZeroPadding3D as ZeroPadding3D
 
 Convolution1D = Conv1D
 Convolution2D = Conv2D
+Convolution3D = Conv3D
 AvgPool1D = AveragePooling1D
 AvgPool2D = AveragePooling2D
+AvgPool3D = AveragePooling3D
 GlobalAvgPool1D = GlobalAveragePooling1D
 GlobalAvgPool2D = GlobalAveragePooling2D
+GlobalAvgPool3D = GlobalAveragePooling3D
 GlobalMaxPool1D = GlobalMaxPooling1D
 GlobalMaxPool2D = GlobalMaxPooling2D
+GlobalMaxPool3D = GlobalMaxPooling3D
 MaxPool1D = MaxPooling1D
 MaxPool2D = MaxPooling2D
+MaxPool3D = MaxPooling3D
 
 _LATER = {
+    "adaptive_pooling": "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
+    "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D",
     "activation": "ELU LeakyReLU PReLU ReLU Softmax ThresholdedReLU",
+    "conv_transpose": "Conv1DTranspose Conv2DTranspose Conv3DTranspose Convolution1DTranspose Convolution2DTranspose "
+    "Convolution3DTranspose Deconvolution2D Deconvolution3D",
+    "depthwise": "DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D SeparableConvolution1D "
+    "SeparableConvolution2D",
+    "locally_connected": "LocallyConnected1D LocallyConnected2D",
     "rnn_wrappers": "Bidirectional TimeDistributed",
 }
 __getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER, _registry)

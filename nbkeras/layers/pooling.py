@@ -1,4 +1,4 @@
-"""Pooling of sequences and images: maxima and means of windows, or of everything."""
+"""Pooling of sequences, images and volumes: maxima and means of windows, or of everything."""
 
 from __future__ import annotations
 
@@ -60,6 +60,15 @@ class MaxPooling2D(_MaxPooling):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
+class MaxPooling3D(_MaxPooling):
+    """The largest of each window of a volume; strides None: the pool size. padding: 'valid' or 'same'."""
+
+    rank = 3
+
+    def __init__(self, pool_size=(2, 2, 2), strides=None, padding="valid", data_format=None, **kwargs):
+        super().__init__(pool_size, strides, padding, data_format, **kwargs)
+
+
 class AveragePooling1D(_AveragePooling):
     """The mean of each `pool_size` steps, padded ones left out; strides None: the pool size. padding: 'valid' or 'same'."""
 
@@ -73,6 +82,15 @@ class AveragePooling2D(_AveragePooling):
     """The mean of each window, padded places left out; strides None: the pool size. padding: 'valid' or 'same'."""
 
     def __init__(self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, **kwargs):
+        super().__init__(pool_size, strides, padding, data_format, **kwargs)
+
+
+class AveragePooling3D(_AveragePooling):
+    """The mean of each window of a volume, padded places left out; strides None: the pool size. padding: 'valid' or 'same'."""
+
+    rank = 3
+
+    def __init__(self, pool_size=(2, 2, 2), strides=None, padding="valid", data_format=None, **kwargs):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
@@ -106,6 +124,12 @@ class GlobalMaxPooling2D(_GlobalMaxPooling):
     """The largest of all places: (batch, rows, columns, channels) -> (batch, channels); keepdims keeps axes of 1."""
 
 
+class GlobalMaxPooling3D(_GlobalMaxPooling):
+    """The largest of all places of a volume: (batch, depth, rows, columns, channels) -> (batch, channels)."""
+
+    rank = 3
+
+
 class GlobalAveragePooling1D(_GlobalPooling):
     """The mean of all steps: (batch, steps, channels) -> (batch, channels), or (batch, 1, channels) with keepdims.
 
@@ -127,8 +151,16 @@ class GlobalAveragePooling1D(_GlobalPooling):
         return None
 
 
-class GlobalAveragePooling2D(_GlobalPooling):
-    """The mean of all places: (batch, rows, columns, channels) -> (batch, channels); keepdims keeps axes of 1."""
-
+class _GlobalAveragePooling(_GlobalPooling):
     def call(self, inputs):
         return ops.mean(inputs, axis=tuple(self.space()), keepdims=self.keepdims)
+
+
+class GlobalAveragePooling2D(_GlobalAveragePooling):
+    """The mean of all places: (batch, rows, columns, channels) -> (batch, channels); keepdims keeps axes of 1."""
+
+
+class GlobalAveragePooling3D(_GlobalAveragePooling):
+    """The mean of all places of a volume: (batch, depth, rows, columns, channels) -> (batch, channels)."""
+
+    rank = 3

@@ -1,11 +1,11 @@
-"""What layers over sequences and images share: where rows, columns and channels are, and lengths that must not vanish."""
+"""What layers over sequences, images and volumes share: where their axes are, and lengths that must not vanish."""
 
 from nbkeras.layer import InputSpec, Layer
 from nbkeras.ops.window import data_format_of
 
 
 class Spatial(Layer):
-    """A layer over sequences (rank 1) or images (rank 2), channels last or first."""
+    """A layer over sequences (rank 1), images (2) or volumes (3), channels last or first."""
 
     rank = 2
 

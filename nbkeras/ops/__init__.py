@@ -150,7 +150,7 @@ from nbkeras.ops.reduce import (
     sum,
     var,
 )
-from nbkeras.ops.resize import enlarge
+from nbkeras.ops.resize import INTERPOLATIONS, enlarge
 from nbkeras.ops.shape import (
     broadcast_to,
     concatenate,

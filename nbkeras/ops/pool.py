@@ -1,5 +1,6 @@
 """Differentiable pooling of sequences, images and volumes: (batch, ..., channels)."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -72,15 +73,16 @@ def adaptive_max_pool(inputs, output_size, data_format: str | None = None) -> Te
     Window i of n over an axis of length L goes from floor(i L / n) to ceil((i + 1) L / n), as in PyTorch and Keras.
     """
     x, size, first = _adaptive("adaptive_max_pool", inputs, output_size, data_format)
-    widths = []
     for axis, count in enumerate(size, 1):
-        starts, ends = _bins(x.shape[axis], count)
-        widths.append(int(np.max(ends - starts)))
-        places = np.minimum(starts[:, None] + np.arange(widths[-1]), ends[:, None] - 1)  # short windows repeat their last
-        if places.size != x.shape[axis]:
-            x = take(x, places.ravel(), axis)
-    y = max_pool(x, tuple(widths), None, "valid", "channels_last")
-    return moveaxis(y, -1, 1) if first else y
+        *before, length, channels = *x.shape[: axis + 1], math.prod(x.shape[axis + 1 :])
+        starts, ends = _bins(length, count)
+        most = int(np.max(ends - starts))
+        places = np.minimum(starts[:, None] + np.arange(most), ends[:, None] - 1)  # short windows repeat their last
+        rows = reshape(x, (math.prod(before), length, 1, channels))
+        rows = rows if places.size == length else take(rows, places.ravel(), 1)
+        y = max_pool(rows, (most, 1), None, "valid", "channels_last")
+        x = reshape(y, (*before, count, *x.shape[axis + 1 :]))
+    return moveaxis(x, -1, 1) if first else x
 
 
 @op

@@ -31,8 +31,8 @@ def enlarge(inputs, factors, interpolation: str = "nearest", data_format: str | 
     rank = x.ndim - 2
     factors = sizes_of("enlarge", "factors", factors, rank)
     start = 2 if data_format_of("enlarge", data_format) == "channels_first" else 1
-    if interpolation != "nearest" and interpolation not in _KERNELS:
-        names = ", ".join(map(repr, ("nearest", *_KERNELS)))
+    if interpolation not in INTERPOLATIONS:
+        names = ", ".join(map(repr, INTERPOLATIONS))
         raise ValueError(f"enlarge: interpolation must be one of {names}, received {interpolation!r}")
     x = x if interpolation == "nearest" else as_float(x)
     for axis, factor in enumerate(factors, start):
@@ -57,6 +57,7 @@ _KERNELS: dict[str, Callable] = {
     "lanczos3": functools.partial(_lanczos, 3),
     "lanczos5": functools.partial(_lanczos, 5),
 }
+INTERPOLATIONS = ("nearest", *_KERNELS)
 
 
 @functools.lru_cache(maxsize=64)

@@ -16,13 +16,13 @@ def unfold(x: Tensor, axis: int, line: Line, groups: int = 1) -> Tensor:
     *rest, channels = x.shape
     apart = math.prod(rest[:axis]), rest[axis], math.prod(rest[axis + 1 :]), groups, channels // groups
     y = apply(kernels.unfold, kernels.unfold_vjp, [reshape(x, apart)], line=line)
-    return reshape(y, (*rest[:axis], line.count, *rest[axis + 1 :], channels * line.size))
+    return reshape(y, (*rest[:axis], line.windows, *rest[axis + 1 :], channels * line.size))
 
 
 def fold(y: Tensor, axis: int, line: Line, length: int) -> Tensor:
     """(..., count, ..., size * channels) -> (..., length, ..., channels): the sum of what windows have for each place."""
     *rest, channels = y.shape
     channels //= line.size
-    apart = math.prod(rest[:axis]), line.count, math.prod(rest[axis + 1 :]), 1, line.size, channels
+    apart = math.prod(rest[:axis]), line.windows, math.prod(rest[axis + 1 :]), 1, line.size, channels
     x = apply(kernels.fold, kernels.fold_vjp, [reshape(y, apart)], line=line, length=length)
     return reshape(x, (*rest[:axis], length, *rest[axis + 1 :], channels))

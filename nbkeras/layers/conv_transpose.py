@@ -1,0 +1,100 @@
+"""Transposed convolution of sequences, images and volumes: a convolution's way back."""
+
+from __future__ import annotations
+
+from nbkeras import ops
+from nbkeras.layer import InputSpec
+from nbkeras.layers.convolving import Convolving
+from nbkeras.layers.spatial import check_lengths
+from nbkeras.ops.window import paddings_of, sizes_of, transposed_length
+
+
+class _ConvTranspose(Convolving):
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        output_padding=None,
+        data_format=None,
+        dilation_rate=1,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        options = {
+            "kernel_initializer": kernel_initializer,
+            "bias_initializer": bias_initializer,
+            "kernel_regularizer": kernel_regularizer,
+            "bias_regularizer": bias_regularizer,
+            "kernel_constraint": kernel_constraint,
+            "bias_constraint": bias_constraint,
+        }
+        window = kernel_size, strides, padding, data_format, dilation_rate
+        kwargs["activity_regularizer"] = activity_regularizer
+        super().__init__(*window, activation, use_bias, options, **kwargs)
+        (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
+        paddings = paddings_of(type(self).__name__, output_padding, self.strides)
+        self.output_padding = None if output_padding is None else paddings
+
+    def build(self, input_shape):
+        self.compute_output_shape(input_shape)  # for its errors
+        channels = self.channels_of(input_shape)
+        self.kernel = self.add_option_weight((*self.kernel_size, self.filters, channels), "kernel")
+        self.add_bias((self.filters,))
+        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
+        self.built = True
+
+    def call(self, inputs):
+        window = self.strides, self.padding, self.output_padding, self.data_format, self.dilation_rate
+        return self.finish(ops.conv_transpose(inputs, self.kernel, *window))
+
+    def compute_output_shape(self, input_shape):
+        more = self.output_padding or (None,) * self.rank
+        axes = zip(self.lengths(input_shape), self.kernel_size, self.strides, self.dilation_rate, more, strict=True)
+        lengths = [transposed_length(*axis[:4], self.padding, axis[4]) for axis in axes]
+        check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")
+        return self.with_lengths(input_shape, lengths, self.filters)
+
+    def get_config(self):
+        more = None if self.output_padding is None else list(self.output_padding)
+        return {**super().get_config(), "filters": self.filters, "output_padding": more}
+
+
+class Conv1DTranspose(_ConvTranspose):
+    """activation(conv_transpose(inputs, kernel) + bias) of sequences: (batch, steps, channels) -> (batch, more steps, filters).
+
+    strides: by how much an axis grows. padding: 'valid' (all that windows reach) or 'same' (steps * strides). output_padding:
+    what is added at the end, less than the strides; None: so that the sizes are those. Kernel: (size, filters, channels).
+    """
+
+    rank = 1
+
+
+class Conv2DTranspose(_ConvTranspose):
+    """Conv1DTranspose of images: (batch, rows, columns, channels) -> (..., filters).
+
+    Kernel: (height, width, filters, channels).
+    """
+
+
+class Conv3DTranspose(_ConvTranspose):
+    """Conv1DTranspose of volumes: (batch, depth, rows, columns, channels) -> (..., filters).
+
+    Kernel: (depth, height, width, filters, channels).
+    """
+
+    rank = 3
+
+
+Convolution1DTranspose = Conv1DTranspose
+Convolution2DTranspose = Deconvolution2D = Conv2DTranspose
+Convolution3DTranspose = Deconvolution3D = Conv3DTranspose

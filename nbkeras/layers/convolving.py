@@ -1,0 +1,94 @@
+"""What convolutional layers share: a window, an activation, and the options of their weights by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbkeras import activations, constraints, initializers, ops, regularizers
+from nbkeras.layers.spatial import Spatial, check_lengths
+from nbkeras.ops.window import output_length, padding_of, sizes_of
+
+_KINDS = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
+
+
+class Convolving(Spatial):
+    """A layer whose window slides over its inputs. options: 'kernel_initializer', 'bias_regularizer', ... as they were given."""
+
+    def __init__(
+        self,
+        kernel_size,
+        strides,
+        padding,
+        data_format,
+        dilation_rate,
+        activation,
+        use_bias,
+        options: dict[str, Any],
+        causal: bool = False,
+        **kwargs,
+    ):
+        super().__init__(data_format, **kwargs)
+        name = type(self).__name__
+        self.kernel_size = sizes_of(name, "kernel_size", kernel_size, self.rank)
+        self.strides = sizes_of(name, "strides", strides, self.rank)
+        self.dilation_rate = sizes_of(name, "dilation_rate", dilation_rate, self.rank)
+        self.padding = padding_of(name, padding, ("valid", "same", "causal")[: 3 if causal and self.rank == 1 else 2])
+        self.activation = activations.get(activation)
+        self.use_bias = use_bias
+        for option, value in options.items():
+            setattr(self, option, _KINDS[option.rpartition("_")[2]].get(value))
+        self._options = tuple(options)
+
+    def channels_of(self, input_shape) -> int:
+        """The number of channels, which a layer must know to be built."""
+        channels = input_shape[self.channel_axis()]
+        if channels is None:
+            raise ValueError(f"layer {self.name!r} needs the number of channels, received shape {tuple(input_shape)}")
+        return channels
+
+    def add_option_weight(self, shape, what: str, name: str | None = None):
+        """A weight with the options what_initializer, what_regularizer and what_constraint."""
+        return self.add_weight(
+            shape,
+            getattr(self, f"{what}_initializer"),
+            regularizer=getattr(self, f"{what}_regularizer"),
+            constraint=getattr(self, f"{what}_constraint"),
+            name=name or what,
+        )
+
+    def add_bias(self, shape) -> None:
+        """The bias of a layer that uses one, else None."""
+        self.bias = self.add_option_weight(shape, "bias") if self.use_bias else None
+
+    def finish(self, outputs):
+        """The activation of outputs with the bias, a number for each channel."""
+        if self.bias is not None:
+            places = 1 if self.data_format == "channels_last" else self.rank + 1
+            outputs = ops.add(outputs, ops.reshape(self.bias, (-1, *[1] * (places - 1))))
+        return self.activation(outputs)
+
+    def convolve(self, inputs, kernel, strides=None, padding=None, dilation_rate=None):
+        """activation(conv(inputs, kernel) + bias), by this layer's window or another one."""
+        convolution = (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1]
+        window = strides or self.strides, padding or self.padding, dilation_rate or self.dilation_rate
+        return convolution(inputs, kernel, self.bias, *window, self.data_format, self.activation)
+
+    def shape_after(self, input_shape, channels) -> tuple:
+        """The output's shape, with so many channels; ValueError where the window does not fit."""
+        windows = zip(self.lengths(input_shape), self.kernel_size, self.strides, self.dilation_rate, strict=True)
+        lengths = [output_length(*window, self.padding) for window in windows]
+        check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")
+        return self.with_lengths(input_shape, lengths, channels)
+
+    def get_config(self):
+        options = {name: _KINDS[name.rpartition("_")[2]].serialize(getattr(self, name)) for name in self._options}
+        return {
+            **super().get_config(),
+            "kernel_size": list(self.kernel_size),
+            "strides": list(self.strides),
+            "padding": self.padding,
+            "dilation_rate": list(self.dilation_rate),
+            "activation": activations.serialize(self.activation),
+            "use_bias": self.use_bias,
+            **options,
+        }

@@ -1,0 +1,162 @@
+"""Convolution of each channel by itself, alone (depthwise) and before one across channels (separable)."""
+
+from __future__ import annotations
+
+from nbkeras import ops
+from nbkeras.layer import InputSpec
+from nbkeras.layers.convolving import Convolving
+from nbkeras.ops.window import sizes_of
+
+
+class _DepthwiseConv(Convolving):
+    def __init__(
+        self,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        depth_multiplier=1,
+        data_format=None,
+        dilation_rate=1,
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        options = {
+            "depthwise_initializer": depthwise_initializer,
+            "bias_initializer": bias_initializer,
+            "depthwise_regularizer": depthwise_regularizer,
+            "bias_regularizer": bias_regularizer,
+            "depthwise_constraint": depthwise_constraint,
+            "bias_constraint": bias_constraint,
+        }
+        window = kernel_size, strides, padding, data_format, dilation_rate
+        kwargs["activity_regularizer"] = activity_regularizer
+        super().__init__(*window, activation, use_bias, options, causal=True, **kwargs)
+        (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
+
+    def build(self, input_shape):
+        self.compute_output_shape(input_shape)  # for its errors
+        channels = self.channels_of(input_shape)
+        self.kernel = self.add_option_weight(
+            (*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel"
+        )
+        self.add_bias((channels * self.depth_multiplier,))
+        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
+        self.built = True
+
+    def call(self, inputs):
+        return self.convolve(inputs, ops.reshape(self.kernel, (*self.kernel_size, 1, -1)))
+
+    def compute_output_shape(self, input_shape):
+        channels = input_shape[self.channel_axis()] if len(input_shape) == self.rank + 2 else None
+        return self.shape_after(input_shape, None if channels is None else channels * self.depth_multiplier)
+
+    def get_config(self):
+        return {**super().get_config(), "depth_multiplier": self.depth_multiplier}
+
+
+class DepthwiseConv1D(_DepthwiseConv):
+    """activation(conv + bias) of each channel of sequences by itself: (batch, steps, channels) -> (..., channels * multiplier).
+
+    depth_multiplier: kernels for each channel. padding: 'valid', 'same' or 'causal'. Kernel: (size, channels, multiplier).
+    """
+
+    rank = 1
+
+
+class DepthwiseConv2D(_DepthwiseConv):
+    """activation(conv + bias) of each channel of images by itself: (..., channels) -> (..., channels * depth_multiplier).
+
+    depth_multiplier: kernels for each channel. padding: 'valid' or 'same'. Kernel: (height, width, channels, multiplier).
+    """
+
+
+class _SeparableConv(Convolving):
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        depth_multiplier=1,
+        activation=None,
+        use_bias=True,
+        depthwise_initializer="glorot_uniform",
+        pointwise_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        depthwise_regularizer=None,
+        pointwise_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        depthwise_constraint=None,
+        pointwise_constraint=None,
+        bias_constraint=None,
+        **kwargs,
+    ):
+        options = {
+            "depthwise_initializer": depthwise_initializer,
+            "pointwise_initializer": pointwise_initializer,
+            "bias_initializer": bias_initializer,
+            "depthwise_regularizer": depthwise_regularizer,
+            "pointwise_regularizer": pointwise_regularizer,
+            "bias_regularizer": bias_regularizer,
+            "depthwise_constraint": depthwise_constraint,
+            "pointwise_constraint": pointwise_constraint,
+            "bias_constraint": bias_constraint,
+        }
+        window = kernel_size, strides, padding, data_format, dilation_rate
+        kwargs["activity_regularizer"] = activity_regularizer
+        super().__init__(*window, activation, use_bias, options, causal=True, **kwargs)
+        (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
+        (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
+
+    def build(self, input_shape):
+        self.compute_output_shape(input_shape)  # for its errors
+        channels, many = self.channels_of(input_shape), self.depth_multiplier
+        self.depthwise_kernel = self.add_option_weight(
+            (*self.kernel_size, channels, many), "depthwise", "depthwise_kernel"
+        )
+        shape = (*[1] * self.rank, channels * many, self.filters)
+        self.pointwise_kernel = self.add_option_weight(shape, "pointwise", "pointwise_kernel")
+        self.add_bias((self.filters,))
+        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
+        self.built = True
+
+    def call(self, inputs):
+        window = self.strides, self.padding, self.data_format, self.dilation_rate
+        hidden = ops.depthwise_conv(inputs, self.depthwise_kernel, *window)
+        return self.convolve(hidden, self.pointwise_kernel, 1, "valid", 1)
+
+    def compute_output_shape(self, input_shape):
+        return self.shape_after(input_shape, self.filters)
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "depth_multiplier": self.depth_multiplier}
+
+
+class SeparableConv1D(_SeparableConv):
+    """A depthwise convolution of sequences, then one of size 1 across channels, bias and activation.
+
+    depth_multiplier: depthwise kernels for each channel. padding: 'valid', 'same' or 'causal'.
+    """
+
+    rank = 1
+
+
+class SeparableConv2D(_SeparableConv):
+    """A depthwise convolution of images, then one of size 1x1 across channels, bias and activation.
+
+    depth_multiplier: depthwise kernels for each channel. padding: 'valid' or 'same'.
+    """
+
+
+SeparableConvolution1D, SeparableConvolution2D = SeparableConv1D, SeparableConv2D

@@ -1,0 +1,93 @@
+"""Keras 2's locally connected layers: convolution with a kernel and a bias for each place."""
+
+from __future__ import annotations
+
+import math
+
+from nbkeras import ops
+from nbkeras.layer import InputSpec
+from nbkeras.layers.convolving import Convolving
+from nbkeras.ops.window import sizes_of
+
+
+class _LocallyConnected(Convolving):
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        activation=None,
+        use_bias=True,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        implementation=1,
+        **kwargs,
+    ):
+        options = {
+            "kernel_initializer": kernel_initializer,
+            "bias_initializer": bias_initializer,
+            "kernel_regularizer": kernel_regularizer,
+            "bias_regularizer": bias_regularizer,
+            "kernel_constraint": kernel_constraint,
+            "bias_constraint": bias_constraint,
+        }
+        kwargs["activity_regularizer"] = activity_regularizer
+        super().__init__(kernel_size, strides, padding, data_format, 1, activation, use_bias, options, **kwargs)
+        if self.padding != "valid":
+            raise ValueError(f"{type(self).__name__}: padding must be 'valid', received {padding!r}")
+        (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
+        self.implementation = implementation
+
+    def build(self, input_shape):
+        channels = self.channels_of(input_shape)
+        places = self.lengths(self.compute_output_shape(input_shape))
+        if None in places:
+            raise ValueError(
+                f"layer {self.name!r} has a kernel for each place and needs inputs of a known size, received shape "
+                f"{tuple(input_shape)}"
+            )
+        taps = math.prod(self.kernel_size) * channels
+        self.kernel = self.add_option_weight((math.prod(places), taps, self.filters), "kernel")
+        self.add_bias((*places, self.filters))
+        self.input_spec = InputSpec(shape=(None, *input_shape[1:]))
+        self.built = True
+
+    def call(self, inputs):
+        outputs = ops.local_conv(inputs, self.kernel, self.kernel_size, self.strides, self.data_format)
+        if self.bias is not None:
+            first = self.data_format == "channels_first"
+            outputs = ops.add(outputs, ops.moveaxis(self.bias, -1, 0) if first else self.bias)
+        return self.activation(outputs)
+
+    def compute_output_shape(self, input_shape):
+        return self.shape_after(input_shape, self.filters)
+
+    def get_config(self):
+        config = {**super().get_config(), "filters": self.filters, "implementation": self.implementation}
+        del config["dilation_rate"]
+        return config
+
+
+class LocallyConnected1D(_LocallyConnected):
+    """Conv1D with weights of its own for each step: (batch, steps, channels) -> (batch, new steps, filters).
+
+    padding: 'valid'. Kernel: (new steps, size * channels, filters), bias: (new steps, filters). implementation is accepted: all
+    give the same, with the kernel of implementation 1.
+    """
+
+    rank = 1
+
+
+class LocallyConnected2D(_LocallyConnected):
+    """Conv2D with weights of its own for each place: (batch, rows, columns, channels) -> (..., filters).
+
+    padding: 'valid'. Kernel: (places row by row, height * width * channels, filters), with 'channels_first' channels before
+    height; bias: (new rows, new columns, filters). implementation is accepted: all give the same, with the kernel of 1.
+    """
