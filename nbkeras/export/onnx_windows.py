@@ -5,8 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras.export.onnx_graph import OnnxGraph
+import numpy as np
+
+from nbkeras.export.onnx_graph import OnnxGraph, Unsupported
 from nbkeras.export.op import Op
+from nbkeras.export.trace import Size
 
 
 def _channels_first(g: OnnxGraph, name: str, ndim: int) -> str:
@@ -47,6 +50,69 @@ def _conv(g: OnnxGraph, op: Op, strides, dilation, padding: str, groups: int, re
     return _channels_last(g, y, ndim)
 
 
+def _cut(length: int, result: int, size: int, stride: int, dilation: int, before: int) -> tuple[int, int]:
+    """What a transposed convolution cuts off an axis's end, and what it adds there instead."""
+    rest = (length - 1) * stride + (size - 1) * dilation + 1 - before - result
+    return max(rest, 0), max(-rest, 0)
+
+
+def _conv_transpose(g: OnnxGraph, op: Op, strides, dilation, before, lengths) -> str:
+    x, kernel = op.inputs
+    ndim, size = op.tensors[0].ndim, op.tensors[1].shape[:-2]
+    axes = zip(op.tensors[0].shape[1:], op.outputs[0].shape[1:], size, strides, dilation, before, strict=False)
+    ends, more = zip(*(_cut(*axis) for axis in axes), strict=True)  # the same for all sizes of an open axis
+    y = g.add(
+        "ConvTranspose",
+        _channels_first(g, x, ndim),
+        g.add("Transpose", kernel, perm=[ndim - 1, ndim - 2, *range(ndim - 2)]),
+        strides=list(strides),
+        dilations=list(dilation),
+        kernel_shape=list(size),
+        pads=[*before, *ends],
+        output_padding=list(more),
+    )
+    return _channels_last(g, y, ndim)
+
+
+def _unfold(g: OnnxGraph, op: Op, line: Any) -> str:
+    """The axis padded, then a slice for each tap."""
+    size, stride, dilation, before, windows = line
+    if isinstance(windows, Size) and windows.factors is None:
+        raise Unsupported("an axis of open size is cut into windows that are not side by side")
+    reach = (size - 1) * dilation + 1
+    after = (op.outputs[0].shape[1] - 1) * stride + reach - before - op.tensors[0].shape[1]
+    x, axis = op.inputs[0], g.constant([1], np.int64)
+    if before or after > 0:
+        pads = g.constant([0, before, *[0] * 4, max(after, 0), *[0] * 3], np.int64)
+        x = g.add("Pad", x, pads, g.constant(0, op.dtype))
+    taps = []
+    for k in range(size):
+        last = reach - 1 - k * dilation + max(-after, 0)  # places after the last one that this tap reads
+        end = g.constant([-last if last else 1 << 40], np.int64)
+        start, step = g.constant([k * dilation], np.int64), g.constant([stride], np.int64)
+        taps.append(g.add("Unsqueeze", g.add("Slice", x, start, end, axis, step), g.constant([4], np.int64)))
+    return g.add("Concat", *taps, axis=4)
+
+
+def _fold(g: OnnxGraph, op: Op, line: Any, length: Any) -> str:
+    """A transposed convolution whose kernel puts each tap where it belongs."""
+    size, stride, dilation, before, windows = line
+    apart = g.add("Transpose", op.inputs[0], perm=[0, 2, 3, 5, 4, 1])
+    end, more = _cut(op.tensors[0].shape[1], op.outputs[0].shape[1], size, stride, dilation, before)
+    y = g.add(
+        "ConvTranspose",
+        g.add("Reshape", apart, g.shape([-1, size, windows])),
+        g.constant(np.eye(size)[:, None], op.dtype),
+        strides=[stride],
+        dilations=[dilation],
+        kernel_shape=[size],
+        pads=[before, end],
+        output_padding=[more],
+    )
+    n, _, *rest = op.output_sizes()
+    return g.add("Transpose", g.add("Reshape", y, g.target([n, *rest, length])), perm=[0, 4, 1, 2, 3])
+
+
 def _pool(kind: str) -> Callable:
     def handler(g: OnnxGraph, op: Op, size, strides, padding: str) -> str:
         ndim = op.tensors[0].ndim
@@ -58,6 +124,9 @@ def _pool(kind: str) -> Callable:
 
 HANDLERS: dict[str, Callable] = {
     "conv.conv": _conv,
+    "conv.conv_transpose": _conv_transpose,
+    "unfold.unfold": _unfold,
+    "unfold.fold": _fold,
     "pool.max_pool": _pool("MaxPool"),
     "pool.average_pool": _pool("AveragePool"),
 }
