@@ -3,9 +3,12 @@
 
 from typing import Any
 
+from nbkeras import later as _later
 from nbkeras.losses import (
     binary_crossentropy,
+    binary_focal_crossentropy,
     categorical_crossentropy,
+    categorical_focal_crossentropy,
     categorical_hinge,
     hinge,
     huber,
@@ -66,6 +69,8 @@ from nbkeras.metrics.errors import (
     cosine_similarity,
 )
 from nbkeras.metrics.metric import Mean, MeanMetricWrapper, Metric, Sum, registry
+from nbkeras.metrics.metric import functions as _functions
+from nbkeras.naming import snake_case as _snake_case
 
 mse = MSE = mean_squared_error
 mae = MAE = mean_absolute_error
@@ -90,3 +95,14 @@ def serialize(metric) -> Any:
 def deserialize(config, custom_objects=None) -> Any:
     """A metric from what `serialize` returned."""
     return registry.deserialize(config, custom_objects)
+
+
+_LATER = {
+    "fscore": "F1Score FBetaScore",
+    "iou": "BinaryIoU IoU MeanIoU OneHotIoU OneHotMeanIoU",
+    "regression": "ConcordanceCorrelation PearsonCorrelation R2Score concordance_correlation pearson_correlation",
+}
+__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER, registry)
+for _module, _names in _LATER.items():
+    for _known in (registry, _functions):
+        _known.later({_snake_case(_name): f"{__name__}.{_module}" for _name in _names.split()})

@@ -75,10 +75,16 @@ def top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
 
 
 @_register
-def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
-    """Where y_true, a class number, is among the k largest of y_pred (..., classes)."""
+def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_ids: bool = False) -> Tensor:
+    """Where y_true, a class number, is among the k largest of y_pred (..., classes).
+
+    from_sorted_ids: y_pred (..., n) holds class numbers instead, the likeliest first.
+    """
     y_pred = prediction(y_pred)
     classes = _class_numbers("sparse_top_k_categorical_accuracy", y_true, y_pred)
+    if from_sorted_ids:
+        matches = ops.any(ops.equal(ops.expand_dims(ops.cast(classes, y_pred.dtype), -1), y_pred[..., :k]), axis=-1)
+        return ops.cast(matches, config.floatx())
     classes = ops.reshape(as_tensor(classes, np.int64), (classes.size,))
     matches = ops.in_top_k(classes, ops.reshape(y_pred, (classes.size, y_pred.shape[-1])), k)
     return ops.cast(ops.reshape(matches, y_pred.shape[:-1]), config.floatx())
@@ -140,8 +146,14 @@ class SparseTopKCategoricalAccuracy(FunctionMetric):
 
     _direction = "up"
 
-    def __init__(self, k: int = 5, name: str = "sparse_top_k_categorical_accuracy", dtype: Any = None):
-        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k)
+    def __init__(
+        self,
+        k: int = 5,
+        name: str = "sparse_top_k_categorical_accuracy",
+        dtype: Any = None,
+        from_sorted_ids: bool = False,
+    ):
+        super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids)
 
 
 def resolve_accuracy(y_true_shape: tuple, y_pred_shape: tuple) -> str:

@@ -15,7 +15,7 @@ from nbkeras.losses.loss import mask_weights, prediction
 from nbkeras.naming import snake_case
 from nbkeras.ops.metrics import accumulate, divide_no_nan
 from nbkeras.registry import Registry
-from nbkeras.tensor import Tensor, Variable, as_tensor
+from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
 
 registry = Registry("metric")
 
@@ -39,8 +39,9 @@ class Metric:
             shape, dtype = (() if isinstance(shape, str) or shape is None else shape), None
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         make: Any = initializers.get("zeros" if initializer is None else initializer)
-        value = make(shape, dtype=np.dtype(dtype or self.dtype).name)
-        variable = Variable(value, name or f"state_{len(self._state)}", trainable=False)
+        with outside_program():  # state that the first update makes is made once
+            value = make(shape, dtype=np.dtype(dtype or self.dtype).name)
+            variable = Variable(value, name or f"state_{len(self._state)}", trainable=False)
         self._state.append(variable)
         return variable
 

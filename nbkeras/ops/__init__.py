@@ -48,7 +48,6 @@ from nbkeras.ops.creation import (
     zeros,
     zeros_like,
 )
-from nbkeras.ops.ctc import ctc_decode, ctc_loss
 from nbkeras.ops.dense import batch_dot, dense, dot, einsum, matmul, tensordot
 from nbkeras.ops.elementwise import (
     abs,
@@ -177,6 +176,7 @@ attach_operators(Tensor)
 _LATER: dict[str, str] = {
     "arrangement": "append array_split depth_to_space diag diagflat diagonal dsplit dstack dtype fliplr flipud hsplit hstack "
     "ravel rearrange rot90 size space_to_depth trace view vsplit vstack",
+    "ctc": "ctc_decode ctc_loss",
     "functions": "allclose angle arccos arccosh arcsin arcsinh arctan2 arctanh cbrt conj conjugate cosh deg2rad "
     "divide_no_nan erfc erfinv exp2 fabs fmax fmin fmod heaviside hypot i0 imag isclose isneginf isposinf "
     "isreal ldexp log10 logaddexp logaddexp2 nan_to_num nextafter rad2deg real saturate_cast signbit sinc sinh "

@@ -10,7 +10,10 @@ import numpy as np
 
 from nbkeras.kernels import device, elementwise
 from nbkeras.kernels import metrics as kernels
+from nbkeras.kernels.embedding import add_rows
+from nbkeras.kernels.threads import launch_shares
 from nbkeras.ops.arguments import as_float
+from nbkeras.ops.elementwise import where
 from nbkeras.ops.shape import broadcast_to, reshape
 from nbkeras.tensor import Tensor, Variable, apply, as_tensor, at_home, op
 
@@ -134,3 +137,30 @@ def count_confusion(
     else:
         limits = as_tensor(np.asarray(thresholds, np.float64)).data
         device.launch(kernels.count_at_thresholds, labels, predicted, weights, limits, *tables)
+
+
+def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int | None = None) -> None:
+    """table[rows[i], columns[i]] += weight[i]; pairs outside the table do not count, nor those in the row `ignored`.
+
+    rows, columns: int64 (batch, ...), as many; table: float64 (n, m); sample_weight: None for 1, one for each pair, or what
+    broadcasts to the rows, on its leading axes if it has fewer.
+    """
+    if device.elsewhere(table.data):
+        with at_home(table):
+            return count_pairs(rows, columns, table, sample_weight, ignored)
+    n, m = table.shape
+    rows, columns = as_tensor(rows, np.int64), as_tensor(columns, np.int64)
+    if rows.size != columns.size:
+        raise ValueError(f"targets of shape {rows.shape} do not match predictions of shape {columns.shape}")
+    weight = as_tensor(1.0 if sample_weight is None else sample_weight, np.float64)
+    if weight.size != rows.size:
+        if weight.shape == rows.shape[: weight.ndim]:
+            weight = reshape(weight, (*weight.shape, *[1] * (rows.ndim - weight.ndim)))
+        weight = broadcast_to(weight, rows.shape)
+    columns = reshape(columns, rows.shape)
+    inside = (rows >= 0) & (rows < n) & (columns >= 0) & (columns < m)
+    if ignored is not None:
+        inside = inside & (rows != ignored)
+    places = where(inside, rows * m + columns, n * m)  # the last is outside, and add_rows passes over it
+    arrays = device.here(weight.data).reshape(-1, 1), device.here(places.data).reshape(-1)
+    launch_shares(add_rows, 1, *arrays, table.data.reshape(-1, 1))

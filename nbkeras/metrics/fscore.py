@@ -1,0 +1,103 @@
+"""F-scores: weighted harmonic means of precision and recall. Source: keras/src/metrics/f_score_metrics.py (Keras 3.15)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbkeras import config, ops
+from nbkeras.losses.loss import prediction
+from nbkeras.metrics.metric import Metric, registry
+from nbkeras.tensor import Tensor, as_tensor
+
+_AVERAGES = (None, "micro", "macro", "weighted")
+_COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
+
+
+@registry.register("f_beta_score")
+class FBetaScore(Metric):
+    """(1 + beta^2) precision recall / (beta^2 precision + recall), for targets and predictions (batch, classes).
+
+    average: None for one score a class, 'micro' of all counts together, 'macro' for their mean, 'weighted' for that by the
+    number of true samples. threshold: positive are predictions above it; None: the largest of each sample.
+    """
+
+    _direction = "up"
+
+    def __init__(
+        self,
+        average: str | None = None,
+        beta: float = 1.0,
+        threshold: float | None = None,
+        name: str | None = "fbeta_score",
+        dtype: Any = None,
+    ):
+        super().__init__(name, dtype)
+        if average not in _AVERAGES:
+            raise ValueError(f"{self.name}: average must be one of {_AVERAGES}, received {average!r}")
+        if not isinstance(beta, int | float) or beta <= 0:
+            raise ValueError(f"{self.name}: beta must be a number > 0, received {beta!r}")
+        if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold <= 1):
+            raise ValueError(f"{self.name}: threshold must be a number > 0 and <= 1, received {threshold!r}")
+        self.average, self.beta, self.threshold = average, beta, threshold
+        self._built = False
+
+    def _build(self, classes: int) -> None:
+        for name in _COUNTS:
+            setattr(self, name, self._total(name, () if self.average == "micro" else (classes,)))
+        self._built = True
+
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        y_pred = prediction(y_pred)
+        y_true = as_tensor(y_true, y_pred.dtype)
+        if y_pred.ndim != 2 or y_true.shape != y_pred.shape:
+            raise ValueError(
+                f"{self.name} expects targets and predictions of shape (batch, classes), received {y_true.shape} and "
+                f"{y_pred.shape}"
+            )
+        if not self._built:
+            self._build(y_pred.shape[1])
+        if self.threshold is None:
+            positive = ops.logical_and(y_pred >= ops.max(y_pred, axis=-1, keepdims=True), ops.abs(y_pred) > 1e-9)
+        else:
+            positive = y_pred > self.threshold
+        said = ops.cast(positive, y_pred.dtype)
+        weight = 1.0 if sample_weight is None else ops.reshape(as_tensor(sample_weight, y_pred.dtype), (-1, 1))
+        counted = (said * y_true, said * (1.0 - y_true), (1.0 - said) * y_true, y_true)
+        for name, values in zip(_COUNTS, counted, strict=True):
+            total = ops.sum(ops.multiply(values, weight), axis=None if self.average == "micro" else 0)
+            getattr(self, name).assign_add(total)
+
+    def result(self) -> Tensor:
+        if not self._built:
+            return ops.zeros((), self.dtype)
+        tp, fp, fn, weights = (getattr(self, name) for name in _COUNTS)
+        epsilon = config.epsilon()
+        precision, recall = tp / (tp + fp + epsilon), tp / (tp + fn + epsilon)
+        score = (1 + self.beta**2) * precision * recall / (self.beta**2 * precision + recall + epsilon)
+        if self.average == "weighted":
+            score = ops.sum(score * weights / (ops.sum(weights) + epsilon))
+        elif self.average is not None:
+            score = ops.mean(score)
+        return ops.cast(score, self.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        return {**super().get_config(), "average": self.average, "beta": self.beta, "threshold": self.threshold}
+
+
+@registry.register("f1_score")
+class F1Score(FBetaScore):
+    """FBetaScore with beta = 1: 2 precision recall / (precision + recall)."""
+
+    def __init__(
+        self,
+        average: str | None = None,
+        threshold: float | None = None,
+        name: str | None = "f1_score",
+        dtype: Any = None,
+    ):
+        super().__init__(average, 1.0, threshold, name, dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        values = super().get_config()
+        del values["beta"]
+        return values

@@ -1,0 +1,166 @@
+"""Intersection over union of predicted and true classes, from a confusion matrix. Source: keras/src/metrics/iou_metrics.py."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, ops
+from nbkeras.losses.loss import prediction
+from nbkeras.metrics.metric import Metric, registry
+from nbkeras.ops.metrics import count_pairs
+from nbkeras.tensor import Tensor, as_tensor
+
+
+@registry.register("io_u")
+class IoU(Metric):
+    """Mean of true positives / (true positives + false positives + false negatives) over some classes.
+
+    num_classes: sizes the confusion matrix; samples of other classes, and those whose label is ignore_class, do not count.
+    sparse_y_true, sparse_y_pred: whether they are class numbers, or numbers for each class along `axis`. dtype: of what is
+    counted, int32 by default, and then weights are cut to integers, as in Keras. A class that does not occur counts not at all.
+    """
+
+    _direction = "up"
+
+    def __init__(
+        self,
+        num_classes: int,
+        target_class_ids: Sequence[int],
+        name: str | None = None,
+        dtype: Any = None,
+        ignore_class: int | None = None,
+        sparse_y_true: bool = True,
+        sparse_y_pred: bool = True,
+        axis: int = -1,
+    ):
+        super().__init__(name, dtype or "int32")
+        self.num_classes = num_classes
+        self.target_class_ids = [int(i) for i in target_class_ids]
+        if not all(0 <= i < num_classes for i in self.target_class_ids):
+            raise ValueError(f"target_class_ids must be from 0 to {num_classes - 1}, received {list(target_class_ids)}")
+        self.ignore_class = ignore_class
+        self.sparse_y_true, self.sparse_y_pred = sparse_y_true, sparse_y_pred
+        self.axis = axis
+        self.total_cm = self._total("total_confusion_matrix", (num_classes, num_classes))
+
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        rows, columns = self._classes(y_true, self.sparse_y_true), self._classes(y_pred, self.sparse_y_pred)
+        if sample_weight is not None and np.dtype(self.dtype).kind == "i":
+            sample_weight = as_tensor(sample_weight)
+            if sample_weight.dtype.kind == "f":
+                warnings.warn(
+                    f"{self.name} counts in {self.dtype}: weights are cut to integers; give a dtype", stacklevel=2
+                )
+            sample_weight = ops.cast(sample_weight, "int32")
+        count_pairs(rows, columns, self.total_cm, sample_weight, self.ignore_class)
+
+    def _classes(self, x: Any, sparse: bool) -> Tensor:
+        return as_tensor(as_tensor(x) if sparse else ops.argmax(x, axis=self.axis), "int64")
+
+    def result(self) -> Tensor:
+        right = ops.sum(ops.multiply(self.total_cm, np.eye(self.num_classes)), axis=0)
+        either = ops.sum(self.total_cm, axis=0) + ops.sum(self.total_cm, axis=1) - right
+        right, either = ops.take(right, self.target_class_ids), ops.take(either, self.target_class_ids)
+        occurs = either > 1e-9
+        ratios = ops.where(occurs, right / (either + config.epsilon()), 0.0)
+        count = ops.sum(ops.cast(occurs, "float64"))
+        dtype = self.dtype if np.dtype(self.dtype).kind == "f" else config.floatx()
+        return ops.cast(ops.sum(ratios) / (count + config.epsilon()), dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        own = ("num_classes", "target_class_ids", "ignore_class", "sparse_y_true", "sparse_y_pred", "axis")
+        return {**super().get_config(), **{key: getattr(self, key) for key in own}}
+
+
+@registry.register("binary_io_u")
+class BinaryIoU(IoU):
+    """IoU of the classes 0 and 1 (or one of them), 1 where a prediction is at least `threshold`."""
+
+    def __init__(
+        self,
+        target_class_ids: Sequence[int] = (0, 1),
+        threshold: float = 0.5,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        super().__init__(2, target_class_ids, name, dtype)
+        self.threshold = threshold
+
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        super().update_state(
+            y_true, ops.cast(ops.greater_equal(prediction(y_pred), self.threshold), "int32"), sample_weight
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"target_class_ids": self.target_class_ids, "threshold": self.threshold}
+        return {**Metric.get_config(self), **own}
+
+
+@registry.register("mean_io_u")
+class MeanIoU(IoU):
+    """IoU of all classes that occur."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        name: str | None = None,
+        dtype: Any = None,
+        ignore_class: int | None = None,
+        sparse_y_true: bool = True,
+        sparse_y_pred: bool = True,
+        axis: int = -1,
+    ):
+        ids = range(num_classes)
+        super().__init__(num_classes, ids, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
+
+    def get_config(self) -> dict[str, Any]:
+        values = super().get_config()
+        del values["target_class_ids"]
+        return values
+
+
+@registry.register("one_hot_io_u")
+class OneHotIoU(IoU):
+    """IoU of some classes for one-hot targets, and predictions that are numbers for each class."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        target_class_ids: Sequence[int],
+        name: str | None = None,
+        dtype: Any = None,
+        ignore_class: int | None = None,
+        sparse_y_pred: bool = False,
+        axis: int = -1,
+    ):
+        super().__init__(num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis)
+
+    def get_config(self) -> dict[str, Any]:
+        values = super().get_config()
+        del values["sparse_y_true"]
+        return values
+
+
+@registry.register("one_hot_mean_io_u")
+class OneHotMeanIoU(MeanIoU):
+    """IoU of all classes that occur for one-hot targets, and predictions that are numbers for each class."""
+
+    def __init__(
+        self,
+        num_classes: int,
+        name: str | None = None,
+        dtype: Any = None,
+        ignore_class: int | None = None,
+        sparse_y_pred: bool = False,
+        axis: int = -1,
+    ):
+        super().__init__(num_classes, name, dtype, ignore_class, False, sparse_y_pred, axis)
+
+    def get_config(self) -> dict[str, Any]:
+        values = super().get_config()
+        del values["sparse_y_true"]
+        return values

@@ -1,0 +1,128 @@
+"""How well numbers are foretold: R2 and correlations. Sources: keras/src/metrics/regression_metrics.py and
+correlation_metrics.py (Keras 3.15)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbkeras import config, ops
+from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
+from nbkeras.metrics.metric import FunctionMetric, Metric, functions, registry
+from nbkeras.tensor import Tensor, as_tensor, op
+
+_AGGREGATIONS = (None, "uniform_average", "variance_weighted_average")
+
+
+def _pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
+    y_pred = prediction(y_pred)
+    return squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
+
+
+@registry.register("r2_score")
+class R2Score(Metric):
+    """1 - sum((y_true - y_pred)^2) / sum((y_true - mean)^2) for each column of (batch, outputs).
+
+    class_aggregation: 'uniform_average' of the columns, 'variance_weighted_average', or None for all of them. num_regressors:
+    adjusts for so many predictors, 1 - (1 - R2)(n - 1) / (n - num_regressors - 1) with n numbers seen, where they are enough.
+    """
+
+    _direction = "up"
+
+    def __init__(
+        self,
+        class_aggregation: str | None = "uniform_average",
+        num_regressors: int = 0,
+        name: str | None = "r2_score",
+        dtype: Any = None,
+    ):
+        super().__init__(name, dtype)
+        if class_aggregation not in _AGGREGATIONS:
+            raise ValueError(f"class_aggregation must be one of {_AGGREGATIONS}, received {class_aggregation!r}")
+        if num_regressors < 0:
+            raise ValueError(f"num_regressors must be an integer >= 0, received {num_regressors!r}")
+        self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
+        self.num_samples = self._total("num_samples")
+        self._built = False
+
+    def _build(self, outputs: int) -> None:
+        self.squared_sum, self.sum = self._total("squared_sum", (outputs,)), self._total("sum", (outputs,))
+        self.total_mse, self.count = self._total("residual", (outputs,)), self._total("count", (outputs,))
+        self._built = True
+
+    def update_state(self, y_true, y_pred, sample_weight=None) -> None:
+        y_true, y_pred = (ops.cast(each, "float64") for each in _pair(y_true, y_pred))
+        if y_pred.ndim != 2 or y_true.shape != y_pred.shape:
+            raise ValueError(
+                f"{self.name} expects targets and predictions of shape (batch, outputs), received {y_true.shape} and "
+                f"{y_pred.shape}"
+            )
+        if not self._built:
+            self._build(y_pred.shape[1])
+        weight = as_tensor(1.0 if sample_weight is None else sample_weight, "float64")
+        weight = ops.broadcast_to(ops.expand_dims(weight, 1) if weight.ndim == 1 else weight, y_true.shape)
+        weighted = y_true * weight
+        self.sum.assign_add(ops.sum(weighted, axis=0))
+        self.squared_sum.assign_add(ops.sum(y_true * weighted, axis=0))
+        self.total_mse.assign_add(ops.sum(ops.square(y_true - y_pred) * weight, axis=0))
+        self.count.assign_add(ops.sum(weight, axis=0))
+        self.num_samples.assign_add(float(y_true.size))
+
+    def result(self) -> Tensor:
+        if not self._built:
+            return ops.zeros((), self.dtype)
+        total = self.squared_sum - ops.square(self.sum) / self.count
+        scores = 1.0 - self.total_mse / total
+        scores = ops.where(ops.isinf(scores), 0.0, scores)
+        if self.class_aggregation == "uniform_average":
+            scores = ops.mean(scores)
+        elif self.class_aggregation == "variance_weighted_average":
+            scores = ops.sum(total * scores) / ops.sum(total)
+        if self.num_regressors:
+            spare = ops.subtract(self.num_samples, self.num_regressors + 1.0)
+            adjusted = 1.0 - (1.0 - scores) * ops.subtract(self.num_samples, 1.0) / ops.maximum(spare, 1.0)
+            scores = ops.where(spare > 0, adjusted, scores)
+        return ops.cast(scores, self.dtype)
+
+    def get_config(self) -> dict[str, Any]:
+        own = {"class_aggregation": self.class_aggregation, "num_regressors": self.num_regressors}
+        return {**super().get_config(), **own}
+
+
+@functions.register
+@op
+def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
+    """mean((y_true - its mean) (y_pred - its mean)) / (their standard deviations) over an axis; NaN for constant ones."""
+    y_true, y_pred = (each - ops.mean(each, axis=axis, keepdims=True) for each in _pair(y_true, y_pred))
+    y_true, y_pred = (each / ops.std(each, axis=axis, keepdims=True) for each in (y_true, y_pred))
+    return ops.mean(y_true * y_pred, axis=axis)
+
+
+@functions.register
+@op
+def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
+    """mean of 2 (y_true - m)(y_pred - m) / (both variances + (difference of the means)^2) over an axis, m the mean of y_pred."""
+    y_true, y_pred = _pair(y_true, y_pred)
+    true_mean, mean = (ops.mean(each, axis=axis, keepdims=True) for each in (y_true, y_pred))
+    spread = ops.var(y_true, axis=axis, keepdims=True) + ops.var(y_pred, axis=axis, keepdims=True)
+    together = 2.0 * (y_true - mean) * (y_pred - mean)
+    return ops.mean(together / (spread + ops.square(true_mean - mean) + config.epsilon()), axis=axis)
+
+
+@registry.register("pearson_correlation")
+class PearsonCorrelation(FunctionMetric):
+    """Mean of pearson_correlation."""
+
+    _direction = "up"
+
+    def __init__(self, name: str = "pearson_correlation", dtype: Any = None, axis: int = -1):
+        super().__init__(pearson_correlation, name, dtype, axis=axis)
+
+
+@registry.register("concordance_correlation")
+class ConcordanceCorrelation(FunctionMetric):
+    """Mean of concordance_correlation."""
+
+    _direction = "up"
+
+    def __init__(self, name: str = "concordance_correlation", dtype: Any = None, axis: int = -1):
+        super().__init__(concordance_correlation, name, dtype, axis=axis)
