@@ -153,10 +153,10 @@ def model_to_json(model: Layer, **options) -> str:
     return json.dumps(serialize_layer(model), default=plain, **options)
 
 
-def model_from_json(text: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """A model with new weights from `model.to_json()`."""
     try:
-        config = json.loads(text)
+        config = json.loads(json_string)
     except ValueError as error:
         raise ValueError(f"this is no JSON: {error}") from None
     with custom_object_scope(custom_objects or {}):

@@ -187,3 +187,34 @@ def test_methods_and_defaults_of_keras_2(tmp_path):
         assert dropped._keras_shape == (None, 3) and dropped._keras_history[0].name == "dropout"
         """,
     )
+
+
+def test_gradients_as_symbolic_tensors(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        import keras.backend as K
+        from keras.layers import Dense
+        from keras.models import Sequential
+        from keras.regularizers import l2
+
+        model = Sequential([Dense(3, input_dim=4, kernel_regularizer=l2(l=0.1)), Dense(2)])
+        loss = K.mean(model.output[:, 0])
+        hidden, kernel = model.layers[0].output, model.layers[0].kernel
+        gradients = K.gradients(loss, [model.input, hidden, kernel])
+        assert [g.shape for g in gradients] == [(None, 4), (None, 3), (4, 3)]
+        f = K.function([model.input], [loss, *gradients])
+        x = np.random.rand(5, 4)
+        _, of_input, of_hidden, of_kernel = f([x])
+        np.testing.assert_allclose(of_hidden, np.tile(model.get_weights()[2][:, 0] / 5, (5, 1)), rtol=1e-6)
+        np.testing.assert_allclose(of_input, of_hidden @ model.get_weights()[0].T, rtol=1e-5)
+        np.testing.assert_allclose(of_kernel, x.T @ of_hidden, rtol=1e-5)
+        try:
+            K.gradients(K.variable(1.0), [K.variable(2.0)])
+        except TypeError as error:
+            assert "takes a symbolic tensor" in str(error)
+        else:
+            raise SystemExit("no error")
+        """,
+    )

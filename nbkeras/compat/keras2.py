@@ -5,7 +5,7 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbkeras import activations, callbacks, connected, graph, model, module, registry, sequential
+from nbkeras import activations, callbacks, connected, graph, model, module, registry, regularizers, sequential, utils
 from nbkeras.callbacks import rates
 from nbkeras.compat import methods
 from nbkeras.compat.spellings import renaming
@@ -23,6 +23,12 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 # Method of a model -> arguments that say how Keras 2 fetched batches, for which there is one way here.
 _FETCHING = ("max_queue_size", "workers", "use_multiprocessing")
 IGNORED = {"fit": _FETCHING, "evaluate": _FETCHING, "predict": _FETCHING, "compile": ("sample_weight_mode",)}
+
+# Module -> function -> older argument -> today's.
+FUNCTIONS = {
+    regularizers: {"l1": {"l": "l1"}, "l2": {"l": "l2"}},
+    utils: {"to_categorical": {"y": "x"}},
+}
 
 _EXTENDED = {
     model.Model: methods.Model,
@@ -43,6 +49,9 @@ def apply() -> None:
         for name, value in vars(extra).items():
             if not (name.startswith("__") and name.endswith("__")):
                 setattr(cls, name, value)
+    for where, functions in FUNCTIONS.items():
+        for name, names in functions.items():
+            setattr(where, name, renaming(getattr(where, name), names))
     for name, ignored in IGNORED.items():
         setattr(model.Model, name, _without(getattr(model.Model, name), ignored))
 
