@@ -177,6 +177,7 @@ _LATER: dict[str, str] = {
     "arrangement": "append array_split depth_to_space diag diagflat diagonal dsplit dstack dtype fliplr flipud hsplit hstack "
     "ravel rearrange rot90 size space_to_depth trace view vsplit vstack",
     "ctc": "ctc_decode ctc_loss",
+    "control": "associative_scan cond custom_gradient fori_loop map scan switch vectorize vectorized_map while_loop",
     "functions": "allclose angle arccos arccosh arcsin arcsinh arctan2 arctanh cbrt conj conjugate cosh deg2rad "
     "divide_no_nan erfc erfinv exp2 fabs fmax fmin fmod heaviside hypot i0 imag isclose isneginf isposinf "
     "isreal ldexp log10 logaddexp logaddexp2 nan_to_num nextafter rad2deg real saturate_cast signbit sinc sinh "
@@ -185,11 +186,13 @@ _LATER: dict[str, str] = {
     "lcm left_shift right_shift",
     "linalg": "cholesky cholesky_inverse det eigh inv logdet lstsq lu_factor matrix_rank norm pinv qr slogdet solve "
     "solve_triangular svd",
+    "patches": "extract_sequences fold unfold",
     "products": "cdist correlate cross diff inner kron outer psnr trapezoid vdot",
     "ranges": "array bartlett blackman copy empty empty_like geomspace hamming hanning identity kaiser linspace logspace "
     "meshgrid tri vander",
     "scattering": "argpartition bincount digitize isin multi_hot nonzero scatter scatter_update searchsorted segment_max "
     "segment_min segment_prod segment_sum select slice slice_update unique unravel_index",
+    "signal": "fft fft2 ifft2 irfft istft rfft stft",
     "statistics": "amax amin average corrcoef histogram median moments nanargmax nanargmin nancumprod nancumsum nanmax "
     "nanmean nanmedian nanmin nanpercentile nanprod nanquantile nanstd nansum nanvar normalize percentile ptp "
     "quantile",

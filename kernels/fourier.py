@@ -1,0 +1,115 @@
+"""Fourier transforms of the last axis or two, with complex arrays as pairs of real ones: NumPy's. Rare, so on the CPU.
+
+A transform is linear, so its gradient is the adjoint transform: the one back, scaled the other way.
+"""
+
+import numpy as np
+
+from nbkeras.kernels import device
+
+Array = np.ndarray
+
+
+@device.host
+def transform(name: str, axes: int, norm: str, real: Array, imag: Array, out_real: Array, out_imag: Array) -> None:
+    """Kernel: numpy.fft's function of a name over the last axes."""
+    y = getattr(np.fft, name)(real + 1j * imag, axes=tuple(range(-axes, 0)), norm=norm)
+    out_real[...], out_imag[...] = y.real, y.imag
+
+
+def _transformed(name: str, axes: int, norm: str, real: Array, imag: Array) -> tuple[Array, Array]:
+    outputs = device.empty(real.shape, real.dtype), device.empty(real.shape, real.dtype)
+    device.launch(transform, name, axes, norm, real, imag, *outputs)
+    return outputs
+
+
+def forward(real: Array, imag: Array, axes: int):
+    """sum of x exp(-i w t) over the last `axes` axes."""
+    return _transformed("fftn", axes, "backward", real, imag), axes
+
+
+def forward_vjp(axes, dy, needs):
+    return _transformed("ifftn", axes, "forward", *_both(dy))
+
+
+def back(real: Array, imag: Array, axes: int):
+    """The inverse of `forward`."""
+    return _transformed("ifftn", axes, "backward", real, imag), axes
+
+
+def back_vjp(axes, dy, needs):
+    return _transformed("fftn", axes, "forward", *_both(dy))
+
+
+def _both(dy: tuple[Array | None, Array | None]) -> list[Array]:
+    """The gradients of both parts, zeros for one that is not used."""
+    shape, dtype = next((each.shape, each.dtype) for each in dy if each is not None)
+    found = []
+    for each in dy:
+        if each is None:
+            each = device.empty(shape, dtype)
+            device.launch(device.fill, each, 0)
+        found.append(each)
+    return found
+
+
+# -------------------- of real signals --------------------
+
+
+def forward_real(x: Array, n: int):
+    """The first n // 2 + 1 numbers of `forward` of x cut off or filled up with zeros to n."""
+    outputs = tuple(device.empty((*x.shape[:-1], n // 2 + 1), x.dtype) for _ in range(2))
+    device.launch(transform_real, x, n, *outputs)
+    return outputs, (x.shape, n)
+
+
+@device.host
+def transform_real(x: Array, n: int, real: Array, imag: Array) -> None:
+    """Kernel: see `forward_real`."""
+    y = np.fft.rfft(x, n)
+    real[...], imag[...] = y.real, y.imag
+
+
+def forward_real_vjp(saved, dy, needs):
+    shape, n = saved
+    dx = device.output(needs[0], shape, next(each.dtype for each in dy if each is not None))
+    device.launch(transform_real_back, *_both(dy), n, dx)
+    return (dx,)
+
+
+@device.host
+def transform_real_back(real: Array, imag: Array, n: int, dx: Array) -> None:
+    """Kernel: the real part of the sum of dy exp(i w t) over the frequencies there are."""
+    found = np.fft.ifft(real + 1j * imag, n, norm="forward").real
+    size = min(n, dx.shape[-1])
+    dx[..., :size], dx[..., size:] = found[..., :size], 0
+
+
+def back_real(real: Array, imag: Array, n: int):
+    """The n real numbers whose `forward_real` is given."""
+    y = device.empty((*real.shape[:-1], n), real.dtype)
+    device.launch(synthesize, real, imag, n, y)
+    return y, real.shape
+
+
+@device.host
+def synthesize(real: Array, imag: Array, n: int, y: Array) -> None:
+    """Kernel: see `back_real`."""
+    y[...] = np.fft.irfft(real + 1j * imag, n)
+
+
+def back_real_vjp(shape, dy, needs):
+    grads = tuple(device.empty(shape, dy.dtype) for _ in range(2))
+    device.launch(analyze, dy, *grads)
+    return grads
+
+
+@device.host
+def analyze(dy: Array, dreal: Array, dimag: Array) -> None:
+    """Kernel: the adjoint of `synthesize`; frequencies between 0 and the highest stand for two."""
+    n = dy.shape[-1]
+    found = np.fft.rfft(dy, norm="forward")
+    found[..., 1 : (n + 1) // 2] *= 2
+    size = min(found.shape[-1], dreal.shape[-1])
+    for out, part in ((dreal, found.real), (dimag, found.imag)):
+        out[..., :size], out[..., size:] = part[..., :size], 0

@@ -1,0 +1,250 @@
+"""Loops and choices over tensors: keras.ops's control flow.
+
+Loops are Python's, so each turn is recorded; many turns make a long program. Where a *value* decides (`cond`, `switch`,
+`while_loop` on tensors), it is read, so a step with one is not recorded but runs eagerly. While only shapes are worked out,
+the first branch, or one turn, says what they are.
+"""
+
+import functools
+import re
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import nest
+from nbkeras.kernels import device
+from nbkeras.ops.arguments import axis_of
+from nbkeras.ops.creation import zeros_like
+from nbkeras.ops.indexing import getitem
+from nbkeras.ops.shape import broadcast_to, concatenate, reshape, stack, unstack
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+# -------------------- choices --------------------
+
+
+def _value(number: Any, while_shapes: Any) -> Any:
+    """The number that a tensor holds; another one while only shapes are worked out."""
+    if not isinstance(number, Tensor):
+        return number
+    return while_shapes if device.is_dry() else number.item()
+
+
+@op
+def cond(pred, true_fn: Callable, false_fn: Callable) -> Any:
+    """true_fn() if pred holds, else false_fn(); only one of them is called. Reads pred."""
+    return true_fn() if _value(pred, True) else false_fn()
+
+
+@op
+def switch(index, branches: Sequence[Callable], *operands) -> Any:
+    """The branch of a number, of the operands; numbers out of range count as the nearest. Reads index."""
+    if not branches:
+        raise ValueError("switch: expected at least one branch")
+    return branches[min(max(int(_value(index, 0)), 0), len(branches) - 1)](*operands)
+
+
+# -------------------- loops --------------------
+
+
+@op
+def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: int | None = None) -> Any:
+    """body(*loop_vars) again and again while cond(*loop_vars) holds. Reads cond's result in each turn."""
+    several = isinstance(loop_vars, list | tuple)
+    values = tuple(loop_vars) if several else (loop_vars,)
+    turns = 0
+    while (maximum_iterations is None or turns < maximum_iterations) and _value(cond(*values), turns == 0):
+        results = body(*values)
+        values = tuple(results) if several else (results,)
+        turns += 1
+    return values if several else values[0]
+
+
+@op
+def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
+    """value = body_fun(i, value) for i from lower to upper - 1. Reads the limits where they are tensors."""
+    value = init_val
+    for i in range(int(_value(lower, 0)), int(_value(upper, 1))):
+        value = body_fun(i, value)
+    return value
+
+
+def _slices(name: str, xs: Any, length: int | None = None) -> list:
+    """The structures of slices along the first axis of a structure of tensors."""
+    parts = [unstack(as_tensor(leaf)) for leaf in nest.flatten(xs)]
+    counts = {len(each) for each in parts} | (set() if length is None else {length})
+    if len(counts) != 1:
+        raise ValueError(f"{name}: all tensors must have the same first axis, received sizes {sorted(counts)}")
+    return [nest.pack(xs, [each[i] for each in parts]) for i in range(counts.pop())]
+
+
+def _stacked(results: list) -> Any:
+    """A structure of tensors from a list of structures."""
+    return nest.pack(
+        results[0], [stack(list(leaves)) for leaves in zip(*[nest.flatten(each) for each in results], strict=True)]
+    )
+
+
+@op
+def scan(
+    f: Callable, init, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: int | bool = 1
+) -> Any:
+    """(carry, y) = f(carry, x) for the slices x of xs along the first axis: the last carry, and all y stacked.
+
+    xs and y are structures of tensors. length: of the loop, where xs is None. unroll: without meaning, loops are unrolled.
+    """
+    if xs is None and length is None:
+        raise ValueError("scan: give xs, or a length")
+    items = [None] * length if xs is None else _slices("scan", xs, length)  # type: ignore[operator]
+    if not items:
+        raise ValueError("scan: there is nothing along the first axis")
+    carry, results = init, []
+    for x in reversed(items) if reverse else items:
+        carry, y = f(carry, x)
+        results.append(y)
+    if results[0] is None:
+        return carry, None
+    return carry, _stacked(results[::-1] if reverse else results)
+
+
+@op
+def map(f: Callable, xs) -> Any:
+    """f of each slice along the first axis, stacked; xs and f's results are structures of tensors."""
+    items = _slices("map", xs)
+    if not items:
+        raise ValueError("map: there is nothing along the first axis")
+    return _stacked([f(x) for x in items])
+
+
+@op
+def vectorized_map(function: Callable, elements) -> Any:
+    """`map`: a function of each slice along the first axis, stacked."""
+    return map(function, elements)
+
+
+def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None = None) -> Callable:
+    """A function of tensors that calls pyfunc on their elements, as numpy.vectorize; many elements make a long program.
+
+    signature: '(n),(n)->()' gives pyfunc vectors. excluded: positions and names of arguments that are passed on whole.
+    """
+    whole = set(excluded or ())
+    cores = None if signature is None else [len(part.split(",")) if part else 0 for part in _cores(signature)]
+
+    @functools.wraps(pyfunc)
+    def call(*args, **kwargs):
+        places = [i for i in range(len(args)) if i not in whole]
+        tensors = [as_tensor(args[i]) for i in places]
+        inner = [0] * len(tensors) if cores is None else cores
+        if len(inner) != len(tensors):
+            raise ValueError(f"vectorize: {signature!r} is for {len(inner)} arguments, received {len(tensors)}")
+        split = [x.ndim - n for x, n in zip(tensors, inner, strict=True)]
+        loop = np.broadcast_shapes(*(x.shape[:at] for x, at in zip(tensors, split, strict=True)))
+        rows = [
+            unstack(reshape(broadcast_to(x, (*loop, *x.shape[at:])), (-1, *x.shape[at:])))
+            for x, at in zip(tensors, split, strict=True)
+        ]
+
+        def one(elements: tuple) -> Any:
+            given = list(args)
+            for i, element in zip(places, elements, strict=True):
+                given[i] = element
+            return pyfunc(*given, **kwargs)
+
+        stacked = _stacked([nest.map_leaves(as_tensor, one(elements)) for elements in zip(*rows, strict=True)])
+        return nest.map_leaves(lambda y: reshape(y, (*loop, *y.shape[1:])), stacked)
+
+    return op(call)
+
+
+def _cores(signature: str) -> list[str]:
+    """What stands between the parentheses of a signature's arguments."""
+    left, arrow, _ = signature.replace(" ", "").partition("->")
+    if not arrow or not re.fullmatch(r"\([\w,]*\)(,\([\w,]*\))*", left):
+        raise ValueError(f"vectorize: a signature looks like '(n),(n)->()', received {signature!r}")
+    return re.findall(r"\(([\w,]*)\)", left)
+
+
+@op
+def associative_scan(f: Callable, elems, reverse: bool = False, axis: int = 0) -> Any:
+    """Running results of an associative f(left, right) along an axis, in about log2(n) rounds of f on many at once."""
+    leaves = [as_tensor(leaf) for leaf in nest.flatten(elems)]
+    axes = [axis_of("associative_scan", axis, leaf.ndim) for leaf in leaves]
+    sizes = {leaf.shape[along] for leaf, along in zip(leaves, axes, strict=True)}
+    if len(sizes) != 1:
+        raise ValueError(
+            f"associative_scan: all tensors must have one size along axis {axis}, received {sorted(sizes)}"
+        )
+
+    def part(values: list, start: int | None, stop: int | None, step: int) -> list:
+        return [
+            getitem(v, (*[slice(None)] * along, slice(start, stop, step)))
+            for v, along in zip(values, axes, strict=True)
+        ]
+
+    def combined(left: list, right: list) -> list:
+        first, second = nest.pack(elems, left), nest.pack(elems, right)
+        return nest.flatten(f(second, first) if reverse else f(first, second))
+
+    def running(values: list, n: int) -> list:
+        if n < 2:
+            return values
+        odd = running(combined(part(values, None, n - n % 2, 2), part(values, 1, None, 2)), n // 2)
+        later = part(values, 2, None, 2)
+        even = combined(part(odd, None, (n - 1) // 2, 1), later) if n > 2 else []
+        even = (
+            [concatenate([a, b], i) for a, b, i in zip(part(values, 0, 1, 1), even, axes, strict=True)]
+            if even
+            else part(values, 0, 1, 1)
+        )
+        return [_alternating(a, b, i) for a, b, i in zip(even, odd, axes, strict=True)]
+
+    (n,) = sizes
+    if reverse:
+        leaves = part(leaves, None, None, -1)
+    found = running(leaves, n)
+    return nest.pack(elems, part(found, None, None, -1) if reverse else found)
+
+
+def _alternating(even: Tensor, odd: Tensor, axis: int) -> Tensor:
+    """Elements of the first (which may have one more) and the second in turns along an axis."""
+    size, before = odd.shape[axis], (slice(None),) * axis
+    pairs = stack([getitem(even, (*before, slice(size))), odd], axis + 1)
+    y = reshape(pairs, (*odd.shape[:axis], 2 * size, *odd.shape[axis + 1 :]))
+    return y if even.shape[axis] == size else concatenate([y, getitem(even, (*before, slice(size, None)))], axis)
+
+
+# -------------------- gradients of your own --------------------
+
+
+def custom_gradient(f: Callable) -> Callable:
+    """Decorator of a function of tensors that returns its result (or a tuple) and a function that gives its gradients.
+
+    That function gets the gradient of each result, and returns one for each argument: `return y, lambda dy: dy * 2`.
+    """
+
+    @functools.wraps(f)
+    def call(*args, **kwargs):
+        tensors = [as_tensor(arg) for arg in args]
+        results, grad = f(*(Tensor(tensor.data) for tensor in tensors), **kwargs)
+        several = isinstance(results, list | tuple)
+        outputs = tuple(as_tensor(each).data for each in results) if several else as_tensor(results).data
+
+        def forward(*arrays):
+            return outputs, None
+
+        def backward(saved, dy, needs):
+            given = zip(dy, outputs, strict=True) if several else [(dy, outputs)]
+            grads = grad(*(zeros_like(Tensor(y)) if each is None else Tensor(each) for each, y in given))
+            grads = grads if isinstance(grads, list | tuple) else (grads,)
+            if len(grads) != len(tensors):
+                raise ValueError(
+                    f"{f.__name__}: expected a gradient for each of {len(tensors)} arguments, received {len(grads)}"
+                )
+            return tuple(
+                None if g is None or need is False else as_tensor(g).data for g, need in zip(grads, needs, strict=True)
+            )
+
+        forward.__name__ = f.__name__
+        return apply(forward, backward, tensors)
+
+    return op(call)

@@ -1,0 +1,93 @@
+"""Pieces of sequences and images that overlap, taken out and added up again: extract_sequences, unfold, fold."""
+
+import math
+import operator
+from typing import Any
+
+import numpy as np
+
+from nbkeras.ops.arguments import as_float
+from nbkeras.ops.indexing import getitem, pad, take
+from nbkeras.ops.scattering import segment_sum
+from nbkeras.ops.shape import reshape, transpose
+from nbkeras.tensor import Tensor, as_tensor, op
+
+
+def _places(size: int, window: int, stride: int, dilation: int = 1) -> np.ndarray:
+    """Where the elements of each window are, (windows, window)."""
+    count = max(0, (size - dilation * (window - 1) - 1) // stride + 1)
+    return np.arange(count)[:, None] * stride + np.arange(window) * dilation
+
+
+@op
+def extract_sequences(x, sequence_length: int, sequence_stride: int) -> Tensor:
+    """All pieces of a length along the last axis, each a stride after the one before: (..., n) -> (..., pieces, length)."""
+    x = as_tensor(x)
+    if x.ndim == 0 or sequence_length < 1 or sequence_stride < 1:
+        raise ValueError(
+            f"extract_sequences: expected an axis and a length and stride of at least 1, received {x.shape}, "
+            f"{sequence_length} and {sequence_stride}"
+        )
+    return take(x, _places(x.shape[-1], sequence_length, sequence_stride), axis=-1)
+
+
+def overlap_add(x: Tensor, stride: int) -> Tensor:
+    """Pieces added up, each a stride after the one before: (..., pieces, length) -> (..., n)."""
+    *batch, count, length = x.shape
+    size = (count - 1) * stride + length
+    rows = transpose(reshape(x, (math.prod(batch), count * length)))
+    y = segment_sum(rows, _places(size, length, stride).reshape(-1), size)
+    return reshape(transpose(y), (*batch, size))
+
+
+def _two(name: str, what: str, value: Any, least: int = 1) -> tuple[int, int]:
+    given = value if isinstance(value, list | tuple) else (value, value)
+    sizes = tuple(operator.index(size) for size in given)
+    if len(sizes) != 2 or min(sizes) < least:
+        raise ValueError(f"{name}: {what} must be one or two integers of at least {least}, received {value!r}")
+    return sizes  # type: ignore[return-value]
+
+
+def _grids(name: str, size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> tuple[list, list]:
+    """The places of each window along rows and columns of an image of a size with padding, and the padding."""
+    around = _two(name, "padding", padding, 0)
+    arguments = [
+        _two(name, what, v) for what, v in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation))
+    ]
+    grids = [_places(n + 2 * p, *each) for n, p, *each in zip(size, around, *arguments, strict=True)]
+    if any(len(grid) == 0 for grid in grids):
+        raise ValueError(
+            f"{name}: kernel_size {kernel_size} with dilation {dilation} is larger than an image of {tuple(size)}"
+        )
+    return grids, [(p, p) for p in around]
+
+
+@op
+def unfold(x, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
+    """Windows of an image as columns: (n, channels, h, w) -> (n, channels kh kw, windows)."""
+    x = as_tensor(x)
+    if x.ndim != 4:
+        raise ValueError(f"unfold: expected (n, channels, height, width), received shape {x.shape}")
+    (rows, columns), around = _grids("unfold", x.shape[2:], kernel_size, dilation, padding, stride)
+    y = take(take(pad(x, [(0, 0), (0, 0), *around]), rows, 2), columns, 4)
+    y = transpose(y, (0, 1, 3, 5, 2, 4))
+    return reshape(y, (x.shape[0], x.shape[1] * rows.shape[1] * columns.shape[1], len(rows) * len(columns)))
+
+
+@op
+def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1) -> Tensor:
+    """The image that the windows of `unfold` add up to: (n, channels kh kw, windows) -> (n, channels, h, w)."""
+    x, size = as_float(x), _two("fold", "output_size", output_size)
+    (rows, columns), around = _grids("fold", size, kernel_size, dilation, padding, stride)
+    per_window = rows.shape[1] * columns.shape[1]
+    if x.ndim != 3 or x.shape[1] % per_window or x.shape[2] != len(rows) * len(columns):
+        raise ValueError(
+            f"fold: expected (n, channels * {per_window}, {len(rows) * len(columns)}) for an image of {size}, received {x.shape}"
+        )
+    n, channels = x.shape[0], x.shape[1] // per_window
+    height, width = (length + 2 * p for length, (p, _) in zip(size, around, strict=True))
+    places = (rows.T[:, None, :, None] * width + columns.T[None, :, None, :]).reshape(-1)
+    flat = transpose(reshape(x, (n * channels, places.size)))
+    y = reshape(transpose(segment_sum(flat, places, height * width)), (n, channels, height, width))
+    (top, _), (left, _) = around
+    return getitem(y, (..., slice(top, top + size[0]), slice(left, left + size[1])))
