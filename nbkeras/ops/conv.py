@@ -10,8 +10,8 @@ from nbkeras.kernels import conv as kernels
 from nbkeras.ops.activations import linear, relu
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze, transpose
-from nbkeras.ops.unfold import Line, unfold
 from nbkeras.ops.window import check_fits, data_format_of, output_length, padding_before, padding_of, sizes_of
+from nbkeras.ops.windows_apart import Line, unfold
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 

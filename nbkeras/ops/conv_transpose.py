@@ -4,8 +4,8 @@ from nbkeras.kernels import conv as kernels
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import rank_of
 from nbkeras.ops.shape import expand_dims, moveaxis, reshape, squeeze, transpose
-from nbkeras.ops.unfold import Line, fold
 from nbkeras.ops.window import data_format_of, padding_of, paddings_of, sizes_of, transposed_before, transposed_length
+from nbkeras.ops.windows_apart import Line, fold
 from nbkeras.tensor import Tensor, apply, op
 
 

@@ -6,8 +6,8 @@ from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import rank_of
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.shape import moveaxis, reshape, transpose
-from nbkeras.ops.unfold import Line, unfold
 from nbkeras.ops.window import check_fits, data_format_of, output_length, sizes_of
+from nbkeras.ops.windows_apart import Line, unfold
 from nbkeras.tensor import Tensor, op
 
 
