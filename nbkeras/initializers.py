@@ -100,6 +100,63 @@ class Identity(Initializer):
         return {"gain": self.gain}
 
 
+_WINDOWS = {  # the cosine series of window functions: w[n] = sum over k of (-1)**k * a[k] * cos(2 * pi * k * n / period)
+    "boxcar": (1.0,),
+    "hann": (0.5, 0.5),
+    "hamming": (0.54, 0.46),
+    "blackman": (0.42, 0.5, 0.08),
+    "nuttall": (0.3635819, 0.4891775, 0.1365995, 0.0106411),
+    "blackmanharris": (0.35875, 0.48829, 0.14128, 0.01168),
+    "flattop": (0.21557895, 0.41663158, 0.277263158, 0.083578947, 0.006947368),
+}
+
+
+@registry.register("stft", "STFTInitializer")
+class STFT(Initializer):
+    """The real or imaginary part (`side`) of a short-time Fourier transform as a Conv1D kernel, (length, 1, frequencies).
+
+    window: a name, its values, or None; periodic: it repeats after `length`, not length - 1. scaling: divide by the
+    window's 2-norm ('density'), its 1-norm ('spectrum'), or not (None).
+    """
+
+    def __init__(self, side="real", window="hann", scaling="density", periodic=False):
+        if side not in ("real", "imag"):
+            raise ValueError(f"side must be 'real' or 'imag', received {side!r}")
+        if scaling not in ("density", "spectrum", None):
+            raise ValueError(f"scaling must be 'density', 'spectrum' or None, received {scaling!r}")
+        if isinstance(window, str) and window not in _WINDOWS:
+            raise ValueError(f"window must be one of {sorted(_WINDOWS)}, an array or None, received {window!r}")
+        self.side, self.window, self.scaling, self.periodic = side, window, scaling, periodic
+
+    def __call__(self, shape, dtype=None) -> Array:
+        if len(shape) != 3:
+            raise ValueError(f"STFT makes kernels of shape (length, 1, frequencies), received {tuple(shape)}")
+        length, _, frequencies = shape
+        angles = -np.pi * np.arange(length)[:, None, None] * np.arange(frequencies) / max(frequencies - 1, 1)
+        kernel = np.cos(angles) if self.side == "real" else np.sin(angles)
+        if self.window is not None:
+            window = self._window(length)
+            scale = {"density": np.sqrt(np.sum(window**2)), "spectrum": np.sum(np.abs(window)), None: 1.0}[self.scaling]
+            kernel = kernel * window[:, None, None] / scale
+        return np.ascontiguousarray(kernel, _dtype(dtype))
+
+    def _window(self, length: int) -> Array:
+        if isinstance(self.window, str):
+            turns = 2 * np.pi * np.arange(length) / max(length if self.periodic else length - 1, 1)
+            series = enumerate(_WINDOWS[self.window])
+            return sum((-1) ** k * a * np.cos(k * turns) for k, a in series) if length > 1 else np.ones(1)
+        window = np.asarray(self.window, np.float64)
+        if window.shape != (length,):
+            raise ValueError(f"the window must have the kernel's length, shape ({length},), received {window.shape}")
+        return window
+
+    def get_config(self):
+        window = (
+            self.window if self.window is None or isinstance(self.window, str) else np.asarray(self.window).tolist()
+        )
+        return {"side": self.side, "window": window, "scaling": self.scaling, "periodic": self.periodic}
+
+
 class RandomInitializer(Initializer):
     """What random initializers share: the seed, an integer, a SeedGenerator, or None for one from the global seed."""
 
@@ -357,7 +414,8 @@ def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[
 zero = zeros = Zeros
 one = ones = Ones
 constant = Constant
-identity = Identity
+identity = IdentityInitializer = Identity
+stft = STFTInitializer = STFT
 normal = random_normal = RandomNormal
 uniform = random_uniform = RandomUniform
 truncated_normal = TruncatedNormal
@@ -365,4 +423,4 @@ variance_scaling = VarianceScaling
 lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal = HeUniform, HeNormal
-orthogonal = Orthogonal
+orthogonal = OrthogonalInitializer = Orthogonal

@@ -5,6 +5,7 @@ import math
 
 import numpy as np
 import pytest
+import scipy.signal
 
 from nbkeras import initializers, random, utils
 
@@ -18,9 +19,10 @@ SHAPE = (300, 200)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", initializers.registry.names())
 def test_every_name_gives_an_array_of_the_shape_and_dtype(name, dtype):
-    values = initializers.get(name)((4, 3), dtype=dtype)
-    assert values.shape == (4, 3) and values.dtype == dtype
-    assert initializers.get(name)((4, 3)).dtype == "float32"
+    shape = (4, 1, 3) if name.lower().startswith("stft") else (4, 3)
+    values = initializers.get(name)(shape, dtype=dtype)
+    assert values.shape == shape and values.dtype == dtype
+    assert initializers.get(name)(shape).dtype == "float32"
 
 
 @pytest.mark.parametrize("name", initializers.registry.names())
@@ -103,6 +105,25 @@ def test_orthogonal(shape):
     assert np.allclose(product, np.eye(len(product)), atol=1e-12)
 
 
+@pytest.mark.parametrize(
+    "window", ["boxcar", "hann", "hamming", "blackman", "nuttall", "blackmanharris", "flattop", None]
+)
+@pytest.mark.parametrize("periodic", [False, True])
+def test_stft_is_a_fourier_transform(window, periodic):
+    frame = np.random.default_rng(0).standard_normal(8)
+    values = np.ones(8) if window is None else scipy.signal.get_window(window, 8, periodic)
+    want = np.fft.rfft(frame * values)
+    norm = {"density": np.sqrt((values**2).sum()), "spectrum": np.abs(values).sum(), None: 1}
+    for scaling, by in norm.items():
+        by = 1 if window is None else by
+        for side, part in (("real", want.real), ("imag", want.imag)):
+            kernel = initializers.STFT(side, window, scaling, periodic)((8, 1, 5), "float64")
+            np.testing.assert_allclose(frame @ kernel[:, 0], part / by, atol=1e-8)
+    same = initializers.STFT(window=None if window is None else values, periodic=periodic)
+    again = initializers.deserialize(json.loads(json.dumps(initializers.serialize(same))))
+    np.testing.assert_array_equal(again((8, 1, 3)), initializers.STFT(window=window, periodic=periodic)((8, 1, 3)))
+
+
 def test_seeds():
     for name in RANDOM:
         make = initializers.registry.find(name)
@@ -145,6 +166,11 @@ def test_what_get_takes():
         (lambda: initializers.VarianceScaling(distribution="cauchy"), "distribution must be one of"),
         (lambda: initializers.RandomNormal(seed="x"), "seed must be an integer"),
         (lambda: initializers.RandomNormal()((2,), "int32"), "RandomNormal draws float32 or float64"),
+        (lambda: initializers.STFT(side="left"), "side must be"),
+        (lambda: initializers.STFT(scaling="norm"), "scaling must be"),
+        (lambda: initializers.STFT(window="han"), "window must be one of"),
+        (lambda: initializers.STFT()((2, 2)), "shape .length, 1, frequencies."),
+        (lambda: initializers.STFT(window=[1.0])((2, 1, 2)), "the kernel's length"),
         (lambda: initializers.Orthogonal()((3,)), "at least 2 axes"),
     ],
 )
