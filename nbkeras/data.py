@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config
+from nbkeras import config, nest
 from nbkeras.exchange import on_host
 from nbkeras.tensor import Tensor
 
@@ -139,7 +139,7 @@ class StreamSource:
     def __init__(self, stream: Any, prepare: Any, steps: int | None, shuffle: bool = False):
         self._prepare, self._stream, self._limit = prepare, stream, steps
         self._sequence = stream if is_sequence(stream) else None
-        self.steps = len(stream) if steps is None and self._sequence is not None else steps
+        self.steps = _length(stream) if steps is None else steps
         self._random = np.random.default_rng(config.next_seed()) if shuffle and self._sequence is not None else None
 
     def epoch(self) -> Iterator[Batch]:
@@ -170,6 +170,14 @@ class StreamSource:
         end = getattr(self._sequence, "on_epoch_end", None)
         if end is not None:
             end()
+
+
+def _length(stream: Any) -> int | None:
+    """How many batches a stream says it has, None if it does not."""
+    try:
+        return len(stream)
+    except TypeError:  # no __len__, or one of a data set without end
+        return None
 
 
 def is_sequence(x: Any) -> bool:
@@ -217,8 +225,14 @@ def class_weights(targets: Array, weights: dict[int, float]) -> Array:
     return table[classes]
 
 
-def unpack(item: Any) -> tuple[Any, Any, Any]:
-    """(x, y, sample_weight) of what a generator yields."""
+def unpack(item: Any, inputs: int = 1) -> tuple[Any, Any, Any]:
+    """(x, y, sample_weight) of what a generator yields: a tuple, or a list as PyTorch's DataLoader makes it.
+
+    A list of as many arrays as the model has inputs, if they are several, is x alone.
+    """
+    if isinstance(item, list) and len(item) in (2, 3) and all(hasattr(leaf, "shape") for leaf in nest.flatten(item)):
+        alone = len(item) == inputs and all(hasattr(part, "shape") for part in item)
+        item = item if alone else tuple(item)
     if isinstance(item, tuple):
         if len(item) > 3 or not item:
             raise ValueError(f"a batch must be x, (x, y) or (x, y, sample_weight), received a tuple of {len(item)}")

@@ -75,14 +75,25 @@ def prepare_weights(sample_weight: Any, names: list[str], targets: int) -> list[
     return arrays
 
 
-def weigh_classes(layout: Layout, leaves: list, class_weight: Any) -> list:
-    """The leaves with class weights multiplied into the sample weights."""
-    if class_weight is None:
+def weigh_classes(layout: Layout, leaves: list, class_weight: Any, names: list[str]) -> list:
+    """The leaves with class weights multiplied into the sample weights; of several outputs, a dict by name or a list."""
+    if class_weight is None or not layout.targets:
         return leaves
-    if layout.targets != 1:
-        raise ValueError("class_weight is for models with one output: give sample_weight per output instead")
-    weights = data.class_weights(leaves[layout.inputs], class_weight)
-    given = leaves[-1]
-    if given is not None:
-        weights = weights * given.reshape(given.shape + (1,) * (weights.ndim - given.ndim))
-    return [*leaves[:-1], np.ascontiguousarray(weights, config.floatx())]
+    by_name = (layout.targets > 1 and isinstance(class_weight, list | tuple)) or (
+        isinstance(class_weight, dict) and class_weight and all(isinstance(key, str) for key in class_weight)
+    )
+    if not by_name and layout.targets > 1:
+        raise ValueError(
+            f"class_weight of a model with the outputs {names} must be a dict by output name of dicts, or a list of them"
+        )
+    tables = per_output(class_weight, names, "class_weight") if by_name else [class_weight]
+    leaves = list(leaves)
+    for position, table in enumerate(tables):
+        target, at = leaves[layout.inputs + position], layout.inputs + layout.targets + position
+        if table is None or target is None:
+            continue
+        weights, given = data.class_weights(target, table), leaves[at]
+        if given is not None:
+            weights = weights * given.reshape(given.shape + (1,) * (weights.ndim - given.ndim))
+        leaves[at] = np.ascontiguousarray(weights, config.floatx())
+    return leaves

@@ -9,6 +9,7 @@ import numpy as np
 from nbkeras import data, export, nest, saving, serialization
 from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.layer import Layer, layers
+from nbkeras.metrics import Mean, Metric
 from nbkeras.registry import nearest
 from nbkeras.summary import print_summary
 from nbkeras.tensor import Tensor, as_tensor, on_own_place, shapes_only
@@ -23,7 +24,10 @@ class Model(Trainer):
     def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
         self._graph: Graph | None = None
-        self._with_losses: Graph | None = None  # the graph with the symbolic losses given to add_loss
+        self._extended: Graph | None = None  # the graph with the symbolic losses and metrics that were added
+        self._added_metrics: list[
+            Metric | None
+        ] = []  # what takes those metrics' values, None if they did so themselves
         self._loss_layers: list[Layer] = []  # those with weights that only such losses need
         self._output_names: list[str] = []
         if (inputs is None) != (outputs is None):
@@ -118,22 +122,47 @@ class Model(Trainer):
             if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
                 layer.reset_states() if samples is None else layer.reset_states(samples=samples)
 
-    def summary(self, line_length=None, print_fn=None, expand_nested=False, show_trainable=False) -> None:
-        """Print a table of layers, output shapes and parameter counts."""
-        print_summary(self, line_length, print_fn, expand_nested, show_trainable)
+    def summary(
+        self,
+        line_length=None,
+        positions=None,
+        print_fn=None,
+        expand_nested=False,
+        show_trainable=False,
+        layer_range=None,
+    ) -> None:
+        """Print a table of layers, output shapes and parameter counts, with print_fn line by line.
+
+        positions: where columns end, in characters or parts of line_length. layer_range: names (or patterns of them) of
+        the first and the last layer to show.
+        """
+        print_summary(self, line_length, positions, print_fn, expand_nested, show_trainable, layer_range)
 
     def add_loss(self, loss) -> None:
         """Add to what training minimises: tensors in `call`; or symbolic ones, made of the model's inputs and layers."""
-        losses = loss if isinstance(loss, list | tuple) else [loss]
+        losses = list(loss) if isinstance(loss, list | tuple) else [loss]
         if is_symbolic(losses):
-            graph = self._functional("inputs")
-            before = [] if self._with_losses is None else self._with_losses.outputs[1]
-            self._with_losses = Graph(graph.inputs, [graph.outputs, [*before, *losses]])
-            known = [each for layer in graph.layers for each in layer.all_layers()]
-            self._loss_layers = [each for each in self._with_losses.layers if each.weights and each not in known]
-            self._reset_steps()
+            self._extend(losses, [])
         else:
             super().add_loss(losses)
+
+    def add_metric(self, value, name: str | None = None, aggregation: str | None = "mean") -> None:
+        """Report a value under a name: one computed in `call`; or a symbolic one, made of the model's inputs and layers."""
+        if not is_symbolic(value):
+            return super().add_metric(value, name, aggregation)
+        measured = getattr(getattr(value.node and value.node.layer, "function", None), "metric", None)
+        metric = measured or Mean(name or value.name)
+        setattr(self, f"_metric_{metric.name}", metric)
+        self._added_metrics.append(None if measured else metric)
+        self._extend([], [value])
+
+    def _extend(self, losses: list, values: list) -> None:
+        graph = self._functional("inputs")
+        before = [[], []] if self._extended is None else self._extended.outputs[1:]
+        self._extended = Graph(graph.inputs, [graph.outputs, [*before[0], *losses], [*before[1], *values]])
+        known = [each for layer in graph.layers for each in layer.all_layers()]
+        self._loss_layers = [each for each in self._extended.layers if each.weights and each not in known]
+        self._reset_steps()
 
     # -------------------- saving --------------------
 
@@ -159,6 +188,16 @@ class Model(Trainer):
                 f"format must be 'onnx', received {format!r}: nbkeras writes no other format for inference"
             )
         export.export_onnx(self, filepath, input_signature)
+
+    def get_compile_config(self) -> dict[str, Any] | None:
+        """The arguments of `compile` as JSON could hold them; None before it."""
+        return saving.compile_config(self) if self.compiled else None
+
+    def compile_from_config(self, config: dict[str, Any]) -> None:
+        """`compile` with what `get_compile_config` returned."""
+        self.compile(**saving.read_compile_config(config))
+        if self.built:
+            self.optimizer.build(self.trainable_weights)
 
     def to_json(self, **options) -> str:
         """The architecture as JSON."""
@@ -211,10 +250,13 @@ class Model(Trainer):
             for tensor, each in zip(tensors, nest.flatten(mask), strict=False):
                 if each is not None:
                     tensor.mask = each
-        if self._with_losses is None:
+        if self._extended is None:
             return self._graph.run(tensors)
-        outputs, losses = self._with_losses.run(tensors)
+        outputs, losses, values = self._extended.run(tensors)
         super().add_loss(losses)
+        for metric, value in zip(self._added_metrics, values, strict=True):
+            if metric is not None:
+                metric.update_state(value)
         return outputs
 
     def _arrange(self, inputs: Any) -> list[Tensor]:
@@ -268,7 +310,8 @@ class Model(Trainer):
     # -------------------- what training asks --------------------
 
     def _is_ready(self) -> bool:
-        return self._graph is not None or bool(self._output_names)
+        has_no_call = type(self).call is Model.call  # a train_step of its own calls the parts
+        return self._graph is not None or bool(self._output_names) or has_no_call
 
     def _set_output_names(self, outputs: Any) -> None:
         if isinstance(outputs, dict):
@@ -284,6 +327,9 @@ class Model(Trainer):
 
     def _fixed_batch_size(self) -> int | None:
         return None if self._graph is None else self._graph.input_list[0].shape[0]
+
+    def _input_count(self) -> int:
+        return 1 if self._graph is None else len(self._graph.input_list)
 
     def _prepare_inputs(self, x: Any) -> tuple[Any, list[Array]]:
         """(structure, arrays) of what the user passed as x, checked against the inputs and in their dtypes."""

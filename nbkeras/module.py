@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from nbkeras import constraints, exchange, initializers, regularizers, tensor
+from nbkeras.metrics.metric import Mean, Metric
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
+_ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
 _NOT_SEARCHED = {"_passed", "nodes", "_weights", "_states", "_losses"}
 
 
@@ -54,6 +56,24 @@ class Module:
         """Add a scalar (or a tensor, summed) to what training minimises; call it in `call`."""
         for each in loss if isinstance(loss, list | tuple) else [loss]:
             self._losses.append(as_tensor(each))
+
+    def add_metric(self, value, name: str | None = None, aggregation: str | None = "mean") -> None:
+        """Report a value under a name, as the mean over batches; call it in `call`. Keras 2's.
+
+        A metric set as an attribute reports what it was given by itself: `self.add_metric(self.mean(x), name=...)` of such
+        a metric changes nothing.
+        """
+        if not name:
+            raise ValueError(f"add_metric in {self.name!r} needs a name to report the value under: name=...")
+        own = [m for m in vars(self).values() if isinstance(m, Metric) and m.name == name]
+        if len(own) > 1:
+            raise ValueError(f"{self.name!r} has several metrics named {name!r}: give each a name of its own")
+        if not own:
+            with tensor.outside_program():
+                own = [Mean(name)]
+            setattr(self, f"{_ADDED}{name}", own[0])
+        if hasattr(self, f"{_ADDED}{name}"):
+            own[0].update_state(value)
 
     def sublayers(self) -> list[Module]:
         """Layers held in attributes, directly or in lists, tuples and dicts, in the order of assignment."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbkeras import losses, metrics, ops
+from nbkeras import losses, metrics, nest, ops
 from nbkeras.registry import nearest
 from nbkeras.tensor import Tensor
 
@@ -179,6 +179,11 @@ class Objectives:
         rest = [(label, metric) for entries in self.by_output or [] for label, metric, _ in entries]
         return [("loss", self.loss_tracker), *[(f"{n}_loss", t) for n, t in self.trackers], *rest]
 
+    def grouped(self) -> list[Any]:
+        """The metrics with those of compile as one."""
+        several = self.metric_specs is not None or self.weighted_specs is not None or self.trackers
+        return [self.loss_tracker, *([CompiledMetrics(self)] if several else [])]
+
     def label_checks(self, y_true: list, units: list[int | None]) -> list[tuple[str, Any, int | None]]:
         """(output name, targets, number of classes) of the outputs whose targets are class numbers."""
         checks = []
@@ -186,6 +191,51 @@ class Objectives:
             if loss is not None and "sparse_categorical" in getattr(loss, "name", ""):
                 checks.append((name, target, classes))
         return checks
+
+
+class CompiledMetrics:
+    """The metrics of `compile` as one, for a train_step that updates them itself."""
+
+    name = "compile_metrics"
+
+    def __init__(self, objectives: Objectives):
+        self._objectives = objectives
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, CompiledMetrics) and other._objectives is self._objectives
+
+    def __hash__(self) -> int:
+        return id(self._objectives)
+
+    def _parts(self) -> list[tuple[str, Any]]:
+        losses = [
+            (f"{name}_loss", tracker) for name, tracker in self._objectives.trackers
+        ]  # which compute_loss updates
+        return losses + [
+            (label, metric) for entries in self._objectives.by_output or [] for label, metric, _ in entries
+        ]
+
+    @property
+    def variables(self) -> list:
+        """Their state."""
+        return [variable for _, metric in self._parts() for variable in metric.variables]
+
+    def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
+        """Add a batch: targets and outputs as the model's step got them."""
+        names, outputs = self._objectives.names or [], nest.flatten(y_pred)
+        targets = [y_true.get(name) for name in names] if isinstance(y_true, dict) else nest.flatten(y_true)
+        weights = nest.flatten(sample_weight) if isinstance(sample_weight, list | tuple | dict) else [sample_weight]
+        weights = weights * len(outputs) if len(weights) == 1 else weights
+        self._objectives.update_metrics(targets, outputs, weights)
+
+    def result(self) -> dict[str, Any]:
+        """Their values by name."""
+        return {label: metric.result() for label, metric in self._parts()}
+
+    def reset_state(self) -> None:
+        """Set all back to the start."""
+        for _, metric in self._parts():
+            metric.reset_state()
 
 
 def _batch_size(y_pred: list[Tensor]) -> float:

@@ -181,7 +181,7 @@ def save_model(model: Any, filepath: Any, overwrite: bool = True, include_optimi
         raise ValueError(f"cannot write {path!r}: HDF5 is not offered yet; use a name that ends in .keras")
     _check_overwrite(path, overwrite)
     config = layers.serialize(model)
-    compiled = _compile_config(model) if include_optimizer and model.compiled else None
+    compiled = compile_config(model) if include_optimizer and model.compiled else None
     optimizer = model.optimizer if compiled is not None and model.optimizer.built else None
     with atomic_file(path) as file, zipfile.ZipFile(file, "w") as archive:
         metadata = {
@@ -214,7 +214,7 @@ def load_model(filepath: Any, custom_objects: Mapping[str, Any] | None = None, c
             _restore(archive, index, states, "states")
         compiled = config.get("compile_config")
         if compile and compiled is not None:
-            model.compile(**_read_compile_config(compiled))
+            model.compile(**read_compile_config(compiled))
             if metadata.get("optimizer"):
                 model.optimizer.build(model.trainable_weights)
                 _restore(archive, metadata["optimizer"], model.optimizer.variables, "optimizer arrays")
@@ -237,7 +237,7 @@ def _build_config(model: Any) -> Any:
 _KINDS = {"loss": losses.serialize, "metrics": metrics.serialize, "weighted_metrics": metrics.serialize}
 
 
-def _compile_config(model: Any) -> dict[str, Any] | None:
+def compile_config(model: Any) -> dict[str, Any] | None:
     """The arguments of compile in a form that JSON can hold; None, with a warning, if one has no name."""
     given = dict(model.compile_arguments)
     try:
@@ -250,7 +250,8 @@ def _compile_config(model: Any) -> dict[str, Any] | None:
     return config
 
 
-def _read_compile_config(config: Mapping[str, Any]) -> dict[str, Any]:
+def read_compile_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of compile from what `compile_config` returned."""
     kinds = {"loss": losses.deserialize, "metrics": metrics.deserialize, "weighted_metrics": metrics.deserialize}
     arguments = {key: _map(kinds[key], value) if key in kinds else value for key, value in config.items()}
     arguments["optimizer"] = optimizers.deserialize(config["optimizer"])

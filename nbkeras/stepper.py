@@ -30,6 +30,9 @@ class Stepper(Layer):
         self.stop_training = False
         self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
         self.run_eagerly = False
+        self.jit_compile = True
+        self.steps_per_execution = 1
+        self._in_own_step = False
         self._objectives: Objectives | None = None
         self.compile_arguments: dict[str, Any] = {}
         self._compiled_weights: tuple[list[tensor.Variable], list[tensor.Variable]] = ([], [])  # all, those to train
@@ -53,15 +56,20 @@ class Stepper(Layer):
         loss_weights=None,
         weighted_metrics=None,
         run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
         **kwargs,
     ) -> None:
         """Say how to learn.
 
         optimizer: name, object or config. loss: name, object or function(y_true, y_pred), one for all outputs, a list, or a
         dict by output name; likewise loss_weights (numbers), metrics and weighted_metrics (lists of names, functions or
-        objects). run_eagerly: never record, so that Python can look at values in every step.
+        objects). run_eagerly: never record, so that Python can look at values in every step. steps_per_execution,
+        jit_compile and auto_scale_loss are accepted and without meaning here.
         """
-        _check_compile_arguments(self, kwargs)
+        for key in kwargs:
+            raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, _COMPILE)}")
         if isinstance(metrics, str) or isinstance(weighted_metrics, str):
             raise TypeError(
                 f"metrics must be a list, such as metrics=['accuracy'], received {metrics or weighted_metrics!r}"
@@ -73,6 +81,8 @@ class Stepper(Layer):
             "loss_weights": loss_weights,
             "weighted_metrics": weighted_metrics,
             "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
         }
         new_optimizer = optimizers.get(optimizer)
         objectives = Objectives(loss, loss_weights, metrics, weighted_metrics)
@@ -80,7 +90,8 @@ class Stepper(Layer):
         if names:
             objectives.resolve(names)
         self.optimizer, self._objectives = new_optimizer, objectives
-        self.run_eagerly = bool(run_eagerly)
+        self.run_eagerly, self.jit_compile = bool(run_eagerly), bool(jit_compile)
+        self.steps_per_execution = steps_per_execution
         self.stop_training = False
         self._compiled_weights = ([], [])
         self._weights_to_train()
@@ -111,10 +122,20 @@ class Stepper(Layer):
 
     @property
     def metrics(self) -> list:
-        """The metric objects: the loss's mean first, then those of compile, then those set as attributes."""
+        """The metric objects: the loss's mean first, then those of compile, then those set as attributes.
+
+        In a train_step or test_step of your own those of compile are one object, called as `update_state(y, y_pred)`.
+        """
         own = [m for layer in self.all_layers() for m in vars(layer).values() if hasattr(m, "update_state")]
-        compiled = [] if self._objectives is None else [metric for _, metric in self._objectives.named()]
+        if self._objectives is None:
+            return list(dict.fromkeys(own))
+        compiled = self._objectives.grouped() if self._in_own_step else [m for _, m in self._objectives.named()]
         return list(dict.fromkeys([*compiled, *own]))
+
+    @property
+    def metrics_variables(self) -> list[tensor.Variable]:
+        """The state of all metrics."""
+        return [variable for metric in self.metrics for variable in metric.variables]
 
     @property
     def metrics_names(self) -> list[str]:
@@ -188,6 +209,23 @@ class Stepper(Layer):
         weights = _weight_list(sample_weight, outputs)
         self._check_compiled("metrics").update_metrics(self._target_list(y, outputs), outputs, weights)
 
+    @contextlib.contextmanager
+    def _prepared(self, kind: str) -> Iterator[None]:
+        """Optimizers know in a training step that the loop prepares each one."""
+        used = self.optimizers_in_use() if kind == "train" else []
+        for optimizer in used:
+            optimizer.prepared = True
+        try:
+            yield
+        finally:
+            for optimizer in used:
+                optimizer.prepared = False
+
+    def optimizers_in_use(self) -> list[Any]:
+        """The optimizer of `compile`, and those in attributes, with which a train_step of the user's own works."""
+        others = [v for v in vars(self).values() if isinstance(v, optimizers.Optimizer) and v is not self.optimizer]
+        return [*([] if self.optimizer is None else [self.optimizer]), *others]
+
     def train_step(self, data: tuple) -> dict[str, Any]:
         """Learn from one batch, (x, y) or (x, y, sample_weight); returns logs by name. Override for a loop of your own."""
         x, y, sample_weight = (*data, None, None)[:3]
@@ -238,7 +276,11 @@ class Stepper(Layer):
 
         def run(arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:
             x, y, weights = layout.unpack([None if a is None else Tensor(a) for a in arrays])
-            with training_phase(kind == "train"), _thawed(self._trained if kind == "train" else ()):
+            with (
+                training_phase(kind == "train"),
+                _thawed(self._trained if kind == "train" else ()),
+                self._prepared(kind),
+            ):
                 if kind == "predict":
                     outputs = self.predict_step(x)
                 elif not self._overrides(f"{kind}_step"):
@@ -255,8 +297,16 @@ class Stepper(Layer):
 
     def _own_step(self, kind: str, x: Any, y: list, weights: list, layout: Layout) -> dict[str, Any]:
         """A step the user wrote: it gets what the user passed to fit, and returns logs."""
+        self._in_own_step = True
+        try:
+            return self._packed_step(
+                self.train_step if kind == "train" else self.test_step, kind, x, y, weights, layout
+            )
+        finally:
+            self._in_own_step = False
+
+    def _packed_step(self, step: Callable, kind: str, x: Any, y: list, weights: list, layout: Layout) -> dict[str, Any]:
         packed = self._as_passed(y, layout)
-        step = self.train_step if kind == "train" else self.test_step
         if any(w is not None for w in weights):
             logs = step((x, packed, weights[0] if len(weights) == 1 else weights))
         elif layout.targets and any(t is not None for t in y):
@@ -299,14 +349,19 @@ def _thawed(variables: tuple) -> Iterator[None]:
 
 def _weight_list(sample_weight: Any, outputs: list) -> list:
     """Sample weights or None for each output."""
-    return (sample_weight if isinstance(sample_weight, list) else [sample_weight]) or [None] * len(outputs)
+    if isinstance(sample_weight, list):
+        return sample_weight or [None] * len(outputs)
+    return [sample_weight] * len(outputs)
 
 
 def _tensors(logs: Any, what: str) -> dict[str, Tensor]:
     """Logs that the user's code returned, as tensors."""
     if not isinstance(logs, dict):
         raise TypeError(f"{what} must return a dict of logs by name, received {type(logs).__name__}")
-    return {name: tensor.as_tensor(value) for name, value in logs.items()}
+    flat: dict[str, Tensor] = {}
+    for name, value in logs.items():
+        flat.update(_tensors(value, what) if isinstance(value, dict) else {name: tensor.as_tensor(value)})
+    return flat
 
 
 def _copied(arrays: list[Array], structure: Any) -> Any:
@@ -318,15 +373,4 @@ def _where_read() -> str:
     return f"layer {names[-1]!r} read a tensor's value" if names else "a tensor's value was read"
 
 
-_ACCEPTED = {
-    "jit_compile",
-    "steps_per_execution",
-    "auto_scale_loss",
-}  # say how Keras's backends compile: no meaning here
-
-
-def _check_compile_arguments(model: Stepper, kwargs: dict[str, Any]) -> None:
-    for key in kwargs:
-        if key not in _ACCEPTED:
-            known = ["optimizer", "loss", "metrics", "loss_weights", "weighted_metrics", "run_eagerly"]
-            raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, known)}")
+_COMPILE = ("optimizer", "loss", "metrics", "loss_weights", "weighted_metrics", "run_eagerly")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbkeras import nest
@@ -23,11 +24,11 @@ def _sources(layer: Any, relevant: set[int]) -> str:
     return ", ".join(names)
 
 
-def _rows(model: Any, depth: int, expand: bool, trainable: bool, connections: bool) -> list[list[str]]:
+def _rows(model: Any, layers: list, depth: int, expand: bool, trainable: bool, connections: bool) -> list[list[str]]:
     rows = []
     graph = getattr(model, "_graph", None)
     relevant = {id(node) for node in graph.nodes} if graph is not None else set()
-    for layer in model.layers:
+    for layer in layers:
         count = sum(v.size for v in layer.weights)
         parameters = f"{count:,}" if layer.built or count else "0 (unbuilt)"
         row = [f"{'  ' * depth}{layer.name} ({type(layer).__name__})", _shape_text(layer), parameters]
@@ -37,7 +38,7 @@ def _rows(model: Any, depth: int, expand: bool, trainable: bool, connections: bo
             row.append("Y" if layer.trainable else "N")
         rows.append(row)
         if expand and hasattr(layer, "layers"):
-            rows.extend(_rows(layer, depth + 1, expand, trainable, connections))
+            rows.extend(_rows(layer, layer.layers, depth + 1, expand, trainable, connections))
     return rows
 
 
@@ -60,21 +61,46 @@ def _count(variables: Any) -> str:
     return f"{number:,} ({size:.2f} {unit})"
 
 
+def _in_range(layers: list, layer_range: Sequence[str] | None) -> list:
+    """The layers from the first whose name fits the first pattern to the last whose name fits the second."""
+    if layer_range is None:
+        return layers
+    if isinstance(layer_range, str) or len(layer_range) != 2 or not all(isinstance(name, str) for name in layer_range):
+        raise ValueError(f"layer_range must be the names of the first and the last layer, received {layer_range!r}")
+    fitting = [[i for i, layer in enumerate(layers) if re.match(name, layer.name)] for name in layer_range]
+    if not all(fitting):
+        raise ValueError(f"no layer's name fits {layer_range!r}. Layers: {[layer.name for layer in layers]}")
+    first, last = sorted((fitting[0][0], fitting[1][-1]))
+    return layers[first : last + 1]
+
+
+def _widths(positions: Sequence[float], line_length: int, columns: int) -> list[int]:
+    """Widths of columns that end at these positions, in characters or parts of the line."""
+    ends = [int(line_length * end) if positions[-1] <= 1 else int(end) for end in positions][:columns]
+    ends += [line_length + 12 * i for i in range(1, columns - len(ends) + 1)]
+    return [end - start for start, end in zip([0, *ends], ends, strict=False)]
+
+
 def print_summary(
     model: Any,
     line_length: int | None = None,
+    positions: Sequence[float] | None = None,
     print_fn: Callable[[str], Any] | None = None,
     expand_nested: bool = False,
     show_trainable: bool = False,
+    layer_range: Sequence[str] | None = None,
 ) -> None:
     """Print a table of a model's layers, output shapes and parameter counts by `print_fn`, by default `print`."""
     say = print_fn or print
+    shown = _in_range(model.layers, layer_range)
     connections = not _is_chain(model)
     header = ["Layer (type)", "Output Shape", "Param #"]
     header += ["Connected to"] * connections + ["Trainable"] * show_trainable
-    rows = _rows(model, 0, expand_nested, show_trainable, connections)
+    rows = _rows(model, shown, 0, expand_nested, show_trainable, connections)
     widths = [max(len(row[i]) for row in [header, *rows]) + 2 for i in range(len(header))]
-    if line_length is not None:
+    if positions is not None:
+        widths = _widths(positions, line_length or sum(widths), len(header))
+    elif line_length is not None:
         scale = line_length / sum(widths)
         widths = [max(8, int(width * scale)) for width in widths]
     total = sum(widths)

@@ -40,6 +40,10 @@ class Trainer(Stepper):
         """The batch size that the inputs were described with, or None."""
         raise NotImplementedError
 
+    def _input_count(self) -> int:
+        """How many inputs there are, 1 where it is not known."""
+        raise NotImplementedError
+
     def _prepare_inputs(self, x: Any) -> tuple[Any, list[Array]]:
         """(structure, arrays) of what the user passed as x."""
         raise NotImplementedError
@@ -50,7 +54,7 @@ class Trainer(Stepper):
         """Check and convert what the user passed; builds the model if need be."""
         x_structure, x_leaves = self._prepare_inputs(x)
         self._build_for(x_structure, x_leaves)
-        names = self.output_names or ["output"]
+        names = self._names()
         y_leaves: list = []
         y_structure: Any = None
         if y is not None:
@@ -58,6 +62,9 @@ class Trainer(Stepper):
         weights = prepare_weights(sample_weight, names, len(y_leaves))
         layout = Layout(x_structure, y_structure, len(x_leaves), len(y_leaves))
         return layout, [*x_leaves, *y_leaves, *weights]
+
+    def _names(self) -> list[str]:
+        return self.output_names or ["output"]
 
     @tensor.on_own_place
     def _build_for(self, x_structure: Any, x_leaves: list[Array]) -> None:
@@ -92,7 +99,7 @@ class Trainer(Stepper):
             return self._stream(x, steps, bool(shuffle), class_weight)
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)
-        leaves = weigh_classes(layout, leaves, class_weight)
+        leaves = weigh_classes(layout, leaves, class_weight, self._names())
         source = ArraySource(leaves, self._fixed_batch_size() if batch_size is None else batch_size, shuffle)
         if steps is not None:
             source.steps = min(steps, source.steps or steps)
@@ -103,13 +110,13 @@ class Trainer(Stepper):
         layouts: list[Layout] = []
 
         def prepare(item: Any) -> list:
-            layout, leaves = self._make_layout(*data.unpack(item))
+            layout, leaves = self._make_layout(*data.unpack(item, self._input_count()))
             self._check_labels(layout, leaves)
             if layouts and layouts[0] != layout:
                 raise ValueError("a generator's batches must all have the same structure")
             layouts.append(layout)
             del layouts[1:]
-            return weigh_classes(layout, leaves, class_weight)
+            return weigh_classes(layout, leaves, class_weight, self._names())
 
         if data.is_sequence(x):
             if len(x) == 0:
@@ -175,7 +182,7 @@ class Trainer(Stepper):
             layout, leaves = self._make_layout(x, y, sample_weight)
             self._check_labels(layout, leaves)
             train_leaves, validation_leaves = data.split_validation(leaves, validation_split)
-            train_leaves = weigh_classes(layout, train_leaves, class_weight)
+            train_leaves = weigh_classes(layout, train_leaves, class_weight, self._names())
             source: Any = ArraySource(
                 train_leaves, self._fixed_batch_size() if batch_size is None else batch_size, shuffle
             )
@@ -300,13 +307,14 @@ class Trainer(Stepper):
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)
-        leaves = weigh_classes(layout, leaves, class_weight)
+        leaves = weigh_classes(layout, leaves, class_weight, self._names())
         source = ArraySource(leaves, len(leaves[0]))
         if reset_metrics:
             self.reset_metrics()
         if kind == "train":
             self._prepare_optimizer()
-            self.optimizer.prepare()
+            for optimizer in self.optimizers_in_use():
+                optimizer.prepare()
         batch = next(source.epoch())
         logs = self._logs(self._run_step(kind, batch, layout))
         results = logs()
@@ -322,9 +330,10 @@ class Trainer(Stepper):
         variables = self._weights_to_train()
         if not variables and not self._overrides("train_step"):
             raise ValueError("the model has no trainable weights, so there is nothing to train")
-        if not self.optimizer.built:
-            self.optimizer.build(variables)
-        self.optimizer.choose(variables)
+        if variables:
+            if not self.optimizer.built:
+                self.optimizer.build(variables)
+            self.optimizer.choose(variables)
         self._trained = tuple(variables)
 
     def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:
@@ -334,11 +343,11 @@ class Trainer(Stepper):
     def _run_epoch(self, kind: str, source: Any, layout: Layout, callbacks: CallbackList) -> dict[str, Any]:
         begin = getattr(callbacks, f"on_{kind}_batch_begin")
         end = getattr(callbacks, f"on_{kind}_batch_end")
-        prepare = self.optimizer.prepare if kind == "train" else None
+        prepares = [optimizer.prepare for optimizer in self.optimizers_in_use()] if kind == "train" else []
         logs: Callable[[], dict[str, Any]] | None = None
         for step, batch in enumerate(_limited(source)):
             begin(step)
-            if prepare is not None:
+            for prepare in prepares:
                 prepare()
             logs = self._logs(self._run_step(kind, batch, layout))
             end(step, logs)

@@ -162,7 +162,7 @@ MISTAKES = [
     (
         lambda: fit(two_outputs(), y=[Y, Y[:, :1]], class_weight={0: 1.0}),
         ValueError,
-        r"class_weight is for models with one output",
+        r"must be a dict by output name",
     ),
     (lambda: fit(two_inputs()), ValueError, r"2 inputs \['left', 'right'\]"),
     (lambda: fit(two_inputs(), x={"left": X, "rigth": X}), ValueError, r"no input 'rigth'. Did you mean 'right'"),

@@ -73,6 +73,14 @@ class Metric:
             variable.assign(np.zeros(variable.shape, variable.dtype))
 
     def __call__(self, *args, **kwargs) -> Any:
+        symbol = next((arg for arg in (*args, *kwargs.values()) if hasattr(arg, "symbolic_op")), None)
+        if symbol is not None:
+
+            def measure(*args, **kwargs):
+                return self(*args, **kwargs)
+
+            measure.__name__, measure.metric = self.name, self  # type: ignore[attr-defined]
+            return symbol.symbolic_op(measure, args, kwargs)
         self.update_state(*args, **kwargs)
         return self.result()
 

@@ -216,7 +216,11 @@ class Optimizer(State):
                 source = device.here(as_tensor(gradient, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
-            self.prepare()
+            if (
+                not self.prepared
+            ):  # a schedule reads the step count, so a step is not recorded unless others saw to this
+                self.prepare()
+            self.prepared = False
             self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Tensor:

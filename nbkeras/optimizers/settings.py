@@ -63,6 +63,7 @@ class Settings:
         self._iterations = Variable(np.int64(0), "iteration", trainable=False)
         self._learning_rate = Variable(np.float64(0), "learning_rate", trainable=False)
         self._schedule: Callable | None = None
+        self.prepared = False  # whether `prepare` was called for the next step, and will be before each replay of it
         # what kernels read: the learning rate itself, or what prepare() makes of it
         self._rate = device.persistent(np.zeros(1)) if decay else self._learning_rate.data.reshape(1)
         self._set_learning_rate(learning_rate)

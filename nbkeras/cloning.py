@@ -1,0 +1,90 @@
+"""Floor 3: models made of other models: the same architecture, with new or changed layers."""
+
+from collections.abc import Callable
+from typing import Any
+
+from nbkeras import nest
+from nbkeras.graph import SymbolicTensor
+from nbkeras.inputs import InputLayer
+from nbkeras.layer import Layer
+from nbkeras.model import Model
+from nbkeras.sequential import Sequential
+
+
+def clone_model(
+    model: Model,
+    input_tensors: Any = None,
+    clone_function: Callable | None = None,
+    call_function: Callable | None = None,
+    recursive: bool = False,
+) -> Model:
+    """The same architecture with new weights.
+
+    input_tensors: symbolic tensors to start from. clone_function(layer) -> layer may change layers on the way, and
+    call_function(layer, *args, **kwargs) -> outputs how they are called, in functional models. recursive: models within
+    the model are cloned likewise, not by clone_function as a whole.
+    """
+    if input_tensors is None and clone_function is None and call_function is None and not recursive:
+        return type(model).from_config(model.get_config())
+    clones: dict[int, Layer] = {}
+
+    def clone(layer: Layer) -> Layer:
+        if id(layer) not in clones:
+            if recursive and isinstance(layer, Model):
+                inner_call = None if isinstance(layer, Sequential) else call_function
+                clones[id(layer)] = clone_model(layer, None, clone_function, inner_call, True)
+            else:
+                clones[id(layer)] = (clone_function or _copied)(layer)
+        return clones[id(layer)]
+
+    if isinstance(model, Sequential):
+        return _clone_sequential(model, input_tensors, clone, call_function)
+    if model._graph is None:
+        raise ValueError(
+            f"{type(model).__name__} is no functional model, so clone_model does not know its layers: make another with "
+            "its class, such as from_config(get_config())"
+        )
+    return _clone_graph(
+        model, input_tensors, clone, call_function or (lambda layer, *args, **kwargs: layer(*args, **kwargs))
+    )
+
+
+def _clone_sequential(model: Sequential, input_tensors: Any, clone: Callable, call_function: Any) -> Sequential:
+    if call_function is not None:
+        raise ValueError(
+            "clone_model(call_function=...) is for functional models: a Sequential calls layer after layer"
+        )
+    first = [] if model._input is None or model._input.node is None else [_copied(model._input.node.layer)]
+    if input_tensors is not None:
+        (given,) = _symbols(input_tensors, 1)
+        first = [InputLayer(batch_shape=given.shape, dtype=given.dtype.name)]
+    return Sequential([*first, *map(clone, model.layers)], name=model.name)
+
+
+def _clone_graph(model: Model, input_tensors: Any, clone: Callable, call: Callable) -> Model:
+    graph: Any = model._graph
+    if input_tensors is None:
+        starts = [_copied(symbol.node.layer).output for symbol in graph.input_list]
+    else:
+        starts = _symbols(input_tensors, len(graph.input_list))
+    made = {id(old): new for old, new in zip(graph.input_list, starts, strict=True)}
+
+    def new(leaf: Any) -> Any:
+        return made[id(leaf)] if isinstance(leaf, SymbolicTensor) else leaf
+
+    for node in graph.nodes:
+        outputs = call(clone(node.layer), *nest.map_leaves(new, node.args), **nest.map_leaves(new, node.kwargs))
+        made.update(zip(map(id, nest.flatten(node.outputs)), nest.flatten(outputs), strict=True))
+    inputs, outputs = nest.map_leaves(new, graph.inputs), nest.map_leaves(new, graph.outputs)
+    return Model(inputs, outputs, name=model.name)
+
+
+def _symbols(input_tensors: Any, count: int) -> list[SymbolicTensor]:
+    given = nest.flatten(input_tensors)
+    if len(given) != count or not all(isinstance(each, SymbolicTensor) for each in given):
+        raise ValueError(f"input_tensors must be {count} symbolic tensors, made by Input(), received {input_tensors!r}")
+    return given
+
+
+def _copied(layer: Layer) -> Layer:
+    return type(layer).from_config(layer.get_config())

@@ -1,0 +1,317 @@
+"""Training as users write it: steps and losses of their own, several optimizers, metrics added in layers, data of others."""
+
+import re
+
+import numpy as np
+import pytest
+
+from nbkeras import GradientTape, Input, Model, Sequential, backend, layers, losses, metrics, ops, optimizers, random
+from nbkeras.models import clone_model
+from nbkeras.utils import set_random_seed
+
+RNG = np.random.default_rng(0)
+X = RNG.standard_normal((32, 4)).astype(np.float32)
+Y = RNG.standard_normal((32, 1)).astype(np.float32)
+CLASSES = RNG.integers(0, 3, 32)
+
+
+def net(outputs=1):
+    return Sequential([Input((4,)), layers.Dense(8, "relu"), layers.Dense(outputs)])
+
+
+class Step(Model):
+    """As Keras's guide on `train_step` has it."""
+
+    def train_step(self, data):
+        x, y, *weights = data
+        with GradientTape() as tape:
+            y_pred = self(x, training=True)
+            loss = self.compute_loss(x, y, y_pred, *weights)
+        variables = self.trainable_variables
+        self.optimizer.apply(tape.gradient(loss, variables), variables)
+        return self.track(y, y_pred, loss, *weights)
+
+    def test_step(self, data):
+        x, y, *weights = data
+        y_pred = self(x, training=False)
+        return self.track(y, y_pred, self.compute_loss(x, y, y_pred, *weights), *weights)
+
+    def track(self, y, y_pred, loss, *weights):
+        for metric in self.metrics:
+            metric.update_state(loss) if metric.name == "loss" else metric.update_state(y, y_pred, *weights)
+        return {metric.name: metric.result() for metric in self.metrics}
+
+
+def two_outputs(cls):
+    set_random_seed(3)
+    inputs = Input((4,))
+    return cls(inputs, [layers.Dense(3, "softmax", name="a")(inputs), layers.Dense(1, name="b")(inputs)])
+
+
+@pytest.mark.parametrize("weighted", [False, True])
+def test_a_train_step_reports_what_compile_asked_for(weighted):
+    weights = {"sample_weight": np.linspace(0.5, 1.5, 32)} if weighted else {}
+    results = []
+    for cls in (Step, Model):
+        model = two_outputs(cls)
+        loss = ["sparse_categorical_crossentropy", "mse"]
+        model.compile("adam", loss, [["accuracy"], ["mae"]], weighted_metrics=[[], ["mse"]] if weighted else None)
+        history = model.fit(X, [CLASSES, Y], 8, 3, 0, shuffle=False, **weights).history
+        results.append((history, model.evaluate(X, [CLASSES, Y], verbose=0, return_dict=True), model.get_weights()))
+        if cls is Step:
+            assert model._steps["train"].recordings == 1
+    (own, own_values, own_weights), (built_in, values, expected) = results
+    for got, want in zip(own_weights, expected, strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
+    for name in ("loss", "a_accuracy", "b_mae", *(["b_mse"] if weighted else [])):
+        np.testing.assert_allclose(own[name], built_in[name], rtol=1e-5)
+        np.testing.assert_allclose(own_values[name], values[name], rtol=1e-5)
+
+
+class GAN(Model):
+    """Two networks, two optimizers, no `call`."""
+
+    def __init__(self):
+        super().__init__()
+        self.d = Sequential([Input((4,)), layers.Dense(8), layers.LeakyReLU(0.2), layers.Dense(1)])
+        self.g = Sequential([Input((3,)), layers.Dense(8, "relu"), layers.Dense(4)])
+        self.seed = random.SeedGenerator(1)
+        self.d_loss, self.g_loss = metrics.Mean("d_loss"), metrics.Mean("g_loss")
+
+    def compile(self, d_optimizer, g_optimizer, loss_fn):
+        super().compile()
+        self.d_optimizer, self.g_optimizer, self.loss_fn = d_optimizer, g_optimizer, loss_fn
+
+    @property
+    def metrics(self):
+        return [self.d_loss, self.g_loss]
+
+    def train_step(self, data):
+        (real,) = data
+        count = ops.shape(real)[0]
+        both = ops.concatenate([self.g(random.normal((count, 3), seed=self.seed)), real], axis=0)
+        labels = ops.concatenate([ops.ones((count, 1)), ops.zeros((count, 1))], axis=0)
+        with GradientTape() as tape:
+            d_loss = self.loss_fn(labels, self.d(both))
+        gradients = tape.gradient(d_loss, self.d.trainable_weights)
+        self.d_optimizer.apply_gradients(zip(gradients, self.d.trainable_weights, strict=True))
+        noise = random.normal((count, 3), seed=self.seed)
+        with GradientTape() as tape:
+            g_loss = self.loss_fn(ops.zeros((count, 1)), self.d(self.g(noise)))
+        gradients = tape.gradient(g_loss, self.g.trainable_weights)
+        self.g_optimizer.apply_gradients(zip(gradients, self.g.trainable_weights, strict=True))
+        self.d_loss.update_state(d_loss)
+        self.g_loss.update_state(g_loss)
+        return {"d_loss": self.d_loss.result(), "g_loss": self.g_loss.result()}
+
+
+def test_a_gan_is_recorded_and_both_learning_rates_follow_their_schedules():
+    def trained(eagerly):
+        set_random_seed(2)
+        gan = GAN()
+        rates = [optimizers.schedules.ExponentialDecay(rate, 1, 0.5) for rate in (0.1, 0.2)]
+        gan.compile(optimizers.Adam(rates[0]), optimizers.SGD(rates[1]), losses.BinaryCrossentropy(from_logits=True))
+        gan.run_eagerly = eagerly
+        history = gan.fit(X, epochs=2, batch_size=8, shuffle=False, verbose=0).history
+        return gan, history
+
+    gan, history = trained(False)
+    eager, expected = trained(True)
+    assert gan._steps["train"].recordings == 1 and int(gan.d_optimizer.iterations) == 8
+    np.testing.assert_allclose(float(gan.d_optimizer.learning_rate), 0.1 * 0.5**8)
+    assert history == expected and list(history) == ["d_loss", "g_loss"]
+    for a, b in zip(gan.get_weights(), eager.get_weights(), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_schedule_that_the_loop_does_not_know_of_is_followed_too():
+    """By running the step eagerly: its optimizer is no attribute of the model."""
+    hidden = optimizers.SGD(optimizers.schedules.PiecewiseConstantDecay([0], [1.0, 0.0]))
+
+    class Own(Model):
+        def train_step(self, data):
+            before = self.trainable_variables[0]
+            hidden.apply([ops.ones(before.shape)], [before])
+            return {"sum": ops.sum(before)}
+
+    inputs = Input((4,))
+    model = Own(inputs, layers.Dense(1, kernel_initializer="zeros")(inputs))
+    model.compile("sgd")
+    with pytest.warns(UserWarning, match="runs eagerly"):
+        model.fit(X, Y, 8, verbose=0)
+    np.testing.assert_array_equal(model.get_weights()[0], np.full((4, 1), -1))
+
+
+def test_metrics_added_in_calls():
+    class Means(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.mean = metrics.Mean("own")
+
+        def call(self, x):
+            self.add_metric(ops.sum(x), name="sum")
+            self.add_metric(self.mean(x), name="own")  # which reports itself
+            return x
+
+    model = Sequential([Input((4,)), Means(), layers.Dense(1)])
+    model.compile("sgd", "mse")
+    history = model.fit(np.ones((8, 4)), np.ones((8, 1)), 4, 2, 0, validation_data=(np.ones((4, 4)), Y[:4])).history
+    assert history["sum"] == history["val_sum"] == [16.0, 16.0] and history["own"] == [1.0, 1.0]
+    with pytest.raises(ValueError, match="needs a name"):
+        model.add_metric(ops.ones(()))
+    model.layers[0].other = metrics.Mean("own")
+    with pytest.raises(ValueError, match="several metrics named 'own'"):
+        model.layers[0](np.ones((1, 4)))
+
+
+def test_metrics_added_to_a_functional_model():
+    inputs = Input((1,))
+    outputs = layers.Dense(1, kernel_initializer="ones", trainable=False)(inputs)
+    model = Model(inputs, layers.Dense(1, kernel_initializer="zeros")(outputs))
+    model.add_metric(backend.sum(outputs), name="sum")
+    model.add_metric(metrics.Mean("mean")(outputs))
+    model.compile("sgd", "mse", ["mae"])
+    assert [metric.name for metric in model.metrics] == ["loss", "sum", "mean"]
+    history = model.fit(np.ones((10, 1)), np.zeros((10, 1)), 5, 2, 0).history
+    assert history == {"loss": [0, 0], "mae": [0, 0], "mean": [1, 1], "sum": [5, 5]}
+    assert model.evaluate(np.ones((10, 1)), np.zeros((10, 1)), 5, verbose=0) == [0, 0, 5, 1]
+
+
+def test_gradients_of_gradients_are_an_error_and_not_none():
+    model = net()
+    with GradientTape() as outer:
+        x = ops.convert_to_tensor(X[:2])
+        with GradientTape() as tape:
+            tape.watch(x)
+            outputs = model(x)
+        slope = tape.gradient(outputs, x)
+        penalty = ops.mean(slope * slope)
+    with pytest.raises(NotImplementedError, match="gradients of gradients"):
+        outer.gradient(penalty, model.trainable_variables)
+
+
+def test_class_weights_of_several_outputs():
+    table = {0: 2.0, 2: 0.5}
+    factors = np.array([2.0, 1.0, 0.5])[CLASSES]
+    values = []
+    for options in (
+        {"class_weight": {"a": table}},
+        {"class_weight": [table, None]},
+        {"sample_weight": {"a": factors}},
+    ):
+        model = two_outputs(Model)
+        model.compile("sgd", ["sparse_categorical_crossentropy", "mse"])
+        values.append(model.fit(X, [CLASSES, Y], 8, 2, 0, shuffle=False, **options).history["loss"])
+    np.testing.assert_allclose(values[0], values[2], rtol=1e-6)
+    np.testing.assert_allclose(values[1], values[2], rtol=1e-6)
+    with pytest.raises(ValueError, match="must be a dict by output name"):
+        model.fit(X, [CLASSES, Y], class_weight=table, verbose=0)
+    with pytest.raises(ValueError, match="'c', which is not an output"):
+        model.fit(X, [CLASSES, Y], class_weight={"c": table}, verbose=0)
+
+
+class Loader:
+    """Batches as lists, as PyTorch's DataLoader gives them; without a length, as of some of tf.data's data sets."""
+
+    def __init__(self, *arrays, length=4):
+        self.arrays, self.length = arrays, length
+
+    def __len__(self):
+        if self.length is None:
+            raise TypeError("The dataset length is unknown.")
+        return self.length
+
+    def __iter__(self):
+        for start in range(0, 32, 8):
+            yield [array[start : start + 8] for array in self.arrays]
+
+
+@pytest.mark.parametrize("length", [4, None])
+def test_loaders_of_other_libraries(length):
+    model, same = net(), net()
+    same.set_weights(model.get_weights())
+    for each in (model, same):
+        each.compile("sgd", "mse")
+    history = model.fit(Loader(X, Y, length=length), epochs=2, verbose=0, validation_data=Loader(X, Y)).history
+    expected = same.fit(X, Y, 8, 2, 0, validation_data=(X, Y), validation_batch_size=8, shuffle=False).history
+    np.testing.assert_allclose(history["loss"], expected["loss"], rtol=1e-6)
+    np.testing.assert_allclose(history["val_loss"], expected["val_loss"], rtol=1e-6)
+    np.testing.assert_allclose(model.predict(Loader(X, Y)), same.predict(X), rtol=1e-5, atol=1e-6)
+
+
+def test_lists_for_several_inputs():
+    a, b = Input((2,)), Input((2,))
+    model = Model([a, b], layers.Dense(1)(layers.concatenate([a, b])))
+    halves = X[:, :2].copy(), X[:, 2:].copy()
+    np.testing.assert_allclose(model.predict(Loader(*halves)), model.predict(halves), rtol=1e-5)
+    model.compile("sgd", "mse")
+    model.fit(([[x[:8] for x in halves], Y[:8]] for _ in range(2)), verbose=0)
+
+
+def test_compile_configuration():
+    model = net()
+    assert model.get_compile_config() is None
+    model.compile(optimizers.Adam(0.25), losses.Huber(), ["mae"], jit_compile=False, steps_per_execution=4)
+    assert (model.jit_compile, model.steps_per_execution, model.run_eagerly) == (False, 4, False)
+    other = net()
+    other.compile_from_config(model.get_compile_config())
+    assert float(other.optimizer.learning_rate) == 0.25 and isinstance(other.loss, losses.Huber)
+    assert other.get_compile_config() == model.get_compile_config() and other.optimizer.built
+    other.fit(X, Y, verbose=0)
+    assert len(other.metrics_variables) == 4
+    with pytest.raises(TypeError, match="Did you mean 'metrics'"):
+        model.compile("sgd", "mse", metric=["mae"])
+
+
+def printed(model, **options):
+    lines = []
+    model.summary(print_fn=lines.append, **options)
+    return lines
+
+
+def test_summary_options():
+    model = Sequential([Input((4,)), layers.Dense(4, name="one"), net(), layers.Dense(2, name="two")])
+    assert [w for w in ("one", "two") if any(line.startswith(w) for line in printed(model))] == ["one", "two"]
+    inner = [line for line in printed(model, expand_nested=True) if line.startswith("  dense")]
+    assert len(inner) == 2
+    shown = printed(model, layer_range=["two", "t.*"], show_trainable=True)
+    assert not any(line.startswith("one") for line in shown) and any(re.match("two.*Y$", line) for line in shown)
+    lines = printed(model, line_length=60, positions=[0.5, 0.8, 1.0])
+    assert lines[2].index("Output Shape") == 30 and lines[2].index("Param #") == 48
+    for wrong, message in ((["one"], "first and the last"), (["one", "three"], "no layer's name fits")):
+        with pytest.raises(ValueError, match=message):
+            model.summary(layer_range=wrong)
+
+
+def test_clones_with_other_layers_and_calls():
+    inputs = Input((4,), name="x")
+    shared = layers.Dense(4, name="shared")
+    inner = Sequential([Input((4,)), layers.Dense(4, name="deep")], name="inner")
+    model = Model(inputs, inner(shared(shared(inputs))) + inputs)
+    called = []
+
+    def call(layer, *args, **kwargs):
+        called.append(layer.name)
+        outputs = layer(*args, **kwargs)
+        return layers.Dropout(0.5)(outputs) if isinstance(layer, layers.Dense) else outputs
+
+    def copy(layer):
+        return type(layer).from_config(
+            {**layer.get_config(), **({"units": 4, "use_bias": False} if "units" in vars(layer) else {})}
+        )
+
+    clone = clone_model(model, clone_function=copy, call_function=call, recursive=True)
+    assert called[:3] == ["shared", "shared", "inner"] and len(clone.layers) == len(model.layers) + 2
+    assert [w.shape for w in clone.weights] == [(4, 4), (4, 4)]
+    same = clone_model(model, clone_function=lambda layer: layer)
+    assert same.weights == model.weights
+    np.testing.assert_array_equal(same.predict(X), model.predict(X))
+    other = clone_model(model, input_tensors=Input((4,), name="z"))
+    assert other.input_names == ["z"] and other.layers[1].name == "shared"
+    assert clone_model(net(), input_tensors=Input((4,))).predict(X).shape == (32, 1)
+    with pytest.raises(ValueError, match="for functional models"):
+        clone_model(net(), call_function=call)
+    with pytest.raises(ValueError, match="1 symbolic tensors"):
+        clone_model(model, input_tensors=X)
+    with pytest.raises(ValueError, match="no functional model"):
+        clone_model(GAN(), clone_function=copy)
