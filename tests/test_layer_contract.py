@@ -107,6 +107,15 @@ CASES = {
         case(lambda: L.LocallyConnected2D(3, (3, 2), strides=(2, 1)), floats(*IMAGE)),
         case(lambda: L.LocallyConnected2D(3, 2, data_format="channels_first", implementation=2), floats(2, 2, 3, 4)),
     ],
+    "ConvLSTM1D": [
+        case(lambda: L.ConvLSTM1D(2, 3, return_sequences=True, return_state=True), floats(2, 3, 5, 2)),
+        case(lambda: L.ConvLSTM1D(2, 2, data_format="channels_first", go_backwards=True), floats(2, 3, 2, 5)),
+    ],
+    "ConvLSTM2D": [case(lambda: L.ConvLSTM2D(2, (2, 3), padding="same", strides=(1, 2)), floats(2, 3, 4, 5, 2))],
+    "ConvLSTM3D": [case(lambda: L.ConvLSTM3D(2, 2, recurrent_activation="hard_sigmoid"), floats(2, 2, 3, 3, 2, 2))],
+    "ConvLSTM1DCell": [],  # cells: tests/test_conv_lstm.py
+    "ConvLSTM2DCell": [],
+    "ConvLSTM3DCell": [],
     "ZeroPadding3D": [case(lambda: L.ZeroPadding3D(((1, 0), (0, 2), (1, 1))), floats(*VOLUME))],
     "Cropping3D": [case(lambda: L.Cropping3D(((1, 0), (1, 1), (0, 2))), floats(*VOLUME))],
     "UpSampling3D": [case(lambda: L.UpSampling3D((2, 1, 2)), floats(*VOLUME))],

@@ -68,8 +68,12 @@ class RNN(Layer):
         return self.cell.state_size
 
     @property
-    def _sizes(self) -> list[int]:
-        return nest.flatten(self.state_size)
+    def _state_count(self) -> int:
+        return len(nest.flatten(self.state_size))
+
+    def _state_shapes(self, batch: Any) -> list[tuple]:
+        """Of all states, flat."""
+        return [(batch, n) for n in nest.flatten(self.state_size)]
 
     def build(self, input_shape):
         shape = _first(input_shape)
@@ -85,12 +89,12 @@ class RNN(Layer):
         batch, steps = _first(input_shape)[:2]
         size = output_size_of(self.cell)
         output = (batch, steps, size) if self.return_sequences else (batch, size)
-        return [output, *self._packed([(batch, n) for n in self._sizes])] if self.return_state else output
+        return [output, *self._packed(self._state_shapes(batch))] if self.return_state else output
 
     def compute_mask(self, inputs, mask=None):
         """The input's with return_sequences, else None; None for states."""
         kept = nest.flatten(mask)[0] if self.return_sequences else None
-        return [kept, *[None] * len(self._sizes)] if self.return_state else kept
+        return [kept, *[None] * self._state_count] if self.return_state else kept
 
     def _packed(self, flat: list) -> list:
         """A flat list in the structure of state_size: a list, of lists for stacked cells."""
@@ -138,15 +142,15 @@ class RNN(Layer):
     reset_state = reset_states
 
     def _rows(self, samples) -> Tensor:
-        """A bool mask (batch, 1) of the samples."""
-        batch = self._kept[0].shape[0]  # type: ignore[index]
+        """A bool mask (batch, 1, ...) of the samples."""
+        batch, *rest = self._kept[0].shape  # type: ignore[index]
         if isinstance(samples, Tensor):
             if samples.dtype != np.bool_ or samples.shape != (batch,):
                 raise ValueError(
                     f"samples must be a bool mask of shape ({batch},) or indices, received a tensor of shape "
                     f"{samples.shape} and dtype {samples.dtype}"
                 )
-            return ops.expand_dims(samples, 1)
+            return ops.reshape(samples, (batch, *[1] * len(rest)))
         given = np.asarray(samples)
         if given.dtype == np.bool_ and given.shape != (batch,):
             raise ValueError(
@@ -157,19 +161,19 @@ class RNN(Layer):
             chosen[given if given.size else given.astype(int)] = True
         except IndexError as error:
             raise ValueError(f"samples must be indices from 0 to {batch - 1}, received {samples!r}: {error}") from None
-        return as_tensor(chosen[:, None])
+        return as_tensor(chosen.reshape(batch, *[1] * len(rest)))
 
     def _make_states(self, batch: int) -> None:
         """New states of zeros; programs recorded with old ones are recorded again."""
         if self._kept is not None:
             self._states = [v for v in self._states if all(v is not old for old in self._kept)]
             tensor.invalidate_programs()
-        self._kept = [self.add_state((batch, n), name=f"state_{i}") for i, n in enumerate(self._sizes)]
+        self._kept = [self.add_state(shape, name=f"state_{i}") for i, shape in enumerate(self._state_shapes(batch))]
 
     def _kept_states(self, batch: int) -> list:
         """The states that the batch before ended in, flat."""
         if tensor.is_shapes_only() and (self._kept is None or self._kept[0].shape[0] != batch):
-            return [ops.zeros((batch, n), self.dtype) for n in self._sizes]
+            return [ops.zeros(shape, self.dtype) for shape in self._state_shapes(batch)]
         if self._kept is None or self._kept[0].shape[0] != batch:
             if self._kept is not None and any(v.data.copy().any() for v in self._kept):
                 held = self._kept[0].shape[0]
@@ -185,19 +189,18 @@ class RNN(Layer):
     def _checked(self, states, what: str, batch: int | None = None) -> list[Tensor]:
         """Given states as a flat list of tensors that fit."""
         given = nest.flatten(list(states) if isinstance(states, list | tuple) else states)
-        if len(given) != len(self._sizes):
+        if len(given) != self._state_count:
             raise ValueError(
-                f"layer {self.name!r} has {len(self._sizes)} states (state_size {self.state_size}), "
+                f"layer {self.name!r} has {self._state_count} states (state_size {self.state_size}), "
                 f"received {len(given)} in {what}"
             )
         found = [as_tensor(value, self.dtype) for value in given]
         batch = found[0].shape[0] if batch is None and found[0].ndim else batch
-        for value, size in zip(found, self._sizes, strict=True):
-            if value.shape != (batch, size):
-                raise ValueError(
-                    f"{what} of layer {self.name!r} must have shapes {[(batch, n) for n in self._sizes]}, "
-                    f"received {[v.shape for v in found]}"
-                )
+        shapes = self._state_shapes(batch)
+        if [value.shape for value in found] != shapes:
+            raise ValueError(
+                f"{what} of layer {self.name!r} must have shapes {shapes}, received {[v.shape for v in found]}"
+            )
         return found
 
     # -------------------- running --------------------
@@ -252,7 +255,7 @@ class RNN(Layer):
             steps, masks = steps[::-1], masks[::-1]
         outputs: list[Tensor] = []
         for step, live in zip(steps, masks, strict=True):
-            output, new_states = call_cell(self.cell, step, self._packed(states), training)
+            output, new_states = self._step(step, self._packed(states), training)
             new = nest.flatten(new_states)
             if live is not None:
                 before = self._before(outputs, states, output)
@@ -263,6 +266,9 @@ class RNN(Layer):
                 outputs.clear()
             outputs.append(output)
         return ops.stack(outputs, axis=1) if self.return_sequences else outputs[-1], states
+
+    def _step(self, step, states: list, training) -> tuple[Tensor, list]:
+        return call_cell(self.cell, step, states, training)
 
     def _before(self, outputs: list[Tensor], states: list[Tensor], output: Tensor):
         """What a masked step puts out."""
@@ -347,7 +353,7 @@ class _WholeSequence(RNN):
             cell.kernel,
             cell.recurrent_kernel,
             cell.bias,
-            *(states or [None] * len(self._sizes)),
+            *(states or [None] * self._state_count),
             mask,
             cell.recurrent_mask(sequences.shape[0], training),
             *names,

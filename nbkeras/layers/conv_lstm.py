@@ -1,0 +1,237 @@
+"""LSTMs whose products are convolutions (Shi et al., 2015): over sequences of sequences, of images and of volumes.
+
+Channels come last within: other inputs, states and outputs are transposed once for a whole sequence.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbkeras import ops
+from nbkeras.layer import InputSpec
+from nbkeras.layers.recurrent import RNN, _of_cell, _WholeSequence
+from nbkeras.layers.recurrent_cells import LSTMCell, build_cell
+from nbkeras.layers.spatial import check_lengths
+from nbkeras.ops.window import data_format_of, output_length, padding_of, sizes_of
+
+
+class _ConvLSTMCell(LSTMCell):
+    """One step of ConvLSTM; states h and c have the shape of the output, gates and weights the order i, f, c, o."""
+
+    rank = 2
+
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        **kwargs,
+    ):
+        name = type(self).__name__.removesuffix("Cell")
+        (self.filters,) = sizes_of(name, "filters", filters, 1)
+        super().__init__(self.filters, activation, recurrent_activation, use_bias, **kwargs)
+        self.kernel_size = sizes_of(name, "kernel_size", kernel_size, self.rank)
+        self.strides = sizes_of(name, "strides", strides, self.rank)
+        self.dilation_rate = sizes_of(name, "dilation_rate", dilation_rate, self.rank)
+        self.padding = padding_of(name, padding, ("valid", "same"))
+        self.data_format = data_format_of(name, data_format)
+        self.state_shape: tuple | None = None  # of a sample, once built
+
+    def build(self, input_shape):
+        shape = tuple(input_shape)
+        if len(shape) != self.rank + 2 or None in shape[1:]:
+            raise ValueError(
+                f"layer {self.name!r} needs inputs of {self.rank + 2} axes a step whose sizes are known, received shape {shape}"
+            )
+        channels = shape[-1] if self.data_format == "channels_last" else shape[1]
+        self.state_shape = self.output_shape_of(shape)[1:]
+        self.kernel = self._weight("kernel", (*self.kernel_size, channels, 4 * self.filters))
+        self.recurrent_kernel = self._weight("recurrent", (*self.kernel_size, self.filters, 4 * self.filters))
+        self.bias = self._weight("bias", self._bias_shape()) if self.use_bias else None
+        self.built = True
+
+    def output_shape_of(self, step_shape) -> tuple:
+        """The shape of a step's output and of both states."""
+        last = self.data_format == "channels_last"
+        windows = zip(
+            step_shape[1:-1] if last else step_shape[2:],
+            self.kernel_size,
+            self.strides,
+            self.dilation_rate,
+            strict=True,
+        )
+        lengths = [output_length(*window, self.padding) for window in windows]
+        check_lengths(self, step_shape, lengths, f"kernel_size={self.kernel_size}")
+        return (step_shape[0], *lengths, self.filters) if last else (step_shape[0], self.filters, *lengths)
+
+    def get_initial_state(self, batch_size=None):
+        """Zeros for each state."""
+        return [ops.zeros((batch_size, *self.state_shape), self.dtype) for _ in range(2)]
+
+    def to_last(self, x, axis: int = 1):
+        """x with its channels last."""
+        return x if self.data_format == "channels_last" else ops.moveaxis(x, axis, -1)
+
+    def from_last(self, x, axis: int = 1):
+        """x with its channels where the data format has them."""
+        return x if self.data_format == "channels_last" else ops.moveaxis(x, -1, axis)
+
+    def project(self, inputs):
+        """What the inputs, channels last, give to all gates; several steps at once as more samples."""
+        convolution = (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1]
+        window = self.strides, self.padding, self.dilation_rate, "channels_last"
+        return convolution(inputs, self.kernel, self.bias, *window)
+
+    def step(self, z, states, training) -> tuple[Any, list]:
+        """(output, new states), channels last, from projected inputs."""
+        h, c = states
+        operand = self.dropped_state(h, training)
+        z = ops.add(z, ops.conv(operand, self.recurrent_kernel, 1, "same", "channels_last"))
+        i, f, g, o = ops.split(z, 4, axis=-1)
+        kept = ops.multiply(self.recurrent_activation(f), c)
+        c = ops.add(kept, ops.multiply(self.recurrent_activation(i), self.activation(g)))
+        h = ops.multiply(self.recurrent_activation(o), self.activation(c))
+        return h, [h, c]
+
+    def call(self, inputs, states, training=None):
+        z = self.project(self.to_last(self.dropped_inputs(inputs, training)))
+        h, states = self.step(z, [self.to_last(state) for state in states], training)
+        return self.from_last(h), [self.from_last(state) for state in states]
+
+    def dropped_inputs(self, inputs, training):
+        if not training or self.dropout == 0:
+            return inputs
+        step = (inputs.shape[0], *inputs.shape[-self.rank - 1 :])
+        mask = self._mask("inputs", step, self.dropout, 2)
+        return ops.multiply(inputs, mask if inputs.ndim == len(step) else ops.expand_dims(mask, 1))
+
+    def dropped_state(self, h, training):
+        if not training or self.recurrent_dropout == 0:
+            return h
+        return ops.multiply(h, self._mask("state", h.shape, self.recurrent_dropout, 2))
+
+    def get_config(self):
+        config = {
+            **super().get_config(),
+            "filters": self.filters,
+            "kernel_size": list(self.kernel_size),
+            "strides": list(self.strides),
+            "padding": self.padding,
+            "data_format": self.data_format,
+            "dilation_rate": list(self.dilation_rate),
+        }
+        del config["units"]
+        return config
+
+
+class ConvLSTM1DCell(_ConvLSTMCell):
+    """One step of ConvLSTM1D: (batch, steps, channels), [h, c] -> h, [h, c]."""
+
+    rank = 1
+
+
+class ConvLSTM2DCell(_ConvLSTMCell):
+    """One step of ConvLSTM2D: (batch, rows, columns, channels), [h, c] -> h, [h, c]."""
+
+
+class ConvLSTM3DCell(_ConvLSTMCell):
+    """One step of ConvLSTM3D: (batch, depth, rows, columns, channels), [h, c] -> h, [h, c]."""
+
+    rank = 3
+
+
+class _ConvLSTM(_WholeSequence):
+    def __init__(
+        self,
+        filters,
+        kernel_size,
+        strides=1,
+        padding="valid",
+        data_format=None,
+        dilation_rate=1,
+        activation="tanh",
+        recurrent_activation="sigmoid",
+        use_bias=True,
+        **kwargs,
+    ):
+        arguments = {
+            "filters": filters,
+            "kernel_size": kernel_size,
+            "strides": strides,
+            "padding": padding,
+            "data_format": data_format,
+            "dilation_rate": dilation_rate,
+            "activation": activation,
+            "recurrent_activation": recurrent_activation,
+            "use_bias": use_bias,
+        }
+        super().__init__(arguments, **kwargs)
+        self.input_spec = InputSpec(ndim=self.cell.rank + 3)
+
+    filters, kernel_size, strides = _of_cell("filters"), _of_cell("kernel_size"), _of_cell("strides")
+    padding, data_format, dilation_rate = _of_cell("padding"), _of_cell("data_format"), _of_cell("dilation_rate")
+    recurrent_activation, unit_forget_bias = _of_cell("recurrent_activation"), _of_cell("unit_forget_bias")
+
+    def build(self, input_shape):
+        shape = tuple(input_shape[0]) if isinstance(input_shape[0], list | tuple) else tuple(input_shape)
+        if len(shape) == self.cell.rank + 3:
+            build_cell(self.cell, (shape[0], *shape[2:]))
+        super().build(input_shape)
+        self.input_spec = InputSpec(shape=(None, None, *shape[2:]))
+
+    def compute_output_shape(self, input_shape):
+        shape = tuple(input_shape[0]) if isinstance(input_shape[0], list | tuple) else tuple(input_shape)
+        state = self.cell.output_shape_of((shape[0], *shape[2:]))
+        output = (shape[0], shape[1], *state[1:]) if self.return_sequences else state
+        return [output, state, state] if self.return_state else output
+
+    def _state_shapes(self, batch):
+        return [(batch, *self.cell.state_shape)] * 2
+
+    def get_initial_state(self, batch_size=None):
+        """Zeros for h and c; batch_size: a number, or as in Keras 2 a tensor of inputs."""
+        return self.cell.get_initial_state(getattr(batch_size, "shape", [batch_size])[0])
+
+    def _run(self, sequences, states, mask, training):
+        cell = self.cell
+        x = cell.to_last(cell.dropped_inputs(sequences, training), 2)
+        batch, steps, *sizes = x.shape
+        z = cell.project(ops.reshape(x, (batch * steps, *sizes)))
+        states = states or self.get_initial_state(batch)
+        z, states = ops.reshape(z, (batch, steps, *z.shape[1:])), [cell.to_last(state) for state in states]
+        output, states = RNN._run(self, z, states, mask, training)
+        return cell.from_last(output, 2 if self.return_sequences else 1), [cell.from_last(state) for state in states]
+
+    def _step(self, step, states, training):
+        return self.cell.step(step, states, training)
+
+
+class ConvLSTM1D(_ConvLSTM):
+    """An LSTM over (batch, time, steps, channels) with convolutions for products: -> (batch, new steps, filters).
+
+    filters, kernel_size, strides, padding ('valid' or 'same'), data_format, dilation_rate: of the convolution of inputs; the
+    states' has the same kernel size, no strides and padding 'same'. Then the arguments of LSTM (activation,
+    recurrent_activation, use_bias, unit_forget_bias, initializers, regularizers, constraints, dropout, recurrent_dropout, seed)
+    and of RNN (return_sequences, return_state, go_backwards, stateful). Dropout masks are the same at all steps and for all
+    gates. All inputs are convolved at once; the steps are unrolled.
+    """
+
+    cell_class = ConvLSTM1DCell
+
+
+class ConvLSTM2D(_ConvLSTM):
+    """ConvLSTM1D over images: (batch, time, rows, columns, channels) -> (batch, new rows, new columns, filters)."""
+
+    cell_class = ConvLSTM2DCell
+
+
+class ConvLSTM3D(_ConvLSTM):
+    """ConvLSTM1D over volumes: (batch, time, depth, rows, columns, channels) -> (batch, ..., filters)."""
+
+    cell_class = ConvLSTM3DCell
