@@ -17,6 +17,9 @@ from nbkeras.kernels.window import Window, extent
 
 Array = np.ndarray
 _BUFFER = 65536  # elements of a buffer of windows: with the output's block it should stay in 1 MiB of L2
+_COLUMNS = (
+    640  # taps and channels of a matrix of an input's gradient: with more, its rows lie on too many pages of memory
+)
 _LEAST_POSITIONS = 16  # of a block, or the products get too thin
 _SHARES = 16
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
@@ -67,8 +70,11 @@ def gather(x, n, first, count, window, out_width, channel, channels, windows):
 
 
 @compiled
-def scatter(windows, n, first, count, window, out_width, channel, channels, dx, row_first, row_last):
-    """dx[n, rows row_first to row_last] += windows, each number to the place that `gather` reads it from."""
+def scatter(windows, n, first, count, window, out_width, channel, channels, dx, row_first, row_last, tap_row, tap_rows):
+    """dx[n, rows row_first to row_last] += windows, each number to the place that `gather` reads it from.
+
+    windows: of `tap_rows` rows of the window from row tap_row on.
+    """
     height, width, depth = dx.shape[1], dx.shape[2], dx.shape[3]
     run = window.width * channels
     whole = window.column_dilation == 1 and channels == depth
@@ -76,8 +82,8 @@ def scatter(windows, n, first, count, window, out_width, channel, channels, dx, 
         row0 = (first + i) // out_width * window.row_stride - window.top
         column0 = (first + i) % out_width * window.column_stride - window.left
         inside = whole and column0 >= 0 and column0 + window.width <= width
-        for ky in range(window.height):
-            row, at = row0 + ky * window.row_dilation, (i * window.height + ky) * run
+        for tap in range(tap_rows):
+            row, at = row0 + (tap_row + tap) * window.row_dilation, (i * tap_rows + tap) * run
             if row < row_first or row >= row_last:
                 continue
             to = ((n * height + row) * width + column0) * depth + channel
@@ -199,12 +205,15 @@ def transpose_matrices(matrices: Array, out: Array) -> None:
 def input_gradient_bands(
     dy, transposed, dx, rooms, kh, kw, sh, sw, dh, dw, top, left, groups, block, bands, share, shares
 ):
-    """A share of the bands of dx; a band is a run of an image's rows, and takes all windows that touch them."""
+    """A share of the bands of dx; a band is a run of an image's rows, and takes all windows that touch them.
+
+    transposed: the kernel's rows, or several together, each as a matrix of units by taps and channels.
+    """
     window = Window(kh, kw, sh, sw, dh, dw, top, left)
     height, row_size = dx.shape[1], dx.shape[2] * dx.shape[3]
     out_width, units, channels = dy.shape[2], dy.shape[3], dx.shape[3] // groups
-    taps, width = transposed.shape[1], units // groups
-    reach = (kh - 1) * dh
+    parts, taps, width = transposed.shape[0], transposed.shape[2], units // groups
+    tap_rows, reach = kh // parts, (kh - 1) * dh
     zero, windows = dx.dtype.type(0), rooms[share]
     for b in range(dx.shape[0] * bands * share // shares, dx.shape[0] * bands * (share + 1) // shares):
         n, band = b // bands, b % bands
@@ -216,38 +225,65 @@ def input_gradient_bands(
         for start in range(out_top * out_width, out_bottom * out_width, block):
             count = min(block, out_bottom * out_width - start)
             at = (n * dy.shape[1] * out_width + start) * units
-            for g in range(groups):
-                gemm(
-                    0,
-                    0,
-                    count,
-                    taps,
-                    width,
-                    dy,
-                    at + g * width,
-                    units,
-                    transposed,
-                    g * width * taps,
-                    taps,
-                    zero,
-                    windows,
-                    0,
-                    taps,
-                )
-                scatter(windows, n, start, count, window, out_width, g * channels, channels, dx, first, last)
+            for part in range(parts):
+                for g in range(groups):
+                    matrix = (part * units + g * width) * taps
+                    gemm(
+                        0,
+                        0,
+                        count,
+                        taps,
+                        width,
+                        dy,
+                        at + g * width,
+                        units,
+                        transposed,
+                        matrix,
+                        taps,
+                        zero,
+                        windows,
+                        0,
+                        taps,
+                    )
+                    scatter(
+                        windows,
+                        n,
+                        start,
+                        count,
+                        window,
+                        out_width,
+                        g * channels,
+                        channels,
+                        dx,
+                        first,
+                        last,
+                        part * tap_rows,
+                        tap_rows,
+                    )
+
+
+def _tap_rows(kernel: Array) -> int:
+    """How many rows of a kernel are one matrix: all that fit into _COLUMNS taps and channels, a divisor of its height."""
+    height, width, channels, _ = kernel.shape
+    return max(
+        rows
+        for rows in range(1, height + 1)
+        if height % rows == 0 and (rows == 1 or rows * width * channels <= _COLUMNS)
+    )
 
 
 def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int) -> None:
     """dx = the gradient of conv(x, kernel) for the output's gradient dy."""
-    taps, batch = kernel.size // kernel.shape[3], dx.shape[0]
-    shares = _share_count(_SHARES, dy.size * taps)
+    rows, units, batch = _tap_rows(kernel), kernel.shape[3], dx.shape[0]
+    parts, taps = window.height // rows, rows * window.width * kernel.shape[2]
+    shares = _share_count(_SHARES, dy.size * taps * parts)
     # Fewer images than shares: images are cut into bands, of at least two windows' height since windows across a border
     # are computed on both sides.
     highest = max(1, dx.shape[1] // (2 * extent(window.height, window.row_dilation)))
     bands = min(highest, -(-shares // batch)) if 0 < batch < shares else 1
     shares = max(1, min(shares, batch * bands))
     block = _block_positions(dy.shape[1] * dy.shape[2], taps)
-    rooms, transposed = device.empty((shares, block * taps), dx.dtype), device.empty((kernel.shape[3], taps), dx.dtype)
-    device.launch(transpose_matrices, kernel.reshape(1, taps, -1), transposed.reshape(1, -1, taps))
+    rooms, transposed = device.empty((shares, block * taps), dx.dtype), device.empty((parts, units, taps), dx.dtype)
+    device.launch(transpose_matrices, kernel.reshape(parts, taps, units), transposed)
     arrays = (dy, transposed, dx, rooms)
     launch_shares(input_gradient_bands, shares, *arrays, *window, groups, block, bands)

@@ -66,6 +66,8 @@ GEMM_CASES = {
     "groups": ((2, 6, 5, 6), (3, 3), (1, 2), (1, 1), "same", 3),
     "kernel as large as the image": ((2, 4, 3, 2), (4, 3), (1, 1), (1, 1), "valid", 1),
     "one image, in bands": ((1, 40, 30, 8), (3, 3), (2, 1), (1, 1), "same", 1),
+    "a kernel in two parts": ((2, 9, 8, 40), (4, 5), (1, 2), (2, 1), "same", 1),
+    "a kernel in three parts and two groups": ((3, 8, 7, 320), (3, 3), (2, 1), (1, 1), "valid", 2),
     "many blocks": ((9, 24, 24, 12), (5, 3), (1, 1), (1, 1), "same", 1),
 }
 
