@@ -21,9 +21,10 @@ def parameters(thing):
     if not callable(thing):
         return None
     found = []
-    for function in (
-        [c.__init__ for c in thing.__mro__[:-1] if "__init__" in vars(c)] if isinstance(thing, type) else [thing]
-    ):
+    functions = [thing]
+    if isinstance(thing, type):
+        functions = [c.__init__ for c in thing.__mro__[:-1] if "__init__" in vars(c)] or [thing.__new__]
+    for function in functions:
         try:
             given = inspect.signature(function).parameters.values()
         except (TypeError, ValueError):
@@ -31,7 +32,7 @@ def parameters(thing):
         found += [p.name for p in given if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
         if not any(p.kind is p.VAR_KEYWORD for p in given):
             break
-    return [name for name in dict.fromkeys(found) if name != "self"]
+    return [name for name in dict.fromkeys(found) if name not in ("self", "_cls")]
 
 
 def of_keras_3():
@@ -69,33 +70,44 @@ OF_LEGACY = {
 def of_keras_2(folder: Path):
     """By reading: a function's or class's own parameters, from where it is defined."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (folder / "keras").rglob("*.py")}
-    defined = {}
-    for tree in trees.values():
-        for node in tree.body:
-            if isinstance(node, ast.ClassDef | ast.FunctionDef):
-                defined.setdefault(node.name, node)
-    names = {}
+    names: dict[str, dict] = {}
     for entry in MODULES.split():
         source, _, shown = entry.partition("=")
-        path = folder / "keras" / source.replace(".", "/")
-        tree = trees.get(path.with_suffix(".py")) or trees[path / "__init__.py"]
+        path = _file(folder / "keras" / source.replace(".", "/"))
+        imports = path.name == "__init__.py" or source == "models"
         public = names.setdefault(f"keras.{shown or source}", {})
-        for node in tree.body:
+        for node in trees[path].body:
             found = []
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
                 found = [node.name]
-            elif (
-                isinstance(node, ast.ImportFrom)
-                and (path.is_dir() or source == "models")
-                and node.module != "__future__"
-            ):
+            elif isinstance(node, ast.ImportFrom) and imports and node.level:
                 found = [alias.asname or alias.name for alias in node.names]
             elif isinstance(node, ast.Assign) and source != "utils":
                 found = [target.id for target in node.targets if isinstance(target, ast.Name)]
             for name in found:
                 if not name.startswith("_") and name not in OF_LEGACY and not (name.isupper() and len(name) > 4):
-                    public[name] = _written(defined.get(name))
+                    public[name] = _written(_definition(trees, path, name))
     return "2.3.1", names
+
+
+def _file(path: Path) -> Path:
+    return path.with_suffix(".py") if path.with_suffix(".py").exists() else path / "__init__.py"
+
+
+def _definition(trees, path: Path, name: str):
+    """The class or function that a name of a module stands for, followed through imports and `new = old`; or None."""
+    for node in trees.get(path, ast.Module([], [])).body:
+        if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
+            return node
+        if isinstance(node, ast.ImportFrom) and node.level:
+            for alias in node.names:
+                if (alias.asname or alias.name) == name:
+                    start = path.parents[node.level - 1] / (node.module or "").replace(".", "/")
+                    return _definition(trees, _file(start), alias.name)
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
+            if any(isinstance(target, ast.Name) and target.id == name for target in node.targets):
+                return _definition(trees, path, node.value.id)
+    return None
 
 
 def _written(node):

@@ -54,6 +54,7 @@ REASONS = {
 }
 # What of a name that is there is missing, other than parameters.
 LIMITS: dict[str, str] = {}
+ANY_KEYWORD = {"LambdaCallback"}  # takes what it checks itself
 # Parameters that are no part of what a class promises: of its private bases, and of other backends' tensors and kernels.
 WITHOUT_MEANING = {"sparse", "ragged", "rank", "pool_dimensions", "pool_mode", "input_tensor", "use_cudnn"}
 
@@ -89,7 +90,8 @@ def judged(path: str, name: str, theirs, root: str) -> tuple[str, str]:
             (why for pattern, why in REASONS.items() if fnmatch.fnmatch(full, pattern)), "not written yet"
         )
     limits = [LIMITS[full]] if full in LIMITS else []
-    missing = [p for p in theirs or () if p not in accepted(thing) | WITHOUT_MEANING] if callable(thing) else []
+    known = callable(thing) and name not in ANY_KEYWORD
+    missing = [p for p in theirs or () if p not in accepted(thing) | WITHOUT_MEANING] if known else []
     if missing:
         limits.append("without " + ", ".join(f"`{p}`" for p in missing))
     return ("partly", "; ".join(limits)) if limits else ("supported", "")
