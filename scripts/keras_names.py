@@ -102,8 +102,8 @@ def _definition(trees, path: Path, name: str):
         if isinstance(node, ast.ImportFrom) and node.level:
             for alias in node.names:
                 if (alias.asname or alias.name) == name:
-                    start = path.parents[node.level - 1] / (node.module or "").replace(".", "/")
-                    return _definition(trees, _file(start), alias.name)
+                    start = _file(path.parents[node.level - 1] / (node.module or "").replace(".", "/"))
+                    return None if start == path else _definition(trees, start, alias.name)
         if isinstance(node, ast.Assign) and isinstance(node.value, ast.Name):
             if any(isinstance(target, ast.Name) and target.id == name for target in node.targets):
                 return _definition(trees, path, node.value.id)
