@@ -1,5 +1,5 @@
 """`nbkeras digits` trains the classic network on the digits that ship; `nbkeras warmup` compiles kernels ahead;
-`nbkeras script.py` runs a Keras script.
+`nbkeras convert a.h5 b.keras` writes a model file in another format; `nbkeras script.py` runs a Keras script.
 
 Also `python -m nbkeras ...`. `train_digits` is meant to be read as an example.
 """
@@ -7,7 +7,7 @@ Also `python -m nbkeras ...`. `train_digits` is meant to be read as an example.
 import argparse
 import sys
 
-from nbkeras import warmup
+from nbkeras import saving, warmup
 from nbkeras.callbacks import LearningRateScheduler
 from nbkeras.compat import script
 from nbkeras.datasets import digits
@@ -61,9 +61,18 @@ def main(arguments: list[str] | None = None) -> None:
     warm = commands.add_parser("warmup", help="compile the kernels ahead, into the cache on disk")
     warm.add_argument("families", nargs="*", metavar="family", help=f"of {', '.join(warmup.FAMILIES)} (default all)")
     warm.add_argument("--float64", action="store_true", help="the float64 kernels instead of the float32 ones")
+    convert = commands.add_parser("convert", help="write a model or weights file in the format of another name")
+    convert.add_argument("source", help="a file of Keras or nbkeras: .keras, .h5, .weights.h5, .safetensors")
+    convert.add_argument("target", help="ends in .keras or .h5 (models), .weights.h5 or .safetensors (weights)")
+    convert.add_argument("--model", help="where source holds weights only: a file of the model that they are of")
     chosen = parser.parse_args(arguments)
     if chosen.command == "digits":
         train_digits(chosen.epochs, chosen.seed)
+    elif chosen.command == "convert":
+        try:
+            saving.convert(chosen.source, chosen.target, chosen.model)
+        except (ValueError, OSError, ImportError) as error:
+            parser.error(str(error))
     else:
         unknown = sorted(set(chosen.families) - set(warmup.FAMILIES))
         if unknown:

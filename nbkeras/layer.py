@@ -16,10 +16,28 @@ from nbkeras.connected import Connected
 from nbkeras.graph import SymbolicTensor, is_symbolic
 from nbkeras.module import Module
 from nbkeras.naming import snake_case, unique_name
-from nbkeras.registry import Registry, nearest
+from nbkeras.registry import Registry, is_sharing, nearest
 from nbkeras.tensor import Tensor, as_tensor
 
-layers = Registry("layer")
+
+class _Layers(Registry):
+    """Layers by name; one that writes or reads a `build_config` of its own gets it."""
+
+    def _written(self, item):
+        written = super()._written(item)
+        if type(item).get_build_config is not Layer.get_build_config:
+            written["build_config"] = item.get_build_config()
+        return written
+
+    def _made(self, cls, config):
+        layer = super()._made(cls, config)
+        if config.get("build_config") and getattr(cls, "build_from_config", None) is not Layer.build_from_config:
+            layer.build_from_config(config["build_config"])
+            layer.built = True
+        return layer
+
+
+layers = _Layers("layer")
 
 
 class InputSpec(NamedTuple):
@@ -116,7 +134,8 @@ class Layer(Module, Connected):
         **kwargs,
     ):
         for key in kwargs:
-            if key not in _ARGUMENTS:
+            unused = kwargs[key] is None or kwargs[key] is False  # an option of another Keras that a file does not use
+            if key not in _ARGUMENTS and not (unused and is_sharing()):
                 raise TypeError(
                     f"{type(self).__name__} got an unexpected argument {key!r}.{nearest(key, self._argument_names())}"
                 )
@@ -214,6 +233,16 @@ class Layer(Module, Connected):
     def from_config(cls, config: dict[str, Any]):
         """A layer from what `get_config` returned."""
         return cls(**config)
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """What `build_from_config` needs to make the weights again: the shapes that the layer was built for."""
+        return None if self.build_shapes is None else {"input_shape": self.build_shapes}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Make the weights for what `get_build_config` returned (and JSON made lists of)."""
+        shape = config.get("input_shape")
+        if shape is not None and not self.built:
+            self.build(nest.map_shapes(tuple, shape))
 
     # -------------------- calling --------------------
 

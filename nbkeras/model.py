@@ -166,17 +166,20 @@ class Model(Trainer):
 
     # -------------------- saving --------------------
 
-    def save(self, filepath, overwrite=True, include_optimizer=True) -> None:
-        """Write the whole model to a `.keras` file; `load_model` reads it and training resumes exactly."""
-        saving.save_model(self, filepath, overwrite, include_optimizer)
+    @on_own_place
+    def save(self, filepath, overwrite=True, include_optimizer=True, save_format=None, zipped=True) -> None:
+        """Write the whole model to a file; `load_model` reads it and training resumes exactly. See saving.save_model."""
+        saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped)
 
-    def save_weights(self, filepath, overwrite=True) -> None:
-        """Write the weights to a file."""
-        saving.save_weights(self, filepath, overwrite)
+    @on_own_place
+    def save_weights(self, filepath, overwrite=True, save_format=None) -> None:
+        """Write the weights to a file: see saving.save_weights."""
+        saving.save_weights(self, filepath, overwrite, save_format)
 
-    def load_weights(self, filepath) -> None:
-        """Read weights that `save_weights` or `save` wrote."""
-        saving.load_weights(self, filepath)
+    @on_own_place
+    def load_weights(self, filepath, by_name=False, skip_mismatch=False) -> None:
+        """Read weights that `save_weights` or `save` wrote, or Keras: see saving.load_weights."""
+        saving.load_weights(self, filepath, by_name, skip_mismatch)
 
     def export(self, filepath, format="onnx", verbose=None, input_signature=None) -> None:
         """Write what the model computes in inference to an ONNX file; see `nbkeras.export.export_onnx`.
@@ -200,8 +203,8 @@ class Model(Trainer):
             self.optimizer.build(self.trainable_weights)
 
     def to_json(self, **options) -> str:
-        """The architecture as JSON."""
-        return serialization.model_to_json(self, **options)
+        """The architecture as JSON, in Keras 3's form."""
+        return saving.model_to_json(self, **options)
 
     def get_config(self):
         """The graph of a functional model; what a subclass was made with."""
@@ -406,3 +409,4 @@ def _output_names(graph: Graph) -> list[str]:
 
 
 layers.register(Model, "Functional")
+layers.publish(Model, "keras.src.models.functional", "Functional")

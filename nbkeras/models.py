@@ -3,6 +3,7 @@
 from nbkeras.cloning import clone_model as clone_model
 from nbkeras.model import Model as Model
 from nbkeras.saving import load_model as load_model
+from nbkeras.saving import model_from_config as model_from_config
+from nbkeras.saving import model_from_json as model_from_json
 from nbkeras.saving import save_model as save_model
 from nbkeras.sequential import Sequential as Sequential
-from nbkeras.serialization import model_from_json as model_from_json

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import threading
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
 import numpy as np
 
 from nbkeras import constraints, exchange, initializers, regularizers, tensor
@@ -10,6 +16,34 @@ from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
 _NOT_SEARCHED = {"_passed", "nodes", "_weights", "_states", "_losses"}
+
+
+class _Room(threading.local):
+    left: int | None = None
+
+
+_room = _Room()
+
+
+@contextlib.contextmanager
+def limited_room(size: int | None) -> Iterator[None]:
+    """Weights and states made in the block take at most `size` bytes in all, or ValueError before one is made; None: any."""
+    before, _room.left = _room.left, size
+    try:
+        yield
+    finally:
+        _room.left = before
+
+
+def _take_room(module: Module, shape: tuple[int, ...], dtype: Any) -> None:
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    if _room.left is not None:
+        if size > _room.left:
+            raise ValueError(
+                f"layer {module.name!r} is described with an array of shape {shape}, {size} bytes, for which the file is "
+                "too small: it is damaged, or made to exhaust memory. load_model(..., safe_mode=False) builds it as described"
+            )
+        _room.left -= size
 
 
 class Module:
@@ -35,6 +69,7 @@ class Module:
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         if any(size is None or size < 0 for size in shape):
             raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
+        _take_room(self, shape, dtype)
         if initializer is None:
             initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
         value = initializers.get(initializer)(shape, dtype=dtype.name)  # type: ignore[misc]
@@ -48,6 +83,7 @@ class Module:
 
     def add_state(self, shape, dtype=None, name: str = "state", value=0) -> Variable:
         """A Variable that the layer writes and that is no weight: a recurrent state, a counter."""
+        _take_room(self, tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
         variable = Variable(np.full(shape, value, dtype or self.dtype), name, trainable=False)
         self._states.append(variable)
         return variable
@@ -162,6 +198,19 @@ class Module:
                 )
         for variable, array in zip(own, arrays, strict=True):
             variable.assign(array)
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Put this layer's own weights, without its sublayers', into a file's part for it: '0', '1', ... -> array."""
+        for number, variable in enumerate(self.own_weights()):
+            store[str(number)] = variable.numpy()
+
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Take this layer's own weights from what `save_own_variables` put there."""
+        own = self.own_weights()
+        if len(store) != len(own):
+            raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
+        for number, variable in enumerate(own):
+            variable.assign(store[str(number)])
 
     def count_params(self) -> int:
         """Number of weights' elements."""

@@ -46,3 +46,10 @@ def shapes(tensors: Any) -> Any:
 def is_shape(value: Any) -> bool:
     """Whether a value is one shape: a tuple or list of ints and Nones."""
     return isinstance(value, list | tuple) and all(size is None or isinstance(size, int) for size in value)
+
+
+def map_shapes(function: Callable, value: Any) -> Any:
+    """A shape, or a list, tuple or dict of them, with `function` applied to each shape, as a tuple."""
+    if isinstance(value, dict):
+        return {key: map_shapes(function, item) for key, item in value.items()}
+    return function(tuple(value)) if is_shape(value) else [map_shapes(function, item) for item in value]

@@ -14,6 +14,7 @@ from typing import Any
 class _Thread(threading.local):
     def __init__(self) -> None:
         self.custom: dict[str, Any] = {}
+        self.shared: dict[Any, Any] | None = None
 
 
 _thread = _Thread()
@@ -49,6 +50,39 @@ def custom_object(name: str) -> Any:
     return _thread.custom.get(name, _registered.get(name))
 
 
+def get_registered_name(item: Any) -> str:
+    """'package>name' of what was registered by `register_keras_serializable`, else its own name."""
+    return next((name for name, known in _registered.items() if known is item and ">" in name), item.__name__)
+
+
+def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """What was registered under a name, or None."""
+    return (custom_objects or {}).get(name, custom_object(name))
+
+
+@contextlib.contextmanager
+def sharing_scope() -> Iterator[None]:
+    """One object that configurations written (or read) in the block name several times is one object when they are read."""
+    before, _thread.shared = _thread.shared, {}
+    try:
+        yield
+    finally:
+        _thread.shared = before
+
+
+def is_sharing() -> bool:
+    """Whether a `sharing_scope` is open: configurations of a file are written or read."""
+    return _thread.shared is not None
+
+
+_PACKAGES = ("keras", "tf_keras", "nbkeras", "tensorflow", "builtins")
+
+
+def is_built_in(module: Any) -> bool:
+    """Whether a configuration's `module` means the framework's own names; nothing is ever imported by it."""
+    return module is None or (isinstance(module, str) and module.partition(".")[0] in _PACKAGES)
+
+
 def get_custom_objects() -> dict[str, Any]:
     """What `register_keras_serializable` knows, by name: a dict that may be changed to register more."""
     return _registered
@@ -76,12 +110,15 @@ def watch(function: Callable[[Any], None]) -> None:
 class Registry:
     """The objects of one kind by name: `get` turns a user's argument into an object, `serialize` turns it back.
 
-    kind: the word for messages ('optimizer'). Classes are instantiated on `get`, functions returned as they are.
+    kind: the word for messages ('optimizer'); Keras's module of that kind is its plural. Classes are instantiated on `get`,
+    functions returned as they are.
     """
 
-    def __init__(self, kind: str):
+    def __init__(self, kind: str, module: str | None = None):
         self.kind = kind
+        self.module = module or f"keras.{kind}s"
         self._items: dict[str, Any] = {}
+        self._public: dict[type, tuple[str, str]] = {}  # where Keras has a class under another module or name
         _registries.append(self)
         self._later: dict[str, str] = {}  # what is registered once a module is imported
 
@@ -95,6 +132,14 @@ class Registry:
         for watcher in _watchers:
             watcher(item)
         return item
+
+    def publish(self, cls: type, module: str, name: str) -> None:
+        """Write a class in configurations as Keras does: 'keras.src.models.functional', 'Functional'."""
+        self._public[cls] = (module, name)
+
+    def public_name(self, cls: type) -> str:
+        """The name of a class in configurations."""
+        return self._public[cls][1] if cls in self._public else cls.__name__
 
     def later(self, modules: Mapping[str, str]) -> None:
         """Know of names before the modules that register them are imported: name -> module."""
@@ -110,16 +155,22 @@ class Registry:
             importlib.import_module(module)
         return dict(self._items)
 
-    def find(self, name: str) -> Any:
-        """The class or function of that name; ValueError with the nearest valid name."""
-        found = custom_object(name)
-        if found is None and name not in self._items and name in self._later:
-            importlib.import_module(self._later[name])
+    def find(self, name: str, registered: Any = None, module: Any = None) -> Any:
+        """The class or function of that name, yours (by its registered name too) or one that is built in.
+
+        ValueError for an unknown name, with the nearest valid one, and for a `module` that is not the framework's own.
+        """
+        found = custom_object(registered) if isinstance(registered, str) else None
         if found is None:
+            found = custom_object(name)
+        if found is None and is_built_in(module):
+            if name not in self._items and name in self._later:
+                importlib.import_module(self._later[name])
             found = self._items.get(name)
         if found is None:
+            of = "" if is_built_in(module) else f" of module {module!r}"
             raise ValueError(
-                f"unknown {self.kind}: {name!r}.{nearest(name, self.names())} Known: {', '.join(self.names())}. "
+                f"unknown {self.kind}: {name!r}{of}.{nearest(name, self.names())} Known: {', '.join(self.names())}. "
                 "Your own classes and functions are named by custom_objects or register_keras_serializable."
             )
         return found
@@ -151,17 +202,52 @@ class Registry:
                 raise ValueError(
                     f"a {self.kind}'s configuration must be a dict with 'class_name' and 'config', received {config!r}"
                 )
-            found = self.find(config["class_name"])
+            name, inner, shared = (
+                config["class_name"],
+                config.get("config"),
+                (self.kind, config.get("shared_object_id")),
+            )
+            if _thread.shared is not None and shared in _thread.shared:
+                return _thread.shared[shared]
+            if name == "function" and isinstance(inner, str):
+                return self.find(inner, config.get("registered_name"), config.get("module"))
+            found = self.find(name, config.get("registered_name"), config.get("module"))
             if not isinstance(found, type):
                 return found
-            return found.from_config(dict(config.get("config") or {}))  # type: ignore[attr-defined]
+            if not isinstance(inner, Mapping | None):
+                raise ValueError(f"the config of {self.kind} {name!r} must be a dict, received {type(inner).__name__}")
+            made = self._made(found, {**config, "config": dict(inner or {})})
+            if _thread.shared is not None and shared[1] is not None:
+                _thread.shared[shared] = made
+            return made
+
+    def _made(self, cls: Any, config: dict[str, Any]) -> Any:
+        return cls.from_config(config["config"])
 
     def serialize(self, item) -> Any:
-        """None, a name (functions), or {'class_name', 'config'} (objects)."""
+        """None, a name (functions), or Keras 3's {'module', 'class_name', 'config', 'registered_name'} (objects)."""
         if item is None or isinstance(item, str):
             return item
         if hasattr(item, "get_config"):
-            return {"class_name": type(item).__name__, "config": item.get_config()}
+            return self._written(item)
         if callable(item) and hasattr(item, "__name__"):
             return item.__name__
         raise TypeError(f"cannot write {item!r} as a {self.kind}'s configuration: it has no get_config method")
+
+    def _written(self, item) -> dict[str, Any]:
+        cls = type(item)
+        registered = None
+        if cls in self._public:
+            module, name = self._public[cls]
+            registered = name if module.startswith("keras.src") else None
+        elif self._items.get(cls.__name__) is cls:
+            module, name = self.module, cls.__name__
+        else:
+            module, name = (None if cls.__module__ == "__main__" else cls.__module__), cls.__name__  # type: ignore
+            registered = get_registered_name(cls)
+        written = {"module": module, "class_name": name, "config": item.get_config(), "registered_name": registered}
+        if _thread.shared is not None:
+            before = _thread.shared.setdefault(id(item), (written, item))[0]
+            if before is not written:
+                before["shared_object_id"] = written["shared_object_id"] = id(item)
+        return written

@@ -129,3 +129,6 @@ class Sequential(Model):
         for layer in self._chain:
             shape = layer.compute_output_shape(shape)
         return shape
+
+
+layers.publish(Sequential, "keras", "Sequential")

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import inspect
+import itertools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
 
-from nbkeras import nest
-from nbkeras.graph import Graph, SymbolicTensor
+from nbkeras import keras_ops, nest
+from nbkeras.graph import Graph, Node, SymbolicTensor
 from nbkeras.inputs import InputLayer
 from nbkeras.layer import Layer, layers
-from nbkeras.registry import custom_object_scope
+from nbkeras.operation import Operation
 from nbkeras.tensor import Tensor
 
 
@@ -22,8 +23,8 @@ def serialize_layer(layer: Layer) -> dict[str, Any]:
 
 
 def graph_config(graph: Graph) -> dict[str, Any]:
-    """The layers, the calls between them, and where they start and end."""
-    node_keys: dict[int, int] = {}  # a layer's calls in this model, counted from 0: it may have others elsewhere
+    """The layers, the calls between them, and where they start and end, as Keras 3 writes them."""
+    node_keys: dict[int, int] = {}  # a layer's calls in this model, counted: it may have others elsewhere
     calls: dict[int, list] = {id(layer): [] for layer in graph.layers}
     starts = [t.node for t in graph.input_list if t.node is not None and not t.node.inputs]
     for node in [*starts, *graph.nodes]:
@@ -41,28 +42,44 @@ def graph_config(graph: Graph) -> dict[str, Any]:
             return {"class_name": "__keras_tensor__", "config": config}
         return plain(leaf)
 
+    def end(tensor: SymbolicTensor) -> list:
+        name, number, index = reference(tensor)
+        return [name, number + first_call(layers.public_name(type(tensor.node.layer))), index]  # type: ignore[union-attr]
+
     entries = []
     for layer in graph.layers:
-        nodes = [
-            {"args": _map_json(written, list(node.args)), "kwargs": _map_json(written, node.kwargs)}
-            for node in calls[id(layer)]
-            if node.inputs
-        ]
-        entries.append({**serialize_layer(layer), "name": layer.name, "inbound_nodes": nodes})
+        entry, nodes = _entry(layer, [node for node in calls[id(layer)] if node.inputs])
+        inbound = [{"args": _map_json(written, args), "kwargs": _map_json(written, kwargs)} for args, kwargs in nodes]
+        entries.append({**entry, "name": layer.name, "inbound_nodes": inbound})
     return {
         "layers": entries,
-        "input_layers": nest.map_leaves(reference, graph.inputs),
-        "output_layers": nest.map_leaves(reference, graph.outputs),
+        "input_layers": nest.map_leaves(end, graph.inputs),
+        "output_layers": nest.map_leaves(end, graph.outputs),
     }
 
 
+def first_call(class_name: str) -> int:
+    """The number of a layer's first call where a configuration names a model's ends: Keras counts functional models from 1."""
+    return 1 if class_name in ("Functional", "Model") else 0
+
+
+def _entry(layer: Layer, nodes: list[Node]) -> tuple[dict[str, Any], list[tuple]]:
+    """(configuration, arguments of the calls) of a layer; an op's constants are in its configuration if Keras has it."""
+    calls = [(node.args, node.kwargs) for node in nodes]
+    if isinstance(layer, Operation) and len(calls) == 1:
+        op = keras_ops.written(layer.function, *calls[0])
+        if op is not None and not any(isinstance(leaf, SymbolicTensor) for leaf in nest.flatten(op[0]["config"])):
+            config = {"name": layer.name, **_map_json(plain, op[0]["config"])}
+            return {**op[0], "config": config, "registered_name": op[0]["class_name"]}, [op[1:]]
+    return serialize_layer(layer), calls
+
+
 def _map_json(function: Callable, structure: Any) -> Any:
-    """Like nest.map_leaves, with tuples marked, since JSON has lists only."""
+    """Like nest.map_leaves, with lists for tuples."""
     if isinstance(structure, dict):
         return {str(key): _map_json(function, value) for key, value in structure.items()}
     if isinstance(structure, list | tuple):
-        items = [_map_json(function, value) for value in structure]
-        return items if isinstance(structure, list) else {"class_name": "__tuple__", "items": items}
+        return [_map_json(function, value) for value in structure]
     return function(structure)
 
 
@@ -76,7 +93,10 @@ def plain(value: Any) -> Any:
         array = np.asarray(value)
         return {"class_name": "__numpy__", "config": {"value": array.tolist(), "dtype": array.dtype.name}}
     if isinstance(value, slice):
-        return {"class_name": "__slice__", "config": [plain(value.start), plain(value.stop), plain(value.step)]}
+        return {
+            "class_name": "__slice__",
+            "config": {name: plain(getattr(value, name)) for name in ("start", "stop", "step")},
+        }
     if value is Ellipsis:
         return {"class_name": "__ellipsis__", "config": {}}
     if value is None or isinstance(value, str | bool | int | float):
@@ -86,8 +106,8 @@ def plain(value: Any) -> Any:
 
 def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
     """The inverse of what graph_config wrote for an argument."""
-    if isinstance(value, list):
-        return [_read_leaf(item, tensors) for item in value]
+    if isinstance(value, list | tuple):
+        return type(value)(_read_leaf(item, tensors) for item in value)
     if not isinstance(value, dict):
         return value
     kind = value.get("class_name")
@@ -96,10 +116,10 @@ def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
         return tensors(config["keras_history"])
     if kind == "__tuple__":
         return tuple(_read_leaf(item, tensors) for item in value["items"])
-    if kind == "__numpy__":
+    if kind in ("__numpy__", "__tensor__"):
         return np.array(config["value"], config["dtype"])
     if kind == "__slice__":
-        return slice(*config)
+        return slice(*(config if isinstance(config, list) else [config.get(key) for key in ("start", "stop", "step")]))
     if kind == "__ellipsis__":
         return Ellipsis
     return {key: _read_leaf(item, tensors) for key, item in value.items()}
@@ -111,16 +131,24 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
     waiting: list[tuple[str, Layer, int, dict]] = []
     before: dict[str, int] = {}
     for entry in config["layers"]:
-        layer = make({"class_name": entry["class_name"], "config": entry["config"]})
-        made[entry["name"]] = layer
-        before[entry["name"]] = 0 if isinstance(layer, InputLayer) else len(layer.nodes)
-        waiting += [(entry["name"], layer, number, node) for number, node in enumerate(entry["inbound_nodes"])]
+        name, (layer, nodes) = entry["name"], _read_entry(entry, make)
+        made[name] = layer
+        before[name] = 0 if isinstance(layer, InputLayer) else len(layer.nodes)
+        waiting += [(name, layer, number, node) for number, node in enumerate(nodes)]
 
     def tensor(history: list) -> SymbolicTensor:
         name, node, index = history
         if name not in made:
             raise ValueError(f"the configuration refers to a layer {name!r} that it does not have")
+        if node < 0 or index < 0:
+            raise ValueError(f"the configuration refers to call {node}, output {index} of layer {name!r}")
         return nest.flatten(made[name].nodes[before[name] + node].outputs)[index]
+
+    firsts = {entry["name"]: first_call(entry["class_name"]) for entry in config["layers"]}
+
+    def end(history: list) -> SymbolicTensor:
+        name, node, index = history
+        return tensor([name, node - firsts.get(name, 0), index])
 
     while waiting:
         later = []
@@ -137,7 +165,25 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
         if len(later) == len(waiting):
             raise ValueError(f"the configuration's calls wait for each other: {[name for name, *_ in later]}")
         waiting = later
-    return _references(config["input_layers"], tensor), _references(config["output_layers"], tensor)
+    return _references(config["input_layers"], end), _references(config["output_layers"], end)
+
+
+def _read_entry(entry: Mapping[str, Any], make: Callable[[Mapping], Layer]) -> tuple[Layer, list[dict]]:
+    """(layer, its calls) of an entry; an op of Keras becomes an Operation, its constants arguments of the call."""
+    if not keras_ops.is_op(entry.get("module")):
+        return make(entry), entry["inbound_nodes"]
+    constants = {key: value for key, value in entry["config"].items() if key != "name"}
+    function = keras_ops.function_of(entry["module"], entry["class_name"])
+    layer: Any = make({"class_name": "Operation", "config": {"function": function, "name": entry["name"]}})
+    first = list(itertools.takewhile(constants.__contains__, inspect.signature(layer.function).parameters))
+    nodes = []
+    for node in entry["inbound_nodes"]:
+        args = [*(constants[key] for key in first), *node["args"]]
+        if function == "getitem" and isinstance(args[-1], list):  # JSON has no tuples
+            args[-1] = tuple(args[-1])
+        rest = {key: value for key, value in constants.items() if key not in first}
+        nodes.append({"args": args, "kwargs": {**node["kwargs"], **rest}})
+    return layer, nodes
 
 
 def _references(value: Any, tensor: Callable[[list], SymbolicTensor]) -> Any:
@@ -146,18 +192,3 @@ def _references(value: Any, tensor: Callable[[list], SymbolicTensor]) -> Any:
     if len(value) == 3 and isinstance(value[0], str):
         return tensor(value)
     return [_references(item, tensor) for item in value]
-
-
-def model_to_json(model: Layer, **options) -> str:
-    """A model's architecture as JSON, without weights; `model_from_json` reads it."""
-    return json.dumps(serialize_layer(model), default=plain, **options)
-
-
-def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """A model with new weights from `model.to_json()`."""
-    try:
-        config = json.loads(json_string)
-    except ValueError as error:
-        raise ValueError(f"this is no JSON: {error}") from None
-    with custom_object_scope(custom_objects or {}):
-        return layers.deserialize(config)

@@ -172,7 +172,7 @@ MISTAKES = [
     (lambda: keras.utils.to_categorical([0, 3], num_classes=2), ValueError, r"num_classes|classes"),
     # files
     (lambda: load_model("nowhere.keras"), FileNotFoundError, r"no file 'nowhere.keras'"),
-    (lambda: dense().save("m.h5"), ValueError, r"ends in .keras"),
+    (lambda: dense().save("m", save_format="tf"), ValueError, r"save_format must be 'keras' or 'h5'"),
     (lambda: model_from_json("{"), ValueError, r"no JSON"),
     (lambda: model_from_json('{"class_name": "Evil", "config": {}}'), ValueError, r"unknown layer: 'Evil'"),
     # ops

@@ -12,7 +12,7 @@ from nbkeras import config, ops
 from nbkeras.registry import Registry
 from nbkeras.tensor import Tensor, as_tensor, op
 
-registry = Registry("loss")
+registry = Registry("loss", "keras.losses")
 
 _MEANS = ("sum_over_batch_size", "mean", "auto")
 _REDUCTIONS = (*_MEANS, "mean_with_sample_weight", "sum", "none")

@@ -10,7 +10,7 @@ from typing import Any
 
 from nbkeras.registry import Registry
 
-registry = Registry("learning rate schedule")
+registry = Registry("learning rate schedule", "keras.optimizers.schedules")
 
 
 class LearningRateSchedule:

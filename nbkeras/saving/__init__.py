@@ -1,0 +1,20 @@
+"""Keras's `saving`: models and weights in files of Keras 3, Keras 2 and safetensors, and objects as configurations."""
+
+from nbkeras.registry import custom_object_scope as custom_object_scope
+from nbkeras.registry import get_custom_objects as get_custom_objects
+from nbkeras.registry import get_registered_name as get_registered_name
+from nbkeras.registry import get_registered_object as get_registered_object
+from nbkeras.registry import register_keras_serializable as register_keras_serializable
+from nbkeras.saving.archive import atomic_file as atomic_file
+from nbkeras.saving.compilation import compile_config as compile_config
+from nbkeras.saving.compilation import read_compile_config as read_compile_config
+from nbkeras.saving.files import convert as convert
+from nbkeras.saving.files import load_model as load_model
+from nbkeras.saving.files import load_weights as load_weights
+from nbkeras.saving.files import save_model as save_model
+from nbkeras.saving.files import save_weights as save_weights
+from nbkeras.saving.text import model_from_config as model_from_config
+from nbkeras.saving.text import model_from_json as model_from_json
+from nbkeras.saving.text import model_to_json as model_to_json
+
+CustomObjectScope = custom_object_scope

@@ -1,0 +1,165 @@
+"""Floor 3: files on disk: written whole or not at all, and zip archives and JSON that are checked before they are read.
+
+No member is ever unpacked onto the disk: members are read in memory, and only those that the format has.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import secrets
+import stat
+import struct
+import zipfile
+from collections.abc import Iterator
+from typing import IO, Any
+
+JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model takes
+_DEPTH = 200  # dicts and lists within each other
+_RATIO, _FREE = 100, 1 << 20  # a member larger than _FREE may unpack to _RATIO times its stored size
+
+
+@contextlib.contextmanager
+def atomic_file(path: str) -> Iterator[Any]:
+    """A binary file, to write and read, that gets its name once it is whole and on disk; on any error the old file stays."""
+    path = os.fspath(path)
+    folder = os.path.dirname(os.path.abspath(path))
+    if not os.path.isdir(folder):
+        raise FileNotFoundError(f"cannot write {path!r}: there is no folder {folder!r}")
+    part = f"{path}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    try:
+        with open(part, "x+b") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(part, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.remove(part)
+
+
+@contextlib.contextmanager
+def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
+    """A zip archive to read, from a path or a binary file, after its names were checked; ValueError for what is none."""
+    try:
+        archive = zipfile.ZipFile(file)
+    except zipfile.BadZipFile:
+        raise ValueError(
+            f"{file!r} is no model file (no zip archive): it may be cut short or of another program"
+        ) from None
+    with archive:
+        check_members(archive)
+        yield archive
+
+
+def check_members(archive: zipfile.ZipFile) -> None:
+    """ValueError for an archive whose names could mean a file outside of it, or two things at once."""
+    seen: set[str] = set()
+    for info in archive.infolist():
+        name = info.filename
+        outside = (
+            name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/") or "\0" in info.orig_filename
+        )
+        if outside or stat.S_ISLNK(info.external_attr >> 16):
+            raise ValueError(f"the archive has a member {info.orig_filename!r} that points out of it: it is not read")
+        if name in seen:
+            raise ValueError(f"the archive has two members {name!r}: it is not read")
+        if info.flag_bits & 1:
+            raise ValueError(f"the archive's member {name!r} is encrypted: it is not read")
+        seen.add(name)
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
+    try:
+        return archive.getinfo(name)
+    except KeyError:
+        raise ValueError(f"this is no model file: it has no {name}") from None
+
+
+def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
+    """A member's bytes; ValueError, before anything is unpacked, if it is larger than `limit` or a zip bomb."""
+    info = _member(archive, name)
+    if info.file_size > limit or (info.file_size > _FREE and info.file_size > _RATIO * info.compress_size):
+        raise ValueError(
+            f"{name} unpacks to {info.file_size} bytes from {info.compress_size}: too many (at most {limit} bytes, and "
+            f"{_RATIO} times what is stored): it is not read"
+        )
+    with archive.open(info) as member:
+        return member.read(info.file_size)
+
+
+class _Section(io.RawIOBase):
+    """The bytes start ... start + size of a file, as a file of its own to read and search."""
+
+    def __init__(self, file: IO[bytes], start: int, size: int):
+        self._file, self._start, self._size, self._at = file, start, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def readinto(self, buffer: Any) -> int:
+        count = max(0, min(len(buffer), self._size - self._at))
+        self._file.seek(self._start + self._at)
+        data = self._file.read(count)
+        buffer[: len(data)] = data
+        self._at += len(data)
+        return len(data)
+
+
+def open_member(archive: zipfile.ZipFile, name: str, limit: int) -> IO[bytes]:
+    """A member as a file that can be searched: where it lies if it is stored as it is, else unpacked up to `limit` bytes."""
+    info, file = _member(archive, name), archive.fp
+    if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or file is None:
+        return io.BytesIO(read_member(archive, name, limit))
+    archive.open(info).close()  # checks the header that lies before the member
+    file.seek(info.header_offset + 26)
+    lengths = struct.unpack("<HH", file.read(4))  # of the name and of the extra field
+    return _Section(file, info.header_offset + 30 + sum(lengths), info.file_size)  # type: ignore[return-value]
+
+
+def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
+    """A dict from JSON; ValueError for what is none, is too long, or is nested too deeply."""
+    if len(text) > JSON_LIMIT:
+        raise ValueError(f"{what} is {len(text)} bytes: more than any model's configuration takes")
+    try:
+        value = json.loads(text)
+    except RecursionError:
+        raise ValueError(f"{what} is nested too deeply") from None
+    except ValueError as error:
+        raise ValueError(f"{what} is no JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise ValueError(f"{what} must hold a dict, received {type(value).__name__}")
+    check_depth(value, what)
+    return value
+
+
+def check_depth(value: Any, what: str) -> None:
+    """ValueError for dicts and lists nested more deeply than any model needs; a loop, so that no stack is too small."""
+    level = [value]
+    for _ in range(_DEPTH):
+        level = [
+            item
+            for each in level
+            for item in (each.values() if isinstance(each, dict) else each)
+            if isinstance(item, dict | list)
+        ]
+        if not level:
+            return
+    raise ValueError(f"{what} is nested more than {_DEPTH} levels deep")
+
+
+def read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
+    """A member that holds a JSON dict."""
+    return parse_json(read_member(archive, name, JSON_LIMIT), name)

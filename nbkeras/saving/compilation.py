@@ -1,0 +1,55 @@
+"""Floor 3: the arguments of `compile` as a configuration, and back."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from nbkeras import losses, metrics, optimizers
+from nbkeras.serialization import plain
+
+_WRITE = {"loss": losses.serialize, "metrics": metrics.serialize, "weighted_metrics": metrics.serialize}
+_READ = {"loss": losses.deserialize, "metrics": metrics.deserialize, "weighted_metrics": metrics.deserialize}
+
+
+def compile_config(model: Any) -> dict[str, Any] | None:
+    """The arguments of compile in a form that JSON can hold; None, with a warning, if one has no name."""
+    given = dict(model.compile_arguments)
+    try:
+        config = {key: _map(_WRITE[key], given[key]) if key in _WRITE else given[key] for key in given}
+        config["optimizer"] = optimizers.serialize(model.optimizer)
+        json.dumps(config, default=plain)
+    except (TypeError, ValueError, NotImplementedError) as error:
+        warnings.warn(f"the model is saved without its compilation: {error}", stacklevel=4)
+        return None
+    return config
+
+
+def read_compile_config(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments of compile from what `compile_config` returned."""
+    arguments = {key: _map(_READ[key], value) if key in _READ else value for key, value in config.items()}
+    arguments["optimizer"] = optimizers.deserialize(_optimizer(config["optimizer"]))
+    return arguments
+
+
+_UNUSED = ("loss_scale_factor", "gradient_accumulation_steps", "jit_compile", "is_legacy_optimizer")
+
+
+def _optimizer(config: Any) -> Any:
+    """An optimizer's configuration without what other Keras has and this file does not use."""
+    if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
+        return config
+    kept = {key: value for key, value in config["config"].items() if value or key not in _UNUSED}
+    kept.pop("jit_compile", None)
+    return {**config, "config": kept}
+
+
+def _map(function: Callable, value: Any) -> Any:
+    """`function` on each specification in lists and dicts by name; names (strings) stay."""
+    if isinstance(value, list | tuple):
+        return [_map(function, item) for item in value]
+    if isinstance(value, dict) and "class_name" not in value:
+        return {key: _map(function, item) for key, item in value.items()}
+    return value if value is None or isinstance(value, str) else function(value)

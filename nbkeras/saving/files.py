@@ -1,0 +1,189 @@
+"""Floor 3: `save_model`, `load_model`, `save_weights`, `load_weights`: which format a file has, or gets by its name."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from nbkeras.registry import custom_object_scope
+from nbkeras.saving import archive as archives
+from nbkeras.saving import hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
+
+_FORMATS = {None: None, "keras": ".keras", "h5": ".h5", "tf": None}
+
+
+def save_model(
+    model: Any,
+    filepath: Any,
+    overwrite: bool = True,
+    include_optimizer: bool = True,
+    save_format: str | None = None,
+    zipped=True,
+) -> None:
+    """Write architecture, weights, states, compile arguments and optimizer state.
+
+    filepath: a name that ends in .keras (or a binary file to write) gets Keras 3's format, any other name (or an open
+    h5py.File) Keras 2's HDF5. save_format: 'keras' or 'h5', whatever the name. zipped=False: Keras 3's files in a folder.
+    """
+    kind = _checked_format(filepath, save_format, overwrite)
+    if not zipped:
+        os.makedirs(filepath, exist_ok=True)
+        for name, content in keras_3.parts(model, include_optimizer).items():
+            with archives.atomic_file(os.path.join(filepath, name)) as file:
+                file.write(content)
+    elif kind == ".keras" or not (isinstance(filepath, str | os.PathLike) or hdf5.is_h5(filepath) or kind):
+        hdf5.h5py()
+        with _target(filepath) as file:
+            keras_3.write_model(model, file, include_optimizer)
+    else:
+        with hdf5.written(filepath) as file:
+            keras_2.write_model(file, model, include_optimizer)
+
+
+def load_model(
+    filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
+) -> Any:
+    """A model from a file of `save_model`, of Keras 3 (.keras) or of Keras 2 (.h5): its weights, and unless compile=False its
+    compilation and optimizer state too.
+
+    filepath: a path, a folder of zipped=False, a binary file, or an open h5py.File. custom_objects: your own classes and
+    functions by name; nothing else outside nbkeras can be named by the file, and no code of a file is ever run, whatever
+    safe_mode says. safe_mode=False: the model may take far more memory than its file. ValueError for what is no model file.
+    """
+    with custom_object_scope(custom_objects or {}), _readable():
+        if isinstance(filepath, str | os.PathLike) and os.path.isdir(filepath):
+            return keras_3.read_folder(os.fspath(filepath), compile, safe_mode)
+        kind = _kind(filepath)
+        if kind == "safetensors":
+            raise ValueError("a safetensors file holds weights only, no model: build the model and use load_weights")
+        if kind == "zip":
+            with archives.open_archive(filepath) as archive:
+                metadata = archives.read_json(archive, "metadata.json")
+                if metadata.get("format") == nbkeras_1.FORMAT:
+                    return nbkeras_1.read_model(archive, metadata, compile)
+                return keras_3.read_model(archive, compile, safe_mode)
+        with hdf5.opened(filepath) as file:
+            return keras_2.read_model(file, _size(filepath), compile, safe_mode)
+
+
+def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
+    """Write all weights: to .weights.h5 in Keras 3's form, to .safetensors, to any other name in Keras 2's HDF5."""
+    kind = _checked_format(filepath, save_format, overwrite)
+    name = "" if hdf5.is_h5(filepath) or not isinstance(filepath, str | os.PathLike) else os.fspath(filepath)
+    if not model.weights:
+        raise ValueError("the model has no weights yet: give it an input shape or call it before save_weights")
+    if name.endswith(".safetensors"):
+        return safetensors.write(model, name)
+    with hdf5.written(filepath) as file:
+        if name.endswith(".weights.h5") and kind is None:
+            state.write(file, model)
+        else:
+            keras_2.write_weights(file, model)
+
+
+def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
+    """Read weights of any weights file, or whole model's file, that nbkeras or Keras wrote; shapes must agree.
+
+    by_name: layers of HDF5 files of Keras 2 by their names, others stay as they are. skip_mismatch: layers that do not fit
+    stay as they are, with a warning. All weights are checked before one is written.
+    """
+    if not model.weights:
+        raise ValueError("the model has no weights yet: give it an input shape or call it before load_weights")
+    kind = _kind(filepath)
+    with _readable():
+        if kind == "safetensors":
+            _refuse_by_name(by_name)
+            safetensors.read(model, os.fspath(filepath), skip_mismatch)
+        elif kind == "zip":
+            _refuse_by_name(by_name)
+            with archives.open_archive(filepath) as archive:
+                metadata = archives.read_json(archive, "metadata.json")
+                if metadata.get("format") == nbkeras_1.FORMAT:
+                    nbkeras_1.read_weights(archive, metadata, model)
+                else:
+                    with keras_3.opened_weights(archive, model) as file:
+                        state.read(file, model, skip_mismatch)
+        else:
+            with hdf5.opened(filepath) as file:
+                if keras_2.is_of_keras_2(file):
+                    keras_2.read_weights(file, model, by_name, skip_mismatch)
+                else:
+                    _refuse_by_name(by_name)
+                    state.read(file, model, skip_mismatch)
+
+
+def _refuse_by_name(by_name: bool) -> None:
+    if by_name:
+        raise ValueError("by_name=True is for HDF5 files of Keras 2; this file is none: load it without by_name")
+
+
+def _checked_format(filepath: Any, save_format: str | None, overwrite: bool) -> str | None:
+    """'.keras' or '.h5' if the arguments say so, else None; errors for what cannot be written."""
+    if save_format not in _FORMATS or save_format == "tf":
+        raise ValueError(f"save_format must be 'keras' or 'h5' (TensorFlow's is not offered), received {save_format!r}")
+    if not isinstance(filepath, str | os.PathLike):
+        return _FORMATS[save_format]
+    if not overwrite and os.path.exists(filepath):
+        raise FileExistsError(f"{os.fspath(filepath)!r} exists; pass overwrite=True to replace it")
+    return _FORMATS[save_format] or (".keras" if os.fspath(filepath).endswith(".keras") else None)
+
+
+def _target(filepath: Any) -> Any:
+    """A binary file to write."""
+    path = isinstance(filepath, str | os.PathLike)
+    return archives.atomic_file(os.fspath(filepath)) if path else contextlib.nullcontext(filepath)
+
+
+def _kind(filepath: Any) -> str:
+    """'zip', 'safetensors' or 'hdf5', by how a file starts; ValueError for others."""
+    if hdf5.is_h5(filepath):
+        return "hdf5"
+    if isinstance(filepath, str | os.PathLike):
+        if not os.path.exists(filepath):
+            raise FileNotFoundError(f"there is no file {os.fspath(filepath)!r}")
+        with open(filepath, "rb") as file:
+            start = file.read(9)
+    else:
+        filepath.seek(0)
+        start = filepath.read(9)
+        filepath.seek(0)
+    if start.startswith(b"PK"):
+        return "zip"
+    if start.startswith(b"\x89HDF\r\n\x1a\n"):
+        return "hdf5"
+    if start[8:] == b"{":
+        return "safetensors"
+    raise ValueError(
+        f"{filepath!r} is no model or weights file (neither a zip archive nor HDF5 nor safetensors): it may be cut short or of "
+        "another program"
+    )
+
+
+def _size(filepath: Any) -> int:
+    """The bytes of an HDF5 file."""
+    if hdf5.is_h5(filepath):
+        return filepath.file.id.get_filesize()
+    return os.path.getsize(filepath) if isinstance(filepath, str | os.PathLike) else filepath.seek(0, os.SEEK_END)
+
+
+@contextlib.contextmanager
+def _readable() -> Iterator[None]:
+    """What goes wrong with a configuration that is not of the expected form becomes a ValueError."""
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise ValueError(f"the file's configuration cannot be read: {type(error).__name__}: {error}") from error
+
+
+def convert(source: Any, target: Any, model: Any = None) -> None:
+    """Write a model file, or weights of the model in the file `model`, in the format of another name."""
+    weights = os.fspath(target).endswith((".weights.h5", ".safetensors"))
+    made = load_model(source if model is None else model, compile=not weights)
+    if model is not None:
+        made.load_weights(source)
+    if weights:
+        save_weights(made, target)
+    else:
+        save_model(made, target)

@@ -1,0 +1,211 @@
+"""Floor 3: HDF5 files through h5py (an optional dependency): opening, and reading with every step checked.
+
+A file can only lead to arrays of plain numbers that lie in it: links to other places and files, data stored outside,
+virtual datasets, references, objects, filters that would load a library, and attributes without end are refused before
+anything of them is read. Nothing is visited but what the model asks for.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import math
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras.saving import archive
+
+Array = np.ndarray
+_ATTRIBUTE_LIMIT = archive.JSON_LIMIT
+_FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: those that HDF5 itself has and that cannot load a plugin
+_RATIO, _FREE = 1000, 1 << 24  # unasked-for arrays: at most _RATIO times what is stored, and _FREE for free
+
+
+def h5py() -> Any:
+    """The module h5py; ImportError with what to install."""
+    try:
+        import h5py
+    except ImportError:
+        raise ImportError(
+            "files of Keras (.keras, .h5) hold their weights in HDF5, for which h5py is needed: pip install 'nbkeras[files]'"
+        ) from None
+    return h5py
+
+
+def is_h5(file: Any) -> bool:
+    """Whether an object is an open h5py.File or Group."""
+    return type(file).__module__.partition(".")[0] == "h5py"
+
+
+@contextlib.contextmanager
+def opened(file: Any) -> Iterator[Any]:
+    """An HDF5 file to read, from a path or a binary file (or as it is, if it is open); ValueError for what is none."""
+    if is_h5(file):
+        yield file
+        return
+    name = f"{os.fspath(file)!r}" if isinstance(file, str | os.PathLike) else "the file"
+    module = h5py()
+    try:
+        group = module.File(file, "r")
+    except FileNotFoundError:
+        raise FileNotFoundError(f"there is no file {name}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{name} is no HDF5 file: it may be cut short or of another program ({error})") from None
+    with group, readable(name):
+        yield group
+
+
+@contextlib.contextmanager
+def readable(name: str = "the file") -> Iterator[None]:
+    """What HDF5 says of damaged data becomes a ValueError."""
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        if isinstance(error, OSError) and error.errno is not None:
+            raise
+        raise ValueError(f"{name} is damaged: {error}") from None
+
+
+@contextlib.contextmanager
+def written(target: Any) -> Iterator[Any]:
+    """A new HDF5 file at a path (which appears once it is whole), in a binary file, or an open one as it is."""
+    if is_h5(target):
+        yield target
+    elif isinstance(target, str | os.PathLike):
+        module = h5py()
+        with archive.atomic_file(os.fspath(target)) as file, module.File(file, "w") as group:
+            yield group
+    else:
+        with h5py().File(target, "w") as group:
+            yield group
+
+
+def to_bytes(fill: Any) -> memoryview:
+    """The bytes of an HDF5 file that `fill(file)` wrote into."""
+    buffer = io.BytesIO()
+    with h5py().File(buffer, "w") as file:
+        fill(file)
+    return buffer.getbuffer()
+
+
+# -------------------- reading --------------------
+
+
+def child(group: Any, path: str) -> Any:
+    """The group or dataset at a path below `group`, or None; ValueError for links that are not plain."""
+    module = h5py()
+    for name in path.split("/"):
+        if not name:
+            continue
+        if name in (".", "..") or not isinstance(group, module.Group):
+            return None
+        link = group.get(name, getlink=True)
+        if link is None:
+            return None
+        if not isinstance(link, module.HardLink):
+            raise ValueError(
+                f"{path!r} is a {type(link).__name__} to another place: files with such links are not read"
+            )
+        group = group[name]
+    return group
+
+
+def subgroup(group: Any, path: str) -> Any:
+    """The group at a path, or None."""
+    found = child(group, path)
+    return found if isinstance(found, h5py().Group) else None
+
+
+def names(group: Any) -> list[str]:
+    """The names in a group; [] for None."""
+    return [] if group is None else list(group)
+
+
+def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
+    """The shape of the dataset of that name, checked as all that is read; None if there is none."""
+    dataset = child(group, name) if group is not None else None
+    if dataset is None or not isinstance(dataset, h5py().Dataset):
+        return None
+    if dataset.external or dataset.is_virtual:
+        raise ValueError(f"{dataset.name!r} keeps its data outside of the file: such files are not read")
+    if dataset.shape is None or dataset.dtype.kind not in "fiub" or dataset.dtype.hasobject:
+        raise ValueError(f"{dataset.name!r} holds no plain numbers ({dataset.dtype}): it is not read")
+    plist = dataset.id.get_create_plist()
+    filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
+    if filters - _FILTERS:
+        raise ValueError(f"{dataset.name!r} is compressed by filters {sorted(filters - _FILTERS)}: it is not read")
+    return dataset.shape
+
+
+def read_array(group: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:
+    """The array of that name, of a shape that the caller expects; without one, only as large as what is really stored."""
+    found = array_shape(group, name)
+    if found is None:
+        raise ValueError(f"the file has no array {name!r} in {getattr(group, 'name', 'it')!r}")
+    dataset = child(group, name)
+    stored = dataset.id.get_storage_size()
+    if shape is None and dataset.nbytes > _FREE and dataset.nbytes > _RATIO * stored:
+        raise ValueError(
+            f"{dataset.name!r} claims {dataset.nbytes} bytes, of which {stored} are stored: it is not read"
+        )
+    if shape is not None and found != shape:
+        raise ValueError(f"{dataset.name!r} has shape {found} in the file, expected {shape}")
+    return dataset[()]
+
+
+def _small(item: Any, name: str) -> bool:
+    """Whether an attribute is there and of a size that attributes have."""
+    module = h5py()
+    encoded = name.encode()
+    if not module.h5a.exists(item.id, encoded):
+        return False
+    attribute = module.h5a.open(item.id, encoded)
+    size = math.prod(attribute.shape) * attribute.dtype.itemsize
+    if size > _ATTRIBUTE_LIMIT or attribute.dtype.kind not in "SOfiub":
+        raise ValueError(f"the attribute {name!r} of {item.name!r} ({attribute.dtype}, {size} bytes) is not read")
+    if attribute.dtype.kind == "O" and module.check_string_dtype(attribute.dtype) is None:
+        raise ValueError(f"the attribute {name!r} of {item.name!r} holds no text: it is not read")
+    return True
+
+
+def read_text(item: Any, name: str) -> str | None:
+    """A text attribute, or None."""
+    if not _small(item, name):
+        return None
+    value = item.attrs[name]
+    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
+    if not isinstance(text, str) or len(text) > _ATTRIBUTE_LIMIT:
+        raise ValueError(f"the attribute {name!r} of {item.name!r} holds no text: it is not read")
+    return text
+
+
+def read_texts(item: Any, name: str) -> list[str]:
+    """A list of texts in an attribute, or in several, name0, name1, ..., where one was too small."""
+    found: list[str] = []
+    parts = [name] if _small(item, name) else []
+    while not found and _small(item, f"{name}{len(parts)}"):
+        parts.append(f"{name}{len(parts)}")
+    for part in parts:
+        values = np.asarray(item.attrs[part]).reshape(-1).tolist()
+        found.extend(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
+    return found
+
+
+# -------------------- writing --------------------
+
+_HEADER_LIMIT = 64512  # bytes of an attribute that HDF5 keeps in an object's header
+
+
+def write_texts(item: Any, name: str, texts: list[str]) -> None:
+    """A list of texts as Keras writes it: one attribute, or name0, name1, ... where it is too long for one."""
+    data = np.array([text.encode() for text in texts]) if texts else np.zeros(0, "S1")
+    parts = max(1, -(-data.nbytes // _HEADER_LIMIT))
+    while any(part.nbytes > _HEADER_LIMIT for part in np.array_split(data, parts)):
+        parts += 1
+    if parts == 1:
+        item.attrs[name] = data
+    for number, part in enumerate(np.array_split(data, parts) if parts > 1 else []):
+        item.attrs[f"{name}{number}"] = part

@@ -1,0 +1,162 @@
+"""Floor 3: Keras 2's HDF5 files (.h5), of keras 2.3.1, tf.keras and tf_keras: whole models, and weights.
+
+A whole model has its configuration in attributes and its weights under `model_weights`; a weights file has them at its
+root: for each layer of the model a group with its weights in the order of the attribute `weight_names`, trainable first.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any
+
+import numpy as np
+
+from nbkeras.layer import layers
+from nbkeras.module import limited_room
+from nbkeras.registry import sharing_scope
+from nbkeras.saving import archive, compilation, hdf5, keras_2_config, keras_2_weights, keras_3
+from nbkeras.serialization import plain
+from nbkeras.tensor import Variable
+
+Array = np.ndarray
+_KERAS_VERSION = "2.15.0"  # whose form is written
+
+
+def is_of_keras_2(file: Any) -> bool:
+    """Whether a file or group is a model or weights of Keras 2."""
+    keys = set(file.attrs)
+    return bool(keys & {"layer_names", "layer_names0"}) or "model_weights" in hdf5.names(file)
+
+
+def _parts(model: Any) -> list[Any]:
+    """The layers whose weights lie apart: a model's; a layer alone is its own."""
+    return [each for each in getattr(model, "layers", [model]) if type(each).__name__ != "Operation"]
+
+
+def _weights(layer: Any) -> list[Variable]:
+    return [*layer.trainable_weights, *layer.non_trainable_weights]
+
+
+# -------------------- writing --------------------
+
+
+def write_weights(group: Any, model: Any) -> None:
+    """A model's weights into an HDF5 file or group."""
+    parts = _parts(model)
+    hdf5.write_texts(group, "layer_names", [layer.name for layer in parts])
+    group.attrs["backend"], group.attrs["keras_version"] = "tensorflow", _KERAS_VERSION
+    for layer in parts:
+        _write_list(group.create_group(layer.name), _weights(layer))
+
+
+def _write_list(group: Any, variables: list[Variable]) -> None:
+    names: dict[str, Variable] = {}
+    for variable in variables:
+        name, number = variable.path, 0
+        while f"{name}:0" in names:
+            number += 1
+            name = f"{variable.path}_{number}"
+        names[f"{name}:0"] = variable
+    hdf5.write_texts(group, "weight_names", list(names))
+    for name, variable in names.items():
+        group[name] = variable.numpy()
+
+
+def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
+    """A whole model into an HDF5 file."""
+    with sharing_scope():
+        config = keras_2_config.legacy(json.loads(json.dumps(layers.serialize(model), default=plain)))
+    file.attrs["keras_version"], file.attrs["backend"] = _KERAS_VERSION, "tensorflow"
+    file.attrs["model_config"] = json.dumps(config)
+    write_weights(file.create_group("model_weights"), model)
+    compiled = compilation.compile_config(model) if include_optimizer and model.compiled else None
+    if compiled is None:
+        return
+    compiled.pop("run_eagerly", None)
+    compiled["optimizer_config"] = compiled.pop("optimizer")
+    file.attrs["training_config"] = json.dumps(keras_2_config.legacy(json.loads(json.dumps(compiled, default=plain))))
+    if model.optimizer.built:
+        _write_list(file.create_group("optimizer_weights"), model.optimizer.variables)
+
+
+# -------------------- reading --------------------
+
+
+def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
+    """A whole model from an HDF5 file of so many bytes."""
+    text = hdf5.read_text(file, "model_config")
+    if text is None:
+        raise ValueError("the file holds weights only, no model: build the model and use load_weights")
+    config = _config(file, text, "model_config")
+    with limited_room(keras_3.room_for(size, safe_mode)):
+        model = keras_3.model_from_config(config)
+    weights = hdf5.subgroup(file, "model_weights")
+    if weights is None:
+        raise ValueError("the file has no weights: it is damaged")
+    read_weights(weights, model)
+    text = hdf5.read_text(file, "training_config")
+    if compile and text is not None:
+        with sharing_scope():
+            model.compile(**_compile_arguments(_config(file, text, "training_config")))
+        group = hdf5.subgroup(file, "optimizer_weights")
+        if group is not None:
+            names = hdf5.read_texts(group, "weight_names")
+            keras_2_weights.read_optimizer(group, names, model.optimizer, model.trainable_weights)
+    return model
+
+
+def _config(file: Any, text: str, what: str) -> dict[str, Any]:
+    """A configuration in Keras 3's form; Keras 3 itself writes HDF5 without modules, but means its own functions."""
+    config = archive.parse_json(text, what)
+    version = hdf5.read_text(file, "keras_version") or ""
+    return keras_3.translated(config if version.startswith("3") else keras_2_config.translated(config), False)
+
+
+def _compile_arguments(config: dict[str, Any]) -> dict[str, Any]:
+    """The arguments of compile from a `training_config`."""
+    arguments = {"optimizer": config["optimizer_config"], "loss": config.get("loss")}
+    for key in ("metrics", "weighted_metrics", "loss_weights"):
+        arguments[key] = config.get(key)
+    return compilation.read_compile_config(arguments)
+
+
+def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
+    """Weights of an HDF5 file of Keras 2 into a model, by position or by the layers' names; all are checked first."""
+    inside = hdf5.subgroup(file, "model_weights")
+    group = file if inside is None else inside
+    stored = {name: _names(group, name) for name in hdf5.read_texts(group, "layer_names")}
+    if by_name:
+        pairs = [(layer, layer.name) for layer in _parts(model) if stored.get(layer.name)]
+    else:
+        own, names = [layer for layer in _parts(model) if layer.weights], [name for name in stored if stored[name]]
+        if len(own) != len(names):
+            raise ValueError(f"the model has {len(own)} layers with weights, the file {len(names)}: {names}")
+        pairs = list(zip(own, names, strict=True))
+    values: list[tuple[Variable, Array]] = []
+    for layer, name in pairs:
+        try:
+            values += keras_2_weights.arrays(hdf5.subgroup(group, name), stored[name], layer, _weights(layer))
+        except ValueError as error:
+            message = f"layer {layer.name!r} ({name!r} in the file): {error}"
+            if not skip_mismatch:
+                raise ValueError(message) from None
+            warnings.warn(f"not loaded: {message}", stacklevel=4)
+    values += _top(group, model)
+    for variable, value in values:
+        variable.assign(value)
+
+
+def _top(group: Any, model: Any) -> list[tuple[Variable, Array]]:
+    """Weights that a model has beside those of its layers."""
+    names = _names(group, "top_level_model_weights")
+    own = model.own_weights() if hasattr(model, "layers") else []
+    if not names or len(names) != len(own):
+        return []
+    found = hdf5.subgroup(group, "top_level_model_weights")
+    return [(v, hdf5.read_array(found, name, v.shape)) for v, name in zip(own, names, strict=True)]
+
+
+def _names(group: Any, name: str) -> list[str]:
+    layer = hdf5.subgroup(group, name)
+    return [] if layer is None else hdf5.read_texts(layer, "weight_names")

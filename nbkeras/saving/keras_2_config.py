@@ -1,0 +1,211 @@
+"""Floor 3: configurations of Keras 2 (2.3.1, tf.keras, tf_keras) in Keras 3's form, and back.
+
+What differs: inbound_nodes are lists [layer, call, output, arguments], there are no modules, models that know their input
+count their calls from 1 (in Keras 3 functional models do, and only where a model's outputs are named), some classes and
+arguments have other names, and `hard_sigmoid` is another function.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbkeras.serialization import first_call
+
+_ALIASES = {
+    **{"Model": "Functional", "Convolution1D": "Conv1D", "Convolution2D": "Conv2D", "Convolution3D": "Conv3D"},
+    **{"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization"},
+    **{"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"},
+}
+_MODELS = ("Functional", "Sequential")
+_UNUSED = {  # that say how TensorFlow computes, or what it can work out
+    **{"Lambda": ("module", "function_type", "output_shape_type", "output_shape_module")},
+    **{"MultiHeadAttention": ("query_shape", "key_shape", "value_shape")},
+}
+_INITIALIZERS = ("_initializer",)
+
+
+def translated(config: Any) -> Any:
+    """A configuration of Keras 2 in Keras 3's form."""
+    if isinstance(config, list):
+        return [translated(item) for item in config]
+    if not isinstance(config, dict):
+        return config
+    if "value" in config and config.get("type") in ("ndarray", "float32", "float64"):
+        return config["value"]
+    written: Any = config.get("class_name")
+    if not isinstance(written, str) or not isinstance(config.get("config"), dict | list):
+        return {key: translated(item) for key, item in config.items()}
+    kind, inner = _ALIASES.get(written, written), config["config"]
+    if kind in ("Policy", "PolicyV1"):
+        return inner.get("name") if isinstance(inner, dict) else None
+    if kind == "Sequential" and isinstance(inner, list):  # before Keras 2.2.3
+        inner = {"layers": inner}
+    if kind == "Functional":
+        inner = _functional(inner)
+    elif written.startswith("CuDNN"):
+        inner = {"activation": "tanh", "recurrent_activation": "sigmoid", **inner, "reset_after": True}
+        inner.pop("reset_after" if kind == "LSTM" else "", None)
+    if not isinstance(inner, dict):
+        raise ValueError(f"the config of {kind} must be a dict, received {type(inner).__name__}")
+    inner = {key: _argument(key, item) for key, item in inner.items() if key not in _UNUSED.get(kind, ())}
+    if kind == "InputLayer":
+        inner.setdefault("batch_shape", inner.pop("batch_input_shape", None))
+    return {**config, "class_name": kind, "config": inner}
+
+
+def _argument(key: str, value: Any) -> Any:
+    if value == "hard_sigmoid" and key in ("activation", "recurrent_activation"):
+        return "legacy_hard_sigmoid"  # Keras 2's; Keras 3 gave the name to another function
+    value = translated(value)
+    if key.endswith(_INITIALIZERS) and isinstance(value, dict) and isinstance(value.get("config"), dict):
+        inner = {name: item for name, item in value["config"].items() if name != "dtype"}
+        value = {**value, "config": inner}
+    return value
+
+
+def _shift(entry: Mapping[str, Any]) -> int:
+    """What Keras 2 counts a layer's calls from."""
+    kind, inner = _ALIASES.get(entry["class_name"], entry["class_name"]), entry["config"]
+    if kind != "Sequential":
+        return first_call(kind)
+    layers = inner if isinstance(inner, list) else inner["layers"]
+    first = layers[0] if layers else {"class_name": "", "config": {}}
+    known = first["class_name"] in ("InputLayer", *_MODELS, "Model") or "batch_input_shape" in first["config"]
+    return 1 if known else 0
+
+
+def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A functional model's config with nodes in Keras 3's form; its layers are translated by the caller."""
+    shifts = {entry["name"]: _shift(entry) for entry in config["layers"]}
+    firsts = {
+        entry["name"]: first_call(_ALIASES.get(entry["class_name"], entry["class_name"])) for entry in config["layers"]
+    }
+
+    def reference(value: Any) -> list:
+        name, call, output = value[:3]
+        if name not in shifts:
+            raise ValueError(f"the configuration refers to a layer {name!r} that it does not have")
+        return [name, call - shifts[name], output]
+
+    def end(value: Any) -> list:
+        name, call, output = reference(value)
+        return [name, call + firsts[name], output]
+
+    def tensor(value: Any) -> dict[str, Any]:
+        return {"class_name": "__keras_tensor__", "config": {"keras_history": reference(value)}}
+
+    def is_reference(value: Any) -> bool:
+        return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str) and value[0] in shifts
+
+    def argument(value: Any) -> Any:
+        if is_reference(value):
+            return tensor(value)
+        if isinstance(value, list):
+            return [argument(item) for item in value]
+        return {key: argument(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    def node(value: Any) -> dict[str, Any]:
+        if isinstance(value, dict):  # of a Keras 3 that wrote HDF5
+            return value
+        inputs = [value] if is_reference(value) else list(value)
+        kwargs = {key: item for each in inputs for key, item in (each[3] if len(each) > 3 else {}).items()}
+        tensors = [tensor(each) for each in inputs]
+        return {"args": tensors if len(tensors) == 1 else [tensors], "kwargs": argument(kwargs)}
+
+    def references(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: references(item) for key, item in value.items()}
+        return reference(value) if is_reference(value) else [references(item) for item in value]
+
+    entries = [
+        {**entry, "inbound_nodes": [node(each) for each in entry["inbound_nodes"]]} for entry in config["layers"]
+    ]
+    single = {key: _alone(config[key]) for key in ("input_layers", "output_layers")}
+    return {**config, "layers": entries, **{key: references(value) for key, value in single.items()}}
+
+
+def _alone(value: Any) -> Any:
+    """One tensor in place of a list of one, as Keras 2 takes and gives them."""
+    return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) else value
+
+
+# -------------------- writing --------------------
+
+_RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
+_NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not know, and the value that means what it does
+    **{kind: {"seed": None, "zero_output_for_mask": False} for kind in ("LSTM", "GRU", "SimpleRNN")},
+    **{kind: {"seed": None} for kind in ("LSTMCell", "GRUCell", "SimpleRNNCell")},
+    **{"BatchNormalization": {"synchronized": False}, "LayerNormalization": {"rms_scaling": False}},
+}
+
+
+def legacy(config: Any) -> Any:
+    """A configuration that nbkeras wrote, in Keras 2's form, which Keras 3 reads too; ValueError for what it cannot say."""
+    if isinstance(config, list):
+        return [legacy(item) for item in config]
+    if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
+        return {key: legacy(item) for key, item in config.items()} if isinstance(config, dict) else config
+    kind, inner = config["class_name"], config.get("config")
+    if kind == "__keras_tensor__" or not isinstance(inner, dict):
+        return config
+    if kind == "Operation" or str(config.get("module")).startswith("keras.src.ops"):
+        raise ValueError(
+            f"{inner.get('name')!r}: ops on symbolic tensors cannot be written to HDF5 of Keras 2; save the model as .keras"
+        )
+    if "input_layers" in inner:
+        inner = _legacy_functional(inner)
+    renamed, newer = _RENAMED.get(kind, {}), _NEWER.get(kind, {})
+    found: dict[str, Any] = {}
+    for key, value in inner.items():
+        if key in newer and value == newer[key]:
+            continue
+        if key in ("activation", "recurrent_activation") and value in ("hard_sigmoid", "legacy_hard_sigmoid"):
+            if value == "hard_sigmoid":
+                raise ValueError(
+                    f"{inner.get('name')!r}: Keras 2 has no hard_sigmoid as Keras 3's; save the model as .keras"
+                )
+            value = "hard_sigmoid"
+        found[renamed.get(key, key)] = legacy(value)
+    if kind == "InputLayer":
+        found = {"batch_input_shape": found.pop("batch_shape"), "sparse": False, "ragged": False, **found}
+    rest = {key: config[key] for key in ("name", "inbound_nodes") if key in config}
+    return {"class_name": kind, "config": found, **rest}
+
+
+def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:
+    shifts = {entry["name"]: 1 if entry["class_name"] in _MODELS else 0 for entry in config["layers"]}
+    firsts = {entry["name"]: first_call(entry["class_name"]) for entry in config["layers"]}
+
+    def reference(value: list) -> list:
+        return [value[0], value[1] + shifts[value[0]], value[2]]
+
+    def end(value: list) -> list:
+        return reference([value[0], value[1] - firsts[value[0]], value[2]])
+
+    def argument(value: Any) -> Any:
+        if isinstance(value, list):
+            return [argument(item) for item in value]
+        if isinstance(value, dict) and value.get("class_name") == "__keras_tensor__":
+            return reference(value["config"]["keras_history"])
+        return value
+
+    def node(name: str, value: dict[str, Any]) -> list:
+        first = value["args"][0] if value["args"] else None
+        tensors = first if isinstance(first, list) else [first]
+        if len(value["args"]) != 1 or not all(isinstance(t, dict) and "config" in t for t in tensors):
+            raise ValueError(f"{name!r} is called in a way that HDF5 of Keras 2 cannot hold; save the model as .keras")
+        kwargs = {key: argument(item) for key, item in value["kwargs"].items()}
+        return [[*argument(t), kwargs if not i else {}] for i, t in enumerate(tensors)]
+
+    def references(value: Any) -> Any:
+        if isinstance(value, dict):
+            return {key: references(item) for key, item in value.items()}
+        return [end(value)] if value and isinstance(value[0], str) else [end(item) for item in value]
+
+    entries = [
+        {**entry, "inbound_nodes": [node(entry["name"], each) for each in entry["inbound_nodes"]]}
+        for entry in config["layers"]
+    ]
+    ends = {key: references(config[key]) for key in ("input_layers", "output_layers")}
+    return {**config, "layers": entries, **ends}

@@ -1,0 +1,166 @@
+"""Floor 3: Keras 3's files: `.keras`, a zip of config.json, metadata.json and model.weights.h5; and `.weights.h5` alone."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from nbkeras.layer import layers
+from nbkeras.module import limited_room
+from nbkeras.registry import custom_object, sharing_scope
+from nbkeras.saving import archive as archives
+from nbkeras.saving import compilation, hdf5, state
+from nbkeras.serialization import plain
+
+WEIGHTS = "model.weights.h5"
+_KERAS_VERSION = "3.15.1"  # whose form is written
+_ROOM, _SLACK = 8, 64 << 20  # a model may take _ROOM times the bytes of its file and _SLACK more
+
+
+def room_for(size: int, safe_mode: bool) -> int | None:
+    """How many bytes the weights of a model may take whose file has so many; None: any."""
+    return _ROOM * size + _SLACK if safe_mode else None
+
+
+# -------------------- writing --------------------
+
+
+def model_config(model: Any, compiled: Any = None) -> dict[str, Any]:
+    """A model's configuration, and what it was built and compiled with, as Keras 3 writes it."""
+    with sharing_scope():
+        config = {**layers.serialize(model), "nbkeras": True}  # Keras takes no notice; see `translated`
+    config["build_config"] = model.get_build_config()
+    config["compile_config"] = compiled
+    return config
+
+
+def parts(model: Any, include_optimizer: bool = True) -> dict[str, Any]:
+    """The files of a `.keras` archive: name -> bytes."""
+    compiled = compilation.compile_config(model) if include_optimizer and model.compiled else None
+    config = json.dumps(model_config(model, compiled), default=plain)
+    optimizer = model.optimizer if compiled is not None else None
+    now = datetime.datetime.now().strftime("%Y-%m-%d@%H:%M:%S")
+    return {
+        "metadata.json": json.dumps({"keras_version": _KERAS_VERSION, "date_saved": now}).encode(),
+        "config.json": config.encode(),
+        WEIGHTS: hdf5.to_bytes(lambda group: state.write(group, model, optimizer)),
+    }
+
+
+def write_model(model: Any, file: Any, include_optimizer: bool = True) -> None:
+    """A `.keras` archive into a binary file."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, content in parts(model, include_optimizer).items():
+            with archive.open(name, "w", force_zip64=True) as member:
+                member.write(content)
+
+
+# -------------------- reading --------------------
+
+
+def read_model(archive: zipfile.ZipFile, compile: bool, safe_mode: bool) -> Any:
+    """A model from a `.keras` archive: weights, and unless compile=False its compilation and optimizer state too."""
+    config = archives.read_json(archive, "config.json")
+    if WEIGHTS not in archive.namelist():
+        raise ValueError(f"this is no model file that nbkeras reads: it has no {WEIGHTS}")
+    model = _made(config, archive.getinfo(WEIGHTS).file_size, compile, safe_mode)
+    with opened_weights(archive, model) as file:
+        _restore(file, model)
+    return model
+
+
+def read_folder(path: str, compile: bool, safe_mode: bool) -> Any:
+    """A model from the files of an archive in a folder."""
+    with open(os.path.join(path, "config.json"), "rb") as text:
+        config = archives.parse_json(text.read(archives.JSON_LIMIT + 1), "config.json")
+    weights = os.path.join(path, WEIGHTS)
+    model = _made(config, os.path.getsize(weights), compile, safe_mode)
+    with hdf5.opened(weights) as file:
+        _restore(file, model)
+    return model
+
+
+def _made(config: dict[str, Any], size: int, compile: bool, safe_mode: bool) -> Any:
+    """The model of a configuration, compiled as it says; `size` bytes are stored for its weights."""
+    with limited_room(room_for(size, safe_mode)):
+        model = model_from_config(config)
+    if compile and config.get("compile_config"):
+        with sharing_scope():
+            model.compile(**compilation.read_compile_config(translated(config["compile_config"], made_here=True)))
+    return model
+
+
+def _restore(file: Any, model: Any) -> None:
+    state.read(file, model)
+    if model.compiled:
+        state.read_optimizer(file, model.optimizer, model.trainable_weights)
+
+
+def opened_weights(archive: zipfile.ZipFile, model: Any) -> Any:
+    """The archive's HDF5 member, opened; one that is compressed may be as large as the model's arrays make it."""
+    arrays = sum(v.data.nbytes for v in (*model.weights, *model.states_variables))
+    count = len(model.weights) + len(model.all_layers())
+    return hdf5.opened(archives.open_member(archive, WEIGHTS, 16 * arrays + 8192 * count + (1 << 20)))
+
+
+def model_from_config(config: Mapping[str, Any]) -> Any:
+    """A model with new weights from a configuration of Keras 3 (or from `model_config`)."""
+    with sharing_scope():
+        model = layers.deserialize(translated(config, bool(config.get("nbkeras"))))
+        build = config.get("build_config")
+        if build and not model.built:
+            model.build_from_config(build)
+    return model
+
+
+_UNREADABLE = {
+    "__lambda__": "a lambda, whose code would run on this machine; nbkeras runs no code of files, with safe_mode=False either",
+    "__bytes__": "bytes",
+    "__typespec__": "a TensorFlow type",
+}
+
+
+def translated(value: Any, made_here: bool) -> Any:
+    """A configuration of Keras 3 in nbkeras's form: dtypes by name, arrays as arrays, a Lambda's function by its layer's name.
+
+    made_here: nbkeras wrote it. Keras writes a `training` into each call, which its models do not heed.
+    """
+    if isinstance(value, list):
+        return [translated(item, made_here) for item in value]
+    if not isinstance(value, dict):
+        return value
+    kind, inner = value.get("class_name"), value.get("config")
+    if kind in _UNREADABLE:
+        raise ValueError(f"the configuration holds {_UNREADABLE[kind]}")
+    if kind == "Lambda" and isinstance(inner, dict):
+        value = {**value, "config": {**inner, **_lambda_function(inner)}}
+    if kind in ("__numpy__", "__tensor__") and isinstance(inner, dict):
+        return np.array(inner["value"], inner["dtype"])
+    if isinstance(kind, str) and kind.endswith("DTypePolicy") and isinstance(inner, dict):
+        return inner.get("name")
+    found = {key: translated(item, made_here) for key, item in value.items() if key != "compile_config"}
+    if "inbound_nodes" in found and not made_here:
+        for node in found["inbound_nodes"]:
+            node["kwargs"].pop("training", None)
+    return found
+
+
+def _lambda_function(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The function of a Lambda layer, which must be known here under its own name or under the layer's."""
+    function = config.get("function")
+    named = (
+        function.get("config") if isinstance(function, dict) and function.get("class_name") == "function" else function
+    )
+    name = named if isinstance(named, str) and custom_object(named) is not None else config.get("name")
+    if not isinstance(name, str) or custom_object(name) is None:
+        raise ValueError(
+            f"the Lambda layer {config.get('name')!r} holds code, or names a function that is not known: nbkeras runs no code of "
+            f"files, with safe_mode=False either. Pass the function: custom_objects={{{config.get('name')!r}: function}}"
+        )
+    return {"function": name}

@@ -1,0 +1,56 @@
+"""Floor 3: weights in safetensors files (an optional dependency), by Keras 3's paths with dots: 'layers.dense.vars.0'.
+
+The format is a JSON header and plain bytes: its reader checks that the arrays lie in the file.
+"""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+from nbkeras.saving import archive, state
+
+
+def _library() -> Any:
+    try:
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError("files in .safetensors need the package safetensors: pip install 'nbkeras[files]'") from None
+    return safetensors
+
+
+def _named(model: Any) -> dict[str, Any]:
+    """A model's weights by name."""
+    return {
+        f"{path}/vars/{number}".strip("/").replace("/", "."): variable
+        for path, layer in state.walk(model)
+        for number, variable in enumerate(layer.own_weights())
+    }
+
+
+def write(model: Any, path: str) -> None:
+    """A model's weights into a file, which appears once it is whole."""
+    data = _library().numpy.save({name: variable.numpy() for name, variable in _named(model).items()})
+    with archive.atomic_file(path) as file:
+        file.write(data)
+
+
+def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
+    """A file's arrays into a model's weights; all are checked before one is written."""
+    library, values = _library(), []
+    try:
+        with library.safe_open(path, framework="numpy") as file:
+            known = set(file.keys())
+            for name, variable in _named(model).items():
+                shape = tuple(file.get_slice(name).get_shape()) if name in known else None
+                if shape == variable.shape:
+                    values.append((variable, file.get_tensor(name)))
+                    continue
+                message = f"weight {name!r} has shape {variable.shape} in the model, {shape} in the file"
+                if not skip_mismatch:
+                    raise ValueError(message)
+                warnings.warn(f"not loaded: {message}", stacklevel=4)
+    except library.SafetensorError as error:
+        raise ValueError(f"{path!r} is no safetensors file: {error}") from None
+    for variable, value in values:
+        variable.assign(value)

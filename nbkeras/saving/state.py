@@ -1,0 +1,206 @@
+"""Floor 3: the arrays of a model under Keras 3's paths: `layers/dense/vars/0`, `layers/lstm/cell/vars/2`, `optimizer/vars/1`.
+
+Children are found as Keras finds them: a model's `layers` first, then attributes in alphabetical order, those with an
+underscore last; in lists and dicts by class, numbered. What layers keep that is no weight (counters of random numbers,
+recurrent states) lies beside their weights in `states`, where Keras does not look.
+"""
+
+from __future__ import annotations
+
+import functools
+import warnings
+from collections.abc import Iterator, MutableMapping
+from typing import Any
+
+import numpy as np
+
+from nbkeras.inputs import InputLayer
+from nbkeras.layer import Layer, layers
+from nbkeras.module import Module
+from nbkeras.naming import snake_case
+from nbkeras.operation import Operation
+from nbkeras.saving import hdf5
+from nbkeras.stepper import Stepper
+from nbkeras.tensor import Variable
+
+Array = np.ndarray
+
+
+def _is_listed(layer: Any) -> bool:
+    """Whether a model's `layers` are its own list of parts (a functional model or a Sequential)."""
+    return getattr(layer, "_graph", None) is not None or hasattr(layer, "_chain")
+
+
+@functools.cache
+def _known(model: bool) -> frozenset[str]:
+    """The attributes that every layer, or model, has."""
+    return frozenset(vars(Stepper(name="any") if model else Layer(name="any")))
+
+
+def _children(layer: Module) -> Iterator[tuple[str, Any]]:
+    known = _known(isinstance(layer, Stepper))
+    if _is_listed(layer):
+        yield "layers", [each for each in layer.layers if not isinstance(each, Operation)]  # type: ignore[attr-defined]
+        known = known | {"_graph", "_chain", "_input"}
+    for name in sorted(vars(layer), key=lambda name: (name.startswith("_"), name)):
+        value = vars(layer)[name]
+        if name not in known and isinstance(value, Module | list | tuple | dict):
+            yield name, value
+
+
+def _numbered(items: list[Module]) -> list[str]:
+    """dense, dense_1, ... for modules by their classes."""
+    counts: dict[str, int] = {}
+    found = []
+    for item in items:
+        name = snake_case(layers.public_name(type(item)))
+        counts[name] = counts.get(name, -1) + 1
+        found.append(f"{name}_{counts[name]}" if counts[name] else name)
+    return found
+
+
+def walk(model: Module, file: Any = None) -> Iterator[tuple[str, Module]]:
+    """(path, layer) of a model and all layers in it, each once; in a file whose layers have the same names, by those."""
+    seen: set[int] = set()
+
+    def visit(path: str, value: Any) -> Iterator[tuple[str, Module]]:
+        if isinstance(value, Module):
+            if id(value) not in seen:
+                seen.add(id(value))
+                yield path, value
+                for name, child in _children(value):
+                    yield from visit(f"{path}/{name}" if path else name, child)
+            return
+        items = [each for each in (value.values() if isinstance(value, dict) else value) if isinstance(each, Module)]
+        for name, item in zip(_names_in(file, path, items) or _numbered(items), items, strict=True):
+            yield from visit(f"{path}/{name}", item)
+        inner = [
+            each
+            for each in (value.values() if isinstance(value, dict) else value)
+            if isinstance(each, list | tuple | dict)
+        ]
+        for number, nested in enumerate(inner):
+            yield from visit(f"{path}/container_{number}" if number else f"{path}/container", nested)
+
+    yield from visit("", model)
+
+
+def _names_in(file: Any, path: str, items: list[Module]) -> list[str] | None:
+    """The groups of a file that say they are of layers of these names, if all are there."""
+    parent = hdf5.subgroup(file, path) if file is not None else None
+    by_name: dict[str | None, str] = {}
+    for key in hdf5.names(parent):
+        group = hdf5.subgroup(parent, f"{key}/vars")
+        by_name[hdf5.read_text(group, "name") if group is not None else None] = key
+    found = [by_name.get(item.name) for item in items if not isinstance(item, InputLayer)]
+    if None in found or len(set(found)) != len(found):
+        return None
+    return [str(by_name.get(item.name, item.name)) for item in items]
+
+
+# -------------------- writing --------------------
+
+
+def write(file: Any, model: Module, optimizer: Any = None) -> None:
+    """A model's arrays, and its optimizer's, into an HDF5 file."""
+    for path, layer in walk(model):
+        group = file.create_group(f"{path}/vars" if path else "vars")
+        group.attrs["name"] = layer.name
+        store: dict[str, Any] = {}
+        layer.save_own_variables(store)
+        for key, value in store.items():
+            group[key] = np.asarray(value)
+        _write_list(file, f"{path}/states", layer._states)
+    if optimizer is not None:
+        _write_list(file, "optimizer", optimizer.variables)
+        file["optimizer/vars"].attrs["name"] = optimizer.name
+
+
+def _write_list(file: Any, path: str, variables: list[Variable]) -> None:
+    for number, variable in enumerate(variables):
+        file[f"{path}/vars/{number}"] = variable.numpy()
+
+
+# -------------------- reading --------------------
+
+
+class _Store(MutableMapping):
+    """A layer's part of a file, as `load_own_variables` gets it: arrays by name, read when they are asked for."""
+
+    def __init__(self, group: Any):
+        self._group = group
+
+    def __getitem__(self, name: str) -> Array:
+        if hdf5.array_shape(self._group, name) is None:
+            raise KeyError(name)
+        return hdf5.read_array(self._group, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(hdf5.names(self._group))
+
+    def __len__(self) -> int:
+        return len(hdf5.names(self._group))
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        raise TypeError("a file that is read cannot be written")
+
+    __delitem__ = __setitem__  # type: ignore[assignment]
+
+
+def _vars(file: Any, path: str) -> Any:
+    """The group of a layer's arrays, or None; tf_keras 2.12 called `layers` by another name."""
+    found = hdf5.subgroup(file, f"{path}/vars")
+    if found is None:
+        found = hdf5.subgroup(file, f"{path.replace('layers', '_layer_checkpoint_dependencies')}/vars")
+    return found
+
+
+def read(file: Any, model: Module, skip_mismatch: bool = False) -> None:
+    """A file's arrays into a model's weights (and states, where they fit); all are checked before any is written."""
+    values: list[tuple[Variable, Array]] = []
+    hooks = []
+    for path, layer in walk(model, file):
+        group, own = _vars(file, path), layer.own_weights()
+        try:
+            if type(layer).load_own_variables is not Module.load_own_variables:
+                hooks.append((layer, _Store(group)))
+            else:
+                values += _arrays(group, own, f"layer {layer.name!r} ({path or 'the model'})")
+        except ValueError as error:
+            if not skip_mismatch:
+                raise
+            warnings.warn(f"not loaded: {error}", stacklevel=4)
+        states = hdf5.subgroup(file, f"{path}/states/vars")
+        if states is not None and _fit(states, layer._states):  # a recurrent state may have no batch yet
+            values += _arrays(states, layer._states, path)
+    for variable, value in values:
+        variable.assign(value)
+    for layer, store in hooks:
+        layer.load_own_variables(store)
+
+
+def read_optimizer(file: Any, optimizer: Any, variables: list[Variable]) -> None:
+    """A file's optimizer state, if there is one, into an optimizer for these variables."""
+    group = hdf5.subgroup(file, "optimizer/vars")
+    if len(hdf5.names(group)) > len(optimizer.variables):  # it was built when it was saved
+        optimizer.build(variables)
+    if group is not None and len(group):
+        for variable, value in _arrays(group, optimizer.variables, f"optimizer {optimizer.name!r}"):
+            variable.assign(value)
+
+
+def _fit(group: Any, variables: list[Variable]) -> bool:
+    return [hdf5.array_shape(group, str(i)) for i in range(len(group))] == [v.shape for v in variables]
+
+
+def _arrays(group: Any, variables: list[Variable], what: str) -> list[tuple[Variable, Array]]:
+    """The arrays '0', '1', ... of a group for variables."""
+    if len(hdf5.names(group)) != len(variables):
+        raise ValueError(
+            f"{what} has {len(variables)} arrays {[v.shape for v in variables]} in the model, "
+            f"{len(hdf5.names(group))} in the file: they are not of the same model"
+        )
+    try:
+        return [(variable, hdf5.read_array(group, str(i), variable.shape)) for i, variable in enumerate(variables)]
+    except ValueError as error:
+        raise ValueError(f"{what}: {error}") from None

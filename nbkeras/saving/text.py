@@ -1,0 +1,29 @@
+"""Floor 3: architectures as JSON, and objects as configurations: Keras 3's form is written, Keras 3's and 2's are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from nbkeras.registry import custom_object_scope
+from nbkeras.saving import archive, keras_2_config, keras_3
+from nbkeras.serialization import plain
+
+
+def model_to_json(model: Any, **options) -> str:
+    """A model's architecture as JSON, without weights; `model_from_json` reads it, here and in Keras 3."""
+    return json.dumps(keras_3.model_config(model), default=plain, **options)
+
+
+def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """A model with new weights from `model.to_json()` of nbkeras, Keras 3 or Keras 2."""
+    return model_from_config(archive.parse_json(json_string, "the text"), custom_objects)
+
+
+def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
+    """A model with new weights from a configuration {'class_name', 'config', ...} of Keras 3 or Keras 2."""
+    with custom_object_scope(custom_objects or {}):
+        if "module" not in config:
+            config = keras_2_config.translated(config)
+        return keras_3.model_from_config(config)

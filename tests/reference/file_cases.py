@@ -1,0 +1,107 @@
+"""Models that only files need beside those of cases.py: what Keras writes in a way of its own."""
+
+from protocol import Case, classes, normal, padded, uniform
+
+FILE_CASES: dict[str, Case] = {}
+
+
+def case(x, y, **settings):
+    """The decorator of a builder; several inputs or outputs as tuples."""
+
+    def add(build):
+        several = [value if isinstance(value, tuple) else (value,) for value in (x, y)]
+        FILE_CASES[build.__name__] = Case("files", build, *several, **settings)
+        return build
+
+    return add
+
+
+def compiled(model, optimizer="adam", loss="mse", **settings):
+    model.compile(optimizer=optimizer, loss=loss, **settings)
+    return model
+
+
+@case(normal(6, 4), normal(6, 4))
+def ops_in_the_graph(k):
+    x = k.Input((4,))
+    y = k.layers.Dense(6, "tanh", name="first")(x)
+    y = k.ops.concatenate([y[:, 1:4], k.ops.mean(y, axis=1, keepdims=True) * 2.0 - 1.0], axis=-1)
+    y = k.ops.reshape(k.ops.expand_dims(y, 1), (-1, 4)) / (1.0 + k.ops.square(x))
+    y = k.ops.where(y > 0.1, y, k.ops.exp(y)) + k.ops.transpose(k.ops.transpose(x))
+    return compiled(k.Model(x, k.layers.Dense(4)(k.ops.softmax(y) + k.ops.maximum(y, 0.0))))
+
+
+@case((padded(9, 6, 5), normal(6, 5, 3)), (normal(6, 2), normal(6, 3)))
+def masks_shared_and_named_outputs(k):
+    words, more = k.Input((5,), dtype="int32", name="words"), k.Input((5, 3), name="more")
+    embedded = k.layers.Embedding(9, 3, mask_zero=True)(words)
+    shared = k.layers.LSTM(4, return_sequences=True)
+    first, second = shared(embedded), shared(more)
+    joined = k.layers.Bidirectional(k.layers.GRU(2))(k.layers.add([first, second]))
+    one, two = k.layers.Dense(2, name="one")(joined), k.layers.Dense(3, name="two")(k.layers.GRU(3)(first))
+    return compiled(k.Model([words, more], [one, two]), metrics=[["mae"], ["mse"]])
+
+
+@case(normal(6, 4), (normal(6, 4), normal(6, 2)))
+def nested_and_called_twice(k):
+    x = k.Input((4,))
+    inner = k.Model(x, k.layers.add([x, k.layers.Dense(4, "relu")(x)]), name="inner")
+    deep = k.Sequential([k.Input((4,)), inner, k.layers.BatchNormalization(), k.layers.Dense(4)], name="deep")
+    y = k.Input((4,))
+    twice = deep(inner(deep(y)))
+    return compiled(k.Model(y, [twice, k.layers.Dense(2)(inner(twice))]), optimizer="rmsprop")
+
+
+@case(normal(6, 4), normal(6, 3))
+def frozen_parts(k):
+    inner = k.Sequential([k.Input((4,)), k.layers.Dense(5), k.layers.BatchNormalization(), k.layers.Dense(3)])
+    inner.layers[0].trainable = False
+    x = k.Input((4,))
+    frozen = k.layers.Dense(4, trainable=False, name="frozen")
+    return compiled(k.Model(x, k.layers.Dense(3)(inner(frozen(x)))), optimizer="sgd")
+
+
+@case(normal(6, 4), normal(6, 3))
+def layer_shared_by_two_models(k):
+    shared = k.layers.Dense(4, "tanh", name="shared")
+    a = k.Sequential([k.Input((4,)), shared, k.layers.Dense(3)], name="a")
+    b = k.Sequential([k.Input((4,)), shared, k.layers.Dense(3)], name="b")
+    x = k.Input((4,))
+    return compiled(k.Model(x, k.layers.average([a(x), b(x)])))
+
+
+@case(normal(6, 5, 3), normal(6, 2), fit={"random": True})
+def random_layers(k):
+    layers = [
+        k.layers.GaussianNoise(0.1),
+        k.layers.SpatialDropout1D(0.1),
+        k.layers.LSTM(4, dropout=0.2, recurrent_dropout=0.1, return_sequences=True),
+        k.layers.GaussianDropout(0.2),
+        k.layers.AlphaDropout(0.1),
+        k.layers.ActivityRegularization(0.01, 0.02),
+        k.layers.Flatten(),
+        k.layers.Dropout(0.4, noise_shape=(None, 1)),
+        k.layers.Dense(2),
+    ]
+    return compiled(k.Sequential([k.Input((5, 3)), *layers]), metrics=["mae"])
+
+
+@case(normal(6, 3), normal(6, 2))
+def average_of_weights(k):
+    model = k.Sequential([k.Input((3,)), k.layers.Dense(4, "selu"), k.layers.Dense(2)])
+    return compiled(model, k.optimizers.Adam(0.01, use_ema=True, ema_overwrite_frequency=2))
+
+
+@case(normal(6, 3), normal(6, 2))
+def schedule_and_losses_as_objects(k):
+    rate = k.optimizers.schedules.PiecewiseConstantDecay([1, 3], [0.1, 0.05, 0.01])
+    model = k.Sequential([k.Input((3,)), k.layers.Dense(4, "softplus"), k.layers.Dense(2)])
+    return compiled(
+        model, k.optimizers.SGD(rate, momentum=0.5), k.losses.Huber(0.7), metrics=[k.metrics.MeanSquaredError()]
+    )
+
+
+@case(uniform(6, 3), classes(3, 6, 1))
+def class_numbers(k):
+    model = k.Sequential([k.Input((3,)), k.layers.Dense(5), k.layers.PReLU(), k.layers.Dense(3, "softmax")])
+    return compiled(model, "nadam", "sparse_categorical_crossentropy", metrics=["accuracy"])

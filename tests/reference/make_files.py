@@ -1,0 +1,87 @@
+"""Model files exchanged with real Keras, both ways (see exchange.py):
+
+    KERAS_BACKEND=jax python tests/reference/make_files.py write FOLDER [case ...]     # real Keras 3 writes .keras
+    python tests/reference/make_files.py --keras tf_keras write FOLDER [case ...]      # Keras 2 writes .h5
+    python tests/reference/make_files.py --keras nbkeras [--h5] write FOLDER [case ...]
+    KERAS_BACKEND=jax python tests/reference/make_files.py read FOLDER [case ...]      # loads them and compares
+
+in an environment with keras 3, jax, tf_keras (for nbkeras: with nbkeras). `pack FOLDER` makes files.zip, which test_files.py
+reads, of the named cases.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+import traceback
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from exchange import ALL, outcome, trained, worst
+
+HERE = Path(__file__).parent
+
+
+def write(k, folder: Path, names: list[str], ending: str) -> None:
+    for name in names:
+        try:
+            model, data = trained(k, name)
+            model.save(folder / f"{name}{ending}")
+            np.savez(folder / f"{name}.npz", **outcome(model, name, data))
+        except Exception as error:  # a model that this Keras does not have
+            print(f"{name}: not written: {type(error).__name__}: {str(error)[:200]}", flush=True)
+
+
+def read(k, folder: Path, names: list[str], tolerance: float) -> int:
+    from protocol import draw
+
+    wrong = 0
+    for name in names:
+        for path in sorted(folder.glob(f"{name}.keras")) + sorted(folder.glob(f"{name}.h5")):
+            try:
+                with np.load(folder / f"{name}.npz") as file:
+                    expected = dict(file)
+                model = k.models.load_model(path)
+                error, where = worst(expected, outcome(model, name, draw(ALL[name])))
+            except Exception as problem:
+                error, where = float("inf"), f"{type(problem).__name__}: {str(problem)[-400:]}"
+                if os.environ.get("TRACE"):
+                    traceback.print_exc()
+            wrong += not error <= tolerance
+            print(f"{'ok   ' if error <= tolerance else 'WRONG'} {path.name} {error:.1e} {where}", flush=True)
+    return wrong
+
+
+def pack(folder: Path, names: list[str]) -> None:
+    """One zip of the named files and outcomes."""
+    with zipfile.ZipFile(HERE / "files.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path in sorted(folder.rglob("*")):
+            if path.is_file() and path.name.split(".")[0] in names:
+                archive.write(path, path.relative_to(folder))
+    print((HERE / "files.zip").stat().st_size)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--keras", default="keras", choices=("keras", "tf_keras", "nbkeras"))
+    parser.add_argument("--h5", action="store_true", help="Keras 2's HDF5 instead of .keras")
+    parser.add_argument("--tolerance", type=float, default=1e-5)
+    parser.add_argument("job", choices=("write", "read", "pack"))
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("names", nargs="*", help="cases; all by default")
+    options = parser.parse_args()
+    names = options.names or list(ALL)
+    if options.job == "pack":
+        pack(options.folder, names)
+        return 0
+    k = importlib.import_module(options.keras)
+    if options.job == "read":
+        return read(k, options.folder, names, options.tolerance)
+    options.folder.mkdir(parents=True, exist_ok=True)
+    write(k, options.folder, names, ".h5" if options.h5 or options.keras == "tf_keras" else ".keras")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
