@@ -12,7 +12,7 @@ import numpy as np
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.callbacks.monitors import MonitorCallback
 from nbkeras.progress import print_message
-from nbkeras.saving import atomic_file
+from nbkeras.saving.archive import atomic_file
 from nbkeras.tensor import Variable
 
 

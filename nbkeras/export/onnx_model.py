@@ -13,7 +13,7 @@ from nbkeras.export.onnx_graph import OPSET, OnnxGraph, Unsupported
 from nbkeras.export.onnx_ops import HANDLERS
 from nbkeras.export.op import Op
 from nbkeras.export.trace import Size, Trace
-from nbkeras.saving import atomic_file
+from nbkeras.saving.archive import atomic_file
 
 _INSTALL = "exporting to ONNX needs the package onnx: pip install 'nbkeras[onnx]'"
 
