@@ -54,5 +54,5 @@ def version() -> str:
     return __version__
 
 
-_LATER = {"": "backend datasets preprocessing wrappers", "compat.alias": "install_as_keras"}
+_LATER = {"": "backend datasets preprocessing tree wrappers", "compat.alias": "install_as_keras"}
 __getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)

@@ -109,6 +109,21 @@ def randint(shape, minval: int, maxval: int, dtype="int32", seed=None) -> Tensor
     return ops.randint(_key(seed), shape, minval, maxval, dtype)
 
 
+def gamma(shape, alpha, dtype=None, seed=None) -> Tensor:
+    """Gamma-distributed numbers of scale 1; alpha: a number or a tensor that broadcasts to the shape; floatx by default."""
+    return ops.gamma(_key(seed), shape, alpha, dtype)
+
+
+def beta(shape, alpha, beta, dtype=None, seed=None) -> Tensor:
+    """Beta-distributed numbers; alpha, beta: numbers or tensors that broadcast to the shape; floatx by default."""
+    return ops.beta(_key(seed), shape, alpha, beta, dtype)
+
+
+def binomial(shape, counts, probabilities, dtype=None, seed=None) -> Tensor:
+    """How many of `counts` trials succeed, as floats; counts, probabilities: numbers or tensors that broadcast to the shape."""
+    return ops.binomial(_key(seed), shape, counts, probabilities, dtype)
+
+
 @op
 def categorical(logits, num_samples: int, dtype="int32", seed=None) -> Tensor:
     """Class numbers drawn with probabilities softmax(logits): logits (rows, classes) -> (rows, num_samples)."""

@@ -12,7 +12,7 @@ LONG = 450
 # The floor of every module of nbkeras; what is not named is on floor 3. Imports go to the same floor or below.
 FLOORS = {
     0: "nbkeras.kernels",
-    1: "nbkeras.placement nbkeras.exchange nbkeras.config nbkeras.registry nbkeras.nest nbkeras.later nbkeras.tape "
+    1: "nbkeras.placement nbkeras.exchange nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tree nbkeras.later nbkeras.tape "
     "nbkeras.program nbkeras.tensor nbkeras.ops",
     2: "nbkeras.random nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "

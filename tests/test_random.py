@@ -188,3 +188,64 @@ def test_numbers_do_not_depend_on_the_number_of_threads():
 def test_errors(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
+
+
+# -------------------- found by rejection --------------------
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("parameters", [(0.1,), (0.8,), (1.0,), (7.5,), (400.0,)], ids=str)
+def test_gamma(parameters, dtype):
+    values = random.gamma((20_000,), *parameters, dtype=dtype, seed=1).numpy()
+    assert values.dtype == dtype
+    assert scipy.stats.kstest(values.astype(np.float64), scipy.stats.gamma(*parameters).cdf).pvalue > 0.01
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("parameters", [(0.1, 0.2), (2.0, 0.5), (3.0, 70.0)], ids=str)
+def test_beta(parameters):
+    values = random.beta((20_000,), *parameters, seed=5, dtype="float64").numpy()
+    assert scipy.stats.kstest(values, scipy.stats.beta(*parameters).cdf).pvalue > 0.01
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("count, probability", [(5, 0.3), (7, 0.9), (50, 0.4), (1000, 0.7), (10**6, 1e-6)])
+def test_binomial(count, probability):
+    values = random.binomial((20_000,), count, probability, seed=6).numpy()
+    wanted = scipy.stats.binom(count, probability)
+    low, high = int(wanted.ppf(0.01)), int(wanted.ppf(0.99))
+    edges = np.arange(low, high + 1)
+    observed = np.diff([0, *((values <= k).sum() for k in edges), values.size])
+    expected = np.diff([0, *wanted.cdf(edges), 1]) * values.size
+    assert (
+        scipy.stats.chisquare(
+            observed[expected > 5], expected[expected > 5] * observed[expected > 5].sum() / expected[expected > 5].sum()
+        ).pvalue
+        > 0.01
+    )
+
+
+def test_parameters_that_are_tensors():
+    alpha = np.array([0.5, 50.0], np.float32)
+    values = random.gamma((400, 2), alpha, seed=7).numpy()
+    np.testing.assert_allclose(values.mean(0), alpha, rtol=0.2)
+    counts = np.array([[10.0], [200.0]])
+    values = random.binomial((2, 400), counts, [[0.5], [0.25]], seed=7).numpy()
+    np.testing.assert_allclose(values.mean(1), [5, 50], rtol=0.1)
+    assert (values == np.floor(values)).all()
+    assert np.isnan(random.gamma((2,), -1.0)).all() and np.isnan(random.beta((2,), 1.0, 0.0)).all()
+    np.testing.assert_array_equal(random.binomial((4,), [0, 5, 5, 5], [0.5, 0, 1, np.nan]), [0, 0, 5, np.nan])
+    with pytest.raises(ValueError, match="does not broadcast"):
+        random.beta((3,), [1.0, 2.0], 1.0)
+    generator = random.SeedGenerator(3)
+    first, second = (random.beta((3,), 2.0, 3.0, seed=generator).numpy() for _ in range(2))
+    assert (first != second).all()
+    program = Program()
+    generator = random.SeedGenerator(3)
+    with device.record(program):
+        y = random.beta((3,), 2.0, 3.0, seed=generator)
+    np.testing.assert_array_equal(y, first)
+    (played,) = program.seal([y.data])
+    program.run()
+    np.testing.assert_array_equal(played.copy(), second)

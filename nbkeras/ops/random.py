@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.kernels import distributions
 from nbkeras.kernels import random as kernels
+from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops.arguments import as_float, axis_of, floatx_or
-from nbkeras.ops.shape import sizes_of
+from nbkeras.ops.shape import broadcast_to, sizes_of
 from nbkeras.tensor import Tensor, Variable, apply, as_tensor
 
 
@@ -61,6 +63,33 @@ def randint(key: Tensor, shape, minval: int, maxval: int, dtype="int32") -> Tens
         raise ValueError(f"randint: dtype must be an integer type, received {found.name!r}")
     sizes = sizes_of("randint", shape)
     return as_tensor(apply(kernels.randint, None, [key], shape=sizes, low=int(minval), high=int(maxval)), found)
+
+
+def _parameters(name: str, shape: Any, dtype: Any, *values: Any) -> list[Tensor]:
+    """A distribution's parameters, numbers or tensors, broadcast to a shape."""
+    arguments = _arguments(name, shape, dtype)
+    tensors = [as_tensor(value, arguments["dtype"]) for value in values]
+    for tensor in tensors:
+        if broadcast_shape(arguments["shape"], tensor.shape) != arguments["shape"]:
+            raise ValueError(
+                f"{name}: a parameter of shape {tensor.shape} does not broadcast to shape {arguments['shape']}"
+            )
+    return [broadcast_to(tensor, arguments["shape"]) for tensor in tensors]
+
+
+def gamma(key: Tensor, shape, alpha, dtype=None) -> Tensor:
+    """Gamma-distributed numbers of scale 1; alpha: a number or a tensor that broadcasts to the shape."""
+    return apply(distributions.gamma, None, [key, *_parameters("gamma", shape, dtype, alpha)])
+
+
+def beta(key: Tensor, shape, alpha, beta, dtype=None) -> Tensor:
+    """Beta-distributed numbers; alpha, beta: numbers or tensors that broadcast to the shape."""
+    return apply(distributions.beta, None, [key, *_parameters("beta", shape, dtype, alpha, beta)])
+
+
+def binomial(key: Tensor, shape, counts, probabilities, dtype=None) -> Tensor:
+    """How many of so many trials succeed, as floats; counts, probabilities: numbers or tensors that broadcast to the shape."""
+    return apply(distributions.binomial, None, [key, *_parameters("binomial", shape, dtype, counts, probabilities)])
 
 
 def categorical(logits, key: Tensor, num_samples: int, dtype="int32") -> Tensor:

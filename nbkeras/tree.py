@@ -1,0 +1,166 @@
+"""Structures of lists, tuples and dictionaries, keras.tree: their leaves, taken out, mapped and put back. See nest.py.
+
+Leaves are what is no list, tuple or dictionary, None among them. Dictionaries go by their sorted keys.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from nbkeras import nest
+
+
+class MAP_TO_NONE:
+    """What a function given to `traverse` returns where it means None; None itself means: go on into the structure."""
+
+
+def is_nested(structure: Any) -> bool:
+    """Whether it is a list, a tuple or a dictionary."""
+    return isinstance(structure, list | tuple | dict)
+
+
+def flatten(structure: Any) -> list:
+    """The leaves from left to right."""
+    return nest.flatten(structure)
+
+
+def _with_paths(structure: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
+    if not is_nested(structure):
+        yield path, structure
+        return
+    for key, part in _parts(structure):
+        yield from _with_paths(part, (*path, key))
+
+
+def _parts(structure: Any) -> list[tuple[Any, Any]]:
+    """What a structure holds, with its keys or positions."""
+    if isinstance(structure, dict):
+        return [(key, structure[key]) for key in sorted(structure)]
+    return list(enumerate(structure))
+
+
+def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
+    """The leaves with their paths: tuples of keys and positions."""
+    return list(_with_paths(structure, ()))
+
+
+def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -> Any:
+    """func of the leaves of structures, which are made alike, in the structure of the first.
+
+    none_is_leaf: whether func gets None too; else None stays where all of them have it.
+    """
+    if not callable(func) or not structures:
+        raise TypeError(
+            f"map_structure: expected a function and at least one structure, received {func!r}, {structures!r}"
+        )
+    for other in structures[1:]:
+        assert_same_structure(structures[0], other)
+
+    def mapped(*leaves: Any) -> Any:
+        if none_is_leaf or leaves[0] is not None:
+            return func(*leaves)
+        if any(leaf is not None for leaf in leaves):
+            raise ValueError(f"the structures differ: expected None, received {leaves}")
+        return None
+
+    rows = zip(*(nest.flatten(structure) for structure in structures), strict=True)
+    return nest.pack(structures[0], [mapped(*leaves) for leaves in rows])
+
+
+def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
+    """func of what structures have at the leaves of a shallower one."""
+    if not structures:
+        raise ValueError("map_structure_up_to: expected at least one structure")
+    rows = zip(*(_up_to(shallow_structure, structure, ()) for structure in structures), strict=True)
+    return nest.pack(shallow_structure, [func(*parts) for parts in rows])
+
+
+def _up_to(shallow: Any, structure: Any, path: tuple) -> Iterator:
+    if not is_nested(shallow):
+        yield structure
+        return
+    keys = [key for key, _ in _parts(shallow)]
+    if not is_nested(structure) or [key for key, _ in _parts(structure)] != keys:
+        raise ValueError(f"the structures differ at {path}: expected {shallow!r}, received {structure!r}")
+    for (key, part), (_, other) in zip(_parts(shallow), _parts(structure), strict=True):
+        yield from _up_to(part, other, (*path, key))
+
+
+def map_shape_structure(func: Callable, structure: Any) -> Any:
+    """func of each leaf, where tuples and lists of integers and None are leaves too: shapes."""
+    if isinstance(structure, list | tuple) and nest.is_shape(structure):
+        return func(structure)
+    if not is_nested(structure):
+        return func(structure)
+    return _made_of(structure, [map_shape_structure(func, part) for _, part in _parts(structure)])
+
+
+def _made_of(structure: Any, parts: list) -> Any:
+    """A structure of one level with other parts, in `_parts`'s order."""
+    if isinstance(structure, dict):
+        found = dict(zip(sorted(structure), parts, strict=True))
+        return type(structure)((key, found[key]) for key in structure)
+    return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
+
+
+def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
+    """The structure with other leaves, in `flatten`'s order."""
+    leaves, count = list(flat_sequence), len(nest.flatten(structure))
+    if len(leaves) != count:
+        raise ValueError(f"pack_sequence_as: the structure has {count} leaves, received {len(leaves)}")
+    return nest.pack(structure, leaves)
+
+
+def assert_same_structure(a: Any, b: Any, check_types: bool | None = None) -> None:
+    """ValueError unless both are made alike: of lists, tuples and dictionaries of the same lengths and keys.
+
+    check_types: without meaning, as in Keras: lists and tuples are told apart, kinds of dictionaries are not.
+    """
+    _assert_same(a, b, ())
+
+
+def _assert_same(a: Any, b: Any, path: tuple) -> None:
+    same = (isinstance(a, dict) and isinstance(b, dict)) or type(a) is type(b) or not (is_nested(a) or is_nested(b))
+    if same and is_nested(a):
+        same = [key for key, _ in _parts(a)] == [key for key, _ in _parts(b)]
+    if not same:
+        where = f" at {path}" if path else ""
+        raise ValueError(f"the structures differ{where}: {a!r} and {b!r}")
+    if is_nested(a):
+        for (key, part), (_, other) in zip(_parts(a), _parts(b), strict=True):
+            _assert_same(part, other, (*path, key))
+
+
+def assert_same_paths(a: Any, b: Any) -> None:
+    """ValueError unless both have leaves at the same paths."""
+    first, second = ({path for path, _ in flatten_with_path(structure)} for structure in (a, b))
+    if first != second:
+        raise ValueError(f"only one structure has leaves at {sorted(first ^ second, key=str)}")
+
+
+def lists_to_tuples(structure: Any) -> Any:
+    """The structure with tuples in place of lists."""
+    if not is_nested(structure):
+        return structure
+    parts = [lists_to_tuples(part) for _, part in _parts(structure)]
+    return tuple(parts) if isinstance(structure, list) else _made_of(structure, parts)
+
+
+def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
+    """The structure with parts replaced by what func makes of them, itself first; where func returns None they stay.
+
+    top_down: from the whole to the leaves, and not into what was replaced; else from the leaves to the whole. func returns
+    MAP_TO_NONE for None.
+    """
+    if top_down:
+        found = func(structure)
+        if found is None:
+            if not is_nested(structure):
+                return structure
+            return _made_of(structure, [traverse(func, part) for _, part in _parts(structure)])
+    else:
+        whole = structure
+        if is_nested(structure):
+            whole = _made_of(structure, [traverse(func, part, top_down=False) for _, part in _parts(structure)])
+        found = func(whole)
+        found = whole if found is None else found
+    return None if found is MAP_TO_NONE or isinstance(found, MAP_TO_NONE) else found
