@@ -12,6 +12,7 @@ Products are rounded before anything is added to them, so that a fused chain giv
 """
 
 import functools
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -202,6 +203,10 @@ class _Chain:
                 return False
             if kind in "svr" and self._memory_of(operand) in {*self._written, self._memory_of(out)}:
                 return False  # elements that other threads write
+        arrays = [*(operand for kind, operand in zip(kinds, operands, strict=True) if kind != "n"), out]
+        for one, other in itertools.combinations(arrays, 2):
+            if self._memory_of(one) == self._memory_of(other) and not _same(one, other):
+                return False
         dtypes = {array.dtype for kind, array in [*zip(kinds, operands, strict=True), ("a", out)] if kind != "n"}
         dtypes = (dtypes | {dtype}) - {np.dtype(np.bool_), None}
         if len(dtypes) != 1 or next(iter(dtypes)).kind != "f":
@@ -238,11 +243,7 @@ class _Chain:
                 return False
             expected *= n
         known = self._holds.get(self._memory_of(array))
-        return known is None or (
-            known[0].dtype == array.dtype
-            and math.prod(known[0].shape) == math.prod(array.shape)
-            and _same(known[0], array)
-        )
+        return known is None or _same(known[0], array)
 
     def _value(self, kind: str, operand: Any) -> tuple:
         memory = self._memory_of(operand)
@@ -268,6 +269,8 @@ class _Chain:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two views of one memory start at the same place."""
+    """Whether two contiguous views of one memory are of the same elements."""
+    if one.dtype != other.dtype or math.prod(one.shape) != math.prod(other.shape):
+        return False
     place = "address" if isinstance(one, DeviceArray) else "offset"
     return type(one) is type(other) and getattr(one, place) == getattr(other, place)

@@ -238,3 +238,18 @@ def test_any_sequence_gives_what_its_steps_give_one_by_one(on_gpu, seed):
         device.write(array, value)
     program.run()
     np.testing.assert_array_equal(y.copy(), first)
+
+
+def test_two_rows_of_one_array_are_two_inputs(on_gpu):
+    x = device.persistent(np.arange(1, 9, dtype=np.float32).reshape(2, 4))
+
+    def step(x):
+        y, z = temporaries(2, x[0])
+        device.launch(np.multiply, x[0], x[1], y)
+        device.launch(np.add, y, x[0], z)
+        return z
+
+    program, y, first = record(step, x)
+    program.run()
+    np.testing.assert_array_equal(y.copy(), first)
+    np.testing.assert_array_equal(first, x.copy()[0] * x.copy()[1] + x.copy()[0])
