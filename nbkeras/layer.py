@@ -117,10 +117,12 @@ class Layer(Module, Connected):
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
             cls._call_takes = frozenset(parameters)
+            cls._call_takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
         if cls.__module__.startswith("nbkeras.") and not cls.__name__.startswith("_"):
             layers.register(cls)
 
     _call_takes: frozenset[str] = frozenset()
+    _call_takes_any = False
 
     def __init__(
         self,
@@ -277,6 +279,8 @@ class Layer(Module, Connected):
         names = tensor.layer_stack.names
         names.append(self.name)
         training = kwargs.get("training", _context.training)
+        if "training" not in self._call_takes and not self._call_takes_any:  # as in Keras it is for the layers inside
+            kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         try:
             with training_phase(training):
                 outputs = self.call(*args, **kwargs)

@@ -72,7 +72,8 @@ def _metric_object(spec: Any, y_true: Tensor, y_pred: Tensor) -> metrics.Metric:
         if isinstance(spec, str):
             found.name = spec  # 'mse' is logged as 'mse', as in Keras
         return found
-    name = spec if isinstance(spec, str) else getattr(found, "__name__", type(found).__name__).strip("<>")
+    own = getattr(found, "name", None) or getattr(found, "__name__", type(found).__name__).strip("<>")
+    name = spec if isinstance(spec, str) else own
     return metrics.MeanMetricWrapper(found, name=name)
 
 

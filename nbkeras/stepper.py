@@ -152,19 +152,14 @@ class Stepper(Layer):
 
     @tensor.on_own_place
     def get_metrics_result(self) -> dict[str, Any]:
-        """Current values of the metrics by name, as tensors."""
-        results: dict[str, Any] = {}
-        if self._overrides("metrics"):  # the user says which there are
-            return {metric.name: metric.result() for metric in self.metrics}
-        if self._objectives is not None:
-            results = {name: metric.result() for name, metric in self._objectives.named()}
-            known = {id(metric) for _, metric in self._objectives.named()}
+        """Current values of the metrics by name, as tensors; a metric whose result is a dict gives several, by its keys."""
+        if self._overrides("metrics") or self._objectives is None:  # the user says which there are
+            named = [(metric.name, metric) for metric in self.metrics]
         else:
-            known = set()
-        for metric in self.metrics:
-            if id(metric) not in known:
-                results[metric.name] = metric.result()
-        return results
+            named = self._objectives.named()
+            known = {id(metric) for _, metric in named}
+            named = [*named, *((metric.name, metric) for metric in self.metrics if id(metric) not in known)]
+        return _tensors({name: metric.result() for name, metric in named}, "get_metrics_result")
 
     def _check_compiled(self, what: str) -> Objectives:
         if self._objectives is None:

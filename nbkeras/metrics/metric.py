@@ -5,12 +5,13 @@ Source: keras/src/metrics (Keras 3.15). Totals are kept in float64, results are 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from nbkeras import config, initializers, losses, ops
+from nbkeras import config, initializers, losses, nest, ops
 from nbkeras.losses.loss import mask_weights, prediction
 from nbkeras.naming import snake_case
 from nbkeras.ops.metrics import accumulate, divide_no_nan
@@ -84,6 +85,40 @@ class Metric:
         self.update_state(*args, **kwargs)
         return self.result()
 
+    @contextlib.contextmanager
+    def _holding(self, values: Sequence[Any]) -> Iterator[None]:
+        """Compute with these values of the variables, and put back what they were."""
+        variables = self.variables
+        if len(values) != len(variables):
+            raise ValueError(
+                f"{self.name} has {len(variables)} variables, received {len(values)} values: give one for each of `variables`"
+            )
+        before = _copies(variables)
+        for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        try:
+            yield
+        finally:
+            for variable, value in zip(variables, before, strict=True):
+                variable.assign(value)
+
+    def stateless_update_state(self, metric_variables: Sequence[Any], *args, **kwargs) -> list[Tensor]:
+        """The state after a batch, from a state that is given; the metric's own stays as it is."""
+        with self._holding(metric_variables):
+            self.update_state(*args, **kwargs)
+            return _copies(self.variables)
+
+    def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
+        """The value for a state that is given."""
+        with self._holding(metric_variables):
+            return nest.map_leaves(lambda value: ops.multiply(value, 1), self.result())
+
+    def stateless_reset_state(self) -> list[Tensor]:
+        """The state at the start; the metric's own stays as it is."""
+        with self._holding(self.variables):
+            self.reset_state()
+            return _copies(self.variables)
+
     def get_config(self) -> dict[str, Any]:
         """What `from_config` needs to make this metric again, without its state."""
         return {"name": self.name, "dtype": self.dtype}
@@ -95,6 +130,10 @@ class Metric:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
+
+
+def _copies(variables: list[Variable]) -> list[Tensor]:
+    return [ops.multiply(variable, 1) for variable in variables]
 
 
 @registry.register("sum")
