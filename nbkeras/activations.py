@@ -28,6 +28,9 @@ from nbkeras.ops import (
     softmax,
     softplus,
     softsign,
+    sparse_plus,
+    sparse_sigmoid,
+    sparsemax,
     squareplus,
     tanh,
     tanh_shrink,
@@ -46,7 +49,8 @@ def gelu(x, approximate: bool = False):
 
 for _function in (
     *(celu, elu, exponential, glu, hard_shrink, hard_sigmoid, hard_tanh, leaky_relu, legacy_hard_sigmoid, linear),
-    *(log_sigmoid, log_softmax, mish, relu, relu6, selu, sigmoid, soft_shrink, softmax, softplus, softsign, squareplus),
+    *(log_sigmoid, log_softmax, mish, relu, relu6, selu, sigmoid, soft_shrink, softmax, softplus, softsign),
+    *(sparse_plus, sparse_sigmoid, sparsemax, squareplus),
     *(tanh, tanh_shrink, threshold),
 ):
     registry.register(_function)

@@ -24,6 +24,11 @@ DOCUMENT = HERE.parent / "docs" / "keras-parity.md"
 
 # Why a name is not there: patterns of 'namespace.name', the first that fits counts.
 REASONS = {
+    **dict.fromkeys(
+        [f"keras.ops*.{name}" for name in ("eig", "polar", "view_as_complex", "view_as_real")],
+        "there are no complex numbers",
+    ),
+    "keras.ops*.jvp": "gradients go backwards only: GradientTape",
     "keras.distribution.*": "one process on one device",
     "keras.quantizers.*": "no int8 or float8 computation",
     "keras.*[qQ]uanti[sz]e*": "no int8 or float8 computation",
@@ -61,7 +66,7 @@ WITHOUT_MEANING = {"sparse", "ragged", "rank", "pool_dimensions", "pool_mode", "
 
 def ours(path: str, name: str, root: str):
     """What nbkeras has under a name of Keras; None where there is nothing."""
-    if path.startswith("keras.ops."):
+    if path in ("keras.ops.nn", "keras.ops.numpy"):
         path = "keras.ops"
     try:
         module = importlib.import_module(path.replace("keras", root, 1))

@@ -14,6 +14,7 @@ from nbkeras.ops.activations import (
     hard_shrink,
     hard_sigmoid,
     hard_silu,
+    hard_swish,
     hard_tanh,
     l2_normalize,
     leaky_relu,
@@ -31,7 +32,11 @@ from nbkeras.ops.activations import (
     softmax,
     softplus,
     softsign,
+    sparse_plus,
+    sparse_sigmoid,
+    sparsemax,
     squareplus,
+    swish,
     tanh,
     tanh_shrink,
     threshold,
@@ -106,6 +111,7 @@ from nbkeras.ops.elementwise import (
 from nbkeras.ops.embedding import embedding
 from nbkeras.ops.indexing import (
     argsort,
+    get_item,
     getitem,
     in_top_k,
     one_hot,

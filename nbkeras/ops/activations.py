@@ -7,9 +7,11 @@ Keras 3's unless said. Gradients at a kink are those of the right-hand side, but
 import math
 from typing import Any
 
+import numpy as np
+
 from nbkeras.kernels import activations as kernels
 from nbkeras.kernels import softmax as softmax_kernels
-from nbkeras.ops import elementwise, reduce
+from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.arguments import as_float, axis_of
 from nbkeras.ops.shape import split
 from nbkeras.tensor import Tensor, apply, as_tensor, op
@@ -85,6 +87,9 @@ def silu(x) -> Tensor:
     return apply(kernels.silu, kernels.silu_vjp, [as_float(x)])
 
 
+swish = silu
+
+
 @op
 def mish(x) -> Tensor:
     """x tanh(softplus(x)). Misra, 2019."""
@@ -137,6 +142,9 @@ def hard_silu(x) -> Tensor:
     """x hard_sigmoid(x), also called hard_swish."""
     x = as_float(x)
     return elementwise.multiply(x, hard_sigmoid(x))
+
+
+hard_swish = hard_silu
 
 
 @op
@@ -234,3 +242,35 @@ def l2_normalize(x, axis: int = -1, epsilon: float = 1e-12) -> Tensor:
     x = as_float(x)
     squares = reduce.sum(elementwise.square(x), axis=axis, keepdims=True)
     return elementwise.multiply(x, elementwise.rsqrt(elementwise.maximum(squares, epsilon)))
+
+
+# -------------------- with many zeros --------------------
+
+
+@op
+def sparse_plus(x) -> Tensor:
+    """0 where x <= -1, (x + 1)^2 / 4 up to 1, then x: a softplus with zeros."""
+    x = as_float(x)
+    middle = elementwise.multiply(elementwise.square(elementwise.add(x, 1)), 0.25)
+    top = elementwise.where(elementwise.greater(x, 1), x, middle)
+    return elementwise.where(elementwise.less(x, -1), x.dtype.type(0), top)
+
+
+@op
+def sparse_sigmoid(x) -> Tensor:
+    """0 where x <= -1, (x + 1) / 2 up to 1, then 1: the slope of sparse_plus."""
+    return elementwise.multiply(elementwise.add(elementwise.clip(as_float(x), -1.0, 1.0), 1), 0.5)
+
+
+@op
+def sparsemax(x, axis: int = -1) -> Tensor:
+    """The point nearest to x among probabilities along an axis, many of them 0. Martins and Astudillo, 2016."""
+    x = as_float(x)
+    along = axis_of("sparsemax", axis, x.ndim)
+    falling = elementwise.negative(indexing.sort(elementwise.negative(x), along))
+    sums = reduce.cumsum(falling, along)
+    ranks = np.arange(1, x.shape[along] + 1, dtype=x.dtype).reshape([-1 if i == along else 1 for i in range(x.ndim)])
+    inside = as_tensor(elementwise.greater(elementwise.add(elementwise.multiply(falling, ranks), 1), sums), x.dtype)
+    count = reduce.sum(inside, along, keepdims=True)
+    total = reduce.sum(elementwise.multiply(falling, inside), along, keepdims=True)
+    return relu(elementwise.subtract(x, elementwise.divide(elementwise.subtract(total, 1), count)))

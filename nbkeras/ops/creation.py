@@ -53,6 +53,6 @@ def arange(start, stop=None, step=1, dtype=None) -> Tensor:
     return as_tensor(np.arange(first, end, step, dtype=dtype))
 
 
-def eye(n: int, m: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
-    """Ones on the k-th diagonal of an (n, m) matrix, zeros elsewhere."""
-    return as_tensor(np.eye(n, m, k, floatx_or(dtype)))
+def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
+    """Ones on the k-th diagonal of an (N, M) matrix, zeros elsewhere."""
+    return as_tensor(np.eye(N, M, k, floatx_or(dtype)))

@@ -351,9 +351,9 @@ def cast(x, dtype) -> Tensor:
 
 
 @op
-def stop_gradient(x) -> Tensor:
-    """x as a constant: no gradient flows back through it."""
-    return Tensor(as_tensor(x).data)
+def stop_gradient(variable) -> Tensor:
+    """A tensor as a constant: no gradient flows back through it."""
+    return Tensor(as_tensor(variable).data)
 
 
 @op

@@ -37,6 +37,9 @@ def getitem(x, key) -> Tensor:
     return take(x, index, axis=_axis_at(parts, at, x.ndim))
 
 
+get_item = getitem
+
+
 def _is_basic(part: Any) -> bool:
     if part is None or part is ... or isinstance(part, slice):
         return True

@@ -5,12 +5,14 @@ reduced axes in place with size 1. Means, variances and norms of integers are in
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
 from nbkeras.kernels import reduce
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
+from nbkeras.ops.creation import full
 from nbkeras.ops.shape import reshape
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
@@ -47,28 +49,34 @@ def std(x, axis=None, keepdims: bool = False) -> Tensor:
     return elementwise.sqrt(var(x, axis, keepdims))
 
 
-@op
-def max(x, axis=None, keepdims: bool = False) -> Tensor:
-    """Largest element over axes; equal ones share the gradient."""
+def _extremum(name: str, kernel: Callable, pair: Callable, x: Any, axis: Any, keepdims: bool, initial: Any) -> Tensor:
     x = as_tensor(x)
-    axes = axes_of("max", axis, x.ndim)
-    _not_empty("max", x, axes)
-    return apply(reduce.max, reduce.extremum_vjp, [x], axes=axes, keepdims=keepdims)
+    axes = axes_of(name, axis, x.ndim)
+    if initial is None:
+        _not_empty(name, x, axes)
+    elif x.size == 0:
+        shape = reduce.kept(x.shape, axes) if keepdims else tuple(n for i, n in enumerate(x.shape) if i not in axes)
+        return full(shape, initial, x.dtype)
+    y = apply(kernel, reduce.extremum_vjp, [x], axes=axes, keepdims=keepdims)
+    return y if initial is None else pair(y, initial)
 
 
 @op
-def min(x, axis=None, keepdims: bool = False) -> Tensor:
-    """Smallest element over axes; equal ones share the gradient."""
-    x = as_tensor(x)
-    axes = axes_of("min", axis, x.ndim)
-    _not_empty("min", x, axes)
-    return apply(reduce.min, reduce.extremum_vjp, [x], axes=axes, keepdims=keepdims)
+def max(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
+    """Largest element over axes, and of `initial` if that is given; equal ones share the gradient."""
+    return _extremum("max", reduce.max, elementwise.maximum, x, axis, keepdims, initial)
 
 
 @op
-def prod(x, axis=None, keepdims: bool = False) -> Tensor:
+def min(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
+    """Smallest element over axes, and of `initial` if that is given; equal ones share the gradient."""
+    return _extremum("min", reduce.min, elementwise.minimum, x, axis, keepdims, initial)
+
+
+@op
+def prod(x, axis=None, keepdims: bool = False, dtype=None) -> Tensor:
     """Product over axes."""
-    x = as_tensor(x)
+    x = as_tensor(x, None if dtype is None else np.dtype(dtype))
     return apply(reduce.prod, reduce.prod_vjp, [x], axes=axes_of("prod", axis, x.ndim), keepdims=keepdims)
 
 
