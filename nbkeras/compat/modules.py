@@ -9,6 +9,7 @@ _LAYERS = (
 )
 _ENGINE = "base_layer input_layer network saving sequential topology training training_utils"
 _UTILS = "conv_utils data_utils generic_utils io_utils layer_utils np_utils vis_utils"
+_OLD_UTILS = ("nbkeras.compat.generic_utils", "nbkeras.compat.conv_utils", "nbkeras.compat.hdf5")
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 _SAME = (
     "activations callbacks config constraints datasets initializers losses metrics ops optimizers optimizers.schedules "
@@ -21,7 +22,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "backend": ("nbkeras.compat.backend", "nbkeras.backend"),
     "layers": ("nbkeras.layers",),
     "models": ("nbkeras.models", "nbkeras.layers"),
-    "utils": ("nbkeras.utils", "nbkeras.compat.hdf5"),
+    "utils": ("nbkeras.utils", *_OLD_UTILS),
     "engine": ("nbkeras.layers", "nbkeras.models"),
     "legacy": (),
     "legacy.interfaces": ("nbkeras.compat.interfaces",),
@@ -33,7 +34,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
     **{f"layers.{name}": ("nbkeras.layers",) for name in _LAYERS.split()},
     **{f"engine.{name}": ("nbkeras.layers", "nbkeras.models") for name in _ENGINE.split()},
-    **{f"utils.{name}": ("nbkeras.utils", "nbkeras.compat.hdf5") for name in _UTILS.split()},
+    **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
     **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},
 }
 

@@ -1,0 +1,53 @@
+"""Small functions of Keras 2's `keras.utils.generic_utils` that scripts and layers of their own use."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+_BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+
+
+def has_arg(fn: Callable, name: str, accept_all: bool = False) -> bool:
+    """Whether a function takes an argument by that name; accept_all: also as one of its `**kwargs`."""
+    parameters = inspect.signature(fn).parameters
+    if name in parameters:
+        return parameters[name].kind in _BY_NAME
+    return accept_all and any(each.kind is each.VAR_KEYWORD for each in parameters.values())
+
+
+def to_list(x: Any, allow_tuple: bool = False) -> list:
+    """A list as it is, anything else in a list of one; allow_tuple: a tuple as a list of its items."""
+    return x if isinstance(x, list) else list(x) if allow_tuple and isinstance(x, tuple) else [x]
+
+
+def unpack_singleton(x: Any) -> Any:
+    """The only item of a list of one, any other list as it is."""
+    return x[0] if len(x) == 1 else x
+
+
+def object_list_uid(object_list: Any) -> str:
+    """A text that tells lists of objects apart."""
+    return ", ".join(str(abs(id(each))) for each in to_list(object_list))
+
+
+def is_all_none(iterable_or_element: Any) -> bool:
+    """Whether a value, or each of a list or tuple, is None."""
+    return all(each is None for each in to_list(iterable_or_element, allow_tuple=True))
+
+
+def slice_arrays(arrays: Any, start: Any = None, stop: int | None = None) -> Any:
+    """The rows from start to stop, or of a list of row numbers, of an array or of each of a list; None stays None."""
+    if isinstance(arrays, list):
+        return [None if each is None else slice_arrays(each, start, stop) for each in arrays]
+    if arrays is None:
+        return [None]
+    return arrays[list(start)] if hasattr(start, "__len__") else arrays[start:stop]
+
+
+def transpose_shape(shape: Any, target_format: str, spatial_axes: Any) -> Any:
+    """A 'channels_last' shape in a data format: for 'channels_first' the last size comes before the spatial axes."""
+    if target_format not in ("channels_first", "channels_last"):
+        raise ValueError(f"data_format must be 'channels_first' or 'channels_last', received {target_format!r}")
+    if target_format == "channels_last":
+        return shape
+    return type(shape)([*shape[: spatial_axes[0]], shape[-1], *(shape[axis] for axis in spatial_axes)])
