@@ -4,14 +4,13 @@ They take Tensors, arrays and symbolic tensors, so that custom losses, metrics a
 `shape` gives a tuple of integers (None where a symbolic tensor leaves a size open).
 
 Left out, with what to use instead:
-gradients: there is no symbolic gradient; `with nbkeras.GradientTape()` takes gradients of a computation.
 get_session, set_session, manual_variable_initialization, name_scope: there are no sessions and no graph of names.
 is_sparse, to_dense, placeholder(sparse=True), ctc_label_dense_to_sparse: there are no sparse tensors.
-get_uid, reset_uids: layer names are counted by `clear_session` and the layers themselves.
 """
 
 # ruff: noqa: F401, F811 (names for others; arguments named as in Keras)
 
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,7 +18,7 @@ import numpy as np
 
 from nbkeras import inputs, layer, naming, ops, random
 from nbkeras.config import epsilon, floatx, image_data_format, set_epsilon, set_floatx, set_image_data_format
-from nbkeras.control import foldl, foldr, function, in_test_phase, in_train_phase, map_fn, rnn, switch
+from nbkeras.control import foldl, foldr, function, gradients, in_test_phase, in_train_phase, map_fn, rnn, switch
 from nbkeras.convolutions import (
     conv1d,
     conv2d,
@@ -52,7 +51,6 @@ from nbkeras.ops import (
     cast,
     categorical_crossentropy,
     cos,
-    cumprod,
     dot,
     elu,
     equal,
@@ -75,7 +73,6 @@ from nbkeras.ops import (
     ones_like,
     print_tensor,
     prod,
-    reshape,
     round,
     shape,
     sigmoid,
@@ -85,7 +82,6 @@ from nbkeras.ops import (
     softplus,
     softsign,
     sparse_categorical_crossentropy,
-    sqrt,
     square,
     squeeze,
     stack,
@@ -98,6 +94,7 @@ from nbkeras.ops import (
     zeros_like,
 )
 from nbkeras.ops import power as pow
+from nbkeras.ops.window import data_format_of
 from nbkeras.random import normal as random_normal
 from nbkeras.random import truncated_normal
 from nbkeras.random import uniform as random_uniform
@@ -119,6 +116,26 @@ def cast_to_floatx(x) -> np.ndarray | Tensor:
 def clear_session() -> None:
     """Start counting layer names anew."""
     naming.clear_names()
+    reset_uids()
+
+
+_uids: Counter[str] = Counter()
+
+
+def get_uid(prefix: str = "") -> int:
+    """1, 2, ...: another number each time, counted for each prefix."""
+    _uids[prefix] += 1
+    return _uids[prefix]
+
+
+def reset_uids() -> None:
+    """Let `get_uid` begin anew."""
+    _uids.clear()
+
+
+def normalize_data_format(value: str | None) -> str:
+    """A data format in small letters, None that of the configuration; ValueError for others."""
+    return data_format_of("data_format", value)
 
 
 # -------------------- tensors and variables --------------------
@@ -153,12 +170,17 @@ def is_keras_tensor(x) -> bool:
     return isinstance(x, SymbolicTensor)
 
 
+def is_variable(x) -> bool:
+    """Whether x is a Variable."""
+    return isinstance(x, Variable)
+
+
 def is_placeholder(x) -> bool:
     """Whether x was made by Input()."""
     return is_keras_tensor(x) and x.node is not None and not x.node.inputs
 
 
-int_shape = shape
+int_shape = get_variable_shape = shape
 
 
 def dtype(x) -> str:
@@ -198,24 +220,24 @@ def batch_set_value(tuples: Sequence[tuple[Variable, Any]]) -> None:
         x.assign(value)
 
 
-def update(x: Variable, new_x) -> Variable:
-    """Write a tensor into a variable."""
-    return x.assign(new_x)
+def update(x: Variable, new_x) -> Variable | tuple:
+    """Write a tensor into a variable; of a symbolic tensor, the pair (x, new_x) for `function(updates=...)`."""
+    return (x, new_x) if is_keras_tensor(new_x) else x.assign(new_x)
 
 
-def update_add(x: Variable, increment) -> Variable:
-    """Add a tensor to a variable in place."""
-    return x.assign(ops.add(x, increment))
+def update_add(x: Variable, increment) -> Variable | tuple:
+    """Add a tensor to a variable in place, as `update` does."""
+    return update(x, ops.add(x, increment))
 
 
-def update_sub(x: Variable, decrement) -> Variable:
-    """Subtract a tensor from a variable in place."""
-    return x.assign(ops.subtract(x, decrement))
+def update_sub(x: Variable, decrement) -> Variable | tuple:
+    """Subtract a tensor from a variable in place, as `update` does."""
+    return update(x, ops.subtract(x, decrement))
 
 
-def moving_average_update(x: Variable, value, momentum: float) -> Variable:
-    """x = x * momentum + value * (1 - momentum), in place."""
-    return x.assign(ops.add(ops.multiply(x, momentum), ops.multiply(value, 1.0 - momentum)))
+def moving_average_update(x: Variable, value, momentum: float) -> Variable | tuple:
+    """x = x * momentum + value * (1 - momentum), in place, as `update` does."""
+    return update(x, ops.add(ops.multiply(x, momentum), ops.multiply(value, 1.0 - momentum)))
 
 
 def zeros(shape, dtype=None, name: str | None = None) -> Variable:
@@ -272,6 +294,16 @@ def cumsum(x, axis: int = 0) -> Tensor:
     return ops.cumsum(x, axis)
 
 
+def cumprod(x, axis: int = 0) -> Tensor:
+    """Running products along an axis."""
+    return ops.cumprod(x, axis)
+
+
+def sqrt(x) -> Tensor:
+    """The square root, 0 of negative numbers."""
+    return ops.sqrt(ops.maximum(x, 0.0))
+
+
 def l2_normalize(x, axis=None) -> Tensor:
     """x / sqrt(max(sum(x^2), 1e-12)) over axes."""
     return ops.multiply(x, ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis, keepdims=True), 1e-12)))
@@ -288,6 +320,11 @@ def concatenate(tensors: Sequence, axis: int = -1) -> Tensor:
 def expand_dims(x, axis: int = -1) -> Tensor:
     """A new axis of size 1."""
     return ops.expand_dims(x, axis)
+
+
+def reshape(x, shape) -> Tensor:
+    """The elements in another shape; -1: whatever is left."""
+    return ops.reshape(x, shape)
 
 
 def permute_dimensions(x, pattern) -> Tensor:
@@ -379,19 +416,21 @@ def _like(value: Any, x: Any) -> Any:
 
 
 def bias_add(x, bias, data_format: str | None = None) -> Tensor:
-    """x plus a bias of one number for each channel, or of the shape of a sample."""
+    """x plus a bias: a number for each channel, or of the shape of a sample with the channels last."""
     bias = _like(bias, x)
-    sizes = shape(bias)
-    if (data_format or image_data_format()) == "channels_first" and len(shape(x)) > 2:
-        if len(sizes) == 1:
-            return ops.add(x, ops.reshape(bias, (1, sizes[0], *(1,) * (len(shape(x)) - 2))))
-        return ops.add(x, ops.expand_dims(ops.moveaxis(bias, -1, 0), 0))
+    sizes, axes = shape(bias), len(shape(x))
+    if len(sizes) not in (1, axes - 1):
+        raise ValueError(f"bias_add: a bias has 1 or {axes - 1} axes for an input of {axes}, received shape {sizes}")
+    if normalize_data_format(data_format) == "channels_first" and axes > 2:
+        sizes = (sizes[-1], *sizes[:-1])
+        bias = ops.reshape(bias, sizes if len(sizes) > 1 else (*sizes, *(1,) * (axes - 2)))
     return ops.add(x, bias)
 
 
 def batch_normalization(x, mean, var, beta, gamma, axis: int = -1, epsilon: float = 1e-3) -> Tensor:
-    """(x - mean) / sqrt(var + epsilon) * gamma + beta, for each index of an axis."""
-    return ops.batch_normalization(x, mean, var, axis, beta, gamma, epsilon)
+    """(x - mean) / sqrt(var + epsilon) * gamma + beta, for each index of an axis: of one axis each, or as broad as x."""
+    flat = [each if each is None else ops.reshape(_like(each, x), (-1,)) for each in (mean, var, beta, gamma)]
+    return ops.batch_normalization(x, flat[0], flat[1], axis, flat[2], flat[3], epsilon)
 
 
 def normalize_batch_in_training(x, gamma, beta, reduction_axes, epsilon: float = 1e-3):

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbkeras import graph, layer, nest, ops
-from nbkeras.tensor import Tensor, as_tensor
+from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor
 
 
 def _called(value: Any) -> Any:
@@ -53,10 +53,20 @@ def foldr(fn: Callable, elems, initializer=None, name: str | None = None) -> Ten
     return foldl(fn, ops.flip(elems, 0), initializer)
 
 
-def rnn(step_function: Callable, inputs, initial_states, go_backwards=False, mask=None, constants=None, unroll=False):
+def rnn(
+    step_function: Callable,
+    inputs,
+    initial_states,
+    go_backwards: bool = False,
+    mask=None,
+    constants=None,
+    unroll: bool = False,
+    input_length: int | None = None,
+):
     """step_function(input, states + constants) -> (output, states) over axis 1: (last output, all outputs, last states).
 
-    mask: (batch, steps), where False the states and the output stay as they were. Layers are much faster.
+    mask: (batch, steps), where False the states and the output stay as they were. Layers are much faster. unroll and
+    input_length: in Keras how the loop is made, here without meaning.
     """
     steps = ops.unstack(inputs, axis=1)
     masks = [None] * len(steps) if mask is None else ops.unstack(ops.cast(mask, "bool"), axis=1)
@@ -72,17 +82,72 @@ def rnn(step_function: Callable, inputs, initial_states, go_backwards=False, mas
     return output, ops.stack(outputs, axis=1), states
 
 
-def function(inputs: Sequence, outputs: Sequence, updates=None, name: str | None = None) -> Callable:
-    """A function from arrays for symbolic inputs to arrays of symbolic outputs: `K.function([m.input], [layer.output])`."""
-    if updates:
-        raise ValueError("function: updates are not offered; write to variables in a layer's call instead")
-    part = graph.Graph(list(inputs), outputs)
+def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, name: str | None = None) -> Callable:
+    """A function from arrays for symbolic inputs to arrays of symbolic outputs: `K.function([m.input], [layer.output])`.
+
+    updates: pairs (variable, symbolic or other tensor), as `K.update` makes them: written after the outputs are computed.
+    An expression of variables alone is computed where it stands: only what has a symbolic tensor in it is computed anew.
+    """
+    targets = [variable for variable, _ in updates or ()]
+    values = [value for _, value in updates or ()]
+    known = [(i, value) for i, value in enumerate(values) if not isinstance(value, graph.SymbolicTensor)]
+    symbolic = [value for value in values if isinstance(value, graph.SymbolicTensor)]
+    part = graph.Graph(list(inputs), [outputs, symbolic])
 
     def run(arrays: Sequence, training: bool = False) -> Any:
         if len(arrays) != len(part.input_list):
             raise ValueError(f"expected {len(part.input_list)} arrays, received {len(arrays)}")
         tensors = [as_tensor(array, symbol.dtype) for array, symbol in zip(arrays, part.input_list, strict=True)]
         with layer.training_phase(training):
-            return nest.map_leaves(ops.convert_to_numpy, part.run(tensors))
+            results, new = part.run(tensors)
+        results = nest.map_leaves(ops.convert_to_numpy, results)
+        for i, value in known:
+            new.insert(i, value)
+        for variable, value in zip(targets, new, strict=True):
+            variable.assign(value)
+        return results
 
     return run
+
+
+class Gradients(layer.Layer):
+    """The gradients of a symbolic tensor, as a layer on the inputs that it is computed from; `found`: which there are."""
+
+    def __init__(self, loss: graph.SymbolicTensor, sources: list):
+        super().__init__()
+        self._passed = graph.Graph(graph.get_source_inputs(loss), [loss, [s for s in sources if not _is_weight(s)]])
+        self._sources = sources
+        self.found: list[bool] = []
+        self.built = True
+
+    def call(self, inputs: list) -> list:
+        with GradientTape() as tape:
+            for each in inputs:
+                if each.dtype.kind == "f":
+                    tape.watch(each)
+            loss, between = self._passed.run(inputs)
+        computed = iter(between)
+        results = tape.gradient(loss, [s if _is_weight(s) else next(computed) for s in self._sources])
+        self.found = [each is not None for each in results]
+        return [each for each in results if each is not None]
+
+
+def _is_weight(source: Any) -> bool:
+    return isinstance(source, Variable)
+
+
+def gradients(loss, variables) -> list:
+    """Symbolic gradients of the sum of a symbolic tensor, for `function`: with respect to variables and symbolic tensors.
+
+    None where the loss does not depend on one. For gradients of computed tensors there is GradientTape; there are no
+    gradients of gradients.
+    """
+    sources = list(variables) if isinstance(variables, list | tuple) else [variables]
+    if not isinstance(loss, graph.SymbolicTensor):
+        raise ValueError(
+            f"gradients needs a loss made of symbolic tensors (Input, placeholder), received {loss!r}: compute it under "
+            "`with nbkeras.GradientTape() as tape`, then tape.gradient(loss, variables)"
+        )
+    made = Gradients(loss, sources)
+    results = iter(made(graph.get_source_inputs(loss)))
+    return [next(results) if there else None for there in made.found]

@@ -3,8 +3,7 @@
 from typing import Any
 
 from nbkeras import ops
-from nbkeras.config import image_data_format
-from nbkeras.ops.window import extent
+from nbkeras.ops.window import data_format_of, extent
 from nbkeras.tensor import Tensor
 
 # -------------------- convolution --------------------
@@ -132,7 +131,7 @@ def _pooled(name: str, x: Any, size: Any, strides: Any, padding: str, data_forma
 
 
 def _is_last(data_format: str | None) -> bool:
-    return (data_format or image_data_format()) == "channels_last"
+    return data_format_of("data_format", data_format) == "channels_last"
 
 
 def temporal_padding(x, padding=(1, 1)) -> Tensor:

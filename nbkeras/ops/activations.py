@@ -25,12 +25,17 @@ def linear(x) -> Tensor:
 
 @op
 def relu(x, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Tensor:
-    """max_value where x >= max_value, x where x >= threshold, else negative_slope * (x - threshold)."""
+    """x where x >= threshold, but not above max_value (nor, with a max_value, below 0); else negative_slope *
+    (x - threshold).
+    """
     x = as_float(x)
     if not negative_slope and max_value is None and not threshold:
         return apply(kernels.relu, kernels.relu_vjp, [x])
     if max_value is not None and max_value < 0:
         raise ValueError(f"relu: max_value must not be negative, received {max_value!r}")
+    if max_value is not None and not 0 <= threshold <= max_value:
+        above, below = elementwise.clip(x, 0.0, max_value), elementwise.multiply(x - threshold, negative_slope)
+        return elementwise.where(x >= threshold, above, below)
     top = math.inf if max_value is None else max_value
     constants = {"negative_slope": negative_slope, "threshold": threshold, "max_value": top}
     return apply(kernels.piecewise, kernels.piecewise_vjp, [x], **constants)
