@@ -225,3 +225,13 @@ def test_a_misspelt_name_gets_the_nearest():
         activations.get("sigmod")
     with pytest.raises(TypeError, match="activation must be a name"):
         activations.get(3)
+
+
+def test_relu_with_a_threshold_outside_its_range_is_keras_s():
+    x = np.array([-5, -2.5, -1, 0.5, 1.5, 2.5, 6], "float32")
+    found = ops.relu(x, negative_slope=0.1, max_value=5.0, threshold=-2.0)
+    np.testing.assert_allclose(found, [-0.3, -0.05, 0, 0.5, 1.5, 2.5, 5], atol=1e-6)
+    found = ops.relu(x, negative_slope=0.1, max_value=1.0, threshold=2.0)
+    np.testing.assert_allclose(found, [-0.7, -0.45, -0.3, -0.15, -0.05, 1, 1], atol=1e-6)
+    values = away_from_kinks(3, 4)
+    check_op(lambda t: ops.relu(t, negative_slope=0.1, max_value=1.0, threshold=2.0), [values])

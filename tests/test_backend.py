@@ -326,3 +326,60 @@ def test_print_tensor(capsys):
         y = K.print_tensor(x, "here") * 2
     assert "here [1. 1.]" in capsys.readouterr().out
     assert isinstance(tape.gradient(y, x), Tensor)
+
+
+def test_function_with_updates():
+    x, total, weight = K.placeholder((None, 2)), K.variable(1.0), K.variable([[1.0], [2.0]])
+    f = K.function(
+        [x], [K.dot(x, weight)], updates=[K.update_add(total, K.sum(x)), (weight, K.constant([[0.0], [1.0]]))]
+    )
+    values = np.array([[1.0, 2.0], [3.0, 4.0]])
+    np.testing.assert_allclose(f([values])[0], [[5], [11]])
+    assert K.get_value(total) == 11.0
+    np.testing.assert_allclose(f([values])[0], [[2], [4]])
+    assert K.get_value(total) == 21.0
+    with pytest.raises(ValueError, match="expected 1 arrays, received 2"):
+        f([values, values])
+
+
+def test_symbolic_gradients():
+    x, weight, other = K.placeholder((3, 2)), K.variable(np.ones((2, 4))), K.variable([1.0])
+    inner = x * K.exp(x)
+    loss = K.sum(K.square(K.dot(inner, weight)))
+    gradients = K.gradients(loss, [inner, x, weight, other])
+    assert gradients[3] is None
+    values = np.random.default_rng(0).normal(size=(3, 2))
+    found = K.function([x], gradients[:3])([values])
+    inside = values * np.exp(values)
+    slope = 2 * (inside @ np.ones((2, 4))) @ np.ones((4, 2))
+    np.testing.assert_allclose(found[0], slope, rtol=1e-4)
+    np.testing.assert_allclose(found[1], slope * np.exp(values) * (1 + values), rtol=1e-4)
+    np.testing.assert_allclose(found[2], inside.T @ (2 * inside @ np.ones((2, 4))), rtol=1e-4)
+    assert K.gradients(loss, x)[0].shape == (3, 2)
+    with pytest.raises(TypeError, match="takes a symbolic tensor"):
+        K.gradients(K.sum(weight), [weight])
+
+
+def test_uids_formats_and_kinds():
+    K.reset_uids()
+    assert [K.get_uid(), K.get_uid("a"), K.get_uid()] == [1, 1, 2]
+    K.clear_session()
+    assert K.get_uid() == 1
+    assert K.normalize_data_format("channels_first") == "channels_first"
+    with pytest.raises(ValueError, match="received 'channels_middle'"):
+        K.normalize_data_format("channels_middle")
+    assert K.is_variable(K.variable(1.0)) and not K.is_variable(K.constant(1.0))
+    np.testing.assert_array_equal(K.get_value(K.sqrt(K.constant([4.0, -1.0]))), [2, 0])
+    np.testing.assert_array_equal(K.get_value(K.cumprod(K.constant([[1.0, 2.0], [3.0, 4.0]]))), [[1, 2], [3, 8]])
+
+
+def test_bias_and_normalization_as_broad_as_the_input():
+    x, bias = np.random.default_rng(1).normal(size=(2, 3, 4)), np.arange(12.0)
+    found = K.bias_add(K.constant(x), K.constant(bias.reshape(4, 3)), data_format="channels_first")
+    np.testing.assert_allclose(K.get_value(found), x + bias.reshape(3, 4), rtol=1e-5)
+    with pytest.raises(ValueError, match="1 or 2 axes for an input of 3"):
+        K.bias_add(K.constant(x), K.constant(np.zeros((1, 1, 4))))
+    mean, spread = x.mean((0, 2), keepdims=True), x.var((0, 2), keepdims=True)
+    given = [K.constant(each) for each in (x, mean, spread, np.zeros((1, 3, 1)), np.ones((1, 3, 1)))]
+    found = K.batch_normalization(*given, axis=1)
+    np.testing.assert_allclose(K.get_value(found), (x - mean) / np.sqrt(spread + 1e-3), rtol=1e-4, atol=1e-5)

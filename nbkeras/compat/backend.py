@@ -1,10 +1,11 @@
-"""What `keras.backend` had in Keras 2 and `nbkeras.backend` has not: the learning phase as a value, symbolic gradients."""
+"""What `keras.backend` had in Keras 2 and `nbkeras.backend` has not: the learning phase as a value, names of graphs."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
-from nbkeras import backend, control, graph, layer, ops, tensor
+from nbkeras import backend, layer
+from nbkeras.backend import control
 
 
 class LearningPhase:
@@ -45,58 +46,6 @@ def function(inputs: Sequence, outputs: Any, updates=None, **kwargs) -> Callable
         return run(rest, training=phases[0])
 
     return call
-
-
-class _Gradient(layer.Layer):
-    """The gradient of a symbolic tensor's sum with respect to a symbolic tensor or a Variable, as a layer of the graph."""
-
-    def __init__(self, loss: graph.SymbolicTensor, inputs: list, variable: Any):
-        super().__init__()
-        self._part = graph.Graph(inputs, loss)
-        self._variable = variable
-
-    def call(self, inputs):
-        values = {id(symbol): value for symbol, value in zip(self._part.input_list, inputs, strict=True)}
-        wanted = values.get(id(self._variable), self._variable)
-        with tensor.GradientTape() as tape:
-            tape.watch(wanted)
-            loss = ops.sum(self._part.run(list(inputs)))
-        gradient = tape.gradient(loss, wanted)
-        return ops.zeros_like(wanted) if gradient is None else gradient
-
-
-def gradients(loss: graph.SymbolicTensor, variables: Any) -> list[graph.SymbolicTensor]:
-    """d loss / d each of `variables`, symbolic tensors that `loss` was computed from or Variables; all symbolic.
-
-    Of tensors with values there is no graph to go back through: use `nbkeras.GradientTape` for them.
-    """
-    if not isinstance(loss, graph.SymbolicTensor):
-        raise TypeError(
-            f"K.gradients takes a symbolic tensor, made of a model's inputs, received {loss!r}; with nbkeras.GradientTape() "
-            "takes gradients of what is computed inside it"
-        )
-    found = []
-    for each in variables if isinstance(variables, list | tuple) else [variables]:
-        inputs = [each] if isinstance(each, graph.SymbolicTensor) else []
-        inputs += _sources(loss, inputs)
-        found.append(_Gradient(loss, inputs, each)(inputs))
-    return found
-
-
-def _sources(loss: graph.SymbolicTensor, stops: Sequence[graph.SymbolicTensor]) -> list[graph.SymbolicTensor]:
-    """The Inputs that `loss` is computed from, not looking behind `stops`."""
-    found: dict[int, graph.SymbolicTensor] = {}
-    seen, todo = {id(each) for each in stops}, [loss]
-    while todo:
-        symbol = todo.pop()
-        if id(symbol) in seen:
-            continue
-        seen.add(id(symbol))
-        parents = symbol.node.inputs if symbol.node is not None else []
-        todo.extend(parents)
-        if not parents:
-            found[id(symbol)] = symbol
-    return list(found.values())
 
 
 @contextlib.contextmanager

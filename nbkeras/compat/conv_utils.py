@@ -30,7 +30,7 @@ def convert_kernel(kernel: Any) -> np.ndarray:
     kernel = np.asarray(kernel)
     if not 3 <= kernel.ndim <= 5:
         raise ValueError(f"a kernel of a convolution has 3 to 5 axes, received shape {kernel.shape}")
-    return np.flip(kernel, range(kernel.ndim - 2)).copy()
+    return np.flip(kernel, tuple(range(kernel.ndim - 2))).copy()
 
 
 def conv_output_length(

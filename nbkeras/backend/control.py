@@ -8,7 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbkeras import graph, layer, nest, ops
-from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor
+from nbkeras.operation import Operation
+from nbkeras.tensor import GradientTape, Tensor, as_tensor
 
 
 def _called(value: Any) -> Any:
@@ -110,32 +111,6 @@ def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, na
     return run
 
 
-class Gradients(layer.Layer):
-    """The gradients of a symbolic tensor, as a layer on the inputs that it is computed from; `found`: which there are."""
-
-    def __init__(self, loss: graph.SymbolicTensor, sources: list):
-        super().__init__()
-        self._passed = graph.Graph(graph.get_source_inputs(loss), [loss, [s for s in sources if not _is_weight(s)]])
-        self._sources = sources
-        self.found: list[bool] = []
-        self.built = True
-
-    def call(self, inputs: list) -> list:
-        with GradientTape() as tape:
-            for each in inputs:
-                if each.dtype.kind == "f":
-                    tape.watch(each)
-            loss, between = self._passed.run(inputs)
-        computed = iter(between)
-        results = tape.gradient(loss, [s if _is_weight(s) else next(computed) for s in self._sources])
-        self.found = [each is not None for each in results]
-        return [each for each in results if each is not None]
-
-
-def _is_weight(source: Any) -> bool:
-    return isinstance(source, Variable)
-
-
 def gradients(loss, variables) -> list:
     """Symbolic gradients of the sum of a symbolic tensor, for `function`: with respect to variables and symbolic tensors.
 
@@ -144,10 +119,23 @@ def gradients(loss, variables) -> list:
     """
     sources = list(variables) if isinstance(variables, list | tuple) else [variables]
     if not isinstance(loss, graph.SymbolicTensor):
-        raise ValueError(
-            f"gradients needs a loss made of symbolic tensors (Input, placeholder), received {loss!r}: compute it under "
-            "`with nbkeras.GradientTape() as tape`, then tape.gradient(loss, variables)"
+        raise TypeError(
+            f"K.gradients takes a symbolic tensor, made of Inputs or placeholders, received {loss!r}: of what is computed "
+            "under `with nbkeras.GradientTape() as tape` the gradients are tape.gradient(loss, variables)"
         )
-    made = Gradients(loss, sources)
-    results = iter(made(graph.get_source_inputs(loss)))
-    return [next(results) if there else None for there in made.found]
+    symbolic = [source for source in sources if isinstance(source, graph.SymbolicTensor)]
+    part = graph.Graph(graph.get_source_inputs(loss), [loss, symbolic])
+    there: list[bool] = []
+
+    def gradients_of(*inputs: Tensor) -> list:
+        with GradientTape() as tape:
+            tape.watch([each for each in inputs if each.dtype.kind == "f"])
+            value, between = part.run(list(inputs))
+        computed = iter(between)
+        wanted = [next(computed) if isinstance(source, graph.SymbolicTensor) else source for source in sources]
+        results = tape.gradient(value, wanted)
+        there[:] = [each is not None for each in results]
+        return [each for each in results if each is not None]
+
+    results = iter(Operation(gradients_of)(*part.input_list))
+    return [next(results) if known else None for known in there]

@@ -1,0 +1,186 @@
+"""Keras 2's backend functions that make, read and write variables, constants and placeholders; part of `backend`."""
+
+# ruff: noqa: F811 (arguments named as in Keras)
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import inputs, naming, ops, random
+from nbkeras.config import floatx
+from nbkeras.graph import SymbolicTensor
+from nbkeras.ops import cast, shape
+from nbkeras.ops.window import data_format_of
+from nbkeras.tensor import Tensor, Variable, as_tensor
+
+# -------------------- settings --------------------
+
+
+def backend() -> str:
+    """'nbkeras'."""
+    return "nbkeras"
+
+
+def cast_to_floatx(x) -> np.ndarray | Tensor:
+    """An array or tensor in floatx."""
+    return cast(x, floatx()) if ops.is_tensor(x) else np.asarray(x, floatx())
+
+
+def clear_session() -> None:
+    """Start counting layer names anew."""
+    naming.clear_names()
+    reset_uids()
+
+
+_uids: Counter[str] = Counter()
+
+
+def get_uid(prefix: str = "") -> int:
+    """1, 2, ...: another number each time, counted for each prefix."""
+    _uids[prefix] += 1
+    return _uids[prefix]
+
+
+def reset_uids() -> None:
+    """Let `get_uid` begin anew."""
+    _uids.clear()
+
+
+def normalize_data_format(value: str | None) -> str:
+    """A data format in small letters, None that of the configuration; ValueError for others."""
+    return data_format_of("data_format", value)
+
+
+# -------------------- tensors and variables --------------------
+
+
+def variable(value, dtype=None, name: str | None = None, constraint=None) -> Variable:
+    """A Variable, floatx by default."""
+    made = Variable(value, name or "variable", dtype=dtype or floatx())
+    made.constraint = constraint
+    return made
+
+
+def constant(value, dtype=None, shape=None, name: str | None = None) -> Tensor:
+    """A constant tensor, floatx by default; one number may fill a shape."""
+    array = np.asarray(value, dtype or floatx())
+    return as_tensor(array if shape is None else np.broadcast_to(array, shape).copy())
+
+
+def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = False, name: str | None = None):
+    """A symbolic input by its whole shape (with the batch axis), or by its number of axes."""
+    if sparse:
+        raise ValueError("sparse placeholders are not offered")
+    if shape is None:
+        if ndim is None:
+            raise ValueError("placeholder needs shape=(batch, ...) or ndim")
+        shape = (None,) * ndim
+    return inputs.Input(batch_shape=shape, dtype=dtype, name=name)
+
+
+def is_keras_tensor(x) -> bool:
+    """Whether x is a symbolic tensor: made by Input() or by calling layers on one."""
+    return isinstance(x, SymbolicTensor)
+
+
+def is_variable(x) -> bool:
+    """Whether x is a Variable."""
+    return isinstance(x, Variable)
+
+
+def is_placeholder(x) -> bool:
+    """Whether x was made by Input()."""
+    return is_keras_tensor(x) and x.node is not None and not x.node.inputs
+
+
+int_shape = get_variable_shape = shape
+
+
+def dtype(x) -> str:
+    """The dtype's name."""
+    return np.dtype(x.dtype).name
+
+
+def size(x) -> int:
+    """The number of elements."""
+    return as_tensor(x).size
+
+
+count_params = size
+
+
+def get_value(x) -> np.ndarray:
+    """The value as a NumPy array."""
+    return ops.convert_to_numpy(x)
+
+
+eval = get_value
+
+
+def batch_get_value(tensors: Sequence) -> list[np.ndarray]:
+    """The values of several tensors."""
+    return [get_value(each) for each in tensors]
+
+
+def set_value(x: Variable, value) -> None:
+    """Write a value into a variable."""
+    x.assign(value)
+
+
+def batch_set_value(tuples: Sequence[tuple[Variable, Any]]) -> None:
+    """Write values into variables: [(variable, value), ...]."""
+    for x, value in tuples:
+        x.assign(value)
+
+
+def update(x: Variable, new_x) -> Variable | tuple:
+    """Write a tensor into a variable; of a symbolic tensor, the pair (x, new_x) for `function(updates=...)`."""
+    return (x, new_x) if is_keras_tensor(new_x) else x.assign(new_x)
+
+
+def update_add(x: Variable, increment) -> Variable | tuple:
+    """Add a tensor to a variable in place, as `update` does."""
+    return update(x, ops.add(x, increment))
+
+
+def update_sub(x: Variable, decrement) -> Variable | tuple:
+    """Subtract a tensor from a variable in place, as `update` does."""
+    return update(x, ops.subtract(x, decrement))
+
+
+def moving_average_update(x: Variable, value, momentum: float) -> Variable | tuple:
+    """x = x * momentum + value * (1 - momentum), in place, as `update` does."""
+    return update(x, ops.add(ops.multiply(x, momentum), ops.multiply(value, 1.0 - momentum)))
+
+
+def zeros(shape, dtype=None, name: str | None = None) -> Variable:
+    """A variable of zeros."""
+    return Variable(ops.zeros(shape, dtype).data, name or "variable")
+
+
+def ones(shape, dtype=None, name: str | None = None) -> Variable:
+    """A variable of ones."""
+    return Variable(ops.ones(shape, dtype).data, name or "variable")
+
+
+def eye(size, dtype=None, name: str | None = None) -> Variable:
+    """A variable with ones on the diagonal; size: one number, or (rows, columns)."""
+    rows, columns = size if isinstance(size, list | tuple) else (size, size)
+    return Variable(ops.eye(rows, columns, 0, dtype).data, name or "variable")
+
+
+def random_uniform_variable(shape, low, high, dtype=None, name: str | None = None, seed=None) -> Variable:
+    """A variable of uniform numbers."""
+    return Variable(random.uniform(shape, low, high, dtype, seed), name or "variable")
+
+
+def random_normal_variable(shape, mean, scale, dtype=None, name: str | None = None, seed=None) -> Variable:
+    """A variable of normal numbers."""
+    return Variable(random.normal(shape, mean, scale, dtype, seed), name or "variable")
+
+
+def identity(x, name: str | None = None) -> Tensor:
+    """x."""
+    return ops.linear(x)
