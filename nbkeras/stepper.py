@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -246,9 +247,25 @@ class Stepper(Layer):
         del y_pred
         self.clear_losses()
         optimizer = self.optimizer
-        gradients = tensor.gradient([scaled], variables, into=optimizer.gradient_views, as_is=optimizer.takes_rows)
+        reached = self._with_gradients(scaled, variables)
+        optimizer.choose(reached)
+        gradients = tensor.gradient([scaled], reached, into=optimizer.gradient_views, as_is=optimizer.takes_rows)
         optimizer.update(gradients)
         return logs
+
+    def _with_gradients(self, loss: Tensor, variables: tuple) -> list[tensor.Variable]:
+        """The variables that the loss depends on: others stay as they are, with a warning."""
+        targets = [] if loss.record is None else [(loss.record, loss.index)]
+        missing = set(tape.unreached(targets, [(v.record, v.index) for v in variables]))
+        if variables and len(missing) == len(variables):
+            raise ValueError(
+                f"the loss of model {self.name!r} has no gradient for any of its variables: is there an op without gradient "
+                "on the way (argmax, a comparison, a cast to integers), or a value that was computed outside nbkeras.ops?"
+            )
+        if missing:
+            names = [variables[i].path for i in sorted(missing)]
+            warnings.warn(f"gradients do not exist for variables {names}: they stay as they are", stacklevel=9)
+        return [v for i, v in enumerate(variables) if i not in missing]
 
     def _measure(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:
         y_pred = self(x, training=False) if "training" in self._call_takes else self(x)

@@ -82,6 +82,12 @@ def _count_users(targets: Sequence[Record]) -> dict[Record, int]:
     return users
 
 
+def unreached(targets: Sequence[Source], sources: Sequence[Source]) -> list[int]:
+    """The positions of sources that no target depends on."""
+    reached = _count_users([record for record, _ in targets])
+    return [i for i, (record, _) in enumerate(sources) if record not in reached]
+
+
 class _Sum:
     """The gradient of one output while it is being added up; `owned` once it may be added to in place."""
 

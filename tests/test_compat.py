@@ -218,3 +218,33 @@ def test_gradients_as_symbolic_tensors(tmp_path):
             raise SystemExit("no error")
         """,
     )
+
+
+def test_training_as_keras_2_has_it(tmp_path):
+    source = """
+        import numpy as np
+        import keras
+        from keras import optimizers
+        from keras.layers import Dense
+
+        x, y = np.ones((4, 3)), np.ones((4, 1))
+        sgd = optimizers.SGD(lr=0.1, momentum=0.9)
+        for _ in range(2):  # an optimizer may be given to another model
+            model = keras.models.Sequential([Dense(1, input_dim=3)])
+            model.compile(sgd, "mse")
+            seen = keras.callbacks.LambdaCallback()
+            model.fit(x, y, verbose=0, validation_data=(x, y), callbacks=[seen])
+        assert len(sgd.weights) == 4 and seen.validation_data[0] is x and len(seen.validation_data) == 3
+        config = optimizers.serialize(sgd)
+        optimizers.deserialize(config)
+        assert config["class_name"] == "sgd"
+
+        stop = keras.callbacks.EarlyStopping("acc", patience=2, baseline=0.75, restore_best_weights=True)
+        stop.set_model(model)
+        stop.on_train_begin()
+        for epoch, value in enumerate([0.55, 0.74]):
+            model.set_weights([np.full(w.shape, epoch) for w in model.get_weights()])
+            stop.on_epoch_end(epoch, {"acc": value})
+        assert model.stop_training and model.get_weights()[0].max() == 0
+        """
+    run_script(tmp_path, source)

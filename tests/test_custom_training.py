@@ -315,3 +315,21 @@ def test_clones_with_other_layers_and_calls():
         clone_model(model, input_tensors=X)
     with pytest.raises(ValueError, match="no functional model"):
         clone_model(GAN(), clone_function=copy)
+
+
+def test_weights_without_gradients():
+    inputs = Input((4,))
+    used, unused = layers.Dense(1, name="used"), layers.Dense(1, name="unused")
+    whole_numbers = ops.cast(ops.cast(unused(inputs), "int32"), "float32")
+    model = Model(inputs, used(inputs) + whole_numbers)
+    model.compile(optimizers.SGD(0.1, weight_decay=0.5), "mse")
+    before = model.get_weights()
+    with pytest.warns(UserWarning, match="do not exist for variables .*unused/kernel"):
+        model.fit(X, Y, 8, 2, 0)
+    after = model.get_weights()
+    changed = {w.path for w, a, b in zip(model.weights, before, after, strict=True) if not np.array_equal(a, b)}
+    assert changed == {"used/kernel", "used/bias"}
+    model = Model(inputs, whole_numbers)
+    model.compile("sgd", "mse")
+    with pytest.raises(ValueError, match="no gradient for any of its variables"):
+        model.fit(X, Y, verbose=0)

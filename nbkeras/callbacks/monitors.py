@@ -192,7 +192,7 @@ class ReduceLROnPlateau(MonitorCallback):
         if old <= np.float32(self.min_lr):
             return
         new = max(old * self.factor, self.min_lr)
-        self.model.optimizer.learning_rate = new
+        rates.set_learning_rate(self.model, new)
         self.cooldown_counter = self.cooldown
         self.wait = 0
         if self.verbose > 0:

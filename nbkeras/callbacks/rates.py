@@ -8,14 +8,19 @@ import numpy as np
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.progress import print_message
 
-LEARNING_RATE = "learning_rate"  # its name in the logs
+LEARNING_RATE = "learning_rate"  # its name in the logs and in optimizers
 
 
 def learning_rate_of(model) -> float:
     """The learning rate that a model's optimizer has now."""
-    if not hasattr(model.optimizer, "learning_rate"):
-        raise ValueError(f"the optimizer {model.optimizer!r} has no learning_rate to read or set")
-    return float(model.optimizer.learning_rate)
+    if not hasattr(model.optimizer, LEARNING_RATE):
+        raise ValueError(f"the optimizer {model.optimizer!r} has no {LEARNING_RATE} to read or set")
+    return float(getattr(model.optimizer, LEARNING_RATE))
+
+
+def set_learning_rate(model, value: float) -> None:
+    """Set the learning rate of a model's optimizer."""
+    setattr(model.optimizer, LEARNING_RATE, value)
 
 
 class LearningRateScheduler(Callback):
@@ -37,7 +42,8 @@ class LearningRateScheduler(Callback):
         new = self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
         if isinstance(new, bool | int | np.integer) or not hasattr(new, "__float__"):
             raise ValueError(f"the schedule must return a float, received {new!r} of type {type(new).__name__}")
-        self.model.optimizer.learning_rate = new = float(new)
+        new = float(new)
+        set_learning_rate(self.model, new)
         if self.verbose > 0:
             print_message(f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {new}.")
 

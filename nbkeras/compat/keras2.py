@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbkeras import activations, callbacks, connected, graph, model, module, registry, regularizers, sequential, utils
-from nbkeras.callbacks import rates
+from nbkeras.callbacks import monitors, rates
 from nbkeras.compat import methods
 from nbkeras.compat.spellings import renaming
 from nbkeras.ops import legacy_hard_sigmoid
+from nbkeras.optimizers import state
 
 # Class -> argument -> its default in Keras 2.3.1.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -36,6 +37,8 @@ _EXTENDED = {
     module.Module: methods.Module,
     connected.Connected: methods.Connected,
     graph.SymbolicTensor: methods.SymbolicTensor,
+    state.State: methods.State,
+    monitors.EarlyStopping: methods.EarlyStopping,
 }
 
 

@@ -7,11 +7,31 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import module
+from nbkeras import module, training
+from nbkeras.callbacks import monitors
+from nbkeras.optimizers import state
+
+_validation_source, _callbacks = training.Trainer._validation_source, training.Trainer._callbacks
 
 
 class Model:
     """Of every model."""
+
+    _validation_given: list | None = None
+
+    def _validation_source(self, validation_data, *args):
+        if isinstance(validation_data, list | tuple):
+            x, y, weights = (*validation_data, None)[:3]
+            self._validation_given = [x, y, np.ones(len(x)) if weights is None else weights]
+        return _validation_source(self, validation_data, *args)
+
+    def _callbacks(self, *args, **kwargs):
+        """Callbacks of `fit` see what to validate with: `validation_data`."""
+        found = _callbacks(self, *args, **kwargs)
+        for each in found.callbacks:
+            each.validation_data = self._validation_given
+        self._validation_given = None
+        return found
 
     def fit_generator(self, generator, steps_per_epoch=None, epochs=1, verbose=1, *args, **kwargs):
         """`fit` of a generator or Sequence."""
@@ -77,3 +97,37 @@ class SymbolicTensor:
 
     _keras_shape = property(lambda self: self.shape)
     _keras_history = property(lambda self: (self.node.layer, self.node.number, self.index))
+
+
+_choose = state.State.choose
+
+
+class State:
+    """Of every optimizer."""
+
+    def choose(self, variables):
+        """`choose`; given to another model, an optimizer starts anew for that one's weights."""
+        if any(variable not in self._positions for variable in variables):
+            self.built, self._own, self._added = False, [], {}
+            self.build(variables)
+        else:
+            _choose(self, variables)
+
+
+_EarlyStopping = monitors.EarlyStopping
+_on_train_begin, _on_epoch_end = _EarlyStopping.on_train_begin, _EarlyStopping.on_epoch_end
+
+
+class EarlyStopping:
+    """The baseline counts as the best value before the first, and weights are put back when training is stopped."""
+
+    def on_train_begin(self, logs=None):
+        """At the start of `fit`."""
+        _on_train_begin(self, logs)
+        self.best = self.baseline
+
+    def on_epoch_end(self, epoch, logs=None):
+        """At the end of an epoch."""
+        _on_epoch_end(self, epoch, logs)
+        if self.stopped_epoch and self.best_weights is not None:
+            self.model.set_weights(self.best_weights)

@@ -46,7 +46,10 @@ def serialize(optimizer: Optimizer) -> Any:
 
 def deserialize(config, custom_objects=None) -> Optimizer:
     """An optimizer from what `serialize` returned."""
-    return _registry.deserialize(_in_their_case(config), custom_objects)
+    proper = _in_their_case(config)
+    if isinstance(config, dict) and proper.get("class_name") in _registry.names():
+        config["class_name"] = proper["class_name"].lower()  # Keras does that to what it is given
+    return _registry.deserialize(proper, custom_objects)
 
 
 __getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER, _registry)

@@ -90,9 +90,6 @@ class Buffers:
             _, start, stop = self._places[variable]
             variable.rebind(flat[start - first : stop - first].reshape(variable.shape))
 
-    def __contains__(self, variable: Variable) -> bool:
-        return variable in self._places
-
     def gradient(self, variable: Variable) -> Array:
         """The view of the gradient buffer that belongs to a variable."""
         return self._view(self._gradients[variable.dtype], variable)

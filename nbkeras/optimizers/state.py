@@ -80,7 +80,7 @@ class State(Settings):
         """Update these variables alone from now on; all must be among those that `build` was called for."""
         if [id(v) for v in variables] == [id(v) for v in self._trainable]:
             return
-        unknown = [v.path for v in variables if v not in self._buffers]
+        unknown = [v.path for v in variables if v not in self._positions]
         if unknown:
             raise ValueError(
                 f"this {type(self).__name__} was built for other variables and does not know {unknown}: make a new "
