@@ -353,6 +353,7 @@ def test_frozen_for_a_while():
         before = table.numpy()
         for model in pair:
             model.layers[2].trainable = trainable
+            model.compile(model.optimizer, model.loss)
         train(pair, batches(6))
         assert (table.numpy() != before).any() == trainable
     assert_equal(*pair)
