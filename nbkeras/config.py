@@ -29,6 +29,21 @@ def set_floatx(value: str) -> None:
     _floatx = np.dtype(value)
 
 
+def standardize_dtype(dtype) -> str:
+    """A dtype's name, of whatever names one: None is floatx, int is 'int32'; ValueError for no dtype of numbers."""
+    if dtype is None or dtype is float or (isinstance(dtype, str) and dtype == "float"):
+        return floatx()
+    if dtype is int or (isinstance(dtype, str) and dtype == "int"):
+        return "int32"
+    try:
+        found = np.dtype(getattr(dtype, "name", dtype))
+    except TypeError:
+        found = np.dtype(object)
+    if found.kind not in "fiub":
+        raise ValueError(f"dtype must be a dtype of numbers or booleans, received {dtype!r}")
+    return found.name
+
+
 def epsilon() -> float:
     """The small number that keeps divisions and logarithms finite (1e-7)."""
     return _epsilon

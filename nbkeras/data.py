@@ -240,6 +240,18 @@ def unpack(item: Any, inputs: int = 1) -> tuple[Any, Any, Any]:
     return item, None, None
 
 
+def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
+    """(x, y, sample_weight) of what a train_step gets: x, (x,), (x, y) or (x, y, sample_weight)."""
+    return unpack(tuple(data) if isinstance(data, list) else data)
+
+
+def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    """The inverse of `unpack_x_y_sample_weight`; x alone stays x, unless it is a list or tuple."""
+    if y is None:
+        return (x,) if isinstance(x, list | tuple) else x
+    return (x, y) if sample_weight is None else (x, y, sample_weight)
+
+
 class Peeked:
     """An iterator whose first item can be looked at before it is taken."""
 

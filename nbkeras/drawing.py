@@ -1,4 +1,4 @@
-"""`plot_model`: a picture of a model's layers and what flows between them, by the optional package pillow."""
+"""Pictures of a model's layers and what flows between them, by the optional packages pillow and pydot."""
 
 from __future__ import annotations
 
@@ -50,19 +50,52 @@ def plot_model(
     rankdir: 'TB' downwards, 'LR' to the right. expand_nested: the layers of a model within, instead of one box. A model
     needs a graph: functional, or a Sequential that knows its input. Needs pillow.
     """
+    what = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
+    boxes = _boxes(model, rankdir, *what)
+    _draw(boxes, os.fspath(to_file), rankdir == "LR", dpi / 96)
+
+
+def model_to_dot(
+    model: Any,
+    show_shapes: bool = False,
+    show_dtype: bool = False,
+    show_layer_names: bool = True,
+    rankdir: str = "TB",
+    expand_nested: bool = False,
+    dpi: int = 200,
+    show_layer_activations: bool = False,
+    show_trainable: bool = False,
+) -> Any:
+    """The picture of `plot_model` as a `pydot.Dot`, for Graphviz. Needs pydot."""
+    try:
+        import pydot
+    except ImportError:
+        raise ImportError("model_to_dot needs pydot: pip install 'nbkeras[dot]'") from None
+    what = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
+    boxes = _boxes(model, rankdir, *what)
+    dot = pydot.Dot(graph_type="digraph", rankdir=rankdir, dpi=str(dpi))
+    names = {id(box): f"box{number}" for number, box in enumerate(boxes)}
+    for box in boxes:
+        text = "\\n".join(line.replace('"', "'") for line in box.lines)
+        dot.add_node(pydot.Node(names[id(box)], label=f'"{text}"', shape="box"))
+    for box in boxes:
+        for parent in box.parents:
+            dot.add_edge(pydot.Edge(names[id(parent)], names[id(box)]))
+    return dot
+
+
+def _boxes(model: Any, rankdir: str, *shown: bool) -> list[_Box]:
+    """The boxes of a model's graph; ValueError if it has none."""
     if rankdir not in ("TB", "LR"):
         raise ValueError(f"rankdir must be 'TB' or 'LR', received {rankdir!r}")
     graph = getattr(model, "_graph", None)
     if graph is None:
         raise ValueError(
-            f"plot_model needs a model made of symbolic tensors, or a Sequential with an input shape: {model!r} has no graph"
+            f"a picture needs a model made of symbolic tensors, or a Sequential with an input shape: {model!r} has no graph"
         )
-    shown = _Shown(
-        show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, bool(expand_nested)
-    )
     boxes: list[_Box] = []
-    _collect(graph, boxes, None, shown)
-    _draw(boxes, os.fspath(to_file), rankdir == "LR", dpi / 96)
+    _collect(graph, boxes, None, _Shown(*map(bool, shown)))
+    return boxes
 
 
 def _collect(graph: Graph, boxes: list[_Box], feeding: list[list[_Box]] | None, shown: _Shown) -> list[_Box]:

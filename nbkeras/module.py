@@ -111,6 +111,16 @@ class Module:
         if hasattr(self, f"{_ADDED}{name}"):
             own[0].update_state(value)
 
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics of this layer and those below: set as attributes, or made by add_metric."""
+        return [m for layer in self.all_layers() for m in vars(layer).values() if isinstance(m, Metric)]
+
+    @property
+    def metrics_variables(self) -> list[Variable]:
+        """The state of `metrics`."""
+        return [variable for metric in self.metrics for variable in metric.variables]
+
     def sublayers(self) -> list[Module]:
         """Layers held in attributes, directly or in lists, tuples and dicts, in the order of assignment."""
         found: dict[int, Module] = {}

@@ -127,16 +127,11 @@ class Stepper(Layer):
 
         In a train_step or test_step of your own those of compile are one object, called as `update_state(y, y_pred)`.
         """
-        own = [m for layer in self.all_layers() for m in vars(layer).values() if hasattr(m, "update_state")]
+        own = super().metrics
         if self._objectives is None:
             return list(dict.fromkeys(own))
         compiled = self._objectives.grouped() if self._in_own_step else [m for _, m in self._objectives.named()]
         return list(dict.fromkeys([*compiled, *own]))
-
-    @property
-    def metrics_variables(self) -> list[tensor.Variable]:
-        """The state of all metrics."""
-        return [variable for metric in self.metrics for variable in metric.variables]
 
     @property
     def metrics_names(self) -> list[str]:

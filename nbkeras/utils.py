@@ -21,7 +21,11 @@ CustomObjectScope = custom_object_scope
 _LATER = {
     "directories": "audio_dataset_from_directory image_dataset_from_directory text_dataset_from_directory",
     "downloads": "get_file",
-    "drawing": "plot_model",
+    "attributes": "Config",
+    "backend": "clear_session is_keras_tensor",
+    "config": "standardize_dtype",
+    "data": "pack_x_y_sample_weight unpack_x_y_sample_weight",
+    "drawing": "model_to_dot plot_model",
     "enqueuers": "GeneratorEnqueuer OrderedEnqueuer SequenceEnqueuer",
     "images": "array_to_img img_to_array load_img save_img",
     "selection": "split_dataset timeseries_dataset_from_array",

@@ -1,4 +1,6 @@
-"""plot_model: a model as a picture."""
+"""A model as a picture, and as a graph for Graphviz."""
+
+import sys
 
 import pytest
 
@@ -45,3 +47,14 @@ def test_what_cannot_be_drawn(tmp_path):
         utils.plot_model(models.Sequential([layers.Dense(2)]), tmp_path / "model.png")
     with pytest.raises(ValueError, match="rankdir must be"):
         utils.plot_model(branched(), tmp_path / "model.png", rankdir="BT")
+
+
+def test_a_graph_for_graphviz(monkeypatch):
+    pytest.importorskip("pydot")
+    dot = utils.model_to_dot(branched(), show_shapes=True, rankdir="LR")
+    text = dot.to_string()
+    assert "rankdir=LR" in text and "(None, " in text
+    assert len(dot.get_nodes()) > 2 and len(dot.get_edges()) >= len(dot.get_nodes()) - 1
+    monkeypatch.setitem(sys.modules, "pydot", None)
+    with pytest.raises(ImportError, match="pip install"):
+        utils.model_to_dot(branched())

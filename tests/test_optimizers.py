@@ -310,6 +310,10 @@ def test_state_in_keras_order_and_resuming():
     optimizer.apply(gradients[1], variables)
     resumed.apply(gradients[1], copies)
     np.testing.assert_array_equal(joined(copies), joined(variables))
+    store: dict = {}
+    optimizer.save_own_variables(store)
+    resumed.load_own_variables(store)
+    np.testing.assert_array_equal(resumed.get_weights()[3], optimizer.get_weights()[3])
     with pytest.raises(ValueError, match="received arrays of shapes"):
         resumed.set_weights(optimizer.get_weights()[:-1])
     assert [v.name for v in make("nadam").variables] == ["iteration", "learning_rate"]

@@ -1,5 +1,7 @@
 """Keras's `utils`: one-hot labels, normalize, pad_sequences, seeds, PyDataset, custom objects."""
 
+import copy
+import json
 import random
 
 import numpy as np
@@ -186,3 +188,51 @@ class TestCustomObjects:
         finally:
             for name in ("twice", "house>twice"):
                 del utils.get_custom_objects()[name]
+
+
+def test_config():
+    config = utils.Config(rate=0.1)
+    config.steps = 3
+    config["name"] = "a"
+    assert dict(config) == config.as_dict() == json.loads(config.to_json()) == {"rate": 0.1, "steps": 3, "name": "a"}
+    assert config.rate == 0.1 and config.get("other", 5) == 5 and "steps" in config and len(config) == 3
+    config.freeze()
+    for change in (lambda: setattr(config, "rate", 1), lambda: config.pop("rate"), lambda: config.update(b=1)):
+        with pytest.raises(ValueError, match="frozen"):
+            change()
+    config.unfreeze()
+    del config.rate
+    with pytest.raises(AttributeError, match=r"no entry 'rate', only \['name', 'steps'\]"):
+        _ = config.rate
+    assert copy.deepcopy(config) == config
+
+
+def test_batches_packed_and_unpacked():
+    for given in ((1,), (1, 2), (1, 2, 3)):
+        assert (
+            utils.unpack_x_y_sample_weight(given)
+            == utils.unpack_x_y_sample_weight(list(given))
+            == (*given, None, None)[:3]
+        )
+        packed = utils.pack_x_y_sample_weight(*given)
+        assert packed == (1 if len(given) == 1 else given)
+    assert utils.unpack_x_y_sample_weight(1) == (1, None, None) and utils.pack_x_y_sample_weight([1, 2]) == ([1, 2],)
+    with pytest.raises(ValueError, match="a tuple of 4"):
+        utils.unpack_x_y_sample_weight((1, 2, 3, 4))
+
+
+def test_standard_names_of_dtypes():
+    names = {
+        None: "float32",
+        float: "float32",
+        int: "int32",
+        bool: "bool",
+        "int": "int32",
+        np.int8: "int8",
+        np.dtype("f8"): "float64",
+    }
+    for dtype, name in names.items():
+        assert utils.standardize_dtype(dtype) == name
+    for wrong in ("string", "flote32", object):
+        with pytest.raises(ValueError, match="must be a dtype of numbers"):
+            utils.standardize_dtype(wrong)

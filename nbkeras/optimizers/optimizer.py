@@ -266,10 +266,10 @@ class Optimizer(State):
                 variable.assign(value)
         return after[: len(trained)], after[len(trained) :]
 
-    def finalize_variable_values(self, variables: Iterable[Variable] | None = None) -> None:
+    def finalize_variable_values(self, var_list: Iterable[Variable] | None = None) -> None:
         """With use_ema: overwrite the weights with their moving averages; Keras does so when `fit` ends."""
         if not self.use_ema:
             return
         self._check_built()
-        for variable in self._trainable if variables is None else variables:
+        for variable in self._trainable if var_list is None else var_list:
             variable.assign(self.average(variable))

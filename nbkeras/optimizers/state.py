@@ -183,6 +183,15 @@ class State(Settings):
         for variable, array in zip(own, arrays, strict=True):
             variable.assign(array)
 
+    def save_own_variables(self, store: Any) -> None:
+        """Put all state into a mapping, under the numbers of `variables`."""
+        for number, variable in enumerate(self.variables):
+            store[str(number)] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Write all state from what `save_own_variables` put into a mapping."""
+        self.set_weights([store[str(number)] for number in range(len(store))])
+
     def _check_built(self) -> None:
         if not self.built:
             raise ValueError(f"{type(self).__name__} is not built yet: call build(variables) first")

@@ -94,8 +94,8 @@ class LossScaleOptimizer(Optimizer):
             inner.update()
         device.launch(gradients.adjust_scale, self._finite, scale, count, self.dynamic_growth_steps)
 
-    def finalize_variable_values(self, variables: Iterable[Variable] | None = None) -> None:
-        self.inner_optimizer.finalize_variable_values(variables)
+    def finalize_variable_values(self, var_list: Iterable[Variable] | None = None) -> None:
+        self.inner_optimizer.finalize_variable_values(var_list)
 
     def get_config(self) -> dict[str, Any]:
         return {
@@ -248,8 +248,8 @@ class MultiOptimizer(Optimizer):
                 optimizer.update([given.get(variable) for variable in optimizer.trainable_variables])
         device.launch(device.add, self._iterations.data, 1, self._iterations.data)
 
-    def finalize_variable_values(self, variables: Iterable[Variable] | None = None) -> None:
-        chosen = list(self._trainable if variables is None else variables)
+    def finalize_variable_values(self, var_list: Iterable[Variable] | None = None) -> None:
+        chosen = list(self._trainable if var_list is None else var_list)
         for optimizer in self.optimizers:
             optimizer.finalize_variable_values([v for v in chosen if self._of[v] is optimizer])
 
