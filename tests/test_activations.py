@@ -21,6 +21,7 @@ CALLS = {
     "gelu_approximate": ("gelu", {"approximate": True}),
     "softmax_axis": ("softmax", {"axis": 0}),
     "log_softmax_axis": ("log_softmax", {"axis": 0}),
+    "sparsemax_axis": ("sparsemax", {"axis": 0}),
     "threshold": ("threshold", {"threshold": 1.0, "default_value": -2.0}),
 }
 RNG = np.random.default_rng(1)

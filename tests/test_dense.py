@@ -280,6 +280,22 @@ def test_batch_dot_messages(left, right, axes, message):
         ("i,j->ij", [(2,), (3,)]),
         ("ij->ji", [(2, 3)]),
         ("ij->", [(2, 3)]),
+        ("ij,jk->ki", [(2, 3), (3, 4)]),
+        ("aecd,abcd->acbe", [(2, 5, 3, 4), (2, 6, 3, 4)]),
+        ("bij,bij->b", [(2, 3, 2), (2, 3, 2)]),
+        ("ij,ij->ij", [(2, 3), (2, 3)]),
+        (",ij->ij", [(), (2, 3)]),
+        ("...ij,...jk", [(2, 1, 2, 3), (5, 3, 4)]),
+        ("a...b,b...->...a", [(2, 4, 3), (3, 4)]),
+        ("i...,i...->...", [(3, 2), (3, 1)]),
+        ("ii", [(3, 3)]),
+        ("iij->ji", [(3, 3, 2)]),
+        ("ijij->ij", [(2, 3, 2, 3)]),
+        ("iij,jk->ik", [(3, 3, 2), (2, 4)]),
+        ("ba", [(2, 3)]),
+        ("i,j,k->kji", [(2,), (3,), (4,)]),
+        ("ab,bc,cd,de->ae", [(2, 3), (3, 4), (4, 5), (5, 2)]),
+        ("ijk,ilm,jl->km", [(2, 3, 4), (2, 5, 3), (3, 5)]),
     ],
 )
 def test_einsum(subscripts, shapes):
@@ -291,11 +307,13 @@ def test_einsum(subscripts, shapes):
 @pytest.mark.parametrize(
     ("subscripts", "shapes", "message"),
     [
-        ("ii->i", [(2, 2)], "none twice"),
-        ("...i->i", [(2, 2)], "letter for each axis"),
+        ("i1->i", [(2, 2)], "takes letters for axes"),
+        ("...i->i", [(2, 2)], "'...' where they have it"),
         ("ij,jk->ik", [(2, 3)], "received 'ij,jk->ik' and 1 operands"),
-        ("ij,jk->ik", [(2, 3), (4, 5)], "does not fit shapes"),
-        ("ij->ik", [(2, 3)], "no operand has"),
+        ("ij,jk->ik", [(2, 3), (4, 5)], "the sizes of 'j'"),
+        ("ijk->i", [(2, 3)], "does not fit a tensor of shape"),
+        ("ij->ik", [(2, 3)], "letters of the operands"),
+        ("ij->ii", [(2, 3)], "each once"),
     ],
 )
 def test_einsum_messages(subscripts, shapes, message):

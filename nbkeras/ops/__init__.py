@@ -41,6 +41,7 @@ from nbkeras.ops.activations import (
     tanh_shrink,
     threshold,
 )
+from nbkeras.ops.attention import dot_product_attention
 from nbkeras.ops.conv import conv, conv1d, conv2d, conv3d, depthwise_conv, separable_conv
 from nbkeras.ops.conv_transpose import conv_transpose
 from nbkeras.ops.creation import (
@@ -53,7 +54,8 @@ from nbkeras.ops.creation import (
     zeros,
     zeros_like,
 )
-from nbkeras.ops.dense import batch_dot, dense, dot, einsum, matmul, tensordot
+from nbkeras.ops.dense import batch_dot, dense, dot, matmul, tensordot
+from nbkeras.ops.einsum import einsum
 from nbkeras.ops.elementwise import (
     abs,
     absolute,

@@ -269,7 +269,10 @@ def sparse_sigmoid(x) -> Tensor:
 
 @op
 def sparsemax(x, axis: int = -1) -> Tensor:
-    """The point nearest to x among probabilities along an axis, many of them 0. Martins and Astudillo, 2016."""
+    """max(x - tau, 0) along an axis, with Keras 3's tau: the k sums of the largest elements that stay, all added, less 1, over k.
+
+    Martins and Astudillo, 2016, take the last of these sums alone, so that the result sums to 1.
+    """
     x = as_float(x)
     along = axis_of("sparsemax", axis, x.ndim)
     falling = elementwise.negative(indexing.sort(elementwise.negative(x), along))
@@ -277,5 +280,5 @@ def sparsemax(x, axis: int = -1) -> Tensor:
     ranks = np.arange(1, x.shape[along] + 1, dtype=x.dtype).reshape([-1 if i == along else 1 for i in range(x.ndim)])
     inside = as_tensor(elementwise.greater(elementwise.add(elementwise.multiply(falling, ranks), 1), sums), x.dtype)
     count = reduce.sum(inside, along, keepdims=True)
-    total = reduce.sum(elementwise.multiply(falling, inside), along, keepdims=True)
+    total = reduce.sum(elementwise.multiply(sums, inside), along, keepdims=True)
     return relu(elementwise.subtract(x, elementwise.divide(elementwise.subtract(total, 1), count)))

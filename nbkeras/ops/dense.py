@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.kernels import dense as kernels
-from nbkeras.ops import activations, elementwise, reduce
+from nbkeras.ops import activations, elementwise
 from nbkeras.ops.arguments import as_float, axis_of, promote
 from nbkeras.ops.shape import moveaxis, reshape, transpose
 from nbkeras.tensor import Tensor, apply, op
@@ -15,7 +15,7 @@ def _floats(*values: Any) -> list[Tensor]:
     return [as_float(tensor) for tensor in promote(*values)]
 
 
-def _product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
+def product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """Matrix product over the last two axes, either swapped; leading axes broadcast. Shapes are checked by the caller."""
     constants = {"transpose_a": transpose_x, "transpose_b": transpose_y}
     return apply(kernels.matmul, kernels.matmul_vjp, [x, y], **constants)
@@ -62,7 +62,7 @@ def matmul(x1, x2) -> Tensor:
             f"{x.shape} and {y.shape}"
         )
     _check_batch("matmul", x, y, left.shape[:-2], right.shape[:-2])
-    z = _product(left, right)
+    z = product(left, right)
     if not row and not column:
         return z
     rows = () if row else z.shape[-2:-1]
@@ -116,7 +116,7 @@ def _contract(name: str, x: Tensor, y: Tensor, x_axes: tuple[int, ...], y_axes: 
     rows, k, columns = [x.shape[a] for a in x_rest], math.prod(sizes), [y.shape[a] for a in y_rest]
     left = reshape(transpose(x, (*x_rest, *x_axes)), (math.prod(rows), k))
     right = reshape(transpose(y, (*y_axes, *y_rest)), (k, math.prod(columns)))
-    return reshape(_product(left, right), (*rows, *columns))
+    return reshape(product(left, right), (*rows, *columns))
 
 
 @op
@@ -140,7 +140,7 @@ def batch_dot(x, y, axes: Any = None) -> Tensor:
             f"batch_dot sums over axes {(a, b)}, which must have one size, received shapes {x.shape} and {y.shape}"
         )
     (left, left_rest, x_first), (right, right_rest, y_first) = _matrices(x, a), _matrices(y, b)
-    z = _product(left, right, transpose_x=x_first, transpose_y=not y_first)
+    z = product(left, right, transpose_x=x_first, transpose_y=not y_first)
     return reshape(z, (x.shape[0], *([*left_rest, *right_rest] or [1])))
 
 
@@ -151,61 +151,3 @@ def _matrices(x: Tensor, axis: int) -> tuple[Tensor, list[int], bool]:
     moved = x if first else moveaxis(x, axis, -1)
     sizes = (k, math.prod(rest)) if first else (math.prod(rest), k)
     return reshape(moved, (x.shape[0], *sizes)), rest, first
-
-
-@op
-def einsum(subscripts: str, *operands) -> Tensor:
-    """Einstein's sum of one or two tensors: 'bqhd,bkhd->bhqk'.
-
-    Every letter stands once in an operand; letters missing from the result are summed. No ellipsis.
-    """
-    inputs, result = _parse(subscripts, len(operands))
-    tensors = _floats(*operands)
-    sizes: dict[str, int] = {}
-    for letters, tensor in zip(inputs, tensors, strict=True):
-        if len(letters) != tensor.ndim or any(
-            sizes.setdefault(c, n) != n for c, n in zip(letters, tensor.shape, strict=True)
-        ):
-            raise ValueError(f"einsum: {subscripts!r} does not fit shapes {', '.join(str(t.shape) for t in tensors)}")
-    for i, letters in enumerate(inputs):  # what stands in one operand alone and not in the result
-        elsewhere = result + "".join(inputs[:i] + inputs[i + 1 :])
-        alone = [axis for axis, c in enumerate(letters) if c not in elsewhere]
-        if alone:
-            tensors[i] = reduce.sum(tensors[i], alone)
-            inputs[i] = "".join(c for c in letters if c in elsewhere)
-    if len(tensors) == 1:
-        return transpose(tensors[0], tuple(inputs[0].index(c) for c in result))
-    (left, right), (x, y) = inputs, tensors
-    batch = [c for c in left if c in right and c in result]
-    summed = [c for c in left if c in right and c not in result]
-    rows, columns = [c for c in left if c not in right], [c for c in right if c not in left]
-
-    def matrices(letters: str, tensor: Tensor, *groups: list[str]) -> Tensor:
-        moved = transpose(tensor, tuple(letters.index(c) for group in groups for c in group))
-        return reshape(moved, tuple(math.prod(sizes[c] for c in group) for group in groups))
-
-    z = _product(matrices(left, x, batch, rows, summed), matrices(right, y, batch, summed, columns))
-    order = [*batch, *rows, *columns]
-    z = reshape(z, tuple(sizes[c] for c in order))
-    return transpose(z, tuple(order.index(c) for c in result))
-
-
-def _parse(subscripts: str, count: int) -> tuple[list[str], str]:
-    """The letters of each operand and of the result."""
-    left, arrow, result = subscripts.replace(" ", "").partition("->")
-    inputs = left.split(",")
-    groups = [*inputs, result] if arrow else inputs
-    if (
-        not all(len(set(g)) == len(g) and (g.isalpha() or not g) for g in groups)
-        or len(inputs) != count
-        or count not in (1, 2)
-    ):
-        raise ValueError(
-            f"einsum takes one or two operands and a letter for each axis, none twice in one operand; received "
-            f"{subscripts!r} and {count} operands"
-        )
-    if not arrow:
-        result = "".join(sorted(c for c in set(left) - {","} if left.count(c) == 1))
-    elif not set(result) <= set(left):
-        raise ValueError(f"einsum: {subscripts!r} has letters in its result that no operand has")
-    return inputs, result

@@ -12,7 +12,8 @@ OUT = pathlib.Path(__file__).with_name("activations.npz")
 X = np.linspace(-6, 6, 96, dtype=np.float32).reshape(4, 24)
 PLAIN = (
     "celu elu exponential gelu glu hard_shrink hard_sigmoid hard_silu hard_tanh leaky_relu linear log_sigmoid log_softmax "
-    "mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign squareplus tanh tanh_shrink"
+    "mish relu relu6 selu sigmoid silu soft_shrink softmax softplus softsign sparse_plus sparse_sigmoid sparsemax squareplus "
+    "tanh tanh_shrink"
 ).split()
 WITH_ARGUMENTS = {
     "relu_all": ("relu", {"negative_slope": 0.1, "max_value": 3.0, "threshold": 1.0}),
@@ -22,6 +23,7 @@ WITH_ARGUMENTS = {
     "gelu_approximate": ("gelu", {"approximate": True}),
     "softmax_axis": ("softmax", {"axis": 0}),
     "log_softmax_axis": ("log_softmax", {"axis": 0}),
+    "sparsemax_axis": ("sparsemax", {"axis": 0}),
     "threshold": ("threshold", {"threshold": 1.0, "default_value": -2.0}),
 }
 

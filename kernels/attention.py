@@ -1,0 +1,211 @@
+"""Attention over heads: products of (batch, steps, heads, size) where they lie, and the softmax of masked, scaled scores.
+
+`inner` makes scores (batch, heads, queries, keys), `weighted` sums by such weights; each is the other's derivative. Keys and
+values may have fewer heads, which serve neighbouring heads of the queries (grouped-query attention; Ainslie et al., 2023).
+"""
+
+import math
+
+import numpy as np
+
+from nbkeras.kernels import dense, device
+from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.gemm import gemm
+from nbkeras.kernels.softmax import dot, exponentials, largest
+from nbkeras.kernels.threads import launch_shares, share_count
+
+Array = np.ndarray
+LEAST = -1e38  # stands for a score that is left out; a row whose scores are all as low has none
+_ROWS = 128  # rows of a result in one product
+_SHARE_WORK = 250_000  # multiply-adds
+_SHARE = 4096  # elements of a share of a softmax
+_NO_MASK = np.empty(0, np.bool_)
+
+
+# -------------------- products over heads --------------------
+
+
+def inner(x: Array, y: Array):
+    """z[b, n, t, s] = x[b, t, n] . y[b, s, n]: (b, t, n, h) and (b, s, k, h) -> (b, n, t, s), k a divisor of n."""
+    return _inner(x, y, True), (x, y)
+
+
+def inner_vjp(saved, dz, needs):
+    x, y = saved
+    dx = None if needs[0] is False else _weighted(dz, y, needs[0])
+    dy = None if needs[1] is False else _summed(dz, x, y.shape, needs[1])
+    return dx, dy
+
+
+def weighted(w: Array, y: Array):
+    """z[b, t, n] = sum over s of w[b, n, t, s] y[b, s, n]: (b, n, t, s) and (b, s, k, h) -> (b, t, n, h)."""
+    return _weighted(w, y, True), (w, y)
+
+
+def weighted_vjp(saved, dz, needs):
+    w, y = saved
+    dw = None if needs[0] is False else _inner(dz, y, needs[0])
+    dy = None if needs[1] is False else _summed(w, dz, y.shape, needs[1])
+    return dw, dy
+
+
+def _inner(x: Array, y: Array, need) -> Array:
+    (batch, t, n, h), (s, k) = x.shape, y.shape[1:3]
+    z = device.output(need, (batch, n, t, s), x.dtype)
+    if device.place() is not None:
+        left = _heads_first(x).reshape(batch, k, n // k * t, h)
+        dense.matmul(left, _heads_first(y), False, True, into=z.reshape(batch, k, n // k * t, s))
+    else:
+        _launch(0, 1, x, y, z, (batch, n, 1, t, s, h), (t * n * h, h, 0), n * h, (s * k * h, h), k * h, n // k, s)
+    return z
+
+
+def _weighted(w: Array, y: Array, need) -> Array:
+    (batch, n, t, s), (k, h) = w.shape, y.shape[2:]
+    z = device.output(need, (batch, t, n, h), w.dtype)
+    if device.place() is not None:
+        product, _ = dense.matmul(w.reshape(batch, k, n // k * t, s), _heads_first(y))
+        device.launch(device.copy, product.reshape(batch, n, t, h).transpose(0, 2, 1, 3), z)
+    else:
+        _launch(0, 0, w, y, z, (batch, n, 1, t, h, s), (n * t * s, t * s, 0), s, (s * k * h, h), k * h, n // k, n * h)
+    return z
+
+
+def _summed(w: Array, x: Array, shape: tuple[int, ...], need) -> Array:
+    """z[b, s, m] = sum over t, and over the heads n that m serves, of w[b, n, t, s] x[b, t, n]."""
+    (batch, n, t, s), (k, h) = w.shape, shape[2:]
+    z = device.output(need, shape, w.dtype)
+    if device.place() is not None:
+        right = _heads_first(x).reshape(batch, k, n // k * t, h)
+        product, _ = dense.matmul(w.reshape(batch, k, n // k * t, s), right, True, False)
+        device.launch(device.copy, product.transpose(0, 2, 1, 3), z)
+    else:
+        groups, step = n // k, t * s
+        sizes = (batch, k, groups, s, h, t)
+        _launch(1, 0, w, x, z, sizes, (n * step, groups * step, step), s, (t * n * h, h), n * h, 1, k * h)
+    return z
+
+
+def _heads_first(x: Array) -> Array:
+    """(b, t, n, h) as (b, n, t, h)."""
+    out = device.empty((x.shape[0], x.shape[2], x.shape[1], x.shape[3]), x.dtype)
+    device.launch(device.copy, x.transpose(0, 2, 1, 3), out)
+    return out
+
+
+def _launch(ta, tb, a, b, c, sizes, a_steps, lda, b_steps, ldb, served, ldc) -> None:
+    if c.size == 0:
+        return
+    if 0 in sizes:
+        device.launch(device.fill, c, 0)
+        return
+    batch, heads, groups, m, n, k = sizes
+    c_steps = (c.size // batch, n if ldc > n else m * n)
+    flat = (a.reshape(-1), b.reshape(-1), c.reshape(-1))
+    shares = min(batch * heads * -(-m // _ROWS), share_count(c.size * k * groups, _SHARE_WORK))
+    steps = (*a_steps, lda, *b_steps, ldb, served, *c_steps, ldc)
+    launch_shares(multiply_heads, shares, ta, tb, *flat, *sizes, *steps)
+
+
+@compiled
+def multiply_heads(
+    ta, tb, a, b, c, batch, heads, groups, m, n, k, a_batch, a_head, a_group, lda, b_batch, b_head, ldb, served,
+    c_batch, c_head, ldc, share, shares,
+):  # fmt: skip
+    """Kernel: C = sum over groups of op(A) @ op(B) for each batch and head; a share of the blocks of C's rows.
+
+    C[i, j] is (m, n) at i * c_batch + j * c_head, its rows ldc apart. A's group g of head j is at i * a_batch + j * a_head +
+    g * a_group. B's is that of head (j * groups + g) // served, at i * b_batch + head * b_head.
+    """
+    zero, one = c.dtype.type(0), c.dtype.type(1)
+    blocks = (m + 127) // 128
+    total = batch * heads * blocks
+    for place in range(total * share // shares, total * (share + 1) // shares):
+        i, rest = place // (heads * blocks), place % (heads * blocks)
+        j, row = rest // blocks, rest % blocks * 128
+        height, at = min(128, m - row), i * c_batch + j * c_head + row * ldc
+        for g in range(groups):
+            a_at = i * a_batch + j * a_head + g * a_group + (row if ta != 0 else row * lda)
+            b_at = i * b_batch + (j * groups + g) // served * b_head
+            beta = zero if g == 0 else one
+            gemm(ta, tb, height, n, k, a, a_at, lda, b, b_at, ldb, beta, c, at, ldc)
+
+
+# -------------------- softmax --------------------
+
+
+def masked_softmax(x: Array, mask: Array | None, scale: float, causal: bool, spread: bool):
+    """Softmax along the last axis of scale * x where mask allows, 0 elsewhere; x (b, n, t, s), mask bool, broadcasts to x.
+
+    causal: query t sees keys up to t only. A row without any allowed score is 0, or 1 / s with `spread`.
+    """
+    batch, heads, queries, keys = x.shape
+    y, empty = device.empty(x.shape, x.dtype), device.empty((batch * heads * queries,), np.bool_)
+    steps = [0] * 4
+    if mask is not None:
+        sizes = (1,) * (4 - mask.ndim) + mask.shape
+        steps = [math.prod(sizes[axis + 1 :]) if sizes[axis] > 1 else 0 for axis in range(4)]
+    if x.size:
+        flags = _NO_MASK if mask is None else mask.reshape(-1)
+        rows = (x.reshape(-1, keys), y.reshape(-1, keys))
+        options = (x.dtype.type(scale), int(causal), int(spread))
+        launch_shares(masked_forward, _row_shares(x), *rows, flags, empty, *options, heads, queries, *steps)
+    return y, (y, empty, scale)
+
+
+def masked_softmax_vjp(saved, dy, needs):
+    y, empty, scale = saved
+    dx = device.output(needs[0], dy.shape, dy.dtype)
+    if dx.size:
+        rows = (array.reshape(-1, dy.shape[-1]) for array in (y, dy, dx))
+        launch_shares(masked_backward, _row_shares(dx), *rows, empty, dy.dtype.type(scale))
+    return (dx, None)
+
+
+def _row_shares(x: Array) -> int:
+    return max(1, min(x.size // x.shape[-1], share_count(x.size, _SHARE)))
+
+
+@compiled
+def masked_forward(
+    x, y, mask, empty, scale, causal, spread, heads, queries, of_batch, of_head, of_query, of_key, share, shares
+):
+    """Kernel: softmax of scale * x by rows (batch, head, query) where mask[batch * of_batch + ...] allows; of size 0: all."""
+    least, zero, n = x.dtype.type(LEAST), x.dtype.type(0), x.shape[1]
+    for r in range(len(x) * share // shares, len(x) * (share + 1) // shares):
+        query = r % queries
+        end = min(n, query + 1) if causal != 0 else n
+        value, out = x[r, :end], y[r, :end]
+        at = r // (heads * queries) * of_batch + r // queries % heads * of_head + query * of_query
+        if mask.size > 0 and of_key != 0:
+            allowed = mask[at : at + end]
+            for i in range(out.size):
+                out[i] = value[i] * scale if allowed[i] else least
+        else:
+            for i in range(out.size):
+                out[i] = value[i] * scale
+        top = largest(out)
+        if mask.size > 0 and of_key == 0 and not mask[at]:
+            top = least
+        empty[r] = top <= least
+        rest = y[r]
+        if empty[r]:
+            share_of_each = x.dtype.type(spread) / x.dtype.type(n)
+            for i in range(rest.size):
+                rest[i] = share_of_each
+            continue
+        factor = x.dtype.type(1) / exponentials(out, top, out)
+        for i in range(out.size):
+            out[i] *= factor
+        for i in range(end, rest.size):
+            rest[i] = zero
+
+
+@compiled
+def masked_backward(y, dy, dx, empty, scale, share, shares):
+    """Kernel: dx = scale * y (dy - sum(dy y)) for each row, 0 for an empty one."""
+    for r in range(len(y) * share // shares, len(y) * (share + 1) // shares):
+        value, slope, out = y[r], dy[r], dx[r]
+        mean, factor = dot(value, slope), dx.dtype.type(0) if empty[r] else scale
+        for i in range(out.size):
+            out[i] = value[i] * (slope[i] - mean) * factor

@@ -1,0 +1,100 @@
+"""Differentiable attention over heads: scores, their masked softmax, and the sum of values; heads are the third axis."""
+
+import math
+from typing import Any
+
+from nbkeras.kernels import attention as kernels
+from nbkeras.kernels.elementwise import broadcast_shape
+from nbkeras.ops import elementwise
+from nbkeras.ops.arguments import as_float, promote
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+
+@op
+def dot_product_attention(
+    query,
+    key,
+    value,
+    bias=None,
+    mask=None,
+    scale: float | None = None,
+    is_causal: bool = False,
+    flash_attention: bool | None = None,
+    attn_logits_soft_cap: float | None = None,
+) -> Tensor:
+    """softmax(scale * query . key + bias) . value over the keys that mask allows. Vaswani et al., 2017.
+
+    Shapes: query (batch, t, heads, size), key (batch, s, k, size), value (batch, s, k, n), where k divides heads -> (batch, t,
+    heads, n). bias (float) and mask (bool) broadcast to (batch, heads, t, s). scale: 1 / sqrt(size) by default. is_causal:
+    query t sees keys up to t. A query that sees no key takes the mean of all values, as in Keras. flash_attention=True and
+    soft caps are not offered.
+    """
+    if flash_attention or attn_logits_soft_cap is not None:
+        raise ValueError("dot_product_attention offers neither flash_attention=True nor attn_logits_soft_cap")
+    weights = attention_weights(query, key, bias, mask, scale, is_causal, spread=True)
+    return attend(weights, value)
+
+
+@op
+def attention_weights(query, key, bias=None, mask=None, scale=None, is_causal=False, spread=False) -> Tensor:
+    """The weights (batch, heads, t, s) of `dot_product_attention`; of a query without any key 0, or 1/s by `spread`."""
+    query, key = (as_float(tensor) for tensor in promote(query, key))
+    if query.ndim != 4 or key.ndim != 4 or query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
+        raise ValueError(
+            "attention needs a query (batch, t, heads, size) and a key (batch, s, heads, size) of the same batch and size, "
+            f"received shapes {query.shape} and {key.shape}"
+        )
+    _check_heads(query.shape[2], key.shape[2])
+    scale = 1 / math.sqrt(max(1, query.shape[3])) if scale is None else float(scale)
+    scores = apply(kernels.inner, kernels.inner_vjp, [query, key])
+    if bias is not None:
+        scores, scale = elementwise.add(elementwise.multiply(scores, scale), bias), 1.0
+    return masked_softmax(scores, mask, scale, is_causal, spread)
+
+
+@op
+def masked_softmax(scores, mask=None, scale: float = 1.0, is_causal: bool = False, spread: bool = False) -> Tensor:
+    """softmax(scale * scores) over the last axis where mask (bool, broadcasts) allows, 0 elsewhere: (batch, heads, t, s).
+
+    is_causal: row t has its first t + 1 columns only. A row that has none is 0, or 1 / s with `spread`.
+    """
+    scores = as_float(scores)
+    if scores.ndim != 4 or scores.shape[3] == 0:
+        raise ValueError(
+            f"attention needs scores (batch, heads, t, s) of one key or more, received shape {scores.shape}"
+        )
+    constants = {"scale": float(scale), "causal": bool(is_causal), "spread": bool(spread)}
+    return apply(kernels.masked_softmax, kernels.masked_softmax_vjp, [scores, _mask(mask, scores)], **constants)
+
+
+@op
+def attend(weights, value) -> Tensor:
+    """Sums of values: weights (batch, heads, t, s) and values (batch, s, k, n) -> (batch, t, heads, n), k a divisor of heads."""
+    weights, value = (as_float(tensor) for tensor in promote(weights, value))
+    if value.ndim != 4 or value.shape[:2] != (weights.shape[0], weights.shape[3]):
+        raise ValueError(
+            f"attention needs values (batch, s, heads, size) for weights of shape {weights.shape}, received {value.shape}"
+        )
+    _check_heads(weights.shape[1], value.shape[2])
+    return apply(kernels.weighted, kernels.weighted_vjp, [weights, value])
+
+
+def _check_heads(queries: int, keys: int) -> None:
+    if keys == 0 or queries % keys:
+        raise ValueError(
+            f"attention's queries must have as many heads as keys and values, or a multiple; received {queries} and {keys}"
+        )
+
+
+def _mask(mask: Any, scores: Tensor) -> Tensor | None:
+    """A mask as booleans; ValueError where it does not fit the scores."""
+    if mask is None:
+        return None
+    mask = as_tensor(mask)
+    if mask.dtype.kind != "b":
+        mask = as_tensor(mask, "bool")
+    if mask.ndim > 4 or broadcast_shape(scores.shape, mask.shape) != scores.shape:
+        raise ValueError(
+            f"attention's mask must broadcast to (batch, heads, t, s) = {scores.shape}, received shape {mask.shape}"
+        )
+    return mask

@@ -1,0 +1,150 @@
+"""Einstein's sums: parsed into letters, each pair of operands then meets in one matrix product, or is multiplied elementwise."""
+
+import itertools
+import math
+import string
+
+from nbkeras.ops import elementwise, reduce
+from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.dense import product
+from nbkeras.ops.indexing import getitem
+from nbkeras.ops.shape import reshape, transpose
+from nbkeras.tensor import Tensor, op
+
+Term = tuple[list[str], Tensor]  # the letters of a tensor's axes, and it
+
+
+@op
+def einsum(subscripts: str, *operands) -> Tensor:
+    """Einstein's sum of any number of tensors: 'bqhd,bkhd->bhqk', '...ij,jk', 'ii->i'.
+
+    Letters missing from the result are summed; a letter twice in one operand takes its diagonal; an ellipsis stands for the
+    axes without a letter, which broadcast, as do axes of size 1. Without '->' the result has the ellipsis and then the
+    letters that stand once, in the alphabet's order. Of more than two operands the cheapest pairs go first.
+    """
+    tensors = [as_float(tensor) for tensor in promote(*operands)] if operands else []
+    inputs, result = _parse(subscripts, tensors)
+    sizes: dict[str, int] = {}
+    for letters, tensor in zip(inputs, tensors, strict=True):
+        for letter, size in zip(letters, tensor.shape, strict=True):
+            if sizes.setdefault(letter, size) == 1:
+                sizes[letter] = size
+            elif size not in (1, sizes[letter]):
+                shapes = ", ".join(str(t.shape) for t in tensors)
+                raise ValueError(f"einsum: the sizes of {letter!r} in {subscripts!r} differ; received shapes {shapes}")
+    terms = [_plain(letters, x, sizes) for letters, x in zip(inputs, tensors, strict=True)]
+    while len(terms) > 1:
+        pair = min(
+            itertools.combinations(range(len(terms)), 2), key=lambda pair: _cost([terms[i] for i in pair], sizes)
+        )
+        (a, x), (b, y) = (terms[i] for i in pair)
+        terms = [term for i, term in enumerate(terms) if i not in pair]
+        kept = {*result}.union(*(letters for letters, _ in terms))
+        terms.append(_meet(_alone(a, x, kept.union(b)), _alone(b, y, kept.union(a)), kept, result))
+    letters, x = _alone(*terms[0], set(result))
+    return _arranged(x, letters, result)
+
+
+def _cost(pair: list[Term], sizes: dict[str, int]) -> int:
+    """Multiplications in the meeting of two terms."""
+    return math.prod(sizes[c] for c in {c for letters, _ in pair for c in letters})
+
+
+def _parse(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]], list[str]]:
+    """The letters of each operand and of the result, with further letters for the axes of ellipses."""
+    left, arrow, right = subscripts.replace(" ", "").partition("->")
+    parts = left.split(",")
+    plain = [part.replace("...", "", 1) for part in [*parts, right]]
+    if not all(part.isascii() and (part.isalpha() or not part) for part in plain) or len(parts) != len(tensors):
+        raise ValueError(
+            f"einsum takes letters for axes, at most one '...' in each operand, and as many operands as it names; received "
+            f"{subscripts!r} and {len(tensors)} operands"
+        )
+    unused = [c for c in string.ascii_letters if c not in left]
+    inputs, widest = [], 0
+    for part, letters, tensor in zip(parts, plain, tensors, strict=False):
+        extra = tensor.ndim - len(letters)
+        if extra < 0 or (extra and "..." not in part):
+            raise ValueError(f"einsum: {part!r} of {subscripts!r} does not fit a tensor of shape {tensor.shape}")
+        widest = max(widest, extra)
+        inputs.append((part, unused[len(unused) - extra :]))
+    spread = unused[len(unused) - widest :]
+
+    def named(part: str, axes: list[str]) -> list[str]:
+        before, dots, after = part.partition("...")
+        return [*before, *(axes if dots else []), *after]
+
+    if not arrow:
+        right = "..." + "".join(sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1))
+    result = named(right, spread)
+    known = set(spread).union(*plain[:-1])
+    if len(set(result)) != len(result) or not set(result) <= known or not set(spread) <= set(result):
+        raise ValueError(
+            f"einsum: the result of {subscripts!r} must have letters of the operands, each once, and '...' where they have it"
+        )
+    return [named(*each) for each in inputs], result
+
+
+def _plain(letters: list[str], x: Tensor, sizes: dict[str, int]) -> Term:
+    """Each letter once: diagonals of those that repeat, and axes of size 1 gone that are larger elsewhere."""
+    kept = [i for i, c in enumerate(letters) if x.shape[i] == sizes[c]]
+    letters, x = [letters[i] for i in kept], reshape(x, tuple(x.shape[i] for i in kept))
+    for c in dict.fromkeys(letters):
+        while letters.count(c) > 1:
+            first = letters.index(c)
+            second = letters.index(c, first + 1)
+            rest = [i for i in range(x.ndim) if i not in (first, second)]
+            x = transpose(x, (*rest, first, second))
+            n = sizes[c]
+            x = getitem(reshape(x, (*x.shape[:-2], n * n)), (..., slice(None, None, n + 1)))
+            letters = [*(letters[i] for i in rest), c]
+    return letters, x
+
+
+def _alone(letters: list[str], x: Tensor, kept: set[str]) -> Term:
+    """The term summed over the letters that nothing else needs."""
+    axes = [i for i, c in enumerate(letters) if c not in kept]
+    return ([c for c in letters if c in kept], reduce.sum(x, axes)) if axes else (letters, x)
+
+
+def _arranged(x: Tensor, letters: list[str], order: list[str]) -> Tensor:
+    """The axes in another order of their letters; the tensor itself if it is theirs."""
+    return x if letters == order else transpose(x, tuple(letters.index(c) for c in order))
+
+
+def _meet(left: Term, right: Term, kept: set[str], result: list[str]) -> Term:
+    """The product of two terms, summed over the letters of both that are not kept; axes as in the result where it is free."""
+    (a, x), (b, y) = left, right
+    own, others = ([result.index(c) for c in p if c not in q and c in result] for p, q in ((a, b), (b, a)))
+    if own and others and min(own) > min(others):
+        (a, x), (b, y) = right, left
+    sizes = dict(zip([*a, *b], [*x.shape, *y.shape], strict=True))
+    summed = [c for c in a if c in b and c not in kept]
+    batch = [c for c in a if c in b and c in kept]
+    rows, columns = [c for c in a if c not in b], [c for c in b if c not in a]
+    if not summed or not (rows or columns):
+        return _elementwise(left, right, summed)
+
+    def matrices(letters: list[str], tensor: Tensor, free: list[str]) -> tuple[Tensor, bool]:
+        """(batch, free, summed), or with the last two swapped where they lie so."""
+        swapped = letters == [*batch, *summed, *free] and bool(free)
+        groups = (batch, summed, free) if swapped else (batch, free, summed)
+        moved = _arranged(tensor, letters, [c for group in groups for c in group])
+        return reshape(moved, tuple(math.prod(sizes[c] for c in group) for group in groups)), swapped
+
+    (p, p_swapped), (q, q_swapped) = matrices(a, x, rows), matrices(b, y, columns)
+    z = product(p, q, transpose_x=p_swapped, transpose_y=not q_swapped)
+    letters = [*batch, *rows, *columns]
+    return letters, reshape(z, tuple(sizes[c] for c in letters))
+
+
+def _elementwise(left: Term, right: Term, summed: list[str]) -> Term:
+    """The product of two terms where there are no matrices to multiply."""
+    (a, x), (b, y) = left, right
+    letters = [*a, *(c for c in b if c not in a)]
+    x = reshape(x, (*x.shape, *[1] * (len(letters) - len(a))))
+    found = [c for c in letters if c in b]
+    y = _arranged(y, b, found)
+    sizes = dict(zip(found, y.shape, strict=True))
+    z = elementwise.multiply(x, reshape(y, tuple(sizes.get(c, 1) for c in letters)))
+    return _alone(letters, z, {c for c in letters if c not in summed})

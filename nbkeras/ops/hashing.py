@@ -1,0 +1,49 @@
+"""Hashes of integers and texts to bins, as TensorFlow's and Keras's; texts are arrays of str, outside recorded programs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import nest
+from nbkeras.kernels import hashing as kernels
+from nbkeras.ops.arguments import as_integer
+from nbkeras.tensor import Tensor, apply, as_tensor, op
+
+
+def as_texts(values: Any) -> np.ndarray | None:
+    """An array of str for text, or lists and arrays of it; None for what is not text."""
+    leaves = nest.flatten(values)
+    if leaves and all(isinstance(leaf, str | bytes) for leaf in leaves):
+        values = np.asarray(values)
+    if not isinstance(values, np.ndarray) or values.dtype.kind not in "UOS":
+        return None
+    if values.dtype.kind == "U":
+        return values
+    texts = [item.decode() if isinstance(item, bytes) else item for item in values.ravel().tolist()]
+    if not all(isinstance(item, str) for item in texts):
+        return None
+    return np.array(texts, dtype=np.str_).reshape(values.shape)
+
+
+@op
+def hash_integers(x, bins: int, key: Sequence[int] | None = None) -> Tensor:
+    """The bin of each integer's decimal digits, int64: SipHash-2-4 by a key of two numbers, FarmHash64 without, modulo bins."""
+    x = as_integer(x, "hash_integers: x")
+    return apply(kernels.hash_integers, None, [x], bins=int(bins), key=None if key is None else tuple(key))
+
+
+def hash_texts(texts: np.ndarray, bins: int, key: Sequence[int] | None = None) -> Tensor:
+    """The same of an array of str, as UTF-8."""
+    raw = [text.encode() for text in texts.ravel().tolist()]
+    ends = np.cumsum([len(text) for text in raw], dtype=np.int64)
+    tensors = [as_tensor(np.frombuffer(b"".join(raw), np.uint8)), as_tensor(ends)]
+    hashed = apply(kernels.hash_texts, None, tensors, bins=int(bins), key=None if key is None else tuple(key))
+    return Tensor(hashed.data.reshape(texts.shape))
+
+
+@op
+def cross_hashes(numbers: list, bins: int) -> Tensor:
+    """The bin of each crossing of several integers of one shape, int64: FingerprintCat64 of all, modulo bins."""
+    tensors = [as_integer(x, "cross_hashes: numbers") for x in numbers]
+    return apply(kernels.cross, None, tensors, bins=int(bins))
