@@ -116,13 +116,18 @@ class Layer(Module, Connected):
         super().__init_subclass__(**kwargs)
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
-            cls._call_takes = frozenset(parameters)
+            cls._call_takes, cls._call_names = frozenset(parameters), tuple(parameters)[1:]
             cls._call_takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if "build" in cls.__dict__:
+            shapes = tuple(name for name in inspect.signature(cls.build).parameters if name.endswith("_shape"))
+            cls._build_takes = shapes if len(shapes) > 1 else ()
         if cls.__module__.startswith("nbkeras.") and not cls.__name__.startswith("_"):
             layers.register(cls)
 
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
+    _call_names: tuple[str, ...] = ()
+    _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ...: of a layer built for several arguments
 
     def __init__(
         self,
@@ -180,7 +185,10 @@ class Layer(Module, Connected):
     # -------------------- what subclasses write --------------------
 
     def build(self, input_shape) -> None:
-        """Make the weights for an input of this shape (a tuple, or a structure of them)."""
+        """Make the weights for an input of this shape (a tuple, or a structure of them).
+
+        A layer of several arguments may take their shapes by name: `build(self, query_shape, value_shape)`.
+        """
         self.built = True
 
     def call(self, inputs, *args, **kwargs):
@@ -258,7 +266,8 @@ class Layer(Module, Connected):
         kwargs = {key: self._convert_array(value) for key, value in kwargs.items()}
         inputs = args[0] if args else next(iter(kwargs.values()), None)
         self._check_input(inputs)
-        self._ensure_built(inputs)
+        named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
+        self._ensure_built(named if self._build_takes else inputs)
         if not tensor.layer_stack.names:  # the outermost call starts anew, as in Keras
             self.clear_losses()
         masks = nest.map_leaves(lambda t: getattr(t, "mask", None), inputs)
@@ -267,6 +276,9 @@ class Layer(Module, Connected):
             kwargs["training"] = bool(_context.training)
         if has_mask and "mask" in self._call_takes and kwargs.get("mask") is None:
             kwargs["mask"] = masks
+        for name, value in named.items():
+            if f"{name}_mask" in self._call_names[len(args) :] and named.get(f"{name}_mask") is None:
+                kwargs[f"{name}_mask"] = nest.map_leaves(lambda t: getattr(t, "mask", None), value)
         outputs = self._named_call(args, kwargs)
         if has_mask or kwargs.get("mask") is not None or type(self).compute_mask is not Layer.compute_mask:
             self._set_masks(inputs, kwargs.get("mask", masks if has_mask else None), outputs)
@@ -340,11 +352,16 @@ class Layer(Module, Connected):
                 )
 
     def _ensure_built(self, inputs: Any) -> None:
+        """Build for the first argument of a call, or for all by name where `build` takes several shapes."""
         if self.built:
             return
-        shapes = nest.shapes(inputs) if not isinstance(inputs, list) else [nest.shapes(i) for i in inputs]
+        if self._build_takes:
+            given = {name: inputs.get(name.removesuffix("_shape")) for name in self._build_takes}
+            shapes: Any = {name: nest.shapes(value) for name, value in given.items() if value is not None}
+        else:
+            shapes = nest.shapes(inputs) if not isinstance(inputs, list) else [nest.shapes(i) for i in inputs]
         with tensor.outside_program():
-            self.build(shapes)
+            self.build(**shapes) if self._build_takes else self.build(shapes)
         self.build_shapes = shapes
         self.built = True
         if self._initial_weights is not None:
@@ -363,8 +380,7 @@ class Layer(Module, Connected):
                 self._warn_mask_lost()
             return
         leaves = nest.flatten(outputs)
-        given = nest.flatten(result) if isinstance(result, list | tuple | dict) else [result] * len(leaves)
-        for output, mask in zip(leaves, given, strict=False):
+        for output, mask in zip(leaves, nest.flatten(result), strict=False):
             if output is not None:
                 output.mask = mask
 
@@ -385,7 +401,8 @@ class Layer(Module, Connected):
     def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:
         inputs = args[0] if args else next(iter(kwargs.values()))
         self._check_input(inputs)
-        self._ensure_built(inputs)
+        named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
+        self._ensure_built(named if self._build_takes else inputs)
         masks = nest.map_leaves(lambda t: getattr(t, "mask", None), inputs)
         outputs = self._symbolic_outputs(args, kwargs)
         outputs = graph.connect(self, args, kwargs, outputs)
@@ -395,7 +412,11 @@ class Layer(Module, Connected):
         return outputs
 
     def _symbolic_outputs(self, args: tuple, kwargs: dict) -> Any:
-        if type(self).compute_output_shape is not Layer.compute_output_shape and len(args) == 1:
+        if (
+            type(self).compute_output_shape is not Layer.compute_output_shape
+            and len(args) == 1
+            and not self._build_takes
+        ):
             shape = self.compute_output_shape(nest.shapes(args[0]))
             dtypes = [t.dtype for t in nest.flatten(args[0]) if isinstance(t, SymbolicTensor)]
             keeps = self.output_dtype == "input" and dtypes

@@ -213,8 +213,9 @@ def check_layer(
 ) -> None:
     """Hold a layer to what every layer must do; AssertionError says what is wrong.
 
-    make: returns a new layer, the same each time but for its weights' values. inputs: example arrays (batch first); a list of
-    them is passed as a list. custom_objects: your classes by name, for the configuration's way back.
+    make: returns a new layer, the same each time but for its weights' values. inputs: example arrays (batch first); several are
+    passed as a list, or one by one to a layer whose build takes several shapes. custom_objects: your classes by name, for the
+    configuration's way back.
 
     1. The symbolic output's shape and dtype are the real output's, and compute_output_shape says the same.
     2. A layer made from get_config, with the same weights, gives the same output; its weights have the same shapes.
@@ -225,7 +226,7 @@ def check_layer(
     with training_phase(training):
         layer = make()
         symbols = [Input(a.shape[1:], dtype=a.dtype, name=f"check_input_{i}") for i, a in enumerate(arrays)]
-        outputs = layer(symbols if len(symbols) > 1 else symbols[0])
+        outputs = layer(*arguments(layer, symbols))
         model = Model(symbols, outputs)
         _check_shapes(layer, model, arrays, outputs)
         _check_config(layer, model, arrays, custom_objects or {})
@@ -235,8 +236,13 @@ def check_layer(
             _check_layer_gradients(make, arrays, tolerance)
 
 
+def arguments(layer: Any, values: list) -> list:
+    """What to call a layer with for some inputs."""
+    return values if layer._build_takes or len(values) == 1 else [values]
+
+
 def _call(layer: Any, arrays: list[Array]) -> list[Tensor]:
-    return nest.flatten(layer(arrays if len(arrays) > 1 else arrays[0]))
+    return nest.flatten(layer(*arguments(layer, arrays)))
 
 
 def _check_shapes(layer: Layer, model: Model, arrays: list[Array], outputs: Any) -> None:
@@ -251,7 +257,7 @@ def _check_shapes(layer: Layer, model: Model, arrays: list[Array], outputs: Any)
                 f"{layer.name}: described as {symbol.shape} {symbol.dtype}, computed {output.shape} {output.dtype}"
             )
     shapes = [(None, *a.shape[1:]) for a in arrays]
-    computed = layer.compute_output_shape(shapes if len(shapes) > 1 else shapes[0])
+    computed = layer.compute_output_shape(*arguments(layer, shapes))
     listed = [computed] if nest.is_shape(computed) else list(computed)
     if [tuple(s) for s in listed] != [s.shape for s in said]:
         raise AssertionError(
@@ -310,4 +316,4 @@ def _check_layer_gradients(make: Callable[[], Layer], arrays: list[Array], toler
 
 
 def _call_tensors(layer: Layer, tensors: list[Tensor]) -> Any:
-    return layer(tensors if len(tensors) > 1 else tensors[0])
+    return layer(*arguments(layer, tensors))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from nbkeras.export import onnx_elementwise, onnx_recurrent, onnx_shapes, onnx_windows
+from nbkeras.export import onnx_attention, onnx_elementwise, onnx_recurrent, onnx_shapes, onnx_windows
 from nbkeras.export.onnx_graph import OnnxGraph
 from nbkeras.export.op import Handler, Op, scalar
 
@@ -60,6 +60,7 @@ HANDLERS: dict[str, Handler] = {
     "dense.dense": _dense,
     "normalization.batch_normalization": _batch_normalization,
     "normalization.layer_normalization": _layer_normalization,
+    **onnx_attention.HANDLERS,
     **onnx_elementwise.HANDLERS,
     **onnx_shapes.HANDLERS,
     **onnx_windows.HANDLERS,

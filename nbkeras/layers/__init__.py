@@ -13,6 +13,7 @@ from nbkeras.layers.convolutional import Conv3D as Conv3D
 from nbkeras.layers.core import Activation as Activation
 from nbkeras.layers.core import Dense as Dense
 from nbkeras.layers.core import Flatten as Flatten
+from nbkeras.layers.core import Identity as Identity
 from nbkeras.layers.core import Lambda as Lambda
 from nbkeras.layers.core import Masking as Masking
 from nbkeras.layers.core import Permute as Permute
@@ -36,8 +37,10 @@ from nbkeras.layers.merging import minimum as minimum
 from nbkeras.layers.merging import multiply as multiply
 from nbkeras.layers.merging import subtract as subtract
 from nbkeras.layers.normalization import BatchNormalization as BatchNormalization
+from nbkeras.layers.normalization import GroupNormalization as GroupNormalization
 from nbkeras.layers.normalization import LayerNormalization as LayerNormalization
 from nbkeras.layers.normalization import RMSNormalization as RMSNormalization
+from nbkeras.layers.normalization import UnitNormalization as UnitNormalization
 from nbkeras.layers.pooling import AveragePooling1D as AveragePooling1D
 from nbkeras.layers.pooling import AveragePooling2D as AveragePooling2D
 from nbkeras.layers.pooling import AveragePooling3D as AveragePooling3D
@@ -102,6 +105,15 @@ _LATER = {
     "depthwise": "DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D SeparableConvolution1D "
     "SeparableConvolution2D",
     "locally_connected": "LocallyConnected1D LocallyConnected2D",
+    "attention": "AdditiveAttention Attention",
+    "categorical": "CategoryEncoding",
+    "einsum_dense": "EinsumDense",
+    "hashing": "HashedCrossing Hashing",
+    "lookup": "IntegerLookup StringLookup",
+    "multi_head_attention": "GroupQueryAttention MultiHeadAttention",
+    "numerical": "Discretization Normalization Rescaling",
     "rnn_wrappers": "Bidirectional TimeDistributed",
+    "text_vectorization": "TextVectorization",
+    "wrapper": "SpectralNormalization Wrapper",
 }
 __getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER, _registry)

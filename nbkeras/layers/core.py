@@ -107,6 +107,19 @@ class Activation(Layer):
         return {**super().get_config(), "activation": activations.serialize(self.activation)}
 
 
+class Identity(Layer):
+    """Passes its input on, whatever its structure."""
+
+    supports_masking = True
+    output_dtype = "input"
+
+    def call(self, inputs):
+        return inputs
+
+    def compute_output_shape(self, input_shape):
+        return input_shape
+
+
 class Flatten(Layer):
     """(batch, ...) -> (batch, product of the rest); data_format 'channels_first' moves the channels last before."""
 

@@ -1,4 +1,4 @@
-"""BatchNormalization, LayerNormalization, RMSNormalization."""
+"""Normalization by the batch, by samples, by groups of channels, and to length one."""
 
 from typing import Any
 
@@ -231,6 +231,99 @@ class RMSNormalization(Layer):
 
     def get_config(self):
         return {**super().get_config(), "axis": self.axis, "epsilon": self.epsilon}
+
+
+class GroupNormalization(_Scaled):
+    """Normalizes each sample over groups of one axis and all other axes, then scales by gamma and adds beta, by channel.
+
+    groups: how many the axis is cut into; -1 for one a channel (instance normalization). Wu and He, 2018.
+    """
+
+    def __init__(
+        self,
+        groups=32,
+        axis=-1,
+        epsilon=1e-3,
+        center=True,
+        scale=True,
+        beta_initializer="zeros",
+        gamma_initializer="ones",
+        beta_regularizer=None,
+        gamma_regularizer=None,
+        beta_constraint=None,
+        gamma_constraint=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if isinstance(groups, bool) or not isinstance(groups, int) or (groups < 1 and groups != -1):
+            raise ValueError(f"GroupNormalization's groups must be a positive integer or -1, received {groups!r}")
+        if not isinstance(axis, int):
+            raise TypeError(f"GroupNormalization's axis must be one integer, received {axis!r}")
+        self.groups, self.axis, self.epsilon = groups, axis, float(epsilon)
+        self.center, self.scale = bool(center), bool(scale)
+        self.gamma = self.beta = None
+        self._keep(
+            {
+                "beta_initializer": beta_initializer,
+                "gamma_initializer": gamma_initializer,
+                "beta_regularizer": beta_regularizer,
+                "gamma_regularizer": gamma_regularizer,
+                "beta_constraint": beta_constraint,
+                "gamma_constraint": gamma_constraint,
+            }
+        )
+
+    def build(self, input_shape):
+        size = _axis_size(self, input_shape, self.axis)
+        self.groups = size if self.groups == -1 else self.groups
+        if self.axis % len(input_shape) == 0 or size % self.groups:
+            raise ValueError(
+                f"GroupNormalization {self.name!r} cuts axis {self.axis} of an input of shape {tuple(input_shape)} into "
+                f"{self.groups} groups: its size must be a multiple of that, and it must not be the batch axis"
+            )
+        self.gamma = self._add("gamma", (size,)) if self.scale else None
+        self.beta = self._add("beta", (size,)) if self.center else None
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
+        self.built = True
+
+    def call(self, inputs):
+        shape, axis = inputs.shape, self.axis % inputs.ndim
+        grouped = ops.reshape(inputs, (*shape[:axis], self.groups, shape[axis] // self.groups, *shape[axis + 1 :]))
+        axes = [i for i in range(1, grouped.ndim) if i != axis]
+        outputs = ops.reshape(ops.layer_normalization(grouped, axis=axes, epsilon=self.epsilon), shape)
+        broadcast = [size if i == axis else 1 for i, size in enumerate(shape)]
+        if self.gamma is not None:
+            outputs = ops.multiply(outputs, ops.reshape(self.gamma, broadcast))
+        return outputs if self.beta is None else ops.add(outputs, ops.reshape(self.beta, broadcast))
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "groups": self.groups,
+            "axis": self.axis,
+            "epsilon": self.epsilon,
+            "center": self.center,
+            "scale": self.scale,
+        }
+
+
+class UnitNormalization(Layer):
+    """Divides by the Euclidean length over one or several axes, 1e-12 at least."""
+
+    supports_masking = True
+
+    def __init__(self, axis=-1, **kwargs):
+        super().__init__(**kwargs)
+        self.axis = _axes("UnitNormalization", axis)
+
+    def call(self, inputs):
+        return ops.l2_normalize(inputs, self.axis, epsilon=1e-24)  # of the length's square
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "axis": self.axis}
 
 
 def _axes(name: str, axis: Any) -> int | list[int]:

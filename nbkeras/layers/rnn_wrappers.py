@@ -7,6 +7,7 @@ from typing import Any
 from nbkeras import graph, nest, ops
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import Layer, layers
+from nbkeras.layers.wrapper import Wrapper
 from nbkeras.tensor import Tensor
 
 MERGE_MODES = ("sum", "mul", "ave", "concat", None)
@@ -173,7 +174,7 @@ def _copy(layer: Any, prefix: str, go_backwards: bool) -> Any:
     return type(layer).from_config(config)
 
 
-class TimeDistributed(Layer):
+class TimeDistributed(Wrapper):
     """A layer or model applied to each time step: (batch, steps, ...) -> (batch, steps, ...), the same weights at each.
 
     All steps go through the layer as one batch of batch * steps samples: what depends on the batch (the statistics of
@@ -182,12 +183,6 @@ class TimeDistributed(Layer):
     """
 
     supports_masking = True
-
-    def __init__(self, layer, **kwargs):
-        if not isinstance(layer, Layer):
-            raise ValueError(f"TimeDistributed wraps a layer such as Dense(8), received {layer!r}")
-        super().__init__(**kwargs)
-        self.layer = layer
 
     def _step_shape(self, input_shape) -> tuple:
         shape = tuple(input_shape)
@@ -236,15 +231,6 @@ class TimeDistributed(Layer):
         while mask is not None and mask.ndim > 2:
             mask = ops.any(mask, axis=-1)
         return mask
-
-    def get_config(self):
-        return {**super().get_config(), "layer": layers.serialize(self.layer)}
-
-    @classmethod
-    def from_config(cls, config):
-        """A layer with new weights from `get_config`."""
-        config = dict(config)
-        return cls(layers.deserialize(config.pop("layer")), **config)
 
 
 def _joined(tensor: Tensor) -> Tensor:

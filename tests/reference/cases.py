@@ -1,5 +1,6 @@
 """All cases by name: the files of the families fill CASES when they are imported."""
 
+import attention_cases  # noqa: F401
 import conv_cases  # noqa: F401
 import layer_cases  # noqa: F401
 import recurrent_cases  # noqa: F401

@@ -1,6 +1,17 @@
 """Cases of dense layers, activations, shapes, convolution, pooling, normalization, merging and graphs."""
 
-from protocol import binary, branches, classes, family, keras_2_hard_sigmoid, normal, one_hot, regression, uniform
+from protocol import (
+    binary,
+    branches,
+    classes,
+    family,
+    keras_2_hard_sigmoid,
+    normal,
+    one_hot,
+    padded_floats,
+    regression,
+    uniform,
+)
 
 # -------------------- dense, activations, core --------------------
 
@@ -170,6 +181,34 @@ def layer_normalization(k):
     layers = [k.layers.LayerNormalization(), k.layers.Dense(3, "tanh"), k.layers.LayerNormalization(axis=(1, 2))]
     layers += [k.layers.LayerNormalization(scale=False, epsilon=1e-2)]
     return regression(k, k.Input(shape=(4, 5)), *layers, k.layers.Flatten(), k.layers.Dense(3))
+
+
+@normalization(normal(6, 4, 2, 6), normal(6, 9))
+def group_and_unit_normalization(k):
+    layers = [
+        k.layers.GroupNormalization(3),
+        k.layers.GroupNormalization(2, axis=1, epsilon=1e-2, scale=False),
+        k.layers.GroupNormalization(-1, center=False),
+        k.layers.UnitNormalization(),
+        k.layers.UnitNormalization(axis=(1, 2)),
+        k.layers.RMSNormalization(axis=(2, 3)),
+    ]
+    joined = branches(k, (4, 2, 6), layers)
+    return regression(k, joined, k.layers.Dense(9, activation="tanh"))
+
+
+@normalization(padded_floats(6, 5, 3), normal(6, 2))
+def masked_batch_normalization(k):
+    layers = [k.layers.Masking(), k.layers.BatchNormalization(momentum=0.7), k.layers.GRU(3), k.layers.Dense(2)]
+    return regression(k, k.Input(shape=(5, 3)), *layers)
+
+
+# TensorFlow alone writes the divided kernel back; under JAX it is lost after the step
+@normalization(normal(6, 5, 4), normal(6, 2), backends=("tensorflow",))
+def spectral_normalization(k):
+    layers = [k.layers.SpectralNormalization(k.layers.Conv1D(3, 2, activation="tanh"), power_iterations=2)]
+    layers += [k.layers.Flatten(), k.layers.SpectralNormalization(k.layers.Dense(2))]
+    return regression(k, k.Input(shape=(5, 4)), *layers)
 
 
 # -------------------- graphs --------------------

@@ -185,9 +185,24 @@ def measure(k, case: Case, data: dict, gradients: Callable) -> dict[str, np.ndar
     return found
 
 
+def scales(arrays: dict) -> dict[str, float]:
+    """What differences are relative to: the largest number of each array, and of all of its kind where it is 0 but for rounding.
+
+    0 but for rounding, as the gradient of an attention's key bias: below 1e-6 of the kind's largest; a tenth of that counts.
+    """
+    own = {key: float(np.max(np.abs(value), initial=0)) for key, value in arrays.items()}
+    whole: dict[str, float] = {}
+    for key, value in own.items():
+        kind = key.split("/")[0]
+        whole[kind] = max(whole.get(kind, 0.0), value)
+    largest = {key: whole[key.split("/")[0]] for key in own}
+    return {key: max(largest[key] / 10 if value <= 1e-6 * largest[key] else value, 1e-6) for key, value in own.items()}
+
+
 def difference(expected: dict, found: dict) -> dict[str, float]:
-    """The largest relative difference by kind: of two arrays, max |a - b| / max |a|."""
+    """The largest relative difference by kind: of two arrays, max |a - b| / max |a|; see `scales`."""
     worst: dict[str, float] = {}
+    scale = scales(expected)
     for key in expected.keys() | found.keys():
         kind = key.split("/")[0]
         if key not in expected or key not in found or np.shape(expected[key]) != np.shape(found[key]):
@@ -197,7 +212,7 @@ def difference(expected: dict, found: dict) -> dict[str, float]:
             )
         a, b = (np.asarray(value, "float64") for value in (expected[key], found[key]))
         if a.size:
-            error = np.max(np.abs(a - b)) / max(np.max(np.abs(a)), 1e-6)
+            error = np.max(np.abs(a - b)) / scale[key]
             worst[kind] = max(worst.get(kind, 0.0), float(error))
     return worst
 

@@ -1,0 +1,97 @@
+"""Attention without heads: Attention (Luong et al., 2015) and AdditiveAttention (Bahdanau et al., 2015)."""
+
+from __future__ import annotations
+
+from nbkeras import ops, random
+from nbkeras.layer import Layer
+from nbkeras.ops import attention
+
+
+class Attention(Layer):
+    """softmax(scores of query and key) . value, of [query, value] or [query, value, key]; the key is the value by default.
+
+    Shapes: (batch, t, n), (batch, s, m), (batch, s, n) -> (batch, t, m), and the weights (batch, t, s) with
+    return_attention_scores. score_mode 'dot': query . key; 'concat': a learned weight times the sum of tanh(query + key).
+    use_scale: a learned factor. A mask of the value leaves keys out; one of the query sets outputs to 0. dropout: of weights.
+    """
+
+    supports_masking = True
+
+    def __init__(self, use_scale=False, score_mode="dot", dropout=0.0, seed=None, **kwargs):
+        super().__init__(**kwargs)
+        if score_mode not in ("dot", "concat"):
+            raise ValueError(f"score_mode must be 'dot' or 'concat', received {score_mode!r}")
+        self.use_scale, self.score_mode, self.dropout, self.seed = bool(use_scale), score_mode, dropout, seed
+        self.scale = self.concat_score_weight = None
+        if dropout > 0:
+            self.seed_generator = random.SeedGenerator(seed)
+            self._states.append(self.seed_generator.state)
+
+    def build(self, input_shape):
+        self._check(input_shape)
+        if self.use_scale:
+            self.scale = self.add_weight((), "ones", name="scale")
+        if self.score_mode == "concat":
+            self.concat_score_weight = self.add_weight((), "ones", name="concat_score_weight")
+        self.built = True
+
+    def _check(self, shapes) -> None:
+        several = isinstance(shapes, list | tuple) and all(isinstance(each, list | tuple) for each in shapes)
+        if not several or len(shapes) not in (2, 3) or any(len(each) != 3 for each in shapes):
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} needs a list [query, value] or [query, value, key] of shapes (batch, "
+                f"steps, features), received {shapes}"
+            )
+
+    def _scores(self, query, key):
+        """(batch, t, n) and (batch, s, n) -> (batch, t, s)."""
+        if self.score_mode == "dot":
+            scaled = query if self.scale is None else ops.multiply(query, self.scale)
+            return ops.matmul(scaled, ops.swapaxes(key, 1, 2))
+        total = ops.add(ops.expand_dims(query, 2), ops.expand_dims(key, 1))
+        scaled = total if self.scale is None else ops.multiply(total, self.scale)
+        return ops.multiply(ops.sum(ops.tanh(scaled), axis=-1), self.concat_score_weight)
+
+    def call(self, inputs, mask=None, training=None, return_attention_scores=False, use_causal_mask=False):
+        query, value = inputs[:2]
+        query_mask, value_mask = (None, None) if mask is None else mask[:2]
+        scores = ops.expand_dims(self._scores(query, inputs[2] if len(inputs) > 2 else value), 1)
+        allowed = None if value_mask is None else ops.expand_dims(value_mask, (1, 2))
+        weights = ops.squeeze(attention.masked_softmax(scores, allowed, is_causal=use_causal_mask, spread=True), 1)
+        kept = weights
+        if training and self.dropout > 0:
+            kept = random.dropout(weights, self.dropout, seed=self.seed_generator)
+        outputs = ops.matmul(kept, value)
+        if query_mask is not None:
+            outputs = ops.where(ops.expand_dims(query_mask, -1), outputs, 0.0)
+        return (outputs, weights) if return_attention_scores else outputs
+
+    def compute_mask(self, inputs, mask=None):
+        """The query's."""
+        return None if mask is None else mask[0]
+
+    def get_config(self):
+        own = {"use_scale": self.use_scale, "score_mode": self.score_mode, "dropout": self.dropout, "seed": self.seed}
+        return {**super().get_config(), **own}
+
+
+class AdditiveAttention(Attention):
+    """Attention by scores sum(scale * tanh(query + key)), with a learned scale (features,) unless use_scale is False."""
+
+    def __init__(self, use_scale=True, dropout=0.0, **kwargs):
+        super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)
+
+    def build(self, input_shape):
+        self._check(input_shape)
+        if self.use_scale:
+            self.scale = self.add_weight((input_shape[0][-1],), "glorot_uniform", name="scale")
+        self.built = True
+
+    def _scores(self, query, key):
+        total = ops.tanh(ops.add(ops.expand_dims(query, 2), ops.expand_dims(key, 1)))
+        return ops.sum(total if self.scale is None else ops.multiply(total, self.scale), axis=-1)
+
+    def get_config(self):
+        values = super().get_config()
+        del values["score_mode"]
+        return values

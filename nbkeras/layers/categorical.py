@@ -1,0 +1,80 @@
+"""Category numbers as indicators: CategoryEncoding, and the output modes that layers of categories share."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbkeras import ops
+from nbkeras.layer import Layer
+from nbkeras.ops import hashing
+
+MODES = ("int", "one_hot", "multi_hot", "count")
+
+
+def check_mode(layer: Layer, output_mode: Any, modes: tuple[str, ...], sparse: bool = False) -> str:
+    """An output mode of a layer; ValueError for others and for sparse=True."""
+    mode = "multi_hot" if output_mode == "binary" else output_mode
+    if mode not in modes:
+        raise ValueError(f"{type(layer).__name__}'s output_mode must be one of {modes}, received {output_mode!r}")
+    if sparse:
+        raise ValueError(f"{type(layer).__name__} does not offer sparse=True: there are no sparse tensors")
+    return mode
+
+
+def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
+    """Category numbers as they are, or as indicators of `depth` categories along a new last axis.
+
+    'one_hot': (..., n) or (..., 1) -> (..., depth) of each; 'multi_hot' and 'count': of all along the second axis (the first of
+    a vector): 1 for those there, or how often, each by its weight.
+    """
+    if mode == "int":
+        return ops.cast(numbers, "int32" if dtype.startswith("float") else dtype)
+    numbers = ops.expand_dims(numbers, -1) if len(numbers.shape) == 0 else numbers
+    if mode == "one_hot":
+        if len(numbers.shape) > 1 and numbers.shape[-1] == 1:
+            numbers = ops.squeeze(numbers, -1)
+        return ops.one_hot(numbers, depth, dtype=dtype)
+    each = ops.one_hot(numbers, depth, dtype=dtype)
+    along = 1 if len(numbers.shape) > 1 else 0
+    if mode == "multi_hot":
+        return ops.max(each, axis=along)
+    if count_weights is not None:
+        each = ops.multiply(each, ops.expand_dims(ops.cast(count_weights, dtype), -1))
+    return ops.sum(each, axis=along)
+
+
+class TextInputs(Layer):
+    """What layers share that take texts: arrays or lists of str, which are no tensors, reach `call` as they are."""
+
+    def __call__(self, *args, **kwargs):
+        given = args[0] if args else kwargs.get("inputs")
+        leaves = given if isinstance(given, list | tuple) and hashing.as_texts(given) is None else [given]
+        if any(hashing.as_texts(leaf) is not None for leaf in leaves):
+            return self.call(given)
+        return super().__call__(*args, **kwargs)
+
+
+class CategoryEncoding(Layer):
+    """Integers below num_tokens as indicators: output_mode 'multi_hot', 'one_hot', or 'count', which takes count_weights.
+
+    Shapes: (batch, n) -> (batch, num_tokens); 'one_hot' keeps n, if it is not 1. Numbers out of range count nothing.
+    """
+
+    input_dtype = "int32"
+
+    def __init__(self, num_tokens=None, output_mode="multi_hot", sparse=False, **kwargs):
+        super().__init__(**kwargs)
+        self.output_mode = check_mode(self, output_mode, MODES[1:], sparse)
+        if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
+            raise ValueError(f"CategoryEncoding needs a positive integer for num_tokens, received {num_tokens!r}")
+        self.num_tokens = num_tokens
+
+    def call(self, inputs, count_weights=None):
+        if count_weights is not None and self.output_mode != "count":
+            raise ValueError(
+                f"CategoryEncoding {self.name!r} takes count_weights with output_mode 'count', not {self.output_mode!r}"
+            )
+        return encoded(ops.cast(inputs, "int32"), self.output_mode, self.num_tokens, self.dtype, count_weights)
+
+    def get_config(self):
+        return {**super().get_config(), "num_tokens": self.num_tokens, "output_mode": self.output_mode}

@@ -1,0 +1,88 @@
+"""Categories without a vocabulary: Hashing and HashedCrossing, with the hashes that Keras has of TensorFlow.
+
+Integers may be inputs of a model; texts are arrays of str, which only a call of the layer itself takes.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from nbkeras import config, ops
+from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
+from nbkeras.ops import hashing
+from nbkeras.tensor import as_tensor
+
+
+class _Hashed(TextInputs):
+    """What both layers share: bins, output modes, and calls with texts."""
+
+    input_dtype = "int64"
+
+    def __init__(self, num_bins, output_mode, sparse, modes, dtype=None, **kwargs):
+        if dtype is None:
+            dtype = "int64" if output_mode == "int" else config.floatx()
+        super().__init__(dtype=dtype, **kwargs)
+        self.output_mode = check_mode(self, output_mode, modes, sparse)
+        if self.output_mode == "int" and not self.dtype.startswith("int"):
+            raise ValueError(f"{type(self).__name__} with output_mode 'int' has an integer dtype, received {dtype!r}")
+        if isinstance(num_bins, bool) or not isinstance(num_bins, int) or num_bins < 1:
+            raise ValueError(f"{type(self).__name__} needs a positive integer for num_bins, received {num_bins!r}")
+        self.num_bins = num_bins
+
+    def get_config(self):
+        return {**super().get_config(), "num_bins": self.num_bins, "output_mode": self.output_mode, "sparse": False}
+
+
+class Hashing(_Hashed):
+    """Integers or texts by their hash, one of num_bins: FarmHash64, or SipHash with a salt (an integer or two).
+
+    mask_value: what is put into bin 0, which nothing else then comes into. output_mode: 'int', or indicators as
+    CategoryEncoding's 'one_hot', 'multi_hot', 'count'.
+    """
+
+    def __init__(self, num_bins, mask_value=None, salt=None, output_mode="int", sparse=False, **kwargs):
+        super().__init__(num_bins, output_mode, sparse, MODES, **kwargs)
+        salts = list(salt) if isinstance(salt, list | tuple) else [salt, salt]
+        if salt is not None and not (len(salts) == 2 and all(isinstance(each, int) for each in salts)):
+            raise ValueError(f"Hashing's salt must be an integer or two, received {salt!r}")
+        self.salt, self.mask_value = None if salt is None else salts, mask_value
+
+    def call(self, inputs):
+        bins = self.num_bins
+        masked = self.mask_value is not None and bins > 1
+        texts = hashing.as_texts(inputs)
+        if texts is None:
+            numbers = ops.cast(inputs, "int64")
+            found = hashing.hash_integers(numbers, bins - masked, self.salt)
+            mask = ops.equal(inputs, self.mask_value) if masked else None
+        else:
+            found = hashing.hash_texts(texts, bins - masked, self.salt)
+            mask = as_tensor(texts == self.mask_value) if masked else None
+        if mask is not None:
+            found = ops.where(mask, 0, ops.add(found, 1))
+        return encoded(found, self.output_mode, self.num_bins, self.dtype)
+
+    def get_config(self):
+        return {**super().get_config(), "salt": self.salt, "mask_value": self.mask_value}
+
+
+class HashedCrossing(_Hashed):
+    """Two or more features as one: the hash of their combination, one of num_bins; 'int', or 'one_hot' indicators.
+
+    Inputs: a list of integers or texts, of shapes (batch,) or (batch, 1).
+    """
+
+    def __init__(self, num_bins, output_mode="int", sparse=False, **kwargs):
+        super().__init__(num_bins, output_mode, sparse, MODES[:2], **kwargs)
+
+    def call(self, inputs):
+        shapes = [np.shape(each) if hashing.as_texts(each) is not None else tuple(each.shape) for each in inputs]
+        if len(shapes) < 2 or len(set(shapes)) > 1 or len(shapes[0]) > 2 or shapes[0][1:] not in ((), (1,)):
+            raise ValueError(
+                f"HashedCrossing {self.name!r} needs two or more inputs of one shape, (batch,) or (batch, 1); received {shapes}"
+            )
+        numbers = []
+        for each in inputs:
+            texts = hashing.as_texts(each)
+            numbers.append(each if texts is None else hashing.hash_texts(texts, 0))
+        return encoded(hashing.cross_hashes(numbers, self.num_bins), self.output_mode, self.num_bins, self.dtype)

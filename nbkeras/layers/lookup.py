@@ -1,0 +1,312 @@
+"""Layers with a vocabulary: IntegerLookup and StringLookup turn terms into numbers, or numbers into terms.
+
+Integers may be inputs of a model; texts are arrays of str, which only a call of the layer itself takes.
+"""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras import ops, tensor
+from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
+from nbkeras.ops import hashing
+from nbkeras.tensor import Tensor, as_tensor
+
+
+class Lookup(TextInputs):
+    """What both lookups share: terms in an order, after a place for masked ones and some for those out of vocabulary.
+
+    output_mode: 'int', or indicators as CategoryEncoding's 'one_hot', 'multi_hot', 'count', or 'tf_idf': counts times
+    idf_weights. Masked terms count nothing there. `adapt` takes the most frequent terms, the greater of equally frequent ones.
+    """
+
+    def __init__(
+        self,
+        max_tokens=None,
+        num_oov_indices=1,
+        mask_token=None,
+        oov_token=None,
+        vocabulary=None,
+        idf_weights=None,
+        invert=False,
+        output_mode="int",
+        pad_to_max_tokens=False,
+        sparse=False,
+        salt=None,
+        oov_method="floormod",
+        has_input_vocabulary=None,
+        vocabulary_size=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        mode = "tf_idf" if output_mode == "tf-idf" else output_mode
+        self.output_mode = check_mode(self, mode, (*MODES, "tf_idf"), sparse)
+        what = type(self).__name__
+        if max_tokens is not None and max_tokens <= 1:
+            raise ValueError(f"{what}'s max_tokens must be more than 1, received {max_tokens!r}")
+        if pad_to_max_tokens and max_tokens is None:
+            raise ValueError(f"{what} with pad_to_max_tokens=True needs max_tokens")
+        if num_oov_indices < 0:
+            raise ValueError(f"{what}'s num_oov_indices must not be negative, received {num_oov_indices!r}")
+        if invert and self.output_mode != "int":
+            raise ValueError(f"{what} with invert=True has output_mode 'int', received {output_mode!r}")
+        if oov_method not in ("floormod", "farmhash"):
+            raise ValueError(f"{what}'s oov_method must be 'floormod' or 'farmhash', received {oov_method!r}")
+        self.max_tokens, self.num_oov_indices = max_tokens, num_oov_indices
+        self.mask_token, self.oov_token, self.invert = mask_token, oov_token, bool(invert)
+        self.pad_to_max_tokens, self.oov_method = bool(pad_to_max_tokens), oov_method
+        self.salt = None if salt is None else list(salt) if isinstance(salt, list | tuple) else [salt, salt]
+        self._given = vocabulary is not None if has_input_vocabulary is None else bool(has_input_vocabulary)
+        self._terms: list = []
+        self._numbers: dict = {}
+        self._idf: np.ndarray | None = None
+        if vocabulary is not None:
+            self.set_vocabulary(vocabulary, idf_weights)
+
+    # -------------------- the vocabulary --------------------
+
+    @property
+    def _first_unknown(self) -> int:
+        return int(self.mask_token is not None and self.output_mode == "int")
+
+    @property
+    def _first_term(self) -> int:
+        return self._first_unknown + self.num_oov_indices
+
+    def vocabulary_size(self) -> int:
+        """The number of terms, with those for masked and unknown ones."""
+        return self._first_term + len(self._terms)
+
+    def get_vocabulary(self, include_special_tokens=True) -> list:
+        """The terms in the order of their numbers; those for masked and unknown terms come first."""
+        special = [self.mask_token] * self._first_unknown + [self.oov_token] * self.num_oov_indices
+        return [*(special if include_special_tokens else []), *self._terms]
+
+    def set_vocabulary(self, vocabulary, idf_weights=None) -> None:
+        """Take these terms (a list, an array, or the path of a text file with one a line), in this order."""
+        if (idf_weights is not None) != (self.output_mode == "tf_idf"):
+            raise ValueError(
+                f"{type(self).__name__} takes idf_weights with output_mode 'tf_idf', and only then; output_mode is "
+                f"{self.output_mode!r}"
+            )
+        if isinstance(vocabulary, str):
+            with open(vocabulary, encoding="utf-8") as file:
+                vocabulary = file.read().splitlines()
+        terms = [self._term(term) for term in np.asarray(vocabulary).ravel().tolist()]
+        special = self.get_vocabulary()[: self._first_term]
+        found = terms[: len(special)] == special
+        terms = terms[len(special) :] if found else terms
+        repeated = [term for term, count in collections.Counter(terms).items() if count > 1]
+        if repeated or (self.mask_token in terms) or (self.invert and self.oov_token in terms):
+            raise ValueError(
+                f"a vocabulary of {self.name!r} must have each term once, and mask and oov tokens only in front, as {special}; "
+                f"received {repeated or 'one of these'} again"
+            )
+        if not terms:
+            raise ValueError(f"the vocabulary of {self.name!r} has no terms; received {vocabulary!r}")
+        if self.max_tokens is not None and len(terms) + self._first_term > self.max_tokens:
+            raise ValueError(
+                f"the vocabulary of {self.name!r} has {len(terms)} terms, with {self._first_term} in front of them more than "
+                f"max_tokens={self.max_tokens}"
+            )
+        weights = None if idf_weights is None else np.asarray(idf_weights, np.float64)
+        if weights is not None:
+            if weights.shape != (len(terms) + len(special) * found,):
+                raise ValueError(f"idf_weights must be as many as the terms, received shape {weights.shape}")
+            front = [] if found else [weights.mean()] * len(special)
+            weights = np.concatenate([front, weights])
+        self._learn(terms, weights)
+
+    def _term(self, value: Any) -> Any:
+        raise NotImplementedError
+
+    def _learn(self, terms: list, idf: np.ndarray | None) -> None:
+        self._terms, self._numbers = terms, {term: self._first_term + i for i, term in enumerate(terms)}
+        if idf is not None and self.pad_to_max_tokens:
+            idf = np.pad(idf, (0, self.max_tokens - len(idf)))
+        self._idf = idf
+        tensor.invalidate_programs()  # which have the old vocabulary in them
+
+    def adapt(self, data, steps=None) -> None:
+        """Learn the vocabulary from an array or list of terms, or from batches of a generator or PyDataset."""
+        if self._given:
+            raise ValueError(f"{self.name!r} was made with a vocabulary: it learns none")
+        self._adapt_to(_batches(data, steps))
+
+    def _adapt_to(self, batches: Iterable[list[list]]) -> None:
+        """Learn from batches of documents, each a list of terms."""
+        counts: collections.Counter = collections.Counter()
+        documents: collections.Counter = collections.Counter()
+        total = 0
+        for batch in batches:
+            for document in batch:
+                terms = [self._term(term) for term in document]
+                counts.update(terms)
+                documents.update(set(terms))
+                total += 1
+        for special in (self.mask_token, self.oov_token):
+            counts.pop(special, None)
+        terms = sorted(counts, key=lambda term: (counts[term], term), reverse=True)
+        if self.max_tokens is not None:
+            terms = terms[: self.max_tokens - self._first_term]
+        idf = None
+        if self.output_mode == "tf_idf":
+            weights = np.log(1 + total / (1 + np.array([documents[term] for term in terms], np.float64)))
+            idf = np.concatenate([[weights.mean()] * self._first_term, weights])
+        self._learn(terms, idf)
+
+    # -------------------- calling --------------------
+
+    @property
+    def _depth(self) -> int:
+        return self.max_tokens if self.pad_to_max_tokens else self.vocabulary_size()  # type: ignore[return-value]
+
+    @property
+    def _mask_number(self) -> int:
+        return 0 if self.output_mode == "int" else -1
+
+    def _check_known(self, unknown: list) -> None:
+        if unknown and self.num_oov_indices == 0:
+            raise ValueError(
+                f"{self.name!r} was given {unknown[:5]}, which are not in its vocabulary: make it with num_oov_indices=1, or "
+                "with those in its vocabulary"
+            )
+
+    def _encoded(self, numbers):
+        if self.output_mode != "tf_idf":
+            return encoded(numbers, self.output_mode, self._depth, "int64" if self.output_mode == "int" else self.dtype)
+        counts = encoded(numbers, "count", self._depth, self.dtype)
+        if self._idf is None:
+            raise ValueError(f"{self.name!r} has no idf_weights yet: call adapt(data), or set_vocabulary with them")
+        return ops.multiply(counts, self._idf.astype(self.dtype))
+
+    def get_config(self):
+        special = self._first_term
+        idf = None if self._idf is None else self._idf[special : special + len(self._terms)].tolist()
+        return {
+            **super().get_config(),
+            "max_tokens": self.max_tokens,
+            "num_oov_indices": self.num_oov_indices,
+            "mask_token": self.mask_token,
+            "oov_token": self.oov_token,
+            "vocabulary": list(self._terms) or None,
+            "idf_weights": idf,
+            "invert": self.invert,
+            "output_mode": self.output_mode,
+            "pad_to_max_tokens": self.pad_to_max_tokens,
+            "sparse": False,
+            "salt": self.salt,
+            "oov_method": self.oov_method,
+            "has_input_vocabulary": self._given,
+        }
+
+
+def _batches(data: Any, steps: int | None) -> Iterator[list[list]]:
+    """What `adapt` was given as batches of documents; of a vector each element is one, in a batch of it all are one."""
+    if isinstance(data, list | tuple | np.ndarray | Tensor):
+        array = np.asarray(data)
+        yield array.reshape(len(array), -1).tolist()
+        return
+    for number, batch in enumerate(data):
+        if steps is not None and number >= steps:
+            return
+        array = np.asarray(batch)
+        yield array.reshape(1 if array.ndim < 2 else len(array), -1).tolist()
+
+
+class IntegerLookup(Lookup):
+    """Integers as their places in a vocabulary of integers. One out of it gets the place before, with several of those
+    (num_oov_indices) that of its remainder, or of its hash with oov_method 'farmhash' (salt: SipHash's). invert: the way back.
+    """
+
+    input_dtype = "int64"
+
+    def __init__(self, max_tokens=None, num_oov_indices=1, mask_token=None, oov_token=-1, vocabulary=None, **kwargs):
+        if kwargs.pop("vocabulary_dtype", "int64") != "int64":
+            raise ValueError("IntegerLookup's vocabulary_dtype is int64")
+        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
+
+    def _term(self, value):
+        return int(value)
+
+    def call(self, inputs):
+        inputs = ops.cast(inputs, "int64")
+        if self.invert:
+            terms = np.array([*self.get_vocabulary(), self.oov_token], np.int64)
+            inside = ops.logical_and(ops.greater_equal(inputs, 0), ops.less(inputs, len(terms) - 1))
+            return ops.take(as_tensor(terms), ops.where(inside, inputs, len(terms) - 1))
+        unknown = as_tensor(np.array(self._first_unknown if self.num_oov_indices else -1, np.int64))
+        if self.num_oov_indices > 1:
+            if self.oov_method == "farmhash":
+                unknown = hashing.hash_integers(inputs, self.num_oov_indices, self.salt)
+            else:
+                unknown = ops.mod(inputs, self.num_oov_indices)
+            unknown = ops.add(unknown, self._first_unknown)
+        numbers = unknown
+        if self._terms:
+            order = np.argsort(self._terms)
+            place = ops.minimum(ops.searchsorted(np.array(self._terms, np.int64)[order], inputs), len(order) - 1)
+            known = ops.equal(ops.take(as_tensor(np.array(self._terms, np.int64)[order]), place), inputs)
+            numbers = ops.where(known, ops.take(as_tensor(order + self._first_term), place), unknown)
+        if self.mask_token is not None:
+            numbers = ops.where(ops.equal(inputs, self.mask_token), self._mask_number, numbers)
+        return self._encoded(ops.add(numbers, ops.zeros_like(inputs)))
+
+    def get_config(self):
+        return {**super().get_config(), "vocabulary_dtype": "int64"}
+
+
+class StringLookup(Lookup):
+    """Texts, an array of str, as their places in a vocabulary; unknown ones get the place before, with several of those
+    (num_oov_indices) that of their hash (salt: SipHash's, else FarmHash64). invert: integers to an array of str.
+    """
+
+    def __init__(
+        self, max_tokens=None, num_oov_indices=1, mask_token=None, oov_token="[UNK]", vocabulary=None, **kwargs
+    ):
+        self.encoding = kwargs.pop("encoding", "utf-8")
+        kwargs.pop("vocabulary_dtype", None)
+        super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
+
+    def _term(self, value):
+        return value.decode(self.encoding) if isinstance(value, bytes) else str(value)
+
+    def __call__(self, *args, **kwargs):
+        given = args[0] if args else kwargs.get("inputs")
+        if self.invert:
+            return self._texts_of(np.asarray(given))
+        if hashing.as_texts(given) is None:
+            raise TypeError(f"{self.name!r} takes texts, an array or a list of str, received {given!r}")
+        return super().__call__(*args, **kwargs)
+
+    def call(self, inputs):
+        texts = hashing.as_texts(inputs)
+        numbers = self.numbers_of(texts.ravel().tolist())
+        return self._encoded(as_tensor(np.array(numbers, np.int64).reshape(texts.shape)))
+
+    def numbers_of(self, terms: list[str]) -> list[int]:
+        """The places of terms."""
+        unknown = [term for term in terms if term not in self._numbers and term != self.mask_token]
+        self._check_known(unknown)
+        table = dict.fromkeys(unknown, self._first_unknown)
+        if self.num_oov_indices > 1 and unknown:
+            places = (
+                hashing.hash_texts(np.array(unknown), self.num_oov_indices, self.salt).numpy() + self._first_unknown
+            )
+            table = dict(zip(unknown, places.tolist(), strict=True))
+        table |= self._numbers
+        if self.mask_token is not None:
+            table[self.mask_token] = self._mask_number
+        return [table[term] for term in terms]
+
+    def _texts_of(self, numbers: np.ndarray) -> np.ndarray:
+        terms = dict(enumerate(self.get_vocabulary()))
+        found = [terms.get(number, self.oov_token) for number in numbers.ravel().tolist()]
+        return np.array(found, np.str_).reshape(numbers.shape)
+
+    def get_config(self):
+        return {**super().get_config(), "encoding": self.encoding}

@@ -1,0 +1,330 @@
+"""Attention over several heads with learned projections: MultiHeadAttention and GroupQueryAttention."""
+
+from __future__ import annotations
+
+import math
+from functools import reduce
+from string import ascii_lowercase
+from typing import Any
+
+from nbkeras import constraints, initializers, ops, regularizers
+from nbkeras.layer import Layer
+from nbkeras.layers.einsum_dense import EinsumDense
+from nbkeras.layers.regularization import Dropout
+from nbkeras.ops import attention
+
+
+class _Projected(Layer):
+    """What both layers share: the arguments of their projections, masks, and attention over (batch, steps, heads, size)."""
+
+    supports_masking = True
+
+    def __init__(
+        self,
+        dropout=0.0,
+        use_bias=True,
+        sliding_window=None,
+        flash_attention=None,
+        kernel_initializer="glorot_uniform",
+        bias_initializer="zeros",
+        kernel_regularizer=None,
+        bias_regularizer=None,
+        activity_regularizer=None,
+        kernel_constraint=None,
+        bias_constraint=None,
+        use_gate=False,
+        seed=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if flash_attention:
+            raise ValueError(f"{type(self).__name__} does not offer flash_attention=True: leave it out")
+        if sliding_window is not None:
+            _positive(self, sliding_window=sliding_window)
+        self.use_bias, self.use_gate, self.sliding_window = bool(use_bias), bool(use_gate), sliding_window
+        self.dropout, self.seed = dropout, seed
+        self._projection_activity = regularizers.get(activity_regularizer)  # of each projection, as in Keras
+        self.kernel_initializer = initializers.get(kernel_initializer)
+        self.bias_initializer = initializers.get(bias_initializer)
+        self.kernel_regularizer = regularizers.get(kernel_regularizer)
+        self.bias_regularizer = regularizers.get(bias_regularizer)
+        self.kernel_constraint = constraints.get(kernel_constraint)
+        self.bias_constraint = constraints.get(bias_constraint)
+
+    def _projection(self, name: str, input_shape: tuple, summed: int, sizes: tuple[int, ...], activation=None):
+        """A built EinsumDense from the last `summed` axes to axes of these sizes."""
+        rank = len(input_shape)
+        letters, new = ascii_lowercase[:rank], ascii_lowercase[rank : rank + len(sizes)]
+        free, bound = letters[: rank - summed], letters[rank - summed :]
+        layer = EinsumDense(
+            f"{letters},{bound}{new}->{free}{new}",
+            (*[None] * (len(free) - 1), *sizes),
+            activation=activation,
+            bias_axes=new if self.use_bias else None,
+            kernel_initializer=_like(self.kernel_initializer),
+            bias_initializer=_like(self.bias_initializer),
+            kernel_regularizer=self.kernel_regularizer,
+            bias_regularizer=self.bias_regularizer,
+            activity_regularizer=self._projection_activity,
+            kernel_constraint=self.kernel_constraint,
+            bias_constraint=self.bias_constraint,
+            dtype=self.dtype,
+            trainable=self.trainable,
+            name=name,
+        )
+        layer.supports_masking = (
+            True  # so that it does not warn: masks are the business of the layer that it is a part of
+        )
+        layer.build(input_shape)
+        return layer
+
+    def _make_projections(self, shapes: tuple, heads: tuple[int, int], sizes: tuple[int, int], output: tuple) -> None:
+        """Projections of query, key and value of these shapes; heads: of query, and of key and value; sizes: of key and value."""
+        (query, key, value), (many, few), (size, value_size) = shapes, heads, sizes
+        if tuple(value[1:-1]) != tuple(key[1:-1]):
+            raise ValueError(
+                f"key and value of {self.name!r} must have the same shapes but for the last axis, received {key} and {value}"
+            )
+        self._query_dense = self._projection("query", query, 1, (many, size))
+        self._key_dense = self._projection("key", key, 1, (few, size))
+        self._gate_dense = None
+        if self.use_gate:
+            self._gate_dense = self._projection("gate", query, 1, (many, value_size), "sigmoid")
+        self._value_dense = self._projection("value", value, 1, (few, value_size))
+        self._dropout_layer = Dropout(self.dropout, seed=self.seed, dtype=self.dtype)
+        self._output_dense = self._projection("attention_output", (*query[:-1], many, value_size), 2, output)
+        self._scale = 1 / math.sqrt(size)
+        self.built = True
+
+    def _mask(
+        self,
+        rank: int,
+        steps: tuple[int, int],
+        axes: int,
+        query_mask,
+        value_mask,
+        key_mask,
+        attention_mask,
+        causal: bool,
+    ):
+        """What may be attended to: bool, broadcasts to (batch, ..., heads, query steps, key steps); None for all."""
+        found = []
+        if query_mask is not None:
+            found.append(ops.expand_dims(ops.cast(query_mask, "bool"), -1))
+        found += [ops.expand_dims(ops.cast(m, "bool"), -2) for m in (value_mask, key_mask) if m is not None]
+        if self.sliding_window is not None:
+            rows, columns = (ops.arange(count, dtype="int32") for count in steps)
+            distance = ops.abs(ops.subtract(ops.expand_dims(rows, 1), ops.expand_dims(columns, 0)))
+            found.append(ops.expand_dims(ops.less(distance, self.sliding_window), 0))
+        if (found or causal) and axes != 1:
+            raise ValueError(
+                f"{self.name!r} attends over {axes} axes: masks of its inputs, use_causal_mask and sliding_window are for one; "
+                "pass attention_mask"
+            )
+        if attention_mask is not None:
+            found.append(ops.cast(attention_mask, "bool"))
+        for i in range(len(found)):
+            while found[i].ndim < rank + axes:  # the heads' axis, and free axes that the mask lacks
+                found[i] = ops.expand_dims(found[i], -2 * axes - 1)
+        return reduce(ops.logical_and, found) if found else None
+
+    def _attend(self, query, key, value, mask, causal: bool, training, spread: bool):
+        """(batch, steps, heads, size) of each -> the same of the query, and the weights."""
+        weights = attention.attention_weights(query, key, None, mask, self._scale, causal, spread)
+        kept = self._dropout_layer(weights, training=training) if self.dropout > 0 else weights
+        return attention.attend(kept, value), weights
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "dropout": self.dropout,
+            "use_bias": self.use_bias,
+            "use_gate": self.use_gate,
+            "sliding_window": self.sliding_window,
+            "kernel_initializer": initializers.serialize(self.kernel_initializer),
+            "bias_initializer": initializers.serialize(self.bias_initializer),
+            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
+            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
+            "activity_regularizer": regularizers.serialize(self._projection_activity),
+            "kernel_constraint": constraints.serialize(self.kernel_constraint),
+            "bias_constraint": constraints.serialize(self.bias_constraint),
+            "seed": self.seed,
+        }
+
+    query_dense = property(lambda layer: layer._query_dense, doc="The projection of queries.")
+    key_dense = property(lambda layer: layer._key_dense, doc="The projection of keys.")
+    value_dense = property(lambda layer: layer._value_dense, doc="The projection of values.")
+    output_dense = property(lambda layer: layer._output_dense, doc="The projection of what the heads found.")
+
+
+def _positive(layer: Layer, **arguments: Any) -> None:
+    for name, value in arguments.items():
+        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+            raise ValueError(f"{type(layer).__name__} needs a positive integer for {name}, received {value!r}")
+
+
+def _like(initializer: Any) -> Any:
+    """Another initializer of the same kind: one draws the same numbers each time."""
+    if not hasattr(initializer, "get_config"):
+        return initializer
+    return type(initializer).from_config(initializer.get_config())
+
+
+class MultiHeadAttention(_Projected):
+    """softmax(q . k / sqrt(key_dim)) . v in num_heads projections of query, key and value. Vaswani et al., 2017.
+
+    Called with query (batch, t, features), value (batch, s, features) and key (value by default). value_dim: key_dim by
+    default. output_shape: the last axes of the output, the query's by default. attention_axes: those attended over, all but
+    the batch and the features by default. use_gate: the heads' results are multiplied by sigmoid(a projection of the query).
+    attention_mask: bool (batch, t, s) or with heads, True where a query may look; masks of the inputs, use_causal_mask and
+    sliding_window (keys nearer than it) are added to it. A query that may look nowhere takes the mean of the values, and
+    nothing with dropout, return_attention_scores or several attention axes, as in Keras.
+    """
+
+    def __init__(
+        self,
+        num_heads,
+        key_dim,
+        value_dim=None,
+        dropout=0.0,
+        use_bias=True,
+        output_shape=None,
+        attention_axes=None,
+        **kwargs,
+    ):
+        super().__init__(dropout=dropout, use_bias=use_bias, **kwargs)
+        _positive(self, num_heads=num_heads, key_dim=key_dim, value_dim=key_dim if value_dim is None else value_dim)
+        self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim or key_dim
+        if output_shape:
+            output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
+        self._output_sizes = output_shape or None
+        axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
+        self.attention_axes = None if axes is None else tuple(axes)
+
+    def build(self, query_shape, value_shape, key_shape=None):
+        shapes = tuple(query_shape), tuple(key_shape or value_shape), tuple(value_shape)
+        rank = len(query_shape)
+        axes = range(1, rank - 1) if self.attention_axes is None else self.attention_axes
+        self._axes = tuple(axis % rank for axis in axes)
+        if not self._axes or not set(self._axes) <= set(range(1, rank - 1)):
+            raise ValueError(
+                f"{self.name!r} attends over axes {tuple(axes)} of a query of shape {shapes[0]}: they must be between the batch "
+                "axis and the last"
+            )
+        output = self._output_sizes or (query_shape[-1],)
+        self._make_projections(shapes, (self.num_heads,) * 2, (self.key_dim, self.value_dim), output)
+
+    def call(
+        self,
+        query,
+        value,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+    ):
+        key = value if key is None else key
+        steps, axes = (query.shape[self._axes[0]], value.shape[self._axes[0]]), len(self._axes)
+        mask = self._mask(query.ndim, steps, axes, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
+        gate = None if self._gate_dense is None else self._gate_dense(query)
+        query, key, value = self._query_dense(query), self._key_dense(key), self._value_dense(value)
+        spread = query.ndim == 4 and not (self.dropout > 0 or return_attention_scores)
+        if query.ndim == 4:
+            heads, weights = self._attend(query, key, value, mask, use_causal_mask, training, spread)
+        else:
+            heads, weights = self._attend_over_axes(query, key, value, mask, use_causal_mask, training)
+        output = self._output_dense(heads if gate is None else ops.multiply(heads, gate))
+        return (output, weights) if return_attention_scores else output
+
+    def _attend_over_axes(self, query, key, value, mask, causal: bool, training):
+        """`_attend` with the axes not attended over as part of the batch, and those attended over as one."""
+        free = [axis for axis in range(1, query.ndim - 2) if axis not in self._axes]
+        order = (0, *free, *self._axes, query.ndim - 2, query.ndim - 1)
+        q, k, v = (ops.transpose(x, order) for x in (query, key, value))
+        batch, rows, columns = q.shape[: len(free) + 1], q.shape[len(free) + 1 : -2], k.shape[len(free) + 1 : -2]
+        if mask is not None:
+            heads = mask.shape[-2 * len(rows) - 1]
+            mask = ops.broadcast_to(mask, (*batch, heads, *rows, *columns))
+            mask = ops.reshape(mask, (math.prod(batch), heads, math.prod(rows), math.prod(columns)))
+        steps = math.prod(rows), math.prod(columns), math.prod(columns)
+        q, k, v = (ops.reshape(x, (math.prod(batch), n, *x.shape[-2:])) for x, n in zip((q, k, v), steps, strict=True))
+        heads, weights = self._attend(q, k, v, mask, causal, training, False)
+        heads = ops.reshape(heads, (*batch, *rows, *heads.shape[-2:]))
+        heads = ops.transpose(heads, [order.index(axis) for axis in range(query.ndim)])
+        return heads, ops.reshape(weights, (*batch, weights.shape[1], *rows, *columns))
+
+    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        last = self._output_sizes or (query_shape[-1],)
+        return (*query_shape[:-1], *last)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "num_heads": self.num_heads,
+            "key_dim": self.key_dim,
+            "value_dim": self.value_dim,
+            "output_shape": None if self._output_sizes is None else list(self._output_sizes),
+            "attention_axes": None if self.attention_axes is None else list(self.attention_axes),
+        }
+
+
+class GroupQueryAttention(_Projected):
+    """MultiHeadAttention whose keys and values have fewer heads, each for a group of the query's. Ainslie et al., 2023.
+
+    Called and masked as MultiHeadAttention, with query, value and key (batch, steps, features).
+    """
+
+    def __init__(self, head_dim, num_query_heads, num_key_value_heads, **kwargs):
+        super().__init__(**kwargs)
+        _positive(self, head_dim=head_dim, num_query_heads=num_query_heads, num_key_value_heads=num_key_value_heads)
+        if num_query_heads % num_key_value_heads:
+            raise ValueError(
+                "GroupQueryAttention's num_query_heads must be a multiple of num_key_value_heads, received "
+                f"{num_query_heads} and {num_key_value_heads}"
+            )
+        self.head_dim, self.num_query_heads, self.num_key_value_heads = head_dim, num_query_heads, num_key_value_heads
+
+    def build(self, query_shape, value_shape, key_shape=None):
+        shapes = tuple(query_shape), tuple(key_shape or value_shape), tuple(value_shape)
+        if any(len(shape) != 3 for shape in shapes):
+            raise ValueError(f"{self.name!r} needs inputs (batch, steps, features), received shapes {shapes}")
+        heads = (self.num_query_heads, self.num_key_value_heads)
+        self._make_projections(shapes, heads, (self.head_dim, self.head_dim), (query_shape[-1],))
+
+    def call(
+        self,
+        query,
+        value,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+    ):
+        key = value if key is None else key
+        steps = query.shape[1], value.shape[1]
+        mask = self._mask(3, steps, 1, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
+        gate = None if self._gate_dense is None else self._gate_dense(query)
+        query, key, value = self._query_dense(query), self._key_dense(key), self._value_dense(value)
+        spread = not (self.dropout > 0 or return_attention_scores)
+        heads, weights = self._attend(query, key, value, mask, use_causal_mask, training, spread)
+        output = self._output_dense(heads if gate is None else ops.multiply(heads, gate))
+        return (output, weights) if return_attention_scores else output
+
+    def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        return tuple(query_shape)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "head_dim": self.head_dim,
+            "num_query_heads": self.num_query_heads,
+            "num_key_value_heads": self.num_key_value_heads,
+        }

@@ -1,0 +1,157 @@
+"""TextVectorization: texts to the numbers of their words, or to indicators of them."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras.layers.categorical import TextInputs
+from nbkeras.layers.lookup import StringLookup
+from nbkeras.ops import hashing
+from nbkeras.tensor import as_tensor
+
+_LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # as TensorFlow: other letters stay
+_NO_PUNCTUATION = str.maketrans("", "", "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'")
+_SPACE = re.compile(r"[ \t\n\v\f\r]+")
+_STANDARDS: dict[Any, Callable[[str], str]] = {
+    None: lambda text: text,
+    "lower": lambda text: text.translate(_LOWER),
+    "strip_punctuation": lambda text: text.translate(_NO_PUNCTUATION),
+    "lower_and_strip_punctuation": lambda text: text.translate(_LOWER).translate(_NO_PUNCTUATION),
+}
+_SPLITS: dict[Any, Callable[[str], list[str]]] = {
+    "whitespace": lambda text: [word for word in _SPACE.split(text) if word],
+    "character": list,
+}
+
+
+class TextVectorization(TextInputs):
+    """Texts, an array of str (batch,) or (batch, 1), standardized, split, joined to ngrams and looked up in a vocabulary.
+
+    standardize: 'lower_and_strip_punctuation' (of ASCII), 'lower', 'strip_punctuation', None, or a function of an array of str.
+    split: 'whitespace', 'character', None (the array's rows are split already), or a function of a list of texts that returns
+    lists of words. ngrams: n for runs of 1 to n words, or a tuple of lengths. output_mode 'int': (batch, words), 0 behind
+    the last, 1 for unknown ones; or StringLookup's others. Not a part of a model: call it on the data first.
+    """
+
+    def __init__(
+        self,
+        max_tokens=None,
+        standardize="lower_and_strip_punctuation",
+        split="whitespace",
+        ngrams=None,
+        output_mode="int",
+        output_sequence_length=None,
+        pad_to_max_tokens=False,
+        vocabulary=None,
+        idf_weights=None,
+        sparse=False,
+        ragged=False,
+        encoding="utf-8",
+        has_input_vocabulary=None,
+        vocabulary_size=None,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        if ragged:
+            raise ValueError("TextVectorization does not offer ragged=True: there are no ragged tensors")
+        for name, value, known in (("standardize", standardize, _STANDARDS), ("split", split, {None: 0, **_SPLITS})):
+            if not callable(value) and value not in known:
+                raise ValueError(
+                    f"TextVectorization's {name} must be a function or one of {list(known)}, received {value!r}"
+                )
+        if output_mode != "int" and output_sequence_length is not None:
+            raise ValueError("TextVectorization's output_sequence_length is for output_mode 'int'")
+        self.standardize, self.split, self.ngrams = standardize, split, ngrams
+        self._lengths = tuple(range(1, ngrams + 1)) if isinstance(ngrams, int) else tuple(ngrams or ())
+        self.output_sequence_length = output_sequence_length
+        self.lookup = StringLookup(
+            max_tokens,
+            mask_token="",
+            vocabulary=vocabulary,
+            idf_weights=idf_weights,
+            output_mode=output_mode,
+            pad_to_max_tokens=pad_to_max_tokens,
+            sparse=sparse,
+            encoding=encoding,
+            has_input_vocabulary=has_input_vocabulary,
+            dtype=self.dtype,
+        )
+
+    def adapt(self, data, batch_size=None, steps=None) -> None:
+        """Learn the vocabulary from an array or a list of texts, or from batches of them."""
+        if self.lookup._given:
+            raise ValueError(f"{self.name!r} was made with a vocabulary: it learns none")
+        whole = hashing.as_texts(data) is not None
+        batches = [data] if whole else (batch for number, batch in enumerate(data) if steps is None or number < steps)
+        self.lookup._adapt_to(self._words(batch) for batch in batches)
+
+    def get_vocabulary(self, include_special_tokens=True) -> list[str]:
+        """The terms in the order of their numbers, '' and '[UNK]' first."""
+        return self.lookup.get_vocabulary(include_special_tokens)
+
+    def vocabulary_size(self) -> int:
+        """The number of terms, those two among them."""
+        return self.lookup.vocabulary_size()
+
+    def set_vocabulary(self, vocabulary, idf_weights=None) -> None:
+        """Take these terms; see StringLookup."""
+        self.lookup.set_vocabulary(vocabulary, idf_weights)
+
+    def _words(self, inputs: Any) -> list[list[str]]:
+        """The words of each text."""
+        texts = hashing.as_texts(inputs)
+        if texts is None:
+            raise TypeError(f"{self.name!r} takes texts, an array or a list of str, received {inputs!r}")
+        if callable(self.standardize):
+            texts = np.asarray(self.standardize(texts), np.str_)
+        else:
+            clean = _STANDARDS[self.standardize]
+            texts = np.array([clean(text) for text in texts.ravel().tolist()], np.str_).reshape(texts.shape)
+        if self.split is None:
+            rows = texts.reshape(len(texts), -1).tolist()
+        elif texts.ndim > 1 and texts.shape[1:] != (1,):
+            raise ValueError(f"{self.name!r} splits texts of shape (batch,) or (batch, 1), received {texts.shape}")
+        elif callable(self.split):
+            rows = [list(words) for words in self.split(texts.ravel().tolist())]
+        else:
+            rows = [_SPLITS[self.split](text) for text in texts.ravel().tolist()]
+        if not self._lengths:
+            return rows
+        return [[" ".join(row[i : i + n]) for n in self._lengths for i in range(len(row) - n + 1)] for row in rows]
+
+    def call(self, inputs):
+        rows = [self.lookup.numbers_of(row) for row in self._words(inputs)]
+        length = max((len(row) for row in rows), default=0)
+        fill = self.lookup._mask_number
+        if self.output_sequence_length is not None:
+            length = self.output_sequence_length
+        numbers = np.full((len(rows), length), fill, np.int64)
+        for row, words in zip(numbers, rows, strict=True):
+            row[: len(words)] = words[:length]
+        return self.lookup._encoded(as_tensor(numbers))
+
+    def get_config(self):
+        lookup = self.lookup.get_config()
+        shared = ("max_tokens", "output_mode", "pad_to_max_tokens", "sparse", "vocabulary", "idf_weights", "encoding")
+        return {
+            **super().get_config(),
+            **{name: lookup[name] for name in (*shared, "has_input_vocabulary")},
+            "standardize": _named(self.standardize),
+            "split": _named(self.split),
+            "ngrams": list(self.ngrams) if isinstance(self.ngrams, tuple) else self.ngrams,
+            "output_sequence_length": self.output_sequence_length,
+            "ragged": False,
+        }
+
+
+def _named(value: Any) -> Any:
+    if callable(value):
+        raise NotImplementedError(
+            "a TextVectorization with a function of your own cannot be written: pass a name, or None"
+        )
+    return value

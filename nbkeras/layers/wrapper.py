@@ -1,0 +1,86 @@
+"""Layers around a layer that is called as it is: Wrapper, and SpectralNormalization of its kernel."""
+
+from __future__ import annotations
+
+from nbkeras import graph, ops
+from nbkeras.initializers import TruncatedNormal
+from nbkeras.layer import InputSpec, Layer, layers
+
+
+class Wrapper(Layer):
+    """A layer that holds another, `layer`, and writes it into its configuration: what wrappers of your own start from."""
+
+    def __init__(self, layer, **kwargs):
+        if not isinstance(layer, Layer):
+            raise ValueError(f"{type(self).__name__} wraps a layer such as Dense(8), received {layer!r}")
+        super().__init__(**kwargs)
+        self.layer = layer
+
+    def build(self, input_shape=None):
+        self.layer._ensure_built(graph.symbols(input_shape, self.layer.input_dtype or self.dtype))
+        self.built = True
+
+    def get_config(self):
+        return {**super().get_config(), "layer": layers.serialize(self.layer)}
+
+    @classmethod
+    def from_config(cls, config):
+        """A layer with new weights from `get_config`."""
+        config = dict(config)
+        return cls(layers.deserialize(config.pop("layer")), **config)
+
+
+class SpectralNormalization(Wrapper):
+    """Divides the layer's kernel (or embeddings) by its largest singular value before each call in training.
+
+    The value is that of power iteration, which goes on from step to step in vector_u. As in Keras on TensorFlow the kernel
+    itself changes, and gradients do not pass through the division. Call it once a step. Miyato et al., 2018.
+    """
+
+    supports_masking = True
+
+    def __init__(self, layer, power_iterations=1, **kwargs):
+        super().__init__(layer, **kwargs)
+        if isinstance(power_iterations, bool) or not isinstance(power_iterations, int) or power_iterations < 1:
+            raise ValueError(f"SpectralNormalization needs a positive power_iterations, received {power_iterations!r}")
+        self.power_iterations = power_iterations
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.kernel = getattr(self.layer, "kernel", getattr(self.layer, "embeddings", None))
+        if self.kernel is None:
+            raise ValueError(
+                f"SpectralNormalization {self.name!r} wraps a layer with a kernel or embeddings, received {self.layer!r}"
+            )
+        shape = (1, self.kernel.shape[-1])
+        self.vector_u = self.add_weight(shape, TruncatedNormal(stddev=0.02), trainable=False, name="vector_u")
+        self.input_spec = InputSpec(min_ndim=1)
+        self.built = True
+
+    def call(self, inputs, training=None):
+        if training:
+            self._normalize()
+        options = {"training": training} if "training" in self.layer._call_takes else {}
+        return self.layer(inputs, **options)
+
+    def _normalize(self) -> None:
+        kernel = ops.stop_gradient(self.kernel)
+        matrix, u = ops.reshape(kernel, (-1, kernel.shape[-1])), ops.stop_gradient(self.vector_u)
+        for _ in range(self.power_iterations):
+            v = _unit(ops.matmul(u, ops.transpose(matrix)))
+            u = _unit(ops.matmul(v, matrix))
+        largest = ops.matmul(ops.matmul(v, matrix), ops.transpose(u))
+        zero = ops.logical_not(ops.any(kernel))
+        self.vector_u.assign(ops.where(zero, self.vector_u, u))
+        self.kernel.assign(ops.where(zero, kernel, ops.reshape(ops.divide(matrix, largest), kernel.shape)))
+
+    def compute_output_shape(self, input_shape):
+        return self.layer.compute_output_shape(input_shape)
+
+    def get_config(self):
+        return {**super().get_config(), "power_iterations": self.power_iterations}
+
+
+def _unit(row):
+    """A row (1, n) of length one; of 0 where it is 0."""
+    return ops.l2_normalize(row, axis=(0, 1))

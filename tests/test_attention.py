@@ -1,0 +1,200 @@
+"""Attention: the op's gradients, masks of layers, heads in groups, what is refused. Its numbers are in test_keras_equality.py."""
+
+import numpy as np
+import pytest
+
+from nbkeras import layers as L
+from nbkeras import models, ops, utils
+from nbkeras.ops import attention
+from nbkeras.testing import check_op
+
+rng = np.random.default_rng(0)
+
+
+def normal(*shape):
+    return rng.standard_normal(shape)
+
+
+def keep(*shape):
+    return rng.uniform(size=shape) > 0.3
+
+
+def expected(q, k, v, allowed, scale):
+    """Softmax attention in NumPy, with a row that has no key spread over all of them."""
+    k, v = (np.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
+    scores = np.einsum("btnh,bsnh->bnts", q, k) * scale
+    scores = np.where(allowed, scores, -1e30)
+    weights = np.exp(scores - scores.max(-1, keepdims=True))
+    return np.einsum("bnts,bsnh->btnh", weights / weights.sum(-1, keepdims=True), v)
+
+
+@pytest.mark.parametrize("heads", [4, 2, 1])
+@pytest.mark.parametrize("causal", [False, True])
+def test_dot_product_attention(heads, causal):
+    q, k, v, mask = normal(2, 5, 4, 3), normal(2, 6, heads, 3), normal(2, 6, heads, 2), keep(2, 1, 5, 6)
+    mask[0, 0, 1] = False
+    allowed = mask & np.tril(np.ones((5, 6), bool)) if causal else mask
+
+    def op(q, k, v):
+        return ops.dot_product_attention(q, k, v, mask=mask, is_causal=causal)
+
+    np.testing.assert_allclose(op(q, k, v).numpy(), expected(q, k, v, allowed, 3**-0.5), rtol=1e-10, atol=1e-12)
+    check_op(op, q, k, v)
+
+
+def test_bias_and_scale():
+    q, k, v, bias = normal(2, 3, 2, 4), normal(2, 5, 2, 4), normal(2, 5, 2, 3), normal(2, 3, 5)
+    check_op(lambda *a: ops.dot_product_attention(*a[:3], bias=a[3], scale=0.3), q, k, v, bias)
+    far = ops.dot_product_attention(q, k, v, bias=np.where(np.arange(5) < 1, 0, -1e9), scale=0.3).numpy()
+    np.testing.assert_allclose(far, np.broadcast_to(v[:, :1], far.shape))
+
+
+def test_a_row_without_keys_has_no_gradient():
+    mask = np.zeros((1, 1, 1, 3), bool)
+    for spread, total in ((True, 1.0), (False, 0.0)):
+        check_op(lambda x, spread=spread: attention.masked_softmax(x, mask, spread=spread), normal(2, 2, 2, 3))
+        y = attention.masked_softmax(normal(2, 2, 2, 3), mask, spread=spread)
+        np.testing.assert_allclose(y.numpy().sum(-1), total)
+
+
+@pytest.mark.parametrize("axes", [1, 2, -2, (1, 2), (1, 3), None])
+def test_attention_over_axes_is_attention_over_one(axes):
+    x, layer = normal(2, 3, 4, 2, 5).astype("float32"), L.MultiHeadAttention(2, 3, attention_axes=axes)
+    y, weights = (t.numpy() for t in layer(x, x, return_attention_scores=True))
+    several = [axis % 5 for axis in ((1, 2, 3) if axes is None else np.atleast_1d(axes))]
+    free = [axis for axis in (1, 2, 3) if axis not in several]
+    order = [0, *free, *several, 4]
+    n = int(np.prod([x.shape[axis] for axis in several]))
+    plain = L.MultiHeadAttention(2, 3)
+    flat = x.transpose(order).reshape(-1, n, 5)
+    plain(flat, flat)
+    plain.set_weights(layer.get_weights())
+    z, inner = (t.numpy() for t in plain(flat, flat, return_attention_scores=True))
+    moved = z.reshape([x.shape[axis] for axis in order]).transpose(np.argsort(order))
+    np.testing.assert_allclose(y, moved, rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(weights.reshape(inner.shape), inner, rtol=1e-5, atol=1e-6)
+    mask = keep(2, n, n) | np.eye(n, dtype=bool)
+    shape = (2, *[x.shape[axis] for axis in several] * 2)
+    y = layer(x, x, attention_mask=mask.reshape(shape)).numpy()
+    z = plain(flat, flat, attention_mask=np.repeat(mask, len(flat) // 2, axis=0)).numpy()
+    moved = z.reshape([x.shape[axis] for axis in order]).transpose(np.argsort(order))
+    np.testing.assert_allclose(y, moved, rtol=1e-5, atol=1e-6)
+
+
+def test_masks_are_combined():
+    x, layer = normal(2, 4, 3).astype("float32"), L.MultiHeadAttention(2, 3)
+    query, value, given = keep(2, 4), keep(2, 4), keep(2, 4, 4)
+    y, weights = layer(
+        x,
+        x,
+        query_mask=query,
+        value_mask=value,
+        attention_mask=given,
+        use_causal_mask=True,
+        return_attention_scores=True,
+    )
+    allowed = query[:, :, None] & value[:, None] & given & np.tril(np.ones((4, 4), bool))
+    np.testing.assert_array_equal(weights.numpy() > 0, np.repeat(allowed[:, None], 2, axis=1))
+    by_head = np.stack([allowed, ~allowed], 1)
+    weights = layer(x, x, attention_mask=by_head, return_attention_scores=True)[1].numpy()
+    np.testing.assert_array_equal(weights > 0, by_head)
+    shared = layer(x, x, attention_mask=given[0], return_attention_scores=True)[1].numpy()
+    np.testing.assert_array_equal(shared > 0, np.broadcast_to(given[0], (2, 2, 4, 4)))
+
+
+def test_masks_come_with_the_inputs_and_the_query_keeps_its_own():
+    words = np.array([[1, 2, 0], [3, 0, 0]])
+    a, b = L.Input((3,), dtype="int32"), L.Input((3,), dtype="int32")
+    table = L.Embedding(5, 4, mask_zero=True)
+    layer = L.MultiHeadAttention(1, 2)
+    y, weights = layer(table(a), table(b), return_attention_scores=True)
+    model = models.Model([a, b], [y, weights])
+    found = model.predict([words, words[::-1]], verbose=0)[1]
+    np.testing.assert_array_equal(found > 0, (words[:, None, :, None] > 0) & (words[::-1][:, None, None] > 0))
+    assert y.mask is not None and weights.mask is None
+    outputs = layer(table(words), table(words), return_attention_scores=True)
+    np.testing.assert_array_equal(outputs[0].mask.numpy(), words > 0)
+    assert outputs[1].mask is None
+
+
+def test_groups_of_heads_are_repeated_heads():
+    x, y = normal(2, 5, 6).astype("float32"), normal(2, 4, 6).astype("float32")
+    few, many = L.GroupQueryAttention(3, 4, 2), L.MultiHeadAttention(4, 3)
+    few(x, y), many(x, y)
+    weights = few.get_weights()
+    for i in (2, 4):
+        weights[i], weights[i + 1] = (np.repeat(w, 2, axis=w.ndim - 2) for w in weights[i : i + 2])
+    many.set_weights(weights)
+    np.testing.assert_allclose(few(x, y).numpy(), many(x, y).numpy(), rtol=1e-5, atol=1e-6)
+
+
+def test_dropout_is_fresh_in_each_replayed_step():
+    utils.set_random_seed(0)
+    x = normal(4, 6, 5).astype("float32")
+    inputs = L.Input((6, 5))
+    model = models.Model(inputs, L.MultiHeadAttention(2, 3, dropout=0.5, seed=1)(inputs, inputs))
+    model.compile("sgd", "mse")
+    weights = model.get_weights()
+    losses = []
+    for _ in range(4):
+        model.set_weights(weights)
+        losses.append(model.train_on_batch(x, x))
+    assert len(set(losses)) == 4
+    assert model.predict(x, verbose=0).shape == x.shape
+
+
+def test_a_call_is_few_launches():
+    """Projections, two products where the heads lie and a softmax; nothing is copied."""
+    from nbkeras import profile
+
+    x = normal(2, 6, 8).astype("float32")
+    inputs = L.Input((6, 8))
+    model = models.Model(inputs, L.MultiHeadAttention(2, 4)(inputs, inputs, use_causal_mask=True))
+    model.predict(x, verbose=0)
+    with profile() as launches:
+        model.predict_on_batch(x)
+    kernels = {name: count for name, count in launches.calls.items() if name not in ("copy",)}
+    assert sum(launches.calls.values()) <= 9 and kernels["masked_forward"] == 1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda x: L.MultiHeadAttention(2, 0), "positive integer for key_dim"),
+        (lambda x: L.MultiHeadAttention(2, 3, flash_attention=True), "does not offer flash_attention"),
+        (lambda x: L.MultiHeadAttention(2, 3, attention_axes=0)(x, x), "between the batch axis and the last"),
+        (lambda x: L.MultiHeadAttention(2, 3)(x, x, x[:, :2]), "same shapes but for the last axis"),
+        (lambda x: L.MultiHeadAttention(2, 3)(x, x, attention_mask=np.ones((2, 3, 9), bool)), "must broadcast to"),
+        (lambda x: L.GroupQueryAttention(3, 3, 2), "must be a multiple"),
+        (lambda x: L.Attention(score_mode="cosine"), "'dot' or 'concat'"),
+        (lambda x: L.Attention()(x), r"list \[query, value\]"),
+        (lambda x: ops.dot_product_attention(x, x, x), "needs a query"),
+        (lambda x: ops.dot_product_attention(x[None], x[None], x[None], flash_attention=True), "offers neither"),
+        (lambda x: L.EinsumDense("ab,bc", 3), "equation must be"),
+        (lambda x: L.EinsumDense("ab,bc->ac", 3)(x), "does not fit an input"),
+        (lambda x: L.EinsumDense("abc,cd->abd", 3)(x), "must have a size for each"),
+        (lambda x: L.EinsumDense("abc,cd->abd", (2, 3))(x), "'b' has size 4 in the input"),
+        (lambda x: L.EinsumDense("abc,cd->abd", (None, 3), bias_axes="x")(x), "bias_axes must be letters"),
+        (lambda x: L.GroupNormalization(3)(x), "into 3 groups"),
+        (lambda x: L.SpectralNormalization(L.Flatten())(x), "a kernel or embeddings"),
+    ],
+)
+def test_messages(call, message):
+    with pytest.raises(ValueError, match=message):
+        call(normal(2, 4, 5).astype("float32"))
+
+
+def test_spectral_normalization_replays_its_iteration():
+    x, y = normal(8, 4).astype("float32"), normal(8, 3).astype("float32")
+    found = []
+    for eagerly in (False, True):
+        utils.set_random_seed(3)
+        model = models.Sequential([L.Input((4,)), L.SpectralNormalization(L.Dense(3))])
+        model.compile("sgd", "mse", run_eagerly=eagerly)
+        for _ in range(5):
+            model.train_on_batch(x, y)
+        found.append(model.get_weights())
+    for replayed, eager in zip(*found, strict=True):
+        np.testing.assert_array_equal(replayed, eager)
+    zero = L.SpectralNormalization(L.Dense(3, kernel_initializer="zeros"))
+    np.testing.assert_array_equal(zero(x, training=True).numpy(), 0)
