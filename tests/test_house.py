@@ -16,8 +16,8 @@ FLOORS = {
     "nbkeras.program nbkeras.tensor nbkeras.ops",
     2: "nbkeras.random nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "
-    "nbkeras.graph nbkeras.naming nbkeras.module nbkeras.connected nbkeras.layer nbkeras.operation nbkeras.inputs "
-    "nbkeras.layers",
+    "nbkeras.graph nbkeras.naming nbkeras.module nbkeras.connected nbkeras.input_spec nbkeras.layer "
+    "nbkeras.operation nbkeras.inputs nbkeras.layers",
 }
 MAY_IMPORT_KERNELS = [
     f"nbkeras.{name}" for name in ("placement", "exchange", "tape", "program", "tensor", "ops", "optimizers", "testing")
