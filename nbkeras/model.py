@@ -278,8 +278,12 @@ class Model(Trainer):
                 f"model {self.name!r} expects {len(graph.input_list)} inputs {self.input_names}, received {len(leaves)}"
             )
         for leaf, symbol in zip(leaves, graph.input_list, strict=True):
-            self._check_shape(tuple(leaf.shape), symbol)
+            self._check_called(tuple(leaf.shape), symbol)
         return [_cast(leaf, symbol.dtype) for leaf, symbol in zip(leaves, graph.input_list, strict=True)]
+
+    def _check_called(self, shape: tuple, symbol: SymbolicTensor) -> None:
+        """Check what the model is called on, in another model or by hand."""
+        self._check_shape(shape, symbol)
 
     def _check_shape(self, shape: tuple, symbol: SymbolicTensor) -> None:
         name = symbol.node.layer.name if symbol.node else symbol.name
@@ -307,7 +311,7 @@ class Model(Trainer):
             graph = self._functional("inputs")
             if not isinstance(inputs, dict) and len(leaves) == len(graph.input_list):
                 for leaf, symbol in zip(leaves, graph.input_list, strict=True):
-                    self._check_shape(tuple(leaf.shape), symbol)
+                    self._check_called(tuple(leaf.shape), symbol)
         return inputs
 
     # -------------------- what training asks --------------------

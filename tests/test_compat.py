@@ -6,6 +6,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from compat_scripts import SCRIPTS
 
 from nbkeras import layers, metrics, optimizers
 
@@ -248,3 +249,9 @@ def test_training_as_keras_2_has_it(tmp_path):
         assert model.stop_training and model.get_weights()[0].max() == 0
         """
     run_script(tmp_path, source)
+
+
+@pytest.mark.big
+@pytest.mark.parametrize("name", SCRIPTS)
+def test_scripts_like_keras_examples(name, tmp_path):
+    run_script(tmp_path, SCRIPTS[name])

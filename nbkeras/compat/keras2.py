@@ -5,7 +5,19 @@ import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbkeras import activations, callbacks, connected, graph, model, module, registry, regularizers, sequential, utils
+from nbkeras import (
+    activations,
+    callbacks,
+    connected,
+    graph,
+    model,
+    module,
+    registry,
+    regularizers,
+    sequential,
+    training,
+    utils,
+)
 from nbkeras.callbacks import monitors, rates
 from nbkeras.compat import methods
 from nbkeras.compat.spellings import renaming
@@ -45,6 +57,7 @@ _EXTENDED = {
 def apply() -> None:
     """Make nbkeras behave as Keras 2.3.1 where that and Keras 3 differ and a script cannot say which it means."""
     registry.watch(_set_defaults)
+    training.prepare_targets = _in_columns(training.prepare_targets)  # type: ignore[attr-defined]
     activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
     rates.LEARNING_RATE = "lr"
     callbacks.ReduceLROnPlateau.__init__ = renaming(callbacks.ReduceLROnPlateau.__init__, {"epsilon": "min_delta"})  # type: ignore
@@ -72,6 +85,17 @@ def _set_defaults(item: Any) -> None:
             defaults = list(function.__defaults__)
             defaults[names.index(name)] = value
             function.__defaults__ = tuple(defaults)
+
+
+def _in_columns(prepare: Callable) -> Callable:
+    """`prepare_targets`, with targets of one number for each sample as (samples, 1), which losses and metrics then get."""
+
+    @functools.wraps(prepare)
+    def call(*args: Any) -> tuple[Any, list]:
+        structure, arrays = prepare(*args)
+        return structure, [a[:, None] if a is not None and a.ndim == 1 else a for a in arrays]
+
+    return call
 
 
 def _without(function: Callable, ignored: Sequence[str]) -> Callable:

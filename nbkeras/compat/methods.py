@@ -50,6 +50,9 @@ class Model:
     def _make_predict_function(self) -> None:
         """Nothing to do: a step is recorded at its first batch, from any thread."""
 
+    def _check_called(self, shape, symbol) -> None:
+        """Nothing: a model called in another takes tensors of more axes than its Input has, if its layers do."""
+
     _make_train_function = _make_test_function = _make_predict_function
 
 
