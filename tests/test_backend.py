@@ -170,6 +170,8 @@ def test_volumes():
     np.testing.assert_array_equal(K.pool3d(volume, (2, 2, 1))[..., 0], K.pool2d(Z[..., None], (2, 2)))
     padded = K.spatial_3d_padding(volume, ((1, 0), (0, 2), (1, 1)))
     np.testing.assert_array_equal(padded, np.pad(volume, ((0, 0), (1, 0), (0, 2), (1, 1), (0, 0))))
+    with pytest.raises(ValueError, match="spatial_3d_padding: data_format must be"):
+        K.spatial_3d_padding(volume, data_format="channels_middle")
     larger = K.resize_volumes(np.moveaxis(volume, -1, 1), 2, 3, 1, "channels_first")
     np.testing.assert_array_equal(larger, np.moveaxis(volume, -1, 1).repeat(2, 2).repeat(3, 3))
 

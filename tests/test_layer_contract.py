@@ -121,20 +121,20 @@ CASES = {
     "Conv3D": [case(lambda: L.Conv3D(4, (2, 1, 3), padding="same", strides=(1, 2, 1)), floats(*VOLUME))],
     "Conv1DTranspose": [case(lambda: L.Conv1DTranspose(3, 3, strides=2, padding="same"), floats(*STEPS))],
     "Conv2DTranspose": [
-        case(lambda: L.Conv2DTranspose(4, 3, strides=2, output_padding=1, activation="tanh"), floats(*IMAGE)),
-        case(lambda: L.Conv2DTranspose(2, 2, data_format="channels_first", dilation_rate=2), floats(*IMAGE)),
+        case(lambda: L.Conv2DTranspose(4, 3, strides=2, output_padding=1, activation="tanh"), floats(1, 3, 4, 3)),
+        case(lambda: L.Conv2DTranspose(2, 2, data_format="channels_first", dilation_rate=2), floats(1, 2, 3, 4)),
     ],
-    "Conv3DTranspose": [case(lambda: L.Conv3DTranspose(2, 2, strides=(2, 1, 1)), floats(*VOLUME))],
+    "Conv3DTranspose": [case(lambda: L.Conv3DTranspose(2, 2, strides=(2, 1, 1)), floats(1, 2, 3, 2, 2))],
     "DepthwiseConv1D": [case(lambda: L.DepthwiseConv1D(3, depth_multiplier=2), floats(*STEPS))],
     "DepthwiseConv2D": [
         case(lambda: L.DepthwiseConv2D(3, padding="same", activation="relu"), floats(*IMAGE)),
         case(lambda: L.DepthwiseConv2D((2, 3), strides=2, depth_multiplier=2), floats(*IMAGE)),
     ],
     "SeparableConv1D": [case(lambda: L.SeparableConv1D(3, 3, padding="causal"), floats(*STEPS))],
-    "SeparableConv2D": [case(lambda: L.SeparableConv2D(4, 3, depth_multiplier=2), floats(*IMAGE))],
+    "SeparableConv2D": [case(lambda: L.SeparableConv2D(4, 3, depth_multiplier=2), floats(1, 5, 4, 3))],
     "LocallyConnected1D": [case(lambda: L.LocallyConnected1D(3, 3, activation="tanh"), floats(*STEPS))],
     "LocallyConnected2D": [
-        case(lambda: L.LocallyConnected2D(3, (3, 2), strides=(2, 1)), floats(*IMAGE)),
+        case(lambda: L.LocallyConnected2D(3, (3, 2), strides=(2, 1)), floats(2, 5, 3, 2)),
         case(lambda: L.LocallyConnected2D(3, 2, data_format="channels_first", implementation=2), floats(2, 2, 3, 4)),
     ],
     "ConvLSTM1D": [

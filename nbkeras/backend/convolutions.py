@@ -49,7 +49,7 @@ def conv3d_transpose(
 def _transposed(
     x: Any, kernel: Any, output_shape: Any, strides: Any, padding: str, data_format: str | None, dilation_rate: Any
 ) -> Tensor:
-    first = 1 if _is_last(data_format) else 2
+    first = 1 if data_format_of("conv_transpose", data_format) == "channels_last" else 2
     size = ops.shape(kernel)[:-2]
     lengths, wanted = (ops.shape(s)[first:] if hasattr(s, "shape") else tuple(s)[first:] for s in (x, output_shape))
     axes = zip(lengths, wanted, size, strides, dilation_rate, strict=False)
@@ -130,10 +130,6 @@ def _pooled(name: str, x: Any, size: Any, strides: Any, padding: str, data_forma
 # -------------------- padding and resizing --------------------
 
 
-def _is_last(data_format: str | None) -> bool:
-    return data_format_of("data_format", data_format) == "channels_last"
-
-
 def temporal_padding(x, padding=(1, 1)) -> Tensor:
     """Zeros before and after axis 1 of (batch, steps, features)."""
     return ops.pad(x, ((0, 0), tuple(padding), (0, 0)))
@@ -141,17 +137,18 @@ def temporal_padding(x, padding=(1, 1)) -> Tensor:
 
 def spatial_2d_padding(x, padding=((1, 1), (1, 1)), data_format: str | None = None) -> Tensor:
     """Zeros around the rows and columns of images."""
-    return _padded(x, padding, data_format)
+    return _padded("spatial_2d_padding", x, padding, data_format)
 
 
 def spatial_3d_padding(x, padding=((1, 1), (1, 1), (1, 1)), data_format: str | None = None) -> Tensor:
     """Zeros around volumes."""
-    return _padded(x, padding, data_format)
+    return _padded("spatial_3d_padding", x, padding, data_format)
 
 
-def _padded(x: Any, padding: Any, data_format: str | None) -> Tensor:
+def _padded(name: str, x: Any, padding: Any, data_format: str | None) -> Tensor:
     sides = [tuple(each) for each in padding]
-    return ops.pad(x, ((0, 0), *sides, (0, 0)) if _is_last(data_format) else ((0, 0), (0, 0), *sides))
+    last = data_format_of(name, data_format) == "channels_last"
+    return ops.pad(x, ((0, 0), *sides, (0, 0)) if last else ((0, 0), (0, 0), *sides))
 
 
 def resize_images(x, height_factor: int, width_factor: int, data_format: str | None = None, interpolation="nearest"):
