@@ -34,36 +34,24 @@ class Line(NamedTuple):
 def unfold(x: Array, line: Line):
     """(n, length, between, groups, channels) -> (n, count, between, groups, size, channels)."""
     y = device.empty((x.shape[0], line.windows, *x.shape[2:4], line.size, x.shape[4]), x.dtype)
-    _unfold(x, y, line)
+    unfold_into(x, y, line)
     return y, (x.shape, line)
 
 
 def unfold_vjp(saved, dy, needs):
     shape, line = saved
     dx = device.output(needs[0], shape, dy.dtype)
-    _fold(dy, dx, line)
+    fold_into(dy, dx, line)
     return (dx,)
 
 
-def fold(y: Array, line: Line, length: int):
-    """(n, count, between, groups, size, channels) -> (n, length, between, groups, channels)."""
-    x = device.empty((y.shape[0], length, *y.shape[2:4], y.shape[5]), y.dtype)
-    _fold(y, x, line)
-    return x, (y.shape, line)
-
-
-def fold_vjp(saved, dx, needs):
-    shape, line = saved
-    dy = device.output(needs[0], shape, dx.dtype)
-    _unfold(dx, dy, line)
-    return (dy,)
-
-
-def _unfold(x: Array, y: Array, line: Line) -> None:
+def unfold_into(x: Array, y: Array, line: Line) -> None:
+    """y = the windows of x."""
     launch_shares(unfold_rows, _shares(y, y.shape[0] * y.shape[1]), x, y, *line[1:4])
 
 
-def _fold(y: Array, x: Array, line: Line) -> None:
+def fold_into(y: Array, x: Array, line: Line) -> None:
+    """x = the sum of the windows y where they came from."""
     launch_shares(fold_rows, _shares(y, x.shape[0] * x.shape[1]), y, x, *line[1:4])
 
 

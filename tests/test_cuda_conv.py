@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import twins
 
-from nbkeras.kernels import conv, device, unfold
+from nbkeras.kernels import conv, device, unfold, volumes
 from nbkeras.program import Program
 
 pytestmark = twins.needs_cuda
@@ -99,9 +99,25 @@ LINES = {  # length, line: size, stride, dilation, before, windows
 @pytest.mark.parametrize("case", LINES)
 def test_windows_along_an_axis(case, between, dtype):
     length, line = LINES[case][0], unfold.Line(*LINES[case][1])
-    x, y = normal(2, length, *between, 3, dtype=dtype), normal(2, line.windows, *between, line.size, 3, dtype=dtype)
-    twins.check(unfold.unfold, unfold.unfold_vjp, [x], {"line": line})
-    twins.check(unfold.fold, unfold.fold_vjp, [y], {"line": line, "length": length})
+    twins.check(unfold.unfold, unfold.unfold_vjp, [normal(2, length, *between, 3, dtype=dtype)], {"line": line})
+
+
+VOLUMES = {  # strides, dilation, padding, groups; before, lengths
+    "every slice": (((1, 1, 1), (1, 1, 1), "same", 1), ((1, 0, 1), (3, 4, 3))),
+    "strides and groups": (((2, 1, 2), (1, 1, 1), "valid", 2), ((0, 0, 1), (6, 4, 5))),
+    "dilation": (((1, 2, 1), (2, 1, 1), "same", 1), ((2, 0, 0), (3, 6, 4))),
+}
+
+
+@pytest.mark.parametrize("case", VOLUMES)
+def test_volumes(case):
+    (strides, dilation, padding, groups), (before, lengths) = VOLUMES[case]
+    x, kernel = normal(2, 3, 3, 3, 4), normal(2, 2, 1, 4 // groups, 4)
+    window = {"strides": strides, "dilation": dilation}
+    constants = {**window, "padding": padding, "groups": groups, "relu": True}
+    twins.check(volumes.conv, volumes.conv_vjp, [x, kernel, normal(4)], constants)
+    constants = {**window, "before": before, "lengths": lengths}
+    twins.check(volumes.conv_transpose, volumes.conv_transpose_vjp, [x, normal(2, 2, 1, 3, 4)], constants)
 
 
 @pytest.mark.parametrize("bias", [False, True])

@@ -55,6 +55,24 @@ def test_names_and_open_sizes(tmp_path):
     assert [d.dim_param or d.dim_value for d in shape] == ["batch", "signal_axis_1", 4]
 
 
+def test_images_and_volumes_of_any_size(tmp_path):
+    volumes = [
+        layers.Conv3D(4, (2, 3, 1), padding="same", strides=(1, 2, 1), activation="relu"),
+        layers.Conv3DTranspose(3, (1, 2, 3), strides=(2, 1, 3), padding="same"),
+        layers.MaxPooling3D(2, padding="same"),
+        layers.AveragePooling3D((1, 2, 2), strides=1, padding="same"),
+    ]
+    images = [
+        layers.Conv2DTranspose(3, 3, strides=2),
+        layers.DepthwiseConv2D(2, depth_multiplier=2),
+        layers.MaxPooling2D(),
+    ]
+    for several, rank in ((volumes, 3), (images, 2)):
+        model = Sequential([Input((*[None] * rank, 2)), *several])
+        for sizes in ((2, 5, 6, 4), (1, 4, 3, 7)):
+            assert_same(model, tmp_path, RNG.normal(size=(*sizes[: rank + 1], 2)).astype("float32"))
+
+
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
 @pytest.mark.parametrize(
     "options", [{}, {"return_sequences": True, "go_backwards": True}, {"zero_output_for_mask": True}]

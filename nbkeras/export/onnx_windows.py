@@ -94,25 +94,6 @@ def _unfold(g: OnnxGraph, op: Op, line: Any) -> str:
     return g.add("Concat", *taps, axis=4)
 
 
-def _fold(g: OnnxGraph, op: Op, line: Any, length: Any) -> str:
-    """A transposed convolution whose kernel puts each tap where it belongs."""
-    size, stride, dilation, before, windows = line
-    apart = g.add("Transpose", op.inputs[0], perm=[0, 2, 3, 5, 4, 1])
-    end, more = _cut(op.tensors[0].shape[1], op.outputs[0].shape[1], size, stride, dilation, before)
-    y = g.add(
-        "ConvTranspose",
-        g.add("Reshape", apart, g.shape([-1, size, windows])),
-        g.constant(np.eye(size)[:, None], op.dtype),
-        strides=[stride],
-        dilations=[dilation],
-        kernel_shape=[size],
-        pads=[before, end],
-        output_padding=[more],
-    )
-    n, _, *rest = op.output_sizes()
-    return g.add("Transpose", g.add("Reshape", y, g.target([n, *rest, length])), perm=[0, 4, 1, 2, 3])
-
-
 def _pool(kind: str) -> Callable:
     def handler(g: OnnxGraph, op: Op, size, strides, padding: str) -> str:
         ndim = op.tensors[0].ndim
@@ -125,8 +106,11 @@ def _pool(kind: str) -> Callable:
 HANDLERS: dict[str, Callable] = {
     "conv.conv": _conv,
     "conv.conv_transpose": _conv_transpose,
+    "volumes.conv": _conv,
+    "volumes.conv_transpose": _conv_transpose,
+    "volumes.max_pool": _pool("MaxPool"),
+    "volumes.average_pool": _pool("AveragePool"),
     "unfold.unfold": _unfold,
-    "unfold.fold": _fold,
     "pool.max_pool": _pool("MaxPool"),
     "pool.average_pool": _pool("AveragePool"),
 }

@@ -7,11 +7,11 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.kernels import conv as kernels
+from nbkeras.kernels import volumes
 from nbkeras.ops.activations import linear, relu
 from nbkeras.ops.arguments import as_float, promote
-from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze, transpose
-from nbkeras.ops.window import check_fits, data_format_of, output_length, padding_before, padding_of, sizes_of
-from nbkeras.ops.windows_apart import Line, unfold
+from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze
+from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
@@ -171,27 +171,10 @@ def _convolution(
     if rank == 1:  # an image of one row
         x, kernel = expand_dims(x, 1), expand_dims(kernel, 0)
         step, dilation = (1, *step), (1, *dilation)
-    elif rank == 3:
-        slices, x, kernel = x.shape[0], *_as_images(x, kernel, step[0], dilation[0], padding, groups)
-        step, dilation = step[1:], dilation[1:]
-    y = apply(kernels.conv, kernels.conv_vjp, [x, kernel, bias], strides=step, dilation=dilation, **constants)
+    family = volumes if rank == 3 else kernels
+    y = apply(family.conv, family.conv_vjp, [x, kernel, bias], strides=step, dilation=dilation, **constants)
     if rank == 1:
         y = squeeze(y, 1)
-    elif rank == 3:
-        y = reshape(y, (slices, y.shape[0] // max(slices, 1), *y.shape[1:]))
     if first:
         y = moveaxis(y, -1, 1)
     return y if rectify or activation is None or activation is linear else activation(y)
-
-
-def _as_images(
-    x: Tensor, kernel: Tensor, stride: int, dilation: int, padding: str, groups: int
-) -> tuple[Tensor, Tensor]:
-    """Volumes as images, one for each window of slices with their channels side by side, and the kernel for them."""
-    depth, *size = kernel.shape
-    count = output_length(x.shape[1], depth, stride, dilation, padding)
-    if depth > 1 or stride > 1:
-        before = padding_before(x.shape[1], depth, stride, dilation, padding)
-        x = unfold(x, 1, Line(depth, stride, dilation, before, count), groups)
-    images = reshape(x, (x.shape[0] * count, *x.shape[2:]))
-    return images, reshape(transpose(kernel, (1, 2, 0, 3, 4)), (*size[:2], depth * size[2], size[3]))

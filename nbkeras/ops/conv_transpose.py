@@ -1,11 +1,11 @@
 """Differentiable transposed convolution: the gradient of a convolution for its input, as an op of its own."""
 
 from nbkeras.kernels import conv as kernels
+from nbkeras.kernels import volumes
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import rank_of
-from nbkeras.ops.shape import expand_dims, moveaxis, reshape, squeeze, transpose
+from nbkeras.ops.shape import expand_dims, moveaxis, squeeze
 from nbkeras.ops.window import data_format_of, padding_of, paddings_of, sizes_of, transposed_before, transposed_length
-from nbkeras.ops.windows_apart import Line, fold
 from nbkeras.tensor import Tensor, apply, op
 
 
@@ -46,15 +46,9 @@ def conv_transpose(
     if rank == 1:  # an image of one row
         x, kernel = expand_dims(x, 1), expand_dims(kernel, 0)
         step, dilation, before, lengths = (1, *step), (1, *dilation), (0, *before), (1, *lengths)
-    elif rank == 3:  # images of slices, which become windows of slices
-        batch, depth, *rest = x.shape
-        x, size = reshape(x, (batch * depth, *rest)), kernel.shape
-        kernel = reshape(transpose(kernel, (1, 2, 0, 3, 4)), (*size[1:3], size[0] * size[3], size[4]))
-    window = {"strides": step[-2:], "dilation": dilation[-2:], "before": before[-2:], "lengths": lengths[-2:]}
-    y = apply(kernels.conv_transpose, kernels.conv_transpose_vjp, [x, kernel], **window)
+    family = volumes if rank == 3 else kernels
+    window = {"strides": step, "dilation": dilation, "before": before, "lengths": lengths}
+    y = apply(family.conv_transpose, family.conv_transpose_vjp, [x, kernel], **window)
     if rank == 1:
         y = squeeze(y, 1)
-    elif rank == 3:
-        line = Line(size[0], step[0], dilation[0], before[0], depth)
-        y = fold(reshape(y, (batch, depth, *y.shape[1:])), 1, line, lengths[0])
     return moveaxis(y, -1, 1) if first else y

@@ -2,13 +2,13 @@
 
 import math
 
+from nbkeras.kernels.unfold import Line, unfold, unfold_vjp
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import rank_of
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.shape import moveaxis, reshape, transpose
 from nbkeras.ops.window import check_fits, data_format_of, output_length, sizes_of
-from nbkeras.ops.windows_apart import Line, unfold
-from nbkeras.tensor import Tensor, op
+from nbkeras.tensor import Tensor, apply, op
 
 
 @op
@@ -39,8 +39,16 @@ def local_conv(inputs, kernel, kernel_size, strides=1, data_format: str | None =
         kernel = moveaxis(reshape(kernel, (places, channels, taps, units)), 1, 2)
         kernel = reshape(kernel, (places, taps * channels, units))
     for axis in range(rank, 0, -1):
-        x = unfold(x, axis, Line(size[axis - 1], step[axis - 1], 1, 0, counts[axis - 1]))
+        x = _with_windows(x, axis, Line(size[axis - 1], step[axis - 1], 1, 0, counts[axis - 1]))
     batch = x.shape[0]
     rows = transpose(reshape(x, (batch, places, taps * channels)), (1, 0, 2))
     y = reshape(transpose(matmul(rows, kernel), (1, 0, 2)), (batch, *counts, units))
     return moveaxis(y, -1, 1) if first else y
+
+
+def _with_windows(x: Tensor, axis: int, line: Line) -> Tensor:
+    """(..., length, ..., channels) -> (..., windows, ..., size * channels): a window's places side by side."""
+    *rest, channels = x.shape
+    apart = math.prod(rest[:axis]), rest[axis], math.prod(rest[axis + 1 :]), 1, channels
+    y = apply(unfold, unfold_vjp, [reshape(x, apart)], line=line)
+    return reshape(y, (*rest[:axis], line.windows, *rest[axis + 1 :], line.size * channels))

@@ -1,17 +1,17 @@
 """Differentiable pooling of sequences, images and volumes: (batch, ..., channels)."""
 
 import math
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nbkeras.kernels import pool as kernels
+from nbkeras.kernels import volumes
 from nbkeras.ops.arguments import as_float
 from nbkeras.ops.conv import rank_of
 from nbkeras.ops.indexing import take
 from nbkeras.ops.resize import blend
-from nbkeras.ops.shape import moveaxis, reshape
+from nbkeras.ops.shape import expand_dims, moveaxis, reshape, squeeze
 from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
 from nbkeras.tensor import Tensor, apply, op
 
@@ -19,20 +19,17 @@ from nbkeras.tensor import Tensor, apply, op
 @op
 def max_pool(inputs, pool_size, strides=None, padding: str = "valid", data_format: str | None = None) -> Tensor:
     """The largest element of each window, by channels; strides None: the pool size. The gradient goes to the first of equals."""
-    return _pool("max_pool", kernels.max_pool, kernels.max_pool_vjp, inputs, pool_size, strides, padding, data_format)
+    return _pool("max_pool", inputs, pool_size, strides, padding, data_format)
 
 
 @op
 def average_pool(inputs, pool_size, strides=None, padding: str = "valid", data_format: str | None = None) -> Tensor:
     """The mean of each window, by channels, over its places inside the input; strides None: the pool size."""
-    kernel, vjp = kernels.average_pool, kernels.average_pool_vjp
-    return _pool("average_pool", kernel, vjp, inputs, pool_size, strides, padding, data_format)
+    return _pool("average_pool", inputs, pool_size, strides, padding, data_format)
 
 
 def _pool(
     name: str,
-    kernel: Callable,
-    vjp: Callable,
     inputs: Any,
     pool_size: Any,
     strides: Any,
@@ -49,20 +46,13 @@ def _pool(
         x = moveaxis(x, 1, -1)
     check_fits(name, "window", x, size, (1,) * rank, padding)
 
-    def pooled(images: Tensor, size: tuple, strides: tuple) -> Tensor:
-        return apply(kernel, vjp, [images], size=size, strides=strides, padding=padding)
-
-    batch, *lengths, channels = x.shape
     if rank == 1:  # an image of one row
-        y = pooled(reshape(x, (batch, 1, *lengths, channels)), (1, *size), (1, *step))
-        y = reshape(y, (batch, *y.shape[2:]))
-    elif rank == 2:
-        y = pooled(x, size, step)
-    else:  # images of slices, then slices as rows
-        slices = pooled(reshape(x, (batch * lengths[0], *lengths[1:], channels)), size[1:], step[1:])
-        rows, columns = slices.shape[1:3]
-        y = pooled(reshape(slices, (batch, lengths[0], rows * columns, channels)), (size[0], 1), (step[0], 1))
-        y = reshape(y, (batch, y.shape[1], rows, columns, channels))
+        x, size, step = expand_dims(x, 1), (1, *size), (1, *step)
+    family = volumes if rank == 3 else kernels
+    window = {"size": size, "strides": step, "padding": padding}
+    y = apply(getattr(family, name), getattr(family, f"{name}_vjp"), [x], **window)
+    if rank == 1:
+        y = squeeze(y, 1)
     return moveaxis(y, -1, 1) if first else y
 
 

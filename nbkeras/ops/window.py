@@ -8,7 +8,7 @@ from nbkeras.kernels import window
 from nbkeras.tensor import Tensor
 
 output_length = window.output_length
-padding_before, extent = window.padding_before, window.extent
+extent = window.extent
 transposed_length, transposed_before = window.transposed_length, window.transposed_before
 
 
