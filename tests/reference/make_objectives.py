@@ -145,6 +145,11 @@ METRICS = {
     "TopKCategoricalAccuracy_steps": ("TopKCategoricalAccuracy", {"k": 1}, "steps"),
     "SparseTopKCategoricalAccuracy_ids": ("SparseTopKCategoricalAccuracy", {"k": 2, "from_sorted_ids": True}, "ids"),
     "CosineSimilarity_axis": ("CosineSimilarity", {"axis": 1}, "channels"),
+    "CategoricalCrossentropy_steps": ("CategoricalCrossentropy", {}, "steps"),
+    "KLDivergence_steps": ("KLDivergence", {}, "steps"),
+    "RootMeanSquaredError_steps": ("RootMeanSquaredError", {}, "steps"),
+    "PearsonCorrelation_steps": ("PearsonCorrelation", {}, "steps"),
+    "SparseCategoricalCrossentropy_steps": ("SparseCategoricalCrossentropy", {"ignore_class": 1}, "sparse_steps"),
     "BinaryCrossentropy_logits": ("BinaryCrossentropy", {"from_logits": True}, "binary_logits"),
     "CategoricalCrossentropy_logits": (
         "CategoricalCrossentropy",
@@ -266,12 +271,19 @@ def main():
                 out[f"reduced/{case}/{reduction}/masked_weighted"] = np.asarray(loss(true, masked, weight))
     for case, (class_name, constants, kind) in METRICS.items():
         true, predicted = data[kind]
-        for how in ("plain", "weighted"):
+        for how in (
+            ("plain", "weighted", "masked", "masked_weighted") if kind.endswith("steps") else ("plain", "weighted")
+        ):
             metric = getattr(keras.metrics, class_name)(**constants)
             results = []
             for half in (slice(0, 6), slice(6, 12)):
-                weight = weights[half] if how == "weighted" else None
-                metric.update_state(true[half], predicted[half], sample_weight=weight)
+                weight = (
+                    (weights[half, None] if kind.endswith("steps") else weights[half]) if "weighted" in how else None
+                )
+                prediction = ops.convert_to_tensor(predicted[half])
+                if "masked" in how:
+                    prediction._keras_mask = ops.convert_to_tensor(mask[half])
+                metric.update_state(true[half], prediction, sample_weight=weight)
                 results.append(np.asarray(metric.result()))
             out[f"metric/{case}/{how}"] = np.array(results)
     logits = 2 * rng.standard_normal((3, 8, 4)).astype("float32")
