@@ -188,7 +188,7 @@ class Registry:
             return identifier(**kwargs)
         if callable(identifier) or hasattr(identifier, "get_config"):
             return identifier
-        raise TypeError(
+        raise ValueError(
             f"{self.kind} must be a name, an object, a function or a configuration, received {identifier!r} "
             f"of type {type(identifier).__name__}"
         )
@@ -222,7 +222,7 @@ class Registry:
             return made
 
     def _made(self, cls: Any, config: dict[str, Any]) -> Any:
-        return cls.from_config(config["config"])
+        return cls.from_config(config["config"]) if hasattr(cls, "from_config") else cls(**config["config"])
 
     def serialize(self, item) -> Any:
         """None, a name (functions), or Keras 3's {'module', 'class_name', 'config', 'registered_name'} (objects)."""
@@ -230,7 +230,7 @@ class Registry:
             return item
         if hasattr(item, "get_config"):
             return self._written(item)
-        if callable(item) and hasattr(item, "__name__"):
+        if hasattr(item, "__name__"):
             return item.__name__
         raise TypeError(f"cannot write {item!r} as a {self.kind}'s configuration: it has no get_config method")
 

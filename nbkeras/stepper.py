@@ -241,6 +241,8 @@ class Stepper(Layer):
         logs = self._track(loss, x, y, y_pred, sample_weight)
         del y_pred
         self.clear_losses()
+        if not variables:
+            return logs
         optimizer = self.optimizer
         reached = self._with_gradients(scaled, variables)
         optimizer.choose(reached)

@@ -329,7 +329,9 @@ class Trainer(Stepper):
         """Build the optimizer for the trainable weights; again if they changed since."""
         variables = self._weights_to_train()
         if not variables and not self._overrides("train_step"):
-            raise ValueError("the model has no trainable weights, so there is nothing to train")
+            warnings.warn(
+                f"model {self.name!r} has no trainable weights: losses and metrics are all there is", stacklevel=2
+            )
         if variables:
             if not self.optimizer.built:
                 self.optimizer.build(variables)

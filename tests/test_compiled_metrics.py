@@ -183,3 +183,22 @@ def test_configuration_of_your_own():
     metric = Scaled(3, name="mine")
     again = metrics.deserialize(metrics.serialize(metric), custom_objects={"Scaled": Scaled})
     assert again.get_config() == metric.get_config() and again.scale == 3 and again.name == "mine"
+
+
+def test_a_loss_with_no_more_than_a_configuration():
+    """Keras 2 asks of a loss that it can be called and has get_config."""
+
+    class Blend:
+        def __init__(self, part=0.3):
+            self.part = part
+
+        def __call__(self, y_true, y_pred, sample_weight=None):
+            return ops.mean(self.part * ops.square(y_true - y_pred))
+
+        def get_config(self):
+            return {"part": self.part}
+
+    again = losses.deserialize(losses.serialize(Blend(0.5)), custom_objects={"Blend": Blend})
+    assert again.part == 0.5
+    with pytest.raises(ValueError, match="metric must be a name"):
+        metrics.get(5)

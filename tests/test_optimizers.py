@@ -523,7 +523,7 @@ def test_names():
 
 MISTAKES = [
     (lambda: optimizers.get("adm"), ValueError, "unknown optimizer: 'adm'. Did you mean 'adam'"),
-    (lambda: optimizers.get(3), TypeError, "optimizer must be"),
+    (lambda: optimizers.get(3), ValueError, "optimizer must be"),
     (lambda: optimizers.get(np.mean), TypeError, "optimizer must be"),
     (lambda: optimizers.Adam(beta1=0.9), TypeError, "Did you mean 'beta_1'"),
     (lambda: optimizers.Adam(beta_1=1.5), ValueError, "beta_1 must be a number from 0 to 1"),

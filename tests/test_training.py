@@ -276,8 +276,11 @@ def test_freezing_takes_effect_at_the_next_compile(data):
     assert all(not np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
     assert not model.trainable_weights
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match="no trainable weights"):
-        model.train_on_batch(x, y)
+    before = model.get_weights()
+    with pytest.warns(UserWarning, match="no trainable weights"):
+        loss = model.train_on_batch(x, y)
+    assert loss == model.test_on_batch(x, y)
+    np.testing.assert_equal(before, model.get_weights())
 
 
 def test_symbolic_losses_of_a_functional_model(data):

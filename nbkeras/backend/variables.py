@@ -64,9 +64,11 @@ def variable(value, dtype=None, name: str | None = None, constraint=None) -> Var
 
 
 def constant(value, dtype=None, shape=None, name: str | None = None) -> Tensor:
-    """A constant tensor, floatx by default; one number may fill a shape."""
+    """A constant tensor, floatx by default; numbers in a shape, or one that fills it."""
     array = np.asarray(value, dtype or floatx())
-    return as_tensor(array if shape is None else np.broadcast_to(array, shape).copy())
+    if shape is None:
+        return as_tensor(array)
+    return as_tensor(array.reshape(shape) if array.size == np.prod(shape) else np.broadcast_to(array, shape).copy())
 
 
 def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = False, name: str | None = None):

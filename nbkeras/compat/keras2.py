@@ -21,6 +21,7 @@ from nbkeras import (
 from nbkeras.callbacks import monitors, rates
 from nbkeras.compat import methods
 from nbkeras.compat.spellings import renaming
+from nbkeras.metrics import metric
 from nbkeras.ops import legacy_hard_sigmoid
 from nbkeras.optimizers import state
 
@@ -30,6 +31,7 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Adagrad": {"learning_rate": 0.01},
     "Adamax": {"learning_rate": 0.002},
     "GRUCell": {"reset_after": False},  # and so GRU's
+    "MeanIoU": {"dtype": "float32"},
     "Nadam": {"learning_rate": 0.002},
 }
 
@@ -49,6 +51,7 @@ _EXTENDED = {
     module.Module: methods.Module,
     connected.Connected: methods.Connected,
     graph.SymbolicTensor: methods.SymbolicTensor,
+    metric.Metric: methods.Metric,
     state.State: methods.State,
     monitors.EarlyStopping: methods.EarlyStopping,
 }

@@ -105,6 +105,12 @@ class SymbolicTensor:
 _choose = state.State.choose
 
 
+class Metric:
+    """Of every metric, which was a layer."""
+
+    stateful = True
+
+
 class State:
     """Of every optimizer."""
 

@@ -23,6 +23,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "layers": ("nbkeras.layers",),
     "models": ("nbkeras.models", "nbkeras.layers"),
     "utils": ("nbkeras.utils", *_OLD_UTILS),
+    "utils.losses_utils": ("nbkeras.compat.constants",),
+    "utils.metrics_utils": ("nbkeras.compat.constants",),
     "engine": ("nbkeras.layers", "nbkeras.models"),
     "legacy": (),
     "legacy.interfaces": ("nbkeras.compat.interfaces",),

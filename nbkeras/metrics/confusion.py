@@ -189,20 +189,24 @@ class _AtConstraint(_Confusion):
             raise ValueError(f"num_thresholds must be an integer > 0, received {num_thresholds!r}")
         inner = [0.5] if num_thresholds == 1 else [i / (num_thresholds - 1) for i in range(num_thresholds)]
         super().__init__(inner, class_id, name, dtype)
-        self.value = value
+        setattr(self, self._value_name, value)
         self.num_thresholds = num_thresholds
         self._make_counters()
 
     def _best(self, constrained: tuple[Tensor, Tensor], dependent: tuple[Tensor, Tensor]) -> Tensor:
         limit, rate = (divide_no_nan(x, ops.add(x, y)) for x, y in (constrained, dependent))
-        return ops.cast(ops.max(ops.where(limit >= self.value, rate, 0.0)), self.dtype)
+        return ops.cast(ops.max(ops.where(limit >= getattr(self, self._value_name), rate, 0.0)), self.dtype)
 
     def _rates(self) -> dict[str, tuple[Tensor, Tensor]]:
         tp, fp, tn, fn = (getattr(self, name) for name in _COUNTERS.values())
         return {"sensitivity": (tp, fn), "recall": (tp, fn), "specificity": (tn, fp), "precision": (tp, fp)}
 
     def get_config(self) -> dict[str, Any]:
-        own = {self._value_name: self.value, "num_thresholds": self.num_thresholds, "class_id": self.class_id}
+        own = {
+            self._value_name: getattr(self, self._value_name),
+            "num_thresholds": self.num_thresholds,
+            "class_id": self.class_id,
+        }
         return {**super().get_config(), **own}
 
 
