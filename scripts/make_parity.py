@@ -54,6 +54,8 @@ REASONS = {
     "keras.backend.*_variable_initialization": "variables hold their values from the start",
     "keras.backend.is_sparse": "dense arrays only",
     "keras.backend.to_dense": "dense arrays only",
+    "keras.callbacks.OrbaxCheckpoint": "writes by a package of JAX: ModelCheckpoint and BackupAndRestore",
+    "keras.utils.FeatureSpace": "tables of text and categories: prepare them as arrays",
     "keras.optimizers.TFOptimizer": "wraps an optimizer of TensorFlow",
     "keras.utils.multi_gpu_model": "one process on one device",
 }

@@ -234,3 +234,17 @@ def test_the_state_of_dropout_is_restored_too(tmp_path):
     fit(resumed, cb.BackupAndRestore(tmp_path))
     for a, b in zip(resumed.get_weights(), whole.get_weights(), strict=True):
         np.testing.assert_array_equal(a, b)
+
+
+def test_learning_rates_of_several_optimizers(capsys):
+    by_path = optimizers.OptimizerMap(
+        optimizers.SGD(0.5, name="first"), {".*bias": optimizers.Adam(0.25, name="second")}
+    )
+    model = make(optimizers.MultiOptimizer(by_path))
+    slower = cb.ReduceLROnPlateau("loss", factor=0.5, patience=1, min_delta=100, verbose=1)
+    history = fit(
+        model, [cb.LearningRateScheduler(lambda epoch, rate: rate * 2 if epoch == 0 else rate), slower], 2
+    ).history
+    assert history["learning_rate_first"] == [1.0, 1.0] and history["learning_rate_second"] == [0.5, 0.5]
+    assert [float(optimizer.learning_rate) for optimizer in model.optimizer.optimizers] == [0.25, 0.5]
+    assert "reducing first learning rate to 0.5" in capsys.readouterr().out

@@ -537,6 +537,11 @@ MISTAKES = [
     (lambda: optimizers.SGD(use_ema=True, ema_overwrite_frequency=0), ValueError, "ema_overwrite_frequency"),
     (lambda: optimizers.SGD(schedules.ExponentialDecay(0.1, 1, 0.5), decay=0.1), ValueError, "cannot be combined"),
     (lambda: optimizers.SGD(gradient_accumulation_steps=1), ValueError, "gradient_accumulation_steps must be"),
+    (
+        lambda: optimizers.LossScaleOptimizer(optimizers.SGD(), clipnorm=1.0),
+        TypeError,
+        "give it to the inner_optimizer",
+    ),
     (lambda: optimizers.Lion(beta_1=0), ValueError, "beta_1 must be above 0"),
     (lambda: optimizers.Ftrl(learning_rate_power=0.5), ValueError, "learning_rate_power must be <= 0"),
     (lambda: optimizers.ScheduleFreeAdamW(beta_1=0), ValueError, "beta_1 must be above 0"),

@@ -167,7 +167,7 @@ class ReduceLROnPlateau(MonitorCallback):
 
     def on_epoch_end(self, epoch, logs=None):
         logs = {} if logs is None else logs
-        logs[rates.LEARNING_RATE] = rates.learning_rate_of(self.model)
+        rates.log_learning_rates(self.model, logs)
         current = logs.get(self.monitor)
         if current is None:
             warnings.warn(
@@ -188,12 +188,14 @@ class ReduceLROnPlateau(MonitorCallback):
                 self._reduce(epoch)
 
     def _reduce(self, epoch: int) -> None:
-        old = rates.learning_rate_of(self.model)
-        if old <= np.float32(self.min_lr):
-            return
-        new = max(old * self.factor, self.min_lr)
-        rates.set_learning_rate(self.model, new)
-        self.cooldown_counter = self.cooldown
-        self.wait = 0
-        if self.verbose > 0:
-            print_message(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing learning rate to {new}.")
+        for name, optimizer in rates.optimizers_of(self.model).items():
+            old = rates.learning_rate_of(optimizer)
+            if old <= np.float32(self.min_lr):
+                continue
+            new = max(old * self.factor, self.min_lr)
+            rates.set_learning_rate(optimizer, new)
+            self.cooldown_counter = self.cooldown
+            self.wait = 0
+            if self.verbose > 0:
+                whose = "learning rate" if name == rates.LEARNING_RATE else f"{optimizer.name} learning rate"
+                print_message(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing {whose} to {new}.")

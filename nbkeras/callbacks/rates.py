@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -11,16 +12,29 @@ from nbkeras.progress import print_message
 LEARNING_RATE = "learning_rate"  # its name in the logs and in optimizers
 
 
-def learning_rate_of(model) -> float:
-    """The learning rate that a model's optimizer has now."""
+def optimizers_of(model) -> dict[str, Any]:
+    """What in a model has a learning rate, by the name that it has in the logs: of a MultiOptimizer, each of its own."""
+    several = getattr(model.optimizer, "optimizers", None)
+    if several is not None:
+        return {f"{LEARNING_RATE}_{optimizer.name}": optimizer for optimizer in several}
     if not hasattr(model.optimizer, LEARNING_RATE):
         raise ValueError(f"the optimizer {model.optimizer!r} has no {LEARNING_RATE} to read or set")
-    return float(getattr(model.optimizer, LEARNING_RATE))
+    return {LEARNING_RATE: model.optimizer}
 
 
-def set_learning_rate(model, value: float) -> None:
-    """Set the learning rate of a model's optimizer."""
-    setattr(model.optimizer, LEARNING_RATE, value)
+def learning_rate_of(optimizer) -> float:
+    """The learning rate that an optimizer has now."""
+    return float(getattr(optimizer, LEARNING_RATE))
+
+
+def set_learning_rate(optimizer, value: float) -> None:
+    """Set an optimizer's learning rate."""
+    setattr(optimizer, LEARNING_RATE, value)
+
+
+def log_learning_rates(model, logs: dict[str, Any]) -> None:
+    """Add learning rates to logs."""
+    logs.update({name: learning_rate_of(optimizer) for name, optimizer in optimizers_of(model).items()})
 
 
 class LearningRateScheduler(Callback):
@@ -38,15 +52,17 @@ class LearningRateScheduler(Callback):
             self._takes_rate = True
 
     def on_epoch_begin(self, epoch, logs=None):
-        rate = learning_rate_of(self.model)
-        new = self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
-        if isinstance(new, bool | int | np.integer) or not hasattr(new, "__float__"):
-            raise ValueError(f"the schedule must return a float, received {new!r} of type {type(new).__name__}")
-        new = float(new)
-        set_learning_rate(self.model, new)
-        if self.verbose > 0:
-            print_message(f"\nEpoch {epoch + 1}: LearningRateScheduler setting learning rate to {new}.")
+        for name, optimizer in optimizers_of(self.model).items():
+            rate = learning_rate_of(optimizer)
+            new = self.schedule(epoch, rate) if self._takes_rate else self.schedule(epoch)
+            if isinstance(new, bool | int | np.integer) or not hasattr(new, "__float__"):
+                raise ValueError(f"the schedule must return a float, received {new!r} of type {type(new).__name__}")
+            new = float(new)
+            set_learning_rate(optimizer, new)
+            if self.verbose > 0:
+                whose = "learning rate" if name == LEARNING_RATE else f"{optimizer.name} learning rate"
+                print_message(f"\nEpoch {epoch + 1}: LearningRateScheduler setting {whose} to {new}.")
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:
-            logs[LEARNING_RATE] = learning_rate_of(self.model)
+            log_learning_rates(self.model, logs)

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
 
 
@@ -86,7 +87,7 @@ class TensorBoard(Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         values = {name: value for name, value in (logs or {}).items() if not name.startswith("val_")}
-        values.update(self._rates())
+        rates.log_learning_rates(self.model, values)
         if self.write_steps_per_second:
             seconds = time.perf_counter() - self._epoch_started
             values["steps_per_second"] = (self._batches - self._steps_before) / seconds
@@ -106,13 +107,6 @@ class TensorBoard(Callback):
         for writer in self._writers.values():
             writer.close()
         self._writers.clear()
-
-    def _rates(self) -> dict[str, float]:
-        optimizer = self.model.optimizer
-        several = getattr(optimizer, "optimizers", None)
-        if several is None:
-            return {"learning_rate": float(optimizer.learning_rate)}
-        return {f"learning_rate_{each.name}": float(each.learning_rate) for each in several}
 
     def _write_weights(self, epoch: int) -> None:
         writer = self._writer("train")

@@ -253,9 +253,9 @@ def get(identifier) -> Any:
     return registry.get(identifier)
 
 
-def serialize(schedule) -> Any:
+def serialize(learning_rate_schedule) -> Any:
     """A schedule's {'class_name', 'config'}."""
-    return registry.serialize(schedule)
+    return registry.serialize(learning_rate_schedule)
 
 
 def deserialize(config, custom_objects=None) -> Any:

@@ -29,7 +29,13 @@ class LossScaleOptimizer(Optimizer):
         initial_scale: float = 2.0**15,
         dynamic_growth_steps: int = 2000,
         name: str | None = None,
+        **of_inner: Any,
     ):
+        for key, value in of_inner.items():
+            if (
+                value is not None and value is not False and (key, value) != ("ema_momentum", 0.99)
+            ):  # defaults, in old files
+                raise TypeError(f"LossScaleOptimizer does not take {key}: give it to the inner_optimizer")
         super().__init__(0.0, name=name)
         self.inner_optimizer = inner_optimizer
         self.initial_scale = initial_scale
