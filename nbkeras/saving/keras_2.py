@@ -58,9 +58,13 @@ def _write_list(group: Any, variables: list[Variable]) -> None:
             number += 1
             name = f"{variable.path}_{number}"
         names[f"{name}:0"] = variable
-    hdf5.write_texts(group, "weight_names", list(names))
-    for name, variable in names.items():
-        group[name] = variable.numpy()
+    _write_arrays(group, [(name, variable.numpy()) for name, variable in names.items()])
+
+
+def _write_arrays(group: Any, arrays: list[tuple[str, Array]]) -> None:
+    hdf5.write_texts(group, "weight_names", [name for name, _ in arrays])
+    for name, array in arrays:
+        group[name] = array
 
 
 def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
@@ -77,7 +81,8 @@ def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
     compiled["optimizer_config"] = compiled.pop("optimizer")
     file.attrs["training_config"] = json.dumps(keras_2_config.legacy(json.loads(json.dumps(compiled, default=plain))))
     if model.optimizer.built:
-        _write_list(file.create_group("optimizer_weights"), model.optimizer.variables)
+        arrays = [(f"{name}:0", array) for name, array in keras_2_weights.optimizer_arrays(model.optimizer)]
+        _write_arrays(file.create_group("optimizer_weights"), arrays)
 
 
 # -------------------- reading --------------------
@@ -98,7 +103,7 @@ def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
     text = hdf5.read_text(file, "training_config")
     if compile and text is not None:
         with sharing_scope():
-            model.compile(**_compile_arguments(_config(file, text, "training_config")))
+            model.compile(**_compile_arguments(_config(file, text, "training_config"), model.output_names))
         group = hdf5.subgroup(file, "optimizer_weights")
         if group is not None:
             names = hdf5.read_texts(group, "weight_names")
@@ -113,12 +118,24 @@ def _config(file: Any, text: str, what: str) -> dict[str, Any]:
     return keras_3.translated(config if version.startswith("3") else keras_2_config.translated(config), False)
 
 
-def _compile_arguments(config: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of compile from a `training_config`."""
+def _compile_arguments(config: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
+    """The arguments of compile from a `training_config`, where metrics of several outputs have these before their names."""
     arguments = {"optimizer": config["optimizer_config"], "loss": config.get("loss")}
     for key in ("metrics", "weighted_metrics", "loss_weights"):
         arguments[key] = config.get(key)
+    if len(outputs) > 1:
+        _shorten(arguments["metrics"], outputs)
+        _shorten(arguments["weighted_metrics"], outputs)
     return compilation.read_compile_config(arguments)
+
+
+def _shorten(metrics: Any, outputs: list[str]) -> None:
+    for item in metrics.values() if isinstance(metrics, dict) else metrics if isinstance(metrics, list) else []:
+        _shorten(item, outputs)
+    if isinstance(metrics, dict) and isinstance(metrics.get("name"), str):
+        before = next((output for output in outputs if metrics["name"].startswith(f"{output}_")), None)
+        if before is not None:
+            metrics["name"] = metrics["name"].removeprefix(f"{before}_")
 
 
 def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nbkeras.registry import custom_object
 from nbkeras.serialization import first_call
 
 _ALIASES = {
@@ -17,9 +18,20 @@ _ALIASES = {
     **{"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization"},
     **{"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"},
 }
+_MERGING = (
+    "Add",
+    "Subtract",
+    "Multiply",
+    "Average",
+    "Maximum",
+    "Minimum",
+    "Concatenate",
+    "Dot",
+)  # take lists, of one too
 _MODELS = ("Functional", "Sequential")
 _UNUSED = {  # that say how TensorFlow computes, or what it can work out
     **{"Lambda": ("module", "function_type", "output_shape_type", "output_shape_module")},
+    **{f"SpatialDropout{rank}D": ("noise_shape",) for rank in (1, 2, 3)},
     **{"MultiHeadAttention": ("query_shape", "key_shape", "value_shape")},
 }
 _INITIALIZERS = ("_initializer",)
@@ -36,6 +48,8 @@ def translated(config: Any) -> Any:
     written: Any = config.get("class_name")
     if not isinstance(written, str) or not isinstance(config.get("config"), dict | list):
         return {key: translated(item) for key, item in config.items()}
+    if custom_object(written) is None:
+        written = written.rpartition(">")[2]  # tf_keras's optimizers are 'Custom>Adam'
     kind, inner = _ALIASES.get(written, written), config["config"]
     if kind in ("Policy", "PolicyV1"):
         return inner.get("name") if isinstance(inner, dict) else None
@@ -49,6 +63,8 @@ def translated(config: Any) -> Any:
     if not isinstance(inner, dict):
         raise ValueError(f"the config of {kind} must be a dict, received {type(inner).__name__}")
     inner = {key: _argument(key, item) for key, item in inner.items() if key not in _UNUSED.get(kind, ())}
+    if isinstance(inner.get("fn"), str) and kind not in ("MeanMetricWrapper", "LossFunctionWrapper"):
+        del inner["fn"]  # of a loss or metric that is known by its class
     if kind == "InputLayer":
         inner.setdefault("batch_shape", inner.pop("batch_input_shape", None))
     return {**config, "class_name": kind, "config": inner}
@@ -105,13 +121,14 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
             return [argument(item) for item in value]
         return {key: argument(item) for key, item in value.items()} if isinstance(value, dict) else value
 
-    def node(value: Any) -> dict[str, Any]:
+    def node(kind: str, value: Any) -> dict[str, Any]:
         if isinstance(value, dict):  # of a Keras 3 that wrote HDF5
             return value
         inputs = [value] if is_reference(value) else list(value)
         kwargs = {key: item for each in inputs for key, item in (each[3] if len(each) > 3 else {}).items()}
         tensors = [tensor(each) for each in inputs]
-        return {"args": tensors if len(tensors) == 1 else [tensors], "kwargs": argument(kwargs)}
+        alone = len(tensors) == 1 and kind not in _MERGING
+        return {"args": tensors if alone else [tensors], "kwargs": argument(kwargs)}
 
     def references(value: Any) -> Any:
         if isinstance(value, dict):
@@ -119,7 +136,8 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
         return reference(value) if is_reference(value) else [references(item) for item in value]
 
     entries = [
-        {**entry, "inbound_nodes": [node(each) for each in entry["inbound_nodes"]]} for entry in config["layers"]
+        {**entry, "inbound_nodes": [node(entry["class_name"], each) for each in entry["inbound_nodes"]]}
+        for entry in config["layers"]
     ]
     single = {key: _alone(config[key]) for key in ("input_layers", "output_layers")}
     return {**config, "layers": entries, **{key: references(value) for key, value in single.items()}}

@@ -51,30 +51,45 @@ def _from_cudnn(kernel: tuple, recurrent: tuple, bias: tuple, shape: tuple) -> l
     ]
 
 
+def optimizer_arrays(optimizer: Any) -> list[tuple[str, Any]]:
+    """(name, array) of an optimizer's state as tf_keras lays it out: no learning rate, and SGD always has momenta."""
+    left_out = (id(optimizer._learning_rate), id(getattr(optimizer, "_product", None)))
+    found = [(v.path, v.numpy()) for v in optimizer.variables if id(v) not in left_out]
+    if type(optimizer).__name__ == "SGD" and not optimizer.slots:
+        found += [(f"SGD/m/{v.path}", np.zeros(v.shape, v.dtype)) for v in optimizer.trainable_variables]
+    return found
+
+
 def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list[Variable]) -> None:
     """An optimizer's state; a layout that is not known leaves it new, with a warning.
 
-    Keras 2.11 and later, and Keras 3, keep [step count, learning rate, slots of the first variable, of the second, ...];
-    before it was [step count, first slots of all variables, second slots of all, ...].
+    Keras 3 keeps [iteration, learning rate, slots of the first variable, of the second, ...], tf_keras the same without the
+    learning rate. Before tf.keras 2.11 it was [iterations, first slots of all variables, second slots of all, ...].
     """
     optimizer.build(variables)
     shapes = [hdf5.array_shape(group, name) for name in names]
-    own = optimizer.variables
-    slots = [v for v in own if v is not optimizer.iterations and v is not optimizer._learning_rate]
-    several = len(slots) // len(variables) if variables else 0
-    by_slot = [slot for first in range(several) for slot in slots[first::several]]
-    for layout in (own, [optimizer.iterations, *by_slot], [optimizer.iterations, *slots]):
-        if shapes == [v.shape for v in layout] and (layout is own or not _names_rate(names)):
-            for variable, value in [
-                (v, hdf5.read_array(group, n, v.shape)) for v, n in zip(layout, names, strict=True)
-            ]:
+    slots = [v for v in optimizer.variables if v is not optimizer.iterations and v is not optimizer._learning_rate]
+    slots = [v for v in slots if v is not getattr(optimizer, "_product", None)]
+    if not slots:  # plain SGD
+        layouts = [[optimizer.iterations]] if shapes[:1] == [()] else []
+    elif names[0].rpartition("/")[2].partition(":")[0] == "iteration":
+        layouts = [optimizer.variables, [optimizer.iterations, *slots]]
+    else:
+        count = len(variables)
+        several = len(slots) // count
+        layouts = [[optimizer.iterations, *(slot for first in range(several) for slot in slots[first::several])]]
+        if shapes[-count:] == [(1,)] * count and len(shapes) == len(layouts[0]) + count:  # no amsgrad in Keras 2.3.1
+            shapes = shapes[:-count]
+    for layout in layouts:
+        if shapes == [v.shape for v in layout] or not slots:
+            values = [(v, hdf5.read_array(group, n, v.shape)) for v, n in zip(layout, names, strict=False)]
+            for variable, value in values:
                 variable.assign(value)
+            if getattr(optimizer, "_product", None) is not None:  # Nadam's, which no Keras 2 keeps
+                steps = np.arange(1, int(optimizer.iterations) + 1)
+                optimizer._product.assign(np.prod(optimizer.beta_1 * (1 - 0.5 * 0.96**steps)))
             return
     warnings.warn(
         f"the file's optimizer state, {len(names)} arrays, is laid out in a way that is not known: the optimizer starts anew",
         stacklevel=5,
     )
-
-
-def _names_rate(names: list[str]) -> bool:
-    return any("learning_rate" in name for name in names)

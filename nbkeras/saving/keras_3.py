@@ -111,12 +111,37 @@ def opened_weights(archive: zipfile.ZipFile, model: Any) -> Any:
 
 def model_from_config(config: Mapping[str, Any]) -> Any:
     """A model with new weights from a configuration of Keras 3 (or from `model_config`)."""
+    config = translated(config, bool(config.get("nbkeras")))
+    _mark_shared(config, {})
     with sharing_scope():
-        model = layers.deserialize(translated(config, bool(config.get("nbkeras"))))
+        model = layers.deserialize(config)
         build = config.get("build_config")
         if build and not model.built:
             model.build_from_config(build)
     return model
+
+
+def _mark_shared(value: Any, known: dict[Any, list[dict]]) -> None:
+    """Give a layer that several models share one id wherever it stands; Keras leaves it out at the first place."""
+    for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else []:
+        _mark_shared(item, known)
+    if (
+        isinstance(value, dict)
+        and isinstance(value.get("config"), dict)
+        and isinstance(value["config"].get("name"), str)
+    ):
+        same = known.setdefault((value.get("class_name"), value["config"]["name"]), [])
+        if "shared_object_id" in value:
+            for each in same:
+                if _without_ids(each["config"]) == _without_ids(value["config"]):
+                    each.setdefault("shared_object_id", value["shared_object_id"])
+        same.append(value)
+
+
+def _without_ids(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_ids(item) for key, item in value.items() if key != "shared_object_id"}
+    return [_without_ids(item) for item in value] if isinstance(value, list) else value
 
 
 _UNREADABLE = {

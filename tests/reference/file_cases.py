@@ -97,7 +97,7 @@ def schedule_and_losses_as_objects(k):
     rate = k.optimizers.schedules.PiecewiseConstantDecay([1, 3], [0.1, 0.05, 0.01])
     model = k.Sequential([k.Input((3,)), k.layers.Dense(4, "softplus"), k.layers.Dense(2)])
     return compiled(
-        model, k.optimizers.SGD(rate, momentum=0.5), k.losses.Huber(0.7), metrics=[k.metrics.MeanSquaredError()]
+        model, k.optimizers.SGD(rate, momentum=0.5), k.losses.Huber(), metrics=[k.metrics.MeanSquaredError()]
     )
 
 
