@@ -21,6 +21,7 @@ def extract(archive: str, folder: str, archive_format: str | Sequence[str] | Non
     try:
         if "tar" in formats and tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
+                _check_links(archive, tar)
                 tar.extractall(part, filter="data")
         elif "zip" in formats and zipfile.is_zipfile(archive):
             _extract_zip(archive, part)
@@ -32,6 +33,14 @@ def extract(archive: str, folder: str, archive_format: str | Sequence[str] | Non
         raise ValueError(f"{archive} is not unpacked: {error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
+
+
+def _check_links(archive: str, tar: tarfile.TarFile) -> None:
+    """Links may only lead down: tarfile's own filter loses its way in paths that are too long (CVE-2025-4517, 2025-12060)."""
+    for member in tar:
+        target = member.linkname if member.issym() or member.islnk() else ""
+        if target.startswith("/") or ".." in target.split("/"):
+            raise ValueError(f"{archive} is not unpacked: its member {member.name!r} is a link to {target[:100]!r}")
 
 
 def _extract_zip(archive: str, folder: str) -> None:

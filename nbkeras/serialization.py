@@ -136,7 +136,9 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
         before[name] = 0 if isinstance(layer, InputLayer) else len(layer.nodes)
         waiting += [(name, layer, number, node) for number, node in enumerate(nodes)]
 
-    def tensor(history: list) -> SymbolicTensor:
+    def tensor(history: Any) -> SymbolicTensor:
+        if not isinstance(history, list) or len(history) != 3:
+            raise ValueError(f"the configuration refers to {history!r}, expected [layer, call, output]")
         name, node, index = history
         if name not in made:
             raise ValueError(f"the configuration refers to a layer {name!r} that it does not have")

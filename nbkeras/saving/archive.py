@@ -13,6 +13,7 @@ import secrets
 import stat
 import struct
 import zipfile
+import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
@@ -45,7 +46,7 @@ def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
     """A zip archive to read, from a path or a binary file, after its names were checked; ValueError for what is none."""
     try:
         archive = zipfile.ZipFile(file)
-    except zipfile.BadZipFile:
+    except (zipfile.BadZipFile, struct.error, NotImplementedError, EOFError, OverflowError):
         raise ValueError(
             f"{file!r} is no model file (no zip archive): it may be cut short or of another program"
         ) from None
@@ -86,8 +87,17 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
             f"{name} unpacks to {info.file_size} bytes from {info.compress_size}: too many (at most {limit} bytes, and "
             f"{_RATIO} times what is stored): it is not read"
         )
-    with archive.open(info) as member:
+    with _whole(name), archive.open(info) as member:
         return member.read(info.file_size)
+
+
+@contextlib.contextmanager
+def _whole(name: str) -> Iterator[None]:
+    """What goes wrong with an archive's bytes becomes a ValueError."""
+    try:
+        yield
+    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
+        raise ValueError(f"{name} is damaged: {error}") from None
 
 
 class _Section(io.RawIOBase):
@@ -123,7 +133,8 @@ def open_member(archive: zipfile.ZipFile, name: str, limit: int) -> IO[bytes]:
     info, file = _member(archive, name), archive.fp
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or file is None:
         return io.BytesIO(read_member(archive, name, limit))
-    archive.open(info).close()  # checks the header that lies before the member
+    with _whole(name):
+        archive.open(info).close()  # checks the header that lies before the member
     file.seek(info.header_offset + 26)
     lengths = struct.unpack("<HH", file.read(4))  # of the name and of the extra field
     return _Section(file, info.header_offset + 30 + sum(lengths), info.file_size)  # type: ignore[return-value]

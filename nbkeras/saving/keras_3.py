@@ -20,7 +20,7 @@ from nbkeras.serialization import plain
 
 WEIGHTS = "model.weights.h5"
 _KERAS_VERSION = "3.15.1"  # whose form is written
-_ROOM, _SLACK = 8, 64 << 20  # a model may take _ROOM times the bytes of its file and _SLACK more
+_ROOM, _SLACK = 8, 32 << 20  # a model may take _ROOM times the bytes of its file and _SLACK more
 
 
 def room_for(size: int, safe_mode: bool) -> int | None:

@@ -1,0 +1,541 @@
+"""Files made to harm: for each published advisory against Keras's loader of 2024 to 2026, and for what else a file can try, an
+error comes, nothing is executed, nothing is written, no memory is taken.
+"""
+
+import base64
+import io
+import json
+import marshal
+import os
+import pickle
+import resource
+import stat
+import struct
+import tarfile
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from nbkeras import layers, saving, utils
+from nbkeras.models import Sequential, load_model, model_from_json
+from nbkeras.saving import hdf5
+
+RAN = []  # what code of a file would write
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """The members of a good `.keras` file, and the bytes of a good `.h5` file."""
+    folder = tmp_path_factory.mktemp("good")
+    model = Sequential(
+        [layers.Dense(5, activation="tanh", input_shape=(3,), name="first"), layers.Dense(2, name="second")]
+    )
+    model.compile("sgd", "mse")
+    model.save(folder / "m.keras")
+    model.save(folder / "m.h5")
+    with zipfile.ZipFile(folder / "m.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    return {**members, "m.h5": (folder / "m.h5").read_bytes()}
+
+
+@pytest.fixture(autouse=True)
+def harmless(tmp_path, monkeypatch):
+    """Whatever a test does: no file but its own, no code of a file, no great allocation."""
+    monkeypatch.chdir(tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    yield
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 96 << 20 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    own = {"m.keras", "m.h5", "w.weights.h5", "w.safetensors", "a.tar", "cache", "other.h5"}
+    assert not RAN and set(os.listdir(tmp_path)) <= own
+
+
+def zipped(good, method=zipfile.ZIP_STORED, **changes):
+    """m.keras with some members other than in the good one; None leaves one out."""
+    members = {name: good[name] for name in ("metadata.json", "config.json", "model.weights.h5")} | changes
+    with zipfile.ZipFile("m.keras", "w", method) as archive:
+        for name, data in members.items():
+            if data is not None:
+                archive.writestr(name, data)
+    return "m.keras"
+
+
+def configured(good, change):
+    """m.keras with `change(config)` made to its configuration."""
+    config = json.loads(good["config.json"])
+    return zipped(good, **{"config.json": json.dumps(change(config) or config)})
+
+
+def weighted(good, change):
+    """m.keras with `change(file)` made to its HDF5 file."""
+    buffer = io.BytesIO(good["model.weights.h5"])
+    with h5py.File(buffer, "a") as file:
+        change(file)
+    return zipped(good, **{"model.weights.h5": buffer.getvalue()})
+
+
+def first_layer(**changes):
+    def change(config):
+        config["config"]["layers"][1].update(changes)
+
+    return change
+
+
+def first_config(**changes):
+    def change(config):
+        config["config"]["layers"][1]["config"].update(changes)
+
+    return change
+
+
+def refused(path, match, load=load_model, **options):
+    with pytest.raises(ValueError, match=match):
+        load(path, **options)
+
+
+# -------------------- configurations that name code --------------------
+
+
+def function(module, name):
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
+
+
+def code():
+    return base64.b64encode(marshal.dumps((lambda x: RAN.append(x)).__code__)).decode()
+
+
+LAMBDA = {"class_name": "__lambda__", "config": {"value": [code(), None, None]}}
+NAMING = {
+    "CVE-2025-1550 a class of any module": first_layer(module="os", class_name="system"),
+    "CVE-2025-1550 Keras's own name, another module": first_layer(module="subprocess", class_name="Dense"),
+    "CVE-2025-1550 a function of any module": first_config(activation=function("os", "system")),
+    "CVE-2025-1550 a function of builtins": first_config(activation=function("builtins", "exec")),
+    "CVE-2025-1550 a registered name": first_layer(registered_name="os.system", class_name="system"),
+    "CVE-2025-1550 the model itself": lambda config: config.update(module="os", class_name="system"),
+    "CVE-2025-1550 an initializer": first_config(
+        kernel_initializer={"module": "os", "class_name": "system", "config": {}}
+    ),
+    "CVE-2025-8747 a function that downloads": first_layer(
+        module="keras.layers",
+        class_name="Lambda",
+        config={
+            "name": "l",
+            "function": function("keras.utils", "get_file"),
+            "arguments": {"origin": "file:///etc/passwd", "cache_dir": ".", "force_download": True},
+        },
+    ),
+    "CVE-2025-9906 a function that ends safe mode": first_config(
+        activation=function("keras.config", "enable_unsafe_deserialization")
+    ),
+    "CVE-2025-9906 as an op": first_layer(module="keras.src.ops.numpy", class_name="enable_unsafe_deserialization"),
+    "CVE-2024-3660 a Lambda layer's code": first_layer(class_name="Lambda", config={"name": "l", "function": LAMBDA}),
+    "CVE-2024-3660 a lambda elsewhere": first_config(activation=LAMBDA),
+    "CVE-2025-12058 a layer that reads a file": first_layer(
+        class_name="StringLookup", config={"name": "s", "vocabulary": "/etc/passwd"}
+    ),
+    "CVE-2025-49655 a layer that unpickles": first_layer(
+        class_name="TorchModuleWrapper", config={"name": "t", "module": base64.b64encode(b"cos\nsystem\n").decode()}
+    ),
+    "CVE-2026-1462 a layer that loads a program": first_layer(
+        class_name="TFSMLayer", config={"name": "t", "filepath": "/tmp/saved_model"}
+    ),
+    "an op that is none of Keras's": first_layer(
+        class_name="Operation", config={"name": "o", "function": "__import__"}
+    ),
+    "a private name": first_layer(class_name="_Conv"),
+    "bytes": first_config(activation={"class_name": "__bytes__", "config": {"value": "x"}}),
+    "a loss": lambda config: config["compile_config"].update(loss=function("os", "system")),
+    "an optimizer": lambda config: config["compile_config"].update(
+        optimizer={"module": "os", "class_name": "system", "config": {}}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMING)
+@pytest.mark.parametrize("safe_mode", [True, False])
+def test_a_configuration_names_no_code(good, name, safe_mode):
+    path = configured(good, NAMING[name])
+    refused(path, "unknown|not an op|code|bytes|holds", safe_mode=safe_mode)
+    with zipfile.ZipFile(path) as archive:
+        config = archive.read("config.json")
+    if name not in ("a loss", "an optimizer"):
+        refused(config, "unknown|not an op|code|bytes|holds", model_from_json)
+
+
+@pytest.mark.parametrize("safe_mode", [True, False])
+@pytest.mark.parametrize("function", [[code(), None, None], code(), "os.system"])
+def test_lambda_in_hdf5(good, safe_mode, function):
+    """CVE-2025-9905: safe_mode did not hold for HDF5."""
+    buffer = io.BytesIO(good["m.h5"])
+    with h5py.File(buffer, "a") as file:
+        config = json.loads(file.attrs["model_config"])
+        layer = {"name": "l", "function": function, "function_type": "lambda", "module": "os", "arguments": {}}
+        config["config"]["layers"][1] = {"class_name": "Lambda", "config": layer}
+        file.attrs["model_config"] = json.dumps(config)
+    refused(buffer, "runs no code", safe_mode=safe_mode)
+
+
+def test_what_is_passed_or_registered_is_found(good):
+    double = first_layer(class_name="Lambda", config={"name": "l", "function": LAMBDA, "arguments": {}})
+    path = configured(good, lambda config: double(config) or config["config"]["layers"].__delitem__(2))
+    model = load_model(path, custom_objects={"l": lambda x: x * 2}, compile=False)
+    assert model.predict(np.ones((1, 3)), verbose=0).tolist() == [[2.0, 2.0, 2.0]]
+
+
+# -------------------- configurations that ask for too much --------------------
+
+LARGE = {
+    "a giant layer": first_config(units=10**12),
+    "a giant input": lambda config: config["config"]["layers"][0]["config"].update(batch_shape=[None, 10**10]),
+    "giant states": lambda config: config["config"].update(
+        layers=[
+            {"class_name": "InputLayer", "config": {"name": "i", "batch_shape": [10**10, 5, 3]}},
+            {"class_name": "LSTM", "config": {"name": "l", "units": 3, "stateful": True}},
+        ]
+    ),
+    "many large layers": lambda config: config["config"].update(
+        layers=[
+            config["config"]["layers"][0],
+            *({"class_name": "Dense", "config": {"name": f"d{i}", "units": 2000}} for i in range(100)),
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_configuration_larger_than_its_file(good, name):
+    refused(configured(good, LARGE[name]), "for which the file is too small")
+
+
+def test_nested_too_deeply(good):
+    for depth in (1_000, 100_000):
+        text = json.dumps({"class_name": "Sequential", "config": 0}).replace("0", "[" * depth + "]" * depth)
+        refused(zipped(good, **{"config.json": text}), "nested")
+        refused(text, "nested", model_from_json)
+
+
+def test_calls_that_wait_for_each_other_and_do_not_exist(good):
+    def layer(name, *history):
+        tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": list(history)}}
+        return {
+            "module": "keras.layers",
+            "class_name": "Dense",
+            "config": {"name": name, "units": 2},
+            "name": name,
+            "inbound_nodes": [{"args": [tensor], "kwargs": {}}],
+        }
+
+    start = {
+        "class_name": "InputLayer",
+        "config": {"name": "i", "batch_shape": [None, 2]},
+        "name": "i",
+        "inbound_nodes": [],
+    }
+    for history in (("b", 0, 0), ("i", 7, 0), ("i", 0, 9)):
+        entries = [start, layer("a", *history), layer("b", "a", 0, 0)]
+        config = {"layers": entries, "input_layers": [["i", 0, 0]], "output_layers": [["b", 0, 0]]}
+        refused(
+            configured(good, lambda c, f=config: {**c, "class_name": "Functional", "config": f}), "wait for each other"
+        )
+    for history in (("i", -1, 0), ("x", 0, 0), (1, 2), None):
+        entries = [start, layer("a", *history) if history else {**layer("a"), "inbound_nodes": 3}]
+        config = {"layers": entries, "input_layers": [["i", 0, 0]], "output_layers": [["a", 0, 0]]}
+        refused(configured(good, lambda c, f=config: {**c, "class_name": "Functional", "config": f}), "configuration")
+
+
+@pytest.mark.parametrize(
+    "config", [b"", b"[]", b"{", b'"x"', b"{}", b'{"class_name": 3}', b"\xff\xfe", b'{"class_name": "Sequential"}']
+)
+def test_configurations_that_are_none(good, config):
+    refused(zipped(good, **{"config.json": config}), "JSON|dict|configuration")
+
+
+# -------------------- archives --------------------
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "c:evil", "assets/../../evil"])
+def test_members_that_point_out_of_the_archive(good, name):
+    refused(zipped(good, **{name: b"x"}), "points out of it")
+
+
+def test_links_two_of_a_name_and_encryption(good):
+    with zipfile.ZipFile(zipped(good), "a") as archive:
+        link = zipfile.ZipInfo("assets/link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    refused("m.keras", "points out of it")
+    with zipfile.ZipFile(zipped(good), "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("config.json", b"{}")
+    refused("m.keras", "two members")
+    data = bytearray(Path(zipped(good)).read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    Path("m.keras").write_bytes(data)
+    refused("m.keras", "encrypted")
+
+
+def test_zip_bombs(good):
+    refused(zipped(good, zipfile.ZIP_DEFLATED, **{"config.json": b" " * (32 << 20)}), "unpacks to")
+    zeros = b"\x89HDF\r\n\x1a\n" + b"\0" * (32 << 20)
+    refused(zipped(good, zipfile.ZIP_DEFLATED, **{"model.weights.h5": zeros}), "unpacks to")
+    data = Path(zipped(good)).read_bytes()
+    start = data.index(b"PK\x01\x02")
+    size = struct.pack("<I", 0xFFFFFFF0)
+    Path("m.keras").write_bytes(data[: start + 24] + size + data[start + 28 :])  # metadata.json says it is 4 GB
+    refused("m.keras", "unpacks to|cut short|damaged")
+
+
+def test_pickles_instead_of_weights(good):
+    class Evil:
+        def __reduce__(self):
+            return RAN.append, ("pickle",)
+
+    buffer = io.BytesIO()
+    np.savez(buffer, **{"layers/dense/vars": np.array([Evil()], dtype=object)})
+    refused(zipped(good, **{"model.weights.h5": None, "model.weights.npz": buffer.getvalue()}), "no model.weights.h5")
+    for data in (pickle.dumps(Evil()), buffer.getvalue()):
+        Path("m.keras").write_bytes(data)
+        refused("m.keras", "no model|has no metadata")
+    npy = io.BytesIO()
+    np.save(npy, np.array([Evil()], dtype=object))
+    index = {"path": "first/kernel", "file": "weights/0", "shape": [3, 5]}
+    metadata = json.dumps({"format": "nbkeras-1", "weights": [index] * 4})
+    refused(
+        zipped(good, **{"metadata.json": metadata, "weights/0": npy.getvalue()}),
+        "no array|in the file|cut short|Object|shape",
+    )
+
+
+@pytest.mark.parametrize("cut", [0, 10, 100, 0.5, 0.99])
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_files_that_are_cut_short_or_of_another_program(good, name, cut):
+    data = good["m.h5"] if name == "m.h5" else Path(zipped(good)).read_bytes()
+    Path(name).write_bytes(data[: cut if isinstance(cut, int) else int(len(data) * cut)])
+    refused(name, "cut short|damaged|no model")
+    Path(name).write_bytes(b"hello, I am a text")
+    refused(name, "no model or weights file")
+
+
+def test_bytes_that_changed(good):
+    """Any byte of the weights may be wrong: a ValueError, or other numbers; nothing else."""
+    random = np.random.default_rng(0)
+    for data, name in ((good["m.h5"], "m.h5"), (Path(zipped(good)).read_bytes(), "m.keras")):
+        for _ in range(60):
+            changed = bytearray(data)
+            for place in random.integers(0, len(data), 4):
+                changed[place] = random.integers(256)
+            Path(name).write_bytes(changed)
+            try:
+                load_model(name)
+            except ValueError:
+                pass
+
+
+# -------------------- HDF5 --------------------
+
+KERNEL = "layers/dense/vars/0"
+
+
+def replaced(**options):
+    def change(file):
+        del file[KERNEL]
+        file.create_dataset(KERNEL, **options)
+
+    return change
+
+
+def external(file):
+    del file[KERNEL]
+    file.create_dataset(KERNEL, (3, 5), "f4", external=[("/etc/passwd", 0, 60)])
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((3, 5), "f4")
+    layout[...] = h5py.VirtualSource("secret", "data", (3, 5))
+    del file[KERNEL]
+    file.create_virtual_dataset(KERNEL, layout)
+
+
+def link(target, path=KERNEL):
+    def change(file):
+        del file[path]
+        file[path] = target
+
+    return change
+
+
+def references(file):
+    del file[KERNEL]
+    data = file.create_dataset(KERNEL, (3, 5), h5py.ref_dtype)
+    data[...] = file.ref
+
+
+def itself(file):
+    del file["layers/dense/vars"]
+    file["layers/dense/vars"] = file["layers"]
+
+
+GIANT = replaced(shape=(50_000_000, 50_000_000), dtype="f4", chunks=(10, 10), compression="gzip")
+DATA = {
+    "CVE-2026-1669 data in another file": (external, "outside of the file"),
+    "CVE-2026-1669 a link to another file": (link(h5py.ExternalLink("other.h5", "/data")), "ExternalLink"),
+    "CVE-2026-1669 a group in another file": (link(h5py.ExternalLink("other.h5", "/"), "layers/dense"), "ExternalLink"),
+    "a link to another place": (link(h5py.SoftLink("/layers/dense_1/vars/0")), "SoftLink"),
+    "a virtual dataset": (virtual, "outside of the file"),
+    "CVE-2026-0897 a giant shape": (
+        replaced(shape=(50_000_000, 50_000_000), dtype="f4", chunks=(10, 10), compression="gzip"),
+        "shape",
+    ),
+    "CVE-2026-0897 a giant shape without data": (replaced(shape=(2**40,), dtype="f8", chunks=(1024,)), "shape"),
+    "another rank": (replaced(shape=(15,), dtype="f4"), "shape"),
+    "objects": (replaced(data=np.array([["x"] * 5] * 3, dtype=object), dtype=h5py.string_dtype()), "no plain numbers"),
+    "arrays of any length": (replaced(shape=(3, 5), dtype=h5py.vlen_dtype("f4")), "no plain numbers"),
+    "records": (replaced(shape=(3, 5), dtype=[("a", "f4"), ("b", "f4")]), "no plain numbers"),
+    "texts": (replaced(data=np.zeros((3, 5), "S4")), "no plain numbers"),
+    "opaque bytes": (replaced(data=np.zeros((3, 5), "V1000")), "no plain numbers"),
+    "no data": (replaced(data=h5py.Empty("f4")), "no plain numbers"),
+    "references": (references, "no plain numbers"),
+    "a group that contains itself": (itself, "not of the same model|no array"),
+    "a group for an array": (link(h5py.SoftLink("/layers")), "SoftLink"),
+    "an unknown filter": (replaced(shape=(3, 5), dtype="f4", chunks=(3, 5), compression="lzf"), "filters"),
+    "too few": (lambda file: file.__delitem__(KERNEL), "not of the same model"),
+    "a giant optimizer state": (
+        lambda file: file.create_dataset("optimizer/vars/2", (2**40,), "f4", chunks=(1024,)),
+        "not of the same model|shape",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_that_is_not_in_the_file_or_not_of_the_model(good, name):
+    with h5py.File("other.h5", "w") as other:
+        other["data"] = np.ones((3, 5), "f4")
+    change, message = DATA[name]
+    path = weighted(good, change)
+    refused(path, message)
+    with zipfile.ZipFile(path) as archive:
+        Path("w.weights.h5").write_bytes(archive.read("model.weights.h5"))
+    if "optimizer" not in name:
+        model = load_model(zipped(good))
+        before = model.get_weights()
+        refused("w.weights.h5", message, model.load_weights)
+        assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+class Reads(layers.Dense):
+    """A user's layer that asks for arrays by name: their shapes are not known before."""
+
+    def load_own_variables(self, store):
+        self.kernel.assign(store["0"][:3, :5])
+
+
+def test_a_giant_array_that_a_users_layer_asks_for(good):
+    change = GIANT
+    weights = io.BytesIO(good["model.weights.h5"])
+    with h5py.File(weights, "a") as file:
+        change(file)
+        file.move("layers/dense", "layers/reads")
+        file.move("layers/dense_1", "layers/dense")
+    config = json.loads(good["config.json"])
+    first_layer(class_name="Reads", module=None)(config)
+    path = zipped(good, **{"config.json": json.dumps(config), "model.weights.h5": weights.getvalue()})
+    refused(path, "of which", custom_objects={"Reads": Reads})
+
+
+def attributes(**changes):
+    def change(file):
+        for name, value in changes.items():
+            del file.attrs[name]
+            file.attrs[name] = value
+
+    return change
+
+
+HDF5 = {
+    "no configuration": (lambda file: file.attrs.__delitem__("model_config"), "weights only"),
+    "a number for a configuration": (attributes(model_config=3.5), "no text"),
+    "bytes that are no text": (attributes(model_config=np.void(b"\xff\x00")), "is not read|no text|no JSON"),
+    "a list for a configuration": (attributes(model_config=["a", "b"]), "no text"),
+    "a layer of another name": (
+        lambda file: file["model_weights"].attrs.__setitem__("layer_names", [b"first", b"../../first"]),
+        "no array|layers with weights|weights",
+    ),
+    "a weight that is elsewhere": (
+        lambda file: file["model_weights/first"].attrs.__setitem__(
+            "weight_names", [b"../second/kernel:0", b"first/bias:0"]
+        ),
+        "no array",
+    ),
+    "data in another file": (
+        lambda file: link(h5py.ExternalLink("other.h5", "/data"), "model_weights/first/first/kernel:0")(file),
+        "ExternalLink",
+    ),
+    "a giant layer": (
+        lambda file: attributes(model_config=file.attrs["model_config"].replace('"units": 5', '"units": 500000000000'))(
+            file
+        ),
+        "for which the file is too small",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HDF5)
+def test_hdf5_of_keras_2(good, name):
+    buffer = io.BytesIO(good["m.h5"])
+    change, message = HDF5[name]
+    with h5py.File(buffer, "a") as file:
+        change(file)
+    refused(buffer, message)
+
+
+def test_long_attributes(good, monkeypatch):
+    monkeypatch.setattr(hdf5, "_ATTRIBUTE_LIMIT", 20)
+    refused(io.BytesIO(good["m.h5"]), "is not read|no text")
+
+
+# -------------------- safetensors, archives of get_file --------------------
+
+
+@pytest.mark.parametrize("size", [0, 2, 2**20, 2**62])
+def test_safetensors(good, size):
+    header = json.dumps(
+        {"layers.dense.vars.0": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    ).encode()
+    Path("w.safetensors").write_bytes(struct.pack("<Q", size or len(header)) + header + b"\0" * 100)
+    refused("w.safetensors", "no safetensors file", load_model(zipped(good)).load_weights)
+    refused("w.safetensors", "weights only")
+
+
+def test_archives_of_get_file(tmp_path):
+    """CVE-2025-12060: a link whose path is too long to be resolved led out of the folder."""
+    long = "d" * 240
+    with tarfile.open("a.tar", "w") as tar:
+        path = ""
+        for letter in "abcdefghijklmnop":
+            folder = tarfile.TarInfo(os.path.join(path, long))
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+            short = tarfile.TarInfo(os.path.join(path, letter))
+            short.type, short.linkname = tarfile.SYMTYPE, long
+            tar.addfile(short)
+            path = os.path.join(path, long)
+        out = tarfile.TarInfo("/".join("abcdefghijklmnop") + "/" + "l" * 254)
+        out.type, out.linkname = tarfile.SYMTYPE, "../" * 16
+        tar.addfile(out)
+        evil = tarfile.TarInfo("escape")
+        evil.type, evil.linkname = tarfile.SYMTYPE, out.name + "/../../.."
+        tar.addfile(evil)
+        tar.addfile(tarfile.TarInfo("escape/evil"), io.BytesIO())
+    with pytest.raises(ValueError, match="is not unpacked"):
+        utils.get_file(origin=(tmp_path / "a.tar").as_uri(), extract=True, cache_dir=tmp_path / "cache")
+    assert not list(tmp_path.rglob("evil"))
+
+
+def test_a_full_model_still_loads(good):
+    assert load_model(zipped(good)).compiled and load_model(zipped(good, zipfile.ZIP_DEFLATED)).compiled
+    assert saving.load_model(io.BytesIO(good["m.h5"])).compiled
