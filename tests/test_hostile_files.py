@@ -161,11 +161,11 @@ NAMING = {
 @pytest.mark.parametrize("safe_mode", [True, False])
 def test_a_configuration_names_no_code(good, name, safe_mode):
     path = configured(good, NAMING[name])
-    refused(path, "unknown|not an op|code|bytes|holds", safe_mode=safe_mode)
+    refused(path, "unknown|not an op|code|bytes|holds|names a file", safe_mode=safe_mode)
     with zipfile.ZipFile(path) as archive:
         config = archive.read("config.json")
     if name not in ("a loss", "an optimizer"):
-        refused(config, "unknown|not an op|code|bytes|holds", model_from_json)
+        refused(config, "unknown|not an op|code|bytes|holds|names a file", model_from_json)
 
 
 @pytest.mark.parametrize("safe_mode", [True, False])
