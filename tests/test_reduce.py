@@ -190,3 +190,10 @@ def test_mistakes(number):
     call, error, message = MISTAKES[number]
     with pytest.raises(error, match=message):
         call()
+
+
+def test_initial_values_and_dtypes():
+    check_op(lambda x: ops.max(x, axis=1, initial=0.3), X)
+    check_op(lambda x: ops.min(x, axis=(0, 2), keepdims=True, initial=-0.3), X)
+    np.testing.assert_array_equal(ops.max(np.zeros((0, 2)), axis=0, initial=-1.0), [-1, -1])
+    assert ops.prod(np.int32([3, 4]), dtype="float64").dtype == np.float64

@@ -74,7 +74,8 @@ def inv(x) -> Tensor:
 @op
 def solve(a, b) -> Tensor:
     """The x with a x = b: a (..., n, n), b (..., n, k) or a vector (..., n)."""
-    a, b = promote(_matrix("solve", a), as_float(b))
+    a, b = (as_float(x) for x in promote(a, b))
+    _matrix("solve", a)
     is_vector = b.shape == a.shape[:-1]
     column = expand_dims(b, -1) if is_vector else b
     if column.ndim < 2 or column.shape[-2] != a.shape[-1] or broadcast_shape(a.shape[:-2], column.shape[:-2]) is None:
@@ -93,7 +94,7 @@ def solve(a, b) -> Tensor:
 @op
 def solve_triangular(a, b, lower: bool = False) -> Tensor:
     """The x with a x = b, where only the upper (or lower) triangle of a counts; as `solve`."""
-    a = _matrix("solve_triangular", a)
+    a, b = promote(a, b)
     return solve(tril(a) if lower else triu(a), b)
 
 
@@ -121,7 +122,8 @@ def pinv(x, rcond: float | None = None) -> Tensor:
 @op
 def lstsq(a, b, rcond: float | None = None) -> Tensor:
     """The shortest x with the least |a x - b|: a (m, n), b (m, k) or (m,). rcond: see `pinv`."""
-    a, b = promote(_matrix("lstsq", a, square=False), as_float(b))
+    a, b = (as_float(x) for x in promote(a, b))
+    _matrix("lstsq", a, square=False)
     if a.ndim != 2 or b.ndim not in (1, 2) or b.shape[0] != a.shape[0]:
         raise ValueError(f"lstsq: expected a (m, n) and b (m, k) or (m,), received {a.shape} and {b.shape}")
     return matmul(pinv(a, rcond), b)

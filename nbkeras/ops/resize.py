@@ -38,7 +38,11 @@ def enlarge(inputs, factors, interpolation: str = "nearest", data_format: str | 
     for axis, factor in enumerate(factors, start):
         if factor > 1:
             nearest = interpolation == "nearest"
-            x = repeat(x, factor, axis) if nearest else blend(x, _weights(interpolation, x.shape[axis], factor), axis)
+            x = (
+                repeat(x, factor, axis)
+                if nearest
+                else blend(x, sampling_weights(interpolation, x.shape[axis], x.shape[axis] * factor, factor), axis)
+            )
     return x
 
 
@@ -61,8 +65,16 @@ INTERPOLATIONS = ("nearest", *_KERNELS)
 
 
 @functools.lru_cache(maxsize=64)
-def _weights(interpolation: str, length: int, factor: int) -> np.ndarray:
-    """(length * factor, length): what each place contributes, by its distance."""
-    at = (np.arange(length * factor) + 0.5) / factor - 0.5
-    weights = _KERNELS[interpolation](np.abs(at[:, None] - np.arange(length)))
-    return weights / weights.sum(axis=1, keepdims=True)
+def sampling_weights(
+    interpolation: str, length: int, new: int, scale: float, shift: float = 0.0, antialias: bool = True
+) -> np.ndarray:
+    """(new, length): what each of `length` places contributes to those of an axis scaled and then shifted, by distance.
+
+    They add up to 1, or are 0 for places outside. antialias: where it shrinks, over as many more places.
+    """
+    at = (np.arange(new) + 0.5 - shift) / scale - 0.5
+    width = max(1 / scale, 1.0) if antialias else 1.0
+    weights = _KERNELS[interpolation](np.abs(at[:, None] - np.arange(length)) / width)
+    total = weights.sum(axis=1, keepdims=True)
+    inside = ((at >= -0.5) & (at <= length - 0.5))[:, None] & (np.abs(total) > 1e-12)
+    return np.where(inside, weights / np.where(inside, total, 1), 0)

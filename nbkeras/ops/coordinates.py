@@ -1,0 +1,209 @@
+"""Pixels at places that numbers say: map_coordinates, and transforms of images by matrices and by corners.
+
+Differentiable with respect to the pixels, and for bilinear interpolation to the places too.
+"""
+
+import itertools
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras.ops import elementwise
+from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.dense import matmul
+from nbkeras.ops.indexing import take
+from nbkeras.ops.linalg import solve
+from nbkeras.ops.shape import concatenate, expand_dims, moveaxis, reshape, squeeze, stack, unstack
+from nbkeras.ops.window import data_format_of
+from nbkeras.tensor import Tensor, as_tensor, op
+
+_ORDERS = {"nearest": 0, "bilinear": 1}
+
+
+def _nearest(place: Tensor, size: int) -> Tensor:
+    return elementwise.clip(place, 0, size - 1)
+
+
+def _wrap(place: Tensor, size: int) -> Tensor:
+    return elementwise.mod(place, size)
+
+
+def _mirror(place: Tensor, size: int) -> Tensor:
+    """Back and forth, the edges once."""
+    around = elementwise.mod(elementwise.add(place, size - 1), max(2 * (size - 1), 1))
+    return elementwise.absolute(elementwise.subtract(around, size - 1))
+
+
+def _reflect(place: Tensor, size: int) -> Tensor:
+    """Back and forth, the edges twice."""
+    doubled = _mirror(elementwise.add(elementwise.multiply(place, 2), 1), 2 * size + 1)
+    return elementwise.floor_divide(elementwise.subtract(doubled, 1), 2)
+
+
+_FILLS: dict[str, Callable] = {
+    "constant": _nearest,
+    "nearest": _nearest,
+    "wrap": _wrap,
+    "mirror": _mirror,
+    "reflect": _reflect,
+}
+
+
+def _check(name: str, fill_mode: str) -> None:
+    if fill_mode not in _FILLS:
+        raise ValueError(f"{name}: fill_mode must be one of {', '.join(_FILLS)}, received {fill_mode!r}")
+
+
+def _order(name: str, interpolation: str) -> int:
+    if interpolation not in _ORDERS:
+        raise ValueError(f"{name}: interpolation must be 'nearest' or 'bilinear', received {interpolation!r}")
+    return _ORDERS[interpolation]
+
+
+def _sampled(
+    rows: Tensor, places: list[Tensor], sizes: tuple[int, ...], first: Any, order: int, mode: str, fill: Any
+) -> Tensor:
+    """What is at places (one float tensor an axis, all of one shape) of arrays of sizes, whose elements are rows.
+
+    rows (count, channels); first: the row that each array begins at. The result has the places' shape, and the channels.
+    """
+    choices = []
+    for place, size in zip(places, sizes, strict=True):
+        if order == 0:
+            ends: list[tuple[Tensor, Any]] = [(_half_away(place), None)]
+        else:
+            low = elementwise.floor(place)
+            part = elementwise.subtract(place, low)
+            ends = [(low, elementwise.subtract(1, part)), (elementwise.add(low, 1), part)]
+        found = []
+        for end, weight in ends:
+            whole = as_tensor(end, np.int64)
+            inside = elementwise.equal(whole, _nearest(whole, size))
+            found.append((_FILLS[mode](whole, size), inside, weight))
+        choices.append(found)
+    y: Any = None
+    for corner in itertools.product(*choices):
+        at = corner[0][0]
+        for (place, _, _), size in zip(corner[1:], sizes[1:], strict=True):
+            at = elementwise.add(elementwise.multiply(at, size), place)
+        value = take(rows, elementwise.add(at, first), 0)
+        for _, inside, _ in corner if mode == "constant" else ():
+            value = elementwise.where(expand_dims(inside, -1), value, as_tensor(fill, rows.dtype))
+        for _, _, weight in corner:
+            value = value if weight is None else elementwise.multiply(value, expand_dims(weight, -1))
+        y = value if y is None else elementwise.add(y, value)
+    return y
+
+
+def _half_away(x: Tensor) -> Tensor:
+    """Rounded, halves away from 0."""
+    whole = elementwise.floor(elementwise.add(elementwise.absolute(x), 0.5))
+    return elementwise.multiply(whole, elementwise.sign(x))
+
+
+@op
+def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant", fill_value: float = 0.0) -> Tensor:
+    """Elements of a tensor at places: coordinates (axes, ...) -> (...); order 0: the nearest, 1: between neighbours, linearly.
+
+    fill_mode: beyond the edges is fill_value ('constant'), the edge ('nearest'), the tensor again ('wrap'), or its reflection
+    with the edge once ('mirror') or twice ('reflect').
+    """
+    x, places = as_tensor(inputs), as_float(coordinates)
+    _check("map_coordinates", fill_mode)
+    if order not in (0, 1):
+        raise ValueError(f"map_coordinates: order must be 0 or 1, received {order!r}")
+    if places.ndim < 2 or places.shape[0] != x.ndim:
+        raise ValueError(f"map_coordinates: coordinates must have shape ({x.ndim}, ...), received {places.shape}")
+    rows = reshape(as_float(x), (x.size, 1))
+    y = squeeze(_sampled(rows, unstack(places), x.shape, 0, order, fill_mode, fill_value), -1)
+    return as_tensor(_half_away(y), x.dtype) if x.dtype.kind in "iu" else y
+
+
+def _moved(
+    name: str, images: Any, data_format: str | None, interpolation: str, mode: str, fill: Any, places: Callable
+) -> Tensor:
+    """Images whose pixels come from places(x, y, batch) -> (x, y), each (batch, height width)."""
+    _check(name, mode)
+    order = _order(name, interpolation)
+    x, first = as_float(images), data_format_of(name, data_format) == "channels_first"
+    if x.ndim not in (3, 4):
+        raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {x.shape}")
+    batch = x if x.ndim == 4 else expand_dims(x, 0)
+    batch = moveaxis(batch, 1, 3) if first else batch
+    count, height, width, channels = batch.shape
+    down, across = (grid.reshape(1, -1).astype(x.dtype) for grid in np.mgrid[:height, :width])
+    columns, rows = places(as_tensor(across), as_tensor(down), count)
+    starts = as_tensor(np.arange(count)[:, None] * (height * width))
+    flat = reshape(batch, (count * height * width, channels))
+    y = reshape(_sampled(flat, [rows, columns], (height, width), starts, order, mode, fill), batch.shape)
+    y = moveaxis(y, 3, 1) if first else y
+    return y if x.ndim == 4 else squeeze(y, 0)
+
+
+def _projected(x: Tensor, y: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:
+    """(a0 x + a1 y + a2) / k and (b0 x + b1 y + b2) / k, k = c0 x + c1 y + 1, for numbers (batch, 8)."""
+    matrix = reshape(concatenate([numbers, np.ones((numbers.shape[0], 1), numbers.dtype)], 1), (-1, 3, 3))
+    points = concatenate([x, y, np.ones(x.shape, x.dtype)], 0)
+    across, down, scale = unstack(matmul(matrix, points), axis=1)
+    return elementwise.divide(across, scale), elementwise.divide(down, scale)
+
+
+@op
+def affine_transform(
+    images,
+    transform,
+    interpolation: str = "bilinear",
+    fill_mode: str = "constant",
+    fill_value: float = 0,
+    data_format: str | None = None,
+) -> Tensor:
+    """Images whose pixel (x, y) comes from ((a0 x + a1 y + a2) / k, (b0 x + b1 y + b2) / k) with k = c0 x + c1 y + 1.
+
+    transform: (a0, a1, a2, b0, b1, b2, c0, c1), or one such row for each image. Other arguments: see `map_coordinates`.
+    """
+    images, numbers = (as_float(each) for each in promote(images, transform))
+    if numbers.ndim not in (1, 2) or numbers.shape[-1] != 8:
+        raise ValueError(f"affine_transform: transform must have shape (8,) or (batch, 8), received {numbers.shape}")
+    numbers = reshape(numbers, (-1, 8))
+
+    def places(x: Tensor, y: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        if numbers.shape[0] not in (1, count):
+            raise ValueError(
+                f"affine_transform: expected a transform for each of {count} images, received {numbers.shape}"
+            )
+        return _projected(x, y, numbers)
+
+    return _moved("affine_transform", images, data_format, interpolation, fill_mode, fill_value, places)
+
+
+@op
+def perspective_transform(
+    images,
+    start_points,
+    end_points,
+    interpolation: str = "bilinear",
+    fill_value: float = 0,
+    data_format: str | None = None,
+) -> Tensor:
+    """Images with four points (x, y) moved to four others, straight lines staying straight: points (4, 2) or (batch, 4, 2)."""
+    images, start, end = (as_float(each) for each in promote(images, start_points, end_points))
+    if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
+        raise ValueError(
+            "perspective_transform: start_points and end_points must have one shape, (4, 2) or (batch, 4, 2), received "
+            f"{start.shape} and {end.shape}"
+        )
+    start, end = (reshape(points, (-1, 4, 2)) for points in (start, end))
+    sources = unstack(start, axis=2)
+    x, y = unstack(end, axis=2)
+    one, zero = as_tensor(np.ones(x.shape, x.dtype)), as_tensor(np.zeros(x.shape, x.dtype))
+    equations = []
+    for source, row in zip(sources, ([x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]), strict=True):
+        back = elementwise.negative(source)
+        equations.append(stack([*row, elementwise.multiply(back, x), elementwise.multiply(back, y)], 2))
+    numbers = squeeze(solve(concatenate(equations, 1), expand_dims(concatenate(sources, 1), -1)), -1)
+
+    def places(across: Tensor, down: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        return _projected(across, down, numbers)
+
+    return _moved("perspective_transform", images, data_format, interpolation, "constant", fill_value, places)

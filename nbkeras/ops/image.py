@@ -1,0 +1,359 @@
+"""Ops of images, keras.ops.image: colours, sizes, patches, filters. One image or a batch, channels where data_format says.
+
+Composed of other ops, and differentiable as those are. What moves pixels to places given by numbers is in coordinates.py.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from nbkeras.ops import elementwise, reduce
+from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.conv import conv, depthwise_conv
+from nbkeras.ops.coordinates import affine_transform as affine_transform
+from nbkeras.ops.coordinates import map_coordinates as map_coordinates
+from nbkeras.ops.coordinates import perspective_transform as perspective_transform
+from nbkeras.ops.creation import eye
+from nbkeras.ops.dense import tensordot
+from nbkeras.ops.functions import saturate_cast
+from nbkeras.ops.indexing import getitem, pad, take
+from nbkeras.ops.products import outer
+from nbkeras.ops.resize import blend, sampling_weights
+from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, squeeze, stack, unstack
+from nbkeras.ops.window import data_format_of
+from nbkeras.tensor import Tensor, as_tensor, op
+
+
+def _batch(name: str, images: Any, data_format: str | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """Images as (batch, height, width, channels), and what gives a result like that the images' own form again."""
+    x, first = as_tensor(images), data_format_of(name, data_format) == "channels_first"
+    if x.ndim not in (3, 4):
+        raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {x.shape}")
+    single = x.ndim == 3
+
+    def back(y: Tensor) -> Tensor:
+        y = moveaxis(y, 3, 1) if first else y
+        return squeeze(y, 0) if single else y
+
+    x = expand_dims(x, 0) if single else x
+    return (moveaxis(x, 1, 3) if first else x), back
+
+
+def _as(dtype: np.dtype, y: Tensor) -> Tensor:
+    """A float result in the dtype of the images, rounded and kept in its range where that is an integer."""
+    return saturate_cast(elementwise.round(y), dtype) if dtype.kind in "iu" else as_tensor(y, dtype)
+
+
+# -------------------- colours --------------------
+
+
+@op
+def rgb_to_grayscale(images, data_format: str | None = None) -> Tensor:
+    """0.2989 red + 0.587 green + 0.114 blue as the only channel; images of one channel stay."""
+    x, back = _batch("rgb_to_grayscale", images, data_format)
+    if x.shape[3] not in (1, 3):
+        raise ValueError(f"rgb_to_grayscale: expected 3 channels or 1, received {x.shape[3]}")
+    if x.shape[3] == 3:
+        gray = tensordot(as_float(x), np.array([0.2989, 0.5870, 0.1140]), axes=1)
+        x = as_tensor(expand_dims(gray, 3), x.dtype)
+    return back(x)
+
+
+def _planes(name: str, images: Any, data_format: str | None) -> tuple[list[Tensor], Callable[[Tensor], Tensor]]:
+    x, back = _batch(name, images, data_format)
+    if x.dtype.kind != "f" or x.shape[3] != 3:
+        raise ValueError(f"{name}: expected floats in 3 channels, received {x.dtype} in {x.shape[3]}")
+    return unstack(x, axis=3), back
+
+
+@op
+def rgb_to_hsv(images, data_format: str | None = None) -> Tensor:
+    """Hue (from 0 to 1), saturation and value of red, green and blue."""
+    (red, green, blue), back = _planes("rgb_to_hsv", images, data_format)
+    value = elementwise.maximum(elementwise.maximum(red, green), blue)
+    spread = elementwise.subtract(value, elementwise.minimum(elementwise.minimum(red, green), blue))
+    gray, black = elementwise.equal(spread, 0), elementwise.less_equal(value, 0)
+    saturation = elementwise.where(black, 0.0, elementwise.divide(spread, elementwise.where(black, 1.0, value)))
+    unit = elementwise.divide(1 / 6, elementwise.where(gray, 1.0, spread))
+
+    def turned(a: Tensor, b: Tensor, sixths: int) -> Tensor:
+        return elementwise.add(elementwise.multiply(unit, elementwise.subtract(a, b)), sixths / 6)
+
+    hue = elementwise.where(elementwise.equal(value, green), turned(blue, red, 2), turned(red, green, 4))
+    hue = elementwise.where(elementwise.equal(value, red), turned(green, blue, 0), hue)
+    hue = elementwise.where(gray, 0.0, elementwise.where(elementwise.less(hue, 0), elementwise.add(hue, 1), hue))
+    return back(stack([hue, saturation, value], 3))
+
+
+@op
+def hsv_to_rgb(images, data_format: str | None = None) -> Tensor:
+    """Red, green and blue of hue (from 0 to 1), saturation and value."""
+    (hue, saturation, value), back = _planes("hsv_to_rgb", images, data_format)
+    sixths = elementwise.multiply(elementwise.mod(hue, 1.0), 6)
+
+    def share(distance: Tensor) -> Tensor:
+        return elementwise.clip(distance, 0.0, 1.0)
+
+    def away(place: int) -> Tensor:
+        return elementwise.absolute(elementwise.subtract(sixths, place))
+
+    shares = [
+        share(elementwise.subtract(away(3), 1)),
+        share(elementwise.subtract(2, away(2))),
+        share(elementwise.subtract(2, away(4))),
+    ]
+    rest = elementwise.subtract(1, saturation)
+    planes = [elementwise.multiply(value, elementwise.add(rest, elementwise.multiply(saturation, s))) for s in shares]
+    return back(stack(planes, 3))
+
+
+# -------------------- sizes --------------------
+
+
+@op
+def resize(
+    images,
+    size,
+    interpolation: str = "bilinear",
+    antialias: bool = False,
+    crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
+    fill_mode: str = "constant",
+    fill_value: float = 0.0,
+    data_format: str | None = None,
+) -> Tensor:
+    """Images of size (height, width); interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
+
+    crop_to_aspect_ratio: of their middle part with the new ratio; pad_to_aspect_ratio: with fill_value around them. antialias:
+    pixels of a smaller image blend all that they cover.
+    """
+    x, back = _batch("resize", images, data_format)
+    if interpolation not in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"):
+        raise ValueError(
+            f"resize: interpolation must be nearest, bilinear, bicubic, lanczos3 or lanczos5, received {interpolation!r}"
+        )
+    if len(size) != 2 or min(size) < 1 or fill_mode != "constant" or (crop_to_aspect_ratio and pad_to_aspect_ratio):
+        raise ValueError(
+            "resize: expected size (height, width), fill_mode 'constant' and one way at most to keep the ratio, received "
+            f"{size}, {fill_mode!r}, {crop_to_aspect_ratio=}, {pad_to_aspect_ratio=}"
+        )
+    height, width = x.shape[1:3]
+    as_high, as_wide = int(width * size[0] / size[1]), int(height * size[1] / size[0])
+    if crop_to_aspect_ratio:
+        rows, columns = max(min(height, as_high), 1), max(min(width, as_wide), 1)
+        top, left = (height - rows) // 2, (width - columns) // 2
+        x = getitem(x, (slice(None), slice(top, top + rows), slice(left, left + columns)))
+    elif pad_to_aspect_ratio:
+        top, left = (max(height, as_high) - height) // 2, (max(width, as_wide) - width) // 2
+        x = pad(x, [(0, 0), (top, top), (left, left), (0, 0)], constant_values=fill_value)
+    if interpolation == "nearest":
+        for axis, new in enumerate(size, 1):
+            length = x.shape[axis]
+            x = take(x, ((np.arange(new) + 0.5) * (length / new)).astype(np.int64), axis)
+        return back(x)
+    y = as_float(x)
+    for axis, new in enumerate(size, 1):
+        if new != x.shape[axis]:
+            length = x.shape[axis]
+            y = blend(y, sampling_weights(interpolation, length, new, new / length, 0.0, bool(antialias)), axis)
+    return back(_as(x.dtype, y))
+
+
+_METHODS = {
+    **dict.fromkeys(("linear", "bilinear", "trilinear", "triangle"), "bilinear"),
+    **dict.fromkeys(("cubic", "bicubic", "tricubic"), "bicubic"),
+    **{"lanczos3": "lanczos3", "lanczos5": "lanczos5"},
+}
+
+
+@op
+def scale_and_translate(
+    images, output_shape, scale, translation, spatial_dims, method: str, antialias: bool = True
+) -> Tensor:
+    """Axes scaled and then moved, in a tensor of output_shape; scale, translation: a number for each of spatial_dims.
+
+    method: 'linear', 'cubic', 'lanczos3' or 'lanczos5'; places outside are 0. Reads scale and translation if they are tensors.
+    """
+    x = as_float(images)
+    if method not in _METHODS:
+        raise ValueError(f"scale_and_translate: method must be one of {', '.join(_METHODS)}, received {method!r}")
+    factors, shifts = (
+        np.asarray(each.numpy() if isinstance(each, Tensor) else each, float).reshape(-1)
+        for each in (scale, translation)
+    )
+    dims = [axis % x.ndim for axis in spatial_dims]
+    if not len(factors) == len(shifts) == len(dims) or len(output_shape) != x.ndim:
+        raise ValueError(
+            "scale_and_translate: expected one scale and translation for each of spatial_dims and one size for each axis, "
+            f"received {len(factors)}, {len(shifts)}, {len(dims)} and {len(output_shape)}"
+        )
+    for axis, factor, shift in zip(dims, factors, shifts, strict=True):
+        weights = sampling_weights(
+            _METHODS[method], x.shape[axis], output_shape[axis], float(factor), float(shift), bool(antialias)
+        )
+        x = blend(x, weights, axis)
+    return x
+
+
+def _sides(name: str, length: int, before: Any, after: Any, target: Any, sign: int) -> tuple[int, int]:
+    """What is added (sign 1) or taken away (-1) before and after a length, two of three given."""
+    if (before, after, target).count(None) != 1:
+        raise ValueError(
+            f"{name}: give two of what is before, what is after and the target, received {(before, after, target)}"
+        )
+    if before is None:
+        before = sign * (target - length) - after
+    if after is None:
+        after = sign * (target - length) - before
+    if before < 0 or after < 0 or (sign < 0 and before + after >= length):
+        raise ValueError(
+            f"{name}: {before} before and {after} after do not fit an image of {length} and a target of {target}"
+        )
+    return before, after
+
+
+@op
+def pad_images(
+    images,
+    top_padding: int | None = None,
+    left_padding: int | None = None,
+    bottom_padding: int | None = None,
+    right_padding: int | None = None,
+    target_height: int | None = None,
+    target_width: int | None = None,
+    data_format: str | None = None,
+) -> Tensor:
+    """Images with zeros around them: two of top, bottom and target height, and of left, right and target width, are given."""
+    x, back = _batch("pad_images", images, data_format)
+    rows = _sides("pad_images", x.shape[1], top_padding, bottom_padding, target_height, 1)
+    columns = _sides("pad_images", x.shape[2], left_padding, right_padding, target_width, 1)
+    return back(pad(x, [(0, 0), rows, columns, (0, 0)]))
+
+
+@op
+def crop_images(
+    images,
+    top_cropping: int | None = None,
+    left_cropping: int | None = None,
+    bottom_cropping: int | None = None,
+    right_cropping: int | None = None,
+    target_height: int | None = None,
+    target_width: int | None = None,
+    data_format: str | None = None,
+) -> Tensor:
+    """Images without their edges: two of top, bottom and target height, and of left, right and target width, are given."""
+    x, back = _batch("crop_images", images, data_format)
+    top, bottom = _sides("crop_images", x.shape[1], top_cropping, bottom_cropping, target_height, -1)
+    left, right = _sides("crop_images", x.shape[2], left_cropping, right_cropping, target_width, -1)
+    return back(getitem(x, (slice(None), slice(top, x.shape[1] - bottom), slice(left, x.shape[2] - right))))
+
+
+# -------------------- patches --------------------
+
+
+def _patches(
+    name: str, rank: int, images: Any, size: Any, strides: Any, dilation: Any, padding: str, form: Any
+) -> Tensor:
+    """A convolution whose kernel is the identity: each place of a patch is a channel."""
+    x = as_float(images)
+    if x.ndim not in (rank + 1, rank + 2):
+        raise ValueError(f"{name}: expected {rank + 1} axes or a batch of {rank + 2}, received shape {x.shape}")
+    window = (size,) * rank if isinstance(size, int) else tuple(size)
+    axis = -1 if data_format_of(name, form) == "channels_last" else -rank - 1
+    count = int(np.prod(window)) * x.shape[axis]
+    kernel = reshape(eye(count, dtype=x.dtype), (*window, x.shape[axis], count))
+    batch = x if x.ndim == rank + 2 else expand_dims(x, 0)
+    y = conv(batch, kernel, strides or window, padding, form, dilation)
+    return y if x.ndim == rank + 2 else squeeze(y, 0)
+
+
+@op
+def extract_patches(
+    images, size, strides=None, dilation_rate=1, padding: str = "valid", data_format: str | None = None
+) -> Tensor:
+    """Patches as channels: (batch, height, width, c) -> (batch, rows, columns, h w c); volumes for a size of three numbers.
+
+    strides: from patch to patch, the size by default.
+    """
+    rank = 3 if not isinstance(size, int) and len(size) == 3 else 2
+    return _patches("extract_patches", rank, images, size, strides, dilation_rate, padding, data_format)
+
+
+@op
+def extract_patches_3d(
+    volumes, size, strides=None, dilation_rate=1, padding: str = "valid", data_format: str | None = None
+) -> Tensor:
+    """Patches of volumes as channels; as `extract_patches`."""
+    return _patches("extract_patches_3d", 3, volumes, size, strides, dilation_rate, padding, data_format)
+
+
+# -------------------- filters --------------------
+
+
+def _filtered(x: Tensor, kernel: Any, padding: str) -> Tensor:
+    """Each channel of (batch, height, width, channels) filtered by a matrix."""
+    kernel = expand_dims(as_tensor(kernel, x.dtype), (2, 3))
+    return depthwise_conv(x, broadcast_to(kernel, (*kernel.shape[:2], x.shape[3], 1)), 1, padding, "channels_last")
+
+
+def _bell(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
+    """A normal distribution's density at `size` points around 0, scaled to a sum of 1."""
+    places = elementwise.divide(np.arange(size, dtype=dtype) - (size - 1) / 2, as_tensor(sigma, dtype))
+    y = elementwise.exp(elementwise.multiply(elementwise.square(as_tensor(places, dtype)), -0.5))
+    return elementwise.divide(y, reduce.sum(y))
+
+
+@op
+def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format: str | None = None) -> Tensor:
+    """Images blurred by a bell of kernel_size (width, height) and sigma (horizontal, vertical); beyond the edges is 0."""
+    x, back = _batch("gaussian_blur", as_float(images), data_format)
+    sigmas = unstack(sigma) if isinstance(sigma, Tensor) else sigma
+    across, down = (_bell(size, each, x.dtype) for size, each in zip(kernel_size, sigmas, strict=True))
+    return back(_filtered(x, outer(down, across), "same"))
+
+
+@op
+def sobel_edges(images, data_format: str | None = None) -> Tensor:
+    """How images change downwards and to the right, along a new last axis (dy, dx); beyond the edges is 0."""
+    x, back = _batch("sobel_edges", as_float(images), data_format)
+    right = np.outer([1, 2, 1], [-1, 0, 1])
+    return stack([back(_filtered(x, kernel, "same")) for kernel in (right.T, right)], -1)
+
+
+@op
+def ssim(
+    image1,
+    image2,
+    max_val: float = 1.0,
+    filter_size: int = 11,
+    filter_sigma: float = 1.5,
+    k1: float = 0.01,
+    k2: float = 0.03,
+    data_format: str | None = None,
+) -> Tensor:
+    """Structural similarity of two images from -1 to 1, one number an image. Wang, Bovik, Sheikh and Simoncelli, 2004."""
+    first, second = (as_float(each) for each in promote(image1, image2))
+    if first.shape != second.shape:
+        raise ValueError(f"ssim: expected two images of one shape, received {first.shape} and {second.shape}")
+    (x, _), (y, _) = (_batch("ssim", each, data_format) for each in (first, second))
+    bell = _bell(filter_size, filter_sigma, x.dtype)
+    kernel = outer(bell, bell)
+
+    def blurred(a: Tensor, b: Tensor) -> Tensor:
+        return _filtered(elementwise.multiply(a, b), kernel, "valid")
+
+    def plus(a: Tensor, b: Tensor, constant: float) -> Tensor:
+        return elementwise.add(elementwise.add(a, b), constant)
+
+    one = as_tensor(1, x.dtype)
+    mean_x, mean_y = blurred(x, one), blurred(y, one)
+    square_x, square_y = elementwise.square(mean_x), elementwise.square(mean_y)
+    product = elementwise.multiply(mean_x, mean_y)
+    both = elementwise.subtract(blurred(x, y), product)
+    spread = elementwise.subtract(blurred(x, x), square_x), elementwise.subtract(blurred(y, y), square_y)
+    c1, c2 = (k1 * max_val) ** 2, (k2 * max_val) ** 2
+    above = elementwise.multiply(plus(product, product, c1), plus(both, both, c2))
+    below = elementwise.multiply(plus(square_x, square_y, c1), plus(*spread, c2))
+    found = reduce.mean(elementwise.divide(above, below), (1, 2, 3))
+    return found if first.ndim == 4 else squeeze(found, 0)
