@@ -162,7 +162,7 @@ def test_methods_and_defaults_of_keras_2(tmp_path):
         model = Sequential([Dense(4, activation="hard_sigmoid", input_dim=3), Scale(), Dense(2, activation="softmax")])
         model.compile(keras.optimizers.Adadelta(), "categorical_crossentropy", metrics=["acc"])
         assert float(model.optimizer.lr) == 1.0
-        x, y = np.ones((8, 3), dtype=np.float), np.eye(2)[np.arange(8) % 2]
+        x, y, other = np.ones((8, 3), dtype=np.float), np.eye(2)[np.arange(8) % 2], Input((2,))
 
         def batches():
             while True:
@@ -178,6 +178,8 @@ def test_methods_and_defaults_of_keras_2(tmp_path):
         assert model.predict_classes(x).shape == (8,) and model.predict_proba(x).shape == (8, 2)
         assert model.fit(x, y, verbose=0, workers=2).epoch == [0]
         model._make_predict_function()
+        both = Model([model.input, other], keras.layers.add([model.output, other]))
+        assert both.predict([x[:3], np.ones((8, 2))]).shape == (3, 2)
         assert K.get_value(keras.activations.get("hard_sigmoid")(K.constant([1.0]))) == np.float32(0.7)
         assert GRU(2, input_shape=(3, 4)).reset_after is False
 

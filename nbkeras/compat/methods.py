@@ -12,6 +12,7 @@ from nbkeras.callbacks import monitors
 from nbkeras.optimizers import state
 
 _validation_source, _callbacks = training.Trainer._validation_source, training.Trainer._callbacks
+_predict = training.Trainer.predict
 
 
 class Model:
@@ -32,6 +33,12 @@ class Model:
             each.validation_data = self._validation_given
         self._validation_given = None
         return found
+
+    def predict(self, x, *args, **kwargs):
+        """`predict` of as many samples as the first of several inputs has."""
+        if isinstance(x, list) and len({len(each) for each in x if hasattr(each, "shape")}) > 1:
+            x = [each[: len(x[0])] for each in x]
+        return _predict(self, x, *args, **kwargs)
 
     def fit_generator(self, generator, steps_per_epoch=None, epochs=1, verbose=1, *args, **kwargs):
         """`fit` of a generator or Sequence."""
