@@ -192,6 +192,38 @@ def test_methods_and_defaults_of_keras_2(tmp_path):
     )
 
 
+def test_layers_and_architectures_of_keras_2(tmp_path):
+    pytest.importorskip("yaml")
+    source = """
+        import numpy as np
+        from keras import backend as K
+        from keras.layers import Dense, Layer
+        from keras.models import Sequential, model_from_yaml
+
+        class Counted(Layer):
+            def build(self, input_shape):
+                self.factor = K.variable(np.ones(input_shape[-1]))
+                self.calls = K.variable(0.0)
+                self.trainable_weights = [self.factor]
+                self.non_trainable_weights = [self.calls]
+                super(Counted, self).build(input_shape)
+
+            def call(self, x):
+                self.add_update([K.update_add(self.calls, 1.0)], x)
+                return x * self.factor
+
+        model = Sequential([Counted(input_shape=(2,)), Dense(1)])
+        assert len(model.trainable_weights) == 3 and len(model.non_trainable_weights) == 1 and model.updates == []
+        model.compile("sgd", "mse")
+        model.fit(np.ones((4, 2)), np.ones(4), batch_size=2, epochs=3, verbose=0)
+        assert model.get_weights()[1] == 6 and (model.get_weights()[0] != 1).all()
+        again = model_from_yaml(model.to_yaml(), {"Counted": Counted})
+        again.set_weights(model.get_weights())
+        np.testing.assert_array_equal(again.predict(np.ones((3, 2))), model.predict(np.ones((3, 2))))
+        """
+    run_script(tmp_path, source)
+
+
 def test_gradients_as_symbolic_tensors(tmp_path):
     run_script(
         tmp_path,

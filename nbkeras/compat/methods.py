@@ -9,6 +9,7 @@ import numpy as np
 
 from nbkeras import module, training
 from nbkeras.callbacks import monitors
+from nbkeras.compat import model_yaml
 from nbkeras.optimizers import state
 
 _validation_source, _callbacks = training.Trainer._validation_source, training.Trainer._callbacks
@@ -54,6 +55,8 @@ class Model:
         """`predict` of a generator or Sequence."""
         return self.predict(generator, steps=steps, callbacks=callbacks, verbose=verbose, **kwargs)  # type: ignore
 
+    to_yaml = model_yaml.to_yaml
+
     def _make_predict_function(self) -> None:
         """Nothing to do: a step is recorded at its first batch, from any thread."""
 
@@ -85,8 +88,27 @@ class Sequential:
 _add_weight = module.Module.add_weight
 
 
+def _assignable(found: Any, trainable: bool) -> property:
+    """A list of weights that a layer may also set, to say which of its variables they are."""
+
+    def assign(self, variables) -> None:
+        for each in variables:
+            each.trainable = each.declared_trainable = trainable
+            if all(each is not known for known in self._weights):
+                self._weights.append(each)
+
+    return property(found.fget, assign)
+
+
 class Module:
     """Of every layer."""
+
+    trainable_weights = _assignable(module.Module.trainable_weights, True)
+    non_trainable_weights = _assignable(module.Module.non_trainable_weights, False)
+    updates = property(lambda self: [])
+
+    def add_update(self, updates, inputs=None) -> None:
+        """Nothing: what `K.update` and the like were asked to write is written."""
 
     def add_weight(self, *args, **kwargs) -> Any:
         """`add_weight`, also in Keras 2's order: name, shape, dtype, initializer, regularizer, trainable, constraint."""

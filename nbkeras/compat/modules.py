@@ -21,7 +21,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     **{name: (f"nbkeras.{name}",) for name in _SAME.split()},
     "backend": ("nbkeras.compat.backend", "nbkeras.backend"),
     "layers": ("nbkeras.layers",),
-    "models": ("nbkeras.models", "nbkeras.layers"),
+    "models": ("nbkeras.models", "nbkeras.layers", "nbkeras.compat.model_yaml"),
     "utils": ("nbkeras.utils", *_OLD_UTILS),
     "utils.losses_utils": ("nbkeras.compat.constants",),
     "utils.metrics_utils": ("nbkeras.compat.constants",),
