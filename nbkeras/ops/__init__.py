@@ -43,7 +43,6 @@ from nbkeras.ops.activations import (
 )
 from nbkeras.ops.attention import dot_product_attention
 from nbkeras.ops.conv import conv, conv1d, conv2d, conv3d, depthwise_conv, separable_conv
-from nbkeras.ops.conv_transpose import conv_transpose
 from nbkeras.ops.creation import (
     arange,
     eye,
@@ -125,7 +124,6 @@ from nbkeras.ops.indexing import (
     tril,
     triu,
 )
-from nbkeras.ops.local_conv import local_conv
 from nbkeras.ops.losses import (
     binary_crossentropy,
     categorical_crossentropy,
@@ -195,6 +193,7 @@ _LATER: dict[str, str] = {
     "lcm left_shift right_shift",
     "linalg": "cholesky cholesky_inverse det eigh inv logdet lstsq lu_factor matrix_rank norm pinv qr slogdet solve "
     "solve_triangular svd",
+    "local": "local_conv",
     "patches": "extract_sequences fold unfold",
     "products": "cdist correlate cross diff inner kron outer psnr trapezoid vdot",
     "ranges": "array bartlett blackman copy empty empty_like geomspace hamming hanning identity kaiser linspace logspace "
@@ -205,5 +204,6 @@ _LATER: dict[str, str] = {
     "statistics": "amax amin average corrcoef histogram median moments nanargmax nanargmin nancumprod nancumsum nanmax "
     "nanmean nanmedian nanmin nanpercentile nanprod nanquantile nanstd nansum nanvar normalize percentile ptp "
     "quantile",
+    "transposed": "conv_transpose",
 }
 __getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)
