@@ -128,6 +128,9 @@ def forward_blocks(
         count, at = min(block, positions - start), (n * positions + start) * units
         for g in range(groups):
             gather(x, n, start, count, window, out_width, g * channels, channels, windows)
+            if units == 1:  # as a row: all vectors are full
+                gemm(0, 1, 1, count, taps, kernel, 0, taps, windows, 0, taps, y.dtype.type(0), y, at, count)
+                continue
             gemm(
                 0,
                 0,
@@ -175,6 +178,9 @@ def kernel_gradient_blocks(
         beta = dy.dtype.type(0) if b == first else dy.dtype.type(1)
         for g in range(groups):
             gather(x, n, start, count, window, out_width, g * channels, channels, windows)
+            if units == 1:  # as a row
+                gemm(0, 0, 1, taps, count, dy, at, count, windows, 0, taps, beta, partial, 0, taps)
+                continue
             gemm(1, 0, taps, width, count, windows, 0, taps, dy, at + g * width, units, beta, partial, g * width, units)
 
 

@@ -68,6 +68,7 @@ GEMM_CASES = {
     "one image, in bands": ((1, 40, 30, 8), (3, 3), (2, 1), (1, 1), "same", 1),
     "a kernel in two parts": ((2, 9, 8, 40), (4, 5), (1, 2), (2, 1), "same", 1),
     "a kernel in three parts and two groups": ((3, 8, 7, 320), (3, 3), (2, 1), (1, 1), "valid", 2),
+    "one unit": ((3, 9, 8, 5), (3, 2), (2, 1), (1, 1), "same", 1, 1),
     "many blocks": ((9, 24, 24, 12), (5, 3), (1, 1), (1, 1), "same", 1),
 }
 
@@ -76,8 +77,8 @@ GEMM_CASES = {
 @pytest.mark.parametrize("dtype", ["float64", "float32"])
 @pytest.mark.parametrize("case", GEMM_CASES)
 def test_implicit_gemm(case, dtype):
-    shape, size, strides, dilation, padding, groups = GEMM_CASES[case]
-    units, tolerance = 6, 1e-12 if dtype == "float64" else 2e-6
+    shape, size, strides, dilation, padding, groups, *given = GEMM_CASES[case]
+    units, tolerance = given[0] if given else 6, 1e-12 if dtype == "float64" else 2e-6
     x, kernel = normal(*shape).astype(dtype), normal(*size, shape[3] // groups, units).astype(dtype)
     bias = normal(units).astype(dtype)
     window, height, width = slide(shape, size, strides, dilation, padding)
