@@ -98,6 +98,7 @@ class Layer(Module, Connected):
     supports_masking = False
     input_spec: Any = None
     input_dtype: str | None = None  # of the input of a Sequential that starts with this layer; None: the layer's own
+    trains_by_default = False  # what `training` is in a call outside fit, evaluate and predict that does not say
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
 
     def __init_subclass__(cls, **kwargs):
@@ -261,7 +262,7 @@ class Layer(Module, Connected):
         masks = nest.map_leaves(lambda t: getattr(t, "mask", None), inputs)
         has_mask = any(mask is not None for mask in nest.flatten(masks))
         if "training" in self._call_takes and kwargs.get("training") is None:
-            kwargs["training"] = bool(_context.training)
+            kwargs["training"] = self._in_training()
         if has_mask and "mask" in self._call_takes and kwargs.get("mask") is None:
             kwargs["mask"] = masks
         for name, value in named.items():
@@ -294,10 +295,13 @@ class Layer(Module, Connected):
                 )
         return outputs
 
+    def _in_training(self) -> bool:
+        return self.trains_by_default if _context.training is None else _context.training
+
     def _plain_call(self, *args, **kwargs) -> Any:
         """`call` with `training` filled in, for dry runs."""
         if "training" in self._call_takes and kwargs.get("training") is None:
-            kwargs["training"] = bool(_context.training)
+            kwargs["training"] = self._in_training()
         inputs = args[0] if args else None
         masks = nest.map_leaves(lambda t: getattr(t, "mask", None), inputs)
         if "mask" in self._call_takes and "mask" not in kwargs and any(m is not None for m in nest.flatten(masks)):

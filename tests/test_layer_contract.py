@@ -26,6 +26,11 @@ def merging(cls, **arguments):
     return case(lambda: cls(**arguments), floats(3, 4), floats(3, 4))
 
 
+def random_case(make):
+    """A layer that changes images in training."""
+    return case(make, floats(*IMAGE), training=True, gradients=False)
+
+
 WORDS = rng.integers(0, 7, (4, 5)).astype("int32")
 
 CASES = {
@@ -230,6 +235,32 @@ CASES = {
     "TextVectorization": [],
     "TextInputs": [],  # what layers of texts share
     "Lookup": [],
+    "Resizing": [
+        case(lambda: L.Resizing(4, 9), floats(*IMAGE)),
+        case(lambda: L.Resizing(9, 5, pad_to_aspect_ratio=True, data_format="channels_first"), floats(2, 3, 7, 6)),
+    ],
+    "CenterCrop": [case(lambda: L.CenterCrop(4, 3), floats(*IMAGE)), case(lambda: L.CenterCrop(9, 3), floats(*IMAGE))],
+    "RandomFlip": [
+        case(lambda: L.RandomFlip(), floats(*IMAGE)),
+        case(lambda: L.RandomFlip("vertical", seed=1), floats(*IMAGE), training=True, gradients=False),
+    ],
+    "RandomCrop": [case(lambda: L.RandomCrop(4, 3), floats(*IMAGE)), random_case(lambda: L.RandomCrop(4, 3))],
+    "RandomTranslation": [random_case(lambda: L.RandomTranslation(0.3, 0.2))],
+    "RandomRotation": [random_case(lambda: L.RandomRotation(0.3, fill_mode="constant", fill_value=2.0))],
+    "RandomZoom": [random_case(lambda: L.RandomZoom(0.3)), random_case(lambda: L.RandomZoom((-0.3, 0.1), (0.1, 0.2)))],
+    "RandomBrightness": [random_case(lambda: L.RandomBrightness(0.3, (-3, 3)))],
+    "RandomContrast": [random_case(lambda: L.RandomContrast(0.3, (-3, 3)))],
+    "RandomColorDegeneration": [random_case(lambda: L.RandomColorDegeneration((0.1, 0.9), (-3, 3)))],
+    "RandomGrayscale": [random_case(lambda: L.RandomGrayscale(1.0))],
+    "RandomHue": [random_case(lambda: L.RandomHue(0.5, (-3, 3)))],
+    "RandomInvert": [random_case(lambda: L.RandomInvert((1.0, 1.0), (-3, 3)))],
+    "RandomPosterization": [random_case(lambda: L.RandomPosterization(4, (-3, 3)))],
+    "RandomSaturation": [random_case(lambda: L.RandomSaturation(0.5, (0, 1)))],
+    "Solarization": [random_case(lambda: L.Solarization(0.2, 0.5, (-3, 3)))],
+    "Pipeline": [case(lambda: L.Pipeline([L.Rescaling(2.0), L.CenterCrop(4, 3)]), floats(*IMAGE))],
+    "Images": [],  # what layers of images share
+    "RandomImages": [],
+    "RandomColors": [],
     "Add": [merging(L.Add)],
     "Subtract": [merging(L.Subtract)],
     "Multiply": [merging(L.Multiply)],

@@ -106,9 +106,13 @@ _LATER = {
     "SeparableConvolution2D",
     "locally_connected": "LocallyConnected1D LocallyConnected2D",
     "attention": "AdditiveAttention Attention",
+    "augmentation": "RandomCrop RandomFlip RandomRotation RandomTranslation RandomZoom",
     "categorical": "CategoryEncoding",
+    "colors": "RandomBrightness RandomColorDegeneration RandomContrast RandomGrayscale RandomHue RandomInvert "
+    "RandomPosterization RandomSaturation Solarization",
     "einsum_dense": "EinsumDense",
     "hashing": "HashedCrossing Hashing",
+    "images": "CenterCrop Pipeline Resizing",
     "lookup": "IntegerLookup StringLookup",
     "multi_head_attention": "GroupQueryAttention MultiHeadAttention",
     "numerical": "Discretization Normalization Rescaling",

@@ -1,19 +1,25 @@
-"""Writes images.npz: what Keras's ImageDataGenerator makes of a few images. Run with Keras 3 and scipy installed:
+"""Write images.npz: what real Keras's layers of images give for image_cases.py.
 
 KERAS_BACKEND=jax python tests/reference/make_images.py
 """
 
 import pathlib
 
+import keras
 import numpy as np
-from image_cases import AFFINE, GENERATORS, flow_numbers, images
+from image_cases import CASES
+
+OUT = pathlib.Path(__file__).with_name("images.npz")
+
+
+def main() -> None:
+    saved = {
+        name: np.asarray(getattr(keras.layers, kind)(**arguments)(inputs))
+        for name, (kind, arguments, inputs) in CASES.items()
+    }
+    np.savez_compressed(OUT, **saved)
+    print(f"{OUT}: {OUT.stat().st_size} bytes, Keras {keras.__version__} on {keras.backend.backend()}")
+
 
 if __name__ == "__main__":
-    from keras.src.legacy.preprocessing import image
-
-    found = {}
-    for name, (shape, arguments) in AFFINE.items():
-        found[f"affine {name}"] = image.apply_affine_transform(images(shape)[0], **arguments)
-    for name, arguments in GENERATORS.items():
-        found[f"flow {name}"] = flow_numbers(image.ImageDataGenerator, arguments)
-    np.savez_compressed(pathlib.Path(__file__).with_name("images.npz"), **found)
+    main()

@@ -1,0 +1,184 @@
+"""Images changed at random in training, each in its own way, in the layer's dtype: moved, turned, zoomed, cropped.
+
+Called by themselves these layers are in training, as in Keras. Bounding boxes and labels are not changed along.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from nbkeras import ops, random
+from nbkeras.layers.images import Images, check_size, middle
+
+_FILL_MODES = ("reflect", "wrap", "constant", "nearest")
+
+
+class RandomImages(Images):
+    """What these layers share: `change` in training, images as floats otherwise; `draw` gives a number for each image."""
+
+    trains_by_default = True
+
+    def __init__(self, seed=None, data_format=None, **kwargs):
+        super().__init__(data_format, **kwargs)
+        self.seed = seed
+        self.seed_generator = random.SeedGenerator(seed)
+        self._states.append(self.seed_generator.state)
+
+    def draw(self, images, low: float, high: float):
+        """Uniform numbers (batch, 1, 1, 1)."""
+        return random.uniform((images.shape[0], 1, 1, 1), low, high, self.dtype, self.seed_generator)
+
+    def call(self, inputs, training=None):
+        images = ops.cast(inputs, self.dtype)
+        return self.changed(images) if training else images
+
+    def get_config(self):
+        return {**super().get_config(), "seed": self.seed}
+
+
+def bounds(layer: Any, name: str, factor: Any, low: float = -1.0, high: float = 1.0) -> tuple[float, float]:
+    """A factor as a pair, a number f as (-f, f), no lower than `low`; ValueError for one outside of low to high."""
+    pair = sorted(factor) if isinstance(factor, list | tuple) else [factor, factor]
+    if len(pair) != 2 or not all(isinstance(f, int | float) for f in pair) or pair[0] > high or pair[1] < low:
+        raise ValueError(
+            f"{type(layer).__name__}'s {name} must be a number from {low} to {high}, or two, received {factor!r}"
+        )
+    if isinstance(factor, list | tuple):
+        return float(pair[0]), float(pair[1])
+    return max(-abs(float(factor)), low), abs(float(factor))
+
+
+class RandomFlip(RandomImages):
+    """Half of the images mirrored: mode 'horizontal', 'vertical', or 'horizontal_and_vertical', both ways at once."""
+
+    def __init__(self, mode="horizontal_and_vertical", seed=None, data_format=None, **kwargs):
+        super().__init__(seed, data_format, **kwargs)
+        if mode not in ("horizontal", "vertical", "horizontal_and_vertical"):
+            raise ValueError(
+                f"RandomFlip's mode must be horizontal, vertical or horizontal_and_vertical, received {mode!r}"
+            )
+        self.mode = mode
+
+    def change(self, images):
+        axes = [axis for axis, name in ((1, "vertical"), (2, "horizontal")) if name in self.mode]
+        return ops.where(ops.less_equal(self.draw(images, 0.0, 1.0), 0.5), ops.flip(images, axes), images)
+
+    def get_config(self):
+        return {**super().get_config(), "mode": self.mode}
+
+
+class RandomCrop(RandomImages):
+    """A part (height, width) of the images, the same of all in a batch; of images that are not larger, and in inference, the
+    middle.
+    """
+
+    def __init__(self, height, width, seed=None, data_format=None, **kwargs):
+        super().__init__(seed, data_format, **kwargs)
+        self.height, self.width = check_size(self, height, width)
+
+    def change(self, images, training=True):
+        if not training or images.shape[1] <= self.height or images.shape[2] <= self.width:
+            return middle(images, self.height, self.width)
+        for axis, size in ((1, self.height), (2, self.width)):
+            start = random.randint((), 0, images.shape[axis] - size + 1, seed=self.seed_generator)
+            images = ops.take(images, ops.add(ops.arange(size, dtype="int32"), start), axis)
+        return images
+
+    def call(self, inputs, training=None):
+        return self.changed(ops.cast(inputs, self.dtype), training=training)
+
+    def get_config(self):
+        return {**super().get_config(), "height": self.height, "width": self.width}
+
+
+class _Moved(RandomImages):
+    """Layers that move pixels: how images are filled where nothing comes from, and how places between pixels are read."""
+
+    def __init__(
+        self, fill_mode="reflect", interpolation="bilinear", seed=None, fill_value=0.0, data_format=None, **kwargs
+    ):
+        super().__init__(seed, data_format, **kwargs)
+        if fill_mode not in _FILL_MODES:
+            raise ValueError(f"{type(self).__name__}'s fill_mode must be one of {_FILL_MODES}, received {fill_mode!r}")
+        if interpolation not in ("nearest", "bilinear"):
+            raise ValueError(
+                f"{type(self).__name__}'s interpolation must be 'nearest' or 'bilinear', received {interpolation!r}"
+            )
+        self.fill_mode, self.interpolation, self.fill_value = fill_mode, interpolation, fill_value
+
+    def move(self, images, a0, a1, a2, b0, b1, b2):
+        """The images whose pixel (x, y) comes from (a0 x + a1 y + a2, b0 x + b1 y + b2); numbers (batch, 1, 1, 1) or one."""
+        count = images.shape[0]
+        columns = [
+            ops.reshape(ops.broadcast_to(ops.cast(number, self.dtype), (count, 1, 1, 1)), (count, 1))
+            for number in (a0, a1, a2, b0, b1, b2, 0.0, 0.0)
+        ]
+        options = (self.interpolation, self.fill_mode, self.fill_value, "channels_last")
+        return ops.image.affine_transform(images, ops.concatenate(columns, axis=1), *options)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "fill_mode": self.fill_mode,
+            "interpolation": self.interpolation,
+            "fill_value": self.fill_value,
+        }
+
+
+class RandomTranslation(_Moved):
+    """Images moved down and to the right by parts of their size, height_factor and width_factor: f for -f to f, or two."""
+
+    def __init__(self, height_factor, width_factor, fill_mode="reflect", interpolation="bilinear", **kwargs):
+        super().__init__(fill_mode, interpolation, **kwargs)
+        self.height_factor, self.width_factor = height_factor, width_factor
+        self._down = bounds(self, "height_factor", height_factor)
+        self._right = bounds(self, "width_factor", width_factor)
+
+    def change(self, images):
+        down = ops.multiply(self.draw(images, *self._down), float(images.shape[1]))
+        right = ops.multiply(self.draw(images, *self._right), float(images.shape[2]))
+        return self.move(images, 1.0, 0.0, ops.negative(right), 0.0, 1.0, ops.negative(down))
+
+    def get_config(self):
+        return {**super().get_config(), "height_factor": self.height_factor, "width_factor": self.width_factor}
+
+
+class RandomRotation(_Moved):
+    """Images turned about their middle by parts of a full turn, counter-clockwise: factor f for -f to f, or two numbers."""
+
+    def __init__(self, factor, fill_mode="reflect", interpolation="bilinear", **kwargs):
+        super().__init__(fill_mode, interpolation, **kwargs)
+        self.factor = bounds(self, "factor", factor)
+
+    def change(self, images):
+        angle = ops.multiply(self.draw(images, *self.factor), 2 * math.pi)
+        cosine, sine = ops.cos(angle), ops.sin(angle)
+        x, y = (images.shape[2] - 1) / 2, (images.shape[1] - 1) / 2
+        across = x - ops.multiply(cosine, x) + ops.multiply(sine, y)
+        down = y - ops.multiply(sine, x) - ops.multiply(cosine, y)
+        return self.move(images, cosine, ops.negative(sine), across, sine, cosine, down)
+
+    def get_config(self):
+        return {**super().get_config(), "factor": list(self.factor)}
+
+
+class RandomZoom(_Moved):
+    """Images seen from nearer (factors below 0) or farther (above), by parts; width_factor None: as the height."""
+
+    def __init__(self, height_factor, width_factor=None, fill_mode="reflect", interpolation="bilinear", **kwargs):
+        super().__init__(fill_mode, interpolation, **kwargs)
+        self.height_factor, self.width_factor = height_factor, width_factor
+        self._rows = bounds(self, "height_factor", height_factor)
+        self._columns = None if width_factor is None else bounds(self, "width_factor", width_factor)
+
+    def change(self, images):
+        rows = self.draw(images, 1 + self._rows[0], 1 + self._rows[1])
+        columns = rows
+        if self._columns is not None:
+            columns = self.draw(images, 1 + self._columns[0], 1 + self._columns[1])
+        across, down = ((images.shape[axis] - 1) / 2 * (1.0 - zoom) for axis, zoom in ((2, columns), (1, rows)))
+        return self.move(images, columns, 0.0, across, 0.0, rows, down)
+
+    def get_config(self):
+        return {**super().get_config(), "height_factor": self.height_factor, "width_factor": self.width_factor}

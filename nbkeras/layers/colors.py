@@ -1,0 +1,165 @@
+"""Colours of images changed at random in training, each image in its own way. value_range: the least and the largest value.
+
+Called by themselves these layers are in training, as in Keras.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbkeras import config, ops
+from nbkeras.layers.augmentation import RandomImages, bounds
+
+
+class RandomColors(RandomImages):
+    """What these layers share: a factor within limits, from which a number for each image is drawn, and value_range."""
+
+    limits = (0.0, 1.0)
+
+    def __init__(self, factor, value_range=(0, 255), seed=None, data_format=None, **kwargs):
+        super().__init__(seed, data_format, **kwargs)
+        if not isinstance(value_range, list | tuple) or len(value_range) != 2:
+            raise ValueError(f"{type(self).__name__}'s value_range must be two numbers, received {value_range!r}")
+        self.factor = bounds(self, "factor", factor, *self.limits)
+        self.value_range = tuple(sorted(value_range))
+
+    def in_range(self, images):
+        """Values outside of value_range at its ends."""
+        return ops.clip(images, *self.value_range)
+
+    def scaled(self, images, source: tuple, target: tuple):
+        """Values of one range as those of another."""
+        if tuple(source) == tuple(target):
+            return images
+        factor = (target[1] - target[0]) / (source[1] - source[0])
+        return ops.add(ops.multiply(ops.subtract(images, float(source[0])), factor), float(target[0]))
+
+    def get_config(self):
+        return {**super().get_config(), "factor": list(self.factor), "value_range": list(self.value_range)}
+
+
+class RandomBrightness(RandomColors):
+    """A number from factor, times the width of value_range, added; factor f (up to 1) for -f to f, or two."""
+
+    limits = (-1.0, 1.0)
+
+    def change(self, images):
+        width = float(self.value_range[1] - self.value_range[0])
+        return self.in_range(ops.add(images, ops.multiply(self.draw(images, *self.factor), width)))
+
+
+class RandomContrast(RandomColors):
+    """Distances from each channel's mean times 1 - lower to 1 + upper of factor; f stands for 0 to f, as in Keras."""
+
+    def change(self, images):
+        factor = self.draw(images, 1 - self.factor[0], 1 + self.factor[1])
+        mean = ops.mean(images, axis=(1, 2), keepdims=True)
+        return self.in_range(ops.add(ops.multiply(ops.subtract(images, mean), factor), mean))
+
+
+class RandomColorDegeneration(RandomColors):
+    """Images of three channels blended with their gray, by a number from factor: 1 leaves no colour."""
+
+    def change(self, images):
+        gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
+        return self.in_range(ops.add(images, ops.multiply(self.draw(images, *self.factor), ops.subtract(gray, images))))
+
+
+class RandomInvert(RandomColors):
+    """Images upside down in value_range, with a probability from factor."""
+
+    def __init__(self, factor=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs):
+        super().__init__(factor, value_range, seed, data_format, **kwargs)
+
+    def change(self, images):
+        probability = self.draw(images, *self.factor)
+        chosen = ops.less(self.draw(images, 0.0, 1.0), probability)
+        return ops.where(chosen, ops.subtract(float(self.value_range[1]), images), images)
+
+
+class RandomSaturation(RandomColors):
+    """Saturations times f / (1 - f), f from factor: 0.5 leaves them, 0 takes them away."""
+
+    def change(self, images):
+        factor = self.draw(images, *self.factor)
+        factor = ops.divide(factor, ops.add(ops.subtract(1.0, factor), config.epsilon()))
+        hue, saturation, value = ops.split(ops.image.rgb_to_hsv(images, data_format="channels_last"), 3, axis=-1)
+        changed = ops.concatenate([hue, self.in_range(ops.multiply(saturation, factor)), value], axis=-1)
+        return ops.image.hsv_to_rgb(changed, data_format="channels_last")
+
+
+class RandomHue(RandomColors):
+    """Hues turned by half of a number from factor, one way or the other."""
+
+    def change(self, images):
+        way = ops.where(ops.greater(self.draw(images, 0.0, 1.0), 0.5), -0.5, 0.5)
+        turn = ops.multiply(self.draw(images, *self.factor), ops.cast(way, self.dtype))
+        unit = self.scaled(images, self.value_range, (0, 1))
+        hue, saturation, value = ops.split(ops.image.rgb_to_hsv(unit, data_format="channels_last"), 3, axis=-1)
+        hue = ops.add(hue, turn)
+        hue = ops.where(ops.greater(hue, 1.0), ops.subtract(hue, 1.0), hue)
+        hue = ops.where(ops.less(hue, 0.0), ops.add(hue, 1.0), hue)
+        changed = ops.concatenate([hue, saturation, value], axis=-1)
+        changed = ops.clip(ops.image.hsv_to_rgb(changed, data_format="channels_last"), 0.0, 1.0)
+        return self.scaled(changed, (0, 1), self.value_range)
+
+
+class RandomPosterization(RandomColors):
+    """Values of fewer bits: a whole number from factor, 1 to 8, of the 8 of value_range."""
+
+    limits = (1.0, 8.0)
+
+    def change(self, images):
+        low, high = (int(f) for f in self.factor)
+        bits = ops.floor(self.draw(images, float(low), float(max(high, low + 1))))
+        step = ops.power(2.0, ops.subtract(8.0, bits))
+        whole = ops.floor(self.scaled(images, self.value_range, (0, 255)))
+        return self.scaled(ops.multiply(ops.floor(ops.divide(whole, step)), step), (0, 255), self.value_range)
+
+
+class RandomGrayscale(RandomImages):
+    """Images of three channels made gray, with probability factor."""
+
+    def __init__(self, factor=0.5, data_format=None, seed=None, **kwargs):
+        super().__init__(seed, data_format, **kwargs)
+        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor <= 1:
+            raise ValueError(f"RandomGrayscale's factor must be a number from 0 to 1, received {factor!r}")
+        self.factor = factor
+
+    def change(self, images):
+        gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
+        return ops.where(ops.less(self.draw(images, 0.0, 1.0), self.factor), gray, images)
+
+    def get_config(self):
+        return {**super().get_config(), "factor": self.factor}
+
+
+class Solarization(RandomImages):
+    """A number added, then all values from a threshold on upside down; both drawn as parts of 255: f for 0 to f, or two."""
+
+    def __init__(
+        self, addition_factor=0.0, threshold_factor=0.0, value_range=(0, 255), seed=None, data_format=None, **kwargs
+    ):
+        super().__init__(seed, data_format, **kwargs)
+        self.addition_factor, self.threshold_factor = addition_factor, threshold_factor
+        self._additions = _from_zero(self, "addition_factor", addition_factor)
+        self._thresholds = _from_zero(self, "threshold_factor", threshold_factor)
+        self.value_range = tuple(sorted(value_range))
+
+    def change(self, images):
+        additions = self.draw(images, self._additions[0], self._additions[1] * 255)
+        thresholds = self.draw(images, self._thresholds[0], self._thresholds[1] * 255)
+        low, width = float(self.value_range[0]), float(self.value_range[1] - self.value_range[0])
+        bright = ops.multiply(ops.subtract(images, low), 255 / width)
+        bright = ops.clip(ops.add(bright, additions), 0.0, 255.0)
+        changed = ops.where(ops.less(bright, thresholds), bright, ops.subtract(255.0, bright))
+        return ops.add(ops.multiply(changed, width / 255), low)
+
+    def get_config(self):
+        own = {"addition_factor": self.addition_factor, "threshold_factor": self.threshold_factor}
+        return {**super().get_config(), **own, "value_range": list(self.value_range)}
+
+
+def _from_zero(layer: Any, name: str, factor: Any) -> tuple[float, float]:
+    pair = bounds(layer, name, factor, 0.0, 1.0)
+    return pair if isinstance(factor, list | tuple) else (0.0, pair[1])

@@ -1,0 +1,137 @@
+"""Images of another size: Resizing and CenterCrop; and Pipeline, layers one after the other."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbkeras import config as settings
+from nbkeras import ops
+from nbkeras.layer import Layer
+from nbkeras.layer import layers as registry
+
+
+class Images(Layer):
+    """What layers of images share: one image or a batch of them, channels last or first; `change` gets a batch, last."""
+
+    def __init__(self, data_format=None, **kwargs):
+        super().__init__(**kwargs)
+        self.data_format = settings.image_data_format() if data_format is None else data_format
+        if self.data_format not in ("channels_last", "channels_first"):
+            raise ValueError(f"data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
+
+    def change(self, images):
+        """The new images of a batch (batch, height, width, channels)."""
+        raise NotImplementedError(f"{type(self).__name__} must define change(self, images)")
+
+    def changed(self, images, **options):
+        """`change` of images in whatever form they come."""
+        rank, first = len(images.shape), self.data_format == "channels_first"
+        if rank not in (3, 4):
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r} needs an image of 3 axes or a batch of 4, received shape {images.shape}"
+            )
+        batch = images if rank == 4 else ops.expand_dims(images, 0)
+        batch = self.change(ops.moveaxis(batch, 1, 3) if first else batch, **options)
+        batch = ops.moveaxis(batch, 3, 1) if first else batch
+        return batch if rank == 4 else ops.squeeze(batch, 0)
+
+    def get_config(self):
+        return {**super().get_config(), "data_format": self.data_format}
+
+
+def check_size(layer: Layer, height: Any, width: Any) -> tuple[int, int]:
+    """A height and a width; ValueError unless they are positive integers."""
+    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in (height, width)):
+        raise ValueError(f"{type(layer).__name__} needs a positive height and width, received {height!r} and {width!r}")
+    return height, width
+
+
+class Resizing(Images):
+    """Images of size (height, width), in their own dtype: see `ops.image.resize`."""
+
+    def __init__(
+        self,
+        height,
+        width,
+        interpolation="bilinear",
+        crop_to_aspect_ratio=False,
+        pad_to_aspect_ratio=False,
+        fill_mode="constant",
+        fill_value=0.0,
+        antialias=False,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(data_format, **kwargs)
+        self.height, self.width = check_size(self, height, width)
+        self.options = {
+            "interpolation": interpolation,
+            "crop_to_aspect_ratio": bool(crop_to_aspect_ratio),
+            "pad_to_aspect_ratio": bool(pad_to_aspect_ratio),
+            "fill_mode": fill_mode,
+            "fill_value": fill_value,
+            "antialias": bool(antialias),
+        }
+
+    def change(self, images):
+        return ops.image.resize(images, (self.height, self.width), **self.options, data_format="channels_last")
+
+    def call(self, inputs):
+        return self.changed(inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "height": self.height, "width": self.width, **self.options}
+
+
+def middle(images, height: int, width: int):
+    """The middle (height, width) of a batch, or where it is smaller, of its middle with that ratio, resized."""
+    rows, columns = images.shape[1] - height, images.shape[2] - width
+    if rows < 0 or columns < 0:
+        return ops.image.resize(images, (height, width), crop_to_aspect_ratio=True, data_format="channels_last")
+    return images[:, rows // 2 : rows // 2 + height, columns // 2 : columns // 2 + width]
+
+
+class CenterCrop(Images):
+    """The middle (height, width) of images; of smaller ones their middle with that ratio, resized."""
+
+    def __init__(self, height, width, data_format=None, **kwargs):
+        super().__init__(data_format, **kwargs)
+        self.height, self.width = check_size(self, height, width)
+
+    def change(self, images):
+        return middle(images, self.height, self.width)
+
+    def call(self, inputs):
+        return self.changed(ops.cast(inputs, self.dtype))
+
+    def get_config(self):
+        return {**super().get_config(), "height": self.height, "width": self.width}
+
+
+class Pipeline(Layer):
+    """Layers one after the other, as one."""
+
+    supports_masking = True
+    trains_by_default = True
+
+    def __init__(self, layers, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        if not isinstance(layers, list | tuple) or not all(isinstance(layer, Layer) for layer in layers):
+            raise ValueError(f"Pipeline needs a list of layers, received {layers!r}")
+        self.layers = list(layers)
+
+    def call(self, inputs, training=None, mask=None):
+        for layer in self.layers:
+            options = {"training": training, "mask": mask}
+            inputs = layer(inputs, **{name: value for name, value in options.items() if name in layer._call_takes})
+            mask = getattr(inputs, "mask", None)
+        return inputs
+
+    def get_config(self):
+        return {**super().get_config(), "layers": [registry.serialize(layer) for layer in self.layers]}
+
+    @classmethod
+    def from_config(cls, config):
+        """A pipeline of new layers from `get_config`."""
+        config = dict(config)
+        return cls([registry.deserialize(each) for each in config.pop("layers")], **config)
