@@ -90,6 +90,7 @@ CASES = {
         case(lambda: L.Embedding(7, 3), WORDS),
         case(lambda: L.Embedding(7, 3, mask_zero=True), WORDS),
     ],
+    "ReversibleEmbedding": [case(lambda: L.ReversibleEmbedding(7, 3, tie_weights=False, mask_zero=True), WORDS)],
     "SimpleRNN": [
         case(lambda: L.SimpleRNN(3, return_sequences=True), floats(*STEPS)),
         case(lambda: L.SimpleRNN(3, go_backwards=True), floats(*STEPS)),

@@ -20,6 +20,7 @@ from nbkeras.layers.core import Permute as Permute
 from nbkeras.layers.core import RepeatVector as RepeatVector
 from nbkeras.layers.core import Reshape as Reshape
 from nbkeras.layers.embedding import Embedding as Embedding
+from nbkeras.layers.embedding import ReversibleEmbedding as ReversibleEmbedding
 from nbkeras.layers.merging import Add as Add
 from nbkeras.layers.merging import Average as Average
 from nbkeras.layers.merging import Concatenate as Concatenate

@@ -1,4 +1,4 @@
-"""Embedding: vectors for integers."""
+"""Embedding: vectors for integers; ReversibleEmbedding: and scores of all integers for vectors."""
 
 from typing import Any
 
@@ -78,3 +78,47 @@ class Embedding(Layer):
             "mask_zero": self.mask_zero,
             "input_length": self.input_length,
         }
+
+
+class ReversibleEmbedding(Embedding):
+    """Embedding that with `reverse=True` takes vectors (batch, ..., output_dim) to a score for each integer, (..., input_dim).
+
+    tie_weights: by the same table; False: by another. logit_soft_cap: c for c tanh(score / c). reverse_dtype: of the scores.
+    Press and Wolf, 2017.
+    """
+
+    def __init__(self, input_dim, output_dim, tie_weights=True, reverse_dtype=None, logit_soft_cap=None, **kwargs):
+        super().__init__(input_dim, output_dim, **kwargs)
+        self.tie_weights, self.reverse_dtype, self.logit_soft_cap = bool(tie_weights), reverse_dtype, logit_soft_cap
+
+    def build(self, input_shape: Any = None):
+        super().build(input_shape)
+        self.reverse_embeddings = None
+        if not self.tie_weights:
+            shape = (self.output_dim, self.input_dim)
+            self.reverse_embeddings = self.add_weight(shape, self.embeddings_initializer, name="reverse_embeddings")
+
+    def call(self, inputs, reverse=False):
+        if not reverse:
+            return super().call(inputs)
+        kernel = ops.transpose(self.embeddings) if self.tie_weights else self.reverse_embeddings
+        if self.reverse_dtype is not None:
+            inputs, kernel = (ops.cast(each, self.reverse_dtype) for each in (inputs, kernel))
+        scores = ops.matmul(inputs, kernel)
+        if self.logit_soft_cap is None:
+            return scores
+        return ops.multiply(ops.tanh(ops.divide(scores, self.logit_soft_cap)), self.logit_soft_cap)
+
+    compute_output_shape = Layer.compute_output_shape  # a dry run: it depends on `reverse`
+
+    def compute_mask(self, inputs, mask=None):
+        """Of integers; vectors have none."""
+        return None if inputs.dtype.kind == "f" else super().compute_mask(inputs, mask)
+
+    def get_config(self):
+        own = {
+            "tie_weights": self.tie_weights,
+            "reverse_dtype": self.reverse_dtype,
+            "logit_soft_cap": self.logit_soft_cap,
+        }
+        return {**super().get_config(), **own}

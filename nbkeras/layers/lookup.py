@@ -225,9 +225,18 @@ class IntegerLookup(Lookup):
 
     input_dtype = "int64"
 
-    def __init__(self, max_tokens=None, num_oov_indices=1, mask_token=None, oov_token=-1, vocabulary=None, **kwargs):
-        if kwargs.pop("vocabulary_dtype", "int64") != "int64":
-            raise ValueError("IntegerLookup's vocabulary_dtype is int64")
+    def __init__(
+        self,
+        max_tokens=None,
+        num_oov_indices=1,
+        mask_token=None,
+        oov_token=-1,
+        vocabulary=None,
+        vocabulary_dtype="int64",
+        **kwargs,
+    ):
+        if vocabulary_dtype != "int64":
+            raise ValueError(f"IntegerLookup's vocabulary_dtype is 'int64', received {vocabulary_dtype!r}")
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
 
     def _term(self, value):
@@ -266,10 +275,19 @@ class StringLookup(Lookup):
     """
 
     def __init__(
-        self, max_tokens=None, num_oov_indices=1, mask_token=None, oov_token="[UNK]", vocabulary=None, **kwargs
+        self,
+        max_tokens=None,
+        num_oov_indices=1,
+        mask_token=None,
+        oov_token="[UNK]",
+        vocabulary=None,
+        encoding="utf-8",
+        vocabulary_dtype="string",
+        **kwargs,
     ):
-        self.encoding = kwargs.pop("encoding", "utf-8")
-        kwargs.pop("vocabulary_dtype", None)
+        if vocabulary_dtype not in (None, "string"):
+            raise ValueError(f"StringLookup's vocabulary_dtype is 'string', received {vocabulary_dtype!r}")
+        self.encoding = encoding
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
 
     def _term(self, value):

@@ -109,3 +109,13 @@ def transformer_block(k):
     z = k.layers.Dense(6)(k.layers.Dense(9, activation="relu")(y))
     y = k.layers.LayerNormalization()(k.layers.add([y, z]))
     return regression(k, k.Model(x, y), k.layers.Flatten(), k.layers.Dense(2), optimizer="adam")
+
+
+@attention(padded(9, 6, 5), normal(6, 5, 18), backends=("jax",))
+def reversible_embedding(k):
+    words = k.Input(shape=(5,), dtype="int32")
+    tied = k.layers.ReversibleEmbedding(9, 4, mask_zero=True, logit_soft_cap=2.0)
+    loose = k.layers.ReversibleEmbedding(9, 3, tie_weights=False)
+    outputs = [tied(k.layers.LSTM(4, return_sequences=True)(tied(words)), reverse=True)]
+    outputs.append(loose(k.layers.Dense(3, "tanh")(loose(words)), reverse=True))
+    return compiled(k, words, k.layers.concatenate(outputs))
