@@ -86,6 +86,8 @@ class Batch:
 class ArraySource:
     """Batches from arrays of one length: leaves in the order inputs, targets, sample weights."""
 
+    may_resize = False
+
     def __init__(self, leaves: list[Array | None], batch_size: int | None, shuffle: bool | str = False):
         lengths = {len(leaf) for leaf in leaves if leaf is not None}
         if len(lengths) > 1:
@@ -133,14 +135,20 @@ class StreamSource:
     """Batches from a generator, an iterator or a Sequence of x, (x, y) or (x, y, sample_weight).
 
     prepare(item) -> leaves checks and converts one item. A Sequence (with __len__ and __getitem__) is read in order, or in
-    a random order of its batches with shuffle; an iterator goes on where it stopped, other iterables start anew.
+    a random order of its batches with shuffle; an iterator goes on where it stopped, other iterables start anew. seen: the
+    batches of a Sequence that were made already, by number; each is used once.
     """
 
-    def __init__(self, stream: Any, prepare: Any, steps: int | None, shuffle: bool = False):
-        self._prepare, self._stream, self._limit = prepare, stream, steps
+    def __init__(self, stream: Any, prepare: Any, steps: int | None, shuffle: bool = False, seen: dict | None = None):
+        self._prepare, self._stream, self._limit, self._seen = prepare, stream, steps, seen or {}
         self._sequence = stream if is_sequence(stream) else None
         self.steps = _length(stream) if steps is None else steps
         self._random = np.random.default_rng(config.next_seed()) if shuffle and self._sequence is not None else None
+
+    @property
+    def may_resize(self) -> bool:
+        """Whether the next epoch may have another number of steps: a Sequence may change its length at an epoch's end."""
+        return self._limit is None and self._sequence is not None
 
     def epoch(self) -> Iterator[Batch]:
         """The next `steps` batches, or all there are."""
@@ -161,7 +169,7 @@ class StreamSource:
             else:
                 count = len(self._sequence)
                 for index in range(count) if self._random is None else self._random.permutation(count):
-                    yield self._sequence[int(index)]
+                    yield self._seen.pop(index) if index in self._seen else self._sequence[int(index)]
             if self._limit is None or hasattr(self._stream, "__next__"):
                 return
 
@@ -170,6 +178,8 @@ class StreamSource:
         end = getattr(self._sequence, "on_epoch_end", None)
         if end is not None:
             end()
+        if self.may_resize:
+            self.steps = _length(self._stream)
 
 
 def _length(stream: Any) -> int | None:

@@ -90,13 +90,14 @@ class Trainer(Stepper):
         steps: int | None,
         shuffle: Any,
         class_weight=None,
+        inputs_only: bool = False,
     ) -> tuple[ArraySource | StreamSource, Layout]:
         if data.is_stream(x):
             if y is not None:
                 raise ValueError("y must not be given when x is a generator or a Sequence: it yields (x, y) itself")
             if batch_size is not None:
                 raise ValueError("batch_size must not be given when x is a generator or a Sequence: it yields batches")
-            return self._stream(x, steps, bool(shuffle), class_weight)
+            return self._stream(x, steps, bool(shuffle), class_weight, inputs_only)
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)
         leaves = weigh_classes(layout, leaves, class_weight, self._names())
@@ -105,12 +106,15 @@ class Trainer(Stepper):
             source.steps = min(steps, source.steps or steps)
         return source, layout
 
-    def _stream(self, x: Any, steps: int | None, shuffle: bool, class_weight: Any) -> tuple[StreamSource, Layout]:
+    def _stream(
+        self, x: Any, steps: int | None, shuffle: bool, class_weight: Any, inputs_only: bool
+    ) -> tuple[StreamSource, Layout]:
         """A source over a stream; its first item is looked at now, to learn the layout, and comes first later."""
         layouts: list[Layout] = []
 
         def prepare(item: Any) -> list:
-            layout, leaves = self._make_layout(*data.unpack(item, self._input_count()))
+            given = data.unpack(item, self._input_count())
+            layout, leaves = self._make_layout(*((given[0], None, None) if inputs_only else given))
             self._check_labels(layout, leaves)
             if layouts and layouts[0] != layout:
                 raise ValueError("a generator's batches must all have the same structure")
@@ -118,14 +122,16 @@ class Trainer(Stepper):
             del layouts[1:]
             return weigh_classes(layout, leaves, class_weight, self._names())
 
+        seen = {}
         if data.is_sequence(x):
             if len(x) == 0:
                 raise ValueError("the Sequence has no batches")
-            prepare(x[0])
+            seen[0] = x[0]
+            prepare(seen[0])
         else:
             x = data.Peeked(x) if hasattr(x, "__next__") else x
             prepare(x.first if isinstance(x, data.Peeked) else data.Peeked(iter(x)).first)
-        return StreamSource(x, prepare, steps, shuffle), layouts[0]
+        return StreamSource(x, prepare, steps, shuffle, seen), layouts[0]
 
     def _check_labels(self, layout: Layout, leaves: list) -> None:
         """Class numbers must exist: a kernel cannot say so."""
@@ -203,6 +209,8 @@ class Trainer(Stepper):
         logs: dict[str, Any] = {}
         for epoch in range(self.initial_epoch, epochs):
             self.reset_metrics()
+            if epoch > self.initial_epoch and source.may_resize:
+                callbacks.set_params({**(callbacks.params or {}), "steps": source.steps})
             callbacks.on_epoch_begin(epoch)
             epoch_logs = self._run_epoch("train", source, layout, callbacks)
             if not epoch_logs:
@@ -259,7 +267,7 @@ class Trainer(Stepper):
         known = self._known_inputs.get((x.shape, x.dtype)) if simple else None
         if known is not None:  # saves 8 us of checks, more than a small model takes
             return self._run_step("predict", Batch([x], slice(None), len(x)), known)
-        source, layout = self._source(x, None, None, batch_size, steps, False)
+        source, layout = self._source(x, None, None, batch_size, steps, False, inputs_only=True)
         listeners = None if quiet else self._callbacks(callbacks, draw, int(draw), 1, source.steps, history=False)
         parts = []
         if listeners is not None:

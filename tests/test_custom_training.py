@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from nbkeras import GradientTape, Input, Model, Sequential, backend, layers, losses, metrics, ops, optimizers, random
+from nbkeras.callbacks import Callback
 from nbkeras.models import clone_model
-from nbkeras.utils import set_random_seed
+from nbkeras.utils import PyDataset, set_random_seed
 
 RNG = np.random.default_rng(0)
 X = RNG.standard_normal((32, 4)).astype(np.float32)
@@ -333,3 +334,43 @@ def test_weights_without_gradients():
     model.compile("sgd", "mse")
     with pytest.raises(ValueError, match="no gradient for any of its variables"):
         model.fit(X, Y, verbose=0)
+
+
+class Shrinking(PyDataset):
+    """Batches that grow, and so become fewer, from epoch to epoch."""
+
+    size = 4
+
+    def __init__(self):
+        super().__init__()
+        self.made = []
+
+    def __len__(self):
+        return -(-32 // self.size)
+
+    def __getitem__(self, index):
+        self.made.append(index)
+        rows = slice(index * self.size, (index + 1) * self.size)
+        return X[rows], Y[rows]
+
+    def on_epoch_end(self):
+        self.size *= 2
+
+
+def test_a_sequence_that_changes_its_length():
+    class Steps(Callback):
+        def __init__(self):
+            self.steps, self.batches = [], []
+
+        def on_epoch_begin(self, epoch, logs=None):
+            self.steps.append(self.params["steps"])
+
+        def on_train_batch_begin(self, batch, logs=None):
+            self.batches.append(batch)
+
+    model, data, seen = net(), Shrinking(), Steps()
+    model.compile("sgd", "mse")
+    model.fit(data, epochs=3, verbose=0, callbacks=[seen], shuffle=False)
+    assert model.predict((x, ["no", "targets"]) for x in (X[:8], X[8:])).shape == (32, 1)
+    assert seen.steps == [8, 4, 2]
+    assert seen.batches == data.made == [*range(8), *range(4), *range(2)]  # each batch is made once
