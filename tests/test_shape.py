@@ -72,6 +72,13 @@ CASES = {
     "getitem_array": (lambda x: x[:, PICK], lambda x: x[:, PICK]),
     "getitem_list": (lambda x: x[1:, ..., [0, -1]], lambda x: x[1:, ..., [0, -1]]),
     "getitem_ellipsis_array": (lambda x: x[..., PICK, 1:2], lambda x: x[..., PICK, 1:2]),
+    "getitem_arrays": (lambda x: x[[[0], [-1]], [0, 2, -1]], lambda x: x[[[0], [-1]], [0, 2, -1]]),
+    "getitem_last_arrays": (lambda x: x[..., PICK, [0, 3]], lambda x: x[..., PICK, [0, 3]]),
+    "getitem_all_arrays": (lambda x: x[[0, 1], PICK, 2:], lambda x: x[[0, 1], PICK, 2:]),
+    "getitem_apart": (lambda x: x[[0, 1, 0], :, [1, -1, 3]], lambda x: x[[0, 1, 0], :, [1, -1, 3]]),
+    "getitem_int_apart": (lambda x: x[1, :, PICK], lambda x: x[1, :, PICK]),
+    "getitem_int_beside": (lambda x: x[:, 1, PICK, None], lambda x: x[:, 1, PICK, None]),
+    "getitem_three": (lambda x: x[[0, 1], [2, 0], [3, 1]], lambda x: x[[0, 1], [2, 0], [3, 1]]),
     "getitem_none_array": (lambda x: x[None, :, np.array(2)], lambda x: x[None, :, 2]),
 }  # fmt: skip
 
@@ -208,7 +215,8 @@ MISTAKES = [
     (lambda: ops.take(X, [0.5], axis=1), TypeError, "take: indices must be integers, received dtype float32"),
     (lambda: ops.take_along_axis(X, [9], 1), ValueError, "take_along_axis: indices must have x's number of axes"),
     (lambda: ops.convert_to_tensor(X)[X > 0], TypeError, "boolean mask"),
-    (lambda: ops.convert_to_tensor(X)[PICK, PICK], TypeError, "one array of integers at most"),
+    (lambda: ops.convert_to_tensor(X)[PICK, PICK], IndexError, "must lie within axes of sizes"),
+    (lambda: ops.convert_to_tensor(X)[[0, 1], [0, 1, 2]], ValueError, "do not broadcast"),
     (lambda: ops.convert_to_tensor(X)["a"], TypeError, "indexed by integers"),
     (lambda: ops.convert_to_tensor(X)[5], IndexError, "out of bounds"),
     (lambda: ops.top_k(X, 5), ValueError, "top_k: k must be"),

@@ -8,33 +8,51 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels import indexing
+from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as kernels
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_integer, axis_of, floatx_or
-from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, squeeze
+from nbkeras.ops.arguments import as_integer, axis_of, check_broadcast, floatx_or
+from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, squeeze, stack, transpose
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 @op
 def getitem(x, key) -> Tensor:
-    """x[key]: integers, slices with steps, None, Ellipsis, and at most one array or tensor of integers."""
+    """x[key]: integers, slices with steps, None, Ellipsis, and arrays or tensors of integers, as in NumPy."""
     x = as_tensor(x)
     parts = list(key) if isinstance(key, tuple) else [key]
     arrays = [i for i, part in enumerate(parts) if not _is_basic(part)]
     if not arrays:
         basic = tuple(part if part is None or isinstance(part, slice) or part is ... else int(part) for part in parts)
         return apply(kernels.getitem, kernels.getitem_vjp, [x], key=basic)
-    if len(arrays) > 1:
-        raise TypeError(
-            "x[...] takes one array of integers at most; use ops.take_along_axis, or ops.take on x reshaped to one axis"
-        )
-    at = arrays[0]
-    index = parts[at]
-    parts[at] = slice(None)
+    chosen = [i for i, part in enumerate(parts) if part is not None and part is not ... and not isinstance(part, slice)]
+    indices = [parts[i] for i in arrays]
+    for i in arrays:
+        parts[i] = slice(None)
     if any(part != slice(None) for part in parts):
         x = getitem(x, tuple(parts))
-    return take(x, index, axis=_axis_at(parts, at, x.ndim))
+    axes = [_axis_at(parts, i, x.ndim) for i in arrays]
+    if len(arrays) == 1:
+        index, first = _indices("x[...]", indices[0]), axes[0]
+        y = take(x, index, axis=first)
+    else:
+        index, first = _rows(x, axes, indices), 0
+        rest = [axis for axis in range(x.ndim) if axis not in axes]
+        x = transpose(x, (*axes, *rest))
+        y = take(reshape(x, (-1, *x.shape[len(axes) :])), index, axis=0)
+    apart = chosen != list(range(chosen[0], chosen[-1] + 1))  # then, as NumPy has it, the arrays' axes come first
+    place = 0 if apart else axes[0]
+    return y if place == first else moveaxis(y, range(first, first + index.ndim), range(place, place + index.ndim))
+
+
+def _rows(x: Tensor, axes: list[int], indices: list) -> Tensor:
+    """Which rows of x, with several axes joined as its first, arrays of indices of these axes name together."""
+    tensors = [_indices("x[...]", index) for index in indices]
+    check_broadcast("x[...]", *tensors)
+    shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))
+    places = stack([reshape(broadcast_to(tensor, shape), (-1,)) for tensor in tensors], -1)
+    sizes = tuple(x.shape[axis] for axis in axes)
+    return reshape(apply(scattering.row_numbers, None, [places], sizes=sizes), shape)
 
 
 get_item = getitem

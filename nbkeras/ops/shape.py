@@ -94,7 +94,7 @@ def moveaxis(x, source, destination) -> Tensor:
     """Axes moved to other positions; the rest keep their order."""
     x = as_tensor(x)
     sources, targets = (
-        [axis_of("moveaxis", axis, x.ndim) for axis in (given if isinstance(given, list | tuple) else [given])]
+        [axis_of("moveaxis", axis, x.ndim) for axis in (given if isinstance(given, list | tuple | range) else [given])]
         for given in (source, destination)
     )
     if len(sources) != len(targets) or len(set(sources)) != len(sources) or len(set(targets)) != len(targets):
