@@ -224,7 +224,7 @@ def test_own_functions_are_activations():
 def test_a_misspelt_name_gets_the_nearest():
     with pytest.raises(ValueError, match="Did you mean 'sigmoid'"):
         activations.get("sigmod")
-    with pytest.raises(TypeError, match="activation must be a name"):
+    with pytest.raises(ValueError, match="activation must be a name"):
         activations.get(3)
 
 

@@ -289,3 +289,25 @@ def test_training_as_keras_2_has_it(tmp_path):
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_like_keras_examples(name, tmp_path):
     run_script(tmp_path, SCRIPTS[name])
+
+
+def test_losses_metrics_and_initializers(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        from keras import activations, backend as K, initializers, losses, metrics
+        from keras.utils import losses_utils, metrics_utils
+
+        y_true, y_pred = K.constant([1, 9, 2, -5], shape=(2, 2)), K.constant([4, 8, 12, 8], shape=(2, 2))
+        loss = losses.MeanAbsoluteError(reduction=losses_utils.Reduction.SUM)
+        assert K.eval(loss(y_true, y_pred)) == 13.5
+        assert metrics.AUC(curve=metrics_utils.AUCCurve.PR).curve == "PR"
+        iou = metrics.MeanIoU(num_classes=2)
+        iou.update_state([0, 0, 1, 1], [0, 1, 0, 1], sample_weight=[0.2, 0.3, 0.4, 0.1])
+        assert abs(K.eval(iou.result()) - (0.2 / 0.9 + 0.1 / 0.8) / 2) < 1e-6 and iou.stateful
+        assert initializers._compute_fans((3, 3, 2, 5)) == (18, 45)
+        assert activations.get("hard_sigmoid") is activations.hard_sigmoid
+        assert abs(K.eval(activations.hard_sigmoid(K.constant([0.5])))[0] - 0.6) < 1e-6
+        """,
+    )

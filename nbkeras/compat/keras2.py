@@ -10,6 +10,7 @@ from nbkeras import (
     callbacks,
     connected,
     graph,
+    initializers,
     model,
     module,
     registry,
@@ -45,6 +46,12 @@ FUNCTIONS = {
     utils: {"to_categorical": {"y": "x"}},
 }
 
+# Module -> a name of Keras 2's -> what it means.
+NAMES: dict[Any, dict[str, Any]] = {
+    activations: {"hard_sigmoid": legacy_hard_sigmoid},
+    initializers: {"_compute_fans": lambda shape, data_format="channels_last": initializers.compute_fans(shape)},
+}
+
 _EXTENDED = {
     model.Model: methods.Model,
     sequential.Sequential: methods.Sequential,
@@ -68,6 +75,9 @@ def apply() -> None:
         for name, value in vars(extra).items():
             if not (name.startswith("__") and name.endswith("__")):
                 setattr(cls, name, value)
+    for where, values in NAMES.items():
+        for name, value in values.items():
+            setattr(where, name, value)
     for where, functions in FUNCTIONS.items():
         for name, names in functions.items():
             setattr(where, name, renaming(getattr(where, name), names))
