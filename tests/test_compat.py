@@ -1,5 +1,6 @@
 """Scripts for Keras 2 and 3, run unmodified: `python -m nbkeras script.py`."""
 
+import importlib
 import subprocess
 import sys
 import textwrap
@@ -9,6 +10,7 @@ import pytest
 from compat_scripts import SCRIPTS
 
 from nbkeras import layers, metrics, optimizers
+from nbkeras.compat import modules
 
 
 def run_script(folder, source, *arguments, expect=0):
@@ -71,6 +73,7 @@ def test_a_script_is_run_as_python_runs_it(tmp_path):
     ("source", "message"),
     [
         ("from keras.applications import VGG16", "ImportError: keras.applications is not offered: .*pretrained"),
+        ("from keras import mixed_precision", "ImportError: keras.mixed_precision is not offered: .*float64"),
         ("import keras.nothing", "ModuleNotFoundError: No module named 'keras.nothing'"),
         ("import keras; keras.layers.NoLayer", "AttributeError: module 'keras.layers' has no attribute 'NoLayer'"),
     ],
@@ -110,6 +113,12 @@ def test_the_alias_in_code(tmp_path):
         """
     done = subprocess.run([sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_every_module_of_the_table_is_there():
+    for name, shown in modules.SHOWN.items():
+        for each in shown:
+            assert importlib.import_module(each), name
 
 
 def test_importing_nbkeras_imports_no_alias():

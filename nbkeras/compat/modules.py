@@ -12,8 +12,8 @@ _UTILS = "conv_utils data_utils generic_utils io_utils layer_utils np_utils vis_
 _OLD_UTILS = ("nbkeras.compat.generic_utils", "nbkeras.compat.conv_utils", "nbkeras.compat.hdf5")
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 _SAME = (
-    "activations callbacks config constraints datasets initializers losses metrics ops optimizers optimizers.schedules "
-    "random regularizers"
+    "activations callbacks config constraints datasets export initializers losses metrics ops ops.image ops.linalg optimizers "
+    "optimizers.schedules random regularizers tree"
 )
 
 SHOWN: dict[str, tuple[str, ...]] = {
@@ -29,7 +29,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "legacy": (),
     "legacy.interfaces": ("nbkeras.compat.interfaces",),
     "objectives": ("nbkeras.losses",),
-    "saving": ("nbkeras.models", "nbkeras.utils"),
+    "ops.nn": ("nbkeras.ops",),
+    "ops.numpy": ("nbkeras.ops",),
+    "saving": ("nbkeras.saving", "nbkeras.models", "nbkeras.utils"),
     "preprocessing": (),
     **{f"preprocessing.{name}": (f"nbkeras.preprocessing.{name}",) for name in ("image", "sequence", "text")},
     "wrappers": ("nbkeras.wrappers",),
@@ -42,4 +44,8 @@ SHOWN: dict[str, tuple[str, ...]] = {
 
 ABSENT = {
     "applications": "nbkeras has no pretrained weights; build the network with nbkeras.layers and load your own",
+    "distribution": "nbkeras is one process on one device",
+    "dtype_policies": "a layer computes in float32 or float64, its dtype=...",
+    "mixed_precision": "a layer computes in float32 or float64, its dtype=...",
+    "quantizers": "nbkeras has float32 and float64 only",
 }
