@@ -57,6 +57,25 @@ def test_whole_moves_are_exact():
     np.testing.assert_allclose(near, x, rtol=1e-5)
 
 
+def test_an_erased_part_is_a_rectangle():
+    x = np.ones((6, 8, 9, 3), "float32")
+    found = L.RandomErasing((1.0, 1.0), (0.1, 0.4), fill_value=(0.0, 2.0, 3.0), value_range=(0, 3))(x).numpy()
+    for image in found:
+        rows, columns = np.nonzero(image[..., 0] == 0)
+        assert len(rows) == (np.ptp(rows) + 1) * (np.ptp(columns) + 1) > 0
+        np.testing.assert_array_equal(image[rows, columns], np.broadcast_to([0, 2, 3], (len(rows), 3)))
+    noise = L.RandomErasing((0.0, 1.0), value_range=(0, 3))(x).numpy()
+    assert noise.min() >= 0 and noise.max() <= 3
+
+
+def test_a_sheared_image_keeps_its_first_row():
+    x = rng.uniform(size=(5, 4, 6, 1)).astype("float32")
+    sheared = L.RandomShear((1.0, 1.0), fill_mode="wrap")(x).numpy()
+    for before, after in zip(x, sheared, strict=True):
+        both = [np.stack([np.roll(row, way * i, 0) for i, row in enumerate(before)]) for way in (1, -1)]
+        assert any(np.allclose(after, each, atol=1e-5) for each in both)
+
+
 def test_colours_of_no_chance():
     x = rng.uniform(0, 1, size=(2, 4, 5, 3)).astype("float32")
     brighter = L.RandomBrightness((0.5, 0.5), (0, 1))(x).numpy()

@@ -96,6 +96,8 @@ MaxPool1D = MaxPooling1D
 MaxPool2D = MaxPooling2D
 MaxPool3D = MaxPooling3D
 
+serialize, deserialize = _registry.serialize, _registry.deserialize
+
 _LATER = {
     "adaptive_pooling": "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
     "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D",
@@ -107,10 +109,10 @@ _LATER = {
     "SeparableConvolution2D",
     "locally_connected": "LocallyConnected1D LocallyConnected2D",
     "attention": "AdditiveAttention Attention",
-    "augmentation": "RandomCrop RandomFlip RandomRotation RandomTranslation RandomZoom",
+    "augmentation": "RandomCrop RandomErasing RandomFlip RandomRotation RandomShear RandomTranslation RandomZoom",
     "categorical": "CategoryEncoding",
-    "colors": "RandomBrightness RandomColorDegeneration RandomContrast RandomGrayscale RandomHue RandomInvert "
-    "RandomPosterization RandomSaturation Solarization",
+    "colors": "AutoContrast RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast RandomGaussianBlur "
+    "RandomGrayscale RandomHue RandomInvert RandomPosterization RandomSaturation RandomSharpness Solarization",
     "einsum_dense": "EinsumDense",
     "hashing": "HashedCrossing Hashing",
     "images": "CenterCrop Pipeline Resizing",

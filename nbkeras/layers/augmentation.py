@@ -1,4 +1,4 @@
-"""Images changed at random in training, each in its own way, in the layer's dtype: moved, turned, zoomed, cropped.
+"""Images changed at random in training, each in its own way, in the layer's dtype: moved, turned, zoomed, cropped, erased.
 
 Called by themselves these layers are in training, as in Keras. Bounding boxes and labels are not changed along.
 """
@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import math
 from typing import Any
+
+import numpy as np
 
 from nbkeras import ops, random
 from nbkeras.layers.images import Images, check_size, middle
@@ -182,3 +184,70 @@ class RandomZoom(_Moved):
 
     def get_config(self):
         return {**super().get_config(), "height_factor": self.height_factor, "width_factor": self.width_factor}
+
+
+class RandomShear(_Moved):
+    """Rows moved along by x_factor, and columns by y_factor, times their place: f from 0 to f, or two numbers, either way."""
+
+    def __init__(self, x_factor=0.0, y_factor=0.0, interpolation="bilinear", fill_mode="reflect", **kwargs):
+        super().__init__(fill_mode, interpolation, **kwargs)
+        self.x_factor, self.y_factor = x_factor, y_factor
+        self._across = bounds(self, "x_factor", x_factor, 0.0, 1.0)
+        self._down = bounds(self, "y_factor", y_factor, 0.0, 1.0)
+
+    def change(self, images):
+        way = ops.cast(ops.where(ops.greater(self.draw(images, 0.0, 1.0), 0.5), -1.0, 1.0), self.dtype)
+        down, across = (ops.multiply(self.draw(images, *limits), way) for limits in (self._down, self._across))
+        return self.move(images, 1.0, across, 0.0, down, 1.0, 0.0)
+
+    def get_config(self):
+        return {**super().get_config(), "x_factor": self.x_factor, "y_factor": self.y_factor}
+
+
+class RandomErasing(RandomImages):
+    """A rectangle of each image filled, with a probability from factor, its sides square roots of parts from scale.
+
+    fill_value: a number, one for each of three channels, or None for noise; within value_range. Zhong et al., 2017.
+    """
+
+    def __init__(
+        self,
+        factor=1.0,
+        scale=(0.02, 0.33),
+        fill_value=None,
+        value_range=(0, 255),
+        seed=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(seed, data_format, **kwargs)
+        self.factor = bounds(self, "factor", factor, 0.0, 1.0)
+        self.scale = bounds(self, "scale", scale, 0.0, 1.0)
+        self.fill_value, self.value_range = fill_value, tuple(value_range)
+
+    def change(self, images):
+        inside = None
+        for axis in (2, 1):
+            size = float(images.shape[axis])
+            length = ops.multiply(ops.sqrt(self.draw(images, *self.scale)), size)
+            start = ops.multiply(self.draw(images, 0.0, 1.0), ops.subtract(size, length))
+            shape = [-1 if i == axis else 1 for i in range(4)]
+            place = ops.reshape(ops.arange(images.shape[axis], dtype=self.dtype), shape)
+            within = ops.logical_and(ops.greater_equal(place, start), ops.less(place, ops.add(start, length)))
+            inside = within if inside is None else ops.logical_and(inside, within)
+        chosen = ops.less(self.draw(images, 0.0, 1.0), self.draw(images, *self.factor))
+        if self.fill_value is None:
+            noise = random.normal(images.shape, 0.0, 1.0, self.dtype, self.seed_generator)
+            filled = ops.multiply(noise, float(self.value_range[1]))
+        else:
+            filled = ops.add(ops.zeros_like(images), np.asarray(self.fill_value, self.dtype))
+        return ops.where(ops.logical_and(inside, chosen), ops.clip(filled, *self.value_range), images)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "factor": list(self.factor),
+            "scale": list(self.scale),
+            "fill_value": self.fill_value,
+            "value_range": list(self.value_range),
+        }

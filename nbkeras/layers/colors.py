@@ -1,14 +1,17 @@
-"""Colours of images changed at random in training, each image in its own way. value_range: the least and the largest value.
+"""Colours and sharpness of images changed at random in training, each image in its own way.
 
-Called by themselves these layers are in training, as in Keras.
+value_range: the least and the largest value. Called by themselves these layers are in training, as in Keras.
 """
 
 from __future__ import annotations
 
 from typing import Any
 
-from nbkeras import config, ops
+import numpy as np
+
+from nbkeras import config, ops, random
 from nbkeras.layers.augmentation import RandomImages, bounds
+from nbkeras.layers.images import Images
 
 
 class RandomColors(RandomImages):
@@ -115,6 +118,100 @@ class RandomPosterization(RandomColors):
         step = ops.power(2.0, ops.subtract(8.0, bits))
         whole = ops.floor(self.scaled(images, self.value_range, (0, 255)))
         return self.scaled(ops.multiply(ops.floor(ops.divide(whole, step)), step), (0, 255), self.value_range)
+
+
+class RandomSharpness(RandomColors):
+    """Images blended with smoothed ones, by a number from factor: 0.5 leaves them, below smooths, above sharpens."""
+
+    def change(self, images):
+        kernel = np.full((3, 3, images.shape[3], 1), 1 / 13, self.dtype)
+        kernel[1, 1] = 5 / 13
+        smooth = ops.depthwise_conv(images, kernel, padding="same", data_format="channels_last")
+        factor = ops.subtract(1.0, ops.multiply(self.draw(images, *self.factor), 2.0))
+        return self.in_range(ops.add(images, ops.multiply(factor, ops.subtract(smooth, images))))
+
+
+class RandomGaussianBlur(RandomColors):
+    """Images blurred, with a probability from factor, by a bell of kernel_size (odd) whose two widths come from sigma."""
+
+    def __init__(
+        self, factor=1.0, kernel_size=3, sigma=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs
+    ):
+        super().__init__(factor, value_range, seed, data_format, **kwargs)
+        sizes = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
+        if len(sizes) != 2 or any(not isinstance(size, int) or size % 2 == 0 for size in sizes):
+            raise ValueError(
+                f"RandomGaussianBlur's kernel_size must be an odd integer or two, received {kernel_size!r}"
+            )
+        self.kernel_size, self.sigma = sizes, bounds(self, "sigma", sigma, 0.0, 1.0)
+
+    def change(self, images):
+        chosen = ops.less(self.draw(images, 0.0, 1.0), self.draw(images, *self.factor))
+        sigma = ops.add(random.uniform((2,), *self.sigma, self.dtype, self.seed_generator), 1e-6)
+        blurred = ops.image.gaussian_blur(images, self.kernel_size, sigma, data_format="channels_last")
+        return self.in_range(ops.where(chosen, blurred, images))
+
+    def get_config(self):
+        return {**super().get_config(), "kernel_size": list(self.kernel_size), "sigma": list(self.sigma)}
+
+
+class RandomColorJitter(RandomImages):
+    """RandomBrightness, RandomContrast, RandomSaturation and RandomHue one after the other: those whose factor is given."""
+
+    def __init__(
+        self,
+        value_range=(0, 255),
+        brightness_factor=None,
+        contrast_factor=None,
+        saturation_factor=None,
+        hue_factor=None,
+        seed=None,
+        data_format=None,
+        **kwargs,
+    ):
+        super().__init__(seed, data_format, **kwargs)
+        self.value_range = tuple(value_range)
+        self.factors = {
+            "brightness_factor": brightness_factor,
+            "contrast_factor": contrast_factor,
+            "saturation_factor": saturation_factor,
+            "hue_factor": hue_factor,
+        }
+        kinds = (RandomBrightness, RandomContrast, RandomSaturation, RandomHue)
+        self.parts = [
+            kind(factor, value_range, seed, dtype=self.dtype)
+            for kind, factor in zip(kinds, self.factors.values(), strict=True)
+            if factor is not None
+        ]
+
+    def change(self, images):
+        for part in self.parts:
+            images = part.change(images)
+        return images
+
+    def get_config(self):
+        return {**super().get_config(), **self.factors, "value_range": list(self.value_range)}
+
+
+class AutoContrast(Images):
+    """Each channel stretched over all of value_range, in training and out of it; one of a single value stays."""
+
+    def __init__(self, value_range=(0, 255), data_format=None, **kwargs):
+        super().__init__(data_format, **kwargs)
+        self.value_range = tuple(sorted(value_range))
+
+    def change(self, images):
+        low, high = (each(images, axis=(1, 2), keepdims=True) for each in (ops.min, ops.max))
+        bottom, width = float(self.value_range[0]), float(self.value_range[1] - self.value_range[0])
+        one = ops.equal(low, high)
+        part = ops.divide(ops.subtract(images, low), ops.where(one, 1.0, ops.subtract(high, low)))
+        return ops.where(one, images, ops.add(ops.multiply(part, width), bottom))
+
+    def call(self, inputs):
+        return self.changed(ops.cast(inputs, self.dtype))
+
+    def get_config(self):
+        return {**super().get_config(), "value_range": list(self.value_range)}
 
 
 class RandomGrayscale(RandomImages):

@@ -41,7 +41,6 @@ from nbkeras.ops.activations import (
     tanh_shrink,
     threshold,
 )
-from nbkeras.ops.attention import dot_product_attention
 from nbkeras.ops.conv import conv, conv1d, conv2d, conv3d, depthwise_conv, separable_conv
 from nbkeras.ops.creation import (
     arange,
@@ -183,6 +182,7 @@ _LATER: dict[str, str] = {
     "": "image",
     "arrangement": "append array_split depth_to_space diag diagflat diagonal dsplit dstack dtype fliplr flipud hsplit hstack "
     "ravel rearrange rot90 size space_to_depth trace view vsplit vstack",
+    "attention": "dot_product_attention",
     "ctc": "ctc_decode ctc_loss",
     "control": "associative_scan cond custom_gradient fori_loop map scan switch vectorize vectorized_map while_loop",
     "functions": "allclose angle arccos arccosh arcsin arcsinh arctan2 arctanh cbrt conj conjugate cosh deg2rad "

@@ -45,5 +45,8 @@ CASES = {
     "saturated": ("RandomSaturation", {"factor": (0.3, 0.3), "value_range": (0, 1)}, FLOATS / 255),
     "posterized": ("RandomPosterization", {"factor": (3, 3)}, FLOATS),
     "solarized": ("Solarization", {}, FLOATS),
+    "sharper": ("RandomSharpness", {"factor": (0.8, 0.8)}, FLOATS),
+    "stretched": ("AutoContrast", {}, FLOATS / 2 + 20),
+    "blurred": ("RandomGaussianBlur", {"factor": (1.0, 1.0), "sigma": (0.7, 0.7)}, FLOATS),
     "gray": ("RandomGrayscale", {"factor": 1.0}, FLOATS),
 }
