@@ -50,6 +50,20 @@ def test_modules_of_keras_mean_nbkeras(tmp_path):
     )
 
 
+def test_settings_come_from_keras_json(tmp_path, monkeypatch):
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    settings = '{"floatx": "float64", "epsilon": 1e-05, "backend": "tensorflow", "image_data_format": "channels_first"}'
+    (tmp_path / "keras.json").write_text(settings, encoding="utf-8")
+    source = """
+        import keras.backend as K
+        assert (K.floatx(), K.epsilon(), K.image_data_format()) == ("float64", 1e-05, "channels_first")
+        """
+    run_script(tmp_path, source)
+    (tmp_path / "keras.json").write_text("{", encoding="utf-8")
+    with pytest.raises(AssertionError, match="keras.json is no JSON"):
+        run_script(tmp_path, source)
+
+
 def test_a_script_is_run_as_python_runs_it(tmp_path):
     (tmp_path / "beside.py").write_text("value = 7", encoding="utf-8")
     source = """

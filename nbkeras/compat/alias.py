@@ -27,7 +27,10 @@ class Alias(ModuleType):
         if not name.startswith("__") or name == "__version__":
             for module in self._shown():
                 if hasattr(module, name):
-                    return getattr(module, name)
+                    found = getattr(module, name)
+                    if callable(found):  # functions and classes stay what they are: the next time takes no search
+                        setattr(self, name, found)
+                    return found
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}: nbkeras does not offer it")
 
     def __dir__(self) -> list[str]:

@@ -2,13 +2,17 @@
 
 import functools
 import inspect
+import json
+import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from nbkeras import (
     activations,
     callbacks,
+    config,
     connected,
+    downloads,
     graph,
     initializers,
     model,
@@ -66,6 +70,7 @@ _EXTENDED = {
 
 def apply() -> None:
     """Make nbkeras behave as Keras 2.3.1 where that and Keras 3 differ and a script cannot say which it means."""
+    _read_settings()
     registry.watch(_set_defaults)
     training.prepare_targets = _in_columns(training.prepare_targets)  # type: ignore[attr-defined]
     activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
@@ -83,6 +88,21 @@ def apply() -> None:
             setattr(where, name, renaming(getattr(where, name), names))
     for name, ignored in IGNORED.items():
         setattr(model.Model, name, _without(getattr(model.Model, name), ignored))
+
+
+def _read_settings() -> None:
+    """Take floatx, epsilon and the data format from keras.json, where there is one and it says so."""
+    path = os.path.join(downloads.cache_folder(), "keras.json")
+    if not os.path.exists(path):
+        return
+    with open(path, encoding="utf-8") as file:
+        try:
+            settings = json.load(file)
+        except ValueError as error:
+            raise ValueError(f"{path} is no JSON ({error}): mend it or take it away") from None
+    for name in ("floatx", "epsilon", "image_data_format"):
+        if name in settings:
+            getattr(config, f"set_{name}")(settings[name])
 
 
 def _set_defaults(item: Any) -> None:
