@@ -67,6 +67,9 @@ def test_all_of_keras_ops_is_there():
     assert {name for name in names - WITHOUT if not hasattr(getattr(ops, name), "__wrapped__")} == MADE_OF_NOTHING
     missing = {name for name in known["keras.ops.image"] if not hasattr(getattr(ops.image, name, None), "__wrapped__")}
     assert missing == {"elastic_transform"}
+    assert ops.numpy.sum is ops.sum and ops.nn.relu is ops.relu and ops.linalg.det is ops.det
+    with pytest.raises(AttributeError, match="'nbkeras.ops' has no attribute 'conv9d'"):
+        _ = ops.nn.conv9d
 
 
 SYMBOLIC = {  # one of each module that is loaded on demand

@@ -179,7 +179,7 @@ from nbkeras.tensor import Tensor
 attach_operators(Tensor)
 
 _LATER: dict[str, str] = {
-    "": "image",
+    "": "image nn numpy",
     "arrangement": "append array_split depth_to_space diag diagflat diagonal dsplit dstack dtype fliplr flipud hsplit hstack "
     "ravel rearrange rot90 size space_to_depth trace view vsplit vstack",
     "attention": "dot_product_attention",

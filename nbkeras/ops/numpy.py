@@ -1,0 +1,9 @@
+"""keras.ops.numpy: another name of nbkeras.ops."""
+
+from typing import Any
+
+from nbkeras import ops as _ops
+
+
+def __getattr__(name: str) -> Any:
+    return getattr(_ops, name)
