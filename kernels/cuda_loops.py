@@ -27,6 +27,10 @@ PLAIN = _codes(*(np.negative, np.absolute, np.square, np.sign, np.reciprocal, np
 PLAIN_INTEGERS = _codes(np.negative, np.absolute, np.square, np.sign, np.reciprocal)
 TESTS = _codes(np.logical_not, np.isnan, np.isinf, np.isfinite)
 CURVES = _codes(np.exp, np.expm1, np.log, np.log1p, np.log2, np.sin, np.cos, np.tan, np.arctan, "erf")
+RARE = _codes(
+    *(np.arcsin, np.arccos, np.arcsinh, np.arccosh, np.arctanh, np.sinh, np.cosh, np.exp2, np.log10, np.trunc),
+    *(np.deg2rad, np.rad2deg),
+)
 
 
 @device_function
@@ -135,10 +139,44 @@ def curve(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
         y[np.uint64(j)] = v
 
 
+@kernel
+def rare(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
+    n = cuda.grid(1)
+    if n < count:
+        i, j = places_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
+        v = x[np.uint64(i)]
+        if code == 0:
+            v = math.asin(v)
+        elif code == 1:
+            v = math.acos(v)
+        elif code == 2:
+            v = math.asinh(v)
+        elif code == 3:
+            v = math.acosh(v)
+        elif code == 4:
+            v = math.atanh(v)
+        elif code == 5:
+            v = math.sinh(v)
+        elif code == 6:
+            v = math.cosh(v)
+        elif code == 7:
+            v = math.pow(x.dtype.type(2), v)
+        elif code == 8:
+            v = math.log10(v)
+        elif code == 9:
+            v = math.copysign(math.floor(math.fabs(v)), v)
+        elif code == 10:
+            v = v * x.dtype.type(math.pi / 180)
+        else:
+            v = v * x.dtype.type(180 / math.pi)
+        y[np.uint64(j)] = v
+
+
 # -------------------- two arguments --------------------
 
 SUMS = _codes(np.add, np.subtract, np.multiply, np.divide, np.maximum, np.minimum)
 QUOTIENTS = _codes(np.floor_divide, np.mod, np.power)
+RARE_PAIRS = _codes(np.hypot, np.arctan2, np.fmod, np.fmax, np.fmin, np.logaddexp)
 INTEGERS = _codes(*(np.add, np.subtract, np.multiply, np.maximum, np.minimum, np.floor_divide, np.mod, np.power))
 COMPARISONS = _codes(
     *(np.equal, np.not_equal, np.less, np.less_equal, np.greater, np.greater_equal),
@@ -220,6 +258,30 @@ def combine_quotients(
                 a = math.floor(whole)
                 if whole - a > x.dtype.type(0.5):
                     a = a + one
+        out[np.uint64(k)] = a
+
+
+@kernel
+def combine_rarely(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, number, is_number, out, out_steps):
+    n = cuda.grid(1)
+    if n < count:
+        i, j, k = places_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
+        a = number if is_number == FIRST else x[np.uint64(i)]
+        b = number if is_number == SECOND else y[np.uint64(j)]
+        if code == 0:
+            a = math.hypot(a, b)
+        elif code == 1:
+            a = math.atan2(a, b)
+        elif code == 2:
+            a = math.fmod(a, b)
+        elif code == 3:
+            a = a if a >= b or b != b else b
+        elif code == 4:
+            a = a if a <= b or b != b else b
+        elif a == b:  # infinities too
+            a = a + x.dtype.type(math.log(2.0))
+        else:
+            a = (a if a >= b or a != a else b) + math.log1p(math.exp(-math.fabs(a - b)))
         out[np.uint64(k)] = a
 
 

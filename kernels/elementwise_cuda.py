@@ -101,8 +101,10 @@ _FLOATS: dict[Any, tuple[Callable, Kernel, int]] = {
         (_unary, cuda_loops.plain, cuda_loops.PLAIN),
         (_unary, cuda_loops.test, cuda_loops.TESTS),
         (_unary, cuda_loops.curve, cuda_loops.CURVES),
+        (_unary, cuda_loops.rare, cuda_loops.RARE),
         (_binary, cuda_loops.combine, cuda_loops.SUMS),
         (_binary, cuda_loops.combine_quotients, cuda_loops.QUOTIENTS),
+        (_binary, cuda_loops.combine_rarely, cuda_loops.RARE_PAIRS),
         (_binary, cuda_loops.compare, cuda_loops.COMPARISONS),
     )
     for ufunc, code in codes.items()

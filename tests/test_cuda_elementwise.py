@@ -250,11 +250,23 @@ def test_functions_of_one_float(dtype):
     for ufunc in (
         *(np.negative, np.absolute, np.square, np.sign, np.reciprocal, np.sqrt, np.floor, np.ceil),
         *(np.exp, np.expm1, np.log, np.log1p, np.log2, np.sin, np.cos, np.tan, np.arctan),
+        *(np.arcsin, np.arccos, np.arcsinh, np.arccosh, np.arctanh, np.sinh, np.cosh, np.exp2, np.log10, np.trunc),
+        *(np.deg2rad, np.rad2deg),
     ):
         for x in (near, SPECIAL.astype(dtype), near.reshape(23, 1)[::-2]):
             compare(ufunc, dtype, x)
     for ufunc in (np.isnan, np.isinf, np.isfinite, np.logical_not):
         compare(ufunc, np.bool_, SPECIAL.astype(dtype))
+
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_rare_functions_of_two_floats(dtype):
+    values = np.append(SPECIAL, np.linspace(-4, 4, 11)).astype(dtype)
+    for ufunc in (np.hypot, np.arctan2, np.fmod, np.logaddexp, np.fmax, np.fmin):
+        if ufunc is np.fmax:  # from here on of one zero: which of two is larger is nobody's promise
+            values = values + dtype(0)
+        compare(ufunc, dtype, values[:, None], values)
+        compare(ufunc, dtype, values, dtype(3))
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int64, np.uint8])

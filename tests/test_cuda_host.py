@@ -50,9 +50,9 @@ def test_views_and_outputs_that_are_inputs():
     place, (x, _, _) = twins.place(), arrays()
     there = twins.to(place, x)
     with device.on(place):
-        device.launch(np.arctan2, there[:, ::2], there[:, 1::2], there[:, ::2])
+        device.launch(np.nextafter, there[:, ::2], there[:, 1::2], there[:, ::2])
         device.launch(doubled, there[1], there[2])
-    np.arctan2(x[:, ::2], x[:, 1::2], x[:, ::2])
+    np.nextafter(x[:, ::2], x[:, 1::2], x[:, ::2])
     x[2] = x[1] + x[1]
     np.testing.assert_allclose(there.copy(), x, rtol=1e-6)
 
@@ -65,14 +65,14 @@ def test_a_program_with_one_is_played_kernel_by_kernel():
         with device.record(program):
             y, z, w = (device.empty(x.shape, x.dtype) for _ in range(3))
             device.launch(np.exp, there, y)
-            device.launch(np.arcsinh, y, z)
+            device.launch(np.cbrt, y, z)
             device.launch(np.negative, z, w)
         (result,) = program.seal([w])
         program.run()
-        np.testing.assert_allclose(result.copy(), -np.arcsinh(np.exp(x)), rtol=1e-5)
+        np.testing.assert_allclose(result.copy(), -np.cbrt(np.exp(x)), rtol=1e-5)
         device.write(there, x[::-1])
         program.run()
-        np.testing.assert_allclose(result.copy(), -np.arcsinh(np.exp(x[::-1])), rtol=1e-5)
+        np.testing.assert_allclose(result.copy(), -np.cbrt(np.exp(x[::-1])), rtol=1e-5)
         with device.profile() as profile:
             program.run()
-    assert profile.calls["arcsinh"] == 1
+    assert profile.calls["cbrt"] == 1
