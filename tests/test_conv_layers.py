@@ -8,6 +8,7 @@ import pytest
 
 from nbkeras import GradientTape, config, models, ops
 from nbkeras import layers as L
+from nbkeras.saving.keras_2_config import legacy, translated
 
 REFERENCE = Path(__file__).parent / "reference"
 STORED = {file: np.load(REFERENCE / f"{file}.npz") for file in ("conv", "conv_kinds")}
@@ -168,3 +169,19 @@ def test_mistakes(mistake):
     with pytest.raises(ValueError) as caught:
         make()
     assert message in str(caught.value)
+
+
+def test_configurations_of_keras_2():
+    """tf_keras writes arguments of the class that its layers extend; Keras 2 knows no seed of ConvLSTM and fewer formats."""
+    config = {"filters": 2, "kernel_size": [3, 3], "groups": 1, "depth_multiplier": 2}
+    spare = {"kernel_initializer": None, "kernel_regularizer": None, "kernel_constraint": None}
+    read = translated({"class_name": "SeparableConv2D", "config": {**config, **spare}})
+    assert L.SeparableConv2D.from_config(read["config"]).depth_multiplier == 2
+    read = translated({"class_name": "Conv2DTranspose", "config": {"filters": 2, "kernel_size": 3, "groups": 1}})
+    assert L.Conv2DTranspose.from_config(read["config"]).filters == 2
+    for layer in (L.ConvLSTM2D(2, 3), L.ZeroPadding1D(), L.Cropping1D(), L.UpSampling1D(), L.Conv1DTranspose(2, 3)):
+        written = legacy({"class_name": type(layer).__name__, "config": layer.get_config()})["config"]
+        assert not {"seed", "zero_output_for_mask", "groups"} & set(written)
+        assert ("data_format" in written) == isinstance(layer, L.ConvLSTM2D | L.Conv1DTranspose)
+        assert type(layer).from_config(translated({"class_name": type(layer).__name__, "config": written})["config"])
+    assert L.UpSampling1D(data_format="channels_first").get_config()["data_format"] == "channels_first"

@@ -56,6 +56,11 @@ class _ZeroPadding(Spatial):
         return {**super().get_config(), "padding": _listed(self.padding)}
 
 
+def _without_usual_format(config: dict[str, Any]) -> dict[str, Any]:
+    """A configuration as Keras takes it, whose layer knows only 'channels_last'."""
+    return {key: value for key, value in config.items() if (key, value) != ("data_format", "channels_last")}
+
+
 def _listed(margins: tuple) -> list:
     pairs = [list(pair) for pair in margins]
     return pairs[0] if len(pairs) == 1 else pairs
@@ -109,8 +114,11 @@ class Cropping1D(_Cropping):
 
     rank = 1
 
-    def __init__(self, cropping=(1, 1), data_format=None, **kwargs):
+    def __init__(self, cropping=(1, 1), data_format="channels_last", **kwargs):
         super().__init__(cropping, data_format, **kwargs)
+
+    def get_config(self):
+        return _without_usual_format(super().get_config())
 
 
 class Cropping2D(_Cropping):
@@ -156,8 +164,11 @@ class UpSampling1D(_UpSampling):
 
     rank = 1
 
-    def __init__(self, size=2, data_format=None, **kwargs):
+    def __init__(self, size=2, data_format="channels_last", **kwargs):
         super().__init__(size, data_format, **kwargs)
+
+    def get_config(self):
+        return _without_usual_format(super().get_config())
 
 
 class UpSampling2D(_UpSampling):

@@ -29,10 +29,14 @@ _MERGING = (
     "Dot",
 )  # take lists, of one too
 _MODELS = ("Functional", "Sequential")
+_OF_A_KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
 _UNUSED = {  # that say how TensorFlow computes, or what it can work out
     **{"Lambda": ("module", "function_type", "output_shape_type", "output_shape_module")},
     **{f"SpatialDropout{rank}D": ("noise_shape",) for rank in (1, 2, 3)},
     **{"MultiHeadAttention": ("query_shape", "key_shape", "value_shape")},
+    # tf_keras's that extend its Conv write arguments of it that they do not use
+    **{f"{kind}Conv{rank}D": ("groups", *_OF_A_KERNEL) for kind in ("Separable", "Depthwise") for rank in (1, 2)},
+    **{f"Conv{rank}DTranspose": ("groups",) for rank in (1, 2, 3)},
 }
 _INITIALIZERS = ("_initializer",)
 
@@ -153,8 +157,16 @@ def _alone(value: Any) -> Any:
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 _NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not know, and the value that means what it does
     **{kind: {"seed": None, "zero_output_for_mask": False} for kind in ("LSTM", "GRU", "SimpleRNN")},
+    **{f"ConvLSTM{rank}D": {"seed": None, "zero_output_for_mask": False} for rank in (1, 2, 3)},
+    "ZeroPadding1D": {"data_format": "channels_last"},
     **{kind: {"seed": None} for kind in ("LSTMCell", "GRUCell", "SimpleRNNCell")},
     **{"BatchNormalization": {"synchronized": False}, "LayerNormalization": {"rms_scaling": False}},
+    **{
+        f"{kind}{form}": {"input_axes": None, "output_axes": None}
+        for kind in ("Glorot", "He", "Lecun")
+        for form in ("Normal", "Uniform")
+    },
+    "VarianceScaling": {"input_axes": None, "output_axes": None},
 }
 
 
