@@ -167,6 +167,11 @@ class Model(Trainer):
     # -------------------- saving --------------------
 
     @on_own_place
+    def __reduce__(self) -> tuple:
+        """Pickled and copied as the file that `save` writes, which needs h5py."""
+        return saving.from_bytes, (saving.to_bytes(self),)
+
+    @on_own_place
     def save(self, filepath, overwrite=True, include_optimizer=True, save_format=None, zipped=True) -> None:
         """Write the whole model to a file; `load_model` reads it and training resumes exactly. See saving.save_model."""
         saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped)

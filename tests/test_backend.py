@@ -385,3 +385,9 @@ def test_bias_and_normalization_as_broad_as_the_input():
     given = [K.constant(each) for each in (x, mean, spread, np.zeros((1, 3, 1)), np.ones((1, 3, 1)))]
     found = K.batch_normalization(*given, axis=1)
     np.testing.assert_allclose(K.get_value(found), (x - mean) / np.sqrt(spread + 1e-3), rtol=1e-4, atol=1e-5)
+
+
+def test_constants_are_laid_out_in_a_shape():
+    np.testing.assert_array_equal(K.get_value(K.constant([1, 2, 3, 4], shape=(2, 2))), [[1, 2], [3, 4]])
+    np.testing.assert_array_equal(K.get_value(K.constant([5], shape=(2, 2))), [[5, 5], [5, 5]])
+    np.testing.assert_array_equal(K.get_value(K.pow(x=K.constant([2.0]), a=3)), [8])

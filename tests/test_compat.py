@@ -334,3 +334,56 @@ def test_losses_metrics_and_initializers(tmp_path):
         assert abs(K.eval(activations.hard_sigmoid(K.constant([0.5])))[0] - 0.6) < 1e-6
         """,
     )
+
+
+def test_attributes_and_layers_of_keras_2(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        import keras
+        import keras.backend as K
+        from keras.initializers import RandomNormal, _compute_fans
+        from keras.layers import LSTM, Bidirectional, CuDNNGRU, CuDNNLSTM, Dense, Input, Layer
+        from keras.losses import MeanSquaredError
+        from keras.metrics import Mean
+        from keras.models import Model
+        from keras.regularizers import l2
+        from keras.utils.losses_utils import Reduction
+        from keras.utils.metrics_utils import AUCCurve
+
+        assert MeanSquaredError(reduction=Reduction.SUM).reduction == "sum" and AUCCurve.PR == "PR" and Mean().stateful
+        assert _compute_fans((3, 3, 2, 5), data_format="channels_last") == (18, 45)
+        for seed in (None, 3):
+            normal = RandomNormal(seed=seed)
+            first, second = np.array(normal((3, 3))), np.array(normal((3, 3)))
+            assert (first != second).all()
+        assert (first == np.array(RandomNormal(seed=3)((3, 3)))).all()
+
+        x = Input((4, 3))
+        both = Bidirectional(LSTM(2, return_sequences=True))
+        layer = CuDNNLSTM(2)
+        y = layer(both(x))
+        assert both.layer.states == [None, None] and layer.get_config()["recurrent_activation"] == "sigmoid"
+        assert CuDNNLSTM.from_config(layer.get_config()).units == 2 and CuDNNGRU(3).reset_after
+        node = layer.inbound_nodes[0]
+        assert node.input_tensors[0] is both.output and node.output_tensors == [y]
+        assert node.inbound_layers == [both] and node.outbound_layer is layer
+        model = Model(x, y)
+        model.compile("sgd", "mse")
+        model.fit(np.ones((2, 4, 3)), np.ones((2, 2)), verbose=0)
+
+        class Own(Layer):
+            def call(self, inputs):
+                self.add_loss(K.sum(inputs), inputs=inputs)
+                self.add_update(K.update_add(self.count, 1), inputs)
+                return inputs
+
+        own, dense = Own(), Dense(2, kernel_regularizer=l2(0.1), activity_regularizer=l2(0.1))
+        own.count = K.variable(0)
+        value = K.constant(np.ones((2, 3)))
+        own(value), dense(value)
+        assert len(own.get_losses_for(value)) == 1 and own.get_losses_for(None) == [] and K.get_value(own.count) == 1
+        assert len(dense.get_losses_for(None)) == len(dense.get_losses_for(value)) == 1
+        """,
+    )

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from nbkeras import backend as K
 from nbkeras import layers as L
 from nbkeras import models
 from nbkeras.tensor import Tensor
@@ -184,3 +185,16 @@ def test_time_distributed_mask_in_a_functional_model():
     x = np.array([[[1, 2, 0], [0, 0, 0]], [[3, 0, 0], [1, 2, 3]]])
     longer = np.concatenate([x, np.zeros((2, 2, 3), int)], axis=1)
     np.testing.assert_allclose(model.predict(longer, verbose=0), model.predict(x, verbose=0), rtol=1e-6, atol=1e-6)
+
+
+def test_masks_of_symbolic_inputs_can_be_computed_with():
+    """A mask that compute_mask gives for symbolic tensors is a part of the graph."""
+    inputs = L.Input((3, 4))
+    masking, wrapped = L.Masking(), L.TimeDistributed(L.Dense(2))
+    wrapped(masking(inputs))
+    mask = wrapped.compute_mask(masking(inputs), masking.compute_mask(inputs))
+    x = np.ones((2, 3, 4))
+    x[0, 1:] = 0
+    (found,) = K.function([inputs], [mask])([x])
+    np.testing.assert_array_equal(found, [[True, False, False], [True, True, True]])
+    assert wrapped.compute_mask(inputs, None) is None

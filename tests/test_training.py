@@ -1,5 +1,7 @@
 """compile, fit, evaluate, predict: replay equals eager, data in all its forms, custom steps."""
 
+import copy
+import pickle
 import threading
 import tracemalloc
 import warnings
@@ -349,3 +351,15 @@ def test_outdated_programs_are_dropped_with_their_memory(data):
     outdated = weakref.ref(model._steps["predict"].programs()[0])
     model.fit(x, y, verbose=0)  # moves the weights into the optimizer's buffer
     assert outdated() is None
+
+
+def test_models_are_pickled_and_copied_with_all_that_save_keeps(data):
+    pytest.importorskip("h5py")
+    x, y = data
+    model = network()
+    model.compile("adam", "mse", metrics=["mae"])
+    model.fit(x, y, verbose=0)
+    for twin in (pickle.loads(pickle.dumps(model)), copy.deepcopy(model)):
+        np.testing.assert_array_equal(twin.predict(x), model.predict(x))
+        assert twin.optimizer.iterations == model.optimizer.iterations
+        np.testing.assert_allclose(twin.train_on_batch(x, y), model.test_on_batch(x, y), rtol=1e-5)

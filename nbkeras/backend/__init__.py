@@ -135,7 +135,6 @@ from nbkeras.ops import (
     var,
     zeros_like,
 )
-from nbkeras.ops import power as pow
 from nbkeras.random import normal as random_normal
 from nbkeras.random import truncated_normal
 from nbkeras.random import uniform as random_uniform
@@ -167,6 +166,11 @@ def cumsum(x, axis: int = 0) -> Tensor:
 def cumprod(x, axis: int = 0) -> Tensor:
     """Running products along an axis."""
     return ops.cumprod(x, axis)
+
+
+def pow(x, a) -> Tensor:
+    """x to the power a."""
+    return ops.power(x, a)
 
 
 def sqrt(x) -> Tensor:

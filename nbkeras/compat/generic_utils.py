@@ -39,7 +39,7 @@ def slice_arrays(arrays: Any, start: Any = None, stop: int | None = None) -> Any
     """The rows from start to stop, or of a list of row numbers, of an array or of each of a list; None stays None."""
     if isinstance(arrays, list):
         return [None if each is None else slice_arrays(each, start, stop) for each in arrays]
-    if arrays is None:
+    if not hasattr(arrays, "__getitem__"):
         return [None]
     return arrays[list(start)] if hasattr(start, "__len__") else arrays[start:stop]
 

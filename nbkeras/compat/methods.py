@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import module, training
+from nbkeras import initializers, module, nest, training
 from nbkeras.callbacks import monitors
 from nbkeras.compat import model_yaml
+from nbkeras.layers import recurrent
 from nbkeras.optimizers import state
 
 _validation_source, _callbacks = training.Trainer._validation_source, training.Trainer._callbacks
@@ -85,7 +86,7 @@ class Sequential:
         return outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype("int32")
 
 
-_add_weight = module.Module.add_weight
+_add_weight, _add_loss = module.Module.add_weight, module.Module.add_loss
 
 
 def _assignable(found: Any, trainable: bool) -> property:
@@ -110,6 +111,17 @@ class Module:
     def add_update(self, updates, inputs=None) -> None:
         """Nothing: what `K.update` and the like were asked to write is written."""
 
+    def add_loss(self, losses, inputs=None) -> None:
+        """`add_loss`; inputs: what the losses depend on, which makes no difference here."""
+        _add_loss(self, losses)  # type: ignore[arg-type]
+
+    def get_losses_for(self, inputs) -> list:
+        """The losses that the last call added; for None, those of weights."""
+        if inputs is None:
+            own = self.trainable_weights  # type: ignore[attr-defined]
+            return [v.regularizer(v) for v in own if v.regularizer is not None]
+        return [loss for each in self.all_layers() for loss in each._losses]  # type: ignore[attr-defined]
+
     def add_weight(self, *args, **kwargs) -> Any:
         """`add_weight`, also in Keras 2's order: name, shape, dtype, initializer, regularizer, trainable, constraint."""
         if args and (args[0] is None or isinstance(args[0], str)):
@@ -129,6 +141,53 @@ class SymbolicTensor:
 
     _keras_shape = property(lambda self: self.shape)
     _keras_history = property(lambda self: (self.node.layer, self.node.number, self.index))
+
+
+class Node:
+    """Of a call of a layer on symbolic tensors."""
+
+    input_tensors = property(lambda self: self.inputs)
+    output_tensors = property(lambda self: nest.flatten(self.outputs))
+    outbound_layer = property(lambda self: self.layer)
+    inbound_layers = property(lambda self: [each.node.layer for each in self.inputs if each.node is not None])
+
+
+class Bidirectional:
+    """Of the layer."""
+
+    layer = property(lambda self: self.forward_layer)
+
+
+_states = recurrent.RNN.states
+
+
+class RNN:
+    """Of every recurrent layer."""
+
+    @property
+    def states(self):
+        """The states of a stateful layer; before it knows its batch, and of others, None for each."""
+        found = _states.fget(self)  # type: ignore[attr-defined]
+        return [None] * self._state_count if found is None else found  # type: ignore[attr-defined]
+
+    @states.setter
+    def states(self, values):
+        _states.fset(self, values)  # type: ignore[attr-defined]
+
+
+_generator = initializers.RandomInitializer.generator
+
+
+class RandomInitializer:
+    """Of every random initializer: each call draws other numbers, with a seed too."""
+
+    def generator(self):
+        """Where the numbers of a call come from."""
+        calls = vars(self).get("_calls", 0)
+        vars(self)["_calls"] = calls + 1
+        if not calls or not isinstance(self.seed, int | np.integer):  # type: ignore[attr-defined]
+            return _generator(self)  # type: ignore[arg-type]
+        return np.random.default_rng([int(self.seed) % 2**32, calls])  # type: ignore[attr-defined]
 
 
 _choose = state.State.choose

@@ -9,6 +9,7 @@ _LAYERS = (
 )
 _ENGINE = "base_layer input_layer network saving sequential topology training training_utils"
 _UTILS = "conv_utils data_utils generic_utils io_utils layer_utils np_utils vis_utils"
+_OLD_LAYERS = ("nbkeras.layers", "nbkeras.compat.old_layers")
 _OLD_UTILS = ("nbkeras.compat.generic_utils", "nbkeras.compat.conv_utils", "nbkeras.compat.hdf5")
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 _SAME = (
@@ -20,7 +21,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "": ("nbkeras.compat.root", "nbkeras"),
     **{name: (f"nbkeras.{name}",) for name in _SAME.split()},
     "backend": ("nbkeras.compat.backend", "nbkeras.backend"),
-    "layers": ("nbkeras.layers",),
+    "layers": _OLD_LAYERS,
     "models": ("nbkeras.models", "nbkeras.layers", "nbkeras.compat.model_yaml"),
     "utils": ("nbkeras.utils", *_OLD_UTILS),
     "utils.losses_utils": ("nbkeras.compat.constants",),
@@ -36,7 +37,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     **{f"preprocessing.{name}": (f"nbkeras.preprocessing.{name}",) for name in ("image", "sequence", "text")},
     "wrappers": ("nbkeras.wrappers",),
     "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
-    **{f"layers.{name}": ("nbkeras.layers",) for name in _LAYERS.split()},
+    **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
     **{f"engine.{name}": ("nbkeras.layers", "nbkeras.models") for name in _ENGINE.split()},
     **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
     **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},

@@ -8,6 +8,7 @@ from nbkeras import graph, nest, ops
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import Layer, layers
 from nbkeras.layers.wrapper import Wrapper
+from nbkeras.operation import Operation
 from nbkeras.tensor import Tensor
 
 MERGE_MODES = ("sum", "mul", "ave", "concat", None)
@@ -220,9 +221,10 @@ class TimeDistributed(Wrapper):
 
     def compute_mask(self, inputs, mask=None):
         """What the layer makes of its part of the mask, by steps; else the input's, True where any of it is."""
-        if graph.is_symbolic([inputs, mask]):
-            return graph.infer(self._mask, (inputs, mask), {})
-        return self._mask(inputs, mask)
+        if not graph.is_symbolic([inputs, mask]):
+            return self._mask(inputs, mask)
+        there = graph.infer(self._mask, (inputs, mask), {}) is not None
+        return Operation(self._mask, name=f"{self.name}_mask")(inputs, mask) if there else None
 
     def _mask(self, inputs, mask):
         made = self.layer.compute_mask(_joined(inputs), None if mask is None or mask.ndim == 2 else _joined(mask))

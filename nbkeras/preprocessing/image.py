@@ -1,5 +1,6 @@
 """Images: ImageDataGenerator, which varies them at random, and the variations by themselves."""
 
+import math
 import warnings
 from typing import Any
 
@@ -239,7 +240,7 @@ class ImageDataGenerator:
         return self.standardize(self.random_transform(x))
 
     def standardize(self, x: Array) -> Array:
-        """An image after preprocessing_function, rescale, centering, scaling and whitening; x itself may be changed."""
+        """An image (or several) after preprocessing_function, rescale, centering, scaling and whitening; x may be changed."""
         if self.preprocessing_function is not None:
             x = self.preprocessing_function(x)
         if self.rescale:
@@ -260,7 +261,7 @@ class ImageDataGenerator:
         if self.featurewise_std_normalization and self.std is not None:
             x /= self.std + 1e-6
         if self.zca_whitening and self.zca_whitening_matrix is not None:
-            x = (x.reshape(-1, x.size) @ self.zca_whitening_matrix).reshape(x.shape)
+            x = (x.reshape(-1, math.prod(x.shape[-3:])) @ self.zca_whitening_matrix).reshape(x.shape)
         return x
 
     def get_random_transform(self, img_shape: tuple[int, ...], seed: int | None = None) -> dict[str, Any]:

@@ -121,12 +121,13 @@ class NumpyArrayIterator(Iterator):
         if isinstance(x, list | tuple):
             others = [np.asarray(each) for each in (x[1] if isinstance(x[1], list) else [x[1]])]
             x = x[0]
-        named = [*(("x[1]", each) for each in others), ("y (labels)", y), ("sample_weight", sample_weight)]
-        for name, each in named:
+        if any(len(each) != len(x) for each in others):
+            lengths = [len(x), *map(len, others)]
+            raise ValueError(f"All of the arrays in `x` should have the same length, received {lengths} rows")
+        for name, each in (("`y` (labels)", y), ("`sample_weight`", sample_weight)):
             if each is not None and len(each) != len(x):
                 raise ValueError(
-                    "`x` (images tensor) and the rest should have the same length. "
-                    f"Found: x.shape = {np.shape(x)}, {name} with {len(each)} rows"
+                    f"`x` (images tensor) and {name} should have the same length, received {len(x)} and {len(each)} rows"
                 )
         part = _part(subset, len(x), image_data_generator)
         if subset is not None and y is not None and not ignore_class_split:

@@ -44,8 +44,8 @@ class TimeseriesGenerator(PyDataset):
         self.shuffle, self.reverse, self.batch_size = shuffle, reverse, batch_size
         if self.start_index > self.end_index:
             raise ValueError(
-                f"`start_index+length={self.start_index} > end_index={self.end_index}` leaves no row for a target: give "
-                "more data or a shorter length"
+                f"`start_index+length={self.start_index} > end_index={self.end_index}` is disallowed, since no row is "
+                "left for a target: give more data or a shorter length"
             )
 
     def __len__(self) -> int:

@@ -9,10 +9,12 @@ from nbkeras.saving.archive import atomic_file as atomic_file
 from nbkeras.saving.compilation import compile_config as compile_config
 from nbkeras.saving.compilation import read_compile_config as read_compile_config
 from nbkeras.saving.files import convert as convert
+from nbkeras.saving.files import from_bytes as from_bytes
 from nbkeras.saving.files import load_model as load_model
 from nbkeras.saving.files import load_weights as load_weights
 from nbkeras.saving.files import save_model as save_model
 from nbkeras.saving.files import save_weights as save_weights
+from nbkeras.saving.files import to_bytes as to_bytes
 from nbkeras.saving.text import model_from_config as model_from_config
 from nbkeras.saving.text import model_from_json as model_from_json
 from nbkeras.saving.text import model_to_json as model_to_json

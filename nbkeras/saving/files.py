@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -66,6 +67,18 @@ def load_model(
                 return keras_3.read_model(archive, compile, safe_mode)
         with hdf5.opened(filepath) as file:
             return keras_2.read_model(file, _size(filepath), compile, safe_mode)
+
+
+def to_bytes(model: Any) -> bytes:
+    """What `save_model` writes, for a pickle."""
+    file = io.BytesIO()
+    save_model(model, file)
+    return file.getvalue()
+
+
+def from_bytes(content: bytes) -> Any:
+    """The model that `to_bytes` wrote."""
+    return load_model(io.BytesIO(content))
 
 
 def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
