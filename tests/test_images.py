@@ -1,9 +1,9 @@
-"""Images: ImageDataGenerator against stored numbers of Keras (tests/reference/make_images.py), files with pillow."""
+"""Images: ImageDataGenerator against stored numbers of Keras (tests/reference/make_augmentation.py), files with pillow."""
 
 import pathlib
 import warnings
 
-import image_cases
+import augmentation_cases
 import numpy as np
 import pytest
 
@@ -12,21 +12,21 @@ from nbkeras import config, layers, models, utils
 from nbkeras.preprocessing import image
 from nbkeras.preprocessing.image import ImageDataGenerator
 
-STORED = np.load(pathlib.Path(image_cases.__file__).with_name("images.npz"))
-images = image_cases.images
+STORED = np.load(pathlib.Path(augmentation_cases.__file__).with_name("augmentation.npz"))
+images = augmentation_cases.images
 
 
-@pytest.mark.parametrize("name", image_cases.AFFINE)
+@pytest.mark.parametrize("name", augmentation_cases.AFFINE)
 def test_affine_transforms_are_keras_s(name):
-    shape, arguments = image_cases.AFFINE[name]
+    shape, arguments = augmentation_cases.AFFINE[name]
     result = image.apply_affine_transform(images(shape)[0], **arguments)
     assert result.dtype == np.float32
     np.testing.assert_allclose(result, STORED[f"affine {name}"], rtol=1e-5, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", image_cases.GENERATORS)
+@pytest.mark.parametrize("name", augmentation_cases.GENERATORS)
 def test_flows_are_keras_s(name):
-    found = image_cases.flow_numbers(ImageDataGenerator, image_cases.GENERATORS[name])
+    found = augmentation_cases.flow_numbers(ImageDataGenerator, augmentation_cases.GENERATORS[name])
     tolerance = (
         {"rtol": 1e-2, "atol": 2e-3} if name == "whitening" else {"rtol": 1e-5, "atol": 1e-3}
     )  # an inverse of SVD
