@@ -83,6 +83,11 @@ def test_a_script_is_run_as_python_runs_it(tmp_path):
     assert printed.startswith("['a', '--b'] True 7\n(3, '__mp_main__')\n")
 
 
+def test_an_error_is_shown_from_the_scripts_line_on(tmp_path):
+    printed = run_script(tmp_path, "import keras\nkeras.layers.Dense(-1)", expect=1)
+    assert printed.startswith(f'Traceback (most recent call last):\n  File "{tmp_path / "script.py"}", line 2')
+
+
 @pytest.mark.parametrize(
     ("source", "message"),
     [

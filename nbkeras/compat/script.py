@@ -1,9 +1,11 @@
 """`python -m nbkeras script.py [args]`: a Keras script, run as `python script.py [args]` would."""
 
+import functools
 import os
 import runpy
 import sys
 from collections.abc import Sequence
+from types import TracebackType
 
 import numpy as np
 
@@ -27,4 +29,13 @@ def run(path: str, arguments: Sequence[str]) -> None:
     for kind in _OLD_NUMPY:
         vars(np).setdefault(kind.__name__, kind)
     sys.argv = [path, *arguments]
+    sys.excepthook = functools.partial(_show_from, path)
     runpy.run_path(path, run_name="__main__")
+
+
+def _show_from(path: str, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
+    """Print an error that the script did not catch, from the script's own line on."""
+    start = traceback
+    while start is not None and start.tb_frame.f_code.co_filename != path:
+        start = start.tb_next
+    sys.__excepthook__(kind, error.with_traceback(start or traceback), start)
