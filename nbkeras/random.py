@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config as settings
+from nbkeras import later
 from nbkeras.ops import random as ops
 from nbkeras.placement import device, get_device
 from nbkeras.tensor import Tensor, Variable, as_tensor, op, outside_program
@@ -76,7 +77,8 @@ def _generator() -> SeedGenerator:
     return _shared[name]
 
 
-def _key(seed: Any) -> Tensor:
+def key_of(seed: Any) -> Tensor:
+    """The key of a seed: the next one of a generator, always the same of an integer."""
     if seed is None:
         return _generator().next()
     if isinstance(seed, SeedGenerator):
@@ -86,54 +88,39 @@ def _key(seed: Any) -> Tensor:
 
 def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed=None) -> Tensor:
     """Uniform numbers, minval <= x < maxval (up to rounding); floatx by default."""
-    return ops.uniform(_key(seed), shape, minval, maxval, dtype)
+    return ops.uniform(key_of(seed), shape, minval, maxval, dtype)
 
 
 def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
     """Normal numbers; floatx by default."""
-    return ops.normal(_key(seed), shape, mean, stddev, dtype)
+    return ops.normal(key_of(seed), shape, mean, stddev, dtype)
 
 
 def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
     """Normal numbers within two standard deviations of the mean; floatx by default."""
-    return ops.truncated_normal(_key(seed), shape, mean, stddev, dtype)
+    return ops.truncated_normal(key_of(seed), shape, mean, stddev, dtype)
 
 
 def bernoulli(shape, probability: float = 0.5, dtype=None, seed=None) -> Tensor:
     """1 with a probability, else 0; floatx by default."""
-    return ops.bernoulli(_key(seed), shape, probability, dtype)
+    return ops.bernoulli(key_of(seed), shape, probability, dtype)
 
 
 def randint(shape, minval: int, maxval: int, dtype="int32", seed=None) -> Tensor:
     """Integers, minval <= n < maxval."""
-    return ops.randint(_key(seed), shape, minval, maxval, dtype)
-
-
-def gamma(shape, alpha, dtype=None, seed=None) -> Tensor:
-    """Gamma-distributed numbers of scale 1; alpha: a number or a tensor that broadcasts to the shape; floatx by default."""
-    return ops.gamma(_key(seed), shape, alpha, dtype)
-
-
-def beta(shape, alpha, beta, dtype=None, seed=None) -> Tensor:
-    """Beta-distributed numbers; alpha, beta: numbers or tensors that broadcast to the shape; floatx by default."""
-    return ops.beta(_key(seed), shape, alpha, beta, dtype)
-
-
-def binomial(shape, counts, probabilities, dtype=None, seed=None) -> Tensor:
-    """How many of `counts` trials succeed, as floats; counts, probabilities: numbers or tensors that broadcast to the shape."""
-    return ops.binomial(_key(seed), shape, counts, probabilities, dtype)
+    return ops.randint(key_of(seed), shape, minval, maxval, dtype)
 
 
 @op
 def categorical(logits, num_samples: int, dtype="int32", seed=None) -> Tensor:
     """Class numbers drawn with probabilities softmax(logits): logits (rows, classes) -> (rows, num_samples)."""
-    return ops.categorical(logits, _key(seed), num_samples, dtype)
+    return ops.categorical(logits, key_of(seed), num_samples, dtype)
 
 
 @op
 def shuffle(x, axis: int = 0, seed=None) -> Tensor:
     """x with its slices along an axis in random order; differentiable."""
-    return ops.shuffle(x, _key(seed), axis)
+    return ops.shuffle(x, key_of(seed), axis)
 
 
 @op
@@ -143,4 +130,7 @@ def dropout(inputs, rate: float, noise_shape=None, seed=None) -> Tensor:
     noise_shape: the inputs' shape with 1 for axes along which elements are kept or dropped together; None in it stands
     for the inputs' size.
     """
-    return as_tensor(inputs) if rate == 0 else ops.dropout(inputs, _key(seed), rate, noise_shape)
+    return as_tensor(inputs) if rate == 0 else ops.dropout(inputs, key_of(seed), rate, noise_shape)
+
+
+__getattr__, __dir__, __all__ = later.names("nbkeras", globals(), {"distributions": "beta binomial gamma"})

@@ -8,11 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels import distributions
 from nbkeras.kernels import random as kernels
-from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops.arguments import as_float, axis_of, floatx_or
-from nbkeras.ops.shape import broadcast_to, sizes_of
+from nbkeras.ops.shape import sizes_of
 from nbkeras.tensor import Tensor, Variable, apply, as_tensor
 
 
@@ -21,7 +19,8 @@ def draw_key(state: Variable) -> Tensor:
     return apply(kernels.draw_key, None, [state])
 
 
-def _arguments(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
+def float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
+    """The shape and dtype of random floats; errors name the function."""
     found = floatx_or(dtype)
     if found not in (np.float32, np.float64):
         raise ValueError(f"{name}: dtype must be float32 or float64, received {found.name!r}")
@@ -30,19 +29,19 @@ def _arguments(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
 
 def uniform(key: Tensor, shape, minval: float = 0.0, maxval: float = 1.0, dtype=None) -> Tensor:
     """Uniform numbers, minval <= x < maxval (up to rounding)."""
-    arguments = _arguments("uniform", shape, dtype)
+    arguments = float_form("uniform", shape, dtype)
     return apply(kernels.uniform, None, [key], low=float(minval), high=float(maxval), **arguments)
 
 
 def normal(key: Tensor, shape, mean: float = 0.0, stddev: float = 1.0, dtype=None) -> Tensor:
     """Normal numbers."""
-    arguments = _arguments("normal", shape, dtype)
+    arguments = float_form("normal", shape, dtype)
     return apply(kernels.normal, None, [key], mean=float(mean), stddev=float(stddev), **arguments)
 
 
 def truncated_normal(key: Tensor, shape, mean: float = 0.0, stddev: float = 1.0, dtype=None) -> Tensor:
     """Normal numbers within two standard deviations of the mean."""
-    arguments = _arguments("truncated_normal", shape, dtype)
+    arguments = float_form("truncated_normal", shape, dtype)
     return apply(kernels.truncated_normal, None, [key], mean=float(mean), stddev=float(stddev), **arguments)
 
 
@@ -63,33 +62,6 @@ def randint(key: Tensor, shape, minval: int, maxval: int, dtype="int32") -> Tens
         raise ValueError(f"randint: dtype must be an integer type, received {found.name!r}")
     sizes = sizes_of("randint", shape)
     return as_tensor(apply(kernels.randint, None, [key], shape=sizes, low=int(minval), high=int(maxval)), found)
-
-
-def _parameters(name: str, shape: Any, dtype: Any, *values: Any) -> list[Tensor]:
-    """A distribution's parameters, numbers or tensors, broadcast to a shape."""
-    arguments = _arguments(name, shape, dtype)
-    tensors = [as_tensor(value, arguments["dtype"]) for value in values]
-    for tensor in tensors:
-        if broadcast_shape(arguments["shape"], tensor.shape) != arguments["shape"]:
-            raise ValueError(
-                f"{name}: a parameter of shape {tensor.shape} does not broadcast to shape {arguments['shape']}"
-            )
-    return [broadcast_to(tensor, arguments["shape"]) for tensor in tensors]
-
-
-def gamma(key: Tensor, shape, alpha, dtype=None) -> Tensor:
-    """Gamma-distributed numbers of scale 1; alpha: a number or a tensor that broadcasts to the shape."""
-    return apply(distributions.gamma, None, [key, *_parameters("gamma", shape, dtype, alpha)])
-
-
-def beta(key: Tensor, shape, alpha, beta, dtype=None) -> Tensor:
-    """Beta-distributed numbers; alpha, beta: numbers or tensors that broadcast to the shape."""
-    return apply(distributions.beta, None, [key, *_parameters("beta", shape, dtype, alpha, beta)])
-
-
-def binomial(key: Tensor, shape, counts, probabilities, dtype=None) -> Tensor:
-    """How many of so many trials succeed, as floats; counts, probabilities: numbers or tensors that broadcast to the shape."""
-    return apply(distributions.binomial, None, [key, *_parameters("binomial", shape, dtype, counts, probabilities)])
 
 
 def categorical(logits, key: Tensor, num_samples: int, dtype="int32") -> Tensor:

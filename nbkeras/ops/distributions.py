@@ -1,0 +1,36 @@
+"""Random tensors of rarer distributions, as pure functions of a key: see random.py. Numbers are not differentiable."""
+
+from typing import Any
+
+from nbkeras.kernels import distributions as kernels
+from nbkeras.kernels.elementwise import broadcast_shape
+from nbkeras.ops.random import float_form
+from nbkeras.ops.shape import broadcast_to
+from nbkeras.tensor import Tensor, apply, as_tensor
+
+
+def _parameters(name: str, shape: Any, dtype: Any, *values: Any) -> list[Tensor]:
+    """A distribution's parameters, numbers or tensors, broadcast to a shape."""
+    arguments = float_form(name, shape, dtype)
+    tensors = [as_tensor(value, arguments["dtype"]) for value in values]
+    for tensor in tensors:
+        if broadcast_shape(arguments["shape"], tensor.shape) != arguments["shape"]:
+            raise ValueError(
+                f"{name}: a parameter of shape {tensor.shape} does not broadcast to shape {arguments['shape']}"
+            )
+    return [broadcast_to(tensor, arguments["shape"]) for tensor in tensors]
+
+
+def gamma(key: Tensor, shape, alpha, dtype=None) -> Tensor:
+    """Gamma-distributed numbers of scale 1; alpha: a number or a tensor that broadcasts to the shape."""
+    return apply(kernels.gamma, None, [key, *_parameters("gamma", shape, dtype, alpha)])
+
+
+def beta(key: Tensor, shape, alpha, beta, dtype=None) -> Tensor:
+    """Beta-distributed numbers; alpha, beta: numbers or tensors that broadcast to the shape."""
+    return apply(kernels.beta, None, [key, *_parameters("beta", shape, dtype, alpha, beta)])
+
+
+def binomial(key: Tensor, shape, counts, probabilities, dtype=None) -> Tensor:
+    """How many of so many trials succeed, as floats; counts, probabilities: numbers or tensors that broadcast to the shape."""
+    return apply(kernels.binomial, None, [key, *_parameters("binomial", shape, dtype, counts, probabilities)])
