@@ -128,7 +128,7 @@ class Pipeline(Layer):
         return inputs
 
     def get_config(self):
-        return {**super().get_config(), "layers": [registry.serialize(layer) for layer in self.layers]}
+        return {"name": self.name, "layers": [registry.serialize(layer) for layer in self.layers]}
 
     @classmethod
     def from_config(cls, config):

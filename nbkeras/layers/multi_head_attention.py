@@ -151,11 +151,6 @@ class _Projected(Layer):
             "seed": self.seed,
         }
 
-    query_dense = property(lambda layer: layer._query_dense, doc="The projection of queries.")
-    key_dense = property(lambda layer: layer._key_dense, doc="The projection of keys.")
-    value_dense = property(lambda layer: layer._value_dense, doc="The projection of values.")
-    output_dense = property(lambda layer: layer._output_dense, doc="The projection of what the heads found.")
-
 
 def _positive(layer: Layer, **arguments: Any) -> None:
     for name, value in arguments.items():
@@ -271,12 +266,19 @@ class MultiHeadAttention(_Projected):
             "attention_axes": None if self.attention_axes is None else list(self.attention_axes),
         }
 
+    query_dense = property(lambda layer: layer._query_dense, doc="The projection of queries.")
+    key_dense = property(lambda layer: layer._key_dense, doc="The projection of keys.")
+    value_dense = property(lambda layer: layer._value_dense, doc="The projection of values.")
+    output_dense = property(lambda layer: layer._output_dense, doc="The projection of what the heads found.")
+
 
 class GroupQueryAttention(_Projected):
     """MultiHeadAttention whose keys and values have fewer heads, each for a group of the query's. Ainslie et al., 2023.
 
     Called and masked as MultiHeadAttention, with query, value and key (batch, steps, features).
     """
+
+    class_in_files = "GroupedQueryAttention"  # what Keras's class is called
 
     def __init__(self, head_dim, num_query_heads, num_key_value_heads, **kwargs):
         super().__init__(**kwargs)

@@ -206,8 +206,9 @@ class Discretization(Layer):
         return encoded(numbers, self.output_mode, len(edges) + 1, self.dtype)
 
     def get_config(self):
+        base = super().get_config()
         return {
-            **super().get_config(),
+            **{key: base[key] for key in ("name", "dtype")},  # Keras's takes no more of a layer's arguments
             "bin_boundaries": self.bin_boundaries,
             "num_bins": self.num_bins,
             "epsilon": self.epsilon,

@@ -42,10 +42,20 @@ def _children(layer: Module) -> Iterator[tuple[str, Any]]:
     if _is_listed(layer):
         yield "layers", [each for each in layer.layers if not isinstance(each, Operation)]  # type: ignore[attr-defined]
         known = known | {"_graph", "_chain", "_input"}
-    for name in sorted(vars(layer), key=lambda name: (name.startswith("_"), name)):
-        value = vars(layer)[name]
-        if name not in known and isinstance(value, Module | list | tuple | dict):
-            yield name, value
+    found = {
+        _shown(layer, name, value): value
+        for name, value in vars(layer).items()
+        if name not in known and isinstance(value, Module | list | tuple | dict)
+    }
+    for name in sorted(found, key=lambda name: (name.startswith("_"), name)):
+        yield name, found[name]
+
+
+def _shown(layer: Module, name: str, value: Any) -> str:
+    """An attribute's name, or that of the property that shows it: Keras goes over both, and finds this one first."""
+    public = name.lstrip("_")
+    shown = isinstance(getattr(type(layer), public, None), property) and getattr(layer, public) is value
+    return public if shown else name
 
 
 def _numbered(items: list[Module]) -> list[str]:
@@ -53,7 +63,7 @@ def _numbered(items: list[Module]) -> list[str]:
     counts: dict[str, int] = {}
     found = []
     for item in items:
-        name = snake_case(layers.public_name(type(item)))
+        name = snake_case(getattr(item, "class_in_files", layers.public_name(type(item))))
         counts[name] = counts.get(name, -1) + 1
         found.append(f"{name}_{counts[name]}" if counts[name] else name)
     return found
