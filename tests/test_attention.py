@@ -154,6 +154,21 @@ def test_a_call_is_few_launches():
     assert launches.calls == {"multiply": 4, "multiply_heads": 2, "masked_forward": 1}
 
 
+def test_weights_have_the_paths_of_keras(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    inputs = L.Input((3, 4))
+    heads = L.MultiHeadAttention(2, 3, use_gate=True, use_bias=False)(inputs, inputs)
+    model = models.Model(inputs, L.GroupQueryAttention(3, 2, 1, use_bias=False)(heads, heads))
+    model.save_weights(tmp_path / "m.weights.h5")
+    found = []
+    with h5py.File(tmp_path / "m.weights.h5") as file:
+        file.visititems(lambda path, item: found.append(path) if isinstance(item, h5py.Dataset) else None)
+    parts = "_gate_dense key_dense output_dense query_dense value_dense".split()
+    expected = {f"layers/multi_head_attention/{part}/vars/0" for part in parts}
+    expected |= {f"layers/grouped_query_attention/_{part}/vars/0" for part in parts[1:]}
+    assert {path for path in found if "states" not in path} == expected
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [

@@ -2,6 +2,7 @@
 
 import functools
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -68,6 +69,29 @@ def test_a_vocabulary_from_a_file(tmp_path):
     assert layer.get_vocabulary() == ["[UNK]", "dog", "cat"]
     np.testing.assert_array_equal(layer(["cat", "emu"]).numpy(), [2, 0])
     np.testing.assert_array_equal(layer(np.array([b"cat", "dog"], object)).numpy(), [2, 1])
+
+
+def test_a_vocabulary_beside_the_weights_is_read(tmp_path):
+    """As Keras writes what its lookup layers learned; ours have it in the configuration, which Keras reads too."""
+    pytest.importorskip("h5py")
+    inputs, layer = L.Input((2,), dtype="int64"), L.IntegerLookup(output_mode="tf_idf", name="terms")
+    layer.adapt(WORDS)
+    model = models.Model(inputs, layer(inputs))
+    expected = model.predict(WORDS, verbose=0)
+    model.save(tmp_path / "ours.keras")
+    with zipfile.ZipFile(tmp_path / "ours.keras") as ours, zipfile.ZipFile(tmp_path / "keras.keras", "w") as theirs:
+        config = json.loads(ours.read("config.json"))
+        own = next(each for each in config["config"]["layers"] if each["config"]["name"] == "terms")["config"]
+        own |= {"vocabulary": None, "idf_weights": None}
+        theirs.writestr("config.json", json.dumps(config))
+        terms = "\n".join(str(term) for term in layer.get_vocabulary())
+        theirs.writestr("assets/layers/integer_lookup/vocabulary.txt", terms)
+        for name in ("metadata.json", "model.weights.h5"):
+            theirs.writestr(name, ours.read(name))
+    for name in ("ours", "keras"):
+        loaded = models.load_model(tmp_path / f"{name}.keras")
+        assert loaded.layers[-1].get_vocabulary() == layer.get_vocabulary()
+        np.testing.assert_allclose(loaded.predict(WORDS, verbose=0), expected, rtol=1e-6)
 
 
 def test_functions_of_your_own_prepare_texts():

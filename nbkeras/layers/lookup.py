@@ -64,6 +64,7 @@ class Lookup(TextInputs):
         self._terms: list = []
         self._numbers: dict = {}
         self._idf: np.ndarray | None = None
+        self._expected = vocabulary_size  # of a file whose vocabulary is still to come
         if vocabulary is not None:
             self.set_vocabulary(vocabulary, idf_weights)
 
@@ -131,6 +132,24 @@ class Lookup(TextInputs):
         self._idf = idf
         tensor.invalidate_programs()  # which have the old vocabulary in them
 
+    def read_vocabulary(self, lines: list[str]) -> None:
+        """Take the terms that a file of Keras has, special ones among them, unless the layer was made with a vocabulary."""
+        if not self._given:
+            terms = [self._term(line) for line in lines]
+            while terms and terms[-1] == "":
+                terms.pop()
+            self._learn(terms[self._first_term :], self._idf)
+
+    def save_own_variables(self, store) -> None:
+        """The weights of terms, as Keras keeps them."""
+        if self._idf is not None:
+            store["idf_weights"] = self._idf.astype(self.dtype)
+
+    def load_own_variables(self, store) -> None:
+        """The opposite."""
+        if "idf_weights" in store:
+            self._idf = np.asarray(store["idf_weights"], np.float64)
+
     def adapt(self, data, steps=None) -> None:
         """Learn the vocabulary from an array or list of terms, or from batches of a generator or PyDataset."""
         if self._given:
@@ -163,7 +182,9 @@ class Lookup(TextInputs):
 
     @property
     def _depth(self) -> int:
-        return self.max_tokens if self.pad_to_max_tokens else self.vocabulary_size()  # type: ignore[return-value]
+        if self.pad_to_max_tokens:
+            return self.max_tokens  # type: ignore[return-value]
+        return self.vocabulary_size() if self._terms or self._expected is None else self._expected
 
     @property
     def _mask_number(self) -> int:
@@ -180,6 +201,8 @@ class Lookup(TextInputs):
         if self.output_mode != "tf_idf":
             return encoded(numbers, self.output_mode, self._depth, "int64" if self.output_mode == "int" else self.dtype)
         counts = encoded(numbers, "count", self._depth, self.dtype)
+        if self._idf is None and tensor.is_shapes_only():
+            return counts
         if self._idf is None:
             raise ValueError(f"{self.name!r} has no idf_weights yet: call adapt(data), or set_vocabulary with them")
         return ops.multiply(counts, self._idf.astype(self.dtype))
@@ -202,6 +225,7 @@ class Lookup(TextInputs):
             "salt": self.salt,
             "oov_method": self.oov_method,
             "has_input_vocabulary": self._given,
+            "vocabulary_size": self.vocabulary_size(),
         }
 
 
