@@ -13,6 +13,7 @@ from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.threads import launch_shares, share_count
 
 Array = np.ndarray
+_SHORT = 8  # numbers of a row below which NumPy's overhead for each row is more than the sum; it adds them in order too
 _BLOCK = 256  # rows above which a sum of rows goes by blocks
 _COLUMNS = 1024  # most columns that are added up at once: their sums stay in L1
 _SHARE = 32768  # least elements of a share
@@ -43,6 +44,9 @@ def sum_vjp(saved, dy, needs):
 def sum_rows(x: Array, out: Array) -> None:
     """out[i, k] = sum over j of x[i, j, k]."""
     outer, n, inner = x.shape
+    if inner == 1 and n < _SHORT and device.place() is None:
+        launch_shares(sum_short_rows, share_count(x.size, _SHARE), x.reshape(outer, n), out.reshape(outer))
+        return
     if inner == 1:  # NumPy adds pairwise where it sees that the summed axis is contiguous
         device.launch(fold, x.reshape(outer, n), np.add, (1,), out.reshape(outer))
         return
@@ -51,6 +55,17 @@ def sum_rows(x: Array, out: Array) -> None:
         launch_shares(sum_blocks, share_count(x.size, _SHARE), x, partial)
         x = partial
     launch_shares(sum_blocks, share_count(x.size, _SHARE), x, out.reshape(outer, 1, inner))
+
+
+@compiled
+def sum_short_rows(x, out, share, shares):
+    """out[i] = sum over j of x[i, j], for a share of the rows."""
+    rows, n = x.shape
+    for i in range(rows * share // shares, rows * (share + 1) // shares):
+        total = out.dtype.type(0)
+        for j in range(n):
+            total += x[i, j]
+        out[i] = total
 
 
 @compiled

@@ -108,7 +108,7 @@ def test_float32_sums_are_accurate(shape, axis):
 
 
 @pytest.mark.parametrize(
-    "shape, axis", [((40, 3000), 0), ((3, 300, 400), 1), ((50_001, 3), 0), ((2, 500, 1100), (0, 1))]
+    "shape, axis", [((40, 3000), 0), ((3, 300, 400), 1), ((50_001, 3), 0), ((50_001, 3), 1), ((2, 500, 1100), (0, 1))]
 )
 def test_sums_of_rows_in_shares(shape, axis):
     """Each element is added once, in an order that does not depend on the number of threads."""

@@ -10,6 +10,7 @@ SHARES = {"share", "shares", "chunk", "chunks"}  # which part of the work: a twi
 WITHOUT = {  # kernels that are never launched on a GPU, and what is there instead
     "dense": {"multiply_row": "gemv_cuda, by multiply's twin", "add_up": "multiply's twin adds parts itself"},
     "attention": {"multiply_heads": "dense's products, of copies with the heads first"},
+    "reduce": {"sum_short_rows": "fold"},
     "recurrent": {"sum_parts": "weights' gradients are products over all steps"},
     "implicit_gemm": {
         name: "the twins of forward, kernel_gradient and input_gradient"
