@@ -10,6 +10,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from nbkeras import ops
+
 _TABLE = {  # function:arguments of the class; all other arguments are those of the call
     "numpy": (
         "abs absolute add all:axis,keepdims allclose:rtol,atol,equal_nan amax:axis,keepdims amin:axis,keepdims "
@@ -107,7 +109,7 @@ def function_of(module: str, class_name: str) -> str:
 def written(function: Callable, args: tuple, kwargs: dict) -> tuple[dict[str, Any], tuple, dict] | None:
     """A call of an op as Keras writes it: ({'module', 'class_name', 'config'}, args, kwargs); None if Keras cannot say it."""
     name = function.__name__
-    if name not in _OPS:
+    if name not in _OPS or getattr(ops, name, None) is not function:
         return None
     module, arguments = _OPS[name]
     bound = inspect.signature(function).bind(*args, **kwargs).arguments

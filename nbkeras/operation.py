@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import re
+from collections.abc import Callable
+
 from nbkeras import graph, ops
 from nbkeras.layer import Layer
 from nbkeras.naming import unique_name
@@ -14,7 +19,7 @@ class Operation(Layer):
 
     def __init__(self, function, name=None, **kwargs):
         if isinstance(function, str):
-            found = custom_object(function) or getattr(ops, function, None) or own_ops.get(function)
+            found = custom_object(function) or getattr(ops, function, None) or _own(function)
             if function.startswith("_") or not hasattr(found, "__wrapped__"):
                 raise ValueError(
                     f"{function!r} is not an op of nbkeras.ops.{nearest(function, vars(ops))} An op of your own is named by "
@@ -50,3 +55,11 @@ class Operation(Layer):
                 f"an op of your own, {name!r}, cannot be saved under the name of one of nbkeras.ops: rename it"
             )
         return {"function": self.function.__name__, "name": self.name}
+
+
+def _own(name: str) -> Callable | None:
+    """One of nbkeras's ops by module and name; its module may not have been imported yet, as that of 'ops.image.resize'."""
+    if name not in own_ops and re.fullmatch(r"ops\.[a-z_]+\.\w+", name):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(f"nbkeras.{name.rpartition('.')[0]}")
+    return own_ops.get(name)

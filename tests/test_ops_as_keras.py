@@ -1,6 +1,8 @@
 """Ops beside what real Keras 3 answers to the same calls: tests/reference/op_cases.py, stored by make_ops.py."""
 
 import json
+import subprocess
+import sys
 import zlib
 from pathlib import Path
 
@@ -98,3 +100,12 @@ def test_in_a_functional_model_and_its_file(name, tmp_path):
     np.testing.assert_allclose(model(x), expected, rtol=1e-6)
     model.save(tmp_path / "m.keras")
     np.testing.assert_array_equal(load_model(tmp_path / "m.keras")(x), model(x))
+
+
+def test_a_file_names_an_op_whose_module_was_not_imported(tmp_path):
+    inputs = Input((4, 4, 3))
+    path = tmp_path / "m.keras"
+    Model(inputs, ops.image.resize(inputs, (2, 6))).save(path)
+    program = f"from nbkeras.models import load_model; print(load_model({str(path)!r}).outputs[0].shape)"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    assert run.stdout == "(None, 2, 6, 3)\n", run.stderr
