@@ -64,7 +64,10 @@ _TABLE = {  # function:arguments of the class; all other arguments are those of 
         "logsumexp:axis,keepdims rsqrt segment_max:num_segments,sorted segment_min:num_segments,sorted "
         "segment_prod:num_segments,sorted segment_sum:num_segments,sorted top_k:k,sorted"
     ),
-    "core": ("cast:dtype saturate_cast:dtype scatter:shape scatter_update:reduction stop_gradient unstack:num,axis"),
+    "core": (
+        "cast:dtype convert_to_tensor:dtype,sparse,ragged saturate_cast:dtype scatter:shape scatter_update:reduction "
+        "stop_gradient unstack:num,axis"
+    ),
     "linalg": (
         "cholesky:upper cholesky_inverse:upper det inv matrix_rank:tol norm:ord,axis,keepdims pinv:rcond qr:mode "
         "solve solve_triangular:lower"

@@ -145,6 +145,10 @@ class Registry:
         """Know of names before the modules that register them are imported: name -> module."""
         self._later.update(modules)
 
+    def has(self, cls: type) -> bool:
+        """Whether a class is one of these under its own name."""
+        return self._items.get(cls.__name__) is cls
+
     def names(self) -> list[str]:
         """All registered names, sorted."""
         return sorted({*self._items, *self._later})
@@ -240,7 +244,7 @@ class Registry:
         if cls in self._public:
             module, name = self._public[cls]
             registered = name if module.startswith("keras.src") else None
-        elif self._items.get(cls.__name__) is cls:
+        elif self.has(cls):
             module, name = self.module, cls.__name__
         else:
             module, name = (None if cls.__module__ == "__main__" else cls.__module__), cls.__name__  # type: ignore

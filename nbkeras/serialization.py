@@ -176,8 +176,12 @@ def _read_entry(entry: Mapping[str, Any], make: Callable[[Mapping], Layer]) -> t
         return make(entry), entry["inbound_nodes"]
     constants = {key: value for key, value in entry["config"].items() if key != "name"}
     function = keras_ops.function_of(entry["module"], entry["class_name"])
+    if function == "convert_to_tensor":  # passes symbolic tensors through here
+        function = "cast" if constants.get("dtype") else "copy"
     layer: Any = make({"class_name": "Operation", "config": {"function": function, "name": entry["name"]}})
-    first = list(itertools.takewhile(constants.__contains__, inspect.signature(layer.function).parameters))
+    parameters = inspect.signature(layer.function).parameters
+    constants = {key: value for key, value in constants.items() if key in parameters or value is not None}
+    first = list(itertools.takewhile(constants.__contains__, parameters))
     nodes = []
     for node in entry["inbound_nodes"]:
         args = [*(constants[key] for key in first), *node["args"]]

@@ -28,6 +28,7 @@ _LATER = {
     "drawing": "model_to_dot plot_model",
     "enqueuers": "GeneratorEnqueuer OrderedEnqueuer SequenceEnqueuer",
     "images": "array_to_img img_to_array load_img save_img",
+    "saving": "deserialize_keras_object get_registered_name get_registered_object serialize_keras_object",
     "selection": "split_dataset timeseries_dataset_from_array",
 }
 __getattr__, __dir__, __all__ = _later.names("nbkeras", globals(), _LATER)

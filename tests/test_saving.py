@@ -181,6 +181,39 @@ def test_json_round_trip():
     }
 
 
+def named(x):
+    return x * 2
+
+
+def test_any_object_is_a_configuration_and_back():
+    objects = {
+        "layer": layers.Dense(3, kernel_regularizer="l2"),
+        "optimizer": nbkeras.optimizers.Adam(nbkeras.optimizers.schedules.CosineDecay(0.1, 10)),
+        "losses": [nbkeras.losses.Huber(), nbkeras.losses.mean_squared_error, "mae"],
+        "metric": nbkeras.metrics.AUC(num_thresholds=3),
+        "initializer": nbkeras.initializers.Constant(2.0),
+        "constraint": nbkeras.constraints.MaxNorm(1.0),
+        "seed": nbkeras.random.SeedGenerator(3),
+        "numbers": (1, 2.5, None, True),
+        "array": np.arange(3.0),
+        "slice": slice(1, None, 2),
+        "function": named,
+    }
+    text = json.loads(json.dumps(saving.serialize_keras_object(objects)))
+    assert text["layer"]["module"] == "keras.layers" and text["optimizer"]["module"] == "keras.optimizers"
+    again = utils.deserialize_keras_object(text, custom_objects={"named": named})
+    for key in ("layer", "optimizer", "metric", "initializer", "constraint", "seed"):
+        assert type(again[key]) is type(objects[key]) and again[key].get_config() == objects[key].get_config()
+    assert (
+        again["numbers"] == [1, 2.5, None, True] and again["array"].tolist() == [0, 1, 2] and again["function"] is named
+    )
+    assert again["slice"] == slice(1, None, 2) and again["losses"][1:] == [nbkeras.losses.mean_squared_error, "mae"]
+    with pytest.raises(TypeError, match="lambda"):
+        saving.serialize_keras_object(lambda x: x)
+    with pytest.raises(ValueError, match="unknown"):
+        saving.deserialize_keras_object({"module": "os", "class_name": "function", "config": "system"})
+
+
 @utils.register_keras_serializable("Mine")
 class Scale(layers.Layer):
     """Keeps its factor where only its hooks find it."""

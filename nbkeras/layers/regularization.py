@@ -87,7 +87,8 @@ class _SpatialDropout(Dropout):
 
     def get_config(self):
         values = {**super().get_config(), "data_format": self.data_format}
-        del values["noise_shape"]
+        for name in ("noise_shape", "trainable"):  # which Keras's does not take
+            del values[name]
         return values
 
 

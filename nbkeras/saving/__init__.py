@@ -15,6 +15,8 @@ from nbkeras.saving.files import load_weights as load_weights
 from nbkeras.saving.files import save_model as save_model
 from nbkeras.saving.files import save_weights as save_weights
 from nbkeras.saving.files import to_bytes as to_bytes
+from nbkeras.saving.objects import deserialize_keras_object as deserialize_keras_object
+from nbkeras.saving.objects import serialize_keras_object as serialize_keras_object
 from nbkeras.saving.text import model_from_config as model_from_config
 from nbkeras.saving.text import model_from_json as model_from_json
 from nbkeras.saving.text import model_to_json as model_to_json

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
+from nbkeras import losses
 from nbkeras.layer import layers
 from nbkeras.module import limited_room
 from nbkeras.registry import sharing_scope
@@ -77,12 +79,49 @@ def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
     compiled = compilation.compile_config(model) if include_optimizer and model.compiled else None
     if compiled is None:
         return
-    compiled.pop("run_eagerly", None)
-    compiled["optimizer_config"] = compiled.pop("optimizer")
-    file.attrs["training_config"] = json.dumps(keras_2_config.legacy(json.loads(json.dumps(compiled, default=plain))))
+    training = keras_2_config.legacy(json.loads(json.dumps(_training_config(compiled), default=plain)))
+    file.attrs["training_config"] = json.dumps(training)
     if model.optimizer.built:
         arrays = [(f"{name}:0", array) for name, array in keras_2_weights.optimizer_arrays(model.optimizer)]
         _write_arrays(file.create_group("optimizer_weights"), arrays)
+
+
+def _training_config(compiled: dict[str, Any]) -> dict[str, Any]:
+    """What `compile` got in tf_keras's words: functions by their full names, metrics that are functions in an object."""
+    optimizer = compiled["optimizer"]
+    inner = {key: value for key, value in optimizer["config"].items() if value is not None or key not in _NEWER}
+    return {
+        "optimizer_config": {**optimizer, "config": {**inner, "is_legacy_optimizer": False}},
+        "loss": _each(compiled["loss"], _function_name),
+        "metrics": _each(compiled["metrics"], _metric),
+        "weighted_metrics": _each(compiled["weighted_metrics"], _metric),
+        "loss_weights": compiled["loss_weights"],
+    }
+
+
+_NEWER = ("loss_scale_factor", "gradient_accumulation_steps")
+
+
+def _each(value: Any, change: Callable) -> Any:
+    """`change` on each name in lists and dicts."""
+    if isinstance(value, list | tuple):
+        return [_each(item, change) for item in value]
+    if isinstance(value, dict) and "class_name" not in value:
+        return {key: _each(item, change) for key, item in value.items()}
+    return change(value) if isinstance(value, str) else value
+
+
+def _function_name(name: str) -> str:
+    """'mean_squared_error' for 'mse'."""
+    found = losses.registry.items().get(name)
+    return name if found is None or isinstance(found, type) else found.__name__
+
+
+def _metric(name: str) -> Any:
+    function = _function_name(name)
+    if losses.registry.items().get(name) is None or isinstance(losses.registry.items()[name], type):
+        return name
+    return {"class_name": "MeanMetricWrapper", "config": {"name": name, "dtype": "float32", "fn": function}}
 
 
 # -------------------- reading --------------------

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from nbkeras import keras_ops
 from nbkeras.registry import custom_object
 from nbkeras.serialization import first_call
 
@@ -179,10 +180,6 @@ def legacy(config: Any) -> Any:
     kind, inner = config["class_name"], config.get("config")
     if kind == "__keras_tensor__" or not isinstance(inner, dict):
         return config
-    if kind == "Operation" or str(config.get("module")).startswith("keras.src.ops"):
-        raise ValueError(
-            f"{inner.get('name')!r}: ops on symbolic tensors cannot be written to HDF5 of Keras 2; save the model as .keras"
-        )
     if "input_layers" in inner:
         inner = _legacy_functional(inner)
     renamed, newer = _RENAMED.get(kind, {}), _NEWER.get(kind, {})
@@ -204,6 +201,11 @@ def legacy(config: Any) -> Any:
 
 
 def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:
+    for entry in config["layers"]:
+        if entry["class_name"] == "Operation" or keras_ops.is_op(entry.get("module")):
+            raise ValueError(
+                f"{entry['name']!r}: ops on symbolic tensors cannot be written to HDF5 of Keras 2; save the model as .keras"
+            )
     shifts = {entry["name"]: 1 if entry["class_name"] in _MODELS else 0 for entry in config["layers"]}
     firsts = {entry["name"]: first_call(entry["class_name"]) for entry in config["layers"]}
 

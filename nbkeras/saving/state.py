@@ -158,11 +158,13 @@ class _Store(MutableMapping):
 
 
 def _vars(file: Any, path: str) -> Any:
-    """The group of a layer's arrays, or None; tf_keras 2.12 called `layers` by another name."""
-    found = hdf5.subgroup(file, f"{path}/vars")
-    if found is None:
-        found = hdf5.subgroup(file, f"{path.replace('layers', '_layer_checkpoint_dependencies')}/vars")
-    return found
+    """The group of a layer's arrays, or None; older versions of Keras had other names for some."""
+    head, _, tail = path.rpartition("/")
+    for each in (path, f"{head}/_{tail}", path.replace("layers", "_layer_checkpoint_dependencies")):
+        found = hdf5.subgroup(file, f"{each}/vars")
+        if found is not None:
+            return found
+    return None
 
 
 def read(file: Any, model: Module, skip_mismatch: bool = False) -> None:

@@ -105,3 +105,21 @@ def schedule_and_losses_as_objects(k):
 def class_numbers(k):
     model = k.Sequential([k.Input((3,)), k.layers.Dense(5), k.layers.PReLU(), k.layers.Dense(3, "softmax")])
     return compiled(model, "nadam", "sparse_categorical_crossentropy", metrics=["accuracy"])
+
+
+@case((normal(6, 3), classes(4, 6, 2)), normal(6, 2))
+def numbers_prepared(k):
+    values, kinds = k.Input((3,)), k.Input((2,), dtype="int32")
+    scaled = k.layers.Normalization(mean=[0.1, 0.2, -0.3], variance=[1.0, 2.0, 0.5])(
+        k.layers.Rescaling(0.5, 0.1)(values)
+    )
+    encoded = k.layers.CategoryEncoding(num_tokens=4, output_mode="multi_hot")(kinds)
+    return compiled(k.Model([values, kinds], k.layers.Dense(2)(k.layers.concatenate([scaled, encoded]))))
+
+
+@case(normal(6, 3), (normal(6, 2), normal(6, 1)))
+def outputs_by_name(k):
+    x = k.Input((3,))
+    y = k.layers.Dense(4, "relu", kernel_regularizer="l2", bias_constraint=k.constraints.MaxNorm(0.5))(x)
+    model = k.Model(x, {"a": k.layers.Dense(2, name="a")(y), "b": k.layers.Dense(1, name="b")(y)})
+    return compiled(model, loss={"a": "mse", "b": "mae"}, loss_weights={"a": 0.5, "b": 2.0})

@@ -5,8 +5,8 @@
     python tests/reference/make_files.py --keras nbkeras [--h5] write FOLDER [case ...]
     KERAS_BACKEND=jax python tests/reference/make_files.py read FOLDER [case ...]      # loads them and compares
 
-in an environment with keras 3, jax, tf_keras (for nbkeras: with nbkeras). `pack FOLDER` makes files.zip, which test_files.py
-reads, of the named cases.
+in an environment with keras 3, jax, tf_keras (for nbkeras: with nbkeras). `pack FOLDER` puts those of the named
+cases into files/, where test_files.py reads them.
 """
 
 import argparse
@@ -54,12 +54,13 @@ def read(k, folder: Path, names: list[str], tolerance: float) -> int:
 
 
 def pack(folder: Path, names: list[str]) -> None:
-    """One zip of the named files and outcomes."""
-    with zipfile.ZipFile(HERE / "files.zip", "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
-        for path in sorted(folder.rglob("*")):
-            if path.is_file() and path.name.split(".")[0] in names:
-                archive.write(path, path.relative_to(folder))
-    print((HERE / "files.zip").stat().st_size)
+    """One zip, files/<folder's name>.zip, of the files and outcomes of the named cases."""
+    target = HERE / "files" / f"{folder.name}.zip"
+    with zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=9) as archive:
+        for path in sorted(folder.iterdir()):
+            if path.name.split(".")[0] in names:
+                archive.write(path, path.name)
+    print(target.name, target.stat().st_size)
 
 
 def main() -> int:

@@ -1,0 +1,78 @@
+"""Floor 3: any object of Keras as a configuration, and back: a layer, an initializer, a function, or a structure of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from nbkeras import activations, constraints, initializers, losses, metrics, regularizers
+from nbkeras.layer import Layer, layers
+from nbkeras.optimizers import rules, schedules
+from nbkeras.random import SeedGenerator
+from nbkeras.registry import Registry, custom_object_scope, get_registered_name, sharing_scope
+from nbkeras.saving import keras_3
+from nbkeras.serialization import plain
+
+_others = Registry("object", "keras.random")
+_others.register(SeedGenerator)
+_REGISTRIES: tuple[Registry, ...] = (
+    *(layers, rules.registry, schedules.registry, losses.registry, metrics.registry),
+    *(initializers.registry, regularizers.registry, constraints.registry, activations.registry, _others),
+)
+
+
+def serialize_keras_object(obj: Any) -> Any:
+    """An object as {'module', 'class_name', 'config', 'registered_name'}, a structure of objects as one of these.
+
+    Functions are {'class_name': 'function', 'config': name}; TypeError for a lambda and for what has no get_config.
+    """
+    if isinstance(obj, dict):
+        return {key: serialize_keras_object(value) for key, value in obj.items()}
+    if isinstance(obj, list | tuple):
+        return type(obj)(serialize_keras_object(value) for value in obj)
+    if hasattr(obj, "get_config"):
+        return _registry_of(obj).serialize(obj)
+    if callable(obj) and not isinstance(obj, type):
+        name = get_registered_name(obj)
+        if name == "<lambda>":
+            raise TypeError("a lambda has no name by which it could be found again: define the function with def")
+        return {"module": "builtins", "class_name": "function", "config": name, "registered_name": name}
+    return plain(obj)
+
+
+def _registry_of(obj: Any) -> Registry:
+    """The registry of an object's class, or of the nearest class that it extends."""
+    for cls in type(obj).__mro__:
+        for registry in _REGISTRIES:
+            if registry.has(cls):
+                return registry
+    return layers if isinstance(obj, Layer) else _others
+
+
+def deserialize_keras_object(
+    config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
+) -> Any:
+    """The object, or structure of objects, that `serialize_keras_object` of nbkeras or Keras 3 described.
+
+    Only registered classes and functions and those in custom_objects are found, whatever safe_mode says.
+    """
+    with custom_object_scope(custom_objects or {}), sharing_scope():
+        return _made(keras_3.translated(config, bool(isinstance(config, dict) and config.get("nbkeras"))))
+
+
+def _made(config: Any) -> Any:
+    if isinstance(config, list | tuple):
+        return type(config)(_made(item) for item in config)
+    if not isinstance(config, dict):
+        return config
+    name, inner = config.get("class_name"), config.get("config")  # type: Any, Any
+    if not isinstance(name, str) or "config" not in config:
+        return {key: _made(item) for key, item in config.items()}
+    if name == "__slice__":
+        return slice(*(inner.get(key) for key in ("start", "stop", "step")))
+    if name == "__ellipsis__":
+        return Ellipsis
+    wanted = inner if name == "function" else name
+    named = [registry for registry in _REGISTRIES if wanted in registry.names()]
+    of_module = [registry for registry in named if registry.module == config.get("module")]
+    return (of_module or named or [layers])[0].deserialize(config)

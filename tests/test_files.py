@@ -1,0 +1,243 @@
+"""Files of real Keras: models that Keras 3 (on JAX, PyTorch and TensorFlow) and tf_keras saved give the same here, and go on
+training the same; files saved here do so in real Keras, where it is installed. See reference/make_files.py.
+"""
+
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from exchange import ALL, draw, outcome, worst
+
+from nbkeras import keras_ops, layers, ops
+from nbkeras.models import Model, Sequential, load_model, model_from_json
+
+FOLDER = Path(__file__).parent / "reference" / "files"
+STORED = [
+    (path.stem, name)
+    for path in sorted(FOLDER.glob("*.zip"))
+    for name in sorted(zipfile.ZipFile(path).namelist())
+    if not name.endswith(".npz")
+]
+
+
+@pytest.mark.parametrize(("writer", "name"), STORED, ids=["-".join(pair) for pair in STORED])
+def test_file_of_keras(writer, name):
+    with zipfile.ZipFile(FOLDER / f"{writer}.zip") as archive:
+        file = io.BytesIO(archive.read(name))
+        case = name.split(".")[0]
+        with np.load(io.BytesIO(archive.read(f"{case}.npz")), allow_pickle=False) as stored:
+            expected = dict(stored)
+    error, where = worst(expected, outcome(load_model(file), case, draw(ALL[case])))
+    assert error <= 1e-5, where
+
+
+def test_every_kind_of_file_is_stored_and_small():
+    assert len({name for _, name in STORED}) >= 40 and {writer for writer, _ in STORED} >= {"jax", "torch", "tf_keras"}
+    assert sum(path.stat().st_size for path in FOLDER.glob("*.zip")) < 1_000_000
+
+
+KERAS = importlib.util.find_spec("keras") is not None and importlib.util.find_spec("jax") is not None
+SOME = "mlp nested_models masks_shared_and_named_outputs ops_in_the_graph stacked_cells layer_shared_by_two_models frozen_parts"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not KERAS, reason="needs real Keras 3 with JAX: pip install 'nbkeras[bench]'")
+def test_real_keras_reads_what_is_saved_here(tmp_path):
+    script = str(FOLDER.parent / "make_files.py")
+    for keras, job in (("nbkeras", "write"), ("keras", "read")):
+        command = [sys.executable, script, "--keras", keras, job, str(tmp_path), *SOME.split()]
+        result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": "jax"})
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_names_of_ops():
+    """Each op that files may name is a class of that name in Keras; make_files.py compares with real Keras."""
+    made = keras_ops.written(ops.mean, (1,), {"axis": 1})
+    assert made == ({"module": "keras.src.ops.numpy", "class_name": "Mean", "config": {"axis": 1}}, (1,), {})
+    assert keras_ops.written(ops.einsum, ("ab,bc", 1, 2), {})[0]["config"] == {"subscripts": "ab,bc"}
+    assert keras_ops.written(ops.relu, (1, 0.5), {}) is None  # Keras's has no slope
+    assert keras_ops.function_of("keras.src.ops.numpy", "GetItem") == "getitem"
+    with pytest.raises(ValueError, match="unknown op"):
+        keras_ops.function_of("keras.src.ops.numpy", "Popen")
+
+
+# -------------------- Keras 2.3.1 --------------------
+
+
+def keras_2(kind, **config):
+    return {"class_name": kind, "config": config}
+
+
+def initializer():
+    config = {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform", "seed": None}
+    return {"class_name": "VarianceScaling", "config": config}
+
+
+def dense(name, units, **more):
+    zeros = {"class_name": "Zeros", "config": {}}
+    common = {
+        "kernel_regularizer": None,
+        "bias_regularizer": None,
+        "activity_regularizer": None,
+        "kernel_constraint": None,
+    }
+    own = {
+        "name": name,
+        "trainable": True,
+        "dtype": "float32",
+        "units": units,
+        "activation": "linear",
+        "use_bias": True,
+    }
+    own |= {"kernel_initializer": initializer(), "bias_initializer": zeros, "bias_constraint": None}
+    return keras_2("Dense", **{**own, **common, **more})
+
+
+def stored_in_hdf5(config, weights, training=None, optimizer=()):
+    """An HDF5 file as Keras 2.3.1 writes it. weights: layer name -> [(weight name, array)]."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["keras_version"], file.attrs["backend"] = b"2.3.1", b"tensorflow"
+        file.attrs["model_config"] = json.dumps(config).encode()
+        group = file.create_group("model_weights")
+        group.attrs["layer_names"] = [name.encode() for name in weights]
+        for name, arrays in weights.items():
+            layer = group.create_group(name)
+            layer.attrs["weight_names"] = [key.encode() for key, _ in arrays]
+            for key, array in arrays:
+                layer[key] = array
+        if training is not None:
+            file.attrs["training_config"] = json.dumps(training).encode()
+            state = file.create_group("optimizer_weights")
+            state.attrs["weight_names"] = [key.encode() for key, _ in optimizer]
+            for key, array in optimizer:
+                state[key] = array
+    return buffer
+
+
+def draws(*shapes):
+    random = np.random.default_rng(0)
+    return [random.normal(size=shape).astype("float32") for shape in shapes]
+
+
+def test_a_sequential_model_of_keras_2_3_1_goes_on_training():
+    first = dense("dense_1", 2, batch_input_shape=[None, 3], activation="hard_sigmoid")
+    config = keras_2("Sequential", name="sequential_1", layers=[first, dense("dense_2", 2)])
+    kernel, bias, second, zero = draws((3, 2), (2,), (2, 2), (2,))
+    slots = draws((3, 2), (2,), (2, 2), (2,), (3, 2), (2,), (2, 2), (2,))
+    weights = {
+        "dense_1": [("dense_1/kernel:0", kernel), ("dense_1/bias:0", bias)],
+        "dense_2": [("dense_2/kernel:0", second), ("dense_2/bias:0", zero)],
+    }
+    training = {
+        "optimizer_config": keras_2(
+            "Adam", learning_rate=0.01, beta_1=0.9, beta_2=0.999, decay=0.0, epsilon=1e-07, amsgrad=False
+        ),
+        "loss": "mse",
+        "metrics": ["mae"],
+        "sample_weight_mode": None,
+        "loss_weights": None,
+    }
+    state = [("Adam/iterations:0", np.int64(4)), *((f"training/Adam/{i}:0", abs(slot)) for i, slot in enumerate(slots))]
+    state += [(f"training/Adam/vhat_{i}:0", np.zeros(1, "float32")) for i in range(4)]
+    model = load_model(stored_in_hdf5(config, weights, training, state))
+    x = np.float32([[1, 2, 3]])
+    hidden = np.clip(0.2 * (x @ kernel + bias) + 0.5, 0, 1)
+    np.testing.assert_allclose(model.predict(x, verbose=0), hidden @ second + zero, rtol=1e-5)
+    assert int(model.optimizer.iterations) == 4 and float(model.optimizer.learning_rate) == 0.01
+    by_slot = [abs(slot) for i in range(4) for slot in (slots[i], slots[4 + i])]
+    assert all(np.array_equal(a, b) for a, b in zip(model.optimizer.get_weights()[2:], by_slot, strict=True))
+
+
+def test_a_graph_of_keras_2_3_1():
+    """Inputs as [layer, call, output, arguments]; nested models count their calls from 1; a layer is called twice."""
+    inner = keras_2("Sequential", name="inner", layers=[dense("d", 3, batch_input_shape=[None, 3])])
+    start = keras_2("InputLayer", name="input_1", batch_input_shape=[None, 3], dtype="float32", sparse=False)
+    add = keras_2("Add", name="add_1", trainable=True)
+    config = keras_2(
+        "Model",
+        name="model_1",
+        layers=[
+            {**start, "name": "input_1", "inbound_nodes": []},
+            {**inner, "name": "inner", "inbound_nodes": [[["input_1", 0, 0, {}]], [["inner", 1, 0, {}]]]},
+            {
+                **add,
+                "name": "add_1",
+                "inbound_nodes": [[["inner", 1, 0, {}], ["inner", 2, 0, {}], ["input_1", 0, 0, {}]]],
+            },
+        ],
+        input_layers=[["input_1", 0, 0]],
+        output_layers=[["add_1", 0, 0], ["inner", 2, 0]],
+    )
+    model = model_from_json(json.dumps({**config, "keras_version": "2.3.1", "backend": "tensorflow"}))
+    kernel, bias, x = draws((3, 3), (3,), (4, 3))
+    model.set_weights([kernel, bias])
+    once = x @ kernel + bias
+    twice = once @ kernel + bias
+    for found, expected in zip(model.predict(x, verbose=0), [once + twice + x, twice], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_layers_of_cudnn(kind):
+    gates, units = (4, 2) if kind == "LSTM" else (3, 2)
+    own = Sequential([getattr(layers, kind)(units, input_shape=(None, 3))])
+    kernel, recurrent, bias = own.get_weights()
+    bias = draws(bias.shape)[0]
+    own.set_weights([kernel, recurrent, bias])
+    cudnn = keras_2(f"CuDNN{kind}", name="rnn", units=units, batch_input_shape=[None, None, 3], return_sequences=False)
+    for_inputs = np.hstack([k.T.reshape(k.shape) for k in np.hsplit(kernel, gates)])
+    for_states = np.hstack([k.T for k in np.hsplit(recurrent, gates)])
+    both = np.concatenate([bias * 0.25, bias * 0.75]) if kind == "LSTM" else bias.reshape(-1)
+    weights = [("rnn/kernel:0", for_inputs), ("rnn/recurrent_kernel:0", for_states), ("rnn/bias:0", both)]
+    model = load_model(stored_in_hdf5(keras_2("Sequential", name="s", layers=[cudnn]), {"rnn": weights}))
+    x = draws((2, 5, 3))[0]
+    np.testing.assert_allclose(model.predict(x, verbose=0), own.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+def test_a_named_function_of_a_lambda_layer_of_keras_2():
+    layer = {"name": "twice", "function": "double", "function_type": "function", "output_shape": None, "arguments": {}}
+    layer |= {"batch_input_shape": [None, 3], "output_shape_type": "raw", "output_shape_module": None, "module": "m"}
+    text = json.dumps(keras_2("Sequential", layers=[keras_2("Lambda", **layer)]))
+    model = model_from_json(text, custom_objects={"double": lambda x: x * 2})
+    assert model.predict(np.ones((1, 3)), verbose=0).tolist() == [[2, 2, 2]]
+    with pytest.raises(ValueError, match="runs no code"):
+        model_from_json(text)
+
+
+def test_what_keras_2_cannot_say_is_refused(tmp_path):
+    x = layers.Input((3,))
+    for y, message in (
+        (x * 2.0, "ops on symbolic tensors"),
+        (layers.Dense(2, activation="hard_sigmoid")(x), "no hard_sigmoid"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Model(x, y).save(tmp_path / "m.h5")
+        assert not list(tmp_path.iterdir())
+        Model(x, y).save(tmp_path / "m.keras")
+        (tmp_path / "m.keras").unlink()
+
+
+def test_weights_of_keras_3_go_to_layers_of_the_same_names(tmp_path):
+    """Where all names are the same, names decide; else the order does, as in Keras."""
+
+    def model(*names):
+        return Sequential(
+            [layers.Dense(2, name=name, **({} if i else {"input_shape": (2,)})) for i, name in enumerate(names)]
+        )
+
+    saved = model("a", "b")
+    saved.save_weights(tmp_path / "w.weights.h5")
+    other, new = model("b", "a"), model("c", "d")
+    for each in (other, new):
+        each.load_weights(tmp_path / "w.weights.h5")
+    np.testing.assert_array_equal(other.get_layer("a").get_weights()[0], saved.get_layer("a").get_weights()[0])
+    np.testing.assert_array_equal(new.get_layer("c").get_weights()[0], saved.get_layer("a").get_weights()[0])
