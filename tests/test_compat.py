@@ -46,6 +46,9 @@ def test_modules_of_keras_mean_nbkeras(tmp_path):
         assert not hasattr(layers, "NoSuchLayer") and not hasattr(keras, "applications")
         assert "Dense" in dir(layers) and "backend" in dir(keras)
         assert interfaces.legacy_dense_support(print) is print
+        assert advanced_activations.PReLU is PReLU and "recurrent" in dir(layers) and "" not in dir(keras)
+        assert keras.constraints.maxnorm is keras.constraints.max_norm and keras.optimizers.sgd is nbkeras.optimizers.SGD
+        keras.optimizers.Nadam(lr=0.1, schedule_decay=0.004)
         """,
     )
 

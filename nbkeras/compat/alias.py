@@ -9,7 +9,7 @@ from types import ModuleType
 from typing import Any
 
 from nbkeras.compat import keras2
-from nbkeras.compat.modules import ABSENT, SHOWN
+from nbkeras.compat.modules import ABSENT, RENAMED, SHOWN
 
 FOLDER = str(pathlib.Path(__file__).parent / "drop_in")
 
@@ -24,10 +24,11 @@ class Alias(ModuleType):
     def __getattr__(self, name: str) -> Any:
         if _own(f"{self.__name__}.{name}") in SHOWN:
             return importlib.import_module(f"{self.__name__}.{name}")
+        today = RENAMED.get(_own(self.__name__), {}).get(name, name)
         if not name.startswith("__") or name == "__version__":
             for module in self._shown():
-                if hasattr(module, name):
-                    found = getattr(module, name)
+                if hasattr(module, today):
+                    found = getattr(module, today)
                     if callable(found):  # functions and classes stay what they are: the next time takes no search
                         setattr(self, name, found)
                     return found
@@ -35,7 +36,9 @@ class Alias(ModuleType):
 
     def __dir__(self) -> list[str]:
         public = {name for module in self._shown() for name in dir(module) if not name.startswith("_")}
-        return sorted(public | set(vars(self)))
+        prefix = f"{_own(self.__name__)}.".lstrip(".")
+        within = {name.removeprefix(prefix) for name in SHOWN if name.startswith(prefix)}
+        return sorted(public | {name for name in within if name and "." not in name} | set(vars(self)))
 
     @property
     def __all__(self) -> list[str]:

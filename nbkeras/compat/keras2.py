@@ -41,6 +41,9 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "Nadam": {"learning_rate": 0.002},
 }
 
+# Class -> argument -> the one value it may have: today's have it built in.
+FIXED: dict[str, dict[str, Any]] = {"Nadam": {"schedule_decay": 0.004}}
+
 # Method of a model -> arguments that say how Keras 2 fetched batches, for which there is one way here.
 _FETCHING = ("max_queue_size", "workers", "use_multiprocessing")
 IGNORED = {"fit": _FETCHING, "evaluate": _FETCHING, "predict": _FETCHING, "compile": ("sample_weight_mode",)}
@@ -77,6 +80,7 @@ def apply() -> None:
     """Make nbkeras behave as Keras 2.3.1 where that and Keras 3 differ and a script cannot say which it means."""
     _read_settings()
     registry.watch(_set_defaults)
+    registry.watch(_take_fixed)
     training.prepare_targets = _in_columns(training.prepare_targets)  # type: ignore[attr-defined]
     activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
     rates.LEARNING_RATE = "lr"
@@ -123,6 +127,24 @@ def _set_defaults(item: Any) -> None:
             defaults = list(function.__defaults__)
             defaults[names.index(name)] = value
             function.__defaults__ = tuple(defaults)
+
+
+def _take_fixed(item: Any) -> None:
+    """Let a class of nbkeras that the table names take the argument; ValueError for another value."""
+    fixed = FIXED.get(getattr(item, "__name__", ""))
+    if fixed is None or not item.__module__.startswith("nbkeras."):
+        return
+    init = item.__init__
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        for name, value in fixed.items():
+            given = kwargs.pop(name, value)
+            if given != value:
+                raise ValueError(f"{item.__name__}: {name} is always {value}, received {given!r}")
+        init(self, *args, **kwargs)
+
+    item.__init__ = __init__
 
 
 def _in_columns(prepare: Callable) -> Callable:

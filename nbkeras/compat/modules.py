@@ -10,7 +10,8 @@ _LAYERS = (
 _ENGINE = "base_layer input_layer network saving sequential topology training training_utils"
 _UTILS = "conv_utils data_utils generic_utils io_utils layer_utils np_utils vis_utils"
 _OLD_LAYERS = ("nbkeras.layers", "nbkeras.compat.old_layers")
-_OLD_UTILS = ("nbkeras.compat.generic_utils", "nbkeras.compat.conv_utils", "nbkeras.compat.hdf5")
+_OLD_UTILS = ("nbkeras.compat.generic_utils", "nbkeras.compat.conv_utils", "nbkeras.compat.hdf5", "nbkeras.summary")
+_OLD_MODELS = ("nbkeras.models", "nbkeras.layers", "nbkeras.compat.model_yaml")
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 _SAME = (
     "activations callbacks config constraints datasets export initializers losses metrics ops ops.image ops.linalg optimizers "
@@ -22,11 +23,11 @@ SHOWN: dict[str, tuple[str, ...]] = {
     **{name: (f"nbkeras.{name}",) for name in _SAME.split()},
     "backend": ("nbkeras.compat.backend", "nbkeras.backend"),
     "layers": _OLD_LAYERS,
-    "models": ("nbkeras.models", "nbkeras.layers", "nbkeras.compat.model_yaml"),
+    "models": _OLD_MODELS,
     "utils": ("nbkeras.utils", *_OLD_UTILS),
     "utils.losses_utils": ("nbkeras.compat.constants",),
     "utils.metrics_utils": ("nbkeras.compat.constants",),
-    "engine": ("nbkeras.layers", "nbkeras.models"),
+    "engine": (*_OLD_MODELS, "nbkeras.utils"),
     "legacy": (),
     "legacy.interfaces": ("nbkeras.compat.interfaces",),
     "objectives": ("nbkeras.losses",),
@@ -38,9 +39,17 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "wrappers": ("nbkeras.wrappers",),
     "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
     **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
-    **{f"engine.{name}": ("nbkeras.layers", "nbkeras.models") for name in _ENGINE.split()},
+    **{f"engine.{name}": (*_OLD_MODELS, "nbkeras.utils", "nbkeras.graph") for name in _ENGINE.split()},
     **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
     **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},
+}
+
+# Module -> older name -> the name it has in the modules shown.
+RENAMED: dict[str, dict[str, str]] = {
+    "constraints": {"maxnorm": "max_norm", "nonneg": "non_neg", "unitnorm": "unit_norm"},
+    "engine.network": {"Network": "Model"},
+    "layers.convolutional": {"Deconv2D": "Conv2DTranspose", "Deconv3D": "Conv3DTranspose"},
+    "optimizers": {name.lower(): name for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")},
 }
 
 ABSENT = {
