@@ -59,7 +59,7 @@ class Operation(Layer):
 
 def _own(name: str) -> Callable | None:
     """One of nbkeras's ops by module and name; its module may not have been imported yet, as that of 'ops.image.resize'."""
-    if name not in own_ops and re.fullmatch(r"ops\.[a-z_]+\.\w+", name):
+    if name not in own_ops and re.fullmatch(r"(ops\.[a-z_]+|elastic)\.\w+", name):
         with contextlib.suppress(ModuleNotFoundError):
             importlib.import_module(f"nbkeras.{name.rpartition('.')[0]}")
     return own_ops.get(name)

@@ -14,7 +14,8 @@ FLOORS = {
     0: "nbkeras.kernels",
     1: "nbkeras.placement nbkeras.exchange nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tree nbkeras.later nbkeras.tape "
     "nbkeras.program nbkeras.tensor nbkeras.ops",
-    2: "nbkeras.random nbkeras.distributions nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
+    2: "nbkeras.random nbkeras.distributions nbkeras.elastic "
+    "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "
     "nbkeras.graph nbkeras.naming nbkeras.module nbkeras.connected nbkeras.input_spec nbkeras.layer "
     "nbkeras.operation nbkeras.inputs nbkeras.layers",

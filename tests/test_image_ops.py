@@ -68,6 +68,18 @@ def test_forms_and_dtypes():
     np.testing.assert_allclose(image.perspective_transform(X, CORNERS, CORNERS), X, rtol=1e-9, atol=1e-12)
 
 
+def test_elastic_transform():
+    for seed, same in ((3, True), (None, False)):
+        first, second = (image.elastic_transform(X, 2.0, 1.0, seed=seed).numpy() for _ in range(2))
+        assert first.shape == X.shape and np.array_equal(first, second) == same and not np.array_equal(first, X)
+    np.testing.assert_array_equal(image.elastic_transform(X, 0.0), X)
+    flat = image.elastic_transform(
+        np.ones((5, 6, 3)), 9.0, 2.0, fill_mode="constant", data_format="channels_first", fill_value=1.0
+    )
+    np.testing.assert_allclose(flat, 1, rtol=1e-12)
+    check_op(lambda x: image.elastic_transform(x, 2.0, 1.0, seed=3), X, single_tolerance=1e-3)
+
+
 def test_in_a_model():
     inputs = Input((5, 6, 3))
     model = Model(inputs, [image.resize(inputs, (10, 3)), image.rgb_to_grayscale(inputs)])

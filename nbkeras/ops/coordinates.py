@@ -120,7 +120,7 @@ def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant"
     return as_tensor(_half_away(y), x.dtype) if x.dtype.kind in "iu" else y
 
 
-def _moved(
+def moved(
     name: str, images: Any, data_format: str | None, interpolation: str, mode: str, fill: Any, places: Callable
 ) -> Tensor:
     """Images whose pixels come from places(x, y, batch) -> (x, y), each (batch, height width)."""
@@ -174,7 +174,7 @@ def affine_transform(
             )
         return _projected(x, y, numbers)
 
-    return _moved("affine_transform", images, data_format, interpolation, fill_mode, fill_value, places)
+    return moved("affine_transform", images, data_format, interpolation, fill_mode, fill_value, places)
 
 
 @op
@@ -206,4 +206,4 @@ def perspective_transform(
     def places(across: Tensor, down: Tensor, count: int) -> tuple[Tensor, Tensor]:
         return _projected(across, down, numbers)
 
-    return _moved("perspective_transform", images, data_format, interpolation, "constant", fill_value, places)
+    return moved("perspective_transform", images, data_format, interpolation, "constant", fill_value, places)

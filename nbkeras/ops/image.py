@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import later
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import conv, depthwise_conv
@@ -357,3 +358,6 @@ def ssim(
     below = elementwise.multiply(plus(square_x, square_y, c1), plus(*spread, c2))
     found = reduce.mean(elementwise.divide(above, below), (1, 2, 3))
     return found if first.ndim == 4 else squeeze(found, 0)
+
+
+__getattr__, __dir__, __all__ = later.names("nbkeras", globals(), {"elastic": "elastic_transform"})
