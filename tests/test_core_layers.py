@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras import Input, Sequential, layers, ops, regularizers
+from nbkeras import Input, Model, Sequential, layers, ops, regularizers
 from nbkeras.registry import custom_object_scope
 from nbkeras.tensor import GradientTape, as_tensor
 
@@ -237,8 +237,8 @@ def test_masking():
     np.testing.assert_array_equal(y.mask.numpy(), [[1, 1, 1], [1, 0, 1]])
     np.testing.assert_array_equal(y.numpy()[1, 1], [0, 0])
     assert again(layers.Masking(mask_value=3.0)).mask_value == 3.0
-    with pytest.raises(ValueError, match="min_ndim=3"):
-        layers.Masking()(np.ones((2, 3), np.float32))
+    with pytest.raises(ValueError, match="min_ndim=2"):
+        layers.Masking()(np.ones(2, np.float32))
 
 
 # -------------------- Lambda --------------------
@@ -372,3 +372,12 @@ def test_input_specs_by_name_and_optional():
     layer({"b": np.zeros((2, 3), "float32"), "a": None})
     with pytest.raises(ValueError, match="input b of layer .*expected ndim=2"):
         layer({"b": np.zeros(3, "float32"), "a": None})
+
+
+def test_masking_within_time_distributed():
+    inputs = layers.Input((3, 4))
+    wrapped = layers.TimeDistributed(layers.Masking())
+    model = Model(inputs, wrapped.compute_mask(inputs))
+    x = np.ones((2, 3, 4))
+    x[0, 1:] = 0
+    np.testing.assert_array_equal(model.predict(x), [[True, False, False], [True, True, True]])

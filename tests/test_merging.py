@@ -152,3 +152,13 @@ def ones(*shape):
 def test_messages(call, message):
     with pytest.raises(ValueError, match=message):
         call()
+
+
+@pytest.mark.parametrize("layer", [layers.Add(), layers.Concatenate()])
+def test_masks_come_as_a_list_of_as_many(layer):
+    x = [np.ones((2, 3, 4), "float32")] * 2
+    mask = np.array([[True, False, True]] * 2)
+    assert layer.compute_mask(x, None) is None and layer.compute_mask(x, [None, None]) is None
+    for inputs, masks in ((x, mask), (x[0], [mask, mask]), (x, [mask])):
+        with pytest.raises(ValueError, match="a list of inputs and a list of as many masks, received"):
+            layer.compute_mask(inputs, masks)

@@ -69,9 +69,24 @@ class Merge(Layer):
 
     def compute_mask(self, inputs, mask=None):
         """A timestep counts if it counts in any input; without a mask where an input has none. (Keras 2: in all inputs.)"""
-        if mask is None or any(m is None for m in mask):
-            return None
-        return reduce(ops.logical_or, mask)
+        masks = _masks(self, inputs, mask)
+        return None if any(m is None for m in masks) else reduce(ops.logical_or, masks)
+
+
+def _masks(layer: Layer, inputs, mask) -> list:
+    """A mask or None for each input; ValueError if there are not as many."""
+    if mask is None:
+        return [None] * len(inputs)
+    if not isinstance(inputs, list | tuple) or not isinstance(mask, list | tuple) or len(mask) != len(inputs):
+        raise ValueError(
+            f"compute_mask of layer {layer.name!r} needs a list of inputs and a list of as many masks, received "
+            f"{_counted(inputs)} and {_counted(mask)}"
+        )
+    return list(mask)
+
+
+def _counted(values) -> str:
+    return f"{len(values)}" if isinstance(values, list | tuple) else f"one {type(values).__name__}"
 
 
 def _mask_like(x):
@@ -182,11 +197,12 @@ class Concatenate(Layer):
 
     def compute_mask(self, inputs, mask=None):
         """The masks side by side; an input without one counts everywhere. A timestep counts if any element does."""
-        if mask is None or all(m is None for m in mask):
+        masks = _masks(self, inputs, mask)
+        if all(m is None for m in masks):
             return None
         rank = len(inputs[0].shape)
         parts = []
-        for x, m in zip(inputs, mask, strict=True):
+        for x, m in zip(inputs, masks, strict=True):
             if m is None:
                 whole = ops.ones_like(x, dtype="bool")
             else:
