@@ -1,5 +1,7 @@
 """Attention: the op's gradients, masks of layers, heads in groups, what is refused. Its numbers are in test_keras_equality.py."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -152,6 +154,20 @@ def test_a_call_is_few_launches():
     with profile() as launches:
         model.predict_on_batch(x)
     assert launches.calls == {"multiply": 4, "multiply_heads": 2, "masked_forward": 1}
+
+
+def test_files_for_keras_2_say_the_shapes(tmp_path):
+    h5py = pytest.importorskip("h5py")
+    query, value = L.Input((3, 4)), L.Input((5, 2))
+    model = models.Model([query, value], L.MultiHeadAttention(2, 3)(query, value))
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        config = json.loads(file.attrs["model_config"])["config"]["layers"][-1]["config"]
+    assert [config[f"{name}_shape"] for name in ("query", "key", "value")] == [[None, 3, 4], [None, 5, 2], [None, 5, 2]]
+    assert "use_gate" not in config and "seed" not in config
+    given = [normal(2, 3, 4), normal(2, 5, 2)]
+    again = models.load_model(tmp_path / "m.h5")
+    np.testing.assert_array_equal(again.predict(given, verbose=0), model.predict(given, verbose=0))
 
 
 def test_weights_have_the_paths_of_keras(tmp_path):

@@ -134,6 +134,12 @@ class _Projected(Layer):
         kept = self._dropout_layer(weights, training=training) if self.dropout > 0 else weights
         return attention.attend(kept, value), weights
 
+    def get_build_config(self):
+        """The shapes it was built for, as Keras writes them."""
+        return (
+            None if self.build_shapes is None else {"shapes_dict": {k: list(v) for k, v in self.build_shapes.items()}}
+        )
+
     def get_config(self):
         return {
             **super().get_config(),

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras import keras_ops
+from nbkeras.layer import layers
 from nbkeras.registry import custom_object
 from nbkeras.serialization import first_call
 
@@ -168,6 +169,7 @@ _NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not know, a
         for form in ("Normal", "Uniform")
     },
     "VarianceScaling": {"input_axes": None, "output_axes": None},
+    "MultiHeadAttention": {"use_gate": False, "sliding_window": None, "seed": None},
 }
 
 
@@ -194,6 +196,11 @@ def legacy(config: Any) -> Any:
                 )
             value = "hard_sigmoid"
         found[renamed.get(key, key)] = legacy(value)
+    if kind == "MultiHeadAttention":  # Keras 2 builds it from its configuration
+        shapes = (config.get("build_config") or {}).get("shapes_dict", {})
+        value = shapes.get("value_shape")
+        found |= {"query_shape": shapes.get("query_shape"), "value_shape": value}
+        found["key_shape"] = shapes.get("key_shape", value)
     if kind == "InputLayer":
         found = {"batch_input_shape": found.pop("batch_shape"), "sparse": False, "ragged": False, **found}
     rest = {key: config[key] for key in ("name", "inbound_nodes") if key in config}
@@ -222,10 +229,13 @@ def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:
             return reference(value["config"]["keras_history"])
         return value
 
-    def node(name: str, value: dict[str, Any]) -> list:
-        first = value["args"][0] if value["args"] else None
+    def node(entry: Mapping[str, Any], value: dict[str, Any]) -> list:
+        name, (first, *more) = entry["name"], value["args"] or [None]
         tensors = first if isinstance(first, list) else [first]
-        if len(value["args"]) != 1 or not all(isinstance(t, dict) and "config" in t for t in tensors):
+        if more:  # by name, as Keras 2 writes them
+            names = getattr(layers.find(entry["class_name"]), "_call_names", ())
+            value = {"kwargs": {**dict(zip(names[1:], more, strict=False)), **value["kwargs"]}}
+        if not all(isinstance(t, dict) and "config" in t for t in tensors):
             raise ValueError(f"{name!r} is called in a way that HDF5 of Keras 2 cannot hold; save the model as .keras")
         kwargs = {key: argument(item) for key, item in value["kwargs"].items()}
         return [[*argument(t), kwargs if not i else {}] for i, t in enumerate(tensors)]
@@ -236,8 +246,7 @@ def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:
         return [end(value)] if value and isinstance(value[0], str) else [end(item) for item in value]
 
     entries = [
-        {**entry, "inbound_nodes": [node(entry["name"], each) for each in entry["inbound_nodes"]]}
-        for entry in config["layers"]
+        {**entry, "inbound_nodes": [node(entry, each) for each in entry["inbound_nodes"]]} for entry in config["layers"]
     ]
     ends = {key: references(config[key]) for key in ("input_layers", "output_layers")}
     return {**config, "layers": entries, **ends}
