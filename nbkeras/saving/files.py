@@ -64,7 +64,7 @@ def load_model(
                 metadata = archives.read_json(archive, "metadata.json")
                 if metadata.get("format") == nbkeras_1.FORMAT:
                     return nbkeras_1.read_model(archive, metadata, compile)
-                return keras_3.read_model(archive, compile, safe_mode)
+                return keras_3.read_model(archive, metadata, compile, safe_mode)
         with hdf5.opened(filepath) as file:
             return keras_2.read_model(file, _size(filepath), compile, safe_mode)
 

@@ -146,7 +146,8 @@ def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
         group = hdf5.subgroup(file, "optimizer_weights")
         if group is not None:
             names = hdf5.read_texts(group, "weight_names")
-            keras_2_weights.read_optimizer(group, names, model.optimizer, model.trainable_weights)
+            new = bool(names) and names[0].rpartition("/")[2].partition(":")[0] == "iteration"
+            keras_2_weights.read_optimizer(group, names, model.optimizer, model.trainable_weights, new)
     return model
 
 

@@ -242,7 +242,7 @@ def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:
 
     def references(value: Any) -> Any:
         if isinstance(value, dict):
-            return {key: references(item) for key, item in value.items()}
+            return {key: end(item) for key, item in value.items()}
         return [end(value)] if value and isinstance(value[0], str) else [end(item) for item in value]
 
     entries = [

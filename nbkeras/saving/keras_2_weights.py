@@ -60,8 +60,8 @@ def optimizer_arrays(optimizer: Any) -> list[tuple[str, Any]]:
     return found
 
 
-def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list[Variable]) -> None:
-    """An optimizer's state; a layout that is not known leaves it new, with a warning.
+def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list[Variable], new: bool) -> None:
+    """An optimizer's state; a layout that is not known leaves it new, with a warning. new: of tf.keras 2.11 or later.
 
     Keras 3 keeps [iteration, learning rate, slots of the first variable, of the second, ...], tf_keras the same without the
     learning rate. Before tf.keras 2.11 it was [iterations, first slots of all variables, second slots of all, ...].
@@ -72,7 +72,7 @@ def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list
     slots = [v for v in slots if v is not getattr(optimizer, "_product", None)]
     if not slots:  # plain SGD
         layouts = [[optimizer.iterations]] if shapes[:1] == [()] else []
-    elif names[0].rpartition("/")[2].partition(":")[0] == "iteration":
+    elif new:
         layouts = [optimizer.variables, [optimizer.iterations, *slots]]
     else:
         count = len(variables)

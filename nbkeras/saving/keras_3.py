@@ -15,7 +15,7 @@ from nbkeras.layer import layers
 from nbkeras.module import limited_room
 from nbkeras.registry import custom_object, sharing_scope
 from nbkeras.saving import archive as archives
-from nbkeras.saving import compilation, hdf5, state
+from nbkeras.saving import compilation, hdf5, keras_2_config, keras_2_weights, state
 from nbkeras.serialization import plain
 
 WEIGHTS = "model.weights.h5"
@@ -64,40 +64,39 @@ def write_model(model: Any, file: Any, include_optimizer: bool = True) -> None:
 # -------------------- reading --------------------
 
 
-def read_model(archive: zipfile.ZipFile, compile: bool, safe_mode: bool) -> Any:
+def read_model(archive: zipfile.ZipFile, metadata: Mapping[str, Any], compile: bool, safe_mode: bool) -> Any:
     """A model from a `.keras` archive: weights, and unless compile=False its compilation and optimizer state too."""
-    config = archives.read_json(archive, "config.json")
     if WEIGHTS not in archive.namelist():
         raise ValueError(f"this is no model file that nbkeras reads: it has no {WEIGHTS}")
-    model = _made(config, archive.getinfo(WEIGHTS).file_size, compile, safe_mode)
+    config, old = archives.read_json(archive, "config.json"), _is_old(metadata)
+    model = _made(config, old, archive.getinfo(WEIGHTS).file_size, compile, safe_mode)
     with opened_weights(archive, model) as file:
-        _restore(file, model)
-        _read_vocabularies(archive, file, model)
+        _restore(file, old, model)
     return model
-
-
-def _read_vocabularies(archive: zipfile.ZipFile, file: Any, model: Any) -> None:
-    """What Keras's lookup layers learned lies beside the weights, a term a line."""
-    members = set(archive.namelist())
-    for path, layer in state.walk(model, file):
-        name = f"assets/{path}/vocabulary.txt"
-        if hasattr(layer, "read_vocabulary") and name in members:
-            layer.read_vocabulary(archives.read_member(archive, name, archives.JSON_LIMIT).decode("utf-8").split("\n"))
 
 
 def read_folder(path: str, compile: bool, safe_mode: bool) -> Any:
     """A model from the files of an archive in a folder."""
-    with open(os.path.join(path, "config.json"), "rb") as text:
-        config = archives.parse_json(text.read(archives.JSON_LIMIT + 1), "config.json")
-    weights = os.path.join(path, WEIGHTS)
-    model = _made(config, os.path.getsize(weights), compile, safe_mode)
+    texts = []
+    for name in ("config.json", "metadata.json"):
+        with open(os.path.join(path, name), "rb") as text:
+            texts.append(archives.parse_json(text.read(archives.JSON_LIMIT + 1), name))
+    weights, old = os.path.join(path, WEIGHTS), _is_old(texts[1])
+    model = _made(texts[0], old, os.path.getsize(weights), compile, safe_mode)
     with hdf5.opened(weights) as file:
-        _restore(file, model)
+        _restore(file, old, model)
     return model
 
 
-def _made(config: dict[str, Any], size: int, compile: bool, safe_mode: bool) -> Any:
+def _is_old(metadata: Mapping[str, Any]) -> bool:
+    """Whether tf_keras wrote the archive: with Keras 3's paths, but configurations of Keras 2."""
+    return str(metadata.get("keras_version")).startswith("2.")
+
+
+def _made(config: dict[str, Any], old: bool, size: int, compile: bool, safe_mode: bool) -> Any:
     """The model of a configuration, compiled as it says; `size` bytes are stored for its weights."""
+    if old:
+        config = keras_2_config.translated(config)
     with limited_room(room_for(size, safe_mode)):
         model = model_from_config(config)
     if compile and config.get("compile_config"):
@@ -106,10 +105,14 @@ def _made(config: dict[str, Any], size: int, compile: bool, safe_mode: bool) -> 
     return model
 
 
-def _restore(file: Any, model: Any) -> None:
+def _restore(file: Any, old: bool, model: Any) -> None:
     state.read(file, model)
-    if model.compiled:
-        state.read_optimizer(file, model.optimizer, model.trainable_weights)
+    group = hdf5.subgroup(file, "optimizer/vars") if model.compiled else None
+    if old and group is not None:
+        names = [str(number) for number in range(len(group))]
+        keras_2_weights.read_optimizer(group, names, model.optimizer, model.trainable_weights, new=True)
+    elif group is not None:
+        state.read_optimizer(group, model.optimizer, model.trainable_weights)
 
 
 def opened_weights(archive: zipfile.ZipFile, model: Any) -> Any:

@@ -191,14 +191,12 @@ def read(file: Any, model: Module, skip_mismatch: bool = False) -> None:
         layer.load_own_variables(store)
 
 
-def read_optimizer(file: Any, optimizer: Any, variables: list[Variable]) -> None:
-    """A file's optimizer state, if there is one, into an optimizer for these variables."""
-    group = hdf5.subgroup(file, "optimizer/vars")
-    if len(hdf5.names(group)) > len(optimizer.variables):  # it was built when it was saved
+def read_optimizer(group: Any, optimizer: Any, variables: list[Variable]) -> None:
+    """A group's optimizer state into an optimizer for these variables."""
+    if len(group) > len(optimizer.variables):  # it was built when it was saved
         optimizer.build(variables)
-    if group is not None and len(group):
-        for variable, value in _arrays(group, optimizer.variables, f"optimizer {optimizer.name!r}"):
-            variable.assign(value)
+    for variable, value in _arrays(group, optimizer.variables, f"optimizer {optimizer.name!r}") if len(group) else []:
+        variable.assign(value)
 
 
 def _fit(group: Any, variables: list[Variable]) -> bool:

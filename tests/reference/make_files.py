@@ -4,6 +4,7 @@
     python tests/reference/make_files.py --keras tf_keras write FOLDER [case ...]      # Keras 2 writes .h5
     python tests/reference/make_files.py --keras nbkeras [--h5] write FOLDER [case ...]
     KERAS_BACKEND=jax python tests/reference/make_files.py read FOLDER [case ...]      # loads them and compares
+    KERAS_BACKEND=jax python tests/reference/make_files.py ops .                       # nbkeras/keras_ops.py against real Keras
 
 in an environment with keras 3, jax, tf_keras (for nbkeras: with nbkeras). `pack FOLDER` puts those of the named
 cases into files/, where test_files.py reads them.
@@ -11,6 +12,7 @@ cases into files/, where test_files.py reads them.
 
 import argparse
 import importlib
+import inspect
 import os
 import sys
 import traceback
@@ -63,12 +65,30 @@ def pack(folder: Path, names: list[str]) -> None:
     print(target.name, target.stat().st_size)
 
 
+def check_ops() -> int:
+    """How many entries of nbkeras's table of Keras's ops are not so in this Keras."""
+    text = (HERE.parents[1] / "nbkeras" / "keras_ops.py").read_text().replace("from nbkeras import ops", "")
+    names: dict = {}
+    exec(text, names)
+    wrong = 0
+    for (module, name), function in names["_FUNCTIONS"].items():
+        cls = getattr(importlib.import_module(module), name, None)
+        arguments = (
+            [] if cls is None else [p for p in inspect.signature(cls.__init__).parameters if p not in ("self", "name")]
+        )
+        if cls is None or tuple(arguments) != names["_OPS"][function][1]:
+            wrong += 1
+            print("WRONG", module, name, arguments)
+    print(len(names["_FUNCTIONS"]), "ops")
+    return wrong
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keras", default="keras", choices=("keras", "tf_keras", "nbkeras"))
     parser.add_argument("--h5", action="store_true", help="Keras 2's HDF5 instead of .keras")
     parser.add_argument("--tolerance", type=float, default=1e-5)
-    parser.add_argument("job", choices=("write", "read", "pack"))
+    parser.add_argument("job", choices=("write", "read", "pack", "ops"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", help="cases; all by default")
     options = parser.parse_args()
@@ -76,6 +96,8 @@ def main() -> int:
     if options.job == "pack":
         pack(options.folder, names)
         return 0
+    if options.job == "ops":
+        return check_ops()
     k = importlib.import_module(options.keras)
     if options.job == "read":
         return read(k, options.folder, names, options.tolerance)
