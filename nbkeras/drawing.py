@@ -140,7 +140,7 @@ def _draw(boxes: list[_Box], path: str, sideways: bool, scale: float) -> None:
     try:
         from PIL import Image, ImageDraw, ImageFont
     except ImportError:
-        raise ImportError("plot_model needs pillow: pip install pillow") from None
+        raise ImportError("plot_model needs pillow: pip install 'nbkeras[images]'") from None
     font = ImageFont.load_default(size=12 * scale)
     gap = 24 * scale
     width, height = _arrange(boxes, [_size(box, font, scale) for box in boxes], sideways, gap)

@@ -18,7 +18,7 @@ def _pillow() -> Any:
     try:
         from PIL import Image
     except ImportError:
-        raise ImportError("images in files need pillow: pip install pillow") from None
+        raise ImportError("images in files need pillow: pip install 'nbkeras[images]'") from None
     return Image
 
 
