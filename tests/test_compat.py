@@ -255,6 +255,26 @@ def test_layers_and_architectures_of_keras_2(tmp_path):
     run_script(tmp_path, source)
 
 
+def test_frozen_batch_normalization_of_keras_2(tmp_path):
+    source = """
+        import numpy as np
+        from keras.layers import BatchNormalization, Dense
+        from keras.models import Sequential
+
+        same = Dense(3, use_bias=False, kernel_initializer="identity")
+        model = Sequential([BatchNormalization(trainable=False, input_shape=(3,)), same])
+        model.compile("sgd", "mse")
+        x = np.random.rand(8, 3)
+        before = model.layers[0].get_weights()
+        y = (x - x.mean(0)) / np.sqrt(x.var(0) + 1e-3)
+        history = model.fit(x, y, batch_size=8, verbose=0)
+        np.testing.assert_allclose(history.history["loss"], [0], atol=1e-9)
+        assert all((a == b).all() for a, b in zip(before, model.layers[0].get_weights()))
+        np.testing.assert_allclose(model.predict(x), x / np.sqrt(1.001), rtol=1e-4)
+        """
+    run_script(tmp_path, source)
+
+
 def test_gradients_as_symbolic_tensors(tmp_path):
     run_script(
         tmp_path,

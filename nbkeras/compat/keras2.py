@@ -68,6 +68,7 @@ _EXTENDED = {
     graph.Node: methods.Node,
     graph.SymbolicTensor: methods.SymbolicTensor,
     initializers.RandomInitializer: methods.RandomInitializer,
+    layers.BatchNormalization: methods.BatchNormalization,
     layers.Bidirectional: methods.Bidirectional,
     layers.RNN: methods.RNN,
     metric.Metric: methods.Metric,

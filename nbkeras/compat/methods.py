@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import initializers, module, nest, training
+from nbkeras import initializers, layers, module, nest, ops, training
 from nbkeras.callbacks import monitors
 from nbkeras.compat import model_yaml
 from nbkeras.layers import recurrent
@@ -188,6 +188,20 @@ class RandomInitializer:
         if not calls or not isinstance(self.seed, int | np.integer):  # type: ignore[attr-defined]
             return _generator(self)  # type: ignore[arg-type]
         return np.random.default_rng([int(self.seed) % 2**32, calls])  # type: ignore[attr-defined]
+
+
+_normalize = layers.BatchNormalization.call
+
+
+class BatchNormalization:
+    """Frozen, it goes on normalizing by the batch in training, and leaves its moving statistics as they are."""
+
+    def call(self, inputs, training=None, mask=None):
+        """`call`."""
+        if not training or self.trainable:  # type: ignore[attr-defined]
+            return _normalize(self, inputs, training, mask)  # type: ignore[arg-type]
+        moving, scaled = (self.moving_mean, self.moving_variance), (self.axis, self.beta, self.gamma)  # type: ignore
+        return ops.batch_normalization_training(inputs, *moving, *scaled, 1.0, self.epsilon, mask)  # type: ignore
 
 
 _choose = state.State.choose
