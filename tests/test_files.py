@@ -226,6 +226,18 @@ def test_what_keras_2_cannot_say_is_refused(tmp_path):
         (tmp_path / "m.keras").unlink()
 
 
+def test_layers_in_layers_of_the_same_names(tmp_path):
+    x = layers.Input((4, 3))
+    y = layers.MultiHeadAttention(2, 2)(x, x)
+    model = Model(x, layers.MultiHeadAttention(2, 2)(y, y))
+    model.compile("adam", "mse")
+    data = draws((2, 4, 3))[0]
+    model.train_on_batch(data, data)
+    model.save(tmp_path / "m.h5")
+    again = load_model(tmp_path / "m.h5")
+    assert again.train_on_batch(data, data) == model.train_on_batch(data, data)
+
+
 def test_weights_of_keras_3_go_to_layers_of_the_same_names(tmp_path):
     """Where all names are the same, names decide; else the order does, as in Keras."""
 

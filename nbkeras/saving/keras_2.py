@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import losses
+from nbkeras import losses, metrics
 from nbkeras.layer import layers
 from nbkeras.module import limited_room
 from nbkeras.registry import sharing_scope
@@ -53,19 +53,20 @@ def write_weights(group: Any, model: Any) -> None:
 
 
 def _write_list(group: Any, variables: list[Variable]) -> None:
-    names: dict[str, Variable] = {}
-    for variable in variables:
-        name, number = variable.path, 0
-        while f"{name}:0" in names:
-            number += 1
-            name = f"{variable.path}_{number}"
-        names[f"{name}:0"] = variable
-    _write_arrays(group, [(name, variable.numpy()) for name, variable in names.items()])
+    _write_arrays(group, [(variable.path, variable.numpy()) for variable in variables])
 
 
 def _write_arrays(group: Any, arrays: list[tuple[str, Array]]) -> None:
-    hdf5.write_texts(group, "weight_names", [name for name, _ in arrays])
-    for name, array in arrays:
+    """Arrays by names 'dense/kernel:0'; layers in layers may have the same, which are numbered then."""
+    named: dict[str, Array] = {}
+    for path, array in arrays:
+        name, number = path, 0
+        while f"{name}:0" in named:
+            number += 1
+            name = f"{path}_{number}"
+        named[f"{name}:0"] = array
+    hdf5.write_texts(group, "weight_names", list(named))
+    for name, array in named.items():
         group[name] = array
 
 
@@ -79,27 +80,43 @@ def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
     compiled = compilation.compile_config(model) if include_optimizer and model.compiled else None
     if compiled is None:
         return
-    training = keras_2_config.legacy(json.loads(json.dumps(_training_config(compiled), default=plain)))
+    training = keras_2_config.legacy(json.loads(json.dumps(_training_config(model, compiled), default=plain)))
     file.attrs["training_config"] = json.dumps(training)
     if model.optimizer.built:
-        arrays = [(f"{name}:0", array) for name, array in keras_2_weights.optimizer_arrays(model.optimizer)]
-        _write_arrays(file.create_group("optimizer_weights"), arrays)
+        _write_arrays(file.create_group("optimizer_weights"), keras_2_weights.optimizer_arrays(model.optimizer))
 
 
-def _training_config(compiled: dict[str, Any]) -> dict[str, Any]:
-    """What `compile` got in tf_keras's words: functions by their full names, metrics that are functions in an object."""
+def _training_config(model: Any, compiled: dict[str, Any]) -> dict[str, Any]:
+    """What `compile` got in tf_keras's words: functions by their full names, metrics as they were made for the outputs."""
     optimizer = compiled["optimizer"]
     inner = {key: value for key, value in optimizer["config"].items() if value is not None or key not in _NEWER}
     return {
         "optimizer_config": {**optimizer, "config": {**inner, "is_legacy_optimizer": False}},
         "loss": _each(compiled["loss"], _function_name),
-        "metrics": _each(compiled["metrics"], _metric),
-        "weighted_metrics": _each(compiled["weighted_metrics"], _metric),
+        "metrics": _metrics(model, compiled, False),
+        "weighted_metrics": _metrics(model, compiled, True),
         "loss_weights": compiled["loss_weights"],
     }
 
 
 _NEWER = ("loss_scale_factor", "gradient_accumulation_steps")
+
+
+def _metrics(model: Any, compiled: dict[str, Any], weighted: bool) -> Any:
+    """Metrics by output under their names in the logs, which tf_keras does not work out again; as given before they are made."""
+    made = model._objectives.by_output
+    if made is None:
+        return _each(compiled["weighted_metrics" if weighted else "metrics"], _metric)
+    found = [[_labelled(metric, label) for label, metric, its in entries if its == weighted] for entries in made]
+    return found[0] if len(found) == 1 else found
+
+
+def _labelled(metric: Any, label: str) -> dict[str, Any]:
+    config = metrics.serialize(metric)
+    inner = {**config["config"], "name": label}
+    if inner.get("fn") == "kl_divergence":
+        inner["fn"] = "kullback_leibler_divergence"
+    return {**config, "config": inner}
 
 
 def _each(value: Any, change: Callable) -> Any:
@@ -118,10 +135,10 @@ def _function_name(name: str) -> str:
 
 
 def _metric(name: str) -> Any:
-    function = _function_name(name)
-    if losses.registry.items().get(name) is None or isinstance(losses.registry.items()[name], type):
+    found = losses.registry.items().get(name)
+    if found is None or isinstance(found, type):
         return name
-    return {"class_name": "MeanMetricWrapper", "config": {"name": name, "dtype": "float32", "fn": function}}
+    return {"class_name": "MeanMetricWrapper", "config": {"name": name, "dtype": "float32", "fn": found.__name__}}
 
 
 # -------------------- reading --------------------

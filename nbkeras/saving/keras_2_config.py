@@ -162,6 +162,8 @@ _NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not know, a
     **{f"ConvLSTM{rank}D": {"seed": None, "zero_output_for_mask": False} for rank in (1, 2, 3)},
     "ZeroPadding1D": {"data_format": "channels_last"},
     **{kind: {"seed": None} for kind in ("LSTMCell", "GRUCell", "SimpleRNNCell")},
+    "SparseCategoricalCrossentropy": {"axis": -1},
+    **{f"{kind}TopKCategoricalAccuracy": {"from_sorted_ids": False} for kind in ("", "Sparse")},
     **{"BatchNormalization": {"synchronized": False}, "LayerNormalization": {"rms_scaling": False}},
     **{
         f"{kind}{form}": {"input_axes": None, "output_axes": None}
