@@ -31,13 +31,14 @@ class SequenceEnqueuer:
 
     def get(self) -> Iterator[Any]:
         """The batches in order; an error in making one is raised here, and is the end."""
+        ended = False
         try:
-            while self._pool is not None:
+            while self._pool is not None and self._ahead:
                 batch = self._ahead.popleft().result()
-                if batch is _END:
-                    return
-                self._fill(self._pool)
-                if batch is not None:
+                ended = ended or batch is _END
+                if not ended:
+                    self._fill(self._pool)
+                if batch is not None and batch is not _END:
                     yield batch
         finally:
             self.stop()
@@ -58,7 +59,7 @@ class SequenceEnqueuer:
         raise NotImplementedError(f"{type(self).__name__} must define _task")
 
 
-_END = object()  # in place of a batch: there are no more
+_END = object()  # in place of a batch: there are no more. One asked for later may be the last, with several workers.
 
 
 class OrderedEnqueuer(SequenceEnqueuer):

@@ -1,5 +1,7 @@
 """Data sets made of rows: windows of a series, two parts of a data set; Keras 2's enqueuers; sources of a graph."""
 
+import time
+
 import numpy as np
 import pytest
 
@@ -134,10 +136,17 @@ class TestEnqueuers:
         assert sorted(found) == list(range(50)) != found
         enqueuer.stop()
 
-    def test_generators_end(self):
-        enqueuer = utils.GeneratorEnqueuer(iter(range(30)))
-        enqueuer.start(3)
-        assert sorted(enqueuer.get()) == list(range(30))
+    def test_generators_end_with_all_batches_whoever_made_the_last(self):
+        def slow():
+            for i in range(30):
+                time.sleep(0.001)
+                yield i
+
+        for workers in (1, 3, 8):
+            enqueuer = utils.GeneratorEnqueuer(slow())
+            enqueuer.start(workers)
+            assert sorted(enqueuer.get()) == list(range(30))
+            assert not enqueuer.is_running()
 
     def test_errors_come_out(self):
         enqueuer = utils.OrderedEnqueuer(Numbers(fails=True))
