@@ -391,3 +391,11 @@ def test_constants_are_laid_out_in_a_shape():
     np.testing.assert_array_equal(K.get_value(K.constant([1, 2, 3, 4], shape=(2, 2))), [[1, 2], [3, 4]])
     np.testing.assert_array_equal(K.get_value(K.constant([5], shape=(2, 2))), [[5, 5], [5, 5]])
     np.testing.assert_array_equal(K.get_value(K.pow(x=K.constant([2.0]), a=3)), [8])
+
+
+def test_dtypes_by_name():
+    assert K.standardize_dtype(None) == K.standardize_dtype(float) == "float32"
+    assert K.is_float_dtype("float64") and not K.is_float_dtype("int32")
+    assert K.is_int_dtype("uint8") and not K.is_int_dtype(bool)
+    assert K.result_type("int32", "float64", "float32") == "float64"
+    assert K.result_type("bool", "int32") == "int32"

@@ -306,3 +306,14 @@ def test_names_are_where_keras_has_them():
         warnings.simplefilter("error")
         assert nbkeras.preprocessing.image.img_to_array is utils.img_to_array
     assert config.image_data_format() in ("channels_last", "channels_first")
+
+
+@pytest.mark.parametrize("size", [(5, 5), (9, 4), (4, 9)])
+def test_smart_resize_cuts_out_the_middle(size):
+    """Rows that are constant along columns stay so, and a batch is its images."""
+    x = np.broadcast_to(np.arange(8.0, dtype="float32")[:, None, None], (8, 10, 3)).copy()
+    y = image.smart_resize(x, size)
+    assert isinstance(y, np.ndarray) and y.shape == (*size, 3)
+    np.testing.assert_allclose(y, y[:, :1, :1] * np.ones_like(y), rtol=1e-6)
+    np.testing.assert_allclose(y.mean(), 3.5, rtol=1e-5)
+    np.testing.assert_allclose(image.smart_resize(np.stack([x, 2 * x]), size)[1], 2 * y, rtol=1e-6)

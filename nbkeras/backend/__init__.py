@@ -47,6 +47,7 @@ from nbkeras.backend.convolutions import (
     temporal_padding,
 )
 from nbkeras.backend.ctc import ctc_batch_cost, ctc_decode
+from nbkeras.backend.dtypes import is_float_dtype, is_int_dtype, result_type, standardize_dtype
 from nbkeras.backend.variables import (
     backend,
     batch_get_value,

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config
+from nbkeras import config, ops
 from nbkeras.images import array_to_img as array_to_img
 from nbkeras.images import img_to_array as img_to_array
 from nbkeras.images import load_img as load_img
@@ -19,6 +19,15 @@ from nbkeras.preprocessing.iterators import Iterator as Iterator
 from nbkeras.preprocessing.iterators import NumpyArrayIterator as NumpyArrayIterator
 
 Array = np.ndarray
+
+
+def smart_resize(x, size, interpolation: str = "bilinear", data_format: str = "channels_last") -> Any:
+    """Images resized to (height, width) after the largest middle part of those proportions was cut out of them.
+
+    x: (rows, columns, channels) or a batch of such; an array gives an array, a tensor a tensor.
+    """
+    y = ops.image.resize(x, size, interpolation, crop_to_aspect_ratio=True, data_format=data_format)
+    return y.numpy() if isinstance(x, np.ndarray) else y
 
 
 def random_rotation(

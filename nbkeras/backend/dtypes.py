@@ -1,0 +1,21 @@
+"""Dtypes by name, as Keras 3's backend asks for them."""
+
+import numpy as np
+
+from nbkeras.config import standardize_dtype as standardize_dtype
+from nbkeras.ops.arguments import result_dtype
+
+
+def is_float_dtype(dtype) -> bool:
+    """Whether a dtype is one of floats."""
+    return np.dtype(standardize_dtype(dtype)).kind == "f"
+
+
+def is_int_dtype(dtype) -> bool:
+    """Whether a dtype is one of integers, with or without a sign."""
+    return np.dtype(standardize_dtype(dtype)).kind in "iu"
+
+
+def result_type(*dtypes) -> str:
+    """The name of the dtype in which nbkeras's ops join tensors of these dtypes."""
+    return result_dtype(*(np.dtype(standardize_dtype(dtype)) for dtype in dtypes)).name
