@@ -98,7 +98,16 @@ REASONS = {
 LIMITS: dict[str, str] = {}
 ANY_KEYWORD = {"LambdaCallback"}  # takes what it checks itself
 # Parameters that are no part of what a class promises: of its private bases, and of other backends' tensors and kernels.
-WITHOUT_MEANING = {"sparse", "ragged", "rank", "pool_dimensions", "pool_mode", "input_tensor", "use_cudnn"}
+WITHOUT_MEANING = {
+    "sparse",
+    "ragged",
+    "rank",
+    "pool_dimensions",
+    "pool_mode",
+    "input_tensor",
+    "use_cudnn",
+    "implementation",
+}
 
 
 def ours(path: str, name: str, root: str):
@@ -115,6 +124,8 @@ def ours(path: str, name: str, root: str):
 def accepted(thing) -> set[str]:
     """The parameters that one of our classes or functions takes."""
     found = set(parameters(thing) or ())
+    for called in [thing, *(vars(c).get("__init__") for c in getattr(thing, "__mro__", ()))]:
+        found |= set(getattr(called, "older_names", ()))  # by nbkeras/compat
     if isinstance(thing, type) and issubclass(thing, layer.Layer):
         found |= {
             *parameters(layer.Layer),

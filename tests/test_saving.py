@@ -365,6 +365,7 @@ def test_convert(trained, tmp_path, capsys):
     assert "holds weights only" in capsys.readouterr().err
 
 
+@pytest.mark.cpu("the stored numbers are the CPU's, to 1e-6")
 @pytest.mark.parametrize("name", ["dense", "graph", "weights"])
 def test_files_of_the_first_format_still_load(tmp_path, name):
     with zipfile.ZipFile(OLD) as file:

@@ -37,6 +37,7 @@ def renaming(function: Callable, names: Mapping[str, str]) -> Callable:
             kwargs[names[old]] = kwargs.pop(old)
         return function(*args, **kwargs)
 
+    call.older_names = tuple(names)  # type: ignore[attr-defined]
     return call
 
 

@@ -72,7 +72,17 @@ def read_model(archive: zipfile.ZipFile, metadata: Mapping[str, Any], compile: b
     model = _made(config, old, archive.getinfo(WEIGHTS).file_size, compile, safe_mode)
     with opened_weights(archive, model) as file:
         _restore(file, old, model)
+        _read_vocabularies(archive, file, model)
     return model
+
+
+def _read_vocabularies(archive: zipfile.ZipFile, file: Any, model: Any) -> None:
+    """What Keras's lookup layers learned lies beside the weights, a term a line."""
+    members = set(archive.namelist())
+    for path, layer in state.walk(model, file):
+        name = f"assets/{path}/vocabulary.txt"
+        if hasattr(layer, "read_vocabulary") and name in members:
+            layer.read_vocabulary(archives.read_member(archive, name, archives.JSON_LIMIT).decode("utf-8").split("\n"))
 
 
 def read_folder(path: str, compile: bool, safe_mode: bool) -> Any:
