@@ -111,14 +111,17 @@ WITHOUT_MEANING = {
 
 
 def ours(path: str, name: str, root: str):
-    """What nbkeras has under a name of Keras; None where there is nothing."""
+    """What nbkeras has under a name of Keras; None where there is nothing, its name where it needs an optional package."""
     if path in ("keras.ops.nn", "keras.ops.numpy"):
         path = "keras.ops"
     try:
         module = importlib.import_module(path.replace("keras", root, 1))
-        return getattr(module, name, None)
     except ImportError:
         return None
+    try:
+        return getattr(module, name, None)
+    except ImportError:
+        return name
 
 
 def accepted(thing) -> set[str]:

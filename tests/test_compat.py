@@ -120,7 +120,7 @@ def test_another_keras_that_was_imported_is_not_shadowed(tmp_path):
             raise SystemExit("no error")
         """
     done = subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(source), str(tmp_path)], capture_output=True, text=True
+        [sys.executable, "-P", "-c", textwrap.dedent(source), str(tmp_path)], capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
 
@@ -133,7 +133,7 @@ def test_the_alias_in_code(tmp_path):
         from keras.layers import Dense
         assert Dense is nbkeras.layers.Dense
         """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(source)], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", textwrap.dedent(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -145,7 +145,7 @@ def test_every_module_of_the_table_is_there():
 
 def test_importing_nbkeras_imports_no_alias():
     source = "import sys, nbkeras; print([m for m in sys.modules if m.startswith(('nbkeras.compat.', 'keras'))])"
-    done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", source], capture_output=True, text=True)
     assert done.stdout.strip() == "['nbkeras.compat.spellings']"
 
 

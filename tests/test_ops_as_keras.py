@@ -106,5 +106,5 @@ def test_a_file_names_an_op_whose_module_was_not_imported(tmp_path):
     path = tmp_path / "m.keras"
     Model(inputs, ops.image.resize(inputs, (2, 6))).save(path)
     program = f"from nbkeras.models import load_model; print(load_model({str(path)!r}).outputs[0].shape)"
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120)
+    run = subprocess.run([sys.executable, "-P", "-c", program], capture_output=True, text=True, timeout=120)
     assert run.stdout == "(None, 2, 6, 3)\n", run.stderr
