@@ -16,7 +16,7 @@ def _first_flag(r, heads, queries, of_batch, of_head, of_query):
     return r // (heads * queries) * of_batch + r // queries % heads * of_head + r % queries * of_query
 
 
-@kernel(launch_bounds=LANES)
+@kernel(launch_bounds=(LANES, 1))
 def _masked(
     x, y, mask, empty, scale, causal, spread, heads, queries, of_batch, of_head, of_query, of_key, rows, n, bits, wide
 ):
