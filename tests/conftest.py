@@ -1,8 +1,11 @@
-"""Marks of tests that cannot run where NBKERAS_DEVICE names a GPU, or take too long in the simulator of one."""
+"""Seeds for all tests; marks of tests that cannot run where NBKERAS_DEVICE names a GPU, or take too long in its simulator."""
 
 import os
+import zlib
 
 import pytest
+
+from nbkeras import utils
 
 ON_GPU = os.environ.get("NBKERAS_DEVICE", "cpu").lower() != "cpu"
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", "")
@@ -15,3 +18,8 @@ def pytest_collection_modifyitems(items):
             item.add_marker(pytest.mark.skip(reason=f"on the CPU only: {on_cpu.args[0]}"))
         if big is not None and ON_GPU and SIMULATED:
             item.add_marker(pytest.mark.skip(reason="too big for the simulated GPU"))
+
+
+def pytest_runtest_setup(item):
+    """Each test starts from a seed of its own name, in whatever order; NBKERAS_TEST_SEED changes them all, to hunt for luck."""
+    utils.set_random_seed(zlib.crc32(item.nodeid.encode(), int(os.environ.get("NBKERAS_TEST_SEED", "0"))))
