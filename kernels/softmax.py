@@ -34,7 +34,7 @@ def dot(x, y):
 
 
 @intrinsic
-def _larger(typing, x, y):
+def larger(typing, x, y):
     """The larger of two numbers. Numba puts no fast-math flags on a choice, and without them it stays out of vectors."""
     flags = ("nnan", "nsz")
 
@@ -50,7 +50,7 @@ def largest(x):
     """Largest element of a row; any number if there are NaNs, which then show when it is subtracted."""
     result = x[0]
     for i in range(1, x.size):
-        result = _larger(x[i], result)
+        result = larger(x[i], result)
     return result
 
 

@@ -63,6 +63,8 @@ def masked_softmax(scores, mask=None, scale: float = 1.0, is_causal: bool = Fals
         raise ValueError(
             f"attention needs scores (batch, heads, t, s) of one key or more, received shape {scores.shape}"
         )
+    if scale <= 0:  # the kernel takes positive ones
+        scores, scale = elementwise.multiply(scores, float(scale)), 1.0
     constants = {"scale": float(scale), "causal": bool(is_causal), "spread": bool(spread)}
     return apply(kernels.masked_softmax, kernels.masked_softmax_vjp, [scores, _mask(mask, scores)], **constants)
 
