@@ -220,6 +220,12 @@ def lion(w, g, m, rate, decay, beta_1, beta_2, share, shares):
 
 
 @compiled
+def _raised(x, up):
+    """x ** up. Loops with the usual root run in vectors, those with powers do not."""
+    return math.sqrt(x) if up == 0.5 else x**up
+
+
+@compiled
 def ftrl(w, g, accumulator, linear, rate, decay, power, l1, l2, l2_shrinkage, beta, share, shares):
     """power: Keras's learning_rate_power, at most 0."""
     real = w.dtype.type
@@ -229,8 +235,8 @@ def ftrl(w, g, accumulator, linear, rate, decay, power, l1, l2, l2_shrinkage, be
     for i in places(w.size, share, shares):
         weight = w[i] - w[i] * shrink
         total = accumulator[i] + g[i] * g[i]
-        raised = total**up
-        z = linear[i] + (g[i] + doubled * weight - (raised - accumulator[i] ** up) / lr * weight)
+        raised, before = _raised(total, up), _raised(accumulator[i], up)
+        z = linear[i] + (g[i] + doubled * weight - (raised - before) / lr * weight)
         z = normal(z, tiny)
         clipped = most if z > most else (-most if z < -most else z)
         accumulator[i] = total

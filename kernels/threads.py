@@ -40,6 +40,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from nbkeras.kernels import device
+from nbkeras.kernels.atomic import OWN, WALL, add, exchange, nanoseconds, nap, read, relax, write
 from nbkeras.kernels.cache import cached_cfunc, compiled
 
 _LINE = 8  # numbers in a cache line of 64 bytes; what different threads write lies in different lines
@@ -54,101 +55,6 @@ _ROUNDS = 32  # launches after which a thread looks at the clock
 _MOST_SHARES = 32
 _I64, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
 _word = types.int64
-
-
-# -------------------- atomic operations; `state` is the address of the pool's memory --------------------
-
-
-def _place(builder, args):
-    pointer = builder.inttoptr(args[0], _I64.as_pointer())
-    return builder.gep(pointer, [args[1]])
-
-
-@intrinsic
-def _read(typing, state, at):
-    """The number at place `at`, and with it all that was written before it."""
-    return _word(_word, _word), lambda _, builder, __, args: builder.load_atomic(_place(builder, args), "acquire", 8)
-
-
-@intrinsic
-def _write(typing, state, at, value):
-    """Write a number; whoever reads it sees all that was written before."""
-
-    def generate(context, builder, signature, args):
-        builder.store_atomic(args[2], _place(builder, args), "release", 8)
-        return context.get_dummy_value()
-
-    return types.void(_word, _word, _word), generate
-
-
-@intrinsic
-def _add(typing, state, at, value):
-    """Add to a number; returns what it was."""
-    signature = _word(_word, _word, _word)
-    return signature, lambda _, builder, __, args: builder.atomic_rmw("add", _place(builder, args), args[2], "seq_cst")
-
-
-@intrinsic
-def _exchange(typing, state, at, value):
-    """Write a number; returns what it was."""
-    signature = _word(_word, _word, _word)
-    return signature, lambda _, builder, __, args: builder.atomic_rmw("xchg", _place(builder, args), args[2], "seq_cst")
-
-
-@intrinsic
-def _relax(typing):
-    """Tell the processor that this loop waits."""
-
-    def generate(context, builder, signature, args):
-        machine, void, number = llvm.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
-        if machine in ("x86_64", "i686", "i386"):
-            pause = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, []), "llvm.x86.sse2.pause")
-            builder.call(pause, [])
-        elif machine in ("aarch64", "arm64"):
-            hint = cgutils.get_or_insert_function(builder.module, ir.FunctionType(void, [number]), "llvm.aarch64.hint")
-            builder.call(hint, [ir.Constant(number, 1)])
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-@intrinsic
-def _nap(typing):
-    """Sleep for about 0.1 ms, or let another thread run."""
-
-    def generate(context, builder, signature, args):
-        number = ir.IntType(32)
-        if os.name == "nt":
-            kind, name, operands = ir.FunctionType(number, []), "SwitchToThread", []
-        else:
-            kind, name, operands = ir.FunctionType(number, [number]), "usleep", [ir.Constant(number, 20)]
-        builder.call(cgutils.get_or_insert_function(builder.module, kind, name), operands)
-        return context.get_dummy_value()
-
-    return types.void(), generate
-
-
-_WALL, _OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1)  # -1: Windows has none
-
-
-@intrinsic
-def _nanoseconds(typing, clock):
-    """What a clock of the C library shows; 0 where there is none."""
-
-    def generate(context, builder, signature, args):
-        if _OWN < 0:
-            return ir.Constant(_I64, 0)
-        times = ir.LiteralStructType([_I64, _I64])
-        number, place = ir.IntType(32), cgutils.alloca_once(builder, times)
-        kind = ir.FunctionType(number, [number, times.as_pointer()])
-        read = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
-        builder.call(read, [builder.trunc(args[0], number), place])
-        seconds, rest = (builder.load(cgutils.gep_inbounds(builder, place, 0, i)) for i in range(2))
-        return builder.add(builder.mul(seconds, ir.Constant(_I64, 10**9)), rest)
-
-    return _word(_word), generate
-
-
 _ONE_SHARE = ir.FunctionType(
     ir.VoidType(), [_BYTES, _I64, _I64]
 )  # what `_call_shares` makes: code(frame, share, shares)
@@ -177,42 +83,42 @@ def _take_shares(state, me, threads):
     for i in range(threads):
         at = _TICKETS + (me + i) % threads * _LINE
         while True:
-            ticket = _read(state, at)
+            ticket = read(state, at)
             if ticket & _LOW >= ticket >> _HALF:
                 break
-            ticket = _add(state, at, 1)  # perhaps of the next round, which is as good
+            ticket = add(state, at, 1)  # perhaps of the next round, which is as good
             share = ticket & _LOW
             if share >= ticket >> _HALF:
                 break
-            _invoke(_read(state, _CODE), _read(state, _FRAME), share, _read(state, _SHARES))
-            _add(state, _DONE, 1)
+            _invoke(read(state, _CODE), read(state, _FRAME), share, read(state, _SHARES))
+            add(state, _DONE, 1)
             taken += 1
     return taken
 
 
 def _run_shares(state, code, frame, shares):
     """Lay out the shares for all threads, take part, and return when all are done; alone if the pool is in use."""
-    threads = min(_read(state, _THREADS), shares)
-    if threads < 2 or _exchange(state, _BUSY, 1) != 0:
+    threads = min(read(state, _THREADS), shares)
+    if threads < 2 or exchange(state, _BUSY, 1) != 0:
         for share in range(shares):
             _invoke(code, frame, share, shares)
         return
-    _write(state, _CODE, code)
-    _write(state, _FRAME, frame)
-    _write(state, _SHARES, shares)
-    _write(state, _DONE, 0)
+    write(state, _CODE, code)
+    write(state, _FRAME, frame)
+    write(state, _SHARES, shares)
+    write(state, _DONE, 0)
     for i in range(threads):
-        _write(state, _TICKETS + i * _LINE, (shares * (i + 1) // threads << _HALF) + shares * i // threads)
-    _add(state, _ROUND, 1)
+        write(state, _TICKETS + i * _LINE, (shares * (i + 1) // threads << _HALF) + shares * i // threads)
+    add(state, _ROUND, 1)
     _take_shares(state, 0, threads)
-    looks, patience = 0, _read(state, _PATIENCE)
-    while _read(state, _DONE) < shares:
+    looks, patience = 0, read(state, _PATIENCE)
+    while read(state, _DONE) < shares:
         looks += 1
         if looks < patience:
-            _relax()
+            relax()
         else:
-            _nap()
-    _write(state, _BUSY, 0)
+            nap()
+    write(state, _BUSY, 0)
 
 
 @compiled
@@ -221,19 +127,19 @@ def _serve(state, me, rounds):
 
     Returns whether rounds are over, how many nanoseconds that took, and for how many of them it was off its processor.
     """
-    looks, seen, wall, own = 0, -1, _nanoseconds(_WALL), _nanoseconds(_OWN)
-    while rounds > 0 and looks < _read(state, _PATIENCE) and _read(state, _STOP) == 0:
-        now = _read(state, _ROUND)
+    looks, seen, wall, own = 0, -1, nanoseconds(WALL), nanoseconds(OWN)
+    while rounds > 0 and looks < read(state, _PATIENCE) and read(state, _STOP) == 0:
+        now = read(state, _ROUND)
         if now != seen:
             seen = now
-            threads = min(_read(state, _THREADS), _read(state, _SHARES))
+            threads = min(read(state, _THREADS), read(state, _SHARES))
             if me < threads and _take_shares(state, me, threads) > 0:
                 looks = 0
                 rounds -= 1
-        _relax()
+        relax()
         looks += 1
-    took = _nanoseconds(_WALL) - wall
-    return rounds == 0, took, took - (_nanoseconds(_OWN) - own)
+    took = nanoseconds(WALL) - wall
+    return rounds == 0, took, took - (nanoseconds(OWN) - own)
 
 
 def _borrowed(context, builder, kind, value):
