@@ -38,6 +38,27 @@ def training(axis, channels, mask=None):
 # -------------------- formulas and gradients --------------------
 
 
+@pytest.mark.parametrize(("shape", "groups", "axis"), [((3, 4, 5, 6), 2, -1), ((2, 5, 6), 6, -1), ((3, 4, 2, 3), 2, 1)])
+def test_group_normalization(shape, groups, axis):
+    x, n = 2 * normal(*shape) + 3, shape[axis]
+    check_op(lambda x, gamma, beta: ops.group_normalization(x, groups, gamma, beta, axis), x, normal(n), normal(n))
+    check_op(lambda x: ops.group_normalization(x, groups, axis=axis), x)
+    first = np.moveaxis(x, axis, 1).reshape(shape[0], groups, -1)
+    expected = (first - first.mean(2, keepdims=True)) / np.sqrt(first.var(2, keepdims=True) + 1e-3)
+    found = np.moveaxis(ops.group_normalization(x, groups, axis=axis).numpy(), axis, 1)
+    np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-12, atol=1e-13)
+
+
+def test_group_normalization_in_blocks_and_of_nothing():
+    """Places enough for several blocks each sample, far from 0; a batch without samples."""
+    x = (normal(2, 2500, 32) + 1000).astype("float32")
+    y, exact = (ops.group_normalization(t, 4).numpy() for t in (x, x.astype("float64")))
+    np.testing.assert_allclose(y, exact, rtol=1e-4, atol=1e-4)
+    assert ops.group_normalization(x[:0], 4).shape == (0, 2500, 32)
+    with pytest.raises(ValueError, match="cannot cut axis 2"):
+        ops.group_normalization(x, 5)
+
+
 @pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
 def test_batch_normalization_gradients(shape, axis):
     n = shape[axis]

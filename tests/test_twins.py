@@ -17,7 +17,8 @@ WITHOUT = {  # kernels that are never launched on a GPU, and what is there inste
         for name in ("forward_blocks", "kernel_gradient_blocks", "input_gradient_bands", "transpose_matrices")
     },
 }
-ONLY_ON_THE_CPU = {"depthwise", "direct_conv", "winograd", "threads"}  # see conv.algorithm; how shares run
+ONLY_ON_THE_CPU = {"depthwise", "direct_conv", "winograd"}  # see conv.algorithm
+ONLY_ON_THE_CPU |= {"threads", "group_normalization"}  # how shares run; see ops.group_normalization
 
 
 def functions(path):

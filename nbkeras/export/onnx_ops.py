@@ -54,12 +54,25 @@ def _layer_normalization(g: OnnxGraph, op: Op, epsilon: float, centered: bool) -
     return g.add("Add", y, beta) if beta else y
 
 
+def _group_normalization(g: OnnxGraph, op: Op, groups: int, epsilon: float) -> str:
+    x, gamma, beta = op.inputs
+    channels, axes = op.tensors[0].shape[2], g.constant([1, 3], np.int64)
+    x = g.add("Reshape", x, g.constant([0, 0, groups, channels // groups], np.int64))  # 0: as it is
+    x = g.add("Sub", x, g.add("ReduceMean", x, axes, keepdims=1))
+    spread = g.add("ReduceMean", g.add("Mul", x, x), axes, keepdims=1)
+    y = g.add("Div", x, g.add("Sqrt", g.add("Add", spread, scalar(g, op, epsilon))))
+    y = g.add("Reshape", y, g.constant([0, 0, channels], np.int64))
+    y = g.add("Mul", y, gamma) if gamma else y
+    return g.add("Add", y, beta) if beta else y
+
+
 HANDLERS: dict[str, Handler] = {
     "embedding.gather": _gather,
     "dense.matmul": _matmul,
     "dense.dense": _dense,
     "normalization.batch_normalization": _batch_normalization,
     "normalization.layer_normalization": _layer_normalization,
+    "group_normalization.group_normalization": _group_normalization,
     **onnx_attention.HANDLERS,
     **onnx_elementwise.HANDLERS,
     **onnx_shapes.HANDLERS,

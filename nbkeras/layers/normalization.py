@@ -287,14 +287,7 @@ class GroupNormalization(_Scaled):
         self.built = True
 
     def call(self, inputs):
-        shape, axis = inputs.shape, self.axis % inputs.ndim
-        grouped = ops.reshape(inputs, (*shape[:axis], self.groups, shape[axis] // self.groups, *shape[axis + 1 :]))
-        axes = [i for i in range(1, grouped.ndim) if i != axis]
-        outputs = ops.reshape(ops.layer_normalization(grouped, axis=axes, epsilon=self.epsilon), shape)
-        broadcast = [size if i == axis else 1 for i, size in enumerate(shape)]
-        if self.gamma is not None:
-            outputs = ops.multiply(outputs, ops.reshape(self.gamma, broadcast))
-        return outputs if self.beta is None else ops.add(outputs, ops.reshape(self.beta, broadcast))
+        return ops.group_normalization(inputs, self.groups, self.gamma, self.beta, self.axis, self.epsilon)
 
     def get_config(self):
         return {

@@ -131,6 +131,7 @@ from nbkeras.ops.losses import (
 from nbkeras.ops.normalization import (
     batch_normalization,
     batch_normalization_training,
+    group_normalization,
     layer_normalization,
     rms_normalization,
 )

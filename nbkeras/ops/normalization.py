@@ -5,7 +5,10 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras import config
+from nbkeras.kernels import device
+from nbkeras.kernels import group_normalization as group_kernels
 from nbkeras.kernels import normalization as kernels
+from nbkeras.ops import elementwise
 from nbkeras.ops import shape as shapes
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
 from nbkeras.tensor import Tensor, apply, as_tensor, op
@@ -92,6 +95,32 @@ def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon: float | None
 def rms_normalization(x, scale=None, axis=-1, epsilon: float | None = None) -> Tensor:
     """x / sqrt(mean(x**2) + epsilon) * scale, by the mean over one or several axes. Zhang and Sennrich, 2019."""
     return _by_rows("rms_normalization", x, scale, None, axis, epsilon, False)
+
+
+@op
+def group_normalization(x, groups: int, gamma=None, beta=None, axis=-1, epsilon: float = 1e-3) -> Tensor:
+    """`layer_normalization` of each sample over groups of an axis and all other axes but the first. Wu and He, 2018.
+
+    Shapes: x (samples, ...), x.shape[axis] a multiple of groups; gamma and beta (x.shape[axis],).
+    """
+    x, name = as_float(x), "group_normalization"
+    axis, shape = axis_of(name, axis, x.ndim), x.shape
+    size, vectors = shape[axis], [_like(gamma, x), _like(beta, x)]
+    if axis == 0 or groups < 1 or size % groups:
+        raise ValueError(f"{name} cannot cut axis {axis} of x, of shape {shape}, into {groups} groups of one size")
+    for vector in vectors:
+        if vector is not None and vector.shape != (size,):
+            raise ValueError(f"{name}: gamma and beta must have shape ({size},), received {vector.shape}")
+    if axis == x.ndim - 1 and device.place() is None and 0 not in shape:
+        function, vjp = group_kernels.group_normalization, group_kernels.group_normalization_vjp
+        places = shapes.reshape(x, (shape[0], -1, size))
+        return shapes.reshape(apply(function, vjp, [places, *vectors], groups=groups, epsilon=float(epsilon)), shape)
+    grouped = shapes.reshape(x, (*shape[:axis], groups, size // groups, *shape[axis + 1 :]))
+    others = [i for i in range(1, grouped.ndim) if i != axis]
+    y = shapes.reshape(layer_normalization(grouped, axis=others, epsilon=epsilon), shape)
+    along = [size if i == axis else 1 for i in range(x.ndim)]
+    y = y if vectors[0] is None else elementwise.multiply(y, shapes.reshape(vectors[0], along))
+    return y if vectors[1] is None else elementwise.add(y, shapes.reshape(vectors[1], along))
 
 
 def _by_rows(name: str, x: Any, gamma: Any, beta: Any, axis: Any, epsilon: float | None, centered: bool) -> Tensor:
