@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.runners import Failed, Missing, Runner, script_results
+from benchmarks.runners import FOLDER, Failed, Missing, Process, Runner, script_results
 from benchmarks.session import Session, cores, percentile
 
 Table = dict[str, Any]
@@ -181,6 +181,39 @@ def scaling(session: Session) -> list[Table]:
     return tables
 
 
+def layers(session: Session) -> list[Table]:
+    """Layers and optimizers one by one, in nbkeras and Keras; run_layers.py says how."""
+    with contextlib.ExitStack() as processes:
+        runners: dict[str, Process] = {}
+        for framework in session.frameworks:
+            if not (framework == "nbkeras" or framework.startswith("keras-")):
+                continue
+            command = [session.python(framework), str(FOLDER / "run_layers.py"), framework, how_much(session)]
+            try:
+                process = Process(framework, command, session.environment())
+            except (Missing, Failed) as reason:
+                session.leave_out(framework, reason)
+                continue
+            runners[framework] = processes.enter_context(process)
+        peers = [each for each in runners if each != "nbkeras"]
+        rows: dict[str, list[list]] = {"train": [], "predict": []}
+        for number, case in enumerate(runners["nbkeras"].ready["cases"]):
+
+            def measure(framework: str, number: int = number) -> dict[str, float]:
+                runners[framework].ask(str(number))
+                return runners[framework].answer()
+
+            found = session.take_turns(list(runners), session.options.rounds, measure)
+            for what in found["nbkeras"][0]:
+                seconds = {each: statistics.median(one[what] for one in rounds) for each, rounds in found.items()}
+                best = min((seconds[peer] for peer in peers if peer in seconds), default=None)
+                cells: list = [seconds[each] * 1e3 if each in seconds else None for each in runners]
+                rows[what].append([case, *cells, *([seconds["nbkeras"] / best] if best else [])])
+    columns = ["two layers, or optimizer", *(f"{each}, ms" for each in runners), *(["/ best peer"] if peers else [])]
+    titles = {"train": "Training, a step", "predict": "Predicting, a batch"}
+    return [{"title": titles[what], "columns": columns, "rows": found} for what, found in rows.items()]
+
+
 STUDIES: dict[str, Callable[[Session], list[Table]]] = {
-    study.__name__: study for study in (scaling, neighbour, features, threads, subnormal)
+    study.__name__: study for study in (scaling, neighbour, features, threads, subnormal, layers)
 }

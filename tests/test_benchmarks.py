@@ -101,6 +101,15 @@ def test_threads(tmp_path):
     assert all(row[f"{count} threads"] > 0 for row in rows(report, "threads") for count in (1, 2, 4))
 
 
+@pytest.mark.slow  # compiles the kernels of all layers and optimizers
+def test_layers(tmp_path):
+    report, printed = results(tmp_path, "layers")
+    assert "layers: Predicting, a batch" in printed
+    training, predicting = ([row[0] for row in table["rows"]] for table in report["studies"]["layers"])
+    assert "Conv3D(16, 3)" in predicting and training[: len(predicting)] == predicting
+    assert {"Adam", "Lamb", "Muon"} <= set(training) - set(predicting)
+
+
 def test_subnormal(tmp_path):
     report, _ = results(tmp_path, "subnormal")
     assert {"rmsprop", "adam"} <= {row["optimizer"] for row in rows(report, "subnormal")}
