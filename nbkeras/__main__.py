@@ -1,5 +1,5 @@
 """`nbkeras digits` trains the classic network on the digits that ship; `nbkeras warmup` compiles kernels ahead;
-`nbkeras convert a.h5 b.keras` writes a model file in another format; `nbkeras script.py` runs a Keras script.
+`nbkeras convert a.h5 b.keras` (or b.onnx) writes a model file in another format; `nbkeras script.py` runs a Keras script.
 
 Also `python -m nbkeras ...`. `train_digits` is meant to be read as an example.
 """
@@ -47,8 +47,6 @@ def train_digits(epochs: int = 20, seed: int = 0) -> float:
 def main(arguments: list[str] | None = None) -> None:
     """The command line."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    if arguments and script.is_script(arguments[0]):
-        return script.run(arguments[0], arguments[1:])
     parser = argparse.ArgumentParser(
         prog="nbkeras",
         description="Keras's API on a tape that replays.",
@@ -63,8 +61,10 @@ def main(arguments: list[str] | None = None) -> None:
     warm.add_argument("--float64", action="store_true", help="the float64 kernels instead of the float32 ones")
     convert = commands.add_parser("convert", help="write a model or weights file in the format of another name")
     convert.add_argument("source", help="a file of Keras or nbkeras: .keras, .h5, .weights.h5, .safetensors")
-    convert.add_argument("target", help="ends in .keras or .h5 (models), .weights.h5 or .safetensors (weights)")
+    convert.add_argument("target", help="ends in .keras, .h5 or .onnx (models), .weights.h5 or .safetensors (weights)")
     convert.add_argument("--model", help="where source holds weights only: a file of the model that they are of")
+    if arguments and script.is_script(arguments[0], commands.choices):
+        return script.run(arguments[0], arguments[1:])
     chosen = parser.parse_args(arguments)
     if chosen.command == "digits":
         train_digits(chosen.epochs, chosen.seed)

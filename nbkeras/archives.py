@@ -3,36 +3,55 @@
 import os
 import shutil
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 
 
-def extract(archive: str, folder: str, archive_format: str | Sequence[str] | None = "auto") -> None:
+def extract(
+    archive: str, folder: str, archive_format: str | Sequence[str] | None = "auto", replace: bool = False
+) -> None:
     """Unpack a tar or zip file into a folder that is made for it, whole or not at all.
 
-    archive_format: 'auto', 'tar', 'zip' or a list of these. ValueError for a file that is no such archive and for members
-    that would be written elsewhere.
+    archive_format: 'auto', 'tar', 'zip' or a list of these. replace: a folder of that name, which stays otherwise: another
+    process was faster then. ValueError for a file that is no such archive and for members that would be written elsewhere.
     """
+    with unpacked(archive, os.path.dirname(folder), archive_format) as made:
+        if replace:
+            with suppress(FileNotFoundError):
+                os.rename(folder, made + ".old")
+        try:
+            os.rename(made, folder)
+        except OSError:
+            if not os.path.isdir(folder):
+                raise
+
+
+@contextmanager
+def unpacked(archive: str, beside: str, archive_format: str | Sequence[str] | None = "auto") -> Iterator[str]:
+    """The contents of a tar or zip file in a folder of its own within `beside`, for the block; errors as of `extract`."""
     formats = ("tar", "zip") if archive_format == "auto" else archive_format
     formats = (formats,) if isinstance(formats, str) else tuple(formats or ())
     if not set(formats) <= {"tar", "zip"}:
         raise ValueError(f"archive_format must be 'auto', 'tar' or 'zip', received {archive_format!r}")
-    part = f"{folder}.{os.getpid()}.part"
+    outer = tempfile.mkdtemp(prefix=f"{os.path.basename(archive)}.", suffix=".part", dir=beside)
+    made = os.path.join(outer, "unpacked")
     try:
+        os.mkdir(made)
         if "tar" in formats and tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
                 _check_links(archive, tar)
-                tar.extractall(part, filter="data")
+                tar.extractall(made, filter="data")
         elif "zip" in formats and zipfile.is_zipfile(archive):
-            _extract_zip(archive, part)
+            _extract_zip(archive, made)
         else:
             raise ValueError(f"{archive} is no {' or '.join(formats)} archive, so it cannot be unpacked")
-        shutil.rmtree(folder, ignore_errors=True)
-        os.replace(part, folder)
+        yield made
     except tarfile.FilterError as error:
         raise ValueError(f"{archive} is not unpacked: {error}") from error
     finally:
-        shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(outer, ignore_errors=True)
 
 
 def _check_links(archive: str, tar: tarfile.TarFile) -> None:

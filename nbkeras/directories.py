@@ -2,14 +2,15 @@
 
 import os
 import wave
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
-from nbkeras import config
-from nbkeras.images import img_to_array, load_img
-from nbkeras.preprocessing.directory import list_files
+from nbkeras import config, ops
+from nbkeras.images import img_to_array, load_img, reading
+from nbkeras.ops.resize import INTERPOLATIONS
+from nbkeras.placement import device
 from nbkeras.progress import print_message
 from nbkeras.selection import Selection
 
@@ -32,21 +33,31 @@ def image_dataset_from_directory(
     interpolation: str = "bilinear",
     follow_links: bool = False,
     crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
     data_format: str | None = None,
     verbose: bool = True,
 ) -> Any:
-    """Batches of (images, labels), or of images: float32, (batch, rows, columns, channels), resized by pillow.
+    """Batches of (images, labels), or of images: float32, (batch, rows, columns, channels), read by pillow.
 
-    labels: 'inferred' from the subfolders' names, None, or a list of numbers in the order of the files' paths. label_mode:
-    'int', 'categorical' (one-hot), 'binary' (float, (batch, 1)) or None. validation_split and subset: 'training', 'validation'
-    or 'both' (two data sets). crop_to_aspect_ratio: cut the middle out instead of distorting. ValueError for arguments that
-    do not fit and for a folder without images.
+    labels: 'inferred' from the subfolders' names (hidden ones left out), None, or a list of numbers in the order of the files'
+    paths. label_mode: 'int', 'categorical' (one-hot), 'binary' (float, (batch, 1)), or None: no labels, and all files below
+    the folder. class_names: the subfolders to take, in this order. validation_split and subset: 'training', 'validation'
+    or 'both' (two data sets). Images are resized by `ops.image.resize`, to which interpolation, crop_to_aspect_ratio and
+    pad_to_aspect_ratio go. ValueError for arguments that do not fit and for a folder without images.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or interpolation not in INTERPOLATIONS or (crop_to_aspect_ratio and pad_to_aspect_ratio):
+        raise ValueError(
+            f"expected image_size (height, width), interpolation one of {', '.join(INTERPOLATIONS)} and at most one way to "
+            f"keep the ratio, received {size}, {interpolation!r}, {crop_to_aspect_ratio=}, {pad_to_aspect_ratio=}"
+        )
+    ways = (interpolation, False, crop_to_aspect_ratio, pad_to_aspect_ratio)
 
     def read(path: str) -> Array:
-        with load_img(path, color_mode, size, interpolation, crop_to_aspect_ratio) as image:
-            return img_to_array(image, data_format, "float32")
+        with load_img(path, color_mode) as image:
+            pixels = img_to_array(image, data_format, "float32")
+        with device("cpu"):
+            return ops.image.resize(pixels, size, *ways, data_format=data_format).numpy()
 
     files = _Files(directory, labels, label_mode, class_names, _IMAGES, follow_links, verbose)
     return files.select(read, batch_size, shuffle, seed, validation_split, subset)
@@ -66,13 +77,13 @@ def text_dataset_from_directory(
     follow_links: bool = False,
     verbose: bool = True,
 ) -> Any:
-    """Batches of (texts, labels), or of texts: NumPy arrays of Python strings, of .txt files; arguments as of images.
+    """Batches of (texts, labels), or of texts: NumPy arrays of Python strings, of .txt files in UTF-8; arguments as of images.
 
     max_length: characters kept of each text.
     """
 
     def read(path: str) -> Any:
-        with open(path, encoding="utf-8") as file:
+        with reading(path), open(path, encoding="utf-8", newline="") as file:
             return file.read(-1 if max_length is None else max_length)
 
     files = _Files(directory, labels, label_mode, class_names, (".txt",), follow_links, verbose)
@@ -103,9 +114,9 @@ def audio_dataset_from_directory(
         raise ValueError("ragged=True: there are no ragged tensors; sounds are padded to the longest of a batch")
 
     def read(path: str) -> Array:
-        with wave.open(path) as file:
+        with reading(path), wave.open(path) as file:
             if file.getsampwidth() != 2:
-                raise ValueError(f"{path} has {8 * file.getsampwidth()} bits per sample, expected 16")
+                raise ValueError(f"the file has {8 * file.getsampwidth()} bits per sample, expected 16")
             sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
         length = len(sound) if output_sequence_length is None else output_sequence_length
         result = np.zeros((length, sound.shape[1]), np.float32)
@@ -114,6 +125,44 @@ def audio_dataset_from_directory(
 
     files = _Files(directory, labels, label_mode, class_names, (".wav",), follow_links, verbose)
     return files.select(read, batch_size, shuffle, seed, validation_split, subset)
+
+
+def list_files(folder: str | os.PathLike[str], endings: tuple[str, ...], follow_links: bool = False) -> list[str]:
+    """Paths, relative to a folder, of the files below it with one of the endings, sorted."""
+    found: list[str] = []
+    for root, _, names in sorted(os.walk(os.fspath(folder), followlinks=follow_links)):
+        found += [
+            os.path.relpath(os.path.join(root, name), folder)
+            for name in sorted(names)
+            if name.lower().endswith(endings)
+        ]
+    return found
+
+
+def list_classes(
+    folder: str | os.PathLike[str],
+    names: Iterable[str],
+    endings: tuple[str, ...],
+    follow_links: bool = False,
+    part: Callable[[int], slice] = lambda count: slice(None),
+) -> tuple[list[str], Array]:
+    """Paths, relative to a folder, of the files in its subfolders `names`, one after the other, and the subfolders' numbers.
+
+    part: which of that many files to take of a subfolder.
+    """
+    paths: list[str] = []
+    numbers: list[int] = []
+    for number, name in enumerate(names):
+        found = list_files(os.path.join(folder, name), endings, follow_links)
+        found = found[part(len(found))]
+        paths += [os.path.join(name, each) for each in found]
+        numbers += [number] * len(found)
+    return paths, np.array(numbers, np.int32)
+
+
+def list_folders(folder: str | os.PathLike[str]) -> list[str]:
+    """The names of a folder's subfolders, sorted."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
 
 
 class _Files:
@@ -131,37 +180,32 @@ class _Files:
     ):
         if label_mode not in ("int", "categorical", "binary", None):
             raise ValueError(f"label_mode must be 'int', 'categorical', 'binary' or None, received {label_mode!r}")
+        if isinstance(labels, str) and labels != "inferred":
+            raise ValueError(f"labels must be 'inferred', None or a list of numbers, received {labels!r}")
         directory = os.fspath(directory)
-        found = list_files(directory, endings, follow_links)
-        self.directory = directory
+        self.label_mode = label_mode
         self.class_names: list[str] | None = None
         self.labels: Array | None = None
-        if isinstance(labels, str):
-            if labels != "inferred":
-                raise ValueError(f"labels must be 'inferred', None or a list of numbers, received {labels!r}")
-            folders = sorted(entry.name for entry in os.scandir(directory) if entry.is_dir())
-            if class_names is not None and sorted(class_names) != folders:
-                raise ValueError(f"class_names must be the names of the subfolders, {folders}, received {class_names}")
+        inferred = isinstance(labels, str) and label_mode is not None
+        if class_names is not None and not inferred:
+            raise ValueError("class_names are the names of subfolders: they need labels='inferred' and a label_mode")
+        if inferred:
+            folders = [name for name in list_folders(directory) if not name.startswith(".")]
             self.class_names = folders if class_names is None else list(class_names)
-            found = [path for path in found if os.sep in path]
-            self.labels = np.array([self.class_names.index(path.split(os.sep)[0]) for path in found], np.int32)
-        elif labels is not None:
-            if len(labels) != len(found):
-                raise ValueError(
-                    f"labels must have a number for each of the {len(found)} files, received {len(labels)}"
-                )
-            self.labels = np.asarray(labels, np.int32)
-            self.class_names = [str(number) for number in sorted(set(self.labels.tolist()))]
+            if not set(self.class_names) <= set(folders):
+                raise ValueError(f"class_names must be among the subfolders, {folders}, received {class_names}")
+            found, self.labels = list_classes(directory, self.class_names, endings, follow_links)
+        else:
+            found = list_files(directory, endings, follow_links)
+            if labels is not None and label_mode is not None:
+                self.labels, self.class_names = _listed(labels, len(found), label_mode)
         if not found:
             raise ValueError(f"no files with the endings {', '.join(endings)} in {directory}")
-        if label_mode is None:
-            self.labels = None
-        if label_mode == "binary" and self.labels is not None and len(self.class_names or []) != 2:
+        if label_mode == "binary" and self.class_names is not None and len(self.class_names) != 2:
             raise ValueError(f"label_mode='binary' needs two classes, received {self.class_names}")
-        self.label_mode = label_mode
         self.paths = [os.path.join(directory, path) for path in found]
         if verbose:
-            known = "" if self.labels is None else f" belonging to {len(self.class_names or [])} classes"
+            known = "" if self.class_names is None else f" belonging to {len(self.class_names)} classes"
             print_message(f"Found {len(found)} files{known}.")
 
     def select(
@@ -207,10 +251,27 @@ class _Files:
         return numbers[..., None].astype(np.float32) if self.label_mode == "binary" else numbers
 
 
+def _listed(labels: Any, files: int, label_mode: str) -> tuple[Array, list[str]]:
+    """The numbers that a list of labels gives, and their names."""
+    if len(labels) != files:
+        raise ValueError(f"labels must have a number for each of the {files} files, received {len(labels)}")
+    numbers = np.asarray(labels, np.int32)
+    names = [str(number) for number in sorted(set(numbers.tolist()))]
+    if label_mode == "categorical" and not np.all((numbers >= 0) & (numbers < len(names))):
+        raise ValueError(
+            f"label_mode='categorical' needs labels from 0 to {len(names) - 1}, received {', '.join(names)}"
+        )
+    return numbers, names
+
+
 def _stack(items: list) -> Array:
     """One array of texts, or of arrays that may differ in length (then with zeros at their ends)."""
     if isinstance(items[0], str):
         return np.array(items, object)
+    if len({item.shape[1:] for item in items}) > 1:
+        raise ValueError(
+            f"the sounds of a batch have different numbers of channels: {sorted({i.shape[1] for i in items})}"
+        )
     longest = max(len(item) for item in items)
     batch = np.zeros((len(items), longest, *items[0].shape[1:]), items[0].dtype)
     for row, item in zip(batch, items, strict=True):

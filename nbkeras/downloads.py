@@ -40,8 +40,8 @@ def get_file(
     file_hash: its sha256 or md5; a file in the cache with another hash is downloaded again. It appears under its name
     only whole and checked. cache_dir: default KERAS_HOME, else ~/.keras. extract: unpack it (archive_format 'tar', 'zip' or
     'auto'), untar: as a tar file; the path is then that of the folder beside it, `fname_extracted` (`fname` itself if that
-    has no dot: the archive is then `fname_archive`). ValueError for wrong arguments, a wrong hash and an archive that is
-    none, ConnectionError where the download fails, OSError where it cannot be written.
+    has no dot: the archive is then `fname_archive`), made anew after a download only. ValueError for wrong arguments, a wrong
+    hash and an archive that is none, ConnectionError where the download fails, OSError where it cannot be written.
     """
     if origin is None:
         raise ValueError("get_file needs an origin, the URL of the file")
@@ -62,12 +62,14 @@ def get_file(
     if present and file_hash is not None and _hash(target, algorithm) != file_hash.lower():
         print_message(f"{target} is not the expected file: its {algorithm} differs. Downloading it again.")
         present = False
+    extracted = os.path.join(folder, name if target.endswith("_archive") else name.partition(".")[0] + "_extracted")
+    unpacked = os.path.isdir(extracted)
     if not present:
         _download(origin, target, algorithm, file_hash)
     if not unpack:
         return target
-    extracted = os.path.join(folder, name if target.endswith("_archive") else name.partition(".")[0] + "_extracted")
-    archives.extract(target, extracted, "tar" if untar else archive_format)
+    if not present or not unpacked:
+        archives.extract(target, extracted, "tar" if untar else archive_format, replace=unpacked)
     return extracted
 
 
@@ -80,7 +82,7 @@ def _algorithm(name: str, file_hash: str | None) -> str:
 
 
 def _hash(path: str, algorithm: str) -> str:
-    digest = hashlib.new(algorithm)
+    digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
         while chunk := file.read(_CHUNK):
             digest.update(chunk)
@@ -93,7 +95,7 @@ def _download(origin: str, target: str, algorithm: str, file_hash: str | None) -
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
         with open(part, "xb") as file:
-            received = _fetch(origin, target, file, hashlib.new(algorithm))
+            received = _fetch(origin, target, file, hashlib.new(algorithm, usedforsecurity=False))
         if file_hash is not None and received != file_hash.lower():
             raise ValueError(
                 f"what {origin} sent is not the expected file: its {algorithm} is {received}, expected {file_hash}"

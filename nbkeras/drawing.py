@@ -48,8 +48,14 @@ def plot_model(
     """Draw each call of a layer as a box, rows from inputs to outputs, into a file (.png, .jpg, .pdf and what pillow writes).
 
     rankdir: 'TB' downwards, 'LR' to the right. expand_nested: the layers of a model within, instead of one box. A model
-    needs a graph: functional, or a Sequential that knows its input. Needs pillow.
+    needs a graph: functional, or a Sequential that knows its input. Needs pillow, and no Graphviz, for whose formats (.svg,
+    .dot) there is `model_to_dot`: ValueError for those.
     """
+    if os.fspath(to_file).endswith((".svg", ".dot", ".gv")):
+        raise ValueError(
+            f"plot_model draws pictures of pixels, not {os.fspath(to_file)!r}: give it a name that ends in .png, or use "
+            "model_to_dot(model).write_svg(...) or .write_dot(...), which need pydot and Graphviz"
+        )
     what = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
     boxes = _boxes(model, rankdir, *what)
     _draw(boxes, os.fspath(to_file), rankdir == "LR", dpi / 96)
@@ -66,7 +72,7 @@ def model_to_dot(
     show_layer_activations: bool = False,
     show_trainable: bool = False,
 ) -> Any:
-    """The picture of `plot_model` as a `pydot.Dot`, for Graphviz. Needs pydot."""
+    """The boxes and arrows of `plot_model` as a `pydot.Dot`, for Graphviz to lay out and write (.svg, .dot). Needs pydot."""
     try:
         import pydot
     except ImportError:

@@ -51,6 +51,8 @@ def pad_sequences(
     for what, side in (("padding", padding), ("truncating", truncating)):
         if side not in ("pre", "post"):
             raise ValueError(f"{what} must be 'pre' or 'post', received {side!r}")
+    if not hasattr(sequences, "__len__"):
+        raise ValueError(f"pad_sequences expects a list of sequences, received {sequences!r}")
     for i, sequence in enumerate(sequences):
         if not hasattr(sequence, "__len__"):
             raise ValueError(f"pad_sequences expects a list of sequences, received {sequence!r} at position {i}")

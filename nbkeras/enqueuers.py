@@ -77,6 +77,8 @@ class OrderedEnqueuer(SequenceEnqueuer):
             if self._left is not None:
                 self.sequence.on_epoch_end()
             order = list(range(len(self.sequence)))
+            if not order:
+                raise ValueError(f"{self.sequence!r} has no batches: its length is 0")
             if self.shuffle:
                 random.shuffle(order)
             self._left = deque(order)

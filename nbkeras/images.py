@@ -1,8 +1,10 @@
 """Images: from files to arrays and back, by the optional package pillow."""
 
+import contextlib
 import io
 import os
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,16 @@ def _pillow() -> Any:
     except ImportError:
         raise ImportError("images in files need pillow: pip install 'nbkeras[images]'") from None
     return Image
+
+
+@contextlib.contextmanager
+def reading(path: Any) -> Iterator[None]:
+    """An error in the block says which file was being read."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"while reading {path}")
+        raise
 
 
 def _format(data_format: str | None) -> str:
@@ -95,10 +107,12 @@ def load_img(
     methods = {name.lower(): method for name, method in pillow.Resampling.__members__.items()}
     if interpolation not in methods:
         raise ValueError(f"interpolation must be one of {sorted(methods)}, received {interpolation!r}")
-    if not isinstance(path, io.BytesIO):
-        with open(path, "rb") as file:
-            path = io.BytesIO(file.read())
-    image = pillow.open(path)
+    with reading(path):
+        if not isinstance(path, io.BytesIO):
+            with open(path, "rb") as file:
+                path = io.BytesIO(file.read())
+        image = pillow.open(path)
+        image.load()
     if image.mode != _MODES[color_mode] and not (color_mode == "grayscale" and image.mode in _PLAIN_GREYS):
         image = image.convert(_MODES[color_mode])
     if target_size is None or image.size == (target_size[1], target_size[0]):

@@ -28,6 +28,10 @@ class Selection(PyDataset):
         self, take: Callable[[Array], Any], rows: Array, batch_size: int | None, shuffle: bool = False, seed=None
     ):
         super().__init__()
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(
+                f"batch_size must be a positive number, or None for single samples, received {batch_size!r}"
+            )
         self.take, self.rows, self.batch_size, self.shuffle = take, rows, batch_size, shuffle
         self._random = np.random.RandomState(config.next_seed() % 2**32 if seed is None else seed)
         self.on_epoch_end()
@@ -44,7 +48,9 @@ class Selection(PyDataset):
 
     def batch(self, batch_size: int) -> Selection:
         """The same samples in batches of another size."""
-        return Selection(self.take, self.rows, batch_size, self.shuffle, self._random.randint(2**31))
+        other = Selection(self.take, self.rows, batch_size, self.shuffle, self._random.randint(2**31))
+        other.class_names, other.file_paths = self.class_names, self.file_paths
+        return other
 
     def on_epoch_end(self) -> None:
         if self.shuffle:
@@ -79,6 +85,8 @@ def timeseries_dataset_from_array(
     for name, step in (("sampling_rate", sampling_rate), ("sequence_stride", sequence_stride)):
         if not 0 < step < count:
             raise ValueError(f"{name} must be from 1 to {count - 1}, less than the rows of data, received {step}")
+    if sequence_length < 1:
+        raise ValueError(f"sequence_length must be at least 1, received {sequence_length}")
     windows = last - first - (sequence_length - 1) * sampling_rate
     series = series[first:last]
     goals = None if targets is None else np.asarray(targets)[first:]
@@ -114,16 +122,19 @@ def split_dataset(
         take: Callable[[Any], Any] = items.__getitem__
     else:
         arrays = nest.map_leaves(np.asarray, dataset)
-        lengths = {len(leaf) for leaf in nest.flatten(arrays)}
-        if len(lengths) != 1:
-            raise ValueError(f"the arrays to split must have the same number of samples, received {sorted(lengths)}")
-        count = lengths.pop()
+        shapes = [leaf.shape for leaf in nest.flatten(arrays)]
+        lengths = {shape[:1] for shape in shapes}
+        if len(lengths) != 1 or () in lengths:
+            raise ValueError(f"the arrays to split must have the same number of samples, received shapes {shapes}")
+        (count,) = lengths.pop()
         take = lambda rows: nest.map_leaves(lambda leaf: leaf[rows], arrays)  # noqa: E731
     left = _part(left_size, "left_size", count)
     right = _part(right_size, "right_size", count)
     if left is None and right is None:
         raise ValueError("split_dataset needs left_size, right_size or both")
     left = count - (right or 0) if left is None else left
+    shares = isinstance(left_size, float) and isinstance(right_size, float) and left_size + right_size <= 1
+    right = min(right, count - left) if right is not None and shares else right  # where both were rounded up
     right = count - left if right is None else right
     if left < 1 or right < 1 or left + right > count:
         raise ValueError(f"{count} samples cannot be split into {left} and {right}: each part needs one at least")
@@ -134,8 +145,9 @@ def split_dataset(
 def _part(size: Any, name: str, count: int) -> int | None:
     if size is None:
         return None
-    if isinstance(size, bool) or not isinstance(size, int | float | np.integer):
+    if isinstance(size, bool) or not isinstance(size, int | float | np.number):
         raise TypeError(f"{name} must be a number of samples (int) or a share (float), received {size!r}")
+    size = size.item() if isinstance(size, np.number) else size
     if isinstance(size, float) and not 0 < size < 1 or size <= 0 or size > count:
         raise ValueError(f"{name} must be a share between 0 and 1 or a number up to {count}, received {size!r}")
     return round(size * count) if isinstance(size, float) else int(size)

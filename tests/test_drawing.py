@@ -47,6 +47,8 @@ def test_what_cannot_be_drawn(tmp_path):
         utils.plot_model(models.Sequential([layers.Dense(2)]), tmp_path / "model.png")
     with pytest.raises(ValueError, match="rankdir must be"):
         utils.plot_model(branched(), tmp_path / "model.png", rankdir="BT")
+    with pytest.raises(ValueError, match=r"model_to_dot\(model\).write_svg"):
+        utils.plot_model(branched(), tmp_path / "model.svg")
 
 
 def test_a_graph_for_graphviz(monkeypatch):

@@ -1,5 +1,6 @@
 """Images: ImageDataGenerator against stored numbers of Keras (tests/reference/make_augmentation.py), files with pillow."""
 
+import functools
 import pathlib
 import warnings
 
@@ -8,7 +9,7 @@ import numpy as np
 import pytest
 
 import nbkeras
-from nbkeras import config, layers, models, utils
+from nbkeras import config, layers, models, ops, utils
 from nbkeras.preprocessing import image
 from nbkeras.preprocessing.image import ImageDataGenerator
 
@@ -51,6 +52,20 @@ def test_random_functions_keep_shapes_and_repeat_by_seed(make):
     np.random.seed(3)
     np.testing.assert_array_equal(make(x), first)
     assert first.shape == x.shape and (first != x).any()
+
+
+def test_integer_images_are_rounded():
+    x = np.array([0, 3, 255], "uint8").reshape(1, 3, 1)
+    moved = image.apply_affine_transform(x, tx=0.5, row_axis=0, col_axis=1, channel_axis=2)
+    assert moved.dtype == np.uint8 and moved.ravel().tolist() == [2, 129, 255]
+
+
+@pytest.mark.parametrize("form, shape", [("channels_last", (2, 2, 4)), ("channels_first", (4, 2, 2))])
+def test_brightness_leaves_opacity(form, shape):
+    x = np.full(shape, 100.0, "float32")
+    bright = image.apply_brightness_shift(x, 1.5, False, form)
+    channels = bright if form == "channels_first" else bright.transpose(2, 0, 1)
+    assert channels[:, 0, 0].tolist() == [150, 150, 150, 100]
 
 
 def test_the_middle_of_any_image_stays_where_it_is():
@@ -243,6 +258,48 @@ class TestFiles:
         )
         assert [each.tolist() for each in several[0][1]] == [[1, 2], [4, 4]]
 
+    def test_several_classes_of_one_image(self, folder):
+        pandas = pytest.importorskip("pandas")
+        table = pandas.DataFrame(
+            {"filename": ["cats/0.png", "dogs/0.png", "dogs/1.png"], "class": [["b", "a"], "c", ["c", "x"]]},
+            index=[7, 8, 9],
+        )
+        make = ImageDataGenerator()
+        batches = make.flow_from_dataframe(table, str(folder), "filename", "class", None, (2, 2), shuffle=False)
+        assert batches[0][1].tolist() == [[1, 1, 0, 0], [0, 0, 1, 0], [0, 0, 1, 1]]
+        assert batches.classes == [[1, 0], 2, [2, 3]] and list(batches.class_indices) == ["a", "b", "c", "x"]
+        chosen = make.flow_from_dataframe(table, str(folder), classes=["x", "b"], target_size=(2, 2), shuffle=False)
+        assert chosen[0][1].tolist() == [[0, 1], [1, 0]] and chosen.filenames == ["cats/0.png", "dogs/1.png"]
+
+    @pytest.mark.parametrize(
+        "arguments, error, message",
+        [
+            ({"y_col": "number"}, TypeError, "'number' must be texts, received 1"),
+            ({"y_col": "number", "class_mode": "sparse"}, TypeError, "'number' must be texts, received 1"),
+            ({"y_col": "gaps"}, TypeError, "'gaps' must be texts, received nan"),
+            ({"x_col": "number"}, TypeError, "'number' must be texts, received 1"),
+            ({"class_mode": "binary"}, ValueError, r"needs two classes, received \['c'\]"),
+            ({"class_mode": "multi_output"}, TypeError, "needs a list of columns as y_col, received 'class'"),
+            ({"weight_col": "class"}, TypeError, "weight_col='class' must hold numbers"),
+            ({"colour": 1}, TypeError, "colour"),
+        ],
+    )
+    def test_wrong_columns(self, folder, arguments, error, message):
+        pandas = pytest.importorskip("pandas")
+        table = pandas.DataFrame(
+            {"filename": ["cats/0.png", "dogs/0.png"], "class": "c", "number": [1, 2], "gaps": ["a", float("nan")]}
+        )
+        with pytest.raises(error, match=message):
+            ImageDataGenerator().flow_from_dataframe(table, str(folder), **arguments)
+
+    def test_arguments_by_place_and_whole_numbers(self, folder):
+        make = ImageDataGenerator(dtype="uint8", rescale=1 / 2)
+        assert make.flow_from_directory(folder, (2, 2), "grayscale", shuffle=False)[0][0].ravel()[0] == 5
+        with pytest.raises(TypeError, match="expected each of these once: target_size"):
+            make.flow_from_directory(folder, (2, 2), target_size=(2, 2))
+        with pytest.raises(TypeError, match="expected each of these once: target_size"):
+            make.flow_from_directory(folder, *[None] * 20)
+
     def test_image_dataset_from_directory(self, folder):
         data = utils.image_dataset_from_directory(folder, image_size=(2, 2), batch_size=2, shuffle=False, verbose=False)
         assert data.class_names == ["cats", "dogs"] and len(data) == 3
@@ -264,7 +321,13 @@ class TestFiles:
             ({"label_mode": "one"}, "label_mode must be"),
             ({"labels": [1]}, "for each of the 5 files, received 1"),
             ({"labels": "guess"}, "labels must be 'inferred'"),
-            ({"class_names": ["cats"]}, "names of the subfolders"),
+            ({"class_names": ["cats", "birds"]}, r"among the subfolders, \['cats', 'dogs'\], received"),
+            ({"class_names": ["cats"], "labels": [0, 1, 0, 1, 0]}, "class_names are the names of subfolders"),
+            ({"label_mode": "categorical", "labels": [1, 2, 1, 2, 1]}, "labels from 0 to 1, received 1, 2"),
+            ({"label_mode": "binary", "labels": [0, 1, 2, 1, 0]}, "two classes"),
+            ({"interpolation": "lanczos"}, "interpolation one of nearest, bilinear"),
+            ({"image_size": (3, 3, 3)}, "image_size .height, width."),
+            ({"batch_size": 0}, "batch_size must be a positive number"),
             ({"validation_split": 0.5}, "belong together"),
             ({"validation_split": 1.5, "subset": "both"}, "between 0 and 1"),
             ({"validation_split": 0.5, "subset": "training"}, "give a seed"),
@@ -274,6 +337,41 @@ class TestFiles:
     def test_wrong_arguments_of_image_dataset(self, folder, arguments, message):
         with pytest.raises(ValueError, match=message):
             utils.image_dataset_from_directory(folder, verbose=False, **arguments)
+
+    def test_hidden_folders_chosen_classes_and_folders_without_classes(self, folder):
+        (folder / ".thumbnails").mkdir()
+        utils.save_img(folder / ".thumbnails" / "0.png", np.zeros((4, 6, 3)))
+        read = functools.partial(
+            utils.image_dataset_from_directory, folder, image_size=(4, 6), shuffle=False, verbose=False
+        )
+        assert read().class_names == ["cats", "dogs"]
+        chosen = read(class_names=["dogs", "cats"])
+        assert chosen[0][1].tolist() == [0, 0, 1, 1, 1] and chosen[0][0][:, 0, 0, 0].tolist() == [200, 201, 10, 11, 12]
+        assert len(read(class_names=["dogs"])[0][1]) == 2
+        flat = utils.image_dataset_from_directory(folder / "cats", label_mode=None, batch_size=None, verbose=False)
+        assert len(flat) == 3 and flat.class_names is None
+
+    @pytest.mark.parametrize("ways", [{}, {"crop_to_aspect_ratio": True}, {"pad_to_aspect_ratio": True}])
+    @pytest.mark.parametrize("form", ["channels_first", "channels_last"])
+    def test_images_are_resized_as_keras_does(self, folder, ways, form):
+        """By `ops.image.resize`, which is held to Keras's numbers; pillow would blend more pixels where an image shrinks."""
+        x = images((9, 7, 3))[0]
+        (folder / "one" / "class").mkdir(parents=True)
+        utils.save_img(folder / "one" / "class" / "x.png", x, scale=False)
+        given = x.transpose(2, 0, 1) if form == "channels_first" else x
+        for interpolation in ("nearest", "bilinear", "bicubic"):
+            more = {"interpolation": interpolation, "data_format": form, **ways}
+            data = utils.image_dataset_from_directory(folder / "one", image_size=(4, 5), batch_size=None, **more)
+            np.testing.assert_array_equal(data[0][0], ops.image.resize(given, (4, 5), **more))
+
+    def test_errors_say_which_file(self, folder):
+        utils.save_img(folder / "dogs" / "1.png", images((40, 40, 3))[0])
+        good = (folder / "dogs" / "1.png").read_bytes()
+        for content, error in ((b"no image", "cannot identify"), (good[: len(good) // 2], "truncated")):
+            (folder / "dogs" / "1.png").write_bytes(content)
+            with pytest.raises(OSError, match=error) as caught:
+                utils.image_dataset_from_directory(folder, shuffle=False, verbose=False)[0]
+            assert caught.value.__notes__ == [f"while reading {folder / 'dogs' / '1.png'}"]
 
     def test_texts_and_sounds(self, tmp_path):
         import wave
@@ -292,6 +390,15 @@ class TestFiles:
         assert x.shape == (2, 2, 1)
         with pytest.raises(ValueError, match="no ragged tensors"):
             utils.audio_dataset_from_directory(tmp_path, ragged=True)
+        with wave.open(str(tmp_path / "b" / "x.wav"), "wb") as file:
+            file.setparams((2, 2, 100, 0, "NONE", ""))
+            file.writeframes(bytes(8))
+        with pytest.raises(ValueError, match=r"different numbers of channels: \[1, 2\]"):
+            utils.audio_dataset_from_directory(tmp_path, shuffle=False, verbose=False)[0]
+        (tmp_path / "a" / "x.txt").write_bytes("\u00e4".encode("latin-1"))
+        with pytest.raises(UnicodeDecodeError) as caught:
+            utils.text_dataset_from_directory(tmp_path, shuffle=False, verbose=False)[0]
+        assert caught.value.__notes__ == [f"while reading {tmp_path / 'a' / 'x.txt'}"]
 
 
 def test_files_need_pillow_and_say_so(monkeypatch):

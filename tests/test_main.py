@@ -7,6 +7,9 @@ import sys
 
 import pytest
 
+from nbkeras import layers, models
+from nbkeras.__main__ import main
+
 
 def run(arguments, folder, **environment):
     return subprocess.run(
@@ -44,6 +47,22 @@ def test_warmup_fills_the_cache(tmp_path):
         assert warm.returncode == 0, warm.stderr
         assert re.fullmatch(rf"dense \(float{64 if float64 else 32}\): [\d.]+ s\n", warm.stdout)
     assert len(list((tmp_path / "cache").rglob("*.nbc"))) > 5
+
+
+def test_convert(tmp_path):
+    pytest.importorskip("h5py")
+    models.Sequential([layers.Input((2,)), layers.Dense(1)]).save(tmp_path / "a.h5")
+    (tmp_path / "convert").mkdir()
+    (tmp_path / "digits").write_text("no script")  # a command comes before a file of its name
+    for target in ("b.keras", "b.weights.h5", "b.safetensors", "b.onnx"):
+        main(["convert", str(tmp_path / "a.h5"), str(tmp_path / target)])
+        assert (tmp_path / target).stat().st_size > 100
+    main(["convert", str(tmp_path / "b.safetensors"), str(tmp_path / "c.h5"), "--model", str(tmp_path / "a.h5")])
+    again, first = (models.load_model(tmp_path / name) for name in ("c.h5", "a.h5"))
+    assert (again.get_weights()[0] == first.get_weights()[0]).all()
+    wrong = run(["-m", "nbkeras", "convert", "a.h5", "b.pb"], tmp_path)
+    assert wrong.returncode == 2 and "cannot tell a format from 'b.pb'" in wrong.stderr
+    assert "train samples" not in run(["-m", "nbkeras", "digits", "--help"], tmp_path).stderr
 
 
 def test_wrong_commands(tmp_path):

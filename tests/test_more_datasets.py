@@ -1,18 +1,22 @@
 """The data sets that are downloaded, from small local files in their formats; archives; pickles that name code."""
 
+import concurrent.futures
 import gzip
 import hashlib
 import io
 import json
 import os
+import pathlib
 import pickle
 import tarfile
+import threading
 import zipfile
 
 import numpy as np
 import pytest
 
 from nbkeras import config, datasets, utils
+from nbkeras.compat import downloading
 from nbkeras.datasets import cifar10, cifar100, fashion_mnist, imdb, plain_pickle, reuters
 
 
@@ -99,7 +103,7 @@ def test_housing(tmp_path, monkeypatch, name):
             module.load_data("tiny")
 
 
-def test_fashion_mnist(tmp_path, monkeypatch):
+def test_fashion_mnist(tmp_path, monkeypatch, cache):
     folder = tmp_path / "fashion"
     folder.mkdir()
     for part, count in (("train", 3), ("t10k", 2)):
@@ -110,6 +114,10 @@ def test_fashion_mnist(tmp_path, monkeypatch):
     (x_train, y_train), (x_test, y_test) = fashion_mnist.load_data()
     assert x_train.shape == (3, 28, 28) and x_train.max() == 7 and y_train.tolist() == [0, 1, 2]
     assert x_test.shape == (2, 28, 28) and y_test.tolist() == [0, 1]
+    path = cache / "fashion-mnist" / "train-labels-idx1-ubyte.gz"
+    path.write_bytes(path.read_bytes()[:-5])
+    with pytest.raises(ValueError, match=f"{path} is damaged .*: delete it"):
+        fashion_mnist.load_data()
 
 
 def tar_of(files):
@@ -235,6 +243,40 @@ class TestArchives:
             tar.addfile(link)
         with pytest.raises(ValueError, match="is not unpacked"):
             self.get(tmp_path / "bad")
+
+    def test_unpacked_once_for_each_download(self, tmp_path, cache):
+        (tmp_path / "a.tgz").write_bytes(tar_of({"x.txt": b"one"}))
+        folder = pathlib.Path(self.get(tmp_path / "a.tgz"))
+        (folder / "mine.txt").write_text("kept")
+        assert self.get(tmp_path / "a.tgz") == str(folder) and (folder / "mine.txt").exists()
+        (tmp_path / "a.tgz").write_bytes(tar_of({"x.txt": b"two"}))
+        self.get(tmp_path / "a.tgz", force_download=True)
+        assert (folder / "x.txt").read_bytes() == b"two" and not (folder / "mine.txt").exists()
+        assert sorted(each.name for each in cache.iterdir()) == ["a.tgz", "a.tgz_archive"]
+
+    def test_many_at_once(self, tmp_path, cache):
+        (tmp_path / "a.tgz").write_bytes(tar_of({f"{i}.txt": b"x" * i for i in range(50)}))
+        together = threading.Barrier(4)
+
+        def work(_):
+            together.wait()
+            folder = pathlib.Path(self.get(tmp_path / "a.tgz"))
+            return len(list(folder.iterdir()))
+
+        with concurrent.futures.ThreadPoolExecutor(4) as pool:
+            assert list(pool.map(work, range(4))) == [50] * 4
+        assert sorted(each.name for each in cache.iterdir()) == ["a.tgz", "a.tgz_archive"]
+
+    def test_keras_2_unpacks_beside_the_archive(self, tmp_path, cache):
+        (tmp_path / "a.tgz").write_bytes(tar_of({"flowers/x.txt": b"one"}))
+        origin = (tmp_path / "a.tgz").as_uri()
+        assert downloading.get_file("flowers", origin, untar=True) == str(cache / "flowers")
+        assert (cache / "flowers" / "x.txt").read_bytes() == b"one" and (cache / "flowers.tar.gz").exists()
+        assert downloading.get_file("b.tgz", origin, extract=True, cache_subdir="other") == str(
+            cache.parent / "other/b.tgz"
+        )
+        assert (cache.parent / "other" / "flowers" / "x.txt").exists()
+        assert downloading.get_file(tmp_path / "here" / "c.tgz", origin) == str(tmp_path / "here" / "c.tgz")
 
     def test_other_files(self, tmp_path):
         (tmp_path / "x").write_bytes(b"no archive")

@@ -141,6 +141,11 @@ class TestTokenizer:
 def test_words_and_hashes():
     assert text.text_to_word_sequence("Hello, World!") == ["hello", "world"]
     assert text.text_to_word_sequence("aXXbXX", lower=False, split="XX", filters="") == ["a", "b"]
+    assert text.text_to_word_sequence("\u00dcber, Stra\u00dfe\u2026 \u00e7a?") == [
+        "\u00fcber",
+        "stra\u00dfe\u2026",
+        "\u00e7a",
+    ]
     assert text.hashing_trick("the cat", 10, "md5") == [6, 3]
     assert text.hashing_trick("a b", 5, analyzer=lambda _: ["x"] * 3, hash_function=len) == [2, 2, 2]
     assert all(1 <= number < 7 for number in text.one_hot("one two three four", 7))

@@ -47,11 +47,13 @@ class TestTimeseries:
             ({"sampling_rate": 0}, "sampling_rate must be from 1 to 19"),
             ({"sequence_stride": 20}, "sequence_stride must be from 1 to 19, less than the rows of data, received 20"),
             ({"sampling_rate": 19}, "20 rows hold no window of 3 rows, 19 apart"),
+            ({"sequence_length": 0}, "sequence_length must be at least 1"),
+            ({"batch_size": 0}, "batch_size must be a positive number, or None"),
         ],
     )
     def test_mistakes(self, arguments, message):
         with pytest.raises(ValueError, match=message):
-            utils.timeseries_dataset_from_array(SERIES, None, 3, **arguments)
+            utils.timeseries_dataset_from_array(SERIES, None, **{"sequence_length": 3, **arguments})
 
 
 class TestSplit:
@@ -65,6 +67,10 @@ class TestSplit:
     def test_sizes_and_shuffle(self):
         left, right = utils.split_dataset(SERIES, 3, 4)
         assert left[0].tolist() == [0, 1, 2] and right[0].tolist() == [16, 17, 18, 19]
+        left, right = utils.split_dataset(SERIES[:5], 0.7, 0.3)  # 3.5 and 1.5, both rounded up
+        assert left[0].tolist() == [0, 1, 2, 3] and right[0].tolist() == [4]
+        left, right = utils.split_dataset(SERIES, np.float32(0.25), np.int64(2))
+        assert len(left[0]) == 5 and len(right[0]) == 2
         left, right = utils.split_dataset(SERIES, right_size=5, shuffle=True, seed=2)
         assert sorted([*left[0], *right[0]]) == SERIES.tolist() and len(right[0]) == 5
 
@@ -99,6 +105,8 @@ class TestSplit:
             utils.split_dataset(SERIES, **arguments)
         with pytest.raises(ValueError, match="same number of samples"):
             utils.split_dataset((SERIES, SERIES[1:]), 3)
+        with pytest.raises(ValueError, match=r"same number of samples, received shapes \[\(\), \(\)\]"):
+            utils.split_dataset([1, 2], 1)
 
 
 class Numbers(utils.PyDataset):
@@ -154,6 +162,8 @@ class TestEnqueuers:
         with pytest.raises(IndexError, match="not there"):
             next(enqueuer.get())
         assert not enqueuer.is_running()
+        with pytest.raises(ValueError, match="has no batches: its length is 0"):
+            utils.OrderedEnqueuer(Numbers(0)).start()
 
 
 def test_sources_of_a_graph():

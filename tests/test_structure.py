@@ -298,6 +298,31 @@ def test_import_brings_few_modules(fresh_import):
     assert len(foreign) <= FOREIGN, foreign
 
 
+FIRST = """
+import importlib, os, pathlib, sys
+import nbkeras
+
+folder = pathlib.Path(nbkeras.__file__).parent
+for path in sorted(folder.rglob("*.py")):
+    name = ".".join(("nbkeras", *path.relative_to(folder).with_suffix("").parts)).removesuffix(".__init__")
+    if name not in sys.modules and "drop_in" not in name and not name.endswith("__main__"):
+        if not os.fork():
+            try:
+                importlib.import_module(name)
+            except BaseException as error:
+                print(name, repr(error), flush=True)
+            os._exit(0)
+        os.wait()
+"""
+
+
+@pytest.mark.slow
+def test_any_module_may_be_the_first_that_is_imported_on_demand(tmp_path):
+    run = subprocess.run([sys.executable, "-c", FIRST], cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    assert run.returncode == 0, run.stderr
+    assert [line for line in run.stdout.splitlines() if "scikit-learn" not in line] == []
+
+
 @pytest.mark.cpu("a GPU brings modules of its own")
 def test_import_compiles_nothing(fresh_import):
     assert fresh_import[1:] == (0, [])

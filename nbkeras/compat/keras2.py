@@ -25,7 +25,7 @@ from nbkeras import (
     utils,
 )
 from nbkeras.callbacks import monitors, rates
-from nbkeras.compat import methods
+from nbkeras.compat import downloading, methods
 from nbkeras.compat.spellings import renaming
 from nbkeras.metrics import metric
 from nbkeras.ops import legacy_hard_sigmoid
@@ -56,6 +56,7 @@ FUNCTIONS = {
 
 # Module -> a name of Keras 2's -> what it means.
 NAMES: dict[Any, dict[str, Any]] = {
+    utils: {"get_file": downloading.get_file},
     activations: {"hard_sigmoid": legacy_hard_sigmoid},
     initializers: {"_compute_fans": lambda shape, data_format="channels_last": initializers.compute_fans(shape)},
 }

@@ -4,7 +4,7 @@ import functools
 import os
 import runpy
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from types import TracebackType
 
 import numpy as np
@@ -14,9 +14,9 @@ from nbkeras.compat.alias import install_as_keras
 _OLD_NUMPY = (bool, int, float, complex, object, str)  # np.float and the like, in scripts older than NumPy 1.24
 
 
-def is_script(argument: str) -> bool:
-    """Whether the first argument of the command line means a file to run."""
-    return argument.endswith(".py") or os.path.isfile(argument)
+def is_script(argument: str, commands: Iterable[str]) -> bool:
+    """Whether the first argument of the command line means a file to run, and none of the commands."""
+    return argument.endswith(".py") or (argument not in commands and os.path.isfile(argument))
 
 
 def run(path: str, arguments: Sequence[str]) -> None:

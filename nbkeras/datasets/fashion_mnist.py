@@ -1,6 +1,7 @@
 """Fashion-MNIST: 70,000 images of clothes, 28x28 pixels, ten classes."""
 
 import gzip
+import zlib
 
 import numpy as np
 
@@ -23,5 +24,9 @@ def _part(name: str) -> Split:
 
 
 def _read(name: str, header: int) -> np.ndarray:
-    with gzip.open(fetch(f"fashion-mnist/{name}", ORIGIN + name, None)) as file:
-        return np.frombuffer(file.read(), np.uint8, offset=header)
+    path = fetch(f"fashion-mnist/{name}", ORIGIN + name, None)
+    try:
+        with gzip.open(path) as file:
+            return np.frombuffer(file.read(), np.uint8, offset=header)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise ValueError(f"{path} is damaged ({error}): delete it, and it is downloaded anew") from error

@@ -72,6 +72,9 @@ def _sample(image: np.ndarray, source: np.ndarray, fill_mode: str, cval: float, 
             weights = np.where(step == 1, source - low, 1 - (source - low)).prod(axis=0)
             pixels += weights[:, None] * image[tuple(_inside(low.astype(int) + step, sizes, fill_mode))]
     pixels[outside] = cval
+    if image.dtype.kind in "iu":
+        info = np.iinfo(image.dtype)
+        pixels = np.clip(np.trunc(pixels + np.copysign(0.5, pixels)), info.min, info.max)
     return pixels.astype(image.dtype)
 
 

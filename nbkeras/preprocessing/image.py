@@ -82,8 +82,8 @@ def random_channel_shift(x, intensity_range: float, channel_axis: int = 0) -> Ar
     return apply_channel_shift(x, np.random.uniform(-intensity_range, intensity_range))
 
 
-def apply_brightness_shift(x, brightness: float, scale: bool = True) -> Array:
-    """Each pixel times `brightness`, in whole numbers from 0 to 255.
+def apply_brightness_shift(x, brightness: float, scale: bool = True, data_format: str | None = None) -> Array:
+    """Each pixel times `brightness`, in whole numbers from 0 to 255; a fourth channel, opacity, stays as it is.
 
     scale: stretch the values to 0 to 255 first; values beyond 0 to 255 are stretched in any case, and without `scale` back
     again.
@@ -93,6 +93,10 @@ def apply_brightness_shift(x, brightness: float, scale: bool = True) -> Array:
     beyond = low < 0 or high > 255
     pixels = (stretch(x) if beyond or scale else x).astype(np.uint8)
     x = np.clip(np.trunc(pixels * np.float32(brightness)), 0, 255).astype(config.floatx())
+    channels = 0 if (data_format or config.image_data_format()) == "channels_first" else -1
+    if x.shape[channels] == 4:
+        opacity = (slice(None),) * (2 if channels else 0) + (3,)
+        x[opacity] = pixels[opacity]
     return x / 255 * (high - low) + low if beyond and not scale else x
 
 
@@ -234,13 +238,27 @@ class ImageDataGenerator:
         """
         names = "target_size color_mode classes class_mode batch_size shuffle seed save_to_dir save_prefix save_format "
         names += "follow_links subset interpolation keep_aspect_ratio"
-        kwargs = {"data_format": self.data_format, "dtype": self.dtype} | kwargs
-        return DirectoryIterator(directory, self, **kwargs, **dict(zip(names.split(), args, strict=False)))
+        return DirectoryIterator(directory, self, **self._arguments(names, args, kwargs))
 
-    def flow_from_dataframe(self, dataframe, directory=None, **kwargs) -> DataFrameIterator:
-        """Batches of the images that a pandas table names in x_col, with targets of y_col: see DataFrameIterator."""
-        kwargs = {"data_format": self.data_format, "dtype": self.dtype} | kwargs
-        return DataFrameIterator(dataframe, directory, self, **kwargs)
+    def flow_from_dataframe(self, dataframe, directory=None, *args, **kwargs) -> DataFrameIterator:
+        """Batches of the images that a pandas table names in x_col, with targets of y_col: see DataFrameIterator.
+
+        (dataframe, directory=None, x_col='filename', y_col='class', weight_col=None, target_size=(256, 256),
+        color_mode='rgb', classes=None, class_mode='categorical', batch_size=32, shuffle=True, seed=None,
+        save_to_dir=None, save_prefix='', save_format='png', subset=None, interpolation='nearest',
+        validate_filenames=True).
+        """
+        names = "x_col y_col weight_col target_size color_mode classes class_mode batch_size shuffle seed save_to_dir "
+        names += "save_prefix save_format subset interpolation validate_filenames"
+        return DataFrameIterator(dataframe, directory, self, **self._arguments(names, args, kwargs))
+
+    def _arguments(self, names: str, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """The arguments of an iterator by name: those given by place, those given by name, and the generator's own."""
+        places = names.split()
+        if len(args) > len(places) or set(places[: len(args)]) & set(kwargs):
+            raise TypeError(f"expected each of these once: {', '.join(places)}, received {args} and {kwargs}")
+        own = {"data_format": self.data_format, "dtype": self.dtype}
+        return own | dict(zip(places, args, strict=False)) | kwargs
 
     # -------------------- one image --------------------
 
@@ -316,7 +334,7 @@ class ImageDataGenerator:
         if get("flip_vertical", False):
             x = np.flip(x, row)
         if brightness is not None:
-            x = apply_brightness_shift(x, brightness, scale=False)
+            x = apply_brightness_shift(x, brightness, False, self.data_format)
         return x
 
     def random_transform(self, x: Array, seed: int | None = None) -> Array:

@@ -1,17 +1,16 @@
 """Batches of images that a generator varies: of arrays, of folders, of tables of file names."""
 
 import os
-import pathlib
 import threading
 import warnings
 from collections.abc import Iterator as Yields
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from nbkeras import config
+from nbkeras.directories import list_classes, list_folders
 from nbkeras.images import array_to_img, img_to_array, load_img
-from nbkeras.preprocessing.directory import list_files
 from nbkeras.progress import print_message
 from nbkeras.pydataset import PyDataset
 
@@ -78,17 +77,19 @@ class Iterator(PyDataset):
             f"{type(self).__name__} must define _get_batches_of_transformed_samples(self, index_array)"
         )
 
-    def _save(self, images: Array, rows: Array) -> None:
-        """Write a batch's images to the folder that was asked for."""
-        if self.save_to_dir:
-            for image, row in zip(images, rows, strict=True):
-                name = f"{self.save_prefix}_{row}_{np.random.randint(10**7)}.{self.save_format}"
-                array_to_img(image, self.data_format, scale=True).save(os.path.join(self.save_to_dir, name))
 
-    save_to_dir: str | None = None
-    save_prefix = ""
-    save_format = "png"
-    data_format: str | None = None
+class _Saving(NamedTuple):
+    """Where the images of batches are written: nowhere without a folder."""
+
+    folder: str | None
+    prefix: str
+    ending: str
+
+    def write(self, images: Array, rows: Array, data_format: str) -> None:
+        if self.folder:
+            for image, row in zip(images, rows, strict=True):
+                name = f"{self.prefix}_{row}_{np.random.randint(10**7)}.{self.ending}"
+                array_to_img(image, data_format, scale=True).save(os.path.join(self.folder, name))
 
 
 class NumpyArrayIterator(Iterator):
@@ -153,14 +154,14 @@ class NumpyArrayIterator(Iterator):
                 stacklevel=3,
             )
         self.image_data_generator = image_data_generator
-        self.save_to_dir, self.save_prefix, self.save_format = save_to_dir, save_prefix, save_format
+        self._saving = _Saving(save_to_dir, save_prefix, save_format)
         super().__init__(len(self.x), batch_size, shuffle, seed)
 
     def _get_batches_of_transformed_samples(self, index_array: Array) -> Any:
         images = np.zeros((len(index_array), *self.x.shape[1:]), self.dtype)
         for place, row in enumerate(index_array):
             images[place] = self.image_data_generator.vary(self.x[row].copy())
-        self._save(images, index_array)
+        self._saving.write(images, index_array, self.data_format)
         x: Any = [images, *(each[index_array] for each in self.x_misc)] if self.x_misc else images
         if self.y is None:
             return x
@@ -168,46 +169,55 @@ class NumpyArrayIterator(Iterator):
         return (x, *(each[index_array] for each in given))
 
 
+class _Reading(NamedTuple):
+    """How images are read from files."""
+
+    target_size: tuple[int, int]
+    color_mode: str
+    data_format: str | None
+    interpolation: str
+    keep_aspect_ratio: bool
+    dtype: Any
+
+
 class FileIterator(Iterator):
-    """Batches of images read from files, with targets by class_mode: 'categorical', 'binary', 'sparse', 'input', 'raw',
-    'multi_output' or None. What DirectoryIterator and DataFrameIterator have in common.
+    """Batches of images read from files, with targets by class_mode: 'categorical' (class numbers, or lists of several of
+    them, as rows of 0 and 1), 'binary', 'sparse', 'input', 'raw', 'multi_output' or None.
+
+    What DirectoryIterator and DataFrameIterator have in common. filepaths: from `directory` on.
     """
 
     def __init__(
         self,
-        image_data_generator,
-        filepaths: list[str],
-        targets: Any,
-        class_indices: dict | None,
+        directory: Any,
+        filenames: list[str],
+        labels: Any,
+        sample_weight: Array | None,
+        class_indices: dict[str, int] | None,
         class_mode: str | None,
-        sample_weight: Any,
-        target_size: tuple[int, int],
-        color_mode: str,
-        data_format: str | None,
-        interpolation: str,
-        keep_aspect_ratio: bool,
-        dtype: Any,
-        subset: str | None,
+        image_data_generator: Any,
+        how: _Reading,
+        saving: _Saving,
         batch_size: int,
         shuffle: bool,
         seed: int | None,
     ):
-        if color_mode not in _CHANNELS:
-            raise ValueError(f"Invalid color mode: {color_mode!r}, expected one of {sorted(_CHANNELS)}")
-        self.image_data_generator, self.filepaths, self.class_mode = image_data_generator, filepaths, class_mode
-        self.target_size, self.color_mode = (target_size[0], target_size[1]), color_mode
-        self.data_format = data_format or config.image_data_format()
-        self.interpolation, self.keep_aspect_ratio = interpolation, keep_aspect_ratio
-        self.dtype = dtype or config.floatx()
-        self.labels, self.sample_weight = targets, sample_weight
+        if how.color_mode not in _CHANNELS:
+            raise ValueError(f"Invalid color mode: {how.color_mode!r}, expected one of {sorted(_CHANNELS)}")
+        self.directory, self.filenames = directory, filenames
+        self.filepaths = [os.path.join(directory, name) for name in filenames]
+        self.labels, self.sample_weight, self.class_mode = labels, sample_weight, class_mode
         if class_indices is not None:
-            self.class_indices = class_indices
-            self.num_classes = len(class_indices)
-            self.classes = targets
-        channels = _CHANNELS[color_mode]
-        last = self.data_format == "channels_last"
-        self.image_shape = (*self.target_size, channels) if last else (channels, *self.target_size)
-        self.samples = len(filepaths)
+            self.class_indices, self.num_classes, self.classes = class_indices, len(class_indices), labels
+        self.image_data_generator, self._saving = image_data_generator, saving
+        self.target_size, self.color_mode = (how.target_size[0], how.target_size[1]), how.color_mode
+        self.data_format = how.data_format or config.image_data_format()
+        self.interpolation, self.keep_aspect_ratio = how.interpolation, how.keep_aspect_ratio
+        self.dtype = how.dtype or config.floatx()
+        channels = (_CHANNELS[how.color_mode],)
+        first = self.data_format == "channels_first"
+        self.image_shape = channels + self.target_size if first else self.target_size + channels
+        self.samples = len(filenames)
         super().__init__(self.samples, batch_size, shuffle, seed)
 
     def _get_batches_of_transformed_samples(self, index_array: Array) -> Any:
@@ -216,9 +226,9 @@ class FileIterator(Iterator):
             with load_img(
                 self.filepaths[row], self.color_mode, self.target_size, self.interpolation, self.keep_aspect_ratio
             ) as image:
-                pixels = img_to_array(image, self.data_format, self.dtype)
+                pixels = img_to_array(image, self.data_format)
             images[place] = pixels if self.image_data_generator is None else self.image_data_generator.vary(pixels)
-        self._save(images, index_array)
+        self._saving.write(images, index_array, self.data_format)
         if self.class_mode is None:
             return images
         targets = self._targets(images, index_array)
@@ -231,9 +241,13 @@ class FileIterator(Iterator):
             return [each[index_array] for each in self.labels]
         if self.class_mode == "raw":
             return self.labels[index_array]
-        if self.class_mode == "categorical":
-            return np.eye(len(self.class_indices), dtype=self.dtype)[self.labels[index_array]]
-        return self.labels[index_array].astype(self.dtype)
+        numbers = [self.labels[row] for row in index_array]
+        if self.class_mode != "categorical":
+            return np.array(numbers, self.dtype)
+        rows = np.zeros((len(numbers), self.num_classes), self.dtype)
+        for row, number in zip(rows, numbers, strict=True):
+            row[number] = 1
+        return rows
 
 
 class DirectoryIterator(FileIterator):
@@ -263,38 +277,27 @@ class DirectoryIterator(FileIterator):
         dtype=None,
     ):
         _check_mode(class_mode, ("categorical", "binary", "sparse", "input", None))
-        self.save_to_dir, self.save_prefix, self.save_format = save_to_dir, save_prefix, save_format
-        self.directory = directory
-        names = list(classes or sorted(each.name for each in pathlib.Path(directory).iterdir() if each.is_dir()))
-        self.filenames, labels = [], []
-        for number, name in enumerate(names):
-            found = list_files(os.path.join(directory, name), self.white_list_formats, follow_links)
-            found = found[_part(subset, len(found), image_data_generator)]
-            self.filenames += [os.path.join(name, each) for each in found]
-            labels += [number] * len(found)
-        print_message(f"Found {len(labels)} images belonging to {len(names)} classes.")
-        super().__init__(
-            image_data_generator,
-            [os.path.join(directory, name) for name in self.filenames],
-            np.array(labels, np.int32),
-            {name: number for number, name in enumerate(names)},
-            class_mode,
-            None,
-            target_size,
-            color_mode,
-            data_format,
-            interpolation,
-            keep_aspect_ratio,
-            dtype,
-            subset,
-            batch_size,
-            shuffle,
-            seed,
+        how = _Reading(target_size, color_mode, data_format, interpolation, keep_aspect_ratio, dtype)
+        saving = _Saving(save_to_dir, save_prefix, save_format)
+        names = list(classes or list_folders(directory))
+        filenames, labels = list_classes(
+            directory,
+            names,
+            self.white_list_formats,
+            follow_links,
+            lambda count: _part(subset, count, image_data_generator),
         )
+        print_message(f"Found {len(labels)} images belonging to {len(names)} classes.")
+        indices = {name: number for number, name in enumerate(names)}
+        what = (directory, filenames, labels, None, indices, class_mode)
+        super().__init__(*what, image_data_generator, how, saving, batch_size, shuffle, seed)
 
 
 class DataFrameIterator(FileIterator):
-    """Batches of the images that a pandas table names: the arguments of `ImageDataGenerator.flow_from_dataframe`."""
+    """Batches of the images that a pandas table names: the arguments of `ImageDataGenerator.flow_from_dataframe`.
+
+    Labels are texts, for class_mode='categorical' also lists of texts. ValueError and TypeError for other columns.
+    """
 
     def __init__(
         self,
@@ -322,51 +325,40 @@ class DataFrameIterator(FileIterator):
         validate_filenames=True,
     ):
         _check_mode(class_mode, ("binary", "categorical", "input", "multi_output", "raw", "sparse", None))
-        self.save_to_dir, self.save_prefix, self.save_format = save_to_dir, save_prefix, save_format
-        self.directory = directory or ""
-        paths = np.array([os.path.join(self.directory, name) for name in dataframe[x_col]], object)
-        kept = np.ones(len(paths), bool)
+        how = _Reading(target_size, color_mode, data_format, interpolation, keep_aspect_ratio, dtype)
+        saving = _Saving(save_to_dir, save_prefix, save_format)
+        directory = directory or ""
+        names = list(dataframe[x_col])
+        _check_texts(names, x_col, str)
+        kept = np.ones(len(names), bool)
         if validate_filenames:
+            paths = [os.path.join(directory, name) for name in names]
             kept = np.array([p.lower().endswith(self.white_list_formats) and os.path.isfile(p) for p in paths], bool)
             if not kept.all():
                 warnings.warn(f"{np.sum(~kept)} of the files named in {x_col!r} are no images: left out", stacklevel=3)
-        numbers, targets = None, None
+        indices, labels = None, None
         if class_mode in ("binary", "categorical", "sparse"):
-            column = [str(each) for each in dataframe[y_col]]
-            numbers = {name: number for number, name in enumerate(classes or sorted(set(column)))}
-            kept &= np.array([name in numbers for name in column], bool)
-            targets = np.array([numbers.get(name, -1) for name in column], np.int32)
-        elif class_mode == "multi_output":
-            targets = [np.array(list(dataframe[name])) for name in y_col]
-        elif class_mode == "raw":
-            targets = dataframe[y_col].to_numpy()
+            indices, labels = _numbered(list(dataframe[y_col][kept]), y_col, classes, class_mode)
+            kept[kept] = [number is not None for number in labels]
+            labels = [number for number in labels if number is not None]
         rows = np.flatnonzero(kept)
-        rows = rows[_part(subset, len(rows), image_data_generator)]
-        if isinstance(targets, list):
-            targets = [each[rows] for each in targets]
-        elif targets is not None:
-            targets = targets[rows]
-        self.filenames = [list(dataframe[x_col])[row] for row in rows]
-        known = "" if numbers is None else f" belonging to {len(numbers)} classes"
+        part = _part(subset, len(rows), image_data_generator)
+        rows = rows[part]
+        if labels is not None:
+            labels = labels[part]
+        elif class_mode == "multi_output":
+            if not isinstance(y_col, list | tuple):
+                raise TypeError(f"class_mode='multi_output' needs a list of columns as y_col, received {y_col!r}")
+            labels = [np.array(list(dataframe[name]))[rows] for name in y_col]
+        elif class_mode == "raw":
+            labels = dataframe[y_col].to_numpy()[rows]
+        weights = None if weight_col is None else dataframe[weight_col].to_numpy()[rows]
+        if weights is not None and weights.dtype.kind not in "fiu":
+            raise TypeError(f"the column weight_col={weight_col!r} must hold numbers, received {weights.dtype}")
+        known = "" if indices is None else f" belonging to {len(indices)} classes"
         print_message(f"Found {len(rows)} {'' if validate_filenames else 'non-'}validated image filenames{known}.")
-        super().__init__(
-            image_data_generator,
-            list(paths[rows]),
-            targets,
-            numbers,
-            class_mode,
-            None if weight_col is None else dataframe[weight_col].to_numpy()[rows],
-            target_size,
-            color_mode,
-            data_format,
-            interpolation,
-            keep_aspect_ratio,
-            dtype,
-            subset,
-            batch_size,
-            shuffle,
-            seed,
-        )
+        what = (directory, [names[row] for row in rows], labels, weights, indices, class_mode)
+        super().__init__(*what, image_data_generator, how, saving, batch_size, shuffle, seed)
 
 
 def _part(subset: str | None, samples: int, generator: Any) -> slice:
@@ -382,3 +374,26 @@ def _part(subset: str | None, samples: int, generator: Any) -> slice:
 def _check_mode(class_mode: Any, allowed: tuple) -> None:
     if class_mode not in allowed:
         raise ValueError(f"Invalid class_mode: {class_mode!r}, expected one of {allowed}")
+
+
+def _check_texts(values: list, column: Any, kinds: Any) -> None:
+    for value in values:
+        if not isinstance(value, kinds):
+            raise TypeError(f"the values of column {column!r} must be texts, received {value!r}")
+
+
+def _numbered(values: list, column: Any, classes: Any, class_mode: str) -> tuple[dict[str, int], list]:
+    """(class -> number, the number of each row's class): a list of numbers for a list, None where no class is left."""
+    several = list | tuple
+    _check_texts(values, column, str | several if class_mode == "categorical" else str)
+    given = {name for value in values for name in (value if isinstance(value, several) else [value])}
+    indices = {name: number for number, name in enumerate(dict.fromkeys(classes or sorted(given)))}
+    if class_mode == "binary" and len(indices) != 2:
+        raise ValueError(f"class_mode='binary' needs two classes, received {list(indices)}")
+    numbers = [
+        [indices[name] for name in value if name in indices] or None
+        if isinstance(value, several)
+        else indices.get(value)
+        for value in values
+    ]
+    return indices, numbers

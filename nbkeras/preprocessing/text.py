@@ -13,9 +13,8 @@ _FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
 def text_to_word_sequence(text: str, filters: str = _FILTERS, lower: bool = True, split: str = " ") -> list[str]:
     """The words of a text, between the separators `split`; the characters of `filters` count as separators."""
-    text = text.lower() if lower else text
-    for character in filters:
-        text = text.replace(character, split)
+    separators: Any = str.maketrans(dict.fromkeys(filters, split))
+    text = (text.lower() if lower else text).translate(separators)
     return [word for word in text.split(split) if word]
 
 

@@ -191,12 +191,22 @@ def _readable() -> Iterator[None]:
 
 
 def convert(source: Any, target: Any, model: Any = None) -> None:
-    """Write a model file, or weights of the model in the file `model`, in the format of another name."""
-    weights = os.fspath(target).endswith((".weights.h5", ".safetensors"))
-    made = load_model(source if model is None else model, compile=not weights)
+    """Write a model file, or weights of the model in the file `model`, in the format of another name.
+
+    target: ends in .keras, .h5, .hdf5, .onnx, or for weights .weights.h5, .safetensors; ValueError for other endings.
+    """
+    name = os.fspath(target)
+    weights, export = name.endswith((".weights.h5", ".safetensors")), name.endswith(".onnx")
+    if not weights and not export and not name.endswith((".keras", ".h5", ".hdf5")):
+        raise ValueError(
+            f"cannot tell a format from {name!r}: expected a name that ends in .keras, .h5, .onnx, .weights.h5 or .safetensors"
+        )
+    made = load_model(source if model is None else model, compile=not weights and not export)
     if model is not None:
         made.load_weights(source)
-    if weights:
-        save_weights(made, target)
+    if export:
+        made.export(name)
+    elif weights:
+        save_weights(made, name)
     else:
-        save_model(made, target)
+        save_model(made, name)

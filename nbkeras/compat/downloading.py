@@ -1,0 +1,45 @@
+"""Keras 2's `get_file`, which unpacks archives beside themselves."""
+
+import os
+from collections.abc import Sequence
+
+from nbkeras import archives, downloads
+
+
+def get_file(
+    fname: str | os.PathLike,
+    origin: str | None = None,
+    untar: bool = False,
+    md5_hash: str | None = None,
+    file_hash: str | None = None,
+    cache_subdir: str = "datasets",
+    hash_algorithm: str = "auto",
+    extract: bool = False,
+    archive_format: str | Sequence[str] | None = "auto",
+    cache_dir: str | os.PathLike | None = None,
+    force_download: bool = False,
+) -> str:
+    """Path of the file `fname` in the cache, or with untar of the folder `fname` that `fname`.tar.gz holds.
+
+    fname: a name, or an absolute path. extract, untar: what the archive holds is put beside it; what is there already stays.
+    Other arguments and errors are those of `downloads.get_file`.
+    """
+    folder, name = os.path.split(os.fspath(fname))
+    path = downloads.get_file(
+        f"{name}.tar.gz" if untar else name,
+        origin,
+        md5_hash=md5_hash,
+        file_hash=file_hash,
+        cache_subdir=os.path.join(cache_subdir, folder),
+        hash_algorithm=hash_algorithm,
+        cache_dir=cache_dir,
+        force_download=force_download,
+    )
+    beside = os.path.dirname(path)
+    wanted = os.path.join(beside, name)
+    if extract and not untar or untar and not os.path.exists(wanted):
+        with archives.unpacked(path, beside, "tar" if untar else archive_format) as made:
+            for each in os.listdir(made):
+                if not os.path.lexists(os.path.join(beside, each)):
+                    os.rename(os.path.join(made, each), os.path.join(beside, each))
+    return wanted
