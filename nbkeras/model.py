@@ -10,7 +10,7 @@ from nbkeras import data, export, nest, saving, serialization
 from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.layer import Layer, layers
 from nbkeras.metrics import Mean, Metric
-from nbkeras.registry import nearest
+from nbkeras.registry import custom_object_scope, nearest
 from nbkeras.summary import print_summary
 from nbkeras.tensor import Tensor, as_tensor, on_own_place, shapes_only
 from nbkeras.training import Trainer, training_phase
@@ -218,11 +218,12 @@ class Model(Trainer):
         return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph)}
 
     @classmethod
-    def from_config(cls, config):
-        """A model with new weights from `get_config`."""
+    def from_config(cls, config, custom_objects=None):
+        """A model with new weights from `get_config`; custom_objects: classes and functions of your own, by name."""
         if "input_layers" not in config:
             return super().from_config(config)
-        inputs, outputs = serialization.build_graph(config)
+        with custom_object_scope(custom_objects or {}):
+            inputs, outputs = serialization.build_graph(config)
         return cls(inputs, outputs, name=config.get("name"), trainable=config.get("trainable", True))
 
     # -------------------- calling --------------------

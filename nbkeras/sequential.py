@@ -120,9 +120,9 @@ class Sequential(Model):
         return {"name": self.name, "layers": chain}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config, custom_objects=None):
         """A Sequential with new weights from `get_config`."""
-        return cls([layers.deserialize(entry) for entry in config["layers"]], name=config.get("name"))
+        return cls([layers.deserialize(entry, custom_objects) for entry in config["layers"]], name=config.get("name"))
 
     def compute_output_shape(self, input_shape):
         shape: Any = tuple(input_shape)

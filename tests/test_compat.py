@@ -7,20 +7,10 @@ import textwrap
 
 import numpy as np
 import pytest
-from compat_scripts import SCRIPTS
+from compat_scripts import SCRIPTS, run_script
 
 from nbkeras import layers, metrics, optimizers
 from nbkeras.compat import modules
-
-
-def run_script(folder, source, *arguments, expect=0):
-    """What a script prints, run as the command line runs it."""
-    path = folder / "script.py"
-    path.write_text(textwrap.dedent(source), encoding="utf-8")
-    command = [sys.executable, "-W", "error", "-m", "nbkeras", str(path), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
-    assert done.returncode == expect, done.stdout + done.stderr
-    return done.stdout + (done.stderr if expect else "")
 
 
 def test_modules_of_keras_mean_nbkeras(tmp_path):
@@ -332,6 +322,14 @@ def test_training_as_keras_2_has_it(tmp_path):
             model.set_weights([np.full(w.shape, epoch) for w in model.get_weights()])
             stop.on_epoch_end(epoch, {"acc": value})
         assert model.stop_training and model.get_weights()[0].max() == 0
+
+        given = keras.layers.Input((3,))
+        first = Dense(2, name="first")(given)
+        model = keras.models.Model(given, [first, Dense(1, name="second")(first)])
+        model.compile("sgd", {"second": "mse"}, metrics=["mae"])
+        assert len(model.train_on_batch(x, y)) == 3 and model.metrics_names == ["loss", "second_loss", "second_mae"]
+        history = model.fit(x, [y], sample_weight=np.ones(4), validation_data=(x, [None, y]), verbose=0).history
+        assert sorted(history)[3:] == ["val_loss", "val_second_loss", "val_second_mae"]
         """
     run_script(tmp_path, source)
 

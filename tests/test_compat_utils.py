@@ -1,9 +1,10 @@
-"""Small functions of Keras 2's utils: arguments of functions, lists, shapes, sizes of convolutions."""
+"""Small functions of Keras 2's utils: arguments of functions, lists, shapes, sizes, kernels, targets and weights."""
 
 import numpy as np
 import pytest
 
-from nbkeras.compat import conv_utils, generic_utils
+from nbkeras import Sequential, layers, losses, ops
+from nbkeras.compat import conv_utils, generic_utils, images, layer_utils, training_utils
 
 
 def test_has_arg():
@@ -70,3 +71,61 @@ def test_arguments_of_convolutions():
     np.testing.assert_array_equal(conv_utils.convert_kernel(kernel)[:, :, 0], [[4, 5], [2, 3], [0, 1]])
     with pytest.raises(ValueError, match="3 to 5 axes"):
         conv_utils.convert_kernel(np.zeros((2, 2)))
+
+
+def test_kernels_of_another_backend_and_data_format():
+    model = Sequential([layers.Input((5, 5, 3)), layers.Conv2D(2, (4, 3)), layers.Flatten(), layers.Dense(5)])
+    x, kernel = np.random.rand(1, 5, 5, 3).astype("f"), model.layers[0].get_weights()[0]
+    before, maps = model.predict(x), model.layers[0](x).numpy()[0]
+    layer_utils.convert_all_kernels_in_model(model)
+    np.testing.assert_array_equal(model.layers[0].get_weights()[0], kernel[::-1, ::-1])
+    layer_utils.convert_dense_weights_data_format(model.layers[2], maps.shape, "channels_first")
+    moved, bias = model.layers[2].get_weights()
+    np.testing.assert_allclose(maps.transpose(2, 0, 1).reshape(1, -1) @ moved + bias, before, rtol=1e-4, atol=1e-5)
+    layer_utils.convert_dense_weights_data_format(model.layers[2], (2, 2, 3), "channels_last")
+    np.testing.assert_allclose(
+        maps.reshape(1, -1) @ model.layers[2].get_weights()[0] + bias, before, rtol=1e-4, atol=1e-5
+    )
+    with pytest.raises(ValueError, match="data_format must be"):
+        layer_utils.convert_dense_weights_data_format(model.layers[2], (2, 2, 3), "first")
+
+
+def test_lengths_and_targets():
+    check, a, b = training_utils.check_array_length_consistency, np.ones((4, 3)), np.ones((3, 3))
+    check([a, a], [a], [a])
+    check([None], [None], None)
+    for wrong in (([a, b], [a], [a]), ([a], [b], [b]), ([a], [a], [b]), ([a], None, None)):
+        with pytest.raises(ValueError, match="samples|targets"):
+            check(*wrong)
+    fits, y = training_utils.check_loss_and_target_compatibility, np.ones((2, 3, 1))
+    fits([np.ones((2, 1, 3)), y, None], ["mse", losses.Hinge(), None], [(2, None, 3), (2, 3, 4), (2,)])
+    with pytest.raises(ValueError, match="You are passing a target array"):
+        fits([y], [losses.CategoricalCrossentropy()], [y.shape])
+    with pytest.raises(ValueError, match="targets to have the same shape"):
+        fits([y], [losses.mean_squared_error], [(2, 3, 6)])
+
+
+def test_weights_of_samples_and_masked_losses():
+    y, weights, classes = np.array([0, 1, 2]), np.array([0.5, 1.0, 2.0]), {0: 0.5, 1: 1.0, 2: 1.5}
+    standard = training_utils.standardize_weights
+    np.testing.assert_allclose(standard(y), np.ones(3))
+    np.testing.assert_allclose(standard(y, weights, classes), [0.25, 1, 3])
+    assert standard(np.ones((2, 3, 4)), sample_weight_mode="temporal").shape == (2, 3)
+    with pytest.raises(ValueError, match="sample_weight must have the shape"):
+        standard(y, np.ones(2))
+    assert training_utils.weighted_masked_objective(None) is None
+    loss = training_utils.weighted_masked_objective(losses.mean_absolute_error)
+    true, mask = ops.convert_to_tensor(np.arange(12.0, dtype="f").reshape(2, 3, 2)), np.array([[1, 1, 0], [1, 1, 1]])
+    errors = np.arange(12.0).reshape(2, 3, 2).mean(-1)
+    assert float(loss(true, true * 2, None)) == pytest.approx(errors.mean(), rel=1e-5)
+    assert float(loss(true, true * 2, None, mask)) == pytest.approx(errors[mask > 0].mean(), rel=1e-5)
+    assert float(loss(true, true * 2, np.array([0.0, 3.0], "f"))) == pytest.approx(errors[1].mean() * 3, rel=1e-5)
+
+
+def test_load_img_with_an_argument_more(tmp_path):
+    pytest.importorskip("PIL")
+    path = tmp_path / "image.png"
+    image = images.images.array_to_img(np.full((4, 5, 3), 7.0), scale=False)
+    image.save(path)
+    assert images.load_img(path).mode == "RGB" and images.load_img(path, target_size=(2, 3)).size == (3, 2)
+    assert images.load_img(path, True).mode == images.load_img(path, "grayscale").mode == "L"

@@ -18,6 +18,7 @@ from nbkeras import (
     layers,
     model,
     module,
+    objectives,
     registry,
     regularizers,
     sequential,
@@ -25,8 +26,9 @@ from nbkeras import (
     utils,
 )
 from nbkeras.callbacks import monitors, rates
-from nbkeras.compat import downloading, methods
+from nbkeras.compat import downloading, methods, recurrent
 from nbkeras.compat.spellings import renaming
+from nbkeras.layers import recurrent_cells
 from nbkeras.metrics import metric
 from nbkeras.ops import legacy_hard_sigmoid
 from nbkeras.optimizers import state
@@ -64,14 +66,17 @@ NAMES: dict[Any, dict[str, Any]] = {
 _EXTENDED = {
     model.Model: methods.Model,
     sequential.Sequential: methods.Sequential,
+    objectives.Objectives: methods.Objectives,
     module.Module: methods.Module,
     connected.Connected: methods.Connected,
     graph.Node: methods.Node,
     graph.SymbolicTensor: methods.SymbolicTensor,
     initializers.RandomInitializer: methods.RandomInitializer,
     layers.BatchNormalization: methods.BatchNormalization,
-    layers.Bidirectional: methods.Bidirectional,
-    layers.RNN: methods.RNN,
+    layers.Bidirectional: recurrent.Bidirectional,
+    layers.RNN: recurrent.RNN,
+    layers.StackedRNNCells: recurrent.StackedRNNCells,
+    recurrent_cells._Cell: recurrent.Cell,
     metric.Metric: methods.Metric,
     state.State: methods.State,
     monitors.EarlyStopping: methods.EarlyStopping,
@@ -88,8 +93,8 @@ def apply() -> None:
     rates.LEARNING_RATE = "lr"
     callbacks.ReduceLROnPlateau.__init__ = renaming(callbacks.ReduceLROnPlateau.__init__, {"epsilon": "min_delta"})  # type: ignore
     for cls, extra in _EXTENDED.items():
-        for name, value in vars(extra).items():
-            if not (name.startswith("__") and name.endswith("__")):
+        for name, value in [item for base in reversed(extra.__mro__[:-1]) for item in vars(base).items()]:
+            if name == "__call__" or not (name.startswith("__") and name.endswith("__")):
                 setattr(cls, name, value)
     for where, values in NAMES.items():
         for name, value in values.items():

@@ -7,14 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import initializers, layers, module, nest, ops, training
+from nbkeras import initializers, layers, metrics, module, nest, objectives, ops, training
 from nbkeras.callbacks import monitors
 from nbkeras.compat import model_yaml
-from nbkeras.layers import recurrent
 from nbkeras.optimizers import state
 
 _validation_source, _callbacks = training.Trainer._validation_source, training.Trainer._callbacks
-_predict = training.Trainer.predict
+_predict, _make_layout = training.Trainer.predict, training.Trainer._make_layout
 
 
 class Model:
@@ -35,6 +34,14 @@ class Model:
             each.validation_data = self._validation_given
         self._validation_given = None
         return found
+
+    def _make_layout(self, x, y, sample_weight):
+        """Targets, and weights, of the outputs that have a loss; of others None is meant."""
+        found = getattr(self._objectives, "losses", [])  # type: ignore[attr-defined]
+        have_loss = [loss is not None for loss in found]
+        if any(have_loss) and not all(have_loss):
+            y, sample_weight = _spread(y, have_loss), _spread(sample_weight, have_loss)
+        return _make_layout(self, x, y, sample_weight)  # type: ignore[arg-type]
 
     def predict(self, x, *args, **kwargs):
         """`predict` of as many samples as the first of several inputs has."""
@@ -67,6 +74,14 @@ class Model:
     _make_train_function = _make_test_function = _make_predict_function
 
 
+def _spread(values: Any, places: list[bool]) -> Any:
+    """A list of as many values as there are places, or the one value, in a list with None elsewhere; else as it is."""
+    listed = list(values) if isinstance(values, list | tuple) else [values]
+    if values is None or isinstance(values, dict) or len(listed) != sum(places):
+        return values
+    return [listed.pop(0) if place else None for place in places]
+
+
 _AFTER_VERBOSE = (
     "callbacks validation_data validation_steps validation_freq class_weight max_queue_size workers use_multiprocessing "
     "shuffle initial_epoch"
@@ -84,6 +99,24 @@ class Sequential:
         """The most probable class of each sample; of one output, whether it is over a half."""
         outputs = self.predict(x, batch_size=batch_size, verbose=verbose)  # type: ignore[attr-defined]
         return outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype("int32")
+
+
+_resolve = objectives.Objectives.resolve
+
+
+class Objectives:
+    """Of what `compile` was asked for."""
+
+    def resolve(self, names):
+        """`resolve`; an output without a loss has no metrics, one of several with a loss reports it, also if no other has."""
+        if self.names == names:  # type: ignore[has-type]
+            return
+        _resolve(self, names)  # type: ignore[arg-type]
+        have_loss = [name for name, loss in zip(names, self.losses, strict=True) if loss is not None]  # type: ignore
+        if len(names) > 1 == len(have_loss):
+            self.trackers = [(name, metrics.Mean(name=f"{name}_loss")) for name in have_loss]
+        for lists in self._lists:  # type: ignore[attr-defined]
+            lists[:] = [own if loss is not None else [] for own, loss in zip(lists, self.losses, strict=True)]  # type: ignore
 
 
 _add_weight, _add_loss = module.Module.add_weight, module.Module.add_loss
@@ -150,29 +183,6 @@ class Node:
     output_tensors = property(lambda self: nest.flatten(self.outputs))
     outbound_layer = property(lambda self: self.layer)
     inbound_layers = property(lambda self: [each.node.layer for each in self.inputs if each.node is not None])
-
-
-class Bidirectional:
-    """Of the layer."""
-
-    layer = property(lambda self: self.forward_layer)
-
-
-_states = recurrent.RNN.states
-
-
-class RNN:
-    """Of every recurrent layer."""
-
-    @property
-    def states(self):
-        """The states of a stateful layer; before it knows its batch, and of others, None for each."""
-        found = _states.fget(self)  # type: ignore[attr-defined]
-        return [None] * self._state_count if found is None else found  # type: ignore[attr-defined]
-
-    @states.setter
-    def states(self, values):
-        _states.fset(self, values)  # type: ignore[attr-defined]
 
 
 _generator = initializers.RandomInitializer.generator

@@ -7,10 +7,16 @@ _LAYERS = (
     "advanced_activations convolutional convolutional_recurrent core cudnn_recurrent embeddings local merge noise "
     "normalization pooling recurrent wrappers"
 )
-_ENGINE = "base_layer input_layer network saving sequential topology training training_utils"
+_ENGINE = "base_layer input_layer network saving sequential topology training"
 _UTILS = "conv_utils data_utils generic_utils io_utils layer_utils np_utils vis_utils"
 _OLD_LAYERS = ("nbkeras.layers", "nbkeras.compat.old_layers")
-_OLD_UTILS = ("nbkeras.compat.generic_utils", "nbkeras.compat.conv_utils", "nbkeras.compat.hdf5", "nbkeras.summary")
+_OLD_UTILS = (
+    "nbkeras.compat.generic_utils",
+    "nbkeras.compat.conv_utils",
+    "nbkeras.compat.layer_utils",
+    "nbkeras.compat.hdf5",
+    "nbkeras.summary",
+)
 _OLD_MODELS = ("nbkeras.models", "nbkeras.layers", "nbkeras.compat.model_yaml")
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 _SAME = (
@@ -35,11 +41,13 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "ops.numpy": ("nbkeras.ops",),
     "saving": ("nbkeras.saving", "nbkeras.models", "nbkeras.utils"),
     "preprocessing": (),
-    **{f"preprocessing.{name}": (f"nbkeras.preprocessing.{name}",) for name in ("image", "sequence", "text")},
+    **{f"preprocessing.{name}": (f"nbkeras.preprocessing.{name}",) for name in ("sequence", "text")},
+    "preprocessing.image": ("nbkeras.compat.images", "nbkeras.preprocessing.image"),
     "wrappers": ("nbkeras.wrappers",),
     "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
     **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
     **{f"engine.{name}": (*_OLD_MODELS, "nbkeras.utils", "nbkeras.graph") for name in _ENGINE.split()},
+    "engine.training_utils": ("nbkeras.compat.training_utils", "nbkeras.compat.generic_utils"),
     **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
     **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},
 }

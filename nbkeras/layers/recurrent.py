@@ -296,10 +296,10 @@ class RNN(Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config, custom_objects=None):
         """A layer with new weights from `get_config`."""
         config = dict(config)
-        return cls(layers.deserialize(config.pop("cell")), **config)
+        return cls(layers.deserialize(config.pop("cell"), custom_objects), **config)
 
 
 def _first(shape: Any) -> tuple:

@@ -367,7 +367,7 @@ class StackedRNNCells(Layer):
         return {**super().get_config(), "cells": [layers.serialize(cell) for cell in self.cells]}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config, custom_objects=None):
         """Stacked cells with new weights from `get_config`."""
         config = dict(config)
-        return cls([layers.deserialize(cell) for cell in config.pop("cells")], **config)
+        return cls([layers.deserialize(cell, custom_objects) for cell in config.pop("cells")], **config)

@@ -161,11 +161,11 @@ class Bidirectional(Layer):
         }
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config, custom_objects=None):
         """A layer with new weights from `get_config`."""
         config = dict(config)
         for name in ("layer", "backward_layer"):
-            config[name] = layers.deserialize(config.get(name))
+            config[name] = layers.deserialize(config.get(name), custom_objects)
         return cls(**config)
 
 

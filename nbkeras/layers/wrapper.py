@@ -24,10 +24,10 @@ class Wrapper(Layer):
         return {**super().get_config(), "layer": layers.serialize(self.layer)}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config, custom_objects=None):
         """A layer with new weights from `get_config`."""
         config = dict(config)
-        return cls(layers.deserialize(config.pop("layer")), **config)
+        return cls(layers.deserialize(config.pop("layer"), custom_objects), **config)
 
 
 class SpectralNormalization(Wrapper):

@@ -1,5 +1,20 @@
 """Small scripts in the style of Keras 2's examples, and one of Keras 3, for `python -m nbkeras script.py`."""
 
+import subprocess
+import sys
+import textwrap
+
+
+def run_script(folder, source, *arguments, expect=0):
+    """What a script prints, run as the command line runs it."""
+    path = folder / "script.py"
+    path.write_text(textwrap.dedent(source), encoding="utf-8")
+    command = [sys.executable, "-W", "error", "-m", "nbkeras", str(path), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
+    assert done.returncode == expect, done.stdout + done.stderr
+    return done.stdout + (done.stderr if expect else "")
+
+
 SCRIPTS = {
     "classifier": """
         import numpy as np

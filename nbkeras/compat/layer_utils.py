@@ -1,0 +1,33 @@
+"""Keras 2's `keras.utils.layer_utils`: weights that were trained with another backend or data format."""
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras import layers
+from nbkeras.compat.conv_utils import convert_kernel
+
+_CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose", "SeparableConv2D")
+
+
+def convert_all_kernels_in_model(model: Any) -> None:
+    """Reverse the spatial axes of the kernels of a model's convolutions, between Theano's and TensorFlow's."""
+    for layer in model.layers:
+        if isinstance(layer, tuple(getattr(layers, name) for name in _CONVOLUTIONS)):
+            layer.set_weights([convert_kernel(w) if w.ndim > 2 else w for w in layer.get_weights()])
+
+
+def convert_dense_weights_data_format(
+    dense: Any, previous_feature_map_shape: Any, target_data_format: str = "channels_first"
+) -> None:
+    """Put the rows of a Dense layer's kernel in the order in which Flatten gives a feature map of another data format.
+
+    previous_feature_map_shape: of the layer before Flatten, without the batch, in the format that the weights are for:
+    (rows, columns, channels), or (channels, rows, columns) where 'channels_last' is wanted.
+    """
+    if target_data_format not in ("channels_first", "channels_last"):
+        raise ValueError(f"data_format must be 'channels_first' or 'channels_last', received {target_data_format!r}")
+    kernel, *bias = dense.get_weights()
+    axes = (2, 0, 1) if target_data_format == "channels_first" else (1, 2, 0)
+    maps = kernel.reshape(*previous_feature_map_shape, -1)
+    dense.set_weights([np.transpose(maps, (*axes, 3)).reshape(kernel.shape), *bias])

@@ -1,0 +1,200 @@
+"""What Keras 2's recurrent layers had and today's have not: `constants` for a cell, states of stacked cells in one list.
+
+`install_as_keras` attaches these as it does those of `methods`.
+"""
+
+import copy
+import inspect
+from typing import Any
+
+import numpy as np
+
+from nbkeras import initializers, layers, nest
+from nbkeras.compat.generic_utils import to_list
+from nbkeras.graph import SymbolicTensor
+from nbkeras.layer import Layer
+from nbkeras.layers import recurrent, recurrent_cells
+
+_rnn, _both = vars(recurrent.RNN).copy(), vars(layers.Bidirectional).copy()
+_weight = recurrent_cells._Cell._weight
+
+
+def _takes_constants(cell: Any) -> bool:
+    return "constants" in inspect.signature(cell.call).parameters
+
+
+class _Fed:
+    """A cell that takes constants, as one that takes none."""
+
+    def __init__(self, cell: Any, constants: list):
+        self.cell, self.constants, self.state_size = cell, constants, cell.state_size
+
+    def call(self, inputs, states, training=None):
+        """A step of the cell, with its constants."""
+        takes = inspect.signature(self.cell.call).parameters
+        given = {"constants": self.constants, "training": training}
+        function = self.cell if isinstance(self.cell, Layer) else self.cell.call
+        return function(inputs, states, **{name: value for name, value in given.items() if name in takes})
+
+
+def _fed(cell: Any, constants: list) -> Any:
+    if not hasattr(cell, "cells"):
+        return _Fed(cell, constants)
+    stacked = copy.copy(cell)
+    stacked.cells = [_fed(each, constants) for each in cell.cells]
+    return stacked
+
+
+class _WithConstants:
+    """Of RNN and Bidirectional: the constants of a call are the last of its inputs, as files of Keras 2 have them."""
+
+    _num_constants = None  # how many the layer was called with
+    _handed = None  # those that a Bidirectional was called with, while it calls the layer
+
+    def __call__(self, *args, constants=None, **kwargs):
+        """`Layer.__call__`; constants: a tensor or a list of them, for the `constants` of a cell's `call`."""
+        constants = self._handed if constants is None else constants
+        if constants is not None:
+            constants = to_list(constants, allow_tuple=True)
+            states = kwargs.pop("initial_state", None)
+            states = [] if states is None else to_list(states, allow_tuple=True)
+            self._num_constants = len(constants)
+            args = ([*to_list(args[0], allow_tuple=True), *states, *constants], *args[1:])
+        elif args:
+            self._parted(args[0])
+        return Layer.__call__(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    def _parted(self, inputs: Any) -> tuple[Any, list]:
+        """(the other inputs, the constants)."""
+        count = self._num_constants or 0
+        if not count:
+            return inputs, []
+        if not isinstance(inputs, list | tuple) or len(inputs) <= count:
+            raise ValueError(f"layer {self.name!r} takes {count} constants: call it with constants=...")  # type: ignore
+        return inputs[:-count], list(inputs[-count:])
+
+    def _with_count(self, config: dict) -> dict:
+        return {**config, "num_constants": self._num_constants} if self._num_constants else config
+
+
+def _made(cls: type, make: Any, config: dict, custom_objects: Any) -> Any:
+    """A layer from its configuration, which may say how many constants it takes."""
+    config = dict(config)
+    count = config.pop("num_constants", None)
+    layer = make.__func__(cls, config, custom_objects)
+    layer._num_constants = count
+    return layer
+
+
+class RNN(_WithConstants):
+    """Of every recurrent layer."""
+
+    _cell_fed = None  # the cell with its constants, during a call
+
+    @property
+    def states(self):
+        """The states of a stateful layer; before it knows its batch, and of others, None for each."""
+        found = _rnn["states"].fget(self)
+        return [None] * self._state_count if found is None else found  # type: ignore[attr-defined]
+
+    @states.setter
+    def states(self, values):
+        _rnn["states"].fset(self, values)
+
+    def build(self, input_shape):
+        """`build`; a cell that takes constants is built for a list of shapes, its input's and theirs."""
+        _, constants = self._parted(input_shape)
+        if constants:
+            first = tuple(input_shape[0])
+            shape, cells = (first[0], *first[2:]), getattr(self.cell, "cells", [self.cell])  # type: ignore[attr-defined]
+            if not any(map(_takes_constants, cells)):
+                raise ValueError(f"layer {self.name!r} was given constants, which its cell's call does not take")  # type: ignore
+            for cell in cells:
+                if _takes_constants(cell) and isinstance(cell, Layer):
+                    cell._ensure_built([SymbolicTensor(tuple(each), cell.dtype) for each in (shape, *constants)])
+                shape = (shape[0], recurrent_cells.output_size_of(cell))
+        _rnn["build"](self, input_shape)
+
+    def compute_output_shape(self, input_shape):
+        """`compute_output_shape`, the states' in one list."""
+        found = _rnn["compute_output_shape"](self, input_shape)
+        if not self.return_state:  # type: ignore[attr-defined]
+            return found
+        return [found[0], *self._state_shapes(found[0][0])]  # type: ignore[attr-defined]
+
+    def call(self, sequences, initial_state=None, mask=None, training=None):
+        """`call`; the last states follow the output in one list."""
+        sequences, constants = self._parted(sequences)
+        self._cell_fed = _fed(self.cell, constants) if constants else None  # type: ignore[attr-defined]
+        try:
+            found = _rnn["call"](self, sequences, initial_state, mask, training)
+        finally:
+            self._cell_fed = None
+        return nest.flatten(found) if self.return_state else found  # type: ignore[attr-defined]
+
+    def _step(self, step, states, training):
+        return recurrent_cells.call_cell(self._cell_fed or self.cell, step, states, training)  # type: ignore
+
+    def _own_config(self):
+        return self._with_count(_rnn["_own_config"](self))
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """A layer with new weights from `get_config`."""
+        return _made(cls, _rnn["from_config"], config, custom_objects)
+
+
+class Bidirectional(_WithConstants):
+    """Of the layer."""
+
+    layer = property(lambda self: self.forward_layer)
+
+    def build(self, input_shape):
+        """`build`; both layers know of the constants."""
+        if self._num_constants:
+            for each in (self.forward_layer, self.backward_layer):  # type: ignore[attr-defined]
+                each._num_constants = self._num_constants
+                each._ensure_built([SymbolicTensor(tuple(shape), each.dtype) for shape in input_shape])
+        _both["build"](self, input_shape)
+
+    def call(self, sequences, initial_state=None, mask=None, training=None):
+        """`call`; both layers get the constants."""
+        sequences, constants = self._parted(sequences)
+        pair = (self.forward_layer, self.backward_layer)  # type: ignore[attr-defined]
+        for each in pair:
+            each._handed = constants or None
+        try:
+            return _both["call"](self, sequences, initial_state, mask, training)
+        finally:
+            for each in pair:
+                each._handed = None
+
+    def get_config(self):
+        """`get_config`, with the number of constants."""
+        return self._with_count(_both["get_config"](self))
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """A layer with new weights from `get_config`."""
+        return _made(cls, _both["from_config"], config, custom_objects)
+
+
+class StackedRNNCells:
+    """Of the cell."""
+
+    state_size = property(lambda self: tuple(nest.flatten([cell.state_size for cell in self.cells])))
+
+
+class Cell:
+    """Of the built-in cells."""
+
+    def _weight(self, kind, shape, initializer=None):
+        """An identity as the recurrent kernel is one for each gate."""
+        own = self.recurrent_initializer  # type: ignore[attr-defined]
+
+        def identities(shape, dtype=None):
+            return np.tile(own(shape[:1] * 2, dtype), shape[1] // shape[0])
+
+        if kind == "recurrent" and isinstance(own, initializers.Identity):
+            initializer = identities
+        return _weight(self, kind, shape, initializer)  # type: ignore[arg-type]
