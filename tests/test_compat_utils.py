@@ -79,10 +79,10 @@ def test_kernels_of_another_backend_and_data_format():
     before, maps = model.predict(x), model.layers[0](x).numpy()[0]
     layer_utils.convert_all_kernels_in_model(model)
     np.testing.assert_array_equal(model.layers[0].get_weights()[0], kernel[::-1, ::-1])
-    layer_utils.convert_dense_weights_data_format(model.layers[2], maps.shape, "channels_first")
+    layer_utils.convert_dense_weights_data_format(model.layers[2], (2, 2, 3), "channels_first")
     moved, bias = model.layers[2].get_weights()
     np.testing.assert_allclose(maps.transpose(2, 0, 1).reshape(1, -1) @ moved + bias, before, rtol=1e-4, atol=1e-5)
-    layer_utils.convert_dense_weights_data_format(model.layers[2], (2, 2, 3), "channels_last")
+    layer_utils.convert_dense_weights_data_format(model.layers[2], maps.shape, "channels_last")
     np.testing.assert_allclose(
         maps.reshape(1, -1) @ model.layers[2].get_weights()[0] + bias, before, rtol=1e-4, atol=1e-5
     )

@@ -22,12 +22,12 @@ def convert_dense_weights_data_format(
 ) -> None:
     """Put the rows of a Dense layer's kernel in the order in which Flatten gives a feature map of another data format.
 
-    previous_feature_map_shape: of the layer before Flatten, without the batch, in the format that the weights are for:
-    (rows, columns, channels), or (channels, rows, columns) where 'channels_last' is wanted.
+    previous_feature_map_shape: of the layer before Flatten, without the batch, in the format that is wanted.
     """
     if target_data_format not in ("channels_first", "channels_last"):
         raise ValueError(f"data_format must be 'channels_first' or 'channels_last', received {target_data_format!r}")
     kernel, *bias = dense.get_weights()
     axes = (2, 0, 1) if target_data_format == "channels_first" else (1, 2, 0)
-    maps = kernel.reshape(*previous_feature_map_shape, -1)
+    before = [previous_feature_map_shape[axes.index(axis)] for axis in range(3)]
+    maps = kernel.reshape(*before, -1)
     dense.set_weights([np.transpose(maps, (*axes, 3)).reshape(kernel.shape), *bias])
