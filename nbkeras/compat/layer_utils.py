@@ -7,13 +7,20 @@ import numpy as np
 from nbkeras import layers
 from nbkeras.compat.conv_utils import convert_kernel
 
-_CONVOLUTIONS = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "Conv3DTranspose", "SeparableConv2D")
+_CONVOLUTIONS = (
+    layers.Conv1D,
+    layers.Conv2D,
+    layers.Conv3D,
+    layers.Conv2DTranspose,
+    layers.Conv3DTranspose,
+    layers.SeparableConv2D,
+)
 
 
 def convert_all_kernels_in_model(model: Any) -> None:
     """Reverse the spatial axes of the kernels of a model's convolutions, between Theano's and TensorFlow's."""
     for layer in model.layers:
-        if isinstance(layer, tuple(getattr(layers, name) for name in _CONVOLUTIONS)):
+        if isinstance(layer, _CONVOLUTIONS):
             layer.set_weights([convert_kernel(w) if w.ndim > 2 else w for w in layer.get_weights()])
 
 
