@@ -6,7 +6,7 @@ import pytest
 from nbkeras import ops
 from nbkeras.inputs import Input
 from nbkeras.models import Model
-from nbkeras.ops import image
+from nbkeras.ops import image, resize
 from nbkeras.testing import check_op
 
 RNG = np.random.default_rng(37)
@@ -21,6 +21,7 @@ CORNERS = np.array([[0.0, 0.0], [5.0, 0.0], [0.0, 4.0], [5.0, 4.0]])
 CASES = {
     "resize": (lambda x: image.resize(x, (7, 4)), X),
     "resize_nearest": (lambda x: image.resize(x, (3, 9), "nearest"), X),
+    "resize_large": (lambda x: image.resize(x, (3, 2)), RNG.standard_normal((33, 2, 1))),
     "grayscale": (image.rgb_to_grayscale, X),
     "to_hsv": (image.rgb_to_hsv, COLOURS),
     "from_hsv": (image.hsv_to_rgb, COLOURS),
@@ -118,3 +119,12 @@ def test_messages(call, message):
 
 def test_the_face():
     assert ops.image.resize is image.resize
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos3"])
+def test_few_places_of_many_are_summed_as_a_product_would(interpolation, monkeypatch):
+    """Large images made smaller take another way through `blend`, with the same numbers."""
+    x = np.random.default_rng(0).random((130, 210, 3))
+    found = image.resize(x, (50, 300), interpolation).numpy()
+    monkeypatch.setattr(resize, "_FEW", 10**9)
+    np.testing.assert_allclose(found, image.resize(x, (50, 300), interpolation), rtol=1e-9, atol=1e-14)

@@ -8,16 +8,38 @@ import numpy as np
 
 from nbkeras.ops.arguments import as_float
 from nbkeras.ops.dense import matmul
+from nbkeras.ops.elementwise import add, multiply
+from nbkeras.ops.indexing import take
 from nbkeras.ops.shape import repeat, reshape
 from nbkeras.ops.window import data_format_of, sizes_of
 from nbkeras.tensor import Tensor, as_tensor, op
 
+_FEW = 16  # times fewer places with a weight than places: then sums of them cost less than a product with all
+
 
 def blend(x: Tensor, weights: np.ndarray, axis: int) -> Tensor:
     """Places along an axis of (batch, ..., last) as sums of places, by a matrix of weights (new length, length)."""
+    index, own = _places(weights)
+    if index.shape[1] * _FEW <= weights.shape[1]:
+        sides = [-1 if i == axis else 1 for i in range(x.ndim)]
+        parts = [
+            multiply(take(x, places, axis), as_tensor(shares.reshape(sides), x.dtype))
+            for places, shares in zip(index.T, own.T, strict=True)
+        ]
+        return functools.reduce(add, parts)
     before, after = math.prod(x.shape[:axis]), math.prod(x.shape[axis + 1 :])
     y = matmul(as_tensor(weights, x.dtype), reshape(x, (before, x.shape[axis], after)))
     return reshape(y, (*x.shape[:axis], len(weights), *x.shape[axis + 1 :]))
+
+
+def _places(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each row of a matrix the places from its first weight to its last, and these weights: two (rows, most places)."""
+    given = weights != 0
+    first = given.argmax(axis=1)
+    last = np.where(given.any(axis=1), weights.shape[1] - 1 - given[:, ::-1].argmax(axis=1), first)
+    index = first[:, None] + np.arange((last - first).max(initial=0) + 1)
+    inside = np.minimum(index, weights.shape[1] - 1)
+    return inside, np.where(index <= last[:, None], np.take_along_axis(weights, inside, axis=1), 0)
 
 
 @op
