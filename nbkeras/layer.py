@@ -306,9 +306,10 @@ class Layer(Module, Connected):
         masks = nest.map_leaves(lambda t: getattr(t, "mask", None), inputs)
         if "mask" in self._call_takes and "mask" not in kwargs and any(m is not None for m in nest.flatten(masks)):
             kwargs["mask"] = masks
-        losses = list(self._losses)
+        losses = {id(each): list(each._losses) for each in self.all_layers()}
         outputs = self._named_call(args, kwargs)
-        self._losses[:] = losses
+        for each in self.all_layers():
+            each._losses[:] = losses.get(id(each), [])
         return outputs
 
     def _convert(self, value: Any) -> Any:

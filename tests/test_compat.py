@@ -328,6 +328,8 @@ def test_training_as_keras_2_has_it(tmp_path):
         model = keras.models.Model(given, [first, Dense(1, name="second")(first)])
         model.compile("sgd", {"second": "mse"}, metrics=["mae"])
         assert len(model.train_on_batch(x, y)) == 3 and model.metrics_names == ["loss", "second_loss", "second_mae"]
+        one = keras.models.Model(inputs=[given], outputs=[first])
+        assert keras.backend.int_shape(Dense(1)(one([given]))) == (None, 1) and one.predict([x]).shape == (4, 2)
         history = model.fit(x, [y], sample_weight=np.ones(4), validation_data=(x, [None, y]), verbose=0).history
         assert sorted(history)[3:] == ["val_loss", "val_second_loss", "val_second_mae"]
         """

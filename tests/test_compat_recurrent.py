@@ -87,6 +87,8 @@ def test_states_of_stacked_cells_are_one_list(tmp_path):
         after = RNN([LSTMCell(2), GRUCell(3)])(x, initial_state=states)
         found = Model(x, [output, after, *states]).predict(given[0])
         np.testing.assert_array_equal(found[0], found[-1])
+        assert [K.int_shape(each) for each in layer.get_initial_state(x)] == [(None, 2), (None, 2), (None, 3)]
+        assert K.eval(layer.get_initial_state(K.ones((6, 4, 5)))[2]).shape == (6, 3)
         eye = LSTM(2, recurrent_initializer="identity", input_shape=(4, 5))
         eye(x)
         np.testing.assert_array_equal(eye.get_weights()[1], np.tile(np.eye(2), 4))

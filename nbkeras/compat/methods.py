@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import initializers, layers, metrics, module, nest, objectives, ops, training
+from nbkeras import initializers, layer, layers, metrics, model, module, nest, objectives, ops, training
 from nbkeras.callbacks import monitors
 from nbkeras.compat import model_yaml
 from nbkeras.optimizers import state
@@ -16,10 +16,17 @@ _validation_source, _callbacks = training.Trainer._validation_source, training.T
 _predict, _make_layout = training.Trainer.predict, training.Trainer._make_layout
 
 
+_set_graph = model.Model._set_graph
+
+
 class Model:
     """Of every model."""
 
     _validation_given: list | None = None
+
+    def _set_graph(self, inputs, outputs) -> None:
+        """A list of one input or output means that one."""
+        _set_graph(self, _alone(inputs), _alone(outputs))  # type: ignore[arg-type]
 
     def _validation_source(self, validation_data, *args):
         if isinstance(validation_data, list | tuple):
@@ -72,6 +79,10 @@ class Model:
         """Nothing: a model called in another takes tensors of more axes than its Input has, if its layers do."""
 
     _make_train_function = _make_test_function = _make_predict_function
+
+
+def _alone(tensors: Any) -> Any:
+    return tensors[0] if isinstance(tensors, list | tuple) and len(tensors) == 1 else tensors
 
 
 def _spread(values: Any, places: list[bool]) -> Any:
@@ -161,6 +172,35 @@ class Module:
             order = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
             kwargs, args = {**dict(zip(order, args, strict=False)), **kwargs}, ()
         return _add_weight(self, *args, **kwargs)  # type: ignore[arg-type]
+
+
+_compute_output_shape, _ensure_built = layer.Layer.compute_output_shape, layer.Layer._ensure_built
+
+
+class Layer:
+    """Of every layer."""
+
+    def compute_output_shape(self, input_shape):
+        """`compute_output_shape`; where a subclass's own asks for it, the shape of the input."""
+        asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
+        if asking.__module__.startswith("nbkeras."):
+            return _compute_output_shape(self, input_shape)  # type: ignore[arg-type]
+        return input_shape
+
+    def _ensure_built(self, inputs) -> None:
+        """`build`; NotImplementedError for losses that it adds, which would keep the value of that moment."""
+        if self.built:  # type: ignore[attr-defined]
+            return
+        before = _loss_count(self)
+        _ensure_built(self, inputs)  # type: ignore[arg-type]
+        if _loss_count(self) > before:
+            raise NotImplementedError(
+                f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
+            )
+
+
+def _loss_count(of: Any) -> int:
+    return sum(len(each._losses) for each in of.all_layers())
 
 
 class Connected:

@@ -18,6 +18,7 @@ _OLD_UTILS = (
     "nbkeras.summary",
 )
 _OLD_MODELS = ("nbkeras.models", "nbkeras.layers", "nbkeras.compat.model_yaml")
+_OLD_ENGINE = (*_OLD_MODELS, "nbkeras.compat.saving", "nbkeras.utils")
 _DATASETS = "boston_housing california_housing cifar cifar10 cifar100 fashion_mnist imdb mnist reuters"
 _SAME = (
     "activations callbacks config constraints datasets export initializers losses metrics ops ops.image ops.linalg optimizers "
@@ -33,7 +34,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "utils": ("nbkeras.utils", *_OLD_UTILS),
     "utils.losses_utils": ("nbkeras.compat.constants",),
     "utils.metrics_utils": ("nbkeras.compat.constants",),
-    "engine": (*_OLD_MODELS, "nbkeras.utils"),
+    "engine": _OLD_ENGINE,
     "legacy": (),
     "legacy.interfaces": ("nbkeras.compat.interfaces",),
     "objectives": ("nbkeras.losses",),
@@ -46,7 +47,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "wrappers": ("nbkeras.wrappers",),
     "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
     **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
-    **{f"engine.{name}": (*_OLD_MODELS, "nbkeras.utils", "nbkeras.graph") for name in _ENGINE.split()},
+    **{f"engine.{name}": (*_OLD_ENGINE, "nbkeras.graph") for name in _ENGINE.split()},
     "engine.training_utils": ("nbkeras.compat.training_utils", "nbkeras.compat.generic_utils"),
     **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
     **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},

@@ -9,11 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import initializers, layers, nest
+from nbkeras import initializers, layers, nest, ops
 from nbkeras.compat.generic_utils import to_list
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import Layer
 from nbkeras.layers import recurrent, recurrent_cells
+from nbkeras.tensor import Tensor
 
 _rnn, _both = vars(recurrent.RNN).copy(), vars(layers.Bidirectional).copy()
 _weight = recurrent_cells._Cell._weight
@@ -114,6 +115,14 @@ class RNN(_WithConstants):
                     cell._ensure_built([SymbolicTensor(tuple(each), cell.dtype) for each in (shape, *constants)])
                 shape = (shape[0], recurrent_cells.output_size_of(cell))
         _rnn["build"](self, input_shape)
+
+    def get_initial_state(self, inputs=None, batch_size=None):
+        """The states that a sequence starts from; inputs: the sequences, for zeros, or their number."""
+        if not isinstance(inputs, Tensor | SymbolicTensor):
+            return _rnn["get_initial_state"](self, batch_size if inputs is None else inputs)
+        zeros = ops.sum(ops.zeros_like(inputs), axis=tuple(range(1, inputs.ndim)))
+        shapes = self._state_shapes(None)  # type: ignore[attr-defined]
+        return [ops.tile(ops.expand_dims(zeros, -1), (1, size)) for _, size in shapes]
 
     def compute_output_shape(self, input_shape):
         """`compute_output_shape`, the states' in one list."""

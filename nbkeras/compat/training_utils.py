@@ -12,6 +12,11 @@ from nbkeras.tensor import as_tensor
 _SAME_SHAPE = ("mean_squared_error", "binary_crossentropy", "categorical_crossentropy")
 
 
+def make_batches(size: int, batch_size: int) -> list[tuple[int, int]]:
+    """(first row, row after the last) of each batch of so many rows."""
+    return [(start, min(size, start + batch_size)) for start in range(0, size, batch_size)]
+
+
 def check_array_length_consistency(inputs: Any, targets: Any, weights: Any = None) -> None:
     """ValueError unless all arrays of these lists have the same number of rows; None counts as 0 rows."""
     found = {}

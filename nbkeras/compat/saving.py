@@ -1,0 +1,27 @@
+"""Functions of Keras 2's `keras.engine.saving`: weights of some layers, in a group of an HDF5 file."""
+
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any
+
+from nbkeras.saving import keras_2
+
+
+def _held(layers: Iterable) -> Any:
+    """What `nbkeras.saving` takes for a model of these layers."""
+    return SimpleNamespace(layers=list(layers), own_weights=list)
+
+
+def save_weights_to_hdf5_group(group: Any, layers: Iterable) -> None:
+    """Write the layers' weights."""
+    keras_2.write_weights(group, _held(layers))
+
+
+def load_weights_from_hdf5_group(f: Any, layers: Iterable) -> None:
+    """Read the layers' weights in their order; ValueError where they do not fit."""
+    keras_2.read_weights(f, _held(layers))
+
+
+def load_weights_from_hdf5_group_by_name(f: Any, layers: Iterable, skip_mismatch: bool = False) -> None:
+    """Read the weights of those layers that the group has by name; skip_mismatch: what does not fit is left, with a warning."""
+    keras_2.read_weights(f, _held(layers), True, skip_mismatch)

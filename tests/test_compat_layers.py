@@ -1,0 +1,86 @@
+"""Layers of one's own as Keras 2 takes them, and weights in groups of HDF5 files."""
+
+import pytest
+from compat_scripts import run_script
+
+
+def test_layers_of_ones_own(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        from keras import backend as K
+        from keras.layers import Dense, Input, Lambda, Layer
+        from keras.models import Model
+
+        class Twice(Layer):
+            def call(self, inputs):
+                return [inputs, 2 * inputs]
+            def compute_output_shape(self, input_shape):
+                shape = super(Twice, self).compute_output_shape(input_shape)
+                return [shape, shape]
+
+        class Regularized(Layer):
+            def build(self, input_shape):
+                self.w = self.add_weight("w", (2,), initializer="ones")
+                self.add_loss(K.sum(self.w))
+                self.built = True
+            def call(self, inputs):
+                return inputs * self.w
+
+        class Held(Layer):
+            def __init__(self):
+                super(Held, self).__init__()
+                self.dense = Dense(3, kernel_regularizer="l2", activity_regularizer="l2")
+            def call(self, inputs):
+                return self.dense(inputs)
+
+        x = Input((2,))
+        first, second = Twice()(x)
+        assert K.int_shape(first) == K.int_shape(second) == (None, 2)
+        assert K.int_shape(Lambda(lambda t: t[:, :1])(x)) == (None, 1)
+        try:
+            Regularized()(x)
+        except NotImplementedError as error:
+            assert "adds a loss in build" in str(error)
+        else:
+            raise SystemExit("no error")
+        assert len(Model(x, Held()(x)).losses) == 1  # that of the kernel: there are no outputs yet
+        """,
+    )
+
+
+def test_weights_in_a_group_of_a_file(tmp_path):
+    pytest.importorskip("h5py")
+    run_script(
+        tmp_path,
+        """
+        import h5py
+        import numpy as np
+        from keras.engine import saving
+        from keras.layers import Dense
+        from keras.models import Sequential
+
+        def model(last=2):
+            return Sequential([Dense(3, input_dim=2, name="a"), Dense(last, name="b")])
+
+        one, two, other = model(), model(), model(4)
+        one.save("whole.h5")
+        with h5py.File("weights.h5", "w") as file:
+            saving.save_weights_to_hdf5_group(file.create_group("here"), one.layers)
+        x = np.random.rand(4, 2)
+        for name, group in (("weights.h5", "here"), ("whole.h5", "model_weights")):
+            two.set_weights([0 * w for w in two.get_weights()])
+            with h5py.File(name, "r") as file:
+                saving.load_weights_from_hdf5_group(file[group], two.layers)
+                np.testing.assert_array_equal(two.predict(x), one.predict(x))
+                saving.load_weights_from_hdf5_group_by_name(file[group], (l for l in other.layers if l.name != "b"))
+                np.testing.assert_array_equal(other.layers[0].get_weights()[0], one.layers[0].get_weights()[0])
+                try:
+                    saving.load_weights_from_hdf5_group_by_name(file[group], other.layers)
+                except ValueError as error:
+                    assert "'b'" in str(error)
+                else:
+                    raise SystemExit("no error")
+        """,
+    )
