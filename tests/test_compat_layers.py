@@ -50,6 +50,37 @@ def test_layers_of_ones_own(tmp_path):
     )
 
 
+def test_functions_of_lambda_layers(tmp_path):
+    pytest.importorskip("h5py")
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        from keras.layers import Dense, Input, Lambda
+        from keras.models import Model, clone_model, load_model
+
+        def double(t):
+            return 2 * t
+
+        x = Input((2,))
+        y = Lambda(lambda t: t[:, ::-1], name="turned")(Lambda(double)(x))
+        model, given = Model(x, y), np.array([[1.0, 2.0]])
+        for clone in (clone_model(model), Model.from_config(model.get_config())):
+            np.testing.assert_array_equal(clone.predict(given), [[4, 2]])
+        for name in ("model.h5", "model.keras"):
+            model.save(name)
+            known = {"double": double, "turned": lambda t: t[:, ::-1]}
+            np.testing.assert_array_equal(load_model(name, known).predict(given), [[4, 2]])
+            try:
+                load_model(name, {"double": double})
+            except ValueError as error:
+                assert "custom_objects={'turned': function}" in str(error)
+            else:
+                raise SystemExit("no error")
+        """,
+    )
+
+
 def test_weights_in_a_group_of_a_file(tmp_path):
     pytest.importorskip("h5py")
     run_script(

@@ -76,6 +76,7 @@ _EXTENDED = {
     initializers.RandomInitializer: methods.RandomInitializer,
     layers.BatchNormalization: methods.BatchNormalization,
     layers.Bidirectional: recurrent.Bidirectional,
+    layers.Lambda: methods.Lambda,
     layers.RNN: recurrent.RNN,
     layers.StackedRNNCells: recurrent.StackedRNNCells,
     recurrent_cells._Cell: recurrent.Cell,

@@ -294,14 +294,17 @@ class Lambda(Layer):
     def compute_mask(self, inputs, mask=None):
         return self._mask(inputs, mask) if callable(self._mask) else self._mask
 
-    def get_config(self) -> dict[str, Any]:
+    def _function_name(self) -> str:
         name = getattr(self.function, "__name__", "")
         if not name or name == "<lambda>":
             raise NotImplementedError(
                 f"the Lambda layer {self.name!r} cannot be written: its function has no name. Define it with def and "
                 "register it, or write a Layer subclass"
             )
-        config = {**super().get_config(), "function": name, "arguments": self.arguments}
+        return name
+
+    def get_config(self) -> dict[str, Any]:
+        config = {**super().get_config(), "function": self._function_name(), "arguments": self.arguments}
         if self._output_shape is not None and not callable(self._output_shape):
             config["output_shape"] = list(self._output_shape)
         return config
