@@ -110,9 +110,9 @@ def groups(axes: tuple[int, ...]) -> list[tuple[int, int]]:
 
 def mean(x: Array, axes: tuple[int, ...], keepdims: bool = False):
     """Mean over `axes`, of floats."""
-    y, saved = sum(x, axes, keepdims)
-    count = x.dtype.type(_count(x.shape, axes))
-    device.launch(np.divide, y, count, y)
+    total, saved = sum(x, axes, keepdims)
+    y = total if axes else device.empty(total.shape, x.dtype)  # a sum over no axes is x itself
+    device.launch(np.divide, total, x.dtype.type(_count(x.shape, axes)), y)
     return y, saved
 
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import placement
+from nbkeras.dtypes import array_of
 from nbkeras.kernels import device
 from nbkeras.kernels.device_array import DeviceArray, layout_at
 
@@ -156,9 +157,9 @@ def on_host(value: Any) -> Any:
 
 
 def dtype_of(value: Any) -> np.dtype:
-    """The dtype of anything array-like."""
+    """The dtype that a tensor of anything array-like has."""
     taken = received(value)
-    return taken.dtype if isinstance(taken, DeviceArray) else np.asarray(taken).dtype
+    return taken.dtype if isinstance(taken, DeviceArray) else array_of(taken).dtype
 
 
 def _place_of(value: Any) -> tuple[int | None, int]:

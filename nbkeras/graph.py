@@ -28,6 +28,7 @@ class SymbolicTensor:
         self.index = 0
         self.mask: SymbolicTensor | None = None
         self.logits = None
+        self.trials: tuple | None = None  # its shapes in the two trials that found its own: see `infer`
 
     @property
     def ndim(self) -> int:
@@ -88,35 +89,69 @@ class Node:
 
 # -------------------- shapes by dry run --------------------
 
-_PROBES = ((2, 3), (61, 131))  # sizes tried for an unknown first axis, and for any other unknown axis
+Sizes = Callable[[SymbolicTensor, int], list[int]]  # those of a tensor in the first trial and in the second
+
+
+def _by_axis(batch: tuple[int, int], other: tuple[int, int]) -> Sizes:
+    """All unknown first axes have one size, all other unknown axes another one."""
+    return lambda symbol, trial: [
+        (other if axis else batch)[trial] if size is None else size for axis, size in enumerate(symbol.shape)
+    ]
+
+
+_small = _by_axis((2, 61), (3, 131))
+_large = _by_axis((24, 48), (120, 240))  # into which windows fit, and which can be divided
+
+
+def _as_found(symbol: SymbolicTensor, trial: int) -> list[int]:
+    """What the tensor had when its shape was found: a batch axis that was moved stays one."""
+    return _small(symbol, trial) if symbol.trials is None else list(symbol.trials[trial])
 
 
 def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
     """Symbolic outputs of `function`, found by running it twice on unfilled tensors with no kernel launched.
 
-    A size that differs between the two runs, in which unknown sizes differ, is unknown.
+    A size that differs between the two runs, in which unknown sizes differ, is unknown. Where sizes do not fit, others are
+    tried; if none do, the first error is raised.
     """
-    first, second = (_dry_run(function, args, kwargs, trial) for trial in (0, 1))
+    first, second = _trials(function, args, kwargs)
+    if len(nest.flatten(first)) != len(nest.flatten(second)):
+        raise ValueError(
+            f"{getattr(function, '__name__', function)!r} gives as many tensors as an axis is long, and that size is not "
+            "known (None): give it in the shape of the Input, or do this in the call of a layer"
+        )
 
     def merge(a: Any, b: Any) -> Any:
         if not isinstance(a, Tensor):
             return a
-        shape = tuple(x if x == y else None for x, y in zip(a.shape, b.shape, strict=True))
-        return SymbolicTensor(shape, a.dtype)
+        symbol = SymbolicTensor((x if x == y else None for x, y in zip(a.shape, b.shape, strict=True)), a.dtype)
+        symbol.trials = (a.shape, b.shape)
+        return symbol
 
     others = iter(nest.flatten(second))
     return nest.map_leaves(lambda leaf: merge(leaf, next(others)), first)
 
 
-def _dry_run(function: Callable, args: tuple, kwargs: dict, trial: int) -> Any:
+def _trials(function: Callable, args: tuple, kwargs: dict) -> list:
+    """What the function gives for tensors of two sizes, the first two that fit."""
+    symbols = [leaf for leaf in nest.flatten([args, kwargs]) if isinstance(leaf, SymbolicTensor)]
+    failure: Exception | None = None
+    for sizes in (_as_found, _small, _large) if any(None in each.shape for each in symbols) else (_small,):
+        try:
+            return [_dry_run(function, args, kwargs, sizes, trial) for trial in (0, 1)]
+        except (ValueError, MemoryError) as error:
+            failure = failure or error
+    raise failure  # type: ignore[misc]
+
+
+def _dry_run(function: Callable, args: tuple, kwargs: dict, sizes: Sizes, trial: int) -> Any:
     made: dict[int, Tensor] = {}
 
     def stand_in(leaf: Any) -> Any:
         if not isinstance(leaf, SymbolicTensor):
             return leaf
         if id(leaf) not in made:
-            sizes = [_PROBES[axis > 0][trial] if s is None else s for axis, s in enumerate(leaf.shape)]
-            tensor = made[id(leaf)] = Tensor(np.empty(sizes, leaf.dtype))
+            tensor = made[id(leaf)] = Tensor(np.empty(sizes(leaf, trial), leaf.dtype))
             if leaf.mask is not None:
                 tensor.mask = stand_in(leaf.mask)
         return made[id(leaf)]
@@ -232,7 +267,7 @@ def connect(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
     def own(leaf: Any) -> Any:
         if id(leaf) in inputs or leaf.node is not None:
             twin = SymbolicTensor(leaf.shape, leaf.dtype)
-            twin.mask = leaf.mask
+            twin.mask, twin.trials = leaf.mask, leaf.trials
             return twin
         return leaf
 

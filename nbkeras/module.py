@@ -73,7 +73,8 @@ class Module:
         if initializer is None:
             initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
         value = initializers.get(initializer)(shape, dtype=dtype.name)  # type: ignore[misc]
-        variable = Variable(value, name or f"variable_{len(self._weights)}", trainable and self._trainable, dtype)
+        name = name or f"variable_{len(self._weights)}"
+        variable = Variable(value, dtype=dtype, trainable=trainable and self._trainable, name=name)
         variable.path = f"{self.name}/{variable.name}"
         variable.regularizer = regularizers.get(regularizer)
         variable.constraint = constraints.get(constraint)
@@ -84,7 +85,7 @@ class Module:
     def add_state(self, shape, dtype=None, name: str = "state", value=0) -> Variable:
         """A Variable that the layer writes and that is no weight: a recurrent state, a counter."""
         _take_room(self, tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
-        variable = Variable(np.full(shape, value, dtype or self.dtype), name, trainable=False)
+        variable = Variable(np.full(shape, value, dtype or self.dtype), name=name, trainable=False)
         self._states.append(variable)
         return variable
 
@@ -123,11 +124,15 @@ class Module:
 
     def sublayers(self) -> list[Module]:
         """Layers held in attributes, directly or in lists, tuples and dicts, in the order of assignment."""
-        found: dict[int, Module] = {}
+        return self._held(Module)
+
+    def _held(self, kind: type) -> list[Any]:
+        """Objects of a class in attributes, or in lists, tuples and dicts there, each once."""
+        found: dict[int, Any] = {}
         todo = [value for name, value in reversed(vars(self).items()) if name not in _NOT_SEARCHED]
         while todo:
             value = todo.pop()
-            if isinstance(value, Module):
+            if isinstance(value, kind):
                 found.setdefault(id(value), value)
             elif isinstance(value, dict):
                 todo.extend(reversed(value.values()))
@@ -147,10 +152,9 @@ class Module:
         return list(found.values())
 
     def own_weights(self) -> list[Variable]:
-        """Weights of this layer alone: from add_weight, then Variables set as attributes."""
+        """Weights of this layer alone: from add_weight, then Variables in attributes, or in lists, tuples and dicts there."""
         known = {id(v) for v in (*self._weights, *self._states)}
-        loose = [v for v in vars(self).values() if isinstance(v, Variable) and id(v) not in known]
-        own = [*self._weights, *dict.fromkeys(loose)]
+        own = [*self._weights, *(v for v in self._held(Variable) if id(v) not in known)]
         return [v for v in own if v.declared_trainable] + [v for v in own if not v.declared_trainable]
 
     @property
@@ -161,24 +165,13 @@ class Module:
 
     @property
     def trainable_weights(self) -> list[Variable]:
-        """Those that training updates: nothing in a layer that is frozen, whatever the layers in it say."""
-        found: set[int] = set()
-        todo: list[Module] = [self] if self._trainable else []
-        seen: set[int] = set()
-        while todo:
-            layer = todo.pop()
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                found.update(id(v) for v in layer.own_weights() if v.trainable)
-                todo.extend(each for each in layer.sublayers() if each._trainable)
-        return [v for v in self.weights if id(v) in found]
+        return [v for v in self.weights if v.trainable]
 
     trainable_variables = trainable_weights
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
-        trained = {id(v) for v in self.trainable_weights}
-        return [v for v in self.weights if id(v) not in trained]
+        return [v for v in self.weights if not v.trainable]
 
     non_trainable_variables = non_trainable_weights
 

@@ -151,6 +151,20 @@ def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int
     return offsets, int(ends.max(initial=0))
 
 
+_generation = 0  # counts what makes recorded programs wrong: moved weights, frozen layers
+
+
+def invalidate_programs() -> None:
+    """Make every program recorded so far be recorded again before its next use."""
+    global _generation
+    _generation += 1
+
+
+def program_generation() -> int:
+    """Programs recorded in another generation than this are out of date."""
+    return _generation
+
+
 class _Recorded(NamedTuple):
     """A program with the way to the buffers that it reads, and those that it leaves its outputs in."""
 

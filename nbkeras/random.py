@@ -27,7 +27,7 @@ class SeedGenerator:
         self._given_seed = seed
         value = settings.next_seed() if seed is None else _integer(seed)
         self.name = name or "seed_generator"
-        self.state = Variable(np.array([value, 0], np.uint32), f"{self.name}_state", trainable=False)
+        self.state = Variable(np.array([value, 0], np.uint32), name=f"{self.name}_state", trainable=False)
 
     def next(self) -> Tensor:
         """A key that was not given before; the state moves on."""

@@ -10,8 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, exchange, tape
+from nbkeras import config, exchange, nest, registry, tape
+from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
+from nbkeras.kernels import shape as shape_kernels
+from nbkeras.program import invalidate_programs, program_generation  # noqa: F401 (floor 2 asks here)
 
 Array = np.ndarray
 ValueReadError = device.ValueReadError
@@ -83,7 +86,12 @@ class Tensor:
         return int(self.item())
 
     def __index__(self) -> int:
+        if self.dtype.kind == "f":
+            raise TypeError(f"a tensor of {self.dtype} is no index: use ops.cast(x, 'int32') on purpose")
         return int(self.item())
+
+    def __format__(self, form: str) -> str:
+        return format(self.item(), form) if form else str(self)
 
     def __bool__(self) -> bool:
         return bool(self.item())
@@ -104,18 +112,39 @@ class Tensor:
 class Variable(Tensor):
     """A tensor that lives from step to step and is written in place: a weight, a state, a counter.
 
-    value: anything array-like. dtype: None keeps an array's own dtype. `assign` and friends are kernels, so they replay.
+    initializer: anything array-like, or a function of (shape, dtype) or the name of an initializer, for a shape. dtype: None
+    keeps an array's own, Python's floats and functions get floatx. `assign` and friends are kernels, so they replay.
+    autocast, aggregation, synchronization and layout are Keras's and mean nothing here.
     """
 
     __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf")
 
-    def __init__(self, value, name: str = "variable", trainable: bool = True, dtype=None):
-        array = np.array(value.numpy() if isinstance(value, Tensor) else exchange.on_host(value), dtype=dtype)
-        super().__init__(device.persistent(array))
-        self.name = self.path = name
+    def __init__(
+        self,
+        initializer,
+        shape=None,
+        dtype=None,
+        trainable: bool = True,
+        autocast: bool = True,
+        aggregation: str | None = "none",
+        synchronization: str | None = "auto",
+        name: str | None = None,
+        layout: Any = None,
+    ):
+        if isinstance(shape, str):
+            raise TypeError(f"Variable takes a shape second, as Keras's: write Variable(value, name={shape!r})")
+        if isinstance(initializer, str):
+            initializer = registry.of_kind("initializer").get(initializer)
+        if callable(initializer):
+            if shape is None:
+                raise ValueError(f"Variable needs a shape for the initializer {initializer!r}: shape=(...)")
+            initializer = initializer(tuple(shape), dtype=config.standardize_dtype(dtype))
+        value = initializer.numpy() if isinstance(initializer, Tensor) else exchange.on_host(initializer)
+        super().__init__(device.persistent(np.array(array_of(value, dtype))))
+        self.name = self.path = name or "variable"
         self.regularizer: Any = None
         self.constraint: Any = None
-        self._leaf = tape.leaf(name)
+        self._leaf = tape.leaf(self.name)
         self.declared_trainable = trainable  # as made; a frozen layer's weights are trainable again when it thaws
         self.trainable = trainable
 
@@ -145,14 +174,15 @@ class Variable(Tensor):
 
     def assign_add(self, value) -> Variable:
         """Add a value in place."""
-        with at_home(self):
-            device.launch(device.add, self.data, device.here(as_tensor(value, self.dtype).data), self.data)
-        return self
+        return self._changed(device.add, value)
 
     def assign_sub(self, value) -> Variable:
         """Subtract a value in place."""
+        return self._changed(device.subtract, value)
+
+    def _changed(self, kernel: Callable, value: Any) -> Variable:
         with at_home(self):
-            device.launch(device.subtract, self.data, device.here(as_tensor(value, self.dtype).data), self.data)
+            device.launch(kernel, self.data, device.here(as_tensor(value, self.dtype).data), self.data)
         return self
 
     def rebind(self, array: Array) -> None:
@@ -170,20 +200,32 @@ _OF_THE_CPU = (np.ndarray, np.generic, int, float, list)
 
 
 def as_tensor(value, dtype=None) -> Tensor:
-    """A Tensor of any array-like; Python floats and lists of floats get floatx, other arrays keep their dtype."""
+    """A Tensor of any array-like; of Python's numbers floats get floatx, integers int32; arrays keep their dtype.
+
+    Lists may hold Tensors of one shape, which are stacked: differentiable. TypeError for what is no number or boolean.
+    """
     if isinstance(value, Tensor):
-        return value if dtype is None or value.dtype == dtype else _cast(value, np.dtype(dtype))
+        return value if dtype is None or value.dtype == dtype else _cast(value, known_dtype(dtype))
+    if isinstance(value, list | tuple) and holds_tensors(value):
+        return as_tensor(_stacked(value), dtype)
     if not isinstance(value, _OF_THE_CPU):
         value = exchange.received(value)
         if device.place_of(value) is not None:
             return as_tensor(Tensor(value), dtype)
-    if dtype is None and not isinstance(value, np.ndarray | np.generic):
-        array = np.asarray(value)
-        dtype = config.floatx() if array.dtype.kind == "f" else array.dtype
-    array = np.asarray(value, dtype)
-    if array.dtype.kind not in "fiub":
-        raise TypeError(f"expected numbers or booleans, received {type(value).__name__} with dtype {array.dtype}")
-    return Tensor(device.persistent(array))
+    return Tensor(device.persistent(array_of(value, dtype)))
+
+
+def holds_tensors(values: list | tuple) -> bool:
+    """Whether a Tensor is in a list, or in a list in it."""
+    return any(isinstance(item, Tensor) or (isinstance(item, list | tuple) and holds_tensors(item)) for item in values)
+
+
+def _stacked(values: list | tuple) -> Tensor:
+    tensors = [as_tensor(value) for value in values]
+    if len({tensor.shape for tensor in tensors}) > 1:
+        raise ValueError(f"tensors in a list must have one shape, received {[tensor.shape for tensor in tensors]}")
+    dtype = result_dtype(*(tensor.dtype for tensor in tensors))
+    return apply(shape_kernels.stack, shape_kernels.stack_vjp, [as_tensor(t, dtype) for t in tensors], axis=0)
 
 
 def _cast(tensor: Tensor, dtype: np.dtype) -> Tensor:
@@ -347,8 +389,7 @@ class GradientTape:
     def gradient(self, target, sources, output_gradients=None):
         """d(sum of target) / d(sources), in the structure of `sources`; None where the target does not depend on one."""
         targets = list(target) if isinstance(target, list | tuple) else [target]
-        single = isinstance(sources, Tensor)
-        wanted = [sources] if single else list(sources)
+        wanted = nest.flatten(sources)
         if output_gradients is None:
             seeds = [None] * len(targets)
         else:
@@ -358,8 +399,7 @@ class GradientTape:
         known = [s for s in wanted if s.record is not None] if tape.is_recording() else []
         parents, shapes = tuple((s.record, s.index) for s in known), tuple(s.shape for s in known)
         record = tape.Record("gradient", _no_second_gradient, None, parents, shapes, 1) if known else None
-        results = [None if g is None else Tensor(g, record) for g in gradients]
-        return results[0] if single else results
+        return nest.pack(sources, [None if g is None else Tensor(g, record) for g in gradients])
 
 
 def _no_second_gradient(saved, dy, needs):
@@ -395,20 +435,6 @@ def gradient(
         starts.append(((target.record, target.index), dy))
     keys = [(s.record if s.record is not None else tape.leaf("constant"), s.index) for s in sources]
     return tape.backward(starts, keys, into, retain, as_is)
-
-
-_generation = 0  # counts what makes recorded programs wrong: moved weights, frozen layers
-
-
-def invalidate_programs() -> None:
-    """Make every program recorded so far be recorded again before its next use."""
-    global _generation
-    _generation += 1
-
-
-def program_generation() -> int:
-    """Programs recorded in another generation than this are out of date."""
-    return _generation
 
 
 class _LayerStack(threading.local):

@@ -220,12 +220,16 @@ def test_in_a_model():
     np.testing.assert_array_equal(received[2], [[6]])
 
 
+def test_segments_as_many_as_there_are_numbers():
+    np.testing.assert_array_equal(ops.segment_sum([1.0, 2.0, 4.0], [0, 2, 0]), [5, 0, 2])
+    assert ops.segment_max(np.zeros((0, 3)), np.zeros(0, "int32")).shape == (0, 3)
+
+
 ERRORS = [
     (lambda: ops.scatter([[3, 0]], [1.0], (3, 5)), IndexError, "within axes of sizes"),
     (lambda: ops.scatter([[0, 0]], [1.0, 2.0], (3, 5)), ValueError, "must have shape"),
     (lambda: ops.scatter_update(X, [[0]], X[0], "mean"), ValueError, "reduction must be"),
     (lambda: ops.segment_sum(M, IDS, 4), ValueError, "one segment number for each"),
-    (lambda: ops.segment_sum(ROWS, IDS), ValueError, "give num_segments"),
     (lambda: ops.slice(M, (0, 0), (4, 1)), ValueError, "does not fit"),
     (lambda: ops.rearrange(M, "a b -> a"), ValueError, "must name each axis"),
     (lambda: ops.rearrange(M, "(a c) b -> a b c", c=2), ValueError, "cannot be split"),

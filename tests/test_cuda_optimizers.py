@@ -203,7 +203,7 @@ def test_optimizers_equal_keras_eager_and_replayed(case):
     """Clipping, averages and schedules too, with the state read back."""
     with device.on(twins.place()):
         optimizer, program = make(case), Program()
-        variables = [Variable(part, f"w{i}") for i, part in enumerate(split(REFERENCE["weights"]))]
+        variables = [Variable(part, name=f"w{i}") for i, part in enumerate(split(REFERENCE["weights"]))]
         optimizer.build(variables)
         for step, gradients in enumerate(REFERENCE["gradients"]):
             for view, gradient in zip(optimizer.gradient_views, split(gradients), strict=True):

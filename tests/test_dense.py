@@ -174,7 +174,17 @@ def test_matmul_of_nothing():
 
 
 def test_matmul_of_integers_and_mixed_dtypes():
-    assert ops.matmul(np.eye(2, dtype=np.int32), np.eye(2, dtype=np.int32)).dtype == np.float32
+    a, b = np.array([[2**30, 3], [1, -4]]), np.array([[5, 2**20], [7, 1]])
+    for name, received in {
+        "matmul": ops.matmul(a, b),
+        "dot": ops.dot(a, b),
+        "tensordot": ops.tensordot(a, b, axes=np.int64(1)),
+        "einsum": ops.einsum("ij,jk->ik", a, b),
+    }.items():
+        np.testing.assert_array_equal(received, a @ b, err_msg=name)
+        assert received.dtype == np.int64
+    assert ops.matmul(np.full((1, 2), 100, "int8"), np.full((2, 1), 100, "int8")).numpy().tolist() == [[20000]]
+    np.testing.assert_array_equal(ops.matmul(a > 2, b > 2), (a > 2) @ (b > 2))
     single, double = as_tensor(np.ones((2, 2), np.float32)), as_tensor(np.ones((2, 2)))
     assert ops.matmul(single, double).dtype == np.float64
     assert ops.matmul(single, np.ones((2, 2))).dtype == np.float32  # an array is weak

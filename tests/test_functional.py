@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from nbkeras import layers, ops
+from nbkeras.inputs import Input
 from nbkeras.models import Model, Sequential, clone_model, model_from_json
 from nbkeras.registry import custom_object_scope
 
@@ -67,6 +68,39 @@ def test_operators_on_symbolic_tensors_become_layers():
     np.testing.assert_allclose(model.predict([x, y]), np.maximum(x * 2 + y, 0.5)[:, 1:], rtol=1e-6)
     again = Model.from_config(model.get_config())
     np.testing.assert_array_equal(again.predict([x, y]), model.predict([x, y]))
+
+
+RNG = np.random.default_rng(0)
+SHAPES = {  # of a model's result, where sizes are not known: x (None, None, 6), y (None, 6)
+    "a batch axis that was moved": (lambda x, y: ops.matmul(ops.transpose(y), y), (6, 6)),
+    "and back": (lambda x, y: y @ ops.transpose(y) @ y, (None, 6)),
+    "beside one that was not": (lambda x, y: ops.transpose(y) + ops.sum(y * y, -1), (6, None)),
+    "a window": (lambda x, y: ops.max_pool(x, 7, 1, data_format="channels_last"), (None, None, 6)),
+    "a convolution": (
+        lambda x, y: ops.conv(x, np.ones((5, 6, 2), "float32"), 2, data_format="channels_last"),
+        (None, None, 2),
+    ),
+    "halves": (lambda x, y: ops.split(x, 2, axis=1)[1], (None, None, 6)),
+    "rows of four": (lambda x, y: ops.reshape(x, (-1, 4, 6)), (None, 4, 6)),
+    "pairs": (lambda x, y: ops.reshape(y, (-1, 12)), (None, 12)),
+    "slices side by side": (lambda x, y: x[:, 1:] * x[:, :-1], (None, None, 6)),
+    "a list of tensors": (lambda x, y: ops.mean([y, y * 2], axis=0), (None, 6)),
+}
+
+
+@pytest.mark.parametrize("case", SHAPES)
+def test_sizes_that_are_not_known(case):
+    function, shape = SHAPES[case]
+    x, y = Input((None, 6)), Input((6,))
+    model = Model([x, y], [function(x, y), ops.mean(x), ops.mean(y)])
+    assert model.outputs[0].shape == shape
+    arrays = RNG.standard_normal((4, 8, 6)).astype("float32"), RNG.standard_normal((4, 6)).astype("float32")
+    np.testing.assert_allclose(model(arrays)[0], function(*map(ops.convert_to_tensor, arrays)), rtol=1e-6)
+
+
+def test_as_many_tensors_as_an_axis_is_long():
+    with pytest.raises(ValueError, match="'unstack' gives as many tensors as an axis is long"):
+        ops.unstack(Input((None, 6)), axis=1)
 
 
 def test_disconnected_graph_names_the_input():

@@ -12,8 +12,8 @@ LONG = 450
 # The floor of every module of nbkeras; what is not named is on floor 3. Imports go to the same floor or below.
 FLOORS = {
     0: "nbkeras.kernels",
-    1: "nbkeras.placement nbkeras.exchange nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tree nbkeras.later nbkeras.tape "
-    "nbkeras.program nbkeras.tensor nbkeras.ops",
+    1: "nbkeras.placement nbkeras.exchange nbkeras.dtypes nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tree "
+    "nbkeras.later nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops",
     2: "nbkeras.random nbkeras.distributions nbkeras.elastic "
     "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "

@@ -44,7 +44,6 @@ MADE_OF_NOTHING = {
         "eye",
     ),
     *(
-        "full",
         "hamming",
         "hanning",
         "identity",

@@ -31,7 +31,7 @@ def joined(variables):
 
 
 def make_variables(dtype=np.float32):
-    return [Variable(part, f"w{i}") for i, part in enumerate(split(REFERENCE["weights"], dtype))]
+    return [Variable(part, name=f"w{i}") for i, part in enumerate(split(REFERENCE["weights"], dtype))]
 
 
 def write(optimizer, gradients):
@@ -264,7 +264,7 @@ def test_constraints_are_applied_in_place_on_replay():
 
 
 def test_weight_decay_can_leave_variables_out():
-    kernel, bias, other = (Variable(np.ones(2, np.float32), name) for name in ("kernel", "bias", "other"))
+    kernel, bias, other = (Variable(np.ones(2, np.float32), name=name) for name in ("kernel", "bias", "other"))
     optimizer = optimizers.SGD(0.5, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_list=[other], var_names=["bias"])
     optimizer.apply([np.zeros(2)] * 3, [kernel, bias, other])
@@ -285,7 +285,7 @@ def test_custom_loop_with_a_tape():
 
 
 def test_missing_gradients():
-    a, b = Variable(np.ones(2, np.float32), "a"), Variable(np.ones(2, np.float32), "b")
+    a, b = Variable(np.ones(2, np.float32), name="a"), Variable(np.ones(2, np.float32), name="b")
     optimizer = optimizers.SGD(1.0)
     with pytest.warns(UserWarning, match=r"missing for variables \['b'\]"):
         optimizer.apply([np.ones(2), None], [a, b])
@@ -402,7 +402,7 @@ class Everything(optimizers.Optimizer):
 
 
 def test_an_optimizer_with_all_that_keras_s_base_class_offers():
-    a, b = Variable(np.zeros(2, np.float32), "a"), Variable(np.zeros((), np.float32), "b")
+    a, b = Variable(np.zeros(2, np.float32), name="a"), Variable(np.zeros((), np.float32), name="b")
     optimizer = Everything(1.0, gradient_accumulation_steps=2)
     for value in (1.0, 3.0, 5.0, 7.0):
         optimizer.apply([np.full(2, value), value], [a, b])
@@ -466,7 +466,7 @@ def test_fit_with_added_gradients_and_scaled_losses():
 
 def test_loss_scale_optimizer():
     """A step whose gradients are not finite is left out, replayed too; the scale follows."""
-    w, program = Variable(np.zeros(2, np.float32), "w"), Program()
+    w, program = Variable(np.zeros(2, np.float32), name="w"), Program()
     optimizer = optimizers.LossScaleOptimizer(optimizers.SGD(1.0), initial_scale=8.0, dynamic_growth_steps=2)
     assert float(optimizer.scale_loss(Tensor(device.persistent(np.float32(3))))) == 24
     optimizer.build([w])
@@ -492,7 +492,7 @@ def test_loss_scale_optimizer():
 
 
 def test_multi_optimizer():
-    kernel, bias, other = (Variable(np.ones(2, np.float32), name) for name in ("d/kernel", "d/bias", "e/bias"))
+    kernel, bias, other = (Variable(np.ones(2, np.float32), name=name) for name in ("d/kernel", "d/bias", "e/bias"))
     by_path = optimizers.OptimizerMap(optimizers.SGD(0.5), {"d/.*": optimizers.SGD(1.0, momentum=0.5)})
     optimizer = optimizers.MultiOptimizer(by_path, loss_scale_factor=2.0)
     for _ in range(2):
@@ -562,9 +562,9 @@ def test_mistakes(mistake):
 
 def test_unknown_variables():
     optimizer = optimizers.SGD()
-    optimizer.build([Variable(np.ones(1), "a")])
+    optimizer.build([Variable(np.ones(1), name="a")])
     with pytest.raises(ValueError, match=r"does not know \['b'\]"):
-        optimizer.apply([np.ones(1)], [Variable(np.ones(1), "b")])
+        optimizer.apply([np.ones(1)], [Variable(np.ones(1), name="b")])
 
 
 def test_a_gradient_in_its_view_is_not_copied():

@@ -444,7 +444,7 @@ def test_optimizers_that_need_whole_gradients(optimizer):
 
 def test_some_variables_by_rows():
     """Weight decay and constraints are a matter of each variable."""
-    a, b, c = (Variable(np.ones((4, 3), "float32"), name) for name in "abc")
+    a, b, c = (Variable(np.ones((4, 3), "float32"), name=name) for name in "abc")
     c.constraint = constraints.NonNeg()
     optimizer = optimizers.SGD(1.0, weight_decay=0.5)
     optimizer.exclude_from_weight_decay(var_names=["a", "c"])

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import basic_indices
 
 from nbkeras import ops
+from nbkeras.inputs import Input
 from nbkeras.tensor import GradientTape, Tensor, Variable
 from nbkeras.testing import check_op
 
@@ -35,6 +36,11 @@ CASES = {
     "split": (lambda x: ops.split(x, 2, axis=-1)[1], lambda x: np.split(x, 2, axis=-1)[1]),
     "split_all": (lambda x: ops.concatenate(ops.split(x, [1, 3], 2)[::-1], 2), lambda x: x[:, :, [3, 1, 2, 0]]),
     "split_negative": (lambda x: ops.split(x, [-1], axis=1)[0], lambda x: np.split(x, [-1], 1)[0]),
+    "list_of_tensors": (lambda x: ops.sum([x, [x[0], x[1] * 2]], axis=0), lambda x: x + np.stack([x[0], x[1] * 2])),
+    "list_and_tensor": (lambda x: ops.add(x[0, 0, :2], [x[0, 0, 0], 1.0]), lambda x: x[0, 0, :2] + [x[0, 0, 0], 1]),
+    "full": (lambda x: ops.full((5, 2, 3, 4), x, x.dtype), lambda x: np.broadcast_to(x, (5, 2, 3, 4))),
+    "full_like": (lambda x: ops.full_like(x, x[0]), lambda x: np.broadcast_to(x[0], x.shape)),
+    "split_numpy": (lambda x: ops.split(x, np.int64(2), axis=-1)[1], lambda x: np.split(x, 2, axis=-1)[1]),
     "split_one": (lambda x: ops.split(x, 1)[0], lambda x: x),
     "unstack": (lambda x: ops.unstack(x, axis=1)[2], lambda x: x[:, 2]),
     "unstack_all": (lambda x: ops.unstack(x, 3, axis=1)[2] * ops.unstack(x, axis=1)[0], lambda x: x[:, 2] * x[:, 0]),
@@ -44,6 +50,7 @@ CASES = {
     "tile_short": (lambda x: ops.tile(x, 2), lambda x: np.tile(x, 2)),
     "tile_long": (lambda x: ops.tile(x, (2, 1, 1, 2)), lambda x: np.tile(x, (2, 1, 1, 2))),
     "repeat": (lambda x: ops.repeat(x, 3, axis=1), lambda x: np.repeat(x, 3, axis=1)),
+    "repeat_each": (lambda x: ops.repeat(x, [2, 0, 3], axis=1), lambda x: np.repeat(x, [2, 0, 3], axis=1)),
     "repeat_flat": (lambda x: ops.repeat(x, 2), lambda x: np.repeat(x, 2)),
     "pad": (lambda x: ops.pad(x, ((1, 0), (0, 2), (1, 1))), lambda x: np.pad(x, ((1, 0), (0, 2), (1, 1)))),
     "pad_one": (lambda x: ops.pad(x, 1, constant_values=7), lambda x: np.pad(x, 1, constant_values=7)),
@@ -95,6 +102,30 @@ def test_values_and_gradients(name):
 @settings(max_examples=60, deadline=None)
 @given(key=basic_indices((2, 3, 4), allow_newaxis=True))
 def test_getitem_like_numpy(key):
+    x = Variable(X)
+    with GradientTape() as tape:
+        y = x[key]
+    np.testing.assert_array_equal(y, X[key])
+    expected = np.zeros_like(X)
+    expected[key] = 1
+    np.testing.assert_array_equal(tape.gradient(y, x), expected)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        np.array([True, False]),
+        X > 0,
+        X[:, :, 0] > 0,
+        (slice(None), X[1] > 0),
+        (..., [True, False, True, True]),
+        (None, X[:, :, 0] > 0),
+        (0, ..., X[0, 0] > 0),
+        ([True, True], slice(None), np.array([3, 0])),
+    ],
+    ids=str,
+)
+def test_masks_as_indices(key):
     x = Variable(X)
     with GradientTape() as tape:
         y = x[key]
@@ -177,7 +208,7 @@ def test_creation():
         (ops.ones(2, dtype="int32"), np.ones(2, np.int32)),
         (ops.full((1, 2), 7), np.full((1, 2), 7, np.float32)),
         (ops.zeros_like(X), np.zeros_like(X)),
-        (ops.ones_like([1, 2]), np.ones(2, np.int64)),
+        (ops.ones_like([1, 2]), np.ones(2, np.int32)),
         (ops.full_like(X, 2, "int32"), np.full(X.shape, 2, np.int32)),
         (ops.arange(4), np.arange(4, dtype=np.int32)),
         (ops.arange(1, 2, 0.25), np.arange(1, 2, 0.25, dtype=np.float32)),
@@ -208,13 +239,15 @@ MISTAKES = [
     (lambda: ops.split(X, 2, axis=1), ValueError, "split: axis 1 of size 3 cannot be cut into 2 equal parts"),
     (lambda: ops.unstack(X, 4), ValueError, "unstack: axis 0 has size 2, not num=4"),
     (lambda: ops.broadcast_to(X, (2, 3)), ValueError, "broadcast_to"),
-    (lambda: ops.repeat(X, [1, 2], axis=0), ValueError, "repeat: repeats must be one integer"),
+    (lambda: ops.repeat(X, [1, 2], axis=1), ValueError, "or one for each of 3 elements"),
     (lambda: ops.pad(X, ((1, 1), (2, 2))), ValueError, "pad: pad_width"),
     (lambda: ops.pad(X, -1), ValueError, "pad_width must not be negative"),
     (lambda: ops.pad(X, 1, mode="mean"), ValueError, "pad: mode must be"),
     (lambda: ops.take(X, [0.5], axis=1), TypeError, "take: indices must be integers, received dtype float32"),
     (lambda: ops.take_along_axis(X, [9], 1), ValueError, "take_along_axis: indices must have x's number of axes"),
-    (lambda: ops.convert_to_tensor(X)[X > 0], TypeError, "boolean mask"),
+    (lambda: ops.convert_to_tensor(X)[[True] * 3], IndexError, r"a mask of shape \(3,\) does not fit axis 0"),
+    (lambda: ops.take(X, X > 0), TypeError, "indices must be integers, received booleans"),
+    (lambda: Input((3,))[Input((3,)) > 0], RuntimeError, "value was read"),
     (lambda: ops.convert_to_tensor(X)[PICK, PICK], IndexError, "must lie within axes of sizes"),
     (lambda: ops.convert_to_tensor(X)[[0, 1], [0, 1, 2]], ValueError, "do not broadcast"),
     (lambda: ops.convert_to_tensor(X)["a"], TypeError, "indexed by integers"),

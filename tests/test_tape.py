@@ -61,9 +61,9 @@ def test_gradient_of_an_intermediate_tensor():
     with GradientTape() as t:
         y = x * 3
         z = y * y
-    gy, gx = t.gradient(z, [y, x])
-    np.testing.assert_allclose(gy, [6, 12])
-    np.testing.assert_allclose(gx, [18, 36])
+    gradients = t.gradient(z, {"y": y, "x": (x,)})
+    np.testing.assert_allclose(gradients["y"], [6, 12])
+    np.testing.assert_allclose(gradients["x"][0], [18, 36])
 
 
 def test_several_targets_one_behind_the_other():

@@ -3,7 +3,7 @@
 import numpy as np
 
 from nbkeras.config import standardize_dtype as standardize_dtype
-from nbkeras.ops.arguments import result_dtype
+from nbkeras.dtypes import result_dtype
 
 
 def is_float_dtype(dtype) -> bool:

@@ -58,7 +58,7 @@ def normalize_data_format(value: str | None) -> str:
 
 def variable(value, dtype=None, name: str | None = None, constraint=None) -> Variable:
     """A Variable, floatx by default."""
-    made = Variable(value, name or "variable", dtype=dtype or floatx())
+    made = Variable(value, name=name, dtype=dtype or floatx())
     made.constraint = constraint
     return made
 
@@ -159,28 +159,28 @@ def moving_average_update(x: Variable, value, momentum: float) -> Variable | tup
 
 def zeros(shape, dtype=None, name: str | None = None) -> Variable:
     """A variable of zeros."""
-    return Variable(ops.zeros(shape, dtype).data, name or "variable")
+    return Variable(ops.zeros(shape, dtype).data, name=name)
 
 
 def ones(shape, dtype=None, name: str | None = None) -> Variable:
     """A variable of ones."""
-    return Variable(ops.ones(shape, dtype).data, name or "variable")
+    return Variable(ops.ones(shape, dtype).data, name=name)
 
 
 def eye(size, dtype=None, name: str | None = None) -> Variable:
     """A variable with ones on the diagonal; size: one number, or (rows, columns)."""
     rows, columns = size if isinstance(size, list | tuple) else (size, size)
-    return Variable(ops.eye(rows, columns, 0, dtype).data, name or "variable")
+    return Variable(ops.eye(rows, columns, 0, dtype).data, name=name)
 
 
 def random_uniform_variable(shape, low, high, dtype=None, name: str | None = None, seed=None) -> Variable:
     """A variable of uniform numbers."""
-    return Variable(random.uniform(shape, low, high, dtype, seed), name or "variable")
+    return Variable(random.uniform(shape, low, high, dtype, seed), name=name)
 
 
 def random_normal_variable(shape, mean, scale, dtype=None, name: str | None = None, seed=None) -> Variable:
     """A variable of normal numbers."""
-    return Variable(random.normal(shape, mean, scale, dtype, seed), name or "variable")
+    return Variable(random.normal(shape, mean, scale, dtype, seed), name=name)
 
 
 def identity(x, name: str | None = None) -> Tensor:

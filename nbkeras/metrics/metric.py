@@ -42,7 +42,7 @@ class Metric:
         make: Any = initializers.get("zeros" if initializer is None else initializer)
         with outside_program():  # state that the first update makes is made once
             value = make(shape, dtype=np.dtype(dtype or self.dtype).name)
-            variable = Variable(value, name or f"state_{len(self._state)}", trainable=False)
+            variable = Variable(value, name=name or f"state_{len(self._state)}", trainable=False)
         self._state.append(variable)
         return variable
 

@@ -114,6 +114,7 @@ from nbkeras.ops.indexing import (
     get_item,
     getitem,
     in_top_k,
+    nonzero,
     one_hot,
     pad,
     sort,
@@ -122,6 +123,7 @@ from nbkeras.ops.indexing import (
     top_k,
     tril,
     triu,
+    unravel_index,
 )
 from nbkeras.ops.losses import (
     binary_crossentropy,
@@ -199,8 +201,8 @@ _LATER: dict[str, str] = {
     "products": "cdist correlate cross diff inner kron outer psnr trapezoid vdot",
     "ranges": "array bartlett blackman copy empty empty_like geomspace hamming hanning identity kaiser linspace logspace "
     "meshgrid tri vander",
-    "scattering": "argpartition bincount digitize isin multi_hot nonzero scatter scatter_update searchsorted segment_max "
-    "segment_min segment_prod segment_sum select slice slice_update unique unravel_index",
+    "scattering": "argpartition bincount digitize isin multi_hot scatter scatter_update searchsorted segment_max "
+    "segment_min segment_prod segment_sum select slice slice_update unique",
     "signal": "fft fft2 ifft2 irfft istft rfft stft",
     "statistics": "amax amin average corrcoef histogram median moments nanargmax nanargmin nancumprod nancumsum nanmax "
     "nanmean nanmedian nanmin nanpercentile nanprod nanquantile nanstd nansum nanvar normalize percentile ptp "

@@ -5,6 +5,7 @@ Keras 3's unless said. Gradients at a kink are those of the right-hand side, but
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -12,8 +13,8 @@ import numpy as np
 from nbkeras.kernels import activations as kernels
 from nbkeras.kernels import softmax as softmax_kernels
 from nbkeras.ops import elementwise, indexing, reduce
-from nbkeras.ops.arguments import as_float, axis_of
-from nbkeras.ops.shape import split
+from nbkeras.ops.arguments import as_float, axes_of, axis_of
+from nbkeras.ops.shape import over_axes, split
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
@@ -216,29 +217,31 @@ def exponential(x) -> Tensor:
     return elementwise.exp(x)
 
 
-def _softmax_axis(name: str, x: Tensor, axis: Any) -> int:
-    if x.ndim == 0 or x.shape[axis_of(name, axis, x.ndim)] == 0:
+def _over(name: str, kernel: Callable, vjp: Callable, x: Tensor, axis: Any) -> tuple[Tensor, tuple[int, ...]]:
+    """A kernel along one axis or over several, and which they are; of a scalar over itself."""
+    axes = axes_of(name, axis, x.ndim) if x.ndim else ()
+    if 0 in (x.shape[i] for i in axes):
         raise ValueError(f"{name} needs an axis of one element or more, received shape {x.shape}")
-    return axis_of(name, axis, x.ndim)
+    if len(axes) == 1:
+        return apply(kernel, vjp, [x], axis=axes[0]), axes
+    return over_axes(x, axes, lambda rows: apply(kernel, vjp, [rows], axis=1)), axes
 
 
 @op
-def softmax(x, axis: int = -1) -> Tensor:
-    """e^x / sum(e^x) along an axis; along the last, the result remembers x for a cross-entropy."""
+def softmax(x, axis: Any = -1) -> Tensor:
+    """e^x / sum(e^x) over an axis or several; along the last, the result remembers x for a cross-entropy."""
     x = as_float(x)
-    axis = _softmax_axis("softmax", x, axis)
-    y = apply(softmax_kernels.softmax, softmax_kernels.softmax_vjp, [x], axis=axis)
-    if axis == x.ndim - 1:
+    y, axes = _over("softmax", softmax_kernels.softmax, softmax_kernels.softmax_vjp, x, axis)
+    if axes == (x.ndim - 1,):
         y.logits = ("softmax", x)
     return y
 
 
 @op
-def log_softmax(x, axis: int = -1) -> Tensor:
-    """x - log(sum(e^x)) along an axis."""
+def log_softmax(x, axis: Any = -1) -> Tensor:
+    """x - log(sum(e^x)) over an axis or several."""
     x = as_float(x)
-    axis = _softmax_axis("log_softmax", x, axis)
-    return apply(softmax_kernels.log_softmax, softmax_kernels.log_softmax_vjp, [x], axis=axis)
+    return _over("log_softmax", softmax_kernels.log_softmax, softmax_kernels.log_softmax_vjp, x, axis)[0]
 
 
 @op

@@ -9,23 +9,14 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, exchange
+from nbkeras.dtypes import known_dtype, result_dtype
 from nbkeras.kernels import elementwise
-from nbkeras.tensor import Tensor, as_tensor
-
-
-def result_dtype(*dtypes: np.dtype) -> np.dtype:
-    """float64 > float32 > integers > bool; integers as in NumPy; what mixes to no common integer gives floatx."""
-    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
-    if floats:
-        return max(floats, key=lambda dtype: dtype.itemsize)
-    common = dtypes[0]
-    for dtype in dtypes[1:]:
-        common = np.promote_types(common, dtype)
-    return np.dtype(config.floatx()) if common.kind == "f" else common
+from nbkeras.tensor import Tensor, as_tensor, holds_tensors
 
 
 def promote(*values: Any) -> list[Tensor]:
     """The values as Tensors of one dtype; Python numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype."""
+    values = tuple(as_tensor(v) if isinstance(v, list | tuple) and holds_tensors(v) else v for v in values)
     tensors = [value for value in values if isinstance(value, Tensor)]
     if not tensors:
         tensors = [as_tensor(value) for value in values]
@@ -102,4 +93,4 @@ def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
 
 def floatx_or(dtype: Any) -> np.dtype:
     """The dtype, floatx for None."""
-    return np.dtype(config.floatx() if dtype is None else dtype)
+    return known_dtype(dtype)

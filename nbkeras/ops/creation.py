@@ -6,7 +6,7 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.ops.arguments import floatx_or
-from nbkeras.ops.shape import sizes_of
+from nbkeras.ops.shape import broadcast_to, sizes_of
 from nbkeras.tensor import Tensor, as_tensor, op
 
 
@@ -20,8 +20,11 @@ def ones(shape, dtype=None) -> Tensor:
     return as_tensor(np.ones(sizes_of("ones", shape), floatx_or(dtype)))
 
 
+@op
 def full(shape, fill_value, dtype=None) -> Tensor:
-    """A shape full of one number, floatx by default."""
+    """A shape full of one number (or of a tensor that broadcasts to it), floatx by default."""
+    if isinstance(fill_value, Tensor):
+        return broadcast_to(as_tensor(fill_value, floatx_or(dtype)), shape)
     return as_tensor(np.full(sizes_of("full", shape), fill_value, floatx_or(dtype)))
 
 
@@ -41,14 +44,15 @@ def ones_like(x, dtype=None) -> Tensor:
 def full_like(x, fill_value, dtype=None) -> Tensor:
     """One number in x's shape and dtype, or another dtype."""
     x = as_tensor(x)
-    return as_tensor(np.full(x.shape, fill_value, x.dtype if dtype is None else np.dtype(dtype)))
+    return full(x.shape, fill_value, x.dtype if dtype is None else dtype)
 
 
-def arange(start, stop=None, step=1, dtype=None) -> Tensor:
+def arange(start, stop=None, step=None, dtype=None) -> Tensor:
     """start, start + step, ... below stop; 0, 1, ... below start for one argument. int32 or floatx by default."""
     first, end = (0, start) if stop is None else (start, stop)
+    step = 1 if step is None else step
     if dtype is None:
-        whole = all(isinstance(each, int | np.integer) for each in (first, end, step))
+        whole = all(as_tensor(each).dtype.kind in "iu" for each in (first, end, step))
         dtype = np.int32 if whole else config.floatx()
     return as_tensor(np.arange(first, end, step, dtype=dtype))
 

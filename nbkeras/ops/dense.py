@@ -1,14 +1,17 @@
-"""Differentiable products of matrices and tensors. Operands meet in one float dtype; integers become floats."""
+"""Differentiable products of matrices and tensors. Operands meet in one dtype; products of integers are integers."""
 
 import math
+import operator
 from collections.abc import Callable
 from typing import Any
+
+import numpy as np
 
 from nbkeras.kernels import dense as kernels
 from nbkeras.ops import activations, elementwise
 from nbkeras.ops.arguments import as_float, axis_of, promote
 from nbkeras.ops.shape import moveaxis, reshape, transpose
-from nbkeras.tensor import Tensor, apply, op
+from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 def _floats(*values: Any) -> list[Tensor]:
@@ -18,6 +21,9 @@ def _floats(*values: Any) -> list[Tensor]:
 def product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
     """Matrix product over the last two axes, either swapped; leading axes broadcast. Shapes are checked by the caller."""
     constants = {"transpose_a": transpose_x, "transpose_b": transpose_y}
+    if x.dtype.kind != "f":  # whole numbers, exact up to 2^53; int8 adds up in int32, as in Keras
+        sums = apply(kernels.matmul, None, [as_tensor(each, np.float64) for each in (x, y)], **constants)
+        return as_tensor(as_tensor(sums, np.int64), np.dtype(np.int32) if x.dtype == np.int8 else x.dtype)
     return apply(kernels.matmul, kernels.matmul_vjp, [x, y], **constants)
 
 
@@ -50,7 +56,7 @@ def matmul(x1, x2) -> Tensor:
 
     Shapes: (..., m, k) and (..., k, n) -> (..., m, n).
     """
-    x, y = _floats(x1, x2)
+    x, y = promote(x1, x2)
     if x.ndim == 0 or y.ndim == 0:
         raise ValueError(f"matmul needs at least one axis on both sides, received shapes {x.shape} and {y.shape}")
     row, column = x.ndim == 1, y.ndim == 1
@@ -81,7 +87,7 @@ def dot(x1, x2) -> Tensor:
 
     Shapes: (..., k) and (... , k, n) -> x1's other axes, then x2's. A scalar multiplies.
     """
-    x, y = _floats(x1, x2)
+    x, y = promote(x1, x2)
     if x.ndim == 0 or y.ndim == 0:
         return elementwise.multiply(x, y)
     return _contract("dot", x, y, (x.ndim - 1,), (max(0, y.ndim - 2),))
@@ -93,8 +99,9 @@ def tensordot(x1, x2, axes: Any = 2) -> Tensor:
 
     Shapes: the result has x1's other axes, then x2's.
     """
-    x, y = _floats(x1, x2)
-    if isinstance(axes, int):
+    x, y = promote(x1, x2)
+    if not isinstance(axes, list | tuple):
+        axes = operator.index(axes)
         if not 0 <= axes <= min(x.ndim, y.ndim):
             raise ValueError(f"tensordot: axes {axes} does not fit shapes {x.shape} and {y.shape}")
         pair = (tuple(range(x.ndim - axes, x.ndim)), tuple(range(axes)))

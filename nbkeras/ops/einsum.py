@@ -5,7 +5,7 @@ import math
 import string
 
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.arguments import promote
 from nbkeras.ops.dense import product
 from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import reshape, transpose
@@ -22,7 +22,7 @@ def einsum(subscripts: str, *operands) -> Tensor:
     axes without a letter, which broadcast, as do axes of size 1. Without '->' the result has the ellipsis and then the
     letters that stand once, in the alphabet's order. Of more than two operands the cheapest pairs go first.
     """
-    tensors = [as_float(tensor) for tensor in promote(*operands)] if operands else []
+    tensors = promote(*operands) if operands else []
     inputs, result = _parse(subscripts, tensors)
     sizes: dict[str, int] = {}
     for letters, tensor in zip(inputs, tensors, strict=True):

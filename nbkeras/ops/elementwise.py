@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.dtypes import known_dtype
 from nbkeras.kernels import elementwise
 from nbkeras.ops.arguments import as_float, check_broadcast, promote
 from nbkeras.tensor import Tensor, apply, as_tensor, op
@@ -81,7 +82,7 @@ def mod(x1, x2) -> Tensor:
 def power(x1, x2) -> Tensor:
     """x1 ** x2. The exponent's gradient counts only where x1 > 0."""
     if isinstance(x2, int | float) and x2 == 2:
-        return square(x1)
+        return square(x1 if isinstance(x2, int) else as_float(x1))
     return apply(elementwise.power, elementwise.power_vjp, _integers(_binary("power", x1, x2)))
 
 
@@ -315,8 +316,10 @@ def isfinite(x) -> Tensor:
 
 
 @op
-def where(condition, x1, x2) -> Tensor:
+def where(condition, x1=None, x2=None) -> Tensor:
     """x1 where the condition holds (is not zero), else x2; the three broadcast."""
+    if x1 is None or x2 is None:
+        raise ValueError("where: give x1 and x2; the positions where a condition holds are ops.nonzero(condition)")
     mask = as_tensor(condition, np.bool_)
     operands = promote(x1, x2)
     check_broadcast("where", mask, *operands)
@@ -325,15 +328,13 @@ def where(condition, x1, x2) -> Tensor:
 
 @op
 def clip(x, x_min, x_max) -> Tensor:
-    """x, at least x_min and at most x_max, which are numbers or broadcast with x; None: no limit on that side."""
+    """x, at least x_min and at most x_max (which wins), numbers or what broadcasts with x; None: no limit on that side."""
     if all(limit is None or isinstance(limit, int | float | np.number) for limit in (x_min, x_max)):
-        x = as_tensor(x)
+        (x,) = _integers([as_tensor(x)])
         if x.dtype.kind != "f" and (isinstance(x_min, float | np.floating) or isinstance(x_max, float | np.floating)):
             x = as_float(x)
         low, high = (None if limit is None else x.dtype.type(limit) for limit in (x_min, x_max))
-        if low is not None and high is not None:
-            if low > high:
-                raise ValueError(f"clip: x_min must not be above x_max, received x_min={x_min}, x_max={x_max}")
+        if low is not None and high is not None and low <= high:
             return apply(elementwise.clip, elementwise.clip_vjp, [x], low=low, high=high)
     if x_min is not None:
         x = maximum(x, x_min)
@@ -343,11 +344,7 @@ def clip(x, x_min, x_max) -> Tensor:
 @op
 def cast(x, dtype) -> Tensor:
     """x in another dtype; from float to integer cuts off the fraction."""
-    try:
-        target = np.dtype(dtype)
-    except TypeError:
-        raise ValueError(f"cast: unknown dtype {dtype!r}; examples: 'float32', 'float64', 'int32', 'bool'") from None
-    return as_tensor(as_tensor(x), target)
+    return as_tensor(as_tensor(x), known_dtype(dtype))
 
 
 @op
@@ -362,8 +359,10 @@ def print_tensor(x, message: str = "") -> Tensor:
     return apply(elementwise.show, elementwise.show_vjp, [as_tensor(x)], message=message)
 
 
-def convert_to_tensor(x, dtype=None) -> Tensor:
-    """A Tensor of any array-like; Python floats get floatx. Symbolic tensors pass through."""
+def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | None = None) -> Tensor:
+    """A Tensor of any array-like, see `as_tensor` of nbkeras/tensor.py. Symbolic tensors pass through."""
+    if sparse or ragged:
+        raise ValueError("convert_to_tensor: there are no sparse and no ragged tensors, use pad_sequences and masks")
     return x if hasattr(x, "symbolic_op") and dtype is None else cast(x, dtype) if dtype else as_tensor(x)
 
 

@@ -106,7 +106,6 @@ erfc = _of_one(special.erfc, lambda x, y: exp(-x * x) * (-2 / math.sqrt(_PI)), "
 erfinv = _of_one(special.erfinv, lambda x, y: exp(y * y) * (math.sqrt(_PI) / 2), "The number whose erf is x.")
 i1 = _of_one(special.i1, None, "Modified Bessel function of the first kind of order 1; no gradient.")
 i0 = _of_one(special.i0, lambda x, y: i1(x), "Modified Bessel function of the first kind of order 0.")
-trunc = _of_one(np.trunc, None, "x without its fraction, as a float; no gradient.")
 signbit = _of_one(np.signbit, None, "True where x is negative, -0.0 included.", np.bool_)
 
 # -------------------- two numbers --------------------
@@ -153,6 +152,13 @@ def _chosen(by_size: Tensor, other_is_nan: Tensor, a: Tensor, b: Tensor) -> Tens
 
 
 # -------------------- composed --------------------
+
+
+@op
+def trunc(x) -> Tensor:
+    """x without its fraction; no gradient."""
+    x = as_tensor(x)
+    return _applied("trunc", np.trunc, (None,), [x]) if x.dtype.kind == "f" else x
 
 
 @op
@@ -268,7 +274,7 @@ conj = conjugate
 def angle(x) -> Tensor:
     """0 where x is positive, pi where it is negative; no gradient."""
     x = as_float(x)
-    return where(isnan(x), x.dtype.type(math.nan), where(signbit(x), x.dtype.type(_PI), x.dtype.type(0)))
+    return where(isnan(x), x, where(signbit(x), as_tensor(_PI, x.dtype), x.dtype.type(0)))
 
 
 @op

@@ -1,4 +1,4 @@
-"""Ops that choose elements: x[...], take, take_along_axis, pad, triangles, one_hot, sorting, top_k.
+"""Ops that choose elements: x[...], take, take_along_axis, pad, triangles, one_hot, sorting, top_k; where numbers are not 0.
 
 Gradients flow to the elements chosen, and add up where one is chosen more than once. Positions are int32, as in Keras.
 """
@@ -12,15 +12,18 @@ from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as kernels
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_integer, axis_of, check_broadcast, floatx_or
-from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, squeeze, stack, transpose
+from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, sizes_of, squeeze, stack, transpose
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 @op
 def getitem(x, key) -> Tensor:
-    """x[key]: integers, slices with steps, None, Ellipsis, and arrays or tensors of integers, as in NumPy."""
+    """x[key]: integers, slices with steps, None, Ellipsis, and arrays or tensors of integers or booleans, as in NumPy.
+
+    Of booleans is read how many are true, so a step with them is not recorded.
+    """
     x = as_tensor(x)
-    parts = list(key) if isinstance(key, tuple) else [key]
+    parts = _without_masks(x, list(key) if isinstance(key, tuple) else [key])
     arrays = [i for i, part in enumerate(parts) if not _is_basic(part)]
     if not arrays:
         basic = tuple(part if part is None or isinstance(part, slice) or part is ... else int(part) for part in parts)
@@ -43,6 +46,26 @@ def getitem(x, key) -> Tensor:
     apart = chosen != list(range(chosen[0], chosen[-1] + 1))  # then, as NumPy has it, the arrays' axes come first
     place = 0 if apart else axes[0]
     return y if place == first else moveaxis(y, range(first, first + index.ndim), range(place, place + index.ndim))
+
+
+def _without_masks(x: Tensor, parts: list) -> list:
+    """A key's parts with arrays of booleans, each for as many axes of x as it has, as the positions where they are true."""
+    parts = [part if _is_basic(part) else as_tensor(part) for part in parts]
+    counts = [0 if p is None or p is ... else p.ndim if _is_mask(p) else 1 for p in parts]
+    whole: list[Any] = []
+    for i, part in enumerate(parts):
+        if not _is_mask(part):
+            whole.append(part)
+            continue
+        axis = x.ndim - sum(counts[i:]) if any(p is ... for p in parts[:i]) else sum(counts[:i])
+        if part.shape != x.shape[axis : axis + part.ndim]:
+            raise IndexError(f"x[...]: a mask of shape {part.shape} does not fit axis {axis} on of shape {x.shape}")
+        whole.extend(nonzero(part))
+    return whole
+
+
+def _is_mask(part: Any) -> bool:
+    return isinstance(part, Tensor) and part.dtype.kind == "b"
 
 
 def _rows(x: Tensor, axes: list[int], indices: list) -> Tensor:
@@ -85,7 +108,7 @@ def _indices(name: str, indices: Any) -> Tensor:
     tensor = as_tensor(indices)
     if tensor.dtype.kind == "b":
         raise TypeError(
-            f"{name}: a boolean mask would give a result whose shape depends on values: use ops.where, or multiply by it"
+            f"{name}: indices must be integers, received booleans: index by them, x[mask], or use ops.where"
         )
     return as_integer(tensor, f"{name}: indices")
 
@@ -174,8 +197,10 @@ def triu(x, k: int = 0) -> Tensor:
 
 
 @op
-def one_hot(x, num_classes: int, axis: int = -1, dtype=None) -> Tensor:
+def one_hot(x, num_classes: int, axis: int = -1, dtype=None, sparse: bool = False) -> Tensor:
     """1 at the class that x names and 0 elsewhere, the classes along a new axis; classes out of range give zeros."""
+    if sparse:
+        raise ValueError("one_hot: there are no sparse tensors, use sparse=False")
     x = as_integer(x, "one_hot: classes")
     along = axis_of("one_hot", axis, x.ndim + 1)
     return apply(indexing.one_hot, None, [x], classes=int(num_classes), axis=along, dtype=floatx_or(dtype))
@@ -222,3 +247,27 @@ def in_top_k(targets, predictions, k: int) -> Tensor:
     chosen = take_along_axis(predictions, expand_dims(classes, 1), 1)
     above = reduce.count_nonzero(elementwise.greater(predictions, chosen), axis=1)
     return elementwise.logical_and(elementwise.less(above, k), elementwise.isfinite(squeeze(chosen, 1)))
+
+
+# -------------------- positions --------------------
+
+
+@op
+def unravel_index(indices, shape) -> tuple[Tensor, ...]:
+    """The index on each axis of positions in a flat tensor of a shape; negative ones count from the end."""
+    index, sizes = as_tensor(indices), sizes_of("unravel_index", shape)
+    found: list[Tensor] = []
+    for size in reversed(sizes):
+        found.append(elementwise.mod(index, size))
+        index = elementwise.floor_divide(index, size)
+    return tuple(reversed(found))
+
+
+@op
+def nonzero(x) -> tuple[Tensor, ...]:
+    """The positions of the elements that are not 0, one int32 vector an axis. Reads how many there are."""
+    x = as_tensor(x)
+    is_zero = reshape(elementwise.equal(x, as_tensor(0, x.dtype)), (x.size,))
+    count = x.size - int(reduce.count_nonzero(is_zero))
+    order = argsort(as_tensor(is_zero, np.int32), 0)
+    return unravel_index(getitem(order, slice(count)), x.shape)

@@ -1,6 +1,5 @@
 """Differentiable normalization: by channel over a batch, by sample over its axes."""
 
-import math
 from collections.abc import Callable
 from typing import Any
 
@@ -134,15 +133,9 @@ def _by_rows(name: str, x: Any, gamma: Any, beta: Any, axis: Any, epsilon: float
                 f"{name}: scale and offset must have the shape of axes {axes}, {sizes}; received {vector.shape}"
             )
         vectors.append(None if vector is None else shapes.reshape(vector, (-1,)))
-    order = [*(i for i in range(x.ndim) if i not in axes), *axes]
-    in_place = order == list(range(x.ndim))
-    moved = x if in_place else shapes.transpose(x, order)
-    y = apply(
-        kernels.layer_normalization,
-        kernels.layer_normalization_vjp,
-        [shapes.reshape(moved, (-1, math.prod(sizes))), *vectors],
-        epsilon=config.epsilon() if epsilon is None else epsilon,
-        centered=centered,
-    )
-    y = shapes.reshape(y, moved.shape)
-    return y if in_place else shapes.transpose(y, [order.index(i) for i in range(x.ndim)])
+    constants = {"epsilon": config.epsilon() if epsilon is None else epsilon, "centered": centered}
+
+    def run(rows: Tensor) -> Tensor:
+        return apply(kernels.layer_normalization, kernels.layer_normalization_vjp, [rows, *vectors], **constants)
+
+    return shapes.over_axes(x, axes, run)

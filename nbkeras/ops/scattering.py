@@ -1,6 +1,6 @@
 """Ops that write to places given by integers, and that find such places: scatter, slices, segments, sorted values.
 
-Those whose result's shape depends on values (`nonzero`, `unique` without a size, `bincount`) read them, so a step that uses
+Those whose result's shape depends on values (`unique` without a size, `bincount`) read them, so a step that uses
 one is not recorded, and symbolic tensors are refused.
 """
 
@@ -134,8 +134,9 @@ def _segments(name: str, how: np.ufunc, start: Any, data: Any, segment_ids: Any,
             f"{name}: expected one segment number for each of data's rows, received {ids.shape} and {x.shape}"
         )
     if num_segments is None:
-        raise ValueError(f"{name}: give num_segments, the number of rows of the result")
-    (count,) = sizes_of(name, num_segments)
+        count = int(reduce.max(ids)) + 1 if ids.size else 0
+    else:
+        (count,) = sizes_of(name, num_segments)
     return _combined(full((count, *x.shape[1:]), start(x.dtype), x.dtype), ids, x, how)
 
 
@@ -149,7 +150,10 @@ def _highest(dtype: np.dtype) -> Any:
 
 @op
 def segment_sum(data, segment_ids, num_segments: int | None = None, sorted: bool = False) -> Tensor:
-    """The sum of the rows with each segment number, 0 for none: (n, ...) -> (num_segments, ...). Others are left out."""
+    """The sum of the rows with each segment number, 0 for none: (n, ...) -> (num_segments, ...). Others are left out.
+
+    num_segments None: the largest number + 1, which is read.
+    """
     return _segments("segment_sum", np.add, lambda dtype: 0, data, segment_ids, num_segments)
 
 
@@ -205,17 +209,6 @@ def isin(x1, x2, assume_unique: bool = False, invert: bool = False) -> Tensor:
 
 
 @op
-def unravel_index(indices, shape) -> tuple[Tensor, ...]:
-    """The index on each axis of positions in a flat tensor of a shape; negative ones count from the end."""
-    index, sizes = as_tensor(indices), sizes_of("unravel_index", shape)
-    found: list[Tensor] = []
-    for size in reversed(sizes):
-        found.append(elementwise.mod(index, size))
-        index = elementwise.floor_divide(index, size)
-    return tuple(reversed(found))
-
-
-@op
 def argpartition(x, kth: int, axis: int | None = -1) -> Tensor:
     """Positions that put the kth smallest element at its place along an axis, smaller ones before it; here they sort x."""
     x = as_tensor(x)
@@ -248,16 +241,6 @@ def multi_hot(inputs, num_classes: int, axis: int = -1, dtype=None, sparse: bool
 
 
 # -------------------- shapes that depend on values --------------------
-
-
-@op
-def nonzero(x) -> tuple[Tensor, ...]:
-    """The positions of the elements that are not 0, one int32 vector an axis. Reads how many there are."""
-    x = as_tensor(x)
-    is_zero = reshape(elementwise.equal(x, as_tensor(0, x.dtype)), (x.size,))
-    count = x.size - int(reduce.count_nonzero(is_zero))
-    order = indexing.argsort(as_tensor(is_zero, np.int32), 0)
-    return unravel_index(indexing.getitem(order, builtins.slice(count)), x.shape)
 
 
 @op

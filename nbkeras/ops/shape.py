@@ -5,6 +5,7 @@ dtypes stay as they are. A reshape is a view of the same memory, most others cop
 
 import math
 import operator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -105,6 +106,15 @@ def moveaxis(x, source, destination) -> Tensor:
     return transpose(x, order)
 
 
+def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Tensor]) -> Tensor:
+    """A function of x as a matrix, whose rows run over the elements of some axes, put back into x's shape."""
+    order = [*(i for i in range(x.ndim) if i not in axes), *axes]
+    in_place = order == list(range(x.ndim))
+    moved = x if in_place else transpose(x, order)
+    y = reshape(function(reshape(moved, (-1, math.prod(x.shape[i] for i in axes)))), moved.shape)
+    return y if in_place else transpose(y, [order.index(i) for i in range(x.ndim)])
+
+
 # -------------------- joining and splitting --------------------
 
 
@@ -143,8 +153,8 @@ def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
     x = as_tensor(x)
     along = axis_of("split", axis, x.ndim)
     size = x.shape[along]
-    if isinstance(indices_or_sections, int):
-        count = indices_or_sections
+    if not isinstance(indices_or_sections, list | tuple | np.ndarray | Tensor):
+        (count,) = sizes_of("split", indices_or_sections)
         if count < 1 or size % count:
             raise ValueError(f"split: axis {axis} of size {size} cannot be cut into {count} equal parts")
         sizes = [size // count] * count
@@ -194,16 +204,26 @@ def tile(x, repeats) -> Tensor:
 
 
 @op
-def repeat(x, repeats: int, axis: int | None = None) -> Tensor:
-    """Each element `repeats` times in a row along an axis; of the flat tensor for axis None."""
+def repeat(x, repeats, axis: int | None = None) -> Tensor:
+    """Each element `repeats` times in a row along an axis; of the flat tensor for axis None.
+
+    repeats: an integer, or a list or array of one for each element, which is read if it is a tensor.
+    """
     x = as_tensor(x)
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
     along = axis_of("repeat", axis, x.ndim)
-    (count,) = sizes_of("repeat", repeats) if not isinstance(repeats, list | tuple | np.ndarray) else (-1,)
-    if count < 0:
-        raise ValueError(f"repeat: repeats must be one integer of at least 0 for all elements, received {repeats!r}")
     before, size, after = x.shape[:along], x.shape[along], x.shape[along + 1 :]
+    counts = sizes_of("repeat", np.asarray(repeats).reshape(-1) if hasattr(repeats, "shape") else repeats)
+    if len(counts) not in (1, size) or min(counts, default=0) < 0:
+        raise ValueError(
+            f"repeat: repeats must be an integer of at least 0, or one for each of {size} elements, received {repeats!r}"
+        )
+    if len(counts) > 1:
+        return concatenate(
+            [repeat(part, n, along) for part, n in zip(split(x, size, along), counts, strict=True)], along
+        )
+    (count,) = counts or (0,)
     over, new = (*before, size, count, *after), (*before, size * count, *after)
     return apply(kernels.spread, kernels.spread_vjp, [x], seen_as=(*before, size, 1, *after), over=over, shape=new)
 

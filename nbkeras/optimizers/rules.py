@@ -263,7 +263,7 @@ class Nadam(_TwoMoments):
         super().build(variables)
         if self._product is None:
             dtype = variables[0].dtype if variables else np.dtype(config.floatx())
-            self._product = Variable(dtype.type(1), "u_product", trainable=False)
+            self._product = Variable(1, dtype=dtype, name="u_product", trainable=False)
 
     @property
     def variables(self) -> list[Variable]:

@@ -60,8 +60,8 @@ class Settings:
         self.loss_scale_factor = loss_scale_factor
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.decay = decay or 0.0
-        self._iterations = Variable(np.int64(0), "iteration", trainable=False)
-        self._learning_rate = Variable(np.float64(0), "learning_rate", trainable=False)
+        self._iterations = Variable(0, dtype="int64", name="iteration", trainable=False)
+        self._learning_rate = Variable(0, dtype="float64", name="learning_rate", trainable=False)
         self._schedule: Callable | None = None
         self.prepared = False  # whether `prepare` was called for the next step, and will be before each replay of it
         # what kernels read: the learning rate itself, or what prepare() makes of it

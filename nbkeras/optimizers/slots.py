@@ -21,7 +21,7 @@ class Slot(Variable):
         self.rows = view  # as they are, perhaps behind
         self.fading: float | None = None  # what a step without gradient multiplies a row by; None: none is ever behind
         self._recorded = False
-        super().__init__(np.empty(0, view.dtype), name, trainable=False)
+        super().__init__(np.empty(0, view.dtype), name=name, trainable=False)
         self.data = view
 
     @property

@@ -118,7 +118,7 @@ class State(Settings):
         """A state variable of its own, saved after the slots; aggregation and layout have no meaning here."""
         dtype = np.dtype(np.int64 if dtype == "int" else dtype or config.floatx())
         value = np.asarray(initializers.get(initializer)(tuple(shape), dtype=dtype.name))  # type: ignore[misc]
-        self._own.append(Variable(value, name or f"variable_{len(self._own)}", trainable=False, dtype=dtype))
+        self._own.append(Variable(value, name=name or f"variable_{len(self._own)}", trainable=False, dtype=dtype))
         return self._own[-1]
 
     def add_variable_from_reference(

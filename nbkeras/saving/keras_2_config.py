@@ -13,7 +13,6 @@ from typing import Any
 from nbkeras import keras_ops
 from nbkeras.layer import layers
 from nbkeras.registry import custom_object
-from nbkeras.saving import keras_2_ops
 from nbkeras.serialization import first_call
 
 _ALIASES = {
@@ -42,7 +41,6 @@ _UNUSED = {  # that say how TensorFlow computes, or what it can work out
     **{f"Conv{rank}DTranspose": ("groups",) for rank in (1, 2, 3)},
 }
 _INITIALIZERS = ("_initializer",)
-_CONSTANT = "_CONSTANT_VALUE"  # in place of a layer's name, where an op was called with an array or a number
 
 
 def translated(config: Any) -> Any:
@@ -70,8 +68,7 @@ def translated(config: Any) -> Any:
         inner.pop("reset_after" if kind == "LSTM" else "", None)
     if not isinstance(inner, dict):
         raise ValueError(f"the config of {kind} must be a dict, received {type(inner).__name__}")
-    unused = ("rng_type", *_UNUSED.get(kind, ()))
-    inner = {key: _argument(key, item) for key, item in inner.items() if key not in unused}
+    inner = {key: _argument(key, item) for key, item in inner.items() if key not in _UNUSED.get(kind, ())}
     if isinstance(inner.get("fn"), str) and kind not in ("MeanMetricWrapper", "LossFunctionWrapper"):
         del inner["fn"]  # of a loss or metric that is known by its class
     if kind == "InputLayer":
@@ -117,14 +114,11 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
         name, call, output = reference(value)
         return [name, call + firsts[name], output]
 
-    def tensor(value: Any) -> Any:
-        if value[0] == _CONSTANT:
-            return value[2]
+    def tensor(value: Any) -> dict[str, Any]:
         return {"class_name": "__keras_tensor__", "config": {"keras_history": reference(value)}}
 
     def is_reference(value: Any) -> bool:
-        known = isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str)
-        return known and (value[0] in shifts or value[0] == _CONSTANT)
+        return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str) and value[0] in shifts
 
     def argument(value: Any) -> Any:
         if is_reference(value):
@@ -145,13 +139,12 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
     def references(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: references(item) for key, item in value.items()}
-        return end(value) if is_reference(value) else [references(item) for item in value]
+        return reference(value) if is_reference(value) else [references(item) for item in value]
 
     entries = [
         {**entry, "inbound_nodes": [node(entry["class_name"], each) for each in entry["inbound_nodes"]]}
         for entry in config["layers"]
     ]
-    entries = [keras_2_ops.translated(each) if each["class_name"] in keras_2_ops.KINDS else each for each in entries]
     single = {key: _alone(config[key]) for key in ("input_layers", "output_layers")}
     return {**config, "layers": entries, **{key: references(value) for key, value in single.items()}}
 
@@ -163,7 +156,6 @@ def _alone(value: Any) -> Any:
 
 # -------------------- writing --------------------
 
-_OPTIMIZERS_BY_PACKAGE = ("Adafactor", "Lion")  # which tf_keras knows under no other name
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 _NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not know, and the value that means what it does
     **{kind: {"seed": None, "zero_output_for_mask": False} for kind in ("LSTM", "GRU", "SimpleRNN")},
@@ -180,17 +172,6 @@ _NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not know, a
     },
     "VarianceScaling": {"input_axes": None, "output_axes": None},
     "MultiHeadAttention": {"use_gate": False, "sliding_window": None, "seed": None},
-    **{
-        f"Random{kind}": {"data_format": "channels_last"}
-        for kind in ("Crop", "Flip", "Rotation", "Translation", "Zoom")
-    },
-    **{"CenterCrop": {"data_format": "channels_last"}, "RandomBrightness": {"data_format": "channels_last"}},
-    "RandomContrast": {"data_format": "channels_last", "value_range": [0, 255]},
-    "Resizing": {
-        **{"data_format": "channels_last", "pad_to_aspect_ratio": False},
-        **{"fill_mode": "constant", "fill_value": 0.0, "antialias": False},
-    },
-    **{f"{kind}Lookup": {"salt": None, "oov_method": "floormod"} for kind in ("Integer", "String")},
 }
 
 
@@ -201,8 +182,6 @@ def legacy(config: Any) -> Any:
     if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
         return {key: legacy(item) for key, item in config.items()} if isinstance(config, dict) else config
     kind, inner = config["class_name"], config.get("config")
-    if kind == "function":  # of yours
-        return inner
     if kind == "__keras_tensor__" or not isinstance(inner, dict):
         return config
     if "input_layers" in inner:
@@ -212,26 +191,22 @@ def legacy(config: Any) -> Any:
     for key, value in inner.items():
         if key in newer and value == newer[key]:
             continue
-        value = legacy(value)
         if key in ("activation", "recurrent_activation") and value in ("hard_sigmoid", "legacy_hard_sigmoid"):
             if value == "hard_sigmoid":
                 raise ValueError(
                     f"{inner.get('name')!r}: Keras 2 has no hard_sigmoid as Keras 3's; save the model as .keras"
                 )
             value = "hard_sigmoid"
-        found[renamed.get(key, key)] = value
+        found[renamed.get(key, key)] = legacy(value)
     if kind == "MultiHeadAttention":  # Keras 2 builds it from its configuration
         shapes = (config.get("build_config") or {}).get("shapes_dict", {})
         value = shapes.get("value_shape")
         found |= {"query_shape": shapes.get("query_shape"), "value_shape": value}
         found["key_shape"] = shapes.get("key_shape", value)
-    if kind in ("IntegerLookup", "StringLookup") and found.get("output_mode") == "int":
-        found["dtype"] = "int64"  # Keras 2's dtype of a lookup is that of its output
     if kind == "InputLayer":
         found = {"batch_input_shape": found.pop("batch_shape"), "sparse": False, "ragged": False, **found}
     rest = {key: config[key] for key in ("name", "inbound_nodes") if key in config}
-    registered = f"Custom>{kind}" if kind in _OPTIMIZERS_BY_PACKAGE else config.get("registered_name") or ""
-    return {"class_name": registered if ">" in registered else kind, "config": found, **rest}
+    return {"class_name": kind, "config": found, **rest}
 
 
 def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:
