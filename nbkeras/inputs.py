@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
-
 from nbkeras import config, nest
 from nbkeras.graph import Node, SymbolicTensor
 from nbkeras.layer import Layer
@@ -24,7 +22,7 @@ class InputLayer(Layer):
                 raise ValueError(f"Input's shape must be a tuple of integers or None, received {shape!r}")
             batch_shape = (batch_size, *shape)
         super().__init__(name=name or unique_name("input_layer"), **kwargs)
-        self.dtype = np.dtype(dtype or config.floatx()).name
+        self.dtype = config.standardize_dtype(dtype)
         self._batch_input_shape = tuple(batch_shape)
         self.built = True
         symbol = SymbolicTensor(batch_shape, self.dtype, self.name)

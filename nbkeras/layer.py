@@ -392,6 +392,8 @@ class Layer(Module, Connected):
     # -------------------- symbolic calls and nodes --------------------
 
     def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:
+        for name in () if self._call_takes_any else kwargs.keys() - self._call_takes - {"training", "mask"}:
+            raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {name!r}")
         inputs = args[0] if args else next(iter(kwargs.values()))
         self._check_input(inputs)
         named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}

@@ -56,6 +56,12 @@ MISTAKES = [
         TypeError,
         r"unexpected argument 'inpuit_shape'. Did you mean 'input_shape'",
     ),
+    (
+        lambda: L.Dense(2)(keras.Input((3,)), trainig=True),
+        TypeError,
+        r"Dense.call.* unexpected keyword argument 'trainig'",
+    ),
+    (lambda: keras.Input((1,), dtype="string"), ValueError, r"dtype of numbers or booleans, received 'string'"),
     (lambda: L.Dense(2, activation="rleu"), ValueError, r"unknown activation: 'rleu'. Did you mean 'relu'"),
     (lambda: L.Dense(2, kernel_initializer="glorot"), ValueError, r"unknown initializer: 'glorot'"),
     (lambda: L.Dense(2, kernel_regularizer="l3"), ValueError, r"unknown regularizer: 'l3'"),
@@ -173,6 +179,8 @@ MISTAKES = [
     # files
     (lambda: load_model("nowhere.keras"), FileNotFoundError, r"no file 'nowhere.keras'"),
     (lambda: dense().save("m", save_format="tf"), ValueError, r"save_format must be 'keras' or 'h5'"),
+    (lambda: dense().save("m.onnx"), ValueError, r"cannot save as 'm.onnx': ONNX files are written by model.export"),
+    (lambda: dense().save_weights("m.weights.json"), ValueError, r"sharded weights .* are not offered"),
     (lambda: model_from_json("{"), ValueError, r"no JSON"),
     (lambda: model_from_json('{"class_name": "Evil", "config": {}}'), ValueError, r"unknown layer: 'Evil'"),
     # ops

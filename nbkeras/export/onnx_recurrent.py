@@ -171,7 +171,7 @@ def _lstm(g, op, activation, recurrent_activation, sequences, backwards, zero_ma
         biases = None
         if bias:
             turned = g.add("Concat", *_gates(g, bias, 4, 0, _LSTM_ORDER), axis=0)
-            biases = _both_biases(g, op, turned, g.constant(np.zeros(4 * units), op.dtype))
+            biases = _both_biases(g, turned, g.constant(np.zeros(4 * units), op.dtype))
         options = {"backwards": backwards, **_activations(recurrent_activation, activation, activation)}
         outputs, last_h, last_c = _native(g, op, "LSTM", 4, biases, [h, c], options)
     return [_output(g, outputs, sequences), last_h, last_c]
@@ -213,7 +213,7 @@ def _gru(
     else:
         biases = None
         if bias:
-            biases = _both_biases(g, op, first, second or g.constant(np.zeros(3 * units), op.dtype))
+            biases = _both_biases(g, first, second or g.constant(np.zeros(3 * units), op.dtype))
         options = {"backwards": backwards, "linear_before_reset": int(reset_after)}
         options |= _activations(recurrent_activation, activation)
         outputs, last = _native(g, op, "GRU", 3, biases, [h], options)
@@ -232,13 +232,13 @@ def _simple_rnn(g, op, activation, sequences, backwards, zero_masked) -> list[st
         options = {"backwards": backwards, "zero_masked": zero_masked, "projected": _projected(g, op, bias)}
         outputs, last = _masked(g, op, mask or _everywhere(g, op), [_state(g, op, h, units)], cell, options)
     else:
-        biases = _both_biases(g, op, bias, g.constant(np.zeros(units), op.dtype)) if bias else None
+        biases = _both_biases(g, bias, g.constant(np.zeros(units), op.dtype)) if bias else None
         options = {"backwards": backwards, **_activations(activation)}
         outputs, last = _native(g, op, "RNN", 1, biases, [h], options)
     return [_output(g, outputs, sequences), last]
 
 
-def _both_biases(g: OnnxGraph, op: Op, of_input: str, of_state: str) -> str:
+def _both_biases(g: OnnxGraph, of_input: str, of_state: str) -> str:
     """ONNX's (1, 2 * gates * units): the biases of the input's and of the state's products."""
     return g.add("Unsqueeze", g.add("Concat", of_input, of_state, axis=0), g.constant([0], np.int64))
 

@@ -31,10 +31,6 @@ class Op:
         """The shape of an input, with Sizes for what follows open axes."""
         return self._graph.trace.shape(self._graph.trace.versions(self._number, position))
 
-    def output_sizes(self, position: int = 0) -> tuple:
-        """The shape of an output, with Sizes for what follows open axes."""
-        return self._graph.trace.shape(self._graph.trace.versions(self._number, position, output=True))
-
 
 def scalar(graph: OnnxGraph, op: Op, value: float) -> str:
     """A number in the dtype of the op's first input."""

@@ -130,7 +130,6 @@ class Trace:
         """The shape of one tensor, given as it was in each run, with Sizes."""
         return self.merged([tensor.shape for tensor in tensors])
 
-    def versions(self, number: int, position: int, output: bool = False) -> list[Tensor]:
-        """One input (or output) of a call, as it was in each run."""
-        calls = [run.calls[number] for run in self.runs]
-        return [(call.outputs if output else call.inputs)[position] for call in calls]  # type: ignore[misc]
+    def versions(self, number: int, position: int) -> list[Tensor]:
+        """One input of a call, as it was in each run."""
+        return [run.calls[number].inputs[position] for run in self.runs]  # type: ignore[misc]

@@ -138,6 +138,11 @@ def _checked_format(filepath: Any, save_format: str | None, overwrite: bool) -> 
         raise ValueError(f"save_format must be 'keras' or 'h5' (TensorFlow's is not offered), received {save_format!r}")
     if not isinstance(filepath, str | os.PathLike):
         return _FORMATS[save_format]
+    if os.fspath(filepath).endswith((".onnx", ".weights.json")):
+        raise ValueError(
+            f"cannot save as {os.fspath(filepath)!r}: ONNX files are written by model.export(), and sharded weights "
+            "(.weights.json) are not offered"
+        )
     if not overwrite and os.path.exists(filepath):
         raise FileExistsError(f"{os.fspath(filepath)!r} exists; pass overwrite=True to replace it")
     return _FORMATS[save_format] or (".keras" if os.fspath(filepath).endswith(".keras") else None)
