@@ -113,6 +113,17 @@ class TestFlow:
         with pytest.raises(ValueError, match="asked for batch 3 of an iterator with 3 batches"):
             batches[3]
 
+    def test_iterators_of_ones_own(self):
+        class Rows(image.Iterator):
+            def _get_batches_of_transformed_samples(self, index_array):
+                return index_array.tolist()
+
+        rows = Rows(5, 2, False, None)
+        assert next(rows) == [0, 1] and next(rows.index_generator).tolist() == [2, 3] and rows.next() == [4]
+        assert list(rows[i] for i in range(3)) == [[0, 1], [2, 3], [4]]
+        with pytest.raises(NotImplementedError, match="must define _get_batches_of_transformed_samples"):
+            next(image.Iterator(1, 1, False, None))
+
     def test_every_sample_once_in_an_epoch(self):
         batches = ImageDataGenerator().flow(self.x, self.y, batch_size=2)
         for _ in range(3):

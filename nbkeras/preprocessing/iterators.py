@@ -33,6 +33,14 @@ class Iterator(PyDataset):
         self.batch_index = self.total_batches_seen = 0
         self.lock = threading.Lock()
         self.index_array: Array | None = None
+        self.index_generator = self._flow_index()
+
+    def _flow_index(self) -> Yields[Array]:
+        """The samples of one batch after the other, without end."""
+        while True:
+            index = self.batch_index
+            self.batch_index = (index + 1) % max(len(self), 1)
+            yield self._rows(index, anew=index == 0)
 
     def _set_index_array(self) -> Array:
         self.index_array = np.random.permutation(self.n) if self.shuffle else np.arange(self.n)
@@ -59,8 +67,7 @@ class Iterator(PyDataset):
 
     def __next__(self) -> Any:
         with self.lock:  # what follows it may run in several threads
-            rows = self._rows(self.batch_index, anew=self.batch_index == 0)
-            self.batch_index = (self.batch_index + 1) % max(len(self), 1)
+            rows = next(self.index_generator)
         return self._get_batches_of_transformed_samples(rows)
 
     next = __next__
