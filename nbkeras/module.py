@@ -15,7 +15,7 @@ from nbkeras.metrics.metric import Mean, Metric
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
-_NOT_SEARCHED = {"_passed", "nodes", "_weights", "_states", "_losses"}
+_NOT_SEARCHED = {"_passed", "nodes", "_weights", "_states", "_losses", "_trained", "_compiled_weights"}
 
 
 class _Room(threading.local):
@@ -154,7 +154,11 @@ class Module:
     def own_weights(self) -> list[Variable]:
         """Weights of this layer alone: from add_weight, then Variables in attributes, or in lists, tuples and dicts there."""
         known = {id(v) for v in (*self._weights, *self._states)}
-        own = [*self._weights, *(v for v in self._held(Variable) if id(v) not in known)]
+        loose = [v for v in self._held(Variable) if id(v) not in known]
+        if loose:  # a list may be of weights of layers below
+            theirs = {id(v) for layer in self.all_layers()[1:] for v in layer.own_weights()}
+            loose = [v for v in loose if id(v) not in theirs]
+        own = [*self._weights, *loose]
         return [v for v in own if v.declared_trainable] + [v for v in own if not v.declared_trainable]
 
     @property

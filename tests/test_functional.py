@@ -7,6 +7,7 @@ from nbkeras import layers, ops
 from nbkeras.inputs import Input
 from nbkeras.models import Model, Sequential, clone_model, model_from_json
 from nbkeras.registry import custom_object_scope
+from nbkeras.tensor import Variable
 
 
 def test_model_called_as_layer_shares_weights():
@@ -228,3 +229,23 @@ def test_summary_lists_layers_and_counts(capsys):
     model.summary()
     text = capsys.readouterr().out
     assert "left (Dense)" in text and "Connected to" in text and "Total params: 24" in text
+
+
+def test_variables_in_lists_are_weights():
+    class Scaled(layers.Layer):
+        def build(self, input_shape):
+            self.inner = layers.Dense(2)
+            self.scales = [Variable([1.0, 2.0], name="a"), {"b": Variable([3.0, 4.0], name="b")}]
+
+        def call(self, x):
+            self.below = self.inner(x) * self.scales[0] + self.scales[1]["b"]
+            self.theirs = self.inner.weights
+            return self.below
+
+    model = Sequential([Input((3,)), Scaled()])
+    assert [v.name for v in model.layers[0].own_weights()] == ["a", "b"]
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    model.fit(np.ones((4, 3), "float32"), np.zeros((4, 2), "float32"), verbose=0)
+    assert [w.name for w in model.weights] == ["a", "b", "kernel", "bias"] and not model.own_weights()
+    assert all((old != new).any() for old, new in zip(before, model.get_weights(), strict=True))
