@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -83,12 +84,64 @@ class Batch:
         return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
 
 
-class ArraySource:
-    """Batches from arrays of one length: leaves in the order inputs, targets, sample weights."""
+class Source:
+    """Batches, epoch by epoch. A subclass makes passes over its data.
 
-    may_resize = False
+    asked: the steps of an epoch, if they were given. In training each epoch then goes on where the last one stopped, with
+    another pass where one ends (as Keras does but for that end: Keras 3 cuts the epoch short there). steps: how many
+    there will be, None if that is not known.
+    """
 
-    def __init__(self, leaves: list[Array | None], batch_size: int | None, shuffle: bool | str = False):
+    may_resize = False  # whether the next epoch may have another number of steps
+
+    def __init__(self, length: int | None, asked: int | None, training: bool):
+        self.steps = length if asked is None else asked if training or length is None else min(asked, length)
+        self._asked, self._training = asked, training
+        self._rest: Iterator[Any] = iter(())  # of the pass that the last epoch began
+
+    def _pass(self) -> Iterator[Batch]:
+        raise NotImplementedError
+
+    def epoch(self) -> Iterator[Batch]:
+        """The next `steps` batches, or all that there are."""
+        if self._asked is None or not self._training:
+            made = 0
+            for batch in itertools.islice(self._pass(), self.steps if self._asked is None else self._asked):
+                made += 1
+                yield batch
+            if made < (self._asked or 0):
+                warnings.warn(f"the data ran out after {made} of {self._asked} steps", stacklevel=2)
+            return
+        for _ in range(self._asked):
+            following = next(self._rest, None)
+            if following is None:
+                self._rest = self._pass()
+                following = next(self._rest, None)
+            if following is None:  # a generator that has run out
+                return
+            yield following
+
+    def on_epoch_begin(self) -> None:
+        """Before an epoch."""
+
+    def on_epoch_end(self) -> None:
+        """After an epoch."""
+
+
+class ArraySource(Source):
+    """Batches from arrays of one length: leaves in the order inputs, targets, sample weights.
+
+    batch_size: None for 32, or for what makes as many batches as were asked for.
+    """
+
+    def __init__(
+        self,
+        leaves: list[Array | None],
+        batch_size: int | None,
+        shuffle: bool | str = False,
+        asked: int | None = None,
+        training: bool = False,
+    ):
         lengths = {len(leaf) for leaf in leaves if leaf is not None}
         if len(lengths) > 1:
             raise ValueError(
@@ -98,7 +151,8 @@ class ArraySource:
         self.samples = lengths.pop() if lengths else 0
         if self.samples == 0:
             raise ValueError("the data has no samples")
-        self.batch_size = 32 if batch_size is None else batch_size
+        by_default = 32 if asked is None else math.ceil(self.samples / asked)
+        self.batch_size = by_default if batch_size is None else batch_size
         if (
             isinstance(self.batch_size, bool)
             or not isinstance(self.batch_size, int | np.integer)
@@ -106,11 +160,11 @@ class ArraySource:
         ):
             raise ValueError(f"batch_size must be a positive integer, received {batch_size!r}")
         self.shuffle = shuffle
-        self.steps: int | None = math.ceil(self.samples / self.batch_size)
         self._random = np.random.default_rng(config.next_seed()) if shuffle else None
+        super().__init__(math.ceil(self.samples / self.batch_size), asked, training)
 
-    def epoch(self) -> Iterator[Batch]:
-        """One pass over the data; the last batch may be smaller."""
+    def _pass(self) -> Iterator[Batch]:
+        """The last batch may be smaller."""
         order = self._order()
         for start in range(0, self.samples, self.batch_size):
             stop = min(start + self.batch_size, self.samples)
@@ -127,11 +181,8 @@ class ArraySource:
             return np.concatenate([np.arange(s, min(s + self.batch_size, self.samples)) for s in starts])
         return self._random.permutation(self.samples)
 
-    def on_epoch_end(self) -> None:
-        """Nothing to do between epochs."""
 
-
-class StreamSource:
+class StreamSource(Source):
     """Batches from a generator, an iterator or a Sequence of x, (x, y) or (x, y, sample_weight).
 
     prepare(item) -> leaves checks and converts one item. A Sequence (with __len__ and __getitem__) is read in order, or in
@@ -139,47 +190,49 @@ class StreamSource:
     batches of a Sequence that were made already, by number; each is used once.
     """
 
-    def __init__(self, stream: Any, prepare: Any, steps: int | None, shuffle: bool = False, seen: dict | None = None):
-        self._prepare, self._stream, self._limit, self._seen = prepare, stream, steps, seen or {}
+    def __init__(
+        self,
+        stream: Any,
+        prepare: Any,
+        asked: int | None,
+        shuffle: bool = False,
+        seen: dict | None = None,
+        training: bool = False,
+    ):
+        super().__init__(_length(stream), asked, training)
+        self._prepare, self._stream, self._seen = prepare, stream, seen or {}
         self._sequence = stream if is_sequence(stream) else None
-        self.steps = _length(stream) if steps is None else steps
+        self.may_resize = asked is None and self._sequence is not None  # a Sequence may change its length
         self._random = np.random.default_rng(config.next_seed()) if shuffle and self._sequence is not None else None
 
-    @property
-    def may_resize(self) -> bool:
-        """Whether the next epoch may have another number of steps: a Sequence may change its length at an epoch's end."""
-        return self._limit is None and self._sequence is not None
-
-    def epoch(self) -> Iterator[Batch]:
-        """The next `steps` batches, or all there are."""
-        produced = 0
+    def _pass(self) -> Iterator[Batch]:
         for item in self._items():
             leaves = self._prepare(item)
             size = next(len(leaf) for leaf in leaves if leaf is not None)
             ArraySource(leaves, max(size, 1))  # checks that the lengths agree
             yield Batch(leaves, slice(None), size)
-            produced += 1
-            if self.steps is not None and produced >= self.steps:
-                return
 
     def _items(self) -> Iterator:
-        while True:  # steps may ask for more than one pass
-            if self._sequence is None:
-                yield from self._stream
-            else:
-                count = len(self._sequence)
-                for index in range(count) if self._random is None else self._random.permutation(count):
-                    yield self._seen.pop(index) if index in self._seen else self._sequence[int(index)]
-            if self._limit is None or hasattr(self._stream, "__next__"):
-                return
+        if self._sequence is None:
+            yield from self._stream
+            return
+        count = len(self._sequence)
+        for index in range(count) if self._random is None else self._random.permutation(count):
+            yield self._seen.pop(index) if index in self._seen else self._sequence[int(index)]
+
+    def on_epoch_begin(self) -> None:
+        self._tell("on_epoch_begin")
 
     def on_epoch_end(self) -> None:
-        """Tell a Sequence that the epoch is over."""
-        end = getattr(self._sequence, "on_epoch_end", None)
-        if end is not None:
-            end()
+        self._tell("on_epoch_end")
         if self.may_resize:
             self.steps = _length(self._stream)
+
+    def _tell(self, what: str) -> None:
+        """Sequences want to know where epochs begin and end."""
+        hook = getattr(self._sequence, what, None)
+        if hook is not None:
+            hook()
 
 
 def _length(stream: Any) -> int | None:
@@ -227,12 +280,11 @@ def class_weights(targets: Array, weights: dict[int, float]) -> Array:
         classes = targets.argmax(axis=-1)
     else:
         classes = np.rint(targets.reshape(targets.shape[:-1] if targets.ndim > 1 else targets.shape)).astype(np.int64)
-    table = np.ones(int(max(classes.max(initial=0), *weights, 0)) + 1, config.floatx())
-    for number, weight in weights.items():
-        if not isinstance(number, int | np.integer) or number < 0:
+    for number in weights:
+        if not isinstance(number, int | np.integer):
             raise ValueError(f"class_weight's keys must be class numbers (0, 1, ...), received {number!r}")
-        table[number] = weight
-    return table[classes]
+    numbers, places = np.unique(classes, return_inverse=True)
+    return np.array([weights.get(int(n), 1.0) for n in numbers], config.floatx())[places].reshape(classes.shape)
 
 
 def unpack(item: Any, inputs: int = 1) -> tuple[Any, Any, Any]:

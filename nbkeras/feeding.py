@@ -64,10 +64,10 @@ def prepare_weights(sample_weight: Any, names: list[str], targets: int) -> list[
     arrays = []
     for entry in entries:
         array = None if entry is None else data.to_array(entry, "sample_weight", config.floatx())
-        if array is not None and array.ndim not in (1, 2):
+        if array is not None and not array.ndim:
             raise ValueError(
-                "sample_weight must have a weight per sample, shape (samples,), or per timestep, shape "
-                f"(samples, timesteps); received shape {array.shape}"
+                "sample_weight must have a weight per sample, shape (samples,), per timestep, (samples, timesteps), or per "
+                f"pixel; received {entry!r}"
             )
         if array is not None and not np.isfinite(array).all():
             raise ValueError("sample_weight holds NaN or infinity")

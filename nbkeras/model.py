@@ -333,10 +333,8 @@ class Model(Trainer):
             count = len(nest.flatten(outputs))
             self._output_names = ["output"] if count == 1 else [f"output_{i + 1}" for i in range(count)]
 
-    def _output_units(self) -> list[int | None]:
-        if self._graph is None:
-            return [None] * len(self._output_names)
-        return [t.shape[-1] if t.shape else None for t in self._graph.output_list]
+    def _output_shapes(self) -> list[tuple]:
+        return [()] * len(self._output_names) if self._graph is None else [t.shape for t in self._graph.output_list]
 
     def _fixed_batch_size(self) -> int | None:
         return None if self._graph is None else self._graph.input_list[0].shape[0]

@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import constraints, exchange, initializers, regularizers, tensor
+from nbkeras import constraints, exchange, initializers, nest, regularizers, tensor
 from nbkeras.metrics.metric import Mean, Metric
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
-_NOT_SEARCHED = {"_passed", "nodes", "_weights", "_states", "_losses", "_trained", "_compiled_weights"}
+_NOT_SEARCHED = set("_passed nodes _weights _states _losses _trained _compiled_weights compile_arguments".split())
 
 
 class _Room(threading.local):
@@ -114,8 +114,8 @@ class Module:
 
     @property
     def metrics(self) -> list[Metric]:
-        """The metrics of this layer and those below: set as attributes, or made by add_metric."""
-        return [m for layer in self.all_layers() for m in vars(layer).values() if isinstance(m, Metric)]
+        """The metrics of this layer and those below: in attributes, as sublayers are, or made by add_metric."""
+        return [metric for layer in self.all_layers() for metric in layer._held(Metric)]
 
     @property
     def metrics_variables(self) -> list[Variable]:
@@ -128,17 +128,7 @@ class Module:
 
     def _held(self, kind: type) -> list[Any]:
         """Objects of a class in attributes, or in lists, tuples and dicts there, each once."""
-        found: dict[int, Any] = {}
-        todo = [value for name, value in reversed(vars(self).items()) if name not in _NOT_SEARCHED]
-        while todo:
-            value = todo.pop()
-            if isinstance(value, kind):
-                found.setdefault(id(value), value)
-            elif isinstance(value, dict):
-                todo.extend(reversed(value.values()))
-            elif isinstance(value, list | tuple):
-                todo.extend(reversed(value))
-        return list(found.values())
+        return nest.find(kind, [value for name, value in vars(self).items() if name not in _NOT_SEARCHED])
 
     def all_layers(self) -> list[Module]:
         """This layer and all below it, each once, depth first."""

@@ -20,6 +20,21 @@ def _leaves(structure: Any) -> Iterator:
         yield structure
 
 
+def find(kind: type, structure: Any) -> list:
+    """The objects of a kind in lists, tuples and dicts, each once, in their order; not what is in such an object."""
+    found: dict[int, Any] = {}
+    todo = [structure]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, kind):
+            found.setdefault(id(value), value)
+        elif isinstance(value, dict):
+            todo.extend(reversed(value.values()))
+        elif isinstance(value, list | tuple):
+            todo.extend(reversed(value))
+    return list(found.values())
+
+
 def pack(structure: Any, leaves) -> Any:
     """The structure with its leaves replaced, in `flatten`'s order."""
     source = iter(leaves)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras import losses, metrics, nest, ops
+from nbkeras.naming import snake_case
 from nbkeras.registry import nearest
 from nbkeras.tensor import Tensor
 
@@ -33,6 +34,8 @@ def per_output(spec: Any, names: list[str], what: str, default: Any = None) -> l
 
 
 def _loss_object(spec: Any) -> Any:
+    if isinstance(spec, str) and spec.lower() in _CROSSENTROPY:
+        return _Crossentropy(name=spec)
     found = losses.get(spec)
     if found is None or isinstance(found, losses.Loss):
         return found
@@ -61,24 +64,47 @@ _ACCURACY = ("accuracy", "acc")
 _CROSSENTROPY = ("crossentropy", "ce")
 
 
+def _by_shapes(spec: Any) -> bool:
+    """Whether a loss or metric is one of several, by the shapes of targets and outputs."""
+    return isinstance(spec, str) and spec.lower() in (*_ACCURACY, *_CROSSENTROPY)
+
+
+def _crossentropy(y_true: Tensor, y_pred: Tensor) -> str:
+    return metrics.resolve_accuracy(y_true.shape, y_pred.shape).removesuffix("accuracy") + "crossentropy"
+
+
+class _Crossentropy(losses.Loss):
+    """The crossentropy that the shapes ask for."""
+
+    float_targets = False
+
+    def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
+        return losses.get(_crossentropy(y_true, y_pred))(y_true, y_pred)
+
+
 def _metric_object(spec: Any, y_true: Tensor, y_pred: Tensor) -> metrics.Metric:
-    if isinstance(spec, str) and spec in _ACCURACY:
-        return metrics.get(metrics.resolve_accuracy(y_true.shape, y_pred.shape), name=spec)
-    if isinstance(spec, str) and spec in _CROSSENTROPY:
-        kind = metrics.resolve_accuracy(y_true.shape, y_pred.shape).removesuffix("accuracy") + "crossentropy"
+    if _by_shapes(spec):
+        accuracy = spec.lower() in _ACCURACY
+        kind = metrics.resolve_accuracy(y_true.shape, y_pred.shape) if accuracy else _crossentropy(y_true, y_pred)
         return metrics.get(kind, name=spec)
     found = metrics.get(spec)
     if isinstance(found, metrics.Metric):
         if isinstance(spec, str):
             found.name = spec  # 'mse' is logged as 'mse', as in Keras
         return found
-    own = getattr(found, "name", None) or getattr(found, "__name__", type(found).__name__).strip("<>")
-    name = spec if isinstance(spec, str) else own
+    name = spec if isinstance(spec, str) else getattr(found, "name", None) or function_name(found)
     return metrics.MeanMetricWrapper(found, name=name)
+
+
+def function_name(metric: Any) -> str:
+    """The name in the logs of a metric that is a function, or another object that can be called."""
+    return snake_case(getattr(metric, "__name__", type(metric).__name__))
 
 
 class Objectives:
     """The losses and metrics of a compiled model. Metrics that depend on shapes are made at the first batch."""
+
+    sorts = True  # the metrics of several outputs by their names, as Keras 3 does; Keras 2 has them by output
 
     def __init__(self, loss: Any, loss_weights: Any, metric_specs: Any, weighted_specs: Any):
         self.loss_spec, self.weights_spec = loss, loss_weights
@@ -105,7 +131,7 @@ class Objectives:
             _metric_lists(self.weighted_specs, names, "weighted_metrics"),
         )
         for spec in (s for lists in self._lists for each in lists for s in each):
-            if isinstance(spec, str) and spec not in _ACCURACY and spec not in _CROSSENTROPY:
+            if isinstance(spec, str) and not _by_shapes(spec):
                 metrics.get(spec)  # an unknown name is an error of compile, not of the first batch
         with_loss = [name for name, loss in zip(names, self.losses, strict=True) if loss is not None]
         self.trackers = [(name, metrics.Mean(name=f"{name}_loss")) for name in with_loss] if len(with_loss) > 1 else []
@@ -125,7 +151,7 @@ class Objectives:
                     if target is None:
                         raise ValueError(f"metric {spec!r} needs targets for output {self.names[position]!r}")  # type: ignore[index]
                     metric = _metric_object(spec, target, output)
-                    label = spec if isinstance(spec, str) and spec in (*_ACCURACY, *_CROSSENTROPY) else metric.name
+                    label = spec if _by_shapes(spec) else metric.name
                     prefix = f"{self.names[position]}_" if several else ""  # type: ignore[index]
                     label = f"{prefix}weighted_{label}" if weighted and prefix + label in taken else prefix + label
                     if weighted and label in taken:
@@ -151,7 +177,7 @@ class Objectives:
                 )
             value = loss(y_true[position], y_pred[position], sample_weight[position])
             if self.trackers:  # with one loss alone, 'loss' says it
-                next(trackers)[1].update_state(value, sample_weight=_batch_size(y_pred))
+                next(trackers)[1].update_state(value, sample_weight=_batch_size(y_pred[position]))
             weight = self.loss_weights[position]
             if weight is not None:
                 value = ops.multiply(value, float(weight))
@@ -178,6 +204,8 @@ class Objectives:
     def named(self) -> list[tuple[str, Any]]:
         """(name in the logs, metric), the loss first, then the outputs' losses, then the metrics."""
         rest = [(label, metric) for entries in self.by_output or [] for label, metric, _ in entries]
+        if self.sorts and len(self.by_output or []) > 1:
+            rest.sort(key=lambda entry: entry[0])
         return [("loss", self.loss_tracker), *[(f"{n}_loss", t) for n, t in self.trackers], *rest]
 
     def grouped(self) -> list[Any]:
@@ -185,12 +213,14 @@ class Objectives:
         several = self.metric_specs is not None or self.weighted_specs is not None or self.trackers
         return [self.loss_tracker, *([CompiledMetrics(self)] if several else [])]
 
-    def label_checks(self, y_true: list, units: list[int | None]) -> list[tuple[str, Any, int | None]]:
+    def label_checks(self, y_true: list, shapes: list[tuple]) -> list[tuple[str, Any, int | None]]:
         """(output name, targets, number of classes) of the outputs whose targets are class numbers."""
         checks = []
-        for name, loss, target, classes in zip(self.names or [], self.losses, y_true, units, strict=True):
-            if loss is not None and "sparse_categorical" in getattr(loss, "name", ""):
-                checks.append((name, target, classes))
+        for name, loss, target, shape in zip(self.names or [], self.losses, y_true, shapes, strict=True):
+            if getattr(loss, "fn", None) is losses.sparse_categorical_crossentropy and target is not None and shape:
+                axis, ignored = (loss.constants.get(key) for key in ("axis", "ignore_class"))
+                classes = shape[-1 if axis is None else axis]
+                checks.append((name, target if ignored is None else target[target != ignored], classes))
         return checks
 
 
@@ -239,5 +269,5 @@ class CompiledMetrics:
             metric.reset_state()
 
 
-def _batch_size(y_pred: list[Tensor]) -> float:
-    return float(y_pred[0].shape[0]) if y_pred[0].ndim else 1.0
+def _batch_size(y_pred: Tensor) -> float:
+    return float(y_pred.shape[0]) if y_pred.ndim else 1.0

@@ -38,6 +38,9 @@ class PyDataset:
         for index in itertools.count() if count is None else range(count):
             yield self[index]
 
+    def on_epoch_begin(self) -> None:
+        """Before an epoch."""
+
     def on_epoch_end(self) -> None:
         """After an epoch: the place to shuffle."""
 

@@ -28,7 +28,7 @@ class Stepper(Layer):
     def __init__(self, *args, **kwargs):
         super().__init__(*args, **kwargs)
         self.optimizer: Any = None
-        self.stop_training = False
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False  # set by callbacks, seen after a batch
         self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
         self.run_eagerly = False
         self.jit_compile = True
@@ -187,8 +187,7 @@ class Stepper(Layer):
 
     def _track(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
         """Add a batch to the loss's mean and to the metrics; returns the logs of a compute_metrics that the user wrote."""
-        outputs = nest.flatten(y_pred)
-        size = float(outputs[0].shape[0]) if outputs and outputs[0].ndim else 1.0
+        size = float(nest.flatten(x)[0].shape[0])
         self._check_compiled("training").loss_tracker.update_state(loss, sample_weight=size)
         if self._overrides("compute_metrics"):
             return _tensors(self.compute_metrics(x, y, y_pred, sample_weight), "compute_metrics")

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from nbkeras import data, nest, tensor
 from nbkeras.callbacks.callback_list import CallbackList
-from nbkeras.data import ArraySource, Batch, StreamSource
+from nbkeras.data import ArraySource, Batch, Source, StreamSource
 from nbkeras.feeding import Layout, prepare_targets, prepare_weights, weigh_classes
 from nbkeras.layer import training_phase
 from nbkeras.stepper import Stepper
@@ -32,8 +32,8 @@ class Trainer(Stepper):
         """Name the outputs after their structure."""
         raise NotImplementedError
 
-    def _output_units(self) -> list[int | None]:
-        """Size of the last axis of each output, where it is known."""
+    def _output_shapes(self) -> list[tuple]:
+        """Shape of each output, () where it is not known."""
         raise NotImplementedError
 
     def _fixed_batch_size(self) -> int | None:
@@ -88,26 +88,34 @@ class Trainer(Stepper):
         sample_weight: Any,
         batch_size: int | None,
         steps: int | None,
-        shuffle: Any,
+        shuffle: Any = False,
         class_weight=None,
         inputs_only: bool = False,
-    ) -> tuple[ArraySource | StreamSource, Layout]:
+        training: bool = False,
+    ) -> tuple[Source, Layout]:
+        """Batches of what the user passed; batch_size does not matter to what yields batches itself."""
         if data.is_stream(x):
-            if y is not None:
-                raise ValueError("y must not be given when x is a generator or a Sequence: it yields (x, y) itself")
-            if batch_size is not None:
-                raise ValueError("batch_size must not be given when x is a generator or a Sequence: it yields batches")
-            return self._stream(x, steps, bool(shuffle), class_weight, inputs_only)
+            for name, given in (("y", y), ("sample_weight", sample_weight)):
+                if given is not None:
+                    raise ValueError(
+                        f"{name} must not be given when x is a generator or a Sequence: it yields (x, y) or (x, y, "
+                        "sample_weight) itself"
+                    )
+            return self._stream(x, steps, bool(shuffle), class_weight, inputs_only, training)
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)
         leaves = weigh_classes(layout, leaves, class_weight, self._names())
-        source = ArraySource(leaves, self._fixed_batch_size() if batch_size is None else batch_size, shuffle)
-        if steps is not None:
-            source.steps = min(steps, source.steps or steps)
-        return source, layout
+        return self._array_source(leaves, batch_size, steps, shuffle, training), layout
+
+    def _array_source(
+        self, leaves: list, batch_size: int | None, steps: int | None, shuffle: Any, training: bool
+    ) -> ArraySource:
+        return ArraySource(
+            leaves, self._fixed_batch_size() if batch_size is None else batch_size, shuffle, steps, training
+        )
 
     def _stream(
-        self, x: Any, steps: int | None, shuffle: bool, class_weight: Any, inputs_only: bool
+        self, x: Any, steps: int | None, shuffle: bool, class_weight: Any, inputs_only: bool, training: bool
     ) -> tuple[StreamSource, Layout]:
         """A source over a stream; its first item is looked at now, to learn the layout, and comes first later."""
         layouts: list[Layout] = []
@@ -131,18 +139,18 @@ class Trainer(Stepper):
         else:
             x = data.Peeked(x) if hasattr(x, "__next__") else x
             prepare(x.first if isinstance(x, data.Peeked) else data.Peeked(iter(x)).first)
-        return StreamSource(x, prepare, steps, shuffle, seen), layouts[0]
+        return StreamSource(x, prepare, steps, shuffle, seen, training), layouts[0]
 
     def _check_labels(self, layout: Layout, leaves: list) -> None:
-        """Class numbers must exist: a kernel cannot say so."""
-        if self._objectives is None or not layout.targets:
+        """Losses and metrics are those of the outputs; class numbers must exist: a kernel cannot say so."""
+        if self._objectives is None:
             return
         self._objectives.resolve(self.output_names)
         targets = leaves[layout.inputs : layout.inputs + layout.targets]
         if len(targets) != len(self.output_names):
             return
-        for name, target, classes in self._objectives.label_checks(targets, self._output_units()):
-            if target is None or not target.size or classes is None:
+        for name, target, classes in self._objectives.label_checks(targets, self._output_shapes()):
+            if not target.size or classes is None:
                 continue
             low, high = target.min(), target.max()
             if low < 0 or high >= classes:
@@ -189,14 +197,13 @@ class Trainer(Stepper):
             self._check_labels(layout, leaves)
             train_leaves, validation_leaves = data.split_validation(leaves, validation_split)
             train_leaves = weigh_classes(layout, train_leaves, class_weight, self._names())
-            source: Any = ArraySource(
-                train_leaves, self._fixed_batch_size() if batch_size is None else batch_size, shuffle
-            )
-            validation = (ArraySource(validation_leaves, validation_batch_size or source.batch_size), layout)
-            if steps_per_epoch is not None:
-                source.steps = min(steps_per_epoch, source.steps)
+            source: Any = self._array_source(train_leaves, batch_size, steps_per_epoch, shuffle, True)
+            size = validation_batch_size or batch_size
+            validation = (self._array_source(validation_leaves, size, validation_steps, False, False), layout)
         else:
-            source, layout = self._source(x, y, sample_weight, batch_size, steps_per_epoch, shuffle, class_weight)
+            source, layout = self._source(
+                x, y, sample_weight, batch_size, steps_per_epoch, shuffle, class_weight, training=True
+            )
             if validation_data is not None:
                 size = validation_batch_size or batch_size
                 validation = self._validation_source(validation_data, size, validation_steps)
@@ -207,28 +214,30 @@ class Trainer(Stepper):
         self.initial_epoch = initial_epoch
         callbacks.on_train_begin()
         logs: dict[str, Any] = {}
-        for epoch in range(self.initial_epoch, epochs):
-            self.reset_metrics()
-            if epoch > self.initial_epoch and source.may_resize:
-                callbacks.set_params({**(callbacks.params or {}), "steps": source.steps})
-            callbacks.on_epoch_begin(epoch)
-            epoch_logs = self._run_epoch("train", source, layout, callbacks)
-            if not epoch_logs:
-                warnings.warn(
-                    f"the data ran out before epoch {epoch + 1} of {epochs}: training stops here. Give fit a Sequence, or "
-                    "a generator that yields steps_per_epoch * epochs batches",
-                    stacklevel=2,
-                )
-                break
-            logs = epoch_logs
-            if validation is not None and _validates(epoch + 1, validation_freq):
-                values = self._validate(*validation, callbacks)
-                logs.update({f"val_{name}": value for name, value in values.items()})
-            callbacks.on_epoch_end(epoch, logs)
-            if self.stop_training:
-                break
-        if logs and self.optimizer.built:
-            self.optimizer.finalize_variable_values(self._trained)
+        try:
+            for epoch in range(self.initial_epoch, epochs):
+                self.reset_metrics()
+                if epoch > self.initial_epoch and source.may_resize:
+                    callbacks.set_params({**(callbacks.params or {}), "steps": source.steps})
+                callbacks.on_epoch_begin(epoch)
+                epoch_logs = self._run_epoch("train", source, layout, callbacks)
+                if not epoch_logs:
+                    warnings.warn(
+                        f"the data ran out before epoch {epoch + 1} of {epochs}: training stops here. Give fit a Sequence, "
+                        "or a generator that yields steps_per_epoch * epochs batches",
+                        stacklevel=2,
+                    )
+                    break
+                logs = epoch_logs
+                if validation is not None and _validates(epoch + 1, validation_freq):
+                    values = self._test(*validation, callbacks)
+                    logs.update({f"val_{name}": value for name, value in values.items()})
+                callbacks.on_epoch_end(epoch, logs)
+                if self.stop_training:
+                    break
+        finally:  # also when training is interrupted
+            if self.optimizer.built and int(self.optimizer.iterations):
+                self.optimizer.finalize_variable_values(self._trained)
         callbacks.on_train_end(logs)
         return callbacks.history
 
@@ -246,10 +255,9 @@ class Trainer(Stepper):
     ):
         """Loss and metrics over the data: a list in the order of `metrics_names` (a number if there is only the loss)."""
         self._check_compiled("evaluate")
-        source, layout = self._source(x, y, sample_weight, batch_size, steps, False)
+        source, layout = self._source(x, y, sample_weight, batch_size, steps)
         verbose = 1 if verbose == "auto" else verbose
         callbacks = self._callbacks(callbacks, bool(verbose), verbose, 1, source.steps, history=False)
-        self.reset_metrics()
         logs = self._test(source, layout, callbacks)
         if return_dict:
             return logs
@@ -267,17 +275,20 @@ class Trainer(Stepper):
         known = self._known_inputs.get((x.shape, x.dtype)) if simple else None
         if known is not None:  # saves 8 us of checks, more than a small model takes
             return self._run_step("predict", Batch([x], slice(None), len(x)), known)
-        source, layout = self._source(x, None, None, batch_size, steps, False, inputs_only=True)
+        source, layout = self._source(x, None, None, batch_size, steps, inputs_only=True)
         listeners = None if quiet else self._callbacks(callbacks, draw, int(draw), 1, source.steps, history=False)
         parts = []
         if listeners is not None:
+            self.stop_predicting = False
             listeners.on_predict_begin()
-        for step, batch in enumerate(_limited(source)):
+        for step, batch in enumerate(source.epoch()):
             if listeners is not None:
                 listeners.on_predict_batch_begin(step)
             parts.append(self._run_step("predict", batch, layout))
             if listeners is not None:
                 listeners.on_predict_batch_end(step, {"outputs": parts[-1]})
+                if self.stop_predicting:
+                    break
         if not parts:
             raise ValueError("predict got no batches")
         if listeners is not None:
@@ -354,38 +365,32 @@ class Trainer(Stepper):
         begin = getattr(callbacks, f"on_{kind}_batch_begin")
         end = getattr(callbacks, f"on_{kind}_batch_end")
         prepares = [optimizer.prepare for optimizer in self.optimizers_in_use()] if kind == "train" else []
+        stop = "stop_training" if kind == "train" else "stop_evaluating"
         logs: Callable[[], dict[str, Any]] | None = None
-        for step, batch in enumerate(_limited(source)):
+        source.on_epoch_begin()
+        for step, batch in enumerate(source.epoch()):
             begin(step)
             for prepare in prepares:
                 prepare()
             logs = self._logs(self._run_step(kind, batch, layout))
             end(step, logs)
-            if self.stop_training and kind == "train":
+            if getattr(self, stop):
                 break
         source.on_epoch_end()
         return {} if logs is None else logs()
 
     def _test(self, source: Any, layout: Layout, callbacks: CallbackList) -> dict[str, Any]:
+        self.stop_evaluating = False
         callbacks.on_test_begin()
+        self.reset_metrics()
         logs = self._run_epoch("test", source, layout, callbacks)
         callbacks.on_test_end(logs)
         return logs
 
-    def _validate(self, source: Any, layout: Layout, callbacks: CallbackList) -> dict[str, Any]:
-        self.reset_metrics()
-        return self._test(source, layout, callbacks)
-
     def _validation_source(self, validation_data: Any, batch_size: int | None, steps: int | None) -> tuple:
         if data.is_stream(validation_data):
-            return self._source(validation_data, None, None, None, steps, False)
-        if not isinstance(validation_data, list | tuple) or len(validation_data) not in (2, 3):
-            raise ValueError(
-                "validation_data must be (x, y), (x, y, sample_weight), a generator or a Sequence, received "
-                f"{type(validation_data).__name__}"
-            )
-        x, y, weight = (*validation_data, None)[:3]
-        return self._source(x, y, weight, batch_size, steps, False)
+            return self._source(validation_data, None, None, None, steps)
+        return self._source(*data.unpack_x_y_sample_weight(validation_data), batch_size, steps)
 
     def _callbacks(self, callbacks, progbar, verbose, epochs, steps, history=True) -> CallbackList:
         if isinstance(callbacks, CallbackList):
@@ -399,14 +404,6 @@ class Trainer(Stepper):
             epochs=epochs,
             steps=steps,
         )
-
-
-def _limited(source: Any) -> Iterator[Batch]:
-    """One epoch of a source, at most `source.steps` batches."""
-    for step, batch in enumerate(source.epoch()):
-        if source.steps is not None and step >= source.steps:
-            return
-        yield batch
 
 
 def _validates(epoch: int, frequency: Any) -> bool:

@@ -17,7 +17,7 @@ class Distance(metrics.Metric):
     def __init__(self, name="distance", **kwargs):
         super().__init__(name=name, **kwargs)
         self.total = self.add_weight(name="total", shape=(), initializer="zeros")
-        self.counts = self.add_variable(shape=(2,), initializer="ones", name="counts")
+        self.counts = self.add_variable((2,), "ones", aggregation="sum", name="counts")
         self.reset_state()
 
     def update_state(self, y_true, y_pred, sample_weight=None):
@@ -61,6 +61,10 @@ def bias(y_true, y_pred):
     return ops.mean(y_pred - y_true, axis=-1)
 
 
+def PSNR(y_true, y_pred):
+    return ops.mean(y_pred, axis=-1)
+
+
 def fitted(outputs, **specs):
     """A model with one or two outputs, and the history of two epochs."""
     inputs = layers.Input((4,))
@@ -77,6 +81,7 @@ NAMES = [
     (1, {"metrics": [metrics.BinaryAccuracy(), metrics.BinaryAccuracy(threshold=0.3)]}, "binary_accuracy binary_accuracy_1"),
     (1, {"metrics": [bias, Distance(), Distance(name="other")]}, "bias distance other"),
     (1, {"metrics": {"a": ["accuracy"]}}, "accuracy"),
+    (1, {"metrics": [PSNR, "Accuracy"]}, "psnr Accuracy"),
     (1, {"metrics": [["accuracy", "mae"]]}, "accuracy mae"),
     (1, {"metrics": ["MSE", "MeanSquaredError", losses.mean_squared_error]}, "MSE MeanSquaredError mean_squared_error"),
     (1, {"metrics": [losses.MeanSquaredError()]}, "mean_squared_error"),

@@ -146,7 +146,7 @@ MISTAKES = [
     (
         lambda: fit(dense(optimizer="sgd", loss="mse"), validation_data=X),
         ValueError,
-        r"validation_data must be \(x, y\)",
+        r"needs targets, received None",
     ),
     (lambda: fit(dense(optimizer="sgd", loss="mse"), sample_weight=np.ones(3)), ValueError, r"same number of samples"),
     (lambda: fit(dense(optimizer="sgd", loss="mse"), sample_weight=np.full(8, np.nan)), ValueError, r"NaN"),

@@ -13,10 +13,16 @@ LEARNING_RATE = "learning_rate"  # its name in the logs and in optimizers
 
 
 def optimizers_of(model) -> dict[str, Any]:
-    """What in a model has a learning rate, by the name that it has in the logs: of a MultiOptimizer, each of its own."""
+    """What in a model has a learning rate, and its name in the logs: of a MultiOptimizer, each of its own."""
     several = getattr(model.optimizer, "optimizers", None)
     if several is not None:
-        return {f"{LEARNING_RATE}_{optimizer.name}": optimizer for optimizer in several}
+        found: dict[str, Any] = {}
+        for optimizer in several:
+            name, number = optimizer.name, 1
+            while f"{LEARNING_RATE}_{name}" in found:
+                name, number = f"{optimizer.name}_{number}", number + 1
+            found[f"{LEARNING_RATE}_{name}"] = optimizer
+        return found
     if not hasattr(model.optimizer, LEARNING_RATE):
         raise ValueError(f"the optimizer {model.optimizer!r} has no {LEARNING_RATE} to read or set")
     return {LEARNING_RATE: model.optimizer}

@@ -61,6 +61,7 @@ FUNCTIONS = {
 NAMES: dict[Any, dict[str, Any]] = {
     utils: {"get_file": downloading.get_file},
     activations: {"hard_sigmoid": legacy_hard_sigmoid},
+    objectives: {"function_name": lambda function: getattr(function, "__name__", type(function).__name__).strip("<>")},
     initializers: {"_compute_fans": lambda shape, data_format="channels_last": initializers.compute_fans(shape)},
 }
 

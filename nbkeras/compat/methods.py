@@ -118,6 +118,8 @@ _resolve = objectives.Objectives.resolve
 class Objectives:
     """Of what `compile` was asked for."""
 
+    sorts = False
+
     def resolve(self, names):
         """`resolve`; an output without a loss has no metrics, one of several with a loss reports it, also if no other has."""
         if self.names == names:  # type: ignore[has-type]

@@ -33,7 +33,7 @@ class Metric:
         self.dtype = np.dtype(dtype or config.floatx()).name
         self._state: list[Variable] = []
 
-    def add_variable(self, shape=(), initializer=None, dtype=None, name: str | None = None) -> Variable:
+    def add_weight(self, shape=(), initializer=None, dtype=None, name: str | None = None) -> Variable:
         """A state Variable, zeros by default; `reset_state` sets it to 0."""
         if isinstance(shape, str):  # Keras 2's order: name, shape, initializer
             name, shape, initializer = shape, initializer, dtype
@@ -46,7 +46,9 @@ class Metric:
         self._state.append(variable)
         return variable
 
-    add_weight = add_variable
+    def add_variable(self, shape, initializer=None, dtype=None, aggregation="sum", name: str | None = None) -> Variable:
+        """`add_weight`; aggregation has no meaning here."""
+        return self.add_weight(shape, initializer, dtype, name)
 
     def _total(self, name: str, shape: tuple[int, ...] = ()) -> Variable:
         return self.add_variable(shape, dtype="float64", name=name)
@@ -55,7 +57,7 @@ class Metric:
     def variables(self) -> list[Variable]:
         """State: made by `add_variable`, set as attributes, and of metrics set as attributes."""
         own = [*self._state, *(v for v in vars(self).values() if isinstance(v, Variable))]
-        inner = [v for m in vars(self).values() if isinstance(m, Metric) for v in m.variables]
+        inner = [v for metric in nest.find(Metric, list(vars(self).values())) for v in metric.variables]
         return list(dict.fromkeys([*own, *inner]))
 
     weights = variables

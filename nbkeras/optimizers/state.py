@@ -35,10 +35,10 @@ class State(Settings):
         self._excluded: tuple[set[Variable], re.Pattern | None] = (set(), None)
 
     def exclude_from_weight_decay(self, var_list: Iterable[Variable] | None = None, var_names=None) -> None:
-        """Leave these variables, and those with one of `var_names` in their name, out of weight decay; before `build`."""
+        """Leave these variables out of weight decay, and those in whose name one of the patterns is found; before `build`."""
         if self.built:
             raise ValueError("exclude_from_weight_decay must be called before the optimizer is built")
-        pattern = re.compile("|".join(map(re.escape, var_names))) if var_names else None
+        pattern = re.compile("|".join(var_names)) if var_names else None
         self._excluded = (set(var_list or ()), pattern)
 
     def decay_of(self, variable: Variable) -> float:
