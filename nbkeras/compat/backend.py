@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from nbkeras import backend, layer
 from nbkeras.backend import control
@@ -33,10 +33,29 @@ def learning_phase() -> LearningPhase:
     return _phase
 
 
+class Step(NamedTuple):
+    """What `optimizer.get_updates` returns a list of: a step to make with symbolic gradients."""
+
+    optimizer: Any
+    gradients: list
+    variables: list
+
+
 def function(inputs: Sequence, outputs: Any, updates=None, **kwargs) -> Callable:
-    """`nbkeras.backend.function`, whose inputs may have `K.learning_phase()` among them: 0 or 1, by default 0."""
+    """`nbkeras.backend.function`, whose inputs may have `K.learning_phase()` among them: 0 or 1, by default 0.
+
+    updates: also what an optimizer's `get_updates` returned.
+    """
     symbols = [each for each in inputs if not isinstance(each, LearningPhase)]
-    run = control.function(symbols, outputs, updates)
+    steps = [each for each in updates or () if isinstance(each, Step)]
+    pairs = [each for each in updates or () if not isinstance(each, Step)]
+    compute = control.function(symbols, [outputs, [step.gradients for step in steps]], pairs)
+
+    def run(arrays: Sequence, training: bool = False) -> Any:
+        results, gradients = compute(arrays, training)
+        for step, own in zip(steps, gradients, strict=True):
+            step.optimizer.apply(own, step.variables)
+        return results
 
     def call(arrays: Sequence) -> Any:
         if len(arrays) == len(symbols):
@@ -73,3 +92,15 @@ def set_learning_phase(value: int) -> None:
     if value not in (0, 1):
         raise ValueError(f"the learning phase must be 0 or 1, received {value!r}")
     backend.set_learning_phase(value)
+
+
+def image_dim_ordering() -> str:
+    """The data format in Keras 1's words: 'th' for channels first, 'tf' for channels last."""
+    return "th" if backend.image_data_format() == "channels_first" else "tf"
+
+
+def set_image_dim_ordering(dim_ordering: str) -> None:
+    """Set the data format: 'th' or 'tf'."""
+    if dim_ordering not in ("th", "tf"):
+        raise ValueError(f"the order of axes must be 'th' or 'tf', received {dim_ordering!r}")
+    backend.set_image_data_format("channels_first" if dim_ordering == "th" else "channels_last")

@@ -12,6 +12,7 @@ from nbkeras import (
     callbacks,
     config,
     connected,
+    data,
     downloads,
     graph,
     initializers,
@@ -51,7 +52,7 @@ FIXED: dict[str, dict[str, Any]] = {"Nadam": {"schedule_decay": 0.004}}
 _FETCHING = ("max_queue_size", "workers", "use_multiprocessing")
 IGNORED = {"fit": _FETCHING, "evaluate": _FETCHING, "predict": _FETCHING, "compile": ("sample_weight_mode",)}
 
-# Module -> function -> older argument -> today's.
+# Module -> function or class -> older argument -> today's.
 FUNCTIONS = {
     regularizers: {"l1": {"l": "l1"}, "l2": {"l": "l2"}},
     utils: {"to_categorical": {"y": "x"}},
@@ -95,6 +96,9 @@ def apply() -> None:
     training.prepare_targets = _in_columns(training.prepare_targets)  # type: ignore[attr-defined]
     activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
     rates.LEARNING_RATE = "lr"
+    model.Model.__init__ = renaming(model.Model.__init__, {"input": "inputs", "output": "outputs"})  # type: ignore
+    callbacks.TensorBoard.__init__ = _of_tensorboard(callbacks.TensorBoard.__init__)  # type: ignore
+    data.split_validation = methods.split_validation
     callbacks.ReduceLROnPlateau.__init__ = renaming(callbacks.ReduceLROnPlateau.__init__, {"epsilon": "min_delta"})  # type: ignore
     for cls, extra in _EXTENDED.items():
         for name, value in [item for base in reversed(extra.__mro__[:-1]) for item in vars(base).items()]:
@@ -156,6 +160,27 @@ def _take_fixed(item: Any) -> None:
         init(self, *args, **kwargs)
 
     item.__init__ = __init__
+
+
+_TENSORBOARD = (
+    "log_dir histogram_freq batch_size write_graph write_grads write_images embeddings_freq embeddings_layer_names "
+    "embeddings_metadata embeddings_data update_freq"
+).split()
+
+
+def _of_tensorboard(init: Callable) -> Callable:
+    """TensorBoard's arguments in Keras 2's order; those for the batches of histograms are ignored."""
+
+    @functools.wraps(init)
+    def call(self: Any, *args: Any, **kwargs: Any) -> None:
+        kwargs = {**dict(zip(_TENSORBOARD, args, strict=False)), **kwargs}
+        if kwargs.get("write_grads"):
+            raise ValueError("TensorBoard(write_grads=True) is not offered")
+        for name in ("batch_size", "write_grads", "embeddings_layer_names", "embeddings_data"):
+            kwargs.pop(name, None)
+        init(self, **kwargs)
+
+    return call
 
 
 def _in_columns(prepare: Callable) -> Callable:

@@ -3,16 +3,35 @@
 `install_as_keras` attaches each class's to the class of that name; what it overrides is called as `super()` would.
 """
 
+import threading
 from typing import Any
 
 import numpy as np
 
-from nbkeras import initializers, layer, layers, metrics, model, module, nest, objectives, ops, training
+from nbkeras import data, initializers, layer, layers, metrics, model, module, nest, objectives, ops, training
+from nbkeras.backend import control
 from nbkeras.callbacks import monitors
-from nbkeras.compat import model_yaml
+from nbkeras.compat import backend, model_yaml
 from nbkeras.optimizers import state
 
 _validation_source, _callbacks = training.Trainer._validation_source, training.Trainer._callbacks
+_split_validation = data.split_validation
+
+
+class _Split(threading.local):
+    leaves: list | None = None  # what `validation_split` split off last
+
+
+_split = _Split()
+
+
+def split_validation(leaves, fraction):
+    """`data.split_validation`, which remembers what callbacks shall see."""
+    train, validation = _split_validation(leaves, fraction)
+    _split.leaves = [np.ones(len(validation[0])) if each is None else each for each in validation]
+    return train, validation
+
+
 _predict, _make_layout = training.Trainer.predict, training.Trainer._make_layout
 
 
@@ -37,9 +56,10 @@ class Model:
     def _callbacks(self, *args, **kwargs):
         """Callbacks of `fit` see what to validate with: `validation_data`."""
         found = _callbacks(self, *args, **kwargs)
+        given = _split.leaves if self._validation_given is None else self._validation_given
         for each in found.callbacks:
-            each.validation_data = self._validation_given
-        self._validation_given = None
+            each.validation_data = given
+        self._validation_given = _split.leaves = None
         return found
 
     def _make_layout(self, x, y, sample_weight):
@@ -288,6 +308,12 @@ class Metric:
 
 class State:
     """Of every optimizer."""
+
+    def get_updates(self, loss=None, params=None, *given) -> list:
+        """Updates for `K.function`: a step of the variables `params`. Also as params, constraints, loss, in this order."""
+        if given:
+            loss, params = given[0], loss
+        return [backend.Step(self, control.gradients(loss, params), list(params))]
 
     def choose(self, variables):
         """`choose`; given to another model, an optimizer starts anew for that one's weights."""

@@ -1,0 +1,60 @@
+"""Training loops of one's own and callbacks, as scripts for Keras 2 have them."""
+
+import pytest
+from compat_scripts import run_script
+
+
+def test_updates_of_an_optimizer(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        from keras import backend as K, losses, optimizers
+        from keras.layers import Dense, Dropout
+        from keras.models import Sequential
+
+        model = Sequential([Dense(3, input_dim=5), Dropout(0.5), Dense(2)])
+        x, y = np.random.rand(8, 5), np.random.rand(8, 2)
+        target = K.placeholder((None, 2))
+        loss, params = K.mean(losses.mean_squared_error(target, model.output)), model.trainable_weights
+        gradients = K.function([model.input, target], K.gradients(loss, params))([x, y])
+        wanted = [w - 0.5 * g for w, g in zip(model.get_weights(), gradients)]
+        for arguments in ((loss, params), (params, [], loss)):
+            before = model.get_weights()
+            updates = optimizers.SGD(lr=0.5).get_updates(*arguments)
+            step = K.function([model.input, target, K.learning_phase()], [loss], updates=updates)
+            error = np.mean((y - model.predict(x)) ** 2)
+            np.testing.assert_allclose(step([x, y, 0]), [error], rtol=1e-5)
+            for found, expected in zip(model.get_weights(), wanted):
+                np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+            model.set_weights(before)
+        assert step([x, y, 1])[0] != step([x, y, 1])[0]
+        """,
+    )
+
+
+def test_what_callbacks_and_constructors_take(tmp_path):
+    pytest.importorskip("tensorboardX")
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        from keras import backend as K
+        from keras.callbacks import Callback, TensorBoard
+        from keras.layers import Dense, Input
+        from keras.models import Model
+
+        class Seen(Callback):
+            def on_epoch_end(self, epoch, logs=None):
+                self.shapes = [each.shape for each in self.validation_data]
+
+        x = Input((5,))
+        model, seen = Model(input=x, output=Dense(3)(x)), Seen()
+        model.compile("sgd", "mse")
+        board = TensorBoard("logs", 0, 32, False, write_grads=False, embeddings_layer_names=None)
+        model.fit(np.ones((8, 5)), np.ones((8, 3)), validation_split=0.25, callbacks=[seen, board], verbose=0)
+        assert seen.shapes == [(2, 5), (2, 3), (2,)]
+        K.set_image_dim_ordering("th")
+        assert K.image_dim_ordering() == "th" and K.image_data_format() == "channels_first"
+        """,
+    )
