@@ -348,9 +348,11 @@ def test_losses_metrics_and_initializers(tmp_path):
         """
         import numpy as np
         from keras import activations, backend as K, initializers, losses, metrics
+        from keras.backend import backend
         from keras.utils import data_utils, get_file, losses_utils, metrics_utils
 
         assert get_file is data_utils.get_file and get_file.__module__ == "nbkeras.compat.downloading"
+        assert K.backend() == backend() == "nbkeras" and not hasattr(K, "layer")
         y_true, y_pred = K.constant([1, 9, 2, -5], shape=(2, 2)), K.constant([4, 8, 12, 8], shape=(2, 2))
         loss = losses.MeanAbsoluteError(reduction=losses_utils.Reduction.SUM)
         assert K.eval(loss(y_true, y_pred)) == 13.5

@@ -27,7 +27,7 @@ class Alias(ModuleType):
         today = RENAMED.get(_own(self.__name__), {}).get(name, name)
         if not name.startswith("__") or name == "__version__":
             for module in self._shown():
-                if hasattr(module, today):
+                if hasattr(module, today) and not _is_imported(module, today):
                     found = getattr(module, today)
                     if callable(found):  # functions and classes stay what they are: the next time takes no search
                         setattr(self, name, found)
@@ -35,7 +35,8 @@ class Alias(ModuleType):
         raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}: nbkeras does not offer it")
 
     def __dir__(self) -> list[str]:
-        public = {name for module in self._shown() for name in dir(module) if not name.startswith("_")}
+        names = [(module, name) for module in self._shown() for name in dir(module)]
+        public = {name for module, name in names if not name.startswith("_") and not _is_imported(module, name)}
         prefix = f"{_own(self.__name__)}.".lstrip(".")
         within = {name.removeprefix(prefix) for name in SHOWN if name.startswith(prefix)}
         return sorted(public | {name for name in within if name and "." not in name} | set(vars(self)))
@@ -44,6 +45,13 @@ class Alias(ModuleType):
     def __all__(self) -> list[str]:
         """What `from keras.layers import *` takes."""
         return [name for name in dir(self) if not name.startswith("_")]
+
+
+def _is_imported(module: ModuleType, name: str) -> bool:
+    """Whether a name is another module of nbkeras, which this one imports for itself: no name of Keras's."""
+    found = vars(module).get(name)
+    path = found.__name__ if isinstance(found, ModuleType) else ""
+    return path.startswith("nbkeras.") and path != f"{module.__name__}.{name}"
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
