@@ -144,11 +144,12 @@ class Module:
     def own_weights(self) -> list[Variable]:
         """Weights of this layer alone: from add_weight, then Variables in attributes, or in lists, tuples and dicts there."""
         known = {id(v) for v in (*self._weights, *self._states)}
-        loose = [v for v in self._held(Variable) if id(v) not in known]
-        if loose:  # a list may be of weights of layers below
+        direct = {id(v): v for v in vars(self).values() if isinstance(v, Variable) and id(v) not in known}
+        listed = [v for v in self._held(Variable) if id(v) not in known and id(v) not in direct]
+        if listed:  # a list may be of weights of layers below
             theirs = {id(v) for layer in self.all_layers()[1:] for v in layer.own_weights()}
-            loose = [v for v in loose if id(v) not in theirs]
-        own = [*self._weights, *loose]
+            listed = [v for v in listed if id(v) not in theirs]
+        own = [*self._weights, *direct.values(), *listed]
         return [v for v in own if v.declared_trainable] + [v for v in own if not v.declared_trainable]
 
     @property

@@ -1,12 +1,28 @@
 """Structures of lists, tuples and dicts: what a call's inputs, outputs, masks and shapes come in."""
 
+from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterator
 from typing import Any
 
 
 def flatten(structure: Any) -> list:
-    """Leaves from left to right; dicts in the order of their sorted keys; None is a leaf."""
+    """Leaves from left to right; dicts in the order of `keys`; None is a leaf."""
     return list(_leaves(structure))
+
+
+def keys(structure: dict) -> list:
+    """A dict's keys in the order in which its leaves count: sorted, an OrderedDict's in its own, as in Keras."""
+    return list(structure) if isinstance(structure, OrderedDict) else sorted(structure)
+
+
+def dict_like(structure: dict, values: dict) -> dict:
+    """A dict of a dict's type and order with other values."""
+    made: dict = {key: values[key] for key in structure}
+    if type(structure) is dict:
+        return made
+    if isinstance(structure, defaultdict):
+        return defaultdict(structure.default_factory, made)
+    return type(structure)(made)
 
 
 def _leaves(structure: Any) -> Iterator:
@@ -14,7 +30,7 @@ def _leaves(structure: Any) -> Iterator:
         for item in structure:
             yield from _leaves(item)
     elif isinstance(structure, dict):
-        for key in sorted(structure):
+        for key in keys(structure):
             yield from _leaves(structure[key])
     else:
         yield structure
@@ -44,8 +60,7 @@ def pack(structure: Any, leaves) -> Any:
 def map_leaves(function: Callable, structure: Any) -> Any:
     """The same structure with `function` applied to each leaf."""
     if isinstance(structure, dict):
-        mapped = {key: map_leaves(function, structure[key]) for key in sorted(structure)}
-        return {key: mapped[key] for key in structure}
+        return dict_like(structure, {key: map_leaves(function, structure[key]) for key in keys(structure)})
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
         return type(structure)(*[map_leaves(function, item) for item in structure])
     if isinstance(structure, list | tuple):

@@ -1,6 +1,6 @@
 """Structures of lists, tuples and dictionaries, keras.tree: their leaves, taken out, mapped and put back. See nest.py.
 
-Leaves are what is no list, tuple or dictionary, None among them. Dictionaries go by their sorted keys.
+Leaves are what is no list, tuple or dictionary, None among them. Dictionaries go by their sorted keys, an OrderedDict by its own.
 """
 
 from collections.abc import Callable, Iterator
@@ -34,7 +34,7 @@ def _with_paths(structure: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
 def _parts(structure: Any) -> list[tuple[Any, Any]]:
     """What a structure holds, with its keys or positions."""
     if isinstance(structure, dict):
-        return [(key, structure[key]) for key in sorted(structure)]
+        return [(key, structure[key]) for key in nest.keys(structure)]
     return list(enumerate(structure))
 
 
@@ -97,8 +97,7 @@ def map_shape_structure(func: Callable, structure: Any) -> Any:
 def _made_of(structure: Any, parts: list) -> Any:
     """A structure of one level with other parts, in `_parts`'s order."""
     if isinstance(structure, dict):
-        found = dict(zip(sorted(structure), parts, strict=True))
-        return type(structure)((key, found[key]) for key in structure)
+        return nest.dict_like(structure, dict(zip(nest.keys(structure), parts, strict=True)))
     return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
 
 

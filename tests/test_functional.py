@@ -64,9 +64,11 @@ def test_masks_at_nodes():
 
 def test_operators_on_symbolic_tensors_become_layers():
     a, b = layers.Input((3,)), layers.Input((3,))
-    model = Model([a, b], ops.maximum(a * 2.0 + b, 0.5)[:, 1:])
+    model = Model([a, b], ops.maximum(a * 2.0 + b, 0.5)[:, 1:] * ops.cast(a != b, "float32")[:, 1:])
     x, y = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
-    np.testing.assert_allclose(model.predict([x, y]), np.maximum(x * 2 + y, 0.5)[:, 1:], rtol=1e-6)
+    y[0] = x[0]
+    np.testing.assert_allclose(model.predict([x, y]), (np.maximum(x * 2 + y, 0.5) * (x != y))[:, 1:], rtol=1e-6)
+    assert a == a and not a == b  # identity, as sets and lists need it
     again = Model.from_config(model.get_config())
     np.testing.assert_array_equal(again.predict([x, y]), model.predict([x, y]))
 

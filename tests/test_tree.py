@@ -1,6 +1,6 @@
 """keras.tree: what real Keras gives for these structures (asked of 3.15.1 on JAX), and its errors."""
 
-from collections import OrderedDict, namedtuple
+from collections import OrderedDict, defaultdict, namedtuple
 
 import pytest
 
@@ -30,6 +30,10 @@ CASES = [
     (lambda: tree.map_structure_up_to([1, 2], lambda a: a, [[3], (4, 5)]), [[3], (4, 5)]),
     (lambda: tree.pack_sequence_as([1, {"a": 2}], [5, 6]), [5, {"a": 6}]),
     (lambda: tree.assert_same_structure({"a": 1}, OrderedDict(a=1)), None),
+    (lambda: tree.flatten(OrderedDict(b=1, a=[2])), [1, 2]),
+    (lambda: tree.map_structure(lambda a: -a, OrderedDict(b=1, a=2)), OrderedDict(b=-1, a=-2)),
+    (lambda: tree.lists_to_tuples(defaultdict(list, b=1, a=[2])), defaultdict(list, b=1, a=(2,))),
+    (lambda: tree.map_structure(lambda a: -a, defaultdict(list, b=1))["c"], []),
     (lambda: tree.assert_same_paths([1, 2], (3, 4)), None),
     (lambda: [tree.is_nested(x) for x in (Point(1, 2), {}, [], 1, None, "s")], [True, True, True, False, False, False]),
 ]

@@ -28,8 +28,9 @@ _COMPARISONS = {
     "le": elementwise.less_equal,
     "gt": elementwise.greater,
     "ge": elementwise.greater_equal,
+    "ne": elementwise.not_equal,
+    "eq": elementwise.equal,
 }
-_EQUALITY = {"eq": elementwise.equal, "ne": elementwise.not_equal}
 _UNARY: dict[str, Callable] = {
     "neg": elementwise.negative,
     "pos": lambda x: x,
@@ -54,10 +55,10 @@ def _reflected(function: Callable) -> Callable:
 
 
 def attach_operators(cls: Any) -> None:
-    """Give a class of tensors Python's operators; symbolic ones keep `==` and `!=` as identity, as sets and lists need."""
-    symbolic = hasattr(cls, "symbolic_op")
-    for name, function in {**_ARITHMETIC, **_COMPARISONS, **({} if symbolic else _EQUALITY)}.items():
-        setattr(cls, f"__{name}__", _forward(function))
+    """Give a class of tensors Python's operators; symbolic ones keep `==` as identity, as sets and lists need it."""
+    for name, function in {**_ARITHMETIC, **_COMPARISONS}.items():
+        if name != "eq" or not hasattr(cls, "symbolic_op"):
+            setattr(cls, f"__{name}__", _forward(function))
     for name, function in _ARITHMETIC.items():
         setattr(cls, f"__r{name}__", _reflected(function))
     for name, function in _UNARY.items():
