@@ -5,8 +5,11 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+
+_RATIO, _FREE = 200, 1 << 30  # an archive may unpack to _RATIO times its size, and to _FREE bytes in any case
 
 
 def extract(
@@ -39,32 +42,49 @@ def unpacked(archive: str, beside: str, archive_format: str | Sequence[str] | No
     made = os.path.join(outer, "unpacked")
     try:
         os.mkdir(made)
-        if "tar" in formats and tarfile.is_tarfile(archive):
-            with tarfile.open(archive) as tar:
-                _check_links(archive, tar)
-                tar.extractall(made, filter="data")
-        elif "zip" in formats and zipfile.is_zipfile(archive):
-            _extract_zip(archive, made)
-        else:
-            raise ValueError(f"{archive} is no {' or '.join(formats)} archive, so it cannot be unpacked")
+        _unpack(archive, made, formats)
         yield made
-    except tarfile.FilterError as error:
-        raise ValueError(f"{archive} is not unpacked: {error}") from error
     finally:
         shutil.rmtree(outer, ignore_errors=True)
 
 
-def _check_links(archive: str, tar: tarfile.TarFile) -> None:
-    """Links may only lead down: tarfile's own filter loses its way in paths that are too long (CVE-2025-4517, 2025-12060)."""
-    for member in tar:
-        target = member.linkname if member.issym() or member.islnk() else ""
-        if target.startswith("/") or ".." in target.split("/"):
-            raise ValueError(f"{archive} is not unpacked: its member {member.name!r} is a link to {target[:100]!r}")
+def _unpack(archive: str, folder: str, formats: tuple[str, ...]) -> None:
+    try:
+        if "tar" in formats and tarfile.is_tarfile(archive):
+            with tarfile.open(archive) as tar:
+                size = 0
+                for member in tar:  # the size so far, before what is compressed is unpacked to find the next
+                    size += _checked(archive, member)
+                    _check_size(archive, size)
+                tar.extractall(folder, filter="data")
+        elif "zip" in formats and zipfile.is_zipfile(archive):
+            _extract_zip(archive, folder)
+        else:
+            raise ValueError(f"{archive} is no {' or '.join(formats)} archive, so it cannot be unpacked")
+    except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise ValueError(f"{archive} is not unpacked: {error}") from error
+
+
+def _checked(archive: str, member: tarfile.TarInfo) -> int:
+    """A member's size. Links may only lead down: tarfile's own filter loses its way in paths that are too long
+    (CVE-2025-4517, 2025-12060).
+    """
+    target = member.linkname if member.issym() or member.islnk() else ""
+    if target.startswith("/") or ".." in target.split("/"):
+        raise ValueError(f"{archive} is not unpacked: its member {member.name!r} is a link to {target[:100]!r}")
+    return member.size
+
+
+def _check_size(archive: str, size: int) -> None:
+    """ValueError for a small file that would fill the disk."""
+    if size > max(_FREE, _RATIO * os.path.getsize(archive)):
+        raise ValueError(f"{archive} is not unpacked: its {os.path.getsize(archive)} bytes would become {size}")
 
 
 def _extract_zip(archive: str, folder: str) -> None:
     """zipfile takes leading slashes and '..' out of names by itself; an archive that has them is refused all the same."""
     with zipfile.ZipFile(archive) as file:
+        _check_size(archive, sum(member.file_size for member in file.infolist()))
         for name in file.namelist():
             if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:
                 raise ValueError(f"{archive} is not unpacked: its member {name!r} would be written outside the folder")

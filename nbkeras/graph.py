@@ -23,6 +23,8 @@ class SymbolicTensor:
     def __init__(self, shape, dtype=None, name: str | None = None):
         self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)
         self.dtype = np.dtype(dtype or config.floatx())
+        if self.dtype.kind not in "fiub":
+            raise ValueError(f"a tensor holds numbers or booleans, received dtype {self.dtype}")
         self.name = name or f"keras_tensor_{next(_numbers)}"
         self.node: Node | None = None
         self.index = 0

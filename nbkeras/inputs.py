@@ -22,10 +22,10 @@ class InputLayer(Layer):
                 raise ValueError(f"Input's shape must be a tuple of integers or None, received {shape!r}")
             batch_shape = (batch_size, *shape)
         super().__init__(name=name or unique_name("input_layer"), **kwargs)
-        self.dtype = config.standardize_dtype(dtype)
+        symbol = SymbolicTensor(batch_shape, config.standardize_dtype(dtype), self.name)
+        self.dtype = symbol.dtype.name
         self._batch_input_shape = tuple(batch_shape)
         self.built = True
-        symbol = SymbolicTensor(batch_shape, self.dtype, self.name)
         Node(self, (), {}, symbol)
 
     @property

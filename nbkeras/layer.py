@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, graph, nest, ops, regularizers, tensor
+from nbkeras import config, graph, nest, ops, regularizers, room, tensor
 from nbkeras.connected import Connected
 from nbkeras.graph import SymbolicTensor, is_symbolic
 from nbkeras.input_spec import InputSpec as InputSpec
@@ -140,7 +140,10 @@ class Layer(Module, Connected):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"a layer's name must be a string, received {name!r}")
         self.name: str = name or unique_name(snake_case(type(self).__name__))
-        self.dtype = np.dtype(config.floatx() if dtype is None else dtype).name
+        kind = np.dtype(config.floatx() if dtype is None else dtype)
+        if kind.kind not in "fiub":
+            raise ValueError(f"a layer's dtype must be of numbers or booleans, received {kind}")
+        self.dtype = kind.name
         if self.dtype in ("float16", "bfloat16"):
             raise ValueError(f"dtype {self.dtype!r} is not offered: use 'float32' or 'float64'")
         self.built = False
@@ -277,6 +280,7 @@ class Layer(Module, Connected):
         return outputs
 
     def _named_call(self, args: tuple, kwargs: dict) -> Any:
+        room.step()
         names = tensor.layer_stack.names
         names.append(self.name)
         training = kwargs.get("training", _context.training)

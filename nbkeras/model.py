@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import collections
 from typing import Any
 
 import numpy as np
@@ -37,8 +38,8 @@ class Model(Trainer):
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
         self._graph = Graph(inputs, outputs)
-        names = [layer.name for layer in self._graph.layers]
-        twice = {name for name in names if names.count(name) > 1}
+        names = collections.Counter(layer.name for layer in self._graph.layers)
+        twice = [name for name, count in names.items() if count > 1]
         if twice:
             raise ValueError(
                 f"the names of a model's layers must be unique, but {sorted(twice)} are used more than once"
@@ -406,14 +407,15 @@ def _output_names(graph: Graph) -> list[str]:
     """The names of the layers that make the outputs; numbered where one layer makes several."""
     if isinstance(graph.outputs, dict):
         return sorted(graph.outputs)
-    names: list[str] = []
+    names: dict[str, None] = {}
+    numbers: dict[str, int] = {}  # the next one to try for each name
     for tensor in graph.output_list:
-        name = tensor.node.layer.name if tensor.node else tensor.name
-        number, base = 1, name
+        name = base = tensor.node.layer.name if tensor.node else tensor.name
         while name in names:
-            name, number = f"{base}_{number}", number + 1
-        names.append(name)
-    return names
+            numbers[base] = numbers.get(base, 0) + 1
+            name = f"{base}_{numbers[base]}"
+        names[name] = None
+    return list(names)
 
 
 layers.register(Model, "Functional")

@@ -2,48 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
-import threading
-from collections.abc import Iterator, MutableMapping
+from collections.abc import MutableMapping
 from typing import Any
 
 import numpy as np
 
-from nbkeras import constraints, exchange, initializers, nest, regularizers, tensor
+from nbkeras import constraints, exchange, initializers, nest, regularizers, room, tensor
 from nbkeras.metrics.metric import Mean, Metric
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
 _NOT_SEARCHED = set("_passed nodes _weights _states _losses _trained _compiled_weights compile_arguments".split())
-
-
-class _Room(threading.local):
-    left: int | None = None
-
-
-_room = _Room()
-
-
-@contextlib.contextmanager
-def limited_room(size: int | None) -> Iterator[None]:
-    """Weights and states made in the block take at most `size` bytes in all, or ValueError before one is made; None: any."""
-    before, _room.left = _room.left, size
-    try:
-        yield
-    finally:
-        _room.left = before
-
-
-def _take_room(module: Module, shape: tuple[int, ...], dtype: Any) -> None:
-    size = math.prod(shape) * np.dtype(dtype).itemsize
-    if _room.left is not None:
-        if size > _room.left:
-            raise ValueError(
-                f"layer {module.name!r} is described with an array of shape {shape}, {size} bytes, for which the file is "
-                "too small: it is damaged, or made to exhaust memory. load_model(..., safe_mode=False) builds it as described"
-            )
-        _room.left -= size
+_LAYER = 4096  # bytes of a layer without weights, about
 
 
 class Module:
@@ -54,6 +25,7 @@ class Module:
     built: bool
 
     def __init__(self, trainable: bool = True):
+        room.take(_LAYER, "one more layer")
         self._trainable = bool(trainable)
         self._weights: list[Variable] = []
         self._states: list[Variable] = []
@@ -69,7 +41,7 @@ class Module:
         shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
         if any(size is None or size < 0 for size in shape):
             raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
-        _take_room(self, shape, dtype)
+        self._take_room(shape, dtype)
         if initializer is None:
             initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
         value = initializers.get(initializer)(shape, dtype=dtype.name)  # type: ignore[misc]
@@ -84,10 +56,14 @@ class Module:
 
     def add_state(self, shape, dtype=None, name: str = "state", value=0) -> Variable:
         """A Variable that the layer writes and that is no weight: a recurrent state, a counter."""
-        _take_room(self, tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
+        self._take_room(tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
         variable = Variable(np.full(shape, value, dtype or self.dtype), name=name, trainable=False)
         self._states.append(variable)
         return variable
+
+    def _take_room(self, shape: tuple[int, ...], dtype: Any) -> None:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        room.take(size, f"layer {self.name!r} is described with an array of shape {shape}, which")
 
     def add_loss(self, loss) -> None:
         """Add a scalar (or a tensor, summed) to what training minimises; call it in `call`."""

@@ -25,8 +25,7 @@ class Sequential(Model):
         super().__init__(name=name, **kwargs)
         self._chain: list[Layer] = []
         self._input: SymbolicTensor | None = None
-        for layer in layers or []:
-            self.add(layer)
+        self._extend_by(layers or [])
 
     @property
     def layers(self) -> list[Layer]:
@@ -38,23 +37,39 @@ class Sequential(Model):
 
     def add(self, layer) -> None:
         """Append a layer (or a symbolic Input as the first)."""
-        if isinstance(layer, SymbolicTensor) and layer.node is not None and isinstance(layer.node.layer, InputLayer):
-            layer = layer.node.layer
-        if not isinstance(layer, Layer):
-            raise TypeError(f"a Sequential is made of layers, received {layer!r} of type {type(layer).__name__}")
-        if isinstance(layer, InputLayer):
-            if self._chain or self._input is not None:
-                raise ValueError("an Input must be the first thing in a Sequential")
-            self._start(layer.output)
-            return
-        if any(layer is other for other in self._chain) or any(layer.name == other.name for other in self._chain):
-            raise ValueError(f"the names of a Sequential's layers must be unique: {layer.name!r} is already there")
-        if self._input is None and not self._chain:
-            self._start_from(layer)
-        self._chain.append(layer)
-        if self._input is not None:
-            before = self._graph.outputs if self._graph is not None else self._input
-            self._set_graph(self._input, layer(before))
+        self._extend_by([layer])
+
+    def _extend_by(self, layers) -> None:
+        """Append layers; the graph is made once."""
+        names = {layer.name for layer in self._chain}
+        outputs = self._input if self._graph is None else self._graph.outputs
+        before = outputs
+        for layer in layers:
+            if (
+                isinstance(layer, SymbolicTensor)
+                and layer.node is not None
+                and isinstance(layer.node.layer, InputLayer)
+            ):
+                layer = layer.node.layer
+            if not isinstance(layer, Layer):
+                raise TypeError(f"a Sequential is made of layers, received {layer!r} of type {type(layer).__name__}")
+            if isinstance(layer, InputLayer):
+                if self._chain or self._input is not None:
+                    raise ValueError("an Input must be the first thing in a Sequential")
+                self._start(layer.output)
+                outputs = self._input
+                continue
+            if layer.name in names:
+                raise ValueError(f"the names of a Sequential's layers must be unique: {layer.name!r} is already there")
+            names.add(layer.name)
+            if self._input is None and not self._chain:
+                self._start_from(layer)
+                outputs = self._input
+            self._chain.append(layer)
+            if outputs is not None:
+                outputs = layer(outputs)
+        if outputs is not before and self._chain:
+            self._set_graph(self._input, outputs)
         self._reset_steps()
 
     def pop(self) -> Layer:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import heapq
 import inspect
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -104,6 +105,14 @@ def plain(value: Any) -> Any:
     raise TypeError(f"cannot write {value!r} of type {type(value).__name__} into a configuration")
 
 
+def numbers(config: Mapping[str, Any]) -> np.ndarray:
+    """The array of a configuration {"value", "dtype"}; ValueError for a dtype that is none of numbers or booleans."""
+    dtype = np.dtype(config["dtype"])
+    if dtype.kind not in "fiub":
+        raise ValueError(f"the configuration has an array of dtype {dtype}, expected numbers or booleans")
+    return np.array(config["value"], dtype)
+
+
 def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
     """The inverse of what graph_config wrote for an argument."""
     if isinstance(value, list | tuple):
@@ -117,7 +126,7 @@ def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
     if kind == "__tuple__":
         return tuple(_read_leaf(item, tensors) for item in value["items"])
     if kind in ("__numpy__", "__tensor__"):
-        return np.array(config["value"], config["dtype"])
+        return numbers(config)
     if kind == "__slice__":
         return slice(*(config if isinstance(config, list) else [config.get(key) for key in ("start", "stop", "step")]))
     if kind == "__ellipsis__":
@@ -128,15 +137,18 @@ def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
 def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = layers.deserialize) -> tuple[Any, Any]:
     """(inputs, outputs) of the graph that `graph_config` described, of new layers."""
     made: dict[str, Layer] = {}
-    waiting: list[tuple[str, Layer, int, dict]] = []
-    before: dict[str, int] = {}
+    calls: list[tuple[str, int, dict]] = []
     for entry in config["layers"]:
         name, (layer, nodes) = entry["name"], _read_entry(entry, make)
+        if name in made:
+            raise ValueError(f"the configuration has two layers named {name!r}")
         made[name] = layer
-        before[name] = 0 if isinstance(layer, InputLayer) else len(layer.nodes)
-        waiting += [(name, layer, number, node) for number, node in enumerate(nodes)]
+        calls += [(name, number, node) for number, node in enumerate(nodes)]
+    inputs = {name for name, layer in made.items() if isinstance(layer, InputLayer)}
+    before = {name: 0 if name in inputs else len(layer.nodes) for name, layer in made.items()}
+    found: dict[tuple[str, int], list[SymbolicTensor]] = {}  # outputs of calls
 
-    def tensor(history: Any) -> SymbolicTensor:
+    def source(history: Any) -> tuple[str, int]:
         if not isinstance(history, list) or len(history) != 3:
             raise ValueError(f"the configuration refers to {history!r}, expected [layer, call, output]")
         name, node, index = history
@@ -144,7 +156,16 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
             raise ValueError(f"the configuration refers to a layer {name!r} that it does not have")
         if node < 0 or index < 0:
             raise ValueError(f"the configuration refers to call {node}, output {index} of layer {name!r}")
-        return nest.flatten(made[name].nodes[before[name] + node].outputs)[index]
+        return name, node
+
+    def tensor(history: Any) -> SymbolicTensor:
+        call = name, node = source(history)
+        nodes, place = made[name].nodes, before[name] + node
+        if call not in found and place < len(nodes):
+            found[call] = nest.flatten(nodes[place].outputs)
+        if history[2] >= len(found.get(call, ())):
+            raise ValueError(f"the configuration refers to {history}, but layer {name!r} has no such output")
+        return found[call][history[2]]
 
     firsts = {entry["name"]: first_call(entry["class_name"]) for entry in config["layers"]}
 
@@ -152,22 +173,48 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
         name, node, index = history
         return tensor([name, node - firsts.get(name, 0), index])
 
-    while waiting:
-        later = []
-        for name, layer, number, node in waiting:
-            try:
-                if len(layer.nodes) - before[name] != number:
-                    raise IndexError
-                args = _read_leaf(node["args"], tensor)
-                kwargs = _read_leaf(node["kwargs"], tensor)
-            except IndexError:  # an input is not made yet
-                later.append((name, layer, number, node))
-                continue
-            layer(*args, **kwargs)
-        if len(later) == len(waiting):
-            raise ValueError(f"the configuration's calls wait for each other: {[name for name, *_ in later]}")
-        waiting = later
+    for name, _, node in _in_order(calls, {(name, 0) for name in inputs}, source):
+        made[name](*_read_leaf(node["args"], tensor), **_read_leaf(node["kwargs"], tensor))
     return _references(config["input_layers"], end), _references(config["output_layers"], end)
+
+
+def _in_order(calls: list[tuple[str, int, dict]], known: set, source: Callable) -> Iterator[tuple[str, int, dict]]:
+    """Calls (layer, number, node), each after those whose results it takes, and as they stand as far as that goes."""
+    waiting: dict[tuple[str, int], list[int]] = {}
+    missing: list[int] = []
+    for position, (name, number, node) in enumerate(calls):
+        taken = {source(history) for history in _histories([node["args"], node["kwargs"]])}
+        if not taken:  # what is called on constants alone would compute, while a file is only read
+            raise ValueError(f"the configuration calls layer {name!r} on no tensor of the model")
+        needed = (taken | {(name, number - 1)} if number else taken) - known
+        missing.append(len(needed))
+        for each in needed:
+            waiting.setdefault(each, []).append(position)
+    ready = [position for position, count in enumerate(missing) if not count]
+    done = 0
+    while ready:
+        position = heapq.heappop(ready)
+        yield calls[position]
+        done += 1
+        for later in waiting.pop(calls[position][:2], []):
+            missing[later] -= 1
+            if not missing[later]:
+                heapq.heappush(ready, later)
+    if done < len(calls):
+        left = sorted({calls[position][0] for position, count in enumerate(missing) if count})
+        raise ValueError(f"the configuration's calls wait for each other: {left[:10]}")
+
+
+def _histories(value: Any) -> Iterator[Any]:
+    """What the tensors in a call's arguments refer to."""
+    if isinstance(value, list | tuple):
+        for item in value:
+            yield from _histories(item)
+    elif isinstance(value, dict):
+        if value.get("class_name") == "__keras_tensor__":
+            yield value["config"]["keras_history"]
+        else:
+            yield from _histories(list(value.values()))
 
 
 def _read_entry(entry: Mapping[str, Any], make: Callable[[Mapping], Layer]) -> tuple[Layer, list[dict]]:

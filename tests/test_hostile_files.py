@@ -20,8 +20,9 @@ import h5py
 import numpy as np
 import pytest
 
-from nbkeras import layers, saving, utils
+from nbkeras import archives, layers, saving, utils
 from nbkeras.models import Sequential, load_model, model_from_json
+from nbkeras.preprocessing.text import tokenizer_from_json
 from nbkeras.saving import hdf5
 
 RAN = []  # what code of a file would write
@@ -181,6 +182,28 @@ def test_lambda_in_hdf5(good, safe_mode, function):
     refused(buffer, "runs no code", safe_mode=safe_mode)
 
 
+@pytest.mark.parametrize(
+    "read",
+    [layers.deserialize, lambda config: layers.Lambda.from_config(config["config"]), saving.deserialize_keras_object],
+)
+def test_lambda_outside_of_load_model(read):
+    """CVE-2026-12481: Keras's guard held within load_model only."""
+    with pytest.raises((TypeError, ValueError), match="function|code"):
+        read({"class_name": "Lambda", "config": {"name": "l", "function": LAMBDA}})
+
+
+def test_names_that_are_paths(good, tmp_path):
+    """CVE-2026-12479: a layer's name became a folder."""
+    name = "../../../evil"
+    path = configured(good, lambda config: first_layer(name=name)(config) or first_config(name=name)(config))
+    model = load_model(path)
+    assert model.layers[0].name == name
+    model.save("m.keras")
+    model.save("m.h5")
+    model.save_weights("w.weights.h5")
+    assert load_model("m.keras").layers[0].name == load_model("m.h5").layers[0].name == name
+
+
 def test_what_is_passed_or_registered_is_found(good):
     double = first_layer(class_name="Lambda", config={"name": "l", "function": LAMBDA, "arguments": {}})
     path = configured(good, lambda config: double(config) or config["config"]["layers"].__delitem__(2))
@@ -241,7 +264,8 @@ def test_calls_that_wait_for_each_other_and_do_not_exist(good):
         entries = [start, layer("a", *history), layer("b", "a", 0, 0)]
         config = {"layers": entries, "input_layers": [["i", 0, 0]], "output_layers": [["b", 0, 0]]}
         refused(
-            configured(good, lambda c, f=config: {**c, "class_name": "Functional", "config": f}), "wait for each other"
+            configured(good, lambda c, f=config: {**c, "class_name": "Functional", "config": f}),
+            "wait for each other|no such output",
         )
     for history in (("i", -1, 0), ("x", 0, 0), (1, 2), None):
         entries = [start, layer("a", *history) if history else {**layer("a"), "inbound_nodes": 3}]
@@ -403,6 +427,11 @@ DATA = {
     "a group that contains itself": (itself, "not of the same model|no array"),
     "a group for an array": (link(h5py.SoftLink("/layers")), "SoftLink"),
     "an unknown filter": (replaced(shape=(3, 5), dtype="f4", chunks=(3, 5), compression="lzf"), "filters"),
+    "a chunk larger than the array": (
+        replaced(data=np.ones((3, 5), "f4"), maxshape=(None, None), chunks=(2200, 2200), compression="gzip"),
+        "chunks",
+    ),
+    "a link on the way": (link(h5py.SoftLink("/layers/dense_1"), "layers/dense"), "SoftLink"),
     "too few": (lambda file: file.__delitem__(KERNEL), "not of the same model"),
     "a giant optimizer state": (
         lambda file: file.create_dataset("optimizer/vars/2", (2**40,), "f4", chunks=(1024,)),
@@ -534,6 +563,78 @@ def test_archives_of_get_file(tmp_path):
     with pytest.raises(ValueError, match="is not unpacked"):
         utils.get_file(origin=(tmp_path / "a.tar").as_uri(), extract=True, cache_dir=tmp_path / "cache")
     assert not list(tmp_path.rglob("evil"))
+
+
+def tar_of(*members):
+    """a.tar of members (name, type, link or size)."""
+    with tarfile.open("a.tar", "w:gz") as tar:
+        for name, kind, more in members:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            if kind == tarfile.REGTYPE:
+                member.size = more
+            else:
+                member.linkname = more
+            tar.addfile(member, io.BytesIO(b"0" * more) if kind == tarfile.REGTYPE else None)
+
+
+TARS = {
+    "CVE-2024-55459 a name that leads out": [("../../evil", tarfile.REGTYPE, 1)],
+    "CVE-2024-55459 an absolute name": [("{}/evil", tarfile.REGTYPE, 1)],
+    "CVE-2025-12638 a link and a file through it": [("a", tarfile.SYMTYPE, "../.."), ("a/evil", tarfile.REGTYPE, 1)],
+    "an absolute link": [("a", tarfile.SYMTYPE, "{}"), ("a/evil", tarfile.REGTYPE, 1)],
+    "a hard link that leads out": [("a", tarfile.LNKTYPE, "../../secret")],
+    "an absolute hard link": [("a", tarfile.LNKTYPE, "/etc/passwd")],
+    "GHSA-hqp4-2352-xf5r a folder whose name begins alike": [("../a.tar.evil/evil", tarfile.REGTYPE, 1)],
+    "a device": [("evil", tarfile.CHRTYPE, "")],
+    "a bomb": [("large", tarfile.REGTYPE, 3_000_000)],
+}
+
+
+@pytest.mark.parametrize("name", TARS)
+def test_tar_archives_of_get_file(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_FREE", 1_000_000)
+    tar_of(
+        *(
+            (path.format(tmp_path), kind, more if kind == tarfile.REGTYPE else more.format(tmp_path))
+            for path, kind, more in TARS[name]
+        )
+    )
+    Path("cache").mkdir()
+    Path("cache/secret").write_text("x")
+    try:
+        utils.get_file(origin=(tmp_path / "a.tar").as_uri(), extract=True, cache_dir=tmp_path / "cache")
+    except ValueError as error:
+        assert "is not unpacked" in str(error)
+    else:
+        assert "absolute name" in name  # taken as a name below the folder
+    found = [path for path in tmp_path.rglob("*") if path.name == "evil" or path.is_symlink()]
+    assert all(path.is_relative_to(tmp_path / "cache/datasets/a.tar") for path in found) and not list(
+        tmp_path.rglob("large")
+    )
+
+
+def test_a_zip_of_get_file_that_would_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(archives, "_FREE", 1_000_000)
+    with zipfile.ZipFile("a.tar", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("large", b"0" * 3_000_000)
+    with pytest.raises(ValueError, match="is not unpacked: its .* bytes would become 3000000"):
+        utils.get_file(origin=(tmp_path / "a.tar").as_uri(), extract=True, cache_dir=tmp_path / "cache")
+
+
+def test_yaml_that_repeats_itself():
+    pytest.importorskip("yaml")
+    from nbkeras.compat.model_yaml import model_from_yaml
+
+    lines = ["a0: &a0 [1, 1]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
+    refused("\n".join(lines), "parts, more than any model's", model_from_yaml)
+    refused("a: &a [1, *a]", "in itself|no YAML", model_from_yaml)
+    refused("a: !!python/object/apply:os.system ['true']", "no YAML", model_from_yaml)
+
+
+def test_a_tokenizer_that_is_none():
+    for text in ("", "[]", "{}", '{"config": {"word_counts": "["}}', "[" * 100_000, '{"config": {"evil": 1}}'):
+        refused(text, "no Tokenizer", tokenizer_from_json)
 
 
 def test_a_full_model_still_loads(good):

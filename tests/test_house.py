@@ -13,7 +13,7 @@ LONG = 450
 FLOORS = {
     0: "nbkeras.kernels",
     1: "nbkeras.placement nbkeras.exchange nbkeras.dtypes nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tree "
-    "nbkeras.later nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops",
+    "nbkeras.later nbkeras.tape nbkeras.program nbkeras.tensor nbkeras.ops nbkeras.room",
     2: "nbkeras.random nbkeras.distributions nbkeras.elastic "
     "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from nbkeras import Input, Model, Sequential, layers, ops, random
+from nbkeras.export import onnx_graph
 from nbkeras.models import clone_model
 
 pytest.importorskip("onnx", reason="needs the package onnx")
@@ -189,7 +190,9 @@ def test_what_cannot_be_exported_says_why(tmp_path):
     with pytest.raises(ValueError, match="is stateful: an ONNX file has no memory"):
         stateful.export(path)
     noise = Sequential([Input((3,)), layers.Lambda(lambda x: random.normal((1, 3)) + x)])
-    with pytest.raises(ValueError, match=r"cannot be exported: op random\.\w+: ONNX has no counterpart"):
+    with pytest.raises(
+        ValueError, match=r"cannot be exported: op random\.\w+ of layer .*/lambda.*: ONNX has no counterpart"
+    ):
         noise.export(path)
     with pytest.raises(ValueError, match="format must be 'onnx', received 'tf_saved_model'"):
         noise.export(path, format="tf_saved_model")
@@ -209,3 +212,86 @@ def test_without_the_package_a_sentence_says_what_to_install(tmp_path, monkeypat
     monkeypatch.setattr(builtins, "__import__", refuse)
     with pytest.raises(ImportError, match=r"pip install 'nbkeras\[onnx\]'"):
         Sequential([Input((3,)), layers.Dense(2)]).export(str(tmp_path / "model.onnx"))
+
+
+def test_sizes_that_windows_need_and_halve(tmp_path):
+    """Open axes longer than the windows over them, halved and doubled again: at other sizes than the traced ones."""
+    long = Sequential([Input((None, 3)), layers.Conv1D(4, 9), layers.MaxPooling1D(4), layers.GlobalMaxPooling1D()])
+    for steps in (40, 101):
+        assert_same(long, tmp_path, RNG.normal(size=(2, steps, 3)).astype("float32"))
+    inputs = Input((None, None, 3))
+    low = layers.Conv2D(4, 3, padding="same")(layers.MaxPooling2D(2)(inputs))
+    network = Model(inputs, layers.Concatenate()([inputs, layers.UpSampling2D(2)(low)]))
+    for sizes in ((1, 8, 6), (3, 16, 20)):
+        assert_same(network, tmp_path, RNG.normal(size=(*sizes, 3)).astype("float32"))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.CenterCrop(8, 8),  # which enlarges smaller images
+        layers.Lambda(lambda x: ops.clip(x, -1.0, float(x.shape[1]))),
+        layers.Lambda(lambda x: ops.leaky_relu(x, 1.0 / x.shape[1])),
+        layers.Lambda(lambda x: ops.sum(x, axis=1) / x.shape[1]),
+        layers.Lambda(lambda x: ops.one_hot(ops.cast(x, "int32"), x.shape[1])),
+    ],
+    ids=["something else from some size on", "a bound", "a slope", "a mean", "a depth"],
+)
+def test_what_python_makes_of_an_open_size_is_not_written_as_it_was(layer, tmp_path):
+    model = Sequential([Input((None, None, 3)), layer])
+    with pytest.raises(
+        ValueError, match="other sizes|sizes of open axes|or their sizes|cannot be exported: op .* of layer"
+    ):
+        model.export(str(tmp_path / "model.onnx"))
+    assert_same(model, tmp_path, RNG.normal(size=(2, 9, 12, 3)).astype("float32"), input_signature=[(None, 9, 12, 3)])
+
+
+def test_values_read_with_numpy_are_no_constants(tmp_path):
+    class Net(Model):
+        def call(self, inputs):
+            return ops.add(np.asarray(inputs) * 2, 0 * inputs)
+
+    signature = [layers.InputSpec(dtype="int32", shape=(None, 3))]
+    with pytest.raises(ValueError, match="with Python or NumPy instead of nbkeras.ops"):
+        Net().export(str(tmp_path / "model.onnx"), input_signature=signature)
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
+def test_recurrent_layers_in_float64(cell, tmp_path):
+    """Which ONNX Runtime has no nodes for."""
+    inner = getattr(layers, cell)(3, dtype="float64")
+    model = Sequential([Input((None, 2), dtype="float64"), layers.Bidirectional(inner, dtype="float64")])
+    for sizes in ((1, 4, 2), (3, 7, 2)):
+        assert_same(model, tmp_path, RNG.normal(size=sizes))
+
+
+def test_names_of_inputs_and_outputs_are_unique(tmp_path):
+    a, b = Input((4,), name="a"), Input((4,), name="b")
+    shared = layers.Dense(4, name="a_output")
+    model = Model([a, b], [a, layers.Activation("relu", name="x")(shared(a)), shared(b)])
+    found = run(model, tmp_path, *(RNG.normal(size=(3, 4)).astype("float32") for _ in range(2)))
+    assert len(found) == 3 and not {"a", "b"} & set(found)
+
+
+def test_more_weights_than_a_file_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_graph, "LIMIT", 1000)
+    model = Sequential([Input((30,)), layers.Dense(30, name="wide")])
+    with pytest.raises(ValueError, match="op dense.dense of layer '.*/wide': an ONNX file holds 2 GB at most"):
+        model.export(str(tmp_path / "model.onnx"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_signatures_in_keras_form_and_inputs_by_name(tmp_path):
+    class Net(Model):
+        def __init__(self):
+            super().__init__()
+            self.table = layers.Embedding(9, 4)
+
+        def call(self, inputs):
+            return ops.sum(self.table(inputs["words"]), axis=1) + inputs["more"]
+
+    model, words_, more = Net(), words(3, 5), RNG.normal(size=(3, 4)).astype("float32")
+    expected = model({"words": words_, "more": more}).numpy()
+    signature = [layers.InputSpec(dtype="float32", shape=(None, 4)), Input((None,), dtype="int32")]  # more, words
+    found = run(model, tmp_path, more, words_, input_signature=signature)
+    np.testing.assert_allclose(next(iter(found.values())), expected, rtol=1e-5)

@@ -3,7 +3,6 @@
 import contextlib
 import os
 import warnings
-import zipfile
 from collections.abc import Iterator
 from typing import Any
 
@@ -12,7 +11,7 @@ import numpy as np
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.callbacks.monitors import MonitorCallback
 from nbkeras.progress import print_message
-from nbkeras.saving.archive import atomic_file
+from nbkeras.saving.archive import OtherShape, atomic_file, open_archive, read_npy
 from nbkeras.tensor import Variable
 
 
@@ -163,20 +162,26 @@ class BackupAndRestore(Callback):
         paths = [path for path in (self._latest, self._previous) if os.path.exists(path)]
         for path in paths:
             try:
-                with open(path, "rb") as raw, np.load(raw, allow_pickle=False) as file:
-                    arrays = {name: file[name] for name in file.files}
-            except (OSError, EOFError, ValueError, zipfile.BadZipFile) as error:
+                self._restore(path)
+            except (OSError, ValueError) as error:
+                if isinstance(error, OtherShape):
+                    raise ValueError(
+                        f"{path!r} is of another model or optimizer ({error}): delete it, or use another backup_dir"
+                    ) from None
                 if path == paths[-1]:
                     raise OSError(f"{path!r} cannot be read ({error}): delete it to start training anew") from error
                 warnings.warn(f"{path!r} cannot be read ({error}): going on from the state before it", stacklevel=2)
                 continue
-            self._restore(path, arrays)
             return
 
-    def _restore(self, path: str, arrays: dict[str, np.ndarray]) -> None:
-        epoch, state = int(arrays.pop("epoch", -1)), dict(self._state())
-        if epoch < 0 or {name: v.shape for name, v in state.items()} != {name: a.shape for name, a in arrays.items()}:
-            raise ValueError(f"{path!r} is of another model or optimizer: delete it, or use another backup_dir")
+    def _restore(self, path: str) -> None:
+        """Take the state in a file, all of which is read before any of it is written."""
+        state = dict(self._state())
+        with open_archive(path) as archive:
+            if set(archive.namelist()) != {f"{name}.npy" for name in (*state, "epoch")}:
+                raise OtherShape(f"it holds {len(archive.namelist())} arrays, expected {len(state) + 1}")
+            epoch = int(read_npy(archive, "epoch.npy", "epoch", np.zeros((), np.int64)))
+            arrays = {name: read_npy(archive, f"{name}.npy", name, v.data) for name, v in state.items()}
         for name, variable in state.items():
             variable.assign(arrays[name])
         self.model.initial_epoch = self._epoch = epoch

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 from nbkeras import models
+from nbkeras.saving.archive import check_count
 
 
 def _yaml() -> Any:
@@ -20,5 +21,25 @@ def to_yaml(model: Any, **options) -> str:
 
 
 def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
-    """A model with new weights from `model.to_yaml()`."""
-    return models.model_from_json(json.dumps(_yaml().safe_load(yaml_string)), custom_objects)
+    """A model with new weights from `model.to_yaml()`; ValueError for a text that is none."""
+    yaml = _yaml()
+    try:
+        value = yaml.safe_load(yaml_string)
+    except (yaml.YAMLError, RecursionError) as error:
+        raise ValueError(f"the text is no YAML: {error}") from None
+    check_count(_parts(value, {}), "the text")
+    return models.model_from_json(json.dumps(value), custom_objects)
+
+
+def _parts(value: Any, known: dict[int, int]) -> int:
+    """How many parts a value has when what YAML's aliases repeat is written out; ValueError for one that contains itself."""
+    if not isinstance(value, dict | list):
+        return 1
+    if id(value) not in known:
+        known[id(value)] = -1
+        known[id(value)] = 1 + sum(
+            _parts(each, known) for each in (value.values() if isinstance(value, dict) else value)
+        )
+    if known[id(value)] < 0:
+        raise ValueError("the text has an alias to what it is in itself")
+    return known[id(value)]

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nbkeras.export.onnx_graph import OnnxGraph, Unsupported
+from nbkeras.export.onnx_graph import OnnxGraph
 from nbkeras.export.op import Handler, Op, scalar
+from nbkeras.export.trace import Unsupported
 
 
 def _node(kind: str) -> Handler:

@@ -7,14 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.export.trace import Axis, Size, Trace
+from nbkeras.export.trace import Axis, Size, Trace, Unsupported
 from nbkeras.tensor import Tensor
 
 OPSET = 18
-
-
-class Unsupported(ValueError):
-    """An op that has no counterpart in ONNX."""
+LIMIT = (1 << 31) - (1 << 20)  # bytes of constants: a file is one message of Protocol Buffers, of less than 2 GB
 
 
 class OnnxGraph:
@@ -32,6 +29,8 @@ class OnnxGraph:
         self._constants: dict[Any, str] = {}
         self._sizes: dict[Axis, str] = {}
         self._count = 0
+        self._bytes = 0
+        self.op: Any = None  # that is written at the moment: a nbkeras.export.op.Op
 
     # -------------------- nodes and constants --------------------
 
@@ -57,6 +56,9 @@ class OnnxGraph:
         array = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
+            self._bytes += array.nbytes
+            if self._bytes > LIMIT:
+                raise Unsupported(f"an ONNX file holds 2 GB at most, and the weights so far take {self._bytes} bytes")
             name = self.fresh(hint)
             self.initializers.append(
                 self.onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
@@ -96,7 +98,9 @@ class OnnxGraph:
         first, hint = arrays[0], getattr(versions[0], "path", "constant")
         if all(a.shape == first.shape for a in arrays):
             if any(not np.array_equal(a, first, equal_nan=a.dtype.kind == "f") for a in arrays):
-                raise Unsupported("a tensor was computed from the inputs with NumPy instead of nbkeras.ops")
+                raise Unsupported(
+                    "a tensor was computed from the inputs, or their sizes, with Python or NumPy instead of nbkeras.ops"
+                )
             return self.constant(first, hint=hint)
         shape = self.trace.shape(versions)
         if len(shape) == 1 and first.size > 1 and isinstance(shape[0], Size):
@@ -125,7 +129,7 @@ class OnnxGraph:
 
     def _size(self, size: Size) -> str:
         if size.factors is None:
-            raise Unsupported("a size follows the open axes in a way that is neither a sum nor a multiple of them")
+            return self._by_input(size)
         total = self.constant([size.constant], np.int64) if size.constant or not size.factors else None
         for axis, factor in size.factors:
             term = self._open(axis)
@@ -133,6 +137,23 @@ class OnnxGraph:
                 term = self.add("Mul", term, self.constant([factor], np.int64))
             total = term if total is None else self.add("Add", total, term)
         return total  # type: ignore[return-value]
+
+    def _by_input(self, size: Size) -> str:
+        """A size that is a multiple of an axis of the op's own inputs."""
+        for position, name in enumerate(self.op.inputs if self.op else ()):
+            for axis, own in enumerate(self.op.sizes(position) if name else ()):
+                if not isinstance(own, Size):
+                    continue
+                factor, rest = divmod(size.values[0], own.values[0])
+                if not rest and all(
+                    value == factor * each for value, each in zip(size.values, own.values, strict=True)
+                ):
+                    term = self.add("Shape", name, start=axis, end=axis + 1)
+                    return term if factor == 1 else self.add("Mul", term, self.constant([factor], np.int64))
+        raise Unsupported(
+            "a size follows the open axes in a way that is neither a sum nor a multiple of them: give input_signature the "
+            "sizes that the model will get"
+        )
 
     def _open(self, axis: Axis) -> str:
         if axis not in self._sizes:

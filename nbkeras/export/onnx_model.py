@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from nbkeras import nest
-from nbkeras.export.onnx_graph import OPSET, OnnxGraph, Unsupported
+from nbkeras.export.onnx_graph import OPSET, OnnxGraph
 from nbkeras.export.onnx_ops import HANDLERS
 from nbkeras.export.op import Op
-from nbkeras.export.trace import Size, Trace
+from nbkeras.export.trace import Call, Size, Trace, Unsupported
 from nbkeras.saving.archive import atomic_file
 
 _INSTALL = "exporting to ONNX needs the package onnx: pip install 'nbkeras[onnx]'"
@@ -21,8 +21,9 @@ _INSTALL = "exporting to ONNX needs the package onnx: pip install 'nbkeras[onnx]
 def export_onnx(model: Any, filepath: Any, input_signature: Sequence[Any] | None = None) -> None:
     """Write the model's inference to an ONNX file (opset 18) with its weights.
 
-    input_signature: the shape of each input (a tuple with None where any size fits), for models without a graph of their
-    own and to fix sizes. Open axes stay open: batch, and others where what the model computes is the same for all sizes.
+    input_signature: each input's shape (a tuple with None where any size fits), or InputSpec or Input, for models
+    without a graph of their own and to fix sizes. Open axes stay open: batch, and others where what the model computes is the
+    same for all sizes.
     Raises ImportError without the package onnx, ValueError for a stateful model and for ops that ONNX does not have.
     """
     try:
@@ -39,16 +40,9 @@ def export_onnx(model: Any, filepath: Any, input_signature: Sequence[Any] | None
     trace = Trace(function, shapes, dtypes)
     output_names = _output_names(model, len(trace.runs[0].outputs), names)
     graph = OnnxGraph(onnx, trace, names, output_names)
-    for number, call, constants in trace.calls():
-        handler = HANDLERS.get(call.name)
-        try:
-            if handler is None:
-                raise Unsupported("ONNX has no counterpart")
-            results = handler(graph, Op(graph, number, call), **constants)
-        except Unsupported as error:
-            raise ValueError(f"model {model.name!r} cannot be exported: op {call.name}: {error}") from None
-        for tensor, name in zip(call.outputs, [results] if isinstance(results, str) else results, strict=True):
-            graph.bind(tensor, name)
+    for number, call in trace.calls():
+        _write(graph, number, call, model.name)
+    graph.op = None
     outputs = list(zip(*(run.outputs for run in trace.runs), strict=True))
     for name, versions in zip(output_names, outputs, strict=True):
         graph.nodes.append(onnx.helper.make_node("Identity", [graph.value(versions)], [name]))
@@ -58,7 +52,7 @@ def export_onnx(model: Any, filepath: Any, input_signature: Sequence[Any] | None
         model.name,
         [info(n, graph.type_of(d), s) for n, d, s in zip(names, dtypes, shapes, strict=True)],
         [
-            info(name, graph.type_of(versions[0].dtype), _named(trace, versions))
+            info(name, graph.type_of(versions[0].dtype), _named(trace, versions, name))
             for name, versions in zip(output_names, outputs, strict=True)
         ],
         graph.initializers,
@@ -71,34 +65,71 @@ def export_onnx(model: Any, filepath: Any, input_signature: Sequence[Any] | None
         file.write(made.SerializeToString())
 
 
-def _signature(model: Any, given: Sequence[Any] | None) -> tuple[list[str], list[tuple], list[Any], Any]:
+def _write(graph: OnnxGraph, number: int, call: Call, model: str) -> None:
+    """One op's nodes; ValueError that names the op and the layer where there are none."""
+    constants: dict[str, Any] = {}
+    try:
+        handler = HANDLERS.get(call.name)
+        if handler is None:
+            raise Unsupported("ONNX has no counterpart")
+        constants, graph.op = graph.trace.constants(number), None
+        graph.op = Op(graph, number, call)
+        results = handler(graph, graph.op, **constants)
+    except (Unsupported, TypeError) as error:
+        if not isinstance(error, Unsupported) and not _follows_open_axes(constants):
+            raise
+        where = f" of layer {call.layer!r}" if call.layer else ""
+        raise ValueError(f"model {model!r} cannot be exported: op {call.name}{where}: {error}") from error
+    for tensor, name in zip(call.outputs, [results] if isinstance(results, str) else results, strict=True):
+        graph.bind(tensor, name)
+
+
+def _follows_open_axes(constants: dict[str, Any]) -> bool:
+    """Whether there are Sizes among constants, where a handler wants numbers."""
+    return any(isinstance(leaf, Size) for leaf in nest.flatten(list(constants.values())))
+
+
+def _signature(model: Any, given: Any) -> tuple[list[str], list[tuple], list[Any], Any]:
     """Names, shapes with names for open axes and dtypes of the inputs, and the model as a function of a list of them."""
+    wanted = None if given is None else [_spec(each) for each in ([given] if _is_one(given) else given)]
     if getattr(model, "_graph", None) is not None:
-        symbols = model.inputs
         names = [str(name) for name in model.input_names]
-        shapes, dtypes = [tuple(s.shape) for s in symbols], [s.dtype for s in symbols]
+        specs = [(tuple(symbol.shape), symbol.dtype) for symbol in model.inputs]
 
         def function(tensors):
             return model(nest.pack(model.input, tensors))
 
+    elif given is None and model.build_shapes is None:
+        raise ValueError(f"model {model.name!r} has no input shapes: call it once, or give input_signature")
     else:
-        if given is None and model.build_shapes is None:
-            raise ValueError(f"model {model.name!r} has no input shapes: call it once, or give input_signature")
-        own: Any = given if model.build_shapes is None else model.build_shapes
-        single = nest.is_shape(own)
-        shapes = [tuple(own)] if single else [tuple(shape) for shape in own]
-        if given is None:
-            shapes = [(None, *shape[1:]) for shape in shapes]
-        names, dtypes = [f"input_{i}" for i in range(len(shapes))], [np.dtype(model.dtype)] * len(shapes)
+        own = model.build_shapes
+        if own is None:  # one shape in a list is one too, as Keras gives it
+            own = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
+        by_name = isinstance(own, dict)
+        leaves = [own] if _is_one(own) else [own[key] for key in sorted(own)] if by_name else list(own)
+        names = sorted(own) if by_name else [f"input_{i}" for i in range(len(leaves))]
+        specs = [((None, *_spec(leaf)[0][1:]), None) for leaf in leaves]
 
         def function(tensors):
-            return model(tensors[0] if single else tensors)
+            return model(dict(zip(names, tensors, strict=True)) if by_name else tensors[0] if _is_one(own) else tensors)
 
-    if given is not None:
-        shapes = [tuple(shape) for shape in ([given] if nest.is_shape(given) else given)]
-        if len(shapes) != len(names):
-            raise ValueError(f"model {model.name!r} has {len(names)} inputs, received {len(shapes)} shapes")
-    return names, [_open_names(name, shape) for name, shape in zip(names, shapes, strict=True)], dtypes, function
+    wanted = specs if wanted is None else wanted
+    if len(wanted) != len(names):
+        raise ValueError(f"model {model.name!r} has {len(names)} inputs, received {len(wanted)} shapes")
+    shapes = [_open_names(name, shape) for name, (shape, _) in zip(names, wanted, strict=True)]
+    dtypes = [np.dtype(d or own or model.dtype) for (_, d), (_, own) in zip(wanted, specs, strict=True)]
+    return names, shapes, dtypes, function
+
+
+def _is_one(value: Any) -> bool:
+    return nest.is_shape(value) or hasattr(value, "shape")
+
+
+def _spec(value: Any) -> tuple[tuple, Any]:
+    """(shape, dtype or None) of a shape, an InputSpec or an Input."""
+    if hasattr(value, "shape"):
+        return tuple(value.shape), value.dtype
+    return tuple(value), None
 
 
 def _open_names(name: str, shape: tuple) -> tuple:
@@ -111,17 +142,21 @@ def _open_names(name: str, shape: tuple) -> tuple:
 def _output_names(model: Any, count: int, taken: list[str]) -> list[str]:
     names = [str(name) for name in model.output_names]
     names = names if len(set(names)) == count else [f"output_{i}" for i in range(count)]
-    return [f"{name}_output" if name in taken else name for name in names]
+    for position, name in enumerate(names):
+        while name in taken or name in names[:position]:
+            name += "_output"
+        names[position] = name
+    return names
 
 
-def _named(trace: Trace, versions: Sequence[Any]) -> list:
+def _named(trace: Trace, versions: Sequence[Any], output: str) -> list:
     """An output's shape with names: of the open axis where it is one, '' for other open sizes."""
     of_axis = {axis: name for name, axis in trace.names.items()}
     shape: list[Any] = []
     for position, size in enumerate(trace.shape(versions)):
         if isinstance(size, Size):
             same = size.constant == 0 and size.factors and len(size.factors) == 1 and size.factors[0][1] == 1
-            shape.append(of_axis[size.factors[0][0]] if same and size.factors else f"open_{position}")
+            shape.append(of_axis[size.factors[0][0]] if same and size.factors else f"{output}_axis_{position}")
         else:
             shape.append(size)
     return shape

@@ -154,7 +154,7 @@ def _dropped(g: OnnxGraph, h: str, drop: str) -> str:
 def _lstm(g, op, activation, recurrent_activation, sequences, backwards, zero_masked, differentiable) -> list[str]:
     x, kernel, recurrent_kernel, bias, h, c, mask, drop = op.inputs
     units = op.tensors[2].shape[0]
-    if mask or drop:
+    if _needs_scan(op, mask, drop):
         states = [_state(g, op, h, units), _state(g, op, c, units)]
 
         def cell(z: str, old: list[str]) -> list[str]:
@@ -186,7 +186,7 @@ def _gru(
     if bias and reset_after:
         halves = g.add("Split", bias, outputs=2, axis=0, num_outputs=2)
         first, second = (g.add("Squeeze", half, g.constant([0], np.int64)) for half in halves)
-    if mask or drop:
+    if _needs_scan(op, mask, drop):
         of_gates = g.add("Split", recurrent_kernel, g.constant([2 * units, units], np.int64), outputs=2, axis=1)
 
         def cell(z: str, old: list[str]) -> list[str]:
@@ -223,7 +223,7 @@ def _gru(
 def _simple_rnn(g, op, activation, sequences, backwards, zero_masked) -> list[str]:
     x, kernel, recurrent_kernel, bias, h, mask, drop = op.inputs
     units = op.tensors[2].shape[0]
-    if mask or drop:
+    if _needs_scan(op, mask, drop):
 
         def cell(z: str, old: list[str]) -> list[str]:
             inner = g.add("MatMul", _dropped(g, old[0], drop), recurrent_kernel)
@@ -241,6 +241,11 @@ def _simple_rnn(g, op, activation, sequences, backwards, zero_masked) -> list[st
 def _both_biases(g: OnnxGraph, of_input: str, of_state: str) -> str:
     """ONNX's (1, 2 * gates * units): the biases of the input's and of the state's products."""
     return g.add("Unsqueeze", g.add("Concat", of_input, of_state, axis=0), g.constant([0], np.int64))
+
+
+def _needs_scan(op: Op, mask: str, drop: str) -> bool:
+    """Whether ONNX's own node will not do; ONNX Runtime has none of them in float64."""
+    return bool(mask or drop) or op.dtype == np.float64
 
 
 def _everywhere(g: OnnxGraph, op: Op) -> str:

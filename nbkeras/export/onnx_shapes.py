@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.export.onnx_graph import OnnxGraph, Unsupported
+from nbkeras.export.onnx_graph import OnnxGraph
 from nbkeras.export.op import Handler, Op, scalar
-from nbkeras.export.trace import Size
+from nbkeras.export.trace import Size, Unsupported
 
 # -------------------- reductions --------------------
 
@@ -151,7 +151,9 @@ def _getitem(g: OnnxGraph, op: Op, key: tuple) -> str:
 
 
 def _next(part: Any) -> Any:
-    return Size(part.constant + 1, part.factors) if isinstance(part, Size) else part + 1
+    if not isinstance(part, Size):
+        return part + 1
+    return Size(part.constant + 1, part.factors, tuple(value + 1 for value in part.values))
 
 
 # -------------------- indexing --------------------

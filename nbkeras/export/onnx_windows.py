@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.export.onnx_graph import OnnxGraph, Unsupported
+from nbkeras.export.onnx_graph import OnnxGraph
 from nbkeras.export.op import Op
-from nbkeras.export.trace import Size
+from nbkeras.export.trace import Size, Unsupported
 
 
 def _channels_first(g: OnnxGraph, name: str, ndim: int) -> str:

@@ -5,6 +5,7 @@ The sizes in an op's constants and in tensors' shapes follow the open axes (batc
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -13,24 +14,41 @@ import numpy as np
 
 from nbkeras import nest
 from nbkeras.layer import training_phase
-from nbkeras.tensor import Tensor, listening
+from nbkeras.tensor import Tensor, layer_stack, listening, shapes_only
 
 Axis = tuple[int, int]  # (input, axis): an axis whose size is open
+_TRIES = (
+    (3, 1),
+    (35, 1),
+    (131, 1),
+    (64, 32),
+)  # the least size of an open axis and steps from there, until the model takes them
+_FAR = (0, 1056, 1056, 128, 64, 32)  # a large size, by how many open axes there are beside the batch
+_BATCH = 3
+
+
+class Unsupported(ValueError):
+    """Something that has no counterpart in ONNX."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A size that follows open axes: `constant` plus each axis's size times a factor; factors None: in some other way."""
+    """A size that follows open axes: `constant` plus each axis's size times a factor; factors None: in some other way.
+
+    values: what it was in each run.
+    """
 
     constant: int
     factors: tuple[tuple[Axis, int], ...] | None
+    values: tuple[int, ...]
 
 
 @dataclass
 class Call:
-    """One op: its name ('family.op'), its tensors, its constants and its outputs."""
+    """One op: its name ('family.op'), the layer that applied it, its tensors, its constants and its outputs."""
 
     name: str
+    layer: str
     inputs: list[Tensor | None]
     constants: dict[str, Any]
     outputs: list[Tensor]
@@ -49,7 +67,7 @@ class Trace:
     """Runs of a function of tensors: the first with small sizes, then each open axis larger by one, then all larger.
 
     function(inputs) -> structure of tensors. shapes: of the inputs, with a name or None for an open axis; axes of one name
-    are of one size. Raises ValueError where the ops differ between runs.
+    are of one size, the first axis's is the batch. Raises ValueError where the ops differ between runs.
     """
 
     def __init__(self, function: Callable, shapes: Sequence[tuple], dtypes: Sequence[Any]):
@@ -58,26 +76,56 @@ class Trace:
             for axis, size in enumerate(shape):
                 if isinstance(size, str):
                     self.names.setdefault(size, (number, axis))
-        self.trials = [{name: 3 + 2 * i for i, name in enumerate(self.names)}]
-        self.trials += [{**self.trials[0], name: self.trials[0][name] + 1} for name in self.names]
-        self.trials.append({name: size + 2 for name, size in self.trials[0].items()})
-        self.runs = [self._run(function, shapes, dtypes, sizes, seed) for seed, sizes in enumerate(self.trials)]
+        error = None
+        for attempt in _TRIES:
+            self.trials = self._sizes(*attempt)
+            try:
+                self.runs = [self._run(function, shapes, dtypes, *trial) for trial in enumerate(self.trials)]
+            except ValueError as reason:  # smaller than a window, or no whole number of them
+                error = error or reason
+                continue
+            break
+        else:
+            raise error  # type: ignore[misc]
+        self._look_far(function, shapes, dtypes)
         self._check()
 
-    def _run(self, function: Callable, shapes, dtypes, sizes: dict[str, int], seed: int) -> Run:
+    def _sizes(self, least: int, step: int) -> list[dict[str, int]]:
+        steps = {name: 1 if axis == 0 else step for name, (_, axis) in self.names.items()}
+        first = {name: least + 2 * i * steps[name] for i, name in enumerate(self.names)}
+        first |= {name: _BATCH for name, (_, axis) in self.names.items() if axis == 0}
+        each = [{**first, name: first[name] + steps[name]} for name in self.names]
+        return [first, *each, {name: size + 2 * steps[name] for name, size in first.items()}]
+
+    def _look_far(self, function: Callable, shapes: Sequence[tuple], dtypes: Sequence[Any]) -> None:
+        """One more run, of shapes alone, with large sizes: a layer may do something else from some size on.
+
+        A model that cannot take such sizes, as one with a table of positions, is what the other runs say.
+        """
+        axes = sum(axis > 0 for _, axis in self.names.values())
+        if not 0 < axes < len(_FAR):
+            return
+        sizes = {
+            name: _BATCH + 4 if self.names[name][1] == 0 else _FAR[axes] + 64 * i for i, name in enumerate(self.names)
+        }
+        with contextlib.suppress(Exception), shapes_only():
+            self.runs.append(self._run(function, shapes, dtypes, 0, sizes))
+            self.trials.append(sizes)
+
+    def _run(self, function: Callable, shapes, dtypes, seed: int, sizes: dict[str, int]) -> Run:
         random = np.random.default_rng(seed)
         tensors = []
         for shape, dtype in zip(shapes, dtypes, strict=True):
             whole = [sizes[size] if isinstance(size, str) else size for size in shape]
-            integers = np.dtype(dtype).kind != "f"
-            tensors.append(Tensor(np.zeros(whole, dtype) if integers else random.random(whole).astype(dtype)))
+            floats = np.dtype(dtype).kind == "f"
+            tensors.append(Tensor(random.random(whole).astype(dtype) if floats else np.full(whole, seed % 2, dtype)))
         run = Run(tensors)
 
         def applied(op: Callable, inputs: Sequence, constants: dict, result: Any) -> None:
-            name = f"{op.__module__.rpartition('.')[2]}.{op.__name__}"
-            run.calls.append(
-                Call(name, list(inputs), constants, list(result) if isinstance(result, tuple) else [result])
-            )
+            module = op.__module__.rpartition(".")[2] if op.__module__.startswith("nbkeras.") else op.__module__
+            name = f"{module}.{op.__name__}"
+            outputs = list(result) if isinstance(result, tuple) else [result]
+            run.calls.append(Call(name, "/".join(layer_stack.names), list(inputs), constants, outputs))
 
         with training_phase(False), listening(applied):
             run.outputs = nest.flatten(function(tensors))
@@ -98,23 +146,33 @@ class Trace:
         """A constant's values in the runs as one, with Sizes where they differ."""
         first = values[0]
         if isinstance(first, tuple | list):
+            if any(len(value) != len(first) for value in values):
+                raise Unsupported("an argument has more or fewer parts for inputs of other sizes")
             return tuple(self.merged(each) for each in zip(*values, strict=True))
         if isinstance(first, slice):
             return slice(*(self.merged([getattr(v, part) for v in values]) for part in ("start", "stop", "step")))
-        if isinstance(first, int | np.integer) and not isinstance(first, bool) and any(v != first for v in values):
-            return self._size([int(v) for v in values])
-        return first
+        if all(_same(value, first) for value in values):
+            return first
+        if not all(isinstance(value, int | np.integer) and not isinstance(value, bool) for value in values):
+            raise Unsupported(f"an argument depends on the sizes of open axes: {first!r}, {values[-1]!r}")
+        return self._size([int(value) for value in values])
 
     def _size(self, values: list[int]) -> Size:
         base = self.trials[0]
-        slopes = {name: value - values[0] for name, value in zip(base, values[1:], strict=False)}
+        slopes = {}
+        for name, value, trial in zip(base, values[1:], self.trials[1:], strict=False):
+            slopes[name], rest = divmod(value - values[0], trial[name] - base[name])
+            if rest:
+                return Size(0, None, tuple(values))
         constant = values[0] - sum(slopes[name] * base[name] for name in base)
-        if values[-1] != constant + sum(slopes[name] * size for name, size in self.trials[-1].items()):
-            return Size(0, None)
-        return Size(constant, tuple((self.names[name], slope) for name, slope in slopes.items() if slope))
+        for value, trial in zip(values, self.trials, strict=True):
+            if value != constant + sum(slopes[name] * size for name, size in trial.items()):
+                return Size(0, None, tuple(values))
+        factors = tuple((self.names[name], slope) for name, slope in slopes.items() if slope)
+        return Size(constant, factors, tuple(values))
 
-    def calls(self) -> Iterator[tuple[int, Call, dict[str, Any]]]:
-        """(number, call of the first run, its constants with Sizes) of the calls that the outputs depend on."""
+    def calls(self) -> Iterator[tuple[int, Call]]:
+        """(number, call of the first run) of the calls that the outputs depend on."""
         run = self.runs[0]
         wanted, needed = {id(tensor.data) for tensor in run.outputs}, set()
         for number, call in reversed(list(enumerate(run.calls))):
@@ -122,9 +180,12 @@ class Trace:
                 needed.add(number)
                 wanted.update(id(tensor.data) for tensor in call.inputs if tensor is not None)
         for number in sorted(needed):
-            call = run.calls[number]
-            everywhere = [run.calls[number].constants for run in self.runs]
-            yield number, call, {key: self.merged([c[key] for c in everywhere]) for key in call.constants}
+            yield number, run.calls[number]
+
+    def constants(self, number: int) -> dict[str, Any]:
+        """A call's constants, with Sizes for what follows the open axes."""
+        everywhere = [run.calls[number].constants for run in self.runs]
+        return {key: self.merged([constants[key] for constants in everywhere]) for key in everywhere[0]}
 
     def shape(self, tensors: Sequence[Tensor]) -> tuple:
         """The shape of one tensor, given as it was in each run, with Sizes."""
@@ -133,3 +194,9 @@ class Trace:
     def versions(self, number: int, position: int) -> list[Tensor]:
         """One input of a call, as it was in each run."""
         return [run.calls[number].inputs[position] for run in self.runs]  # type: ignore[misc]
+
+
+def _same(value: Any, other: Any) -> bool:
+    if isinstance(value, np.ndarray) or isinstance(other, np.ndarray):
+        return np.array_equal(value, other)
+    return value is other or bool(value == other) or (value != value and other != other)  # NaN is NaN

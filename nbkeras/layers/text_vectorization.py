@@ -67,7 +67,7 @@ class TextVectorization(TextInputs):
         if output_mode != "int" and output_sequence_length is not None:
             raise ValueError("TextVectorization's output_sequence_length is for output_mode 'int'")
         self.standardize, self.split, self.ngrams = standardize, split, ngrams
-        self._lengths = tuple(range(1, ngrams + 1)) if isinstance(ngrams, int) else tuple(ngrams or ())
+        self._lengths = range(1, ngrams + 1) if isinstance(ngrams, int) else tuple(ngrams or ())
         self.output_sequence_length = output_sequence_length
         self.lookup = StringLookup(
             max_tokens,

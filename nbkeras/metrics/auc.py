@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.metrics.confusion import _Confusion
+from nbkeras.metrics.confusion import _Confusion, evenly
 from nbkeras.metrics.metric import registry
 from nbkeras.ops.metrics import divide_no_nan
 from nbkeras.tensor import Tensor
@@ -53,7 +53,7 @@ class AUC(_Confusion):
         if self.init_thresholds is None:
             if num_thresholds <= 1:
                 raise ValueError(f"AUC: num_thresholds must be an integer > 1, received {num_thresholds!r}")
-            inner = [i / (num_thresholds - 1) for i in range(1, num_thresholds - 1)]
+            inner = evenly(num_thresholds)[1:-1]
         else:
             inner = self.init_thresholds
             if inner and not (0 <= inner[0] and inner[-1] <= 1):

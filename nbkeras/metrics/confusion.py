@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, ops
+from nbkeras import config, ops, room
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import Metric, registry
 from nbkeras.ops.metrics import count_confusion, divide_no_nan
@@ -89,6 +89,12 @@ def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
     if thresholds is not None and not all(isinstance(t, int | float) and 0 <= t <= 1 for t in found):
         raise ValueError(f"thresholds must be numbers from 0 to 1, received {thresholds!r}")
     return found
+
+
+def evenly(count: int) -> list[float]:
+    """So many thresholds from 0 to 1."""
+    room.take(64 * count, f"a metric with {count} thresholds")
+    return [i / (count - 1) for i in range(count)]
 
 
 class _Count(_Confusion):
@@ -187,8 +193,7 @@ class _AtConstraint(_Confusion):
             raise ValueError(f"{self._value_name} must be a number from 0 to 1, received {value!r}")
         if num_thresholds <= 0:
             raise ValueError(f"num_thresholds must be an integer > 0, received {num_thresholds!r}")
-        inner = [0.5] if num_thresholds == 1 else [i / (num_thresholds - 1) for i in range(num_thresholds)]
-        super().__init__(inner, class_id, name, dtype)
+        super().__init__([0.5] if num_thresholds == 1 else evenly(num_thresholds), class_id, name, dtype)
         setattr(self, self._value_name, value)
         self.num_thresholds = num_thresholds
         self._make_counters()

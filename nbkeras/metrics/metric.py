@@ -6,12 +6,13 @@ Source: keras/src/metrics (Keras 3.15). Totals are kept in float64, results are 
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from nbkeras import config, initializers, losses, nest, ops
+from nbkeras import config, initializers, losses, nest, ops, room
 from nbkeras.losses.loss import mask_weights, prediction
 from nbkeras.naming import snake_case
 from nbkeras.ops.metrics import accumulate, divide_no_nan
@@ -39,6 +40,8 @@ class Metric:
             name, shape, initializer = shape, initializer, dtype
             shape, dtype = (() if isinstance(shape, str) or shape is None else shape), None
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
+        size = math.prod(shape) * np.dtype(dtype or self.dtype).itemsize
+        room.take(size, f"metric {self.name!r} is described with an array of shape {shape}, which")
         make: Any = initializers.get("zeros" if initializer is None else initializer)
         with outside_program():  # state that the first update makes is made once
             value = make(shape, dtype=np.dtype(dtype or self.dtype).name)

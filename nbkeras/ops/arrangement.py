@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import room
 from nbkeras.kernels import shape as kernels
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import axis_of, promote
@@ -84,6 +85,7 @@ def array_split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
     count, length = int(indices_or_sections), x.shape[axis_of("array_split", axis, x.ndim)]
     if count < 1:
         raise ValueError(f"array_split: expected at least one part, received {count}")
+    room.step(count)
     sizes = [length // count + (i < length % count) for i in range(count)]
     return split(x, np.cumsum(sizes)[:-1], axis)
 

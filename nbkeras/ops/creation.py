@@ -1,10 +1,11 @@
 """Tensors made from nothing: constants, which a recorded step reads and never writes."""
 
+import math
 from typing import Any
 
 import numpy as np
 
-from nbkeras import config
+from nbkeras import config, room
 from nbkeras.ops.arguments import floatx_or
 from nbkeras.ops.shape import broadcast_to, sizes_of
 from nbkeras.tensor import Tensor, as_tensor, op
@@ -12,12 +13,12 @@ from nbkeras.tensor import Tensor, as_tensor, op
 
 def zeros(shape, dtype=None) -> Tensor:
     """Zeros of a shape, floatx by default."""
-    return as_tensor(np.zeros(sizes_of("zeros", shape), floatx_or(dtype)))
+    return as_tensor(np.zeros(_sizes("zeros", shape), floatx_or(dtype)))
 
 
 def ones(shape, dtype=None) -> Tensor:
     """Ones of a shape, floatx by default."""
-    return as_tensor(np.ones(sizes_of("ones", shape), floatx_or(dtype)))
+    return as_tensor(np.ones(_sizes("ones", shape), floatx_or(dtype)))
 
 
 @op
@@ -25,7 +26,13 @@ def full(shape, fill_value, dtype=None) -> Tensor:
     """A shape full of one number (or of a tensor that broadcasts to it), floatx by default."""
     if isinstance(fill_value, Tensor):
         return broadcast_to(as_tensor(fill_value, floatx_or(dtype)), shape)
-    return as_tensor(np.full(sizes_of("full", shape), fill_value, floatx_or(dtype)))
+    return as_tensor(np.full(_sizes("full", shape), fill_value, floatx_or(dtype)))
+
+
+def _sizes(name: str, shape: Any) -> tuple[int, ...]:
+    sizes = sizes_of(name, shape)
+    room.briefly(8 * math.prod(sizes), f"{name} of shape {sizes}")
+    return sizes
 
 
 @op
@@ -54,9 +61,12 @@ def arange(start, stop=None, step=None, dtype=None) -> Tensor:
     if dtype is None:
         whole = all(as_tensor(each).dtype.kind in "iu" for each in (first, end, step))
         dtype = np.int32 if whole else config.floatx()
+    if not any(isinstance(each, Tensor) for each in (first, end, step)):
+        room.briefly(8 * abs((end - first) // (step or 1)), f"arange({start}, {stop}, {step})")
     return as_tensor(np.arange(first, end, step, dtype=dtype))
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
     """Ones on the k-th diagonal of an (N, M) matrix, zeros elsewhere."""
+    room.briefly(8 * N * (N if M is None else M), f"eye({N}, {M})")
     return as_tensor(np.eye(N, M, k, floatx_or(dtype)))

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import later
+from nbkeras import later, room
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import conv, depthwise_conv
@@ -151,6 +151,7 @@ def resize(
     if interpolation == "nearest":
         for axis, new in enumerate(size, 1):
             length = x.shape[axis]
+            room.briefly(32 * new, f"resizing an axis to {new}")
             x = take(x, ((np.arange(new) + 0.5) * (length / new)).astype(np.int64), axis)
         return back(x)
     y = as_float(x)
@@ -300,6 +301,7 @@ def _filtered(x: Tensor, kernel: Any, padding: str) -> Tensor:
 
 def _bell(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
     """A normal distribution's density at `size` points around 0, scaled to a sum of 1."""
+    room.briefly(32 * size, f"a bell of {size} points")
     places = elementwise.divide(np.arange(size, dtype=dtype) - (size - 1) / 2, as_tensor(sigma, dtype))
     y = elementwise.exp(elementwise.multiply(elementwise.square(as_tensor(places, dtype)), -0.5))
     return elementwise.divide(y, reduce.sum(y))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import room
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as kernels
 from nbkeras.ops import elementwise, reduce
@@ -170,6 +171,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
         raise ValueError(f"pad: mode must be constant, edge, reflect, symmetric or wrap, received {mode!r}")
     for axis, width in enumerate(widths):
         if width != (0, 0):
+            room.briefly(8 * (x.shape[axis] + sum(width)), f"padding of {width}")
             x = take(x, np.pad(np.arange(x.shape[axis]), width, mode=mode), axis=axis)  # type: ignore[call-overload]
     return x
 

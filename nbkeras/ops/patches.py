@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import room
 from nbkeras.ops.arguments import as_float
 from nbkeras.ops.indexing import getitem, pad, take
 from nbkeras.ops.scattering import segment_sum
@@ -16,6 +17,7 @@ from nbkeras.tensor import Tensor, as_tensor, op
 def _places(size: int, window: int, stride: int, dilation: int = 1) -> np.ndarray:
     """Where the elements of each window are, (windows, window)."""
     count = max(0, (size - dilation * (window - 1) - 1) // stride + 1)
+    room.briefly(8 * count * window, f"{count} windows of {window}")
     return np.arange(count)[:, None] * stride + np.arange(window) * dilation
 
 

@@ -180,13 +180,16 @@ class Tokenizer:
 
 
 def tokenizer_from_json(json_string: str) -> Tokenizer:
-    """The Tokenizer that `to_json` wrote, Keras's too."""
-    config = json.loads(json_string)["config"]
-    counts = {name: json.loads(config.pop(name)) for name in ("word_counts", "word_docs", "word_index")}
-    numbered = {name: json.loads(config.pop(name)) for name in ("index_docs", "index_word")}
-    tokenizer = Tokenizer(**config)
-    for name, table in counts.items():
-        setattr(tokenizer, name, table)
-    for name, table in numbered.items():
-        setattr(tokenizer, name, {int(number): value for number, value in table.items()})
+    """The Tokenizer that `to_json` wrote, Keras's too; ValueError for a text that is none."""
+    try:
+        config = json.loads(json_string)["config"]
+        counts = {name: json.loads(config.pop(name)) for name in ("word_counts", "word_docs", "word_index")}
+        numbered = {name: json.loads(config.pop(name)) for name in ("index_docs", "index_word")}
+        tokenizer = Tokenizer(**config)
+        for name, table in counts.items():
+            setattr(tokenizer, name, dict(table))
+        for name, table in numbered.items():
+            setattr(tokenizer, name, {int(number): value for number, value in table.items()})
+    except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
+        raise ValueError(f"the text is no Tokenizer of to_json: {type(error).__name__}: {error}") from error
     return tokenizer

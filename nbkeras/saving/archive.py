@@ -10,6 +10,7 @@ import io
 import json
 import os
 import secrets
+import shutil
 import stat
 import struct
 import zipfile
@@ -17,24 +18,37 @@ import zlib
 from collections.abc import Iterator
 from typing import IO, Any
 
+import numpy as np
+
 JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model takes
 _DEPTH = 200  # dicts and lists within each other
+ITEM_LIMIT = 4_000_000  # of all dicts and lists together: each becomes an object of Python, far larger than its text
+_HEADER = 4096  # bytes; more than the header of any .npy array takes
 _RATIO, _FREE = 100, 1 << 20  # a member larger than _FREE may unpack to _RATIO times its stored size
 
 
 @contextlib.contextmanager
 def atomic_file(path: str) -> Iterator[Any]:
-    """A binary file, to write and read, that gets its name once it is whole and on disk; on any error the old file stays."""
-    path = os.fspath(path)
-    folder = os.path.dirname(os.path.abspath(path))
+    """A binary file, to write and read, that gets its name once it is whole and on disk; on any error the old file stays.
+
+    Links are followed and the old file's permissions kept, as where a file is written in place.
+    """
+    given, path = os.fspath(path), os.path.realpath(path)
+    folder, name = os.path.split(path)
     if not os.path.isdir(folder):
-        raise FileNotFoundError(f"cannot write {path!r}: there is no folder {folder!r}")
-    part = f"{path}.{os.getpid()}.{secrets.token_hex(4)}.part"
+        raise FileNotFoundError(f"cannot write {given!r}: there is no folder {folder!r}")
+    if os.path.isdir(path):
+        raise IsADirectoryError(f"cannot write {given!r}: it is a folder")
+    if os.path.exists(path) and not os.path.isfile(path):
+        raise OSError(f"cannot write {given!r}: it is no ordinary file, which could be replaced when all is written")
+    part = os.path.join(folder, f"{name[:50]}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         with open(part, "x+b") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        if os.path.exists(path):
+            shutil.copymode(path, part)
         os.replace(part, path)
     finally:
         with contextlib.suppress(FileNotFoundError):
@@ -144,8 +158,10 @@ def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
     """A dict from JSON; ValueError for what is none, is too long, or is nested too deeply."""
     if len(text) > JSON_LIMIT:
         raise ValueError(f"{what} is {len(text)} bytes: more than any model's configuration takes")
+    raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
+    check_count(sum(raw.count(mark) for mark in (b",", b"[", b"{")), what)
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_unique)
     except RecursionError:
         raise ValueError(f"{what} is nested too deeply") from None
     except ValueError as error:
@@ -154,6 +170,19 @@ def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
         raise ValueError(f"{what} must hold a dict, received {type(value).__name__}")
     check_depth(value, what)
     return value
+
+
+def check_count(count: int, what: str) -> None:
+    """ValueError for more dicts, lists and what is in them than any model needs."""
+    if count > ITEM_LIMIT:
+        raise ValueError(f"{what} has {count} parts, more than any model's ({ITEM_LIMIT}): it is not read")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):  # another program may have seen the other one
+        raise ValueError("a name stands twice in one dict")
+    return found
 
 
 def check_depth(value: Any, what: str) -> None:
@@ -174,3 +203,22 @@ def check_depth(value: Any, what: str) -> None:
 def read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
     """A member that holds a JSON dict."""
     return parse_json(read_member(archive, name, JSON_LIMIT), name)
+
+
+class OtherShape(ValueError):
+    """An array has another shape, or holds something else, than the model's."""
+
+
+def read_npy(archive: zipfile.ZipFile, member: str, what: str, like: Any) -> Any:
+    """A member's .npy array, of the shape of the array `like`; its header is checked before anything is allocated."""
+    text = io.BytesIO(read_member(archive, member, like.nbytes * 2 + _HEADER))
+    try:
+        version = np.lib.format.read_magic(text)
+        reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = reader(text)
+    except ValueError as error:
+        raise ValueError(f"member {member!r} of the file is no array: {error}") from None
+    if shape != like.shape or dtype.kind not in "fiub":
+        raise OtherShape(f"{what!r} has shape {like.shape} in the model, but {shape} ({dtype}) in the file")
+    text.seek(0)
+    return np.lib.format.read_array(text, allow_pickle=False)

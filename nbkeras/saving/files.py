@@ -31,9 +31,11 @@ def save_model(
     kind = _checked_format(filepath, save_format, overwrite)
     if not zipped:
         os.makedirs(filepath, exist_ok=True)
-        for name, content in keras_3.parts(model, include_optimizer).items():
-            with archives.atomic_file(os.path.join(filepath, name)) as file:
+        with contextlib.ExitStack() as stack:  # all are written before the first gets its name
+            for name, content in keras_3.parts(model, include_optimizer).items():
+                file = stack.enter_context(archives.atomic_file(os.path.join(filepath, name)))
                 file.write(content)
+                file.flush()
     elif kind == ".keras" or not (isinstance(filepath, str | os.PathLike) or hdf5.is_h5(filepath) or kind):
         hdf5.h5py()
         with _target(filepath) as file:
@@ -53,7 +55,7 @@ def load_model(
     functions by name; nothing else outside nbkeras can be named by the file, and no code of a file is ever run, whatever
     safe_mode says. safe_mode=False: the model may take far more memory than its file. ValueError for what is no model file.
     """
-    with custom_object_scope(custom_objects or {}), _readable():
+    with custom_object_scope(custom_objects or {}), _readable(filepath):
         if isinstance(filepath, str | os.PathLike) and os.path.isdir(filepath):
             return keras_3.read_folder(os.fspath(filepath), compile, safe_mode)
         kind = _kind(filepath)
@@ -63,7 +65,7 @@ def load_model(
             with archives.open_archive(filepath) as archive:
                 metadata = archives.read_json(archive, "metadata.json")
                 if metadata.get("format") == nbkeras_1.FORMAT:
-                    return nbkeras_1.read_model(archive, metadata, compile)
+                    return nbkeras_1.read_model(archive, metadata, _size(filepath), compile, safe_mode)
                 return keras_3.read_model(archive, metadata, compile, safe_mode)
         with hdf5.opened(filepath) as file:
             return keras_2.read_model(file, _size(filepath), compile, safe_mode)
@@ -105,7 +107,7 @@ def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch
     if not model.weights:
         raise ValueError("the model has no weights yet: give it an input shape or call it before load_weights")
     kind = _kind(filepath)
-    with _readable():
+    with _readable(filepath):
         if kind == "safetensors":
             _refuse_by_name(by_name)
             safetensors.read(model, os.fspath(filepath), skip_mismatch)
@@ -187,12 +189,25 @@ def _size(filepath: Any) -> int:
 
 
 @contextlib.contextmanager
-def _readable() -> Iterator[None]:
-    """What goes wrong with a configuration that is not of the expected form becomes a ValueError."""
+def _readable(filepath: Any) -> Iterator[None]:
+    """What goes wrong with a file that is not of the expected form becomes a ValueError that names it."""
+    name = f"{os.fspath(filepath)!r}" if isinstance(filepath, str | os.PathLike) else "the file"
     try:
         yield
-    except (KeyError, IndexError, TypeError, AttributeError, RecursionError, OverflowError) as error:
-        raise ValueError(f"the file's configuration cannot be read: {type(error).__name__}: {error}") from error
+    except ValueError as error:
+        raise ValueError(str(error) if name in str(error) else f"{name}: {error}") from error
+    except (
+        LookupError,
+        TypeError,
+        AttributeError,
+        ArithmeticError,
+        RuntimeError,
+        AssertionError,
+        MemoryError,
+    ) as error:
+        raise ValueError(
+            f"{name} cannot be read, its configuration or arrays are not of the expected form: {type(error).__name__}: {error}"
+        ) from error
 
 
 def convert(source: Any, target: Any, model: Any = None) -> None:

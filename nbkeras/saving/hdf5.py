@@ -100,7 +100,7 @@ def child(group: Any, path: str) -> Any:
     for name in path.split("/"):
         if not name:
             continue
-        if name in (".", "..") or not isinstance(group, module.Group):
+        if name == "." or not isinstance(group, module.Group):
             return None
         link = group.get(name, getlink=True)
         if link is None:
@@ -137,6 +137,9 @@ def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
     filters = {plist.get_filter(i)[0] for i in range(plist.get_nfilters())}
     if filters - _FILTERS:
         raise ValueError(f"{dataset.name!r} is compressed by filters {sorted(filters - _FILTERS)}: it is not read")
+    chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
+    if chunk > max(_FREE, 4 * dataset.nbytes):  # HDF5 unpacks a chunk as a whole, whatever part of it the array has
+        raise ValueError(f"{dataset.name!r} is stored in chunks of {chunk} bytes, more than it holds: it is not read")
     return dataset.shape
 
 
@@ -168,6 +171,7 @@ def _small(item: Any, name: str) -> bool:
         raise ValueError(f"the attribute {name!r} of {item.name!r} ({attribute.dtype}, {size} bytes) is not read")
     if attribute.dtype.kind == "O" and module.check_string_dtype(attribute.dtype) is None:
         raise ValueError(f"the attribute {name!r} of {item.name!r} holds no text: it is not read")
+    archive.check_count(math.prod(attribute.shape), f"the attribute {name!r} of {item.name!r}")
     return True
 
 

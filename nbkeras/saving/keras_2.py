@@ -15,7 +15,6 @@ import numpy as np
 
 from nbkeras import losses, metrics
 from nbkeras.layer import layers
-from nbkeras.module import limited_room
 from nbkeras.registry import sharing_scope
 from nbkeras.saving import archive, compilation, hdf5, keras_2_config, keras_2_weights, keras_3
 from nbkeras.serialization import plain
@@ -150,7 +149,7 @@ def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
     if text is None:
         raise ValueError("the file holds weights only, no model: build the model and use load_weights")
     config = _config(file, text, "model_config")
-    with limited_room(keras_3.room_for(size, safe_mode)):
+    with keras_3.limits(size, safe_mode):
         model = keras_3.model_from_config(config)
     weights = hdf5.subgroup(file, "model_weights")
     if weights is None:
@@ -158,7 +157,7 @@ def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
     read_weights(weights, model)
     text = hdf5.read_text(file, "training_config")
     if compile and text is not None:
-        with sharing_scope():
+        with sharing_scope(), keras_3.limits(size, safe_mode):
             model.compile(**_compile_arguments(_config(file, text, "training_config"), model.output_names))
         group = hdf5.subgroup(file, "optimizer_weights")
         if group is not None:
@@ -199,7 +198,12 @@ def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bo
     """Weights of an HDF5 file of Keras 2 into a model, by position or by the layers' names; all are checked first."""
     inside = hdf5.subgroup(file, "model_weights")
     group = file if inside is None else inside
-    stored = {name: _names(group, name) for name in hdf5.read_texts(group, "layer_names")}
+    stored: dict[str, list[str]] = {}
+    count = 0
+    for name in hdf5.read_texts(group, "layer_names"):
+        stored[name] = _names(group, name)
+        count += 1 + len(stored[name])
+        archive.check_count(count, "the list of weights")
     if by_name:
         pairs = [(layer, layer.name) for layer in _parts(model) if stored.get(layer.name)]
     else:

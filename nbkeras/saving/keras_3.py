@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from nbkeras import room, tensor
 from nbkeras.layer import layers
-from nbkeras.module import limited_room
 from nbkeras.registry import custom_object, sharing_scope
 from nbkeras.saving import archive as archives
 from nbkeras.saving import compilation, hdf5, keras_2_config, keras_2_weights, state
-from nbkeras.serialization import plain
+from nbkeras.serialization import numbers, plain
 
 WEIGHTS = "model.weights.h5"
 _KERAS_VERSION = "3.15.1"  # whose form is written
 _ROOM, _SLACK = 8, 32 << 20  # a model may take _ROOM times the bytes of its file and _SLACK more
 
 
-def room_for(size: int, safe_mode: bool) -> int | None:
-    """How many bytes the weights of a model may take whose file has so many; None: any."""
-    return _ROOM * size + _SLACK if safe_mode else None
+@contextlib.contextmanager
+def limits(size: int | None, safe_mode: bool = True) -> Iterator[None]:
+    """Hold what is built in the block to what a file of so many bytes may describe (None: to a number of calls only)."""
+    if not safe_mode:
+        yield
+        return
+    with room.limited(None if size is None else _ROOM * size + _SLACK), tensor.listening(lambda *_: room.step()):
+        yield
 
 
 # -------------------- writing --------------------
@@ -82,7 +88,9 @@ def _read_vocabularies(archive: zipfile.ZipFile, file: Any, model: Any) -> None:
     for path, layer in state.walk(model, file):
         name = f"assets/{path}/vocabulary.txt"
         if hasattr(layer, "read_vocabulary") and name in members:
-            layer.read_vocabulary(archives.read_member(archive, name, archives.JSON_LIMIT).decode("utf-8").split("\n"))
+            text = archives.read_member(archive, name, archives.JSON_LIMIT)
+            archives.check_count(text.count(b"\n"), name)
+            layer.read_vocabulary(text.decode("utf-8").split("\n"))
 
 
 def read_folder(path: str, compile: bool, safe_mode: bool) -> Any:
@@ -107,11 +115,12 @@ def _made(config: dict[str, Any], old: bool, size: int, compile: bool, safe_mode
     """The model of a configuration, compiled as it says; `size` bytes are stored for its weights."""
     if old:
         config = keras_2_config.translated(config)
-    with limited_room(room_for(size, safe_mode)):
+    with limits(size, safe_mode):
         model = model_from_config(config)
-    if compile and config.get("compile_config"):
-        with sharing_scope():
-            model.compile(**compilation.read_compile_config(translated(config["compile_config"], made_here=True)))
+        if compile and config.get("compile_config"):
+            with sharing_scope():
+                compiled = translated(config["compile_config"], made_here=True)
+                model.compile(**compilation.read_compile_config(compiled))
     return model
 
 
@@ -144,27 +153,25 @@ def model_from_config(config: Mapping[str, Any]) -> Any:
     return model
 
 
-def _mark_shared(value: Any, known: dict[Any, list[dict]]) -> None:
-    """Give a layer that several models share one id wherever it stands; Keras leaves it out at the first place."""
-    for item in value if isinstance(value, list) else value.values() if isinstance(value, dict) else []:
-        _mark_shared(item, known)
-    if (
-        isinstance(value, dict)
-        and isinstance(value.get("config"), dict)
-        and isinstance(value["config"].get("name"), str)
-    ):
-        same = known.setdefault((value.get("class_name"), value["config"]["name"]), [])
+def _mark_shared(value: Any, known: dict[Any, list[dict]]) -> int:
+    """Give a layer that several models share one id wherever it stands; Keras leaves it out at the first place.
+
+    known: what was met, by class, name and configuration. Returns a hash of the value without its ids.
+    """
+    if isinstance(value, list | tuple):
+        return hash(tuple(_mark_shared(item, known) for item in value))
+    if not isinstance(value, dict):
+        return hash(value.tobytes() if isinstance(value, np.ndarray) else value)
+    hashes = {key: _mark_shared(item, known) for key, item in value.items() if key != "shared_object_id"}
+    config = value.get("config")
+    if isinstance(config, dict) and isinstance(config.get("name"), str):
+        same = known.setdefault((value.get("class_name"), config["name"], hashes["config"]), [])
         if "shared_object_id" in value:
             for each in same:
-                if _without_ids(each["config"]) == _without_ids(value["config"]):
-                    each.setdefault("shared_object_id", value["shared_object_id"])
+                each.setdefault("shared_object_id", value["shared_object_id"])
+            same.clear()
         same.append(value)
-
-
-def _without_ids(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _without_ids(item) for key, item in value.items() if key != "shared_object_id"}
-    return [_without_ids(item) for item in value] if isinstance(value, list) else value
+    return hash(frozenset(hashes.items()))
 
 
 _UNREADABLE = {
@@ -189,7 +196,7 @@ def translated(value: Any, made_here: bool) -> Any:
     if kind == "Lambda" and isinstance(inner, dict):
         value = {**value, "config": {**inner, **_lambda_function(inner)}}
     if kind in ("__numpy__", "__tensor__") and isinstance(inner, dict):
-        return np.array(inner["value"], inner["dtype"])
+        return numbers(inner)
     if isinstance(kind, str) and kind.endswith("DTypePolicy") and isinstance(inner, dict):
         return inner.get("name")
     found = {key: translated(item, made_here) for key, item in value.items() if key != "compile_config"}

@@ -56,7 +56,7 @@ def deserialize_keras_object(
 
     Only registered classes and functions and those in custom_objects are found, whatever safe_mode says.
     """
-    with custom_object_scope(custom_objects or {}), sharing_scope():
+    with custom_object_scope(custom_objects or {}), sharing_scope(), keras_3.limits(None):
         return _made(keras_3.translated(config, bool(isinstance(config, dict) and config.get("nbkeras"))))
 
 

@@ -26,4 +26,5 @@ def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, An
     with custom_object_scope(custom_objects or {}):
         if "module" not in config:
             config = keras_2_config.translated(config)
-        return keras_3.model_from_config(config)
+        with keras_3.limits(None):
+            return keras_3.model_from_config(config)

@@ -1,0 +1,153 @@
+"""Saves that are cut short: the file that was there before stays, whole, whatever happens."""
+
+import os
+import resource
+import signal
+import stat
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from nbkeras import Input, Sequential, layers
+from nbkeras.models import load_model
+
+FORMATS = ["m.keras", "m.h5", "w.weights.h5", "w.h5", "w.safetensors"]
+pytestmark = pytest.mark.cpu("files are written by the CPU")
+
+
+def made(value=0.0, units=300):
+    model = Sequential([Input((200,)), layers.Dense(units)])
+    model.set_weights([np.full(w.shape, value, w.dtype) for w in model.get_weights()])
+    return model
+
+
+def save(model, path):
+    name = os.path.basename(path)
+    (model.save_weights if name.startswith("w") else model.save)(path)
+
+
+def value_in(path):
+    """The one number that all weights in a file are."""
+    if os.path.basename(path).startswith("w"):
+        model = made()
+        model.load_weights(path)
+    else:
+        model = load_model(path)
+    (value,) = {float(number) for weight in model.get_weights() for number in np.unique(weight)}
+    return value
+
+
+@pytest.fixture
+def full_disk():
+    """Files may have 100 kB."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_a_full_disk(name, tmp_path, request):
+    path = str(tmp_path / name)
+    save(made(1.0, 30), path)
+    content = (tmp_path / name).read_bytes()
+    request.getfixturevalue("full_disk")
+    with pytest.raises(OSError):
+        save(made(2.0), path)
+    assert (tmp_path / name).read_bytes() == content and os.listdir(tmp_path) == [name]
+
+
+def test_a_full_disk_and_a_folder(tmp_path, request):
+    made(1.0, 30).save(tmp_path / "m", zipped=False)
+    before = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
+    request.getfixturevalue("full_disk")
+    with pytest.raises(OSError):
+        made(2.0).save(tmp_path / "m", zipped=False)
+    assert {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()} == before
+
+
+KEEPS_SAVING = """
+import itertools, sys
+sys.path.insert(0, {tests!r})
+from test_failing_saves import made, save
+models = made(1.0), made(2.0)
+for number in itertools.count():
+    save(models[number % 2], {path!r})
+    if number == 1:
+        print("saving", flush=True)
+"""
+
+
+def start_saving(path):
+    code = KEEPS_SAVING.format(tests=os.path.dirname(__file__), path=str(path))
+    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "saving\n"
+    return process
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_kill_while_saving(name, tmp_path):
+    process = start_saving(tmp_path / name)
+    time.sleep(0.03)
+    process.kill()
+    process.communicate()
+    assert value_in(tmp_path / name) in (1.0, 2.0)
+    save(made(3.0), tmp_path / name)
+    assert value_in(tmp_path / name) == 3.0
+
+
+def test_two_processes_that_save_to_one_path(tmp_path):
+    processes = [start_saving(tmp_path / "m.keras") for _ in range(2)]
+    try:
+        assert all(value_in(tmp_path / "m.keras") in (1.0, 2.0) for _ in range(6))
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def test_folders_that_are_not_there_or_cannot_be_written(tmp_path):
+    with pytest.raises(FileNotFoundError, match="there is no folder"):
+        made().save(tmp_path / "missing" / "m.keras")
+    (tmp_path / "m.keras").mkdir()
+    with pytest.raises(IsADirectoryError, match="it is a folder"):
+        made().save(tmp_path / "m.keras")
+    assert os.listdir(tmp_path) == ["m.keras"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_is_read_only(tmp_path):
+    save(made(1.0), tmp_path / "m.keras")
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        save(made(2.0), tmp_path / "m.keras")
+    tmp_path.chmod(0o700)
+    assert value_in(tmp_path / "m.keras") == 1.0
+
+
+def test_links_are_followed_and_permissions_stay(tmp_path):
+    (tmp_path / "far").mkdir()
+    target, link = tmp_path / "far" / "m.keras", tmp_path / "m.keras"
+    save(made(1.0), target)
+    target.chmod(0o600)
+    link.symlink_to(target)
+    save(made(2.0), link)
+    assert link.is_symlink() and value_in(target) == 2.0 and stat.S_IMODE(target.stat().st_mode) == 0o600
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    os.mkfifo(tmp_path / "m.keras")
+    with pytest.raises(OSError, match="no ordinary file"):
+        save(made(), tmp_path / "m.keras")
+    assert stat.S_ISFIFO((tmp_path / "m.keras").stat().st_mode) and os.listdir(tmp_path) == ["m.keras"]
+
+
+def test_long_names(tmp_path):
+    path = tmp_path / ("n" * 240 + ".keras")
+    save(made(1.0), path)
+    assert value_in(path) == 1.0
