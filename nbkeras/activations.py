@@ -36,7 +36,7 @@ from nbkeras.ops import (
     tanh_shrink,
     threshold,
 )
-from nbkeras.registry import Registry
+from nbkeras.registry import Registry, function_config, is_sharing
 
 registry = Registry("activation")
 
@@ -65,8 +65,9 @@ def get(identifier) -> Callable[..., Any]:
 
 
 def serialize(activation) -> Any:
-    """The name that a configuration holds for an activation."""
-    return registry.serialize(activation)
+    """The name that a configuration holds for an activation, or one of a function, for those that Keras 3 does not have."""
+    of_keras_2 = activation is legacy_hard_sigmoid and is_sharing()  # in a file: Keras 3 asks custom_objects for it then
+    return function_config(activation) if of_keras_2 else registry.serialize(activation)
 
 
 def deserialize(config, custom_objects=None) -> Callable[..., Any]:

@@ -88,6 +88,14 @@ def get_custom_objects() -> dict[str, Any]:
     return _registered
 
 
+def function_config(function: Callable) -> dict[str, Any]:
+    """Keras 3's configuration of a function that is not built in; TypeError for a lambda."""
+    name = get_registered_name(function)
+    if name == "<lambda>":
+        raise TypeError("a lambda has no name by which it could be found again: define the function with def")
+    return {"module": "builtins", "class_name": "function", "config": name, "registered_name": name}
+
+
 def nearest(name: str, known) -> str:
     """' Did you mean ...?' for a misspelt name, or ''."""
     lower = {k.lower(): k for k in known}
@@ -234,13 +242,16 @@ class Registry:
         return cls.from_config(config["config"]) if hasattr(cls, "from_config") else cls(**config["config"])
 
     def serialize(self, item) -> Any:
-        """None, a name (functions), or Keras 3's {'module', 'class_name', 'config', 'registered_name'} (objects)."""
+        """None, a name (built-in functions), or Keras 3's {'module', 'class_name', 'config', 'registered_name'}."""
         if item is None or isinstance(item, str):
             return item
         if hasattr(item, "get_config"):
             return self._written(item)
         if hasattr(item, "__name__"):
-            return item.__name__
+            name = item.__name__
+            built_in = any(registry._items.get(name) is item for registry in _registries)
+            unnamed = name == "<lambda>" and not is_sharing()  # which no file can hold, but a message can show
+            return name if built_in or unnamed else function_config(item)
         raise TypeError(f"cannot write {item!r} as a {self.kind}'s configuration: it has no get_config method")
 
     def _written(self, item) -> dict[str, Any]:

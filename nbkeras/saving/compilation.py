@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbkeras import losses, metrics, optimizers
+from nbkeras.registry import sharing_scope
 from nbkeras.serialization import plain
 
 _WRITE = {"loss": losses.serialize, "metrics": metrics.serialize, "weighted_metrics": metrics.serialize}
@@ -18,8 +19,9 @@ def compile_config(model: Any) -> dict[str, Any] | None:
     """The arguments of compile in a form that JSON can hold; None, with a warning, if one has no name."""
     given = dict(model.compile_arguments)
     try:
-        config = {key: _map(_WRITE[key], given[key]) if key in _WRITE else given[key] for key in given}
-        config["optimizer"] = optimizers.serialize(model.optimizer)
+        with sharing_scope():
+            config = {key: _map(_WRITE[key], given[key]) if key in _WRITE else given[key] for key in given}
+            config["optimizer"] = optimizers.serialize(model.optimizer)
         json.dumps(config, default=plain)
     except (TypeError, ValueError, NotImplementedError) as error:
         warnings.warn(f"the model is saved without its compilation: {error}", stacklevel=4)

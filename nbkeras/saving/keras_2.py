@@ -47,7 +47,7 @@ def write_weights(group: Any, model: Any) -> None:
     parts = _parts(model)
     hdf5.write_texts(group, "layer_names", [layer.name for layer in parts])
     group.attrs["backend"], group.attrs["keras_version"] = "tensorflow", _KERAS_VERSION
-    for layer in parts:
+    for layer in sorted(parts, key=lambda layer: layer.name):  # 'a' before 'a/b', a group in it
         _write_list(group.create_group(layer.name), _weights(layer))
 
 
@@ -211,10 +211,12 @@ def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bo
         if len(own) != len(names):
             raise ValueError(f"the model has {len(own)} layers with weights, the file {len(names)}: {names}")
         pairs = list(zip(own, names, strict=True))
+    theano = hdf5.read_text(group, "backend") == "theano"
     values: list[tuple[Variable, Array]] = []
     for layer, name in pairs:
+        own, names = _weights(layer), stored[name]
         try:
-            values += keras_2_weights.arrays(hdf5.subgroup(group, name), stored[name], layer, _weights(layer))
+            values += keras_2_weights.arrays(hdf5.subgroup(group, name), names, layer, own, theano, skip_mismatch)
         except ValueError as error:
             message = f"layer {layer.name!r} ({name!r} in the file): {error}"
             if not skip_mismatch:

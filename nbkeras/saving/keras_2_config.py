@@ -13,6 +13,7 @@ from typing import Any
 from nbkeras import keras_ops
 from nbkeras.layer import layers
 from nbkeras.registry import custom_object
+from nbkeras.saving import keras_2_ops
 from nbkeras.serialization import first_call
 
 _ALIASES = {
@@ -41,6 +42,7 @@ _UNUSED = {  # that say how TensorFlow computes, or what it can work out
     **{f"Conv{rank}DTranspose": ("groups",) for rank in (1, 2, 3)},
 }
 _INITIALIZERS = ("_initializer",)
+_CONSTANT = "_CONSTANT_VALUE"  # in place of a layer's name, where an op was called with an array or a number
 
 
 def translated(config: Any) -> Any:
@@ -114,11 +116,14 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
         name, call, output = reference(value)
         return [name, call + firsts[name], output]
 
-    def tensor(value: Any) -> dict[str, Any]:
+    def tensor(value: Any) -> Any:
+        if value[0] == _CONSTANT:
+            return value[2]
         return {"class_name": "__keras_tensor__", "config": {"keras_history": reference(value)}}
 
     def is_reference(value: Any) -> bool:
-        return isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str) and value[0] in shifts
+        known = isinstance(value, list) and len(value) in (3, 4) and isinstance(value[0], str)
+        return known and (value[0] in shifts or value[0] == _CONSTANT)
 
     def argument(value: Any) -> Any:
         if is_reference(value):
@@ -145,6 +150,7 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
         {**entry, "inbound_nodes": [node(entry["class_name"], each) for each in entry["inbound_nodes"]]}
         for entry in config["layers"]
     ]
+    entries = [keras_2_ops.translated(each) if each["class_name"] in keras_2_ops.KINDS else each for each in entries]
     single = {key: _alone(config[key]) for key in ("input_layers", "output_layers")}
     return {**config, "layers": entries, **{key: references(value) for key, value in single.items()}}
 
@@ -182,6 +188,8 @@ def legacy(config: Any) -> Any:
     if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
         return {key: legacy(item) for key, item in config.items()} if isinstance(config, dict) else config
     kind, inner = config["class_name"], config.get("config")
+    if kind == "function":  # of yours
+        return inner
     if kind == "__keras_tensor__" or not isinstance(inner, dict):
         return config
     if "input_layers" in inner:
@@ -191,13 +199,14 @@ def legacy(config: Any) -> Any:
     for key, value in inner.items():
         if key in newer and value == newer[key]:
             continue
+        value = legacy(value)
         if key in ("activation", "recurrent_activation") and value in ("hard_sigmoid", "legacy_hard_sigmoid"):
             if value == "hard_sigmoid":
                 raise ValueError(
                     f"{inner.get('name')!r}: Keras 2 has no hard_sigmoid as Keras 3's; save the model as .keras"
                 )
             value = "hard_sigmoid"
-        found[renamed.get(key, key)] = legacy(value)
+        found[renamed.get(key, key)] = value
     if kind == "MultiHeadAttention":  # Keras 2 builds it from its configuration
         shapes = (config.get("build_config") or {}).get("shapes_dict", {})
         value = shapes.get("value_shape")

@@ -11,20 +11,34 @@ from nbkeras.saving import hdf5
 from nbkeras.tensor import Variable
 
 Array = np.ndarray
+_FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2DCell")  # by Theano, in Keras 2.3.1's rules
 
 
-def arrays(group: Any, names: list[str], layer: Any, variables: list[Variable]) -> list[tuple[Variable, Array]]:
-    """The arrays of these names for a layer's weights; ValueError where they do not fit."""
+def arrays(
+    group: Any, names: list[str], layer: Any, variables: list[Variable], theano: bool, skip_mismatch: bool
+) -> list[tuple[Variable, Array]]:
+    """The arrays of these names for a layer's weights; ValueError where they do not fit.
+
+    theano: the file's kernels are those of convolutions, this Keras's of correlations. skip_mismatch: a warning for each
+    array of another shape, and the others.
+    """
     if len(names) != len(variables):
         raise ValueError(f"it has {len(variables)} weights {[v.shape for v in variables]}, the file {len(names)}")
-    found = []
-    for number, (name, variable) in enumerate(zip(names, variables, strict=True)):
+    flipped = {id(v) for each in layer.all_layers() if type(each).__name__ in _FLIPPED for v in each.own_weights()}
+    found: list[tuple[Variable, Array]] = []
+    for name, variable in zip(names, variables, strict=True):
         shape = hdf5.array_shape(group, name)
-        cudnn = _is_cudnn_bias(shape, variable.shape) and variable.name == "bias"
+        before = [v.name for v, _ in found[-2:]]
+        cudnn = before == ["kernel", "recurrent_kernel"] and _is_cudnn_bias(shape, variable.shape)
+        if skip_mismatch and shape != variable.shape and not cudnn:
+            warnings.warn(f"not loaded: {name!r} has shape {shape} in the file, expected {variable.shape}", stacklevel=5)
+            continue
         array = hdf5.read_array(group, name, shape if cudnn else variable.shape)
+        if theano and id(variable) in flipped and array.ndim > 2:
+            array = np.flip(array, range(array.ndim - 2))
         found.append((variable, array))
         if cudnn:  # the kernels before it are laid out as CuDNN wants them, too
-            found[number - 2 :] = _from_cudnn(found[number - 2], found[number - 1], found[number], variable.shape)
+            found[-3:] = _from_cudnn(*found[-3:], variable.shape)  # type: ignore[call-arg]
     return found
 
 

@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import json
 import os
+import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -200,6 +201,9 @@ def translated(value: Any, made_here: bool) -> Any:
     if isinstance(kind, str) and kind.endswith("DTypePolicy") and isinstance(inner, dict):
         return inner.get("name")
     found = {key: translated(item, made_here) for key, item in value.items() if key != "compile_config"}
+    if isinstance(found.get("dtype"), str) and found["dtype"].startswith("mixed_"):
+        warnings.warn(f"the file's layers compute in {found['dtype']}; here they compute in float32", stacklevel=2)
+        found["dtype"] = "float32"
     if "inbound_nodes" in found and not made_here:
         for node in found["inbound_nodes"]:
             node["kwargs"].pop("training", None)

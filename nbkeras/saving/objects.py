@@ -9,7 +9,7 @@ from nbkeras import activations, constraints, initializers, losses, metrics, reg
 from nbkeras.layer import Layer, layers
 from nbkeras.optimizers import rules, schedules
 from nbkeras.random import SeedGenerator
-from nbkeras.registry import Registry, custom_object_scope, get_registered_name, sharing_scope
+from nbkeras.registry import Registry, custom_object_scope, function_config, sharing_scope
 from nbkeras.saving import keras_3
 from nbkeras.serialization import plain
 
@@ -33,10 +33,7 @@ def serialize_keras_object(obj: Any) -> Any:
     if hasattr(obj, "get_config"):
         return _registry_of(obj).serialize(obj)
     if callable(obj) and not isinstance(obj, type):
-        name = get_registered_name(obj)
-        if name == "<lambda>":
-            raise TypeError("a lambda has no name by which it could be found again: define the function with def")
-        return {"module": "builtins", "class_name": "function", "config": name, "registered_name": name}
+        return function_config(obj)
     return plain(obj)
 
 

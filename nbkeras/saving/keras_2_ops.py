@@ -1,0 +1,80 @@
+"""Floor 3: TensorFlow's ops in models of tf.keras, as ops of nbkeras.
+
+tf.keras writes `x + y` and `tf.concat([x, y], axis=-1)` on symbolic tensors as layers of the class TFOpLambda (an index as
+SlicingOpLambda) that name a function of TensorFlow.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+KINDS = ("TFOpLambda", "SlicingOpLambda")
+
+_SAME = (
+    "math: abs add argmax ceil cos divide equal erf exp expm1 floor greater greater_equal less less_equal log log1p "
+    "logical_and logical_not logical_or maximum minimum multiply negative not_equal reciprocal round rsqrt sigmoid sign sin "
+    "softplus sqrt square subtract tanh; "
+    "nn: elu relu relu6 selu sigmoid silu softmax softplus softsign tanh; linalg: matmul; "
+    ": abs add argmax cast exp expand_dims maximum minimum multiply ones_like reshape round sqrt square squeeze stack subtract "
+    "tanh tile transpose where zeros_like"
+)
+_FUNCTIONS = {
+    f"{group.strip()}.{name}".lstrip("."): name
+    for group, _, names in (part.partition(":") for part in _SAME.split(";"))
+    for name in names.split()
+} | {
+    **{"__operators__.add": "add", "__operators__.getitem": "getitem", "math.truediv": "true_divide", "math.pow": "power"},
+    **{"math.floordiv": "floor_divide", "math.floormod": "mod", "math.argmin": "argmin", "concat": "concatenate"},
+    **{f"math.reduce_{name}": name for name in ("mean", "sum", "max", "min", "prod", "all", "any")},
+    **{f"reduce_{name}": name for name in ("mean", "sum", "max", "min", "prod")},
+    **{"clip_by_value": "clip", "nn.gelu": "gelu", "nn.leaky_relu": "leaky_relu", "nn.swish": "silu"},
+}
+_ARGUMENTS = {  # TensorFlow's names, and this Keras's
+    **{name: name for name in ("axis", "keepdims", "dtype", "approximate")},
+    **{"y": "x2", "b": "x2", "shape": "newshape", "perm": "axes", "multiples": "repeats", "alpha": "negative_slope"},
+    **{"clip_value_min": "x_min", "clip_value_max": "x_max", "slice_spec": "key"},
+}
+_DEFAULTS = {"gelu": {"approximate": False}, "argmax": {"axis": 0}, "argmin": {"axis": 0}}  # where they differ
+_WHERE = {"x": "x1", "y": "x2"}
+
+
+def translated(entry: Mapping[str, Any]) -> dict[str, Any]:
+    """A layer's entry, with nodes in Keras 3's form, as that of an op; ValueError for a function that is not known."""
+    config = entry["config"]
+    function = _FUNCTIONS.get(config.get("function"))
+    if function is None:
+        raise ValueError(f"the model has an op of TensorFlow that is not known here: {config.get('function')!r}")
+    nodes = [_node(function, node) for node in entry["inbound_nodes"]]
+    return {**entry, "class_name": "Operation", "config": {"function": function, "name": entry["name"]}, "inbound_nodes": nodes}
+
+
+def _node(function: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    names = {**_ARGUMENTS, **_WHERE} if function == "where" else _ARGUMENTS
+    kwargs = dict(_DEFAULTS.get(function, {}))
+    for key, value in node["kwargs"].items():
+        if key == "name" or value is None or value is False:  # TensorFlow's defaults
+            continue
+        if key not in names:
+            raise ValueError(f"the model calls TensorFlow's {function} with {key}={value!r}, which is not known here")
+        kwargs[names[key]] = _constant(value) if names[key] in ("x1", "x2") else value
+    args = [_constant(value) for value in node["args"]]
+    if function == "getitem":
+        key = kwargs.pop("key")
+        items = [_slice(item) for item in (key if isinstance(key, list) else [key])]
+        args.append({"class_name": "__tuple__", "items": items})
+    return {"args": args, "kwargs": kwargs}
+
+
+def _constant(value: Any) -> Any:
+    """A constant array, written as lists of numbers."""
+    first = value
+    while isinstance(first, list) and first:
+        first = first[0]
+    if not isinstance(value, list) or not isinstance(first, int | float):
+        return value
+    return {"class_name": "__numpy__", "config": {"value": value, "dtype": "float32"}}
+
+
+def _slice(value: Any) -> Any:
+    return {"class_name": "__slice__", "config": value} if isinstance(value, dict) and "start" in value else value
