@@ -136,13 +136,24 @@ class Module:
 
     @property
     def trainable_weights(self) -> list[Variable]:
-        return [v for v in self.weights if v.trainable]
+        """Those that training updates: nothing in a layer that is frozen, whatever the layers in it say."""
+        found: set[int] = set()
+        todo: list[Module] = [self] if self._trainable else []
+        seen: set[int] = set()
+        while todo:
+            layer = todo.pop()
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                found.update(id(v) for v in layer.own_weights() if v.trainable)
+                todo.extend(each for each in layer.sublayers() if each._trainable)
+        return [v for v in self.weights if id(v) in found]
 
     trainable_variables = trainable_weights
 
     @property
     def non_trainable_weights(self) -> list[Variable]:
-        return [v for v in self.weights if not v.trainable]
+        trained = {id(v) for v in self.trainable_weights}
+        return [v for v in self.weights if id(v) not in trained]
 
     non_trainable_variables = non_trainable_weights
 

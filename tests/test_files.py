@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from exchange import ALL, draw, outcome, worst
 
-from nbkeras import keras_ops, layers, ops
+from nbkeras import keras_ops, layers, ops, saving
 from nbkeras.models import Model, Sequential, load_model, model_from_json
 
 FOLDER = Path(__file__).parent / "reference" / "files"
@@ -253,3 +253,114 @@ def test_weights_of_keras_3_go_to_layers_of_the_same_names(tmp_path):
         each.load_weights(tmp_path / "w.weights.h5")
     np.testing.assert_array_equal(other.get_layer("a").get_weights()[0], saved.get_layer("a").get_weights()[0])
     np.testing.assert_array_equal(new.get_layer("c").get_weights()[0], saved.get_layer("a").get_weights()[0])
+
+
+@saving.register_keras_serializable("mine")
+def half(x):
+    return x * 0.5
+
+
+@saving.register_keras_serializable("mine")
+class Doubled(layers.Layer):
+    def call(self, x):
+        return x * 2.0
+
+
+@saving.register_keras_serializable("mine")
+def my_loss(y_true, y_pred):
+    return ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_what_is_yours_has_the_names_that_keras_gives_it(tmp_path, name):
+    model = Sequential([layers.Dense(2, activation=half, input_shape=(3,)), Doubled()])
+    model.compile("sgd", my_loss, metrics=[my_loss])
+    x, y = draws((4, 3), (4, 2))
+    model.train_on_batch(x, y)
+    model.save(tmp_path / name)
+    if name.endswith(".h5"):
+        with h5py.File(tmp_path / name) as file:
+            _, first, second = json.loads(file.attrs["model_config"])["config"]["layers"]
+            assert first["config"]["activation"] == "mine>half" and second["class_name"] == "mine>Doubled"
+            assert json.loads(file.attrs["training_config"])["loss"] == "mine>my_loss"
+    else:
+        config = json.loads(zipfile.ZipFile(tmp_path / name).read("config.json"))
+        function = {"module": "builtins", "class_name": "function", "config": "mine>half"}
+        assert config["config"]["layers"][1]["config"]["activation"] == {**function, "registered_name": "mine>half"}
+        assert config["compile_config"]["loss"]["config"] == "mine>my_loss"
+    assert load_model(tmp_path / name).train_on_batch(x, y) == model.train_on_batch(x, y)
+
+
+def test_what_has_no_name_is_refused_or_left_out(tmp_path):
+    with pytest.raises(TypeError, match="a lambda has no name"):
+        Sequential([layers.Dense(2, activation=lambda x: x, input_shape=(3,))]).save(tmp_path / "m.keras")
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    model.compile("sgd", lambda y_true, y_pred: ops.mean(y_pred))
+    with pytest.warns(UserWarning, match="without its compilation"):
+        model.save(tmp_path / "m.keras")
+    assert not load_model(tmp_path / "m.keras").compiled
+
+
+def test_hard_sigmoid_of_keras_2_is_a_function_to_pass_for_keras_3(tmp_path):
+    model = Sequential([layers.LSTM(2, recurrent_activation="legacy_hard_sigmoid", input_shape=(5, 3))])
+    model.save(tmp_path / "m.keras")
+    config = json.loads(zipfile.ZipFile(tmp_path / "m.keras").read("config.json"))
+    assert config["config"]["layers"][1]["config"]["recurrent_activation"]["config"] == "legacy_hard_sigmoid"
+    x = draws((2, 5, 3))[0]
+    again = load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+class Parts(Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.out = layers.Dense(2)
+        self.first, self.norm = layers.Dense(3), layers.BatchNormalization()
+
+    def call(self, x):
+        return self.out(self.norm(self.first(x)))
+
+
+def test_layers_of_a_subclassed_model_lie_where_keras_finds_them(tmp_path):
+    """In alphabetical order of the attributes: `first`, then the property `layers` with those that are left."""
+    model = Parts()
+    model(np.zeros((1, 3)))
+    model.save_weights(tmp_path / "w.weights.h5")
+    with h5py.File(tmp_path / "w.weights.h5") as file:
+        assert set(file) == {"first", "layers", "vars"}
+        assert set(file["layers"]) == {"dense", "batch_normalization"} and file["layers/dense/vars/0"].shape == (3, 2)
+
+
+def test_kernels_of_theano_are_those_of_convolutions(tmp_path):
+    def model():
+        return Sequential([layers.Conv2D(2, (2, 3), input_shape=(4, 4, 1)), layers.Flatten(), layers.Dense(1)])
+
+    saved, loaded = model(), model()
+    saved.save_weights(tmp_path / "w.h5")
+    with h5py.File(tmp_path / "w.h5", "a") as file:
+        file.attrs["backend"] = b"theano"
+    loaded.load_weights(tmp_path / "w.h5")
+    kernel, *rest = saved.get_weights()
+    for found, expected in zip(loaded.get_weights(), [kernel[::-1, ::-1], *rest], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_skip_mismatch_leaves_out_single_weights_of_keras_2(tmp_path):
+    """As Keras does; a bias of twice the size is none of CuDNN's."""
+    saved = Sequential([layers.Dense(4, input_shape=(3,)), layers.Dense(4)])
+    saved.save_weights(tmp_path / "w.h5")
+    other = Sequential([layers.Dense(4, input_shape=(5,)), layers.Dense(2)])
+    before = other.get_weights()
+    with pytest.warns(UserWarning, match="not loaded"):
+        other.load_weights(tmp_path / "w.h5", skip_mismatch=True)
+    np.testing.assert_array_equal(other.get_weights()[1], saved.get_weights()[1])
+    for i in (0, 2, 3):
+        np.testing.assert_array_equal(other.get_weights()[i], before[i])
+
+
+def test_mixed_precision_is_read_as_float32():
+    policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
+    layer = dense("d", 2, batch_input_shape=[None, 3], dtype=policy)
+    with pytest.warns(UserWarning, match="mixed_float16"):
+        model = model_from_json(json.dumps(keras_2("Sequential", layers=[layer])))
+    assert model.predict(np.ones((1, 3)), verbose=0).dtype == "float32"

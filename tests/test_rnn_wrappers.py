@@ -198,3 +198,17 @@ def test_masks_of_symbolic_inputs_can_be_computed_with():
     (found,) = K.function([inputs], [mask])([x])
     np.testing.assert_array_equal(found, [[True, False, False], [True, True, True]])
     assert wrapped.compute_mask(inputs, None) is None
+
+
+def test_nothing_in_a_frozen_wrapper_is_trained():
+    """As in Keras: `trainable=False` of the outer layer decides over the layers in it, also when it is made with it."""
+    model = models.Sequential([L.Bidirectional(L.LSTM(2), trainable=False, input_shape=(4, 3)), L.Dense(1)])
+    model.compile("sgd", "mse")
+    before = model.get_weights()
+    model.train_on_batch(np.ones((2, 4, 3)), np.ones((2, 1)))
+    assert [np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True)] == [True] * 6 + [False] * 2
+    assert len(model.trainable_weights) == 2 and len(model.non_trainable_weights) == 6
+    model.layers[0].forward_layer.trainable = True
+    assert len(model.trainable_weights) == 2
+    model.layers[0].trainable = True
+    assert len(model.trainable_weights) == 8

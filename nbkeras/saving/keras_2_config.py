@@ -70,7 +70,8 @@ def translated(config: Any) -> Any:
         inner.pop("reset_after" if kind == "LSTM" else "", None)
     if not isinstance(inner, dict):
         raise ValueError(f"the config of {kind} must be a dict, received {type(inner).__name__}")
-    inner = {key: _argument(key, item) for key, item in inner.items() if key not in _UNUSED.get(kind, ())}
+    unused = ("rng_type", *_UNUSED.get(kind, ()))
+    inner = {key: _argument(key, item) for key, item in inner.items() if key not in unused}
     if isinstance(inner.get("fn"), str) and kind not in ("MeanMetricWrapper", "LossFunctionWrapper"):
         del inner["fn"]  # of a loss or metric that is known by its class
     if kind == "InputLayer":
@@ -144,7 +145,7 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
     def references(value: Any) -> Any:
         if isinstance(value, dict):
             return {key: references(item) for key, item in value.items()}
-        return reference(value) if is_reference(value) else [references(item) for item in value]
+        return end(value) if is_reference(value) else [references(item) for item in value]
 
     entries = [
         {**entry, "inbound_nodes": [node(entry["class_name"], each) for each in entry["inbound_nodes"]]}
@@ -162,6 +163,7 @@ def _alone(value: Any) -> Any:
 
 # -------------------- writing --------------------
 
+_OPTIMIZERS_BY_PACKAGE = ("Adafactor", "Lion")  # which tf_keras knows under no other name
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
 _NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not know, and the value that means what it does
     **{kind: {"seed": None, "zero_output_for_mask": False} for kind in ("LSTM", "GRU", "SimpleRNN")},
@@ -178,6 +180,17 @@ _NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not know, a
     },
     "VarianceScaling": {"input_axes": None, "output_axes": None},
     "MultiHeadAttention": {"use_gate": False, "sliding_window": None, "seed": None},
+    **{
+        f"Random{kind}": {"data_format": "channels_last"}
+        for kind in ("Crop", "Flip", "Rotation", "Translation", "Zoom")
+    },
+    **{"CenterCrop": {"data_format": "channels_last"}, "RandomBrightness": {"data_format": "channels_last"}},
+    "RandomContrast": {"data_format": "channels_last", "value_range": [0, 255]},
+    "Resizing": {
+        **{"data_format": "channels_last", "pad_to_aspect_ratio": False},
+        **{"fill_mode": "constant", "fill_value": 0.0, "antialias": False},
+    },
+    **{f"{kind}Lookup": {"salt": None, "oov_method": "floormod"} for kind in ("Integer", "String")},
 }
 
 
@@ -212,10 +225,13 @@ def legacy(config: Any) -> Any:
         value = shapes.get("value_shape")
         found |= {"query_shape": shapes.get("query_shape"), "value_shape": value}
         found["key_shape"] = shapes.get("key_shape", value)
+    if kind in ("IntegerLookup", "StringLookup") and found.get("output_mode") == "int":
+        found["dtype"] = "int64"  # Keras 2's dtype of a lookup is that of its output
     if kind == "InputLayer":
         found = {"batch_input_shape": found.pop("batch_shape"), "sparse": False, "ragged": False, **found}
     rest = {key: config[key] for key in ("name", "inbound_nodes") if key in config}
-    return {"class_name": kind, "config": found, **rest}
+    registered = f"Custom>{kind}" if kind in _OPTIMIZERS_BY_PACKAGE else config.get("registered_name") or ""
+    return {"class_name": registered if ">" in registered else kind, "config": found, **rest}
 
 
 def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:

@@ -24,7 +24,12 @@ _FUNCTIONS = {
     for group, _, names in (part.partition(":") for part in _SAME.split(";"))
     for name in names.split()
 } | {
-    **{"__operators__.add": "add", "__operators__.getitem": "getitem", "math.truediv": "true_divide", "math.pow": "power"},
+    **{
+        "__operators__.add": "add",
+        "__operators__.getitem": "getitem",
+        "math.truediv": "true_divide",
+        "math.pow": "power",
+    },
     **{"math.floordiv": "floor_divide", "math.floormod": "mod", "math.argmin": "argmin", "concat": "concatenate"},
     **{f"math.reduce_{name}": name for name in ("mean", "sum", "max", "min", "prod", "all", "any")},
     **{f"reduce_{name}": name for name in ("mean", "sum", "max", "min", "prod")},
@@ -35,18 +40,25 @@ _ARGUMENTS = {  # TensorFlow's names, and this Keras's
     **{"y": "x2", "b": "x2", "shape": "newshape", "perm": "axes", "multiples": "repeats", "alpha": "negative_slope"},
     **{"clip_value_min": "x_min", "clip_value_max": "x_max", "slice_spec": "key"},
 }
-_DEFAULTS = {"gelu": {"approximate": False}, "argmax": {"axis": 0}, "argmin": {"axis": 0}}  # where they differ
+_DEFAULTS: dict[str, dict[str, Any]] = {  # where they differ
+    **{"gelu": {"approximate": False}, "argmax": {"axis": 0}, "argmin": {"axis": 0}},
+}
 _WHERE = {"x": "x1", "y": "x2"}
 
 
 def translated(entry: Mapping[str, Any]) -> dict[str, Any]:
     """A layer's entry, with nodes in Keras 3's form, as that of an op; ValueError for a function that is not known."""
     config = entry["config"]
-    function = _FUNCTIONS.get(config.get("function"))
+    function = _FUNCTIONS.get(str(config.get("function")).removeprefix("compat.v1."))
     if function is None:
         raise ValueError(f"the model has an op of TensorFlow that is not known here: {config.get('function')!r}")
     nodes = [_node(function, node) for node in entry["inbound_nodes"]]
-    return {**entry, "class_name": "Operation", "config": {"function": function, "name": entry["name"]}, "inbound_nodes": nodes}
+    return {
+        **entry,
+        "class_name": "Operation",
+        "config": {"function": function, "name": entry["name"]},
+        "inbound_nodes": nodes,
+    }
 
 
 def _node(function: str, node: Mapping[str, Any]) -> dict[str, Any]:

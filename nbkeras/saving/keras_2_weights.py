@@ -31,11 +31,13 @@ def arrays(
         before = [v.name for v, _ in found[-2:]]
         cudnn = before == ["kernel", "recurrent_kernel"] and _is_cudnn_bias(shape, variable.shape)
         if skip_mismatch and shape != variable.shape and not cudnn:
-            warnings.warn(f"not loaded: {name!r} has shape {shape} in the file, expected {variable.shape}", stacklevel=5)
+            warnings.warn(
+                f"not loaded: {name!r} has shape {shape} in the file, expected {variable.shape}", stacklevel=5
+            )
             continue
         array = hdf5.read_array(group, name, shape if cudnn else variable.shape)
         if theano and id(variable) in flipped and array.ndim > 2:
-            array = np.flip(array, range(array.ndim - 2))
+            array = np.flip(array, tuple(range(array.ndim - 2)))
         found.append((variable, array))
         if cudnn:  # the kernels before it are laid out as CuDNN wants them, too
             found[-3:] = _from_cudnn(*found[-3:], variable.shape)  # type: ignore[call-arg]

@@ -1,8 +1,9 @@
 """Floor 3: the arrays of a model under Keras 3's paths: `layers/dense/vars/0`, `layers/lstm/cell/vars/2`, `optimizer/vars/1`.
 
 Children are found as Keras finds them: the `layers` of a functional or sequential model first, then attributes in alphabetical
-order, those with an underscore last (the `layers` of other models among them); in lists and dicts by class, numbered. What layers keep that is no weight (counters of random numbers,
-recurrent states) lies beside their weights in `states`, where Keras does not look.
+order, those with an underscore last (the `layers` of other models among them); in lists and dicts by class, numbered. What
+layers keep that is no weight (counters of random numbers, recurrent states) lies beside their weights in `states`, where Keras
+does not look.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ def _children(layer: Module) -> Iterator[tuple[str, Any]]:
         if name not in known and isinstance(value, Module | list | tuple | dict)
     }
     if isinstance(layer, Stepper) and not _is_listed(layer):
-        found["layers"] = layer.layers  # a property of every model, in its place among the attributes
+        found["layers"] = layer.layers  # type: ignore[attr-defined]  # a property of every model, in its place among the attributes
     for name in sorted(found, key=lambda name: (name.startswith("_"), name)):
         yield name, found[name]
 

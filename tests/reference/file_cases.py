@@ -1,5 +1,8 @@
 """Models that only files need beside those of cases.py: what Keras writes in a way of its own."""
 
+import importlib
+import operator
+
 from protocol import Case, classes, normal, padded, uniform
 
 FILE_CASES: dict[str, Case] = {}
@@ -123,3 +126,53 @@ def outputs_by_name(k):
     y = k.layers.Dense(4, "relu", kernel_regularizer="l2", bias_constraint=k.constraints.MaxNorm(0.5))(x)
     model = k.Model(x, {"a": k.layers.Dense(2, name="a")(y), "b": k.layers.Dense(1, name="b")(y)})
     return compiled(model, loss={"a": "mse", "b": "mae"}, loss_weights={"a": 0.5, "b": 2.0})
+
+
+def op(k, name, in_tensorflow):
+    """A function of keras.ops; for Keras 2, which has none, one of TensorFlow."""
+    if hasattr(k, "ops"):
+        return getattr(k.ops, name)
+    return operator.attrgetter(in_tensorflow)(importlib.import_module("tensorflow"))
+
+
+@case((normal(6, 4), normal(6, 5, 4)), normal(6, 3))
+def functions_of_tensorflow(k):
+    x, s = k.Input((4,)), k.Input((5, 4))
+    join, mean, most = op(k, "concatenate", "concat"), op(k, "mean", "reduce_mean"), op(k, "max", "reduce_max")
+    turn, relu, softmax = op(k, "transpose", "transpose"), op(k, "relu", "nn.relu"), op(k, "softmax", "nn.softmax")
+    y = 1.0 - k.layers.Dense(4)((x * 2.0 - 1.0) / 3.0 + x[:, 1:2]) * x
+    y = op(k, "abs", "abs")(y) ** 2.0 + (-y) + s[:, -1] + s[:, 0, ::-1]
+    y = join([op(k, "sigmoid", "math.sigmoid")(y), relu(x), op(k, "tanh", "tanh")(x)], axis=-1)
+    y = op(k, "reshape", "reshape")(turn(op(k, "stack", "stack")([y, y * 2.0], axis=1), [0, 2, 1]), [-1, 24])
+    y = join(
+        [y, mean(s, axis=1), most(s, axis=-1), op(k, "sum", "reduce_sum")(s, axis=[1], keepdims=True)[:, 0]], axis=-1
+    )
+    y = op(k, "clip", "clip_by_value")(y, -1.0, 1.0) + softmax(y) + op(k, "maximum", "maximum")(y, 0.5)
+    y = y + op(k, "where", "where")(y > 0.0, y, 0.1 * y) + op(k, "cast", "cast")(y > 0.0, "float32")
+    y = op(k, "squeeze", "squeeze")(op(k, "expand_dims", "expand_dims")(y, 1), 1) + op(k, "gelu", "nn.gelu")(
+        y, approximate=False
+    )
+    w = op(k, "matmul", "matmul")(s[..., 1:3], turn(s[..., 1:3], [0, 2, 1]))
+    return compiled(k.Model([x, s], k.layers.Dense(3)(k.layers.concatenate([y, k.layers.Flatten()(w)]))), "sgd")
+
+
+@case(normal(6, 5, 3), normal(6, 3))
+def frozen_recurrent_and_normalization(k):
+    layers = k.layers
+    both, norm = layers.Bidirectional(layers.LSTM(3, return_sequences=True)), layers.BatchNormalization()
+    both.trainable = norm.trainable = False
+    x = k.Input((5, 3))
+    y = layers.BatchNormalization()(layers.TimeDistributed(layers.Dense(4))(norm(both(x))))
+    return compiled(k.Model(x, layers.GRU(3)(y)), "sgd")
+
+
+@case(normal(6, 4), normal(6, 3))
+def models_that_end_with_shared_models(k):
+    x = k.Input((4,))
+    a = k.Model(x, k.layers.Dense(4, "tanh")(x), name="a")
+    x = k.Input((4,))
+    b = k.Model(x, k.layers.add([a(x), a(a(x))]), name="b")
+    x = k.Input((4,))
+    c = k.Model(x, b(k.layers.Dense(4)(b(x))), name="c")
+    x = k.Input((4,))
+    return compiled(k.Model(x, k.layers.Dense(3)(k.layers.concatenate([c(x), b(x), a(x)]))))
