@@ -92,7 +92,7 @@ def _metric_object(spec: Any, y_true: Tensor, y_pred: Tensor) -> metrics.Metric:
         if isinstance(spec, str):
             found.name = spec  # 'mse' is logged as 'mse', as in Keras
         return found
-    name = spec if isinstance(spec, str) else getattr(found, "name", None) or function_name(found)
+    name = spec.rpartition(">")[2] if isinstance(spec, str) else getattr(found, "name", None) or function_name(found)
     return metrics.MeanMetricWrapper(found, name=name)
 
 

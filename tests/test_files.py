@@ -364,3 +364,28 @@ def test_mixed_precision_is_read_as_float32():
     with pytest.warns(UserWarning, match="mixed_float16"):
         model = model_from_json(json.dumps(keras_2("Sequential", layers=[layer])))
     assert model.predict(np.ones((1, 3)), verbose=0).dtype == "float32"
+
+
+def test_nadam_of_older_keras_3(tmp_path):
+    """Its product of all u lay before the moments."""
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    model.compile("nadam", "mse")
+    x, y = draws((4, 3), (4, 2))
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "m", zipped=False)
+    with h5py.File(tmp_path / "m" / "model.weights.h5", "a") as file:
+        group = file["optimizer/vars"]
+        arrays = [group[str(i)][()] for i in range(len(group))]
+        arrays.insert(2, arrays.pop())
+        for i, array in enumerate(arrays):
+            del group[str(i)]
+            group[str(i)] = array
+    assert load_model(tmp_path / "m").train_on_batch(x, y) == model.train_on_batch(x, y)
+
+
+def test_arguments_of_a_call_stand_with_each_of_its_inputs_for_keras_2(tmp_path):
+    x, y = layers.Input((4, 3)), layers.Input((4, 3))
+    Model([x, y], layers.Attention()([x, y], use_causal_mask=True)).save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        nodes = json.loads(file.attrs["model_config"])["config"]["layers"][-1]["inbound_nodes"]
+    assert [reference[3] for reference in nodes[0]] == [{"use_causal_mask": True}] * 2

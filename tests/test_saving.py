@@ -381,3 +381,19 @@ def test_files_of_the_first_format_still_load(tmp_path, name):
     np.testing.assert_allclose(model.predict(expected["x"], verbose=0), expected["out"], rtol=1e-6)
     for loss in expected["losses"]:
         np.testing.assert_allclose(model.train_on_batch(expected["x"], expected["y"]), loss, rtol=1e-6)
+
+
+def test_weights_of_a_trained_model_bring_the_state_of_its_optimizer(trained, tmp_path):
+    """As in Keras 3: to a model whose optimizer is built, and of the same kind."""
+    model, x, y = trained
+    for name in ("w.weights.h5", "m.keras"):
+        model.save_weights(tmp_path / name) if name.startswith("w") else model.save(tmp_path / name)
+        again = load_model(io.BytesIO(saving.to_bytes(model)))
+        expected = again.train_on_batch(x, y)
+        again.load_weights(tmp_path / name)
+        assert again.train_on_batch(x, y) == expected
+        again.compile("sgd", "mse")
+        again.load_weights(tmp_path / name)  # its optimizer is not built
+        again.train_on_batch(x, y)
+        with pytest.warns(UserWarning, match="it stays as it is"):
+            again.load_weights(tmp_path / name)

@@ -84,7 +84,10 @@ def from_bytes(content: bytes) -> Any:
 
 
 def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
-    """Write all weights: to .weights.h5 in Keras 3's form, to .safetensors, to any other name in Keras 2's HDF5."""
+    """Write all weights: to .weights.h5 in Keras 3's form, to .safetensors, to any other name in Keras 2's HDF5.
+
+    In Keras 3's form with the state of the optimizer, if it is built.
+    """
     kind = _checked_format(filepath, save_format, overwrite)
     name = "" if hdf5.is_h5(filepath) or not isinstance(filepath, str | os.PathLike) else os.fspath(filepath)
     if not model.weights:
@@ -93,7 +96,7 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format:
         return safetensors.write(model, name)
     with hdf5.written(filepath) as file:
         if name.endswith(".weights.h5") and kind is None:
-            state.write(file, model)
+            state.write(file, model, _built_optimizer(model))
         else:
             keras_2.write_weights(file, model)
 
@@ -102,7 +105,8 @@ def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch
     """Read weights of any weights file, or whole model's file, that nbkeras or Keras wrote; shapes must agree.
 
     by_name: layers of HDF5 files of Keras 2 by their names, others stay as they are. skip_mismatch: layers that do not fit
-    stay as they are, with a warning. All weights are checked before one is written.
+    stay as they are, with a warning; of Keras 2's files single weights. Where a file of Keras 3 holds an optimizer's state and
+    the model has an optimizer that is built, that is read too. All weights are checked before one is written.
     """
     if not model.weights:
         raise ValueError("the model has no weights yet: give it an input shape or call it before load_weights")
@@ -119,14 +123,20 @@ def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch
                     nbkeras_1.read_weights(archive, metadata, model)
                 else:
                     with keras_3.opened_weights(archive, model) as file:
-                        state.read(file, model, skip_mismatch)
+                        state.read(file, model, skip_mismatch, _built_optimizer(model))
         else:
             with hdf5.opened(filepath) as file:
                 if keras_2.is_of_keras_2(file):
                     keras_2.read_weights(file, model, by_name, skip_mismatch)
                 else:
                     _refuse_by_name(by_name)
-                    state.read(file, model, skip_mismatch)
+                    state.read(file, model, skip_mismatch, _built_optimizer(model))
+
+
+def _built_optimizer(model: Any) -> Any:
+    """The optimizer of a model that has been trained; its state goes with the weights, as in Keras."""
+    optimizer = getattr(model, "optimizer", None)
+    return optimizer if optimizer is not None and optimizer.built else None
 
 
 def _refuse_by_name(by_name: bool) -> None:

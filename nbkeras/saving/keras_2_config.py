@@ -265,7 +265,7 @@ def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:
         if not all(isinstance(t, dict) and "config" in t for t in tensors):
             raise ValueError(f"{name!r} is called in a way that HDF5 of Keras 2 cannot hold; save the model as .keras")
         kwargs = {key: argument(item) for key, item in value["kwargs"].items()}
-        return [[*argument(t), kwargs if not i else {}] for i, t in enumerate(tensors)]
+        return [[*argument(t), kwargs] for t in tensors]  # with each, as Keras 2 takes those of the last
 
     def references(value: Any) -> Any:
         if isinstance(value, dict):

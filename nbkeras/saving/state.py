@@ -170,8 +170,11 @@ def _vars(file: Any, path: str) -> Any:
     return None
 
 
-def read(file: Any, model: Module, skip_mismatch: bool = False) -> None:
-    """A file's arrays into a model's weights (and states, where they fit); all are checked before any is written."""
+def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any = None) -> None:
+    """A file's arrays into a model's weights (and states, where they fit); all are checked before any is written.
+
+    optimizer: one that is built, whose state is read too, if the file has it.
+    """
     values: list[tuple[Variable, Array]] = []
     hooks = []
     for path, layer in walk(model, file):
@@ -188,6 +191,12 @@ def read(file: Any, model: Module, skip_mismatch: bool = False) -> None:
         states = hdf5.subgroup(file, f"{path}/states/vars")
         if states is not None and _fit(states, layer._states):  # a recurrent state may have no batch yet
             values += _arrays(states, layer._states, path)
+    stored = hdf5.subgroup(file, "optimizer/vars") if optimizer is not None else None
+    if stored is not None and len(stored) == len(optimizer.variables):
+        values += _arrays(stored, optimizer.variables, f"optimizer {optimizer.name!r}")
+    elif stored is not None:
+        what = f"the optimizer's state is of {len(stored)} arrays in the file, here of {len(optimizer.variables)}"
+        warnings.warn(f"{what}: it stays as it is", stacklevel=4)
     for variable, value in values:
         variable.assign(value)
     for layer, store in hooks:
@@ -198,7 +207,12 @@ def read_optimizer(group: Any, optimizer: Any, variables: list[Variable]) -> Non
     """A group's optimizer state into an optimizer for these variables."""
     if len(group) > len(optimizer.variables):  # it was built when it was saved
         optimizer.build(variables)
-    for variable, value in _arrays(group, optimizer.variables, f"optimizer {optimizer.name!r}") if len(group) else []:
+    own = optimizer.variables
+    product = getattr(optimizer, "_product", None)
+    if product is not None and len(group) == len(own) and not _fit(group, own):
+        *own, last = own  # Nadam's product of all u, which older versions of Keras 3 have before the slots
+        own.insert(len(own) - len(optimizer._slots), last)
+    for variable, value in _arrays(group, own, f"optimizer {optimizer.name!r}") if len(group) else []:
         variable.assign(value)
 
 
