@@ -218,7 +218,7 @@ class Module:
     def losses(self) -> list[Tensor]:
         """What add_loss and activity regularizers collected in the last call, and the weights' regularizers."""
         collected = [loss for layer in self.all_layers() for loss in layer._losses]
-        penalties = [v.regularizer(v) for v in self.weights if v.regularizer is not None and v.trainable]
+        penalties = [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
         return collected + penalties
 
     def clear_losses(self) -> None:
