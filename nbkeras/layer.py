@@ -99,6 +99,9 @@ class Layer(Module, Connected):
     input_spec: Any = None
     input_dtype: str | None = None  # of the input of a Sequential that starts with this layer; None: the layer's own
     trains_by_default = False  # what `training` is in a call outside fit, evaluate and predict that does not say
+    masks_beside_others = (
+        False  # whether an input's mask reaches `call` where other arguments are tensors too, as in Keras 2
+    )
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
 
     def __init_subclass__(cls, **kwargs):
@@ -266,7 +269,7 @@ class Layer(Module, Connected):
         has_mask = any(mask is not None for mask in nest.flatten(masks))
         if "training" in self._call_takes and kwargs.get("training") is None:
             kwargs["training"] = self._in_training()
-        if has_mask and "mask" in self._call_takes and kwargs.get("mask") is None:
+        if has_mask and "mask" in self._call_takes and kwargs.get("mask") is None and self._takes_mask(named):
             kwargs["mask"] = masks
         for name, value in named.items():
             if f"{name}_mask" in self._call_names[len(args) :] and named.get(f"{name}_mask") is None:
@@ -301,6 +304,12 @@ class Layer(Module, Connected):
 
     def _in_training(self) -> bool:
         return self.trains_by_default if _context.training is None else _context.training
+
+    def _takes_mask(self, named: dict[str, Any]) -> bool:
+        """Whether the mask of the first argument reaches `call`: as in Keras 3 if no other argument is a tensor."""
+        kinds = Tensor, np.ndarray
+        several = [value for value in named.values() if any(isinstance(leaf, kinds) for leaf in nest.flatten(value))]
+        return len(several) < 2 or self.masks_beside_others
 
     def _plain_call(self, *args, **kwargs) -> Any:
         """`call` with `training` filled in, for dry runs."""

@@ -94,3 +94,15 @@ def test_states_of_stacked_cells_are_one_list(tmp_path):
         np.testing.assert_array_equal(eye.get_weights()[1], np.tile(np.eye(2), 4))
         """
     run_script(tmp_path, CELL + source)
+
+
+def test_masks_beside_initial_states_are_used(tmp_path):
+    source = """
+        open_x = Input((None, 5))
+        model = Model([open_x, s], LSTM(7)(keras.layers.Masking()(open_x), initial_state=[s, s]))
+        shorter = given[0][:, :2]
+        padded = np.concatenate([shorter, np.zeros((2, 2, 5))], axis=1)
+        found, wanted = (model.predict([each, given[2]]) for each in (padded, shorter))
+        np.testing.assert_allclose(found, wanted, rtol=1e-5)
+        """
+    run_script(tmp_path, CELL + source)

@@ -80,6 +80,8 @@ def test_integers_stay_integers_where_elements_only_move():
     images = np.arange(12, dtype="int32").reshape(1, 2, 2, 3)
     for layer in (L.ZeroPadding2D(1), L.Cropping2D(0), L.UpSampling2D(2)):
         assert layer(images).dtype == np.int32
+    smooth = L.UpSampling2D(2, interpolation="bilinear")
+    assert smooth(images).dtype == smooth(L.Input((2, 2, 3), dtype="int32")).dtype == np.float32
 
 
 def test_weights_options():

@@ -258,8 +258,10 @@ def test_configuration_survives_json(layer):
 def test_mask_passes_through():
     x = as_tensor(normal(2, 4, 3).astype("float32"))
     x.mask = as_tensor(np.array([[True, True, False, False], [True, False, False, False]]))
-    for layer in (layers.BatchNormalization(), layers.LayerNormalization(), layers.RMSNormalization()):
+    for layer in (layers.BatchNormalization(), layers.LayerNormalization(), layers.GroupNormalization(1)):
         assert layer(x).mask is x.mask
+    with pytest.warns(UserWarning, match="the mask ends here"):  # as in Keras
+        assert layers.RMSNormalization()(x).mask is None
 
 
 @pytest.mark.parametrize(

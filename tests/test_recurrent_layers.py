@@ -383,6 +383,27 @@ def test_initial_states_of_all_kinds():
         np.testing.assert_array_equal(again.predict([x, h, c], verbose=0), right)
 
 
+@pytest.mark.parametrize("wrap", [lambda layer: layer, L.Bidirectional])
+def test_a_mask_beside_initial_states_is_handed_on_and_not_used_as_in_keras_3(wrap):
+    layer, states = wrap(L.SimpleRNN(4, return_sequences=True)), [floats(3, 4), floats(3, 4, seed=1)]
+    states = states if isinstance(layer, L.Bidirectional) else states[:1]
+    x, mask = as_tensor(floats(3, STEPS, 2)), as_tensor(np.arange(STEPS) < [[1], [2], [3]])
+    plain = layer(x, initial_state=states).numpy()
+    given = layer(x, initial_state=states, mask=mask).numpy()
+    x.mask = mask
+    output = layer(x, initial_state=states)
+    np.testing.assert_array_equal(output.numpy(), plain)
+    assert output.mask is mask
+    assert not np.allclose(given, plain)
+    assert not np.allclose(layer(x).numpy(), layer(floats(3, STEPS, 2)).numpy())
+
+
+@pytest.mark.parametrize("cls", [L.SimpleRNN, L.GRU, L.LSTM])
+def test_no_samples(cls):
+    assert cls(4)(floats(0, STEPS, 2)).shape == (0, 4)
+    assert cls(4, return_sequences=True)(floats(0, STEPS, 2)).shape == (0, STEPS, 4)
+
+
 def test_gradients_reach_initial_states():
     layer = L.GRU(4)
     h = as_tensor(floats(3, 4))

@@ -202,6 +202,8 @@ _compute_output_shape, _ensure_built = layer.Layer.compute_output_shape, layer.L
 class Layer:
     """Of every layer."""
 
+    masks_beside_others = True
+
     def compute_output_shape(self, input_shape):
         """`compute_output_shape`; where a subclass's own asks for it, the shape of the input."""
         asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))

@@ -75,10 +75,10 @@ class BatchNormalization(_Scaled):
         gamma_regularizer=None,
         beta_constraint=None,
         gamma_constraint=None,
-        synchronized=False,
         renorm=False,
         renorm_clipping=None,
         renorm_momentum=0.99,
+        synchronized=False,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -210,10 +210,8 @@ class LayerNormalization(_Scaled):
 class RMSNormalization(Layer):
     """Divides each sample by its root mean square over one or several axes and multiplies by a learned scale.
 
-    Zhang and Sennrich, 2019.
+    A mask ends here, as in Keras. Zhang and Sennrich, 2019.
     """
-
-    supports_masking = True
 
     def __init__(self, axis=-1, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)

@@ -346,7 +346,7 @@ class _WholeSequence(RNN):
     def _run(self, sequences, states, mask, training):
         cell = self.cell
         names = [_FUSED.get(function) for function in self._activations()]
-        if None in names:
+        if None in names or 0 in sequences.shape:  # no samples: the op has nothing to go over
             return super()._run(sequences, states, mask, training)
         output, *last = self._op(
             cell.dropped_inputs(sequences, training),

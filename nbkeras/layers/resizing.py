@@ -183,6 +183,7 @@ class UpSampling2D(_UpSampling):
             names = ", ".join(map(repr, ops.INTERPOLATIONS))
             raise ValueError(f"UpSampling2D: interpolation must be one of {names}, received {interpolation!r}")
         self.interpolation = interpolation
+        self.output_dtype = "input" if interpolation == "nearest" else "layer"
 
     def get_config(self):
         return {**super().get_config(), "interpolation": self.interpolation}
