@@ -15,6 +15,8 @@ class InputLayer(Layer):
     def __init__(self, shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, **kwargs):
         batch_shape = batch_shape if batch_shape is not None else kwargs.pop("batch_input_shape", None)
         shape = shape if shape is not None else kwargs.pop("input_shape", None)
+        if batch_shape is not None and shape is not None:
+            raise ValueError(f"Input takes shape or batch_shape, received both, {shape!r} and {batch_shape!r}")
         if batch_shape is None:
             if shape is None:
                 raise ValueError("Input needs shape=(...), without the batch axis, or batch_shape=(batch, ...)")

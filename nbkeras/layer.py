@@ -143,12 +143,13 @@ class Layer(Module, Connected):
         if name is not None and not isinstance(name, str):
             raise TypeError(f"a layer's name must be a string, received {name!r}")
         self.name: str = name or unique_name(snake_case(type(self).__name__))
-        kind = np.dtype(config.floatx() if dtype is None else dtype)
+        given = config.floatx() if dtype is None else dtype
+        if str(getattr(given, "__name__", given)).endswith("float16"):  # mixed_bfloat16 too
+            raise ValueError(f"dtype {given!r} is not offered: use 'float32' or 'float64'")
+        kind = np.dtype(given)
         if kind.kind not in "fiub":
             raise ValueError(f"a layer's dtype must be of numbers or booleans, received {kind}")
         self.dtype = kind.name
-        if self.dtype in ("float16", "bfloat16"):
-            raise ValueError(f"dtype {self.dtype!r} is not offered: use 'float32' or 'float64'")
         self.built = False
         self.activity_regularizer: Any = regularizers.get(activity_regularizer)
         self.autocast = bool(autocast)

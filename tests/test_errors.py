@@ -67,6 +67,8 @@ MISTAKES = [
     (lambda: L.Dense(2, kernel_regularizer="l3"), ValueError, r"unknown regularizer: 'l3'"),
     (lambda: L.Dense(2, kernel_constraint="maxnorm2"), ValueError, r"unknown constraint"),
     (lambda: L.Dense(2, dtype="float16"), ValueError, r"'float16' is not offered"),
+    (lambda: L.Dense(2, dtype="mixed_float16"), ValueError, r"'mixed_float16' is not offered"),
+    (lambda: L.Input((3,), batch_shape=(2, 3)), ValueError, r"shape or batch_shape, received both"),
     (lambda: L.Dense(2)(L.Input((3, None))), ValueError, r"needs the size of the last axis"),
     (lambda: L.Dense(2, input_shape=(4,), name="d")(L.Input(())), ValueError, r"expected min_ndim=2"),
     (lambda: L.Input(4), ValueError, r"must be a tuple"),
