@@ -205,7 +205,7 @@ class Model(Trainer):
     def compile_from_config(self, config: dict[str, Any]) -> None:
         """`compile` with what `get_compile_config` returned."""
         self.compile(**saving.read_compile_config(config))
-        if self.built:
+        if self.built and self.optimizer is not None:
             self.optimizer.build(self.trainable_weights)
 
     def to_json(self, **options) -> str:

@@ -64,10 +64,11 @@ class Stepper(Layer):
     ) -> None:
         """Say how to learn.
 
-        optimizer: name, object or config. loss: name, object or function(y_true, y_pred), one for all outputs, a list, or a
-        dict by output name; likewise loss_weights (numbers), metrics and weighted_metrics (lists of names, functions or
-        objects). run_eagerly: never record, so that Python can look at values in every step. steps_per_execution,
-        jit_compile and auto_scale_loss are accepted and without meaning here.
+        optimizer: name, object or config, None for a train_step with others of its own. loss: name, object or
+        function(y_true, y_pred), one for all outputs, a list, or a dict by output name; likewise loss_weights (numbers),
+        metrics and weighted_metrics (lists of names, functions or objects). run_eagerly: never record, so that Python can
+        look at values in every step. steps_per_execution, jit_compile and auto_scale_loss are accepted and without meaning
+        here.
         """
         for key in kwargs:
             raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, _COMPILE)}")
@@ -212,8 +213,8 @@ class Stepper(Layer):
                 optimizer.prepared = False
 
     def optimizers_in_use(self) -> list[Any]:
-        """The optimizer of `compile`, and those in attributes, with which a train_step of the user's own works."""
-        others = [v for v in vars(self).values() if isinstance(v, optimizers.Optimizer) and v is not self.optimizer]
+        """The optimizer of `compile`, and those in attributes or lists there, with which a train_step of the user's own works."""
+        others = [each for each in self._held(optimizers.Optimizer) if each is not self.optimizer]
         return [*([] if self.optimizer is None else [self.optimizer]), *others]
 
     def train_step(self, data: tuple) -> dict[str, Any]:

@@ -236,7 +236,7 @@ class Trainer(Stepper):
                 if self.stop_training:
                     break
         finally:  # also when training is interrupted
-            if self.optimizer.built and int(self.optimizer.iterations):
+            if self.optimizer is not None and self.optimizer.built and int(self.optimizer.iterations):
                 self.optimizer.finalize_variable_values(self._trained)
         callbacks.on_train_end(logs)
         return callbacks.history
@@ -351,10 +351,12 @@ class Trainer(Stepper):
             warnings.warn(
                 f"model {self.name!r} has no trainable weights: losses and metrics are all there is", stacklevel=2
             )
-        if variables:
+        if variables and self.optimizer is not None:
             if not self.optimizer.built:
                 self.optimizer.build(variables)
             self.optimizer.choose(variables)
+        elif variables and not self._overrides("train_step"):
+            raise ValueError(f"model {self.name!r} was compiled with optimizer=None: give one to train it")
         self._trained = tuple(variables)
 
     def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:

@@ -80,8 +80,8 @@ class GAN(Model):
         self.d_loss, self.g_loss = metrics.Mean("d_loss"), metrics.Mean("g_loss")
 
     def compile(self, d_optimizer, g_optimizer, loss_fn):
-        super().compile()
-        self.d_optimizer, self.g_optimizer, self.loss_fn = d_optimizer, g_optimizer, loss_fn
+        super().compile(optimizer=None)
+        self.d_optimizer, self.others, self.loss_fn = d_optimizer, [g_optimizer], loss_fn
 
     @property
     def metrics(self):
@@ -100,7 +100,7 @@ class GAN(Model):
         with GradientTape() as tape:
             g_loss = self.loss_fn(ops.zeros((count, 1)), self.d(self.g(noise)))
         gradients = tape.gradient(g_loss, self.g.trainable_weights)
-        self.g_optimizer.apply_gradients(zip(gradients, self.g.trainable_weights, strict=True))
+        self.others[0].apply_gradients(zip(gradients, self.g.trainable_weights, strict=True))
         self.d_loss.update_state(d_loss)
         self.g_loss.update_state(g_loss)
         return {"d_loss": self.d_loss.result(), "g_loss": self.g_loss.result()}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras import Input, Model, Sequential, callbacks, layers, losses, metrics, ops, optimizers, utils
+from nbkeras import Input, Model, Sequential, callbacks, layers, losses, metrics, models, ops, optimizers, utils
 
 RNG = np.random.default_rng(0)
 X, LABELS = RNG.random((40, 4)).astype("float32"), RNG.integers(0, 3, 40)
@@ -217,6 +217,20 @@ def test_two_optimizers_of_one_name_both_get_the_scheduled_rate():
     history = model.fit(X, X[:, :3], verbose=0, callbacks=[halve]).history
     assert (float(first.learning_rate), float(second.learning_rate)) == (0.1, 0.2)
     assert (history["learning_rate_sgd"], history["learning_rate_sgd_1"]) == ([0.2], [0.1])
+
+
+def test_a_model_without_an_optimizer(tmp_path):
+    """Is measured and saved; learning is for a train_step with optimizers of its own."""
+    model = network(optimizer=None)
+    expected = model.evaluate(X, LABELS, verbose=0)
+    with pytest.raises(ValueError, match="was compiled with optimizer=None"):
+        model.fit(X, LABELS)
+    for name, compiled in (("m.keras", True), ("m.h5", False)):
+        model.save(tmp_path / name)
+        again = models.load_model(tmp_path / name)
+        assert again.optimizer is None and again.compiled is compiled
+        again.compile(None, again.loss or model.loss)
+        assert again.evaluate(X, LABELS, verbose=0) == expected
 
 
 def test_order_of_the_metrics_of_several_outputs():

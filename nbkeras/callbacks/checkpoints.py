@@ -152,8 +152,9 @@ class BackupAndRestore(Callback):
 
     def _state(self) -> Iterator[tuple[str, Variable]]:
         """Everything that training changes, by the names that it has in the file."""
-        groups = {"weights": self.model.weights, "states": self.model.states_variables}
-        for group, variables in {**groups, "optimizer": self.model.optimizer.variables}.items():
+        model, optimizer = self.model, self.model.optimizer
+        groups = {"weights": model.weights, "states": model.states_variables}
+        for group, variables in {**groups, "optimizer": [] if optimizer is None else optimizer.variables}.items():
             for number, variable in enumerate(variables):
                 yield f"{group}/{number}", variable
 

@@ -100,7 +100,8 @@ class TensorBoard(Callback):
             writer.flush()
 
     def on_test_end(self, logs=None):
-        iterations = int(self.model.optimizer.iterations)
+        optimizer = self.model.optimizer
+        iterations = 0 if optimizer is None else int(optimizer.iterations)
         self._write("validation", "evaluation_", dict(logs or {}), iterations, "_vs_iterations")
 
     def on_train_end(self, logs=None):

@@ -31,8 +31,10 @@ def _in_their_case(identifier: Any) -> Any:
     return {name.lower(): name for name in _registry.names()}.get(identifier.lower(), identifier)
 
 
-def get(identifier) -> Optimizer:
-    """An optimizer from a name ('rmsprop'), a configuration, a class, or an optimizer (returned as it is)."""
+def get(identifier) -> Optimizer | None:
+    """An optimizer from None, a name ('rmsprop'), a configuration, a class, or an optimizer (returned as it is)."""
+    if identifier is None:
+        return None
     found = _registry.get(_in_their_case(identifier))
     if not isinstance(found, Optimizer):
         raise TypeError(f"optimizer must be a name, a configuration or an Optimizer, received {identifier!r}")

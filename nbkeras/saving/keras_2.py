@@ -76,7 +76,8 @@ def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
     file.attrs["keras_version"], file.attrs["backend"] = _KERAS_VERSION, "tensorflow"
     file.attrs["model_config"] = json.dumps(config)
     write_weights(file.create_group("model_weights"), model)
-    compiled = compilation.compile_config(model) if include_optimizer and model.compiled else None
+    has_optimizer = include_optimizer and model.optimizer is not None  # the form has no compilation without one
+    compiled = compilation.compile_config(model) if has_optimizer else None
     if compiled is None:
         return
     training = keras_2_config.legacy(json.loads(json.dumps(_training_config(model, compiled), default=plain)))
