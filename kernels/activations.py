@@ -90,13 +90,13 @@ def piecewise_forward(x, y, negative_slope, threshold, max_value, share, shares)
 
 @compiled
 def piecewise_backward(x, dy, dx, negative_slope, threshold, max_value, share, shares):
-    """Kernel: dx = dy times 0, 1 or negative_slope."""
+    """Kernel: dx = dy times 0, 1 or negative_slope, which is that of the threshold too, as in TensorFlow and PyTorch."""
     first, last = stretch(x.size, share, shares)
     x, dy, dx = x[first:last], dy[first:last], dx[first:last]
     zero = x.dtype.type(0)
     for i in range(x.size):
         below = negative_slope * dy[i]
-        dx[i] = zero if x[i] >= max_value else (below if x[i] < threshold else dy[i])
+        dx[i] = zero if x[i] >= max_value else (below if x[i] <= threshold else dy[i])
 
 
 # -------------------- elu --------------------

@@ -88,7 +88,7 @@ def _straight_slope(code, v, dy, a, b, c, zero, one):
     if code == _RELU:
         return dy if v > zero else zero
     if code == _PIECEWISE:
-        return zero if v >= c else a * dy if v < b else dy
+        return zero if v >= c else a * dy if v <= b else dy
     if code == _SIGMOID:
         return dy * (v * (one - v))
     return dy * (one - v * v)

@@ -22,7 +22,7 @@ def known_dtype(dtype: Any) -> np.dtype:
 def array_of(value: Any, dtype: Any = None) -> np.ndarray:
     """NumPy's array of anything array-like; dtype None: arrays keep theirs, Python's floats get floatx, its integers int32.
 
-    Integers that int32 does not hold are int64. TypeError for what is no number or boolean.
+    Integers that int32 does not hold are int64, and arrays of float16 get floatx. TypeError for what is no number or boolean.
     """
     array = np.asarray(value, None if dtype is None else known_dtype(dtype))
     if array.dtype.kind not in "fiub":
@@ -34,6 +34,8 @@ def array_of(value: Any, dtype: Any = None) -> np.ndarray:
     if array.dtype.kind == "i" and isinstance(value, int | list | tuple | range):
         fits = not array.size or (_INT32.min <= array.min() and array.max() <= _INT32.max)
         return array.astype(np.int32 if fits else np.int64, copy=False)
+    if array.dtype == np.float16:
+        return array.astype(config.floatx())
     known_dtype(array.dtype)
     return array
 

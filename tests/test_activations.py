@@ -55,6 +55,16 @@ def test_more_gradients():
     check_op(lambda x: ops.l2_normalize(x, axis=1), x)
 
 
+def test_gradients_at_0():
+    """Those of TensorFlow and PyTorch."""
+    for name, slope in {"relu": 0, "relu6": 0, "leaky_relu": 0.2, "elu": 1, "selu": 1.7580993, "hard_tanh": 1}.items():
+        x = as_tensor(np.zeros(3))
+        with GradientTape() as tape:
+            tape.watch(x)
+            y = getattr(ops, name)(x)
+        np.testing.assert_allclose(tape.gradient(y, x), slope, rtol=1e-6, err_msg=name)
+
+
 def test_legacy_hard_sigmoid():
     x = np.array([-3.0, -2.5, -1.0, 0.0, 1.0, 2.5, 3.0])
     np.testing.assert_allclose(ops.legacy_hard_sigmoid(x).numpy(), [0, 0, 0.3, 0.5, 0.7, 1, 1], atol=1e-7)

@@ -131,6 +131,7 @@ def test_dtypes_of_numbers():
         ([1.0, 2], "float32"),
         (np.float64(1), "float32"),
         (np.array([1.0]), "float64"),
+        (np.array([1.0], "float16"), "float32"),
         ([], "float32"),
     ):
         assert ops.convert_to_tensor(value).dtype == dtype, value
@@ -270,7 +271,7 @@ def test_tensors_are_hashable_and_comparable_with_none():
 
 def test_symbolic_tensors_take_the_same_operators():
     x = Input((3,))
-    assert (x == x) is True and (x != x) is False and x in {x}  # noqa: PLR0124
+    assert (x == x) is True and x in {x} and (x != 0).dtype == np.bool_  # noqa: PLR0124
     assert (1.0 - x).shape == (np.ones(3) * x).shape == (x @ np.ones((3, 3))).shape == (None, 3)
     assert (x > 0).dtype == np.bool_ and x[:, 0].shape == (None,)
 
@@ -297,7 +298,6 @@ MISTAKES = [
     (lambda: ops.cast(1.0, "float16"), TypeError, "float32 or float64, received float16"),
     (lambda: ops.cast(1.0, "complex64"), ValueError, "dtype must be a dtype of numbers"),
     (lambda: ops.zeros(2, "float16"), TypeError, "float32 or float64, received float16"),
-    (lambda: ops.add(np.ones(2, "float16"), 1), TypeError, "float32 or float64, received float16"),
     (lambda: ops.where([True]), ValueError, r"ops.nonzero\(condition\)"),
     (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "no sparse"),
     (lambda: ops.mean([ops.ones(2), ops.ones(3)]), ValueError, "tensors in a list must have one shape"),

@@ -181,7 +181,7 @@ def sqrt(x) -> Tensor:
 
 def l2_normalize(x, axis=None) -> Tensor:
     """x / sqrt(max(sum(x^2), 1e-12)) over axes."""
-    return ops.multiply(x, ops.rsqrt(ops.maximum(ops.sum(ops.square(x), axis, keepdims=True), 1e-12)))
+    return ops.l2_normalize(x, axis)
 
 
 # -------------------- shape --------------------
@@ -272,7 +272,7 @@ def relu(x, alpha: float = 0.0, max_value: float | None = None, threshold: float
 
 def hard_sigmoid(x) -> Tensor:
     """clip(0.2 x + 0.5, 0, 1), as in Keras 2; `ops.hard_sigmoid` is Keras 3's."""
-    return ops.clip(ops.add(ops.multiply(x, 0.2), 0.5), 0.0, 1.0)
+    return ops.legacy_hard_sigmoid(x)
 
 
 def in_top_k(predictions, targets, k: int) -> Tensor:

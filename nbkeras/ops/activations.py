@@ -1,7 +1,7 @@
 """Differentiable activation functions. Those with a kernel of their own are fast; the others are composed of ops.
 
 Each takes a float tensor of any shape (integers become floatx) and returns one of the same shape. Formulas and defaults are
-Keras 3's unless said. Gradients at a kink are those of the right-hand side, but 0 for relu at 0.
+Keras 3's unless said. Gradients at the kink of relu and its kin, elu and selu are those of the left-hand side.
 """
 
 import math
