@@ -4,11 +4,15 @@ import os
 import zlib
 
 import pytest
+from hypothesis import settings
 
 from nbkeras import utils
 
 ON_GPU = os.environ.get("NBKERAS_DEVICE", "cpu").lower() != "cpu"
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", "")
+
+settings.register_profile("repeatable", derandomize="NBKERAS_TEST_SEED" not in os.environ, deadline=None)
+settings.load_profile("repeatable")
 
 
 def pytest_collection_modifyitems(items):

@@ -98,7 +98,7 @@ def test_pairs(name, reference):
     check_op(getattr(ops, name), x, y, wrt=[])
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(shapes=mutually_broadcastable_shapes(num_shapes=3, max_dims=4, max_side=3), data=st.data())
 def test_broadcasting(shapes, data):
     a, b, c = (np.asarray(RNG.uniform(0.5, 2, shape)) for shape in shapes.input_shapes)

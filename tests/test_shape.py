@@ -99,7 +99,7 @@ def test_values_and_gradients(name):
     check_op(function, X)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(key=basic_indices((2, 3, 4), allow_newaxis=True))
 def test_getitem_like_numpy(key):
     x = Variable(X)
@@ -135,7 +135,7 @@ def test_masks_as_indices(key):
     np.testing.assert_array_equal(tape.gradient(y, x), expected)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(data=st.data())
 def test_reshape_transpose_round_trip(data):
     sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
