@@ -49,7 +49,14 @@ class SymbolicTensor:
             "instead of NumPy or Python control flow, or call the model on arrays to get values"
         )
 
-    __array__ = __float__ = __int__ = __bool__ = __index__ = _no_value
+    __array__ = __float__ = __int__ = __index__ = _no_value
+
+    def __bool__(self) -> bool:
+        """An error, but for `x != y` of two symbolic tensors: whether they are two, as `==` says whether they are one."""
+        if getattr(self.node and self.node.layer, "function", None) is ops.not_equal and len(self.node.inputs) == 2:  # type: ignore
+            return self.node.inputs[0] is not self.node.inputs[1]  # type: ignore[union-attr]
+        return self._no_value()
+
     __array_priority__ = 1000
     __hash__ = object.__hash__
 

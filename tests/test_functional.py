@@ -68,7 +68,7 @@ def test_operators_on_symbolic_tensors_become_layers():
     x, y = np.random.default_rng(0).normal(size=(2, 5, 3)).astype("float32")
     y[0] = x[0]
     np.testing.assert_allclose(model.predict([x, y]), (np.maximum(x * 2 + y, 0.5) * (x != y))[:, 1:], rtol=1e-6)
-    assert a == a and not a == b  # identity, as sets and lists need it
+    assert a == a and not a == b and a != b and not a != a  # identity, as sets and lists need it
     again = Model.from_config(model.get_config())
     np.testing.assert_array_equal(again.predict([x, y]), model.predict([x, y]))
 
