@@ -237,7 +237,7 @@ def test_a_configuration_larger_than_its_file(good, name):
 
 
 def test_nested_too_deeply(good):
-    for depth in (1_000, 100_000):
+    for depth in (300, 1_000, 100_000):
         text = json.dumps({"class_name": "Sequential", "config": 0}).replace("0", "[" * depth + "]" * depth)
         refused(zipped(good, **{"config.json": text}), "nested")
         refused(text, "nested", model_from_json)

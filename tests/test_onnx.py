@@ -12,7 +12,7 @@ from nbkeras import Input, Model, Sequential, layers, ops, random
 from nbkeras.export import onnx_graph
 from nbkeras.models import clone_model
 
-pytest.importorskip("onnx", reason="needs the package onnx")
+onnx = pytest.importorskip("onnx", reason="needs the package onnx")
 onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
 pytestmark = pytest.mark.cpu("ONNX Runtime is compared with the CPU")
 RNG = np.random.default_rng(1)
@@ -21,6 +21,7 @@ RNG = np.random.default_rng(1)
 def run(model, path, *inputs, **options):
     """What ONNX Runtime computes of the exported model, by output name."""
     model.export(str(path / "model.onnx"), **options)
+    onnx.checker.check_model(str(path / "model.onnx"), full_check=True)
     session = onnxruntime.InferenceSession(str(path / "model.onnx"), providers=["CPUExecutionProvider"])
     names = [entry.name for entry in session.get_inputs()]
     results = session.run(None, dict(zip(names, inputs, strict=True)))
@@ -43,8 +44,6 @@ def words(*shape):
 
 
 def test_names_and_open_sizes(tmp_path):
-    import onnx
-
     inputs = Input((None, 4), name="signal")
     hidden = layers.LSTM(5, return_sequences=True)(inputs)
     model = Model(inputs, {"step": layers.TimeDistributed(layers.Dense(3))(hidden), "sum": layers.GRU(2)(hidden)})
