@@ -1,5 +1,6 @@
 """Saves that are cut short: the file that was there before stays, whole, whatever happens."""
 
+import contextlib
 import os
 import resource
 import signal
@@ -83,32 +84,31 @@ for number in itertools.count():
 """
 
 
-def start_saving(path):
+@contextlib.contextmanager
+def saving(path):
+    """A process that has saved to `path` and goes on; killed at the end."""
     code = KEEPS_SAVING.format(tests=os.path.dirname(__file__), path=str(path))
-    process = subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "saving\n"
-    return process
+    process = subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True)
+    try:
+        assert process.stdout.readline() == "saving\n"
+        yield
+    finally:
+        process.kill()
+        process.communicate()
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
 def test_kill_while_saving(name, tmp_path):
-    process = start_saving(tmp_path / name)
-    time.sleep(0.03)
-    process.kill()
-    process.communicate()
+    with saving(tmp_path / name):
+        time.sleep(0.03)
     assert value_in(tmp_path / name) in (1.0, 2.0)
     save(made(3.0), tmp_path / name)
     assert value_in(tmp_path / name) == 3.0
 
 
 def test_two_processes_that_save_to_one_path(tmp_path):
-    processes = [start_saving(tmp_path / "m.keras") for _ in range(2)]
-    try:
+    with saving(tmp_path / "m.keras"), saving(tmp_path / "m.keras"):
         assert all(value_in(tmp_path / "m.keras") in (1.0, 2.0) for _ in range(6))
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
 
 
 def test_folders_that_are_not_there_or_cannot_be_written(tmp_path):
