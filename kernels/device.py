@@ -39,6 +39,7 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
+_known: set[int] = set()  # those whose values never change
 gpu_used = False  # whether arrays may be elsewhere than on the CPU: what only then must be checked is checked only then
 
 
@@ -130,12 +131,23 @@ def persistent(array) -> Array:
 def _forget(key: int, gone: weakref.ref) -> None:
     if _persistent.get(key) is gone:
         del _persistent[key]
+        _known.discard(key)
 
 
 def is_persistent(owner: Array) -> bool:
     """Whether an owning array was made or adopted by `persistent`."""
     known = _persistent.get(id(owner))
     return known is not None and known() is owner
+
+
+def know(*arrays: Array) -> None:
+    """Say of arrays that their values never change: those may be read while a step is recorded or shapes are worked out."""
+    _known.update(id(root(persistent(array))) for array in arrays)
+
+
+def is_known(array: Array | None) -> bool:
+    """Whether a step is recorded or shapes are worked out, and `know` was told of the array."""
+    return (_thread.dry or _thread.recorder is not None) and array is not None and id(root(array)) in _known
 
 
 _started = False
@@ -312,6 +324,8 @@ def read(array: Array) -> Array:
 
 def shown(array: Array) -> Array:
     """The array itself, for others to look into: as `read`."""
+    if is_known(array):
+        return array
     if _thread.dry:
         raise ValueReadError(
             "a tensor's value was read while only its shape was being worked out (building a functional model or "

@@ -88,6 +88,19 @@ def disable_interactive_logging() -> None:
     _interactive_logging = False
 
 
+def is_traceback_filtering_enabled() -> bool:
+    """False: a traceback shows every frame, those of nbkeras too."""
+    return False
+
+
+def disable_traceback_filtering() -> None:
+    """Show tracebacks in full, as nbkeras always does."""
+
+
+def enable_traceback_filtering() -> None:
+    """Accepted and without meaning: tracebacks stay in full."""
+
+
 def backend() -> str:
     """'nbkeras': the name that Keras's `config.backend()` gives of what computes."""
     return "nbkeras"

@@ -367,12 +367,10 @@ class Model(Trainer):
 
     def _by_name(self, x: dict, names: list[str]) -> list:
         wanted = list(self._graph.inputs) if isinstance(self._graph.inputs, dict) else names  # type: ignore[union-attr]
-        for key in x:
-            if key not in wanted and key not in names:
-                raise ValueError(f"there is no input {key!r}.{nearest(str(key), wanted)} Inputs: {wanted}")
         missing = [name for name, key in zip(names, wanted, strict=True) if name not in x and key not in x]
         if missing:
-            raise ValueError(f"inputs {missing} are missing: received {sorted(x)}")
+            hints = "".join(nearest(str(key), missing) for key in x if key not in wanted and key not in names)
+            raise ValueError(f"inputs {missing} are missing: received {sorted(x)}.{hints}")
         if isinstance(self._graph.inputs, dict):  # type: ignore[union-attr]
             wanted = sorted(wanted)
         return [x[name] if name in x else x[key] for name, key in zip(names, wanted, strict=True)]

@@ -15,24 +15,24 @@ Array = np.ndarray
 
 
 class Selection(PyDataset):
-    """Batches `take(rows)` of the rows in order, batch_size at a time (None: single samples, without a batch axis).
+    """Batches `make(rows)` of the rows in order, batch_size at a time (None: single samples, without a batch axis).
 
-    take: gives x or (x, y) of an array of row numbers, a sample of a single one. shuffle: another order for each epoch, by
-    the seed.
+    make: gives x or (x, y) of an array of row numbers, a sample of a single one. shuffle: another order for each epoch, by
+    the seed. `take`, `skip` and `map` are tf.data's, of batches; `cache` and `prefetch` give the data set as it is.
     """
 
     class_names: list[str] | None = None
     file_paths: list[str] | None = None
 
     def __init__(
-        self, take: Callable[[Array], Any], rows: Array, batch_size: int | None, shuffle: bool = False, seed=None
+        self, make: Callable[[Array], Any], rows: Array, batch_size: int | None, shuffle: bool = False, seed=None
     ):
         super().__init__()
         if batch_size is not None and batch_size < 1:
             raise ValueError(
                 f"batch_size must be a positive number, or None for single samples, received {batch_size!r}"
             )
-        self.take, self.rows, self.batch_size, self.shuffle = take, rows, batch_size, shuffle
+        self._make, self.rows, self.batch_size, self.shuffle = make, rows, batch_size, shuffle
         self._random = np.random.RandomState(config.next_seed() % 2**32 if seed is None else seed)
         self.on_epoch_end()
 
@@ -43,14 +43,50 @@ class Selection(PyDataset):
         if not 0 <= index < len(self):
             raise IndexError(f"there are {len(self)} batches, asked for number {index}")
         if self.batch_size is None:
-            return self.take(self.rows[index])
-        return self.take(self.rows[index * self.batch_size : (index + 1) * self.batch_size])
+            return self._make(self.rows[index])
+        return self._make(self.rows[index * self.batch_size : (index + 1) * self.batch_size])
 
     def batch(self, batch_size: int) -> Selection:
         """The same samples in batches of another size."""
-        other = Selection(self.take, self.rows, batch_size, self.shuffle, self._random.randint(2**31))
+        other = self._like(self._make, self.rows, batch_size)
         other.class_names, other.file_paths = self.class_names, self.file_paths
         return other
+
+    def take(self, count: int) -> Selection:
+        """The first batches; all of them for -1."""
+        return self._like(self._make, self.rows[: self._end(count)], self.batch_size)
+
+    def skip(self, count: int) -> Selection:
+        """What is left after the first batches; nothing for -1."""
+        return self._like(self._make, self.rows[self._end(count) :], self.batch_size)
+
+    def map(self, function: Callable, num_parallel_calls=None, deterministic=None) -> Selection:
+        """Batches (single samples where there are such) `function(x)` or `function(x, y)`; the rest has no meaning here."""
+
+        def make(rows: Array) -> Any:
+            if self.batch_size is None and np.ndim(rows):
+                samples = [make(row) for row in rows]
+                leaves = zip(*map(nest.flatten, samples), strict=True)
+                return nest.pack(samples[0], [np.stack(each) for each in leaves])
+            made = self._make(rows)
+            return function(*made) if isinstance(made, tuple) else function(made)
+
+        return self._like(make, self.rows, self.batch_size)
+
+    def cache(self) -> Selection:
+        """The data set as it is."""
+        return self
+
+    def prefetch(self, buffer_size: int) -> Selection:
+        """The data set as it is: a batch is made when it is asked for."""
+        return self
+
+    def _end(self, count: int) -> int:
+        """The number of rows in the first `count` batches."""
+        return len(self.rows) if count < 0 else count * (self.batch_size or 1)
+
+    def _like(self, make: Callable[[Array], Any], rows: Array, batch_size: int | None) -> Selection:
+        return Selection(make, rows, batch_size, self.shuffle, self._random.randint(2**31) if self.shuffle else 0)
 
     def on_epoch_end(self) -> None:
         if self.shuffle:
@@ -95,11 +131,11 @@ def timeseries_dataset_from_array(
         raise ValueError(f"{last - first} rows hold no window of {sequence_length} rows, {sampling_rate} apart")
     steps = np.arange(sequence_length) * sampling_rate
 
-    def take(rows: Array) -> Any:
+    def make(rows: Array) -> Any:
         window = series[np.add.outer(rows, steps)]
         return window if goals is None else (window, goals[rows])
 
-    return Selection(take, starts, batch_size, shuffle, seed)
+    return Selection(make, starts, batch_size, shuffle, seed)
 
 
 def split_dataset(
@@ -119,7 +155,7 @@ def split_dataset(
     if data.is_stream(dataset):
         items = [dataset[i] for i in range(len(dataset))] if data.is_sequence(dataset) else list(dataset)
         count, batch_size = len(items), None
-        take: Callable[[Any], Any] = items.__getitem__
+        make: Callable[[Any], Any] = items.__getitem__
     else:
         arrays = nest.map_leaves(np.asarray, dataset)
         shapes = [leaf.shape for leaf in nest.flatten(arrays)]
@@ -127,7 +163,7 @@ def split_dataset(
         if len(lengths) != 1 or () in lengths:
             raise ValueError(f"the arrays to split must have the same number of samples, received shapes {shapes}")
         (count,) = lengths.pop()
-        take = lambda rows: nest.map_leaves(lambda leaf: leaf[rows], arrays)  # noqa: E731
+        make = lambda rows: nest.map_leaves(lambda leaf: leaf[rows], arrays)  # noqa: E731
     left = _part(left_size, "left_size", count)
     right = _part(right_size, "right_size", count)
     if left is None and right is None:
@@ -139,7 +175,7 @@ def split_dataset(
     if left < 1 or right < 1 or left + right > count:
         raise ValueError(f"{count} samples cannot be split into {left} and {right}: each part needs one at least")
     rows = np.random.RandomState(seed).permutation(count) if shuffle else np.arange(count)
-    return Selection(take, rows[:left], batch_size), Selection(take, rows[count - right :], batch_size)
+    return Selection(make, rows[:left], batch_size), Selection(make, rows[count - right :], batch_size)
 
 
 def _part(size: Any, name: str, count: int) -> int | None:

@@ -212,7 +212,10 @@ def as_tensor(value, dtype=None) -> Tensor:
         value = exchange.received(value)
         if device.place_of(value) is not None:
             return as_tensor(Tensor(value), dtype)
-    return Tensor(device.persistent(array_of(value, dtype)))
+    array = device.persistent(array_of(value, dtype))
+    if isinstance(value, int | list | tuple):  # an array may be changed by whoever made it
+        device.know(array)
+    return Tensor(array)
 
 
 def holds_tensors(values: list | tuple) -> bool:
@@ -256,7 +259,12 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     if device.gpu_used and any(device.elsewhere(array) for array in arrays):
         with device.on(_common_place(tensors)):
             return apply(op, op_vjp, [_brought(tensor) for tensor in tensors], **constants)
-    y, saved = op(*arrays, **constants)
+    if arrays and all(map(device.is_known, arrays)) and not any(t.record for t in tensors):  # type: ignore[union-attr]
+        with device.ordinary():  # sizes made of numbers, say: needed now, and not again on each replay
+            y, saved = op(*arrays, **constants)
+        device.know(*y if isinstance(y, tuple) else (y,))
+    else:
+        y, saved = op(*arrays, **constants)
     result = _recorded(op, op_vjp, tensors, arrays, y, saved)
     if _listener.applied is not None:
         _listener.applied(op, tensors, constants, result)
@@ -270,8 +278,7 @@ def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
         parents = tuple(None if t is None or t.record is None else (t.record, t.index) for t in tensors)
         if any(parents):
             shapes = tuple(() if a is None else a.shape for a in arrays)
-            outputs = len(y) if isinstance(y, tuple) else 1
-            record = tape.Record(op.__name__, op_vjp, saved, parents, shapes, outputs)
+            record = tape.Record(op.__name__, op_vjp, saved, parents, shapes, len(y) if isinstance(y, tuple) else 1)
     if isinstance(y, tuple):
         return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
     return Tensor(y, _for_dtype(record, y))
@@ -309,9 +316,7 @@ def on_own_place(method: Callable) -> Callable:
 
 def at_home(tensor: Tensor) -> contextlib.AbstractContextManager:
     """`with at_home(variable):` compute where its memory is."""
-    if device.elsewhere(tensor.data):
-        return device.on(device.place_of(tensor.data))
-    return contextlib.nullcontext()
+    return device.on(device.place_of(tensor.data)) if device.elsewhere(tensor.data) else contextlib.nullcontext()
 
 
 def _common_place(tensors: Sequence[Tensor | None]) -> Any:

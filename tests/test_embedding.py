@@ -80,6 +80,11 @@ def test_layer():
 def test_layer_mask():
     y = layers.Embedding(9, 4, mask_zero=True)(np.array([[1, 8, 0], [2, 0, 0]], "float32"))
     assert np.array_equal(y.mask.numpy(), [[True, True, False], [True, False, False]])
+    assert y._keras_mask is y.mask  # as Keras's guide on masking reads it
+    symbolic = layers.Embedding(9, 4, mask_zero=True)(layers.Input((3,)))
+    assert symbolic._keras_mask is symbolic.mask is not None
+    y._keras_mask = None
+    assert y.mask is None
 
 
 def test_layer_weights_and_configuration():

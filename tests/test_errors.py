@@ -173,7 +173,11 @@ MISTAKES = [
         r"must be a dict by output name",
     ),
     (lambda: fit(two_inputs()), ValueError, r"2 inputs \['left', 'right'\]"),
-    (lambda: fit(two_inputs(), x={"left": X, "rigth": X}), ValueError, r"no input 'rigth'. Did you mean 'right'"),
+    (
+        lambda: fit(two_inputs(), x={"left": X, "rigth": X}),
+        ValueError,
+        r"\['right'\] are missing: .* Did you mean 'right'",
+    ),
     (lambda: fit(two_inputs(), x={"left": X}), ValueError, r"\['right'\] are missing"),
     (lambda: dense().predict(iter([])), ValueError, r"yielded no batch"),
     (lambda: fit(stateful(), np.ones((6, 3, 5)), np.ones((6, 2))), ValueError, r"batch"),

@@ -223,6 +223,29 @@ def test_dict_inputs_and_outputs():
     result = model.predict({"a": np.ones((4, 3)), "b": np.zeros((4, 2))})
     np.testing.assert_array_equal(result["same"], [[1, 1, 1, 0, 0]] * 4)
     assert set(result) == {"sum", "same"}
+    more = {"a": np.ones((4, 3)), "b": np.zeros((4, 2)), "unused": np.ones(4)}  # a whole table, say
+    np.testing.assert_array_equal(model.predict(more)["sum"], result["sum"])
+
+
+class Causal(layers.Layer):
+    """A mask laid out by sizes that are computed from a shape and numbers, as Keras's examples of transformers do."""
+
+    def call(self, x):
+        batch, length, _ = ops.shape(x)
+        mask = ops.cast(ops.arange(length)[:, None] >= ops.arange(length), "int32")
+        times = ops.concatenate([ops.expand_dims(batch, -1), ops.convert_to_tensor([1, 1])], 0)
+        assert int(times[0]) == batch  # known while shapes are worked out and while a step is recorded, too
+        return ops.matmul(ops.cast(ops.tile(mask[None], times), x.dtype), x)
+
+
+def test_sizes_made_of_numbers_are_known_everywhere():
+    x = np.arange(30.0, dtype="float32").reshape(2, 5, 3)
+    inputs = Input((5, 3))
+    model = Model(inputs, Causal()(inputs))
+    assert model.output_shape == (None, 5, 3)
+    model.compile("sgd", "mse")
+    for rows in (x, x, x[:1], x):  # recorded and replayed, for two sizes; a step that ran eagerly would warn
+        np.testing.assert_array_equal(model.predict(rows), rows.cumsum(axis=1))
 
 
 def test_summary_lists_layers_and_counts(capsys):

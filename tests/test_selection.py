@@ -32,6 +32,31 @@ class TestTimeseries:
         data.on_epoch_end()
         assert [window[0] for window in data] != first
 
+    def test_the_first_batches_the_rest_and_changed_ones(self):
+        data = utils.timeseries_dataset_from_array(SERIES, SERIES[5:], 5, batch_size=4)  # 15 windows
+        first, rest = data.take(1), data.skip(1)
+        assert [len(part) for part in (first, rest, data.take(9), data.take(-1), data.skip(9), data.skip(-1))] == [
+            1, 3, 4, 4, 0, 0,
+        ]  # fmt: skip
+        np.testing.assert_array_equal(first[0][1], SERIES[5:9])
+        np.testing.assert_array_equal(rest[0][1], SERIES[9:13])
+        doubled = data.map(lambda x, y: (2 * x, y[:, None]), num_parallel_calls=8).cache().prefetch(2)
+        np.testing.assert_array_equal(doubled[3][0], 2 * data[3][0])
+        assert doubled[3][1].shape == (3, 1)
+        windows = utils.timeseries_dataset_from_array(SERIES, None, 5, batch_size=4).map(layers.Rescaling(0.5))
+        np.testing.assert_array_equal(windows[0], SERIES[np.add.outer(np.arange(4), np.arange(5))] / 2)
+
+    def test_samples_are_changed_one_by_one_and_then_put_into_batches(self):
+        data = utils.timeseries_dataset_from_array(SERIES, SERIES[5:], 5, batch_size=None).take(3)
+        changed = data.map(lambda x, y: {"mean": x.mean(), "target": layers.Rescaling(2.0)(y)})
+        assert changed[2] == {"mean": 4, "target": 14}
+        (batch,) = changed.batch(4)
+        assert batch["mean"].tolist() == [2, 3, 4] and batch["target"].tolist() == [10, 12, 14]
+
+    def test_the_first_batches_of_shuffled_data_are_its_first_batches(self):
+        data = utils.timeseries_dataset_from_array(SERIES, None, 5, shuffle=True, seed=1, batch_size=4)
+        assert sorted(data.take(1)[0][:, 0]) == sorted(data[0][:, 0])
+
     def test_a_model_learns_from_it(self):
         model = models.Sequential([layers.Input((5,)), layers.Dense(1)])
         model.compile("sgd", "mse")

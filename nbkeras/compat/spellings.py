@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbkeras import registry
+from nbkeras.graph import SymbolicTensor
+from nbkeras.tensor import Tensor
 
 # Class -> old argument -> new argument, for the class and for those of nbkeras under it.
 ARGUMENTS: dict[str, dict[str, str]] = {
@@ -62,3 +64,5 @@ def spell(item: Any) -> None:
 
 
 registry.watch(spell)
+for tensor in (Tensor, SymbolicTensor):
+    tensor._keras_mask = _attribute("mask", None)  # type: ignore[union-attr]  # as Keras's guides call it

@@ -203,7 +203,7 @@ def one_hot(x, num_classes: int, axis: int = -1, dtype=None, sparse: bool = Fals
     """1 at the class that x names and 0 elsewhere, the classes along a new axis; classes out of range give zeros."""
     if sparse:
         raise ValueError("one_hot: there are no sparse tensors, use sparse=False")
-    x = as_integer(x, "one_hot: classes")
+    x = as_tensor(x, np.int64)  # float labels too, as Keras
     along = axis_of("one_hot", axis, x.ndim + 1)
     return apply(indexing.one_hot, None, [x], classes=int(num_classes), axis=along, dtype=floatx_or(dtype))
 

@@ -29,6 +29,7 @@ def ndim(x) -> int:
 
 def sizes_of(name: str, value: Any) -> tuple[int, ...]:
     """A shape argument as a tuple of integers; TypeError otherwise."""
+    value = value.numpy() if isinstance(value, Tensor) and value.ndim else value
     sizes = value if isinstance(value, list | tuple | np.ndarray) else (value,)
     try:
         return tuple(operator.index(size) for size in sizes)
