@@ -18,13 +18,15 @@ def clone_model(
     call_function: Callable | None = None,
     recursive: bool = False,
 ) -> Model:
-    """The same architecture with new weights.
+    """The same architecture with new weights; of each layer one of its class, made from its configuration.
 
     input_tensors: symbolic tensors to start from. clone_function(layer) -> layer may change layers on the way, and
     call_function(layer, *args, **kwargs) -> outputs how they are called, in functional models. recursive: models within
     the model are cloned likewise, not by clone_function as a whole.
     """
-    if input_tensors is None and clone_function is None and call_function is None and not recursive:
+    has_layers = isinstance(model, Sequential) or model._graph is not None
+    described = not has_layers or type(model).get_config not in (Model.get_config, Sequential.get_config)
+    if described and not recursive and input_tensors is clone_function is call_function is None:
         return type(model).from_config(model.get_config())
     clones: dict[int, Layer] = {}
 
@@ -39,7 +41,7 @@ def clone_model(
 
     if isinstance(model, Sequential):
         return _clone_sequential(model, input_tensors, clone, call_function)
-    if model._graph is None:
+    if not has_layers:
         raise ValueError(
             f"{type(model).__name__} is no functional model, so clone_model does not know its layers: make another with "
             "its class, such as from_config(get_config())"
@@ -76,7 +78,8 @@ def _clone_graph(model: Model, input_tensors: Any, clone: Callable, call: Callab
         outputs = call(clone(node.layer), *nest.map_leaves(new, node.args), **nest.map_leaves(new, node.kwargs))
         made.update(zip(map(id, nest.flatten(node.outputs)), nest.flatten(outputs), strict=True))
     inputs, outputs = nest.map_leaves(new, graph.inputs), nest.map_leaves(new, graph.outputs)
-    return Model(inputs, outputs, name=model.name)
+    kind = type(model) if type(model).__init__ is Model.__init__ else Model
+    return kind(inputs, outputs, name=model.name, trainable=model.trainable)
 
 
 def _symbols(input_tensors: Any, count: int) -> list[SymbolicTensor]:

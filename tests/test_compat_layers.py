@@ -77,6 +77,46 @@ def test_functions_of_lambda_layers(tmp_path):
                 assert "custom_objects={'turned': function}" in str(error)
             else:
                 raise SystemExit("no error")
+
+        layer = Lambda.from_config(Lambda(double, output_shape=(2,)).get_config(), custom_objects={})
+        assert layer.function is double and layer.compute_output_shape((3, 2)) == (3, 2)
+        """,
+    )
+
+
+def test_masks_of_lambda_layers(tmp_path):
+    pytest.importorskip("h5py")
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        from keras.layers import LSTM, Embedding, Input, Lambda
+        from keras.models import Model, clone_model, load_model
+
+        def double(t):
+            return 2 * t
+
+        x = Input((4,))
+        layer = Lambda(double, mask=lambda inputs, mask: mask, name="d")
+        model = Model(x, LSTM(2)(layer(Embedding(9, 3, mask_zero=True)(x))))
+        assert callable(layer.mask)
+
+        def check(other):
+            other.set_weights(model.get_weights())
+            short, long = ([[1, 2, 0, 0]], [[1, 2, 9 - 1, 8 - 1]])
+            for given in (short, long):
+                np.testing.assert_array_equal(other.predict(np.array(given)), model.predict(np.array(given)))
+
+        check(clone_model(model))
+        for name in ("model.h5", "model.keras"):
+            model.save(name)
+            check(load_model(name, {"double": double, "d_mask": layer.mask}))
+            try:
+                load_model(name, {"double": double})
+            except ValueError as error:
+                assert "custom_objects={'d_mask': function}" in str(error)
+            else:
+                raise SystemExit("no error")
         """,
     )
 

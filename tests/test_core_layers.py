@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 
 from nbkeras import Input, Model, Sequential, layers, ops, regularizers
-from nbkeras.registry import custom_object_scope
 from nbkeras.tensor import GradientTape, as_tensor
 
 RNG = np.random.default_rng(4)
@@ -263,6 +262,12 @@ def test_lambda_shapes():
     assert doubled.compute_output_shape((None, 3)) == (None, 6)
     pair = layers.Lambda(lambda inputs: inputs[0] + inputs[1], output_shape=(3,))
     assert pair([Input((3,)), Input((3,))]).shape == (None, 3)
+    for two in ([(3,), ()], lambda shapes: [shapes[0], shapes[0][:1]]):
+        split = layers.Lambda(lambda inputs: [inputs[0], ops.sum(inputs[1], -1)], output_shape=two)
+        assert split.compute_output_shape([(None, 3), (None, 3)]) == [(None, 3), (None,)]
+        assert [y.shape for y in split([Input((3,)), Input((3,))])] == [(None, 3), (None,)]
+    with pytest.raises(TypeError, match="output_shape must be a tuple, a list or a function, received 3"):
+        layers.Lambda(lambda x: x, output_shape=3)
 
 
 def test_lambda_mask_and_training():
@@ -283,16 +288,31 @@ def test_lambda_configuration_holds_a_name_and_no_code():
     layer = layers.Lambda(halved, arguments={"by": 4.0}, output_shape=(3,))
     config = layer.get_config()
     assert config["function"] == "halved" and config["arguments"] == {"by": 4.0}
-    with pytest.raises(ValueError, match="'halved' is not known"):
+    with pytest.raises(ValueError, match="function 'halved' is not known"):
         layers.Lambda.from_config(config)
-    with custom_object_scope({"halved": halved}):
-        copy = layers.Lambda.from_config(config)
+    copy = layers.Lambda.from_config(config, custom_objects={"halved": halved})
     np.testing.assert_array_equal(copy(np.ones((1, 3), np.float32)).numpy(), np.full((1, 3), 0.25))
     assert copy.compute_output_shape((None, 3)) == (None, 3)
     with pytest.raises(NotImplementedError, match="its function has no name"):
         layers.Lambda(lambda x: x).get_config()
     with pytest.raises(TypeError, match="needs a function"):
         layers.Lambda(3)
+
+
+def test_a_lambda_layers_mask_is_in_its_configuration():
+    def same(inputs, mask):
+        return mask
+
+    def half(x):
+        return x / 2
+
+    config = layers.Lambda(half, mask=same).get_config()
+    with pytest.raises(ValueError, match="mask 'same' is not known"):
+        layers.Lambda.from_config(config, {"half": half})
+    y = layers.Lambda.from_config(config, {"half": half, "same": same})(masked(normal(1, 2, 3), [[1, 0]]))
+    np.testing.assert_array_equal(y.mask.numpy(), [[1, 0]])
+    with pytest.raises(NotImplementedError, match="its mask has no name"):
+        layers.Lambda(half, mask=lambda inputs, mask: mask).get_config()
 
 
 # -------------------- in a model --------------------

@@ -318,6 +318,27 @@ def test_clones_with_other_layers_and_calls():
         clone_model(GAN(), clone_function=copy)
 
 
+class Line(Model):
+    """A functional model of a class of its own, made otherwise than from tensors."""
+
+    def __init__(self, units, **kwargs):
+        x = Input((4,))
+        super().__init__(x, layers.Dense(units)(x), **kwargs)
+
+
+class Named(Model):
+    """A functional model of a class of its own, made from tensors."""
+
+
+def test_clones_of_models_of_your_own():
+    x = Input((4,))
+    model = Named(x, layers.Dense(1)(x), name="n")
+    model.trainable = False
+    clone = clone_model(model)
+    assert type(clone) is Named and clone.name == "n" and not clone.trainable_weights
+    assert type(clone_model(Line(2))) is Model and clone_model(Line(2)).output_shape == (None, 2)
+
+
 def test_weights_without_gradients():
     inputs = Input((4,))
     used, unused = layers.Dense(1, name="used"), layers.Dense(1, name="unused")

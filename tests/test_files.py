@@ -213,6 +213,68 @@ def test_a_named_function_of_a_lambda_layer_of_keras_2():
         model_from_json(text)
 
 
+CODE = ["4wAAAAA=", None, None]  # how Keras 2 writes a function
+
+
+def test_functions_for_shape_and_mask_of_a_lambda_layer():
+    """Keras's files hold their names or code: the shape is found anew, the mask is known by its name or the layer's."""
+    layer = {"name": "twice", "function": CODE, "function_type": "lambda", "output_shape": CODE, "arguments": {}}
+    layer |= {
+        "batch_input_shape": [None, 3, 1],
+        "output_shape_type": "lambda",
+        "output_shape_module": "m",
+        "module": "m",
+    }
+    layer |= {"mask": CODE, "mask_type": "lambda", "mask_module": "m"}
+    older = keras_2("Sequential", layers=[keras_2("Lambda", **layer)])
+    given = {"twice": lambda x: x * 2, "twice_mask": lambda inputs, mask: ops.any(inputs > 1, axis=-1)}
+    newer = {
+        **{"class_name": "Lambda", "module": "keras.layers", "registered_name": None},
+        "config": {
+            "name": "twice",
+            "function": {
+                "class_name": "function",
+                "config": "double",
+                "module": "builtins",
+                "registered_name": "function",
+            },
+            "output_shape": {
+                "class_name": "__lambda__",
+                "config": {"code": CODE[0], "defaults": None, "closure": None},
+            },
+            "mask": {"class_name": "function", "config": "over", "module": "builtins", "registered_name": "function"},
+        },
+    }
+    named = {"double": given["twice"], "over": given["twice_mask"]}
+    inputs = {
+        "class_name": "InputLayer",
+        "module": "keras.layers",
+        "config": {"batch_shape": [None, 3, 1], "name": "i"},
+    }
+    config = {"class_name": "Sequential", "module": "keras", "config": {"name": "s", "layers": [inputs, newer]}}
+    for text, functions in ((older, given), (config, named)):
+        y = model_from_json(json.dumps(text), custom_objects=functions)(np.array([[[0.0], [1.0], [2.0]]], "float32"))
+        assert y.numpy().tolist() == [[[0], [2], [4]]] and y.mask.numpy().tolist() == [[False, False, True]]
+        with pytest.raises(ValueError, match="runs no code"):
+            model_from_json(json.dumps(text), custom_objects=dict(list(functions.items())[:1]))
+
+
+def test_a_lambda_layer_in_the_form_of_keras_2(tmp_path):
+    def same(inputs, mask):
+        return mask
+
+    def double(x):
+        return 2 * x
+
+    layer = layers.Lambda(double, output_shape=(3,), mask=same, arguments={}, name="l")
+    Sequential([layers.Input((3,)), layer]).save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        config = json.loads(file.attrs["model_config"])["config"]["layers"][1]["config"]
+    assert config["function"] == "double" and config["function_type"] == "function"
+    assert config["output_shape"] == [3] and config["output_shape_type"] == "raw"
+    assert config["mask"] == "same" and config["mask_type"] == "function"
+
+
 def test_what_keras_2_cannot_say_is_refused(tmp_path):
     x = layers.Input((3,))
     for y, message in (

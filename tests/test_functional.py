@@ -185,8 +185,8 @@ def test_custom_layer_in_every_kind_of_model(tmp_path):
     x = np.random.default_rng(0).random((6, 4))
     with custom_object_scope({"Residual": Residual}):
         again = model_from_json(model.to_json())
-        cloned = clone_model(model)
-    for other in (again, cloned):
+    listed = Sequential([layers.Input((4,)), Residual(4)])
+    for other in (again, clone_model(model), clone_model(listed)):
         other.set_weights(model.get_weights())
         np.testing.assert_array_equal(other.predict(x), model.predict(x))
         assert other.weights[0] is not model.weights[0]

@@ -319,6 +319,10 @@ def test_overwrite_and_missing_folder(trained, tmp_path):
         load_model(tmp_path / "none.keras")
     with pytest.raises(ValueError, match="no weights yet"):
         Sequential([layers.Dense(4)]).load_weights(tmp_path / "m.keras")
+    for name in ("none.weights.h5", "none.h5"):  # a model that has none is no model that is not built
+        flat = Sequential([layers.Input((2, 2)), layers.Flatten()])
+        flat.save_weights(tmp_path / name)
+        flat.load_weights(tmp_path / name)
 
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5", "w.weights.h5", "w.safetensors"])

@@ -270,19 +270,23 @@ class _Named(str):
     function: Any = None
 
 
-class Lambda:
-    """Of the layer: its function may be a lambda, which a file knows by the layer's name, and clones as it is."""
+_from_config = layers.Lambda.from_config.__func__  # type: ignore[attr-defined]
 
-    def _function_name(self) -> str:
-        name = getattr(self.function, "__name__", "<lambda>")  # type: ignore[attr-defined]
-        found = _Named(self.name if name == "<lambda>" else name)  # type: ignore[attr-defined]
-        found.function = self.function  # type: ignore[attr-defined]
+
+class Lambda:
+    """Of the layer: its functions may be lambdas, which a file knows by the layer's name, and clones as they are."""
+
+    def _named(self, role, function) -> str:
+        name, own = getattr(function, "__name__", "<lambda>"), self.name  # type: ignore[attr-defined]
+        found = _Named(name if name != "<lambda>" else own if role == "function" else f"{own}_mask")
+        found.function = function
         return found
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config, custom_objects=None):
         """A layer from `get_config`."""
-        return cls(**{**config, "function": getattr(config["function"], "function", config["function"])})  # type: ignore
+        brought = {key: value.function for key, value in config.items() if isinstance(value, _Named)}
+        return _from_config(cls, {**config, **brought}, custom_objects)
 
 
 _normalize = layers.BatchNormalization.call

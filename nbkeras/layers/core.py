@@ -6,9 +6,9 @@ import math
 from numbers import Integral
 from typing import Any
 
-from nbkeras import activations, constraints, graph, initializers, ops, regularizers
+from nbkeras import activations, constraints, graph, initializers, nest, ops, regularizers
 from nbkeras.layer import InputSpec, Layer
-from nbkeras.registry import custom_object
+from nbkeras.registry import custom_object, custom_object_scope
 
 
 class Dense(Layer):
@@ -249,29 +249,35 @@ class Masking(Layer):
 class Lambda(Layer):
     """A function of tensors as a layer: function(inputs, **arguments), which may take `mask` and `training`.
 
-    output_shape (a tuple without the batch axis, or a function of the input's shape) and mask are optional. A configuration
-    holds the function's name only, never its code: register it, or pass it in custom_objects, to load the model again.
+    output_shape (a tuple without the batch axis, a list of them, or a function of the input's shape) and mask (a tensor, or a
+    function of the inputs and their mask) are optional. A configuration holds the names of function and mask only, never
+    code: register them, or pass them in custom_objects, to load the model again. A function's output_shape is left out.
     """
 
     def __init__(self, function, output_shape=None, mask=None, arguments=None, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(function, str):
-            name, function = function, custom_object(function)
-            if function is None:
-                raise ValueError(
-                    f"the Lambda layer's function {name!r} is not known: pass it in custom_objects, or decorate it with "
-                    "register_keras_serializable"
-                )
-        if not callable(function):
+        self.function = self._known("function", function)
+        self.mask = self._known("mask", mask)
+        if not callable(self.function):
             raise TypeError(f"Lambda needs a function of tensors, received {function!r}")
-        self.function = function
+        if not (output_shape is None or callable(output_shape) or isinstance(output_shape, list | tuple)):
+            raise TypeError(f"Lambda's output_shape must be a tuple, a list or a function, received {output_shape!r}")
         self.arguments = dict(arguments or {})
         self._output_shape = output_shape
-        self._mask = mask
         self.supports_masking = mask is not None
-        code = getattr(function, "__code__", None)
+        code = getattr(self.function, "__code__", None)
         names = code.co_varnames[: code.co_argcount + code.co_kwonlyargcount] if code else ()
         self._takes = [name for name in ("mask", "training") if name in names]
+
+    def _known(self, role: str, function: Any) -> Any:
+        """What a name in a configuration means; ValueError where it is not known."""
+        found = custom_object(function) if isinstance(function, str) else function
+        if found is None and function is not None:
+            raise ValueError(
+                f"the Lambda layer's {role} {function!r} is not known: pass it in custom_objects, or decorate it with "
+                "register_keras_serializable"
+            )
+        return found
 
     def call(self, inputs, mask=None, training=None):
         values = {"mask": mask, "training": training}
@@ -281,9 +287,9 @@ class Lambda(Layer):
         if self._output_shape is None:
             return super().compute_output_shape(input_shape)
         if callable(self._output_shape):
-            return tuple(self._output_shape(input_shape))
-        first = input_shape[0] if isinstance(input_shape, tuple) else input_shape[0][0]
-        return (first, *self._output_shape)
+            return nest.map_shapes(lambda shape: shape, self._output_shape(input_shape))
+        batch = nest.flatten(input_shape)[0]
+        return nest.map_shapes(lambda shape: (batch, *shape), self._output_shape)
 
     def _symbolic_outputs(self, args, kwargs):
         if self._output_shape is None:
@@ -292,19 +298,31 @@ class Lambda(Layer):
         return super()._symbolic_outputs(args, kwargs)
 
     def compute_mask(self, inputs, mask=None):
-        return self._mask(inputs, mask) if callable(self._mask) else self._mask
+        return self.mask(inputs, mask) if callable(self.mask) else self.mask
 
-    def _function_name(self) -> str:
-        name = getattr(self.function, "__name__", "")
+    def _named(self, role: str, function: Any) -> str:
+        """The name of a function, for a configuration."""
+        name = getattr(function, "__name__", "")
         if not name or name == "<lambda>":
             raise NotImplementedError(
-                f"the Lambda layer {self.name!r} cannot be written: its function has no name. Define it with def and "
+                f"the Lambda layer {self.name!r} cannot be written: its {role} has no name. Define it with def and "
                 "register it, or write a Layer subclass"
             )
         return name
 
     def get_config(self) -> dict[str, Any]:
-        config = {**super().get_config(), "function": self._function_name(), "arguments": self.arguments}
+        config = {
+            **super().get_config(),
+            "function": self._named("function", self.function),
+            "arguments": self.arguments,
+        }
         if self._output_shape is not None and not callable(self._output_shape):
             config["output_shape"] = list(self._output_shape)
+        if self.mask is not None:
+            config["mask"] = self._named("mask", self.mask) if callable(self.mask) else self.mask
         return config
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        with custom_object_scope(custom_objects or {}):
+            return super().from_config(config)

@@ -90,7 +90,7 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format:
     """
     kind = _checked_format(filepath, save_format, overwrite)
     name = "" if hdf5.is_h5(filepath) or not isinstance(filepath, str | os.PathLike) else os.fspath(filepath)
-    if not model.weights:
+    if not (model.built or model.weights):
         raise ValueError("the model has no weights yet: give it an input shape or call it before save_weights")
     if name.endswith(".safetensors"):
         return safetensors.write(model, name)
@@ -108,7 +108,7 @@ def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch
     stay as they are, with a warning; of Keras 2's files single weights. Where a file of Keras 3 holds an optimizer's state and
     the model has an optimizer that is built, that is read too. All weights are checked before one is written.
     """
-    if not model.weights:
+    if not (model.built or model.weights):
         raise ValueError("the model has no weights yet: give it an input shape or call it before load_weights")
     kind = _kind(filepath)
     with _readable(filepath):

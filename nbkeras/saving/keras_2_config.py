@@ -34,7 +34,10 @@ _MERGING = (
 _MODELS = ("Functional", "Sequential")
 _OF_A_KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
 _UNUSED = {  # that say how TensorFlow computes, or what it can work out
-    **{"Lambda": ("module", "function_type", "output_shape_type", "output_shape_module")},
+    "Lambda": (
+        *("module", "function_type", "output_shape_type", "output_shape_module"),
+        *("mask_type", "mask_module"),
+    ),
     **{f"SpatialDropout{rank}D": ("noise_shape",) for rank in (1, 2, 3)},
     **{"MultiHeadAttention": ("query_shape", "key_shape", "value_shape")},
     # tf_keras's that extend its Conv write arguments of it that they do not use
@@ -227,6 +230,9 @@ def legacy(config: Any) -> Any:
         found["key_shape"] = shapes.get("key_shape", value)
     if kind in ("IntegerLookup", "StringLookup") and found.get("output_mode") == "int":
         found["dtype"] = "int64"  # Keras 2's dtype of a lookup is that of its output
+    if kind == "Lambda":
+        found = {"function_type": "function", "output_shape": None, "output_shape_type": "raw", **found}
+        found |= {"mask_type": "function" if isinstance(found["mask"], str) else "raw"} if "mask" in found else {}
     if kind == "InputLayer":
         found = {"batch_input_shape": found.pop("batch_shape"), "sparse": False, "ragged": False, **found}
     rest = {key: config[key] for key in ("name", "inbound_nodes") if key in config}

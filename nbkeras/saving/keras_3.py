@@ -183,7 +183,7 @@ _UNREADABLE = {
 
 
 def translated(value: Any, made_here: bool) -> Any:
-    """A configuration of Keras 3 in nbkeras's form: dtypes by name, arrays as arrays, a Lambda's function by its layer's name.
+    """A configuration of Keras 3 in nbkeras's form: dtypes by name, arrays as arrays, a Lambda's functions by name.
 
     made_here: nbkeras wrote it. Keras writes a `training` into each call, which its models do not heed.
     """
@@ -195,7 +195,7 @@ def translated(value: Any, made_here: bool) -> Any:
     if kind in _UNREADABLE:
         raise ValueError(f"the configuration holds {_UNREADABLE[kind]}")
     if kind == "Lambda" and isinstance(inner, dict):
-        value = {**value, "config": {**inner, **_lambda_function(inner)}}
+        value = {**value, "config": {**inner, **_lambda_functions(inner)}}
     if kind in ("__numpy__", "__tensor__") and isinstance(inner, dict):
         return numbers(inner)
     if isinstance(kind, str) and kind.endswith("DTypePolicy") and isinstance(inner, dict):
@@ -210,16 +210,31 @@ def translated(value: Any, made_here: bool) -> Any:
     return found
 
 
-def _lambda_function(config: Mapping[str, Any]) -> dict[str, Any]:
-    """The function of a Lambda layer, which must be known here under its own name or under the layer's."""
-    function = config.get("function")
-    named = (
-        function.get("config") if isinstance(function, dict) and function.get("class_name") == "function" else function
+def _lambda_functions(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A Lambda layer's function and mask by names that are known here; no function for the shape, which is found anew."""
+    name = config.get("name")
+    found: dict[str, Any] = {"function": _known_function(config.get("function"), name, name)}
+    if _is_function(config.get("mask")):
+        found["mask"] = _known_function(config["mask"], f"{name}_mask", name)
+    if _is_function(config.get("output_shape")):
+        found["output_shape"] = None
+    return found
+
+
+def _is_function(value: Any) -> bool:
+    """Whether a value is the name or the code of a function, in Keras 3's or Keras 2's form."""
+    if isinstance(value, dict):
+        return value.get("class_name") in ("function", "__lambda__")
+    return isinstance(value, str) or (isinstance(value, list) and any(isinstance(item, str) for item in value))
+
+
+def _known_function(value: Any, otherwise: Any, layer: Any) -> str:
+    """The name under which a function of a layer is known: its own, or the other one."""
+    own = value.get("config") if isinstance(value, dict) and value.get("class_name") == "function" else value
+    for name in (own, otherwise):
+        if isinstance(name, str) and custom_object(name) is not None:
+            return name
+    raise ValueError(
+        f"the Lambda layer {layer!r} holds code, or names a function that is not known: nbkeras runs no code of "
+        f"files, with safe_mode=False either. Pass the function: custom_objects={{{otherwise!r}: function}}"
     )
-    name = named if isinstance(named, str) and custom_object(named) is not None else config.get("name")
-    if not isinstance(name, str) or custom_object(name) is None:
-        raise ValueError(
-            f"the Lambda layer {config.get('name')!r} holds code, or names a function that is not known: nbkeras runs no code of "
-            f"files, with safe_mode=False either. Pass the function: custom_objects={{{config.get('name')!r}: function}}"
-        )
-    return {"function": name}
