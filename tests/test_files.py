@@ -157,6 +157,14 @@ def test_a_sequential_model_of_keras_2_3_1_goes_on_training():
     assert all(np.array_equal(a, b) for a, b in zip(model.optimizer.get_weights()[2:], by_slot, strict=True))
 
 
+def test_an_optimizer_that_has_not_trained_has_counted_no_steps(recwarn):
+    config = keras_2("Sequential", name="s", layers=[dense("d", 1, batch_input_shape=[None, 1])])
+    training = {"optimizer_config": keras_2("Adam", learning_rate=0.5), "loss": "mse", "metrics": None}
+    weights = {"d": [("kernel:0", np.ones((1, 1))), ("bias:0", np.ones(1))]}
+    model = load_model(stored_in_hdf5(config, weights, training, [("iteration:0", np.int64(0))]))
+    assert int(model.optimizer.iterations) == 0 and not recwarn
+
+
 def test_a_graph_of_keras_2_3_1():
     """Inputs as [layer, call, output, arguments]; nested models count their calls from 1; a layer is called twice."""
     inner = keras_2("Sequential", name="inner", layers=[dense("d", 3, batch_input_shape=[None, 3])])

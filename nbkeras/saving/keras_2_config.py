@@ -141,6 +141,8 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
             return value
         inputs = [value] if is_reference(value) else list(value)
         kwargs = {key: item for each in inputs for key, item in (each[3] if len(each) > 3 else {}).items()}
+        if kwargs.get("constants", ...) is None:  # tf_keras's Bidirectional always writes them
+            del kwargs["constants"]
         tensors = [tensor(each) for each in inputs]
         alone = len(tensors) == 1 and kind not in _MERGING
         return {"args": tensors if alone else [tensors], "kwargs": argument(kwargs)}

@@ -86,7 +86,7 @@ def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list
     shapes = [hdf5.array_shape(group, name) for name in names]
     slots = [v for v in optimizer.variables if v is not optimizer.iterations and v is not optimizer._learning_rate]
     slots = [v for v in slots if v is not getattr(optimizer, "_product", None)]
-    if not slots:  # plain SGD
+    if not slots or shapes == [()]:  # plain SGD, or one that has not trained yet
         layouts = [[optimizer.iterations]] if shapes[:1] == [()] else []
     elif new:
         layouts = [optimizer.variables, [optimizer.iterations, *slots]]

@@ -176,3 +176,16 @@ def models_that_end_with_shared_models(k):
     c = k.Model(x, b(k.layers.Dense(4)(b(x))), name="c")
     x = k.Input((4,))
     return compiled(k.Model(x, k.layers.Dense(3)(k.layers.concatenate([c(x), b(x), a(x)]))))
+
+
+@case((padded(9, 6, 5), padded(9, 6, 4)), (normal(6, 2), normal(6, 3)))
+def masked_decoders(k):
+    """Whether a mask counts beside initial states: it does in files of Keras 2 only."""
+    question, answer = k.Input((5,), dtype="int32", name="question"), k.Input((4,), dtype="int32", name="answer")
+    embed = k.layers.Embedding(9, 3, mask_zero=True)
+    _, h, c = k.layers.LSTM(2, return_state=True)(embed(question))
+    states = k.layers.Bidirectional(k.layers.GRU(3, return_state=True))(embed(question))[1:]
+    decoded = k.layers.LSTM(2, return_sequences=True)(embed(answer), initial_state=[h, c])
+    both = k.layers.Bidirectional(k.layers.GRU(3, return_sequences=True), "ave")(embed(answer), initial_state=states)
+    pool = k.layers.GlobalAveragePooling1D  # of steps that are not masked, whose outputs are each Keras's own
+    return compiled(k.Model([question, answer], [pool()(decoded), pool()(both)]))
