@@ -34,6 +34,14 @@ class Layout:
         return nest.pack(self.x, leaves[:at]), leaves[at:end], leaves[end:]
 
 
+def spread(values: Any, have_loss: list[bool]) -> Any:
+    """Values for the outputs that have a loss, or the one value, as a list with None for the others; else as they are."""
+    listed = list(values) if isinstance(values, list | tuple) else [values]
+    if values is None or isinstance(values, dict) or all(have_loss) or len(listed) != sum(have_loss):
+        return values
+    return [listed.pop(0) if has else None for has in have_loss]
+
+
 def prepare_targets(y: Any, names: list[str]) -> tuple[Any, list[Array | None]]:
     """(structure, one array or None per output) of targets given as an array, a list, or a dict by output name."""
     if isinstance(y, dict) or (len(names) > 1 and isinstance(y, list | tuple)):

@@ -238,9 +238,16 @@ class Model(Trainer):
         stand_ins = nest.map_leaves(
             lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)), symbols(shape, self.dtype)
         )
-        with shapes_only(), training_phase(False):
-            outputs = self(stand_ins)
-        self._set_output_names(outputs)
+        self.build_shapes, self.built = (
+            nest.shapes(stand_ins),
+            True,
+        )  # a `build` of a subclass is not called by the call, too
+        try:
+            with shapes_only(), training_phase(False):
+                self._set_output_names(self(stand_ins))
+        except BaseException:
+            self.built = False
+            raise
 
     def _ensure_built(self, inputs: Any) -> None:
         if self._graph is None and not self.built:
@@ -284,13 +291,14 @@ class Model(Trainer):
             raise ValueError(
                 f"model {self.name!r} expects {len(graph.input_list)} inputs {self.input_names}, received {len(leaves)}"
             )
-        for leaf, symbol in zip(leaves, graph.input_list, strict=True):
-            self._check_called(tuple(leaf.shape), symbol)
-        return [_cast(leaf, symbol.dtype) for leaf, symbol in zip(leaves, graph.input_list, strict=True)]
+        pairs = zip(leaves, graph.input_list, strict=True)
+        return [_cast(self._called_on(leaf, symbol), symbol.dtype) for leaf, symbol in pairs]
 
-    def _check_called(self, shape: tuple, symbol: SymbolicTensor) -> None:
-        """Check what the model is called on, in another model or by hand."""
-        self._check_shape(shape, symbol)
+    def _called_on(self, leaf: Any, symbol: SymbolicTensor) -> Any:
+        """What the model is called on in the place of an input, in another model or by hand, checked."""
+        leaf = _of_rank(leaf, symbol)
+        self._check_shape(tuple(leaf.shape), symbol)
+        return leaf
 
     def _check_shape(self, shape: tuple, symbol: SymbolicTensor) -> None:
         name = symbol.node.layer.name if symbol.node else symbol.name
@@ -317,8 +325,8 @@ class Model(Trainer):
             leaves = nest.flatten(inputs)
             graph = self._functional("inputs")
             if not isinstance(inputs, dict) and len(leaves) == len(graph.input_list):
-                for leaf, symbol in zip(leaves, graph.input_list, strict=True):
-                    self._check_called(tuple(leaf.shape), symbol)
+                pairs = zip(leaves, graph.input_list, strict=True)
+                return nest.pack(inputs, [self._called_on(leaf, symbol) for leaf, symbol in pairs])
         return inputs
 
     # -------------------- what training asks --------------------
@@ -347,7 +355,9 @@ class Model(Trainer):
         """(structure, arrays) of what the user passed as x, checked against the inputs and in their dtypes."""
         if x is None:
             raise ValueError("x is missing: pass an array, a list or dict of arrays, a generator or a Sequence")
-        if self._graph is None:
+        if (
+            self._graph is None or self._overrides("train_step") or self._overrides("test_step")
+        ):  # which take it as it is
             if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") for item in x):
                 x = np.asarray(x)
             structure = nest.map_leaves(lambda _: 0, x)
@@ -356,11 +366,7 @@ class Model(Trainer):
         leaves = self._by_name(x, names) if isinstance(x, dict) else self._by_position(x, len(names))
         arrays = []
         for leaf, symbol, name in zip(leaves, symbols_, names, strict=True):
-            array = data.to_array(leaf, f"input {name!r}", symbol.dtype)
-            if array.ndim == symbol.ndim - 1 and symbol.shape[-1] == 1:
-                array = array[..., None]
-            elif array.ndim == symbol.ndim + 1 and array.shape[-1] == 1:
-                array = array[..., 0]
+            array = _of_rank(data.to_array(leaf, f"input {name!r}", symbol.dtype), symbol)
             self._check_shape((None, *array.shape[1:]), symbol)
             arrays.append(array)
         return (0 if len(arrays) == 1 else [0] * len(arrays)), arrays
@@ -390,6 +396,13 @@ class Model(Trainer):
                 f"name; received {len(leaves)}"
             )
         return leaves
+
+
+def _of_rank(leaf: Any, symbol: SymbolicTensor) -> Any:
+    """A tensor or array, with a last axis of 1 added or taken away where that makes its rank the symbol's, as Keras does."""
+    if leaf.ndim == symbol.ndim - 1 and symbol.shape[-1] == 1:
+        return leaf[..., None]
+    return leaf[..., 0] if leaf.ndim == symbol.ndim + 1 and leaf.shape[-1] == 1 else leaf
 
 
 def _cast(leaf: Any, dtype: np.dtype) -> Any:

@@ -31,6 +31,39 @@ class _View(NamedTuple):
     dtype: np.dtype
 
 
+def _made_outside(who: str, array: Array) -> RuntimeError:
+    return RuntimeError(
+        f"{who} an array of shape {array.shape} that was made outside device.empty and device.persistent: computed by "
+        "NumPy outside a launch, it would be stale on replay"
+    )
+
+
+def adopt(array: Array | None) -> Array | None:
+    """An array; in a recorded step one from before it, such as a tensor that a layer keeps, is a constant of the program."""
+    recorder = device.recorder()
+    if recorder is not None and array is not None and not recorder.knows(array):
+        device.persistent(array)
+    return array
+
+
+def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, Any]) -> tuple[Any, Any]:
+    """(outputs, saved) of a kernels' op; what comes from numbers alone is worked out now, not again on each replay."""
+    recorder = device.recorder()
+    if recorder is None and not device.is_dry():
+        return op(*arrays, **constants)
+    if arrays and all(map(device.is_known, arrays)):
+        with device.ordinary():
+            y, saved = op(*arrays, **constants)
+        device.know(*y if isinstance(y, tuple) else (y,))
+        return y, saved
+    y, saved = op(*map(adopt, arrays), **constants)
+    if recorder is not None and recorder.reason is None:
+        for array in y if isinstance(y, tuple) else (y,):
+            if not recorder.knows(array):
+                raise _made_outside(f"{getattr(op, '__name__', op)!r} gave", array)
+    return y, saved
+
+
 class Program:
     """Launches of one step for one signature; made by running the step once inside `device.record(program)`."""
 
@@ -69,10 +102,13 @@ class Program:
             return _View(known[1], offset, array.shape, array.strides, array.dtype)
         if device.is_persistent(owner) or array.size == 0:
             return array
-        raise RuntimeError(
-            f"{getattr(function, '__name__', function)!r} was given an array of shape {array.shape} that was made outside "
-            "device.empty and device.persistent: computed by NumPy outside a launch, it would be stale on replay"
-        )
+        raise _made_outside(f"{getattr(function, '__name__', function)!r} was given", array)
+
+    def knows(self, array: Array) -> bool:
+        """Whether an array belongs to the step or was there before it as one that programs may read."""
+        owner: Any = device.root(array)
+        known = self._alive.get(id(owner))
+        return (known is not None and known[0]() is owner) or device.is_persistent(owner) or array.size == 0
 
     # Sealing and playing
 

@@ -73,6 +73,10 @@ class Selection(PyDataset):
 
         return self._like(make, self.rows, self.batch_size)
 
+    def cardinality(self) -> int:
+        """The number of batches."""
+        return len(self)
+
     def cache(self) -> Selection:
         """The data set as it is."""
         return self

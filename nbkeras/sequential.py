@@ -127,6 +127,11 @@ class Sequential(Model):
             self.build((batch, *array.shape[1:]))
         return super()._prepare_inputs(x)
 
+    def _check_shape(self, shape, symbol) -> None:
+        """Lengths and sizes of images may be others than those it was built for, as in Keras: its layers decide."""
+        if symbol.ndim <= 2 or len(shape) != symbol.ndim:
+            super()._check_shape(shape, symbol)
+
     def get_config(self):
         """The layers in order."""
         chain = [serialization.serialize_layer(layer) for layer in self._chain]

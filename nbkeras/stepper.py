@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import nest, optimizers, tape, tensor
-from nbkeras.data import Batch
+from nbkeras.data import Batch, pack_x_y_sample_weight
 from nbkeras.feeding import Layout
 from nbkeras.layer import Layer, training_phase
 from nbkeras.objectives import Objectives
@@ -315,14 +315,12 @@ class Stepper(Layer):
             self._in_own_step = False
 
     def _packed_step(self, step: Callable, kind: str, x: Any, y: list, weights: list, layout: Layout) -> dict[str, Any]:
-        packed = self._as_passed(y, layout)
+        packed = self._as_passed(y, layout) if any(t is not None for t in y) else None
         if any(w is not None for w in weights):
-            logs = step((x, packed, weights[0] if len(weights) == 1 else weights))
-        elif layout.targets and any(t is not None for t in y):
-            logs = step((x, packed))
+            batch = (x, packed, weights[0] if len(weights) == 1 else weights)
         else:
-            logs = step((x,))
-        return _tensors(logs, f"{kind}_step")
+            batch = pack_x_y_sample_weight(x, packed)
+        return _tensors(step(batch), f"{kind}_step")
 
     def _as_passed(self, y: list, layout: Layout) -> Any:
         """Targets in the structure in which the user passed them."""

@@ -14,7 +14,7 @@ from nbkeras import config, exchange, nest, registry, tape
 from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
 from nbkeras.kernels import shape as shape_kernels
-from nbkeras.program import invalidate_programs, program_generation  # noqa: F401 (floor 2 asks here)
+from nbkeras.program import adopt, compute, invalidate_programs, program_generation  # noqa: F401 (floor 2 asks here)
 
 Array = np.ndarray
 ValueReadError = device.ValueReadError
@@ -169,7 +169,7 @@ class Variable(Tensor):
                 raise ValueError(
                     f"cannot assign to variable {self.name!r}: expected shape {self.shape}, received {source.shape}"
                 )
-            device.launch(device.copy, device.here(source.data), self.data)
+            device.launch(device.copy, device.here(adopt(source.data)), self.data)
         return self
 
     def assign_add(self, value) -> Variable:
@@ -182,7 +182,7 @@ class Variable(Tensor):
 
     def _changed(self, kernel: Callable, value: Any) -> Variable:
         with at_home(self):
-            device.launch(kernel, self.data, device.here(as_tensor(value, self.dtype).data), self.data)
+            device.launch(kernel, self.data, device.here(adopt(as_tensor(value, self.dtype).data)), self.data)
         return self
 
     def rebind(self, array: Array) -> None:
@@ -213,7 +213,7 @@ def as_tensor(value, dtype=None) -> Tensor:
         if device.place_of(value) is not None:
             return as_tensor(Tensor(value), dtype)
     array = device.persistent(array_of(value, dtype))
-    if isinstance(value, int | list | tuple):  # an array may be changed by whoever made it
+    if isinstance(value, int | list | tuple) and array.dtype.kind != "f":  # an array may be changed by whoever made it
         device.know(array)
     return Tensor(array)
 
@@ -259,12 +259,7 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     if device.gpu_used and any(device.elsewhere(array) for array in arrays):
         with device.on(_common_place(tensors)):
             return apply(op, op_vjp, [_brought(tensor) for tensor in tensors], **constants)
-    if arrays and all(map(device.is_known, arrays)) and not any(t.record for t in tensors):  # type: ignore[union-attr]
-        with device.ordinary():  # sizes made of numbers, say: needed now, and not again on each replay
-            y, saved = op(*arrays, **constants)
-        device.know(*y if isinstance(y, tuple) else (y,))
-    else:
-        y, saved = op(*arrays, **constants)
+    y, saved = compute(op, arrays, constants)
     result = _recorded(op, op_vjp, tensors, arrays, y, saved)
     if _listener.applied is not None:
         _listener.applied(op, tensors, constants, result)

@@ -11,7 +11,7 @@ import numpy as np
 from nbkeras import data, nest, tensor
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, Source, StreamSource
-from nbkeras.feeding import Layout, prepare_targets, prepare_weights, weigh_classes
+from nbkeras.feeding import Layout, prepare_targets, prepare_weights, spread, weigh_classes
 from nbkeras.layer import training_phase
 from nbkeras.stepper import Stepper
 from nbkeras.tensor import Tensor
@@ -55,6 +55,8 @@ class Trainer(Stepper):
         x_structure, x_leaves = self._prepare_inputs(x)
         self._build_for(x_structure, x_leaves)
         names = self._names()
+        have_loss = [loss is not None for loss in getattr(self._objectives, "losses", [])]
+        y, sample_weight = spread(y, have_loss), spread(sample_weight, have_loss)
         y_leaves: list = []
         y_structure: Any = None
         if y is not None:

@@ -187,3 +187,22 @@ def test_configurations_of_keras_2():
         assert ("data_format" in written) == isinstance(layer, L.ConvLSTM2D | L.Conv1DTranspose)
         assert type(layer).from_config(translated({"class_name": type(layer).__name__, "config": written})["config"])
     assert L.UpSampling1D(data_format="channels_first").get_config()["data_format"] == "channels_first"
+
+
+def test_a_convolution_of_ones_own_in_the_place_of_the_layer_s():
+    class Standardized(L.Conv2D):
+        def convolution_op(self, inputs, kernel):
+            mean, variance = ops.moments(kernel, axes=[0, 1, 2], keepdims=True)
+            return super().convolution_op(inputs, (kernel - mean) / ops.sqrt(variance + 1e-10))
+
+    x = wave((2, 5, 5, 3), 1)
+    layer, plain = Standardized(4, 3, activation="relu"), L.Conv2D(4, 3, activation="relu")
+    y = layer(x)
+    plain.build(x.shape)
+    kernel = layer.kernel.numpy()
+    kernel = (kernel - kernel.mean((0, 1, 2))) / np.sqrt(kernel.var((0, 1, 2)) + 1e-10)
+    plain.set_weights([kernel, layer.bias.numpy()])
+    np.testing.assert_allclose(y, plain(x), rtol=1e-5, atol=1e-6)
+    bare = L.Conv1D(2, 2, padding="causal", activation="relu")
+    z = bare(x[0])
+    np.testing.assert_array_equal(ops.relu(bare.convolution_op(ops.convert_to_tensor(x[0], "float32"), bare.kernel)), z)

@@ -87,8 +87,7 @@ class GAN(Model):
     def metrics(self):
         return [self.d_loss, self.g_loss]
 
-    def train_step(self, data):
-        (real,) = data
+    def train_step(self, real):  # x alone comes as it is
         count = ops.shape(real)[0]
         both = ops.concatenate([self.g(random.normal((count, 3), seed=self.seed)), real], axis=0)
         labels = ops.concatenate([ops.ones((count, 1)), ops.zeros((count, 1))], axis=0)
@@ -395,3 +394,112 @@ def test_a_sequence_that_changes_its_length():
     assert model.predict((x, ["no", "targets"]) for x in (X[:8], X[8:])).shape == (32, 1)
     assert seen.steps == [8, 4, 2]
     assert seen.batches == data.made == [*range(8), *range(4), *range(2)]  # each batch is made once
+
+
+@pytest.mark.parametrize("x, kind", [(X, "array"), ([X, X], "tuple of a list"), ({"a": X, "b": X}, "dict")])
+def test_a_step_gets_inputs_without_targets_as_keras_packs_them(x, kind):
+    seen = []
+
+    class Alone(Model):
+        def call(self, inputs):
+            return inputs if kind == "array" else inputs[0] if kind == "tuple of a list" else inputs["a"]
+
+        def _note(self, data):
+            inside = f"tuple of a {type(data[0]).__name__}" if isinstance(data, tuple) else type(data).__name__
+            seen.append({"Tensor": "array"}.get(inside, inside))
+            return {"loss": ops.sum(X)}
+
+        train_step = test_step = _note
+
+    model = Alone()
+    model.compile()
+    model.fit(x, verbose=0)
+    model.evaluate(x, verbose=0)
+    assert seen == [kind, kind]
+
+
+class Keeping(layers.Layer):
+    """Keeps tensors that ops made, as layers keep tables of positions."""
+
+    def __init__(self, scale):
+        super().__init__()
+        self.table = ops.transpose(ops.ones((4, 4))) * scale
+        self.total = self.add_weight(shape=(4, 4), initializer="zeros", trainable=False)
+
+    def call(self, x):
+        self.total.assign_add(self.table)
+        return ops.matmul(x, ops.sin(self.table) + self.total)
+
+
+def test_tensors_from_before_a_step_are_its_constants():
+    results = []
+    for eagerly in (True, False):
+        set_random_seed(1)
+        model = Sequential([Input((4,)), Keeping(0.01), layers.Dense(1)])
+        model.compile("sgd", "mse", run_eagerly=eagerly)
+        results.append([model.fit(X, Y, epochs=2, shuffle=False, verbose=0).history["loss"], model.get_weights()])
+    assert model._steps["train"].recordings == 1
+    np.testing.assert_array_equal(results[0][0], results[1][0])
+    for a, b in zip(results[0][1], results[1][1], strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_model_with_a_build_of_its_own_that_goes_on_with_the_inherited_one():
+    class Scaled(Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(1)
+
+        def build(self, shape):
+            self.scale = self.add_weight(shape=shape[-1:], initializer="ones")
+            super().build(shape)
+
+        def call(self, x):
+            return self.dense(x * self.scale)
+
+    model = Scaled()
+    model.compile("sgd", "mse")
+    model.fit(X, Y, verbose=0)
+    built = Scaled()
+    built.build((None, 4))
+    assert [len(each.weights) for each in (model, built)] == [3, 3] and built.built
+
+    class Wrong(Scaled):
+        def call(self, x):
+            return self.dense(ops.reshape(x, (-1, 7)))
+
+    wrong = Wrong()
+    with pytest.raises(ValueError, match="reshape"):
+        wrong.build((None, 4))
+    assert not wrong.built
+
+
+def test_a_step_of_ones_own_gets_batches_that_are_no_inputs_of_the_graph():
+    """Pairs of samples, say, which it takes apart before it calls the model on each."""
+
+    class Pairs(Model):
+        def train_step(self, data):
+            first, second = data[0], data[1]
+            with GradientTape() as tape:
+                loss = ops.mean((self(first) - self(second)) ** 2)
+            self.optimizer.apply(tape.gradient(loss, self.trainable_weights), self.trainable_weights)
+            return {"loss": loss}
+
+    inputs = Input((4,))
+    model = Pairs(inputs, layers.Dense(2)(inputs))
+    model.compile("sgd")
+    batches = (np.stack([X[:8], X[8:16]]) for _ in range(2))
+    assert np.isfinite(model.fit(batches, verbose=0).history["loss"][0])
+    assert model.predict(X).shape == (32, 2)
+
+
+@pytest.mark.parametrize("y", [Y, [Y], [Y, None], {"a": Y}])
+def test_targets_of_the_outputs_that_have_a_loss(y):
+    inputs = Input((4,))
+    model = Model(
+        inputs, [layers.Dense(1, name="a", kernel_initializer="ones")(inputs), layers.Dense(2, name="b")(inputs)]
+    )
+    model.compile("sgd", ["mse", None])
+    with pytest.warns(UserWarning, match="b/kernel"):
+        history = model.fit(X, y, epochs=1, batch_size=32, verbose=0).history
+    np.testing.assert_allclose(history["loss"], np.mean((X.sum(1, keepdims=True) - Y) ** 2), rtol=1e-5)

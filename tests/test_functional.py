@@ -139,6 +139,44 @@ def test_sequential_without_input_shape_is_built_by_its_data():
         model.predict(np.ones((6, 4)))
 
 
+class Inner(layers.Layer):
+    """With a Sequential, as blocks of transformers have one."""
+
+    def __init__(self):
+        super().__init__()
+        self.chain = Sequential([layers.Dense(4), layers.Dense(3)])
+
+    def call(self, x):
+        return self.chain(x)
+
+
+def test_a_sequential_takes_other_lengths_than_it_was_built_for():
+    chain = Sequential([layers.Conv1D(2, 3), layers.GlobalMaxPooling1D()])
+    assert [chain(np.ones((2, length, 3))).shape for length in (5, 9)] == [(2, 2)] * 2
+    given = Sequential([Input((5, 3)), layers.Dense(2)])
+    given.compile("sgd", "mse")
+    given.fit(np.ones((4, 7, 3)), np.ones((4, 7, 2)), verbose=0)
+    assert given.predict(np.ones((4, 6, 3))).shape == (4, 6, 2) and given.input_shape == (None, 5, 3)
+    inputs = Input((None, 3))
+    model = Model(inputs, Inner()(inputs))
+    assert model.output_shape == (None, None, 3) and model.predict(np.ones((2, 8, 3))).shape == (2, 8, 3)
+    with pytest.raises(ValueError, match=r"expects shape \(None, 5, 3\), received \(2, 3\)"):
+        given(np.ones((2, 3)))
+    with pytest.raises(ValueError, match="received shape"):
+        given(np.ones((2, 5, 4)))
+
+
+def test_a_last_axis_of_one_is_added_or_taken_away_in_calls():
+    inputs = Input((6, 1))
+    model = Model(inputs, layers.Conv1D(2, 3)(inputs))
+    x = np.arange(12.0).reshape(2, 6)
+    expected = model(x[..., None]).numpy()
+    np.testing.assert_array_equal(model(x), expected)
+    flat = Input((6,))
+    assert Model(flat, model(flat)).output_shape == (None, 4, 2)
+    np.testing.assert_array_equal(Model(flat, flat * 2)(x[..., None]), x * 2)
+
+
 def test_sequential_add_and_pop():
     model = Sequential()
     model.add(layers.Input((3,)))

@@ -162,3 +162,9 @@ def test_masks_come_as_a_list_of_as_many(layer):
     for inputs, masks in ((x, mask), (x[0], [mask, mask]), (x, [mask])):
         with pytest.raises(ValueError, match="a list of inputs and a list of as many masks, received"):
             layer.compute_mask(inputs, masks)
+
+
+def test_one_sample_that_all_others_share():
+    table, rows = layers.Input((2, 3)), layers.Input((2, 3))
+    model = Model([table, rows], layers.Add()([table, rows]))
+    np.testing.assert_array_equal(model([np.ones((1, 2, 3)), np.ones((5, 2, 3))]), np.full((5, 2, 3), 2.0))

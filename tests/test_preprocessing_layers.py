@@ -137,6 +137,16 @@ def test_messages(call, message):
         call()
 
 
+def test_texts_in_columns_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    column = pandas.Series(["b a", "a", "a b"])
+    layer = L.TextVectorization()
+    layer.adapt(column)
+    assert layer.get_vocabulary() == ["", "[UNK]", "a", "b"]
+    np.testing.assert_array_equal(layer(column.array), [[3, 2], [2, 0], [2, 3]])
+    np.testing.assert_array_equal(L.StringLookup(vocabulary=["a", "a b"])(column), [0, 1, 2])
+
+
 def test_texts_are_no_tensors():
     with pytest.raises(TypeError, match="takes texts"):
         L.StringLookup(vocabulary=["a"])(np.ones(3))

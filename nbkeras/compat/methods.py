@@ -32,7 +32,7 @@ def split_validation(leaves, fraction):
     return train, validation
 
 
-_predict, _make_layout = training.Trainer.predict, training.Trainer._make_layout
+_predict = training.Trainer.predict
 
 
 _set_graph = model.Model._set_graph
@@ -62,14 +62,6 @@ class Model:
         self._validation_given = _split.leaves = None
         return found
 
-    def _make_layout(self, x, y, sample_weight):
-        """Targets, and weights, of the outputs that have a loss; of others None is meant."""
-        found = getattr(self._objectives, "losses", [])  # type: ignore[attr-defined]
-        have_loss = [loss is not None for loss in found]
-        if any(have_loss) and not all(have_loss):
-            y, sample_weight = _spread(y, have_loss), _spread(sample_weight, have_loss)
-        return _make_layout(self, x, y, sample_weight)  # type: ignore[arg-type]
-
     def predict(self, x, *args, **kwargs):
         """`predict` of as many samples as the first of several inputs has."""
         if isinstance(x, list) and len({len(each) for each in x if hasattr(each, "shape")}) > 1:
@@ -95,22 +87,15 @@ class Model:
     def _make_predict_function(self) -> None:
         """Nothing to do: a step is recorded at its first batch, from any thread."""
 
-    def _check_called(self, shape, symbol) -> None:
-        """Nothing: a model called in another takes tensors of more axes than its Input has, if its layers do."""
+    def _called_on(self, leaf, symbol):
+        """As it is: a model called in another takes tensors of more axes than its Input has, if its layers do."""
+        return leaf
 
     _make_train_function = _make_test_function = _make_predict_function
 
 
 def _alone(tensors: Any) -> Any:
     return tensors[0] if isinstance(tensors, list | tuple) and len(tensors) == 1 else tensors
-
-
-def _spread(values: Any, places: list[bool]) -> Any:
-    """A list of as many values as there are places, or the one value, in a list with None elsewhere; else as it is."""
-    listed = list(values) if isinstance(values, list | tuple) else [values]
-    if values is None or isinstance(values, dict) or len(listed) != sum(places):
-        return values
-    return [listed.pop(0) if place else None for place in places]
 
 
 _AFTER_VERBOSE = (

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from nbkeras import ops
 from nbkeras.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
 from nbkeras.ops.window import sizes_of
@@ -58,8 +59,15 @@ class _Conv(Convolving):
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
         self.built = True
 
+    def convolution_op(self, inputs, kernel):
+        """The convolution without bias and activation: a subclass may have another."""
+        window = self.strides, self.padding, self.dilation_rate
+        return (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1](inputs, kernel, None, *window, self.data_format)
+
     def call(self, inputs):
-        return self.convolve(inputs, self.kernel)
+        if type(self).convolution_op is _Conv.convolution_op:
+            return self.convolve(inputs, self.kernel)  # bias and activation in one kernel with it
+        return self.finish(self.convolution_op(inputs, self.kernel))
 
     def compute_output_shape(self, input_shape):
         return self.shape_after(input_shape, self.filters)

@@ -56,16 +56,20 @@ class Merge(Layer):
             aligned.append(x)
         return aligned
 
+    def build(self, input_shape):
+        self.compute_output_shape(input_shape)  # for its errors
+        if len({shape[0] for shape in input_shape} - {None}) > 1:  # later a batch may meet one sample, as in Keras
+            raise ValueError(f"inputs of {self.name!r} have different batch sizes: {list(input_shape)}")
+        self.built = True
+
     def call(self, inputs):
         return self.merge(self._aligned(inputs))
 
     def compute_output_shape(self, input_shape):
         _check_inputs(self, input_shape, self.input_count)
-        batches = {shape[0] for shape in input_shape} - {None}
-        if len(batches) > 1:
-            raise ValueError(f"inputs of {self.name!r} have different batch sizes: {list(input_shape)}")
         rest = reduce(lambda a, b: _broadcast(a, b, self.name), [tuple(shape[1:]) for shape in input_shape])
-        return (batches.pop() if batches else None, *rest)
+        batches = {shape[0] for shape in input_shape} - {None}
+        return (batches.pop() if len(batches) == 1 else None, *rest)
 
     def compute_mask(self, inputs, mask=None):
         """A timestep counts if it counts in any input; without a mask where an input has none. (Keras 2: in all inputs.)"""

@@ -12,7 +12,8 @@ from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 def as_texts(values: Any) -> np.ndarray | None:
-    """An array of str for text, or lists and arrays of it; None for what is not text."""
+    """An array of str for text, or lists, arrays and pandas' columns of it; None for what is not text."""
+    values = values.to_numpy(object) if hasattr(values, "to_numpy") else values
     leaves = nest.flatten(values)
     if leaves and all(isinstance(leaf, str | bytes) for leaf in leaves):
         values = np.asarray(values)
