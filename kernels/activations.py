@@ -65,7 +65,7 @@ def relu_backward(y, dy, dx, share, shares):
 
 
 def piecewise(x: Array, negative_slope: float, threshold: float, max_value: float):
-    """max_value where x >= max_value, x where x >= threshold, else negative_slope * (x - threshold)."""
+    """max_value where x >= max_value, x where x > threshold, else negative_slope * (x - threshold)."""
     constants = (negative_slope, threshold, max_value)
     y = _forward(piecewise_forward, x, *constants, least=_PRODUCTS)
     return y, (x, constants)
@@ -85,7 +85,7 @@ def piecewise_forward(x, y, negative_slope, threshold, max_value, share, shares)
     for i in range(x.size):
         v = x[i]
         below = negative_slope * (v - threshold) if negative_slope != zero else zero
-        y[i] = max_value if v >= max_value else (below if v < threshold else v)
+        y[i] = max_value if v >= max_value else (below if v <= threshold else v)
 
 
 @compiled

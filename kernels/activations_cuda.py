@@ -25,7 +25,7 @@ def _straight(code, v, a, b, c, zero):
     if code == _RELU:
         return zero if v < zero else v
     below = a * (v - b) if a != zero else zero
-    return c if v >= c else below if v < b else v
+    return c if v >= c else below if v <= b else v
 
 
 @device_function
@@ -168,7 +168,7 @@ relu_forward.fuses_as, relu_backward.fuses_as = "relu", "relu_slope"  # type: ig
 
 
 def piecewise_forward(x: DeviceArray, y: DeviceArray, negative_slope: Any, threshold: Any, max_value: Any) -> None:
-    """max_value where x >= max_value, x where x >= threshold, else negative_slope * (x - threshold)."""
+    """max_value where x >= max_value, x where x > threshold, else negative_slope * (x - threshold)."""
     _start(_straight_forward, _PIECEWISE, (x, y), negative_slope, threshold, max_value)
 
 

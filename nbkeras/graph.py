@@ -36,6 +36,14 @@ class SymbolicTensor:
     def ndim(self) -> int:
         return len(self.shape)
 
+    def reshape(self, newshape) -> SymbolicTensor:
+        """ops.reshape of this tensor."""
+        return ops.reshape(self, newshape)  # type: ignore[return-value]
+
+    def squeeze(self, axis=None) -> SymbolicTensor:
+        """ops.squeeze of this tensor."""
+        return ops.squeeze(self, axis)  # type: ignore[return-value]
+
     def symbolic_op(self, function: Callable, args: tuple, kwargs: dict) -> Any:
         """An op called on this tensor becomes a node of its graph (see nbkeras.tensor.op)."""
         return type(self).operation(function)(*args, **kwargs)  # type: ignore[misc]
@@ -110,11 +118,27 @@ def _by_axis(batch: tuple[int, int], other: tuple[int, int]) -> Sizes:
 
 _small = _by_axis((2, 61), (3, 131))
 _large = _by_axis((24, 48), (120, 240))  # into which windows fit, and which can be divided
+_tiny = _by_axis((5, 7), (5, 7))  # which fit into something else and, being the same, beside each other
 
 
 def _as_found(symbol: SymbolicTensor, trial: int) -> list[int]:
     """What the tensor had when its shape was found: a batch axis that was moved stays one."""
     return _small(symbol, trial) if symbol.trials is None else list(symbol.trials[trial])
+
+
+def _as_others(leaves: list, axes: slice) -> Sizes:
+    """On these axes an unknown size is that of the other arguments, as they broadcast: (None, 3) + (2, None) is (2, 3)."""
+
+    def sizes(symbol: SymbolicTensor, trial: int) -> list[int]:
+        found = _small(symbol, trial)
+        for axis in range(symbol.ndim)[axes]:
+            back = axis - symbol.ndim
+            known = {each.shape[back] for each in leaves if len(getattr(each, "shape", ())) >= -back} - {None, 1}
+            if symbol.shape[axis] is None and len(known) == 1:
+                found[axis] = known.pop()
+        return found
+
+    return sizes
 
 
 def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
@@ -143,12 +167,16 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
 
 def _trials(function: Callable, args: tuple, kwargs: dict) -> list:
     """What the function gives for tensors of two sizes, the first two that fit."""
-    symbols = [leaf for leaf in nest.flatten([args, kwargs]) if isinstance(leaf, SymbolicTensor)]
+    leaves = nest.flatten([args, kwargs])
     failure: Exception | None = None
-    for sizes in (_as_found, _small, _large) if any(None in each.shape for each in symbols) else (_small,):
+    trials: list[Sizes] = [_small]
+    if any(isinstance(leaf, SymbolicTensor) and None in leaf.shape for leaf in leaves):
+        fitted = [_as_others(leaves, axes) for axes in (slice(1), slice(1, None), slice(None))]
+        trials = [_as_found, _small, _large, _tiny, *fitted]
+    for sizes in trials:
         try:
             return [_dry_run(function, args, kwargs, sizes, trial) for trial in (0, 1)]
-        except (ValueError, MemoryError) as error:
+        except (ValueError, IndexError, MemoryError) as error:
             failure = failure or error
     raise failure  # type: ignore[misc]
 

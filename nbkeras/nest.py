@@ -1,8 +1,10 @@
-"""Structures of lists, tuples and dicts: what a call's inputs, outputs, masks and shapes come in."""
+"""Structures of lists, tuples, deques and dicts: what a call's inputs, outputs, masks and shapes come in."""
 
-from collections import OrderedDict, defaultdict
+from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
+
+SEQUENCES = (list, tuple, deque)  # what is a structure with positions
 
 
 def flatten(structure: Any) -> list:
@@ -26,7 +28,7 @@ def dict_like(structure: dict, values: dict) -> dict:
 
 
 def _leaves(structure: Any) -> Iterator:
-    if isinstance(structure, list | tuple):
+    if isinstance(structure, SEQUENCES):
         for item in structure:
             yield from _leaves(item)
     elif isinstance(structure, dict):
@@ -63,7 +65,7 @@ def map_leaves(function: Callable, structure: Any) -> Any:
         return dict_like(structure, {key: map_leaves(function, structure[key]) for key in keys(structure)})
     if isinstance(structure, tuple) and hasattr(structure, "_fields"):
         return type(structure)(*[map_leaves(function, item) for item in structure])
-    if isinstance(structure, list | tuple):
+    if isinstance(structure, SEQUENCES):
         return type(structure)(map_leaves(function, item) for item in structure)
     return function(structure)
 

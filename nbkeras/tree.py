@@ -1,6 +1,6 @@
-"""Structures of lists, tuples and dictionaries, keras.tree: their leaves, taken out, mapped and put back. See nest.py.
+"""Structures of lists, tuples, deques and dictionaries, keras.tree: their leaves, taken out, mapped and put back. See nest.py.
 
-Leaves are what is no list, tuple or dictionary, None among them. Dictionaries go by their sorted keys, an OrderedDict by its own.
+Leaves are what is none of these, None among them. Dictionaries go by their sorted keys, an OrderedDict by its own.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,8 +14,8 @@ class MAP_TO_NONE:
 
 
 def is_nested(structure: Any) -> bool:
-    """Whether it is a list, a tuple or a dictionary."""
-    return isinstance(structure, list | tuple | dict)
+    """Whether it is a list, a tuple, a deque or a dictionary."""
+    return isinstance(structure, (*nest.SEQUENCES, dict))
 
 
 def flatten(structure: Any) -> list:
@@ -36,6 +36,11 @@ def _parts(structure: Any) -> list[tuple[Any, Any]]:
     if isinstance(structure, dict):
         return [(key, structure[key]) for key in nest.keys(structure)]
     return list(enumerate(structure))
+
+
+def _same_keys(a: Any, b: Any) -> bool:
+    """Whether two structures have the same keys, in any order, or are as long as each other."""
+    return {key for key, _ in _parts(a)} == {key for key, _ in _parts(b)}
 
 
 def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
@@ -62,7 +67,7 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
             raise ValueError(f"the structures differ: expected None, received {leaves}")
         return None
 
-    rows = zip(*(nest.flatten(structure) for structure in structures), strict=True)
+    rows = zip(*(_up_to(structures[0], structure, ()) for structure in structures), strict=True)
     return nest.pack(structures[0], [mapped(*leaves) for leaves in rows])
 
 
@@ -78,11 +83,10 @@ def _up_to(shallow: Any, structure: Any, path: tuple) -> Iterator:
     if not is_nested(shallow):
         yield structure
         return
-    keys = [key for key, _ in _parts(shallow)]
-    if not is_nested(structure) or [key for key, _ in _parts(structure)] != keys:
+    if not is_nested(structure) or not _same_keys(shallow, structure):
         raise ValueError(f"the structures differ at {path}: expected {shallow!r}, received {structure!r}")
-    for (key, part), (_, other) in zip(_parts(shallow), _parts(structure), strict=True):
-        yield from _up_to(part, other, (*path, key))
+    for key, part in _parts(shallow):
+        yield from _up_to(part, structure[key], (*path, key))
 
 
 def map_shape_structure(func: Callable, structure: Any) -> Any:
@@ -110,7 +114,7 @@ def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
 
 
 def assert_same_structure(a: Any, b: Any, check_types: bool | None = None) -> None:
-    """ValueError unless both are made alike: of lists, tuples and dictionaries of the same lengths and keys.
+    """ValueError unless both are made alike: of lists, tuples, deques and dictionaries of the same lengths and keys.
 
     check_types: without meaning, as in Keras: lists and tuples are told apart, kinds of dictionaries are not.
     """
@@ -119,14 +123,12 @@ def assert_same_structure(a: Any, b: Any, check_types: bool | None = None) -> No
 
 def _assert_same(a: Any, b: Any, path: tuple) -> None:
     same = (isinstance(a, dict) and isinstance(b, dict)) or type(a) is type(b) or not (is_nested(a) or is_nested(b))
-    if same and is_nested(a):
-        same = [key for key, _ in _parts(a)] == [key for key, _ in _parts(b)]
-    if not same:
+    if not same or (is_nested(a) and not _same_keys(a, b)):
         where = f" at {path}" if path else ""
         raise ValueError(f"the structures differ{where}: {a!r} and {b!r}")
     if is_nested(a):
-        for (key, part), (_, other) in zip(_parts(a), _parts(b), strict=True):
-            _assert_same(part, other, (*path, key))
+        for key, part in _parts(a):
+            _assert_same(part, b[key], (*path, key))
 
 
 def assert_same_paths(a: Any, b: Any) -> None:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
-from nbkeras import activations, ops
+from nbkeras import KerasTensor, activations, ops
 from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.tensor import GradientTape, as_tensor
 from nbkeras.testing import check_op
@@ -238,6 +238,22 @@ def test_a_misspelt_name_gets_the_nearest():
         activations.get("sigmod")
     with pytest.raises(ValueError, match="activation must be a name"):
         activations.get(3)
+
+
+@pytest.mark.parametrize(
+    "settings", [{}, {"max_value": 5.0}, {"negative_slope": 0.5}, {"threshold": 6.0, "max_value": 5.0}]
+)
+def test_relu_is_0_at_its_threshold_as_keras_s(settings):
+    settings = {"threshold": 2.0, **settings}
+    assert ops.relu(np.array([settings["threshold"]], "float32"), **settings).numpy() == 0
+
+
+def test_softmax_over_one_number_warns():
+    with pytest.warns(UserWarning, match="softmax over axis -1 of shape .2, 1. always gives 1: did you mean a sigmoid"):
+        ops.softmax(np.zeros((2, 1), "float32"))
+    with pytest.warns(UserWarning, match="did you mean a sigmoid"):
+        ops.softmax(KerasTensor((None, 1, 3)), axis=1)
+    assert ops.softmax(np.zeros((1, 2), "float32")).shape == (1, 2)
 
 
 def test_relu_with_a_threshold_outside_its_range_is_keras_s():

@@ -50,6 +50,8 @@ def test_while_loop():
     assert values[0] == 5 and values[1] == 32
     assert ops.while_loop(lambda x: x < 100, lambda x: x * 3, 1) == 243
     assert ops.while_loop(lambda x: True, lambda x: x * 3, 1, maximum_iterations=3) == 27
+    symbol = Input((3,))
+    assert ops.while_loop(lambda x: True, lambda x: x * 3, symbol).shape == (None, 3)  # worked out, not run for ever
     x = Variable(1.5)
     with GradientTape() as tape:
         y = ops.while_loop(lambda y: y < 50, lambda y: y * x, x)
@@ -75,6 +77,8 @@ def test_loops():
     np.testing.assert_allclose(ops.map(lambda x: ops.sum(x), X), X.sum(1))
     with pytest.raises(ValueError, match="same first axis"):
         ops.map(lambda pair: pair[0], (X, Y[:2]))
+    with pytest.raises(TypeError, match="scan: expected a function"):
+        ops.scan(3, X[0], X)
     with pytest.raises(ValueError, match="give xs, or a length"):
         ops.scan(step, X[0])
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from nbkeras import layers, ops
+from nbkeras import KerasTensor, layers, ops
 from nbkeras.inputs import Input
 from nbkeras.models import Model, Sequential, clone_model, model_from_json
 from nbkeras.registry import custom_object_scope
@@ -99,6 +99,24 @@ def test_sizes_that_are_not_known(case):
     assert model.outputs[0].shape == shape
     arrays = RNG.standard_normal((4, 8, 6)).astype("float32"), RNG.standard_normal((4, 6)).astype("float32")
     np.testing.assert_allclose(model(arrays)[0], function(*map(ops.convert_to_tensor, arrays)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "function, shapes, expected",
+    [
+        (ops.add, [(None, 3), (2, None)], (2, 3)),
+        (lambda x: ops.maximum(x, np.zeros((16, 8))), [(None, None, 8)], (None, 16, 8)),
+        (lambda *xs: ops.concatenate(xs, axis=1), [(None, None, 3), (2, 5, 3)], (2, None, 3)),
+        (ops.matmul, [(None, 3, 4), (3, None, 4, 5)], (3, None, 3, 5)),
+        (lambda x: x.reshape((-1, 6)).squeeze(), [(None, 2, 3)], (None, 6)),
+        (lambda x: x.squeeze(axis=1), [(None, 1, 3)], (None, 3)),
+        (lambda x: x[5], [(None, 3)], (3,)),
+        (lambda x: x[:, 100], [(None, None, 3)], (None, 3)),
+    ],
+)
+def test_sizes_that_fit_what_is_known(function, shapes, expected):
+    """As real Keras has them."""
+    assert function(*(KerasTensor(shape) for shape in shapes)).shape == expected
 
 
 def test_as_many_tensors_as_an_axis_is_long():

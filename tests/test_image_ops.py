@@ -85,6 +85,8 @@ def test_in_a_model():
     inputs = Input((5, 6, 3))
     model = Model(inputs, [image.resize(inputs, (10, 3)), image.rgb_to_grayscale(inputs)])
     assert [y.shape for y in model.outputs] == [(None, 10, 3, 3), (None, 5, 6, 1)]
+    padded = image.pad_images(Input((None, None, 3)), 2, 3, target_height=20, target_width=30)
+    assert padded.shape == (None, 20, 30, 3)
     np.testing.assert_allclose(
         model.predict(np.float32(X), verbose=0)[0], image.resize(X, (10, 3)), rtol=1e-4, atol=1e-6
     )

@@ -141,6 +141,8 @@ ERRORS = [
     (lambda: ops.cholesky(-POSITIVE), "not positive definite"),
     (lambda: ops.inv(np.zeros((2, 2))), "Singular"),
     (lambda: ops.norm(A, "nuc", axis=1), "not defined over 1 axes"),
+    (lambda: ops.norm(A, "fro", axis=1), "ord 'fro' is not defined over 1 axes"),
+    (lambda: ops.norm(V[0], "fro"), "not defined over 1 axes .axis=None"),
     (lambda: ops.norm(A[0], 3), "not defined over 2 axes"),
     (lambda: check_op(lambda x: ops.svd(x)[0], TALL), "no gradient of the rotations"),
     (lambda: check_op(lambda x: ops.qr(x, "complete")[0], TALL), "no gradient of mode 'complete'"),

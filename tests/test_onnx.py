@@ -158,6 +158,11 @@ def test_ops(names, tmp_path):
         np.testing.assert_allclose(found[name], expected, rtol=2e-5, atol=1e-6, err_msg=name)
 
 
+def test_relu_at_its_threshold(tmp_path):
+    model = Sequential([Input((4,)), layers.ReLU(max_value=3.0, negative_slope=0.5, threshold=2.0)])
+    assert_same(model, tmp_path, np.array([[1, 2, 2.5, 4]], "float32"))
+
+
 def test_a_subclass_and_float64(tmp_path):
     class Net(Model):
         def __init__(self):

@@ -90,6 +90,13 @@ CASES = {
 }  # fmt: skip
 
 
+def test_shapes_and_positions_may_be_tensors():
+    sizes = ops.convert_to_tensor([-1, 2])
+    np.testing.assert_array_equal(ops.reshape(X, sizes), X.reshape(-1, 2))
+    np.testing.assert_array_equal(ops.split(X, ops.convert_to_tensor([1, 3]), 2)[1], X[:, :, 1:3])
+    assert ops.zeros(sizes[1:]).shape == ops.zeros(sizes[1]).shape == (2,)
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_values_and_gradients(name):
     function, reference = CASES[name]
@@ -243,6 +250,7 @@ MISTAKES = [
     (lambda: ops.repeat(X, [1, 2], axis=1), ValueError, "or one for each of 3 elements"),
     (lambda: ops.pad(X, ((1, 1), (2, 2))), ValueError, "pad: pad_width"),
     (lambda: ops.pad(X, -1), ValueError, "pad_width must not be negative"),
+    (lambda: ops.pad(X, 1, mode="edge", constant_values=0), ValueError, "pad: constant_values are for mode 'constant'"),
     (lambda: ops.pad(X, 1, mode="mean"), ValueError, "pad: mode must be"),
     (lambda: ops.take(X, [0.5], axis=1), TypeError, "take: indices must be integers, received dtype float32"),
     (lambda: ops.take_along_axis(X, [9], 1), ValueError, "take_along_axis: indices must have x's number of axes"),

@@ -119,6 +119,14 @@ def test_in_a_model():
     np.testing.assert_allclose(model.predict(np.float32(SIGNAL), verbose=0)[1], ops.stft(SIGNAL, 8, 4, 8)[1], atol=1e-5)
 
 
+def test_windows_of_ones_are_added_up_as_they_are():
+    """As Keras does on TensorFlow and PyTorch: places that two pieces cover count twice."""
+    pieces = ops.stft(np.arange(24.0), 8, 4, 8, None, center=False)
+    found = ops.istft(pieces, 8, 4, 8, window=None, center=False)
+    times = np.array([1] * 4 + [2] * 16 + [1] * 4)
+    np.testing.assert_allclose(found, np.arange(24) * times, atol=1e-12)
+
+
 ERRORS = [
     (lambda: ops.fft(X), "fft: expected a pair"),
     (lambda: ops.irfft((X, EVEN)), "of one shape"),
@@ -126,6 +134,7 @@ ERRORS = [
     (lambda: ops.stft(SIGNAL, 8, 4, 4), "must not be below"),
     (lambda: ops.stft(SIGNAL, 8, 4, 8, "flat"), "window must be"),
     (lambda: ops.stft(SIGNAL, 8, 4, 8, np.ones(4)), "must have sequence_length=8"),
+    (lambda: ops.istft((EVEN, EVEN), 4, 0, 6), "istft: sequence_stride must be at least 1"),
     (lambda: ops.extract_sequences(X, 0, 1), "of at least 1"),
     (lambda: ops.unfold(X, 2), "expected .n, channels"),
     (lambda: ops.unfold(IMAGE, 9), "larger than an image"),

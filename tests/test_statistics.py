@@ -123,6 +123,7 @@ def test_nan_and_integers():
     np.testing.assert_array_equal(ops.saturate_cast(x, "uint8"), [0, 1, 255, 255])
     np.testing.assert_array_equal(ops.saturate_cast(x, "int32")[3], 2**31 - 1)
     np.testing.assert_array_equal(ops.saturate_cast(np.array([-5, 400]), "int8"), [-5, 127])
+    assert ops.saturate_cast(np.float64(1.5), None).dtype == "float32"
 
 
 @pytest.mark.parametrize("arguments", [(), (4,), (5, (-1.0, 0.5))])
@@ -150,6 +151,8 @@ ERRORS = [
     (lambda: ops.correlate(V, V, "some"), "mode valid, same or full"),
     (lambda: ops.cdist(V, V), "expected"),
     (lambda: ops.psnr(V, W, 1), "of one shape"),
+    (lambda: ops.histogram(V, range=(5, 1)), "two numbers that rise"),
+    (lambda: ops.histogram(V, range=(5,)), "two numbers that rise"),
     (lambda: ops.diff(V, -1), "must not be negative"),
     (lambda: ops.average(M, 1, W), "do not fit"),
     (lambda: ops.normalize(V, order=0), "at least 1"),

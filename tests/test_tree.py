@@ -1,6 +1,6 @@
 """keras.tree: what real Keras gives for these structures (asked of 3.15.1 on JAX), and its errors."""
 
-from collections import OrderedDict, defaultdict, namedtuple
+from collections import OrderedDict, defaultdict, deque, namedtuple
 
 import pytest
 
@@ -34,6 +34,12 @@ CASES = [
     (lambda: tree.map_structure(lambda a: -a, OrderedDict(b=1, a=2)), OrderedDict(b=-1, a=-2)),
     (lambda: tree.lists_to_tuples(defaultdict(list, b=1, a=[2])), defaultdict(list, b=1, a=(2,))),
     (lambda: tree.map_structure(lambda a: -a, defaultdict(list, b=1))["c"], []),
+    (lambda: tree.map_structure(lambda a, b: a - b, {"a": 1, "b": 2}, OrderedDict(b=5, a=3)), {"a": -2, "b": -3}),
+    (lambda: tree.map_structure_up_to(OrderedDict(b=1, a=2), len, {"a": [1], "b": ()}), OrderedDict(b=0, a=1)),
+    (lambda: tree.flatten({"a": deque([1, (2, 3)])}), [1, 2, 3]),
+    (lambda: tree.map_structure(lambda a, b: a + b, deque([1, 2]), deque([3, 4])), deque([4, 6])),
+    (lambda: tree.pack_sequence_as(deque([0, [0]]), [1, 2]), deque([1, [2]])),
+    (lambda: tree.is_nested(deque()), True),
     (lambda: tree.assert_same_paths([1, 2], (3, 4)), None),
     (lambda: [tree.is_nested(x) for x in (Point(1, 2), {}, [], 1, None, "s")], [True, True, True, False, False, False]),
 ]
@@ -43,6 +49,7 @@ ERRORS = [
     (lambda: tree.pack_sequence_as([1, {"a": 2}], [5]), "has 2 leaves, received 1"),
     (lambda: tree.pack_sequence_as(1, [5, 6]), "has 1 leaves, received 2"),
     (lambda: tree.assert_same_structure([1], [2, 3]), "differ"),
+    (lambda: tree.assert_same_structure([1], deque([2])), "differ"),
     (lambda: tree.assert_same_structure({"b": [{"a": 1}]}, {"b": [{"b": 1}]}), r"at \('b', 0\)"),
     (lambda: tree.assert_same_structure([1, [2]], [1, 2]), "differ"),
     (lambda: tree.assert_same_paths([1, 2], (3, [4])), "only one structure has leaves at"),

@@ -266,7 +266,7 @@ _SLICE = type(np.s_[0:1])  # Python's slice, whose name is taken here
 
 
 def relu(x, alpha: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Tensor:
-    """max_value where x >= max_value, x where x >= threshold, else alpha * (x - threshold)."""
+    """max_value where x >= max_value, x where x > threshold, else alpha * (x - threshold)."""
     return ops.relu(x, alpha, max_value, threshold)
 
 

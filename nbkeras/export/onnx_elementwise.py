@@ -121,7 +121,7 @@ def _logaddexp(g: OnnxGraph, op: Op) -> str:
 def _piecewise(g: OnnxGraph, op: Op, negative_slope: float, threshold: float, max_value: float) -> str:
     x = op.inputs[0]
     low = g.add("Mul", g.add("Sub", x, scalar(g, op, threshold)), scalar(g, op, negative_slope))
-    y = g.add("Where", g.add("Less", x, scalar(g, op, threshold)), low, x)
+    y = g.add("Where", g.add("LessOrEqual", x, scalar(g, op, threshold)), low, x)
     if math.isinf(max_value):
         return y
     top = scalar(g, op, max_value)

@@ -16,7 +16,7 @@ class _Elementwise(Layer):
 
 
 class ReLU(_Elementwise):
-    """x where x >= threshold (at most max_value), else negative_slope * (x - threshold)."""
+    """x where x > threshold (at most max_value), else negative_slope * (x - threshold)."""
 
     def __init__(self, max_value=None, negative_slope=0.0, threshold=0.0, **kwargs):
         super().__init__(**kwargs)

@@ -5,6 +5,7 @@ Keras 3's unless said. Gradients at the kink of relu and its kin, elu and selu a
 """
 
 import math
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,7 @@ def linear(x) -> Any:
 
 @op
 def relu(x, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Tensor:
-    """x where x >= threshold, but not above max_value (nor, with a max_value, below 0); else negative_slope *
+    """x where x > threshold, but not above max_value (nor, with a max_value, below 0); else negative_slope *
     (x - threshold).
     """
     x = as_float(x)
@@ -36,7 +37,7 @@ def relu(x, negative_slope: float = 0.0, max_value: float | None = None, thresho
         raise ValueError(f"relu: max_value must not be negative, received {max_value!r}")
     if max_value is not None and not 0 <= threshold <= max_value:
         above, below = elementwise.clip(x, 0.0, max_value), elementwise.multiply(x - threshold, negative_slope)
-        return elementwise.where(x >= threshold, above, below)
+        return elementwise.where(x > threshold, above, below)
     top = math.inf if max_value is None else max_value
     constants = {"negative_slope": negative_slope, "threshold": threshold, "max_value": top}
     return apply(kernels.piecewise, kernels.piecewise_vjp, [x], **constants)
@@ -231,6 +232,10 @@ def _over(name: str, kernel: Callable, vjp: Callable, x: Tensor, axis: Any) -> t
 def softmax(x, axis: Any = -1) -> Tensor:
     """e^x / sum(e^x) over an axis or several; along the last, the result remembers x for a cross-entropy."""
     x = as_float(x)
+    if isinstance(axis, int) and x.ndim and x.shape[axis_of("softmax", axis, x.ndim)] == 1:
+        warnings.warn(
+            f"softmax over axis {axis} of shape {x.shape} always gives 1: did you mean a sigmoid?", stacklevel=3
+        )
     y, axes = _over("softmax", softmax_kernels.softmax, softmax_kernels.softmax_vjp, x, axis)
     if axes == (x.ndim - 1,):
         y.logits = ("softmax", x)

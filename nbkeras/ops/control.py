@@ -50,10 +50,11 @@ def switch(index, branches: Sequence[Callable], *operands) -> Any:
 @op
 def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: int | None = None) -> Any:
     """body(*loop_vars) again and again while cond(*loop_vars) holds. Reads cond's result in each turn."""
+    most = 1 if device.is_dry() else maximum_iterations
     several = isinstance(loop_vars, list | tuple)
     values = tuple(loop_vars) if several else (loop_vars,)
     turns = 0
-    while (maximum_iterations is None or turns < maximum_iterations) and _value(cond(*values), turns == 0):
+    while (most is None or turns < most) and _value(cond(*values), True):
         results = body(*values)
         values = tuple(results) if several else (results,)
         turns += 1
@@ -93,6 +94,8 @@ def scan(
 
     xs and y are structures of tensors. length: of the loop, where xs is None. unroll: without meaning, loops are unrolled.
     """
+    if not callable(f):
+        raise TypeError(f"scan: expected a function of a carry and a slice first, received {f!r}")
     if xs is None and length is None:
         raise ValueError("scan: give xs, or a length")
     items = [None] * length if xs is None else _slices("scan", xs, length)  # type: ignore[operator]

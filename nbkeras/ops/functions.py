@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.dtypes import known_dtype
 from nbkeras.kernels import elementwise as kernels
 from nbkeras.kernels import special
 from nbkeras.ops import reduce
@@ -205,7 +206,7 @@ def nan_to_num(x, nan: float = 0.0, posinf: float | None = None, neginf: float |
 @op
 def saturate_cast(x, dtype) -> Tensor:
     """x in another dtype, with numbers that do not fit as the nearest that do."""
-    x, target = as_tensor(x), np.dtype(dtype)
+    x, target = as_tensor(x), known_dtype(dtype)
     if target.kind not in "iu":
         return as_tensor(x, target)
     limits = np.iinfo(target)

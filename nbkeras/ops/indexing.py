@@ -169,6 +169,8 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
         return apply(kernels.pad, kernels.pad_vjp, [x], widths=widths, value=value)
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
         raise ValueError(f"pad: mode must be constant, edge, reflect, symmetric or wrap, received {mode!r}")
+    if constant_values is not None:
+        raise ValueError(f"pad: constant_values are for mode 'constant', received {constant_values!r} with {mode!r}")
     for axis, width in enumerate(widths):
         if width != (0, 0):
             room.briefly(8 * (x.shape[axis] + sum(width)), f"padding of {width}")

@@ -300,7 +300,7 @@ def norm(x, ord: Any = None, axis=None, keepdims: bool = False) -> Tensor:
     """
     x = as_float(x)
     axes = axes_of("norm", axis, x.ndim)
-    if ord is None or ord == "fro" or (len(axes) == 1 and ord == 2):
+    if ord is None or (len(axes) == 2 and ord == "fro") or (len(axes) == 1 and ord == 2):
         return elementwise.sqrt(reduce.sum(elementwise.square(x), axes, keepdims))
     if len(axes) == 1 and not isinstance(ord, str):
         return _vector_norm(x, ord, axes, keepdims)

@@ -28,9 +28,9 @@ def ndim(x) -> int:
 
 
 def sizes_of(name: str, value: Any) -> tuple[int, ...]:
-    """A shape argument as a tuple of integers; TypeError otherwise."""
+    """A shape argument, which may be a tensor and is read then, as a tuple of integers; TypeError otherwise."""
     value = value.numpy() if isinstance(value, Tensor) and value.ndim else value
-    sizes = value if isinstance(value, list | tuple | np.ndarray) else (value,)
+    sizes = value if isinstance(value, list | tuple) or getattr(value, "ndim", 0) else (value,)
     try:
         return tuple(operator.index(size) for size in sizes)
     except TypeError:
@@ -45,7 +45,7 @@ def reshape(x, newshape) -> Tensor:
     if new.count(-1) == 1 and known and x.size % known == 0:
         new = tuple(x.size // known if size == -1 else size for size in new)
     if -1 in new or math.prod(new) != x.size or any(size < 0 for size in new):
-        raise ValueError(f"reshape: cannot put {x.size} elements of shape {x.shape} into shape {tuple(newshape)}")
+        raise ValueError(f"reshape: cannot put {x.size} elements of shape {x.shape} into shape {new}")
     return x if new == x.shape else apply(kernels.reshape, kernels.reshape_vjp, [x], shape=new)
 
 

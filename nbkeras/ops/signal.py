@@ -115,15 +115,21 @@ def istft(
     window: Any = "hann",
     center: bool = True,
 ) -> Tensor:
-    """The signal whose `stft` is nearest to a pair x: windows added up again, weighted by themselves. length: of the result."""
+    """The signal whose `stft` is nearest to a pair x: windows added up again, weighted by themselves. length: of the result.
+
+    window None: the pieces are added up as they are, as in Keras: several times the signal where they overlap.
+    """
     real, imag = _pair("istft", x, 2)
+    if sequence_stride < 1:
+        raise ValueError(f"istft: sequence_stride must be at least 1, received {sequence_stride}")
     shape = _window("istft", window, sequence_length, fft_length, real.dtype)
     count = real.shape[-2]
     y = overlap_add(elementwise.multiply(irfft((real, imag), fft_length), shape), sequence_stride)
-    weight = overlap_add(
-        elementwise.multiply(np.ones((count, 1), real.dtype), elementwise.square(shape)), sequence_stride
-    )
-    y = elementwise.divide(y, elementwise.where(elementwise.greater(weight, 1e-10), weight, 1.0))
+    if window is not None:
+        weight = overlap_add(
+            elementwise.multiply(np.ones((count, 1), real.dtype), elementwise.square(shape)), sequence_stride
+        )
+        y = elementwise.divide(y, elementwise.where(elementwise.greater(weight, 1e-10), weight, 1.0))
     start = fft_length // 2 if center else 0
     end = y.shape[-1] - start if length is None else start + length
     return indexing.getitem(y, (..., slice(start, end)))
