@@ -122,6 +122,7 @@ class Sequential(Model):
 
     def _prepare_inputs(self, x):
         if self._graph is None and x is not None and not isinstance(x, dict):
+            (x,) = self._by_position(x, 1)
             array = np.asarray(exchange.on_host(x))
             batch = None if not self.stateful else min(32, len(array))
             self.build((batch, *array.shape[1:]))

@@ -121,6 +121,40 @@ def test_masks_of_lambda_layers(tmp_path):
     )
 
 
+def test_set_learning_phase_decides_for_layers_connected_after_it(tmp_path):
+    run_script(
+        tmp_path,
+        """
+        import numpy as np
+        from keras import backend as K
+        from keras.layers import BatchNormalization, Dropout, Input, TimeDistributed
+        from keras.models import Model, Sequential, load_model
+
+        ones = np.ones((64, 2, 8))
+
+        def zeros(model):
+            return (model.predict(ones) == 0).mean()
+
+        def dropout():
+            return Sequential([TimeDistributed(Dropout(0.5), input_shape=(2, 8))])
+
+        K.set_learning_phase(1)
+        model, x = dropout(), Input((2, 8))
+        asked = Model(x, Dropout(0.5)(x, training=False))
+        assert 0.4 < zeros(model) < 0.6 and zeros(asked) == 0
+        K.set_learning_phase(0)
+        assert 0.4 < zeros(model) < 0.6 and zeros(dropout()) == zeros(Sequential.from_config(model.get_config())) == 0
+        fixed = Sequential([BatchNormalization(input_shape=(2, 8))])
+        K.clear_session()
+        free = Sequential([BatchNormalization(input_shape=(2, 8))])
+        for each in (fixed, free):
+            each.compile("sgd", "mse")
+            each.fit(ones, ones, verbose=0)
+        assert not fixed.get_weights()[2].any() and free.get_weights()[2].all() and zeros(dropout()) == 0
+        """,
+    )
+
+
 def test_weights_in_a_group_of_a_file(tmp_path):
     pytest.importorskip("h5py")
     run_script(

@@ -195,6 +195,11 @@ def test_a_last_axis_of_one_is_added_or_taken_away_in_calls():
     np.testing.assert_array_equal(Model(flat, flat * 2)(x[..., None]), x * 2)
 
 
+def test_a_list_of_one_array_builds_a_sequential_too():
+    model = Sequential([layers.Dense(2)])
+    assert model.predict([np.ones((3, 4))]).shape == (3, 2) and model.input_shape == (None, 4)
+
+
 def test_sequential_add_and_pop():
     model = Sequential()
     model.add(layers.Input((3,)))

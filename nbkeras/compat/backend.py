@@ -9,7 +9,12 @@ from nbkeras.backend import control
 
 
 class LearningPhase:
-    """What `K.learning_phase()` returns: an input for `K.function`, and as a condition whether this is training."""
+    """What `K.learning_phase()` returns: an input for `K.function`, and as a condition whether this is training.
+
+    fixed: the phase that `set_learning_phase` gave to the layers that are connected from then on, for good.
+    """
+
+    fixed: bool | None = None
 
     def __bool__(self) -> bool:
         return layer.learning_phase()
@@ -88,10 +93,18 @@ def to_dense(tensor: Any) -> Any:
 
 
 def set_learning_phase(value: int) -> None:
-    """Set the phase for calls outside fit, evaluate and predict: 0 or 1."""
+    """Set the phase, 0 or 1: for calls outside fit, evaluate and predict, there too for layers that are connected now."""
     if value not in (0, 1):
         raise ValueError(f"the learning phase must be 0 or 1, received {value!r}")
     backend.set_learning_phase(value)
+    _phase.fixed = bool(value)
+
+
+def clear_session() -> None:
+    """Start counting layer names anew, with no phase set."""
+    backend.clear_session()
+    backend.set_learning_phase(0)
+    _phase.fixed = None
 
 
 def image_dim_ordering() -> str:

@@ -182,12 +182,25 @@ class Module:
 
 
 _compute_output_shape, _ensure_built = layer.Layer.compute_output_shape, layer.Layer._ensure_built
+_symbolic_call, _named_call = layer.Layer._symbolic_call, layer.Layer._named_call
 
 
 class Layer:
     """Of every layer."""
 
     masks_beside_others = True
+    _phase: bool | None = None
+
+    def _symbolic_call(self, args, kwargs):
+        """Connect the layer, in the phase that `K.set_learning_phase` set, if it did and the call does not say another."""
+        self._phase = backend.learning_phase().fixed if kwargs.get("training") is None else None
+        return _symbolic_call(self, args, kwargs)  # type: ignore[arg-type]
+
+    def _named_call(self, args, kwargs):
+        """`call`, in the phase in which the layer was connected."""
+        if self._phase is not None:
+            kwargs = {**kwargs, "training": self._phase}
+        return _named_call(self, args, kwargs)  # type: ignore[arg-type]
 
     def compute_output_shape(self, input_shape):
         """`compute_output_shape`; where a subclass's own asks for it, the shape of the input."""
