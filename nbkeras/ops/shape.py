@@ -30,7 +30,7 @@ def ndim(x) -> int:
 def sizes_of(name: str, value: Any) -> tuple[int, ...]:
     """A shape argument, which may be a tensor and is read then, as a tuple of integers; TypeError otherwise."""
     value = value.numpy() if isinstance(value, Tensor) and value.ndim else value
-    sizes = value if isinstance(value, list | tuple) or getattr(value, "ndim", 0) else (value,)
+    sizes = value if isinstance(value, list | tuple) or getattr(value, "ndim", False) else (value,)
     try:
         return tuple(operator.index(size) for size in sizes)
     except TypeError:
