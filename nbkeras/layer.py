@@ -99,9 +99,7 @@ class Layer(Module, Connected):
     input_spec: Any = None
     input_dtype: str | None = None  # of the input of a Sequential that starts with this layer; None: the layer's own
     trains_by_default = False  # what `training` is in a call outside fit, evaluate and predict that does not say
-    masks_beside_others = (
-        False  # whether an input's mask reaches `call` where other arguments are tensors too, as in Keras 2
-    )
+    masks_beside_others = False  # whether an input's mask reaches `call` beside other tensors, as in Keras 2
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
 
     def __init_subclass__(cls, **kwargs):

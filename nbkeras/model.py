@@ -238,10 +238,7 @@ class Model(Trainer):
         stand_ins = nest.map_leaves(
             lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)), symbols(shape, self.dtype)
         )
-        self.build_shapes, self.built = (
-            nest.shapes(stand_ins),
-            True,
-        )  # a `build` of a subclass is not called by the call, too
+        self.build_shapes, self.built = nest.shapes(stand_ins), True  # so that the call does not build it once more
         try:
             with shapes_only(), training_phase(False):
                 self._set_output_names(self(stand_ins))
@@ -355,9 +352,8 @@ class Model(Trainer):
         """(structure, arrays) of what the user passed as x, checked against the inputs and in their dtypes."""
         if x is None:
             raise ValueError("x is missing: pass an array, a list or dict of arrays, a generator or a Sequence")
-        if (
-            self._graph is None or self._overrides("train_step") or self._overrides("test_step")
-        ):  # which take it as it is
+        steps_of_its_own = self._overrides("train_step") or self._overrides("test_step")  # which take x as it is
+        if self._graph is None or steps_of_its_own:
             if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") for item in x):
                 x = np.asarray(x)
             structure = nest.map_leaves(lambda _: 0, x)
