@@ -66,9 +66,8 @@ def get(identifier) -> Callable[..., Any]:
 
 def serialize(activation) -> Any:
     """The name that a configuration holds for an activation, or one of a function, for those that Keras 3 does not have."""
-    of_keras_2 = (
-        activation is legacy_hard_sigmoid and is_sharing()
-    )  # in a file: Keras 3 asks custom_objects for it then
+    # Keras 3 asks custom_objects for it where a file names it.
+    of_keras_2 = activation is legacy_hard_sigmoid and is_sharing()
     return function_config(activation) if of_keras_2 else registry.serialize(activation)
 
 

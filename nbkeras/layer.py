@@ -32,9 +32,7 @@ class _Layers(Registry):
         return written
 
     def _made(self, cls, config):
-        if isinstance(
-            config["config"].get("vocabulary"), str
-        ):  # a layer's own code may name a file to read, a model file not
+        if isinstance(config["config"].get("vocabulary"), str):  # code may name a file to read, a model file not
             raise ValueError(f"the configuration of {cls.__name__} names a file for its vocabulary: it is not read")
         layer = super()._made(cls, config)
         if config.get("build_config") and getattr(cls, "build_from_config", None) is not Layer.build_from_config:

@@ -53,10 +53,8 @@ class EinsumDense(Layer):
     def build(self, input_shape):
         plan = self._plan(input_shape)
         initializer = self.kernel_initializer
-        if isinstance(initializer, initializers.VarianceScaling) and None in (
-            initializer.input_axes,
-            initializer.output_axes,
-        ):  # the same numbers, scaled by the units that the equation says
+        scaled = isinstance(initializer, initializers.VarianceScaling)
+        if scaled and None in (initializer.input_axes, initializer.output_axes):  # by the units that the equation says
             values = {**initializer.get_config(), "seed": initializer.seed}
             values |= {"input_axes": plan.input_axes, "output_axes": plan.output_axes}
             initializer = type(initializer).from_config(values)

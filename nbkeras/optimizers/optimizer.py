@@ -216,9 +216,7 @@ class Optimizer(State):
                 source = device.here(as_tensor(gradient, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
-            if (
-                not self.prepared
-            ):  # a schedule reads the step count, so a step is not recorded unless others saw to this
+            if not self.prepared:  # a schedule reads the step count: nobody has seen to it before recording
                 self.prepare()
             self.prepared = False
             self.update()

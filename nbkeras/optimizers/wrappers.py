@@ -32,9 +32,8 @@ class LossScaleOptimizer(Optimizer):
         **of_inner: Any,
     ):
         for key, value in of_inner.items():
-            if (
-                value is not None and value is not False and (key, value) != ("ema_momentum", 0.99)
-            ):  # defaults, in old files
+            in_old_files = value is None or value is False or (key, value) == ("ema_momentum", 0.99)
+            if not in_old_files:
                 raise TypeError(f"LossScaleOptimizer does not take {key}: give it to the inner_optimizer")
         super().__init__(0.0, name=name)
         self.inner_optimizer = inner_optimizer
