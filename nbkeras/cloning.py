@@ -7,7 +7,9 @@ from nbkeras import nest
 from nbkeras.graph import SymbolicTensor
 from nbkeras.inputs import InputLayer
 from nbkeras.layer import Layer
+from nbkeras.metrics import Metric
 from nbkeras.model import Model
+from nbkeras.optimizers import Optimizer
 from nbkeras.sequential import Sequential
 
 
@@ -22,8 +24,21 @@ def clone_model(
 
     input_tensors: symbolic tensors to start from. clone_function(layer) -> layer may change layers on the way, and
     call_function(layer, *args, **kwargs) -> outputs how they are called, in functional models. recursive: models within
-    the model are cloned likewise, not by clone_function as a whole.
+    the model are cloned likewise, not by clone_function as a whole. The clone of a compiled model is compiled alike, with
+    an optimizer and metrics of its own.
     """
+    made = _clone(model, input_tensors, clone_function, call_function, recursive)
+    if model.compiled:
+        made.compile(**{name: nest.map_leaves(_fresh, value) for name, value in model.compile_arguments.items()})
+    return made
+
+
+def _fresh(value: Any) -> Any:
+    """Another one of what has a state."""
+    return type(value).from_config(value.get_config()) if isinstance(value, Optimizer | Metric) else value
+
+
+def _clone(model: Model, input_tensors: Any, clone_function: Any, call_function: Any, recursive: bool) -> Model:
     has_layers = isinstance(model, Sequential) or model._graph is not None
     described = not has_layers or type(model).get_config not in (Model.get_config, Sequential.get_config)
     if described and not recursive and input_tensors is clone_function is call_function is None:
@@ -34,7 +49,7 @@ def clone_model(
         if id(layer) not in clones:
             if recursive and isinstance(layer, Model):
                 inner_call = None if isinstance(layer, Sequential) else call_function
-                clones[id(layer)] = clone_model(layer, None, clone_function, inner_call, True)
+                clones[id(layer)] = _clone(layer, None, clone_function, inner_call, True)
             else:
                 clones[id(layer)] = (clone_function or _copied)(layer)
         return clones[id(layer)]

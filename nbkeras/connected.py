@@ -9,25 +9,36 @@ from nbkeras import nest
 from nbkeras.graph import Node
 
 
+class Answer:
+    """A property in whose place an attribute of that name can be set: Keras 3 leaves the name to its users."""
+
+    def __init__(self, function: Callable[[Any], Any]):
+        self._function = function
+        self.__doc__ = function.__doc__
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        return self if instance is None else self._function(instance)
+
+
 class Connected:
     """The nodes of a layer, one per symbolic call, and what can be asked of them."""
 
     name: str
 
     def __init__(self) -> None:
-        self.nodes: list[Node] = []
+        self._inbound_nodes: list[Node] = []
 
     def _node(self, index: int, what: str) -> Node:
-        if not self.nodes:
+        if not self._inbound_nodes:
             raise AttributeError(f"Layer {self.name} has no inbound nodes: it was never called on a symbolic tensor")
-        if not -len(self.nodes) <= index < len(self.nodes):
+        if not -len(self._inbound_nodes) <= index < len(self._inbound_nodes):
             raise ValueError(
-                f"asked to get {what} at node {index}, but layer {self.name} has only {len(self.nodes)} inbound nodes"
+                f"asked to get {what} at node {index}, but layer {self.name} has only {len(self._inbound_nodes)} inbound nodes"
             )
-        return self.nodes[index]
+        return self._inbound_nodes[index]
 
     def _single(self, what: str) -> Node:
-        if len(self.nodes) > 1:
+        if len(self._inbound_nodes) > 1:
             raise AttributeError(
                 f'Layer {self.name} has multiple inbound nodes, hence the notion of "layer {what}" is ill-defined. '
                 f"Use `get_{what.replace(' ', '_')}_at(node_index)` instead."
@@ -35,9 +46,9 @@ class Connected:
         return self._node(0, what)
 
     def _agreed(self, what: str, get: Callable[[Node], Any]) -> Any:
-        if not self.nodes:
+        if not self._inbound_nodes:
             raise AttributeError(f"Layer {self.name} has never been called and thus has no defined {what}.")
-        shapes = [get(node) for node in self.nodes]
+        shapes = [get(node) for node in self._inbound_nodes]
         if any(shape != shapes[0] for shape in shapes):
             raise AttributeError(
                 f'Layer {self.name} has multiple inbound nodes, with different {what}s. Hence the notion of "{what}" '
@@ -53,19 +64,19 @@ class Connected:
     def output(self) -> Any:
         return self._single("output").outputs
 
-    @property
+    @Answer
     def input_mask(self) -> Any:
         return nest.map_leaves(lambda t: t.mask, self._single("input mask").call_inputs)
 
-    @property
+    @Answer
     def output_mask(self) -> Any:
         return nest.map_leaves(lambda t: t.mask, self._single("output mask").outputs)
 
-    @property
+    @Answer
     def input_shape(self) -> Any:
         return self._agreed("input shape", lambda node: nest.shapes(node.call_inputs))
 
-    @property
+    @Answer
     def output_shape(self) -> Any:
         return self._agreed("output shape", lambda node: nest.shapes(node.outputs))
 

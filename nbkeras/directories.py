@@ -35,6 +35,7 @@ def image_dataset_from_directory(
     crop_to_aspect_ratio: bool = False,
     pad_to_aspect_ratio: bool = False,
     data_format: str | None = None,
+    format: str = "tf",
     verbose: bool = True,
 ) -> Any:
     """Batches of (images, labels), or of images: float32, (batch, rows, columns, channels), read by pillow.
@@ -43,7 +44,8 @@ def image_dataset_from_directory(
     paths. label_mode: 'int', 'categorical' (one-hot), 'binary' (float, (batch, 1)), or None: no labels, and all files below
     the folder. class_names: the subfolders to take, in this order. validation_split and subset: 'training', 'validation'
     or 'both' (two data sets). Images are resized by `ops.image.resize`, to which interpolation, crop_to_aspect_ratio and
-    pad_to_aspect_ratio go. ValueError for arguments that do not fit and for a folder without images.
+    pad_to_aspect_ratio go. format: without meaning here. ValueError for arguments that do not fit and for a folder without
+    images.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2 or interpolation not in INTERPOLATIONS or (crop_to_aspect_ratio and pad_to_aspect_ratio):
@@ -75,6 +77,7 @@ def text_dataset_from_directory(
     validation_split: float | None = None,
     subset: str | None = None,
     follow_links: bool = False,
+    format: str = "tf",
     verbose: bool = True,
 ) -> Any:
     """Batches of (texts, labels), or of texts: NumPy arrays of Python strings, of .txt files in UTF-8; arguments as of images.

@@ -95,8 +95,8 @@ class Node:
         ]
         for index, tensor in enumerate(nest.flatten(outputs)):
             tensor.node, tensor.index = self, index
-        self.number = len(layer.nodes)
-        layer.nodes.append(self)
+        self.number = len(layer._inbound_nodes)
+        layer._inbound_nodes.append(self)
 
     @property
     def call_inputs(self) -> Any:

@@ -316,9 +316,9 @@ class Layer(Module, Connected):
         masks = nest.map_leaves(lambda t: getattr(t, "mask", None), inputs)
         if "mask" in self._call_takes and "mask" not in kwargs and any(m is not None for m in nest.flatten(masks)):
             kwargs["mask"] = masks
-        losses = {id(each): list(each._losses) for each in self.all_layers()}
+        losses = {id(each): list(each._losses) for each in self._all_layers()}
         outputs = self._named_call(args, kwargs)
-        for each in self.all_layers():
+        for each in self._all_layers():
             each._losses[:] = losses.get(id(each), [])
         return outputs
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import data, export, nest, saving, serialization
+from nbkeras import data, export, matching, nest, saving, serialization
+from nbkeras.connected import Answer
 from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.layer import Layer, layers
 from nbkeras.metrics import Mean, Metric
@@ -49,20 +50,20 @@ class Model(Trainer):
 
     # -------------------- what it consists of --------------------
 
-    def sublayers(self) -> list:
+    def _sublayers(self) -> list:
         from_graph = [] if self._graph is None else self._graph.layers
-        return list(dict.fromkeys([*from_graph, *super().sublayers()]))
+        return list(dict.fromkeys([*from_graph, *super()._sublayers()]))
 
     @property
     def layers(self) -> list[Layer]:
         """The model's layers, in Keras's order."""
-        return self.sublayers()
+        return self._sublayers()
 
-    @property
+    @Answer
     def inputs(self) -> list[SymbolicTensor]:
         return self._functional("inputs").input_list
 
-    @property
+    @Answer
     def outputs(self) -> list[SymbolicTensor]:
         return self._functional("outputs").output_list
 
@@ -74,13 +75,13 @@ class Model(Trainer):
     def output(self) -> Any:
         return self._functional("output").outputs
 
-    @property
+    @Answer
     def input_shape(self) -> Any:
-        return nest.shapes(self.input)
+        return _one_or_all([tensor.shape for tensor in self.inputs])
 
-    @property
+    @Answer
     def output_shape(self) -> Any:
-        return nest.shapes(self.output)
+        return _one_or_all([tensor.shape for tensor in self.outputs])
 
     def _functional(self, what: str) -> Graph:
         if self._graph is None:
@@ -89,7 +90,7 @@ class Model(Trainer):
             )
         return self._graph
 
-    @property
+    @Answer
     def input_names(self) -> list[str]:
         """Names of the inputs, as in a dict of arrays given to `fit`."""
         return [] if self._graph is None else [t.node.layer.name if t.node else t.name for t in self._graph.input_list]
@@ -112,14 +113,14 @@ class Model(Trainer):
         names = [layer.name for layer in layers]
         raise ValueError(f"there is no layer {name!r}.{nearest(str(name), names)} Layers: {names}")
 
-    @property
+    @Answer
     def stateful(self) -> bool:
         """Whether any layer keeps states from batch to batch."""
-        return any(getattr(layer, "stateful", False) for layer in self.all_layers()[1:])
+        return any(getattr(layer, "stateful", False) for layer in self._all_layers()[1:])
 
     def reset_states(self, samples=None) -> None:
         """Set the states of stateful layers to zero; `samples` (a bool mask or indices) resets only these rows."""
-        for layer in self.all_layers()[1:]:
+        for layer in self._all_layers()[1:]:
             if getattr(layer, "stateful", False) and hasattr(layer, "reset_states"):
                 layer.reset_states() if samples is None else layer.reset_states(samples=samples)
 
@@ -161,7 +162,7 @@ class Model(Trainer):
         graph = self._functional("inputs")
         before = [[], []] if self._extended is None else self._extended.outputs[1:]
         self._extended = Graph(graph.inputs, [graph.outputs, [*before[0], *losses], [*before[1], *values]])
-        known = [each for layer in graph.layers for each in layer.all_layers()]
+        known = [each for layer in graph.layers for each in layer._all_layers()]
         self._loss_layers = [each for each in self._extended.layers if each.weights and each not in known]
         self._reset_steps()
 
@@ -225,7 +226,8 @@ class Model(Trainer):
             return super().from_config(config)
         with custom_object_scope(custom_objects or {}):
             inputs, outputs = serialization.build_graph(config)
-        return cls(inputs, outputs, name=config.get("name"), trainable=config.get("trainable", True))
+        own = {key: value for key, value in config.items() if key not in _GRAPH}
+        return cls(inputs=inputs, outputs=outputs, **{"trainable": True, **own})
 
     # -------------------- calling --------------------
 
@@ -254,7 +256,7 @@ class Model(Trainer):
         self.built = True
 
     def call(self, inputs, training=None, mask=None):
-        """Run the graph on tensors."""
+        """Run the graph on tensors; of a list of one output, as in Keras, that one."""
         if self._graph is None:
             raise NotImplementedError(
                 f"{type(self).__name__} must define call(self, inputs), or be given inputs and outputs"
@@ -265,25 +267,20 @@ class Model(Trainer):
                 if each is not None:
                     tensor.mask = each
         if self._extended is None:
-            return self._graph.run(tensors)
+            return _one_or_all(self._graph.run(tensors))
         outputs, losses, values = self._extended.run(tensors)
         super().add_loss(losses)
         for metric, value in zip(self._added_metrics, values, strict=True):
             if metric is not None:
                 metric.update_state(value)
-        return outputs
+        return _one_or_all(outputs)
 
     def _arrange(self, inputs: Any) -> list[Tensor]:
         """The inputs in the graph's order, checked, each in its input's dtype."""
         graph = self._functional("inputs")
-        if isinstance(inputs, dict):
-            leaves = (
-                [inputs[name] for name in self.input_names]
-                if not isinstance(graph.inputs, dict)
-                else (nest.flatten({key: inputs[key] for key in graph.inputs}))
-            )
-        else:
-            leaves = nest.flatten(inputs)
+        by_name = isinstance(inputs, dict)
+        given = list(matching.by_key(inputs, self).values()) if by_name else matching.by_position(inputs, self)
+        leaves = nest.flatten(given)
         if len(leaves) != len(graph.input_list):
             raise ValueError(
                 f"model {self.name!r} expects {len(graph.input_list)} inputs {self.input_names}, received {len(leaves)}"
@@ -292,8 +289,8 @@ class Model(Trainer):
         return [_cast(self._called_on(leaf, symbol), symbol.dtype) for leaf, symbol in pairs]
 
     def _called_on(self, leaf: Any, symbol: SymbolicTensor) -> Any:
-        """What the model is called on in the place of an input, in another model or by hand, checked."""
-        leaf = _of_rank(leaf, symbol)
+        """What the model is called on, in another model or by hand: checked, in the rank of its input."""
+        leaf = matching.fitted(leaf, symbol)
         self._check_shape(tuple(leaf.shape), symbol)
         return leaf
 
@@ -315,6 +312,11 @@ class Model(Trainer):
         if self._graph is not None and args:
             args = (self._arrange_symbols(args[0]), *args[1:])
         return super()._symbolic_call(args, kwargs)
+
+    def _symbolic_outputs(self, args: tuple, kwargs: dict) -> Any:
+        """As the graph has them: a list of one stays one in a graph."""
+        outputs = super()._symbolic_outputs(args, kwargs)
+        return outputs if self._graph is None else nest.pack(self._graph.outputs, nest.flatten(outputs))
 
     def _arrange_symbols(self, inputs: Any) -> Any:
         """Symbolic inputs checked like arrays; the structure is kept as given."""
@@ -359,55 +361,30 @@ class Model(Trainer):
             structure = nest.map_leaves(lambda _: 0, x)
             return structure, [data.to_array(leaf, "x") for leaf in nest.flatten(x)]
         symbols_, names = self._graph.input_list, self.input_names
-        leaves = self._by_name(x, names) if isinstance(x, dict) else self._by_position(x, len(names))
+        given = matching.by_key(x, self) if isinstance(x, dict) else None
+        if given is None:
+            leaves = matching.arrays_by_position(matching.by_position(x, self), len(names), self)
+        else:
+            leaves = list(given.values())
         arrays = []
         for leaf, symbol, name in zip(leaves, symbols_, names, strict=True):
-            array = _of_rank(data.to_array(leaf, f"input {name!r}", symbol.dtype), symbol)
+            array = matching.fitted(data.to_array(leaf, f"input {name!r}", symbol.dtype), symbol)
             self._check_shape((None, *array.shape[1:]), symbol)
             arrays.append(array)
+        if given is not None:
+            of = dict(zip(given, arrays, strict=True))
+            return dict.fromkeys(given, 0), [of[key] for key in nest.keys(given)]
         return (0 if len(arrays) == 1 else [0] * len(arrays)), arrays
 
-    def _by_name(self, x: dict, names: list[str]) -> list:
-        wanted = list(self._graph.inputs) if isinstance(self._graph.inputs, dict) else names  # type: ignore[union-attr]
-        missing = [name for name, key in zip(names, wanted, strict=True) if name not in x and key not in x]
-        if missing:
-            hints = "".join(nearest(str(key), missing) for key in x if key not in wanted and key not in names)
-            raise ValueError(f"inputs {missing} are missing: received {sorted(x)}.{hints}")
-        if isinstance(self._graph.inputs, dict):  # type: ignore[union-attr]
-            wanted = sorted(wanted)
-        return [x[name] if name in x else x[key] for name, key in zip(names, wanted, strict=True)]
 
-    def _by_position(self, x: Any, count: int) -> list:
-        if isinstance(x, list | tuple) and any(hasattr(item, "shape") for item in x):
-            if count == 1 and len(x) != 1:
-                return [np.asarray(x)]
-            leaves = list(x)
-        elif isinstance(x, list | tuple) and count > 1:
-            leaves = list(x)
-        else:
-            leaves = [x]
-        if len(leaves) != count:
-            raise ValueError(
-                f"model {self.name!r} has {count} inputs {self.input_names}: pass a list of as many arrays or a dict by "
-                f"name; received {len(leaves)}"
-            )
-        return leaves
-
-
-def _of_rank(leaf: Any, symbol: SymbolicTensor) -> Any:
-    """A tensor or array, with a last axis of 1 added or taken away where that makes its rank the symbol's, as Keras does."""
-    if leaf.ndim == symbol.ndim - 1 and symbol.shape[-1] == 1:
-        return leaf[..., None]
-    return leaf[..., 0] if leaf.ndim == symbol.ndim + 1 and leaf.shape[-1] == 1 else leaf
+def _one_or_all(values: Any) -> Any:
+    """The one value in a list or tuple of one, as Keras 3's functional models have it."""
+    return values[0] if isinstance(values, list | tuple) and len(values) == 1 else values
 
 
 def _cast(leaf: Any, dtype: np.dtype) -> Any:
-    return leaf if leaf.dtype == dtype or isinstance(leaf, SymbolicTensor) else _keep_mask(leaf, as_tensor(leaf, dtype))
-
-
-def _keep_mask(source: Tensor, target: Tensor) -> Tensor:
-    target.mask = source.mask
-    return target
+    as_it_is = leaf.dtype == dtype or isinstance(leaf, SymbolicTensor)
+    return leaf if as_it_is else matching.keep_mask(leaf, as_tensor(leaf, dtype))
 
 
 def _output_names(graph: Graph) -> list[str]:
@@ -424,6 +401,8 @@ def _output_names(graph: Graph) -> list[str]:
         names[name] = None
     return list(names)
 
+
+_GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
 
 layers.register(Model, "Functional")
 layers.publish(Model, "keras.src.models.functional", "Functional")

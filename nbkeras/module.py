@@ -13,7 +13,9 @@ from nbkeras.metrics.metric import Mean, Metric
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
-_NOT_SEARCHED = set("_passed nodes _weights _states _losses _trained _compiled_weights compile_arguments".split())
+_NOT_SEARCHED = set(
+    "_passed _inbound_nodes _weights _states _losses _trained _compiled_weights compile_arguments".split()
+)
 _LAYER = 4096  # bytes of a layer without weights, about
 
 
@@ -91,14 +93,14 @@ class Module:
     @property
     def metrics(self) -> list[Metric]:
         """The metrics of this layer and those below: in attributes, as sublayers are, or made by add_metric."""
-        return [metric for layer in self.all_layers() for metric in layer._held(Metric)]
+        return [metric for layer in self._all_layers() for metric in layer._held(Metric)]
 
     @property
     def metrics_variables(self) -> list[Variable]:
         """The state of `metrics`."""
         return [variable for metric in self.metrics for variable in metric.variables]
 
-    def sublayers(self) -> list[Module]:
+    def _sublayers(self) -> list[Module]:
         """Layers held in attributes, directly or in lists, tuples and dicts, in the order of assignment."""
         return self._held(Module)
 
@@ -106,7 +108,7 @@ class Module:
         """Objects of a class in attributes, or in lists, tuples and dicts there, each once."""
         return nest.find(kind, [value for name, value in vars(self).items() if name not in _NOT_SEARCHED])
 
-    def all_layers(self) -> list[Module]:
+    def _all_layers(self) -> list[Module]:
         """This layer and all below it, each once, depth first."""
         found: dict[int, Module] = {}
         todo: list[Module] = [self]
@@ -114,23 +116,23 @@ class Module:
             layer = todo.pop()
             if id(layer) not in found:
                 found[id(layer)] = layer
-                todo.extend(reversed(layer.sublayers()))
+                todo.extend(reversed(layer._sublayers()))
         return list(found.values())
 
-    def own_weights(self) -> list[Variable]:
+    def _own_weights(self) -> list[Variable]:
         """Weights of this layer alone: from add_weight, then Variables in attributes, or in lists, tuples and dicts there."""
         known = {id(v) for v in (*self._weights, *self._states)}
         direct = {id(v): v for v in vars(self).values() if isinstance(v, Variable) and id(v) not in known}
         listed = [v for v in self._held(Variable) if id(v) not in known and id(v) not in direct]
         if listed:  # a list may be of weights of layers below
-            theirs = {id(v) for layer in self.all_layers()[1:] for v in layer.own_weights()}
+            theirs = {id(v) for layer in self._all_layers()[1:] for v in layer._own_weights()}
             listed = [v for v in listed if id(v) not in theirs]
         own = [*self._weights, *direct.values(), *listed]
         return [v for v in own if v.declared_trainable] + [v for v in own if not v.declared_trainable]
 
     @property
     def weights(self) -> list[Variable]:
-        return list(dict.fromkeys(v for layer in self.all_layers() for v in layer.own_weights()))
+        return list(dict.fromkeys(v for layer in self._all_layers() for v in layer._own_weights()))
 
     variables = weights
 
@@ -144,8 +146,8 @@ class Module:
             layer = todo.pop()
             if id(layer) not in seen:
                 seen.add(id(layer))
-                found.update(id(v) for v in layer.own_weights() if v.trainable)
-                todo.extend(each for each in layer.sublayers() if each._trainable)
+                found.update(id(v) for v in layer._own_weights() if v.trainable)
+                todo.extend(each for each in layer._sublayers() if each._trainable)
         return [v for v in self.weights if id(v) in found]
 
     trainable_variables = trainable_weights
@@ -158,9 +160,9 @@ class Module:
     non_trainable_variables = non_trainable_weights
 
     @property
-    def states_variables(self) -> list[Variable]:
+    def _states_variables(self) -> list[Variable]:
         """Variables of this layer and those below that are no weights."""
-        return [v for layer in self.all_layers() for v in layer._states]
+        return [v for layer in self._all_layers() for v in layer._states]
 
     @property
     def trainable(self) -> bool:
@@ -169,9 +171,9 @@ class Module:
     @trainable.setter
     def trainable(self, value: bool) -> None:
         """Freeze or unfreeze this layer and all below it; compile again for it to take effect on training."""
-        for layer in self.all_layers():
+        for layer in self._all_layers():
             layer._trainable = bool(value)
-            for variable in layer.own_weights():
+            for variable in layer._own_weights():
                 variable.trainable = bool(value) and variable.declared_trainable
         tensor.invalidate_programs()
 
@@ -197,12 +199,12 @@ class Module:
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Put this layer's own weights, without its sublayers', into a file's part for it: '0', '1', ... -> array."""
-        for number, variable in enumerate(self.own_weights()):
+        for number, variable in enumerate(self._own_weights()):
             store[str(number)] = variable.numpy()
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Take this layer's own weights from what `save_own_variables` put there."""
-        own = self.own_weights()
+        own = self._own_weights()
         if len(store) != len(own):
             raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
         for number, variable in enumerate(own):
@@ -217,11 +219,11 @@ class Module:
     @property
     def losses(self) -> list[Tensor]:
         """What add_loss and activity regularizers collected in the last call, and the weights' regularizers."""
-        collected = [loss for layer in self.all_layers() for loss in layer._losses]
+        collected = [loss for layer in self._all_layers() for loss in layer._losses]
         penalties = [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
         return collected + penalties
 
     def clear_losses(self) -> None:
         """Forget what the last call collected, here and below."""
-        for layer in self.all_layers():
+        for layer in self._all_layers():
             layer._losses.clear()

@@ -41,15 +41,15 @@ def _leaves(structure: Any) -> Iterator:
 def find(kind: type, structure: Any) -> list:
     """The objects of a kind in lists, tuples and dicts, each once, in their order; not what is in such an object."""
     found: dict[int, Any] = {}
+    seen: set[int] = set()  # a list may be in itself
     todo = [structure]
     while todo:
         value = todo.pop()
         if isinstance(value, kind):
             found.setdefault(id(value), value)
-        elif isinstance(value, dict):
-            todo.extend(reversed(value.values()))
-        elif isinstance(value, list | tuple):
-            todo.extend(reversed(value))
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            todo.extend(reversed(value.values() if isinstance(value, dict) else value))
     return list(found.values())
 
 

@@ -34,6 +34,8 @@ def per_output(spec: Any, names: list[str], what: str, default: Any = None) -> l
 
 
 def _loss_object(spec: Any) -> Any:
+    if isinstance(spec, list | tuple) and len(spec) == 1:  # of an output in a dict
+        spec = spec[0]
     if isinstance(spec, str) and spec.lower() in _CROSSENTROPY:
         return _Crossentropy(name=spec)
     found = losses.get(spec)

@@ -108,11 +108,12 @@ def timeseries_dataset_from_array(
     seed: int | None = None,
     start_index: int | None = None,
     end_index: int | None = None,
+    format: str = "tf",
 ) -> Selection:
     """Batches of windows of a series: windows (batch, sequence_length, ...), or with targets (windows, targets[i]).
 
     Window i begins at row i of data[start_index:end_index], for every sequence_stride-th i, and takes every
-    sampling_rate-th row. ValueError for strides, rates and indices that do not fit the data.
+    sampling_rate-th row. format: without meaning here. ValueError for strides, rates and indices that do not fit the data.
     """
     series = np.asarray(data)
     count = len(series)
@@ -148,13 +149,14 @@ def split_dataset(
     right_size=None,
     shuffle: bool = False,
     seed: int | None = None,
+    preferred_backend: str | None = None,
     batch_size: int | None = 32,
 ) -> tuple[Selection, Selection]:
     """Two parts of a data set: an array, a tuple, list or dict of arrays of one length, or a PyDataset or other iterable.
 
     left_size, right_size: a share (float) or a number of samples (int); one may be left out. Of arrays, each part gives
     batches of batch_size (`part.batch(n)` for others); of anything else, its items as they are. ValueError for sizes that
-    do not fit.
+    do not fit. preferred_backend: without meaning here.
     """
     if data.is_stream(dataset):
         items = [dataset[i] for i in range(len(dataset))] if data.is_sequence(dataset) else list(dataset)

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import exchange, serialization
+from nbkeras import exchange, matching, serialization
 from nbkeras.graph import SymbolicTensor
 from nbkeras.inputs import Input, InputLayer
 from nbkeras.layer import Layer, layers
@@ -32,8 +32,8 @@ class Sequential(Model):
         """The layers in order, without the input."""
         return list(self._chain)
 
-    def sublayers(self) -> list:
-        return list(dict.fromkeys([*self._chain, *Layer.sublayers(self)]))
+    def _sublayers(self) -> list:
+        return list(dict.fromkeys([*self._chain, *Layer._sublayers(self)]))
 
     def add(self, layer) -> None:
         """Append a layer (or a symbolic Input as the first)."""
@@ -79,9 +79,9 @@ class Sequential(Model):
         layer = self._chain.pop()
         self._graph = None
         if self._input is not None:
-            layer.nodes.pop()
+            layer._inbound_nodes.pop()
             if self._chain:
-                self._set_graph(self._input, self._chain[-1].nodes[-1].outputs)
+                self._set_graph(self._input, self._chain[-1]._inbound_nodes[-1].outputs)
         self._reset_steps()
         return layer
 
@@ -104,6 +104,13 @@ class Sequential(Model):
     @on_own_place
     def build(self, input_shape=None) -> None:
         """Make the weights for an input of this shape, with None for the batch."""
+        if self._graph is not None and input_shape is not None:
+            known = self._graph.input_list[0].shape
+            sizes = zip(known, input_shape, strict=False)
+            if len(known) != len(input_shape) or any(a != b for a, b in sizes if None not in (a, b)):
+                raise ValueError(
+                    f"Sequential {self.name!r} has inputs of shape {known} and cannot be built for {tuple(input_shape)}"
+                )
         if self._graph is not None or input_shape is None:
             return
         if not self._chain:
@@ -122,7 +129,7 @@ class Sequential(Model):
 
     def _prepare_inputs(self, x):
         if self._graph is None and x is not None and not isinstance(x, dict):
-            (x,) = self._by_position(x, 1)
+            (x,) = matching.arrays_by_position(x, 1, self)
             array = np.asarray(exchange.on_host(x))
             batch = None if not self.stateful else min(32, len(array))
             self.build((batch, *array.shape[1:]))

@@ -145,7 +145,7 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
         made[name] = layer
         calls += [(name, number, node) for number, node in enumerate(nodes)]
     inputs = {name for name, layer in made.items() if isinstance(layer, InputLayer)}
-    before = {name: 0 if name in inputs else len(layer.nodes) for name, layer in made.items()}
+    before = {name: 0 if name in inputs else len(layer._inbound_nodes) for name, layer in made.items()}
     found: dict[tuple[str, int], list[SymbolicTensor]] = {}  # outputs of calls
 
     def source(history: Any) -> tuple[str, int]:
@@ -160,7 +160,7 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
 
     def tensor(history: Any) -> SymbolicTensor:
         call = name, node = source(history)
-        nodes, place = made[name].nodes, before[name] + node
+        nodes, place = made[name]._inbound_nodes, before[name] + node
         if call not in found and place < len(nodes):
             found[call] = nest.flatten(nodes[place].outputs)
         if history[2] >= len(found.get(call, ())):

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import nest, optimizers, tape, tensor
+from nbkeras.connected import Answer
 from nbkeras.data import Batch, pack_x_y_sample_weight
 from nbkeras.feeding import Layout
 from nbkeras.layer import Layer, training_phase
@@ -112,12 +113,12 @@ class Stepper(Layer):
         self._trained = trained
         self._generation = tensor.program_generation()
 
-    @property
+    @Answer
     def compiled(self) -> bool:
         """Whether `compile` was called."""
         return self._objectives is not None
 
-    @property
+    @Answer
     def loss(self) -> Any:
         """The loss as given to `compile`."""
         return None if self._objectives is None else self._objectives.loss_spec
@@ -203,7 +204,7 @@ class Stepper(Layer):
     @contextlib.contextmanager
     def _prepared(self, kind: str) -> Iterator[None]:
         """Optimizers know in a training step that the loop prepares each one."""
-        used = self.optimizers_in_use() if kind == "train" else []
+        used = self._optimizers_in_use() if kind == "train" else []
         for optimizer in used:
             optimizer.prepared = True
         try:
@@ -212,7 +213,7 @@ class Stepper(Layer):
             for optimizer in used:
                 optimizer.prepared = False
 
-    def optimizers_in_use(self) -> list[Any]:
+    def _optimizers_in_use(self) -> list[Any]:
         """The optimizer of `compile`, and those in attributes or lists there, with which a train_step of the user's own works."""
         others = [each for each in self._held(optimizers.Optimizer) if each is not self.optimizer]
         return [*([] if self.optimizer is None else [self.optimizer]), *others]
@@ -291,7 +292,7 @@ class Stepper(Layer):
                 self._prepared(kind),
             ):
                 if kind == "predict":
-                    outputs = self.predict_step(x)
+                    outputs = self.predict_step(pack_x_y_sample_weight(x))
                 elif not self._overrides(f"{kind}_step"):
                     if self._overrides("compute_loss") or self._overrides("compute_metrics"):
                         y, weights = self._as_passed(y, layout), weights[0] if len(weights) == 1 else weights

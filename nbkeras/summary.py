@@ -10,15 +10,15 @@ from nbkeras import nest
 
 
 def _shape_text(layer: Any) -> str:
-    if not layer.nodes:
+    if not layer._inbound_nodes:
         return "?" if not layer.built else ""
-    shapes = [nest.shapes(node.outputs) for node in layer.nodes]
+    shapes = [nest.shapes(node.outputs) for node in layer._inbound_nodes]
     return str(shapes[0]) if all(shape == shapes[0] for shape in shapes) else "multiple"
 
 
 def _sources(layer: Any, relevant: set[int]) -> str:
     names: list[str] = []
-    for node in layer.nodes:
+    for node in layer._inbound_nodes:
         if id(node) in relevant:
             names.extend(f"{t.node.layer.name}[{t.node.number}][{t.index}]" for t in node.inputs if t.node is not None)
     return ", ".join(names)

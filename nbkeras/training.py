@@ -334,7 +334,7 @@ class Trainer(Stepper):
             self.reset_metrics()
         if kind == "train":
             self._prepare_optimizer()
-            for optimizer in self.optimizers_in_use():
+            for optimizer in self._optimizers_in_use():
                 optimizer.prepare()
         batch = next(source.epoch())
         logs = self._logs(self._run_step(kind, batch, layout))
@@ -368,7 +368,7 @@ class Trainer(Stepper):
     def _run_epoch(self, kind: str, source: Any, layout: Layout, callbacks: CallbackList) -> dict[str, Any]:
         begin = getattr(callbacks, f"on_{kind}_batch_begin")
         end = getattr(callbacks, f"on_{kind}_batch_end")
-        prepares = [optimizer.prepare for optimizer in self.optimizers_in_use()] if kind == "train" else []
+        prepares = [optimizer.prepare for optimizer in self._optimizers_in_use()] if kind == "train" else []
         stop = "stop_training" if kind == "train" else "stop_evaluating"
         logs: Callable[[], dict[str, Any]] | None = None
         source.on_epoch_begin()

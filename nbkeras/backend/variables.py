@@ -2,6 +2,7 @@
 
 # ruff: noqa: F811 (arguments named as in Keras)
 
+import gc
 from collections import Counter
 from collections.abc import Sequence
 from typing import Any
@@ -28,10 +29,12 @@ def cast_to_floatx(x) -> np.ndarray | Tensor:
     return cast(x, floatx()) if ops.is_tensor(x) else np.asarray(x, floatx())
 
 
-def clear_session() -> None:
-    """Start counting layer names anew."""
+def clear_session(free_memory: bool = True) -> None:
+    """Start counting layer names anew; free_memory: collect garbage, too."""
     naming.clear_names()
     reset_uids()
+    if free_memory:
+        gc.collect()
 
 
 _uids: Counter[str] = Counter()

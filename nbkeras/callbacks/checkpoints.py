@@ -153,7 +153,7 @@ class BackupAndRestore(Callback):
     def _state(self) -> Iterator[tuple[str, Variable]]:
         """Everything that training changes, by the names that it has in the file."""
         model, optimizer = self.model, self.model.optimizer
-        groups = {"weights": model.weights, "states": model.states_variables}
+        groups = {"weights": model.weights, "states": model._states_variables}
         for group, variables in {**groups, "optimizer": [] if optimizer is None else optimizer.variables}.items():
             for number, variable in enumerate(variables):
                 yield f"{group}/{number}", variable

@@ -11,7 +11,10 @@ from nbkeras.tensor import Variable
 
 
 class LambdaCallback(Callback):
-    """A callback from functions, any hook by its name: `LambdaCallback(on_epoch_end=lambda epoch, logs: ...)`."""
+    """A callback from functions, any hook by its name: `LambdaCallback(on_epoch_end=lambda epoch, logs: ...)`.
+
+    Other keywords become attributes, as in Keras, unless they look like a hook that there is not.
+    """
 
     def __init__(
         self,
@@ -34,7 +37,7 @@ class LambdaCallback(Callback):
         }
         known = [name for name in vars(Callback) if name.startswith("on_")]
         for name, function in hooks.items():
-            if name not in known:
+            if name.startswith("on_") and name not in known:
                 raise TypeError(f"{name!r} is no hook of Callback.{nearest(name, known)} Hooks: {', '.join(known)}")
             if function is not None:
                 setattr(self, name, function)

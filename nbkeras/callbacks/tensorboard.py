@@ -113,7 +113,9 @@ class TensorBoard(Callback):
         writer = self._writer("train")
         for weight in self.model.weights:
             values = weight.numpy()
-            writer.add_histogram(f"{weight.path}/histogram", values.reshape(-1), epoch)
+            numbers = values[np.isfinite(values)]  # weights that diverged have no place in a histogram
+            if numbers.size:
+                writer.add_histogram(f"{weight.path}/histogram", numbers, epoch)
             image = _as_image(values) if self.write_images else None
             if image is not None:
                 writer.add_images(f"{weight.path}/image", image, epoch, dataformats="NHWC")

@@ -171,7 +171,7 @@ class Module:
         if inputs is None:
             own = self.trainable_weights  # type: ignore[attr-defined]
             return [v.regularizer(v) for v in own if v.regularizer is not None]
-        return [loss for each in self.all_layers() for loss in each._losses]  # type: ignore[attr-defined]
+        return [loss for each in self._all_layers() for loss in each._losses]  # type: ignore[attr-defined]
 
     def add_weight(self, *args, **kwargs) -> Any:
         """`add_weight`, also in Keras 2's order: name, shape, dtype, initializer, regularizer, trainable, constraint."""
@@ -222,13 +222,13 @@ class Layer:
 
 
 def _loss_count(of: Any) -> int:
-    return sum(len(each._losses) for each in of.all_layers())
+    return sum(len(each._losses) for each in of._all_layers())
 
 
 class Connected:
     """Of every layer."""
 
-    _inbound_nodes = inbound_nodes = property(lambda self: self.nodes)
+    inbound_nodes = property(lambda self: self._inbound_nodes)
 
 
 class SymbolicTensor:

@@ -9,7 +9,7 @@ from nbkeras.saving import keras_2
 
 def _held(layers: Iterable) -> Any:
     """What `nbkeras.saving` takes for a model of these layers."""
-    return SimpleNamespace(layers=list(layers), own_weights=list)
+    return SimpleNamespace(layers=list(layers), _own_weights=list)
 
 
 def save_weights_to_hdf5_group(group: Any, layers: Iterable) -> None:

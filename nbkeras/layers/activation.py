@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from nbkeras import constraints, initializers, ops, regularizers
+from nbkeras import activations, constraints, initializers, ops, regularizers
 from nbkeras.layer import InputSpec, Layer
 
 
@@ -150,3 +150,7 @@ class PReLU(_Elementwise):
             "alpha_constraint": constraints.serialize(self.alpha_constraint),
             "shared_axes": self.shared_axes,
         }
+
+
+for _layer in (ReLU, LeakyReLU, ELU, Softmax, PReLU):  # files name them where a layer was given as an activation
+    activations.registry.register(_layer)

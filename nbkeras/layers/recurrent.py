@@ -219,7 +219,7 @@ class RNN(Layer):
         if self.stateful:
             kept = self._kept_states(batch)
             states = kept if states is None else states
-        cells = [cell for cell in self.all_layers() if hasattr(cell, "start_sequence")]
+        cells = [cell for cell in self._all_layers() if hasattr(cell, "start_sequence")]
         for cell in cells:
             cell.start_sequence()
         try:

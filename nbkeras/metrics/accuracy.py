@@ -138,6 +138,7 @@ class TopKCategoricalAccuracy(FunctionMetric):
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: Any = None):
         super().__init__(top_k_categorical_accuracy, name, dtype, k=k)
+        self.k = k
 
 
 @registry.register("sparse_top_k_categorical_accuracy")
@@ -154,6 +155,7 @@ class SparseTopKCategoricalAccuracy(FunctionMetric):
         from_sorted_ids: bool = False,
     ):
         super().__init__(sparse_top_k_categorical_accuracy, name, dtype, k=k, from_sorted_ids=from_sorted_ids)
+        self.k, self.from_sorted_ids = k, from_sorted_ids
 
 
 def resolve_accuracy(y_true_shape: tuple, y_pred_shape: tuple) -> str:

@@ -13,7 +13,7 @@ from nbkeras.metrics.metric import registry
 from nbkeras.ops.metrics import divide_no_nan
 from nbkeras.tensor import Tensor
 
-_CURVES = {"roc": "ROC", "pr": "PR"}
+_CURVES = {"roc": "ROC", "pr": "PR", "prgain": "PRGAIN"}
 _SUMMATIONS = ("interpolation", "minoring", "majoring")
 
 
@@ -21,7 +21,8 @@ _SUMMATIONS = ("interpolation", "minoring", "majoring")
 class AUC(_Confusion):
     """Area under the curve over `num_thresholds` thresholds (or those given, between 0 and 1).
 
-    curve: 'ROC' (recall over false positive rate) or 'PR' (precision over recall). summation_method: 'interpolation'
+    curve: 'ROC' (recall over false positive rate), 'PR' (precision over recall) or 'PRGAIN' (their gains over always
+    saying yes: Flach and Kull, NIPS 2015). summation_method: 'interpolation'
     (trapezoids; for PR, Davis and Goadrich, ICML 2006), 'minoring' or 'majoring' (lower or upper sums). multi_label: an
     area for each label (column), then their mean by label_weights; else label_weights weight the labels' samples.
     from_logits: take the sigmoid of predictions first.
@@ -44,7 +45,7 @@ class AUC(_Confusion):
         from_logits: bool = False,
     ):
         if str(curve).lower() not in _CURVES:
-            raise ValueError(f"AUC: curve must be 'ROC' or 'PR', received {curve!r}")
+            raise ValueError(f"AUC: curve must be 'ROC', 'PR' or 'PRGAIN', received {curve!r}")
         if str(summation_method).lower() not in _SUMMATIONS:
             raise ValueError(f"AUC: summation_method must be one of {_SUMMATIONS}, received {summation_method!r}")
         if num_labels and not multi_label:
@@ -102,8 +103,10 @@ class AUC(_Confusion):
         recall = divide_no_nan(tp, ops.add(tp, fn))
         if self.curve == "ROC":
             x, y = divide_no_nan(fp, ops.add(fp, tn)), recall
-        else:
+        elif self.curve == "PR":
             x, y = recall, divide_no_nan(tp, ops.add(tp, fp))
+        else:
+            x, y = _gains(tp, fp, tn, fn)
         before, after = y[:-1], y[1:]
         if self.summation_method == "interpolation":
             heights = (before + after) / 2.0
@@ -132,6 +135,13 @@ class AUC(_Confusion):
             "from_logits": self.from_logits,
         }
         return values if self.init_thresholds is None else {**values, "thresholds": self.init_thresholds}
+
+
+def _gains(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Tensor, Tensor]:
+    """Recall gain and precision gain; 0 and 1 without true positives, and a recall gain below 0 is 0, as in Keras."""
+    scale = divide_no_nan(tp + fn, tn + fp)
+    recall, precision = (1.0 - scale * divide_no_nan(wrong, tp) for wrong in (fn, fp))
+    return ops.maximum(ops.where(tp > 0, recall, 0.0), 0.0), ops.where(tp > 0, precision, 1.0)
 
 
 def _interpolated_precision(tp: Any, fp: Any, fn: Any) -> Tensor:

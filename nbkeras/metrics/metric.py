@@ -58,8 +58,8 @@ class Metric:
 
     @property
     def variables(self) -> list[Variable]:
-        """State: made by `add_variable`, set as attributes, and of metrics set as attributes."""
-        own = [*self._state, *(v for v in vars(self).values() if isinstance(v, Variable))]
+        """State: made by `add_variable`, in attributes or lists and dicts there, and of metrics there."""
+        own = [*self._state, *nest.find(Variable, list(vars(self).values()))]
         inner = [v for metric in nest.find(Metric, list(vars(self).values())) for v in metric.variables]
         return list(dict.fromkeys([*own, *inner]))
 

@@ -28,6 +28,8 @@ class State(Settings):
         super().__init__(*args, **kwargs)
         self.built = False
         self._trainable: list[Variable] = []
+        self._runs: list[Run] = []  # of those, and their gradients
+        self._gradients: list[Array] = []
         self._positions: dict[Variable, int] = {}
         self._slots: dict[tuple[Variable, str], Slot] = {}
         self._own: list[Variable] = []

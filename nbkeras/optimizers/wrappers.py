@@ -29,8 +29,14 @@ class LossScaleOptimizer(Optimizer):
         initial_scale: float = 2.0**15,
         dynamic_growth_steps: int = 2000,
         name: str | None = None,
+        dynamic: bool = True,
         **of_inner: Any,
     ):
+        if not dynamic:
+            raise ValueError(
+                "LossScaleOptimizer finds the scale by itself, received dynamic=False: for a scale of your own give "
+                "loss_scale_factor to the inner_optimizer"
+            )
         for key, value in of_inner.items():
             in_old_files = value is None or value is False or (key, value) == ("ema_momentum", 0.99)
             if not in_old_files:
@@ -181,9 +187,9 @@ class MultiOptimizer(Optimizer):
         loss_scale_factor: float | None = None,
         name: str | None = None,
     ):
+        self.optimizers: list[Optimizer] = []
         super().__init__(0.0, loss_scale_factor=loss_scale_factor, name=name)
         self.optimizer_map = optimizer_map
-        self.optimizers: list[Optimizer] = []
         self._of: dict[Variable, Optimizer] = {}
         if isinstance(optimizer_map, OptimizerMap):
             for optimizer in (*optimizer_map.values(), optimizer_map.default_optimizer):
@@ -195,6 +201,17 @@ class MultiOptimizer(Optimizer):
         if optimizer not in self.optimizers:
             optimizer.loss_scale_factor = self.loss_scale_factor
             self.optimizers.append(optimizer)
+
+    @property
+    def loss_scale_factor(self) -> float | None:
+        """What the loss is multiplied by; setting it sets it for all of the `optimizers`."""
+        return self._loss_scale_factor
+
+    @loss_scale_factor.setter
+    def loss_scale_factor(self, value: float | None) -> None:
+        self._loss_scale_factor = value
+        for optimizer in self.optimizers:
+            optimizer.loss_scale_factor = value
 
     def build(self, variables: Sequence[Variable]) -> None:
         if not self.built:
@@ -252,6 +269,10 @@ class MultiOptimizer(Optimizer):
             if optimizer.trainable_variables:
                 optimizer.update([given.get(variable) for variable in optimizer.trainable_variables])
         device.launch(device.add, self._iterations.data, 1, self._iterations.data)
+
+    def unscale(self, scale: np.ndarray) -> None:
+        for optimizer in self.optimizers:
+            optimizer.unscale(scale)
 
     def finalize_variable_values(self, var_list: Iterable[Variable] | None = None) -> None:
         chosen = list(self._trainable if var_list is None else var_list)

@@ -231,7 +231,7 @@ def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bo
 def _top(group: Any, model: Any) -> list[tuple[Variable, Array]]:
     """Weights that a model has beside those of its layers."""
     names = _names(group, "top_level_model_weights")
-    own = model.own_weights() if hasattr(model, "layers") else []
+    own = model._own_weights() if hasattr(model, "layers") else []
     if not names or len(names) != len(own):
         return []
     found = hdf5.subgroup(group, "top_level_model_weights")

@@ -24,7 +24,7 @@ def arrays(
     """
     if len(names) != len(variables):
         raise ValueError(f"it has {len(variables)} weights {[v.shape for v in variables]}, the file {len(names)}")
-    flipped = {id(v) for each in layer.all_layers() if type(each).__name__ in _FLIPPED for v in each.own_weights()}
+    flipped = {id(v) for each in layer._all_layers() if type(each).__name__ in _FLIPPED for v in each._own_weights()}
     found: list[tuple[Variable, Array]] = []
     for name, variable in zip(names, variables, strict=True):
         shape = hdf5.array_shape(group, name)

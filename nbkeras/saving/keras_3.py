@@ -137,8 +137,8 @@ def _restore(file: Any, old: bool, model: Any) -> None:
 
 def opened_weights(archive: zipfile.ZipFile, model: Any) -> Any:
     """The archive's HDF5 member, opened; one that is compressed may be as large as the model's arrays make it."""
-    arrays = sum(v.data.nbytes for v in (*model.weights, *model.states_variables))
-    count = len(model.weights) + len(model.all_layers())
+    arrays = sum(v.data.nbytes for v in (*model.weights, *model._states_variables))
+    count = len(model.weights) + len(model._all_layers())
     return hdf5.opened(archives.open_member(archive, WEIGHTS, 16 * arrays + 8192 * count + (1 << 20)))
 
 

@@ -27,7 +27,7 @@ def read_model(archive: zipfile.ZipFile, metadata: dict[str, Any], size: int, co
         if compile and config.get("compile_config") is not None:
             model.compile(**compilation.read_compile_config(config["compile_config"]))
     read_weights(archive, metadata, model)
-    states = model.states_variables
+    states = model._states_variables
     index = metadata.get("states") or []
     if [e.get("shape") for e in index] == [list(v.shape) for v in states]:  # recurrent states may have no batch yet
         _restore(archive, index, states, "states")

@@ -24,7 +24,7 @@ def _named(model: Any) -> dict[str, Any]:
     return {
         f"{path}/vars/{number}".strip("/").replace("/", "."): variable
         for path, layer in state.walk(model)
-        for number, variable in enumerate(layer.own_weights())
+        for number, variable in enumerate(layer._own_weights())
     }
 
 

@@ -178,7 +178,7 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
     values: list[tuple[Variable, Array]] = []
     hooks = []
     for path, layer in walk(model, file):
-        group, own = _vars(file, path), layer.own_weights()
+        group, own = _vars(file, path), layer._own_weights()
         try:
             if type(layer).load_own_variables is not Module.load_own_variables:
                 hooks.append((layer, _Store(group)))

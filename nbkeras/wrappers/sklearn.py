@@ -16,7 +16,6 @@ try:
 except ImportError as error:
     raise ImportError("nbkeras.wrappers needs scikit-learn 1.6 or newer: pip install scikit-learn") from error
 
-from nbkeras import nest
 from nbkeras.model import Model
 from nbkeras.models import clone_model
 
@@ -43,7 +42,7 @@ class _Estimator(BaseEstimator):
 
     def __sklearn_clone__(self) -> Any:
         """scikit-learn's own clone would copy a model by its arguments."""
-        model = _clone(self.model) if isinstance(self.model, Model) else self.model
+        model = clone_model(self.model) if isinstance(self.model, Model) else self.model
         return type(self)(model, self.warm_start, copy.deepcopy(self.model_kwargs), copy.deepcopy(self.fit_kwargs))
 
     def fit(self, X, y, **kwargs):
@@ -51,7 +50,9 @@ class _Estimator(BaseEstimator):
         X, y = validate_data(self, X, y, multi_output=True)
         y = self._encode(y)
         model = (
-            _clone(self.model) if isinstance(self.model, Model) else self.model(X=X, y=y, **(self.model_kwargs or {}))
+            clone_model(self.model)
+            if isinstance(self.model, Model)
+            else self.model(X=X, y=y, **(self.model_kwargs or {}))
         )
         if not model.compiled:
             raise RuntimeError("the model must be compiled before a wrapper can fit it: model.compile(optimizer, loss)")
@@ -123,15 +124,3 @@ class SKLearnTransformer(TransformerMixin, _Estimator):
         tags = super().__sklearn_tags__()
         tags.transformer_tags.preserves_dtype = []
         return tags
-
-
-def _clone(model: Model) -> Model:
-    """The same model, untrained, compiled alike with an optimizer and metrics of its own."""
-    clone = clone_model(model)
-    if model.compiled:
-        clone.compile(**{name: nest.map_leaves(_fresh, value) for name, value in model.compile_arguments.items()})
-    return clone
-
-
-def _fresh(value: Any) -> Any:
-    return type(value).from_config(value.get_config()) if hasattr(value, "get_config") else value
