@@ -52,7 +52,7 @@ def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, A
     if recorder is None and not device.is_dry():
         return op(*arrays, **constants)
     if arrays and all(map(device.is_known, arrays)):
-        with device.ordinary():
+        with device.ordinary(), device.on(device.place_of(arrays[0])):
             y, saved = op(*arrays, **constants)
         device.know(*y if isinstance(y, tuple) else (y,))
         return y, saved

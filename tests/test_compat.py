@@ -26,12 +26,15 @@ def test_modules_of_keras_mean_nbkeras(tmp_path):
         from keras.layers.core import Dense as OldDense
         from keras.legacy import interfaces
         from keras.models import Model
+        from keras.preprocessing import image, timeseries_dataset_from_array
         from keras.utils.generic_utils import Progbar
         from keras.utils.np_utils import to_categorical
 
         assert OldDense is Dense is layers.Dense is keras.layers.core.Dense is nbkeras.layers.Dense
         assert recurrent.LSTM is LSTM is nbkeras.layers.LSTM
         assert Model is nbkeras.Model and Layer is nbkeras.Layer
+        assert timeseries_dataset_from_array is nbkeras.utils.timeseries_dataset_from_array
+        assert image is keras.preprocessing.image and image.load_img is not nbkeras.utils.load_img
         assert keras.__version__ == "2.3.1" and K.epsilon() == 1e-7
         assert not hasattr(layers, "NoSuchLayer") and not hasattr(keras, "applications")
         assert "Dense" in dir(layers) and "backend" in dir(keras)

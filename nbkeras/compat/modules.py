@@ -41,7 +41,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "ops.nn": ("nbkeras.ops",),
     "ops.numpy": ("nbkeras.ops",),
     "saving": ("nbkeras.saving", "nbkeras.models", "nbkeras.utils"),
-    "preprocessing": (),
+    "preprocessing": ("nbkeras.preprocessing",),
     **{f"preprocessing.{name}": (f"nbkeras.preprocessing.{name}",) for name in ("sequence", "text")},
     "preprocessing.image": ("nbkeras.compat.images", "nbkeras.preprocessing.image"),
     "wrappers": ("nbkeras.wrappers",),
