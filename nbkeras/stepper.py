@@ -171,6 +171,9 @@ class Stepper(Layer):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
         """The scalar that training minimises; by default the losses of `compile` and what layers added."""
         objectives = self._check_compiled("training")
+        if not self.output_names and y_pred is not None:  # without a `call`: a step of one's own makes the outputs
+            self._set_output_names(y_pred)
+            objectives.resolve(self.output_names)
         outputs = nest.flatten(y_pred)
         targets = self._target_list(y, outputs)
         weights = _weight_list(sample_weight, outputs)

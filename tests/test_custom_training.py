@@ -503,3 +503,25 @@ def test_targets_of_the_outputs_that_have_a_loss(y):
     with pytest.warns(UserWarning, match="b/kernel"):
         history = model.fit(X, y, epochs=1, batch_size=32, verbose=0).history
     np.testing.assert_allclose(history["loss"], np.mean((X.sum(1, keepdims=True) - Y) ** 2), rtol=1e-5)
+
+
+def test_a_model_without_a_call_has_the_losses_and_metrics_of_compile_too():
+    class Parts(Model):
+        def __init__(self):
+            super().__init__()
+            self.dense = layers.Dense(3)
+
+        def train_step(self, data):
+            x, y = data
+            with GradientTape() as tape:
+                logits = self.dense(x)
+                loss = self.compute_loss(x, y, logits)
+            self.optimizer.apply(tape.gradient(loss, self.trainable_variables), self.trainable_variables)
+            for metric in self.metrics:
+                metric.update_state(loss) if metric.name == "loss" else metric.update_state(y, logits)
+            return {metric.name: metric.result() for metric in self.metrics}
+
+    model = Parts()
+    model.compile("adam", losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"])
+    history = model.fit(X, CLASSES, epochs=3, verbose=0).history
+    assert history["loss"][2] < history["loss"][0] and set(history) >= {"loss", "accuracy"}
