@@ -7,7 +7,7 @@ from nbkeras import archives, downloads
 
 
 def get_file(
-    fname: str | os.PathLike,
+    fname: str | os.PathLike | None = None,
     origin: str | None = None,
     untar: bool = False,
     md5_hash: str | None = None,
@@ -21,9 +21,13 @@ def get_file(
 ) -> str:
     """Path of the file `fname` in the cache, or with untar of the folder `fname` that `fname`.tar.gz holds.
 
-    fname: a name, or an absolute path. extract, untar: what the archive holds is put beside it; what is there already stays.
-    Other arguments and errors are those of `downloads.get_file`.
+    fname: a name, or an absolute path; without it the call is one of Keras 3, and does what it does there. extract, untar:
+    what the archive holds is put beside it; what is there already stays. Other arguments and errors are those of
+    `downloads.get_file`.
     """
+    if fname is None:
+        hashes = untar, md5_hash, file_hash, cache_subdir, hash_algorithm
+        return downloads.get_file(None, origin, *hashes, extract, archive_format, cache_dir, force_download)
     folder, name = os.path.split(os.fspath(fname))
     path = downloads.get_file(
         f"{name}.tar.gz" if untar else name,
