@@ -43,7 +43,7 @@ PAIRS = [
 ]
 INTEGERS = [
     *(("bitwise_and", np.bitwise_and), ("bitwise_or", np.bitwise_or), ("bitwise_xor", np.bitwise_xor)),
-    *(("gcd", np.gcd), ("lcm", np.lcm)),
+    *(("gcd", np.gcd), ("lcm", np.lcm), ("fmax", np.fmax), ("fmin", np.fmin), ("fmod", np.fmod)),
     *(("left_shift", lambda x, y: np.left_shift(x, y % 5)), ("right_shift", lambda x, y: np.right_shift(x, y % 5))),
 ]
 
@@ -84,6 +84,16 @@ def test_integers(name, reference, dtype):
     np.testing.assert_array_equal(received, reference(x, y))
     assert received.dtype == dtype
     check_op(getattr(ops, name), x, y, wrt=[])
+
+
+def test_remainders_and_extremes_of_integers_and_booleans():
+    x, y = np.array([[-7], [7], [0]], np.int32), np.array([2, -3, 7], np.int32)
+    np.testing.assert_array_equal(ops.fmod(x, y), np.fmod(x, y))
+    flags = np.array([True, False])
+    assert ops.fmod(flags, x).dtype == ops.fmod(flags, [True, True]).dtype == ops.fmax(flags, x).dtype == np.int32
+    np.testing.assert_array_equal(ops.fmin(flags, True), flags)
+    assert ops.fmin(flags, True).dtype == np.bool_
+    assert ops.fmax(x, 0.5).dtype == np.float32
 
 
 def test_extremes():

@@ -27,6 +27,9 @@ from nbkeras.ops.elementwise import (
     less_equal,
     logical_and,
     logical_or,
+    maximum,
+    minimum,
+    mod,
     multiply,
     negative,
     reciprocal,
@@ -75,13 +78,18 @@ def _of_one(ufunc: Callable, slope: Slope, doc: str, dtype: Any = None) -> Calla
     return _named(function, name, doc)
 
 
-def _of_two(ufunc: np.ufunc, first: Slope, second: Slope, doc: str) -> Callable[..., Tensor]:
-    """An op of two floats; slopes(x1, x2, y)."""
+def _of_two(
+    ufunc: np.ufunc, first: Slope, second: Slope, doc: str, of_integers: Callable | None = None
+) -> Callable[..., Tensor]:
+    """An op of two floats; slopes(x1, x2, y). of_integers: what gives integers of integers, and booleans of booleans."""
     name = ufunc.__name__
 
     def function(x1, x2):
-        operands = [as_float(x) for x in promote(x1, x2)]
+        operands = promote(x1, x2)
         check_broadcast(name, *operands)
+        if of_integers is not None and operands[0].dtype.kind != "f":
+            return of_integers(*operands)
+        operands = [as_float(x) for x in operands]
         return _applied(name, ufunc, (first, second), operands)
 
     return _named(function, name, doc)
@@ -129,18 +137,21 @@ fmod = _of_two(
     lambda a, b, y: as_tensor(1, a.dtype),
     lambda a, b, y: negative(trunc(a / b)),
     "The remainder of a division rounded towards 0: it has the sign of x1.",
+    lambda a, b: where(less(a, 0), -mod(absolute(a), absolute(b)), mod(a, absolute(b))),
 )
 fmax = _of_two(
     np.fmax,
     lambda a, b, y: _chosen(a > b, isnan(b), a, b),
     lambda a, b, y: _chosen(a < b, isnan(a), a, b),
     "The larger of x1 and x2; the other one where one is NaN.",
+    maximum,
 )
 fmin = _of_two(
     np.fmin,
     lambda a, b, y: _chosen(a < b, isnan(b), a, b),
     lambda a, b, y: _chosen(a > b, isnan(a), a, b),
     "The smaller of x1 and x2; the other one where one is NaN.",
+    minimum,
 )
 heaviside = _of_two(np.heaviside, None, None, "0 where x1 is negative, x2 where it is 0, else 1; no gradient.")
 nextafter = _of_two(np.nextafter, None, None, "The number next to x1 on the way to x2; no gradient.")

@@ -236,7 +236,7 @@ def multi_hot(inputs, num_classes: int, axis: int = -1, dtype=None, sparse: bool
     """1 at each of several classes, given along the second axis (the first of a vector), 0 elsewhere."""
     if sparse:
         raise ValueError("multi_hot: there are no sparse tensors, use sparse=False")
-    x = as_integer(inputs, "multi_hot: classes")
+    x = as_tensor(inputs)
     return reduce.max(indexing.one_hot(x, num_classes, axis, dtype), axis=1 if x.ndim > 1 else 0)
 
 
