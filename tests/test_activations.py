@@ -241,7 +241,8 @@ def test_a_misspelt_name_gets_the_nearest():
 
 
 @pytest.mark.parametrize(
-    "settings", [{}, {"max_value": 5.0}, {"negative_slope": 0.5}, {"threshold": 6.0, "max_value": 5.0}]
+    "settings",
+    [{}, {"max_value": 5.0}, {"max_value": 2.0}, {"negative_slope": 0.5}, {"threshold": 6.0, "max_value": 5.0}],
 )
 def test_relu_is_0_at_its_threshold_as_keras_s(settings):
     settings = {"threshold": 2.0, **settings}

@@ -398,4 +398,6 @@ def test_dtypes_by_name():
     assert K.is_float_dtype("float64") and not K.is_float_dtype("int32")
     assert K.is_int_dtype("uint8") and not K.is_int_dtype(bool)
     assert K.result_type("int32", "float64", "float32") == "float64"
-    assert K.result_type("bool", "int32") == "int32"
+    assert K.result_type("bool", "int32") == K.result_type("bool", int) == K.result_type(int) == "int32"
+    assert K.result_type("uint8", int) == "uint8" and K.result_type("int64", int) == "int64"
+    assert K.result_type() == K.result_type(int, float) == "float32"

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from nbkeras.config import floatx
 from nbkeras.config import standardize_dtype as standardize_dtype
 from nbkeras.dtypes import result_dtype
 
@@ -17,5 +18,8 @@ def is_int_dtype(dtype) -> bool:
 
 
 def result_type(*dtypes) -> str:
-    """The name of the dtype in which nbkeras's ops join tensors of these dtypes."""
-    return result_dtype(*(np.dtype(standardize_dtype(dtype)) for dtype in dtypes)).name
+    """The name of the dtype in which nbkeras's ops join tensors of these dtypes; Python's int joins other integers as theirs."""
+    found = [np.dtype(standardize_dtype(dtype)) for dtype in dtypes if dtype is not int]
+    if len(found) < len(dtypes) and not any(dtype.kind in "iu" for dtype in found):
+        found.append(np.dtype(np.int32))
+    return result_dtype(*found or [np.dtype(floatx())]).name

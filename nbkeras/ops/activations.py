@@ -35,7 +35,7 @@ def relu(x, negative_slope: float = 0.0, max_value: float | None = None, thresho
         return apply(kernels.relu, kernels.relu_vjp, [x])
     if max_value is not None and max_value < 0:
         raise ValueError(f"relu: max_value must not be negative, received {max_value!r}")
-    if max_value is not None and not 0 <= threshold <= max_value:
+    if max_value is not None and not 0 <= threshold < max_value:
         above, below = elementwise.clip(x, 0.0, max_value), elementwise.multiply(x - threshold, negative_slope)
         return elementwise.where(x > threshold, above, below)
     top = math.inf if max_value is None else max_value
