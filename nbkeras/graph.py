@@ -6,7 +6,7 @@ A Node is one call of a layer: (layer, arguments, outputs). Only calls on symbol
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -126,19 +126,22 @@ def _as_found(symbol: SymbolicTensor, trial: int) -> list[int]:
     return _small(symbol, trial) if symbol.trials is None else list(symbol.trials[trial])
 
 
-def _as_others(leaves: list, axes: slice) -> Sizes:
-    """On these axes an unknown size is that of the other arguments, as they broadcast: (None, 3) + (2, None) is (2, 3)."""
+def _fitted(leaves: list) -> Iterator[Sizes]:
+    """Sizes where one unknown axis is as long as something that the call knows, then where all are, as they broadcast."""
+    shapes = [getattr(leaf, "shape", (leaf,)) for leaf in leaves]
+    known = dict.fromkeys(size for shape in shapes for size in shape if isinstance(size, int) and size > 1)
+    symbols = [leaf for leaf in leaves if isinstance(leaf, SymbolicTensor)]
+    unknown = dict.fromkeys((id(each), axis) for each in symbols for axis, n in enumerate(each.shape) if n is None)
+    for place, length in itertools.islice(itertools.product(unknown, known), 24):
+        yield lambda symbol, trial, place=place, length=length: [
+            length if place == (id(symbol), axis) else size for axis, size in enumerate(_small(symbol, trial))
+        ]
 
-    def sizes(symbol: SymbolicTensor, trial: int) -> list[int]:
-        found = _small(symbol, trial)
-        for axis in range(symbol.ndim)[axes]:
-            back = axis - symbol.ndim
-            known = {each.shape[back] for each in leaves if len(getattr(each, "shape", ())) >= -back} - {None, 1}
-            if symbol.shape[axis] is None and len(known) == 1:
-                found[axis] = known.pop()
-        return found
+    def beside(symbol: SymbolicTensor, axis: int, size: int) -> int:
+        found = {shape[axis - symbol.ndim] for shape in shapes if len(shape) >= symbol.ndim - axis} - {None, 1}
+        return found.pop() if symbol.shape[axis] is None and len(found) == 1 else size
 
-    return sizes
+    yield lambda symbol, trial: [beside(symbol, axis, size) for axis, size in enumerate(_small(symbol, trial))]
 
 
 def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
@@ -169,10 +172,9 @@ def _trials(function: Callable, args: tuple, kwargs: dict) -> list:
     """What the function gives for tensors of two sizes, the first two that fit."""
     leaves = nest.flatten([args, kwargs])
     failure: Exception | None = None
-    trials: list[Sizes] = [_small]
+    trials: Iterable[Sizes] = [_small]
     if any(isinstance(leaf, SymbolicTensor) and None in leaf.shape for leaf in leaves):
-        fitted = [_as_others(leaves, axes) for axes in (slice(1), slice(1, None), slice(None))]
-        trials = [_as_found, _small, _large, _tiny, *fitted]
+        trials = itertools.chain([_as_found, _small, _large, _tiny], _fitted(leaves))
     for sizes in trials:
         try:
             return [_dry_run(function, args, kwargs, sizes, trial) for trial in (0, 1)]
