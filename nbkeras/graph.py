@@ -128,18 +128,23 @@ def _as_found(symbol: SymbolicTensor, trial: int) -> list[int]:
 
 def _fitted(leaves: list) -> Iterator[Sizes]:
     """Sizes where one unknown axis is as long as something that the call knows, then where all are, as they broadcast."""
-    shapes = [getattr(leaf, "shape", (leaf,)) for leaf in leaves]
+    found = [(leaf, getattr(leaf, "shape", None)) for leaf in leaves]
+    shapes = [shape if isinstance(shape, tuple) else (leaf,) for leaf, shape in found]
     known = dict.fromkeys(size for shape in shapes for size in shape if isinstance(size, int) and size > 1)
     symbols = [leaf for leaf in leaves if isinstance(leaf, SymbolicTensor)]
     unknown = dict.fromkeys((id(each), axis) for each in symbols for axis, n in enumerate(each.shape) if n is None)
-    for place, length in itertools.islice(itertools.product(unknown, known), 24):
-        yield lambda symbol, trial, place=place, length=length: [
+
+    def longer(place: tuple[int, int], length: int) -> Sizes:
+        return lambda symbol, trial: [
             length if place == (id(symbol), axis) else size for axis, size in enumerate(_small(symbol, trial))
         ]
 
+    for place, length in itertools.islice(itertools.product(unknown, known), 24):
+        yield longer(place, length)
+
     def beside(symbol: SymbolicTensor, axis: int, size: int) -> int:
-        found = {shape[axis - symbol.ndim] for shape in shapes if len(shape) >= symbol.ndim - axis} - {None, 1}
-        return found.pop() if symbol.shape[axis] is None and len(found) == 1 else size
+        others = {shape[axis - symbol.ndim] for shape in shapes if len(shape) >= symbol.ndim - axis} - {None, 1}
+        return others.pop() if symbol.shape[axis] is None and len(others) == 1 else size
 
     yield lambda symbol, trial: [beside(symbol, axis, size) for axis, size in enumerate(_small(symbol, trial))]
 
