@@ -47,6 +47,10 @@ class Stepper(Layer):
         """Names of the outputs; empty while they are not known."""
         raise NotImplementedError
 
+    def _set_output_names(self, outputs: Any) -> None:
+        """Name the outputs after their structure."""
+        raise NotImplementedError
+
     # -------------------- compile --------------------
 
     @tensor.on_own_place

@@ -28,10 +28,6 @@ class Trainer(Stepper):
         """Whether weights and output names exist."""
         raise NotImplementedError
 
-    def _set_output_names(self, outputs: Any) -> None:
-        """Name the outputs after their structure."""
-        raise NotImplementedError
-
     def _output_shapes(self) -> list[tuple]:
         """Shape of each output, () where it is not known."""
         raise NotImplementedError
