@@ -292,6 +292,11 @@ class Layer(Module, Connected):
         finally:
             names.pop()
         for output in nest.flatten(outputs):
+            if isinstance(output, SymbolicTensor) and not nest.find(SymbolicTensor, [args, kwargs]):
+                raise ValueError(
+                    f"{self!r} computes with a symbolic tensor that is not among its inputs: call it on a list with that tensor "
+                    "in it, such as Lambda(function)([x, other])"
+                )
             if not isinstance(output, Tensor | SymbolicTensor) and output is not None:
                 raise TypeError(
                     f"{type(self).__name__}.call of layer {self.name!r} must return tensors, received "

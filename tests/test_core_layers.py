@@ -270,6 +270,15 @@ def test_lambda_shapes():
         layers.Lambda(lambda x: x, output_shape=3)
 
 
+def test_a_lambda_that_reaches_for_another_symbolic_tensor():
+    x, other = Input((3,)), Input((3,))
+    with pytest.raises(ValueError, match=r"not among its inputs.*Lambda\(function\)\(\[x, other\]\)"):
+        layers.Lambda(lambda x: x * other)(x)
+    late = Model([x, other], layers.Lambda(lambda x: x * other, output_shape=(3,))(x))
+    with pytest.raises(ValueError, match="not among its inputs"):
+        late.predict([np.ones((2, 3))] * 2)
+
+
 def test_lambda_mask_and_training():
     seen = {}
 
