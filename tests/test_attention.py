@@ -118,6 +118,18 @@ def test_masks_come_with_the_inputs_and_the_query_keeps_its_own():
     assert outputs[1].mask is None
 
 
+@pytest.mark.parametrize("make", [L.Attention, L.AdditiveAttention])
+def test_attention_in_rows_of_images(make):
+    query, value = normal(2, 3, 5, 4).astype("float32"), normal(2, 3, 6, 4).astype("float32")
+    masks = [keep(2, 3, 5), keep(2, 3, 6)]
+    layer = make()
+    found, weights = layer([query, value], mask=masks, return_attention_scores=True)
+    assert found.shape == (2, 3, 5, 4) and weights.shape == (2, 3, 5, 6)
+    for row in range(3):
+        alone = layer([query[:, row], value[:, row]], mask=[mask[:, row] for mask in masks])
+        np.testing.assert_allclose(found.numpy()[:, row], alone.numpy(), rtol=1e-5, atol=1e-6)
+
+
 def test_groups_of_heads_are_repeated_heads():
     x, y = normal(2, 5, 6).astype("float32"), normal(2, 4, 6).astype("float32")
     few, many = L.GroupQueryAttention(3, 4, 2), L.MultiHeadAttention(4, 3)
@@ -193,6 +205,7 @@ def test_weights_have_the_paths_of_keras(tmp_path):
         (lambda x: L.MultiHeadAttention(2, 3, attention_axes=0)(x, x), "between the batch axis and the last"),
         (lambda x: L.MultiHeadAttention(2, 3)(x, x, x[:, :2]), "same shapes but for the last axis"),
         (lambda x: L.MultiHeadAttention(2, 3)(x, x, attention_mask=np.ones((2, 3, 9), bool)), "must broadcast to"),
+        (lambda x: L.MultiHeadAttention(2, 3).compute_output_shape((2, 4, 8), (2, 2, 8), (2, 1, 8)), "same shapes"),
         (lambda x: L.GroupQueryAttention(3, 3, 2), "must be a multiple"),
         (lambda x: L.Attention(score_mode="cosine"), "'dot' or 'concat'"),
         (lambda x: L.Attention()(x), r"list \[query, value\]"),

@@ -93,6 +93,33 @@ def test_masked_batch_normalization(shape):
     assert np.allclose(moving_mean.numpy(), mean) and np.allclose(moving_variance.numpy(), variance)
 
 
+@pytest.mark.parametrize(("shape", "axis"), [((5, 2, 3), 1), ((4, 3, 2, 3), 2), ((6, 4), 0)], ids=str)
+def test_masked_normalization_of_another_axis(shape, axis):
+    """Each index of the axis has places of its own; what is masked may be anything."""
+    mask, n = RNG.random(shape[:-1]) < 0.7, shape[axis]
+    check_op(training(axis, n, mask), normal(*shape), normal(n), normal(n))
+    x = normal(*shape)
+    kept = np.broadcast_to(mask[..., None], shape)
+    moving = [Variable(np.zeros(n), trainable=False) for _ in range(2)]
+    given = np.where(kept, x, np.nan)
+    y = ops.batch_normalization_training(given, *moving, axis, momentum=0.5, mask=mask).numpy()
+    for index in range(n):
+        place = (slice(None),) * axis + (index,)
+        values = x[place][kept[place]]
+        mean, variance = (values.mean(), values.var()) if values.size else (0.0, 0.0)
+        expected = (x[place] - mean) / np.sqrt(variance + 1e-3)
+        np.testing.assert_allclose(y[place][kept[place]], expected[kept[place]], rtol=1e-6, atol=1e-6)
+        np.testing.assert_allclose([m.numpy()[index] for m in moving], [mean / 2, variance / 2], rtol=1e-6)
+
+
+def test_a_mask_is_broadcast():
+    x, mask = normal(4, 5, 2, 3), RNG.random((4, 1, 1)) < 0.5
+    layer, other = layers.BatchNormalization(), layers.BatchNormalization()
+    y = layer(x, training=True, mask=mask).numpy()
+    np.testing.assert_array_equal(y, other(x, training=True, mask=np.broadcast_to(mask, (4, 5, 2))).numpy())
+    np.testing.assert_array_equal(layer.moving_mean.numpy(), other.moving_mean.numpy())
+
+
 def test_mask_that_leaves_nothing():
     mean, variance = Variable(np.ones(3), trainable=False), Variable(np.ones(3), trainable=False)
     y = ops.batch_normalization_training(normal(4, 3), mean, variance, -1, momentum=0.5, mask=np.zeros(4, bool))
@@ -282,7 +309,7 @@ def test_mask_passes_through():
         (lambda: ops.batch_normalization(normal(2, 3), np.ones(2), np.ones(2), 1), "axis 1 of x has size 3"),
         (
             lambda: training(1, 3, np.ones((2, 3), bool))(as_tensor(normal(2, 3)), None, None),
-            "a mask must have x's shape",
+            "a mask must broadcast to x's shape",
         ),
     ],
 )

@@ -5,7 +5,7 @@ import pytest
 
 from nbkeras import backend as K
 from nbkeras import layers as L
-from nbkeras import models
+from nbkeras import models, ops
 from nbkeras.tensor import Tensor
 
 STEPS = 5
@@ -115,6 +115,7 @@ def test_bidirectional_from_its_configuration():
             "same return_sequences",
         ),
         (lambda: L.TimeDistributed(3), "wraps a layer"),
+        (lambda: L.TimeDistributed(L.Dense(2))(floats(2, 3, 4), mask=np.ones((2, 4), bool)), "needs a mask"),
         (lambda: L.TimeDistributed(L.Dense(3))(floats(3, 2)), r"needs an input \(batch, steps, features"),
     ],
 )
@@ -174,6 +175,18 @@ def test_time_distributed_passes_masks_on():
         right = inner(embedded.numpy()[i], mask=words[i] != 0)
         np.testing.assert_allclose(found.numpy()[i], right.numpy(), rtol=1e-6, atol=1e-6)
     assert found.mask.numpy().tolist() == [[True, False], [True, True]]  # sentences that have a word
+
+
+def test_time_distributed_gives_each_step_its_mask():
+    class Kept(L.Layer):
+        def call(self, inputs, mask=None):
+            return inputs if mask is None else inputs * ops.cast(ops.expand_dims(mask, -1), inputs.dtype)
+
+    x, mask = floats(3, STEPS, 2), np.random.default_rng(0).random((3, STEPS)) < 0.5
+    np.testing.assert_array_equal(L.TimeDistributed(Kept())(x, mask=mask).numpy(), x * mask[..., None])
+    norm = L.TimeDistributed(L.BatchNormalization(momentum=0.0))
+    norm(x, mask=mask, training=True)
+    np.testing.assert_allclose(norm.layer.moving_mean.numpy(), x[mask].mean(0), rtol=1e-5)
 
 
 def test_time_distributed_mask_in_a_functional_model():

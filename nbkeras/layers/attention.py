@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from nbkeras import ops, random
 from nbkeras.layer import Layer
 from nbkeras.ops import attention
@@ -10,8 +12,8 @@ from nbkeras.ops import attention
 class Attention(Layer):
     """softmax(scores of query and key) . value, of [query, value] or [query, value, key]; the key is the value by default.
 
-    Shapes: (batch, t, n), (batch, s, m), (batch, s, n) -> (batch, t, m), and the weights (batch, t, s) with
-    return_attention_scores. score_mode 'dot': query . key; 'concat': a learned weight times the sum of tanh(query + key).
+    Shapes: (..., t, n), (..., s, m), (..., s, n) -> (..., t, m), and the weights (..., t, s) with return_attention_scores.
+    score_mode 'dot': query . key; 'concat': a learned weight times the sum of tanh(query + key).
     use_scale: a learned factor. A mask of the value leaves keys out; one of the query sets outputs to 0. dropout: of weights.
     """
 
@@ -37,7 +39,7 @@ class Attention(Layer):
 
     def _check(self, shapes) -> None:
         several = isinstance(shapes, list | tuple) and all(isinstance(each, list | tuple) for each in shapes)
-        if not several or len(shapes) not in (2, 3) or any(len(each) != 3 for each in shapes):
+        if not several or len(shapes) not in (2, 3) or any(len(each) < 2 for each in shapes):
             raise ValueError(
                 f"{type(self).__name__} {self.name!r} needs a list [query, value] or [query, value, key] of shapes (batch, "
                 f"steps, features), received {shapes}"
@@ -53,9 +55,10 @@ class Attention(Layer):
         return ops.multiply(ops.sum(ops.tanh(scaled), axis=-1), self.concat_score_weight)
 
     def call(self, inputs, mask=None, training=None, return_attention_scores=False, use_causal_mask=False):
-        query, value = inputs[:2]
-        query_mask, value_mask = (None, None) if mask is None else mask[:2]
-        scores = ops.expand_dims(self._scores(query, inputs[2] if len(inputs) > 2 else value), 1)
+        lead = inputs[0].shape[:-2]  # each of these is attended in alone
+        query, value, key = (_rows(each, 2) for each in (*inputs, inputs[1])[:3])
+        query_mask, value_mask = (None if each is None else _rows(each, 1) for each in (mask or (None, None))[:2])
+        scores = ops.expand_dims(self._scores(query, key), 1)
         allowed = None if value_mask is None else ops.expand_dims(value_mask, (1, 2))
         weights = ops.squeeze(attention.masked_softmax(scores, allowed, is_causal=use_causal_mask, spread=True), 1)
         kept = weights
@@ -64,6 +67,7 @@ class Attention(Layer):
         outputs = ops.matmul(kept, value)
         if query_mask is not None:
             outputs = ops.where(ops.expand_dims(query_mask, -1), outputs, 0.0)
+        outputs, weights = (ops.reshape(each, (*lead, *each.shape[1:])) for each in (outputs, weights))
         return (outputs, weights) if return_attention_scores else outputs
 
     def compute_mask(self, inputs, mask=None):
@@ -73,6 +77,11 @@ class Attention(Layer):
     def get_config(self):
         own = {"use_scale": self.use_scale, "score_mode": self.score_mode, "dropout": self.dropout, "seed": self.seed}
         return {**super().get_config(), **own}
+
+
+def _rows(tensor, last: int):
+    """A tensor with its last axes kept and all before them as one."""
+    return ops.reshape(tensor, (math.prod(tensor.shape[:-last]), *tensor.shape[-last:]))
 
 
 class AdditiveAttention(Attention):

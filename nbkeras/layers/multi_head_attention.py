@@ -81,10 +81,7 @@ class _Projected(Layer):
     def _make_projections(self, shapes: tuple, heads: tuple[int, int], sizes: tuple[int, int], output: tuple) -> None:
         """Projections of query, key and value of these shapes; heads: of query, and of key and value; sizes: of key and value."""
         (query, key, value), (many, few), (size, value_size) = shapes, heads, sizes
-        if tuple(value[1:-1]) != tuple(key[1:-1]):
-            raise ValueError(
-                f"key and value of {self.name!r} must have the same shapes but for the last axis, received {key} and {value}"
-            )
+        self._check_pair(value, key)
         self._query_dense = self._projection("query", query, 1, (many, size))
         self._key_dense = self._projection("key", key, 1, (few, size))
         self._gate_dense = None
@@ -95,6 +92,12 @@ class _Projected(Layer):
         self._output_dense = self._projection("attention_output", (*query[:-1], many, value_size), 2, output)
         self._scale = 1 / math.sqrt(size)
         self.built = True
+
+    def _check_pair(self, value: tuple, key: tuple | None) -> None:
+        if key is not None and tuple(value[1:-1]) != tuple(key[1:-1]):
+            raise ValueError(
+                f"key and value of {self.name!r} must have the same shapes but for the last axis, received {key} and {value}"
+            )
 
     def _mask(
         self,
@@ -259,6 +262,7 @@ class MultiHeadAttention(_Projected):
         return heads, ops.reshape(weights, (*batch, weights.shape[1], *rows, *columns))
 
     def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        self._check_pair(value_shape, key_shape)
         last = self._output_sizes or (query_shape[-1],)
         return (*query_shape[:-1], *last)
 
@@ -327,6 +331,7 @@ class GroupQueryAttention(_Projected):
         return (output, weights) if return_attention_scores else output
 
     def compute_output_shape(self, query_shape, value_shape, key_shape=None):
+        self._check_pair(value_shape, key_shape)
         return tuple(query_shape)
 
     def get_config(self):

@@ -55,7 +55,7 @@ class BatchNormalization(_Scaled):
 
     In training by the batch's own mean and biased variance, which the moving statistics follow (moving = momentum *
     moving + (1 - momentum) * batch); in inference, and with trainable=False, by the moving statistics. A mask leaves
-    places out of the statistics; it needs the last axis to be the one normalized. Ioffe and Szegedy, 2015.
+    places out of the statistics. Ioffe and Szegedy, 2015.
 
     synchronized=True and renorm=True are not offered.
     """

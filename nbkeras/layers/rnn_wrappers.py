@@ -179,8 +179,8 @@ class TimeDistributed(Wrapper):
     """A layer or model applied to each time step: (batch, steps, ...) -> (batch, steps, ...), the same weights at each.
 
     All steps go through the layer as one batch of batch * steps samples: what depends on the batch (the statistics of
-    BatchNormalization) is taken over samples and steps, as in Keras 2. A mask with more axes than (batch, steps) reaches
-    the layer, for its own steps.
+    BatchNormalization) is taken over samples and steps, as in Keras 2. A layer that takes a mask gets that of its
+    sample and step.
     """
 
     supports_masking = True
@@ -206,11 +206,16 @@ class TimeDistributed(Wrapper):
 
     def call(self, inputs, training=None, mask=None):
         batch, steps = inputs.shape[:2]
+        if mask is not None and tuple(mask.shape[:2]) != (batch, steps):
+            raise ValueError(
+                f"TimeDistributed {self.name!r} needs a mask (batch, steps, ...) for its input of shape "
+                f"{tuple(inputs.shape)}, received shape {tuple(mask.shape)}"
+            )
         options: dict[str, Any] = {}
         takes = self.layer._call_takes
         if "training" in takes:
             options["training"] = training
-        if mask is not None and mask.ndim > 2 and "mask" in takes:
+        if mask is not None and "mask" in takes:
             options["mask"] = _joined(mask)
         outputs = self.layer(_joined(inputs), **options)
 

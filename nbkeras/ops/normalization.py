@@ -7,7 +7,7 @@ from nbkeras import config
 from nbkeras.kernels import device
 from nbkeras.kernels import group_normalization as group_kernels
 from nbkeras.kernels import normalization as kernels
-from nbkeras.ops import elementwise
+from nbkeras.ops import elementwise, reduce
 from nbkeras.ops import shape as shapes
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
 from nbkeras.tensor import Tensor, apply, as_tensor, op
@@ -54,8 +54,8 @@ def batch_normalization_training(
     """`batch_normalization` by the batch's own mean and biased variance, which the moving statistics follow in place.
 
     moving = momentum * moving + (1 - momentum) * batch. Shapes: x any, vectors (x.shape[axis],); moving_mean and
-    moving_variance are Variables of x's dtype. mask: bool, x's shape without its last axis, where axis must be the last:
-    the statistics are those of the places where it is True. Differentiable in x, scale and offset.
+    moving_variance are Variables of x's dtype. mask: bool, broadcasts to x's shape without its last axis: the statistics are
+    those of the places where it is True. Differentiable in x, scale and offset.
     """
     name = "batch_normalization_training"
     x = as_float(x)
@@ -65,13 +65,17 @@ def batch_normalization_training(
             raise TypeError(f"{name}: the moving statistics have dtype {variable.dtype}, x has {x.dtype}")
     rows_mask = None
     if mask is not None:
-        mask = as_tensor(mask, "bool")
-        if axis != x.ndim - 1 or mask.shape != x.shape[:-1]:
+        mask, places = as_tensor(mask, "bool"), x.shape[:-1]
+        if mask.ndim != len(places) or any(m not in (1, n) for m, n in zip(mask.shape, places, strict=True)):
             raise ValueError(
-                f"{name}: a mask must have x's shape without its last axis, {x.shape[:-1]}, and the last axis must be "
-                f"the one normalized; received a mask of shape {mask.shape} and axis {axis}"
+                f"{name}: a mask must broadcast to x's shape without its last axis, {places}; received one of shape {mask.shape}"
             )
-        rows_mask = shapes.reshape(mask, (-1,))
+        if axis != x.ndim - 1:
+            mean, variance = _masked_moments(x, shapes.broadcast_to(shapes.expand_dims(mask, -1), x.shape), axis)
+            for moving, found in ((moving_mean, mean), (moving_variance, variance)):
+                moving.assign(elementwise.add(moving * momentum, found * (1 - momentum)))
+            return batch_normalization(x, mean, variance, axis, offset, scale, epsilon)
+        rows_mask = shapes.reshape(shapes.broadcast_to(mask, places), (-1,))
 
     def run(rows, moving_mean, moving_variance, scale, offset):
         tensors = [rows, scale, offset, moving_mean, moving_variance, rows_mask]
@@ -79,6 +83,15 @@ def batch_normalization_training(
         return apply(function, vjp, tensors, momentum=momentum, epsilon=epsilon)
 
     return _channels_last(name, x, axis, run, moving_mean, moving_variance, _like(scale, x), _like(offset, x))
+
+
+def _masked_moments(x: Tensor, mask: Tensor, axis: int) -> tuple[Tensor, Tensor]:
+    """Mean and variance at each index of an axis, of the elements where the mask is True, which may differ by index."""
+    others = [each for each in range(x.ndim) if each != axis]
+    count = elementwise.maximum(reduce.sum(as_tensor(mask, x.dtype), others, keepdims=True), 1.0)
+    mean = elementwise.divide(reduce.sum(elementwise.where(mask, x, 0.0), others, keepdims=True), count)
+    squares = reduce.sum(elementwise.square(elementwise.where(mask, x - mean, 0.0)), others, keepdims=True)
+    return tuple(shapes.reshape(each, (-1,)) for each in (mean, elementwise.divide(squares, count)))
 
 
 @op
