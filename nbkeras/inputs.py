@@ -12,11 +12,19 @@ from nbkeras.operation import Operation
 class InputLayer(Layer):
     """Where a functional model's input enters."""
 
-    def __init__(self, shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, **kwargs):
+    def __init__(
+        self, shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, sparse=None, ragged=None, **kwargs
+    ):
+        if sparse or ragged:
+            raise ValueError("Input offers neither sparse=True nor ragged=True: tensors are dense")
         batch_shape = batch_shape if batch_shape is not None else kwargs.pop("batch_input_shape", None)
         shape = shape if shape is not None else kwargs.pop("input_shape", None)
         if batch_shape is not None and shape is not None:
             raise ValueError(f"Input takes shape or batch_shape, received both, {shape!r} and {batch_shape!r}")
+        if batch_shape is not None and batch_size is not None:
+            raise ValueError(
+                f"Input takes batch_size or batch_shape, received both, {batch_size!r} and {batch_shape!r}"
+            )
         if batch_shape is None:
             if shape is None:
                 raise ValueError("Input needs shape=(...), without the batch axis, or batch_shape=(batch, ...)")
@@ -26,7 +34,7 @@ class InputLayer(Layer):
         super().__init__(name=name or unique_name("input_layer"), **kwargs)
         symbol = SymbolicTensor(batch_shape, config.standardize_dtype(dtype), self.name)
         self.dtype = symbol.dtype.name
-        self._batch_input_shape = tuple(batch_shape)
+        self._batch_input_shape = symbol.shape
         self.built = True
         Node(self, (), {}, symbol)
 

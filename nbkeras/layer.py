@@ -99,6 +99,7 @@ class Layer(Module, Connected):
     trains_by_default = False  # what `training` is in a call outside fit, evaluate and predict that does not say
     masks_beside_others = False  # whether an input's mask reaches `call` beside other tensors, as in Keras 2
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
+    compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
 
     def __init_subclass__(cls, **kwargs):
         super().__init_subclass__(**kwargs)
@@ -150,7 +151,8 @@ class Layer(Module, Connected):
         self.activity_regularizer: Any = regularizers.get(activity_regularizer)
         self.autocast = bool(autocast)
         self._initial_weights = weights
-        self._batch_input_shape = self._input_shape_argument(batch_size, kwargs)
+        shape = self._input_shape_argument(batch_size, kwargs)
+        self._batch_input_shape = None if shape is None else tuple(n if n is None else int(n) for n in shape)
         self.build_shapes: Any = None
         self._place = tensor.place()  # the device that it was made on, where its weights are made and it computes
 
@@ -276,7 +278,7 @@ class Layer(Module, Connected):
             self._set_masks(inputs, kwargs.get("mask", masks if has_mask else None), outputs)
         if self.activity_regularizer is not None:
             for output in nest.flatten(outputs):
-                self.add_loss(ops.divide(self.activity_regularizer(output), output.shape[0]))
+                self.add_loss(ops.divide(self.activity_regularizer(output), max(output.shape[0], 1)))
         return outputs
 
     def _named_call(self, args: tuple, kwargs: dict) -> Any:
@@ -328,9 +330,9 @@ class Layer(Module, Connected):
         return outputs
 
     def _convert(self, value: Any) -> Any:
-        """Arrays, numbers and lists of numbers become tensors; floats get the layer's dtype."""
+        """Arrays, numbers and lists of numbers become tensors; floats get the layer's dtype, if that is one of floats."""
         if isinstance(value, Tensor):
-            return as_tensor(value, self.dtype) if value.dtype.kind == "f" and self.autocast else value
+            return as_tensor(value, self.dtype) if value.dtype.kind == self.dtype[0] == "f" and self.autocast else value
         if isinstance(value, dict):
             return {key: self._convert(item) for key, item in value.items()}
         if isinstance(value, list | tuple):
@@ -341,7 +343,7 @@ class Layer(Module, Connected):
 
     def _convert_array(self, value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic):
-            return as_tensor(value, self.dtype if value.dtype.kind == "f" and self.autocast else None)
+            return as_tensor(value, self.dtype if value.dtype.kind == self.dtype[0] == "f" and self.autocast else None)
         return value
 
     def _check_input(self, inputs: Any) -> None:
@@ -414,14 +416,14 @@ class Layer(Module, Connected):
         named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
         self._ensure_built(named if self._build_takes else inputs)
         masks = nest.map_leaves(lambda t: getattr(t, "mask", None), inputs)
-        outputs = self._symbolic_outputs(args, kwargs)
-        outputs = graph.connect(self, args, kwargs, outputs)
+        outputs = graph.connect(self, args, kwargs, self.compute_output_spec(*args, **kwargs))
         has_mask = any(mask is not None for mask in nest.flatten(masks))
         if has_mask or kwargs.get("mask") is not None or type(self).compute_mask is not Layer.compute_mask:
             self._set_masks(inputs, kwargs.get("mask", masks if has_mask else None), outputs)
         return outputs
 
-    def _symbolic_outputs(self, args: tuple, kwargs: dict) -> Any:
+    def compute_output_spec(self, *args, **kwargs) -> Any:
+        """Symbolic outputs for symbolic inputs, of which nothing is computed; a layer may have its own."""
         if (
             type(self).compute_output_shape is not Layer.compute_output_shape
             and len(args) == 1

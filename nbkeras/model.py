@@ -313,9 +313,9 @@ class Model(Trainer):
             args = (self._arrange_symbols(args[0]), *args[1:])
         return super()._symbolic_call(args, kwargs)
 
-    def _symbolic_outputs(self, args: tuple, kwargs: dict) -> Any:
+    def compute_output_spec(self, *args, **kwargs) -> Any:
         """As the graph has them: a list of one stays one in a graph."""
-        outputs = super()._symbolic_outputs(args, kwargs)
+        outputs = super().compute_output_spec(*args, **kwargs)
         return outputs if self._graph is None else nest.pack(self._graph.outputs, nest.flatten(outputs))
 
     def _arrange_symbols(self, inputs: Any) -> Any:

@@ -28,6 +28,8 @@ class Module:
 
     def __init__(self, trainable: bool = True):
         room.take(_LAYER, "one more layer")
+        if not isinstance(trainable, bool | int | np.bool_):
+            raise ValueError(f"trainable must be True or False, received {trainable!r}")
         self._trainable = bool(trainable)
         self._weights: list[Variable] = []
         self._states: list[Variable] = []

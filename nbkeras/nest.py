@@ -2,6 +2,7 @@
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
+from numbers import Integral
 from typing import Any
 
 SEQUENCES = (list, tuple, deque)  # what is a structure with positions
@@ -77,7 +78,7 @@ def shapes(tensors: Any) -> Any:
 
 def is_shape(value: Any) -> bool:
     """Whether a value is one shape: a tuple or list of ints and Nones."""
-    return isinstance(value, list | tuple) and all(size is None or isinstance(size, int) for size in value)
+    return isinstance(value, list | tuple) and all(size is None or isinstance(size, Integral) for size in value)
 
 
 def map_shapes(function: Callable, value: Any) -> Any:

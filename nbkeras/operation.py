@@ -39,7 +39,7 @@ class Operation(Layer):
     def _convert_array(self, value):
         return value
 
-    def _symbolic_outputs(self, args, kwargs):
+    def compute_output_spec(self, *args, **kwargs):
         return graph.infer(self.function, args, kwargs)
 
     def _warn_mask_lost(self):  # an op on a tensor drops its mask, as in Keras

@@ -141,6 +141,7 @@ MISTAKES = {
     "pool size": (lambda: L.AveragePooling1D((2, 2)), "pool_size must be a positive integer, received (2, 2)"),
     "cropping": (lambda: L.Cropping1D(3)(image(1, 6, 2)), "cropping=((3, 3),) leaves nothing"),
     "negative padding": (lambda: L.ZeroPadding2D(-1), "padding must be an integer, (rows, columns), or"),
+    "padding of one": (lambda: L.ZeroPadding1D((1,)), "padding must be an integer or (before, after)"),
     "padding of three": (lambda: L.ZeroPadding1D((1, 2, 3)), "padding must be an integer or (before, after)"),
     "interpolation": (lambda: L.UpSampling2D(2, interpolation="area"), "'nearest', 'bilinear', 'bicubic'"),
     "channels changed": (lambda: used_with_three_channels()(image(1, 5, 5, 4)), "to have size 3"),

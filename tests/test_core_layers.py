@@ -1,9 +1,11 @@
 """Dense, Activation, shape layers, Lambda, Masking and activation layers: values, shapes, masks, configurations, messages."""
 
+import json
+
 import numpy as np
 import pytest
 
-from nbkeras import Input, Model, Sequential, layers, ops, regularizers
+from nbkeras import Input, KerasTensor, Model, Sequential, layers, ops, regularizers
 from nbkeras.tensor import GradientTape, as_tensor
 
 RNG = np.random.default_rng(4)
@@ -158,8 +160,9 @@ def test_softmax_layer_with_a_mask():
     np.testing.assert_allclose(y, [[1 / (1 + np.e), np.e / (1 + np.e), 0], [0, 0, 0]], rtol=1e-6)
     both = layers.Softmax(axis=[1, 2])(normal(2, 3, 4)).numpy()
     np.testing.assert_allclose(both.sum((1, 2)), [1, 1], rtol=1e-6)
-    with pytest.raises(ValueError, match="do not broadcast"):
-        layers.Softmax()(x, mask=np.ones((2, 2), bool))
+    for shape in ((2, 2), (3, 3), (1, 2, 3)):
+        with pytest.raises(ValueError, match="a mask that broadcasts to its input"):
+            layers.Softmax()(x, mask=np.ones(shape, bool))
 
 
 @pytest.mark.parametrize(
@@ -199,8 +202,9 @@ def test_reshape():
     for target in ((5, 3), (5, -1)):
         with pytest.raises(ValueError, match="12 elements per sample do not fit"):
             layers.Reshape(target)(x)
-    with pytest.raises(ValueError, match="at most one"):
-        layers.Reshape((-1, -1))
+    for target in ((-1, -1), (-2, 6)):
+        with pytest.raises(ValueError, match="at most one size of target_shape may be -1, none less"):
+            layers.Reshape(target)
     assert again(layers.Reshape((3, -1))).target_shape == (3, -1)
 
 
@@ -410,3 +414,64 @@ def test_masking_within_time_distributed():
     x = np.ones((2, 3, 4))
     x[0, 1:] = 0
     np.testing.assert_array_equal(model.predict(x), [[True, False, False], [True, True, True]])
+
+
+# -------------------- what all layers have --------------------
+
+
+def test_sizes_from_numpy():
+    size = np.prod((2, 3))
+    assert Input((size,)).shape == Input(batch_shape=(None, size)).shape == (None, 6)
+    model = Sequential(
+        [layers.Dense(size, input_shape=(size,)), layers.Dropout(np.float32(0.5)), layers.Reshape((size, 1))]
+    )
+    assert model.output_shape == (None, 6, 1)
+    assert Sequential.from_config(json.loads(json.dumps(model.get_config()))).output_shape == (None, 6, 1)
+
+
+def test_input_takes_one_batch_and_dense_tensors():
+    assert Input((3,), sparse=False, ragged=False).shape == (None, 3)
+    with pytest.raises(ValueError, match="batch_size or batch_shape"):
+        Input(batch_size=2, batch_shape=(2, 3))
+    for option in ("sparse", "ragged"):
+        with pytest.raises(ValueError, match="tensors are dense"):
+            Input((3,), **{option: True})
+
+
+def test_trainable_is_a_boolean():
+    for value in (None, "yes"):
+        with pytest.raises(ValueError, match="trainable must be True or False"):
+            layers.Dense(2, trainable=value)
+
+
+def test_a_layer_says_what_symbols_it_gives():
+    class Named(layers.Layer):
+        def call(self, x):
+            raise RuntimeError("not to be run")
+
+        def compute_output_shape(self, input_shape):
+            return {"whole": input_shape, "parts": (input_shape, (input_shape[0], 1))}
+
+    found = Named().compute_output_spec(Input((3,)))
+    assert found["whole"].shape == (None, 3) and [each.shape for each in found["parts"]] == [(None, 3), (None, 1)]
+    assert layers.Activation("relu", dtype="float64").compute_dtype == "float64"
+
+
+def test_an_own_output_spec_is_used():
+    class Counted(layers.Layer):
+        def call(self, x):
+            return ops.cast(ops.convert_to_tensor(np.bincount(x.numpy(), minlength=4)), "int32")
+
+        def compute_output_spec(self, x):
+            return KerasTensor((4,), "int32")
+
+    inputs = Input((), dtype="int32")
+    outputs = Counted()(inputs)
+    assert outputs.shape == (4,) and outputs.dtype == np.int32
+    np.testing.assert_array_equal(Model(inputs, outputs)(np.array([0, 2, 2], np.int32)).numpy(), [1, 0, 2, 0])
+
+
+def test_an_empty_batch_has_no_activity():
+    layer = layers.Dense(2, activity_regularizer="l2")
+    layer(np.ones((0, 3)))
+    assert [float(loss) for loss in layer.losses] == [0.0]

@@ -91,6 +91,7 @@ def test_layer_weights_and_configuration():
     table = RNG.standard_normal((9, 4)).astype("float32")
     for weights in (table, [table]):
         layer = layers.Embedding(9, 4, weights=weights, mask_zero=True, embeddings_regularizer="l2", input_length=3)
+        assert layer.built and np.array_equal(layer.embeddings.numpy(), table)
         assert np.array_equal(layer(np.arange(9)).numpy(), table)
     config = layer.get_config()
     assert config["input_length"] == 3 and config["batch_input_shape"] == [None, 3]

@@ -1,6 +1,7 @@
 """Preprocessing layers give what real Keras gave (reference/make_preprocessing.py), also after a round trip."""
 
 import functools
+import itertools
 import json
 import zipfile
 from pathlib import Path
@@ -122,6 +123,7 @@ def test_functions_of_your_own_prepare_texts():
         (lambda: L.Hashing(3, salt="x"), "salt must be"),
         (lambda: L.Hashing(3, dtype="float32"), "integer dtype"),
         (lambda: L.HashedCrossing(3)([WORDS, WORDS]), "one shape"),
+        (lambda: L.HashedCrossing(3)([np.ones(2), np.ones(2)]), "takes integers or texts"),
         (lambda: L.StringLookup(vocabulary=["a", "a"]), "each term once"),
         (lambda: L.StringLookup(vocabulary=["a", "b"], max_tokens=2), "max_tokens=2"),
         (lambda: L.StringLookup(vocabulary=["a"], output_mode="tf_idf"), "idf_weights"),
@@ -129,6 +131,7 @@ def test_functions_of_your_own_prepare_texts():
         (lambda: L.StringLookup(vocabulary=["a"]).adapt(TOKENS), "learns none"),
         (lambda: L.TextVectorization(split="lines"), "split must be"),
         (lambda: L.TextVectorization(ragged=True), "ragged"),
+        (lambda: L.TextVectorization(ngrams="two"), "ngrams must be"),
         (lambda: L.TextVectorization()(TEXTS.reshape(3, 2)), r"shape \(batch,\) or"),
     ],
 )
@@ -145,6 +148,16 @@ def test_texts_in_columns_of_pandas():
     assert layer.get_vocabulary() == ["", "[UNK]", "a", "b"]
     np.testing.assert_array_equal(layer(column.array), [[3, 2], [2, 0], [2, 3]])
     np.testing.assert_array_equal(L.StringLookup(vocabulary=["a", "a b"])(column), [0, 1, 2])
+
+
+def test_adapt_to_some_batches_of_a_generator_without_end():
+    texts, lookup, bins = L.TextVectorization(), L.IntegerLookup(), L.Discretization(num_bins=2)
+    texts.adapt((["b", f"a{number}"] for number in itertools.count()), steps=2)
+    assert texts.get_vocabulary() == ["", "[UNK]", "b", "a1", "a0"]
+    lookup.adapt((np.array([number]) for number in itertools.count()), steps=2)
+    assert lookup.get_vocabulary() == [-1, 1, 0]
+    bins.adapt((np.arange(4.0) for _ in itertools.count()), steps=2)
+    assert len(bins.bin_boundaries) == 1
 
 
 def test_texts_are_no_tensors():

@@ -91,6 +91,12 @@ class Softmax(_Elementwise):
 
     def call(self, inputs, mask=None):
         if mask is not None:
+            axes = zip(reversed(mask.shape), reversed(inputs.shape), strict=False)
+            if len(mask.shape) > len(inputs.shape) or any(m not in (1, n) for m, n in axes):
+                raise ValueError(
+                    f"Softmax {self.name!r} needs a mask that broadcasts to its input of shape {tuple(inputs.shape)}, "
+                    f"received shape {tuple(mask.shape)}"
+                )
             mask = mask if mask.dtype.kind == "b" else ops.greater(mask, 0.5)
             inputs = ops.where(mask, inputs, -1e9)
         if isinstance(self.axis, int):

@@ -151,9 +151,9 @@ class Reshape(Layer):
 
     def __init__(self, target_shape, **kwargs):
         super().__init__(**kwargs)
-        self.target_shape = tuple(target_shape)
-        if self.target_shape.count(-1) > 1:
-            raise ValueError(f"at most one size of target_shape may be -1, received {self.target_shape}")
+        self.target_shape = tuple(int(size) for size in target_shape)
+        if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
+            raise ValueError(f"at most one size of target_shape may be -1, none less, received {self.target_shape}")
 
     def call(self, inputs):
         return ops.reshape(inputs, (inputs.shape[0], *self._target(tuple(inputs.shape))))
@@ -291,11 +291,11 @@ class Lambda(Layer):
         batch = nest.flatten(input_shape)[0]
         return nest.map_shapes(lambda shape: (batch, *shape), self._output_shape)
 
-    def _symbolic_outputs(self, args, kwargs):
+    def compute_output_spec(self, *args, **kwargs):
         if self._output_shape is None:
             kwargs = {key: value for key, value in kwargs.items() if key != "mask"}
             return graph.infer(self._plain_call, args, kwargs)
-        return super()._symbolic_outputs(args, kwargs)
+        return super().compute_output_spec(*args, **kwargs)
 
     def compute_mask(self, inputs, mask=None):
         return self.mask(inputs, mask) if callable(self.mask) else self.mask

@@ -40,13 +40,16 @@ class Embedding(Layer):
             kwargs["input_shape"] = tuple(lengths)
         if isinstance(weights, np.ndarray | Tensor):
             weights = [weights]
-        super().__init__(weights=weights, activity_regularizer=activity_regularizer, **kwargs)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.input_dim, self.output_dim = int(input_dim), int(output_dim)
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)
         self.mask_zero, self.input_length = bool(mask_zero), input_length
         self.supports_masking = self.mask_zero
+        if weights is not None:
+            self.build()
+            self.set_weights(weights)
 
     def build(self, input_shape: Any = None):
         self.embeddings = self.add_weight(

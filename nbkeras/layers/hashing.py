@@ -84,5 +84,7 @@ class HashedCrossing(_Hashed):
         numbers = []
         for each in inputs:
             texts = hashing.as_texts(each)
+            if texts is None and each.dtype.kind not in "iu":
+                raise ValueError(f"HashedCrossing {self.name!r} takes integers or texts, received dtype {each.dtype}")
             numbers.append(each if texts is None else hashing.hash_texts(texts, 0))
         return encoded(hashing.cross_hashes(numbers, self.num_bins), self.output_mode, self.num_bins, self.dtype)

@@ -6,6 +6,7 @@ Integers may be inputs of a model; texts are arrays of str, which only a call of
 from __future__ import annotations
 
 import collections
+import itertools
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -237,9 +238,7 @@ def _batches(data: Any, steps: int | None) -> Iterator[list[list]]:
         array = np.asarray(data)
         yield array.reshape(len(array), -1).tolist()
         return
-    for number, batch in enumerate(data):
-        if steps is not None and number >= steps:
-            return
+    for batch in itertools.islice(data, steps):
         array = np.asarray(batch)
         yield array.reshape(1 if array.ndim < 2 else len(array), -1).tolist()
 

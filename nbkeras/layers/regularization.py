@@ -6,6 +6,8 @@ Each layer has its own seed generator, whose state is saved with the model, so t
 import math
 from typing import Any
 
+import numpy as np
+
 from nbkeras import config as settings
 from nbkeras import random
 from nbkeras.layer import InputSpec, Layer
@@ -31,10 +33,15 @@ class _Random(Layer):
 
 
 def _rate(layer: Layer, rate: Any, below_one: bool = False) -> float:
-    if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1 or (below_one and rate == 1):
+    if (
+        isinstance(rate, bool)
+        or not isinstance(rate, int | float | np.floating)
+        or not 0 <= rate <= 1
+        or (below_one and rate == 1)
+    ):
         bounds = "at least 0 and below 1" if below_one else "between 0 and 1"
         raise ValueError(f"{type(layer).__name__}'s rate must be a number {bounds}, received {rate!r}")
-    return rate
+    return float(rate)
 
 
 class Dropout(_Random):

@@ -17,7 +17,7 @@ from nbkeras.ops.window import sizes_of
 def _margins(layer: Layer, what: str, value: Any, rank: int) -> tuple[tuple[int, int], ...]:
     """((before, after), ...) from an integer, from one integer per axis, or from pairs; one axis takes a pair as such."""
     given = value if isinstance(value, list | tuple) else (value,) * rank
-    pairs = (given,) if rank == 1 and len(given) == 2 else given
+    pairs = (value,) if rank == 1 else given
     found = []
     for pair in pairs:
         sides = tuple(pair) if isinstance(pair, list | tuple) else (pair, pair)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import string
 from collections.abc import Callable
@@ -64,6 +65,10 @@ class TextVectorization(TextInputs):
                 raise ValueError(
                     f"TextVectorization's {name} must be a function or one of {list(known)}, received {value!r}"
                 )
+        if not all(
+            isinstance(length, int) for length in (ngrams if isinstance(ngrams, list | tuple) else [ngrams or 0])
+        ):
+            raise ValueError(f"TextVectorization's ngrams must be an integer, several or None, received {ngrams!r}")
         if output_mode != "int" and output_sequence_length is not None:
             raise ValueError("TextVectorization's output_sequence_length is for output_mode 'int'")
         self.standardize, self.split, self.ngrams = standardize, split, ngrams
@@ -87,7 +92,7 @@ class TextVectorization(TextInputs):
         if self.lookup._given:
             raise ValueError(f"{self.name!r} was made with a vocabulary: it learns none")
         whole = hashing.as_texts(data) is not None
-        batches = [data] if whole else (batch for number, batch in enumerate(data) if steps is None or number < steps)
+        batches = [data] if whole else itertools.islice(data, steps)
         self.lookup._adapt_to(self._words(batch) for batch in batches)
 
     def get_vocabulary(self, include_special_tokens=True) -> list[str]:
