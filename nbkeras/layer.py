@@ -344,6 +344,10 @@ class Layer(Module, Connected):
     def _convert_array(self, value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic):
             return as_tensor(value, self.dtype if value.dtype.kind == self.dtype[0] == "f" and self.autocast else None)
+        if hasattr(value, "__array__") and not isinstance(
+            value, Tensor
+        ):  # a table of pandas, a tensor of another library
+            return self._convert(as_tensor(value))
         return value
 
     def _check_input(self, inputs: Any) -> None:

@@ -130,6 +130,13 @@ def test_attention_in_rows_of_images(make):
         np.testing.assert_allclose(found.numpy()[:, row], alone.numpy(), rtol=1e-5, atol=1e-6)
 
 
+def test_the_weights_that_attention_returns_are_those_it_used():
+    query, value = normal(2, 5, 4).astype("float32"), normal(2, 6, 4).astype("float32")
+    found, weights = L.Attention(dropout=0.5, seed=1)([query, value], training=True, return_attention_scores=True)
+    np.testing.assert_allclose(found.numpy(), weights.numpy() @ value, rtol=1e-5, atol=1e-6)
+    assert (weights.numpy() == 0).any()
+
+
 def test_groups_of_heads_are_repeated_heads():
     x, y = normal(2, 5, 6).astype("float32"), normal(2, 4, 6).astype("float32")
     few, many = L.GroupQueryAttention(3, 4, 2), L.MultiHeadAttention(4, 3)

@@ -475,3 +475,15 @@ def test_an_empty_batch_has_no_activity():
     layer = layers.Dense(2, activity_regularizer="l2")
     layer(np.ones((0, 3)))
     assert [float(loss) for loss in layer.losses] == [0.0]
+
+
+def test_what_has_an_array_is_a_tensor_to_a_layer():
+    class Table:
+        def __array__(self, dtype=None, copy=None):
+            return np.array([[1.0, 2.0], [3.0, 4.0]])
+
+    inputs = Input((2,))
+    layer = layers.Dense(3)
+    model = Model(inputs, layer(inputs))
+    assert model(Table()).dtype == np.float32
+    np.testing.assert_array_equal(model(Table()).numpy(), layer(np.asarray(Table())).numpy())

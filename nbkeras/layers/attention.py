@@ -61,10 +61,9 @@ class Attention(Layer):
         scores = ops.expand_dims(self._scores(query, key), 1)
         allowed = None if value_mask is None else ops.expand_dims(value_mask, (1, 2))
         weights = ops.squeeze(attention.masked_softmax(scores, allowed, is_causal=use_causal_mask, spread=True), 1)
-        kept = weights
         if training and self.dropout > 0:
-            kept = random.dropout(weights, self.dropout, seed=self.seed_generator)
-        outputs = ops.matmul(kept, value)
+            weights = random.dropout(weights, self.dropout, seed=self.seed_generator)
+        outputs = ops.matmul(weights, value)
         if query_mask is not None:
             outputs = ops.where(ops.expand_dims(query_mask, -1), outputs, 0.0)
         outputs, weights = (ops.reshape(each, (*lead, *each.shape[1:])) for each in (outputs, weights))
