@@ -10,10 +10,19 @@ from nbkeras.operation import Operation
 
 
 class InputLayer(Layer):
-    """Where a functional model's input enters."""
+    """Where a functional model's input enters; an optional one may be None."""
 
     def __init__(
-        self, shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, sparse=None, ragged=None, **kwargs
+        self,
+        shape=None,
+        batch_size=None,
+        dtype=None,
+        name=None,
+        batch_shape=None,
+        sparse=None,
+        ragged=None,
+        optional=False,
+        **kwargs,
     ):
         if sparse or ragged:
             raise ValueError("Input offers neither sparse=True nor ragged=True: tensors are dense")
@@ -35,6 +44,7 @@ class InputLayer(Layer):
         symbol = SymbolicTensor(batch_shape, config.standardize_dtype(dtype), self.name)
         self.dtype = symbol.dtype.name
         self._batch_input_shape = symbol.shape
+        self.optional = bool(optional)
         self.built = True
         Node(self, (), {}, symbol)
 
@@ -46,14 +56,20 @@ class InputLayer(Layer):
         return inputs
 
     def get_config(self):
-        return {"batch_shape": list(self.batch_shape), "dtype": self.dtype, "name": self.name}
+        own = {"batch_shape": list(self.batch_shape), "dtype": self.dtype, "name": self.name}
+        return {**own, "optional": True} if self.optional else own
 
 
-def Input(shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, tensor=None, **kwargs):  # noqa: N802
-    """A symbolic input of a functional model: `shape` without the batch axis, or the whole `batch_shape`."""
+def Input(  # noqa: N802
+    shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, tensor=None, optional=False, **kwargs
+):
+    """A symbolic input of a functional model: `shape` without the batch axis, or the whole `batch_shape`.
+
+    optional=True: None may be given for it, which is what the layers that it goes to are called with.
+    """
     if tensor is not None:
         raise ValueError("Input(tensor=...) is not offered: pass the array to fit, predict or the model itself")
-    return InputLayer(shape, batch_size, dtype, name, batch_shape, **kwargs).output
+    return InputLayer(shape, batch_size, dtype, name, batch_shape, optional=optional, **kwargs).output
 
 
 SymbolicTensor.operation = Operation

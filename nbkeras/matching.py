@@ -54,6 +54,16 @@ def arrays_by_position(x: Any, count: int, model: Any) -> list:
     return leaves
 
 
+def given(value: Any, symbol: SymbolicTensor) -> bool:
+    """Whether there is something for an input; ValueError for None where the input is not optional."""
+    if value is None and not (symbol.node and getattr(symbol.node.layer, "optional", False)):
+        name = symbol.node.layer.name if symbol.node else symbol.name
+        raise ValueError(
+            f"input {name!r} is not optional, received None: pass an array, or make it Input(optional=True)"
+        )
+    return value is not None
+
+
 def fitted(value: Any, symbol: SymbolicTensor) -> Any:
     """An array or tensor, with a last axis of size 1 dropped or added where the input has one axis fewer or more."""
     ndim = len(value.shape)

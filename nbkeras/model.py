@@ -285,8 +285,10 @@ class Model(Trainer):
             raise ValueError(
                 f"model {self.name!r} expects {len(graph.input_list)} inputs {self.input_names}, received {len(leaves)}"
             )
-        pairs = zip(leaves, graph.input_list, strict=True)
-        return [_cast(self._called_on(leaf, symbol), symbol.dtype) for leaf, symbol in pairs]
+        return [
+            _cast(self._called_on(leaf, symbol), symbol.dtype) if matching.given(leaf, symbol) else None
+            for leaf, symbol in zip(leaves, graph.input_list, strict=True)
+        ]
 
     def _called_on(self, leaf: Any, symbol: SymbolicTensor) -> Any:
         """What the model is called on, in another model or by hand: checked, in the rank of its input."""
@@ -366,8 +368,11 @@ class Model(Trainer):
             leaves = matching.arrays_by_position(matching.by_position(x, self), len(names), self)
         else:
             leaves = list(given.values())
-        arrays = []
+        arrays: list = []
         for leaf, symbol, name in zip(leaves, symbols_, names, strict=True):
+            if not matching.given(leaf, symbol):
+                arrays.append(None)
+                continue
             array = matching.fitted(data.to_array(leaf, f"input {name!r}", symbol.dtype), symbol)
             self._check_shape((None, *array.shape[1:]), symbol)
             arrays.append(array)

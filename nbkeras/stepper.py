@@ -196,7 +196,7 @@ class Stepper(Layer):
 
     def _track(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
         """Add a batch to the loss's mean and to the metrics; returns the logs of a compute_metrics that the user wrote."""
-        size = float(nest.flatten(x)[0].shape[0])
+        size = float(next(leaf for leaf in nest.flatten(x) if leaf is not None).shape[0])
         self._check_compiled("training").loss_tracker.update_state(loss, sample_weight=size)
         if self._overrides("compute_metrics"):
             return _tensors(self.compute_metrics(x, y, y_pred, sample_weight), "compute_metrics")

@@ -300,3 +300,48 @@ class TestSmallSwitches:
         assert len(list(windows)) == 1
         left, right = utils.split_dataset(X, 0.5, preferred_backend="torch")
         assert len(left) == len(right) == 1
+
+
+class Either(layers.Layer):
+    """x, and y if there is one."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(1)
+
+    def call(self, x, y=None):
+        return self.dense(x if y is None else ops.add(x, y))
+
+
+class TestOptionalInputs:
+    def model(self):
+        x, y = keras.Input((3,), name="x"), keras.Input((3,), name="y", optional=True)
+        model = keras.Model({"x": x, "y": y}, Either()(x, y))
+        model.compile("sgd", "mse")
+        return model
+
+    def test_calls(self):
+        model = self.model()
+        without = model({"x": X, "y": None})
+        np.testing.assert_allclose(without, model([X, np.zeros_like(X)]), rtol=1e-6)
+        np.testing.assert_allclose(without, model.predict([X, None]), rtol=1e-6)
+        np.testing.assert_allclose(model.predict({"x": X, "y": X}), model.predict({"x": 2 * X, "y": None}), rtol=1e-5)
+
+    def test_training_and_generators(self):
+        model = self.model()
+        model.fit({"x": X, "y": None}, X[:, :1], batch_size=2, validation_split=0.5, verbose=0)
+        model.fit((({"x": X, "y": None}, X[:, :1]) for _ in range(2)), verbose=0)
+        assert int(model.optimizer.iterations) == 3
+        assert np.isfinite(model.evaluate([X, None], X[:, :1], verbose=0))
+
+    def test_configuration(self):
+        x, y = keras.Input((3,)), keras.Input((3,), optional=True)
+        config = keras.Model([x, y], layers.Add()([x, y])).get_config()
+        again = keras.Model.from_config(config)
+        assert [each.node.layer.optional for each in again.inputs] == [False, True]
+
+    def test_others_are_needed(self):
+        with pytest.raises(ValueError, match="input 'x' is not optional"):
+            self.model()({"x": None, "y": X})
+        with pytest.raises(ValueError, match="input 'x' is not optional"):
+            self.model().fit([None, X], X[:, :1], verbose=0)
