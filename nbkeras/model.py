@@ -275,7 +275,7 @@ class Model(Trainer):
                 metric.update_state(value)
         return _one_or_all(outputs)
 
-    def _arrange(self, inputs: Any) -> list[Tensor]:
+    def _arrange(self, inputs: Any) -> list:
         """The inputs in the graph's order, checked, each in its input's dtype."""
         graph = self._functional("inputs")
         by_name = isinstance(inputs, dict)

@@ -58,6 +58,10 @@ class Module:
         self._weights.append(variable)
         return variable
 
+    def add_variable(self, shape, initializer, dtype=None, trainable=True, autocast=True, **options) -> Variable:
+        """`add_weight` in Keras 3's order; autocast has no meaning here."""
+        return self.add_weight(shape, initializer, dtype, trainable, **options)
+
     def add_state(self, shape, dtype=None, name: str = "state", value=0) -> Variable:
         """A Variable that the layer writes and that is no weight: a recurrent state, a counter."""
         self._take_room(tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)

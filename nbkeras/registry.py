@@ -120,6 +120,11 @@ def of_kind(kind: str) -> "Registry":
     return next(registry for registry in _registries if registry.kind == kind)
 
 
+def registry_of(cls: type) -> "Registry | None":
+    """The Registry that has a class, or the nearest class that it extends."""
+    return next((each for base in cls.__mro__ for each in _registries if each.has(base)), None)
+
+
 class Registry:
     """The objects of one kind by name: `get` turns a user's argument into an object, `serialize` turns it back.
 

@@ -15,6 +15,7 @@ from nbkeras.graph import Graph, Node, SymbolicTensor
 from nbkeras.inputs import InputLayer
 from nbkeras.layer import Layer, layers
 from nbkeras.operation import Operation
+from nbkeras.registry import function_config, registry_of
 from nbkeras.tensor import Tensor
 
 
@@ -85,7 +86,7 @@ def _map_json(function: Callable, structure: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON can hold; raises TypeError for others."""
+    """A value that JSON can hold: of objects and functions, which a layer's `get_config` may hold, their configurations."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.dtype):
@@ -102,6 +103,10 @@ def plain(value: Any) -> Any:
         return {"class_name": "__ellipsis__", "config": {}}
     if value is None or isinstance(value, str | bool | int | float):
         return value
+    if hasattr(value, "get_config"):
+        return (registry_of(type(value)) or layers).serialize(value)
+    if callable(value) and not isinstance(value, type):
+        return function_config(value)
     raise TypeError(f"cannot write {value!r} of type {type(value).__name__} into a configuration")
 
 

@@ -181,6 +181,8 @@ class TestConfigurations:
         model = keras.Sequential([keras.Input((3,)), layers.Dense(2, activation=activation)])
         model.save(tmp_path / "model.keras")
         again = saving.load_model(tmp_path / "model.keras")
+        assert model.layers[0].get_config()["activation"]["module"] == "keras.layers"
+        assert saving.serialize_keras_object(activation)["module"] == "keras.layers"
         assert type(again.layers[0].activation) is type(activation)
         np.testing.assert_array_equal(again.predict(X), model.predict(X))
 
@@ -189,6 +191,12 @@ class TestConfigurations:
         model.build((3, 2))
         with pytest.raises(ValueError, match=r"inputs of shape \(3, 2\) and cannot be built for \(3, 4\)"):
             model.build((3, 4))
+
+    def test_add_variable(self):
+        layer = layers.Layer()
+        count = layer.add_variable((2,), "ones", "int32", False, name="count")
+        assert (count.name, count.dtype, count.trainable) == ("count", "int32", False)
+        assert layer.add_variable((), "zeros", constraint="non_neg").constraint is not None and len(layer.weights) == 2
 
     def test_a_list_that_holds_itself(self):
         dense = layers.Dense(2)
@@ -345,3 +353,47 @@ class TestOptionalInputs:
             self.model()({"x": None, "y": X})
         with pytest.raises(ValueError, match="input 'x' is not optional"):
             self.model().fit([None, X], X[:, :1], verbose=0)
+
+
+@keras.saving.register_keras_serializable("test_keras_3_models")
+class Around(layers.Layer):
+    """A layer whose configuration holds objects as they are."""
+
+    def __init__(self, inner, weights_from, **kwargs):
+        super().__init__(**kwargs)
+        self.inner, self.weights_from = inner, weights_from
+
+    def call(self, x):
+        return self.inner(x)
+
+    def get_config(self):
+        return {**super().get_config(), "inner": self.inner, "weights_from": [self.weights_from]}
+
+    @classmethod
+    def from_config(cls, config):
+        (found,) = config.pop("weights_from")
+        return cls(
+            saving.deserialize_keras_object(config.pop("inner")), saving.deserialize_keras_object(found), **config
+        )
+
+
+class TestObjectsInConfigurations:
+    def test_in_files(self, tmp_path):
+        pytest.importorskip("h5py")
+        model = keras.Sequential(
+            [keras.Input((3,)), Around(layers.Dense(2), keras.initializers.RandomNormal(stddev=3))]
+        )
+        model.save(tmp_path / "model.keras")
+        again = saving.load_model(tmp_path / "model.keras")
+        np.testing.assert_array_equal(again.predict(X), model.predict(X))
+        assert again.layers[0].weights_from.stddev == 3
+
+    def test_in_json(self):
+        model = keras.Sequential([keras.Input((3,)), Around(layers.Dense(2), keras.initializers.Zeros())])
+        again = models.model_from_json(model.to_json())
+        assert again.layers[0].inner.units == 2 and again.count_params() == 8
+
+    def test_what_has_no_configuration(self):
+        layer = Around(layers.Dense(2), object())
+        with pytest.raises(TypeError, match="cannot write <object object .* into a configuration"):
+            keras.Sequential([keras.Input((3,)), layer]).to_json()

@@ -160,3 +160,4 @@ class PReLU(_Elementwise):
 
 for _layer in (ReLU, LeakyReLU, ELU, Softmax, PReLU):  # files name them where a layer was given as an activation
     activations.registry.register(_layer)
+    activations.registry.publish(_layer, "keras.layers", _layer.__name__)

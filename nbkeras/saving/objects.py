@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras import activations, constraints, initializers, losses, metrics, regularizers
-from nbkeras.layer import Layer, layers
+from nbkeras.layer import layers
 from nbkeras.optimizers import rules, schedules
 from nbkeras.random import SeedGenerator
-from nbkeras.registry import Registry, custom_object_scope, function_config, sharing_scope
+from nbkeras.registry import Registry, custom_object_scope, sharing_scope
 from nbkeras.saving import keras_3
 from nbkeras.serialization import plain
 
@@ -30,20 +30,7 @@ def serialize_keras_object(obj: Any) -> Any:
         return {key: serialize_keras_object(value) for key, value in obj.items()}
     if isinstance(obj, list | tuple):
         return type(obj)(serialize_keras_object(value) for value in obj)
-    if hasattr(obj, "get_config"):
-        return _registry_of(obj).serialize(obj)
-    if callable(obj) and not isinstance(obj, type):
-        return function_config(obj)
     return plain(obj)
-
-
-def _registry_of(obj: Any) -> Registry:
-    """The registry of an object's class, or of the nearest class that it extends."""
-    for cls in type(obj).__mro__:
-        for registry in _REGISTRIES:
-            if registry.has(cls):
-                return registry
-    return layers if isinstance(obj, Layer) else _others
 
 
 def deserialize_keras_object(
