@@ -40,7 +40,9 @@ def standardize_dtype(dtype) -> str:
     except TypeError:
         found = np.dtype(object)
     if found.kind not in "fiub":
-        raise ValueError(f"dtype must be a dtype of numbers or booleans, received {dtype!r}")
+        texts = "; texts are no tensors: prepare them by StringLookup or TextVectorization before the model"
+        hint = texts if dtype == "string" or found.kind in "SU" else ""
+        raise ValueError(f"dtype must be a dtype of numbers or booleans, received {dtype!r}{hint}")
     return found.name
 
 
