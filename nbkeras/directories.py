@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.images import img_to_array, load_img, reading
+from nbkeras.images import COLOR_MODES, img_to_array, load_img, reading
 from nbkeras.ops.resize import INTERPOLATIONS
 from nbkeras.placement import device
 from nbkeras.progress import print_message
@@ -53,6 +53,8 @@ def image_dataset_from_directory(
             f"expected image_size (height, width), interpolation one of {', '.join(INTERPOLATIONS)} and at most one way to "
             f"keep the ratio, received {size}, {interpolation!r}, {crop_to_aspect_ratio=}, {pad_to_aspect_ratio=}"
         )
+    if color_mode not in COLOR_MODES:
+        raise ValueError(f"color_mode must be one of {sorted(COLOR_MODES)}, received {color_mode!r}")
     ways = (interpolation, False, crop_to_aspect_ratio, pad_to_aspect_ratio)
 
     def read(path: str) -> Array:

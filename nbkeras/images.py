@@ -11,7 +11,7 @@ import numpy as np
 
 from nbkeras import config
 
-_MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
+COLOR_MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 _PLAIN_GREYS = ("L", "I;16", "I")  # kept as they are, so that 16 bits are not lost
 
 
@@ -102,8 +102,8 @@ def load_img(
     keep_aspect_ratio: cut out the largest middle part of the target's shape first. ValueError for unknown names.
     """
     pillow = _pillow()
-    if color_mode not in _MODES:
-        raise ValueError(f"color_mode must be one of {sorted(_MODES)}, received {color_mode!r}")
+    if color_mode not in COLOR_MODES:
+        raise ValueError(f"color_mode must be one of {sorted(COLOR_MODES)}, received {color_mode!r}")
     methods = {name.lower(): method for name, method in pillow.Resampling.__members__.items()}
     if interpolation not in methods:
         raise ValueError(f"interpolation must be one of {sorted(methods)}, received {interpolation!r}")
@@ -113,8 +113,8 @@ def load_img(
                 path = io.BytesIO(file.read())
         image = pillow.open(path)
         image.load()
-    if image.mode != _MODES[color_mode] and not (color_mode == "grayscale" and image.mode in _PLAIN_GREYS):
-        image = image.convert(_MODES[color_mode])
+    if image.mode != COLOR_MODES[color_mode] and not (color_mode == "grayscale" and image.mode in _PLAIN_GREYS):
+        image = image.convert(COLOR_MODES[color_mode])
     if target_size is None or image.size == (target_size[1], target_size[0]):
         return image
     height, width = target_size

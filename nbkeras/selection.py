@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
@@ -45,6 +45,11 @@ class Selection(PyDataset):
         if self.batch_size is None:
             return self._make(self.rows[index])
         return self._make(self.rows[index * self.batch_size : (index + 1) * self.batch_size])
+
+    def __iter__(self) -> Iterator[Any]:
+        """All batches; a loop that ends is an epoch, and the next one has another order."""
+        yield from map(self.__getitem__, range(len(self)))
+        self.on_epoch_end()
 
     def batch(self, batch_size: int) -> Selection:
         """The same samples in batches of another size."""

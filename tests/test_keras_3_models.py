@@ -397,3 +397,14 @@ class TestObjectsInConfigurations:
         layer = Around(layers.Dense(2), object())
         with pytest.raises(TypeError, match="cannot write <object object .* into a configuration"):
             keras.Sequential([keras.Input((3,)), layer]).to_json()
+
+
+class TestDataSets:
+    def test_each_loop_has_another_order(self):
+        numbers = utils.timeseries_dataset_from_array(np.arange(64), None, 1, batch_size=None, shuffle=True, seed=1)
+        first, second = ([int(each[0]) for each in numbers] for _ in range(2))
+        assert first != second and sorted(first) == sorted(second) == list(range(64))
+
+    def test_an_unknown_color_mode(self, tmp_path):
+        with pytest.raises(ValueError, match="color_mode must be one of .* received 'rbg'"):
+            utils.image_dataset_from_directory(tmp_path, color_mode="rbg")
