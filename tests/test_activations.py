@@ -215,7 +215,9 @@ def test_messages(call, message):
 
 
 def test_every_name_gives_a_function_that_gives_its_name_back():
-    for name in activations.registry.names():
+    functions = [name for name, item in activations.registry.items().items() if not isinstance(item, type)]
+    assert len(functions) > 30  # the others are layers that are activations, too
+    for name in functions:
         function = activations.get(name)
         assert activations.deserialize(activations.serialize(function)) is function
     assert activations.get("swish") is activations.silu
