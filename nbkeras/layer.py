@@ -344,11 +344,8 @@ class Layer(Module, Connected):
     def _convert_array(self, value: Any) -> Any:
         if isinstance(value, np.ndarray | np.generic):
             return as_tensor(value, self.dtype if value.dtype.kind == self.dtype[0] == "f" and self.autocast else None)
-        if hasattr(value, "__array__") and not isinstance(
-            value, Tensor
-        ):  # a table of pandas, a tensor of another library
-            return self._convert(as_tensor(value))
-        return value
+        foreign = hasattr(value, "__array__") and not isinstance(value, Tensor)
+        return self._convert(as_tensor(value)) if foreign else value  # a table of pandas, a tensor of another library
 
     def _check_input(self, inputs: Any) -> None:
         if self.input_spec is None:

@@ -19,6 +19,8 @@ from nbkeras.training import Trainer, training_phase
 
 Array = np.ndarray
 
+_GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
+
 
 class Model(Trainer):
     """Layers that learn together: `Model(inputs, outputs)` from symbolic tensors, or a subclass that writes `call`."""
@@ -406,8 +408,6 @@ def _output_names(graph: Graph) -> list[str]:
         names[name] = None
     return list(names)
 
-
-_GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
 
 layers.register(Model, "Functional")
 layers.publish(Model, "keras.src.models.functional", "Functional")

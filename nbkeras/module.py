@@ -13,9 +13,10 @@ from nbkeras.metrics.metric import Mean, Metric
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
-_NOT_SEARCHED = set(
-    "_passed _inbound_nodes _weights _states _losses _trained _compiled_weights compile_arguments".split()
-)
+_NOT_SEARCHED = {
+    *("_passed", "_inbound_nodes", "_weights", "_states", "_losses", "_trained", "_compiled_weights"),
+    "compile_arguments",
+}
 _LAYER = 4096  # bytes of a layer without weights, about
 
 

@@ -23,9 +23,11 @@ class TestNames:
         "optimizers_in_use inputs outputs loss compiled stateful input_names"
     ).split()
 
-    @pytest.mark.parametrize("name", FREE)
-    def test_of_a_layer(self, name):
-        class Own(layers.Layer):
+    @staticmethod
+    def make(base, name):
+        """A layer or model with an attribute of that name, and a dense layer."""
+
+        class Own(base):
             def __init__(self):
                 super().__init__()
                 setattr(self, name, [1])
@@ -34,8 +36,11 @@ class TestNames:
             def call(self, x):
                 return self.dense(x)
 
-        own = Own()
-        inputs = keras.Input((3,))
+        return Own()
+
+    @pytest.mark.parametrize("name", FREE)
+    def test_of_a_layer(self, name):
+        own, inputs = self.make(layers.Layer, name), keras.Input((3,))
         model = keras.Model(inputs, own(inputs))
         model.compile("sgd", "mse")
         model.fit(X, X[:, :2], verbose=0)
@@ -44,16 +49,7 @@ class TestNames:
 
     @pytest.mark.parametrize("name", FREE)
     def test_of_a_model(self, name):
-        class Own(keras.Model):
-            def __init__(self):
-                super().__init__()
-                setattr(self, name, [1])
-                self.dense = layers.Dense(2)
-
-            def call(self, x):
-                return self.dense(x)
-
-        model = Own()
+        model = self.make(keras.Model, name)
         model.compile("sgd", "mse")
         model.fit(X, X[:, :2], verbose=0)
         assert getattr(model, name) == [1] and model.predict(X).shape == (4, 2) and model.count_params() == 8

@@ -33,12 +33,8 @@ class _Random(Layer):
 
 
 def _rate(layer: Layer, rate: Any, below_one: bool = False) -> float:
-    if (
-        isinstance(rate, bool)
-        or not isinstance(rate, int | float | np.floating)
-        or not 0 <= rate <= 1
-        or (below_one and rate == 1)
-    ):
+    is_number = isinstance(rate, int | float | np.floating) and not isinstance(rate, bool)
+    if not is_number or not 0 <= rate <= 1 or (below_one and rate == 1):
         bounds = "at least 0 and below 1" if below_one else "between 0 and 1"
         raise ValueError(f"{type(layer).__name__}'s rate must be a number {bounds}, received {rate!r}")
     return float(rate)

@@ -65,9 +65,8 @@ class TextVectorization(TextInputs):
                 raise ValueError(
                     f"TextVectorization's {name} must be a function or one of {list(known)}, received {value!r}"
                 )
-        if not all(
-            isinstance(length, int) for length in (ngrams if isinstance(ngrams, list | tuple) else [ngrams or 0])
-        ):
+        lengths = ngrams if isinstance(ngrams, list | tuple) else [ngrams or 0]
+        if not all(isinstance(length, int) for length in lengths):
             raise ValueError(f"TextVectorization's ngrams must be an integer, several or None, received {ngrams!r}")
         if output_mode != "int" and output_sequence_length is not None:
             raise ValueError("TextVectorization's output_sequence_length is for output_mode 'int'")

@@ -34,10 +34,8 @@ _MERGING = (
 _MODELS = ("Functional", "Sequential")
 _OF_A_KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
 _UNUSED = {  # that say how TensorFlow computes, or what it can work out
-    "Lambda": (
-        *("module", "function_type", "output_shape_type", "output_shape_module"),
-        *("mask_type", "mask_module"),
-    ),
+    "Lambda": tuple(f"{what}_{which}" for what in ("output_shape", "mask") for which in ("type", "module"))
+    + ("module", "function_type"),
     **{f"SpatialDropout{rank}D": ("noise_shape",) for rank in (1, 2, 3)},
     **{"MultiHeadAttention": ("query_shape", "key_shape", "value_shape")},
     # tf_keras's that extend its Conv write arguments of it that they do not use

@@ -49,11 +49,8 @@ class _Estimator(BaseEstimator):
         """Train a new model; kwargs go to `model.fit`. RuntimeError if the model is not compiled."""
         X, y = validate_data(self, X, y, multi_output=True)
         y = self._encode(y)
-        model = (
-            clone_model(self.model)
-            if isinstance(self.model, Model)
-            else self.model(X=X, y=y, **(self.model_kwargs or {}))
-        )
+        given = self.model
+        model = clone_model(given) if isinstance(given, Model) else given(X=X, y=y, **(self.model_kwargs or {}))
         if not model.compiled:
             raise RuntimeError("the model must be compiled before a wrapper can fit it: model.compile(optimizer, loss)")
         self.history_ = model.fit(X, y, **((self.fit_kwargs or {}) | kwargs))
