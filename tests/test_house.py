@@ -7,7 +7,6 @@ import sys
 ROOT = pathlib.Path(__file__).parents[1]
 RUNTIME = {"numba", "llvmlite", "numpy"}  # llvmlite is a part of numba
 BANNED_NAMES = {"helpers", "helper", "misc", "common", "base", "util"}  # `utils` is Keras's own face
-LONG = 450
 
 # The floor of every module of nbkeras; what is not named is on floor 3. Imports go to the same floor or below.
 FLOORS = {
@@ -175,14 +174,6 @@ def test_file_names():
 def test_utils_is_only_a_face():
     tree = ast.parse((ROOT / "nbkeras" / "utils.py").read_text(encoding="utf-8"))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
-
-
-def test_long_files_are_known():
-    """A file over 450 lines must be one thing: name it here with its reason, or split it."""
-    long = {str(p.relative_to(ROOT)) for p in FILES.values() if len(p.read_text(encoding="utf-8").splitlines()) > LONG}
-    known: set[str] = set()
-    assert long <= known, f"over {LONG} lines: {sorted(long - known)}"
-    assert known <= long, f"no longer over {LONG} lines, take them off the list: {sorted(known - long)}"
 
 
 def test_no_asserts_in_the_library():
