@@ -189,7 +189,10 @@ class Module:
         return [v.numpy() for v in self.weights]
 
     def set_weights(self, weights) -> None:
-        """Write all weights in place, in the order of `weights`; all are checked before any is written."""
+        """Write all weights in place, in the order of `weights`; all are checked before any is written.
+
+        Other threads may predict meanwhile: a prediction uses all the old weights or all the new ones.
+        """
         own, arrays = self.weights, [np.asarray(exchange.on_host(w)) for w in weights]
         if len(own) != len(arrays):
             raise ValueError(
@@ -201,8 +204,7 @@ class Module:
                 raise ValueError(
                     f"weight {variable.path!r} has shape {variable.shape}, received an array of shape {array.shape}"
                 )
-        for variable, array in zip(own, arrays, strict=True):
-            variable.assign(array)
+        tensor.assign_all(zip(own, arrays, strict=True))
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
         """Put this layer's own weights, without its sublayers', into a file's part for it: '0', '1', ... -> array."""
@@ -214,8 +216,7 @@ class Module:
         own = self._own_weights()
         if len(store) != len(own):
             raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
-        for number, variable in enumerate(own):
-            variable.assign(store[str(number)])
+        tensor.assign_all([(variable, store[str(number)]) for number, variable in enumerate(own)])
 
     def count_params(self) -> int:
         """Number of weights' elements."""

@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from nbkeras import turns
 from nbkeras.kernels import device, threads
 
 Array = np.ndarray
@@ -232,7 +233,13 @@ class Steps:
 
         `outputs` are overwritten by the next run, so `use` copies what it keeps. key: what else the program depends on.
         """
-        whole = (key, batch.signature)
+        turn = turns.enter()
+        try:
+            return self._run((key, batch.signature), batch, context, use, eagerly)
+        finally:
+            turns.leave(turn)
+
+    def _run(self, whole: tuple, batch: Any, context: Any, use: Callable, eagerly: bool) -> Any:
         if eagerly or whole in self._unrecordable:
             buffers, inlet = _buffers(batch.signature)
             batch.write(inlet.arrays)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
-from nbkeras import config, exchange, nest, registry, tape
+from nbkeras import config, exchange, nest, registry, tape, turns
 from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
 from nbkeras.kernels import shape as shape_kernels
@@ -194,6 +194,13 @@ class Variable(Tensor):
 
     def __repr__(self) -> str:
         return f"<Variable {self.name!r} shape={self.shape} dtype={self.dtype} trainable={self.trainable}>"
+
+
+def assign_all(pairs: Iterable[tuple[Variable, Any]]) -> None:
+    """Write values into variables, which no step of another thread sees half done: a prediction uses all old or all new ones."""
+    with turns.alone():
+        for variable, value in pairs:
+            variable.assign(value)
 
 
 _OF_THE_CPU = (np.ndarray, np.generic, int, float, list)

@@ -12,7 +12,7 @@ from nbkeras.callbacks.callback_list import Callback
 from nbkeras.callbacks.monitors import MonitorCallback
 from nbkeras.progress import print_message
 from nbkeras.saving.archive import OtherShape, atomic_file, open_archive, read_npy
-from nbkeras.tensor import Variable
+from nbkeras.tensor import Variable, assign_all
 
 
 class ModelCheckpoint(MonitorCallback):
@@ -183,8 +183,7 @@ class BackupAndRestore(Callback):
                 raise OtherShape(f"it holds {len(archive.namelist())} arrays, expected {len(state) + 1}")
             epoch = int(read_npy(archive, "epoch.npy", "epoch", np.zeros((), np.int64)))
             arrays = {name: read_npy(archive, f"{name}.npy", name, v.data) for name, v in state.items()}
-        for name, variable in state.items():
-            variable.assign(arrays[name])
+        assign_all((variable, arrays[name]) for name, variable in state.items())
         self.model.initial_epoch = self._epoch = epoch
 
     def _save(self) -> None:

@@ -14,7 +14,7 @@ from nbkeras.kernels import optimizers as kernels
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.optimizers.buffers import Run
 from nbkeras.optimizers.state import State
-from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor, at_home
+from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, at_home
 
 Array = np.ndarray
 
@@ -269,5 +269,6 @@ class Optimizer(State):
         if not self.use_ema:
             return
         self._check_built()
-        for variable in self._trainable if var_list is None else var_list:
-            variable.assign(self.average(variable))
+        assign_all(
+            (variable, self.average(variable)) for variable in (self._trainable if var_list is None else var_list)
+        )

@@ -13,7 +13,7 @@ from nbkeras.kernels import device
 from nbkeras.optimizers.buffers import Buffers, Run
 from nbkeras.optimizers.settings import Settings
 from nbkeras.optimizers.slots import Slot
-from nbkeras.tensor import Variable, at_home
+from nbkeras.tensor import Variable, assign_all, at_home
 
 Array = np.ndarray
 
@@ -182,8 +182,7 @@ class State(Settings):
         if expected != received:
             hint = "" if self.built else " It is not built yet: call build(model.trainable_weights) first."
             raise ValueError(f"{self.name} has state of shapes {expected}, received arrays of shapes {received}.{hint}")
-        for variable, array in zip(own, arrays, strict=True):
-            variable.assign(array)
+        assign_all(zip(own, arrays, strict=True))
 
     def save_own_variables(self, store: Any) -> None:
         """Put all state into a mapping, under the numbers of `variables`."""

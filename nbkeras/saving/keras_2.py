@@ -18,7 +18,7 @@ from nbkeras.layer import layers
 from nbkeras.registry import sharing_scope
 from nbkeras.saving import archive, compilation, hdf5, keras_2_config, keras_2_weights, keras_3
 from nbkeras.serialization import plain
-from nbkeras.tensor import Variable
+from nbkeras.tensor import Variable, assign_all
 
 Array = np.ndarray
 _KERAS_VERSION = "2.15.0"  # whose form is written
@@ -224,8 +224,7 @@ def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bo
                 raise ValueError(message) from None
             warnings.warn(f"not loaded: {message}", stacklevel=4)
     values += _top(group, model)
-    for variable, value in values:
-        variable.assign(value)
+    assign_all(values)
 
 
 def _top(group: Any, model: Any) -> list[tuple[Variable, Array]]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.saving import hdf5
-from nbkeras.tensor import Variable
+from nbkeras.tensor import Variable, assign_all
 
 Array = np.ndarray
 _FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2DCell")  # by Theano, in Keras 2.3.1's rules
@@ -99,8 +99,7 @@ def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list
     for layout in layouts:
         if shapes == [v.shape for v in layout] or not slots:
             values = [(v, hdf5.read_array(group, n, v.shape)) for v, n in zip(layout, names, strict=False)]
-            for variable, value in values:
-                variable.assign(value)
+            assign_all(values)
             if getattr(optimizer, "_product", None) is not None:  # Nadam's, which no Keras 2 keeps
                 steps = np.arange(1, int(optimizer.iterations) + 1)
                 optimizer._product.assign(np.prod(optimizer.beta_1 * (1 - 0.5 * 0.96**steps)))

@@ -12,7 +12,7 @@ from nbkeras.layer import layers
 from nbkeras.saving import archive as archives
 from nbkeras.saving import compilation, keras_3
 from nbkeras.serialization import first_call
-from nbkeras.tensor import Variable
+from nbkeras.tensor import Variable, assign_all
 
 FORMAT = "nbkeras-1"
 
@@ -72,5 +72,4 @@ def _restore(archive: zipfile.ZipFile, index: Any, variables: list[Variable], wh
         archives.read_npy(archive, str(entry.get("file")), str(entry.get("path")), variable.data)
         for entry, variable in zip(index, variables, strict=True)
     ]
-    for variable, array in zip(variables, arrays, strict=True):
-        variable.assign(array)
+    assign_all(zip(variables, arrays, strict=True))

@@ -9,6 +9,7 @@ import warnings
 from typing import Any
 
 from nbkeras.saving import archive, state
+from nbkeras.tensor import assign_all
 
 
 def _library() -> Any:
@@ -52,5 +53,4 @@ def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
                 warnings.warn(f"not loaded: {message}", stacklevel=4)
     except library.SafetensorError as error:
         raise ValueError(f"{path!r} is no safetensors file: {error}") from None
-    for variable, value in values:
-        variable.assign(value)
+    assign_all(values)

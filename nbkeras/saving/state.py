@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import turns
 from nbkeras.inputs import InputLayer
 from nbkeras.layer import Layer, layers
 from nbkeras.module import Module
@@ -22,7 +23,7 @@ from nbkeras.naming import snake_case
 from nbkeras.operation import Operation
 from nbkeras.saving import hdf5
 from nbkeras.stepper import Stepper
-from nbkeras.tensor import Variable
+from nbkeras.tensor import Variable, assign_all
 
 Array = np.ndarray
 
@@ -197,10 +198,10 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
     elif stored is not None:
         what = f"the optimizer's state is of {len(stored)} arrays in the file, here of {len(optimizer.variables)}"
         warnings.warn(f"{what}: it stays as it is", stacklevel=4)
-    for variable, value in values:
-        variable.assign(value)
-    for layer, store in hooks:
-        layer.load_own_variables(store)
+    with turns.alone():
+        assign_all(values)
+        for layer, store in hooks:
+            layer.load_own_variables(store)
 
 
 def read_optimizer(group: Any, optimizer: Any, variables: list[Variable]) -> None:
@@ -212,8 +213,7 @@ def read_optimizer(group: Any, optimizer: Any, variables: list[Variable]) -> Non
     if product is not None and len(group) == len(own) and not _fit(group, own):
         *own, last = own  # Nadam's product of all u, which older versions of Keras 3 have before the slots
         own.insert(len(own) - len(optimizer._slots), last)
-    for variable, value in _arrays(group, own, f"optimizer {optimizer.name!r}") if len(group) else []:
-        variable.assign(value)
+    assign_all(_arrays(group, own, f"optimizer {optimizer.name!r}") if len(group) else [])
 
 
 def _fit(group: Any, variables: list[Variable]) -> bool:
