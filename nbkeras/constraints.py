@@ -9,12 +9,13 @@ from typing import Any
 
 from nbkeras import config as settings
 from nbkeras import ops
+from nbkeras.observed import Observed
 from nbkeras.registry import Registry
 
 registry = Registry("constraint")
 
 
-class Constraint:
+class Constraint(Observed):
     """Callable `tensor -> tensor of the same shape`, with a configuration."""
 
     def __call__(self, w) -> Any:

@@ -10,6 +10,7 @@ import numpy as np
 
 from nbkeras import constraints, exchange, initializers, nest, regularizers, room, tensor
 from nbkeras.metrics.metric import Mean, Metric
+from nbkeras.observed import Observed
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
@@ -20,7 +21,7 @@ _NOT_SEARCHED = {
 _LAYER = 4096  # bytes of a layer without weights, about
 
 
-class Module:
+class Module(Observed):
     """Variables and modules that belong together; what a layer is apart from computing something."""
 
     name: str

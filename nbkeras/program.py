@@ -197,6 +197,11 @@ def invalidate_programs() -> None:
     _generation += 1
 
 
+def is_recording() -> bool:
+    """Whether this thread records a step."""
+    return device.recorder() is not None
+
+
 def program_generation() -> int:
     """Programs recorded in another generation than this are out of date."""
     return _generation

@@ -11,12 +11,13 @@ import numpy as np
 
 from nbkeras import config as settings
 from nbkeras import ops
+from nbkeras.observed import Observed
 from nbkeras.registry import Registry
 
 registry = Registry("regularizer")
 
 
-class Regularizer:
+class Regularizer(Observed):
     """Callable `tensor -> scalar tensor`, with a configuration."""
 
     def __call__(self, x) -> Any:

@@ -16,6 +16,7 @@ from nbkeras.data import Batch, pack_x_y_sample_weight
 from nbkeras.feeding import Layout
 from nbkeras.layer import Layer, training_phase
 from nbkeras.objectives import Objectives
+from nbkeras.observed import Observed, names_in_methods, observe
 from nbkeras.program import Steps
 from nbkeras.registry import nearest
 from nbkeras.tensor import Tensor
@@ -39,6 +40,11 @@ class Stepper(Layer):
         self.compile_arguments: dict[str, Any] = {}
         self._compiled_weights: tuple[list[tensor.Variable], list[tensor.Variable]] = ([], [])  # all, those to train
         self._reset_steps()
+
+    @classmethod
+    def names_read_in_steps(cls) -> frozenset[str]:
+        """Those in methods that the user wrote; our own read what belongs to the loop, or changes with `compile`."""
+        return names_in_methods(*(base for base in cls.__mro__[:-1] if not base.__module__.startswith("nbkeras.")))
 
     # -------------------- what a model tells its steps --------------------
 
@@ -307,10 +313,21 @@ class Stepper(Layer):
                     outputs = (self._learn if kind == "train" else self._measure)(x, y, weights)
                 else:
                     outputs = self._own_step(kind, x, y, weights, layout)
+            if tensor.is_recording():
+                observe(self._observed_parts())
             structure = nest.map_leaves(lambda _: 0, outputs)
             return [leaf.data for leaf in nest.flatten(outputs)], structure
 
         return run
+
+    def _observed_parts(self) -> Iterator[Any]:
+        """What may have read its attributes in a step."""
+        for layer in self._all_layers():
+            yield layer
+            yield from layer._held(Observed)
+        if self._objectives is not None:
+            yield from self._objectives.losses
+            yield from (metric for _, metric in self._objectives.named())
 
     def _own_step(self, kind: str, x: Any, y: list, weights: list, layout: Layout) -> dict[str, Any]:
         """A step the user wrote: it gets what the user passed to fit, and returns logs."""

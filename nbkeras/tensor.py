@@ -14,7 +14,7 @@ from nbkeras import config, exchange, nest, registry, tape, turns
 from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
 from nbkeras.kernels import shape as shape_kernels
-from nbkeras.program import adopt, compute, invalidate_programs, program_generation  # noqa: F401 (floor 2 asks here)
+from nbkeras.program import adopt, compute, invalidate_programs, is_recording, program_generation  # noqa: F401 (floor 2 asks)
 
 Array = np.ndarray
 ValueReadError = device.ValueReadError

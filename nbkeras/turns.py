@@ -33,6 +33,11 @@ def leave(thread: int) -> None:
             _changed.notify_all()
 
 
+def inside() -> bool:
+    """Whether this thread is in a step."""
+    return _thread() in _running
+
+
 def _wait(thread: int) -> None:
     """Let the writer go first, unless it waits for a step of this thread or is this thread."""
     global _waiting
@@ -52,7 +57,7 @@ def alone() -> Iterator[None]:
     """No step of another thread runs in the block. A step that writes is one step, so within a step this does nothing."""
     global _writer
     thread = _thread()
-    if thread in _running:
+    if inside():
         yield
         return
     with _one_writer:

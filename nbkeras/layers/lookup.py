@@ -133,7 +133,6 @@ class Lookup(TextInputs):
         if idf is not None and self.pad_to_max_tokens:
             idf = np.pad(idf, (0, self.max_tokens - len(idf)))
         self._idf = idf
-        tensor.invalidate_programs()  # which have the old vocabulary in them
 
     def read_vocabulary(self, lines: list[str]) -> None:
         """Take the terms that a file of Keras has, special ones among them, unless the layer was made with a vocabulary."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.observed import Observed
 from nbkeras.registry import Registry
 from nbkeras.tensor import Tensor, as_tensor, op
 
@@ -94,7 +95,7 @@ def _check_weights(values: Tensor, weights: Tensor) -> None:
         )
 
 
-class Loss:
+class Loss(Observed):
     """Base of losses: `loss(y_true, y_pred, sample_weight=None)` gives a scalar tensor.
 
     Subclasses define `call(y_true, y_pred)`, which gives one loss for each sample (and timestep). reduction: 'mean' =

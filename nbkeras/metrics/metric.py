@@ -15,6 +15,7 @@ import numpy as np
 from nbkeras import config, initializers, losses, nest, ops, room
 from nbkeras.losses.loss import mask_weights, prediction
 from nbkeras.naming import snake_case
+from nbkeras.observed import Observed
 from nbkeras.ops.metrics import accumulate, divide_no_nan
 from nbkeras.registry import Registry
 from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
@@ -22,7 +23,7 @@ from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
 registry = Registry("metric")
 
 
-class Metric:
+class Metric(Observed):
     """Base of metrics: `update_state` adds a batch, `result` computes the value, `reset_state` starts anew.
 
     Subclasses make state with `add_weight` (in `__init__`, or at the first update) and write it by `assign` and

@@ -10,13 +10,19 @@ import numpy as np
 
 from nbkeras import naming
 from nbkeras.kernels import device
+from nbkeras.observed import Observed
 from nbkeras.optimizers import schedules
 from nbkeras.registry import nearest
 from nbkeras.tensor import Tensor, Variable, outside_program
 
 
-class Settings:
+class Settings(Observed):
     """The arguments that all optimizers share, checked; `Optimizer` says what they mean."""
+
+    @classmethod
+    def names_read_in_steps(cls) -> frozenset[str]:
+        """What it was told; all else that changes is state in arrays, or belongs to the loop."""
+        return frozenset(name for base in cls.__mro__ for name in inspect.signature(base).parameters)
 
     def __init__(
         self,
