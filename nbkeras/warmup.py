@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from nbkeras import config, layers, optimizers
+from nbkeras import config, layers, optimizers, program
 from nbkeras.models import Sequential
 from nbkeras.progress import print_message
 from nbkeras.utils import to_categorical
@@ -102,8 +102,13 @@ FAMILIES: dict[str, Callable[[], None]] = {
 }
 
 
-def run(families: Iterable[str] = tuple(FAMILIES), dtype: str = "float32") -> None:
-    """Compile what these families' models use in 'float32' or 'float64', and say how long each took."""
+def run(families: Iterable[str] = tuple(FAMILIES), dtype: str = "float32", in_package: bool = False) -> None:
+    """Compile what these families' models use in 'float32' or 'float64', and say how long each took.
+
+    in_package: keep the kernels in the package's own folder, in this process from now on.
+    """
+    if in_package:
+        program.keep_kernels_in_package()
     before = config.floatx()
     config.set_floatx(dtype)
     try:
