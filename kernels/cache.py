@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import llvmlite
+import llvmlite.binding as llvm
 import numba
 from numba import config, njit
 from numba.core import caching, sigutils
@@ -73,6 +74,24 @@ def compilations(listener: Callable[[], None]) -> Iterator[None]:
         _thread.listener = before
 
 
+# -------------------- code that kernels call by a symbol --------------------
+
+_makers: dict[str, Callable[[], CFunc]] = {}
+_made: dict[str, CFunc] = {}  # kept alive: their addresses are symbols
+
+
+def symbol(name: str, make: Callable[[], CFunc]) -> None:
+    """Say how the code with this name is made: `make()` returns a `cached_cfunc`. It is compiled, or loaded, by `provide`."""
+    _makers[name] = make
+
+
+def provide(name: str) -> None:
+    """Make a symbol's code; whoever emits a call of it does so first. For kernels found on disk the cache sees to it."""
+    if name not in _made:
+        _made[name] = _makers[name]()
+        llvm.add_symbol(name, _made[name].address)
+
+
 # -------------------- the cache --------------------
 
 
@@ -107,6 +126,9 @@ class KernelCache(caching.NullCache):
         target_context.refresh()
         payload = None if self._flushed else cache_files.read(self._file(sig, target_context.codegen()))
         if payload is not None:
+            for name in _makers:
+                if name.encode() in payload:
+                    provide(name)
             return self.unpack(target_context, pickle.loads(payload))
         if _thread.listener is not None:
             _thread.listener()

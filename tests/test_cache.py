@@ -412,3 +412,24 @@ def test_four_processes_start_at_once_with_an_empty_cache(tmp_path):
     assert (compiled, results[0][1]) == ("True", "")
     assert finish(begin()) == (f"{values}\nFalse", "")
     assert not list(tmp_path.rglob("*.tmp.*"))
+
+
+ONE_PRODUCT = """
+import numpy as np
+from nbkeras import ops
+from nbkeras.kernels import cache
+from numba.core import event
+
+ops.relu(np.ones(10, np.float32))
+print(sorted(cache._made))
+with event.install_recorder("numba:compile") as compilations:
+    print(ops.matmul(np.ones((2, 3), np.float32), np.ones((3, 4), np.float32)).numpy().sum())
+print(sorted(cache._made), len(compilations.buffer) > 0)
+"""
+
+
+def test_what_kernels_call_by_a_symbol_is_made_when_the_first_of_them_is(tmp_path):
+    """Compiled or loaded. The product in the other dtype, seconds of compilation, is not."""
+    for compiles in (True, False):
+        out, err = run(tmp_path, tmp_path / "cache", ONE_PRODUCT)
+        assert out.splitlines() == ["[]", "24.0", f"['nbkeras_sgemm'] {compiles}"]
