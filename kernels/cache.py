@@ -183,6 +183,22 @@ def cached_cfunc(signature):
     return compile_callback
 
 
+class _Uncompiled:
+    """A kernel where NUMBA_DISABLE_JIT is set. Without a compiler neither vectors nor threads can be had."""
+
+    def __init__(self, function: Callable):
+        functools.update_wrapper(self, function)
+        self.py_func = function
+
+    def compile(self, *args):
+        raise RuntimeError(
+            f"the kernel {self.__name__!r} must be compiled, and NUMBA_DISABLE_JIT is set: unset it. To step through a kernel of "  # type: ignore[attr-defined]
+            "your own in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; what it calls is compiled as before"
+        )
+
+    __call__ = compile
+
+
 def compiled(function=None, **options):
     """Compile a kernel on its first call (`@compiled`, or `@compiled(...)` with Numba's options), cached on disk.
 
@@ -191,6 +207,8 @@ def compiled(function=None, **options):
     """
     if function is None:
         return functools.partial(compiled, **options)
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return _Uncompiled(function)
     settings = {"error_model": "numpy", "fastmath": {"nsz", "contract"}, "nogil": True, **options}
     dispatcher = njit(**settings)(function)
     dispatcher._cache = cache_for(function)

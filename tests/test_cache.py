@@ -433,3 +433,36 @@ def test_what_kernels_call_by_a_symbol_is_made_when_the_first_of_them_is(tmp_pat
     for compiles in (True, False):
         out, err = run(tmp_path, tmp_path / "cache", ONE_PRODUCT)
         assert out.splitlines() == ["[]", "24.0", f"['nbkeras_sgemm'] {compiles}"]
+
+
+DISABLED = """
+import numpy as np
+from nbkeras import layers, ops
+from nbkeras.kernels import elementwise, optimizers
+from mine import double
+
+double.py_func(x := np.ones(3))
+print(x.tolist())
+for use in (lambda: layers.Dense(3)(np.ones((2, 4))), lambda: ops.relu(np.ones(100_000)), lambda: double(x)):
+    try:
+        use()
+    except RuntimeError as error:
+        print(error)
+"""
+MINE = """
+from nbkeras.kernels.cache import compiled
+
+@compiled
+def double(x):
+    for i in range(x.size):
+        x[i] *= 2
+"""
+
+
+def test_without_numba_s_compiler_kernels_say_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    lines = run(tmp_path, tmp_path / "cache", DISABLED)[0].splitlines()
+    assert lines[0] == "[2.0, 2.0, 2.0]" and len(lines) == 4
+    for line in lines[1:]:
+        assert "must be compiled, and NUMBA_DISABLE_JIT is set: unset it." in line and "py_func" in line
