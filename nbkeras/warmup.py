@@ -7,7 +7,7 @@ import numpy as np
 
 from nbkeras import config, layers, optimizers, program
 from nbkeras.models import Sequential
-from nbkeras.progress import print_message
+from nbkeras.progress import compilations_shown, print_message
 from nbkeras.utils import to_categorical
 
 _CLASSES = 3
@@ -114,7 +114,8 @@ def run(families: Iterable[str] = tuple(FAMILIES), dtype: str = "float32", in_pa
     try:
         for family in families:
             start = time.perf_counter()
-            FAMILIES[family]()
+            with compilations_shown():
+                FAMILIES[family]()
             print_message(f"{family} ({dtype}): {time.perf_counter() - start:.1f} s")
     finally:
         config.set_floatx(before)

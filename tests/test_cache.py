@@ -258,6 +258,22 @@ def test_a_warm_start_reads_only_what_it_calls_and_once(scratch):
     assert run(scratch, cache, COUNT_READS + PROGRAM)[0].splitlines() == ["[]", "[1.0, 3.0, 5.0] 1", "[1]"]
 
 
+HEARD = """
+import numpy as np
+from nbkeras.kernels import cache, scratch_caller
+heard = []
+with cache.compilations(lambda: heard.append(1)):
+    scratch_caller.fill(np.arange(3.0), np.empty(3))
+scratch_caller.fill(np.arange(3, dtype=np.float32), np.empty(3))
+print(len(heard))
+"""
+
+
+def test_a_listener_hears_of_what_is_compiled_and_not_of_what_is_found(scratch):
+    assert run(scratch, scratch / "cache", HEARD) == ("3", "")  # fill, middle, twice
+    assert run(scratch, scratch / "cache", HEARD) == ("0", "")
+
+
 PROMPT = """
 from nbkeras.kernels.cache import compiled
 
