@@ -1,23 +1,31 @@
 """How kernels are compiled: one decorator, and a disk cache that notices edits in *other* kernel files.
 
 Numba stamps a cached function with the content of its own source file only, so a loop cached in one file would keep
-the old numbers of a helper edited in another. The locators below stamp a file with its own content and that of every
-kernel file it imports, directly or not.
-
-A cache is never worth a computation: a damaged file is compiled anew, a full disk is a warning.
+the old numbers of a helper edited in another. Here a file's stamp is of its own content and that of every kernel file that it
+imports, directly or not. Where compiled code lies, and what is done about files that cannot be read or written: cache_files.py.
 """
 
+import contextlib
 import functools
 import hashlib
 import os
+import pickle
 import re
 import sys
-import tempfile
-import warnings
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
 
-from numba import njit
+import llvmlite
+import llvmlite.binding as llvm
+import numba
+from numba import config, njit
 from numba.core import caching, sigutils
 from numba.core.ccallback import CFunc
+from numba.core.compiler import CompileResult
+from numba.core.serialize import dumps
+
+from nbkeras.kernels import cache_files
 
 FOLDER = os.path.dirname(os.path.abspath(__file__))
 _IMPORT = re.compile(r"kernels(?:\.(\w+)| import (\([^)]*\)|[^\n]*))")
@@ -46,125 +54,121 @@ def stamp(path: str) -> str:
     return hashlib.sha256(b"".join(_read(file)[0] for file in files)).hexdigest()
 
 
-@functools.cache
-def _ensure_writable(folder: str) -> None:
-    """Numba tries each folder once per function; once is enough."""
-    os.makedirs(folder, exist_ok=True)
-    tempfile.TemporaryFile(dir=folder).close()
+# -------------------- who hears of compilations --------------------
 
 
-class StampedByImports:
-    """Mixin for Numba's stock locators: files are stamped by `stamp`, a frozen application as a whole."""
-
-    def get_source_stamp(self):
-        return stamp(self._py_file) if os.path.exists(self._py_file) else super().get_source_stamp()
-
-    def ensure_cache_path(self):
-        _ensure_writable(self.get_cache_path())
+class _Thread(threading.local):
+    listener: Callable[[], None] | None = None
 
 
-class _Place(caching.CompileResultCacheImpl):
-    """Which folder a function is cached in."""
-
-    _locator_classes: list = [
-        type("Stamped" + stock.__name__, (StampedByImports, stock), {})
-        for stock in (caching.UserProvidedCacheLocator, caching.InTreeCacheLocator, caching.UserWideCacheLocator)
-    ]
+_thread = _Thread()
 
 
-class _Files(caching.IndexDataCacheFile):
-    """A function's index and data files. Those that cannot be read count as absent.
-
-    Data say what they are: the index is written before them, so it may name a file with older data, if the disk was full or
-    the process was killed in between, or another signature's, if two processes chose the same name.
-    """
-
-    def save(self, key, data):
-        super().save(key, (self._what(key), data))
-
-    def load(self, key):
-        found = super().load(key)
-        return found[1] if found is not None and found[0] == self._what(key) else None
-
-    def _what(self, key):
-        return self._version, self._source_stamp, key
-
-    def _load_index(self):
-        try:
-            return super()._load_index()
-        except OSError:  # if it cannot be written either, `save_overload` says so
-            return {}
-        except Exception as error:  # a damaged pickle raises whatever it likes
-            _warn_damaged(self._index_path, repr(error))
-            return {}
-
-    def _load_data(self, name):
-        try:
-            return super()._load_data(name)
-        except OSError:  # `load` knows that the file may be gone
-            raise
-        except Exception as error:
-            _warn_damaged(self._data_path(name), repr(error))
-            return None
+@contextlib.contextmanager
+def compilations(listener: Callable[[], None]) -> Iterator[None]:
+    """Have `listener()` called before each kernel that this thread compiles in the block; not for those found on disk."""
+    before, _thread.listener = _thread.listener, listener
+    try:
+        yield
+    finally:
+        _thread.listener = before
 
 
-class _KernelCache(caching.FunctionCache):
-    """Numba's cache over these files."""
+# -------------------- code that kernels call by a symbol --------------------
 
-    _impl_class = _Place
+_makers: dict[str, Callable[[], CFunc]] = {}
+_made: dict[str, CFunc] = {}  # kept alive: their addresses are symbols
 
-    def __init__(self, function):
-        super().__init__(function)
-        self._cache_file = _Files(self._cache_path, self._impl.filename_base, self._impl.locator.get_source_stamp())
+
+def symbol(name: str, make: Callable[[], CFunc]) -> None:
+    """Say how the code with this name is made: `make()` returns a `cached_cfunc`. It is compiled, or loaded, by `provide`."""
+    _makers[name] = make
+
+
+def provide(name: str) -> None:
+    """Make a symbol's code; whoever emits a call of it does so first. For kernels found on disk the cache sees to it."""
+    if name not in _made:
+        _made[name] = _makers[name]()
+        llvm.add_symbol(name, _made[name].address)
+
+
+# -------------------- the cache --------------------
+
+
+class KernelCache(caching.NullCache):
+    """Numba's cache of one function, over our files."""
+
+    versions: tuple = (
+        numba.__version__,
+        llvmlite.__version__,
+        sys.implementation.cache_tag,
+        getattr(sys, "abiflags", ""),
+    )
+
+    def __init__(self, function: Callable):
+        code = function.__code__
+        path = os.path.abspath(code.co_filename)
+        # Files beside this one depend on nothing else, so all their copies may share; a user's may import what has no stamp.
+        place = "" if os.path.dirname(path) == FOLDER else path
+        source = stamp(path if os.path.exists(path) else sys.executable)  # a frozen application has no other files
+        self._cells = function.__closure__ or ()
+        self._flushed = False
+        self._name = f"{function.__module__}.{function.__qualname__}"
+        settings = int(config.OPT), config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT  # type: ignore[attr-defined]
+        lines = code.co_firstlineno, hashlib.sha256(code.co_code).hexdigest()
+        self._function = self.versions, settings, place, source, self._name, lines
+
+    @property
+    def cache_path(self):
+        return cache_files.folders()[0]
+
+    def load_overload(self, sig, target_context):
+        target_context.refresh()
+        payload = None if self._flushed else cache_files.read(self._file(sig, target_context.codegen()))
+        if payload is not None:
+            for name in _makers:
+                if name.encode() in payload:
+                    provide(name)
+            return self.unpack(target_context, pickle.loads(payload))
+        if _thread.listener is not None:
+            _thread.listener()
+        return None
 
     def save_overload(self, sig, data):
-        try:
-            super().save_overload(sig, data)
-        except OSError as error:
-            _warn_not_saved(self._cache_path, error.strerror)
+        if self.is_lasting(data):
+            cache_files.write(self._file(sig, data.codegen), dumps(self.pack(data)))
+        else:
+            cache_files.warn_not_saved(self._name, "it uses a large global array or a pointer, which differ by process")
+
+    def flush(self):  # `recompile` wants this: a function's globals may have changed, and are in no file's name
+        self._flushed = True
+
+    def _file(self, sig, codegen) -> str:
+        """The name of the file for a signature and a processor."""
+        closure = dumps([cell.cell_contents for cell in self._cells]) if self._cells else b""
+        key = repr((self._function, str(sig), codegen.magic_tuple())).encode() + closure
+        name = re.sub(r"[^\w.]", "", self._name.rpartition("kernels.")[2])[-80:]
+        return f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.nbc"
+
+    # What numba-cuda does otherwise:
+
+    def is_lasting(self, data: Any) -> bool:
+        """Whether the code means something in another process."""
+        return not data.library.has_dynamic_globals and all(part.can_cache for part in data.lifted)
+
+    def pack(self, data: Any) -> Any:
+        library, descriptor, environment, signature, objectmode, lifted, _, *rest = data._reduce()
+        return library, descriptor, environment, signature, objectmode, lifted, "", *rest  # a third: types, as text
+
+    def unpack(self, target_context: Any, packed: Any) -> Any:
+        return CompileResult._rebuild(target_context, *packed)
 
 
-@functools.cache
-def _warn_damaged(path: str, error: str) -> None:
-    warnings.warn(
-        f"nbkeras could not read {path} of its cache of compiled kernels ({error}): the kernel is compiled again and the "
-        "file replaced. If this happens again, delete the file's folder.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-
-
-@functools.cache
-def _warn_not_saved(folder: str, error: str) -> None:
-    warnings.warn(
-        f"nbkeras could not save a compiled kernel in {folder} ({error}), so the next process compiles it again. Make room "
-        "there, or set NUMBA_CACHE_DIR to another folder before importing nbkeras.",
-        RuntimeWarning,
-        stacklevel=2,
-    )
-
-
-@functools.cache
-def _warn_no_cache() -> None:
-    warnings.warn(
-        "nbkeras found no writable folder for its compiled kernels, so each process compiles them again. "
-        "Set NUMBA_CACHE_DIR to a writable folder before importing nbkeras.",
-        RuntimeWarning,
-        stacklevel=4,
-    )
-
-
-def _cache_for(function):
-    """The disk cache for a function; an idle one where no folder is writable, and for what was typed at a prompt."""
-    if not os.path.exists(function.__code__.co_filename) and not getattr(sys, "frozen", False):
-        return caching.NullCache()
-    try:
-        return _KernelCache(function)
-    except RuntimeError as error:  # Numba: "cannot cache function ...: no locator available for file ..."
-        if "no locator" not in str(error):
-            raise
-        _warn_no_cache()
-        return caching.NullCache()
+def cache_for(function: Callable, kind: type = KernelCache) -> Any:
+    """The disk cache for a function; an idle one for what was typed at a prompt."""
+    if os.path.exists(function.__code__.co_filename) or getattr(sys, "frozen", False):
+        return kind(function)
+    return caching.NullCache()
 
 
 def cached_cfunc(signature):
@@ -172,11 +176,27 @@ def cached_cfunc(signature):
 
     def compile_callback(function):
         callback = CFunc(function, sigutils.normalize_signature(signature), {}, {"error_model": "numpy"})
-        callback._cache = _cache_for(function)
+        callback._cache = cache_for(function)
         callback.compile()
         return callback
 
     return compile_callback
+
+
+class _Uncompiled:
+    """A kernel where NUMBA_DISABLE_JIT is set. Without a compiler neither vectors nor threads can be had."""
+
+    def __init__(self, function: Callable):
+        functools.update_wrapper(self, function)
+        self.py_func = function
+
+    def compile(self, *args):
+        raise RuntimeError(
+            f"the kernel {self.__name__!r} must be compiled, and NUMBA_DISABLE_JIT is set: unset it. To step through a kernel of "  # type: ignore[attr-defined]
+            "your own in Python, call its py_func with NumPy arrays, `kernel.py_func(x, y)`; what it calls is compiled as before"
+        )
+
+    __call__ = compile
 
 
 def compiled(function=None, **options):
@@ -187,7 +207,9 @@ def compiled(function=None, **options):
     """
     if function is None:
         return functools.partial(compiled, **options)
+    if config.DISABLE_JIT:  # type: ignore[attr-defined]
+        return _Uncompiled(function)
     settings = {"error_model": "numpy", "fastmath": {"nsz", "contract"}, "nogil": True, **options}
     dispatcher = njit(**settings)(function)
-    dispatcher._cache = _cache_for(function)
+    dispatcher._cache = cache_for(function)
     return dispatcher

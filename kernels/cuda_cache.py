@@ -1,29 +1,25 @@
-"""The disk cache of CUDA kernels: numba-cuda's, stamped as that of the CPU's kernels is (cache.py)."""
+"""The disk cache of CUDA kernels: that of the CPU's kernels (cache.py), with what numba-cuda makes."""
 
-from numba.cuda.core import caching
-from numba.cuda.dispatcher import CUDACache, CUDACacheImpl
+import numba_cuda
+from numba.cuda.dispatcher import _Kernel
 
-from nbkeras.kernels.cache import StampedByImports
-
-
-class _Place(CUDACacheImpl):
-    """Which folder a kernel is cached in."""
-
-    _locator_classes: list = [
-        type("Stamped" + stock.__name__, (StampedByImports, stock), {})
-        for stock in (caching._UserProvidedCacheLocator, caching._InTreeCacheLocator, caching._UserWideCacheLocator)
-    ]
+from nbkeras.kernels.cache import KernelCache, cache_for
 
 
-class _KernelCache(CUDACache):
-    _impl_class = _Place
+class _CUDAKernelCache(KernelCache):
+    versions = (*KernelCache.versions, numba_cuda.__version__)
+
+    def is_lasting(self, data):
+        return not getattr(data, "launch_config_sensitive", False)
+
+    def pack(self, data):
+        return data._reduce_states()
+
+    def unpack(self, target_context, packed):
+        return _Kernel._rebuild(**packed)
 
 
 def cached(dispatcher):
-    """The dispatcher, with its compiled kernels kept on disk where a folder is writable."""
-    try:
-        dispatcher._cache = _KernelCache(dispatcher.py_func)
-    except RuntimeError as error:  # "cannot cache function ...: no locator available for file ..."
-        if "no locator" not in str(error):
-            raise
+    """The dispatcher, with its compiled kernels kept on disk."""
+    dispatcher._cache = cache_for(dispatcher.py_func, _CUDAKernelCache)
     return dispatcher

@@ -22,7 +22,6 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels import gemm
 from nbkeras.kernels.device_array import DeviceArray
 
 Array = np.ndarray
@@ -150,19 +149,6 @@ def is_known(array: Array | None) -> bool:
     return (_thread.dry or _thread.recorder is not None) and array is not None and id(root(array)) in _known
 
 
-_started = False
-_start_lock = threading.Lock()
-
-
-def start() -> None:
-    """What must happen once before compiled code runs, and costs too much for `import nbkeras`; `launch` sees to it."""
-    global _started
-    with _start_lock:
-        if not _started:
-            gemm.start()
-            _started = True
-
-
 def launch(function: Callable, *args) -> None:
     """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
 
@@ -171,8 +157,6 @@ def launch(function: Callable, *args) -> None:
     """
     if _thread.dry:
         return
-    if not _started:
-        start()
     if gpu_used:
         function, args = _placed(function, args)
     if _thread.flags:
@@ -248,8 +232,6 @@ def _run(function: Callable, args: tuple) -> None:
 @np.errstate(all="ignore")
 def play(steps: list[tuple[Callable, tuple]]) -> None:
     """Run recorded launches again, in order."""
-    if not _started:
-        start()
     if _thread.profile is None:
         for function, args in steps:
             function(*args)

@@ -7,18 +7,18 @@ core). Around it panels of B are kept in the first-level cache (after Goto and v
 matrix multiplication", 2008).
 
 A product runs on one thread: kernels call `gemm` on the pieces of their shares. The loops are compiled
-once for each dtype and linked by *symbol name*, so callers stay cacheable and compile fast. A kernel that calls `gemm`
-must be run by `device.launch`, which calls `start` first.
+once for each dtype, when a kernel first needs them, and linked by *symbol name*, so callers stay cacheable and compile fast.
 """
 
-import llvmlite.binding as llvm
+import functools
+
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils, codegen, config
 from numba.extending import intrinsic, register_jitable
 from numba.np.arrayobj import make_array
 
-from nbkeras.kernels.cache import cached_cfunc
+from nbkeras.kernels.cache import cached_cfunc, provide, symbol
 
 _DEPTH = 256  # rows of a panel of B: with 3 vectors of columns 48 KB, and the part of A that meets it stays in L2
 _ROWS = 256  # rows of A, at most, that a panel serves before the next one comes
@@ -318,14 +318,8 @@ def _signature(real):
 
 
 _SYMBOLS = {types.float32: "nbkeras_sgemm", types.float64: "nbkeras_dgemm"}
-_started: list = []  # keeps the compiled products alive: their addresses are symbols
-
-
-def start() -> None:
-    """Compile (or load) the products and give them their symbols; `device.launch` calls this once."""
-    for real, name in _SYMBOLS.items():
-        _started.append(cached_cfunc(_signature(real))(_product))
-        llvm.add_symbol(name, _started[-1].address)
+for _real, _name in _SYMBOLS.items():
+    symbol(_name, functools.partial(cached_cfunc(_signature(_real)), _product))
 
 
 @intrinsic
@@ -338,6 +332,7 @@ def gemm(typing, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
     """
     if not (isinstance(a, types.Array) and a.dtype == b.dtype == c.dtype and a.dtype in _SYMBOLS):
         return None
+    provide(_SYMBOLS[a.dtype])
     signature = types.void(_INT, _INT, _INT, _INT, _INT, a, _INT, _INT, b, _INT, _INT, a.dtype, c, _INT, _INT)
 
     def generate(context, builder, signature, args):

@@ -27,12 +27,12 @@ wait by sleeping for a while.
 """
 
 import atexit
+import functools
 import os
 import threading
 import time
 from collections.abc import Callable
 
-import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import config, typeof, types
@@ -41,7 +41,7 @@ from numba.extending import intrinsic
 
 from nbkeras.kernels import device
 from nbkeras.kernels.atomic import OWN, WALL, add, exchange, nanoseconds, nap, read, relax, write
-from nbkeras.kernels.cache import cached_cfunc, compiled
+from nbkeras.kernels.cache import cached_cfunc, compiled, provide, symbol
 
 _LINE = 8  # numbers in a cache line of 64 bytes; what different threads write lies in different lines
 # Places in the pool's memory. Those of the first line are written before the tickets are.
@@ -110,7 +110,7 @@ def _run_shares(state, code, frame, shares):
     for i in range(threads):
         write(state, _TICKETS + i * _LINE, (shares * (i + 1) // threads << _HALF) + shares * i // threads)
     add(state, _ROUND, 1)
-    _take_shares(state, 0, threads)
+    _take_shares(state, np.int64(0), threads)  # a literal 0 would have it compiled a second time
     looks, patience = 0, read(state, _PATIENCE)
     while read(state, _DONE) < shares:
         looks += 1
@@ -154,9 +154,14 @@ def _borrowed(context, builder, kind, value):
     return array._getvalue()
 
 
+_RUN_SHARES = "nbkeras_run_shares"
+symbol(_RUN_SHARES, functools.partial(cached_cfunc(types.void(_word, _word, _word, _word)), _run_shares))
+
+
 @intrinsic
 def _call_shares(typing, address, state, shares, args):
     """`_run_shares` for the kernel at `address`: its arguments go to a frame on the stack, where each thread finds them."""
+    provide(_RUN_SHARES)
     signature = types.void(_word, _word, _word, args)
 
     def generate(context, builder, signature, values):
@@ -178,7 +183,7 @@ def _call_shares(typing, address, state, shares, args):
         inside.ret_void()
         run = ir.FunctionType(ir.VoidType(), [_I64] * 4)
         numbers = [state, builder.ptrtoint(code, _I64), builder.ptrtoint(frame, _I64), shares]
-        builder.call(cgutils.get_or_insert_function(builder.module, run, "nbkeras_run_shares"), numbers)
+        builder.call(cgutils.get_or_insert_function(builder.module, run, _RUN_SHARES), numbers)
         return context.get_dummy_value()
 
     return signature, generate
@@ -191,9 +196,6 @@ def _enter(address, state, shares, *args):
 
 
 # -------------------- the pool --------------------
-
-
-_started: list = []  # keeps the compiled `_run_shares` alive: its address is a symbol
 
 
 class _Pool:
@@ -209,9 +211,6 @@ class _Pool:
         self.state = self._memory.ctypes.data
         self.asleep: dict[int, threading.Lock] = {}  # what a sleeping thread waits for, by its number
         self.threads = self.most
-        if not _started:
-            _started.append(cached_cfunc(types.void(_word, _word, _word, _word))(_run_shares))
-            llvm.add_symbol("nbkeras_run_shares", _started[0].address)
         _serve(self.state, self.most, 1)  # compiled or loaded now
         self._memory[_PATIENCE] = 1000
         start = time.perf_counter()
@@ -360,7 +359,6 @@ def _address(kernel, *args) -> int:
     key = (kernel, *[(a.dtype, a.ndim) if isinstance(a, np.ndarray) else type(a) for a in args])
     address = _addresses.get(key)
     if address is None:
-        device.start()
         signature = tuple(typeof(a) for a in args)
         kernel.compile(signature)
         code = kernel.overloads[signature]

@@ -59,6 +59,8 @@ def main(arguments: list[str] | None = None) -> None:
     warm = commands.add_parser("warmup", help="compile the kernels ahead, into the cache on disk")
     warm.add_argument("families", nargs="*", metavar="family", help=f"of {', '.join(warmup.FAMILIES)} (default all)")
     warm.add_argument("--float64", action="store_true", help="the float64 kernels instead of the float32 ones")
+    inside = "into the package's own folder, where every user of it finds them: for images"
+    warm.add_argument("--in-package", action="store_true", help=inside)
     convert = commands.add_parser("convert", help="write a model or weights file in the format of another name")
     convert.add_argument("source", help="a file of Keras or nbkeras: .keras, .h5, .weights.h5, .safetensors")
     convert.add_argument("target", help="ends in .keras, .h5 or .onnx (models), .weights.h5 or .safetensors (weights)")
@@ -77,7 +79,8 @@ def main(arguments: list[str] | None = None) -> None:
         unknown = sorted(set(chosen.families) - set(warmup.FAMILIES))
         if unknown:
             parser.error(f"unknown family {unknown[0]!r}: choose from {', '.join(warmup.FAMILIES)}")
-        warmup.run(chosen.families or list(warmup.FAMILIES), "float64" if chosen.float64 else "float32")
+        dtype = "float64" if chosen.float64 else "float32"
+        warmup.run(chosen.families or list(warmup.FAMILIES), dtype, chosen.in_package)
 
 
 if __name__ == "__main__":

@@ -14,11 +14,13 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras import turns
-from nbkeras.kernels import device, threads
+from nbkeras.kernels import cache, cache_files, device, threads
 
 Array = np.ndarray
 profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
 set_threads = threads.set_threads
+compilations = cache.compilations  # `with compilations(listener):` listener() is called before each
+keep_kernels_in_package = cache_files.keep_in_package
 _ALIGNMENT = 64
 
 

@@ -1,19 +1,30 @@
-"""The progress bar of `fit`, `evaluate`, `predict` and downloads: redrawn on a terminal, one line in a log."""
+"""The progress bar of `fit`, `evaluate`, `predict` and downloads: redrawn on a terminal, one line in a log.
 
+Where kernels are compiled meanwhile, a notice stands on the bar's line: see `compilations_shown`.
+"""
+
+import contextlib
 import logging
 import math
 import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
-from nbkeras import config
+from nbkeras import config, program
 
 Values = Iterable[tuple[str, Any]] | Mapping[str, Any]
+
+
+class _Line:
+    """The terminal's last line, as far as it is not ended."""
+
+    width = 0  # signs on it
+    is_notice = False  # whether the next message takes it away
 
 
 def print_message(message: str, end: str = "\n") -> None:
@@ -22,6 +33,9 @@ def print_message(message: str, end: str = "\n") -> None:
         logging.getLogger("nbkeras").info(message)
         return
     text = f"{message}{end}"
+    if _Line.is_notice:
+        text = f"\r{' ' * _Line.width}\r{text}"
+    _Line.width, _Line.is_notice = 0, False
     try:
         sys.stdout.write(text)
     except UnicodeEncodeError:
@@ -38,6 +52,61 @@ def is_terminal() -> bool:
 def _redraws() -> bool:
     interactive = is_terminal() or "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
     return interactive and config.is_interactive_logging_enabled()
+
+
+def _redraw(text: str, width: int) -> None:
+    """Write over the terminal's last line; width: the signs of text that are seen."""
+    print_message("\r" + text + " " * max(0, _Line.width - width), end="")
+    _Line.width = width
+
+
+class _Compilations:
+    """Hears of each kernel before it is compiled, and says so where they take more than a second."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._first = self._last = -math.inf  # when the kernels that now follow each other began
+        self._following = 0  # how many they are
+        self._is_logged = False
+
+    def __call__(self) -> None:
+        now = time.perf_counter()
+        if now - self._last > 5:
+            self._first, self._following = now, 0
+        self._last = now
+        self._count += 1
+        self._following += 1
+        text, is_long = "Compiling kernels (once on this machine)", now - self._first >= 1
+        if _redraws():
+            if (
+                is_long or self._following >= 3
+            ):  # the third may be one that takes seconds, and the notice goes away again
+                text = f"{text}: {self._count}"[: max(0, shutil.get_terminal_size().columns - 1)]
+                _redraw(text, len(text))
+                _Line.is_notice = True
+        elif is_long and not self._is_logged:
+            self._is_logged = True
+            print_message(f"{text} ...")
+
+
+_compilations = _Compilations()
+
+
+@contextlib.contextmanager
+def compilations_shown(verbose: Any = 1) -> Iterator[None]:
+    """Say that kernels are compiled, if this thread compiles some in the block for more than a second and verbose is not 0.
+
+    On a terminal a count of this process's kernels moves on the last line, until the next message; a log gets one line.
+    """
+    if not verbose:
+        yield
+        return
+    with program.compilations(_compilations):
+        try:
+            yield
+        finally:
+            if _Line.is_notice:
+                print_message("", end="")
 
 
 def _style(text: str, code: int) -> str:
@@ -79,7 +148,6 @@ class Progbar:
         self._start = time.perf_counter()
         self._after_first: float | None = None
         self._last_draw = -math.inf
-        self._drawn_width = 0
 
     def update(
         self, current: int, values: Values | Callable[[], Values] | None = None, finalize: bool | None = None
@@ -150,9 +218,9 @@ class Progbar:
             done, todo, clock = _style(done, 32), _style(todo, 37), _style(clock, 1)
         line = f"{count}{gap}{done}{todo} {clock}{rest}"
         if self._redraws:
-            line = "\r" + line + " " * max(0, self._drawn_width - width)
-        self._drawn_width = width
-        print_message(line, end="\n" if finalize else "")
+            _redraw(line, width)
+        if finalize:
+            print_message("" if self._redraws else line)
 
     def _metrics(self) -> str:
         text = ""

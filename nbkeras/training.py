@@ -13,6 +13,7 @@ from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, Source, StreamSource
 from nbkeras.feeding import Layout, prepare_targets, prepare_weights, spread, weigh_classes
 from nbkeras.layer import training_phase
+from nbkeras.progress import compilations_shown
 from nbkeras.stepper import Stepper
 from nbkeras.tensor import Tensor
 
@@ -279,14 +280,15 @@ class Trainer(Stepper):
         if listeners is not None:
             self.stop_predicting = False
             listeners.on_predict_begin()
-        for step, batch in enumerate(source.epoch()):
-            if listeners is not None:
-                listeners.on_predict_batch_begin(step)
-            parts.append(self._run_step("predict", batch, layout))
-            if listeners is not None:
-                listeners.on_predict_batch_end(step, {"outputs": parts[-1]})
-                if self.stop_predicting:
-                    break
+        with compilations_shown(draw):
+            for step, batch in enumerate(source.epoch()):
+                if listeners is not None:
+                    listeners.on_predict_batch_begin(step)
+                parts.append(self._run_step("predict", batch, layout))
+                if listeners is not None:
+                    listeners.on_predict_batch_end(step, {"outputs": parts[-1]})
+                    if self.stop_predicting:
+                        break
         if not parts:
             raise ValueError("predict got no batches")
         if listeners is not None:
@@ -368,14 +370,15 @@ class Trainer(Stepper):
         stop = "stop_training" if kind == "train" else "stop_evaluating"
         logs: Callable[[], dict[str, Any]] | None = None
         source.on_epoch_begin()
-        for step, batch in enumerate(source.epoch()):
-            begin(step)
-            for prepare in prepares:
-                prepare()
-            logs = self._logs(self._run_step(kind, batch, layout))
-            end(step, logs)
-            if getattr(self, stop):
-                break
+        with compilations_shown((callbacks.params or {}).get("verbose")):
+            for step, batch in enumerate(source.epoch()):
+                begin(step)
+                for prepare in prepares:
+                    prepare()
+                logs = self._logs(self._run_step(kind, batch, layout))
+                end(step, logs)
+                if getattr(self, stop):
+                    break
         source.on_epoch_end()
         return {} if logs is None else logs()
 

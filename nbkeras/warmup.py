@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterable
 
 import numpy as np
 
-from nbkeras import config, layers, optimizers
+from nbkeras import config, layers, optimizers, program
 from nbkeras.models import Sequential
-from nbkeras.progress import print_message
+from nbkeras.progress import compilations_shown, print_message
 from nbkeras.utils import to_categorical
 
 _CLASSES = 3
@@ -102,14 +102,20 @@ FAMILIES: dict[str, Callable[[], None]] = {
 }
 
 
-def run(families: Iterable[str] = tuple(FAMILIES), dtype: str = "float32") -> None:
-    """Compile what these families' models use in 'float32' or 'float64', and say how long each took."""
+def run(families: Iterable[str] = tuple(FAMILIES), dtype: str = "float32", in_package: bool = False) -> None:
+    """Compile what these families' models use in 'float32' or 'float64', and say how long each took.
+
+    in_package: keep the kernels in the package's own folder, in this process from now on.
+    """
+    if in_package:
+        program.keep_kernels_in_package()
     before = config.floatx()
     config.set_floatx(dtype)
     try:
         for family in families:
             start = time.perf_counter()
-            FAMILIES[family]()
+            with compilations_shown():
+                FAMILIES[family]()
             print_message(f"{family} ({dtype}): {time.perf_counter() - start:.1f} s")
     finally:
         config.set_floatx(before)

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from nbkeras import ops
-from nbkeras.kernels import conv, depthwise, device, direct_conv, implicit_gemm, pool, winograd
+from nbkeras.kernels import conv, depthwise, direct_conv, implicit_gemm, pool, winograd
 from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.kernels.window import Window, output_length, padding_before, slide
 from nbkeras.testing import check_op
@@ -14,11 +14,6 @@ NOTHING = np.empty(0)
 
 def normal(*shape, seed=0):
     return np.random.default_rng((seed, *shape)).standard_normal(shape)
-
-
-@pytest.fixture(autouse=True)
-def started():
-    device.start()
 
 
 def reference(x, kernel, bias, window, out_height, out_width, groups=1):

@@ -4,10 +4,12 @@ import io
 import re
 import types
 
+import numpy as np
 import pytest
 
-from nbkeras import config, progress
-from nbkeras.progress import Progbar
+from nbkeras import Sequential, config, layers, progress
+from nbkeras.kernels import cache, cache_files
+from nbkeras.progress import Progbar, compilations_shown
 
 
 class Terminal(io.StringIO):
@@ -248,3 +250,103 @@ def test_tracebacks_are_in_full_whatever_is_asked():
     config.enable_traceback_filtering()
     config.disable_traceback_filtering()
     assert config.is_traceback_filtering_enabled() is False
+
+
+# -------------------- while kernels are compiled --------------------
+
+
+@pytest.fixture
+def compile_one(monkeypatch, clock):
+    """Compile a kernel, with an empty cache on disk; the clock says that it took so many seconds."""
+    monkeypatch.setattr(cache_files, "read", lambda name: None)
+    monkeypatch.setattr(cache_files, "write", lambda name, payload: None)
+    monkeypatch.setattr(progress, "_compilations", progress._Compilations())
+
+    def compile_one(seconds):
+        @cache.compiled
+        def nothing(x):
+            return x
+
+        nothing(1)
+        clock.now += seconds
+
+    return compile_one
+
+
+def test_a_terminal_counts_kernels_until_the_bar_is_drawn(terminal, clock, compile_one):
+    progbar = Progbar(2, stateless_metrics=())
+    with compilations_shown(1):
+        for shown in ("", "", ": 3", ": 4"):
+            compile_one(0.1)
+            assert screen(terminal.getvalue())[-1] == (shown and f"Compiling kernels (once on this machine){shown}")
+        clock.now += 1.6
+        progbar.update(1, {"loss": 0.5})
+        assert screen(terminal.getvalue()) == ["1/2 ━━━━━━━━━━━━━━━━━━━━ 2s 2s/step - loss: 0.5000"]
+        for _ in range(4):
+            compile_one(0.5)
+        assert screen(terminal.getvalue()) == ["Compiling kernels (once on this machine): 8"]
+    assert screen(terminal.getvalue()) == [""]
+    progress.print_message("Epoch 2/2")
+    assert screen(terminal.getvalue()) == ["Epoch 2/2", ""]
+
+
+def test_a_log_hears_once_of_compilations(log, clock, compile_one):
+    for _ in range(2):
+        with compilations_shown(2):
+            for _ in range(4):
+                compile_one(0.4)
+    assert log.getvalue() == "Compiling kernels (once on this machine) ...\n"
+
+
+@pytest.mark.parametrize(
+    "verbose, count, seconds", [(1, 2, 0.9), (1, 9, 100), (0, 9, 0.5)], ids=["few", "rare", "silent"]
+)
+def test_nothing_is_said_of_compilations(terminal, compile_one, verbose, count, seconds):
+    with compilations_shown(verbose):
+        for _ in range(count):
+            compile_one(seconds)
+    for _ in range(3):
+        compile_one(2)
+    assert terminal.getvalue() == ""
+
+
+def test_a_log_does_not_hear_of_less_than_a_second(log, compile_one):
+    with compilations_shown(1):
+        for _ in range(6):
+            compile_one(0.15)
+    assert log.getvalue() == ""
+
+
+def test_a_narrow_terminal_gets_what_fits(terminal, compile_one, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "20")
+    with compilations_shown(1):
+        for _ in range(3):
+            compile_one(1.0)
+        assert screen(terminal.getvalue()) == ["Compiling kernels ("]
+
+
+@pytest.mark.parametrize("verbose", [0, 1])
+def test_fit_evaluate_and_predict_hear_where_they_are_not_silent(verbose, capsys):
+    listeners = []
+
+    class Listening(layers.Layer):
+        def call(self, x):
+            listeners.append(cache._thread.listener)
+            return x * 1.0
+
+    def model():
+        model = Sequential([layers.Input((2,)), Listening(), layers.Dense(1)])
+        model.compile("sgd", "mse")
+        listeners.clear()
+        return model
+
+    x, y = np.ones((2, 2), np.float32), np.ones((2, 1), np.float32)
+    expected = [progress._compilations if verbose else None]
+    for run in (
+        lambda model: model.fit(x, y, verbose=verbose),
+        lambda model: model.evaluate(x, y, verbose=verbose),
+        lambda model: model.predict(x, verbose=verbose),
+    ):
+        run(model())
+        assert listeners == expected
+    assert cache._thread.listener is None
