@@ -17,13 +17,14 @@ from nbkeras.exchange import on_host
 from nbkeras.tensor import Tensor
 
 Array = np.ndarray
+_INT32 = np.iinfo(np.int32)
 _ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # what tells that something is an array
 
 
 def to_array(value: Any, what: str, dtype: Any = None) -> Array:
-    """An array of numbers, contiguous, in `dtype`; floats get floatx and integers int32 (int64 if they need it) by default.
+    """An array of numbers, contiguous, in `dtype`; by default floats get floatx, and integers int32 if that holds them.
 
-    A copy is made only where one is needed.
+    A copy is made only where one is needed. ValueError for numbers that a dtype of integers does not hold.
     """
     value = value.numpy() if isinstance(value, Tensor) else on_host(value)
     if hasattr(value, "to_numpy"):  # pandas and friends
@@ -39,10 +40,21 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
         raise TypeError(f"{what} must hold numbers or booleans, received dtype {array.dtype}{hint}")
     if dtype is None:
         dtype = _default_dtype(array)
-    dtype = np.dtype(dtype)
-    if dtype.kind in "iu" and array.dtype.kind == "f" and array.size and not np.isfinite(array).all():
-        raise ValueError(f"{what} holds NaN or infinity where whole numbers ({dtype}) are expected")
+    elif np.dtype(dtype).kind in "iu" and array.size and not np.can_cast(array.dtype, dtype):
+        _check_whole(array, what, np.iinfo(dtype))
     return np.ascontiguousarray(array, dtype)
+
+
+def _check_whole(array: Array, what: str, limits: np.iinfo) -> None:
+    """ValueError for numbers that a dtype of integers does not hold: a cast would make others of them."""
+    low, high = array.min().item(), array.max().item()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{what} holds NaN or infinity where whole numbers ({limits.dtype}) are expected")
+    if low <= limits.min - 1 or high >= limits.max + 1:
+        raise ValueError(
+            f"{what} holds numbers from {low} to {high}, but it has dtype {limits.dtype}, of {limits.min} to {limits.max}: "
+            "give smaller numbers, or the Input another dtype"
+        )
 
 
 def _default_dtype(array: Array) -> Any:
@@ -51,8 +63,8 @@ def _default_dtype(array: Array) -> Any:
     if array.dtype.kind == "b":
         return np.dtype(bool)
     wide = array.dtype.itemsize == 8 or array.dtype == np.uint32
-    if wide and array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
-        return np.dtype(np.int64)
+    if wide and array.size and (array.max() > _INT32.max or array.min() < _INT32.min):
+        return array.dtype if array.max() > np.iinfo(np.int64).max else np.dtype(np.int64)
     return np.dtype(np.int32)
 
 

@@ -390,7 +390,9 @@ def _one_or_all(values: Any) -> Any:
 
 
 def _cast(leaf: Any, dtype: np.dtype) -> Any:
-    as_it_is = leaf.dtype == dtype or isinstance(leaf, SymbolicTensor)
+    """In the input's dtype; wider integers as they are, since others would come out if they do not fit."""
+    narrower = dtype.kind in "iu" and leaf.dtype.kind in "iu" and not np.can_cast(leaf.dtype, dtype)
+    as_it_is = leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor)
     return leaf if as_it_is else matching.keep_mask(leaf, as_tensor(leaf, dtype))
 
 

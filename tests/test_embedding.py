@@ -6,6 +6,7 @@ import pytest
 
 from nbkeras import initializers, layers, ops
 from nbkeras.kernels.threads import get_threads, set_threads
+from nbkeras.models import Model
 from nbkeras.tensor import GradientTape, Variable
 from nbkeras.testing import check_op
 
@@ -30,6 +31,18 @@ def test_indices_outside_the_table_give_nan_and_no_gradient():
     assert np.array_equal(y.numpy()[0], expected, equal_nan=True)
     gradient = tape.gradient(y, table, output_gradients=np.ones((1, 7, 2))).numpy()
     assert np.array_equal(gradient, [[2, 2], [0, 0], [0, 0], [0, 0], [2, 2]])
+
+
+NO_INDEX = [np.array([2**32 + 1]), np.array([2**64 - 1, 2**63], np.uint64), np.array([np.nan, np.inf, 1e20, -1e20])]
+
+
+@pytest.mark.parametrize("numbers", [*NO_INDEX, NO_INDEX[2].astype("float32")], ids=lambda n: str(n.dtype))
+def test_numbers_that_a_cast_would_make_indices_of_give_nan(numbers):
+    """2**32 + 1 is 1 in int32, 2**64 - 1 is -1 in int64, and NaN is 0 on some machines."""
+    assert np.isnan(ops.embedding(numbers, TABLE).numpy()).all()
+    for dtype in ("int32", "int64", "float32"):
+        inputs = layers.Input((1,), dtype=dtype)
+        assert np.isnan(Model(inputs, layers.Embedding(7, 2)(inputs))(numbers.reshape(-1, 1)).numpy()).all()
 
 
 @pytest.mark.parametrize(
