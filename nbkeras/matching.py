@@ -1,4 +1,4 @@
-"""Floor 3: which of the things that a user passed belongs to which input of a functional model."""
+"""Floor 3: which of the things that a user passed belongs to which input of a functional model, and whether it may."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from nbkeras import nest
-from nbkeras.graph import SymbolicTensor
+from nbkeras.graph import Graph, SymbolicTensor
+from nbkeras.layers.embedding import Embedding
 from nbkeras.registry import nearest
 from nbkeras.tensor import Tensor
 
@@ -79,3 +80,48 @@ def keep_mask(source: Any, target: Any) -> Any:
     if isinstance(target, Tensor):
         target.mask = source.mask
     return target
+
+
+# -------------------- numbers that are looked up in a table --------------------
+
+
+def tables(graph: Graph) -> dict[int, tuple[int, str]]:
+    """By the position of an input: (rows, layer's name) of the smallest table in which its numbers are looked up as they are.
+
+    Between an input and its Embedding may be layers that only move elements (Reshape, Flatten, ...) and models' borders.
+    """
+    found: dict[int, tuple[int, str]] = {}
+    position_of = {id(symbol): position for position, symbol in enumerate(graph.input_list)}
+    for node in graph.nodes:
+        layer, given = node.layer, [position_of.get(id(tensor)) for tensor in node.inputs]
+        if not type(layer).call.__module__.startswith("nbkeras."):  # the user's own may change the numbers
+            continue
+        inner = getattr(layer, "_graph", None)
+        if inner is not None and len(given) == len(inner.input_list) and not isinstance(node.call_inputs, dict):
+            looked_up = tables(inner)
+        elif len(given) == 1 and isinstance(layer, Embedding) and not node.kwargs.get("reverse"):
+            looked_up = {0: (layer.input_dim, layer.name)}
+        else:
+            looked_up = {}
+            if len(given) == 1 and given[0] is not None and layer.output_dtype == "input":
+                position_of.update((id(output), given[0]) for output in nest.flatten(node.outputs))
+        for place, table in looked_up.items():
+            position = given[place]
+            if position is not None:
+                found[position] = min(table, found.get(position, table))
+    return found
+
+
+_largest = np.maximum.reduce
+
+
+def check_numbers(array: Any, rows: int, layer: str, name: str) -> None:
+    """ValueError for numbers outside a table: a kernel cannot say so, and makes NaN of them."""
+    if not array.size or (array.dtype == np.int32 and _largest(array.view(np.uint32), None) < rows):
+        return  # in one pass, 1 us: negative numbers are large ones there
+    low, high = array.min(), array.max()
+    if not (low > -rows - 1 and high < rows):
+        raise ValueError(
+            f"input {name!r} holds numbers from {low} to {high}, but layer {layer!r} looks them up in a table of {rows} rows, "
+            f"so they must be 0 to {rows - 1} (or -{rows} to -1, which count from the end): give Embedding a larger input_dim"
+        )

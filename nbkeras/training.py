@@ -44,6 +44,12 @@ class Trainer(Stepper):
         """(structure, arrays) of what the user passed as x."""
         raise NotImplementedError
 
+    _tables: dict[int, tuple[int, str]] | None = None  # in which inputs' numbers are looked up: see matching.tables
+
+    def _check_numbers(self, arrays: list[Array | None]) -> None:
+        """ValueError for numbers in the arrays, one for each input, that a table has no row for."""
+        raise NotImplementedError
+
     # -------------------- preparing data --------------------
 
     def _make_layout(self, x: Any, y: Any, sample_weight: Any) -> tuple[Layout, list]:
@@ -151,7 +157,7 @@ class Trainer(Stepper):
             if not target.size or classes is None:
                 continue
             low, high = target.min(), target.max()
-            if low < 0 or high >= classes:
+            if not (low >= 0 and high < classes):  # NaN is not either
                 raise ValueError(
                     f"targets of output {name!r} are class numbers from {low} to {high}, but the output has {classes} "
                     f"units, so they must be 0 to {classes - 1}"
@@ -272,6 +278,8 @@ class Trainer(Stepper):
         simple = quiet and batch_size is None and steps is None and type(x) is np.ndarray
         known = self._known_inputs.get((x.shape, x.dtype)) if simple else None
         if known is not None:  # saves 8 us of checks, more than a small model takes
+            if self._tables:
+                self._check_numbers([x])
             return self._run_step("predict", Batch([x], slice(None), len(x)), known)
         source, layout = self._source(x, None, None, batch_size, steps, inputs_only=True)
         listeners = None if quiet else self._callbacks(callbacks, draw, int(draw), 1, source.steps, history=False)

@@ -203,6 +203,11 @@ MISTAKES = [
         ValueError,
         r"holds numbers from 1 to 4294967297, but it has dtype int32",
     ),
+    (
+        lambda: words().fit(np.array([[1, 5]]), np.ones(1), verbose=0),
+        ValueError,
+        r"from 1 to 5, but layer 'table' looks them up in a table of 5 rows, so they must be 0 to 4",
+    ),
     (lambda: words().predict(np.array([[1, 2**63]], np.uint64)), ValueError, r"9223372036854775808, .* dtype int32"),
     (lambda: words().predict(np.array([[1.0, 1e20]])), ValueError, r"from 1.0 to 1e\+20, .* dtype int32"),
     (lambda: fit(classifier(), y=np.full(8, 2**64 - 1, np.uint64)), ValueError, r"18446744073709551615, .* 0 to 2"),
