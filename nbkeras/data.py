@@ -165,12 +165,6 @@ class ArraySource(Source):
             raise ValueError("the data has no samples")
         by_default = 32 if asked is None else math.ceil(self.samples / asked)
         self.batch_size = by_default if batch_size is None else batch_size
-        if (
-            isinstance(self.batch_size, bool)
-            or not isinstance(self.batch_size, int | np.integer)
-            or self.batch_size < 1
-        ):
-            raise ValueError(f"batch_size must be a positive integer, received {batch_size!r}")
         self.shuffle = shuffle
         self._random = np.random.default_rng(config.next_seed()) if shuffle else None
         super().__init__(math.ceil(self.samples / self.batch_size), asked, training)
@@ -269,8 +263,6 @@ def is_stream(x: Any) -> bool:
 
 def split_validation(leaves: list[Array | None], fraction: float) -> tuple[list[Array | None], list[Array | None]]:
     """The first part for training and the last `fraction` for validation, before any shuffling, as Keras does."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation_split must be between 0 and 1, received {fraction!r}")
     samples = next(len(leaf) for leaf in leaves if leaf is not None)
     at = math.floor(samples * (1 - fraction))
     if at == 0 or at == samples:

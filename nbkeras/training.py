@@ -192,7 +192,11 @@ class Trainer(Stepper):
         shuffle: True, False, or 'batch'.
         """
         self._check_compiled("fit")
-        _check_epochs(epochs, initial_epoch)
+        _check_counts(
+            epochs=epochs, initial_epoch=initial_epoch, batch_size=batch_size, steps_per_epoch=steps_per_epoch
+        )
+        _check_counts(validation_steps=validation_steps, validation_batch_size=validation_batch_size)
+        _check_validation(validation_split, validation_freq)
         validation = None
         if validation_split and validation_data is None:
             if data.is_stream(x):
@@ -259,6 +263,7 @@ class Trainer(Stepper):
     ):
         """Loss and metrics over the data: a list in the order of `metrics_names` (a number if there is only the loss)."""
         self._check_compiled("evaluate")
+        _check_counts(batch_size=batch_size, steps=steps)
         source, layout = self._source(x, y, sample_weight, batch_size, steps)
         verbose = 1 if verbose == "auto" else verbose
         callbacks = self._callbacks(callbacks, bool(verbose), verbose, 1, source.steps, history=False)
@@ -281,6 +286,7 @@ class Trainer(Stepper):
             if self._tables:
                 self._check_numbers([x])
             return self._run_step("predict", Batch([x], slice(None), len(x)), known)
+        _check_counts(batch_size=batch_size, steps=steps)
         source, layout = self._source(x, None, None, batch_size, steps, inputs_only=True)
         listeners = None if quiet else self._callbacks(callbacks, draw, int(draw), 1, source.steps, history=False)
         parts = []
@@ -415,13 +421,29 @@ class Trainer(Stepper):
 
 
 def _validates(epoch: int, frequency: Any) -> bool:
-    return epoch % frequency == 0 if isinstance(frequency, int) else epoch in frequency
+    return epoch % frequency == 0 if isinstance(frequency, int | np.integer) else epoch in frequency
 
 
-def _check_epochs(epochs: Any, initial_epoch: Any) -> None:
-    for name, value in (("epochs", epochs), ("initial_epoch", initial_epoch)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-            raise ValueError(f"{name} must be a non-negative integer, received {value!r}")
+_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}  # of counts that may not be None; of others 1
+
+
+def _check_counts(**counts: Any) -> None:
+    """ValueError for what no number of samples, batches or epochs can be."""
+    for name, value in counts.items():
+        least = _LEAST.get(name, 1)
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if (value is None and name not in _LEAST) or (whole and value >= least):
+            continue
+        raise ValueError(f"{name} must be a {'positive' if least else 'non-negative'} integer, received {value!r}")
+
+
+def _check_validation(split: Any, frequency: Any) -> None:
+    """ValueError for what is no part of the data, and for what says of no epoch whether to validate after it."""
+    number = isinstance(split, int | float | np.number) and not isinstance(split, bool)
+    if split is not None and not (number and 0 <= split < 1):
+        raise ValueError(f"validation_split must be between 0 and 1, received {split!r}")
+    if isinstance(frequency, str) or not hasattr(frequency, "__contains__"):  # else the epochs after which
+        _check_counts(validation_freq=frequency)
 
 
 def _logged(value: Tensor) -> float | Array:
