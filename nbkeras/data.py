@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, nest
+from nbkeras import config, nest, tabular
 from nbkeras.exchange import on_host
 from nbkeras.tensor import Tensor
 
@@ -24,12 +24,15 @@ _ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # what tells th
 def to_array(value: Any, what: str, dtype: Any = None) -> Array:
     """An array of numbers, contiguous, in `dtype`; by default floats get floatx, and integers int32 if that holds them.
 
-    A copy is made only where one is needed. ValueError for numbers that a dtype of integers does not hold.
+    A copy is made only where one is needed. Sparse matrices become SparseRows, which are dense only batch by batch. ValueError
+    for numbers that a dtype of integers does not hold.
     """
+    if tabular.is_sparse(value) and value.ndim == 2:
+        rows = tabular.SparseRows(value.tocsr())
+        return rows.with_values(to_array(rows.values, what, dtype))  # type: ignore[return-value] # a leaf as others
     value = value.numpy() if isinstance(value, Tensor) else on_host(value)
-    if hasattr(value, "to_numpy"):  # pandas and friends
-        value = value.to_numpy()
     try:
+        value = tabular.table_array(value, what) if hasattr(value, "to_numpy") else value
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(
@@ -86,7 +89,7 @@ class Batch:
         for leaf, buffer in zip(self.leaves, buffers, strict=True):
             if leaf is None or buffer is None:
                 continue
-            if isinstance(self.rows, slice):
+            if isinstance(self.rows, slice) or isinstance(leaf, tabular.SparseRows):
                 np.copyto(buffer, leaf[self.rows])
             else:
                 np.take(leaf, self.rows, axis=0, out=buffer, mode="clip")
@@ -258,6 +261,8 @@ def is_stream(x: Any) -> bool:
     """Whether x yields batches by itself: a generator, an iterator, a Sequence, a data loader."""
     if isinstance(x, np.ndarray | list | tuple | dict | Tensor) or any(hasattr(x, name) for name in _ARRAYS):
         return False
+    if tabular.is_sparse(x):
+        return False
     return hasattr(x, "__next__") or hasattr(x, "__iter__") or is_sequence(x)
 
 
@@ -280,6 +285,7 @@ def class_weights(targets: Array, weights: dict[int, float]) -> Array:
     """A weight per sample from a weight per class; targets are class numbers or one-hot rows."""
     if not isinstance(weights, dict):
         raise TypeError(f"class_weight must be a dict from class number to weight, received {type(weights).__name__}")
+    targets = np.asarray(targets)  # sparse ones too
     if targets.ndim >= 2 and targets.shape[-1] > 1:
         classes = targets.argmax(axis=-1)
     else:

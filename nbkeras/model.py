@@ -365,7 +365,7 @@ class Model(Trainer):
             structure = nest.map_leaves(lambda _: 0, x)
             return structure, [data.to_array(leaf, "x") for leaf in nest.flatten(x)]
         symbols_, names = self._graph.input_list, self.input_names
-        given = matching.by_key(x, self) if isinstance(x, dict) else None
+        given = matching.by_key(x, self) if matching.has_keys(x, self) else None
         if given is None:
             leaves = matching.arrays_by_position(matching.by_position(x, self), len(names), self)
         else:

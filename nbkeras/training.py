@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import data, nest, tensor
+from nbkeras import data, nest, tabular, tensor
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, Source, StreamSource
 from nbkeras.feeding import Layout, prepare_targets, prepare_weights, spread, weigh_classes
@@ -54,6 +54,7 @@ class Trainer(Stepper):
 
     def _make_layout(self, x: Any, y: Any, sample_weight: Any) -> tuple[Layout, list]:
         """Check and convert what the user passed; builds the model if need be."""
+        x = x.tocsr() if tabular.is_sparse(x) else x  # a dok_matrix is a dict
         x_structure, x_leaves = self._prepare_inputs(x)
         self._build_for(x_structure, x_leaves)
         names = self._names()
@@ -187,7 +188,9 @@ class Trainer(Stepper):
     ):
         """Train for `epochs` passes over the data and return the History of losses and metrics by epoch.
 
-        x: array, list or dict (by input name) of arrays, or a generator or Sequence of batches; y: targets alike.
+        x: array, list or dict (by input name) of arrays, or a generator or Sequence of batches; y: targets alike. Tables of
+        pandas are matrices, or dicts of columns where there are several inputs; sparse matrices of scipy are made dense batch
+        by batch.
         validation_data: (x, y) or (x, y, sample_weight) or a stream. verbose: 0 silent, 1 bar, 2 a line per epoch, 'auto'.
         shuffle: True, False, or 'batch'.
         """
