@@ -99,6 +99,16 @@ class Batch:
         return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
 
 
+def samples_of(leaves: list[Array | None]) -> int:
+    """How many rows the leaves have; ValueError where they do not agree."""
+    lengths = {len(leaf) for leaf in leaves if leaf is not None}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"all inputs, targets and sample weights must have the same number of samples, received {sorted(lengths)}"
+        )
+    return lengths.pop() if lengths else 0
+
+
 class Source:
     """Batches, epoch by epoch. A subclass makes passes over its data.
 
@@ -157,13 +167,7 @@ class ArraySource(Source):
         asked: int | None = None,
         training: bool = False,
     ):
-        lengths = {len(leaf) for leaf in leaves if leaf is not None}
-        if len(lengths) > 1:
-            raise ValueError(
-                f"all inputs, targets and sample weights must have the same number of samples, received {sorted(lengths)}"
-            )
-        self.leaves = leaves
-        self.samples = lengths.pop() if lengths else 0
+        self.leaves, self.samples = leaves, samples_of(leaves)
         if self.samples == 0:
             raise ValueError("the data has no samples")
         by_default = 32 if asked is None else math.ceil(self.samples / asked)
@@ -217,8 +221,9 @@ class StreamSource(Source):
     def _pass(self) -> Iterator[Batch]:
         for item in self._items():
             leaves = self._prepare(item)
-            size = next(len(leaf) for leaf in leaves if leaf is not None)
-            ArraySource(leaves, max(size, 1))  # checks that the lengths agree
+            size = samples_of(leaves)
+            if size == 0:
+                raise ValueError("a batch of the generator or Sequence has no samples")
             yield Batch(leaves, slice(None), size)
 
     def _items(self) -> Iterator:

@@ -284,11 +284,9 @@ class Trainer(Stepper):
         draw = verbose not in ("auto", 0)
         quiet = callbacks is None and not draw
         simple = quiet and batch_size is None and steps is None and type(x) is np.ndarray
-        known = self._known_inputs.get((x.shape, x.dtype)) if simple else None
+        known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
         if known is not None:  # saves 8 us of checks, more than a small model takes
-            if self._tables:
-                self._check_numbers([x])
-            return self._run_step("predict", Batch([x], slice(None), len(x)), known)
+            return self._predict_known(x, known)
         _check_counts(batch_size=batch_size, steps=steps)
         source, layout = self._source(x, None, None, batch_size, steps, inputs_only=True)
         listeners = None if quiet else self._callbacks(callbacks, draw, int(draw), 1, source.steps, history=False)
@@ -309,17 +307,23 @@ class Trainer(Stepper):
         if listeners is not None:
             listeners.on_predict_end()
         if len(parts) == 1:
-            if simple and source.leaves[0].shape == x.shape and source.leaves[0].dtype == x.dtype:
-                self._remember_inputs(x, layout)
+            if simple:
+                self._remember_inputs(x, source.leaves, layout, False)
             return parts[0]
         columns = zip(*(nest.flatten(part) for part in parts), strict=True)
         return nest.pack(parts[0], [np.concatenate(arrays) for arrays in columns])
 
-    def _remember_inputs(self, x: Array, layout: Layout) -> None:
-        """Arrays of this shape and dtype are one batch and need no conversion, so `predict` need not look again."""
-        if len(self._known_inputs) >= 64:
-            self._known_inputs.clear()
-        self._known_inputs[x.shape, x.dtype] = layout
+    def _predict_known(self, x: Array, layout: Layout) -> Any:
+        if self._tables:
+            self._check_numbers([x])
+        return self._run_step("predict", Batch([x], slice(None), len(x)), layout)
+
+    def _remember_inputs(self, x: Array, leaves: list, layout: Layout, asked: bool) -> None:
+        """If x was taken as it is, arrays of its shape and dtype need no look again; asked: whether to be one batch."""
+        if leaves[0].shape == x.shape and leaves[0].dtype == x.dtype:
+            if len(self._known_inputs) >= 64:
+                self._known_inputs.clear()
+            self._known_inputs[x.shape, x.dtype, asked] = layout
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False, reset_metrics=True):
         """Learn from one batch; returns the loss, or [loss, *metrics], or a dict by name, of this batch."""
@@ -331,11 +335,17 @@ class Trainer(Stepper):
         self._check_compiled("test_on_batch")
         return self._on_batch("test", x, y, sample_weight, None, return_dict, reset_metrics)
 
-    @tensor.on_own_place
     def predict_on_batch(self, x):
         """Outputs of one batch."""
+        simple = type(x) is np.ndarray
+        known = self._known_inputs.get((x.shape, x.dtype, True)) if simple else None
+        if known is not None:
+            return self._predict_known(x, known)
         layout, leaves = self._make_layout(x, None, None)
-        return self._run_step("predict", Batch(leaves, slice(None), len(leaves[0])), layout)
+        outputs = self._run_step("predict", Batch(leaves, slice(None), data.samples_of(leaves)), layout)
+        if simple:
+            self._remember_inputs(x, leaves, layout, True)
+        return outputs
 
     @tensor.on_own_place
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
