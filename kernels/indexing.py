@@ -28,6 +28,30 @@ def _check_range(index: Array, size: int) -> None:
         )
 
 
+# -------------------- numbers as indices --------------------
+
+
+def whole(x: Array, dtype: np.dtype):
+    """x without fractions in a signed dtype; NaN and what the dtype does not hold become its least number, which is no index.
+
+    A cast would wrap: 2**32 + 1 would be 1 in int32, and NaN 0 on some machines.
+    """
+    y, limits = device.empty(x.shape, dtype), np.iinfo(dtype)
+    low, past = 0 if x.dtype.kind == "u" else int(limits.min), int(limits.max) + 1
+    device.launch(cut, x.reshape(-1), x.dtype.type(low), x.dtype.type(past), int(limits.min), y.reshape(-1))
+    return y, None
+
+
+@compiled
+def cut(x, low, past, least, out):
+    """Kernel: out = x where low <= x < past, else the least number."""
+    for i in range(out.size):
+        if low <= x[i] < past:
+            out[i] = out.dtype.type(x[i])
+        else:
+            out[i] = least
+
+
 # -------------------- take --------------------
 
 

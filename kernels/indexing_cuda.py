@@ -18,6 +18,22 @@ _FEW = size(128, simulated=8)  # additions that one thread makes one after the o
 _MANY = 16384  # columns that fill a GPU
 
 
+# -------------------- numbers as indices --------------------
+
+
+@kernel
+def _cut(x, low, past, least, out):
+    n = cuda.grid(1)
+    if n < out.size:
+        value = x[n]
+        out[n] = out.dtype.type(value) if low <= value and value < past else out.dtype.type(least)
+
+
+def cut(x: DeviceArray, low: Any, past: Any, least: int, out: DeviceArray) -> None:
+    """out = x where low <= x < past, else the least number."""
+    start(_cut, blocks(out.size, THREADS), THREADS, x, low, past, least, out)
+
+
 # -------------------- take --------------------
 
 

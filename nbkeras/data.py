@@ -12,23 +12,27 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, nest
+from nbkeras import config, nest, tabular
 from nbkeras.exchange import on_host
 from nbkeras.tensor import Tensor
 
 Array = np.ndarray
+_INT32 = np.iinfo(np.int32)
 _ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # what tells that something is an array
 
 
 def to_array(value: Any, what: str, dtype: Any = None) -> Array:
-    """An array of numbers, contiguous, in `dtype`; floats get floatx and integers int32 (int64 if they need it) by default.
+    """An array of numbers, contiguous, in `dtype`; by default floats get floatx, and integers int32 if that holds them.
 
-    A copy is made only where one is needed.
+    A copy is made only where one is needed. Sparse matrices become SparseRows, which are dense only batch by batch. ValueError
+    for numbers that a dtype of integers does not hold.
     """
+    if tabular.is_sparse(value) and value.ndim == 2:
+        rows = tabular.SparseRows(value.tocsr())
+        return rows.with_values(to_array(rows.values, what, dtype))  # type: ignore[return-value] # a leaf as others
     value = value.numpy() if isinstance(value, Tensor) else on_host(value)
-    if hasattr(value, "to_numpy"):  # pandas and friends
-        value = value.to_numpy()
     try:
+        value = tabular.table_array(value, what) if hasattr(value, "to_numpy") else value
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(
@@ -39,10 +43,21 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
         raise TypeError(f"{what} must hold numbers or booleans, received dtype {array.dtype}{hint}")
     if dtype is None:
         dtype = _default_dtype(array)
-    dtype = np.dtype(dtype)
-    if dtype.kind in "iu" and array.dtype.kind == "f" and array.size and not np.isfinite(array).all():
-        raise ValueError(f"{what} holds NaN or infinity where whole numbers ({dtype}) are expected")
+    elif np.dtype(dtype).kind in "iu" and array.size and not np.can_cast(array.dtype, dtype):
+        _check_whole(array, what, np.iinfo(dtype))
     return np.ascontiguousarray(array, dtype)
+
+
+def _check_whole(array: Array, what: str, limits: np.iinfo) -> None:
+    """ValueError for numbers that a dtype of integers does not hold: a cast would make others of them."""
+    low, high = array.min().item(), array.max().item()
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError(f"{what} holds NaN or infinity where whole numbers ({limits.dtype}) are expected")
+    if low <= limits.min - 1 or high >= limits.max + 1:
+        raise ValueError(
+            f"{what} holds numbers from {low} to {high}, but it has dtype {limits.dtype}, of {limits.min} to {limits.max}: "
+            "give smaller numbers, or the Input another dtype"
+        )
 
 
 def _default_dtype(array: Array) -> Any:
@@ -51,8 +66,8 @@ def _default_dtype(array: Array) -> Any:
     if array.dtype.kind == "b":
         return np.dtype(bool)
     wide = array.dtype.itemsize == 8 or array.dtype == np.uint32
-    if wide and array.size and (array.max() > np.iinfo(np.int32).max or array.min() < np.iinfo(np.int32).min):
-        return np.dtype(np.int64)
+    if wide and array.size and (array.max() > _INT32.max or array.min() < _INT32.min):
+        return array.dtype if array.max() > np.iinfo(np.int64).max else np.dtype(np.int64)
     return np.dtype(np.int32)
 
 
@@ -74,7 +89,7 @@ class Batch:
         for leaf, buffer in zip(self.leaves, buffers, strict=True):
             if leaf is None or buffer is None:
                 continue
-            if isinstance(self.rows, slice):
+            if isinstance(self.rows, slice) or isinstance(leaf, tabular.SparseRows):
                 np.copyto(buffer, leaf[self.rows])
             else:
                 np.take(leaf, self.rows, axis=0, out=buffer, mode="clip")
@@ -82,6 +97,16 @@ class Batch:
     def arrays(self) -> list[Array | None]:
         """The rows as arrays of their own."""
         return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
+
+
+def samples_of(leaves: list[Array | None]) -> int:
+    """How many rows the leaves have; ValueError where they do not agree."""
+    lengths = {len(leaf) for leaf in leaves if leaf is not None}
+    if len(lengths) > 1:
+        raise ValueError(
+            f"all inputs, targets and sample weights must have the same number of samples, received {sorted(lengths)}"
+        )
+    return lengths.pop() if lengths else 0
 
 
 class Source:
@@ -142,23 +167,11 @@ class ArraySource(Source):
         asked: int | None = None,
         training: bool = False,
     ):
-        lengths = {len(leaf) for leaf in leaves if leaf is not None}
-        if len(lengths) > 1:
-            raise ValueError(
-                f"all inputs, targets and sample weights must have the same number of samples, received {sorted(lengths)}"
-            )
-        self.leaves = leaves
-        self.samples = lengths.pop() if lengths else 0
+        self.leaves, self.samples = leaves, samples_of(leaves)
         if self.samples == 0:
             raise ValueError("the data has no samples")
         by_default = 32 if asked is None else math.ceil(self.samples / asked)
         self.batch_size = by_default if batch_size is None else batch_size
-        if (
-            isinstance(self.batch_size, bool)
-            or not isinstance(self.batch_size, int | np.integer)
-            or self.batch_size < 1
-        ):
-            raise ValueError(f"batch_size must be a positive integer, received {batch_size!r}")
         self.shuffle = shuffle
         self._random = np.random.default_rng(config.next_seed()) if shuffle else None
         super().__init__(math.ceil(self.samples / self.batch_size), asked, training)
@@ -208,8 +221,9 @@ class StreamSource(Source):
     def _pass(self) -> Iterator[Batch]:
         for item in self._items():
             leaves = self._prepare(item)
-            size = next(len(leaf) for leaf in leaves if leaf is not None)
-            ArraySource(leaves, max(size, 1))  # checks that the lengths agree
+            size = samples_of(leaves)
+            if size == 0:
+                raise ValueError("a batch of the generator or Sequence has no samples")
             yield Batch(leaves, slice(None), size)
 
     def _items(self) -> Iterator:
@@ -252,13 +266,13 @@ def is_stream(x: Any) -> bool:
     """Whether x yields batches by itself: a generator, an iterator, a Sequence, a data loader."""
     if isinstance(x, np.ndarray | list | tuple | dict | Tensor) or any(hasattr(x, name) for name in _ARRAYS):
         return False
+    if tabular.is_sparse(x):
+        return False
     return hasattr(x, "__next__") or hasattr(x, "__iter__") or is_sequence(x)
 
 
 def split_validation(leaves: list[Array | None], fraction: float) -> tuple[list[Array | None], list[Array | None]]:
     """The first part for training and the last `fraction` for validation, before any shuffling, as Keras does."""
-    if not 0 < fraction < 1:
-        raise ValueError(f"validation_split must be between 0 and 1, received {fraction!r}")
     samples = next(len(leaf) for leaf in leaves if leaf is not None)
     at = math.floor(samples * (1 - fraction))
     if at == 0 or at == samples:
@@ -276,6 +290,7 @@ def class_weights(targets: Array, weights: dict[int, float]) -> Array:
     """A weight per sample from a weight per class; targets are class numbers or one-hot rows."""
     if not isinstance(weights, dict):
         raise TypeError(f"class_weight must be a dict from class number to weight, received {type(weights).__name__}")
+    targets = np.asarray(targets)  # sparse ones too
     if targets.ndim >= 2 and targets.shape[-1] > 1:
         classes = targets.argmax(axis=-1)
     else:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, data, nest
+from nbkeras import config, data, nest, tabular
 from nbkeras.objectives import per_output
 
 Array = np.ndarray
@@ -43,7 +43,9 @@ def spread(values: Any, have_loss: list[bool]) -> Any:
 
 
 def prepare_targets(y: Any, names: list[str]) -> tuple[Any, list[Array | None]]:
-    """(structure, one array or None per output) of targets given as an array, a list, or a dict by output name."""
+    """(structure, one array or None per output) of targets given as an array, a list, or a dict or table by output name."""
+    if len(names) > 1 and tabular.is_frame(y):
+        y = dict(tabular.columns_of(y))
     if isinstance(y, dict) or (len(names) > 1 and isinstance(y, list | tuple)):
         entries = per_output(y, names, "y")
         arrays = [None if e is None else data.to_array(e, f"y[{n!r}]") for n, e in zip(names, entries, strict=True)]

@@ -1,4 +1,4 @@
-"""Floor 3: which of the things that a user passed belongs to which input of a functional model."""
+"""Floor 3: which of the things that a user passed belongs to which input of a functional model, and whether it may."""
 
 from __future__ import annotations
 
@@ -6,21 +6,28 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import nest
-from nbkeras.graph import SymbolicTensor
+from nbkeras import nest, tabular
+from nbkeras.graph import Graph, SymbolicTensor
+from nbkeras.layers.embedding import Embedding
 from nbkeras.registry import nearest
 from nbkeras.tensor import Tensor
 
 
-def by_key(x: dict, model: Any) -> dict:
-    """What a dict has for each input, under the input's key or name, in the graph's order; the rest is not used."""
+def has_keys(x: Any, model: Any) -> bool:
+    """Whether x has what belongs to the inputs by name: a dict, or a table for a model of several inputs or of a dict."""
+    several = len(model.input_names) > 1 or isinstance(model.input, dict)
+    return isinstance(x, dict) or (several and tabular.is_frame(x))
+
+
+def by_key(x: Any, model: Any) -> dict:
+    """What a dict or table has for each input, under the input's key or name, in the graph's order; the rest is not used."""
     names, inputs = model.input_names, model.input
     wanted = nest.keys(inputs) if isinstance(inputs, dict) else names
     pairs = list(zip(wanted, names, strict=False))  # fewer keys than names where a key holds several inputs
     missing = [key for key, name in pairs if key not in x and name not in x]
     if missing:
         hints = "".join(nearest(str(key), missing) for key in x if key not in wanted and key not in names)
-        raise ValueError(f"inputs {missing} are missing: received {sorted(x)}.{hints}")
+        raise ValueError(f"inputs {missing} are missing: received {sorted(x, key=str)}.{hints}")
     used = [key if key in x else name for key, name in pairs]
     return {key: x[key] for key in used}
 
@@ -66,6 +73,8 @@ def given(value: Any, symbol: SymbolicTensor) -> bool:
 
 def fitted(value: Any, symbol: SymbolicTensor) -> Any:
     """An array or tensor, with a last axis of size 1 dropped or added where the input has one axis fewer or more."""
+    if isinstance(value, tabular.SparseRows):
+        return value
     ndim = len(value.shape)
     if ndim == symbol.ndim - 1 and symbol.shape[-1] == 1:
         return keep_mask(value, value[..., None])
@@ -79,3 +88,50 @@ def keep_mask(source: Any, target: Any) -> Any:
     if isinstance(target, Tensor):
         target.mask = source.mask
     return target
+
+
+# -------------------- numbers that are looked up in a table --------------------
+
+
+def tables(graph: Graph) -> dict[int, tuple[int, str]]:
+    """By the position of an input: (rows, layer's name) of the smallest table in which its numbers are looked up as they are.
+
+    Between an input and its Embedding may be layers that only move elements (Reshape, Flatten, ...) and models' borders.
+    """
+    found: dict[int, tuple[int, str]] = {}
+    position_of = {id(symbol): position for position, symbol in enumerate(graph.input_list)}
+    for node in graph.nodes:
+        layer, given = node.layer, [position_of.get(id(tensor)) for tensor in node.inputs]
+        if not type(layer).call.__module__.startswith("nbkeras."):  # the user's own may change the numbers
+            continue
+        inner = getattr(layer, "_graph", None)
+        if inner is not None and len(given) == len(inner.input_list) and not isinstance(node.call_inputs, dict):
+            looked_up = tables(inner)
+        elif len(given) == 1 and isinstance(layer, Embedding) and not node.kwargs.get("reverse"):
+            looked_up = {0: (layer.input_dim, layer.name)}
+        else:
+            looked_up = {}
+            if len(given) == 1 and given[0] is not None and layer.output_dtype == "input":
+                position_of.update((id(output), given[0]) for output in nest.flatten(node.outputs))
+        for place, table in looked_up.items():
+            position = given[place]
+            if position is not None:
+                found[position] = min(table, found.get(position, table))
+    return found
+
+
+_largest = np.maximum.reduce
+
+
+def check_numbers(array: Any, rows: int, layer: str, name: str) -> None:
+    """ValueError for numbers outside a table: a kernel cannot say so, and makes NaN of them."""
+    if isinstance(array, tabular.SparseRows):
+        array = array.values  # 0, the others, is always there
+    if not array.size or (array.dtype == np.int32 and _largest(array.view(np.uint32), None) < rows):
+        return  # in one pass, 1 us: negative numbers are large ones there
+    low, high = array.min(), array.max()
+    if not (low > -rows - 1 and high < rows):
+        raise ValueError(
+            f"input {name!r} holds numbers from {low} to {high}, but layer {layer!r} looks them up in a table of {rows} rows, "
+            f"so they must be 0 to {rows - 1} (or -{rows} to -1, which count from the end): give Embedding a larger input_dim"
+        )

@@ -40,7 +40,7 @@ class Model(Trainer):
             self._set_graph(inputs, outputs)
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
-        self._graph = Graph(inputs, outputs)
+        self._graph, self._tables = Graph(inputs, outputs), None
         names = collections.Counter(layer.name for layer in self._graph.layers)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
@@ -365,7 +365,7 @@ class Model(Trainer):
             structure = nest.map_leaves(lambda _: 0, x)
             return structure, [data.to_array(leaf, "x") for leaf in nest.flatten(x)]
         symbols_, names = self._graph.input_list, self.input_names
-        given = matching.by_key(x, self) if isinstance(x, dict) else None
+        given = matching.by_key(x, self) if matching.has_keys(x, self) else None
         if given is None:
             leaves = matching.arrays_by_position(matching.by_position(x, self), len(names), self)
         else:
@@ -378,10 +378,19 @@ class Model(Trainer):
             array = matching.fitted(data.to_array(leaf, f"input {name!r}", symbol.dtype), symbol)
             self._check_shape((None, *array.shape[1:]), symbol)
             arrays.append(array)
+        if self._tables is None:  # not known yet for this graph
+            self._tables = matching.tables(self._graph)
+        self._check_numbers(arrays)
         if given is not None:
             of = dict(zip(given, arrays, strict=True))
             return dict.fromkeys(given, 0), [of[key] for key in nest.keys(given)]
         return (0 if len(arrays) == 1 else [0] * len(arrays)), arrays
+
+    def _check_numbers(self, arrays: list[Array | None]) -> None:
+        for position, (rows, layer) in (self._tables or {}).items():
+            array = arrays[position]
+            if array is not None:
+                matching.check_numbers(array, rows, layer, self.input_names[position])
 
 
 def _one_or_all(values: Any) -> Any:
@@ -390,7 +399,9 @@ def _one_or_all(values: Any) -> Any:
 
 
 def _cast(leaf: Any, dtype: np.dtype) -> Any:
-    as_it_is = leaf.dtype == dtype or isinstance(leaf, SymbolicTensor)
+    """In the input's dtype; wider integers as they are, since others would come out if they do not fit."""
+    narrower = dtype.kind in "iu" and leaf.dtype.kind in "iu" and not np.can_cast(leaf.dtype, dtype)
+    as_it_is = leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor)
     return leaf if as_it_is else matching.keep_mask(leaf, as_tensor(leaf, dtype))
 
 

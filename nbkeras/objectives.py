@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from nbkeras import losses, metrics, nest, ops
 from nbkeras.naming import snake_case
 from nbkeras.registry import nearest
@@ -221,7 +223,7 @@ class Objectives:
         for name, loss, target, shape in zip(self.names or [], self.losses, y_true, shapes, strict=True):
             if getattr(loss, "fn", None) is losses.sparse_categorical_crossentropy and target is not None and shape:
                 axis, ignored = (loss.constants.get(key) for key in ("axis", "ignore_class"))
-                classes = shape[-1 if axis is None else axis]
+                classes, target = shape[-1 if axis is None else axis], np.asarray(target)
                 checks.append((name, target if ignored is None else target[target != ignored], classes))
         return checks
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import exchange, matching, serialization
+from nbkeras import matching, serialization
 from nbkeras.graph import SymbolicTensor
 from nbkeras.inputs import Input, InputLayer
 from nbkeras.layer import Layer, layers
@@ -130,9 +130,9 @@ class Sequential(Model):
     def _prepare_inputs(self, x):
         if self._graph is None and x is not None and not isinstance(x, dict):
             (x,) = matching.arrays_by_position(x, 1, self)
-            array = np.asarray(exchange.on_host(x))
-            batch = None if not self.stateful else min(32, len(array))
-            self.build((batch, *array.shape[1:]))
+            shape = tuple(x.shape if hasattr(x, "shape") else np.shape(x))
+            batch = None if not self.stateful else min(32, shape[0])
+            self.build((batch, *shape[1:]))
         return super()._prepare_inputs(x)
 
     def _check_shape(self, shape, symbol) -> None:

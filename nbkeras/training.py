@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import data, nest, tensor
+from nbkeras import data, nest, tabular, tensor
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, Source, StreamSource
 from nbkeras.feeding import Layout, prepare_targets, prepare_weights, spread, weigh_classes
@@ -45,10 +45,17 @@ class Trainer(Stepper):
         """(structure, arrays) of what the user passed as x."""
         raise NotImplementedError
 
+    _tables: dict[int, tuple[int, str]] | None = None  # in which inputs' numbers are looked up: see matching.tables
+
+    def _check_numbers(self, arrays: list[Array | None]) -> None:
+        """ValueError for numbers in the arrays, one for each input, that a table has no row for."""
+        raise NotImplementedError
+
     # -------------------- preparing data --------------------
 
     def _make_layout(self, x: Any, y: Any, sample_weight: Any) -> tuple[Layout, list]:
         """Check and convert what the user passed; builds the model if need be."""
+        x = x.tocsr() if tabular.is_sparse(x) else x  # a dok_matrix is a dict
         x_structure, x_leaves = self._prepare_inputs(x)
         self._build_for(x_structure, x_leaves)
         names = self._names()
@@ -152,7 +159,7 @@ class Trainer(Stepper):
             if not target.size or classes is None:
                 continue
             low, high = target.min(), target.max()
-            if low < 0 or high >= classes:
+            if not (low >= 0 and high < classes):  # NaN is not either
                 raise ValueError(
                     f"targets of output {name!r} are class numbers from {low} to {high}, but the output has {classes} "
                     f"units, so they must be 0 to {classes - 1}"
@@ -182,12 +189,18 @@ class Trainer(Stepper):
     ):
         """Train for `epochs` passes over the data and return the History of losses and metrics by epoch.
 
-        x: array, list or dict (by input name) of arrays, or a generator or Sequence of batches; y: targets alike.
+        x: array, list or dict (by input name) of arrays, or a generator or Sequence of batches; y: targets alike. Tables of
+        pandas are matrices, or dicts of columns where there are several inputs; sparse matrices of scipy are made dense batch
+        by batch.
         validation_data: (x, y) or (x, y, sample_weight) or a stream. verbose: 0 silent, 1 bar, 2 a line per epoch, 'auto'.
         shuffle: True, False, or 'batch'.
         """
         self._check_compiled("fit")
-        _check_epochs(epochs, initial_epoch)
+        _check_counts(
+            epochs=epochs, initial_epoch=initial_epoch, batch_size=batch_size, steps_per_epoch=steps_per_epoch
+        )
+        _check_counts(validation_steps=validation_steps, validation_batch_size=validation_batch_size)
+        _check_validation(validation_split, validation_freq)
         validation = None
         if validation_split and validation_data is None:
             if data.is_stream(x):
@@ -254,6 +267,7 @@ class Trainer(Stepper):
     ):
         """Loss and metrics over the data: a list in the order of `metrics_names` (a number if there is only the loss)."""
         self._check_compiled("evaluate")
+        _check_counts(batch_size=batch_size, steps=steps)
         source, layout = self._source(x, y, sample_weight, batch_size, steps)
         verbose = 1 if verbose == "auto" else verbose
         callbacks = self._callbacks(callbacks, bool(verbose), verbose, 1, source.steps, history=False)
@@ -271,9 +285,10 @@ class Trainer(Stepper):
         draw = verbose not in ("auto", 0)
         quiet = callbacks is None and not draw
         simple = quiet and batch_size is None and steps is None and type(x) is np.ndarray
-        known = self._known_inputs.get((x.shape, x.dtype)) if simple else None
+        known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
         if known is not None:  # saves 8 us of checks, more than a small model takes
-            return self._run_step("predict", Batch([x], slice(None), len(x)), known)
+            return self._predict_known(x, known)
+        _check_counts(batch_size=batch_size, steps=steps)
         source, layout = self._source(x, None, None, batch_size, steps, inputs_only=True)
         listeners = None if quiet else self._callbacks(callbacks, draw, int(draw), 1, source.steps, history=False)
         parts = []
@@ -294,17 +309,23 @@ class Trainer(Stepper):
         if listeners is not None:
             listeners.on_predict_end()
         if len(parts) == 1:
-            if simple and source.leaves[0].shape == x.shape and source.leaves[0].dtype == x.dtype:
-                self._remember_inputs(x, layout)
+            if simple:
+                self._remember_inputs(x, source.leaves, layout, False)
             return parts[0]
         columns = zip(*(nest.flatten(part) for part in parts), strict=True)
         return nest.pack(parts[0], [np.concatenate(arrays) for arrays in columns])
 
-    def _remember_inputs(self, x: Array, layout: Layout) -> None:
-        """Arrays of this shape and dtype are one batch and need no conversion, so `predict` need not look again."""
-        if len(self._known_inputs) >= 64:
-            self._known_inputs.clear()
-        self._known_inputs[x.shape, x.dtype] = layout
+    def _predict_known(self, x: Array, layout: Layout) -> Any:
+        if self._tables:
+            self._check_numbers([x])
+        return self._run_step("predict", Batch([x], slice(None), len(x)), layout)
+
+    def _remember_inputs(self, x: Array, leaves: list, layout: Layout, asked: bool) -> None:
+        """If x was taken as it is, arrays of its shape and dtype need no look again; asked: whether to be one batch."""
+        if leaves[0].shape == x.shape and leaves[0].dtype == x.dtype:
+            if len(self._known_inputs) >= 64:
+                self._known_inputs.clear()
+            self._known_inputs[x.shape, x.dtype, asked] = layout
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False, reset_metrics=True):
         """Learn from one batch; returns the loss, or [loss, *metrics], or a dict by name, of this batch."""
@@ -316,11 +337,17 @@ class Trainer(Stepper):
         self._check_compiled("test_on_batch")
         return self._on_batch("test", x, y, sample_weight, None, return_dict, reset_metrics)
 
-    @tensor.on_own_place
     def predict_on_batch(self, x):
         """Outputs of one batch."""
+        simple = type(x) is np.ndarray
+        known = self._known_inputs.get((x.shape, x.dtype, True)) if simple else None
+        if known is not None:
+            return self._predict_known(x, known)
         layout, leaves = self._make_layout(x, None, None)
-        return self._run_step("predict", Batch(leaves, slice(None), len(leaves[0])), layout)
+        outputs = self._run_step("predict", Batch(leaves, slice(None), data.samples_of(leaves)), layout)
+        if simple:
+            self._remember_inputs(x, leaves, layout, True)
+        return outputs
 
     @tensor.on_own_place
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
@@ -410,13 +437,29 @@ class Trainer(Stepper):
 
 
 def _validates(epoch: int, frequency: Any) -> bool:
-    return epoch % frequency == 0 if isinstance(frequency, int) else epoch in frequency
+    return epoch % frequency == 0 if isinstance(frequency, int | np.integer) else epoch in frequency
 
 
-def _check_epochs(epochs: Any, initial_epoch: Any) -> None:
-    for name, value in (("epochs", epochs), ("initial_epoch", initial_epoch)):
-        if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 0:
-            raise ValueError(f"{name} must be a non-negative integer, received {value!r}")
+_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}  # of counts that may not be None; of others 1
+
+
+def _check_counts(**counts: Any) -> None:
+    """ValueError for what no number of samples, batches or epochs can be."""
+    for name, value in counts.items():
+        least = _LEAST.get(name, 1)
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if (value is None and name not in _LEAST) or (whole and value >= least):
+            continue
+        raise ValueError(f"{name} must be a {'positive' if least else 'non-negative'} integer, received {value!r}")
+
+
+def _check_validation(split: Any, frequency: Any) -> None:
+    """ValueError for what is no part of the data, and for what says of no epoch whether to validate after it."""
+    number = isinstance(split, int | float | np.number) and not isinstance(split, bool)
+    if split is not None and not (number and 0 <= split < 1):
+        raise ValueError(f"validation_split must be between 0 and 1, received {split!r}")
+    if isinstance(frequency, str) or not hasattr(frequency, "__contains__"):  # else the epochs after which
+        _check_counts(validation_freq=frequency)
 
 
 def _logged(value: Tensor) -> float | Array:

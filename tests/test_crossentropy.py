@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import scipy.special
 
-from nbkeras import ops
+from nbkeras import losses, ops
 from nbkeras.kernels import device
+from nbkeras.ops.arguments import as_index
 from nbkeras.tensor import GradientTape, as_tensor
 from nbkeras.testing import check_op
 
@@ -163,6 +164,16 @@ def test_a_label_out_of_range_gives_nan_in_its_row_alone(from_logits):
     np.testing.assert_array_equal(np.isnan(loss), [False, True, True, False])
     np.testing.assert_array_equal(np.isnan(gradient).all(-1), [False, True, True, False])
     assert np.isfinite(gradient[[0, 3]]).all()
+
+
+@pytest.mark.parametrize("label", [2**32, 2**32 + 1, np.uint64(2**64 - 1), np.nan, np.inf, 1e20, np.float32(-1e20)])
+def test_a_label_that_a_cast_would_make_a_class_of_gives_nan(label):
+    """2**32 is 0 in int32, and NaN is on some machines."""
+    labels, p = np.array([label]), np.array([[0.5, 0.5]])
+    for loss in (losses.SparseCategoricalCrossentropy(), losses.SparseCategoricalCrossentropy(ignore_class=1)):
+        assert np.isnan(float(loss(labels, p)))
+    assert not ops.one_hot(labels, 2).numpy().any()
+    assert float(ops.cast(ops.in_top_k(as_index(labels), p, 2), "float32")) == 0
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.uint8, np.int32, np.int64, np.float32])

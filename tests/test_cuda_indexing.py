@@ -32,6 +32,27 @@ def gpu(function, *args, **constants):
     return twins.run(twins.place(), function, None, args, constants, None)[0]
 
 
+# -------------------- numbers as indices --------------------
+
+
+@pytest.mark.parametrize(
+    ("given", "dtype"),
+    [(given, dtype) for given in (*FLOATS, np.uint64) for dtype in (np.int32, np.int64)]
+    + [(given, np.int32) for given in (np.int64, np.uint32)],
+)
+def test_whole_numbers(given, dtype):
+    wide = [0, 1, 2**31 - 1, 2**31, 2**32 - 1] if given == np.uint32 else [0, 3, 2**31, 2**32 + 1, 2**62]
+    extra = {"f": [-1.7, 2.9, np.nan, np.inf, -np.inf, 1e20], "i": [-1, -(2**31), -(2**40)], "u": []}[
+        np.dtype(given).kind
+    ]
+    x = np.array([*wide, *extra], given)
+    found = gpu(indexing.whole, x, dtype=np.dtype(dtype))
+    limits = np.iinfo(dtype)
+    held = [limits.min <= each <= limits.max for each in x.tolist()]
+    assert found.tolist() == [int(each) if ok else limits.min for each, ok in zip(x.tolist(), held, strict=True)]
+    twins.check(indexing.whole, None, [x], {"dtype": np.dtype(dtype)})
+
+
 # -------------------- take --------------------
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from nbkeras import initializers, layers, ops
 from nbkeras.kernels.threads import get_threads, set_threads
+from nbkeras.models import Model, Sequential
 from nbkeras.tensor import GradientTape, Variable
 from nbkeras.testing import check_op
 
@@ -30,6 +31,18 @@ def test_indices_outside_the_table_give_nan_and_no_gradient():
     assert np.array_equal(y.numpy()[0], expected, equal_nan=True)
     gradient = tape.gradient(y, table, output_gradients=np.ones((1, 7, 2))).numpy()
     assert np.array_equal(gradient, [[2, 2], [0, 0], [0, 0], [0, 0], [2, 2]])
+
+
+NO_INDEX = [np.array([2**32 + 1]), np.array([2**64 - 1, 2**63], np.uint64), np.array([np.nan, np.inf, 1e20, -1e20])]
+
+
+@pytest.mark.parametrize("numbers", [*NO_INDEX, NO_INDEX[2].astype("float32")], ids=lambda n: str(n.dtype))
+def test_numbers_that_a_cast_would_make_indices_of_give_nan(numbers):
+    """2**32 + 1 is 1 in int32, 2**64 - 1 is -1 in int64, and NaN is 0 on some machines."""
+    assert np.isnan(ops.embedding(numbers, TABLE).numpy()).all()
+    for dtype in ("int32", "int64", "float32"):
+        inputs = layers.Input((1,), dtype=dtype)
+        assert np.isnan(Model(inputs, layers.Embedding(7, 2)(inputs))(numbers.reshape(-1, 1)).numpy()).all()
 
 
 @pytest.mark.parametrize(
@@ -110,3 +123,74 @@ def test_layer_weights_and_configuration():
 def test_errors(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+# -------------------- numbers outside the table, in a model --------------------
+
+
+def through(*between, dtype="float32", rows=5):
+    """A model with an Embedding behind these layers."""
+    inputs = x = layers.Input((4,), dtype=dtype)
+    for layer in between:
+        x = layer(x)
+    model = Model(inputs, layers.Flatten()(layers.Embedding(rows, 2, name="table")(x)))
+    model.compile("sgd", "mse")
+    return model
+
+
+WAYS = {
+    "fit": lambda model, x, y: model.fit(x, y, verbose=0),
+    "validation": lambda model, x, y: model.fit(np.zeros_like(x), y, validation_data=(x, y), verbose=0),
+    "evaluate": lambda model, x, y: model.evaluate(x, y, verbose=0),
+    "predict": lambda model, x, y: model.predict(x),
+    "predict, replayed": lambda model, x, y: (model.predict(np.zeros_like(x)), model.predict(x)),
+    "train_on_batch": lambda model, x, y: model.train_on_batch(x, y),
+    "predict_on_batch": lambda model, x, y: model.predict_on_batch(x),
+    "a stream's second batch": lambda model, x, y: model.fit(iter([(0 * x, y), (x, y)]), steps_per_epoch=2, verbose=0),
+}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("dtype", ["int32", "float32", "int64"])
+def test_numbers_outside_the_table_are_refused(way, dtype):
+    model, y = through(dtype=dtype), np.ones((2, 8), "float32")
+    for numbers, refused in (([0, 4, -1, -5], False), ([0, 5, 1, 2], True), ([0, -6, 1, 2], True)):
+        x = np.array([numbers, [0, 1, 2, 3]], dtype)
+        if refused:
+            with pytest.raises(ValueError, match="layer 'table' looks them up in a table of 5 rows"):
+                WAYS[way](model, x, y)
+        else:
+            WAYS[way](model, x, y)
+
+
+def test_where_an_input_reaches_a_table():
+    class Shifted(layers.Reshape):
+        def call(self, inputs):
+            return ops.multiply(super().call(inputs), 0)
+
+    inner = Sequential([layers.Reshape((2, 2)), layers.Embedding(5, 2)])
+    x = np.full((1, 4), 7)
+    for between in ([], [layers.Reshape((2, 2)), layers.Permute((2, 1)), layers.Flatten()], [layers.RepeatVector(3)]):
+        with pytest.raises(ValueError, match="from 7"):
+            through(*between).predict(x)
+    for between in ([layers.Rescaling(0.5)], [Shifted((2, 2))], [layers.Lambda(lambda x: x / 2)]):
+        assert np.isfinite(through(*between).predict(x)).all()
+    first, second = layers.Input((4,), name="first"), layers.Input((4,), name="second")
+    model = Model({"b": second, "a": first}, layers.add([inner(second), layers.Reshape((2, 2, 1))(first)]))
+    model.predict({"a": x, "b": 0 * x})
+    with pytest.raises(ValueError, match="input 'second' holds numbers from 7"):
+        model.predict({"a": 0 * x, "b": x})
+
+
+def test_the_smallest_table_of_several_decides():
+    inputs = layers.Input((2,))
+    model = Model(inputs, [layers.Embedding(9, 1)(inputs), layers.Embedding(3, 1, name="small")(inputs)])
+    model.predict([[2, 2]])
+    with pytest.raises(ValueError, match="layer 'small' looks them up in a table of 3 rows"):
+        model.predict([[2, 3]])
+
+
+def test_vectors_are_no_numbers_of_a_reversed_table():
+    inputs = layers.Input((4,))
+    model = Model(inputs, layers.ReversibleEmbedding(3, 4)(inputs, reverse=True))
+    assert model.predict(np.full((1, 4), 99.0)).shape == (1, 3)

@@ -241,3 +241,44 @@ def test_order_of_the_metrics_of_several_outputs():
     results = model.evaluate(X, [X[:, :1], X[:, 1:2]], verbose=0)
     assert model.metrics_names == ["loss", "b_loss", "a_loss", "a_mape", "b_mae", "b_mse"]
     assert results[1] == results[-1] and results[0] == pytest.approx(results[1] + results[2])
+
+
+# -------------------- numbers of batches, steps and epochs --------------------
+
+COUNTS = ("batch_size", "steps_per_epoch", "validation_steps", "validation_batch_size", "epochs", "initial_epoch")
+NO_COUNTS = (-1, 2.5, "3", True, float("nan"), [2], np.float32(2))
+WRONG = [
+    *(("fit", name, value) for name in COUNTS for value in NO_COUNTS),
+    *(("fit", name, 0) for name in COUNTS[:4]),
+    *(
+        (kind, name, each)
+        for kind in ("evaluate", "predict")
+        for name in ("batch_size", "steps")
+        for each in (0, *NO_COUNTS)
+    ),
+    *(("fit", "validation_split", each) for each in (1, 1.0, -0.1, float("nan"), "0.1", True, [0.1])),
+    *(("fit", "validation_freq", each) for each in (0, -1, 1.5, "2", True, None)),
+]
+
+
+@pytest.mark.parametrize(("method", "name", "value"), WRONG, ids=str)
+@pytest.mark.parametrize("stream", [False, True])
+def test_counts_that_cannot_be(method, name, value, stream):
+    model = Sequential([layers.Dense(1, input_shape=(3,))])
+    model.compile("sgd", "mse")
+    x, y = np.ones((4, 3)), np.ones((4, 1))
+    given = (iter([(x, y)]),) if stream else (x,) if method == "predict" else (x, y)
+    more = {"validation_data": (x, y)} if name.startswith("validation_") and name != "validation_split" else {}
+    with pytest.raises(ValueError, match=f"{name} must be"):
+        getattr(model, method)(*given, verbose=0, **more, **{name: value})
+
+
+def test_counts_of_numpy_and_epochs_that_are_over():
+    model = Sequential([layers.Dense(1, input_shape=(3,))])
+    model.compile("sgd", "mse")
+    x, y = np.ones((10, 3)), np.ones((10, 1))
+    counts = {"epochs": np.int64(2), "batch_size": np.int32(3), "validation_freq": np.int64(2)}
+    history = model.fit(x, y, verbose=0, validation_split=np.float32(0.3), **counts).history
+    assert len(history["loss"]) == 2 and len(history["val_loss"]) == 1
+    assert len(model.predict(x, batch_size=np.int64(4), steps=np.int64(2))) == 8
+    assert model.fit(x, y, verbose=0, epochs=2, initial_epoch=5).history == {}  # as in Keras

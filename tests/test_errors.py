@@ -38,6 +38,12 @@ def two_inputs():
     return model
 
 
+def words(rows=5):
+    model = Sequential([L.Embedding(rows, 2, name="table"), L.Flatten(), L.Dense(1)])
+    model.compile("sgd", "mse")
+    return model
+
+
 def stateful():
     model = Sequential([L.LSTM(2, stateful=True, batch_input_shape=(4, 3, 5))])
     model.compile("sgd", "mse")
@@ -192,6 +198,19 @@ MISTAKES = [
     # ops
     (lambda: ops.matmul(np.ones((2, 3)), np.ones((2, 3))), ValueError, r"shape|match|agree"),
     (lambda: ops.reshape(np.ones(6), (4, 2)), ValueError, r"6|reshape"),
+    (
+        lambda: words().fit(np.array([[1, 2**32 + 1]]), np.ones(1), verbose=0),
+        ValueError,
+        r"holds numbers from 1 to 4294967297, but it has dtype int32",
+    ),
+    (
+        lambda: words().fit(np.array([[1, 5]]), np.ones(1), verbose=0),
+        ValueError,
+        r"from 1 to 5, but layer 'table' looks them up in a table of 5 rows, so they must be 0 to 4",
+    ),
+    (lambda: words().predict(np.array([[1, 2**63]], np.uint64)), ValueError, r"9223372036854775808, .* dtype int32"),
+    (lambda: words().predict(np.array([[1.0, 1e20]])), ValueError, r"from 1.0 to 1e\+20, .* dtype int32"),
+    (lambda: fit(classifier(), y=np.full(8, 2**64 - 1, np.uint64)), ValueError, r"18446744073709551615, .* 0 to 2"),
     (lambda: ops.concatenate([np.ones((2, 2)), np.ones((3, 3))], axis=0), ValueError, r"shape|agree"),
     (lambda: ops.sum(np.ones((2, 2)), axis=5), ValueError, r"axis"),
     (lambda: ops.add("a", 1.0), TypeError, r"expected numbers"),

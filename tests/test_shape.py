@@ -201,6 +201,7 @@ def test_in_top_k_counts_ties_and_rejects_nan():
     x = np.array([[0.1, 0.5, 0.5], [0.3, 0.2, 0.1], [np.nan, 0.2, 0.1]])
     np.testing.assert_array_equal(ops.in_top_k([2, 1, 0], x, 1), [True, False, False])
     np.testing.assert_array_equal(ops.in_top_k([0, 1, 1], x, 2), [False, True, True])
+    np.testing.assert_array_equal(ops.in_top_k([-1, 3, 2**40], x, 3), [False] * 3)  # classes that do not exist
 
 
 def test_integers_and_booleans_move_too():

@@ -255,6 +255,32 @@ def test_predict_from_many_threads(data):
     assert not failures
 
 
+def test_predict_on_batch_goes_the_way_of_predict(data, monkeypatch):
+    """Known arrays are not looked at again, and one batch of them stays one batch: `predict` of as many rows has three."""
+    x, _ = data
+    model, prepared = network(), []
+    prepare = model._prepare_inputs
+    monkeypatch.setattr(model, "_prepare_inputs", lambda given: prepared.append(len(given)) or prepare(given))
+    expected = model.predict(x, batch_size=len(x))
+    for _ in range(3):
+        np.testing.assert_array_equal(model.predict_on_batch(x), expected)
+    assert prepared == [70, 70]
+    recorded = model._steps["predict"].recordings
+    np.testing.assert_array_equal(model.predict(x), model.predict(x, batch_size=32))
+    assert model._steps["predict"].recordings == recorded + 2  # of 32 rows and of 6
+    np.testing.assert_array_equal(model.predict_on_batch(x[::-1]), expected[::-1])
+    np.testing.assert_array_equal(model.predict_on_batch(x.astype(float)), expected)
+    assert model.predict_on_batch(x[:0]).shape == (0, 3)
+
+
+def test_one_batch_of_several_inputs_has_one_length():
+    first, second = layers.Input((2,), optional=True), layers.Input((2,))
+    model = Model([first, second], layers.Dense(1)(second))
+    assert model.predict_on_batch([None, np.ones((3, 2))]).shape == (3, 1)
+    with pytest.raises(ValueError, match=r"same number of samples, received \[3, 4\]"):
+        model.predict_on_batch([np.ones((4, 2)), np.ones((3, 2))])
+
+
 def test_frozen_layers_do_not_change(data):
     x, y = data
     model = network()

@@ -127,6 +127,10 @@ class BackupAndRestore(Callback):
     Weights, the layers' and the optimizer's states and the epoch are in one file, which is replaced as a whole. save_freq:
     'epoch', or a number of batches; training goes on at the start of the epoch it was in. double_checkpoint: keep the
     state before the last one too, for when the last cannot be read. delete_checkpoint: delete it when training is done.
+
+    The same numbers as without the crash come out with `shuffle=False`, whole epochs and save_freq='epoch' only. Not kept are
+    the orders that `fit` shuffles in (the default: a resumed `fit` begins with the first one again, or with another one), the
+    place in the data where an epoch of `steps_per_epoch` ended, and what other callbacks count.
     """
 
     lazy_logs = True

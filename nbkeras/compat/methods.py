@@ -50,7 +50,8 @@ class Model:
     def _validation_source(self, validation_data, *args):
         if isinstance(validation_data, list | tuple):
             x, y, weights = (*validation_data, None)[:3]
-            self._validation_given = [x, y, np.ones(len(x)) if weights is None else weights]
+            samples = x.shape[0] if hasattr(x, "shape") else len(x)
+            self._validation_given = [x, y, np.ones(samples) if weights is None else weights]
         return _validation_source(self, validation_data, *args)
 
     def _callbacks(self, *args, **kwargs):
@@ -64,7 +65,7 @@ class Model:
 
     def predict(self, x, *args, **kwargs):
         """`predict` of as many samples as the first of several inputs has."""
-        if isinstance(x, list) and len({len(each) for each in x if hasattr(each, "shape")}) > 1:
+        if isinstance(x, list) and len({each.shape[0] for each in x if hasattr(each, "shape")}) > 1:
             x = [each[: len(x[0])] for each in x]
         return _predict(self, x, *args, **kwargs)
 

@@ -168,6 +168,7 @@ HANDLERS: dict[str, Handler] = {
         for name, kind in (pair.split(":") for pair in pairs.split())
     },
     "tensor._cast_op": _cast,
+    "indexing.whole": _cast,
     "elementwise.unary": _by_ufunc(_UNARY),
     "elementwise.binary": _by_ufunc(_BINARY),
     "elementwise.add": _of_booleans("Add", "Or"),

@@ -74,7 +74,7 @@ class CategoryEncoding(Layer):
             raise ValueError(
                 f"CategoryEncoding {self.name!r} takes count_weights with output_mode 'count', not {self.output_mode!r}"
             )
-        return encoded(ops.cast(inputs, "int32"), self.output_mode, self.num_tokens, self.dtype, count_weights)
+        return encoded(inputs, self.output_mode, self.num_tokens, self.dtype, count_weights)
 
     def get_config(self):
         return {**super().get_config(), "num_tokens": self.num_tokens, "output_mode": self.output_mode}

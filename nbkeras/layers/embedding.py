@@ -12,9 +12,10 @@ from nbkeras.tensor import Tensor
 class Embedding(Layer):
     """Looks up a vector of `output_dim` numbers for each integer 0 <= n < input_dim.
 
-    Shapes: (batch, ...) of integers -> (batch, ..., output_dim). Floats are cut to integers; an index outside the table
-    gives NaN (see ops.embedding). mask_zero: 0 stands for padding, and later layers skip it. input_length: the length of
-    the sequences where the layer is first in a Sequential. weights: the table to start from.
+    Shapes: (batch, ...) of integers -> (batch, ..., output_dim). Floats are cut to integers. An index outside the table
+    is refused by `fit`, `evaluate` and `predict` if it comes from an input; else it gives NaN (see ops.embedding).
+    mask_zero: 0 stands for padding, and later layers skip it. input_length: the length of the sequences where the layer is
+    first in a Sequential. weights: the table to start from.
     """
 
     input_dtype = "int32"

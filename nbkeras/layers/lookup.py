@@ -15,6 +15,7 @@ import numpy as np
 from nbkeras import ops, room, tensor
 from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
 from nbkeras.ops import hashing
+from nbkeras.ops.arguments import as_index
 from nbkeras.tensor import Tensor, as_tensor
 
 
@@ -267,7 +268,7 @@ class IntegerLookup(Lookup):
         return int(value)
 
     def call(self, inputs):
-        inputs = ops.cast(inputs, "int64")
+        inputs = as_index(inputs)
         if self.invert:
             terms = np.array([*self.get_vocabulary(), self.oov_token], np.int64)
             inside = ops.logical_and(ops.greater_equal(inputs, 0), ops.less(inputs, len(terms) - 1))

@@ -215,7 +215,7 @@ def categorical_focal_crossentropy(
 
 
 def _class_numbers(name: str, y_true: Any, y_pred: Tensor, axis: int = -1) -> Tensor:
-    """Integer targets with one axis less than the predictions."""
+    """Class numbers with one axis less than the predictions."""
     y_true = as_tensor(y_true)
     if y_true.ndim == y_pred.ndim and y_true.shape[axis] == 1:
         y_true = ops.squeeze(y_true, axis)
@@ -225,7 +225,7 @@ def _class_numbers(name: str, y_true: Any, y_pred: Tensor, axis: int = -1) -> Te
             f"{name}: targets of shape {y_true.shape} do not match predictions of shape {y_pred.shape}; give one class "
             "number for each prediction (or one-hot vectors to categorical_crossentropy)"
         )
-    return y_true if y_true.dtype.kind in "iu" else as_tensor(y_true, "int32")
+    return y_true
 
 
 @_register()
@@ -303,8 +303,8 @@ def circle(
     class numbers and vectors of their own. remove_diagonal: a vector is no pair with itself. Losses of 0 are masked.
     """
     y_pred = prediction(y_pred)
-    classes = ops.reshape(as_tensor(as_tensor(y_true), "int32"), (-1, 1))
-    references = classes if ref_labels is None else ops.reshape(as_tensor(as_tensor(ref_labels), "int32"), (-1, 1))
+    classes = ops.reshape(as_tensor(y_true), (-1, 1))
+    references = classes if ref_labels is None else ops.reshape(as_tensor(ref_labels), (-1, 1))
     vectors = y_pred if ref_embeddings is None else as_tensor(ref_embeddings, y_pred.dtype)
     if y_pred.ndim != 2 or vectors.ndim != 2 or (len(classes), len(references)) != (len(y_pred), len(vectors)):
         raise ValueError(

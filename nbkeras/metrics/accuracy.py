@@ -3,11 +3,10 @@
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
-
 from nbkeras import config, ops
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import FunctionMetric, functions, registry
+from nbkeras.ops.arguments import as_index
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 from nbkeras.tensor import Tensor, as_tensor, op
 
@@ -85,7 +84,7 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
     if from_sorted_ids:
         matches = ops.any(ops.equal(ops.expand_dims(ops.cast(classes, y_pred.dtype), -1), y_pred[..., :k]), axis=-1)
         return ops.cast(matches, config.floatx())
-    classes = ops.reshape(as_tensor(classes, np.int64), (classes.size,))
+    classes = ops.reshape(as_index(classes), (classes.size,))
     matches = ops.in_top_k(classes, ops.reshape(y_pred, (classes.size, y_pred.shape[-1])), k)
     return ops.cast(ops.reshape(matches, y_pred.shape[:-1]), config.floatx())
 

@@ -59,7 +59,7 @@ class IoU(Metric):
         count_pairs(rows, columns, self.total_cm, sample_weight, self.ignore_class)
 
     def _classes(self, x: Any, sparse: bool) -> Tensor:
-        return as_tensor(as_tensor(x) if sparse else ops.argmax(x, axis=self.axis), "int64")
+        return as_tensor(x) if sparse else ops.argmax(x, axis=self.axis)
 
     def result(self) -> Tensor:
         right = ops.sum(ops.multiply(self.total_cm, np.eye(self.num_classes)), axis=0)

@@ -10,8 +10,8 @@ import numpy as np
 
 from nbkeras import config, exchange
 from nbkeras.dtypes import known_dtype, result_dtype
-from nbkeras.kernels import elementwise
-from nbkeras.tensor import Tensor, as_tensor, holds_tensors
+from nbkeras.kernels import elementwise, indexing
+from nbkeras.tensor import Tensor, apply, as_tensor, holds_tensors
 
 
 def promote(*values: Any) -> list[Tensor]:
@@ -48,12 +48,20 @@ def as_float(value: Any) -> Tensor:
     return tensor if tensor.dtype.kind == "f" else as_tensor(tensor, config.floatx())
 
 
+def as_index(value: Any, dtype: Any = np.int64) -> Tensor:
+    """A Tensor of numbers that choose something: in int64 or int32, floats cut, and what it does not hold no index."""
+    tensor = as_tensor(value)
+    if np.can_cast(tensor.dtype, dtype):
+        return as_tensor(tensor, dtype)
+    return apply(indexing.whole, None, [tensor], dtype=np.dtype(dtype))
+
+
 def as_integer(value: Any, what: str) -> Tensor:
-    """An int64 Tensor of indices; TypeError where the value is not made of integers."""
+    """`as_index` in int64; TypeError where the value is not made of integers."""
     tensor = as_tensor(value)
     if tensor.dtype.kind not in "iu":
         raise TypeError(f"{what} must be integers, received dtype {tensor.dtype}; use ops.cast(x, 'int32') on purpose")
-    return as_tensor(tensor, np.int64)
+    return as_index(tensor)
 
 
 def check_broadcast(name: str, *tensors: Tensor) -> None:

@@ -6,17 +6,17 @@ import numpy as np
 
 from nbkeras.kernels import ctc as kernels
 from nbkeras.ops.activations import log_softmax
-from nbkeras.ops.arguments import as_float
+from nbkeras.ops.arguments import as_float, as_index
 from nbkeras.ops.creation import arange, zeros
 from nbkeras.ops.elementwise import equal, greater_equal, logical_or, negative, where
 from nbkeras.ops.indexing import argsort, take_along_axis
 from nbkeras.ops.reduce import argmax, max, sum
 from nbkeras.ops.shape import concatenate, expand_dims, reshape
-from nbkeras.tensor import Tensor, apply, as_tensor, op
+from nbkeras.tensor import Tensor, apply, op
 
 
 def _lengths(name: str, value: Any, output: Tensor) -> Tensor:
-    lengths = as_tensor(as_tensor(value), np.int32)
+    lengths = as_index(value, np.int32)
     if output.ndim != 3 or lengths.size != len(output):
         raise ValueError(
             f"{name} expects outputs (batch, time, classes) and a length for each sequence, (batch,), received shapes "
@@ -41,7 +41,7 @@ def ctc_loss(target, output, target_length, output_length, mask_index: int = 0) 
     mask_index: the blank's class. A sequence too long for its output has loss infinity and gradient 0; a label or a length
     out of range gives NaN. Differentiable in output.
     """
-    output, target = as_float(output), as_tensor(as_tensor(target), np.int32)
+    output, target = as_float(output), as_index(target, np.int32)
     lengths = [_lengths("ctc_loss", each, output) for each in (target_length, output_length)]
     if target.ndim != 2 or len(target) != len(output):
         raise ValueError(f"ctc_loss: target must be ({len(output)}, labels), received shape {target.shape}")

@@ -1,8 +1,7 @@
 """Differentiable lookup of rows in a table."""
 
-import numpy as np
-
 from nbkeras.kernels import embedding as kernels
+from nbkeras.ops.arguments import as_index
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
@@ -19,4 +18,4 @@ def embedding(indices, table) -> Tensor:
             f"embedding: the table must be a float matrix (rows, width), received shape {table.shape} of dtype "
             f"{table.dtype}"
         )
-    return apply(kernels.gather, kernels.gather_vjp, [table, as_tensor(as_tensor(indices), np.dtype(np.int64))])
+    return apply(kernels.gather, kernels.gather_vjp, [table, as_index(indices)])

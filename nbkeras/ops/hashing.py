@@ -27,10 +27,16 @@ def as_texts(values: Any) -> np.ndarray | None:
     return np.array(texts, dtype=np.str_).reshape(values.shape)
 
 
+def _integers(value: Any, what: str) -> Tensor:
+    """An int64 Tensor; of uint64 the same bits, so that large numbers stay different."""
+    tensor = as_tensor(value)
+    return as_tensor(tensor, np.int64) if tensor.dtype.kind == "u" else as_integer(tensor, what)
+
+
 @op
 def hash_integers(x, bins: int, key: Sequence[int] | None = None) -> Tensor:
     """The bin of each integer's decimal digits, int64: SipHash-2-4 by a key of two numbers, FarmHash64 without, modulo bins."""
-    x = as_integer(x, "hash_integers: x")
+    x = _integers(x, "hash_integers: x")
     return apply(kernels.hash_integers, None, [x], bins=int(bins), key=None if key is None else tuple(key))
 
 
@@ -46,5 +52,5 @@ def hash_texts(texts: np.ndarray, bins: int, key: Sequence[int] | None = None) -
 @op
 def cross_hashes(numbers: list, bins: int) -> Tensor:
     """The bin of each crossing of several integers of one shape, int64: FingerprintCat64 of all, modulo bins."""
-    tensors = [as_integer(x, "cross_hashes: numbers") for x in numbers]
+    tensors = [_integers(x, "cross_hashes: numbers") for x in numbers]
     return apply(kernels.cross, None, tensors, bins=int(bins))

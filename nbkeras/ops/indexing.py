@@ -12,7 +12,7 @@ from nbkeras import room
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as kernels
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_integer, axis_of, check_broadcast, floatx_or
+from nbkeras.ops.arguments import as_index, as_integer, axis_of, check_broadcast, floatx_or
 from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, sizes_of, squeeze, stack, transpose
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
@@ -205,7 +205,7 @@ def one_hot(x, num_classes: int, axis: int = -1, dtype=None, sparse: bool = Fals
     """1 at the class that x names and 0 elsewhere, the classes along a new axis; classes out of range give zeros."""
     if sparse:
         raise ValueError("one_hot: there are no sparse tensors, use sparse=False")
-    x = as_tensor(x, np.int64)  # float labels too, as Keras
+    x = as_index(x)  # float labels too, as Keras
     along = axis_of("one_hot", axis, x.ndim + 1)
     return apply(indexing.one_hot, None, [x], classes=int(num_classes), axis=along, dtype=floatx_or(dtype))
 
@@ -240,7 +240,8 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
 def in_top_k(targets, predictions, k: int) -> Tensor:
     """Whether each target class is among the k largest predictions of its row; classes tied with the k-th count.
 
-    targets (batch,) integers, predictions (batch, classes); gives (batch,) bool. A prediction that is not finite is never in.
+    targets (batch,) integers, predictions (batch, classes); gives (batch,) bool. Never in are a class that does not exist
+    and a prediction that is not finite.
     """
     predictions, classes = as_tensor(predictions), as_integer(targets, "in_top_k: targets")
     if predictions.ndim != 2 or classes.shape != predictions.shape[:1]:
@@ -248,9 +249,11 @@ def in_top_k(targets, predictions, k: int) -> Tensor:
             "in_top_k: expected targets (batch,) and predictions (batch, classes), received "
             f"{classes.shape} and {predictions.shape}"
         )
-    chosen = take_along_axis(predictions, expand_dims(classes, 1), 1)
+    existing = elementwise.clip(classes, 0, predictions.shape[1] - 1)
+    chosen = take_along_axis(predictions, expand_dims(existing, 1), 1)
     above = reduce.count_nonzero(elementwise.greater(predictions, chosen), axis=1)
-    return elementwise.logical_and(elementwise.less(above, k), elementwise.isfinite(squeeze(chosen, 1)))
+    counts = elementwise.logical_and(elementwise.equal(classes, existing), elementwise.isfinite(squeeze(chosen, 1)))
+    return elementwise.logical_and(elementwise.less(above, k), counts)
 
 
 # -------------------- positions --------------------

@@ -12,7 +12,7 @@ import numpy as np
 from nbkeras import config
 from nbkeras.kernels import losses as kernels
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_float, axis_of
+from nbkeras.ops.arguments import as_float, as_index, axis_of
 from nbkeras.ops.shape import moveaxis, reshape
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
@@ -74,7 +74,7 @@ def sparse_categorical_crossentropy(target, output, from_logits: bool = False, a
     name = "sparse_categorical_crossentropy"
     output = as_float(output)
     at = _class_axis(name, axis, output)
-    target = as_tensor(target, np.int32)
+    target = as_index(target, np.int32)
     rest = output.shape[:at] + output.shape[at + 1 :]
     if target.shape == output.shape[:at] + (1,) + output.shape[at + 1 :]:
         target = reshape(target, rest)

@@ -12,7 +12,7 @@ from nbkeras.kernels import device, elementwise
 from nbkeras.kernels import metrics as kernels
 from nbkeras.kernels.embedding import add_rows
 from nbkeras.kernels.threads import launch_shares
-from nbkeras.ops.arguments import as_float
+from nbkeras.ops.arguments import as_float, as_index
 from nbkeras.ops.elementwise import where
 from nbkeras.ops.shape import broadcast_to, reshape
 from nbkeras.tensor import Tensor, Variable, apply, as_tensor, at_home, op
@@ -149,7 +149,7 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
         with at_home(table):
             return count_pairs(rows, columns, table, sample_weight, ignored)
     n, m = table.shape
-    rows, columns = as_tensor(rows, np.int64), as_tensor(columns, np.int64)
+    rows, columns = as_index(rows), as_index(columns)
     if rows.size != columns.size:
         raise ValueError(f"targets of shape {rows.shape} do not match predictions of shape {columns.shape}")
     weight = as_tensor(1.0 if sample_weight is None else sample_weight, np.float64)
