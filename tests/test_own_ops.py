@@ -1,13 +1,17 @@
 """An op of one's own with a mistake: the message names the function, its file and line, and what to write instead."""
 
+import math
+
 import numpy as np
 import pytest
 
+from nbkeras import ops
 from nbkeras.kernels import device
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.threads import launch_shares
 from nbkeras.program import Program
 from nbkeras.tensor import GradientTape, Tensor, apply, as_tensor, op
+from nbkeras.testing import check_op
 
 X = np.array([[0.5, -1.25, 2.0], [1.5, 0.75, -0.5]])
 pytestmark = pytest.mark.cpu("kernels compiled by Numba, without twins")
@@ -342,3 +346,138 @@ def test_no_values_while_shapes_are_worked_out():
 
     with refused(device.ValueReadError, "test_own_ops.py", "its shapes are worked out"):
         op(function(branch_on(lambda x: x.sum() > 0)))(Input((3,)))
+
+
+# -------------------- what only check_op finds --------------------
+
+
+@pytest.mark.parametrize("look", LOOKS[:3])
+def test_check_op_finds_a_branch_on_values(look):
+    with refused(AssertionError, "test_own_ops.py", "device.launch"):
+        check_op(function(branch_on(look), None), X, wrt=[])
+
+
+def test_check_op_finds_a_branch_that_the_guard_does_not_see():
+    """np.asarray takes the memory of an array without asking it."""
+    with refused(AssertionError, "replayed output 0 for numbers of the other sign differs"):
+        check_op(function(branch_on(lambda x: np.asarray(x).sum() > 0), None), X, wrt=[])
+
+
+@compiled
+def one_too_far(x, y):
+    for i in range(x.size):
+        y[i] = x[i] + x[i + 1] * x.dtype.type(0)
+
+
+@compiled
+def one_too_many(x, y):
+    for i in range(x.size + 1):
+        y[i] = x[min(i, x.size - 1)]
+
+
+@compiled
+def all_but_the_last(x, y):
+    for i in range(x.size - 1):
+        y[i] = x[i]
+
+
+@compiled
+def clearing(x, y):
+    for i in range(x.size):
+        y[i] = x[i]
+        x[i] = x.dtype.type(0)
+
+
+@compiled
+def in_float64(x, y):
+    for i in range(x.size):
+        y[i] = 2.0 * math.sin(x[i])
+
+
+@compiled
+def in_float64_on_purpose(x, y):
+    total = 0.0
+    for i in range(x.size):
+        total += x[i]
+    for i in range(x.size):
+        y[i] = 0.0
+        y[i] = y.dtype.type(total)
+
+
+def past_the_end_by_address(x, y):
+    np.lib.stride_tricks.as_strided(y, (y.size + 1,), y.strides)[...] = 1
+
+
+@pytest.mark.parametrize(
+    "kernel, message",
+    [
+        (one_too_far, r"uses an index outside of its arrays: line \d+: index 6 is out of bounds .* size 6"),
+        (one_too_many, r"uses an index outside of its arrays: line \d+: index 6 is out of bounds .* size 6"),
+        (past_the_end_by_address, r"wrote outside of an array of shape \(2, 3\) and dtype float64, after its memory"),
+        (clearing, r"changed input 0 of 'own_op' .*test_own_ops.py:\d+\), an array of shape \(2, 3\)"),
+    ],
+)
+def test_check_op_names_the_kernel(kernel, message):
+    with refused(AssertionError, f"kernel '{kernel.__name__}' .*test_own_ops.py:", message):
+        check_op(function(launching(kernel), None), X, wrt=[])
+
+
+def test_check_op_names_elements_that_no_kernel_wrote():
+    with refused(
+        AssertionError, "'own_op' .*test_own_ops.py", r"1 elements .* \(1, 2\)", "kernel with that array is 'all_but"
+    ):
+        check_op(function(launching(all_but_the_last), None), X, wrt=[])
+
+
+def test_check_op_finds_float64_in_float32_kernels():
+    with refused(AssertionError, r"kernel 'in_float64' .* line \d+", r"x.dtype.type\(2\)"):
+        check_op(function(launching(in_float64), None), X, wrt=[])
+    check_op(function(launching(in_float64_on_purpose), None), X, wrt=[])
+
+
+def test_check_op_checks_shares():
+    @compiled
+    def clearing_share(x, y, share, shares):
+        clearing(x, y)
+
+    def own_op(x):
+        y = device.empty(x.shape, x.dtype)
+        launch_shares(clearing_share, 2, x.reshape(-1), y.reshape(-1))
+        return y, None
+
+    with refused(AssertionError, "kernel 'clearing_share'", "changed input 0"):
+        check_op(function(own_op, None), X, wrt=[])
+
+
+def test_check_op_finds_a_vjp_that_changes_dy_or_what_was_saved():
+    def own_op(x):
+        return double_op(x)[0], x
+
+    def changes_dy(saved, dy, needs):
+        device.launch(device.fill, dy, 1)
+        return (dy,)
+
+    def changes_saved(saved, dy, needs):
+        device.launch(device.fill, saved, 1)
+        return double_vjp(saved, dy, needs)
+
+    for vjp, what in ((changes_dy, "dy"), (changes_saved, "what its op saved")):
+        with refused(AssertionError, f"kernel 'fill' .* changed {what} of '{vjp.__name__}' .*test_own_ops.py"):
+            check_op(function(own_op, vjp), X)
+
+
+def test_check_op_warns_of_a_loop_in_python():
+    def forgotten(x, y):
+        for i in range(x.size):
+            y[i] = 2 * x[i]
+
+    with pytest.warns(UserWarning, match="'forgotten' .*test_own_ops.py:.* loop in Python.*@compiled"):
+        check_op(function(launching(forgotten), None), X, wrt=[])
+    check_op(
+        function(launching(device.host(lambda x, y: [np.copyto(y, x) for _ in range(2)] and None)), None), X, wrt=[]
+    )
+
+
+def test_a_right_op_passes():
+    check_op(function(), X)
+    check_op(lambda x: ops.sin(function()(x)), X)
