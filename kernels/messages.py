@@ -9,7 +9,8 @@ from typing import Any, NoReturn
 from numba import typeof
 from numba.core import errors
 
-DOES_NOT_FIT = (TypeError, errors.NumbaError, errors.UnsupportedBytecodeError)  # a kernel and its arguments
+# What is raised where a kernel cannot be compiled or called.
+DOES_NOT_FIT = (TypeError, AttributeError, errors.NumbaError, errors.UnsupportedBytecodeError)
 
 
 def named(function: Any) -> str:
@@ -61,14 +62,17 @@ def raise_named(kernel: Callable, args: tuple, error: Exception) -> NoReturn:
     for name, arg in zip(inspect.signature(function).parameters, args, strict=False):
         try:
             typeof(arg)
-        except ValueError:
+        except (ValueError, TypeError):  # TypeError: a Tensor says itself that it is none
             raise TypeError(
                 f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {described(arg)}. Call "
                 "device.launch in an op: `apply(op, vjp, [tensors])` gives it the arrays of the tensors"
             ) from None
     if isinstance(error, TypeError):
         raise error
-    raise TypeError(f"Numba cannot compile the kernel {named(kernel)}: {_reason(error)}") from None
+    reason = _reason(error)
+    if "<class 'function'>" in reason:
+        reason += ". A function that a kernel calls must be @compiled too"
+    raise TypeError(f"Numba cannot compile the kernel {named(kernel)}: {reason}") from None
 
 
 def _reason(error: Exception) -> str:

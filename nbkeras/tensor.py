@@ -75,6 +75,13 @@ class Tensor:
         return exchange.device_of(self.data)
 
     @property
+    def _numba_type_(self) -> Any:  # Numba asks for it where a kernel is called with a Tensor
+        raise TypeError(
+            f"a compiled function was called with a Tensor of shape {self.shape}: kernels take arrays. Call it by device.launch "
+            "in an op; `apply(op, vjp, [tensors])` of nbkeras.tensor gives the op the tensors' arrays"
+        )
+
+    @property
     def __cuda_array_interface__(self) -> dict:
         if device.place_of(self.data) is None:
             raise AttributeError("a tensor on the CPU has no __cuda_array_interface__")

@@ -207,6 +207,20 @@ def of_unknown_name(x, y):
 
 
 @compiled
+def of_unknown_function(x, y):
+    y[0] = math.sine(x[0])
+
+
+def helper(x):
+    return x
+
+
+@compiled
+def calling_python(x, y):
+    y[0] = helper(x[0])
+
+
+@compiled
 def storing_text(x, y):
     y[0] = "one"
 
@@ -223,6 +237,14 @@ def test_a_wrong_number_of_arguments():
         function(launching(double, 1.0))(X)
 
 
+def test_shares_of_a_kernel_that_is_not_compiled():
+    def own_kernel(x, share, shares):
+        pass
+
+    with refused(TypeError, "launch_shares needs a compiled kernel", "'own_kernel' .*test_own_ops.py:", "@compiled"):
+        launch_shares(own_kernel, 2, X)
+
+
 @pytest.mark.parametrize("shares", [1, 2])
 def test_shares_forgotten(shares):
     def own_op(x):
@@ -237,6 +259,8 @@ def test_shares_forgotten(shares):
 def test_a_tensor_given_to_a_kernel():
     with refused(TypeError, "kernel 'double' .*test_own_ops.py:", "for 'y'", "received a Tensor of shape"):
         device.launch(double, X.ravel(), as_tensor(X.ravel()))
+    with refused(TypeError, r"called with a Tensor of shape \(6,\)", "device.launch"):
+        double(as_tensor(X.ravel()), X.ravel())
 
 
 @pytest.mark.parametrize(
@@ -245,6 +269,8 @@ def test_a_tensor_given_to_a_kernel():
         (of_unknown_method, r"Unknown attribute 'sine' of type float64 \[line \d+: y\[i\] = x\[i\].sine\(\)\]$"),
         (with_a_file, "The 'with .*' construct is not supported"),
         (of_unknown_name, "name 'missing' is not defined"),
+        (of_unknown_function, "module 'math' has no attribute 'sine'"),
+        (calling_python, "'helper'.*must be @compiled too$"),
         (storing_text, r"setitem.*array\(float64, 1d, C\).*str.* \[line \d+: y\[0\] = \"one\"\]$"),
     ],
 )
