@@ -377,12 +377,17 @@ def _refuse(what: str) -> None:
     frame: Any = sys._getframe(1)
     while frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith(_FOREIGN):
         frame = frame.f_back
-    when = "its shapes are worked out" if _thread.dry else "a step is recorded"
+    when, why = (
+        "a step is recorded",
+        "a replay starts the launches again and does not run this line: results would be stale",
+    )
+    if _thread.dry:
+        when, why = "its shape is worked out", "nothing is computed then"
     raise ValueReadError(
         f"{frame.f_code.co_name!r} ({frame.f_code.co_filename}:{frame.f_lineno}) used {what} on an array while {when}. Op code "
-        "may use shapes, dtypes and views of arrays, not their values: a replay starts the launches again and does not run "
-        "this line, so that results would be stale. Put the computation into a kernel and start it by device.launch(kernel, "
-        "*arrays). If Python must look at values, use device.read(array): then the step is not recorded and runs eagerly"
+        f"may use shapes, dtypes and views of arrays, not their values: {why}. Put the computation into a kernel and start it "
+        "by device.launch(kernel, *arrays). If Python must look at values, use device.read(array): then steps are not recorded "
+        "and run eagerly, and the layer needs a compute_output_shape method"
     )
 
 
