@@ -195,7 +195,7 @@ def launch(function: Callable, *args) -> None:
         _thread.runner.run(function, args)
 
 
-def call(function: Callable, inputs: tuple, *rest: Any, **constants: Any) -> Any:
+def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> Any:
     """Run an op or a vjp, `function(*inputs, *rest, **constants)`; a recorder hears of it. It must not change `inputs`."""
     if _thread.recorder is None:
         return function(*inputs, *rest, **constants)

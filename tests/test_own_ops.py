@@ -504,6 +504,15 @@ def test_check_op_warns_of_a_loop_in_python():
     )
 
 
+def test_constants_may_have_any_name():
+    def own_op(x, function, inputs):
+        y = device.empty(x.shape, x.dtype)
+        device.launch(np.multiply, x, x.dtype.type(function * inputs), y)
+        return y, None
+
+    check_op(lambda x: apply(own_op, None, [x], function=2, inputs=3), X, wrt=[])
+
+
 def test_a_right_op_passes():
     check_op(function(), X)
     check_op(lambda x: ops.sin(function()(x)), X)
