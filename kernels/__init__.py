@@ -9,7 +9,8 @@ The contract of a family (one file: op, vjp and their compiled loops together):
   gradient may be an object that stands for an array, as `embedding.RowGradient`: see nbkeras/tape.py.
 * Neither changes its inputs, and a gradient may alias dy: whoever adds in place owns what it adds to.
 * Arrays come in C-contiguous and of one float dtype (plus integer indices and bool masks); temporaries from
-  `device.empty`; all computation by `device.launch(kernel, *arrays_and_constants)`. A kernel allocates nothing.
+  `device.empty`; all computation by `device.launch(kernel, *arrays_and_constants)`. A kernel allocates nothing. Op code uses
+  shapes, dtypes and views of arrays; while a step is recorded they refuse to show values (`device.UnreadArray`).
 * Kernels are written with loops, not slice arithmetic (2.2 s against 0.1 s to compile), decorated with `cache.compiled`,
   at module level, one signature per dtype. One whose work is worth several threads takes `share, shares` and is started by
   `threads.launch_shares`; work is split by shape, never by thread count, so results are the same on every machine.

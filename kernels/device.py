@@ -6,7 +6,8 @@ Three rules make a run recordable, replayable and measurable:
 * every computation is a `launch` of a function that writes into arrays it was given, copies and fills too;
 * a view that needs no copy (a reshape, a slice of leading rows) is free and needs no launch.
 
-A *listener* (a recording program, a profiler) hears of all of them. Listeners and the dry mode are per thread.
+A *listener* (a recording program, a profiler) hears of all of them. Listeners and the dry mode are per thread. While a step
+is recorded, or run dry, op code gets UnreadArrays: arrays that refuse to be looked at or changed but by a launch.
 
 On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cuda_kernel.py. A *place* is a GPU
 (cuda_place.py), None the CPU; each thread may have its own.
@@ -14,15 +15,21 @@ On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cud
 
 import contextlib
 import functools
+import os
+import sys
 import threading
 import time
 import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import numba
 import numpy as np
+from numba import typeof
+from numba.extending import typeof_impl
 
-from nbkeras.kernels.device_array import DeviceArray
+from nbkeras.kernels.device_array import VIEWS, DeviceArray, view_key
+from nbkeras.kernels.messages import DOES_NOT_FIT, named, raise_named
 
 Array = np.ndarray
 ARRAYS = (np.ndarray, DeviceArray)
@@ -31,7 +38,7 @@ ARRAYS = (np.ndarray, DeviceArray)
 class _Thread(threading.local):
     place: Any = None  # where new arrays and launches go; the class's own is that of all threads that chose none
     recorder: Any = None  # hears of empty(), launch() and read(); see nbkeras/program.py
-    profile: "Profile | None" = None
+    runner: Any = None  # runs launches in `launch`'s place: a Profile, or the Checks of checking.py
     flags: tuple = ()  # what launches hang on: see only_if
     dry = False
 
@@ -98,8 +105,10 @@ def empty(shape, dtype=np.float32) -> Array:
     place = _thread.place
     array = np.empty(shape, dtype) if place is None or _thread.dry else place.empty(shape, dtype)
     if _thread.recorder is not None:
-        _thread.recorder.allocated(array)
-    return array
+        array = _thread.recorder.allocated(array)
+    elif not _thread.dry:
+        return array
+    return unread(array)
 
 
 def output(need, shape, dtype) -> Array:
@@ -162,11 +171,19 @@ def launch(function: Callable, *args) -> None:
     if _thread.flags:
         function, args = _Conditional(function, len(_thread.flags)), (*_thread.flags, *args)
     if _thread.recorder is not None:
+        args = tuple(plain(arg) for arg in args)
         _thread.recorder.launched(function, args)
-    if _thread.profile is None:
-        _run(function, args)
+    if _thread.runner is None:
+        run(function, args)
     else:
-        _thread.profile.run(function, args)
+        _thread.runner.run(function, args)
+
+
+def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> Any:
+    """Run an op or a vjp, `function(*inputs, *rest, **constants)`; a recorder hears of it. It must not change `inputs`."""
+    if _thread.recorder is None:
+        return function(*inputs, *rest, **constants)
+    return _thread.recorder.called(function, inputs, rest, constants)
 
 
 def host(function: Callable) -> Callable:
@@ -225,19 +242,28 @@ def _placed(function: Callable, args: tuple) -> tuple[Callable, tuple]:
 
 
 @np.errstate(all="ignore")
-def _run(function: Callable, args: tuple) -> None:
-    function(*args)
+def run(function: Callable, args: tuple) -> None:
+    """Run a kernel, with errors that name it."""
+    try:
+        result = function(*args)
+    except DOES_NOT_FIT as error:
+        raise_named(function, args, error)
+    if result is not None and not any(result is arg for arg in args):  # ufuncs return their `out`
+        raise TypeError(
+            f"the kernel {named(function)} returned a value, which is lost: received {result!r:.80}, expected None. Let it "
+            "write into an array that it is given: y = device.empty(shape, dtype); device.launch(kernel, x, y)"
+        )
 
 
 @np.errstate(all="ignore")
 def play(steps: list[tuple[Callable, tuple]]) -> None:
     """Run recorded launches again, in order."""
-    if _thread.profile is None:
+    if _thread.runner is None:
         for function, args in steps:
             function(*args)
     else:
         for function, args in steps:
-            _thread.profile.run(function, args)
+            _thread.runner.run(function, args)
 
 
 def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
@@ -246,7 +272,7 @@ def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
     graph = None if place is None else place.graph(steps, plain)
     if graph is None:
         return plain
-    return lambda: plain() if _thread.profile is not None else graph()
+    return lambda: plain() if _thread.runner is not None else graph()
 
 
 def fuse(
@@ -306,6 +332,7 @@ def read(array: Array) -> Array:
 
 def shown(array: Array) -> Array:
     """The array itself, for others to look into: as `read`."""
+    array = plain(array)
     if is_known(array):
         return array
     if _thread.dry:
@@ -319,12 +346,121 @@ def shown(array: Array) -> Array:
 
 
 class ValueReadError(RuntimeError):
-    """A value was asked for where there is only a shape."""
+    """A value was asked for where there is only a shape, or where a replay would not ask again."""
+
+
+def _is_unread() -> bool:
+    """Whether what op code reads now would be wrong: in a replay, or because nothing was computed."""
+    return _thread.dry or (_thread.recorder is not None and _thread.recorder.reason is None)
+
+
+def _refuse(what: str) -> None:
+    """Raise ValueReadError for op code that looks at an array's values, or changes them, outside a launch."""
+    frame: Any = sys._getframe(1)
+    while frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith(_FOREIGN):
+        frame = frame.f_back
+    when, why = (
+        "a step is recorded",
+        "a replay starts the launches again and does not run this line: results would be stale",
+    )
+    if _thread.dry:
+        when, why = "its shape is worked out", "nothing is computed then"
+    raise ValueReadError(
+        f"{frame.f_code.co_name!r} ({frame.f_code.co_filename}:{frame.f_lineno}) used {what} on an array while {when}. Op code "
+        f"may use shapes, dtypes and views of arrays, not their values: {why}. Put the computation into a kernel and start it "
+        "by device.launch(kernel, *arrays). If Python must look at values, use device.read(array): then steps are not recorded "
+        "and run eagerly, and the layer needs a compute_output_shape method"
+    )
+
+
+# Files whose code calls methods of an array for op code.
+_FOREIGN = (*(os.path.join(next(iter(package.__path__)), "") for package in (np, numba)), functools.__file__)
+_FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # look at no value
+
+
+class UnreadArray(np.ndarray):
+    """What op code gets while a step is recorded or run dry: an array whose views are free and whose values are refused.
+
+    The same on the CPU as a DeviceArray is on a GPU. Afterwards it is an array like others: a layer may have kept one.
+    """
+
+    __numba_array_subtype_dispatch__ = True  # Numba asks `_typeof_unread` when a kernel is called without a launch
+
+    def __array_ufunc__(self, ufunc, method, *args, **kwargs):
+        if _is_unread():
+            _refuse(f"numpy.{ufunc.__name__}")
+        if "out" in kwargs:
+            kwargs["out"] = tuple(map(plain, kwargs["out"]))
+        return getattr(ufunc, method)(*map(plain, args), **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        if _is_unread() and function not in VIEWS and function not in _FORMS:
+            _refuse(f"numpy.{function.__name__}")
+        result = super().__array_function__(function, types, args, kwargs)
+        return result.view(UnreadArray) if function in VIEWS else result
+
+    def __getitem__(self, key):
+        """While unread, a view: a single element is a view without axes."""
+        if not _is_unread():
+            return plain(self)[key]
+        whole = view_key(key)
+        if whole is None:
+            _refuse(f"an index {key!r:.60}, which gives no view,")
+        return super().__getitem__(whole)
+
+    @property
+    def flat(self):
+        if _is_unread():
+            _refuse(".flat")
+        return plain(self).flat
+
+    def __repr__(self):
+        return f"<array of shape {self.shape} and dtype {self.dtype}>" if _is_unread() else repr(plain(self))
+
+    __str__ = __repr__
+
+
+def _refusing(name: str) -> Any:
+    """The method of that name of an UnreadArray."""
+
+    def method(self, *args, **kwargs):
+        if _is_unread():
+            _refuse(f".{name}()")
+        return getattr(plain(self), name)(*args, **kwargs)
+
+    return method
+
+
+for _name in (
+    "all any argmax argmin argpartition argsort astype byteswap choose clip compress conj conjugate copy cumprod cumsum "
+    "diagonal dot dump dumps fill flatten getfield item max mean min nonzero partition prod put ravel repeat resize round "
+    "searchsorted setfield sort std sum take tobytes tofile tolist trace var "
+    "__bool__ __complex__ __contains__ __copy__ __deepcopy__ __float__ __format__ __index__ __int__ __iter__ __reduce__ "
+    "__setitem__"
+).split():
+    setattr(UnreadArray, _name, _refusing(_name))
+
+
+@typeof_impl.register(UnreadArray)
+def _typeof_unread(array, context):
+    if _is_unread():
+        _refuse("a compiled function, without device.launch,")
+    return typeof(plain(array), context.purpose)
+
+
+def unread(array: Any) -> Any:
+    """An array for op code: an UnreadArray over the same memory while a step is recorded or run dry, else itself."""
+    return array.view(UnreadArray) if type(array) is np.ndarray and _is_unread() else array
+
+
+def plain(value: Any) -> Any:
+    """An UnreadArray as an array that shows its values; anything else as it is."""
+    return value.view(np.ndarray) if type(value) is UnreadArray else value
 
 
 @contextlib.contextmanager
 def record(recorder) -> Iterator[Any]:
-    """Let `recorder` hear of every `empty` (allocated), `launch` (launched) and `read` (value_read) of this thread."""
+    """Let `recorder` hear of each `empty`, `call`, `launch` and `read` (allocated, called, ...) of this thread."""
     before, _thread.recorder = _thread.recorder, recorder
     try:
         yield recorder
@@ -374,7 +510,7 @@ class Profile:
     def run(self, function: Callable, args) -> None:
         name = getattr(function, "__name__", repr(function))
         start = time.perf_counter()
-        _run(function, args)
+        run(function, args)
         if _thread.place is not None:
             _thread.place.synchronize()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
@@ -391,11 +527,18 @@ class Profile:
 @contextlib.contextmanager
 def profile() -> Iterator[Profile]:
     """Count and time this thread's launches, replayed ones too: `with profile() as p: ...; print(p)`."""
-    before, _thread.profile = _thread.profile, Profile()
+    with run_by(Profile()) as taken:
+        yield taken
+
+
+@contextlib.contextmanager
+def run_by(runner: Any) -> Iterator[Any]:
+    """Let `runner.run(function, args)` run this thread's launches; it calls `run`."""
+    before, _thread.runner = _thread.runner, runner
     try:
-        yield _thread.profile
+        yield runner
     finally:
-        _thread.profile = before
+        _thread.runner = before
 
 
 def copy(source: Array, target: Array) -> None:

@@ -10,7 +10,18 @@ from typing import Any
 
 import numpy as np
 
-_VIEWS = {np.expand_dims, np.moveaxis, np.swapaxes, np.transpose, np.squeeze, np.broadcast_to}
+VIEWS = {np.expand_dims, np.moveaxis, np.swapaxes, np.transpose, np.squeeze, np.broadcast_to}
+
+
+def view_key(key: Any) -> tuple | None:
+    """An index that gives a view, also for a single element; None for one that would copy."""
+    parts = key if isinstance(key, tuple) else (key,)
+    for part in parts:
+        if isinstance(part, bool) or not (
+            part is None or part is Ellipsis or isinstance(part, int | np.integer | slice)
+        ):
+            return None
+    return parts if any(part is Ellipsis for part in parts) else (*parts, Ellipsis)
 
 
 class _Address:
@@ -120,17 +131,16 @@ class DeviceArray:
 
     def __getitem__(self, key: Any) -> DeviceArray:
         """A view: integers, slices, None and Ellipsis; a single element is a view without axes."""
-        key = key if isinstance(key, tuple) else (key,)
-        for part in key:
-            if not (part is None or part is Ellipsis or isinstance(part, int | np.integer | slice)):
-                raise TypeError(
-                    f"an array on {self.place} is indexed by integers, slices, None and Ellipsis, received "
-                    f"{type(part).__name__}; use nbkeras.ops.take, or read the array first"
-                )
-        return self._view(self.layout[key if Ellipsis in key else (*key, Ellipsis)])
+        whole = view_key(key)
+        if whole is None:
+            raise TypeError(
+                f"an array on {self.place} is indexed by integers, slices, None and Ellipsis, received {key!r:.60}; use "
+                "nbkeras.ops.take, or read the array first"
+            )
+        return self._view(self.layout[whole])
 
     def __array_function__(self, function, types, args, kwargs):
-        if function not in _VIEWS:
+        if function not in VIEWS:
             raise self._not_here(function)
         return self._view(function(args[0].layout, *args[1:], **kwargs))
 

@@ -42,6 +42,7 @@ from numba.extending import intrinsic
 from nbkeras.kernels import device
 from nbkeras.kernels.atomic import OWN, WALL, add, exchange, nanoseconds, nap, read, relax, write
 from nbkeras.kernels.cache import cached_cfunc, compiled, provide, symbol
+from nbkeras.kernels.messages import named, raise_named
 
 _LINE = 8  # numbers in a cache line of 64 bytes; what different threads write lies in different lines
 # Places in the pool's memory. Those of the first line are written before the tickets are.
@@ -311,11 +312,11 @@ def get_threads() -> int:
     return _Pool.get().threads
 
 
-class _Shared:
+class Shared:
     """A kernel as its shared launches are recorded."""
 
     def __init__(self, kernel: Callable):
-        self.__name__ = kernel.__name__
+        self.kernel, self.__name__ = kernel, kernel.__name__
 
     def __call__(self, address: int, shares: int, *args) -> None:
         pool = _Pool.current or _Pool.get()
@@ -324,7 +325,7 @@ class _Shared:
         _enter(address, pool.state, shares, *args)
 
 
-_shared: dict[Callable, _Shared] = {}
+_shared: dict[Callable, Shared] = {}
 _addresses: dict[tuple, int] = {}
 
 
@@ -347,7 +348,7 @@ def launch_shares(kernel: Callable, shares: int, *args) -> None:
     elif shares == 1:
         device.launch(kernel, *args, 0, 1)
     elif not device.is_dry():
-        shared = _shared.get(kernel) or _shared.setdefault(kernel, _Shared(kernel))
+        shared = _shared.get(kernel) or _shared.setdefault(kernel, Shared(kernel))
         device.launch(shared, _address(kernel, *args, 0, shares), shares, *args)
 
 
@@ -359,8 +360,15 @@ def _address(kernel, *args) -> int:
     key = (kernel, *[(a.dtype, a.ndim) if isinstance(a, np.ndarray) else type(a) for a in args])
     address = _addresses.get(key)
     if address is None:
-        signature = tuple(typeof(a) for a in args)
-        kernel.compile(signature)
+        if not hasattr(kernel, "overloads"):
+            raise TypeError(
+                f"launch_shares needs a compiled kernel: decorate {named(kernel)} with @compiled of nbkeras.kernels.cache"
+            )
+        signature = tuple(typeof(device.plain(a)) for a in args)
+        try:
+            kernel.compile(signature)
+        except Exception as error:
+            raise_named(kernel, args, error)
         code = kernel.overloads[signature]
         address = _addresses[key] = code.library.get_pointer_to_function(code.fndesc.llvm_func_name)
     return address

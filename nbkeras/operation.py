@@ -10,7 +10,7 @@ from collections.abc import Callable
 from nbkeras import graph, ops
 from nbkeras.layer import Layer
 from nbkeras.naming import unique_name
-from nbkeras.registry import custom_object, nearest
+from nbkeras.registry import custom_object, get_registered_name, nearest
 from nbkeras.tensor import own_ops
 
 
@@ -19,13 +19,7 @@ class Operation(Layer):
 
     def __init__(self, function, name=None, **kwargs):
         if isinstance(function, str):
-            found = custom_object(function) or getattr(ops, function, None) or _own(function)
-            if function.startswith("_") or not hasattr(found, "__wrapped__"):
-                raise ValueError(
-                    f"{function!r} is not an op of nbkeras.ops.{nearest(function, vars(ops))} An op of your own is named by "
-                    "custom_objects or register_keras_serializable."
-                )
-            function = found
+            function = _named(function)
         super().__init__(name=name or unique_name(function.__name__), **kwargs)
         self.function = function
         self.built = True
@@ -46,15 +40,29 @@ class Operation(Layer):
         pass
 
     def get_config(self):
-        name = self.function.__name__
-        elsewhere = f"{self.function.__module__.removeprefix('nbkeras.')}.{name}"
-        if getattr(ops, name, None) is not self.function and own_ops.get(elsewhere) is self.function:
-            return {"function": elsewhere, "name": self.name}
-        if getattr(ops, name, self.function) is not self.function and custom_object(name) is not self.function:
-            raise ValueError(
-                f"an op of your own, {name!r}, cannot be saved under the name of one of nbkeras.ops: rename it"
-            )
-        return {"function": self.function.__name__, "name": self.name}
+        function = self.function
+        name, elsewhere = function.__name__, f"{function.__module__.removeprefix('nbkeras.')}.{function.__name__}"
+        if getattr(ops, name, None) is not function:
+            name = elsewhere if own_ops.get(elsewhere) is function else get_registered_name(function)
+            if name == function.__name__:  # of the user's, who may give it any name, that of one of nbkeras.ops too
+                name = f"{_USERS}>{name}"
+        return {"function": name, "name": self.name}
+
+
+_USERS = "Custom"  # the package of what was registered without one, as Keras's
+
+
+def _named(name: str) -> Callable:
+    """The op that a model file names: 'mean' and 'ops.image.resize' are nbkeras's, 'package>mean' is one of the user's."""
+    package, _, own = name.rpartition(">")
+    places = [custom_object] if package else [lambda own: getattr(ops, own, None), _own, custom_object]
+    for found in (place(each) for each in dict.fromkeys((name, own)) for place in places):
+        if hasattr(found, "__wrapped__") and not own.startswith("_"):
+            return found
+    raise ValueError(
+        f"{own!r} is not an op of nbkeras.ops.{nearest(own, vars(ops))} An op of your own is named by custom_objects or "
+        "register_keras_serializable."
+    )
 
 
 def _own(name: str) -> Callable | None:

@@ -15,6 +15,7 @@ import numpy as np
 
 from nbkeras import turns
 from nbkeras.kernels import cache, cache_files, device, threads
+from nbkeras.kernels.messages import described, named
 
 Array = np.ndarray
 profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
@@ -36,8 +37,9 @@ class _View(NamedTuple):
 
 def _made_outside(who: str, array: Array) -> RuntimeError:
     return RuntimeError(
-        f"{who} an array of shape {array.shape} that was made outside device.empty and device.persistent: computed by "
-        "NumPy outside a launch, it would be stale on replay"
+        f"{who} an array of shape {array.shape} and dtype {array.dtype} that was made outside device.empty and "
+        "device.persistent: computed by NumPy outside a launch, it would be stale on replay. Make it with "
+        "device.empty(shape, dtype) and fill it by device.launch(kernel, ...); a constant is device.persistent(array)"
     )
 
 
@@ -53,18 +55,33 @@ def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, A
     """(outputs, saved) of a kernels' op; what comes from numbers alone is worked out now, not again on each replay."""
     recorder = device.recorder()
     if recorder is None and not device.is_dry():
-        return op(*arrays, **constants)
+        return _pair(op, op(*arrays, **constants))
     if arrays and all(map(device.is_known, arrays)):
         with device.ordinary(), device.on(device.place_of(arrays[0])):
-            y, saved = op(*arrays, **constants)
+            y, saved = _pair(op, op(*arrays, **constants))
         device.know(*y if isinstance(y, tuple) else (y,))
         return y, saved
-    y, saved = op(*map(adopt, arrays), **constants)
+    y, saved = _pair(op, device.call(op, tuple(device.unread(adopt(array)) for array in arrays), **constants))
     if recorder is not None and recorder.reason is None:
         for array in y if isinstance(y, tuple) else (y,):
             if not recorder.knows(array):
-                raise _made_outside(f"{getattr(op, '__name__', op)!r} gave", array)
+                raise _made_outside(f"the op {named(op)} returned", array)
     return y, saved
+
+
+def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
+    """What an op returned; TypeError if that is not (y, saved)."""
+    if type(returned) is not tuple or len(returned) != 2:
+        raise TypeError(
+            f"the op {named(op)} must return (y, saved): its output array or a tuple of them, and what its vjp needs, or "
+            f"None. Received {described(returned)}: write `return y, None` if the vjp needs nothing"
+        )
+    for array in returned[0] if isinstance(returned[0], tuple) else returned[:1]:
+        if not isinstance(array, device.ARRAYS):
+            raise TypeError(
+                f"the op {named(op)} must return arrays of device.empty as its outputs, received {described(array)}"
+            )
+    return returned
 
 
 class Program:
@@ -83,9 +100,13 @@ class Program:
 
     # What the recorder of kernels/device.py hears. Arrays are described, not kept, so that memory returns while recording.
 
-    def allocated(self, array: Array) -> None:
+    def allocated(self, array: Array) -> Array:
         self._alive[id(array)] = (weakref.ref(array), len(self._sizes))
         self._sizes.append(array.nbytes)
+        return array
+
+    def called(self, function: Callable, inputs: tuple, rest: tuple, constants: dict[str, Any]) -> Any:
+        return function(*inputs, *rest, **constants)
 
     def launched(self, function: Callable, args: tuple) -> None:
         if self.reason is None:
@@ -104,8 +125,8 @@ class Program:
             offset = device.address(array) - device.address(owner)
             return _View(known[1], offset, array.shape, array.strides, array.dtype)
         if device.is_persistent(owner) or array.size == 0:
-            return array
-        raise _made_outside(f"{getattr(function, '__name__', function)!r} was given", array)
+            return device.plain(array)
+        raise _made_outside(f"the kernel {named(function)} was given", array)
 
     def knows(self, array: Array) -> bool:
         """Whether an array belongs to the step or was there before it as one that programs may read."""
@@ -271,7 +292,7 @@ class Steps:
         inlet.send()
         with device.record(program):
             outputs, info = self._function(buffers, context)
-        result = use(outputs, info)
+        result = use([device.plain(array) for array in outputs], info)
         self.recordings += 1
         if program.reason is None:
             self._give_back(key, _Recorded(program, inlet, program.seal(outputs), info))

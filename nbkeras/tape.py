@@ -13,22 +13,23 @@ from typing import Any
 import numpy as np
 
 from nbkeras.kernels import device, reduce
+from nbkeras.kernels.messages import described, named, takes
 
 Array = np.ndarray
 
 
 class Record:
-    """One op's place on the tape: how to go back (`vjp`, `saved`), from where (`parents`), over which shapes.
+    """One op's place on the tape: how to go back (`vjp`, `saved`), from where (`parents`), over which shapes and dtypes.
 
-    `parents[i]` is `(record, output_index)` of input i, or None where it needs no gradient. A leaf (a variable or a
-    watched tensor) has no vjp and no parents.
+    `forms[i]` is input i's shape and dtype, `parents[i]` its `(record, output_index)`, or None where it needs no gradient. A
+    leaf (a variable or a watched tensor) has no vjp and no parents.
     """
 
-    __slots__ = ("name", "vjp", "saved", "parents", "shapes", "outputs")
+    __slots__ = ("name", "vjp", "saved", "parents", "forms", "outputs")
 
-    def __init__(self, name: str, vjp: Callable | None, saved: Any, parents: tuple, shapes: tuple, outputs: int):
+    def __init__(self, name: str, vjp: Callable | None, saved: Any, parents: tuple, forms: tuple, outputs: int):
         self.name, self.vjp, self.saved = name, vjp, saved
-        self.parents, self.shapes, self.outputs = parents, shapes, outputs
+        self.parents, self.forms, self.outputs = parents, forms, outputs
 
 
 Source = tuple[Record, int]
@@ -183,17 +184,53 @@ def _step(record: Record, sums: dict, goals: dict, destinations: dict, retain: b
         else:
             needs.append(destinations.get(parent, True))
     dy = incoming[0] if record.outputs == 1 else tuple(incoming)
-    gradients = record.vjp(record.saved, dy, tuple(needs))  # type: ignore[misc]
+    gradients = _call_vjp(record, dy, tuple(needs))
     if not retain:
         record.saved = _DROPPED
-    if len(gradients) != len(record.parents):
-        raise RuntimeError(
-            f"the vjp of {record.name!r} must return one gradient (or None) for each of its {len(record.parents)} "
-            f"inputs; received {len(gradients)}"
-        )
-    for parent, gradient, shape in zip(record.parents, gradients, record.shapes, strict=True):
+    for i, (parent, gradient) in enumerate(zip(record.parents, gradients, strict=True)):
         if parent is not None and gradient is not None:
-            _accumulate(sums, parent, unbroadcast(gradient, shape), destinations)
+            _check_gradient(record, i, gradient)
+            _accumulate(sums, parent, unbroadcast(gradient, record.forms[i][0]), destinations)
+
+
+def _call_vjp(record: Record, dy: Any, needs: tuple) -> Sequence[Any]:
+    """What a vjp returns: one gradient, or None, for each input; TypeError if it returns something else."""
+    vjp: Any = record.vjp
+    try:
+        gradients = device.call(vjp, (record.saved, dy), needs)
+    except TypeError as error:
+        if takes(vjp, record.saved, dy, needs):  # the error comes from inside
+            raise
+        raise TypeError(
+            f"{_of(record)} must take (saved, dy, needs): what the op saved, the gradient of its output, and for each input "
+            f"whether its gradient is needed. Received: {error}"
+        ) from None
+    expected = f"must return a tuple with one gradient, or None, for each of the op's {len(record.parents)} inputs"
+    if not isinstance(gradients, tuple | list):
+        raise TypeError(f"{_of(record)} {expected}: (dx,) for one input. Received {described(gradients)}")
+    if len(gradients) != len(record.parents):
+        raise TypeError(f"{_of(record)} {expected}. Received {len(gradients)}")
+    return gradients
+
+
+def _of(record: Record) -> str:
+    return f"the vjp {named(record.vjp)} of {record.name!r}"
+
+
+def _check_gradient(record: Record, i: int, gradient: Any) -> None:
+    """TypeError or ValueError for what cannot be the gradient of input i."""
+    shape, dtype = record.forms[i]
+    if not (isinstance(gradient, device.ARRAYS) or hasattr(gradient, "dense")):
+        raise TypeError(f"{_of(record)} must return arrays, received {described(gradient)} as gradient {i}")
+    extra = len(gradient.shape) - len(shape)
+    fits = gradient.shape == shape or (
+        extra >= 0 and all(size in (1, have) for size, have in zip(shape, gradient.shape[extra:], strict=True))
+    )
+    if not fits or getattr(gradient, "dtype", dtype) != dtype:
+        raise ValueError(
+            f"{_of(record)} must return as gradient {i} an array of its input's shape {shape} and dtype {dtype}, as "
+            f"device.output(needs[{i}], x.shape, x.dtype) makes it. Received {described(gradient)}"
+        )
 
 
 def _accumulate(sums: dict, source: Source, gradient: Any, destinations: dict) -> None:

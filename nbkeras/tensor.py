@@ -14,6 +14,7 @@ from nbkeras import config, exchange, nest, registry, tape, turns
 from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
 from nbkeras.kernels import shape as shape_kernels
+from nbkeras.kernels.messages import described, named
 from nbkeras.program import adopt, compute, invalidate_programs, is_recording, program_generation  # noqa: F401 (floor 2 asks)
 
 Array = np.ndarray
@@ -57,7 +58,7 @@ class Tensor:
     def numpy(self) -> Array:
         """The value as a NumPy array of its own; inside a recorded step this makes the step run eagerly from then on."""
         value = device.read(self.data)
-        return value.copy() if value is self.data else value
+        return value.copy() if device.place_of(self.data) is None else value
 
     def item(self) -> Any:
         """The value of a tensor with one element as a Python number."""
@@ -72,6 +73,13 @@ class Tensor:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return exchange.device_of(self.data)
+
+    @property
+    def _numba_type_(self) -> Any:  # Numba asks for it where a kernel is called with a Tensor
+        raise TypeError(
+            f"a compiled function was called with a Tensor of shape {self.shape}: kernels take arrays. Call it by device.launch "
+            "in an op; `apply(op, vjp, [tensors])` of nbkeras.tensor gives the op the tensors' arrays"
+        )
 
     @property
     def __cuda_array_interface__(self) -> dict:
@@ -262,6 +270,9 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     op(*arrays, **constants) -> (array or tuple of arrays, saved); op_vjp(saved, dy, needs) -> one gradient per input.
     op_vjp None: not differentiable. A None among `tensors` is passed on as None. Returns a Tensor or a tuple of them.
     """
+    for tensor in tensors:
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise _not_a_tensor(op, tensor)
     arrays = [None if t is None else t.data for t in tensors]
     if device.gpu_used and any(device.elsewhere(array) for array in arrays):
         with device.on(_common_place(tensors)):
@@ -273,14 +284,22 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
     return result
 
 
+def _not_a_tensor(op: Callable, value: Any) -> TypeError:
+    if hasattr(value, "symbolic_op"):
+        cure = "decorate the function that calls apply with @op of nbkeras.tensor, and call it with the symbolic tensor"
+    else:
+        cure = "call as_tensor(x) of nbkeras.tensor on each input first"
+    return TypeError(f"apply needs Tensors for the op {named(op)}, received {described(value)}: {cure}")
+
+
 def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
     """The op's outputs as Tensors, with a Record if they must be differentiated."""
     record = None
     if op_vjp is not None and tape.is_recording():
         parents = tuple(None if t is None or t.record is None else (t.record, t.index) for t in tensors)
         if any(parents):
-            shapes = tuple(() if a is None else a.shape for a in arrays)
-            record = tape.Record(op.__name__, op_vjp, saved, parents, shapes, len(y) if isinstance(y, tuple) else 1)
+            forms = tuple(None if a is None else (a.shape, a.dtype) for a in arrays)
+            record = tape.Record(op.__name__, op_vjp, saved, parents, forms, len(y) if isinstance(y, tuple) else 1)
     if isinstance(y, tuple):
         return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
     return Tensor(y, _for_dtype(record, y))
@@ -404,8 +423,8 @@ class GradientTape:
         gradients = gradient(targets, wanted, seeds, retain=self._persistent)
         # under another tape the results know where they come from, but not how to go back there
         known = [s for s in wanted if s.record is not None] if tape.is_recording() else []
-        parents, shapes = tuple((s.record, s.index) for s in known), tuple(s.shape for s in known)
-        record = tape.Record("gradient", _no_second_gradient, None, parents, shapes, 1) if known else None
+        parents, forms = tuple((s.record, s.index) for s in known), tuple((s.shape, s.dtype) for s in known)
+        record = tape.Record("gradient", _no_second_gradient, None, parents, forms, 1) if known else None
         return nest.pack(sources, [None if g is None else Tensor(g, record) for g in gradients])
 
 
@@ -436,7 +455,7 @@ def gradient(
             dy = device.empty(target.shape, target.dtype)
             device.launch(device.fill, dy, 1)
         else:
-            dy = as_tensor(seed, target.dtype).data
+            dy = device.unread(as_tensor(seed, target.dtype).data)
             if dy.shape != target.shape:
                 raise ValueError(f"output_gradients must have the target's shape {target.shape}, received {dy.shape}")
         starts.append(((target.record, target.index), dy))

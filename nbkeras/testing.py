@@ -15,12 +15,13 @@ import numpy as np
 from nbkeras import config, nest
 from nbkeras.inputs import Input
 from nbkeras.kernels import device
+from nbkeras.kernels.checking import Checks
 from nbkeras.layer import Layer, training_phase
 from nbkeras.models import Model
 from nbkeras.program import Program
 from nbkeras.registry import custom_object_scope
 from nbkeras.serialization import plain
-from nbkeras.tensor import GradientTape, Tensor, gradient
+from nbkeras.tensor import GradientTape, Tensor, ValueReadError, gradient
 
 Array = np.ndarray
 _DIRECTIONS = 2
@@ -46,9 +47,11 @@ def check_op(
        differences to a relative `tolerance`, for each float input (or those numbered in `wrt`).
     2. Gradients are the same when one input alone is differentiated, and when they are written to given destinations.
     3. The function does not change its inputs, and gives the same when called again.
-    4. Recorded with its gradient as a Program and played again over inputs changed in place, it gives bit for bit what it
-       gives when called anew. (Changed: floats shuffled and times 0.9, integers and booleans shuffled.)
-    5. In float32, outputs and gradients equal those of float64 to `single_tolerance` of the largest element, and keep
+    4. Each kernel writes inside its arrays, changes nothing that its op was given, and all elements of outputs and gradients
+       are computed. Kernels that are not nbkeras's run once with a check of each index. Not on a GPU.
+    5. Recorded with its gradient as a Program and played again over inputs changed in place, it gives bit for bit what it
+       gives when called anew: for shuffled inputs, with floats times 0.9, of the other sign, all 0, and with NaN among them.
+    6. In float32, outputs and gradients equal those of float64 to `single_tolerance` of the largest element, and keep
        their dtype. None leaves this out.
 
     arrays: float arrays away from points where the function has no derivative, and integer or boolean arrays.
@@ -57,9 +60,11 @@ def check_op(
     inputs = [_converted(array, np.float64) for array in arrays]
     if wrt is None:
         wrt = [i for i, array in enumerate(inputs) if array.dtype.kind == "f"]
-    weights = [_weights(rng, output) for output in _run(function, inputs, [], None).outputs]
     before = [array.copy() for array in inputs]
+    first = _run(function, [device.persistent(array.copy()) for array in inputs], [], None)
+    weights = [_weights(rng, output) for output in first.outputs]
 
+    _check_kernels(function, inputs, wrt, weights)
     run = _run(function, inputs, wrt, weights)
     if not any(weight is not None and weight.size for weight in weights) and wrt:
         raise AssertionError("the function has no float output, so it has no gradients to check: pass wrt=[]")
@@ -108,6 +113,19 @@ def _compute(function: Callable, inputs: list[Array], wrt: Sequence[int], weight
 def _run(function: Callable, inputs: list[Array], wrt: Sequence[int], weights: list | None, into: Any = None) -> _Run:
     outputs, gradients = _compute(function, inputs, wrt, weights, into)
     return _Run([y.copy() for y in outputs], [None if g is None else g.copy() for g in gradients])
+
+
+def _check_kernels(function, inputs, wrt, weights) -> None:
+    """Each kernel stays within its arrays, leaves what it was given as it is, and computes all elements."""
+    if device.place() is not None:
+        return
+    checks = Checks()
+    held = [device.persistent(checks.array(array)) for array in inputs]
+    try:
+        with device.record(checks), device.run_by(checks):
+            _compute(function, held, wrt, weights)
+    except ValueReadError as error:
+        raise AssertionError(str(error)) from error
 
 
 def _check_directions(function, inputs, i, found, weights, rng, tolerance) -> None:
@@ -160,7 +178,7 @@ def _check_destinations(function, inputs, wrt, weights, run: _Run) -> None:
 
 
 def _check_replay(function, inputs, wrt, weights, rng) -> None:
-    """Record, change the inputs in place, replay, compare with a fresh run."""
+    """Record, change the inputs in place, replay, compare with a fresh run: for several kinds of other numbers."""
     program = Program()
     held = [device.persistent(array.copy()) for array in inputs]
     with device.record(program):
@@ -169,33 +187,57 @@ def _check_replay(function, inputs, wrt, weights, rng) -> None:
         raise AssertionError(f"the function cannot be recorded: {program.reason}")
     present = [i for i, g in enumerate(gradients) if g is not None]
     played = program.seal([*outputs, *[gradients[i] for i in present]])  # type: ignore[list-item]
-    device.write(program.arena, 0xFF)  # NaN in every buffer: what no launch writes must not look right by chance
-    for array in held:
-        changed = rng.permutation(array.copy().ravel()).reshape(array.shape)
-        device.write(array, changed * 0.9 if array.dtype.kind == "f" else changed)
-    program.run()
-    results = [array.copy() for array in played]
-    fresh = _run(function, held, wrt, weights)
-    _check_same("replayed output {}", results[: len(outputs)], fresh.outputs)
-    _check_same(
-        "the replayed gradient of input {}",
-        results[len(outputs) :],
-        [fresh.gradients[i] for i in present],
-        [wrt[i] for i in present],
-    )
+    for kind, change in _OTHER.items():
+        for array, before in zip(held, inputs, strict=True):
+            device.write(array, change(rng, rng.permutation(before.copy().ravel())).reshape(array.shape))
+        try:
+            fresh = _run(function, held, wrt, weights)
+        except ValueError:  # the function does not take such numbers: there is no Cholesky factor of -x
+            continue
+        device.write(program.arena, 0xFF)  # NaN in every buffer: what no launch writes must not look right by chance
+        program.run()
+        results = [array.copy() for array in played]
+        _check_same(f"replayed output {{}} for {kind}", results[: len(outputs)], fresh.outputs)
+        _check_same(
+            f"the replayed gradient of input {{}} for {kind}",
+            results[len(outputs) :],
+            [fresh.gradients[i] for i in present],
+            [wrt[i] for i in present],
+        )
+
+
+def _with_nan(rng: np.random.Generator, array: Array) -> Array:
+    return np.where(np.arange(array.size) % 3 == 0, np.nan, array)
+
+
+def _for_floats(change: Callable) -> Callable:
+    return lambda rng, array: change(rng, array) if array.dtype.kind == "f" else array
+
+
+# Other numbers that a recorded step must follow, made of shuffled ones.
+_OTHER: dict[str, Callable] = {
+    "other numbers": _for_floats(lambda rng, array: array * 0.9),
+    "numbers of the other sign": _for_floats(lambda rng, array: -array),
+    "inputs that are all the same": lambda rng, array: (
+        np.zeros_like(array) if array.dtype.kind == "f" else array[:1].repeat(array.size)
+    ),
+    "NaN among the numbers": _for_floats(_with_nan),
+}
 
 
 def _check_single(function, arrays, wrt, weights, run: _Run, tolerance: float) -> None:
     """float32 in, float32 out, near float64's numbers."""
     inputs = [_converted(array, np.float32) for array in arrays]
     single = [None if w is None else device.persistent(w.copy().astype(np.float32)) for w in weights]
+    for number, output in enumerate(_run(function, inputs, [], None).outputs):
+        if output.dtype.kind == "f" and output.dtype != np.float32:
+            raise AssertionError(f"output {number} of float32 inputs has dtype {output.dtype}")
+    _check_kernels(function, inputs, wrt, single)
     low = _run(function, inputs, wrt, single)
     for kind, received, expected in (("output", low.outputs, run.outputs), ("gradient", low.gradients, run.gradients)):
         for number, (got, want) in enumerate(zip(received, expected, strict=True)):
             if got is None or want is None:
                 continue
-            if want.dtype.kind == "f" and got.dtype != np.float32:
-                raise AssertionError(f"{kind} {number} of float32 inputs has dtype {got.dtype}")
             scale = max(1.0, float(np.abs(want).max(initial=0.0)))
             if not np.allclose(got, want, rtol=0, atol=tolerance * scale, equal_nan=True):
                 raise AssertionError(

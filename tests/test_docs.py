@@ -17,6 +17,7 @@ from nbkeras import ops
 from nbkeras.layers import Input
 from nbkeras.models import Model, load_model
 from nbkeras.tensor import op
+from nbkeras.utils import get_custom_objects, register_keras_serializable
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -126,5 +127,18 @@ def test_an_op_of_ones_own_in_a_model_file(tmp_path):
         load_model(tmp_path / "m.keras")
     again = load_model(tmp_path / "m.keras", custom_objects={"halved": halved})
     assert again.predict(np.ones((1, 3)), verbose=0).tolist() == [[0.5, 0.5, 0.5]]
-    with pytest.raises(ValueError, match="'relu', cannot be saved under the name of one of nbkeras.ops"):
-        Model(inputs, relu(inputs)).save(tmp_path / "m.keras")
+    model = Model(inputs, ops.relu(relu(inputs)))
+
+    def check(custom_objects):
+        model.save(tmp_path / "m.keras")
+        again = load_model(tmp_path / "m.keras", custom_objects=custom_objects)
+        assert again.predict(np.array([[1.0, -1, 2]]), verbose=0).tolist() == [[0.5, 0, 1]], "each op is its own"
+
+    check({"relu": relu})
+    before = dict(get_custom_objects())
+    try:
+        register_keras_serializable("mine")(relu)
+        check(None)
+    finally:
+        get_custom_objects().clear()
+        get_custom_objects().update(before)

@@ -89,7 +89,7 @@ def test_numpy_outside_a_launch():
     def forward(x):
         return x * 2, None
 
-    with pytest.raises((AssertionError, RuntimeError), match="made outside"):
+    with pytest.raises(AssertionError, match="used numpy.multiply on an array while a step is recorded"):
         check_op(op_with(forward=forward), X)
 
 
@@ -100,7 +100,7 @@ def test_stale_on_replay():
         np.multiply(x, 2, out=y)
         return y, None
 
-    with pytest.raises(AssertionError, match="replayed output 0"):
+    with pytest.raises(AssertionError, match="used numpy.multiply on an array while a step is recorded"):
         check_op(op_with(forward=forward), X)
 
 
