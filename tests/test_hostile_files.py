@@ -314,6 +314,31 @@ def test_zip_bombs(good):
     refused("m.keras", "unpacks to|cut short|damaged")
 
 
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
+def test_zip_bombs_that_lie_about_their_size(good, method, name):
+    """zipfile unpacks such members whole, whatever size they are said to have."""
+    zipped(good, **{name: None})
+    with zipfile.ZipFile("m.keras", "a", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr(name, b" " * (1 << 24))
+        archive.getinfo(name).compress_type, archive.getinfo(name).file_size = method, 1 << 20  # in the directory
+    refused("m.keras", f"{name}' is compressed by method {method}, expected 0")
+    refused("m.keras", f"is compressed by method {method}", load_model(io.BytesIO(good["m.h5"])).load_weights)
+    refused("m.keras", f"is not unpacked: .* by method {method}", lambda path: archives.extract(path, "cache"))
+
+
+def test_archives_whose_members_lie_before_their_start(good):
+    data = Path(zipped(good)).read_bytes()
+    for start in (0, len(data) - 1, 2**32 - 2):
+        place = data.index(b"PK\x01\x02")
+        Path("m.keras").write_bytes(data[: place + 42] + struct.pack("<I", start) + data[place + 46 :])
+        if start:
+            refused("m.keras", "damaged|no model file|cut short")
+    end = data.rindex(b"PK\x05\x06")
+    Path("m.keras").write_bytes(data[: end + 16] + struct.pack("<I", len(data)) + data[end + 20 :])
+    refused("m.keras", "damaged|no model file|cut short")
+
+
 def test_pickles_instead_of_weights(good):
     class Evil:
         def __reduce__(self):

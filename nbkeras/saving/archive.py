@@ -6,6 +6,7 @@ No member is ever unpacked onto the disk: members are read in memory, and only t
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -19,6 +20,8 @@ from collections.abc import Iterator
 from typing import IO, Any
 
 import numpy as np
+
+from nbkeras.archives import check_methods
 
 JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model takes
 _DEPTH = 200  # dicts and lists within each other
@@ -58,19 +61,16 @@ def atomic_file(path: str) -> Iterator[Any]:
 @contextlib.contextmanager
 def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
     """A zip archive to read, from a path or a binary file, after its names were checked; ValueError for what is none."""
-    try:
+    with _whole(f"{file!r} is no model file (no zip archive): it may be cut short or of another program"):
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, EOFError, OverflowError):
-        raise ValueError(
-            f"{file!r} is no model file (no zip archive): it may be cut short or of another program"
-        ) from None
     with archive:
         check_members(archive)
         yield archive
 
 
 def check_members(archive: zipfile.ZipFile) -> None:
-    """ValueError for an archive whose names could mean a file outside of it, or two things at once."""
+    """ValueError for an archive whose names could mean a file outside of it, or two things at once, or that unpacks without end."""
+    check_methods(archive)
     seen: set[str] = set()
     for info in archive.infolist():
         name = info.filename
@@ -101,17 +101,24 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
             f"{name} unpacks to {info.file_size} bytes from {info.compress_size}: too many (at most {limit} bytes, and "
             f"{_RATIO} times what is stored): it is not read"
         )
-    with _whole(name), archive.open(info) as member:
+    with _whole(f"{name} is damaged"), archive.open(info) as member:
         return member.read(info.file_size)
 
 
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError, OverflowError)
+
+
 @contextlib.contextmanager
-def _whole(name: str) -> Iterator[None]:
+def _whole(message: str) -> Iterator[None]:
     """What goes wrong with an archive's bytes becomes a ValueError."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{name} is damaged: {error}") from None
+    except _DAMAGE as error:
+        raise ValueError(f"{message} ({error})") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the answer to a place before the file's start
+            raise
+        raise ValueError(f"{message} ({error})") from None
 
 
 class _Section(io.RawIOBase):
@@ -147,7 +154,7 @@ def open_member(archive: zipfile.ZipFile, name: str, limit: int) -> IO[bytes]:
     info, file = _member(archive, name), archive.fp
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or file is None:
         return io.BytesIO(read_member(archive, name, limit))
-    with _whole(name):
+    with _whole(f"{name} is damaged"):
         archive.open(info).close()  # checks the header that lies before the member
     file.seek(info.header_offset + 26)
     lengths = struct.unpack("<HH", file.read(4))  # of the name and of the extra field
