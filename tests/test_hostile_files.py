@@ -547,6 +547,87 @@ def test_hdf5_of_keras_2(good, name):
     refused(buffer, message)
 
 
+def heap_objects(data):
+    """Where the objects of the first heap of texts begin."""
+    at = data.index(b"GCOL") + 16
+    while struct.unpack_from("<H", data, at)[0]:
+        yield at
+        at += 16 + -(-struct.unpack_from("<Q", data, at + 8)[0] // 8) * 8
+
+
+def heap_places(data):
+    """Where attributes say in which heap their text is."""
+    heap, at = struct.pack("<Q", data.index(b"GCOL")), -1
+    while (at := data.find(heap, at + 1)) >= 0:
+        if 0 < struct.unpack_from("<I", data, at + 8)[0] < 100:
+            yield at
+
+
+HEAPS = {  # each hangs HDF5 2.0, or makes it take gigabytes, if it reads the text
+    "an object without an end": ("object", lambda data, at: data.__setitem__(slice(at, at + 16), bytes(16))),
+    "an object around the address space": ("object", lambda data, at: struct.pack_into("<Q", data, at + 8, 2**64 - 16)),
+    "an object beyond the heap": ("object", lambda data, at: struct.pack_into("<Q", data, at + 8, 2**40)),
+    "a heap without an end": ("object", lambda data, at: struct.pack_into("<Q", data, data.index(b"GCOL") + 8, 2**63)),
+    "a heap of nothing": ("object", lambda data, at: struct.pack_into("<Q", data, data.index(b"GCOL") + 8, 0)),
+    "a text of 4 GB": ("place", lambda data, at: struct.pack_into("<I", data, at - 4, 2**32 - 1)),
+    "a text in no heap": ("place", lambda data, at: struct.pack_into("<Q", data, at, 2**64 - 8)),
+    "a text in another heap": ("place", lambda data, at: struct.pack_into("<Q", data, at, 512)),
+    "a text that is not there": ("place", lambda data, at: struct.pack_into("<I", data, at + 8, 77)),
+}
+
+
+@pytest.mark.parametrize("name", HEAPS)
+def test_texts_that_are_not_where_they_should_be(good, name):
+    kind, change = HEAPS[name]
+    model = load_model(io.BytesIO(good["m.h5"]))
+    for file, load in (("model.weights.h5", model.load_weights), ("m.h5", load_model)):
+        found = []
+        for at in (heap_objects if kind == "object" else heap_places)(good[file]):
+            data = bytearray(good[file])
+            change(data, at)
+            Path("w.weights.h5").write_bytes(data)
+            found += [message(load, "w.weights.h5"), message(load, io.BytesIO(data))]
+            with h5py.File(io.BytesIO(data)) as opened:
+                found.append(message(load, opened))
+            if file == "model.weights.h5":
+                found.append(message(load_model, zipped(good, **{file: bytes(data)})))
+        assert all("text is not where it should be" in each or "texts take more than" in each for each in found if each)
+        assert any(found)  # not each of the texts is asked for
+
+
+def message(load, path):
+    try:
+        load(path)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("userblock_size", [0, 512])
+def test_texts_in_all_versions_of_hdf5(libver, userblock_size):
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver=libver, userblock_size=userblock_size) as file:
+        file.attrs.update(long="ä" * 70_000, list=["a", "", "bc"], n0=["d"], n1=["e"])
+        file.create_group("g").attrs["name"] = np.bytes_("fixed")
+    with hdf5.opened(buffer) as file:
+        assert hdf5.read_text(file, "long") == "ä" * 70_000 and hdf5.read_text(file["g"], "name") == "fixed"
+        assert hdf5.read_texts(file, "list") == ["a", "", "bc"] and hdf5.read_texts(file, "n") == ["d", "e"]
+        assert hdf5.read_text(file, "none") is None and hdf5.read_texts(file, "none") == []
+
+
+def test_many_names_of_one_long_text(good):
+    buffer = io.BytesIO(good["m.h5"])
+    with h5py.File(buffer, "a") as file:
+        del file["model_weights"].attrs["layer_names"]
+        file["model_weights"].attrs["layer_names"] = ["x" * 1_000_000, *("y" for _ in range(999))]
+    data = bytearray(buffer.getvalue())
+    heap = data.index(b"x" * 100) - 32
+    first = struct.pack("<IQI", 1_000_000, heap, 1)
+    at = data.index(first)
+    data[at : at + 16_000] = first * 1000
+    refused(io.BytesIO(data), "texts take more than")
+
+
 def test_long_attributes(good, monkeypatch):
     monkeypatch.setattr(hdf5, "_ATTRIBUTE_LIMIT", 20)
     refused(io.BytesIO(good["m.h5"]), "is not read|no text")

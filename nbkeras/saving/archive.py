@@ -69,7 +69,7 @@ def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
 
 
 def check_members(archive: zipfile.ZipFile) -> None:
-    """ValueError for an archive whose names could mean a file outside of it, or two things at once, or that unpacks without end."""
+    """ValueError for an archive that unpacks without end, or whose names could mean a file outside of it, or two things."""
     check_methods(archive)
     seen: set[str] = set()
     for info in archive.infolist():
