@@ -628,6 +628,35 @@ def test_many_names_of_one_long_text(good):
     refused(io.BytesIO(data), "texts take more than")
 
 
+def test_groups_of_thousands_of_names_within_each_other(good, monkeypatch):
+    """A name takes a few bytes, and each leads to all others again."""
+    visited = []
+    monkeypatch.setattr(hdf5, "_visit", lambda count, visit=hdf5._visit: visited.append(count) or visit(count))
+
+    def change(file):
+        del file["layers"]
+        outer = file.create_group("layers")
+        inner = outer.create_group("sequential")
+        inner["layers"] = outer
+        outer.create_group("dense/vars")
+        for number in range(3_000):
+            outer[f"n{number}"] = inner
+
+    def nest(config):
+        dense = {"class_name": "Dense", "config": {"name": "d", "units": 1}}
+        for number in range(8):
+            start = {"class_name": "InputLayer", "config": {"name": "i", "batch_shape": [None, 1]}}
+            dense = {"class_name": "Sequential", "config": {"name": f"s{number}", "layers": [start, dense]}}
+        return dense
+
+    weighted(good, change)
+    with zipfile.ZipFile("m.keras") as archive:
+        weights = archive.read("model.weights.h5")
+    configured({**good, "model.weights.h5": weights}, nest)
+    refused("m.keras", "more groups and arrays than its bytes can hold")
+    assert sum(visited) < 20_000 and len(weights) < 400_000
+
+
 def test_long_attributes(good, monkeypatch):
     monkeypatch.setattr(hdf5, "_ATTRIBUTE_LIMIT", 20)
     refused(io.BytesIO(good["m.h5"]), "is not read|no text")

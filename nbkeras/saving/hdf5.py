@@ -24,6 +24,7 @@ from nbkeras.saving.hdf5_texts import Texts
 Array = np.ndarray
 _ATTRIBUTE_LIMIT = archive.JSON_LIMIT
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: those that HDF5 itself has and that cannot load a plugin
+_VISITS, _VISIT = 5_000, 32  # of groups and arrays: _VISITS, and one more for each _VISIT bytes of the file
 _RATIO, _FREE = 1000, 1 << 24  # unasked-for arrays: at most _RATIO times what is stored, and _FREE for free
 
 
@@ -48,7 +49,7 @@ def opened(file: Any) -> Iterator[Any]:
     """An HDF5 file to read, from a path or a binary file (or as it is, if it is open); ValueError for what is none."""
     if is_h5(file):
         file.file.flush()
-        with _texts_of(file, io.BytesIO(file.file.id.get_file_image())):
+        with _reading(file, io.BytesIO(file.file.id.get_file_image())):
             yield file
         return
     path = isinstance(file, str | os.PathLike)
@@ -61,27 +62,38 @@ def opened(file: Any) -> Iterator[Any]:
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} is no HDF5 file: it may be cut short or of another program ({error})") from None
     with group, open(file, "rb") if path else contextlib.nullcontext(file) as source, readable(name):
-        with _texts_of(group, source):
+        with _reading(group, source):
             yield group
 
 
 class _Open(threading.local):
     def __init__(self) -> None:
         self.texts: dict[int, Texts] = {}  # by HDF5's number of the file
+        self.visits = 0  # that are left
 
 
 _open = _Open()
 
 
 @contextlib.contextmanager
-def _texts_of(file: Any, source: IO[bytes]) -> Iterator[None]:
-    """Texts of any length are read from `source`, the bytes of an open file, in the block."""
-    before, number = _open.texts, h5py().h5o.get_info(file.id).fileno
-    _open.texts = {**before, number: Texts(file.file, source)}
+def _reading(file: Any, source: IO[bytes]) -> Iterator[None]:
+    """In the block an open file is read, whose bytes are in `source`: in a time that its size explains."""
+    before, number = (_open.texts, _open.visits), h5py().h5o.get_info(file.id).fileno
+    texts = Texts(file.file, source)
+    _open.texts, _open.visits = {**before[0], number: texts}, _VISITS + texts.size // _VISIT
     try:
         yield
     finally:
-        _open.texts = before
+        _open.texts, _open.visits = before
+
+
+def _visit(count: int) -> None:
+    """Count groups and arrays that are found: a few bytes can make a group a member of itself, or of thousands."""
+    _open.visits -= count
+    if _open.visits < 0:
+        raise ValueError(
+            "the file leads to more groups and arrays than its bytes can hold: it is damaged, or made to take long"
+        )
 
 
 @contextlib.contextmanager
@@ -122,7 +134,7 @@ def to_bytes(fill: Any) -> memoryview:
 
 def child(group: Any, path: str) -> Any:
     """The group or dataset at a path below `group`, or None; ValueError for links that are not plain."""
-    module = h5py()
+    module, start = h5py(), group
     for name in path.split("/"):
         if not name:
             continue
@@ -135,6 +147,8 @@ def child(group: Any, path: str) -> Any:
             raise ValueError(
                 f"{path!r} is a {type(link).__name__} to another place: files with such links are not read"
             )
+        if group is start:
+            _visit(1)
         group = group[name]
     return group
 
@@ -147,7 +161,10 @@ def subgroup(group: Any, path: str) -> Any:
 
 def names(group: Any) -> list[str]:
     """The names in a group; [] for None."""
-    return [] if group is None else list(group)
+    if group is None:
+        return []
+    _visit(len(group))
+    return list(group)
 
 
 def array_shape(group: Any, name: str) -> tuple[int, ...] | None:

@@ -25,7 +25,7 @@ class Texts:
     def __init__(self, file: Any, source: IO[bytes]):
         plist = file.id.get_create_plist()
         self._source, self._start, self._widths = source, plist.get_userblock(), plist.get_sizes()
-        self._size = source.seek(0, io.SEEK_END) - self._start
+        self.size = source.seek(0, io.SEEK_END) - self._start
         self._headers: dict[int, dict[bytes, bytes]] = {}
         self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
         self._left, self._parts = _TOTAL, 0
@@ -51,7 +51,7 @@ class Texts:
         """Bytes of the file, all of them."""
         self._check(size)
         self._left -= size
-        if at + size > self._size:
+        if at + size > self.size:
             raise ValueError(_DAMAGED)
         self._source.seek(self._start + at)
         return self._source.read(size)
@@ -105,7 +105,7 @@ class Texts:
     def _heap(self, address: int) -> dict[int, tuple[int, int]]:
         """Where a heap's objects lie, and their lengths, by number."""
         mark, size = _unpacked("<8sQ", self._bytes(address, 16), 0)
-        if mark[:5] != b"GCOL\x01" or address + size > self._size:
+        if mark[:5] != b"GCOL\x01" or address + size > self.size:
             raise ValueError(_DAMAGED)
         found: dict[int, tuple[int, int]] = {}
         at, end = address + 16, address + size
