@@ -211,6 +211,39 @@ def test_what_is_passed_or_registered_is_found(good):
     assert model.predict(np.ones((1, 3)), verbose=0).tolist() == [[2.0, 2.0, 2.0]]
 
 
+MISSHAPEN = {
+    "a model without layers": {"class_name": "Model", "config": {}},
+    "a functional model without layers": {"class_name": "Functional", "config": {"layers": None}},
+    "a number for layers": {"class_name": "Sequential", "config": {"layers": 5}},
+    "an argument too many": {"class_name": "Dense", "config": {"unit": 5}},
+    "a slice of a list": {"class_name": "__slice__", "config": []},
+}
+
+
+@pytest.mark.parametrize("name", MISSHAPEN)
+def test_configurations_of_another_form(name):
+    refused(MISSHAPEN[name], "^the configuration", saving.model_from_config)
+    refused(json.dumps(MISSHAPEN[name]), "^the configuration", model_from_json)
+    if "without layers" not in name:
+        refused(MISSHAPEN[name], "^the configuration", saving.deserialize_keras_object)
+
+
+@pytest.mark.parametrize("name", ["Stepper", "Trainer", "Spatial", "Convolving", "Merge", "Lookup", "Images"])
+def test_what_layers_are_made_of_has_no_name(name):
+    """Only what a user may make is made for a file."""
+    refused({"class_name": name, "config": {}}, "unknown layer", saving.model_from_config)
+
+
+def test_long_texts_are_not_shown_whole(good):
+    long = "x" * 5_000_000
+    for change in (first_layer(class_name=long), first_config(activation=long), first_config(units=long)):
+        with pytest.raises(ValueError, match=r"m\.keras.* \.\.\. \[\d+ characters\]") as error:
+            load_model(configured(good, change))
+        assert len(str(error.value)) < 7_000 and error.value.__suppress_context__
+    with pytest.raises(ValueError, match="characters"):
+        model_from_json(json.dumps({"class_name": long, "config": {}}))
+
+
 # -------------------- configurations that ask for too much --------------------
 
 LARGE = {

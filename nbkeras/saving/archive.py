@@ -27,6 +27,11 @@ JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model takes
 _DEPTH = 200  # dicts and lists within each other
 ITEM_LIMIT = 4_000_000  # of all dicts and lists together: each becomes an object of Python, far larger than its text
 _HEADER = 4096  # bytes; more than the header of any .npy array takes
+_SHOWN = 6_000  # characters of a message: more than the names of all layers take
+_UNEXPECTED = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, RuntimeError, AssertionError, MemoryError),
+)
 _RATIO, _FREE = 100, 1 << 20  # a member larger than _FREE may unpack to _RATIO times its stored size
 
 
@@ -56,6 +61,27 @@ def atomic_file(path: str) -> Iterator[Any]:
     finally:
         with contextlib.suppress(FileNotFoundError):
             os.remove(part)
+
+
+@contextlib.contextmanager
+def readable(name: str) -> Iterator[None]:
+    """What goes wrong with a file or text that is not of the expected form becomes a ValueError that names it.
+
+    A message shows the start and the end of what the file made too long.
+    """
+    try:
+        yield
+    except _UNEXPECTED as error:
+        text = str(error)
+        if not isinstance(error, ValueError):
+            kind = f"{type(error).__name__}: {text}"
+            text = f"{name} cannot be read, its configuration or arrays are not of the expected form: {kind}"
+        elif name not in text:
+            text = f"{name}: {text}"
+        if len(text) <= _SHOWN:
+            raise ValueError(text) from error
+        left_out = f" ... [{len(text) - _SHOWN} characters] ... "
+        raise ValueError(text[: _SHOWN // 2] + left_out + text[-_SHOWN // 2 :]) from None
 
 
 @contextlib.contextmanager

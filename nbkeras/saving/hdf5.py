@@ -23,6 +23,7 @@ from nbkeras.saving.hdf5_texts import Texts
 
 Array = np.ndarray
 _ATTRIBUTE_LIMIT = archive.JSON_LIMIT
+_NAME_LIMIT = 5_000  # characters
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: those that HDF5 itself has and that cannot load a plugin
 _VISITS, _VISIT = 5_000, 32  # of groups and arrays: _VISITS, and one more for each _VISIT bytes of the file
 _RATIO, _FREE = 1000, 1 << 24  # unasked-for arrays: at most _RATIO times what is stored, and _FREE for free
@@ -237,7 +238,12 @@ def read_texts(item: Any, name: str) -> list[str]:
     if values is None:
         numbered = (_attribute(item, f"{name}{number}") for number in itertools.count())
         values = [value for part in iter(lambda: next(numbered), None) for value in part]
-    return [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values]
+    texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values or ()]
+    if any(len(text) > _NAME_LIMIT for text in texts):
+        raise ValueError(
+            f"the attribute {name!r} of {item.name!r} has a name longer than {_NAME_LIMIT}: it is not read"
+        )
+    return texts
 
 
 # -------------------- writing --------------------
