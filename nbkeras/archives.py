@@ -84,8 +84,22 @@ def _check_size(archive: str, size: int) -> None:
 def _extract_zip(archive: str, folder: str) -> None:
     """zipfile takes leading slashes and '..' out of names by itself; an archive that has them is refused all the same."""
     with zipfile.ZipFile(archive) as file:
+        try:
+            check_methods(file)
+        except ValueError as error:
+            raise ValueError(f"{archive} is not unpacked: {error}") from None
         _check_size(archive, sum(member.file_size for member in file.infolist()))
         for name in file.namelist():
             if name.startswith(("/", "\\")) or ".." in name.replace("\\", "/").split("/") or ":" in name:
                 raise ValueError(f"{archive} is not unpacked: its member {name!r} would be written outside the folder")
         file.extractall(folder)
+
+
+def check_methods(archive: zipfile.ZipFile) -> None:
+    """ValueError for members that are neither stored nor deflated: zipfile takes no heed of the size that others should have."""
+    for member in archive.infolist():
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ValueError(
+                f"the archive's member {member.filename[:100]!r} is compressed by method {member.compress_type}, expected 0 "
+                "(stored) or 8 (deflated): pack it again by one of these"
+            )

@@ -101,7 +101,8 @@ class Layer(Module, Connected):
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
 
-    def __init_subclass__(cls, **kwargs):
+    def __init_subclass__(cls, registered=True, **kwargs):
+        """registered=False: a class of nbkeras's own that others extend, which no file may name."""
         super().__init_subclass__(**kwargs)
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
@@ -110,7 +111,7 @@ class Layer(Module, Connected):
         if "build" in cls.__dict__:
             shapes = tuple(name for name in inspect.signature(cls.build).parameters if name.endswith("_shape"))
             cls._build_takes = shapes if len(shapes) > 1 else ()
-        if cls.__module__.startswith("nbkeras.") and not cls.__name__.startswith("_"):
+        if registered and cls.__module__.startswith("nbkeras.") and not cls.__name__.startswith("_"):
             layers.register(cls)
 
     _call_takes: frozenset[str] = frozenset()

@@ -97,7 +97,9 @@ def function_config(function: Callable) -> dict[str, Any]:
 
 
 def nearest(name: str, known) -> str:
-    """' Did you mean ...?' for a misspelt name, or ''."""
+    """' Did you mean ...?' for a misspelt name, or ''; what a file made long is no name, and would take long to compare."""
+    if len(name) > 100:
+        return ""
     lower = {k.lower(): k for k in known}
     close = difflib.get_close_matches(name.lower(), lower, n=1)
     return f" Did you mean {lower[close[0]]!r}?" if close else ""

@@ -24,7 +24,7 @@ from nbkeras.tensor import Tensor
 Array = np.ndarray
 
 
-class Stepper(Layer):
+class Stepper(Layer, registered=False):
     """What `Trainer` loops over. `train_step`, `test_step`, `predict_step`, `compute_loss` may be overridden."""
 
     def __init__(self, *args, **kwargs):

@@ -20,7 +20,7 @@ from nbkeras.tensor import Tensor
 Array = np.ndarray
 
 
-class Trainer(Stepper):
+class Trainer(Stepper, registered=False):
     """What `Model` inherits to learn from data."""
 
     # -------------------- what a model tells its trainer --------------------

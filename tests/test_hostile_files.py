@@ -211,6 +211,39 @@ def test_what_is_passed_or_registered_is_found(good):
     assert model.predict(np.ones((1, 3)), verbose=0).tolist() == [[2.0, 2.0, 2.0]]
 
 
+MISSHAPEN = {
+    "a model without layers": {"class_name": "Model", "config": {}},
+    "a functional model without layers": {"class_name": "Functional", "config": {"layers": None}},
+    "a number for layers": {"class_name": "Sequential", "config": {"layers": 5}},
+    "an argument too many": {"class_name": "Dense", "config": {"unit": 5}},
+    "a slice of a list": {"class_name": "__slice__", "config": []},
+}
+
+
+@pytest.mark.parametrize("name", MISSHAPEN)
+def test_configurations_of_another_form(name):
+    refused(MISSHAPEN[name], "^the configuration", saving.model_from_config)
+    refused(json.dumps(MISSHAPEN[name]), "^the configuration", model_from_json)
+    if "without layers" not in name:
+        refused(MISSHAPEN[name], "^the configuration", saving.deserialize_keras_object)
+
+
+@pytest.mark.parametrize("name", ["Stepper", "Trainer", "Spatial", "Convolving", "Merge", "Lookup", "Images"])
+def test_what_layers_are_made_of_has_no_name(name):
+    """Only what a user may make is made for a file."""
+    refused({"class_name": name, "config": {}}, "unknown layer", saving.model_from_config)
+
+
+def test_long_texts_are_not_shown_whole(good):
+    long = "x" * 5_000_000
+    for change in (first_layer(class_name=long), first_config(activation=long), first_config(units=long)):
+        with pytest.raises(ValueError, match=r"m\.keras.* \.\.\. \[\d+ characters\]") as error:
+            load_model(configured(good, change))
+        assert len(str(error.value)) < 7_000 and error.value.__suppress_context__
+    with pytest.raises(ValueError, match="characters"):
+        model_from_json(json.dumps({"class_name": long, "config": {}}))
+
+
 # -------------------- configurations that ask for too much --------------------
 
 LARGE = {
@@ -312,6 +345,31 @@ def test_zip_bombs(good):
     size = struct.pack("<I", 0xFFFFFFF0)
     Path("m.keras").write_bytes(data[: start + 24] + size + data[start + 28 :])  # metadata.json says it is 4 GB
     refused("m.keras", "unpacks to|cut short|damaged")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
+def test_zip_bombs_that_lie_about_their_size(good, method, name):
+    """zipfile unpacks such members whole, whatever size they are said to have."""
+    zipped(good, **{name: None})
+    with zipfile.ZipFile("m.keras", "a", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr(name, b" " * (1 << 24))
+        archive.getinfo(name).compress_type, archive.getinfo(name).file_size = method, 1 << 20  # in the directory
+    refused("m.keras", f"{name}' is compressed by method {method}, expected 0")
+    refused("m.keras", f"is compressed by method {method}", load_model(io.BytesIO(good["m.h5"])).load_weights)
+    refused("m.keras", f"is not unpacked: .* by method {method}", lambda path: archives.extract(path, "cache"))
+
+
+def test_archives_whose_members_lie_before_their_start(good):
+    data = Path(zipped(good)).read_bytes()
+    for start in (0, len(data) - 1, 2**32 - 2):
+        place = data.index(b"PK\x01\x02")
+        Path("m.keras").write_bytes(data[: place + 42] + struct.pack("<I", start) + data[place + 46 :])
+        if start:
+            refused("m.keras", "damaged|no model file|cut short")
+    end = data.rindex(b"PK\x05\x06")
+    Path("m.keras").write_bytes(data[: end + 16] + struct.pack("<I", len(data)) + data[end + 20 :])
+    refused("m.keras", "damaged|no model file|cut short")
 
 
 def test_pickles_instead_of_weights(good):
@@ -520,6 +578,116 @@ def test_hdf5_of_keras_2(good, name):
     with h5py.File(buffer, "a") as file:
         change(file)
     refused(buffer, message)
+
+
+def heap_objects(data):
+    """Where the objects of the first heap of texts begin."""
+    at = data.index(b"GCOL") + 16
+    while struct.unpack_from("<H", data, at)[0]:
+        yield at
+        at += 16 + -(-struct.unpack_from("<Q", data, at + 8)[0] // 8) * 8
+
+
+def heap_places(data):
+    """Where attributes say in which heap their text is."""
+    heap, at = struct.pack("<Q", data.index(b"GCOL")), -1
+    while (at := data.find(heap, at + 1)) >= 0:
+        if 0 < struct.unpack_from("<I", data, at + 8)[0] < 100:
+            yield at
+
+
+HEAPS = {  # each hangs HDF5 2.0, or makes it take gigabytes, if it reads the text
+    "an object without an end": ("object", lambda data, at: data.__setitem__(slice(at, at + 16), bytes(16))),
+    "an object around the address space": ("object", lambda data, at: struct.pack_into("<Q", data, at + 8, 2**64 - 16)),
+    "an object beyond the heap": ("object", lambda data, at: struct.pack_into("<Q", data, at + 8, 2**40)),
+    "a heap without an end": ("object", lambda data, at: struct.pack_into("<Q", data, data.index(b"GCOL") + 8, 2**63)),
+    "a heap of nothing": ("object", lambda data, at: struct.pack_into("<Q", data, data.index(b"GCOL") + 8, 0)),
+    "a text of 4 GB": ("place", lambda data, at: struct.pack_into("<I", data, at - 4, 2**32 - 1)),
+    "a text in no heap": ("place", lambda data, at: struct.pack_into("<Q", data, at, 2**64 - 8)),
+    "a text in another heap": ("place", lambda data, at: struct.pack_into("<Q", data, at, 512)),
+    "a text that is not there": ("place", lambda data, at: struct.pack_into("<I", data, at + 8, 77)),
+}
+
+
+@pytest.mark.parametrize("name", HEAPS)
+def test_texts_that_are_not_where_they_should_be(good, name):
+    kind, change = HEAPS[name]
+    model = load_model(io.BytesIO(good["m.h5"]))
+    for file, load in (("model.weights.h5", model.load_weights), ("m.h5", load_model)):
+        found = []
+        for at in (heap_objects if kind == "object" else heap_places)(good[file]):
+            data = bytearray(good[file])
+            change(data, at)
+            Path("w.weights.h5").write_bytes(data)
+            found += [message(load, "w.weights.h5"), message(load, io.BytesIO(data))]
+            with h5py.File(io.BytesIO(data)) as opened:
+                found.append(message(load, opened))
+            if file == "model.weights.h5":
+                found.append(message(load_model, zipped(good, **{file: bytes(data)})))
+        assert all("text is not where it should be" in each or "texts take more than" in each for each in found if each)
+        assert any(found)  # not each of the texts is asked for
+
+
+def message(load, path):
+    try:
+        load(path)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("userblock_size", [0, 512])
+def test_texts_in_all_versions_of_hdf5(libver, userblock_size):
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w", libver=libver, userblock_size=userblock_size) as file:
+        file.attrs.update(long="ä" * 70_000, list=["a", "", "bc"], n0=["d"], n1=["e"])
+        file.create_group("g").attrs["name"] = np.bytes_("fixed")
+    with hdf5.opened(buffer) as file:
+        assert hdf5.read_text(file, "long") == "ä" * 70_000 and hdf5.read_text(file["g"], "name") == "fixed"
+        assert hdf5.read_texts(file, "list") == ["a", "", "bc"] and hdf5.read_texts(file, "n") == ["d", "e"]
+        assert hdf5.read_text(file, "none") is None and hdf5.read_texts(file, "none") == []
+
+
+def test_many_names_of_one_long_text(good):
+    buffer = io.BytesIO(good["m.h5"])
+    with h5py.File(buffer, "a") as file:
+        del file["model_weights"].attrs["layer_names"]
+        file["model_weights"].attrs["layer_names"] = ["x" * 1_000_000, *("y" for _ in range(999))]
+    data = bytearray(buffer.getvalue())
+    heap = data.index(b"x" * 100) - 32
+    first = struct.pack("<IQI", 1_000_000, heap, 1)
+    at = data.index(first)
+    data[at : at + 16_000] = first * 1000
+    refused(io.BytesIO(data), "texts take more than")
+
+
+def test_groups_of_thousands_of_names_within_each_other(good, monkeypatch):
+    """A name takes a few bytes, and each leads to all others again."""
+    visited = []
+    monkeypatch.setattr(hdf5, "_visit", lambda count, visit=hdf5._visit: visited.append(count) or visit(count))
+
+    def change(file):
+        del file["layers"]
+        outer = file.create_group("layers")
+        inner = outer.create_group("sequential")
+        inner["layers"] = outer
+        outer.create_group("dense/vars")
+        for number in range(3_000):
+            outer[f"n{number}"] = inner
+
+    def nest(config):
+        dense = {"class_name": "Dense", "config": {"name": "d", "units": 1}}
+        for number in range(8):
+            start = {"class_name": "InputLayer", "config": {"name": "i", "batch_shape": [None, 1]}}
+            dense = {"class_name": "Sequential", "config": {"name": f"s{number}", "layers": [start, dense]}}
+        return dense
+
+    weighted(good, change)
+    with zipfile.ZipFile("m.keras") as archive:
+        weights = archive.read("model.weights.h5")
+    configured({**good, "model.weights.h5": weights}, nest)
+    refused("m.keras", "more groups and arrays than its bytes can hold")
+    assert sum(visited) < 20_000 and len(weights) < 400_000
 
 
 def test_long_attributes(good, monkeypatch):

@@ -234,8 +234,6 @@ CASES = {
     ],
     "StringLookup": [],  # texts are no inputs of models: tests/test_preprocessing_layers.py
     "TextVectorization": [],
-    "TextInputs": [],  # what layers of texts share
-    "Lookup": [],
     "Resizing": [
         case(lambda: L.Resizing(4, 9), floats(*IMAGE)),
         case(lambda: L.Resizing(9, 5, pad_to_aspect_ratio=True, data_format="channels_first"), floats(2, 3, 7, 6)),
@@ -265,9 +263,6 @@ CASES = {
     "RandomSaturation": [random_case(lambda: L.RandomSaturation(0.5, (0, 1)))],
     "Solarization": [random_case(lambda: L.Solarization(0.2, 0.5, (-3, 3)))],
     "Pipeline": [case(lambda: L.Pipeline([L.Rescaling(2.0), L.CenterCrop(4, 3)]), floats(*IMAGE))],
-    "Images": [],  # what layers of images share
-    "RandomImages": [],
-    "RandomColors": [],
     "Add": [merging(L.Add)],
     "Subtract": [merging(L.Subtract)],
     "Multiply": [merging(L.Multiply)],
@@ -287,11 +282,6 @@ CASES = {
     "ThresholdedReLU": [case(lambda: L.ThresholdedReLU(0.5), floats(*ROWS))],
     "Lambda": [],  # code has no configuration: tests/test_core_layers.py
     "Operation": [],  # tests/test_functional.py
-    "Stepper": [],  # what models are made of
-    "Trainer": [],
-    "Spatial": [],  # what layers over sequences, images and volumes share
-    "Convolving": [],  # what convolutional layers share
-    "Merge": [],  # what the merging layers share
     "Model": [case(lambda: small_model(), floats(*ROWS))],
     "Sequential": [case(lambda: models.Sequential([L.Dense(3), L.Activation("tanh")]), floats(*ROWS))],
 }

@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 from nbkeras import models
-from nbkeras.saving.archive import check_count
+from nbkeras.saving.archive import check_count, readable
 
 
 def _yaml() -> Any:
@@ -28,7 +28,9 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
     except (yaml.YAMLError, RecursionError) as error:
         raise ValueError(f"the text is no YAML: {error}") from None
     check_count(_parts(value, {}), "the text")
-    return models.model_from_json(json.dumps(value), custom_objects)
+    with readable("the text"):
+        text = json.dumps(value)
+    return models.model_from_json(text, custom_objects)
 
 
 def _parts(value: Any, known: dict[int, int]) -> int:

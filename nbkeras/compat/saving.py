@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from types import SimpleNamespace
 from typing import Any
 
-from nbkeras.saving import keras_2
+from nbkeras.saving import hdf5, keras_2
 
 
 def _held(layers: Iterable) -> Any:
@@ -19,9 +19,11 @@ def save_weights_to_hdf5_group(group: Any, layers: Iterable) -> None:
 
 def load_weights_from_hdf5_group(f: Any, layers: Iterable) -> None:
     """Read the layers' weights in their order; ValueError where they do not fit."""
-    keras_2.read_weights(f, _held(layers))
+    with hdf5.opened(f) as group:
+        keras_2.read_weights(group, _held(layers))
 
 
 def load_weights_from_hdf5_group_by_name(f: Any, layers: Iterable, skip_mismatch: bool = False) -> None:
     """Read the weights of those layers that the group has by name; skip_mismatch: what does not fit is left, with a warning."""
-    keras_2.read_weights(f, _held(layers), True, skip_mismatch)
+    with hdf5.opened(f) as group:
+        keras_2.read_weights(group, _held(layers), True, skip_mismatch)

@@ -16,7 +16,7 @@ from nbkeras.layers.images import Images, check_size, middle
 _FILL_MODES = ("reflect", "wrap", "constant", "nearest")
 
 
-class RandomImages(Images):
+class RandomImages(Images, registered=False):
     """What these layers share: `change` in training, images as floats otherwise; `draw` gives a number for each image."""
 
     trains_by_default = True

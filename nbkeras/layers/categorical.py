@@ -43,7 +43,7 @@ def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
     return ops.sum(each, axis=along)
 
 
-class TextInputs(Layer):
+class TextInputs(Layer, registered=False):
     """What layers share that take texts: arrays or lists of str, which are no tensors, reach `call` as they are."""
 
     def __call__(self, *args, **kwargs):

@@ -14,7 +14,7 @@ from nbkeras.layers.augmentation import RandomImages, bounds
 from nbkeras.layers.images import Images
 
 
-class RandomColors(RandomImages):
+class RandomColors(RandomImages, registered=False):
     """What these layers share: a factor within limits, from which a number for each image is drawn, and value_range."""
 
     limits = (0.0, 1.0)

@@ -11,7 +11,7 @@ from nbkeras.ops.window import output_length, padding_of, sizes_of
 _KINDS = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
 
 
-class Convolving(Spatial):
+class Convolving(Spatial, registered=False):
     """A layer whose window slides over its inputs. options: 'kernel_initializer', 'bias_regularizer', ... as they were given."""
 
     def __init__(

@@ -10,7 +10,7 @@ from nbkeras.layer import Layer
 from nbkeras.layer import layers as registry
 
 
-class Images(Layer):
+class Images(Layer, registered=False):
     """What layers of images share: one image or a batch of them, channels last or first; `change` gets a batch, last."""
 
     def __init__(self, data_format=None, **kwargs):

@@ -19,7 +19,7 @@ from nbkeras.ops.arguments import as_index
 from nbkeras.tensor import Tensor, as_tensor
 
 
-class Lookup(TextInputs):
+class Lookup(TextInputs, registered=False):
     """What both lookups share: terms in an order, after a place for masked ones and some for those out of vocabulary.
 
     output_mode: 'int', or indicators as CategoryEncoding's 'one_hot', 'multi_hot', 'count', or 'tf_idf': counts times

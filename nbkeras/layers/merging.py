@@ -35,7 +35,7 @@ def _check_inputs(layer: Layer, shapes, count: int | None = None) -> None:
         raise ValueError(f"layer {layer.name!r} ({type(layer).__name__}) merges {expected}, received {received}")
 
 
-class Merge(Layer):
+class Merge(Layer, registered=False):
     """Elementwise merging of a list of inputs, which broadcast: subclasses say how two are merged."""
 
     supports_masking = True

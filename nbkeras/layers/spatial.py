@@ -4,7 +4,7 @@ from nbkeras.layer import InputSpec, Layer
 from nbkeras.ops.window import data_format_of
 
 
-class Spatial(Layer):
+class Spatial(Layer, registered=False):
     """A layer over sequences (rank 1), images (2) or volumes (3), channels last or first."""
 
     rank = 2

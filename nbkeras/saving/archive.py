@@ -6,6 +6,7 @@ No member is ever unpacked onto the disk: members are read in memory, and only t
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import os
@@ -20,10 +21,17 @@ from typing import IO, Any
 
 import numpy as np
 
+from nbkeras.archives import check_methods
+
 JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model takes
 _DEPTH = 200  # dicts and lists within each other
 ITEM_LIMIT = 4_000_000  # of all dicts and lists together: each becomes an object of Python, far larger than its text
 _HEADER = 4096  # bytes; more than the header of any .npy array takes
+_SHOWN = 6_000  # characters of a message: more than the names of all layers take
+_UNEXPECTED = (
+    *(ValueError, LookupError, TypeError, AttributeError),
+    *(ArithmeticError, RuntimeError, AssertionError, MemoryError),
+)
 _RATIO, _FREE = 100, 1 << 20  # a member larger than _FREE may unpack to _RATIO times its stored size
 
 
@@ -56,21 +64,39 @@ def atomic_file(path: str) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
+def readable(name: str) -> Iterator[None]:
+    """What goes wrong with a file or text that is not of the expected form becomes a ValueError that names it.
+
+    A message shows the start and the end of what the file made too long.
+    """
+    try:
+        yield
+    except _UNEXPECTED as error:
+        text = str(error)
+        if not isinstance(error, ValueError):
+            kind = f"{type(error).__name__}: {text}"
+            text = f"{name} cannot be read, its configuration or arrays are not of the expected form: {kind}"
+        elif name not in text:
+            text = f"{name}: {text}"
+        if len(text) <= _SHOWN:
+            raise ValueError(text) from error
+        left_out = f" ... [{len(text) - _SHOWN} characters] ... "
+        raise ValueError(text[: _SHOWN // 2] + left_out + text[-_SHOWN // 2 :]) from None
+
+
+@contextlib.contextmanager
 def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
     """A zip archive to read, from a path or a binary file, after its names were checked; ValueError for what is none."""
-    try:
+    with _whole(f"{file!r} is no model file (no zip archive): it may be cut short or of another program"):
         archive = zipfile.ZipFile(file)
-    except (zipfile.BadZipFile, struct.error, NotImplementedError, EOFError, OverflowError):
-        raise ValueError(
-            f"{file!r} is no model file (no zip archive): it may be cut short or of another program"
-        ) from None
     with archive:
         check_members(archive)
         yield archive
 
 
 def check_members(archive: zipfile.ZipFile) -> None:
-    """ValueError for an archive whose names could mean a file outside of it, or two things at once."""
+    """ValueError for an archive that unpacks without end, or whose names could mean a file outside of it, or two things."""
+    check_methods(archive)
     seen: set[str] = set()
     for info in archive.infolist():
         name = info.filename
@@ -101,17 +127,24 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
             f"{name} unpacks to {info.file_size} bytes from {info.compress_size}: too many (at most {limit} bytes, and "
             f"{_RATIO} times what is stored): it is not read"
         )
-    with _whole(name), archive.open(info) as member:
+    with _whole(f"{name} is damaged"), archive.open(info) as member:
         return member.read(info.file_size)
 
 
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError, OverflowError)
+
+
 @contextlib.contextmanager
-def _whole(name: str) -> Iterator[None]:
+def _whole(message: str) -> Iterator[None]:
     """What goes wrong with an archive's bytes becomes a ValueError."""
     try:
         yield
-    except (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError) as error:
-        raise ValueError(f"{name} is damaged: {error}") from None
+    except _DAMAGE as error:
+        raise ValueError(f"{message} ({error})") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # the answer to a place before the file's start
+            raise
+        raise ValueError(f"{message} ({error})") from None
 
 
 class _Section(io.RawIOBase):
@@ -147,7 +180,7 @@ def open_member(archive: zipfile.ZipFile, name: str, limit: int) -> IO[bytes]:
     info, file = _member(archive, name), archive.fp
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or file is None:
         return io.BytesIO(read_member(archive, name, limit))
-    with _whole(name):
+    with _whole(f"{name} is damaged"):
         archive.open(info).close()  # checks the header that lies before the member
     file.seek(info.header_offset + 26)
     lengths = struct.unpack("<HH", file.read(4))  # of the name and of the extra field

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from nbkeras.registry import custom_object_scope
@@ -198,26 +198,10 @@ def _size(filepath: Any) -> int:
     return os.path.getsize(filepath) if isinstance(filepath, str | os.PathLike) else filepath.seek(0, os.SEEK_END)
 
 
-@contextlib.contextmanager
-def _readable(filepath: Any) -> Iterator[None]:
-    """What goes wrong with a file that is not of the expected form becomes a ValueError that names it."""
-    name = f"{os.fspath(filepath)!r}" if isinstance(filepath, str | os.PathLike) else "the file"
-    try:
-        yield
-    except ValueError as error:
-        raise ValueError(str(error) if name in str(error) else f"{name}: {error}") from error
-    except (
-        LookupError,
-        TypeError,
-        AttributeError,
-        ArithmeticError,
-        RuntimeError,
-        AssertionError,
-        MemoryError,
-    ) as error:
-        raise ValueError(
-            f"{name} cannot be read, its configuration or arrays are not of the expected form: {type(error).__name__}: {error}"
-        ) from error
+def _readable(filepath: Any) -> Any:
+    """Errors name the file."""
+    path = isinstance(filepath, str | os.PathLike)
+    return archives.readable(f"{os.fspath(filepath)!r}" if path else "the file")
 
 
 def convert(source: Any, target: Any, model: Any = None) -> None:

@@ -9,18 +9,23 @@ from __future__ import annotations
 
 import contextlib
 import io
+import itertools
 import math
 import os
+import threading
 from collections.abc import Iterator
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 
 from nbkeras.saving import archive
+from nbkeras.saving.hdf5_texts import Texts
 
 Array = np.ndarray
 _ATTRIBUTE_LIMIT = archive.JSON_LIMIT
+_NAME_LIMIT = 5_000  # characters
 _FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: those that HDF5 itself has and that cannot load a plugin
+_VISITS, _VISIT = 5_000, 32  # of groups and arrays: _VISITS, and one more for each _VISIT bytes of the file
 _RATIO, _FREE = 1000, 1 << 24  # unasked-for arrays: at most _RATIO times what is stored, and _FREE for free
 
 
@@ -44,9 +49,12 @@ def is_h5(file: Any) -> bool:
 def opened(file: Any) -> Iterator[Any]:
     """An HDF5 file to read, from a path or a binary file (or as it is, if it is open); ValueError for what is none."""
     if is_h5(file):
-        yield file
+        file.file.flush()
+        with _reading(file, io.BytesIO(file.file.id.get_file_image())):
+            yield file
         return
-    name = f"{os.fspath(file)!r}" if isinstance(file, str | os.PathLike) else "the file"
+    path = isinstance(file, str | os.PathLike)
+    name = f"{os.fspath(file)!r}" if path else "the file"
     module = h5py()
     try:
         group = module.File(file, "r")
@@ -54,8 +62,39 @@ def opened(file: Any) -> Iterator[Any]:
         raise FileNotFoundError(f"there is no file {name}") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} is no HDF5 file: it may be cut short or of another program ({error})") from None
-    with group, readable(name):
-        yield group
+    with group, open(file, "rb") if path else contextlib.nullcontext(file) as source, readable(name):
+        with _reading(group, source):
+            yield group
+
+
+class _Open(threading.local):
+    def __init__(self) -> None:
+        self.texts: dict[int, Texts] = {}  # by HDF5's number of the file
+        self.visits = 0  # that are left
+
+
+_open = _Open()
+
+
+@contextlib.contextmanager
+def _reading(file: Any, source: IO[bytes]) -> Iterator[None]:
+    """In the block an open file is read, whose bytes are in `source`: in a time that its size explains."""
+    before, number = (_open.texts, _open.visits), h5py().h5o.get_info(file.id).fileno
+    texts = Texts(file.file, source)
+    _open.texts, _open.visits = {**before[0], number: texts}, _VISITS + texts.size // _VISIT
+    try:
+        yield
+    finally:
+        _open.texts, _open.visits = before
+
+
+def _visit(count: int) -> None:
+    """Count groups and arrays that are found: a few bytes can make a group a member of itself, or of thousands."""
+    _open.visits -= count
+    if _open.visits < 0:
+        raise ValueError(
+            "the file leads to more groups and arrays than its bytes can hold: it is damaged, or made to take long"
+        )
 
 
 @contextlib.contextmanager
@@ -96,7 +135,7 @@ def to_bytes(fill: Any) -> memoryview:
 
 def child(group: Any, path: str) -> Any:
     """The group or dataset at a path below `group`, or None; ValueError for links that are not plain."""
-    module = h5py()
+    module, start = h5py(), group
     for name in path.split("/"):
         if not name:
             continue
@@ -109,6 +148,8 @@ def child(group: Any, path: str) -> Any:
             raise ValueError(
                 f"{path!r} is a {type(link).__name__} to another place: files with such links are not read"
             )
+        if group is start:
+            _visit(1)
         group = group[name]
     return group
 
@@ -121,7 +162,10 @@ def subgroup(group: Any, path: str) -> Any:
 
 def names(group: Any) -> list[str]:
     """The names in a group; [] for None."""
-    return [] if group is None else list(group)
+    if group is None:
+        return []
+    _visit(len(group))
+    return list(group)
 
 
 def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
@@ -159,43 +203,47 @@ def read_array(group: Any, name: str, shape: tuple[int, ...] | None = None) -> A
     return dataset[()]
 
 
-def _small(item: Any, name: str) -> bool:
-    """Whether an attribute is there and of a size that attributes have."""
+def _attribute(item: Any, name: str) -> list[Any] | None:
+    """The values of an attribute, bytes where it is of texts; None if there is none. ValueError for other kinds and sizes."""
     module = h5py()
     encoded = name.encode()
     if not module.h5a.exists(item.id, encoded):
-        return False
+        return None
     attribute = module.h5a.open(item.id, encoded)
-    size = math.prod(attribute.shape) * attribute.dtype.itemsize
-    if size > _ATTRIBUTE_LIMIT or attribute.dtype.kind not in "SOfiub":
-        raise ValueError(f"the attribute {name!r} of {item.name!r} ({attribute.dtype}, {size} bytes) is not read")
-    if attribute.dtype.kind == "O" and module.check_string_dtype(attribute.dtype) is None:
+    count, dtype = math.prod(attribute.shape or ()), attribute.dtype
+    if count * dtype.itemsize > _ATTRIBUTE_LIMIT or dtype.kind not in "SOfiub":
+        raise ValueError(f"the attribute {name!r} of {item.name!r} ({dtype}, {count} values) is not read")
+    archive.check_count(count, f"the attribute {name!r} of {item.name!r}")
+    if dtype.kind != "O":
+        return np.asarray(item.attrs[name]).reshape(-1).tolist()
+    if module.check_string_dtype(dtype) is None:
         raise ValueError(f"the attribute {name!r} of {item.name!r} holds no text: it is not read")
-    archive.check_count(math.prod(attribute.shape), f"the attribute {name!r} of {item.name!r}")
-    return True
+    info = module.h5o.get_info(item.id)
+    return _open.texts[info.fileno].read(info.addr, name, count)
 
 
 def read_text(item: Any, name: str) -> str | None:
     """A text attribute, or None."""
-    if not _small(item, name):
+    values = _attribute(item, name)
+    if values is None:
         return None
-    value = item.attrs[name]
-    text = value.decode("utf-8", "replace") if isinstance(value, bytes) else value
-    if not isinstance(text, str) or len(text) > _ATTRIBUTE_LIMIT:
+    if len(values) != 1 or not isinstance(values[0], bytes) or len(values[0]) > _ATTRIBUTE_LIMIT:
         raise ValueError(f"the attribute {name!r} of {item.name!r} holds no text: it is not read")
-    return text
+    return values[0].decode("utf-8", "replace")
 
 
 def read_texts(item: Any, name: str) -> list[str]:
     """A list of texts in an attribute, or in several, name0, name1, ..., where one was too small."""
-    found: list[str] = []
-    parts = [name] if _small(item, name) else []
-    while not found and _small(item, f"{name}{len(parts)}"):
-        parts.append(f"{name}{len(parts)}")
-    for part in parts:
-        values = np.asarray(item.attrs[part]).reshape(-1).tolist()
-        found.extend(v.decode("utf-8", "replace") if isinstance(v, bytes) else str(v) for v in values)
-    return found
+    values = _attribute(item, name)
+    if values is None:
+        numbered = (_attribute(item, f"{name}{number}") for number in itertools.count())
+        values = [value for part in iter(lambda: next(numbered), None) for value in part]
+    texts = [value.decode("utf-8", "replace") if isinstance(value, bytes) else str(value) for value in values or ()]
+    if any(len(text) > _NAME_LIMIT for text in texts):
+        raise ValueError(
+            f"the attribute {name!r} of {item.name!r} has a name longer than {_NAME_LIMIT}: it is not read"
+        )
+    return texts
 
 
 # -------------------- writing --------------------

@@ -201,7 +201,7 @@ def translated(value: Any, made_here: bool) -> Any:
     if isinstance(kind, str) and kind.endswith("DTypePolicy") and isinstance(inner, dict):
         return inner.get("name")
     found = {key: translated(item, made_here) for key, item in value.items() if key != "compile_config"}
-    if isinstance(found.get("dtype"), str) and found["dtype"].startswith("mixed_"):
+    if isinstance(found.get("dtype"), str) and found["dtype"] in ("mixed_float16", "mixed_bfloat16"):
         warnings.warn(f"the file's layers compute in {found['dtype']}; here they compute in float32", stacklevel=2)
         found["dtype"] = "float32"
     if "inbound_nodes" in found and not made_here:

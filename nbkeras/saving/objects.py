@@ -10,7 +10,7 @@ from nbkeras.layer import layers
 from nbkeras.optimizers import rules, schedules
 from nbkeras.random import SeedGenerator
 from nbkeras.registry import Registry, custom_object_scope, sharing_scope
-from nbkeras.saving import keras_3
+from nbkeras.saving import archive, keras_3
 from nbkeras.serialization import plain
 
 _others = Registry("object", "keras.random")
@@ -40,7 +40,8 @@ def deserialize_keras_object(
 
     Only registered classes and functions and those in custom_objects are found, whatever safe_mode says.
     """
-    with custom_object_scope(custom_objects or {}), sharing_scope(), keras_3.limits(None):
+    scope = custom_object_scope(custom_objects or {})
+    with scope, archive.readable("the configuration"), sharing_scope(), keras_3.limits(None):
         return _made(keras_3.translated(config, bool(isinstance(config, dict) and config.get("nbkeras"))))
 
 

@@ -217,15 +217,18 @@ def read_optimizer(group: Any, optimizer: Any, variables: list[Variable]) -> Non
 
 
 def _fit(group: Any, variables: list[Variable]) -> bool:
-    return [hdf5.array_shape(group, str(i)) for i in range(len(group))] == [v.shape for v in variables]
+    return len(group) == len(variables) and all(
+        hdf5.array_shape(group, str(number)) == variable.shape for number, variable in enumerate(variables)
+    )
 
 
 def _arrays(group: Any, variables: list[Variable], what: str) -> list[tuple[Variable, Array]]:
     """The arrays '0', '1', ... of a group for variables."""
-    if len(hdf5.names(group)) != len(variables):
+    count = len(hdf5.names(group))
+    if count != len(variables):
         raise ValueError(
             f"{what} has {len(variables)} arrays {[v.shape for v in variables]} in the model, "
-            f"{len(hdf5.names(group))} in the file: they are not of the same model"
+            f"{count} in the file: they are not of the same model"
         )
     try:
         return [(variable, hdf5.read_array(group, str(i), variable.shape)) for i, variable in enumerate(variables)]

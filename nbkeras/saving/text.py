@@ -23,7 +23,7 @@ def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None =
 
 def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
     """A model with new weights from a configuration {'class_name', 'config', ...} of Keras 3 or Keras 2."""
-    with custom_object_scope(custom_objects or {}):
+    with custom_object_scope(custom_objects or {}), archive.readable("the configuration"):
         if "module" not in config:
             config = keras_2_config.translated(config)
         with keras_3.limits(None):

@@ -1,0 +1,134 @@
+"""Floor 3: texts of any length in attributes of an HDF5 file, read from the file's bytes.
+
+The file keeps such a text in a heap, and the attribute only says where. The HDF5 library believes what it finds there: a wrong
+number makes it loop without end or take 4 GB, and no signal stops it. So the library finds the attribute's object, and the
+rest is read here with every number checked, by the HDF5 File Format Specification 3.0: object headers (IV.A), attributes
+(IV.A.2.m), global heaps (III.E).
+"""
+
+from __future__ import annotations
+
+import io
+import struct
+from typing import IO, Any
+
+from nbkeras.saving import archive
+
+_CONTINUATION, _ATTRIBUTE = 0x10, 0x0C  # types of messages
+_TOTAL = 2 * archive.JSON_LIMIT  # bytes that are read for all texts of one file
+_DAMAGED = "the file is damaged: an attribute's text is not where it should be"
+
+
+class Texts:
+    """The texts of one open h5py.File, whose bytes are in the binary file `source`."""
+
+    def __init__(self, file: Any, source: IO[bytes]):
+        plist = file.id.get_create_plist()
+        self._source, self._start, self._widths = source, plist.get_userblock(), plist.get_sizes()
+        self.size = source.seek(0, io.SEEK_END) - self._start
+        self._headers: dict[int, dict[bytes, bytes]] = {}
+        self._heaps: dict[int, dict[int, tuple[int, int]]] = {}
+        self._left, self._parts = _TOTAL, 0
+
+    def read(self, address: int, name: str, count: int) -> list[bytes]:
+        """The `count` texts in the attribute of that name of the object at an address."""
+        if address not in self._headers:
+            self._headers[address] = self._header(address)
+        places = self._headers[address].get(name.encode())
+        if places is None or self._widths != (8, 8):
+            raise ValueError(f"the attribute {name!r} is kept in a form that models' files do not have: it is not read")
+        found = [self._place(*_unpacked("<IQI", places, 16 * number)) for number in range(count)]
+        self._check(sum(size for _, size in found))  # before the first is read: all may be the same long one
+        return [self._bytes(at, size).partition(b"\0")[0] for at, size in found]
+
+    def _check(self, size: int) -> None:
+        if size > self._left:
+            raise ValueError(
+                f"the file's texts take more than {_TOTAL} bytes, more than any model's: they are not read"
+            )
+
+    def _bytes(self, at: int, size: int) -> bytes:
+        """Bytes of the file, all of them."""
+        self._check(size)
+        self._left -= size
+        if at + size > self.size:
+            raise ValueError(_DAMAGED)
+        self._source.seek(self._start + at)
+        return self._source.read(size)
+
+    def _count(self) -> None:
+        self._parts += 1
+        archive.check_count(self._parts, "what leads to the file's texts")
+
+    def _header(self, address: int) -> dict[bytes, bytes]:
+        """The content of an object's attributes by name, from the messages of its header, which may lie in several pieces."""
+        prefix = self._bytes(address, 16)
+        new = prefix[:4] == b"OHDR"
+        if new:
+            flags = prefix[5]
+            at = address + 6 + 16 * bool(flags & 0x20) + 4 * bool(flags & 0x10)
+            width = 1 << (flags & 3)
+            pieces = [(at + width, int.from_bytes(self._bytes(at, width), "little"))]
+            form, head, shared = "<BHB", 6 if flags & 0x04 else 4, 2
+        else:
+            pieces = [(address + 16, *_unpacked("<I", prefix, 8))]
+            form, head, shared = "<HHB", 8, 2
+        found: dict[bytes, bytes] = {}
+        for number, (at, size) in enumerate(pieces):  # which grows
+            data = self._bytes(at, size)
+            if new and number:
+                data = data[4:-4]  # without the mark before the messages and the checksum behind them
+            at = 0
+            while at + head <= len(data):
+                self._count()
+                kind, size, flags = _unpacked(form, data, at)
+                message = data[at + head : at + head + size]
+                if kind == _CONTINUATION:
+                    pieces.append(_unpacked("<QQ", message, 0))
+                elif kind == _ATTRIBUTE and not flags & shared:
+                    name, content = _attribute(message)
+                    found.setdefault(name, content)
+                at += head + size
+        return found
+
+    def _place(self, length: int, address: int, number: int) -> tuple[int, int]:
+        """Where a text of an attribute lies, and its length."""
+        if not length:
+            return 0, 0
+        if address not in self._heaps:
+            self._heaps[address] = self._heap(address)
+        at, size = self._heaps[address].get(number, (0, 0))
+        if size != length:
+            raise ValueError(_DAMAGED)
+        return at, size
+
+    def _heap(self, address: int) -> dict[int, tuple[int, int]]:
+        """Where a heap's objects lie, and their lengths, by number."""
+        mark, size = _unpacked("<8sQ", self._bytes(address, 16), 0)
+        if mark[:5] != b"GCOL\x01" or address + size > self.size:
+            raise ValueError(_DAMAGED)
+        found: dict[int, tuple[int, int]] = {}
+        at, end = address + 16, address + size
+        while at + 16 <= end:
+            self._count()
+            number, length = _unpacked("<H6xQ", self._bytes(at, 16), 0)
+            if not number:  # the free space behind all objects
+                break
+            at += 16
+            found[number] = at, length
+            at += -(-length // 8) * 8
+        return found
+
+
+def _unpacked(form: str, data: bytes, at: int) -> Any:
+    if at + struct.calcsize(form) > len(data):
+        raise ValueError(_DAMAGED)
+    return struct.unpack_from(form, data, at)
+
+
+def _attribute(message: bytes) -> tuple[bytes, bytes]:
+    """(name, content) of an attribute's message."""
+    version, *sizes = _unpacked("<BxHHH", message, 0)
+    at = 9 if version == 3 else 8  # version 3 says in which encoding its name is
+    name = message[at : at + sizes[0]].partition(b"\0")[0]
+    return name, message[at + sum(-(-size // 8) * 8 if version == 1 else size for size in sizes) :]
