@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, exchange, nest, registry, tape
+from nbkeras import annotated, config, exchange, nest, registry, tape
 from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
 from nbkeras.kernels import shape as shape_kernels
@@ -337,10 +337,17 @@ def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
 
 
 def op(function: Callable) -> Callable:
-    """Decorator of public ops: called with a symbolic tensor, the op becomes a node of that tensor's graph instead."""
+    """Decorator of public ops: called with a symbolic tensor, the op becomes a node of that tensor's graph instead.
+
+    Arguments of nbkeras's own ops are held to the annotations of their parameters.
+    """
+    package, _, module = function.__module__.partition(".")
+    check = annotated.checker_of(function) if package == "nbkeras" else None
 
     @functools.wraps(function)
     def call(*args, **kwargs):
+        if check is not None:
+            check(args, kwargs)
         for arg in (*args, *kwargs.values()):
             symbol = arg
             if isinstance(arg, list | tuple):
@@ -349,7 +356,6 @@ def op(function: Callable) -> Callable:
                 return symbol.symbolic_op(call, args, kwargs)
         return function(*args, **kwargs)
 
-    package, _, module = function.__module__.partition(".")
     if package == "nbkeras":
         own_ops[f"{module}.{function.__name__}"] = call
     return call

@@ -49,6 +49,21 @@ def fit(model, x=X, y=Y, **arguments):
 
 
 MISTAKES = [
+    # arguments of ops, which are held to their annotations
+    (
+        lambda: ops.relu(X, negative_slope=(0, 1)),
+        TypeError,
+        r"relu: negative_slope must be a number, received \(0, 1\)",
+    ),
+    (lambda: ops.elu(X, alpha=X[0]), TypeError, r"elu: alpha must be a number, received ndarray of shape \(4,\)"),
+    (lambda: L.ELU("a")(X), TypeError, "elu: alpha must be a number, received 'a'"),
+    (lambda: ops.rms_normalization(X, epsilon=(1, 2)), TypeError, "epsilon must be a number or None, received"),
+    (lambda: ops.group_normalization(X, X > 0), TypeError, "groups must be an integer, received ndarray"),
+    (lambda: ops.group_normalization(X, True), TypeError, "groups must be an integer, received True"),
+    (lambda: ops.round(X, decimals=2.5), TypeError, "decimals must be an integer, received 2.5"),
+    (lambda: ops.sum(X, keepdims=[1]), TypeError, r"keepdims must be True or False, received \[1\]"),
+    (lambda: ops.pad(X, 1, mode=X), TypeError, "mode must be a string, received ndarray"),
+    (lambda: ops.relu(keras.Input((2,)), threshold="a"), TypeError, "threshold must be a number, received 'a'"),
     # building
     (lambda: L.Dense(0), ValueError, r"positive integer for units, received 0"),
     (

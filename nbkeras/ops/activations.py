@@ -250,7 +250,7 @@ def log_softmax(x, axis: Any = -1) -> Tensor:
 
 
 @op
-def l2_normalize(x, axis: int = -1, epsilon: float = 1e-12) -> Tensor:
+def l2_normalize(x, axis: Any = -1, epsilon: float = 1e-12) -> Tensor:
     """x / sqrt(max(sum(x^2), epsilon)) along an axis."""
     x = as_float(x)
     squares = reduce.sum(elementwise.square(x), axis=axis, keepdims=True)
