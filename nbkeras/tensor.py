@@ -400,19 +400,11 @@ class GradientTape:
             seeds = [None] * len(targets)
         else:
             seeds = list(output_gradients) if isinstance(output_gradients, list | tuple) else [output_gradients]
-        gradients = gradient(targets, wanted, seeds, retain=self._persistent)
-        # under another tape the results know where they come from, but not how to go back there
-        known = [s for s in wanted if s.record is not None] if tape.is_recording() else []
-        parents, shapes = tuple((s.record, s.index) for s in known), tuple(s.shape for s in known)
-        record = tape.Record("gradient", _no_second_gradient, None, parents, shapes, 1) if known else None
+        outer = tape.is_recording()  # another tape, which goes back through the same Records
+        gradients = gradient(targets, wanted, seeds, retain=self._persistent or outer)
+        known = [(s.record, s.index) for s in wanted if s.record is not None] if outer else []
+        record = tape.gradient_record(known) if known else None
         return nest.pack(sources, [None if g is None else Tensor(g, record) for g in gradients])
-
-
-def _no_second_gradient(saved, dy, needs):
-    raise NotImplementedError(
-        "gradients of gradients are not offered: what GradientTape.gradient returned was used in a computation whose "
-        "gradient is asked for now"
-    )
 
 
 def gradient(
