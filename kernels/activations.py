@@ -1,7 +1,7 @@
-"""Elementwise activations, forward and vjp: relu and its kin, elu, sigmoid, tanh, silu, gelu, softplus. Softmax: softmax.py.
+"""Elementwise activations, forward and vjp: relu and its kin, elu, sigmoid, tanh, silu, gelu, mish, softplus.
 
 Each activation is a small loop of its own, compiled when first used: all of them in one kernel behind a code took 0.8 s to
-compile. NaN stays NaN.
+compile. NaN stays NaN. Softmax: softmax.py.
 """
 
 import math
@@ -65,7 +65,10 @@ def relu_backward(y, dy, dx, share, shares):
 
 
 def piecewise(x: Array, negative_slope: float, threshold: float, max_value: float):
-    """max_value where x >= max_value, x where x > threshold, else negative_slope * (x - threshold)."""
+    """max_value where x >= max_value, x where x > threshold, else negative_slope * (x - threshold).
+
+    max_value NaN: none, for no comparison with NaN holds; infinity would be the maximum of infinity, with slope 0.
+    """
     constants = (negative_slope, threshold, max_value)
     y = _forward(piecewise_forward, x, *constants, least=_PRODUCTS)
     return y, (x, constants)
@@ -194,7 +197,10 @@ def tanh_backward(y, dy, dx, share, shares):
         dx[i] = dy[i] * (one - y[i] * y[i])
 
 
-# -------------------- silu, gelu, softplus --------------------
+# -------------------- silu, gelu, mish, softplus --------------------
+
+# Beyond -1000 and 1000 the factors that fade here (sigmoid, erfc, e^x and their slopes) are 0 in float32 and float64. Inputs
+# are taken as no farther, since infinity times 0 is NaN where the limit is 0.
 
 
 def silu(x: Array):
@@ -212,7 +218,8 @@ def silu_forward(x, y, share, shares):
     first, last = stretch(x.size, share, shares)
     x, y = x[first:last], y[first:last]
     for i in range(x.size):
-        y[i] = x[i] * vmath.sigmoid(x[i])
+        v = vmath.clip(x[i], -1000.0, math.inf)
+        y[i] = v * vmath.sigmoid(v)
 
 
 @compiled
@@ -222,8 +229,9 @@ def silu_backward(x, dy, dx, share, shares):
     x, dy, dx = x[first:last], dy[first:last], dx[first:last]
     one = x.dtype.type(1)
     for i in range(x.size):
-        s = vmath.sigmoid(x[i])
-        dx[i] = dy[i] * (s + x[i] * s * (one - s))
+        v = vmath.clip(x[i], -1000.0, 1000.0)
+        s = vmath.sigmoid(v)
+        dx[i] = dy[i] * (s + v * s * (one - s))
 
 
 def gelu(x: Array):
@@ -243,7 +251,8 @@ def gelu_forward(x, y, root_half, share, shares):
     x, y = x[first:last], y[first:last]
     half = x.dtype.type(0.5)
     for i in range(x.size):
-        y[i] = half * x[i] * vmath.erfc(-root_half * x[i])
+        v = vmath.clip(x[i], -1000.0, math.inf)
+        y[i] = half * v * vmath.erfc(-root_half * v)
 
 
 @compiled
@@ -253,8 +262,9 @@ def gelu_backward(x, dy, dx, root_half, height, share, shares):
     x, dy, dx = x[first:last], dy[first:last], dx[first:last]
     half = x.dtype.type(0.5)
     for i in range(x.size):
-        z = root_half * x[i]
-        dx[i] = dy[i] * (half * vmath.erfc(-z) + height * x[i] * vmath.exp(-(z * z)))
+        v = vmath.clip(x[i], -1000.0, 1000.0)
+        z = root_half * v
+        dx[i] = dy[i] * (half * vmath.erfc(-z) + height * v * vmath.exp(-(z * z)))
 
 
 _GELU_TANH = (2 * math.sqrt(2 / math.pi), 2 * math.sqrt(2 / math.pi) * 0.044715)
@@ -275,7 +285,7 @@ def gelu_tanh_forward(x, y, linear, cubic, share, shares):
     first, last = stretch(x.size, share, shares)
     x, y = x[first:last], y[first:last]
     for i in range(x.size):
-        v = x[i]
+        v = vmath.clip(x[i], -1000.0, math.inf)
         y[i] = v * vmath.sigmoid(v * (linear + cubic * (v * v)))
 
 
@@ -286,9 +296,76 @@ def gelu_tanh_backward(x, dy, dx, linear, cubic, share, shares):
     x, dy, dx = x[first:last], dy[first:last], dx[first:last]
     one, three = x.dtype.type(1), x.dtype.type(3)
     for i in range(x.size):
-        v = x[i]
+        v = vmath.clip(x[i], -1000.0, 1000.0)
         s = vmath.sigmoid(v * (linear + cubic * (v * v)))
         dx[i] = dy[i] * (s + v * (s * (one - s)) * (linear + three * cubic * (v * v)))
+
+
+def mish(x: Array):
+    """x tanh(softplus(x)) = x n / (n + 2), n = w (w + 2), w = e^x."""
+    return _forward(mish_forward, x), x
+
+
+def mish_vjp(x, dy, needs):
+    return _backward(mish_backward, x, dy, needs[0])
+
+
+@compiled
+def mish_forward(x, y, share, shares):
+    """Kernel: y = x n / (n + 2), n = w (w + 2), w = e^x; from 20 on the factor of x is 1."""
+    first, last = stretch(x.size, share, shares)
+    x, y = x[first:last], y[first:last]
+    two = x.dtype.type(2)
+    for i in range(x.size):
+        w = vmath.exp(vmath.clip(x[i], -1000.0, 20.0))
+        n = w * (w + two)
+        y[i] = vmath.clip(x[i], -1000.0, math.inf) * (n / (n + two))
+
+
+@compiled
+def mish_backward(x, dy, dx, share, shares):
+    """Kernel: dx = dy (n / (n + 2) + 4 x w (w + 1) / (n + 2)^2), n = w (w + 2), w = e^x."""
+    first, last = stretch(x.size, share, shares)
+    x, dy, dx = x[first:last], dy[first:last], dx[first:last]
+    one, two, four = x.dtype.type(1), x.dtype.type(2), x.dtype.type(4)
+    for i in range(x.size):
+        v = vmath.clip(x[i], -1000.0, 20.0)
+        w = vmath.exp(v)
+        n = w * (w + two)
+        d = one / (n + two)
+        dx[i] = dy[i] * (n * d + four * v * (w * d) * ((w + one) * d))
+
+
+def hard_silu(x: Array):
+    """x min(max(x + 3, 0), 6) / 6."""
+    return _forward(hard_silu_forward, x, 1 / 6, least=_PRODUCTS), x
+
+
+def hard_silu_vjp(x, dy, needs):
+    return _backward(hard_silu_backward, x, dy, needs[0], 1 / 6, least=_PRODUCTS)
+
+
+@compiled
+def hard_silu_forward(x, y, sixth, share, shares):
+    """Kernel: y = 0 up to -3, x from 3 on, x (x + 3) / 6 between."""
+    first, last = stretch(x.size, share, shares)
+    x, y = x[first:last], y[first:last]
+    three = x.dtype.type(3)
+    for i in range(x.size):
+        v = vmath.clip(x[i], -3.0, math.inf)
+        y[i] = v * ((vmath.clip(v, -3.0, 3.0) + three) * sixth)
+
+
+@compiled
+def hard_silu_backward(x, dy, dx, sixth, share, shares):
+    """Kernel: dx = 0 up to -3, dy from 3 on, dy (2 x + 3) / 6 between."""
+    first, last = stretch(x.size, share, shares)
+    x, dy, dx = x[first:last], dy[first:last], dx[first:last]
+    zero, one, two, three = x.dtype.type(0), x.dtype.type(1), x.dtype.type(2), x.dtype.type(3)
+    for i in range(x.size):
+        v = x[i]
+        slope = zero if v <= -three else (two * v + three) * sixth
+        dx[i] = dy[i] * (one if v >= three else slope)
 
 
 def softplus(x: Array):

@@ -14,7 +14,7 @@ from nbkeras.kernels.cuda_registers import load_quad, store_quad
 from nbkeras.kernels.device_array import DeviceArray
 
 _THREADS = size(256, simulated=8)
-_RELU, _PIECEWISE, _ELU, _SIGMOID, _TANH, _SILU, _GELU, _GELU_TANH, _SOFTPLUS = range(9)
+_RELU, _PIECEWISE, _HARD_SILU, _ELU, _SIGMOID, _TANH, _SILU, _GELU, _GELU_TANH, _MISH, _SOFTPLUS = range(11)
 
 
 # -------------------- forward --------------------
@@ -24,12 +24,14 @@ _RELU, _PIECEWISE, _ELU, _SIGMOID, _TANH, _SILU, _GELU, _GELU_TANH, _SOFTPLUS = 
 def _straight(code, v, a, b, c, zero):
     if code == _RELU:
         return zero if v < zero else v
+    if code == _HARD_SILU:  # a: 3, b: 1 / 6
+        return zero if v <= -a else v if v >= a else v * ((v + a) * b)
     below = a * (v - b) if a != zero else zero
     return c if v >= c else below if v <= b else v
 
 
 @device_function
-def _curved(code, v, a, b, zero, one):
+def _curved(code, v, a, b, zero, one, far):
     if code == _ELU:
         return b * v if v > zero else a * math.expm1(v)
     if code == _SIGMOID:
@@ -37,12 +39,31 @@ def _curved(code, v, a, b, zero, one):
     if code == _TANH:
         return math.tanh(v)
     if code == _SILU:
+        v = _not_below(v, far)
         return v * _sigmoid(v, zero, one)
     if code == _GELU:
+        v = _not_below(v, far)
         return b * v * math.erfc(-a * v)
     if code == _GELU_TANH:
+        v = _not_below(v, far)
         return v * _sigmoid(v * (a + b * (v * v)), zero, one)
+    if code == _MISH:  # a: 20, b: 2
+        w = math.exp(a if v > a else v)
+        n = w * (w + b)
+        return _not_below(v, far) * (n / (n + b))
     return (zero if v < zero else v) + math.log1p(math.exp(-math.fabs(v)))
+
+
+@device_function
+def _not_below(v, far):
+    """v, at least -far; far is 1000, see activations.py."""
+    return -far if v < -far else v
+
+
+@device_function
+def _within(v, far):
+    """v, at least -far and at most far."""
+    return -far if v < -far else far if v > far else v
 
 
 @device_function
@@ -68,15 +89,15 @@ def _straight_forward(code, at_once, x, a, b, c, y):
 @kernel
 def _curved_forward(code, at_once, x, a, b, y):
     n = 4 * cuda.grid(1)
-    zero, one = x.dtype.type(0), x.dtype.type(1)
+    zero, one, far = x.dtype.type(0), x.dtype.type(1), x.dtype.type(1000)
     if at_once and n + 4 <= x.size:
         v = load_quad(x, n)
-        first, second = _curved(code, v[0], a, b, zero, one), _curved(code, v[1], a, b, zero, one)
-        third, fourth = _curved(code, v[2], a, b, zero, one), _curved(code, v[3], a, b, zero, one)
+        first, second = _curved(code, v[0], a, b, zero, one, far), _curved(code, v[1], a, b, zero, one, far)
+        third, fourth = _curved(code, v[2], a, b, zero, one, far), _curved(code, v[3], a, b, zero, one, far)
         store_quad(y, n, (first, second, third, fourth))
     else:
         for i in range(n, min(n + 4, x.size)):
-            y[i] = _curved(code, x[i], a, b, zero, one)
+            y[i] = _curved(code, x[i], a, b, zero, one, far)
 
 
 # -------------------- backward --------------------
@@ -84,9 +105,11 @@ def _curved_forward(code, at_once, x, a, b, y):
 
 @device_function
 def _straight_slope(code, v, dy, a, b, c, zero, one):
-    """dx; v is the output, but of _PIECEWISE the input."""
+    """dx; v is the output, but of _PIECEWISE and _HARD_SILU the input."""
     if code == _RELU:
         return dy if v > zero else zero
+    if code == _HARD_SILU:
+        return zero if v <= -a else dy if v >= a else dy * ((v + v + a) * b)
     if code == _PIECEWISE:
         return zero if v >= c else a * dy if v <= b else dy
     if code == _SIGMOID:
@@ -95,10 +118,11 @@ def _straight_slope(code, v, dy, a, b, c, zero, one):
 
 
 @device_function
-def _curved_slope(code, v, dy, a, b, c, zero, one):
+def _curved_slope(code, v, dy, a, b, c, zero, one, far):
     """dx; v is the input."""
     if code == _ELU:
         return dy * (b if v > zero else a * math.exp(v))
+    v = _within(v, far)
     if code == _SILU:
         s = _sigmoid(v, zero, one)
         return dy * (s + v * s * (one - s))
@@ -108,6 +132,12 @@ def _curved_slope(code, v, dy, a, b, c, zero, one):
     if code == _GELU_TANH:
         s = _sigmoid(v * (a + b * (v * v)), zero, one)
         return dy * (s + v * (s * (one - s)) * (a + c * b * (v * v)))
+    if code == _MISH:  # a: 20, b: 2
+        v = a if v > a else v
+        w = math.exp(v)
+        n = w * (w + b)
+        d = one / (n + b)
+        return dy * (n * d + b * b * v * (w * d) * ((w + one) * d))
     return dy * _sigmoid(v, zero, one)
 
 
@@ -130,17 +160,17 @@ def _straight_backward(code, at_once, x, dy, a, b, c, dx):
 @kernel
 def _curved_backward(code, at_once, x, dy, a, b, c, dx):
     n = 4 * cuda.grid(1)
-    zero, one = x.dtype.type(0), x.dtype.type(1)
+    zero, one, far = x.dtype.type(0), x.dtype.type(1), x.dtype.type(1000)
     if at_once and n + 4 <= x.size:
         v, d = load_quad(x, n), load_quad(dy, n)
-        first = _curved_slope(code, v[0], d[0], a, b, c, zero, one)
-        second = _curved_slope(code, v[1], d[1], a, b, c, zero, one)
-        third = _curved_slope(code, v[2], d[2], a, b, c, zero, one)
-        fourth = _curved_slope(code, v[3], d[3], a, b, c, zero, one)
+        first = _curved_slope(code, v[0], d[0], a, b, c, zero, one, far)
+        second = _curved_slope(code, v[1], d[1], a, b, c, zero, one, far)
+        third = _curved_slope(code, v[2], d[2], a, b, c, zero, one, far)
+        fourth = _curved_slope(code, v[3], d[3], a, b, c, zero, one, far)
         store_quad(dx, n, (first, second, third, fourth))
     else:
         for i in range(n, min(n + 4, x.size)):
-            dx[i] = _curved_slope(code, x[i], dy[i], a, b, c, zero, one)
+            dx[i] = _curved_slope(code, x[i], dy[i], a, b, c, zero, one, far)
 
 
 # -------------------- twins --------------------
@@ -237,6 +267,26 @@ def gelu_tanh_forward(x: DeviceArray, y: DeviceArray, linear: Any, cubic: Any) -
 def gelu_tanh_backward(x: DeviceArray, dy: DeviceArray, dx: DeviceArray, linear: Any, cubic: Any) -> None:
     """dx = dy (s + x s (1 - s) u'), s = sigmoid(u), u = linear x + cubic x^3."""
     _start(_curved_backward, _GELU_TANH, (x, dy, dx), linear, cubic, 3)
+
+
+def mish_forward(x: DeviceArray, y: DeviceArray) -> None:
+    """y = x n / (n + 2), n = w (w + 2), w = e^x."""
+    _start(_curved_forward, _MISH, (x, y), 20, 2)
+
+
+def mish_backward(x: DeviceArray, dy: DeviceArray, dx: DeviceArray) -> None:
+    """dx = dy (n / (n + 2) + 4 x w (w + 1) / (n + 2)^2), n = w (w + 2), w = e^x."""
+    _start(_curved_backward, _MISH, (x, dy, dx), 20, 2, 0)
+
+
+def hard_silu_forward(x: DeviceArray, y: DeviceArray, sixth: Any) -> None:
+    """y = 0 up to -3, x from 3 on, x (x + 3) / 6 between."""
+    _start(_straight_forward, _HARD_SILU, (x, y), 3, sixth, 0)
+
+
+def hard_silu_backward(x: DeviceArray, dy: DeviceArray, dx: DeviceArray, sixth: Any) -> None:
+    """dx = 0 up to -3, dy from 3 on, dy (2 x + 3) / 6 between."""
+    _start(_straight_backward, _HARD_SILU, (x, dy, dx), 3, sixth, 0)
 
 
 def softplus_forward(x: DeviceArray, y: DeviceArray) -> None:

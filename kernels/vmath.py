@@ -98,11 +98,11 @@ def _expm1_32(x: _Value) -> _Value:
 
 
 def _sigmoid32(x: _Value) -> _Value:
-    return _Value(x.builder, ir.Constant(x.value.type, 1.0)) / (_exp_within_range(-x.clip(-87.3, 87.3)) + 1.0)
+    y = _Value(x.builder, ir.Constant(x.value.type, 1.0)) / (_exp_within_range(-x.clip(-87.3, 87.3)) + 1.0)
+    return x._where("<", -87.3, 0.0, y)
 
 
 def _tanh32(x: _Value) -> _Value:
-    x = x.clip(-7.90531110763549805, 7.90531110763549805)
     square = x * x
     numerator = square.polynomial(
         -2.76076847742355e-16,
@@ -116,7 +116,8 @@ def _tanh32(x: _Value) -> _Value:
     denominator = square.polynomial(
         1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03
     )
-    return x * numerator / denominator
+    y = x._where(">", 7.95, 1.0, x * numerator / denominator)
+    return x._where("<", -7.95, -1.0, y)
 
 
 def _log1p32(x: _Value) -> _Value:
@@ -142,7 +143,7 @@ def _erfc32(x: _Value) -> _Value:
         0.17067635097494727,
         0.1691906961316068,
     )
-    tail = scaled * _exp_within_range(-(z * z))
+    tail = z._where(">=", 9.19, 0.0, scaled * _exp_within_range(-(z * z)))
     return x._where("<", 0.0, -tail + 2.0, tail)
 
 
@@ -159,6 +160,17 @@ def _elementwise(signature, exact, formula):
 
 def _float(x) -> bool:
     return x in (types.float32, types.float64)
+
+
+@intrinsic
+def clip(typing, x, low, high):
+    """x, at least low and at most high, which are numbers; NaN stays NaN."""
+
+    def generate(context, builder, signature, args):
+        ends = [context.cast(builder, args[i], signature.args[i], signature.return_type) for i in (1, 2)]
+        return _Value(builder, args[0]).clip(*(_Value(builder, end) for end in ends)).value
+
+    return (x(x, low, high), generate) if _float(x) else None
 
 
 @intrinsic
@@ -193,7 +205,7 @@ def erfc(typing, x):
 
 @intrinsic
 def sigmoid(typing, x):
-    """1 / (1 + e**-x); float32 saturates at 1.2e-38."""
+    """1 / (1 + e**-x); float32 gives 0 instead of subnormal numbers."""
     if not _float(x):
         return None
 

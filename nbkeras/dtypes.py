@@ -5,6 +5,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
+from nbkeras.annotated import briefly
 
 _INT32 = np.iinfo(np.int32)
 
@@ -24,7 +25,11 @@ def array_of(value: Any, dtype: Any = None) -> np.ndarray:
 
     Integers that int32 does not hold are int64, and arrays of float16 get floatx. TypeError for what is no number or boolean.
     """
-    array = np.asarray(value, None if dtype is None else known_dtype(dtype))
+    try:
+        array = np.asarray(value, None if dtype is None else known_dtype(dtype))
+    except OverflowError:  # of Python's integers
+        wanted = "any dtype" if dtype is None else known_dtype(dtype)
+        raise ValueError(f"{briefly(value)} does not fit into {wanted}") from None
     if array.dtype.kind not in "fiub":
         raise TypeError(f"expected numbers or booleans, received {type(value).__name__} with dtype {array.dtype}")
     if dtype is not None:

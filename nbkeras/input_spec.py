@@ -27,7 +27,7 @@ def mismatch(spec: InputSpec | None, each: Any) -> str:
     """What a spec wants that an input lacks, or ''."""
     if spec is None or (each is None and spec.optional):
         return ""
-    if each is None:
+    if not hasattr(each, "shape"):
         return "a tensor"
     shape = tuple(each.shape)
     if spec.ndim is not None and len(shape) != spec.ndim and not spec.allow_last_axis_squeeze:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, graph, nest, ops, regularizers, room, tensor
+from nbkeras.annotated import briefly
 from nbkeras.connected import Connected
 from nbkeras.graph import SymbolicTensor, is_symbolic
 from nbkeras.input_spec import InputSpec as InputSpec
@@ -353,15 +354,24 @@ class Layer(Module, Connected):
             return
         specs = [self.input_spec] if isinstance(self.input_spec, InputSpec) else list(self.input_spec)
         by_name = isinstance(inputs, dict) and all(spec is not None and spec.name for spec in specs)
-        tensors = [inputs.get(spec.name) for spec in specs] if by_name else nest.flatten(inputs)
-        for position, (spec, each) in enumerate(zip(specs, tensors, strict=False)):
+        tensors = [inputs.get(spec.name) for spec in specs] if by_name else self._checked_inputs(inputs)
+        if len(tensors) != len(specs):
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) takes {len(specs)} input{'s' * (len(specs) > 1)}, received "
+                f"{len(tensors)}: call it on each of them, or put them together by ops.stack or ops.concatenate"
+            )
+        for position, (spec, each) in enumerate(zip(specs, tensors, strict=True)):
             problem = mismatch(spec, each)
             if problem:
-                received = "None" if each is None else f"shape {tuple(each.shape)}, dtype {each.dtype}"
+                received = f"shape {tuple(each.shape)}, dtype {each.dtype}" if hasattr(each, "shape") else briefly(each)
                 raise ValueError(
                     f"input {spec.name or position} of layer {self.name!r} ({type(self).__name__}) is incompatible with it: "
                     f"expected {problem}, received {received}"
                 )
+
+    def _checked_inputs(self, inputs: Any) -> list:
+        """The inputs that `input_spec` is about."""
+        return nest.flatten(inputs)
 
     def _ensure_built(self, inputs: Any) -> None:
         """Build for the first argument of a call, or for all by name where `build` takes several shapes."""

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from numbers import Integral
 from typing import Any
 
+from nbkeras.annotated import briefly
+
 SEQUENCES = (list, tuple, deque)  # what is a structure with positions
 
 
@@ -72,8 +74,16 @@ def map_leaves(function: Callable, structure: Any) -> Any:
 
 
 def shapes(tensors: Any) -> Any:
-    """The structure of the tensors' shapes; a single tensor gives one tuple."""
-    return map_leaves(lambda tensor: None if tensor is None else tuple(tensor.shape), tensors)
+    """The structure of the tensors' shapes; a single tensor gives one tuple. TypeError for what has no shape."""
+    return map_leaves(_shape, tensors)
+
+
+def _shape(tensor: Any) -> tuple | None:
+    if tensor is None:
+        return None
+    if not hasattr(tensor, "shape"):
+        raise TypeError(f"expected a tensor or an array, received {briefly(tensor)}")
+    return tuple(tensor.shape)
 
 
 def is_shape(value: Any) -> bool:

@@ -40,6 +40,18 @@ def leaf(name: str) -> Record:
     return Record(name, None, None, (), (), 1)
 
 
+def gradient_record(sources: Sequence[Source]) -> Record:
+    """A Record for gradients with respect to `sources`, through which there is no way back: `backward` refuses to start."""
+    return Record("gradient", _no_second_gradient, None, tuple(sources), (None,) * len(sources), 1)
+
+
+def _no_second_gradient(saved: Any, dy: Any, needs: tuple) -> tuple:
+    raise NotImplementedError(
+        "gradients of gradients are not offered: the gradient of a value is asked for that was computed from what "
+        "GradientTape.gradient or K.gradients returned. Where that is to count as a constant, write ops.stop_gradient(gradient)"
+    )
+
+
 class _Thread(threading.local):
     depth = 0
 
@@ -147,6 +159,8 @@ def backward(
     for source, gradient in targets:
         _accumulate(sums, source, gradient, destinations)
     users = _count_users([source[0] for source, _ in targets])
+    if any(record.vjp is _no_second_gradient for record in users):  # before the walk meets shapes and what was dropped
+        _no_second_gradient(None, None, ())
     ready = [record for record, count in users.items() if count == 0]
     while ready:
         record = ready.pop()

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, exchange, nest, registry, tape, turns
+from nbkeras import annotated, config, exchange, nest, registry, tape, turns
 from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
 from nbkeras.kernels import shape as shape_kernels
@@ -363,10 +363,17 @@ def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
 
 
 def op(function: Callable) -> Callable:
-    """Decorator of public ops: called with a symbolic tensor, the op becomes a node of that tensor's graph instead."""
+    """Decorator of public ops: called with a symbolic tensor, the op becomes a node of that tensor's graph instead.
+
+    Arguments of nbkeras's own ops are held to the annotations of their parameters.
+    """
+    package, _, module = function.__module__.partition(".")
+    check = annotated.checker_of(function) if package == "nbkeras" else None
 
     @functools.wraps(function)
     def call(*args, **kwargs):
+        if check is not None:
+            check(args, kwargs)
         for arg in (*args, *kwargs.values()):
             symbol = arg
             if isinstance(arg, list | tuple):
@@ -375,7 +382,6 @@ def op(function: Callable) -> Callable:
                 return symbol.symbolic_op(call, args, kwargs)
         return function(*args, **kwargs)
 
-    package, _, module = function.__module__.partition(".")
     if package == "nbkeras":
         own_ops[f"{module}.{function.__name__}"] = call
     return call
@@ -420,19 +426,11 @@ class GradientTape:
             seeds = [None] * len(targets)
         else:
             seeds = list(output_gradients) if isinstance(output_gradients, list | tuple) else [output_gradients]
-        gradients = gradient(targets, wanted, seeds, retain=self._persistent)
-        # under another tape the results know where they come from, but not how to go back there
-        known = [s for s in wanted if s.record is not None] if tape.is_recording() else []
-        parents, forms = tuple((s.record, s.index) for s in known), tuple((s.shape, s.dtype) for s in known)
-        record = tape.Record("gradient", _no_second_gradient, None, parents, forms, 1) if known else None
+        outer = tape.is_recording()  # another tape, which goes back through the same Records
+        gradients = gradient(targets, wanted, seeds, retain=self._persistent or outer)
+        known = [(s.record, s.index) for s in wanted if s.record is not None] if outer else []
+        record = tape.gradient_record(known) if known else None
         return nest.pack(sources, [None if g is None else Tensor(g, record) for g in gradients])
-
-
-def _no_second_gradient(saved, dy, needs):
-    raise NotImplementedError(
-        "gradients of gradients are not offered: what GradientTape.gradient returned was used in a computation whose "
-        "gradient is asked for now"
-    )
 
 
 def gradient(

@@ -122,6 +122,39 @@ def test_edge_values(name, at_minus_infinity, at_infinity, dtype):
     assert np.isnan(y[2]) and y.dtype == dtype
 
 
+FAR = {  # value and slope towards -infinity, value and slope towards infinity
+    **dict.fromkeys(["relu", "silu", "gelu", "gelu_approximate", "mish", "hard_silu", "softplus"], (0, 0, np.inf, 1)),
+    "leaky_relu": (-np.inf, 0.2, np.inf, 1),
+    "elu": (-1, 0, np.inf, 1),
+    "sigmoid": (0, 0, 1, 0),
+    "log_sigmoid": (-np.inf, 1, 0, 0),
+    "tanh": (-1, 0, 1, 0),
+    "sparse_plus": (0, 0, np.inf, 1),
+}
+
+
+@pytest.mark.parametrize("name", FAR)
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_far_values_and_their_slopes(name, dtype):
+    """The limits, at infinity too, where Keras gives NaN for silu, gelu, mish and hard_silu."""
+    function, arguments = CALLS.get(name, (name, {}))
+    sizes = np.array([1e4, 1e19, 1e30, 1e38 if dtype == np.float32 else 1e300, np.inf], dtype)
+    x = as_tensor(np.stack([-sizes, sizes]))
+    with GradientTape() as tape:
+        tape.watch(x)
+        y = getattr(activations, function)(x, **arguments)
+    low, low_slope, high, high_slope = FAR[name]
+    limits = [np.sign(limit) * sizes if np.isinf(limit) else np.full_like(sizes, limit) for limit in (low, high)]
+    if name == "leaky_relu":
+        limits[0] = sizes * dtype(-0.2)
+    np.testing.assert_allclose(y, limits, rtol=1e-6, atol=1e-30)
+    slopes = np.repeat(np.array([[low_slope], [high_slope]], dtype), len(sizes), axis=1)
+    np.testing.assert_allclose(tape.gradient(y, x), slopes, rtol=1e-6, atol=1e-30)
+    subnormal = getattr(activations, function)(np.array([-1e-40, 1e-40], dtype), **arguments).numpy()
+    np.testing.assert_allclose(subnormal, getattr(activations, function)(np.zeros(2, dtype), **arguments), atol=1e-38)
+    assert np.isnan(getattr(activations, function)(np.array([np.nan], dtype), **arguments).numpy()).all()
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_softmax_edges(dtype):
     x = np.array([[0, -1e9, 1], [-np.inf, 0, 0], [np.nan, 0, 1], [1e30, 0, 0]], dtype)
@@ -135,7 +168,9 @@ def test_softmax_edges(dtype):
     np.testing.assert_allclose(ops.log_softmax(x).numpy()[0], [-1.3132617, -1e9, -0.3132617], rtol=1e-6)
 
 
-EVERY_KERNEL = "relu leaky_relu elu sigmoid tanh silu gelu gelu_approximate softplus softmax log_softmax".split()
+EVERY_KERNEL = (
+    "relu leaky_relu elu sigmoid tanh silu gelu gelu_approximate mish hard_silu softplus softmax log_softmax".split()
+)
 
 
 @pytest.mark.cpu("about threads")

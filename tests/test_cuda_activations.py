@@ -8,10 +8,10 @@ from nbkeras.kernels import activations, device
 
 pytestmark = twins.needs_cuda
 
-INFINITE = float("inf")
+NONE = float("nan")
 CASES = [
     ("relu", {}),
-    ("piecewise", {"negative_slope": 0.2, "threshold": 0.0, "max_value": INFINITE}),
+    ("piecewise", {"negative_slope": 0.2, "threshold": 0.0, "max_value": NONE}),
     ("piecewise", {"negative_slope": 0.0, "threshold": -1.0, "max_value": 6.0}),
     ("piecewise", {"negative_slope": 0.1, "threshold": 1.0, "max_value": 2.0}),
     ("elu", {"alpha": 1.0, "scale": 1.0}),
@@ -21,9 +21,11 @@ CASES = [
     ("silu", {}),
     ("gelu", {}),
     ("gelu_tanh", {}),
+    ("mish", {}),
+    ("hard_silu", {}),
     ("softplus", {}),
 ]
-FAR = [0.0, -0.0, 1.0, 2.0, 6.0, -1.0, 1e-6, -1e-6, 20.0, -20.0, 90.0, -90.0, 1000.0, -1000.0]
+FAR = [0.0, -0.0, 1.0, 2.0, 6.0, -1.0, 1e-6, -1e-6, 20.0, -20.0, 90.0, -90.0, 1000.0, -1000.0, 1e38, -1e38]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -33,7 +35,7 @@ def test_activations(name, constants, dtype):
     near = np.random.default_rng(0).standard_normal((5, 9)).astype(dtype) * 2
     for x in (near, np.array(FAR, dtype), near[:1, :1].copy(), near[:0].copy()):
         twins.check(op, vjp, [x], constants)
-        twins.check(op, None, [np.array([np.nan, 1], dtype)], constants)
+        twins.check(op, vjp, [np.array([np.nan, 1, np.inf, -np.inf], dtype)], constants)
 
 
 @pytest.mark.parametrize("name, constants", CASES, ids=[f"{name}{i}" for i, (name, _) in enumerate(CASES)])

@@ -116,6 +116,11 @@ def test_where_and_clip():
     check_op(lambda x: ops.clip(x, None, 0.5), ANY)
     check_op(lambda x, low: ops.clip(x, low, low + 1.0), ANY, np.array([-1.0, -0.1, 0.0]))
     np.testing.assert_array_equal(ops.clip(np.array([1, 5, 9]), 2, 6), [2, 5, 6])
+    bytes_ = np.array([1, 5, 250], "uint8")  # limits outside of a dtype's range limit nothing
+    for limits in ((-1, 3), (3, 300), (-1, 300), (None, 2**70), (-(2**70), None)):
+        found = ops.clip(bytes_, *limits)
+        assert found.dtype == np.uint8
+        np.testing.assert_array_equal(found, [min(max(int(b), limits[0] or 0), limits[1] or 255) for b in bytes_])
     np.testing.assert_array_equal(ops.clip(np.array([0.0, 1.5, 3.0]), 2, 1), [1, 1, 1])  # as in NumPy and Keras
     assert ops.clip([True, False], 0, 1).dtype == ops.clip([1, 2], 0, 1).dtype == np.int32
 
@@ -192,6 +197,8 @@ DTYPES = [
     (lambda x: x + 1, np.int32, np.int32),
     (lambda x: x + 1.0, np.int32, np.float32),
     (lambda x: x + 1, np.bool_, np.int32),
+    (lambda x: x + 2**40, np.int32, np.int64),
+    (lambda x: ops.maximum(x, -1), np.uint8, np.int32),
     (lambda x: x / 2, np.int32, np.float32),
     (lambda x: x // 2, np.int32, np.int32),
     (lambda x: x + ops.cast(x, "float64"), np.float32, np.float64),

@@ -55,6 +55,47 @@ def fit(model, x=X, y=Y, **arguments):
 
 
 MISTAKES = [
+    # arguments of ops, which are held to their annotations
+    (
+        lambda: ops.relu(X, negative_slope=(0, 1)),
+        TypeError,
+        r"relu: negative_slope must be a number, received \(0, 1\)",
+    ),
+    (lambda: ops.elu(X, alpha=X[0]), TypeError, r"elu: alpha must be a number, received ndarray of shape \(4,\)"),
+    (lambda: L.ELU("a")(X), TypeError, "elu: alpha must be a number, received 'a'"),
+    (lambda: ops.rms_normalization(X, epsilon=(1, 2)), TypeError, "epsilon must be a number or None, received"),
+    (lambda: ops.group_normalization(X, X > 0), TypeError, "groups must be an integer, received ndarray"),
+    (lambda: ops.group_normalization(X, True), TypeError, "groups must be an integer, received True"),
+    (lambda: ops.round(X, decimals=2.5), TypeError, "decimals must be an integer, received 2.5"),
+    (lambda: ops.sum(X, keepdims=[1]), TypeError, r"keepdims must be True or False, received \[1\]"),
+    (lambda: ops.pad(X, 1, mode=X), TypeError, "mode must be a string, received ndarray"),
+    (lambda: ops.relu(keras.Input((2,)), threshold="a"), TypeError, "threshold must be a number, received 'a'"),
+    # inputs
+    (lambda: L.Flatten()([X, X]), ValueError, r"\(Flatten\) takes 1 input, received 2: call it on each of them"),
+    (lambda: L.Dense(2)([X, X]), ValueError, r"\(Dense\) takes 1 input, received 2"),
+    (lambda: L.Reshape((2, 2))([X, X]), ValueError, r"\(Reshape\) takes 1 input, received 2"),
+    (lambda: L.LayerNormalization()([X, X]), ValueError, r"\(LayerNormalization\) takes 1 input, received 2"),
+    (lambda: L.Dense(2)(5), ValueError, "expected a tensor, received 5"),
+    (lambda: L.add(5), TypeError, "expected a tensor or an array, received 5"),
+    (lambda: L.LayerNormalization()(X[0, 0]), ValueError, r"axis -1, which an input of shape \(\) lacks"),
+    (lambda: L.Bidirectional(None), ValueError, r"wraps a recurrent layer such as LSTM\(32\), received None"),
+    (
+        lambda: L.LSTM(2)(X[:, None][:, :0]),
+        ValueError,
+        r"needs sequences of one step or more, received shape \(8, 0, 4\)",
+    ),
+    (lambda: L.RNN(L.GRUCell(2))(X[:, None][:, :0]), ValueError, "needs sequences of one step or more"),
+    (
+        lambda: L.Conv1DTranspose(2, 3)(X[:, None][:, :0]),
+        ValueError,
+        r"lengths of 1 or more, received shape \(8, 0, 4\)",
+    ),
+    (lambda: ops.einsum(X, X), TypeError, "subscripts must be a string, received ndarray"),
+    (lambda: ops.rearrange(7, 7), TypeError, "pattern must be a string, received 7"),
+    (lambda: ops.dstack(()), ValueError, r"dstack: expected a list of at least one tensor, received tuple \(\)"),
+    (lambda: ops.clip(X.astype("int8"), 300, 400), ValueError, "no int8 lies between 300 and 400"),
+    (lambda: ops.add(X.astype("int32"), 2**70), TypeError, "expected numbers or booleans, received int"),
+    (lambda: ops.full((2,), -1, "uint8"), ValueError, "-1 does not fit into uint8"),
     # building
     (lambda: L.Dense(0), ValueError, r"positive integer for units, received 0"),
     (

@@ -89,6 +89,8 @@ def test_integers(name, reference, dtype):
 def test_remainders_and_extremes_of_integers_and_booleans():
     x, y = np.array([[-7], [7], [0]], np.int32), np.array([2, -3, 7], np.int32)
     np.testing.assert_array_equal(ops.fmod(x, y), np.fmod(x, y))
+    least = np.array([-(2**31), 2**31 - 1, -1, 1], np.int32)  # the first has no absolute value
+    np.testing.assert_array_equal(ops.fmod(least[:, None], least), np.fmod(least[:, None], least))
     flags = np.array([True, False])
     assert ops.fmod(flags, x).dtype == ops.fmod(flags, [True, True]).dtype == ops.fmax(flags, x).dtype == np.int32
     np.testing.assert_array_equal(ops.fmin(flags, True), flags)

@@ -115,7 +115,7 @@ TOO_MUCH = {
     "a loop over steps": within(entry("LSTM", "l", "i", units=2, activation="gelu"), shape=(None, 10**8, 3)),
     "an axis taken apart": functional(operation("unstack", None, 1), shape=(None, 10**9)),
     "an axis cut": functional(operation("split", 10**8, 1), shape=(None, 10**8)),
-    "differences of differences": functional(operation("diff", 10**9)),
+    "differences of differences": functional(operation("diff", 10**9), shape=(None, 10**9)),
 }
 
 

@@ -119,6 +119,7 @@ def test_nan_and_integers():
     check_op(lambda x: ops.nanargmin(x, 1), HOLES, wrt=[], single_tolerance=None)
     assert ops.nansum(np.int32([1, 2])).dtype == np.int32 and ops.median([1, 2]).dtype == np.float32
     np.testing.assert_array_equal(ops.diff([True, True, False]), [False, True])
+    assert ops.diff(np.ones((2, 3)), n=2**31).shape == (2, 0)
     x = np.array([-300.0, 1.5, 300, 3e9])
     np.testing.assert_array_equal(ops.saturate_cast(x, "uint8"), [0, 1, 255, 255])
     np.testing.assert_array_equal(ops.saturate_cast(x, "int32")[3], 2**31 - 1)

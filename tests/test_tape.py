@@ -9,7 +9,7 @@ import pytest
 
 from nbkeras import ops, tape, tensor
 from nbkeras.kernels import device
-from nbkeras.tensor import GradientTape, Tensor, Variable, apply
+from nbkeras.tensor import GradientTape, Tensor, Variable, apply, as_tensor
 
 
 def test_chain_of_3000_ops():
@@ -229,3 +229,34 @@ def test_a_forward_that_is_never_differentiated_goes_too(without_collector):
         loss = _forward(x, seen)
     del loss
     assert seen.alive() == 0
+
+
+def penalised(first, persistent):
+    """A loss of a value and its gradients, whose parts have several shapes."""
+    x, w = (as_tensor(np.ones(shape)) for shape in ((1, 2), (2, 3)))
+    with GradientTape() as outer:
+        outer.watch([x, w])
+        with GradientTape(persistent=persistent) as inner:
+            y = ops.exp(ops.matmul(x, w))
+        gradients = inner.gradient(y, [x, w])
+        penalty = sum(ops.sum(ops.square(gradient)) for gradient in gradients)
+        loss = ops.sum(y) + penalty if first else penalty + ops.sum(y)
+    return outer.gradient(loss, [x, w])
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+@pytest.mark.parametrize("first", [False, True])
+def test_a_gradient_of_a_gradient_is_refused_in_one_sentence(first, persistent):
+    with pytest.raises(NotImplementedError, match="gradients of gradients are not offered"):
+        penalised(first, persistent)
+
+
+def test_a_gradient_as_a_constant_and_two_tapes_over_one_computation():
+    x = as_tensor(np.array([1.0, 2.0]))
+    with GradientTape() as outer:
+        outer.watch(x)
+        with GradientTape() as inner:
+            y = x * x * x
+        constant = ops.stop_gradient(inner.gradient(y, x))
+        loss = ops.sum(y) + ops.sum(constant * x)
+    np.testing.assert_allclose(outer.gradient(loss, x), [6, 24])

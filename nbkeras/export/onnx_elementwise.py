@@ -122,7 +122,7 @@ def _piecewise(g: OnnxGraph, op: Op, negative_slope: float, threshold: float, ma
     x = op.inputs[0]
     low = g.add("Mul", g.add("Sub", x, scalar(g, op, threshold)), scalar(g, op, negative_slope))
     y = g.add("Where", g.add("LessOrEqual", x, scalar(g, op, threshold)), low, x)
-    if math.isinf(max_value):
+    if math.isnan(max_value):
         return y
     top = scalar(g, op, max_value)
     return g.add("Where", g.add("GreaterOrEqual", x, top), top, y)
@@ -195,6 +195,8 @@ HANDLERS: dict[str, Handler] = {
     "activations.gelu": _gelu,
     "activations.gelu_tanh": _gelu_tanh,
     "activations.silu": _silu,
+    "activations.mish": lambda g, op: g.add("Mul", op.inputs[0], g.add("Tanh", g.add("Softplus", op.inputs[0]))),
+    "activations.hard_silu": _node("HardSwish"),
     "softmax.softmax": _along("Softmax"),
     "softmax.log_softmax": _along("LogSoftmax"),
 }

@@ -22,6 +22,7 @@ class _Scaled(Layer):
     """What normalization layers share: gamma and beta with their initializers, regularizers and constraints."""
 
     supports_masking = True
+    input_spec = InputSpec()
 
     def _keep(self, options: dict[str, Any]) -> None:
         for name, value in options.items():
@@ -302,6 +303,8 @@ class UnitNormalization(Layer):
     """Divides by the Euclidean length over one or several axes, 1e-12 at least."""
 
     supports_masking = True
+    input_spec = InputSpec()
+    input_spec = InputSpec()
 
     def __init__(self, axis=-1, **kwargs):
         super().__init__(**kwargs)
@@ -328,4 +331,6 @@ def _axes(name: str, axis: Any) -> int | list[int]:
 def _sizes(layer: Layer, input_shape: Any, axis: int | list[int]) -> tuple[int, ...]:
     """The sizes of the axes, in the order in which they lie."""
     given = [axis] if isinstance(axis, int) else axis
-    return tuple(_axis_size(layer, input_shape, each) for each in sorted(each % len(input_shape) for each in given))
+    return tuple(
+        _axis_size(layer, input_shape, each) for each in sorted(given, key=lambda a: a % max(1, len(input_shape)))
+    )

@@ -85,6 +85,9 @@ class RNN(Layer):
             self._make_states(shape[0])
         self.built = True
 
+    def _checked_inputs(self, inputs):
+        return nest.flatten(inputs)[:1]  # states may come after the sequences
+
     def compute_output_shape(self, input_shape):
         batch, steps = _first(input_shape)[:2]
         size = output_size_of(self.cell)
@@ -213,6 +216,11 @@ class RNN(Layer):
         mask = None if mask is None else nest.flatten(mask)[0]
         if mask is not None:
             mask = self._time_mask(mask, sequences)
+        if sequences.shape[1] == 0:
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) needs sequences of one step or more, received "
+                f"shape {sequences.shape}"
+            )
         batch, states = sequences.shape[0], None
         if initial_state is not None:
             states = self._checked(initial_state, "initial_state", batch)

@@ -26,8 +26,8 @@ class Bidirectional(Layer):
     supports_masking = True
 
     def __init__(self, layer, merge_mode="concat", weights=None, backward_layer=None, **kwargs):
-        for each in (layer, backward_layer):
-            if each is not None and not (isinstance(each, Layer) and hasattr(each, "go_backwards")):
+        for each in (layer,) if backward_layer is None else (layer, backward_layer):
+            if not (isinstance(each, Layer) and hasattr(each, "go_backwards")):
                 raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {each!r}")
         if merge_mode not in MERGE_MODES:
             raise ValueError(f"merge_mode must be one of {', '.join(map(repr, MERGE_MODES))}, received {merge_mode!r}")

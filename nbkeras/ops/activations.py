@@ -2,6 +2,7 @@
 
 Each takes a float tensor of any shape (integers become floatx) and returns one of the same shape. Formulas and defaults are
 Keras 3's unless said. Gradients at the kink of relu and its kin, elu and selu are those of the left-hand side.
+At infinity silu, gelu, mish and hard_silu and their gradients have their limits, where Keras gives NaN.
 """
 
 import math
@@ -38,7 +39,7 @@ def relu(x, negative_slope: float = 0.0, max_value: float | None = None, thresho
     if max_value is not None and not 0 <= threshold < max_value:
         above, below = elementwise.clip(x, 0.0, max_value), elementwise.multiply(x - threshold, negative_slope)
         return elementwise.where(x > threshold, above, below)
-    top = math.inf if max_value is None else max_value
+    top = math.nan if max_value is None else max_value
     constants = {"negative_slope": negative_slope, "threshold": threshold, "max_value": top}
     return apply(kernels.piecewise, kernels.piecewise_vjp, [x], **constants)
 
@@ -100,7 +101,7 @@ swish = silu
 @op
 def mish(x) -> Tensor:
     """x tanh(softplus(x)). Misra, 2019."""
-    return elementwise.multiply(x, tanh(softplus(x)))
+    return apply(kernels.mish, kernels.mish_vjp, [as_float(x)])
 
 
 @op
@@ -147,8 +148,7 @@ def legacy_hard_sigmoid(x) -> Tensor:
 @op
 def hard_silu(x) -> Tensor:
     """x hard_sigmoid(x), also called hard_swish."""
-    x = as_float(x)
-    return elementwise.multiply(x, hard_sigmoid(x))
+    return apply(kernels.hard_silu, kernels.hard_silu_vjp, [as_float(x)])
 
 
 hard_swish = hard_silu
@@ -250,7 +250,7 @@ def log_softmax(x, axis: Any = -1) -> Tensor:
 
 
 @op
-def l2_normalize(x, axis: int = -1, epsilon: float = 1e-12) -> Tensor:
+def l2_normalize(x, axis: Any = -1, epsilon: float = 1e-12) -> Tensor:
     """x / sqrt(max(sum(x^2), epsilon)) along an axis."""
     x = as_float(x)
     squares = reduce.sum(elementwise.square(x), axis=axis, keepdims=True)
@@ -264,9 +264,8 @@ def l2_normalize(x, axis: int = -1, epsilon: float = 1e-12) -> Tensor:
 def sparse_plus(x) -> Tensor:
     """0 where x <= -1, (x + 1)^2 / 4 up to 1, then x: a softplus with zeros."""
     x = as_float(x)
-    middle = elementwise.multiply(elementwise.square(elementwise.add(x, 1)), 0.25)
-    top = elementwise.where(elementwise.greater(x, 1), x, middle)
-    return elementwise.where(elementwise.less(x, -1), x.dtype.type(0), top)
+    middle = elementwise.multiply(elementwise.square(elementwise.add(elementwise.clip(x, -1.0, 1.0), 1)), 0.25)
+    return elementwise.where(elementwise.greater(x, 1), x, middle)
 
 
 @op

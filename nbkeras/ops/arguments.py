@@ -35,11 +35,15 @@ def _met_by(dtype: np.dtype, value: Any) -> np.dtype:
     other = exchange.dtype_of(value)
     if other.kind == "f":
         return np.dtype(config.floatx())
-    if other.kind == "b" or (isinstance(value, int) and dtype.kind != "b"):
+    if other.kind == "b" or (isinstance(value, int) and dtype.kind != "b" and _holds(dtype, value)):
         return dtype
-    if isinstance(value, int):
-        return np.dtype(np.int32)
     return result_dtype(dtype, other)
+
+
+def _holds(dtype: np.dtype, value: int) -> bool:
+    """Whether a dtype of integers has a number."""
+    ends = np.iinfo(dtype)
+    return ends.min <= value <= ends.max
 
 
 def as_float(value: Any) -> Tensor:

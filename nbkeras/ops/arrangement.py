@@ -9,9 +9,9 @@ import numpy as np
 from nbkeras import room
 from nbkeras.kernels import shape as kernels
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import axis_of, promote
+from nbkeras.ops.arguments import axis_of
 from nbkeras.ops.indexing import getitem, pad
-from nbkeras.ops.shape import concatenate, expand_dims, flip, moveaxis, reshape, split, swapaxes, transpose
+from nbkeras.ops.shape import concatenate, expand_dims, flip, moveaxis, reshape, split, swapaxes, tensors_of, transpose
 from nbkeras.ops.window import data_format_of
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
@@ -59,20 +59,20 @@ def append(x1, x2, axis: int | None = None) -> Tensor:
 @op
 def hstack(xs) -> Tensor:
     """Tensors one after the other along the second axis, the first for vectors."""
-    tensors = [each if each.ndim else reshape(each, (1,)) for each in promote(*xs)]
+    tensors = [each if each.ndim else reshape(each, (1,)) for each in tensors_of("hstack", xs)]
     return concatenate(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
 @op
 def vstack(xs) -> Tensor:
     """Tensors one after the other along the first axis; vectors are rows."""
-    return concatenate([each if each.ndim > 1 else reshape(each, (1, -1)) for each in promote(*xs)], 0)
+    return concatenate([each if each.ndim > 1 else reshape(each, (1, -1)) for each in tensors_of("vstack", xs)], 0)
 
 
 @op
 def dstack(xs) -> Tensor:
     """Tensors one after the other along the third axis; vectors are rows of matrices of depth 1."""
-    rows = [each if each.ndim > 1 else reshape(each, (1, -1)) for each in promote(*xs)]
+    rows = [each if each.ndim > 1 else reshape(each, (1, -1)) for each in tensors_of("dstack", xs)]
     return concatenate([each if each.ndim > 2 else expand_dims(each, 2) for each in rows], 2)
 
 

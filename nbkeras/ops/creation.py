@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, room
+from nbkeras.dtypes import array_of
 from nbkeras.ops.arguments import floatx_or
 from nbkeras.ops.shape import broadcast_to, sizes_of
 from nbkeras.tensor import Tensor, as_tensor, op
@@ -26,7 +27,8 @@ def full(shape, fill_value, dtype=None) -> Tensor:
     """A shape full of one number (or of a tensor that broadcasts to it), floatx by default."""
     if isinstance(fill_value, Tensor):
         return broadcast_to(as_tensor(fill_value, floatx_or(dtype)), shape)
-    return as_tensor(np.full(_sizes("full", shape), fill_value, floatx_or(dtype)))
+    found = floatx_or(dtype)
+    return as_tensor(np.full(_sizes("full", shape), array_of(fill_value, found), found))
 
 
 def _sizes(name: str, shape: Any) -> tuple[int, ...]:

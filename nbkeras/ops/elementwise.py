@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.dtypes import known_dtype
+from nbkeras.dtypes import array_of, known_dtype
 from nbkeras.kernels import elementwise
 from nbkeras.ops.arguments import as_float, check_broadcast, promote
 from nbkeras.tensor import Tensor, apply, as_tensor, op
@@ -326,6 +326,16 @@ def where(condition, x1=None, x2=None) -> Tensor:
     return apply(elementwise.where, elementwise.where_vjp, [mask, *operands])
 
 
+def _limits(dtype: np.dtype, low: Any, high: Any) -> tuple[Any, Any]:
+    """Limits for integers of a dtype: what is beyond its range limits nothing. ValueError where no number is left."""
+    least, greatest = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
+    if (low is not None and low > greatest) or (high is not None and high < least):
+        raise ValueError(
+            f"clip: no {dtype} lies between {low} and {high}: use ops.cast(x, 'int32') or another dtype before"
+        )
+    return None if low is None else max(int(low), least), None if high is None else min(int(high), greatest)
+
+
 @op
 def clip(x, x_min, x_max) -> Tensor:
     """x, at least x_min and at most x_max (which wins), numbers or what broadcasts with x; None: no limit on that side."""
@@ -333,8 +343,10 @@ def clip(x, x_min, x_max) -> Tensor:
         (x,) = _integers([as_tensor(x)])
         if x.dtype.kind != "f" and (isinstance(x_min, float | np.floating) or isinstance(x_max, float | np.floating)):
             x = as_float(x)
-        low, high = (None if limit is None else x.dtype.type(limit) for limit in (x_min, x_max))
-        if low is not None and high is not None and low <= high:
+        if x.dtype.kind != "f":
+            x_min, x_max = _limits(x.dtype, x_min, x_max)
+        if x_min is not None and x_max is not None and x_min <= x_max:
+            low, high = (array_of(limit, x.dtype)[()] for limit in (x_min, x_max))
             return apply(elementwise.clip, elementwise.clip_vjp, [x], low=low, high=high)
     if x_min is not None:
         x = maximum(x, x_min)

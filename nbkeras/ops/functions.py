@@ -32,6 +32,7 @@ from nbkeras.ops.elementwise import (
     mod,
     multiply,
     negative,
+    not_equal,
     reciprocal,
     rsqrt,
     sin,
@@ -119,6 +120,13 @@ signbit = _of_one(np.signbit, None, "True where x is negative, -0.0 included.", 
 
 # -------------------- two numbers --------------------
 
+
+def _integer_fmod(a: Tensor, b: Tensor) -> Tensor:
+    """`mod` has the sign of b: where that is not the sign of a, take b off. The least integer has no absolute value."""
+    rest = mod(a, b)
+    return where(logical_and(not_equal(rest, 0), not_equal(less(rest, 0), less(a, 0))), subtract(rest, b), rest)
+
+
 hypot = _of_two(np.hypot, lambda a, b, y: a / y, lambda a, b, y: b / y, "sqrt(x1^2 + x2^2), without overflow.")
 arctan2 = _of_two(
     np.arctan2,
@@ -137,7 +145,7 @@ fmod = _of_two(
     lambda a, b, y: as_tensor(1, a.dtype),
     lambda a, b, y: negative(trunc(a / b)),
     "The remainder of a division rounded towards 0: it has the sign of x1.",
-    lambda a, b: where(less(a, 0), -mod(absolute(a), absolute(b)), mod(a, absolute(b))),
+    _integer_fmod,
 )
 fmax = _of_two(
     np.fmax,

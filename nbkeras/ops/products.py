@@ -100,7 +100,7 @@ def diff(a, n: int = 1, axis: int = -1) -> Tensor:
         raise ValueError(f"diff: n must not be negative, received {n}")
     before = (slice(None),) * along
     between = elementwise.not_equal if x.dtype.kind == "b" else elementwise.subtract
-    for _ in range(n):
+    for _ in range(min(n, x.shape[along])):  # after as many nothing is left
         x = between(getitem(x, (*before, slice(1, None))), getitem(x, (*before, slice(None, -1))))
     return x
 

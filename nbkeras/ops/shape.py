@@ -120,7 +120,8 @@ def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Ten
 # -------------------- joining and splitting --------------------
 
 
-def _tensors(name: str, xs: Any) -> list[Tensor]:
+def tensors_of(name: str, xs: Any) -> list[Tensor]:
+    """The tensors in a list or tuple, of one dtype; ValueError where there is none."""
     if isinstance(xs, Tensor) or not isinstance(xs, list | tuple) or not xs:
         raise ValueError(f"{name}: expected a list of at least one tensor, received {type(xs).__name__} {xs!r}")
     return promote(*xs)
@@ -129,7 +130,7 @@ def _tensors(name: str, xs: Any) -> list[Tensor]:
 @op
 def concatenate(xs, axis: int = 0) -> Tensor:
     """Tensors one after the other along an axis; their other sizes must agree."""
-    tensors = _tensors("concatenate", xs)
+    tensors = tensors_of("concatenate", xs)
     along = axis_of("concatenate", axis, tensors[0].ndim)
     rest = {(*x.shape[:along], *x.shape[along + 1 :]) if x.ndim == tensors[0].ndim else None for x in tensors}
     if len(rest) > 1:
@@ -142,7 +143,7 @@ def concatenate(xs, axis: int = 0) -> Tensor:
 @op
 def stack(x, axis: int = 0) -> Tensor:
     """Tensors of one shape side by side along a new axis."""
-    tensors = _tensors("stack", x)
+    tensors = tensors_of("stack", x)
     if len({each.shape for each in tensors}) > 1:
         raise ValueError(f"stack: all shapes must be the same, received {[each.shape for each in tensors]}")
     along = axis_of("stack", axis, tensors[0].ndim + 1)

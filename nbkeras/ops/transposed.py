@@ -40,6 +40,8 @@ def conv_transpose(
             f"{name}: the kernel of inputs with {x.shape[-1]} channels must have shape ({rank} sizes, units, {x.shape[-1]}) "
             f"without zeros, received {kernel.shape}"
         )
+    if 0 in x.shape[1:-1]:
+        raise ValueError(f"{name}: inputs need lengths of 1 or more, received shape {x.shape}, channels last")
     axes = list(zip(kernel.shape, step, dilation, (padding,) * rank, more, strict=False))
     before = tuple(transposed_before(*axis) for axis in axes)
     lengths = tuple(transposed_length(n, *axis) for n, axis in zip(x.shape[1:], axes, strict=False))

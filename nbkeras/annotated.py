@@ -1,0 +1,62 @@
+"""Floor 1: arguments of ops held to the annotations of their parameters: numbers, texts, True or False."""
+
+import sys
+import types
+import typing
+from collections.abc import Callable
+from typing import Any
+
+_EXPECTED = {  # of an annotation: the dtype kinds that go with it, and the words for them
+    bool: ("b", "True or False"),
+    int: ("iu", "an integer"),
+    float: ("fiub", "a number"),
+    str: ("", "a string"),
+}
+
+
+def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
+    """What raises TypeError for arguments that are not what the parameters' annotations say; None if they say nothing.
+
+    Looked at are parameters annotated as one of bool, int, float and str, or as one of them or None.
+    """
+    code = function.__code__
+    parameters = []
+    for position, name in enumerate(code.co_varnames[: code.co_argcount + code.co_kwonlyargcount]):
+        annotation = function.__annotations__.get(name)
+        kinds = set(typing.get_args(annotation) or (annotation,))
+        wanted = kinds - {types.NoneType}
+        if len(wanted) == 1 and wanted <= _EXPECTED.keys():
+            by_name = position >= code.co_argcount  # what stands at that place may be one of *args
+            parameters.append((sys.maxsize if by_name else position, name, wanted.pop(), types.NoneType in kinds))
+    if not parameters:
+        return None
+
+    def check(args: tuple, kwargs: dict) -> None:
+        for position, name, kind, optional in parameters:
+            value = args[position] if position < len(args) else kwargs.get(name, check)  # itself: not given
+            if type(value) is kind or value is check or (optional and value is None) or _goes_for(value, kind):
+                continue
+            words = _EXPECTED[kind][1] + (" or None" if optional else "")
+            raise TypeError(f"{function.__name__}: {name} must be {words}, received {briefly(value)}")
+
+    return check
+
+
+def _goes_for(value: Any, kind: type) -> bool:
+    """Whether an argument may stand for a bool, an int, a float or a str: a NumPy number, a Tensor without axes."""
+    if hasattr(value, "symbolic_op") or (kind is bool and value is None):
+        return True
+    dtype = getattr(value, "dtype", None)
+    if dtype is not None:
+        return getattr(value, "shape", None) == () and getattr(dtype, "kind", "O") in _EXPECTED[kind][0]
+    if kind is str or kind is int:
+        return isinstance(value, kind) and not isinstance(value, bool)
+    return isinstance(value, int | float if kind is float else int)
+
+
+def briefly(value: Any) -> str:
+    """A value in a message: arrays and Tensors by type, shape and dtype, the rest as Python writes it, cut at 80 characters."""
+    if hasattr(value, "shape") and hasattr(value, "dtype"):
+        return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
