@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nbkeras import later as _later
 from nbkeras.placement import get_device as get_device
 from nbkeras.placement import set_device as set_device
 from nbkeras.placement import set_matmul as set_matmul
@@ -141,3 +142,6 @@ def next_seed() -> int:
     """The next seed for a layer, initializer or shuffle, 0 <= seed < 2**32."""
     with _lock:
         return int(_seeds.integers(0, 2**32, dtype=np.uint64))
+
+
+__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.placement"])

@@ -19,7 +19,11 @@ from nbkeras.optimizers.rules import RMSprop as RMSprop
 from nbkeras.optimizers.rules import ScheduleFreeAdamW as ScheduleFreeAdamW
 from nbkeras.optimizers.rules import registry as _registry
 
-_LATER = {"norm_rules": "Adafactor Lamb Muon", "wrappers": "LossScaleOptimizer MultiOptimizer OptimizerMap"}
+_LATER = {
+    "": "schedules",
+    "norm_rules": "Adafactor Lamb Muon",
+    "wrappers": "LossScaleOptimizer MultiOptimizer OptimizerMap",
+}
 
 
 def _in_their_case(identifier: Any) -> Any:
@@ -54,4 +58,4 @@ def deserialize(config, custom_objects=None) -> Optimizer:
     return _registry.deserialize(proper, custom_objects)
 
 
-__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER, _registry)
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, registry=_registry)

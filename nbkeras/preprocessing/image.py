@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras import later as _later
 from nbkeras.images import array_to_img as array_to_img
 from nbkeras.images import img_to_array as img_to_array
 from nbkeras.images import load_img as load_img
@@ -382,3 +383,6 @@ def _shift(reach: Any, size: int) -> float:
     else:  # NumPy's choice: of a list, or of the whole numbers below one
         moved = np.random.choice(reach) * np.random.choice([-1, 1])
     return moved * size if np.max(reach) < 1 else moved
+
+
+__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.images", "nbkeras.preprocessing"])
