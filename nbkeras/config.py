@@ -91,17 +91,24 @@ def disable_interactive_logging() -> None:
     _interactive_logging = False
 
 
+_traceback_filtering = True
+
+
 def is_traceback_filtering_enabled() -> bool:
-    """False: a traceback shows every frame, those of nbkeras too."""
-    return False
+    """Whether tracebacks leave out the frames of nbkeras; an error's `full_traceback` has them all the same."""
+    return _traceback_filtering
 
 
 def disable_traceback_filtering() -> None:
-    """Show tracebacks in full, as nbkeras always does."""
+    """Show the frames of nbkeras in tracebacks: for work on nbkeras itself."""
+    global _traceback_filtering
+    _traceback_filtering = False
 
 
 def enable_traceback_filtering() -> None:
-    """Accepted and without meaning: tracebacks stay in full."""
+    """Show the user's own frames in tracebacks, as at the start."""
+    global _traceback_filtering
+    _traceback_filtering = True
 
 
 def backend() -> str:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, exchange, nest, registry, tape
+from nbkeras import config, exchange, mistakes, nest, registry, tape
 from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
 from nbkeras.kernels import shape as shape_kernels
@@ -301,11 +301,16 @@ def on_own_place(method: Callable) -> Callable:
 
     @functools.wraps(method)
     def call(self, *args, **kwargs):
-        if self._place is device.place():
-            return method(self, *args, **kwargs)
-        with device.on(self._place):
-            return method(self, *args, **kwargs)
+        try:
+            if self._place is device.place():
+                return method(self, *args, **kwargs)
+            with device.on(self._place):
+                return method(self, *args, **kwargs)
+        except Exception as error:
+            mistakes.shorten(error)
+            raise
 
+    mistakes.is_entry(call)
     return call
 
 
@@ -341,14 +346,19 @@ def op(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        for arg in (*args, *kwargs.values()):
-            symbol = arg
-            if isinstance(arg, list | tuple):
-                symbol = next((a for a in arg if hasattr(a, "symbolic_op")), None)
-            if hasattr(symbol, "symbolic_op"):
-                return symbol.symbolic_op(call, args, kwargs)
-        return function(*args, **kwargs)
+        try:
+            for arg in (*args, *kwargs.values()):
+                symbol = arg
+                if isinstance(arg, list | tuple):
+                    symbol = next((a for a in arg if hasattr(a, "symbolic_op")), None)
+                if hasattr(symbol, "symbolic_op"):
+                    return symbol.symbolic_op(call, args, kwargs)
+            return function(*args, **kwargs)
+        except Exception as error:
+            mistakes.shorten(error)
+            raise
 
+    mistakes.is_entry(call)
     package, _, module = function.__module__.partition(".")
     if package == "nbkeras":
         own_ops[f"{module}.{function.__name__}"] = call

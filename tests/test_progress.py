@@ -242,9 +242,3 @@ def test_a_server_gets_progress_in_its_log(caplog, capsys):
         config.enable_interactive_logging()
     assert "2/2" in caplog.messages[0] and "loss: 0.5" in caplog.messages[0]
     assert capsys.readouterr().out == ""
-
-
-def test_tracebacks_are_in_full_whatever_is_asked():
-    config.enable_traceback_filtering()
-    config.disable_traceback_filtering()
-    assert config.is_traceback_filtering_enabled() is False

@@ -62,7 +62,8 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if fullname.partition(".")[0] != "keras":
             return None
         if _own(fullname) not in SHOWN:
-            return later.refuse_absent(fullname)
+            later.refuse_absent(fullname)
+            return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> Alias:

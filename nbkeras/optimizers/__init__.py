@@ -4,6 +4,7 @@
 from typing import Any
 
 from nbkeras import later as _later
+from nbkeras.mistakes import entry as _entry
 from nbkeras.optimizers import schedules as schedules
 from nbkeras.optimizers.optimizer import Optimizer as Optimizer
 from nbkeras.optimizers.rules import SGD as SGD
@@ -35,6 +36,7 @@ def _in_their_case(identifier: Any) -> Any:
     return {name.lower(): name for name in _registry.names()}.get(identifier.lower(), identifier)
 
 
+@_entry
 def get(identifier) -> Optimizer | None:
     """An optimizer from None, a name ('rmsprop'), a configuration, a class, or an optimizer (returned as it is)."""
     if identifier is None:
