@@ -193,7 +193,10 @@ class Variable(Tensor):
         invalidate_programs()
 
     def __repr__(self) -> str:
-        return f"<Variable {self.name!r} shape={self.shape} dtype={self.dtype} trainable={self.trainable}>"
+        about = f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}"
+        if device.recorder() is not None or device.is_dry():
+            return f"{about}>"
+        return f"{about}, value={device.read(self.data)}>"
 
 
 _OF_THE_CPU = (np.ndarray, np.generic, int, float, list)

@@ -9,6 +9,7 @@ import pytest
 
 from nbkeras import ops, tape, tensor
 from nbkeras.kernels import device
+from nbkeras.layers import Dense
 from nbkeras.tensor import GradientTape, Tensor, Variable, apply
 
 
@@ -229,3 +230,16 @@ def test_a_forward_that_is_never_differentiated_goes_too(without_collector):
         loss = _forward(x, seen)
     del loss
     assert seen.alive() == 0
+
+
+def test_a_variable_shows_its_path_and_its_value():
+    kernel = Variable(np.array([1.0, 2.0], "float32"), name="kernel")
+    assert repr(kernel) == str(kernel) == "<Variable path=kernel, shape=(2,), dtype=float32, value=[1. 2.]>"
+    assert "..." in repr(Variable(np.ones(5000)))
+    with tensor.shapes_only():  # where there are no values
+        assert repr(kernel) == "<Variable path=kernel, shape=(2,), dtype=float32>"
+    dense = [Dense(1, name=name) for name in ("first", "second")]
+    for layer in dense:
+        layer.build((None, 1))
+    shown = [repr(weight).split(",")[0] for layer in dense for weight in layer.weights]
+    assert shown == [f"<Variable path={name}/{own}" for name in ("first", "second") for own in ("kernel", "bias")]
