@@ -54,5 +54,9 @@ def version() -> str:
     return __version__
 
 
-_LATER = {"": "backend datasets preprocessing tree wrappers", "compat.alias": "install_as_keras"}
-__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)
+_LATER = {
+    "": "activations backend callbacks config constraints datasets export initializers kernels layers losses metrics models ops "
+    "optimizers preprocessing random regularizers saving testing tree utils wrappers",
+    "compat.alias": "install_as_keras",
+}
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER)

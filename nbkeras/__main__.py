@@ -7,6 +7,7 @@ Also `python -m nbkeras ...`. `train_digits` is meant to be read as an example.
 import argparse
 import sys
 
+import nbkeras
 from nbkeras import saving, warmup
 from nbkeras.callbacks import LearningRateScheduler
 from nbkeras.compat import script
@@ -52,7 +53,8 @@ def main(arguments: list[str] | None = None) -> None:
         description="Keras's API on a tape that replays.",
         epilog="`nbkeras script.py ...` runs a Keras script, in which `import keras` means nbkeras.",
     )
-    commands = parser.add_subparsers(dest="command", required=True)
+    parser.add_argument("--version", action="version", version=f"nbkeras {nbkeras.__version__}")
+    commands = parser.add_subparsers(dest="command", metavar="command")
     job = commands.add_parser("digits", help="train the classic network on handwritten digits and print its accuracy")
     job.add_argument("--epochs", type=int, default=20, help="passes over the data (default 20)")
     job.add_argument("--seed", type=int, default=0, help="what the random numbers start from (default 0)")
@@ -68,7 +70,9 @@ def main(arguments: list[str] | None = None) -> None:
     if arguments and script.is_script(arguments[0], commands.choices):
         return script.run(arguments[0], arguments[1:])
     chosen = parser.parse_args(arguments)
-    if chosen.command == "digits":
+    if chosen.command is None:
+        parser.print_help()
+    elif chosen.command == "digits":
         train_digits(chosen.epochs, chosen.seed)
     elif chosen.command == "convert":
         try:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from nbkeras import later as _later
 from nbkeras import ops
 from nbkeras.ops import (
     celu,
@@ -74,3 +75,6 @@ def serialize(activation) -> Any:
 def deserialize(config, custom_objects=None) -> Callable[..., Any]:
     """An activation from what `serialize` returned."""
     return registry.deserialize(config, custom_objects)
+
+
+__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.ops"])

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from nbkeras import later as _later
 from nbkeras.placement import get_device as get_device
 from nbkeras.placement import set_device as set_device
 from nbkeras.placement import set_matmul as set_matmul
@@ -90,17 +91,24 @@ def disable_interactive_logging() -> None:
     _interactive_logging = False
 
 
+_traceback_filtering = True
+
+
 def is_traceback_filtering_enabled() -> bool:
-    """False: a traceback shows every frame, those of nbkeras too."""
-    return False
+    """Whether tracebacks leave out the frames of nbkeras; an error's `full_traceback` has them all the same."""
+    return _traceback_filtering
 
 
 def disable_traceback_filtering() -> None:
-    """Show tracebacks in full, as nbkeras always does."""
+    """Show the frames of nbkeras in tracebacks: for work on nbkeras itself."""
+    global _traceback_filtering
+    _traceback_filtering = False
 
 
 def enable_traceback_filtering() -> None:
-    """Accepted and without meaning: tracebacks stay in full."""
+    """Show the user's own frames in tracebacks, as at the start."""
+    global _traceback_filtering
+    _traceback_filtering = True
 
 
 def backend() -> str:
@@ -141,3 +149,6 @@ def next_seed() -> int:
     """The next seed for a layer, initializer or shuffle, 0 <= seed < 2**32."""
     with _lock:
         return int(_seeds.integers(0, 2**32, dtype=np.uint64))
+
+
+__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.placement"])

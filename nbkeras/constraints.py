@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbkeras import config as settings
+from nbkeras import later as _later
 from nbkeras import ops
 from nbkeras.observed import Observed
 from nbkeras.registry import Registry
@@ -104,3 +105,5 @@ def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[
 
 
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from nbkeras import config, nest, tabular
 from nbkeras.exchange import on_host
+from nbkeras.mistakes import warn
 from nbkeras.tensor import Tensor
 
 Array = np.ndarray
@@ -135,7 +135,7 @@ class Source:
                 made += 1
                 yield batch
             if made < (self._asked or 0):
-                warnings.warn(f"the data ran out after {made} of {self._asked} steps", stacklevel=2)
+                warn(f"the data ran out after {made} of {self._asked} steps")
             return
         for _ in range(self._asked):
             following = next(self._rest, None)

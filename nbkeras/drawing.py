@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from nbkeras import nest
 from nbkeras.graph import Graph, Node
+from nbkeras.mistakes import entry
 
 _INK, _PAPER, _FILL = "#303030", "#ffffff", "#eef3f8"
 
@@ -33,6 +34,7 @@ class _Box:
     place: tuple[float, float, float, float] = field(default=(0.0, 0.0, 0.0, 0.0))  # left, top, right, bottom
 
 
+@entry
 def plot_model(
     model: Any,
     to_file: str | os.PathLike = "model.png",
@@ -61,6 +63,7 @@ def plot_model(
     _draw(boxes, os.fspath(to_file), rankdir == "LR", dpi / 96)
 
 
+@entry
 def model_to_dot(
     model: Any,
     show_shapes: bool = False,

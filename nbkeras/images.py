@@ -3,13 +3,13 @@
 import contextlib
 import io
 import os
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from nbkeras import config
+from nbkeras.mistakes import warn
 
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 _PLAIN_GREYS = ("L", "I;16", "I")  # kept as they are, so that 16 bits are not lost
@@ -85,7 +85,7 @@ def save_img(
     file_format = {"jpg": "jpeg"}.get((file_format or "").lower(), file_format)
     image = array_to_img(x, data_format, scale)
     if image.mode == "RGBA" and file_format == "jpeg":
-        warnings.warn("JPEG has no transparency: the image is saved without its fourth channel", stacklevel=2)
+        warn("JPEG has no transparency: the image is saved without its fourth channel")
         image = image.convert("RGB")
     image.save(path, format=file_format or None, **kwargs)
 

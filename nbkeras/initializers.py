@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config as settings
+from nbkeras import later as _later
 from nbkeras.random import SeedGenerator
 from nbkeras.registry import Registry
 
@@ -424,3 +425,5 @@ lecun_uniform, lecun_normal = LecunUniform, LecunNormal
 glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal = HeUniform, HeNormal
 orthogonal = OrthogonalInitializer = Orthogonal
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nbkeras import config, nest
 from nbkeras.graph import Node, SymbolicTensor
 from nbkeras.layer import Layer
+from nbkeras.mistakes import entry
 from nbkeras.naming import unique_name
 from nbkeras.operation import Operation
 
@@ -60,6 +61,7 @@ class InputLayer(Layer):
         return {**own, "optional": True} if self.optional else own
 
 
+@entry
 def Input(  # noqa: N802
     shape=None, batch_size=None, dtype=None, name=None, batch_shape=None, tensor=None, optional=False, **kwargs
 ):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -17,6 +16,7 @@ from nbkeras.connected import Connected
 from nbkeras.graph import SymbolicTensor, is_symbolic
 from nbkeras.input_spec import InputSpec as InputSpec
 from nbkeras.input_spec import mismatch
+from nbkeras.mistakes import set_by_init, warn
 from nbkeras.module import Module
 from nbkeras.naming import snake_case, unique_name
 from nbkeras.registry import Registry, is_sharing, nearest
@@ -145,10 +145,7 @@ class Layer(Module, Connected):
         given = config.floatx() if dtype is None else dtype
         if str(getattr(given, "__name__", given)).endswith("float16"):  # mixed_bfloat16 too
             raise ValueError(f"dtype {given!r} is not offered: use 'float32' or 'float64'")
-        kind = np.dtype(given)
-        if kind.kind not in "fiub":
-            raise ValueError(f"a layer's dtype must be of numbers or booleans, received {kind}")
-        self.dtype = kind.name
+        self.dtype = config.standardize_dtype(given)
         self.built = False
         self.activity_regularizer: Any = regularizers.get(activity_regularizer)
         self.autocast = bool(autocast)
@@ -412,10 +409,9 @@ class Layer(Module, Connected):
     def _warn_mask_lost(self) -> None:
         if not getattr(self, "_mask_warned", False):
             self._mask_warned = True
-            warnings.warn(
+            warn(
                 f"layer {self.name!r} ({type(self).__name__}) was given an input with a mask but does not support "
-                "masking, so the mask ends here",
-                stacklevel=4,
+                "masking, so the mask ends here"
             )
 
     # -------------------- symbolic calls and nodes --------------------
@@ -449,3 +445,6 @@ class Layer(Module, Connected):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inbound_nodes _place")

@@ -12,6 +12,7 @@ from nbkeras.connected import Answer
 from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.layer import Layer, layers
 from nbkeras.metrics import Mean, Metric
+from nbkeras.mistakes import set_by_init
 from nbkeras.registry import custom_object_scope, nearest
 from nbkeras.summary import print_summary
 from nbkeras.tensor import Tensor, as_tensor, on_own_place, shapes_only
@@ -193,13 +194,13 @@ class Model(Trainer):
     def export(self, filepath, format="onnx", verbose=None, input_signature=None) -> None:
         """Write what the model computes in inference to an ONNX file; see `nbkeras.export.export_onnx`.
 
-        format: 'onnx' only; verbose: accepted and without meaning.
+        format: 'onnx' only; verbose: False says nothing.
         """
         if format != "onnx":
             raise ValueError(
                 f"format must be 'onnx', received {format!r}: nbkeras writes no other format for inference"
             )
-        export.export_onnx(self, filepath, input_signature)
+        export.export_onnx(self, filepath, input_signature, verbose)
 
     def get_compile_config(self) -> dict[str, Any] | None:
         """The arguments of `compile` as JSON could hold them; None before it."""
@@ -420,5 +421,6 @@ def _output_names(graph: Graph) -> list[str]:
     return list(names)
 
 
+set_by_init(Model, "_graph")
 layers.register(Model, "Functional")
 layers.publish(Model, "keras.src.models.functional", "Functional")

@@ -4,5 +4,5 @@ from nbkeras import later as _later
 from nbkeras.model import Model as Model
 from nbkeras.sequential import Sequential as Sequential
 
-_LATER = {"cloning": "clone_model", "saving": "load_model model_from_config model_from_json save_model"}
-__getattr__, __dir__, __all__ = _later.names("nbkeras", globals(), _LATER)
+_LATER = {"nbkeras.cloning": "clone_model", "nbkeras.saving": "load_model model_from_config model_from_json save_model"}
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, ["nbkeras"])

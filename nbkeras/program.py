@@ -5,7 +5,6 @@ first and last use, and `run` plays the launches again: no Python graph walk, no
 """
 
 import threading
-import warnings
 import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -16,6 +15,7 @@ import numpy as np
 from nbkeras import turns
 from nbkeras.kernels import cache, cache_files, device, threads
 from nbkeras.kernels.messages import described, named
+from nbkeras.mistakes import warn
 
 Array = np.ndarray
 profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
@@ -298,10 +298,9 @@ class Steps:
             self._give_back(key, _Recorded(program, inlet, program.seal(outputs), info))
             return result
         if not self._unrecordable:
-            warnings.warn(
+            warn(
                 f"{program.reason}, so the model's {self._name} step cannot be recorded and runs eagerly from now on: "
-                "right, but slower. Compute with nbkeras.ops instead, or compile with run_eagerly=True to say so",
-                stacklevel=5,
+                "right, but slower. Compute with nbkeras.ops instead, or compile with run_eagerly=True to say so"
             )
         self._unrecordable.add(key)
         return result

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config as settings
-from nbkeras import later
+from nbkeras import later as _later
 from nbkeras.ops import random as ops
 from nbkeras.placement import device, get_device
 from nbkeras.tensor import Tensor, Variable, as_tensor, op, outside_program
@@ -133,4 +133,4 @@ def dropout(inputs, rate: float, noise_shape=None, seed=None) -> Tensor:
     return as_tensor(inputs) if rate == 0 else ops.dropout(inputs, key_of(seed), rate, noise_shape)
 
 
-__getattr__, __dir__, __all__ = later.names("nbkeras", globals(), {"distributions": "beta binomial gamma"})
+__getattr__, __dir__, __all__ = _later.names(globals(), {"nbkeras.distributions": "beta binomial gamma"})

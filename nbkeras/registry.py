@@ -97,12 +97,12 @@ def function_config(function: Callable) -> dict[str, Any]:
 
 
 def nearest(name: str, known) -> str:
-    """' Did you mean ...?' for a misspelt name, or ''; what a file made long is no name, and would take long to compare."""
+    """' Did you mean ...?' with up to three names that are like a misspelt one, or ''; a file's long text is not compared."""
     if len(name) > 100:
         return ""
     lower = {k.lower(): k for k in known}
-    close = difflib.get_close_matches(name.lower(), lower, n=1)
-    return f" Did you mean {lower[close[0]]!r}?" if close else ""
+    close = [repr(lower[each]) for each in difflib.get_close_matches(name.lower(), lower, n=3)]
+    return f" Did you mean {' or '.join(close)}?" if close else ""
 
 
 _registries: list["Registry"] = []
@@ -194,8 +194,8 @@ class Registry:
         if found is None:
             of = "" if is_built_in(module) else f" of module {module!r}"
             raise ValueError(
-                f"unknown {self.kind}: {name!r}{of}.{nearest(name, self.names())} Known: {', '.join(self.names())}. "
-                "Your own classes and functions are named by custom_objects or register_keras_serializable."
+                f"unknown {self.kind}: {name!r}{of}.{nearest(name, self.names())} Your own classes and functions are named by "
+                f"custom_objects or register_keras_serializable; dir(nb{self.module}) lists the others."
             )
         return found
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config as settings
+from nbkeras import later as _later
 from nbkeras import ops
 from nbkeras.observed import Observed
 from nbkeras.registry import Registry
@@ -148,3 +149,6 @@ def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[
     """A regularizer from its configuration."""
     found = registry.deserialize(config, custom_objects)
     return found() if found in _MAKERS else found
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import inspect
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,6 +14,7 @@ from nbkeras.connected import Answer
 from nbkeras.data import Batch, pack_x_y_sample_weight
 from nbkeras.feeding import Layout
 from nbkeras.layer import Layer, training_phase
+from nbkeras.mistakes import warn
 from nbkeras.objectives import Objectives
 from nbkeras.observed import Observed, names_in_methods, observe
 from nbkeras.program import Steps
@@ -275,7 +275,7 @@ class Stepper(Layer, registered=False):
             )
         if missing:
             names = [variables[i].path for i in sorted(missing)]
-            warnings.warn(f"gradients do not exist for variables {names}: they stay as they are", stacklevel=9)
+            warn(f"gradients do not exist for variables {names}: they stay as they are")
         return [v for i, v in enumerate(variables) if i not in missing]
 
     def _measure(self, x: Any, y: Any, sample_weight: Any) -> dict[str, Any]:

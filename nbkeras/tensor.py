@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import annotated, config, exchange, nest, registry, tape, turns
+from nbkeras import annotated, config, exchange, mistakes, nest, registry, tape, turns
 from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
 from nbkeras.kernels import shape as shape_kernels
@@ -201,7 +201,10 @@ class Variable(Tensor):
         invalidate_programs()
 
     def __repr__(self) -> str:
-        return f"<Variable {self.name!r} shape={self.shape} dtype={self.dtype} trainable={self.trainable}>"
+        about = f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}"
+        if device.recorder() is not None or device.is_dry():
+            return f"{about}>"
+        return f"{about}, value={device.read(self.data)}>"
 
 
 def assign_all(pairs: Iterable[tuple[Variable, Any]]) -> None:
@@ -327,11 +330,16 @@ def on_own_place(method: Callable) -> Callable:
 
     @functools.wraps(method)
     def call(self, *args, **kwargs):
-        if self._place is device.place():
-            return method(self, *args, **kwargs)
-        with device.on(self._place):
-            return method(self, *args, **kwargs)
+        try:
+            if self._place is device.place():
+                return method(self, *args, **kwargs)
+            with device.on(self._place):
+                return method(self, *args, **kwargs)
+        except Exception as error:
+            mistakes.shorten(error)
+            raise
 
+    mistakes.is_entry(call)
     return call
 
 
@@ -372,16 +380,21 @@ def op(function: Callable) -> Callable:
 
     @functools.wraps(function)
     def call(*args, **kwargs):
-        if check is not None:
-            check(args, kwargs)
-        for arg in (*args, *kwargs.values()):
-            symbol = arg
-            if isinstance(arg, list | tuple):
-                symbol = next((a for a in arg if hasattr(a, "symbolic_op")), None)
-            if hasattr(symbol, "symbolic_op"):
-                return symbol.symbolic_op(call, args, kwargs)
-        return function(*args, **kwargs)
+        try:
+            if check is not None:
+                check(args, kwargs)
+            for arg in (*args, *kwargs.values()):
+                symbol = arg
+                if isinstance(arg, list | tuple):
+                    symbol = next((a for a in arg if hasattr(a, "symbolic_op")), None)
+                if hasattr(symbol, "symbolic_op"):
+                    return symbol.symbolic_op(call, args, kwargs)
+            return function(*args, **kwargs)
+        except Exception as error:
+            mistakes.shorten(error)
+            raise
 
+    mistakes.is_entry(call)
     if package == "nbkeras":
         own_ops[f"{module}.{function.__name__}"] = call
     return call

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +12,7 @@ from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, Source, StreamSource
 from nbkeras.feeding import Layout, prepare_targets, prepare_weights, spread, weigh_classes
 from nbkeras.layer import training_phase
+from nbkeras.mistakes import warn
 from nbkeras.progress import compilations_shown
 from nbkeras.stepper import Stepper
 from nbkeras.tensor import Tensor
@@ -234,10 +234,9 @@ class Trainer(Stepper, registered=False):
                 callbacks.on_epoch_begin(epoch)
                 epoch_logs = self._run_epoch("train", source, layout, callbacks)
                 if not epoch_logs:
-                    warnings.warn(
+                    warn(
                         f"the data ran out before epoch {epoch + 1} of {epochs}: training stops here. Give fit a Sequence, "
-                        "or a generator that yields steps_per_epoch * epochs batches",
-                        stacklevel=2,
+                        "or a generator that yields steps_per_epoch * epochs batches"
                     )
                     break
                 logs = epoch_logs
@@ -375,9 +374,7 @@ class Trainer(Stepper, registered=False):
         """Build the optimizer for the trainable weights; again if they changed since."""
         variables = self._weights_to_train()
         if not variables and not self._overrides("train_step"):
-            warnings.warn(
-                f"model {self.name!r} has no trainable weights: losses and metrics are all there is", stacklevel=2
-            )
+            warn(f"model {self.name!r} has no trainable weights: losses and metrics are all there is")
         if variables and self.optimizer is not None:
             if not self.optimizer.built:
                 self.optimizer.build(variables)

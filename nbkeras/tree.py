@@ -6,6 +6,7 @@ Leaves are what is none of these, None among them. Dictionaries go by their sort
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from nbkeras import later as _later
 from nbkeras import nest
 
 
@@ -165,3 +166,6 @@ def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
         found = func(whole)
         found = whole if found is None else found
     return None if found is MAP_TO_NONE or isinstance(found, MAP_TO_NONE) else found
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -19,16 +19,16 @@ from nbkeras.registry import register_keras_serializable as register_keras_seria
 CustomObjectScope = custom_object_scope
 
 _LATER = {
-    "directories": "audio_dataset_from_directory image_dataset_from_directory text_dataset_from_directory",
-    "downloads": "get_file",
-    "attributes": "Config",
-    "backend": "clear_session is_keras_tensor",
-    "config": "standardize_dtype",
-    "data": "pack_x_y_sample_weight unpack_x_y_sample_weight",
-    "drawing": "model_to_dot plot_model",
-    "enqueuers": "GeneratorEnqueuer OrderedEnqueuer SequenceEnqueuer",
-    "images": "array_to_img img_to_array load_img save_img",
-    "saving": "deserialize_keras_object get_registered_name get_registered_object serialize_keras_object",
-    "selection": "split_dataset timeseries_dataset_from_array",
+    "nbkeras.directories": "audio_dataset_from_directory image_dataset_from_directory text_dataset_from_directory",
+    "nbkeras.downloads": "get_file",
+    "nbkeras.attributes": "Config",
+    "nbkeras.backend": "clear_session is_keras_tensor",
+    "nbkeras.config": "standardize_dtype",
+    "nbkeras.data": "pack_x_y_sample_weight unpack_x_y_sample_weight",
+    "nbkeras.drawing": "model_to_dot plot_model",
+    "nbkeras.enqueuers": "GeneratorEnqueuer OrderedEnqueuer SequenceEnqueuer",
+    "nbkeras.images": "array_to_img img_to_array load_img save_img",
+    "nbkeras.saving": "deserialize_keras_object get_registered_name get_registered_object serialize_keras_object",
+    "nbkeras.selection": "split_dataset timeseries_dataset_from_array",
 }
-__getattr__, __dir__, __all__ = _later.names("nbkeras", globals(), _LATER)
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, ["nbkeras"])

@@ -4,10 +4,10 @@
     python scripts/make_parity.py --check    say whether it is up to date, exit 1 if not
 
 A name counts as supported if it is there and takes every parameter that Keras's takes; as partly there if parameters are
-missing or if LIMITS says so. The names are in keras_3_names.json and keras_2_names.json, made by keras_names.py.
+missing or if LIMITS says so. Why a name is not there says nbkeras/absent.py. The names are in keras_3_names.json and
+keras_2_names.json, made by keras_names.py.
 """
 
-import fnmatch
 import functools
 import importlib
 import json
@@ -17,83 +17,11 @@ from pathlib import Path
 from keras_names import parameters
 
 import nbkeras
-from nbkeras import layer
+from nbkeras import absent, layer
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs" / "keras-parity.md"
 
-# Why a name is not there: patterns of 'namespace.name', the first that fits counts.
-REASONS = {
-    **dict.fromkeys(
-        [f"keras.ops*.{name}" for name in ("eig", "polar", "view_as_complex", "view_as_real")],
-        "there are no complex numbers",
-    ),
-    "keras.ops*.jvp": "gradients go backwards only: GradientTape",
-    "keras.distribution.*": "one process on one device",
-    "keras.quantizers.*": "no int8 or float8 computation",
-    "keras.*[qQ]uanti[sz]e*": "no int8 or float8 computation",
-    "keras.*Quanti*Config": "no int8 or float8 computation",
-    "keras.dtype_policies.*": "float32 and float64 only: a layer's dtype is all its policy",
-    "keras.mixed_precision.*": "float32 and float64 only",
-    "keras.*dtype_policy*": "float32 and float64 only: a layer's dtype is all its policy",
-    "keras.DTypePolicy": "float32 and float64 only: a layer's dtype is all its policy",
-    "keras.FloatDTypePolicy": "float32 and float64 only: a layer's dtype is all its policy",
-    "keras.layers.*Jax*": "runs code of another framework",
-    "keras.layers.Flax*": "runs code of another framework",
-    "keras.layers.T*SMLayer": "runs code of another framework",
-    "keras.layers.Torch*": "runs code of another framework",
-    "keras.config.*": "a switch of something that is not here",
-    "keras.Function": "K.function and Model do what it does",
-    "keras.Operation": "an op on symbolic tensors becomes a layer",
-    "keras.Stateless*": "variables are written in place; there are no stateless calls of layers",
-    "keras.SymbolicScope": "shapes are worked out by dry runs",
-    "keras.[Rr]emat*": "memory is planned; nothing is computed twice to save it",
-    "keras.name_scope": "variables are named by their layers",
-    "keras.distillation.*": "a recipe for training: a Model with a train_step of its own",
-    "keras.export.ExportArchive": "SavedModel; Model.export writes ONNX",
-    "keras.saving.KerasFileEditor": "a tool for editing files",
-    "keras.layers.*[mM]elSpectrogram": "no audio",
-    "keras.layers.STFTSpectrogram": "no audio",
-    "keras.layers.MaxNumBoundingBoxes": "boxes of object detection",
-    "keras.layers.*Mix": "augmentation that mixes images and labels",
-    "keras.layers.MixUp": "augmentation that mixes images and labels",
-    "keras.layers.RandAugment": "augmentation by random policies",
-    "keras.layers.*Equalization": "histograms of images",
-    "keras.layers.RandomElasticTransform": "ops.image.elastic_transform in a layer of one's own",
-    "keras.layers.RandomPerspective": "ops.image.perspective_transform in a layer of one's own",
-    "keras.backend.ctc_label_dense_to_sparse": "dense arrays only",
-    "keras.backend.py_*": "a name of Keras's own use",
-    "keras.backend.is_symbolic": "a name of Keras's own use",
-    "keras.backend.*image_dim_ordering": "Keras 1's name",
-    "keras.callbacks.BaseLogger": "metrics are averaged where they are counted",
-    "keras.layers.deserialize_keras_object": "a name of Keras's own use",
-    "keras.losses.is_categorical_crossentropy": "a name of Keras's own use",
-    "keras.metrics.BaseMeanIoU": "a name of Keras's own use",
-    "keras.metrics.Reduce": "a name of Keras's own use",
-    "keras.metrics.SensitivitySpecificityBase": "a name of Keras's own use",
-    "keras.metrics.clone_metric*": "a name of Keras's own use",
-    "keras.models.K": "a name of Keras's own use",
-    "keras.models.has_arg": "a name of Keras's own use",
-    "keras.models.to_list": "a name of Keras's own use",
-    "keras.optimizers.clip_norm": "a name of Keras's own use",
-    "keras.utils.H5Dict": "a name of Keras's own use",
-    "keras.utils.convert_all_kernels_in_model": "kernels of Theano",
-    "keras.visualization.*": "plots of images: use matplotlib",
-    "keras.utils.bounding_boxes.*": "boxes of object detection",
-    "keras.backend.*session": "there are no sessions",
-    "keras.backend.*graph": "there are no sessions",
-    "keras.backend.name_scope": "there is no graph of names",
-    "keras.backend.symbolic": "there is no second graph mode",
-    "keras.backend.eager": "there is no second graph mode",
-    "keras.backend.control_dependencies": "operations run in the order in which they were written",
-    "keras.backend.*_variable_initialization": "variables hold their values from the start",
-    "keras.backend.is_sparse": "dense arrays only",
-    "keras.backend.to_dense": "dense arrays only",
-    "keras.callbacks.OrbaxCheckpoint": "writes by a package of JAX: ModelCheckpoint and BackupAndRestore",
-    "keras.utils.FeatureSpace": "tables of text and categories: prepare them as arrays",
-    "keras.optimizers.TFOptimizer": "wraps an optimizer of TensorFlow",
-    "keras.utils.multi_gpu_model": "one process on one device",
-}
 # What of a name that is there is missing, other than parameters.
 LIMITS: dict[str, str] = {}
 ANY_KEYWORD = {"LambdaCallback"}  # takes what it checks itself
@@ -142,9 +70,7 @@ def judged(path: str, name: str, theirs, root: str) -> tuple[str, str]:
     """('supported' | 'partly' | 'not', what to say about it)."""
     full, thing = f"{path}.{name}", ours(path, name, root)
     if thing is None:
-        return "not", next(
-            (why for pattern, why in REASONS.items() if fnmatch.fnmatch(full, pattern)), "not written yet"
-        )
+        return "not", absent.reason(full) or "not written yet"
     limits = [LIMITS[full]] if full in LIMITS else []
     known = callable(thing) and name not in ANY_KEYWORD
     missing = [p for p in theirs or () if p not in accepted(thing) | WITHOUT_MEANING] if known else []

@@ -537,3 +537,12 @@ class TestOnARealModel:
         seen = []
         history = self.fit(model, cb.LambdaCallback(on_train_batch_end=lambda batch, logs: seen.append(logs["loss"])))
         assert seen[1::2] == history.history["loss"]
+
+
+def test_a_history_shows_its_metrics():
+    history = cb.History()
+    assert repr(history) == "<History epochs=0>"
+    history.set_model(Model())
+    for epoch, loss in enumerate((2.0, 0.123456)):
+        history.on_epoch_end(epoch, {"loss": loss, "val_f1": np.ones(2)})
+    assert repr(history) == "<History epochs=2 loss=0.1235 val_f1=[1. 1.]>"

@@ -283,6 +283,46 @@ def test_summary_options():
             model.summary(layer_range=wrong)
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80])
+def test_a_summary_fits_the_terminal_and_loses_nothing(columns, monkeypatch):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    images = Input((32, 32, 3), name="images")
+    first = layers.Conv2D(8, 3, padding="same", name="first_convolution_of_the_network")(images)
+    model = Model(images, layers.add([first, layers.Conv2D(8, 3, padding="same")(first)]))
+    for lines, width in ((printed(model, show_trainable=True), columns), (printed(model, line_length=100), 100)):
+        table = lines[: next(i for i, line in enumerate(lines) if line.startswith("Total"))]
+        assert max(map(len, table)) == len(table[1]) == width
+        starts = [table[2].index(name) for name in ("Layer", "Output", "Param", "Connect")]
+        cells = ["".join(line[a:b].strip() for line in table) for a, b in zip(starts, starts[1:], strict=False)]
+        assert cells[1].replace(" ", "").count("(None,32,32,8)") == 3
+        assert "first_convolution_of_the_network" in cells[0].replace(" ", "")
+
+
+def test_a_summary_counts_the_optimizer():
+    model = net()
+    weights = sum(weight.size for weight in model.weights)
+    model.compile("adam", "mse")
+    assert not any("Optimizer" in line for line in printed(model))
+    model.fit(X, Y, verbose=0)
+    text = "\n".join(printed(model))
+    assert f"Optimizer params: {2 * weights + 2} (" in text and f"Total params: {3 * weights + 2} (" in text
+
+
+def test_a_summary_of_a_subclass_shows_shapes():
+    class Two(Model):
+        def __init__(self):
+            super().__init__()
+            self.one = layers.Dense(3)
+
+        def call(self, x):
+            return self.one(x)
+
+    model = Two()
+    assert any(line.split()[-3:] == ["?", "0", "(unbuilt)"] for line in printed(model))
+    model(np.ones((5, 4), "float32"))
+    assert any("(5, 3)" in line for line in printed(model))
+
+
 def test_clones_with_other_layers_and_calls():
     inputs = Input((4,), name="x")
     shared = layers.Dense(4, name="shared")

@@ -1,11 +1,14 @@
 """Mistakes that users make, and what they are told: what was wrong, what was expected, what was received."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
 import nbkeras as keras
+from nbkeras import config, ops
 from nbkeras import layers as L
-from nbkeras import ops
 from nbkeras.models import Model, Sequential, load_model, model_from_json
 
 X, Y = np.ones((8, 4), "float32"), np.zeros((8, 2), "float32")
@@ -52,6 +55,35 @@ def stateful():
 
 def fit(model, x=X, y=Y, **arguments):
     return model.fit(x, y, verbose=0, **arguments)
+
+
+class Forgetful(L.Layer):
+    def __init__(self):
+        self.scale = self.add_weight(())
+        super().__init__()
+
+
+class Empty(L.Layer):
+    def __init__(self):
+        pass
+
+
+class EmptyModel(Model):
+    def __init__(self):
+        self.dense = L.Dense(2)
+
+    def call(self, x):
+        return self.dense(x)
+
+
+class ForgetfulMetric(keras.Metric):
+    def __init__(self):
+        self.total = self.add_weight()
+
+
+class EmptyLoss(keras.Loss):
+    def __init__(self):
+        pass
 
 
 MISTAKES = [
@@ -113,6 +145,7 @@ MISTAKES = [
     (lambda: L.Dense(2, kernel_initializer="glorot"), ValueError, r"unknown initializer: 'glorot'"),
     (lambda: L.Dense(2, kernel_regularizer="l3"), ValueError, r"unknown regularizer: 'l3'"),
     (lambda: L.Dense(2, kernel_constraint="maxnorm2"), ValueError, r"unknown constraint"),
+    (lambda: L.Dense(2, dtype="flaot32"), ValueError, r"dtype of numbers or booleans, received 'flaot32'"),
     (lambda: L.Dense(2, dtype="float16"), ValueError, r"'float16' is not offered"),
     (lambda: L.Dense(2, dtype="mixed_float16"), ValueError, r"'mixed_float16' is not offered"),
     (lambda: L.Input((3,), batch_shape=(2, 3)), ValueError, r"shape or batch_shape, received both"),
@@ -256,6 +289,17 @@ MISTAKES = [
     (lambda: ops.sum(np.ones((2, 2)), axis=5), ValueError, r"axis"),
     (lambda: ops.add("a", 1.0), TypeError, r"expected numbers"),
     (lambda: keras.config.set_floatx("float16"), ValueError, r"floatx must be"),
+    (lambda: keras.Variable(np.ones(3)) + np.ones(4), ValueError, r"add: shapes \(3,\), \(4,\) do not broadcast"),
+    # a missing super().__init__()
+    (lambda: Forgetful(), AttributeError, r"Forgetful.__init__ must call super\(\).__init__\(\) before anything else"),
+    (lambda: repr(Empty()), AttributeError, r"Empty.__init__ must call super"),
+    (lambda: Empty()(X), AttributeError, r"Empty.__init__ must call super"),
+    (lambda: Sequential([Empty()]), AttributeError, r"Empty.__init__ must call super"),
+    (lambda: EmptyModel()(X), AttributeError, r"EmptyModel.__init__ must call super"),
+    (lambda: EmptyModel().summary(), AttributeError, r"EmptyModel.__init__ must call super"),
+    (lambda: EmptyModel().compile("sgd", "mse"), AttributeError, r"EmptyModel.__init__ must call super"),
+    (lambda: ForgetfulMetric(), AttributeError, r"ForgetfulMetric.__init__ must call super"),
+    (lambda: EmptyLoss()(X, X), AttributeError, r"EmptyLoss.__init__ must call super"),
 ]
 
 
@@ -266,5 +310,104 @@ def test_the_table_is_long_enough():
 @pytest.mark.parametrize("number", range(len(MISTAKES)))
 def test_mistake(number):
     mistake, error, message = MISTAKES[number]
-    with pytest.raises(error, match=message):
+    with pytest.raises(error, match=message) as raised:
         mistake()
+    assert len(frames_of_nbkeras(raised.value)) <= 2  # of those that a function of one line raises itself
+
+
+def frames(traceback):
+    found = []
+    while traceback is not None:
+        found.append(traceback.tb_frame)
+        traceback = traceback.tb_next
+    return found
+
+
+def frames_of_nbkeras(error):
+    return [frame for frame in frames(error.__traceback__) if frame.f_globals["__name__"].startswith("nbkeras.")]
+
+
+class Wrong(L.Layer):
+    def call(self, x):
+        return ops.matmul(x, np.ones((7, 2)))
+
+
+def test_tracebacks_show_the_lines_of_the_user_only():
+    model = Sequential([L.Input((4,)), L.Lambda(lambda x: x)])
+    with pytest.raises(ValueError, match="matmul") as raised:
+        model.add(Wrong())
+    names = [frame.f_code.co_name for frame in frames(raised.value.__traceback__)]
+    assert names == ["test_tracebacks_show_the_lines_of_the_user_only", "call"]
+    whole = frames(raised.value.full_traceback)
+    assert len(whole) > 8 and whole[-1].f_globals["__name__"] == "nbkeras.ops.dense"
+
+
+def test_tracebacks_in_full_on_demand():
+    assert config.is_traceback_filtering_enabled()
+    config.disable_traceback_filtering()
+    try:
+        assert not config.is_traceback_filtering_enabled()
+        with pytest.raises(ValueError, match="matmul") as raised:
+            Wrong()(X)
+    finally:
+        config.enable_traceback_filtering()
+    assert len(frames_of_nbkeras(raised.value)) > 4 and not hasattr(raised.value, "full_traceback")
+
+
+def test_an_error_that_nobody_foresaw_keeps_its_frames(monkeypatch):
+    monkeypatch.setattr(L.Dense, "call", lambda self, x: x.no_such_attribute)
+    with pytest.raises(AttributeError, match="no_such_attribute") as raised:
+        L.Dense(2)(X)
+    assert not frames_of_nbkeras(raised.value)  # it came up in this file
+    monkeypatch.setattr(keras.layer.nest, "flatten", None)
+    with pytest.raises(TypeError, match="not callable") as raised:
+        L.Dense(2)(X)
+    assert frames_of_nbkeras(raised.value)
+
+
+def test_causes_are_without_frames_too():
+    with pytest.raises(ValueError, match="unknown layer") as raised:
+        model_from_json('{"class_name": "Evil", "config": {}}')
+    link = raised.value
+    while link is not None:
+        assert not frames_of_nbkeras(link)
+        link = link.__context__
+
+
+def test_an_error_keeps_nothing_alive_once_it_is_gone():
+    batch = np.ones((8, 5), "float32")
+    gone = weakref.ref(batch)
+    gc.disable()
+    try:
+        with pytest.raises(ValueError, match="expects shape"):
+            fit(dense(optimizer="sgd", loss="mse"), batch)
+        del batch
+        gc.collect()
+    finally:
+        gc.enable()
+    assert gone() is None
+
+
+def test_the_nearest_names_and_not_all_of_them():
+    with pytest.raises(ValueError, match="unknown layer: 'RBF'") as raised:
+        L.deserialize({"class_name": "RBF", "config": {}})
+    assert len(str(raised.value)) < 200 and "dir(nbkeras.layers)" in str(raised.value)
+    with pytest.raises(ValueError, match="Did you mean 'Dense'"):
+        L.deserialize({"class_name": "Dnse", "config": {}})
+
+
+def test_advice_is_for_the_loss_that_was_used():
+    for name, advised in (("binary_crossentropy", False), ("mse", False), ("categorical_crossentropy", True)):
+        with pytest.raises(ValueError, match="does not match") as raised:
+            keras.losses.get(name)(np.ones((2, 3)), np.ones((2, 4)))
+        assert ("sparse_categorical_crossentropy" in str(raised.value)) == advised
+
+
+def test_warnings_are_about_the_line_of_the_user():
+    model = Sequential([L.Input((4,)), L.Dropout(0.5)])
+    model.compile("sgd", "mse")
+    with pytest.warns(UserWarning, match="no trainable weights") as warned:
+        fit(model, X, X)
+    with pytest.warns(UserWarning, match="softmax over axis") as more:
+        ops.softmax(np.ones((3, 1)))
+    assert {each.filename for each in (*warned, *more)} == {__file__}

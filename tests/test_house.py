@@ -12,7 +12,7 @@ BANNED_NAMES = {"helpers", "helper", "misc", "common", "base", "util"}  # `utils
 FLOORS = {
     0: "nbkeras.kernels",
     1: "nbkeras.placement nbkeras.exchange nbkeras.dtypes nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tree "
-    "nbkeras.later nbkeras.annotated nbkeras.tape nbkeras.turns nbkeras.program nbkeras.observed nbkeras.tensor "
+    "nbkeras.later nbkeras.mistakes nbkeras.annotated nbkeras.tape nbkeras.turns nbkeras.program nbkeras.observed nbkeras.tensor "
     "nbkeras.ops nbkeras.room",
     2: "nbkeras.random nbkeras.distributions nbkeras.elastic "
     "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "

@@ -1,5 +1,6 @@
 """The command line: the main job and the warm-up, each in a process of its own."""
 
+import contextlib
 import os
 import re
 import subprocess
@@ -7,7 +8,7 @@ import sys
 
 import pytest
 
-from nbkeras import layers, models
+from nbkeras import layers, models, version
 from nbkeras.__main__ import main
 
 
@@ -71,4 +72,18 @@ def test_convert(tmp_path):
 def test_wrong_commands(tmp_path):
     wrong = run(["-m", "nbkeras", "warmup", "dens"], tmp_path)
     assert wrong.returncode == 2 and "unknown family 'dens': choose from dense, recurrent" in wrong.stderr
-    assert run(["-m", "nbkeras"], tmp_path).returncode == 2
+    unknown = run(["-m", "nbkeras", "digit"], tmp_path)
+    assert unknown.returncode == 2 and "'digits', 'warmup', 'convert'" in unknown.stderr
+
+
+def test_help_and_version(capsys):
+    for arguments in ([], ["--help"]):
+        with contextlib.suppress(SystemExit):
+            main(arguments)
+        said = capsys.readouterr().out
+        assert said.startswith("usage: nbkeras") and all(
+            f"{name}  " in said for name in ("digits", "warmup", "convert")
+        )
+    with pytest.raises(SystemExit, match="^0$"):
+        main(["--version"])
+    assert capsys.readouterr().out == f"nbkeras {version()}\n"

@@ -205,6 +205,15 @@ def test_what_cannot_be_exported_says_why(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_it_says_where_the_file_is_whatever_its_name_ends_in(tmp_path, capsys):
+    model = Sequential([Input((3,)), layers.Dense(2)])
+    model.export(tmp_path / "net")
+    assert capsys.readouterr().out == f"Saved the ONNX model at {str(tmp_path / 'net')!r}.\n"
+    model.export(tmp_path / "net.onnx", verbose=False)
+    assert capsys.readouterr().out == ""
+    assert [onnx.load(tmp_path / name).graph.name for name in ("net", "net.onnx")] == [model.name] * 2
+
+
 def test_without_the_package_a_sentence_says_what_to_install(tmp_path, monkeypatch):
     real = builtins.__import__
 

@@ -1,11 +1,16 @@
-"""docs/keras-parity.md and the counts in README.md are what scripts/make_parity.py finds."""
+"""docs/keras-parity.md and the counts in README.md are what scripts/make_parity.py finds; what names are shown and missed."""
 
+import importlib
+import json
 import pathlib
 import re
 import subprocess
 import sys
 
 import pytest
+
+import nbkeras
+from nbkeras import absent
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -36,3 +41,71 @@ def test_the_readme_gives_the_same_counts(printed):
 def test_every_name_that_is_not_there_has_a_reason():
     text = (ROOT / "docs" / "keras-parity.md").read_text(encoding="utf-8")
     assert "not written yet" not in text
+
+
+NAMES = json.loads((ROOT / "scripts" / "keras_3_names.json").read_text(encoding="utf-8"))["names"]
+
+
+def ours(module):
+    """The module of nbkeras with the name of one of Keras, or None."""
+    try:
+        return importlib.import_module(module.replace("keras", "nbkeras", 1))
+    except ImportError:
+        return None
+
+
+def test_dir_shows_public_names_only():
+    internal = {"Any", "Callable", "Registry", "as_tensor", "layer", "np", "op", "registry", "tape"}
+    modules = [module for module in map(ours, NAMES) if module is not None]
+    assert len(modules) > 30
+    for module in modules:
+        assert not internal & set(dir(module)), module
+    assert {"layers", "saving", "export", "testing", "Dense"} - set(dir(nbkeras)) == {"Dense"}
+
+
+def test_dir_shows_every_name_of_keras_that_is_there():
+    for path, names in NAMES.items():
+        module = ours(path)
+        there = {name for name in names if module is not None and hasattr(module, name)}
+        assert not there - set(dir(module)), path
+
+
+def test_every_reason_is_of_a_name_that_is_not_there():
+    for path, reasons in absent.ABSENT.items():
+        module = ours(path)
+        assert (module is None) == (list(reasons.values()) == ["*"]), path
+        for name in " ".join(reasons.values()).split() if module else ():
+            assert not hasattr(module, name), (path, name)
+
+
+MISSED = [
+    ("import {0}; {0}.distribution", "AttributeError: {0}.distribution is not offered: nbkeras is one process"),
+    ("from {0} import mixed_precision", "ImportError: {0}.mixed_precision is not offered: .*float64"),
+    ("import {0}.dtype_policies", "ImportError: {0}.dtype_policies is not offered: .*float64"),
+    ("from {0}.quantizers import Quantizer", "ImportError: {0}.quantizers is not offered"),
+    ("from {0}.layers import JaxLayer", "ImportError: {0}.layers.JaxLayer is not offered: .*another framework"),
+    ("from {0}.utils import FeatureSpace", "ImportError: {0}.utils.FeatureSpace is not offered: prepare"),
+    ("import {0}; {0}.layers.Desne", "AttributeError: module '{0}.layers' has no attribute 'Desne'"),
+    ("from {0}.layers import Desne", "ImportError: cannot import name 'Desne' from '{0}.layers'"),
+    ("import {0}.nothing", "ModuleNotFoundError: No module named '{0}.nothing'"),
+]
+
+
+@pytest.mark.parametrize("keras", ["nbkeras", "keras"])
+def test_a_name_that_is_left_out_says_why(keras):
+    script = f"""if True:
+        import sys, traceback, nbkeras
+        if {keras!r} == "keras":
+            nbkeras.install_as_keras()
+        assert "nbkeras.absent" not in sys.modules
+        for code, _ in {MISSED!r}:
+            try:
+                exec(code.format({keras!r}))
+            except Exception as error:
+                print(*traceback.format_exception_only(error), sep="", end="")
+        """
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    said = done.stdout.splitlines()
+    assert len(said) == len(MISSED), done.stderr
+    for line, (_, expected) in zip(said, MISSED, strict=True):
+        assert re.match(expected.format(keras), line)

@@ -246,12 +246,6 @@ def test_a_server_gets_progress_in_its_log(caplog, capsys):
     assert capsys.readouterr().out == ""
 
 
-def test_tracebacks_are_in_full_whatever_is_asked():
-    config.enable_traceback_filtering()
-    config.disable_traceback_filtering()
-    assert config.is_traceback_filtering_enabled() is False
-
-
 # -------------------- while kernels are compiled --------------------
 
 

@@ -9,6 +9,7 @@ import pytest
 
 from nbkeras import ops, tape, tensor
 from nbkeras.kernels import device
+from nbkeras.layers import Dense
 from nbkeras.tensor import GradientTape, Tensor, Variable, apply, as_tensor
 
 
@@ -260,3 +261,16 @@ def test_a_gradient_as_a_constant_and_two_tapes_over_one_computation():
         constant = ops.stop_gradient(inner.gradient(y, x))
         loss = ops.sum(y) + ops.sum(constant * x)
     np.testing.assert_allclose(outer.gradient(loss, x), [6, 24])
+
+
+def test_a_variable_shows_its_path_and_its_value():
+    kernel = Variable(np.array([1.0, 2.0], "float32"), name="kernel")
+    assert repr(kernel) == str(kernel) == "<Variable path=kernel, shape=(2,), dtype=float32, value=[1. 2.]>"
+    assert "..." in repr(Variable(np.ones(5000)))
+    with tensor.shapes_only():  # where there are no values
+        assert repr(kernel) == "<Variable path=kernel, shape=(2,), dtype=float32>"
+    dense = [Dense(1, name=name) for name in ("first", "second")]
+    for layer in dense:
+        layer.build((None, 1))
+    shown = [repr(weight).split(",")[0] for layer in dense for weight in layer.weights]
+    assert shown == [f"<Variable path={name}/{own}" for name in ("first", "second") for own in ("kernel", "bias")]

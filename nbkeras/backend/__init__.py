@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import later as _later
 from nbkeras import ops, random
 from nbkeras.backend.control import (
     foldl,
@@ -327,3 +328,7 @@ def random_binomial(shape, p: float = 0.0, dtype=None, seed=None) -> Tensor:
 
 
 random_bernoulli = random_binomial
+
+__getattr__, __dir__, __all__ = _later.names(
+    globals(), shows=["nbkeras.config", "nbkeras.layer", "nbkeras.ops", "nbkeras.random"]
+)

@@ -16,4 +16,4 @@ _LATER = {
     "tensorboard": "TensorBoard",
 }
 
-__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER)

@@ -255,6 +255,13 @@ class History(Callback):
             self.history.setdefault(name, []).append(value)
         self.model.history = self
 
+    def __repr__(self) -> str:
+        last = {name: values[-1] for name, values in self.history.items()}
+        shown = [
+            f" {name}={value:.4g}" if isinstance(value, float) else f" {name}={value}" for name, value in last.items()
+        ]
+        return f"<History epochs={len(self.epoch)}{''.join(shown)}>"
+
 
 class ProgbarLogger(Callback):
     """Shows the progress bar of `fit`, `evaluate` and `predict`; 'verbose' of the parameters: 0, 1, 2 or 'auto' = 1."""

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.callbacks.monitors import MonitorCallback
+from nbkeras.mistakes import warn
 from nbkeras.progress import print_message
 from nbkeras.saving.archive import OtherShape, atomic_file, open_archive, read_npy
 from nbkeras.tensor import Variable, assign_all
@@ -80,15 +80,10 @@ class ModelCheckpoint(MonitorCallback):
             return True
         current = logs.get(self.monitor)
         if current is None:
-            warnings.warn(
-                f"Can save best model only with {self.monitor} available. Available metrics are: {','.join(logs)}",
-                stacklevel=4,
-            )
+            warn(f"Can save best model only with {self.monitor} available. Available metrics are: {','.join(logs)}")
             return True
         if np.ndim(current):
-            warnings.warn(
-                f"{self.monitor} is {current}, no single number that can be best: saving always", stacklevel=4
-            )
+            warn(f"{self.monitor} is {current}, no single number that can be best: saving always")
             return True
         best = "None" if self.best is None else f"{self.best:.5f}"
         if not self._is_improvement(current, self.best):
@@ -175,7 +170,7 @@ class BackupAndRestore(Callback):
                     ) from None
                 if path == paths[-1]:
                     raise OSError(f"{path!r} cannot be read ({error}): delete it to start training anew") from error
-                warnings.warn(f"{path!r} cannot be read ({error}): going on from the state before it", stacklevel=2)
+                warn(f"{path!r} cannot be read ({error}): going on from the state before it")
                 continue
             return
 

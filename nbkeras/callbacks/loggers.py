@@ -5,12 +5,12 @@ import json
 import os
 import urllib.parse
 import urllib.request
-import warnings
 from collections.abc import Iterable
 
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.mistakes import warn
 
 
 class CSVLogger(Callback):
@@ -83,4 +83,4 @@ class RemoteMonitor(Callback):
         try:
             urllib.request.urlopen(request, timeout=10).close()
         except OSError as error:  # urllib's errors are among them
-            warnings.warn(f"could not reach the RemoteMonitor server at {self.root}: {error}", stacklevel=2)
+            warn(f"could not reach the RemoteMonitor server at {self.root}: {error}")

@@ -1,12 +1,12 @@
 """Callbacks that watch a metric: stop when it no longer improves, or slow down."""
 
-import warnings
 from collections.abc import Callable
 
 import numpy as np
 
 from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.mistakes import warn
 from nbkeras.progress import print_message
 
 
@@ -20,7 +20,7 @@ class MonitorCallback(Callback):
 
     def __init__(self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta=0):
         if mode not in ("auto", "min", "max"):
-            warnings.warn(f"{type(self).__name__} mode {mode!r} is unknown, using 'auto'", stacklevel=3)
+            warn(f"{type(self).__name__} mode {mode!r} is unknown, using 'auto'")
             mode = "auto"
         self.monitor = monitor
         self.mode = mode
@@ -121,10 +121,9 @@ class EarlyStopping(MonitorCallback):
         logs = logs or {}
         value = logs.get(self.monitor)
         if value is None:
-            warnings.warn(
+            warn(
                 f"Early stopping conditioned on metric `{self.monitor}` which is not available. "
-                f"Available metrics are: {','.join(logs)}",
-                stacklevel=2,
+                f"Available metrics are: {','.join(logs)}"
             )
         return value
 
@@ -170,10 +169,9 @@ class ReduceLROnPlateau(MonitorCallback):
         rates.log_learning_rates(self.model, logs)
         current = logs.get(self.monitor)
         if current is None:
-            warnings.warn(
+            warn(
                 f"Learning rate reduction is conditioned on metric `{self.monitor}` which is not available. "
-                f"Available metrics are: {','.join(logs)}.",
-                stacklevel=2,
+                f"Available metrics are: {','.join(logs)}."
             )
             return
         if self.in_cooldown():

@@ -8,8 +8,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from nbkeras import later
 from nbkeras.compat import keras2
-from nbkeras.compat.modules import ABSENT, RENAMED, SHOWN
+from nbkeras.compat.modules import RENAMED, SHOWN
 
 FOLDER = str(pathlib.Path(__file__).parent / "drop_in")
 
@@ -32,7 +33,7 @@ class Alias(ModuleType):
                     if callable(found):  # functions and classes stay what they are: the next time takes no search
                         setattr(self, name, found)
                     return found
-        raise AttributeError(f"module {self.__name__!r} has no attribute {name!r}: nbkeras does not offer it")
+        raise later.missing(self.__name__, name, sys._getframe(1))
 
     def __dir__(self) -> list[str]:
         names = [(module, name) for module in self._shown() for name in dir(module)]
@@ -58,14 +59,14 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Makes the Alias of a module that the table names."""
 
     def find_spec(self, fullname: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
-        if fullname.partition(".")[0] != "keras" or _own(fullname) not in SHOWN | ABSENT:
+        if fullname.partition(".")[0] != "keras":
+            return None
+        if _own(fullname) not in SHOWN:
+            later.refuse_absent(fullname)
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> Alias:
-        own = _own(spec.name)
-        if own in ABSENT:
-            raise ImportError(f"{spec.name} is not offered: {ABSENT[own]}", name=spec.name)
         return Alias(spec.name)
 
     def exec_module(self, module: ModuleType) -> None:

@@ -60,11 +60,3 @@ RENAMED: dict[str, dict[str, str]] = {
     "layers.convolutional": {"Deconv2D": "Conv2DTranspose", "Deconv3D": "Conv3DTranspose"},
     "optimizers": {name.lower(): name for name in ("Adadelta", "Adagrad", "Adam", "Adamax", "Nadam", "RMSprop", "SGD")},
 }
-
-ABSENT = {
-    "applications": "nbkeras has no pretrained weights; build the network with nbkeras.layers and load your own",
-    "distribution": "nbkeras is one process on one device",
-    "dtype_policies": "a layer computes in float32 or float64, its dtype=...",
-    "mixed_precision": "a layer computes in float32 or float64, its dtype=...",
-    "quantizers": "nbkeras has float32 and float64 only",
-}

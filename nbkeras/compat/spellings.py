@@ -8,7 +8,7 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbkeras import registry
+from nbkeras import mistakes, registry
 from nbkeras.graph import SymbolicTensor
 from nbkeras.tensor import Tensor
 
@@ -58,7 +58,7 @@ def spell(item: Any) -> None:
         _done.add(cls)
         names = {old: new for base in cls.__mro__ for old, new in ARGUMENTS.get(base.__name__, {}).items()}
         if names and "__init__" in vars(cls):
-            cls.__init__ = renaming(vars(cls)["__init__"], names)  # type: ignore[misc]
+            cls.__init__ = mistakes.entry(renaming(vars(cls)["__init__"], names))  # type: ignore[misc]
         for old, new in ATTRIBUTES.get(cls.__name__, {}).items():
             setattr(cls, old, _attribute(new, getattr(cls, new, None)))
 

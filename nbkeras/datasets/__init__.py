@@ -3,4 +3,4 @@
 from nbkeras import later as _later
 
 _NAMES = "boston_housing california_housing cifar10 cifar100 digits fashion_mnist imdb mnist reuters"
-__getattr__, __dir__, __all__ = _later.names(__name__, (), {"": _NAMES})
+__getattr__, __dir__, __all__ = _later.names(globals(), {"": _NAMES})

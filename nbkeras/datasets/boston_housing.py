@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from nbkeras import later as _later
 from nbkeras.datasets.origin import FOLDER, Split, fetch, split_shuffled
 
 ORIGIN = FOLDER + "boston_housing.npz"
@@ -16,3 +17,6 @@ def load_data(
     """(x_train, y_train), (x_test, y_test): float64 (n, 13) and (n,), shuffled by the seed, test_split of them for testing."""
     with np.load(fetch(path, ORIGIN, SHA256), allow_pickle=False) as arrays:
         return split_shuffled(arrays["x"], arrays["y"], test_split, seed)
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from nbkeras import later as _later
 from nbkeras.datasets.origin import FOLDER, Split, fetch, split_shuffled
 
 ORIGIN = FOLDER + "california_housing.npz"
@@ -23,3 +24,6 @@ def load_data(
     rows = slice(None if version == "large" else _SMALL)
     with np.load(fetch(path, ORIGIN, SHA256), allow_pickle=False) as arrays:
         return split_shuffled(arrays["x"][rows], arrays["y"][rows], test_split, seed)
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -1,5 +1,6 @@
 """CIFAR-10: 60,000 colour images of 32x32 pixels, ten classes."""
 
+from nbkeras import later as _later
 from nbkeras.datasets import cifar
 from nbkeras.datasets.origin import Split
 
@@ -14,3 +15,6 @@ def load_data() -> tuple[Split, Split]:
     """
     parts = ([f"data_batch_{i}" for i in range(1, 6)], ["test_batch"])
     return cifar.load_parts("cifar-10-batches-py", ORIGIN, SHA256, parts, "labels")
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -1,5 +1,6 @@
 """CIFAR-100: 60,000 colour images of 32x32 pixels, 100 classes in 20 groups."""
 
+from nbkeras import later as _later
 from nbkeras.datasets import cifar
 from nbkeras.datasets.origin import Split
 
@@ -12,3 +13,6 @@ def load_data(label_mode: str = "fine") -> tuple[Split, Split]:
     if label_mode not in ("fine", "coarse"):
         raise ValueError(f"label_mode must be 'fine' or 'coarse', received {label_mode!r}")
     return cifar.load_parts("cifar-100-python", ORIGIN, SHA256, (["train"], ["test"]), f"{label_mode}_labels")
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -9,6 +9,8 @@ import pathlib
 
 import numpy as np
 
+from nbkeras import later as _later
+
 _TEST_EVERY = 6
 Split = tuple[np.ndarray, np.ndarray]
 
@@ -25,3 +27,6 @@ def load_data() -> tuple[Split, Split]:
     for digit in range(10):
         for_test[np.flatnonzero(labels == digit)[_TEST_EVERY - 1 :: _TEST_EVERY]] = True
     return (images[~for_test], labels[~for_test]), (images[for_test], labels[for_test])
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -5,6 +5,7 @@ import zlib
 
 import numpy as np
 
+from nbkeras import later as _later
 from nbkeras.datasets.origin import FOLDER, Split, fetch
 
 ORIGIN = FOLDER
@@ -30,3 +31,6 @@ def _read(name: str, header: int) -> np.ndarray:
             return np.frombuffer(file.read(), np.uint8, offset=header)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path} is damaged ({error}): delete it, and it is downloaded anew") from error
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

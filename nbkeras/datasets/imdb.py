@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from nbkeras import later as _later
 from nbkeras.datasets import plain_pickle, words
 from nbkeras.datasets.origin import FOLDER, Split, fetch, fetch_json
 
@@ -44,3 +45,6 @@ def load_data(
 def get_word_index(path: str | os.PathLike = "imdb_word_index.json") -> dict[str, int]:
     """The number of each word, 1 the most frequent; load_data adds index_from to them."""
     return fetch_json(path, INDEX_ORIGIN, INDEX_MD5)
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 
+from nbkeras import later as _later
 from nbkeras.datasets.origin import FOLDER, Split, fetch
 
 ORIGIN = FOLDER + "mnist.npz"
@@ -18,3 +19,6 @@ def load_data(path: str | os.PathLike = "mnist.npz") -> tuple[Split, Split]:
     """
     with np.load(fetch(path, ORIGIN, SHA256), allow_pickle=False) as arrays:
         return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -2,6 +2,7 @@
 
 import os
 
+from nbkeras import later as _later
 from nbkeras.datasets import plain_pickle, words
 from nbkeras.datasets.origin import FOLDER, Split, fetch, fetch_json, shuffled
 
@@ -49,3 +50,6 @@ def get_word_index(path: str | os.PathLike = "reuters_word_index.json") -> dict[
 def get_label_names() -> tuple[str, ...]:
     """The topics' names by number."""
     return tuple(_TOPICS.split())
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

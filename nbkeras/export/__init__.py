@@ -2,4 +2,4 @@
 
 from nbkeras import later as _later
 
-__getattr__, __dir__, __all__ = _later.names(__name__, (), {"onnx_model": "export_onnx"})
+__getattr__, __dir__, __all__ = _later.names(globals(), {"onnx_model": "export_onnx"})

@@ -13,17 +13,20 @@ from nbkeras.export.onnx_graph import OPSET, OnnxGraph
 from nbkeras.export.onnx_ops import HANDLERS
 from nbkeras.export.op import Op
 from nbkeras.export.trace import Call, Size, Trace, Unsupported
+from nbkeras.progress import print_message
 from nbkeras.saving.archive import atomic_file
 
 _INSTALL = "exporting to ONNX needs the package onnx: pip install 'nbkeras[onnx]'"
 
 
-def export_onnx(model: Any, filepath: Any, input_signature: Sequence[Any] | None = None) -> None:
-    """Write the model's inference to an ONNX file (opset 18) with its weights.
+def export_onnx(
+    model: Any, filepath: Any, input_signature: Sequence[Any] | None = None, verbose: bool | None = None
+) -> None:
+    """Write the model's inference to an ONNX file (opset 18) with its weights, under the name given, whatever it ends in.
 
     input_signature: each input's shape (a tuple with None where any size fits), or InputSpec or Input, for models
     without a graph of their own and to fix sizes. Open axes stay open: batch, and others where what the model computes is the
-    same for all sizes.
+    same for all sizes. verbose: say where the file is, which None does too.
     Raises ImportError without the package onnx, ValueError for a stateful model and for ops that ONNX does not have.
     """
     try:
@@ -63,6 +66,8 @@ def export_onnx(model: Any, filepath: Any, input_signature: Sequence[Any] | None
     onnx.checker.check_model(made)
     with atomic_file(os.fspath(filepath)) as file:
         file.write(made.SerializeToString())
+    if verbose is None or verbose:
+        print_message(f"Saved the ONNX model at {os.fspath(filepath)!r}.")
 
 
 def _write(graph: OnnxGraph, number: int, call: Call, model: str) -> None:

@@ -123,4 +123,5 @@ _LATER = {
     "text_vectorization": "TextVectorization",
     "wrapper": "SpectralNormalization Wrapper",
 }
-__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER, _registry)
+_SHOWS = ["nbkeras.input_spec", "nbkeras.inputs", "nbkeras.layer", "nbkeras.registry"]
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, _SHOWS, _registry)

@@ -3,6 +3,7 @@
 
 from typing import Any
 
+from nbkeras import later as _later
 from nbkeras.losses.classes import (
     CTC,
     BinaryCrossentropy,
@@ -77,3 +78,6 @@ def serialize(loss) -> Any:
 def deserialize(config, custom_objects=None) -> Any:
     """A loss from what `serialize` returned."""
     return registry.deserialize(config, custom_objects)
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

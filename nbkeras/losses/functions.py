@@ -19,6 +19,9 @@ def _register(*aliases: str) -> Callable:
     return lambda function: registry.register(op(function), *aliases)
 
 
+_OF_CLASSES = " (give classes as one-hot vectors, or use sparse_categorical_crossentropy for class numbers)"
+
+
 def _matched(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
     """Targets and predictions of one dtype and shape."""
     predicted = prediction(y_pred)
@@ -27,7 +30,7 @@ def _matched(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
     if matched_target.shape != matched.shape:
         raise ValueError(
             f"{name}: the targets' shape {target.shape} does not match the predictions' {predicted.shape}; it must be the "
-            "same (give classes as one-hot vectors, or use sparse_categorical_crossentropy for class numbers)"
+            f"same{_OF_CLASSES if name.startswith('categorical_') else ''}"
         )
     return matched_target, matched
 

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.mistakes import set_by_init
 from nbkeras.observed import Observed
 from nbkeras.registry import Registry
 from nbkeras.tensor import Tensor, as_tensor, op
@@ -137,6 +138,7 @@ class Loss(Observed):
         return f"<{type(self).__name__} {self.name!r} reduction={self.reduction!r}>"
 
 
+set_by_init(Loss, "name reduction dtype")
 _OF_CLASS_NUMBERS = ("sparse_categorical_crossentropy", "categorical_generalized_cross_entropy", "circle", "ctc")
 
 

@@ -102,7 +102,7 @@ _LATER = {
     "iou": "BinaryIoU IoU MeanIoU OneHotIoU OneHotMeanIoU",
     "regression": "ConcordanceCorrelation PearsonCorrelation R2Score concordance_correlation pearson_correlation",
 }
-__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER, registry)
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, ["nbkeras.losses"], registry)
 for _module, _names in _LATER.items():
     for _known in (registry, _functions):
         _known.later({_snake_case(_name): f"{__name__}.{_module}" for _name in _names.split()})

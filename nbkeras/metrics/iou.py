@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +10,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, registry
+from nbkeras.mistakes import warn
 from nbkeras.ops.metrics import count_pairs
 from nbkeras.tensor import Tensor, as_tensor
 
@@ -52,9 +52,7 @@ class IoU(Metric):
         if sample_weight is not None and np.dtype(self.dtype).kind == "i":
             sample_weight = as_tensor(sample_weight)
             if sample_weight.dtype.kind == "f":
-                warnings.warn(
-                    f"{self.name} counts in {self.dtype}: weights are cut to integers; give a dtype", stacklevel=2
-                )
+                warn(f"{self.name} counts in {self.dtype}: weights are cut to integers; give a dtype")
             sample_weight = ops.cast(sample_weight, "int32")
         count_pairs(rows, columns, self.total_cm, sample_weight, self.ignore_class)
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from nbkeras import config, initializers, losses, nest, ops, room
 from nbkeras.losses.loss import mask_weights, prediction
+from nbkeras.mistakes import set_by_init
 from nbkeras.naming import snake_case
 from nbkeras.observed import Observed
 from nbkeras.ops.metrics import accumulate, divide_no_nan
@@ -138,6 +139,9 @@ class Metric(Observed):
         return f"<{type(self).__name__} {self.name!r}>"
 
 
+set_by_init(Metric, "name dtype _state")
+
+
 def _copies(variables: list[Variable]) -> list[Tensor]:
     return [ops.multiply(variable, 1) for variable in variables]
 
@@ -216,7 +220,7 @@ class MeanMetricWrapper(Mean):
         return cls(**values)
 
 
-functions = Registry("metric function")
+functions = Registry("metric function", "keras.metrics")
 for _name, _function in losses.registry.items().items():
     if not isinstance(_function, type):
         functions.register(_function, _name)

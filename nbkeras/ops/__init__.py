@@ -182,7 +182,7 @@ from nbkeras.tensor import Tensor
 attach_operators(Tensor)
 
 _LATER: dict[str, str] = {
-    "": "image nn numpy",
+    "": "image linalg nn numpy",
     "arrangement": "append array_split depth_to_space diag diagflat diagonal dsplit dstack dtype fliplr flipud hsplit hstack "
     "ravel rearrange rot90 size space_to_depth trace view vsplit vstack",
     "attention": "dot_product_attention",
@@ -209,4 +209,4 @@ _LATER: dict[str, str] = {
     "quantile",
     "transposed": "conv_transpose",
 }
-__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER)

@@ -6,7 +6,6 @@ At infinity silu, gelu, mish and hard_silu and their gradients have their limits
 """
 
 import math
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 
 from nbkeras.kernels import activations as kernels
 from nbkeras.kernels import softmax as softmax_kernels
+from nbkeras.mistakes import warn
 from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
 from nbkeras.ops.shape import over_axes, split
@@ -233,9 +233,7 @@ def softmax(x, axis: Any = -1) -> Tensor:
     """e^x / sum(e^x) over an axis or several; along the last, the result remembers x for a cross-entropy."""
     x = as_float(x)
     if isinstance(axis, int) and x.ndim and x.shape[axis_of("softmax", axis, x.ndim)] == 1:
-        warnings.warn(
-            f"softmax over axis {axis} of shape {x.shape} always gives 1: did you mean a sigmoid?", stacklevel=3
-        )
+        warn(f"softmax over axis {axis} of shape {x.shape} always gives 1: did you mean a sigmoid?")
     y, axes = _over("softmax", softmax_kernels.softmax, softmax_kernels.softmax_vjp, x, axis)
     if axes == (x.ndim - 1,):
         y.logits = ("softmax", x)

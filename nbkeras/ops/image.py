@@ -362,4 +362,6 @@ def ssim(
     return found if first.ndim == 4 else squeeze(found, 0)
 
 
-__getattr__, __dir__, __all__ = later.names("nbkeras", globals(), {"elastic": "elastic_transform"})
+__getattr__, __dir__, __all__ = later.names(
+    globals(), {"nbkeras.elastic": "elastic_transform"}, ["nbkeras.ops.coordinates"]
+)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import later as _later
 from nbkeras.kernels import linalg as kernels
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
@@ -328,3 +329,6 @@ def _matrix_norm(x: Tensor, ord: Any) -> Tensor:
         return reduce.sum(s, -1) if ord == "nuc" else (reduce.max if ord > 0 else reduce.min)(s, -1)
     sums = reduce.sum(elementwise.absolute(x), -2 if abs(ord) == 1 else -1)
     return (reduce.max if ord > 0 else reduce.min)(sums, -1)
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from nbkeras import mistakes
 from nbkeras.ops import elementwise, indexing, integers
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.shape import transpose, unstack
@@ -40,17 +41,17 @@ _UNARY: dict[str, Callable] = {
 }
 
 
-def _forward(function: Callable) -> Callable:
+def _operator(function: Callable, reflected: bool = False) -> Callable:
     def operator(self, other):
-        return NotImplemented if other is None or isinstance(other, str) else function(self, other)
+        try:
+            if other is None or isinstance(other, str):
+                return NotImplemented
+            return function(other, self) if reflected else function(self, other)
+        except Exception as error:
+            mistakes.shorten(error)
+            raise
 
-    return operator
-
-
-def _reflected(function: Callable) -> Callable:
-    def operator(self, other):
-        return NotImplemented if other is None or isinstance(other, str) else function(other, self)
-
+    mistakes.is_entry(operator)
     return operator
 
 
@@ -58,9 +59,9 @@ def attach_operators(cls: Any) -> None:
     """Give a class of tensors Python's operators; symbolic ones keep `==` as identity, as sets and lists need it."""
     for name, function in {**_ARITHMETIC, **_COMPARISONS}.items():
         if name != "eq" or not hasattr(cls, "symbolic_op"):
-            setattr(cls, f"__{name}__", _forward(function))
+            setattr(cls, f"__{name}__", _operator(function))
     for name, function in _ARITHMETIC.items():
-        setattr(cls, f"__r{name}__", _reflected(function))
+        setattr(cls, f"__r{name}__", _operator(function, reflected=True))
     for name, function in _UNARY.items():
         setattr(cls, f"__{name}__", function)
     cls.__getitem__ = indexing.getitem

@@ -4,6 +4,7 @@
 from typing import Any
 
 from nbkeras import later as _later
+from nbkeras.mistakes import entry as _entry
 from nbkeras.optimizers import schedules as schedules
 from nbkeras.optimizers.optimizer import Optimizer as Optimizer
 from nbkeras.optimizers.rules import SGD as SGD
@@ -19,7 +20,11 @@ from nbkeras.optimizers.rules import RMSprop as RMSprop
 from nbkeras.optimizers.rules import ScheduleFreeAdamW as ScheduleFreeAdamW
 from nbkeras.optimizers.rules import registry as _registry
 
-_LATER = {"norm_rules": "Adafactor Lamb Muon", "wrappers": "LossScaleOptimizer MultiOptimizer OptimizerMap"}
+_LATER = {
+    "": "schedules",
+    "norm_rules": "Adafactor Lamb Muon",
+    "wrappers": "LossScaleOptimizer MultiOptimizer OptimizerMap",
+}
 
 
 def _in_their_case(identifier: Any) -> Any:
@@ -31,6 +36,7 @@ def _in_their_case(identifier: Any) -> Any:
     return {name.lower(): name for name in _registry.names()}.get(identifier.lower(), identifier)
 
 
+@_entry
 def get(identifier) -> Optimizer | None:
     """An optimizer from None, a name ('rmsprop'), a configuration, a class, or an optimizer (returned as it is)."""
     if identifier is None:
@@ -54,4 +60,4 @@ def deserialize(config, custom_objects=None) -> Optimizer:
     return _registry.deserialize(proper, custom_objects)
 
 
-__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER, _registry)
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, registry=_registry)

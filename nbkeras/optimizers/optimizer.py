@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ from nbkeras import ops, tape
 from nbkeras.kernels import device, gradients
 from nbkeras.kernels import optimizers as kernels
 from nbkeras.kernels.embedding import RowGradient
+from nbkeras.mistakes import warn
 from nbkeras.optimizers.buffers import Run
 from nbkeras.optimizers.state import State
 from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, at_home
@@ -209,7 +209,7 @@ class Optimizer(State):
         if len(missing) == len(variables):
             raise ValueError(f"no gradients were given for any variable: {missing}")
         if missing:
-            warnings.warn(f"gradients are missing for variables {missing}: they stay as they are", stacklevel=2)
+            warn(f"gradients are missing for variables {missing}: they stay as they are")
         with at_home(variables[0]):
             self.choose([v for v, g in zip(variables, given, strict=True) if g is not None])
             for view, gradient in zip(self.gradient_views, (g for g in given if g is not None), strict=True):

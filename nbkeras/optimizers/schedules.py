@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from nbkeras import later as _later
 from nbkeras.registry import Registry
 
 registry = Registry("learning rate schedule", "keras.optimizers.schedules")
@@ -244,3 +245,6 @@ def serialize(learning_rate_schedule) -> Any:
 def deserialize(config, custom_objects=None) -> Any:
     """A schedule from what `serialize` returned."""
     return registry.deserialize(config, custom_objects)
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

@@ -1,17 +1,18 @@
 """Images: ImageDataGenerator, which varies them at random, and the variations by themselves."""
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras import later as _later
 from nbkeras.images import array_to_img as array_to_img
 from nbkeras.images import img_to_array as img_to_array
 from nbkeras.images import load_img as load_img
 from nbkeras.images import save_img as save_img
 from nbkeras.images import stretch
+from nbkeras.mistakes import warn
 from nbkeras.preprocessing.affine import apply_affine_transform as apply_affine_transform
 from nbkeras.preprocessing.iterators import DataFrameIterator as DataFrameIterator
 from nbkeras.preprocessing.iterators import DirectoryIterator as DirectoryIterator
@@ -177,7 +178,7 @@ class ImageDataGenerator:
         self.dtype = dtype or config.floatx()
         self.zca_whitening, self.zca_epsilon = zca_whitening, zca_epsilon
         if zca_whitening and featurewise_std_normalization:
-            warnings.warn("zca_whitening takes the place of featurewise_std_normalization", stacklevel=2)
+            warn("zca_whitening takes the place of featurewise_std_normalization")
             featurewise_std_normalization = False
         for name, needs, center in (
             ("zca_whitening", zca_whitening, featurewise_center),
@@ -186,7 +187,7 @@ class ImageDataGenerator:
         ):
             if needs and not center:
                 kind = name.split("_")[0].replace("zca", "featurewise")
-                warnings.warn(f"{name} implies {kind}_center=True", stacklevel=2)
+                warn(f"{name} implies {kind}_center=True")
         self.featurewise_center = featurewise_center or zca_whitening or featurewise_std_normalization
         self.samplewise_center = samplewise_center or samplewise_std_normalization
         self.featurewise_std_normalization = featurewise_std_normalization
@@ -282,7 +283,7 @@ class ImageDataGenerator:
             ("zca_whitening", "zca_whitening_matrix"),
         ):
             if getattr(self, wanted) and getattr(self, fitted) is None:
-                warnings.warn(f"{wanted} does nothing before `fit(images)` was called", stacklevel=2)
+                warn(f"{wanted} does nothing before `fit(images)` was called")
         if self.featurewise_center and self.mean is not None:
             x -= self.mean
         if self.featurewise_std_normalization and self.std is not None:
@@ -349,10 +350,9 @@ class ImageDataGenerator:
         if x.ndim != 4:
             raise ValueError(f"Input to `.fit()` should have rank 4. Got array with shape: {x.shape}")
         if x.shape[self.channel_axis] not in (1, 3, 4):
-            warnings.warn(
+            warn(
                 f"images have 1, 3 or 4 channels; these, of shape {x.shape}, have {x.shape[self.channel_axis]} with "
-                f"data_format={self.data_format!r}",
-                stacklevel=2,
+                f"data_format={self.data_format!r}"
             )
         if seed is not None:
             np.random.seed(seed)
@@ -382,3 +382,6 @@ def _shift(reach: Any, size: int) -> float:
     else:  # NumPy's choice: of a list, or of the whole numbers below one
         moved = np.random.choice(reach) * np.random.choice([-1, 1])
     return moved * size if np.max(reach) < 1 else moved
+
+
+__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.images", "nbkeras.preprocessing"])

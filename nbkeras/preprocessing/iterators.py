@@ -2,7 +2,6 @@
 
 import os
 import threading
-import warnings
 from collections.abc import Iterator as Yields
 from typing import Any, NamedTuple
 
@@ -11,6 +10,7 @@ import numpy as np
 from nbkeras import config
 from nbkeras.directories import list_classes, list_folders
 from nbkeras.images import array_to_img, img_to_array, load_img
+from nbkeras.mistakes import warn
 from nbkeras.progress import print_message
 from nbkeras.pydataset import PyDataset
 
@@ -155,10 +155,9 @@ class NumpyArrayIterator(Iterator):
             )
         channels = self.x.shape[3 if self.data_format == "channels_last" else 1]
         if channels not in (1, 3, 4):
-            warnings.warn(
+            warn(
                 f"images have 1, 3 or 4 channels; these, of shape {self.x.shape}, have {channels} with "
-                f"data_format={self.data_format!r}",
-                stacklevel=3,
+                f"data_format={self.data_format!r}"
             )
         self.image_data_generator = image_data_generator
         self._saving = _Saving(save_to_dir, save_prefix, save_format)
@@ -342,7 +341,7 @@ class DataFrameIterator(FileIterator):
             paths = [os.path.join(directory, name) for name in names]
             kept = np.array([p.lower().endswith(self.white_list_formats) and os.path.isfile(p) for p in paths], bool)
             if not kept.all():
-                warnings.warn(f"{np.sum(~kept)} of the files named in {x_col!r} are no images: left out", stacklevel=3)
+                warn(f"{np.sum(~kept)} of the files named in {x_col!r} are no images: left out")
         indices, labels = None, None
         if class_mode in ("binary", "categorical", "sparse"):
             indices, labels = _numbered(list(dataframe[y_col][kept]), y_col, classes, class_mode)

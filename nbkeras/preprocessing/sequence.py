@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import later as _later
 from nbkeras.encoding import pad_sequences as pad_sequences
 from nbkeras.pydataset import PyDataset
 
@@ -130,3 +131,6 @@ def _remove_long_seq(maxlen: int, seq, label) -> tuple[list, list]:
     """The sequences shorter than maxlen, and their labels."""
     kept = [(s, l) for s, l in zip(seq, label, strict=True) if len(s) < maxlen]
     return [s for s, _ in kept], [l for _, l in kept]
+
+
+__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.encoding"])

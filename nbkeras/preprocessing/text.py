@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import later as _later
+
 _FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
 
@@ -193,3 +195,6 @@ def tokenizer_from_json(json_string: str) -> Tokenizer:
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
         raise ValueError(f"the text is no Tokenizer of to_json: {type(error).__name__}: {error}") from error
     return tokenizer
+
+
+__getattr__, __dir__, __all__ = _later.names(globals())

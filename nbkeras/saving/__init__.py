@@ -16,4 +16,4 @@ _LATER = {
     "objects": "deserialize_keras_object serialize_keras_object",
     "text": "model_from_config model_from_json model_to_json",
 }
-__getattr__, __dir__, __all__ = _later.names(__name__, globals(), _LATER)
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, ["nbkeras.registry"])

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbkeras import losses, metrics, optimizers
+from nbkeras.mistakes import warn
 from nbkeras.registry import sharing_scope
 from nbkeras.serialization import plain
 
@@ -24,7 +24,7 @@ def compile_config(model: Any) -> dict[str, Any] | None:
             config["optimizer"] = optimizers.serialize(model.optimizer)
         json.dumps(config, default=plain)
     except (TypeError, ValueError, NotImplementedError) as error:
-        warnings.warn(f"the model is saved without its compilation: {error}", stacklevel=4)
+        warn(f"the model is saved without its compilation: {error}")
         return None
     return config
 

@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
+from nbkeras.mistakes import entry
 from nbkeras.registry import custom_object_scope
 from nbkeras.saving import archive as archives
 from nbkeras.saving import hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
@@ -15,6 +16,7 @@ from nbkeras.saving import hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
 _FORMATS = {None: None, "keras": ".keras", "h5": ".h5", "tf": None}
 
 
+@entry
 def save_model(
     model: Any,
     filepath: Any,
@@ -45,6 +47,7 @@ def save_model(
             keras_2.write_model(file, model, include_optimizer)
 
 
+@entry
 def load_model(
     filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
 ) -> Any:
@@ -83,6 +86,7 @@ def from_bytes(content: bytes) -> Any:
     return load_model(io.BytesIO(content))
 
 
+@entry
 def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
     """Write all weights: to .weights.h5 in Keras 3's form, to .safetensors, to any other name in Keras 2's HDF5.
 
@@ -101,6 +105,7 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format:
             keras_2.write_weights(file, model)
 
 
+@entry
 def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
     """Read weights of any weights file, or whole model's file, that nbkeras or Keras wrote; shapes must agree.
 

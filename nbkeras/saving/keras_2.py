@@ -7,7 +7,6 @@ root: for each layer of the model a group with its weights in the order of the a
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -15,6 +14,7 @@ import numpy as np
 
 from nbkeras import losses, metrics
 from nbkeras.layer import layers
+from nbkeras.mistakes import warn
 from nbkeras.registry import sharing_scope
 from nbkeras.saving import archive, compilation, hdf5, keras_2_config, keras_2_weights, keras_3
 from nbkeras.serialization import plain
@@ -222,7 +222,7 @@ def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bo
             message = f"layer {layer.name!r} ({name!r} in the file): {error}"
             if not skip_mismatch:
                 raise ValueError(message) from None
-            warnings.warn(f"not loaded: {message}", stacklevel=4)
+            warn(f"not loaded: {message}")
     values += _top(group, model)
     assign_all(values)
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
+from nbkeras.mistakes import warn
 from nbkeras.saving import hdf5
 from nbkeras.tensor import Variable, assign_all
 
@@ -31,9 +31,7 @@ def arrays(
         before = [v.name for v, _ in found[-2:]]
         cudnn = before == ["kernel", "recurrent_kernel"] and _is_cudnn_bias(shape, variable.shape)
         if skip_mismatch and shape != variable.shape and not cudnn:
-            warnings.warn(
-                f"not loaded: {name!r} has shape {shape} in the file, expected {variable.shape}", stacklevel=5
-            )
+            warn(f"not loaded: {name!r} has shape {shape} in the file, expected {variable.shape}")
             continue
         array = hdf5.read_array(group, name, shape if cudnn else variable.shape)
         if theano and id(variable) in flipped and array.ndim > 2:
@@ -104,7 +102,6 @@ def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list
                 steps = np.arange(1, int(optimizer.iterations) + 1)
                 optimizer._product.assign(np.prod(optimizer.beta_1 * (1 - 0.5 * 0.96**steps)))
             return
-    warnings.warn(
-        f"the file's optimizer state, {len(names)} arrays, is laid out in a way that is not known: the optimizer starts anew",
-        stacklevel=5,
+    warn(
+        f"the file's optimizer state, {len(names)} arrays, is laid out in a way that is not known: the optimizer starts anew"
     )

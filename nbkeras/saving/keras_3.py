@@ -6,7 +6,6 @@ import contextlib
 import datetime
 import json
 import os
-import warnings
 import zipfile
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,6 +14,7 @@ import numpy as np
 
 from nbkeras import room, tensor
 from nbkeras.layer import layers
+from nbkeras.mistakes import warn
 from nbkeras.registry import custom_object, sharing_scope
 from nbkeras.saving import archive as archives
 from nbkeras.saving import compilation, hdf5, keras_2_config, keras_2_weights, state
@@ -202,7 +202,7 @@ def translated(value: Any, made_here: bool) -> Any:
         return inner.get("name")
     found = {key: translated(item, made_here) for key, item in value.items() if key != "compile_config"}
     if isinstance(found.get("dtype"), str) and found["dtype"] in ("mixed_float16", "mixed_bfloat16"):
-        warnings.warn(f"the file's layers compute in {found['dtype']}; here they compute in float32", stacklevel=2)
+        warn(f"the file's layers compute in {found['dtype']}; here they compute in float32")
         found["dtype"] = "float32"
     if "inbound_nodes" in found and not made_here:
         for node in found["inbound_nodes"]:

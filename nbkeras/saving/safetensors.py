@@ -5,9 +5,9 @@ The format is a JSON header and plain bytes: its reader checks that the arrays l
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
+from nbkeras.mistakes import warn
 from nbkeras.saving import archive, state
 from nbkeras.tensor import assign_all
 
@@ -50,7 +50,7 @@ def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
                 message = f"weight {name!r} has shape {variable.shape} in the model, {shape} in the file"
                 if not skip_mismatch:
                     raise ValueError(message)
-                warnings.warn(f"not loaded: {message}", stacklevel=4)
+                warn(f"not loaded: {message}")
     except library.SafetensorError as error:
         raise ValueError(f"{path!r} is no safetensors file: {error}") from None
     assign_all(values)

@@ -9,7 +9,6 @@ does not look.
 from __future__ import annotations
 
 import functools
-import warnings
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -18,6 +17,7 @@ import numpy as np
 from nbkeras import turns
 from nbkeras.inputs import InputLayer
 from nbkeras.layer import Layer, layers
+from nbkeras.mistakes import warn
 from nbkeras.module import Module
 from nbkeras.naming import snake_case
 from nbkeras.operation import Operation
@@ -188,7 +188,7 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
         except ValueError as error:
             if not skip_mismatch:
                 raise
-            warnings.warn(f"not loaded: {error}", stacklevel=4)
+            warn(f"not loaded: {error}")
         states = hdf5.subgroup(file, f"{path}/states/vars")
         if states is not None and _fit(states, layer._states):  # a recurrent state may have no batch yet
             values += _arrays(states, layer._states, path)
@@ -197,7 +197,7 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
         values += _arrays(stored, optimizer.variables, f"optimizer {optimizer.name!r}")
     elif stored is not None:
         what = f"the optimizer's state is of {len(stored)} arrays in the file, here of {len(optimizer.variables)}"
-        warnings.warn(f"{what}: it stays as it is", stacklevel=4)
+        warn(f"{what}: it stays as it is")
     with turns.alone():
         assign_all(values)
         for layer, store in hooks:

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
+from nbkeras.mistakes import entry
 from nbkeras.registry import custom_object_scope
 from nbkeras.saving import archive, keras_2_config, keras_3
 from nbkeras.serialization import plain
@@ -16,11 +17,13 @@ def model_to_json(model: Any, **options) -> str:
     return json.dumps(keras_3.model_config(model), default=plain, **options)
 
 
+@entry
 def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
     """A model with new weights from `model.to_json()` of nbkeras, Keras 3 or Keras 2."""
     return model_from_config(archive.parse_json(json_string, "the text"), custom_objects)
 
 
+@entry
 def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
     """A model with new weights from a configuration {'class_name', 'config', ...} of Keras 3 or Keras 2."""
     with custom_object_scope(custom_objects or {}), archive.readable("the configuration"):

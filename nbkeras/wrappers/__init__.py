@@ -3,4 +3,4 @@
 from nbkeras import later as _later
 
 _LATER = {"sklearn": "SKLearnClassifier SKLearnRegressor SKLearnTransformer"}
-__getattr__, __dir__, __all__ = _later.names(__name__, (), _LATER)
+__getattr__, __dir__, __all__ = _later.names(globals(), _LATER)
