@@ -204,8 +204,6 @@ class Layer(Module, Connected):
         A subclass with arguments of its own adds them; one that does not override this gets them as they were passed.
         """
         values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
-        if self._batch_input_shape is not None:
-            values["batch_input_shape"] = list(self._batch_input_shape)
         if self.activity_regularizer is not None:
             values["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
         if not self.autocast:

@@ -189,3 +189,21 @@ def test_weights_in_a_group_of_a_file(tmp_path):
                     raise SystemExit("no error")
         """,
     )
+
+
+def test_the_shape_of_the_input_is_in_a_layers_configuration_and_not_in_a_file(tmp_path):
+    source = """
+        import json, zipfile
+        from keras.layers import Dense, Embedding
+        from keras.models import Sequential
+
+        model, again = Sequential([Dense(3, input_dim=2), Dense(1)]), Sequential()
+        for layer in model.layers:
+            again.add(type(layer).from_config(layer.get_config()))
+        again.set_weights(model.get_weights())
+        assert Embedding(4, 2, input_length=3).get_config()["batch_input_shape"] == (None, 3)
+        again.save("model.keras")
+        with zipfile.ZipFile("model.keras") as file:
+            assert b"batch_input_shape" not in file.read("config.json")
+        """
+    run_script(tmp_path, source)

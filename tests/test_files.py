@@ -14,9 +14,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
-from exchange import ALL, draw, outcome, worst
+from exchange import ALL, draw, outcome, outline, worst
+from file_cases import SHAPES
 
-from nbkeras import keras_ops, layers, ops, saving
+import nbkeras
+from nbkeras import keras_ops, layers, losses, ops, saving
 from nbkeras.models import Model, Sequential, load_model, model_from_json
 
 FOLDER = Path(__file__).parent / "reference" / "files"
@@ -44,8 +46,30 @@ def test_every_kind_of_file_is_stored_and_small():
     assert sum(path.stat().st_size for path in FOLDER.glob("*.zip")) < 1_000_000
 
 
+OUTLINES = json.loads((FOLDER.parent / "keras_3_configs.json").read_text(encoding="utf-8"))["shapes"]
+OTHERWISE = {  # what Keras 3 refuses or does not use, and Keras 2 takes
+    "batch_input_shape": [["InputLayer", [6, 3]], ["Dense"]],
+    "batch_size": [["InputLayer", [6, 3]], ["Dense"]],
+    "input_length": [["InputLayer", [None, 3]], ["Embedding"], ["LSTM"]],
+    "called": [["InputLayer", [None, 3]], ["Dense"]],  # Keras 3 keeps the size of that batch
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_shape_of_an_input_is_that_of_an_input_layer(name, tmp_path):
+    """As real Keras 3 writes it, in whatever way it was given; `.h5` too, in Keras 2's words."""
+    model = SHAPES[name](nbkeras)
+    assert outline(json.loads(model.to_json())["config"]) == OTHERWISE.get(name, OUTLINES[name])
+    assert "batch_input_shape" not in model.to_json()
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        first = json.loads(file.attrs["model_config"])["config"]["layers"][0]
+    assert first["class_name"] == "InputLayer" and tuple(first["config"]["batch_input_shape"]) == model.input.shape
+
+
 KERAS = importlib.util.find_spec("keras") is not None and importlib.util.find_spec("jax") is not None
 SOME = "mlp nested_models masks_shared_and_named_outputs ops_in_the_graph stacked_cells layer_shared_by_two_models frozen_parts"
+SOME += " shape_by_input_shape shape_by_batch_input_shape shape_by_input_length shape_by_wrapped"
 
 
 @pytest.mark.slow
@@ -459,3 +483,23 @@ def test_arguments_of_a_call_stand_with_each_of_its_inputs_for_keras_2(tmp_path)
     with h5py.File(tmp_path / "m.h5") as file:
         nodes = json.loads(file.attrs["model_config"])["config"]["layers"][-1]["inbound_nodes"]
     assert [reference[3] for reference in nodes[0]] == [{"use_causal_mask": True}] * 2
+
+
+def test_states_in_a_list_are_written_as_keras_3_takes_them():
+    """A list of Keras 2, unless a mask comes along, which Keras 3 would not use beside the states."""
+    words, x, h, c = layers.Input((4,), dtype="int32"), layers.Input((4, 3)), layers.Input((2,)), layers.Input((2,))
+    masked = layers.Embedding(5, 3, mask_zero=True)(words)
+    for sequences, layer, states in (
+        (x, layers.LSTM(2), [h, c]),
+        (x, layers.Bidirectional(layers.GRU(2)), [h, c]),
+        (masked, layers.LSTM(2), [h, c]),
+    ):
+        config = Model([words, x, h, c], layer([sequences, *states])).get_config()
+        (node,) = next(entry["inbound_nodes"] for entry in config["layers"] if entry["name"] == layer.name)
+        kept = isinstance(node["args"][0], list)
+        assert kept == (sequences is masked) and len(node["kwargs"].get("initial_state", [])) == (0 if kept else 2)
+
+
+def test_the_reduction_auto_is_written_as_keras_3_has_it():
+    loss = losses.deserialize(keras_2("MeanSquaredError", reduction="auto", name="mse"))
+    assert loss.get_config()["reduction"] == "sum_over_batch_size"

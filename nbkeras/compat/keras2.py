@@ -72,6 +72,7 @@ _EXTENDED = {
     objectives.Objectives: methods.Objectives,
     module.Module: methods.Module,
     layer.Layer: methods.Layer,
+    layer._Layers: methods.Layers,
     connected.Connected: methods.Connected,
     graph.Node: methods.Node,
     graph.SymbolicTensor: methods.SymbolicTensor,

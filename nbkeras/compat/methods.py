@@ -184,6 +184,7 @@ class Module:
 
 _compute_output_shape, _ensure_built = layer.Layer.compute_output_shape, layer.Layer._ensure_built
 _symbolic_call, _named_call = layer.Layer._symbolic_call, layer.Layer._named_call
+_get_config, _written = layer.Layer.get_config, layer._Layers._written
 
 
 class Layer:
@@ -191,6 +192,11 @@ class Layer:
 
     masks_beside_others = True
     _phase: bool | None = None
+
+    def get_config(self) -> dict[str, Any]:
+        """`get_config`, with the shape of the input that the layer was given."""
+        shape = self._batch_input_shape  # type: ignore[attr-defined]
+        return {**_get_config(self), **({} if shape is None else {"batch_input_shape": shape})}  # type: ignore[arg-type]
 
     def _symbolic_call(self, args, kwargs):
         """Connect the layer, in the phase that `K.set_learning_phase` set, if it did and the call does not say another."""
@@ -220,6 +226,16 @@ class Layer:
             raise NotImplementedError(
                 f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
             )
+
+
+class Layers:
+    """Of the registry of layers."""
+
+    def _written(self, item) -> dict[str, Any]:
+        """A layer in a file, whose model has an InputLayer for the shape: Keras 3 takes no `batch_input_shape`."""
+        written = _written(self, item)  # type: ignore[arg-type]
+        written["config"].pop("batch_input_shape", None)
+        return written
 
 
 def _loss_count(of: Any) -> int:

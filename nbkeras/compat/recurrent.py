@@ -14,6 +14,7 @@ from nbkeras.compat.generic_utils import to_list
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import Layer
 from nbkeras.layers import recurrent, recurrent_cells
+from nbkeras.layers.recurrent_cells import with_named_states
 from nbkeras.tensor import Tensor
 
 _rnn, _both = vars(recurrent.RNN).copy(), vars(layers.Bidirectional).copy()
@@ -64,6 +65,10 @@ class _WithConstants:
         elif args:
             self._parted(args[0])
         return Layer.__call__(self, *args, **kwargs)  # type: ignore[arg-type]
+
+    def _symbolic_call(self, args, kwargs):
+        """Connect the layer; constants stay among its inputs."""
+        return Layer._symbolic_call(self, *(args, kwargs) if self._num_constants else with_named_states(args, kwargs))  # type: ignore[arg-type]
 
     def _parted(self, inputs: Any) -> tuple[Any, list]:
         """(the other inputs, the constants)."""

@@ -20,6 +20,7 @@ from nbkeras.layers.recurrent_cells import (
     drop_ignored,
     initial_state_of,
     output_size_of,
+    with_named_states,
 )
 from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
 from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
@@ -207,6 +208,9 @@ class RNN(Layer):
         return found
 
     # -------------------- running --------------------
+
+    def _symbolic_call(self, args, kwargs):
+        return super()._symbolic_call(*with_named_states(args, kwargs))
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
         if isinstance(sequences, list | tuple):  # Keras 2's [sequences, state, ...]

@@ -45,6 +45,19 @@ def build_cell(cell: Any, step_shape: tuple) -> None:
         cell.build(step_shape)
 
 
+def with_named_states(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
+    """The arguments of a recurrent layer's call, where Keras 2's [sequences, state, ...] becomes Keras 3's `initial_state`.
+
+    A list whose sequences have a mask stays: Keras 3 would not use the mask beside the states, and Keras 2 does.
+    """
+    first = args[0] if args else None
+    if not isinstance(first, list | tuple) or len(first) < 2 or getattr(first[0], "mask", None) is not None:
+        return args, kwargs
+    if len(args) > 1 or kwargs.get("initial_state") is not None:
+        return args, kwargs
+    return (first[0],), {**kwargs, "initial_state": list(first[1:])}
+
+
 def initial_state_of(cell: Any, batch_size: int, dtype: str) -> Any:
     """The states a cell starts from, packed like its state_size in lists; zeros unless it says otherwise."""
     if callable(getattr(cell, "get_initial_state", None)):

@@ -7,6 +7,7 @@ from typing import Any
 from nbkeras import graph, nest, ops
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import Layer, layers
+from nbkeras.layers.recurrent_cells import with_named_states
 from nbkeras.layers.wrapper import Wrapper
 from nbkeras.operation import Operation
 from nbkeras.tensor import Tensor
@@ -92,6 +93,9 @@ class Bidirectional(Layer):
         kept = nest.flatten(mask)[0] if self.return_sequences else None
         outputs = [kept, kept] if self.merge_mode is None else [kept]
         return outputs if self.merge_mode is None or self.return_state else kept
+
+    def _symbolic_call(self, args, kwargs):
+        return super()._symbolic_call(*with_named_states(args, kwargs))
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
         if isinstance(sequences, list | tuple):  # Keras 2's [sequences, state, ...]

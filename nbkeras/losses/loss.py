@@ -16,7 +16,7 @@ from nbkeras.tensor import Tensor, as_tensor, op
 
 registry = Registry("loss", "keras.losses")
 
-_MEANS = ("sum_over_batch_size", "mean", "auto")
+_MEANS = ("sum_over_batch_size", "mean")
 _REDUCTIONS = (*_MEANS, "mean_with_sample_weight", "sum", "none")
 
 
@@ -39,8 +39,8 @@ def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool =
 
 
 def check_reduction(reduction: str | None) -> str:
-    """The reduction, 'none' for None; ValueError for an unknown one."""
-    reduction = "none" if reduction is None else reduction
+    """The reduction, 'none' for None, the mean for tf.keras's 'auto'; ValueError for an unknown one."""
+    reduction = "none" if reduction is None else "sum_over_batch_size" if reduction == "auto" else reduction
     if reduction not in _REDUCTIONS:
         raise ValueError(f"reduction must be one of {list(_REDUCTIONS)} or None, received {reduction!r}")
     return reduction

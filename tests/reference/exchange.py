@@ -52,6 +52,16 @@ def outcome(model, name: str, data: dict) -> dict[str, np.ndarray]:
     return found | {f"weights/{i}": weight for i, weight in enumerate(model.get_weights())}
 
 
+def outline(config: dict) -> list:
+    """The layers of a model's configuration in Keras 3's form, by class; an input with its shape, a model with its layers."""
+    found = []
+    for entry in config["layers"]:
+        inner = entry["config"]
+        more = inner.get("batch_shape", outline(inner) if "layers" in inner else None)
+        found.append([entry["class_name"], *([] if more is None else [more])])
+    return found
+
+
 def worst(expected: dict, found: dict) -> tuple[float, str]:
     """The largest relative difference, max |a - b| / max |a|, and where; infinite where something is missing."""
     result = (0.0, "")

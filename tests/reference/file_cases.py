@@ -3,6 +3,7 @@
 import importlib
 import operator
 
+import numpy as np
 from protocol import Case, classes, normal, padded, uniform
 
 FILE_CASES: dict[str, Case] = {}
@@ -189,3 +190,74 @@ def masked_decoders(k):
     both = k.layers.Bidirectional(k.layers.GRU(3, return_sequences=True), "ave")(embed(answer), initial_state=states)
     pool = k.layers.GlobalAveragePooling1D  # of steps that are not masked, whose outputs are each Keras's own
     return compiled(k.Model([question, answer], [pool()(decoded), pool()(both)]))
+
+
+# -------------------- every way of giving a Sequential the shape of its input --------------------
+
+
+def _added(k, *layers):
+    model = k.Sequential()
+    for layer in layers:
+        model.add(layer)
+    return model
+
+
+def _called(k):
+    model = k.Sequential([k.layers.Dense(2)])
+    model(np.zeros((6, 3), "float32"))
+    return model
+
+
+def _built(k):
+    model = k.Sequential([k.layers.Dense(2)])
+    model.build((None, 3))
+    return model
+
+
+def _in_a_graph(k):
+    x = k.Input((3,))
+    return k.Model(x, k.Sequential([k.layers.Dense(2, input_shape=(3,)), k.layers.Dense(2)])(x))
+
+
+SHAPES = {
+    "input_shape": lambda k: k.Sequential([k.layers.Dense(2, input_shape=(3,))]),
+    "input_dim": lambda k: k.Sequential([k.layers.Dense(2, input_dim=3)]),
+    "batch_input_shape": lambda k: k.Sequential([k.layers.Dense(2, batch_input_shape=(6, 3))]),
+    "batch_size": lambda k: k.Sequential([k.layers.Dense(2, input_shape=(3,), batch_size=6)]),
+    "input": lambda k: k.Sequential([k.Input((3,)), k.layers.Dense(2)]),
+    "batch_shape": lambda k: k.Sequential([k.Input(batch_shape=(6, 3)), k.layers.Dense(2)]),
+    "input_layer": lambda k: k.Sequential([k.layers.InputLayer(input_shape=(3,)), k.layers.Dense(2)]),
+    "twice": lambda k: k.Sequential([k.Input((3,)), k.layers.Dense(2, input_shape=(3,))]),
+    "added": lambda k: _added(k, k.layers.Dense(2, input_shape=(3,)), k.layers.Dense(2)),
+    "added_input": lambda k: _added(k, k.Input((3,)), k.layers.Dense(2)),
+    "nested": lambda k: k.Sequential([k.Sequential([k.layers.Dense(2, input_shape=(3,))]), k.layers.Dense(2)]),
+    "nested_later": lambda k: k.Sequential([k.Input((3,)), k.Sequential([k.layers.Dense(2)]), k.layers.Dense(2)]),
+    "in_a_graph": _in_a_graph,
+    "built": _built,
+    "called": _called,
+    "sequences": lambda k: k.Sequential(
+        [k.layers.Embedding(5, 2, input_shape=(3,)), k.layers.Bidirectional(k.layers.LSTM(1, input_shape=(3, 2)))]
+    ),
+    "input_length": lambda k: k.Sequential([k.layers.Embedding(5, 2, input_length=3), k.layers.LSTM(2)]),
+    "wrapped": lambda k: k.Sequential(
+        [
+            k.layers.Reshape((3, 1), input_shape=(3,)),
+            k.layers.TimeDistributed(k.layers.Dense(2, input_shape=(1,))),
+            k.layers.RNN([k.layers.SimpleRNNCell(2), k.layers.LSTMCell(2)]),
+        ]
+    ),
+}
+
+
+def shape_case(name):
+    words = name in ("sequences", "input_length")
+
+    def build(k):
+        return compiled(SHAPES[name](k), "sgd")
+
+    build.__name__ = f"shape_by_{name}"
+    case(classes(5, 6, 3) if words else normal(6, 3), normal(6, 2), batch=6)(build)
+
+
+for name in SHAPES:
+    shape_case(name)

@@ -5,6 +5,7 @@
     python tests/reference/make_files.py --keras nbkeras [--h5] write FOLDER [case ...]
     KERAS_BACKEND=jax python tests/reference/make_files.py read FOLDER [case ...]      # loads them and compares
     KERAS_BACKEND=jax python tests/reference/make_files.py ops .                       # nbkeras/keras_ops.py against real Keras
+    KERAS_BACKEND=jax python tests/reference/make_files.py configs .                   # keras_3_configs.json
 
 in an environment with keras 3, jax, tf_keras (for nbkeras: with nbkeras). `pack FOLDER` puts those of the named
 cases into files/, where test_files.py reads them.
@@ -13,6 +14,7 @@ cases into files/, where test_files.py reads them.
 import argparse
 import importlib
 import inspect
+import json
 import os
 import sys
 import traceback
@@ -20,7 +22,8 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
-from exchange import ALL, outcome, trained, worst
+from exchange import ALL, outcome, outline, trained, worst
+from file_cases import SHAPES
 
 HERE = Path(__file__).parent
 
@@ -83,12 +86,36 @@ def check_ops() -> int:
     return wrong
 
 
+def configs(k) -> None:
+    """keras_3_configs.json: what each layer's configuration may hold, and what a shape becomes (null: Keras 3 refuses it)."""
+    arguments, shapes = {}, {}
+    for name, cls in vars(k.layers).items():
+        if not isinstance(cls, type):
+            continue
+        names: set = set()
+        for base in cls.__mro__[:-1]:
+            names |= set(inspect.signature(base.__init__).parameters) if "__init__" in vars(base) else set()
+            for method in ("__init__", "get_config"):  # the names that it pops out of kwargs, and those that it writes
+                constants = vars(base)[method].__code__.co_consts if method in vars(base) else ()
+                flat = [each for c in constants for each in (c if isinstance(c, tuple) else (c,))]
+                names |= {each for each in flat if isinstance(each, str) and each.isidentifier()}
+        arguments[name] = sorted(each for each in names - {"self", "args", "kwargs"} if not each.startswith("_"))
+    for name, build in SHAPES.items():
+        try:
+            shapes[name] = outline(json.loads(build(k).to_json())["config"])
+        except ValueError:
+            shapes[name] = None
+    lines = [f"{json.dumps(name)}: {json.dumps(value)}" for name, value in sorted(arguments.items())]
+    text = '{"arguments": {\n' + ",\n".join(lines) + '},\n"shapes": ' + json.dumps(shapes) + "}\n"
+    (HERE / "keras_3_configs.json").write_text(text, encoding="utf-8")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--keras", default="keras", choices=("keras", "tf_keras", "nbkeras"))
     parser.add_argument("--h5", action="store_true", help="Keras 2's HDF5 instead of .keras")
     parser.add_argument("--tolerance", type=float, default=1e-5)
-    parser.add_argument("job", choices=("write", "read", "pack", "ops"))
+    parser.add_argument("job", choices=("write", "read", "pack", "ops", "configs"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("names", nargs="*", help="cases; all by default")
     options = parser.parse_args()
@@ -99,6 +126,9 @@ def main() -> int:
     if options.job == "ops":
         return check_ops()
     k = importlib.import_module(options.keras)
+    if options.job == "configs":
+        configs(k)
+        return 0
     if options.job == "read":
         return read(k, options.folder, names, options.tolerance)
     options.folder.mkdir(parents=True, exist_ok=True)
