@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from nbkeras import data, nest, tabular, tensor
+from nbkeras import data, nest, tabular, tensor, turns
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, Source, StreamSource
 from nbkeras.feeding import Layout, prepare_targets, prepare_weights, spread, weigh_classes
@@ -294,7 +295,10 @@ class Trainer(Stepper, registered=False):
         if listeners is not None:
             self.stop_predicting = False
             listeners.on_predict_begin()
-        with compilations_shown(draw):
+        whole = isinstance(
+            source, ArraySource
+        )  # all batches with the same weights; a stream may wait for who writes them
+        with compilations_shown(draw), turns.step() if whole else contextlib.nullcontext():
             for step, batch in enumerate(source.epoch()):
                 if listeners is not None:
                     listeners.on_predict_batch_begin(step)

@@ -33,6 +33,16 @@ def leave(thread: int) -> None:
             _changed.notify_all()
 
 
+@contextlib.contextmanager
+def step() -> Iterator[None]:
+    """The block is a step."""
+    thread = enter()
+    try:
+        yield
+    finally:
+        leave(thread)
+
+
 def inside() -> bool:
     """Whether this thread is in a step."""
     return _thread() in _running
