@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import linecache
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from types import CodeType, FrameType, FunctionType, TracebackType
@@ -42,6 +43,19 @@ def entry(function: Callable) -> Callable:
     return call
 
 
+class FullTraceback:
+    """A traceback with the frames of nbkeras; `print` shows it, and pickle keeps what is printed."""
+
+    def __init__(self, traceback: TracebackType | None):
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return "".join(traceback.format_tb(self.traceback))
+
+    def __reduce__(self) -> tuple:
+        return str, (str(self),)
+
+
 def is_entry(function: Any) -> None:
     """Say that errors pass `shorten` in this function, whose caller may be the user."""
     _codes.add(function.__code__)
@@ -50,36 +64,36 @@ def is_entry(function: Any) -> None:
 def shorten(error: BaseException) -> None:
     """Take nbkeras's frames out of an error's traceback, and of those of its causes, in the outermost entry point it passes.
 
-    `error.full_traceback` has them still. An error that came up in nbkeras without a `raise` there is left as it is: nobody
-    wrote a text for it, and its frames are what a report needs.
+    `print(error.full_traceback)` shows them still. An error that came up in nbkeras without a `raise` there is left as it is:
+    nobody wrote a text for it, and its frames are what a report needs.
     """
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if frame.f_code in _codes:
             return
         frame = frame.f_back
-    if not config.is_traceback_filtering_enabled():
+    entries = _entries(error)
+    if not config.is_traceback_filtering_enabled() or not entries or not _is_meant(entries[-1]):
         return
+    done: set[int] = set()
     link: BaseException | None = error
-    while link is not None:
-        _shorten(link)
+    while link is not None and id(link) not in done:
+        done.add(id(link))
+        link.full_traceback = FullTraceback(link.__traceback__)  # type: ignore[attr-defined]
+        short: TracebackType | None = None
+        for each in reversed(_entries(link)):
+            if not _is_own(each.tb_frame):
+                short = TracebackType(short, each.tb_frame, each.tb_lasti, each.tb_lineno)
+        link.__traceback__ = short
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
-def _shorten(error: BaseException) -> None:
-    entries: list[TracebackType] = []
-    step = error.__traceback__
+def _entries(error: BaseException) -> list[TracebackType]:
+    found, step = [], error.__traceback__
     while step is not None:
-        entries.append(step)
+        found.append(step)
         step = step.tb_next
-    if not entries or not _is_meant(entries[-1]):
-        return
-    error.full_traceback = error.__traceback__  # type: ignore[attr-defined]
-    short: TracebackType | None = None
-    for each in reversed(entries):
-        if not _is_own(each.tb_frame):
-            short = TracebackType(short, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    error.__traceback__ = short
+    return found
 
 
 def _is_own(frame: FrameType) -> bool:

@@ -1,6 +1,7 @@
 """Mistakes that users make, and what they are told: what was wrong, what was expected, what was received."""
 
 import gc
+import pickle
 import weakref
 
 import numpy as np
@@ -278,8 +279,12 @@ def test_tracebacks_show_the_lines_of_the_user_only():
         model.add(Wrong())
     names = [frame.f_code.co_name for frame in frames(raised.value.__traceback__)]
     assert names == ["test_tracebacks_show_the_lines_of_the_user_only", "call"]
-    whole = frames(raised.value.full_traceback)
+    whole = frames(raised.value.full_traceback.traceback)
     assert len(whole) > 8 and whole[-1].f_globals["__name__"] == "nbkeras.ops.dense"
+    text = str(raised.value.full_traceback)
+    assert "in call\n    return ops.matmul" in text and text.count("File") == len(whole)
+    again = pickle.loads(pickle.dumps(raised.value))  # as processes hand errors to each other
+    assert str(again) == str(raised.value) and again.full_traceback == text
 
 
 def test_tracebacks_in_full_on_demand():
@@ -305,13 +310,22 @@ def test_an_error_that_nobody_foresaw_keeps_its_frames(monkeypatch):
     assert frames_of_nbkeras(raised.value)
 
 
-def test_causes_are_without_frames_too():
+def test_causes_are_without_frames_too(tmp_path):
     with pytest.raises(ValueError, match="unknown layer") as raised:
         model_from_json('{"class_name": "Evil", "config": {}}')
-    link = raised.value
-    while link is not None:
-        assert not frames_of_nbkeras(link)
-        link = link.__context__
+    assert not frames_of_nbkeras(raised.value)
+    (tmp_path / "model.keras").write_bytes(b"PK\x03\x04 nothing")
+    with pytest.raises(ValueError, match="no zip archive") as raised:
+        load_model(tmp_path / "model.keras")
+    assert not frames_of_nbkeras(raised.value)
+    assert raised.value.__cause__ is not None and not frames_of_nbkeras(raised.value.__cause__)
+    error = ValueError("its own cause")
+
+    def refuse(x):
+        raise error from error
+
+    with pytest.raises(ValueError, match="its own cause"):
+        L.Lambda(refuse)(X)
 
 
 def test_an_error_keeps_nothing_alive_once_it_is_gone():
