@@ -20,8 +20,9 @@ from nbkeras import config, registry
 # Methods at which users enter nbkeras; where one raises, the frames of nbkeras below it are left out of the traceback.
 ENTRIES = (
     "__call__ __init__ __repr__ add add_loss add_metric add_weight apply apply_gradients build compile "
-    "compute_output_shape count_params evaluate export fit from_config get_layer load_weights pop predict "
-    "predict_on_batch save save_weights set_weights summary test_on_batch train_on_batch update_state"
+    "compute_output_shape count_params evaluate evaluate_generator export fit fit_generator from_config get_layer "
+    "load_weights pop predict predict_generator predict_on_batch save save_weights set_weights summary test_on_batch "
+    "train_on_batch update_state"
 ).split()
 
 _codes: set[CodeType] = set()  # of the functions that stand before entry points
@@ -119,15 +120,18 @@ def warn(message: str) -> None:
 def _enter(item: Any) -> None:
     """Make entry points of the methods of a class of nbkeras, and of those that it inherits from."""
     for cls in item.__mro__ if isinstance(item, type) else ():
-        if cls in _done or not cls.__module__.startswith("nbkeras."):
-            continue
-        _done.add(cls)
-        for name in ENTRIES:
-            method = vars(cls).get(name)
-            if isinstance(method, classmethod):
-                setattr(cls, name, classmethod(entry(method.__func__)))
-            elif isinstance(method, FunctionType) and method.__code__ not in _codes:
-                setattr(cls, name, entry(method))
+        if cls not in _done and cls.__module__.startswith("nbkeras."):
+            _done.add(cls)
+            enter_methods(cls)
+
+
+def enter_methods(cls: type) -> None:
+    """Make entry points of the methods that a class has itself."""
+    for name in ENTRIES:
+        method = vars(cls).get(name)
+        function = method.__func__ if isinstance(method, classmethod) else method
+        if isinstance(function, FunctionType) and function.__code__ not in _codes:
+            setattr(cls, name, entry(function) if function is method else classmethod(entry(function)))
 
 
 registry.watch(_enter)

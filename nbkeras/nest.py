@@ -73,7 +73,14 @@ def map_leaves(function: Callable, structure: Any) -> Any:
 
 def shapes(tensors: Any) -> Any:
     """The structure of the tensors' shapes; a single tensor gives one tuple."""
-    return map_leaves(lambda tensor: None if tensor is None else tuple(tensor.shape), tensors)
+    return map_leaves(lambda tensor: None if tensor is None else shape_of(tensor), tensors)
+
+
+def shape_of(tensor: Any) -> tuple:
+    """The shape of a tensor or an array; TypeError for what is neither."""
+    if not hasattr(tensor, "shape"):
+        raise TypeError(f"expected a tensor or an array, received {tensor!r} of type {type(tensor).__name__}")
+    return tuple(tensor.shape)
 
 
 def is_shape(value: Any) -> bool:

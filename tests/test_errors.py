@@ -131,6 +131,9 @@ MISTAKES = [
         ValueError,
         r"has shape \(4, 2\), received .* \(3, 2\)",
     ),
+    (lambda: L.Concatenate()(3), TypeError, r"expected a tensor or an array, received 3 of type int"),
+    (lambda: L.Dense(2)("abc"), TypeError, r"expected a tensor or an array, received 'abc' of type str"),
+    (lambda: dense()("abc"), TypeError, r"expected a tensor or an array, received 'abc' of type str"),
     (lambda: np.exp(L.Input((3,))), TypeError, r"has no value"),
     (lambda: 1 if L.Input((3,)) else 0, TypeError, r"has no value"),
     # compiling
@@ -310,13 +313,19 @@ def test_an_error_that_nobody_foresaw_keeps_its_frames(monkeypatch):
     assert frames_of_nbkeras(raised.value)
 
 
-def test_causes_are_without_frames_too(tmp_path):
+def test_causes_are_without_frames_too():
     with pytest.raises(ValueError, match="unknown layer") as raised:
         model_from_json('{"class_name": "Evil", "config": {}}')
     assert not frames_of_nbkeras(raised.value)
-    (tmp_path / "model.keras").write_bytes(b"PK\x03\x04 nothing")
-    with pytest.raises(ValueError, match="no zip archive") as raised:
-        load_model(tmp_path / "model.keras")
+
+    def call(x):
+        try:
+            return ops.matmul(x, np.ones((7, 2)))
+        except ValueError as error:
+            raise RuntimeError("the outer error") from error
+
+    with pytest.raises(RuntimeError, match="the outer error") as raised:
+        L.Lambda(call)(X)
     assert not frames_of_nbkeras(raised.value)
     assert raised.value.__cause__ is not None and not frames_of_nbkeras(raised.value.__cause__)
     error = ValueError("its own cause")

@@ -210,7 +210,7 @@ def _readable(filepath: Any) -> Iterator[None]:
     try:
         yield
     except ValueError as error:
-        raise ValueError(str(error) if name in str(error) else f"{name}: {error}") from error
+        raise ValueError(str(error) if name in str(error) else f"{name}: {error}") from None
     except (
         LookupError,
         TypeError,
