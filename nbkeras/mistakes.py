@@ -131,7 +131,8 @@ def enter_methods(cls: type) -> None:
         method = vars(cls).get(name)
         function = method.__func__ if isinstance(method, classmethod) else method
         if isinstance(function, FunctionType) and function.__code__ not in _codes:
-            setattr(cls, name, entry(function) if function is method else classmethod(entry(function)))
+            made = entry(function)
+            setattr(cls, name, made if function is method else classmethod(made))
 
 
 registry.watch(_enter)

@@ -15,6 +15,13 @@ from nbkeras.models import Model, Sequential, load_model, model_from_json
 X, Y = np.ones((8, 4), "float32"), np.zeros((8, 2), "float32")
 
 
+@pytest.fixture(autouse=True)
+def tracebacks_as_users_see_them():
+    config.enable_traceback_filtering()
+    yield
+    config.disable_traceback_filtering()
+
+
 def dense(**compiled):
     model = Sequential([L.Dense(2, input_shape=(4,))])
     if compiled:
@@ -293,12 +300,9 @@ def test_tracebacks_show_the_lines_of_the_user_only():
 def test_tracebacks_in_full_on_demand():
     assert config.is_traceback_filtering_enabled()
     config.disable_traceback_filtering()
-    try:
-        assert not config.is_traceback_filtering_enabled()
-        with pytest.raises(ValueError, match="matmul") as raised:
-            Wrong()(X)
-    finally:
-        config.enable_traceback_filtering()
+    assert not config.is_traceback_filtering_enabled()
+    with pytest.raises(ValueError, match="matmul") as raised:
+        Wrong()(X)
     assert len(frames_of_nbkeras(raised.value)) > 4 and not hasattr(raised.value, "full_traceback")
 
 
