@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import data, nest, tensor
+from nbkeras import data, mistakes, nest, tensor
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, Source, StreamSource
 from nbkeras.feeding import Layout, prepare_targets, prepare_weights, spread, weigh_classes
@@ -266,12 +266,26 @@ class Trainer(Stepper):
 
         verbose='auto' draws no progress bar (Keras draws one): pass 1 for it.
         """
-        draw = verbose not in ("auto", 0)
+        try:  # here, not in a wrapper around: that would take longer
+            draw = verbose not in ("auto", 0)
+            quiet = callbacks is None and not draw
+            simple = quiet and batch_size is None and steps is None and type(x) is np.ndarray
+            known = self._known_inputs.get((x.shape, x.dtype)) if simple else None
+            if known is not None:  # saves 8 us of checks, more than a small model takes
+                return self._run_step("predict", Batch([x], slice(None), len(x)), known)
+            return self._predict(x, batch_size, steps, callbacks, draw, simple)
+        except Exception as error:
+            mistakes.shorten(error)
+            raise
+
+    mistakes.is_entry(predict)
+
+    def _predict(
+        self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, draw: bool, simple: bool
+    ) -> Any:
+        """Predict batch by batch; simple: x is one array, and nothing else was asked for."""
         quiet = callbacks is None and not draw
-        simple = quiet and batch_size is None and steps is None and type(x) is np.ndarray
-        known = self._known_inputs.get((x.shape, x.dtype)) if simple else None
-        if known is not None:  # saves 8 us of checks, more than a small model takes
-            return self._run_step("predict", Batch([x], slice(None), len(x)), known)
+        source: Any
         source, layout = self._source(x, None, None, batch_size, steps, inputs_only=True)
         listeners = None if quiet else self._callbacks(callbacks, draw, int(draw), 1, source.steps, history=False)
         parts = []
