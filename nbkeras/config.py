@@ -95,7 +95,7 @@ _traceback_filtering = True
 
 
 def is_traceback_filtering_enabled() -> bool:
-    """Whether tracebacks leave out the frames of nbkeras; an error's `full_traceback` has them all the same."""
+    """Whether tracebacks leave out the frames of nbkeras; `print(error.full_traceback)` shows them all the same."""
     return _traceback_filtering
 
 

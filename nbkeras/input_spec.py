@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
+from nbkeras import nest
+
 
 class InputSpec(NamedTuple):
     """What a layer expects of an input: dtype, shape, rank, ranks between two, sizes of some axes; None: anything.
@@ -29,7 +31,7 @@ def mismatch(spec: InputSpec | None, each: Any) -> str:
         return ""
     if not hasattr(each, "shape"):
         return "a tensor"
-    shape = tuple(each.shape)
+    shape = nest.shape_of(each)
     if spec.ndim is not None and len(shape) != spec.ndim and not spec.allow_last_axis_squeeze:
         return f"ndim={spec.ndim}"
     if spec.max_ndim is not None and len(shape) > spec.max_ndim:

@@ -75,7 +75,7 @@ def fitted(value: Any, symbol: SymbolicTensor) -> Any:
     """An array or tensor, with a last axis of size 1 dropped or added where the input has one axis fewer or more."""
     if isinstance(value, tabular.SparseRows):
         return value
-    ndim = len(value.shape)
+    ndim = len(nest.shape_of(value))
     if ndim == symbol.ndim - 1 and symbol.shape[-1] == 1:
         return keep_mask(value, value[..., None])
     if ndim == symbol.ndim + 1 and value.shape[-1] == 1:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import linecache
 import sys
+import traceback
 import warnings
 from collections.abc import Callable
 from types import CodeType, FrameType, FunctionType, TracebackType
@@ -19,8 +20,9 @@ from nbkeras import config, registry
 # Methods at which users enter nbkeras; where one raises, the frames of nbkeras below it are left out of the traceback.
 ENTRIES = (
     "__call__ __init__ __repr__ add add_loss add_metric add_weight apply apply_gradients build compile "
-    "compute_output_shape count_params evaluate export fit from_config get_layer load_weights pop predict "
-    "predict_on_batch save save_weights set_weights summary test_on_batch train_on_batch update_state"
+    "compute_output_shape count_params evaluate evaluate_generator export fit fit_generator from_config get_layer "
+    "load_weights pop predict predict_generator predict_on_batch save save_weights set_weights summary test_on_batch "
+    "train_on_batch update_state"
 ).split()
 
 _codes: set[CodeType] = set()  # of the functions that stand before entry points
@@ -42,6 +44,19 @@ def entry(function: Callable) -> Callable:
     return call
 
 
+class FullTraceback:
+    """A traceback with the frames of nbkeras; `print` shows it, and pickle keeps what is printed."""
+
+    def __init__(self, traceback: TracebackType | None):
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return "".join(traceback.format_tb(self.traceback))
+
+    def __reduce__(self) -> tuple:
+        return str, (str(self),)
+
+
 def is_entry(function: Any) -> None:
     """Say that errors pass `shorten` in this function, whose caller may be the user."""
     _codes.add(function.__code__)
@@ -50,36 +65,36 @@ def is_entry(function: Any) -> None:
 def shorten(error: BaseException) -> None:
     """Take nbkeras's frames out of an error's traceback, and of those of its causes, in the outermost entry point it passes.
 
-    `error.full_traceback` has them still. An error that came up in nbkeras without a `raise` there is left as it is: nobody
-    wrote a text for it, and its frames are what a report needs.
+    `print(error.full_traceback)` shows them still. An error that came up in nbkeras without a `raise` there is left as it is:
+    nobody wrote a text for it, and its frames are what a report needs.
     """
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
         if frame.f_code in _codes:
             return
         frame = frame.f_back
-    if not config.is_traceback_filtering_enabled():
+    entries = _entries(error)
+    if not config.is_traceback_filtering_enabled() or not entries or not _is_meant(entries[-1]):
         return
+    done: set[int] = set()
     link: BaseException | None = error
-    while link is not None:
-        _shorten(link)
+    while link is not None and id(link) not in done:
+        done.add(id(link))
+        link.full_traceback = FullTraceback(link.__traceback__)  # type: ignore[attr-defined]
+        short: TracebackType | None = None
+        for each in reversed(_entries(link)):
+            if not _is_own(each.tb_frame):
+                short = TracebackType(short, each.tb_frame, each.tb_lasti, each.tb_lineno)
+        link.__traceback__ = short
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
 
 
-def _shorten(error: BaseException) -> None:
-    entries: list[TracebackType] = []
-    step = error.__traceback__
+def _entries(error: BaseException) -> list[TracebackType]:
+    found, step = [], error.__traceback__
     while step is not None:
-        entries.append(step)
+        found.append(step)
         step = step.tb_next
-    if not entries or not _is_meant(entries[-1]):
-        return
-    error.full_traceback = error.__traceback__  # type: ignore[attr-defined]
-    short: TracebackType | None = None
-    for each in reversed(entries):
-        if not _is_own(each.tb_frame):
-            short = TracebackType(short, each.tb_frame, each.tb_lasti, each.tb_lineno)
-    error.__traceback__ = short
+    return found
 
 
 def _is_own(frame: FrameType) -> bool:
@@ -105,15 +120,19 @@ def warn(message: str) -> None:
 def _enter(item: Any) -> None:
     """Make entry points of the methods of a class of nbkeras, and of those that it inherits from."""
     for cls in item.__mro__ if isinstance(item, type) else ():
-        if cls in _done or not cls.__module__.startswith("nbkeras."):
-            continue
-        _done.add(cls)
-        for name in ENTRIES:
-            method = vars(cls).get(name)
-            if isinstance(method, classmethod):
-                setattr(cls, name, classmethod(entry(method.__func__)))
-            elif isinstance(method, FunctionType) and method.__code__ not in _codes:
-                setattr(cls, name, entry(method))
+        if cls not in _done and cls.__module__.startswith("nbkeras."):
+            _done.add(cls)
+            enter_methods(cls)
+
+
+def enter_methods(cls: type) -> None:
+    """Make entry points of the methods that a class has itself."""
+    for name in ENTRIES:
+        method = vars(cls).get(name)
+        function = method.__func__ if isinstance(method, classmethod) else method
+        if isinstance(function, FunctionType) and function.__code__ not in _codes:
+            made = entry(function)
+            setattr(cls, name, made if function is method else classmethod(made))
 
 
 registry.watch(_enter)

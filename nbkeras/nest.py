@@ -74,13 +74,12 @@ def map_leaves(function: Callable, structure: Any) -> Any:
 
 
 def shapes(tensors: Any) -> Any:
-    """The structure of the tensors' shapes; a single tensor gives one tuple. TypeError for what has no shape."""
-    return map_leaves(_shape, tensors)
+    """The structure of the tensors' shapes; a single tensor gives one tuple."""
+    return map_leaves(lambda tensor: None if tensor is None else shape_of(tensor), tensors)
 
 
-def _shape(tensor: Any) -> tuple | None:
-    if tensor is None:
-        return None
+def shape_of(tensor: Any) -> tuple:
+    """The shape of a tensor or an array; TypeError for what is neither."""
     if not hasattr(tensor, "shape"):
         raise TypeError(f"expected a tensor or an array, received {briefly(tensor)}")
     return tuple(tensor.shape)

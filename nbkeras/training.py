@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import data, nest, tabular, tensor, turns
+from nbkeras import data, mistakes, nest, tabular, tensor, turns
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, Source, StreamSource
 from nbkeras.feeding import Layout, prepare_targets, prepare_weights, spread, weigh_classes
@@ -282,23 +282,36 @@ class Trainer(Stepper, registered=False):
 
         verbose='auto' draws no progress bar (Keras draws one): pass 1 for it.
         """
-        draw = verbose not in ("auto", 0)
-        quiet = callbacks is None and not draw
-        simple = quiet and batch_size is None and steps is None and type(x) is np.ndarray
-        known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
-        if known is not None:  # saves 8 us of checks, more than a small model takes
-            return self._predict_known(x, known)
+        try:  # here, not in a wrapper around: that would take longer
+            draw = verbose not in ("auto", 0)
+            simple = callbacks is batch_size is steps is None and not draw and type(x) is np.ndarray
+            known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
+            if known is not None:  # saves 8 us of checks, more than a small model takes
+                return self._predict_known(x, known)
+            return self._predict(x, batch_size, steps, callbacks, draw, simple)
+        except Exception as error:
+            mistakes.shorten(error)
+            raise
+
+    mistakes.is_entry(predict)
+
+    def _predict(
+        self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, draw: bool, simple: bool
+    ) -> Any:
+        """Predict batch by batch; simple: x is one array, and nothing else was asked for."""
         _check_counts(batch_size=batch_size, steps=steps)
+        source: Any
         source, layout = self._source(x, None, None, batch_size, steps, inputs_only=True)
-        listeners = None if quiet else self._callbacks(callbacks, draw, int(draw), 1, source.steps, history=False)
+        listeners = None
+        if callbacks is not None or draw:
+            listeners = self._callbacks(callbacks, draw, int(draw), 1, source.steps, history=False)
         parts = []
         if listeners is not None:
             self.stop_predicting = False
             listeners.on_predict_begin()
-        whole = isinstance(
-            source, ArraySource
-        )  # all batches with the same weights; a stream may wait for who writes them
-        with compilations_shown(draw), turns.step() if whole else contextlib.nullcontext():
+        # All batches of arrays use the same weights; a stream may wait for who writes them.
+        turn = turns.step() if isinstance(source, ArraySource) else contextlib.nullcontext()
+        with compilations_shown(draw), turn:
             for step, batch in enumerate(source.epoch()):
                 if listeners is not None:
                     listeners.on_predict_batch_begin(step)

@@ -1,4 +1,4 @@
-"""Seeds for all tests; marks of tests that cannot run where NBKERAS_DEVICE names a GPU, or take too long in its simulator."""
+"""Seeds and whole tracebacks for all tests; marks of tests that cannot run on a GPU, or take too long in its simulator."""
 
 import os
 import zlib
@@ -7,13 +7,14 @@ import numpy as np
 import pytest
 from hypothesis import settings
 
-from nbkeras import utils
+from nbkeras import config, utils
 
 ON_GPU = os.environ.get("NBKERAS_DEVICE", "cpu").lower() != "cpu"
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", "")
 
 settings.register_profile("repeatable", derandomize="NBKERAS_TEST_SEED" not in os.environ, deadline=None)
 settings.load_profile("repeatable")
+config.disable_traceback_filtering()  # a test that fails shows where in nbkeras; tests/test_errors.py tests what users see
 
 
 def pytest_collection_modifyitems(items):

@@ -18,6 +18,7 @@ from nbkeras import (
     initializers,
     layer,
     layers,
+    mistakes,
     model,
     module,
     objectives,
@@ -113,6 +114,8 @@ def apply() -> None:
             setattr(where, name, renaming(getattr(where, name), names))
     for name, ignored in IGNORED.items():
         setattr(model.Model, name, _without(getattr(model.Model, name), ignored))
+    for cls in _EXTENDED:
+        mistakes.enter_methods(cls)
 
 
 def _read_settings() -> None:

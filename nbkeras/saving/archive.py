@@ -79,7 +79,7 @@ def readable(name: str) -> Iterator[None]:
         elif name not in text:
             text = f"{name}: {text}"
         if len(text) <= _SHOWN:
-            raise ValueError(text) from error
+            raise ValueError(text) from (None if isinstance(error, ValueError) else error)
         left_out = f" ... [{len(text) - _SHOWN} characters] ... "
         raise ValueError(text[: _SHOWN // 2] + left_out + text[-_SHOWN // 2 :]) from None
 
