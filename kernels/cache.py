@@ -114,10 +114,14 @@ class KernelCache(caching.NullCache):
 
     def __init__(self, function: Callable):
         code = function.__code__
-        path = os.path.abspath(code.co_filename)
+        path = code.co_filename
+        if os.path.exists(path):
+            path = os.path.abspath(path)
+            source = stamp(path)
+        else:
+            source = _application_stamp()
         # Files beside this one depend on nothing else, so all their copies may share; a user's may import what has no stamp.
         place = "" if os.path.dirname(path) == FOLDER else path
-        source = stamp(path) if os.path.exists(path) else _application_stamp()
         self._cells = function.__closure__ or ()
         self._flushed = False
         self._name = f"{function.__module__}.{function.__qualname__}"
