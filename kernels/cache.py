@@ -54,6 +54,13 @@ def stamp(path: str) -> str:
     return hashlib.sha256(b"".join(_read(file)[0] for file in files)).hexdigest()
 
 
+@functools.cache
+def _application_stamp() -> str:
+    """Hash of a frozen application, which has no source files."""
+    with open(sys.executable, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 # -------------------- who hears of compilations --------------------
 
 
@@ -107,10 +114,14 @@ class KernelCache(caching.NullCache):
 
     def __init__(self, function: Callable):
         code = function.__code__
-        path = os.path.abspath(code.co_filename)
+        path = code.co_filename
+        if os.path.exists(path):
+            path = os.path.abspath(path)
+            source = stamp(path)
+        else:
+            source = _application_stamp()
         # Files beside this one depend on nothing else, so all their copies may share; a user's may import what has no stamp.
         place = "" if os.path.dirname(path) == FOLDER else path
-        source = stamp(path if os.path.exists(path) else sys.executable)  # a frozen application has no other files
         self._cells = function.__closure__ or ()
         self._flushed = False
         self._name = f"{function.__module__}.{function.__qualname__}"
@@ -138,7 +149,11 @@ class KernelCache(caching.NullCache):
         if self.is_lasting(data):
             cache_files.write(self._file(sig, data.codegen), dumps(self.pack(data)))
         else:
-            cache_files.warn_not_saved(self._name, "it uses a large global array or a pointer, which differ by process")
+            cache_files.warn_not_saved(
+                self._name,
+                "it uses a pointer, or a global array of more than a megabyte, which lies elsewhere in each process",
+                "pass the array as an argument",
+            )
 
     def flush(self):  # `recompile` wants this: a function's globals may have changed, and are in no file's name
         self._flushed = True

@@ -120,7 +120,7 @@ def write(name: str, payload: bytes) -> None:
             raise
     except OSError as error:
         if not os.path.exists(path):  # Windows does not replace what another process wrote meanwhile and reads
-            warn_not_saved(f"in {folder}", error.strerror)
+            warn_not_saved(f"in {folder}", error.strerror, "set NUMBA_CACHE_DIR to a folder where this user can write")
 
 
 @functools.cache
@@ -151,11 +151,11 @@ def _warn_damaged(path: str) -> None:
 
 
 @functools.cache
-def warn_not_saved(where: str, reason: str) -> None:
+def warn_not_saved(what: str, reason: str, advice: str) -> None:
     """Say once that later processes will compile again."""
     warnings.warn(
-        f"nbkeras could not save a compiled kernel {where} ({reason}), so the next process compiles it again. To keep "
-        "compiled kernels, set NUMBA_CACHE_DIR to a folder where this user can write.",
+        f"nbkeras could not save a compiled kernel {what} ({reason}), so the next process compiles it again. To keep it: "
+        f"{advice}.",
         RuntimeWarning,
         stacklevel=2,
     )

@@ -8,6 +8,7 @@ matrix multiplication", 2008).
 
 A product runs on one thread: kernels call `gemm` on the pieces of their shares. The loops are compiled
 once for each dtype, when a kernel first needs them, and linked by *symbol name*, so callers stay cacheable and compile fast.
+A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache has the loops ready before it loads such a kernel.
 """
 
 import functools
@@ -27,7 +28,7 @@ _PACK_ROWS = (
 )
 _VECTORS = 3
 _AHEAD = 8  # rows of B that are fetched ahead: the next rows of a wide matrix lie in other pages
-_LONG = 8  # vectors of a single row
+_LONG = 8  # vectors of a single row, whose sums need more registers to hide the adder's latency
 _INT, _INDEX = types.int64, ir.IntType(64)
 _inner = register_jitable(error_model="numpy")  # compiled into its caller
 
@@ -158,22 +159,22 @@ def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
 
 
 @intrinsic(prefer_literal=True)
-def _block(typing, rows, k, a, row_step, k_step, b, ldb, beta, c, ldc, width):
-    """C[rows, width] = A[rows, k] @ B[k, width] + beta * C; rows: a literal; a[i * row_step + p * k_step] is A[i, p].
+def _block(typing, rows, most, k, a, row_step, k_step, b, ldb, beta, c, ldc, width):
+    """C[rows, width] = A[rows, k] @ B[k, width] + beta * C; a[i * row_step + p * k_step] is A[i, p].
 
-    width: at most 3 vectors, 8 for a single row, whose sums need more registers to hide the adder's latency.
+    rows: a literal. most: how many vectors a width has at most, a literal: the code for each number of them is compiled.
     """
-    high = rows.literal_value
-    signature = types.void(rows, _INT, a, _INT, _INT, b, _INT, beta, c, _INT, _INT)
+    high, most_vectors = rows.literal_value, most.literal_value
+    signature = types.void(rows, most, _INT, a, _INT, _INT, b, _INT, beta, c, _INT, _INT)
 
     def generate(context, builder, signature, args):
         width = args[-1]
-        v = Vectors(builder, signature.args[2])
-        for wide in range(1, (_VECTORS if high > 1 else _LONG) + 1):
+        v = Vectors(builder, signature.args[3])
+        for wide in range(1, most_vectors + 1):
             above = builder.icmp_signed(">", width, ir.Constant(_INDEX, (wide - 1) * v.lanes))
             within = builder.icmp_signed("<=", width, ir.Constant(_INDEX, wide * v.lanes))
             with builder.if_then(builder.and_(above, within)):
-                _emit_block(v, high, wide, *args[1:])
+                _emit_block(v, high, wide, *args[2:])
         return context.get_dummy_value()
 
     return signature, generate
@@ -272,13 +273,13 @@ def _strip(first, last, width, k, a, row_step, k_step, b, ldb, beta, c, ldc):
     while i < last:
         a_i, c_i = _at(a, i * row_step), _at(c, i * ldc)
         if last - i >= _BLOCK:
-            _block(_BLOCK, k, a_i, row_step, k_step, b, ldb, beta, c_i, ldc, width)
+            _block(_BLOCK, _VECTORS, k, a_i, row_step, k_step, b, ldb, beta, c_i, ldc, width)
             i += _BLOCK
         elif last - i >= _HALF:
-            _block(_HALF, k, a_i, row_step, k_step, b, ldb, beta, c_i, ldc, width)
+            _block(_HALF, _VECTORS, k, a_i, row_step, k_step, b, ldb, beta, c_i, ldc, width)
             i += _HALF
         else:
-            _block(1, k, a_i, row_step, k_step, b, ldb, beta, c_i, ldc, width)
+            _block(1, _VECTORS, k, a_i, row_step, k_step, b, ldb, beta, c_i, ldc, width)
             i += 1
 
 
@@ -295,7 +296,7 @@ def _product(ta, tb, m, n, k, a, lda, b, ldb, beta, c, ldc):
     if m == 1 and tb == 0:  # bound by reading B: long pieces of its rows
         for j in range(0, n, _LONG * lanes):
             width = min(_LONG * lanes, n - j)
-            _block(1, k, a, row_step, k_step, _at(b, j), ldb, beta, _at(c, j), ldc, width)
+            _block(1, _LONG, k, a, row_step, k_step, _at(b, j), ldb, beta, _at(c, j), ldc, width)
         return
     panel, row = _panel(b), _VECTORS * lanes
     columns, rows, step = _even(n, row, lanes), _even(m, _ROWS, _BLOCK), max(1, _even(k, _DEPTH, 1))

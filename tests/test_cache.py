@@ -316,6 +316,32 @@ def test_a_users_files_in_two_folders_do_not_share(scratch):
     assert found == ["[1.0, 3.0, 5.0] 0", "[1.0, 5.0, 9.0] 0"]
 
 
+GLOBAL_ARRAY = """
+import numpy as np
+from nbkeras.kernels.cache import compiled
+
+TABLE = np.arange(200_000.0)
+
+@compiled
+def look_up(x):
+    for i in range(x.size):
+        x[i] = TABLE[i + 1]
+"""
+
+
+def test_a_kernel_that_another_process_cannot_use_is_not_kept(scratch):
+    """Its code has the address of an array."""
+    (scratch / "mine.py").write_text(GLOBAL_ARRAY)
+    program = (
+        "import numpy as np, mine\nmine.look_up(x := np.ones(2))\nprint(x.tolist(), mine.look_up.stats.cache_hits)"
+    )
+    for _ in range(2):
+        out, err = run(scratch, scratch / "cache", program)
+        assert out == "[1.0, 2.0] Counter()"
+        assert err.count("RuntimeWarning") == 1
+        assert "could not save a compiled kernel mine.look_up" in err and "pass the array as an argument" in err
+
+
 RECOMPILE = """
 import numpy as np
 from nbkeras.kernels import scratch_caller, scratch_middle

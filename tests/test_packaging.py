@@ -65,6 +65,21 @@ def test_the_version_is_the_changelog_s_newest():
     assert re.search(r"^## (\S+)", changelog, re.MULTILINE)[1] == PROJECT["project"]["version"]
 
 
+def test_the_source_distribution_has_all_files():
+    """By MANIFEST.in: setuptools itself takes the packages, pyproject.toml, the README and the licenses."""
+    named = {"nbkeras", "kernels", "MANIFEST.in", "pyproject.toml", "README.md", "LICENSE", "NOTICE"}
+    for line in (ROOT / "MANIFEST.in").read_text(encoding="utf-8").splitlines():
+        command, *names = line.split()
+        if command in ("graft", "include"):
+            assert all((ROOT / name).exists() for name in names), line
+            named.update(names)
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").split()
+    made = {".git", "PKG-INFO", "setup.cfg"}  # by git, and by setuptools in a source distribution
+    for path in ROOT.iterdir():
+        if not any(path.match(pattern.rstrip("/")) for pattern in ignored):
+            assert path.name in named | made, f"{path.name} is not in MANIFEST.in"
+
+
 @pytest.fixture
 def source_copy(tmp_path):
     """The folder nbkeras/ alone, as Python finds it in the current folder of a checkout."""
