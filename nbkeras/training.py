@@ -352,7 +352,7 @@ class Trainer(Stepper):
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)
         leaves = weigh_classes(layout, leaves, class_weight, self._names())
-        source = ArraySource(leaves, len(leaves[0]))
+        source = ArraySource(leaves, data.samples_of(leaves))
         if reset_metrics:
             self.reset_metrics()
         if kind == "train":
