@@ -126,7 +126,12 @@ class Sequential(Model):
             self.build(shape if self.stateful else (None, *shape[1:]))
 
     def _prepare_inputs(self, x):
-        if self._graph is None and x is not None and not isinstance(x, dict):
+        if self._graph is None and x is not None:
+            if isinstance(x, dict):
+                raise ValueError(
+                    f"Sequential {self.name!r} has no input yet whose name a dict could have, received {list(x)}: pass an "
+                    "array, or start with an Input or input_shape"
+                )
             (x,) = matching.arrays_by_position(x, 1, self)
             shape = tuple((x if hasattr(x, "shape") else data.to_array(x, "x")).shape)
             batch = None if not self.stateful else min(32, shape[0])

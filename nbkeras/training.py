@@ -76,6 +76,8 @@ class Trainer(Stepper):
         """Give a model without a fixed graph its weights and output names, by a dry run on the first rows."""
         if self._is_ready():
             return
+        if not data.samples_of(x_leaves):
+            raise ValueError("the data has no samples")
         rows = [tensor.as_tensor(leaf[:32]) for leaf in x_leaves]
         try:
             with tensor.shapes_only(), training_phase(False):

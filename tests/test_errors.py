@@ -49,6 +49,11 @@ class Doubling(Model):
         return ops.multiply(x, 2.0)
 
 
+class Halves(Model):
+    def call(self, x):
+        return ops.add(x[0], x[1])
+
+
 def stateful():
     model = Sequential([L.LSTM(2, stateful=True, batch_input_shape=(4, 3, 5))])
     model.compile("sgd", "mse")
@@ -215,6 +220,13 @@ MISTAKES = [
     (lambda: Sequential([L.Dense(2)]).predict([[1.0], [1.0, 2.0]]), ValueError, r"its rows differ in length"),
     (lambda: Doubling().predict([[1.0], [1.0, 2.0]]), ValueError, r"its rows differ in length"),
     (lambda: Doubling().predict([]), ValueError, r"x holds no array, received \[\]"),
+    (
+        lambda: Sequential([L.Dense(2)]).predict({"x": X}),
+        ValueError,
+        r"has no input yet whose name .* received \['x'\]",
+    ),
+    (lambda: Halves().predict(X[:0]), ValueError, r"the data has no samples"),
+    (lambda: Halves().predict([X, X[:3]]), ValueError, r"same number of samples, received \[3, 8\]"),
     *(
         (
             lambda weight=weight: fit(classifier(), y=np.zeros(8, int), class_weight={0: weight}),
