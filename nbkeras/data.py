@@ -7,7 +7,7 @@ from __future__ import annotations
 import itertools
 import math
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -103,7 +103,7 @@ class Batch:
         return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
 
 
-def samples_of(leaves: list[Array | None]) -> int:
+def samples_of(leaves: Sequence[Array | None]) -> int:
     """How many rows the leaves have; ValueError where they do not agree."""
     lengths = {len(leaf) for leaf in leaves if leaf is not None}
     if len(lengths) > 1:

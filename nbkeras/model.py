@@ -12,6 +12,7 @@ from nbkeras.connected import Answer
 from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.layer import Layer, layers
 from nbkeras.metrics import Mean, Metric
+from nbkeras.ops.arguments import as_index
 from nbkeras.registry import custom_object_scope, nearest
 from nbkeras.summary import print_summary
 from nbkeras.tensor import Tensor, as_tensor, on_own_place, shapes_only
@@ -403,8 +404,10 @@ def _one_or_all(values: Any) -> Any:
 def _cast(leaf: Any, dtype: np.dtype) -> Any:
     """In the input's dtype; wider integers as they are, since others would come out if they do not fit."""
     narrower = dtype.kind in "iu" and leaf.dtype.kind in "iu" and not np.can_cast(leaf.dtype, dtype)
-    as_it_is = leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor)
-    return leaf if as_it_is else matching.keep_mask(leaf, as_tensor(leaf, dtype))
+    if leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor):
+        return leaf
+    cast = as_index if dtype in (np.int32, np.int64) else as_tensor  # NaN must not become 0, nor 2.0**40
+    return matching.keep_mask(leaf, cast(leaf, dtype))
 
 
 def _output_names(graph: Graph) -> list[str]:
