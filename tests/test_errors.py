@@ -208,6 +208,8 @@ MISTAKES = [
     # ops
     (lambda: ops.matmul(np.ones((2, 3)), np.ones((2, 3))), ValueError, r"shape|match|agree"),
     (lambda: ops.reshape(np.ones(6), (4, 2)), ValueError, r"6|reshape"),
+    (lambda: L.LSTM(2)(np.ones((3, 0, 4))), ValueError, r"one timestep or more, received shape \(3, 0, 4\)"),
+    (lambda: L.RNN(L.GRUCell(2))(np.ones((3, 0, 4))), ValueError, r"one timestep or more, received shape \(3, 0, 4\)"),
     (lambda: dense().predict(3), ValueError, r"a value for each sample, received a single number, 3"),
     (lambda: fit(dense(loss="mse"), X[:1], 2.0), ValueError, r"y must be an array .* a single number, 2"),
     (
