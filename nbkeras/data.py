@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -38,6 +38,10 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
         raise ValueError(
             f"{what} cannot be made one array: its rows differ in length ({error}); pad them first"
         ) from None
+    if array.ndim == 0 and array.dtype.kind in "fiub":
+        raise ValueError(f"{what} must be an array with a value for each sample, received a single number, {array}")
+    if np.ma.is_masked(value):
+        raise ValueError(f"{what} is a masked array, and masks are not looked at: fill its missing values first")
     if array.dtype.kind not in "fiub":
         hint = " (lists of different lengths? pad them first)" if array.dtype == object else ""
         raise TypeError(f"{what} must hold numbers or booleans, received dtype {array.dtype}{hint}")
@@ -99,7 +103,7 @@ class Batch:
         return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
 
 
-def samples_of(leaves: list[Array | None]) -> int:
+def samples_of(leaves: Sequence[Array | None]) -> int:
     """How many rows the leaves have; ValueError where they do not agree."""
     lengths = {len(leaf) for leaf in leaves if leaf is not None}
     if len(lengths) > 1:
@@ -266,7 +270,7 @@ def is_stream(x: Any) -> bool:
     """Whether x yields batches by itself: a generator, an iterator, a Sequence, a data loader."""
     if isinstance(x, np.ndarray | list | tuple | dict | Tensor) or any(hasattr(x, name) for name in _ARRAYS):
         return False
-    if tabular.is_sparse(x):
+    if isinstance(x, memoryview | str | bytes | bytearray) or tabular.is_sparse(x):
         return False
     return hasattr(x, "__next__") or hasattr(x, "__iter__") or is_sequence(x)
 
@@ -291,15 +295,20 @@ def class_weights(targets: Array, weights: dict[int, float]) -> Array:
     if not isinstance(weights, dict):
         raise TypeError(f"class_weight must be a dict from class number to weight, received {type(weights).__name__}")
     targets = np.asarray(targets)  # sparse ones too
-    if targets.ndim >= 2 and targets.shape[-1] > 1:
+    if targets.ndim > 1 and targets.shape[-1] > 1:
         classes = targets.argmax(axis=-1)
     else:
-        classes = np.rint(targets.reshape(targets.shape[:-1] if targets.ndim > 1 else targets.shape)).astype(np.int64)
-    for number in weights:
+        classes = np.rint(targets[..., 0] if targets.ndim > 1 and targets.shape[-1] else targets)
+    largest = float(np.finfo(config.floatx()).max)
+    for number, weight in weights.items():
         if not isinstance(number, int | np.integer):
             raise ValueError(f"class_weight's keys must be class numbers (0, 1, ...), received {number!r}")
+        if not (isinstance(weight, int | float | np.integer | np.floating) and abs(weight) <= largest):
+            raise ValueError(f"class_weight's values must be finite numbers, received {weight!r} for class {number}")
     numbers, places = np.unique(classes, return_inverse=True)
-    return np.array([weights.get(int(n), 1.0) for n in numbers], config.floatx())[places].reshape(classes.shape)
+    return np.array([weights.get(number, 1.0) for number in numbers.tolist()], config.floatx())[places].reshape(
+        classes.shape
+    )
 
 
 def unpack(item: Any, inputs: int = 1) -> tuple[Any, Any, Any]:

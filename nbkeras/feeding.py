@@ -57,10 +57,7 @@ def prepare_targets(y: Any, names: list[str]) -> tuple[Any, list[Array | None]]:
             f"the model has {len(names)} outputs {names}: y must be a list of as many arrays, or a dict by output name; "
             f"received one {type(y).__name__}"
         )
-    array = data.to_array(y, "y")
-    if array.ndim == 0:
-        raise ValueError("y must be an array with a value per sample, received a single number")
-    return 0, [array]
+    return 0, [data.to_array(y, "y")]
 
 
 def prepare_weights(sample_weight: Any, names: list[str], targets: int) -> list[Array | None]:
@@ -74,11 +71,6 @@ def prepare_weights(sample_weight: Any, names: list[str], targets: int) -> list[
     arrays = []
     for entry in entries:
         array = None if entry is None else data.to_array(entry, "sample_weight", config.floatx())
-        if array is not None and not array.ndim:
-            raise ValueError(
-                "sample_weight must have a weight per sample, shape (samples,), per timestep, (samples, timesteps), or per "
-                f"pixel; received {entry!r}"
-            )
         if array is not None and not np.isfinite(array).all():
             raise ValueError("sample_weight holds NaN or infinity")
         arrays.append(array)
@@ -104,6 +96,14 @@ def weigh_classes(layout: Layout, leaves: list, class_weight: Any, names: list[s
             continue
         weights, given = data.class_weights(target, table), leaves[at]
         if given is not None:
-            weights = weights * given.reshape(given.shape + (1,) * (weights.ndim - given.ndim))
+            axes = max(weights.ndim, given.ndim)
+            factors = [each.reshape(each.shape + (1,) * (axes - each.ndim)) for each in (weights, given)]
+            try:
+                weights = np.multiply(*factors)
+            except ValueError:
+                raise ValueError(
+                    f"sample_weight of shape {given.shape} does not fit class_weight's weights of targets, of shape "
+                    f"{weights.shape}: give one weight for each sample, or for each target"
+                ) from None
         leaves[at] = np.ascontiguousarray(weights, config.floatx())
     return leaves

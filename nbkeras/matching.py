@@ -47,7 +47,7 @@ def arrays_by_position(x: Any, count: int, model: Any) -> list:
     """The arrays for each input: the one that was passed, or those in a list."""
     if isinstance(x, list | tuple) and any(hasattr(item, "shape") for item in x):
         if count == 1 and len(x) != 1:
-            return [np.asarray(x)]
+            return [x]
         leaves = list(x)
     elif isinstance(x, list | tuple) and count > 1:
         leaves = list(x)

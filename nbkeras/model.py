@@ -13,6 +13,7 @@ from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.layer import Layer, layers
 from nbkeras.metrics import Mean, Metric
 from nbkeras.mistakes import set_by_init
+from nbkeras.ops.arguments import as_index
 from nbkeras.registry import custom_object_scope, nearest
 from nbkeras.summary import print_summary
 from nbkeras.tensor import Tensor, as_tensor, on_own_place, shapes_only
@@ -362,15 +363,17 @@ class Model(Trainer):
         steps_of_its_own = self._overrides("train_step") or self._overrides("test_step")  # which take x as it is
         if self._graph is None or steps_of_its_own:
             if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") for item in x):
-                x = np.asarray(x)
-            structure = nest.map_leaves(lambda _: 0, x)
-            return structure, [data.to_array(leaf, "x") for leaf in nest.flatten(x)]
+                x = data.to_array(x, "x")
+            given = nest.flatten(x)
+            if not given:
+                raise ValueError(f"x holds no array, received {x!r}")
+            return nest.map_leaves(lambda _: 0, x), [data.to_array(leaf, "x") for leaf in given]
         symbols_, names = self._graph.input_list, self.input_names
-        given = matching.by_key(x, self) if matching.has_keys(x, self) else None
-        if given is None:
+        by_key = matching.by_key(x, self) if matching.has_keys(x, self) else None
+        if by_key is None:
             leaves = matching.arrays_by_position(matching.by_position(x, self), len(names), self)
         else:
-            leaves = list(given.values())
+            leaves = list(by_key.values())
         arrays: list = []
         for leaf, symbol, name in zip(leaves, symbols_, names, strict=True):
             if not matching.given(leaf, symbol):
@@ -382,9 +385,9 @@ class Model(Trainer):
         if self._tables is None:  # not known yet for this graph
             self._tables = matching.tables(self._graph)
         self._check_numbers(arrays)
-        if given is not None:
-            of = dict(zip(given, arrays, strict=True))
-            return dict.fromkeys(given, 0), [of[key] for key in nest.keys(given)]
+        if by_key is not None:
+            of = dict(zip(by_key, arrays, strict=True))
+            return dict.fromkeys(by_key, 0), [of[key] for key in nest.keys(by_key)]
         return (0 if len(arrays) == 1 else [0] * len(arrays)), arrays
 
     def _check_numbers(self, arrays: list[Array | None]) -> None:
@@ -402,8 +405,10 @@ def _one_or_all(values: Any) -> Any:
 def _cast(leaf: Any, dtype: np.dtype) -> Any:
     """In the input's dtype; wider integers as they are, since others would come out if they do not fit."""
     narrower = dtype.kind in "iu" and leaf.dtype.kind in "iu" and not np.can_cast(leaf.dtype, dtype)
-    as_it_is = leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor)
-    return leaf if as_it_is else matching.keep_mask(leaf, as_tensor(leaf, dtype))
+    if leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor):
+        return leaf
+    cast = as_index if dtype in (np.int32, np.int64) else as_tensor  # NaN must not become 0, nor 2.0**40
+    return matching.keep_mask(leaf, cast(leaf, dtype))
 
 
 def _output_names(graph: Graph) -> list[str]:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
-from nbkeras import matching, serialization
+from nbkeras import data, matching, serialization
 from nbkeras.graph import SymbolicTensor
 from nbkeras.inputs import Input, InputLayer
 from nbkeras.layer import Layer, layers
@@ -128,9 +126,14 @@ class Sequential(Model):
             self.build(shape if self.stateful else (None, *shape[1:]))
 
     def _prepare_inputs(self, x):
-        if self._graph is None and x is not None and not isinstance(x, dict):
+        if self._graph is None and x is not None:
+            if isinstance(x, dict):
+                raise ValueError(
+                    f"Sequential {self.name!r} has no input yet whose name a dict could have, received {list(x)}: pass an "
+                    "array, or start with an Input or input_shape"
+                )
             (x,) = matching.arrays_by_position(x, 1, self)
-            shape = tuple(x.shape if hasattr(x, "shape") else np.shape(x))
+            shape = tuple((x if hasattr(x, "shape") else data.to_array(x, "x")).shape)
             batch = None if not self.stateful else min(32, shape[0])
             self.build((batch, *shape[1:]))
         return super()._prepare_inputs(x)

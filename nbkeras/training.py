@@ -78,6 +78,8 @@ class Trainer(Stepper, registered=False):
         """Give a model without a fixed graph its weights and output names, by a dry run on the first rows."""
         if self._is_ready():
             return
+        if not data.samples_of(x_leaves):
+            raise ValueError("the data has no samples")
         rows = [tensor.as_tensor(leaf[:32]) for leaf in x_leaves]
         try:
             with tensor.shapes_only(), training_phase(False):
@@ -370,7 +372,7 @@ class Trainer(Stepper, registered=False):
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)
         leaves = weigh_classes(layout, leaves, class_weight, self._names())
-        source = ArraySource(leaves, len(leaves[0]))
+        source = ArraySource(leaves, data.samples_of(leaves))
         if reset_metrics:
             self.reset_metrics()
         if kind == "train":

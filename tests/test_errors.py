@@ -55,6 +55,16 @@ def words(rows=5):
     return model
 
 
+class Doubling(Model):
+    def call(self, x):
+        return ops.multiply(x, 2.0)
+
+
+class Halves(Model):
+    def call(self, x):
+        return ops.add(x[0], x[1])
+
+
 def stateful():
     model = Sequential([L.LSTM(2, stateful=True, batch_input_shape=(4, 3, 5))])
     model.compile("sgd", "mse")
@@ -283,6 +293,45 @@ MISTAKES = [
     # ops
     (lambda: ops.matmul(np.ones((2, 3)), np.ones((2, 3))), ValueError, r"shape|match|agree"),
     (lambda: ops.reshape(np.ones(6), (4, 2)), ValueError, r"6|reshape"),
+    (lambda: L.LSTM(2)(np.ones((3, 0, 4))), ValueError, r"one timestep or more, received shape \(3, 0, 4\)"),
+    (lambda: L.RNN(L.GRUCell(2))(np.ones((3, 0, 4))), ValueError, r"one timestep or more, received shape \(3, 0, 4\)"),
+    (lambda: dense().predict(3), ValueError, r"a value for each sample, received a single number, 3"),
+    (lambda: fit(dense(loss="mse"), X[:1], 2.0), ValueError, r"y must be an array .* a single number, 2"),
+    (
+        lambda: fit(dense(loss="mse"), X[:1], Y[:1], sample_weight=1.0),
+        ValueError,
+        r"sample_weight must be an array .* a single number",
+    ),
+    (lambda: dense().predict(np.ma.masked_array(X, X > 0)), ValueError, r"a masked array.* fill its missing values"),
+    (lambda: dense().predict([np.ones(4), np.ones(3)]), ValueError, r"its rows differ in length"),
+    (lambda: Sequential([L.Dense(2)]).predict([[1.0], [1.0, 2.0]]), ValueError, r"its rows differ in length"),
+    (lambda: Doubling().predict([[1.0], [1.0, 2.0]]), ValueError, r"its rows differ in length"),
+    (lambda: Doubling().predict([]), ValueError, r"x holds no array, received \[\]"),
+    (
+        lambda: Sequential([L.Dense(2)]).predict({"x": X}),
+        ValueError,
+        r"has no input yet whose name .* received \['x'\]",
+    ),
+    (lambda: Halves().predict(X[:0]), ValueError, r"the data has no samples"),
+    (lambda: Halves().predict([X, X[:3]]), ValueError, r"same number of samples, received \[3, 8\]"),
+    *(
+        (
+            lambda weight=weight: fit(classifier(), y=np.zeros(8, int), class_weight={0: weight}),
+            ValueError,
+            r"class_weight's values must be finite numbers, received .* for class 0",
+        )
+        for weight in (None, "x", float("nan"), 1e300, np.ones(1), 1j)
+    ),
+    (
+        lambda: fit(classifier(), y=np.zeros(8, int), class_weight={0: 2.0}, sample_weight=np.ones((8, 3, 2))[:, :0]),
+        ValueError,
+        r"sample_weight of shape \(8, 0, 2\) does not fit",
+    ),
+    (
+        lambda: fit(dense(loss="mse"), class_weight={0: 2.0}, sample_weight=np.ones((3, 2))),
+        ValueError,
+        r"sample_weight of shape \(3, 2\) does not fit class_weight's weights of targets, of shape \(8,\)",
+    ),
     (
         lambda: words().fit(np.array([[1, 2**32 + 1]]), np.ones(1), verbose=0),
         ValueError,

@@ -127,6 +127,18 @@ def test_inputs_of_any_real_dtype(dtype):
     np.testing.assert_allclose(model.predict(x), expected, rtol=1e-5, atol=1e-6)
 
 
+def test_memory_is_an_array_not_a_stream(data):
+    x, _ = data
+    np.testing.assert_array_equal(network().predict(memoryview(x)), network().predict(x))
+
+
+def test_class_weights_of_targets_that_are_no_class():
+    """No warning of NumPy's; such targets weigh 1."""
+    model = Sequential([layers.Dense(1, input_shape=(2,))])
+    model.compile("sgd", "mse")
+    assert np.isnan(model.train_on_batch(np.ones((3, 2)), np.array([np.nan, 1e30, 1]), class_weight={1: 2.0}))
+
+
 def test_sample_weight_and_class_weight(data):
     x, _ = data
     labels = np.arange(70) % 3
@@ -276,7 +288,9 @@ def test_predict_on_batch_goes_the_way_of_predict(data, monkeypatch):
 def test_one_batch_of_several_inputs_has_one_length():
     first, second = layers.Input((2,), optional=True), layers.Input((2,))
     model = Model([first, second], layers.Dense(1)(second))
+    model.compile("sgd", "mse")
     assert model.predict_on_batch([None, np.ones((3, 2))]).shape == (3, 1)
+    assert model.train_on_batch([None, np.ones((3, 2))], np.ones((3, 1))) >= 0
     with pytest.raises(ValueError, match=r"same number of samples, received \[3, 4\]"):
         model.predict_on_batch([np.ones((4, 2)), np.ones((3, 2))])
 
