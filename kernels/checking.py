@@ -70,6 +70,7 @@ class Checks:
                 (name, array, array.tobytes())
                 for name, value in zip(names, inputs, strict=True)
                 for array in _arrays(value)
+                if id(device.root(array)) in self._memory  # others are states, which ops may move along
             ],
         )
         try:

@@ -504,6 +504,19 @@ def test_check_op_warns_of_a_loop_in_python():
     )
 
 
+def test_an_op_may_move_a_state_along():
+    state = Tensor(device.persistent(np.zeros(6)))
+
+    def own_op(x, state):
+        y = device.empty(x.shape, x.dtype)
+        device.launch(device.copy, x, y)
+        device.launch(device.add, state, x.reshape(-1), state)
+        return y, None
+
+    check_op(lambda x: apply(own_op, None, [x, state]), X, wrt=[])
+    assert state.numpy().any()
+
+
 def test_constants_may_have_any_name():
     def own_op(x, function, inputs):
         y = device.empty(x.shape, x.dtype)
