@@ -70,6 +70,7 @@ class Checks:
                 (name, array, array.tobytes())
                 for name, value in zip(names, inputs, strict=True)
                 for array in _arrays(value)
+                if id(device.root(array)) in self._memory  # others are states, which ops may move along
             ],
         )
         try:
@@ -185,20 +186,34 @@ def _check_stores(kernel: Any, checked: Any) -> None:
     """AssertionError for a kernel that computes float64 and writes it into float32."""
     for overload in checked.overloads.values():
         kinds, statements = overload.type_annotation.typemap, _statements(overload.type_annotation.blocks)
-        simple = {
-            s.target.name for s in statements if isinstance(s, ir.Assign) and isinstance(s.value, ir.Const | ir.Arg)
-        }
+        computed = _computed(statements)
         for store in statements:
             if not isinstance(store, ir.SetItem | ir.StaticSetItem):
                 continue
             target, value = kinds.get(store.target.name), kinds.get(store.value.name)
             narrows = isinstance(target, numba_types.Array) and target.dtype == numba_types.float32
-            if narrows and value == numba_types.float64 and store.value.name not in simple:
+            if narrows and value == numba_types.float64 and store.value.name in computed:
                 raise AssertionError(
                     f"the kernel {named(kernel)} computes float64 and writes it into a float32 array, line {store.loc.line}: a "
                     "plain 2 or 2.0 makes arithmetic float64. Write x.dtype.type(2), and where float64 is meant, "
                     "y.dtype.type(value) for what is written"
                 )
+
+
+def _computed(statements: list) -> set[str]:
+    """The variables with results of arithmetic, not with plain numbers: 0.5, -np.inf, an argument, an element."""
+    computed: set[str] = set()
+    count = -1
+    while count < len(computed):
+        count = len(computed)
+        for each in statements:
+            if isinstance(each, ir.Assign):
+                value, kind = each.value, getattr(each.value, "op", None)
+                source = value.value if kind in ("unary", "cast") else value
+                is_copy = isinstance(source, ir.Var) and source.name in computed
+                if is_copy or kind in ("binop", "inplace_binop", "call"):
+                    computed.add(each.target.name)
+    return computed
 
 
 def _statements(blocks: dict) -> list:

@@ -120,10 +120,12 @@ def _check_kernels(function, inputs, wrt, weights) -> None:
     if device.place() is not None:
         return
     checks = Checks()
-    held = [device.persistent(checks.array(array)) for array in inputs]
+    held, seeds = (
+        [None if a is None else device.persistent(checks.array(a)) for a in given] for given in (inputs, weights)
+    )
     try:
         with device.record(checks), device.run_by(checks):
-            _compute(function, held, wrt, weights)
+            _compute(function, held, wrt, seeds)  # type: ignore[arg-type]
     except ValueReadError as error:
         raise AssertionError(str(error)) from error
 

@@ -426,7 +426,7 @@ def in_float64_on_purpose(x, y):
     for i in range(x.size):
         total += x[i]
     for i in range(x.size):
-        y[i] = 0.0
+        y[i] = 0.5 if x[i] > 0 else -np.inf
         y[i] = y.dtype.type(total)
 
 
@@ -502,6 +502,19 @@ def test_check_op_warns_of_a_loop_in_python():
     check_op(
         function(launching(device.host(lambda x, y: [np.copyto(y, x) for _ in range(2)] and None)), None), X, wrt=[]
     )
+
+
+def test_an_op_may_move_a_state_along():
+    state = Tensor(device.persistent(np.zeros(6)))
+
+    def own_op(x, state):
+        y = device.empty(x.shape, x.dtype)
+        device.launch(device.copy, x, y)
+        device.launch(device.add, state, x.reshape(-1), state)
+        return y, None
+
+    check_op(lambda x: apply(own_op, None, [x, state]), X, wrt=[])
+    assert state.numpy().any()
 
 
 def test_constants_may_have_any_name():
