@@ -137,7 +137,7 @@ def var(x: Array, axes: tuple[int, ...], keepdims: bool = False):
 def var_vjp(saved, dy, needs):
     distance, axes = saved
     slope = device.output(needs[0], distance.shape, dy.dtype)
-    device.launch(np.multiply, distance, dy.dtype.type(2 / _count(distance.shape, axes)), slope)
+    device.launch(np.multiply, distance, dy.dtype.type(2 / (_count(distance.shape, axes) or 1)), slope)
     device.launch(np.multiply, slope, dy.reshape(kept(distance.shape, axes)), slope)
     return (slope,)
 

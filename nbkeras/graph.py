@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, nest, ops
+from nbkeras.ops.operators import attach_operators
 from nbkeras.tensor import Tensor, shapes_only
 
 
@@ -75,7 +76,7 @@ class SymbolicTensor:
         raise TypeError(f"{self!r} cannot be iterated over")
 
 
-ops.attach_operators(SymbolicTensor)
+attach_operators(SymbolicTensor)
 _numbers = itertools.count()
 
 

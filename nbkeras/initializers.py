@@ -13,6 +13,7 @@ import numpy as np
 
 from nbkeras import config as settings
 from nbkeras import later as _later
+from nbkeras.annotated import briefly
 from nbkeras.random import SeedGenerator
 from nbkeras.registry import Registry
 
@@ -198,7 +199,7 @@ class RandomNormal(RandomInitializer):
     """Normal numbers."""
 
     def __init__(self, mean=0.0, stddev=0.05, seed=None):
-        self.mean, self.stddev = mean, stddev
+        self.mean, self.stddev = _number(self, "mean", mean), _number(self, "stddev", stddev)
         super().__init__(seed)
 
     def __call__(self, shape, dtype=None) -> Array:
@@ -214,7 +215,7 @@ class TruncatedNormal(RandomInitializer):
     """Normal numbers, those more than two standard deviations from the mean drawn again."""
 
     def __init__(self, mean=0.0, stddev=0.05, seed=None):
-        self.mean, self.stddev = mean, stddev
+        self.mean, self.stddev = _number(self, "mean", mean), _number(self, "stddev", stddev)
         super().__init__(seed)
 
     def __call__(self, shape, dtype=None) -> Array:
@@ -230,7 +231,7 @@ class RandomUniform(RandomInitializer):
     """Uniform numbers from minval to maxval."""
 
     def __init__(self, minval=-0.05, maxval=0.05, seed=None):
-        self.minval, self.maxval = minval, maxval
+        self.minval, self.maxval = _number(self, "minval", minval), _number(self, "maxval", maxval)
         super().__init__(seed)
 
     def __call__(self, shape, dtype=None) -> Array:
@@ -239,6 +240,12 @@ class RandomUniform(RandomInitializer):
 
     def get_config(self):
         return {"minval": self.minval, "maxval": self.maxval, **super().get_config()}
+
+
+def _number(initializer: Initializer, what: str, value: Any) -> Any:
+    if not isinstance(value, int | float | np.number):
+        raise TypeError(f"{type(initializer).__name__}: {what} must be a number, received {briefly(value)}")
+    return value
 
 
 def _scaled(values: Array, factor: float, offset: float) -> Array:

@@ -97,6 +97,7 @@ class OrthogonalRegularizer(Regularizer):
         self.factor, self.mode = _factor(factor, "factor"), mode
 
     def __call__(self, x):
+        x = ops.convert_to_tensor(x)
         if len(x.shape) != 2:
             raise ValueError(f"OrthogonalRegularizer takes a matrix, received a tensor of shape {tuple(x.shape)}")
         vectors = x if self.mode == "rows" else ops.transpose(x)
@@ -105,7 +106,7 @@ class OrthogonalRegularizer(Regularizer):
         size = vectors.shape[0]
         others = 1.0 - np.eye(size, dtype=x.dtype)
         products = ops.matmul(vectors, ops.transpose(vectors)) * others
-        pairs = size * (size - 1) / 2
+        pairs = max(1, size * (size - 1) / 2)  # of one vector the sum is 0
         return (0.5 * self.factor / pairs) * ops.sum(ops.abs(products))
 
     def get_config(self):

@@ -435,6 +435,11 @@ class GradientTape:
         """d(sum of target) / d(sources), in the structure of `sources`; None where the target does not depend on one."""
         targets = list(target) if isinstance(target, list | tuple) else [target]
         wanted = nest.flatten(sources)
+        for each in (*targets, *wanted):
+            if not isinstance(each, Tensor):
+                raise TypeError(
+                    f"gradient: targets and sources are tensors or variables, received {annotated.briefly(each)}"
+                )
         if output_gradients is None:
             seeds = [None] * len(targets)
         else:

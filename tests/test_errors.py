@@ -146,6 +146,31 @@ MISTAKES = [
     (lambda: ops.clip(X.astype("int8"), 300, 400), ValueError, "no int8 lies between 300 and 400"),
     (lambda: ops.add(X.astype("int32"), 2**70), TypeError, "expected numbers or booleans, received int"),
     (lambda: ops.full((2,), -1, "uint8"), ValueError, "-1 does not fit into uint8"),
+    (
+        lambda: keras.backend.update_add(X, 1),
+        TypeError,
+        r"expected a variable to write into, .* received ndarray of shape",
+    ),
+    (lambda: keras.backend.foldl(ops.add, X[:0]), ValueError, "no slice to start with, give an initializer"),
+    (lambda: keras.backend.batch_flatten(1.0), ValueError, "samples along a first axis"),
+    (lambda: keras.optimizers.LossScaleOptimizer(0.5), TypeError, r"wraps an optimizer such as Adam\(\), received 0.5"),
+    (
+        lambda: keras.losses.sparse_categorical_crossentropy(1, X[0, 0]),
+        ValueError,
+        "out of range for a tensor of 0 axes",
+    ),
+    (lambda: keras.losses.sparse_categorical_crossentropy(1, X, axis=9), ValueError, "axis 9 is out of range"),
+    (lambda: keras.initializers.RandomNormal("a"), TypeError, "RandomNormal: mean must be a number, received 'a'"),
+    (
+        lambda: keras.GradientTape().gradient(5, X),
+        TypeError,
+        "targets and sources are tensors or variables, received 5",
+    ),
+    (lambda: keras.metrics.sparse_categorical_accuracy(1, X[0, 0]), ValueError, r"predictions of shape \(\)"),
+    (lambda: ops.percentile(X, -1), ValueError, "percentile: q must lie between 0 and 100, received -1"),
+    (lambda: ops.nanquantile(X, [0.5, np.nan]), ValueError, "nanquantile: q must lie between 0 and 1, received"),
+    (lambda: ops.vectorize(abs, signature=5), ValueError, "a signature looks like"),
+    (lambda: ops.image.resize(X[None, :, :0, None], (2, 2)), ValueError, "need a height and a width of 1 or more"),
     # building
     (lambda: L.Dense(0), ValueError, r"positive integer for units, received 0"),
     (

@@ -9,7 +9,7 @@ import scipy.special
 
 from nbkeras import ops
 from nbkeras.kernels.threads import get_threads, set_threads
-from nbkeras.tensor import GradientTape, Variable
+from nbkeras.tensor import GradientTape, Variable, as_tensor
 from nbkeras.testing import check_op
 
 RNG = np.random.default_rng(5)
@@ -177,6 +177,11 @@ def test_count_nonzero():
 def test_empty():
     assert ops.sum(np.zeros((0, 3)), axis=0).shape == (3,)
     assert np.isnan(ops.mean(np.zeros(0)).item())
+    x = as_tensor(np.zeros((2, 0)))
+    with GradientTape() as tape:
+        tape.watch(x)
+        y = ops.std(x, axis=1)
+    assert tape.gradient(y, x).shape == (2, 0)
 
 
 MISTAKES = [

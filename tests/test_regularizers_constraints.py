@@ -75,6 +75,7 @@ def test_regularizer_errors():
         regularizers.OrthogonalRegularizer(mode="both")
     with pytest.raises(ValueError, match=r"takes a matrix, received a tensor of shape \(3,\)"):
         regularizers.OrthogonalRegularizer()(np.ones(3))
+    assert value(regularizers.OrthogonalRegularizer()(np.ones((1, 3)))) == 0  # one vector makes no pair
 
 
 # -------------------- constraints --------------------

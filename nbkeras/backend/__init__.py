@@ -216,6 +216,8 @@ def flatten(x) -> Tensor:
 def batch_flatten(x) -> Tensor:
     """The elements of each sample along one axis."""
     sizes = shape(x)
+    if not sizes:
+        raise ValueError("batch_flatten: expected samples along a first axis, received a tensor without axes")
     return ops.reshape(x, (-1, int(np.prod(sizes[1:]))) if sizes[0] is None else (sizes[0], -1))
 
 
@@ -293,6 +295,7 @@ def _like(value: Any, x: Any) -> Any:
 
 def bias_add(x, bias, data_format: str | None = None) -> Tensor:
     """x plus a bias: a number for each channel, or of the shape of a sample with the channels last."""
+    x = x if ops.is_tensor(x) else as_tensor(x)
     bias = _like(bias, x)
     sizes, axes = shape(bias), len(shape(x))
     if len(sizes) not in (1, axes - 1):

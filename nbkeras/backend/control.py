@@ -43,6 +43,8 @@ def map_fn(fn: Callable, elems, name: str | None = None, dtype=None) -> Tensor:
 def foldl(fn: Callable, elems, initializer=None, name: str | None = None) -> Tensor:
     """fn(... fn(fn(start, first), second) ...) over slices along the first axis; the start is the first slice by default."""
     items = ops.unstack(elems)
+    if not items and initializer is None:
+        raise ValueError("K.foldl: elems has no slice to start with, give an initializer")
     total = items[0] if initializer is None else initializer
     for each in items[1:] if initializer is None else items:
         total = fn(total, each)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import inputs, naming, ops, random
+from nbkeras.annotated import briefly
 from nbkeras.config import floatx
 from nbkeras.graph import SymbolicTensor
 from nbkeras.ops import cast, shape
@@ -131,18 +132,24 @@ def batch_get_value(tensors: Sequence) -> list[np.ndarray]:
 
 def set_value(x: Variable, value) -> None:
     """Write a value into a variable."""
-    x.assign(value)
+    _written(x).assign(value)
+
+
+def _written(x: Any) -> Variable:
+    if not isinstance(x, Variable):
+        raise TypeError(f"expected a variable to write into, as K.variable(value) makes it, received {briefly(x)}")
+    return x
 
 
 def batch_set_value(tuples: Sequence[tuple[Variable, Any]]) -> None:
     """Write values into variables: [(variable, value), ...]."""
     for x, value in tuples:
-        x.assign(value)
+        set_value(x, value)
 
 
 def update(x: Variable, new_x) -> Variable | tuple:
     """Write a tensor into a variable; of a symbolic tensor, the pair (x, new_x) for `function(updates=...)`."""
-    return (x, new_x) if is_keras_tensor(new_x) else x.assign(new_x)
+    return (_written(x), new_x) if is_keras_tensor(new_x) else _written(x).assign(new_x)
 
 
 def update_add(x: Variable, increment) -> Variable | tuple:

@@ -12,6 +12,7 @@ import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.losses.loss import prediction, registry, squeeze_or_expand_to_same_rank
+from nbkeras.ops.arguments import axis_of
 from nbkeras.tensor import Tensor, as_tensor, op
 
 
@@ -220,9 +221,9 @@ def categorical_focal_crossentropy(
 def _class_numbers(name: str, y_true: Any, y_pred: Tensor, axis: int = -1) -> Tensor:
     """Class numbers with one axis less than the predictions."""
     y_true = as_tensor(y_true)
-    if y_true.ndim == y_pred.ndim and y_true.shape[axis] == 1:
-        y_true = ops.squeeze(y_true, axis)
-    position = axis % y_pred.ndim
+    position = axis_of(name, axis, y_pred.ndim)
+    if y_true.ndim == y_pred.ndim and y_true.shape[position] == 1:
+        y_true = ops.squeeze(y_true, position)
     if y_true.shape != y_pred.shape[:position] + y_pred.shape[position + 1 :]:
         raise ValueError(
             f"{name}: targets of shape {y_true.shape} do not match predictions of shape {y_pred.shape}; give one class "

@@ -50,9 +50,9 @@ def categorical_accuracy(y_true, y_pred) -> Tensor:
 def _class_numbers(name: str, y_true: Any, y_pred: Tensor) -> Tensor:
     """Class numbers with one axis less than the predictions."""
     y_true = as_tensor(y_true)
-    if y_true.ndim == y_pred.ndim and y_true.shape[-1] == 1:
+    if y_true.ndim == y_pred.ndim > 0 and y_true.shape[-1] == 1:
         y_true = ops.squeeze(y_true, -1)
-    if y_true.shape != y_pred.shape[:-1]:
+    if not y_pred.ndim or y_true.shape != y_pred.shape[:-1]:
         raise ValueError(
             f"{name}: targets of shape {y_true.shape} do not match predictions of shape {y_pred.shape}; give one class "
             "number for each prediction"
@@ -161,6 +161,6 @@ def resolve_accuracy(y_true_shape: tuple, y_pred_shape: tuple) -> str:
     """The name of the accuracy that 'accuracy' means for targets and predictions of these shapes."""
     if y_pred_shape and y_pred_shape[-1] == 1:
         return "binary_accuracy"
-    if len(y_true_shape) < len(y_pred_shape) or (y_true_shape and y_true_shape[-1] == 1 and y_pred_shape[-1] > 1):
+    if len(y_true_shape) < len(y_pred_shape) or (y_true_shape[-1:] == (1,) < y_pred_shape[-1:]):
         return "sparse_categorical_accuracy"
     return "categorical_accuracy"

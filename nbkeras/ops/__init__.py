@@ -137,7 +137,7 @@ from nbkeras.ops.normalization import (
     layer_normalization,
     rms_normalization,
 )
-from nbkeras.ops.operators import attach_operators
+from nbkeras.ops.operators import attach_operators as _attach_operators
 from nbkeras.ops.pool import adaptive_average_pool, adaptive_max_pool, average_pool, max_pool
 from nbkeras.ops.recurrent import gru, lstm, simple_rnn
 from nbkeras.ops.reduce import (
@@ -179,7 +179,7 @@ from nbkeras.ops.shape import (
 )
 from nbkeras.tensor import Tensor
 
-attach_operators(Tensor)
+_attach_operators(Tensor)
 
 _LATER: dict[str, str] = {
     "": "image linalg nn numpy",

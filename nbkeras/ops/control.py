@@ -161,7 +161,7 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
 
 def _cores(signature: str) -> list[str]:
     """What stands between the parentheses of a signature's arguments."""
-    left, arrow, _ = signature.replace(" ", "").partition("->")
+    left, arrow, _ = str(signature).replace(" ", "").partition("->")
     if not arrow or not re.fullmatch(r"\([\w,]*\)(,\([\w,]*\))*", left):
         raise ValueError(f"vectorize: a signature looks like '(n),(n)->()', received {signature!r}")
     return re.findall(r"\(([\w,]*)\)", left)

@@ -140,6 +140,10 @@ def resize(
             f"{size}, {fill_mode!r}, {crop_to_aspect_ratio=}, {pad_to_aspect_ratio=}"
         )
     height, width = x.shape[1:3]
+    if not height or not width:
+        raise ValueError(
+            f"resize: images need a height and a width of 1 or more, received shape {x.shape}, channels last"
+        )
     as_high, as_wide = int(width * size[0] / size[1]), int(height * size[1] / size[0])
     if crop_to_aspect_ratio:
         rows, columns = max(min(height, as_high), 1), max(min(width, as_wide), 1)

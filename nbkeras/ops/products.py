@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import room
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, axis_of, promote
@@ -100,7 +101,9 @@ def diff(a, n: int = 1, axis: int = -1) -> Tensor:
         raise ValueError(f"diff: n must not be negative, received {n}")
     before = (slice(None),) * along
     between = elementwise.not_equal if x.dtype.kind == "b" else elementwise.subtract
-    for _ in range(min(n, x.shape[along])):  # after as many nothing is left
+    rounds = min(n, x.shape[along])  # after as many as there are elements nothing is left
+    room.step(rounds)
+    for _ in range(rounds):
         x = between(getitem(x, (*before, slice(1, None))), getitem(x, (*before, slice(None, -1))))
     return x
 

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
+from nbkeras.annotated import briefly
+from nbkeras.dtypes import array_of
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.arguments import as_float, axes_of, axis_of, promote
@@ -95,7 +97,7 @@ _METHODS = ("linear", "lower", "higher", "nearest", "midpoint")
 
 def _quantile(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool, without_nan: bool) -> Tensor:
     """Numbers of sorted x at the places q (n - 1), those between two by the method; NaN sorts last."""
-    x, q = as_float(x), as_tensor(q, np.float64)
+    x, q = as_float(x), _shares(name, q, 1)
     if method not in _METHODS:
         raise ValueError(f"{name}: method must be one of {', '.join(_METHODS)}, received {method!r}")
     if q.ndim > 1:
@@ -121,6 +123,16 @@ def _quantile(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool,
     if keepdims:
         y = expand_dims(y, tuple(axis + 1 for axis in axes))
     return y if q.ndim else squeeze(y, 0)
+
+
+def _shares(name: str, q: Any, whole: int) -> Tensor:
+    """q / whole; ValueError for a number that is not between 0 and `whole` (the values of tensors are not read)."""
+    if not isinstance(q, Tensor):
+        values = array_of(q, np.float64)
+        if not np.all((values >= 0) & (values <= whole)):
+            raise ValueError(f"{name}: q must lie between 0 and {whole}, received {briefly(q)}")
+    q = as_tensor(q, np.float64)
+    return q if whole == 1 else elementwise.divide(q, whole)
 
 
 def _between(low: Tensor, high: Tensor, part: Tensor, method: str) -> Tensor:
@@ -155,13 +167,13 @@ def nanquantile(x, q, axis=None, method: str = "linear", keepdims: bool = False)
 @op
 def percentile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
     """`quantile` of q / 100."""
-    return quantile(x, elementwise.divide(as_tensor(q, np.float64), 100), axis, method, keepdims)
+    return quantile(x, _shares("percentile", q, 100), axis, method, keepdims)
 
 
 @op
 def nanpercentile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
     """`percentile` of what is not NaN."""
-    return nanquantile(x, elementwise.divide(as_tensor(q, np.float64), 100), axis, method, keepdims)
+    return nanquantile(x, _shares("nanpercentile", q, 100), axis, method, keepdims)
 
 
 @op

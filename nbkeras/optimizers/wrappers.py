@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
+from nbkeras.annotated import briefly
 from nbkeras.kernels import device, gradients
 from nbkeras.optimizers.optimizer import Optimizer
 from nbkeras.optimizers.rules import register, registry
@@ -32,6 +33,10 @@ class LossScaleOptimizer(Optimizer):
         dynamic: bool = True,
         **of_inner: Any,
     ):
+        if not isinstance(inner_optimizer, Optimizer):
+            raise TypeError(
+                f"LossScaleOptimizer wraps an optimizer such as Adam(), received {briefly(inner_optimizer)}"
+            )
         if not dynamic:
             raise ValueError(
                 "LossScaleOptimizer finds the scale by itself, received dynamic=False: for a scale of your own give "
