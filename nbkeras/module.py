@@ -50,7 +50,8 @@ class Module(Observed):
         self._take_room(shape, dtype)
         if initializer is None:
             initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
-        value = initializers.get(initializer)(shape, dtype=dtype.name)  # type: ignore[misc]
+        make = initializers.get(initializer)
+        value = np.zeros(shape, dtype) if self._is_read_whole() else make(shape, dtype=dtype.name)  # type: ignore[misc]
         name = name or f"variable_{len(self._weights)}"
         variable = Variable(value, dtype=dtype, trainable=trainable and self._trainable, name=name)
         variable.path = f"{self.name}/{variable.name}"
@@ -59,6 +60,11 @@ class Module(Observed):
         variable.declared_trainable = trainable
         self._weights.append(variable)
         return variable
+
+    def _is_read_whole(self) -> bool:
+        """Whether all weights of this module come from a file next: what reads them itself, or is a model, may have others."""
+        own = type(self).load_own_variables is not Module.load_own_variables or hasattr(type(self), "layers")
+        return room.is_unfilled() and not own
 
     def add_variable(self, shape, initializer, dtype=None, trainable=True, autocast=True, **options) -> Variable:
         """`add_weight` in Keras 3's order; autocast has no meaning here."""

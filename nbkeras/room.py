@@ -18,6 +18,7 @@ _HINT = "it is damaged, or made to exhaust the machine. load_model(..., safe_mod
 class _Room(threading.local):
     left: int | None = None
     steps: int | None = None
+    unfilled = False
 
 
 _room = _Room()
@@ -54,3 +55,17 @@ def step(count: int = 1) -> None:
         _room.steps -= count
         if _room.steps < 0:
             raise ValueError(f"the model takes more than {_STEPS} calls of layers and ops to build: {_HINT}")
+
+
+@contextlib.contextmanager
+def unfilled() -> Iterator[None]:
+    """Layers that are built in the block get all their weights from a file right after it: none draws values before."""
+    before, _room.unfilled = _room.unfilled, True
+    try:
+        yield
+    finally:
+        _room.unfilled = before
+
+
+def is_unfilled() -> bool:
+    return _room.unfilled

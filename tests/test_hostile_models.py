@@ -111,6 +111,7 @@ TOO_MUCH = {
     "a long range": functional(entry("Resizing", "r", "i", height=10**10, width=2), shape=(None, 4, 4, 3)),
     "many windows": functional(operation("extract_sequences", 10**8, 1), shape=(None, 2 * 10**8)),
     "a wide pooling": within(entry("AdaptiveAveragePooling1D", "p", "i", output_size=10**9), shape=(None, 4, 3)),
+    "windows of a pooling": within(entry("AdaptiveMaxPooling1D", "p", "i", output_size=10**7), shape=(None, 4, 3)),
     "models in models": nested(40),
     "a loop over steps": within(entry("LSTM", "l", "i", units=2, activation="gelu"), shape=(None, 10**8, 3)),
     "an axis taken apart": functional(operation("unstack", None, 1), shape=(None, 10**9)),
@@ -217,6 +218,16 @@ def test_a_large_model_is_built_where_that_is_asked_for():
         load_model(keras_file(config))
     with pytest.raises(ValueError, match="not of the same model"):  # it was built, and the file has no weights for it
         load_model(keras_file(config), safe_mode=False)
+
+
+def test_values_that_take_long_are_not_drawn():
+    """The file has them, or has none."""
+    start = time.process_time()
+    with pytest.raises(ValueError, match="not of the same model"):
+        load_model(
+            keras_file(sequential(layer("Dense", units=2800, kernel_initializer="orthogonal"), shape=(None, 2800)))
+        )
+    assert time.process_time() - start < 5
 
 
 def test_what_models_have_is_no_part_of_the_limits(tmp_path):

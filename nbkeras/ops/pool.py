@@ -103,6 +103,6 @@ def _adaptive(
 
 def _bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Where windows start, and where they end (that place not included)."""
-    room.briefly(64 * (length + count), f"pooling an axis of {length} to {count}")
+    room.briefly(512 * (length + count), f"pooling an axis of {length} to {count}")
     i = np.arange(count)
     return i * length // count, -(-(i + 1) * length // count)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import losses, metrics
+from nbkeras import losses, metrics, room
 from nbkeras.layer import layers
 from nbkeras.mistakes import warn
 from nbkeras.registry import sharing_scope
@@ -150,7 +150,7 @@ def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
     if text is None:
         raise ValueError("the file holds weights only, no model: build the model and use load_weights")
     config = _config(file, text, "model_config")
-    with keras_3.limits(size, safe_mode):
+    with keras_3.limits(size, safe_mode), room.unfilled():
         model = keras_3.model_from_config(config)
     weights = hdf5.subgroup(file, "model_weights")
     if weights is None:

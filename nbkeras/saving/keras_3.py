@@ -117,7 +117,8 @@ def _made(config: dict[str, Any], old: bool, size: int, compile: bool, safe_mode
     if old:
         config = keras_2_config.translated(config)
     with limits(size, safe_mode):
-        model = model_from_config(config)
+        with room.unfilled():
+            model = model_from_config(config)
         if compile and config.get("compile_config"):
             with sharing_scope():
                 compiled = translated(config["compile_config"], made_here=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zipfile
 from typing import Any
 
+from nbkeras import room
 from nbkeras.layer import layers
 from nbkeras.saving import archive as archives
 from nbkeras.saving import compilation, keras_3
@@ -21,9 +22,10 @@ def read_model(archive: zipfile.ZipFile, metadata: dict[str, Any], size: int, co
     """A model from such a file of so many bytes, compiled and with its optimizer's state if it was saved with them."""
     config = archives.read_json(archive, "config.json")
     with keras_3.limits(size, safe_mode):
-        model = layers.deserialize(_renumbered(config))
-        if config.get("build_config") is not None and not model.weights:
-            model.build_from_config({"input_shape": config["build_config"]})
+        with room.unfilled():
+            model = layers.deserialize(_renumbered(config))
+            if config.get("build_config") is not None and not model.weights:
+                model.build_from_config({"input_shape": config["build_config"]})
         if compile and config.get("compile_config") is not None:
             model.compile(**compilation.read_compile_config(config["compile_config"]))
     read_weights(archive, metadata, model)
