@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import functools
 import types
-import warnings
 from collections.abc import Iterable, Iterator
 from typing import Any
 
 import numpy as np
 
 from nbkeras import turns
+from nbkeras.mistakes import warn
 from nbkeras.tensor import invalidate_programs, layer_stack
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)  # compared by value, all else by identity
@@ -48,11 +48,10 @@ class Observed:
             invalidate_programs()
             if self._changes == _OFTEN:
                 owner = f"{type(self).__name__} {held.get('name', '')!r}"
-                warnings.warn(
+                warn(
                     f"the attribute {name!r} of {owner} was changed {_OFTEN} times, and each time the steps that read it "
                     f"were recorded again, which takes as long as many steps. Make it a Variable, which steps read anew each "
-                    f"time: self.{name} = nbkeras.Variable(value, trainable=False), then .assign(new_value)",
-                    stacklevel=2,
+                    f"time: self.{name} = nbkeras.Variable(value, trainable=False), then .assign(new_value)"
                 )
 
 

@@ -207,3 +207,21 @@ def test_the_shape_of_the_input_is_in_a_layers_configuration_and_not_in_a_file(t
             assert b"batch_input_shape" not in file.read("config.json")
         """
     run_script(tmp_path, source)
+
+
+def test_arguments_of_depthwise_convolutions_that_keras_2_did_not_use(tmp_path):
+    source = """
+        import warnings
+        from keras.layers import DepthwiseConv2D, SeparableConv1D
+        from keras.models import Sequential
+        from keras.regularizers import l2
+
+        given = {"kernel_initializer": "zeros", "kernel_regularizer": l2(1e-4)}
+        with warnings.catch_warnings(record=True) as seen:
+            warnings.simplefilter("always")
+            model = Sequential([DepthwiseConv2D(3, input_shape=(4, 4, 2), **given)])
+            SeparableConv1D(2, 3, kernel_constraint="non_neg")
+        assert "DepthwiseConv2D takes kernel_initializer, kernel_regularizer and does not use" in str(seen[0].message)
+        assert len(seen) == 2 and model.get_weights()[0].any() and model.layers[0].kernel.regularizer is None
+        """
+    run_script(tmp_path, source)

@@ -222,6 +222,38 @@ def test_an_optimizer_that_has_not_trained_has_counted_no_steps(recwarn):
     assert int(model.optimizer.iterations) == 0 and not recwarn
 
 
+@pytest.mark.parametrize(
+    ("kind", "arguments", "before", "slots"),
+    [
+        ("SGD", {"momentum": 0.9, "nesterov": False}, [7], 1),
+        ("RMSprop", {"rho": 0.9, "epsilon": 1e-8}, [], 1),  # before 2.3 without the number of steps
+        ("RMSprop", {"rho": 0.9, "epsilon": 1e-8}, [7], 1),
+        ("Adagrad", {"epsilon": 1e-8}, [], 1),
+        ("Adadelta", {"rho": 0.95, "epsilon": 1e-8}, [], 2),
+        ("Adam", {"epsilon": 1e-8}, [7], 2),
+        ("Adam", {"epsilon": None, "amsgrad": True}, [7], 3),
+        ("Adamax", {"epsilon": 1e-8}, [7], 2),
+        ("Nadam", {"schedule_decay": 0.004}, [7], 2),
+        ("Nadam", {"schedule_decay": 0.004}, [7, 0.5], 2),  # with its product
+    ],
+)
+def test_optimizers_of_keras_2_0_to_2_3(kind, arguments, before, slots):
+    """[steps, first slots of all weights, second slots of all, ...], under names that say nothing."""
+    config = {"class_name": "Sequential", "config": [dense("d", 2, batch_input_shape=[None, 3])]}
+    kernel, bias, *state = map(abs, draws((3, 2), (2,), *[(3, 2), (2,)] * slots))
+    training = {"optimizer_config": keras_2(kind, lr=0.5, decay=0.0, **arguments), "loss": "mse", "metrics": []}
+    named = [(f"Variable_{i}:0", np.float32(array)) for i, array in enumerate([*before, *state])]
+    weights = {"d": [("d/kernel:0", kernel), ("d/bias:0", bias)]}
+    optimizer = load_model(stored_in_hdf5(config, weights, training, named)).optimizer
+    found = {(variable.name, name): slot.numpy() for (variable, name), slot in optimizer._slots.items()}
+    names = list(dict.fromkeys(name for _, name in found))
+    expected = [found[variable, name] for name in names for variable in ("kernel", "bias")]
+    assert len(names) == slots and float(optimizer.learning_rate) == 0.5
+    assert int(optimizer.iterations) == (before[0] if before else 0)
+    for one, other in zip(expected, state, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
 def test_a_graph_of_keras_2_3_1():
     """Inputs as [layer, call, output, arguments]; nested models count their calls from 1; a layer is called twice."""
     inner = keras_2("Sequential", name="inner", layers=[dense("d", 3, batch_input_shape=[None, 3])])

@@ -369,6 +369,39 @@ def test_convert(trained, tmp_path, capsys):
     assert "holds weights only" in capsys.readouterr().err
 
 
+def odd(y_true, y_pred):
+    return nbkeras.ops.mean(y_pred - y_true, axis=-1)
+
+
+class OddSGD(nbkeras.optimizers.SGD):
+    pass
+
+
+@pytest.mark.parametrize(
+    "what",
+    [{"metrics": [odd]}, {"loss": odd}, {"optimizer": OddSGD}, {"metrics": [nbkeras.metrics.MeanMetricWrapper(odd)]}],
+    ids=["metric", "loss", "optimizer", "wrapped"],
+)
+@pytest.mark.parametrize("name", ["m.h5", "m.keras"])
+def test_convert_needs_no_compilation(trained, tmp_path, name, what):
+    """A file may name a loss, a metric or an optimizer that only its own program has."""
+    model, x, y = trained
+    arguments = {"optimizer": "sgd", "loss": "mse", **what}
+    if arguments["optimizer"] is OddSGD:
+        arguments["optimizer"] = OddSGD()
+    model.compile(**arguments)
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / name)
+    for target in ("again.keras", "again.h5"):
+        with pytest.warns(UserWarning, match=r"converted without its compilation: .*unknown .*[oO]dd"):
+            saving.convert(tmp_path / name, tmp_path / target)
+        again = load_model(tmp_path / target)
+        assert same_weights(again, model) and not again.compiled
+    with pytest.raises(ValueError, match="no model or weights file"):
+        (tmp_path / "bad.h5").write_bytes(b"nothing of the kind")
+        saving.convert(tmp_path / "bad.h5", tmp_path / "again.keras")
+
+
 @pytest.mark.cpu("the stored numbers are the CPU's, to 1e-6")
 @pytest.mark.parametrize("name", ["dense", "graph", "weights"])
 def test_files_of_the_first_format_still_load(tmp_path, name):

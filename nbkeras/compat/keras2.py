@@ -4,6 +4,7 @@ import functools
 import inspect
 import json
 import os
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -48,6 +49,13 @@ DEFAULTS: dict[str, dict[str, Any]] = {
 
 # Class -> argument -> the one value it may have: today's have it built in.
 FIXED: dict[str, dict[str, Any]] = {"Nadam": {"schedule_decay": 0.004}}
+
+# Class -> arguments that Keras 2's took from the class that it extended, and did not use.
+UNUSED: dict[str, tuple[str, ...]] = {
+    f"{kind}Conv{rank}D": ("kernel_initializer", "kernel_regularizer", "kernel_constraint", "groups")
+    for kind in ("Depthwise", "Separable")
+    for rank in (1, 2)
+}
 
 # Method of a model -> arguments that say how Keras 2 fetched batches, for which there is one way here.
 _FETCHING = ("max_queue_size", "workers", "use_multiprocessing")
@@ -95,6 +103,7 @@ def apply() -> None:
     _read_settings()
     registry.watch(_set_defaults)
     registry.watch(_take_fixed)
+    registry.watch(_take_unused)
     training.prepare_targets = _in_columns(training.prepare_targets)  # type: ignore[attr-defined]
     activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
     rates.LEARNING_RATE = "lr"
@@ -161,6 +170,27 @@ def _take_fixed(item: Any) -> None:
             given = kwargs.pop(name, value)
             if given != value:
                 raise ValueError(f"{item.__name__}: {name} is always {value}, received {given!r}")
+        init(self, *args, **kwargs)
+
+    item.__init__ = __init__
+
+
+def _take_unused(item: Any) -> None:
+    """Let a class of nbkeras that the table names take the arguments; a warning says that they have no effect."""
+    unused = UNUSED.get(getattr(item, "__name__", ""))
+    if unused is None or not item.__module__.startswith("nbkeras."):
+        return
+    init = item.__init__
+
+    @functools.wraps(init)
+    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
+        given = [name for name in unused if kwargs.pop(name, None) is not None]
+        if given:
+            warnings.warn(
+                f"{item.__name__} takes {', '.join(given)} and does not use them, as in Keras 2: it has depthwise_initializer "
+                "and the like",
+                stacklevel=2,
+            )
         init(self, *args, **kwargs)
 
     item.__init__ = __init__

@@ -8,7 +8,7 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from nbkeras.mistakes import entry
+from nbkeras.mistakes import entry, warn
 from nbkeras.registry import custom_object_scope
 from nbkeras.saving import archive as archives
 from nbkeras.saving import hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
@@ -212,7 +212,8 @@ def _readable(filepath: Any) -> Any:
 def convert(source: Any, target: Any, model: Any = None) -> None:
     """Write a model file, or weights of the model in the file `model`, in the format of another name.
 
-    target: ends in .keras, .h5, .hdf5, .onnx, or for weights .weights.h5, .safetensors; ValueError for other endings.
+    target: ends in .keras, .h5, .hdf5, .onnx, or for weights .weights.h5, .safetensors; ValueError for other endings. What
+    the model was compiled with is left out, with a warning, where it names what is not known here.
     """
     name = os.fspath(target)
     weights, export = name.endswith((".weights.h5", ".safetensors")), name.endswith(".onnx")
@@ -220,7 +221,12 @@ def convert(source: Any, target: Any, model: Any = None) -> None:
         raise ValueError(
             f"cannot tell a format from {name!r}: expected a name that ends in .keras, .h5, .onnx, .weights.h5 or .safetensors"
         )
-    made = load_model(source if model is None else model, compile=not weights and not export)
+    file = source if model is None else model
+    try:
+        made = load_model(file, compile=not weights and not export)
+    except ValueError as error:  # a loss, metric or optimizer that only the model's own program knows
+        made = load_model(file, compile=False)
+        warn(f"the model is converted without its compilation: {error}")
     if model is not None:
         made.load_weights(source)
     if export:

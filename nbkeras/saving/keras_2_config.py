@@ -41,6 +41,7 @@ _UNUSED = {  # that say how TensorFlow computes, or what it can work out
     # tf_keras's that extend its Conv write arguments of it that they do not use
     **{f"{kind}Conv{rank}D": ("groups", *_OF_A_KERNEL) for kind in ("Separable", "Depthwise") for rank in (1, 2)},
     **{f"Conv{rank}DTranspose": ("groups",) for rank in (1, 2, 3)},
+    **{"Nadam": ("schedule_decay",)},  # its schedule is Keras 3's
 }
 _INITIALIZERS = ("_initializer",)
 _CONSTANT = "_CONSTANT_VALUE"  # in place of a layer's name, where an op was called with an array or a number

@@ -78,29 +78,34 @@ def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list
     """An optimizer's state; a layout that is not known leaves it new, with a warning. new: of tf.keras 2.11 or later.
 
     Keras 3 keeps [iteration, learning rate, slots of the first variable, of the second, ...], tf_keras the same without the
-    learning rate. Before tf.keras 2.11 it was [iterations, first slots of all variables, second slots of all, ...].
+    learning rate. Before tf.keras 2.11 it was [iterations, first slots of all variables, second slots of all, ...], in Keras
+    2.3 with Nadam's product after the iterations, before 2.3 for RMSprop, Adagrad and Adadelta without the iterations.
     """
     optimizer.build(variables)
     shapes = [hdf5.array_shape(group, name) for name in names]
     slots = [v for v in optimizer.variables if v is not optimizer.iterations and v is not optimizer._learning_rate]
-    slots = [v for v in slots if v is not getattr(optimizer, "_product", None)]
+    product = getattr(optimizer, "_product", None)
+    slots = [v for v in slots if v is not product]
     if not slots or shapes == [()]:  # plain SGD, or one that has not trained yet
         layouts = [[optimizer.iterations]] if shapes[:1] == [()] else []
     elif new:
         layouts = [optimizer.variables, [optimizer.iterations, *slots]]
     else:
         count = len(variables)
-        several = len(slots) // count
-        layouts = [[optimizer.iterations, *(slot for first in range(several) for slot in slots[first::several])]]
-        if shapes[-count:] == [(1,)] * count and len(shapes) == len(layouts[0]) + count:  # no amsgrad in Keras 2.3.1
+        names_of_slots = dict.fromkeys(name for _, name in optimizer._slots)
+        by_name = [slot for each in names_of_slots for (_, name), slot in optimizer._slots.items() if name == each]
+        layouts = [[optimizer.iterations, *by_name], by_name]
+        if product is not None:
+            layouts.append([optimizer.iterations, product, *by_name])
+        if shapes[-count:] == [(1,)] * count and len(shapes) == 1 + len(by_name) + count:  # no amsgrad in Keras 2.3.1
             shapes = shapes[:-count]
     for layout in layouts:
         if shapes == [v.shape for v in layout] or not slots:
             values = [(v, hdf5.read_array(group, n, v.shape)) for v, n in zip(layout, names, strict=False)]
             assign_all(values)
-            if getattr(optimizer, "_product", None) is not None:  # Nadam's, which no Keras 2 keeps
+            if product is not None:  # Nadam's, which no Keras 2 keeps as it is here
                 steps = np.arange(1, int(optimizer.iterations) + 1)
-                optimizer._product.assign(np.prod(optimizer.beta_1 * (1 - 0.5 * 0.96**steps)))
+                product.assign(np.prod(optimizer.beta_1 * (1 - 0.5 * 0.96**steps)))
             return
     warn(
         f"the file's optimizer state, {len(names)} arrays, is laid out in a way that is not known: the optimizer starts anew"
