@@ -135,3 +135,8 @@ def check_numbers(array: Any, rows: int, layer: str, name: str) -> None:
             f"input {name!r} holds numbers from {low} to {high}, but layer {layer!r} looks them up in a table of {rows} rows, "
             f"so they must be 0 to {rows - 1} (or -{rows} to -1, which count from the end): give Embedding a larger input_dim"
         )
+    if array.dtype.kind == "f" and max(high, -low) >= 2 ** (np.finfo(array.dtype).nmant + 1):
+        raise ValueError(
+            f"input {name!r} is of {array.dtype}, which does not tell apart whole numbers as large as {int(max(high, -low))}, "
+            f"and layer {layer!r} looks them up in a table: make it Input(..., dtype='int32')"
+        )
