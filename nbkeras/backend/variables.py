@@ -13,6 +13,7 @@ from nbkeras import inputs, naming, ops, random
 from nbkeras.annotated import briefly
 from nbkeras.config import floatx
 from nbkeras.graph import SymbolicTensor
+from nbkeras.mistakes import entry
 from nbkeras.ops import cast, shape
 from nbkeras.ops.window import data_format_of
 from nbkeras.tensor import Tensor, Variable, as_tensor
@@ -130,6 +131,7 @@ def batch_get_value(tensors: Sequence) -> list[np.ndarray]:
     return [get_value(each) for each in tensors]
 
 
+@entry
 def set_value(x: Variable, value) -> None:
     """Write a value into a variable."""
     _written(x).assign(value)
@@ -147,16 +149,19 @@ def batch_set_value(tuples: Sequence[tuple[Variable, Any]]) -> None:
         set_value(x, value)
 
 
+@entry
 def update(x: Variable, new_x) -> Variable | tuple:
     """Write a tensor into a variable; of a symbolic tensor, the pair (x, new_x) for `function(updates=...)`."""
     return (_written(x), new_x) if is_keras_tensor(new_x) else _written(x).assign(new_x)
 
 
+@entry
 def update_add(x: Variable, increment) -> Variable | tuple:
     """Add a tensor to a variable in place, as `update` does."""
     return update(x, ops.add(x, increment))
 
 
+@entry
 def update_sub(x: Variable, decrement) -> Variable | tuple:
     """Subtract a tensor from a variable in place, as `update` does."""
     return update(x, ops.subtract(x, decrement))

@@ -257,10 +257,6 @@ class RNN(Layer):
 
     def _run(self, sequences, states: list | None, mask, training) -> tuple[Tensor, list[Tensor]]:
         """(output, last states, flat), step by step."""
-        if sequences.shape[1] == 0:
-            raise ValueError(
-                f"layer {self.name!r} needs sequences of one timestep or more, received shape {sequences.shape}"
-            )
         if states is None:
             states = nest.flatten(self.get_initial_state(sequences.shape[0]))
         if self.stateful:  # the way back needs them as they are now, and they are written before it
