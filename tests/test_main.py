@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from nbkeras import layers, models, version
+from nbkeras import layers, models, program, version, warmup
 from nbkeras.__main__ import main
 
 
@@ -51,6 +51,15 @@ def test_warmup_fills_the_cache(tmp_path):
         )
         assert re.fullmatch(said, warm.stdout)
     assert len(list((tmp_path / "cache" / "nbkeras").glob("*.nbc"))) > 5
+
+
+def test_warmup_in_the_package(monkeypatch):
+    calls = []
+    monkeypatch.setattr(program, "keep_kernels_in_package", lambda: calls.append("in package"))
+    monkeypatch.setitem(warmup.FAMILIES, "dense", lambda: calls.append("dense"))
+    main(["warmup", "dense"])
+    main(["warmup", "dense", "--in-package"])
+    assert calls == ["dense", "in package", "dense"]
 
 
 def test_convert(tmp_path):
