@@ -8,10 +8,12 @@ import json
 import marshal
 import os
 import pickle
+import re
 import resource
 import stat
 import struct
 import tarfile
+import time
 import tracemalloc
 import zipfile
 from pathlib import Path
@@ -393,6 +395,17 @@ def test_pickles_instead_of_weights(good):
     )
 
 
+@pytest.mark.parametrize("header", [b"{'descr': '<f4', (", b"{'descr': 3}", b"(", b"\xff", b"[1]", b"{" * 3000, b"1 1"])
+@pytest.mark.parametrize("version", [b"\x01\x00", b"\x02\x00", b"\x03\x00", b"\x09\x00"])
+def test_headers_of_arrays(good, header, version):
+    size = struct.pack("<H" if version[0] == 1 else "<I", len(header))
+    array = b"\x93NUMPY" + version + size + header + bytes(60)
+    entries = [{"path": "first/kernel", "file": "weights/0", "shape": [3, 5]}] * 4
+    metadata = json.dumps({"format": "nbkeras-1", "weights": entries})
+    path = zipped(good, **{"metadata.json": metadata, "weights/0": array})
+    refused(path, "is no array")
+
+
 @pytest.mark.parametrize("cut", [0, 10, 100, 0.5, 0.99])
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
 def test_files_that_are_cut_short_or_of_another_program(good, name, cut):
@@ -416,6 +429,87 @@ def test_bytes_that_changed(good):
                 load_model(name)
             except ValueError:
                 pass
+
+
+MARKS = [b"GCOL", b"TREE", b"SNOD", b"HEAP", b"model_config", b"layer_names", b"weight_names", b"name\0", b"PK\x01\x02"]
+
+
+def near_marks(data, random):
+    """data with numbers changed near where HDF5's and zip's structures and attributes begin."""
+    changed = bytearray(data)
+    for _ in range(random.integers(1, 4)):
+        places = [found.start() for found in re.finditer(re.escape(MARKS[random.integers(len(MARKS))]), data)] or [0]
+        at = min(places[random.integers(len(places))] + int(random.integers(64)), len(data) - 8)
+        numbers = (0, 1, 16, 2**16, 2**31, 2**32 - 1, 2**63, 2**64 - 16, len(data) - 1, at)
+        size = int(random.choice([1, 2, 4, 8]))
+        changed[at : at + size] = struct.pack("<Q", numbers[random.integers(len(numbers))])[:size]
+    return bytes(changed)
+
+
+ODD = [
+    0,
+    -1,
+    10**9,
+    10**300,
+    1.5,
+    True,
+    None,
+    "",
+    "relu",
+    "Trainer",
+    "Functional",
+    "float64",
+    [],
+    {},
+    [[]],
+    [None, 10**9],
+]
+
+
+def edited(config, random):
+    """A configuration with a value changed, taken out or put in another's place."""
+    places = []
+    todo = [config]
+    while todo:
+        each = todo.pop()
+        for key in each if isinstance(each, dict) else range(len(each)):
+            places.append((each, key))
+            if isinstance(each[key], dict | list):
+                todo.append(each[key])
+    (to, key), (other, name) = (places[random.integers(len(places))] for _ in range(2))
+    how = random.integers(4)
+    if how == 0:
+        del to[key]
+    else:
+        to[key] = json.loads(json.dumps(other[name] if how == 1 else ODD[random.integers(len(ODD))]))
+    return config
+
+
+def test_structures_that_changed(good):
+    """Seeds of a longer search, which found no other error, nothing that takes long and no memory."""
+    random = np.random.default_rng(1)
+    model = load_model(io.BytesIO(good["m.h5"]))
+    loads = {
+        "m.h5": (lambda: good["m.h5"], near_marks, load_model),
+        "w.weights.h5": (lambda: good["model.weights.h5"], near_marks, model.load_weights),
+        "m.keras": (lambda: Path(zipped(good)).read_bytes(), near_marks, load_model),
+        "config.json": (
+            lambda: json.loads(good["config.json"]),
+            edited,
+            lambda text: load_model(configured(good, text)),
+        ),
+    }
+    start = time.process_time()
+    for name, (whole, change, load) in loads.items():
+        for _ in range(16):
+            changed = change(whole(), random)
+            if name != "config.json":
+                Path(name).write_bytes(changed)
+            try:
+                load(name if name != "config.json" else lambda _, changed=changed: changed)
+            except ValueError:
+                pass
+    assert time.process_time() - start < 60
 
 
 # -------------------- HDF5 --------------------

@@ -9,8 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import room
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.creation import ones, zeros
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.indexing import take
 from nbkeras.ops.linalg import solve
@@ -132,6 +134,7 @@ def moved(
     batch = x if x.ndim == 4 else expand_dims(x, 0)
     batch = moveaxis(batch, 1, 3) if first else batch
     count, height, width, channels = batch.shape
+    room.briefly(32 * height * width, f"{name} of an image of {height} x {width}")
     down, across = (grid.reshape(1, -1).astype(x.dtype) for grid in np.mgrid[:height, :width])
     columns, rows = places(as_tensor(across), as_tensor(down), count)
     starts = as_tensor(np.arange(count)[:, None] * (height * width))
@@ -196,7 +199,7 @@ def perspective_transform(
     start, end = (reshape(points, (-1, 4, 2)) for points in (start, end))
     sources = unstack(start, axis=2)
     x, y = unstack(end, axis=2)
-    one, zero = as_tensor(np.ones(x.shape, x.dtype)), as_tensor(np.zeros(x.shape, x.dtype))
+    one, zero = ones(x.shape, x.dtype), zeros(x.shape, x.dtype)
     equations = []
     for source, row in zip(sources, ([x, y, one, zero, zero, zero], [zero, zero, zero, x, y, one]), strict=True):
         back = elementwise.negative(source)

@@ -182,6 +182,7 @@ def _triangle(name: str, keep: Any, x: Any, k: int) -> Tensor:
     x = as_tensor(x)
     if x.ndim < 2:
         raise ValueError(f"{name}: expected at least two axes, received shape {x.shape}")
+    room.briefly(8 * x.shape[-2] * x.shape[-1], f"{name} of matrices of shape {x.shape[-2:]}")
     return elementwise.where(keep(np.ones(x.shape[-2:], np.bool_), k), x, x.dtype.type(0))
 
 

@@ -17,7 +17,7 @@ from nbkeras.tensor import Tensor, as_tensor, op
 def _places(size: int, window: int, stride: int, dilation: int = 1) -> np.ndarray:
     """Where the elements of each window are, (windows, window)."""
     count = max(0, (size - dilation * (window - 1) - 1) // stride + 1)
-    room.briefly(8 * count * window, f"{count} windows of {window}")
+    room.briefly(16 * count * window, f"{count} windows of {window}")
     return np.arange(count)[:, None] * stride + np.arange(window) * dilation
 
 

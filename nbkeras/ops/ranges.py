@@ -64,7 +64,7 @@ def _between(name: str, start: Any, stop: Any, num: int, endpoint: bool, axis: i
         raise ValueError(f"{name}: num must not be negative, received {num}")
     first, last = (as_float(each) for each in promote(start, stop))
     check_broadcast(name, first, last)
-    room.briefly(8 * count, f"{name} of {count} numbers")
+    room.briefly(24 * count, f"{name} of {count} numbers")
     parts = count - 1 if endpoint else count
     steps = as_tensor(np.arange(count) / max(parts, 1), first.dtype)
     ndim = max(first.ndim, last.ndim)

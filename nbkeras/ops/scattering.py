@@ -15,7 +15,7 @@ from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.arguments import as_integer, axis_of, promote
-from nbkeras.ops.creation import arange, full, zeros
+from nbkeras.ops.creation import arange, full, ones, zeros
 from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, sizes_of, stack, unstack
 from nbkeras.tensor import Tensor, apply, as_tensor, op
 
@@ -115,7 +115,7 @@ def slice_update(inputs, start_indices, updates) -> Tensor:
     if known:
         key = tuple(builtins.slice(s, s + n) for s, n in zip(starts, new.shape, strict=True))
         return apply(shape_kernels.set_slice, shape_kernels.set_slice_vjp, [x, new], key=key)
-    rows = as_tensor(np.zeros(new.shape, np.int64))
+    rows = zeros(new.shape, "int64")
     for axis, (start, count) in enumerate(zip(starts, new.shape, strict=True)):
         places = reshape(elementwise.add(arange(count, dtype="int64"), start), [-1] + [1] * (x.ndim - axis - 1))
         rows = elementwise.add(elementwise.multiply(rows, x.shape[axis]), places)
@@ -269,7 +269,7 @@ def unique(
     is_new = elementwise.not_equal(line[1:], line[:-1])  # type: ignore[index]
     places = as_tensor(indexing.pad(reduce.cumsum(as_tensor(is_new, np.int32)), (1, 0)), np.int64)
     count = int(reduce.max(places)) + 1 if size is None else size
-    tally = segment_sum(as_tensor(np.ones(x.size, np.int32)), places, count)
+    tally = segment_sum(ones(x.size, "int32"), places, count)
     first = segment_min(order, places, count)
     there = elementwise.greater(tally, 0)
     filler = line[0] if fill_value is None else as_tensor(fill_value, x.dtype)
@@ -293,7 +293,7 @@ def bincount(x, weights=None, minlength: int = 0, sparse: bool = False) -> Tenso
     if numbers.ndim not in (1, 2):
         raise ValueError(f"bincount: expected one or two axes, received shape {numbers.shape}")
     length = max(int(reduce.max(numbers)) + 1 if numbers.size else 0, minlength)
-    counted = as_tensor(np.ones(numbers.shape, np.int32)) if weights is None else as_tensor(weights)
+    counted = ones(numbers.shape, "int32") if weights is None else as_tensor(weights)
     if numbers.ndim == 1:
         return segment_sum(counted, numbers, length)
     rows = numbers.shape[0]

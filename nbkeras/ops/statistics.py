@@ -11,6 +11,7 @@ from nbkeras.dtypes import array_of
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.arguments import as_float, axes_of, axis_of, promote
+from nbkeras.ops.creation import ones
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.ranges import linspace
 from nbkeras.ops.scattering import searchsorted, segment_sum
@@ -311,4 +312,4 @@ def histogram(x, bins: int = 10, range: tuple[float, float] | None = None) -> tu
     edges = linspace(low, high, bins + 1)
     place = elementwise.subtract(searchsorted(edges, flat, "right"), 1)
     place = elementwise.where(elementwise.equal(flat, high), bins - 1, place)
-    return segment_sum(as_tensor(np.ones(x.size, x.dtype)), place, bins), edges
+    return segment_sum(ones(x.size, x.dtype), place, bins), edges

@@ -14,6 +14,7 @@ import secrets
 import shutil
 import stat
 import struct
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -249,7 +250,7 @@ def read_npy(archive: zipfile.ZipFile, member: str, what: str, like: Any) -> Any
         version = np.lib.format.read_magic(text)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = reader(text)
-    except ValueError as error:
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy reads the header as Python's literals
         raise ValueError(f"member {member!r} of the file is no array: {error}") from None
     if shape != like.shape or dtype.kind not in "fiub":
         raise OtherShape(f"{what!r} has shape {like.shape} in the model, but {shape} ({dtype}) in the file")
