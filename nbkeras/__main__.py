@@ -51,7 +51,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         prog="nbkeras",
         description="Keras's API on a tape that replays.",
-        epilog="`nbkeras script.py ...` runs a Keras script, in which `import keras` means nbkeras.",
+        epilog="`nbkeras script.py ...` runs a Keras script, in which `import keras` means nbkeras, and so does "
+        "`tensorflow.keras` unless TensorFlow is installed; `nbkeras --tensorflow script.py ...` even then.",
     )
     parser.add_argument("--version", action="version", version=f"nbkeras {nbkeras.__version__}")
     commands = parser.add_subparsers(dest="command", metavar="command")
@@ -67,8 +68,10 @@ def main(arguments: list[str] | None = None) -> None:
     convert.add_argument("source", help="a file of Keras or nbkeras: .keras, .h5, .weights.h5, .safetensors")
     convert.add_argument("target", help="ends in .keras, .h5 or .onnx (models), .weights.h5 or .safetensors (weights)")
     convert.add_argument("--model", help="where source holds weights only: a file of the model that they are of")
-    if arguments and script.is_script(arguments[0], commands.choices):
-        return script.run(arguments[0], arguments[1:])
+    asked = arguments[:1] == ["--tensorflow"]
+    path, *rest = arguments[asked:] or [""]
+    if script.is_script(path, commands.choices):
+        return script.run(path, rest, asked)
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
         parser.print_help()

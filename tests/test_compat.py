@@ -1,6 +1,8 @@
 """Scripts for Keras 2 and 3, run unmodified: `python -m nbkeras script.py`."""
 
-import importlib
+import importlib.util
+import operator
+import re
 import subprocess
 import sys
 import textwrap
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 from compat_scripts import SCRIPTS, run_script
 
+import nbkeras
 from nbkeras import layers, metrics, optimizers
-from nbkeras.compat import modules
+from nbkeras.compat import modules, tensorflow
 
 
 def test_modules_of_keras_mean_nbkeras(tmp_path):
@@ -128,6 +131,88 @@ def test_the_alias_in_code(tmp_path):
         """
     done = subprocess.run([sys.executable, "-P", "-c", textwrap.dedent(source)], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+TENSORFLOW = """
+    import multiprocessing
+    import tensorflow as tf, tensorflow.keras as other
+    import tensorflow.keras.models
+    from tensorflow import keras
+    from tensorflow.keras import backend as K, layers
+    from tensorflow.keras.layers import Dense
+    from tensorflow.keras.layers.experimental.preprocessing import Rescaling
+    from tensorflow.keras.optimizers.legacy import Adam
+    import keras as alone
+
+    def child(units):
+        from tensorflow.keras.layers import Dense
+        return Dense(units).units
+
+    if __name__ == "__main__":
+        assert tf.keras is keras is other is alone and layers is alone.layers and K is alone.backend
+        assert Dense is layers.Dense is tf.keras.layers.Dense and Dense.__module__ == "nbkeras.layers.core"
+        assert tf.__version__.startswith("2") and not hasattr(tf, "data")
+        model = tf.keras.Sequential([Dense(2, input_shape=(3,))])
+        model.compile(Adam(0.1), "mse")
+        assert model.count_params() == 8
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            assert pool.apply(child, (3,)) == 3
+    """
+
+
+def test_scripts_of_tf_keras(tmp_path, monkeypatch):
+    """Where TensorFlow is installed, or something of this name, it has to be asked for."""
+    (tmp_path / "installed").mkdir()
+    (tmp_path / "installed" / "tensorflow.py").write_text("keras = 'not ours'", encoding="utf-8")
+    with monkeypatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+        run_script(tmp_path, TENSORFLOW, options=("--tensorflow",))
+        run_script(tmp_path, "from tensorflow import keras; import keras as k; assert keras == 'not ours' and k.layers")
+    if importlib.util.find_spec("tensorflow") is None:
+        run_script(tmp_path, TENSORFLOW)
+
+
+@pytest.mark.parametrize(
+    ("source", "message"),
+    [
+        ("tf.data", "AttributeError: tensorflow.data is TensorFlow's: .* tensorflow.keras alone .give fit arrays"),
+        ("tf.reduce_mean", "AttributeError: tensorflow.reduce_mean is TensorFlow's.*use keras.ops.mean"),
+        (
+            "tf.nothing",
+            "AttributeError: tensorflow.nothing is TensorFlow's: nbkeras stands in for tensorflow.keras alone\n",
+        ),
+        ("from tensorflow import config", "ImportError: tensorflow.config is TensorFlow's"),
+        ("import tensorflow.compat.v1", "ImportError: tensorflow.compat is TensorFlow's"),
+        ("from tensorflow.python.keras import layers", "tensorflow.python is TensorFlow's.*write tensorflow.keras"),
+        ("from tensorflow.keras.applications import VGG16", "keras.applications is not offered: .*pretrained"),
+        ("import tensorflow.keras.nothing", "ModuleNotFoundError: No module named 'keras.nothing'"),
+    ],
+)
+def test_what_is_tensorflows_is_said(tmp_path, source, message):
+    with pytest.raises(AssertionError, match=message):
+        run_script(tmp_path, f"import tensorflow as tf\n{source}", options=("--tensorflow",))
+
+
+def test_tensorflow_that_was_imported_is_not_shadowed(tmp_path):
+    (tmp_path / "tensorflow.py").write_text("", encoding="utf-8")
+    source = """
+        import tensorflow, nbkeras
+        nbkeras.install_as_keras()
+        try:
+            nbkeras.install_as_keras(tensorflow=True)
+        except ImportError as error:
+            assert "another TensorFlow is imported already" in str(error)
+        else:
+            raise SystemExit("no error")
+        """
+    run_script(tmp_path, source)
+
+
+def test_what_is_named_in_place_of_tensorflows_is_there():
+    for text in tensorflow.INSTEAD.values():
+        for path in re.findall(r"(?:nb)?keras((?:\.[A-Za-z_]+)+)", text):
+            found = operator.attrgetter(path[1:])(nbkeras) if not text.startswith("where it says") else nbkeras
+            assert found is not None
 
 
 def test_every_module_of_the_table_is_there():

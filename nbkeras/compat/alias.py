@@ -82,27 +82,35 @@ def _own(name: str) -> str:
     return name.partition(".")[2]
 
 
-def install_as_keras() -> None:
+def install_as_keras(tensorflow: bool = False) -> None:
     """Make `import keras` and the modules of Keras 2 and 3 mean nbkeras, in this process and in those it spawns.
 
     Call it before the first `import keras`; ImportError if another Keras was imported already. Where Keras 2.3.1 and
-    Keras 3 differ in a default, 2.3.1 decides from then on, in nbkeras too (docs/compat.md).
+    Keras 3 differ in a default, 2.3.1 decides from then on, in nbkeras too (docs/compat.md). tensorflow: the same for
+    `tensorflow.keras`; other names of `tensorflow` are refused then, also where a real one is installed.
     """
-    if _finder in sys.meta_path:
-        return
-    other = [name for name in sys.modules if name.startswith("keras.")]
-    if other or not _is_ours(sys.modules.get("keras")):
+    if _finder not in sys.meta_path:
+        _stand_in("keras", "Keras", _finder, FOLDER)
+        keras2.apply()
+        importlib.import_module("keras")
+    if tensorflow:
+        finder = importlib.import_module("nbkeras.compat.tensorflow").finder
+        if finder not in sys.meta_path:
+            _stand_in("tensorflow", "TensorFlow", finder, f"{FOLDER}_tensorflow")
+            importlib.import_module("tensorflow")
+
+
+def _stand_in(name: str, title: str, finder: importlib.abc.MetaPathFinder, folder: str) -> None:
+    """Let `import name` find what the finder makes, and spawned processes what the folder holds."""
+    found = sys.modules.get(name)
+    ours = found is None or (getattr(found, "__file__", "") or "").startswith(
+        folder
+    )  # nothing was imported yet, or only the door
+    if not ours or any(each.startswith(f"{name}.") for each in sys.modules):
         raise ImportError(
-            f"another Keras is imported already, from {getattr(sys.modules.get('keras'), '__file__', 'somewhere')}: call "
-            "nbkeras.install_as_keras() before the first `import keras`"
+            f"another {title} is imported already, from {getattr(found, '__file__', 'somewhere')}: call "
+            f"nbkeras.install_as_keras before the first `import {name}`"
         )
-    sys.meta_path.insert(0, _finder)
-    sys.path.insert(1, FOLDER)  # after the script's own folder
-    sys.modules.pop("keras", None)
-    keras2.apply()
-    importlib.import_module("keras")
-
-
-def _is_ours(module: ModuleType | None) -> bool:
-    """Whether nothing was imported as keras yet, or only the door in `drop_in`."""
-    return module is None or (module.__file__ or "").startswith(FOLDER)
+    sys.meta_path.insert(0, finder)
+    sys.path.insert(1, folder)  # after the script's own folder
+    sys.modules.pop(name, None)

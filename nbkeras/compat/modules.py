@@ -48,6 +48,9 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
     **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
     **{f"engine.{name}": (*_OLD_ENGINE, "nbkeras.graph") for name in _ENGINE.split()},
+    # tf.keras's, of 2019 to 2023
+    **{name: _OLD_LAYERS for name in ("layers.experimental", "layers.experimental.preprocessing")},
+    **{name: ("nbkeras.optimizers",) for name in ("optimizers.experimental", "optimizers.legacy")},
     "engine.training_utils": ("nbkeras.compat.training_utils", "nbkeras.compat.generic_utils"),
     **{f"utils.{name}": ("nbkeras.utils", *_OLD_UTILS) for name in _UTILS.split()},
     **{f"datasets.{name}": (f"nbkeras.datasets.{name}",) for name in _DATASETS.split()},

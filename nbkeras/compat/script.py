@@ -1,6 +1,7 @@
 """`python -m nbkeras script.py [args]`: a Keras script, run as `python script.py [args]` would."""
 
 import functools
+import importlib.util
 import os
 import runpy
 import sys
@@ -19,13 +20,13 @@ def is_script(argument: str, commands: Iterable[str]) -> bool:
     return argument.endswith(".py") or (argument not in commands and os.path.isfile(argument))
 
 
-def run(path: str, arguments: Sequence[str]) -> None:
-    """Run the file as `__main__`, with `keras` meaning nbkeras."""
+def run(path: str, arguments: Sequence[str], tensorflow: bool = False) -> None:
+    """Run the file as `__main__`, with `keras` meaning nbkeras, and `tensorflow.keras` where asked or there is no TensorFlow."""
     if not os.path.isfile(path):
         sys.exit(f"nbkeras: there is no file {path!r}")
     if not sys.flags.safe_path:
         sys.path[0] = os.path.dirname(os.path.abspath(path))
-    install_as_keras()
+    install_as_keras(tensorflow or importlib.util.find_spec("tensorflow") is None)
     for kind in _OLD_NUMPY:
         vars(np).setdefault(kind.__name__, kind)
     sys.argv = [path, *arguments]

@@ -5,11 +5,11 @@ import sys
 import textwrap
 
 
-def run_script(folder, source, *arguments, expect=0):
-    """What a script prints, run as the command line runs it."""
+def run_script(folder, source, *arguments, expect=0, options=()):
+    """What a script prints, run as the command line runs it; options: those before the script's name."""
     path = folder / "script.py"
     path.write_text(textwrap.dedent(source), encoding="utf-8")
-    command = [sys.executable, "-W", "error", "-m", "nbkeras", str(path), *arguments]
+    command = [sys.executable, "-W", "error", "-m", "nbkeras", *options, str(path), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd=folder)
     assert done.returncode == expect, done.stdout + done.stderr
     return done.stdout + (done.stderr if expect else "")
