@@ -127,6 +127,13 @@ MISTAKES = [
     (lambda: L.MaxPooling2D(data_format=X), ValueError, "'channels_first', received ndarray of shape"),
     (lambda: ops.switch(np.inf, [len]), TypeError, "switch: index must be an integer, received inf"),
     (lambda: L.GRUCell(2)(X[0, 0], X[:, :2]), ValueError, r"expected ndim=2, received shape \(\)"),
+    (lambda: L.Reshape(())(X[0, 0]), ValueError, r"expected min_ndim=1, received shape \(\)"),
+    (
+        lambda: keras.initializers.Orthogonal(seed={0: 1}),
+        ValueError,
+        "seed must be an integer, a SeedGenerator or None",
+    ),
+    (lambda: ops.batch_normalization_training(X, 0, X[0], 1), TypeError, "statistics are Variables, received 0"),
     # building
     (lambda: L.Dense(0), ValueError, r"positive integer for units, received 0"),
     (
