@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nbkeras import later as _later
+from nbkeras.annotated import briefly
 from nbkeras.placement import get_device as get_device
 from nbkeras.placement import set_device as set_device
 from nbkeras.placement import set_matmul as set_matmul
@@ -38,12 +39,12 @@ def standardize_dtype(dtype) -> str:
         return "int32"
     try:
         found = np.dtype(getattr(dtype, "name", dtype))
-    except TypeError:
+    except (TypeError, ValueError):
         found = np.dtype(object)
     if found.kind not in "fiub":
         texts = "; texts are no tensors: prepare them by StringLookup or TextVectorization before the model"
-        hint = texts if dtype == "string" or found.kind in "SU" else ""
-        raise ValueError(f"dtype must be a dtype of numbers or booleans, received {dtype!r}{hint}")
+        hint = texts if (isinstance(dtype, str) and dtype == "string") or found.kind in "SU" else ""
+        raise ValueError(f"dtype must be a dtype of numbers or booleans, received {briefly(dtype)}{hint}")
     return found.name
 
 

@@ -30,6 +30,9 @@ def array_of(value: Any, dtype: Any = None) -> np.ndarray:
     except OverflowError:  # of Python's integers
         wanted = "any dtype" if dtype is None else known_dtype(dtype)
         raise ValueError(f"{briefly(value)} does not fit into {wanted}") from None
+    except (TypeError, ValueError) as error:  # NumPy's, of texts and of lists of several lengths
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"expected a number, or lists of numbers of one length, received {briefly(value)}") from error
     if array.dtype.kind not in "fiub":
         raise TypeError(f"expected numbers or booleans, received {type(value).__name__} with dtype {array.dtype}")
     if dtype is not None:

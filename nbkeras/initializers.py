@@ -163,7 +163,7 @@ class RandomInitializer(Initializer):
     """What random initializers share: the seed, an integer, a SeedGenerator, or None for one from the global seed."""
 
     def __init__(self, seed=None):
-        if isinstance(seed, Mapping):
+        if isinstance(seed, Mapping) and "config" in seed:
             seed = SeedGenerator.from_config(seed["config"])
         if seed is not None and not isinstance(seed, int | np.integer | SeedGenerator):
             raise ValueError(f"seed must be an integer, a SeedGenerator or None, received {seed!r}")

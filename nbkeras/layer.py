@@ -275,7 +275,7 @@ class Layer(Module, Connected):
             self._set_masks(inputs, kwargs.get("mask", masks if has_mask else None), outputs)
         if self.activity_regularizer is not None:
             for output in nest.flatten(outputs):
-                self.add_loss(ops.divide(self.activity_regularizer(output), max(output.shape[0], 1)))
+                self.add_loss(ops.divide(self.activity_regularizer(output), max((*output.shape[:1], 1))))
         return outputs
 
     def _named_call(self, args: tuple, kwargs: dict) -> Any:

@@ -328,3 +328,4 @@ def test_mistakes(number):
 def test_integers_are_rounded_to_tens():
     x = np.array([0, 5, 15, 25, -35, 99], np.int32)
     np.testing.assert_array_equal(ops.round(x, -1).numpy(), [0, 0, 20, 20, -40, 100])
+    assert np.isnan(ops.round(np.ones(2), -(2**31))).all()  # as NumPy's, and at once

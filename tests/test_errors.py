@@ -171,6 +171,25 @@ MISTAKES = [
     (lambda: ops.nanquantile(X, [0.5, np.nan]), ValueError, "nanquantile: q must lie between 0 and 1, received"),
     (lambda: ops.vectorize(abs, signature=5), ValueError, "a signature looks like"),
     (lambda: ops.image.resize(X[None, :, :0, None], (2, 2)), ValueError, "need a height and a width of 1 or more"),
+    (lambda: ops.add([[1, 2], [3]], 1), ValueError, r"lists of numbers of one length, received \[\[1, 2\], \[3\]\]"),
+    (lambda: ops.cast(X, X), ValueError, "dtype must be a dtype of numbers or booleans, received ndarray of shape"),
+    (lambda: keras.metrics.Mean(dtype=X), ValueError, "dtype must be a dtype of numbers or booleans, received ndarray"),
+    (lambda: keras.losses.Huber(reduction=X), ValueError, "reduction must be one of .* or None, received ndarray"),
+    (
+        lambda: keras.metrics.RecallAtPrecision([1]),
+        ValueError,
+        r"precision must be a number from 0 to 1, received \[1\]",
+    ),
+    (lambda: L.MaxPooling2D(data_format=X), ValueError, "'channels_first', received ndarray of shape"),
+    (lambda: ops.switch(np.inf, [len]), TypeError, "switch: index must be an integer, received inf"),
+    (lambda: L.GRUCell(2)(X[0, 0], X[:, :2]), ValueError, r"expected ndim=2, received shape \(\)"),
+    (lambda: L.Reshape(())(X[0, 0]), ValueError, r"expected min_ndim=1, received shape \(\)"),
+    (
+        lambda: keras.initializers.Orthogonal(seed={0: 1}),
+        ValueError,
+        "seed must be an integer, a SeedGenerator or None",
+    ),
+    (lambda: ops.batch_normalization_training(X, 0, X[0], 1), TypeError, "statistics are Variables, received 0"),
     # building
     (lambda: L.Dense(0), ValueError, r"positive integer for units, received 0"),
     (

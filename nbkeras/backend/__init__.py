@@ -308,6 +308,7 @@ def bias_add(x, bias, data_format: str | None = None) -> Tensor:
 
 def batch_normalization(x, mean, var, beta, gamma, axis: int = -1, epsilon: float = 1e-3) -> Tensor:
     """(x - mean) / sqrt(var + epsilon) * gamma + beta, for each index of an axis: of one axis each, or as broad as x."""
+    x = x if ops.is_tensor(x) else as_tensor(x)
     flat = [each if each is None else ops.reshape(_like(each, x), (-1,)) for each in (mean, var, beta, gamma)]
     return ops.batch_normalization(x, flat[0], flat[1], axis, flat[2], flat[3], epsilon)
 

@@ -107,7 +107,7 @@ int_shape = get_variable_shape = shape
 
 def dtype(x) -> str:
     """The dtype's name."""
-    return np.dtype(x.dtype).name
+    return np.dtype(x.dtype if ops.is_tensor(x) else as_tensor(x).dtype).name
 
 
 def size(x) -> int:

@@ -148,7 +148,7 @@ class Reshape(Layer):
     """(batch, ...) -> (batch, *target_shape); one size may be -1."""
 
     output_dtype = "input"
-    input_spec = InputSpec()
+    input_spec = InputSpec(min_ndim=1)
 
     def __init__(self, target_shape, **kwargs):
         super().__init__(**kwargs)

@@ -13,7 +13,7 @@ import numpy as np
 
 from nbkeras import activations, constraints, initializers, nest, ops, random, regularizers
 from nbkeras.graph import SymbolicTensor
-from nbkeras.layer import Layer, layers
+from nbkeras.layer import InputSpec, Layer, layers
 from nbkeras.tensor import Tensor
 
 
@@ -92,6 +92,7 @@ def argument_names(cls: type[Layer]) -> set[str]:
 class _Cell(Layer):
     """What the built-in cells share: arguments, weights, dropout masks that last for a sequence."""
 
+    input_spec = InputSpec(ndim=2)
     gates = 1
 
     def __init__(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.annotated import briefly
 from nbkeras.mistakes import set_by_init
 from nbkeras.observed import Observed
 from nbkeras.registry import Registry
@@ -41,8 +42,8 @@ def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool =
 def check_reduction(reduction: str | None) -> str:
     """The reduction, 'none' for None, the mean for tf.keras's 'auto'; ValueError for an unknown one."""
     reduction = "none" if reduction is None else "sum_over_batch_size" if reduction == "auto" else reduction
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"reduction must be one of {list(_REDUCTIONS)} or None, received {reduction!r}")
+    if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
+        raise ValueError(f"reduction must be one of {list(_REDUCTIONS)} or None, received {briefly(reduction)}")
     return reduction
 
 

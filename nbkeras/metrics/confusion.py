@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops, room
+from nbkeras.annotated import briefly
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import Metric, registry
 from nbkeras.ops.metrics import count_confusion, divide_no_nan
@@ -189,10 +190,10 @@ class _AtConstraint(_Confusion):
     _value_name = ""
 
     def __init__(self, value: float, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any):
-        if not 0 <= value <= 1:
-            raise ValueError(f"{self._value_name} must be a number from 0 to 1, received {value!r}")
-        if num_thresholds <= 0:
-            raise ValueError(f"num_thresholds must be an integer > 0, received {num_thresholds!r}")
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise ValueError(f"{self._value_name} must be a number from 0 to 1, received {briefly(value)}")
+        if not isinstance(num_thresholds, int) or num_thresholds <= 0:
+            raise ValueError(f"num_thresholds must be an integer > 0, received {briefly(num_thresholds)}")
         super().__init__([0.5] if num_thresholds == 1 else evenly(num_thresholds), class_id, name, dtype)
         setattr(self, self._value_name, value)
         self.num_thresholds = num_thresholds

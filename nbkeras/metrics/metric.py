@@ -33,7 +33,7 @@ class Metric(Observed):
 
     def __init__(self, name: str | None = None, dtype: Any = None):
         self.name = name or snake_case(type(self).__name__)
-        self.dtype = np.dtype(dtype or config.floatx()).name
+        self.dtype = config.standardize_dtype(dtype)
         self._state: list[Variable] = []
 
     def add_weight(self, shape=(), initializer=None, dtype=None, name: str | None = None) -> Variable:

@@ -6,6 +6,7 @@ the first branch, or one turn, says what they are.
 """
 
 import functools
+import operator
 import re
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import nest
+from nbkeras.annotated import briefly
 from nbkeras.kernels import device
 from nbkeras.ops.arguments import axis_of
 from nbkeras.ops.creation import zeros_like
@@ -41,7 +43,12 @@ def switch(index, branches: Sequence[Callable], *operands) -> Any:
     """The branch of a number, of the operands; numbers out of range count as the nearest. Reads index."""
     if not branches:
         raise ValueError("switch: expected at least one branch")
-    return branches[min(max(int(_value(index, 0)), 0), len(branches) - 1)](*operands)
+    number = _value(index, 0)
+    try:
+        number = operator.index(number)
+    except TypeError:
+        raise TypeError(f"switch: index must be an integer, received {briefly(number)}") from None
+    return branches[min(max(number, 0), len(branches) - 1)](*operands)
 
 
 # -------------------- loops --------------------

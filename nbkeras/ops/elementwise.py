@@ -224,6 +224,7 @@ def ceil(x) -> Tensor:
 @op
 def round(x, decimals: int = 0) -> Tensor:
     """x rounded to a number of decimals, halves to the even neighbour; no gradient."""
+    decimals = min(max(decimals, -400), 400)  # NumPy multiplies that often; 1e400 is infinite
     return apply(elementwise.round, None, _numbers("round", [as_tensor(x)]), decimals=decimals)
 
 

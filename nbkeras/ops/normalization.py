@@ -4,13 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras import config
+from nbkeras.annotated import briefly
 from nbkeras.kernels import device
 from nbkeras.kernels import group_normalization as group_kernels
 from nbkeras.kernels import normalization as kernels
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops import shape as shapes
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
-from nbkeras.tensor import Tensor, apply, as_tensor, op
+from nbkeras.tensor import Tensor, Variable, apply, as_tensor, op
 
 
 def _channels_last(name: str, x: Tensor, axis: int, function: Callable, *vectors: Any) -> Tensor:
@@ -61,6 +62,8 @@ def batch_normalization_training(
     x = as_float(x)
     axis = axis_of(name, axis, x.ndim)
     for variable in (moving_mean, moving_variance):
+        if not isinstance(variable, Variable):
+            raise TypeError(f"{name}: the moving statistics are Variables, received {briefly(variable)}")
         if variable.dtype != x.dtype:
             raise TypeError(f"{name}: the moving statistics have dtype {variable.dtype}, x has {x.dtype}")
     rows_mask = None

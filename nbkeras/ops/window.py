@@ -4,6 +4,7 @@ import operator
 from typing import Any
 
 from nbkeras import config
+from nbkeras.annotated import briefly
 from nbkeras.kernels import window
 from nbkeras.tensor import Tensor
 
@@ -50,8 +51,10 @@ def paddings_of(name: str, value: Any, strides: tuple[int, ...]) -> tuple[int | 
 def data_format_of(name: str, data_format: str | None) -> str:
     """'channels_last' or 'channels_first'; None is what keras.json's image_data_format would say."""
     found = config.image_data_format() if data_format is None else data_format
-    if found not in ("channels_last", "channels_first"):
-        raise ValueError(f"{name}: data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
+    if not isinstance(found, str) or found not in ("channels_last", "channels_first"):
+        raise ValueError(
+            f"{name}: data_format must be 'channels_last' or 'channels_first', received {briefly(data_format)}"
+        )
     return found
 
 
