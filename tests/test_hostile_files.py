@@ -731,12 +731,21 @@ def message(load, path):
 
 @pytest.mark.parametrize("libver", ["earliest", "latest"])
 @pytest.mark.parametrize("userblock_size", [0, 512])
-def test_texts_in_all_versions_of_hdf5(libver, userblock_size):
-    buffer = io.BytesIO()
-    with h5py.File(buffer, "w", libver=libver, userblock_size=userblock_size) as file:
+@pytest.mark.parametrize("place", ["memory", "disk", "removed"])
+def test_texts_in_all_versions_of_hdf5(libver, userblock_size, place):
+    target = io.BytesIO() if place == "memory" else "m.h5"
+    with h5py.File(target, "w", libver=libver, userblock_size=userblock_size) as file:
         file.attrs.update(long="ä" * 70_000, list=["a", "", "bc"], n0=["d"], n1=["e"])
         file.create_group("g").attrs["name"] = np.bytes_("fixed")
-    with hdf5.opened(buffer) as file:
+        if place == "removed":
+            os.remove(target)
+        _check_texts(file)
+    if place != "removed":
+        _check_texts(target)
+
+
+def _check_texts(target):
+    with hdf5.opened(target) as file:
         assert hdf5.read_text(file, "long") == "ä" * 70_000 and hdf5.read_text(file["g"], "name") == "fixed"
         assert hdf5.read_texts(file, "list") == ["a", "", "bc"] and hdf5.read_texts(file, "n") == ["d", "e"]
         assert hdf5.read_text(file, "none") is None and hdf5.read_texts(file, "none") == []

@@ -49,8 +49,7 @@ def is_h5(file: Any) -> bool:
 def opened(file: Any) -> Iterator[Any]:
     """An HDF5 file to read, from a path or a binary file (or as it is, if it is open); ValueError for what is none."""
     if is_h5(file):
-        file.file.flush()
-        with _reading(file, io.BytesIO(file.file.id.get_file_image())):
+        with _bytes_of(file.file) as source, _reading(file, source):
             yield file
         return
     path = isinstance(file, str | os.PathLike)
@@ -65,6 +64,18 @@ def opened(file: Any) -> Iterator[Any]:
     with group, open(file, "rb") if path else contextlib.nullcontext(file) as source, readable(name):
         with _reading(group, source):
             yield group
+
+
+def _bytes_of(file: Any) -> IO[bytes]:
+    """The bytes of an open h5py.File: from the disk if they are there, else a copy of them."""
+    file.flush()
+    if file.driver == "sec2" and os.path.exists(file.filename):
+        if os.path.samestat(os.stat(file.filename), os.fstat(file.id.get_vfd_handle())):
+            return open(file.filename, "rb")
+    source = io.BytesIO(bytes(file.userblock_size))  # which HDF5's copy lacks
+    source.seek(0, io.SEEK_END)
+    source.write(file.id.get_file_image())
+    return source
 
 
 class _Open(threading.local):
