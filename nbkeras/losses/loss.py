@@ -41,10 +41,10 @@ def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool =
 
 def check_reduction(reduction: str | None) -> str:
     """The reduction, 'none' for None, the mean for tf.keras's 'auto'; ValueError for an unknown one."""
-    reduction = "none" if reduction is None else "sum_over_batch_size" if reduction == "auto" else reduction
+    reduction = "none" if reduction is None else reduction
     if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
         raise ValueError(f"reduction must be one of {list(_REDUCTIONS)} or None, received {briefly(reduction)}")
-    return reduction
+    return "sum_over_batch_size" if reduction == "auto" else reduction
 
 
 def mask_weights(sample_weight: Tensor | None, mask: Tensor | None, dtype: Any, rescale: bool) -> Tensor | None:
