@@ -41,8 +41,8 @@ class Launches:
     def __init__(self) -> None:
         self.steps: list[tuple] = []
 
-    def allocated(self, array: Array) -> None:
-        pass
+    def allocated(self, array: Array) -> Array:
+        return array
 
     def launched(self, function: Callable, args: tuple) -> None:
         self.steps.append((function, args))

@@ -66,8 +66,8 @@ class Launches:
         with device.record(self):
             self.kept = function()
 
-    def allocated(self, array: np.ndarray) -> None:
-        pass
+    def allocated(self, array: np.ndarray) -> np.ndarray:
+        return array
 
     def launched(self, function: Callable, args: tuple) -> None:
         self.steps.append((function, args))
