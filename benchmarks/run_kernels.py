@@ -38,6 +38,8 @@ CASES = kernel_cases.cases(QUICK)
 class Launches:
     """Hears what is launched."""
 
+    reason = "it is played over the same values, so they may be read"
+
     def __init__(self) -> None:
         self.steps: list[tuple] = []
 

@@ -61,6 +61,8 @@ def integers(below: int, *sizes: int, dtype="int64") -> np.ndarray:
 class Launches:
     """Hears what is launched, and plays it again."""
 
+    reason = "it is played over the same values, so they may be read"
+
     def __init__(self, function: Callable[[], object]):
         self.steps: list[tuple] = []
         with device.record(self):
