@@ -110,6 +110,7 @@ TOO_MUCH = {
     "a giant constant": functional(operation("full_like", 1.0), shape=(None, 10**10)),
     "a long range": functional(entry("Resizing", "r", "i", height=10**10, width=2), shape=(None, 4, 4, 3)),
     "many windows": functional(operation("extract_sequences", 10**8, 1), shape=(None, 2 * 10**8)),
+    "a window larger than its image": functional(operation("fold", 2, 10**8), shape=(None, 4, 3)),
     "a wide pooling": within(entry("AdaptiveAveragePooling1D", "p", "i", output_size=10**9), shape=(None, 4, 3)),
     "windows of a pooling": within(entry("AdaptiveMaxPooling1D", "p", "i", output_size=10**7), shape=(None, 4, 3)),
     "models in models": nested(40),

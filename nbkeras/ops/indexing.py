@@ -173,7 +173,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
         raise ValueError(f"pad: constant_values are for mode 'constant', received {constant_values!r} with {mode!r}")
     for axis, width in enumerate(widths):
         if width != (0, 0):
-            room.briefly(8 * (x.shape[axis] + sum(width)), f"padding of {width}")
+            room.briefly(24 * (x.shape[axis] + sum(width)), f"padding of {width}")
             x = take(x, np.pad(np.arange(x.shape[axis]), width, mode=mode), axis=axis)  # type: ignore[call-overload]
     return x
 
