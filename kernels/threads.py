@@ -42,7 +42,7 @@ from numba.extending import intrinsic
 from nbkeras.kernels import device
 from nbkeras.kernels.atomic import OWN, WALL, add, exchange, nanoseconds, nap, read, relax, write
 from nbkeras.kernels.cache import cached_cfunc, compiled, provide, symbol
-from nbkeras.kernels.messages import named, raise_named
+from nbkeras.kernels.messages import DOES_NOT_FIT, named, raise_named
 
 _LINE = 8  # numbers in a cache line of 64 bytes; what different threads write lies in different lines
 # Places in the pool's memory. Those of the first line are written before the tickets are.
@@ -360,14 +360,14 @@ def _address(kernel, *args) -> int:
     key = (kernel, *[(a.dtype, a.ndim) if isinstance(a, np.ndarray) else type(a) for a in args])
     address = _addresses.get(key)
     if address is None:
-        if not hasattr(kernel, "overloads"):
+        if not hasattr(kernel, "compile"):
             raise TypeError(
                 f"launch_shares needs a compiled kernel: decorate {named(kernel)} with @compiled of nbkeras.kernels.cache"
             )
         signature = tuple(typeof(device.plain(a)) for a in args)
         try:
             kernel.compile(signature)
-        except Exception as error:
+        except DOES_NOT_FIT as error:
             raise_named(kernel, args, error)
         code = kernel.overloads[signature]
         address = _addresses[key] = code.library.get_pointer_to_function(code.fndesc.llvm_func_name)

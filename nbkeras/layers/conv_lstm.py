@@ -41,6 +41,7 @@ class _ConvLSTMCell(LSTMCell):
         self.dilation_rate = sizes_of(name, "dilation_rate", dilation_rate, self.rank)
         self.padding = padding_of(name, padding, ("valid", "same"))
         self.data_format = data_format_of(name, data_format)
+        self.input_spec = InputSpec(ndim=self.rank + 2)
         self.state_shape: tuple | None = None  # of a sample, once built
 
     def build(self, input_shape):

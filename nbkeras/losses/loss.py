@@ -41,8 +41,9 @@ def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool =
 
 def check_reduction(reduction: str | None) -> str:
     """The reduction, 'none' for None, the mean for tf.keras's 'auto'; ValueError for an unknown one."""
-    reduction = "none" if reduction is None else reduction
-    if not isinstance(reduction, str) or reduction not in _REDUCTIONS:
+    if reduction is None:
+        return "none"
+    if not isinstance(reduction, str) or reduction not in ("auto", *_REDUCTIONS):
         raise ValueError(f"reduction must be one of {list(_REDUCTIONS)} or None, received {briefly(reduction)}")
     return "sum_over_batch_size" if reduction == "auto" else reduction
 
