@@ -261,29 +261,29 @@ class Steps:
 
         `outputs` are overwritten by the next run, so `use` copies what it keeps. key: what else the program depends on.
         """
-        turn = turns.enter()
+        whole, turn = (key, batch.signature), turns.enter()
         try:
-            return self._run((key, batch.signature), batch, context, use, eagerly)
+            if eagerly or whole in self._unrecordable:
+                buffers, inlet = _buffers(batch.signature)
+                batch.write(inlet.arrays)
+                inlet.send()
+                return use(*self._function(buffers, context))
+            with self._lock:
+                free = self._free.get(whole)
+                recorded = None
+                if free is not None:
+                    self._free.move_to_end(whole)
+                    recorded = free.pop() if free else None
+            if free is None or recorded is None:
+                return self._record(whole, batch, context, use)
+            batch.write(recorded.inlet.arrays)
+            recorded.inlet.send()
+            recorded.program.run()
+            result = use(recorded.outputs, recorded.info)
+            free.append(recorded)  # to a list that nobody has any more, if the signature had to make room meanwhile
+            return result
         finally:
             turns.leave(turn)
-
-    def _run(self, whole: tuple, batch: Any, context: Any, use: Callable, eagerly: bool) -> Any:
-        if eagerly or whole in self._unrecordable:
-            buffers, inlet = _buffers(batch.signature)
-            batch.write(inlet.arrays)
-            inlet.send()
-            return use(*self._function(buffers, context))
-        with self._lock:
-            free = self._free.get(whole)
-            recorded = free.pop() if free else None
-        if recorded is None:
-            return self._record(whole, batch, context, use)
-        batch.write(recorded.inlet.arrays)
-        recorded.inlet.send()
-        recorded.program.run()
-        result = use(recorded.outputs, recorded.info)
-        self._give_back(whole, recorded)
-        return result
 
     def _record(self, key: tuple, batch: Any, context: Any, use: Callable) -> Any:
         program, (buffers, inlet) = Program(), _buffers(batch.signature)
