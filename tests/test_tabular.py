@@ -82,6 +82,7 @@ def test_sparse_beside_dense_and_in_streams():
     )
 
 
+@pytest.mark.big
 def test_the_whole_is_never_dense():
     """40 GB, if it were; the user's matrix stays as it is."""
     places = RNG.integers(0, 100_000, 500)

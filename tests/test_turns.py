@@ -30,6 +30,7 @@ def in_thread(function):
     return thread
 
 
+@pytest.mark.big
 @pytest.mark.parametrize("write", ["set_weights", "load_weights"])
 def test_predictions_use_old_or_new_weights_while_others_write(write, tmp_path):
     model, x, stop, seen = chain(), np.ones((8, 64), "float32"), threading.Event(), set()
