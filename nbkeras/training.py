@@ -311,9 +311,9 @@ class Trainer(Stepper, registered=False):
         if listeners is not None:
             self.stop_predicting = False
             listeners.on_predict_begin()
-        # All batches of arrays use the same weights; a stream may wait for who writes them.
-        turn = turns.step() if isinstance(source, ArraySource) else contextlib.nullcontext()
-        with compilations_shown(draw), turn:
+        # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
+        alike = listeners is None and isinstance(source, ArraySource) and source.steps != 1
+        with compilations_shown(draw), turns.series() if alike else contextlib.nullcontext():
             for step, batch in enumerate(source.epoch()):
                 if listeners is not None:
                     listeners.on_predict_batch_begin(step)

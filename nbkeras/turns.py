@@ -1,16 +1,20 @@
 """Floor 1: steps of several threads run side by side; whoever writes several weights does it between steps.
 
-A step enters with two operations of a list and takes no lock: a prediction of a small model takes 20 us in all.
+A step enters with two operations of a list and takes no lock: a prediction of a small model takes 20 us in all. A series is
+steps that shall find the same weights, as the batches of one prediction. It may take minutes, so a writer who waits for its end
+stops new series only; then the steps, for as long as one of them takes and the writing.
 """
 
 import contextlib
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 _running: list[int] = []  # the thread of each step that runs now
-_writer: int | None = None  # the thread that writes, or waits until it may
-_waiting = 0  # steps that wait for the writer
+_series: list[int] = []  # the thread of each series that runs now
+_next: int | None = None  # the thread that waits until series have ended, or writes
+_writer: int | None = None  # the same thread, once it waits until steps have ended, or writes
+_waiting = 0  # steps and series that wait for the writer
 _one_writer = threading.RLock()
 _changed = threading.Condition()
 _thread = threading.get_ident
@@ -33,16 +37,6 @@ def leave(thread: int) -> None:
             _changed.notify_all()
 
 
-@contextlib.contextmanager
-def step() -> Iterator[None]:
-    """The block is a step."""
-    thread = enter()
-    try:
-        yield
-    finally:
-        leave(thread)
-
-
 def inside() -> bool:
     """Whether this thread is in a step."""
     return _thread() in _running
@@ -50,47 +44,71 @@ def inside() -> bool:
 
 def _wait(thread: int) -> None:
     """Let the writer go first, unless it waits for a step of this thread or is this thread."""
-    global _waiting
     while _writer not in (None, thread) and _running.count(thread) == 1:
         with _changed:
-            _waiting += 1
             _running.remove(thread)
-            _changed.notify_all()
-            _changed.wait_for(lambda: _writer is None)
+            _until(lambda: _writer is None)
             _running.append(thread)
-            _waiting -= 1
+            _changed.notify_all()
+
+
+def _until(holds: Callable[[], bool]) -> None:
+    """Wait with `_changed` held, known to the next writer, who lets all go first that waited for the last one."""
+    global _waiting
+    _waiting += 1
+    _changed.notify_all()
+    try:
+        _changed.wait_for(holds)
+    finally:
+        _waiting -= 1
+        _changed.notify_all()
+
+
+@contextlib.contextmanager
+def series() -> Iterator[None]:
+    """The steps of this thread in the block find the same weights, but for what they write themselves."""
+    thread = _thread()
+    with _changed:
+        if _next not in (None, thread) and not inside() and thread not in _series:
+            _until(lambda: _next is None)
+        _series.append(thread)
+    try:
+        yield
+    finally:
+        with _changed:
+            _series.remove(thread)
             _changed.notify_all()
 
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """No step of another thread runs in the block. A step that writes is one step, so within a step this does nothing."""
-    global _writer
+    """No step or series of another thread runs in the block. Within a step or a series, which may write, this does nothing."""
+    global _next, _writer
     thread = _thread()
-    if inside():
+    if inside() or thread in _series or _writer == thread:
         yield
         return
     with _one_writer:
-        before = _writer
         try:
             with _changed:
-                _changed.wait_for(
-                    lambda: before is not None or not _waiting
-                )  # whoever waited for the last writer goes first
+                _changed.wait_for(lambda: not _waiting)
+                _next = thread
+                _changed.wait_for(lambda: not _series)
                 _writer = thread
                 _changed.wait_for(lambda: not _running)
             yield
         finally:
             with _changed:
-                _writer = before
+                _next = _writer = None
                 _changed.notify_all()
 
 
 def _after_fork() -> None:
     """Only the thread that forked goes on in the child."""
-    global _writer, _waiting, _one_writer, _changed
-    _running[:] = [thread for thread in _running if thread == _thread()]
-    _writer, _waiting, _one_writer, _changed = None, 0, threading.RLock(), threading.Condition()
+    global _next, _writer, _waiting, _one_writer, _changed
+    for found in _running, _series:
+        found[:] = [thread for thread in found if thread == _thread()]
+    _next, _writer, _waiting, _one_writer, _changed = None, None, 0, threading.RLock(), threading.Condition()
 
 
 if hasattr(os, "register_at_fork"):

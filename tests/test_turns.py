@@ -88,6 +88,51 @@ def test_a_step_waits_for_the_writer_and_the_writer_for_steps():
     assert order[2:] == ["left", "written"]
 
 
+def test_steps_pass_a_writer_who_waits_for_a_series_and_new_series_do_not():
+    order, inside, end = [], threading.Event(), threading.Event()
+
+    def first():
+        with turns.series():
+            inside.set()
+            end.wait(LIMIT)
+            turns.leave(turns.enter())  # a step of its own goes on
+            order.append("first")
+
+    def write():
+        with turns.alone():
+            order.append("written")
+
+    def second():
+        with turns.series():
+            order.append("second")
+
+    threads = [in_thread(first)]
+    inside.wait(LIMIT)
+    threads.append(in_thread(write))
+    threads[-1].join(0.05)
+    threads.append(in_thread(second))
+    step = in_thread(lambda: turns.leave(turns.enter()))
+    step.join(LIMIT)
+    assert not step.is_alive() and order == []
+    end.set()
+    for thread in threads:
+        thread.join(LIMIT)
+    assert order == ["first", "written", "second"]
+
+
+def test_a_series_may_write_and_hold_another_one():
+    with turns.series(), turns.series(), turns.alone():
+        turns.leave(turns.enter())
+
+    def write():
+        with turns.alone():
+            pass
+
+    thread = in_thread(write)
+    thread.join(LIMIT)
+    assert not thread.is_alive()
+
+
 def test_a_step_within_a_step_does_not_wait_for_a_writer_who_waits_for_it():
     outer = turns.enter()
 
