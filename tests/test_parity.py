@@ -104,7 +104,7 @@ def test_a_name_that_is_left_out_says_why(keras):
             except Exception as error:
                 print(*traceback.format_exception_only(error), sep="", end="")
         """
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True)
     said = done.stdout.splitlines()
     assert len(said) == len(MISSED), done.stderr
     for line, (_, expected) in zip(said, MISSED, strict=True):

@@ -195,5 +195,5 @@ if child == 0:
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))
 done.set()
 """
-    run = [sys.executable, "-W", "ignore", "-c", program]
+    run = [sys.executable, "-P", "-W", "ignore", "-c", program]
     assert subprocess.run(run, timeout=60, capture_output=True, text=True, check=True).stdout == "7\n"
