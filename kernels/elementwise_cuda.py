@@ -250,7 +250,8 @@ def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
     count = count_of(path)
     number = x.dtype.type if x.dtype.kind == "f" else np.float64
     whole = number(2.0) ** (np.finfo(number).nmant)  # from where on all floats are whole
-    operands = (span(x), path[3], number(10.0 ** abs(decimals)), decimals < 0, whole, span(out), path[4])
+    tens = number(float(f"1e{abs(decimals)}"))  # infinity where a power would raise
+    operands = (span(x), path[3], tens, decimals < 0, whole, span(out), path[4])
     start(_round_half_even, blocks(count, THREADS), THREADS, count, *path[:3], *operands)
 
 
