@@ -80,7 +80,7 @@ def _checksum(name: str, payload: bytes) -> bytes:
 
 
 def read(name: str) -> bytes | None:
-    """What was written under a name; None if nothing was, or only what is damaged."""
+    """The payload written under a name; None if there is none, or only a damaged one."""
     for folder in folders():
         path = os.path.join(folder, name)
         try:

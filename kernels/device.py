@@ -379,7 +379,7 @@ _FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # look at no
 
 
 class UnreadArray(np.ndarray):
-    """What op code gets while a step is recorded or run dry: an array whose views are free and whose values are refused.
+    """An array for op code while a step is recorded or run dry: its views are free, its values are refused.
 
     The same on the CPU as a DeviceArray is on a GPU. Afterwards it is an array like others: a layer may have kept one.
     """

@@ -15,7 +15,7 @@ _EXPECTED = {  # of an annotation: the dtype kinds that go with it, and the word
 
 
 def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
-    """What raises TypeError for arguments that are not what the parameters' annotations say; None if they say nothing.
+    """A function that raises TypeError for arguments that contradict the parameters' annotations; None if there are none.
 
     Looked at are parameters annotated as one of bool, int, float and str, or as one of them or None.
     """

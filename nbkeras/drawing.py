@@ -36,7 +36,7 @@ class _Box:
 
 
 class _Edge(NamedTuple):
-    """What flows from a box (of a frame: from that one of its exits) to a box (of a frame: to that one of its entries)."""
+    """An arrow from a box (of a frame: from that one of its exits) to a box (of a frame: to that one of its entries)."""
 
     source: _Box
     leaves: int

@@ -66,7 +66,7 @@ def refuse_absent(name: str) -> None:
 
 
 def missing(module: str, name: str, asking: Any) -> Exception:
-    """What is raised for a name that is not there: an ImportError for `from nbkeras import x`, which drops the text of others."""
+    """The error for a name that is not there: an ImportError for `from nbkeras import x`, which drops the text of others."""
     code = asking.f_code
     probes = name.startswith("__") or code.co_filename.startswith("<frozen importlib")  # by Python, of every module
     why = "" if probes else _why_absent(f"{module}.{name}")

@@ -165,7 +165,7 @@ def _moved(levels: list, above: list, below: list, widths: list[float], boxes: i
 
 
 def _apart(wanted: list[float], offsets: list[float], weights: list[float]) -> list[float]:
-    """What is nearest to `wanted` (weighted squares) and keeps the distances of `offsets`: pools of items that touch."""
+    """The places nearest to `wanted` (weighted squares) that keep the distances of `offsets`: pools of items that touch."""
     pools: list[tuple[float, float, int]] = []  # (mean, weight, items)
     for want, offset, weight in zip(wanted, offsets, weights, strict=True):
         mean, total, count = want - offset, weight, 1

@@ -20,7 +20,7 @@ def has_keys(x: Any, model: Any) -> bool:
 
 
 def by_key(x: Any, model: Any) -> dict:
-    """What a dict or table has for each input, under the input's key or name, in the graph's order; the rest is not used."""
+    """The entry of a dict or table for each input, under the input's key or name, in the graph's order; the rest is not used."""
     names, inputs = model.input_names, model.input
     wanted = nest.keys(inputs) if isinstance(inputs, dict) else names
     pairs = list(zip(wanted, names, strict=False))  # fewer keys than names where a key holds several inputs

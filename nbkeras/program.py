@@ -70,7 +70,7 @@ def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, A
 
 
 def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
-    """What an op returned; TypeError if that is not (y, saved)."""
+    """The pair that an op returned; TypeError if it is not (y, saved)."""
     if type(returned) is not tuple or len(returned) != 2:
         raise TypeError(
             f"the op {named(op)} must return (y, saved): its output array or a tuple of them, and what its vjp needs, or "

@@ -321,7 +321,7 @@ class Stepper(Layer, registered=False):
         return run
 
     def _observed_parts(self) -> Iterator[Any]:
-        """What may have read its attributes in a step."""
+        """The objects whose attributes a step may have read."""
         for layer in self._all_layers():
             yield layer
             yield from layer._held(Observed)

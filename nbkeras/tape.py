@@ -208,7 +208,7 @@ def _step(record: Record, sums: dict, goals: dict, destinations: dict, retain: b
 
 
 def _call_vjp(record: Record, dy: Any, needs: tuple) -> Sequence[Any]:
-    """What a vjp returns: one gradient, or None, for each input; TypeError if it returns something else."""
+    """The gradients that a vjp returns, one or None for each input; TypeError if it returns something else."""
     vjp: Any = record.vjp
     try:
         gradients = device.call(vjp, (record.saved, dy), needs)

@@ -300,7 +300,7 @@ def test_a_users_kernel_notices_that_nbkeras_was_updated(scratch):
 
 
 def test_a_users_files_in_two_folders_do_not_share(scratch):
-    """What else they import, of the user's own, has no stamp."""
+    """Other files of the user's that they import have no stamp."""
     cache = scratch / "cache"
     caller = CALLER.replace(
         "from nbkeras.kernels import (\n    scratch_middle,\n)", "import mine_middle as scratch_middle"

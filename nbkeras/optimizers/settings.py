@@ -21,7 +21,7 @@ class Settings(Observed):
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
-        """What it was told; all else that changes is state in arrays, or belongs to the loop."""
+        """The arguments of `__init__`; all else that changes is state in arrays, or belongs to the loop."""
         return frozenset(name for base in cls.__mro__ for name in inspect.signature(base).parameters)
 
     def __init__(

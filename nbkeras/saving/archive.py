@@ -66,7 +66,7 @@ def atomic_file(path: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def readable(name: str) -> Iterator[None]:
-    """What goes wrong with a file or text that is not of the expected form becomes a ValueError that names it.
+    """Turn an error about a file or text that is not of the expected form into a ValueError that names it.
 
     A message shows the start and the end of what the file made too long.
     """

@@ -6,7 +6,7 @@ import textwrap
 
 
 def run_script(folder, source, *arguments, expect=0, options=()):
-    """What a script prints, run as the command line runs it; options: those before the script's name."""
+    """The output of a script, run as the command line runs it; options: those before the script's name."""
     path = folder / "script.py"
     path.write_text(textwrap.dedent(source), encoding="utf-8")
     command = [sys.executable, "-W", "error", "-m", "nbkeras", *options, str(path), *arguments]
