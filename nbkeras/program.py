@@ -220,8 +220,8 @@ def invalidate_programs() -> None:
     _generation += 1
 
 
-def is_recording() -> bool:
-    """Whether this thread records a step."""
+def is_step_recorded() -> bool:
+    """Whether this thread records a step as a program; `tape.is_recording` is about gradients."""
     return device.recorder() is not None
 
 

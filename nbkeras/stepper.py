@@ -313,7 +313,7 @@ class Stepper(Layer, registered=False):
                     outputs = (self._learn if kind == "train" else self._measure)(x, y, weights)
                 else:
                     outputs = self._own_step(kind, x, y, weights, layout)
-            if tensor.is_recording():
+            if tensor.is_step_recorded():
                 observe(self._observed_parts())
             structure = nest.map_leaves(lambda _: 0, outputs)
             return [leaf.data for leaf in nest.flatten(outputs)], structure

@@ -4,7 +4,6 @@ import functools
 import inspect
 import json
 import os
-import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -186,10 +185,9 @@ def _take_unused(item: Any) -> None:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         given = [name for name in unused if kwargs.pop(name, None) is not None]
         if given:
-            warnings.warn(
+            mistakes.warn(
                 f"{item.__name__} takes {', '.join(given)} and does not use them, as in Keras 2: it has depthwise_initializer "
-                "and the like",
-                stacklevel=2,
+                "and the like"
             )
         init(self, *args, **kwargs)
 
