@@ -50,8 +50,8 @@ class Observed:
                 owner = f"{type(self).__name__} {held.get('name', '')!r}"
                 warn(
                     f"the attribute {name!r} of {owner} was changed {_OFTEN} times, and each time the steps that read it "
-                    f"were recorded again, which takes some milliseconds more than a step. Make it a Variable, which steps read anew each "
-                    f"time: self.{name} = nbkeras.Variable(value, trainable=False), then .assign(new_value)"
+                    "were recorded again, which takes some milliseconds more than a step. Make it a Variable, which steps read "
+                    f"anew each time: self.{name} = nbkeras.Variable(value, trainable=False), then .assign(new_value)"
                 )
 
 
