@@ -97,6 +97,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     versions = {k.__name__: k.__version__}
     below = ("numba", "numpy") if framework == "nbkeras" else (BACKEND,)
     versions |= {name: sys.modules[name].__version__ for name in below if name in sys.modules}
+    k.utils.set_random_seed(0)
     model = NETWORKS[workload.network](workload.batch)
     x, y = one_or_list(xs), one_or_list(ys)
     settings = {"batch_size": workload.batch, "shuffle": workload.network != "lstm_stateful", "verbose": 0}

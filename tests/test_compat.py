@@ -427,7 +427,8 @@ def test_training_as_keras_2_has_it(tmp_path):
 @pytest.mark.big
 @pytest.mark.parametrize("name", SCRIPTS)
 def test_scripts_like_keras_examples(name, tmp_path):
-    run_script(tmp_path, SCRIPTS[name])
+    seeded = "from keras.utils import set_random_seed\n\nset_random_seed(1)\n"
+    run_script(tmp_path, seeded + textwrap.dedent(SCRIPTS[name]))
 
 
 def test_losses_metrics_and_initializers(tmp_path):
