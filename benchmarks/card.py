@@ -9,8 +9,8 @@ import kernel_cases
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cuda_kernel import SIMULATED, blocks, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import SIMULATED, blocks, kernel, size, start
+from nbkeras.kernels.runtime import device
 
 _THREADS = size(256, simulated=4)
 _EACH = 4  # elements of a thread, all read before the first is written

@@ -13,22 +13,12 @@ import numpy as np
 from kernel_cases import FORWARD, Case
 
 import nbkeras
-from nbkeras.kernels import (
-    activations,
-    conv,
-    dense,
-    device,
-    elementwise,
-    embedding,
-    lstm,
-    normalization,
-    random,
-    recurrent,
-    reduce,
-    softmax,
-)
+from nbkeras.engine.tensor import Variable
+from nbkeras.kernels import activations, dense, elementwise, embedding, normalization, random, reduce, softmax
+from nbkeras.kernels.convolution import conv
+from nbkeras.kernels.recurrent import lstm, recurrence
+from nbkeras.kernels.runtime import device
 from nbkeras.optimizers import Adam
-from nbkeras.tensor import Variable
 
 Array = np.ndarray
 FRAMEWORK, QUICK, DEVICE = sys.argv[1], sys.argv[2] == "smallest", sys.argv[3]
@@ -66,8 +56,8 @@ def dense_layer(case: Case, x: Array, w: Array, b: Array, dy: Array) -> Callable
 
 def lstm_layer(case: Case, x: Array, kernel: Array, recurrent_kernel: Array, bias: Array, dy: Array) -> Callable:
     how = {
-        "activation": recurrent.ACTIVATIONS["tanh"],
-        "recurrent_activation": recurrent.ACTIVATIONS["sigmoid"],
+        "activation": recurrence.ACTIVATIONS["tanh"],
+        "recurrent_activation": recurrence.ACTIVATIONS["sigmoid"],
         "sequences": True,
         "backwards": False,
         "zero_masked": False,
@@ -183,11 +173,11 @@ def measure(case: Case) -> dict:
     found = kernel_cases.marks([device.read(each) for each in results])
     with warnings.catch_warnings(record=True) as told:  # what could not be captured says so
         warnings.simplefilter("always")
-        once = kernel_cases.seconds(device.replayer(launches.steps), nbkeras.placement.synchronize, 1, QUICK)
+        once = kernel_cases.seconds(device.replayer(launches.steps), nbkeras.engine.devices.synchronize, 1, QUICK)
         times = kernel_cases.repeats(once)
         if times > 1 and not QUICK:
             play = device.replayer(launches.steps * times)
-            once = kernel_cases.seconds(play, nbkeras.placement.synchronize, times, QUICK)
+            once = kernel_cases.seconds(play, nbkeras.engine.devices.synchronize, times, QUICK)
     for warning in told:
         print(warning.message, file=sys.stderr)
     return {"seconds": once, "marks": found, "how": "eager" if told or DEVICE == "cpu" else "graph"}

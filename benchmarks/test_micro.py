@@ -14,29 +14,26 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from nbkeras.engine.tensor import Variable
 from nbkeras.kernels import (
     activations,
-    conv,
     dense,
-    device,
     elementwise,
     embedding,
-    gru,
     indexing,
     losses,
-    lstm,
     metrics,
     normalization,
     pool,
     random,
-    recurrent,
     reduce,
     shape,
-    simple_rnn,
     softmax,
 )
+from nbkeras.kernels.convolution import conv
+from nbkeras.kernels.recurrent import gru, lstm, recurrence, simple_rnn
+from nbkeras.kernels.runtime import device
 from nbkeras.optimizers import SGD, Adagrad, Adam, RMSprop
-from nbkeras.tensor import Variable
 
 SMALLEST = os.environ.get("NBKERAS_BENCH") == "smallest"
 WAYS = ["forward", "backward"]
@@ -185,7 +182,7 @@ def test_conv(measure, name, way):
 
 RECURRENT = {"stack": (64, 8, 16, 32), "imdb": (32, 80, 128, 128), "long": (32, 280, 256, 64)}
 
-GATED = {"recurrent_activation": recurrent.ACTIVATIONS["sigmoid"], "differentiable": True}
+GATED = {"recurrent_activation": recurrence.ACTIVATIONS["sigmoid"], "differentiable": True}
 GATES = {"lstm": (4, 2, GATED), "gru": (3, 1, GATED | {"reset_after": True}), "simple_rnn": (1, 1, {})}
 
 
@@ -199,7 +196,7 @@ def test_recurrent_forward_and_backward(measure, name, sizes):
     bias = floats(2, 3 * units) if name == "gru" else floats(gates * units)
     module = {"lstm": lstm, "gru": gru, "simple_rnn": simple_rnn}[name]
     how = how | {
-        "activation": recurrent.ACTIVATIONS["tanh"],
+        "activation": recurrence.ACTIVATIONS["tanh"],
         "sequences": True,
         "backwards": False,
         "zero_masked": False,

@@ -6,7 +6,7 @@ The contract of a family (one file: op, vjp and their compiled loops together):
 * `op_vjp(saved, dy, needs) -> grads`: dy is y's gradient (a tuple with None for unused outputs where y is a tuple);
   `needs[i]` is False where input i needs no gradient, True or a destination array where it does; grads has one entry per
   array input, None where not needed. `device.output(needs[i], shape, dtype)` takes the destination if there is one. A
-  gradient may be an object that stands for an array, as `embedding.RowGradient`: see nbkeras/tape.py.
+  gradient may be an object that stands for an array, as `embedding.RowGradient`: see nbkeras/engine/tape.py.
 * Neither changes its inputs, and a gradient may alias dy: whoever adds in place owns what it adds to.
 * Arrays come in C-contiguous and of one float dtype (plus integer indices and bool masks); temporaries from
   `device.empty`; all computation by `device.launch(kernel, *arrays_and_constants)`. A kernel allocates nothing. Op code uses
@@ -15,6 +15,6 @@ The contract of a family (one file: op, vjp and their compiled loops together):
   at module level, one signature per dtype. One whose work is worth several threads takes `share, shares` and is started by
   `threads.launch_shares`; work is split by shape, never by thread count, so results are the same on every machine.
 * Constants in a float32 loop have the loop's dtype: `x.dtype.type(0.5)`.
-* Imports of other kernel modules are written `from nbkeras.kernels import vmath` or `from nbkeras.kernels.vmath import
+* Imports of other kernel modules are written `from nbkeras.kernels.loops import vmath` or `from nbkeras.kernels.loops.vmath import
   exp`: the cache's stamp follows them.
 """

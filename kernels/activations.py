@@ -8,9 +8,10 @@ import math
 
 import numpy as np
 
-from nbkeras.kernels import device, vmath
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.threads import launch_shares, share_count, stretch
+from nbkeras.kernels.loops import vmath
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
 # elements of a share, about 3 us: of loops without and with exponentials

@@ -8,12 +8,13 @@ import math
 
 import numpy as np
 
-from nbkeras.kernels import dense, device
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.gemm import gemm
+from nbkeras.kernels import dense
+from nbkeras.kernels.loops.gemm import gemm
+from nbkeras.kernels.loops.vmath import exp
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 from nbkeras.kernels.softmax import dot, larger, largest, total
-from nbkeras.kernels.threads import launch_shares, share_count
-from nbkeras.kernels.vmath import exp
 
 Array = np.ndarray
 LEAST = -1e38  # stands for a score that is left out; a row whose scores are all as low has none

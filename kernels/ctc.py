@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.threads import launch_shares, share_count
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARE = 512  # states at steps of a share, about 10 us

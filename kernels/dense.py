@@ -8,10 +8,11 @@ import math
 
 import numpy as np
 
-from nbkeras.kernels import device, reduce
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.gemm import gemm
-from nbkeras.kernels.threads import launch_shares, share_count
+from nbkeras.kernels import reduce
+from nbkeras.kernels.loops.gemm import gemm
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread takes 1 us to find its share

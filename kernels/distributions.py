@@ -9,9 +9,9 @@ import math
 
 import numpy as np
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.random import philox
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
 
 Array = np.ndarray
 _U = np.uint32

@@ -6,9 +6,9 @@ does: nothing is read or written out of bounds, and the NaN shows.
 
 import numpy as np
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.threads import launch_shares, share_count, stretch
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
 _SHARE = 8192  # least elements of a share that gathers or adds rows; of one that clears, eight times as many

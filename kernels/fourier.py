@@ -5,7 +5,7 @@ A transform is linear, so its gradient is the adjoint transform: the one back, s
 
 import numpy as np
 
-from nbkeras.kernels import device
+from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 

@@ -6,10 +6,10 @@ GPU the op is layer normalization of copies with the groups in front (ops/normal
 
 import numpy as np
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.normalization import block_moments
-from nbkeras.kernels.threads import launch_shares, share_count
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _BLOCK = 32768  # elements of a block of places whose sums are kept apart

@@ -5,8 +5,8 @@ farmhash 1.1, `farmhashna::Hash64` (G. Pike, Google, 2014); SipHash: Aumasson an
 
 import numpy as np
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
 
 Array = np.ndarray
 _K0, _K1, _K2 = np.uint64(0xC3A5C85C97CB3127), np.uint64(0xB492B66FBE98F273), np.uint64(0x9AE16A3B2F90404F)

@@ -7,8 +7,8 @@ import math
 
 import numpy as np
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
 
 Array = np.ndarray
 Shape = tuple[int, ...]

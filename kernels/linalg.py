@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
 
 Array = np.ndarray
 

@@ -7,10 +7,11 @@ of bounds.
 
 import numpy as np
 
-from nbkeras.kernels import device, vmath
-from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.loops import vmath
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 from nbkeras.kernels.softmax import exponentials, largest, launch_rows, total
-from nbkeras.kernels.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
 _SHARE = 8192  # elements of a share of an elementwise loss, about 4 us

@@ -8,9 +8,10 @@ Golub and LeVeque, 1983), so float32 statistics lose nothing to a large mean or 
 
 import numpy as np
 
-from nbkeras.kernels import device, reduce
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.threads import launch_shares, share_count
+from nbkeras.kernels import reduce
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _BLOCK = 32768  # elements of a block of rows whose sums are kept apart

@@ -14,8 +14,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.threads import launch_shares, share_count, stretch
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
 

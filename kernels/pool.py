@@ -7,11 +7,12 @@ by side have kernels of their own, over all channels at once and without a store
 
 import numpy as np
 
-from nbkeras.kernels import device, noalias
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.memory import load, store
-from nbkeras.kernels.threads import launch_shares
-from nbkeras.kernels.window import Window, slide
+from nbkeras.kernels.loops import noalias
+from nbkeras.kernels.loops.flat_access import load, store
+from nbkeras.kernels.loops.window import Window, slide
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares
 
 Array = np.ndarray
 _SHARES = 16

@@ -15,10 +15,10 @@ from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic, overload
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.memory import opaque
-from nbkeras.kernels.threads import launch_shares, share_count, stretch
+from nbkeras.kernels.loops.flat_access import opaque
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
 _U, _U64 = np.uint32, np.uint64

@@ -8,9 +8,9 @@ import math
 
 import numpy as np
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.threads import launch_shares, share_count
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHORT = 8  # numbers of a row below which NumPy's overhead for each row is more than the sum; it adds them in order too

@@ -13,11 +13,12 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras.kernels import device, optimizers
-from nbkeras.kernels.cache import compiled
+from nbkeras.kernels import optimizers
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.optimizers import normal
-from nbkeras.kernels.threads import launch_shares, share_count
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _COLUMNS = 128  # most columns of a task: a row that many places share is shared among threads too

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels import device
+from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from nbkeras.kernels import device, reduce
+from nbkeras.kernels import reduce
+from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 Shape = tuple[int, ...]

@@ -3,10 +3,10 @@
 import numpy as np
 from numba.extending import intrinsic
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
-from nbkeras.kernels.threads import launch_shares, share_count
-from nbkeras.kernels.vmath import exp
+from nbkeras.kernels.loops.vmath import exp
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARE = 4096  # elements of a share: 2 us of wide rows, 12 us of ten classes

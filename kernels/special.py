@@ -2,8 +2,8 @@
 
 import math
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cache import compiled
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
 
 
 @device.host

@@ -16,7 +16,6 @@ from nbkeras import callbacks as callbacks
 from nbkeras import config as config
 from nbkeras import constraints as constraints
 from nbkeras import initializers as initializers
-from nbkeras import later as _later
 from nbkeras import layers as layers
 from nbkeras import losses as losses
 from nbkeras import metrics as metrics
@@ -26,8 +25,16 @@ from nbkeras import optimizers as optimizers
 from nbkeras import random as random
 from nbkeras import regularizers as regularizers
 from nbkeras import utils as utils
+from nbkeras.building.graph import SymbolicTensor as KerasTensor  # noqa: F401 (Keras's name for it)
 from nbkeras.compat import spellings as _spellings  # noqa: F401 (older names are taken too)
-from nbkeras.graph import SymbolicTensor as KerasTensor  # noqa: F401 (Keras's name for it)
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.devices import DeviceError as DeviceError
+from nbkeras.engine.devices import device as device
+from nbkeras.engine.program import profile as profile
+from nbkeras.engine.program import set_threads as set_threads
+from nbkeras.engine.tensor import GradientTape as GradientTape
+from nbkeras.engine.tensor import Tensor as Tensor
+from nbkeras.engine.tensor import Variable as Variable
 from nbkeras.initializers import Initializer as Initializer
 from nbkeras.layers import Input as Input
 from nbkeras.layers import InputSpec as InputSpec
@@ -37,14 +44,7 @@ from nbkeras.metrics import Metric as Metric
 from nbkeras.models import Model as Model
 from nbkeras.models import Sequential as Sequential
 from nbkeras.optimizers import Optimizer as Optimizer
-from nbkeras.placement import DeviceError as DeviceError
-from nbkeras.placement import device as device
-from nbkeras.program import profile as profile
-from nbkeras.program import set_threads as set_threads
 from nbkeras.regularizers import Regularizer as Regularizer
-from nbkeras.tensor import GradientTape as GradientTape
-from nbkeras.tensor import Tensor as Tensor
-from nbkeras.tensor import Variable as Variable
 
 __version__ = "0.1.0"
 
@@ -59,4 +59,4 @@ _LATER = {
     "optimizers preprocessing random regularizers saving testing tree utils wrappers",
     "compat.alias": "install_as_keras",
 }
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER)
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER)

@@ -8,13 +8,14 @@ import argparse
 import sys
 
 import nbkeras
-from nbkeras import saving, warmup
+from nbkeras import saving
 from nbkeras.callbacks import LearningRateScheduler
 from nbkeras.compat import script
 from nbkeras.datasets import digits
 from nbkeras.layers import Dense, Dropout
 from nbkeras.models import Sequential
 from nbkeras.optimizers import RMSprop
+from nbkeras.training import warmup
 from nbkeras.utils import set_random_seed, to_categorical
 
 

@@ -3,8 +3,9 @@
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras import later as _later
 from nbkeras import ops
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.registry import Registry, function_config, is_sharing
 from nbkeras.ops import (
     celu,
     elu,
@@ -37,7 +38,6 @@ from nbkeras.ops import (
     tanh_shrink,
     threshold,
 )
-from nbkeras.registry import Registry, function_config, is_sharing
 
 registry = Registry("activation")
 
@@ -77,4 +77,4 @@ def deserialize(config, custom_objects=None) -> Callable[..., Any]:
     return registry.deserialize(config, custom_objects)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.ops"])
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), shows=["nbkeras.ops"])

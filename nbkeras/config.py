@@ -7,11 +7,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras import later as _later
-from nbkeras.annotated import briefly
-from nbkeras.placement import get_device as get_device
-from nbkeras.placement import set_device as set_device
-from nbkeras.placement import set_matmul as set_matmul
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.devices import get_device as get_device
+from nbkeras.engine.devices import set_device as set_device
+from nbkeras.engine.devices import set_matmul as set_matmul
 
 _floatx = np.dtype("float32")
 _epsilon = 1e-7
@@ -152,4 +152,4 @@ def next_seed() -> int:
         return int(_seeds.integers(0, 2**32, dtype=np.uint64))
 
 
-__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.placement"])
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), shows=["nbkeras.engine.devices"])

@@ -8,10 +8,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbkeras import config as settings
-from nbkeras import later as _later
 from nbkeras import ops
-from nbkeras.observed import Observed
-from nbkeras.registry import Registry
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.observed import Observed
+from nbkeras.engine.registry import Registry
 
 registry = Registry("constraint")
 
@@ -106,4 +106,4 @@ def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[
 
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

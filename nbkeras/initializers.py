@@ -12,10 +12,10 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config as settings
-from nbkeras import later as _later
-from nbkeras.annotated import briefly
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.registry import Registry
 from nbkeras.random import SeedGenerator
-from nbkeras.registry import Registry
 
 Array = np.ndarray
 registry = Registry("initializer")
@@ -433,4 +433,4 @@ glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal = HeUniform, HeNormal
 orthogonal = OrthogonalInitializer = Orthogonal
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

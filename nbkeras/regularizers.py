@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config as settings
-from nbkeras import later as _later
 from nbkeras import ops
-from nbkeras.observed import Observed
-from nbkeras.registry import Registry
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.observed import Observed
+from nbkeras.engine.registry import Registry
 
 registry = Registry("regularizer")
 
@@ -152,4 +152,4 @@ def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[
     return found() if found in _MAKERS else found
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

@@ -12,16 +12,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras import config, nest
-from nbkeras.inputs import Input
-from nbkeras.kernels import device
-from nbkeras.kernels.checking import Checks
-from nbkeras.layer import Layer, training_phase
+from nbkeras import config
+from nbkeras.building.inputs import Input
+from nbkeras.building.layer import Layer, training_phase
+from nbkeras.engine import structures
+from nbkeras.engine.program import Program
+from nbkeras.engine.registry import custom_object_scope
+from nbkeras.engine.tensor import GradientTape, Tensor, ValueReadError, gradient
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.checking import Checks
 from nbkeras.models import Model
-from nbkeras.program import Program
-from nbkeras.registry import custom_object_scope
-from nbkeras.serialization import plain
-from nbkeras.tensor import GradientTape, Tensor, ValueReadError, gradient
+from nbkeras.saving.serialization import plain
 
 Array = np.ndarray
 _DIRECTIONS = 2
@@ -95,7 +96,7 @@ def _tensors(function: Callable, inputs: list[Array], wrt: Sequence[int]) -> tup
     tensors = [Tensor(array) for array in inputs]
     with GradientTape() as tape:
         tape.watch([tensors[i] for i in wrt])
-        outputs = [each for each in nest.flatten(function(*tensors)) if isinstance(each, Tensor)]
+        outputs = [each for each in structures.flatten(function(*tensors)) if isinstance(each, Tensor)]
     return tensors, outputs
 
 
@@ -286,11 +287,11 @@ def arguments(layer: Any, values: list) -> list:
 
 
 def _call(layer: Any, arrays: list[Array]) -> list[Tensor]:
-    return nest.flatten(layer(*arguments(layer, arrays)))
+    return structures.flatten(layer(*arguments(layer, arrays)))
 
 
 def _check_shapes(layer: Layer, model: Model, arrays: list[Array], outputs: Any) -> None:
-    said = nest.flatten(outputs)
+    said = structures.flatten(outputs)
     got = _call(model, arrays)
     for symbol, output in zip(said, got, strict=True):
         fits = len(symbol.shape) == len(output.shape) and all(
@@ -302,7 +303,7 @@ def _check_shapes(layer: Layer, model: Model, arrays: list[Array], outputs: Any)
             )
     shapes = [(None, *a.shape[1:]) for a in arrays]
     computed = layer.compute_output_shape(*arguments(layer, shapes))
-    listed = [computed] if nest.is_shape(computed) else list(computed)
+    listed = [computed] if structures.is_shape(computed) else list(computed)
     if [tuple(s) for s in listed] != [s.shape for s in said]:
         raise AssertionError(
             f"{layer.name}: compute_output_shape gives {computed}, calling it {[s.shape for s in said]}"
@@ -333,7 +334,7 @@ def _check_steps(model: Model, arrays: list[Array]) -> None:
     for rows in (slice(None), slice(None), slice(0, max(1, len(arrays[0]) - 1)), slice(None)):
         batch = [rng.permutation(a)[rows] for a in arrays]
         expected = [t.numpy() for t in _call(model, batch)]
-        received = nest.flatten(model.predict_on_batch(batch if len(batch) > 1 else batch[0]))
+        received = structures.flatten(model.predict_on_batch(batch if len(batch) > 1 else batch[0]))
         _check_same("a replayed prediction", received, expected)
 
 

@@ -6,8 +6,8 @@ Leaves are what is none of these, None among them. Dictionaries go by their sort
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from nbkeras import later as _later
-from nbkeras import nest
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine import structures as nest
 
 
 class MAP_TO_NONE:
@@ -168,4 +168,4 @@ def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
     return None if found is MAP_TO_NONE or isinstance(found, MAP_TO_NONE) else found
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

@@ -4,7 +4,7 @@
     python scripts/make_parity.py --check    say whether it is up to date, exit 1 if not
 
 A name counts as supported if it is there and takes every parameter that Keras's takes; as partly there if parameters are
-missing or if LIMITS says so. Why a name is not there says nbkeras/absent.py. The names are in keras_3_names.json and
+missing or if LIMITS says so. Why a name is not there says nbkeras/engine/absent_names.py. The names are in keras_3_names.json and
 keras_2_names.json, made by keras_names.py.
 """
 
@@ -17,7 +17,8 @@ from pathlib import Path
 from keras_names import parameters
 
 import nbkeras
-from nbkeras import absent, layer
+from nbkeras.building import layer
+from nbkeras.engine import absent_names
 
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs" / "keras-parity.md"
@@ -70,7 +71,7 @@ def judged(path: str, name: str, theirs, root: str) -> tuple[str, str]:
     """('supported' | 'partly' | 'not', what to say about it)."""
     full, thing = f"{path}.{name}", ours(path, name, root)
     if thing is None:
-        return "not", absent.reason(full) or "not written yet"
+        return "not", absent_names.reason(full) or "not written yet"
     limits = [LIMITS[full]] if full in LIMITS else []
     known = callable(thing) and name not in ANY_KEYWORD
     missing = [p for p in theirs or () if p not in accepted(thing) | WITHOUT_MEANING] if known else []

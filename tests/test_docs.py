@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from nbkeras import ops
+from nbkeras.engine.tensor import op
 from nbkeras.layers import Input
 from nbkeras.models import Model, load_model
-from nbkeras.tensor import op
 from nbkeras.utils import get_custom_objects, register_keras_serializable
 
 ROOT = Path(__file__).parents[1]
@@ -77,7 +77,7 @@ def test_links_lead_somewhere(document):
 CACHE_PROGRAM = """
 import numpy as np
 import snake
-from nbkeras.tensor import GradientTape, Variable
+from nbkeras.engine.tensor import GradientTape, Variable
 
 x = Variable(np.ones(3, "float32"))
 with GradientTape() as tape:

@@ -9,7 +9,7 @@ import pytest
 import nbkeras as keras
 from nbkeras import activations, constraints, initializers, layers, losses, metrics, ops, regularizers
 from nbkeras import backend as K
-from nbkeras.tensor import Tensor, as_tensor
+from nbkeras.engine.tensor import Tensor, as_tensor
 
 SPACES = {"ops": ops, "K": K, "losses": losses, "metrics": metrics, "activations": activations, "layers": layers}
 SPACES |= {"initializers": initializers, "regularizers": regularizers, "constraints": constraints}

@@ -11,14 +11,14 @@ BANNED_NAMES = {"helpers", "helper", "misc", "common", "base", "util"}  # `utils
 # The floor of every module of nbkeras; what is not named is on floor 3. Imports go to the same floor or below.
 FLOORS = {
     0: "nbkeras.kernels",
-    1: "nbkeras.placement nbkeras.exchange nbkeras.dtypes nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tree "
-    "nbkeras.later nbkeras.mistakes nbkeras.annotated nbkeras.tape nbkeras.turns nbkeras.program nbkeras.observed nbkeras.tensor "
-    "nbkeras.ops nbkeras.room",
-    2: "nbkeras.random nbkeras.distributions nbkeras.elastic "
+    1: "nbkeras.engine.devices nbkeras.engine.dlpack nbkeras.engine.dtypes nbkeras.config nbkeras.engine.registry nbkeras.engine.structures nbkeras.tree "
+    "nbkeras.engine.lazy_names nbkeras.engine.user_errors nbkeras.engine.annotations nbkeras.engine.tape nbkeras.engine.step_lock nbkeras.engine.program nbkeras.engine.observed nbkeras.engine.tensor "
+    "nbkeras.ops nbkeras.engine.load_budget",
+    2: "nbkeras.random nbkeras.random.distributions nbkeras.random.elastic_transform "
     "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "
-    "nbkeras.graph nbkeras.naming nbkeras.module nbkeras.connected nbkeras.input_spec nbkeras.layer "
-    "nbkeras.operation nbkeras.inputs nbkeras.layers",
+    "nbkeras.building.graph nbkeras.engine.naming nbkeras.building.module nbkeras.building.call_history nbkeras.building.input_spec nbkeras.building.layer "
+    "nbkeras.building.operation nbkeras.building.inputs nbkeras.layers",
 }
 MAY_IMPORT_KERNELS = [
     f"nbkeras.{name}" for name in ("placement", "exchange", "tape", "program", "tensor", "ops", "optimizers", "testing")

@@ -8,8 +8,10 @@ import sys
 
 import pytest
 
-from nbkeras import layers, models, program, version, warmup
+from nbkeras import layers, models, version
 from nbkeras.__main__ import main
+from nbkeras.engine import program
+from nbkeras.training import warmup
 
 
 def run(arguments, folder, **environment):

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 import nbkeras
-from nbkeras import absent
+from nbkeras.engine import absent_names
 
 ROOT = pathlib.Path(__file__).parents[1]
 
@@ -71,7 +71,7 @@ def test_dir_shows_every_name_of_keras_that_is_there():
 
 
 def test_every_reason_is_of_a_name_that_is_not_there():
-    for path, reasons in absent.ABSENT.items():
+    for path, reasons in absent_names.ABSENT.items():
         module = ours(path)
         assert (module is None) == (list(reasons.values()) == ["*"]), path
         for name in " ".join(reasons.values()).split() if module else ():
@@ -97,7 +97,7 @@ def test_a_name_that_is_left_out_says_why(keras):
         import sys, traceback, nbkeras
         if {keras!r} == "keras":
             nbkeras.install_as_keras()
-        assert "nbkeras.absent" not in sys.modules
+        assert "nbkeras.engine.absent_names" not in sys.modules
         for code, _ in {MISSED!r}:
             try:
                 exec(code.format({keras!r}))

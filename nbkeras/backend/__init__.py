@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import later as _later
 from nbkeras import ops, random
 from nbkeras.backend.control import (
     foldl,
@@ -83,9 +82,11 @@ from nbkeras.backend.variables import (
     variable,
     zeros,
 )
+from nbkeras.building.layer import learning_phase, set_learning_phase
+from nbkeras.building.layer import training_phase as learning_phase_scope
 from nbkeras.config import epsilon, floatx, image_data_format, set_epsilon, set_floatx, set_image_data_format
-from nbkeras.layer import learning_phase, set_learning_phase
-from nbkeras.layer import training_phase as learning_phase_scope
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.ops import (
     abs,
     all,
@@ -140,7 +141,6 @@ from nbkeras.ops import (
 from nbkeras.random import normal as random_normal
 from nbkeras.random import truncated_normal
 from nbkeras.random import uniform as random_uniform
-from nbkeras.tensor import Tensor, as_tensor
 
 # -------------------- elementwise and reductions with other defaults than ops --------------------
 
@@ -333,6 +333,6 @@ def random_binomial(shape, p: float = 0.0, dtype=None, seed=None) -> Tensor:
 
 random_bernoulli = random_binomial
 
-__getattr__, __dir__, __all__ = _later.names(
-    globals(), shows=["nbkeras.config", "nbkeras.layer", "nbkeras.ops", "nbkeras.random"]
+__getattr__, __dir__, __all__ = _lazy_names.names(
+    globals(), shows=["nbkeras.config", "nbkeras.building.layer", "nbkeras.ops", "nbkeras.random"]
 )

@@ -7,9 +7,11 @@ programs. Layers (LSTM, RNN) are faster.
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbkeras import graph, layer, nest, ops
-from nbkeras.operation import Operation
-from nbkeras.tensor import GradientTape, Tensor, as_tensor
+from nbkeras import ops
+from nbkeras.building import graph, layer
+from nbkeras.building.operation import Operation
+from nbkeras.engine import structures
+from nbkeras.engine.tensor import GradientTape, Tensor, as_tensor
 
 
 def _called(value: Any) -> Any:
@@ -103,7 +105,7 @@ def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, na
         tensors = [as_tensor(array, symbol.dtype) for array, symbol in zip(arrays, part.input_list, strict=True)]
         with layer.training_phase(training):
             results, new = part.run(tensors)
-        results = nest.map_leaves(ops.convert_to_numpy, results)
+        results = structures.map_leaves(ops.convert_to_numpy, results)
         for i, value in known:
             new.insert(i, value)
         for variable, value in zip(targets, new, strict=True):

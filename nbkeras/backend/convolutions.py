@@ -3,8 +3,8 @@
 from typing import Any
 
 from nbkeras import ops
+from nbkeras.engine.tensor import Tensor
 from nbkeras.ops.window import data_format_of, extent
-from nbkeras.tensor import Tensor
 
 # -------------------- convolution --------------------
 

@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.graph import SymbolicTensor
-from nbkeras.tensor import Tensor, op
+from nbkeras.building.graph import SymbolicTensor
+from nbkeras.engine.tensor import Tensor, op
 
 
 def _logits(y_pred: Any) -> Tensor:

@@ -4,7 +4,7 @@ import numpy as np
 
 from nbkeras.config import floatx
 from nbkeras.config import standardize_dtype as standardize_dtype
-from nbkeras.dtypes import result_dtype
+from nbkeras.engine.dtypes import result_dtype
 
 
 def is_float_dtype(dtype) -> bool:

@@ -9,14 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import inputs, naming, ops, random
-from nbkeras.annotated import briefly
+from nbkeras import ops, random
+from nbkeras.building import inputs
+from nbkeras.building.graph import SymbolicTensor
 from nbkeras.config import floatx
-from nbkeras.graph import SymbolicTensor
-from nbkeras.mistakes import entry
+from nbkeras.engine import naming
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor
+from nbkeras.engine.user_errors import entry
 from nbkeras.ops import cast, shape
 from nbkeras.ops.window import data_format_of
-from nbkeras.tensor import Tensor, Variable, as_tensor
 
 # -------------------- settings --------------------
 

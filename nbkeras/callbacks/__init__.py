@@ -1,11 +1,11 @@
 """Callbacks with Keras's names and semantics."""
 # ruff: noqa: F401
 
-from nbkeras import later as _later
 from nbkeras.callbacks.callback_list import Callback as Callback
 from nbkeras.callbacks.callback_list import CallbackList as CallbackList
 from nbkeras.callbacks.callback_list import History as History
 from nbkeras.callbacks.callback_list import ProgbarLogger as ProgbarLogger
+from nbkeras.engine import lazy_names as _lazy_names
 
 _LATER = {
     "monitors": "EarlyStopping MonitorCallback ReduceLROnPlateau",
@@ -16,4 +16,4 @@ _LATER = {
     "tensorboard": "TensorBoard",
 }
 
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER)
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER)

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from nbkeras.progress import Progbar, print_message
+from nbkeras.engine.progress import Progbar, print_message
 
 Logs = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 

@@ -9,10 +9,10 @@ import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.callbacks.monitors import MonitorCallback
-from nbkeras.mistakes import warn
-from nbkeras.progress import print_message
+from nbkeras.engine.progress import print_message
+from nbkeras.engine.tensor import Variable, assign_all
+from nbkeras.engine.user_errors import warn
 from nbkeras.saving.archive import OtherShape, atomic_file, open_archive, read_npy
-from nbkeras.tensor import Variable, assign_all
 
 
 class ModelCheckpoint(MonitorCallback):

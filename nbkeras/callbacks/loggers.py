@@ -10,7 +10,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.mistakes import warn
+from nbkeras.engine.user_errors import warn
 
 
 class CSVLogger(Callback):

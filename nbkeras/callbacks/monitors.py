@@ -6,8 +6,8 @@ import numpy as np
 
 from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.mistakes import warn
-from nbkeras.progress import print_message
+from nbkeras.engine.progress import print_message
+from nbkeras.engine.user_errors import warn
 
 
 class MonitorCallback(Callback):

@@ -5,9 +5,9 @@ from collections.abc import Callable
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.progress import print_message
-from nbkeras.registry import nearest
-from nbkeras.tensor import Variable
+from nbkeras.engine.progress import print_message
+from nbkeras.engine.registry import nearest
+from nbkeras.engine.tensor import Variable
 
 
 class LambdaCallback(Callback):

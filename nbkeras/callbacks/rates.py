@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.progress import print_message
+from nbkeras.engine.progress import print_message
 
 LEARNING_RATE = "learning_rate"  # its name in the logs and in optimizers
 

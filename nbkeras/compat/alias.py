@@ -8,9 +8,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
-from nbkeras import later
 from nbkeras.compat import keras2
 from nbkeras.compat.modules import RENAMED, SHOWN
+from nbkeras.engine import lazy_names
 
 FOLDER = str(pathlib.Path(__file__).parent / "drop_in")
 
@@ -33,7 +33,7 @@ class Alias(ModuleType):
                     if callable(found):  # functions and classes stay what they are: the next time takes no search
                         setattr(self, name, found)
                     return found
-        raise later.missing(self.__name__, name, sys._getframe(1))
+        raise lazy_names.missing(self.__name__, name, sys._getframe(1))
 
     def __dir__(self) -> list[str]:
         names = [(module, name) for module in self._shown() for name in dir(module)]
@@ -62,7 +62,7 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         if fullname.partition(".")[0] != "keras":
             return None
         if _own(fullname) not in SHOWN:
-            later.refuse_absent(fullname)
+            lazy_names.refuse_absent(fullname)
             return None
         return importlib.machinery.ModuleSpec(fullname, self, is_package=True)
 

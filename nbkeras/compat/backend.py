@@ -4,8 +4,9 @@ import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
-from nbkeras import backend, layer
+from nbkeras import backend
 from nbkeras.backend import control
+from nbkeras.building import layer
 
 
 class LearningPhase:

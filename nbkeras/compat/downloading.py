@@ -3,7 +3,7 @@
 import os
 from collections.abc import Sequence
 
-from nbkeras import archives, downloads
+from nbkeras.data import downloads, unpacking
 
 
 def get_file(
@@ -42,7 +42,7 @@ def get_file(
     beside = os.path.dirname(path)
     wanted = os.path.join(beside, name)
     if extract and not untar or untar and not os.path.exists(wanted):
-        with archives.unpacked(path, beside, "tar" if untar else archive_format) as made:
+        with unpacking.unpacked(path, beside, "tar" if untar else archive_format) as made:
             for each in os.listdir(made):
                 if not os.path.lexists(os.path.join(beside, each)):
                     os.rename(os.path.join(made, each), os.path.join(beside, each))

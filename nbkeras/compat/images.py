@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from nbkeras import images
+from nbkeras.data import images
 
 
 def load_img(path, grayscale=False, color_mode="rgb", target_size=None, interpolation="nearest", **options) -> Any:

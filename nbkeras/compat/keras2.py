@@ -7,34 +7,18 @@ import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from nbkeras import (
-    activations,
-    callbacks,
-    config,
-    connected,
-    data,
-    downloads,
-    graph,
-    initializers,
-    layer,
-    layers,
-    mistakes,
-    model,
-    module,
-    objectives,
-    registry,
-    regularizers,
-    sequential,
-    training,
-    utils,
-)
+from nbkeras import activations, callbacks, config, initializers, layers, regularizers, utils
+from nbkeras.building import call_history, graph, layer, module
 from nbkeras.callbacks import monitors, rates
 from nbkeras.compat import downloading, methods, recurrent
 from nbkeras.compat.spellings import renaming
+from nbkeras.data import batches, downloads
+from nbkeras.engine import registry, user_errors
 from nbkeras.layers import recurrent_cells
 from nbkeras.metrics import metric
 from nbkeras.ops import legacy_hard_sigmoid
 from nbkeras.optimizers import state
+from nbkeras.training import compiled, loop, model, sequential
 
 # Class -> argument -> its default in Keras 2.3.1.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -70,18 +54,18 @@ FUNCTIONS = {
 NAMES: dict[Any, dict[str, Any]] = {
     utils: {"get_file": downloading.get_file},
     activations: {"hard_sigmoid": legacy_hard_sigmoid},
-    objectives: {"function_name": lambda function: getattr(function, "__name__", type(function).__name__).strip("<>")},
+    compiled: {"function_name": lambda function: getattr(function, "__name__", type(function).__name__).strip("<>")},
     initializers: {"_compute_fans": lambda shape, data_format="channels_last": initializers.compute_fans(shape)},
 }
 
 _EXTENDED = {
     model.Model: methods.Model,
     sequential.Sequential: methods.Sequential,
-    objectives.Objectives: methods.Objectives,
+    compiled.Objectives: methods.Objectives,
     module.Module: methods.Module,
     layer.Layer: methods.Layer,
     layer._Layers: methods.Layers,
-    connected.Connected: methods.Connected,
+    call_history.Connected: methods.Connected,
     graph.Node: methods.Node,
     graph.SymbolicTensor: methods.SymbolicTensor,
     initializers.RandomInitializer: methods.RandomInitializer,
@@ -103,12 +87,12 @@ def apply() -> None:
     registry.watch(_set_defaults)
     registry.watch(_take_fixed)
     registry.watch(_take_unused)
-    training.prepare_targets = _in_columns(training.prepare_targets)  # type: ignore[attr-defined]
+    loop.prepare_targets = _in_columns(loop.prepare_targets)  # type: ignore[attr-defined]
     activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
     rates.LEARNING_RATE = "lr"
     model.Model.__init__ = renaming(model.Model.__init__, {"input": "inputs", "output": "outputs"})  # type: ignore
     callbacks.TensorBoard.__init__ = _of_tensorboard(callbacks.TensorBoard.__init__)  # type: ignore
-    data.split_validation = methods.split_validation
+    batches.split_validation = methods.split_validation
     callbacks.ReduceLROnPlateau.__init__ = renaming(callbacks.ReduceLROnPlateau.__init__, {"epsilon": "min_delta"})  # type: ignore
     for cls, extra in _EXTENDED.items():
         for name, value in [item for base in reversed(extra.__mro__[:-1]) for item in vars(base).items()]:
@@ -123,7 +107,7 @@ def apply() -> None:
     for name, ignored in IGNORED.items():
         setattr(model.Model, name, _without(getattr(model.Model, name), ignored))
     for cls in _EXTENDED:
-        mistakes.enter_methods(cls)
+        user_errors.enter_methods(cls)
 
 
 def _read_settings() -> None:
@@ -185,7 +169,7 @@ def _take_unused(item: Any) -> None:
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
         given = [name for name in unused if kwargs.pop(name, None) is not None]
         if given:
-            mistakes.warn(
+            user_errors.warn(
                 f"{item.__name__} takes {', '.join(given)} and does not use them, as in Keras 2: it has depthwise_initializer "
                 "and the like"
             )

@@ -8,14 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import data, initializers, layer, layers, metrics, model, module, nest, objectives, ops, training
+from nbkeras import initializers, layers, metrics, ops
 from nbkeras.backend import control
+from nbkeras.building import layer, module
 from nbkeras.callbacks import monitors
 from nbkeras.compat import backend, model_yaml
+from nbkeras.data import batches
+from nbkeras.engine import structures
 from nbkeras.optimizers import state
+from nbkeras.training import compiled, model
+from nbkeras.training import loop as training
 
 _validation_source, _callbacks = training.Trainer._validation_source, training.Trainer._callbacks
-_split_validation = data.split_validation
+_split_validation = batches.split_validation
 
 
 class _Split(threading.local):
@@ -118,7 +123,7 @@ class Sequential:
         return outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype("int32")
 
 
-_resolve = objectives.Objectives.resolve
+_resolve = compiled.Objectives.resolve
 
 
 class Objectives:
@@ -259,7 +264,7 @@ class Node:
     """Of a call of a layer on symbolic tensors."""
 
     input_tensors = property(lambda self: self.inputs)
-    output_tensors = property(lambda self: nest.flatten(self.outputs))
+    output_tensors = property(lambda self: structures.flatten(self.outputs))
     outbound_layer = property(lambda self: self.layer)
     inbound_layers = property(lambda self: [each.node.layer for each in self.inputs if each.node is not None])
 

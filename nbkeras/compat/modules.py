@@ -15,7 +15,7 @@ _OLD_UTILS = (
     "nbkeras.compat.conv_utils",
     "nbkeras.compat.layer_utils",
     "nbkeras.compat.hdf5",
-    "nbkeras.summary",
+    "nbkeras.training.summary",
 )
 _OLD_MODELS = ("nbkeras.models", "nbkeras.layers", "nbkeras.compat.model_yaml")
 _OLD_ENGINE = (*_OLD_MODELS, "nbkeras.compat.saving", "nbkeras.utils")
@@ -47,7 +47,7 @@ SHOWN: dict[str, tuple[str, ...]] = {
     "wrappers": ("nbkeras.wrappers",),
     "wrappers.scikit_learn": ("nbkeras.compat.scikit_learn",),
     **{f"layers.{name}": _OLD_LAYERS for name in _LAYERS.split()},
-    **{f"engine.{name}": (*_OLD_ENGINE, "nbkeras.graph") for name in _ENGINE.split()},
+    **{f"engine.{name}": (*_OLD_ENGINE, "nbkeras.building.graph") for name in _ENGINE.split()},
     # tf.keras's, of 2019 to 2023
     **{name: _OLD_LAYERS for name in ("layers.experimental", "layers.experimental.preprocessing")},
     **{name: ("nbkeras.optimizers",) for name in ("optimizers.experimental", "optimizers.legacy")},

@@ -9,13 +9,14 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import initializers, layers, nest, ops
+from nbkeras import initializers, layers, ops
+from nbkeras.building.graph import SymbolicTensor
+from nbkeras.building.layer import Layer
 from nbkeras.compat.generic_utils import to_list
-from nbkeras.graph import SymbolicTensor
-from nbkeras.layer import Layer
+from nbkeras.engine import structures
+from nbkeras.engine.tensor import Tensor
 from nbkeras.layers import recurrent, recurrent_cells
 from nbkeras.layers.recurrent_cells import with_named_states
-from nbkeras.tensor import Tensor
 
 _rnn, _both = vars(recurrent.RNN).copy(), vars(layers.Bidirectional).copy()
 _weight = recurrent_cells._Cell._weight
@@ -144,7 +145,7 @@ class RNN(_WithConstants):
             found = _rnn["call"](self, sequences, initial_state, mask, training)
         finally:
             self._cell_fed = None
-        return nest.flatten(found) if self.return_state else found  # type: ignore[attr-defined]
+        return structures.flatten(found) if self.return_state else found  # type: ignore[attr-defined]
 
     def _step(self, step, states, training):
         return recurrent_cells.call_cell(self._cell_fed or self.cell, step, states, training)  # type: ignore
@@ -196,7 +197,7 @@ class Bidirectional(_WithConstants):
 class StackedRNNCells:
     """Of the cell."""
 
-    state_size = property(lambda self: tuple(nest.flatten([cell.state_size for cell in self.cells])))
+    state_size = property(lambda self: tuple(structures.flatten([cell.state_size for cell in self.cells])))
 
 
 class Cell:

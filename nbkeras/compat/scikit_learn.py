@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.encoding import to_categorical
+from nbkeras.data.encoding import to_categorical
 from nbkeras.models import Sequential
 
 _PREDICT_CLASSES = ("x", "batch_size", "verbose")  # what Keras 2's predict_classes and predict_proba took

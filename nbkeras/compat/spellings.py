@@ -8,9 +8,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from nbkeras import mistakes, registry
-from nbkeras.graph import SymbolicTensor
-from nbkeras.tensor import Tensor
+from nbkeras.building.graph import SymbolicTensor
+from nbkeras.engine import registry, user_errors
+from nbkeras.engine.tensor import Tensor
 
 # Class -> old argument -> new argument, for the class and for those of nbkeras under it.
 ARGUMENTS: dict[str, dict[str, str]] = {
@@ -58,7 +58,7 @@ def spell(item: Any) -> None:
         _done.add(cls)
         names = {old: new for base in cls.__mro__ for old, new in ARGUMENTS.get(base.__name__, {}).items()}
         if names and "__init__" in vars(cls):
-            cls.__init__ = mistakes.entry(renaming(vars(cls)["__init__"], names))  # type: ignore[misc]
+            cls.__init__ = user_errors.entry(renaming(vars(cls)["__init__"], names))  # type: ignore[misc]
         for old, new in ATTRIBUTES.get(cls.__name__, {}).items():
             setattr(cls, old, _attribute(new, getattr(cls, new, None)))
 

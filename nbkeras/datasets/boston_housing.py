@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from nbkeras import later as _later
 from nbkeras.datasets.origin import FOLDER, Split, fetch, split_shuffled
+from nbkeras.engine import lazy_names as _lazy_names
 
 ORIGIN = FOLDER + "boston_housing.npz"
 SHA256 = "f553886a1f8d56431e820c5b82552d9d95cfcb96d1e678153f8839538947dff5"
@@ -19,4 +19,4 @@ def load_data(
         return split_shuffled(arrays["x"], arrays["y"], test_split, seed)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from nbkeras import later as _later
 from nbkeras.datasets.origin import FOLDER, Split, fetch, split_shuffled
+from nbkeras.engine import lazy_names as _lazy_names
 
 ORIGIN = FOLDER + "california_housing.npz"
 SHA256 = "1a2e3a52e0398de6463aebe6f4a8da34fb21fbb6b934cf88c3425e766f2a1a6f"
@@ -26,4 +26,4 @@ def load_data(
         return split_shuffled(arrays["x"][rows], arrays["y"][rows], test_split, seed)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

@@ -5,9 +5,9 @@ import os
 import numpy as np
 
 from nbkeras import config
+from nbkeras.data.downloads import get_file
 from nbkeras.datasets import plain_pickle
 from nbkeras.datasets.origin import Split
-from nbkeras.downloads import get_file
 
 
 def load_parts(

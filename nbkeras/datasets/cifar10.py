@@ -1,8 +1,8 @@
 """CIFAR-10: 60,000 colour images of 32x32 pixels, ten classes."""
 
-from nbkeras import later as _later
 from nbkeras.datasets import cifar
 from nbkeras.datasets.origin import Split
+from nbkeras.engine import lazy_names as _lazy_names
 
 ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 SHA256 = "6d958be074577803d12ecdefd02955f39262c83c16fe9348329d7fe0b5c001ce"
@@ -17,4 +17,4 @@ def load_data() -> tuple[Split, Split]:
     return cifar.load_parts("cifar-10-batches-py", ORIGIN, SHA256, parts, "labels")
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

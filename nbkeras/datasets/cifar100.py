@@ -1,8 +1,8 @@
 """CIFAR-100: 60,000 colour images of 32x32 pixels, 100 classes in 20 groups."""
 
-from nbkeras import later as _later
 from nbkeras.datasets import cifar
 from nbkeras.datasets.origin import Split
+from nbkeras.engine import lazy_names as _lazy_names
 
 ORIGIN = "https://www.cs.toronto.edu/~kriz/cifar-100-python.tar.gz"
 SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
@@ -15,4 +15,4 @@ def load_data(label_mode: str = "fine") -> tuple[Split, Split]:
     return cifar.load_parts("cifar-100-python", ORIGIN, SHA256, (["train"], ["test"]), f"{label_mode}_labels")
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

@@ -9,7 +9,7 @@ import pathlib
 
 import numpy as np
 
-from nbkeras import later as _later
+from nbkeras.engine import lazy_names as _lazy_names
 
 _TEST_EVERY = 6
 Split = tuple[np.ndarray, np.ndarray]
@@ -29,4 +29,4 @@ def load_data() -> tuple[Split, Split]:
     return (images[~for_test], labels[~for_test]), (images[for_test], labels[for_test])
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

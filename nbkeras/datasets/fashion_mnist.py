@@ -5,8 +5,8 @@ import zlib
 
 import numpy as np
 
-from nbkeras import later as _later
 from nbkeras.datasets.origin import FOLDER, Split, fetch
+from nbkeras.engine import lazy_names as _lazy_names
 
 ORIGIN = FOLDER
 
@@ -33,4 +33,4 @@ def _read(name: str, header: int) -> np.ndarray:
         raise ValueError(f"{path} is damaged ({error}): delete it, and it is downloaded anew") from error
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

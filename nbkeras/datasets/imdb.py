@@ -4,9 +4,9 @@ import os
 
 import numpy as np
 
-from nbkeras import later as _later
 from nbkeras.datasets import plain_pickle, words
 from nbkeras.datasets.origin import FOLDER, Split, fetch, fetch_json
+from nbkeras.engine import lazy_names as _lazy_names
 
 ORIGIN = FOLDER + "imdb.npz"
 SHA256 = "69664113be75683a8fe16e3ed0ab59fda8886cb3cd7ada244f7d9544e4676b9f"
@@ -47,4 +47,4 @@ def get_word_index(path: str | os.PathLike = "imdb_word_index.json") -> dict[str
     return fetch_json(path, INDEX_ORIGIN, INDEX_MD5)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

@@ -4,8 +4,8 @@ import os
 
 import numpy as np
 
-from nbkeras import later as _later
 from nbkeras.datasets.origin import FOLDER, Split, fetch
+from nbkeras.engine import lazy_names as _lazy_names
 
 ORIGIN = FOLDER + "mnist.npz"
 SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
@@ -21,4 +21,4 @@ def load_data(path: str | os.PathLike = "mnist.npz") -> tuple[Split, Split]:
         return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

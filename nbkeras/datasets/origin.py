@@ -5,7 +5,7 @@ import os
 
 import numpy as np
 
-from nbkeras.downloads import get_file
+from nbkeras.data.downloads import get_file
 
 FOLDER = "https://storage.googleapis.com/tensorflow/tf-keras-datasets/"
 Split = tuple[np.ndarray, np.ndarray]

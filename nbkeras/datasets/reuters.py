@@ -2,9 +2,9 @@
 
 import os
 
-from nbkeras import later as _later
 from nbkeras.datasets import plain_pickle, words
 from nbkeras.datasets.origin import FOLDER, Split, fetch, fetch_json, shuffled
+from nbkeras.engine import lazy_names as _lazy_names
 
 ORIGIN = FOLDER + "reuters.npz"
 SHA256 = "d6586e694ee56d7a4e65172e12b3e987c03096cb01eab99753921ef915959916"
@@ -52,4 +52,4 @@ def get_label_names() -> tuple[str, ...]:
     return tuple(_TOPICS.split())
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

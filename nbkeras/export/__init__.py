@@ -1,5 +1,5 @@
 """Models as files for other programs; imported when first used."""
 
-from nbkeras import later as _later
+from nbkeras.engine import lazy_names as _lazy_names
 
-__getattr__, __dir__, __all__ = _later.names(globals(), {"onnx_model": "export_onnx"})
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), {"onnx_model": "export_onnx"})

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.tensor import Tensor
 from nbkeras.export.trace import Axis, Size, Trace, Unsupported
-from nbkeras.tensor import Tensor
 
 OPSET = 18
 LIMIT = (1 << 31) - (1 << 20)  # bytes of constants: a file is one message of Protocol Buffers, of less than 2 GB

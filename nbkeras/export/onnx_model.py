@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import nest
+from nbkeras.engine import structures
+from nbkeras.engine.progress import print_message
 from nbkeras.export.onnx_graph import OPSET, OnnxGraph
 from nbkeras.export.onnx_ops import HANDLERS
 from nbkeras.export.op import Op
 from nbkeras.export.trace import Call, Size, Trace, Unsupported
-from nbkeras.progress import print_message
 from nbkeras.saving.archive import atomic_file
 
 _INSTALL = "exporting to ONNX needs the package onnx: pip install 'nbkeras[onnx]'"
@@ -91,7 +91,7 @@ def _write(graph: OnnxGraph, number: int, call: Call, model: str) -> None:
 
 def _follows_open_axes(constants: dict[str, Any]) -> bool:
     """Whether there are Sizes among constants, where a handler wants numbers."""
-    return any(isinstance(leaf, Size) for leaf in nest.flatten(list(constants.values())))
+    return any(isinstance(leaf, Size) for leaf in structures.flatten(list(constants.values())))
 
 
 def _signature(model: Any, given: Any) -> tuple[list[str], list[tuple], list[Any], Any]:
@@ -102,7 +102,7 @@ def _signature(model: Any, given: Any) -> tuple[list[str], list[tuple], list[Any
         specs = [(tuple(symbol.shape), symbol.dtype) for symbol in model.inputs]
 
         def function(tensors):
-            return model(nest.pack(model.input, tensors))
+            return model(structures.pack(model.input, tensors))
 
     elif given is None and model.build_shapes is None:
         raise ValueError(f"model {model.name!r} has no input shapes: call it once, or give input_signature")
@@ -127,7 +127,7 @@ def _signature(model: Any, given: Any) -> tuple[list[str], list[tuple], list[Any
 
 
 def _is_one(value: Any) -> bool:
-    return nest.is_shape(value) or hasattr(value, "shape")
+    return structures.is_shape(value) or hasattr(value, "shape")
 
 
 def _spec(value: Any) -> tuple[tuple, Any]:

@@ -12,9 +12,9 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import nest
-from nbkeras.layer import training_phase
-from nbkeras.tensor import Tensor, layer_stack, listening, shapes_only
+from nbkeras.building.layer import training_phase
+from nbkeras.engine import structures
+from nbkeras.engine.tensor import Tensor, layer_stack, listening, shapes_only
 
 Axis = tuple[int, int]  # (input, axis): an axis whose size is open
 _TRIES = (
@@ -128,7 +128,7 @@ class Trace:
             run.calls.append(Call(name, "/".join(layer_stack.names), list(inputs), constants, outputs))
 
         with training_phase(False), listening(applied):
-            run.outputs = nest.flatten(function(tensors))
+            run.outputs = structures.flatten(function(tensors))
         return run
 
     def _check(self) -> None:

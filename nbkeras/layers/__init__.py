@@ -1,12 +1,12 @@
 """Keras's layers by their names."""
 # ruff: noqa: F401
 
-from nbkeras import later as _later
-from nbkeras.inputs import Input as Input
-from nbkeras.inputs import InputLayer as InputLayer
-from nbkeras.layer import InputSpec as InputSpec
-from nbkeras.layer import Layer as Layer
-from nbkeras.layer import layers as _registry
+from nbkeras.building.inputs import Input as Input
+from nbkeras.building.inputs import InputLayer as InputLayer
+from nbkeras.building.layer import InputSpec as InputSpec
+from nbkeras.building.layer import Layer as Layer
+from nbkeras.building.layer import layers as _registry
+from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.layers.convolutional import Conv1D as Conv1D
 from nbkeras.layers.convolutional import Conv2D as Conv2D
 from nbkeras.layers.convolutional import Conv3D as Conv3D
@@ -123,5 +123,5 @@ _LATER = {
     "text_vectorization": "TextVectorization",
     "wrapper": "SpectralNormalization Wrapper",
 }
-_SHOWS = ["nbkeras.input_spec", "nbkeras.inputs", "nbkeras.layer", "nbkeras.registry"]
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, _SHOWS, _registry)
+_SHOWS = ["nbkeras.building.input_spec", "nbkeras.building.inputs", "nbkeras.building.layer", "nbkeras.engine.registry"]
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER, _SHOWS, _registry)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbkeras import activations, constraints, initializers, ops, regularizers
-from nbkeras.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec, Layer
 
 
 class _Elementwise(Layer):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from nbkeras import ops, random
-from nbkeras.layer import Layer
+from nbkeras.building.layer import Layer
 from nbkeras.ops import attention
 
 

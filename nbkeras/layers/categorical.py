@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras import ops
-from nbkeras.layer import Layer
+from nbkeras.building.layer import Layer
 from nbkeras.ops import hashing
 
 MODES = ("int", "one_hot", "multi_hot", "count")

@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras import ops
-from nbkeras.layer import InputSpec
+from nbkeras.building.layer import InputSpec
 from nbkeras.layers.recurrent import RNN, _of_cell, _WholeSequence
 from nbkeras.layers.recurrent_cells import LSTMCell, build_cell
 from nbkeras.layers.spatial import check_lengths

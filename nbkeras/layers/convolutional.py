@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from nbkeras import ops
-from nbkeras.layer import InputSpec
+from nbkeras.building.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
 from nbkeras.ops.window import sizes_of
 

@@ -6,9 +6,11 @@ import math
 from numbers import Integral
 from typing import Any
 
-from nbkeras import activations, constraints, graph, initializers, nest, ops, regularizers
-from nbkeras.layer import InputSpec, Layer
-from nbkeras.registry import custom_object, custom_object_scope
+from nbkeras import activations, constraints, initializers, ops, regularizers
+from nbkeras.building import graph
+from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.engine import structures
+from nbkeras.engine.registry import custom_object, custom_object_scope
 
 
 class Dense(Layer):
@@ -288,9 +290,9 @@ class Lambda(Layer):
         if self._output_shape is None:
             return super().compute_output_shape(input_shape)
         if callable(self._output_shape):
-            return nest.map_shapes(lambda shape: shape, self._output_shape(input_shape))
-        batch = nest.flatten(input_shape)[0]
-        return nest.map_shapes(lambda shape: (batch, *shape), self._output_shape)
+            return structures.map_shapes(lambda shape: shape, self._output_shape(input_shape))
+        batch = structures.flatten(input_shape)[0]
+        return structures.map_shapes(lambda shape: (batch, *shape), self._output_shape)
 
     def compute_output_spec(self, *args, **kwargs):
         if self._output_shape is None:

@@ -7,7 +7,7 @@ import re
 from typing import Any, NamedTuple
 
 from nbkeras import activations, constraints, initializers, ops, regularizers
-from nbkeras.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec, Layer
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
 

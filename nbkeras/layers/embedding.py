@@ -5,8 +5,8 @@ from typing import Any
 import numpy as np
 
 from nbkeras import constraints, initializers, ops, regularizers
-from nbkeras.layer import Layer
-from nbkeras.tensor import Tensor
+from nbkeras.building.layer import Layer
+from nbkeras.engine.tensor import Tensor
 
 
 class Embedding(Layer):

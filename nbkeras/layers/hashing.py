@@ -8,9 +8,9 @@ from __future__ import annotations
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
 from nbkeras.ops import hashing
-from nbkeras.tensor import as_tensor
 
 
 class _Hashed(TextInputs):

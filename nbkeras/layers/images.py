@@ -6,8 +6,8 @@ from typing import Any
 
 from nbkeras import config as settings
 from nbkeras import ops
-from nbkeras.layer import Layer
-from nbkeras.layer import layers as registry
+from nbkeras.building.layer import Layer
+from nbkeras.building.layer import layers as registry
 
 
 class Images(Layer, registered=False):

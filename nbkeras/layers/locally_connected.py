@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from nbkeras import ops
-from nbkeras.layer import InputSpec
+from nbkeras.building.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
 from nbkeras.ops.window import sizes_of
 

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import ops, room, tensor
+from nbkeras import ops
+from nbkeras.engine import load_budget, tensor
+from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
 from nbkeras.ops import hashing
 from nbkeras.ops.arguments import as_index
-from nbkeras.tensor import Tensor, as_tensor
 
 
 class Lookup(TextInputs, registered=False):
@@ -59,7 +60,7 @@ class Lookup(TextInputs, registered=False):
         if oov_method not in ("floormod", "farmhash"):
             raise ValueError(f"{what}'s oov_method must be 'floormod' or 'farmhash', received {oov_method!r}")
         places = num_oov_indices + (max_tokens if pad_to_max_tokens else 0)
-        room.take(16 * places, f"{what} with a table of {places} places besides its terms")
+        load_budget.take(16 * places, f"{what} with a table of {places} places besides its terms")
         self.max_tokens, self.num_oov_indices = max_tokens, num_oov_indices
         self.mask_token, self.oov_token, self.invert = mask_token, oov_token, bool(invert)
         self.pad_to_max_tokens, self.oov_method = bool(pad_to_max_tokens), oov_method

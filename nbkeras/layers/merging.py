@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from functools import reduce
 
-from nbkeras import nest, ops
-from nbkeras.layer import Layer
+from nbkeras import ops
+from nbkeras.building.layer import Layer
+from nbkeras.engine import structures
 
 
 def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
@@ -47,7 +48,7 @@ class Merge(Layer, registered=False):
 
     def _aligned(self, inputs) -> list:
         """Inputs of the highest rank: lower ones get axes of size 1 after the batch axis, as in Keras."""
-        self.compute_output_shape(nest.shapes(inputs))
+        self.compute_output_shape(structures.shapes(inputs))
         rank = max(len(x.shape) for x in inputs)
         aligned = []
         for x in inputs:
@@ -175,7 +176,7 @@ class Concatenate(Layer):
         self.axis = axis
 
     def call(self, inputs):
-        self.compute_output_shape(nest.shapes(inputs))
+        self.compute_output_shape(structures.shapes(inputs))
         return ops.concatenate(list(inputs), axis=self.axis)
 
     def compute_output_shape(self, input_shape):
@@ -253,7 +254,7 @@ class Dot(Layer):
         return a, b
 
     def call(self, inputs):
-        self.compute_output_shape(nest.shapes(inputs))
+        self.compute_output_shape(structures.shapes(inputs))
         x, y = inputs
         a, b = self._checked(tuple(x.shape), tuple(y.shape))
         if self.normalize:

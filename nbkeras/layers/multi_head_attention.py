@@ -8,7 +8,7 @@ from string import ascii_lowercase
 from typing import Any
 
 from nbkeras import constraints, initializers, ops, regularizers
-from nbkeras.layer import Layer
+from nbkeras.building.layer import Layer
 from nbkeras.layers.einsum_dense import EinsumDense
 from nbkeras.layers.regularization import Dropout
 from nbkeras.ops import attention

@@ -3,7 +3,7 @@
 from typing import Any
 
 from nbkeras import constraints, initializers, ops, regularizers
-from nbkeras.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec, Layer
 
 
 def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.layer import Layer
+from nbkeras.building.layer import Layer
+from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.categorical import MODES, check_mode, encoded
-from nbkeras.tensor import Tensor
 
 
 class Rescaling(Layer):

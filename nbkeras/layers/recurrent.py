@@ -6,8 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import nest, ops, tensor
-from nbkeras.layer import InputSpec, Layer, layers
+from nbkeras import ops
+from nbkeras.building.layer import InputSpec, Layer, layers
+from nbkeras.engine import structures, tensor
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
     LSTMCell,
@@ -23,7 +25,6 @@ from nbkeras.layers.recurrent_cells import (
     with_named_states,
 )
 from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
-from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
 
 
 class RNN(Layer):
@@ -70,11 +71,11 @@ class RNN(Layer):
 
     @property
     def _state_count(self) -> int:
-        return len(nest.flatten(self.state_size))
+        return len(structures.flatten(self.state_size))
 
     def _state_shapes(self, batch: Any) -> list[tuple]:
         """Of all states, flat."""
-        return [(batch, n) for n in nest.flatten(self.state_size)]
+        return [(batch, n) for n in structures.flatten(self.state_size)]
 
     def build(self, input_shape):
         shape = _first(input_shape)
@@ -87,7 +88,7 @@ class RNN(Layer):
         self.built = True
 
     def _checked_inputs(self, inputs):
-        return nest.flatten(inputs)[:1]  # states may come after the sequences
+        return structures.flatten(inputs)[:1]  # states may come after the sequences
 
     def compute_output_shape(self, input_shape):
         batch, steps = _first(input_shape)[:2]
@@ -97,17 +98,17 @@ class RNN(Layer):
 
     def compute_mask(self, inputs, mask=None):
         """The input's with return_sequences, else None; None for states."""
-        kept = nest.flatten(mask)[0] if self.return_sequences else None
+        kept = structures.flatten(mask)[0] if self.return_sequences else None
         return [kept, *[None] * self._state_count] if self.return_state else kept
 
     def _packed(self, flat: list) -> list:
         """A flat list in the structure of state_size: a list, of lists for stacked cells."""
         leaves = iter(flat)
         if isinstance(self.cell, StackedRNNCells):
-            return [[next(leaves) for _ in nest.flatten(cell.state_size)] for cell in self.cell.cells]
+            return [[next(leaves) for _ in structures.flatten(cell.state_size)] for cell in self.cell.cells]
         size = self.state_size
         return [
-            nest.map_leaves(lambda _: next(leaves), part)
+            structures.map_leaves(lambda _: next(leaves), part)
             for part in (size if isinstance(size, list | tuple) else [size])
         ]
 
@@ -192,7 +193,7 @@ class RNN(Layer):
 
     def _checked(self, states, what: str, batch: int | None = None) -> list[Tensor]:
         """Given states as a flat list of tensors that fit."""
-        given = nest.flatten(list(states) if isinstance(states, list | tuple) else states)
+        given = structures.flatten(list(states) if isinstance(states, list | tuple) else states)
         if len(given) != self._state_count:
             raise ValueError(
                 f"layer {self.name!r} has {self._state_count} states (state_size {self.state_size}), "
@@ -217,7 +218,7 @@ class RNN(Layer):
             if len(sequences) > 1 and initial_state is None:
                 initial_state = list(sequences[1:])
             sequences = sequences[0]
-        mask = None if mask is None else nest.flatten(mask)[0]
+        mask = None if mask is None else structures.flatten(mask)[0]
         if mask is not None:
             mask = self._time_mask(mask, sequences)
         if sequences.shape[1] == 0:
@@ -258,7 +259,7 @@ class RNN(Layer):
     def _run(self, sequences, states: list | None, mask, training) -> tuple[Tensor, list[Tensor]]:
         """(output, last states, flat), step by step."""
         if states is None:
-            states = nest.flatten(self.get_initial_state(sequences.shape[0]))
+            states = structures.flatten(self.get_initial_state(sequences.shape[0]))
         if self.stateful:  # the way back needs them as they are now, and they are written before it
             states = [ops.add(state, 0.0) for state in states]
         steps = list(ops.unstack(sequences, axis=1))
@@ -268,7 +269,7 @@ class RNN(Layer):
         outputs: list[Tensor] = []
         for step, live in zip(steps, masks, strict=True):
             output, new_states = self._step(step, self._packed(states), training)
-            new = nest.flatten(new_states)
+            new = structures.flatten(new_states)
             if live is not None:
                 before = self._before(outputs, states, output)
                 output = ops.where(_as_rank(live, output), output, before)
@@ -289,7 +290,7 @@ class RNN(Layer):
         if outputs:
             return outputs[-1]
         last = self._packed(states)[-1] if isinstance(self.cell, StackedRNNCells) else states
-        first = nest.flatten(last)[0]
+        first = structures.flatten(last)[0]
         return first if first.shape == output.shape else ops.zeros_like(output)
 
     # -------------------- configuration --------------------
@@ -316,7 +317,7 @@ class RNN(Layer):
 
 def _first(shape: Any) -> tuple:
     """The shape of the sequences among a call's shapes."""
-    return tuple(shape) if nest.is_shape(shape) else tuple(shape[0])
+    return tuple(shape) if structures.is_shape(shape) else tuple(shape[0])
 
 
 def _as_rank(mask: Tensor, like: Tensor) -> Tensor:

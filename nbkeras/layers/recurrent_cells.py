@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import activations, constraints, initializers, nest, ops, random, regularizers
-from nbkeras.graph import SymbolicTensor
-from nbkeras.layer import InputSpec, Layer, layers
-from nbkeras.tensor import Tensor
+from nbkeras import activations, constraints, initializers, ops, random, regularizers
+from nbkeras.building.graph import SymbolicTensor
+from nbkeras.building.layer import InputSpec, Layer, layers
+from nbkeras.engine import structures
+from nbkeras.engine.tensor import Tensor
 
 
 def drop_ignored(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -25,7 +26,7 @@ def drop_ignored(kwargs: dict[str, Any]) -> dict[str, Any]:
 def output_size_of(cell: Any) -> int:
     """The size of a cell's output: its own word, else its first state's size."""
     size = getattr(cell, "output_size", None)
-    return nest.flatten(cell.state_size)[0] if size is None else size
+    return structures.flatten(cell.state_size)[0] if size is None else size
 
 
 def check_cell(cell: Any) -> None:
@@ -63,7 +64,7 @@ def initial_state_of(cell: Any, batch_size: int, dtype: str) -> Any:
     if callable(getattr(cell, "get_initial_state", None)):
         states = cell.get_initial_state(batch_size=batch_size)
         return list(states) if isinstance(states, list | tuple) else [states]
-    return [ops.zeros((batch_size, size), dtype) for size in nest.flatten(cell.state_size)]
+    return [ops.zeros((batch_size, size), dtype) for size in structures.flatten(cell.state_size)]
 
 
 def call_cell(cell: Any, inputs: Tensor, states: Any, training: Any) -> tuple[Tensor, list]:
@@ -75,10 +76,10 @@ def call_cell(cell: Any, inputs: Tensor, states: Any, training: Any) -> tuple[Te
         raise TypeError(f"the cell {cell!r} must return (output, new states) from its call, received {result!r}")
     output, new_states = result
     new_states = list(new_states) if isinstance(new_states, list | tuple) else [new_states]
-    if len(nest.flatten(new_states)) != len(nest.flatten(cell.state_size)):
+    if len(structures.flatten(new_states)) != len(structures.flatten(cell.state_size)):
         raise ValueError(
             f"the cell {cell!r} has state_size {cell.state_size}, but its call returned "
-            f"{len(nest.flatten(new_states))} states"
+            f"{len(structures.flatten(new_states))} states"
         )
     return output, new_states
 
@@ -148,7 +149,7 @@ class _Cell(Layer):
 
     def get_initial_state(self, batch_size=None) -> list[Tensor]:
         """Zeros for each state."""
-        return [ops.zeros((batch_size, size), self.dtype) for size in nest.flatten(self.state_size)]
+        return [ops.zeros((batch_size, size), self.dtype) for size in structures.flatten(self.state_size)]
 
     def build(self, input_shape):
         features, width = input_shape[-1], self.gates * self.units

@@ -10,7 +10,7 @@ import numpy as np
 
 from nbkeras import config as settings
 from nbkeras import random
-from nbkeras.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec, Layer
 from nbkeras.regularizers import L1L2
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.layer import Layer
+from nbkeras.building.layer import Layer
 from nbkeras.layers.spatial import Spatial, check_lengths
 from nbkeras.ops.window import sizes_of
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbkeras import graph, nest, ops
-from nbkeras.graph import SymbolicTensor
-from nbkeras.layer import Layer, layers
+from nbkeras import ops
+from nbkeras.building import graph
+from nbkeras.building.graph import SymbolicTensor
+from nbkeras.building.layer import Layer, layers
+from nbkeras.building.operation import Operation
+from nbkeras.engine import structures
+from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.recurrent_cells import with_named_states
 from nbkeras.layers.wrapper import Wrapper
-from nbkeras.operation import Operation
-from nbkeras.tensor import Tensor
 
 MERGE_MODES = ("sum", "mul", "ave", "concat", None)
 
@@ -71,7 +73,7 @@ class Bidirectional(Layer):
         return self.forward_layer.return_state
 
     def build(self, input_shape):
-        shape = tuple(input_shape) if nest.is_shape(input_shape) else tuple(input_shape[0])
+        shape = tuple(input_shape) if structures.is_shape(input_shape) else tuple(input_shape[0])
         for each in (self.forward_layer, self.backward_layer):
             each._ensure_built(SymbolicTensor(shape, self.dtype))
         self.built = True
@@ -90,7 +92,7 @@ class Bidirectional(Layer):
 
     def compute_mask(self, inputs, mask=None):
         """The input's for sequences, else None; None for states."""
-        kept = nest.flatten(mask)[0] if self.return_sequences else None
+        kept = structures.flatten(mask)[0] if self.return_sequences else None
         outputs = [kept, kept] if self.merge_mode is None else [kept]
         return outputs if self.merge_mode is None or self.return_state else kept
 
@@ -103,7 +105,7 @@ class Bidirectional(Layer):
                 initial_state = list(sequences[1:])
             sequences = sequences[0]
         first_state, second_state = self._halves(initial_state, "initial_state")
-        mask = None if mask is None else nest.flatten(mask)[0]
+        mask = None if mask is None else structures.flatten(mask)[0]
         first = self.forward_layer(sequences, initial_state=first_state, mask=mask, training=training)
         second = self.backward_layer(sequences, initial_state=second_state, mask=mask, training=training)
         states: list = []
@@ -204,7 +206,7 @@ class TimeDistributed(Wrapper):
     def compute_output_shape(self, input_shape):
         output = self.layer.compute_output_shape(self._step_shape(input_shape))
         batch, steps = tuple(input_shape)[:2]
-        if nest.is_shape(output):
+        if structures.is_shape(output):
             return (batch, steps, *output[1:])
         return type(output)((batch, steps, *shape[1:]) for shape in output)
 
@@ -226,7 +228,7 @@ class TimeDistributed(Wrapper):
         def parted(tensor):
             return ops.reshape(tensor, (batch, steps, *tensor.shape[1:]))
 
-        return nest.map_leaves(parted, outputs)
+        return structures.map_leaves(parted, outputs)
 
     def compute_mask(self, inputs, mask=None):
         """What the layer makes of its part of the mask, by steps; else the input's, True where any of it is."""

@@ -1,6 +1,6 @@
 """What layers over sequences, images and volumes share: where their axes are, and lengths that must not vanish."""
 
-from nbkeras.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec, Layer
 from nbkeras.ops.window import data_format_of
 
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers.categorical import TextInputs
 from nbkeras.layers.lookup import StringLookup
 from nbkeras.ops import hashing
-from nbkeras.tensor import as_tensor
 
 _LOWER = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)  # as TensorFlow: other letters stay
 _NO_PUNCTUATION = str.maketrans("", "", "!\"#$%&()*+,-./:;<=>?@[\\]^_`{|}~'")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from nbkeras import graph, ops
+from nbkeras import ops
+from nbkeras.building import graph
+from nbkeras.building.layer import InputSpec, Layer, layers
 from nbkeras.initializers import TruncatedNormal
-from nbkeras.layer import InputSpec, Layer, layers
 
 
 class Wrapper(Layer):

@@ -3,7 +3,7 @@
 
 from typing import Any
 
-from nbkeras import later as _later
+from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.losses.classes import (
     CTC,
     BinaryCrossentropy,
@@ -80,4 +80,4 @@ def deserialize(config, custom_objects=None) -> Any:
     return registry.deserialize(config, custom_objects)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, registry, squeeze_or_expand_to_same_rank
 from nbkeras.ops.arguments import axis_of
-from nbkeras.tensor import Tensor, as_tensor, op
 
 
 def _register(*aliases: str) -> Callable:

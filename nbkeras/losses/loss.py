@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.annotated import briefly
-from nbkeras.mistakes import set_by_init
-from nbkeras.observed import Observed
-from nbkeras.registry import Registry
-from nbkeras.tensor import Tensor, as_tensor, op
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.observed import Observed
+from nbkeras.engine.registry import Registry
+from nbkeras.engine.tensor import Tensor, as_tensor, op
+from nbkeras.engine.user_errors import set_by_init
 
 registry = Registry("loss", "keras.losses")
 

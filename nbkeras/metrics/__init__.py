@@ -3,7 +3,8 @@
 
 from typing import Any
 
-from nbkeras import later as _later
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.naming import snake_case as _snake_case
 from nbkeras.losses import (
     binary_crossentropy,
     binary_focal_crossentropy,
@@ -70,7 +71,6 @@ from nbkeras.metrics.errors import (
 )
 from nbkeras.metrics.metric import Mean, MeanMetricWrapper, Metric, Sum, registry
 from nbkeras.metrics.metric import functions as _functions
-from nbkeras.naming import snake_case as _snake_case
 
 mse = MSE = mean_squared_error
 mae = MAE = mean_absolute_error
@@ -102,7 +102,7 @@ _LATER = {
     "iou": "BinaryIoU IoU MeanIoU OneHotIoU OneHotMeanIoU",
     "regression": "ConcordanceCorrelation PearsonCorrelation R2Score concordance_correlation pearson_correlation",
 }
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, ["nbkeras.losses"], registry)
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER, ["nbkeras.losses"], registry)
 for _module, _names in _LATER.items():
     for _known in (registry, _functions):
         _known.later({_snake_case(_name): f"{__name__}.{_module}" for _name in _names.split()})

@@ -4,11 +4,11 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras import config, ops
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import FunctionMetric, functions, registry
 from nbkeras.ops.arguments import as_index
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
-from nbkeras.tensor import Tensor, as_tensor, op
 
 
 def _register(function: Callable) -> Callable:

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.engine.tensor import Tensor
 from nbkeras.metrics.confusion import _Confusion, evenly
 from nbkeras.metrics.metric import registry
 from nbkeras.ops.metrics import divide_no_nan
-from nbkeras.tensor import Tensor
 
 _CURVES = {"roc": "ROC", "pr": "PR", "prgain": "PRGAIN"}
 _SUMMATIONS = ("interpolation", "minoring", "majoring")

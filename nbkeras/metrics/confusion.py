@@ -11,12 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, ops, room
-from nbkeras.annotated import briefly
+from nbkeras import config, ops
+from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import Metric, registry
 from nbkeras.ops.metrics import count_confusion, divide_no_nan
-from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _LOWEST = -1e10  # below every prediction; what top_k gives those that are not among the k largest
 
@@ -94,7 +95,7 @@ def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
 
 def evenly(count: int) -> list[float]:
     """So many thresholds from 0 to 1."""
-    room.take(64 * count, f"a metric with {count} thresholds")
+    load_budget.take(64 * count, f"a metric with {count} thresholds")
     return [i / (count - 1) for i in range(count)]
 
 

@@ -3,9 +3,9 @@
 from typing import Any
 
 from nbkeras import losses, ops
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import FunctionMetric, Mean, functions, registry
-from nbkeras.tensor import Tensor, as_tensor, op
 
 
 @registry.register("mean_squared_error", "mse", "MSE")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras import config, ops
+from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, registry
-from nbkeras.tensor import Tensor, as_tensor
 
 _AVERAGES = (None, "micro", "macro", "weighted")
 _COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")

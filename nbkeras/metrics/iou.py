@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.engine.tensor import Tensor, as_tensor
+from nbkeras.engine.user_errors import warn
 from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, registry
-from nbkeras.mistakes import warn
 from nbkeras.ops.metrics import count_pairs
-from nbkeras.tensor import Tensor, as_tensor
 
 
 @registry.register("io_u")

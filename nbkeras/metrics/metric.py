@@ -12,14 +12,15 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, initializers, losses, nest, ops, room
+from nbkeras import config, initializers, losses, ops
+from nbkeras.engine import load_budget, structures
+from nbkeras.engine.naming import snake_case
+from nbkeras.engine.observed import Observed
+from nbkeras.engine.registry import Registry
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
+from nbkeras.engine.user_errors import set_by_init
 from nbkeras.losses.loss import mask_weights, prediction
-from nbkeras.mistakes import set_by_init
-from nbkeras.naming import snake_case
-from nbkeras.observed import Observed
 from nbkeras.ops.metrics import accumulate, divide_no_nan
-from nbkeras.registry import Registry
-from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
 
 registry = Registry("metric")
 
@@ -43,7 +44,7 @@ class Metric(Observed):
             shape, dtype = (() if isinstance(shape, str) or shape is None else shape), None
         shape = (shape,) if isinstance(shape, int) else tuple(shape)
         size = math.prod(shape) * np.dtype(dtype or self.dtype).itemsize
-        room.take(size, f"metric {self.name!r} is described with an array of shape {shape}, which")
+        load_budget.take(size, f"metric {self.name!r} is described with an array of shape {shape}, which")
         make: Any = initializers.get("zeros" if initializer is None else initializer)
         with outside_program():  # state that the first update makes is made once
             value = make(shape, dtype=np.dtype(dtype or self.dtype).name)
@@ -61,8 +62,8 @@ class Metric(Observed):
     @property
     def variables(self) -> list[Variable]:
         """State: made by `add_variable`, in attributes or lists and dicts there, and of metrics there."""
-        own = [*self._state, *nest.find(Variable, list(vars(self).values()))]
-        inner = [v for metric in nest.find(Metric, list(vars(self).values())) for v in metric.variables]
+        own = [*self._state, *structures.find(Variable, list(vars(self).values()))]
+        inner = [v for metric in structures.find(Metric, list(vars(self).values())) for v in metric.variables]
         return list(dict.fromkeys([*own, *inner]))
 
     weights = variables
@@ -118,7 +119,7 @@ class Metric(Observed):
     def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
         """The value for a state that is given."""
         with self._holding(metric_variables):
-            return nest.map_leaves(lambda value: ops.multiply(value, 1), self.result())
+            return structures.map_leaves(lambda value: ops.multiply(value, 1), self.result())
 
     def stateless_reset_state(self) -> list[Tensor]:
         """The state at the start; the metric's own stays as it is."""

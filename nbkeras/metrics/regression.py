@@ -6,9 +6,9 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras import config, ops
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import FunctionMetric, Metric, functions, registry
-from nbkeras.tensor import Tensor, as_tensor, op
 
 _AGGREGATIONS = (None, "uniform_average", "variance_weighted_average")
 

@@ -4,7 +4,8 @@ One module a family; what is public in a family is imported here by name.
 """
 # ruff: noqa: F401
 
-from nbkeras import later as _later
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.tensor import Tensor
 from nbkeras.ops.activations import (
     celu,
     elu,
@@ -177,7 +178,6 @@ from nbkeras.ops.shape import (
     transpose,
     unstack,
 )
-from nbkeras.tensor import Tensor
 
 _attach_operators(Tensor)
 
@@ -209,4 +209,4 @@ _LATER: dict[str, str] = {
     "quantile",
     "transposed": "conv_transpose",
 }
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER)
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER)

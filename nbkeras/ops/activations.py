@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import room
+from nbkeras.engine import load_budget
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import activations as kernels
 from nbkeras.kernels import softmax as softmax_kernels
-from nbkeras.mistakes import warn
 from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
 from nbkeras.ops.shape import over_axes, split
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 @op
@@ -283,7 +283,7 @@ def sparsemax(x, axis: int = -1) -> Tensor:
     along = axis_of("sparsemax", axis, x.ndim)
     falling = elementwise.negative(indexing.sort(elementwise.negative(x), along))
     sums = reduce.cumsum(falling, along)
-    room.briefly(8 * x.shape[along], f"sparsemax over {x.shape[along]} numbers")
+    load_budget.briefly(8 * x.shape[along], f"sparsemax over {x.shape[along]} numbers")
     ranks = np.arange(1, x.shape[along] + 1, dtype=x.dtype).reshape([-1 if i == along else 1 for i in range(x.ndim)])
     inside = as_tensor(elementwise.greater(elementwise.add(elementwise.multiply(falling, ranks), 1), sums), x.dtype)
     count = reduce.sum(inside, along, keepdims=True)

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, exchange
-from nbkeras.dtypes import known_dtype, result_dtype
+from nbkeras import config
+from nbkeras.engine import dlpack
+from nbkeras.engine.dtypes import known_dtype, result_dtype
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, holds_tensors
 from nbkeras.kernels import elementwise, indexing
-from nbkeras.tensor import Tensor, apply, as_tensor, holds_tensors
 
 
 def promote(*values: Any) -> list[Tensor]:
@@ -32,7 +33,7 @@ def _met_by(dtype: np.dtype, value: Any) -> np.dtype:
     """The dtype in which tensors of `dtype` meet a value that is not a Tensor."""
     if dtype.kind == "f":
         return dtype
-    other = exchange.dtype_of(value)
+    other = dlpack.dtype_of(value)
     if other.kind == "f":
         return np.dtype(config.floatx())
     if other.kind == "b" or (isinstance(value, int) and dtype.kind != "b" and _holds(dtype, value)):

@@ -6,14 +6,14 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import room
+from nbkeras.engine import load_budget
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import shape as kernels
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import axis_of
 from nbkeras.ops.indexing import getitem, pad
 from nbkeras.ops.shape import concatenate, expand_dims, flip, moveaxis, reshape, split, swapaxes, tensors_of, transpose
 from nbkeras.ops.window import data_format_of
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 # -------------------- what a tensor is --------------------
 
@@ -85,7 +85,7 @@ def array_split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
     count, length = int(indices_or_sections), x.shape[axis_of("array_split", axis, x.ndim)]
     if count < 1:
         raise ValueError(f"array_split: expected at least one part, received {count}")
-    room.step(count)
+    load_budget.step(count)
     sizes = [length // count + (i < length % count) for i in range(count)]
     return split(x, np.cumsum(sizes)[:-1], axis)
 
@@ -174,7 +174,7 @@ def trace(x, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
 def diagflat(x, k: int = 0) -> Tensor:
     """A square matrix with the elements on its k-th diagonal and zeros elsewhere."""
     x = ravel(x)
-    room.briefly(2 * x.shape[0] ** 2, f"diagflat of {x.shape[0]} numbers")
+    load_budget.briefly(2 * x.shape[0] ** 2, f"diagflat of {x.shape[0]} numbers")
     square = elementwise.where(np.eye(x.shape[0], dtype=np.bool_), expand_dims(x, 1), x.dtype.type(0))
     return pad(square, ((max(-k, 0), max(k, 0)), (max(k, 0), max(-k, 0))))
 

@@ -3,11 +3,11 @@
 import math
 from typing import Any
 
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import attention as kernels
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, promote
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 @op

@@ -13,14 +13,14 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import nest
-from nbkeras.annotated import briefly
-from nbkeras.kernels import device
+from nbkeras.engine import structures
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.kernels.runtime import device
 from nbkeras.ops.arguments import axis_of
 from nbkeras.ops.creation import zeros_like
 from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import broadcast_to, concatenate, reshape, stack, unstack
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 # -------------------- choices --------------------
 
@@ -79,17 +79,18 @@ def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
 
 def _slices(name: str, xs: Any, length: int | None = None) -> list:
     """The structures of slices along the first axis of a structure of tensors."""
-    parts = [unstack(as_tensor(leaf)) for leaf in nest.flatten(xs)]
+    parts = [unstack(as_tensor(leaf)) for leaf in structures.flatten(xs)]
     counts = {len(each) for each in parts} | (set() if length is None else {length})
     if len(counts) != 1:
         raise ValueError(f"{name}: all tensors must have the same first axis, received sizes {sorted(counts)}")
-    return [nest.pack(xs, [each[i] for each in parts]) for i in range(counts.pop())]
+    return [structures.pack(xs, [each[i] for each in parts]) for i in range(counts.pop())]
 
 
 def _stacked(results: list) -> Any:
     """A structure of tensors from a list of structures."""
-    return nest.pack(
-        results[0], [stack(list(leaves)) for leaves in zip(*[nest.flatten(each) for each in results], strict=True)]
+    return structures.pack(
+        results[0],
+        [stack(list(leaves)) for leaves in zip(*[structures.flatten(each) for each in results], strict=True)],
     )
 
 
@@ -160,8 +161,8 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
                 given[i] = element
             return pyfunc(*given, **kwargs)
 
-        stacked = _stacked([nest.map_leaves(as_tensor, one(elements)) for elements in zip(*rows, strict=True)])
-        return nest.map_leaves(lambda y: reshape(y, (*loop, *y.shape[1:])), stacked)
+        stacked = _stacked([structures.map_leaves(as_tensor, one(elements)) for elements in zip(*rows, strict=True)])
+        return structures.map_leaves(lambda y: reshape(y, (*loop, *y.shape[1:])), stacked)
 
     return op(call)
 
@@ -177,7 +178,7 @@ def _cores(signature: str) -> list[str]:
 @op
 def associative_scan(f: Callable, elems, reverse: bool = False, axis: int = 0) -> Any:
     """Running results of an associative f(left, right) along an axis, in about log2(n) rounds of f on many at once."""
-    leaves = [as_tensor(leaf) for leaf in nest.flatten(elems)]
+    leaves = [as_tensor(leaf) for leaf in structures.flatten(elems)]
     axes = [axis_of("associative_scan", axis, leaf.ndim) for leaf in leaves]
     sizes = {leaf.shape[along] for leaf, along in zip(leaves, axes, strict=True)}
     if len(sizes) != 1:
@@ -192,8 +193,8 @@ def associative_scan(f: Callable, elems, reverse: bool = False, axis: int = 0) -
         ]
 
     def combined(left: list, right: list) -> list:
-        first, second = nest.pack(elems, left), nest.pack(elems, right)
-        return nest.flatten(f(second, first) if reverse else f(first, second))
+        first, second = structures.pack(elems, left), structures.pack(elems, right)
+        return structures.flatten(f(second, first) if reverse else f(first, second))
 
     def running(values: list, n: int) -> list:
         if n < 2:
@@ -212,7 +213,7 @@ def associative_scan(f: Callable, elems, reverse: bool = False, axis: int = 0) -
     if reverse:
         leaves = part(leaves, None, None, -1)
     found = running(leaves, n)
-    return nest.pack(elems, part(found, None, None, -1) if reverse else found)
+    return structures.pack(elems, part(found, None, None, -1) if reverse else found)
 
 
 def _alternating(even: Tensor, odd: Tensor, axis: int) -> Tensor:

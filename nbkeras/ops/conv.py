@@ -6,13 +6,13 @@ Sequences are computed as images of one row, volumes as images whose channels ar
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras.kernels import conv as kernels
-from nbkeras.kernels import volumes
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.kernels.convolution import conv as kernels
+from nbkeras.kernels.convolution import volumes
 from nbkeras.ops.activations import linear, relu
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze
 from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 @op

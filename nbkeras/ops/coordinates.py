@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import room
+from nbkeras.engine import load_budget
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.creation import ones, zeros
@@ -18,7 +19,6 @@ from nbkeras.ops.indexing import take
 from nbkeras.ops.linalg import solve
 from nbkeras.ops.shape import concatenate, expand_dims, moveaxis, reshape, squeeze, stack, unstack
 from nbkeras.ops.window import data_format_of
-from nbkeras.tensor import Tensor, as_tensor, op
 
 _ORDERS = {"nearest": 0, "bilinear": 1}
 
@@ -134,7 +134,7 @@ def moved(
     batch = x if x.ndim == 4 else expand_dims(x, 0)
     batch = moveaxis(batch, 1, 3) if first else batch
     count, height, width, channels = batch.shape
-    room.briefly(32 * height * width, f"{name} of an image of {height} x {width}")
+    load_budget.briefly(32 * height * width, f"{name} of an image of {height} x {width}")
     down, across = (grid.reshape(1, -1).astype(x.dtype) for grid in np.mgrid[:height, :width])
     columns, rows = places(as_tensor(across), as_tensor(down), count)
     starts = as_tensor(np.arange(count)[:, None] * (height * width))

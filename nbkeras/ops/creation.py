@@ -5,11 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, room
-from nbkeras.dtypes import array_of
+from nbkeras import config
+from nbkeras.engine import load_budget
+from nbkeras.engine.dtypes import array_of
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops.arguments import floatx_or
 from nbkeras.ops.shape import broadcast_to, sizes_of
-from nbkeras.tensor import Tensor, as_tensor, op
 
 
 def zeros(shape, dtype=None) -> Tensor:
@@ -33,7 +34,7 @@ def full(shape, fill_value, dtype=None) -> Tensor:
 
 def _sizes(name: str, shape: Any) -> tuple[int, ...]:
     sizes = sizes_of(name, shape)
-    room.briefly(8 * math.prod(sizes), f"{name} of shape {sizes}")
+    load_budget.briefly(8 * math.prod(sizes), f"{name} of shape {sizes}")
     return sizes
 
 
@@ -64,11 +65,11 @@ def arange(start, stop=None, step=None, dtype=None) -> Tensor:
         whole = all(as_tensor(each).dtype.kind in "iu" for each in (first, end, step))
         dtype = np.int32 if whole else config.floatx()
     if not any(isinstance(each, Tensor) for each in (first, end, step)):
-        room.briefly(8 * abs((end - first) // (step or 1)), f"arange({start}, {stop}, {step})")
+        load_budget.briefly(8 * abs((end - first) // (step or 1)), f"arange({start}, {stop}, {step})")
     return as_tensor(np.arange(first, end, step, dtype=dtype))
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
     """Ones on the k-th diagonal of an (N, M) matrix, zeros elsewhere."""
-    room.briefly(8 * N * (N if M is None else M), f"eye({N}, {M})")
+    load_budget.briefly(8 * N * (N if M is None else M), f"eye({N}, {M})")
     return as_tensor(np.eye(N, M, k, floatx_or(dtype)))

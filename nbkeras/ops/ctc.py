@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.tensor import Tensor, apply, op
 from nbkeras.kernels import ctc as kernels
 from nbkeras.ops.activations import log_softmax
 from nbkeras.ops.arguments import as_float, as_index
@@ -12,7 +13,6 @@ from nbkeras.ops.elementwise import equal, greater_equal, logical_or, negative, 
 from nbkeras.ops.indexing import argsort, take_along_axis
 from nbkeras.ops.reduce import argmax, max, sum
 from nbkeras.ops.shape import concatenate, expand_dims, reshape
-from nbkeras.tensor import Tensor, apply, op
 
 
 def _lengths(name: str, value: Any, output: Tensor) -> Tensor:

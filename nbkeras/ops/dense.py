@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import dense as kernels
 from nbkeras.ops import activations, elementwise
 from nbkeras.ops.arguments import as_float, axis_of, promote
 from nbkeras.ops.shape import moveaxis, reshape, transpose
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 def _floats(*values: Any) -> list[Tensor]:

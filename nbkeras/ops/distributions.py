@@ -2,11 +2,11 @@
 
 from typing import Any
 
+from nbkeras.engine.tensor import Tensor, apply, as_tensor
 from nbkeras.kernels import distributions as kernels
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops.random import float_form
 from nbkeras.ops.shape import broadcast_to
-from nbkeras.tensor import Tensor, apply, as_tensor
 
 
 def _parameters(name: str, shape: Any, dtype: Any, *values: Any) -> list[Tensor]:

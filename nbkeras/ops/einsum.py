@@ -4,12 +4,12 @@ import itertools
 import math
 import string
 
+from nbkeras.engine.tensor import Tensor, op
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import promote
 from nbkeras.ops.dense import product
 from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import reshape, transpose
-from nbkeras.tensor import Tensor, op
 
 Term = tuple[list[str], Tensor]  # the letters of a tensor's axes, and it
 

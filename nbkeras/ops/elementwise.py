@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.dtypes import array_of, known_dtype
+from nbkeras.engine.dtypes import array_of, known_dtype
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise
 from nbkeras.ops.arguments import as_float, check_broadcast, promote
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 def _binary(name: str, x1: Any, x2: Any) -> list[Tensor]:
@@ -373,7 +373,7 @@ def print_tensor(x, message: str = "") -> Tensor:
 
 
 def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | None = None) -> Tensor:
-    """A Tensor of any array-like, see `as_tensor` of nbkeras/tensor.py. Symbolic tensors pass through."""
+    """A Tensor of any array-like, see `as_tensor` of nbkeras/engine/tensor.py. Symbolic tensors pass through."""
     if sparse or ragged:
         raise ValueError("convert_to_tensor: there are no sparse and no ragged tensors, use pad_sequences and masks")
     return x if hasattr(x, "symbolic_op") and dtype is None else cast(x, dtype) if dtype else as_tensor(x)

@@ -1,8 +1,8 @@
 """Differentiable lookup of rows in a table."""
 
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import embedding as kernels
 from nbkeras.ops.arguments import as_index
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 @op

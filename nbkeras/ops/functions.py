@@ -9,7 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.dtypes import known_dtype
+from nbkeras.engine.dtypes import known_dtype
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise as kernels
 from nbkeras.kernels import special
 from nbkeras.ops import reduce
@@ -39,7 +40,6 @@ from nbkeras.ops.elementwise import (
     subtract,
     where,
 )
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 Slope = Callable[..., Any] | None
 

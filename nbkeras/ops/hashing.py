@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import nest
+from nbkeras.engine import structures
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import hashing as kernels
 from nbkeras.ops.arguments import as_integer
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 def as_texts(values: Any) -> np.ndarray | None:
     """An array of str for text, or lists, arrays and pandas' columns of it; None for what is not text."""
     values = values.to_numpy(object) if hasattr(values, "to_numpy") else values
-    leaves = nest.flatten(values)
+    leaves = structures.flatten(values)
     if leaves and all(isinstance(leaf, str | bytes) for leaf in leaves):
         values = np.asarray(values)
     if not isinstance(values, np.ndarray) or values.dtype.kind not in "UOS":

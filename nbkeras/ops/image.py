@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import later, room
+from nbkeras.engine import lazy_names, load_budget
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import conv, depthwise_conv
@@ -23,7 +24,6 @@ from nbkeras.ops.products import outer
 from nbkeras.ops.resize import blend, sampling_weights
 from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, squeeze, stack, unstack
 from nbkeras.ops.window import data_format_of
-from nbkeras.tensor import Tensor, as_tensor, op
 
 
 def _batch(name: str, images: Any, data_format: str | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
@@ -155,7 +155,7 @@ def resize(
     if interpolation == "nearest":
         for axis, new in enumerate(size, 1):
             length = x.shape[axis]
-            room.briefly(32 * new, f"resizing an axis to {new}")
+            load_budget.briefly(32 * new, f"resizing an axis to {new}")
             x = take(x, ((np.arange(new) + 0.5) * (length / new)).astype(np.int64), axis)
         return back(x)
     y = as_float(x)
@@ -305,7 +305,7 @@ def _filtered(x: Tensor, kernel: Any, padding: str) -> Tensor:
 
 def _bell(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
     """A normal distribution's density at `size` points around 0, scaled to a sum of 1."""
-    room.briefly(32 * size, f"a bell of {size} points")
+    load_budget.briefly(32 * size, f"a bell of {size} points")
     places = elementwise.divide(np.arange(size, dtype=dtype) - (size - 1) / 2, as_tensor(sigma, dtype))
     y = elementwise.exp(elementwise.multiply(elementwise.square(as_tensor(places, dtype)), -0.5))
     return elementwise.divide(y, reduce.sum(y))
@@ -366,6 +366,6 @@ def ssim(
     return found if first.ndim == 4 else squeeze(found, 0)
 
 
-__getattr__, __dir__, __all__ = later.names(
-    globals(), {"nbkeras.elastic": "elastic_transform"}, ["nbkeras.ops.coordinates"]
+__getattr__, __dir__, __all__ = lazy_names.names(
+    globals(), {"nbkeras.random.elastic_transform": "elastic_transform"}, ["nbkeras.ops.coordinates"]
 )

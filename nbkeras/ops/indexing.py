@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import room
+from nbkeras.engine import load_budget
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as kernels
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_index, as_integer, axis_of, check_broadcast, floatx_or
 from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, sizes_of, squeeze, stack, transpose
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 @op
@@ -173,7 +173,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
         raise ValueError(f"pad: constant_values are for mode 'constant', received {constant_values!r} with {mode!r}")
     for axis, width in enumerate(widths):
         if width != (0, 0):
-            room.briefly(24 * (x.shape[axis] + sum(width)), f"padding of {width}")
+            load_budget.briefly(24 * (x.shape[axis] + sum(width)), f"padding of {width}")
             x = take(x, np.pad(np.arange(x.shape[axis]), width, mode=mode), axis=axis)  # type: ignore[call-overload]
     return x
 
@@ -182,7 +182,7 @@ def _triangle(name: str, keep: Any, x: Any, k: int) -> Tensor:
     x = as_tensor(x)
     if x.ndim < 2:
         raise ValueError(f"{name}: expected at least two axes, received shape {x.shape}")
-    room.briefly(8 * x.shape[-2] * x.shape[-1], f"{name} of matrices of shape {x.shape[-2:]}")
+    load_budget.briefly(8 * x.shape[-2] * x.shape[-1], f"{name} of matrices of shape {x.shape[-2:]}")
     return elementwise.where(keep(np.ones(x.shape[-2:], np.bool_), k), x, x.dtype.type(0))
 
 

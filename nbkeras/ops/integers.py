@@ -4,10 +4,10 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise as kernels
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import check_broadcast, promote
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 _OF_BOOLEANS = {
     np.bitwise_and: elementwise.logical_and,

@@ -11,7 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import later as _later
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import linalg as kernels
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
@@ -21,7 +22,6 @@ from nbkeras.ops.dense import matmul
 from nbkeras.ops.elementwise import add, divide, multiply, negative, subtract
 from nbkeras.ops.indexing import getitem, tril, triu
 from nbkeras.ops.shape import broadcast_to, concatenate, expand_dims, moveaxis, reshape, squeeze, swapaxes
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 def _applied(kernel: Callable, slopes: Callable, tensors: list[Tensor], **constants: Any) -> Any:
@@ -331,4 +331,4 @@ def _matrix_norm(x: Tensor, ord: Any) -> Tensor:
     return (reduce.max if ord > 0 else reduce.min)(sums, -1)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

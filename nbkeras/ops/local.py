@@ -2,13 +2,13 @@
 
 import math
 
-from nbkeras.kernels.unfold import Line, unfold, unfold_vjp
+from nbkeras.engine.tensor import Tensor, apply, op
+from nbkeras.kernels.convolution.unfold import Line, unfold, unfold_vjp
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import rank_of
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.shape import moveaxis, reshape, transpose
 from nbkeras.ops.window import check_fits, data_format_of, output_length, sizes_of
-from nbkeras.tensor import Tensor, apply, op
 
 
 @op

@@ -8,14 +8,15 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbkeras.kernels import device, elementwise
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, at_home, op
+from nbkeras.kernels import elementwise
 from nbkeras.kernels import metrics as kernels
 from nbkeras.kernels.embedding import add_rows
-from nbkeras.kernels.threads import launch_shares
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.threads import launch_shares
 from nbkeras.ops.arguments import as_float, as_index
 from nbkeras.ops.elementwise import where
 from nbkeras.ops.shape import broadcast_to, reshape
-from nbkeras.tensor import Tensor, Variable, apply, as_tensor, at_home, op
 
 
 @op

@@ -4,14 +4,14 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras import config
-from nbkeras.annotated import briefly
-from nbkeras.kernels import device
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op
 from nbkeras.kernels import group_normalization as group_kernels
 from nbkeras.kernels import normalization as kernels
+from nbkeras.kernels.runtime import device
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops import shape as shapes
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
-from nbkeras.tensor import Tensor, Variable, apply, as_tensor, op
 
 
 def _channels_last(name: str, x: Tensor, axis: int, function: Callable, *vectors: Any) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from nbkeras import mistakes
+from nbkeras.engine import user_errors
 from nbkeras.ops import elementwise, indexing, integers
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.shape import transpose, unstack
@@ -48,10 +48,10 @@ def _operator(function: Callable, reflected: bool = False) -> Callable:
                 return NotImplemented
             return function(other, self) if reflected else function(self, other)
         except Exception as error:
-            mistakes.shorten(error)
+            user_errors.shorten(error)
             raise
 
-    mistakes.is_entry(operator)
+    user_errors.is_entry(operator)
     return operator
 
 

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import room
+from nbkeras.engine import load_budget
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, axis_of, promote
@@ -12,7 +13,6 @@ from nbkeras.ops.dense import matmul, tensordot
 from nbkeras.ops.functions import log10
 from nbkeras.ops.indexing import getitem, pad, take
 from nbkeras.ops.shape import expand_dims, flip, moveaxis, reshape, stack
-from nbkeras.tensor import Tensor, as_tensor, op
 
 
 @op
@@ -87,7 +87,7 @@ def correlate(x1, x2, mode: str = "valid") -> Tensor:
     n, m = a.size, b.size
     if n < m:
         return flip(correlate(b, a, mode), 0)
-    room.briefly(8 * (n + m) * m, f"correlate of {n} numbers with {m}")
+    load_budget.briefly(8 * (n + m) * m, f"correlate of {n} numbers with {m}")
     places = np.arange(n + m - 1)[:, None] + np.arange(m)
     first, count = {"full": (0, n + m - 1), "same": (m - m // 2 - 1, n), "valid": (m - 1, n - m + 1)}[mode]
     return matmul(take(pad(a, (m - 1, m - 1)), places[first : first + count]), b)
@@ -103,7 +103,7 @@ def diff(a, n: int = 1, axis: int = -1) -> Tensor:
     before = (slice(None),) * along
     between = elementwise.not_equal if x.dtype.kind == "b" else elementwise.subtract
     rounds = min(n, x.shape[along])  # after as many as there are elements nothing is left
-    room.step(rounds)
+    load_budget.step(rounds)
     for _ in range(rounds):
         x = between(getitem(x, (*before, slice(1, None))), getitem(x, (*before, slice(None, -1))))
     return x

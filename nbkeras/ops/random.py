@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor
 from nbkeras.kernels import random as kernels
 from nbkeras.ops.arguments import as_float, axis_of, floatx_or
 from nbkeras.ops.shape import sizes_of
-from nbkeras.tensor import Tensor, Variable, apply, as_tensor
 
 
 def draw_key(state: Variable) -> Tensor:

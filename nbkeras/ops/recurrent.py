@@ -4,21 +4,21 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import tape
-from nbkeras.kernels import gru as gru_kernels
-from nbkeras.kernels import lstm as lstm_kernels
-from nbkeras.kernels import recurrent
-from nbkeras.kernels import simple_rnn as simple_rnn_kernels
-from nbkeras.registry import nearest
-from nbkeras.tensor import Tensor, apply, as_tensor, op
+from nbkeras.engine import tape
+from nbkeras.engine.registry import nearest
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
+from nbkeras.kernels.recurrent import gru as gru_kernels
+from nbkeras.kernels.recurrent import lstm as lstm_kernels
+from nbkeras.kernels.recurrent import recurrence
+from nbkeras.kernels.recurrent import simple_rnn as simple_rnn_kernels
 
-RECURRENT_ACTIVATIONS = tuple(recurrent.ACTIVATIONS)  # names of the activations that the ops of this module know
+RECURRENT_ACTIVATIONS = tuple(recurrence.ACTIVATIONS)  # names of the activations that the ops of this module know
 
 
 def _code(name: str, activation: str) -> int:
-    code = recurrent.ACTIVATIONS.get(activation)
+    code = recurrence.ACTIVATIONS.get(activation)
     if code is None:
-        known = recurrent.ACTIVATIONS
+        known = recurrence.ACTIVATIONS
         raise ValueError(
             f"{name}: unknown activation {activation!r}.{nearest(str(activation), known)} Known: {', '.join(known)}"
         )
@@ -74,7 +74,7 @@ def lstm(
     go_backwards: bool = False,
     zero_output_for_mask: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    """(output, last h, last c) of a long short-term memory; see kernels/lstm.py for the formula and its source.
+    """(output, last h, last c) of a long short-term memory; see kernels/recurrent/lstm.py for the formula and its source.
 
     Shapes: x (batch, steps, features), kernel (features, 4 units) in gates i, f, c, o, recurrent_kernel (units, 4 units),
     bias (4 units,), initial_h and initial_c (batch, units) or None for 0. output: (batch, steps, units), in the order in
@@ -117,7 +117,7 @@ def gru(
     go_backwards: bool = False,
     zero_output_for_mask: bool = False,
 ) -> tuple[Tensor, Tensor]:
-    """(output, last h) of a gated recurrent unit; see kernels/gru.py for the formula and its source.
+    """(output, last h) of a gated recurrent unit; see kernels/recurrent/gru.py for the formula and its source.
 
     Shapes: kernel (features, 3 units) in gates z, r, h, recurrent_kernel (units, 3 units), bias (2, 3 units) with
     reset_after, (3 units,) without. The rest is as in `lstm`.

@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import reduce
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
 from nbkeras.ops.creation import full
 from nbkeras.ops.shape import reshape
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 def _not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:

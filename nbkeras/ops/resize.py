@@ -6,14 +6,14 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras import room
+from nbkeras.engine import load_budget
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops.arguments import as_float
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.elementwise import add, multiply
 from nbkeras.ops.indexing import take
 from nbkeras.ops.shape import repeat, reshape
 from nbkeras.ops.window import data_format_of, sizes_of
-from nbkeras.tensor import Tensor, as_tensor, op
 
 _FEW = 16  # times fewer places with a weight than places: then sums of them cost less than a product with all
 
@@ -95,7 +95,7 @@ def sampling_weights(
 
     They add up to 1, or are 0 for places outside. antialias: where it shrinks, over as many more places.
     """
-    room.briefly(16 * new * length, f"resizing an axis from {length} to {new}")
+    load_budget.briefly(16 * new * length, f"resizing an axis from {length} to {new}")
     at = (np.arange(new) + 0.5 - shift) / scale - 0.5
     width = max(1 / scale, 1.0) if antialias else 1.0
     weights = _KERNELS[interpolation](np.abs(at[:, None] - np.arange(length)) / width)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import scattering as kernels
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.elementwise import broadcast_shape
@@ -17,7 +18,6 @@ from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.arguments import as_integer, axis_of, promote
 from nbkeras.ops.creation import arange, full, ones, zeros
 from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, sizes_of, stack, unstack
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 _REDUCTIONS: dict[str | None, np.ufunc | None] = {
     None: None,

@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import room
+from nbkeras.engine import load_budget
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise as broadcasting
 from nbkeras.kernels import shape as kernels
 from nbkeras.ops.arguments import axes_of, axis_of, promote
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 def shape(x) -> tuple:
@@ -160,7 +160,7 @@ def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
         (count,) = sizes_of("split", indices_or_sections)
         if count < 1 or size % count:
             raise ValueError(f"split: axis {axis} of size {size} cannot be cut into {count} equal parts")
-        room.step(count)
+        load_budget.step(count)
         sizes = [size // count] * count
     else:
         cuts = [0, *(min(max(c + size if c < 0 else c, 0), size) for c in sizes_of("split", indices_or_sections)), size]
@@ -177,7 +177,7 @@ def unstack(x, num: int | None = None, axis: int = 0) -> list[Tensor]:
     along = axis_of("unstack", axis, x.ndim)
     if num is not None and num != x.shape[along]:
         raise ValueError(f"unstack: axis {axis} has size {x.shape[along]}, not num={num}")
-    room.step(x.shape[along])
+    load_budget.step(x.shape[along])
     return list(apply(kernels.unstack, kernels.unstack_vjp, [x], axis=along))
 
 

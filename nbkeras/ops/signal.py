@@ -5,12 +5,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import room
+from nbkeras.engine import load_budget
+from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import fourier as kernels
 from nbkeras.ops import elementwise, indexing
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.patches import extract_sequences, overlap_add
-from nbkeras.tensor import Tensor, apply, as_tensor, op
 
 
 def _pair(name: str, x: Any, axes: int) -> list[Tensor]:
@@ -74,7 +74,7 @@ def _window(name: str, window: Any, length: int, fft_length: int, dtype: np.dtyp
     """The window in the middle of fft_length numbers."""
     if fft_length < length:
         raise ValueError(f"{name}: fft_length must not be below sequence_length, received {fft_length} and {length}")
-    room.briefly(64 * fft_length, f"{name} with fft_length={fft_length}")
+    load_budget.briefly(64 * fft_length, f"{name} with fft_length={fft_length}")
     if window is None:
         return as_tensor(np.ones(fft_length, dtype))  # over all, as in Keras
     if isinstance(window, str):

@@ -6,8 +6,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.annotated import briefly
-from nbkeras.dtypes import array_of
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.dtypes import array_of
+from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.arguments import as_float, axes_of, axis_of, promote
@@ -16,7 +17,6 @@ from nbkeras.ops.dense import matmul
 from nbkeras.ops.ranges import linspace
 from nbkeras.ops.scattering import searchsorted, segment_sum
 from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, squeeze, transpose
-from nbkeras.tensor import Tensor, as_tensor, op
 
 # -------------------- averages --------------------
 

@@ -1,12 +1,12 @@
 """Differentiable transposed convolution: the gradient of a convolution for its input, as an op of its own."""
 
-from nbkeras.kernels import conv as kernels
-from nbkeras.kernels import volumes
+from nbkeras.engine.tensor import Tensor, apply, op
+from nbkeras.kernels.convolution import conv as kernels
+from nbkeras.kernels.convolution import volumes
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import rank_of
 from nbkeras.ops.shape import expand_dims, moveaxis, squeeze
 from nbkeras.ops.window import data_format_of, padding_of, paddings_of, sizes_of, transposed_before, transposed_length
-from nbkeras.tensor import Tensor, apply, op
 
 
 @op

@@ -4,9 +4,9 @@ import operator
 from typing import Any
 
 from nbkeras import config
-from nbkeras.annotated import briefly
-from nbkeras.kernels import window
-from nbkeras.tensor import Tensor
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.tensor import Tensor
+from nbkeras.kernels.loops import window
 
 output_length = window.output_length
 extent = window.extent

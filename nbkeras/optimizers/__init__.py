@@ -3,8 +3,8 @@
 
 from typing import Any
 
-from nbkeras import later as _later
-from nbkeras.mistakes import entry as _entry
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.user_errors import entry as _entry
 from nbkeras.optimizers import schedules as schedules
 from nbkeras.optimizers.optimizer import Optimizer as Optimizer
 from nbkeras.optimizers.rules import SGD as SGD
@@ -60,4 +60,4 @@ def deserialize(config, custom_objects=None) -> Optimizer:
     return _registry.deserialize(proper, custom_objects)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, registry=_registry)
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER, registry=_registry)

@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nbkeras.kernels import device
-from nbkeras.tensor import Variable
+from nbkeras.engine.tensor import Variable
+from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 _ALIGNMENT = 64  # bytes; every variable starts at a multiple, in every optimizer's buffer

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbkeras import ops
+from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.optimizers.optimizer import Optimizer
 from nbkeras.optimizers.rules import register
-from nbkeras.tensor import Tensor, Variable
 
 
 def _root_mean_square(x):

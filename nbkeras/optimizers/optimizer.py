@@ -7,14 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import ops, tape
-from nbkeras.kernels import device, gradients
+from nbkeras import ops
+from nbkeras.engine import tape
+from nbkeras.engine.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, at_home
+from nbkeras.engine.user_errors import warn
+from nbkeras.kernels import gradients
 from nbkeras.kernels import optimizers as kernels
 from nbkeras.kernels.embedding import RowGradient
-from nbkeras.mistakes import warn
+from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.buffers import Run
 from nbkeras.optimizers.state import State
-from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, at_home
 
 Array = np.ndarray
 

@@ -6,13 +6,14 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.kernels import device, row_updates
+from nbkeras.engine.registry import Registry
+from nbkeras.engine.tensor import Variable
 from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels import row_updates
 from nbkeras.kernels.embedding import RowGradient
+from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.buffers import Run
 from nbkeras.optimizers.optimizer import Optimizer
-from nbkeras.registry import Registry
-from nbkeras.tensor import Variable
 
 registry = Registry("optimizer")
 

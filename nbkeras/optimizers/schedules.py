@@ -8,8 +8,8 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
-from nbkeras import later as _later
-from nbkeras.registry import Registry
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.registry import Registry
 
 registry = Registry("learning rate schedule", "keras.optimizers.schedules")
 
@@ -247,4 +247,4 @@ def deserialize(config, custom_objects=None) -> Any:
     return registry.deserialize(config, custom_objects)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

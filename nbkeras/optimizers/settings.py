@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import naming
-from nbkeras.kernels import device
-from nbkeras.observed import Observed
+from nbkeras.engine import naming
+from nbkeras.engine.observed import Observed
+from nbkeras.engine.registry import nearest
+from nbkeras.engine.tensor import Tensor, Variable, outside_program
+from nbkeras.kernels.runtime import device
 from nbkeras.optimizers import schedules
-from nbkeras.registry import nearest
-from nbkeras.tensor import Tensor, Variable, outside_program
 
 
 class Settings(Observed):

@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from nbkeras.kernels import device, row_updates
-from nbkeras.tensor import Variable, invalidate_programs
+from nbkeras.engine.tensor import Variable, invalidate_programs
+from nbkeras.kernels import row_updates
+from nbkeras.kernels.runtime import device
 
 Array = np.ndarray
 

@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, initializers
-from nbkeras.kernels import device
+from nbkeras.engine.tensor import Variable, assign_all, at_home
+from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.buffers import Buffers, Run
 from nbkeras.optimizers.settings import Settings
 from nbkeras.optimizers.slots import Slot
-from nbkeras.tensor import Variable, assign_all, at_home
 
 Array = np.ndarray
 

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.annotated import briefly
-from nbkeras.kernels import device, gradients
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.tensor import Tensor, Variable
+from nbkeras.kernels import gradients
+from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.optimizer import Optimizer
 from nbkeras.optimizers.rules import register, registry
-from nbkeras.tensor import Tensor, Variable
 
 
 @register

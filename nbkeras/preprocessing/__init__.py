@@ -1,10 +1,10 @@
 """Keras's `preprocessing`: sequences, texts and images made ready for a model, in NumPy."""
 
-from nbkeras import later as _later
+from nbkeras.engine import lazy_names as _lazy_names
 
 _LATER = {
     "": "image sequence text",
-    "nbkeras.directories": "image_dataset_from_directory text_dataset_from_directory",
-    "nbkeras.selection": "timeseries_dataset_from_array",
+    "nbkeras.data.directories": "image_dataset_from_directory text_dataset_from_directory",
+    "nbkeras.data.selection": "timeseries_dataset_from_array",
 }
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER)
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER)

@@ -8,11 +8,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from nbkeras import config
-from nbkeras.directories import list_classes, list_folders
-from nbkeras.images import array_to_img, img_to_array, load_img
-from nbkeras.mistakes import warn
-from nbkeras.progress import print_message
-from nbkeras.pydataset import PyDataset
+from nbkeras.data.directories import list_classes, list_folders
+from nbkeras.data.images import array_to_img, img_to_array, load_img
+from nbkeras.data.pydataset import PyDataset
+from nbkeras.engine.progress import print_message
+from nbkeras.engine.user_errors import warn
 
 Array = np.ndarray
 _CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}

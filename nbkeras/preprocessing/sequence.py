@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import later as _later
-from nbkeras.encoding import pad_sequences as pad_sequences
-from nbkeras.pydataset import PyDataset
+from nbkeras.data.encoding import pad_sequences as pad_sequences
+from nbkeras.data.pydataset import PyDataset
+from nbkeras.engine import lazy_names as _lazy_names
 
 
 class TimeseriesGenerator(PyDataset):
@@ -133,4 +133,4 @@ def _remove_long_seq(maxlen: int, seq, label) -> tuple[list, list]:
     return [s for s, _ in kept], [l for _, l in kept]
 
 
-__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.encoding"])
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), shows=["nbkeras.data.encoding"])

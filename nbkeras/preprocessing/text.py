@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import later as _later
+from nbkeras.engine import lazy_names as _lazy_names
 
 _FILTERS = '!"#$%&()*+,-./:;<=>?@[\\]^_`{|}~\t\n'
 
@@ -197,4 +197,4 @@ def tokenizer_from_json(json_string: str) -> Tokenizer:
     return tokenizer
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+__getattr__, __dir__, __all__ = _lazy_names.names(globals())

@@ -1,11 +1,11 @@
 """Keras's `saving`: models and weights in files of Keras 3, Keras 2 and safetensors, and objects as configurations."""
 
-from nbkeras import later as _later
-from nbkeras.registry import custom_object_scope as custom_object_scope
-from nbkeras.registry import get_custom_objects as get_custom_objects
-from nbkeras.registry import get_registered_name as get_registered_name
-from nbkeras.registry import get_registered_object as get_registered_object
-from nbkeras.registry import register_keras_serializable as register_keras_serializable
+from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.registry import custom_object_scope as custom_object_scope
+from nbkeras.engine.registry import get_custom_objects as get_custom_objects
+from nbkeras.engine.registry import get_registered_name as get_registered_name
+from nbkeras.engine.registry import get_registered_object as get_registered_object
+from nbkeras.engine.registry import register_keras_serializable as register_keras_serializable
 
 CustomObjectScope = custom_object_scope
 
@@ -16,4 +16,4 @@ _LATER = {
     "objects": "deserialize_keras_object serialize_keras_object",
     "text": "model_from_config model_from_json model_to_json",
 }
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, ["nbkeras.registry"])
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER, ["nbkeras.engine.registry"])

@@ -22,7 +22,7 @@ from typing import IO, Any
 
 import numpy as np
 
-from nbkeras.archives import check_methods
+from nbkeras.data.unpacking import check_methods
 
 JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model takes
 _DEPTH = 200  # dicts and lists within each other

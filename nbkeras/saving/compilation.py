@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbkeras import losses, metrics, optimizers
-from nbkeras.mistakes import warn
-from nbkeras.registry import sharing_scope
-from nbkeras.serialization import plain
+from nbkeras.engine.registry import sharing_scope
+from nbkeras.engine.user_errors import warn
+from nbkeras.saving.serialization import plain
 
 _WRITE = {"loss": losses.serialize, "metrics": metrics.serialize, "weighted_metrics": metrics.serialize}
 _READ = {"loss": losses.deserialize, "metrics": metrics.deserialize, "weighted_metrics": metrics.deserialize}

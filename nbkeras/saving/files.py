@@ -8,8 +8,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from nbkeras.mistakes import entry, warn
-from nbkeras.registry import custom_object_scope
+from nbkeras.engine.registry import custom_object_scope
+from nbkeras.engine.user_errors import entry, warn
 from nbkeras.saving import archive as archives
 from nbkeras.saving import hdf5, keras_2, keras_3, nbkeras_1, safetensors, state
 

@@ -12,13 +12,14 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import losses, metrics, room
-from nbkeras.layer import layers
-from nbkeras.mistakes import warn
-from nbkeras.registry import sharing_scope
+from nbkeras import losses, metrics
+from nbkeras.building.layer import layers
+from nbkeras.engine import load_budget
+from nbkeras.engine.registry import sharing_scope
+from nbkeras.engine.tensor import Variable, assign_all
+from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive, compilation, hdf5, keras_2_config, keras_2_weights, keras_3
-from nbkeras.serialization import plain
-from nbkeras.tensor import Variable, assign_all
+from nbkeras.saving.serialization import plain
 
 Array = np.ndarray
 _KERAS_VERSION = "2.15.0"  # whose form is written
@@ -150,7 +151,7 @@ def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
     if text is None:
         raise ValueError("the file holds weights only, no model: build the model and use load_weights")
     config = _config(file, text, "model_config")
-    with keras_3.limits(size, safe_mode), room.unfilled():
+    with keras_3.limits(size, safe_mode), load_budget.unfilled():
         model = keras_3.model_from_config(config)
     weights = hdf5.subgroup(file, "model_weights")
     if weights is None:

@@ -10,11 +10,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from nbkeras import keras_ops
-from nbkeras.layer import layers
-from nbkeras.registry import custom_object
-from nbkeras.saving import keras_2_ops
-from nbkeras.serialization import first_call
+from nbkeras.building.layer import layers
+from nbkeras.engine.registry import custom_object
+from nbkeras.saving import keras_2_ops, keras_ops
+from nbkeras.saving.serialization import first_call
 
 _ALIASES = {
     **{"Model": "Functional", "Convolution1D": "Conv1D", "Convolution2D": "Conv2D", "Convolution3D": "Conv3D"},

@@ -6,9 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras.mistakes import warn
+from nbkeras.engine.tensor import Variable, assign_all
+from nbkeras.engine.user_errors import warn
 from nbkeras.saving import hdf5
-from nbkeras.tensor import Variable, assign_all
 
 Array = np.ndarray
 _FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2DCell")  # by Theano, in Keras 2.3.1's rules

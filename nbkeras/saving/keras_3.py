@@ -12,13 +12,13 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import room, tensor
-from nbkeras.layer import layers
-from nbkeras.mistakes import warn
-from nbkeras.registry import custom_object, sharing_scope
+from nbkeras.building.layer import layers
+from nbkeras.engine import load_budget, tensor
+from nbkeras.engine.registry import custom_object, sharing_scope
+from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive as archives
 from nbkeras.saving import compilation, hdf5, keras_2_config, keras_2_weights, state
-from nbkeras.serialization import numbers, plain
+from nbkeras.saving.serialization import numbers, plain
 
 WEIGHTS = "model.weights.h5"
 _KERAS_VERSION = "3.15.1"  # whose form is written
@@ -31,7 +31,10 @@ def limits(size: int | None, safe_mode: bool = True) -> Iterator[None]:
     if not safe_mode:
         yield
         return
-    with room.limited(None if size is None else _ROOM * size + _SLACK), tensor.listening(lambda *_: room.step()):
+    with (
+        load_budget.limited(None if size is None else _ROOM * size + _SLACK),
+        tensor.listening(lambda *_: load_budget.step()),
+    ):
         yield
 
 
@@ -117,7 +120,7 @@ def _made(config: dict[str, Any], old: bool, size: int, compile: bool, safe_mode
     if old:
         config = keras_2_config.translated(config)
     with limits(size, safe_mode):
-        with room.unfilled():
+        with load_budget.unfilled():
             model = model_from_config(config)
         if compile and config.get("compile_config"):
             with sharing_scope():

@@ -8,12 +8,12 @@ from __future__ import annotations
 import zipfile
 from typing import Any
 
-from nbkeras import room
-from nbkeras.layer import layers
+from nbkeras.building.layer import layers
+from nbkeras.engine import load_budget
+from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.saving import archive as archives
 from nbkeras.saving import compilation, keras_3
-from nbkeras.serialization import first_call
-from nbkeras.tensor import Variable, assign_all
+from nbkeras.saving.serialization import first_call
 
 FORMAT = "nbkeras-1"
 
@@ -22,7 +22,7 @@ def read_model(archive: zipfile.ZipFile, metadata: dict[str, Any], size: int, co
     """A model from such a file of so many bytes, compiled and with its optimizer's state if it was saved with them."""
     config = archives.read_json(archive, "config.json")
     with keras_3.limits(size, safe_mode):
-        with room.unfilled():
+        with load_budget.unfilled():
             model = layers.deserialize(_renumbered(config))
             if config.get("build_config") is not None and not model.weights:
                 model.build_from_config({"input_shape": config["build_config"]})

@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from nbkeras import activations, constraints, initializers, losses, metrics, regularizers
-from nbkeras.layer import layers
+from nbkeras.building.layer import layers
+from nbkeras.engine.registry import Registry, custom_object_scope, sharing_scope
 from nbkeras.optimizers import rules, schedules
 from nbkeras.random import SeedGenerator
-from nbkeras.registry import Registry, custom_object_scope, sharing_scope
 from nbkeras.saving import archive, keras_3
-from nbkeras.serialization import plain
+from nbkeras.saving.serialization import plain
 
 _others = Registry("object", "keras.random")
 _others.register(SeedGenerator)

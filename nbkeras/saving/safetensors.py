@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbkeras.mistakes import warn
+from nbkeras.engine.tensor import assign_all
+from nbkeras.engine.user_errors import warn
 from nbkeras.saving import archive, state
-from nbkeras.tensor import assign_all
 
 
 def _library() -> Any:

@@ -14,16 +14,16 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import turns
-from nbkeras.inputs import InputLayer
-from nbkeras.layer import Layer, layers
-from nbkeras.mistakes import warn
-from nbkeras.module import Module
-from nbkeras.naming import snake_case
-from nbkeras.operation import Operation
+from nbkeras.building.inputs import InputLayer
+from nbkeras.building.layer import Layer, layers
+from nbkeras.building.module import Module
+from nbkeras.building.operation import Operation
+from nbkeras.engine import step_lock
+from nbkeras.engine.naming import snake_case
+from nbkeras.engine.tensor import Variable, assign_all
+from nbkeras.engine.user_errors import warn
 from nbkeras.saving import hdf5
-from nbkeras.stepper import Stepper
-from nbkeras.tensor import Variable, assign_all
+from nbkeras.training.stepper import Stepper
 
 Array = np.ndarray
 
@@ -198,7 +198,7 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
     elif stored is not None:
         what = f"the optimizer's state is of {len(stored)} arrays in the file, here of {len(optimizer.variables)}"
         warn(f"{what}: it stays as it is")
-    with turns.alone():
+    with step_lock.alone():
         assign_all(values)
         for layer, store in hooks:
             layer.load_own_variables(store)

@@ -6,10 +6,10 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from nbkeras.mistakes import entry
-from nbkeras.registry import custom_object_scope
+from nbkeras.engine.registry import custom_object_scope
+from nbkeras.engine.user_errors import entry
 from nbkeras.saving import archive, keras_2_config, keras_3
-from nbkeras.serialization import plain
+from nbkeras.saving.serialization import plain
 
 
 def model_to_json(model: Any, **options) -> str:

@@ -1,6 +1,6 @@
 """Models as scikit-learn's estimators (scikit-learn is an optional dependency)."""
 
-from nbkeras import later as _later
+from nbkeras.engine import lazy_names as _lazy_names
 
 _LATER = {"sklearn": "SKLearnClassifier SKLearnRegressor SKLearnTransformer"}
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER)
+__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER)

@@ -1,4 +1,4 @@
-"""Write normalization.npz: what real Keras's normalization and embedding layers give, for tests/test_normalization.py.
+"""Write normalization.npz: what real Keras's normalization and embedding layers give, for tests/layers/test_normalization.py.
 
 Run with Keras 3 and TensorFlow installed: KERAS_BACKEND=tensorflow python tests/reference/make_normalization.py
 For each case: x, mask, dy, the weights before; y, moving statistics after, dx and the weights' gradients.

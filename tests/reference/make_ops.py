@@ -1,4 +1,4 @@
-"""Write ops.npz: what real Keras's ops answer to the calls of op_cases.py, for tests/test_ops_as_keras.py.
+"""Write ops.npz: what real Keras's ops answer to the calls of op_cases.py, for tests/ops/test_as_keras.py.
 
 Run with Keras 3 and JAX installed: KERAS_BACKEND=jax python tests/reference/make_ops.py
 """

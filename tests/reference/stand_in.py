@@ -1,4 +1,4 @@
-"""Stand-ins for `cuda.bindings.driver` and for what nbkeras uses of numba-cuda, on the CPU's memory, to drive cuda_hardware.py.
+"""Stand-ins for `cuda.bindings.driver` and for what nbkeras uses of numba-cuda, on the CPU's memory, to drive cuda/machine/hardware.py.
 
 What is queued on a stream runs when something waits for it (order "late"), at once ("early"), or, with a number for order, some
 of it now and then at random: in any order that events allow. So a missing wait shows as wrong numbers or as a fault. Arguments of
@@ -20,9 +20,9 @@ from pathlib import Path
 import numba
 import numpy as np
 
-from nbkeras.kernels.device_array import layout_at
+from nbkeras.kernels.runtime.device_array import layout_at
 
-HARDWARE = Path(__file__).parents[2] / "kernels" / "cuda_hardware.py"
+HARDWARE = Path(__file__).parents[2] / "kernels" / "cuda/machine/hardware.py"
 
 
 class CUresult(enum.IntEnum):
@@ -488,7 +488,7 @@ class Kernel:
 
 @contextlib.contextmanager
 def loaded(driver):
-    """cuda_hardware.py on a driver."""
+    """cuda/machine/hardware.py on a driver."""
     modules = driver.numba.modules()
     kept = {name: sys.modules.get(name) for name in modules}
     real = getattr(numba, "cuda", None)

@@ -6,7 +6,7 @@ import os
 import numpy as np
 import pytest
 
-from nbkeras.kernels import device
+from nbkeras.kernels.runtime import device
 
 SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", "")
 
@@ -25,9 +25,9 @@ needs_cuda = pytest.mark.skipif(
 
 
 def place():
-    from nbkeras.kernels import cuda_place
+    from nbkeras.kernels.cuda.machine import gpu
 
-    return cuda_place.get(0)
+    return gpu.get(0)
 
 
 def to(where, value):

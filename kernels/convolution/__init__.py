@@ -1,0 +1,1 @@
+"""Convolution: one op, several algorithms."""

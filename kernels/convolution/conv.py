@@ -1,0 +1,182 @@
+"""Convolution (as deep learning has it: cross-correlation) of NHWC images, with bias and relu fused, and its gradients.
+
+y[n, i, j, u] = b[u] + sum over ky, kx, c of x[n, i*sh + ky*dh - top, j*sw + kx*dw - left, c] * k[ky, kx, c, u]
+
+Four algorithms, and one rule from shapes alone that picks one: see `algorithm`. A transposed convolution is the gradient of
+one for its input, and the other way round.
+"""
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from nbkeras.kernels import reduce
+from nbkeras.kernels.convolution import depthwise, direct, implicit_gemm, winograd
+from nbkeras.kernels.loops.flat_access import load, store
+from nbkeras.kernels.loops.window import Window, slide
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares
+
+Array = np.ndarray
+_LEAST_CHANNELS, _LEAST_TILES, _LEAST_FILL = 16, 16, 0.5  # below, Winograd's transforms cost more than they save
+_SHARES = 16
+_SHARE_ELEMENTS = 50_000  # below, another share is not worth its start
+
+
+def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Window, dtype: np.dtype) -> str:
+    """'winograd', 'direct', 'depthwise' or 'implicit_gemm', for NHWC shapes; always the last on a GPU.
+
+    Depthwise: as many groups as channels and units. Winograd (twice as fast, ten times the rounding error): float32, 3x3, no
+    stride, dilation or groups, at least 16 channels and units, at least 16 tiles of 4x4 that the output fills by half. Direct:
+    float32 and windows of nine numbers; forward only, as the gradients are matrix products of the implicit GEMM here. All
+    else: implicit GEMM.
+    """
+    height, width, channels, units = kernel_shape
+    if device.place() is not None:
+        return "implicit_gemm"
+    if channels == 1 < x_shape[3] == units:
+        return "depthwise"
+    if dtype != np.float32 or channels != x_shape[3]:
+        return "implicit_gemm"
+    if window[:6] == (3, 3, 1, 1, 1, 1) and min(channels, units) >= _LEAST_CHANNELS:
+        tiles = y_shape[0] * -(-y_shape[1] // 4) * -(-y_shape[2] // 4)
+        if tiles >= _LEAST_TILES and math.prod(y_shape[:3]) >= _LEAST_FILL * 16 * tiles:
+            return "winograd"
+    return "direct" if height * width * channels == direct.TAPS else "implicit_gemm"
+
+
+def conv(x: Array, kernel: Array, bias: Array | None, strides, dilation, padding: str, groups: int, relu: bool):
+    """x: (n, height, width, channels); kernel: (kh, kw, channels / groups, units); bias: (units,); y: (n, oh, ow, units).
+
+    strides, dilation: (rows, columns). padding: 'valid', 'same', or 'causal' (columns). Shapes are checked by the caller.
+    """
+    window, out_height, out_width = slide(x.shape, kernel.shape[:2], strides, dilation, padding)
+    y = device.empty((x.shape[0], out_height, out_width, kernel.shape[3]), x.dtype)
+    chosen = algorithm(x.shape, kernel.shape, y.shape, window, x.dtype)
+    _forward(x, kernel, bias, y, window, groups, relu, chosen)
+    return y, (x, kernel, y if relu else None, window, groups, chosen)
+
+
+def conv_vjp(saved, dy, needs):
+    x, kernel, y, window, groups, chosen = saved
+    dbias = device.output(needs[2], (kernel.shape[3],), dy.dtype) if _needed(needs[2]) else None
+    if y is not None:
+        dy = _through_relu(dy, y, dbias)
+    elif dbias is not None:
+        _sum_positions(dy, dy, dy, dbias, False)
+    dx = dkernel = None
+    if _needed(needs[1]):
+        dkernel = device.output(needs[1], kernel.shape, kernel.dtype)
+        _kernel_gradient(x, dy, dkernel, window, groups, chosen)
+    if _needed(needs[0]):
+        dx = device.output(needs[0], x.shape, x.dtype)
+        _input_gradient(dy, kernel, dx, window, groups, chosen)
+    return dx, dkernel, dbias
+
+
+def conv_transpose(x: Array, kernel: Array, strides, dilation, before, lengths):
+    """The input's gradient of a convolution whose output's gradient is x. kernel: (kh, kw, units, channels).
+
+    y: (n, *lengths, units); y[n, i*sh + ky*dh - before, ...] += x[n, i, ...] * k[ky, ...] where that is inside.
+    """
+    window = Window(*kernel.shape[:2], *strides, *dilation, *before)
+    y = device.empty((x.shape[0], *lengths, kernel.shape[2]), x.dtype)
+    chosen = algorithm(y.shape, kernel.shape, x.shape, window, x.dtype)
+    _input_gradient(x, kernel, y, window, 1, chosen)
+    return y, (x, kernel, window, chosen)
+
+
+def conv_transpose_vjp(saved, dy, needs):
+    x, kernel, window, chosen = saved
+    dx = dkernel = None
+    if _needed(needs[1]):
+        dkernel = device.output(needs[1], kernel.shape, kernel.dtype)
+        _kernel_gradient(dy, x, dkernel, window, 1, chosen)
+    if _needed(needs[0]):
+        dx = device.output(needs[0], x.shape, x.dtype)
+        _forward(dy, kernel, None, dx, window, 1, False, chosen)
+    return dx, dkernel
+
+
+def _forward(
+    x: Array, kernel: Array, bias: Array | None, y: Array, window: Window, groups: int, relu: bool, chosen: str
+) -> None:
+    summand = device.empty((0,), x.dtype) if bias is None else bias
+    if chosen == "winograd":
+        winograd.convolve(x, kernel, summand, y, window.top, window.left, relu=relu)
+    elif chosen == "direct":
+        direct.forward(x, kernel, summand, y, window, relu)
+    elif chosen == "depthwise":
+        depthwise.forward(x, kernel, summand, y, window, relu)
+    else:
+        _as_product(implicit_gemm.forward, x, kernel, summand, y, window, groups, relu)
+
+
+def _kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups: int, chosen: str) -> None:
+    if chosen == "winograd":
+        winograd.kernel_gradient(x, dy, dkernel, window.top, window.left)
+    elif chosen == "depthwise":
+        depthwise.kernel_gradient(x, dy, dkernel, window)
+    else:
+        _as_product(implicit_gemm.kernel_gradient, x, dy, dkernel, window, groups)
+
+
+def _input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int, chosen: str) -> None:
+    if chosen == "winograd":
+        nothing = device.empty((0,), dx.dtype)
+        winograd.convolve(dy, kernel, nothing, dx, 2 - window.top, 2 - window.left, turn=True)
+    elif chosen == "depthwise":
+        depthwise.input_gradient(dy, kernel, dx, window)
+    else:
+        _as_product(implicit_gemm.input_gradient, dy, kernel, dx, window, groups)
+
+
+def _as_product(function: Callable, *args) -> None:
+    """A function of implicit_gemm: several launches on the CPU; on a GPU one, of its twin, which gathers as it multiplies."""
+    if device.place() is None:
+        function(*args)
+    else:
+        device.launch(function, *args)
+
+
+def _needed(need) -> bool:
+    return need is not False
+
+
+def _through_relu(dy: Array, y: Array, dbias: Array | None) -> Array:
+    """dy where relu let its input through, else 0; the bias's gradient on the way."""
+    dz = device.empty(dy.shape, dy.dtype)
+    _sum_positions(dy, y, dz, dbias, True)
+    return dz
+
+
+def _sum_positions(dy: Array, y: Array, dz: Array, dbias: Array | None, relu: bool) -> None:
+    """dbias = the sum of dy over all positions, by blocks of about sqrt(positions); with relu, dz = dy where y > 0 else 0."""
+    units = dy.shape[3]
+    partials = device.empty((max(1, math.isqrt(dy.size // units)), units), dy.dtype)
+    shares = max(1, min(_SHARES, len(partials), dy.size // _SHARE_ELEMENTS))
+    arrays = (dy.reshape(-1), y.reshape(-1), dz.reshape(-1), partials.reshape(-1))
+    launch_shares(sum_blocks, shares, *arrays, units, relu)
+    if dbias is not None:
+        reduce.sum_rows(partials[None], dbias[None])
+
+
+@compiled
+def sum_blocks(dy, y, dz, partials, units, relu, share, shares):
+    """A share of the blocks of rows of dy: partials[block] = their sum; with relu, dz = dy where y > 0 else 0. All flat."""
+    blocks, rows, zero = partials.size // units, dy.size // units, dy.dtype.type(0)
+    for block in range(blocks * share // shares, blocks * (share + 1) // shares):
+        total = block * units
+        for j in range(units):
+            store(partials, total + j, zero)
+        for at in range(rows * block // blocks * units, rows * (block + 1) // blocks * units, units):
+            if relu:
+                for j in range(units):
+                    passed = load(dy, at + j) if load(y, at + j) > zero else zero
+                    store(dz, at + j, passed)
+                    store(partials, total + j, load(partials, total + j) + passed)
+            else:
+                for j in range(units):
+                    store(partials, total + j, load(partials, total + j) + load(dy, at + j))

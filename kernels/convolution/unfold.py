@@ -1,0 +1,98 @@
+"""Windows along one axis laid side by side, and the sum of such windows where they came from: each is the other's gradient.
+
+    unfold: y[n, i, m, g, k, c] = x[n, i * stride + k * dilation - before, m, g, c], 0 outside of x
+    fold:   x[n, j, m, g, c]    = the sum of y[n, i, m, g, k, c] over all i, k with i * stride + k * dilation - before = j
+
+So a convolution of volumes is one of images, whose channels are those of neighbouring slices; and a layer whose kernel
+changes from place to place is a product of windows.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from nbkeras.kernels.loops.flat_access import load, store
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares
+
+Array = np.ndarray
+_SHARES = 16
+_SHARE_ELEMENTS = 50_000  # below, another share is not worth its start
+
+
+class Line(NamedTuple):
+    """How a window of `size` taps slides along an axis, and how many there are."""
+
+    size: int
+    stride: int
+    dilation: int
+    before: int
+    windows: int
+
+
+def unfold(x: Array, line: Line):
+    """(n, length, between, groups, channels) -> (n, count, between, groups, size, channels)."""
+    y = device.empty((x.shape[0], line.windows, *x.shape[2:4], line.size, x.shape[4]), x.dtype)
+    unfold_into(x, y, line)
+    return y, (x.shape, line)
+
+
+def unfold_vjp(saved, dy, needs):
+    shape, line = saved
+    dx = device.output(needs[0], shape, dy.dtype)
+    fold_into(dy, dx, line)
+    return (dx,)
+
+
+def unfold_into(x: Array, y: Array, line: Line) -> None:
+    """y = the windows of x."""
+    launch_shares(unfold_rows, _shares(y, y.shape[0] * y.shape[1]), x, y, *line[1:4])
+
+
+def fold_into(y: Array, x: Array, line: Line) -> None:
+    """x = the sum of the windows y where they came from."""
+    launch_shares(fold_rows, _shares(y, x.shape[0] * x.shape[1]), y, x, *line[1:4])
+
+
+def _shares(windows: Array, most: int) -> int:
+    return max(1, min(_SHARES, most, windows.size // _SHARE_ELEMENTS))
+
+
+@compiled
+def unfold_rows(x, y, stride, dilation, before, share, shares):
+    """A share of the windows."""
+    length, count, runs, size, channels = x.shape[1], y.shape[1], y.shape[2] * y.shape[3], y.shape[4], y.shape[5]
+    rows, gap, zero = y.shape[0] * count, size * channels, y.dtype.type(0)
+    for r in range(rows * share // shares, rows * (share + 1) // shares):
+        for k in range(size):
+            place = r % count * stride + k * dilation - before
+            at, to = (r // count * length + place) * runs * channels, (r * runs * size + k) * channels
+            if place >= 0 and place < length:
+                for run in range(runs):
+                    for c in range(channels):
+                        store(y, to + run * gap + c, load(x, at + run * channels + c))
+            else:
+                for run in range(runs):
+                    for c in range(channels):
+                        store(y, to + run * gap + c, zero)
+
+
+@compiled
+def fold_rows(y, x, stride, dilation, before, share, shares):
+    """A share of the places that windows are summed in."""
+    length, count, runs, size, channels = x.shape[1], y.shape[1], y.shape[2] * y.shape[3], y.shape[4], y.shape[5]
+    rows, gap = x.shape[0] * length, size * channels
+    for r in range(rows * share // shares, rows * (share + 1) // shares):
+        to = r * runs * channels
+        for j in range(to, to + runs * channels):
+            store(x, j, x.dtype.type(0))
+        for k in range(size):
+            reach = r % length + before - k * dilation
+            if reach < 0 or reach % stride != 0 or reach // stride >= count:
+                continue
+            at = ((r // length * count + reach // stride) * runs * size + k) * channels
+            for run in range(runs):
+                for c in range(channels):
+                    j = to + run * channels + c
+                    store(x, j, load(x, j) + load(y, at + run * gap + c))

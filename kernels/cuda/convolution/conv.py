@@ -1,0 +1,38 @@
+"""The twin of conv.py's own kernel; those of convolution are implicit_gemm's."""
+
+from numba import cuda
+
+from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_COLUMNS, _ROWS = size(32, simulated=3), size(8, simulated=2)  # threads: along the units, and along the positions
+
+
+@kernel
+def _sum_blocks(dy, y, dz, partials, count, rows, units, relu):
+    sums = cuda.shared.array((_ROWS, _COLUMNS), dy.dtype)
+    x, row, block = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.x
+    unit, zero = cuda.blockIdx.y * _COLUMNS + x, dy.dtype.type(0)
+    total = zero
+    if unit < units:
+        for position in range(rows * block // count + row, rows * (block + 1) // count, _ROWS):
+            at = position * units + unit
+            value = dy[at]
+            if relu:
+                if not y[at] > zero:
+                    value = zero
+                dz[at] = value
+            total += value
+    sums[row, x] = total
+    cuda.syncthreads()
+    if row == 0 and unit < units:
+        for other in range(1, _ROWS):
+            total += sums[other, x]
+        partials[block * units + unit] = total
+
+
+def sum_blocks(dy: DeviceArray, y: DeviceArray, dz: DeviceArray, partials: DeviceArray, units: int, relu: bool) -> None:
+    """partials[block] = the sum of a block of rows of dy; with relu, dz = dy where y > 0 else 0. All flat."""
+    count = partials.size // units
+    grid = count, blocks(units, _COLUMNS)
+    start(_sum_blocks, grid, (_COLUMNS, _ROWS), dy, y, dz, partials, count, dy.size // units, units, bool(relu))

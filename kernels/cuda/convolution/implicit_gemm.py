@@ -1,0 +1,215 @@
+"""Twins of implicit_gemm.py: its three functions, each a matrix product over windows that are gathered as they are needed.
+
+    y[position, unit]   = sum over taps and channels of x[the position's window] * kernel[tap, channel, unit]
+    dx[place, channel]  = sum over taps and units of dy[the windows on the place] * kernel[tap, channel, unit]
+    dkernel[tap and channel, unit] = sum over positions of x[the position's window] * dy[position, unit]
+
+The first two are one kernel, in convolve.py: dx is a convolution of dy with the kernel turned round. With strides, places
+of dx with the same remainders lie under the same taps: each such kind of places is a convolution without strides, and
+nothing is multiplied in vain. The third is in correlate.py. Where a result has too few tiles to fill a GPU, its sums are
+cut into parts, which are added up in their order. Tiles and parts are chosen by shape, so results are the same on every GPU.
+
+Groups are products of their own; where they have few numbers grouped.py is faster. Limit: arrays of 2**31 elements.
+"""
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from nbkeras.kernels.cuda.convolution import convolve, correlate, grouped
+from nbkeras.kernels.cuda.convolution.convolve import DEPTH, LARGE, LINES, MEDIUM, SIDE, SMALL
+from nbkeras.kernels.cuda.loops.sums import Target, add_parts, parts_of
+from nbkeras.kernels.cuda.machine.kernel import blocks, size, start
+from nbkeras.kernels.loops.window import Window
+from nbkeras.kernels.runtime.device import place
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_TILES = {"large": LARGE, "medium": MEDIUM, "small": SMALL, "double": SMALL}
+_CONVOLVE = {
+    "large": convolve.convolve_large,
+    "medium": convolve.convolve_medium,
+    "small": convolve.convolve_small,
+    "double": convolve.convolve_double,
+}
+_CORRELATE = {
+    "large": correlate.correlate_large,
+    "medium": correlate.correlate_medium,
+    "small": correlate.correlate_small,
+    "double": correlate.correlate_double,
+}
+_FILL = size(396, simulated=6)  # blocks that fill a GPU: three on each processor of the largest
+_ENOUGH = size(132, simulated=4)  # blocks below which smaller tiles are better
+_LEAST_TERMS = DEPTH * size(16, simulated=2)  # of a part of a sum
+_FEW = size(8, simulated=3)  # units (or channels) of a group that are too few for a tile
+_MOST_PARTIAL = 1 << 25  # elements of all parts of a result together
+
+
+class _Plan(NamedTuple):
+    """How a product is cut: tiles of which size, how many, and sums in how many parts."""
+
+    tile: str
+    tiles_m: int
+    tiles_n: int
+    parts: int
+
+    @property
+    def threads(self) -> int:
+        return _TILES[self.tile][0]
+
+
+def _plan(m: int, n: int, terms: int, copies: int, y: DeviceArray) -> _Plan:
+    """For `copies` products of m x n numbers, each a sum of `terms`, that make up y."""
+    if y.dtype == np.float64:
+        tiles = ["double"]
+    elif n <= SMALL[3]:
+        tiles = ["small"]
+    else:
+        tiles = ["medium"] if m <= MEDIUM[2] else ["large", "medium"]
+    for tile in tiles:
+        tiles_m, tiles_n = blocks(m, _TILES[tile][2]), blocks(n, _TILES[tile][3])
+        count = max(1, tiles_m * tiles_n * copies)
+        parts = max(1, min(_FILL // count, terms // _LEAST_TERMS, _MOST_PARTIAL // max(1, y.size)))
+        if count * parts >= _ENOUGH:
+            break
+    return _Plan(tile, tiles_m, tiles_n, parts)
+
+
+def _ints(*numbers: int) -> tuple:
+    return tuple(map(np.int32, numbers))
+
+
+def _flat(*arrays: DeviceArray) -> list[DeviceArray]:
+    """Arrays as their kernels take them; ValueError for one whose offsets have more than 31 bits."""
+    for array in arrays:
+        if array.size >= 1 << 31:
+            raise ValueError(
+                f"a convolution on a GPU takes arrays of fewer than 2**31 elements, received one of shape {array.shape}: "
+                "use smaller batches"
+            )
+    return [array.reshape(-1) for array in arrays]
+
+
+def _quads(depth: int, *arrays: DeviceArray) -> bool:
+    """Whether arrays whose last axis is cut into pieces of `depth` can be read by four neighbours at once."""
+    return depth % 4 == 0 and all(array.address % 16 == 0 for array in arrays)
+
+
+def _targets(y: DeviceArray, bias: DeviceArray, relu: bool, parts: int) -> tuple[Target, Target]:
+    """What becomes of y, and where the kernel puts it or its parts."""
+    (flat,) = _flat(y)
+    whole = Target(flat, 0, y.shape[3], 0, y.dtype.type(0), bias, int(relu))
+    return whole, whole if parts == 1 else parts_of(whole, 1, parts, y.size // y.shape[3], y.shape[3])
+
+
+def _finish(whole: Target, target: Target, parts: int) -> None:
+    if parts > 1:
+        add_parts(target, whole, 1, parts, whole.c.size // whole.ld, whole.ld)
+
+
+# -------------------- the three functions --------------------
+
+
+def forward(
+    x: DeviceArray, kernel: DeviceArray, bias: DeviceArray, y: DeviceArray, window: Window, groups: int, relu: bool
+) -> None:
+    """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none."""
+    taps, channels, units = kernel.shape[0] * kernel.shape[1], kernel.shape[2], y.shape[3] // groups
+    if groups > 1 and units < _FEW:
+        flat, sizes = _flat(x, kernel, bias, y), _ints(*x.shape, channels, *y.shape[1:], units)
+        grid = blocks(y.size, grouped.THREADS)
+        start(grouped.convolve, grid, grouped.THREADS, *flat, sizes, _ints(*window), int(relu))
+        return
+    plan = _plan(y.size // y.shape[3], units, taps * channels, groups, y)
+    _convolve(x, kernel, bias, y, channels, (0, *window, 1, 1), plan, groups, 1, relu)
+
+
+def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window: Window, groups: int) -> None:
+    """dx = the gradient of conv(x, kernel) for the output's gradient dy."""
+    (images, height, width, depth), (_, _, channels, units) = dx.shape, kernel.shape
+    units //= groups
+    if groups > 1 and channels < _FEW:
+        flat, sizes = _flat(dy, kernel, dx), _ints(*dx.shape, channels, *dy.shape[1:], units)
+        grid = blocks(dx.size, grouped.THREADS)
+        start(grouped.convolve_back, grid, grouped.THREADS, *flat, sizes, _ints(*window))
+        return
+    row_period = window.row_stride // math.gcd(window.row_stride, window.row_dilation)
+    column_period = window.column_stride // math.gcd(window.column_stride, window.column_dilation)
+    rows, columns = blocks(window.height, row_period), blocks(window.width, column_period)  # most taps on a place
+    slots = min(row_period, window.height) * min(column_period, window.width)
+    count = slots * rows * columns * units * depth
+    turned = place().scratch("turned kernel", count * dx.itemsize).at(0, (count,), dx.dtype)
+    tiles = blocks(units, SIDE) * blocks(channels, SIDE)
+    start(
+        convolve.turn,
+        (window.height * window.width * tiles, groups),
+        (SIDE, LINES),
+        *_flat(kernel),
+        turned,
+        *_ints(depth, channels, kernel.shape[3], units),
+        _ints(window.height, window.width, row_period, column_period),
+    )
+    kinds = window.row_stride * window.column_stride
+    places = images * blocks(height, window.row_stride) * blocks(width, window.column_stride)
+    plan = _plan(places, channels, rows * columns * units, groups * kinds, dx)
+    nothing = turned[:0]
+    _convolve(dy, turned, nothing, dx, units, (1, *window, row_period, column_period), plan, groups, kinds, False)
+
+
+def _convolve(
+    x: DeviceArray,
+    kernel: DeviceArray,
+    bias: DeviceArray,
+    y: DeviceArray,
+    channels: int,
+    window: tuple,
+    plan: _Plan,
+    groups: int,
+    kinds: int,
+    relu: bool,
+) -> None:
+    units = y.shape[3] // groups
+    whole, target = _targets(y, bias, relu, plan.parts)
+    flags = (target.rectify, _quads(channels, x), _quads(units, kernel), _quads(units, target.c))
+    start(
+        _CONVOLVE[plan.tile],
+        (plan.tiles_m * plan.tiles_n * plan.parts * kinds, groups),
+        plan.threads,
+        *_flat(x, kernel),
+        target.bias,
+        target.c,
+        _ints(*x.shape, channels, *y.shape[1:], units),
+        _ints(*window),
+        _ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
+    )
+    _finish(whole, target, plan.parts)
+
+
+def kernel_gradient(x: DeviceArray, dy: DeviceArray, dkernel: DeviceArray, window: Window, groups: int) -> None:
+    """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
+    channels, units = dkernel.shape[2], dkernel.shape[3] // groups
+    places, flat = dkernel.size // dkernel.shape[3], _flat(x, dy)
+    sizes, nothing = _ints(*x.shape, channels, *dy.shape[1:], units), flat[0][:0]
+    if groups > 1 and units < _FEW:
+        tiles, positions = blocks(dkernel.shape[3], grouped.ACROSS), dy.size // dy.shape[3]
+        parts = max(1, min(4 * _FILL // (tiles * places), positions // (16 * grouped.ROWS)))
+        whole, target = _targets(dkernel, nothing, False, parts)
+        threads = grouped.ACROSS, grouped.ROWS
+        grid, counts = (tiles * places, parts), _ints(tiles, places, parts)
+        start(grouped.correlate, grid, threads, *flat, target.c, sizes, _ints(*window), counts)
+        _finish(whole, target, parts)
+        return
+    plan = _plan(places, units, dy.size // dy.shape[3], groups, dkernel)
+    whole, target = _targets(dkernel, nothing, False, plan.parts)
+    flags = (_quads(channels, x), _quads(units, dy), _quads(units, target.c))
+    start(
+        _CORRELATE[plan.tile],
+        (plan.tiles_m * plan.tiles_n * plan.parts, groups),
+        plan.threads,
+        *flat,
+        target.c,
+        sizes,
+        _ints(*window),
+        _ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
+    )
+    _finish(whole, target, plan.parts)

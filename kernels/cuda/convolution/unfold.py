@@ -1,0 +1,66 @@
+"""Twins of unfold.py: a thread has one number of the result, and sums gather what they need."""
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.loops.walk import divided
+from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_i = np.int32
+_THREADS = size(256, simulated=8)
+
+
+def _start(kernel, result: DeviceArray, windows: DeviceArray, x: DeviceArray, *line: int) -> None:
+    """Start a kernel(x, windows, sizes, line) with a thread for each number of the result."""
+    if windows.size >= 1 << 31:
+        raise ValueError(
+            f"windows on a GPU take fewer than 2**31 elements, here they have shape {windows.shape}: use smaller batches"
+        )
+    _, count, between, groups, taps, channels = windows.shape
+    sizes = tuple(map(_i, (x.shape[1], count, between * groups, taps, channels)))
+    arrays = x.reshape(-1), windows.reshape(-1)
+    start(kernel, blocks(result.size, _THREADS), _THREADS, *arrays, sizes, tuple(map(_i, line)))
+
+
+@kernel
+def _unfold(x, y, sizes, line):
+    length, count, runs, taps, channels = sizes
+    stride, dilation, before = line
+    i = cuda.grid(1)
+    if i < y.size:
+        rest, c = divided(i, channels)
+        rest, tap = divided(rest, taps)
+        rest, run = divided(rest, runs)
+        n, window = divided(rest, count)
+        place = _i(window * stride + tap * dilation - before)
+        inside = place >= 0 and place < length
+        y[i] = x[((n * length + place) * runs + run) * channels + c] if inside else y.dtype.type(0)
+
+
+@kernel
+def _fold(x, y, sizes, line):
+    length, count, runs, taps, channels = sizes
+    stride, dilation, before = line
+    i = cuda.grid(1)
+    if i < x.size:
+        rest, c = divided(i, channels)
+        rest, run = divided(rest, runs)
+        n, place = divided(rest, length)
+        total = x.dtype.type(0)
+        for tap in range(taps):
+            reach = _i(place + before - tap * dilation)
+            window, left = divided(max(reach, 0), stride)
+            if reach >= 0 and left == 0 and window < count:
+                total += y[(((n * count + window) * runs + run) * taps + tap) * channels + c]
+        x[i] = total
+
+
+def unfold_rows(x: DeviceArray, y: DeviceArray, stride: int, dilation: int, before: int) -> None:
+    """y[n, i, run, k, c] = x[n, i * stride + k * dilation - before, run, c], 0 outside of x."""
+    _start(_unfold, y, y, x, stride, dilation, before)
+
+
+def fold_rows(y: DeviceArray, x: DeviceArray, stride: int, dilation: int, before: int) -> None:
+    """x[n, j, run, c] = the sum of y[n, i, run, k, c] over i * stride + k * dilation - before = j."""
+    _start(_fold, x, y, x, stride, dilation, before)

@@ -1,0 +1,259 @@
+"""Twins of elementwise.py, and of NumPy's ufuncs: for arrays of any strides that broadcast together.
+
+Arrays have one dtype, numbers become of it. An output may be one of the inputs, but not overlap one otherwise.
+"""
+
+import functools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.loops import ufuncs
+from nbkeras.kernels.cuda.loops.walk import THREADS, count_of, places_of_four, places_of_two, span, strides_over, walk
+from nbkeras.kernels.cuda.machine import host
+from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, kernel, start
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+
+def bits_of(itemsize: int) -> Any:
+    """The unsigned integer of a size."""
+    return {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[itemsize]
+
+
+def seen_as(dtype: Any, array: DeviceArray) -> DeviceArray:
+    """The array's bits as another dtype of that size."""
+    return array if array.dtype == dtype else array.view(dtype)
+
+
+def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
+    """Flat arrays of unsigned integers, and a number, as wider ones while runs stay whole; the run's length comes first."""
+    while run % 2 == 0 and arrays[0].itemsize < 8 and all(a.address % (2 * a.itemsize) == 0 for a in arrays):
+        wide = bits_of(2 * arrays[0].itemsize)
+        run, number = run // 2, np.array([number, number]).view(wide)[0]
+        arrays = tuple(array.view(wide) for array in arrays)
+    return run, number, *arrays
+
+
+def numeric(array: DeviceArray) -> DeviceArray:
+    """The array, with booleans as uint8."""
+    return seen_as(np.uint8, array) if array.dtype == np.bool_ else array
+
+
+def _unary(kernel: Kernel, code: int, x: DeviceArray, out: DeviceArray) -> None:
+    if not out.size:
+        return
+    if kernel is ufuncs.plain and _in_quads(out, x):
+        start(ufuncs.plain_quads, blocks(out.size, 4 * THREADS), THREADS, code, span(x), span(out))
+        return
+    path = walk(out.shape, strides_over(x, out.shape), strides_over(out, out.shape))
+    count = count_of(path)
+    operands = (span(numeric(x)), path[3], span(numeric(out)), path[4])
+    start(kernel, blocks(count, THREADS), THREADS, code, count, *path[:3], *operands)
+
+
+def _in_quads(out: DeviceArray, *arrays: DeviceArray) -> bool:
+    """Whether all are contiguous, of one shape and dtype, and begin where 16 bytes can be loaded at once."""
+    return all(
+        array.shape == out.shape and array.dtype == out.dtype and array.flags.c_contiguous and array.address % 16 == 0
+        for array in (out, *arrays)
+    )
+
+
+def _binary(kernel: Kernel, code: int, x: Any, y: Any, out: DeviceArray) -> None:
+    if not out.size:
+        return
+    is_number, number = ufuncs.NEITHER, 0
+    if not isinstance(x, DeviceArray):
+        is_number, number, x = ufuncs.FIRST, x, y
+    elif not isinstance(y, DeviceArray):
+        is_number, number, y = ufuncs.SECOND, y, x
+    if x.dtype != y.dtype:
+        raise TypeError(
+            f"a GPU kernel of two arrays needs one dtype, received {x.dtype} and {y.dtype}: cast one of them"
+        )
+    number = x.dtype.type(number)
+    if kernel is ufuncs.combine and _in_quads(out, x, y):
+        grid = blocks(out.size, 4 * THREADS)
+        start(ufuncs.combine_quads, grid, THREADS, code, span(x), span(y), number, is_number, span(out))
+        return
+    path = walk(out.shape, *(strides_over(array, out.shape) for array in (x, y, out)))
+    count = count_of(path)
+    x, y, out = (span(numeric(array)) for array in (x, y, out))
+    operands = (x, path[3], y, path[4], x.dtype.type(number), is_number, out, path[5])
+    start(kernel, blocks(count, THREADS), THREADS, code, count, *path[:3], *operands)
+
+
+_OF_BOOLEANS: dict[np.ufunc, np.ufunc] = {
+    np.add: np.logical_or,
+    np.multiply: np.logical_and,
+    np.maximum: np.logical_or,
+    np.minimum: np.logical_and,
+}
+
+
+# -------------------- twins --------------------
+
+_FLOATS: dict[Any, tuple[Callable, Kernel, int]] = {
+    ufunc: (run, kernel, code)
+    for run, kernel, codes in (
+        (_unary, ufuncs.plain, ufuncs.PLAIN),
+        (_unary, ufuncs.test, ufuncs.TESTS),
+        (_unary, ufuncs.curve, ufuncs.CURVES),
+        (_unary, ufuncs.rare, ufuncs.RARE),
+        (_binary, ufuncs.combine, ufuncs.SUMS),
+        (_binary, ufuncs.combine_quotients, ufuncs.QUOTIENTS),
+        (_binary, ufuncs.combine_rarely, ufuncs.RARE_PAIRS),
+        (_binary, ufuncs.compare, ufuncs.COMPARISONS),
+    )
+    for ufunc, code in codes.items()
+}
+_OTHERS: dict[Any, tuple[Callable, Kernel, int]] = {
+    ufunc: (run, kernel, code)
+    for run, kernel, codes in (
+        (_unary, ufuncs.plain_integers, ufuncs.PLAIN_INTEGERS),
+        (_unary, ufuncs.test, ufuncs.TESTS),
+        (_binary, ufuncs.combine_integers, ufuncs.INTEGERS),
+        (_binary, ufuncs.compare, ufuncs.COMPARISONS),
+    )
+    for ufunc, code in codes.items()
+}
+
+
+@functools.cache
+def of_ufunc(ufunc: np.ufunc) -> Callable:
+    """The twin of a NumPy ufunc: called with its inputs, arrays or numbers, and its output.
+
+    The ufunc itself, on the CPU, where there is no kernel for it. Integers divided by 0 give 0; an integer to a negative
+    power, where NumPy raises, is rounded towards 0.
+    """
+    if ufunc not in _FLOATS:
+        return host.on_copies(ufunc)
+
+    def twin(*args: Any) -> None:
+        dtype = next(arg.dtype for arg in args if isinstance(arg, DeviceArray))
+        meant = _OF_BOOLEANS.get(ufunc, ufunc) if dtype.kind == "b" else ufunc
+        known = (_FLOATS if dtype.kind == "f" else _OTHERS).get(meant)
+        if known is None:
+            raise TypeError(f"numpy.{ufunc.__name__} of {dtype} gives floats: cast to a float first on a GPU")
+        run, kernel, code = known
+        run(kernel, code, *args)
+
+    twin.__name__ = twin.fuses_as = ufunc.__name__  # type: ignore[attr-defined]
+    return twin
+
+
+def larger(x: Any, y: Any, out: DeviceArray) -> None:
+    """The larger of two; NaN wins."""
+    of_ufunc(np.maximum)(x, y, out)
+
+
+def smaller(x: Any, y: Any, out: DeviceArray) -> None:
+    """The smaller of two; NaN wins."""
+    of_ufunc(np.minimum)(x, y, out)
+
+
+def error_function(x: DeviceArray, y: DeviceArray) -> None:
+    """y = erf(x)."""
+    _unary(ufuncs.curve, ufuncs.CURVES["erf"], x, y)
+
+
+larger.fuses_as, smaller.fuses_as = "maximum", "minimum"  # type: ignore[attr-defined]
+
+
+# -------------------- selection --------------------
+
+
+@kernel
+def _select(
+    count,
+    sizes,
+    multipliers,
+    shifts,
+    condition,
+    condition_steps,
+    x,
+    x_steps,
+    y,
+    y_steps,
+    numbers,
+    are_numbers,
+    out,
+    out_steps,
+):
+    n = cuda.grid(1)
+    if n < count:
+        h, i, j, k = places_of_four(n, sizes, multipliers, shifts, condition_steps, x_steps, y_steps, out_steps)
+        if condition[np.uint64(h)]:
+            out[np.uint64(k)] = numbers[0] if are_numbers & 1 else x[np.uint64(i)]
+        else:
+            out[np.uint64(k)] = numbers[1] if are_numbers & 2 else y[np.uint64(j)]
+
+
+def select(condition: DeviceArray, x: Any, y: Any, out: DeviceArray) -> None:
+    """x where the condition holds, else y; x and y are arrays or constants, and may be out."""
+    if not out.size:
+        return
+    bits = bits_of(out.itemsize)
+    are_numbers = sum(flag for flag, value in ((1, x), (2, y)) if not isinstance(value, DeviceArray))
+    numbers = tuple(
+        bits(0) if isinstance(value, DeviceArray) else np.asarray(value, out.dtype).view(bits)[()] for value in (x, y)
+    )
+    arrays = [condition, *(value if isinstance(value, DeviceArray) else out for value in (x, y)), out]
+    path = walk(out.shape, *(strides_over(array, out.shape) for array in arrays))
+    mask, x, y, out = span(numeric(arrays[0])), *(span(seen_as(bits, array)) for array in arrays[1:])
+    count = count_of(path)
+    operands = (mask, path[3], x, path[4], y, path[5], numbers, are_numbers, out, path[6])
+    start(_select, blocks(count, THREADS), THREADS, count, *path[:3], *operands)
+
+
+@kernel
+def _clip(count, sizes, multipliers, shifts, x, x_steps, low, high, y, y_steps):
+    n = cuda.grid(1)
+    if n < count:
+        i, j = places_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
+        v = x[np.uint64(i)]
+        v = low if v < low else v
+        y[np.uint64(j)] = high if v > high else v
+
+
+def clip_between(x: DeviceArray, low: Any, high: Any, out: DeviceArray) -> None:
+    """x, at least low and at most high; NaN stays NaN."""
+    if not out.size:
+        return
+    path = walk(out.shape, strides_over(x, out.shape), strides_over(out, out.shape))
+    count, number = count_of(path), numeric(x).dtype.type
+    operands = (span(numeric(x)), path[3], number(low), number(high), span(numeric(out)), path[4])
+    start(_clip, blocks(count, THREADS), THREADS, count, *path[:3], *operands)
+
+
+@kernel
+def _round_half_even(count, sizes, multipliers, shifts, x, x_steps, scale, down, whole, y, y_steps):
+    n = cuda.grid(1)
+    if n < count:
+        i, j = places_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
+        v = scale * x[np.uint64(i)] if not down else x[np.uint64(i)] / scale
+        if math.fabs(v) < whole:
+            v = math.copysign(math.fabs(v) + whole - whole, v)
+        y[np.uint64(j)] = v / scale if not down else v * scale
+
+
+def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
+    """x rounded to a number of decimals."""
+    if not out.size:
+        return
+    if x.dtype.kind != "f" and decimals >= 0:
+        of_ufunc(np.add)(x, 0, out)
+        return
+    path = walk(out.shape, strides_over(x, out.shape), strides_over(out, out.shape))
+    count = count_of(path)
+    number = x.dtype.type if x.dtype.kind == "f" else np.float64
+    whole = number(2.0) ** (np.finfo(number).nmant)  # from where on all floats are whole
+    tens = number(float(f"1e{abs(decimals)}"))  # infinity where a power would raise
+    operands = (span(x), path[3], tens, decimals < 0, whole, span(out), path[4])
+    start(_round_half_even, blocks(count, THREADS), THREADS, count, *path[:3], *operands)
+
+
+select.fuses_as, clip_between.fuses_as = "select", "clip"  # type: ignore[attr-defined]

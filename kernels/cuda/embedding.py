@@ -1,0 +1,106 @@
+"""Twins of embedding.py: rows gathered, and gradients added to them in a fixed order.
+
+With NBKERAS_DETERMINISTIC=0 in the environment gradients are added as they come, which needs no sorting; the last bits of
+sums then differ from run to run.
+"""
+
+import math
+import os
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
+from nbkeras.kernels.cuda.loops.rows import (
+    begins_run,
+    by_row,
+    column_of_thread,
+    grid_of_rows,
+    row_of_thread,
+    sum_pieces,
+    with_run,
+)
+from nbkeras.kernels.cuda.machine.kernel import kernel, start
+from nbkeras.kernels.cuda.runtime import device as device_cuda
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_deterministic = os.environ.get("NBKERAS_DETERMINISTIC", "1") != "0"
+
+
+@kernel
+def _gather_rows(table, indices, out):
+    i, rows = row_of_thread(), table.shape[0]
+    if i < indices.size:
+        row = indices[i]
+        row = row + rows if row < 0 else row
+        inside = 0 <= row < rows
+        j = column_of_thread()
+        if j < out.shape[1]:
+            out[i, j] = table[row, j] if inside else math.nan
+
+
+@kernel
+def _gather_quads(table, rows, quads, indices, out):
+    """For rows that are whole quads: a thread moves four numbers. table and out are flat."""
+    i = row_of_thread()
+    if i < indices.size:
+        row = indices[i]
+        row = row + rows if row < 0 else row
+        inside = 0 <= row < rows
+        nothing = out.dtype.type(math.nan)
+        quad = column_of_thread()
+        if quad < quads:
+            if inside:
+                store_quad(out, (i * quads + quad) * 4, load_quad(table, (row * quads + quad) * 4))
+            else:
+                store_quad(out, (i * quads + quad) * 4, (nothing, nothing, nothing, nothing))
+
+
+def gather_rows(table, indices, out):
+    """out[i] = table[indices[i]]; a row of NaN for an index outside of the table."""
+    rows, width = table.shape
+    if width % 4 == 0 and table.address % 16 == 0 and out.address % 16 == 0:
+        grid = grid_of_rows(indices.size, width // 4)
+        start(_gather_quads, *grid, table.reshape(-1), rows, width // 4, indices, out.reshape(-1))
+    else:
+        start(_gather_rows, *grid_of_rows(indices.size, width), table, indices, out)
+
+
+def clear(x):
+    """x = 0."""
+    device_cuda.fill(x, 0)
+
+
+@kernel
+def _add_rows(dy, rows, places, sums, table):
+    k = row_of_thread()
+    if begins_run(rows, k, table.shape[0]):
+        row = rows[k]
+        j = column_of_thread()
+        if j < dy.shape[1]:
+            table[row, j] = with_run(table[row, j], dy, rows, places, sums, k, j)
+
+
+@kernel
+def _add_rows_in_any_order(dy, indices, table):
+    i, rows = row_of_thread(), table.shape[0]
+    if i < indices.size:
+        row = indices[i]
+        row = row + rows if row < 0 else row
+        if 0 <= row < rows:
+            j = column_of_thread()
+            if j < dy.shape[1]:
+                cuda.atomic.add(table, (row, j), dy[i, j])
+
+
+def add_rows(dy: DeviceArray, indices: DeviceArray, table: DeviceArray):
+    """table[indices[i]] += dy[i], in the order of i but for what loops/rows.py says; indices outside of the table do nothing."""
+    if not _deterministic:
+        start(_add_rows_in_any_order, *grid_of_rows(*dy.shape), dy, indices, table)
+        return
+    n = indices.size
+    room = device.place().scratch("add_rows", 16 * n).view(np.int32)[: 4 * n].reshape(4, n)
+    by_row(indices, len(table), room)
+    sums = sum_pieces(dy, room[0], room[1], len(table))
+    start(_add_rows, *grid_of_rows(*dy.shape), dy, room[0], room[1], sums, table)

@@ -1,0 +1,139 @@
+"""Twins of gradients.py."""
+
+import math
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, size, start
+from nbkeras.kernels.cuda.optimizers import places, run
+from nbkeras.kernels.gradients import CHUNK
+from nbkeras.kernels.runtime import device
+
+_SUMMING = size(256, simulated=64)  # threads that sum up; whole warps
+_ALL = 0xFFFFFFFF
+
+
+# Gradients of a loss that was multiplied
+
+
+@kernel
+def _unscale(g, scale):
+    factor = g.dtype.type(scale[0])
+    i, count, apart = places(g)
+    while i < count:
+        g[i] = g[i] / factor
+        i += apart
+
+
+def unscale(g, scale):
+    run(_unscale, g, scale)
+
+
+# Gradients added up over batches
+
+
+@kernel
+def _accumulate(g, total, due, every):
+    done, zero = due[0] != 0, g.dtype.type(0)
+    i, count, apart = places(g)
+    while i < count:
+        added = g[i] + total[i]
+        if done:
+            g[i] = added / every
+            total[i] = zero
+        else:
+            total[i] = added
+        i += apart
+
+
+def accumulate(g, total, due, every):
+    run(_accumulate, g, total, due, g.dtype.type(every))
+
+
+# Clipping
+
+
+@device_function
+def _block_sum(value):
+    """The sum of a float64 over all threads of a block, in an order that is always the same, for thread 0."""
+    of_warps = cuda.shared.array(32, np.float64)
+    distance = 16
+    while distance > 0:
+        value += cuda.shfl_down_sync(_ALL, value, distance)
+        distance >>= 1
+    if cuda.laneid == 0:
+        of_warps[cuda.threadIdx.x // 32] = value
+    cuda.syncthreads()
+    if cuda.threadIdx.x == 0:
+        for warp in range(1, cuda.blockDim.x // 32):
+            value += of_warps[warp]
+    return value
+
+
+@kernel
+def _square_sums(g, sums):
+    """A block for each chunk.
+
+    In float64, as on the CPU: norms are limited for the sake of gradients whose squares may be too large for a float32.
+    """
+    apart = np.uint64(cuda.blockDim.x)
+    i = np.uint64(cuda.blockIdx.x) * np.uint64(CHUNK)
+    last = min(np.uint64(g.size), i + np.uint64(CHUNK))
+    i += np.uint64(cuda.threadIdx.x)
+    total = 0.0
+    while i + apart * np.uint64(3) < last:  # four loads on their way at a time
+        a, b = np.float64(g[i]), np.float64(g[i + apart])
+        c, d = np.float64(g[i + apart * np.uint64(2)]), np.float64(g[i + apart * np.uint64(3)])
+        total += a * a + b * b + (c * c + d * d)
+        i += apart * np.uint64(4)
+    while i < last:
+        x = np.float64(g[i])
+        total += x * x
+        i += apart
+    total = _block_sum(total)
+    if cuda.threadIdx.x == 0:
+        sums[cuda.blockIdx.x] = total
+
+
+def square_sums(g, sums):
+    start(_square_sums, sums.size, _SUMMING, g, sums)
+
+
+@kernel
+def _norm_scale(sums, limit, scale):
+    total = 0.0
+    for c in range(cuda.threadIdx.x, sums.size, cuda.blockDim.x):
+        total += sums[c]
+    norm = math.sqrt(_block_sum(total))
+    if cuda.threadIdx.x == 0:
+        scale[0] = 1.0 if norm <= limit else limit / norm + (norm - norm)  # NaN where the norm is infinite or NaN
+
+
+@kernel
+def _scale(g, scale):
+    factor = scale[0]
+    if factor != g.dtype.type(1):
+        i, count, apart = places(g)
+        while i < count:
+            g[i] *= factor
+            i += apart
+
+
+def limit_norm(g, sums, limit):
+    scale = device.place().scratch("limit_norm", 8).view(g.dtype)[:1]
+    start(_norm_scale, 1, _SUMMING, sums, float(limit), scale)
+    run(_scale, g, scale)
+
+
+@kernel
+def _clip(g, limit):
+    i, count, apart = places(g)
+    while i < count:
+        x = g[i]
+        g[i] = limit if x > limit else (-limit if x < -limit else x)
+        i += apart
+
+
+def clip(g, limit):
+    run(_clip, g, g.dtype.type(limit))

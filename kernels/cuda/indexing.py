@@ -1,0 +1,192 @@
+"""Twins of indexing.py. An index out of range, an IndexError on the CPU, reads NaN, or 0 of integers, and adds to nothing."""
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.elementwise import bits_of, widened
+from nbkeras.kernels.cuda.embedding import add_rows
+from nbkeras.kernels.cuda.loops.rows import by_row
+from nbkeras.kernels.cuda.loops.sort import sorted_positions
+from nbkeras.kernels.cuda.loops.walk import THREADS, dividers, split
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.runtime import device as device_cuda
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_FEW = size(128, simulated=8)  # additions that one thread makes one after the other rather than to have them sorted
+_MANY = 16384  # columns that fill a GPU
+
+
+# -------------------- numbers as indices --------------------
+
+
+@kernel
+def _cut(x, low, past, least, out):
+    n = cuda.grid(1)
+    if n < out.size:
+        value = x[n]
+        out[n] = out.dtype.type(value) if low <= value and value < past else out.dtype.type(least)
+
+
+def cut(x: DeviceArray, low: Any, past: Any, least: int, out: DeviceArray) -> None:
+    """out = x where low <= x < past, else the least number."""
+    start(_cut, blocks(out.size, THREADS), THREADS, x, low, past, least, out)
+
+
+# -------------------- take --------------------
+
+
+@device_function
+def _counted(at, length):
+    """A negative index counted from the end; -1 for one out of range."""
+    at = at + length if at < 0 else at
+    return at if 0 <= at < length else -1
+
+
+@kernel
+def _gather(x, index, length, shape, multipliers, shifts, missing, out):
+    n = cuda.grid(1)
+    if n < out.size:
+        row, k = split(n, shape[2], multipliers[2], shifts[2])
+        i, j = split(row, shape[1], multipliers[1], shifts[1])
+        at = _counted(index[j], length)
+        out[n] = x[(i * length + at) * shape[2] + k] if at >= 0 else missing
+
+
+def gather(x: DeviceArray, index: DeviceArray, axis: int, out: DeviceArray) -> None:
+    """out = x[..., index, ...] with the index at an axis."""
+    if not out.size:
+        return
+    length, before = x.shape[axis], int(np.prod(x.shape[:axis], dtype=np.int64))
+    bits = bits_of(x.itemsize)
+    flat = x.reshape(-1).view(bits), out.reshape(-1).view(bits)
+    after, missing, source, target = widened(out.size // (before * index.size), _missing(x.dtype), *flat)
+    path = dividers(before, index.size, after)
+    start(_gather, blocks(target.size, THREADS), THREADS, source, index.reshape(-1), length, *path, missing, target)
+
+
+def _missing(dtype: np.dtype) -> Any:
+    """The bits of what an index out of range reads."""
+    return np.asarray(np.nan if dtype.kind == "f" else 0, dtype).view(bits_of(dtype.itemsize))[()]
+
+
+@kernel
+def _add_few(dy, index, shape, multipliers, shifts, dx):
+    """Each thread that has an index's first place looks for the others, for one column."""
+    n = cuda.grid(1)
+    row, k = split(n, shape[2], multipliers[2], shifts[2])
+    i, j = split(row, shape[1], multipliers[1], shifts[1])
+    if i < shape[0]:
+        at = _counted(index[j], dx.shape[1])
+        first = at >= 0
+        for other in range(j):
+            first = first and _counted(index[other], dx.shape[1]) != at
+        if first:
+            total = dx[i, at, k]
+            for other in range(j, index.size):
+                if _counted(index[other], dx.shape[1]) == at:
+                    total += dy[i, other, k]
+            dx[i, at, k] = total
+
+
+@kernel
+def _add_runs(dy, rows, places, shape, multipliers, shifts, dx):
+    """Each thread that has the first of the places of a row adds them all up, in their order, for one column."""
+    n = cuda.grid(1)
+    row, k = split(n, shape[2], multipliers[2], shifts[2])
+    i, at = split(row, shape[1], multipliers[1], shifts[1])
+    if i < shape[0]:
+        key = rows[at]
+        if key < dx.shape[1] and (at == 0 or rows[at - 1] != key):
+            total = dx[i, key, k]
+            while at < rows.size and rows[at] == key:
+                total += dy[i, places[at], k]
+                at += 1
+            dx[i, key, k] = total
+
+
+def scatter_add(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
+    """dx[i, index[j], k] += dy[i, j, k], in the order of j but for what loops/rows.py says."""
+    if index.size <= _FEW:
+        start(_add_few, blocks(dy.size, THREADS), THREADS, dy, index, *dividers(*dy.shape), dx)
+        return
+    if len(dy) == 1:
+        add_rows(dy[0], index, dx[0])
+        return
+    room = device.place().scratch("scatter_add", 16 * index.size).view(np.int32)[: 4 * index.size].reshape(4, -1)
+    by_row(index, dx.shape[1], room)
+    start(_add_runs, blocks(dy.size, THREADS), THREADS, dy, room[0], room[1], *dividers(*dy.shape), dx)
+
+
+# -------------------- take_along_axis --------------------
+
+
+@kernel
+def _gather_along(x, index, length, shape, multipliers, shifts, missing, out):
+    n = cuda.grid(1)
+    if n < out.size:
+        row, k = split(n, shape[2], multipliers[2], shifts[2])
+        i, _ = split(row, shape[1], multipliers[1], shifts[1])
+        at = _counted(index[n], length)
+        out[n] = x[(i * length + at) * shape[2] + k] if at >= 0 else missing
+
+
+def gather_along(x: DeviceArray, index: DeviceArray, out: DeviceArray) -> None:
+    """out[i, j, k] = x[i, index[i, j, k], k]."""
+    bits = bits_of(x.itemsize)
+    arrays = (x.reshape(-1).view(bits), index.reshape(-1), x.shape[1], *dividers(*index.shape), _missing(x.dtype))
+    start(_gather_along, blocks(out.size, THREADS), THREADS, *arrays, out.reshape(-1).view(bits))
+
+
+@kernel
+def _scatter_along(dy, index, dx):
+    n = cuda.grid(1)
+    if n < dy.shape[0] * dy.shape[2]:
+        i, k = n // dy.shape[2], n % dy.shape[2]
+        for j in range(dy.shape[1]):
+            at = _counted(index[i, j, k], dx.shape[1])
+            if at >= 0:
+                dx[i, at, k] += dy[i, j, k]
+
+
+@kernel
+def _flat_index(index, length, shape, multipliers, shifts, flat):
+    """Where in dx, seen as one axis, an element goes; out of range where it is."""
+    n = cuda.grid(1)
+    if n < flat.size:
+        row, k = split(n, shape[2], multipliers[2], shifts[2])
+        i, _ = split(row, shape[1], multipliers[1], shifts[1])
+        at = _counted(index[n], length)
+        flat[n] = (i * length + at) * shape[2] + k if at >= 0 else np.int64(shape[0]) * length * shape[2]
+
+
+def scatter_along(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
+    """dx[i, index[i, j, k], k] += dy[i, j, k], in the order of j but for what loops/rows.py says."""
+    columns = dy.shape[0] * dy.shape[2]
+    if dy.shape[1] <= _FEW or columns >= _MANY:
+        start(_scatter_along, blocks(columns, THREADS), THREADS, dy, index, dx)
+        return
+    flat = device.place().scratch("scatter_along", 8 * dy.size).view(np.int64)[: dy.size]
+    path = dividers(*dy.shape)
+    start(_flat_index, blocks(dy.size, THREADS), THREADS, index.reshape(-1), dx.shape[1], *path, flat)
+    add_rows(dy.reshape(-1, 1), flat, dx.reshape(-1, 1))
+
+
+# -------------------- orders --------------------
+
+
+def order(x: DeviceArray, axis: int, out: DeviceArray) -> None:
+    """The positions that sort x along an axis, equal elements in their order, NaN last."""
+    if out.size:
+        target = np.moveaxis(out, axis, -1)  # type: ignore[call-overload]
+        positions = sorted_positions(np.moveaxis(x, axis, -1), False, x.shape[axis])  # type: ignore[call-overload]
+        device_cuda.copy(positions.reshape(target.shape), target)
+
+
+def largest_first(x: DeviceArray, out: DeviceArray) -> None:
+    """Positions of the largest elements along the last axis, largest first, equal ones in their order, NaN first of all."""
+    if out.size:
+        positions = sorted_positions(x, True, out.shape[-1])
+        device_cuda.copy(positions[:, : out.shape[-1]], out.reshape(-1, out.shape[-1]))

@@ -1,0 +1,1 @@
+"""What CUDA kernels are made of."""

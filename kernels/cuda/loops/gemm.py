@@ -1,0 +1,376 @@
+"""Matrix products on a GPU: `product`, row-major, any transpose, leading dimension, offset, beta, batches, bias and relu.
+
+A block of threads makes a square tile of C. Stages of 8 terms of the sum come to shared memory, A's and B's both with a term's
+numbers side by side; while the threads multiply one stage, the next is on its way to their registers. A thread holds 8 by 8
+sums of a large tile (8 by 4, 4 by 4 of smaller ones) and reads shared memory 128 bits at a time: 4 loads for 64 multiply-adds.
+Its rows and columns lie in quads spread over the warp's part of the tile, and the lanes in such an order that a load of A
+touches 4 different quads and one of B touches 8, side by side, which is free of bank conflicts (as in NVIDIA's CUTLASS).
+
+`_plan` chooses the tile, and into how many parts to cut the sum where tiles alone would leave processors idle; the parts are
+added in a fixed order by a second kernel. Products with a vector have kernels of their own (gemv.py).
+"""
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.loops import gemv as gemv_cuda
+from nbkeras.kernels.cuda.loops.registers import (
+    gather_quad,
+    load_quad,
+    multiply_add,
+    row_of,
+    spread_quad,
+    store_quad,
+    zero_block,
+)
+from nbkeras.kernels.cuda.loops.sums import Target, add_parts, outcome, parts_of
+from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, kernel, size, start
+from nbkeras.kernels.runtime import cublas, device
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_DEPTH = size(8, simulated=4)  # terms of a stage
+_TERMS = tuple(range(_DEPTH))
+_DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=4)  # how the lanes of a warp lie over C
+_LANES = _DOWN * _ACROSS
+_ONE, _TWO_ROWS, _TWO_COLUMNS = (0,), (0, 4 * _DOWN), (0, 4 * _ACROSS)  # where a thread's quads are in its warp's part
+_PAD = 4  # unused numbers behind a term's, so that threads that write a line's terms meet different banks
+
+_MOST_BATCHES = 65535  # the most blocks along z
+
+_LARGE, _MEDIUM, _SMALL = 32 * _DOWN, 16 * _DOWN, 8 * _DOWN  # sides of the tiles
+_LARGE_THREADS, _MEDIUM_THREADS, _SMALL_THREADS = 8 * _LANES, 4 * _LANES, 2 * _LANES
+_LARGE_STAGES, _MEDIUM_STAGES, _SMALL_STAGES = (4 * _DEPTH * (side + _PAD) for side in (_LARGE, _MEDIUM, _SMALL))
+
+
+# -------------------- what a block of threads does --------------------
+
+
+@device_function
+def _bring(operand, thread, side, first, extent):
+    """What a thread brings of each stage of an operand: four numbers.
+
+    (line of the first, its term, from one number to the next in terms, in the stage, where the first goes there)
+    """
+    _, _, terms, _, wide, _, _ = operand
+    pitch = side + _PAD
+    if terms == 1:  # four terms of a line, which lie side by side
+        line, term = thread // (_DEPTH // 4), thread % (_DEPTH // 4) * 4
+        return min(first + line, extent - 1), term, 1, pitch, term * pitch + line
+    if wide != 0:  # four lines, which lie side by side
+        line, term = thread % (side // 4) * 4, thread // (side // 4)
+        return min(first + line, extent - 4), term, 0, 1, term * pitch + line
+    line, term, apart = thread % side, thread // side, _DEPTH // 4
+    return min(first + line, extent - 1), term, apart, apart * pitch, term * pitch + line
+
+
+@device_function
+def _read_start(x, at, apart, term, terms_apart, count):
+    """A thread's four numbers of the first stage, which has `count` terms, zeros beyond."""
+    zero = x.dtype.type(0)
+    return (
+        x[at] if term < count else zero,
+        x[at + apart] if term + terms_apart < count else zero,
+        x[at + 2 * apart] if term + 2 * terms_apart < count else zero,
+        x[at + 3 * apart] if term + 3 * terms_apart < count else zero,
+    )
+
+
+@device_function
+def _read(x, at, apart, wide):
+    if wide != 0:
+        return load_quad(x, at)
+    return gather_quad(x, at, apart)
+
+
+@device_function
+def _keep(stage, to, apart, quad):
+    if apart == 1:
+        store_quad(stage, to, quad)
+    else:
+        spread_quad(stage, to, apart, quad)
+
+
+@device_function
+def _write(quad, c, at, count, wide, beta, bias, j, rectify):
+    """Put the first `count` of four sums where they belong in C."""
+    if count <= 0:
+        return
+    s, t, u, v = quad
+    s = outcome(s, c, at, beta, bias, j, rectify)
+    if count > 1:
+        t = outcome(t, c, at + 1, beta, bias, j + 1, rectify)
+    if count > 2:
+        u = outcome(u, c, at + 2, beta, bias, j + 2, rectify)
+    if count > 3:
+        v = outcome(v, c, at + 3, beta, bias, j + 3, rectify)
+    if wide != 0:
+        store_quad(c, at, (s, t, u, v))
+        return
+    c[at] = s
+    if count > 1:
+        c[at + 1] = t
+    if count > 2:
+        c[at + 2] = u
+    if count > 3:
+        c[at + 3] = v
+
+
+@device_function
+def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, place, beta, bias, rectify):
+    """A tile of C: the part `blockIdx.y` of its sums, for the product `blockIdx.z`.
+
+    rows, columns: where a thread's quads are; warps: how many lie across a tile; stages: two stages of A, then two of B.
+    """
+    m, n, k, depth = sizes
+    thread, part, batch = cuda.threadIdx.x, cuda.blockIdx.y, cuda.blockIdx.z
+    down, across = (m + side - 1) // side, (n + side - 1) // side
+    if across <= down:  # neighbours share what is longer
+        i, j = np.int32(cuda.blockIdx.x // across * side), np.int32(cuda.blockIdx.x % across * side)
+    else:
+        i, j = np.int32(cuda.blockIdx.x % down * side), np.int32(cuda.blockIdx.x // down * side)
+    start = part * depth
+    length = min(k - start, depth)
+    count = min(length, (length - 1) % _DEPTH + 1)  # the first stage is the one that may be short
+
+    a_line, a_term, a_terms, a_spread, a_to = _bring(left, thread, side, i, m)
+    b_line, b_term, b_terms, b_spread, b_to = _bring(right, thread, side, j, n)
+    a_at, a_lines, a_distance, a_step, a_quads, a_apart, a_stage = left
+    b_at, b_lines, b_distance, b_step, b_quads, b_apart, b_stage = right
+    a_at += batch * a_step + a_line * a_lines + (start + a_term) * a_distance
+    b_at += batch * b_step + b_line * b_lines + (start + b_term) * b_distance
+    pitch, stage = side + _PAD, _DEPTH * (side + _PAD)
+    b_to += 2 * stage
+    _keep(stages, a_to, a_spread, _read_start(a, a_at, a_apart, a_term, a_terms, count))
+    _keep(stages, b_to, b_spread, _read_start(b, b_at, b_apart, b_term, b_terms, count))
+    a_at += count * a_distance
+    b_at += count * b_distance
+    cuda.syncthreads()
+
+    lane, warp = thread % _LANES, thread // _LANES
+    row = np.int32((warp // warps * _DOWN * len(rows) + lane // (2 * _ACROSS) * 2 + lane % 2) * 4)
+    column = np.int32((warp % warps * _ACROSS * len(columns) + lane // 2 % _ACROSS) * 4)
+    sums = zero_block(c, rows, columns)
+    now = np.int32(0)  # where in `stages` the current one is
+    rest = np.int32(length - count)
+    quads = a_quads != 0 and b_quads != 0  # asked once for both: this is the path to be fast
+    while True:
+        if rest > 0:
+            if quads:
+                x, y = load_quad(a, a_at), load_quad(b, b_at)
+            else:
+                x, y = _read(a, a_at, a_apart, a_quads), _read(b, b_at, b_apart, b_quads)
+            a_at += a_stage
+            b_at += b_stage
+        sums = multiply_add(
+            sums, stages, now + row, pitch, rows, stages, now + column + 2 * stage, pitch, columns, _TERMS
+        )
+        if rest <= 0:
+            break
+        rest = np.int32(rest - _DEPTH)
+        now = np.int32(stage - now)
+        _keep(stages, now + a_to, a_spread, x)
+        _keep(stages, now + b_to, b_spread, y)
+        cuda.syncthreads()
+
+    at, ldc, step, part_step, wide = place
+    i, j = i + row, j + column
+    at += batch * step + part * part_step + i * ldc + j
+    for r in range(4 * len(rows)):
+        down = r // 4 * (4 * _DOWN) + r % 4
+        if i + down < m:
+            values = row_of(sums, columns, r)
+            _write(values[:4], c, at + down * ldc, n - j, wide, beta, bias, j, rectify)
+            if len(columns) > 1:
+                j_2 = j + 4 * _ACROSS
+                _write(values[-4:], c, at + down * ldc + 4 * _ACROSS, n - j_2, wide, beta, bias, j_2, rectify)
+
+
+@kernel(launch_bounds=(_LARGE_THREADS, 2))
+def _multiply_large(sizes, a, left, b, right, c, place, beta, bias, rectify):
+    stages = cuda.shared.array(_LARGE_STAGES, a.dtype, alignment=16)
+    _multiply(_TWO_ROWS, _TWO_COLUMNS, _LARGE, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+
+
+@kernel(launch_bounds=(_MEDIUM_THREADS, 5))
+def _multiply_medium(sizes, a, left, b, right, c, place, beta, bias, rectify):
+    stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype, alignment=16)
+    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+
+
+@kernel(launch_bounds=_MEDIUM_THREADS)
+def _multiply_double(sizes, a, left, b, right, c, place, beta, bias, rectify):
+    """The medium tile for float64, whose sums take twice the registers."""
+    stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype, alignment=16)
+    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+
+
+@kernel(launch_bounds=_SMALL_THREADS)
+def _multiply_small(sizes, a, left, b, right, c, place, beta, bias, rectify):
+    stages = cuda.shared.array(_SMALL_STAGES, a.dtype, alignment=16)
+    _multiply(_ONE, _ONE, _SMALL, 1, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+
+
+# -------------------- products --------------------
+
+
+def product(
+    ta: bool,
+    tb: bool,
+    m: int,
+    n: int,
+    k: int,
+    a: DeviceArray,
+    a_at: int,
+    lda: int,
+    b: DeviceArray,
+    b_at: int,
+    ldb: int,
+    beta: float,
+    c: DeviceArray,
+    c_at: int,
+    ldc: int,
+    bias: DeviceArray | None = None,
+    rectify: bool = False,
+    batches: int = 1,
+    a_step: int = 0,
+    b_step: int = 0,
+    c_step: int = 0,
+) -> None:
+    """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C (+ bias, then its positive part if rectify), for each of `batches`.
+
+    a, b, c: contiguous arrays of one dtype, float32 or float64, taken as flat memory; c overlaps neither a nor b. a_at, b_at,
+    c_at: where the first element is; lda, ldb, ldc: elements from one stored row to the next (at least its length). ta, tb:
+    whether A or B is stored transposed: (k, m), (n, k). With beta 0, C is not read. bias (n,), None or of size 0. The i-th
+    product is at a_at + i * a_step, b_at + i * b_step, c_at + i * c_step; a step of 0 uses one matrix for all. k = 0 sums
+    nothing. The same shapes give the same bits each time on GPUs with as many processors.
+    """
+    a, b, c = a.reshape(-1), b.reshape(-1), c.reshape(-1)
+    bias = c[:0] if bias is None else bias
+    if 0 in (m, n, batches):
+        return
+    for first in range(0, batches, _MOST_BATCHES):
+        count = min(_MOST_BATCHES, batches - first)
+        left = _form(a, a_at + first * a_step, lda, a_step, not ta, m, k)
+        right = _form(b, b_at + first * b_step, ldb, b_step, tb, n, k)
+        target = Target(c, c_at + first * c_step, ldc, c_step, c.dtype.type(beta), bias, int(rectify))
+        if cublas.chosen() and k > 0:
+            simple = bias.size == 0 and not rectify
+            result = target if simple else parts_of(target, count, 1, m, n)
+            places = a, left[0], lda, b, right[0], ldb, result.beta, result.c, result.at, result.ld
+            cublas.gemm(ta, tb, m, n, k, *places, count, a_step, b_step, result.step)
+            if not simple:
+                add_parts(result, target, count, 1, m, n)
+        elif n == 1:
+            gemv_cuda.gemv(m, n, k, a, left, b, _vector(b, right), target, count)
+        elif m == 1:
+            gemv_cuda.gemv(m, n, k, b, right, a, _vector(a, left), target, count)
+        else:
+            _start(m, n, k, a, left, b, right, target, count)
+
+
+def _form(x: DeviceArray, at: int, ld: int, step: int, along: bool, extent: int, k: int) -> tuple:
+    """An operand's place: (its start, from line to line, from term to term, from matrix to matrix, whether quads load).
+
+    A's lines are its rows, B's its columns. along: whether a line's terms lie side by side, else the lines of a term do.
+    """
+    quads = _has_quads(x, at, ld, step) and (k if along else extent) % 4 == 0
+    return (at, ld, 1, step, int(quads)) if along else (at, 1, ld, step, int(quads))
+
+
+def _vector(x: DeviceArray, form: tuple) -> tuple:
+    """A vector's place: (its start, from number to number, from vector to vector, whether quads load)."""
+    at, _, apart, step, _ = form
+    return at, apart, step, int(apart == 1 and _has_quads(x, at, step))
+
+
+def _has_quads(x: DeviceArray, at: int, *distances: int) -> bool:
+    """Whether every fourth number from `at` on, and those at multiples of some distances, may be loaded by 128 bits."""
+    return (x.address + at * x.itemsize) % 16 == 0 and all(distance % 4 == 0 for distance in distances)
+
+
+def _start(m, n, k, a, left, b, right, target, batches) -> None:
+    tile, parts = _plan(m, n, k, batches, target.c.itemsize, device.place().processors)
+    depth = _part(k, parts)
+    partial = target if parts == 1 else parts_of(target, batches, parts, m, n)
+    c, at, ld, step, *rest = partial
+    place = at, ld, step, m * n, int(n % 4 == 0 and _has_quads(c, at, ld, step, m * n if parts > 1 else 0))
+    grid = blocks(m, tile.side) * blocks(n, tile.side), parts, batches
+    args = (m, n, k, depth), a, _operand(left), b, _operand(right), c, place, *rest
+    start(tile.kernel, grid, tile.threads, *args)
+    if parts > 1:
+        add_parts(partial, target, batches, parts, m, n)
+
+
+def _operand(form: tuple) -> tuple:
+    """The form, how far apart in memory the four numbers are that a thread brings of a stage (see `_bring`), and stages are."""
+    _, _, terms, _, quads = form
+    return *form, 1 if terms == 1 or quads else _DEPTH // 4 * terms, _DEPTH * terms
+
+
+def _part(k: int, parts: int) -> int:
+    """The terms of a part: whole stages."""
+    depth = -(-k // parts)
+    return max(depth + -depth % _DEPTH, _DEPTH)
+
+
+# -------------------- which tile, how many parts --------------------
+
+
+class _Tile(NamedTuple):
+    """A kernel, and what is supposed of it from the instructions of its loop.
+
+    speed: multiply-adds of a full processor, as a part of what it could do; alone: cycles that a term takes a block which has a
+    processor to itself; resident: how many blocks a processor holds.
+    """
+
+    kernel: Kernel
+    side: int
+    threads: int
+    speed: float
+    alone: int
+    resident: int
+
+
+_TILES = {
+    4: (
+        _Tile(_multiply_large, _LARGE, _LARGE_THREADS, 0.8, 165, 2),
+        _Tile(_multiply_medium, _MEDIUM, _MEDIUM_THREADS, 0.7, 62, 5),
+        _Tile(_multiply_small, _SMALL, _SMALL_THREADS, 0.45, 42, 10),
+    ),
+    8: (
+        _Tile(_multiply_double, _MEDIUM, _MEDIUM_THREADS, 0.35, 96, 3),
+        _Tile(_multiply_small, _SMALL, _SMALL_THREADS, 0.25, 64, 8),
+    ),
+}  # by the bytes of a number
+_PARTS = 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128
+_LEAST = 4 * _DEPTH  # terms of a part
+_BEGIN, _ADD, _BYTES = (
+    1500,
+    2500,
+    15,
+)  # cycles before and after a block's loop and of one more kernel; bytes per cycle of memory
+
+
+@functools.cache
+def _plan(m: int, n: int, k: int, batches: int, itemsize: int, processors: int) -> tuple[_Tile, int]:
+    """The tile and number of parts that should take the fewest cycles: see `_cycles`."""
+    plans = [
+        (_cycles(tile, parts, m, n, k, batches, itemsize, processors), tile, parts)
+        for tile in _TILES[itemsize]
+        for parts in {max(1, -(-k // _part(k, parts))) for parts in _PARTS if parts == 1 or k >= parts * _LEAST}
+    ]
+    _, tile, parts = min(plans, key=lambda plan: plan[0])
+    return tile, parts
+
+
+def _cycles(tile: _Tile, parts: int, m: int, n: int, k: int, batches: int, itemsize: int, processors: int) -> float:
+    """An estimate for 128 multiply-adds a cycle and processor: bound by them, or by the time that blocks take one by one."""
+    each = blocks(blocks(m, tile.side) * blocks(n, tile.side) * batches * parts, processors)
+    depth = _part(k, parts)
+    busy = each * tile.side**2 * depth / (128 * tile.speed)
+    waiting = blocks(each, tile.resident) * (depth * tile.alone + _BEGIN)
+    adding = _ADD + 2 * parts * batches * m * n * itemsize / (processors * _BYTES) if parts > 1 else 0
+    return max(busy, waiting) + adding

@@ -1,0 +1,209 @@
+"""Threads that reduce together: the *lanes* that share a row, and those of a block that share a column.
+
+Lanes are 1, 2, 4, ... neighbouring threads of one block. Each takes four numbers of its row at a time: neighbours in one load
+where rows allow it (`is_wide`), else four that lie `lanes` apart, so that lanes next to each other read what is next to each
+other. What they hold is combined by shuffles in a warp, and across warps in shared memory. Threads of
+a column have one threadIdx.x. All combine in an order that depends on the shape alone.
+"""
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
+from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, size, start
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+WARP = size(32, simulated=4)  # lanes that shuffle with each other
+BLOCK = size(256, simulated=8)
+LANES = size(
+    512, simulated=16
+)  # the most that share a row: twice as many would leave them too few registers for float64
+MOST = size(1024, simulated=16)  # threads of the largest blocks
+_WHOLE = size(128, simulated=5)  # columns up to which a block takes whole rows
+_TILE = size(32, simulated=3)  # columns of a block otherwise
+_EVERYONE = 0xFFFFFFFF
+
+ADD, MULTIPLY, LARGEST, SMALLEST, LARGEST_UNSIGNED, SMALLEST_UNSIGNED = range(6)
+
+
+def bits_of(count: int) -> int:
+    """The binary logarithm of the lanes for rows of `count` numbers: four to a lane, if there are so many."""
+    return min(max(0, -(-count // 4) - 1).bit_length(), LANES.bit_length() - 1)
+
+
+def over_rows(rows: int, bits: int) -> tuple[int, int]:
+    """Blocks and threads for so many rows of 2**bits lanes."""
+    threads = 1 << bits if 1 << bits > WARP else BLOCK
+    return blocks(rows << bits, threads), threads
+
+
+def is_wide(count: int, *arrays: DeviceArray) -> int:
+    """1 where rows of `count` numbers may be read in fours that lie together, else 0."""
+    return int(count % 4 == 0 and not any(array.address % 16 for array in arrays))
+
+
+def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...], *args) -> None:
+    """Start a kernel(*arrays, *args, rows, n, bits, wide) over rows of n numbers, with 2**bits lanes each.
+
+    arrays: contiguous, passed as flat memory.
+    """
+    bits = bits_of(n)
+    flat = (array.reshape(-1) for array in arrays)
+    start(kernel, *over_rows(rows, bits), *flat, *args, rows, n, bits, is_wide(n, *arrays))
+
+
+def over_columns(columns: int, most: int = BLOCK) -> tuple[int, tuple[int, int]]:
+    """Tiles of columns, and threads of a block, (columns, rows), at most `most` of them."""
+    width = columns if columns <= _WHOLE else _TILE
+    return blocks(columns, width), (width, most // width)
+
+
+@device_function
+def better(op, a, b):
+    """Whether a goes before b where the largest or smallest is looked for; False for NaN."""
+    if op == LARGEST:
+        return a > b
+    if op == SMALLEST:
+        return a < b
+    same = (a < 0) == (b < 0)  # unsigned numbers seen as int64: those that look negative are the larger ones
+    if op == LARGEST_UNSIGNED:
+        return (a > b) == same
+    return (a < b) == same
+
+
+@device_function
+def combine(op, a, b):
+    """The sum, product or better one of two numbers; NaN stays NaN."""
+    if op == ADD:
+        return a + b
+    if op == MULTIPLY:
+        return a * b
+    return a if better(op, a, b) or a != a else b
+
+
+@device_function
+def beats(op, a, i, b, j):
+    """Whether a at place i goes before b at place j: NaN before all, the first of equal ones."""
+    if a != a:
+        return b == b or i < j
+    return b == b and (better(op, a, b) or (a == b and i < j))
+
+
+# -------------------- rows --------------------
+
+
+@device_function
+def row_and_lane(bits):
+    """Which row this thread works on, and which of its 2**bits lanes it is."""
+    thread = cuda.grid(1)
+    return thread >> bits, thread & ((1 << bits) - 1)
+
+
+@device_function
+def share_of_lane(row, rows, n, lane, bits, wide):
+    """(first, end, step): the lane's numbers in flat memory are four from `first` on, `step` apart, and each 4 << bits further.
+
+    Nothing for a row beyond the last.
+    """
+    base = row * n
+    if row >= rows:
+        return base, base, 1
+    if wide != 0:
+        return base + 4 * lane, base + n, 1
+    return base + lane, base + n, 1 << bits
+
+
+@device_function
+def load_four(x, at, end, step, wide, filler):
+    """x[at], x[at + step] and the next two, `filler` from `end` on; wide: step is 1 and all are before the end."""
+    if wide != 0:
+        return load_quad(x, at)
+    a = x[np.uint64(at)]
+    b = x[np.uint64(at + step)] if at + step < end else filler
+    c = x[np.uint64(at + 2 * step)] if at + 2 * step < end else filler
+    d = x[np.uint64(at + 3 * step)] if at + 3 * step < end else filler
+    return a, b, c, d
+
+
+@device_function
+def store_four(x, at, end, step, wide, four):
+    """The opposite of load_four."""
+    if wide != 0:
+        store_quad(x, at, four)
+        return
+    x[np.uint64(at)] = four[0]
+    if at + step < end:
+        x[np.uint64(at + step)] = four[1]
+    if at + 2 * step < end:
+        x[np.uint64(at + 2 * step)] = four[2]
+    if at + 3 * step < end:
+        x[np.uint64(at + 3 * step)] = four[3]
+
+
+@device_function
+def fold_lanes(op, value, bits, shared):
+    """What the lanes of a row hold, combined, for each of them. All threads of the block call it.
+
+    shared: WARP numbers of value's dtype. Lanes of more than a warp are all the threads of their block.
+    """
+    step = min(1 << bits, WARP) >> 1
+    while step > 0:
+        value = combine(op, value, cuda.shfl_xor_sync(_EVERYONE, value, step))
+        step >>= 1
+    if 1 << bits > WARP:
+        thread, warps = cuda.threadIdx.x, (1 << bits) // WARP
+        cuda.syncthreads()  # the fold before may still be reading
+        if thread % WARP == 0:
+            shared[thread // WARP] = value
+        cuda.syncthreads()
+        value = shared[thread & (warps - 1)]
+        step = warps >> 1
+        while step > 0:
+            value = combine(op, value, cuda.shfl_xor_sync(_EVERYONE, value, step))
+            step >>= 1
+    return value
+
+
+@device_function
+def find_lanes(op, value, place, bits, values, places):
+    """The place of the best value that the lanes of a row hold, and that value, for each of them; as fold_lanes."""
+    step = min(1 << bits, WARP) >> 1
+    while step > 0:
+        other = cuda.shfl_xor_sync(_EVERYONE, value, step)
+        where = cuda.shfl_xor_sync(_EVERYONE, place, step)
+        if beats(op, other, where, value, place):
+            value, place = other, where
+        step >>= 1
+    if 1 << bits > WARP:
+        thread, warps = cuda.threadIdx.x, (1 << bits) // WARP
+        cuda.syncthreads()
+        if thread % WARP == 0:
+            values[thread // WARP], places[thread // WARP] = value, place
+        cuda.syncthreads()
+        for warp in range(warps):
+            if beats(op, values[warp], places[warp], value, place):
+                value, place = values[warp], places[warp]
+    return value, place
+
+
+# -------------------- columns --------------------
+
+
+@device_function
+def fold_columns(op, value, shared):
+    """What the threads of a column, those of one threadIdx.x, hold, combined, for each of them. All threads call it.
+
+    shared: a number of value's dtype for each thread.
+    """
+    width, rows = cuda.blockDim.x, cuda.blockDim.y
+    thread = cuda.threadIdx.y * width + cuda.threadIdx.x
+    cuda.syncthreads()  # the fold before may still be reading
+    shared[thread] = value
+    cuda.syncthreads()
+    while rows > 1:
+        half = (rows + 1) >> 1
+        if cuda.threadIdx.y < rows - half:
+            shared[thread] = combine(op, shared[thread], shared[thread + half * width])
+        rows = half
+        cuda.syncthreads()
+    return shared[cuda.threadIdx.x]

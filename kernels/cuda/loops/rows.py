@@ -1,0 +1,239 @@
+"""Matrices by rows on the GPU: places listed by the row that they name, and what is at them added up in an order that is fixed.
+
+Places are sorted by row, stably, by radix: for each digit a count for each tile of keys, a prefix sum, and a move. Then they
+lie in *runs*, one for each row. A run is added up in the order of its places, as on the CPU, but for long ones: of those, pieces
+of PIECE places are added up first, so that a word that fills half a batch keeps no thread busy for long. No order depends on the
+number of threads, and nothing is added to a sum by atomics.
+"""
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+PIECE = 64
+_THREADS = size(256, simulated=8)
+_MOST_BLOCKS = 65535  # along a grid's second axis
+_BITS = size(8, simulated=6)
+_DIGITS = 1 << _BITS  # and threads of a block that counts them; whole warps
+_WARPS = _DIGITS // 32
+_ROUNDS = size(4, simulated=2)  # keys for each thread
+_SCANNING = size(1024, simulated=64)
+_ALL = 0xFFFFFFFF
+
+
+def grid_of_rows(rows: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Blocks and threads for the elements of a matrix: threads (columns, rows), blocks (rows, columns)."""
+    across = min(_THREADS, 1 << max(width - 1, 0).bit_length())
+    grid = blocks(rows, _THREADS // across), blocks(width, across)
+    if grid[1] > _MOST_BLOCKS:
+        raise ValueError(
+            f"a GPU kernel works on rows of up to {_MOST_BLOCKS * _THREADS:,} columns, received {width:,}: use fewer columns"
+        )
+    return grid, (across, _THREADS // across)
+
+
+@device_function
+def row_of_thread():
+    return cuda.blockIdx.x * cuda.blockDim.y + cuda.threadIdx.y
+
+
+@device_function
+def column_of_thread():
+    return cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+
+
+# -------------------- sorting --------------------
+
+
+@device_function
+def _digit(key, shift):
+    return (key >> shift) & (_DIGITS - 1)
+
+
+@kernel
+def _keys(indices, rows, keys, places):
+    i = cuda.grid(1)
+    if i < indices.size:
+        row = indices[i]
+        row = row + rows if row < 0 else row
+        keys[i] = row if 0 <= row < rows else rows
+        places[i] = i
+
+
+@kernel
+def _count(keys, shift, counts):
+    """How often each digit occurs in the block's tile: counts[digit * tiles + tile]."""
+    found = cuda.shared.array(_DIGITS, np.int32)
+    thread = cuda.threadIdx.x
+    found[thread] = 0
+    cuda.syncthreads()
+    for turn in range(_ROUNDS):
+        i = (cuda.blockIdx.x * _ROUNDS + turn) * _DIGITS + thread
+        if i < keys.size:
+            cuda.atomic.add(found, _digit(keys[i], shift), 1)
+    cuda.syncthreads()
+    counts[thread * cuda.gridDim.x + cuda.blockIdx.x] = found[thread]
+
+
+@kernel
+def _scan(counts):
+    """Each count becomes the sum of those before it. One block."""
+    of_warps = cuda.shared.array(32, np.int32)
+    thread, lane, warp = cuda.threadIdx.x, cuda.laneid, cuda.threadIdx.x // 32
+    before = 0  # all of the turns before
+    for turn in range(0, counts.size, cuda.blockDim.x):
+        i = turn + thread
+        own = counts[i] if i < counts.size else np.int32(0)
+        here, distance = own, 1  # up to this thread in its warp
+        while distance < 32:
+            other = cuda.shfl_up_sync(_ALL, here, distance)
+            if lane >= distance:
+                here = np.int32(here + other)
+            distance *= 2
+        if lane == 31:
+            of_warps[warp] = here
+        cuda.syncthreads()
+        place = before + here - own
+        for other_warp in range(cuda.blockDim.x // 32):
+            if other_warp < warp:
+                place += of_warps[other_warp]
+            before += of_warps[other_warp]
+        if i < counts.size:
+            counts[i] = place
+        cuda.syncthreads()
+
+
+@kernel
+def _move(keys, places, shift, counts, keys_out, places_out):
+    """Keys and places of the block's tile go to their digit's stretch, in the order in which they are."""
+    of_warps = cuda.shared.array((_WARPS, _DIGITS), np.int32)  # first how many, then where to
+    stretches = cuda.shared.array(_DIGITS, np.int32)
+    thread, lane, warp = cuda.threadIdx.x, cuda.laneid, cuda.threadIdx.x // 32
+    stretches[thread] = counts[thread * cuda.gridDim.x + cuda.blockIdx.x]
+    for turn in range(_ROUNDS):
+        for other in range(_WARPS):
+            of_warps[other, thread] = 0
+        cuda.syncthreads()
+        i = (cuda.blockIdx.x * _ROUNDS + turn) * _DIGITS + thread
+        present = i < keys.size
+        key = keys[i] if present else np.int32(0)
+        digit = _digit(key, shift)
+        same = np.uint32(cuda.ballot_sync(_ALL, present))  # lanes of the warp with this digit
+        for bit in range(_BITS):
+            one = (digit >> bit) & 1
+            votes = np.uint32(cuda.ballot_sync(_ALL, one == 1))
+            same = np.uint32(same & (votes if one == 1 else votes ^ np.uint32(_ALL)))
+        rank = cuda.popc(np.uint32(same & np.uint32((1 << lane) - 1)))
+        if present and rank == 0:
+            of_warps[warp, digit] = cuda.popc(same)
+        cuda.syncthreads()
+        place = stretches[thread]
+        for other in range(_WARPS):
+            found = of_warps[other, thread]
+            of_warps[other, thread] = place
+            place = np.int32(place + found)
+        stretches[thread] = place
+        cuda.syncthreads()
+        if present:
+            target = of_warps[warp, digit] + rank
+            keys_out[target] = key
+            places_out[target] = places[i]
+        cuda.syncthreads()
+
+
+def by_row(indices: DeviceArray, rows: int, room: DeviceArray) -> None:
+    """Sort the places in `indices` by row; room int32 (4, n).
+
+    Afterwards room[0] has the rows, ascending, with `rows` for indices outside of the table, and room[1] their places.
+    """
+    n = indices.size
+    tiles, passes = blocks(n, _DIGITS * _ROUNDS), -(-rows.bit_length() // _BITS)
+    counts = device.place().scratch("by_row", 4 * _DIGITS * tiles).view(np.int32)[: _DIGITS * tiles]
+    source, target = (room[:2], room[2:]) if passes % 2 == 0 else (room[2:], room[:2])
+    start(_keys, blocks(n, _THREADS), _THREADS, indices, rows, source[0], source[1])
+    for shift in range(0, passes * _BITS, _BITS):
+        start(_count, tiles, _DIGITS, source[0], shift, counts)
+        start(_scan, min(tiles, 1), _SCANNING, counts)
+        start(_move, tiles, _DIGITS, source[0], source[1], shift, counts, target[0], target[1])
+        source, target = target, source
+
+
+# -------------------- sums --------------------
+
+
+@device_function
+def begins_run(rows, k, table_rows):
+    """Whether k is the first of the places of a row, of one in the table."""
+    return k < rows.size and rows[k] < table_rows and (k == 0 or rows[k - 1] != rows[k])
+
+
+@device_function
+def _end(rows, row, low, high):
+    """Where a run ends that goes on at least to `low`, at most to `high`."""
+    while low < high:
+        middle = (low + high) // 2
+        if rows[middle] == row:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+@device_function
+def _start(rows, row, high):
+    """Where the run begins that `high` lies in."""
+    low = np.int64(0)
+    while low < high:
+        middle = (low + high) // 2
+        if rows[middle] == row:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@kernel
+def _sum_pieces(dy, rows, places, table_rows, sums):
+    """sums[k] is the sum of the piece that begins at k, if a piece of a run of more than one does."""
+    k = row_of_thread()
+    if k >= rows.size:
+        return
+    row = rows[k]
+    goes_on = k + PIECE < rows.size and rows[k + PIECE] == row
+    if row < table_rows and (goes_on or (k >= PIECE and rows[k - PIECE] == row)):
+        if (k - _start(rows, row, k)) % PIECE == 0:
+            end = _end(rows, row, k + 1, min(k + PIECE, rows.size))
+            column = column_of_thread()
+            if column < dy.shape[1]:
+                total = dy[places[k], column]
+                for i in range(k + 1, end):
+                    total += dy[places[i], column]
+                sums[k, column] = total
+
+
+@device_function
+def with_run(total, dy, rows, places, sums, first, column):
+    """total + one column of all places of the run that begins at `first`."""
+    row = rows[first]
+    if first + PIECE < rows.size and rows[first + PIECE] == row:
+        end = _end(rows, row, first + PIECE, rows.size)
+        for piece in range((end - first + PIECE - 1) // PIECE):
+            total += sums[first + piece * PIECE, column]
+    else:
+        end = first + 1
+        while end < rows.size and rows[end] == row:
+            end += 1
+        for i in range(first, end):
+            total += dy[places[i], column]
+    return total
+
+
+def sum_pieces(dy: DeviceArray, rows: DeviceArray, places: DeviceArray, table_rows: int) -> DeviceArray:
+    """The sums of pieces that `with_run` needs; rows and places from `by_row`."""
+    sums = device.place().scratch("sum_pieces", dy.nbytes)[: dy.nbytes].view(dy.dtype).reshape(dy.shape)
+    if len(dy) > PIECE:
+        start(_sum_pieces, *grid_of_rows(*dy.shape), dy, rows, places, table_rows, sums)
+    return sums

@@ -1,0 +1,75 @@
+"""The end of matrix products on a GPU: what becomes of a sum, and adding up sums that were made in parts."""
+
+from typing import Any, NamedTuple
+
+from numba import cuda
+
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_THREADS = size(256, simulated=8)
+_MANY, _ROWS = size(16, simulated=4), size(8, simulated=2)  # parts that several rows of threads add; how many rows
+
+
+class Target(NamedTuple):
+    """Where products go: matrices `step` apart in flat memory from `at` on, their rows `ld` apart, and how: see `outcome`."""
+
+    c: DeviceArray
+    at: int
+    ld: int
+    step: int
+    beta: Any  # of c's dtype
+    bias: DeviceArray
+    rectify: int
+
+
+@device_function
+def outcome(total, c, at, beta, bias, j, rectify):
+    """What becomes of an element of C whose sum is `total`: + beta * C, + bias[j], its positive part."""
+    if beta != 0:
+        total += beta * c[at]
+    if bias.size > 0:
+        total += bias[j]
+    if rectify != 0 and total < 0:  # NaN stays NaN
+        total = c.dtype.type(0)
+    return total
+
+
+def parts_of(target: Target, batches: int, parts: int, m: int, n: int) -> Target:
+    """Where sums in parts go before they are added up: (batches, parts, m, n)."""
+    c = target.c
+    count = batches * parts * m * n
+    memory = device.place().scratch("parts of products", count * c.itemsize).at(0, (count,), c.dtype)
+    return Target(memory, 0, n, parts * m * n, c.dtype.type(0), memory[:0], 0)
+
+
+def add_parts(partial: Target, target: Target, batches: int, parts: int, m: int, n: int) -> None:
+    """Add up the parts of each element, in an order that depends on their number alone."""
+    c, at, ld, step, *rest = target
+    rows = _ROWS if parts >= _MANY else 1
+    grid, threads = (blocks(m * n, _THREADS // rows), 1, batches), (_THREADS // rows, rows)
+    start(_add_parts, grid, threads, partial.c, (parts, m, n), c, (at, ld, step), *rest)
+
+
+@kernel
+def _add_parts(partial, shape, c, place, beta, bias, rectify):
+    """Each row of a block's threads adds every so many-th part; the first row adds those sums."""
+    parts, m, n = shape
+    at, ld, step = place
+    sums = cuda.shared.array(_THREADS, c.dtype)
+    column, width, row, rows = cuda.threadIdx.x, cuda.blockDim.x, cuda.threadIdx.y, cuda.blockDim.y
+    e, batch, total = cuda.blockIdx.x * width + column, cuda.blockIdx.z, c.dtype.type(0)
+    if e < m * n:
+        for part in range(batch * parts + row, (batch + 1) * parts, rows):
+            total += partial[part * m * n + e]
+    if rows > 1:
+        sums[row * width + column] = total
+        cuda.syncthreads()
+    if row == 0 and e < m * n:
+        for other in range(1, rows):
+            total += sums[other * width + column]
+        i = e // n
+        j = e - i * n
+        at += batch * step + i * ld + j
+        c[at] = outcome(total, c, at, beta, bias, j, rectify)

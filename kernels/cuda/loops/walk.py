@@ -1,0 +1,161 @@
+"""How kernels walk over arrays of any strides: axes joined on the host, elements found on the GPU.
+
+A kernel gets a number of elements, a *walk* (three tuples of one rank) and for each operand the 1-D span of its memory and a
+tuple: where in the span the operand's first element is, then its strides. Kernels are compiled for ranks 1, 2, 4 and 8, and
+for tuples of int32 (a product of two is one instruction) and, of very large arrays, int64.
+"""
+
+import functools
+import math
+
+import numpy as np
+
+from nbkeras.kernels.cuda.machine.kernel import device_function, size
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+THREADS = size(256, simulated=8)  # of a block of such a kernel
+ITEMS = 4  # elements of a thread, a block's width apart
+_RANKS = (1, 2, 4, 8)
+_MOST = 2**31  # elements, where there is more than one axis: then places are worked out in 32 bits
+
+
+def strides_over(array: DeviceArray, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """An array's strides in elements when it is broadcast to a shape."""
+    size = array.itemsize
+    steps = (0 if n == 1 else stride // size for n, stride in zip(array.shape, array.strides, strict=True))
+    return (0,) * (len(shape) - array.ndim) + tuple(steps)
+
+
+def span(array: DeviceArray) -> DeviceArray:
+    """All from the lowest to the highest address of a non-empty array, as one axis."""
+    if array.flags.c_contiguous:
+        return array if array.ndim == 1 else array.reshape(-1)
+    reaches = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
+    low, high = sum(r for r in reaches if r < 0), sum(r for r in reaches if r > 0)
+    return array.at(low, ((high - low) // array.itemsize + 1,), array.dtype)
+
+
+def divider(n: int) -> tuple[int, int]:
+    """(multiplier, shift): the quotient of a number below 2**31 by n is its product with the multiplier, shifted."""
+    shift = 31 + (n - 1).bit_length()
+    return -(-(1 << shift) // n), shift
+
+
+def dividers(*sizes: int) -> tuple[tuple, tuple, tuple]:
+    """Sizes, multipliers and shifts for `split`, in tuples; ValueError for 2**31 elements and more."""
+    if math.prod(sizes) >= _MOST:
+        raise ValueError(
+            f"an array of sizes {sizes} has {math.prod(sizes):,} elements, and this GPU kernel counts fewer than {_MOST:,}: "
+            "work on parts of it"
+        )
+    multipliers, shifts = zip(*(divider(max(n, 1)) for n in sizes), strict=True)
+    return tuple(map(np.int32, sizes)), tuple(map(np.uint32, multipliers)), tuple(map(np.uint32, shifts))
+
+
+@functools.lru_cache(4096)
+def walk(shape: tuple[int, ...], *strides: tuple[int, ...]) -> tuple:
+    """(sizes, multipliers, shifts, an operand's (offset, *strides), another's, ...), over as few axes as possible.
+
+    ValueError where more than 8 axes cannot be joined, and for 2**31 elements over more than one.
+    """
+    axes: list[tuple[int, ...]] = []
+    for n, *steps in zip(shape, *strides, strict=True):
+        if n == 1:
+            continue
+        if axes and all(outer == inner * n for outer, inner in zip(axes[-1][1:], steps, strict=True)):
+            axes[-1] = (axes[-1][0] * n, *steps)
+        else:
+            axes.append((n, *steps))
+    if len(axes) > _RANKS[-1]:
+        raise ValueError(
+            f"an array of shape {shape} is laid out over {len(axes)} axes that cannot be joined, and a GPU kernel walks over "
+            f"{_RANKS[-1]} at most: copy its operands (transpose or broadcast fewer axes at a time)"
+        )
+    count = math.prod(shape)
+    if len(axes) > 1 and count >= _MOST:
+        raise ValueError(
+            f"an array of shape {shape} has {count:,} elements that are not one after the other; a GPU kernel walks over "
+            f"fewer than {_MOST:,} such elements: work on parts of it"
+        )
+    rank = next(rank for rank in _RANKS if rank >= len(axes))
+    axes = [(1, *(0 for _ in strides))] * (rank - len(axes)) + axes
+    sizes, *steps_of = zip(*axes, strict=True)
+    reach = max(sum((n - 1) * abs(step) for n, step in zip(sizes, steps, strict=True)) for steps in steps_of)
+    whole = np.int32 if max(reach, count) < _MOST else np.int64
+    multipliers, shifts = zip(*(divider(n) if n < _MOST else (0, 0) for n in sizes), strict=True)
+    offsets = [-sum((n - 1) * step for n, step in zip(sizes, steps, strict=True) if step < 0) for steps in steps_of]
+    return (
+        tuple(map(whole, sizes)),
+        tuple(map(np.uint32, multipliers)),
+        tuple(map(np.uint32, shifts)),
+        *(tuple(map(whole, (offset, *steps))) for offset, steps in zip(offsets, steps_of, strict=True)),
+    )
+
+
+@device_function
+def split(n, size, multiplier, shift):
+    """(n // size, n % size) in 32 bits, for n below 2**31; see divider."""
+    quotient = np.uint32(np.uint64(np.uint32(n)) * np.uint64(multiplier) >> np.uint64(shift))
+    return np.int32(quotient), np.int32(np.uint32(n) - quotient * np.uint32(size))
+
+
+@device_function
+def divided(n, size):
+    """(n // size, n % size) in 32 bits, for numbers that are not negative; where there is no divider."""
+    n, size = np.uint32(n), np.uint32(size)
+    return np.int32(n // size), np.int32(n % size)
+
+
+def count_of(path: tuple) -> int:
+    """How many elements a walk passes."""
+    return math.prod(map(int, path[0]))
+
+
+@device_function
+def place_of_one(n, sizes, multipliers, shifts, x):
+    """Where the n-th element of an operand with strides x is."""
+    i = np.int64(x[0])
+    for back in range(1, len(sizes)):
+        d = len(sizes) - back
+        n, rest = split(n, sizes[d], multipliers[d], shifts[d])
+        i += rest * x[d + 1]
+    return i + n * x[1]
+
+
+@device_function
+def places_of_two(n, sizes, multipliers, shifts, x, y):
+    """Where the n-th elements of two operands are."""
+    i, j = np.int64(x[0]), np.int64(y[0])
+    for back in range(1, len(sizes)):
+        d = len(sizes) - back
+        n, rest = split(n, sizes[d], multipliers[d], shifts[d])
+        i += rest * x[d + 1]
+        j += rest * y[d + 1]
+    return i + n * x[1], j + n * y[1]
+
+
+@device_function
+def places_of_three(n, sizes, multipliers, shifts, x, y, z):
+    """Where the n-th elements of three operands are."""
+    i, j, k = np.int64(x[0]), np.int64(y[0]), np.int64(z[0])
+    for back in range(1, len(sizes)):
+        d = len(sizes) - back
+        n, rest = split(n, sizes[d], multipliers[d], shifts[d])
+        i += rest * x[d + 1]
+        j += rest * y[d + 1]
+        k += rest * z[d + 1]
+    return i + n * x[1], j + n * y[1], k + n * z[1]
+
+
+@device_function
+def places_of_four(n, sizes, multipliers, shifts, w, x, y, z):
+    """Where the n-th elements of four operands are."""
+    h, i, j, k = np.int64(w[0]), np.int64(x[0]), np.int64(y[0]), np.int64(z[0])
+    for back in range(1, len(sizes)):
+        d = len(sizes) - back
+        n, rest = split(n, sizes[d], multipliers[d], shifts[d])
+        h += rest * w[d + 1]
+        i += rest * x[d + 1]
+        j += rest * y[d + 1]
+        k += rest * z[d + 1]
+    return h + n * w[1], i + n * x[1], j + n * y[1], k + n * z[1]

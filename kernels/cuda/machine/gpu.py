@@ -1,0 +1,284 @@
+"""Place: one GPU, its memory pool, its stream of work, and the twins of kernels. Loaded when a GPU is first asked for.
+
+Everything is queued on one stream in order, so memory that is given back may be used again at once by what is queued later.
+Python goes on meanwhile; it waits where a value is read.
+"""
+
+import contextlib
+import functools
+import importlib
+import os
+import threading
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras.kernels.cuda import elementwise as elementwise_cuda
+from nbkeras.kernels.cuda.machine import fusion, host
+from nbkeras.kernels.cuda.machine.kernel import SIMULATED, Kernel
+from nbkeras.kernels.cuda.runtime import device as device_cuda
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray, layout_at
+
+if SIMULATED:
+    from nbkeras.kernels.cuda.machine.simulator import Device
+else:
+    from nbkeras.kernels.cuda.machine.hardware import Device
+
+Array = np.ndarray
+_UNIT = 512  # bytes; the least that is allocated, and what every block starts at a multiple of
+_LARGE = 1 << 20  # bytes from which sizes are rounded to an eighth of the power of two below
+
+
+class OutOfDeviceMemoryError(MemoryError):
+    """A GPU has no room for an array."""
+
+
+def _rounded(nbytes: int) -> int:
+    unit = _UNIT if nbytes < _LARGE else 1 << (nbytes.bit_length() - 4)
+    return -(-max(nbytes, 1) // unit) * unit
+
+
+class _Block:
+    """Memory from the pool, which takes it back when nobody holds the block any more."""
+
+    __slots__ = ("_pool", "memory", "size")
+
+    def __init__(self, pool: "_Pool", memory: Any, size: int):
+        self._pool, self.memory, self.size = pool, memory, size
+
+    def __del__(self) -> None:
+        self._pool.free[self.size].append(self.memory)
+
+
+class _Pool:
+    """Blocks of device memory kept for those who need one of their size next."""
+
+    def __init__(self, device: Any):
+        self._device = device
+        # by size; finalizers append to them, so nothing here is locked
+        self.free: dict[int, deque] = defaultdict(deque)
+        self.held = 0  # bytes taken from the device, those in `free` included
+
+    def take(self, nbytes: int) -> _Block:
+        size = _rounded(nbytes)
+        try:
+            return _Block(self, self.free[size].pop(), size)
+        except IndexError:
+            memory = self._device.allocate(size)
+        if memory is None:
+            self.release()
+            memory = self._device.allocate(size)
+        if memory is None:
+            free, total = self._device.memory()
+            raise OutOfDeviceMemoryError(
+                f"{self._device.name} has no room for an array of {nbytes:,} bytes: {free:,} of its {total:,} bytes are free, "
+                f"{self.held:,} are held by this process's arrays; use a smaller batch or a smaller model, or end what else "
+                "runs on the GPU"
+            )
+        self.held += size
+        return _Block(self, memory, size)
+
+    def release(self) -> None:
+        """Give the memory that nobody uses back to the device."""
+        self._device.synchronize()
+        for size, memories in self.free.items():
+            while memories:
+                self._device.free(memories.pop())
+                self.held -= size
+
+
+class _Scratch(threading.local):
+    """A thread's scratch arrays by name: twins queue several kernels, and those of two threads may come in turns."""
+
+    def __init__(self) -> None:
+        self.arrays: dict[str, DeviceArray] = {}
+
+
+class Place:
+    """A GPU: where arrays are made and kernels run while it is this thread's `device.place()`."""
+
+    def __init__(self, index: int):
+        self._device = Device(index)
+        self.index, self.name = index, f"cuda:{index}"
+        self._pool = _Pool(self._device)
+        self._scratch = _Scratch()
+
+    def __str__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> tuple:
+        return get, (self.index,)
+
+    def __deepcopy__(self, memo: dict) -> "Place":
+        return self
+
+    # Memory
+
+    def empty(self, shape: Any, dtype: Any) -> DeviceArray:
+        """An array with undefined content."""
+        shape = (int(shape),) if np.ndim(shape) == 0 else tuple(int(n) for n in shape)
+        dtype = np.dtype(dtype)
+        block = self._pool.take(int(np.prod(shape, dtype=np.int64)) * dtype.itemsize)
+        if SIMULATED:
+            block.memory.poison()
+        return DeviceArray(layout_at(block.memory.address, shape, dtype), self, block)
+
+    def scratch(self, name: str, nbytes: int) -> DeviceArray:
+        """Bytes that a kernel's twin may use until it returns; the same ones each time, for each name and thread."""
+        known = self._scratch.arrays.get(name)
+        if known is None or known.nbytes < nbytes:
+            self._scratch.arrays[name] = known = self.empty((nbytes,), np.uint8)
+        return known
+
+    @contextlib.contextmanager
+    def scratch_of_its_own(self) -> Iterator[dict[str, DeviceArray]]:
+        """Give what is captured in here scratch memory that nobody else writes to; the graph must keep it."""
+        before, self._scratch.arrays = self._scratch.arrays, {}
+        try:
+            yield self._scratch.arrays
+        finally:
+            self._scratch.arrays = before
+
+    def upload(self, array: Array) -> DeviceArray:
+        """A copy of a NumPy array."""
+        result = self.empty(array.shape, array.dtype)
+        self.write(result, array)
+        return result
+
+    def write(self, target: DeviceArray, value: Any) -> None:
+        """Put a value into an array, in its turn; returns when the value may be changed again."""
+        value = np.ascontiguousarray(np.broadcast_to(np.asarray(value), target.shape), target.dtype)
+        if not target.size:
+            return
+        if target.flags.c_contiguous:
+            self._device.upload(target.address, value)
+        else:
+            with device.on(self):
+                device_cuda.copy(self.upload(value), target)
+
+    def read(self, array: DeviceArray) -> Array:
+        """The numbers, once all that was queued before is done."""
+        if not array.flags.c_contiguous:
+            whole = self.empty(array.shape, array.dtype)
+            with device.on(self):
+                device_cuda.copy(array, whole)
+            array = whole
+        result = np.empty(array.shape, array.dtype)
+        if array.size:
+            self._device.download(result, array.address)
+        return result
+
+    def move(self, source: DeviceArray, target: DeviceArray) -> None:
+        """Copy between contiguous arrays of one dtype and size."""
+        if target.nbytes:
+            self._device.move(source.address, target.address, target.nbytes)
+
+    def memory(self) -> tuple[int, int, int]:
+        """Bytes free on the device, in all, and held by this process's arrays."""
+        return (*self._device.memory(), self._pool.held)
+
+    def release(self) -> None:
+        """Give memory that no array uses back to the device."""
+        self._pool.release()
+
+    # Work
+
+    @staticmethod
+    @functools.cache
+    def twin(function: Callable) -> Callable:
+        """What runs in a function's place on a GPU: the one of its name in `<its module>_cuda`."""
+        if isinstance(function, np.ufunc):
+            return elementwise_cuda.of_ufunc(function)
+        if getattr(function, "on_host", False):
+            return host.on_copies(function)
+        name, module = function.__name__, function.__module__
+        if module.endswith("_cuda"):
+            return function
+        try:
+            return getattr(importlib.import_module(module + "_cuda"), name)
+        except (ModuleNotFoundError, AttributeError) as error:
+            if isinstance(error, ModuleNotFoundError) and error.name != module + "_cuda":
+                raise
+            raise NotImplementedError(
+                f"the kernel {module}.{name} has no twin for GPUs: write a function of that name and those arguments in "
+                f"{module}_cuda, or decorate it with device.host if it is rare (see docs/custom-ops.md)"
+            ) from None
+
+    def start(
+        self, kernel: Kernel, blocks: Any, threads: Any, args: tuple, cooperative: bool = False, shared: int = 0
+    ) -> None:
+        """Queue a CUDA kernel."""
+        self._device.start(kernel, blocks, threads, args, cooperative, shared)
+
+    def resident_blocks(self, kernel: Kernel, threads: int, args: tuple, shared: int = 0) -> int:
+        """The most blocks of a kernel that fit the device at once: the limit of a cooperative launch."""
+        return self._device.resident_blocks(kernel, threads, args, shared)
+
+    @property
+    def processors(self) -> int:
+        """Streaming multiprocessors."""
+        return self._device.processors
+
+    def synchronize(self) -> None:
+        """Wait until all that was queued is done."""
+        self._device.synchronize()
+
+    @property
+    def stream(self) -> int:
+        """The handle of the stream that work goes to; 1 is CUDA's legacy default."""
+        return self._device.stream
+
+    def number_of(self, address: int) -> int:
+        """Which GPU's memory an address is in."""
+        return self._device.number_of(address)
+
+    def order(self, before: int, after: int) -> None:
+        """Let what the stream `after` is given from now on wait for what the stream `before` was given so far."""
+        self._device.order(before, after)
+
+    def graph(self, steps: list[tuple[Callable, tuple]], play: Callable[[], None]) -> Callable[[], None] | None:
+        """What plays recorded launches as a CUDA graph, or None where that cannot be: a step reads the CPU's memory."""
+        for function, args in steps:
+            if getattr(function, "on_host", False) or any(isinstance(arg, np.ndarray) for arg in args):
+                return None
+        return self._device.graph(play, self)
+
+    @staticmethod
+    def fuse(steps: list, memory_of: Callable, needed_after: Callable) -> list:
+        """Recorded launches with chains of elementwise ones joined."""
+        return fusion.fuse(steps, memory_of, needed_after)
+
+    def inlet(self, buffers: list) -> Any:
+        """What writes batches into buffers, while the step before still runs."""
+        return self._device.inlet(buffers)
+
+    def interface(self, array: DeviceArray) -> dict:
+        """`__cuda_array_interface__`, version 3."""
+        self._device.synchronize()
+        strides = None if array.flags.c_contiguous else array.strides
+        return {
+            "shape": array.shape,
+            "typestr": array.dtype.str,
+            "data": (array.address, False),
+            "strides": strides,
+            "version": 3,
+            "stream": None,
+        }
+
+
+@functools.cache
+def get(index: int) -> Place:
+    """The Place of the GPU with a number."""
+    return Place(index)
+
+
+def count() -> int:
+    """How many GPUs there are."""
+    return Device.count()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=get.cache_clear)

@@ -1,0 +1,351 @@
+"""A GPU through NVIDIA's driver API: memory, copies, streams, CUDA graphs. Kernels are compiled and launched by Numba.
+
+All work of a device goes to one stream of ours, copies of coming batches to a second one. Errors of kernels show up later
+than the kernel: NBKERAS_SYNCHRONOUS=1 waits after each, so that the message names the right one.
+"""
+
+import ctypes
+import os
+import threading
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from cuda.bindings import driver
+from numba import cuda
+from numba.cuda.core import config
+from numba.cuda.cudadrv.devicearray import DeviceNDArray
+from numba.cuda.cudadrv.driver import MemoryPointer
+
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks fill no GPU, and their users know
+_SYNCHRONOUS = os.environ.get("NBKERAS_SYNCHRONOUS", "0") not in ("0", "")
+_OUT_OF_MEMORY = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
+_LARGE = 256 << 10  # bytes from which it is better to wait for an upload than to copy the array first
+_MOST_SENT = 128  # such copies
+
+
+class GpuError(RuntimeError):
+    """The driver refused a call, or a kernel failed."""
+
+
+class _Thread(threading.local):
+    index: int | None = None  # of the device whose context is current in this thread
+    stream: Any = None  # where a capture goes
+
+
+_thread = _Thread()
+
+
+def _call(function: Callable, *args: Any) -> Any:
+    """The result of a driver call; GpuError where it fails."""
+    code, *values = function(*args)
+    if code != driver.CUresult.CUDA_SUCCESS:
+        raise GpuError(f"{function.__name__} failed: {_explain(code)}")
+    return values[0] if len(values) == 1 else tuple(values)
+
+
+def _explain(code: Any) -> str:
+    _, text = driver.cuGetErrorString(code)
+    return f"{text.decode() if text else code} ({getattr(code, 'name', code)})"
+
+
+def _address_of(array: np.ndarray) -> int:
+    return array.__array_interface__["data"][0]
+
+
+class _Memory:
+    """Device memory by its address."""
+
+    __slots__ = ("address",)
+
+    def __init__(self, address: int):
+        self.address = address
+
+
+class Device:
+    """One GPU of this process."""
+
+    def __init__(self, index: int):
+        self.index = index
+        self._last = "no kernel yet"  # the kernel queued last, for messages
+        self._enter()
+        gpu = cuda.get_current_device()
+        name = gpu.name.decode() if isinstance(gpu.name, bytes) else gpu.name
+        self.name = f"cuda:{index} ({name})"
+        self.processors = gpu.MULTIPROCESSOR_COUNT
+        self._context = cuda.current_context()
+        flag = driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value
+        self._stream, self._copies = _call(driver.cuStreamCreate, flag), _call(driver.cuStreamCreate, flag)
+        self._sent: list[np.ndarray] = []  # what uploads may still be reading
+        self._lock = threading.Lock()
+
+    @staticmethod
+    def count() -> int:
+        return len(cuda.gpus)
+
+    def _enter(self) -> None:
+        """Make the device's context current in this thread."""
+        if _thread.index != self.index:
+            cuda.select_device(self.index)
+            _thread.index = self.index
+
+    def _queue(self) -> Any:
+        """The stream that this thread's work goes to."""
+        return self._stream if _thread.stream is None else _thread.stream
+
+    # Memory
+
+    def allocate(self, nbytes: int) -> _Memory | None:
+        """Memory, or None where there is no room."""
+        self._enter()
+        code, pointer = driver.cuMemAlloc(nbytes)
+        if code == _OUT_OF_MEMORY:
+            return None
+        if code != driver.CUresult.CUDA_SUCCESS:
+            raise GpuError(f"cuMemAlloc of {nbytes:,} bytes failed: {_explain(code)}; {self._where()}")
+        return _Memory(int(pointer))
+
+    def free(self, memory: _Memory) -> None:
+        self._enter()
+        _call(driver.cuMemFree, memory.address)
+
+    def memory(self) -> tuple[int, int]:
+        """Bytes free and in all."""
+        self._enter()
+        free, total = _call(driver.cuMemGetInfo)
+        return int(free), int(total)
+
+    # Copies, in their turn
+
+    def upload(self, address: int, array: np.ndarray) -> None:
+        """From the CPU; returns when the array may be changed. Never part of a capture: it would read the CPU's memory later."""
+        self._enter()
+        passing = array.nbytes < _LARGE
+        with self._lock:  # the driver need not have read an array when the call returns
+            source = array.copy() if passing else array
+            self._sent.append(source)
+            _call(driver.cuMemcpyHtoDAsync, address, _address_of(source), source.nbytes, self._stream)
+        if not passing or len(self._sent) > _MOST_SENT:
+            self.synchronize()
+
+    def download(self, array: np.ndarray, address: int) -> None:
+        """To the CPU, once all that was queued before is done."""
+        self._enter()
+        self._finish(driver.cuMemcpyDtoHAsync, _address_of(array), address, array.nbytes, self._stream)
+        self.synchronize()
+
+    def move(self, source: int, target: int, nbytes: int) -> None:
+        self._enter()
+        _call(driver.cuMemcpyDtoDAsync, target, source, nbytes, self._queue())
+
+    def synchronize(self) -> None:
+        """Wait until all is done that was queued; GpuError where a kernel failed."""
+        self._enter()
+        with self._lock:
+            sent, self._sent = self._sent, []
+        self._finish(driver.cuStreamSynchronize, self._stream)
+        sent.clear()  # read by now
+
+    @property
+    def stream(self) -> int:
+        """The handle of the stream that this thread's work goes to; the device is the thread's current one from then on."""
+        self._enter()
+        return int(self._queue())
+
+    def number_of(self, address: int) -> int:
+        """Which GPU's memory an address is in."""
+        self._enter()
+        attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
+        return int(_call(driver.cuPointerGetAttribute, attribute, address))
+
+    def order(self, before: int, after: int) -> None:
+        """Let what a stream is given from now on wait for what another one was given so far."""
+        self._enter()
+        event = _call(driver.cuEventCreate, driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value)
+        try:
+            _call(driver.cuEventRecord, event, before)
+            _call(driver.cuStreamWaitEvent, after, event, 0)
+        finally:
+            driver.cuEventDestroy(event)
+
+    def _finish(self, function: Callable, *args: Any) -> None:
+        (code, *_) = function(*args)
+        if code != driver.CUresult.CUDA_SUCCESS:
+            raise GpuError(f"a computation on {self.name} failed: {_explain(code)}; {self._where()}")
+
+    def _where(self) -> str:
+        if _SYNCHRONOUS:
+            return f"the kernel {self._last} was the last to run"
+        return (
+            f"the last kernel queued was {self._last}, but an earlier one may be the cause: run again with "
+            "NBKERAS_SYNCHRONOUS=1 to know it. The GPU can be used again in a new process"
+        )
+
+    # Kernels
+
+    def _handle(self, array: DeviceArray) -> Any:
+        """The array as Numba's kernels take it."""
+        if array.handle is None:
+            pointer = MemoryPointer(self._context, driver.CUdeviceptr(array.address), array.nbytes, owner=array.memory)
+            array.handle = DeviceNDArray(array.shape, array.strides, array.dtype, gpu_data=pointer)
+        return array.handle
+
+    def _arguments(self, args: tuple) -> tuple:
+        return tuple(self._handle(arg) if isinstance(arg, DeviceArray) else arg for arg in args)
+
+    def start(self, kernel: Any, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int) -> None:
+        """Queue a kernel; a cooperative one is one that calls the grid's barrier or was asked about by resident_blocks."""
+        self._enter()
+        self._last = f"{kernel.__module__}.{kernel.__name__}"
+        stream = cuda.external_stream(int(self._queue()))
+        try:
+            kernel.compiled[blocks, threads, stream, shared](*self._arguments(args))
+        except Exception as error:  # Numba's, cuda.core's and the driver's, by many names
+            raise GpuError(
+                f"the kernel {self._last} could not be started with {blocks} blocks of {threads} threads on {self.name}: "
+                f"{error}"
+            ) from error
+        if _SYNCHRONOUS and _thread.stream is None:
+            self.synchronize()
+
+    def resident_blocks(self, kernel: Any, threads: int, args: tuple, shared: int) -> int:
+        """The most blocks that run at once. From now on the kernel is launched only where all of its blocks do."""
+        self._enter()
+        types = tuple(kernel.compiled.typeof_pyval(arg) for arg in self._arguments(args))
+        compiled = kernel.compiled.compile(types)
+        compiled.cooperative = True  # Numba sees by itself only that a kernel uses the grid's barrier, not one of ours
+        return compiled.max_cooperative_grid_blocks(threads, shared)
+
+    # Programs
+
+    def graph(self, play: Callable[[], None], place: Any) -> Callable[[], None]:
+        """What plays a list of launches that ran before: captured at the first call, from then on one CUDA graph."""
+        return _Graph(self, play, place).run
+
+    def capture(self, play: Callable[[], None]) -> Any:
+        """The launches that `play` makes, as an executable graph; they do not run."""
+        self._enter()
+        stream, graph = _call(driver.cuStreamCreate, driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value), None
+        try:
+            _call(driver.cuStreamBeginCapture, stream, driver.CUstreamCaptureMode.CU_STREAM_CAPTURE_MODE_RELAXED)
+            _thread.stream = stream
+            try:
+                play()
+            finally:
+                _thread.stream = None
+                code, graph = driver.cuStreamEndCapture(stream)
+            if code != driver.CUresult.CUDA_SUCCESS:
+                raise GpuError(f"the program could not be captured: {_explain(code)}")
+            return _call(driver.cuGraphInstantiate, graph, 0)
+        finally:
+            driver.cuStreamDestroy(stream)
+            if graph is not None:
+                driver.cuGraphDestroy(graph)
+
+    def launch_graph(self, graph: Any) -> None:
+        self._enter()
+        self._last = "one of a recorded program"
+        _call(driver.cuGraphLaunch, graph, self._stream)
+
+    def inlet(self, buffers: list) -> "Inlet":
+        return Inlet(self, buffers)
+
+
+class _Graph:
+    """A program that is played from a graph once it could be captured."""
+
+    def __init__(self, device: Device, play: Callable[[], None], place: Any):
+        self._device, self._play, self._place, self._captured, self._plain = device, play, place, None, False
+        self._held: dict = {}
+
+    def run(self) -> None:
+        if self._captured is None and not self._plain:
+            try:
+                with self._place.scratch_of_its_own() as self._held:
+                    self._captured = self._device.capture(self._play)
+            except GpuError as error:
+                self._plain = True
+                warnings.warn(f"{error}: its kernels are launched one by one", RuntimeWarning, stacklevel=2)
+        if self._captured is None:
+            self._play()
+        else:
+            self._device.launch_graph(self._captured)
+
+    def __del__(self) -> None:
+        if getattr(self, "_captured", None) is not None:
+            driver.cuGraphExecDestroy(self._captured)
+
+
+class _Pinned:
+    """Page-locked memory of the CPU, which the GPU reads by itself."""
+
+    def __init__(self, nbytes: int):
+        self._address = int(_call(driver.cuMemHostAlloc, max(nbytes, 1), 0))
+        room = (ctypes.c_uint8 * max(nbytes, 1)).from_address(self._address)
+        self.bytes = np.ctypeslib.as_array(room)
+
+    def __del__(self) -> None:
+        if hasattr(self, "_address"):
+            driver.cuMemFreeHost(self._address)
+
+
+class _Slot:
+    """Room for one batch on its way: pinned arrays, their copies on the device, and events."""
+
+    def __init__(self, device: Device, buffers: list):
+        self._device = device
+        flag = driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value
+        self.filled, self.emptied = _call(driver.cuEventCreate, flag), _call(driver.cuEventCreate, flag)
+        self._pinned = [None if b is None else _Pinned(b.nbytes) for b in buffers]
+        self.staged: list[Any] = [None if b is None else b.place.empty(b.shape, b.dtype) for b in buffers]
+        self.arrays = [
+            None if b is None else p.bytes[: b.nbytes].view(b.dtype).reshape(b.shape)  # type: ignore[union-attr]
+            for b, p in zip(buffers, self._pinned, strict=True)
+        ]
+
+    def __del__(self) -> None:
+        if hasattr(self, "emptied"):
+            self._device._enter()  # which thread ends a slot is not known
+            driver.cuEventSynchronize(self.filled)  # the batch has left page-locked memory, which goes next
+            driver.cuEventDestroy(self.filled)
+            driver.cuEventDestroy(self.emptied)
+
+
+class Inlet:
+    """Where batches are put together on their way to a program's input buffers.
+
+    Two slots take turns: while the step before runs, the next batch is written to pinned memory and copied to the device by
+    the second stream; a copy within the device, in its turn, puts it where the program reads.
+    """
+
+    def __init__(self, device: Device, buffers: list):
+        self._device, self._buffers = device, buffers
+        device.synchronize()  # what the slots' memory was used for before must be over: another stream writes there
+        self._slots, self._turn = [_Slot(device, buffers), _Slot(device, buffers)], 0
+
+    @property
+    def arrays(self) -> list:
+        """Arrays of the CPU to write the next batch into; waits until the batch before last has left them."""
+        self._device._enter()
+        slot = self._slots[self._turn]
+        _call(driver.cuEventSynchronize, slot.filled)
+        return slot.arrays
+
+    def send(self) -> None:
+        """Queue the batch's way to the buffers."""
+        device, slot = self._device, self._slots[self._turn]
+        device._enter()
+        self._turn = 1 - self._turn
+        _call(driver.cuStreamWaitEvent, device._copies, slot.emptied, 0)
+        for array, staged in zip(slot.arrays, slot.staged, strict=True):
+            if array is not None and array.nbytes:
+                _call(driver.cuMemcpyHtoDAsync, staged.address, _address_of(array), array.nbytes, device._copies)
+        _call(driver.cuEventRecord, slot.filled, device._copies)
+        _call(driver.cuStreamWaitEvent, device._stream, slot.filled, 0)
+        for staged, buffer in zip(slot.staged, self._buffers, strict=True):
+            if staged is not None and staged.nbytes:
+                device.move(staged.address, buffer.address, staged.nbytes)
+        _call(driver.cuEventRecord, slot.emptied, device._stream)

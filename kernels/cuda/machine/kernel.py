@@ -1,0 +1,131 @@
+"""How CUDA kernels are written and started: `@kernel`, `@device_function`, and `start` from their twin.
+
+A family's twin is a file `<family>_cuda.py` with, for each compiled loop of `<family>.py` that is launched, a function of the
+same name and the same arguments (less `share, shares`): it chooses blocks and threads and starts kernels. It gets
+DeviceArrays and constants; `device.launch` calls it in the loop's place. Such files are imported when first needed.
+
+    _THREADS = size(256, simulated=4)
+
+    @kernel
+    def _scale(x, factor):
+        i = cuda.grid(1)
+        if i < x.size:
+            x[i] *= factor
+
+    def scale(x, factor):
+        start(_scale, blocks(x.size, _THREADS), _THREADS, x, factor)
+
+`from numba import cuda` and `import math` stand at the top of such a file, under these names: where NUMBA_ENABLE_CUDASIM=1 is
+set, kernels run in Python (simulator.py), with other numbers of threads (`size`), since each is slow there.
+"""
+
+import atexit
+import json
+import os
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numba import config, cuda
+
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+SIMULATED = bool(config.ENABLE_CUDASIM)  # type: ignore[attr-defined]
+if SIMULATED:
+    from nbkeras.kernels.cuda.machine import language
+else:
+    from nbkeras.kernels.cuda.machine.cache import cached
+
+
+def size(hardware: int, simulated: int) -> int:
+    """A number of threads, or of elements of a tile: as it is on a GPU, and as it is in the simulator."""
+    return simulated if SIMULATED else hardware
+
+
+def blocks(count: int, threads: int) -> int:
+    """How many blocks of `threads` cover `count` elements."""
+    return -(-count // threads)
+
+
+class Kernel:
+    """A CUDA kernel: its Python function, and `compiled`, Numba's dispatcher (None in the simulator)."""
+
+    def __init__(self, function: Callable, options: dict[str, Any]):
+        self.function, self.options = function, options
+        self.__name__, self.__module__ = function.__name__, function.__module__
+        self.__doc__ = function.__doc__
+        if SIMULATED:
+            self.compiled = None
+            _simulate(function)
+        else:
+            self.compiled = cached(cuda.jit(function, **options))
+
+
+def kernel(function: Callable | None = None, **options: Any) -> Any:
+    """Decorator of a CUDA kernel: compiled on its first start, cached on disk. options: those of `cuda.jit`."""
+    if function is None:
+        return lambda function: Kernel(function, options)
+    return Kernel(function, options)
+
+
+def device_function(function: Callable) -> Callable:
+    """Decorator of a function that kernels call."""
+    if SIMULATED:
+        _simulate(function)
+        return function
+    return cuda.jit(function, device=True)
+
+
+def _simulate(function: Callable) -> None:
+    """Give a function's file the simulator's `cuda`, `math`, `min` and `max`."""
+    names = function.__globals__
+    names.update(cuda=language.cuda, min=language.minimum, max=language.maximum)
+    if "math" in names:
+        names["math"] = language.math
+
+
+def start(
+    kernel: Kernel, blocks: int | tuple, threads: int | tuple, *args: Any, cooperative: bool = False, shared: int = 0
+) -> None:
+    """Run a kernel over a grid of blocks; nothing for 0 blocks.
+
+    cooperative: blocks wait for each other, so all of them must fit the device at once (see Place.resident_blocks).
+    shared: bytes of dynamic shared memory.
+    """
+    if (0 in blocks) if isinstance(blocks, tuple) else not blocks:
+        return
+    if _signatures is not None:
+        _signatures.add((kernel.__module__, kernel.__name__, json.dumps([_type_name(arg) for arg in args])))
+    device.place().start(kernel, blocks, threads, args, cooperative, shared)
+
+
+# -------------------- which signatures kernels are used with --------------------
+
+
+def _type_name(arg: Any) -> Any:
+    """Numba's name of an argument's type."""
+    if isinstance(arg, DeviceArray):
+        repeats = arg.size and 0 in arg.strides
+        layout = "A" if repeats else "C" if arg.flags.c_contiguous else "F" if arg.flags.f_contiguous else "A"
+        return f"Array({arg.dtype.name}, {arg.ndim}, {layout})"
+    if isinstance(arg, tuple):
+        return [_type_name(each) for each in arg]
+    if isinstance(arg, np.generic):
+        return arg.dtype.name
+    return {bool: "boolean", int: "int64", float: "float64"}[type(arg)]
+
+
+_signatures: set[tuple] | None = None
+
+
+def _write_signatures(path: str) -> None:
+    """At the file's end, in one piece: processes that end together do not mix their lines."""
+    lines = "".join(json.dumps(each) + "\n" for each in sorted(_signatures or ()))
+    with open(path, "ab", buffering=0) as file:
+        file.write(lines.encode())
+
+
+if os.environ.get("NBKERAS_CUDA_SIGNATURES"):  # for benchmarks/cuda_resources.py
+    _signatures = set()
+    atexit.register(_write_signatures, os.environ["NBKERAS_CUDA_SIGNATURES"])

@@ -1,0 +1,410 @@
+"""A CUDA device in Python, for tests: runs kernels over a grid of threads, with memory that is the CPU's.
+
+Numba's simulator gives each CUDA thread a Python thread and polls them; here a thread is a plain call, or a greenlet where the
+kernel has barriers, which runs until it meets one. That is far faster, it adds what Numba's lacks (warp shuffles and votes, a
+grid-wide barrier over several blocks), and it finds barriers that not all threads reach. Environment variables:
+
+* NBKERAS_SIMULATOR_SEED: a number shuffles the order in which blocks and threads run, so that a race shows;
+* NBKERAS_SIMULATOR=strict: indices and races are checked (checker.py), which takes a few times as long;
+* NBKERAS_SIMULATOR_MEMORY: how many bytes the device has (8 GB).
+
+Memory is filled with ones of all bits, NaN as a float, before a kernel gets it; a shuffle gets the same from a lane that takes
+no part. Blocks run one after the other unless the launch is cooperative. What else differs: language.py.
+"""
+
+import ctypes
+import functools
+import itertools
+import os
+import random
+import threading
+import types
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from greenlet import GreenletExit, getcurrent, greenlet
+
+from nbkeras.kernels.cuda.machine import language
+from nbkeras.kernels.cuda.machine.checker import Checked, Journal, Log, RaceError, line_of
+from nbkeras.kernels.cuda.machine.language import WARP, cuda, poisoned
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_lock = threading.Lock()
+
+
+class BarrierError(RuntimeError):
+    """Some threads wait at a barrier that others never reach."""
+
+
+class Index(NamedTuple):
+    x: int
+    y: int
+    z: int
+
+
+class _Block:
+    def __init__(self, index: Index, indices: tuple[Index, ...], nbytes: int):
+        self.index = index
+        self.shared: dict = {}
+        self.dynamic = poisoned((nbytes,), np.uint8)
+        self.log = Log()
+        self.threads = [_Thread(self, each, number) for number, each in enumerate(indices)]
+        self.warps = [_Warp(self.threads[at : at + WARP]) for at in range(0, len(indices), WARP)]
+
+    def settle(self, journal: Journal) -> None:
+        """At a barrier of the block: compare what its threads did since the last one."""
+        for warp in self.warps:
+            warp.settle(journal, warp.threads)
+        self.log.add(journal.meet([warp.log for warp in self.warps]))
+        for warp in self.warps:
+            warp.log = Log()
+
+
+class _Warp:
+    def __init__(self, threads: list["_Thread"]):
+        self.threads, self.log = threads, Log()
+
+    def settle(self, journal: Journal, threads: list["_Thread"]) -> None:
+        self.log.add(journal.meet([thread.log for thread in threads]))
+        for thread in threads:
+            thread.log = Log()
+
+    def released(self) -> list["_Thread"]:
+        """Threads whose masks' threads all wait for each other; each gets what they brought, by lane."""
+        waiting = [thread for thread in self.threads if thread.waits_for == "warp"]
+        ready = []
+        for mask in {thread.mask for thread in waiting}:
+            group = [t for t in self.threads if mask >> t.number % WARP & 1 and t.waits_for != "end"]
+            if all(thread.waits_for == "warp" and thread.mask == mask for thread in group):
+                brought = {thread.number % WARP: thread.value for thread in group}
+                for thread in group:
+                    thread.value = brought
+                if cuda.journal is not None:
+                    _check_place(group)
+                    self.settle(cuda.journal, group)
+                ready += group
+        return ready
+
+
+class _Thread:
+    """A CUDA thread: where it is in its block, and what it waits for."""
+
+    __slots__ = ("block", "index", "number", "waits_for", "mask", "value", "worker", "log")
+
+    def __init__(self, block: _Block, index: Index, number: int):
+        self.block, self.index, self.number = block, index, number
+        self.waits_for = "start"  # then "warp", "block" or "grid", and at last "end"
+        self.mask = 0
+        self.value: Any = None
+        self.worker: Any = None
+        self.log = Log()
+
+    def wait(self, kind: str, value: Any, mask: int = 0) -> Any:
+        """Let others run until all who take part have come here; what they brought."""
+        if kind == "warp" and not mask >> self.number % WARP & 1:
+            raise BarrierError(
+                f"lane {self.number % WARP} waits for the lanes of the mask {mask:#x}, and is not one of them"
+            )
+        self.waits_for, self.mask, self.value = kind, mask, value
+        self.worker.parent.switch()
+        return self.value
+
+    def place(self) -> tuple[Any, int]:
+        """Where in the kernel it waits."""
+        frame = self.worker.gr_frame
+        while frame.f_code.co_filename in (__file__, language.__file__):
+            frame = frame.f_back
+        return frame.f_code, frame.f_lasti
+
+
+class _Workers(threading.local):
+    """Greenlets that wait for a thread to run: they cost more to make than most threads take."""
+
+    def __init__(self) -> None:
+        self.idle: list[greenlet] = []
+
+
+_workers = _Workers()
+
+
+def _work(job: tuple) -> None:
+    with np.errstate(all="ignore"):
+        while True:
+            function, args = job
+            function(*args)
+            cuda.thread.waits_for = "end"
+            _workers.idle.append(getcurrent())
+            job = getcurrent().parent.switch()
+
+
+def _play(blocks: list[_Block], function: Callable, args: tuple, order: random.Random | None) -> None:
+    """Run threads of blocks side by side until all have ended."""
+    hub, journal = getcurrent(), cuda.journal
+    ready = [thread for block in blocks for thread in block.threads]
+    try:
+        while ready:
+            if order is not None:
+                order.shuffle(ready)
+            for thread in ready:
+                cuda.thread, cuda.threadIdx = thread, thread.index
+                cuda.block, cuda.blockIdx = thread.block, thread.block.index
+                if journal is not None:
+                    journal.enter(thread.block.index, thread.index, thread.log)
+                if thread.worker is None:
+                    thread.worker = _workers.idle.pop() if _workers.idle else greenlet(_work)
+                    thread.worker.parent = hub
+                    thread.worker.switch((function, args))
+                else:
+                    thread.worker.switch()
+            ready = _released(blocks)
+    except BaseException:
+        for thread in (thread for block in blocks for thread in block.threads):
+            if thread.worker and thread.waits_for != "end":
+                thread.worker.throw(GreenletExit)
+        raise
+    if journal is not None:
+        for block in blocks:
+            block.settle(journal)
+        journal.meet([block.log for block in blocks], journal.grid)
+
+
+def _released(blocks: list[_Block]) -> list[_Thread]:
+    """Threads whose barrier is complete; none where all have ended."""
+    ready: list[_Thread] = []
+    states = set()
+    for block in blocks:
+        kinds = {thread.waits_for for thread in block.threads}
+        states |= kinds
+        if "warp" in kinds:
+            for warp in block.warps:
+                ready += warp.released()
+        elif kinds == {"block"}:
+            brought = [thread.value for thread in block.threads]
+            for thread in block.threads:
+                thread.value = brought
+            if cuda.journal is not None:
+                for warp in block.warps:
+                    _check_place(warp.threads)
+                block.settle(cuda.journal)
+            ready += block.threads
+    if ready or states == {"end"}:
+        return ready
+    if states != {"grid"}:
+        raise _stuck(blocks)
+    if cuda.journal is not None:
+        for block in blocks:
+            block.settle(cuda.journal)
+        cuda.journal.meet([block.log for block in blocks])
+        for block in blocks:
+            block.log = Log()
+    return [thread for block in blocks for thread in block.threads]
+
+
+def _check_place(threads: list[_Thread]) -> None:
+    """BarrierError where threads of a warp meet from several places: a GPU's must come to a barrier together."""
+    if len({thread.place() for thread in threads}) > 1:
+        raise _stuck([threads[0].block])
+
+
+def _stuck(blocks: list[_Block]) -> BarrierError:
+    """What threads wait for that cannot go on, in the first block that has such."""
+    block = next(b for b in blocks if any(thread.waits_for != "end" for thread in b.threads))
+    groups: dict[str, list[tuple]] = {}
+    for thread in block.threads:
+        if thread.waits_for == "end":
+            state = "have ended"
+        else:
+            state = f"wait at a barrier of the {thread.waits_for} in {line_of(*thread.place())}"
+        groups.setdefault(state, []).append(tuple(thread.index))
+    told = [
+        f"{', '.join(map(str, members[:4]))}{f' and {len(members) - 4} more' if len(members) > 4 else ''} {state}"
+        for state, members in groups.items()
+    ]
+    return BarrierError(
+        f"in block {tuple(block.index)} the threads {'; '.join(told)}: all threads of a block (of a mask, of the grid) must "
+        "come to the same barrier, and none may have ended"
+    )
+
+
+@functools.cache
+def has_barriers(function: Callable) -> bool:
+    """Whether a function, or one that it calls by a global name, waits for other threads."""
+    names = _names(function.__code__)
+    if names & _BARRIERS:
+        return True
+    for name in names & function.__globals__.keys():
+        found = function.__globals__[name]
+        called = [getattr(found, each, None) for each in names] if isinstance(found, types.ModuleType) else [found]
+        if any(isinstance(f, types.FunctionType) and f is not function and has_barriers(f) for f in called):
+            return True
+    return False
+
+
+_BARRIERS = {name for name in dir(type(cuda)) if name.startswith("sync") or name.endswith("_sync")} | {"this_grid"}
+
+
+def _names(code: types.CodeType) -> set[str]:
+    inner = (_names(each) for each in code.co_consts if isinstance(each, types.CodeType))
+    return set(code.co_names).union(*inner)
+
+
+@functools.cache
+def _positions(shape: tuple[int, int, int]) -> tuple[Index, ...]:
+    return tuple(Index(x, y, z) for z, y, x in itertools.product(*(range(n) for n in shape[::-1])))
+
+
+def _dimensions(count: Any) -> tuple[int, int, int]:
+    sizes = tuple(map(int, count)) if isinstance(count, tuple) else (int(count),)
+    return (*sizes, *(1,) * (3 - len(sizes)))  # type: ignore[return-value]
+
+
+def _argument(arg: Any, name: str) -> Any:
+    """An argument as the kernel gets it."""
+    if isinstance(arg, np.ndarray) and cuda.journal is not None:
+        return Checked(arg, name, cuda.journal)
+    return np.float64(arg) if type(arg) is float else arg
+
+
+def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int = 0) -> None:
+    """Run a kernel over a grid."""
+    seed = os.environ.get("NBKERAS_SIMULATOR_SEED")
+    order = random.Random(seed) if seed else None
+    grid, shape = _dimensions(blocks), _dimensions(threads)
+    if min(grid) < 1 or min(shape) < 1 or shape[0] * shape[1] * shape[2] > 1024 or max(grid[1:]) > 65535:
+        raise ValueError(f"a launch of {grid} blocks of {shape} threads is beyond what a GPU takes")
+    indices, places = _positions(shape), list(_positions(grid))
+    if order is not None:
+        order.shuffle(places)
+    with _lock, np.errstate(all="ignore"):
+        if os.environ.get("NBKERAS_SIMULATOR") == "strict":
+            cuda.journal = Journal(f"{function.__module__}.{function.__name__}")
+        cuda.gridDim, cuda.blockDim = Index(*grid), Index(*shape)
+        args = tuple(_argument(arg, name) for arg, name in zip(args, function.__code__.co_varnames, strict=False))
+        try:
+            if cooperative:
+                _play([_Block(place, indices, shared) for place in places], function, args, order)
+            elif has_barriers(function):
+                for place in places:
+                    _play([_Block(place, indices, shared)], function, args, order)
+            else:
+                _call_each(places, indices, function, args, order, shared)
+        except Exception as error:
+            if not isinstance(error, BarrierError | RaceError):
+                error.add_note(f"in CUDA thread {tuple(cuda.threadIdx)} of block {tuple(cuda.blockIdx)}")
+            raise
+        finally:
+            cuda.thread = cuda.block = cuda.journal = None
+
+
+def _call_each(places: list, indices: tuple, function: Callable, args: tuple, order: Any, shared: int) -> None:
+    """Run a kernel without barriers: each thread to its end."""
+    journal = cuda.journal
+    for place in places:
+        cuda.block, cuda.blockIdx = _Block(place, (), shared), place
+        members = indices if order is None else order.sample(indices, len(indices))
+        logs = []
+        for cuda.threadIdx in members:
+            if journal is not None:
+                logs.append(Log())
+                journal.enter(place, cuda.threadIdx, logs[-1])
+            function(*args)
+        if journal is not None:
+            journal.meet([journal.meet(logs)], journal.grid)
+
+
+# -------------------- the device --------------------
+
+
+class _Memory:
+    """Some bytes of a simulated device, at a multiple of 256 as on a real one."""
+
+    def __init__(self, nbytes: int):
+        self._bytes = np.empty(nbytes + 256, np.uint8)
+        start = self._bytes.__array_interface__["data"][0]
+        self.address = start + -start % 256
+
+    def poison(self) -> None:
+        """Make the content undefined."""
+        self._bytes.fill(0xFF)
+
+
+class Device:
+    """What cuda_hardware.Device is for a GPU; NBKERAS_SIMULATOR_MEMORY: how many bytes it has (8 GB)."""
+
+    processors = 2
+
+    def __init__(self, index: int):
+        if index:
+            raise ValueError(f"cuda:{index} was asked for, but the simulator has one device, cuda:0")
+        self.name = "the simulated GPU"
+        self._total = int(os.environ.get("NBKERAS_SIMULATOR_MEMORY", 8 << 30))
+        self._used = 0
+        self._sizes: dict[int, int] = {}
+
+    @staticmethod
+    def count() -> int:
+        return 1
+
+    def allocate(self, nbytes: int) -> _Memory | None:
+        if self._used + nbytes > self._total:
+            return None
+        self._used += nbytes
+        memory = _Memory(nbytes)
+        self._sizes[id(memory)] = nbytes
+        return memory
+
+    def free(self, memory: _Memory) -> None:
+        self._used -= self._sizes.pop(id(memory))
+
+    def memory(self) -> tuple[int, int]:
+        return self._total - self._used, self._total
+
+    def upload(self, address: int, array: np.ndarray) -> None:
+        ctypes.memmove(address, array.__array_interface__["data"][0], array.nbytes)
+
+    def download(self, array: np.ndarray, address: int) -> None:
+        ctypes.memmove(array.__array_interface__["data"][0], address, array.nbytes)
+
+    def move(self, source: int, target: int, nbytes: int) -> None:
+        ctypes.memmove(target, source, nbytes)
+
+    def start(self, kernel: Any, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int) -> None:
+        arrays = tuple(arg.layout if isinstance(arg, DeviceArray) else arg for arg in args)
+        if cooperative and np.prod(blocks) > self.resident_blocks(kernel, threads, args, shared):
+            raise ValueError(f"a cooperative launch of {blocks} blocks: no more than 4 fit the simulated GPU at once")
+        launch(kernel.function, blocks, threads, arrays, cooperative, shared)
+
+    def resident_blocks(self, kernel: Any, threads: int, args: tuple, shared: int) -> int:
+        return 4
+
+    stream = 1  # the legacy default
+
+    def number_of(self, address: int) -> int:
+        return 0
+
+    def order(self, before: int, after: int) -> None:
+        pass
+
+    def synchronize(self) -> None:
+        pass
+
+    def graph(self, play: Callable[[], None], place: Any) -> Callable[[], None]:
+        return play
+
+    def inlet(self, buffers: list) -> "Inlet":
+        return Inlet(self, buffers)
+
+
+class Inlet:
+    """Where batches are put together before they go to the device's buffers."""
+
+    def __init__(self, device: Device, buffers: list):
+        self._device, self._buffers = device, buffers
+        self.arrays = [None if b is None else np.empty(b.shape, b.dtype) for b in buffers]
+
+    def send(self) -> None:
+        """Copy `arrays` to the buffers."""
+        for array, buffer in zip(self.arrays, self._buffers, strict=True):
+            if array is not None:
+                self._device.upload(buffer.address, array)

@@ -1,0 +1,352 @@
+"""Twins of metrics.py: matches of classes, running sums, confusion counts.
+
+Sums are in float64, as on the CPU, and in an order that depends on the shape alone: of many numbers, each block of threads
+makes a part's, and a second kernel adds those up.
+"""
+
+import math
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.loops.lanes import (
+    ADD,
+    BLOCK,
+    LANES,
+    LARGEST,
+    MOST,
+    WARP,
+    find_lanes,
+    fold_lanes,
+    load_four,
+    row_and_lane,
+    share_of_lane,
+    start_rows,
+)
+from nbkeras.kernels.cuda.loops.walk import count_of, divided, places_of_three, span, strides_over, walk
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, start
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_BITS = BLOCK.bit_length() - 1  # a whole block as the lanes of one row
+_EACH = 16  # numbers that a thread adds up before there are more parts
+_MOST_PARTS = 128
+
+
+def _parts(count: int) -> int:
+    """Into how many parts to cut so many numbers."""
+    return max(1, min(_MOST_PARTS, count // (BLOCK * _EACH)))
+
+
+def _room(*shape: int) -> DeviceArray:
+    """Scratch memory for sums."""
+    return device.place().scratch("metrics", 8 * math.prod(shape)).at(0, (math.prod(shape),), np.float64)
+
+
+# -------------------- matches --------------------
+
+
+@device_function
+def _argmax(x, row, rows, n, lane, bits, wide, values, places):
+    """The first place of the largest number of a row, for each of its lanes; NaN counts only where it comes first."""
+    first, end, step = share_of_lane(row, rows, n, lane, bits, wide)
+    base, place, at = row * n, np.int64(0), first
+    value = x[np.uint64(base if row < rows else 0)]
+    filler = value
+    while at < end:
+        a, b, c, d = load_four(x, at, end, step, wide, filler)
+        if a > value:
+            value, place = a, at - base
+        if b > value:
+            value, place = b, at + step - base
+        if c > value:
+            value, place = c, at + 2 * step - base
+        if d > value:
+            value, place = d, at + 3 * step - base
+        at += 4 << bits
+    _, place = find_lanes(LARGEST, value, place, bits, values, places)
+    return place
+
+
+@kernel(launch_bounds=LANES)
+def _match_classes(classes, y_pred, out, rows, n, bits, wide):
+    values, places = cuda.shared.array(WARP, y_pred.dtype), cuda.shared.array(WARP, np.int64)
+    row, lane = row_and_lane(bits)
+    place = _argmax(y_pred, row, rows, n, lane, bits, wide, values, places)
+    if lane == 0 and row < rows:
+        out[np.uint64(row)] = out.dtype.type(1) if classes[np.uint64(row)] == place else out.dtype.type(0)
+
+
+def match_classes(classes: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -> None:
+    """1 where a class is that of the largest number of its row."""
+    rows, n = y_pred.shape
+    start_rows(_match_classes, n, rows, (classes, y_pred, out))
+
+
+@kernel(launch_bounds=LANES)
+def _match_one_hot(y_true, y_pred, out, rows, n, bits, wide):
+    values, places = cuda.shared.array(WARP, y_pred.dtype), cuda.shared.array(WARP, np.int64)
+    row, lane = row_and_lane(bits)
+    wanted = _argmax(y_true, row, rows, n, lane, bits, wide, values, places)
+    place = _argmax(y_pred, row, rows, n, lane, bits, wide, values, places)
+    if lane == 0 and row < rows:
+        out[np.uint64(row)] = out.dtype.type(1) if wanted == place else out.dtype.type(0)
+
+
+def match_one_hot(y_true: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -> None:
+    """1 where the largest number is at the same place in two rows."""
+    rows, n = y_pred.shape
+    start_rows(_match_one_hot, n, rows, (y_true, y_pred, out))
+
+
+@kernel
+def _match_threshold(y_true, y_pred, limit, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        above = y_true.dtype.type(1) if y_pred[np.uint64(i)] > limit else y_true.dtype.type(0)
+        out[np.uint64(i)] = out.dtype.type(1) if y_true[np.uint64(i)] == above else out.dtype.type(0)
+
+
+def match_threshold(y_true: DeviceArray, y_pred: DeviceArray, threshold: float, out: DeviceArray) -> None:
+    """1 where y_true, 0 or 1, agrees with y_pred > threshold."""
+    limit = y_pred.dtype.type(threshold)
+    start(_match_threshold, blocks(out.size, BLOCK), BLOCK, y_true, y_pred, limit, out)
+
+
+# -------------------- running sums --------------------
+
+
+@device_function
+def _add_to_totals(scale, weighted, number, total, count):
+    total[0] += scale * weighted
+    if count.size > 0:
+        count[0] += scale * number
+
+
+@kernel
+def _accumulate(values, weights, each, scale, sums, total, count):
+    """A part of the sums to each block; the only one adds them to the totals."""
+    shared = cuda.shared.array(WARP, np.float64)
+    i, weighted, number = cuda.grid(1), np.float64(0), np.float64(0)
+    while i < values.size:
+        value = np.float64(values[np.uint64(i)])
+        if weights.size > 0:
+            value *= np.float64(weights[np.uint64(divided(i, each)[0])])
+        weighted += value
+        i += cuda.gridsize(1)
+    i = cuda.grid(1)
+    while i < weights.size:
+        number += np.float64(weights[np.uint64(i)])
+        i += cuda.gridsize(1)
+    weighted, number = fold_lanes(ADD, weighted, _BITS, shared), fold_lanes(ADD, number, _BITS, shared) * each
+    if cuda.threadIdx.x == 0:
+        if cuda.gridDim.x == 1:
+            _add_to_totals(scale, weighted, number if weights.size > 0 else np.float64(values.size), total, count)
+        else:
+            sums[np.uint64(2 * cuda.blockIdx.x)] = weighted
+            sums[np.uint64(2 * cuda.blockIdx.x + 1)] = number
+
+
+@kernel
+def _add_sums(sums, parts, number, scale, total, count):
+    """number: that of the weights, or -1 to take it from the sums."""
+    shared = cuda.shared.array(WARP, np.float64)
+    weighted, weight, i = np.float64(0), np.float64(0), cuda.threadIdx.x
+    while i < parts:
+        weighted += sums[np.uint64(2 * i)]
+        weight += sums[np.uint64(2 * i + 1)]
+        i += cuda.blockDim.x
+    weighted, weight = fold_lanes(ADD, weighted, _BITS, shared), fold_lanes(ADD, weight, _BITS, shared)
+    if cuda.threadIdx.x == 0:
+        _add_to_totals(scale, weighted, weight if number < 0 else np.float64(number), total, count)
+
+
+def accumulate(values: DeviceArray, weights: DeviceArray, scale: float, total: DeviceArray, count: DeviceArray) -> None:
+    """total += scale * sum(values * weights), count += scale * sum(weights); see metrics.py."""
+    parts, each = _parts(values.size), values.size // max(1, weights.size)
+    sums = _room(2 * parts)
+    start(_accumulate, parts, BLOCK, values, weights, each, scale, sums, total, count)
+    if parts > 1:
+        number = -1 if weights.size else values.size
+        start(_add_sums, 1, BLOCK, sums, parts, number, scale, total, count)
+
+
+@kernel
+def _ratio(count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps):
+    n = cuda.grid(1)
+    if n < count:
+        i, j, k = places_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
+        a, b = x[np.uint64(i)], y[np.uint64(j)]
+        out[np.uint64(k)] = out.dtype.type(a / b) if b != 0 else out.dtype.type(0)
+
+
+def ratio(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
+    """out = x / y, and 0 where y is 0; out may be float32."""
+    if out.size:
+        path = walk(out.shape, *(strides_over(array, out.shape) for array in (x, y, out)))
+        operands = span(x), path[3], span(y), path[4], span(out), path[5]
+        start(_ratio, blocks(count_of(path), BLOCK), BLOCK, count_of(path), *path[:3], *operands)
+
+
+# -------------------- confusion counts --------------------
+
+
+@kernel
+def _count(y_true, y_pred, weights, thresholds, sums, columns, rows):
+    """A block for each threshold and column (blockIdx.x) and part of the rows (blockIdx.y): sums (parts, cells, 4)."""
+    shared = cuda.shared.array(WARP, np.float64)
+    cell, part = cuda.blockIdx.x, cuda.blockIdx.y
+    t, c = divided(cell, columns)
+    limit = y_pred.dtype.type(thresholds[np.uint64(t)])
+    tp, fp, tn, fn = np.float64(0), np.float64(0), np.float64(0), np.float64(0)
+    row = part * cuda.blockDim.x + cuda.threadIdx.x
+    while row < rows:
+        at = np.uint64(row * columns + c)
+        weight, above = np.float64(weights[at] if weights.size > 0 else 1), y_pred[at] > limit
+        if y_true[at] != 0:
+            if above:
+                tp += weight
+            else:
+                fn += weight
+        elif above:
+            fp += weight
+        else:
+            tn += weight
+        row += cuda.gridDim.y * cuda.blockDim.x
+    tp, fp = fold_lanes(ADD, tp, _BITS, shared), fold_lanes(ADD, fp, _BITS, shared)
+    tn, fn = fold_lanes(ADD, tn, _BITS, shared), fold_lanes(ADD, fn, _BITS, shared)
+    if cuda.threadIdx.x == 0:
+        at = np.uint64(4 * (part * cuda.gridDim.x + cell))
+        sums[at], sums[at + np.uint64(1)] = tp, fp
+        sums[at + np.uint64(2)], sums[at + np.uint64(3)] = tn, fn
+
+
+@kernel
+def _add_counts(sums, parts, cells, tp, fp, tn, fn):
+    cell = cuda.grid(1)
+    if cell < cells:
+        a, b, c, d = np.float64(0), np.float64(0), np.float64(0), np.float64(0)
+        for part in range(parts):
+            at = 4 * (part * cells + cell)
+            a += sums[np.uint64(at)]
+            b += sums[np.uint64(at + 1)]
+            c += sums[np.uint64(at + 2)]
+            d += sums[np.uint64(at + 3)]
+        if tp.size > 0:
+            tp[np.uint64(cell)] += a
+        if fp.size > 0:
+            fp[np.uint64(cell)] += b
+        if tn.size > 0:
+            tn[np.uint64(cell)] += c
+        if fn.size > 0:
+            fn[np.uint64(cell)] += d
+
+
+def _columns(y_pred: DeviceArray, tables: tuple[DeviceArray, ...]) -> tuple[int, int]:
+    """Columns of the tables, and how many predictions there are for each: all of them where it is one."""
+    columns = max(table.shape[1] for table in tables)
+    return columns, y_pred.size // columns
+
+
+def count_at_thresholds(
+    y_true: DeviceArray, y_pred: DeviceArray, weights: DeviceArray, thresholds: DeviceArray, *tables: DeviceArray
+) -> None:
+    """Add counts of predictions above each threshold to tables tp, fp, tn, fn (thresholds, labels or 1) or of size 0."""
+    columns, rows = _columns(y_pred, tables)
+    cells, parts = thresholds.size * columns, _parts(rows)
+    sums = _room(parts * cells * 4)
+    flat = (array.reshape(-1) for array in (y_true, y_pred, weights))
+    start(_count, (cells, parts), BLOCK, *flat, thresholds, sums, columns, rows)
+    tables = tuple(table.reshape(-1) for table in tables)
+    start(_add_counts, blocks(cells, BLOCK), BLOCK, sums, parts, cells, *tables)
+
+
+@kernel
+def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, rows, each):
+    """A block for each part (blockIdx.x) and column (blockIdx.y): sums (parts, columns, buckets), those of label 0 first.
+
+    A thread adds up a bucket, in the order of the rows, from what all threads looked up.
+    """
+    marks, amounts = cuda.shared.array(BLOCK, np.int64), cuda.shared.array(BLOCK, np.float64)
+    thread, part, c = cuda.threadIdx.x, cuda.blockIdx.x, cuda.blockIdx.y
+    zero, one = y_pred.dtype.type(0), y_pred.dtype.type(1)
+    half = buckets // 2
+    last = min((part + 1) * each, rows)
+    mine = thread
+    while mine - thread < buckets:
+        total, first = np.float64(0), part * each
+        while first < last:
+            row, mark = first + thread, np.int64(-1)
+            cuda.syncthreads()
+            if row < last:
+                at = np.uint64(row * columns + c)
+                clipped, mark = y_pred[at], np.int64(0)
+                if clipped == clipped:
+                    clipped = zero if clipped < zero else (one if clipped > one else clipped)
+                    mark = np.int64(math.ceil(clipped * y_pred.dtype.type(half - 2)))
+                    if zero_counts != 0 and mark < 1:
+                        mark = np.int64(1)
+                if y_true[at] != 0:
+                    mark += half
+                amounts[thread] = np.float64(weights[at] if weights.size > 0 else 1)
+            marks[thread] = mark
+            cuda.syncthreads()
+            for other in range(cuda.blockDim.x):
+                if marks[other] == mine:
+                    total += amounts[other]
+            first += cuda.blockDim.x
+        if mine < buckets:
+            sums[np.uint64((part * columns + c) * buckets + mine)] = total
+        mine += cuda.blockDim.x
+
+
+@kernel(launch_bounds=MOST)
+def _add_buckets(sums, parts, buckets, size, columns, tp, fp, tn, fn):
+    """A block for each column: its buckets, then what lies above each threshold, the highest bucket first."""
+    thread, c, half = cuda.threadIdx.x, cuda.blockIdx.x, size // 2
+    bucket = thread
+    while bucket < size:
+        total = np.float64(0)
+        for part in range(parts):
+            total += sums[np.uint64((part * columns + c) * size + bucket)]
+        buckets[np.uint64(bucket * columns + c)] = total
+        bucket += cuda.blockDim.x
+    cuda.syncthreads()
+    t = thread
+    while t < half - 1:
+        false, true, negatives, positives = np.float64(0), np.float64(0), np.float64(0), np.float64(0)
+        for k in range(half):
+            negatives += buckets[np.uint64(k * columns + c)]
+            positives += buckets[np.uint64((half + k) * columns + c)]
+        for k in range(half - 1, t, -1):
+            false += buckets[np.uint64(k * columns + c)]
+            true += buckets[np.uint64((half + k) * columns + c)]
+        at = np.uint64(t * columns + c)
+        if tp.size > 0:
+            tp[at] += true
+        if fp.size > 0:
+            fp[at] += false
+        if tn.size > 0:
+            tn[at] += negatives - false
+        if fn.size > 0:
+            fn[at] += positives - true
+        t += cuda.blockDim.x
+
+
+def count_at_even_thresholds(
+    y_true: DeviceArray,
+    y_pred: DeviceArray,
+    weights: DeviceArray,
+    zero_counts: bool,
+    buckets: DeviceArray,
+    *tables: DeviceArray,
+) -> None:
+    """Add counts for all thresholds 0, 1/n, ..., 1 to tables tp, fp, tn, fn (thresholds, labels or 1) or of size 0."""
+    (columns, rows), count = _columns(y_pred, tables), 2 * buckets.shape[1]
+    parts = _parts(rows)
+    sums = _room(parts * columns * count)
+    flat = (array.reshape(-1) for array in (y_true, y_pred, weights))
+    each = blocks(rows, parts)
+    start(_fill_buckets, (parts, columns), BLOCK, *flat, int(zero_counts), sums, count, columns, rows, each)
+    flat_tables = (table.reshape(-1) for table in tables)
+    start(_add_buckets, columns, MOST, sums, parts, buckets.reshape(-1), count, columns, *flat_tables)

@@ -1,0 +1,369 @@
+"""Twins of random.py: the same words for the same key and stream, and so the same numbers.
+
+Words, uniform numbers, integers, dropout's masks and orders are equal to the CPU's bit by bit (where that has fused multiply-add,
+as all have that run NumPy fast), normal numbers up to rounding. Four words come from one counter, so a thread makes four.
+"""
+
+import math
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda import elementwise as elementwise_cuda
+from nbkeras.kernels.cuda.loops.walk import divided
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.random import BLOCK
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_THREADS = size(256, simulated=8)
+_SWAPS = size(1024, simulated=8)  # of a permutation that are tried at once
+_u, _u64, _f = np.uint32, np.uint64, np.float32
+_32, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
+
+
+# -------------------- words --------------------
+
+
+@device_function
+def philox(c0, c1, step, stream, seed):
+    """Four random words for the counter (c0, c1, step, stream) and the key (seed, 0), all uint32: Philox4x32-10."""
+    c2, c3, k0, k1 = step, stream, seed, _u(0)
+    for _ in range(10):
+        p0, p1 = _u64(c0) * _u64(0xD2511F53), _u64(c2) * _u64(0xCD9E8D57)
+        c0, c1 = _u((p1 >> _32) ^ _u64(c1) ^ _u64(k0)), _u(p1 & _WORD)
+        c2, c3 = _u((p0 >> _32) ^ _u64(c3) ^ _u64(k1)), _u(p0 & _WORD)
+        k0, k1 = _u((_u64(k0) + _u64(0x9E3779B9)) & _WORD), _u((_u64(k1) + _u64(0xBB67AE85)) & _WORD)
+    return c0, c1, c2, c3
+
+
+def _counters(count: int) -> int:
+    """How many counters the words of `count` elements need."""
+    return count // BLOCK * (BLOCK // 4) + -(-(count % BLOCK) // 4)
+
+
+@device_function
+def _quarter(n, count):
+    """Counter n is number i of a block: (block, i, its first word's place, how far its words are apart).
+
+    The places are those of `random.fill_words`: a block's quarters hold the words of each counter. Up to three elements at the
+    end of a last block, whose size is no multiple of 4, get the words of one counter more.
+    """
+    block = n // _u64(BLOCK // 4)
+    i, first = n % _u64(BLOCK // 4), block * _u64(BLOCK)
+    left = _u64(count) - first
+    quarter = (left if left < _u64(BLOCK) else _u64(BLOCK)) // _u64(4)
+    if i < quarter:
+        return block, i, first + i, quarter
+    return block, i, first + _u64(4) * quarter, _u64(1)
+
+
+@kernel
+def _take_key(state, key):
+    key[0] = state[0]
+    key[1] = state[1]
+    state[1] = _u((_u64(state[1]) + _u64(1)) & _WORD)
+
+
+def take_key(state, key):
+    """key = state; state[1] += 1."""
+    start(_take_key, 1, 1, state, key)
+
+
+@kernel
+def _fill_words(key, stream, out, counters):
+    n = _u64(cuda.grid(1))
+    if n < _u64(counters):
+        block, i, at, apart = _quarter(n, out.size)
+        w0, w1, w2, w3 = philox(_u(i), _u(block), key[1], _u(stream), key[0])
+        out[at] = w0
+        out[at + apart] = w1
+        out[at + apart * _u64(2)] = w2
+        out[at + apart * _u64(3)] = w3
+
+
+def fill_words(key, stream, out):
+    """Random uint32 words; their number is a multiple of 4."""
+    counters = _counters(out.size)
+    start(_fill_words, blocks(counters, _THREADS), _THREADS, key, stream, out, counters)
+
+
+# -------------------- uniform and normal --------------------
+
+
+@device_function
+def _unit32(word):
+    """A float32 in [0, 1)."""
+    return _f(np.int32(word >> _u(8))) * _f(2.0**-24)
+
+
+@device_function
+def _unit64(high, low):
+    """A float64 in [0, 1) from two words."""
+    return (np.float64(high >> _u(5)) * 67108864.0 + np.float64(low >> _u(6))) * (1.0 / 9007199254740992.0)
+
+
+@kernel
+def _uniform32(high, width, lowest, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        out[i] = cuda.fma(width, _unit32(high[i]), lowest)
+
+
+@kernel
+def _uniform64(high, low, width, lowest, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        out[i] = cuda.fma(width, _unit64(high[i], low[i]), lowest)
+
+
+def uniform_from_words(high, low, width, lowest, out):
+    """lowest + width * (words as a number in [0, 1)), rounded once."""
+    if out.dtype == np.float32:
+        start(_uniform32, blocks(out.size, _THREADS), _THREADS, high, width, lowest, out)
+    else:
+        start(_uniform64, blocks(out.size, _THREADS), _THREADS, high, low, width, lowest, out)
+
+
+@device_function
+def _quantile(p):
+    """z >= 0 with P(normal > z) = p in float32, as in random.py; one of its two polynomials is worked out."""
+    w = -math.log(_f(4) * p * (_f(1) - p))
+    if w < _f(5):
+        a = w - _f(2.5)
+        y = _f(2.81022636e-08) * a + _f(3.43273939e-07)
+        y = y * a + _f(-3.5233877e-06)
+        y = y * a + _f(-4.39150654e-06)
+        y = y * a + _f(0.00021858087)
+        y = y * a + _f(-0.00125372503)
+        y = y * a + _f(-0.00417768164)
+        y = y * a + _f(0.246640727)
+        y = y * a + _f(1.50140941)
+    else:
+        b = math.sqrt(w) - _f(3)
+        y = _f(-0.000200214257) * b + _f(0.000100950558)
+        y = y * b + _f(0.00134934322)
+        y = y * b + _f(-0.00367342844)
+        y = y * b + _f(0.00573950773)
+        y = y * b + _f(-0.0076224613)
+        y = y * b + _f(0.00943887047)
+        y = y * b + _f(1.00167406)
+        y = y * b + _f(2.83297682)
+    return _f(1.4142135623730951) * (_f(1) - p - p) * y
+
+
+@kernel
+def _normal32(high, cut, stddev, mean, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        word = high[i]
+        p = (_f(np.int32(word >> _u(1))) + _f(0.5)) * _f(2.0**-32)  # in (0, 1/2), exact in the tail
+        z = _quantile(cut + p * (_f(1) - cut - cut))
+        out[i] = mean + stddev * (z if word & _u(1) == _u(0) else -z)
+
+
+@kernel
+def _normal64(high, low, cut, stddev, mean, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        word = high[i]
+        p = (np.float64(word >> _u(1)) + (np.float64(low[i]) + 0.5) * 2.0**-32) * 2.0**-32
+        p = cut + p * (1.0 - 2.0 * cut)
+        z = np.float64(_quantile(_f(p)))
+        f = (0.5 * math.erfc(z * 0.7071067811865476) - p) * 2.5066282746310002 * math.exp(0.5 * z * z)
+        z = z + f / (1.0 - 0.5 * z * f)  # Halley's step triples the digits
+        out[i] = mean + stddev * (z if word & _u(1) == _u(0) else -z)
+
+
+def normal_from_words(high, low, cut, stddev, mean, out):
+    """mean + stddev * standard normal numbers, those of absolute value with an upper tail below `cut` left out."""
+    if out.dtype == np.float32:
+        start(_normal32, blocks(out.size, _THREADS), _THREADS, high, cut, stddev, mean, out)
+    else:
+        start(_normal64, blocks(out.size, _THREADS), _THREADS, high, low, cut, stddev, mean, out)
+
+
+# -------------------- integers --------------------
+
+
+@kernel
+def _integers(high, low, lowest, count, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        word = (_u64(high[i]) << _32) | _u64(low[i])
+        out[i] = lowest + np.int64(word % count)
+
+
+def integers_from_words(high, low, lowest, count, out):
+    """lowest + (a 64-bit word modulo count)."""
+    start(_integers, blocks(out.size, _THREADS), _THREADS, high, low, lowest, count, out)
+
+
+@kernel
+def _below(words, limit, out):
+    i = cuda.grid(1)
+    if i < out.size:
+        out[i] = 1 if np.int64(words[i]) < limit else 0
+
+
+def below(words, limit, out):
+    """out = 1 where a word is less than limit, else 0."""
+    start(_below, blocks(out.size, _THREADS), _THREADS, words, limit, out)
+
+
+@kernel
+def _choose(logits, high, low, out):
+    """A block for some samples of a row. Each thread adds up the weights of a stretch of the classes; then it walks over the
+    stretch in which its sample lies."""
+    sums, tops = cuda.shared.array(_THREADS, np.float64), cuda.shared.array(_THREADS, np.float64)
+    classes, thread, threads = logits.shape[1], cuda.threadIdx.x, cuda.blockDim.x
+    row, sample = cuda.blockIdx.x, cuda.blockIdx.y * threads + thread
+    length = (classes + threads - 1) // threads
+    first, stretches = min(thread * length, classes), (classes + length - 1) // length
+    last = min(first + length, classes)
+    top = -math.inf
+    for c in range(first, last):
+        if logits[row, c] > top:
+            top = np.float64(logits[row, c])
+    tops[thread] = top
+    cuda.syncthreads()
+    for i in range(stretches):
+        if tops[i] > top:
+            top = tops[i]
+    total = 0.0
+    for c in range(first, last):
+        total += math.exp(np.float64(logits[row, c]) - top)
+    sums[thread] = total
+    cuda.syncthreads()
+    if thread == 0:
+        for i in range(1, stretches):
+            sums[i] += sums[i - 1]
+    cuda.syncthreads()
+    while sample < out.shape[1]:
+        w = row * out.shape[1] + sample
+        rest = sums[stretches - 1] * _unit64(high[w], low[w])
+        before, behind = 0, stretches  # the first stretch whose end is beyond `rest`, by bisection
+        while before < behind:
+            middle = (before + behind) // 2
+            if sums[middle] > rest:
+                behind = middle
+            else:
+                before = middle + 1
+        if before == stretches:  # by rounding, or for NaN
+            before = 0
+        if before > 0:
+            rest -= sums[before - 1]
+        chosen, c, searching = -1, before * length, True
+        while searching and c < classes:
+            weight = math.exp(np.float64(logits[row, c]) - top)
+            if weight > 0.0 and (chosen < 0 or rest >= 0.0):
+                chosen = c
+            rest -= weight
+            searching = not (rest < 0.0 and chosen >= 0)
+            c += 1
+        out[row, sample] = max(chosen, 0)
+        sample += cuda.gridDim.y * threads
+
+
+def choose(logits, high, low, out):
+    """Invert each row's cumulative distribution at a uniform number."""
+    rows, samples = out.shape
+    start(_choose, (rows, min(blocks(samples, _THREADS), 65535)), _THREADS, logits, high, low, out)
+
+
+@kernel
+def _permute(high, low, order, inverse, reserved):
+    """One block tries as many swaps at once as it has threads, from the last one down.
+
+    A swap waits for those before it that touch one of its two places: each reserves both, an earlier one takes them from a later
+    one, and who holds both goes ahead (Shun, Gu, Blelloch, Fineman, Gibbons, "Sequential random permutation, list contraction and
+    tree contraction are highly parallel", SODA 2015). In an order of many more places than threads few swaps meet.
+    """
+    n, thread, threads = order.size, cuda.threadIdx.x, cuda.blockDim.x
+    for i in range(thread, n, threads):
+        order[i] = i
+        reserved[i] = -1
+    cuda.syncthreads()
+    top = n - 1
+    while top > 0:
+        i, j = top - thread, np.int64(0)
+        waiting = i > 0
+        if waiting:
+            j = np.int64(((_u64(high[i]) << _32) | _u64(low[i])) % _u64(i + 1))
+        while cuda.syncthreads_or(np.int32(waiting)):
+            if waiting:
+                cuda.atomic.max(reserved, i, np.int32(i))
+                cuda.atomic.max(reserved, j, np.int32(i))
+            cuda.syncthreads()
+            ahead = waiting and reserved[i] == i and reserved[j] == i
+            cuda.syncthreads()
+            if ahead:
+                order[i], order[j] = order[j], order[i]
+                reserved[i] = -1
+                reserved[j] = -1
+                waiting = False
+        top -= threads
+    cuda.syncthreads()
+    for i in range(thread, n, threads):
+        inverse[order[i]] = i
+
+
+def permute(high, low, order, inverse):
+    """A random permutation and its inverse: the CPU's, Fisher and Yates's.
+
+    By one block of threads, since each swap depends on those before it: some microseconds for each thousand elements.
+    """
+    reserved = device.place().scratch("permute", 4 * order.size).view(np.int32)
+    start(_permute, min(order.size, 1), _SWAPS, high, low, order, inverse, reserved)
+
+
+@kernel
+def _take_slices(x, slices, inner, order, out):
+    """x and out are flat arrays of shape (outer, slices, inner)."""
+    n = cuda.grid(1)
+    if n < out.size:
+        row, place = divided(n, inner)
+        outer, i = divided(row, slices)
+        out[n] = x[(np.int64(outer) * slices + order[i]) * inner + place]
+
+
+def take_slices(x: DeviceArray, order: DeviceArray, axis: int, out: DeviceArray):
+    """out's slice i along the axis is x's slice order[i]; fewer than 2**31 elements."""
+    slices, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
+    x, out = (array.reshape(-1).view(f"u{array.itemsize}") for array in (x, out))
+    start(_take_slices, blocks(out.size, _THREADS), _THREADS, x, slices, inner, order, out)
+
+
+# -------------------- dropout --------------------
+
+
+@kernel
+def _drop(key, x, limit, scale, y, counters):
+    n, zero = _u64(cuda.grid(1)), scale - scale
+    if n < _u64(counters):
+        block, i, at, apart = _quarter(n, y.size)
+        w0, w1, w2, w3 = philox(_u(i), _u(block), key[1], _u(0), key[0])
+        second, third, fourth = at + apart, at + apart * _u64(2), at + apart * _u64(3)
+        if fourth < _u64(y.size):
+            x0, x1, x2, x3 = x[at], x[second], x[third], x[fourth]
+            y[at] = x0 * scale if w0 >= limit else zero
+            y[second] = x1 * scale if w1 >= limit else zero
+            y[third] = x2 * scale if w2 >= limit else zero
+            y[fourth] = x3 * scale if w3 >= limit else zero
+        else:
+            y[at] = x[at] * scale if w0 >= limit else zero
+            if second < _u64(y.size):
+                y[second] = x[second] * scale if w1 >= limit else zero
+            if third < _u64(y.size):
+                y[third] = x[third] * scale if w2 >= limit else zero
+
+
+def drop(key, x, limit, scale, y):
+    """y = x * scale where the element's word, laid out as by `fill_words`, is at least `limit`, else 0."""
+    counters = _counters(y.size)
+    start(_drop, blocks(counters, _THREADS), _THREADS, key, x, limit, scale, y, counters)
+
+
+def multiply(x, y, out):
+    """out = x * y, broadcasting."""
+    elementwise_cuda.of_ufunc(np.multiply)(x, y, out)

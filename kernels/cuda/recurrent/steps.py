@@ -1,0 +1,370 @@
+"""How CUDA kernels take the steps of a recurrence: activations, masks, outputs, and the product with the recurrent kernel.
+
+A step multiplies what the step before made, the *operand*, by the recurrent kernel, whose numbers stay in registers for all
+steps. Two ways:
+
+* *in a block*: a block has one sample, so that steps are a barrier of the block apart. Neighbouring lanes share a few columns:
+  each adds up its terms of all of them, and shuffles add up what the lanes have.
+* *over the grid*: a block has some columns and many samples, and gets operands from the other blocks through memory. The lanes
+  of a warp share COLUMNS columns and take ROWS samples at a time.
+
+Arrays of all steps are batch-major and in x's order of time. A *history* holds the state before each step (batch, length, units)
+and then that after the last one (batch, units). Offsets are uint64, so that Numba does not look for negative ones.
+"""
+
+import math
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
+from nbkeras.kernels.cuda.machine.kernel import SIMULATED, device_function, size
+from nbkeras.kernels.recurrent.recurrence import HARD_SIGMOID, LEGACY_HARD_SIGMOID, RELU, SIGMOID, TANH
+
+uint64 = np.uint64
+EVERYONE = 0xFFFFFFFF
+
+# In a block
+MOST_UNITS = size(128, simulated=20)
+BLOCK = size(512, simulated=96)  # threads for so many units
+ROOM = size(128, simulated=32)  # numbers of an operand, of which lanes take 16 at a time
+CHUNK = size(4, simulated=1)  # terms that are multiplied without a look at how many there are
+
+# Over the grid
+LANES = size(32, simulated=8)
+ROWS = size(4, simulated=2)
+COLUMNS = size(8, simulated=4)
+SUMS = size(32, simulated=8)  # ROWS * COLUMNS: each lane ends with one
+TERMS = size(8, simulated=2)  # that a lane takes of each column, or half of them
+HALF = size(4, simulated=1)  # TERMS / 2
+HELD = size(64, simulated=8)  # TERMS * COLUMNS: numbers of the recurrent kernel in a thread's registers
+WARPS = size(8, simulated=4)
+WARP_BITS = size(3, simulated=2)
+GRID = size(256, simulated=32)  # threads of a block: WARPS * LANES
+MOST_ROWS = size(16, simulated=8)  # samples at a time
+ROOM_OF_SUMS = size(1024, simulated=128)  # MOST_ROWS / ROWS * GRID
+
+if SIMULATED:
+
+    def quotient(x, y):
+        return x / y
+
+    @device_function
+    def meet(counter, target):
+        cuda.cg.this_grid().sync()
+
+else:
+    from llvmlite import ir
+    from numba import types
+    from numba.cuda.extending import intrinsic
+
+    @intrinsic
+    def quotient(typing, x, y):
+        """x / y, in float32 to 2 ulp: exact division calls a subroutine there, around which registers must be free."""
+
+        def generate(context, builder, signature, args):
+            if signature.return_type.bitwidth == 64:
+                return builder.fdiv(*args)
+            name, kind = "__nv_fast_fdividef", ir.FunctionType(args[0].type, [args[0].type] * 2)
+            function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+            return builder.call(function, args)
+
+        return x(x, y), generate
+
+    def _assembly(context, builder, signature, args, text, kind, constraints):
+        """Inline assembly with the address of the array args[0]."""
+        data = context.make_array(signature.args[0])(context, builder, args[0]).data
+        address = builder.ptrtoint(data, ir.IntType(64))
+        return builder.asm(ir.FunctionType(kind, [address.type]), text, constraints, [address], True)
+
+    @intrinsic
+    def _come(typing, counter):
+        """counter[0] += 1; who sees that sees what this block's threads wrote before their last barrier."""
+
+        def generate(context, builder, signature, args):
+            text = "fence.acq_rel.gpu; red.relaxed.gpu.add.s32 [$0], 1;"
+            _assembly(context, builder, signature, args, text, ir.VoidType(), "l,~{memory}")
+            return context.get_dummy_value()
+
+        return types.void(counter), generate
+
+    @intrinsic
+    def _here(typing, counter):
+        """counter[0], and with it what those wrote who came."""
+
+        def generate(context, builder, signature, args):
+            text = "ld.acquire.gpu.s32 $0, [$1];"
+            return _assembly(context, builder, signature, args, text, ir.IntType(32), "=r,l,~{memory}")
+
+        return types.int32(counter), generate
+
+    @device_function
+    def meet(counter, target):
+        """Wait until all blocks have come here, which makes counter[0] `target`; what they wrote before can be read after.
+
+        Cooperative groups' barrier does the same, but has to be linked: kernels then get fewer registers for what they hold.
+        """
+        cuda.syncthreads()
+        if cuda.threadIdx.x == 0:
+            _come(counter)
+            while _here(counter) < target:
+                pass
+        cuda.syncthreads()
+
+
+@device_function
+def activate(code, x, like):
+    """f(x) in the dtype of the array `like`."""
+    zero, one, half = like.dtype.type(0), like.dtype.type(1), like.dtype.type(0.5)
+    if code == TANH:
+        return math.tanh(x)
+    if code == SIGMOID:
+        return quotient(one, one + math.exp(-x))
+    if code == RELU:
+        return zero if x < zero else x
+    if code == HARD_SIGMOID or code == LEGACY_HARD_SIGMOID:
+        slope = like.dtype.type(1 / 6) if code == HARD_SIGMOID else like.dtype.type(0.2)
+        y = slope * x + half
+        y = zero if y < zero else y
+        return one if y > one else y
+    return x
+
+
+@device_function
+def slope(code, y, like):
+    """f'(x) from y = f(x); NaN stays NaN."""
+    zero, one = like.dtype.type(0), like.dtype.type(1)
+    if code == TANH:
+        return one - y * y
+    if code == SIGMOID:
+        return y * (one - y)
+    inside = one + (y - y)
+    if code == RELU:
+        return zero if y <= zero else inside
+    if code == HARD_SIGMOID or code == LEGACY_HARD_SIGMOID:
+        steepness = like.dtype.type(1 / 6) if code == HARD_SIGMOID else like.dtype.type(0.2)
+        return zero if y <= zero or y >= one else steepness * inside
+    return inside
+
+
+# -------------------- where things are: a step's numbers are at its *spot*, row * length + time --------------------
+
+
+@device_function
+def spot_of(row, step, length, backwards):
+    """Where in x a sample's step is."""
+    return row * length + (length - 1 - step if backwards != 0 else step)
+
+
+@device_function
+def is_masked(mask, spot):
+    return mask.size > 0 and mask[uint64(spot)] == 0
+
+
+@device_function
+def first_state(state, at, like):
+    """An initial state, or what stands for it where it is absent: 0."""
+    return state[uint64(at)] if state.size > 0 else like.dtype.type(0)
+
+
+@device_function
+def running_state(first, last, at, steps):
+    """A state after so many steps: before any the first one, else where the last one belongs."""
+    return first_state(first, at, last) if steps == 0 else last[uint64(at)]
+
+
+@device_function
+def factor_of(drop, at, like):
+    """What an operand is multiplied by."""
+    return drop[uint64(at)] if drop.size > 0 else like.dtype.type(1)
+
+
+@device_function
+def keep_state(history, before, after, row, spot, step, unit, sizes):
+    """Write a step's state before, and after the last step that too."""
+    batch, length, units = sizes
+    history[uint64(spot * units + unit)] = before
+    if step == length - 1:
+        history[uint64((batch * length + row) * units + unit)] = after
+
+
+@device_function
+def state_before(history, row, step, unit, sizes, backwards):
+    """The state before a step, or before step `length`: after the last one."""
+    batch, length, units = sizes
+    spot = batch * length + row if step == length else spot_of(row, step, length, backwards)
+    return history[uint64(spot * units + unit)]
+
+
+@device_function
+def write_output(y, value, output_mask, row, spot, step, unit, sizes, sequences):
+    """A step's output: the value, or 0 where it is masked. output_mask: of size 0 unless masked outputs are 0."""
+    _, length, units = sizes
+    if sequences != 0 or step == length - 1:
+        shown = y.dtype.type(0) if is_masked(output_mask, spot) else value
+        y[uint64((row * length + step if sequences != 0 else row) * units + unit)] = shown
+
+
+@device_function
+def output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, like):
+    """The gradient of a step's output; the way back through `write_output`."""
+    _, length, units = sizes
+    if dy.size == 0 or (sequences == 0 and step < length - 1) or is_masked(output_mask, spot):
+        return like.dtype.type(0)
+    return dy[uint64((row * length + step if sequences != 0 else row) * units + unit)]
+
+
+# -------------------- in a block --------------------
+
+
+@device_function
+def clear(operand, count):
+    """operand[:count] = 0. (A `range` with a step would divide, which calls a subroutine, as `quotient` says.)"""
+    i = cuda.threadIdx.x
+    while i < count:
+        operand[uint64(i)] = operand.dtype.type(0)
+        i += cuda.blockDim.x
+
+
+@device_function
+def terms_of(units, lanes):
+    """How many terms of a group each lane takes: a multiple of CHUNK."""
+    return (units + lanes * CHUNK - 1) // (lanes * CHUNK) * CHUNK
+
+
+@device_function
+def hold(u, packed, groups, held, terms, columns):
+    """The first `held` of a lane's terms of each group, to registers.
+
+    packed: what recurrent_cuda.pack has filled, for `terms` of each group, a multiple of CHUNK.
+    """
+    zero, thread = packed.dtype.type(0), cuda.threadIdx.x
+    for s in range(groups):
+        for i in range(held):
+            for c in range(columns):
+                weight = zero
+                if i < terms:
+                    weight = packed[uint64(((s * terms + i) * columns + c) * BLOCK + thread)]
+                u[(s * held + i) * columns + c] = weight
+
+
+@device_function
+def add_terms(sums, u, packed, group, held, terms, columns, operand, at, lanes):
+    """Add the lane's terms of a group to the columns' sums; term i is operand[at + i * lanes]."""
+    for chunk in range(0, held, CHUNK):
+        if chunk < terms:
+            for i in range(chunk, chunk + CHUNK):
+                value = operand[uint64(at + i * lanes)]
+                for c in range(columns):
+                    sums[c] += value * u[(group * held + i) * columns + c]
+    chunk, place = held, (group * terms + held) * columns * BLOCK + cuda.threadIdx.x
+    while chunk < terms:
+        for i in range(CHUNK):
+            value = operand[uint64(at + (chunk + i) * lanes)]
+            for c in range(columns):
+                sums[c] += value * packed[uint64(place + (i * columns + c) * BLOCK)]
+        chunk, place = chunk + CHUNK, place + CHUNK * columns * BLOCK
+
+
+@device_function
+def sum_of_lane(sums, lane):
+    """The sum over four neighbouring lanes of sums[lane % 4]."""
+    odd, upper = lane & 1, lane & 2
+    kept, sent = (sums[1], sums[0]) if odd else (sums[0], sums[1])
+    a = kept + cuda.shfl_xor_sync(EVERYONE, sent, 1)
+    kept, sent = (sums[3], sums[2]) if odd else (sums[2], sums[3])
+    b = kept + cuda.shfl_xor_sync(EVERYONE, sent, 1)
+    kept, sent = (b, a) if upper else (a, b)
+    return kept + cuda.shfl_xor_sync(EVERYONE, sent, 2)
+
+
+# -------------------- over the grid --------------------
+
+
+@device_function
+def hold_columns(u, weights, first, units, gates, places, terms, tiles):
+    """This warp's columns, to registers: column c is gate c % gates of unit first + c // gates; 0 for what there is not.
+
+    places: how many numbers of `weights` apart units, gates and terms are. terms: of all lanes and parts.
+    """
+    bits, share, _, own, _, _ = tiles
+    of_unit, of_gate, of_term = places
+    warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
+    part, group = warp >> (WARP_BITS - bits), warp & ((WARPS >> bits) - 1)
+    begin, end = part * share + lane, min(terms, (part + 1) * share)
+    for c in range(COLUMNS):
+        column = group * COLUMNS + c
+        unit = first + column // gates
+        at = unit * of_unit + column % gates * of_gate
+        here = column < own * gates and unit < units
+        for i in range(TERMS):
+            weight, term = weights.dtype.type(0), begin + i * LANES
+            if here and term < end:
+                weight = weights[uint64(at + term * of_term)]
+            u[i * COLUMNS + c] = weight
+
+
+@device_function
+def multiply(u, exchange, at, operand, sums, tiles):
+    """The products of the block's columns with the operands at exchange[at], in `sums`; see `total`. All threads call it.
+
+    operand: shared memory for the operands.
+    """
+    bits, share, rows, _, _, _ = tiles
+    thread, width = cuda.threadIdx.x, share << bits
+    e, end, step = 4 * thread, rows * width, 4 * GRID
+    while e + 3 * step < end:  # four loads on their way at once
+        a, b = load_quad(exchange, at + e), load_quad(exchange, at + e + step)
+        c, d = load_quad(exchange, at + e + 2 * step), load_quad(exchange, at + e + 3 * step)
+        store_quad(operand, e, a)
+        store_quad(operand, e + step, b)
+        store_quad(operand, e + 2 * step, c)
+        store_quad(operand, e + 3 * step, d)
+        e += 4 * step
+    while e < end:
+        store_quad(operand, e, load_quad(exchange, at + e))
+        e += step
+    cuda.syncthreads()
+    warp, lane = thread // LANES, thread % LANES
+    at, row, place = (warp >> (WARP_BITS - bits)) * share + lane, 0, thread
+    while row < rows:
+        sums[uint64(place)] = _sums_of_rows(u, operand, at, width, share, lane)
+        at, row, place = at + ROWS * width, row + ROWS, place + GRID
+    cuda.syncthreads()
+
+
+@device_function
+def _sums_of_rows(u, operand, at, width, share, lane):
+    """Of the sums over a warp's lanes for ROWS operands and COLUMNS columns, that of number `lane`."""
+    sums = cuda.local.array(SUMS, operand.dtype)
+    for i in range(SUMS):
+        sums[i] = operand.dtype.type(0)
+    for first in range(0, TERMS, HALF):
+        if first * LANES < share:
+            for i in range(first, first + HALF):
+                for r in range(ROWS):
+                    value = operand[uint64(at + r * width + i * LANES)]
+                    for c in range(COLUMNS):
+                        sums[r * COLUMNS + c] += value * u[i * COLUMNS + c]
+    half = SUMS // 2
+    while half > 0:  # each lane keeps one half of its sums and gives away the other
+        upper = lane & half
+        for i in range(half):
+            low, high = sums[i], sums[i + half]
+            kept, sent = (high, low) if upper else (low, high)
+            sums[i] = kept + cuda.shfl_xor_sync(EVERYONE, sent, half)
+        half //= 2
+    return sums[0]
+
+
+@device_function
+def total(sums, row, column, tiles):
+    """The product of an operand and one of the block's columns."""
+    bits = tiles[0]
+    at = row // ROWS * GRID + column // COLUMNS * SUMS + row % ROWS * COLUMNS + column % COLUMNS
+    result, end = sums[uint64(at)], at // GRID * GRID + GRID
+    at += GRID >> bits
+    while at < end:
+        result += sums[uint64(at)]
+        at += GRID >> bits
+    return result

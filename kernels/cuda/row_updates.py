@@ -1,0 +1,153 @@
+"""Twins of row_updates.py: optimizer steps on the rows of a table that have a gradient.
+
+`lists` holds other things than on the CPU: as int32 numbers, those that `cuda_rows.by_row` makes, rows and places first. How many
+rows are in use differs from step to step, so there are threads for as many as there could be.
+"""
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.loops.rows import (
+    begins_run,
+    by_row,
+    column_of_thread,
+    grid_of_rows,
+    row_of_thread,
+    sum_pieces,
+    with_run,
+)
+from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.optimizers import normal, rates, rmsprop_square, scaled_weight, sgd_weight, smallest
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_THREADS = size(256, simulated=8)
+
+
+def _room(lists: DeviceArray) -> DeviceArray:
+    n = lists.shape[1]
+    return lists.reshape(-1).view(np.int32)[: 4 * n].reshape(4, n)
+
+
+def group(indices, place, count, lists):
+    """The places in `indices` listed by row of a table with place.size rows."""
+    by_row(indices, place.size, _room(lists))
+
+
+def _run(kernel: Kernel, lists: DeviceArray, dy: DeviceArray, w: DeviceArray, *args) -> None:
+    """Start a kernel on the rows in use."""
+    rows, places = _room(lists)[0], _room(lists)[1]
+    sums = sum_pieces(dy, rows, places, len(w))
+    start(kernel, *grid_of_rows(*dy.shape), rows, places, sums, dy, w, *args)
+
+
+@kernel
+def _sgd(rows, places, sums, dy, w, rate):
+    lr, shrink = rates(w, rate, 0.0)
+    k = row_of_thread()
+    if begins_run(rows, k, w.shape[0]):
+        row = rows[k]
+        j = column_of_thread()
+        if j < dy.shape[1]:
+            g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
+            w[row, j] = sgd_weight(w[row, j], g, lr, shrink)
+
+
+def _sgd_rows(count, lists, dy, totals, w, rate):
+    _run(_sgd, lists, dy, w, rate)
+
+
+@kernel
+def _adagrad(rows, places, sums, dy, w, accumulator, rate, epsilon):
+    lr, shrink = rates(w, rate, 0.0)
+    k = row_of_thread()
+    if begins_run(rows, k, w.shape[0]):
+        row = rows[k]
+        j = column_of_thread()
+        if j < dy.shape[1]:
+            g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
+            weight = w[row, j]
+            total = accumulator[row, j] + g * g
+            accumulator[row, j] = total
+            w[row, j] = scaled_weight(weight, g, total, lr, shrink, epsilon)
+
+
+def _adagrad_rows(count, lists, dy, totals, w, accumulator, rate, epsilon):
+    _run(_adagrad, lists, dy, w, accumulator, rate, w.dtype.type(epsilon))
+
+
+@device_function
+def _faded(v, updates, keep, tiny):
+    """What `updates` steps of RMSprop with a gradient of 0 make of v."""
+    while updates >= 4:
+        before, v = v, normal(keep * (keep * (keep * (keep * v))), tiny)
+        if not (v < before or v > before):  # zero, for one
+            return v
+        updates -= 4
+    while updates > 0:
+        v = normal(keep * v, tiny)
+        updates -= 1
+    return v
+
+
+@kernel
+def _rmsprop(rows, places, sums, dy, w, v, seen, clock, rate, keep, take, epsilon, tiny):
+    lr, shrink = rates(w, rate, 0.0)
+    k = row_of_thread()
+    if begins_run(rows, k, w.shape[0]):
+        row = rows[k]
+        missed = clock[0] - seen[row]
+        j = column_of_thread()
+        if j < dy.shape[1]:
+            g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
+            weight = w[row, j]
+            square = rmsprop_square(_faded(v[row, j], missed, keep, tiny), g, keep, take, tiny)
+            v[row, j] = square
+            w[row, j] = scaled_weight(weight, g, square, lr, shrink, epsilon)
+
+
+def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilon):
+    real = w.dtype.type
+    _run(_rmsprop, lists, dy, w, v, seen, clock, rate, real(rho), real(1 - rho), real(epsilon), smallest(w))
+
+
+# Catching up. `clock` is read by many threads, so it is a later kernel that changes it.
+
+
+@kernel
+def _note(rows, seen, clock):
+    k = cuda.grid(1)
+    if begins_run(rows, k, seen.size):
+        seen[rows[k]] = clock[0] + 1
+
+
+@kernel
+def _advance(clock):
+    clock[0] += 1
+
+
+def _tick(count, lists, seen, clock):
+    rows = _room(lists)[0]
+    start(_note, blocks(rows.size, _THREADS), _THREADS, rows, seen, clock)
+    start(_advance, 1, 1, clock)
+
+
+@kernel
+def _fade(v, seen, clock, keep, tiny):
+    row = row_of_thread()
+    if row < v.shape[0] and clock[0] != clock[1]:
+        missed = clock[0] - seen[row]
+        j = column_of_thread()
+        if j < v.shape[1]:
+            v[row, j] = _faded(v[row, j], missed, keep, tiny)
+
+
+@kernel
+def _note_all(seen, clock):
+    row = cuda.grid(1)
+    if row < seen.size:
+        seen[row] = clock[0]
+
+
+def _settle_rows(v, seen, clock, rho):
+    start(_fade, *grid_of_rows(*v.shape), v, seen, clock, v.dtype.type(rho), smallest(v))
+    start(_note_all, blocks(seen.size, _THREADS), _THREADS, seen, clock)

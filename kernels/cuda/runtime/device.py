@@ -1,0 +1,188 @@
+"""The twins of device.py's copy, fill, add and subtract: copies and casts between arrays of any strides."""
+
+from typing import Any
+
+import numpy as np
+from numba import cuda
+
+from nbkeras.kernels.cuda.elementwise import bits_of, numeric, of_ufunc, seen_as, widened
+from nbkeras.kernels.cuda.loops.walk import (
+    ITEMS,
+    THREADS,
+    count_of,
+    dividers,
+    place_of_one,
+    places_of_two,
+    span,
+    split,
+    strides_over,
+    walk,
+)
+from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
+from nbkeras.kernels.runtime.device_array import DeviceArray
+
+_PLAIN, _TRUTH, _WHOLE = range(3)
+_TILE = size(32, simulated=4)
+_PITCH = _TILE + 1  # numbers from row to row of a tile, so that a column's are in as many banks
+_TILE_ROWS = size(8, simulated=2)  # that the threads of a block read at once
+
+
+@kernel
+def _fill(count, sizes, multipliers, shifts, target, target_steps, value):
+    first = np.int64(cuda.blockIdx.x) * (ITEMS * cuda.blockDim.x) + cuda.threadIdx.x
+    for item in range(ITEMS):
+        n = first + item * cuda.blockDim.x
+        if n < count:
+            target[np.uint64(place_of_one(n, sizes, multipliers, shifts, target_steps))] = value
+
+
+@kernel
+def _assign(how, count, sizes, multipliers, shifts, source, source_steps, target, target_steps):
+    first = np.int64(cuda.blockIdx.x) * (ITEMS * cuda.blockDim.x) + cuda.threadIdx.x
+    values = cuda.local.array(ITEMS, source.dtype)
+    at = cuda.local.array(ITEMS, np.int64)
+    for item in range(ITEMS):  # all loads before the first store, since they may not pass one
+        n = first + item * cuda.blockDim.x
+        if n < count:
+            i, at[item] = places_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
+            values[item] = source[np.uint64(i)]
+    for item in range(ITEMS):
+        if first + item * cuda.blockDim.x < count:
+            value = values[item]
+            j = np.uint64(at[item])
+            if how == _TRUTH:
+                target[j] = target.dtype.type(1) if value != source.dtype.type(0) else target.dtype.type(0)
+            elif how == _WHOLE:  # through int64, as on x86: a float out of a narrow integer's range wraps
+                target[j] = target.dtype.type(np.int64(value))
+            else:
+                target[j] = target.dtype.type(value)
+
+
+@kernel
+def _turn(
+    tiles,
+    tile_multipliers,
+    tile_shifts,
+    sizes,
+    multipliers,
+    shifts,
+    source,
+    source_steps,
+    target,
+    target_steps,
+    shape,
+    steps,
+):
+    """For each of a batch of matrices, whose rows are one after the other in the source and whose columns are in the target.
+
+    tiles: how many from top to bottom and from left to right. shape: of a matrix. steps: the source's from row to row, the
+    target's from column to column.
+    """
+    tile = cuda.shared.array((_TILE, _PITCH), source.dtype)
+    x, y = cuda.threadIdx.x, cuda.threadIdx.y
+    n, top = split(cuda.blockIdx.x, tiles[0], tile_multipliers[0], tile_shifts[0])
+    n, left = split(n, tiles[1], tile_multipliers[1], tile_shifts[1])
+    i, j = places_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
+    top, left = top * _TILE, left * _TILE
+    i += left + x
+    for r in range(y, _TILE, _TILE_ROWS):
+        if top + r < shape[0] and left + x < shape[1]:
+            tile[r, x] = source[np.uint64(i + (top + r) * steps[0])]
+    cuda.syncthreads()
+    j += top + x
+    for r in range(y, _TILE, _TILE_ROWS):
+        if top + x < shape[0] and left + r < shape[1]:
+            target[np.uint64(j + (left + r) * steps[1])] = tile[x, r]
+
+
+def assign(source: Any, target: DeviceArray) -> None:
+    """target[...] = source, an array of any strides that broadcasts to it, or a number; casts."""
+    if not target.size:
+        return
+    if not isinstance(source, DeviceArray):
+        bits = bits_of(target.itemsize)
+        target, value = seen_as(bits, target), np.asarray(source).astype(target.dtype).view(bits)[()]
+        if target.flags.c_contiguous:
+            _, value, target = widened(target.size, value, target.reshape(-1))
+        path = walk(target.shape, strides_over(target, target.shape))
+        start(
+            _fill, blocks(target.size, ITEMS * THREADS), THREADS, target.size, *path[:3], span(target), path[3], value
+        )
+        return
+    how = _PLAIN
+    if source.dtype == target.dtype:
+        bits = bits_of(target.itemsize)
+        source, target = seen_as(bits, source), seen_as(bits, target)
+    elif target.dtype == np.bool_:
+        how = _TRUTH
+    elif source.dtype.kind == "f" and target.dtype.kind in "iu" and target.dtype != np.uint64:
+        how = _WHOLE
+    path = walk(target.shape, strides_over(source, target.shape), strides_over(target, target.shape))
+    source, target = span(numeric(source)), span(numeric(target))
+    if how != _PLAIN or source.dtype != target.dtype or not _transposed(path, source, target):
+        count = count_of(path)
+        start(_assign, blocks(count, ITEMS * THREADS), THREADS, how, count, *path[:3], source, path[3], target, path[4])
+
+
+def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:
+    """Copy by tiles if that pays: where neighbours in the source are along another axis than neighbours in the target."""
+    sizes, _, _, (source_offset, *source_steps), (target_offset, *target_steps) = path
+    wide = [axis for axis, n in enumerate(sizes) if 2 * n >= _TILE]
+    row = next((axis for axis in wide if target_steps[axis] == 1), None)
+    column = next((axis for axis in wide if source_steps[axis] == 1), None)
+    if row is None or column is None or row == column:
+        return False
+    rest = [axis for axis in range(len(sizes)) if axis not in (row, column)]
+    shape = tuple(int(sizes[axis]) for axis in rest)
+    batch_path = walk(shape, *(tuple(int(steps[axis]) for axis in rest) for steps in (source_steps, target_steps)))
+    tiles = blocks(int(sizes[row]), _TILE), blocks(int(sizes[column]), _TILE)
+    start(
+        _turn,
+        tiles[0] * tiles[1] * count_of(batch_path),
+        (_TILE, _TILE_ROWS),
+        *dividers(*tiles),
+        *batch_path[:3],
+        source,
+        (source_offset, *map(type(source_offset), batch_path[3][1:])),
+        target,
+        (target_offset, *map(type(target_offset), batch_path[4][1:])),
+        (sizes[row], sizes[column]),
+        (source_steps[row], target_steps[column]),
+    )
+    return True
+
+
+def copy(source: DeviceArray | np.ndarray, target: DeviceArray) -> None:
+    """target[...] = source, any strides, with a cast where dtypes differ; source may be in the CPU's memory."""
+    if isinstance(source, np.ndarray):
+        target.place.write(target, source)
+    elif (
+        source.dtype == target.dtype
+        and source.flags.c_contiguous
+        and target.flags.c_contiguous
+        and source.shape == target.shape
+    ):
+        target.place.move(source, target)
+    else:
+        assign(source, target)
+
+
+def fill(target: DeviceArray, value: Any) -> None:
+    """target[...] = value."""
+    assign(value, target)
+
+
+def add(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
+    """out = x + y, broadcasting; out may be x."""
+    of_ufunc(np.add)(x, y, out)
+
+
+add.fuses_as = "add"  # type: ignore[attr-defined]
+
+
+def subtract(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
+    """out = x - y, broadcasting; out may be x."""
+    of_ufunc(np.subtract)(x, y, out)
+
+
+subtract.fuses_as = "subtract"  # type: ignore[attr-defined]

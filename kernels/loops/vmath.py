@@ -1,0 +1,218 @@
+"""exp, expm1, log1p, tanh, sigmoid, erfc that LLVM can vectorise: polynomials in float32, the exact functions in float64.
+
+Numba ships no vector math library, so `math.exp` in a loop is a scalar call (4.6 ns for tanh against 0.26 here). The
+float32 formulas are emitted as LLVM instructions: written in Python and inlined by Numba, each use cost 0.15 s of compile
+time. Errors in float32, against float64 (tests/ops/test_activations.py): exp 1 ulp, expm1 and log1p 2 ulp, sigmoid 2.5 ulp,
+tanh 4.6 ulp, erfc 8 ulp up to 2 and 70 ulp at 9, where it is 1e-37.
+
+Sources: exp and expm1 after Cephes' expf (S. Moshier); tanh is the rational minimax approximation used by Eigen; log1p
+is 2 artanh(x / (2 + x)) and erfc exp(-x^2) times a polynomial in 1 / (1 + 0.3 x), both fitted for least relative error.
+"""
+
+import math
+
+from llvmlite import ir
+from numba import types
+from numba.extending import intrinsic
+
+_INT32 = ir.IntType(32)
+
+
+class _Value:
+    """A float in the LLVM code being built, with operators, so that formulas read as formulas."""
+
+    __slots__ = ("builder", "value")
+
+    def __init__(self, builder, value):
+        self.builder, self.value = builder, value
+
+    def _operand(self, other):
+        return other.value if isinstance(other, _Value) else ir.Constant(self.value.type, other)
+
+    def _new(self, value) -> "_Value":
+        return _Value(self.builder, value)
+
+    def __add__(self, other):
+        return self._new(self.builder.fadd(self.value, self._operand(other)))
+
+    def __sub__(self, other):
+        return self._new(self.builder.fsub(self.value, self._operand(other)))
+
+    def __mul__(self, other):
+        return self._new(self.builder.fmul(self.value, self._operand(other)))
+
+    def __truediv__(self, other):
+        return self._new(self.builder.fdiv(self.value, self._operand(other)))
+
+    def __neg__(self):
+        return self._new(self.builder.fneg(self.value))
+
+    def __abs__(self):
+        return self._where("<", 0.0, -self, self)
+
+    def _where(self, comparison, other, yes, no):
+        chosen = self.builder.fcmp_ordered(comparison, self.value, self._operand(other))
+        return self._new(self.builder.select(chosen, self._operand(yes), self._operand(no)))
+
+    def clip(self, low, high):
+        """At least low, at most high; NaN stays NaN."""
+        bounded = self._where(">", high, high, self)
+        return bounded._where("<", low, low, bounded)
+
+    def polynomial(self, *coefficients):
+        """Horner's rule, highest power first."""
+        total = self * coefficients[0] + coefficients[1]
+        for coefficient in coefficients[2:]:
+            total = total * self + coefficient
+        return total
+
+
+def _reduced(x: _Value) -> tuple[_Value, _Value, _Value]:
+    """x = n log 2 + r with |r| <= log(2) / 2, for |x| < 88; returns 2**n, r and e**r - 1 - r."""
+    builder = x.builder
+    rounded = x * 1.44269504088896341 + 12582912.0  # adding 1.5 * 2**23 leaves the nearest integer in the low bits
+    n = rounded - 12582912.0
+    r = x - n * 0.693359375
+    r = r - n * -2.12194440e-4
+    tail = r.polynomial(
+        1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1
+    ) * (r * r)
+    exponent = builder.sub(builder.bitcast(rounded.value, _INT32), ir.Constant(_INT32, 0x4B400000 - 127))
+    power = builder.bitcast(builder.shl(exponent, ir.Constant(_INT32, 23)), ir.FloatType())
+    return _Value(builder, power), r, tail
+
+
+def _exp_within_range(x: _Value) -> _Value:
+    power, r, tail = _reduced(x)
+    return power * (tail + r + 1.0)
+
+
+def _exp32(x: _Value) -> _Value:
+    power = _exp_within_range(x.clip(-87.3365447504019, 88.3762626647949))
+    return x._where("<", -87.3365447504019, 0.0, power)
+
+
+def _expm1_32(x: _Value) -> _Value:
+    power, r, tail = _reduced(x.clip(-87.3365447504019, 88.3762626647949))
+    return power * (tail + r) + (power - 1.0)
+
+
+def _sigmoid32(x: _Value) -> _Value:
+    y = _Value(x.builder, ir.Constant(x.value.type, 1.0)) / (_exp_within_range(-x.clip(-87.3, 87.3)) + 1.0)
+    return x._where("<", -87.3, 0.0, y)
+
+
+def _tanh32(x: _Value) -> _Value:
+    square = x * x
+    numerator = square.polynomial(
+        -2.76076847742355e-16,
+        2.00018790482477e-13,
+        -8.60467152213735e-11,
+        5.12229709037114e-08,
+        1.48572235717979e-05,
+        6.37261928875436e-04,
+        4.89352455891786e-03,
+    )
+    denominator = square.polynomial(
+        1.19825839466702e-06, 1.18534705686654e-04, 2.26843463243900e-03, 4.89352518554385e-03
+    )
+    y = x._where(">", 7.95, 1.0, x * numerator / denominator)
+    return x._where("<", -7.95, -1.0, y)
+
+
+def _log1p32(x: _Value) -> _Value:
+    s = x / (x + 2.0)
+    square = s * s
+    series = (
+        square.polynomial(0.1408916301255028, 0.13980302364667113, 0.20012455072421567, 0.3333315734251786) * square
+    )
+    return (series * s + s) * 2.0
+
+
+def _erfc32(x: _Value) -> _Value:
+    z = abs(x).clip(0.0, 9.19)
+    t = _Value(x.builder, ir.Constant(x.value.type, 1.0)) / (z * 0.3 + 1.0)
+    scaled = t * t.polynomial(
+        -0.12937569003998914,
+        0.48478909569852274,
+        -0.510532625386784,
+        0.545519013022036,
+        -0.09295557040363511,
+        0.2141107719023436,
+        0.1485779387433216,
+        0.17067635097494727,
+        0.1691906961316068,
+    )
+    tail = z._where(">=", 9.19, 0.0, scaled * _exp_within_range(-(z * z)))
+    return x._where("<", 0.0, -tail + 2.0, tail)
+
+
+def _elementwise(signature, exact, formula):
+    """What an intrinsic returns: the formula in float32, a function of `math` in float64."""
+
+    def generate(context, builder, signature, args):
+        if signature.return_type == types.float32:
+            return formula(_Value(builder, args[0])).value
+        return context.get_function(exact, signature)(builder, args)
+
+    return signature, generate
+
+
+def _float(x) -> bool:
+    return x in (types.float32, types.float64)
+
+
+@intrinsic
+def clip(typing, x, low, high):
+    """x, at least low and at most high, which are numbers; NaN stays NaN."""
+
+    def generate(context, builder, signature, args):
+        ends = [context.cast(builder, args[i], signature.args[i], signature.return_type) for i in (1, 2)]
+        return _Value(builder, args[0]).clip(*(_Value(builder, end) for end in ends)).value
+
+    return (x(x, low, high), generate) if _float(x) else None
+
+
+@intrinsic
+def exp(typing, x):
+    """e**x; float32 gives 0 instead of subnormal numbers and 2.4e38 at most instead of infinity, NaN stays NaN."""
+    return _elementwise(x(x), math.exp, _exp32) if _float(x) else None
+
+
+@intrinsic
+def expm1(typing, x):
+    """e**x - 1, accurate near 0."""
+    return _elementwise(x(x), math.expm1, _expm1_32) if _float(x) else None
+
+
+@intrinsic
+def log1p(typing, x):
+    """log(1 + x), in float32 for 0 <= x <= 1 only."""
+    return _elementwise(x(x), math.log1p, _log1p32) if _float(x) else None
+
+
+@intrinsic
+def tanh(typing, x):
+    """Hyperbolic tangent."""
+    return _elementwise(x(x), math.tanh, _tanh32) if _float(x) else None
+
+
+@intrinsic
+def erfc(typing, x):
+    """1 - erf(x), with small relative error where it is near 0 too."""
+    return _elementwise(x(x), math.erfc, _erfc32) if _float(x) else None
+
+
+@intrinsic
+def sigmoid(typing, x):
+    """1 / (1 + e**-x); float32 gives 0 instead of subnormal numbers."""
+    if not _float(x):
+        return None
+
+    def generate(context, builder, signature, args):
+        if signature.return_type == types.float32:
+            return _sigmoid32(_Value(builder, args[0])).value
+        power = _Value(builder, context.get_function(math.exp, signature)(builder, [builder.fneg(args[0])]))
+        return (_Value(builder, ir.Constant(ir.DoubleType(), 1.0)) / (power + 1.0)).value
+
+    return x(x), generate

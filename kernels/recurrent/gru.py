@@ -1,0 +1,295 @@
+"""GRU over a whole sequence, forward and backward; see recurrence.py for how.
+
+Gates z, r and candidate g, with the activation a and the recurrent activation s:
+z, r = s(x_t W_zr + h U_zr + b_zr);  h' = z h + (1 - z) g, where
+reset_after: g = a(x_t W_g + b_g + r (h U_g + b'_g)), with a second bias b' for all products with h;
+otherwise:   g = a(x_t W_g + b_g + (r h) U_g).
+Source: Cho et al. (2014), arXiv:1406.1078, version 3 and version 1; the order of gates and the weights' layout are Keras's.
+"""
+
+import numpy as np
+
+from nbkeras.kernels.loops.flat_access import load, opaque, store
+from nbkeras.kernels.loops.gemm import gemm
+from nbkeras.kernels.loops.subnormals import flush, restore
+from nbkeras.kernels.recurrent.recurrence import (
+    activate,
+    add_output_gradient,
+    add_parts,
+    add_product,
+    block_steps,
+    carry_masked,
+    chunk_count,
+    copy_flat,
+    flat,
+    for_back_product,
+    gradient_arrays,
+    input_block,
+    input_gradient,
+    kernel_gradient,
+    multiply_rows,
+    slope,
+    slopes,
+    sum_rows,
+    time_major,
+    write_output,
+)
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares
+
+Array = np.ndarray
+
+
+def gru(
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None,
+    initial_h: Array | None,
+    mask: Array | None,
+    drop: Array | None,
+    activation: int,
+    recurrent_activation: int,
+    reset_after: bool,
+    sequences: bool,
+    backwards: bool,
+    zero_masked: bool,
+    differentiable: bool,
+):
+    """(output, last h) of x (B, T, D); kernel (D, 3 H), recurrent_kernel (H, 3 H), initial_h (B, H).
+
+    bias: (2, 3 H) if reset_after, else (3 H,). The other arguments are those of `lstm.lstm`.
+    """
+    (batch, length, features), units, dtype = x.shape, recurrent_kernel.shape[0], x.dtype
+    chunks = chunk_count(batch, length, features, units, 3)
+    block = block_steps(batch, length, chunks)
+    ring, state_ring = (length, length + 1) if differentiable else (block, 2)
+    xt = time_major(x, ring)
+    z = device.empty(batch * ring * 3 * units, dtype)
+    inner = device.empty(batch * ring * units, dtype)
+    h = device.empty(batch * state_ring * units, dtype)
+    y = device.empty((batch, length, units) if sequences else (batch, units), dtype)
+    h_last = device.empty((batch, units), dtype)
+    masks = flat(mask, np.uint8), flat(mask if zero_masked else None, np.uint8)
+    drops = flat(drop, dtype)
+    dropped = device.empty(0 if drop is None else batch * units, dtype)
+    codes = activation, recurrent_activation, int(reset_after), int(sequences), int(backwards), block
+    launch_shares(gru_forward_share, chunks, x, kernel, recurrent_kernel,
+        flat(bias, dtype), flat(initial_h, dtype), *masks, drops,
+        xt, z, inner, h, dropped, y.reshape(-1), h_last.reshape(-1), *codes, ring, state_ring,
+    )  # fmt: skip
+    saved = x.shape, kernel, recurrent_kernel, bias is not None, initial_h is not None, masks, drops
+    return (y, h_last), (*saved, xt, z, inner, h, codes, chunks) if differentiable else None
+
+
+def gru_vjp(saved, dy, needs):
+    shape, kernel, recurrent_kernel, has_bias, has_state, masks, drops, xt, z, inner, h, codes, chunks = saved
+    (batch, length, features), units, dtype = shape, recurrent_kernel.shape[0], kernel.dtype
+    _, _, reset_after, sequences, _, block = codes
+    shapes = (features, 3 * units), (units, 3 * units), (2, 3 * units) if reset_after else (3 * units,)
+    weights, totals, parts = gradient_arrays((*needs[1:3], needs[3] if has_bias else False), shapes, dtype, chunks)
+    dx = device.empty((0, 0, 0), dtype) if needs[0] is False else device.output(needs[0], shape, dtype)
+    dh = device.output(needs[4], (batch, units), dtype) if has_state else device.empty((batch, units), dtype)
+    dz = device.empty(batch * block * 3 * units, dtype)
+    dinner = device.empty(batch * block * units if reset_after else 0, dtype)
+    temporary = device.empty(batch * units, dtype)
+    dropped = device.empty(batch * block * units if drops.size else 0, dtype)
+    kernel, turned = for_back_product(kernel, batch * length)
+    recurrent_kernel, _ = for_back_product(recurrent_kernel, batch * length)
+    launch_shares(gru_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, z, inner, h,
+        flat(dy[0], dtype), flat(dy[1], dtype),
+        dz, dinner, temporary, dropped, dx, dh.reshape(-1),
+        *totals, parts.reshape(-1), *codes, batch, length, features, units, turned,
+        int(has_state and needs[4] is not False),
+    )  # fmt: skip
+    add_parts(parts, totals, shapes)
+    return (dx if dx.size else None, *weights, dh if has_state and needs[4] is not False else None, None, None)
+
+
+@compiled
+def _fill_biases(bias, z, z_at, inner, inner_at, rows, units, reset_after):
+    """z = b and, with reset_after, its gates plus b' and inner = b'; zero without a bias."""
+    zero = z.dtype.type(0)
+    for r in range(rows):
+        o, p = z_at + r * 3 * units, inner_at + r * units
+        for j in range(3 * units):
+            store(z, o + j, load(bias, j) if bias.size > 0 else zero)
+        if reset_after:
+            if bias.size > 0:
+                for j in range(2 * units):
+                    store(z, o + j, load(z, o + j) + load(bias, 3 * units + j))
+            for j in range(units):
+                store(inner, p + j, load(bias, 5 * units + j) if bias.size > 0 else zero)
+
+
+@compiled
+def gru_forward_share(
+    x, kernel, recurrent_kernel, bias, h0, mask, output_mask, drop, xt, z, inner, h, dropped, y, h_last,
+    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, chunk, chunks,
+):  # fmt: skip
+    """Kernel: all steps of one chunk of the batch."""
+    batch, length, features = x.shape
+    units = recurrent_kernel.shape[0]
+    row, width, two, one = batch * chunk // chunks, 3 * units, 2 * units, z.dtype.type(1)
+    rows = batch * (chunk + 1) // chunks - row
+    count = rows * units
+    x_base, z_base, h_base, row_at = row * ring * features, row * ring * width, row * state_ring * units, row * units
+    copy_flat(h0, row_at, h, h_base, count)
+    for t in range(length):
+        z_at, inner_at = z_base + t % ring * rows * width, row * ring * units + t % ring * count
+        if t % block == 0:
+            steps, x_at = min(block, length - t), x_base + t % ring * rows * features
+            _fill_biases(bias, z, z_at, inner, inner_at, steps * rows, units, reset_after)
+            input_block(x, kernel, xt, x_at, z, z_at, width, t, steps, backwards, row, rows)
+        before, after = h_base + t % state_ring * count, h_base + (t + 1) % state_ring * count
+        operand, operand_at = h, before
+        if drop.size > 0:
+            multiply_rows(h, before, drop, row_at, dropped, row_at, 1, count)
+            operand, operand_at = dropped, row_at
+        starts_at_zero = t == 0 and h0.size == 0
+        if not starts_at_zero:
+            gemm(0, 0, rows, two, units, operand, operand_at, units, recurrent_kernel, 0, width, one, z, z_at, width)
+        if reset_after and not starts_at_zero:
+            gemm(
+                0, 0, rows, units, units, operand, operand_at, units, recurrent_kernel, two, width,
+                one, inner, inner_at, units,
+            )  # fmt: skip
+        activate(recurrent_activation, z, z_at, width, rows, two)
+        for r in range(rows):
+            i, p, q = opaque(z_at + r * width), inner_at + r * units, operand_at + r * units
+            s, g = i + units, i + two
+            if reset_after:
+                for j in range(units):
+                    store(z, g + j, load(z, g + j) + load(z, s + j) * load(inner, p + j))
+            else:
+                for j in range(units):
+                    store(inner, p + j, load(z, s + j) * load(operand, q + j))
+        if not reset_after and not starts_at_zero:
+            gemm(
+                0, 0, rows, units, units, inner, inner_at, units, recurrent_kernel, two, width, one, z, z_at + two, width
+            )  # fmt: skip
+        activate(activation, z, z_at + two, width, rows, units)
+        for r in range(rows):
+            i, p, q = z_at + r * width, before + r * units, after + r * units
+            for j in range(units):
+                u = load(z, i + j)
+                store(h, q + j, u * load(h, p + j) + (one - u) * load(z, i + two + j))
+        mask_at = row * length + (length - 1 - t if backwards else t)
+        if mask.size > 0:
+            carry_masked(mask, mask_at, length, h, before, after, rows, units)
+        if sequences:
+            y_at = (row * length + t) * units
+            write_output(h, after, y, y_at, length * units, output_mask, mask_at, length, rows, units)
+        elif t == length - 1:
+            write_output(h, after, y, row_at, units, output_mask, mask_at, length, rows, units)
+    copy_flat(h, h_base + length % state_ring * count, h_last, row_at, count)
+
+
+@compiled
+def gru_backward_share(
+    kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, dy, dh_last,
+    dz, dinner, temporary, dropped, dx, dh, dw, du, db, parts,
+    activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
+    turned, needs_h0,
+    chunk, chunks,
+):  # fmt: skip
+    """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
+    mode = flush()
+    width, two, zero, one = 3 * units, 2 * units, z.dtype.type(0), z.dtype.type(1)
+    ldb, candidate = (width, two) if turned else (units, two * units)  # where U_g begins
+    row = batch * chunk // chunks
+    rows = batch * (chunk + 1) // chunks - row
+    count = rows * units
+    x_base, z_base, h_base = row * length * features, row * length * width, row * (length + 1) * units
+    row_at, inner_base, ring_at = row * units, row * length * units, row * block * units
+    a0, a1, a2, a3, a4 = slopes(activation, z)
+    r0, r1, r2, r3, r4 = slopes(recurrent_activation, z)
+    w_at = u_at = b_at = 0
+    if chunks > 1:  # this chunk's part, to be added by add_parts
+        w_at = chunk * (features + units + (2 if reset_after else 1)) * width
+        u_at = w_at + features * width
+        b_at = u_at + units * width
+        dw, du, db = parts if dw.size > 0 else dw, parts if du.size > 0 else du, parts if db.size > 0 else db
+    copy_flat(dh_last, row_at, dh, row_at, count)
+    for t in range(length - 1, -1, -1):
+        z_at, inner_at, first = z_base + t * rows * width, inner_base + t * count, t // block * block
+        dz_at, step_at = row * block * width + (t - first) * rows * width, ring_at + (t - first) * count
+        before = h_base + t * count
+        mask_at = row * length + (length - 1 - t if backwards else t)
+        if dy.size > 0 and sequences:
+            y_at = (row * length + t) * units
+            add_output_gradient(dy, y_at, length * units, output_mask, mask_at, length, dh, row_at, rows, units)
+        elif dy.size > 0 and t == length - 1:
+            add_output_gradient(dy, row_at, units, output_mask, mask_at, length, dh, row_at, rows, units)
+        operand, operand_at = h, before
+        if drop.size > 0:
+            multiply_rows(h, before, drop, row_at, dropped, step_at, 1, count)
+            operand, operand_at = dropped, step_at
+        for r in range(rows):
+            i, di, p, q = opaque(z_at + r * width), opaque(dz_at + r * width), before + r * units, row_at + r * units
+            if mask.size > 0 and load(mask, mask_at + r * length) == 0:
+                for j in range(width):
+                    store(dz, di + j, zero)
+                continue
+            g, dg = i + two, di + two
+            for j in range(units):
+                u, v, d = load(z, i + j), load(z, g + j), load(dh, q + j)
+                store(dz, di + j, d * (load(h, p + j) - v) * slope(u, r0, r1, r2, r3, r4))
+                store(dz, dg + j, d * (one - u) * slope(v, a0, a1, a2, a3, a4))
+                store(dh, q + j, d * u)
+        if reset_after:
+            for r in range(rows):
+                s, di = opaque(z_at + r * width + units), opaque(dz_at + r * width)
+                p, q = inner_at + r * units, step_at + r * units
+                dr, dg = di + units, di + two
+                for j in range(units):
+                    d, v = load(dz, dg + j), load(z, s + j)
+                    store(dz, dr + j, d * load(inner, p + j) * slope(v, r0, r1, r2, r3, r4))
+                    store(dinner, q + j, d * v)
+        else:
+            gemm(
+                0, turned, rows, units, units, dz, dz_at + two, width, recurrent_kernel, candidate, ldb,
+                zero, temporary, row_at, units,
+            )  # fmt: skip
+            for r in range(rows):
+                s, dr = opaque(z_at + r * width + units), opaque(dz_at + r * width + units)
+                p, q = operand_at + r * units, row_at + r * units
+                for j in range(units):
+                    d, v = load(temporary, q + j), load(z, s + j)
+                    store(dz, dr + j, d * load(operand, p + j) * slope(v, r0, r1, r2, r3, r4))
+                    store(temporary, q + j, d * v)
+        if t > 0 or needs_h0:
+            beta = zero if reset_after else one
+            gemm(
+                0, turned, rows, units, two, dz, dz_at, width, recurrent_kernel, 0, ldb, beta, temporary, row_at, units
+            )  # fmt: skip
+            if reset_after:
+                gemm(
+                    0, turned, rows, units, units, dinner, step_at, units, recurrent_kernel, candidate, ldb,
+                    one, temporary, row_at, units,
+                )  # fmt: skip
+            add_product(temporary, row_at, drop, row_at, dh, row_at, count)
+        if t == first:
+            steps, final = min(block, length - t), t + block >= length
+            x_at, ends, beta = x_base + t * rows * features, steps * rows, zero if final else one
+            kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, ends, features, width, final)
+            input_gradient(dz, dz_at, kernel, turned, dx, width, t, steps, backwards, row, rows)
+            if du.size > 0:
+                gemm(1, 0, units, two, ends, operand, operand_at, units, dz, dz_at, width, beta, du, u_at, width)
+                if reset_after:
+                    gemm(
+                        1, 0, units, units, ends, operand, operand_at, units, dinner, step_at, units,
+                        beta, du, u_at + two, width,
+                    )  # fmt: skip
+                else:
+                    gemm(
+                        1, 0, units, units, ends, inner, inner_at, units, dz, dz_at + two, width,
+                        beta, du, u_at + two, width,
+                    )  # fmt: skip
+            if db.size > 0:
+                sum_rows(dz, dz_at, ends, width, db, b_at, final)
+                if reset_after:
+                    sum_rows(dz, dz_at, 1, two, db, b_at + width, final)  # the first row holds the block's sum by now
+                    sum_rows(dinner, step_at, ends, units, db, b_at + width + two, final)
+    restore(mode)

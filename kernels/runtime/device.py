@@ -1,0 +1,570 @@
+"""Where arrays live, and `launch`, the one place that runs compiled code.
+
+Three rules make a run recordable, replayable and measurable:
+
+* every temporary array comes from `empty`, every array that outlives a step from `persistent`;
+* every computation is a `launch` of a function that writes into arrays it was given, copies and fills too;
+* a view that needs no copy (a reshape, a slice of leading rows) is free and needs no launch.
+
+A *listener* (a recording program, a profiler) hears of all of them. Listeners and the dry mode are per thread. While a step
+is recorded, or run dry, op code gets UnreadArrays: arrays that refuse to be looked at or changed but by a launch.
+
+On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cuda/machine/kernel.py. A *place* is a GPU
+(cuda/machine/gpu.py), None the CPU; each thread may have its own.
+"""
+
+import contextlib
+import functools
+import os
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numba
+import numpy as np
+from numba import typeof
+from numba.extending import typeof_impl
+
+from nbkeras.kernels.runtime.device_array import VIEWS, DeviceArray, view_key
+from nbkeras.kernels.runtime.messages import DOES_NOT_FIT, named, raise_named
+
+Array = np.ndarray
+ARRAYS = (np.ndarray, DeviceArray)
+
+
+class _Thread(threading.local):
+    place: Any = None  # where new arrays and launches go; the class's own is that of all threads that chose none
+    recorder: Any = None  # hears of empty(), launch() and read(); see nbkeras/engine/program.py
+    runner: Any = None  # runs launches in `launch`'s place: a Profile, or the Checks of checking.py
+    flags: tuple = ()  # what launches hang on: see only_if
+    dry = False
+
+
+_thread = _Thread()
+_persistent: dict[int, weakref.ref] = {}
+_known: set[int] = set()  # those whose values never change
+gpu_used = False  # whether arrays may be elsewhere than on the CPU: what only then must be checked is checked only then
+
+
+def root(array: Array) -> Array:
+    """The array that owns a view's memory."""
+    while isinstance(array.base, ARRAYS):
+        array = array.base
+    return array
+
+
+def place() -> Any:
+    """The place where this thread computes; None is the CPU."""
+    return _thread.place
+
+
+def place_of(array: Array) -> Any:
+    """The place where an array is; None is the CPU's memory."""
+    return array.place if isinstance(array, DeviceArray) else None
+
+
+@contextlib.contextmanager
+def on(place: Any) -> Iterator[None]:
+    """Compute on a place in this thread."""
+    global gpu_used
+    before, chosen = _thread.place, "place" in _thread.__dict__
+    _thread.place = place
+    gpu_used = gpu_used or place is not None
+    try:
+        yield
+    finally:
+        if chosen:
+            _thread.place = before
+        else:
+            del _thread.place
+
+
+def set_place(place: Any) -> None:
+    """Compute on a place, in this thread and all others that have not chosen one with `on`."""
+    global gpu_used
+    _Thread.place = place
+    _thread.__dict__.pop("place", None)
+    gpu_used = gpu_used or place is not None
+
+
+def elsewhere(array: Array | None) -> bool:
+    """Whether an array is not where this thread computes."""
+    return gpu_used and array is not None and not _thread.dry and place_of(array) is not _thread.place
+
+
+def here(array: Array) -> Array:
+    """The array itself where this thread computes, a copy of one that is elsewhere."""
+    return persistent(read(array)) if elsewhere(array) else array
+
+
+def empty(shape, dtype=np.float32) -> Array:
+    """A C-contiguous temporary array with undefined content; in a replayed program its memory is planned and reused."""
+    place = _thread.place
+    array = np.empty(shape, dtype) if place is None or _thread.dry else place.empty(shape, dtype)
+    if _thread.recorder is not None:
+        array = _thread.recorder.allocated(array)
+    elif not _thread.dry:
+        return array
+    return unread(array)
+
+
+def output(need, shape, dtype) -> Array:
+    """The destination for a gradient: `need` itself where the tape gave an array of that shape and dtype, else a new one."""
+    if isinstance(need, ARRAYS) and need.shape == tuple(shape) and need.dtype == dtype:
+        return need
+    return empty(shape, dtype)
+
+
+def persistent(array) -> Array:
+    """An array that recorded programs may read and write in place: C-contiguous, writable, native; copied only if it is not.
+
+    For weights, states, counters, program inputs and constants: whatever lives longer than one step. On a GPU a copy there.
+    """
+    if not isinstance(array, DeviceArray):
+        array = np.require(array, requirements=["C", "W", "A", "E"])
+        array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
+        if _thread.place is not None and not _thread.dry:
+            array = _thread.place.upload(array)
+    owner = root(array)
+    key = id(owner)
+    known = _persistent.get(key)
+    if known is None or known() is not owner:
+        _persistent[key] = weakref.ref(owner, lambda gone: _forget(key, gone))
+    return array
+
+
+def _forget(key: int, gone: weakref.ref) -> None:
+    if _persistent.get(key) is gone:
+        del _persistent[key]
+        _known.discard(key)
+
+
+def is_persistent(owner: Array) -> bool:
+    """Whether an owning array was made or adopted by `persistent`."""
+    known = _persistent.get(id(owner))
+    return known is not None and known() is owner
+
+
+def know(*arrays: Array) -> None:
+    """Say of arrays that their values never change: those may be read while a step is recorded or shapes are worked out."""
+    _known.update(id(root(persistent(array))) for array in arrays)
+
+
+def is_known(array: Array | None) -> bool:
+    """Whether a step is recorded or shapes are worked out, and `know` was told of the array."""
+    return (_thread.dry or _thread.recorder is not None) and array is not None and id(root(array)) in _known
+
+
+def launch(function: Callable, *args) -> None:
+    """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
+
+    What differs from step to step must be in an array: a constant is replayed as it was. Overflow and division by zero
+    give infinity and NaN without a warning, in NumPy's loops as in compiled ones.
+    """
+    if _thread.dry:
+        return
+    if gpu_used:
+        function, args = _placed(function, args)
+    if _thread.flags:
+        function, args = _Conditional(function, len(_thread.flags)), (*_thread.flags, *args)
+    if _thread.recorder is not None:
+        args = tuple(plain(arg) for arg in args)
+        _thread.recorder.launched(function, args)
+    if _thread.runner is None:
+        run(function, args)
+    else:
+        _thread.runner.run(function, args)
+
+
+def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> Any:
+    """Run an op or a vjp, `function(*inputs, *rest, **constants)`; a recorder hears of it. It must not change `inputs`."""
+    if _thread.recorder is None:
+        return function(*inputs, *rest, **constants)
+    return _thread.recorder.called(function, inputs, rest, constants)
+
+
+def host(function: Callable) -> Callable:
+    """Decorator of a kernel for rare work that has no twin: on a GPU it runs on the CPU, over copies of its arrays.
+
+    The copies of arrays that it changed are written back. A recorded program with such a kernel is launched kernel by
+    kernel. Written in NumPy, or in loops and `compiled`.
+    """
+    function.on_host = True  # type: ignore[attr-defined]
+    return function
+
+
+@contextlib.contextmanager
+def only_if(flag: Array) -> Iterator[None]:
+    """What is launched in the block runs only where flag[0] is not 0; a replay looks at the flag again.
+
+    flag: int64 (1,), persistent or written by a launch. Arrays that the block makes are for the block alone. On a GPU each
+    launch waits for the flag, and a program with such launches becomes no CUDA graph.
+    """
+    before, _thread.flags = _thread.flags, (*_thread.flags, flag)
+    try:
+        yield
+    finally:
+        _thread.flags = before
+
+
+class _Conditional:
+    """A kernel that is called with flags before its own arguments, and does nothing if one of them is 0."""
+
+    on_host = True
+
+    def __init__(self, function: Callable, flags: int):
+        self._function, self._flags = function, flags
+        self.__name__ = getattr(function, "__name__", repr(function))
+
+    def __call__(self, *args: Any) -> None:
+        for flag in args[: self._flags]:
+            if not (flag.place.read(flag) if isinstance(flag, DeviceArray) else flag)[0]:
+                return
+        self._function(*args[self._flags :])
+
+
+def _placed(function: Callable, args: tuple) -> tuple[Callable, tuple]:
+    """The launch as this thread's place does it; ValueError for arrays that are somewhere else."""
+    place = _thread.place
+    if place is not None:
+        args = tuple(place.empty(a.shape, a.dtype) if isinstance(a, np.ndarray) and not a.size else a for a in args)
+    for arg in args:
+        if isinstance(arg, ARRAYS) and place_of(arg) is not place and not (function is copy and place is not None):
+            raise ValueError(
+                f"{getattr(function, '__name__', function)!r} runs on {place or 'the CPU'}, but was given an array of shape "
+                f"{arg.shape} on {place_of(arg) or 'the CPU'}: make variables, layers, optimizers and metrics on the device "
+                "that they are used on (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
+            )
+    return (function, args) if place is None else (place.twin(function), args)
+
+
+@np.errstate(all="ignore")
+def run(function: Callable, args: tuple) -> None:
+    """Run a kernel, with errors that name it."""
+    try:
+        result = function(*args)
+    except DOES_NOT_FIT as error:
+        raise_named(function, args, error)
+    if result is not None and not any(result is arg for arg in args):  # ufuncs return their `out`
+        raise TypeError(
+            f"the kernel {named(function)} returned a value, which is lost: received {result!r:.80}, expected None. Let it "
+            "write into an array that it is given: y = device.empty(shape, dtype); device.launch(kernel, x, y)"
+        )
+
+
+@np.errstate(all="ignore")
+def play(steps: list[tuple[Callable, tuple]]) -> None:
+    """Run recorded launches again, in order."""
+    if _thread.runner is None:
+        for function, args in steps:
+            function(*args)
+    else:
+        for function, args in steps:
+            _thread.runner.run(function, args)
+
+
+def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
+    """What runs recorded launches again; on a GPU they become one CUDA graph, unless a profile is being taken."""
+    place, plain = _thread.place, functools.partial(play, steps)
+    graph = None if place is None else place.graph(steps, plain)
+    if graph is None:
+        return plain
+    return lambda: plain() if _thread.runner is not None else graph()
+
+
+def fuse(
+    steps: list[tuple[Callable, tuple]], memory_of: Callable, needed_after: Callable
+) -> list[tuple[Callable, tuple]]:
+    """Recorded launches with chains of elementwise ones joined, on a GPU; see cuda/machine/fusion.py."""
+    return steps if _thread.place is None else _thread.place.fuse(steps, memory_of, needed_after)
+
+
+class Inlet:
+    """Where batches are put together for a program's input buffers: on the CPU the buffers themselves."""
+
+    def __init__(self, buffers: list):
+        self.arrays = buffers
+
+    def send(self) -> None:
+        """Bring `arrays` to the buffers."""
+
+
+def inlet(buffers: list) -> Any:
+    """An Inlet for buffers of this thread's place; on a GPU the next batch is on its way while a step runs."""
+    return Inlet(buffers) if _thread.place is None else _thread.place.inlet(buffers)
+
+
+def persistent_empty(shape, dtype) -> Array:
+    """`persistent` of an array with undefined content."""
+    if _thread.place is None or _thread.dry:
+        return persistent(np.empty(shape, dtype))
+    return persistent(_thread.place.empty(shape, dtype))
+
+
+def view_at(owner: Array, offset: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> Array:
+    """A view of any form, `offset` bytes into an array that owns its memory."""
+    if isinstance(owner, DeviceArray):
+        return owner.at(offset, shape, dtype, strides)  # type: ignore[return-value]
+    return np.ndarray(shape, dtype, owner, offset, strides)
+
+
+def address(array: Array) -> int:
+    """Where the first element of an array is."""
+    return array.address if isinstance(array, DeviceArray) else array.__array_interface__["data"][0]
+
+
+def write(array: Array, value: Any) -> None:
+    """Put a value into an array of the same shape, now; not recorded."""
+    if isinstance(array, DeviceArray):
+        array.place.write(array, value)
+    else:
+        array[...] = value
+
+
+def read(array: Array) -> Array:
+    """The array as a NumPy array for Python to look at (a copy if it is on a GPU); what looks at values cannot be recorded."""
+    array = shown(array)
+    return array.copy() if isinstance(array, DeviceArray) else array
+
+
+def shown(array: Array) -> Array:
+    """The array itself, for others to look into: as `read`."""
+    array = plain(array)
+    if is_known(array):
+        return array
+    if _thread.dry:
+        raise ValueReadError(
+            "a tensor's value was read while only its shape was being worked out (building a functional model or "
+            "a layer's output shape); give the layer a compute_output_shape method, or use ops instead of the value"
+        )
+    if _thread.recorder is not None:
+        _thread.recorder.value_read()
+    return array
+
+
+class ValueReadError(RuntimeError):
+    """A value was asked for where there is only a shape, or where a replay would not ask again."""
+
+
+def _is_unread() -> bool:
+    """Whether what op code reads now would be wrong: in a replay, or because nothing was computed."""
+    return _thread.dry or (_thread.recorder is not None and _thread.recorder.reason is None)
+
+
+def _refuse(what: str) -> None:
+    """Raise ValueReadError for op code that looks at an array's values, or changes them, outside a launch."""
+    frame: Any = sys._getframe(1)
+    while frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith(_FOREIGN):
+        frame = frame.f_back
+    when, why = (
+        "a step is recorded",
+        "a replay starts the launches again and does not run this line: results would be stale",
+    )
+    if _thread.dry:
+        when, why = "its shape is worked out", "nothing is computed then"
+    raise ValueReadError(
+        f"{frame.f_code.co_name!r} ({frame.f_code.co_filename}:{frame.f_lineno}) used {what} on an array while {when}. Op code "
+        f"may use shapes, dtypes and views of arrays, not their values: {why}. Put the computation into a kernel and start it "
+        "by device.launch(kernel, *arrays). If Python must look at values, use device.read(array): then steps are not recorded "
+        "and run eagerly, and the layer needs a compute_output_shape method"
+    )
+
+
+# Files whose code calls methods of an array for op code.
+_FOREIGN = (*(os.path.join(next(iter(package.__path__)), "") for package in (np, numba)), functools.__file__)
+_FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # look at no value
+
+
+class UnreadArray(np.ndarray):
+    """An array for op code while a step is recorded or run dry: its views are free, its values are refused.
+
+    The same on the CPU as a DeviceArray is on a GPU. Afterwards it is an array like others: a layer may have kept one.
+    """
+
+    __numba_array_subtype_dispatch__ = True  # Numba asks `_typeof_unread` when a kernel is called without a launch
+
+    def __array_ufunc__(self, ufunc, method, *args, **kwargs):
+        if _is_unread():
+            _refuse(f"numpy.{ufunc.__name__}")
+        if "out" in kwargs:
+            kwargs["out"] = tuple(map(plain, kwargs["out"]))
+        return getattr(ufunc, method)(*map(plain, args), **kwargs)
+
+    def __array_function__(self, function, types, args, kwargs):
+        if _is_unread() and function not in VIEWS and function not in _FORMS:
+            _refuse(f"numpy.{function.__name__}")
+        result = super().__array_function__(function, types, args, kwargs)
+        return result.view(UnreadArray) if function in VIEWS else result
+
+    def __getitem__(self, key):
+        """While unread, a view: a single element is a view without axes."""
+        if not _is_unread():
+            return plain(self)[key]
+        whole = view_key(key)
+        if whole is None:
+            _refuse(f"an index {key!r:.60}, which gives no view,")
+        return super().__getitem__(whole)
+
+    @property
+    def flat(self):
+        if _is_unread():
+            _refuse(".flat")
+        return plain(self).flat
+
+    def __repr__(self):
+        return f"<array of shape {self.shape} and dtype {self.dtype}>" if _is_unread() else repr(plain(self))
+
+    __str__ = __repr__
+
+
+def _refusing(name: str) -> Any:
+    """The method of that name of an UnreadArray."""
+
+    def method(self, *args, **kwargs):
+        if _is_unread():
+            _refuse(f".{name}()")
+        return getattr(plain(self), name)(*args, **kwargs)
+
+    return method
+
+
+for _name in (
+    "all any argmax argmin argpartition argsort astype byteswap choose clip compress conj conjugate copy cumprod cumsum "
+    "diagonal dot dump dumps fill flatten getfield item max mean min nonzero partition prod put ravel repeat resize round "
+    "searchsorted setfield sort std sum take tobytes tofile tolist trace var "
+    "__bool__ __complex__ __contains__ __copy__ __deepcopy__ __float__ __format__ __index__ __int__ __iter__ __reduce__ "
+    "__setitem__"
+).split():
+    setattr(UnreadArray, _name, _refusing(_name))
+
+
+@typeof_impl.register(UnreadArray)
+def _typeof_unread(array, context):
+    if _is_unread():
+        _refuse("a compiled function, without device.launch,")
+    return typeof(plain(array), context.purpose)
+
+
+def unread(array: Any) -> Any:
+    """An array for op code: an UnreadArray over the same memory while a step is recorded or run dry, else itself."""
+    return array.view(UnreadArray) if type(array) is np.ndarray and _is_unread() else array
+
+
+def plain(value: Any) -> Any:
+    """An UnreadArray as an array that shows its values; anything else as it is."""
+    return value.view(np.ndarray) if type(value) is UnreadArray else value
+
+
+@contextlib.contextmanager
+def record(recorder) -> Iterator[Any]:
+    """Let `recorder` hear of each `empty`, `call`, `launch` and `read` (allocated, called, ...) of this thread."""
+    before, _thread.recorder = _thread.recorder, recorder
+    try:
+        yield recorder
+    finally:
+        _thread.recorder = before
+
+
+def recorder() -> Any:
+    """This thread's recorder, or None."""
+    return _thread.recorder
+
+
+@contextlib.contextmanager
+def dry() -> Iterator[None]:
+    """Run no kernel: ops then only work out shapes and dtypes, at no cost and with nothing compiled."""
+    before, _thread.dry = _thread.dry, True
+    recorder_before, _thread.recorder = _thread.recorder, None
+    try:
+        yield
+    finally:
+        _thread.dry, _thread.recorder = before, recorder_before
+
+
+@contextlib.contextmanager
+def ordinary() -> Iterator[None]:
+    """Run and do not record, whatever goes on around: for what is done once, such as building weights."""
+    before, _thread.dry = _thread.dry, False
+    recorder_before, _thread.recorder = _thread.recorder, None
+    try:
+        yield
+    finally:
+        _thread.dry, _thread.recorder = before, recorder_before
+
+
+def is_dry() -> bool:
+    """Whether this thread works out shapes only."""
+    return _thread.dry
+
+
+class Profile:
+    """Launches by function name: `calls[name]` and `seconds[name]`; `str(profile)` is a table, slowest first."""
+
+    def __init__(self) -> None:
+        self.calls: dict[str, int] = {}
+        self.seconds: dict[str, float] = {}
+
+    def run(self, function: Callable, args) -> None:
+        name = getattr(function, "__name__", repr(function))
+        start = time.perf_counter()
+        run(function, args)
+        if _thread.place is not None:
+            _thread.place.synchronize()
+        self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+        self.calls[name] = self.calls.get(name, 0) + 1
+
+    def __str__(self) -> str:
+        total = sum(self.seconds.values()) or 1.0
+        lines = [f"{'kernel':<36}{'launches':>9}{'total ms':>11}{'share':>8}"]
+        for name, seconds in sorted(self.seconds.items(), key=lambda item: -item[1]):
+            lines.append(f"{name:<36}{self.calls[name]:>9}{seconds * 1e3:>11.3f}{seconds / total:>8.1%}")
+        return "\n".join(lines)
+
+
+@contextlib.contextmanager
+def profile() -> Iterator[Profile]:
+    """Count and time this thread's launches, replayed ones too: `with profile() as p: ...; print(p)`."""
+    with run_by(Profile()) as taken:
+        yield taken
+
+
+@contextlib.contextmanager
+def run_by(runner: Any) -> Iterator[Any]:
+    """Let `runner.run(function, args)` run this thread's launches; it calls `run`."""
+    before, _thread.runner = _thread.runner, runner
+    try:
+        yield runner
+    finally:
+        _thread.runner = before
+
+
+def copy(source: Array, target: Array) -> None:
+    """Kernel: target[...] = source, any strides, with a cast where dtypes differ."""
+    np.copyto(target, source, casting="unsafe")
+
+
+def fill(target: Array, value) -> None:
+    """Kernel: target[...] = value."""
+    target.fill(value)
+
+
+def add(x: Array, y: Array, out: Array) -> None:
+    """Kernel: out = x + y, broadcasting; out may be x."""
+    np.add(x, y, out=out)
+
+
+def subtract(x: Array, y: Array, out: Array) -> None:
+    """Kernel: out = x - y, broadcasting; out may be x."""
+    np.subtract(x, y, out=out)
+
+
+def contiguous(array: Array) -> Array:
+    """The array itself if it is C-contiguous, else a copy that is."""
+    if array.flags.c_contiguous:
+        return array
+    result = empty(array.shape, array.dtype)
+    launch(copy, array, result)
+    return result

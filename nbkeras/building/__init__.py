@@ -1,0 +1,1 @@
+"""Floor 2: what layers and functional graphs are built of."""

@@ -1,0 +1,353 @@
+"""Floor 2: the functional graph. Symbolic tensors, the Nodes that connect them, and Graph, which runs them in order.
+
+A Node is one call of a layer: (layer, arguments, outputs). Only calls on symbolic tensors make nodes.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, ops
+from nbkeras.engine import structures
+from nbkeras.engine.tensor import Tensor, shapes_only
+from nbkeras.ops.operators import attach_operators
+
+
+class SymbolicTensor:
+    """A tensor of a model that is being described: shape (None where any size fits), dtype, and the call it came from."""
+
+    operation: Callable | None = None  # makes a layer of an op; set by nbkeras.building.inputs
+
+    def __init__(self, shape, dtype=None, name: str | None = None):
+        self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)
+        self.dtype = np.dtype(dtype or config.floatx())
+        if self.dtype.kind not in "fiub":
+            raise ValueError(f"a tensor holds numbers or booleans, received dtype {self.dtype}")
+        self.name = name or f"keras_tensor_{next(_numbers)}"
+        self.node: Node | None = None
+        self.index = 0
+        self.mask: SymbolicTensor | None = None
+        self.logits = None
+        self.trials: tuple | None = None  # its shapes in the two trials that found its own: see `infer`
+
+    @property
+    def ndim(self) -> int:
+        return len(self.shape)
+
+    def reshape(self, newshape) -> SymbolicTensor:
+        """ops.reshape of this tensor."""
+        return ops.reshape(self, newshape)  # type: ignore[return-value]
+
+    def squeeze(self, axis=None) -> SymbolicTensor:
+        """ops.squeeze of this tensor."""
+        return ops.squeeze(self, axis)  # type: ignore[return-value]
+
+    def symbolic_op(self, function: Callable, args: tuple, kwargs: dict) -> Any:
+        """An op called on this tensor becomes a node of its graph (see nbkeras.engine.tensor.op)."""
+        return type(self).operation(function)(*args, **kwargs)  # type: ignore[misc]
+
+    def __repr__(self) -> str:
+        return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
+
+    def _no_value(self, *args, **kwargs):
+        raise TypeError(
+            f"{self!r} has no value: it describes a model that is being built. Use nbkeras.ops or a Lambda layer on it "
+            "instead of NumPy or Python control flow, or call the model on arrays to get values"
+        )
+
+    __array__ = __float__ = __int__ = __index__ = _no_value
+
+    def __bool__(self) -> bool:
+        """An error, but for `x != y` of two symbolic tensors: whether they are two, as `==` says whether they are one."""
+        if getattr(self.node and self.node.layer, "function", None) is ops.not_equal and len(self.node.inputs) == 2:  # type: ignore
+            return self.node.inputs[0] is not self.node.inputs[1]  # type: ignore[union-attr]
+        return self._no_value()
+
+    __array_priority__ = 1000
+    __hash__ = object.__hash__
+
+    def __len__(self) -> int:
+        raise TypeError(f"{self!r} has no length")
+
+    def __iter__(self):
+        raise TypeError(f"{self!r} cannot be iterated over")
+
+
+attach_operators(SymbolicTensor)
+_numbers = itertools.count()
+
+
+def is_symbolic(structure: Any) -> bool:
+    """Whether any leaf is a SymbolicTensor."""
+    return any(isinstance(leaf, SymbolicTensor) for leaf in structures.flatten(structure))
+
+
+class Node:
+    """One call of a layer on symbolic tensors; appends itself to the layer's nodes."""
+
+    def __init__(self, layer: Any, args: tuple, kwargs: dict, outputs: Any):
+        self.layer, self.outputs = layer, outputs
+        self.args, self.kwargs = _own_lists(args), _own_lists(kwargs)
+        self.inputs: list[SymbolicTensor] = [
+            leaf for leaf in structures.flatten([args, kwargs]) if isinstance(leaf, SymbolicTensor)
+        ]
+        for index, tensor in enumerate(structures.flatten(outputs)):
+            tensor.node, tensor.index = self, index
+        self.number = len(layer._inbound_nodes)
+        layer._inbound_nodes.append(self)
+
+    @property
+    def call_inputs(self) -> Any:
+        """The first argument, as the layer got it: a tensor or a structure of them."""
+        return self.args[0] if self.args else next(iter(self.kwargs.values()), None)
+
+
+# -------------------- shapes by dry run --------------------
+
+Sizes = Callable[[SymbolicTensor, int], list[int]]  # those of a tensor in the first trial and in the second
+
+
+def _by_axis(batch: tuple[int, int], other: tuple[int, int]) -> Sizes:
+    """All unknown first axes have one size, all other unknown axes another one."""
+    return lambda symbol, trial: [
+        (other if axis else batch)[trial] if size is None else size for axis, size in enumerate(symbol.shape)
+    ]
+
+
+_small = _by_axis((2, 61), (3, 131))
+_large = _by_axis((24, 48), (120, 240))  # into which windows fit, and which can be divided
+_tiny = _by_axis((5, 7), (5, 7))  # which fit into something else and, being the same, beside each other
+
+
+def _as_found(symbol: SymbolicTensor, trial: int) -> list[int]:
+    """What the tensor had when its shape was found: a batch axis that was moved stays one."""
+    return _small(symbol, trial) if symbol.trials is None else list(symbol.trials[trial])
+
+
+def _fitted(leaves: list) -> Iterator[Sizes]:
+    """Sizes where one unknown axis is as long as something that the call knows, then where all are, as they broadcast."""
+    found = [(leaf, getattr(leaf, "shape", None)) for leaf in leaves]
+    shapes = [shape if isinstance(shape, tuple) else (leaf,) for leaf, shape in found]
+    known = dict.fromkeys(size for shape in shapes for size in shape if isinstance(size, int) and size > 1)
+    symbols = [leaf for leaf in leaves if isinstance(leaf, SymbolicTensor)]
+    unknown = dict.fromkeys((id(each), axis) for each in symbols for axis, n in enumerate(each.shape) if n is None)
+
+    def longer(place: tuple[int, int], length: int) -> Sizes:
+        return lambda symbol, trial: [
+            length if place == (id(symbol), axis) else size for axis, size in enumerate(_small(symbol, trial))
+        ]
+
+    for place, length in itertools.islice(itertools.product(unknown, known), 24):
+        yield longer(place, length)
+
+    def beside(symbol: SymbolicTensor, axis: int, size: int) -> int:
+        others = {shape[axis - symbol.ndim] for shape in shapes if len(shape) >= symbol.ndim - axis} - {None, 1}
+        return others.pop() if symbol.shape[axis] is None and len(others) == 1 else size
+
+    yield lambda symbol, trial: [beside(symbol, axis, size) for axis, size in enumerate(_small(symbol, trial))]
+
+
+def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
+    """Symbolic outputs of `function`, found by running it twice on unfilled tensors with no kernel launched.
+
+    A size that differs between the two runs, in which unknown sizes differ, is unknown. Where sizes do not fit, others are
+    tried; if none do, the first error is raised.
+    """
+    first, second = _trials(function, args, kwargs)
+    if len(structures.flatten(first)) != len(structures.flatten(second)):
+        raise ValueError(
+            f"{getattr(function, '__name__', function)!r} gives as many tensors as an axis is long, and that size is not "
+            "known (None): give it in the shape of the Input, or do this in the call of a layer"
+        )
+
+    def merge(a: Any, b: Any) -> Any:
+        if not isinstance(a, Tensor):
+            return a
+        symbol = SymbolicTensor((x if x == y else None for x, y in zip(a.shape, b.shape, strict=True)), a.dtype)
+        symbol.trials = (a.shape, b.shape)
+        return symbol
+
+    others = iter(structures.flatten(second))
+    return structures.map_leaves(lambda leaf: merge(leaf, next(others)), first)
+
+
+def _trials(function: Callable, args: tuple, kwargs: dict) -> list:
+    """What the function gives for tensors of two sizes, the first two that fit."""
+    leaves = structures.flatten([args, kwargs])
+    failure: Exception | None = None
+    trials: Iterable[Sizes] = [_small]
+    if any(isinstance(leaf, SymbolicTensor) and None in leaf.shape for leaf in leaves):
+        trials = itertools.chain([_as_found, _small, _large, _tiny], _fitted(leaves))
+    for sizes in trials:
+        try:
+            return [_dry_run(function, args, kwargs, sizes, trial) for trial in (0, 1)]
+        except (ValueError, IndexError, MemoryError) as error:
+            failure = failure or error
+    raise failure  # type: ignore[misc]
+
+
+def _dry_run(function: Callable, args: tuple, kwargs: dict, sizes: Sizes, trial: int) -> Any:
+    made: dict[int, Tensor] = {}
+
+    def stand_in(leaf: Any) -> Any:
+        if not isinstance(leaf, SymbolicTensor):
+            return leaf
+        if id(leaf) not in made:
+            tensor = made[id(leaf)] = Tensor(np.empty(sizes(leaf, trial), leaf.dtype))
+            if leaf.mask is not None:
+                tensor.mask = stand_in(leaf.mask)
+        return made[id(leaf)]
+
+    with shapes_only():
+        return function(*structures.map_leaves(stand_in, args), **structures.map_leaves(stand_in, kwargs))
+
+
+# -------------------- running --------------------
+
+
+class Graph:
+    """The calls between `inputs` and `outputs` (structures of symbolic tensors), in an order that can be run."""
+
+    def __init__(self, inputs: Any, outputs: Any):
+        self.inputs, self.outputs = inputs, outputs
+        self.input_list: list[SymbolicTensor] = structures.flatten(inputs)
+        self.output_list: list[SymbolicTensor] = structures.flatten(outputs)
+        for what, tensors in (("inputs", self.input_list), ("outputs", self.output_list)):
+            for tensor in tensors:
+                if not isinstance(tensor, SymbolicTensor):
+                    raise ValueError(
+                        f"a model's {what} must be symbolic tensors, made by Input() and by calling layers on them; "
+                        f"received {tensor!r} of type {type(tensor).__name__}"
+                    )
+        self.nodes = self._ordered()
+        self.depths = self._depths()
+        self.layers = self._layers()
+
+    def _ordered(self) -> list[Node]:
+        """Nodes from inputs to outputs, each after what it needs; a loop, so depth is not limited by the stack."""
+        known = {id(tensor) for tensor in self.input_list}
+        order: list[Node] = []
+        done: set[int] = set()
+        self._visits: dict[int, int] = {}  # layers as a walk from the outputs meets them
+        stack: list[tuple[SymbolicTensor, bool]] = [(tensor, False) for tensor in reversed(self.output_list)]
+        while stack:
+            tensor, expanded = stack.pop()
+            node = tensor.node
+            if node is not None:
+                self._visits.setdefault(id(node.layer), len(self._visits))
+            if id(tensor) in known or node is None or id(node) in done:
+                if node is None and id(tensor) not in known:
+                    raise self._disconnected(tensor)
+                continue
+            if not node.inputs:  # an Input that is not among the model's inputs
+                raise self._disconnected(tensor)
+            if expanded:
+                done.add(id(node))
+                order.append(node)
+            else:
+                stack.append((tensor, True))
+                stack.extend((parent, False) for parent in reversed(node.inputs))
+        return order
+
+    def _disconnected(self, tensor: SymbolicTensor) -> ValueError:
+        names = [t.name for t in self.input_list]
+        return ValueError(
+            f"graph disconnected: the outputs depend on {tensor!r}, which is not among the model's inputs {names}"
+        )
+
+    def _depths(self) -> dict[int, int]:
+        """Longest distance of each node from the outputs, which orders layers as Keras lists them."""
+        depths: dict[int, int] = {}
+        for node in reversed(self.nodes):
+            depth = depths.setdefault(id(node), 0)
+            for parent in node.inputs:
+                if parent.node is not None:
+                    depths[id(parent.node)] = max(depths.get(id(parent.node), 0), depth + 1)
+        return depths
+
+    def _layers(self) -> list[Any]:
+        """Layers deepest first, then as a walk from the outputs meets them: Keras's order, and so that of the weights."""
+        depths: dict[int, int] = {}
+        found: dict[int, Any] = {}
+        starts = [t.node for t in self.input_list if t.node is not None and not t.node.inputs]
+        for node in [*starts, *self.nodes]:
+            key = id(node.layer)
+            found[key] = node.layer
+            depths[key] = max(self.depths.get(id(node), 0), depths.get(key, 0))
+        last = len(self._visits)  # an input that no output needs was not met
+        return sorted(found.values(), key=lambda each: (-depths[id(each)], self._visits.get(id(each), last)))
+
+    def run(self, inputs: list[Tensor]) -> Any:
+        """The outputs' structure for tensors given in the order of `input_list`."""
+        values: dict[int, Any] = {id(symbol): tensor for symbol, tensor in zip(self.input_list, inputs, strict=True)}
+        uses: dict[int, int] = {}
+        for node in self.nodes:
+            for parent in node.inputs:
+                uses[id(parent)] = uses.get(id(parent), 0) + 1
+        keep = {id(symbol) for symbol in self.output_list}
+
+        def value(leaf: Any) -> Any:
+            return values[id(leaf)] if isinstance(leaf, SymbolicTensor) else leaf
+
+        for node in self.nodes:
+            args, kwargs = structures.map_leaves(value, node.args), structures.map_leaves(value, node.kwargs)
+            results = structures.flatten(node.layer(*args, **kwargs))
+            del args, kwargs
+            for symbol, result in zip(structures.flatten(node.outputs), results, strict=True):
+                values[id(symbol)] = result
+            for parent in node.inputs:  # what nobody needs any more goes now, not at the end
+                uses[id(parent)] -= 1
+                if uses[id(parent)] == 0 and id(parent) not in keep:
+                    del values[id(parent)]
+        return structures.map_leaves(value, self.outputs)
+
+
+def connect(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
+    """Make the Node of a symbolic call and return its outputs; a tensor that is only passed through gets a twin."""
+    inputs = {id(leaf) for leaf in structures.flatten([args, kwargs])}
+
+    def own(leaf: Any) -> Any:
+        if id(leaf) in inputs or leaf.node is not None:
+            twin = SymbolicTensor(leaf.shape, leaf.dtype)
+            twin.mask, twin.trials = leaf.mask, leaf.trials
+            return twin
+        return leaf
+
+    outputs = structures.map_leaves(own, outputs)
+    Node(layer, args, kwargs, outputs)
+    return _own_lists(outputs)
+
+
+def _own_lists(structure: Any) -> Any:
+    """The same leaves in lists and dicts that nobody else can change."""
+    return structures.map_leaves(lambda leaf: leaf, structure)
+
+
+def symbols(shape: Any, dtype: Any) -> Any:
+    """Fresh symbolic tensors for an output shape or a structure of shapes."""
+    if structures.is_shape(shape):
+        return SymbolicTensor(shape, dtype)
+    if isinstance(shape, dict):
+        return {key: symbols(value, dtype) for key, value in shape.items()}
+    return type(shape)(symbols(item, dtype) for item in shape)
+
+
+def get_source_inputs(tensor: SymbolicTensor) -> list[SymbolicTensor]:
+    """The inputs that a symbolic tensor is computed from, each once, in the order of the calls' arguments."""
+    found: dict[int, SymbolicTensor] = {}
+    seen: set[int] = set()
+    todo = [tensor]
+    while todo:
+        each = todo.pop()
+        if id(each) in seen:
+            continue
+        seen.add(id(each))
+        if each.node is None or not each.node.inputs:
+            found[id(each)] = each
+        else:
+            todo.extend(reversed(each.node.inputs))
+    return list(found.values())

@@ -1,0 +1,55 @@
+"""Floor 2: InputSpec, what a layer expects of an input."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+from nbkeras.engine import structures
+
+
+class InputSpec(NamedTuple):
+    """What a layer expects of an input: dtype, shape, rank, ranks between two, sizes of some axes; None: anything.
+
+    allow_last_axis_squeeze: a last axis of 1 may be there or not. name: the key of the input where inputs come as a dict.
+    optional: None may be passed.
+    """
+
+    dtype: Any = None
+    shape: tuple | None = None
+    ndim: int | None = None
+    max_ndim: int | None = None
+    min_ndim: int | None = None
+    axes: dict[int, int | None] | None = None
+    allow_last_axis_squeeze: bool = False
+    name: str | None = None
+    optional: bool = False
+
+
+def mismatch(spec: InputSpec | None, each: Any) -> str:
+    """What a spec wants that an input lacks, or ''."""
+    if spec is None or (each is None and spec.optional):
+        return ""
+    if not hasattr(each, "shape"):
+        return "a tensor"
+    shape = structures.shape_of(each)
+    if spec.ndim is not None and len(shape) != spec.ndim and not spec.allow_last_axis_squeeze:
+        return f"ndim={spec.ndim}"
+    if spec.max_ndim is not None and len(shape) > spec.max_ndim:
+        return f"max_ndim={spec.max_ndim}"
+    if spec.min_ndim is not None and len(shape) < spec.min_ndim:
+        return f"min_ndim={spec.min_ndim}"
+    if spec.dtype is not None and each.dtype != spec.dtype:
+        return f"dtype {spec.dtype}"
+    for axis, size in (spec.axes or {}).items():
+        if size is not None and (axis >= len(shape) or shape[axis] not in (size, None)):
+            return f"axis {axis} of the input to have size {size}"
+    if spec.shape is not None:
+        wanted = tuple(spec.shape)
+        if spec.allow_last_axis_squeeze:
+            shape, wanted = (s[:-1] if s and s[-1] == 1 else s for s in (shape, wanted))
+        agree = len(shape) == len(wanted) and all(
+            a is None or b is None or a == b for a, b in zip(shape, wanted, strict=True)
+        )
+        if not agree:
+            return f"shape {tuple(spec.shape)}"
+    return ""

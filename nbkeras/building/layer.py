@@ -1,0 +1,464 @@
+"""Floor 2: Layer, what every layer and model is: building, calling, masks, and the shapes of symbolic calls."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, ops, regularizers
+from nbkeras.building import graph
+from nbkeras.building.call_history import Connected
+from nbkeras.building.graph import SymbolicTensor, is_symbolic
+from nbkeras.building.input_spec import InputSpec as InputSpec
+from nbkeras.building.input_spec import mismatch
+from nbkeras.building.module import Module
+from nbkeras.engine import load_budget, structures, tensor
+from nbkeras.engine.annotations import briefly
+from nbkeras.engine.naming import snake_case, unique_name
+from nbkeras.engine.registry import Registry, is_sharing, nearest
+from nbkeras.engine.tensor import Tensor, as_tensor
+from nbkeras.engine.user_errors import set_by_init, warn
+
+
+class _Layers(Registry):
+    """Layers by name; one that writes or reads a `build_config` of its own gets it."""
+
+    def _written(self, item):
+        written = super()._written(item)
+        if type(item).get_build_config is not Layer.get_build_config:
+            written["build_config"] = item.get_build_config()
+        return written
+
+    def _made(self, cls, config):
+        if isinstance(config["config"].get("vocabulary"), str):  # code may name a file to read, a model file not
+            raise ValueError(f"the configuration of {cls.__name__} names a file for its vocabulary: it is not read")
+        layer = super()._made(cls, config)
+        if config.get("build_config") and getattr(cls, "build_from_config", None) is not Layer.build_from_config:
+            layer.build_from_config(config["build_config"])
+            layer.built = True
+        return layer
+
+
+layers = _Layers("layer")
+
+
+class _Context(threading.local):
+    training: bool | None = None
+
+
+_context = _Context()
+
+
+@contextlib.contextmanager
+def training_phase(value: bool | None) -> Iterator[None]:
+    """Layers called inside get this as their `training` unless they are told otherwise."""
+    before, _context.training = _context.training, value
+    try:
+        yield
+    finally:
+        _context.training = before
+
+
+def learning_phase() -> bool:
+    """Whether layers called now, in this thread, are in training unless they are told otherwise."""
+    return bool(_context.training)
+
+
+def set_learning_phase(value) -> None:
+    """Set it for calls outside fit, evaluate and predict, which set their own."""
+    _context.training = bool(value)
+
+
+_ARGUMENTS = (
+    "name",
+    "dtype",
+    "trainable",
+    "input_shape",
+    "batch_input_shape",
+    "batch_shape",
+    "input_dim",
+    "input_length",
+)
+
+
+class Layer(Module, Connected):
+    """A callable with weights. Subclasses write `build`, `call`, `compute_output_shape` and `get_config`.
+
+    name: unique within a model. dtype: of weights and computation, floatx by default. trainable: False freezes it.
+    input_shape (without the batch axis), input_dim (+ input_length), batch_input_shape, batch_size: the shape of the input
+    when the layer is first in a Sequential. weights: initial values, as for `set_weights`. activity_regularizer: of the
+    outputs. autocast: give floats that come in the layer's dtype.
+    """
+
+    _passed: tuple[tuple, dict[str, Any]]  # arguments it was made with
+    supports_masking = False
+    input_spec: Any = None
+    input_dtype: str | None = None  # of the input of a Sequential that starts with this layer; None: the layer's own
+    trains_by_default = False  # what `training` is in a call outside fit, evaluate and predict that does not say
+    masks_beside_others = False  # whether an input's mask reaches `call` beside other tensors, as in Keras 2
+    output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
+    compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
+
+    def __init_subclass__(cls, registered=True, **kwargs):
+        """registered=False: a class of nbkeras's own that others extend, which no file may name."""
+        super().__init_subclass__(**kwargs)
+        parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
+        if parameters is not None:
+            cls._call_takes, cls._call_names = frozenset(parameters), tuple(parameters)[1:]
+            cls._call_takes_any = any(p.kind is p.VAR_KEYWORD for p in parameters.values())
+        if "build" in cls.__dict__:
+            shapes = tuple(name for name in inspect.signature(cls.build).parameters if name.endswith("_shape"))
+            cls._build_takes = shapes if len(shapes) > 1 else ()
+        if registered and cls.__module__.startswith("nbkeras.") and not cls.__name__.startswith("_"):
+            layers.register(cls)
+
+    _call_takes: frozenset[str] = frozenset()
+    _call_takes_any = False
+    _call_names: tuple[str, ...] = ()
+    _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ...: of a layer built for several arguments
+
+    def __init__(
+        self,
+        name=None,
+        dtype=None,
+        trainable=True,
+        batch_size=None,
+        weights=None,
+        activity_regularizer=None,
+        autocast=True,
+        **kwargs,
+    ):
+        for key in kwargs:
+            unused = kwargs[key] is None or kwargs[key] is False  # an option of another Keras that a file does not use
+            if key not in _ARGUMENTS and not (unused and is_sharing()):
+                raise TypeError(
+                    f"{type(self).__name__} got an unexpected argument {key!r}.{nearest(key, self._argument_names())}"
+                )
+        Module.__init__(self, trainable)
+        Connected.__init__(self)
+        if name is not None and not isinstance(name, str):
+            raise TypeError(f"a layer's name must be a string, received {name!r}")
+        self.name: str = name or unique_name(snake_case(type(self).__name__))
+        given = config.floatx() if dtype is None else dtype
+        if str(getattr(given, "__name__", given)).endswith("float16"):  # mixed_bfloat16 too
+            raise ValueError(f"dtype {given!r} is not offered: use 'float32' or 'float64'")
+        self.dtype = config.standardize_dtype(given)
+        self.built = False
+        self.activity_regularizer: Any = regularizers.get(activity_regularizer)
+        self.autocast = bool(autocast)
+        self._initial_weights = weights
+        shape = self._input_shape_argument(batch_size, kwargs)
+        self._batch_input_shape = None if shape is None else tuple(n if n is None else int(n) for n in shape)
+        self.build_shapes: Any = None
+        self._place = tensor.place()  # the device that it was made on, where its weights are made and it computes
+
+    def _argument_names(self) -> list[str]:
+        return [*inspect.signature(type(self).__init__).parameters, *_ARGUMENTS, "batch_size", "weights"]
+
+    @staticmethod
+    def _input_shape_argument(batch_size: int | None, kwargs: dict) -> tuple | None:
+        whole = kwargs.get("batch_input_shape", kwargs.get("batch_shape"))
+        if whole is not None:
+            return tuple(whole)
+        shape = kwargs.get("input_shape")
+        if shape is not None:
+            shape = (shape,) if isinstance(shape, int) else tuple(shape)
+            if not structures.is_shape(shape):
+                raise ValueError(f"input_shape must be a tuple of integers or None, received {shape!r}")
+            return (batch_size, *shape)
+        if kwargs.get("input_dim") is not None:
+            if "input_length" in kwargs:
+                return (batch_size, kwargs["input_length"], kwargs["input_dim"])
+            return (batch_size, kwargs["input_dim"])
+        return None
+
+    # -------------------- what subclasses write --------------------
+
+    def build(self, input_shape) -> None:
+        """Make the weights for an input of this shape (a tuple, or a structure of them).
+
+        A layer of several arguments may take their shapes by name: `build(self, query_shape, value_shape)`.
+        """
+        self.built = True
+
+    def call(self, inputs, *args, **kwargs):
+        """Compute the output from tensors with nbkeras.ops; may take `training` and `mask`."""
+        raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs)")
+
+    def compute_output_shape(self, input_shape) -> Any:
+        """Shape of the output for a shape of the input; by default found by a dry run of `call`."""
+        inputs = graph.symbols(tuple(input_shape) if structures.is_shape(input_shape) else input_shape, self.dtype)
+        self._ensure_built(inputs)
+        return structures.shapes(graph.infer(self._plain_call, (inputs,), {}))
+
+    def compute_mask(self, inputs, mask=None) -> Any:
+        """Mask of the output: the input's for layers with `supports_masking`, else None."""
+        return mask if self.supports_masking else None
+
+    def get_config(self) -> dict[str, Any]:
+        """What `from_config` needs to make this layer again, without its weights.
+
+        A subclass with arguments of its own adds them; one that does not override this gets them as they were passed.
+        """
+        values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
+        if self.activity_regularizer is not None:
+            values["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
+        if not self.autocast:
+            values["autocast"] = False
+        if type(self).get_config is Layer.get_config and type(self).__init__ is not Layer.__init__:
+            values = {**self._passed_arguments(), "name": self.name}
+        return values
+
+    def __new__(cls, *args, **kwargs):
+        layer = super().__new__(cls)
+        layer._passed = (args, kwargs)
+        return layer
+
+    def _passed_arguments(self) -> dict[str, Any]:
+        """What the layer was made with, if it is plain values: the configuration of a class that writes none."""
+        args, kwargs = self._passed
+        names = list(inspect.signature(type(self).__init__).parameters)[1:]
+        given = {**dict(zip(names, args, strict=False)), **kwargs}
+        for key, value in given.items():
+            if not all(
+                leaf is None or isinstance(leaf, str | bool | int | float) for leaf in structures.flatten(value)
+            ):
+                raise NotImplementedError(
+                    f"{type(self).__name__} was made with {key}={value!r}, which cannot be written as it is: define "
+                    "get_config (and from_config) in the class"
+                )
+        return given
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """A layer from what `get_config` returned."""
+        return cls(**config)
+
+    def get_build_config(self) -> dict[str, Any] | None:
+        """What `build_from_config` needs to make the weights again: the shapes that the layer was built for."""
+        return None if self.build_shapes is None else {"input_shape": self.build_shapes}
+
+    def build_from_config(self, config: dict[str, Any]) -> None:
+        """Make the weights for what `get_build_config` returned (and JSON made lists of)."""
+        shape = config.get("input_shape")
+        if shape is not None and not self.built:
+            self.build(structures.map_shapes(tuple, shape))
+
+    # -------------------- calling --------------------
+
+    def __call__(self, *args, **kwargs):
+        if self._place is not tensor.place():
+            with tensor.on_place(self._place):
+                return self(*args, **kwargs)
+        if is_symbolic([args, kwargs]):
+            return self._symbolic_call(args, kwargs)
+        args = tuple(self._convert(arg) for arg in args)
+        kwargs = {key: self._convert_array(value) for key, value in kwargs.items()}
+        inputs = args[0] if args else next(iter(kwargs.values()), None)
+        self._check_input(inputs)
+        named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
+        self._ensure_built(named if self._build_takes else inputs)
+        if not tensor.layer_stack.names:  # the outermost call starts anew, as in Keras
+            self.clear_losses()
+        masks = structures.map_leaves(lambda t: getattr(t, "mask", None), inputs)
+        has_mask = any(mask is not None for mask in structures.flatten(masks))
+        if "training" in self._call_takes and kwargs.get("training") is None:
+            kwargs["training"] = self._in_training()
+        if has_mask and "mask" in self._call_takes and kwargs.get("mask") is None and self._takes_mask(named):
+            kwargs["mask"] = masks
+        for name, value in named.items():
+            if f"{name}_mask" in self._call_names[len(args) :] and named.get(f"{name}_mask") is None:
+                kwargs[f"{name}_mask"] = structures.map_leaves(lambda t: getattr(t, "mask", None), value)
+        outputs = self._named_call(args, kwargs)
+        if has_mask or kwargs.get("mask") is not None or type(self).compute_mask is not Layer.compute_mask:
+            self._set_masks(inputs, kwargs.get("mask", masks if has_mask else None), outputs)
+        if self.activity_regularizer is not None:
+            for output in structures.flatten(outputs):
+                self.add_loss(ops.divide(self.activity_regularizer(output), max((*output.shape[:1], 1))))
+        return outputs
+
+    def _named_call(self, args: tuple, kwargs: dict) -> Any:
+        load_budget.step()
+        names = tensor.layer_stack.names
+        names.append(self.name)
+        training = kwargs.get("training", _context.training)
+        if "training" not in self._call_takes and not self._call_takes_any:  # as in Keras it is for the layers inside
+            kwargs = {key: value for key, value in kwargs.items() if key != "training"}
+        try:
+            with training_phase(training):
+                outputs = self.call(*args, **kwargs)
+        finally:
+            names.pop()
+        for output in structures.flatten(outputs):
+            if isinstance(output, SymbolicTensor) and not structures.find(SymbolicTensor, [args, kwargs]):
+                raise ValueError(
+                    f"{self!r} computes with a symbolic tensor that is not among its inputs: call it on a list with that tensor "
+                    "in it, such as Lambda(function)([x, other])"
+                )
+            if not isinstance(output, Tensor | SymbolicTensor) and output is not None:
+                raise TypeError(
+                    f"{type(self).__name__}.call of layer {self.name!r} must return tensors, received "
+                    f"{type(output).__name__}: compute with nbkeras.ops (or nbkeras.backend), not with NumPy"
+                )
+        return outputs
+
+    def _in_training(self) -> bool:
+        return self.trains_by_default if _context.training is None else _context.training
+
+    def _takes_mask(self, named: dict[str, Any]) -> bool:
+        """Whether the mask of the first argument reaches `call`: as in Keras 3 if no other argument is a tensor."""
+        kinds = Tensor, np.ndarray
+        several = [
+            value for value in named.values() if any(isinstance(leaf, kinds) for leaf in structures.flatten(value))
+        ]
+        return len(several) < 2 or self.masks_beside_others
+
+    def _plain_call(self, *args, **kwargs) -> Any:
+        """`call` with `training` filled in, for dry runs."""
+        if "training" in self._call_takes and kwargs.get("training") is None:
+            kwargs["training"] = self._in_training()
+        inputs = args[0] if args else None
+        masks = structures.map_leaves(lambda t: getattr(t, "mask", None), inputs)
+        if (
+            "mask" in self._call_takes
+            and "mask" not in kwargs
+            and any(m is not None for m in structures.flatten(masks))
+        ):
+            kwargs["mask"] = masks
+        losses = {id(each): list(each._losses) for each in self._all_layers()}
+        outputs = self._named_call(args, kwargs)
+        for each in self._all_layers():
+            each._losses[:] = losses.get(id(each), [])
+        return outputs
+
+    def _convert(self, value: Any) -> Any:
+        """Arrays, numbers and lists of numbers become tensors; floats get the layer's dtype, if that is one of floats."""
+        if isinstance(value, Tensor):
+            return as_tensor(value, self.dtype) if value.dtype.kind == self.dtype[0] == "f" and self.autocast else value
+        if isinstance(value, dict):
+            return {key: self._convert(item) for key, item in value.items()}
+        if isinstance(value, list | tuple):
+            if value and all(isinstance(item, int | float | bool) for item in structures.flatten(value)):
+                return self._convert(as_tensor(value))
+            return type(value)(self._convert(item) for item in value)
+        return self._convert_array(value)
+
+    def _convert_array(self, value: Any) -> Any:
+        if isinstance(value, np.ndarray | np.generic):
+            return as_tensor(value, self.dtype if value.dtype.kind == self.dtype[0] == "f" and self.autocast else None)
+        foreign = hasattr(value, "__array__") and not isinstance(value, Tensor)
+        return self._convert(as_tensor(value)) if foreign else value  # a table of pandas, a tensor of another library
+
+    def _check_input(self, inputs: Any) -> None:
+        if self.input_spec is None:
+            return
+        specs = [self.input_spec] if isinstance(self.input_spec, InputSpec) else list(self.input_spec)
+        by_name = isinstance(inputs, dict) and all(spec is not None and spec.name for spec in specs)
+        tensors = [inputs.get(spec.name) for spec in specs] if by_name else self._checked_inputs(inputs)
+        if len(tensors) != len(specs):
+            raise ValueError(
+                f"layer {self.name!r} ({type(self).__name__}) takes {len(specs)} input{'s' * (len(specs) > 1)}, received "
+                f"{len(tensors)}: call it on each of them, or put them together by ops.stack or ops.concatenate"
+            )
+        for position, (spec, each) in enumerate(zip(specs, tensors, strict=True)):
+            problem = mismatch(spec, each)
+            if problem:
+                received = f"shape {tuple(each.shape)}, dtype {each.dtype}" if hasattr(each, "shape") else briefly(each)
+                raise ValueError(
+                    f"input {spec.name or position} of layer {self.name!r} ({type(self).__name__}) is incompatible with it: "
+                    f"expected {problem}, received {received}"
+                )
+
+    def _checked_inputs(self, inputs: Any) -> list:
+        """The inputs that `input_spec` is about."""
+        return structures.flatten(inputs)
+
+    def _ensure_built(self, inputs: Any) -> None:
+        """Build for the first argument of a call, or for all by name where `build` takes several shapes."""
+        if self.built:
+            return
+        if self._build_takes:
+            given = {name: inputs.get(name.removesuffix("_shape")) for name in self._build_takes}
+            shapes: Any = {name: structures.shapes(value) for name, value in given.items() if value is not None}
+        else:
+            shapes = (
+                structures.shapes(inputs) if not isinstance(inputs, list) else [structures.shapes(i) for i in inputs]
+            )
+        with tensor.outside_program():
+            self.build(**shapes) if self._build_takes else self.build(shapes)
+        self.build_shapes = shapes
+        self.built = True
+        if self._initial_weights is not None:
+            self.set_weights(self._initial_weights)
+            self._initial_weights = None
+
+    def _set_masks(self, inputs: Any, masks: Any, outputs: Any) -> None:
+        try:
+            result = self.compute_mask(inputs, masks)
+        except TypeError:
+            if structures.flatten(masks) != [None]:
+                raise
+            result = None
+        if result is None:
+            if (
+                masks is not None
+                and any(m is not None for m in structures.flatten(masks))
+                and not self._handles_masks()
+            ):
+                self._warn_mask_lost()
+            return
+        leaves = structures.flatten(outputs)
+        for output, mask in zip(leaves, structures.flatten(result), strict=False):
+            if output is not None:
+                output.mask = mask
+
+    def _handles_masks(self) -> bool:
+        return self.supports_masking or "mask" in self._call_takes or type(self).compute_mask is not Layer.compute_mask
+
+    def _warn_mask_lost(self) -> None:
+        if not getattr(self, "_mask_warned", False):
+            self._mask_warned = True
+            warn(
+                f"layer {self.name!r} ({type(self).__name__}) was given an input with a mask but does not support "
+                "masking, so the mask ends here"
+            )
+
+    # -------------------- symbolic calls and nodes --------------------
+
+    def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:
+        for name in () if self._call_takes_any else kwargs.keys() - self._call_takes - {"training", "mask"}:
+            raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {name!r}")
+        inputs = args[0] if args else next(iter(kwargs.values()))
+        self._check_input(inputs)
+        named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
+        self._ensure_built(named if self._build_takes else inputs)
+        masks = structures.map_leaves(lambda t: getattr(t, "mask", None), inputs)
+        outputs = graph.connect(self, args, kwargs, self.compute_output_spec(*args, **kwargs))
+        has_mask = any(mask is not None for mask in structures.flatten(masks))
+        if has_mask or kwargs.get("mask") is not None or type(self).compute_mask is not Layer.compute_mask:
+            self._set_masks(inputs, kwargs.get("mask", masks if has_mask else None), outputs)
+        return outputs
+
+    def compute_output_spec(self, *args, **kwargs) -> Any:
+        """Symbolic outputs for symbolic inputs, of which nothing is computed; a layer may have its own."""
+        if (
+            type(self).compute_output_shape is not Layer.compute_output_shape
+            and len(args) == 1
+            and not self._build_takes
+        ):
+            shape = self.compute_output_shape(structures.shapes(args[0]))
+            dtypes = [t.dtype for t in structures.flatten(args[0]) if isinstance(t, SymbolicTensor)]
+            keeps = self.output_dtype == "input" and dtypes
+            return graph.symbols(shape, dtypes[0] if keeps else self.dtype)
+        return graph.infer(self._plain_call, args, kwargs)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inbound_nodes _place")

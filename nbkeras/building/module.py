@@ -1,0 +1,245 @@
+"""Floor 2: Module, what owns weights: its own, its states, and those of the modules in its attributes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import MutableMapping
+from typing import Any
+
+import numpy as np
+
+from nbkeras import constraints, initializers, regularizers
+from nbkeras.engine import dlpack, load_budget, structures, tensor
+from nbkeras.engine.observed import Observed
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor
+from nbkeras.metrics.metric import Mean, Metric
+
+_ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
+_NOT_SEARCHED = {
+    *("_passed", "_inbound_nodes", "_weights", "_states", "_losses", "_trained", "_compiled_weights"),
+    "compile_arguments",
+}
+_LAYER = 4096  # bytes of a layer without weights, about
+
+
+class Module(Observed):
+    """Variables and modules that belong together; what a layer is apart from computing something."""
+
+    name: str
+    dtype: str
+    built: bool
+
+    def __init__(self, trainable: bool = True):
+        load_budget.take(_LAYER, "one more layer")
+        if not isinstance(trainable, bool | int | np.bool_):
+            raise ValueError(f"trainable must be True or False, received {trainable!r}")
+        self._trainable = bool(trainable)
+        self._weights: list[Variable] = []
+        self._states: list[Variable] = []
+        self._losses: list[Tensor] = []
+
+    def add_weight(
+        self, shape=None, initializer=None, dtype=None, trainable=True, regularizer=None, constraint=None, name=None
+    ) -> Variable:
+        """A Variable that training updates and saving keeps; non-trainable ones are written by the layer itself."""
+        if isinstance(shape, str):
+            raise TypeError(f"add_weight takes the shape first: write add_weight(name={shape!r}, shape=...)")
+        dtype = np.dtype(dtype or self.dtype)
+        shape = () if shape is None else (shape,) if isinstance(shape, int) else tuple(shape)
+        if any(size is None or size < 0 for size in shape):
+            raise ValueError(f"a weight of {self.name!r} needs a full shape, received {shape}")
+        self._take_room(shape, dtype)
+        if initializer is None:
+            initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
+        make = initializers.get(initializer)
+        value = np.zeros(shape, dtype) if self._is_read_whole() else make(shape, dtype=dtype.name)  # type: ignore[misc]
+        name = name or f"variable_{len(self._weights)}"
+        variable = Variable(value, dtype=dtype, trainable=trainable and self._trainable, name=name)
+        variable.path = f"{self.name}/{variable.name}"
+        variable.regularizer = regularizers.get(regularizer)
+        variable.constraint = constraints.get(constraint)
+        variable.declared_trainable = trainable
+        self._weights.append(variable)
+        return variable
+
+    def _is_read_whole(self) -> bool:
+        """Whether all weights of this module come from a file next: what reads them itself, or is a model, may have others."""
+        own = type(self).load_own_variables is not Module.load_own_variables or hasattr(type(self), "layers")
+        return load_budget.is_unfilled() and not own
+
+    def add_variable(self, shape, initializer, dtype=None, trainable=True, autocast=True, **options) -> Variable:
+        """`add_weight` in Keras 3's order; autocast has no meaning here."""
+        return self.add_weight(shape, initializer, dtype, trainable, **options)
+
+    def add_state(self, shape, dtype=None, name: str = "state", value=0) -> Variable:
+        """A Variable that the layer writes and that is no weight: a recurrent state, a counter."""
+        self._take_room(tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
+        variable = Variable(np.full(shape, value, dtype or self.dtype), name=name, trainable=False)
+        self._states.append(variable)
+        return variable
+
+    def _take_room(self, shape: tuple[int, ...], dtype: Any) -> None:
+        size = math.prod(shape) * np.dtype(dtype).itemsize
+        load_budget.take(size, f"layer {self.name!r} is described with an array of shape {shape}, which")
+
+    def add_loss(self, loss) -> None:
+        """Add a scalar (or a tensor, summed) to what training minimises; call it in `call`."""
+        for each in loss if isinstance(loss, list | tuple) else [loss]:
+            self._losses.append(as_tensor(each))
+
+    def add_metric(self, value, name: str | None = None, aggregation: str | None = "mean") -> None:
+        """Report a value under a name, as the mean over batches; call it in `call`. Keras 2's.
+
+        A metric set as an attribute reports what it was given by itself: `self.add_metric(self.mean(x), name=...)` of such
+        a metric changes nothing.
+        """
+        if not name:
+            raise ValueError(f"add_metric in {self.name!r} needs a name to report the value under: name=...")
+        own = [m for m in vars(self).values() if isinstance(m, Metric) and m.name == name]
+        if len(own) > 1:
+            raise ValueError(f"{self.name!r} has several metrics named {name!r}: give each a name of its own")
+        if not own:
+            with tensor.outside_program():
+                own = [Mean(name)]
+            setattr(self, f"{_ADDED}{name}", own[0])
+        if hasattr(self, f"{_ADDED}{name}"):
+            own[0].update_state(value)
+
+    @property
+    def metrics(self) -> list[Metric]:
+        """The metrics of this layer and those below: in attributes, as sublayers are, or made by add_metric."""
+        return [metric for layer in self._all_layers() for metric in layer._held(Metric)]
+
+    @property
+    def metrics_variables(self) -> list[Variable]:
+        """The state of `metrics`."""
+        return [variable for metric in self.metrics for variable in metric.variables]
+
+    def _sublayers(self) -> list[Module]:
+        """Layers held in attributes, directly or in lists, tuples and dicts, in the order of assignment."""
+        return self._held(Module)
+
+    def _held(self, kind: type) -> list[Any]:
+        """Objects of a class in attributes, or in lists, tuples and dicts there, each once."""
+        return structures.find(kind, [value for name, value in vars(self).items() if name not in _NOT_SEARCHED])
+
+    def _all_layers(self) -> list[Module]:
+        """This layer and all below it, each once, depth first."""
+        found: dict[int, Module] = {}
+        todo: list[Module] = [self]
+        while todo:
+            layer = todo.pop()
+            if id(layer) not in found:
+                found[id(layer)] = layer
+                todo.extend(reversed(layer._sublayers()))
+        return list(found.values())
+
+    def _own_weights(self) -> list[Variable]:
+        """Weights of this layer alone: from add_weight, then Variables in attributes, or in lists, tuples and dicts there."""
+        known = {id(v) for v in (*self._weights, *self._states)}
+        direct = {id(v): v for v in vars(self).values() if isinstance(v, Variable) and id(v) not in known}
+        listed = [v for v in self._held(Variable) if id(v) not in known and id(v) not in direct]
+        if listed:  # a list may be of weights of layers below
+            theirs = {id(v) for layer in self._all_layers()[1:] for v in layer._own_weights()}
+            listed = [v for v in listed if id(v) not in theirs]
+        own = [*self._weights, *direct.values(), *listed]
+        return [v for v in own if v.declared_trainable] + [v for v in own if not v.declared_trainable]
+
+    @property
+    def weights(self) -> list[Variable]:
+        return list(dict.fromkeys(v for layer in self._all_layers() for v in layer._own_weights()))
+
+    variables = weights
+
+    @property
+    def trainable_weights(self) -> list[Variable]:
+        """Those that training updates: nothing in a layer that is frozen, whatever the layers in it say."""
+        found: set[int] = set()
+        todo: list[Module] = [self] if self._trainable else []
+        seen: set[int] = set()
+        while todo:
+            layer = todo.pop()
+            if id(layer) not in seen:
+                seen.add(id(layer))
+                found.update(id(v) for v in layer._own_weights() if v.trainable)
+                todo.extend(each for each in layer._sublayers() if each._trainable)
+        return [v for v in self.weights if id(v) in found]
+
+    trainable_variables = trainable_weights
+
+    @property
+    def non_trainable_weights(self) -> list[Variable]:
+        trained = {id(v) for v in self.trainable_weights}
+        return [v for v in self.weights if id(v) not in trained]
+
+    non_trainable_variables = non_trainable_weights
+
+    @property
+    def _states_variables(self) -> list[Variable]:
+        """Variables of this layer and those below that are no weights."""
+        return [v for layer in self._all_layers() for v in layer._states]
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        """Freeze or unfreeze this layer and all below it; compile again for it to take effect on training."""
+        for layer in self._all_layers():
+            layer._trainable = bool(value)
+            for variable in layer._own_weights():
+                variable.trainable = bool(value) and variable.declared_trainable
+        tensor.invalidate_programs()
+
+    def get_weights(self) -> list[np.ndarray]:
+        """Copies of all weights, in the order of `weights`."""
+        return [v.numpy() for v in self.weights]
+
+    def set_weights(self, weights) -> None:
+        """Write all weights in place, in the order of `weights`; all are checked before any is written.
+
+        Other threads may predict meanwhile: a prediction uses all the old weights or all the new ones.
+        """
+        own, arrays = self.weights, [np.asarray(dlpack.on_host(w)) for w in weights]
+        if len(own) != len(arrays):
+            raise ValueError(
+                f"layer {self.name!r} has {len(own)} weights, received {len(arrays)}. Expected shapes: "
+                f"{[v.shape for v in own]}, received {[a.shape for a in arrays]}"
+            )
+        for variable, array in zip(own, arrays, strict=True):
+            if variable.shape != array.shape:
+                raise ValueError(
+                    f"weight {variable.path!r} has shape {variable.shape}, received an array of shape {array.shape}"
+                )
+        tensor.assign_all(zip(own, arrays, strict=True))
+
+    def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Put this layer's own weights, without its sublayers', into a file's part for it: '0', '1', ... -> array."""
+        for number, variable in enumerate(self._own_weights()):
+            store[str(number)] = variable.numpy()
+
+    def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
+        """Take this layer's own weights from what `save_own_variables` put there."""
+        own = self._own_weights()
+        if len(store) != len(own):
+            raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
+        tensor.assign_all([(variable, store[str(number)]) for number, variable in enumerate(own)])
+
+    def count_params(self) -> int:
+        """Number of weights' elements."""
+        if not self.built and not self.weights:
+            raise ValueError(f"layer {self.name!r} is not built yet: call it, or give the model an input shape")
+        return sum(v.size for v in self.weights)
+
+    @property
+    def losses(self) -> list[Tensor]:
+        """What add_loss and activity regularizers collected in the last call, and the weights' regularizers."""
+        collected = [loss for layer in self._all_layers() for loss in layer._losses]
+        penalties = [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
+        return collected + penalties
+
+    def clear_losses(self) -> None:
+        """Forget what the last call collected, here and below."""
+        for layer in self._all_layers():
+            layer._losses.clear()

@@ -1,0 +1,74 @@
+"""Floor 2: Operation, the layer that an op on symbolic tensors becomes."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import re
+from collections.abc import Callable
+
+from nbkeras import ops
+from nbkeras.building import graph
+from nbkeras.building.layer import Layer
+from nbkeras.engine.naming import unique_name
+from nbkeras.engine.registry import custom_object, get_registered_name, nearest
+from nbkeras.engine.tensor import own_ops
+
+
+class Operation(Layer):
+    """An op of nbkeras.ops in a functional graph: what `x + y` or `ops.mean(x)` on symbolic tensors becomes."""
+
+    def __init__(self, function, name=None, **kwargs):
+        if isinstance(function, str):
+            function = _named(function)
+        super().__init__(name=name or unique_name(function.__name__), **kwargs)
+        self.function = function
+        self.built = True
+
+    def call(self, *args, **kwargs):
+        return self.function(*args, **kwargs)
+
+    def _convert(self, value):  # ops convert their own arguments; shapes among them must stay tuples
+        return value
+
+    def _convert_array(self, value):
+        return value
+
+    def compute_output_spec(self, *args, **kwargs):
+        return graph.infer(self.function, args, kwargs)
+
+    def _warn_mask_lost(self):  # an op on a tensor drops its mask, as in Keras
+        pass
+
+    def get_config(self):
+        function = self.function
+        name, elsewhere = function.__name__, f"{function.__module__.removeprefix('nbkeras.')}.{function.__name__}"
+        if getattr(ops, name, None) is not function:
+            name = elsewhere if own_ops.get(elsewhere) is function else get_registered_name(function)
+            if name == function.__name__:  # of the user's, who may give it any name, that of one of nbkeras.ops too
+                name = f"{_USERS}>{name}"
+        return {"function": name, "name": self.name}
+
+
+_USERS = "Custom"  # the package of what was registered without one, as Keras's
+
+
+def _named(name: str) -> Callable:
+    """The op that a model file names: 'mean' and 'ops.image.resize' are nbkeras's, 'package>mean' is one of the user's."""
+    package, _, own = name.rpartition(">")
+    places = [custom_object] if package else [lambda own: getattr(ops, own, None), _own, custom_object]
+    for found in (place(each) for each in dict.fromkeys((name, own)) for place in places):
+        if hasattr(found, "__wrapped__") and not own.startswith("_"):
+            return found
+    raise ValueError(
+        f"{own!r} is not an op of nbkeras.ops.{nearest(own, vars(ops))} An op of your own is named by custom_objects or "
+        "register_keras_serializable."
+    )
+
+
+def _own(name: str) -> Callable | None:
+    """One of nbkeras's ops by module and name; its module may not have been imported yet, as that of 'ops.image.resize'."""
+    if name not in own_ops and re.fullmatch(r"(ops\.[a-z_]+|elastic)\.\w+", name):
+        with contextlib.suppress(ModuleNotFoundError):
+            importlib.import_module(f"nbkeras.{name.rpartition('.')[0]}")
+    return own_ops.get(name)

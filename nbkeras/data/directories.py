@@ -1,0 +1,284 @@
+"""Data sets of files: a folder for each class, as `image_dataset_from_directory` and its siblings read them."""
+
+import os
+import wave
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, ops
+from nbkeras.data.images import COLOR_MODES, img_to_array, load_img, reading
+from nbkeras.data.selection import Selection
+from nbkeras.engine.devices import device
+from nbkeras.engine.progress import print_message
+from nbkeras.ops.resize import INTERPOLATIONS
+
+Array = np.ndarray
+_IMAGES = (".bmp", ".gif", ".jpeg", ".jpg", ".png")
+
+
+def image_dataset_from_directory(
+    directory,
+    labels="inferred",
+    label_mode: str | None = "int",
+    class_names: Sequence[str] | None = None,
+    color_mode: str = "rgb",
+    batch_size: int | None = 32,
+    image_size=(256, 256),
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    interpolation: str = "bilinear",
+    follow_links: bool = False,
+    crop_to_aspect_ratio: bool = False,
+    pad_to_aspect_ratio: bool = False,
+    data_format: str | None = None,
+    format: str = "tf",
+    verbose: bool = True,
+) -> Any:
+    """Batches of (images, labels), or of images: float32, (batch, rows, columns, channels), read by pillow.
+
+    labels: 'inferred' from the subfolders' names (hidden ones left out), None, or a list of numbers in the order of the files'
+    paths. label_mode: 'int', 'categorical' (one-hot), 'binary' (float, (batch, 1)), or None: no labels, and all files below
+    the folder. class_names: the subfolders to take, in this order. validation_split and subset: 'training', 'validation'
+    or 'both' (two data sets). Images are resized by `ops.image.resize`, to which interpolation, crop_to_aspect_ratio and
+    pad_to_aspect_ratio go. format: without meaning here. ValueError for arguments that do not fit and for a folder without
+    images.
+    """
+    size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
+    if len(size) != 2 or interpolation not in INTERPOLATIONS or (crop_to_aspect_ratio and pad_to_aspect_ratio):
+        raise ValueError(
+            f"expected image_size (height, width), interpolation one of {', '.join(INTERPOLATIONS)} and at most one way to "
+            f"keep the ratio, received {size}, {interpolation!r}, {crop_to_aspect_ratio=}, {pad_to_aspect_ratio=}"
+        )
+    if color_mode not in COLOR_MODES:
+        raise ValueError(f"color_mode must be one of {sorted(COLOR_MODES)}, received {color_mode!r}")
+    ways = (interpolation, False, crop_to_aspect_ratio, pad_to_aspect_ratio)
+
+    def read(path: str) -> Array:
+        with load_img(path, color_mode) as image:
+            pixels = img_to_array(image, data_format, "float32")
+        with device("cpu"):
+            return ops.image.resize(pixels, size, *ways, data_format=data_format).numpy()
+
+    files = _Files(directory, labels, label_mode, class_names, _IMAGES, follow_links, verbose)
+    return files.select(read, batch_size, shuffle, seed, validation_split, subset)
+
+
+def text_dataset_from_directory(
+    directory,
+    labels="inferred",
+    label_mode: str | None = "int",
+    class_names: Sequence[str] | None = None,
+    batch_size: int | None = 32,
+    max_length: int | None = None,
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    follow_links: bool = False,
+    format: str = "tf",
+    verbose: bool = True,
+) -> Any:
+    """Batches of (texts, labels), or of texts: NumPy arrays of Python strings, of .txt files in UTF-8; arguments as of images.
+
+    max_length: characters kept of each text.
+    """
+
+    def read(path: str) -> Any:
+        with reading(path), open(path, encoding="utf-8", newline="") as file:
+            return file.read(-1 if max_length is None else max_length)
+
+    files = _Files(directory, labels, label_mode, class_names, (".txt",), follow_links, verbose)
+    return files.select(read, batch_size, shuffle, seed, validation_split, subset)
+
+
+def audio_dataset_from_directory(
+    directory,
+    labels="inferred",
+    label_mode: str | None = "int",
+    class_names: Sequence[str] | None = None,
+    batch_size: int | None = 32,
+    output_sequence_length: int | None = None,
+    ragged: bool = False,
+    shuffle: bool = True,
+    seed: int | None = None,
+    validation_split: float | None = None,
+    subset: str | None = None,
+    follow_links: bool = False,
+    verbose: bool = True,
+) -> Any:
+    """Batches of (sounds, labels), or of sounds: float32 from -1 to 1, (batch, samples, channels), of 16-bit .wav files.
+
+    output_sequence_length: samples to cut or pad (with zeros) to; None pads to the longest of the batch. The sampling rate is
+    left as it is. Other arguments as of images. ValueError for ragged=True and for other kinds of .wav files.
+    """
+    if ragged:
+        raise ValueError("ragged=True: there are no ragged tensors; sounds are padded to the longest of a batch")
+
+    def read(path: str) -> Array:
+        with reading(path), wave.open(path) as file:
+            if file.getsampwidth() != 2:
+                raise ValueError(f"the file has {8 * file.getsampwidth()} bits per sample, expected 16")
+            sound = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels())
+        length = len(sound) if output_sequence_length is None else output_sequence_length
+        result = np.zeros((length, sound.shape[1]), np.float32)
+        result[: len(sound)] = sound[:length] / np.float32(32768)
+        return result
+
+    files = _Files(directory, labels, label_mode, class_names, (".wav",), follow_links, verbose)
+    return files.select(read, batch_size, shuffle, seed, validation_split, subset)
+
+
+def list_files(folder: str | os.PathLike[str], endings: tuple[str, ...], follow_links: bool = False) -> list[str]:
+    """Paths, relative to a folder, of the files below it with one of the endings, sorted."""
+    found: list[str] = []
+    for root, _, names in sorted(os.walk(os.fspath(folder), followlinks=follow_links)):
+        found += [
+            os.path.relpath(os.path.join(root, name), folder)
+            for name in sorted(names)
+            if name.lower().endswith(endings)
+        ]
+    return found
+
+
+def list_classes(
+    folder: str | os.PathLike[str],
+    names: Iterable[str],
+    endings: tuple[str, ...],
+    follow_links: bool = False,
+    part: Callable[[int], slice] = lambda count: slice(None),
+) -> tuple[list[str], Array]:
+    """Paths, relative to a folder, of the files in its subfolders `names`, one after the other, and the subfolders' numbers.
+
+    part: which of that many files to take of a subfolder.
+    """
+    paths: list[str] = []
+    numbers: list[int] = []
+    for number, name in enumerate(names):
+        found = list_files(os.path.join(folder, name), endings, follow_links)
+        found = found[part(len(found))]
+        paths += [os.path.join(name, each) for each in found]
+        numbers += [number] * len(found)
+    return paths, np.array(numbers, np.int32)
+
+
+def list_folders(folder: str | os.PathLike[str]) -> list[str]:
+    """The names of a folder's subfolders, sorted."""
+    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+
+
+class _Files:
+    """The files of a folder with their labels."""
+
+    def __init__(
+        self,
+        directory: Any,
+        labels: Any,
+        label_mode: str | None,
+        class_names: Sequence[str] | None,
+        endings: tuple[str, ...],
+        follow_links: bool,
+        verbose: bool,
+    ):
+        if label_mode not in ("int", "categorical", "binary", None):
+            raise ValueError(f"label_mode must be 'int', 'categorical', 'binary' or None, received {label_mode!r}")
+        if isinstance(labels, str) and labels != "inferred":
+            raise ValueError(f"labels must be 'inferred', None or a list of numbers, received {labels!r}")
+        directory = os.fspath(directory)
+        self.label_mode = label_mode
+        self.class_names: list[str] | None = None
+        self.labels: Array | None = None
+        inferred = isinstance(labels, str) and label_mode is not None
+        if class_names is not None and not inferred:
+            raise ValueError("class_names are the names of subfolders: they need labels='inferred' and a label_mode")
+        if inferred:
+            folders = [name for name in list_folders(directory) if not name.startswith(".")]
+            self.class_names = folders if class_names is None else list(class_names)
+            if not set(self.class_names) <= set(folders):
+                raise ValueError(f"class_names must be among the subfolders, {folders}, received {class_names}")
+            found, self.labels = list_classes(directory, self.class_names, endings, follow_links)
+        else:
+            found = list_files(directory, endings, follow_links)
+            if labels is not None and label_mode is not None:
+                self.labels, self.class_names = _listed(labels, len(found), label_mode)
+        if not found:
+            raise ValueError(f"no files with the endings {', '.join(endings)} in {directory}")
+        if label_mode == "binary" and self.class_names is not None and len(self.class_names) != 2:
+            raise ValueError(f"label_mode='binary' needs two classes, received {self.class_names}")
+        self.paths = [os.path.join(directory, path) for path in found]
+        if verbose:
+            known = "" if self.class_names is None else f" belonging to {len(self.class_names)} classes"
+            print_message(f"Found {len(found)} files{known}.")
+
+    def select(
+        self, read: Callable[[str], Any], batch_size: int | None, shuffle: bool, seed: Any, fraction: Any, subset: Any
+    ) -> Any:
+        """The data set, or the two of subset='both'."""
+        if (fraction is None) != (subset is None) or subset not in (None, "training", "validation", "both"):
+            raise ValueError(
+                "validation_split and subset ('training', 'validation' or 'both') belong together, received "
+                f"{fraction!r} and {subset!r}"
+            )
+        if fraction is not None and not 0 < fraction < 1:
+            raise ValueError(f"validation_split must be between 0 and 1, received {fraction!r}")
+        if subset in ("training", "validation") and shuffle and seed is None:
+            raise ValueError("with shuffle and a subset give a seed, so that the two subsets have no file in common")
+        seed = config.next_seed() % 2**32 if seed is None else seed
+        rows = np.arange(len(self.paths))
+        if shuffle:
+            rows = np.random.RandomState(seed).permutation(rows)
+        at = len(rows) if fraction is None else len(rows) - int(fraction * len(rows))
+        parts = {"training": rows[:at], "validation": rows[at:]}
+        names = ["training", "validation"] if subset == "both" else [subset or "training"]
+        made = []
+        for name in names:
+            if not len(parts[name]):
+                raise ValueError(f"validation_split={fraction} of {len(rows)} files leaves none for {name}")
+            each = Selection(self._taker(read), parts[name], batch_size, shuffle and name == "training", seed)
+            each.class_names = self.class_names
+            each.file_paths = [self.paths[row] for row in parts[name]]
+            made.append(each)
+        return made if subset == "both" else made[0]
+
+    def _taker(self, read: Callable[[str], Any]) -> Callable[[Array], Any]:
+        def take(rows: Array) -> Any:
+            x = read(self.paths[rows]) if np.ndim(rows) == 0 else _stack([read(self.paths[row]) for row in rows])
+            return x if self.labels is None else (x, self._targets(self.labels[rows]))
+
+        return take
+
+    def _targets(self, numbers: Array) -> Array:
+        if self.label_mode == "categorical":
+            return np.eye(len(self.class_names or []), dtype=np.float32)[numbers]
+        return numbers[..., None].astype(np.float32) if self.label_mode == "binary" else numbers
+
+
+def _listed(labels: Any, files: int, label_mode: str) -> tuple[Array, list[str]]:
+    """The numbers that a list of labels gives, and their names."""
+    if len(labels) != files:
+        raise ValueError(f"labels must have a number for each of the {files} files, received {len(labels)}")
+    numbers = np.asarray(labels, np.int32)
+    names = [str(number) for number in sorted(set(numbers.tolist()))]
+    if label_mode == "categorical" and not np.all((numbers >= 0) & (numbers < len(names))):
+        raise ValueError(
+            f"label_mode='categorical' needs labels from 0 to {len(names) - 1}, received {', '.join(names)}"
+        )
+    return numbers, names
+
+
+def _stack(items: list) -> Array:
+    """One array of texts, or of arrays that may differ in length (then with zeros at their ends)."""
+    if isinstance(items[0], str):
+        return np.array(items, object)
+    if len({item.shape[1:] for item in items}) > 1:
+        raise ValueError(
+            f"the sounds of a batch have different numbers of channels: {sorted({i.shape[1] for i in items})}"
+        )
+    longest = max(len(item) for item in items)
+    batch = np.zeros((len(items), longest, *items[0].shape[1:]), items[0].dtype)
+    for row, item in zip(batch, items, strict=True):
+        row[: len(item)] = item
+    return batch

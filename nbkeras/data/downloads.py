@@ -1,0 +1,155 @@
+"""`get_file`: a file from the web, downloaded once, checked, and kept in Keras's cache."""
+
+import hashlib
+import http.client
+import os
+import secrets
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Iterator, Sequence
+from typing import IO
+
+from nbkeras.data import unpacking
+from nbkeras.engine.progress import Progbar, print_message
+
+_CHUNK = 1 << 16
+_TIMEOUT = 30  # seconds without a byte
+
+
+def cache_folder() -> str:
+    """Where downloads are kept: the environment's KERAS_HOME, else ~/.keras."""
+    return os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")
+
+
+def get_file(
+    fname: str | os.PathLike | None = None,
+    origin: str | None = None,
+    untar: bool = False,
+    md5_hash: str | None = None,
+    file_hash: str | None = None,
+    cache_subdir: str = "datasets",
+    hash_algorithm: str = "auto",
+    extract: bool = False,
+    archive_format: str | Sequence[str] | None = "auto",
+    cache_dir: str | os.PathLike | None = None,
+    force_download: bool = False,
+) -> str:
+    """Path of the file `fname` in the cache, downloaded from `origin` (http, https, file) if it is not there yet.
+
+    file_hash: its sha256 or md5; a file in the cache with another hash is downloaded again. It appears under its name
+    only whole and checked. cache_dir: default KERAS_HOME, else ~/.keras. extract: unpack it (archive_format 'tar', 'zip' or
+    'auto'), untar: as a tar file; the path is then that of the folder beside it, `fname_extracted` (`fname` itself if that
+    has no dot: the archive is then `fname_archive`), made anew after a download only. ValueError for wrong arguments, a wrong
+    hash and an archive that is none, ConnectionError where the download fails, OSError where it cannot be written.
+    """
+    if origin is None:
+        raise ValueError("get_file needs an origin, the URL of the file")
+    if urllib.parse.urlsplit(origin).scheme not in ("http", "https", "file"):
+        raise ValueError(f"origin must be an http, https or file URL, received {origin!r}")
+    name = os.fspath(fname) if fname else os.path.basename(urllib.parse.urlsplit(origin).path)
+    if not name or name != os.path.basename(name) or name in (".", ".."):
+        raise ValueError(f"fname must be a file's name without folders (use cache_dir for those), received {name!r}")
+    if file_hash is None and md5_hash is not None:
+        file_hash, hash_algorithm = md5_hash, "md5"
+    folder = os.path.join(os.path.expanduser(os.fspath(cache_dir or cache_folder())), cache_subdir)
+    unpack = extract or untar
+    target = os.path.join(folder, name)
+    if unpack and (fname is None or "." not in name):
+        target += "_archive"
+    algorithm = _algorithm(hash_algorithm, file_hash)
+    present = os.path.exists(target) and not force_download
+    if present and file_hash is not None and _hash(target, algorithm) != file_hash.lower():
+        print_message(f"{target} is not the expected file: its {algorithm} differs. Downloading it again.")
+        present = False
+    extracted = os.path.join(folder, name if target.endswith("_archive") else name.partition(".")[0] + "_extracted")
+    unpacked = os.path.isdir(extracted)
+    if not present:
+        _download(origin, target, algorithm, file_hash)
+    if not unpack:
+        return target
+    if not present or not unpacked:
+        unpacking.extract(target, extracted, "tar" if untar else archive_format, replace=unpacked)
+    return extracted
+
+
+def _algorithm(name: str, file_hash: str | None) -> str:
+    if name == "auto":
+        return "md5" if file_hash is not None and len(file_hash) == 32 else "sha256"
+    if name not in ("sha256", "md5"):
+        raise ValueError(f"hash_algorithm must be 'auto', 'sha256' or 'md5', received {name!r}")
+    return name
+
+
+def _hash(path: str, algorithm: str) -> str:
+    digest = hashlib.new(algorithm, usedforsecurity=False)
+    with open(path, "rb") as file:
+        while chunk := file.read(_CHUNK):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def _download(origin: str, target: str, algorithm: str, file_hash: str | None) -> None:
+    """Download into a file of its own beside the target, check it, and give it the target's name."""
+    part = f"{target}.{os.getpid()}.{secrets.token_hex(4)}.part"
+    try:
+        os.makedirs(os.path.dirname(target), exist_ok=True)
+        with open(part, "xb") as file:
+            received = _fetch(origin, target, file, hashlib.new(algorithm, usedforsecurity=False))
+        if file_hash is not None and received != file_hash.lower():
+            raise ValueError(
+                f"what {origin} sent is not the expected file: its {algorithm} is {received}, expected {file_hash}"
+            )
+        os.replace(part, target)
+    except ConnectionError:
+        raise
+    except OSError as error:
+        raise OSError(
+            error.errno,
+            f"cannot write {target} ({error.strerror}); make room or make the folder writable, or set KERAS_HOME to "
+            "a folder that is",
+        ) from error
+    finally:
+        if os.path.exists(part):
+            os.remove(part)
+
+
+def _fetch(origin: str, target: str, file: IO[bytes], digest) -> str:
+    """Copy what origin sends into the file, with a progress bar; its hash."""
+    print_message(f"Downloading data from {origin}")
+    total, done = None, 0
+    progbar: Progbar | None = None
+    for total, chunk in _chunks(origin, target):
+        progbar = progbar or Progbar(total, unit_name="byte")
+        file.write(chunk)
+        digest.update(chunk)
+        done += len(chunk)
+        progbar.update(done, finalize=False)
+    if total is not None and done < total:
+        raise _no_download(origin, target, f"it ended after {done} of {total} bytes")
+    if progbar is not None:
+        progbar.update(done, finalize=True)
+    return digest.hexdigest()
+
+
+def _chunks(origin: str, target: str) -> Iterator[tuple[int | None, bytes]]:
+    """(total size or None, next bytes) until the end; every failure of the connection is a ConnectionError."""
+    try:
+        with urllib.request.urlopen(origin, timeout=_TIMEOUT) as response:
+            length = response.headers.get("Content-Length")
+            total = int(length) if length and length.isdigit() else None
+            while chunk := response.read(_CHUNK):
+                yield total, chunk
+    except urllib.error.HTTPError as error:
+        error.close()
+        raise _no_download(origin, target, f"the server says {error.code} {error.reason}") from error
+    except urllib.error.URLError as error:
+        raise _no_download(origin, target, str(error.reason)) from error
+    except (OSError, http.client.HTTPException) as error:
+        raise _no_download(origin, target, str(error) or type(error).__name__) from error
+
+
+def _no_download(origin: str, target: str, reason: str) -> ConnectionError:
+    return ConnectionError(
+        f"cannot download {origin} ({reason}); where there is no network, get the file elsewhere and put it at {target}"
+    )

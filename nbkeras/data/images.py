@@ -1,0 +1,127 @@
+"""Images: from files to arrays and back, by the optional package pillow."""
+
+import contextlib
+import io
+import os
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.engine.user_errors import warn
+
+COLOR_MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
+_PLAIN_GREYS = ("L", "I;16", "I")  # kept as they are, so that 16 bits are not lost
+
+
+def _pillow() -> Any:
+    """pillow's Image module; ImportError that says what to install."""
+    try:
+        from PIL import Image
+    except ImportError:
+        raise ImportError("images in files need pillow: pip install 'nbkeras[images]'") from None
+    return Image
+
+
+@contextlib.contextmanager
+def reading(path: Any) -> Iterator[None]:
+    """An error in the block says which file was being read."""
+    try:
+        yield
+    except Exception as error:
+        error.add_note(f"while reading {path}")
+        raise
+
+
+def _format(data_format: str | None) -> str:
+    data_format = data_format or config.image_data_format()
+    if data_format not in ("channels_last", "channels_first"):
+        raise ValueError(f"data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
+    return data_format
+
+
+def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
+    """A pillow image or an array as an array of three axes, (rows, columns, channels) or (channels, rows, columns)."""
+    image = np.asarray(img, dtype or config.floatx())
+    if image.ndim not in (2, 3):
+        raise ValueError(
+            f"Unsupported image shape: {image.shape}, expected (rows, columns) or (rows, columns, channels)"
+        )
+    image = image[:, :, None] if image.ndim == 2 else image
+    return image.transpose(2, 0, 1) if _format(data_format) == "channels_first" else image
+
+
+def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=None):
+    """A pillow image of an array with 1, 3 or 4 channels; scale: its values stretched to 0 to 255 first."""
+    pillow = _pillow()
+    image = np.array(x, dtype or config.floatx())
+    if image.ndim != 3:
+        raise ValueError(f"array_to_img expects three axes (a single image), received shape {image.shape}")
+    if _format(data_format) == "channels_first":
+        image = image.transpose(1, 2, 0)
+    if image.shape[2] not in (1, 3, 4):
+        raise ValueError(f"array_to_img expects 1, 3 or 4 channels, received {image.shape[2]} (shape {image.shape})")
+    if scale:
+        image = stretch(image)
+    if image.shape[2] == 1:
+        image = image[:, :, 0]
+        return pillow.fromarray(image.astype(np.int32 if image.max() > 255 else np.uint8))
+    return pillow.fromarray(image.astype(np.uint8))
+
+
+def stretch(image: np.ndarray) -> np.ndarray:
+    """The values from their smallest to their largest stretched to 0 to 255."""
+    image = image - image.min()
+    return image / image.max() * 255 if image.max() else image
+
+
+def save_img(
+    path, x, data_format: str | None = None, file_format: str | None = None, scale: bool = True, **kwargs
+) -> None:
+    """Write an array as an image file; file_format: default the path's ending. kwargs go to pillow."""
+    if file_format is None and isinstance(path, str | os.PathLike):
+        file_format = os.path.splitext(os.fspath(path))[1][1:]
+    file_format = {"jpg": "jpeg"}.get((file_format or "").lower(), file_format)
+    image = array_to_img(x, data_format, scale)
+    if image.mode == "RGBA" and file_format == "jpeg":
+        warn("JPEG has no transparency: the image is saved without its fourth channel")
+        image = image.convert("RGB")
+    image.save(path, format=file_format or None, **kwargs)
+
+
+def load_img(
+    path,
+    color_mode: str = "rgb",
+    target_size: tuple[int, int] | None = None,
+    interpolation: str = "nearest",
+    keep_aspect_ratio: bool = False,
+):
+    """A pillow image from a file (or BytesIO); target_size: (rows, columns) to resize to.
+
+    keep_aspect_ratio: cut out the largest middle part of the target's shape first. ValueError for unknown names.
+    """
+    pillow = _pillow()
+    if color_mode not in COLOR_MODES:
+        raise ValueError(f"color_mode must be one of {sorted(COLOR_MODES)}, received {color_mode!r}")
+    methods = {name.lower(): method for name, method in pillow.Resampling.__members__.items()}
+    if interpolation not in methods:
+        raise ValueError(f"interpolation must be one of {sorted(methods)}, received {interpolation!r}")
+    with reading(path):
+        if not isinstance(path, io.BytesIO):
+            with open(path, "rb") as file:
+                path = io.BytesIO(file.read())
+        image = pillow.open(path)
+        image.load()
+    if image.mode != COLOR_MODES[color_mode] and not (color_mode == "grayscale" and image.mode in _PLAIN_GREYS):
+        image = image.convert(COLOR_MODES[color_mode])
+    if target_size is None or image.size == (target_size[1], target_size[0]):
+        return image
+    height, width = target_size
+    box = None
+    if keep_aspect_ratio:
+        columns = min(image.width, image.height * width // height)
+        rows = min(image.height, image.width * height // width)
+        left, top = (image.width - columns) // 2, (image.height - rows) // 2
+        box = (left, top, left + columns, top + rows)
+    return image.resize((width, height), methods[interpolation], box)

@@ -1,0 +1,202 @@
+"""Batches of chosen rows of something: what `timeseries_dataset_from_array`, `split_dataset` and the like return."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.data import batches as data
+from nbkeras.data.pydataset import PyDataset
+from nbkeras.engine import structures
+
+Array = np.ndarray
+
+
+class Selection(PyDataset):
+    """Batches `make(rows)` of the rows in order, batch_size at a time (None: single samples, without a batch axis).
+
+    make: gives x or (x, y) of an array of row numbers, a sample of a single one. shuffle: another order for each epoch, by
+    the seed. `take`, `skip` and `map` are tf.data's, of batches; `cache` and `prefetch` give the data set as it is.
+    """
+
+    class_names: list[str] | None = None
+    file_paths: list[str] | None = None
+
+    def __init__(
+        self, make: Callable[[Array], Any], rows: Array, batch_size: int | None, shuffle: bool = False, seed=None
+    ):
+        super().__init__()
+        if batch_size is not None and batch_size < 1:
+            raise ValueError(
+                f"batch_size must be a positive number, or None for single samples, received {batch_size!r}"
+            )
+        self._make, self.rows, self.batch_size, self.shuffle = make, rows, batch_size, shuffle
+        self._random = np.random.RandomState(config.next_seed() % 2**32 if seed is None else seed)
+        self.on_epoch_end()
+
+    def __len__(self) -> int:
+        return math.ceil(len(self.rows) / (self.batch_size or 1))
+
+    def __getitem__(self, index: int) -> Any:
+        if not 0 <= index < len(self):
+            raise IndexError(f"there are {len(self)} batches, asked for number {index}")
+        if self.batch_size is None:
+            return self._make(self.rows[index])
+        return self._make(self.rows[index * self.batch_size : (index + 1) * self.batch_size])
+
+    def __iter__(self) -> Iterator[Any]:
+        """All batches; a loop that ends is an epoch, and the next one has another order."""
+        yield from map(self.__getitem__, range(len(self)))
+        self.on_epoch_end()
+
+    def batch(self, batch_size: int) -> Selection:
+        """The same samples in batches of another size."""
+        other = self._like(self._make, self.rows, batch_size)
+        other.class_names, other.file_paths = self.class_names, self.file_paths
+        return other
+
+    def take(self, count: int) -> Selection:
+        """The first batches; all of them for -1."""
+        return self._like(self._make, self.rows[: self._end(count)], self.batch_size)
+
+    def skip(self, count: int) -> Selection:
+        """What is left after the first batches; nothing for -1."""
+        return self._like(self._make, self.rows[self._end(count) :], self.batch_size)
+
+    def map(self, function: Callable, num_parallel_calls=None, deterministic=None) -> Selection:
+        """Batches (single samples where there are such) `function(x)` or `function(x, y)`; the rest has no meaning here."""
+
+        def make(rows: Array) -> Any:
+            if self.batch_size is None and np.ndim(rows):
+                samples = [make(row) for row in rows]
+                leaves = zip(*map(structures.flatten, samples), strict=True)
+                return structures.pack(samples[0], [np.stack(each) for each in leaves])
+            made = self._make(rows)
+            return function(*made) if isinstance(made, tuple) else function(made)
+
+        return self._like(make, self.rows, self.batch_size)
+
+    def cardinality(self) -> int:
+        """The number of batches."""
+        return len(self)
+
+    def cache(self) -> Selection:
+        """The data set as it is."""
+        return self
+
+    def prefetch(self, buffer_size: int) -> Selection:
+        """The data set as it is: a batch is made when it is asked for."""
+        return self
+
+    def _end(self, count: int) -> int:
+        """The number of rows in the first `count` batches."""
+        return len(self.rows) if count < 0 else count * (self.batch_size or 1)
+
+    def _like(self, make: Callable[[Array], Any], rows: Array, batch_size: int | None) -> Selection:
+        return Selection(make, rows, batch_size, self.shuffle, self._random.randint(2**31) if self.shuffle else 0)
+
+    def on_epoch_end(self) -> None:
+        if self.shuffle:
+            self.rows = self._random.permutation(self.rows)
+
+
+def timeseries_dataset_from_array(
+    data,
+    targets,
+    sequence_length: int,
+    sequence_stride: int = 1,
+    sampling_rate: int = 1,
+    batch_size: int | None = 128,
+    shuffle: bool = False,
+    seed: int | None = None,
+    start_index: int | None = None,
+    end_index: int | None = None,
+    format: str = "tf",
+) -> Selection:
+    """Batches of windows of a series: windows (batch, sequence_length, ...), or with targets (windows, targets[i]).
+
+    Window i begins at row i of data[start_index:end_index], for every sequence_stride-th i, and takes every
+    sampling_rate-th row. format: without meaning here. ValueError for strides, rates and indices that do not fit the data.
+    """
+    series = np.asarray(data)
+    count = len(series)
+    first, last = start_index or 0, count if end_index is None else end_index
+    if not 0 <= first < count or (end_index is not None and not first < last < count):
+        raise ValueError(
+            f"start_index and end_index must lie within the {count} rows of data, the first below the second; received "
+            f"{start_index} and {end_index}"
+        )
+    for name, step in (("sampling_rate", sampling_rate), ("sequence_stride", sequence_stride)):
+        if not 0 < step < count:
+            raise ValueError(f"{name} must be from 1 to {count - 1}, less than the rows of data, received {step}")
+    if sequence_length < 1:
+        raise ValueError(f"sequence_length must be at least 1, received {sequence_length}")
+    windows = last - first - (sequence_length - 1) * sampling_rate
+    series = series[first:last]
+    goals = None if targets is None else np.asarray(targets)[first:]
+    starts = np.arange(0, windows if goals is None else min(windows, len(goals)), sequence_stride)
+    if not len(starts):
+        raise ValueError(f"{last - first} rows hold no window of {sequence_length} rows, {sampling_rate} apart")
+    steps = np.arange(sequence_length) * sampling_rate
+
+    def make(rows: Array) -> Any:
+        window = series[np.add.outer(rows, steps)]
+        return window if goals is None else (window, goals[rows])
+
+    return Selection(make, starts, batch_size, shuffle, seed)
+
+
+def split_dataset(
+    dataset,
+    left_size=None,
+    right_size=None,
+    shuffle: bool = False,
+    seed: int | None = None,
+    preferred_backend: str | None = None,
+    batch_size: int | None = 32,
+) -> tuple[Selection, Selection]:
+    """Two parts of a data set: an array, a tuple, list or dict of arrays of one length, or a PyDataset or other iterable.
+
+    left_size, right_size: a share (float) or a number of samples (int); one may be left out. Of arrays, each part gives
+    batches of batch_size (`part.batch(n)` for others); of anything else, its items as they are. ValueError for sizes that
+    do not fit. preferred_backend: without meaning here.
+    """
+    if data.is_stream(dataset):
+        items = [dataset[i] for i in range(len(dataset))] if data.is_sequence(dataset) else list(dataset)
+        count, batch_size = len(items), None
+        make: Callable[[Any], Any] = items.__getitem__
+    else:
+        arrays = structures.map_leaves(np.asarray, dataset)
+        shapes = [leaf.shape for leaf in structures.flatten(arrays)]
+        lengths = {shape[:1] for shape in shapes}
+        if len(lengths) != 1 or () in lengths:
+            raise ValueError(f"the arrays to split must have the same number of samples, received shapes {shapes}")
+        (count,) = lengths.pop()
+        make = lambda rows: structures.map_leaves(lambda leaf: leaf[rows], arrays)  # noqa: E731
+    left = _part(left_size, "left_size", count)
+    right = _part(right_size, "right_size", count)
+    if left is None and right is None:
+        raise ValueError("split_dataset needs left_size, right_size or both")
+    left = count - (right or 0) if left is None else left
+    shares = isinstance(left_size, float) and isinstance(right_size, float) and left_size + right_size <= 1
+    right = min(right, count - left) if right is not None and shares else right  # where both were rounded up
+    right = count - left if right is None else right
+    if left < 1 or right < 1 or left + right > count:
+        raise ValueError(f"{count} samples cannot be split into {left} and {right}: each part needs one at least")
+    rows = np.random.RandomState(seed).permutation(count) if shuffle else np.arange(count)
+    return Selection(make, rows[:left], batch_size), Selection(make, rows[count - right :], batch_size)
+
+
+def _part(size: Any, name: str, count: int) -> int | None:
+    if size is None:
+        return None
+    if isinstance(size, bool) or not isinstance(size, int | float | np.number):
+        raise TypeError(f"{name} must be a number of samples (int) or a share (float), received {size!r}")
+    size = size.item() if isinstance(size, np.number) else size
+    if isinstance(size, float) and not 0 < size < 1 or size <= 0 or size > count:
+        raise ValueError(f"{name} must be a share between 0 and 1 or a number up to {count}, received {size!r}")
+    return round(size * count) if isinstance(size, float) else int(size)

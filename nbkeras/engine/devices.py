@@ -1,0 +1,109 @@
+"""Floor 1: on which device arrays are made and kernels run: 'cpu', 'cuda' or 'cuda:1'."""
+
+import contextlib
+import importlib
+import os
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from nbkeras.kernels.runtime import cublas
+from nbkeras.kernels.runtime import device as kernels
+
+_NAME = re.compile(r"cpu|(?:cuda|gpu)(?::(\d+))?", re.IGNORECASE)
+_INSTALL = "pip install 'nbkeras[cuda]' (CUDA 13; 'nbkeras[cuda12]' for older drivers)"
+
+
+class DeviceError(RuntimeError):
+    """A device was asked for that is not there."""
+
+
+def place(name: str) -> Any:
+    """The kernels' place for a device's name."""
+    found = _NAME.fullmatch(name) if isinstance(name, str) else None
+    if found is None:
+        raise ValueError(f"a device is 'cpu', 'cuda' or 'cuda:<number>', received {name!r}")
+    if name.lower() == "cpu":
+        return None
+    places = _load(name)
+    index = int(found[1] or 0)
+    count = places.count()
+    if index >= count:
+        raise DeviceError(
+            f"device {name!r} was asked for, but there {'is 1 GPU' if count == 1 else f'are {count} GPUs'}: "
+            f"give 'cuda:0' to 'cuda:{count - 1}'"
+        )
+    return places.get(index)
+
+
+def _load(name: str) -> Any:
+    """The module nbkeras.kernels.cuda.machine.gpu, or a DeviceError that says what is missing."""
+    simulated = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", "")
+    missing = None
+    try:
+        cuda = importlib.import_module("numba.cuda")
+        if not simulated:
+            importlib.import_module("numba_cuda")
+    except ImportError as error:
+        missing = f"{error.name or 'numba-cuda'} is not installed. Install it: {_INSTALL}"
+    else:
+        if not simulated and not cuda.is_available():
+            missing = f"no NVIDIA GPU was found ({_reason(cuda)})"
+    if missing:
+        raise DeviceError(f"device {name!r} cannot be used: {missing}. Everything runs on the CPU with device 'cpu'.")
+    return importlib.import_module("nbkeras.kernels.cuda.machine.gpu")
+
+
+def _reason(cuda: Any) -> str:
+    error = cuda.cuda_error()
+    return " ".join(str(error).split()) if error else "the driver names none"
+
+
+def set_device(name: str) -> None:
+    """Make arrays and run kernels on a device from now on, in all threads: 'cpu', 'cuda' or 'cuda:<number>'.
+
+    DeviceError where it is not there. Models stay on the device that they were made on.
+    """
+    kernels.set_place(place(name))
+
+
+def get_device() -> str:
+    """The name of the device that this thread uses: 'cpu' or 'cuda:<number>'."""
+    place = kernels.place()
+    return "cpu" if place is None else place.name
+
+
+@contextlib.contextmanager
+def device(name: str) -> Iterator[None]:
+    """`with nbkeras.device('cuda:0'):` what is made in here, in this thread, is made and computed on that device."""
+    with kernels.on(place(name)):
+        yield
+
+
+def synchronize() -> None:
+    """Wait until the GPU has done all that it was given; nothing to wait for on the CPU."""
+    place = kernels.place()
+    if place is not None:
+        place.synchronize()
+
+
+def set_matmul(name: str) -> None:
+    """Who multiplies matrices on GPUs from now on: 'own', nbkeras's kernels, or 'cublas' (pip install nvmath-python[cu13]).
+
+    The environment variable NBKERAS_MATMUL chooses it from the start. Models that have run may go on with what they ran with.
+    """
+    if name not in ("own", "cublas"):
+        raise ValueError(f"matrix products are 'own' or 'cublas', received {name!r}")
+    try:
+        cublas.choose(name == "cublas")
+    except ImportError as error:
+        raise DeviceError(
+            f"cuBLAS was asked for, but {error.name or 'nvmath-python'} is not installed. Install it: "
+            "pip install 'nvmath-python[cu13]', or use set_matmul('own')"
+        ) from error
+
+
+if os.environ.get("NBKERAS_MATMUL"):
+    set_matmul(os.environ["NBKERAS_MATMUL"])
+if os.environ.get("NBKERAS_DEVICE"):
+    set_device(os.environ["NBKERAS_DEVICE"])

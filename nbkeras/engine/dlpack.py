@@ -1,0 +1,245 @@
+"""Floor 1: arrays of other libraries, taken without a copy where they lie on our device, and ours for them.
+
+By `__dlpack__` (DLPack 1.x and before) and `__cuda_array_interface__` (version 3). NumPy makes and reads the capsules, also of
+arrays on a GPU: over a layout (see kernels/runtime/device_array.py), with the device's number in the capsule set by hand.
+"""
+
+import contextlib
+import ctypes
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras.engine import devices
+from nbkeras.engine.dtypes import array_of
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray, layout_at
+
+Array = np.ndarray
+_CPU, _CUDA, _CUDA_HOST = 1, 2, 3  # DLDeviceType
+_COPIED = 2  # DLPACK_FLAG_BITMASK_IS_COPIED
+_READ_ONLY = 1  # DLPACK_FLAG_BITMASK_READ_ONLY
+
+
+class _Device(ctypes.Structure):
+    _fields_ = [("type", ctypes.c_int32), ("number", ctypes.c_int32)]
+
+
+class _Tensor(ctypes.Structure):
+    """The beginning of DLTensor, and of DLManagedTensor."""
+
+    _fields_ = [("data", ctypes.c_void_p), ("device", _Device)]
+
+
+class _Versioned(ctypes.Structure):
+    """The beginning of DLManagedTensorVersioned."""
+
+    _fields_ = [
+        ("version", ctypes.c_uint32 * 2),
+        ("manager", ctypes.c_void_p),
+        ("deleter", ctypes.c_void_p),
+        ("flags", ctypes.c_uint64),
+        ("tensor", _Tensor),
+    ]
+
+
+_pointer_of = ctypes.PYFUNCTYPE(ctypes.c_void_p, ctypes.py_object, ctypes.c_char_p)(
+    ("PyCapsule_GetPointer", ctypes.pythonapi)
+)
+_is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)(("PyCapsule_IsValid", ctypes.pythonapi))
+
+
+def _opened(capsule: Any) -> tuple[_Tensor, _Versioned | None]:
+    """The tensor in a capsule that nobody has taken yet, and what is around it since DLPack 1.0."""
+    if _is_valid(capsule, b"dltensor_versioned"):
+        versioned = _Versioned.from_address(_pointer_of(capsule, b"dltensor_versioned"))
+        return versioned.tensor, versioned
+    if _is_valid(capsule, b"dltensor"):
+        return _Tensor.from_address(_pointer_of(capsule, b"dltensor")), None
+    raise TypeError(f"expected a DLPack capsule that was not used before, received {capsule!r}")
+
+
+# -------------------- ours for others --------------------
+
+
+class _Lent:
+    """What NumPy makes an array of that keeps a DeviceArray alive."""
+
+    def __init__(self, array: DeviceArray):
+        self.array = array
+        self.__array_interface__ = {**array.layout.__array_interface__, "data": (array.address, False)}
+
+
+def device_of(array: Any) -> tuple[int, int]:
+    """`__dlpack_device__`."""
+    return (_CUDA, array.place.index) if isinstance(array, DeviceArray) else (_CPU, 0)
+
+
+def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None) -> Any:
+    """`__dlpack__`, as the array API standard has it.
+
+    stream: that of CUDA on which the receiver goes on: 1 or None the legacy default, 2 the thread's default, -1 for no order.
+    BufferError for another GPU, or where copy=False and the receiver asks for the CPU.
+    """
+    if not isinstance(array, DeviceArray):
+        options = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
+        return array.__dlpack__(**{name: value for name, value in options.items() if value is not None})
+    own, wanted = device_of(array), None if dl_device is None else (int(dl_device[0]), int(dl_device[1]))
+    if wanted == (_CPU, 0):
+        if stream is not None:
+            raise ValueError(f"a copy on the CPU has no stream, received stream={stream!r}")
+        if copy is False:
+            raise BufferError(f"a tensor on {array.place} is a copy on the CPU: ask without copy=False")
+        return _signed(array.copy(), max_version, wanted, copied=True)
+    if wanted not in (None, own):
+        raise BufferError(
+            f"a tensor on {array.place} is offered there and on the CPU, not on the DLPack device {wanted}"
+        )
+    if stream == 0 or not (stream is None or isinstance(stream, int) and stream >= -1):
+        raise ValueError(f"stream must be None, -1, 1, 2 or a stream's handle, received {stream!r}")
+    if copy:
+        whole = array.place.empty(array.shape, array.dtype)
+        with device.ordinary(), device.on(array.place):
+            device.launch(device.copy, array, whole)
+        array = whole
+    if stream != -1:
+        array.place.order(array.place.stream, stream or 1)
+    return _signed(np.asarray(_Lent(array)), max_version, own, copied=bool(copy))
+
+
+def _signed(layout: Array, max_version: Any, where: tuple[int, int], copied: bool) -> Any:
+    """NumPy's capsule of an array, with a device of our own."""
+    capsule = layout.__dlpack__(max_version=max_version)
+    tensor, versioned = _opened(capsule)
+    tensor.device.type, tensor.device.number = where
+    if versioned is not None and copied:
+        versioned.flags |= _COPIED
+    return capsule
+
+
+# -------------------- others' for us --------------------
+
+
+class _Borrowed:
+    """Keeps memory of another library until our work with it is done."""
+
+    def __init__(self, place: Any, owner: Any):
+        self._place, self._owner = place, owner
+
+    def __del__(self) -> None:
+        self._place.synchronize()  # the owner may use the memory again as soon as it has it back
+
+
+def received(value: Any) -> Any:
+    """What another library's array is here: a DeviceArray where it lies on this thread's GPU, else a NumPy array.
+
+    Values that offer neither of the protocols come back as they are, as do those that NumPy understands. An array on a GPU
+    that is not this thread's device is copied to the CPU. It is copied within its GPU if it is not C-contiguous or may not
+    be written to. TypeError for masked arrays, for dtypes that NumPy has not, and for devices other than CUDA's.
+    """
+    kind, number = _place_of(value)
+    if kind == _CUDA:
+        place = devices.place(f"cuda:{number}")
+        array = _through_dlpack(value, place) if hasattr(value, "__dlpack__") else _through_interface(value, place)
+        return array if place is device.place() and not device.is_dry() else array.copy()
+    if kind in (None, _CPU, _CUDA_HOST):
+        return value if kind is None or hasattr(value, "__array__") else np.from_dlpack(value)
+    raise TypeError(
+        f"a {type(value).__name__} on the DLPack device {(kind, number)} cannot be taken: bring it to the CPU or a CUDA GPU first"
+    )
+
+
+def on_host(value: Any) -> Any:
+    """As `received`, in the CPU's memory."""
+    taken = received(value)
+    return taken.copy() if isinstance(taken, DeviceArray) else taken
+
+
+def dtype_of(value: Any) -> np.dtype:
+    """The dtype that a tensor of anything array-like has."""
+    taken = received(value)
+    return taken.dtype if isinstance(taken, DeviceArray) else array_of(taken).dtype
+
+
+def _place_of(value: Any) -> tuple[int | None, int]:
+    """The DLPack device of a value, (None, 0) where it offers no protocol."""
+    if hasattr(value, "__dlpack_device__"):
+        kind, number = value.__dlpack_device__()
+        return int(kind), int(number)
+    described = getattr(value, "__cuda_array_interface__", None)
+    if described is None:
+        return None, 0
+    here = device.place() or devices.place("cuda")
+    return _CUDA, here.number_of(described["data"][0]) if described["data"][0] else here.index
+
+
+def _through_dlpack(value: Any, place: Any) -> DeviceArray:
+    try:
+        capsule = value.__dlpack__(stream=place.stream, max_version=(1, 0))
+    except TypeError:  # from before DLPack 1.0
+        capsule = value.__dlpack__(stream=place.stream)
+    tensor, versioned = _opened(capsule)
+    read_only = versioned is not None and bool(versioned.flags & _READ_ONLY)
+    with _as_if_on_cpu(tensor.device):
+        try:
+            layout = np.from_dlpack(_Capsule(capsule))
+        except (BufferError, RuntimeError) as error:
+            raise TypeError(f"expected numbers or booleans, received a {type(value).__name__}: {error}") from None
+    return _adopted(layout, place, layout, read_only)
+
+
+class _Capsule:
+    """A capsule as NumPy takes it."""
+
+    def __init__(self, capsule: Any):
+        self._capsule = capsule
+
+    def __dlpack__(self, **options) -> Any:
+        return self._capsule
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return _CPU, 0
+
+
+@contextlib.contextmanager
+def _as_if_on_cpu(where: _Device) -> Iterator[None]:
+    kind, number = where.type, where.number
+    where.type, where.number = _CPU, 0
+    try:
+        yield
+    finally:
+        where.type, where.number = kind, number
+
+
+def _through_interface(value: Any, place: Any) -> DeviceArray:
+    described = value.__cuda_array_interface__
+    if described.get("mask") is not None:
+        raise TypeError(f"a masked {type(value).__name__} cannot be taken: fill its missing values first")
+    stream = described.get("stream")
+    if stream == 0:
+        raise ValueError(
+            f"stream 0 in the __cuda_array_interface__ of a {type(value).__name__} is ambiguous: expected 1 or 2"
+        )
+    if stream is not None:
+        place.order(stream, place.stream)
+    address, read_only = described["data"]
+    layout = layout_at(address or 0, described["shape"], described["typestr"], described.get("strides"))
+    return _adopted(layout, place, value, read_only)
+
+
+def _adopted(layout: Array, place: Any, owner: Any, read_only: bool) -> DeviceArray:
+    """The array over another library's memory, or a copy that may be written to and is contiguous."""
+    if layout.dtype.kind not in "fiub" or not layout.dtype.isnative:
+        raise TypeError(f"expected numbers or booleans, received a {type(owner).__name__} with dtype {layout.dtype}")
+    with device.ordinary(), device.on(place):
+        if not layout.size:
+            return device.persistent(place.empty(layout.shape, layout.dtype))  # type: ignore[return-value]
+        address = layout.__array_interface__["data"][0]
+        own = layout_at(address, layout.shape, layout.dtype, layout.strides)
+        array = DeviceArray(own, place, _Borrowed(place, owner))
+        if read_only or not own.flags.c_contiguous:
+            whole = device.empty(own.shape, own.dtype)
+            device.launch(device.copy, array, whole)
+            array = whole
+        return device.persistent(array)  # type: ignore[return-value]

@@ -1,0 +1,59 @@
+"""Floor 1: the dtypes that tensors have, those of Python's numbers, and those in which tensors meet."""
+
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.engine.annotations import briefly
+
+_INT32 = np.iinfo(np.int32)
+
+
+def known_dtype(dtype: Any) -> np.dtype:
+    """The dtype, floatx for None; TypeError for floats that no kernel computes in, ValueError for what is none of numbers."""
+    found = np.dtype(config.standardize_dtype(dtype))
+    if found.kind == "f" and found not in (np.float32, np.float64):
+        raise TypeError(
+            f"tensors of floats are float32 or float64, received {found}: convert first, as array.astype('float32')"
+        )
+    return found
+
+
+def array_of(value: Any, dtype: Any = None) -> np.ndarray:
+    """NumPy's array of anything array-like; dtype None: arrays keep theirs, Python's floats get floatx, its integers int32.
+
+    Integers that int32 does not hold are int64, and arrays of float16 get floatx. TypeError for what is no number or boolean.
+    """
+    try:
+        array = np.asarray(value, None if dtype is None else known_dtype(dtype))
+    except OverflowError:  # of Python's integers
+        wanted = "any dtype" if dtype is None else known_dtype(dtype)
+        raise ValueError(f"{briefly(value)} does not fit into {wanted}") from None
+    except (TypeError, ValueError) as error:  # NumPy's, of texts and of lists of several lengths
+        kind = TypeError if isinstance(error, TypeError) else ValueError
+        raise kind(f"expected a number, or lists of numbers of one length, received {briefly(value)}") from error
+    if array.dtype.kind not in "fiub":
+        raise TypeError(f"expected numbers or booleans, received {type(value).__name__} with dtype {array.dtype}")
+    if dtype is not None:
+        return array
+    if array.dtype.kind == "f" and (isinstance(value, float) or not isinstance(value, np.ndarray | np.generic)):
+        return array.astype(config.floatx(), copy=False)
+    if array.dtype.kind == "i" and isinstance(value, int | list | tuple | range):
+        fits = not array.size or (_INT32.min <= array.min() and array.max() <= _INT32.max)
+        return array.astype(np.int32 if fits else np.int64, copy=False)
+    if array.dtype == np.float16:
+        return array.astype(config.floatx())
+    known_dtype(array.dtype)
+    return array
+
+
+def result_dtype(*dtypes: np.dtype) -> np.dtype:
+    """float64 > float32 > integers > bool; integers as in NumPy; what mixes to no common integer gives floatx."""
+    floats = [dtype for dtype in dtypes if dtype.kind == "f"]
+    if floats:
+        return max(floats, key=lambda dtype: dtype.itemsize)
+    common = dtypes[0]
+    for dtype in dtypes[1:]:
+        common = np.promote_types(common, dtype)
+    return np.dtype(config.floatx()) if common.kind == "f" else common

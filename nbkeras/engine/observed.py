@@ -1,0 +1,94 @@
+"""Floor 1: Observed, an object whose attributes recorded steps read: a new value of one has the steps recorded again.
+
+A recorded step keeps what Python code read while it was recorded. `layer.rate = 0.2`, or a callback that sets `model.beta`, would
+change nothing.
+"""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras.engine import step_lock
+from nbkeras.engine.tensor import invalidate_programs, layer_stack
+from nbkeras.engine.user_errors import warn
+
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)  # compared by value, all else by identity
+_NOT_IN_STEPS = frozenset({"__init__", "build", "get_config", "from_config", "__repr__", "__setattr__"})
+_OFTEN = 100  # changes after which it is time to name the cure
+
+
+class Observed:
+    """A layer, model, loss, metric, regularizer, constraint or optimizer.
+
+    Watched are attributes that a recorded step can have read: those whose name stands in a method of the object's class. Not
+    watched are what lies within a list, a dict or a plain object, globals, and the variables of a function.
+    """
+
+    _observed = False  # whether a step that is in use now was recorded with this object
+    _changes = 0
+
+    @classmethod
+    def names_read_in_steps(cls) -> frozenset[str]:
+        """Names among which are those of all attributes that a step reads."""
+        return names_in_methods(*cls.__mro__[:-1])
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        held = self.__dict__
+        changed = self._observed and name in held and not _same(held[name], value)
+        super().__setattr__(name, value)
+        # what code assigns within a step or a layer's call is the work of the step, not a change from outside
+        if changed and not (step_lock.inside() or layer_stack.names) and name in self.names_read_in_steps():
+            held["_observed"] = False
+            held["_changes"] = self._changes + 1
+            invalidate_programs()
+            if self._changes == _OFTEN:
+                owner = f"{type(self).__name__} {held.get('name', '')!r}"
+                warn(
+                    f"the attribute {name!r} of {owner} was changed {_OFTEN} times, and each time the steps that read it "
+                    "were recorded again, which takes some milliseconds more than a step. Make it a Variable, which steps read "
+                    f"anew each time: self.{name} = nbkeras.Variable(value, trainable=False), then .assign(new_value)"
+                )
+
+
+def observe(objects: Iterable[Any]) -> None:
+    """Say that a step is recorded with these objects; those that are not Observed are passed over."""
+    for each in objects:
+        if isinstance(each, Observed):
+            each.__dict__["_observed"] = True
+
+
+def _same(before: Any, value: Any) -> bool:
+    return before is value or (type(before) is type(value) and isinstance(value, _PLAIN) and bool(before == value))
+
+
+@functools.cache
+def names_in_methods(*classes: type) -> frozenset[str]:
+    """Names, and texts that may be names for `getattr`, in the methods of classes."""
+    found: set[str] = set()
+    for cls in classes:
+        for name, member in vars(cls).items():
+            if name not in _NOT_IN_STEPS:
+                for code in _codes(member):
+                    found.update(code.co_names, [each for each in code.co_consts if isinstance(each, str)])
+    return frozenset(found)
+
+
+def _codes(member: Any) -> Iterator[types.CodeType]:
+    """The code of a method, property or decorated function, and of the functions in it."""
+    if isinstance(member, types.CodeType):
+        yield member
+        for constant in member.co_consts:
+            if isinstance(constant, types.CodeType):
+                yield from _codes(constant)
+    elif isinstance(member, types.FunctionType):
+        yield from _codes(member.__code__)
+        yield from _codes(getattr(member, "__wrapped__", None))
+    elif isinstance(member, classmethod | staticmethod):
+        yield from _codes(member.__func__)
+    elif isinstance(member, property):
+        yield from _codes(member.fget)

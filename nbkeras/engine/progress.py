@@ -1,0 +1,257 @@
+"""The progress bar of `fit`, `evaluate`, `predict` and downloads: redrawn on a terminal, one line in a log.
+
+Where kernels are compiled meanwhile, a notice stands on the bar's line: see `compilations_shown`.
+"""
+
+import contextlib
+import logging
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.engine import program
+
+Values = Iterable[tuple[str, Any]] | Mapping[str, Any]
+
+
+class _Line:
+    """The terminal's last line, as far as it is not ended."""
+
+    width = 0  # signs on it
+    is_notice = False  # whether the next message takes it away
+
+
+def print_message(message: str, end: str = "\n") -> None:
+    """Write to standard output at once; where its encoding has no '━', '=' stands for it and '?' for other signs."""
+    if not config.is_interactive_logging_enabled():
+        logging.getLogger("nbkeras").info(message)
+        return
+    text = f"{message}{end}"
+    if _Line.is_notice:
+        text = f"\r{' ' * _Line.width}\r{text}"
+    _Line.width, _Line.is_notice = 0, False
+    try:
+        sys.stdout.write(text)
+    except UnicodeEncodeError:
+        encoding = sys.stdout.encoding or "ascii"
+        sys.stdout.write(text.replace("━", "=").encode(encoding, errors="replace").decode(encoding))
+    sys.stdout.flush()
+
+
+def is_terminal() -> bool:
+    """Whether standard output is a terminal that can go back to the start of a line."""
+    return bool(getattr(sys.stdout, "isatty", lambda: False)()) and os.environ.get("TERM") != "dumb"
+
+
+def _redraws() -> bool:
+    interactive = is_terminal() or "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
+    return interactive and config.is_interactive_logging_enabled()
+
+
+def _redraw(text: str, width: int) -> None:
+    """Write over the terminal's last line; width: the signs of text that are seen."""
+    print_message("\r" + text + " " * max(0, _Line.width - width), end="")
+    _Line.width = width
+
+
+class _Compilations:
+    """Hears of each kernel before it is compiled, and says so where they take more than a second."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        self._first = self._last = -math.inf  # when the kernels that now follow each other began
+        self._following = 0  # how many they are
+        self._is_logged = False
+
+    def __call__(self) -> None:
+        now = time.perf_counter()
+        if now - self._last > 5:
+            self._first, self._following = now, 0
+        self._last = now
+        self._count += 1
+        self._following += 1
+        text, is_long = "Compiling kernels (once on this machine)", now - self._first >= 1
+        if _redraws():
+            if (
+                is_long or self._following >= 3
+            ):  # the third may be one that takes seconds, and the notice goes away again
+                text = f"{text}: {self._count}"[: max(0, shutil.get_terminal_size().columns - 1)]
+                _redraw(text, len(text))
+                _Line.is_notice = True
+        elif is_long and not self._is_logged:
+            self._is_logged = True
+            print_message(f"{text} ...")
+
+
+_compilations = _Compilations()
+
+
+@contextlib.contextmanager
+def compilations_shown(verbose: Any = 1) -> Iterator[None]:
+    """Say that kernels are compiled, if this thread compiles some in the block for more than a second and verbose is not 0.
+
+    On a terminal a count of this process's kernels moves on the last line, until the next message; a log gets one line.
+    """
+    if not verbose:
+        yield
+        return
+    with program.compilations(_compilations):
+        try:
+            yield
+        finally:
+            if _Line.is_notice:
+                print_message("", end="")
+
+
+def _style(text: str, code: int) -> str:
+    return f"\x1b[{code}m{text}\x1b[0m" if text else ""
+
+
+class Progbar:
+    """A progress bar as Keras draws it: `469/469 ━━━━━━━━━━━━━━━━━━━━ 2s 3ms/step - accuracy: 0.9200 - loss: 0.2500`.
+
+    target: the number of steps, None if unknown. verbose: 0 silent, 1 a bar, 2 one line at the end. interval: seconds
+    between redraws. stateful_metrics: names shown as they are, all others are averaged over the steps; or
+    stateless_metrics: names that are averaged, all others shown as they are. Without a terminal, verbose=1 writes one
+    line at the end too, without control characters. A terminal shows no more of a running bar than fits its width.
+    """
+
+    def __init__(
+        self,
+        target: int | None,
+        width: int = 20,
+        verbose: int = 1,
+        interval: float = 0.05,
+        stateful_metrics: Iterable[str] | None = None,
+        stateless_metrics: Iterable[str] | None = None,
+        unit_name: str = "step",
+    ):
+        if stateful_metrics is not None and stateless_metrics is not None:
+            raise ValueError("give stateful_metrics or stateless_metrics, not both: each is what the other is not")
+        self.target = target
+        self.width = width
+        self.verbose = verbose
+        self.interval = interval
+        self.unit_name = unit_name
+        self._stateful = set(stateful_metrics or ())
+        self._stateless = None if stateless_metrics is None else set(stateless_metrics)
+        self._redraws = _redraws()
+        self._colors = self._redraws and "NO_COLOR" not in os.environ
+        self._values: dict[str, tuple[Any, int]] = {}  # name -> (sum, count)
+        self._seen = 0
+        self._start = time.perf_counter()
+        self._after_first: float | None = None
+        self._last_draw = -math.inf
+
+    def update(
+        self, current: int, values: Values | Callable[[], Values] | None = None, finalize: bool | None = None
+    ) -> None:
+        """Say that `current` steps are done.
+
+        values: (name, value of the last step) pairs or a dict, or a function that returns them: where no metric is
+        averaged (`stateless_metrics=()`), it is called only if the bar will be drawn. finalize: whether this is the
+        last update; None means once `current` reaches the target.
+        """
+        if finalize is None:
+            finalize = self.target is not None and current >= self.target
+        now = time.perf_counter()
+        per_unit = self._time_per_unit(current, now)
+        draws = self._draws(now, finalize)
+        if draws or not (callable(values) and self._stateless is not None and not self._stateless):
+            self._take(current, values() if callable(values) else values, finalize)
+        self._seen = current
+        if not draws:
+            return
+        self._last_draw = now
+        if self.verbose == 1:
+            self._draw_bar(current, now, per_unit, finalize)
+        else:
+            info = f"{self._count(current)} - {now - self._start:.0f}s -{self._per_unit(per_unit)}{self._metrics()}"
+            print_message(info)
+
+    def add(self, n: int, values: Values | Callable[[], Values] | None = None) -> None:
+        """Say that n more steps are done."""
+        self.update(self._seen + n, values)
+
+    def _draws(self, now: float, finalize: bool) -> bool:
+        if self.verbose == 1:
+            return finalize or (self._redraws and now - self._last_draw >= self.interval)
+        return self.verbose == 2 and finalize and bool(self.target)
+
+    def _take(self, current: int, values: Values | None, finalize: bool) -> None:
+        for name, value in values.items() if isinstance(values, Mapping) else values or ():
+            averaged = name not in self._stateful if self._stateless is None else name in self._stateless
+            if averaged and not finalize:
+                steps = max(current - self._seen, 1)
+                total, count = self._values.get(name, (0.0, 0))
+                self._values[name] = (total + value * steps, count + steps)
+            else:
+                self._values[name] = (value, 1)
+
+    def _count(self, current: int) -> str:
+        if not self.target:
+            return f"{current:7d}/Unknown"
+        return f"{current:{int(math.log10(self.target)) + 1}d}/{self.target}"
+
+    def _draw_bar(self, current: int, now: float, per_unit: float, finalize: bool) -> None:
+        count, gap, done, todo = self._count(current), "", "", ""
+        clock = f"{now - self._start:.0f}s"
+        if self.target:
+            gap = " "
+            done = "━" * min(self.width, int(self.width * current / self.target))
+            todo = "━" * (self.width - len(done))
+            if not finalize:
+                clock = self._eta(per_unit * (self.target - current))
+        rest = self._per_unit(per_unit) + self._metrics()
+        head = len(f"{count}{gap}{done}{todo} {clock}")
+        if not finalize and is_terminal():  # a line that wraps cannot be redrawn
+            rest = rest[: max(0, shutil.get_terminal_size().columns - 1 - head)]
+        width = head + len(rest)
+        if self._colors:
+            count = _style(count, 1) if self.target else count
+            done, todo, clock = _style(done, 32), _style(todo, 37), _style(clock, 1)
+        line = f"{count}{gap}{done}{todo} {clock}{rest}"
+        if self._redraws:
+            _redraw(line, width)
+        if finalize:
+            print_message("" if self._redraws else line)
+
+    def _metrics(self) -> str:
+        text = ""
+        for name, (total, count) in self._values.items():
+            average = (total if isinstance(total, float) else float(np.mean(total))) / max(1, count)
+            text += f" - {name}: {average:.4f}" if abs(average) > 1e-3 else f" - {name}: {average:.4e}"
+        return text
+
+    @staticmethod
+    def _eta(seconds: float) -> str:
+        whole = int(seconds)
+        if seconds > 3600:
+            return f"{whole // 3600}:{whole % 3600 // 60:02d}:{whole % 60:02d}"
+        return f"{whole // 60}:{whole % 60:02d}" if seconds > 60 else f"{whole}s"
+
+    def _per_unit(self, seconds: float) -> str:
+        if seconds >= 1 or seconds == 0:
+            return f" {seconds:.0f}s/{self.unit_name}"
+        if seconds >= 1e-3:
+            return f" {seconds * 1e3:.0f}ms/{self.unit_name}"
+        return f" {seconds * 1e6:.0f}us/{self.unit_name}"
+
+    def _time_per_unit(self, current: int, now: float) -> float:
+        """Seconds a step takes, without the first one (it compiles) as soon as there are others."""
+        if not current:
+            return 0.0
+        if self._after_first is not None and current > 1:
+            per_unit = (now - self._after_first) / (current - 1)
+        else:
+            per_unit = (now - self._start) / current
+        if current == 1:
+            self._after_first = now
+        return per_unit

@@ -1,0 +1,97 @@
+"""Structures of lists, tuples, deques and dicts: what a call's inputs, outputs, masks and shapes come in."""
+
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from numbers import Integral
+from typing import Any
+
+from nbkeras.engine.annotations import briefly
+
+SEQUENCES = (list, tuple, deque)  # what is a structure with positions
+
+
+def flatten(structure: Any) -> list:
+    """Leaves from left to right; dicts in the order of `keys`; None is a leaf."""
+    return list(_leaves(structure))
+
+
+def keys(structure: dict) -> list:
+    """A dict's keys in the order in which its leaves count: sorted, an OrderedDict's in its own, as in Keras."""
+    return list(structure) if isinstance(structure, OrderedDict) else sorted(structure)
+
+
+def dict_like(structure: dict, values: dict) -> dict:
+    """A dict of a dict's type and order with other values."""
+    made: dict = {key: values[key] for key in structure}
+    if type(structure) is dict:
+        return made
+    if isinstance(structure, defaultdict):
+        return defaultdict(structure.default_factory, made)
+    return type(structure)(made)
+
+
+def _leaves(structure: Any) -> Iterator:
+    if isinstance(structure, SEQUENCES):
+        for item in structure:
+            yield from _leaves(item)
+    elif isinstance(structure, dict):
+        for key in keys(structure):
+            yield from _leaves(structure[key])
+    else:
+        yield structure
+
+
+def find(kind: type, structure: Any) -> list:
+    """The objects of a kind in lists, tuples and dicts, each once, in their order; not what is in such an object."""
+    found: dict[int, Any] = {}
+    seen: set[int] = set()  # a list may be in itself
+    todo = [structure]
+    while todo:
+        value = todo.pop()
+        if isinstance(value, kind):
+            found.setdefault(id(value), value)
+        elif isinstance(value, dict | list | tuple) and id(value) not in seen:
+            seen.add(id(value))
+            todo.extend(reversed(value.values() if isinstance(value, dict) else value))
+    return list(found.values())
+
+
+def pack(structure: Any, leaves) -> Any:
+    """The structure with its leaves replaced, in `flatten`'s order."""
+    source = iter(leaves)
+    return map_leaves(lambda _: next(source), structure)
+
+
+def map_leaves(function: Callable, structure: Any) -> Any:
+    """The same structure with `function` applied to each leaf."""
+    if isinstance(structure, dict):
+        return dict_like(structure, {key: map_leaves(function, structure[key]) for key in keys(structure)})
+    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
+        return type(structure)(*[map_leaves(function, item) for item in structure])
+    if isinstance(structure, SEQUENCES):
+        return type(structure)(map_leaves(function, item) for item in structure)
+    return function(structure)
+
+
+def shapes(tensors: Any) -> Any:
+    """The structure of the tensors' shapes; a single tensor gives one tuple."""
+    return map_leaves(lambda tensor: None if tensor is None else shape_of(tensor), tensors)
+
+
+def shape_of(tensor: Any) -> tuple:
+    """The shape of a tensor or an array; TypeError for what is neither."""
+    if not hasattr(tensor, "shape"):
+        raise TypeError(f"expected a tensor or an array, received {briefly(tensor)}")
+    return tuple(tensor.shape)
+
+
+def is_shape(value: Any) -> bool:
+    """Whether a value is one shape: a tuple or list of ints and Nones."""
+    return isinstance(value, list | tuple) and all(size is None or isinstance(size, Integral) for size in value)
+
+
+def map_shapes(function: Callable, value: Any) -> Any:
+    """A shape, or a list, tuple or dict of them, with `function` applied to each shape, as a tuple."""
+    if isinstance(value, dict):
+        return {key: map_shapes(function, item) for key, item in value.items()}
+    return function(tuple(value)) if is_shape(value) else [map_shapes(function, item) for item in value]

@@ -1,0 +1,489 @@
+"""Floor 1: Tensor, Variable, and `apply`, the one way an op reaches its kernel and the tape."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.engine import annotations as annotated
+from nbkeras.engine import dlpack, registry, step_lock, structures, tape, user_errors
+from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
+from nbkeras.engine.program import adopt, compute, invalidate_programs, is_step_recorded, program_generation  # noqa: F401 (for floor 2)
+from nbkeras.kernels import shape as shape_kernels
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.messages import described, named
+
+Array = np.ndarray
+ValueReadError = device.ValueReadError
+shapes_only = device.dry  # `with shapes_only():` ops work out shapes and dtypes and compute nothing
+outside_program = device.ordinary  # `with outside_program():` what is launched is run once and never replayed
+is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
+place = device.place  # where this thread computes: None is the CPU
+on_place = device.on  # `with on_place(place):` compute there
+
+
+class Tensor:
+    """An array with a place on the tape; operators are attached by nbkeras.ops."""
+
+    __slots__ = ("data", "record", "index", "mask", "logits", "__weakref__")
+    __array_priority__ = 1000  # ndarray + Tensor gives Tensor's operator its turn
+
+    def __init__(self, data: Array, record: tape.Record | None = None, index: int = 0):
+        self.data = data
+        self.record = record
+        self.index = index
+        self.mask: Tensor | None = None  # which timesteps count, bool; travels with the tensor from layer to layer
+        self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        return self.data.shape
+
+    @property
+    def dtype(self) -> np.dtype:
+        return self.data.dtype
+
+    @property
+    def ndim(self) -> int:
+        return self.data.ndim
+
+    @property
+    def size(self) -> int:
+        return self.data.size
+
+    def numpy(self) -> Array:
+        """The value as a NumPy array of its own; inside a recorded step this makes the step run eagerly from then on."""
+        value = device.read(self.data)
+        return value.copy() if device.place_of(self.data) is None else value
+
+    def item(self) -> Any:
+        """The value of a tensor with one element as a Python number."""
+        return device.read(self.data).item()
+
+    def __array__(self, dtype=None, copy=None) -> Array:
+        return np.array(device.read(self.data), dtype=dtype, copy=True)
+
+    def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None) -> Any:
+        """The tensor's own memory for other libraries, as in `torch.from_dlpack(tensor)`; they should only read it."""
+        return dlpack.export(device.shown(self.data), stream, max_version, dl_device, copy)
+
+    def __dlpack_device__(self) -> tuple[int, int]:
+        return dlpack.device_of(self.data)
+
+    @property
+    def _numba_type_(self) -> Any:  # Numba asks for it where a kernel is called with a Tensor
+        raise TypeError(
+            f"a compiled function was called with a Tensor of shape {self.shape}: kernels take arrays. Call it by device.launch "
+            "in an op; `apply(op, vjp, [tensors])` of nbkeras.engine.tensor gives the op the tensors' arrays"
+        )
+
+    @property
+    def __cuda_array_interface__(self) -> dict:
+        if device.place_of(self.data) is None:
+            raise AttributeError("a tensor on the CPU has no __cuda_array_interface__")
+        return device.shown(self.data).__cuda_array_interface__  # type: ignore[attr-defined]
+
+    def __float__(self) -> float:
+        return float(self.item())
+
+    def __int__(self) -> int:
+        return int(self.item())
+
+    def __index__(self) -> int:
+        if self.dtype.kind == "f":
+            raise TypeError(f"a tensor of {self.dtype} is no index: use ops.cast(x, 'int32') on purpose")
+        return int(self.item())
+
+    def __format__(self, form: str) -> str:
+        return format(self.item(), form) if form else str(self)
+
+    def __bool__(self) -> bool:
+        return bool(self.item())
+
+    def __len__(self) -> int:
+        if self.data.ndim == 0:
+            raise TypeError("a tensor without axes has no length")
+        return len(self.data)
+
+    def __repr__(self) -> str:
+        if device.recorder() is not None or device.is_dry():
+            return f"<Tensor shape={self.shape} dtype={self.dtype}>"
+        return f"<Tensor shape={self.shape} dtype={self.dtype}, numpy={device.read(self.data)!r}>"
+
+    __hash__ = object.__hash__
+
+
+class Variable(Tensor):
+    """A tensor that lives from step to step and is written in place: a weight, a state, a counter.
+
+    initializer: anything array-like, or a function of (shape, dtype) or the name of an initializer, for a shape. dtype: None
+    keeps an array's own, Python's floats and functions get floatx. `assign` and friends are kernels, so they replay.
+    autocast, aggregation, synchronization and layout are Keras's and mean nothing here.
+    """
+
+    __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf")
+
+    def __init__(
+        self,
+        initializer,
+        shape=None,
+        dtype=None,
+        trainable: bool = True,
+        autocast: bool = True,
+        aggregation: str | None = "none",
+        synchronization: str | None = "auto",
+        name: str | None = None,
+        layout: Any = None,
+    ):
+        if isinstance(shape, str):
+            raise TypeError(f"Variable takes a shape second, as Keras's: write Variable(value, name={shape!r})")
+        if isinstance(initializer, str):
+            initializer = registry.of_kind("initializer").get(initializer)
+        if callable(initializer):
+            if shape is None:
+                raise ValueError(f"Variable needs a shape for the initializer {initializer!r}: shape=(...)")
+            initializer = initializer(tuple(shape), dtype=config.standardize_dtype(dtype))
+        value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
+        super().__init__(device.persistent(np.array(array_of(value, dtype))))
+        self.name = self.path = name or "variable"
+        self.regularizer: Any = None
+        self.constraint: Any = None
+        self._leaf = tape.leaf(self.name)
+        self.declared_trainable = trainable  # as made; a frozen layer's weights are trainable again when it thaws
+        self.trainable = trainable
+
+    @property
+    def trainable(self) -> bool:
+        return self._trainable
+
+    @trainable.setter
+    def trainable(self, value: bool) -> None:
+        self._trainable = bool(value)
+        self.record = self._leaf if value and self.dtype.kind == "f" else None
+
+    @property
+    def value(self) -> Variable:
+        return self
+
+    def assign(self, value) -> Variable:
+        """Write a value of the same shape in place."""
+        with at_home(self):
+            source = as_tensor(value, self.dtype)
+            if source.shape != self.shape:
+                raise ValueError(
+                    f"cannot assign to variable {self.name!r}: expected shape {self.shape}, received {source.shape}"
+                )
+            device.launch(device.copy, device.here(adopt(source.data)), self.data)
+        return self
+
+    def assign_add(self, value) -> Variable:
+        """Add a value in place."""
+        return self._changed(device.add, value)
+
+    def assign_sub(self, value) -> Variable:
+        """Subtract a value in place."""
+        return self._changed(device.subtract, value)
+
+    def _changed(self, kernel: Callable, value: Any) -> Variable:
+        with at_home(self):
+            device.launch(kernel, self.data, device.here(adopt(as_tensor(value, self.dtype).data)), self.data)
+        return self
+
+    def rebind(self, array: Array) -> None:
+        """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer)."""
+        with device.ordinary(), at_home(self):
+            device.launch(device.copy, self.data, array)
+        self.data = array
+        invalidate_programs()
+
+    def __repr__(self) -> str:
+        about = f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}"
+        if device.recorder() is not None or device.is_dry():
+            return f"{about}>"
+        return f"{about}, value={device.read(self.data)}>"
+
+
+def assign_all(pairs: Iterable[tuple[Variable, Any]]) -> None:
+    """Write values into variables, which no step of another thread sees half done: a prediction uses all old or all new ones."""
+    with step_lock.alone():
+        for variable, value in pairs:
+            variable.assign(value)
+
+
+_OF_THE_CPU = (np.ndarray, np.generic, int, float, list)
+
+
+def as_tensor(value, dtype=None) -> Tensor:
+    """A Tensor of any array-like; of Python's numbers floats get floatx, integers int32; arrays keep their dtype.
+
+    Lists may hold Tensors of one shape, which are stacked: differentiable. TypeError for what is no number or boolean.
+    """
+    if isinstance(value, Tensor):
+        return value if dtype is None or value.dtype == dtype else _cast(value, known_dtype(dtype))
+    if isinstance(value, list | tuple) and holds_tensors(value):
+        return as_tensor(_stacked(value), dtype)
+    if not isinstance(value, _OF_THE_CPU):
+        value = dlpack.received(value)
+        if device.place_of(value) is not None:
+            return as_tensor(Tensor(value), dtype)
+    array = device.persistent(array_of(value, dtype))
+    if isinstance(value, int | list | tuple) and array.dtype.kind != "f":  # an array may be changed by whoever made it
+        device.know(array)
+    return Tensor(array)
+
+
+def holds_tensors(values: list | tuple) -> bool:
+    """Whether a Tensor is in a list, or in a list in it."""
+    return any(isinstance(item, Tensor) or (isinstance(item, list | tuple) and holds_tensors(item)) for item in values)
+
+
+def _stacked(values: list | tuple) -> Tensor:
+    tensors = [as_tensor(value) for value in values]
+    if len({tensor.shape for tensor in tensors}) > 1:
+        raise ValueError(f"tensors in a list must have one shape, received {[tensor.shape for tensor in tensors]}")
+    dtype = result_dtype(*(tensor.dtype for tensor in tensors))
+    return apply(shape_kernels.stack, shape_kernels.stack_vjp, [as_tensor(t, dtype) for t in tensors], axis=0)
+
+
+def _cast(tensor: Tensor, dtype: np.dtype) -> Tensor:
+    return apply(_cast_op, _cast_vjp, [tensor], dtype=dtype)
+
+
+def _cast_op(x, dtype):
+    y = device.empty(x.shape, dtype)
+    device.launch(device.copy, x, y)
+    return y, x.dtype
+
+
+def _cast_vjp(saved, dy, needs):
+    if saved.kind != "f":
+        return (None,)
+    dx = device.output(needs[0], dy.shape, saved)
+    device.launch(device.copy, dy, dx)
+    return (dx,)
+
+
+def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], **constants) -> Any:
+    """Run an op of nbkeras.kernels on tensors and put it on the tape if it must be differentiated.
+
+    op(*arrays, **constants) -> (array or tuple of arrays, saved); op_vjp(saved, dy, needs) -> one gradient per input.
+    op_vjp None: not differentiable. A None among `tensors` is passed on as None. Returns a Tensor or a tuple of them.
+    """
+    for tensor in tensors:
+        if tensor is not None and not isinstance(tensor, Tensor):
+            raise _not_a_tensor(op, tensor)
+    arrays = [None if t is None else t.data for t in tensors]
+    if device.gpu_used and any(device.elsewhere(array) for array in arrays):
+        with device.on(_common_place(tensors)):
+            return apply(op, op_vjp, [_brought(tensor) for tensor in tensors], **constants)
+    y, saved = compute(op, arrays, constants)
+    result = _recorded(op, op_vjp, tensors, arrays, y, saved)
+    if _listener.applied is not None:
+        _listener.applied(op, tensors, constants, result)
+    return result
+
+
+def _not_a_tensor(op: Callable, value: Any) -> TypeError:
+    if hasattr(value, "symbolic_op"):
+        cure = "decorate the function that calls apply with @op of nbkeras.engine.tensor, and call it with the symbolic tensor"
+    else:
+        cure = "call as_tensor(x) of nbkeras.engine.tensor on each input first"
+    return TypeError(f"apply needs Tensors for the op {named(op)}, received {described(value)}: {cure}")
+
+
+def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
+    """The op's outputs as Tensors, with a Record if they must be differentiated."""
+    record = None
+    if op_vjp is not None and tape.is_recording():
+        parents = tuple(None if t is None or t.record is None else (t.record, t.index) for t in tensors)
+        if any(parents):
+            forms = tuple(None if a is None else (a.shape, a.dtype) for a in arrays)
+            record = tape.Record(op.__name__, op_vjp, saved, parents, forms, len(y) if isinstance(y, tuple) else 1)
+    if isinstance(y, tuple):
+        return tuple(Tensor(array, _for_dtype(record, array), i) for i, array in enumerate(y))
+    return Tensor(y, _for_dtype(record, y))
+
+
+class _Listener(threading.local):
+    applied: Callable | None = None
+
+
+_listener = _Listener()
+
+
+@contextlib.contextmanager
+def listening(applied: Callable) -> Iterator[None]:
+    """Call `applied(op, tensors, constants, result)` after each op that `apply` runs in this thread: for exports."""
+    before, _listener.applied = _listener.applied, applied
+    try:
+        yield
+    finally:
+        _listener.applied = before
+
+
+def on_own_place(method: Callable) -> Callable:
+    """Decorator of methods that compute on the device that their object was made on, `_place`."""
+
+    @functools.wraps(method)
+    def call(self, *args, **kwargs):
+        try:
+            if self._place is device.place():
+                return method(self, *args, **kwargs)
+            with device.on(self._place):
+                return method(self, *args, **kwargs)
+        except Exception as error:
+            user_errors.shorten(error)
+            raise
+
+    user_errors.is_entry(call)
+    return call
+
+
+def at_home(tensor: Tensor) -> contextlib.AbstractContextManager:
+    """`with at_home(variable):` compute where its memory is."""
+    return device.on(device.place_of(tensor.data)) if device.elsewhere(tensor.data) else contextlib.nullcontext()
+
+
+def _common_place(tensors: Sequence[Tensor | None]) -> Any:
+    """Where an op on these tensors runs: on the GPU that one of them is on."""
+    return next((p for p in (device.place_of(t.data) for t in tensors if t is not None) if p is not None), None)
+
+
+def _brought(tensor: Tensor | None) -> Tensor | None:
+    """A tensor to compute with here; ValueError where a gradient would have to cross from one device to another."""
+    if tensor is None or not device.elsewhere(tensor.data):
+        return tensor
+    if tensor.record is not None and tape.is_recording():
+        where, here = device.place_of(tensor.data) or "the CPU", device.place() or "the CPU"
+        raise ValueError(
+            f"an op was given tensors on {where} and on {here} while a gradient is recorded: make all variables of a "
+            "computation on one device (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
+        )
+    return Tensor(device.here(tensor.data))
+
+
+def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
+    return record if array.dtype.kind == "f" else None
+
+
+def op(function: Callable) -> Callable:
+    """Decorator of public ops: called with a symbolic tensor, the op becomes a node of that tensor's graph instead.
+
+    Arguments of nbkeras's own ops are held to the annotations of their parameters.
+    """
+    package, _, module = function.__module__.partition(".")
+    check = annotated.checker_of(function) if package == "nbkeras" else None
+
+    @functools.wraps(function)
+    def call(*args, **kwargs):
+        try:
+            if check is not None:
+                check(args, kwargs)
+            for arg in (*args, *kwargs.values()):
+                symbol = arg
+                if isinstance(arg, list | tuple):
+                    symbol = next((a for a in arg if hasattr(a, "symbolic_op")), None)
+                if hasattr(symbol, "symbolic_op"):
+                    return symbol.symbolic_op(call, args, kwargs)
+            return function(*args, **kwargs)
+        except Exception as error:
+            user_errors.shorten(error)
+            raise
+
+    user_errors.is_entry(call)
+    if package == "nbkeras":
+        own_ops[f"{module}.{function.__name__}"] = call
+    return call
+
+
+own_ops: dict[str, Callable] = {}  # nbkeras's ops by module and name, as a model's file may name them: 'random.dropout'
+
+
+class GradientTape:
+    """`with GradientTape() as tape:` then `tape.gradient(target, sources)`.
+
+    Trainable variables are watched from the start, other tensors by `watch`. persistent: allow several `gradient` calls.
+    Gradients of gradients are not offered.
+    """
+
+    def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True):
+        if not watch_accessed_variables:
+            raise ValueError("watch_accessed_variables=False is not offered: pass the sources you want to gradient()")
+        self._persistent = persistent
+        self._recording = tape.Recording()
+
+    def __enter__(self) -> GradientTape:
+        self._recording.__enter__()
+        return self
+
+    def __exit__(self, *error) -> None:
+        self._recording.__exit__(*error)
+
+    def watch(self, tensor: Tensor | Sequence[Tensor]) -> None:
+        """Ask for gradients with respect to a tensor (or several) that is not a variable; floats only."""
+        for each in [tensor] if isinstance(tensor, Tensor) else tensor:
+            if each.dtype.kind != "f":
+                raise TypeError(f"only float tensors can be watched, received dtype {each.dtype}")
+            if each.record is None:
+                each.record = tape.leaf("watched tensor")
+
+    def gradient(self, target, sources, output_gradients=None):
+        """d(sum of target) / d(sources), in the structure of `sources`; None where the target does not depend on one."""
+        targets = list(target) if isinstance(target, list | tuple) else [target]
+        wanted = structures.flatten(sources)
+        for each in (*targets, *wanted):
+            if not isinstance(each, Tensor):
+                raise TypeError(
+                    f"gradient: targets and sources are tensors or variables, received {annotated.briefly(each)}"
+                )
+        if output_gradients is None:
+            seeds = [None] * len(targets)
+        else:
+            seeds = list(output_gradients) if isinstance(output_gradients, list | tuple) else [output_gradients]
+        outer = tape.is_recording()  # another tape, which goes back through the same Records
+        gradients = gradient(targets, wanted, seeds, retain=self._persistent or outer)
+        known = [(s.record, s.index) for s in wanted if s.record is not None] if outer else []
+        record = tape.gradient_record(known) if known else None
+        return structures.pack(sources, [None if g is None else Tensor(g, record) for g in gradients])
+
+
+def gradient(
+    targets: Sequence[Tensor],
+    sources: Sequence[Tensor],
+    seeds: Sequence[Any] | None = None,
+    into: Sequence[Array | None] | None = None,
+    retain: bool = False,
+    as_is: Sequence[bool] | None = None,
+) -> list[Any]:
+    """Arrays of d(sum of targets) / d(source) for each source; see `tape.backward`. Seeds default to ones."""
+    if targets and device.elsewhere(targets[0].data):
+        with at_home(targets[0]):
+            return gradient(targets, sources, seeds, into, retain, as_is)
+    starts = []
+    for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
+        if target.record is None:
+            continue
+        if seed is None:
+            dy = device.empty(target.shape, target.dtype)
+            device.launch(device.fill, dy, 1)
+        else:
+            dy = device.unread(as_tensor(seed, target.dtype).data)
+            if dy.shape != target.shape:
+                raise ValueError(f"output_gradients must have the target's shape {target.shape}, received {dy.shape}")
+        starts.append(((target.record, target.index), dy))
+    keys = [(s.record if s.record is not None else tape.leaf("constant"), s.index) for s in sources]
+    return tape.backward(starts, keys, into, retain, as_is)
+
+
+class _LayerStack(threading.local):
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+
+layer_stack = _LayerStack()  # names of the layers being called in this thread, for messages

@@ -1,0 +1,163 @@
+"""Floor 1: what users see of their mistakes: errors that end at their own line, and what a missing `super().__init__()` is.
+
+The methods that users call are changed from outside, where their classes are registered, as `compat.spellings` does it; ops by
+their decorator. Nothing is done unless something raises.
+"""
+
+from __future__ import annotations
+
+import functools
+import linecache
+import sys
+import traceback
+import warnings
+from collections.abc import Callable
+from types import CodeType, FrameType, FunctionType, TracebackType
+from typing import Any
+
+from nbkeras import config
+from nbkeras.engine import registry
+
+# Methods at which users enter nbkeras; where one raises, the frames of nbkeras below it are left out of the traceback.
+ENTRIES = (
+    "__call__ __init__ __repr__ add add_loss add_metric add_weight apply apply_gradients build compile "
+    "compute_output_shape count_params evaluate evaluate_generator export fit fit_generator from_config get_layer "
+    "load_weights pop predict predict_generator predict_on_batch save save_weights set_weights summary test_on_batch "
+    "train_on_batch update_state"
+).split()
+
+_codes: set[CodeType] = set()  # of the functions that stand before entry points
+_done: set[type] = set()
+
+
+def entry(function: Callable) -> Callable:
+    """Decorator of what users call: an error that comes out of it shows their frames and not those of nbkeras."""
+
+    @functools.wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except Exception as error:
+            shorten(error)
+            raise
+
+    is_entry(call)
+    return call
+
+
+class FullTraceback:
+    """A traceback with the frames of nbkeras; `print` shows it, and pickle keeps what is printed."""
+
+    def __init__(self, traceback: TracebackType | None):
+        self.traceback = traceback
+
+    def __str__(self) -> str:
+        return "".join(traceback.format_tb(self.traceback))
+
+    def __reduce__(self) -> tuple:
+        return str, (str(self),)
+
+
+def is_entry(function: Any) -> None:
+    """Say that errors pass `shorten` in this function, whose caller may be the user."""
+    _codes.add(function.__code__)
+
+
+def shorten(error: BaseException) -> None:
+    """Take nbkeras's frames out of an error's traceback, and of those of its causes, in the outermost entry point it passes.
+
+    `print(error.full_traceback)` shows them still. An error that came up in nbkeras without a `raise` there is left as it is:
+    nobody wrote a text for it, and its frames are what a report needs.
+    """
+    frame: FrameType | None = sys._getframe(2)
+    while frame is not None:
+        if frame.f_code in _codes:
+            return
+        frame = frame.f_back
+    entries = _entries(error)
+    if not config.is_traceback_filtering_enabled() or not entries or not _is_meant(entries[-1]):
+        return
+    done: set[int] = set()
+    link: BaseException | None = error
+    while link is not None and id(link) not in done:
+        done.add(id(link))
+        link.full_traceback = FullTraceback(link.__traceback__)  # type: ignore[attr-defined]
+        short: TracebackType | None = None
+        for each in reversed(_entries(link)):
+            if not _is_own(each.tb_frame):
+                short = TracebackType(short, each.tb_frame, each.tb_lasti, each.tb_lineno)
+        link.__traceback__ = short
+        link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
+
+
+def _entries(error: BaseException) -> list[TracebackType]:
+    found, step = [], error.__traceback__
+    while step is not None:
+        found.append(step)
+        step = step.tb_next
+    return found
+
+
+def _is_own(frame: FrameType) -> bool:
+    return f"{frame.f_globals.get('__name__')}.".startswith("nbkeras.")
+
+
+def _is_meant(last: TracebackType) -> bool:
+    """Whether an error that ends here is the user's: from code of others, by a `raise` of nbkeras, or for a wrong argument."""
+    code = last.tb_frame.f_code
+    if not _is_own(last.tb_frame) or code in _codes:
+        return True
+    return linecache.getline(code.co_filename, last.tb_lineno, last.tb_frame.f_globals).lstrip().startswith("raise")
+
+
+def warn(message: str) -> None:
+    """A UserWarning at the line of the user's that led here."""
+    level, frame = 1, sys._getframe(0)
+    while frame.f_back is not None and _is_own(frame):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, stacklevel=level)
+
+
+def _enter(item: Any) -> None:
+    """Make entry points of the methods of a class of nbkeras, and of those that it inherits from."""
+    for cls in item.__mro__ if isinstance(item, type) else ():
+        if cls not in _done and cls.__module__.startswith("nbkeras."):
+            _done.add(cls)
+            enter_methods(cls)
+
+
+def enter_methods(cls: type) -> None:
+    """Make entry points of the methods that a class has itself."""
+    for name in ENTRIES:
+        method = vars(cls).get(name)
+        function = method.__func__ if isinstance(method, classmethod) else method
+        if isinstance(function, FunctionType) and function.__code__ not in _codes:
+            made = entry(function)
+            setattr(cls, name, made if function is method else classmethod(made))
+
+
+registry.watch(_enter)
+for _name in ("deserialize", "get"):
+    setattr(registry.Registry, _name, entry(vars(registry.Registry)[_name]))
+
+
+class SetByInit:
+    """An attribute that `__init__` sets, before it does: an error that says to call `super().__init__()`."""
+
+    def __init__(self, name: str):
+        self._name = name
+
+    def __get__(self, instance: Any, owner: type | None = None) -> Any:
+        if instance is None:
+            return self
+        kind = type(instance).__name__
+        raise AttributeError(
+            f"{kind}.__init__ must call super().__init__() before anything else: write it as the first line there "
+            f"({self._name!r} is not set)"
+        )
+
+
+def set_by_init(cls: type, names: str) -> None:
+    """Make these attributes of a class say so until `__init__` has set them."""
+    for name in names.split():
+        setattr(cls, name, SetByInit(name))

@@ -1,0 +1,36 @@
+"""Elastic distortion of images, `ops.image.elastic_transform`: here, since it draws random numbers, which ops do not."""
+
+from typing import Any
+
+from nbkeras import ops, random
+from nbkeras.engine.tensor import Tensor, op
+from nbkeras.ops import coordinates
+from nbkeras.ops.window import data_format_of
+
+
+@op
+def elastic_transform(
+    images,
+    alpha: float = 20.0,
+    sigma: float = 5.0,
+    interpolation: str = "bilinear",
+    fill_mode: str = "reflect",
+    fill_value: float = 0.0,
+    seed: Any = None,
+    data_format: str | None = None,
+) -> Tensor:
+    """Images whose pixels come from places moved by alpha times smooth noise, normal numbers of deviation sigma blurred by sigma.
+
+    Simard, Steinkraus and Platt, 2003. seed: see nbkeras.random. Other arguments: see `ops.image.map_coordinates`.
+    """
+    name, form = "elastic_transform", data_format_of("elastic_transform", data_format)
+    height, width = ops.shape(images)[-2:] if form == "channels_first" else ops.shape(images)[-3:-1]
+
+    def places(x: Tensor, y: Tensor, count: int) -> tuple[Tensor, Tensor]:
+        size = int(6 * sigma) | 1
+        noise = random.normal((2 * count, height, width, 1), 0.0, sigma, x.dtype, seed)
+        smooth = ops.image.gaussian_blur(noise, (size, size), (sigma, sigma), "channels_last")
+        across, down = ops.unstack(ops.reshape(ops.multiply(smooth, alpha), (2, count, height * width)))
+        return ops.add(x, across), ops.add(y, down)
+
+    return coordinates.moved(name, images, form, interpolation, fill_mode, fill_value, places)

@@ -1,0 +1,312 @@
+"""Pictures of a model's layers and what flows between them, by the optional packages pillow and pydot."""
+
+from __future__ import annotations
+
+import os
+import sys
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from nbkeras.building.graph import Graph, Node
+from nbkeras.engine import structures
+from nbkeras.engine.user_errors import entry
+from nbkeras.training import diagram_layout
+
+_INK, _PAPER, _FILL, _FRAME = "#303030", "#ffffff", "#eef3f8", "#8a97a5"
+
+
+class _Shown(NamedTuple):
+    """What the boxes say."""
+
+    shapes: bool
+    dtypes: bool
+    names: bool
+    activations: bool
+    trainable: bool
+    nested: bool
+
+
+@dataclass(eq=False)
+class _Box:
+    """A call of a layer: its lines of text and, for a model whose layers are shown, these. Without lines: a port of a frame."""
+
+    lines: list[str]
+    inner: _Level | None = None
+    at: tuple[float, float] = (0.0, 0.0)  # its corner in its level
+    size: tuple[float, float] = (0.0, 0.0)
+
+
+class _Edge(NamedTuple):
+    """An arrow from a box (of a frame: from that one of its exits) to a box (of a frame: to that one of its entries)."""
+
+    source: _Box
+    leaves: int
+    target: _Box
+    enters: int
+
+
+@dataclass(eq=False)
+class _Level:
+    """The boxes of a model, and the ports where the model around it comes in and goes on."""
+
+    boxes: list[_Box] = field(default_factory=list)
+    edges: list[_Edge] = field(default_factory=list)
+    entries: list[_Box] = field(default_factory=list)
+    exits: list[_Box] = field(default_factory=list)
+    routes: list[list[tuple[float, float]]] = field(default_factory=list)  # of the edges
+    size: tuple[float, float] = (0.0, 0.0)
+
+
+@entry
+def plot_model(
+    model: Any,
+    to_file: str | os.PathLike = "model.png",
+    show_shapes: bool = False,
+    show_dtype: bool = False,
+    show_layer_names: bool = True,
+    rankdir: str = "TB",
+    expand_nested: bool = False,
+    dpi: int = 96,
+    show_layer_activations: bool = False,
+    show_trainable: bool = False,
+) -> Any:
+    """Draw each call of a layer as a box, rows from inputs to outputs, into a file (.png, .jpg, .pdf and what pillow writes).
+
+    rankdir: 'TB' downwards, 'LR' to the right. expand_nested: the layers of a model within in a frame, instead of one box. A
+    model needs a graph: functional, or a Sequential that knows its input. Needs pillow, and no Graphviz, for whose formats
+    (.svg, .dot) there is `model_to_dot`: ValueError for those. In IPython it returns the picture, which notebooks show.
+    """
+    if os.fspath(to_file).endswith((".svg", ".dot", ".gv")):
+        raise ValueError(
+            f"plot_model draws pictures of pixels, not {os.fspath(to_file)!r}: give it a name that ends in .png, or use "
+            "model_to_dot(model).write_svg(...) or .write_dot(...), which need pydot and Graphviz"
+        )
+    what = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
+    _draw(_level_of(model, rankdir, *what), os.fspath(to_file), rankdir == "LR", dpi / 96)
+    ipython = sys.modules.get("IPython")
+    running = ipython is not None and ipython.get_ipython() is not None and not os.fspath(to_file).endswith(".pdf")
+    return ipython.display.Image(filename=os.fspath(to_file)) if ipython is not None and running else None
+
+
+@entry
+def model_to_dot(
+    model: Any,
+    show_shapes: bool = False,
+    show_dtype: bool = False,
+    show_layer_names: bool = True,
+    rankdir: str = "TB",
+    expand_nested: bool = False,
+    dpi: int = 200,
+    show_layer_activations: bool = False,
+    show_trainable: bool = False,
+) -> Any:
+    """The boxes and arrows of `plot_model` as a `pydot.Dot`, for Graphviz to lay out and write (.svg, .dot). Needs pydot."""
+    try:
+        import pydot
+    except ImportError:
+        raise ImportError("model_to_dot needs pydot: pip install 'nbkeras[dot]'") from None
+    what = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
+    level = _level_of(model, rankdir, *what)
+    dot = pydot.Dot(graph_type="digraph", rankdir=rankdir, dpi=str(dpi), compound="true")
+    names: dict[int, str] = {}
+
+    def add(level: _Level, graph: Any) -> None:
+        for box in level.boxes:
+            if box.inner is not None:
+                label = '"' + box.lines[0].replace('"', "'") + '"'
+                frame = pydot.Cluster(f"frame{len(names)}", label=label, color=_FRAME)
+                names[id(box)] = ""
+                add(box.inner, frame)
+                graph.add_subgraph(frame)
+            elif box.lines:
+                names[id(box)] = f"box{len(names)}"
+                text = "\\n".join(line.replace('"', "'") for line in box.lines)
+                graph.add_node(pydot.Node(names[id(box)], label=f'"{text}"', shape="box"))
+
+    add(level, dot)
+    for source, target in dict.fromkeys(_plain_edges(level)):
+        dot.add_edge(pydot.Edge(names[source], names[target]))
+    return dot
+
+
+def _level_of(model: Any, rankdir: str, *shown: bool) -> _Level:
+    """The boxes of a model's graph; ValueError if it has none."""
+    if rankdir not in ("TB", "LR"):
+        raise ValueError(f"rankdir must be 'TB' or 'LR', received {rankdir!r}")
+    graph = getattr(model, "_graph", None)
+    if graph is None:
+        raise ValueError(
+            f"a picture needs a model made of symbolic tensors, or a Sequential with an input shape: {model!r} has no graph"
+        )
+    return _collected(graph, _Shown(*map(bool, shown)), within=False)
+
+
+def _collected(graph: Graph, shown: _Shown, within: bool) -> _Level:
+    """The boxes of a graph; within: of one that is drawn in a frame."""
+    level = _Level()
+    of: dict[int, tuple[_Box, int]] = {}  # the box that a symbolic tensor comes from, and where it leaves that
+    calls: dict[int, int] = {}
+    for symbol in graph.input_list:
+        lines = [] if within else _lines(symbol.node, shown) if symbol.node else [symbol.name]
+        box = _Box(lines)
+        level.boxes.append(box)
+        level.entries += [box] * within
+        of[id(symbol)] = box, 0
+    for node in graph.nodes:
+        inner = getattr(node.layer, "_graph", None) if shown.nested else None
+        box = _Box(_lines(node, shown), None if inner is None else _collected(inner, shown, within=True))
+        calls[id(node.layer)] = calls.get(id(node.layer), 0) + 1
+        if calls[id(node.layer)] > 1:
+            box.lines[0] += f" (call {calls[id(node.layer)]})"
+        level.boxes.append(box)
+        for position, parent in enumerate(node.inputs):
+            enters = 0 if box.inner is None else min(position, len(box.inner.entries) - 1)
+            level.edges.append(_Edge(*of[id(parent)], box, enters))
+        for position, symbol in enumerate(structures.flatten(node.outputs)):
+            of[id(symbol)] = box, 0 if box.inner is None else position
+    for symbol in graph.output_list if within else ():
+        level.exits.append(_Box([]))
+        level.edges.append(_Edge(*of[id(symbol)], level.exits[-1], 0))
+    level.boxes += level.exits
+    level.edges = list(dict.fromkeys(level.edges))
+    return level
+
+
+def _plain_edges(level: _Level) -> list[tuple[int, int]]:
+    """The edges between boxes that are no frames, by the boxes' ids."""
+
+    def ends(level: _Level, box: _Box, port: int, forward: bool) -> list[_Box]:
+        """The boxes in a frame that a port of it leads to, or comes from."""
+        if box.inner is None:
+            return [box]
+        ports = box.inner.entries if forward else box.inner.exits
+        met = [edge for edge in box.inner.edges if (edge.source if forward else edge.target) is ports[port]]
+        found = [(edge.target, edge.enters) if forward else (edge.source, edge.leaves) for edge in met]
+        return [each for other, own in found for each in ends(box.inner, other, own, forward)]
+
+    pairs = [
+        (id(source), id(target))
+        for edge in level.edges
+        if edge.source not in level.entries and edge.target not in level.exits
+        for source in ends(level, edge.source, edge.leaves, forward=False)
+        for target in ends(level, edge.target, edge.enters, forward=True)
+    ]
+    return pairs + [pair for box in level.boxes if box.inner is not None for pair in _plain_edges(box.inner)]
+
+
+def _lines(node: Node, shown: _Shown) -> list[str]:
+    """What the box of a call says."""
+    layer, kind = node.layer, type(node.layer).__name__
+    lines = [f"{layer.name}: {kind}" if shown.names else kind]
+    for what, tensors in (("input", node.call_inputs), ("output", node.outputs)):
+        if shown.shapes and tensors is not None:
+            lines.append(f"{what}: {structures.shapes(tensors)}")
+    if shown.dtypes:
+        lines.append(", ".join(sorted({str(symbol.dtype) for symbol in structures.flatten(node.outputs)})))
+    if shown.activations and getattr(layer, "activation", None) is not None:
+        lines.append(f"activation: {getattr(layer.activation, '__name__', type(layer.activation).__name__)}")
+    if shown.trainable and layer.weights:
+        lines.append("trainable" if layer.trainable else "frozen")
+    return lines
+
+
+def _draw(level: _Level, path: str, sideways: bool, scale: float) -> None:
+    try:
+        from PIL import Image, ImageDraw, ImageFont
+    except ImportError:
+        raise ImportError("plot_model needs pillow: pip install 'nbkeras[images]'") from None
+    font = ImageFont.load_default(size=12 * scale)
+    _arrange(level, font, sideways, scale)
+    margin = 24 * scale
+    image = Image.new("RGB", (int(level.size[0] + 2 * margin), int(level.size[1] + 2 * margin)), _PAPER)
+    _paint(ImageDraw.Draw(image), level, (margin, margin), font, sideways, scale)
+    image.save(path, None if os.path.splitext(path)[1] else "png")
+
+
+def _margins(scale: float) -> tuple[float, float]:
+    """The room that a frame leaves at its sides, and at its top, where its title is."""
+    return 14 * scale, 28 * scale
+
+
+def _arrange(level: _Level, font: Any, sideways: bool, scale: float) -> None:
+    """Give each box its size and its corner, and each edge its points, from the corner of the level."""
+    side, top = _margins(scale)
+    for box in level.boxes:
+        widest = max((font.getlength(line) for line in box.lines), default=0)
+        if box.inner is not None:
+            _arrange(box.inner, font, sideways, scale)
+            width, height = box.inner.size
+            box.size = max(width, widest) + 2 * side, height + side + top
+        elif box.lines:
+            box.size = widest + 20 * scale, len(box.lines) * 16 * scale + 12 * scale
+
+    def turned(point: tuple[float, float]) -> tuple[float, float]:
+        return (point[1], point[0]) if sideways else point
+
+    def shift(box: _Box, ports: list[_Box], port: int) -> float:
+        """How far from the middle of a frame an edge meets it."""
+        return (turned(_origin(box, scale))[0] + turned(ports[port].at)[0]) - turned(box.size)[0] / 2
+
+    numbers = {id(box): number for number, box in enumerate(level.boxes)}
+    arrows = [
+        diagram_layout.Arrow(
+            numbers[id(edge.source)],
+            numbers[id(edge.target)],
+            0.0 if edge.source.inner is None else shift(edge.source, edge.source.inner.exits, edge.leaves),
+            0.0 if edge.target.inner is None else shift(edge.target, edge.target.inner.entries, edge.enters),
+        )
+        for edge in level.edges
+    ]
+    ports = [{numbers[id(box)] for box in boxes} for boxes in (level.entries, level.exits)]
+    found = diagram_layout.arrange([turned(box.size) for box in level.boxes], arrows, 26 * scale, *ports)
+    for box, corner in zip(level.boxes, found.corners, strict=True):
+        box.at = turned(corner)
+    level.routes = [[turned(point) for point in route] for route in found.routes]
+    level.size = turned(found.size)
+
+
+def _origin(box: _Box, scale: float) -> tuple[float, float]:
+    """Where the layers of a framed model start, from the frame's corner."""
+    side, top = _margins(scale)
+    return (box.size[0] - box.inner.size[0]) / 2 if box.inner else side, top
+
+
+def _paint(
+    draw: Any, level: _Level, corner: tuple[float, float], font: Any, sideways: bool, scale: float, reach: Any = None
+) -> None:
+    """Draw a level; reach: how far it is to the frame around it, at the start and at the end of the rows."""
+    for box in level.boxes:
+        left, top = corner[0] + box.at[0], corner[1] + box.at[1]
+        right, bottom = left + box.size[0], top + box.size[1]
+        if box.inner is not None:
+            draw.rectangle((left, top, right, bottom), outline=_FRAME, width=max(1, int(scale)))
+            origin = _origin(box, scale)
+            ends = [(box.size[i] - origin[i] - box.inner.size[i]) for i in (0, 1)]
+            reach_within = (origin[0], ends[0]) if sideways else (origin[1], ends[1])
+            _paint(draw, box.inner, (left + origin[0], top + origin[1]), font, sideways, scale, reach_within)
+    for edge, route in zip(level.edges, level.routes, strict=True):
+        points = [(corner[0] + x, corner[1] + y) for x, y in route]
+        if edge.source in level.entries:
+            points.insert(0, _beyond(points[0], -reach[0], sideways))
+        if edge.target in level.exits:
+            points.append(_beyond(points[-1], reach[1], sideways))
+        draw.line(points, fill=_INK, width=max(1, int(scale)), joint="curve")
+        if edge.target.inner is None and edge.target not in level.exits:
+            (x, y), long, wide = points[-1], 7 * scale, 4 * scale
+            head = [(x, y), (x - long, y - wide), (x - long, y + wide)]
+            draw.polygon(head if sideways else [(x, y), (x - wide, y - long), (x + wide, y - long)], fill=_INK)
+    for box in level.boxes:
+        if box.inner is not None:
+            title = (corner[0] + box.at[0] + 6 * scale, corner[1] + box.at[1] + 4 * scale)
+            draw.rectangle(draw.textbbox(title, box.lines[0], font), fill=_PAPER)  # over an edge that comes in there
+            draw.text(title, box.lines[0], _FRAME, font)
+        elif box.lines:
+            left, top = corner[0] + box.at[0], corner[1] + box.at[1]
+            right, bottom = left + box.size[0], top + box.size[1]
+            draw.rectangle((left, top, right, bottom), fill=_FILL, outline=_INK, width=max(1, int(scale)))
+            text = "\n".join(box.lines)
+            draw.multiline_text(((left + right) / 2, (top + bottom) / 2), text, _INK, font, anchor="mm", align="center")
+
+
+def _beyond(point: tuple[float, float], distance: float, sideways: bool) -> tuple[float, float]:
+    return (point[0] + distance, point[1]) if sideways else (point[0], point[1] + distance)

@@ -1,0 +1,167 @@
+"""Floor 3: Sequential, layers one after another."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from nbkeras.building.graph import SymbolicTensor
+from nbkeras.building.inputs import Input, InputLayer
+from nbkeras.building.layer import Layer, layers
+from nbkeras.data import batches
+from nbkeras.engine.naming import unique_name
+from nbkeras.engine.tensor import on_own_place
+from nbkeras.saving import serialization
+from nbkeras.training import input_matching
+from nbkeras.training.model import Model
+
+
+class Sequential(Model):
+    """Layers one after another: `Sequential([Dense(32, input_shape=(784,)), ...])`, or `add` them one by one.
+
+    Without an input shape the weights are made at the first call, `fit` or `build`.
+    """
+
+    def __init__(self, layers=None, name=None, **kwargs):
+        super().__init__(name=name, **kwargs)
+        self._chain: list[Layer] = []
+        self._input: SymbolicTensor | None = None
+        self._extend_by(layers or [])
+
+    @property
+    def layers(self) -> list[Layer]:
+        """The layers in order, without the input."""
+        return list(self._chain)
+
+    def _sublayers(self) -> list:
+        return list(dict.fromkeys([*self._chain, *Layer._sublayers(self)]))
+
+    def add(self, layer) -> None:
+        """Append a layer (or a symbolic Input as the first)."""
+        self._extend_by([layer])
+
+    def _extend_by(self, layers) -> None:
+        """Append layers; the graph is made once."""
+        names = {layer.name for layer in self._chain}
+        outputs = self._input if self._graph is None else self._graph.outputs
+        before = outputs
+        for layer in layers:
+            if (
+                isinstance(layer, SymbolicTensor)
+                and layer.node is not None
+                and isinstance(layer.node.layer, InputLayer)
+            ):
+                layer = layer.node.layer
+            if not isinstance(layer, Layer):
+                raise TypeError(f"a Sequential is made of layers, received {layer!r} of type {type(layer).__name__}")
+            if isinstance(layer, InputLayer):
+                if self._chain or self._input is not None:
+                    raise ValueError("an Input must be the first thing in a Sequential")
+                self._start(layer.output)
+                outputs = self._input
+                continue
+            if layer.name in names:
+                raise ValueError(f"the names of a Sequential's layers must be unique: {layer.name!r} is already there")
+            names.add(layer.name)
+            if self._input is None and not self._chain:
+                self._start_from(layer)
+                outputs = self._input
+            self._chain.append(layer)
+            if outputs is not None:
+                outputs = layer(outputs)
+        if outputs is not before and self._chain:
+            self._set_graph(self._input, outputs)
+        self._reset_steps()
+
+    def pop(self) -> Layer:
+        """Remove and return the last layer."""
+        if not self._chain:
+            raise TypeError("there are no layers in the model")
+        layer = self._chain.pop()
+        self._graph = None
+        if self._input is not None:
+            layer._inbound_nodes.pop()
+            if self._chain:
+                self._set_graph(self._input, self._chain[-1]._inbound_nodes[-1].outputs)
+        self._reset_steps()
+        return layer
+
+    def _start_from(self, layer: Layer) -> None:
+        shape = layer._batch_input_shape
+        if shape is None and isinstance(layer, Model) and layer._graph is not None:
+            shape = layer.input_shape
+        if shape is not None:
+            dtype = layer.input_dtype or layer.dtype
+            self._start(Input(batch_shape=shape, dtype=dtype, name=unique_name(f"{layer.name}_input")))
+
+    def _start(self, tensor: SymbolicTensor) -> None:
+        self._input = tensor
+        self.built = not self._chain
+
+    def _set_graph(self, inputs, outputs) -> None:
+        super()._set_graph(inputs, outputs)
+        self.built = True
+
+    @on_own_place
+    def build(self, input_shape=None) -> None:
+        """Make the weights for an input of this shape, with None for the batch."""
+        if self._graph is not None and input_shape is not None:
+            known = self._graph.input_list[0].shape
+            sizes = zip(known, input_shape, strict=False)
+            if len(known) != len(input_shape) or any(a != b for a, b in sizes if None not in (a, b)):
+                raise ValueError(
+                    f"Sequential {self.name!r} has inputs of shape {known} and cannot be built for {tuple(input_shape)}"
+                )
+        if self._graph is not None or input_shape is None:
+            return
+        if not self._chain:
+            raise ValueError(f"Sequential {self.name!r} has no layers: add some before building it")
+        first = self._chain[0]
+        self._start(Input(batch_shape=input_shape, dtype=first.input_dtype or first.dtype))
+        outputs: Any = self._input
+        for layer in self._chain:
+            outputs = layer(outputs)
+        self._set_graph(self._input, outputs)
+
+    def _ensure_built(self, inputs) -> None:
+        if self._graph is None:
+            shape = tuple(inputs.shape)
+            self.build(shape if self.stateful else (None, *shape[1:]))
+
+    def _prepare_inputs(self, x):
+        if self._graph is None and x is not None:
+            if isinstance(x, dict):
+                raise ValueError(
+                    f"Sequential {self.name!r} has no input yet whose name a dict could have, received {list(x)}: pass an "
+                    "array, or start with an Input or input_shape"
+                )
+            (x,) = input_matching.arrays_by_position(x, 1, self)
+            shape = tuple((x if hasattr(x, "shape") else batches.to_array(x, "x")).shape)
+            batch = None if not self.stateful else min(32, shape[0])
+            self.build((batch, *shape[1:]))
+        return super()._prepare_inputs(x)
+
+    def _check_shape(self, shape, symbol) -> None:
+        """Lengths and sizes of images may be others than those it was built for, as in Keras: its layers decide."""
+        if symbol.ndim <= 2 or len(shape) != symbol.ndim:
+            super()._check_shape(shape, symbol)
+
+    def get_config(self):
+        """The layers in order."""
+        chain = [serialization.serialize_layer(layer) for layer in self._chain]
+        if self._input is not None:
+            chain.insert(0, serialization.serialize_layer(self._input.node.layer))
+        return {"name": self.name, "layers": chain}
+
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """A Sequential with new weights from `get_config`."""
+        return cls([layers.deserialize(entry, custom_objects) for entry in config["layers"]], name=config.get("name"))
+
+    def compute_output_shape(self, input_shape):
+        shape: Any = tuple(input_shape)
+        for layer in self._chain:
+            shape = layer.compute_output_shape(shape)
+        return shape
+
+
+layers.publish(Sequential, "keras", "Sequential")

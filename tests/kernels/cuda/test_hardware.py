@@ -1,0 +1,630 @@
+"""The real device's code (cuda/machine/hardware.py) on a stand-in for the driver: no GPU needed. See reference/stand_in.py.
+
+In the simulator whole programs run on it, kernels in the simulator, streams in any order that the calls allow.
+"""
+
+import contextlib
+import gc
+import importlib.util
+import inspect
+import re
+import threading
+
+import numpy as np
+import pytest
+import stand_in
+import twins
+
+import nbkeras
+from nbkeras import Sequential, ops
+from nbkeras.engine.program import Program
+from nbkeras.engine.tensor import Tensor, Variable, as_tensor
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.device_array import DeviceArray, layout_at
+from nbkeras.layers import Dense
+
+ORDERS = ["late", "early", 1, 2, 3]
+Code = stand_in.CUresult
+
+
+@pytest.fixture(params=ORDERS)
+def driver(request):
+    return stand_in.Driver(order=request.param)
+
+
+@pytest.fixture
+def hardware(driver, monkeypatch):
+    monkeypatch.delenv("NBKERAS_SYNCHRONOUS", raising=False)
+    with stand_in.loaded(driver) as module:
+        yield module
+
+
+@pytest.fixture
+def gpu(hardware):
+    return hardware.Device(0)
+
+
+class Place:
+    """As much of a Place as inlets and graphs use."""
+
+    def __init__(self, gpu, driver):
+        self.gpu, self.driver, self.scratch = gpu, driver, {}
+
+    def empty(self, shape, dtype):
+        memory = self.gpu.allocate(max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1))
+        return DeviceArray(layout_at(memory.address, shape, dtype), self, memory)
+
+    @contextlib.contextmanager
+    def scratch_of_its_own(self):
+        yield self.scratch
+
+
+@pytest.fixture
+def place(gpu, driver):
+    return Place(gpu, driver)
+
+
+def put(place, value):
+    array = place.empty(value.shape, value.dtype)
+    place.gpu.upload(array.address, np.ascontiguousarray(value))
+    return array
+
+
+def got(array):
+    result = np.empty(array.shape, array.dtype)
+    array.place.gpu.download(result, array.address)
+    return result
+
+
+def start(place, function, *args, blocks=1, threads=32):
+    place.gpu.start(stand_in.Kernel(place.driver, function), blocks, threads, args, False, 0)
+
+
+def double(x):
+    x *= 2
+
+
+def add(x, y):
+    x += y
+
+
+# -------------------- memory and copies --------------------
+
+
+def test_the_device(gpu, hardware):
+    assert gpu.name == "cuda:0 (stand-in)" and gpu.processors == 2 and hardware.Device.count() == 1
+    assert gpu.memory() == (1 << 24, 1 << 24)
+    assert gpu.number_of(gpu.allocate(10).address) == 0
+
+
+def test_memory_is_taken_and_given_back(gpu, driver):
+    memory = gpu.allocate(1000)
+    assert memory.address in driver.memory and gpu.memory()[0] == (1 << 24) - 1000
+    gpu.free(memory)
+    assert not driver.memory
+
+
+def test_no_room_is_none_and_other_errors_are_errors(gpu, driver, hardware):
+    assert gpu.allocate(1 << 25) is None
+    driver.failures["cuMemAlloc"] = Code.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(
+        hardware.GpuError, match=r"cuMemAlloc of 1,000 bytes failed: invalid value \(CUDA_ERROR_INVALID_VALUE\)"
+    ):
+        gpu.allocate(1000)
+    driver.failures["cuMemFree"] = Code.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(hardware.GpuError, match="cuMemFree failed"):
+        gpu.free(gpu.allocate(1))
+
+
+def test_copies_keep_their_turn(place):
+    x = put(place, np.arange(5.0))
+    start(place, double, x)
+    y = place.empty((5,), np.float64)
+    place.gpu.move(x.address, y.address, 40)
+    start(place, double, x)
+    place.gpu.upload(x.address, np.ones(5))
+    start(place, add, x, y)
+    assert got(x).tolist() == [1, 3, 5, 7, 9] and got(y).tolist() == [0, 2, 4, 6, 8]
+
+
+@pytest.mark.parametrize("count", [3, 1_000_000])
+def test_what_was_uploaded_may_be_changed_at_once(place, count):
+    value = np.ones(count)
+    x = put(place, value)
+    value[:] = 7
+    del value
+    start(place, double, x)
+    assert (got(x) == 2).all()
+
+
+def test_what_is_uploaded_in_passing_is_let_go(place, hardware):
+    """However much is uploaded between two waits."""
+    x = put(place, np.zeros(10_000))
+    for i in range(2000):
+        place.gpu.upload(x.address, np.full(10_000, float(i)))
+    assert sum(array.nbytes for array in place.gpu._sent) <= 64 << 20
+    assert (got(x) == 1999).all()
+    assert not place.gpu._sent
+
+
+def test_streams_of_others_are_waited_for(place, driver):
+    theirs = driver.cuStreamCreate(1)[1]
+    x = put(place, np.ones(3))
+    place.gpu.order(place.gpu.stream, theirs)
+    seen = []
+    driver.give(
+        driver.streams[theirs], lambda: (seen.append(layout_at(x.address, (3,), np.float64).tolist()), fill(x, 5))
+    )
+    place.gpu.order(theirs, place.gpu.stream)
+    start(place, double, x)
+    assert got(x).tolist() == [10, 10, 10] and seen == [[1, 1, 1]]
+    assert not driver.events
+
+
+def fill(x, value):
+    layout_at(x.address, x.shape, x.dtype)[...] = value
+
+
+@pytest.mark.parametrize(
+    "action",
+    [
+        lambda place, x: start(place, double, x),
+        lambda place, x: place.gpu.upload(x.address, np.full(3, 2.0)),
+        lambda place, x: place.gpu.move(place.two.address, x.address, 24),
+        lambda place, x: place.gpu.launch_graph(place.gpu.capture(lambda: start(place, double, x))),
+        lambda place, x: place.gpu.resident_blocks(stand_in.Kernel(place.driver, double), 32, (x,), 0),
+        lambda place, x: got(x),
+        lambda place, x: place.gpu.free(place.gpu.allocate(5)),
+        lambda place, x: place.gpu.free(place.spare),
+        lambda place, x: place.gpu.order(place.gpu.stream, 1),
+        lambda place, x: place.gpu.inlet([x]).arrays,
+        lambda place, x: place.inlet.send(),
+        lambda place, x: place.gpu.memory(),
+        lambda place, x: place.gpu.number_of(x.address),
+        lambda place, x: place.gpu.synchronize(),
+    ],
+)
+def test_every_thread_enters_the_device(place, action):
+    x = put(place, np.ones(3))
+    place.two, place.spare, place.inlet = put(place, np.full(3, 2.0)), place.gpu.allocate(5), place.gpu.inlet([x])
+    place.inlet.arrays[0][:], errors = 1, []
+
+    def work():
+        try:
+            action(place, x)
+        except Exception as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    thread.join()
+    assert not errors
+    assert got(x)[0] in (0, 1, 2)
+
+
+# -------------------- kernels --------------------
+
+
+def test_kernels_get_arrays_and_numbers(place):
+    seen = []
+    x = put(place, np.arange(6, dtype=np.float32).reshape(2, 3))
+    start(place, lambda *args: seen.extend(args), x.T, x, 3, np.float32(0.5), (1, 2))
+    place.gpu.synchronize()
+    assert seen[0].tolist() == [[0, 3], [1, 4], [2, 5]] and seen[1].shape == (2, 3) and seen[2:] == [3, 0.5, (1, 2)]
+
+
+def test_how_many_blocks_are_resident(place, driver):
+    kernel = stand_in.Kernel(driver, double)
+    assert place.gpu.resident_blocks(kernel, 256, (put(place, np.ones(3)),), 0) == 8
+
+
+def test_a_launch_that_is_refused(place, hardware):
+    with pytest.raises(hardware.GpuError) as caught:
+        start(place, double, put(place, np.ones(3)), threads=2000)
+    assert re.search(
+        r"the kernel .*test_cuda_hardware.double could not be started with 1 blocks of 2000 threads on cuda:0 \(stand-in\)",
+        str(caught.value),
+    )
+
+
+def illegal():
+    raise stand_in.Fault(Code.CUDA_ERROR_ILLEGAL_ADDRESS)
+
+
+def test_a_kernel_that_fails(place, hardware):
+    x = put(place, np.ones(3))
+    place.gpu.synchronize()
+    with pytest.raises(hardware.GpuError) as caught:
+        start(place, illegal)
+        start(place, double, x)
+        place.gpu.synchronize()
+    message = str(caught.value)
+    assert "illegal address (CUDA_ERROR_ILLEGAL_ADDRESS)" in message
+    for call in (lambda: got(x), lambda: place.gpu.allocate(5), place.gpu.synchronize):
+        with pytest.raises(hardware.GpuError, match="NBKERAS_SYNCHRONOUS=1"):
+            call()
+
+
+def test_a_kernel_that_fails_is_named_where_each_is_waited_for(driver, monkeypatch):
+    monkeypatch.setenv("NBKERAS_SYNCHRONOUS", "1")
+    with stand_in.loaded(driver) as hardware:
+        place = Place(hardware.Device(0), driver)
+        start(place, double, put(place, np.ones(3)))
+        with pytest.raises(hardware.GpuError, match=r"the kernel .*\.illegal was the last to run"):
+            start(place, illegal)
+
+
+def test_freed_memory_is_a_fault(place, hardware):
+    x = put(place, np.ones(3))
+    place.gpu.synchronize()
+    place.gpu.free(x.memory)
+    with pytest.raises(hardware.GpuError, match="illegal address"):
+        start(place, double, x)
+        place.gpu.synchronize()
+
+
+# -------------------- programs --------------------
+
+
+def test_a_program_is_captured_once_and_played(place, driver):
+    x, y, plays = put(place, np.ones(3)), put(place, np.zeros(3)), []
+
+    def play():
+        plays.append(1)
+        start(place, double, x)
+        place.gpu.move(x.address, y.address, 24)
+
+    run = place.gpu.graph(play, place)
+    place.scratch = {"products": "memory"}
+    for _ in range(4):
+        run()
+    assert got(x).tolist() == [16] * 3 and got(y).tolist() == [16] * 3
+    assert len(plays) == 1 and driver.calls.count("cuGraphLaunch") == 4
+    assert run.__self__._held == {"products": "memory"} and not driver.graphs and len(driver.executables) == 1
+    assert len(driver.streams) == 4, "the capture's stream is gone"
+    del run, play
+    gc.collect()
+    assert not driver.executables
+
+
+def test_work_of_a_capture_does_not_run(place, driver):
+    x = put(place, np.ones(3))
+    graph = place.gpu.capture(lambda: start(place, double, x))
+    assert got(x).tolist() == [1, 1, 1]
+    place.gpu.launch_graph(graph)
+    assert got(x).tolist() == [2, 2, 2]
+
+
+def test_what_is_uploaded_in_a_capture_is_there_when_it_plays(place):
+    """A table that a twin makes at its first use: the graph holds no copy from the CPU."""
+    x, kept = put(place, np.ones(3)), []
+
+    def play():
+        if not kept:
+            kept.append(put(place, np.full(3, 5.0)))
+        start(place, add, x, kept[0])
+
+    graph = place.gpu.capture(play)
+    place.gpu.upload(kept[0].address, np.full(3, 7.0))
+    place.gpu.launch_graph(graph)
+    place.gpu.launch_graph(graph)
+    assert got(x).tolist() == [15, 15, 15]
+
+
+@pytest.mark.parametrize(
+    ("name", "code"),
+    [
+        ("cuStreamEndCapture", Code.CUDA_ERROR_STREAM_CAPTURE_INVALIDATED),
+        ("cuGraphInstantiate", Code.CUDA_ERROR_OUT_OF_MEMORY),
+        ("cuStreamBeginCapture", Code.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED),
+    ],
+)
+def test_what_cannot_be_captured_is_played_kernel_by_kernel(place, driver, name, code):
+    x = put(place, np.ones(3))
+    run = place.gpu.graph(lambda: start(place, double, x), place)
+    driver.failures[name] = code
+    with pytest.warns(RuntimeWarning, match=r"\(CUDA_ERROR_.*\): its kernels are launched one by one"):
+        run()
+    run()
+    assert got(x).tolist() == [4, 4, 4]
+    assert len(driver.streams) == 4 and not driver.graphs
+
+
+def test_errors_while_capturing_leave_nothing_behind(place, driver, hardware):
+    x = put(place, np.ones(3))
+
+    def play():
+        start(place, double, x)
+        raise KeyError("ours")
+
+    with pytest.raises(KeyError, match="ours"):
+        place.gpu.graph(play, place)()
+    assert len(driver.streams) == 4 and not driver.graphs
+    start(place, double, x)
+    assert got(x).tolist() == [2, 2, 2]
+
+
+def test_a_graph_that_fails(place, hardware):
+    run = place.gpu.graph(lambda: start(place, illegal), place)
+    with pytest.raises(hardware.GpuError, match="illegal address.*one of a recorded program"):
+        run()
+        place.gpu.synchronize()
+
+
+# -------------------- batches --------------------
+
+
+def step(x, total):
+    total += x.sum()
+
+
+def test_batches_reach_the_step_that_they_are_for(place):
+    """Each step reads its batch, though the next ones are written meanwhile."""
+    x, total = put(place, np.zeros(4, np.float32)), put(place, np.zeros(20))
+    whole = total.at(0, (1,), np.float64)
+    inlet = place.gpu.inlet([x, None])
+    for i in range(20):
+        inlet.arrays[0][:] = i
+        assert inlet.arrays[1] is None
+        inlet.send()
+        start(place, step, x, total.at(8 * i, (1,), np.float64))
+    assert got(total).tolist() == [4.0 * i for i in range(20)] and whole.size == 1
+
+
+def test_batches_are_copied_beside_the_step_before(place, driver):
+    """On a stream of their own, from page-locked memory, into a buffer that the step does not read."""
+    if driver.order != "late":
+        pytest.skip("what ran is known in one order")
+    x = put(place, np.zeros(4, np.float32))
+    inlet = place.gpu.inlet([x])
+    assert len(driver.pinned) == 2
+    place.gpu.synchronize()
+    places = set()
+    for i in (1, 2):
+        places.add(device.address(inlet.arrays[0]))
+        inlet.arrays[0][:] = i
+        inlet.send()
+        start(place, double, x)
+    assert len(places) == 2
+    copies = driver.streams[int(place.gpu._copies)]
+    driver.run(copies, copies.given)
+    assert driver.streams[place.gpu.stream].done < driver.streams[place.gpu.stream].given
+    assert got(x).tolist() == [4, 4, 4, 4]
+
+
+def test_a_slot_is_used_again_only_when_its_batch_has_left(place, driver):
+    x = put(place, np.zeros(1, np.float32))
+    inlet, seen = place.gpu.inlet([x]), []
+    for i in range(6):
+        inlet.arrays[0][0] = i
+        inlet.send()
+        start(place, lambda array: seen.append(float(array[0])), x)
+    place.gpu.synchronize()
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+def test_an_inlet_that_ends_gives_all_back(place, driver):
+    x = put(place, np.zeros(3, np.float32))
+    inlet = place.gpu.inlet([x, None])
+    inlet.arrays[0][:] = 1
+    inlet.send()
+    del inlet
+    gc.collect()
+    assert not driver.pinned and not driver.events
+    assert got(x).tolist() == [1, 1, 1]
+
+
+def test_an_inlet_that_ends_in_another_thread(place, driver):
+    inlet = [place.gpu.inlet([put(place, np.zeros(3, np.float32))])]
+    thread = threading.Thread(target=inlet.clear)
+    thread.start()
+    thread.join()
+    gc.collect()
+    assert not driver.pinned and not driver.events
+
+
+def test_an_empty_batch(place):
+    inlet = place.gpu.inlet([place.empty((0, 3), np.float32)])
+    assert inlet.arrays[0].shape == (0, 3)
+    inlet.send()
+    place.gpu.synchronize()
+
+
+def test_a_batch_that_cannot_be_sent(place, driver, hardware):
+    inlet = place.gpu.inlet([put(place, np.zeros(3, np.float32))])
+    driver.failures["cuMemcpyHtoDAsync"] = Code.CUDA_ERROR_INVALID_VALUE
+    with pytest.raises(hardware.GpuError, match="cuMemcpyHtoDAsync failed: invalid value"):
+        inlet.send()
+
+
+# -------------------- whole programs, with kernels in the simulator --------------------
+
+needs_simulator = pytest.mark.skipif(not twins.SIMULATED, reason="needs NUMBA_ENABLE_CUDASIM=1 (tox -e cudasim)")
+
+
+def simulated_kernel(driver):
+    """Kernel.compiled: a dispatcher whose kernels run in the simulator when their turn comes."""
+    from nbkeras.kernels.cuda.machine import simulator
+
+    def compiled(kernel):
+        def function(blocks, threads, shared, *args):
+            cooperative = "this_grid" in kernel.function.__code__.co_names
+            simulator.launch(kernel.function, blocks, threads, args, cooperative, shared)
+
+        return stand_in.Compiled(driver, function)
+
+    return property(compiled, lambda kernel, value: None)
+
+
+@pytest.fixture
+def whole(hardware, driver, monkeypatch):
+    """A Place on the stand-in, as this thread's."""
+    from nbkeras.kernels.cuda.machine import gpu as cuda_place
+    from nbkeras.kernels.cuda.machine import kernel as cuda_kernel
+
+    monkeypatch.setattr(cuda_place, "Device", hardware.Device)
+    monkeypatch.setattr(cuda_place, "SIMULATED", False)
+    monkeypatch.setattr(cuda_kernel.Kernel, "compiled", simulated_kernel(driver), raising=False)
+    place = cuda_place.Place(0)
+    with device.on(place):
+        yield place
+
+
+@needs_simulator
+def test_a_recorded_program_with_batches(whole, driver):
+    x, total = device.persistent_empty((5, 3), np.float32), Variable(np.zeros(3, np.float32))
+    inlet, program, results = device.inlet([x]), Program(), []
+
+    def step():
+        y = ops.exp(ops.multiply(Tensor(x), 0.5))
+        total.assign_add(ops.sum(y, axis=0))
+        return [ops.add(y, total).data]
+
+    batches = [np.full((5, 3), i, np.float32) for i in range(8)]
+    inlet.arrays[0][:] = batches[0]
+    inlet.send()
+    with device.record(program):
+        outputs = step()
+    results.append(outputs[0].copy())
+    outputs = program.seal(outputs)
+    for batch in batches[1:]:
+        inlet.arrays[0][:] = batch
+        inlet.send()
+        program.run()
+        results.append(outputs[0].copy() if batch[0, 0] % 3 == 0 else None)
+    sums = np.cumsum([5 * np.exp(0.5 * i) for i in range(8)])
+    for i, result in enumerate(results):
+        if result is not None:
+            np.testing.assert_allclose(result, np.exp(0.5 * i) + sums[i], rtol=1e-5)
+    np.testing.assert_allclose(total.numpy(), sums[-1], rtol=1e-5)
+    assert driver.calls.count("cuGraphLaunch") == 7 and driver.calls.count("cuStreamBeginCapture") == 1
+
+
+def trained(place, x, y):
+    with device.on(place):
+        nbkeras.config.set_seed(1)
+        model = Sequential([Dense(5, activation="tanh", input_shape=(3,)), Dense(1)])
+        model.compile("adam", "mse", metrics=["mae"])
+        history = model.fit(x, y, batch_size=8, epochs=3, shuffle=False, verbose=0).history
+        return history, model.get_weights(), model.predict(x, batch_size=5, verbose=0)
+
+
+@needs_simulator
+def test_training_is_that_of_the_cpu_in_any_order(whole, driver):
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((28, 3)).astype(np.float32), rng.standard_normal((28, 1)).astype(np.float32)
+    want, got = trained(None, x, y), trained(whole, x, y)
+    for name, values in want[0].items():
+        np.testing.assert_allclose(got[0][name], values, rtol=1e-4)
+    for ours, theirs in zip([*got[1], got[2]], [*want[1], want[2]], strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    assert driver.calls.count("cuGraphLaunch") >= 10
+
+
+@needs_simulator
+def test_values_go_in_and_out_whatever_their_strides(whole):
+    value = np.arange(24, dtype=np.float32).reshape(2, 3, 4)
+    array = whole.upload(value)
+    np.testing.assert_array_equal(array.transpose(2, 0, 1).copy(), value.transpose(2, 0, 1))
+    whole.write(array[:, 1:2], np.float32(7))
+    whole.write(array[:, 0], value[:, 2])
+    value[:, 1:2], value[:, 0] = 7, value[:, 2]
+    np.testing.assert_array_equal(array.copy(), value)
+
+
+@needs_simulator
+def test_memory_that_is_given_back_is_used_in_its_turn(whole):
+    """While what read it before is still queued."""
+    results = []
+    for i in range(20):
+        x = ops.multiply(as_tensor(np.full(1000, float(i), np.float32)), 2.0)
+        results.append(ops.add(x, 1.0))
+        del x
+    for i, result in enumerate(results):
+        assert (result.numpy() == 2 * i + 1).all()
+
+
+@needs_simulator
+def test_an_inlets_memory_is_not_read_by_what_went_before(whole, driver):
+    """Another stream writes there."""
+    x = whole.upload(np.ones(256, np.float32))
+    y, buffer = ops.multiply(Tensor(x), 2.0), whole.empty((256,), np.float32)
+    address = x.address
+    del x
+    inlet = whole.inlet([buffer])
+    assert address in [slot.staged[0].address for slot in inlet._slots]
+    for i in range(2):
+        inlet.arrays[0][:] = i
+        inlet.send()
+    copies = driver.streams[int(inlet._device._copies)]
+    driver.run(copies, copies.given)
+    assert (y.numpy() == 2).all()
+
+
+@needs_simulator
+def test_a_device_that_is_full(whole, driver):
+    from nbkeras.kernels.cuda.machine.gpu import OutOfDeviceMemoryError
+
+    driver.total = 100_000
+    kept = whole.empty((10_000,), np.float32)
+    for count in (12_000, 13_000, 14_000):  # of another size each time: what the pool keeps is given back
+        whole.empty((count,), np.float32)
+    with pytest.raises(
+        OutOfDeviceMemoryError, match=r"no room for an array of 80,000 bytes: 59,\d+ of its 100,000 bytes"
+    ):
+        whole.empty((20_000,), np.float32)
+    assert whole.empty((14_800,), np.float32).size == 14_800 and kept.size == 10_000
+
+
+@needs_simulator
+def test_a_kernel_that_fails_in_a_program_is_an_error(whole, driver, hardware):
+    x = as_tensor(np.ones(3, np.float32))
+    driver.broken = Code.CUDA_ERROR_LAUNCH_FAILED
+    with pytest.raises(hardware.GpuError, match="launch failed"):
+        ops.exp(x).numpy()
+
+
+# -------------------- the stand-in itself --------------------
+
+
+def test_the_stand_in_has_the_arguments_of_the_real_driver():
+    real = pytest.importorskip("cuda.bindings.driver", reason="cuda-bindings is not installed")
+    for name, function in stand_in.FUNCTIONS.items():
+        if hasattr(function, "kinds"):
+            head = re.match(rf"{name}\((.*?)\)", getattr(real, name).__doc__, re.DOTALL)[1]
+            names = [part for part in head.split(",") if part.strip()]
+            assert len(names) == len(function.kinds), f"{name}({head})"
+    for name in ("CUstream_flags", "CUevent_flags", "CUstreamCaptureMode", "CUpointer_attribute", "CUresult"):
+        for member in getattr(stand_in, name):
+            assert getattr(getattr(real, name), member.name) == member.value
+
+
+@pytest.mark.skipif(
+    twins.SIMULATED or not importlib.util.find_spec("numba_cuda"), reason="numba-cuda is not installed, or simulates"
+)
+def test_the_stand_in_has_the_arguments_of_the_real_numba():
+    from numba import cuda
+    from numba.cuda.cudadrv import devicearray, driver
+    from numba.cuda.dispatcher import CUDADispatcher, _Kernel
+
+    for real, ours in (
+        (driver.MemoryPointer, stand_in.MemoryPointer),
+        (devicearray.DeviceNDArray, stand_in.DeviceNDArray),
+        (cuda.external_stream, stand_in.external_stream),
+        (CUDADispatcher.typeof_pyval, stand_in.Compiled.typeof_pyval),
+        (CUDADispatcher.compile, stand_in.Compiled.compile),
+    ):
+        wanted, offered = inspect.signature(real).parameters, inspect.signature(ours).parameters
+        assert len(wanted) == len(offered), real
+    assert list(inspect.signature(_Kernel.max_cooperative_grid_blocks).parameters) == [
+        "self",
+        "blockdim",
+        "dynsmemsize",
+    ]
+    assert list(inspect.signature(CUDADispatcher.configure).parameters)[1:] == [
+        "griddim",
+        "blockdim",
+        "stream",
+        "sharedmem",
+    ]
+    assert all(hasattr(cuda, name) for name in ("select_device", "get_current_device", "current_context", "gpus"))

@@ -1,0 +1,510 @@
+"""The disk cache of compiled kernels: notices edits in other files, does without a folder or a whole file, survives a race."""
+
+import errno
+import functools
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+import nbkeras.kernels
+from nbkeras.kernels.runtime import cache as cache_module
+from nbkeras.kernels.runtime import cache_files
+
+KERNELS = pathlib.Path(nbkeras.kernels.__file__).parent
+
+HELPER = """
+from nbkeras.kernels.runtime.cache import compiled
+
+@compiled
+def twice(x):
+    return x * 2.0
+"""
+MIDDLE = """
+from nbkeras.kernels import scratch_helper
+from nbkeras.kernels.runtime.cache import compiled
+
+@compiled
+def middle(x):
+    return scratch_helper.twice(x)
+"""
+CALLER = """
+from nbkeras.kernels import (
+    scratch_middle,
+)
+from nbkeras.kernels.runtime.cache import compiled
+
+@compiled
+def fill(x, out):
+    for i in range(x.size):
+        out[i] = scratch_middle.middle(x[i]) + 1.0
+"""
+PROGRAM = """
+import numpy as np
+from nbkeras.kernels import scratch_caller
+out = np.empty(3)
+scratch_caller.fill(np.arange(3.0), out)
+print(out.tolist(), sum(scratch_caller.fill.stats.cache_hits.values()))
+"""
+
+
+@pytest.fixture
+def scratch(tmp_path):
+    """A copy of kernels/ as nbkeras.kernels, with three small files: a loop, what it calls, and what that calls."""
+    package = tmp_path / "site" / "nbkeras"
+    shutil.copytree(KERNELS, package / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    (package / "__init__.py").touch()
+    for name, text in (("helper", HELPER), ("middle", MIDDLE), ("caller", CALLER)):
+        (package / "kernels" / f"scratch_{name}.py").write_text(text)
+    return tmp_path
+
+
+def start(scratch, cache, program=PROGRAM):
+    environment = os.environ | {"PYTHONPATH": str(scratch / "site"), "NUMBA_CACHE_DIR": str(cache)}
+    # Python itself tells files by time and size, which an edit here may keep: no bytecode on disk.
+    environment["PYTHONDONTWRITEBYTECODE"] = "1"
+    return subprocess.Popen(
+        [sys.executable, "-c", program],
+        cwd=scratch,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def finish(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0, err
+    return out.strip(), err
+
+
+def run(scratch, cache, program=PROGRAM):
+    return finish(start(scratch, cache, program))
+
+
+def test_an_edit_two_files_away_changes_the_numbers(scratch):
+    cache = scratch / "cache"
+    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 0", "")
+    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")
+    helper = scratch / "site" / "nbkeras" / "kernels" / "scratch_helper.py"
+    times = helper.stat()
+    helper.write_text(HELPER.replace("2.0", "4.0"))
+    os.utime(helper, ns=(times.st_atime_ns, times.st_mtime_ns))  # the content tells, not the time
+    assert run(scratch, cache) == ("[1.0, 5.0, 9.0] 0", "")
+    helper.write_text(HELPER)
+    unrelated = scratch / "site" / "nbkeras" / "kernels" / "vmath.py"
+    unrelated.write_text(unrelated.read_text() + "\n# an edit that does not concern the loop\n")
+    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")  # what was compiled before the edit is still there
+
+
+READ_ONLY = """
+import errno, os, sys
+
+def refuse(event, args):
+    if event == "open" and str(args[0]).startswith(os.environ["NUMBA_CACHE_DIR"]) and args[2] & (os.O_WRONLY | os.O_RDWR):
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+sys.addaudithook(refuse)
+"""
+
+
+def test_a_folder_that_may_only_be_read_is_read(scratch):
+    """Such as one that an image ships, on a file system that is read-only or belongs to another user."""
+    cache = scratch / "cache"
+    run(scratch, cache)
+    assert run(scratch, cache, READ_ONLY + PROGRAM) == ("[1.0, 3.0, 5.0] 1", "")
+    out, err = run(scratch, cache, READ_ONLY + OTHER_SIGNATURE)
+    assert out == "[1.0, 3.0, 5.0] 0"
+    assert err.count("RuntimeWarning") == 1
+    assert f"could not save a compiled kernel in {cache}" in err and os.strerror(errno.EROFS) in err
+
+
+def test_without_a_folder_it_works_and_warns_once(scratch):
+    """A file where the folder would be: unwritable for root too."""
+    blocked = scratch / "blocked"
+    blocked.touch()
+    out, err = run(scratch, blocked / "cache")
+    assert out == "[1.0, 3.0, 5.0] 0"
+    assert err.count("RuntimeWarning: nbkeras could not save a compiled kernel") == 1
+    assert "set NUMBA_CACHE_DIR to a folder where this user can write" in err
+
+
+def test_checkouts_share_a_folder_without_replacing_each_other_s_files(scratch):
+    cache = scratch / "cache"
+    other = scratch / "other"
+    shutil.copytree(scratch / "site", other / "site")
+    (other / "site" / "nbkeras" / "kernels" / "scratch_helper.py").write_text(HELPER.replace("2.0", "4.0"))
+    assert [run(scratch, cache)[0], run(other, cache)[0]] == ["[1.0, 3.0, 5.0] 0", "[1.0, 5.0, 9.0] 0"]
+    assert [run(scratch, cache)[0], run(other, cache)[0]] == ["[1.0, 3.0, 5.0] 1", "[1.0, 5.0, 9.0] 1"]
+    (other / "site" / "nbkeras" / "kernels" / "scratch_helper.py").write_text(HELPER)
+    assert run(other, scratch / "cache")[0] == "[1.0, 3.0, 5.0] 1"  # the same files are the same kernels
+
+
+def test_kernels_that_the_package_ships_are_read(scratch):
+    cache = scratch / "cache"
+    in_package = "from nbkeras.kernels.runtime import cache_files\ncache_files.keep_in_package()\n"
+    assert run(scratch, cache, in_package + PROGRAM)[0] == "[1.0, 3.0, 5.0] 0"
+    assert not cache.exists()
+    assert len(list((scratch / "site" / "nbkeras" / "kernels" / "__pycache__").glob("*.nbc"))) > 0
+    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")
+    assert not cache.exists()
+
+
+def test_two_processes_compile_at_once(scratch):
+    cache = scratch / "cache"
+    both = [start(scratch, cache), start(scratch, cache)]
+    assert [finish(process)[0].split("]")[0] for process in both] == ["[1.0, 3.0, 5.0"] * 2
+    assert run(scratch, cache)[0] == "[1.0, 3.0, 5.0] 1"
+
+
+DAMAGES = {
+    "empty": lambda content: b"",
+    "cut short": lambda content: content[: len(content) // 2],
+    "zeros": lambda content: bytes(len(content)),
+    "a page of zeros": lambda content: content[:4096] + bytes(4096) + content[8192:],
+    "a bit": lambda content: content[:5000] + bytes([content[5000] ^ 1]) + content[5001:],
+    "garbage": lambda content: content[::-1],
+}
+
+
+def test_a_damaged_file_is_replaced_with_one_warning(scratch):
+    cache = scratch / "cache"
+    run(scratch, cache)
+    (path,) = cache.rglob("scratch_caller.fill*.nbc")
+    whole = path.read_bytes()
+    assert len(whole) > 8192
+    for name, damage in DAMAGES.items():
+        path.write_bytes(damage(whole))
+        out, err = run(scratch, cache)
+        assert out == "[1.0, 3.0, 5.0] 0", name
+        assert err.count("RuntimeWarning") == 1 and f"a compiled kernel in nbkeras's cache is damaged, {path}" in err, (
+            name
+        )
+    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")
+
+
+FULL_DISK = """
+import resource
+from nbkeras.kernels import scratch_caller
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="needs setrlimit")
+def test_a_full_disk_loses_no_computation_and_leaves_nothing(scratch):
+    cache = scratch / "cache"
+    run(scratch, cache)
+    (scratch / "site" / "nbkeras" / "kernels" / "scratch_helper.py").write_text(HELPER.replace("2.0", "4.0"))
+    out, err = run(scratch, cache, FULL_DISK + PROGRAM)
+    assert out == "[1.0, 5.0, 9.0] 0"
+    assert err.count("RuntimeWarning") == 1 and f"could not save a compiled kernel in {cache}" in err
+    assert not list(cache.rglob("*.tmp"))
+    assert run(scratch, cache) == ("[1.0, 5.0, 9.0] 0", "")
+    assert run(scratch, cache) == ("[1.0, 5.0, 9.0] 1", "")
+
+
+FOLDER_GONE = """
+import os, pathlib, shutil
+from nbkeras.kernels import scratch_caller
+shutil.rmtree(os.environ["NUMBA_CACHE_DIR"])
+pathlib.Path(os.environ["NUMBA_CACHE_DIR"]).touch()
+"""
+
+
+def test_a_folder_that_becomes_unwritable_loses_no_computation(scratch):
+    run(scratch, scratch / "cache")
+    out, err = run(scratch, scratch / "cache", FOLDER_GONE + PROGRAM)
+    assert out == "[1.0, 3.0, 5.0] 0"
+    assert err.count("RuntimeWarning") == 1 and "could not save a compiled kernel" in err
+
+
+OTHER_SIGNATURE = """
+import numpy as np
+from nbkeras.kernels import scratch_caller
+out = np.empty(3, np.float32)
+scratch_caller.fill(np.arange(3, dtype=np.float32), out)
+print(out.tolist(), sum(scratch_caller.fill.stats.cache_hits.values()))
+"""
+
+
+def test_code_of_another_signature_is_not_taken(scratch):
+    cache = scratch / "cache"
+    run(scratch, cache)
+    (first,) = cache.rglob("scratch_caller.fill*.nbc")
+    run(scratch, cache, OTHER_SIGNATURE)
+    (other,) = set(cache.rglob("scratch_caller.fill*.nbc")) - {first}
+    shutil.copy(other, first)
+    out, err = run(scratch, cache)
+    assert out == "[1.0, 3.0, 5.0] 0" and f"is damaged, {first}" in err
+
+
+COUNT_READS = """
+import atexit, collections, sys
+reads = collections.Counter()
+sys.addaudithook(lambda event, args: event == "open" and str(args[0]).endswith(".nbc") and reads.update([args[0]]))
+atexit.register(lambda: print(sorted(reads.values())))
+from nbkeras.kernels import scratch_caller
+print(sorted(reads.values()))
+"""
+
+
+def test_a_warm_start_reads_only_what_it_calls_and_once(scratch):
+    cache = scratch / "cache"
+    run(scratch, cache)
+    assert run(scratch, cache, COUNT_READS + PROGRAM)[0].splitlines() == ["[]", "[1.0, 3.0, 5.0] 1", "[1]"]
+
+
+HEARD = """
+import numpy as np
+from nbkeras.kernels.runtime import cache; from nbkeras.kernels import scratch_caller
+heard = []
+with cache.compilations(lambda: heard.append(1)):
+    scratch_caller.fill(np.arange(3.0), np.empty(3))
+scratch_caller.fill(np.arange(3, dtype=np.float32), np.empty(3))
+print(len(heard))
+"""
+
+
+def test_a_listener_hears_of_what_is_compiled_and_not_of_what_is_found(scratch):
+    assert run(scratch, scratch / "cache", HEARD) == ("3", "")  # fill, middle, twice
+    assert run(scratch, scratch / "cache", HEARD) == ("0", "")
+
+
+PROMPT = """
+from nbkeras.kernels.runtime.cache import compiled
+
+@compiled
+def twice(x):
+    return 2 * x
+
+print(twice(1.5), twice.stats.cache_path)
+"""
+
+
+def test_what_is_typed_at_a_prompt_is_not_cached_and_nobody_is_warned(scratch):
+    assert run(scratch, scratch / "cache", PROMPT) == ("3.0 None", "")
+
+
+def test_a_users_kernel_notices_that_nbkeras_was_updated(scratch):
+    (scratch / "mine.py").write_text(CALLER)
+    program = PROGRAM.replace("from nbkeras.kernels import scratch_caller", "import mine as scratch_caller")
+    cache = scratch / "cache"
+    assert run(scratch, cache, program) == ("[1.0, 3.0, 5.0] 0", "")
+    assert run(scratch, cache, program) == ("[1.0, 3.0, 5.0] 1", "")
+    (scratch / "site" / "nbkeras" / "kernels" / "scratch_helper.py").write_text(HELPER.replace("2.0", "4.0"))
+    assert run(scratch, cache, program) == ("[1.0, 5.0, 9.0] 0", "")
+
+
+def test_a_users_files_in_two_folders_do_not_share(scratch):
+    """Other files of the user's that they import have no stamp."""
+    cache = scratch / "cache"
+    caller = CALLER.replace(
+        "from nbkeras.kernels import (\n    scratch_middle,\n)", "import mine_middle as scratch_middle"
+    )
+    for folder, number in (("one", "2.0"), ("two", "4.0")):
+        (scratch / folder).mkdir()
+        (scratch / folder / "mine_caller.py").write_text(caller)
+        (scratch / folder / "mine_middle.py").write_text(HELPER.replace("2.0", number).replace("twice", "middle"))
+    program = PROGRAM.replace("from nbkeras.kernels import scratch_caller", "import mine_caller as scratch_caller")
+    found = [
+        run(scratch, cache, f"import sys; sys.path.insert(0, {folder!r})\n{program}")[0] for folder in ("one", "two")
+    ]
+    assert found == ["[1.0, 3.0, 5.0] 0", "[1.0, 5.0, 9.0] 0"]
+
+
+GLOBAL_ARRAY = """
+import numpy as np
+from nbkeras.kernels.runtime.cache import compiled
+
+TABLE = np.arange(200_000.0)
+
+@compiled
+def look_up(x):
+    for i in range(x.size):
+        x[i] = TABLE[i + 1]
+"""
+
+
+def test_a_kernel_that_another_process_cannot_use_is_not_kept(scratch):
+    """Its code has the address of an array."""
+    (scratch / "mine.py").write_text(GLOBAL_ARRAY)
+    program = (
+        "import numpy as np, mine\nmine.look_up(x := np.ones(2))\nprint(x.tolist(), mine.look_up.stats.cache_hits)"
+    )
+    for _ in range(2):
+        out, err = run(scratch, scratch / "cache", program)
+        assert out == "[1.0, 2.0] Counter()"
+        assert err.count("RuntimeWarning") == 1
+        assert "could not save a compiled kernel mine.look_up" in err and "pass the array as an argument" in err
+
+
+RECOMPILE = """
+import numpy as np
+from nbkeras.kernels import scratch_caller, scratch_middle
+out = np.empty(3)
+scratch_caller.fill(np.arange(3.0), out)
+scratch_caller.fill.recompile()
+print(sum(scratch_caller.fill.stats.cache_hits.values()), sum(scratch_caller.fill.stats.cache_misses.values()))
+"""
+
+
+def test_recompile_compiles(scratch):
+    run(scratch, scratch / "cache")
+    assert run(scratch, scratch / "cache", RECOMPILE) == ("1 1", "")
+
+
+@pytest.fixture
+def users_folder(tmp_path, monkeypatch):
+    """The folder that is the user's for caches, as cache_files finds it."""
+    monkeypatch.setattr(cache_files.config, "CACHE_DIR", "")
+    for name in ("XDG_CACHE_HOME", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for function in (cache_files._make, cache_files._check, cache_files._prune, cache_files.warn_not_saved):
+        monkeypatch.setattr(cache_files, function.__name__, functools.cache(function.__wrapped__))
+    return pathlib.Path(cache_files.folders()[0])
+
+
+def test_the_users_folder_is_the_users_alone(users_folder, tmp_path):
+    assert users_folder.is_relative_to(tmp_path) and users_folder.name == "nbkeras"
+    cache_files.write("a.nbc", b"content")
+    assert cache_files.read("a.nbc") == b"content"
+    assert os.name == "nt" or users_folder.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.skipif(os.name == "nt", reason="permissions of POSIX")
+def test_a_users_folder_where_others_can_write_is_not_used(users_folder):
+    cache_files.write("a.nbc", b"content")
+    users_folder.chmod(0o777)
+    cache_files._check.cache_clear()
+    assert cache_files.read("a.nbc") is None
+    with pytest.warns(
+        RuntimeWarning, match=f"could not save a compiled kernel in {users_folder} .others can write there"
+    ):
+        cache_files.write("b.nbc", b"content")
+    assert not (users_folder / "b.nbc").exists()
+
+
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="XDG's rule")
+def test_without_a_home_nothing_is_written_anywhere(users_folder, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    monkeypatch.chdir(tmp_path)
+    with pytest.warns(RuntimeWarning, match="there is no home directory"):
+        cache_files.write("a.nbc", b"content")
+    assert cache_files.read("a.nbc") is None and not list(tmp_path.iterdir())
+
+
+def test_files_used_longest_ago_make_room(users_folder, monkeypatch):
+    monkeypatch.setattr(cache_files, "_MOST_BYTES", 300)
+    for day, name in enumerate(["old.nbc", "read.nbc", "new.nbc", "newest.nbc"]):
+        cache_files.write(name, bytes(100))
+        os.utime(users_folder / name, (day * 86400 + 1e9,) * 2)
+    assert cache_files.read("read.nbc") == bytes(100)  # which says that it is in use
+    cache_files._prune.cache_clear()
+    cache_files.write("last.nbc", bytes(100))
+    assert sorted(path.name for path in users_folder.iterdir()) == ["last.nbc", "newest.nbc", "read.nbc"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "from nbkeras.kernels import dense; from nbkeras.kernels.loops import vmath",
+        "from nbkeras.kernels import (\n    dense,\n    vmath as v,\n)",
+        "from nbkeras.kernels.loops.vmath import exp",
+        "import math, nbkeras.kernels.loops.vmath as v",
+        "def f():\n    import nbkeras.kernels.loops.vmath",
+        "from nbkeras import kernels\nkernels.vmath.exp",
+    ],
+)
+def test_every_spelling_of_an_import_counts(text):
+    assert "vmath" in cache_module._imported(text)
+
+
+TRAIN = """
+import numpy as np
+from numba.core import event
+import nbkeras
+from nbkeras import layers
+
+with event.install_recorder("numba:compile") as compilations:
+    nbkeras.utils.set_random_seed(1)
+    model = nbkeras.Sequential(
+        [layers.Input((20,)), layers.Dense(16, activation="relu"), layers.Dropout(0.2), layers.Dense(4, activation="softmax")]
+    )
+    model.compile(optimizer="rmsprop", loss="categorical_crossentropy", metrics=["accuracy"])
+    x, y = np.random.default_rng(2).random((96, 20), dtype=np.float32), np.eye(4, dtype=np.float32)[np.arange(96) % 4]
+    history = model.fit(x, y, epochs=3, verbose=0).history
+print(history["loss"], float(model.predict(x).sum()))
+print(len(compilations.buffer) > 0)
+"""
+
+
+@pytest.mark.slow
+def test_four_processes_start_at_once_with_an_empty_cache(tmp_path):
+    def begin():
+        return start(tmp_path, tmp_path / "cache", TRAIN)
+
+    results = [finish(process) for process in [begin() for _ in range(4)]]
+    assert len(set(results)) == 1
+    values, compiled = results[0][0].splitlines()
+    assert (compiled, results[0][1]) == ("True", "")
+    assert finish(begin()) == (f"{values}\nFalse", "")
+    assert not list(tmp_path.rglob("*.tmp.*"))
+
+
+ONE_PRODUCT = """
+import numpy as np
+from nbkeras import ops
+from nbkeras.kernels.runtime import cache
+from numba.core import event
+
+ops.relu(np.ones(10, np.float32))
+print(sorted(cache._made))
+with event.install_recorder("numba:compile") as compilations:
+    print(ops.matmul(np.ones((2, 3), np.float32), np.ones((3, 4), np.float32)).numpy().sum())
+print(sorted(cache._made), len(compilations.buffer) > 0)
+"""
+
+
+def test_what_kernels_call_by_a_symbol_is_made_when_the_first_of_them_is(tmp_path):
+    """Compiled or loaded. The product in the other dtype, seconds of compilation, is not."""
+    for compiles in (True, False):
+        out, err = run(tmp_path, tmp_path / "cache", ONE_PRODUCT)
+        assert out.splitlines() == ["[]", "24.0", f"['nbkeras_sgemm'] {compiles}"]
+
+
+DISABLED = """
+import numpy as np
+from nbkeras import layers, ops
+from nbkeras.kernels import elementwise, optimizers
+from mine import double
+
+double.py_func(x := np.ones(3))
+print(x.tolist())
+for use in (lambda: layers.Dense(3)(np.ones((2, 4))), lambda: ops.relu(np.ones(100_000)), lambda: double(x)):
+    try:
+        use()
+    except RuntimeError as error:
+        print(error)
+"""
+MINE = """
+from nbkeras.kernels.runtime.cache import compiled
+
+@compiled
+def double(x):
+    for i in range(x.size):
+        x[i] *= 2
+"""
+
+
+def test_without_numba_s_compiler_kernels_say_what_to_do(tmp_path, monkeypatch):
+    (tmp_path / "mine.py").write_text(MINE)
+    monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
+    lines = run(tmp_path, tmp_path / "cache", DISABLED)[0].splitlines()
+    assert lines[0] == "[2.0, 2.0, 2.0]" and len(lines) == 4
+    for line in lines[1:]:
+        assert "must be compiled, and NUMBA_DISABLE_JIT is set: unset it." in line and "py_func" in line

@@ -1,0 +1,68 @@
+"""The matrix product that all others are made of, beside NumPy in float64."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from nbkeras.kernels.loops.gemm import gemm
+from nbkeras.kernels.runtime import device
+from nbkeras.kernels.runtime.cache import compiled
+
+pytestmark = pytest.mark.cpu("the CPU's products")
+SIZES = (1, 2, 3, 7, 8, 13, 33, 300)  # rows: single ones, a half block, whole blocks and what is left over
+COLUMNS = (1, 5, 16, 17, 40, 50, 129, 260)  # below, at and above one, three and eight vectors
+DEPTHS = (1, 3, 16, 70, 300)  # 300: more than one panel
+
+
+@compiled
+def product(ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc):
+    gemm(ta, tb, m, n, k, a, ao, lda, b, bo, ldb, beta, c, co, ldc)
+
+
+def inside(random, dtype, rows, columns):
+    """A matrix inside a larger one: (flat memory, offset, leading dimension, view)."""
+    whole = random.standard_normal((rows + 2, columns + 3)).astype(dtype)
+    return whole.reshape(-1), columns + 3 + 1, columns + 3, whole[1 : rows + 1, 1 : columns + 1]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("ta, tb", [(0, 0), (1, 0), (0, 1), (1, 1)])
+def test_product_of_every_size(ta, tb, dtype):
+    random = np.random.default_rng(0)
+    for m, n, k, beta in itertools.product(SIZES, COLUMNS, DEPTHS, (0, 0.5)):
+        a, ao, lda, a_view = inside(random, dtype, *((k, m) if ta else (m, k)))
+        b, bo, ldb, b_view = inside(random, dtype, *((n, k) if tb else (k, n)))
+        c, co, ldc, c_view = inside(random, dtype, m, n)
+        before, border = c_view.astype(np.float64), c.copy()
+        device.launch(product, ta, tb, m, n, k, a, ao, lda, b, bo, ldb, dtype(beta), c, co, ldc)
+        left, right = (a_view.T if ta else a_view).astype(np.float64), b_view.T if tb else b_view
+        size = np.abs(left) @ np.abs(right) + np.abs(before)  # of what was added up
+        error = np.abs(c_view - left @ right - beta * before) / size
+        assert error.max() < 8 * np.finfo(dtype).eps, (m, n, k, beta, error.max())
+        c_view[...] = before  # nothing around C was written
+        np.testing.assert_array_equal(c, border)
+
+
+def test_product_does_not_read_c_where_beta_is_zero():
+    a, b, c = np.ones((9, 4), np.float32), np.ones((4, 50), np.float32), np.full((9, 50), np.nan, np.float32)
+    device.launch(
+        product, 0, 0, 9, 50, 4, a.reshape(-1), 0, 4, b.reshape(-1), 0, 50, np.float32(0), c.reshape(-1), 0, 50
+    )
+    assert (c == 4).all()
+
+
+def test_product_over_nothing_is_zero():
+    a, c = np.empty(0, np.float32), np.full(6, np.nan, np.float32)
+    device.launch(product, 0, 0, 2, 3, 0, a, 0, 1, a, 0, 3, np.float32(0), c, 0, 3)
+    assert (c == 0).all()
+
+
+def test_product_hands_on_nan_and_infinity():
+    a, b = np.zeros((8, 3), np.float32), np.ones((3, 20), np.float32)
+    a[2, 1], a[5, 0] = np.nan, np.inf
+    c = np.empty((8, 20), np.float32)
+    device.launch(
+        product, 0, 0, 8, 20, 3, a.reshape(-1), 0, 3, b.reshape(-1), 0, 20, np.float32(0), c.reshape(-1), 0, 20
+    )
+    assert np.isnan(c[2]).all() and np.isposinf(c[5]).all() and (np.delete(c, [2, 5], 0) == 0).all()

@@ -1,0 +1,182 @@
+"""Shares of a kernel on several threads: every share once, from any thread, after a sleep, a fork, and beside a busy pool."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from numba import types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numba.np.arrayobj import make_array
+
+import nbkeras
+from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import _Pool, get_threads, launch_shares, set_threads, share_count
+
+pytestmark = pytest.mark.cpu("the CPU's threads")
+
+
+@compiled
+def count(times, total, share, shares):
+    times[share] += 1
+    total[share] = shares
+
+
+@compiled
+def spin(x, rounds, share, shares):
+    for i in range(share, x.size, shares):
+        for _ in range(rounds):
+            x[i] = x[i] * 0.5 + 1.0
+
+
+@intrinsic
+def counted(typing, array):
+    """Whether views of an array add to the number of its references."""
+
+    def generate(context, builder, signature, args):
+        return cgutils.is_not_null(builder, make_array(signature.args[0])(context, builder, args[0]).meminfo)
+
+    return types.boolean(array), generate
+
+
+@compiled
+def look(x, found, share, shares):
+    found[share] = counted(x)
+
+
+def test_views_inside_of_shares_are_not_counted():
+    """Threads that view rows of one array would wait for each other at every row."""
+    found = np.ones(4, np.bool_)
+    launch_shares(look, 4, np.zeros((3, 2)), found)
+    assert not found.any()
+    look(np.zeros((3, 2)), found, 0, 4)
+    assert found[0]
+
+
+@pytest.mark.parametrize("threads", range(1, get_threads() + 1))
+@pytest.mark.parametrize("shares", [2, 3, 7, 32, 1000])
+def test_every_share_runs_once(shares, threads):
+    before = get_threads()
+    set_threads(threads)
+    try:
+        for rounds in range(1, 200):
+            times, total = np.zeros(shares, np.int64), np.zeros(shares, np.int64)
+            launch_shares(count, shares, times, total)
+            assert (times == 1).all() and (total == shares).all(), rounds
+    finally:
+        set_threads(before)
+
+
+def test_threads_that_fell_asleep_wake_up():
+    for _ in range(5):
+        time.sleep(0.01)
+        times = np.zeros(64, np.int64)
+        launch_shares(count, 64, times, times.copy())
+        assert (times == 1).all()
+
+
+def test_python_threads_launch_at_the_same_time():
+    wrong = []
+
+    def work(seed):
+        for _ in range(300):
+            times = np.zeros(16 + seed, np.int64)
+            launch_shares(count, 16 + seed, times, times.copy())
+            if not (times == 1).all():
+                wrong.append(times)
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(4)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_one_share_is_an_ordinary_launch():
+    times = np.zeros(1, np.int64)
+    with nbkeras.profile() as profile:
+        launch_shares(count, 1, times, times.copy())
+        launch_shares(count, 2, np.zeros(2, np.int64), np.zeros(2, np.int64))
+    assert times[0] == 1 and profile.calls == {"count": 2}
+
+
+def test_share_count():
+    assert [share_count(size, 100) for size in (0, 50, 199, 200, 10**9)] == [1, 1, 1, 2, 32]
+
+
+def test_a_system_without_threads_to_give_is_served_by_one(monkeypatch):
+    def refuse(self):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", refuse)
+    monkeypatch.setattr(_Pool, "current", None)
+    times = np.zeros(8, np.int64)
+    launch_shares(count, 8, times, times.copy())
+    assert (times == 1).all() and get_threads() == 1
+    with pytest.raises(ValueError, match="must be 1 to 1"):
+        set_threads(2)
+
+
+def test_number_of_threads_is_checked():
+    for wrong in (0, -1, get_threads() + 1000, 1.5, True, "2"):
+        with pytest.raises(ValueError, match="number of threads must be 1 to"):
+            set_threads(wrong)
+
+
+FORK = """
+import os, numpy as np, nbkeras
+
+def train():
+    nbkeras.utils.set_random_seed(1)
+    model = nbkeras.Sequential([nbkeras.Input((256,)), nbkeras.layers.Dense(512), nbkeras.layers.Dense(1)])
+    model.compile("adam", "mse")
+    x = np.random.default_rng(0).standard_normal((128, 256)).astype("float32")
+    return model.fit(x, x[:, :1], epochs=2, verbose=0).history["loss"][-1]
+
+expected = train()
+pid = os.fork()
+if pid == 0:
+    os._exit(0 if train() == expected else 1)
+assert os.waitpid(pid, 0)[1] == 0 and train() == expected
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="no fork on this system")
+def test_a_forked_process_goes_on(tmp_path):
+    done = subprocess.run([sys.executable, "-c", FORK], cwd=tmp_path, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_process_ends_while_its_threads_work_or_sleep(tmp_path):
+    code = (
+        "import numpy as np, time, sys\n"
+        "import nbkeras\n"
+        "m = nbkeras.Sequential([nbkeras.Input((512,)), nbkeras.layers.Dense(512)])\n"
+        "m.predict(np.ones((32, 512), 'float32'))\n"
+        "time.sleep(float(sys.argv[1]))\n"
+    )
+    for seconds in ("0", "0.05"):
+        command = [sys.executable, "-c", code, seconds]
+        done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and not done.stderr, done.stderr
+
+
+@pytest.mark.slow
+def test_a_busy_neighbour_does_not_stop_a_launch():
+    """A share that sleeps costs nothing: with every processor taken, launches go on at the pace of one thread at least."""
+    x = np.zeros(4096)
+    launch_shares(spin, 32, x, 1)
+    neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * get_threads())]
+    try:
+        for _ in range(2000):
+            launch_shares(spin, 32, x, 1)
+    finally:
+        for neighbour in neighbours:
+            neighbour.kill()
+            neighbour.wait()
+    assert np.allclose(x, 2.0)

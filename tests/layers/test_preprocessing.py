@@ -1,0 +1,174 @@
+"""Preprocessing layers give what real Keras gave (reference/make_preprocessing.py), also after a round trip."""
+
+import functools
+import itertools
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+from preprocessing_cases import BATCHES, CASES, NUMBERS, TEXTS, TOKENS, WORDS
+
+from nbkeras import layers as L
+from nbkeras import models
+
+
+@functools.cache
+def stored():
+    with np.load(Path(__file__).parents[1] / "reference" / "preprocessing.npz", allow_pickle=False) as file:
+        return dict(file)
+
+
+def check_same(found, expected):
+    found = np.asarray(found)
+    assert found.shape == expected.shape
+    if expected.dtype.kind == "f":
+        assert found.dtype == expected.dtype
+        np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+    else:
+        np.testing.assert_array_equal(found, expected)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_equals_keras(name):
+    kind, arguments, data, inputs = CASES[name]
+    layer = getattr(L, kind)(**arguments)
+    if data is not None:
+        layer.adapt(data)
+    check_same(layer(inputs), stored()[name])
+    if f"{name} vocabulary" in stored():
+        assert [str(term) for term in layer.get_vocabulary()] == stored()[f"{name} vocabulary"].astype(str).tolist()
+    if f"{name} boundaries" in stored():
+        np.testing.assert_allclose(layer.bin_boundaries, stored()[f"{name} boundaries"], rtol=1e-6)
+    again = type(layer).from_config(json.loads(json.dumps(layer.get_config())))
+    if layer.weights:
+        again(inputs)
+        again.set_weights(layer.get_weights())
+    check_same(again(inputs), stored()[name])
+
+
+def test_a_recorded_model_follows_what_is_adapted_later():
+    layer = L.Normalization()
+    model = models.Sequential([L.Input((3,)), layer])
+    np.testing.assert_allclose(model.predict(NUMBERS, verbose=0), NUMBERS)
+    layer.adapt(batch for batch in BATCHES)
+    expected = (NUMBERS - NUMBERS.mean(0)) / NUMBERS.std(0)
+    np.testing.assert_allclose(model.predict(NUMBERS, verbose=0), expected, rtol=1e-4, atol=1e-5)
+    lookup = L.IntegerLookup()
+    model = models.Sequential([L.Input((2,), dtype="int64"), lookup])
+    assert model.predict(WORDS, verbose=0).max() == 0
+    lookup.adapt(WORDS)
+    np.testing.assert_array_equal(model.predict(WORDS, verbose=0), lookup(WORDS).numpy())
+    assert (model.predict(WORDS, verbose=0) > 0).sum() == (WORDS != -1).sum()
+
+
+def test_a_vocabulary_from_a_file(tmp_path):
+    path = tmp_path / "words.txt"
+    path.write_text("dog\ncat\n", encoding="utf-8")
+    layer = L.StringLookup(vocabulary=str(path))
+    assert layer.get_vocabulary() == ["[UNK]", "dog", "cat"]
+    np.testing.assert_array_equal(layer(["cat", "emu"]).numpy(), [2, 0])
+    np.testing.assert_array_equal(layer(np.array([b"cat", "dog"], object)).numpy(), [2, 1])
+
+
+def test_a_vocabulary_beside_the_weights_is_read(tmp_path):
+    """As Keras writes what its lookup layers learned; ours have it in the configuration, which Keras reads too."""
+    pytest.importorskip("h5py")
+    inputs, layer = L.Input((2,), dtype="int64"), L.IntegerLookup(output_mode="tf_idf", name="terms")
+    layer.adapt(WORDS)
+    model = models.Model(inputs, layer(inputs))
+    expected = model.predict(WORDS, verbose=0)
+    model.save(tmp_path / "ours.keras")
+    with zipfile.ZipFile(tmp_path / "ours.keras") as ours, zipfile.ZipFile(tmp_path / "keras.keras", "w") as theirs:
+        config = json.loads(ours.read("config.json"))
+        own = next(each for each in config["config"]["layers"] if each["config"]["name"] == "terms")["config"]
+        own |= {"vocabulary": None, "idf_weights": None}
+        theirs.writestr("config.json", json.dumps(config))
+        terms = "\n".join(str(term) for term in layer.get_vocabulary())
+        theirs.writestr("assets/layers/integer_lookup/vocabulary.txt", terms)
+        for name in ("metadata.json", "model.weights.h5"):
+            theirs.writestr(name, ours.read(name))
+    for name in ("ours", "keras"):
+        loaded = models.load_model(tmp_path / f"{name}.keras")
+        assert loaded.layers[-1].get_vocabulary() == layer.get_vocabulary()
+        np.testing.assert_allclose(loaded.predict(WORDS, verbose=0), expected, rtol=1e-6)
+
+
+def test_functions_of_your_own_prepare_texts():
+    layer = L.TextVectorization(standardize=np.char.upper, split=lambda texts: [text.split("-") for text in texts])
+    layer.adapt(["a-b", "a"])
+    assert layer.get_vocabulary() == ["", "[UNK]", "A", "B"]
+    np.testing.assert_array_equal(layer(["b-a-c"]).numpy(), [[3, 2, 1]])
+    with pytest.raises(NotImplementedError, match="function of your own"):
+        layer.get_config()
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: L.Normalization(mean=1.0), "given together"),
+        (lambda: L.Normalization(axis=None, mean=[1.0], variance=[1.0]), "more axes"),
+        (lambda: L.Normalization(axis=3)(NUMBERS), "its input has shape"),
+        (lambda: L.Normalization().adapt([]), "received none"),
+        (lambda: L.Normalization(mean=0.0, variance=1.0).adapt(NUMBERS), "learns none"),
+        (lambda: L.Discretization(), "either bin_boundaries or num_bins"),
+        (lambda: L.Discretization(num_bins=3)(NUMBERS), "adapt"),
+        (lambda: L.Discretization([1.0]).adapt(NUMBERS), "num_bins to adapt"),
+        (lambda: L.CategoryEncoding(), "num_tokens"),
+        (lambda: L.CategoryEncoding(3, output_mode="int"), "output_mode must be one of"),
+        (lambda: L.CategoryEncoding(3, sparse=True), "sparse=True"),
+        (lambda: L.CategoryEncoding(3)(np.array([[1]]), count_weights=np.ones((1, 1))), "output_mode 'count'"),
+        (lambda: L.Hashing(0), "positive integer for num_bins"),
+        (lambda: L.Hashing(3, salt="x"), "salt must be"),
+        (lambda: L.Hashing(3, dtype="float32"), "integer dtype"),
+        (lambda: L.HashedCrossing(3)([WORDS, WORDS]), "one shape"),
+        (lambda: L.HashedCrossing(3)([np.ones(2), np.ones(2)]), "takes integers or texts"),
+        (lambda: L.StringLookup(vocabulary=["a", "a"]), "each term once"),
+        (lambda: L.StringLookup(vocabulary=["a", "b"], max_tokens=2), "max_tokens=2"),
+        (lambda: L.StringLookup(vocabulary=["a"], output_mode="tf_idf"), "idf_weights"),
+        (lambda: L.StringLookup(vocabulary=["a"], num_oov_indices=0)(["b"]), "not in its vocabulary"),
+        (lambda: L.StringLookup(vocabulary=["a"]).adapt(TOKENS), "learns none"),
+        (lambda: L.TextVectorization(split="lines"), "split must be"),
+        (lambda: L.TextVectorization(ragged=True), "ragged"),
+        (lambda: L.TextVectorization(ngrams="two"), "ngrams must be"),
+        (lambda: L.TextVectorization()(TEXTS.reshape(3, 2)), r"shape \(batch,\) or"),
+    ],
+)
+def test_messages(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
+
+
+def test_texts_in_columns_of_pandas():
+    pandas = pytest.importorskip("pandas")
+    column = pandas.Series(["b a", "a", "a b"])
+    layer = L.TextVectorization()
+    layer.adapt(column)
+    assert layer.get_vocabulary() == ["", "[UNK]", "a", "b"]
+    np.testing.assert_array_equal(layer(column.array), [[3, 2], [2, 0], [2, 3]])
+    np.testing.assert_array_equal(L.StringLookup(vocabulary=["a", "a b"])(column), [0, 1, 2])
+
+
+def test_adapt_to_some_batches_of_a_generator_without_end():
+    texts, lookup, bins = L.TextVectorization(), L.IntegerLookup(), L.Discretization(num_bins=2)
+    texts.adapt((["b", f"a{number}"] for number in itertools.count()), steps=2)
+    assert texts.get_vocabulary() == ["", "[UNK]", "b", "a1", "a0"]
+    lookup.adapt((np.array([number]) for number in itertools.count()), steps=2)
+    assert lookup.get_vocabulary() == [-1, 1, 0]
+    bins.adapt((np.arange(4.0) for _ in itertools.count()), steps=2)
+    assert len(bins.bin_boundaries) == 1
+
+
+def test_texts_are_no_tensors():
+    with pytest.raises(ValueError, match="received 'string'; texts are no tensors: prepare them by StringLookup"):
+        L.Input((1,), dtype="string")
+    with pytest.raises(TypeError, match="takes texts"):
+        L.StringLookup(vocabulary=["a"])(np.ones(3))
+    with pytest.raises(TypeError, match="takes texts"):
+        L.TextVectorization()(WORDS)
+
+
+def test_weighted_counts():
+    counts = L.CategoryEncoding(4, output_mode="count")([[1, 1, 3]], count_weights=np.array([[0.5, 2.0, 3.0]]))
+    np.testing.assert_allclose(counts.numpy(), [[0, 2.5, 0, 3]])

@@ -1,0 +1,155 @@
+"""Inverses, decompositions and norms: NumPy's and SciPy's values, gradients in one and several matrices, replay, messages."""
+
+import numpy as np
+import pytest
+import scipy.linalg
+
+from nbkeras import ops
+from nbkeras.building.inputs import Input
+from nbkeras.models import Model
+from nbkeras.testing import check_op
+
+RNG = np.random.default_rng(23)
+A = RNG.standard_normal((2, 3, 3)) + 2 * np.eye(3)
+POSITIVE = A @ A.transpose(0, 2, 1) + np.eye(3)
+TALL = RNG.standard_normal((2, 5, 3))
+WIDE = TALL.transpose(0, 2, 1).copy()
+B = RNG.standard_normal((2, 3, 4))
+V = RNG.standard_normal((2, 3))
+
+
+CASES = {  # name: (nbkeras's, the reference, arrays)
+    "inv": (ops.inv, np.linalg.inv, A),
+    "det": (ops.det, np.linalg.det, A),
+    "slogdet": (lambda x: ops.slogdet(x)[1], lambda x: np.linalg.slogdet(x)[1], A),
+    "logdet": (ops.logdet, lambda x: np.linalg.slogdet(x)[1], POSITIVE),
+    "solve": (ops.solve, np.linalg.solve, A, B),
+    "solve_vector": (ops.solve, lambda a, b: np.linalg.solve(a, b[..., None])[..., 0], A, V),
+    "solve_one": (ops.solve, np.linalg.solve, A[0], V[0]),
+    "solve_triangular": (ops.solve_triangular, lambda a, b: np.linalg.solve(np.triu(a), b), A, B),
+    "solve_lower": (
+        lambda a, b: ops.solve_triangular(a, b, lower=True),
+        lambda a, b: np.linalg.solve(np.tril(a), b[..., None])[..., 0],
+        *(A, V),
+    ),
+    "cholesky": (lambda x: ops.cholesky(_positive(x)), lambda x: np.linalg.cholesky(_positive(x)), A),
+    "cholesky_upper": (
+        lambda x: ops.cholesky(_positive(x), True)[0],
+        lambda x: scipy.linalg.cholesky(_positive(x)[0]),
+        A,
+    ),
+    "cholesky_inverse": (lambda x: ops.cholesky_inverse(x), lambda x: np.linalg.inv(np.tril(x) @ _t(np.tril(x))), A),
+    "cholesky_inverse_upper": (
+        lambda x: ops.cholesky_inverse(x, True),
+        lambda x: np.linalg.inv(_t(np.triu(x)) @ np.triu(x)),
+        A,
+    ),
+    "eigh": (lambda x: ops.eigh(x)[0], lambda x: np.linalg.eigvalsh(x + _t(x)) / 2, A),
+    "eigh_vectors": (lambda x: abs(ops.eigh(x)[1]), lambda x: abs(np.linalg.eigh(x + _t(x))[1]), A),
+    "qr": (lambda x: ops.qr(x), np.linalg.qr, TALL),
+    "qr_wide": (lambda x: ops.qr(x), np.linalg.qr, WIDE),
+    "qr_complete": (lambda x: ops.qr(x, "complete"), lambda x: np.linalg.qr(x, "complete"), WIDE),
+    "svd_values": (lambda x: ops.svd(x, compute_uv=False), lambda x: np.linalg.svd(x)[1], TALL),
+    "svd_values_full": (lambda x: ops.svd(x)[1], lambda x: np.linalg.svd(x)[1], WIDE),
+    "svd_square": (lambda x: [abs(y) for y in ops.svd(x)], lambda x: [abs(y) for y in np.linalg.svd(x)], A),
+    "svd_tall": (
+        lambda x: [abs(y) for y in ops.svd(x, False)],
+        lambda x: [abs(y) for y in np.linalg.svd(x, False)],
+        TALL,
+    ),
+    "svd_wide": (
+        lambda x: [abs(y) for y in ops.svd(x, False)],
+        lambda x: [abs(y) for y in np.linalg.svd(x, False)],
+        WIDE,
+    ),
+    "pinv_tall": (ops.pinv, np.linalg.pinv, TALL),
+    "pinv_wide": (ops.pinv, np.linalg.pinv, WIDE),
+    "lstsq": (ops.lstsq, lambda a, b: np.linalg.lstsq(a, b)[0], TALL[0], RNG.standard_normal((5, 2))),
+    "lstsq_vector": (ops.lstsq, lambda a, b: np.linalg.lstsq(a, b)[0], WIDE[0], V[0]),
+    **{
+        f"norm_{ord}": (
+            lambda x, ord=ord: ops.norm(x, ord, axis=(1, 2), keepdims=True),
+            lambda x, ord=ord: np.linalg.norm(x, ord, axis=(1, 2), keepdims=True),
+            TALL,
+        )
+        for ord in (None, "fro", "nuc", 1, -1, 2, -2, np.inf, -np.inf)
+    },
+    **{
+        f"norm_vector_{ord}": (
+            lambda x, ord=ord: ops.norm(x, ord, axis=1),
+            lambda x, ord=ord: np.linalg.norm(x, ord, axis=1),
+            TALL,
+        )
+        for ord in (1, 3, 2.5, -2)
+    },
+    "norm_axes": (lambda x: ops.norm(x, 1, axis=(2, 0)), lambda x: np.linalg.norm(x, 1, axis=(2, 0)), TALL),
+    "norm_all": (lambda x: ops.norm(x), lambda x: np.linalg.norm(x), TALL),
+    "norm_matrix": (lambda x: ops.norm(x, np.inf), lambda x: np.linalg.norm(x, np.inf), TALL[0]),
+}
+
+
+def _t(x):
+    return np.swapaxes(x, -1, -2)
+
+
+def _positive(x):
+    """Positive definite, from any square matrix; not symmetric, so that the op has to see to that."""
+    turned = ops.swapaxes(x, -1, -2) if ops.is_tensor(x) else _t(x)
+    return x @ turned + np.eye(3) + (0 if not ops.is_tensor(x) else (x - turned) * 0.1)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_gradients_replay(name):
+    function, reference, *arrays = CASES[name]
+    received, expected = function(*map(ops.convert_to_tensor, arrays)), reference(*arrays)
+    several = isinstance(expected, tuple | list)
+    for got, want in zip(received if several else [received], expected if several else [expected], strict=True):
+        np.testing.assert_allclose(got, want, rtol=1e-9, atol=1e-12)
+    check_op(function, *arrays, single_tolerance=1e-3)
+
+
+def test_without_gradient():
+    lu, pivots = ops.lu_factor(A[0])
+    want, wanted_pivots = scipy.linalg.lu_factor(A[0])
+    np.testing.assert_allclose(lu, want, rtol=1e-12)
+    np.testing.assert_array_equal(pivots, wanted_pivots)
+    check_op(ops.lu_factor, A, wrt=[])
+    low = np.concatenate([TALL[:, :, :2], TALL[:, :, :1] * 2], -1)
+    np.testing.assert_array_equal(ops.matrix_rank(low), [2, 2])
+    np.testing.assert_array_equal(ops.matrix_rank(TALL, tol=1e3), [0, 0])
+    np.testing.assert_array_equal(ops.slogdet(A)[0], np.linalg.slogdet(A)[0])
+    np.testing.assert_array_equal(ops.norm([[1.0, 0], [3, 4]], 0, axis=1), [1, 2])
+    q, r = ops.qr(TALL, "complete")
+    assert q.shape == (2, 5, 5) and r.shape == (2, 5, 3)
+    assert ops.inv(np.eye(2, dtype=np.int32)).dtype == np.float32
+
+
+def test_in_a_model():
+    inputs = Input((3, 3))
+    model = Model(inputs, [ops.inv(inputs), *ops.svd(inputs)])
+    received = model.predict(np.float32(A), verbose=0)
+    assert model.outputs[1].shape == (None, 3, 3) and model.outputs[2].shape == (None, 3)
+    np.testing.assert_allclose(received[0], np.linalg.inv(A), rtol=1e-4)
+
+
+ERRORS = [
+    (lambda: ops.inv(TALL), "inv: expected square matrices"),
+    (lambda: ops.qr(V[0]), "expected matrices"),
+    (lambda: ops.qr(A, "raw"), "mode must be"),
+    (lambda: ops.solve(A, V[:, :2]), "solve: expected a"),
+    (lambda: ops.lstsq(A, V), "lstsq: expected a"),
+    (lambda: ops.cholesky(-POSITIVE), "not positive definite"),
+    (lambda: ops.inv(np.zeros((2, 2))), "Singular"),
+    (lambda: ops.norm(A, "nuc", axis=1), "not defined over 1 axes"),
+    (lambda: ops.norm(A, "fro", axis=1), "ord 'fro' is not defined over 1 axes"),
+    (lambda: ops.norm(V[0], "fro"), "not defined over 1 axes .axis=None"),
+    (lambda: ops.norm(A[0], 3), "not defined over 2 axes"),
+    (lambda: check_op(lambda x: ops.svd(x)[0], TALL), "no gradient of the rotations"),
+    (lambda: check_op(lambda x: ops.qr(x, "complete")[0], TALL), "no gradient of mode 'complete'"),
+]
+
+
+@pytest.mark.parametrize("call, message", ERRORS, ids=[case[1] for case in ERRORS])
+def test_messages(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()

@@ -1,0 +1,283 @@
+"""Ops that move or choose elements: values against NumPy, gradients, replay, messages."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import basic_indices
+
+from nbkeras import ops
+from nbkeras.building.inputs import Input
+from nbkeras.engine.tensor import GradientTape, Tensor, Variable
+from nbkeras.testing import check_op
+
+RNG = np.random.default_rng(9)
+X = RNG.standard_normal((2, 3, 4))
+Y = RNG.standard_normal((2, 1, 4))
+V = RNG.standard_normal(5)
+PICK = np.array([[2, 0], [-1, 2]])
+PICK3 = PICK[:, :, None]
+AROUND = ((1, 1), (2, 1), (3, 0))
+
+CASES = {
+    "reshape": (lambda x: ops.reshape(x, (4, -1)), lambda x: x.reshape(4, -1)),
+    "reshape_flat": (lambda x: ops.reshape(x, -1), lambda x: x.reshape(-1)),
+    "transpose": (lambda x: ops.transpose(x), lambda x: x.T),
+    "transpose_axes": (lambda x: ops.transpose(x, (1, 0, -1)), lambda x: x.transpose(1, 0, 2)),
+    "expand_dims": (lambda x: ops.expand_dims(x, -1), lambda x: x[..., None]),
+    "expand_dims_two": (lambda x: ops.expand_dims(x, (0, 2)), lambda x: np.expand_dims(x, (0, 2))),
+    "squeeze": (lambda x: ops.squeeze(x[:1, :, :1]), lambda x: x[0, :, 0]),
+    "squeeze_axis": (lambda x: ops.squeeze(x[:1, :, :1], -1), lambda x: x[:1, :, 0]),
+    "moveaxis": (lambda x: ops.moveaxis(x, 0, -1), lambda x: np.moveaxis(x, 0, -1)),
+    "moveaxis_two": (lambda x: ops.moveaxis(x, (0, 1), (2, 0)), lambda x: np.moveaxis(x, (0, 1), (2, 0))),
+    "swapaxes": (lambda x: ops.swapaxes(x, 0, -1), lambda x: np.swapaxes(x, 0, -1)),
+    "concatenate_self": (lambda x: ops.concatenate([x, x * 2, x[:, :1]], 1), lambda x: np.concatenate([x, x * 2, x[:, :1]], 1)),
+    "stack": (lambda x: ops.stack([x, x * x], -1), lambda x: np.stack([x, x * x], -1)),
+    "split": (lambda x: ops.split(x, 2, axis=-1)[1], lambda x: np.split(x, 2, axis=-1)[1]),
+    "split_all": (lambda x: ops.concatenate(ops.split(x, [1, 3], 2)[::-1], 2), lambda x: x[:, :, [3, 1, 2, 0]]),
+    "split_negative": (lambda x: ops.split(x, [-1], axis=1)[0], lambda x: np.split(x, [-1], 1)[0]),
+    "list_of_tensors": (lambda x: ops.sum([x, [x[0], x[1] * 2]], axis=0), lambda x: x + np.stack([x[0], x[1] * 2])),
+    "list_and_tensor": (lambda x: ops.add(x[0, 0, :2], [x[0, 0, 0], 1.0]), lambda x: x[0, 0, :2] + [x[0, 0, 0], 1]),
+    "full": (lambda x: ops.full((5, 2, 3, 4), x, x.dtype), lambda x: np.broadcast_to(x, (5, 2, 3, 4))),
+    "full_like": (lambda x: ops.full_like(x, x[0]), lambda x: np.broadcast_to(x[0], x.shape)),
+    "split_numpy": (lambda x: ops.split(x, np.int64(2), axis=-1)[1], lambda x: np.split(x, 2, axis=-1)[1]),
+    "split_one": (lambda x: ops.split(x, 1)[0], lambda x: x),
+    "unstack": (lambda x: ops.unstack(x, axis=1)[2], lambda x: x[:, 2]),
+    "unstack_all": (lambda x: ops.unstack(x, 3, axis=1)[2] * ops.unstack(x, axis=1)[0], lambda x: x[:, 2] * x[:, 0]),
+    "unstack_vector": (lambda x: ops.unstack(ops.reshape(x, -1))[5], lambda x: x.reshape(-1)[5]),
+    "broadcast_to": (lambda x: ops.broadcast_to(x[:, :1], (5, 2, 3, 4)), lambda x: np.broadcast_to(x[:, :1], (5, 2, 3, 4))),
+    "tile": (lambda x: ops.tile(x, (2, 1, 3)), lambda x: np.tile(x, (2, 1, 3))),
+    "tile_short": (lambda x: ops.tile(x, 2), lambda x: np.tile(x, 2)),
+    "tile_long": (lambda x: ops.tile(x, (2, 1, 1, 2)), lambda x: np.tile(x, (2, 1, 1, 2))),
+    "repeat": (lambda x: ops.repeat(x, 3, axis=1), lambda x: np.repeat(x, 3, axis=1)),
+    "repeat_each": (lambda x: ops.repeat(x, [2, 0, 3], axis=1), lambda x: np.repeat(x, [2, 0, 3], axis=1)),
+    "repeat_flat": (lambda x: ops.repeat(x, 2), lambda x: np.repeat(x, 2)),
+    "pad": (lambda x: ops.pad(x, ((1, 0), (0, 2), (1, 1))), lambda x: np.pad(x, ((1, 0), (0, 2), (1, 1)))),
+    "pad_one": (lambda x: ops.pad(x, 1, constant_values=7), lambda x: np.pad(x, 1, constant_values=7)),
+    "pad_edge": (lambda x: ops.pad(x, AROUND, "edge"), lambda x: np.pad(x, AROUND, "edge")),
+    "pad_reflect": (lambda x: ops.pad(x, AROUND, "reflect"), lambda x: np.pad(x, AROUND, "reflect")),
+    "pad_symmetric": (lambda x: ops.pad(x, 2, "symmetric"), lambda x: np.pad(x, 2, "symmetric")),
+    "flip": (lambda x: ops.flip(x), lambda x: np.flip(x)),
+    "flip_axis": (lambda x: ops.flip(x, 1), lambda x: np.flip(x, 1)),
+    "roll": (lambda x: ops.roll(x, -2, axis=1), lambda x: np.roll(x, -2, axis=1)),
+    "roll_flat": (lambda x: ops.roll(x, 5), lambda x: np.roll(x, 5)),
+    "roll_axes": (lambda x: ops.roll(x, (1, 2), axis=(0, 2)), lambda x: np.roll(x, (1, 2), axis=(0, 2))),
+    "tril": (lambda x: ops.tril(x), lambda x: np.tril(x)),
+    "triu": (lambda x: ops.triu(x, 1), lambda x: np.triu(x, 1)),
+    "sort": (lambda x: ops.sort(x, axis=1), lambda x: np.sort(x, axis=1)),
+    "top_k": (lambda x: ops.top_k(x, 2)[0], lambda x: -np.sort(-x, axis=-1)[..., :2]),
+    "take": (lambda x: ops.take(x, PICK, axis=1), lambda x: np.take(x, PICK, axis=1)),
+    "take_flat": (lambda x: ops.take(x, PICK), lambda x: np.take(x, PICK)),
+    "take_first": (lambda x: ops.take(x, 1, axis=0), lambda x: np.take(x, 1, axis=0)),
+    "take_along_axis": (lambda x: ops.take_along_axis(x, PICK3, 1), lambda x: np.take_along_axis(x, PICK3, 1)),
+    "take_along_flat": (lambda x: ops.take_along_axis(x, PICK), lambda x: np.take_along_axis(x.reshape(-1), PICK.reshape(-1), 0)),
+    "getitem_int": (lambda x: x[1], lambda x: x[1]),
+    "getitem_all_ints": (lambda x: x[1, 2, -1], lambda x: x[1, 2, -1]),
+    "getitem_slices": (lambda x: x[:, ::-2, 1:3], lambda x: x[:, ::-2, 1:3]),
+    "getitem_ellipsis": (lambda x: x[..., -1], lambda x: x[..., -1]),
+    "getitem_none": (lambda x: x[:, None, 0], lambda x: x[:, None, 0]),
+    "getitem_array": (lambda x: x[:, PICK], lambda x: x[:, PICK]),
+    "getitem_list": (lambda x: x[1:, ..., [0, -1]], lambda x: x[1:, ..., [0, -1]]),
+    "getitem_ellipsis_array": (lambda x: x[..., PICK, 1:2], lambda x: x[..., PICK, 1:2]),
+    "getitem_arrays": (lambda x: x[[[0], [-1]], [0, 2, -1]], lambda x: x[[[0], [-1]], [0, 2, -1]]),
+    "getitem_last_arrays": (lambda x: x[..., PICK, [0, 3]], lambda x: x[..., PICK, [0, 3]]),
+    "getitem_all_arrays": (lambda x: x[[0, 1], PICK, 2:], lambda x: x[[0, 1], PICK, 2:]),
+    "getitem_apart": (lambda x: x[[0, 1, 0], :, [1, -1, 3]], lambda x: x[[0, 1, 0], :, [1, -1, 3]]),
+    "getitem_int_apart": (lambda x: x[1, :, PICK], lambda x: x[1, :, PICK]),
+    "getitem_int_beside": (lambda x: x[:, 1, PICK, None], lambda x: x[:, 1, PICK, None]),
+    "getitem_three": (lambda x: x[[0, 1], [2, 0], [3, 1]], lambda x: x[[0, 1], [2, 0], [3, 1]]),
+    "getitem_none_array": (lambda x: x[None, :, np.array(2)], lambda x: x[None, :, 2]),
+}  # fmt: skip
+
+
+def test_shapes_and_positions_may_be_tensors():
+    sizes = ops.convert_to_tensor([-1, 2])
+    np.testing.assert_array_equal(ops.reshape(X, sizes), X.reshape(-1, 2))
+    np.testing.assert_array_equal(ops.split(X, ops.convert_to_tensor([1, 3]), 2)[1], X[:, :, 1:3])
+    assert ops.zeros(sizes[1:]).shape == ops.zeros(sizes[1]).shape == (2,)
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_values_and_gradients(name):
+    function, reference = CASES[name]
+    result = function(ops.convert_to_tensor(X))
+    np.testing.assert_array_equal(result, reference(X))
+    assert result.data.flags.c_contiguous
+    check_op(function, X)
+
+
+@settings(max_examples=60)
+@given(key=basic_indices((2, 3, 4), allow_newaxis=True))
+def test_getitem_like_numpy(key):
+    x = Variable(X)
+    with GradientTape() as tape:
+        y = x[key]
+    np.testing.assert_array_equal(y, X[key])
+    expected = np.zeros_like(X)
+    expected[key] = 1
+    np.testing.assert_array_equal(tape.gradient(y, x), expected)
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        np.array([True, False]),
+        X > 0,
+        X[:, :, 0] > 0,
+        (slice(None), X[1] > 0),
+        (..., [True, False, True, True]),
+        (None, X[:, :, 0] > 0),
+        (0, ..., X[0, 0] > 0),
+        ([True, True], slice(None), np.array([3, 0])),
+    ],
+    ids=str,
+)
+def test_masks_as_indices(key):
+    x = Variable(X)
+    with GradientTape() as tape:
+        y = x[key]
+    np.testing.assert_array_equal(y, X[key])
+    expected = np.zeros_like(X)
+    expected[key] = 1
+    np.testing.assert_array_equal(tape.gradient(y, x), expected)
+
+
+@settings(max_examples=30)
+@given(data=st.data())
+def test_reshape_transpose_round_trip(data):
+    sizes = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=4))
+    order = data.draw(st.permutations(range(len(sizes))))
+    x = RNG.standard_normal(sizes)
+    y = ops.transpose(x, order)
+    np.testing.assert_array_equal(y, x.transpose(order))
+    np.testing.assert_array_equal(ops.transpose(y, np.argsort(order)), x)
+    np.testing.assert_array_equal(
+        ops.reshape(y, (-1, sizes[order[-1]])), x.transpose(order).reshape(-1, sizes[order[-1]])
+    )
+
+
+def test_several_inputs():
+    check_op(lambda x, y: ops.concatenate([x, y], axis=1), X, Y)
+    check_op(lambda x, y: ops.stack([x[:, :1], y], axis=1), X, Y)
+    check_op(lambda x: ops.split(x, [1, 2], axis=1), X)
+    check_op(lambda x: ops.unstack(x, axis=2)[1:3], X)
+
+
+def test_indices_as_inputs_replay():
+    check_op(lambda x, i: ops.take(x, i, axis=1), X, PICK)
+    check_op(lambda x, i: ops.take(x, i, axis=0), V, np.array([0, 4, 4, 2], np.int32))
+    check_op(lambda x, i: ops.take_along_axis(x, i, axis=-1), X, RNG.integers(0, 4, (2, 3, 2)))
+    check_op(lambda x, i: ops.take_along_axis(x, i, axis=1), X, RNG.integers(0, 3, (1, 2, 4)))
+    check_op(lambda x, i: x[:, i], X, np.array([1, 1]))
+    check_op(lambda i: ops.one_hot(i, 4), PICK, wrt=[])
+    check_op(lambda x: [ops.argsort(x), *ops.top_k(x, 2)], X)
+    check_op(lambda x, t: ops.in_top_k(t, x, 2), X[0], np.array([1, 0, 3]), wrt=[])
+
+
+def test_tensor_as_index():
+    x, i = ops.convert_to_tensor(V), ops.convert_to_tensor(np.array(3))
+    assert x[i].item() == V[3]
+
+
+def test_one_hot():
+    i = np.array([[0, 2], [-1, 5]])
+    expected = (i[..., None] == np.arange(3)).astype(np.float32)
+    np.testing.assert_array_equal(ops.one_hot(i, 3), expected)
+    np.testing.assert_array_equal(ops.one_hot(i, 3, axis=0), np.moveaxis(expected, -1, 0))
+    np.testing.assert_array_equal(ops.one_hot(i.astype("float32"), 3), expected)  # labels of float losses, say
+    assert ops.one_hot(i, 3).dtype == np.float32 and ops.one_hot(i, 3, dtype="bool").dtype == np.bool_
+
+
+def test_orders():
+    x = np.array([[1.0, 3.0, 3.0, 2.0], [0.0, 0.0, 5.0, 0.0]])
+    np.testing.assert_array_equal(ops.argsort(x), np.argsort(x, kind="stable"))
+    values, positions = ops.top_k(x, 3)
+    np.testing.assert_array_equal(values, [[3, 3, 2], [5, 0, 0]])
+    np.testing.assert_array_equal(positions, [[1, 2, 3], [2, 0, 1]])
+    assert positions.dtype == np.int32
+
+
+def test_in_top_k_counts_ties_and_rejects_nan():
+    x = np.array([[0.1, 0.5, 0.5], [0.3, 0.2, 0.1], [np.nan, 0.2, 0.1]])
+    np.testing.assert_array_equal(ops.in_top_k([2, 1, 0], x, 1), [True, False, False])
+    np.testing.assert_array_equal(ops.in_top_k([0, 1, 1], x, 2), [False, True, True])
+    np.testing.assert_array_equal(ops.in_top_k([-1, 3, 2**40], x, 3), [False] * 3)  # classes that do not exist
+
+
+def test_integers_and_booleans_move_too():
+    x = np.arange(6).reshape(2, 3)
+    for each in (x, x > 2):
+        np.testing.assert_array_equal(ops.take_along_axis(each, np.array([[0], [2]]), 1), [[each[0, 0]], [each[1, 2]]])
+        assert ops.pad(each, 1).dtype == ops.tile(each, 2).dtype == ops.concatenate([each, each], 1).dtype == each.dtype
+
+
+def test_creation():
+    for tensor, expected in (
+        (ops.zeros((2, 3)), np.zeros((2, 3), np.float32)),
+        (ops.ones(2, dtype="int32"), np.ones(2, np.int32)),
+        (ops.full((1, 2), 7), np.full((1, 2), 7, np.float32)),
+        (ops.zeros_like(X), np.zeros_like(X)),
+        (ops.ones_like([1, 2]), np.ones(2, np.int32)),
+        (ops.full_like(X, 2, "int32"), np.full(X.shape, 2, np.int32)),
+        (ops.arange(4), np.arange(4, dtype=np.int32)),
+        (ops.arange(1, 2, 0.25), np.arange(1, 2, 0.25, dtype=np.float32)),
+        (ops.eye(2, 3, 1), np.eye(2, 3, 1, dtype=np.float32)),
+    ):
+        assert isinstance(tensor, Tensor) and tensor.dtype == expected.dtype
+        np.testing.assert_array_equal(tensor, expected)
+
+
+def test_empty_tensors():
+    x = np.zeros((0, 3))
+    assert ops.concatenate([x, np.ones((2, 3))], 0).shape == (2, 3)
+    assert ops.take(np.ones((2, 3)), np.zeros(0, int), axis=0).shape == (0, 3)
+    assert ops.reshape(x, (3, 0)).shape == (3, 0)
+    assert ops.transpose(x).shape == (3, 0)
+
+
+MISTAKES = [
+    (lambda: ops.reshape(X, (5, -1)), ValueError, r"reshape: cannot put 24 elements of shape \(2, 3, 4\) into"),
+    (lambda: ops.reshape(X, (2, 2.5)), TypeError, "a shape must be made of integers"),
+    (lambda: ops.reshape(X, (-1, -1)), ValueError, "reshape"),
+    (lambda: ops.squeeze(X, 1), ValueError, "squeeze: axis 1 .* is not of size 1"),
+    (lambda: ops.transpose(X, (0, 1)), ValueError, "transpose: axes must name each of the 3 axes once"),
+    (lambda: ops.concatenate([X, X[:, :, :2]], 1), ValueError, "concatenate: shapes must agree except along axis 1"),
+    (lambda: ops.concatenate(X, 1), ValueError, "concatenate: expected a list"),
+    (lambda: ops.stack([]), ValueError, "stack: expected a list of at least one tensor"),
+    (lambda: ops.stack([X, Y]), ValueError, "stack: all shapes must be the same"),
+    (lambda: ops.split(X, 2, axis=1), ValueError, "split: axis 1 of size 3 cannot be cut into 2 equal parts"),
+    (lambda: ops.unstack(X, 4), ValueError, "unstack: axis 0 has size 2, not num=4"),
+    (lambda: ops.broadcast_to(X, (2, 3)), ValueError, "broadcast_to"),
+    (lambda: ops.repeat(X, [1, 2], axis=1), ValueError, "or one for each of 3 elements"),
+    (lambda: ops.pad(X, ((1, 1), (2, 2))), ValueError, "pad: pad_width"),
+    (lambda: ops.pad(X, -1), ValueError, "pad_width must not be negative"),
+    (lambda: ops.pad(X, 1, mode="edge", constant_values=0), ValueError, "pad: constant_values are for mode 'constant'"),
+    (lambda: ops.pad(X, 1, mode="mean"), ValueError, "pad: mode must be"),
+    (lambda: ops.take(X, [0.5], axis=1), TypeError, "take: indices must be integers, received dtype float32"),
+    (lambda: ops.take_along_axis(X, [9], 1), ValueError, "take_along_axis: indices must have x's number of axes"),
+    (lambda: ops.convert_to_tensor(X)[[True] * 3], IndexError, r"a mask of shape \(3,\) does not fit axis 0"),
+    (lambda: ops.take(X, X > 0), TypeError, "indices must be integers, received booleans"),
+    (lambda: Input((3,))[Input((3,)) > 0], RuntimeError, "value was read"),
+    (lambda: ops.convert_to_tensor(X)[PICK, PICK], IndexError, "must lie within axes of sizes"),
+    (lambda: ops.convert_to_tensor(X)[[0, 1], [0, 1, 2]], ValueError, "do not broadcast"),
+    (lambda: ops.convert_to_tensor(X)["a"], TypeError, "indexed by integers"),
+    (lambda: ops.convert_to_tensor(X)[5], IndexError, "out of bounds"),
+    (lambda: ops.top_k(X, 5), ValueError, "top_k: k must be"),
+    (lambda: ops.in_top_k([1], X[0], 2), ValueError, "in_top_k: expected targets"),
+    (lambda: ops.tril(V), ValueError, "tril: expected at least two axes"),
+    (lambda: ops.roll(X, (1, 2, 3), axis=(0, 1)), ValueError, "roll"),
+]  # fmt: skip
+
+
+@pytest.mark.cpu("a GPU reads NaN there: what computes on it cannot raise")
+def test_indices_out_of_range():
+    for call in (lambda: ops.take(X, [5], axis=1), lambda: ops.take_along_axis(X, [[[9]]], 1)):
+        with pytest.raises(IndexError, match=r"indices must lie in \[-3, 3\)"):
+            call()
+
+
+@pytest.mark.parametrize("number", range(len(MISTAKES)))
+def test_mistakes(number):
+    call, error, message = MISTAKES[number]
+    with pytest.raises(error, match=message):
+        call()

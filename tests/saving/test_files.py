@@ -1,0 +1,571 @@
+"""Files of real Keras: models that Keras 3 (on JAX, PyTorch and TensorFlow) and tf_keras saved give the same here, and go on
+training the same; files saved here do so in real Keras, where it is installed. See reference/make_files.py.
+"""
+
+import importlib.util
+import io
+import json
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+from exchange import ALL, draw, outcome, outline, worst
+from file_cases import SHAPES
+
+import nbkeras
+from nbkeras import layers, losses, ops, saving
+from nbkeras.models import Model, Sequential, load_model, model_from_json
+from nbkeras.saving import keras_ops
+
+FOLDER = Path(__file__).parents[1] / "reference" / "files"
+STORED = [
+    (path.stem, name)
+    for path in sorted(FOLDER.glob("*.zip"))
+    for name in sorted(zipfile.ZipFile(path).namelist())
+    if not name.endswith(".npz")
+]
+
+
+@pytest.mark.parametrize(("writer", "name"), STORED, ids=["-".join(pair) for pair in STORED])
+def test_file_of_keras(writer, name):
+    with zipfile.ZipFile(FOLDER / f"{writer}.zip") as archive:
+        file = io.BytesIO(archive.read(name))
+        case = name.split(".")[0]
+        with np.load(io.BytesIO(archive.read(f"{case}.npz")), allow_pickle=False) as stored:
+            expected = dict(stored)
+    error, where = worst(expected, outcome(load_model(file), case, draw(ALL[case])))
+    assert error <= 1e-5, where
+
+
+def test_every_kind_of_file_is_stored_and_small():
+    assert len({name for _, name in STORED}) >= 40 and {writer for writer, _ in STORED} >= {"jax", "torch", "tf_keras"}
+    assert sum(path.stat().st_size for path in FOLDER.glob("*.zip")) < 1_000_000
+
+
+OUTLINES = json.loads((FOLDER.parent / "keras_3_configs.json").read_text(encoding="utf-8"))["shapes"]
+OTHERWISE = {  # what Keras 3 refuses or does not use, and Keras 2 takes
+    "batch_input_shape": [["InputLayer", [6, 3]], ["Dense"]],
+    "batch_size": [["InputLayer", [6, 3]], ["Dense"]],
+    "input_length": [["InputLayer", [None, 3]], ["Embedding"], ["LSTM"]],
+    "called": [["InputLayer", [None, 3]], ["Dense"]],  # Keras 3 keeps the size of that batch
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_the_shape_of_an_input_is_that_of_an_input_layer(name, tmp_path):
+    """As real Keras 3 writes it, in whatever way it was given; `.h5` too, in Keras 2's words."""
+    model = SHAPES[name](nbkeras)
+    assert outline(json.loads(model.to_json())["config"]) == OTHERWISE.get(name, OUTLINES[name])
+    assert "batch_input_shape" not in model.to_json()
+    model.save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        first = json.loads(file.attrs["model_config"])["config"]["layers"][0]
+    assert first["class_name"] == "InputLayer" and tuple(first["config"]["batch_input_shape"]) == model.input.shape
+
+
+KERAS = importlib.util.find_spec("keras") is not None and importlib.util.find_spec("jax") is not None
+SOME = "mlp nested_models masks_shared_and_named_outputs ops_in_the_graph stacked_cells layer_shared_by_two_models frozen_parts"
+SOME += " shape_by_input_shape shape_by_batch_input_shape shape_by_input_length shape_by_wrapped"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not KERAS, reason="needs real Keras 3 with JAX: pip install 'nbkeras[bench]'")
+def test_real_keras_reads_what_is_saved_here(tmp_path):
+    script = str(FOLDER.parent / "make_files.py")
+    for keras, job in (("nbkeras", "write"), ("keras", "read")):
+        command = [sys.executable, script, "--keras", keras, job, str(tmp_path), *SOME.split()]
+        result = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "KERAS_BACKEND": "jax"})
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def test_names_of_ops():
+    """Each op that files may name is a class of that name in Keras; make_files.py compares with real Keras."""
+    made = keras_ops.written(ops.mean, (1,), {"axis": 1})
+    assert made == ({"module": "keras.src.ops.numpy", "class_name": "Mean", "config": {"axis": 1}}, (1,), {})
+    assert keras_ops.written(ops.einsum, ("ab,bc", 1, 2), {})[0]["config"] == {"subscripts": "ab,bc"}
+    assert keras_ops.written(ops.relu, (1, 0.5), {}) is None  # Keras's has no slope
+    assert keras_ops.function_of("keras.src.ops.numpy", "GetItem") == "getitem"
+    with pytest.raises(ValueError, match="unknown op"):
+        keras_ops.function_of("keras.src.ops.numpy", "Popen")
+
+
+DRAWN = []
+
+
+def counted(shape, dtype=None):
+    DRAWN.append(shape)
+    return np.full(shape, 5, dtype)
+
+
+class ReadsItself(layers.Dense):
+    def load_own_variables(self, store):
+        self.bias.assign(store["1"])
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_weights_that_a_file_has_are_not_drawn_before(tmp_path, name):
+    """Drawing takes longer than reading: an orthogonal kernel of 2890 x 2890 took 20 s."""
+    known = {"counted": counted, "ReadsItself": ReadsItself}
+    inner = Sequential([layers.Dense(2, kernel_initializer=counted, input_shape=(3,))])
+    last = layers.Dense(2) if name == "m.h5" else ReadsItself(2, kernel_initializer=counted)
+    model = Sequential([inner, layers.BatchNormalization(), last])
+    model.build((None, 3))
+    model.set_weights([weight + 1 for weight in model.get_weights()])
+    model.save(tmp_path / name)
+    DRAWN.clear()
+    again = load_model(tmp_path / name, custom_objects=known)
+    if name == "m.h5":
+        assert not DRAWN
+    else:  # a layer that reads the file itself may leave weights as they were made
+        assert DRAWN == [(2, 2)] and (again.layers[-1].get_weights()[0] == 5).all()
+        again.layers[-1].kernel.assign(model.layers[-1].kernel)
+    assert all(np.array_equal(a, b) for a, b in zip(again.get_weights(), model.get_weights(), strict=True))
+
+
+# -------------------- Keras 2.3.1 --------------------
+
+
+def keras_2(kind, **config):
+    return {"class_name": kind, "config": config}
+
+
+def initializer():
+    config = {"scale": 1.0, "mode": "fan_avg", "distribution": "uniform", "seed": None}
+    return {"class_name": "VarianceScaling", "config": config}
+
+
+def dense(name, units, **more):
+    zeros = {"class_name": "Zeros", "config": {}}
+    common = {
+        "kernel_regularizer": None,
+        "bias_regularizer": None,
+        "activity_regularizer": None,
+        "kernel_constraint": None,
+    }
+    own = {
+        "name": name,
+        "trainable": True,
+        "dtype": "float32",
+        "units": units,
+        "activation": "linear",
+        "use_bias": True,
+    }
+    own |= {"kernel_initializer": initializer(), "bias_initializer": zeros, "bias_constraint": None}
+    return keras_2("Dense", **{**own, **common, **more})
+
+
+def stored_in_hdf5(config, weights, training=None, optimizer=()):
+    """An HDF5 file as Keras 2.3.1 writes it. weights: layer name -> [(weight name, array)]."""
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        file.attrs["keras_version"], file.attrs["backend"] = b"2.3.1", b"tensorflow"
+        file.attrs["model_config"] = json.dumps(config).encode()
+        group = file.create_group("model_weights")
+        group.attrs["layer_names"] = [name.encode() for name in weights]
+        for name, arrays in weights.items():
+            layer = group.create_group(name)
+            layer.attrs["weight_names"] = [key.encode() for key, _ in arrays]
+            for key, array in arrays:
+                layer[key] = array
+        if training is not None:
+            file.attrs["training_config"] = json.dumps(training).encode()
+            state = file.create_group("optimizer_weights")
+            state.attrs["weight_names"] = [key.encode() for key, _ in optimizer]
+            for key, array in optimizer:
+                state[key] = array
+    return buffer
+
+
+def draws(*shapes):
+    random = np.random.default_rng(0)
+    return [random.normal(size=shape).astype("float32") for shape in shapes]
+
+
+def test_a_sequential_model_of_keras_2_3_1_goes_on_training():
+    first = dense("dense_1", 2, batch_input_shape=[None, 3], activation="hard_sigmoid")
+    config = keras_2("Sequential", name="sequential_1", layers=[first, dense("dense_2", 2)])
+    kernel, bias, second, zero = draws((3, 2), (2,), (2, 2), (2,))
+    slots = draws((3, 2), (2,), (2, 2), (2,), (3, 2), (2,), (2, 2), (2,))
+    weights = {
+        "dense_1": [("dense_1/kernel:0", kernel), ("dense_1/bias:0", bias)],
+        "dense_2": [("dense_2/kernel:0", second), ("dense_2/bias:0", zero)],
+    }
+    training = {
+        "optimizer_config": keras_2(
+            "Adam", learning_rate=0.01, beta_1=0.9, beta_2=0.999, decay=0.0, epsilon=1e-07, amsgrad=False
+        ),
+        "loss": "mse",
+        "metrics": ["mae"],
+        "sample_weight_mode": None,
+        "loss_weights": None,
+    }
+    state = [("Adam/iterations:0", np.int64(4)), *((f"training/Adam/{i}:0", abs(slot)) for i, slot in enumerate(slots))]
+    state += [(f"training/Adam/vhat_{i}:0", np.zeros(1, "float32")) for i in range(4)]
+    model = load_model(stored_in_hdf5(config, weights, training, state))
+    x = np.float32([[1, 2, 3]])
+    hidden = np.clip(0.2 * (x @ kernel + bias) + 0.5, 0, 1)
+    np.testing.assert_allclose(model.predict(x, verbose=0), hidden @ second + zero, rtol=1e-5)
+    assert int(model.optimizer.iterations) == 4 and float(model.optimizer.learning_rate) == 0.01
+    by_slot = [abs(slot) for i in range(4) for slot in (slots[i], slots[4 + i])]
+    assert all(np.array_equal(a, b) for a, b in zip(model.optimizer.get_weights()[2:], by_slot, strict=True))
+
+
+def test_an_optimizer_that_has_not_trained_has_counted_no_steps(recwarn):
+    config = keras_2("Sequential", name="s", layers=[dense("d", 1, batch_input_shape=[None, 1])])
+    training = {"optimizer_config": keras_2("Adam", learning_rate=0.5), "loss": "mse", "metrics": None}
+    weights = {"d": [("kernel:0", np.ones((1, 1))), ("bias:0", np.ones(1))]}
+    model = load_model(stored_in_hdf5(config, weights, training, [("iteration:0", np.int64(0))]))
+    assert int(model.optimizer.iterations) == 0 and not recwarn
+
+
+@pytest.mark.parametrize(
+    ("kind", "arguments", "before", "slots"),
+    [
+        ("SGD", {"momentum": 0.9, "nesterov": False}, [7], 1),
+        ("RMSprop", {"rho": 0.9, "epsilon": 1e-8}, [], 1),  # before 2.3 without the number of steps
+        ("RMSprop", {"rho": 0.9, "epsilon": 1e-8}, [7], 1),
+        ("Adagrad", {"epsilon": 1e-8}, [], 1),
+        ("Adadelta", {"rho": 0.95, "epsilon": 1e-8}, [], 2),
+        ("Adam", {"epsilon": 1e-8}, [7], 2),
+        ("Adam", {"epsilon": None, "amsgrad": True}, [7], 3),
+        ("Adamax", {"epsilon": 1e-8}, [7], 2),
+        ("Nadam", {"schedule_decay": 0.004}, [7], 2),
+        ("Nadam", {"schedule_decay": 0.004}, [7, 0.5], 2),  # with its product
+    ],
+)
+def test_optimizers_of_keras_2_0_to_2_3(kind, arguments, before, slots):
+    """[steps, first slots of all weights, second slots of all, ...], under names that say nothing."""
+    config = {"class_name": "Sequential", "config": [dense("d", 2, batch_input_shape=[None, 3])]}
+    kernel, bias, *state = map(abs, draws((3, 2), (2,), *[(3, 2), (2,)] * slots))
+    training = {"optimizer_config": keras_2(kind, lr=0.5, decay=0.0, **arguments), "loss": "mse", "metrics": []}
+    named = [(f"Variable_{i}:0", np.float32(array)) for i, array in enumerate([*before, *state])]
+    weights = {"d": [("d/kernel:0", kernel), ("d/bias:0", bias)]}
+    optimizer = load_model(stored_in_hdf5(config, weights, training, named)).optimizer
+    found = {(variable.name, name): slot.numpy() for (variable, name), slot in optimizer._slots.items()}
+    names = list(dict.fromkeys(name for _, name in found))
+    expected = [found[variable, name] for name in names for variable in ("kernel", "bias")]
+    assert len(names) == slots and float(optimizer.learning_rate) == 0.5
+    assert int(optimizer.iterations) == (before[0] if before else 0)
+    for one, other in zip(expected, state, strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def test_a_graph_of_keras_2_3_1():
+    """Inputs as [layer, call, output, arguments]; nested models count their calls from 1; a layer is called twice."""
+    inner = keras_2("Sequential", name="inner", layers=[dense("d", 3, batch_input_shape=[None, 3])])
+    start = keras_2("InputLayer", name="input_1", batch_input_shape=[None, 3], dtype="float32", sparse=False)
+    add = keras_2("Add", name="add_1", trainable=True)
+    config = keras_2(
+        "Model",
+        name="model_1",
+        layers=[
+            {**start, "name": "input_1", "inbound_nodes": []},
+            {**inner, "name": "inner", "inbound_nodes": [[["input_1", 0, 0, {}]], [["inner", 1, 0, {}]]]},
+            {
+                **add,
+                "name": "add_1",
+                "inbound_nodes": [[["inner", 1, 0, {}], ["inner", 2, 0, {}], ["input_1", 0, 0, {}]]],
+            },
+        ],
+        input_layers=[["input_1", 0, 0]],
+        output_layers=[["add_1", 0, 0], ["inner", 2, 0]],
+    )
+    model = model_from_json(json.dumps({**config, "keras_version": "2.3.1", "backend": "tensorflow"}))
+    kernel, bias, x = draws((3, 3), (3,), (4, 3))
+    model.set_weights([kernel, bias])
+    once = x @ kernel + bias
+    twice = once @ kernel + bias
+    for found, expected in zip(model.predict(x, verbose=0), [once + twice + x, twice], strict=True):
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_layers_of_cudnn(kind):
+    gates, units = (4, 2) if kind == "LSTM" else (3, 2)
+    own = Sequential([getattr(layers, kind)(units, input_shape=(None, 3))])
+    kernel, recurrent, bias = own.get_weights()
+    bias = draws(bias.shape)[0]
+    own.set_weights([kernel, recurrent, bias])
+    cudnn = keras_2(f"CuDNN{kind}", name="rnn", units=units, batch_input_shape=[None, None, 3], return_sequences=False)
+    for_inputs = np.hstack([k.T.reshape(k.shape) for k in np.hsplit(kernel, gates)])
+    for_states = np.hstack([k.T for k in np.hsplit(recurrent, gates)])
+    both = np.concatenate([bias * 0.25, bias * 0.75]) if kind == "LSTM" else bias.reshape(-1)
+    weights = [("rnn/kernel:0", for_inputs), ("rnn/recurrent_kernel:0", for_states), ("rnn/bias:0", both)]
+    model = load_model(stored_in_hdf5(keras_2("Sequential", name="s", layers=[cudnn]), {"rnn": weights}))
+    x = draws((2, 5, 3))[0]
+    np.testing.assert_allclose(model.predict(x, verbose=0), own.predict(x, verbose=0), rtol=1e-5, atol=1e-6)
+
+
+def test_a_named_function_of_a_lambda_layer_of_keras_2():
+    layer = {"name": "twice", "function": "double", "function_type": "function", "output_shape": None, "arguments": {}}
+    layer |= {"batch_input_shape": [None, 3], "output_shape_type": "raw", "output_shape_module": None, "module": "m"}
+    text = json.dumps(keras_2("Sequential", layers=[keras_2("Lambda", **layer)]))
+    model = model_from_json(text, custom_objects={"double": lambda x: x * 2})
+    assert model.predict(np.ones((1, 3)), verbose=0).tolist() == [[2, 2, 2]]
+    with pytest.raises(ValueError, match="runs no code"):
+        model_from_json(text)
+
+
+CODE = ["4wAAAAA=", None, None]  # how Keras 2 writes a function
+
+
+def test_functions_for_shape_and_mask_of_a_lambda_layer():
+    """Keras's files hold their names or code: the shape is found anew, the mask is known by its name or the layer's."""
+    layer = {"name": "twice", "function": CODE, "function_type": "lambda", "output_shape": CODE, "arguments": {}}
+    layer |= {
+        "batch_input_shape": [None, 3, 1],
+        "output_shape_type": "lambda",
+        "output_shape_module": "m",
+        "module": "m",
+    }
+    layer |= {"mask": CODE, "mask_type": "lambda", "mask_module": "m"}
+    older = keras_2("Sequential", layers=[keras_2("Lambda", **layer)])
+    given = {"twice": lambda x: x * 2, "twice_mask": lambda inputs, mask: ops.any(inputs > 1, axis=-1)}
+    newer = {
+        **{"class_name": "Lambda", "module": "keras.layers", "registered_name": None},
+        "config": {
+            "name": "twice",
+            "function": {
+                "class_name": "function",
+                "config": "double",
+                "module": "builtins",
+                "registered_name": "function",
+            },
+            "output_shape": {
+                "class_name": "__lambda__",
+                "config": {"code": CODE[0], "defaults": None, "closure": None},
+            },
+            "mask": {"class_name": "function", "config": "over", "module": "builtins", "registered_name": "function"},
+        },
+    }
+    named = {"double": given["twice"], "over": given["twice_mask"]}
+    inputs = {
+        "class_name": "InputLayer",
+        "module": "keras.layers",
+        "config": {"batch_shape": [None, 3, 1], "name": "i"},
+    }
+    config = {"class_name": "Sequential", "module": "keras", "config": {"name": "s", "layers": [inputs, newer]}}
+    for text, functions in ((older, given), (config, named)):
+        y = model_from_json(json.dumps(text), custom_objects=functions)(np.array([[[0.0], [1.0], [2.0]]], "float32"))
+        assert y.numpy().tolist() == [[[0], [2], [4]]] and y.mask.numpy().tolist() == [[False, False, True]]
+        with pytest.raises(ValueError, match="runs no code"):
+            model_from_json(json.dumps(text), custom_objects=dict(list(functions.items())[:1]))
+
+
+def test_a_lambda_layer_in_the_form_of_keras_2(tmp_path):
+    def same(inputs, mask):
+        return mask
+
+    def double(x):
+        return 2 * x
+
+    layer = layers.Lambda(double, output_shape=(3,), mask=same, arguments={}, name="l")
+    Sequential([layers.Input((3,)), layer]).save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        config = json.loads(file.attrs["model_config"])["config"]["layers"][1]["config"]
+    assert config["function"] == "double" and config["function_type"] == "function"
+    assert config["output_shape"] == [3] and config["output_shape_type"] == "raw"
+    assert config["mask"] == "same" and config["mask_type"] == "function"
+
+
+def test_what_keras_2_cannot_say_is_refused(tmp_path):
+    x = layers.Input((3,))
+    for y, message in (
+        (x * 2.0, "ops on symbolic tensors"),
+        (layers.Dense(2, activation="hard_sigmoid")(x), "no hard_sigmoid"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            Model(x, y).save(tmp_path / "m.h5")
+        assert not list(tmp_path.iterdir())
+        Model(x, y).save(tmp_path / "m.keras")
+        (tmp_path / "m.keras").unlink()
+
+
+def test_layers_in_layers_of_the_same_names(tmp_path):
+    x = layers.Input((4, 3))
+    y = layers.MultiHeadAttention(2, 2)(x, x)
+    model = Model(x, layers.MultiHeadAttention(2, 2)(y, y))
+    model.compile("adam", "mse")
+    data = draws((2, 4, 3))[0]
+    model.train_on_batch(data, data)
+    model.save(tmp_path / "m.h5")
+    again = load_model(tmp_path / "m.h5")
+    assert again.train_on_batch(data, data) == model.train_on_batch(data, data)
+
+
+def test_weights_of_keras_3_go_to_layers_of_the_same_names(tmp_path):
+    """Where all names are the same, names decide; else the order does, as in Keras."""
+
+    def model(*names):
+        return Sequential(
+            [layers.Dense(2, name=name, **({} if i else {"input_shape": (2,)})) for i, name in enumerate(names)]
+        )
+
+    saved = model("a", "b")
+    saved.save_weights(tmp_path / "w.weights.h5")
+    other, new = model("b", "a"), model("c", "d")
+    for each in (other, new):
+        each.load_weights(tmp_path / "w.weights.h5")
+    np.testing.assert_array_equal(other.get_layer("a").get_weights()[0], saved.get_layer("a").get_weights()[0])
+    np.testing.assert_array_equal(new.get_layer("c").get_weights()[0], saved.get_layer("a").get_weights()[0])
+
+
+@saving.register_keras_serializable("mine")
+def half(x):
+    return x * 0.5
+
+
+@saving.register_keras_serializable("mine")
+class Doubled(layers.Layer):
+    def call(self, x):
+        return x * 2.0
+
+
+@saving.register_keras_serializable("mine")
+def my_loss(y_true, y_pred):
+    return ops.mean(ops.square(y_true - y_pred), axis=-1)
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_what_is_yours_has_the_names_that_keras_gives_it(tmp_path, name):
+    model = Sequential([layers.Dense(2, activation=half, input_shape=(3,)), Doubled()])
+    model.compile("sgd", my_loss, metrics=[my_loss])
+    x, y = draws((4, 3), (4, 2))
+    model.train_on_batch(x, y)
+    model.save(tmp_path / name)
+    if name.endswith(".h5"):
+        with h5py.File(tmp_path / name) as file:
+            _, first, second = json.loads(file.attrs["model_config"])["config"]["layers"]
+            assert first["config"]["activation"] == "mine>half" and second["class_name"] == "mine>Doubled"
+            assert json.loads(file.attrs["training_config"])["loss"] == "mine>my_loss"
+    else:
+        config = json.loads(zipfile.ZipFile(tmp_path / name).read("config.json"))
+        function = {"module": "builtins", "class_name": "function", "config": "mine>half"}
+        assert config["config"]["layers"][1]["config"]["activation"] == {**function, "registered_name": "mine>half"}
+        assert config["compile_config"]["loss"]["config"] == "mine>my_loss"
+    assert load_model(tmp_path / name).train_on_batch(x, y) == model.train_on_batch(x, y)
+
+
+def test_what_has_no_name_is_refused_or_left_out(tmp_path):
+    with pytest.raises(TypeError, match="a lambda has no name"):
+        Sequential([layers.Dense(2, activation=lambda x: x, input_shape=(3,))]).save(tmp_path / "m.keras")
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    model.compile("sgd", lambda y_true, y_pred: ops.mean(y_pred))
+    with pytest.warns(UserWarning, match="without its compilation"):
+        model.save(tmp_path / "m.keras")
+    assert not load_model(tmp_path / "m.keras").compiled
+
+
+def test_hard_sigmoid_of_keras_2_is_a_function_to_pass_for_keras_3(tmp_path):
+    model = Sequential([layers.LSTM(2, recurrent_activation="legacy_hard_sigmoid", input_shape=(5, 3))])
+    model.save(tmp_path / "m.keras")
+    config = json.loads(zipfile.ZipFile(tmp_path / "m.keras").read("config.json"))
+    assert config["config"]["layers"][1]["config"]["recurrent_activation"]["config"] == "legacy_hard_sigmoid"
+    x = draws((2, 5, 3))[0]
+    again = load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again.predict(x, verbose=0), model.predict(x, verbose=0))
+
+
+class Parts(Model):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.out = layers.Dense(2)
+        self.first, self.norm = layers.Dense(3), layers.BatchNormalization()
+
+    def call(self, x):
+        return self.out(self.norm(self.first(x)))
+
+
+def test_layers_of_a_subclassed_model_lie_where_keras_finds_them(tmp_path):
+    """In alphabetical order of the attributes: `first`, then the property `layers` with those that are left."""
+    model = Parts()
+    model(np.zeros((1, 3)))
+    model.save_weights(tmp_path / "w.weights.h5")
+    with h5py.File(tmp_path / "w.weights.h5") as file:
+        assert set(file) == {"first", "layers", "vars"}
+        assert set(file["layers"]) == {"dense", "batch_normalization"} and file["layers/dense/vars/0"].shape == (3, 2)
+
+
+def test_kernels_of_theano_are_those_of_convolutions(tmp_path):
+    def model():
+        return Sequential([layers.Conv2D(2, (2, 3), input_shape=(4, 4, 1)), layers.Flatten(), layers.Dense(1)])
+
+    saved, loaded = model(), model()
+    saved.save_weights(tmp_path / "w.h5")
+    with h5py.File(tmp_path / "w.h5", "a") as file:
+        file.attrs["backend"] = b"theano"
+    loaded.load_weights(tmp_path / "w.h5")
+    kernel, *rest = saved.get_weights()
+    for found, expected in zip(loaded.get_weights(), [kernel[::-1, ::-1], *rest], strict=True):
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_skip_mismatch_leaves_out_single_weights_of_keras_2(tmp_path):
+    """As Keras does; a bias of twice the size is none of CuDNN's."""
+    saved = Sequential([layers.Dense(4, input_shape=(3,)), layers.Dense(4)])
+    saved.save_weights(tmp_path / "w.h5")
+    other = Sequential([layers.Dense(4, input_shape=(5,)), layers.Dense(2)])
+    before = other.get_weights()
+    with pytest.warns(UserWarning, match="not loaded"):
+        other.load_weights(tmp_path / "w.h5", skip_mismatch=True)
+    np.testing.assert_array_equal(other.get_weights()[1], saved.get_weights()[1])
+    for i in (0, 2, 3):
+        np.testing.assert_array_equal(other.get_weights()[i], before[i])
+
+
+def test_mixed_precision_is_read_as_float32():
+    policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
+    layer = dense("d", 2, batch_input_shape=[None, 3], dtype=policy)
+    with pytest.warns(UserWarning, match="mixed_float16"):
+        model = model_from_json(json.dumps(keras_2("Sequential", layers=[layer])))
+    assert model.predict(np.ones((1, 3)), verbose=0).dtype == "float32"
+
+
+def test_nadam_of_older_keras_3(tmp_path):
+    """Its product of all u lay before the moments."""
+    model = Sequential([layers.Dense(2, input_shape=(3,))])
+    model.compile("nadam", "mse")
+    x, y = draws((4, 3), (4, 2))
+    model.train_on_batch(x, y)
+    model.save(tmp_path / "m", zipped=False)
+    with h5py.File(tmp_path / "m" / "model.weights.h5", "a") as file:
+        group = file["optimizer/vars"]
+        arrays = [group[str(i)][()] for i in range(len(group))]
+        arrays.insert(2, arrays.pop())
+        for i, array in enumerate(arrays):
+            del group[str(i)]
+            group[str(i)] = array
+    assert load_model(tmp_path / "m").train_on_batch(x, y) == model.train_on_batch(x, y)
+
+
+def test_arguments_of_a_call_stand_with_each_of_its_inputs_for_keras_2(tmp_path):
+    x, y = layers.Input((4, 3)), layers.Input((4, 3))
+    Model([x, y], layers.Attention()([x, y], use_causal_mask=True)).save(tmp_path / "m.h5")
+    with h5py.File(tmp_path / "m.h5") as file:
+        nodes = json.loads(file.attrs["model_config"])["config"]["layers"][-1]["inbound_nodes"]
+    assert [reference[3] for reference in nodes[0]] == [{"use_causal_mask": True}] * 2
+
+
+def test_states_in_a_list_are_written_as_keras_3_takes_them():
+    """A list of Keras 2, unless a mask comes along, which Keras 3 would not use beside the states."""
+    words, x, h, c = layers.Input((4,), dtype="int32"), layers.Input((4, 3)), layers.Input((2,)), layers.Input((2,))
+    masked = layers.Embedding(5, 3, mask_zero=True)(words)
+    for sequences, layer, states in (
+        (x, layers.LSTM(2), [h, c]),
+        (x, layers.Bidirectional(layers.GRU(2)), [h, c]),
+        (masked, layers.LSTM(2), [h, c]),
+    ):
+        config = Model([words, x, h, c], layer([sequences, *states])).get_config()
+        (node,) = next(entry["inbound_nodes"] for entry in config["layers"] if entry["name"] == layer.name)
+        kept = isinstance(node["args"][0], list)
+        assert kept == (sequences is masked) and len(node["kwargs"].get("initial_state", [])) == (0 if kept else 2)
+
+
+def test_the_reduction_auto_is_written_as_keras_3_has_it():
+    loss = losses.deserialize(keras_2("MeanSquaredError", reduction="auto", name="mse"))
+    assert loss.get_config()["reduction"] == "sum_over_batch_size"

@@ -1,0 +1,914 @@
+"""Files made to harm: for each published advisory against Keras's loader of 2024 to 2026, and for what else a file can try, an
+error comes, nothing is executed, nothing is written, no memory is taken.
+"""
+
+import base64
+import io
+import json
+import marshal
+import os
+import pickle
+import re
+import resource
+import stat
+import struct
+import tarfile
+import time
+import tracemalloc
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from nbkeras import layers, saving, utils
+from nbkeras.data import unpacking
+from nbkeras.models import Sequential, load_model, model_from_json
+from nbkeras.preprocessing.text import tokenizer_from_json
+from nbkeras.saving import hdf5
+
+RAN = []  # what code of a file would write
+
+
+@pytest.fixture(scope="module")
+def good(tmp_path_factory):
+    """The members of a good `.keras` file, and the bytes of a good `.h5` file."""
+    folder = tmp_path_factory.mktemp("good")
+    model = Sequential(
+        [layers.Dense(5, activation="tanh", input_shape=(3,), name="first"), layers.Dense(2, name="second")]
+    )
+    model.compile("sgd", "mse")
+    model.save(folder / "m.keras")
+    model.save(folder / "m.h5")
+    with zipfile.ZipFile(folder / "m.keras") as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    return {**members, "m.h5": (folder / "m.h5").read_bytes()}
+
+
+@pytest.fixture(autouse=True)
+def harmless(tmp_path, monkeypatch):
+    """Whatever a test does: no file but its own, no code of a file, no great allocation."""
+    monkeypatch.chdir(tmp_path)
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    tracemalloc.start()
+    yield
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 96 << 20 and resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 200_000
+    own = {"m.keras", "m.h5", "w.weights.h5", "w.safetensors", "a.tar", "cache", "other.h5"}
+    assert not RAN and set(os.listdir(tmp_path)) <= own
+
+
+def zipped(good, method=zipfile.ZIP_STORED, **changes):
+    """m.keras with some members other than in the good one; None leaves one out."""
+    members = {name: good[name] for name in ("metadata.json", "config.json", "model.weights.h5")} | changes
+    with zipfile.ZipFile("m.keras", "w", method) as archive:
+        for name, data in members.items():
+            if data is not None:
+                archive.writestr(name, data)
+    return "m.keras"
+
+
+def configured(good, change):
+    """m.keras with `change(config)` made to its configuration."""
+    config = json.loads(good["config.json"])
+    return zipped(good, **{"config.json": json.dumps(change(config) or config)})
+
+
+def weighted(good, change):
+    """m.keras with `change(file)` made to its HDF5 file."""
+    buffer = io.BytesIO(good["model.weights.h5"])
+    with h5py.File(buffer, "a") as file:
+        change(file)
+    return zipped(good, **{"model.weights.h5": buffer.getvalue()})
+
+
+def first_layer(**changes):
+    def change(config):
+        config["config"]["layers"][1].update(changes)
+
+    return change
+
+
+def first_config(**changes):
+    def change(config):
+        config["config"]["layers"][1]["config"].update(changes)
+
+    return change
+
+
+def refused(path, match, load=load_model, **options):
+    with pytest.raises(ValueError, match=match):
+        load(path, **options)
+
+
+# -------------------- configurations that name code --------------------
+
+
+def function(module, name):
+    return {"module": module, "class_name": "function", "config": name, "registered_name": name}
+
+
+def code():
+    return base64.b64encode(marshal.dumps((lambda x: RAN.append(x)).__code__)).decode()
+
+
+LAMBDA = {"class_name": "__lambda__", "config": {"value": [code(), None, None]}}
+NAMING = {
+    "CVE-2025-1550 a class of any module": first_layer(module="os", class_name="system"),
+    "CVE-2025-1550 Keras's own name, another module": first_layer(module="subprocess", class_name="Dense"),
+    "CVE-2025-1550 a function of any module": first_config(activation=function("os", "system")),
+    "CVE-2025-1550 a function of builtins": first_config(activation=function("builtins", "exec")),
+    "CVE-2025-1550 a registered name": first_layer(registered_name="os.system", class_name="system"),
+    "CVE-2025-1550 the model itself": lambda config: config.update(module="os", class_name="system"),
+    "CVE-2025-1550 an initializer": first_config(
+        kernel_initializer={"module": "os", "class_name": "system", "config": {}}
+    ),
+    "CVE-2025-8747 a function that downloads": first_layer(
+        module="keras.layers",
+        class_name="Lambda",
+        config={
+            "name": "l",
+            "function": function("keras.utils", "get_file"),
+            "arguments": {"origin": "file:///etc/passwd", "cache_dir": ".", "force_download": True},
+        },
+    ),
+    "CVE-2025-9906 a function that ends safe mode": first_config(
+        activation=function("keras.config", "enable_unsafe_deserialization")
+    ),
+    "CVE-2025-9906 as an op": first_layer(module="keras.src.ops.numpy", class_name="enable_unsafe_deserialization"),
+    "CVE-2024-3660 a Lambda layer's code": first_layer(class_name="Lambda", config={"name": "l", "function": LAMBDA}),
+    "CVE-2024-3660 a lambda elsewhere": first_config(activation=LAMBDA),
+    "CVE-2025-12058 a layer that reads a file": first_layer(
+        class_name="StringLookup", config={"name": "s", "vocabulary": "/etc/passwd"}
+    ),
+    "CVE-2025-49655 a layer that unpickles": first_layer(
+        class_name="TorchModuleWrapper", config={"name": "t", "module": base64.b64encode(b"cos\nsystem\n").decode()}
+    ),
+    "CVE-2026-1462 a layer that loads a program": first_layer(
+        class_name="TFSMLayer", config={"name": "t", "filepath": "/tmp/saved_model"}
+    ),
+    "an op that is none of Keras's": first_layer(
+        class_name="Operation", config={"name": "o", "function": "__import__"}
+    ),
+    "a private name": first_layer(class_name="_Conv"),
+    "bytes": first_config(activation={"class_name": "__bytes__", "config": {"value": "x"}}),
+    "a loss": lambda config: config["compile_config"].update(loss=function("os", "system")),
+    "an optimizer": lambda config: config["compile_config"].update(
+        optimizer={"module": "os", "class_name": "system", "config": {}}
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NAMING)
+@pytest.mark.parametrize("safe_mode", [True, False])
+def test_a_configuration_names_no_code(good, name, safe_mode):
+    path = configured(good, NAMING[name])
+    refused(path, "unknown|not an op|code|bytes|holds|names a file", safe_mode=safe_mode)
+    with zipfile.ZipFile(path) as archive:
+        config = archive.read("config.json")
+    if name not in ("a loss", "an optimizer"):
+        refused(config, "unknown|not an op|code|bytes|holds|names a file", model_from_json)
+
+
+@pytest.mark.parametrize("safe_mode", [True, False])
+@pytest.mark.parametrize("function", [[code(), None, None], code(), "os.system"])
+def test_lambda_in_hdf5(good, safe_mode, function):
+    """CVE-2025-9905: safe_mode did not hold for HDF5."""
+    buffer = io.BytesIO(good["m.h5"])
+    with h5py.File(buffer, "a") as file:
+        config = json.loads(file.attrs["model_config"])
+        layer = {"name": "l", "function": function, "function_type": "lambda", "module": "os", "arguments": {}}
+        config["config"]["layers"][1] = {"class_name": "Lambda", "config": layer}
+        file.attrs["model_config"] = json.dumps(config)
+    refused(buffer, "runs no code", safe_mode=safe_mode)
+
+
+@pytest.mark.parametrize(
+    "read",
+    [layers.deserialize, lambda config: layers.Lambda.from_config(config["config"]), saving.deserialize_keras_object],
+)
+def test_lambda_outside_of_load_model(read):
+    """CVE-2026-12481: Keras's guard held within load_model only."""
+    with pytest.raises((TypeError, ValueError), match="function|code"):
+        read({"class_name": "Lambda", "config": {"name": "l", "function": LAMBDA}})
+
+
+def test_names_that_are_paths(good, tmp_path):
+    """CVE-2026-12479: a layer's name became a folder."""
+    name = "../../../evil"
+    path = configured(good, lambda config: first_layer(name=name)(config) or first_config(name=name)(config))
+    model = load_model(path)
+    assert model.layers[0].name == name
+    model.save("m.keras")
+    model.save("m.h5")
+    model.save_weights("w.weights.h5")
+    assert load_model("m.keras").layers[0].name == load_model("m.h5").layers[0].name == name
+
+
+def test_what_is_passed_or_registered_is_found(good):
+    double = first_layer(class_name="Lambda", config={"name": "l", "function": LAMBDA, "arguments": {}})
+    path = configured(good, lambda config: double(config) or config["config"]["layers"].__delitem__(2))
+    model = load_model(path, custom_objects={"l": lambda x: x * 2}, compile=False)
+    assert model.predict(np.ones((1, 3)), verbose=0).tolist() == [[2.0, 2.0, 2.0]]
+
+
+MISSHAPEN = {
+    "a model without layers": {"class_name": "Model", "config": {}},
+    "a functional model without layers": {"class_name": "Functional", "config": {"layers": None}},
+    "a number for layers": {"class_name": "Sequential", "config": {"layers": 5}},
+    "an argument too many": {"class_name": "Dense", "config": {"unit": 5}},
+    "a slice of a list": {"class_name": "__slice__", "config": []},
+}
+
+
+@pytest.mark.parametrize("name", MISSHAPEN)
+def test_configurations_of_another_form(name):
+    refused(MISSHAPEN[name], "^the configuration", saving.model_from_config)
+    refused(json.dumps(MISSHAPEN[name]), "^the configuration", model_from_json)
+    if "without layers" not in name:
+        refused(MISSHAPEN[name], "^the configuration", saving.deserialize_keras_object)
+
+
+@pytest.mark.parametrize("name", ["Stepper", "Trainer", "Spatial", "Convolving", "Merge", "Lookup", "Images"])
+def test_what_layers_are_made_of_has_no_name(name):
+    """Only what a user may make is made for a file."""
+    refused({"class_name": name, "config": {}}, "unknown layer", saving.model_from_config)
+
+
+def test_long_texts_are_not_shown_whole(good):
+    long = "x" * 5_000_000
+    for change in (first_layer(class_name=long), first_config(activation=long), first_config(units=long)):
+        with pytest.raises(ValueError, match=r"m\.keras.* \.\.\. \[\d+ characters\]") as error:
+            load_model(configured(good, change))
+        assert len(str(error.value)) < 7_000 and error.value.__suppress_context__
+    with pytest.raises(ValueError, match="characters"):
+        model_from_json(json.dumps({"class_name": long, "config": {}}))
+
+
+# -------------------- configurations that ask for too much --------------------
+
+LARGE = {
+    "a giant layer": first_config(units=10**12),
+    "a giant input": lambda config: config["config"]["layers"][0]["config"].update(batch_shape=[None, 10**10]),
+    "giant states": lambda config: config["config"].update(
+        layers=[
+            {"class_name": "InputLayer", "config": {"name": "i", "batch_shape": [10**10, 5, 3]}},
+            {"class_name": "LSTM", "config": {"name": "l", "units": 3, "stateful": True}},
+        ]
+    ),
+    "many large layers": lambda config: config["config"].update(
+        layers=[
+            config["config"]["layers"][0],
+            *({"class_name": "Dense", "config": {"name": f"d{i}", "units": 2000}} for i in range(100)),
+        ]
+    ),
+}
+
+
+@pytest.mark.parametrize("name", LARGE)
+def test_a_configuration_larger_than_its_file(good, name):
+    refused(configured(good, LARGE[name]), "for which the file is too small")
+
+
+def test_nested_too_deeply(good):
+    for depth in (300, 1_000, 100_000):
+        text = json.dumps({"class_name": "Sequential", "config": 0}).replace("0", "[" * depth + "]" * depth)
+        refused(zipped(good, **{"config.json": text}), "nested")
+        refused(text, "nested", model_from_json)
+
+
+def test_calls_that_wait_for_each_other_and_do_not_exist(good):
+    def layer(name, *history):
+        tensor = {"class_name": "__keras_tensor__", "config": {"keras_history": list(history)}}
+        return {
+            "module": "keras.layers",
+            "class_name": "Dense",
+            "config": {"name": name, "units": 2},
+            "name": name,
+            "inbound_nodes": [{"args": [tensor], "kwargs": {}}],
+        }
+
+    start = {
+        "class_name": "InputLayer",
+        "config": {"name": "i", "batch_shape": [None, 2]},
+        "name": "i",
+        "inbound_nodes": [],
+    }
+    for history in (("b", 0, 0), ("i", 7, 0), ("i", 0, 9)):
+        entries = [start, layer("a", *history), layer("b", "a", 0, 0)]
+        config = {"layers": entries, "input_layers": [["i", 0, 0]], "output_layers": [["b", 0, 0]]}
+        refused(
+            configured(good, lambda c, f=config: {**c, "class_name": "Functional", "config": f}),
+            "wait for each other|no such output",
+        )
+    for history in (("i", -1, 0), ("x", 0, 0), (1, 2), None):
+        entries = [start, layer("a", *history) if history else {**layer("a"), "inbound_nodes": 3}]
+        config = {"layers": entries, "input_layers": [["i", 0, 0]], "output_layers": [["a", 0, 0]]}
+        refused(configured(good, lambda c, f=config: {**c, "class_name": "Functional", "config": f}), "configuration")
+
+
+@pytest.mark.parametrize(
+    "config", [b"", b"[]", b"{", b'"x"', b"{}", b'{"class_name": 3}', b"\xff\xfe", b'{"class_name": "Sequential"}']
+)
+def test_configurations_that_are_none(good, config):
+    refused(zipped(good, **{"config.json": config}), "JSON|dict|configuration")
+
+
+# -------------------- archives --------------------
+
+
+@pytest.mark.parametrize("name", ["../evil", "/evil", "a/../../evil", "..\\evil", "c:evil", "assets/../../evil"])
+def test_members_that_point_out_of_the_archive(good, name):
+    refused(zipped(good, **{name: b"x"}), "points out of it")
+
+
+def test_links_two_of_a_name_and_encryption(good):
+    with zipfile.ZipFile(zipped(good), "a") as archive:
+        link = zipfile.ZipInfo("assets/link")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        archive.writestr(link, "/etc/passwd")
+    refused("m.keras", "points out of it")
+    with zipfile.ZipFile(zipped(good), "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+        archive.writestr("config.json", b"{}")
+    refused("m.keras", "two members")
+    data = bytearray(Path(zipped(good)).read_bytes())
+    data[data.rindex(b"PK\x01\x02") + 8] |= 1
+    Path("m.keras").write_bytes(data)
+    refused("m.keras", "encrypted")
+
+
+def test_zip_bombs(good):
+    refused(zipped(good, zipfile.ZIP_DEFLATED, **{"config.json": b" " * (32 << 20)}), "unpacks to")
+    zeros = b"\x89HDF\r\n\x1a\n" + b"\0" * (32 << 20)
+    refused(zipped(good, zipfile.ZIP_DEFLATED, **{"model.weights.h5": zeros}), "unpacks to")
+    data = Path(zipped(good)).read_bytes()
+    start = data.index(b"PK\x01\x02")
+    size = struct.pack("<I", 0xFFFFFFF0)
+    Path("m.keras").write_bytes(data[: start + 24] + size + data[start + 28 :])  # metadata.json says it is 4 GB
+    refused("m.keras", "unpacks to|cut short|damaged")
+
+
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
+def test_zip_bombs_that_lie_about_their_size(good, method, name):
+    """zipfile unpacks such members whole, whatever size they are said to have."""
+    zipped(good, **{name: None})
+    with zipfile.ZipFile("m.keras", "a", zipfile.ZIP_BZIP2) as archive:
+        archive.writestr(name, b" " * (1 << 24))
+        archive.getinfo(name).compress_type, archive.getinfo(name).file_size = method, 1 << 20  # in the directory
+    refused("m.keras", f"{name}' is compressed by method {method}, expected 0")
+    refused("m.keras", f"is compressed by method {method}", load_model(io.BytesIO(good["m.h5"])).load_weights)
+    refused("m.keras", f"is not unpacked: .* by method {method}", lambda path: unpacking.extract(path, "cache"))
+
+
+def test_archives_whose_members_lie_before_their_start(good):
+    data = Path(zipped(good)).read_bytes()
+    for start in (0, len(data) - 1, 2**32 - 2):
+        place = data.index(b"PK\x01\x02")
+        Path("m.keras").write_bytes(data[: place + 42] + struct.pack("<I", start) + data[place + 46 :])
+        if start:
+            refused("m.keras", "damaged|no model file|cut short")
+    end = data.rindex(b"PK\x05\x06")
+    Path("m.keras").write_bytes(data[: end + 16] + struct.pack("<I", len(data)) + data[end + 20 :])
+    refused("m.keras", "damaged|no model file|cut short")
+
+
+def test_pickles_instead_of_weights(good):
+    class Evil:
+        def __reduce__(self):
+            return RAN.append, ("pickle",)
+
+    buffer = io.BytesIO()
+    np.savez(buffer, **{"layers/dense/vars": np.array([Evil()], dtype=object)})
+    refused(zipped(good, **{"model.weights.h5": None, "model.weights.npz": buffer.getvalue()}), "no model.weights.h5")
+    for data in (pickle.dumps(Evil()), buffer.getvalue()):
+        Path("m.keras").write_bytes(data)
+        refused("m.keras", "no model|has no metadata")
+    npy = io.BytesIO()
+    np.save(npy, np.array([Evil()], dtype=object))
+    index = {"path": "first/kernel", "file": "weights/0", "shape": [3, 5]}
+    metadata = json.dumps({"format": "nbkeras-1", "weights": [index] * 4})
+    refused(
+        zipped(good, **{"metadata.json": metadata, "weights/0": npy.getvalue()}),
+        "no array|in the file|cut short|Object|shape",
+    )
+
+
+@pytest.mark.parametrize("header", [b"{'descr': '<f4', (", b"{'descr': 3}", b"(", b"\xff", b"[1]", b"{" * 3000, b"1 1"])
+@pytest.mark.parametrize("version", [b"\x01\x00", b"\x02\x00", b"\x03\x00", b"\x09\x00"])
+def test_headers_of_arrays(good, header, version):
+    size = struct.pack("<H" if version[0] == 1 else "<I", len(header))
+    array = b"\x93NUMPY" + version + size + header + bytes(60)
+    entries = [{"path": "first/kernel", "file": "weights/0", "shape": [3, 5]}] * 4
+    metadata = json.dumps({"format": "nbkeras-1", "weights": entries})
+    path = zipped(good, **{"metadata.json": metadata, "weights/0": array})
+    refused(path, "is no array")
+
+
+@pytest.mark.parametrize("cut", [0, 10, 100, 0.5, 0.99])
+@pytest.mark.parametrize("name", ["m.keras", "m.h5"])
+def test_files_that_are_cut_short_or_of_another_program(good, name, cut):
+    data = good["m.h5"] if name == "m.h5" else Path(zipped(good)).read_bytes()
+    Path(name).write_bytes(data[: cut if isinstance(cut, int) else int(len(data) * cut)])
+    refused(name, "cut short|damaged|no model")
+    Path(name).write_bytes(b"hello, I am a text")
+    refused(name, "no model or weights file")
+
+
+def test_bytes_that_changed(good):
+    """Any byte of the weights may be wrong: a ValueError, or other numbers; nothing else."""
+    random = np.random.default_rng(0)
+    for data, name in ((good["m.h5"], "m.h5"), (Path(zipped(good)).read_bytes(), "m.keras")):
+        for _ in range(60):
+            changed = bytearray(data)
+            for place in random.integers(0, len(data), 4):
+                changed[place] = random.integers(256)
+            Path(name).write_bytes(changed)
+            try:
+                load_model(name)
+            except ValueError:
+                pass
+
+
+MARKS = [b"GCOL", b"TREE", b"SNOD", b"HEAP", b"model_config", b"layer_names", b"weight_names", b"name\0", b"PK\x01\x02"]
+
+
+def near_marks(data, random):
+    """data with numbers changed near where HDF5's and zip's structures and attributes begin."""
+    changed = bytearray(data)
+    for _ in range(random.integers(1, 4)):
+        places = [found.start() for found in re.finditer(re.escape(MARKS[random.integers(len(MARKS))]), data)] or [0]
+        at = min(places[random.integers(len(places))] + int(random.integers(64)), len(data) - 8)
+        numbers = (0, 1, 16, 2**16, 2**31, 2**32 - 1, 2**63, 2**64 - 16, len(data) - 1, at)
+        size = int(random.choice([1, 2, 4, 8]))
+        changed[at : at + size] = struct.pack("<Q", numbers[random.integers(len(numbers))])[:size]
+    return bytes(changed)
+
+
+ODD = [
+    0,
+    -1,
+    10**9,
+    10**300,
+    1.5,
+    True,
+    None,
+    "",
+    "relu",
+    "Trainer",
+    "Functional",
+    "float64",
+    [],
+    {},
+    [[]],
+    [None, 10**9],
+]
+
+
+def edited(config, random):
+    """A configuration with a value changed, taken out or put in another's place."""
+    places = []
+    todo = [config]
+    while todo:
+        each = todo.pop()
+        for key in each if isinstance(each, dict) else range(len(each)):
+            places.append((each, key))
+            if isinstance(each[key], dict | list):
+                todo.append(each[key])
+    (to, key), (other, name) = (places[random.integers(len(places))] for _ in range(2))
+    how = random.integers(4)
+    if how == 0:
+        del to[key]
+    else:
+        to[key] = json.loads(json.dumps(other[name] if how == 1 else ODD[random.integers(len(ODD))]))
+    return config
+
+
+def test_structures_that_changed(good):
+    """Seeds of a longer search, which found no other error, nothing that takes long and no memory."""
+    random = np.random.default_rng(1)
+    model = load_model(io.BytesIO(good["m.h5"]))
+    loads = {
+        "m.h5": (lambda: good["m.h5"], near_marks, load_model),
+        "w.weights.h5": (lambda: good["model.weights.h5"], near_marks, model.load_weights),
+        "m.keras": (lambda: Path(zipped(good)).read_bytes(), near_marks, load_model),
+        "config.json": (
+            lambda: json.loads(good["config.json"]),
+            edited,
+            lambda text: load_model(configured(good, text)),
+        ),
+    }
+    start = time.process_time()
+    for name, (whole, change, load) in loads.items():
+        for _ in range(16):
+            changed = change(whole(), random)
+            if name != "config.json":
+                Path(name).write_bytes(changed)
+            try:
+                load(name if name != "config.json" else lambda _, changed=changed: changed)
+            except ValueError:
+                pass
+    assert time.process_time() - start < 60
+
+
+# -------------------- HDF5 --------------------
+
+KERNEL = "layers/dense/vars/0"
+
+
+def replaced(**options):
+    def change(file):
+        del file[KERNEL]
+        file.create_dataset(KERNEL, **options)
+
+    return change
+
+
+def external(file):
+    del file[KERNEL]
+    file.create_dataset(KERNEL, (3, 5), "f4", external=[("/etc/passwd", 0, 60)])
+
+
+def virtual(file):
+    layout = h5py.VirtualLayout((3, 5), "f4")
+    layout[...] = h5py.VirtualSource("secret", "data", (3, 5))
+    del file[KERNEL]
+    file.create_virtual_dataset(KERNEL, layout)
+
+
+def link(target, path=KERNEL):
+    def change(file):
+        del file[path]
+        file[path] = target
+
+    return change
+
+
+def references(file):
+    del file[KERNEL]
+    data = file.create_dataset(KERNEL, (3, 5), h5py.ref_dtype)
+    data[...] = file.ref
+
+
+def itself(file):
+    del file["layers/dense/vars"]
+    file["layers/dense/vars"] = file["layers"]
+
+
+GIANT = replaced(shape=(50_000_000, 50_000_000), dtype="f4", chunks=(10, 10), compression="gzip")
+DATA = {
+    "CVE-2026-1669 data in another file": (external, "outside of the file"),
+    "CVE-2026-1669 a link to another file": (link(h5py.ExternalLink("other.h5", "/data")), "ExternalLink"),
+    "CVE-2026-1669 a group in another file": (link(h5py.ExternalLink("other.h5", "/"), "layers/dense"), "ExternalLink"),
+    "a link to another place": (link(h5py.SoftLink("/layers/dense_1/vars/0")), "SoftLink"),
+    "a virtual dataset": (virtual, "outside of the file"),
+    "CVE-2026-0897 a giant shape": (
+        replaced(shape=(50_000_000, 50_000_000), dtype="f4", chunks=(10, 10), compression="gzip"),
+        "shape",
+    ),
+    "CVE-2026-0897 a giant shape without data": (replaced(shape=(2**40,), dtype="f8", chunks=(1024,)), "shape"),
+    "another rank": (replaced(shape=(15,), dtype="f4"), "shape"),
+    "objects": (replaced(data=np.array([["x"] * 5] * 3, dtype=object), dtype=h5py.string_dtype()), "no plain numbers"),
+    "arrays of any length": (replaced(shape=(3, 5), dtype=h5py.vlen_dtype("f4")), "no plain numbers"),
+    "records": (replaced(shape=(3, 5), dtype=[("a", "f4"), ("b", "f4")]), "no plain numbers"),
+    "texts": (replaced(data=np.zeros((3, 5), "S4")), "no plain numbers"),
+    "opaque bytes": (replaced(data=np.zeros((3, 5), "V1000")), "no plain numbers"),
+    "no data": (replaced(data=h5py.Empty("f4")), "no plain numbers"),
+    "references": (references, "no plain numbers"),
+    "a group that contains itself": (itself, "not of the same model|no array"),
+    "a group for an array": (link(h5py.SoftLink("/layers")), "SoftLink"),
+    "an unknown filter": (replaced(shape=(3, 5), dtype="f4", chunks=(3, 5), compression="lzf"), "filters"),
+    "a chunk larger than the array": (
+        replaced(data=np.ones((3, 5), "f4"), maxshape=(None, None), chunks=(2200, 2200), compression="gzip"),
+        "chunks",
+    ),
+    "a link on the way": (link(h5py.SoftLink("/layers/dense_1"), "layers/dense"), "SoftLink"),
+    "too few": (lambda file: file.__delitem__(KERNEL), "not of the same model"),
+    "a giant optimizer state": (
+        lambda file: file.create_dataset("optimizer/vars/2", (2**40,), "f4", chunks=(1024,)),
+        "not of the same model|shape",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", DATA)
+def test_data_that_is_not_in_the_file_or_not_of_the_model(good, name):
+    with h5py.File("other.h5", "w") as other:
+        other["data"] = np.ones((3, 5), "f4")
+    change, message = DATA[name]
+    path = weighted(good, change)
+    refused(path, message)
+    with zipfile.ZipFile(path) as archive:
+        Path("w.weights.h5").write_bytes(archive.read("model.weights.h5"))
+    if "optimizer" not in name:
+        model = load_model(zipped(good))
+        before = model.get_weights()
+        refused("w.weights.h5", message, model.load_weights)
+        assert all(np.array_equal(a, b) for a, b in zip(before, model.get_weights(), strict=True))
+
+
+class Reads(layers.Dense):
+    """A user's layer that asks for arrays by name: their shapes are not known before."""
+
+    def load_own_variables(self, store):
+        self.kernel.assign(store["0"][:3, :5])
+
+
+def test_a_giant_array_that_a_users_layer_asks_for(good):
+    change = GIANT
+    weights = io.BytesIO(good["model.weights.h5"])
+    with h5py.File(weights, "a") as file:
+        change(file)
+        file.move("layers/dense", "layers/reads")
+        file.move("layers/dense_1", "layers/dense")
+    config = json.loads(good["config.json"])
+    first_layer(class_name="Reads", module=None)(config)
+    path = zipped(good, **{"config.json": json.dumps(config), "model.weights.h5": weights.getvalue()})
+    refused(path, "of which", custom_objects={"Reads": Reads})
+
+
+def attributes(**changes):
+    def change(file):
+        for name, value in changes.items():
+            del file.attrs[name]
+            file.attrs[name] = value
+
+    return change
+
+
+HDF5 = {
+    "no configuration": (lambda file: file.attrs.__delitem__("model_config"), "weights only"),
+    "a number for a configuration": (attributes(model_config=3.5), "no text"),
+    "bytes that are no text": (attributes(model_config=np.void(b"\xff\x00")), "is not read|no text|no JSON"),
+    "a list for a configuration": (attributes(model_config=["a", "b"]), "no text"),
+    "a layer of another name": (
+        lambda file: file["model_weights"].attrs.__setitem__("layer_names", [b"first", b"../../first"]),
+        "no array|layers with weights|weights",
+    ),
+    "a weight that is elsewhere": (
+        lambda file: file["model_weights/first"].attrs.__setitem__(
+            "weight_names", [b"../second/kernel:0", b"first/bias:0"]
+        ),
+        "no array",
+    ),
+    "data in another file": (
+        lambda file: link(h5py.ExternalLink("other.h5", "/data"), "model_weights/first/first/kernel:0")(file),
+        "ExternalLink",
+    ),
+    "a giant layer": (
+        lambda file: attributes(model_config=file.attrs["model_config"].replace('"units": 5', '"units": 500000000000'))(
+            file
+        ),
+        "for which the file is too small",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", HDF5)
+def test_hdf5_of_keras_2(good, name):
+    buffer = io.BytesIO(good["m.h5"])
+    change, message = HDF5[name]
+    with h5py.File(buffer, "a") as file:
+        change(file)
+    refused(buffer, message)
+
+
+def heap_objects(data):
+    """Where the objects of the first heap of texts begin."""
+    at = data.index(b"GCOL") + 16
+    while struct.unpack_from("<H", data, at)[0]:
+        yield at
+        at += 16 + -(-struct.unpack_from("<Q", data, at + 8)[0] // 8) * 8
+
+
+def heap_places(data):
+    """Where attributes say in which heap their text is."""
+    heap, at = struct.pack("<Q", data.index(b"GCOL")), -1
+    while (at := data.find(heap, at + 1)) >= 0:
+        if 0 < struct.unpack_from("<I", data, at + 8)[0] < 100:
+            yield at
+
+
+HEAPS = {  # each hangs HDF5 2.0, or makes it take gigabytes, if it reads the text
+    "an object without an end": ("object", lambda data, at: data.__setitem__(slice(at, at + 16), bytes(16))),
+    "an object around the address space": ("object", lambda data, at: struct.pack_into("<Q", data, at + 8, 2**64 - 16)),
+    "an object beyond the heap": ("object", lambda data, at: struct.pack_into("<Q", data, at + 8, 2**40)),
+    "a heap without an end": ("object", lambda data, at: struct.pack_into("<Q", data, data.index(b"GCOL") + 8, 2**63)),
+    "a heap of nothing": ("object", lambda data, at: struct.pack_into("<Q", data, data.index(b"GCOL") + 8, 0)),
+    "a text of 4 GB": ("place", lambda data, at: struct.pack_into("<I", data, at - 4, 2**32 - 1)),
+    "a text in no heap": ("place", lambda data, at: struct.pack_into("<Q", data, at, 2**64 - 8)),
+    "a text in another heap": ("place", lambda data, at: struct.pack_into("<Q", data, at, 512)),
+    "a text that is not there": ("place", lambda data, at: struct.pack_into("<I", data, at + 8, 77)),
+}
+
+
+@pytest.mark.parametrize("name", HEAPS)
+def test_texts_that_are_not_where_they_should_be(good, name):
+    kind, change = HEAPS[name]
+    model = load_model(io.BytesIO(good["m.h5"]))
+    for file, load in (("model.weights.h5", model.load_weights), ("m.h5", load_model)):
+        found = []
+        for at in (heap_objects if kind == "object" else heap_places)(good[file]):
+            data = bytearray(good[file])
+            change(data, at)
+            Path("w.weights.h5").write_bytes(data)
+            found += [message(load, "w.weights.h5"), message(load, io.BytesIO(data))]
+            with h5py.File(io.BytesIO(data)) as opened:
+                found.append(message(load, opened))
+            if file == "model.weights.h5":
+                found.append(message(load_model, zipped(good, **{file: bytes(data)})))
+        assert all("text is not where it should be" in each or "texts take more than" in each for each in found if each)
+        assert any(found)  # not each of the texts is asked for
+
+
+def message(load, path):
+    try:
+        load(path)
+    except ValueError as error:
+        return str(error)
+
+
+@pytest.mark.parametrize("libver", ["earliest", "latest"])
+@pytest.mark.parametrize("userblock_size", [0, 512])
+@pytest.mark.parametrize("place", ["memory", "disk", "removed"])
+def test_texts_in_all_versions_of_hdf5(libver, userblock_size, place):
+    target = io.BytesIO() if place == "memory" else "m.h5"
+    with h5py.File(target, "w", libver=libver, userblock_size=userblock_size) as file:
+        file.attrs.update(long="ä" * 70_000, list=["a", "", "bc"], n0=["d"], n1=["e"])
+        file.create_group("g").attrs["name"] = np.bytes_("fixed")
+        if place == "removed":
+            os.remove(target)
+        _check_texts(file)
+    if place != "removed":
+        _check_texts(target)
+
+
+def _check_texts(target):
+    with hdf5.opened(target) as file:
+        assert hdf5.read_text(file, "long") == "ä" * 70_000 and hdf5.read_text(file["g"], "name") == "fixed"
+        assert hdf5.read_texts(file, "list") == ["a", "", "bc"] and hdf5.read_texts(file, "n") == ["d", "e"]
+        assert hdf5.read_text(file, "none") is None and hdf5.read_texts(file, "none") == []
+
+
+def test_many_names_of_one_long_text(good):
+    buffer = io.BytesIO(good["m.h5"])
+    with h5py.File(buffer, "a") as file:
+        del file["model_weights"].attrs["layer_names"]
+        file["model_weights"].attrs["layer_names"] = ["x" * 1_000_000, *("y" for _ in range(999))]
+    data = bytearray(buffer.getvalue())
+    heap = data.index(b"x" * 100) - 32
+    first = struct.pack("<IQI", 1_000_000, heap, 1)
+    at = data.index(first)
+    data[at : at + 16_000] = first * 1000
+    refused(io.BytesIO(data), "texts take more than")
+
+
+def test_groups_of_thousands_of_names_within_each_other(good, monkeypatch):
+    """A name takes a few bytes, and each leads to all others again."""
+    visited = []
+    monkeypatch.setattr(hdf5, "_visit", lambda count, visit=hdf5._visit: visited.append(count) or visit(count))
+
+    def change(file):
+        del file["layers"]
+        outer = file.create_group("layers")
+        inner = outer.create_group("sequential")
+        inner["layers"] = outer
+        outer.create_group("dense/vars")
+        for number in range(3_000):
+            outer[f"n{number}"] = inner
+
+    def nest(config):
+        dense = {"class_name": "Dense", "config": {"name": "d", "units": 1}}
+        for number in range(8):
+            start = {"class_name": "InputLayer", "config": {"name": "i", "batch_shape": [None, 1]}}
+            dense = {"class_name": "Sequential", "config": {"name": f"s{number}", "layers": [start, dense]}}
+        return dense
+
+    weighted(good, change)
+    with zipfile.ZipFile("m.keras") as archive:
+        weights = archive.read("model.weights.h5")
+    configured({**good, "model.weights.h5": weights}, nest)
+    refused("m.keras", "more groups and arrays than its bytes can hold")
+    assert sum(visited) < 20_000 and len(weights) < 400_000
+
+
+def test_long_attributes(good, monkeypatch):
+    monkeypatch.setattr(hdf5, "_ATTRIBUTE_LIMIT", 20)
+    refused(io.BytesIO(good["m.h5"]), "is not read|no text")
+
+
+# -------------------- safetensors, archives of get_file --------------------
+
+
+@pytest.mark.parametrize("size", [0, 2, 2**20, 2**62])
+def test_safetensors(good, size):
+    header = json.dumps(
+        {"layers.dense.vars.0": {"dtype": "F32", "shape": [2**40], "data_offsets": [0, 2**42]}}
+    ).encode()
+    Path("w.safetensors").write_bytes(struct.pack("<Q", size or len(header)) + header + b"\0" * 100)
+    refused("w.safetensors", "no safetensors file", load_model(zipped(good)).load_weights)
+    refused("w.safetensors", "weights only")
+
+
+def test_archives_of_get_file(tmp_path):
+    """CVE-2025-12060: a link whose path is too long to be resolved led out of the folder."""
+    long = "d" * 240
+    with tarfile.open("a.tar", "w") as tar:
+        path = ""
+        for letter in "abcdefghijklmnop":
+            folder = tarfile.TarInfo(os.path.join(path, long))
+            folder.type = tarfile.DIRTYPE
+            tar.addfile(folder)
+            short = tarfile.TarInfo(os.path.join(path, letter))
+            short.type, short.linkname = tarfile.SYMTYPE, long
+            tar.addfile(short)
+            path = os.path.join(path, long)
+        out = tarfile.TarInfo("/".join("abcdefghijklmnop") + "/" + "l" * 254)
+        out.type, out.linkname = tarfile.SYMTYPE, "../" * 16
+        tar.addfile(out)
+        evil = tarfile.TarInfo("escape")
+        evil.type, evil.linkname = tarfile.SYMTYPE, out.name + "/../../.."
+        tar.addfile(evil)
+        tar.addfile(tarfile.TarInfo("escape/evil"), io.BytesIO())
+    with pytest.raises(ValueError, match="is not unpacked"):
+        utils.get_file(origin=(tmp_path / "a.tar").as_uri(), extract=True, cache_dir=tmp_path / "cache")
+    assert not list(tmp_path.rglob("evil"))
+
+
+def tar_of(*members):
+    """a.tar of members (name, type, link or size)."""
+    with tarfile.open("a.tar", "w:gz") as tar:
+        for name, kind, more in members:
+            member = tarfile.TarInfo(name)
+            member.type = kind
+            if kind == tarfile.REGTYPE:
+                member.size = more
+            else:
+                member.linkname = more
+            tar.addfile(member, io.BytesIO(b"0" * more) if kind == tarfile.REGTYPE else None)
+
+
+TARS = {
+    "CVE-2024-55459 a name that leads out": [("../../evil", tarfile.REGTYPE, 1)],
+    "CVE-2024-55459 an absolute name": [("{}/evil", tarfile.REGTYPE, 1)],
+    "CVE-2025-12638 a link and a file through it": [("a", tarfile.SYMTYPE, "../.."), ("a/evil", tarfile.REGTYPE, 1)],
+    "an absolute link": [("a", tarfile.SYMTYPE, "{}"), ("a/evil", tarfile.REGTYPE, 1)],
+    "a hard link that leads out": [("a", tarfile.LNKTYPE, "../../secret")],
+    "an absolute hard link": [("a", tarfile.LNKTYPE, "/etc/passwd")],
+    "GHSA-hqp4-2352-xf5r a folder whose name begins alike": [("../a.tar.evil/evil", tarfile.REGTYPE, 1)],
+    "a device": [("evil", tarfile.CHRTYPE, "")],
+    "a bomb": [("large", tarfile.REGTYPE, 3_000_000)],
+}
+
+
+@pytest.mark.parametrize("name", TARS)
+def test_tar_archives_of_get_file(name, tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "_FREE", 1_000_000)
+    tar_of(
+        *(
+            (path.format(tmp_path), kind, more if kind == tarfile.REGTYPE else more.format(tmp_path))
+            for path, kind, more in TARS[name]
+        )
+    )
+    Path("cache").mkdir()
+    Path("cache/secret").write_text("x")
+    try:
+        utils.get_file(origin=(tmp_path / "a.tar").as_uri(), extract=True, cache_dir=tmp_path / "cache")
+    except ValueError as error:
+        assert "is not unpacked" in str(error)
+    else:
+        assert "absolute name" in name  # taken as a name below the folder
+    found = [path for path in tmp_path.rglob("*") if path.name == "evil" or path.is_symlink()]
+    assert all(path.is_relative_to(tmp_path / "cache/datasets/a.tar") for path in found) and not list(
+        tmp_path.rglob("large")
+    )
+
+
+def test_a_zip_of_get_file_that_would_fill_the_disk(tmp_path, monkeypatch):
+    monkeypatch.setattr(unpacking, "_FREE", 1_000_000)
+    with zipfile.ZipFile("a.tar", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("large", b"0" * 3_000_000)
+    with pytest.raises(ValueError, match="is not unpacked: its .* bytes would become 3000000"):
+        utils.get_file(origin=(tmp_path / "a.tar").as_uri(), extract=True, cache_dir=tmp_path / "cache")
+
+
+def test_yaml_that_repeats_itself():
+    pytest.importorskip("yaml")
+    from nbkeras.compat.model_yaml import model_from_yaml
+
+    lines = ["a0: &a0 [1, 1]", *(f"a{n}: &a{n} [*a{n - 1}, *a{n - 1}]" for n in range(1, 60))]
+    refused("\n".join(lines), "parts, more than any model's", model_from_yaml)
+    refused("a: &a [1, *a]", "in itself|no YAML", model_from_yaml)
+    refused("a: !!python/object/apply:os.system ['true']", "no YAML", model_from_yaml)
+
+
+def test_a_tokenizer_that_is_none():
+    for text in ("", "[]", "{}", '{"config": {"word_counts": "["}}', "[" * 100_000, '{"config": {"evil": 1}}'):
+        refused(text, "no Tokenizer", tokenizer_from_json)
+
+
+def test_a_full_model_still_loads(good):
+    assert load_model(zipped(good)).compiled and load_model(zipped(good, zipfile.ZIP_DEFLATED)).compiled
+    assert saving.load_model(io.BytesIO(good["m.h5"])).compiled

@@ -1,0 +1,310 @@
+"""Whole models as ONNX files, computed by ONNX Runtime: open sizes, masks, states, several inputs, errors.
+
+Each layer by itself: tests/layers/test_contract.py.
+"""
+
+import builtins
+
+import numpy as np
+import pytest
+
+from nbkeras import Input, Model, Sequential, layers, ops, random
+from nbkeras.export import onnx_graph
+from nbkeras.models import clone_model
+
+onnx = pytest.importorskip("onnx", reason="needs the package onnx")
+onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime")
+pytestmark = pytest.mark.cpu("ONNX Runtime is compared with the CPU")
+RNG = np.random.default_rng(1)
+
+
+def run(model, path, *inputs, **options):
+    """What ONNX Runtime computes of the exported model, by output name."""
+    model.export(str(path / "model.onnx"), **options)
+    onnx.checker.check_model(str(path / "model.onnx"), full_check=True)
+    session = onnxruntime.InferenceSession(str(path / "model.onnx"), providers=["CPUExecutionProvider"])
+    names = [entry.name for entry in session.get_inputs()]
+    results = session.run(None, dict(zip(names, inputs, strict=True)))
+    return dict(zip([entry.name for entry in session.get_outputs()], results, strict=True))
+
+
+def assert_same(model, path, *inputs, **options):
+    expected = model.predict(inputs[0] if len(inputs) == 1 else list(inputs), verbose=0)
+    expected = expected if isinstance(expected, list) else [expected]
+    found = list(run(model, path, *inputs, **options).values())
+    for ours, theirs in zip(expected, found, strict=True):
+        assert theirs.dtype == ours.dtype
+        np.testing.assert_allclose(theirs, ours, rtol=1e-5, atol=1e-5 * np.abs(ours).max())
+
+
+def words(*shape):
+    x = RNG.integers(1, 9, shape).astype("int32")
+    x[0, 2:] = x[1, :2] = x[-1, 1] = 0
+    return x
+
+
+def test_names_and_open_sizes(tmp_path):
+    inputs = Input((None, 4), name="signal")
+    hidden = layers.LSTM(5, return_sequences=True)(inputs)
+    model = Model(inputs, {"step": layers.TimeDistributed(layers.Dense(3))(hidden), "sum": layers.GRU(2)(hidden)})
+    found = run(model, tmp_path, RNG.normal(size=(7, 9, 4)).astype("float32"))
+    assert {name: value.shape for name, value in found.items()} == {"step": (7, 9, 3), "sum": (7, 2)}
+    graph = onnx.load(str(tmp_path / "model.onnx")).graph
+    shape = graph.input[0].type.tensor_type.shape.dim
+    assert graph.input[0].name == "signal"
+    assert [d.dim_param or d.dim_value for d in shape] == ["batch", "signal_axis_1", 4]
+
+
+def test_images_and_volumes_of_any_size(tmp_path):
+    volumes = [
+        layers.Conv3D(4, (2, 3, 1), padding="same", strides=(1, 2, 1), activation="relu"),
+        layers.Conv3DTranspose(3, (1, 2, 3), strides=(2, 1, 3), padding="same"),
+        layers.MaxPooling3D(2, padding="same"),
+        layers.AveragePooling3D((1, 2, 2), strides=1, padding="same"),
+    ]
+    images = [
+        layers.Conv2DTranspose(3, 3, strides=2),
+        layers.DepthwiseConv2D(2, depth_multiplier=2),
+        layers.MaxPooling2D(),
+    ]
+    for several, rank in ((volumes, 3), (images, 2)):
+        model = Sequential([Input((*[None] * rank, 2)), *several])
+        for sizes in ((2, 5, 6, 4), (1, 4, 3, 7)):
+            assert_same(model, tmp_path, RNG.normal(size=(*sizes[: rank + 1], 2)).astype("float32"))
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
+@pytest.mark.parametrize(
+    "options", [{}, {"return_sequences": True, "go_backwards": True}, {"zero_output_for_mask": True}]
+)
+def test_masked_steps_anywhere(cell, options, tmp_path):
+    model = Sequential([Input((5,), dtype="int32"), layers.Embedding(9, 4, mask_zero=True)])
+    options = {"return_sequences": True, **options} if "zero_output_for_mask" in options else options
+    model.add(getattr(layers, cell)(3, **options))
+    assert_same(model, tmp_path, words(4, 5))
+
+
+@pytest.mark.parametrize("reset_after", [True, False])
+def test_a_mask_through_wrappers_and_pooling(reset_after, tmp_path):
+    inputs = Input((5,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(inputs)
+    x = layers.Bidirectional(layers.GRU(3, reset_after=reset_after, return_sequences=True))(x)
+    model = Model(inputs, layers.GlobalAveragePooling1D()(x))
+    assert_same(model, tmp_path, words(6, 5))
+
+
+@pytest.mark.parametrize(
+    "activations", [("relu", "hard_sigmoid"), ("linear", "legacy_hard_sigmoid"), ("sigmoid", "tanh")]
+)
+def test_activations_of_recurrences(activations, tmp_path):
+    names = dict(zip(("activation", "recurrent_activation"), activations, strict=True))
+    model = Sequential([Input((4, 3)), layers.LSTM(3, return_sequences=True, **names), layers.GRU(2, **names)])
+    assert_same(model, tmp_path, RNG.normal(size=(3, 4, 3)).astype("float32"))
+
+
+def test_states_as_inputs_and_outputs(tmp_path):
+    inputs, h, c = Input((None, 3)), Input((4,), name="h"), Input((4,), name="c")
+    model = Model([inputs, h, c], layers.LSTM(4, return_state=True)(inputs, initial_state=[h, c]))
+    arrays = [RNG.normal(size=shape).astype("float32") for shape in ((2, 6, 3), (2, 4), (2, 4))]
+    assert_same(model, tmp_path, *arrays)
+
+
+def test_a_convolutional_network_with_batch_normalization(tmp_path):
+    model = Sequential([Input((12, 10, 2))])
+    for layer in (
+        layers.Conv2D(4, 3, padding="same", strides=2, activation="relu"),
+        layers.BatchNormalization(),
+        layers.MaxPooling2D(2),
+        layers.Flatten(),
+        layers.Dropout(0.5),
+        layers.Dense(3, activation="softmax"),
+    ):
+        model.add(layer)
+    x = RNG.normal(size=(5, 12, 10, 2)).astype("float32")
+    model.compile("sgd", "mse")
+    model.fit(x, np.zeros((5, 3)), epochs=2, verbose=0)
+    assert_same(model, tmp_path, x)
+
+
+def test_shared_layers_nested_models_and_ops(tmp_path):
+    inner = Sequential([Input((4,)), layers.Dense(3, activation="gelu"), layers.LayerNormalization()])
+    a, b = Input((4,), name="a"), Input((4,), name="b")
+    joined = ops.concatenate([inner(a), inner(b) * 2.0 - 1.0], axis=-1)
+    model = Model([a, b], [joined[:, ::-2], ops.mean(joined, axis=-1, keepdims=True)])
+    assert_same(model, tmp_path, *(RNG.normal(size=(3, 4)).astype("float32") for _ in range(2)))
+
+
+ONE = """abs arccos arccosh arcsin arcsinh arctan arctanh ceil celu cos cosh deg2rad elu erf erfc exp exp2 expm1 floor gelu
+    hard_sigmoid hard_silu hard_tanh leaky_relu log log10 log1p log2 log_sigmoid log_softmax logical_not mish negative rad2deg
+    reciprocal relu relu6 round rsqrt selu sigmoid sign silu sin sinc sinh softmax softplus softsign sqrt square tan tanh trunc
+    isfinite isinf isnan sum mean max min prod var std logsumexp argmax argmin any all cumsum sort argsort flip"""
+TWO = """add subtract multiply divide power maximum minimum mod floor_divide fmod hypot logaddexp equal not_equal greater
+    greater_equal less less_equal logical_and logical_or logical_xor"""
+
+
+@pytest.mark.parametrize("names", [ONE, TWO], ids=["one operand", "two operands"])
+def test_ops(names, tmp_path):
+    """All at once, as outputs of one model: making a session costs more than computing."""
+    count = 1 if names is ONE else 2
+    inputs = [Input((3, 4), name=f"x{i}") for i in range(count)]
+    model = Model(inputs, {name: getattr(ops, name)(*inputs) for name in names.split()})
+    x = RNG.uniform(0.1, 0.9, (2, 3, 4)).astype("float32")
+    if names is ONE:  # where arccosh is defined: the rest of the numbers makes NaN, there and here
+        x[0, 0] += 1
+    arrays = [x, RNG.uniform(-0.9, 0.9, (2, 3, 4)).astype("float32")][:count]
+    found = run(model, tmp_path, *arrays)
+    for name, expected in model.predict(arrays if count > 1 else x, verbose=0).items():
+        assert found[name].dtype == expected.dtype, name
+        np.testing.assert_allclose(found[name], expected, rtol=2e-5, atol=1e-6, err_msg=name)
+
+
+def test_relu_at_its_threshold(tmp_path):
+    model = Sequential([Input((4,)), layers.ReLU(max_value=3.0, negative_slope=0.5, threshold=2.0)])
+    assert_same(model, tmp_path, np.array([[1, 2, 2.5, 4]], "float32"))
+
+
+def test_a_subclass_and_float64(tmp_path):
+    class Net(Model):
+        def __init__(self):
+            super().__init__(dtype="float64")
+            self.dense = layers.Dense(3, activation="tanh", dtype="float64")
+
+        def call(self, inputs):
+            return self.dense(inputs) + 1.0
+
+    model, x = Net(), RNG.normal(size=(4, 5))
+    with pytest.raises(ValueError, match="has no input shapes: call it once"):
+        model.export(str(tmp_path / "model.onnx"))
+    expected = model(x).numpy()
+    found = run(model, tmp_path, x)
+    np.testing.assert_allclose(next(iter(found.values())), expected, rtol=1e-12)
+
+
+def test_sizes_can_be_fixed(tmp_path):
+    model = Sequential([Input((None, 3)), layers.Lambda(lambda x: ops.stack(ops.unstack(x, axis=1), axis=1))])
+    with pytest.raises(ValueError, match="something else for inputs of other sizes .* give input_signature"):
+        model.export(str(tmp_path / "model.onnx"))
+    assert_same(model, tmp_path, RNG.normal(size=(2, 4, 3)).astype("float32"), input_signature=[(None, 4, 3)])
+
+
+def test_what_cannot_be_exported_says_why(tmp_path):
+    path = str(tmp_path / "model.onnx")
+    inputs = Input(batch_shape=(2, 3, 4))
+    stateful = Model(inputs, layers.LSTM(2, stateful=True)(inputs))
+    with pytest.raises(ValueError, match="is stateful: an ONNX file has no memory"):
+        stateful.export(path)
+    noise = Sequential([Input((3,)), layers.Lambda(lambda x: random.normal((1, 3)) + x)])
+    with pytest.raises(
+        ValueError, match=r"cannot be exported: op random\.\w+ of layer .*/lambda.*: ONNX has no counterpart"
+    ):
+        noise.export(path)
+    with pytest.raises(ValueError, match="format must be 'onnx', received 'tf_saved_model'"):
+        noise.export(path, format="tf_saved_model")
+    with pytest.raises(ValueError, match="has 1 inputs, received 2 shapes"):
+        clone_model(Sequential([Input((3,)), layers.Dense(2)])).export(path, input_signature=[(None, 3), (None, 3)])
+    assert not list(tmp_path.iterdir())
+
+
+def test_it_says_where_the_file_is_whatever_its_name_ends_in(tmp_path, capsys):
+    model = Sequential([Input((3,)), layers.Dense(2)])
+    model.export(tmp_path / "net")
+    assert capsys.readouterr().out == f"Saved the ONNX model at {str(tmp_path / 'net')!r}.\n"
+    model.export(tmp_path / "net.onnx", verbose=False)
+    assert capsys.readouterr().out == ""
+    assert [onnx.load(tmp_path / name).graph.name for name in ("net", "net.onnx")] == [model.name] * 2
+
+
+def test_without_the_package_a_sentence_says_what_to_install(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def refuse(name, *args, **kwargs):
+        if name.split(".")[0] == "onnx":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", refuse)
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[onnx\]'"):
+        Sequential([Input((3,)), layers.Dense(2)]).export(str(tmp_path / "model.onnx"))
+
+
+def test_sizes_that_windows_need_and_halve(tmp_path):
+    """Open axes longer than the windows over them, halved and doubled again: at other sizes than the traced ones."""
+    long = Sequential([Input((None, 3)), layers.Conv1D(4, 9), layers.MaxPooling1D(4), layers.GlobalMaxPooling1D()])
+    for steps in (40, 101):
+        assert_same(long, tmp_path, RNG.normal(size=(2, steps, 3)).astype("float32"))
+    inputs = Input((None, None, 3))
+    low = layers.Conv2D(4, 3, padding="same")(layers.MaxPooling2D(2)(inputs))
+    network = Model(inputs, layers.Concatenate()([inputs, layers.UpSampling2D(2)(low)]))
+    for sizes in ((1, 8, 6), (3, 16, 20)):
+        assert_same(network, tmp_path, RNG.normal(size=(*sizes, 3)).astype("float32"))
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        layers.CenterCrop(8, 8),  # which enlarges smaller images
+        layers.Lambda(lambda x: ops.clip(x, -1.0, float(x.shape[1]))),
+        layers.Lambda(lambda x: ops.leaky_relu(x, 1.0 / x.shape[1])),
+        layers.Lambda(lambda x: ops.sum(x, axis=1) / x.shape[1]),
+        layers.Lambda(lambda x: ops.one_hot(ops.cast(x, "int32"), x.shape[1])),
+    ],
+    ids=["something else from some size on", "a bound", "a slope", "a mean", "a depth"],
+)
+def test_what_python_makes_of_an_open_size_is_not_written_as_it_was(layer, tmp_path):
+    model = Sequential([Input((None, None, 3)), layer])
+    with pytest.raises(
+        ValueError, match="other sizes|sizes of open axes|or their sizes|cannot be exported: op .* of layer"
+    ):
+        model.export(str(tmp_path / "model.onnx"))
+    assert_same(model, tmp_path, RNG.normal(size=(2, 9, 12, 3)).astype("float32"), input_signature=[(None, 9, 12, 3)])
+
+
+def test_values_read_with_numpy_are_no_constants(tmp_path):
+    class Net(Model):
+        def call(self, inputs):
+            return ops.add(np.asarray(inputs) * 2, 0 * inputs)
+
+    signature = [layers.InputSpec(dtype="int32", shape=(2, 3))]
+    with pytest.raises(ValueError, match="with Python or NumPy instead of nbkeras.ops"):
+        Net().export(str(tmp_path / "model.onnx"), input_signature=signature)
+
+
+@pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
+def test_recurrent_layers_in_float64(cell, tmp_path):
+    """Which ONNX Runtime has no nodes for."""
+    inner = getattr(layers, cell)(3, dtype="float64")
+    model = Sequential([Input((None, 2), dtype="float64"), layers.Bidirectional(inner, dtype="float64")])
+    for sizes in ((1, 4, 2), (3, 7, 2)):
+        assert_same(model, tmp_path, RNG.normal(size=sizes))
+
+
+def test_names_of_inputs_and_outputs_are_unique(tmp_path):
+    a, b = Input((4,), name="a"), Input((4,), name="b")
+    shared = layers.Dense(4, name="a_output")
+    model = Model([a, b], [a, layers.Activation("relu", name="x")(shared(a)), shared(b)])
+    found = run(model, tmp_path, *(RNG.normal(size=(3, 4)).astype("float32") for _ in range(2)))
+    assert len(found) == 3 and not {"a", "b"} & set(found)
+
+
+def test_more_weights_than_a_file_holds(tmp_path, monkeypatch):
+    monkeypatch.setattr(onnx_graph, "LIMIT", 1000)
+    model = Sequential([Input((30,)), layers.Dense(30, name="wide")])
+    with pytest.raises(ValueError, match="op dense.dense of layer '.*/wide': an ONNX file holds 2 GB at most"):
+        model.export(str(tmp_path / "model.onnx"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_signatures_in_keras_form_and_inputs_by_name(tmp_path):
+    class Net(Model):
+        def __init__(self):
+            super().__init__()
+            self.table = layers.Embedding(9, 4)
+
+        def call(self, inputs):
+            return ops.sum(self.table(inputs["words"]), axis=1) + inputs["more"]
+
+    model, words_, more = Net(), words(3, 5), RNG.normal(size=(3, 4)).astype("float32")
+    expected = model({"words": words_, "more": more}).numpy()
+    signature = [layers.InputSpec(dtype="float32", shape=(None, 4)), Input((None,), dtype="int32")]  # more, words
+    found = run(model, tmp_path, more, words_, input_signature=signature)
+    np.testing.assert_allclose(next(iter(found.values())), expected, rtol=1e-5)

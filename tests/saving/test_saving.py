@@ -1,0 +1,436 @@
+"""Model files: whole round trips in every format, exact resumption, names, folders, file objects, full disks, hooks."""
+
+import io
+import json
+import os
+import sys
+import zipfile
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import nbkeras
+from nbkeras import layers, saving, utils
+from nbkeras.__main__ import main
+from nbkeras.models import Model, Sequential, load_model, model_from_json
+from nbkeras.saving import archive
+
+OLD = Path(__file__).parents[1] / "reference" / "nbkeras_1.zip"
+
+
+def small(units=5):
+    return Sequential(
+        [layers.Dense(units, activation="tanh", input_shape=(3,)), layers.Dropout(0.3), layers.Dense(2)], name="small"
+    )
+
+
+@pytest.fixture
+def trained():
+    utils.set_random_seed(1)
+    model = small()
+    model.compile("adam", "mse", metrics=["mae"])
+    x = np.random.default_rng(0).random((20, 3))
+    y = np.random.default_rng(1).random((20, 2))
+    model.fit(x, y, epochs=2, verbose=0)
+    return model, x, y
+
+
+def same_weights(a, b):
+    return all(np.array_equal(one, other) for one, other in zip(a.get_weights(), b.get_weights(), strict=True))
+
+
+def test_training_resumes_exactly(trained, tmp_path):
+    model, x, y = trained
+    model.save(tmp_path / "m.keras")
+    again = load_model(tmp_path / "m.keras")
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    assert again.evaluate(x, y, verbose=0) == model.evaluate(x, y, verbose=0)
+    for _ in range(3):
+        assert again.train_on_batch(x, y) == model.train_on_batch(x, y)
+    assert same_weights(again, model)
+
+
+def test_recurrent_states_are_kept(tmp_path):
+    x = np.random.default_rng(0).random((4, 5, 3))
+    model = Sequential([layers.LSTM(3, stateful=True, batch_input_shape=(4, 5, 3))])
+    model.predict(x, batch_size=4)
+    model.save(tmp_path / "m.keras")
+    np.testing.assert_array_equal(
+        load_model(tmp_path / "m.keras").predict(x, batch_size=4), model.predict(x, batch_size=4)
+    )
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "m.hdf5", "m", "w.weights.h5", "w.h5", "w.safetensors", "folder"])
+def test_every_format(trained, tmp_path, name):
+    model, x, y = trained
+    path = tmp_path / name
+    if name.startswith("w"):
+        model.save_weights(path)
+        other = small()
+        assert not same_weights(other, model)
+        other.load_weights(path)
+        assert same_weights(other, model)
+        return
+    model.save(path, zipped=name != "folder")
+    again = load_model(path)
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    assert [m.name for m in again.metrics][:1] == [
+        "loss"
+    ] and again.optimizer.get_config() == model.optimizer.get_config()
+    assert all(
+        np.array_equal(a, b) for a, b in zip(again.optimizer.get_weights(), model.optimizer.get_weights(), strict=True)
+    )
+    assert not load_model(path, compile=False).compiled
+    if name != "folder":
+        other = small()
+        other.load_weights(path)
+        assert same_weights(other, model)
+
+
+def test_save_format_decides_over_the_name(trained, tmp_path):
+    model, *_ = trained
+    model.save(tmp_path / "one", save_format="keras")
+    model.save(tmp_path / "two.keras", save_format="h5")
+    assert zipfile.is_zipfile(tmp_path / "one") and h5py.is_hdf5(tmp_path / "two.keras")
+    assert same_weights(load_model(tmp_path / "one"), model) and same_weights(load_model(tmp_path / "two.keras"), model)
+    with pytest.raises(ValueError, match="'keras' or 'h5'"):
+        model.save(tmp_path / "three", save_format="tf")
+
+
+def test_file_objects(trained):
+    model, x, _ = trained
+    buffer = io.BytesIO()
+    model.save(buffer)
+    assert same_weights(load_model(buffer), model)
+    buffer = io.BytesIO()
+    with h5py.File(buffer, "w") as file:
+        saving.save_model(model, file)
+        assert same_weights(load_model(file), model)
+        saving.save_weights(model, file.create_group("inner"))
+        other = small()
+        other.load_weights(file["inner"])
+        assert same_weights(other, model)
+    assert same_weights(load_model(buffer), model)
+
+
+def test_by_name_and_skip_mismatch(trained, tmp_path):
+    model, *_ = trained
+    model.save_weights(tmp_path / "w.h5")
+    model.save_weights(tmp_path / "w.weights.h5")
+    first, last = model.layers[0], model.layers[2]
+    other = Sequential(
+        [layers.Dense(5, input_shape=(3,), name=first.name), layers.Dense(4), layers.Dense(2, name="new")]
+    )
+    other.load_weights(tmp_path / "w.h5", by_name=True)
+    np.testing.assert_array_equal(other.layers[0].get_weights()[0], first.get_weights()[0])
+    for name in ("w.h5", "w.weights.h5"):
+        wider = small(6)
+        before = wider.get_weights()
+        with pytest.raises(ValueError, match=r"dense.*shape"):
+            wider.load_weights(tmp_path / name)
+        assert all(np.array_equal(a, b) for a, b in zip(before, wider.get_weights(), strict=True))
+        with pytest.warns(UserWarning, match="not loaded"):
+            wider.load_weights(tmp_path / name, skip_mismatch=True)
+        assert not np.array_equal(wider.get_weights()[-2], last.get_weights()[0])  # (6, 2) is not (5, 2)
+    with pytest.raises(ValueError, match="by_name"):
+        small().load_weights(tmp_path / "w.weights.h5", by_name=True)
+
+
+def test_functional_model_with_shared_layers(tmp_path):
+    a, b = layers.Input((6, 2), name="a"), layers.Input((6, 2), name="b")
+    shared = layers.LSTM(3)
+    model = Model([a, b], layers.Dense(1)(layers.concatenate([shared(a), shared(b)])))
+    x = list(np.random.default_rng(0).random((2, 4, 6, 2)))
+    for name in ("m.keras", "m.h5"):
+        model.save(tmp_path / name)
+        again = load_model(tmp_path / name)
+        np.testing.assert_array_equal(again.predict(x), model.predict(x))
+        assert len(again.weights) == 5 and not again.compiled
+
+
+def test_arguments_of_calls_are_kept(tmp_path):
+    x = layers.Input((4,))
+    model = Model(x, layers.Dropout(0.5)(layers.BatchNormalization()(x, training=False), training=True))
+    model.save(tmp_path / "m.keras")
+    config = load_model(tmp_path / "m.keras").get_config()
+    assert [layer["inbound_nodes"][0]["kwargs"] for layer in config["layers"][1:]] == [
+        {"training": False},
+        {"training": True},
+    ]
+
+
+def test_json_round_trip():
+    x = layers.Input((4,))
+    model = Model(x, layers.Dense(3)(nbkeras.ops.concatenate([x[:, 1:3], x * 2.0], axis=1)))
+    text = model.to_json()
+    again = model_from_json(text)
+    again.set_weights(model.get_weights())
+    data = np.random.default_rng(0).random((2, 4))
+    np.testing.assert_array_equal(again.predict(data), model.predict(data))
+    config = json.loads(text)
+    assert config["module"] == "keras.src.models.functional"
+    assert config["config"]["layers"][1] == {
+        "module": "keras.src.ops.numpy",
+        "class_name": "GetItem",
+        "config": {"name": config["config"]["layers"][1]["name"]},
+        "registered_name": "GetItem",
+        "name": config["config"]["layers"][1]["name"],
+        "inbound_nodes": config["config"]["layers"][1]["inbound_nodes"],
+    }
+
+
+def named(x):
+    return x * 2
+
+
+def test_any_object_is_a_configuration_and_back():
+    objects = {
+        "layer": layers.Dense(3, kernel_regularizer="l2"),
+        "optimizer": nbkeras.optimizers.Adam(nbkeras.optimizers.schedules.CosineDecay(0.1, 10)),
+        "losses": [nbkeras.losses.Huber(), nbkeras.losses.mean_squared_error, "mae"],
+        "metric": nbkeras.metrics.AUC(num_thresholds=3),
+        "initializer": nbkeras.initializers.Constant(2.0),
+        "constraint": nbkeras.constraints.MaxNorm(1.0),
+        "seed": nbkeras.random.SeedGenerator(3),
+        "numbers": (1, 2.5, None, True),
+        "array": np.arange(3.0),
+        "slice": slice(1, None, 2),
+        "function": named,
+    }
+    text = json.loads(json.dumps(saving.serialize_keras_object(objects)))
+    assert text["layer"]["module"] == "keras.layers" and text["optimizer"]["module"] == "keras.optimizers"
+    again = utils.deserialize_keras_object(text, custom_objects={"named": named})
+    for key in ("layer", "optimizer", "metric", "initializer", "constraint", "seed"):
+        assert type(again[key]) is type(objects[key]) and again[key].get_config() == objects[key].get_config()
+    assert (
+        again["numbers"] == [1, 2.5, None, True] and again["array"].tolist() == [0, 1, 2] and again["function"] is named
+    )
+    assert again["slice"] == slice(1, None, 2) and again["losses"][1:] == [nbkeras.losses.mean_squared_error, "mae"]
+    with pytest.raises(TypeError, match="lambda"):
+        saving.serialize_keras_object(lambda x: x)
+    with pytest.raises(ValueError, match="unknown"):
+        saving.deserialize_keras_object({"module": "os", "class_name": "function", "config": "system"})
+
+
+@utils.register_keras_serializable("Mine")
+class Scale(layers.Layer):
+    """Keeps its factor where only its hooks find it."""
+
+    def __init__(self, factor=1.0, **kwargs):
+        super().__init__(**kwargs)
+        self.factor, self.built_with = factor, None
+
+    def build(self, input_shape):
+        self.shift = self.add_weight((input_shape[-1],), "zeros", name="shift")
+        self.built = True
+
+    def call(self, inputs):
+        return inputs * self.factor + self.shift
+
+    def save_own_variables(self, store):
+        store["factor"] = np.float64(self.factor)
+        store["shift"] = self.shift.numpy()
+
+    def load_own_variables(self, store):
+        self.factor = float(store["factor"])
+        self.shift.assign(store["shift"])
+
+    def get_build_config(self):
+        return {"sizes": [None, 3], "from": "me"}
+
+    def build_from_config(self, config):
+        self.built_with = config["from"]
+        self.build(config["sizes"])
+
+
+def test_hooks_of_a_users_layer(tmp_path):
+    model = Sequential([Scale(name="scale", input_shape=(3,))])
+    model.layers[0].factor = 7.0
+    model.layers[0].set_weights([np.arange(3)])
+    model.save(tmp_path / "m.keras")
+    again = load_model(tmp_path / "m.keras")
+    assert again.layers[0].factor == 7.0 and again.layers[0].built_with == "me" and same_weights(again, model)
+    entry = json.loads(model.to_json())["config"]["layers"][1]
+    assert entry["registered_name"] == "Mine>Scale" and entry["class_name"] == "Scale"
+
+
+class Residual(Model):
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = units
+        self.blocks = [layers.Dense(units), [layers.Dense(units)]]
+        self.head = layers.Dense(1)
+
+    def call(self, inputs):
+        return self.head(self.blocks[1][0](self.blocks[0](inputs)) + inputs)
+
+    def get_config(self):
+        return {"units": self.units}
+
+
+def test_a_subclass_of_model(tmp_path):
+    model = Residual(3)
+    x = np.ones((2, 3))
+    model.compile("sgd", "mse")
+    model.fit(x, x[:, :1], verbose=0)
+    model.save(tmp_path / "m.keras")
+    with zipfile.ZipFile(tmp_path / "m.keras") as file, h5py.File(io.BytesIO(file.read("model.weights.h5"))) as weights:
+        assert {"blocks/dense/vars/0", "blocks/container/dense/vars/0", "head/vars/1"} <= {
+            f"{name}" for name in _datasets(weights)
+        }
+    again = load_model(tmp_path / "m.keras", custom_objects={"Residual": Residual})
+    np.testing.assert_array_equal(again.predict(x), model.predict(x))
+    assert again.train_on_batch(x, x[:, :1]) == model.train_on_batch(x, x[:, :1])
+    with pytest.raises(ValueError, match="unknown layer: 'Residual'"):
+        load_model(tmp_path / "m.keras")
+
+
+def _datasets(group):
+    found = []
+    group.visititems(lambda name, item: found.append(name) if isinstance(item, h5py.Dataset) else None)
+    return found
+
+
+def test_custom_function_without_a_name_is_left_out_with_a_warning(trained, tmp_path):
+    model, x, y = trained
+
+    class Odd:
+        def __call__(self, y_true, y_pred):
+            return y_pred
+
+    model.compile("sgd", Odd())
+    for name in ("m.keras", "m.h5"):
+        with pytest.warns(UserWarning, match="saved without its compilation"):
+            model.save(tmp_path / name)
+        assert not load_model(tmp_path / name).compiled
+
+
+def test_overwrite_and_missing_folder(trained, tmp_path):
+    model, *_ = trained
+    model.save(tmp_path / "m.keras")
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        model.save(tmp_path / "m.keras", overwrite=False)
+    for name in ("m.keras", "m.h5"):
+        with pytest.raises(FileNotFoundError, match="no folder"):
+            model.save(tmp_path / "nowhere" / name)
+    with pytest.raises(FileNotFoundError, match="there is no file"):
+        load_model(tmp_path / "none.keras")
+    with pytest.raises(ValueError, match="no weights yet"):
+        Sequential([layers.Dense(4)]).load_weights(tmp_path / "m.keras")
+    for name in ("none.weights.h5", "none.h5"):  # a model that has none is no model that is not built
+        flat = Sequential([layers.Input((2, 2)), layers.Flatten()])
+        flat.save_weights(tmp_path / name)
+        flat.load_weights(tmp_path / name)
+
+
+@pytest.mark.parametrize("name", ["m.keras", "m.h5", "w.weights.h5", "w.safetensors"])
+def test_a_full_disk_leaves_the_old_file_and_no_rubbish(trained, tmp_path, monkeypatch, name):
+    model, x, _ = trained
+    path = tmp_path / name
+    save = model.save if name.startswith("m") else model.save_weights
+    save(path)
+    before = path.read_bytes()
+
+    def full(*args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(archive.os, "fsync", full)
+    with pytest.raises(OSError, match="No space left"):
+        save(path)
+    assert path.read_bytes() == before and os.listdir(tmp_path) == [name]
+
+
+def test_without_h5py_and_safetensors_a_sentence_says_what_to_install(trained, tmp_path, monkeypatch):
+    model, *_ = trained
+    model.save(tmp_path / "m.keras")
+    for missing, names in (("h5py", ["m.keras", "m.h5"]), ("safetensors.numpy", ["w.safetensors"])):
+        monkeypatch.setitem(sys.modules, missing, None)
+        for name in names:
+            with pytest.raises(ImportError, match=r"pip install 'nbkeras\[files\]'"):
+                (model.save if name.startswith("m") else model.save_weights)(tmp_path / "new" / name)
+    with pytest.raises(ImportError, match=r"pip install 'nbkeras\[files\]'"):
+        load_model(tmp_path / "m.keras")
+
+
+def test_convert(trained, tmp_path, capsys):
+    model, x, y = trained
+    model.save(tmp_path / "a.h5")
+    main(["convert", str(tmp_path / "a.h5"), str(tmp_path / "b.keras")])
+    again = load_model(tmp_path / "b.keras")
+    assert again.train_on_batch(x, y) and len(again.optimizer.variables) == len(model.optimizer.variables)
+    main(["convert", str(tmp_path / "b.keras"), str(tmp_path / "w.safetensors")])
+    other = small()
+    other.load_weights(tmp_path / "w.safetensors")
+    assert same_weights(other, model)
+    with pytest.raises(SystemExit):
+        main(["convert", str(tmp_path / "w.safetensors"), str(tmp_path / "c.keras")])
+    assert "holds weights only" in capsys.readouterr().err
+
+
+def odd(y_true, y_pred):
+    return nbkeras.ops.mean(y_pred - y_true, axis=-1)
+
+
+class OddSGD(nbkeras.optimizers.SGD):
+    pass
+
+
+@pytest.mark.parametrize(
+    "what",
+    [{"metrics": [odd]}, {"loss": odd}, {"optimizer": OddSGD}, {"metrics": [nbkeras.metrics.MeanMetricWrapper(odd)]}],
+    ids=["metric", "loss", "optimizer", "wrapped"],
+)
+@pytest.mark.parametrize("name", ["m.h5", "m.keras"])
+def test_convert_needs_no_compilation(trained, tmp_path, name, what):
+    """A file may name a loss, a metric or an optimizer that only its own program has."""
+    model, x, y = trained
+    arguments = {"optimizer": "sgd", "loss": "mse", **what}
+    if arguments["optimizer"] is OddSGD:
+        arguments["optimizer"] = OddSGD()
+    model.compile(**arguments)
+    model.fit(x, y, verbose=0)
+    model.save(tmp_path / name)
+    for target in ("again.keras", "again.h5"):
+        with pytest.warns(UserWarning, match=r"converted without its compilation: .*unknown .*[oO]dd"):
+            saving.convert(tmp_path / name, tmp_path / target)
+        again = load_model(tmp_path / target)
+        assert same_weights(again, model) and not again.compiled
+    with pytest.raises(ValueError, match="no model or weights file"):
+        (tmp_path / "bad.h5").write_bytes(b"nothing of the kind")
+        saving.convert(tmp_path / "bad.h5", tmp_path / "again.keras")
+
+
+@pytest.mark.cpu("the stored numbers are the CPU's, to 1e-6")
+@pytest.mark.parametrize("name", ["dense", "graph", "weights"])
+def test_files_of_the_first_format_still_load(tmp_path, name):
+    with zipfile.ZipFile(OLD) as file:
+        (tmp_path / "old").write_bytes(file.read(f"{name}.keras"))
+        with np.load(io.BytesIO(file.read(f"{name}.npz"))) as stored:
+            expected = dict(stored)
+    if name == "weights":
+        model = Sequential([layers.Dense(4, activation="tanh", input_shape=(3,)), layers.Dropout(0.5), layers.Dense(2)])
+        model.load_weights(tmp_path / "old")
+        np.testing.assert_allclose(model.predict(expected["x"], verbose=0), expected["out"], rtol=1e-6)
+        return
+    model = load_model(tmp_path / "old")
+    np.testing.assert_allclose(model.predict(expected["x"], verbose=0), expected["out"], rtol=1e-6)
+    for loss in expected["losses"]:
+        np.testing.assert_allclose(model.train_on_batch(expected["x"], expected["y"]), loss, rtol=1e-6)
+
+
+def test_weights_of_a_trained_model_bring_the_state_of_its_optimizer(trained, tmp_path):
+    """As in Keras 3: to a model whose optimizer is built, and of the same kind."""
+    model, x, y = trained
+    for name in ("w.weights.h5", "m.keras"):
+        model.save_weights(tmp_path / name) if name.startswith("w") else model.save(tmp_path / name)
+        again = load_model(io.BytesIO(saving.to_bytes(model)))
+        expected = again.train_on_batch(x, y)
+        again.load_weights(tmp_path / name)
+        assert again.train_on_batch(x, y) == expected
+        again.compile("sgd", "mse")
+        again.load_weights(tmp_path / name)  # its optimizer is not built
+        again.train_on_batch(x, y)
+        with pytest.warns(UserWarning, match="it stays as it is"):
+            again.load_weights(tmp_path / name)

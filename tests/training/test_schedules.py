@@ -1,0 +1,53 @@
+"""Learning-rate schedules against real Keras (tests/reference/optimizer_steps.npz)."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from nbkeras.engine.tensor import Variable
+from nbkeras.optimizers import schedules
+
+with np.load(Path(__file__).parents[1] / "reference" / "optimizer_steps.npz") as file:
+    REFERENCE = dict(file)
+SPEC = json.loads(str(REFERENCE["cases"]))
+
+
+def make(case):
+    name, config = SPEC["schedules"][case]
+    return getattr(schedules, name)(**config)
+
+
+@pytest.mark.parametrize("case", SPEC["schedules"])
+def test_values_equal_keras(case):
+    schedule = make(case)
+    values = [schedule(step) for step in SPEC["at"]]
+    np.testing.assert_allclose(values, REFERENCE[f"schedule.{case}"], rtol=1e-6, atol=1e-12)
+    assert schedule(Variable(np.int64(5))) == schedule(5)
+
+
+@pytest.mark.parametrize("case", SPEC["schedules"])
+def test_configuration_round_trip(case):
+    again = schedules.deserialize(json.loads(json.dumps(schedules.serialize(make(case)))))
+    assert again.get_config() == make(case).get_config()
+
+
+def test_restarts_begin_at_the_full_rate():
+    schedule = schedules.CosineDecayRestarts(1.0, 3, t_mul=2.0)
+    assert [schedule(step) for step in (0, 3, 9, 21)] == [1.0] * 4
+    assert schedule(2) > 0 and schedule(8) < 0.1
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: schedules.ExponentialDecay(0.1, 0, 0.5), "decay_steps must be > 0"),
+        (lambda: schedules.PiecewiseConstantDecay([1], [0.1]), "one value more than boundaries"),
+        (lambda: schedules.CosineDecayRestarts(0.1, 5, t_mul=0.5), "t_mul must be >= 1"),
+        (lambda: schedules.get("ExponentialDecai"), "Did you mean 'ExponentialDecay'"),
+    ],
+)
+def test_mistakes(call, message):
+    with pytest.raises(ValueError, match=message):
+        call()
