@@ -135,7 +135,7 @@ def main(arguments: list[str] | None = None) -> int:
     rows, failures = [], []
     wanted = [each for each in read_signatures(chosen.signatures) if chosen.only in f"{each[0]}.{each[1]}"]
     if chosen.chains is not None:
-        chains = [each for each in wanted if each[0].endswith("cuda_fusion")]
+        chains = [each for each in wanted if each[0].endswith(".fusion")]
         kept = chains[:: max(1, -(-len(chains) // chosen.chains))]
         wanted = [each for each in wanted if each not in chains or each in kept]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:

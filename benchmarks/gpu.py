@@ -193,7 +193,7 @@ def sanitizer(run: Run) -> str:
     if tool is None:
         raise CannotError("compute-sanitizer, a part of the CUDA toolkit, is not installed")
     stop, found, skipped = time.monotonic() + run.options.limit, [], []
-    files = part_of(sorted((ROOT / "tests").glob("test_cuda_*.py")), run.options.part)
+    files = part_of(sorted((ROOT / "tests" / "kernels" / "cuda").glob("test_*.py")), run.options.part)
     for check in SANITIZERS:
         for path in files:
             left = stop - time.monotonic()

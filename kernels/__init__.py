@@ -15,6 +15,6 @@ The contract of a family (one file: op, vjp and their compiled loops together):
   at module level, one signature per dtype. One whose work is worth several threads takes `share, shares` and is started by
   `threads.launch_shares`; work is split by shape, never by thread count, so results are the same on every machine.
 * Constants in a float32 loop have the loop's dtype: `x.dtype.type(0.5)`.
-* Imports of other kernel modules are written `from nbkeras.kernels.loops import vmath` or `from nbkeras.kernels.loops.vmath import
+* Imports of other kernel modules are written `from nbkeras.kernels import vmath` or `from nbkeras.kernels.loops.vmath import
   exp`: the cache's stamp follows them.
 """

@@ -27,6 +27,7 @@ from nbkeras import regularizers as regularizers
 from nbkeras import utils as utils
 from nbkeras.building.graph import SymbolicTensor as KerasTensor  # noqa: F401 (Keras's name for it)
 from nbkeras.compat import spellings as _spellings  # noqa: F401 (older names are taken too)
+from nbkeras.engine import former_names as _former_names  # noqa: F401 (modules by the names of earlier versions)
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import DeviceError as DeviceError
 from nbkeras.engine.devices import device as device

@@ -4,6 +4,8 @@ import ast
 import pathlib
 import sys
 
+import pytest
+
 ROOT = pathlib.Path(__file__).parents[1]
 RUNTIME = {"numba", "llvmlite", "numpy"}  # llvmlite is a part of numba
 BANNED_NAMES = {"helpers", "helper", "misc", "common", "base", "util"}  # `utils` is Keras's own face
@@ -11,18 +13,24 @@ BANNED_NAMES = {"helpers", "helper", "misc", "common", "base", "util"}  # `utils
 # The floor of every module of nbkeras; what is not named is on floor 3. Imports go to the same floor or below.
 FLOORS = {
     0: "nbkeras.kernels",
-    1: "nbkeras.engine.devices nbkeras.engine.dlpack nbkeras.engine.dtypes nbkeras.config nbkeras.engine.registry nbkeras.engine.structures nbkeras.tree "
-    "nbkeras.engine.lazy_names nbkeras.engine.user_errors nbkeras.engine.annotations nbkeras.engine.tape nbkeras.engine.step_lock nbkeras.engine.program nbkeras.engine.observed nbkeras.engine.tensor "
-    "nbkeras.ops nbkeras.engine.load_budget",
-    2: "nbkeras.random nbkeras.random.distributions nbkeras.random.elastic_transform "
-    "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
-    "nbkeras.losses nbkeras.metrics "
-    "nbkeras.building.graph nbkeras.engine.naming nbkeras.building.module nbkeras.building.call_history nbkeras.building.input_spec nbkeras.building.layer "
-    "nbkeras.building.operation nbkeras.building.inputs nbkeras.layers",
+    1: "nbkeras.engine nbkeras.config nbkeras.tensor nbkeras.tree nbkeras.ops",
+    2: "nbkeras.building nbkeras.layers nbkeras.losses nbkeras.metrics nbkeras.random nbkeras.initializers nbkeras.activations "
+    "nbkeras.regularizers nbkeras.constraints",
 }
 MAY_IMPORT_KERNELS = [
-    f"nbkeras.{name}" for name in ("placement", "exchange", "tape", "program", "tensor", "ops", "optimizers", "testing")
+    f"nbkeras.{name}"
+    for name in (
+        "engine.devices",
+        "engine.dlpack",
+        "engine.tape",
+        "engine.program",
+        "engine.tensor",
+        "ops",
+        "optimizers",
+        "testing",
+    )
 ]
+AT_THE_ROOT = 20  # files: what a Keras user knows by name
 
 
 def module_files():
@@ -142,8 +150,7 @@ ON_DEMAND = {"nbkeras.wrappers.sklearn"}
 
 def for_gpus(module):
     """Whether a module is imported only when a GPU is asked for."""
-    name = module.rpartition(".")[2]
-    return floor(module) == 0 and (name.startswith("cuda_") or name.endswith("_cuda"))
+    return is_under(module, ["nbkeras.kernels.cuda"])
 
 
 def test_optional_dependencies_are_imported_inside_functions_only():
@@ -172,8 +179,13 @@ def test_file_names():
     )
 
 
-def test_utils_is_only_a_face():
-    tree = ast.parse((ROOT / "nbkeras" / "utils.py").read_text(encoding="utf-8"))
+def test_the_root_holds_what_a_user_knows_by_name():
+    assert len(list((ROOT / "nbkeras").glob("*.py"))) <= AT_THE_ROOT
+
+
+@pytest.mark.parametrize("name", ["tensor", "models", "utils"])
+def test_a_face_defines_nothing(name):
+    tree = ast.parse((ROOT / "nbkeras" / f"{name}.py").read_text(encoding="utf-8"))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]
 
 

@@ -1,1 +1,11 @@
-"""Kernels for GPUs: the twin of a CPU module `x` is `cuda.x`."""
+"""Kernels for GPUs: the twin of a CPU kernel `nbkeras.kernels.x.f` is `nbkeras.kernels.cuda.x.f`, imported when first launched.
+
+`loops/` holds what CUDA kernels are made of, `machine/` the GPU itself, real and simulated. Kernels of your own need the names
+below: docs/custom-ops.md.
+"""
+
+from nbkeras.kernels.cuda.machine.kernel import blocks as blocks
+from nbkeras.kernels.cuda.machine.kernel import device_function as device_function
+from nbkeras.kernels.cuda.machine.kernel import kernel as kernel
+from nbkeras.kernels.cuda.machine.kernel import size as size
+from nbkeras.kernels.cuda.machine.kernel import start as start

@@ -1,4 +1,4 @@
-"""Twins of dense.py: matrix products, and the way back through relu. The products themselves are in loops/gemm.py."""
+"""Twins of dense.py: matrix products, and the way back through relu. The products themselves are in cuda/loops/gemm.py."""
 
 from numba import cuda
 

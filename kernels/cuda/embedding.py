@@ -95,7 +95,7 @@ def _add_rows_in_any_order(dy, indices, table):
 
 
 def add_rows(dy: DeviceArray, indices: DeviceArray, table: DeviceArray):
-    """table[indices[i]] += dy[i], in the order of i but for what loops/rows.py says; indices outside of the table do nothing."""
+    """table[indices[i]] += dy[i], in the order of i (but see loops/rows.py); indices outside of the table do nothing."""
     if not _deterministic:
         start(_add_rows_in_any_order, *grid_of_rows(*dy.shape), dy, indices, table)
         return

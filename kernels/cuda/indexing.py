@@ -108,7 +108,7 @@ def _add_runs(dy, rows, places, shape, multipliers, shifts, dx):
 
 
 def scatter_add(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
-    """dx[i, index[j], k] += dy[i, j, k], in the order of j but for what loops/rows.py says."""
+    """dx[i, index[j], k] += dy[i, j, k], in the order of j but for what cuda/loops/rows.py says."""
     if index.size <= _FEW:
         start(_add_few, blocks(dy.size, THREADS), THREADS, dy, index, *dividers(*dy.shape), dx)
         return
@@ -163,7 +163,7 @@ def _flat_index(index, length, shape, multipliers, shifts, flat):
 
 
 def scatter_along(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
-    """dx[i, index[i, j, k], k] += dy[i, j, k], in the order of j but for what loops/rows.py says."""
+    """dx[i, index[i, j, k], k] += dy[i, j, k], in the order of j but for what cuda/loops/rows.py says."""
     columns = dy.shape[0] * dy.shape[2]
     if dy.shape[1] <= _FEW or columns >= _MANY:
         start(_scatter_along, blocks(columns, THREADS), THREADS, dy, index, dx)

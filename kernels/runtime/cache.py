@@ -27,13 +27,29 @@ from numba.core.serialize import dumps
 
 from nbkeras.kernels.runtime import cache_files
 
-FOLDER = os.path.dirname(os.path.abspath(__file__))
-_IMPORT = re.compile(r"kernels(?:\.(\w+)| import (\([^)]*\)|[^\n]*))")
+FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # kernels/
+_IMPORT = re.compile(r"\bkernels((?:\.\w+)*)(?: import (\([^)]*\)|[^\n]*))?")
 
 
-def _imported(text: str) -> set[str]:
-    """Names among which are all kernel modules that a file imports, however it spells it."""
-    return {name for found in _IMPORT.findall(text) for name in re.findall(r"\w+", " ".join(found))}
+def imported(text: str) -> list[str]:
+    """The kernel files that a file imports, however it spells it; for a name that a package gives, the package's file."""
+    found: set[str] = set()
+    for dotted, names in _IMPORT.findall(text):
+        package = dotted.strip(".").replace(".", os.sep)
+        paths = [os.path.join(package, name) for name in re.findall(r"\w+", names)] or [package]
+        found.update(_file_of(path) for path in paths if path)
+    return sorted(found)
+
+
+@functools.cache
+def _file_of(path: str) -> str:
+    """The file of a module by its path within kernels/, or of the nearest module above that exists."""
+    while path:
+        for file in (path.rstrip(os.sep) + ".py", os.path.join(path, "__init__.py")):
+            if os.path.exists(os.path.join(FOLDER, file)):
+                return file
+        path = os.path.dirname(path)
+    return "__init__.py"
 
 
 @functools.cache
@@ -41,8 +57,9 @@ def _read(path: str) -> tuple[bytes, list[str]]:
     """Hash of the content of a file, and the kernel files it imports."""
     with open(path, "rb") as file:
         content = file.read()
-    others = (os.path.join(FOLDER, name + ".py") for name in sorted(_imported(content.decode(errors="replace"))))
-    return hashlib.sha256(content).digest(), [other for other in others if os.path.exists(other)]
+    return hashlib.sha256(content).digest(), [
+        os.path.join(FOLDER, name) for name in imported(content.decode(errors="replace"))
+    ]
 
 
 @functools.cache
@@ -121,7 +138,7 @@ class KernelCache(caching.NullCache):
         else:
             source = _application_stamp()
         # Files beside this one depend on nothing else, so all their copies may share; a user's may import what has no stamp.
-        place = "" if os.path.dirname(path) == FOLDER else path
+        place = "" if path.startswith(FOLDER + os.sep) else path
         self._cells = function.__closure__ or ()
         self._flushed = False
         self._name = f"{function.__module__}.{function.__qualname__}"

@@ -21,7 +21,7 @@ import warnings
 
 from numba import config
 
-PACKAGE = os.path.join(os.path.dirname(os.path.abspath(__file__)), "__pycache__")
+PACKAGE = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "__pycache__")  # that of kernels/
 _MOST_BYTES = 512 * 2**20  # of a folder: about ten times all kernels in float32 and float64
 _DAY = 86400.0
 _CHECKSUM = hashlib.sha256().digest_size

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.layer import Layer
+from nbkeras.engine.former_names import FORMER
 from nbkeras.engine.naming import unique_name
 from nbkeras.engine.registry import custom_object, get_registered_name, nearest
 from nbkeras.engine.tensor import own_ops
@@ -68,7 +69,10 @@ def _named(name: str) -> Callable:
 
 def _own(name: str) -> Callable | None:
     """One of nbkeras's ops by module and name; its module may not have been imported yet, as that of 'ops.image.resize'."""
-    if name not in own_ops and re.fullmatch(r"(ops\.[a-z_]+|elastic)\.\w+", name):
+    module, _, function = name.rpartition(".")
+    module = FORMER.get(f"nbkeras.{module}", f"nbkeras.{module}").removeprefix("nbkeras.")
+    name = f"{module}.{function}"
+    if name not in own_ops and re.fullmatch(r"(ops|random)\.[a-z_]+", module):
         with contextlib.suppress(ModuleNotFoundError):
-            importlib.import_module(f"nbkeras.{name.rpartition('.')[0]}")
+            importlib.import_module(f"nbkeras.{module}")
     return own_ops.get(name)

@@ -98,7 +98,7 @@ class Program:
         self._sizes: list[int] = []
         self._alive: dict[int, tuple[weakref.ref, int]] = {}
 
-    # What the recorder of kernels/runtime/device.py hears. Arrays are described, not kept, so that memory returns while recording.
+    # What the recorder of runtime/device.py hears. Arrays are described, not kept, so that memory returns while recording.
 
     def allocated(self, array: Array) -> Array:
         self._alive[id(array)] = (weakref.ref(array), len(self._sizes))

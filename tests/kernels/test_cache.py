@@ -96,7 +96,7 @@ def test_an_edit_two_files_away_changes_the_numbers(scratch):
     os.utime(helper, ns=(times.st_atime_ns, times.st_mtime_ns))  # the content tells, not the time
     assert run(scratch, cache) == ("[1.0, 5.0, 9.0] 0", "")
     helper.write_text(HELPER)
-    unrelated = scratch / "site" / "nbkeras" / "kernels" / "vmath.py"
+    unrelated = scratch / "site" / "nbkeras" / "kernels" / "loops" / "vmath.py"
     unrelated.write_text(unrelated.read_text() + "\n# an edit that does not concern the loop\n")
     assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")  # what was compiled before the edit is still there
 
@@ -412,16 +412,22 @@ def test_files_used_longest_ago_make_room(users_folder, monkeypatch):
 @pytest.mark.parametrize(
     "text",
     [
-        "from nbkeras.kernels import dense; from nbkeras.kernels.loops import vmath",
-        "from nbkeras.kernels import (\n    dense,\n    vmath as v,\n)",
+        "from nbkeras.kernels.loops import gemm, vmath",
+        "from nbkeras.kernels.loops import (\n    gemm,\n    vmath as v,\n)",
         "from nbkeras.kernels.loops.vmath import exp",
         "import math, nbkeras.kernels.loops.vmath as v",
         "def f():\n    import nbkeras.kernels.loops.vmath",
-        "from nbkeras import kernels\nkernels.vmath.exp",
+        "from nbkeras import kernels\nkernels.loops.vmath.exp",
     ],
 )
 def test_every_spelling_of_an_import_counts(text):
-    assert "vmath" in cache_module._imported(text)
+    assert os.path.join("loops", "vmath.py") in cache_module.imported(text)
+
+
+def test_a_name_that_a_package_gives_counts_as_the_package():
+    assert cache_module.imported("from nbkeras.kernels import compiled, device") == ["__init__.py"]
+    assert cache_module.imported("from nbkeras.kernels.cuda import kernel") == [os.path.join("cuda", "__init__.py")]
+    assert cache_module.imported("kernels are loops") == []
 
 
 TRAIN = """

@@ -11,14 +11,14 @@ WITHOUT = {  # kernels that are never launched on a GPU, and what is there inste
     "dense": {"multiply_row": "gemv_cuda, by multiply's twin", "add_up": "multiply's twin adds parts itself"},
     "attention": {"multiply_heads": "dense's products, of copies with the heads first"},
     "reduce": {"sum_short_rows": "fold"},
-    "recurrent": {"sum_parts": "weights' gradients are products over all steps"},
-    "implicit_gemm": {
+    "recurrent.recurrence": {"sum_parts": "weights' gradients are products over all steps"},
+    "convolution.implicit_gemm": {
         name: "the twins of forward, kernel_gradient and input_gradient"
         for name in ("forward_blocks", "kernel_gradient_blocks", "input_gradient_bands", "transpose_matrices")
     },
 }
-ONLY_ON_THE_CPU = {"depthwise", "direct_conv", "winograd"}  # see conv.algorithm
-ONLY_ON_THE_CPU |= {"threads", "group_normalization"}  # how shares run; see ops.group_normalization
+ONLY_ON_THE_CPU = {"convolution.depthwise", "convolution.direct", "convolution.winograd"}  # see conv.algorithm
+ONLY_ON_THE_CPU |= {"runtime.threads", "group_normalization"}  # how shares run; see ops.group_normalization
 
 
 def functions(path):
@@ -41,34 +41,42 @@ def is_launched(function):
     return (ast.get_docstring(function) or "").startswith("Kernel:") or (compiled and bool(shared))
 
 
+def path_of(module):
+    return KERNELS.joinpath(*module.split(".")).with_suffix(".py")
+
+
 def twins_of(family):
     """The functions of a family's twin file, those that it takes from another twin file among them."""
-    path = KERNELS / f"{family}_cuda.py"
+    path = path_of(f"cuda.{family}")
     found = functions(path)
     for node in ast.parse(path.read_text(encoding="utf-8")).body:
-        if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("_cuda"):
-            other = functions(KERNELS / f"{node.module.rpartition('.')[2]}.py")
-            found.update({alias.name: other[alias.name] for alias in node.names if alias.name in other})
+        if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("nbkeras.kernels.cuda."):
+            other = path_of(node.module.removeprefix("nbkeras.kernels."))
+            if other.exists():
+                found.update({each: function for each, function in functions(other).items() if each in imported(node)})
     return found
 
 
-FAMILIES = sorted(path.stem.removesuffix("_cuda") for path in KERNELS.glob("*_cuda.py"))
-FAMILIES = [family for family in FAMILIES if (KERNELS / f"{family}.py").exists()]
+def imported(node):
+    return {alias.name for alias in node.names}
+
+
+MODULES = sorted(".".join(path.relative_to(KERNELS).with_suffix("").parts) for path in KERNELS.rglob("*.py"))
+MODULES = [name for name in MODULES if not name.startswith("cuda.") and not name.endswith("__init__")]
+FAMILIES = [name for name in MODULES if path_of(f"cuda.{name}").exists()]
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_twins_have_the_arguments_of_their_kernels(family):
-    kernels, twins = functions(KERNELS / f"{family}.py"), twins_of(family)
+    kernels, twins = functions(path_of(family)), twins_of(family)
     both = [name for name in kernels if name in twins and is_launched(kernels[name])]
-    assert both or family in ("implicit_gemm", "recurrent", "gemm")
+    assert both or family in ("convolution.implicit_gemm", "recurrent.recurrence", "loops.gemm")
     for name in both:
         assert arguments(twins[name]) == arguments(kernels[name]), name
 
 
-@pytest.mark.parametrize("family", sorted(p.stem for p in KERNELS.glob("*.py") if not p.stem.endswith("_cuda")))
+@pytest.mark.parametrize("family", [name for name in MODULES if name not in ONLY_ON_THE_CPU])
 def test_every_kernel_that_is_launched_has_a_twin(family):
-    if family.startswith("cuda_") or family in ONLY_ON_THE_CPU:
-        return
-    launched = {name for name, function in functions(KERNELS / f"{family}.py").items() if is_launched(function)}
+    launched = {name for name, function in functions(path_of(family)).items() if is_launched(function)}
     twins = set(twins_of(family)) if family in FAMILIES else set()
     assert launched - twins == set(WITHOUT.get(family, {}))

@@ -4,7 +4,7 @@
     python tests/reference/make_files.py --keras tf_keras write FOLDER [case ...]      # Keras 2 writes .h5
     python tests/reference/make_files.py --keras nbkeras [--h5] write FOLDER [case ...]
     KERAS_BACKEND=jax python tests/reference/make_files.py read FOLDER [case ...]      # loads them and compares
-    KERAS_BACKEND=jax python tests/reference/make_files.py ops .                       # nbkeras/saving/keras_ops.py against real Keras
+    KERAS_BACKEND=jax python tests/reference/make_files.py ops .                       # saving/keras_ops.py against real Keras
     KERAS_BACKEND=jax python tests/reference/make_files.py configs .                   # keras_3_configs.json
 
 in an environment with keras 3, jax, tf_keras (for nbkeras: with nbkeras). `pack FOLDER` puts those of the named

@@ -1,4 +1,4 @@
-"""Stand-ins for `cuda.bindings.driver` and for what nbkeras uses of numba-cuda, on the CPU's memory, to drive cuda/machine/hardware.py.
+"""Stand-ins for `cuda.bindings.driver` and for what nbkeras uses of numba-cuda, on the CPU's memory, to drive hardware.py.
 
 What is queued on a stream runs when something waits for it (order "late"), at once ("early"), or, with a number for order, some
 of it now and then at random: in any order that events allow. So a missing wait shows as wrong numbers or as a fault. Arguments of

@@ -16,9 +16,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_WORDS = {
-    f"nbkeras.kernels.cuda_{name}" for name in ("checker", "language", "registers")
-}  # what kernels are written in
+_WORDS = {  # what kernels are written in
+    "nbkeras.kernels.cuda.machine.checker",
+    "nbkeras.kernels.cuda.machine.language",
+    "nbkeras.kernels.cuda.loops.registers",
+}
 
 
 class RaceError(RuntimeError):

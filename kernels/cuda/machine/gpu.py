@@ -189,22 +189,23 @@ class Place:
     @staticmethod
     @functools.cache
     def twin(function: Callable) -> Callable:
-        """What runs in a function's place on a GPU: the one of its name in `<its module>_cuda`."""
+        """The function that replaces another one on a GPU: that of its name in the module that `twin_module` names."""
         if isinstance(function, np.ufunc):
             return elementwise_cuda.of_ufunc(function)
         if getattr(function, "on_host", False):
             return host.on_copies(function)
         name, module = function.__name__, function.__module__
-        if module.endswith("_cuda"):
+        twins = twin_module(module)
+        if twins == module:
             return function
         try:
-            return getattr(importlib.import_module(module + "_cuda"), name)
+            return getattr(importlib.import_module(twins), name)
         except (ModuleNotFoundError, AttributeError) as error:
-            if isinstance(error, ModuleNotFoundError) and error.name != module + "_cuda":
+            if isinstance(error, ModuleNotFoundError) and error.name != twins:
                 raise
             raise NotImplementedError(
                 f"the kernel {module}.{name} has no twin for GPUs: write a function of that name and those arguments in "
-                f"{module}_cuda, or decorate it with device.host if it is rare (see docs/custom-ops.md)"
+                f"{twins}, or decorate it with device.host if it is rare (see docs/custom-ops.md)"
             ) from None
 
     def start(
@@ -267,6 +268,16 @@ class Place:
             "version": 3,
             "stream": None,
         }
+
+
+_OURS, _TWINS = "nbkeras.kernels.", "nbkeras.kernels.cuda."
+
+
+def twin_module(module: str) -> str:
+    """Where a module's twins are: in `kernels/cuda/`, under the same name; those of a user's module `x` in `x_cuda`."""
+    if module.startswith(_TWINS) or module.endswith("_cuda"):
+        return module
+    return _TWINS + module.removeprefix(_OURS) if module.startswith(_OURS) else module + "_cuda"
 
 
 @functools.cache

@@ -1,0 +1,47 @@
+"""Floor 1: modules by the names that they had in version 0.1, for code, pickles and model files that still use these.
+
+`import nbkeras.kernels.cache` gives the module that is `nbkeras.kernels.runtime.cache` now. Python asks the finder here last, so
+an import of a module that exists costs nothing.
+"""
+
+import importlib
+import importlib.machinery
+import importlib.util
+import sys
+from types import ModuleType
+from typing import Any
+
+FORMER = {
+    "nbkeras.kernels.cache": "nbkeras.kernels.runtime.cache",
+    "nbkeras.kernels.cuda_kernel": "nbkeras.kernels.cuda.machine.kernel",
+    "nbkeras.kernels.device": "nbkeras.kernels.runtime.device",
+    "nbkeras.kernels.threads": "nbkeras.kernels.runtime.threads",
+    "nbkeras.elastic": "nbkeras.random.elastic_transform",
+    "nbkeras.graph": "nbkeras.building.graph",
+    "nbkeras.inputs": "nbkeras.building.inputs",
+    "nbkeras.layer": "nbkeras.building.layer",
+    "nbkeras.model": "nbkeras.training.model",
+    "nbkeras.operation": "nbkeras.building.operation",
+    "nbkeras.registry": "nbkeras.engine.registry",
+    "nbkeras.sequential": "nbkeras.training.sequential",
+    "nbkeras.tape": "nbkeras.engine.tape",
+}
+
+
+class _Finder:
+    """Finds modules by their former names, and is its own loader."""
+
+    @classmethod
+    def find_spec(cls, name: str, path: Any = None, target: Any = None) -> Any:
+        return importlib.machinery.ModuleSpec(name, cls) if name in FORMER else None  # type: ignore[arg-type]
+
+    @staticmethod
+    def create_module(spec: Any) -> None:
+        """Let Python make an empty module, which `exec_module` replaces."""
+
+    @staticmethod
+    def exec_module(module: ModuleType) -> None:
+        sys.modules[module.__name__] = importlib.import_module(FORMER[module.__name__])
+
+
+sys.meta_path.append(_Finder)  # type: ignore[arg-type]

@@ -1,0 +1,8 @@
+"""Names for ops of your own: `apply` and `op`, with Tensor, Variable and GradientTape. A face: see engine/tensor.py."""
+
+from nbkeras.engine.tensor import GradientTape as GradientTape
+from nbkeras.engine.tensor import Tensor as Tensor
+from nbkeras.engine.tensor import Variable as Variable
+from nbkeras.engine.tensor import apply as apply
+from nbkeras.engine.tensor import as_tensor as as_tensor
+from nbkeras.engine.tensor import op as op
