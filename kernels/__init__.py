@@ -15,6 +15,14 @@ The contract of a family (one file: op, vjp and their compiled loops together):
   at module level, one signature per dtype. One whose work is worth several threads takes `share, shares` and is started by
   `threads.launch_shares`; work is split by shape, never by thread count, so results are the same on every machine.
 * Constants in a float32 loop have the loop's dtype: `x.dtype.type(0.5)`.
-* Imports of other kernel modules are written `from nbkeras.kernels import vmath` or `from nbkeras.kernels.loops.vmath import
-  exp`: the cache's stamp follows them.
+* Imports of other kernel modules name them in full, `from nbkeras.kernels.loops import vmath` or
+  `from nbkeras.kernels.loops.vmath import exp`: the cache's stamp follows them.
+
+Folders: `loops/` holds what compiled loops are made of, `runtime/` runs them, `convolution/` and `recurrent/` are families of
+several files, and `cuda/` holds the twins of all of these for GPUs. Kernels of your own need the names below and those of
+`nbkeras.kernels.cuda`: see docs/custom-ops.md.
 """
+
+from nbkeras.kernels.runtime import device as device
+from nbkeras.kernels.runtime.cache import compiled as compiled
+from nbkeras.kernels.runtime.threads import launch_shares as launch_shares
