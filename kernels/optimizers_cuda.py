@@ -1,19 +1,18 @@
 """Twins of optimizers.py: one kernel per step, which reads and writes each number once.
 
-A thread takes elements a grid apart, and loads all it needs of one before it stores anything, since for all the compiler knows
-arrays overlap. With all its threads at work, loads of four bytes keep a GPU's memory busy. What a step takes from `rate` and
-`step` one thread works out for its block: float64 is slow on most GPUs.
+A thread takes elements a grid apart. It loads all it needs of one element before it stores anything, since the compiler must
+assume that arrays overlap. With all its threads at work, loads of four bytes keep a GPU's memory busy. One thread of a block
+computes the numbers that depend on `rate` and `step`: float64 is slow on most GPUs.
 """
-
-import math
 
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels import device
-from nbkeras.kernels.cuda_kernel import Kernel, blocks, device_function, kernel, size, start
+from nbkeras.kernels import device, update_rules
+from nbkeras.kernels.cuda_kernel import Kernel, blocks, device_function, device_module, kernel, size, start
 from nbkeras.kernels.device_array import DeviceArray
 
+rules = device_module(update_rules)
 _THREADS = size(512, simulated=8)
 _RESIDENT = 4  # blocks of a processor: 2048 threads, the most that one has
 
@@ -24,27 +23,22 @@ def run(kernel: Kernel, first: DeviceArray, *args) -> None:
 
 
 def smallest(array: DeviceArray) -> np.floating:
+    """The smallest normal number of an array's dtype."""
     return np.finfo(array.dtype).tiny
 
 
 @device_function
-def normal(x, tiny):
-    """x, or zero where it is subnormal; NaN stays."""
-    return tiny - tiny if math.fabs(x) < tiny else x
-
-
-@device_function
 def places(array):
-    """A thread's first element, how many elements there are, and how far apart the thread's are.
+    """A thread's first element, the number of elements, and the distance between two elements of the thread.
 
-    Unsigned: no place counts from the end. All three, as Numba compares an unsigned with a signed integer in float64.
+    All three unsigned: an index does not count from the end, and Numba compares an unsigned with a signed integer in float64.
     """
     return np.uint64(cuda.grid(1)), np.uint64(array.size), np.uint64(cuda.gridsize(1))
 
 
 @device_function
 def rates(like, rate, decay):
-    """(rate, decay * rate) in the dtype of `like`, by one thread for its block; all of them must call this."""
+    """(lr, shrink) of the update rules in the dtype of `like`, by one thread for its block; all of them must call this."""
     numbers = cuda.shared.array(2, like.dtype)
     if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
         numbers[0] = rate[0]
@@ -71,17 +65,12 @@ def _power(base, exponent):
 # SGD
 
 
-@device_function
-def sgd_weight(w, g, lr, shrink):
-    return w - w * shrink - g * lr
-
-
 @kernel
 def _sgd(w, g, rate, decay):
     lr, shrink = rates(w, rate, decay)
     i, count, apart = places(w)
     while i < count:
-        w[i] = sgd_weight(w[i], g[i], lr, shrink)
+        w[i] = rules.sgd(w[i], g[i], lr, shrink)
         i += apart
 
 
@@ -95,10 +84,7 @@ def _sgd_momentum(w, g, m, rate, decay, momentum, of_momentum, nesterov, tiny):
     of_gradient = lr if nesterov else lr - lr
     i, count, apart = places(w)
     while i < count:
-        weight, gradient = w[i], g[i]
-        velocity = normal(m[i] * momentum - gradient * lr, tiny)
-        m[i] = velocity
-        w[i] = weight - weight * shrink + (velocity * of_momentum - gradient * of_gradient)
+        w[i], m[i] = rules.sgd_momentum(w[i], g[i], m[i], lr, shrink, momentum, of_momentum, of_gradient, tiny)
         i += apart
 
 
@@ -111,26 +97,12 @@ def sgd_momentum(w, g, m, rate, decay, momentum, nesterov):
 # RMSprop
 
 
-@device_function
-def rmsprop_square(v, g, keep, take, tiny):
-    return normal(keep * v + take * (g * g), tiny)
-
-
-@device_function
-def scaled_weight(w, g, square, lr, shrink, epsilon):
-    """A weight after a step of RMSprop or Adagrad."""
-    return w - w * shrink - lr * g / math.sqrt(square + epsilon)
-
-
 @kernel
 def _rmsprop(w, g, v, rate, decay, keep, take, epsilon, tiny):
     lr, shrink = rates(w, rate, decay)
     i, count, apart = places(w)
     while i < count:
-        weight, gradient = w[i], g[i]
-        square = rmsprop_square(v[i], gradient, keep, take, tiny)
-        v[i] = square
-        w[i] = scaled_weight(weight, gradient, square, lr, shrink, epsilon)
+        w[i], v[i] = rules.rmsprop(w[i], g[i], v[i], lr, shrink, keep, take, epsilon, tiny)
         i += apart
 
 
@@ -142,22 +114,17 @@ def rmsprop(w, g, v, rate, decay, rho, epsilon):
 @kernel
 def _rmsprop_general(w, g, v, m, mean, rate, decay, keep, take, epsilon, momentum, has_momentum, centered, tiny):
     lr, shrink = rates(w, rate, decay)
+    zero = tiny - tiny
     i, count, apart = places(w)
     while i < count:
-        weight, gradient, square = w[i], g[i], v[i]
-        average = mean[i] if centered else lr - lr
-        velocity = m[i] if has_momentum else lr - lr
-        square = rmsprop_square(square, gradient, keep, take, tiny)
-        v[i] = square
-        if centered:
-            average = normal(keep * average + take * gradient, tiny)
-            mean[i] = average
-            square = square - average * average
-        change = lr * gradient / math.sqrt(square + epsilon)
+        velocity, average = m[i] if has_momentum else zero, mean[i] if centered else zero
+        w[i], v[i], velocity, average = rules.rmsprop_general(
+            w[i], g[i], v[i], velocity, average, lr, shrink, keep, take, epsilon, momentum, has_momentum, centered, tiny
+        )
         if has_momentum:
-            change = normal(momentum * velocity + change, tiny)
-            m[i] = change
-        w[i] = weight - weight * shrink - change
+            m[i] = velocity
+        if centered:
+            mean[i] = average
         i += apart
 
 
@@ -175,10 +142,7 @@ def _adagrad(w, g, accumulator, rate, decay, epsilon):
     lr, shrink = rates(w, rate, decay)
     i, count, apart = places(w)
     while i < count:
-        weight, gradient = w[i], g[i]
-        total = accumulator[i] + gradient * gradient
-        accumulator[i] = total
-        w[i] = scaled_weight(weight, gradient, total, lr, shrink, epsilon)
+        w[i], accumulator[i] = rules.adagrad(w[i], g[i], accumulator[i], lr, shrink, epsilon)
         i += apart
 
 
@@ -191,12 +155,9 @@ def _adadelta(w, g, squares, changes, rate, decay, keep, take, epsilon, tiny):
     lr, shrink = rates(w, rate, decay)
     i, count, apart = places(w)
     while i < count:
-        weight, gradient, changed = w[i], g[i], changes[i]
-        square = normal(keep * squares[i] + take * (gradient * gradient), tiny)
-        squares[i] = square
-        change = math.sqrt(changed + epsilon) * gradient / math.sqrt(square + epsilon)
-        changes[i] = normal(keep * changed + take * (change * change), tiny)
-        w[i] = weight - weight * shrink - lr * change
+        w[i], squares[i], changes[i] = rules.adadelta(
+            w[i], g[i], squares[i], changes[i], lr, shrink, keep, take, epsilon, tiny
+        )
         i += apart
 
 
@@ -211,47 +172,47 @@ def adadelta(w, g, squares, changes, rate, decay, rho, epsilon):
 
 @device_function
 def _adam_rates(like, rate, step, decay, beta_1, beta_2):
-    """(rate * sqrt(1 - beta_2**t) / (1 - beta_1**t), decay * rate), as `rates`."""
+    """(alpha, shrink) of the update rules, as `rates`."""
     numbers = cuda.shared.array(2, like.dtype)
     if cuda.threadIdx.x == 0:
-        real = like.dtype.type
-        one, t = real(1), step[0] + 1
-        correction = math.sqrt(one - real(_power(beta_2, t))) / (one - real(_power(beta_1, t)))
-        numbers[0] = real(rate[0]) * correction
+        real, t = like.dtype.type, step[0] + 1
+        numbers[0] = rules.adam_rate(real(rate[0]), real(_power(beta_1, t)), real(_power(beta_2, t)), real(1))
         numbers[1] = decay * rate[0]
     cuda.syncthreads()
     return numbers[0], numbers[1]
 
 
 @kernel
-def _adam(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, take_1, take_2, epsilon, tiny):
-    """And AMSGrad, where `peak` has elements."""
+def _adam(w, g, m, v, rate, step, decay, beta_1, beta_2, take_1, take_2, epsilon, tiny):
     alpha, shrink = _adam_rates(w, rate, step, decay, beta_1, beta_2)
-    amsgrad = peak.size > 0
     i, count, apart = places(w)
     while i < count:
-        weight, gradient, mean, square = w[i], g[i], m[i], v[i]
-        highest = peak[i] if amsgrad else square
-        mean = normal(mean + (gradient - mean) * take_1, tiny)
-        square = normal(square + (gradient * gradient - square) * take_2, tiny)
-        m[i] = mean
-        v[i] = square
-        if amsgrad:
-            highest = square if square > highest or square != square else highest
-            peak[i] = highest
-            square = highest
-        w[i] = weight - weight * shrink - mean * alpha / (math.sqrt(square) + epsilon)
+        w[i], m[i], v[i] = rules.adam(w[i], g[i], m[i], v[i], alpha, shrink, take_1, take_2, epsilon, tiny)
         i += apart
 
 
-def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon):
+@kernel
+def _amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, take_1, take_2, epsilon, tiny):
+    alpha, shrink = _adam_rates(w, rate, step, decay, beta_1, beta_2)
+    i, count, apart = places(w)
+    while i < count:
+        w[i], m[i], v[i], peak[i] = rules.amsgrad(
+            w[i], g[i], m[i], v[i], peak[i], alpha, shrink, take_1, take_2, epsilon, tiny
+        )
+        i += apart
+
+
+def _adam_constants(w: DeviceArray, beta_1: float, beta_2: float, epsilon: float) -> tuple:
     real = w.dtype.type
-    how = (real(beta_1), real(beta_2), real(1 - beta_1), real(1 - beta_2), real(epsilon), smallest(w))
-    run(_adam, w, g, m, v, peak, rate, step, decay, *how)
+    return real(beta_1), real(beta_2), real(1 - beta_1), real(1 - beta_2), real(epsilon), smallest(w)
 
 
 def adam(w, g, m, v, rate, step, decay, beta_1, beta_2, epsilon):
-    amsgrad(w, g, m, v, v[:0], rate, step, decay, beta_1, beta_2, epsilon)
+    run(_adam, w, g, m, v, rate, step, decay, *_adam_constants(w, beta_1, beta_2, epsilon))
+
+
+def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon):
+    run(_amsgrad, w, g, m, v, peak, rate, step, decay, *_adam_constants(w, beta_1, beta_2, epsilon))
 
 
 @kernel
@@ -263,13 +224,7 @@ def _adamax(w, g, m, u, rate, step, decay, beta_1, keep, take, epsilon, tiny):
     correction = numbers[0]
     i, count, apart = places(w)
     while i < count:
-        weight, gradient, mean, norm = w[i], g[i], m[i], u[i]
-        mean = normal(mean + (gradient - mean) * take, tiny)
-        largest, faded = math.fabs(gradient), normal(keep * norm, tiny)
-        norm = largest if largest > faded or largest != largest else faded
-        m[i] = mean
-        u[i] = norm
-        w[i] = weight - weight * shrink - lr * mean / (correction * (norm + epsilon))
+        w[i], m[i], u[i] = rules.adamax(w[i], g[i], m[i], u[i], lr, shrink, correction, take, keep, epsilon, tiny)
         i += apart
 
 
@@ -297,24 +252,18 @@ def _nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, half, fade, e
     one = real(1)
     if cuda.threadIdx.x == 0:
         t = step[0] + 1
-        now = beta_1 * (one - half * real(_power(fade, t)))
-        following = beta_1 * (one - half * real(_power(fade, t + 1)))
-        product_now = real(product[0])
-        numbers[0] = following / (one - product_now * following)
-        numbers[1] = (one - now) / (one - product_now)
+        now = rules.nadam_momentum(beta_1, real(_power(fade, t)), half, one)
+        following = rules.nadam_momentum(beta_1, real(_power(fade, t + 1)), half, one)
+        numbers[0], numbers[1] = rules.nadam_factors(now, following, real(product[0]), one)
         numbers[2] = one / (one - real(_power(beta_2, t)))
     lr, shrink = rates(w, rate, decay)
     of_mean, of_gradient, correction = numbers[0], numbers[1], numbers[2]
     take_1, take_2 = one - beta_1, one - beta_2
     i, count, apart = places(w)
     while i < count:
-        weight, gradient, mean, square = w[i], g[i], m[i], v[i]
-        mean = normal(mean + (gradient - mean) * take_1, tiny)
-        square = normal(square + (gradient * gradient - square) * take_2, tiny)
-        m[i] = mean
-        v[i] = square
-        ahead = of_mean * mean + of_gradient * gradient
-        w[i] = weight - weight * shrink - lr * ahead / (math.sqrt(square * correction) + epsilon)
+        w[i], m[i], v[i] = rules.nadam(
+            w[i], g[i], m[i], v[i], lr, shrink, of_mean, of_gradient, correction, take_1, take_2, epsilon, tiny
+        )
         i += apart
 
 
@@ -330,14 +279,9 @@ def nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon):
 @kernel
 def _lion(w, g, m, rate, decay, keep_1, take_1, keep_2, take_2, tiny):
     lr, shrink = rates(w, rate, decay)
-    zero = lr - lr
     i, count, apart = places(w)
     while i < count:
-        weight, gradient, mean = w[i], g[i], m[i]
-        ahead = mean * keep_1 + gradient * take_1
-        step = lr if ahead > zero else (-lr if ahead < zero else lr * ahead)
-        m[i] = normal(mean * keep_2 + gradient * take_2, tiny)
-        w[i] = weight - weight * shrink - step
+        w[i], m[i] = rules.lion(w[i], g[i], m[i], lr, shrink, keep_1, take_1, keep_2, take_2, tiny)
         i += apart
 
 
@@ -353,16 +297,9 @@ def _ftrl(w, g, accumulator, linear, rate, decay, up, most, doubled_l2, doubled_
     penalty = doubled_l2 + beta / lr
     i, count, apart = places(w)
     while i < count:
-        weight, gradient, before = w[i], g[i], accumulator[i]
-        weight = weight - weight * shrink
-        total = before + gradient * gradient
-        raised = total**up
-        z = linear[i] + (gradient + doubled_shrinkage * weight - (raised - before**up) / lr * weight)
-        z = normal(z, tiny)
-        clipped = most if z > most else (-most if z < -most else z)
-        accumulator[i] = total
-        linear[i] = z
-        w[i] = (clipped - z) / (raised / lr + penalty)
+        w[i], accumulator[i], linear[i] = rules.ftrl(
+            w[i], g[i], accumulator[i], linear[i], lr, shrink, up, most, penalty, doubled_shrinkage, tiny
+        )
         i += apart
 
 
@@ -384,17 +321,12 @@ def _schedule_free_adam(w, g, z, v, rate, step, decay, keep, beta_2, epsilon, wa
         numbers[2] = one - real(_power(beta_2, step[0] + 1))
     lr, shrink = rates(w, rate, decay)
     lr = lr * numbers[0]
-    share, correction, take = numbers[1], numbers[2], one - beta_2
+    weight, correction, take = numbers[1], numbers[2], one - beta_2
     i, count, apart = places(w)
     while i < count:
-        now, gradient, before, square = w[i], g[i], z[i], v[i]
-        now = now - now * shrink
-        square = normal(square + (gradient * gradient - square) * take, tiny)
-        after = normal(before - lr * gradient / (math.sqrt(square / correction) + epsilon), tiny)
-        mean = (one - share) * ((now - (one - keep) * before) / keep) + share * after
-        v[i] = square
-        z[i] = after
-        w[i] = (one - keep) * after + keep * mean
+        w[i], z[i], v[i] = rules.schedule_free_adam(
+            w[i], g[i], z[i], v[i], lr, shrink, keep, take, weight, correction, epsilon, one, tiny
+        )
         i += apart
 
 

@@ -13,10 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras.kernels import device, optimizers
+from nbkeras.kernels import device, optimizers, update_rules
 from nbkeras.kernels.cache import compiled
 from nbkeras.kernels.embedding import RowGradient
-from nbkeras.kernels.optimizers import normal
 from nbkeras.kernels.threads import launch_shares, share_count
 
 Array = np.ndarray
@@ -154,22 +153,19 @@ def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilo
 
 @compiled
 def _fade(v, updates, rho):
-    """What `updates` steps of RMSprop with a gradient of 0 make of v: v *= rho each, and 0 before it is subnormal.
-
-    Four at a time: where a number becomes subnormal on the way it is so at the end too, since none grows.
-    """
-    keep, tiny = v.dtype.type(rho), v.dtype.type(np.finfo(v.dtype).tiny)
+    """Take `updates` steps of RMSprop with a gradient of 0: v *= rho each, and 0 before it is subnormal."""
+    keep, tiny = v.dtype.type(rho), optimizers.smallest(v)
     for _ in range(updates // 4):
         changed = False
         for j in range(v.size):
-            x = normal(keep * (keep * (keep * (keep * v[j]))), tiny)
+            x = update_rules.rmsprop_faded_four_times(v[j], keep, tiny)
             changed |= x < v[j] or x > v[j]
             v[j] = x
         if not changed:  # zeros, for one
             return
     for _ in range(updates % 4):
         for j in range(v.size):
-            v[j] = normal(keep * v[j], tiny)
+            v[j] = update_rules.rmsprop_faded(v[j], keep, tiny)
 
 
 @compiled

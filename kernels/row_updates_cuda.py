@@ -7,7 +7,8 @@ rows are in use differs from step to step, so there are threads for as many as t
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda_kernel import Kernel, blocks, device_function, kernel, size, start
+from nbkeras.kernels import update_rules
+from nbkeras.kernels.cuda_kernel import Kernel, blocks, device_function, device_module, kernel, size, start
 from nbkeras.kernels.cuda_rows import (
     begins_run,
     by_row,
@@ -18,8 +19,9 @@ from nbkeras.kernels.cuda_rows import (
     with_run,
 )
 from nbkeras.kernels.device_array import DeviceArray
-from nbkeras.kernels.optimizers_cuda import normal, rates, rmsprop_square, scaled_weight, sgd_weight, smallest
+from nbkeras.kernels.optimizers_cuda import rates, smallest
 
+rules = device_module(update_rules)
 _THREADS = size(256, simulated=8)
 
 
@@ -49,7 +51,7 @@ def _sgd(rows, places, sums, dy, w, rate):
         j = column_of_thread()
         if j < dy.shape[1]:
             g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
-            w[row, j] = sgd_weight(w[row, j], g, lr, shrink)
+            w[row, j] = rules.sgd(w[row, j], g, lr, shrink)
 
 
 def _sgd_rows(count, lists, dy, totals, w, rate):
@@ -65,10 +67,7 @@ def _adagrad(rows, places, sums, dy, w, accumulator, rate, epsilon):
         j = column_of_thread()
         if j < dy.shape[1]:
             g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
-            weight = w[row, j]
-            total = accumulator[row, j] + g * g
-            accumulator[row, j] = total
-            w[row, j] = scaled_weight(weight, g, total, lr, shrink, epsilon)
+            w[row, j], accumulator[row, j] = rules.adagrad(w[row, j], g, accumulator[row, j], lr, shrink, epsilon)
 
 
 def _adagrad_rows(count, lists, dy, totals, w, accumulator, rate, epsilon):
@@ -77,14 +76,14 @@ def _adagrad_rows(count, lists, dy, totals, w, accumulator, rate, epsilon):
 
 @device_function
 def _faded(v, updates, keep, tiny):
-    """What `updates` steps of RMSprop with a gradient of 0 make of v."""
+    """v after `updates` steps of RMSprop with a gradient of 0."""
     while updates >= 4:
-        before, v = v, normal(keep * (keep * (keep * (keep * v))), tiny)
+        before, v = v, rules.rmsprop_faded_four_times(v, keep, tiny)
         if not (v < before or v > before):  # zero, for one
             return v
         updates -= 4
     while updates > 0:
-        v = normal(keep * v, tiny)
+        v = rules.rmsprop_faded(v, keep, tiny)
         updates -= 1
     return v
 
@@ -99,10 +98,8 @@ def _rmsprop(rows, places, sums, dy, w, v, seen, clock, rate, keep, take, epsilo
         j = column_of_thread()
         if j < dy.shape[1]:
             g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
-            weight = w[row, j]
-            square = rmsprop_square(_faded(v[row, j], missed, keep, tiny), g, keep, take, tiny)
-            v[row, j] = square
-            w[row, j] = scaled_weight(weight, g, square, lr, shrink, epsilon)
+            square = _faded(v[row, j], missed, keep, tiny)
+            w[row, j], v[row, j] = rules.rmsprop(w[row, j], g, square, lr, shrink, keep, take, epsilon, tiny)
 
 
 def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilon):

@@ -1,6 +1,7 @@
 """Optimizer steps on the GPU against those on the CPU, and optimizers as they are used."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +9,7 @@ import pytest
 import twins
 
 from nbkeras import optimizers
-from nbkeras.kernels import device, gradients
+from nbkeras.kernels import device, gradients, update_rules
 from nbkeras.kernels import optimizers as kernels
 from nbkeras.program import Program
 from nbkeras.tensor import Variable
@@ -101,6 +102,15 @@ def test_slots_become_zero_before_they_are_subnormal(dtype):
     for got, want in zip(faded(twins.place()), faded(None), strict=True):
         np.testing.assert_array_equal(got, want)
         assert (got != 0).sum() == 1
+
+
+def test_a_rule_for_the_gpu_leaves_the_rule_of_the_cpu_as_it_is():
+    from nbkeras.kernels.cuda_kernel import device_module
+
+    rules = device_module(update_rules)
+    assert rules is device_module(update_rules)  # compiled once for all kernels
+    assert callable(rules.adam) and rules.adam is not update_rules.adam
+    assert update_rules.math is math  # where the simulator's would not compile
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
