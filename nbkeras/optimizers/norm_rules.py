@@ -10,6 +10,7 @@ from typing import Any
 from nbkeras import ops
 from nbkeras.optimizers.optimizer import Optimizer
 from nbkeras.optimizers.rules import register
+from nbkeras.options import config_from
 from nbkeras.tensor import Tensor, Variable
 
 
@@ -43,6 +44,8 @@ class Lamb(_ByVariable):
         self.check_fraction(beta_1=beta_1, beta_2=beta_2)
         self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
 
+    get_config = config_from(__init__)
+
     def update_step(self, gradient, variable, learning_rate):
         t, rate = self._time(variable), ops.cast(learning_rate, variable.dtype.name)
         m, v = self._slots[variable, "momentum"], self._slots[variable, "velocity"]
@@ -53,9 +56,6 @@ class Lamb(_ByVariable):
         length, of_change = (ops.sqrt(ops.sum(ops.square(x))) for x in (variable, change))
         ratio = ops.where(ops.logical_and(length > 0, of_change > 0), length / of_change, 1.0)
         variable.assign_sub(ratio * rate * change)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
 
 @register
@@ -80,6 +80,8 @@ class Adafactor(_ByVariable):
         self.beta_2_decay, self.epsilon_1, self.epsilon_2 = beta_2_decay, epsilon_1, epsilon_2
         self.clip_threshold, self.relative_step = clip_threshold, relative_step
         self._factors: dict[Variable, tuple[Variable, Variable, Variable]] = {}
+
+    get_config = config_from(__init__)
 
     def build(self, variables: Sequence[Variable]) -> None:
         first = not self.built
@@ -106,10 +108,6 @@ class Adafactor(_ByVariable):
         change = gradient / ops.sqrt(v)
         change = change / ops.maximum(_root_mean_square(change) / self.clip_threshold, 1.0)
         variable.assign_sub(rate * change)
-
-    def get_config(self) -> dict[str, Any]:
-        names = "beta_2_decay", "epsilon_1", "epsilon_2", "clip_threshold", "relative_step"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
 @register
@@ -148,6 +146,8 @@ class Muon(_ByVariable):
         self.muon_a, self.muon_b, self.muon_c, self.ns_steps = muon_a, muon_b, muon_c, ns_steps
         self.nesterov, self.rms_rate = nesterov, rms_rate
         self._moments: dict[Variable, tuple[Variable, ...]] = {}
+
+    get_config = config_from(__init__)
 
     def _takes_adam(self, variable: Variable) -> bool:
         path = variable.path
@@ -193,10 +193,3 @@ class Muon(_ByVariable):
             mixed = self.muon_b * squared + self.muon_c * ops.matmul(squared, squared)
             x = self.muon_a * x + ops.matmul(mixed, x)
         return ops.transpose(x) if upright else x
-
-    def get_config(self) -> dict[str, Any]:
-        names = (
-            "adam_beta_1 adam_beta_2 epsilon exclude_layers muon_a muon_b muon_c adam_lr_ratio momentum ns_steps nesterov "
-            "exclude_embeddings adam_weight_decay rms_rate"
-        )
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}

@@ -6,11 +6,11 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.kernels import device, row_updates
-from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels import device, optimizers, row_updates
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.optimizers.buffers import Run
 from nbkeras.optimizers.optimizer import Optimizer
+from nbkeras.options import config_from
 from nbkeras.registry import Registry
 from nbkeras.tensor import Variable
 
@@ -38,22 +38,21 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.slots = (("momentum",),) if momentum else ()
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         w, g = run.weights, run.gradients
         if self.momentum:
             m, how = self.slot(run, "momentum"), (self.momentum, self.nesterov)
-            kernels.launch(kernels.sgd_momentum, w, g, m, self._rate, run.decay, *how)
+            optimizers.launch(optimizers.sgd_momentum, w, g, m, self._rate, run.decay, *how)
         else:
-            kernels.launch(kernels.sgd, w, g, self._rate, run.decay)
+            optimizers.launch(optimizers.sgd, w, g, self._rate, run.decay)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return not self.momentum
 
     def step_rows(self, variable: Variable, gradient: RowGradient) -> None:
         row_updates.sgd(gradient, variable.data, self._rate)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
 
 
 @register
@@ -82,14 +81,16 @@ class RMSprop(Optimizer):
         optional = [("momentum",)] * (self.momentum > 0) + [("average_gradient",)] * self.centered
         self.slots = (("velocity",), *optional)
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         w, g, v = run.weights, run.gradients, self.slot(run, "velocity")
         if self.momentum or self.centered:
             m, mean = self.slot(run, "momentum"), self.slot(run, "average_gradient")
             how = (self.rho, self.epsilon, self.momentum, self.centered)
-            kernels.launch(kernels.rmsprop_general, w, g, v, m, mean, self._rate, run.decay, *how)
+            optimizers.launch(optimizers.rmsprop_general, w, g, v, m, mean, self._rate, run.decay, *how)
         else:
-            kernels.launch(kernels.rmsprop, w, g, v, self._rate, run.decay, self.rho, self.epsilon)
+            optimizers.launch(optimizers.rmsprop, w, g, v, self._rate, run.decay, self.rho, self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         plain = not self.momentum and not self.centered and variable.dtype.type(self.epsilon) > 0
@@ -99,10 +100,6 @@ class RMSprop(Optimizer):
         v = self._slots[variable, "velocity"]
         v.let_lag(self.rho)
         row_updates.rmsprop(gradient, variable.data, v.rows, v.seen, v.clock, self._rate, self.rho, self.epsilon)
-
-    def get_config(self) -> dict[str, Any]:
-        own = {"rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon, "centered": self.centered}
-        return {**super().get_config(), **own}
 
 
 @register
@@ -125,9 +122,11 @@ class Adagrad(Optimizer):
         self.slot_values = {"accumulator": self.initial_accumulator_value}
         self.epsilon = _epsilon(epsilon)
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         w, g, accumulator = run.weights, run.gradients, self.slot(run, "accumulator")
-        kernels.launch(kernels.adagrad, w, g, accumulator, self._rate, run.decay, self.epsilon)
+        optimizers.launch(optimizers.adagrad, w, g, accumulator, self._rate, run.decay, self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return bool(variable.dtype.type(self.epsilon) > 0)
@@ -135,10 +134,6 @@ class Adagrad(Optimizer):
     def step_rows(self, variable: Variable, gradient: RowGradient) -> None:
         accumulator = self._slots[variable, "accumulator"]
         row_updates.adagrad(gradient, variable.data, accumulator.rows, self._rate, self.epsilon)
-
-    def get_config(self) -> dict[str, Any]:
-        own = {"initial_accumulator_value": self.initial_accumulator_value, "epsilon": self.epsilon}
-        return {**super().get_config(), **own}
 
 
 @register
@@ -155,17 +150,16 @@ class Adadelta(Optimizer):
         self.rho = float(rho)
         self.epsilon = _epsilon(epsilon)
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         state = (self.slot(run, "accumulated_grad"), self.slot(run, "accumulated_delta_var"))
         how = (self.rho, self.epsilon)
-        kernels.launch(kernels.adadelta, run.weights, run.gradients, *state, self._rate, run.decay, *how)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rho": self.rho, "epsilon": self.epsilon}
+        optimizers.launch(optimizers.adadelta, run.weights, run.gradients, *state, self._rate, run.decay, *how)
 
 
 class _TwoMoments(Optimizer):
-    """What Adam and its kin share: decay rates of a first and a second moment."""
+    """Base of Adam and its kin: decay rates of a first and a second moment."""
 
     slots: Sequence[Sequence[str]] = (("momentum", "velocity"),)
 
@@ -183,11 +177,10 @@ class _TwoMoments(Optimizer):
         self.beta_2 = float(beta_2)
         self.epsilon = _epsilon(epsilon)
 
+    get_config = config_from(__init__)
+
     def _constants(self, run: Run) -> tuple:
         return self._rate, self._step, run.decay, self.beta_1, self.beta_2, self.epsilon
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
 
 @register
@@ -211,16 +204,15 @@ class Adam(_TwoMoments):
         self.amsgrad = bool(amsgrad)
         self.slots = (("momentum", "velocity"), ("velocity_hat",)) if amsgrad else (("momentum", "velocity"),)
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         m, v = self.slot(run, "momentum"), self.slot(run, "velocity")
         if self.amsgrad:
             peak = self.slot(run, "velocity_hat")
-            kernels.launch(kernels.amsgrad, run.weights, run.gradients, m, v, peak, *self._constants(run))
+            optimizers.launch(optimizers.amsgrad, run.weights, run.gradients, m, v, peak, *self._constants(run))
         else:
-            kernels.launch(kernels.adam, run.weights, run.gradients, m, v, *self._constants(run))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "amsgrad": self.amsgrad}
+            optimizers.launch(optimizers.adam, run.weights, run.gradients, m, v, *self._constants(run))
 
 
 @register
@@ -250,7 +242,7 @@ class Adamax(_TwoMoments):
 
     def step(self, run: Run) -> None:
         m, u = self.slot(run, "momentum"), self.slot(run, "norm")
-        kernels.launch(kernels.adamax, run.weights, run.gradients, m, u, *self._constants(run))
+        optimizers.launch(optimizers.adamax, run.weights, run.gradients, m, u, *self._constants(run))
 
 
 @register
@@ -270,7 +262,7 @@ class Nadam(_TwoMoments):
         return [*super().variables, *([] if self._product is None else [self._product])]
 
     def before_runs(self) -> None:
-        device.launch(kernels.nadam_product, self._flat_product, self._step, self.beta_1)
+        device.launch(optimizers.nadam_product, self._flat_product, self._step, self.beta_1)
 
     @property
     def _flat_product(self) -> np.ndarray:
@@ -278,7 +270,7 @@ class Nadam(_TwoMoments):
 
     def step(self, run: Run) -> None:
         m, v = self.slot(run, "momentum"), self.slot(run, "velocity")
-        kernels.launch(kernels.nadam, run.weights, run.gradients, m, v, self._flat_product, *self._constants(run))
+        optimizers.launch(optimizers.nadam, run.weights, run.gradients, m, v, self._flat_product, *self._constants(run))
 
 
 @register
@@ -291,16 +283,15 @@ class Lion(Optimizer):
         super().__init__(learning_rate, **kwargs)
         self.check_fraction(beta_1=beta_1, beta_2=beta_2)
         if not beta_1:
-            raise ValueError("Lion: beta_1 must be above 0, for with 0 it is nothing but the gradient's sign")
+            raise ValueError("Lion: beta_1 must be above 0: with 0 a step is the gradient's sign alone")
         self.beta_1 = float(beta_1)
         self.beta_2 = float(beta_2)
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         m, how = self.slot(run, "momentum"), (self.beta_1, self.beta_2)
-        kernels.launch(kernels.lion, run.weights, run.gradients, m, self._rate, run.decay, *how)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2}
+        optimizers.launch(optimizers.lion, run.weights, run.gradients, m, self._rate, run.decay, *how)
 
 
 @register
@@ -311,6 +302,12 @@ class Ftrl(Optimizer):
     """
 
     slots = (("accumulator", "linear"),)
+    _penalties = (
+        "l1_regularization_strength",
+        "l2_regularization_strength",
+        "l2_shrinkage_regularization_strength",
+        "beta",
+    )
 
     def __init__(
         self,
@@ -324,28 +321,25 @@ class Ftrl(Optimizer):
         **kwargs,
     ):
         super().__init__(learning_rate, **kwargs)
-        self._constants = {
-            "learning_rate_power": learning_rate_power,
-            "initial_accumulator_value": initial_accumulator_value,
-            "l1_regularization_strength": l1_regularization_strength,
-            "l2_regularization_strength": l2_regularization_strength,
-            "l2_shrinkage_regularization_strength": l2_shrinkage_regularization_strength,
-            "beta": beta,
-        }
-        for name, value in self._constants.items():
-            if (value > 0) if name == "learning_rate_power" else (value < 0):
-                wanted = "<= 0" if name == "learning_rate_power" else ">= 0"
-                raise ValueError(f"Ftrl: {name} must be {wanted}, received {value!r}")
-            setattr(self, name, float(value))
+        self.learning_rate_power = learning_rate_power
+        self.initial_accumulator_value = initial_accumulator_value
+        self.l1_regularization_strength = l1_regularization_strength
+        self.l2_regularization_strength = l2_regularization_strength
+        self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
+        self.beta = beta
+        if learning_rate_power > 0:
+            raise ValueError(f"Ftrl: learning_rate_power must be <= 0, received {learning_rate_power!r}")
+        for name in ("initial_accumulator_value", *self._penalties):
+            if getattr(self, name) < 0:
+                raise ValueError(f"Ftrl: {name} must be >= 0, received {getattr(self, name)!r}")
         self.slot_values = {"accumulator": float(initial_accumulator_value)}
 
-    def step(self, run: Run) -> None:
-        power, _, *others = (float(value) for value in self._constants.values())
-        state = self.slot(run, "accumulator"), self.slot(run, "linear")
-        kernels.launch(kernels.ftrl, run.weights, run.gradients, *state, self._rate, run.decay, power, *others)
+    get_config = config_from(__init__)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self._constants}
+    def step(self, run: Run) -> None:
+        constants = (float(getattr(self, name)) for name in ("learning_rate_power", *self._penalties))
+        state = self.slot(run, "accumulator"), self.slot(run, "linear")
+        optimizers.launch(optimizers.ftrl, run.weights, run.gradients, *state, self._rate, run.decay, *constants)
 
 
 @register
@@ -366,9 +360,11 @@ class ScheduleFreeAdamW(_TwoMoments):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         if not beta_1:
             raise ValueError(
-                "ScheduleFreeAdamW: beta_1 must be above 0, for the mean is worked out from the weights by it"
+                "ScheduleFreeAdamW: beta_1 must be above 0: the mean is computed from the weights by dividing by it"
             )
         self.warmup_steps = warmup_steps
+
+    get_config = config_from(__init__)
 
     def build(self, variables: Sequence[Variable]) -> None:
         first = not self.built
@@ -379,8 +375,5 @@ class ScheduleFreeAdamW(_TwoMoments):
 
     def step(self, run: Run) -> None:
         z, v = self.slot(run, "momentum"), self.slot(run, "velocity")
-        kernel, how = kernels.schedule_free_adam, self._constants(run)
-        kernels.launch(kernel, run.weights, run.gradients, z, v, *how, float(self.warmup_steps))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "warmup_steps": self.warmup_steps}
+        kernel, how = optimizers.schedule_free_adam, self._constants(run)
+        optimizers.launch(kernel, run.weights, run.gradients, z, v, *how, float(self.warmup_steps))
