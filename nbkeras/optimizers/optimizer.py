@@ -8,8 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops, tape
-from nbkeras.kernels import device, gradients
-from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels import device, gradients, optimizers
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.mistakes import warn
 from nbkeras.optimizers.buffers import Run
@@ -81,7 +80,7 @@ class Optimizer(State):
             device.launch(gradients.count_batches, self._batches, every, self._due, self._updates)
             for run in self._runs:
                 total = self.slot(run, "gradient_accumulator")
-                kernels.launch(gradients.accumulate, run.gradients, total, self._due, every)
+                optimizers.launch(gradients.accumulate, run.gradients, total, self._due, every)
             with device.only_if(self._due):
                 self._update_weights(by_rows)
         else:
@@ -89,7 +88,7 @@ class Optimizer(State):
         if self.use_ema:
             how = (self._step, self.ema_momentum, self.ema_overwrite_frequency or 0)
             for run in self._runs:
-                kernels.launch(kernels.moving_average, run.weights, self.slot(run, "average"), *how)
+                optimizers.launch(optimizers.moving_average, run.weights, self.slot(run, "average"), *how)
         with tape.Recording(False):
             for variable in self._trainable:
                 if variable.constraint is not None:
@@ -122,7 +121,7 @@ class Optimizer(State):
     def unscale(self, scale: Array) -> None:
         """Divide the gradients by scale[0]."""
         for run in self._runs:
-            kernels.launch(gradients.unscale, run.gradients, scale)
+            optimizers.launch(gradients.unscale, run.gradients, scale)
 
     def _clip(self) -> None:
         if self.clipvalue:
@@ -139,7 +138,7 @@ class Optimizer(State):
         counts = [gradients.chunks(part.size) for part in parts]
         sums, start = device.empty((sum(counts),), np.float64), 0
         for part, count in zip(parts, counts, strict=True):
-            kernels.launch(gradients.square_sums, part, sums[start : start + count])
+            optimizers.launch(gradients.square_sums, part, sums[start : start + count])
             start += count
         return sums
 
@@ -147,7 +146,7 @@ class Optimizer(State):
     def _limit_norm(cls, parts: list[Array], limit: float) -> None:
         sums = cls._square_sums(parts)
         for part in parts:
-            kernels.launch(gradients.limit_norm, part, sums, limit)
+            optimizers.launch(gradients.limit_norm, part, sums, limit)
 
     def before_runs(self) -> None:
         """What a subclass does once per step, before its runs."""
@@ -158,7 +157,7 @@ class Optimizer(State):
         with tape.Recording(False):
             for variable in run.variables:
                 if run.decay:
-                    device.launch(kernels.shrink, variable.data, self._rate, run.decay)
+                    device.launch(optimizers.shrink, variable.data, self._rate, run.decay)
                 self.update_step(Tensor(self._buffers.gradient(variable)), variable, rate)
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:
