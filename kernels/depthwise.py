@@ -150,8 +150,9 @@ def read_at(place, tap, stride, dilation, before, back, length):
 
 
 @compiled
-def convolve_rows(x, kernel, bias, y, rooms, kh, kw, sh, sw, dh, dw, top, left, back, relu, share, shares):
+def convolve_rows(x, kernel, bias, y, rooms, window, back, relu, share, shares):
     """A share of the rows of y = conv(x, kernel) + bias; with `back`, of the gradient y for the output's gradient x."""
+    kh, kw, sh, sw, dh, dw, top, left = window
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
     places = rooms[share]
     step = (1 if sw == 1 else 0) if back else sw  # from a window's places to the next one's; 0: they differ
@@ -184,7 +185,7 @@ def _convolve(x: Array, kernel: Array, bias: Array, y: Array, window: Window, ba
     taps = window.height * window.width
     shares = _share_count(y.shape[0] * y.shape[1], y.size * taps)
     rooms = device.empty((shares, 2 * taps), np.int64)
-    launch_shares(convolve_rows, shares, x, kernel, bias, y, rooms, *window, back, int(relu))
+    launch_shares(convolve_rows, shares, x, kernel, bias, y, rooms, tuple(window), back, int(relu))
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu: bool) -> None:
@@ -198,8 +199,9 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window) -> None:
 
 
 @compiled
-def kernel_gradient_rows(x, dy, partials, places, kh, kw, sh, sw, dh, dw, top, left, share, shares):
+def kernel_gradient_rows(x, dy, partials, places, window, share, shares):
     """partials[share] = the kernel's gradient for a share of the rows of dy; places: of its columns, in x and in dy."""
+    kh, kw, sh, sw, dh, dw, top, left = window
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2]
     partial = partials[share]
     for j in range(partial.size):
@@ -229,6 +231,6 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window) -> None
     flat = dkernel.reshape(1, -1)
     partials = flat if shares == 1 else device.empty((shares, dkernel.size), x.dtype)
     places = device.empty((shares, 2 * dy.shape[2]), np.int64)
-    launch_shares(kernel_gradient_rows, shares, x, dy, partials, places, *window)
+    launch_shares(kernel_gradient_rows, shares, x, dy, partials, places, tuple(window))
     if shares > 1:
         reduce.sum_rows(partials[None], flat)

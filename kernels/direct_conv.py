@@ -63,22 +63,20 @@ def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, 
 
 
 @compiled
-def rows_by_nine(
-    x, flat, weights, y, offsets, rooms, out_height, out_width, kh, kw, sh, sw, dh, dw, top, left, relu, share, shares
-):
+def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, window, relu, share, shares):
     """A share of the output's rows; flat: x once more, without its axes, as is y; rooms: a window for each share."""
-    window = Window(kh, kw, sh, sw, dh, dw, top, left)
+    window = Window(*window)
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
+    sw, left, reach = window.column_stride, window.left, (window.width - 1) * window.column_dilation
     units = weights.size // 10
     least = x.dtype.type(0) if relu else x.dtype.type(-np.inf)
     rows = x.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):
-        n, row = r // out_height, r % out_height * sh - top
-        inside = row >= 0 and row + (kh - 1) * dh < height
-        first = (
-            min(out_width, -(-left // sw)) if inside else out_width
-        )  # the first and last + 1 window inside the image
-        last = max(first, min(out_width, (width - 1 - (kw - 1) * dw + left) // sw + 1))
+        n, row = r // out_height, r % out_height * window.row_stride - window.top
+        inside = row >= 0 and row + (window.height - 1) * window.row_dilation < height
+        # The first and last + 1 window inside the image.
+        first = min(out_width, -(-left // sw)) if inside else out_width
+        last = max(first, min(out_width, (width - 1 - reach + left) // sw + 1))
         if first < last:
             at, to = ((n * height + row) * width + first * sw - left) * channels, (r * out_width + first) * units
             positions_by_nine(flat, at, sw * channels, offsets, _ZERO, weights, units, y, to, last - first, least)
@@ -101,4 +99,4 @@ def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu
     shares = max(1, min(_SHARES, y.size * TAPS // _SHARE_WORK))
     arrays = (x, x.reshape(-1), weights.reshape(-1), y.reshape(-1), _offsets(window, x.shape[2], x.shape[3]))
     rooms = device.empty((shares, TAPS), x.dtype)
-    launch_shares(rows_by_nine, shares, *arrays, rooms, y.shape[1], y.shape[2], *window, relu)
+    launch_shares(rows_by_nine, shares, *arrays, rooms, y.shape[1], y.shape[2], tuple(window), relu)

@@ -69,26 +69,23 @@ def average_pool_vjp(saved, dy, needs):
 
 def _pool(x: Array, y: Array, window: Window, average: bool) -> None:
     shares = _shares(y.size * window.height * window.width, y.shape[0] * y.shape[1])
-    launch_shares(pool_rows, shares, x, y, *_without_dilation(window), average)
+    launch_shares(pool_rows, shares, x, y, tuple(window), average)
 
 
 def _pool_gradient(dy: Array, y: Array, x: Array, dx: Array, window: Window, average: bool) -> None:
     shares = _shares(y.size * window.height * window.width, dx.shape[0])
     rest = device.empty((shares, dx.shape[3]), dx.dtype)
     arrays = (dy, y, x, dx, rest)
-    launch_shares(unpool_images, shares, *arrays, *_without_dilation(window), average)
-
-
-def _without_dilation(window: Window) -> tuple[int, ...]:
-    return (*window[:4], window.top, window.left)
+    launch_shares(unpool_images, shares, *arrays, tuple(window), average)
 
 
 # -------------------- any window --------------------
 
 
 @compiled
-def pool_rows(x, y, kh, kw, sh, sw, top, left, average, share, shares):
+def pool_rows(x, y, window, average, share, shares):
     """A share of the rows of y: the largest element of each window, or with `average` the mean."""
+    kh, kw, sh, sw, _, _, top, left = window
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
     rows = y.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):
@@ -117,8 +114,9 @@ def pool_rows(x, y, kh, kw, sh, sw, top, left, average, share, shares):
 
 
 @compiled
-def unpool_images(dy, y, x, dx, rest, kh, kw, sh, sw, top, left, average, share, shares):
+def unpool_images(dy, y, x, dx, rest, window, average, share, shares):
     """A share of the images of dx; rest: room for each share to hold what of dy's row has not found its place yet."""
+    kh, kw, sh, sw, _, _, top, left = window
     height, width, channels, out_height, out_width = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2]
     zero, wait = dx.dtype.type(0), share * channels
     for n in range(dx.shape[0] * share // shares, dx.shape[0] * (share + 1) // shares):

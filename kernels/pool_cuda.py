@@ -66,7 +66,7 @@ def _larger(v, most):
 
 @kernel
 def _pool(over, shape, x, y, window, average, wide):
-    kh, kw, sh, sw, top, left = window
+    kh, kw, sh, sw, _, _, top, left = window
     n, i, j, c = _where(over)
     if n >= over[0]:
         return
@@ -90,12 +90,10 @@ def _pool(over, shape, x, y, window, average, wide):
     store_four(y, at, at + rest, 1, wide, (a, b, d, e))
 
 
-def pool_rows(
-    x: DeviceArray, y: DeviceArray, kh: int, kw: int, sh: int, sw: int, top: int, left: int, average: bool
-) -> None:
+def pool_rows(x: DeviceArray, y: DeviceArray, window: tuple[int, ...], average: bool) -> None:
     """y = the largest element of each window, or with `average` the mean."""
     wide = is_wide(x.shape[3], x, y)
-    _launch(_pool, y.shape, _ints(x.shape), *_flat(x, y), _ints((kh, kw, sh, sw, top, left)), average, wide)
+    _launch(_pool, y.shape, _ints(x.shape), *_flat(x, y), _ints(window), average, wide)
 
 
 @device_function
@@ -106,7 +104,7 @@ def _first(found, x, y, place):
 @kernel
 def _find(over, shape, x, y, found, window, wide):
     """found = which place of x, in its image, each window took its maximum from: the first that equals it; -1 for NaN."""
-    kh, kw, sh, sw, top, left = window
+    kh, kw, sh, sw, _, _, top, left = window
     n, i, j, c = _where(over)
     if n >= over[0]:
         return
@@ -133,7 +131,7 @@ def _on(place, size, stride, before, count):
 
 @kernel
 def _unpool(over, shape, dy, found, dx, window, average, wide):
-    kh, kw, sh, sw, top, left = window
+    kh, kw, sh, sw, _, _, top, left = window
     n, i, j, c = _where(over)
     if n >= over[0]:
         return
@@ -164,22 +162,17 @@ def unpool_images(
     x: DeviceArray,
     dx: DeviceArray,
     rest: DeviceArray,
-    kh: int,
-    kw: int,
-    sh: int,
-    sw: int,
-    top: int,
-    left: int,
+    window: tuple[int, ...],
     average: bool,
 ) -> None:
     """dx = the gradient of pool_rows for dy; rest: not used here."""
-    window = _ints((kh, kw, sh, sw, top, left))
+    numbers = _ints(window)
     found = device.place().scratch("places of maxima", 0 if average else 4 * y.size)[: 4 * y.size].view(np.int32)
     if not average:
         wide = is_wide(x.shape[3], x, y)
-        _launch(_find, y.shape, _ints(x.shape), *_flat(x, y), found, window, wide)
+        _launch(_find, y.shape, _ints(x.shape), *_flat(x, y), found, numbers, wide)
     wide = is_wide(x.shape[3], dy, dx)
-    _launch(_unpool, dx.shape, _ints(dy.shape), *_flat(dy), found, *_flat(dx), window, average, wide)
+    _launch(_unpool, dx.shape, _ints(dy.shape), *_flat(dy), found, *_flat(dx), numbers, average, wide)
 
 
 # -------------------- maxima of 2x2, side by side --------------------
