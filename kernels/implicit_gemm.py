@@ -1,9 +1,10 @@
 """Convolution of any size, stride, dilation and grouping as matrix products over windows, NHWC.
 
-A block of output positions has its windows copied into a buffer that stays in L2, one row of kernel_height * kernel_width
-* channels numbers per position; the product of that buffer and the kernel is the output. The gradients go the same way:
-windows^T @ dy is the kernel's, and dy @ kernel^T are windows whose sum is the input's. A share of the blocks has
-its own buffer; shares and blocks are chosen by shape. Limit: each group is a product of its own, so many groups are slow.
+The windows of a block of output positions are copied into a buffer that stays in L2: one row of kernel_height * kernel_width *
+channels numbers per position. The product of that buffer and the kernel is the output. The gradients are computed in the same
+way: windows^T @ dy is the kernel's gradient, and the rows of dy @ kernel^T are windows whose sum is the input's gradient. Each
+share of the blocks has its own buffer. The shape determines shares and blocks. Limit: each group is a product of its own, so
+many groups are slow.
 """
 
 import numpy as np
@@ -16,14 +17,14 @@ from nbkeras.kernels.threads import launch_shares
 from nbkeras.kernels.window import Window, extent
 
 Array = np.ndarray
-_BUFFER = 65536  # elements of a buffer of windows: with the output's block it should stay in 1 MiB of L2
+_BUFFER = 65536  # elements of a buffer of windows: it should fit into 1 MiB of L2 together with the output's block
 _COLUMNS = (
     640  # taps and channels of a matrix of an input's gradient: with more, its rows lie on too many pages of memory
 )
-_LEAST_POSITIONS = 16  # of a block, or the products get too thin
+_LEAST_POSITIONS = 16  # of a block: with fewer, the products are too thin
 _SHARES = 16
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
-_SHARE_WORK = 1_000_000  # multiply-adds below which another share is not worth its start
+_SHARE_WORK = 1_000_000  # multiply-adds: with fewer, another share costs more than it saves
 
 
 def _block_positions(positions: int, taps: int) -> int:
@@ -39,7 +40,7 @@ def _share_count(blocks: int, work: int) -> int:
 
 @compiled
 def gather(x, n, first, count, window, out_width, channel, channels, windows):
-    """windows[i, ky, kx, c]: channels [channel, channel + channels) of image n under output position first + i."""
+    """Copy windows: windows[i, ky, kx, c] = channels [channel, channel + channels) of image n under output position first + i."""
     height, width, depth = x.shape[1], x.shape[2], x.shape[3]
     zero = x.dtype.type(0)
     run = window.width * channels
@@ -116,7 +117,7 @@ def finish(y, at, rows, width, bias, relu):
 
 @compiled
 def forward_blocks(x, kernel, bias, y, rooms, window, groups, relu, block, blocks, share, shares):
-    """A share of the output's blocks; block: positions in each, the last of an image may have fewer."""
+    """Compute a share of the output's blocks. block: positions per block; the last block of an image may have fewer."""
     window = Window(*window)
     first, last, windows = blocks * share // shares, blocks * (share + 1) // shares, rooms[share]
     out_width, units, channels = y.shape[2], y.shape[3], kernel.shape[2]
@@ -127,7 +128,7 @@ def forward_blocks(x, kernel, bias, y, rooms, window, groups, relu, block, block
         count, at = min(block, positions - start), (n * positions + start) * units
         for g in range(groups):
             gather(x, n, start, count, window, out_width, g * channels, channels, windows)
-            if units == 1:  # as a row: all vectors are full
+            if units == 1:  # computed as a row, so that all vectors are full
                 gemm(0, 1, 1, count, taps, kernel, 0, taps, windows, 0, taps, y.dtype.type(0), y, at, count)
                 continue
             zero, left = y.dtype.type(0), g * width
@@ -160,7 +161,7 @@ def kernel_gradient_blocks(x, dy, partials, rooms, window, groups, block, blocks
         beta = dy.dtype.type(0) if b == first else dy.dtype.type(1)
         for g in range(groups):
             gather(x, n, start, count, window, out_width, g * channels, channels, windows)
-            if units == 1:  # as a row
+            if units == 1:  # computed as a row
                 gemm(0, 0, 1, taps, count, dy, at, count, windows, 0, taps, beta, partial, 0, taps)
                 continue
             gemm(1, 0, taps, width, count, windows, 0, taps, dy, at + g * width, units, beta, partial, g * width, units)
@@ -191,9 +192,9 @@ def transpose_matrices(matrices: Array, out: Array) -> None:
 
 @compiled
 def input_gradient_bands(dy, transposed, dx, rooms, window, groups, block, bands, share, shares):
-    """A share of the bands of dx; a band is a run of an image's rows, and takes all windows that touch them.
+    """Compute a share of the bands of dx. A band is a run of rows of an image, and adds up all windows that touch them.
 
-    transposed: the kernel's rows, or several together, each as a matrix of units by taps and channels.
+    transposed: matrices of units x (taps and channels), each of one row of the kernel or of several.
     """
     window = Window(*window)
     height, row_size = dx.shape[1], dx.shape[2] * dx.shape[3]
@@ -206,7 +207,8 @@ def input_gradient_bands(dy, transposed, dx, rooms, window, groups, block, bands
         first, last = height * band // bands, height * (band + 1) // bands
         for j in range((n * height + first) * row_size, (n * height + last) * row_size):
             store(dx, j, zero)
-        out_top = max(0, -((reach - window.top - first) // window.row_stride))  # the first to end at or below `first`
+        # Output rows whose windows end at or below row `first` and begin above row `last`.
+        out_top = max(0, -((reach - window.top - first) // window.row_stride))
         out_bottom = min(dy.shape[1], (last - 1 + window.top) // window.row_stride + 1)
         for start in range(out_top * out_width, out_bottom * out_width, block):
             count = min(block, out_bottom * out_width - start)
@@ -220,7 +222,7 @@ def input_gradient_bands(dy, transposed, dx, rooms, window, groups, block, bands
 
 
 def _tap_rows(kernel: Array) -> int:
-    """How many rows of a kernel are one matrix: all that fit into _COLUMNS taps and channels, a divisor of its height."""
+    """Number of a kernel's rows in one matrix: a divisor of its height, the largest with at most _COLUMNS taps and channels."""
     height, width, channels, _ = kernel.shape
     return max(
         rows
@@ -234,8 +236,8 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
     rows, units, batch = _tap_rows(kernel), kernel.shape[3], dx.shape[0]
     parts, taps = window.height // rows, rows * window.width * kernel.shape[2]
     shares = _share_count(_SHARES, dy.size * taps * parts)
-    # Fewer images than shares: images are cut into bands, of at least two windows' height since windows across a border
-    # are computed on both sides.
+    # With fewer images than shares, images are cut into bands. A band is at least as high as two windows, because windows that
+    # cross a border are computed on both sides.
     highest = max(1, dx.shape[1] // (2 * extent(window.height, window.row_dilation)))
     bands = min(highest, -(-shares // batch)) if 0 < batch < shares else 1
     shares = max(1, min(shares, batch * bands))

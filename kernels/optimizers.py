@@ -27,7 +27,7 @@ def launch(kernel: Callable, first: Array, *args) -> None:
 
 
 @compiled(inline="always")
-def places(size, share, shares):
+def share_range(size, share, shares):
     """The indices of a share's elements. Unsigned: a signed index might count from the end, and loops would not be vectorised."""
     first, last = stretch(size, share, shares)
     return range(np.uint64(first), np.uint64(last))
@@ -52,7 +52,7 @@ def smallest(w):
 @compiled
 def sgd(w, g, rate, decay, share, shares):
     lr, shrink = rates(w, rate, decay)
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i] = update_rules.sgd(w[i], g[i], lr, shrink)
 
 
@@ -61,7 +61,7 @@ def sgd_momentum(w, g, m, rate, decay, momentum, nesterov, share, shares):
     real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     mu = real(momentum)
     of_momentum, of_gradient = (mu, lr) if nesterov else (real(1), real(0))
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], m[i] = update_rules.sgd_momentum(w[i], g[i], m[i], lr, shrink, mu, of_momentum, of_gradient, tiny)
 
 
@@ -72,7 +72,7 @@ def sgd_momentum(w, g, m, rate, decay, momentum, nesterov, share, shares):
 def rmsprop(w, g, v, rate, decay, rho, epsilon, share, shares):
     real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     keep, take, eps = real(rho), real(1 - rho), real(epsilon)
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], v[i] = update_rules.rmsprop(w[i], g[i], v[i], lr, shrink, keep, take, eps, tiny)
 
 
@@ -82,7 +82,7 @@ def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, cente
     real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     keep, take, eps, mu, zero = real(rho), real(1 - rho), real(epsilon), real(momentum), real(0)
     has_momentum = momentum > 0
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         velocity, average = m[i] if has_momentum else zero, mean[i] if centered else zero
         w[i], v[i], velocity, average = update_rules.rmsprop_general(
             w[i], g[i], v[i], velocity, average, lr, shrink, keep, take, eps, mu, has_momentum, centered, tiny
@@ -100,7 +100,7 @@ def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, cente
 def adagrad(w, g, accumulator, rate, decay, epsilon, share, shares):
     real, (lr, shrink) = w.dtype.type, rates(w, rate, decay)
     eps = real(epsilon)
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], accumulator[i] = update_rules.adagrad(w[i], g[i], accumulator[i], lr, shrink, eps)
 
 
@@ -108,7 +108,7 @@ def adagrad(w, g, accumulator, rate, decay, epsilon, share, shares):
 def adadelta(w, g, squares, changes, rate, decay, rho, epsilon, share, shares):
     real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     keep, take, eps = real(rho), real(1 - rho), real(epsilon)
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], squares[i], changes[i] = update_rules.adadelta(
             w[i], g[i], squares[i], changes[i], lr, shrink, keep, take, eps, tiny
         )
@@ -129,7 +129,7 @@ def adam(w, g, m, v, rate, step, decay, beta_1, beta_2, epsilon, share, shares):
     real, (_, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     alpha = _adam_rate(w, rate, step, beta_1, beta_2)
     take_1, take_2, eps = real(1 - beta_1), real(1 - beta_2), real(epsilon)
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], m[i], v[i] = update_rules.adam(w[i], g[i], m[i], v[i], alpha, shrink, take_1, take_2, eps, tiny)
 
 
@@ -138,7 +138,7 @@ def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon, share,
     real, (_, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     alpha = _adam_rate(w, rate, step, beta_1, beta_2)
     take_1, take_2, eps = real(1 - beta_1), real(1 - beta_2), real(epsilon)
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], m[i], v[i], peak[i] = update_rules.amsgrad(
             w[i], g[i], m[i], v[i], peak[i], alpha, shrink, take_1, take_2, eps, tiny
         )
@@ -149,7 +149,7 @@ def adamax(w, g, m, u, rate, step, decay, beta_1, beta_2, epsilon, share, shares
     real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     correction = real(1) - real(beta_1) ** real(step[0] + 1)
     take, keep, eps = real(1 - beta_1), real(beta_2), real(epsilon)
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], m[i], u[i] = update_rules.adamax(w[i], g[i], m[i], u[i], lr, shrink, correction, take, keep, eps, tiny)
 
 
@@ -169,7 +169,7 @@ def nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon, share
     of_mean, of_gradient = update_rules.nadam_factors(now, following, real(product[0]), one)
     correction = one / (one - real(beta_2) ** t)
     take_1, take_2, eps = one - first, one - real(beta_2), real(epsilon)
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], m[i], v[i] = update_rules.nadam(
             w[i], g[i], m[i], v[i], lr, shrink, of_mean, of_gradient, correction, take_1, take_2, eps, tiny
         )
@@ -182,7 +182,7 @@ def nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon, share
 def lion(w, g, m, rate, decay, beta_1, beta_2, share, shares):
     real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     keep_1, take_1, keep_2, take_2 = real(beta_1), real(1 - beta_1), real(beta_2), real(1 - beta_2)
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], m[i] = update_rules.lion(w[i], g[i], m[i], lr, shrink, keep_1, take_1, keep_2, take_2, tiny)
 
 
@@ -195,7 +195,7 @@ def ftrl(w, g, accumulator, linear, rate, decay, power, l1, l2, l2_shrinkage, be
     real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     up, most, penalty = real(-power), real(l1), real(2) * (real(l2) + real(beta) / (real(2) * lr))
     doubled = real(2 * l2_shrinkage)
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], accumulator[i], linear[i] = update_rules.ftrl(
             w[i], g[i], accumulator[i], linear[i], lr, shrink, up, most, penalty, doubled, tiny
         )
@@ -213,7 +213,7 @@ def schedule_free_adam(w, g, z, v, rate, step, decay, beta_1, beta_2, epsilon, w
         lr = lr * min(t / real(warmup), one)
     keep, take, eps, weight = real(beta_1), one - real(beta_2), real(epsilon), one / t
     correction = one - real(beta_2) ** t
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         w[i], z[i], v[i] = update_rules.schedule_free_adam(
             w[i], g[i], z[i], v[i], lr, shrink, keep, take, weight, correction, eps, one, tiny
         )
@@ -224,14 +224,14 @@ def schedule_free_adam(w, g, z, v, rate, step, decay, beta_1, beta_2, epsilon, w
 
 @compiled
 def moving_average(w, average, step, momentum, every, share, shares):
-    """average = momentum * average + (1 - momentum) * w; then w = average in every `every`-th step, 0 for never."""
+    """Move the average: momentum * average + (1 - momentum) * w; then w = average in every `every`-th step, 0 for never."""
     real = w.dtype.type
     keep = real(momentum if step[0] > 0 else 0.0)
     take = real(1) - keep
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         average[i] = keep * average[i] + take * w[i]
     if every > 0 and (step[0] + 1) % every == 0:
-        for i in places(w.size, share, shares):
+        for i in share_range(w.size, share, shares):
             w[i] = average[i]
 
 

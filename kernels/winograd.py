@@ -1,12 +1,12 @@
-"""Winograd's F(4x4, 3x3) for 3x3 convolutions of stride 1 in float32: 36 products where the direct way needs 144.
+"""Winograd's F(4x4, 3x3) for 3x3 convolutions of stride 1 in float32: 36 products where the direct method needs 144.
 
 The output is cut into tiles of 4x4. A tile's 6x6 input is transformed (B^T d B), multiplied by the transformed kernel
-(G g G^T) place by place over the channels, and transformed back (A^T m A). Over a block of tiles each of the 36 places is
-one matrix product, tiles x channels by channels x units. The input's gradient is the same convolution of dy with the
-kernel turned round. The kernel's gradient is G^T [sum over tiles of (B^T d B) * (A dy A^T)] G.
+(G g G^T) element by element over the channels, and transformed back (A^T m A). Over a block of tiles each of the 36 elements
+is one matrix product, tiles x channels by channels x units. The input's gradient is the same convolution of dy with the
+kernel rotated by 180 degrees. The kernel's gradient is G^T [sum over tiles of (B^T d B) * (A dy A^T)] G.
 
-Error against float64, of the largest element, on normal data: up to 7e-6 with 64 channels and 1.4e-5 with 512 (direct
-float32: about 5e-7); the kernel's gradient 4e-6. tests/test_conv_kernels.py holds bounds.
+Largest error against float64, relative to the largest element, on normally distributed data: 7e-6 with 64 channels and 1.4e-5
+with 512 (direct float32: about 5e-7); of the kernel's gradient 4e-6. Tests check bounds.
 Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016 (arXiv:1509.09308).
 """
 
@@ -25,9 +25,9 @@ Array = np.ndarray
 _f = np.float32
 _ZERO, _ONE, _TWO, _FOUR, _FIVE, _EIGHT = _f(0), _f(1), _f(2), _f(4), _f(5), _f(8)
 _4TH, _6TH, _12TH, _24TH = _f(1 / 4), _f(1 / 6), _f(1 / 12), _f(1 / 24)
-_SIX, _QUAD = np.int64(6), np.int64(4)  # typed: for a literal 6 or 4 Numba would compile `cut` anew
-_BUFFER = 150_000  # elements of a block's transformed tiles: they should stay in 1 MiB of L2
-_LEAST_TILES = 24  # of a block, or the products get too thin
+_SIX, _QUAD = np.int64(6), np.int64(4)  # with a literal 6 or 4 Numba would compile `cut` once more for each
+_BUFFER = 150_000  # elements of a block's transformed tiles: they should fit into 1 MiB of L2
+_LEAST_TILES = 24  # of a block: with fewer, the products are too thin
 _RUN = 512  # elements of a kernel in one share of its transforms
 _SHARES = 16
 _SHARE_WORK = 500_000  # multiply-adds in a share, at least, where there is only one block
@@ -35,7 +35,7 @@ _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients togethe
 
 
 # -------------------- transforms of one row or column of a tile, for all channels --------------------
-# `step` is from one element of the row to the next, `at` and `to` where the first one is.
+# step: distance from one element of the row to the next. at, to: offset of the first one.
 
 
 @compiled
@@ -156,7 +156,7 @@ class Tiling(NamedTuple):
 
 @compiled
 def cut(source, image, height, width, channels, row0, column0, size, patch, at):
-    """patch = size x size places of an NHWC image from (row0, column0) on, zero outside it."""
+    """Copy size x size pixels of an NHWC image from (row0, column0) on to patch, with zeros outside the image."""
     for row in range(row0, row0 + size):
         for column in range(column0, column0 + size):
             to = at + ((row - row0) * size + column - column0) * channels
@@ -171,7 +171,7 @@ def cut(source, image, height, width, channels, row0, column0, size, patch, at):
 
 @compiled
 def input_tiles(x, tiling, first, count, room, to, spare):
-    """room[to:] = B^T d B for `count` tiles from `first` on, places x tiles x channels; spare: offset of free room."""
+    """room[to:] = B^T d B for `count` tiles from `first` on, elements x tiles x channels; spare: offset of free room."""
     height, width, channels = tiling.height, tiling.width, tiling.channels
     patch = spare + 36 * channels
     for i in range(count):
@@ -195,7 +195,7 @@ def input_tiles(x, tiling, first, count, room, to, spare):
 
 @compiled
 def gradient_tiles(dy, tiling, first, count, room, to, spare):
-    """room[to:] = A dy A^T for `count` tiles from `first` on, places x tiles x units."""
+    """room[to:] = A dy A^T for `count` tiles from `first` on, elements x tiles x units."""
     height, width, units = tiling.out_height, tiling.out_width, tiling.units
     patch = spare + 24 * units
     for i in range(count):
@@ -216,7 +216,7 @@ def gradient_tiles(dy, tiling, first, count, room, to, spare):
 
 @compiled
 def output_tiles(room, at, y, tiling, first, count, spare, bias, relu):
-    """y = A^T m A + bias, then relu if asked, for `count` tiles from `first` on; m = room[at:], places x tiles x units."""
+    """y = A^T m A + bias, then relu if asked, for `count` tiles from `first` on; m = room[at:], elements x tiles x units."""
     height, width, units = tiling.out_height, tiling.out_width, tiling.units
     patch = spare + 24 * units
     for i in range(count):
@@ -242,7 +242,7 @@ def output_tiles(room, at, y, tiling, first, count, spare, bias, relu):
 
 @compiled
 def transform_whole_kernel(kernel, size, turn, half, transformed, share, shares):
-    """A share of the elements of G g G^T, or with `turn` of the kernel turned round; half: room for one direction."""
+    """A share of the elements of G g G^T, or with `turn` of the rotated kernel; half: room for one direction."""
     first, last = size * share // shares, size * (share + 1) // shares
     count = last - first
     start, step = (8 * size + first, -size) if turn else (first, size)
@@ -275,7 +275,7 @@ def convolve(
 ) -> None:
     """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none.
 
-    turn: with the kernel turned round and its channels and units exchanged, which makes an input's gradient from dy.
+    turn: rotate the kernel by 180 degrees and exchange its channels and units, which gives an input's gradient from dy.
     """
     tiling, channels, units = Tiling.of(x.shape, y.shape, top, left), x.shape[3], y.shape[3]
     size = channels * units
@@ -296,7 +296,7 @@ def convolve(
 
 @compiled
 def kernel_gradient_tiles(x, dy, partials, rooms, tiling, share, shares):
-    """partials[share] = sum over a share of the tiles of (B^T d B) * (A dy A^T), places x channels x units."""
+    """partials[share] = sum over a share of the tiles of (B^T d B) * (A dy A^T), elements x channels x units."""
     tiling = Tiling(*tiling)
     tiles, block, channels, units = tiling.tiles, tiling.block, tiling.channels, tiling.units
     first, last, room, partial = tiles * share // shares, tiles * (share + 1) // shares, rooms[share], partials[share]
@@ -314,7 +314,7 @@ def kernel_gradient_tiles(x, dy, partials, rooms, tiling, share, shares):
 
 @compiled
 def transform_back(partials, size, half, dkernel, share, shares):
-    """A share of the elements of G^T u G, u the sum of the partials in their order, which is left in partials[0]."""
+    """A share of the elements of G^T u G, where u is the sum of the partials in their order; partials[0] holds it afterwards."""
     first, last, total = size * share // shares, size * (share + 1) // shares, partials[0]
     count = last - first
     for p in range(1, partials.shape[0]):

@@ -1,4 +1,4 @@
-"""Optimizers whose step depends on a variable as a whole, its norm or its rows: variable by variable, by ops.
+"""Optimizers whose step depends on a whole variable, its norm or its rows; ops compute it for each variable.
 
 Formulas, defaults and the order of their state are those of Keras 3.15.
 """
@@ -19,7 +19,7 @@ def _root_mean_square(x):
 
 
 class _ByVariable(Optimizer):
-    """An optimizer written as `update_step`."""
+    """Base of optimizers that define `update_step`."""
 
     def _time(self, like):
         """The number of this step, from 1, in the dtype of `like`."""
@@ -28,7 +28,10 @@ class _ByVariable(Optimizer):
 
 @register
 class Lamb(_ByVariable):
-    """u = Adam's step with both moments corrected, without the rate; w -= rate * |w| / |u| * u. See arXiv:1904.00962."""
+    """Adam's step in proportion to the weights: w -= rate * |w| / |u| * u. Source: arXiv:1904.00962.
+
+    u: Adam's step with both moments corrected, without the rate.
+    """
 
     slots = (("momentum", "velocity"),)
 
@@ -60,7 +63,7 @@ class Lamb(_ByVariable):
 
 @register
 class Adafactor(_ByVariable):
-    """RMSprop whose mean squares are, for matrices, the product of their rows' and their columns' means.
+    """RMSprop that keeps a matrix's mean squares as the means of its rows and of its columns.
 
     The rate is at most 1 / sqrt(t) and times the weights' root mean square (at least epsilon_2); steps whose root mean
     square is above clip_threshold are scaled down to it. relative_step has no effect, as in Keras. Source: arXiv:1804.04235.
@@ -89,7 +92,7 @@ class Adafactor(_ByVariable):
         for variable in variables if first else ():
             shapes: tuple = (variable.shape[:-1], (*variable.shape[:-2], *variable.shape[-1:]))
             dtype: Any = variable.dtype
-            if variable.ndim < 2:  # Keras keeps two numbers in their place and never uses them
+            if variable.ndim < 2:  # Keras keeps two numbers in place of both and never uses them
                 shapes, dtype = ((), ()), "int"
             r, c = (self.add_variable(shape, dtype=dtype, name=variable.name) for shape in shapes)
             self._factors[variable] = r, c, self.add_variable_from_reference(variable, "velocity")
@@ -112,10 +115,11 @@ class Adafactor(_ByVariable):
 
 @register
 class Muon(_ByVariable):
-    """Momentum whose matrices are made nearly orthogonal by Newton-Schulz steps; AdamW for all that is no matrix.
+    """Momentum whose matrices are made nearly orthogonal by Newton-Schulz steps; AdamW for variables that are no matrices.
 
-    exclude_layers: patterns of paths, exclude_embeddings: paths with 'embedding', that take AdamW too. rms_rate: times
-    sqrt(the larger side) it scales a matrix's step (arXiv:2502.16982); None: 1. Source: kellerjordan.github.io/posts/muon.
+    AdamW also applies to paths that match a pattern of exclude_layers and, with exclude_embeddings, to paths with 'embedding'.
+    rms_rate: a matrix's step is scaled by rms_rate * sqrt(its larger side) (arXiv:2502.16982); None: not scaled.
+    Source: kellerjordan.github.io/posts/muon.
     """
 
     def __init__(

@@ -18,18 +18,21 @@ registry = Registry("optimizer")
 
 
 def register(cls: type) -> type:
-    """Make an optimizer known by its name in any case."""
+    """Register an optimizer class under its name, in any case."""
     return registry.register(cls, cls.__name__.lower())
 
 
 def _epsilon(value: float | None) -> float:
-    """Keras 2 lets epsilon=None mean the backend's."""
+    """Epsilon as a number; None means that of the backend, as in Keras 2."""
     return config.epsilon() if value is None else float(value)
 
 
 @register
 class SGD(Optimizer):
-    """w -= rate * g; with momentum m = momentum * m - rate * g: w += m, or (nesterov) w += momentum * m - rate * g."""
+    """Gradient descent: w -= rate * g.
+
+    With momentum: m = momentum * m - rate * g; w += m, or with nesterov w += momentum * m - rate * g.
+    """
 
     def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **kwargs):
         super().__init__(learning_rate, **kwargs)
@@ -57,9 +60,9 @@ class SGD(Optimizer):
 
 @register
 class RMSprop(Optimizer):
-    """v = rho * v + (1 - rho) * g**2; w -= rate * g / sqrt(v + epsilon).
+    """Steps divided by a running root mean square: v = rho * v + (1 - rho) * g**2; w -= rate * g / sqrt(v + epsilon).
 
-    centered: the square of the mean gradient is taken from v in the root. momentum: times the last change is added.
+    centered: subtract the square of the mean gradient from v in the root. momentum: add it times the last change.
     Source: Tieleman & Hinton, Coursera lecture 6.5 (2012).
     """
 
@@ -104,7 +107,10 @@ class RMSprop(Optimizer):
 
 @register
 class Adagrad(Optimizer):
-    """a += g**2; w -= rate * g / sqrt(a + epsilon); a starts at initial_accumulator_value. See Duchi et al., 2011."""
+    """Steps divided by the root of all squares: a += g**2; w -= rate * g / sqrt(a + epsilon).
+
+    a starts at initial_accumulator_value. Source: Duchi et al., 2011.
+    """
 
     slots = (("accumulator",),)
 
@@ -138,7 +144,8 @@ class Adagrad(Optimizer):
 
 @register
 class Adadelta(Optimizer):
-    """a = rho * a + (1 - rho) * g**2; c = g * sqrt(d + epsilon) / sqrt(a + epsilon); d = rho * d + (1 - rho) * c**2;
+    """Steps scaled by their own running size: a = rho * a + (1 - rho) * g**2;
+    c = g * sqrt(d + epsilon) / sqrt(a + epsilon); d = rho * d + (1 - rho) * c**2;
     w -= rate * c. Source: Zeiler, arXiv:1212.5701.
     """
 
@@ -185,10 +192,10 @@ class _TwoMoments(Optimizer):
 
 @register
 class Adam(_TwoMoments):
-    """m += (1 - beta_1) * (g - m); v += (1 - beta_2) * (g**2 - v);
+    """Steps by two running moments: m += (1 - beta_1) * (g - m); v += (1 - beta_2) * (g**2 - v);
     w -= rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon).
 
-    amsgrad: the largest v so far in place of v. Sources: arXiv:1412.6980, arXiv:1904.09237.
+    amsgrad: use the largest v so far in place of v. Sources: arXiv:1412.6980, arXiv:1904.09237.
     """
 
     def __init__(
@@ -236,7 +243,10 @@ class AdamW(Adam):
 
 @register
 class Adamax(_TwoMoments):
-    """m as in Adam; u = max(beta_2 * u, |g|); w -= rate * m / ((1 - beta_1**t) * (u + epsilon)), arXiv:1412.6980."""
+    """Adam by the largest gradient: u = max(beta_2 * u, |g|); w -= rate * m / ((1 - beta_1**t) * (u + epsilon)).
+
+    m as in Adam. Source: arXiv:1412.6980.
+    """
 
     slots = (("momentum", "norm"),)
 
@@ -249,7 +259,7 @@ class Adamax(_TwoMoments):
 class Nadam(_TwoMoments):
     """Adam with Nesterov momentum, whose schedule is u_t = beta_1 * (1 - 0.96**t / 2). Source: Dozat, ICLR 2016."""
 
-    _product: Variable | None = None  # of all u up to now
+    _product: Variable | None = None  # of all momenta up to now
 
     def build(self, variables: Sequence[Variable]) -> None:
         super().build(variables)
@@ -275,7 +285,10 @@ class Nadam(_TwoMoments):
 
 @register
 class Lion(Optimizer):
-    """w -= rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g. Source: arXiv:2302.06675."""
+    """Steps of one size: w -= rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g.
+
+    Source: arXiv:2302.06675.
+    """
 
     slots = (("momentum",),)
 
@@ -344,8 +357,10 @@ class Ftrl(Optimizer):
 
 @register
 class ScheduleFreeAdamW(_TwoMoments):
-    """v as in Adam; z -= rate * g / (sqrt(v / (1 - beta_2**t)) + epsilon), from z = w; x is the mean of all z;
-    w = (1 - beta_1) * z + beta_1 * x. warmup_steps: the rate rises to its value in so many. Source: arXiv:2405.15682.
+    """Adam without a schedule: z -= rate * g / (sqrt(v / (1 - beta_2**t)) + epsilon); w = (1 - beta_1) * z + beta_1 * x.
+
+    v as in Adam; z starts at w; x is the mean of all z. warmup_steps: steps in which the rate rises to its value.
+    Source: arXiv:2405.15682.
     """
 
     def __init__(

@@ -65,7 +65,7 @@ class _Decay(LearningRateSchedule):
 
 @registry.register
 class ExponentialDecay(_Decay):
-    """initial_learning_rate * decay_rate ** (step / decay_steps); staircase: the exponent is rounded down."""
+    """Exponential decay: initial_learning_rate * decay_rate ** (step / decay_steps); staircase: round the exponent down."""
 
     def __call__(self, step) -> float:
         return self.initial_learning_rate * self.decay_rate ** self._periods(step)
@@ -73,7 +73,10 @@ class ExponentialDecay(_Decay):
 
 @registry.register
 class InverseTimeDecay(_Decay):
-    """initial_learning_rate / (1 + decay_rate * step / decay_steps); staircase: step / decay_steps is rounded down."""
+    """Decay by 1 / time: initial_learning_rate / (1 + decay_rate * step / decay_steps).
+
+    staircase: round step / decay_steps down.
+    """
 
     def __call__(self, step) -> float:
         return self.initial_learning_rate / (1 + self.decay_rate * self._periods(step))
@@ -81,7 +84,7 @@ class InverseTimeDecay(_Decay):
 
 @registry.register
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """values[i] up to and including step boundaries[i], the last value after the last boundary."""
+    """Constant values: values[i] up to and including step boundaries[i], the last value after the last boundary."""
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
         if len(boundaries) != len(values) - 1:
@@ -104,7 +107,10 @@ class PiecewiseConstantDecay(LearningRateSchedule):
 
 @registry.register
 class PolynomialDecay(LearningRateSchedule):
-    """(initial - end) * (1 - step / decay_steps) ** power + end; cycle: decay_steps grow so as to reach the step."""
+    """Polynomial decay: (initial - end) * (1 - step / decay_steps) ** power + end.
+
+    cycle: begin again when decay_steps are over, with decay_steps multiplied so that they reach the step.
+    """
 
     def __init__(
         self,
@@ -135,8 +141,10 @@ class PolynomialDecay(LearningRateSchedule):
 
 @registry.register
 class CosineDecay(LearningRateSchedule):
-    """Half a cosine from the initial rate to alpha times it in decay_steps; before it, if warmup_target is given, a
-    straight line from the initial rate to warmup_target in warmup_steps, and the cosine starts from there.
+    """Half a cosine from the initial rate to alpha times it in decay_steps.
+
+    With warmup_target, the rate first rises on a straight line from the initial rate to warmup_target in warmup_steps, and the
+    cosine starts there.
     """
 
     def __init__(
@@ -169,7 +177,7 @@ class CosineDecay(LearningRateSchedule):
 
 @registry.register
 class CosineDecayRestarts(LearningRateSchedule):
-    """Half cosines one after another (SGDR, arXiv:1608.03983), each t_mul times as long and m_mul times as high."""
+    """Half cosines one after another (SGDR, arXiv:1608.03983), each t_mul times as long and m_mul times as high as the last."""
 
     def __init__(
         self,
