@@ -1,28 +1,28 @@
-"""What happens to gradients before an optimizer's step: scaled back, added up over batches, their norms limited.
+"""Kernels on gradients before an optimizer's step: they undo a loss scale, accumulate over batches, and limit norms.
 
-`g` gradients, 1-D, of one float dtype; all in place. What a block of launches hangs on is an int64 (1,), see
-`device.only_if`. `share` and `shares` are added by `optimizers.launch`.
+`g` gradients, 1-D, of one float dtype; all in place. A condition of launches is an int64 (1,), see `device.only_if`.
+`optimizers.launch` adds `share` and `shares`.
 """
 
 import math
 
 import numpy as np
 
-from nbkeras.kernels.optimizers import CHUNK, places
+from nbkeras.kernels.optimizers import CHUNK, share_range
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 
 Array = np.ndarray
 
 
-# Gradients of a loss that was multiplied
+# Gradients of a scaled loss
 
 
 @compiled
 def unscale(g, scale, share, shares):
     """g /= scale[0]; scale float64 (1,)."""
     factor = g.dtype.type(scale[0])
-    for i in places(g.size, share, shares):
+    for i in share_range(g.size, share, shares):
         g[i] = g[i] / factor
 
 
@@ -34,7 +34,7 @@ def all_finite(sums: Array, finite: Array) -> None:
 
 @device.host
 def adjust_scale(finite: Array, scale: Array, count: Array, growth_steps: int) -> None:
-    """Kernel: half of scale (1,) after a gradient that is not finite; twice after growth_steps without, counted in count (1,)."""
+    """Kernel: halve scale (1,) after a gradient that is not finite; double it after growth_steps finite ones, see count (1,)."""
     if not finite[0]:
         scale[0] *= 0.5
         count[0] = 0
@@ -45,7 +45,7 @@ def adjust_scale(finite: Array, scale: Array, count: Array, growth_steps: int) -
         count[0] += 1
 
 
-# Gradients added up over batches
+# Gradients accumulated over batches
 
 
 @device.host
@@ -57,13 +57,13 @@ def count_batches(batches: Array, every: int, due: Array, steps: Array) -> None:
 
 @compiled
 def accumulate(g, total, due, every, share, shares):
-    """Where due[0] is 0, total += g; else g = (g + total) / every and total = 0."""
+    """total += g if due[0] is 0; else g = (g + total) / every and total = 0."""
     count, zero = g.dtype.type(every), g.dtype.type(0)
     if due[0] == 0:
-        for i in places(g.size, share, shares):
+        for i in share_range(g.size, share, shares):
             total[i] = total[i] + g[i]
     else:
-        for i in places(g.size, share, shares):
+        for i in share_range(g.size, share, shares):
             g[i] = (g[i] + total[i]) / count
             total[i] = zero
 
@@ -72,13 +72,13 @@ def accumulate(g, total, due, every, share, shares):
 
 
 def chunks(size: int) -> int:
-    """How many sums `square_sums` makes of `size` elements."""
+    """Number of sums that `square_sums` computes of `size` elements."""
     return -(-size // CHUNK)
 
 
 @compiled(fastmath={"nsz", "contract", "reassoc"})
 def _square_sum(g):
-    """'reassoc' lets it vectorise."""
+    """Sum of squares; 'reassoc' lets LLVM vectorise it."""
     total = 0.0
     for i in range(g.size):
         total += np.float64(g[i]) * np.float64(g[i])
@@ -87,7 +87,7 @@ def _square_sum(g):
 
 @compiled
 def square_sums(g, sums, share, shares):
-    """sums float64 (chunks(g.size),): of squares, each of a fixed chunk, so they do not depend on threads."""
+    """Sums of squares into sums, float64 (chunks(g.size),): one for each chunk of fixed size, so that threads do not matter."""
     for c in range(sums.size * share // shares, sums.size * (share + 1) // shares):
         sums[c] = _square_sum(g[c * CHUNK : (c + 1) * CHUNK])
 
@@ -102,10 +102,10 @@ def limit_norm(g, sums, limit, share, shares):
     if norm <= limit:
         return
     scale = g.dtype.type(limit / norm + (norm - norm))  # NaN where the norm is infinite or NaN
-    for i in places(g.size, share, shares):
+    for i in share_range(g.size, share, shares):
         g[i] *= scale
 
 
 def clip(g: Array, limit: float) -> None:
-    """Kernel: each element of g into [-limit, limit], in place."""
+    """Kernel: clip each element of g to [-limit, limit], in place."""
     np.clip(g, -limit, limit, out=g)

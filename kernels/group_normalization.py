@@ -1,4 +1,4 @@
-"""Group normalization of (samples, places, channels), forward and vjp: two passes over the data each way, no copies.
+"""Group normalization of (samples, places, channels), forward and vjp: two passes over the data for each, no copies.
 
 Wu and He, 2018. Moments are kept by channel and block of places, as those of batch normalization, and joined in float64. On a
 GPU the op is layer normalization of copies with the groups in front (ops/normalization.py).
@@ -12,13 +12,13 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_BLOCK = 32768  # elements of a block of places whose sums are kept apart
+_BLOCK = 32768  # elements of a block of places that has sums of its own
 _SHARE = 16384  # elements of a share where there are no sums
 _ALL_ROWS = np.ones(0, np.bool_)  # in place of a mask
 
 
 def group_normalization(x: Array, gamma: Array | None, beta: Array | None, groups: int, epsilon: float):
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, by the moments of each sample's groups of channels.
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with the moments of each group of channels of a sample.
 
     x: (samples, places, channels), not empty; gamma, beta: (channels,).
     """

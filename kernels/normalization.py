@@ -1,9 +1,9 @@
 """Batch normalization (by columns, over rows) and layer normalization (by rows), forward and vjp, on matrices.
 
-Batch normalization takes two passes over the data each way. Narrow matrices are *widened*: k rows are read as one of
-k * channels columns, so that loops over columns are long enough to vectorise, and the k sets of sums are joined at the
+Batch normalization takes two passes over the data each way. Narrow matrices are *widened*: k rows are read as one
+row of k * channels columns, so that loops over columns are long enough to vectorise. The k sets of sums are joined at the
 end. Moments are kept by blocks of rows in the data's dtype, around the block's first row, and joined in float64 (Chan,
-Golub and LeVeque, 1983), so float32 statistics lose nothing to a large mean or to many rows.
+Golub and LeVeque, 1983), so float32 statistics stay accurate with a large mean or many rows.
 """
 
 import numpy as np
@@ -14,20 +14,20 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_BLOCK = 32768  # elements of a block of rows whose sums are kept apart
+_BLOCK = 32768  # elements of a block of rows that has sums of its own
 _SHARE = 16384  # elements of a share where there are no sums
-_WIDE = 256  # columns that widening aims at
+_WIDE = 256  # widening makes at least so many columns where it can
 _ALL_ROWS = np.ones(0, np.bool_)  # in place of a mask
 _GIVEN = np.zeros(0)  # in place of the number of rows: the statistics do not depend on x
 
 
 def _block_count(rows: int, columns: int) -> int:
-    """Into how many blocks to cut the rows: one for _BLOCK elements, and for no fewer than 8 rows."""
+    """Number of blocks of rows: one for each _BLOCK elements, and none of fewer than 8 rows."""
     return min(-(-rows // 8), -(-rows * columns // _BLOCK))
 
 
 def _filled(array: Array | None, count: int, value: float, dtype) -> Array:
-    """The array, or one of a constant value in place of None."""
+    """The array, or a constant one in place of None."""
     if array is None:
         array = device.empty((count,), dtype)
         device.launch(device.fill, array, value)
@@ -87,7 +87,7 @@ def batch_normalization_training_vjp(saved, dy, needs):
 def batch_normalization(
     x: Array, mean: Array, variance: Array, gamma: Array | None, beta: Array | None, epsilon: float
 ):
-    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with statistics that are given. x: (rows, channels)."""
+    """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with given statistics. x: (rows, channels)."""
     rows, channels = x.shape
     shape = _wide_shape(rows, channels, False)
     wide = x.reshape(shape)
@@ -113,7 +113,7 @@ def batch_normalization_vjp(saved, dy, needs):
 
 
 def _batch_gradients(saved, dy, need_x, need_gamma, need_beta):
-    """dx, dgamma, dbeta from what both forward passes save."""
+    """dx, dgamma, dbeta; both forward passes save the same arrays."""
     wide, mask, total, center, inverse, scale, channels = saved
     shape, dtype = wide.shape, wide.dtype
     dy = dy.reshape(shape)
@@ -163,7 +163,7 @@ def block_moments(x, mask, counts, means, squares, share, shares):
 
 @compiled
 def coefficients(joined, gamma, beta, epsilon, center, inverse, scale, offset):
-    """What `scale_rows` needs, for each column."""
+    """Compute the coefficients of `scale_rows` for each column."""
     for c in range(center.size):
         center[c] = joined[0, c]
         inverse[c] = 1.0 / np.sqrt(joined[1, c] + epsilon)
@@ -189,9 +189,8 @@ def join_moments(
     scale,
     offset,
 ):
-    """Kernel: mean and variance of each channel, repeated for the k channels sets of a wide row; moves the averages.
-
-    Then the coefficients for each column.
+    """Kernel: mean and variance of each channel, repeated for the k sets of channels of a wide row; then
+    the moving averages and the coefficients for each column.
     """
     columns, channels = means.shape[1], moving_mean.size
     mean, deviation = joined[0], joined[1]
@@ -352,7 +351,11 @@ def layer_normalization_vjp(saved, dy, needs):
     return dx if needs[0] is not False else None, *gradients
 
 
-_SUM = {"nsz", "contract", "reassoc"}  # lets LLVM vectorise the sums; nothing else in these functions can be reordered
+_SUM = {
+    "nsz",
+    "contract",
+    "reassoc",
+}  # lets LLVM vectorise the sums, the only thing in these functions that it can reorder
 
 
 @compiled(fastmath=_SUM)

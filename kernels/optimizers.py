@@ -1,25 +1,24 @@
 """Optimizer steps on flat arrays: one pass over memory per step, in place.
 
-Arguments shared by all steps: `w` weights, `g` gradients, then the optimizer's slots, all 1-D of one size and one float
-dtype; `rate` float64 (1,), the learning rate; `step` int64 (1,), how many steps were made before; `decay`, decoupled
-weight decay (w -= w * decay * rate, before the step); `share` and `shares`, which `launch` adds. What changes from step
-to step is read from `rate` and `step`, so a replayed step follows it. Nothing here needs a vjp, and nothing is returned.
+Arguments of all steps: `w` weights, `g` gradients, then the optimizer's slots, all 1-D, of one size and one float dtype; `rate`
+float64 (1,), the learning rate; `step` int64 (1,), the number of steps made before; `decay`, decoupled weight decay
+(w -= w * decay * rate, before the step); `share` and `shares`, which `launch` adds. Numbers that change from step to step are
+read from `rate` and `step`, so a replayed step follows them. Nothing here needs a vjp, and nothing is returned.
 
-Slots that shrink for ever (a dead unit's moments) are set to zero before they become subnormal numbers, which are many
-times slower to compute with on most CPUs. Formulas, their order and their dtype: keras/src/optimizers (Keras 3.15).
+The formula of each step is a function of one weight in update_rules.py.
 """
 
-import math
 from collections.abc import Callable
 
 import numpy as np
 
+from nbkeras.kernels import update_rules
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
 
-CHUNK = 16384  # elements: at least so many to a share (2 to 10 us of work), exactly so many to a partial sum of squares
+CHUNK = 16384  # elements: a share has at least so many (2 to 10 us of work), a partial sum of squares exactly so many
 
 
 def launch(kernel: Callable, first: Array, *args) -> None:
@@ -28,16 +27,23 @@ def launch(kernel: Callable, first: Array, *args) -> None:
 
 
 @compiled(inline="always")
-def places(size, share, shares):
-    """A share's places; unsigned, since a place that might count from the end keeps a loop from being vectorised."""
+def share_range(size, share, shares):
+    """The indices of a share's elements. Unsigned: a signed index might count from the end, and loops would not be vectorised."""
     first, last = stretch(size, share, shares)
     return range(np.uint64(first), np.uint64(last))
 
 
 @compiled(inline="always")
-def normal(x, tiny):
-    """x, or zero where it is subnormal; NaN stays. tiny: the smallest normal number of x's dtype."""
-    return tiny - tiny if abs(x) < tiny else x
+def rates(w, rate, decay):
+    """(lr, shrink) of the update rules, in the dtype of w."""
+    real = w.dtype.type
+    return real(rate[0]), real(decay * rate[0])
+
+
+@compiled(inline="always")
+def smallest(w):
+    """The smallest normal number of the dtype of w."""
+    return w.dtype.type(np.finfo(w.dtype).tiny)
 
 
 # SGD
@@ -45,22 +51,18 @@ def normal(x, tiny):
 
 @compiled
 def sgd(w, g, rate, decay, share, shares):
-    real = w.dtype.type
-    lr, shrink = real(rate[0]), real(decay * rate[0])
-    for i in places(w.size, share, shares):
-        w[i] = w[i] - w[i] * shrink - g[i] * lr
+    lr, shrink = rates(w, rate, decay)
+    for i in share_range(w.size, share, shares):
+        w[i] = update_rules.sgd(w[i], g[i], lr, shrink)
 
 
 @compiled
 def sgd_momentum(w, g, m, rate, decay, momentum, nesterov, share, shares):
-    real = w.dtype.type
-    lr, shrink, mu, tiny = real(rate[0]), real(decay * rate[0]), real(momentum), real(np.finfo(w.dtype).tiny)
-    # nesterov: w += mu * m - lr * g, else w += m
+    real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
+    mu = real(momentum)
     of_momentum, of_gradient = (mu, lr) if nesterov else (real(1), real(0))
-    for i in places(w.size, share, shares):
-        velocity = normal(m[i] * mu - g[i] * lr, tiny)
-        m[i] = velocity
-        w[i] = w[i] - w[i] * shrink + (velocity * of_momentum - g[i] * of_gradient)
+    for i in share_range(w.size, share, shares):
+        w[i], m[i] = update_rules.sgd_momentum(w[i], g[i], m[i], lr, shrink, mu, of_momentum, of_gradient, tiny)
 
 
 # RMSprop
@@ -68,33 +70,27 @@ def sgd_momentum(w, g, m, rate, decay, momentum, nesterov, share, shares):
 
 @compiled
 def rmsprop(w, g, v, rate, decay, rho, epsilon, share, shares):
-    real = w.dtype.type
-    lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
+    real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     keep, take, eps = real(rho), real(1 - rho), real(epsilon)
-    for i in places(w.size, share, shares):
-        square = normal(keep * v[i] + take * (g[i] * g[i]), tiny)
-        v[i] = square
-        w[i] = w[i] - w[i] * shrink - lr * g[i] / math.sqrt(square + eps)
+    for i in share_range(w.size, share, shares):
+        w[i], v[i] = update_rules.rmsprop(w[i], g[i], v[i], lr, shrink, keep, take, eps, tiny)
 
 
 @compiled
 def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, centered, share, shares):
     """With momentum > 0 or centered; the slot of the one that is not used may be empty."""
-    real = w.dtype.type
-    lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
-    keep, take, eps, mu = real(rho), real(1 - rho), real(epsilon), real(momentum)
-    for i in places(w.size, share, shares):
-        square = normal(keep * v[i] + take * (g[i] * g[i]), tiny)
-        v[i] = square
+    real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
+    keep, take, eps, mu, zero = real(rho), real(1 - rho), real(epsilon), real(momentum), real(0)
+    has_momentum = momentum > 0
+    for i in share_range(w.size, share, shares):
+        velocity, average = m[i] if has_momentum else zero, mean[i] if centered else zero
+        w[i], v[i], velocity, average = update_rules.rmsprop_general(
+            w[i], g[i], v[i], velocity, average, lr, shrink, keep, take, eps, mu, has_momentum, centered, tiny
+        )
+        if has_momentum:
+            m[i] = velocity
         if centered:
-            average = normal(keep * mean[i] + take * g[i], tiny)
             mean[i] = average
-            square = square - average * average
-        change = lr * g[i] / math.sqrt(square + eps)
-        if momentum > 0:
-            change = normal(mu * m[i] + change, tiny)
-            m[i] = change
-        w[i] = w[i] - w[i] * shrink - change
 
 
 # Adagrad, Adadelta
@@ -102,75 +98,59 @@ def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, cente
 
 @compiled
 def adagrad(w, g, accumulator, rate, decay, epsilon, share, shares):
-    real = w.dtype.type
-    lr, shrink, eps = real(rate[0]), real(decay * rate[0]), real(epsilon)
-    for i in places(w.size, share, shares):
-        total = accumulator[i] + g[i] * g[i]
-        accumulator[i] = total
-        w[i] = w[i] - w[i] * shrink - lr * g[i] / math.sqrt(total + eps)
+    real, (lr, shrink) = w.dtype.type, rates(w, rate, decay)
+    eps = real(epsilon)
+    for i in share_range(w.size, share, shares):
+        w[i], accumulator[i] = update_rules.adagrad(w[i], g[i], accumulator[i], lr, shrink, eps)
 
 
 @compiled
 def adadelta(w, g, squares, changes, rate, decay, rho, epsilon, share, shares):
-    real = w.dtype.type
-    lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
+    real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     keep, take, eps = real(rho), real(1 - rho), real(epsilon)
-    for i in places(w.size, share, shares):
-        square = normal(keep * squares[i] + take * (g[i] * g[i]), tiny)
-        squares[i] = square
-        change = math.sqrt(changes[i] + eps) * g[i] / math.sqrt(square + eps)
-        changes[i] = normal(keep * changes[i] + take * (change * change), tiny)
-        w[i] = w[i] - w[i] * shrink - lr * change
+    for i in share_range(w.size, share, shares):
+        w[i], squares[i], changes[i] = update_rules.adadelta(
+            w[i], g[i], squares[i], changes[i], lr, shrink, keep, take, eps, tiny
+        )
 
 
 # Adam and its kin. Powers of the betas are taken in the weights' dtype, as Keras does.
 
 
+@compiled(inline="always")
+def _adam_rate(w, rate, step, beta_1, beta_2):
+    real = w.dtype.type
+    one, t = real(1), real(step[0] + 1)
+    return update_rules.adam_rate(real(rate[0]), real(beta_1) ** t, real(beta_2) ** t, one)
+
+
 @compiled
 def adam(w, g, m, v, rate, step, decay, beta_1, beta_2, epsilon, share, shares):
-    real = w.dtype.type
-    shrink, tiny = real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
-    one, t = real(1), real(step[0] + 1)
-    alpha = real(rate[0]) * math.sqrt(one - real(beta_2) ** t) / (one - real(beta_1) ** t)
+    real, (_, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
+    alpha = _adam_rate(w, rate, step, beta_1, beta_2)
     take_1, take_2, eps = real(1 - beta_1), real(1 - beta_2), real(epsilon)
-    for i in places(w.size, share, shares):
-        mean = normal(m[i] + (g[i] - m[i]) * take_1, tiny)
-        square = normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
-        m[i] = mean
-        v[i] = square
-        w[i] = w[i] - w[i] * shrink - mean * alpha / (math.sqrt(square) + eps)
+    for i in share_range(w.size, share, shares):
+        w[i], m[i], v[i] = update_rules.adam(w[i], g[i], m[i], v[i], alpha, shrink, take_1, take_2, eps, tiny)
 
 
 @compiled
 def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon, share, shares):
-    real = w.dtype.type
-    shrink, tiny = real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
-    one, t = real(1), real(step[0] + 1)
-    alpha = real(rate[0]) * math.sqrt(one - real(beta_2) ** t) / (one - real(beta_1) ** t)
+    real, (_, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
+    alpha = _adam_rate(w, rate, step, beta_1, beta_2)
     take_1, take_2, eps = real(1 - beta_1), real(1 - beta_2), real(epsilon)
-    for i in places(w.size, share, shares):
-        mean = normal(m[i] + (g[i] - m[i]) * take_1, tiny)
-        square = normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
-        highest = square if square > peak[i] or square != square else peak[i]
-        m[i] = mean
-        v[i] = square
-        peak[i] = highest
-        w[i] = w[i] - w[i] * shrink - mean * alpha / (math.sqrt(highest) + eps)
+    for i in share_range(w.size, share, shares):
+        w[i], m[i], v[i], peak[i] = update_rules.amsgrad(
+            w[i], g[i], m[i], v[i], peak[i], alpha, shrink, take_1, take_2, eps, tiny
+        )
 
 
 @compiled
 def adamax(w, g, m, u, rate, step, decay, beta_1, beta_2, epsilon, share, shares):
-    real = w.dtype.type
-    lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
+    real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     correction = real(1) - real(beta_1) ** real(step[0] + 1)
     take, keep, eps = real(1 - beta_1), real(beta_2), real(epsilon)
-    for i in places(w.size, share, shares):
-        mean = normal(m[i] + (g[i] - m[i]) * take, tiny)
-        size, faded = abs(g[i]), normal(keep * u[i], tiny)
-        norm = size if size > faded or size != size else faded
-        m[i] = mean
-        u[i] = norm
-        w[i] = w[i] - w[i] * shrink - lr * mean / (correction * (norm + eps))
+    for i in share_range(w.size, share, shares):
+        w[i], m[i], u[i] = update_rules.adamax(w[i], g[i], m[i], u[i], lr, shrink, correction, take, keep, eps, tiny)
 
 
 @compiled
@@ -182,23 +162,17 @@ def nadam_product(product, step, beta_1):
 
 @compiled
 def nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon, share, shares):
-    real = w.dtype.type
-    lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
-    one, half, fade, first = real(1), real(0.5), real(0.96), real(beta_1)
-    t = real(step[0] + 1)
-    now, following = first * (one - half * fade**t), first * (one - half * fade ** (t + one))
-    product_now = real(product[0])
-    of_mean = following / (one - product_now * following)
-    of_gradient = (one - now) / (one - product_now)
+    real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
+    one, half, fade, first, t = real(1), real(0.5), real(0.96), real(beta_1), real(step[0] + 1)
+    now = update_rules.nadam_momentum(first, fade**t, half, one)
+    following = update_rules.nadam_momentum(first, fade ** (t + one), half, one)
+    of_mean, of_gradient = update_rules.nadam_factors(now, following, real(product[0]), one)
     correction = one / (one - real(beta_2) ** t)
     take_1, take_2, eps = one - first, one - real(beta_2), real(epsilon)
-    for i in places(w.size, share, shares):
-        mean = normal(m[i] + (g[i] - m[i]) * take_1, tiny)
-        square = normal(v[i] + (g[i] * g[i] - v[i]) * take_2, tiny)
-        m[i] = mean
-        v[i] = square
-        ahead = of_mean * mean + of_gradient * g[i]
-        w[i] = w[i] - w[i] * shrink - lr * ahead / (math.sqrt(square * correction) + eps)
+    for i in share_range(w.size, share, shares):
+        w[i], m[i], v[i] = update_rules.nadam(
+            w[i], g[i], m[i], v[i], lr, shrink, of_mean, of_gradient, correction, take_1, take_2, eps, tiny
+        )
 
 
 # Lion
@@ -206,42 +180,25 @@ def nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon, share
 
 @compiled
 def lion(w, g, m, rate, decay, beta_1, beta_2, share, shares):
-    real = w.dtype.type
-    lr, shrink, tiny, zero = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny), real(0)
+    real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     keep_1, take_1, keep_2, take_2 = real(beta_1), real(1 - beta_1), real(beta_2), real(1 - beta_2)
-    for i in places(w.size, share, shares):
-        ahead = m[i] * keep_1 + g[i] * take_1
-        step = lr if ahead > zero else (-lr if ahead < zero else lr * ahead)  # zero, and NaN stays
-        m[i] = normal(m[i] * keep_2 + g[i] * take_2, tiny)
-        w[i] = w[i] - w[i] * shrink - step
+    for i in share_range(w.size, share, shares):
+        w[i], m[i] = update_rules.lion(w[i], g[i], m[i], lr, shrink, keep_1, take_1, keep_2, take_2, tiny)
 
 
 # Follow the regularized leader
 
 
 @compiled
-def _raised(x, up):
-    """x ** up. Loops with the usual root run in vectors, those with powers do not."""
-    return math.sqrt(x) if up == 0.5 else x**up
-
-
-@compiled
 def ftrl(w, g, accumulator, linear, rate, decay, power, l1, l2, l2_shrinkage, beta, share, shares):
     """power: Keras's learning_rate_power, at most 0."""
-    real = w.dtype.type
-    lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
+    real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     up, most, penalty = real(-power), real(l1), real(2) * (real(l2) + real(beta) / (real(2) * lr))
     doubled = real(2 * l2_shrinkage)
-    for i in places(w.size, share, shares):
-        weight = w[i] - w[i] * shrink
-        total = accumulator[i] + g[i] * g[i]
-        raised, before = _raised(total, up), _raised(accumulator[i], up)
-        z = linear[i] + (g[i] + doubled * weight - (raised - before) / lr * weight)
-        z = normal(z, tiny)
-        clipped = most if z > most else (-most if z < -most else z)
-        accumulator[i] = total
-        linear[i] = z
-        w[i] = (clipped - z) / (raised / lr + penalty)
+    for i in share_range(w.size, share, shares):
+        w[i], accumulator[i], linear[i] = update_rules.ftrl(
+            w[i], g[i], accumulator[i], linear[i], lr, shrink, up, most, penalty, doubled, tiny
+        )
 
 
 # Adam without a schedule
@@ -249,22 +206,17 @@ def ftrl(w, g, accumulator, linear, rate, decay, power, l1, l2, l2_shrinkage, be
 
 @compiled
 def schedule_free_adam(w, g, z, v, rate, step, decay, beta_1, beta_2, epsilon, warmup, share, shares):
-    """`z`: where plain steps lead, started at w; w lies between z and the mean of all z. warmup: steps."""
-    real = w.dtype.type
-    lr, shrink, tiny = real(rate[0]), real(decay * rate[0]), real(np.finfo(w.dtype).tiny)
+    """`z`: the weights after plain steps, started at w; w lies between z and the mean of all z. warmup: steps."""
+    real, (lr, shrink), tiny = w.dtype.type, rates(w, rate, decay), smallest(w)
     one, t = real(1), real(step[0] + 1)
     if warmup > 0:
         lr = lr * min(t / real(warmup), one)
     keep, take, eps, weight = real(beta_1), one - real(beta_2), real(epsilon), one / t
     correction = one - real(beta_2) ** t
-    for i in places(w.size, share, shares):
-        now, before = w[i] - w[i] * shrink, z[i]
-        square = normal(v[i] + (g[i] * g[i] - v[i]) * take, tiny)
-        after = normal(before - lr * g[i] / (math.sqrt(square / correction) + eps), tiny)
-        mean = (one - weight) * ((now - (one - keep) * before) / keep) + weight * after
-        v[i] = square
-        z[i] = after
-        w[i] = (one - keep) * after + keep * mean
+    for i in share_range(w.size, share, shares):
+        w[i], z[i], v[i] = update_rules.schedule_free_adam(
+            w[i], g[i], z[i], v[i], lr, shrink, keep, take, weight, correction, eps, one, tiny
+        )
 
 
 # Weights averaged over steps
@@ -272,14 +224,14 @@ def schedule_free_adam(w, g, z, v, rate, step, decay, beta_1, beta_2, epsilon, w
 
 @compiled
 def moving_average(w, average, step, momentum, every, share, shares):
-    """average = momentum * average + (1 - momentum) * w; then w = average in every `every`-th step, 0 for never."""
+    """Move the average: momentum * average + (1 - momentum) * w; then w = average in every `every`-th step, 0 for never."""
     real = w.dtype.type
     keep = real(momentum if step[0] > 0 else 0.0)
     take = real(1) - keep
-    for i in places(w.size, share, shares):
+    for i in share_range(w.size, share, shares):
         average[i] = keep * average[i] + take * w[i]
     if every > 0 and (step[0] + 1) % every == 0:
-        for i in places(w.size, share, shares):
+        for i in share_range(w.size, share, shares):
             w[i] = average[i]
 
 

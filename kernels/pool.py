@@ -1,8 +1,8 @@
 """Max and average pooling of NHWC images, and their gradients.
 
-Padded places count for nothing: a maximum or an average is over the places of a window that lie in the image. The gradient
-of a maximum goes to the first of the largest elements of its window, row by row, as in TensorFlow. Windows of 2x2 side
-by side have kernels of their own, over all channels at once and without a stored index.
+Padding is ignored: a maximum or an average is over the pixels of a window that lie in the image. The gradient of a maximum goes
+to the first of the largest elements of its window, row by row, as in TensorFlow. Adjacent windows of 2x2 have kernels of their
+own, which go over all channels at once.
 """
 
 import numpy as np
@@ -16,7 +16,7 @@ from nbkeras.kernels.runtime.threads import launch_shares
 
 Array = np.ndarray
 _SHARES = 16
-_SHARE_ELEMENTS = 50_000  # below, another share is not worth its start
+_SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
 
 
 def _shares(elements: int, most: int) -> int:
@@ -24,13 +24,13 @@ def _shares(elements: int, most: int) -> int:
 
 
 def _is_halving(x: Array, y: Array, window: Window) -> bool:
-    """Whether windows are 2x2, side by side and all inside the image."""
+    """Whether windows are 2x2, adjacent and all inside the image."""
     inside = 2 * y.shape[1] <= x.shape[1] and 2 * y.shape[2] <= x.shape[2]
     return inside and window == (2, 2, 2, 2, 1, 1, 0, 0)
 
 
 def max_pool(x: Array, size: tuple[int, int], strides: tuple[int, int], padding: str):
-    """The largest element of each window. padding: 'valid' or 'same'. A window must fit: the caller checks."""
+    """The largest element of each window. padding: 'valid' or 'same'. The caller checks that a window fits."""
     window, out_height, out_width = slide(x.shape, size, strides, (1, 1), padding)
     y = device.empty((x.shape[0], out_height, out_width, x.shape[3]), x.dtype)
     if _is_halving(x, y, window):
@@ -54,7 +54,7 @@ def max_pool_vjp(saved, dy, needs):
 
 
 def average_pool(x: Array, size: tuple[int, int], strides: tuple[int, int], padding: str):
-    """The mean of each window. padding: 'valid' or 'same'. A window must fit: the caller checks."""
+    """The mean of each window. padding: 'valid' or 'same'. The caller checks that a window fits."""
     window, out_height, out_width = slide(x.shape, size, strides, (1, 1), padding)
     y = device.empty((x.shape[0], out_height, out_width, x.shape[3]), x.dtype)
     _pool(x, y, window, True)
@@ -70,26 +70,23 @@ def average_pool_vjp(saved, dy, needs):
 
 def _pool(x: Array, y: Array, window: Window, average: bool) -> None:
     shares = _shares(y.size * window.height * window.width, y.shape[0] * y.shape[1])
-    launch_shares(pool_rows, shares, x, y, *_without_dilation(window), average)
+    launch_shares(pool_rows, shares, x, y, tuple(window), average)
 
 
 def _pool_gradient(dy: Array, y: Array, x: Array, dx: Array, window: Window, average: bool) -> None:
     shares = _shares(y.size * window.height * window.width, dx.shape[0])
     rest = device.empty((shares, dx.shape[3]), dx.dtype)
     arrays = (dy, y, x, dx, rest)
-    launch_shares(unpool_images, shares, *arrays, *_without_dilation(window), average)
-
-
-def _without_dilation(window: Window) -> tuple[int, ...]:
-    return (*window[:4], window.top, window.left)
+    launch_shares(unpool_images, shares, *arrays, tuple(window), average)
 
 
 # -------------------- any window --------------------
 
 
 @compiled
-def pool_rows(x, y, kh, kw, sh, sw, top, left, average, share, shares):
-    """A share of the rows of y: the largest element of each window, or with `average` the mean."""
+def pool_rows(x, y, window, average, share, shares):
+    """Compute a share of the rows of y: the largest element of each window, or with `average` the mean."""
+    kh, kw, sh, sw, _, _, top, left = window
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
     rows = y.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):
@@ -110,7 +107,7 @@ def pool_rows(x, y, kh, kw, sh, sw, top, left, average, share, shares):
                     else:
                         for c in range(channels):
                             v, most = load(x, at + c), load(y, to + c)
-                            store(y, to + c, v if v > most or v != v else most)  # NaN stays
+                            store(y, to + c, v if v > most or v != v else most)  # NaN wins
             if average:
                 count = x.dtype.type((last_row - first_row) * (last - first))
                 for c in range(channels):
@@ -118,8 +115,9 @@ def pool_rows(x, y, kh, kw, sh, sw, top, left, average, share, shares):
 
 
 @compiled
-def unpool_images(dy, y, x, dx, rest, kh, kw, sh, sw, top, left, average, share, shares):
-    """A share of the images of dx; rest: room for each share to hold what of dy's row has not found its place yet."""
+def unpool_images(dy, y, x, dx, rest, window, average, share, shares):
+    """Compute a share of the images of dx. rest: for each share, the gradients whose maximum has not been found yet."""
+    kh, kw, sh, sw, _, _, top, left = window
     height, width, channels, out_height, out_width = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2]
     zero, wait = dx.dtype.type(0), share * channels
     for n in range(dx.shape[0] * share // shares, dx.shape[0] * (share + 1) // shares):
@@ -147,12 +145,12 @@ def unpool_images(dy, y, x, dx, rest, kh, kw, sh, sw, top, left, average, share,
                             store(rest, wait + c, zero if here else left_over)
 
 
-# -------------------- maxima of 2x2, side by side --------------------
+# -------------------- maxima of adjacent 2x2 windows --------------------
 
 
 @compiled
 def halve_row(x, at, below, y, chosen, to, out_width, channels):
-    """One row of y from two rows of x, and which of the four was chosen; below: from an element of x to the one under it."""
+    """Compute a row of y from two rows of x, and which of four was chosen. below: distance to the next row of x."""
     for j in range(out_width):
         p, q = at + 2 * j * channels, to + j * channels
         for c in range(channels):
@@ -169,7 +167,7 @@ def halve_row(x, at, below, y, chosen, to, out_width, channels):
 
 @compiled
 def halve_rows(x, y, chosen, share, shares):
-    """A share of the rows of y: the largest of each 2x2."""
+    """Compute a share of the rows of y: the largest of each 2x2."""
     below, out_height, out_width = x.shape[2] * x.shape[3], y.shape[1], y.shape[2]
     rows = y.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):
@@ -179,7 +177,7 @@ def halve_rows(x, y, chosen, share, shares):
 
 @compiled
 def unhalve_row(dy, chosen, at, dx, to, below, out_width, channels):
-    """Two rows of dx from one of dy."""
+    """Compute two rows of dx from one row of dy."""
     zero = dy.dtype.type(0)
     for j in range(out_width):
         p, q = to + 2 * j * channels, at + j * channels
@@ -193,7 +191,7 @@ def unhalve_row(dy, chosen, at, dx, to, below, out_width, channels):
 
 @compiled
 def unhalve_rows(dy, chosen, dx, share, shares):
-    """A share of the rows of dy, each to its two rows of dx; an odd row or column of dx, under no window, becomes 0."""
+    """Write a share of the rows of dy, each into two rows of dx. An odd last row or column, which has no window, becomes 0."""
     height, width, channels, out_height, out_width = dx.shape[1], dx.shape[2], dx.shape[3], dy.shape[1], dy.shape[2]
     below, zero, rows = width * channels, dx.dtype.type(0), dy.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):

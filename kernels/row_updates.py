@@ -1,27 +1,26 @@
-"""Optimizer steps on the rows of a table that have a gradient; the others catch up exactly when they are next needed.
+"""Optimizer steps on the rows of a table that have a gradient; the other rows catch up when they are next used.
 
-For a row without gradient SGD and Adagrad do nothing, and RMSprop multiplies v by rho: those steps are made up for
-one by one, with the same roundings. So results equal those of the steps in kernels/optimizers.py on the whole table,
-bit for bit, as long as weights, slots and the learning rate are finite and epsilon is positive.
+For a row without gradient SGD and Adagrad do nothing, and RMSprop multiplies v by rho. Missed steps are made up one by one later,
+with the same roundings. So results equal those of the steps in optimizers.py on the whole table, bit for bit, if weights, slots
+and the learning rate are finite and epsilon is positive.
 
 Arguments: `gradient` a RowGradient, `w` weights (rows, width), `rate` float64 (1,). Of a slot that fades: `seen` int64
-(rows,), up to which update each row is done; `clock` int64 (2,), the updates made, and those made when all rows were last
-caught up.
+(rows,), the number of updates that each row has had; `clock` int64 (2,), the number of updates made, and the number when all rows
+were last up to date.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras.kernels import optimizers
+from nbkeras.kernels import optimizers, update_rules
 from nbkeras.kernels.embedding import RowGradient
-from nbkeras.kernels.optimizers import normal
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_COLUMNS = 128  # most columns of a task: a row that many places share is shared among threads too
+_COLUMNS = 128  # most columns of a task: threads share the sum of a row that occurs often
 
 
 def sgd(gradient: RowGradient, w: Array, rate: Array) -> None:
@@ -37,14 +36,14 @@ def adagrad(gradient: RowGradient, w: Array, accumulator: Array, rate: Array, ep
 def rmsprop(
     gradient: RowGradient, w: Array, v: Array, seen: Array, clock: Array, rate: Array, rho: float, epsilon: float
 ) -> None:
-    """`optimizers.rmsprop` without decay; rows that missed updates make up for them first."""
+    """`optimizers.rmsprop` without decay; rows that missed updates make them first."""
     count, lists, dy = _grouped(gradient)
     _launch(_rmsprop_rows, count, lists, dy, w, v, seen, clock, rate, rho, epsilon)
     device.launch(_tick, count, lists, seen, clock)
 
 
 def settle(v: Array, seen: Array, clock: Array, rho: float) -> None:
-    """Let all rows catch up."""
+    """Bring all rows up to date."""
     launch_shares(_settle_rows, share_count(v.size, optimizers.CHUNK), v, seen, clock, rho)
     device.launch(device.copy, clock[:1], clock[1:])
 
@@ -65,8 +64,8 @@ def group(indices, place, count, lists):
     """Kernel: the places in `indices` listed by row of a table with place.size rows.
 
     lists[0, :count[0]]: the rows in use, each once; lists[1]: the first place of each; lists[2, i]: the next place after
-    i of the same row, -1 at the end. A sparse set (Briggs & Torczon, 1993): `place` need not be cleared, since what it
-    holds counts only if lists[0] confirms it.
+    i of the same row, -1 at the end. A sparse set (Briggs & Torczon, 1993): `place` need not be cleared, since an
+    entry counts only if lists[0] confirms it.
     """
     unique, first, following = lists[0], lists[1], lists[2]
     rows, used = place.size, 0
@@ -87,8 +86,8 @@ def group(indices, place, count, lists):
     count[0] = used
 
 
-# Tasks: rows in use by blocks of columns, a stretch of them to a share. Which rows and how many differs from step to step,
-# so the kernels read it from `count` and `lists`.
+# A task is a block of columns of a row in use; a share has a run of tasks. The rows in use differ from step to step, so the
+# kernels read them from `count` and `lists`.
 
 
 def _launch(kernel: Callable, count: Array, lists: Array, dy: Array, *args) -> None:
@@ -110,7 +109,7 @@ def _tasks(count, dy, share, shares):
 
 @compiled
 def _sum_up(task, lists, dy, total):
-    """A task's row, first column and the one after its last; total = the sum of dy over the row's places in their order."""
+    """A task's row, first column and last + 1; sums dy over the row's places, in their order, into total."""
     u, first = task // _pieces(dy), task % _pieces(dy) * _COLUMNS
     last = min(dy.shape[1], first + _COLUMNS)
     place = lists[1, u]
@@ -155,22 +154,19 @@ def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilo
 
 @compiled
 def _fade(v, updates, rho):
-    """What `updates` steps of RMSprop with a gradient of 0 make of v: v *= rho each, and 0 before it is subnormal.
-
-    Four at a time: where a number becomes subnormal on the way it is so at the end too, since none grows.
-    """
-    keep, tiny = v.dtype.type(rho), v.dtype.type(np.finfo(v.dtype).tiny)
+    """Take `updates` steps of RMSprop with a gradient of 0: v *= rho each, and 0 before it is subnormal."""
+    keep, tiny = v.dtype.type(rho), optimizers.smallest(v)
     for _ in range(updates // 4):
         changed = False
         for j in range(v.size):
-            x = normal(keep * (keep * (keep * (keep * v[j]))), tiny)
+            x = update_rules.rmsprop_faded_four_times(v[j], keep, tiny)
             changed |= x < v[j] or x > v[j]
             v[j] = x
-        if not changed:  # zeros, for one
+        if not changed:  # zeros, for example
             return
     for _ in range(updates % 4):
         for j in range(v.size):
-            v[j] = normal(keep * v[j], tiny)
+            v[j] = update_rules.rmsprop_faded(v[j], keep, tiny)
 
 
 @compiled

@@ -2,8 +2,8 @@
 
 y[n, i, j, u] = b[u] + sum over ky, kx, c of x[n, i*sh + ky*dh - top, j*sw + kx*dw - left, c] * k[ky, kx, c, u]
 
-Four algorithms, and one rule from shapes alone that picks one: see `algorithm`. A transposed convolution is the gradient of
-one for its input, and the other way round.
+There are four algorithms. `algorithm` chooses one by the shapes alone. A transposed convolution is the input's gradient of a
+convolution, and the reverse.
 """
 
 import math
@@ -20,18 +20,18 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares
 
 Array = np.ndarray
-_LEAST_CHANNELS, _LEAST_TILES, _LEAST_FILL = 16, 16, 0.5  # below, Winograd's transforms cost more than they save
+_LEAST_CHANNELS, _LEAST_TILES, _LEAST_FILL = 16, 16, 0.5  # with less, Winograd's transforms cost more than they save
 _SHARES = 16
-_SHARE_ELEMENTS = 50_000  # below, another share is not worth its start
+_SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
 
 
 def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Window, dtype: np.dtype) -> str:
-    """'winograd', 'direct', 'depthwise' or 'implicit_gemm', for NHWC shapes; always the last on a GPU.
+    """The algorithm for NHWC shapes: 'winograd', 'direct', 'depthwise' or 'implicit_gemm'; on a GPU always the last.
 
     Depthwise: as many groups as channels and units. Winograd (twice as fast, ten times the rounding error): float32, 3x3, no
-    stride, dilation or groups, at least 16 channels and units, at least 16 tiles of 4x4 that the output fills by half. Direct:
-    float32 and windows of nine numbers; forward only, as the gradients are matrix products of the implicit GEMM here. All
-    else: implicit GEMM.
+    stride, dilation or groups, at least 16 channels and units, at least 16 tiles of 4x4, and an output that fills at least half
+    of them. Direct: float32 and windows of nine numbers, for the forward pass only; the gradients are matrix products of the
+    implicit GEMM. Implicit GEMM: everything else.
     """
     height, width, channels, units = kernel_shape
     if device.place() is not None:
@@ -48,8 +48,9 @@ def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Windo
 
 
 def conv(x: Array, kernel: Array, bias: Array | None, strides, dilation, padding: str, groups: int, relu: bool):
-    """x: (n, height, width, channels); kernel: (kh, kw, channels / groups, units); bias: (units,); y: (n, oh, ow, units).
+    """Convolution, then bias and relu if asked.
 
+    x: (n, height, width, channels); kernel: (kh, kw, channels / groups, units); bias: (units,); y: (n, oh, ow, units).
     strides, dilation: (rows, columns). padding: 'valid', 'same', or 'causal' (columns). Shapes are checked by the caller.
     """
     window, out_height, out_width = slide(x.shape, kernel.shape[:2], strides, dilation, padding)
@@ -77,9 +78,10 @@ def conv_vjp(saved, dy, needs):
 
 
 def conv_transpose(x: Array, kernel: Array, strides, dilation, before, lengths):
-    """The input's gradient of a convolution whose output's gradient is x. kernel: (kh, kw, units, channels).
+    """Transposed convolution: the input's gradient of a convolution whose output's gradient is x.
 
-    y: (n, *lengths, units); y[n, i*sh + ky*dh - before, ...] += x[n, i, ...] * k[ky, ...] where that is inside.
+    kernel: (kh, kw, units, channels). y: (n, *lengths, units). y[n, i*sh + ky*dh - before, ...] += x[n, i, ...] * k[ky, ...],
+    where that position is inside y.
     """
     window = Window(*kernel.shape[:2], *strides, *dilation, *before)
     y = device.empty((x.shape[0], *lengths, kernel.shape[2]), x.dtype)
@@ -134,7 +136,7 @@ def _input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups:
 
 
 def _as_product(function: Callable, *args) -> None:
-    """A function of implicit_gemm: several launches on the CPU; on a GPU one, of its twin, which gathers as it multiplies."""
+    """Run a function of implicit_gemm. On the CPU it makes several launches; on a GPU it is one launch of its twin."""
     if device.place() is None:
         function(*args)
     else:
@@ -146,14 +148,14 @@ def _needed(need) -> bool:
 
 
 def _through_relu(dy: Array, y: Array, dbias: Array | None) -> Array:
-    """dy where relu let its input through, else 0; the bias's gradient on the way."""
+    """dy where relu passed its input on, else 0. Computes the bias's gradient in the same pass."""
     dz = device.empty(dy.shape, dy.dtype)
     _sum_positions(dy, y, dz, dbias, True)
     return dz
 
 
 def _sum_positions(dy: Array, y: Array, dz: Array, dbias: Array | None, relu: bool) -> None:
-    """dbias = the sum of dy over all positions, by blocks of about sqrt(positions); with relu, dz = dy where y > 0 else 0."""
+    """Sum dy over all positions into dbias, in about sqrt(positions) blocks; with relu, dz = dy where y > 0, else 0."""
     units = dy.shape[3]
     partials = device.empty((max(1, math.isqrt(dy.size // units)), units), dy.dtype)
     shares = max(1, min(_SHARES, len(partials), dy.size // _SHARE_ELEMENTS))
@@ -165,7 +167,7 @@ def _sum_positions(dy: Array, y: Array, dz: Array, dbias: Array | None, relu: bo
 
 @compiled
 def sum_blocks(dy, y, dz, partials, units, relu, share, shares):
-    """A share of the blocks of rows of dy: partials[block] = their sum; with relu, dz = dy where y > 0 else 0. All flat."""
+    """Sum a share of the blocks of rows of dy: partials[block] = the sum; with relu, dz = dy where y > 0, else 0. All flat."""
     blocks, rows, zero = partials.size // units, dy.size // units, dy.dtype.type(0)
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         total = block * units

@@ -1,11 +1,11 @@
 """Convolution in which each channel has a kernel of its own, NHWC, and its gradients: sums of products of rows of channels.
 
-    y[place, c]  = b[c] + sum over taps of  x[the tap's place, c] * kernel[tap, c]
-    dx[place, c] = sum over the taps whose windows lie on the place of  dy[that window, c] * kernel[tap, c]
-    dkernel[tap, c] = sum over places of  x[the tap's place, c] * dy[place, c]
+    y[position, c]  = b[c] + sum over taps of  x[the tap's pixel, c] * kernel[tap, c]
+    dx[pixel, c] = sum over the taps whose windows cover the pixel of  dy[that window, c] * kernel[tap, c]
+    dkernel[tap, c] = sum over positions of  x[the tap's pixel, c] * dy[position, c]
 
-All three are `row_sums`: a few vectors of channels stay in registers while the rows of a list of places pass. On a GPU such
-convolutions are those of groups (cuda/convolution/grouped.py).
+`row_sums` computes all three: a few vectors of channels stay in registers while it goes through the rows of a list of offsets.
+On a GPU such convolutions are grouped ones (cuda/convolution/grouped.py).
 """
 
 import numpy as np
@@ -24,9 +24,9 @@ from nbkeras.kernels.runtime.threads import launch_shares
 
 Array = np.ndarray
 _INT, _INDEX = types.int64, ir.IntType(64)
-_WIDE = 4  # vectors of sums at a time: as many as hide the latency of a multiply-add
+_WIDE = 4  # vectors of sums at a time: enough to hide the latency of a multiply-add
 _SHARES = 16
-_SHARE_WORK = 200_000  # multiply-adds below which another share is not worth its start
+_SHARE_WORK = 200_000  # multiply-adds: with fewer, another share costs more than it saves
 
 
 def _share_count(most: int, work: int) -> int:
@@ -38,7 +38,7 @@ def _number(value: int):
 
 
 def _emit_sums(v, wide, a, b, places, count, start, use_start, y, width, relu):
-    """y[:width] = start[:width] + the sum of a[places[2 i]:] * b[places[2 i + 1]:]; the last of `wide` vectors may be cut."""
+    """y[:width] = start[:width] + the sum of a[places[2 i]:] * b[places[2 i + 1]:]; the last of `wide` vectors may be partial."""
     builder = v.builder
     masks = [None] * (wide - 1) + [v.below((wide - 1) * v.lanes, width)]
     entry = builder.block
@@ -136,9 +136,9 @@ def row_sums(typing, a, a_at, b, b_at, places, first, count, start, start_at, us
 
 @compiled
 def read_at(place, tap, stride, dilation, before, back, length):
-    """Where along an axis of `length` places a tap of the window at a place reads; -1: outside, or no window lies so.
+    """The index along an axis of `length` that a tap of the window at `place` reads; -1: outside, or there is no such window.
 
-    back: a place of the input, and the window whose tap lies on it.
+    back: `place` is one of the input, and the result the window whose tap covers it.
     """
     if back:
         at = place + before - tap * dilation
@@ -151,16 +151,17 @@ def read_at(place, tap, stride, dilation, before, back, length):
 
 
 @compiled
-def convolve_rows(x, kernel, bias, y, rooms, kh, kw, sh, sw, dh, dw, top, left, back, relu, share, shares):
+def convolve_rows(x, kernel, bias, y, rooms, window, back, relu, share, shares):
     """A share of the rows of y = conv(x, kernel) + bias; with `back`, of the gradient y for the output's gradient x."""
+    kh, kw, sh, sw, dh, dw, top, left = window
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
     places = rooms[share]
-    step = (1 if sw == 1 else 0) if back else sw  # from a window's places to the next one's; 0: they differ
+    step = (1 if sw == 1 else 0) if back else sw  # distance between neighbouring windows; 0: it differs
     low, high = (left - (kw - 1) * dw, left) if back else (-left, (kw - 1) * dw - left)
     rows = y.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         n, i = r // out_height, r % out_height
-        count, origin = 0, -1  # the column whose window, whole, the places are of
+        count, origin = 0, -1  # the column whose whole window `places` describes; -1: none
         for j in range(out_width):
             inside = step > 0 and j * step + low >= 0 and j * step + high < width
             if not inside or origin < 0:
@@ -185,7 +186,7 @@ def _convolve(x: Array, kernel: Array, bias: Array, y: Array, window: Window, ba
     taps = window.height * window.width
     shares = _share_count(y.shape[0] * y.shape[1], y.size * taps)
     rooms = device.empty((shares, 2 * taps), np.int64)
-    launch_shares(convolve_rows, shares, x, kernel, bias, y, rooms, *window, back, int(relu))
+    launch_shares(convolve_rows, shares, x, kernel, bias, y, rooms, tuple(window), back, int(relu))
 
 
 def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu: bool) -> None:
@@ -199,8 +200,9 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window) -> None:
 
 
 @compiled
-def kernel_gradient_rows(x, dy, partials, places, kh, kw, sh, sw, dh, dw, top, left, share, shares):
-    """partials[share] = the kernel's gradient for a share of the rows of dy; places: of its columns, in x and in dy."""
+def kernel_gradient_rows(x, dy, partials, places, window, share, shares):
+    """partials[share] = the kernel's gradient for a share of the rows of dy. places: offsets of its columns in x and in dy."""
+    kh, kw, sh, sw, dh, dw, top, left = window
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2]
     partial = partials[share]
     for j in range(partial.size):
@@ -216,7 +218,7 @@ def kernel_gradient_rows(x, dy, partials, places, kh, kw, sh, sw, dh, dw, top, l
             if row < 0:
                 continue
             for kx in range(kw):
-                shift = kx * dw - left  # columns first to last - 1 of dy read inside
+                shift = kx * dw - left  # columns first to last - 1 of dy read inside the image
                 first = min(out_width, max(0, -(shift // sw)))
                 last = min(out_width, (width - 1 - shift) // sw + 1)
                 at, to = ((n * height + row) * width + shift) * channels, (ky * kw + kx) * channels
@@ -230,6 +232,6 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window) -> None
     flat = dkernel.reshape(1, -1)
     partials = flat if shares == 1 else device.empty((shares, dkernel.size), x.dtype)
     places = device.empty((shares, 2 * dy.shape[2]), np.int64)
-    launch_shares(kernel_gradient_rows, shares, x, dy, partials, places, *window)
+    launch_shares(kernel_gradient_rows, shares, x, dy, partials, places, tuple(window))
     if shares > 1:
         reduce.sum_rows(partials[None], flat)

@@ -1,8 +1,8 @@
 """Forward convolution with windows of nine numbers (3x3 over one channel: digits, grey images), float32.
 
-A matrix product of depth nine is too thin to be worth the copying of windows. Here the nine numbers are loaded straight from
-the image and held in registers while their sum with nine rows of the kernel passes over all units: twice as fast. With
-27 numbers (3x3 over RGB) the matrix product is already ahead.
+For a matrix product of depth nine, copying windows costs too much. Here the nine numbers are loaded from the image itself and
+stay in registers during the sum over nine rows of the kernel, for all units: twice as fast. With 27 numbers (3x3 over RGB) the
+matrix product is faster.
 """
 
 import functools
@@ -18,14 +18,14 @@ from nbkeras.kernels.runtime.threads import launch_shares
 
 Array = np.ndarray
 TAPS = 9
-_ZERO, _ONE = np.int64(0), np.int64(1)  # typed: for each literal Numba would compile the called kernel anew
+_ZERO, _ONE = np.int64(0), np.int64(1)  # with literals Numba would compile the called kernel once more for each
 _SHARES = 16
-_SHARE_WORK = 100_000  # multiply-adds below which another share is not worth its start
+_SHARE_WORK = 100_000  # multiply-adds: with fewer, another share costs more than it saves
 
 
 @functools.lru_cache(maxsize=256)
 def _offsets(window: Window, width: int, channels: int) -> Array:
-    """Where a window's taps lie in an image of `width` columns, counted from the first; then the same in a copied window."""
+    """Offsets of a window's taps from its first one: in an image of `width` columns, and in a copied window."""
     rows = np.arange(window.height)[:, None, None] * window.row_dilation * width
     columns = np.arange(window.width)[:, None] * window.column_dilation
     places = (rows + columns) * channels + np.arange(channels)
@@ -34,9 +34,9 @@ def _offsets(window: Window, width: int, channels: int) -> Array:
 
 @compiled
 def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, least):
-    """`count` positions of y from offset `to`: windows of the flat x from offset `at`, `step` apart, not below `least`.
+    """Compute `count` positions of y from offset `to` on, of windows of the flat x from offset `at` on, `step` apart.
 
-    form: row of offsets. weights: nine rows, and the bias.
+    form: the row of offsets. weights: nine rows, and the bias. least: results below it become it.
     """
     o0, o1, o2 = load(offsets, form * 9), load(offsets, form * 9 + 1), load(offsets, form * 9 + 2)
     o3, o4, o5 = load(offsets, form * 9 + 3), load(offsets, form * 9 + 4), load(offsets, form * 9 + 5)
@@ -63,22 +63,20 @@ def positions_by_nine(x, at, step, offsets, form, weights, units, y, to, count, 
 
 
 @compiled
-def rows_by_nine(
-    x, flat, weights, y, offsets, rooms, out_height, out_width, kh, kw, sh, sw, dh, dw, top, left, relu, share, shares
-):
-    """A share of the output's rows; flat: x once more, without its axes, as is y; rooms: a window for each share."""
-    window = Window(kh, kw, sh, sw, dh, dw, top, left)
+def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, window, relu, share, shares):
+    """Compute a share of the output's rows. flat: x as a flat array; y is flat too. rooms: a window for each share."""
+    window = Window(*window)
     height, width, channels = x.shape[1], x.shape[2], x.shape[3]
+    sw, left, reach = window.column_stride, window.left, (window.width - 1) * window.column_dilation
     units = weights.size // 10
     least = x.dtype.type(0) if relu else x.dtype.type(-np.inf)
     rows = x.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):
-        n, row = r // out_height, r % out_height * sh - top
-        inside = row >= 0 and row + (kh - 1) * dh < height
-        first = (
-            min(out_width, -(-left // sw)) if inside else out_width
-        )  # the first and last + 1 window inside the image
-        last = max(first, min(out_width, (width - 1 - (kw - 1) * dw + left) // sw + 1))
+        n, row = r // out_height, r % out_height * window.row_stride - window.top
+        inside = row >= 0 and row + (window.height - 1) * window.row_dilation < height
+        # The first and last + 1 window inside the image.
+        first = min(out_width, -(-left // sw)) if inside else out_width
+        last = max(first, min(out_width, (width - 1 - reach + left) // sw + 1))
         if first < last:
             at, to = ((n * height + row) * width + first * sw - left) * channels, (r * out_width + first) * units
             positions_by_nine(flat, at, sw * channels, offsets, _ZERO, weights, units, y, to, last - first, least)
@@ -101,4 +99,4 @@ def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu
     shares = max(1, min(_SHARES, y.size * TAPS // _SHARE_WORK))
     arrays = (x, x.reshape(-1), weights.reshape(-1), y.reshape(-1), _offsets(window, x.shape[2], x.shape[3]))
     rooms = device.empty((shares, TAPS), x.dtype)
-    launch_shares(rows_by_nine, shares, *arrays, rooms, y.shape[1], y.shape[2], *window, relu)
+    launch_shares(rows_by_nine, shares, *arrays, rooms, y.shape[1], y.shape[2], tuple(window), relu)

@@ -1,9 +1,10 @@
 """Convolution of any size, stride, dilation and grouping as matrix products over windows, NHWC.
 
-A block of output positions has its windows copied into a buffer that stays in L2, one row of kernel_height * kernel_width
-* channels numbers per position; the product of that buffer and the kernel is the output. The gradients go the same way:
-windows^T @ dy is the kernel's, and dy @ kernel^T are windows whose sum is the input's. A share of the blocks has
-its own buffer; shares and blocks are chosen by shape. Limit: each group is a product of its own, so many groups are slow.
+The windows of a block of output positions are copied into a buffer that stays in L2: one row of kernel_height * kernel_width *
+channels numbers per position. The product of that buffer and the kernel is the output. The gradients are computed in the same
+way: windows^T @ dy is the kernel's gradient, and the rows of dy @ kernel^T are windows whose sum is the input's gradient. Each
+share of the blocks has its own buffer. The shape determines shares and blocks. Limit: each group is a product of its own, so
+many groups are slow.
 """
 
 import numpy as np
@@ -17,14 +18,14 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares
 
 Array = np.ndarray
-_BUFFER = 65536  # elements of a buffer of windows: with the output's block it should stay in 1 MiB of L2
+_BUFFER = 65536  # elements of a buffer of windows: it should fit into 1 MiB of L2 together with the output's block
 _COLUMNS = (
     640  # taps and channels of a matrix of an input's gradient: with more, its rows lie on too many pages of memory
 )
-_LEAST_POSITIONS = 16  # of a block, or the products get too thin
+_LEAST_POSITIONS = 16  # of a block: with fewer, the products are too thin
 _SHARES = 16
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together
-_SHARE_WORK = 1_000_000  # multiply-adds below which another share is not worth its start
+_SHARE_WORK = 1_000_000  # multiply-adds: with fewer, another share costs more than it saves
 
 
 def _block_positions(positions: int, taps: int) -> int:
@@ -40,7 +41,7 @@ def _share_count(blocks: int, work: int) -> int:
 
 @compiled
 def gather(x, n, first, count, window, out_width, channel, channels, windows):
-    """windows[i, ky, kx, c]: channels [channel, channel + channels) of image n under output position first + i."""
+    """Copy windows: windows[i, ky, kx, c] = channels [channel, channel + channels) of image n under output position first + i."""
     height, width, depth = x.shape[1], x.shape[2], x.shape[3]
     zero = x.dtype.type(0)
     run = window.width * channels
@@ -71,11 +72,12 @@ def gather(x, n, first, count, window, out_width, channel, channels, windows):
 
 
 @compiled
-def scatter(windows, n, first, count, window, out_width, channel, channels, dx, row_first, row_last, tap_row, tap_rows):
-    """dx[n, rows row_first to row_last] += windows, each number to the place that `gather` reads it from.
+def scatter(windows, n, first, count, window, out_width, dx, rows, taps, group):
+    """Add windows to image n of dx, each number where `gather` reads it from.
 
-    windows: of `tap_rows` rows of the window from row tap_row on.
+    rows: (first, last) of dx. taps: (first, how many) of the windows' rows. group: (first, how many) of the channels.
     """
+    (row_first, row_last), (tap_row, tap_rows), (channel, channels) = rows, taps, group
     height, width, depth = dx.shape[1], dx.shape[2], dx.shape[3]
     run = window.width * channels
     whole = window.column_dilation == 1 and channels == depth
@@ -115,40 +117,23 @@ def finish(y, at, rows, width, bias, relu):
 
 
 @compiled
-def forward_blocks(
-    x, kernel, bias, y, rooms, kh, kw, sh, sw, dh, dw, top, left, groups, relu, block, blocks, share, shares
-):
-    """A share of the output's blocks; block: positions in each, the last of an image may have fewer."""
-    window = Window(kh, kw, sh, sw, dh, dw, top, left)
+def forward_blocks(x, kernel, bias, y, rooms, window, groups, relu, block, blocks, share, shares):
+    """Compute a share of the output's blocks. block: positions per block; the last block of an image may have fewer."""
+    window = Window(*window)
     first, last, windows = blocks * share // shares, blocks * (share + 1) // shares, rooms[share]
     out_width, units, channels = y.shape[2], y.shape[3], kernel.shape[2]
-    positions, taps, width = y.shape[1] * y.shape[2], kh * kw * channels, units // groups
+    positions, taps, width = y.shape[1] * y.shape[2], window.height * window.width * channels, units // groups
     per_image = -(-positions // block)
     for b in range(first, last):
         n, start = b // per_image, b % per_image * block
         count, at = min(block, positions - start), (n * positions + start) * units
         for g in range(groups):
             gather(x, n, start, count, window, out_width, g * channels, channels, windows)
-            if units == 1:  # as a row: all vectors are full
+            if units == 1:  # computed as a row, so that all vectors are full
                 gemm(0, 1, 1, count, taps, kernel, 0, taps, windows, 0, taps, y.dtype.type(0), y, at, count)
                 continue
-            gemm(
-                0,
-                0,
-                count,
-                width,
-                taps,
-                windows,
-                0,
-                taps,
-                kernel,
-                g * width,
-                units,
-                y.dtype.type(0),
-                y,
-                at + g * width,
-                units,
-            )
+            zero, left = y.dtype.type(0), g * width
+            gemm(0, 0, count, width, taps, windows, 0, taps, kernel, left, units, zero, y, at + left, units)
         finish(y, at, count, units, bias, relu)
 
 
@@ -159,19 +144,17 @@ def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, grou
     blocks = y.shape[0] * -(-positions // block)
     rooms = device.empty((_share_count(blocks, y.size * taps), block * taps), x.dtype)
     arrays = (x, kernel, bias, y, rooms)
-    launch_shares(forward_blocks, len(rooms), *arrays, *window, groups, relu, block, blocks)
+    launch_shares(forward_blocks, len(rooms), *arrays, tuple(window), groups, relu, block, blocks)
 
 
 @compiled
-def kernel_gradient_blocks(
-    x, dy, partials, rooms, kh, kw, sh, sw, dh, dw, top, left, groups, block, blocks, share, shares
-):
+def kernel_gradient_blocks(x, dy, partials, rooms, window, groups, block, blocks, share, shares):
     """partials[share] = windows^T @ dy over a share of the blocks."""
-    window = Window(kh, kw, sh, sw, dh, dw, top, left)
+    window = Window(*window)
     first, last, windows = blocks * share // shares, blocks * (share + 1) // shares, rooms[share]
     partial = partials[share]
     out_width, units, channels = dy.shape[2], dy.shape[3], x.shape[3] // groups
-    positions, taps, width = dy.shape[1] * dy.shape[2], kh * kw * channels, units // groups
+    positions, taps, width = dy.shape[1] * dy.shape[2], window.height * window.width * channels, units // groups
     per_image = -(-positions // block)
     for b in range(first, last):
         n, start = b // per_image, b % per_image * block
@@ -179,7 +162,7 @@ def kernel_gradient_blocks(
         beta = dy.dtype.type(0) if b == first else dy.dtype.type(1)
         for g in range(groups):
             gather(x, n, start, count, window, out_width, g * channels, channels, windows)
-            if units == 1:  # as a row
+            if units == 1:  # computed as a row
                 gemm(0, 0, 1, taps, count, dy, at, count, windows, 0, taps, beta, partial, 0, taps)
                 continue
             gemm(1, 0, taps, width, count, windows, 0, taps, dy, at + g * width, units, beta, partial, g * width, units)
@@ -196,7 +179,7 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups:
     arrays = (x, dy, partials, rooms)
     if blocks == 0:
         device.launch(device.fill, partials, 0)
-    launch_shares(kernel_gradient_blocks, shares, *arrays, *window, groups, block, blocks)
+    launch_shares(kernel_gradient_blocks, shares, *arrays, tuple(window), groups, block, blocks)
     if shares > 1:
         reduce.sum_rows(partials[None], flat)
 
@@ -209,68 +192,38 @@ def transpose_matrices(matrices: Array, out: Array) -> None:
 
 
 @compiled
-def input_gradient_bands(
-    dy, transposed, dx, rooms, kh, kw, sh, sw, dh, dw, top, left, groups, block, bands, share, shares
-):
-    """A share of the bands of dx; a band is a run of an image's rows, and takes all windows that touch them.
+def input_gradient_bands(dy, transposed, dx, rooms, window, groups, block, bands, share, shares):
+    """Compute a share of the bands of dx. A band is a run of rows of an image, and adds up all windows that touch them.
 
-    transposed: the kernel's rows, or several together, each as a matrix of units by taps and channels.
+    transposed: matrices of units x (taps and channels), each of one row of the kernel or of several.
     """
-    window = Window(kh, kw, sh, sw, dh, dw, top, left)
+    window = Window(*window)
     height, row_size = dx.shape[1], dx.shape[2] * dx.shape[3]
     out_width, units, channels = dy.shape[2], dy.shape[3], dx.shape[3] // groups
     parts, taps, width = transposed.shape[0], transposed.shape[2], units // groups
-    tap_rows, reach = kh // parts, (kh - 1) * dh
+    tap_rows, reach = window.height // parts, (window.height - 1) * window.row_dilation
     zero, windows = dx.dtype.type(0), rooms[share]
     for b in range(dx.shape[0] * bands * share // shares, dx.shape[0] * bands * (share + 1) // shares):
         n, band = b // bands, b % bands
         first, last = height * band // bands, height * (band + 1) // bands
         for j in range((n * height + first) * row_size, (n * height + last) * row_size):
             store(dx, j, zero)
-        out_top = max(0, -((reach - top - first) // sh))  # the first to end at or below `first`
-        out_bottom = min(dy.shape[1], (last - 1 + top) // sh + 1)
+        # Output rows whose windows end at or below row `first` and begin above row `last`.
+        out_top = max(0, -((reach - window.top - first) // window.row_stride))
+        out_bottom = min(dy.shape[1], (last - 1 + window.top) // window.row_stride + 1)
         for start in range(out_top * out_width, out_bottom * out_width, block):
             count = min(block, out_bottom * out_width - start)
             at = (n * dy.shape[1] * out_width + start) * units
             for part in range(parts):
                 for g in range(groups):
-                    matrix = (part * units + g * width) * taps
-                    gemm(
-                        0,
-                        0,
-                        count,
-                        taps,
-                        width,
-                        dy,
-                        at + g * width,
-                        units,
-                        transposed,
-                        matrix,
-                        taps,
-                        zero,
-                        windows,
-                        0,
-                        taps,
-                    )
-                    scatter(
-                        windows,
-                        n,
-                        start,
-                        count,
-                        window,
-                        out_width,
-                        g * channels,
-                        channels,
-                        dx,
-                        first,
-                        last,
-                        part * tap_rows,
-                        tap_rows,
-                    )
+                    left, matrix = at + g * width, (part * units + g * width) * taps
+                    gemm(0, 0, count, taps, width, dy, left, units, transposed, matrix, taps, zero, windows, 0, taps)
+                    tap_range, group = (part * tap_rows, tap_rows), (g * channels, channels)
+                    scatter(windows, n, start, count, window, out_width, dx, (first, last), tap_range, group)
 
 
 def _tap_rows(kernel: Array) -> int:
-    """How many rows of a kernel are one matrix: all that fit into _COLUMNS taps and channels, a divisor of its height."""
+    """Number of a kernel's rows in one matrix: a divisor of its height, the largest with at most _COLUMNS taps and channels."""
     height, width, channels, _ = kernel.shape
     return max(
         rows
@@ -284,8 +237,8 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
     rows, units, batch = _tap_rows(kernel), kernel.shape[3], dx.shape[0]
     parts, taps = window.height // rows, rows * window.width * kernel.shape[2]
     shares = _share_count(_SHARES, dy.size * taps * parts)
-    # Fewer images than shares: images are cut into bands, of at least two windows' height since windows across a border
-    # are computed on both sides.
+    # With fewer images than shares, images are cut into bands. A band is at least as high as two windows, because windows that
+    # cross a border are computed on both sides.
     highest = max(1, dx.shape[1] // (2 * extent(window.height, window.row_dilation)))
     bands = min(highest, -(-shares // batch)) if 0 < batch < shares else 1
     shares = max(1, min(shares, batch * bands))
@@ -293,4 +246,4 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
     rooms, transposed = device.empty((shares, block * taps), dx.dtype), device.empty((parts, units, taps), dx.dtype)
     device.launch(transpose_matrices, kernel.reshape(parts, taps, units), transposed)
     arrays = (dy, transposed, dx, rooms)
-    launch_shares(input_gradient_bands, shares, *arrays, *window, groups, block, bands)
+    launch_shares(input_gradient_bands, shares, *arrays, tuple(window), groups, block, bands)

@@ -1,10 +1,10 @@
-"""Windows along one axis laid side by side, and the sum of such windows where they came from: each is the other's gradient.
+"""Unfolding of windows along one axis, and folding, which sums windows where they came from: each is the other's gradient.
 
     unfold: y[n, i, m, g, k, c] = x[n, i * stride + k * dilation - before, m, g, c], 0 outside of x
     fold:   x[n, j, m, g, c]    = the sum of y[n, i, m, g, k, c] over all i, k with i * stride + k * dilation - before = j
 
-So a convolution of volumes is one of images, whose channels are those of neighbouring slices; and a layer whose kernel
-changes from place to place is a product of windows.
+With it a convolution of volumes is one of images, whose channels are those of neighbouring slices, and a locally connected layer
+is a product of windows.
 """
 
 from typing import NamedTuple
@@ -18,7 +18,7 @@ from nbkeras.kernels.runtime.threads import launch_shares
 
 Array = np.ndarray
 _SHARES = 16
-_SHARE_ELEMENTS = 50_000  # below, another share is not worth its start
+_SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
 
 
 class Line(NamedTuple):
@@ -32,7 +32,7 @@ class Line(NamedTuple):
 
 
 def unfold(x: Array, line: Line):
-    """(n, length, between, groups, channels) -> (n, count, between, groups, size, channels)."""
+    """Lay windows side by side: (n, length, between, groups, channels) -> (n, count, between, groups, size, channels)."""
     y = device.empty((x.shape[0], line.windows, *x.shape[2:4], line.size, x.shape[4]), x.dtype)
     unfold_into(x, y, line)
     return y, (x.shape, line)
@@ -46,12 +46,12 @@ def unfold_vjp(saved, dy, needs):
 
 
 def unfold_into(x: Array, y: Array, line: Line) -> None:
-    """y = the windows of x."""
+    """Copy the windows of x to y."""
     launch_shares(unfold_rows, _shares(y, y.shape[0] * y.shape[1]), x, y, *line[1:4])
 
 
 def fold_into(y: Array, x: Array, line: Line) -> None:
-    """x = the sum of the windows y where they came from."""
+    """Sum the windows y into x, where they came from."""
     launch_shares(fold_rows, _shares(y, x.shape[0] * x.shape[1]), y, x, *line[1:4])
 
 
@@ -61,7 +61,7 @@ def _shares(windows: Array, most: int) -> int:
 
 @compiled
 def unfold_rows(x, y, stride, dilation, before, share, shares):
-    """A share of the windows."""
+    """Copy a share of the windows."""
     length, count, runs, size, channels = x.shape[1], y.shape[1], y.shape[2] * y.shape[3], y.shape[4], y.shape[5]
     rows, gap, zero = y.shape[0] * count, size * channels, y.dtype.type(0)
     for r in range(rows * share // shares, rows * (share + 1) // shares):
@@ -80,7 +80,7 @@ def unfold_rows(x, y, stride, dilation, before, share, shares):
 
 @compiled
 def fold_rows(y, x, stride, dilation, before, share, shares):
-    """A share of the places that windows are summed in."""
+    """Compute a share of the sums of windows."""
     length, count, runs, size, channels = x.shape[1], y.shape[1], y.shape[2] * y.shape[3], y.shape[4], y.shape[5]
     rows, gap = x.shape[0] * length, size * channels
     for r in range(rows * share // shares, rows * (share + 1) // shares):

@@ -1,8 +1,8 @@
-"""Convolution of volumes (n, depth, rows, columns, channels), and transposed, as convolution of images; and their pooling.
+"""Convolution, transposed convolution and pooling of volumes (n, depth, rows, columns, channels), by those of images.
 
-Convolution: an image for each window of slices, whose channels are those of the slices side by side. The copy is larger than
-the volume by the kernel's depth, and is made again on the way back instead of being kept. Kernels: (depth, rows, columns, ...).
-Pooling: of each slice, then of slices as rows of an image.
+Convolution: there is an image for each window of slices; its channels are the channels of all these slices. The copy is as many
+times larger than the volume as the kernel is deep; the vjp makes it again, so it is not kept. Kernels: (depth, rows, columns,
+...). Pooling: each slice is pooled, then the slices are pooled as rows of an image.
 """
 
 import math
@@ -20,7 +20,7 @@ Array = np.ndarray
 
 
 def conv(x: Array, kernel: Array, bias: Array | None, strides, dilation, padding: str, groups: int, relu: bool):
-    """As conv.conv with one more axis; padding: 'valid' or 'same'."""
+    """Convolution, as conv.conv with one more axis. padding: 'valid' or 'same'."""
     along = x.shape[1], kernel.shape[0], strides[0], dilation[0], padding
     line = Line(kernel.shape[0], strides[0], dilation[0], padding_before(*along), output_length(*along))
     slices = _slices(x, line, groups, True)
@@ -43,7 +43,7 @@ def conv_vjp(saved, dy, needs):
 
 
 def conv_transpose(x: Array, kernel: Array, strides, dilation, before, lengths):
-    """As conv.conv_transpose with one more axis."""
+    """Transposed convolution, as conv.conv_transpose with one more axis."""
     batch, depth, units = *x.shape[:2], kernel.shape[3]
     line = Line(kernel.shape[0], strides[0], dilation[0], before[0], depth)
     flat = x.reshape(batch * depth, *x.shape[2:])
@@ -66,13 +66,13 @@ def _needed(need) -> bool:
 
 
 def _apart(x: Array, groups: int) -> Array:
-    """A volume as `unfold` takes it."""
+    """A volume with the axes of `unfold`."""
     return x.reshape(*x.shape[:2], math.prod(x.shape[2:4]), groups, x.shape[4] // groups)
 
 
 def _slices(x: Array, line: Line, groups: int, filled: bool) -> Array:
-    """An image for each window of slices; with undefined content unless `filled`."""
-    if line[:4] == (1, 1, line.dilation, 0):  # each slice by itself
+    """An image for each window of slices; undefined content unless `filled`."""
+    if line[:4] == (1, 1, line.dilation, 0):  # each window is one slice
         return x.reshape(-1, *x.shape[2:])
     batch, _, rows, columns, channels = x.shape
     y = device.empty((batch * line.windows, rows, columns, line.size * channels), x.dtype)
@@ -83,13 +83,13 @@ def _slices(x: Array, line: Line, groups: int, filled: bool) -> Array:
 
 
 def _flat(kernel: Array) -> Array:
-    """The kernel for such images."""
+    """The kernel for the images that `_slices` makes."""
     moved = device.contiguous(kernel.transpose(1, 2, 0, 3, 4))
     return moved.reshape(*moved.shape[:2], -1, moved.shape[4])
 
 
 def _upright(flat: Array | None, shape: tuple, need) -> Array | None:
-    """A gradient of `_flat`'s result as one of the kernel."""
+    """The kernel's gradient from that of the result of `_flat`."""
     if flat is None:
         return None
     out = device.output(need, shape, flat.dtype)
@@ -101,7 +101,7 @@ def _upright(flat: Array | None, shape: tuple, need) -> Array | None:
 
 
 def max_pool(x: Array, size, strides, padding: str):
-    """As pool.max_pool with one more axis."""
+    """Max pooling, as pool.max_pool with one more axis."""
     return _pooled(pool.max_pool, x, size, strides, padding)
 
 
@@ -110,7 +110,7 @@ def max_pool_vjp(saved, dy, needs):
 
 
 def average_pool(x: Array, size, strides, padding: str):
-    """As pool.average_pool with one more axis."""
+    """Average pooling, as pool.average_pool with one more axis."""
     return _pooled(pool.average_pool, x, size, strides, padding)
 
 

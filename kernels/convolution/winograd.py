@@ -1,14 +1,16 @@
-"""Winograd's F(4x4, 3x3) for 3x3 convolutions of stride 1 in float32: 36 products where the direct way needs 144.
+"""Winograd's F(4x4, 3x3) for 3x3 convolutions of stride 1 in float32: 36 products where the direct method needs 144.
 
 The output is cut into tiles of 4x4. A tile's 6x6 input is transformed (B^T d B), multiplied by the transformed kernel
-(G g G^T) place by place over the channels, and transformed back (A^T m A). Over a block of tiles each of the 36 places is
-one matrix product, tiles x channels by channels x units. The input's gradient is the same convolution of dy with the
-kernel turned round. The kernel's gradient is G^T [sum over tiles of (B^T d B) * (A dy A^T)] G.
+(G g G^T) element by element over the channels, and transformed back (A^T m A). Over a block of tiles each of the 36 elements
+is one matrix product, tiles x channels by channels x units. The input's gradient is the same convolution of dy with the
+kernel rotated by 180 degrees. The kernel's gradient is G^T [sum over tiles of (B^T d B) * (A dy A^T)] G.
 
-Error against float64, of the largest element, on normal data: up to 7e-6 with 64 channels and 1.4e-5 with 512 (direct
-float32: about 5e-7); the kernel's gradient 4e-6. tests/kernels/test_convolution.py holds bounds.
+Largest error against float64, relative to the largest element, on normally distributed data: 7e-6 with 64 channels and 1.4e-5
+with 512 (direct float32: about 5e-7); of the kernel's gradient 4e-6. Tests check bounds.
 Source: A. Lavin, S. Gray, Fast Algorithms for Convolutional Neural Networks, CVPR 2016 (arXiv:1509.09308).
 """
+
+from typing import NamedTuple
 
 import numpy as np
 
@@ -23,9 +25,9 @@ Array = np.ndarray
 _f = np.float32
 _ZERO, _ONE, _TWO, _FOUR, _FIVE, _EIGHT = _f(0), _f(1), _f(2), _f(4), _f(5), _f(8)
 _4TH, _6TH, _12TH, _24TH = _f(1 / 4), _f(1 / 6), _f(1 / 12), _f(1 / 24)
-_SIX, _QUAD = np.int64(6), np.int64(4)  # typed: for a literal 6 or 4 Numba would compile `cut` anew
-_BUFFER = 150_000  # elements of a block's transformed tiles: they should stay in 1 MiB of L2
-_LEAST_TILES = 24  # of a block, or the products get too thin
+_SIX, _QUAD = np.int64(6), np.int64(4)  # with a literal 6 or 4 Numba would compile `cut` once more for each
+_BUFFER = 150_000  # elements of a block's transformed tiles: they should fit into 1 MiB of L2
+_LEAST_TILES = 24  # of a block: with fewer, the products are too thin
 _RUN = 512  # elements of a kernel in one share of its transforms
 _SHARES = 16
 _SHARE_WORK = 500_000  # multiply-adds in a share, at least, where there is only one block
@@ -33,7 +35,7 @@ _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients togethe
 
 
 # -------------------- transforms of one row or column of a tile, for all channels --------------------
-# `step` is from one element of the row to the next, `at` and `to` where the first one is.
+# step: distance from one element of the row to the next. at, to: offset of the first one.
 
 
 @compiled
@@ -111,9 +113,50 @@ def transform_kernel_back(source, at, step, target, to, to_step, channels):
 # -------------------- tiles --------------------
 
 
+class Tiling(NamedTuple):
+    """Sizes of a convolution, the padding before its input, and how its output is cut into tiles of 4x4.
+
+    Launches take it as a plain tuple, see window.Window.
+    """
+
+    height: int
+    width: int
+    channels: int
+    out_height: int
+    out_width: int
+    units: int
+    top: int
+    left: int
+    columns: int  # tiles in a row
+    per_image: int
+    tiles: int  # of all images
+    block: int  # tiles whose products are made at once
+
+    @staticmethod
+    def of(x_shape: tuple[int, ...], y_shape: tuple[int, ...], top: int, left: int) -> "Tiling":
+        """The tiling for NHWC shapes."""
+        (_, *sizes), (images, *out_sizes) = x_shape, y_shape
+        channels, units = x_shape[3], y_shape[3]
+        columns = -(-y_shape[2] // 4)
+        per_image = -(-y_shape[1] // 4) * columns
+        tiles = images * per_image
+        most = max(_LEAST_TILES, _BUFFER // (36 * (channels + units)))
+        blocks = max(-(-tiles // most), min(tiles // 8, share_count(36 * tiles * channels * units, _SHARE_WORK)))
+        return Tiling(*sizes, *out_sizes, top, left, columns, per_image, tiles, -(-tiles // blocks))
+
+    @property
+    def blocks(self) -> int:
+        return -(-self.tiles // self.block)
+
+    def rooms(self, shares: int) -> Array:
+        """For each share: transformed tiles on both sides of the products, and room for one tile."""
+        both = self.channels + self.units
+        return device.empty((shares, 36 * self.block * both + 72 * max(self.channels, self.units)), _f)
+
+
 @compiled
 def cut(source, image, height, width, channels, row0, column0, size, patch, at):
-    """patch = size x size places of an NHWC image from (row0, column0) on, zero outside it."""
+    """Copy size x size pixels of an NHWC image from (row0, column0) on to patch, with zeros outside the image."""
     for row in range(row0, row0 + size):
         for column in range(column0, column0 + size):
             to = at + ((row - row0) * size + column - column0) * channels
@@ -127,12 +170,13 @@ def cut(source, image, height, width, channels, row0, column0, size, patch, at):
 
 
 @compiled
-def input_tiles(x, height, width, channels, top, left, columns, per_image, first, count, room, to, spare):
-    """room[to:] = B^T d B for `count` tiles from `first` on, places x tiles x channels; spare: offset of free room."""
+def input_tiles(x, tiling, first, count, room, to, spare):
+    """room[to:] = B^T d B for `count` tiles from `first` on, elements x tiles x channels; spare: offset of free room."""
+    height, width, channels = tiling.height, tiling.width, tiling.channels
     patch = spare + 36 * channels
     for i in range(count):
-        image, tile = (first + i) // per_image, (first + i) % per_image
-        row, column = tile // columns * 4 - top, tile % columns * 4 - left
+        image, tile = (first + i) // tiling.per_image, (first + i) % tiling.per_image
+        row, column = tile // tiling.columns * 4 - tiling.top, tile % tiling.columns * 4 - tiling.left
         if row >= 0 and row + 6 <= height and column >= 0 and column + 6 <= width:
             at = ((image * height + row) * width + column) * channels
             for k in range(6):
@@ -150,12 +194,13 @@ def input_tiles(x, height, width, channels, top, left, columns, per_image, first
 
 
 @compiled
-def gradient_tiles(dy, height, width, units, columns, per_image, first, count, room, to, spare):
-    """room[to:] = A dy A^T for `count` tiles from `first` on, places x tiles x units."""
+def gradient_tiles(dy, tiling, first, count, room, to, spare):
+    """room[to:] = A dy A^T for `count` tiles from `first` on, elements x tiles x units."""
+    height, width, units = tiling.out_height, tiling.out_width, tiling.units
     patch = spare + 24 * units
     for i in range(count):
-        image, tile = (first + i) // per_image, (first + i) % per_image
-        row, column = tile // columns * 4, tile % columns * 4
+        image, tile = (first + i) // tiling.per_image, (first + i) % tiling.per_image
+        row, column = tile // tiling.columns * 4, tile % tiling.columns * 4
         if row + 4 <= height and column + 4 <= width:
             at = ((image * height + row) * width + column) * units
             for k in range(4):
@@ -170,12 +215,13 @@ def gradient_tiles(dy, height, width, units, columns, per_image, first, count, r
 
 
 @compiled
-def output_tiles(room, at, y, height, width, units, columns, per_image, first, count, spare, bias, relu):
-    """y = A^T m A + bias, then relu if asked, for `count` tiles from `first` on; m = room[at:], places x tiles x units."""
+def output_tiles(room, at, y, tiling, first, count, spare, bias, relu):
+    """y = A^T m A + bias, then relu if asked, for `count` tiles from `first` on; m = room[at:], elements x tiles x units."""
+    height, width, units = tiling.out_height, tiling.out_width, tiling.units
     patch = spare + 24 * units
     for i in range(count):
-        image, tile = (first + i) // per_image, (first + i) % per_image
-        row, column = tile // columns * 4, tile % columns * 4
+        image, tile = (first + i) // tiling.per_image, (first + i) % tiling.per_image
+        row, column = tile // tiling.columns * 4, tile % tiling.columns * 4
         for k in range(6):
             source = at + (k * count + i) * units
             transform_output(room, source, 6 * count * units, room, spare + k * units, 6 * units, units)
@@ -191,27 +237,12 @@ def output_tiles(room, at, y, height, width, units, columns, per_image, first, c
             finish(y, to, places, units, bias, relu)
 
 
-def _tiling(shape: tuple[int, ...], channels: int, units: int) -> tuple[int, int, int, int]:
-    """For an output's shape: tiles in a row, tiles of an image, tiles of all images, tiles per block."""
-    columns = -(-shape[2] // 4)
-    per_image = -(-shape[1] // 4) * columns
-    tiles = shape[0] * per_image
-    most = max(_LEAST_TILES, _BUFFER // (36 * (channels + units)))
-    blocks = max(-(-tiles // most), min(tiles // 8, share_count(36 * tiles * channels * units, _SHARE_WORK)))
-    return columns, per_image, tiles, -(-tiles // blocks)
-
-
-def _rooms(shares: int, block: int, channels: int, units: int) -> Array:
-    """For each share: transformed tiles on both sides of the products, and room for one tile."""
-    return device.empty((shares, 36 * block * (channels + units) + 72 * max(channels, units)), _f)
-
-
 # -------------------- forward, and the input's gradient --------------------
 
 
 @compiled
 def transform_whole_kernel(kernel, size, turn, half, transformed, share, shares):
-    """A share of the elements of G g G^T, or with `turn` of the kernel turned round; half: room for one direction."""
+    """A share of the elements of G g G^T, or with `turn` of the rotated kernel; half: room for one direction."""
     first, last = size * share // shares, size * (share + 1) // shares
     count = last - first
     start, step = (8 * size + first, -size) if turn else (first, size)
@@ -222,42 +253,21 @@ def transform_whole_kernel(kernel, size, turn, half, transformed, share, shares)
 
 
 @compiled
-def convolve_tiles(
-    x,
-    transformed,
-    bias,
-    y,
-    rooms,
-    height,
-    width,
-    channels,
-    out_height,
-    out_width,
-    units,
-    top,
-    left,
-    columns,
-    per_image,
-    relu,
-    block,
-    tiles,
-    share,
-    shares,
-):
-    """A share of the output's tiles, in blocks of at most `block`; x and y are flat, top and left the padding before x."""
+def convolve_tiles(x, transformed, bias, y, rooms, tiling, relu, share, shares):
+    """A share of the output's tiles, in blocks; x and y are flat."""
+    tiling = Tiling(*tiling)
+    tiles, block, channels, units = tiling.tiles, tiling.block, tiling.channels, tiling.units
     first, last, room = tiles * share // shares, tiles * (share + 1) // shares, rooms[share]
     products = 36 * block * channels
     spare = products + 36 * block * units
     size = channels * units
     for start in range(first, last, block):
         count = min(block, last - start)
-        input_tiles(x, height, width, channels, top, left, columns, per_image, start, count, room, 0, spare)
+        input_tiles(x, tiling, start, count, room, 0, spare)
         for k in range(36):
             at, to = k * count * channels, products + k * count * units
             gemm(0, 0, count, units, channels, room, at, channels, transformed, k * size, units, _ZERO, room, to, units)
-        output_tiles(
-            room, products, y, out_height, out_width, units, columns, per_image, start, count, spare, bias, relu
-        )
+        output_tiles(room, products, y, tiling, start, count, spare, bias, relu)
 
 
 def convolve(
@@ -265,10 +275,9 @@ def convolve(
 ) -> None:
     """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none.
 
-    turn: with the kernel turned round and its channels and units exchanged, which makes an input's gradient from dy.
+    turn: rotate the kernel by 180 degrees and exchange its channels and units, which gives an input's gradient from dy.
     """
-    (_, height, width, channels), (_, out_height, out_width, units) = x.shape, y.shape
-    columns, per_image, tiles, block = _tiling(y.shape, channels, units)
+    tiling, channels, units = Tiling.of(x.shape, y.shape, top, left), x.shape[3], y.shape[3]
     size = channels * units
     if turn:
         upright, kernel = kernel, device.empty((9, channels, units), _f)
@@ -277,44 +286,26 @@ def convolve(
     runs = -(-size // _RUN)
     flat = kernel.reshape(-1)
     launch_shares(transform_whole_kernel, runs, flat, size, int(turn), half, transformed)
-    rooms = _rooms(min(_SHARES, -(-tiles // block)), block, channels, units)
-    sizes = (height, width, channels, out_height, out_width, units, top, left)
+    rooms = tiling.rooms(min(_SHARES, tiling.blocks))
     arrays = (x.reshape(-1), transformed, bias, y.reshape(-1), rooms)
-    launch_shares(convolve_tiles, len(rooms), *arrays, *sizes, columns, per_image, relu, block, tiles)
+    launch_shares(convolve_tiles, len(rooms), *arrays, tuple(tiling), relu)
 
 
 # -------------------- the kernel's gradient --------------------
 
 
 @compiled
-def kernel_gradient_tiles(
-    x,
-    dy,
-    partials,
-    rooms,
-    height,
-    width,
-    channels,
-    out_height,
-    out_width,
-    units,
-    top,
-    left,
-    columns,
-    per_image,
-    block,
-    tiles,
-    share,
-    shares,
-):
-    """partials[share] = sum over a share of the tiles of (B^T d B) * (A dy A^T), places x channels x units."""
+def kernel_gradient_tiles(x, dy, partials, rooms, tiling, share, shares):
+    """partials[share] = sum over a share of the tiles of (B^T d B) * (A dy A^T), elements x channels x units."""
+    tiling = Tiling(*tiling)
+    tiles, block, channels, units = tiling.tiles, tiling.block, tiling.channels, tiling.units
     first, last, room, partial = tiles * share // shares, tiles * (share + 1) // shares, rooms[share], partials[share]
     gradients = 36 * block * channels
     spare = gradients + 36 * block * units
     for start in range(first, last, block):
         count = min(block, last - start)
-        input_tiles(x, height, width, channels, top, left, columns, per_image, start, count, room, 0, spare)
-        gradient_tiles(dy, out_height, out_width, units, columns, per_image, start, count, room, gradients, spare)
+        input_tiles(x, tiling, start, count, room, 0, spare)
+        gradient_tiles(dy, tiling, start, count, room, gradients, spare)
         beta = _ZERO if start == first else _ONE
         for k in range(36):
             a, b, c = k * count * channels, gradients + k * count * units, k * channels * units
@@ -323,7 +314,7 @@ def kernel_gradient_tiles(
 
 @compiled
 def transform_back(partials, size, half, dkernel, share, shares):
-    """A share of the elements of G^T u G, u the sum of the partials in their order, which is left in partials[0]."""
+    """A share of the elements of G^T u G, where u is the sum of the partials in their order; partials[0] holds it afterwards."""
     first, last, total = size * share // shares, size * (share + 1) // shares, partials[0]
     count = last - first
     for p in range(1, partials.shape[0]):
@@ -340,13 +331,10 @@ def transform_back(partials, size, half, dkernel, share, shares):
 
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, top: int, left: int) -> None:
     """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
-    (_, height, width, channels), (_, out_height, out_width, units) = x.shape, dy.shape
-    columns, per_image, tiles, block = _tiling(dy.shape, channels, units)
-    size = channels * units
-    shares = min(_SHARES, -(-tiles // block), max(2, _PARTIAL_ELEMENTS // (36 * size)))
-    rooms, partials = _rooms(shares, block, channels, units), device.empty((shares, 36 * size), _f)
-    sizes = (height, width, channels, out_height, out_width, units, top, left)
+    tiling, size = Tiling.of(x.shape, dy.shape, top, left), x.shape[3] * dy.shape[3]
+    shares = min(_SHARES, tiling.blocks, max(2, _PARTIAL_ELEMENTS // (36 * size)))
+    rooms, partials = tiling.rooms(shares), device.empty((shares, 36 * size), _f)
     arrays = (x.reshape(-1), dy.reshape(-1), partials, rooms)
-    launch_shares(kernel_gradient_tiles, shares, *arrays, *sizes, columns, per_image, block, tiles)
+    launch_shares(kernel_gradient_tiles, shares, *arrays, tuple(tiling))
     half, runs = device.empty((18 * size,), _f), -(-size // _RUN)
     launch_shares(transform_back, runs, partials, size, half, dkernel.reshape(-1))

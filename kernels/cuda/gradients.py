@@ -6,7 +6,7 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, size, start
-from nbkeras.kernels.cuda.optimizers import places, run
+from nbkeras.kernels.cuda.optimizers import grid_range, run
 from nbkeras.kernels.gradients import CHUNK
 from nbkeras.kernels.runtime import device
 
@@ -14,29 +14,29 @@ _SUMMING = size(256, simulated=64)  # threads that sum up; whole warps
 _ALL = 0xFFFFFFFF
 
 
-# Gradients of a loss that was multiplied
+# Gradients of a scaled loss
 
 
 @kernel
 def _unscale(g, scale):
     factor = g.dtype.type(scale[0])
-    i, count, apart = places(g)
+    i, count, stride = grid_range(g)
     while i < count:
         g[i] = g[i] / factor
-        i += apart
+        i += stride
 
 
 def unscale(g, scale):
     run(_unscale, g, scale)
 
 
-# Gradients added up over batches
+# Gradients accumulated over batches
 
 
 @kernel
 def _accumulate(g, total, due, every):
     done, zero = due[0] != 0, g.dtype.type(0)
-    i, count, apart = places(g)
+    i, count, stride = grid_range(g)
     while i < count:
         added = g[i] + total[i]
         if done:
@@ -44,7 +44,7 @@ def _accumulate(g, total, due, every):
             total[i] = zero
         else:
             total[i] = added
-        i += apart
+        i += stride
 
 
 def accumulate(g, total, due, every):
@@ -56,7 +56,7 @@ def accumulate(g, total, due, every):
 
 @device_function
 def _block_sum(value):
-    """The sum of a float64 over all threads of a block, in an order that is always the same, for thread 0."""
+    """The sum of a float64 over all threads of a block, in a fixed order, for thread 0."""
     of_warps = cuda.shared.array(32, np.float64)
     distance = 16
     while distance > 0:
@@ -75,22 +75,22 @@ def _block_sum(value):
 def _square_sums(g, sums):
     """A block for each chunk.
 
-    In float64, as on the CPU: norms are limited for the sake of gradients whose squares may be too large for a float32.
+    In float64, as on the CPU: the gradients whose norm is limited may have squares that are too large for a float32.
     """
-    apart = np.uint64(cuda.blockDim.x)
+    stride = np.uint64(cuda.blockDim.x)
     i = np.uint64(cuda.blockIdx.x) * np.uint64(CHUNK)
     last = min(np.uint64(g.size), i + np.uint64(CHUNK))
     i += np.uint64(cuda.threadIdx.x)
     total = 0.0
-    while i + apart * np.uint64(3) < last:  # four loads on their way at a time
-        a, b = np.float64(g[i]), np.float64(g[i + apart])
-        c, d = np.float64(g[i + apart * np.uint64(2)]), np.float64(g[i + apart * np.uint64(3)])
+    while i + stride * np.uint64(3) < last:  # four loads in flight at a time
+        a, b = np.float64(g[i]), np.float64(g[i + stride])
+        c, d = np.float64(g[i + stride * np.uint64(2)]), np.float64(g[i + stride * np.uint64(3)])
         total += a * a + b * b + (c * c + d * d)
-        i += apart * np.uint64(4)
+        i += stride * np.uint64(4)
     while i < last:
         x = np.float64(g[i])
         total += x * x
-        i += apart
+        i += stride
     total = _block_sum(total)
     if cuda.threadIdx.x == 0:
         sums[cuda.blockIdx.x] = total
@@ -114,10 +114,10 @@ def _norm_scale(sums, limit, scale):
 def _scale(g, scale):
     factor = scale[0]
     if factor != g.dtype.type(1):
-        i, count, apart = places(g)
+        i, count, stride = grid_range(g)
         while i < count:
             g[i] *= factor
-            i += apart
+            i += stride
 
 
 def limit_norm(g, sums, limit):
@@ -128,11 +128,11 @@ def limit_norm(g, sums, limit):
 
 @kernel
 def _clip(g, limit):
-    i, count, apart = places(g)
+    i, count, stride = grid_range(g)
     while i < count:
         x = g[i]
         g[i] = limit if x > limit else (-limit if x < -limit else x)
-        i += apart
+        i += stride
 
 
 def clip(g, limit):

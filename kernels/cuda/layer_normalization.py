@@ -1,7 +1,7 @@
 """Twins of normalization.py's kernels for layer normalization.
 
-It goes back in two kernels, one by rows for dx and one by columns for dgamma and dbeta: a kernel of both would have to walk
-one row after the other in each block, with too few blocks to fill a GPU, to save a second reading that caches serve.
+The vjp has two kernels, one by rows for dx and one by columns for dgamma and dbeta. One kernel for both would go through the rows
+of a block one after the other, with too few blocks to fill a GPU, and would save only a second reading, which caches serve.
 """
 
 import math

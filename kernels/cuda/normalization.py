@@ -1,7 +1,7 @@
 """Twins of normalization.py: batch normalization here, layer normalization in layer_normalization.py.
 
-The blocks of rows are those that the CPU's kernels cut, and so are the moments around a row of each block; sets of sums of a
-widened matrix are joined as if they were blocks more. Only the joining is in float64: a few numbers for each channel.
+Blocks of rows, and moments around a row of each block, are those of the CPU's kernels. The sets of sums of a widened matrix are
+joined as if they were further blocks. Only the joining is in float64: a few numbers for each channel.
 """
 
 import math
@@ -17,9 +17,9 @@ from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_CHANNELS = size(8, simulated=2)  # channels whose blocks' sums are joined by one block of threads
-_THREADS = size(131072, simulated=16)  # threads from which each scales several rows
-_MOST_ROWS = 16  # that a thread scales
+_CHANNELS = size(8, simulated=2)  # channels that one block of threads joins the sums of
+_THREADS = size(131072, simulated=16)  # with more threads than this, each scales several rows
+_MOST_ROWS = 16  # of a thread
 
 
 def _flat(*arrays: DeviceArray) -> list[DeviceArray]:
@@ -88,9 +88,9 @@ def block_moments(
 
 @device_function
 def _spread(c, channels, sets, mean, reciprocal, gamma, beta, center, inverse, scale, offset):
-    """The coefficients of a channel, for each of its sets of columns; by the threads of one threadIdx.x.
+    """The coefficients of a channel, for each of its sets of columns, computed by the threads of one threadIdx.x.
 
-    reciprocal: one by the standard deviation.
+    reciprocal: 1 / standard deviation.
     """
     lane = cuda.threadIdx.y
     value = inverse.dtype.type(reciprocal)
@@ -119,7 +119,7 @@ def _join_moments(
     offset,
     bits,
 ):
-    """Of 2**bits sets of columns for each channel: rows of all channels in means and squares, one after the other."""
+    """Join the moments. Each channel has 2**bits sets of columns: means and squares hold them as further rows."""
     shared = cuda.shared.array(MOST, np.float64)
     results = cuda.shared.array((2, _CHANNELS), np.float64)
     c, lane, channels = cuda.grid(1), cuda.threadIdx.y, gamma.size
@@ -159,7 +159,7 @@ def _join_moments(
 
 
 def _over_channels(channels: int, parts: int) -> tuple[int, tuple[int, int]]:
-    """Blocks and threads that join so many parts of each channel's sums."""
+    """The grid and the threads of a block that join so many parts of each channel's sums."""
     return blocks(channels, _CHANNELS), (_CHANNELS, (BLOCK if parts <= BLOCK else MOST) // _CHANNELS)
 
 
@@ -317,7 +317,7 @@ def variance_gradient(dgamma: DeviceArray, inverse: DeviceArray, scale: DeviceAr
 
 
 def _over_units(rows: int, columns: int, wide: int) -> tuple[int, int, int]:
-    """Blocks for threads of a unit (a column, or four) each; how many rows a thread takes, and how far apart."""
+    """Blocks for threads of a unit (a column, or four) each; the number of rows of a thread, and their distance."""
     units = columns // 4 if wide else columns
     each = min(_MOST_ROWS, max(1, rows * units // _THREADS))
     stride = blocks(rows, each)
@@ -326,7 +326,7 @@ def _over_units(rows: int, columns: int, wide: int) -> tuple[int, int, int]:
 
 @device_function
 def _first_row_and_column(rows, columns, stride, wide):
-    """Where this thread begins; in row `rows` if there is nothing to do for it."""
+    """The first row and column of this thread; row `rows` if it has nothing to do."""
     row, c = divided(cuda.grid(1), columns >> 2 if wide != 0 else columns)
     return np.int64(row) if row < stride else rows, np.int64(c) << 2 if wide != 0 else np.int64(c)
 

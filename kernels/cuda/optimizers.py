@@ -1,19 +1,19 @@
 """Twins of optimizers.py: one kernel per step, which reads and writes each number once.
 
-A thread takes elements a grid apart, and loads all it needs of one before it stores anything, since for all the compiler knows
-arrays overlap. With all its threads at work, loads of four bytes keep a GPU's memory busy. What a step takes from `rate` and
-`step` one thread works out for its block: float64 is slow on most GPUs.
+A thread takes elements a grid apart. It loads all it needs of one element before it stores anything, since the compiler must
+assume that arrays overlap. With all its threads at work, loads of four bytes keep a GPU's memory busy. One thread of a block
+computes the numbers that depend on `rate` and `step`: float64 is slow on most GPUs.
 """
-
-import math
 
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, kernel, size, start
+from nbkeras.kernels import update_rules
+from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, device_module, kernel, size, start
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
+rules = device_module(update_rules)
 _THREADS = size(512, simulated=8)
 _RESIDENT = 4  # blocks of a processor: 2048 threads, the most that one has
 
@@ -23,28 +23,23 @@ def run(kernel: Kernel, first: DeviceArray, *args) -> None:
     start(kernel, min(blocks(first.size, _THREADS), _RESIDENT * device.place().processors), _THREADS, first, *args)
 
 
-def smallest(array: DeviceArray) -> np.floating:
-    return np.finfo(array.dtype).tiny
+def constants(array: DeviceArray, *numbers: float) -> tuple:
+    """Numbers in an array's dtype, as one argument of a kernel, and the last of them its smallest normal number."""
+    return (*map(array.dtype.type, numbers), np.finfo(array.dtype).tiny)
 
 
 @device_function
-def normal(x, tiny):
-    """x, or zero where it is subnormal; NaN stays."""
-    return tiny - tiny if math.fabs(x) < tiny else x
+def grid_range(array):
+    """A thread's first element, the number of elements, and the distance between two elements of the thread.
 
-
-@device_function
-def places(array):
-    """A thread's first element, how many elements there are, and how far apart the thread's are.
-
-    Unsigned: no place counts from the end. All three, as Numba compares an unsigned with a signed integer in float64.
+    All three unsigned: an index does not count from the end, and Numba compares an unsigned with a signed integer in float64.
     """
     return np.uint64(cuda.grid(1)), np.uint64(array.size), np.uint64(cuda.gridsize(1))
 
 
 @device_function
 def rates(like, rate, decay):
-    """(rate, decay * rate) in the dtype of `like`, by one thread for its block; all of them must call this."""
+    """(lr, shrink) of the update rules in the dtype of `like`, by one thread for its block; all of them must call this."""
     numbers = cuda.shared.array(2, like.dtype)
     if cuda.threadIdx.x == 0 and cuda.threadIdx.y == 0:
         numbers[0] = rate[0]
@@ -71,18 +66,13 @@ def _power(base, exponent):
 # SGD
 
 
-@device_function
-def sgd_weight(w, g, lr, shrink):
-    return w - w * shrink - g * lr
-
-
 @kernel
 def _sgd(w, g, rate, decay):
     lr, shrink = rates(w, rate, decay)
-    i, count, apart = places(w)
+    i, count, stride = grid_range(w)
     while i < count:
-        w[i] = sgd_weight(w[i], g[i], lr, shrink)
-        i += apart
+        w[i] = rules.sgd(w[i], g[i], lr, shrink)
+        i += stride
 
 
 def sgd(w, g, rate, decay):
@@ -90,81 +80,58 @@ def sgd(w, g, rate, decay):
 
 
 @kernel
-def _sgd_momentum(w, g, m, rate, decay, momentum, of_momentum, nesterov, tiny):
+def _sgd_momentum(w, g, m, rate, decay, nesterov, numbers):
     lr, shrink = rates(w, rate, decay)
+    momentum, of_momentum, tiny = numbers
     of_gradient = lr if nesterov else lr - lr
-    i, count, apart = places(w)
+    i, count, stride = grid_range(w)
     while i < count:
-        weight, gradient = w[i], g[i]
-        velocity = normal(m[i] * momentum - gradient * lr, tiny)
-        m[i] = velocity
-        w[i] = weight - weight * shrink + (velocity * of_momentum - gradient * of_gradient)
-        i += apart
+        w[i], m[i] = rules.sgd_momentum(w[i], g[i], m[i], lr, shrink, momentum, of_momentum, of_gradient, tiny)
+        i += stride
 
 
 def sgd_momentum(w, g, m, rate, decay, momentum, nesterov):
-    mu = w.dtype.type(momentum)
-    of_momentum = mu if nesterov else w.dtype.type(1)
-    run(_sgd_momentum, w, g, m, rate, decay, mu, of_momentum, bool(nesterov), smallest(w))
+    numbers = constants(w, momentum, momentum if nesterov else 1)
+    run(_sgd_momentum, w, g, m, rate, decay, bool(nesterov), numbers)
 
 
 # RMSprop
 
 
-@device_function
-def rmsprop_square(v, g, keep, take, tiny):
-    return normal(keep * v + take * (g * g), tiny)
-
-
-@device_function
-def scaled_weight(w, g, square, lr, shrink, epsilon):
-    """A weight after a step of RMSprop or Adagrad."""
-    return w - w * shrink - lr * g / math.sqrt(square + epsilon)
-
-
 @kernel
-def _rmsprop(w, g, v, rate, decay, keep, take, epsilon, tiny):
+def _rmsprop(w, g, v, rate, decay, numbers):
     lr, shrink = rates(w, rate, decay)
-    i, count, apart = places(w)
+    i, count, stride = grid_range(w)
     while i < count:
-        weight, gradient = w[i], g[i]
-        square = rmsprop_square(v[i], gradient, keep, take, tiny)
-        v[i] = square
-        w[i] = scaled_weight(weight, gradient, square, lr, shrink, epsilon)
-        i += apart
+        w[i], v[i] = rules.rmsprop(w[i], g[i], v[i], lr, shrink, *numbers)
+        i += stride
 
 
 def rmsprop(w, g, v, rate, decay, rho, epsilon):
-    real = w.dtype.type
-    run(_rmsprop, w, g, v, rate, decay, real(rho), real(1 - rho), real(epsilon), smallest(w))
+    run(_rmsprop, w, g, v, rate, decay, constants(w, rho, 1 - rho, epsilon))
 
 
 @kernel
-def _rmsprop_general(w, g, v, m, mean, rate, decay, keep, take, epsilon, momentum, has_momentum, centered, tiny):
+def _rmsprop_general(w, g, v, m, mean, rate, decay, has_momentum, centered, numbers):
     lr, shrink = rates(w, rate, decay)
-    i, count, apart = places(w)
+    keep, take, epsilon, momentum, tiny = numbers
+    zero = tiny - tiny
+    i, count, stride = grid_range(w)
     while i < count:
-        weight, gradient, square = w[i], g[i], v[i]
-        average = mean[i] if centered else lr - lr
-        velocity = m[i] if has_momentum else lr - lr
-        square = rmsprop_square(square, gradient, keep, take, tiny)
-        v[i] = square
-        if centered:
-            average = normal(keep * average + take * gradient, tiny)
-            mean[i] = average
-            square = square - average * average
-        change = lr * gradient / math.sqrt(square + epsilon)
+        velocity, average = m[i] if has_momentum else zero, mean[i] if centered else zero
+        w[i], v[i], velocity, average = rules.rmsprop_general(
+            w[i], g[i], v[i], velocity, average, lr, shrink, keep, take, epsilon, momentum, has_momentum, centered, tiny
+        )
         if has_momentum:
-            change = normal(momentum * velocity + change, tiny)
-            m[i] = change
-        w[i] = weight - weight * shrink - change
-        i += apart
+            m[i] = velocity
+        if centered:
+            mean[i] = average
+        i += stride
 
 
 def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, centered):
-    real = w.dtype.type
-    how = (real(rho), real(1 - rho), real(epsilon), real(momentum), momentum > 0, bool(centered), smallest(w))
-    run(_rmsprop_general, w, g, v, m, mean, rate, decay, *how)
+    numbers = constants(w, rho, 1 - rho, epsilon, momentum)
+    run(_rmsprop_general, w, g, v, m, mean, rate, decay, momentum > 0, bool(centered), numbers)
 
 
 # Adagrad, Adadelta
@@ -173,13 +140,10 @@ def rmsprop_general(w, g, v, m, mean, rate, decay, rho, epsilon, momentum, cente
 @kernel
 def _adagrad(w, g, accumulator, rate, decay, epsilon):
     lr, shrink = rates(w, rate, decay)
-    i, count, apart = places(w)
+    i, count, stride = grid_range(w)
     while i < count:
-        weight, gradient = w[i], g[i]
-        total = accumulator[i] + gradient * gradient
-        accumulator[i] = total
-        w[i] = scaled_weight(weight, gradient, total, lr, shrink, epsilon)
-        i += apart
+        w[i], accumulator[i] = rules.adagrad(w[i], g[i], accumulator[i], lr, shrink, epsilon)
+        i += stride
 
 
 def adagrad(w, g, accumulator, rate, decay, epsilon):
@@ -187,96 +151,77 @@ def adagrad(w, g, accumulator, rate, decay, epsilon):
 
 
 @kernel
-def _adadelta(w, g, squares, changes, rate, decay, keep, take, epsilon, tiny):
+def _adadelta(w, g, squares, changes, rate, decay, numbers):
     lr, shrink = rates(w, rate, decay)
-    i, count, apart = places(w)
+    i, count, stride = grid_range(w)
     while i < count:
-        weight, gradient, changed = w[i], g[i], changes[i]
-        square = normal(keep * squares[i] + take * (gradient * gradient), tiny)
-        squares[i] = square
-        change = math.sqrt(changed + epsilon) * gradient / math.sqrt(square + epsilon)
-        changes[i] = normal(keep * changed + take * (change * change), tiny)
-        w[i] = weight - weight * shrink - lr * change
-        i += apart
+        w[i], squares[i], changes[i] = rules.adadelta(w[i], g[i], squares[i], changes[i], lr, shrink, *numbers)
+        i += stride
 
 
 def adadelta(w, g, squares, changes, rate, decay, rho, epsilon):
-    real = w.dtype.type
-    how = (real(rho), real(1 - rho), real(epsilon), smallest(w))
-    run(_adadelta, w, g, squares, changes, rate, decay, *how)
+    run(_adadelta, w, g, squares, changes, rate, decay, constants(w, rho, 1 - rho, epsilon))
 
 
 # Adam and its kin
 
 
 @device_function
-def _adam_rates(like, rate, step, decay, beta_1, beta_2):
-    """(rate * sqrt(1 - beta_2**t) / (1 - beta_1**t), decay * rate), as `rates`."""
+def _adam_rates(like, rate, step, decay, betas):
+    """(alpha, shrink) of the update rules, as `rates`."""
     numbers = cuda.shared.array(2, like.dtype)
     if cuda.threadIdx.x == 0:
-        real = like.dtype.type
-        one, t = real(1), step[0] + 1
-        correction = math.sqrt(one - real(_power(beta_2, t))) / (one - real(_power(beta_1, t)))
-        numbers[0] = real(rate[0]) * correction
+        real, t = like.dtype.type, step[0] + 1
+        numbers[0] = rules.adam_rate(real(rate[0]), real(_power(betas[0], t)), real(_power(betas[1], t)), real(1))
         numbers[1] = decay * rate[0]
     cuda.syncthreads()
     return numbers[0], numbers[1]
 
 
 @kernel
-def _adam(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, take_1, take_2, epsilon, tiny):
-    """And AMSGrad, where `peak` has elements."""
-    alpha, shrink = _adam_rates(w, rate, step, decay, beta_1, beta_2)
-    amsgrad = peak.size > 0
-    i, count, apart = places(w)
+def _adam(w, g, m, v, rate, step, decay, betas, numbers):
+    alpha, shrink = _adam_rates(w, rate, step, decay, betas)
+    i, count, stride = grid_range(w)
     while i < count:
-        weight, gradient, mean, square = w[i], g[i], m[i], v[i]
-        highest = peak[i] if amsgrad else square
-        mean = normal(mean + (gradient - mean) * take_1, tiny)
-        square = normal(square + (gradient * gradient - square) * take_2, tiny)
-        m[i] = mean
-        v[i] = square
-        if amsgrad:
-            highest = square if square > highest or square != square else highest
-            peak[i] = highest
-            square = highest
-        w[i] = weight - weight * shrink - mean * alpha / (math.sqrt(square) + epsilon)
-        i += apart
-
-
-def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon):
-    real = w.dtype.type
-    how = (real(beta_1), real(beta_2), real(1 - beta_1), real(1 - beta_2), real(epsilon), smallest(w))
-    run(_adam, w, g, m, v, peak, rate, step, decay, *how)
-
-
-def adam(w, g, m, v, rate, step, decay, beta_1, beta_2, epsilon):
-    amsgrad(w, g, m, v, v[:0], rate, step, decay, beta_1, beta_2, epsilon)
+        w[i], m[i], v[i] = rules.adam(w[i], g[i], m[i], v[i], alpha, shrink, *numbers)
+        i += stride
 
 
 @kernel
-def _adamax(w, g, m, u, rate, step, decay, beta_1, keep, take, epsilon, tiny):
-    numbers = cuda.shared.array(1, w.dtype)
-    if cuda.threadIdx.x == 0:
-        numbers[0] = w.dtype.type(1) - w.dtype.type(_power(beta_1, step[0] + 1))
-    lr, shrink = rates(w, rate, decay)
-    correction = numbers[0]
-    i, count, apart = places(w)
+def _amsgrad(w, g, m, v, peak, rate, step, decay, betas, numbers):
+    alpha, shrink = _adam_rates(w, rate, step, decay, betas)
+    i, count, stride = grid_range(w)
     while i < count:
-        weight, gradient, mean, norm = w[i], g[i], m[i], u[i]
-        mean = normal(mean + (gradient - mean) * take, tiny)
-        largest, faded = math.fabs(gradient), normal(keep * norm, tiny)
-        norm = largest if largest > faded or largest != largest else faded
-        m[i] = mean
-        u[i] = norm
-        w[i] = weight - weight * shrink - lr * mean / (correction * (norm + epsilon))
-        i += apart
+        w[i], m[i], v[i], peak[i] = rules.amsgrad(w[i], g[i], m[i], v[i], peak[i], alpha, shrink, *numbers)
+        i += stride
+
+
+def adam(w, g, m, v, rate, step, decay, beta_1, beta_2, epsilon):
+    betas = w.dtype.type(beta_1), w.dtype.type(beta_2)
+    run(_adam, w, g, m, v, rate, step, decay, betas, constants(w, 1 - beta_1, 1 - beta_2, epsilon))
+
+
+def amsgrad(w, g, m, v, peak, rate, step, decay, beta_1, beta_2, epsilon):
+    betas = w.dtype.type(beta_1), w.dtype.type(beta_2)
+    run(_amsgrad, w, g, m, v, peak, rate, step, decay, betas, constants(w, 1 - beta_1, 1 - beta_2, epsilon))
+
+
+@kernel
+def _adamax(w, g, m, u, rate, step, decay, beta_1, numbers):
+    shared = cuda.shared.array(1, w.dtype)
+    if cuda.threadIdx.x == 0:
+        shared[0] = w.dtype.type(1) - w.dtype.type(_power(beta_1, step[0] + 1))
+    lr, shrink = rates(w, rate, decay)
+    correction = shared[0]
+    i, count, stride = grid_range(w)
+    while i < count:
+        w[i], m[i], u[i] = rules.adamax(w[i], g[i], m[i], u[i], lr, shrink, correction, *numbers)
+        i += stride
 
 
 def adamax(w, g, m, u, rate, step, decay, beta_1, beta_2, epsilon):
-    real = w.dtype.type
-    how = (real(beta_1), real(beta_2), real(1 - beta_1), real(epsilon), smallest(w))
-    run(_adamax, w, g, m, u, rate, step, decay, *how)
+    numbers = constants(w, 1 - beta_1, beta_2, epsilon)
+    run(_adamax, w, g, m, u, rate, step, decay, w.dtype.type(beta_1), numbers)
 
 
 @kernel
@@ -291,117 +236,90 @@ def nadam_product(product, step, beta_1):
 
 
 @kernel
-def _nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, half, fade, epsilon, tiny):
+def _nadam(w, g, m, v, product, rate, step, decay, numbers):
+    beta_1, beta_2, half, fade, epsilon, tiny = numbers
     real = w.dtype.type
-    numbers = cuda.shared.array(3, w.dtype)
+    shared = cuda.shared.array(3, w.dtype)
     one = real(1)
     if cuda.threadIdx.x == 0:
         t = step[0] + 1
-        now = beta_1 * (one - half * real(_power(fade, t)))
-        following = beta_1 * (one - half * real(_power(fade, t + 1)))
-        product_now = real(product[0])
-        numbers[0] = following / (one - product_now * following)
-        numbers[1] = (one - now) / (one - product_now)
-        numbers[2] = one / (one - real(_power(beta_2, t)))
+        now = rules.nadam_momentum(beta_1, real(_power(fade, t)), half, one)
+        following = rules.nadam_momentum(beta_1, real(_power(fade, t + 1)), half, one)
+        shared[0], shared[1] = rules.nadam_factors(now, following, real(product[0]), one)
+        shared[2] = one / (one - real(_power(beta_2, t)))
     lr, shrink = rates(w, rate, decay)
-    of_mean, of_gradient, correction = numbers[0], numbers[1], numbers[2]
+    of_mean, of_gradient, correction = shared[0], shared[1], shared[2]
     take_1, take_2 = one - beta_1, one - beta_2
-    i, count, apart = places(w)
+    i, count, stride = grid_range(w)
     while i < count:
-        weight, gradient, mean, square = w[i], g[i], m[i], v[i]
-        mean = normal(mean + (gradient - mean) * take_1, tiny)
-        square = normal(square + (gradient * gradient - square) * take_2, tiny)
-        m[i] = mean
-        v[i] = square
-        ahead = of_mean * mean + of_gradient * gradient
-        w[i] = weight - weight * shrink - lr * ahead / (math.sqrt(square * correction) + epsilon)
-        i += apart
+        w[i], m[i], v[i] = rules.nadam(
+            w[i], g[i], m[i], v[i], lr, shrink, of_mean, of_gradient, correction, take_1, take_2, epsilon, tiny
+        )
+        i += stride
 
 
 def nadam(w, g, m, v, product, rate, step, decay, beta_1, beta_2, epsilon):
-    real = w.dtype.type
-    how = (real(beta_1), real(beta_2), real(0.5), real(0.96), real(epsilon), smallest(w))
-    run(_nadam, w, g, m, v, product, rate, step, decay, *how)
+    run(_nadam, w, g, m, v, product, rate, step, decay, constants(w, beta_1, beta_2, 0.5, 0.96, epsilon))
 
 
 # Lion, FTRL, Adam without a schedule
 
 
 @kernel
-def _lion(w, g, m, rate, decay, keep_1, take_1, keep_2, take_2, tiny):
+def _lion(w, g, m, rate, decay, numbers):
     lr, shrink = rates(w, rate, decay)
-    zero = lr - lr
-    i, count, apart = places(w)
+    i, count, stride = grid_range(w)
     while i < count:
-        weight, gradient, mean = w[i], g[i], m[i]
-        ahead = mean * keep_1 + gradient * take_1
-        step = lr if ahead > zero else (-lr if ahead < zero else lr * ahead)
-        m[i] = normal(mean * keep_2 + gradient * take_2, tiny)
-        w[i] = weight - weight * shrink - step
-        i += apart
+        w[i], m[i] = rules.lion(w[i], g[i], m[i], lr, shrink, *numbers)
+        i += stride
 
 
 def lion(w, g, m, rate, decay, beta_1, beta_2):
-    real = w.dtype.type
-    how = (real(beta_1), real(1 - beta_1), real(beta_2), real(1 - beta_2), smallest(w))
-    run(_lion, w, g, m, rate, decay, *how)
+    run(_lion, w, g, m, rate, decay, constants(w, beta_1, 1 - beta_1, beta_2, 1 - beta_2))
 
 
 @kernel
-def _ftrl(w, g, accumulator, linear, rate, decay, up, most, doubled_l2, doubled_shrinkage, beta, tiny):
+def _ftrl(w, g, accumulator, linear, rate, decay, numbers):
     lr, shrink = rates(w, rate, decay)
+    up, most, doubled_l2, doubled_shrinkage, beta, tiny = numbers
     penalty = doubled_l2 + beta / lr
-    i, count, apart = places(w)
+    i, count, stride = grid_range(w)
     while i < count:
-        weight, gradient, before = w[i], g[i], accumulator[i]
-        weight = weight - weight * shrink
-        total = before + gradient * gradient
-        raised = total**up
-        z = linear[i] + (gradient + doubled_shrinkage * weight - (raised - before**up) / lr * weight)
-        z = normal(z, tiny)
-        clipped = most if z > most else (-most if z < -most else z)
-        accumulator[i] = total
-        linear[i] = z
-        w[i] = (clipped - z) / (raised / lr + penalty)
-        i += apart
+        w[i], accumulator[i], linear[i] = rules.ftrl(
+            w[i], g[i], accumulator[i], linear[i], lr, shrink, up, most, penalty, doubled_shrinkage, tiny
+        )
+        i += stride
 
 
 def ftrl(w, g, accumulator, linear, rate, decay, power, l1, l2, l2_shrinkage, beta):
-    real = w.dtype.type
-    how = (real(-power), real(l1), real(2 * l2), real(2 * l2_shrinkage), real(beta), smallest(w))
-    run(_ftrl, w, g, accumulator, linear, rate, decay, *how)
+    numbers = constants(w, -power, l1, 2 * l2, 2 * l2_shrinkage, beta)
+    run(_ftrl, w, g, accumulator, linear, rate, decay, numbers)
 
 
 @kernel
-def _schedule_free_adam(w, g, z, v, rate, step, decay, keep, beta_2, epsilon, warmup, tiny):
+def _schedule_free_adam(w, g, z, v, rate, step, decay, numbers):
+    keep, beta_2, epsilon, warmup, tiny = numbers
     real = w.dtype.type
-    numbers = cuda.shared.array(3, w.dtype)
+    shared = cuda.shared.array(3, w.dtype)
     one = real(1)
     if cuda.threadIdx.x == 0:
         t = real(step[0] + 1)
-        numbers[0] = min(t / warmup, one) if warmup > 0 else one
-        numbers[1] = one / t
-        numbers[2] = one - real(_power(beta_2, step[0] + 1))
+        shared[0] = min(t / warmup, one) if warmup > 0 else one
+        shared[1] = one / t
+        shared[2] = one - real(_power(beta_2, step[0] + 1))
     lr, shrink = rates(w, rate, decay)
-    lr = lr * numbers[0]
-    share, correction, take = numbers[1], numbers[2], one - beta_2
-    i, count, apart = places(w)
+    lr = lr * shared[0]
+    weight, correction, take = shared[1], shared[2], one - beta_2
+    i, count, stride = grid_range(w)
     while i < count:
-        now, gradient, before, square = w[i], g[i], z[i], v[i]
-        now = now - now * shrink
-        square = normal(square + (gradient * gradient - square) * take, tiny)
-        after = normal(before - lr * gradient / (math.sqrt(square / correction) + epsilon), tiny)
-        mean = (one - share) * ((now - (one - keep) * before) / keep) + share * after
-        v[i] = square
-        z[i] = after
-        w[i] = (one - keep) * after + keep * mean
-        i += apart
+        w[i], z[i], v[i] = rules.schedule_free_adam(
+            w[i], g[i], z[i], v[i], lr, shrink, keep, take, weight, correction, epsilon, one, tiny
+        )
+        i += stride
 
 
 def schedule_free_adam(w, g, z, v, rate, step, decay, beta_1, beta_2, epsilon, warmup):
-    real = w.dtype.type
-    how = (real(beta_1), real(beta_2), real(epsilon), real(warmup), smallest(w))
-    run(_schedule_free_adam, w, g, z, v, rate, step, decay, *how)
+    run(_schedule_free_adam, w, g, z, v, rate, step, decay, constants(w, beta_1, beta_2, epsilon, warmup))
 
 
 # Weights averaged over steps
@@ -412,13 +330,13 @@ def _moving_average(w, average, step, momentum, every):
     one = w.dtype.type(1)
     keep = momentum if step[0] > 0 else one - one
     overwrite = every > 0 and (step[0] + 1) % every == 0
-    i, count, apart = places(w)
+    i, count, stride = grid_range(w)
     while i < count:
         now = keep * average[i] + (one - keep) * w[i]
         average[i] = now
         if overwrite:
             w[i] = now
-        i += apart
+        i += stride
 
 
 def moving_average(w, average, step, momentum, every):
@@ -428,10 +346,10 @@ def moving_average(w, average, step, momentum, every):
 @kernel
 def _shrink(w, rate, decay):
     _, shrink = rates(w, rate, decay)
-    i, count, apart = places(w)
+    i, count, stride = grid_range(w)
     while i < count:
         w[i] -= w[i] * shrink
-        i += apart
+        i += stride
 
 
 def shrink(w, rate, decay):

@@ -1,7 +1,7 @@
-"""Twins of pool.py. A thread has one place and four neighbouring channels, or what is left of them.
+"""Twins of pool.py. A thread computes one position and four neighbouring channels, or the last one to three.
 
-The gradient of windows is gathered: each place of dx adds up what the windows on it have for it, row by row as the CPU does. For
-maxima a first kernel notes which place each window took. Limit: arrays of 2**31 elements are refused.
+The gradient is gathered: each pixel of dx adds up the gradients of the windows that cover it, row by row as the CPU does. For
+maxima a first kernel notes which pixel each window took. Limit: arrays of 2**31 elements are refused.
 """
 
 from typing import Any
@@ -20,7 +20,7 @@ _THREADS = size(256, simulated=8)
 
 
 def _launch(kernel: Any, over: tuple[int, ...], *args: Any) -> None:
-    """Start a kernel with a thread for each four channels of each place of a shape (images, rows, columns, channels)."""
+    """Start a kernel with a thread for each four channels of each position of a shape (images, rows, columns, channels)."""
     images, height, width, channels = over
     threads = images * height * width * blocks(channels, 4)
     start(kernel, blocks(threads, _THREADS), _THREADS, _ints(over), *args)
@@ -52,13 +52,13 @@ def _where(over):
 
 @device_function
 def _offset(shape, image, row, column, channel):
-    """Where an element is in a flat array."""
+    """The offset of an element in a flat array."""
     return _i(((image * shape[1] + row) * shape[2] + column) * shape[3] + channel)
 
 
 @device_function
 def _larger(v, most):
-    return v if v > most or v != v else most  # NaN stays
+    return v if v > most or v != v else most  # NaN wins
 
 
 # -------------------- any window --------------------
@@ -66,7 +66,7 @@ def _larger(v, most):
 
 @kernel
 def _pool(over, shape, x, y, window, average, wide):
-    kh, kw, sh, sw, top, left = window
+    kh, kw, sh, sw, _, _, top, left = window
     n, i, j, c = _where(over)
     if n >= over[0]:
         return
@@ -90,12 +90,10 @@ def _pool(over, shape, x, y, window, average, wide):
     store_four(y, at, at + rest, 1, wide, (a, b, d, e))
 
 
-def pool_rows(
-    x: DeviceArray, y: DeviceArray, kh: int, kw: int, sh: int, sw: int, top: int, left: int, average: bool
-) -> None:
-    """y = the largest element of each window, or with `average` the mean."""
+def pool_rows(x: DeviceArray, y: DeviceArray, window: tuple[int, ...], average: bool) -> None:
+    """Compute y: the largest element of each window, or with `average` the mean."""
     wide = is_wide(x.shape[3], x, y)
-    _launch(_pool, y.shape, _ints(x.shape), *_flat(x, y), _ints((kh, kw, sh, sw, top, left)), average, wide)
+    _launch(_pool, y.shape, _ints(x.shape), *_flat(x, y), _ints(window), average, wide)
 
 
 @device_function
@@ -105,8 +103,8 @@ def _first(found, x, y, place):
 
 @kernel
 def _find(over, shape, x, y, found, window, wide):
-    """found = which place of x, in its image, each window took its maximum from: the first that equals it; -1 for NaN."""
-    kh, kw, sh, sw, top, left = window
+    """Find the pixel of its image that each window took its maximum from: the first that equals it; -1 for NaN."""
+    kh, kw, sh, sw, _, _, top, left = window
     n, i, j, c = _where(over)
     if n >= over[0]:
         return
@@ -124,7 +122,7 @@ def _find(over, shape, x, y, found, window, wide):
 
 @device_function
 def _on(place, size, stride, before, count):
-    """(first, last + 1) of `count` windows that lie on a place."""
+    """(first, last + 1) of `count` windows that cover a pixel."""
     reach = place + before
     last, _ = divided(reach, stride)
     first, _ = divided(max(reach - size + stride, 0), stride)
@@ -133,7 +131,7 @@ def _on(place, size, stride, before, count):
 
 @kernel
 def _unpool(over, shape, dy, found, dx, window, average, wide):
-    kh, kw, sh, sw, top, left = window
+    kh, kw, sh, sw, _, _, top, left = window
     n, i, j, c = _where(over)
     if n >= over[0]:
         return
@@ -164,30 +162,25 @@ def unpool_images(
     x: DeviceArray,
     dx: DeviceArray,
     rest: DeviceArray,
-    kh: int,
-    kw: int,
-    sh: int,
-    sw: int,
-    top: int,
-    left: int,
+    window: tuple[int, ...],
     average: bool,
 ) -> None:
-    """dx = the gradient of pool_rows for dy; rest: not used here."""
-    window = _ints((kh, kw, sh, sw, top, left))
+    """dx = the gradient of pool_rows for dy; `rest` is not used here."""
+    numbers = _ints(window)
     found = device.place().scratch("places of maxima", 0 if average else 4 * y.size)[: 4 * y.size].view(np.int32)
     if not average:
         wide = is_wide(x.shape[3], x, y)
-        _launch(_find, y.shape, _ints(x.shape), *_flat(x, y), found, window, wide)
+        _launch(_find, y.shape, _ints(x.shape), *_flat(x, y), found, numbers, wide)
     wide = is_wide(x.shape[3], dy, dx)
-    _launch(_unpool, dx.shape, _ints(dy.shape), *_flat(dy), found, *_flat(dx), window, average, wide)
+    _launch(_unpool, dx.shape, _ints(dy.shape), *_flat(dy), found, *_flat(dx), numbers, average, wide)
 
 
-# -------------------- maxima of 2x2, side by side --------------------
+# -------------------- maxima of adjacent 2x2 windows --------------------
 
 
 @device_function
 def _largest(v0, v1, v2, v3):
-    """The largest of four, and which it is: the first of equal ones."""
+    """The largest of four, and its index, the first of equal ones."""
     most, which = v0, _i(0)
     if v1 > most or v1 != v1:
         most, which = v1, _i(1)
@@ -227,7 +220,7 @@ def _halve(over, shape, x, y, chosen, wide):
 
 
 def halve_rows(x: DeviceArray, y: DeviceArray, chosen: DeviceArray) -> None:
-    """y = the largest of each 2x2, chosen = which of the four."""
+    """Compute y, the largest of each 2x2, and chosen, which of the four it is."""
     wide, chosen = _words(chosen, x, y)
     _launch(_halve, y.shape, _ints(x.shape), *_flat(x, y), chosen, wide)
 
@@ -247,7 +240,7 @@ def _unhalve(cells, over, shape, dy, chosen, dx, wide):
     rest, zero, right, below = over[3] - c, dx.dtype.type(0), over[3], over[2] * over[3]
     v0, v1, v2, v3 = zero, zero, zero, zero
     w0, w1, w2, w3 = _i(0), _i(0), _i(0), _i(0)
-    if i < shape[1] and j < shape[2]:  # else a row or column without a window, of an odd size
+    if i < shape[1] and j < shape[2]:  # else an odd last row or column, which has no window
         q = _offset(shape, n, i, j, c)
         v0, v1, v2, v3 = load_four(dy, q, q + rest, 1, wide, zero)
         if wide != 0:
@@ -267,7 +260,7 @@ def _unhalve(cells, over, shape, dy, chosen, dx, wide):
 
 
 def unhalve_rows(dy: DeviceArray, chosen: DeviceArray, dx: DeviceArray) -> None:
-    """dx = dy at the place that was chosen, else 0."""
+    """Compute dx: dy at the pixel that was chosen, else 0."""
     wide, chosen = _words(chosen, dy, dx)
     images, height, width, channels = dx.shape
     cells = images, blocks(height, 2), blocks(width, 2), channels

@@ -1,12 +1,13 @@
 """Twins of row_updates.py: optimizer steps on the rows of a table that have a gradient.
 
-`lists` holds other things than on the CPU: as int32 numbers, those that `cuda_rows.by_row` makes, rows and places first. How many
-rows are in use differs from step to step, so there are threads for as many as there could be.
+`lists` has other content than on the CPU: the int32 numbers that `cuda_rows.by_row` makes, rows and places first. The number of
+rows in use differs from step to step, so there are threads for the largest possible number.
 """
 
 import numpy as np
 from numba import cuda
 
+from nbkeras.kernels import update_rules
 from nbkeras.kernels.cuda.loops.rows import (
     begins_run,
     by_row,
@@ -16,10 +17,11 @@ from nbkeras.kernels.cuda.loops.rows import (
     sum_pieces,
     with_run,
 )
-from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, kernel, size, start
-from nbkeras.kernels.cuda.optimizers import normal, rates, rmsprop_square, scaled_weight, sgd_weight, smallest
+from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, device_module, kernel, size, start
+from nbkeras.kernels.cuda.optimizers import constants, rates
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
+rules = device_module(update_rules)
 _THREADS = size(256, simulated=8)
 
 
@@ -29,7 +31,7 @@ def _room(lists: DeviceArray) -> DeviceArray:
 
 
 def group(indices, place, count, lists):
-    """The places in `indices` listed by row of a table with place.size rows."""
+    """List the places in `indices` by row of a table with place.size rows."""
     by_row(indices, place.size, _room(lists))
 
 
@@ -49,7 +51,7 @@ def _sgd(rows, places, sums, dy, w, rate):
         j = column_of_thread()
         if j < dy.shape[1]:
             g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
-            w[row, j] = sgd_weight(w[row, j], g, lr, shrink)
+            w[row, j] = rules.sgd(w[row, j], g, lr, shrink)
 
 
 def _sgd_rows(count, lists, dy, totals, w, rate):
@@ -65,10 +67,7 @@ def _adagrad(rows, places, sums, dy, w, accumulator, rate, epsilon):
         j = column_of_thread()
         if j < dy.shape[1]:
             g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
-            weight = w[row, j]
-            total = accumulator[row, j] + g * g
-            accumulator[row, j] = total
-            w[row, j] = scaled_weight(weight, g, total, lr, shrink, epsilon)
+            w[row, j], accumulator[row, j] = rules.adagrad(w[row, j], g, accumulator[row, j], lr, shrink, epsilon)
 
 
 def _adagrad_rows(count, lists, dy, totals, w, accumulator, rate, epsilon):
@@ -77,21 +76,22 @@ def _adagrad_rows(count, lists, dy, totals, w, accumulator, rate, epsilon):
 
 @device_function
 def _faded(v, updates, keep, tiny):
-    """What `updates` steps of RMSprop with a gradient of 0 make of v."""
+    """v after `updates` steps of RMSprop with a gradient of 0."""
     while updates >= 4:
-        before, v = v, normal(keep * (keep * (keep * (keep * v))), tiny)
-        if not (v < before or v > before):  # zero, for one
+        before, v = v, rules.rmsprop_faded_four_times(v, keep, tiny)
+        if not (v < before or v > before):  # zero, for example
             return v
         updates -= 4
     while updates > 0:
-        v = normal(keep * v, tiny)
+        v = rules.rmsprop_faded(v, keep, tiny)
         updates -= 1
     return v
 
 
 @kernel
-def _rmsprop(rows, places, sums, dy, w, v, seen, clock, rate, keep, take, epsilon, tiny):
+def _rmsprop(rows, places, sums, dy, w, v, seen, clock, rate, numbers):
     lr, shrink = rates(w, rate, 0.0)
+    keep, _, _, tiny = numbers
     k = row_of_thread()
     if begins_run(rows, k, w.shape[0]):
         row = rows[k]
@@ -99,18 +99,15 @@ def _rmsprop(rows, places, sums, dy, w, v, seen, clock, rate, keep, take, epsilo
         j = column_of_thread()
         if j < dy.shape[1]:
             g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
-            weight = w[row, j]
-            square = rmsprop_square(_faded(v[row, j], missed, keep, tiny), g, keep, take, tiny)
-            v[row, j] = square
-            w[row, j] = scaled_weight(weight, g, square, lr, shrink, epsilon)
+            square = _faded(v[row, j], missed, keep, tiny)
+            w[row, j], v[row, j] = rules.rmsprop(w[row, j], g, square, lr, shrink, *numbers)
 
 
 def _rmsprop_rows(count, lists, dy, totals, w, v, seen, clock, rate, rho, epsilon):
-    real = w.dtype.type
-    _run(_rmsprop, lists, dy, w, v, seen, clock, rate, real(rho), real(1 - rho), real(epsilon), smallest(w))
+    _run(_rmsprop, lists, dy, w, v, seen, clock, rate, constants(w, rho, 1 - rho, epsilon))
 
 
-# Catching up. `clock` is read by many threads, so it is a later kernel that changes it.
+# Catching up. Many threads read `clock`, so a later kernel changes it.
 
 
 @kernel
@@ -132,7 +129,8 @@ def _tick(count, lists, seen, clock):
 
 
 @kernel
-def _fade(v, seen, clock, keep, tiny):
+def _fade(v, seen, clock, numbers):
+    keep, tiny = numbers
     row = row_of_thread()
     if row < v.shape[0] and clock[0] != clock[1]:
         missed = clock[0] - seen[row]
@@ -149,5 +147,5 @@ def _note_all(seen, clock):
 
 
 def _settle_rows(v, seen, clock, rho):
-    start(_fade, *grid_of_rows(*v.shape), v, seen, clock, v.dtype.type(rho), smallest(v))
+    start(_fade, *grid_of_rows(*v.shape), v, seen, clock, constants(v, rho))
     start(_note_all, blocks(seen.size, _THREADS), _THREADS, seen, clock)

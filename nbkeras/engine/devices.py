@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from nbkeras.kernels.runtime import cublas
-from nbkeras.kernels.runtime import device as kernels
+from nbkeras.kernels.runtime import device as device_kernels
 
 _NAME = re.compile(r"cpu|(?:cuda|gpu)(?::(\d+))?", re.IGNORECASE)
 _INSTALL = "pip install 'nbkeras[cuda]' (CUDA 13; 'nbkeras[cuda12]' for older drivers)"
@@ -64,25 +64,25 @@ def set_device(name: str) -> None:
 
     DeviceError where it is not there. Models stay on the device that they were made on.
     """
-    kernels.set_place(place(name))
+    device_kernels.set_place(place(name))
 
 
 def get_device() -> str:
     """The name of the device that this thread uses: 'cpu' or 'cuda:<number>'."""
-    place = kernels.place()
+    place = device_kernels.place()
     return "cpu" if place is None else place.name
 
 
 @contextlib.contextmanager
 def device(name: str) -> Iterator[None]:
     """`with nbkeras.device('cuda:0'):` what is made in here, in this thread, is made and computed on that device."""
-    with kernels.on(place(name)):
+    with device_kernels.on(place(name)):
         yield
 
 
 def synchronize() -> None:
     """Wait until the GPU has done all that it was given; nothing to wait for on the CPU."""
-    place = kernels.place()
+    place = device_kernels.place()
     if place is not None:
         place.synchronize()
 

@@ -14,7 +14,7 @@ import numpy as np
 from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.engine.user_errors import warn
-from nbkeras.kernels import activations as kernels
+from nbkeras.kernels import activations
 from nbkeras.kernels import softmax as softmax_kernels
 from nbkeras.ops import elementwise, indexing, reduce
 from nbkeras.ops.arguments import as_float, axes_of, axis_of
@@ -34,7 +34,7 @@ def relu(x, negative_slope: float = 0.0, max_value: float | None = None, thresho
     """
     x = as_float(x)
     if not negative_slope and max_value is None and not threshold:
-        return apply(kernels.relu, kernels.relu_vjp, [x])
+        return apply(activations.relu, activations.relu_vjp, [x])
     if max_value is not None and max_value < 0:
         raise ValueError(f"relu: max_value must not be negative, received {max_value!r}")
     if max_value is not None and not 0 <= threshold < max_value:
@@ -42,7 +42,7 @@ def relu(x, negative_slope: float = 0.0, max_value: float | None = None, thresho
         return elementwise.where(x > threshold, above, below)
     top = math.nan if max_value is None else max_value
     constants = {"negative_slope": negative_slope, "threshold": threshold, "max_value": top}
-    return apply(kernels.piecewise, kernels.piecewise_vjp, [x], **constants)
+    return apply(activations.piecewise, activations.piecewise_vjp, [x], **constants)
 
 
 @op
@@ -60,7 +60,7 @@ def leaky_relu(x, negative_slope: float = 0.2) -> Tensor:
 @op
 def elu(x, alpha: float = 1.0) -> Tensor:
     """x where x > 0, else alpha (e^x - 1). Clevert et al., 2015."""
-    return apply(kernels.elu, kernels.elu_vjp, [as_float(x)], alpha=alpha, scale=1.0)
+    return apply(activations.elu, activations.elu_vjp, [as_float(x)], alpha=alpha, scale=1.0)
 
 
 @op
@@ -75,7 +75,7 @@ def celu(x, alpha: float = 1.0) -> Tensor:
 def selu(x) -> Tensor:
     """1.0507 x where x > 0, else 1.7581 (e^x - 1). Klambauer et al., 2017."""
     constants = {"alpha": 1.6732632423543772, "scale": 1.0507009873554805}
-    return apply(kernels.elu, kernels.elu_vjp, [as_float(x)], **constants)
+    return apply(activations.elu, activations.elu_vjp, [as_float(x)], **constants)
 
 
 @op
@@ -86,14 +86,14 @@ def gelu(x, approximate: bool = True) -> Tensor:
     """
     x = as_float(x)
     if approximate:
-        return apply(kernels.gelu_tanh, kernels.gelu_tanh_vjp, [x])
-    return apply(kernels.gelu, kernels.gelu_vjp, [x])
+        return apply(activations.gelu_tanh, activations.gelu_tanh_vjp, [x])
+    return apply(activations.gelu, activations.gelu_vjp, [x])
 
 
 @op
 def silu(x) -> Tensor:
     """x sigmoid(x), also called swish."""
-    return apply(kernels.silu, kernels.silu_vjp, [as_float(x)])
+    return apply(activations.silu, activations.silu_vjp, [as_float(x)])
 
 
 swish = silu
@@ -102,13 +102,13 @@ swish = silu
 @op
 def mish(x) -> Tensor:
     """x tanh(softplus(x)). Misra, 2019."""
-    return apply(kernels.mish, kernels.mish_vjp, [as_float(x)])
+    return apply(activations.mish, activations.mish_vjp, [as_float(x)])
 
 
 @op
 def softplus(x) -> Tensor:
     """log(1 + e^x)."""
-    return apply(kernels.softplus, kernels.softplus_vjp, [as_float(x)])
+    return apply(activations.softplus, activations.softplus_vjp, [as_float(x)])
 
 
 @op
@@ -122,7 +122,7 @@ def softsign(x) -> Tensor:
 def sigmoid(x) -> Tensor:
     """1 / (1 + e^-x); the result remembers x, so that a cross-entropy of it is computed from x."""
     x = as_float(x)
-    y = apply(kernels.sigmoid, kernels.sigmoid_vjp, [x])
+    y = apply(activations.sigmoid, activations.sigmoid_vjp, [x])
     y.logits = ("sigmoid", x)
     return y
 
@@ -149,7 +149,7 @@ def legacy_hard_sigmoid(x) -> Tensor:
 @op
 def hard_silu(x) -> Tensor:
     """x hard_sigmoid(x), also called hard_swish."""
-    return apply(kernels.hard_silu, kernels.hard_silu_vjp, [as_float(x)])
+    return apply(activations.hard_silu, activations.hard_silu_vjp, [as_float(x)])
 
 
 hard_swish = hard_silu
@@ -158,7 +158,7 @@ hard_swish = hard_silu
 @op
 def tanh(x) -> Tensor:
     """Hyperbolic tangent."""
-    return apply(kernels.tanh, kernels.tanh_vjp, [as_float(x)])
+    return apply(activations.tanh, activations.tanh_vjp, [as_float(x)])
 
 
 @op

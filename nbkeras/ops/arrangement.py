@@ -8,7 +8,7 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import shape as kernels
+from nbkeras.kernels import shape
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import axis_of
 from nbkeras.ops.indexing import getitem, pad
@@ -38,7 +38,7 @@ def view(x, dtype=None) -> Tensor:
         raise ValueError(
             f"view: the last axis of a tensor of shape {x.shape} and {x.dtype} holds no whole number of {target}"
         )
-    return apply(kernels.reread, None, [x], dtype=target)
+    return apply(shape.reread, None, [x], dtype=target)
 
 
 # -------------------- joining and splitting --------------------

@@ -4,7 +4,7 @@ import math
 from typing import Any
 
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import attention as kernels
+from nbkeras.kernels import attention
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, promote
@@ -46,7 +46,7 @@ def attention_weights(query, key, bias=None, mask=None, scale=None, is_causal=Fa
         )
     _check_heads(query.shape[2], key.shape[2])
     scale = 1 / math.sqrt(max(1, query.shape[3])) if scale is None else float(scale)
-    scores = apply(kernels.inner, kernels.inner_vjp, [query, key])
+    scores = apply(attention.inner, attention.inner_vjp, [query, key])
     if bias is not None:
         scores, scale = elementwise.add(elementwise.multiply(scores, scale), bias), 1.0
     return masked_softmax(scores, mask, scale, is_causal, spread)
@@ -66,7 +66,7 @@ def masked_softmax(scores, mask=None, scale: float = 1.0, is_causal: bool = Fals
     if scale <= 0:  # the kernel takes positive ones
         scores, scale = elementwise.multiply(scores, float(scale)), 1.0
     constants = {"scale": float(scale), "causal": bool(is_causal), "spread": bool(spread)}
-    return apply(kernels.masked_softmax, kernels.masked_softmax_vjp, [scores, _mask(mask, scores)], **constants)
+    return apply(attention.masked_softmax, attention.masked_softmax_vjp, [scores, _mask(mask, scores)], **constants)
 
 
 @op
@@ -78,7 +78,7 @@ def attend(weights, value) -> Tensor:
             f"attention needs values (batch, s, heads, size) for weights of shape {weights.shape}, received {value.shape}"
         )
     _check_heads(weights.shape[1], value.shape[2])
-    return apply(kernels.weighted, kernels.weighted_vjp, [weights, value])
+    return apply(attention.weighted, attention.weighted_vjp, [weights, value])
 
 
 def _check_heads(queries: int, keys: int) -> None:

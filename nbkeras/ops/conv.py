@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels.convolution import conv as kernels
+from nbkeras.kernels.convolution import conv as conv_kernels
 from nbkeras.kernels.convolution import volumes
 from nbkeras.ops.activations import linear, relu
 from nbkeras.ops.arguments import as_float, promote
@@ -171,7 +171,7 @@ def _convolution(
     if rank == 1:  # an image of one row
         x, kernel = expand_dims(x, 1), expand_dims(kernel, 0)
         step, dilation = (1, *step), (1, *dilation)
-    family = volumes if rank == 3 else kernels
+    family = volumes if rank == 3 else conv_kernels
     y = apply(family.conv, family.conv_vjp, [x, kernel, bias], strides=step, dilation=dilation, **constants)
     if rank == 1:
         y = squeeze(y, 1)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.tensor import Tensor, apply, op
-from nbkeras.kernels import ctc as kernels
+from nbkeras.kernels import ctc
 from nbkeras.ops.activations import log_softmax
 from nbkeras.ops.arguments import as_float, as_index
 from nbkeras.ops.creation import arange, zeros
@@ -46,7 +46,7 @@ def ctc_loss(target, output, target_length, output_length, mask_index: int = 0) 
     if target.ndim != 2 or len(target) != len(output):
         raise ValueError(f"ctc_loss: target must be ({len(output)}, labels), received shape {target.shape}")
     blank = _blank("ctc_loss", mask_index, output.shape[2])
-    return apply(kernels.ctc, kernels.ctc_vjp, [target, log_softmax(output), *lengths], blank=blank)
+    return apply(ctc.ctc, ctc.ctc_vjp, [target, log_softmax(output), *lengths], blank=blank)
 
 
 @op
@@ -76,9 +76,7 @@ def ctc_decode(
         raise ValueError(f"ctc_decode: strategy must be 'greedy' or 'beam_search', received {strategy!r}")
     if not 1 <= top_paths <= beam_width:
         raise ValueError(f"ctc_decode: top_paths must be from 1 to beam_width={beam_width}, received {top_paths!r}")
-    return apply(
-        kernels.beam_search, None, [log_softmax(inputs), lengths], width=beam_width, paths=top_paths, blank=blank
-    )
+    return apply(ctc.beam_search, None, [log_softmax(inputs), lengths], width=beam_width, paths=top_paths, blank=blank)
 
 
 def _best_of_each_step(inputs: Tensor, lengths: Tensor, merge_repeated: bool, blank: int) -> tuple[Tensor, Tensor]:

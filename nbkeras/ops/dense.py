@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import dense as kernels
+from nbkeras.kernels import dense as dense_kernels
 from nbkeras.ops import activations, elementwise
 from nbkeras.ops.arguments import as_float, axis_of, promote
 from nbkeras.ops.shape import moveaxis, reshape, transpose
@@ -22,9 +22,9 @@ def product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool =
     """Matrix product over the last two axes, either swapped; leading axes broadcast. Shapes are checked by the caller."""
     constants = {"transpose_a": transpose_x, "transpose_b": transpose_y}
     if x.dtype.kind != "f":  # whole numbers, exact up to 2^53; int8 adds up in int32, as in Keras
-        sums = apply(kernels.matmul, None, [as_tensor(each, np.float64) for each in (x, y)], **constants)
+        sums = apply(dense_kernels.matmul, None, [as_tensor(each, np.float64) for each in (x, y)], **constants)
         return as_tensor(as_tensor(sums, np.int64), np.dtype(np.int32) if x.dtype == np.int8 else x.dtype)
-    return apply(kernels.matmul, kernels.matmul_vjp, [x, y], **constants)
+    return apply(dense_kernels.matmul, dense_kernels.matmul_vjp, [x, y], **constants)
 
 
 @op
@@ -46,7 +46,7 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
     if bias is not None and bias.shape != (kernel.shape[1],):
         raise ValueError(f"dense: bias must have shape {(kernel.shape[1],)}, received {bias.shape}")
     rectify = activation is activations.relu
-    y = apply(kernels.dense, kernels.dense_vjp, [x, kernel, bias], rectify=rectify)
+    y = apply(dense_kernels.dense, dense_kernels.dense_vjp, [x, kernel, bias], rectify=rectify)
     return y if rectify or activation is None or activation is activations.linear else activation(y)
 
 

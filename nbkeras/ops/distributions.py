@@ -3,7 +3,7 @@
 from typing import Any
 
 from nbkeras.engine.tensor import Tensor, apply, as_tensor
-from nbkeras.kernels import distributions as kernels
+from nbkeras.kernels import distributions
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops.random import float_form
 from nbkeras.ops.shape import broadcast_to
@@ -23,14 +23,14 @@ def _parameters(name: str, shape: Any, dtype: Any, *values: Any) -> list[Tensor]
 
 def gamma(key: Tensor, shape, alpha, dtype=None) -> Tensor:
     """Gamma-distributed numbers of scale 1; alpha: a number or a tensor that broadcasts to the shape."""
-    return apply(kernels.gamma, None, [key, *_parameters("gamma", shape, dtype, alpha)])
+    return apply(distributions.gamma, None, [key, *_parameters("gamma", shape, dtype, alpha)])
 
 
 def beta(key: Tensor, shape, alpha, beta, dtype=None) -> Tensor:
     """Beta-distributed numbers; alpha, beta: numbers or tensors that broadcast to the shape."""
-    return apply(kernels.beta, None, [key, *_parameters("beta", shape, dtype, alpha, beta)])
+    return apply(distributions.beta, None, [key, *_parameters("beta", shape, dtype, alpha, beta)])
 
 
 def binomial(key: Tensor, shape, counts, probabilities, dtype=None) -> Tensor:
     """How many of so many trials succeed, as floats; counts, probabilities: numbers or tensors that broadcast to the shape."""
-    return apply(kernels.binomial, None, [key, *_parameters("binomial", shape, dtype, counts, probabilities)])
+    return apply(distributions.binomial, None, [key, *_parameters("binomial", shape, dtype, counts, probabilities)])

@@ -1,7 +1,7 @@
 """Differentiable lookup of rows in a table."""
 
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import embedding as kernels
+from nbkeras.kernels import embedding as embedding_kernels
 from nbkeras.ops.arguments import as_index
 
 
@@ -18,4 +18,4 @@ def embedding(indices, table) -> Tensor:
             f"embedding: the table must be a float matrix (rows, width), received shape {table.shape} of dtype "
             f"{table.dtype}"
         )
-    return apply(kernels.gather, kernels.gather_vjp, [table, as_index(indices)])
+    return apply(embedding_kernels.gather, embedding_kernels.gather_vjp, [table, as_index(indices)])

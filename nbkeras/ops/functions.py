@@ -11,8 +11,7 @@ import numpy as np
 
 from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import elementwise as kernels
-from nbkeras.kernels import special
+from nbkeras.kernels import elementwise, special
 from nbkeras.ops import reduce
 from nbkeras.ops.arguments import as_float, check_broadcast, promote
 from nbkeras.ops.creation import full_like, zeros_like
@@ -46,7 +45,7 @@ Slope = Callable[..., Any] | None
 
 def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands: list[Tensor], dtype=None) -> Tensor:
     """NumPy's function (or a kernel) of one or two tensors, with the gradient's factor for each."""
-    run: Callable = kernels.unary if len(operands) == 1 else kernels.binary
+    run: Callable = elementwise.unary if len(operands) == 1 else elementwise.binary
 
     def forward(*arrays):
         y, _ = run(*arrays, ufunc=function, dtype=dtype)

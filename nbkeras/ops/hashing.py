@@ -7,7 +7,7 @@ import numpy as np
 
 from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import hashing as kernels
+from nbkeras.kernels import hashing
 from nbkeras.ops.arguments import as_integer
 
 
@@ -37,7 +37,7 @@ def _integers(value: Any, what: str) -> Tensor:
 def hash_integers(x, bins: int, key: Sequence[int] | None = None) -> Tensor:
     """The bin of each integer's decimal digits, int64: SipHash-2-4 by a key of two numbers, FarmHash64 without, modulo bins."""
     x = _integers(x, "hash_integers: x")
-    return apply(kernels.hash_integers, None, [x], bins=int(bins), key=None if key is None else tuple(key))
+    return apply(hashing.hash_integers, None, [x], bins=int(bins), key=None if key is None else tuple(key))
 
 
 def hash_texts(texts: np.ndarray, bins: int, key: Sequence[int] | None = None) -> Tensor:
@@ -45,7 +45,7 @@ def hash_texts(texts: np.ndarray, bins: int, key: Sequence[int] | None = None) -
     raw = [text.encode() for text in texts.ravel().tolist()]
     ends = np.cumsum([len(text) for text in raw], dtype=np.int64)
     tensors = [as_tensor(np.frombuffer(b"".join(raw), np.uint8)), as_tensor(ends)]
-    hashed = apply(kernels.hash_texts, None, tensors, bins=int(bins), key=None if key is None else tuple(key))
+    hashed = apply(hashing.hash_texts, None, tensors, bins=int(bins), key=None if key is None else tuple(key))
     return Tensor(hashed.data.reshape(texts.shape))
 
 
@@ -53,4 +53,4 @@ def hash_texts(texts: np.ndarray, bins: int, key: Sequence[int] | None = None) -
 def cross_hashes(numbers: list, bins: int) -> Tensor:
     """The bin of each crossing of several integers of one shape, int64: FingerprintCat64 of all, modulo bins."""
     tensors = [_integers(x, "cross_hashes: numbers") for x in numbers]
-    return apply(kernels.cross, None, tensors, bins=int(bins))
+    return apply(hashing.cross, None, tensors, bins=int(bins))

@@ -11,7 +11,7 @@ import numpy as np
 from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import indexing, scattering
-from nbkeras.kernels import shape as kernels
+from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_index, as_integer, axis_of, check_broadcast, floatx_or
 from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, sizes_of, squeeze, stack, transpose
@@ -28,7 +28,7 @@ def getitem(x, key) -> Tensor:
     arrays = [i for i, part in enumerate(parts) if not _is_basic(part)]
     if not arrays:
         basic = tuple(part if part is None or isinstance(part, slice) or part is ... else int(part) for part in parts)
-        return apply(kernels.getitem, kernels.getitem_vjp, [x], key=basic)
+        return apply(shape_kernels.getitem, shape_kernels.getitem_vjp, [x], key=basic)
     chosen = [i for i, part in enumerate(parts) if part is not None and part is not ... and not isinstance(part, slice)]
     indices = [parts[i] for i in arrays]
     for i in arrays:
@@ -166,7 +166,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
         raise ValueError(f"pad: pad_width must not be negative, received {pad_width}")
     if mode == "constant":
         value = x.dtype.type(0 if constant_values is None else constant_values)
-        return apply(kernels.pad, kernels.pad_vjp, [x], widths=widths, value=value)
+        return apply(shape_kernels.pad, shape_kernels.pad_vjp, [x], widths=widths, value=value)
     if mode not in ("edge", "reflect", "symmetric", "wrap"):
         raise ValueError(f"pad: mode must be constant, edge, reflect, symmetric or wrap, received {mode!r}")
     if constant_values is not None:

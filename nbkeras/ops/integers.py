@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import elementwise as kernels
+from nbkeras.kernels import elementwise as elementwise_kernels
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import check_broadcast, promote
 
@@ -30,7 +30,9 @@ def _integers(ufunc: np.ufunc, *values: Any) -> Tensor:
             f"{ufunc.__name__} is for integers{also}, received {', '.join(str(as_tensor(v).dtype) for v in values)}: "
             "compare first, or use ops.cast"
         )
-    return apply(kernels.unary if len(operands) == 1 else kernels.binary, None, operands, ufunc=ufunc)
+    return apply(
+        elementwise_kernels.unary if len(operands) == 1 else elementwise_kernels.binary, None, operands, ufunc=ufunc
+    )
 
 
 @op

@@ -13,7 +13,7 @@ import numpy as np
 
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import linalg as kernels
+from nbkeras.kernels import linalg
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, axes_of, promote
@@ -69,7 +69,7 @@ def inv(x) -> Tensor:
     def slopes(y, dy):
         return negative(matmul(_turned(y), matmul(dy, _turned(y))))
 
-    return _applied(kernels.inv, slopes, [_matrix("inv", x)])
+    return _applied(linalg.inv, slopes, [_matrix("inv", x)])
 
 
 @op
@@ -88,7 +88,7 @@ def solve(a, b) -> Tensor:
         db = solve(_turned(a), dx)
         return negative(matmul(db, _turned(x))), db
 
-    x = _applied(kernels.solve, slopes, [a, column])
+    x = _applied(linalg.solve, slopes, [a, column])
     return squeeze(x, -1) if is_vector else x
 
 
@@ -117,7 +117,7 @@ def pinv(x, rcond: float | None = None) -> Tensor:
         third = matmul(matmul(turned, y), matmul(g, right))
         return subtract(add(second, third), first)
 
-    return _applied(kernels.pinv, slopes, [x], rcond=least)
+    return _applied(linalg.pinv, slopes, [x], rcond=least)
 
 
 @op
@@ -141,7 +141,7 @@ def det(x) -> Tensor:
         factor = expand_dims(multiply(y, dy), (-2, -1))
         return multiply(_turned(inv(x)), factor)
 
-    return _applied(kernels.det, slopes, [_matrix("det", x)])
+    return _applied(linalg.det, slopes, [_matrix("det", x)])
 
 
 @op
@@ -151,7 +151,7 @@ def slogdet(x) -> tuple[Tensor, Tensor]:
     def slopes(x, dsign, dlog):
         return multiply(x, 0) if dlog is None else multiply(_turned(inv(x)), expand_dims(dlog, (-2, -1)))
 
-    return _applied(kernels.slogdet, slopes, [_matrix("slogdet", x)])
+    return _applied(linalg.slogdet, slopes, [_matrix("slogdet", x)])
 
 
 @op
@@ -173,7 +173,7 @@ def cholesky(x, upper: bool = False) -> Tensor:
         half = solve(_turned(y), inner)
         return _symmetric(_turned(solve(_turned(y), _turned(half))))
 
-    y = _applied(kernels.cholesky, slopes, [_symmetric(_matrix("cholesky", x))])
+    y = _applied(linalg.cholesky, slopes, [_symmetric(_matrix("cholesky", x))])
     return _turned(y) if upper else y
 
 
@@ -197,7 +197,7 @@ def eigh(x) -> tuple[Tensor, Tensor]:
             inner = add(inner, matmul(vectors, matmul(multiply(_inverse(apart), matmul(turned, dvectors)), turned)))
         return inner
 
-    return _applied(kernels.eigh, slopes, [_symmetric(_matrix("eigh", x))])
+    return _applied(linalg.eigh, slopes, [_symmetric(_matrix("eigh", x))])
 
 
 def _inverse(x: Tensor) -> Tensor:
@@ -214,7 +214,7 @@ def qr(x, mode: str = "reduced") -> tuple[Tensor, Tensor]:
     """
     if mode not in ("reduced", "complete"):
         raise ValueError(f"qr: mode must be 'reduced' or 'complete', received {mode!r}")
-    return _applied(kernels.qr, _qr_slopes, [_matrix("qr", x, square=False)], mode=mode)
+    return _applied(linalg.qr, _qr_slopes, [_matrix("qr", x, square=False)], mode=mode)
 
 
 def _qr_slopes(x, q, r, dq, dr):
@@ -242,7 +242,7 @@ def svd(x, full_matrices: bool = True, compute_uv: bool = True) -> Any:
     and (..., k, n), and only then have the rotations of a matrix that is not square a gradient.
     """
     x = _matrix("svd", x, square=False)
-    u, s, v = _applied(kernels.svd, _svd_slopes, [x], full_matrices=full_matrices and compute_uv)
+    u, s, v = _applied(linalg.svd, _svd_slopes, [x], full_matrices=full_matrices and compute_uv)
     return (u, s, v) if compute_uv else s
 
 
@@ -276,7 +276,7 @@ def _svd_slopes(u, s, v, du, ds, dv):
 @op
 def lu_factor(x) -> tuple[Tensor, Tensor]:
     """Both triangles in one matrix, and which row each was exchanged with, int32: as scipy.linalg's. No gradient."""
-    return apply(kernels.lu, None, [_matrix("lu_factor", x, square=False)])
+    return apply(linalg.lu, None, [_matrix("lu_factor", x, square=False)])
 
 
 @op

@@ -11,7 +11,7 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import losses as kernels
+from nbkeras.kernels import losses
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, as_index, axis_of
 from nbkeras.ops.shape import moveaxis, reshape
@@ -59,7 +59,7 @@ def categorical_crossentropy(target, output, from_logits: bool = False, axis: in
     logits = _logits(output, from_logits, "softmax") if at == output.ndim - 1 or from_logits else None
     if logits is not None:
         tensors = [_last(target, at), _last(logits, at)]
-        return apply(kernels.softmax_crossentropy, kernels.softmax_crossentropy_vjp, tensors)
+        return apply(losses.softmax_crossentropy, losses.softmax_crossentropy_vjp, tensors)
     p = _clipped(elementwise.divide(output, reduce.sum(output, at, keepdims=True)))
     return elementwise.negative(reduce.sum(elementwise.multiply(target, elementwise.log(p)), at))
 
@@ -92,7 +92,7 @@ def sparse_categorical_crossentropy(target, output, from_logits: bool = False, a
 
 
 def _sparse(target: Tensor, logits: Tensor) -> Tensor:
-    return apply(kernels.sparse_softmax_crossentropy, kernels.sparse_softmax_crossentropy_vjp, [target, logits])
+    return apply(losses.sparse_softmax_crossentropy, losses.sparse_softmax_crossentropy_vjp, [target, logits])
 
 
 @op
@@ -104,7 +104,7 @@ def binary_crossentropy(target, output, from_logits: bool = False) -> Tensor:
     target, output = _same_shape("binary_crossentropy", target, output)
     logits = _logits(output, from_logits, "sigmoid")
     if logits is not None:
-        return apply(kernels.sigmoid_crossentropy, kernels.sigmoid_crossentropy_vjp, [target, logits])
+        return apply(losses.sigmoid_crossentropy, losses.sigmoid_crossentropy_vjp, [target, logits])
     p = _clipped(output)
     present = elementwise.multiply(target, elementwise.log(p))
     absent = elementwise.multiply(elementwise.subtract(1.0, target), elementwise.log(elementwise.subtract(1.0, p)))

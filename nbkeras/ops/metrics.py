@@ -9,8 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, at_home, op
-from nbkeras.kernels import elementwise
-from nbkeras.kernels import metrics as kernels
+from nbkeras.kernels import elementwise, metrics
 from nbkeras.kernels.embedding import add_rows
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import launch_shares
@@ -25,7 +24,7 @@ def class_matches(classes, y_pred) -> Tensor:
     classes, y_pred = as_tensor(classes), as_float(y_pred)
     if classes.shape != y_pred.shape[:-1]:
         raise ValueError(f"expected one class number for each prediction, received {classes.shape} for {y_pred.shape}")
-    return apply(kernels.class_matches, None, [classes, y_pred])
+    return apply(metrics.class_matches, None, [classes, y_pred])
 
 
 @op
@@ -34,7 +33,7 @@ def one_hot_matches(y_true, y_pred) -> Tensor:
     y_true, y_pred = as_float(y_true), as_float(y_pred)
     if y_true.shape != y_pred.shape or y_pred.ndim == 0:
         raise ValueError(f"expected one-hot targets of shape {y_pred.shape}, received {y_true.shape}")
-    return apply(kernels.one_hot_matches, None, [y_true, y_pred])
+    return apply(metrics.one_hot_matches, None, [y_true, y_pred])
 
 
 @op
@@ -43,7 +42,7 @@ def threshold_matches(y_true, y_pred, threshold: float) -> Tensor:
     y_true, y_pred = as_tensor(y_true), as_float(y_pred)
     if y_true.shape != y_pred.shape:
         raise ValueError(f"expected targets of shape {y_pred.shape}, received {y_true.shape}")
-    return apply(kernels.threshold_matches, None, [y_true, y_pred], threshold=float(threshold))
+    return apply(metrics.threshold_matches, None, [y_true, y_pred], threshold=float(threshold))
 
 
 @op
@@ -55,7 +54,7 @@ def divide_no_nan(x1, x2, dtype=None) -> Tensor:
 
 def _divide_no_nan(x, y, dtype):
     out = device.empty(elementwise.broadcast_shape(x.shape, y.shape), dtype)
-    device.launch(kernels.ratio, x, y, out)
+    device.launch(metrics.ratio, x, y, out)
     return out, None
 
 
@@ -87,15 +86,15 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
     if values.size == 0:
         return
     per_sample = math.prod(values.shape[1:])
-    weights = kernels.no_weights(values.dtype)
+    weights = metrics.no_weights(values.dtype)
     if sample_weight is not None:
         given = as_tensor(sample_weight, values.dtype)
         per_sample = per_sample if given.ndim else values.size
         weights = device.here(_grouped(given, values).data)
     scale = 1.0 if count is None else 1.0 / per_sample
-    counter = kernels.no_weights(np.float64) if count is None else count.data.reshape(1)
+    counter = metrics.no_weights(np.float64) if count is None else count.data.reshape(1)
     flat = device.here(values.data).reshape(-1)
-    device.launch(kernels.accumulate, flat, weights, scale, total.data.reshape(1), counter)
+    device.launch(metrics.accumulate, flat, weights, scale, total.data.reshape(1), counter)
 
 
 def count_confusion(
@@ -122,11 +121,11 @@ def count_confusion(
     rows = (y_pred.shape[0], math.prod(y_pred.shape[1:])) if y_pred.ndim else (1, 1)
     predicted, labels = device.here(y_pred.data).reshape(rows), device.here(y_true.data).reshape(rows)
     if sample_weight is None:
-        weights = kernels.no_weights(y_pred.dtype).reshape(0, 1)
+        weights = metrics.no_weights(y_pred.dtype).reshape(0, 1)
     else:
         weights = broadcast_to(as_tensor(sample_weight, y_pred.dtype), y_pred.shape).data
         weights = device.here(weights).reshape(rows)
-    absent = kernels.no_weights(np.float64).reshape(0, 1)
+    absent = metrics.no_weights(np.float64).reshape(0, 1)
     tables = []
     for name in ("tp", "fp", "tn", "fn"):
         table = counters[name].data if name in counters else absent
@@ -134,10 +133,10 @@ def count_confusion(
     if evenly:
         columns = max(table.shape[1] for table in tables)
         buckets = device.empty((2, len(thresholds) + 1, columns), np.float64)
-        device.launch(kernels.count_at_even_thresholds, labels, predicted, weights, bool(zero_counts), buckets, *tables)
+        device.launch(metrics.count_at_even_thresholds, labels, predicted, weights, bool(zero_counts), buckets, *tables)
     else:
         limits = as_tensor(np.asarray(thresholds, np.float64)).data
-        device.launch(kernels.count_at_thresholds, labels, predicted, weights, limits, *tables)
+        device.launch(metrics.count_at_thresholds, labels, predicted, weights, limits, *tables)
 
 
 def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int | None = None) -> None:

@@ -7,7 +7,7 @@ from nbkeras import config
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op
 from nbkeras.kernels import group_normalization as group_kernels
-from nbkeras.kernels import normalization as kernels
+from nbkeras.kernels import normalization
 from nbkeras.kernels.runtime import device
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops import shape as shapes
@@ -42,7 +42,9 @@ def batch_normalization(x, mean, variance, axis: int, offset=None, scale=None, e
     x = as_float(x)
 
     def run(rows, *vectors):
-        return apply(kernels.batch_normalization, kernels.batch_normalization_vjp, [rows, *vectors], epsilon=epsilon)
+        return apply(
+            normalization.batch_normalization, normalization.batch_normalization_vjp, [rows, *vectors], epsilon=epsilon
+        )
 
     vectors = [_like(value, x) for value in (mean, variance, scale, offset)]
     return _channels_last("batch_normalization", x, axis_of("batch_normalization", axis, x.ndim), run, *vectors)
@@ -82,7 +84,7 @@ def batch_normalization_training(
 
     def run(rows, moving_mean, moving_variance, scale, offset):
         tensors = [rows, scale, offset, moving_mean, moving_variance, rows_mask]
-        function, vjp = kernels.batch_normalization_training, kernels.batch_normalization_training_vjp
+        function, vjp = normalization.batch_normalization_training, normalization.batch_normalization_training_vjp
         return apply(function, vjp, tensors, momentum=momentum, epsilon=epsilon)
 
     return _channels_last(name, x, axis, run, moving_mean, moving_variance, _like(scale, x), _like(offset, x))
@@ -152,6 +154,8 @@ def _by_rows(name: str, x: Any, gamma: Any, beta: Any, axis: Any, epsilon: float
     constants = {"epsilon": config.epsilon() if epsilon is None else epsilon, "centered": centered}
 
     def run(rows: Tensor) -> Tensor:
-        return apply(kernels.layer_normalization, kernels.layer_normalization_vjp, [rows, *vectors], **constants)
+        return apply(
+            normalization.layer_normalization, normalization.layer_normalization_vjp, [rows, *vectors], **constants
+        )
 
     return shapes.over_axes(x, axes, run)

@@ -7,7 +7,7 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Tensor, apply, op
-from nbkeras.kernels import pool as kernels
+from nbkeras.kernels import pool
 from nbkeras.kernels.convolution import volumes
 from nbkeras.ops.arguments import as_float
 from nbkeras.ops.conv import rank_of
@@ -49,7 +49,7 @@ def _pool(
 
     if rank == 1:  # an image of one row
         x, size, step = expand_dims(x, 1), (1, *size), (1, *step)
-    family = volumes if rank == 3 else kernels
+    family = volumes if rank == 3 else pool
     window = {"size": size, "strides": step, "padding": padding}
     y = apply(getattr(family, name), getattr(family, f"{name}_vjp"), [x], **window)
     if rank == 1:

@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor
-from nbkeras.kernels import random as kernels
+from nbkeras.kernels import random
 from nbkeras.ops.arguments import as_float, axis_of, floatx_or
 from nbkeras.ops.shape import sizes_of
 
 
 def draw_key(state: Variable) -> Tensor:
     """A key from a generator's state, uint32 [seed, step], whose step goes up by one."""
-    return apply(kernels.draw_key, None, [state])
+    return apply(random.draw_key, None, [state])
 
 
 def float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
@@ -30,19 +30,19 @@ def float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
 def uniform(key: Tensor, shape, minval: float = 0.0, maxval: float = 1.0, dtype=None) -> Tensor:
     """Uniform numbers, minval <= x < maxval (up to rounding)."""
     arguments = float_form("uniform", shape, dtype)
-    return apply(kernels.uniform, None, [key], low=float(minval), high=float(maxval), **arguments)
+    return apply(random.uniform, None, [key], low=float(minval), high=float(maxval), **arguments)
 
 
 def normal(key: Tensor, shape, mean: float = 0.0, stddev: float = 1.0, dtype=None) -> Tensor:
     """Normal numbers."""
     arguments = float_form("normal", shape, dtype)
-    return apply(kernels.normal, None, [key], mean=float(mean), stddev=float(stddev), **arguments)
+    return apply(random.normal, None, [key], mean=float(mean), stddev=float(stddev), **arguments)
 
 
 def truncated_normal(key: Tensor, shape, mean: float = 0.0, stddev: float = 1.0, dtype=None) -> Tensor:
     """Normal numbers within two standard deviations of the mean."""
     arguments = float_form("truncated_normal", shape, dtype)
-    return apply(kernels.truncated_normal, None, [key], mean=float(mean), stddev=float(stddev), **arguments)
+    return apply(random.truncated_normal, None, [key], mean=float(mean), stddev=float(stddev), **arguments)
 
 
 def bernoulli(key: Tensor, shape, probability: float = 0.5, dtype=None) -> Tensor:
@@ -50,7 +50,7 @@ def bernoulli(key: Tensor, shape, probability: float = 0.5, dtype=None) -> Tenso
     if not 0 <= probability <= 1:
         raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {probability}")
     sizes = sizes_of("bernoulli", shape)
-    return apply(kernels.bernoulli, None, [key], shape=sizes, dtype=floatx_or(dtype), probability=float(probability))
+    return apply(random.bernoulli, None, [key], shape=sizes, dtype=floatx_or(dtype), probability=float(probability))
 
 
 def randint(key: Tensor, shape, minval: int, maxval: int, dtype="int32") -> Tensor:
@@ -61,7 +61,7 @@ def randint(key: Tensor, shape, minval: int, maxval: int, dtype="int32") -> Tens
     if found.kind not in "iu":
         raise ValueError(f"randint: dtype must be an integer type, received {found.name!r}")
     sizes = sizes_of("randint", shape)
-    return as_tensor(apply(kernels.randint, None, [key], shape=sizes, low=int(minval), high=int(maxval)), found)
+    return as_tensor(apply(random.randint, None, [key], shape=sizes, low=int(minval), high=int(maxval)), found)
 
 
 def categorical(logits, key: Tensor, num_samples: int, dtype="int32") -> Tensor:
@@ -69,13 +69,13 @@ def categorical(logits, key: Tensor, num_samples: int, dtype="int32") -> Tensor:
     logits = as_float(logits)
     if logits.ndim != 2 or logits.shape[1] == 0:
         raise ValueError(f"categorical: logits must have shape (rows, classes), received {logits.shape}")
-    return as_tensor(apply(kernels.categorical, None, [logits, key], samples=int(num_samples)), np.dtype(dtype))
+    return as_tensor(apply(random.categorical, None, [logits, key], samples=int(num_samples)), np.dtype(dtype))
 
 
 def shuffle(x, key: Tensor, axis: int = 0) -> Tensor:
     """x with its slices along an axis in random order; differentiable."""
     x = as_tensor(x)
-    return apply(kernels.shuffle, kernels.shuffle_vjp, [x, key], axis=axis_of("shuffle", axis, x.ndim))
+    return apply(random.shuffle, random.shuffle_vjp, [x, key], axis=axis_of("shuffle", axis, x.ndim))
 
 
 def dropout(x, key: Tensor, rate: float, noise_shape=None) -> Tensor:
@@ -95,4 +95,4 @@ def dropout(x, key: Tensor, rate: float, noise_shape=None) -> Tensor:
                 f"dropout: noise_shape must be x's shape {x.shape} with 1 (or None, for x's size) in some places, "
                 f"received {given}"
             )
-    return apply(kernels.dropout, kernels.dropout_vjp, [x, key], rate=float(rate), noise_shape=shape)
+    return apply(random.dropout, random.dropout_vjp, [x, key], rate=float(rate), noise_shape=shape)

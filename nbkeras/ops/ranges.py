@@ -11,7 +11,7 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import shape as kernels
+from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops.arguments import as_float, axis_of, check_broadcast, floatx_or, promote
 from nbkeras.ops.creation import eye, zeros, zeros_like
 from nbkeras.ops.elementwise import add, cast, divide, floor, multiply, power, subtract
@@ -29,7 +29,7 @@ def array(x, dtype=None) -> Tensor:
 @op
 def copy(x) -> Tensor:
     """A tensor of the same numbers in memory of its own."""
-    return apply(kernels.getitem, kernels.getitem_vjp, [as_tensor(x)], key=(...,))
+    return apply(shape_kernels.getitem, shape_kernels.getitem_vjp, [as_tensor(x)], key=(...,))
 
 
 def empty(shape, dtype=None) -> Tensor:

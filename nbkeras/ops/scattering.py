@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import scattering as kernels
+from nbkeras.kernels import scattering
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
@@ -32,7 +32,7 @@ def _combined(x: Tensor, rows: Tensor, updates: Tensor, how: np.ufunc | None) ->
     """Rows (of any shape) of x written or combined; rows (m,), updates (m, ...)."""
     flat = reshape(x, (x.shape[0], math.prod(x.shape[1:])))
     new = reshape(updates, (rows.shape[0], flat.shape[1]))
-    return reshape(apply(kernels.combine, kernels.combine_vjp, [flat, rows, new], how=how), x.shape)
+    return reshape(apply(scattering.combine, scattering.combine_vjp, [flat, rows, new], how=how), x.shape)
 
 
 def _at(name: str, x: Tensor, indices: Any, updates: Any, how: np.ufunc | None) -> Tensor:
@@ -47,7 +47,7 @@ def _at(name: str, x: Tensor, indices: Any, updates: Any, how: np.ufunc | None) 
     if broadcast_shape(wanted, new.shape) != wanted:
         raise ValueError(f"{name}: the values of indices {index.shape} must have shape {wanted}, received {new.shape}")
     flat = reshape(index, (math.prod(index.shape[:-1]), count))
-    rows = apply(kernels.row_numbers, None, [flat], sizes=x.shape[:count])
+    rows = apply(scattering.row_numbers, None, [flat], sizes=x.shape[:count])
     y = _combined(reshape(x, (math.prod(x.shape[:count]), *x.shape[count:])), rows, broadcast_to(new, wanted), how)
     return reshape(y, x.shape)
 
@@ -186,7 +186,7 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
         raise ValueError(
             f"searchsorted: expected a vector and side 'left' or 'right', received shape {line.shape} and {side!r}"
         )
-    return apply(kernels.search, None, [line, values], side=side)
+    return apply(scattering.search, None, [line, values], side=side)
 
 
 @op

@@ -13,7 +13,7 @@ import numpy as np
 from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise as broadcasting
-from nbkeras.kernels import shape as kernels
+from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops.arguments import axes_of, axis_of, promote
 
 
@@ -46,7 +46,7 @@ def reshape(x, newshape) -> Tensor:
         new = tuple(x.size // known if size == -1 else size for size in new)
     if -1 in new or math.prod(new) != x.size or any(size < 0 for size in new):
         raise ValueError(f"reshape: cannot put {x.size} elements of shape {x.shape} into shape {new}")
-    return x if new == x.shape else apply(kernels.reshape, kernels.reshape_vjp, [x], shape=new)
+    return x if new == x.shape else apply(shape_kernels.reshape, shape_kernels.reshape_vjp, [x], shape=new)
 
 
 @op
@@ -79,7 +79,7 @@ def transpose(x, axes=None) -> Tensor:
         order = tuple(axis_of("transpose", axis, x.ndim) for axis in axes)
         if sorted(order) != list(range(x.ndim)):
             raise ValueError(f"transpose: axes must name each of the {x.ndim} axes once, received {tuple(axes)}")
-    return apply(kernels.transpose, kernels.transpose_vjp, [x], axes=order)
+    return apply(shape_kernels.transpose, shape_kernels.transpose_vjp, [x], axes=order)
 
 
 @op
@@ -137,7 +137,7 @@ def concatenate(xs, axis: int = 0) -> Tensor:
         raise ValueError(
             f"concatenate: shapes must agree except along axis {axis}, received {[x.shape for x in tensors]}"
         )
-    return apply(kernels.concatenate, kernels.concatenate_vjp, tensors, axis=along)
+    return apply(shape_kernels.concatenate, shape_kernels.concatenate_vjp, tensors, axis=along)
 
 
 @op
@@ -147,7 +147,7 @@ def stack(x, axis: int = 0) -> Tensor:
     if len({each.shape for each in tensors}) > 1:
         raise ValueError(f"stack: all shapes must be the same, received {[each.shape for each in tensors]}")
     along = axis_of("stack", axis, tensors[0].ndim + 1)
-    return apply(kernels.stack, kernels.stack_vjp, tensors, axis=along)
+    return apply(shape_kernels.stack, shape_kernels.stack_vjp, tensors, axis=along)
 
 
 @op
@@ -167,7 +167,7 @@ def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
         sizes = [max(0, end - start) for start, end in zip(cuts, cuts[1:], strict=False)]
         if cuts != sorted(cuts):
             raise ValueError(f"split: positions must rise, received {indices_or_sections}")
-    return list(apply(kernels.split, kernels.split_vjp, [x], sizes=sizes, axis=along))
+    return list(apply(shape_kernels.split, shape_kernels.split_vjp, [x], sizes=sizes, axis=along))
 
 
 @op
@@ -178,7 +178,7 @@ def unstack(x, num: int | None = None, axis: int = 0) -> list[Tensor]:
     if num is not None and num != x.shape[along]:
         raise ValueError(f"unstack: axis {axis} has size {x.shape[along]}, not num={num}")
     load_budget.step(x.shape[along])
-    return list(apply(kernels.unstack, kernels.unstack_vjp, [x], axis=along))
+    return list(apply(shape_kernels.unstack, shape_kernels.unstack_vjp, [x], axis=along))
 
 
 # -------------------- repeating --------------------
@@ -191,7 +191,7 @@ def broadcast_to(x, shape) -> Tensor:
     if broadcasting.broadcast_shape(new, x.shape) != new:
         raise ValueError(f"broadcast_to: a tensor of shape {x.shape} does not fit into shape {new}")
     seen = (1,) * (len(new) - x.ndim) + x.shape
-    return apply(kernels.spread, kernels.spread_vjp, [x], seen_as=seen, over=new, shape=new)
+    return apply(shape_kernels.spread, shape_kernels.spread_vjp, [x], seen_as=seen, over=new, shape=new)
 
 
 @op
@@ -205,7 +205,7 @@ def tile(x, repeats) -> Tensor:
     seen = tuple(n for size in sizes for n in (1, size))
     over = tuple(n for count, size in zip(times, sizes, strict=True) for n in (count, size))
     new = tuple(count * size for count, size in zip(times, sizes, strict=True))
-    return apply(kernels.spread, kernels.spread_vjp, [x], seen_as=seen, over=over, shape=new)
+    return apply(shape_kernels.spread, shape_kernels.spread_vjp, [x], seen_as=seen, over=over, shape=new)
 
 
 @op
@@ -230,7 +230,9 @@ def repeat(x, repeats, axis: int | None = None) -> Tensor:
         )
     (count,) = counts or (0,)
     over, new = (*before, size, count, *after), (*before, size * count, *after)
-    return apply(kernels.spread, kernels.spread_vjp, [x], seen_as=(*before, size, 1, *after), over=over, shape=new)
+    return apply(
+        shape_kernels.spread, shape_kernels.spread_vjp, [x], seen_as=(*before, size, 1, *after), over=over, shape=new
+    )
 
 
 # -------------------- flipping, rolling --------------------
@@ -240,7 +242,7 @@ def repeat(x, repeats, axis: int | None = None) -> Tensor:
 def flip(x, axis=None) -> Tensor:
     """The elements in reverse order along axes (all of them for None)."""
     x = as_tensor(x)
-    return apply(kernels.flip, kernels.flip_vjp, [x], axes=axes_of("flip", axis, x.ndim))
+    return apply(shape_kernels.flip, shape_kernels.flip_vjp, [x], axes=axes_of("flip", axis, x.ndim))
 
 
 @op
@@ -254,5 +256,5 @@ def roll(x, shift, axis=None) -> Tensor:
     if len(shifts) not in (1, len(axes)):
         raise ValueError(f"roll: needs one shift, or one for each axis, received shift={shift} and axis={axis}")
     for each, places in zip(axes, shifts * len(axes) if len(shifts) == 1 else shifts, strict=True):
-        x = apply(kernels.roll, kernels.roll_vjp, [x], shift=places, axis=axis_of("roll", each, x.ndim))
+        x = apply(shape_kernels.roll, shape_kernels.roll_vjp, [x], shift=places, axis=axis_of("roll", each, x.ndim))
     return x

@@ -7,7 +7,7 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
-from nbkeras.kernels import fourier as kernels
+from nbkeras.kernels import fourier
 from nbkeras.ops import elementwise, indexing
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.patches import extract_sequences, overlap_add
@@ -28,19 +28,19 @@ def _pair(name: str, x: Any, axes: int) -> list[Tensor]:
 @op
 def fft(x) -> tuple[Tensor, Tensor]:
     """The Fourier transform along the last axis of a pair (real, imaginary)."""
-    return apply(kernels.forward, kernels.forward_vjp, _pair("fft", x, 1), axes=1)
+    return apply(fourier.forward, fourier.forward_vjp, _pair("fft", x, 1), axes=1)
 
 
 @op
 def fft2(x) -> tuple[Tensor, Tensor]:
     """The Fourier transform along the last two axes of a pair (real, imaginary)."""
-    return apply(kernels.forward, kernels.forward_vjp, _pair("fft2", x, 2), axes=2)
+    return apply(fourier.forward, fourier.forward_vjp, _pair("fft2", x, 2), axes=2)
 
 
 @op
 def ifft2(x) -> tuple[Tensor, Tensor]:
     """The inverse of `fft2`."""
-    return apply(kernels.back, kernels.back_vjp, _pair("ifft2", x, 2), axes=2)
+    return apply(fourier.back, fourier.back_vjp, _pair("ifft2", x, 2), axes=2)
 
 
 @op
@@ -52,7 +52,7 @@ def rfft(x, fft_length: int | None = None) -> tuple[Tensor, Tensor]:
     x = as_float(x)
     if x.ndim == 0 or (fft_length is not None and fft_length < 1) or (x.shape[-1] == 0 and fft_length is None):
         raise ValueError(f"rfft: expected at least one number, received shape {x.shape} and fft_length {fft_length}")
-    return apply(kernels.forward_real, kernels.forward_real_vjp, [x], n=fft_length or x.shape[-1])
+    return apply(fourier.forward_real, fourier.forward_real_vjp, [x], n=fft_length or x.shape[-1])
 
 
 @op
@@ -62,7 +62,7 @@ def irfft(x, fft_length: int | None = None) -> Tensor:
     n = 2 * (real.shape[-1] - 1) if fft_length is None else fft_length
     if n < 1:
         raise ValueError(f"irfft: fft_length must be at least 1, received {n}")
-    return apply(kernels.back_real, kernels.back_real_vjp, [real, imag], n=n)
+    return apply(fourier.back_real, fourier.back_real_vjp, [real, imag], n=n)
 
 
 # -------------------- in time --------------------

@@ -1,8 +1,7 @@
 """Differentiable transposed convolution: the gradient of a convolution for its input, as an op of its own."""
 
 from nbkeras.engine.tensor import Tensor, apply, op
-from nbkeras.kernels.convolution import conv as kernels
-from nbkeras.kernels.convolution import volumes
+from nbkeras.kernels.convolution import conv, volumes
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import rank_of
 from nbkeras.ops.shape import expand_dims, moveaxis, squeeze
@@ -48,7 +47,7 @@ def conv_transpose(
     if rank == 1:  # an image of one row
         x, kernel = expand_dims(x, 1), expand_dims(kernel, 0)
         step, dilation, before, lengths = (1, *step), (1, *dilation), (0, *before), (1, *lengths)
-    family = volumes if rank == 3 else kernels
+    family = volumes if rank == 3 else conv
     window = {"strides": step, "dilation": dilation, "before": before, "lengths": lengths}
     y = apply(family.conv_transpose, family.conv_transpose_vjp, [x, kernel], **window)
     if rank == 1:

@@ -1,4 +1,4 @@
-"""Optimizers whose step depends on a variable as a whole, its norm or its rows: variable by variable, by ops.
+"""Optimizers whose step depends on a whole variable, its norm or its rows; ops compute it for each variable.
 
 Formulas, defaults and the order of their state are those of Keras 3.15.
 """
@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbkeras import ops
+from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.optimizers.optimizer import Optimizer
 from nbkeras.optimizers.rules import register
@@ -18,7 +19,7 @@ def _root_mean_square(x):
 
 
 class _ByVariable(Optimizer):
-    """An optimizer written as `update_step`."""
+    """Base of optimizers that define `update_step`."""
 
     def _time(self, like):
         """The number of this step, from 1, in the dtype of `like`."""
@@ -27,7 +28,10 @@ class _ByVariable(Optimizer):
 
 @register
 class Lamb(_ByVariable):
-    """u = Adam's step with both moments corrected, without the rate; w -= rate * |w| / |u| * u. See arXiv:1904.00962."""
+    """Adam's step in proportion to the weights: w -= rate * |w| / |u| * u. Source: arXiv:1904.00962.
+
+    u: Adam's step with both moments corrected, without the rate.
+    """
 
     slots = (("momentum", "velocity"),)
 
@@ -43,6 +47,8 @@ class Lamb(_ByVariable):
         self.check_fraction(beta_1=beta_1, beta_2=beta_2)
         self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
 
+    get_config = config_from(__init__)
+
     def update_step(self, gradient, variable, learning_rate):
         t, rate = self._time(variable), ops.cast(learning_rate, variable.dtype.name)
         m, v = self._slots[variable, "momentum"], self._slots[variable, "velocity"]
@@ -54,13 +60,10 @@ class Lamb(_ByVariable):
         ratio = ops.where(ops.logical_and(length > 0, of_change > 0), length / of_change, 1.0)
         variable.assign_sub(ratio * rate * change)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
-
 
 @register
 class Adafactor(_ByVariable):
-    """RMSprop whose mean squares are, for matrices, the product of their rows' and their columns' means.
+    """RMSprop that keeps a matrix's mean squares as the means of its rows and of its columns.
 
     The rate is at most 1 / sqrt(t) and times the weights' root mean square (at least epsilon_2); steps whose root mean
     square is above clip_threshold are scaled down to it. relative_step has no effect, as in Keras. Source: arXiv:1804.04235.
@@ -81,13 +84,15 @@ class Adafactor(_ByVariable):
         self.clip_threshold, self.relative_step = clip_threshold, relative_step
         self._factors: dict[Variable, tuple[Variable, Variable, Variable]] = {}
 
+    get_config = config_from(__init__)
+
     def build(self, variables: Sequence[Variable]) -> None:
         first = not self.built
         super().build(variables)
         for variable in variables if first else ():
             shapes: tuple = (variable.shape[:-1], (*variable.shape[:-2], *variable.shape[-1:]))
             dtype: Any = variable.dtype
-            if variable.ndim < 2:  # Keras keeps two numbers in their place and never uses them
+            if variable.ndim < 2:  # Keras keeps two numbers in place of both and never uses them
                 shapes, dtype = ((), ()), "int"
             r, c = (self.add_variable(shape, dtype=dtype, name=variable.name) for shape in shapes)
             self._factors[variable] = r, c, self.add_variable_from_reference(variable, "velocity")
@@ -107,17 +112,14 @@ class Adafactor(_ByVariable):
         change = change / ops.maximum(_root_mean_square(change) / self.clip_threshold, 1.0)
         variable.assign_sub(rate * change)
 
-    def get_config(self) -> dict[str, Any]:
-        names = "beta_2_decay", "epsilon_1", "epsilon_2", "clip_threshold", "relative_step"
-        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
-
 
 @register
 class Muon(_ByVariable):
-    """Momentum whose matrices are made nearly orthogonal by Newton-Schulz steps; AdamW for all that is no matrix.
+    """Momentum whose matrices are made nearly orthogonal by Newton-Schulz steps; AdamW for variables that are no matrices.
 
-    exclude_layers: patterns of paths, exclude_embeddings: paths with 'embedding', that take AdamW too. rms_rate: times
-    sqrt(the larger side) it scales a matrix's step (arXiv:2502.16982); None: 1. Source: kellerjordan.github.io/posts/muon.
+    AdamW also applies to paths that match a pattern of exclude_layers and, with exclude_embeddings, to paths with 'embedding'.
+    rms_rate: a matrix's step is scaled by rms_rate * sqrt(its larger side) (arXiv:2502.16982); None: not scaled.
+    Source: kellerjordan.github.io/posts/muon.
     """
 
     def __init__(
@@ -148,6 +150,8 @@ class Muon(_ByVariable):
         self.muon_a, self.muon_b, self.muon_c, self.ns_steps = muon_a, muon_b, muon_c, ns_steps
         self.nesterov, self.rms_rate = nesterov, rms_rate
         self._moments: dict[Variable, tuple[Variable, ...]] = {}
+
+    get_config = config_from(__init__)
 
     def _takes_adam(self, variable: Variable) -> bool:
         path = variable.path
@@ -193,10 +197,3 @@ class Muon(_ByVariable):
             mixed = self.muon_b * squared + self.muon_c * ops.matmul(squared, squared)
             x = self.muon_a * x + ops.matmul(mixed, x)
         return ops.transpose(x) if upright else x
-
-    def get_config(self) -> dict[str, Any]:
-        names = (
-            "adam_beta_1 adam_beta_2 epsilon exclude_layers muon_a muon_b muon_c adam_lr_ratio momentum ns_steps nesterov "
-            "exclude_embeddings adam_weight_decay rms_rate"
-        )
-        return {**super().get_config(), **{name: getattr(self, name) for name in names.split()}}

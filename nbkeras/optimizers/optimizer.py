@@ -11,8 +11,7 @@ from nbkeras import ops
 from nbkeras.engine import tape
 from nbkeras.engine.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, at_home
 from nbkeras.engine.user_errors import warn
-from nbkeras.kernels import gradients
-from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels import gradients, optimizers
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.buffers import Run
@@ -83,7 +82,7 @@ class Optimizer(State):
             device.launch(gradients.count_batches, self._batches, every, self._due, self._updates)
             for run in self._runs:
                 total = self.slot(run, "gradient_accumulator")
-                kernels.launch(gradients.accumulate, run.gradients, total, self._due, every)
+                optimizers.launch(gradients.accumulate, run.gradients, total, self._due, every)
             with device.only_if(self._due):
                 self._update_weights(by_rows)
         else:
@@ -91,7 +90,7 @@ class Optimizer(State):
         if self.use_ema:
             how = (self._step, self.ema_momentum, self.ema_overwrite_frequency or 0)
             for run in self._runs:
-                kernels.launch(kernels.moving_average, run.weights, self.slot(run, "average"), *how)
+                optimizers.launch(optimizers.moving_average, run.weights, self.slot(run, "average"), *how)
         with tape.Recording(False):
             for variable in self._trainable:
                 if variable.constraint is not None:
@@ -124,7 +123,7 @@ class Optimizer(State):
     def unscale(self, scale: Array) -> None:
         """Divide the gradients by scale[0]."""
         for run in self._runs:
-            kernels.launch(gradients.unscale, run.gradients, scale)
+            optimizers.launch(gradients.unscale, run.gradients, scale)
 
     def _clip(self) -> None:
         if self.clipvalue:
@@ -141,7 +140,7 @@ class Optimizer(State):
         counts = [gradients.chunks(part.size) for part in parts]
         sums, start = device.empty((sum(counts),), np.float64), 0
         for part, count in zip(parts, counts, strict=True):
-            kernels.launch(gradients.square_sums, part, sums[start : start + count])
+            optimizers.launch(gradients.square_sums, part, sums[start : start + count])
             start += count
         return sums
 
@@ -149,7 +148,7 @@ class Optimizer(State):
     def _limit_norm(cls, parts: list[Array], limit: float) -> None:
         sums = cls._square_sums(parts)
         for part in parts:
-            kernels.launch(gradients.limit_norm, part, sums, limit)
+            optimizers.launch(gradients.limit_norm, part, sums, limit)
 
     def before_runs(self) -> None:
         """What a subclass does once per step, before its runs."""
@@ -160,7 +159,7 @@ class Optimizer(State):
         with tape.Recording(False):
             for variable in run.variables:
                 if run.decay:
-                    device.launch(kernels.shrink, variable.data, self._rate, run.decay)
+                    device.launch(optimizers.shrink, variable.data, self._rate, run.decay)
                 self.update_step(Tensor(self._buffers.gradient(variable)), variable, rate)
 
     def update_step(self, gradient: Tensor, variable: Variable, learning_rate: Tensor) -> None:

@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
+from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import Registry
 from nbkeras.engine.tensor import Variable
-from nbkeras.kernels import optimizers as kernels
-from nbkeras.kernels import row_updates
+from nbkeras.kernels import optimizers, row_updates
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.buffers import Run
@@ -19,18 +19,21 @@ registry = Registry("optimizer")
 
 
 def register(cls: type) -> type:
-    """Make an optimizer known by its name in any case."""
+    """Register an optimizer class under its name, in any case."""
     return registry.register(cls, cls.__name__.lower())
 
 
 def _epsilon(value: float | None) -> float:
-    """Keras 2 lets epsilon=None mean the backend's."""
+    """Epsilon as a number; None means that of the backend, as in Keras 2."""
     return config.epsilon() if value is None else float(value)
 
 
 @register
 class SGD(Optimizer):
-    """w -= rate * g; with momentum m = momentum * m - rate * g: w += m, or (nesterov) w += momentum * m - rate * g."""
+    """Gradient descent: w -= rate * g.
+
+    With momentum: m = momentum * m - rate * g; w += m, or with nesterov w += momentum * m - rate * g.
+    """
 
     def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **kwargs):
         super().__init__(learning_rate, **kwargs)
@@ -39,13 +42,15 @@ class SGD(Optimizer):
         self.nesterov = bool(nesterov)
         self.slots = (("momentum",),) if momentum else ()
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         w, g = run.weights, run.gradients
         if self.momentum:
             m, how = self.slot(run, "momentum"), (self.momentum, self.nesterov)
-            kernels.launch(kernels.sgd_momentum, w, g, m, self._rate, run.decay, *how)
+            optimizers.launch(optimizers.sgd_momentum, w, g, m, self._rate, run.decay, *how)
         else:
-            kernels.launch(kernels.sgd, w, g, self._rate, run.decay)
+            optimizers.launch(optimizers.sgd, w, g, self._rate, run.decay)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return not self.momentum
@@ -53,15 +58,12 @@ class SGD(Optimizer):
     def step_rows(self, variable: Variable, gradient: RowGradient) -> None:
         row_updates.sgd(gradient, variable.data, self._rate)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "momentum": self.momentum, "nesterov": self.nesterov}
-
 
 @register
 class RMSprop(Optimizer):
-    """v = rho * v + (1 - rho) * g**2; w -= rate * g / sqrt(v + epsilon).
+    """Steps divided by a running root mean square: v = rho * v + (1 - rho) * g**2; w -= rate * g / sqrt(v + epsilon).
 
-    centered: the square of the mean gradient is taken from v in the root. momentum: times the last change is added.
+    centered: subtract the square of the mean gradient from v in the root. momentum: add it times the last change.
     Source: Tieleman & Hinton, Coursera lecture 6.5 (2012).
     """
 
@@ -83,14 +85,16 @@ class RMSprop(Optimizer):
         optional = [("momentum",)] * (self.momentum > 0) + [("average_gradient",)] * self.centered
         self.slots = (("velocity",), *optional)
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         w, g, v = run.weights, run.gradients, self.slot(run, "velocity")
         if self.momentum or self.centered:
             m, mean = self.slot(run, "momentum"), self.slot(run, "average_gradient")
             how = (self.rho, self.epsilon, self.momentum, self.centered)
-            kernels.launch(kernels.rmsprop_general, w, g, v, m, mean, self._rate, run.decay, *how)
+            optimizers.launch(optimizers.rmsprop_general, w, g, v, m, mean, self._rate, run.decay, *how)
         else:
-            kernels.launch(kernels.rmsprop, w, g, v, self._rate, run.decay, self.rho, self.epsilon)
+            optimizers.launch(optimizers.rmsprop, w, g, v, self._rate, run.decay, self.rho, self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         plain = not self.momentum and not self.centered and variable.dtype.type(self.epsilon) > 0
@@ -101,14 +105,13 @@ class RMSprop(Optimizer):
         v.let_lag(self.rho)
         row_updates.rmsprop(gradient, variable.data, v.rows, v.seen, v.clock, self._rate, self.rho, self.epsilon)
 
-    def get_config(self) -> dict[str, Any]:
-        own = {"rho": self.rho, "momentum": self.momentum, "epsilon": self.epsilon, "centered": self.centered}
-        return {**super().get_config(), **own}
-
 
 @register
 class Adagrad(Optimizer):
-    """a += g**2; w -= rate * g / sqrt(a + epsilon); a starts at initial_accumulator_value. See Duchi et al., 2011."""
+    """Steps divided by the root of all squares: a += g**2; w -= rate * g / sqrt(a + epsilon).
+
+    a starts at initial_accumulator_value. Source: Duchi et al., 2011.
+    """
 
     slots = (("accumulator",),)
 
@@ -126,9 +129,11 @@ class Adagrad(Optimizer):
         self.slot_values = {"accumulator": self.initial_accumulator_value}
         self.epsilon = _epsilon(epsilon)
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         w, g, accumulator = run.weights, run.gradients, self.slot(run, "accumulator")
-        kernels.launch(kernels.adagrad, w, g, accumulator, self._rate, run.decay, self.epsilon)
+        optimizers.launch(optimizers.adagrad, w, g, accumulator, self._rate, run.decay, self.epsilon)
 
     def rows_suffice(self, variable: Variable) -> bool:
         return bool(variable.dtype.type(self.epsilon) > 0)
@@ -137,14 +142,11 @@ class Adagrad(Optimizer):
         accumulator = self._slots[variable, "accumulator"]
         row_updates.adagrad(gradient, variable.data, accumulator.rows, self._rate, self.epsilon)
 
-    def get_config(self) -> dict[str, Any]:
-        own = {"initial_accumulator_value": self.initial_accumulator_value, "epsilon": self.epsilon}
-        return {**super().get_config(), **own}
-
 
 @register
 class Adadelta(Optimizer):
-    """a = rho * a + (1 - rho) * g**2; c = g * sqrt(d + epsilon) / sqrt(a + epsilon); d = rho * d + (1 - rho) * c**2;
+    """Steps scaled by their own running size: a = rho * a + (1 - rho) * g**2;
+    c = g * sqrt(d + epsilon) / sqrt(a + epsilon); d = rho * d + (1 - rho) * c**2;
     w -= rate * c. Source: Zeiler, arXiv:1212.5701.
     """
 
@@ -156,17 +158,16 @@ class Adadelta(Optimizer):
         self.rho = float(rho)
         self.epsilon = _epsilon(epsilon)
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         state = (self.slot(run, "accumulated_grad"), self.slot(run, "accumulated_delta_var"))
         how = (self.rho, self.epsilon)
-        kernels.launch(kernels.adadelta, run.weights, run.gradients, *state, self._rate, run.decay, *how)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "rho": self.rho, "epsilon": self.epsilon}
+        optimizers.launch(optimizers.adadelta, run.weights, run.gradients, *state, self._rate, run.decay, *how)
 
 
 class _TwoMoments(Optimizer):
-    """What Adam and its kin share: decay rates of a first and a second moment."""
+    """Base of Adam and its kin: decay rates of a first and a second moment."""
 
     slots: Sequence[Sequence[str]] = (("momentum", "velocity"),)
 
@@ -184,19 +185,18 @@ class _TwoMoments(Optimizer):
         self.beta_2 = float(beta_2)
         self.epsilon = _epsilon(epsilon)
 
+    get_config = config_from(__init__)
+
     def _constants(self, run: Run) -> tuple:
         return self._rate, self._step, run.decay, self.beta_1, self.beta_2, self.epsilon
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2, "epsilon": self.epsilon}
 
 
 @register
 class Adam(_TwoMoments):
-    """m += (1 - beta_1) * (g - m); v += (1 - beta_2) * (g**2 - v);
+    """Steps by two running moments: m += (1 - beta_1) * (g - m); v += (1 - beta_2) * (g**2 - v);
     w -= rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon).
 
-    amsgrad: the largest v so far in place of v. Sources: arXiv:1412.6980, arXiv:1904.09237.
+    amsgrad: use the largest v so far in place of v. Sources: arXiv:1412.6980, arXiv:1904.09237.
     """
 
     def __init__(
@@ -212,16 +212,15 @@ class Adam(_TwoMoments):
         self.amsgrad = bool(amsgrad)
         self.slots = (("momentum", "velocity"), ("velocity_hat",)) if amsgrad else (("momentum", "velocity"),)
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         m, v = self.slot(run, "momentum"), self.slot(run, "velocity")
         if self.amsgrad:
             peak = self.slot(run, "velocity_hat")
-            kernels.launch(kernels.amsgrad, run.weights, run.gradients, m, v, peak, *self._constants(run))
+            optimizers.launch(optimizers.amsgrad, run.weights, run.gradients, m, v, peak, *self._constants(run))
         else:
-            kernels.launch(kernels.adam, run.weights, run.gradients, m, v, *self._constants(run))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "amsgrad": self.amsgrad}
+            optimizers.launch(optimizers.adam, run.weights, run.gradients, m, v, *self._constants(run))
 
 
 @register
@@ -245,20 +244,23 @@ class AdamW(Adam):
 
 @register
 class Adamax(_TwoMoments):
-    """m as in Adam; u = max(beta_2 * u, |g|); w -= rate * m / ((1 - beta_1**t) * (u + epsilon)), arXiv:1412.6980."""
+    """Adam by the largest gradient: u = max(beta_2 * u, |g|); w -= rate * m / ((1 - beta_1**t) * (u + epsilon)).
+
+    m as in Adam. Source: arXiv:1412.6980.
+    """
 
     slots = (("momentum", "norm"),)
 
     def step(self, run: Run) -> None:
         m, u = self.slot(run, "momentum"), self.slot(run, "norm")
-        kernels.launch(kernels.adamax, run.weights, run.gradients, m, u, *self._constants(run))
+        optimizers.launch(optimizers.adamax, run.weights, run.gradients, m, u, *self._constants(run))
 
 
 @register
 class Nadam(_TwoMoments):
     """Adam with Nesterov momentum, whose schedule is u_t = beta_1 * (1 - 0.96**t / 2). Source: Dozat, ICLR 2016."""
 
-    _product: Variable | None = None  # of all u up to now
+    _product: Variable | None = None  # of all momenta up to now
 
     def build(self, variables: Sequence[Variable]) -> None:
         super().build(variables)
@@ -271,7 +273,7 @@ class Nadam(_TwoMoments):
         return [*super().variables, *([] if self._product is None else [self._product])]
 
     def before_runs(self) -> None:
-        device.launch(kernels.nadam_product, self._flat_product, self._step, self.beta_1)
+        device.launch(optimizers.nadam_product, self._flat_product, self._step, self.beta_1)
 
     @property
     def _flat_product(self) -> np.ndarray:
@@ -279,12 +281,15 @@ class Nadam(_TwoMoments):
 
     def step(self, run: Run) -> None:
         m, v = self.slot(run, "momentum"), self.slot(run, "velocity")
-        kernels.launch(kernels.nadam, run.weights, run.gradients, m, v, self._flat_product, *self._constants(run))
+        optimizers.launch(optimizers.nadam, run.weights, run.gradients, m, v, self._flat_product, *self._constants(run))
 
 
 @register
 class Lion(Optimizer):
-    """w -= rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g. Source: arXiv:2302.06675."""
+    """Steps of one size: w -= rate * sign(beta_1 * m + (1 - beta_1) * g); m = beta_2 * m + (1 - beta_2) * g.
+
+    Source: arXiv:2302.06675.
+    """
 
     slots = (("momentum",),)
 
@@ -292,16 +297,15 @@ class Lion(Optimizer):
         super().__init__(learning_rate, **kwargs)
         self.check_fraction(beta_1=beta_1, beta_2=beta_2)
         if not beta_1:
-            raise ValueError("Lion: beta_1 must be above 0, for with 0 it is nothing but the gradient's sign")
+            raise ValueError("Lion: beta_1 must be above 0: with 0 a step is the gradient's sign alone")
         self.beta_1 = float(beta_1)
         self.beta_2 = float(beta_2)
 
+    get_config = config_from(__init__)
+
     def step(self, run: Run) -> None:
         m, how = self.slot(run, "momentum"), (self.beta_1, self.beta_2)
-        kernels.launch(kernels.lion, run.weights, run.gradients, m, self._rate, run.decay, *how)
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "beta_1": self.beta_1, "beta_2": self.beta_2}
+        optimizers.launch(optimizers.lion, run.weights, run.gradients, m, self._rate, run.decay, *how)
 
 
 @register
@@ -312,6 +316,12 @@ class Ftrl(Optimizer):
     """
 
     slots = (("accumulator", "linear"),)
+    _penalties = (
+        "l1_regularization_strength",
+        "l2_regularization_strength",
+        "l2_shrinkage_regularization_strength",
+        "beta",
+    )
 
     def __init__(
         self,
@@ -325,34 +335,33 @@ class Ftrl(Optimizer):
         **kwargs,
     ):
         super().__init__(learning_rate, **kwargs)
-        self._constants = {
-            "learning_rate_power": learning_rate_power,
-            "initial_accumulator_value": initial_accumulator_value,
-            "l1_regularization_strength": l1_regularization_strength,
-            "l2_regularization_strength": l2_regularization_strength,
-            "l2_shrinkage_regularization_strength": l2_shrinkage_regularization_strength,
-            "beta": beta,
-        }
-        for name, value in self._constants.items():
-            if (value > 0) if name == "learning_rate_power" else (value < 0):
-                wanted = "<= 0" if name == "learning_rate_power" else ">= 0"
-                raise ValueError(f"Ftrl: {name} must be {wanted}, received {value!r}")
-            setattr(self, name, float(value))
+        self.learning_rate_power = learning_rate_power
+        self.initial_accumulator_value = initial_accumulator_value
+        self.l1_regularization_strength = l1_regularization_strength
+        self.l2_regularization_strength = l2_regularization_strength
+        self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
+        self.beta = beta
+        if learning_rate_power > 0:
+            raise ValueError(f"Ftrl: learning_rate_power must be <= 0, received {learning_rate_power!r}")
+        for name in ("initial_accumulator_value", *self._penalties):
+            if getattr(self, name) < 0:
+                raise ValueError(f"Ftrl: {name} must be >= 0, received {getattr(self, name)!r}")
         self.slot_values = {"accumulator": float(initial_accumulator_value)}
 
-    def step(self, run: Run) -> None:
-        power, _, *others = (float(value) for value in self._constants.values())
-        state = self.slot(run, "accumulator"), self.slot(run, "linear")
-        kernels.launch(kernels.ftrl, run.weights, run.gradients, *state, self._rate, run.decay, power, *others)
+    get_config = config_from(__init__)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), **self._constants}
+    def step(self, run: Run) -> None:
+        constants = (float(getattr(self, name)) for name in ("learning_rate_power", *self._penalties))
+        state = self.slot(run, "accumulator"), self.slot(run, "linear")
+        optimizers.launch(optimizers.ftrl, run.weights, run.gradients, *state, self._rate, run.decay, *constants)
 
 
 @register
 class ScheduleFreeAdamW(_TwoMoments):
-    """v as in Adam; z -= rate * g / (sqrt(v / (1 - beta_2**t)) + epsilon), from z = w; x is the mean of all z;
-    w = (1 - beta_1) * z + beta_1 * x. warmup_steps: the rate rises to its value in so many. Source: arXiv:2405.15682.
+    """Adam without a schedule: z -= rate * g / (sqrt(v / (1 - beta_2**t)) + epsilon); w = (1 - beta_1) * z + beta_1 * x.
+
+    v as in Adam; z starts at w; x is the mean of all z. warmup_steps: steps in which the rate rises to its value.
+    Source: arXiv:2405.15682.
     """
 
     def __init__(
@@ -367,9 +376,11 @@ class ScheduleFreeAdamW(_TwoMoments):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         if not beta_1:
             raise ValueError(
-                "ScheduleFreeAdamW: beta_1 must be above 0, for the mean is worked out from the weights by it"
+                "ScheduleFreeAdamW: beta_1 must be above 0: the mean is computed from the weights by dividing by it"
             )
         self.warmup_steps = warmup_steps
+
+    get_config = config_from(__init__)
 
     def build(self, variables: Sequence[Variable]) -> None:
         first = not self.built
@@ -380,8 +391,5 @@ class ScheduleFreeAdamW(_TwoMoments):
 
     def step(self, run: Run) -> None:
         z, v = self.slot(run, "momentum"), self.slot(run, "velocity")
-        kernel, how = kernels.schedule_free_adam, self._constants(run)
-        kernels.launch(kernel, run.weights, run.gradients, z, v, *how, float(self.warmup_steps))
-
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "warmup_steps": self.warmup_steps}
+        kernel, how = optimizers.schedule_free_adam, self._constants(run)
+        optimizers.launch(kernel, run.weights, run.gradients, z, v, *how, float(self.warmup_steps))

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import Registry
 
 registry = Registry("learning rate schedule", "keras.optimizers.schedules")
@@ -21,8 +22,10 @@ class LearningRateSchedule:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, step)")
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs to make this schedule again."""
-        raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
+        """The options with which `from_config` makes this schedule again; a subclass adds its own."""
+        if type(self).get_config is LearningRateSchedule.get_config:
+            raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
+        return {}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
@@ -37,7 +40,7 @@ def _positive(name: str, value: float) -> float:
 
 
 class _Decay(LearningRateSchedule):
-    """What decays by a rate in each `decay_steps` steps; staircase: all at once, at the end of them."""
+    """Base of schedules that decay by a rate in each `decay_steps` steps; staircase: at once, at their end."""
 
     def __init__(
         self,
@@ -53,23 +56,16 @@ class _Decay(LearningRateSchedule):
         self.staircase = staircase
         self.name = name or type(self).__name__
 
+    get_config = config_from(__init__)
+
     def _periods(self, step) -> float:
         periods = float(step) / self.decay_steps
         return math.floor(periods) if self.staircase else periods
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "initial_learning_rate": self.initial_learning_rate,
-            "decay_steps": self.decay_steps,
-            "decay_rate": self.decay_rate,
-            "staircase": self.staircase,
-            "name": self.name,
-        }
-
 
 @registry.register
 class ExponentialDecay(_Decay):
-    """initial_learning_rate * decay_rate ** (step / decay_steps); staircase: the exponent is rounded down."""
+    """Exponential decay: initial_learning_rate * decay_rate ** (step / decay_steps); staircase: round the exponent down."""
 
     def __call__(self, step) -> float:
         return self.initial_learning_rate * self.decay_rate ** self._periods(step)
@@ -77,7 +73,10 @@ class ExponentialDecay(_Decay):
 
 @registry.register
 class InverseTimeDecay(_Decay):
-    """initial_learning_rate / (1 + decay_rate * step / decay_steps); staircase: step / decay_steps is rounded down."""
+    """Decay by 1 / time: initial_learning_rate / (1 + decay_rate * step / decay_steps).
+
+    staircase: round step / decay_steps down.
+    """
 
     def __call__(self, step) -> float:
         return self.initial_learning_rate / (1 + self.decay_rate * self._periods(step))
@@ -85,7 +84,7 @@ class InverseTimeDecay(_Decay):
 
 @registry.register
 class PiecewiseConstantDecay(LearningRateSchedule):
-    """values[i] up to and including step boundaries[i], the last value after the last boundary."""
+    """Constant values: values[i] up to and including step boundaries[i], the last value after the last boundary."""
 
     def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
         if len(boundaries) != len(values) - 1:
@@ -97,19 +96,21 @@ class PiecewiseConstantDecay(LearningRateSchedule):
         self.values = list(values)
         self.name = name
 
+    get_config = config_from(__init__)
+
     def __call__(self, step) -> float:
         for boundary, value in zip(self.boundaries, self.values, strict=False):
             if float(step) <= boundary:
                 return float(value)
         return float(self.values[-1])
 
-    def get_config(self) -> dict[str, Any]:
-        return {"boundaries": self.boundaries, "values": self.values, "name": self.name}
-
 
 @registry.register
 class PolynomialDecay(LearningRateSchedule):
-    """(initial - end) * (1 - step / decay_steps) ** power + end; cycle: decay_steps grow so as to reach the step."""
+    """Polynomial decay: (initial - end) * (1 - step / decay_steps) ** power + end.
+
+    cycle: begin again when decay_steps are over, with decay_steps multiplied so that they reach the step.
+    """
 
     def __init__(
         self,
@@ -127,6 +128,8 @@ class PolynomialDecay(LearningRateSchedule):
         self.cycle = cycle
         self.name = name
 
+    get_config = config_from(__init__)
+
     def __call__(self, step) -> float:
         step, length = float(step), float(self.decay_steps)
         if self.cycle:
@@ -135,21 +138,13 @@ class PolynomialDecay(LearningRateSchedule):
         span = self.initial_learning_rate - self.end_learning_rate
         return span * (1 - done) ** self.power + self.end_learning_rate
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "initial_learning_rate": self.initial_learning_rate,
-            "decay_steps": self.decay_steps,
-            "end_learning_rate": self.end_learning_rate,
-            "power": self.power,
-            "cycle": self.cycle,
-            "name": self.name,
-        }
-
 
 @registry.register
 class CosineDecay(LearningRateSchedule):
-    """Half a cosine from the initial rate to alpha times it in decay_steps; before it, if warmup_target is given, a
-    straight line from the initial rate to warmup_target in warmup_steps, and the cosine starts from there.
+    """Half a cosine from the initial rate to alpha times it in decay_steps.
+
+    With warmup_target, the rate first rises on a straight line from the initial rate to warmup_target in warmup_steps, and the
+    cosine starts there.
     """
 
     def __init__(
@@ -168,6 +163,8 @@ class CosineDecay(LearningRateSchedule):
         self.warmup_target = warmup_target
         self.warmup_steps = warmup_steps
 
+    get_config = config_from(__init__)
+
     def __call__(self, step) -> float:
         step, start = float(step), self.initial_learning_rate
         if self.warmup_target is not None:
@@ -177,20 +174,10 @@ class CosineDecay(LearningRateSchedule):
         cosine = 0.5 * (1 + math.cos(math.pi * min(step, self.decay_steps) / self.decay_steps))
         return start * ((1 - self.alpha) * cosine + self.alpha)
 
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "initial_learning_rate": self.initial_learning_rate,
-            "decay_steps": self.decay_steps,
-            "alpha": self.alpha,
-            "name": self.name,
-            "warmup_target": self.warmup_target,
-            "warmup_steps": self.warmup_steps,
-        }
-
 
 @registry.register
 class CosineDecayRestarts(LearningRateSchedule):
-    """Half cosines one after another (SGDR, arXiv:1608.03983), each t_mul times as long and m_mul times as high."""
+    """Half cosines one after another (SGDR, arXiv:1608.03983), each t_mul times as long and m_mul times as high as the last."""
 
     def __init__(
         self,
@@ -210,6 +197,8 @@ class CosineDecayRestarts(LearningRateSchedule):
         self.alpha = alpha
         self.name = name
 
+    get_config = config_from(__init__)
+
     def __call__(self, step) -> float:
         done, length, restarts = float(step) / self.first_decay_steps, 1.0, 0
         if self.t_mul == 1:
@@ -220,16 +209,6 @@ class CosineDecayRestarts(LearningRateSchedule):
                 done, length, restarts = done - length, length * self.t_mul, restarts + 1
         cosine = 0.5 * self.m_mul**restarts * (1 + math.cos(math.pi * done / length))
         return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
-
-    def get_config(self) -> dict[str, Any]:
-        return {
-            "initial_learning_rate": self.initial_learning_rate,
-            "first_decay_steps": self.first_decay_steps,
-            "t_mul": self.t_mul,
-            "m_mul": self.m_mul,
-            "alpha": self.alpha,
-            "name": self.name,
-        }
 
 
 def get(identifier) -> Any:

@@ -101,6 +101,36 @@ def test_an_edit_two_files_away_changes_the_numbers(scratch):
     assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")  # what was compiled before the edit is still there
 
 
+SHARED_FORMULAS = r"""
+import pathlib
+import re
+import numpy as np
+import nbkeras.kernels
+from nbkeras.kernels.runtime import cache; from nbkeras.kernels import optimizers
+
+for path in sorted(pathlib.Path(nbkeras.kernels.__file__).parent.rglob("*.py")):
+    if re.search(r"import .*update_rules", path.read_text()):
+        print(path.stem, cache.stamp(str(path)))
+w = np.ones(1)
+optimizers.sgd(w, np.ones(1), np.full(1, 0.25), 0.0, 0, 1)
+print(w[0])
+"""
+
+
+def test_an_edit_of_an_update_rule_is_noticed_by_the_kernels_on_the_cpu_and_on_the_gpu(scratch):
+    def look():
+        lines = run(scratch, scratch / "cache", SHARED_FORMULAS)[0].splitlines()
+        return {tuple(line.split()) for line in lines[:-1]}, float(lines[-1])
+
+    before, weight = look()
+    assert weight == 0.75 and look() == (before, weight)
+    (rules,) = (scratch / "site" / "nbkeras" / "kernels").rglob("update_rules.py")
+    rules.write_text(rules.read_text().replace("return w - w * shrink - g * lr", "return w - w * shrink + g * lr"))
+    after, weight = look()
+    assert weight == 1.25
+    assert len(before) == len(after) == 4 and not before & after  # optimizers, row_updates, and their twins
+
+
 READ_ONLY = """
 import errno, os, sys
 

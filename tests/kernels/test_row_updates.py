@@ -7,7 +7,7 @@ import pytest
 from nbkeras import config, constraints, initializers, layers, models, ops, optimizers
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import GradientTape, Variable, gradient
-from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels import optimizers as optimizers_kernels
 from nbkeras.kernels import row_updates
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.runtime import device
@@ -183,7 +183,7 @@ def test_catching_up_equals_steps_without_gradient(rho, dtype):
         row_updates.settle(v, seen, clock, rho)
         np.testing.assert_array_equal(v, whole)
         assert seen[0] == clock[0] == clock[1]
-        kernels.launch(kernels.rmsprop, zeros.copy(), zeros, whole[0], rate, 0.0, rho, 1e-7)
+        optimizers_kernels.launch(optimizers_kernels.rmsprop, zeros.copy(), zeros, whole[0], rate, 0.0, rho, 1e-7)
 
 
 def test_words_outside_the_table_have_no_gradient():

@@ -6,7 +6,7 @@ import pytest
 
 from nbkeras import ops
 from nbkeras.engine.tensor import GradientTape, Tensor, Variable, as_tensor
-from nbkeras.kernels import dense as kernels
+from nbkeras.kernels import dense
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.testing import check_op
@@ -45,12 +45,12 @@ def test_dense_of_all_sizes(shape, dtype, rectify):
     m, k, n = shape
     x, w, b, dy = (normal(*s).astype(dtype) for s in ((m, k), (k, n), (n,), (m, n)))
     expected = reference(x, w, b, rectify)
-    y, saved = kernels.dense(x, w, b, rectify)
+    y, saved = dense.dense(x, w, b, rectify)
     assert y.dtype == dtype
     tolerance = {np.float32: 1e-6, np.float64: 1e-14}[dtype]
     np.testing.assert_allclose(y, expected, rtol=0, atol=tolerance * k**0.5 * 8)
     dz = dy * (y > 0) if rectify else dy
-    dx, dw, db = kernels.dense_vjp(saved, dy, (True, True, True))
+    dx, dw, db = dense.dense_vjp(saved, dy, (True, True, True))
     for got, want, terms in ((dx, dz @ w.T, n), (dw, x.T @ dz, m), (db, dz.sum(0, dtype=np.float64), m)):
         assert got.dtype == dtype
         np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * terms**0.5 * 16)
@@ -59,12 +59,12 @@ def test_dense_of_all_sizes(shape, dtype, rectify):
 @pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_dense.py has the GPU's")
 def test_dense_writes_gradients_where_it_is_told_and_only_those_needed():
     x, w, b, dy = (normal(*s) for s in ((6, 4), (4, 3), (3,), (6, 3)))
-    y, saved = kernels.dense(x, w, b, True)
+    y, saved = dense.dense(x, w, b, True)
     dw, db = np.full((4, 3), np.nan), np.full(3, np.nan)
-    gradients = kernels.dense_vjp(saved, dy, (False, dw, db))
+    gradients = dense.dense_vjp(saved, dy, (False, dw, db))
     assert gradients[0] is None and gradients[1] is dw and gradients[2] is db
     np.testing.assert_allclose(dw, x.T @ (dy * (y > 0)))
-    assert kernels.dense_vjp(saved, dy, (True, False, False))[1:] == (None, None)
+    assert dense.dense_vjp(saved, dy, (True, False, False))[1:] == (None, None)
 
 
 @pytest.mark.cpu("about threads")
@@ -72,8 +72,8 @@ def test_dense_does_not_depend_on_the_number_of_threads():
     x, w, b, dy = (normal(*s).astype(np.float32) for s in ((3000, 50), (50, 70), (70,), (3000, 70)))
 
     def run():
-        y, saved = kernels.dense(x, w, b, True)
-        return [y, *kernels.dense_vjp(saved, dy, (True, True, True))]
+        y, saved = dense.dense(x, w, b, True)
+        return [y, *dense.dense_vjp(saved, dy, (True, True, True))]
 
     before = get_threads()
     try:
@@ -152,10 +152,10 @@ def test_transposed_products(batches, transpose_a, transpose_b):
     x, y = normal(*left, 20, 30), normal(*right, 30, 25)
     a = np.ascontiguousarray(np.swapaxes(x, -1, -2)) if transpose_a else x
     b = np.ascontiguousarray(np.swapaxes(y, -1, -2)) if transpose_b else y
-    z, saved = kernels.matmul(a, b, transpose_a, transpose_b)
+    z, saved = dense.matmul(a, b, transpose_a, transpose_b)
     np.testing.assert_allclose(z, x @ y)
     dz = normal(*z.shape)
-    da, db = kernels.matmul_vjp(saved, dz, (True, True))
+    da, db = dense.matmul_vjp(saved, dz, (True, True))
     dx, dy = dz @ np.swapaxes(y, -1, -2), np.swapaxes(x, -1, -2) @ dz
     da, db = (np.swapaxes(da, -1, -2) if transpose_a else da), (np.swapaxes(db, -1, -2) if transpose_b else db)
 

@@ -10,7 +10,7 @@ from numba import njit
 
 from nbkeras import random, utils
 from nbkeras.engine.program import Program
-from nbkeras.kernels import random as kernels
+from nbkeras.kernels import random as random_kernels
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.testing import check_op
@@ -20,7 +20,7 @@ N = 100_003  # not a multiple of 4 or of a block
 
 @njit
 def philox(c0, c1, c2, c3, k0, k1):
-    return kernels.philox(c0, c1, c2, c3, k0, k1)
+    return random_kernels.philox(c0, c1, c2, c3, k0, k1)
 
 
 @pytest.mark.parametrize(

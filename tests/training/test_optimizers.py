@@ -10,7 +10,7 @@ import pytest
 from nbkeras import constraints, layers, models, ops, optimizers
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import GradientTape, Tensor, Variable
-from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels import optimizers as optimizers_kernels
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
 from nbkeras.optimizers import schedules
@@ -118,9 +118,9 @@ STEPS = {
 @pytest.mark.parametrize("name", STEPS)
 def test_large_arrays_are_split_without_changing_results(name):
     slots, counts, constants = STEPS[name]
-    kernel = getattr(kernels, name)
+    kernel = getattr(optimizers_kernels, name)
     rng = np.random.default_rng(1)
-    size = 5 * kernels.CHUNK + 100
+    size = 5 * optimizers_kernels.CHUNK + 100
     w, g = rng.standard_normal((2, size)).astype(np.float32)
     rate, count, decay = np.array([0.01]), np.array([3]), 0.1
     state = [np.full(size, 0.1, np.float32) for _ in range(slots)]
@@ -128,11 +128,11 @@ def test_large_arrays_are_split_without_changing_results(name):
 
     def run(first, last):
         arrays = [a.copy()[first:last] for a in (w, g, *state)]
-        kernels.launch(kernel, *arrays, *own, *constants)
+        optimizers_kernels.launch(kernel, *arrays, *own, *constants)
         return arrays
 
     whole = run(0, size)
-    for first, last in ((0, 1000), (kernels.CHUNK - 5, kernels.CHUNK + 5), (size - 7, size)):
+    for first, last in ((0, 1000), (optimizers_kernels.CHUNK - 5, optimizers_kernels.CHUNK + 5), (size - 7, size)):
         for array, part in zip(whole, run(first, last), strict=True):
             np.testing.assert_allclose(array[first:last], part, rtol=2e-6, atol=1e-7)
     before = get_threads()
@@ -146,7 +146,7 @@ def test_large_arrays_are_split_without_changing_results(name):
 
 def test_large_norms_and_averages():
     rng = np.random.default_rng(2)
-    size = 5 * kernels.CHUNK + 100
+    size = 5 * optimizers_kernels.CHUNK + 100
     variable, small = Variable(np.zeros(size, np.float32)), Variable(np.zeros(3, np.float32))
     optimizer = optimizers.SGD(1.0, global_clipnorm=2.0, use_ema=True, ema_momentum=0.5)
     gradients = rng.standard_normal(size).astype(np.float32), np.array([1, 2, 3], np.float32)

@@ -1,4 +1,4 @@
-"""The twin of conv.py's own kernel; those of convolution are implicit_gemm's."""
+"""Twin of the kernel in conv.py. The twins of convolution are those of implicit_gemm.py."""
 
 from numba import cuda
 
@@ -32,7 +32,7 @@ def _sum_blocks(dy, y, dz, partials, count, rows, units, relu):
 
 
 def sum_blocks(dy: DeviceArray, y: DeviceArray, dz: DeviceArray, partials: DeviceArray, units: int, relu: bool) -> None:
-    """partials[block] = the sum of a block of rows of dy; with relu, dz = dy where y > 0 else 0. All flat."""
+    """Sum each block of rows of dy into partials[block]; with relu, dz = dy where y > 0, else 0. All flat."""
     count = partials.size // units
     grid = count, blocks(units, _COLUMNS)
     start(_sum_blocks, grid, (_COLUMNS, _ROWS), dy, y, dz, partials, count, dy.size // units, units, bool(relu))

@@ -1,10 +1,10 @@
 """Convolution and the gradient of its input as one CUDA kernel, for three sizes of tiles: an implicit matrix product.
 
-A block of threads makes a tile of positions x units. Step by step along the sum, which runs over the taps and within a tap over
-the channels, the threads load the next pieces of windows and kernel into registers, multiply the pieces before, which are in
-shared memory, and put the loaded ones there, into the other of two buffers: so loads are under way during the products, and
-one barrier a step does. Windows are transposed on their way, so that both factors are read by quads along the tile. A thread
-holds 8 x 8 sums of the large tile, 8 x 4 of the others.
+A block of threads computes a tile of positions x units. The sum runs over the taps, and within a tap over the channels. In each
+step the threads load the next pieces of windows and kernel into registers, multiply the previous pieces, which are in shared
+memory, and store the loaded ones into the other of two buffers there. So loads overlap with products, and a step needs one
+barrier. Windows are transposed when they are stored, so that both factors are read by quads along the tile. A thread holds 8 x 8
+sums of the large tile, 8 x 4 of the others.
 """
 
 import numpy as np
@@ -14,19 +14,19 @@ from nbkeras.kernels.cuda.loops.registers import load_quad, multiply_add, row_of
 from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, size
 
-_i = np.int32  # Numba's integers have 64 bits, two registers each, unless one says so
+_i = np.int32  # Numba's integers have 64 bits, two registers each, unless converted
 _FAR = _i(-(1 << 30))  # a row from which no tap reaches the image
 DEPTH = size(16, simulated=4)  # terms of a step
 _QUADS = DEPTH // 4
 TERMS = tuple(range(DEPTH))
-ROOM = 4  # elements after each row in shared memory: threads of a warp then store to different banks, but for pairs
+ROOM = 4  # elements after each row in shared memory: threads of a warp then store to different banks, except for pairs
 
 # A tile: threads, threads along a row of units, positions, units. Warps lie side by side, each of 4 x 8 threads.
 LARGE = size(128, simulated=4), size(8, simulated=2), size(128, simulated=16), size(64, simulated=16)
 MEDIUM = size(128, simulated=8), size(16, simulated=4), size(64, simulated=16), size(64, simulated=16)
 SMALL = size(64, simulated=4), size(8, simulated=2), size(64, simulated=16), size(32, simulated=8)
 _DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=2)
-TWO, ONE = (0, LARGE[3] // 2), (0,)  # where the quads of a thread's units start
+TWO, ONE = (0, LARGE[3] // 2), (0,)  # offsets of the quads of a thread's units
 LARGE_A, LARGE_B = 2 * DEPTH * (LARGE[2] + ROOM), 2 * DEPTH * (LARGE[3] + ROOM)
 MEDIUM_A, MEDIUM_B = 2 * DEPTH * (MEDIUM[2] + ROOM), 2 * DEPTH * (MEDIUM[3] + ROOM)
 SMALL_A, SMALL_B = 2 * DEPTH * (SMALL[2] + ROOM), 2 * DEPTH * (SMALL[3] + ROOM)
@@ -43,7 +43,7 @@ def first_sums(t, across):
     """The first row and column of a thread's sums.
 
     Neighbours in pairs share columns, and pairs in turn share rows, as in CUTLASS: loads of 128 bits from shared memory go
-    by quarters of a warp, and two quarters go together where such neighbours want the same.
+    by quarters of a warp, and two quarters go together where such neighbours load the same.
     """
     warp, lane, warps = t // (_DOWN * _ACROSS), t % (_DOWN * _ACROSS), across // _ACROSS
     row, column = lane // (2 * _ACROSS) * 2 + lane % 2, lane // 2 % _ACROSS
@@ -57,7 +57,7 @@ def write_row(values, bias, columns, y, at, n, units, quads, relu):
     for j in range(len(columns)):
         v0, v1 = values[4 * j] + bias[4 * j], values[4 * j + 1] + bias[4 * j + 1]
         v2, v3 = values[4 * j + 2] + bias[4 * j + 2], values[4 * j + 3] + bias[4 * j + 3]
-        if relu != 0:  # which keeps NaN
+        if relu != 0:  # keeps NaN
             v0, v1 = zero if v0 < zero else v0, zero if v1 < zero else v1
             v2, v3 = zero if v2 < zero else v2, zero if v3 < zero else v3
         here, left = at + columns[j], units - n - columns[j]
@@ -77,7 +77,7 @@ def write_row(values, bias, columns, y, at, n, units, quads, relu):
 
 @device_function
 def fetch_rows(matrix, at, step, row, row_step, last, n, units, quads, passes, fetched):
-    """Quads of a matrix's rows row, row + row_step, ... below `last`, from offset `at` on by `step`; 0 from unit `units` on."""
+    """Fetch quads of a matrix's rows row, row + row_step, ... below `last`, at offsets at, at + step, ...; 0 from `units` on."""
     zero = matrix.dtype.type(0)
     for i in range(passes):
         v0, v1, v2, v3 = zero, zero, zero, zero
@@ -100,18 +100,18 @@ def fetch_rows(matrix, at, step, row, row_step, last, n, units, quads, passes, f
 
 @device_function
 def put_rows(fetched, passes, buffer, at, step):
-    """Fetched quads to shared memory, `step` apart."""
+    """Store fetched quads into shared memory, `step` apart."""
     for i in range(passes):
         quad = fetched[4 * i], fetched[4 * i + 1], fetched[4 * i + 2], fetched[4 * i + 3]
         store_quad(buffer, at + i * step, quad)
 
 
-# -------------------- the input's gradient as convolutions of the output's, for kinds of places --------------------
+# -------------------- the input's gradient: a convolution of the output's gradient for each phase of pixels --------------------
 
 
 @device_function
 def _slot(row_tap, row_period, rows, column_tap, column_period, columns, matrix):
-    """Where the turned kernel holds the matrices of taps row_tap + row_period * i, column_tap + column_period * j."""
+    """The offset in the turned kernel of the matrices of taps row_tap + row_period * i, column_tap + column_period * j."""
     taps, _ = divided(rows + row_period - 1, row_period)
     tap_columns, _ = divided(columns + column_period - 1, column_period)
     return _i((row_tap * min(column_period, columns) + column_tap) * taps * tap_columns * matrix)
@@ -119,7 +119,7 @@ def _slot(row_tap, row_period, rows, column_tap, column_period, columns, matrix)
 
 @kernel
 def turn(kernel, turned, channels, group_channels, units, group_units, taps):
-    """turned[taps of a kind of places, a group's units, channels] = kernel[taps, a group's channels, units], see `_slot`."""
+    """turned[taps of a phase, a group's units, channels] = kernel[taps, a group's channels, units], see `_slot`."""
     tile = cuda.shared.array((SIDE, _PITCH), kernel.dtype)
     rows, columns, row_period, column_period = taps
     x, y, group = cuda.threadIdx.x, cuda.threadIdx.y, cuda.blockIdx.y
@@ -143,17 +143,17 @@ def turn(kernel, turned, channels, group_channels, units, group_units, taps):
 
 @device_function
 def _axis(turned, first, taps, stride, dilation, before, period):
-    """Along one axis, for outputs first, first + stride, ... (for all outputs, unless turned): what their windows share.
+    """Along one axis, for outputs first, first + stride, ... (all outputs, unless turned): the numbers that their windows share.
 
-    (first tap, number of taps, source place of the first output's first tap, from there to the next tap's place, to the next
-    output's place). period: from a tap to the next one that meets the same places.
+    (first tap, number of taps, source index of the first output's first tap, distance to the next tap, distance to the next
+    output). period: distance from a tap to the next one of the same phase.
     """
     if turned == 0:
         return _i(0), taps, _i(-before), dilation, stride
     next_place, _ = divided(period * dilation, stride)
     choices = min(period, taps)
     for tap in range(choices):
-        reach = taps * stride  # keeps what is divided positive
+        reach = taps * stride  # keeps the dividend positive
         place, rest = divided(first + before - tap * dilation + reach * dilation, stride)
         if rest == 0:
             count, _ = divided(taps - tap + period - 1, period)
@@ -166,7 +166,7 @@ def _axis(turned, first, taps, stride, dilation, before, period):
 
 @device_function
 def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
-    """One tile of y, or of a part of its sum."""
+    """Compute one tile of y, or of a part of its sum."""
     threads, across, high, wide = tile
     images, in_height, in_width, in_depth, channels, out_height, out_width, out_depth, units = sizes
     turned, kernel_rows, kernel_columns, sh, sw, dh, dw, before_rows, before_columns, row_period, column_period = window
@@ -174,13 +174,13 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
     t, group, block = _i(cuda.threadIdx.x), _i(cuda.blockIdx.y), _i(cuda.blockIdx.x)
     block, n0 = divided(block, tiles_n)
     block, m0 = divided(block, tiles_m)
-    kind, part = divided(block, parts)
+    phase, part = divided(block, parts)
     n0, m0 = _i(n0 * wide), _i(m0 * high)
 
-    # The places of y that are of this block's kind, and what their windows share.
+    # The pixels of y of this block's phase, and the numbers that their windows share.
     row0, column0, row_gap, column_gap = _i(0), _i(0), _i(1), _i(1)
     if turned != 0:
-        row0, column0 = divided(kind, sw)
+        row0, column0 = divided(phase, sw)
         row_gap, column_gap = sh, sw
     tap_row, tap_rows, top, row_step, row_jump = _axis(turned, row0, kernel_rows, sh, dh, before_rows, row_period)
     tap_column, tap_columns, left, column_step, column_jump = _axis(
@@ -202,7 +202,7 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
     quad_a, row_a, step_a = _i(t % _QUADS * 4), _i(t // _QUADS), threads // _QUADS
     passes = high // step_a
     k = _i(first + quad_a)
-    tap_columns = _i(max(tap_columns, _i(1)))  # where there is no tap, nothing may be divided by their number
+    tap_columns = _i(max(tap_columns, _i(1)))  # without taps there must be no division by their number
     tap, channel = divided(k, channels)
     ky, kx = divided(tap, tap_columns)
     more_taps, more_channels = divided(DEPTH, channels)

@@ -1,7 +1,8 @@
 """The gradient of a convolution's kernel as one CUDA kernel, over the tiles of convolve.py: windows^T @ dy.
 
-A tile is taps and channels x units, the sum goes over positions. Both factors are read by quads as they lie in memory, along the
-channels and along the units. The sum is long and the result small, so it is cut into parts; each has its own place in y.
+A tile is taps and channels x units, and the sum runs over positions. Both factors are read by quads in their order in memory,
+along the channels and along the units. The sum is long and the result small, so the sum is cut into parts, each with its own
+section of y.
 """
 
 import numpy as np
@@ -37,7 +38,7 @@ _i = np.int32
 
 @device_function
 def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
-    """One tile of the gradient, or of a part of its sum."""
+    """Compute one tile of the gradient, or of a part of its sum."""
     threads, across, high, wide = tile
     images, in_height, in_width, in_depth, channels, out_height, out_width, out_depth, units = sizes
     kernel_rows, kernel_columns, sh, sw, dh, dw, top, left = window

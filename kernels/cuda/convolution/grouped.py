@@ -1,6 +1,6 @@
 """Convolution in groups of few channels or units, where a matrix product per group would leave its tiles empty.
 
-A thread sums one number by itself; neighbouring threads have neighbouring units or channels, and mostly read neighbours.
+A thread computes one number. Neighbouring threads have neighbouring units or channels, and mostly read neighbouring elements.
 """
 
 import numpy as np
@@ -47,7 +47,7 @@ def convolve(x, kernel, bias, y, sizes, window, relu):
 
 @kernel
 def convolve_back(dy, kernel, dx, sizes, window):
-    """dx, with the sizes and the window of the convolution."""
+    """Compute dx, with the sizes and the window of the convolution."""
     _, in_height, in_width, in_depth, channels, out_height, out_width, out_depth, units = sizes
     kernel_rows, kernel_columns, sh, sw, dh, dw, top, left = window
     i = cuda.grid(1)

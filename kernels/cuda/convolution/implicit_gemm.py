@@ -1,15 +1,17 @@
-"""Twins of implicit_gemm.py: its three functions, each a matrix product over windows that are gathered as they are needed.
+"""Twins of implicit_gemm.py: three functions, each a matrix product over windows that its kernel gathers while it multiplies.
 
     y[position, unit]   = sum over taps and channels of x[the position's window] * kernel[tap, channel, unit]
-    dx[place, channel]  = sum over taps and units of dy[the windows on the place] * kernel[tap, channel, unit]
+    dx[pixel, channel]  = sum over taps and units of dy[the windows over the pixel] * kernel[tap, channel, unit]
     dkernel[tap and channel, unit] = sum over positions of x[the position's window] * dy[position, unit]
 
-The first two are one kernel, in convolve.py: dx is a convolution of dy with the kernel turned round. With strides, places
-of dx with the same remainders lie under the same taps: each such kind of places is a convolution without strides, and
-nothing is multiplied in vain. The third is in correlate.py. Where a result has too few tiles to fill a GPU, its sums are
-cut into parts, which are added up in their order. Tiles and parts are chosen by shape, so results are the same on every GPU.
+The first two use one kernel, in convolve.py: dx is a convolution of dy with the kernel rotated by 180 degrees. With
+strides, pixels of dx whose row and column have the same remainders lie under the same taps. Each such phase is a convolution
+without strides, so there are no products with zeros. The third is in correlate.py. If a result has too few tiles to fill
+a GPU, its sums are cut into parts, which are added up in a fixed order. The shape determines tiles and parts, so results are
+the same on every GPU.
 
-Groups are products of their own; where they have few numbers grouped.py is faster. Limit: arrays of 2**31 elements.
+Each group is a product of its own; for groups of few channels or units grouped.py is faster. Limit: arrays of fewer than
+2**31 elements.
 """
 
 import math
@@ -38,15 +40,15 @@ _CORRELATE = {
     "small": correlate.correlate_small,
     "double": correlate.correlate_double,
 }
-_FILL = size(396, simulated=6)  # blocks that fill a GPU: three on each processor of the largest
-_ENOUGH = size(132, simulated=4)  # blocks below which smaller tiles are better
+_FILL = size(396, simulated=6)  # blocks that fill a GPU: three per multiprocessor of the largest GPU
+_ENOUGH = size(132, simulated=4)  # blocks: with fewer, smaller tiles are faster
 _LEAST_TERMS = DEPTH * size(16, simulated=2)  # of a part of a sum
-_FEW = size(8, simulated=3)  # units (or channels) of a group that are too few for a tile
+_FEW = size(8, simulated=3)  # a group with fewer units (or channels) leaves a tile too empty
 _MOST_PARTIAL = 1 << 25  # elements of all parts of a result together
 
 
 class _Plan(NamedTuple):
-    """How a product is cut: tiles of which size, how many, and sums in how many parts."""
+    """How a product is cut: the size of its tiles, their number, and the number of parts of each sum."""
 
     tile: str
     tiles_m: int
@@ -59,7 +61,7 @@ class _Plan(NamedTuple):
 
 
 def _plan(m: int, n: int, terms: int, copies: int, y: DeviceArray) -> _Plan:
-    """For `copies` products of m x n numbers, each a sum of `terms`, that make up y."""
+    """Plan `copies` products of m x n numbers, which together are y; each number is a sum of `terms` products."""
     if y.dtype == np.float64:
         tiles = ["double"]
     elif n <= SMALL[3]:
@@ -80,7 +82,7 @@ def _ints(*numbers: int) -> tuple:
 
 
 def _flat(*arrays: DeviceArray) -> list[DeviceArray]:
-    """Arrays as their kernels take them; ValueError for one whose offsets have more than 31 bits."""
+    """Flat arrays for the kernels; ValueError for an array whose offsets need more than 31 bits."""
     for array in arrays:
         if array.size >= 1 << 31:
             raise ValueError(
@@ -91,12 +93,12 @@ def _flat(*arrays: DeviceArray) -> list[DeviceArray]:
 
 
 def _quads(depth: int, *arrays: DeviceArray) -> bool:
-    """Whether arrays whose last axis is cut into pieces of `depth` can be read by four neighbours at once."""
+    """Whether arrays whose last axis is cut into pieces of `depth` can be read four elements at a time."""
     return depth % 4 == 0 and all(array.address % 16 == 0 for array in arrays)
 
 
 def _targets(y: DeviceArray, bias: DeviceArray, relu: bool, parts: int) -> tuple[Target, Target]:
-    """What becomes of y, and where the kernel puts it or its parts."""
+    """The target of the whole result, and the target that the kernel writes: the same one, or memory for parts."""
     (flat,) = _flat(y)
     whole = Target(flat, 0, y.shape[3], 0, y.dtype.type(0), bias, int(relu))
     return whole, whole if parts == 1 else parts_of(whole, 1, parts, y.size // y.shape[3], y.shape[3])
@@ -135,7 +137,7 @@ def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window
         return
     row_period = window.row_stride // math.gcd(window.row_stride, window.row_dilation)
     column_period = window.column_stride // math.gcd(window.column_stride, window.column_dilation)
-    rows, columns = blocks(window.height, row_period), blocks(window.width, column_period)  # most taps on a place
+    rows, columns = blocks(window.height, row_period), blocks(window.width, column_period)  # most taps over a pixel
     slots = min(row_period, window.height) * min(column_period, window.width)
     count = slots * rows * columns * units * depth
     turned = place().scratch("turned kernel", count * dx.itemsize).at(0, (count,), dx.dtype)
@@ -149,11 +151,11 @@ def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window
         *_ints(depth, channels, kernel.shape[3], units),
         _ints(window.height, window.width, row_period, column_period),
     )
-    kinds = window.row_stride * window.column_stride
+    phases = window.row_stride * window.column_stride
     places = images * blocks(height, window.row_stride) * blocks(width, window.column_stride)
-    plan = _plan(places, channels, rows * columns * units, groups * kinds, dx)
+    plan = _plan(places, channels, rows * columns * units, groups * phases, dx)
     nothing = turned[:0]
-    _convolve(dy, turned, nothing, dx, units, (1, *window, row_period, column_period), plan, groups, kinds, False)
+    _convolve(dy, turned, nothing, dx, units, (1, *window, row_period, column_period), plan, groups, phases, False)
 
 
 def _convolve(
@@ -165,7 +167,7 @@ def _convolve(
     window: tuple,
     plan: _Plan,
     groups: int,
-    kinds: int,
+    phases: int,
     relu: bool,
 ) -> None:
     units = y.shape[3] // groups
@@ -173,7 +175,7 @@ def _convolve(
     flags = (target.rectify, _quads(channels, x), _quads(units, kernel), _quads(units, target.c))
     start(
         _CONVOLVE[plan.tile],
-        (plan.tiles_m * plan.tiles_n * plan.parts * kinds, groups),
+        (plan.tiles_m * plan.tiles_n * plan.parts * phases, groups),
         plan.threads,
         *_flat(x, kernel),
         target.bias,

@@ -1,4 +1,4 @@
-"""Twins of unfold.py: a thread has one number of the result, and sums gather what they need."""
+"""Twins of unfold.py: a thread computes one number of the result; a sum gathers its terms."""
 
 import numpy as np
 from numba import cuda
@@ -57,10 +57,10 @@ def _fold(x, y, sizes, line):
 
 
 def unfold_rows(x: DeviceArray, y: DeviceArray, stride: int, dilation: int, before: int) -> None:
-    """y[n, i, run, k, c] = x[n, i * stride + k * dilation - before, run, c], 0 outside of x."""
+    """Copy windows: y[n, i, run, k, c] = x[n, i * stride + k * dilation - before, run, c], 0 outside of x."""
     _start(_unfold, y, y, x, stride, dilation, before)
 
 
 def fold_rows(y: DeviceArray, x: DeviceArray, stride: int, dilation: int, before: int) -> None:
-    """x[n, j, run, c] = the sum of y[n, i, run, k, c] over i * stride + k * dilation - before = j."""
+    """Sum windows: x[n, j, run, c] = the sum of y[n, i, run, k, c] over i * stride + k * dilation - before = j."""
     _start(_fold, x, y, x, stride, dilation, before)

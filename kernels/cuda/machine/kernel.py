@@ -20,8 +20,10 @@ set, kernels run in Python (simulator.py), with other numbers of threads (`size`
 """
 
 import atexit
+import functools
 import json
 import os
+import types
 from collections.abc import Callable
 from typing import Any
 
@@ -75,6 +77,31 @@ def device_function(function: Callable) -> Callable:
         _simulate(function)
         return function
     return cuda.jit(function, device=True)
+
+
+@functools.cache
+def _from_cpu(function: Callable) -> Callable:
+    """A device function from the Python function of a `@compiled` one, and so with the compiled functions that it calls."""
+    names = {name: value for name, value in function.__globals__.items() if name in function.__code__.co_names}
+    for name, value in names.items():
+        names[name] = _from_cpu(value.py_func) if hasattr(value, "py_func") else value
+    copy = types.FunctionType(function.__code__, names, function.__name__)  # the CPU's keeps its own globals
+    copy.__module__ = function.__module__
+    return device_function(copy)
+
+
+@functools.cache
+def device_module(module: types.ModuleType) -> Any:
+    """The `@compiled` functions of a module of scalar formulas, as device functions under the same names.
+
+        rules = device_module(update_rules)
+
+    Kernels call `rules.adam(...)`. A kernel's file imports the module, so the cache's stamp of the kernel covers it.
+    """
+    functions = {name: _from_cpu(value.py_func) for name, value in vars(module).items() if hasattr(value, "py_func")}
+    found = types.ModuleType(module.__name__, module.__doc__)
+    vars(found).update(functions)
+    return found
 
 
 def _simulate(function: Callable) -> None:

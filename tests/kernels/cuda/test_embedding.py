@@ -8,7 +8,7 @@ from nbkeras import optimizers
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels import embedding, row_updates
-from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels import optimizers as optimizers_kernels
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.runtime import device
 
@@ -143,7 +143,9 @@ def test_catching_up_equals_steps_without_gradient(rho, dtype):
         row_updates.settle(v, seen, clock, rho)
         np.testing.assert_array_equal(v.copy(), whole.copy())
         np.testing.assert_array_equal((*clock.copy(), *seen.copy()), 7 + updates)
-        kernels.launch(kernels.rmsprop, twins.to(twins.place(), zeros.copy()), zeros, whole[0], rate, 0.0, rho, 1e-7)
+        optimizers_kernels.launch(
+            optimizers_kernels.rmsprop, twins.to(twins.place(), zeros.copy()), zeros, whole[0], rate, 0.0, rho, 1e-7
+        )
 
 
 def test_words_outside_the_table_have_no_gradient():

@@ -1,6 +1,7 @@
 """Optimizer steps on the GPU against those on the CPU, and optimizers as they are used."""
 
 import json
+import math
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,8 @@ import twins
 from nbkeras import optimizers
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Variable
-from nbkeras.kernels import gradients
-from nbkeras.kernels import optimizers as kernels
+from nbkeras.kernels import gradients, update_rules
+from nbkeras.kernels import optimizers as optimizers_kernels
 from nbkeras.kernels.runtime import device
 
 pytestmark = twins.needs_cuda
@@ -40,10 +41,10 @@ KERNELS = {"nesterov": "sgd_momentum", "rmsprop_momentum": "rmsprop_general", "r
 def run(where, name, dtype, size, first_step=0, decay=0.1, special=()):
     """Weights and slots after 5 steps."""
     slots, counts, constants = STEPS[name]
-    kernel, rng = getattr(kernels, KERNELS.get(name, name)), np.random.default_rng(0)
+    kernel, rng = getattr(optimizers_kernels, KERNELS.get(name, name)), np.random.default_rng(0)
     w = rng.standard_normal(size).astype(dtype)
     state = list((0.1 * rng.random((slots, size))).astype(dtype))
-    if kernel is kernels.rmsprop_general:
+    if kernel is optimizers_kernels.rmsprop_general:
         state[0] += 1  # more than the square of the mean
         state = (
             state
@@ -58,9 +59,9 @@ def run(where, name, dtype, size, first_step=0, decay=0.1, special=()):
             g[: len(special)] = special[:size]
             device.write(rate, [0.01 / (i + 1)])
             if name == "nadam":
-                device.launch(kernels.nadam_product, product, step, 0.9)
+                device.launch(optimizers_kernels.nadam_product, product, step, 0.9)
             own = (product,) if name == "nadam" else ()
-            kernels.launch(
+            optimizers_kernels.launch(
                 kernel, w, twins.to(where, g), *state, *own, rate, *((step,) if counts else ()), decay, *constants
             )
             device.write(step, [first_step + i + 1])
@@ -96,12 +97,21 @@ def test_slots_become_zero_before_they_are_subnormal(dtype):
         w, g, m, v = twins.to(where, (np.zeros(5, dtype), np.zeros(5, dtype), start, np.abs(start)))
         with device.on(where):
             rate, step = twins.to(where, (np.ones(1), np.ones(1, np.int64)))
-            kernels.launch(kernels.adam, w, g, m, v, rate, step, 0.0, 0.9, 0.9, 1e-7)
+            optimizers_kernels.launch(optimizers_kernels.adam, w, g, m, v, rate, step, 0.0, 0.9, 0.9, 1e-7)
         return twins.host((m, v))
 
     for got, want in zip(faded(twins.place()), faded(None), strict=True):
         np.testing.assert_array_equal(got, want)
         assert (got != 0).sum() == 1
+
+
+def test_a_rule_for_the_gpu_leaves_the_rule_of_the_cpu_as_it_is():
+    from nbkeras.kernels.cuda.machine.kernel import device_module
+
+    rules = device_module(update_rules)
+    assert rules is device_module(update_rules)  # compiled once for all kernels
+    assert callable(rules.adam) and rules.adam is not update_rules.adam
+    assert update_rules.math is math  # where the simulator's would not compile
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -114,7 +124,7 @@ def test_moving_average(dtype, step, every):
     def run(where):
         arrays = twins.to(where, (w, average, np.array([step])))
         with device.on(where):
-            kernels.launch(kernels.moving_average, *arrays, 0.75, every)
+            optimizers_kernels.launch(optimizers_kernels.moving_average, *arrays, 0.75, every)
         return twins.host(arrays)
 
     twins._same(run(twins.place()), run(None), "moving average", 1e-6)
@@ -130,9 +140,9 @@ def test_gradients_scaled_back_and_added_up(dtype, batches):
         arrays = twins.to(where, (g, total, np.array([batches]), np.zeros(1, np.int64), np.zeros(1, np.int64)))
         g_, total_, count, due, steps = arrays
         with device.on(where):
-            kernels.launch(gradients.unscale, g_, twins.to(where, np.array([8.0])))
+            optimizers_kernels.launch(gradients.unscale, g_, twins.to(where, np.array([8.0])))
             device.launch(gradients.count_batches, count, 3, due, steps)
-            kernels.launch(gradients.accumulate, g_, total_, due, 3)
+            optimizers_kernels.launch(gradients.accumulate, g_, total_, due, 3)
         return twins.host(arrays)
 
     twins._same(run(twins.place()), run(None), "gradients", 1e-6)
@@ -174,7 +184,7 @@ def test_clipping_and_weight_decay():
         g, w, rate = twins.to(where, (values, values, np.array([0.5])))
         with device.on(where):
             device.launch(gradients.clip, g.reshape(-1), 0.5)
-            device.launch(kernels.shrink, w, rate, 0.1)
+            device.launch(optimizers_kernels.shrink, w, rate, 0.1)
         return twins.host((g, w))
 
     for got, want in zip(run(twins.place()), run(None), strict=True):

@@ -8,13 +8,13 @@ import twins
 from nbkeras import random
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Variable
-from nbkeras.kernels import random as kernels
+from nbkeras.kernels import random as random_kernels
 from nbkeras.kernels.runtime import device
 
 pytestmark = twins.needs_cuda
 
 KEY = np.array([0xDEADBEEF, 2**32 - 1], np.uint32)
-SIZES = (0, 1, 3, 4, 6, 257, kernels.BLOCK, kernels.BLOCK + 5, 2 * kernels.BLOCK + 1022)
+SIZES = (0, 1, 3, 4, 6, 257, random_kernels.BLOCK, random_kernels.BLOCK + 5, 2 * random_kernels.BLOCK + 1022)
 
 
 def both(draw, *arrays):
@@ -34,13 +34,13 @@ def assert_equal(draw, *arrays):
 
 @pytest.mark.parametrize("size", SIZES)
 def test_words(size):
-    assert_equal(lambda key: kernels._words(key, size, 0))
-    assert_equal(lambda key: kernels._words(key, size, 3))
+    assert_equal(lambda key: random_kernels._words(key, size, 0))
+    assert_equal(lambda key: random_kernels._words(key, size, 3))
 
 
 def test_keys():
     def draw(key):
-        drawn = [kernels.draw_key(key)[0] for _ in range(2)]
+        drawn = [random_kernels.draw_key(key)[0] for _ in range(2)]
         return *drawn, key
 
     got, want = both(draw)
@@ -52,11 +52,11 @@ def test_keys():
 @pytest.mark.parametrize("interval", [(0.0, 1.0), (-0.05, 0.05), (3.0, 1e6)])
 def test_uniform(dtype, interval):
     for size in (0, 1, 1001):
-        assert_equal(lambda key, size=size: kernels.uniform(key, (size,), dtype, *interval)[0])
+        assert_equal(lambda key, size=size: random_kernels.uniform(key, (size,), dtype, *interval)[0])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("draw", [kernels.normal, kernels.truncated_normal])
+@pytest.mark.parametrize("draw", [random_kernels.normal, random_kernels.truncated_normal])
 def test_normal(draw, dtype):
     for shape, mean, stddev in (((0,), 0.0, 1.0), ((1,), 0.0, 1.0), ((37, 81), 0.0, 1.0), ((50,), 3.0, 0.01)):
         got, want = both(lambda key, *curve, shape=shape: draw(key, shape, dtype, *curve)[0], mean, stddev)
@@ -72,7 +72,7 @@ def test_words_at_the_ends(dtype):
 
     def draw(key, high, low):
         out = device.empty(words.shape, dtype)
-        kernels.launch_shares(kernels.normal_from_words, 1, high, low, real(0), real(1), real(0), out)
+        random_kernels.launch_shares(random_kernels.normal_from_words, 1, high, low, real(0), real(1), real(0), out)
         return out
 
     got, want = both(draw, words, words[::-1])
@@ -83,13 +83,13 @@ def test_words_at_the_ends(dtype):
 @pytest.mark.parametrize("interval", [(0, 1), (-3, 4), (-(2**62), 2**62), (5, 2**40)])
 def test_integers(interval):
     for size in (0, 1, 301):
-        assert_equal(lambda key, size=size: kernels.randint(key, (size,), *interval)[0])
+        assert_equal(lambda key, size=size: random_kernels.randint(key, (size,), *interval)[0])
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64", "int32", "bool"])
 def test_bernoulli(dtype):
     for probability in (0.0, 0.3, 1.0):
-        assert_equal(lambda key, p=probability: kernels.bernoulli(key, (7, 11), dtype, p)[0])
+        assert_equal(lambda key, p=probability: random_kernels.bernoulli(key, (7, 11), dtype, p)[0])
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -97,7 +97,7 @@ def test_bernoulli(dtype):
 @pytest.mark.parametrize("samples", [0, 1, 20])
 def test_categories(shape, samples, dtype):
     logits = 3 * np.random.default_rng(0).standard_normal(shape)
-    assert_equal(lambda key, x: kernels.categorical(x, key, samples)[0], logits.astype(dtype))
+    assert_equal(lambda key, x: random_kernels.categorical(x, key, samples)[0], logits.astype(dtype))
 
 
 def test_categories_of_numbers_out_of_the_ordinary():
@@ -111,15 +111,15 @@ def test_categories_of_numbers_out_of_the_ordinary():
         [1e30, -1e30, 1e30, 0, 0, 0, 0, 0, 0, 0],
     ]
     for logits in (np.array(rows), np.array(rows)[:, :5]):
-        assert_equal(lambda key, x: kernels.categorical(x, key, 20)[0], logits)
+        assert_equal(lambda key, x: random_kernels.categorical(x, key, 20)[0], logits)
 
 
 @pytest.mark.parametrize("size", [0, 1, 2, 7, 8, 9, 16, 17, 100])
 def test_orders(size):
     def draw(key):
         order, inverse = device.empty((size,), np.int64), device.empty((size,), np.int64)
-        words = kernels._words(key, size, 0), kernels._words(key, size, 1)
-        device.launch(kernels.permute, *words, order, inverse)
+        words = random_kernels._words(key, size, 0), random_kernels._words(key, size, 1)
+        device.launch(random_kernels.permute, *words, order, inverse)
         return order, inverse
 
     (order, inverse), (expected, expected_inverse) = both(draw)
@@ -134,8 +134,8 @@ def test_shuffle(dtype):
         for axis in range(x.ndim):
 
             def forward_and_back(key, x, axis=axis):
-                y, saved = kernels.shuffle(x, key, axis)
-                return y, kernels.shuffle_vjp(saved, y, (True, False))[0]
+                y, saved = random_kernels.shuffle(x, key, axis)
+                return y, random_kernels.shuffle_vjp(saved, y, (True, False))[0]
 
             (y, dx), (expected, _) = both(forward_and_back, x)
             np.testing.assert_array_equal(y, expected)
@@ -149,8 +149,8 @@ def test_dropout(size, dtype):
     x[1:5:2] = np.nan
 
     def forward_and_back(key, x, dy):
-        y, saved = kernels.dropout(x, key, 0.3)
-        return y, kernels.dropout_vjp(saved, dy, (True, False))[0]
+        y, saved = random_kernels.dropout(x, key, 0.3)
+        return y, random_kernels.dropout_vjp(saved, dy, (True, False))[0]
 
     for got, want in zip(*both(forward_and_back, x, 2 * x), strict=True):
         np.testing.assert_array_equal(got, want)
@@ -158,7 +158,7 @@ def test_dropout(size, dtype):
 
 @pytest.mark.parametrize("rate", [0.0, 0.5, 1.0])
 def test_rates(rate):
-    assert_equal(lambda key, x: kernels.dropout(x, key, rate)[0], np.ones((31, 3), np.float32))
+    assert_equal(lambda key, x: random_kernels.dropout(x, key, rate)[0], np.ones((31, 3), np.float32))
 
 
 @pytest.mark.parametrize("noise_shape", [(4, 1, 5), (1, 6, 1), (4, 6, 5)])
@@ -166,8 +166,8 @@ def test_dropout_of_whole_axes(noise_shape):
     x = np.random.default_rng(0).standard_normal((4, 6, 5)).astype(np.float32)
 
     def forward_and_back(key, x, dy):
-        y, saved = kernels.dropout(x, key, 0.4, noise_shape)
-        return y, kernels.dropout_vjp(saved, dy, (True, False))[0]
+        y, saved = random_kernels.dropout(x, key, 0.4, noise_shape)
+        return y, random_kernels.dropout_vjp(saved, dy, (True, False))[0]
 
     for got, want in zip(*both(forward_and_back, x, 2 * x), strict=True):
         np.testing.assert_array_equal(got, want)
