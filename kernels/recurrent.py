@@ -234,7 +234,7 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
         needs_weights[-1] = False
     nothing, states = absent(dtype), (batch, units)
     shapes = (features, width), (units, width), (2, width) if options.reset_after else (width,)
-    weights, totals, parts = gradient_arrays(needs_weights, shapes, dtype, chunks)
+    weights, totals, parts = gradient_arrays(needs_weights, shapes, dtype, nothing, chunks)
     dx = device.empty((0, 0, 0), dtype) if needs_x is False else device.output(needs_x, saved.shape, dtype)
     dh = device.output(needs_h0, states, dtype) if saved.has_h0 else device.empty(states, dtype)
     dc = nothing
@@ -544,13 +544,13 @@ def sum_rows(dz, at, rows, width, total, total_at, first):
         store(total, total_at + j, v if first else load(total, total_at + j) + v)
 
 
-def gradient_arrays(needs, shapes, dtype, chunks: int) -> tuple[list[Array | None], list[Array], Array]:
+def gradient_arrays(needs, shapes, dtype, nothing: Array, chunks: int) -> tuple[list[Array | None], list[Array], Array]:
     """Arrays for the weights' gradients (None: not needed), the same flat, and room for the parts of several chunks."""
     arrays = [
         None if need is False else device.output(need, shape, dtype) for need, shape in zip(needs, shapes, strict=True)
     ]
     size = sum(math.prod(shape) for shape in shapes) if chunks > 1 else 0
-    return arrays, [flat(array, absent(dtype)) for array in arrays], device.empty((chunks, size), dtype)
+    return arrays, [flat(array, nothing) for array in arrays], device.empty((chunks, size), dtype)
 
 
 def add_parts(parts: Array, totals: list[Array], shapes) -> None:
