@@ -121,13 +121,13 @@ class KernelCache(caching.NullCache):
         else:
             source = _application_stamp()
         # Files beside this one depend on nothing else, so all their copies may share; a user's may import what has no stamp.
-        place = "" if os.path.dirname(path) == FOLDER else path
+        own_path = "" if os.path.dirname(path) == FOLDER else path
         self._cells = function.__closure__ or ()
         self._flushed = False
         self._name = f"{function.__module__}.{function.__qualname__}"
         settings = int(config.OPT), config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT  # type: ignore[attr-defined]
         lines = code.co_firstlineno, hashlib.sha256(code.co_code).hexdigest()
-        self._function = self.versions, settings, place, source, self._name, lines
+        self._function = self.versions, settings, own_path, source, self._name, lines
 
     @property
     def cache_path(self):

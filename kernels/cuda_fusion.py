@@ -25,7 +25,7 @@ from nbkeras.kernels.device_array import DeviceArray
 
 _THREADS = size(256, simulated=8)
 _MOST_ARRAYS = 24  # pointers of a kernel
-_MOST_ELEMENTS = 2**31  # places are worked out in 32 bits
+_MOST_ELEMENTS = 2**31  # indices are computed in 32 bits
 
 _COMPARISONS = {
     "equal": "==",
@@ -197,8 +197,8 @@ class _Chain:
         ):
             return False
         kinds = [self._kind(operand, out) for operand in operands]
-        for place, (kind, operand) in enumerate(zip(kinds, operands, strict=True)):
-            truth = name in _OF_BOOLEANS or (name == "select" and place == 0)
+        for position, (kind, operand) in enumerate(zip(kinds, operands, strict=True)):
+            truth = name in _OF_BOOLEANS or (name == "select" and position == 0)
             if kind == "" or truth != (kind == "b") or (kind != "n" and not self._fits(operand)):
                 return False
             if kind in "svr" and self._memory_of(operand) in {*self._written, self._memory_of(out)}:
@@ -272,5 +272,5 @@ def _same(one: Any, other: Any) -> bool:
     """Whether two contiguous views of one memory are of the same elements."""
     if one.dtype != other.dtype or math.prod(one.shape) != math.prod(other.shape):
         return False
-    place = "address" if isinstance(one, DeviceArray) else "offset"
-    return type(one) is type(other) and getattr(one, place) == getattr(other, place)
+    attribute = "address" if isinstance(one, DeviceArray) else "offset"
+    return type(one) is type(other) and getattr(one, attribute) == getattr(other, attribute)

@@ -221,9 +221,9 @@ class Device:
 
     # Programs
 
-    def graph(self, play: Callable[[], None], place: Any) -> Callable[[], None]:
+    def graph(self, play: Callable[[], None], gpu: Any) -> Callable[[], None]:
         """What plays a list of launches that ran before: captured at the first call, from then on one CUDA graph."""
-        return _Graph(self, play, place).run
+        return _Graph(self, play, gpu).run
 
     def capture(self, play: Callable[[], None]) -> Any:
         """The launches that `play` makes, as an executable graph; they do not run."""
@@ -250,21 +250,21 @@ class Device:
         self._last = "one of a recorded program"
         _call(driver.cuGraphLaunch, graph, self._stream)
 
-    def inlet(self, buffers: list) -> "Inlet":
-        return Inlet(self, buffers)
+    def input_staging(self, buffers: list) -> "InputStaging":
+        return InputStaging(self, buffers)
 
 
 class _Graph:
     """A program that is played from a graph once it could be captured."""
 
-    def __init__(self, device: Device, play: Callable[[], None], place: Any):
-        self._device, self._play, self._place, self._captured, self._plain = device, play, place, None, False
+    def __init__(self, device: Device, play: Callable[[], None], gpu: Any):
+        self._device, self._play, self._gpu, self._captured, self._plain = device, play, gpu, None, False
         self._held: dict = {}
 
     def run(self) -> None:
         if self._captured is None and not self._plain:
             try:
-                with self._place.scratch_of_its_own() as self._held:
+                with self._gpu.scratch_of_its_own() as self._held:
                     self._captured = self._device.capture(self._play)
             except GpuError as error:
                 self._plain = True
@@ -300,7 +300,7 @@ class _Slot:
         flag = driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value
         self.filled, self.emptied = _call(driver.cuEventCreate, flag), _call(driver.cuEventCreate, flag)
         self._pinned = [None if b is None else _Pinned(b.nbytes) for b in buffers]
-        self.staged: list[Any] = [None if b is None else b.place.empty(b.shape, b.dtype) for b in buffers]
+        self.staged: list[Any] = [None if b is None else b.gpu.empty(b.shape, b.dtype) for b in buffers]
         self.arrays = [
             None if b is None else p.bytes[: b.nbytes].view(b.dtype).reshape(b.shape)  # type: ignore[union-attr]
             for b, p in zip(buffers, self._pinned, strict=True)
@@ -314,7 +314,7 @@ class _Slot:
             driver.cuEventDestroy(self.emptied)
 
 
-class Inlet:
+class InputStaging:
     """Where batches are put together on their way to a program's input buffers.
 
     Two slots take turns: while the step before runs, the next batch is written to pinned memory and copied to the device by

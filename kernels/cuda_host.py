@@ -15,7 +15,7 @@ def on_copies(function: Callable) -> Callable:
         function(*after)
         for arg, old, new in zip(args, before, after, strict=True):
             if old is not None and old.tobytes() != new.tobytes():
-                arg.place.write(arg, new)
+                arg.gpu.write(arg, new)
 
     twin.__name__, twin.on_host = function.__name__, True  # type: ignore[attr-defined]
     return twin

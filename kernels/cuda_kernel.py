@@ -2,7 +2,7 @@
 
 A family's twin is a file `<family>_cuda.py` with, for each compiled loop of `<family>.py` that is launched, a function of the
 same name and the same arguments (less `share, shares`): it chooses blocks and threads and starts kernels. It gets
-DeviceArrays and constants; `device.launch` calls it in the loop's place. Such files are imported when first needed.
+DeviceArrays and constants; `device.launch` calls it instead of the loop. Such files are imported when first needed.
 
     _THREADS = size(256, simulated=4)
 
@@ -90,14 +90,14 @@ def start(
 ) -> None:
     """Run a kernel over a grid of blocks; nothing for 0 blocks.
 
-    cooperative: blocks wait for each other, so all of them must fit the device at once (see Place.resident_blocks).
+    cooperative: blocks wait for each other, so all of them must fit the device at once (see Gpu.resident_blocks).
     shared: bytes of dynamic shared memory.
     """
     if (0 in blocks) if isinstance(blocks, tuple) else not blocks:
         return
     if _signatures is not None:
         _signatures.add((kernel.__module__, kernel.__name__, json.dumps([_type_name(arg) for arg in args])))
-    device.place().start(kernel, blocks, threads, args, cooperative, shared)
+    device.gpu().start(kernel, blocks, threads, args, cooperative, shared)
 
 
 # -------------------- which signatures kernels are used with --------------------

@@ -26,7 +26,7 @@ _EVERYONE = 0xFFFFFFFF
 ADD, MULTIPLY, LARGEST, SMALLEST, LARGEST_UNSIGNED, SMALLEST_UNSIGNED = range(6)
 
 
-def bits_of(count: int) -> int:
+def lane_bits(count: int) -> int:
     """The binary logarithm of the lanes for rows of `count` numbers: four to a lane, if there are so many."""
     return min(max(0, -(-count // 4) - 1).bit_length(), LANES.bit_length() - 1)
 
@@ -47,7 +47,7 @@ def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...
 
     arrays: contiguous, passed as flat memory.
     """
-    bits = bits_of(n)
+    bits = lane_bits(n)
     flat = (array.reshape(-1) for array in arrays)
     start(kernel, *over_rows(rows, bits), *flat, *args, rows, n, bits, is_wide(n, *arrays))
 
@@ -165,25 +165,25 @@ def fold_lanes(op, value, bits, shared):
 
 
 @device_function
-def find_lanes(op, value, place, bits, values, places):
-    """The place of the best value that the lanes of a row hold, and that value, for each of them; as fold_lanes."""
+def find_lanes(op, value, index, bits, values, indices):
+    """The index of the best value that the lanes of a row hold, and that value, for each of them; as fold_lanes."""
     step = min(1 << bits, WARP) >> 1
     while step > 0:
         other = cuda.shfl_xor_sync(_EVERYONE, value, step)
-        where = cuda.shfl_xor_sync(_EVERYONE, place, step)
-        if beats(op, other, where, value, place):
-            value, place = other, where
+        where = cuda.shfl_xor_sync(_EVERYONE, index, step)
+        if beats(op, other, where, value, index):
+            value, index = other, where
         step >>= 1
     if 1 << bits > WARP:
         thread, warps = cuda.threadIdx.x, (1 << bits) // WARP
         cuda.syncthreads()
         if thread % WARP == 0:
-            values[thread // WARP], places[thread // WARP] = value, place
+            values[thread // WARP], indices[thread // WARP] = value, index
         cuda.syncthreads()
         for warp in range(warps):
-            if beats(op, values[warp], places[warp], value, place):
-                value, place = values[warp], places[warp]
-    return value, place
+            if beats(op, values[warp], indices[warp], value, index):
+                value, index = values[warp], indices[warp]
+    return value, index
 
 
 # -------------------- columns --------------------

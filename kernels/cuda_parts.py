@@ -40,7 +40,7 @@ def parts_of(target: Target, batches: int, parts: int, m: int, n: int) -> Target
     """Where sums in parts go before they are added up: (batches, parts, m, n)."""
     c = target.c
     count = batches * parts * m * n
-    memory = device.place().scratch("parts of products", count * c.itemsize).at(0, (count,), c.dtype)
+    memory = device.gpu().scratch("parts of products", count * c.itemsize).at(0, (count,), c.dtype)
     return Target(memory, 0, n, parts * m * n, c.dtype.type(0), memory[:0], 0)
 
 
@@ -53,10 +53,10 @@ def add_parts(partial: Target, target: Target, batches: int, parts: int, m: int,
 
 
 @kernel
-def _add_parts(partial, shape, c, place, beta, bias, rectify):
+def _add_parts(partial, shape, c, form, beta, bias, rectify):
     """Each row of a block's threads adds every so many-th part; the first row adds those sums."""
     parts, m, n = shape
-    at, ld, step = place
+    at, ld, step = form
     sums = cuda.shared.array(_THREADS, c.dtype)
     column, width, row, rows = cuda.threadIdx.x, cuda.blockDim.x, cuda.threadIdx.y, cuda.blockDim.y
     e, batch, total = cuda.blockIdx.x * width + column, cuda.blockIdx.z, c.dtype.type(0)

@@ -1,4 +1,4 @@
-"""Place: one GPU, its memory pool, its stream of work, and the twins of kernels. Loaded when a GPU is first asked for.
+"""Gpu: one GPU, its memory pool, its stream of work, and the twins of kernels. Loaded when a GPU is first asked for.
 
 Everything is queued on one stream in order, so memory that is given back may be used again at once by what is queued later.
 Python goes on meanwhile; it waits where a value is read.
@@ -94,8 +94,8 @@ class _Scratch(threading.local):
         self.arrays: dict[str, DeviceArray] = {}
 
 
-class Place:
-    """A GPU: where arrays are made and kernels run while it is this thread's `device.place()`."""
+class Gpu:
+    """A GPU: where arrays are made and kernels run while it is this thread's `device.gpu()`."""
 
     def __init__(self, index: int):
         self._device = Device(index)
@@ -109,7 +109,7 @@ class Place:
     def __reduce__(self) -> tuple:
         return get, (self.index,)
 
-    def __deepcopy__(self, memo: dict) -> "Place":
+    def __deepcopy__(self, memo: dict) -> "Gpu":
         return self
 
     # Memory
@@ -248,9 +248,9 @@ class Place:
         """Recorded launches with chains of elementwise ones joined."""
         return cuda_fusion.fuse(steps, memory_of, needed_after)
 
-    def inlet(self, buffers: list) -> Any:
+    def input_staging(self, buffers: list) -> Any:
         """What writes batches into buffers, while the step before still runs."""
-        return self._device.inlet(buffers)
+        return self._device.input_staging(buffers)
 
     def interface(self, array: DeviceArray) -> dict:
         """`__cuda_array_interface__`, version 3."""
@@ -267,9 +267,9 @@ class Place:
 
 
 @functools.cache
-def get(index: int) -> Place:
-    """The Place of the GPU with a number."""
-    return Place(index)
+def get(index: int) -> Gpu:
+    """The Gpu of the GPU with a number."""
+    return Gpu(index)
 
 
 def count() -> int:

@@ -78,7 +78,7 @@ else:
         return builder.asm(ir.FunctionType(kind, [address.type]), text, constraints, [address], True)
 
     @intrinsic
-    def _come(typing, counter):
+    def _arrive(typing, counter):
         """counter[0] += 1; who sees that sees what this block's threads wrote before their last barrier."""
 
         def generate(context, builder, signature, args):
@@ -89,7 +89,7 @@ else:
         return types.void(counter), generate
 
     @intrinsic
-    def _here(typing, counter):
+    def _count_of(typing, counter):
         """counter[0], and with it what those wrote who came."""
 
         def generate(context, builder, signature, args):
@@ -106,8 +106,8 @@ else:
         """
         cuda.syncthreads()
         if cuda.threadIdx.x == 0:
-            _come(counter)
-            while _here(counter) < target:
+            _arrive(counter)
+            while _count_of(counter) < target:
                 pass
         cuda.syncthreads()
 
@@ -257,13 +257,13 @@ def add_terms(sums, u, packed, group, held, terms, columns, operand, at, lanes):
                 value = operand[uint64(at + i * lanes)]
                 for c in range(columns):
                     sums[c] += value * u[(group * held + i) * columns + c]
-    chunk, place = held, (group * terms + held) * columns * BLOCK + cuda.threadIdx.x
+    chunk, index = held, (group * terms + held) * columns * BLOCK + cuda.threadIdx.x
     while chunk < terms:
         for i in range(CHUNK):
             value = operand[uint64(at + (chunk + i) * lanes)]
             for c in range(columns):
-                sums[c] += value * packed[uint64(place + (i * columns + c) * BLOCK)]
-        chunk, place = chunk + CHUNK, place + CHUNK * columns * BLOCK
+                sums[c] += value * packed[uint64(index + (i * columns + c) * BLOCK)]
+        chunk, index = chunk + CHUNK, index + CHUNK * columns * BLOCK
 
 
 @device_function
@@ -282,13 +282,13 @@ def sum_of_lane(sums, lane):
 
 
 @device_function
-def hold_columns(u, weights, first, units, gates, places, terms, tiles):
+def hold_columns(u, weights, first, units, gates, strides, terms, tiles):
     """This warp's columns, to registers: column c is gate c % gates of unit first + c // gates; 0 for what there is not.
 
-    places: how many numbers of `weights` apart units, gates and terms are. terms: of all lanes and parts.
+    strides: how many numbers of `weights` apart units, gates and terms are. terms: of all lanes and parts.
     """
     bits, share, _, own, _, _ = tiles
-    of_unit, of_gate, of_term = places
+    of_unit, of_gate, of_term = strides
     warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
     part, group = warp >> (WARP_BITS - bits), warp & ((WARPS >> bits) - 1)
     begin, end = part * share + lane, min(terms, (part + 1) * share)
@@ -296,10 +296,10 @@ def hold_columns(u, weights, first, units, gates, places, terms, tiles):
         column = group * COLUMNS + c
         unit = first + column // gates
         at = unit * of_unit + column % gates * of_gate
-        here = column < own * gates and unit < units
+        exists = column < own * gates and unit < units
         for i in range(TERMS):
             weight, term = weights.dtype.type(0), begin + i * LANES
-            if here and term < end:
+            if exists and term < end:
                 weight = weights[uint64(at + term * of_term)]
             u[i * COLUMNS + c] = weight
 
@@ -326,10 +326,10 @@ def multiply(u, exchange, at, operand, sums, tiles):
         e += step
     cuda.syncthreads()
     warp, lane = thread // LANES, thread % LANES
-    at, row, place = (warp >> (WARP_BITS - bits)) * share + lane, 0, thread
+    at, row, index = (warp >> (WARP_BITS - bits)) * share + lane, 0, thread
     while row < rows:
-        sums[uint64(place)] = _sums_of_rows(u, operand, at, width, share, lane)
-        at, row, place = at + ROWS * width, row + ROWS, place + GRID
+        sums[uint64(index)] = _sums_of_rows(u, operand, at, width, share, lane)
+        at, row, index = at + ROWS * width, row + ROWS, index + GRID
     cuda.syncthreads()
 
 

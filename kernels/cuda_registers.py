@@ -64,8 +64,8 @@ else:
         return [builder.bitcast(builder.gep(data, [_offset(builder, at, i)]), kind) for i in range(0, 4, lanes)], lanes
 
     def _load(context, builder, array_type, array, at):
-        places, lanes = _vectors(context, builder, array_type, array, at)
-        vectors = [builder.load(place, align=16) for place in places]
+        pointers, lanes = _vectors(context, builder, array_type, array, at)
+        vectors = [builder.load(pointer, align=16) for pointer in pointers]
         return [builder.extract_element(vectors[i // lanes], ir.Constant(_I32, i % lanes)) for i in range(4)]
 
     def _tuple(builder, values):
@@ -92,13 +92,13 @@ else:
 
         def generate(context, builder, signature, args):
             array, at, quad = args
-            places, lanes = _vectors(context, builder, signature.args[0], array, at)
-            for i, place in enumerate(places):
-                vector = ir.Constant(place.type.pointee, ir.Undefined)
+            pointers, lanes = _vectors(context, builder, signature.args[0], array, at)
+            for i, pointer in enumerate(pointers):
+                vector = ir.Constant(pointer.type.pointee, ir.Undefined)
                 for lane in range(lanes):
                     value = builder.extract_value(quad, i * lanes + lane)
                     vector = builder.insert_element(vector, value, ir.Constant(_I32, lane))
-                builder.store(vector, place, align=16)
+                builder.store(vector, pointer, align=16)
             return context.get_dummy_value()
 
         return types.void(array, types.int64, quad), generate
@@ -147,8 +147,8 @@ else:
 
         rows, columns: where the block's quads of rows and of columns are, relative to a_at + p * a_step and b_at + p * b_step.
         """
-        place = types.int64
-        signature = block(block, a, place, place, rows, b, place, place, columns, terms)
+        offset = types.int64
+        signature = block(block, a, offset, offset, rows, b, offset, offset, columns, terms)
 
         def generate(context, builder, signature, args):
             block, a, a_at, a_step, rows, b, b_at, b_step, columns, _ = args

@@ -81,7 +81,7 @@ class _Warp:
                 for thread in group:
                     thread.value = brought
                 if cuda.journal is not None:
-                    _check_place(group)
+                    _check_meeting(group)
                     self.settle(cuda.journal, group)
                 ready += group
         return ready
@@ -110,7 +110,7 @@ class _Thread:
         self.worker.parent.switch()
         return self.value
 
-    def place(self) -> tuple[Any, int]:
+    def location(self) -> tuple[Any, int]:
         """Where in the kernel it waits."""
         frame = self.worker.gr_frame
         while frame.f_code.co_filename in (__file__, cuda_language.__file__):
@@ -185,7 +185,7 @@ def _released(blocks: list[_Block]) -> list[_Thread]:
                 thread.value = brought
             if cuda.journal is not None:
                 for warp in block.warps:
-                    _check_place(warp.threads)
+                    _check_meeting(warp.threads)
                 block.settle(cuda.journal)
             ready += block.threads
     if ready or states == {"end"}:
@@ -201,9 +201,9 @@ def _released(blocks: list[_Block]) -> list[_Thread]:
     return [thread for block in blocks for thread in block.threads]
 
 
-def _check_place(threads: list[_Thread]) -> None:
-    """BarrierError where threads of a warp meet from several places: a GPU's must come to a barrier together."""
-    if len({thread.place() for thread in threads}) > 1:
+def _check_meeting(threads: list[_Thread]) -> None:
+    """BarrierError where threads of a warp come from several lines: a GPU's must come to a barrier together."""
+    if len({thread.location() for thread in threads}) > 1:
         raise _stuck([threads[0].block])
 
 
@@ -215,7 +215,7 @@ def _stuck(blocks: list[_Block]) -> BarrierError:
         if thread.waits_for == "end":
             state = "have ended"
         else:
-            state = f"wait at a barrier of the {thread.waits_for} in {line_of(*thread.place())}"
+            state = f"wait at a barrier of the {thread.waits_for} in {line_of(*thread.location())}"
         groups.setdefault(state, []).append(tuple(thread.index))
     told = [
         f"{', '.join(map(str, members[:4]))}{f' and {len(members) - 4} more' if len(members) > 4 else ''} {state}"
@@ -273,9 +273,9 @@ def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperati
     grid, shape = _dimensions(blocks), _dimensions(threads)
     if min(grid) < 1 or min(shape) < 1 or shape[0] * shape[1] * shape[2] > 1024 or max(grid[1:]) > 65535:
         raise ValueError(f"a launch of {grid} blocks of {shape} threads is beyond what a GPU takes")
-    indices, places = _positions(shape), list(_positions(grid))
+    indices, grid_indices = _positions(shape), list(_positions(grid))
     if order is not None:
-        order.shuffle(places)
+        order.shuffle(grid_indices)
     with _lock, np.errstate(all="ignore"):
         if os.environ.get("NBKERAS_SIMULATOR") == "strict":
             cuda.journal = Journal(f"{function.__module__}.{function.__name__}")
@@ -283,12 +283,12 @@ def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperati
         args = tuple(_argument(arg, name) for arg, name in zip(args, function.__code__.co_varnames, strict=False))
         try:
             if cooperative:
-                _play([_Block(place, indices, shared) for place in places], function, args, order)
+                _play([_Block(index, indices, shared) for index in grid_indices], function, args, order)
             elif has_barriers(function):
-                for place in places:
-                    _play([_Block(place, indices, shared)], function, args, order)
+                for index in grid_indices:
+                    _play([_Block(index, indices, shared)], function, args, order)
             else:
-                _call_each(places, indices, function, args, order, shared)
+                _call_each(grid_indices, indices, function, args, order, shared)
         except Exception as error:
             if not isinstance(error, BarrierError | RaceError):
                 error.add_note(f"in CUDA thread {tuple(cuda.threadIdx)} of block {tuple(cuda.blockIdx)}")
@@ -297,17 +297,17 @@ def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperati
             cuda.thread = cuda.block = cuda.journal = None
 
 
-def _call_each(places: list, indices: tuple, function: Callable, args: tuple, order: Any, shared: int) -> None:
+def _call_each(grid_indices: list, indices: tuple, function: Callable, args: tuple, order: Any, shared: int) -> None:
     """Run a kernel without barriers: each thread to its end."""
     journal = cuda.journal
-    for place in places:
-        cuda.block, cuda.blockIdx = _Block(place, (), shared), place
+    for index in grid_indices:
+        cuda.block, cuda.blockIdx = _Block(index, (), shared), index
         members = indices if order is None else order.sample(indices, len(indices))
         logs = []
         for cuda.threadIdx in members:
             if journal is not None:
                 logs.append(Log())
-                journal.enter(place, cuda.threadIdx, logs[-1])
+                journal.enter(index, cuda.threadIdx, logs[-1])
             function(*args)
         if journal is not None:
             journal.meet([journal.meet(logs)], journal.grid)
@@ -389,14 +389,14 @@ class Device:
     def synchronize(self) -> None:
         pass
 
-    def graph(self, play: Callable[[], None], place: Any) -> Callable[[], None]:
+    def graph(self, play: Callable[[], None], gpu: Any) -> Callable[[], None]:
         return play
 
-    def inlet(self, buffers: list) -> "Inlet":
-        return Inlet(self, buffers)
+    def input_staging(self, buffers: list) -> "InputStaging":
+        return InputStaging(self, buffers)
 
 
-class Inlet:
+class InputStaging:
     """Where batches are put together before they go to the device's buffers."""
 
     def __init__(self, device: Device, buffers: list):

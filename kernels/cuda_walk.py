@@ -7,6 +7,7 @@ for tuples of int32 (a product of two is one instruction) and, of very large arr
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from nbkeras.kernels.device_array import DeviceArray
 THREADS = size(256, simulated=8)  # of a block of such a kernel
 ITEMS = 4  # elements of a thread, a block's width apart
 _RANKS = (1, 2, 4, 8)
-_MOST = 2**31  # elements, where there is more than one axis: then places are worked out in 32 bits
+_MOST = 2**31  # elements, where there is more than one axis: then indices are computed in 32 bits
 
 
 def strides_over(array: DeviceArray, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -112,7 +113,7 @@ def count_of(path: tuple) -> int:
 
 
 @device_function
-def place_of_one(n, sizes, multipliers, shifts, x):
+def index_of_one(n, sizes, multipliers, shifts, x):
     """Where the n-th element of an operand with strides x is."""
     i = np.int64(x[0])
     for back in range(1, len(sizes)):
@@ -123,7 +124,7 @@ def place_of_one(n, sizes, multipliers, shifts, x):
 
 
 @device_function
-def places_of_two(n, sizes, multipliers, shifts, x, y):
+def indices_of_two(n, sizes, multipliers, shifts, x, y):
     """Where the n-th elements of two operands are."""
     i, j = np.int64(x[0]), np.int64(y[0])
     for back in range(1, len(sizes)):
@@ -135,7 +136,7 @@ def places_of_two(n, sizes, multipliers, shifts, x, y):
 
 
 @device_function
-def places_of_three(n, sizes, multipliers, shifts, x, y, z):
+def indices_of_three(n, sizes, multipliers, shifts, x, y, z):
     """Where the n-th elements of three operands are."""
     i, j, k = np.int64(x[0]), np.int64(y[0]), np.int64(z[0])
     for back in range(1, len(sizes)):
@@ -148,7 +149,7 @@ def places_of_three(n, sizes, multipliers, shifts, x, y, z):
 
 
 @device_function
-def places_of_four(n, sizes, multipliers, shifts, w, x, y, z):
+def indices_of_four(n, sizes, multipliers, shifts, w, x, y, z):
     """Where the n-th elements of four operands are."""
     h, i, j, k = np.int64(w[0]), np.int64(x[0]), np.int64(y[0]), np.int64(z[0])
     for back in range(1, len(sizes)):
@@ -159,3 +160,30 @@ def places_of_four(n, sizes, multipliers, shifts, w, x, y, z):
         j += rest * y[d + 1]
         k += rest * z[d + 1]
     return h + n * w[1], i + n * x[1], j + n * y[1], k + n * z[1]
+
+
+# -------------------- arrays as kernels see them --------------------
+
+
+def unsigned_of(itemsize: int) -> Any:
+    """The unsigned integer of a size."""
+    return {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[itemsize]
+
+
+def seen_as(dtype: Any, array: DeviceArray) -> DeviceArray:
+    """The array's bits as another dtype of that size."""
+    return array if array.dtype == dtype else array.view(dtype)
+
+
+def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
+    """Flat arrays of unsigned integers, and a number, as wider ones while runs stay whole; the run's length comes first."""
+    while run % 2 == 0 and arrays[0].itemsize < 8 and all(a.address % (2 * a.itemsize) == 0 for a in arrays):
+        wide = unsigned_of(2 * arrays[0].itemsize)
+        run, number = run // 2, np.array([number, number]).view(wide)[0]
+        arrays = tuple(array.view(wide) for array in arrays)
+    return run, number, *arrays
+
+
+def numeric(array: DeviceArray) -> DeviceArray:
+    """The array, with booleans as uint8."""
+    return seen_as(np.uint8, array) if array.dtype == np.bool_ else array

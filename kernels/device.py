@@ -36,7 +36,7 @@ ARRAYS = (np.ndarray, DeviceArray)
 
 
 class _Thread(threading.local):
-    place: Any = None  # where new arrays and launches go; the class's own is that of all threads that chose none
+    gpu: Any = None  # where new arrays and launches go; the class's own is that of all threads that chose none
     recorder: Any = None  # hears of empty(), launch() and read(); see nbkeras/program.py
     runner: Any = None  # runs launches in `launch`'s place: a Profile, or the Checks of checking.py
     flags: tuple = ()  # what launches hang on: see only_if
@@ -45,7 +45,7 @@ class _Thread(threading.local):
 
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
-_known: set[int] = set()  # those whose values never change
+_constants: set[int] = set()  # owners that mark_constant marked
 gpu_used = False  # whether arrays may be elsewhere than on the CPU: what only then must be checked is checked only then
 
 
@@ -56,54 +56,54 @@ def root(array: Array) -> Array:
     return array
 
 
-def place() -> Any:
-    """The place where this thread computes; None is the CPU."""
-    return _thread.place
+def gpu() -> Any:
+    """The Gpu that this thread computes on; None is the CPU."""
+    return _thread.gpu
 
 
-def place_of(array: Array) -> Any:
-    """The place where an array is; None is the CPU's memory."""
-    return array.place if isinstance(array, DeviceArray) else None
+def gpu_of(array: Array) -> Any:
+    """The Gpu that an array is on; None is the CPU."""
+    return array.gpu if isinstance(array, DeviceArray) else None
 
 
 @contextlib.contextmanager
-def on(place: Any) -> Iterator[None]:
-    """Compute on a place in this thread."""
+def on(gpu: Any) -> Iterator[None]:
+    """Compute on a GPU, or on the CPU (None), in this thread."""
     global gpu_used
-    before, chosen = _thread.place, "place" in _thread.__dict__
-    _thread.place = place
-    gpu_used = gpu_used or place is not None
+    before, chosen = _thread.gpu, "gpu" in _thread.__dict__
+    _thread.gpu = gpu
+    gpu_used = gpu_used or gpu is not None
     try:
         yield
     finally:
         if chosen:
-            _thread.place = before
+            _thread.gpu = before
         else:
-            del _thread.place
+            del _thread.gpu
 
 
-def set_place(place: Any) -> None:
-    """Compute on a place, in this thread and all others that have not chosen one with `on`."""
+def set_gpu(gpu: Any) -> None:
+    """Compute on a GPU, or on the CPU (None), in this thread and in all others that have not chosen with `on`."""
     global gpu_used
-    _Thread.place = place
-    _thread.__dict__.pop("place", None)
-    gpu_used = gpu_used or place is not None
+    _Thread.gpu = gpu
+    _thread.__dict__.pop("gpu", None)
+    gpu_used = gpu_used or gpu is not None
 
 
-def elsewhere(array: Array | None) -> bool:
-    """Whether an array is not where this thread computes."""
-    return gpu_used and array is not None and not _thread.dry and place_of(array) is not _thread.place
+def is_on_other_device(array: Array | None) -> bool:
+    """Whether an array is on another device than this thread computes on."""
+    return gpu_used and array is not None and not _thread.dry and gpu_of(array) is not _thread.gpu
 
 
-def here(array: Array) -> Array:
-    """The array itself where this thread computes, a copy of one that is elsewhere."""
-    return persistent(read(array)) if elsewhere(array) else array
+def to_this_device(array: Array) -> Array:
+    """The array itself if this thread computes on its device, else a copy on this thread's device."""
+    return persistent(read(array)) if is_on_other_device(array) else array
 
 
 def empty(shape, dtype=np.float32) -> Array:
     """A C-contiguous temporary array with undefined content; in a replayed program its memory is planned and reused."""
-    place = _thread.place
-    array = np.empty(shape, dtype) if place is None or _thread.dry else place.empty(shape, dtype)
+    gpu = _thread.gpu
+    array = np.empty(shape, dtype) if gpu is None or _thread.dry else gpu.empty(shape, dtype)
     if _thread.recorder is not None:
         array = _thread.recorder.allocated(array)
     elif not _thread.dry:
@@ -126,8 +126,8 @@ def persistent(array) -> Array:
     if not isinstance(array, DeviceArray):
         array = np.require(array, requirements=["C", "W", "A", "E"])
         array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-        if _thread.place is not None and not _thread.dry:
-            array = _thread.place.upload(array)
+        if _thread.gpu is not None and not _thread.dry:
+            array = _thread.gpu.upload(array)
     owner = root(array)
     key = id(owner)
     known = _persistent.get(key)
@@ -139,7 +139,7 @@ def persistent(array) -> Array:
 def _forget(key: int, gone: weakref.ref) -> None:
     if _persistent.get(key) is gone:
         del _persistent[key]
-        _known.discard(key)
+        _constants.discard(key)
 
 
 def is_persistent(owner: Array) -> bool:
@@ -148,14 +148,14 @@ def is_persistent(owner: Array) -> bool:
     return known is not None and known() is owner
 
 
-def know(*arrays: Array) -> None:
-    """Say of arrays that their values never change: those may be read while a step is recorded or shapes are worked out."""
-    _known.update(id(root(persistent(array))) for array in arrays)
+def mark_constant(*arrays: Array) -> None:
+    """Mark arrays whose values never change: they may be read while a step is recorded or shapes are worked out."""
+    _constants.update(id(root(persistent(array))) for array in arrays)
 
 
-def is_known(array: Array | None) -> bool:
-    """Whether a step is recorded or shapes are worked out, and `know` was told of the array."""
-    return (_thread.dry or _thread.recorder is not None) and array is not None and id(root(array)) in _known
+def is_readable_constant(array: Array | None) -> bool:
+    """Whether a step is recorded or shapes are worked out, and the array was marked by `mark_constant`."""
+    return (_thread.dry or _thread.recorder is not None) and array is not None and id(root(array)) in _constants
 
 
 def launch(function: Callable, *args) -> None:
@@ -167,7 +167,7 @@ def launch(function: Callable, *args) -> None:
     if _thread.dry:
         return
     if gpu_used:
-        function, args = _placed(function, args)
+        function, args = _on_device(function, args)
     if _thread.flags:
         function, args = _Conditional(function, len(_thread.flags)), (*_thread.flags, *args)
     if _thread.recorder is not None:
@@ -221,24 +221,24 @@ class _Conditional:
 
     def __call__(self, *args: Any) -> None:
         for flag in args[: self._flags]:
-            if not (flag.place.read(flag) if isinstance(flag, DeviceArray) else flag)[0]:
+            if not (flag.gpu.read(flag) if isinstance(flag, DeviceArray) else flag)[0]:
                 return
         self._function(*args[self._flags :])
 
 
-def _placed(function: Callable, args: tuple) -> tuple[Callable, tuple]:
-    """The launch as this thread's place does it; ValueError for arrays that are somewhere else."""
-    place = _thread.place
-    if place is not None:
-        args = tuple(place.empty(a.shape, a.dtype) if isinstance(a, np.ndarray) and not a.size else a for a in args)
+def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
+    """The launch as this thread's device does it; ValueError for arrays on another device."""
+    gpu = _thread.gpu
+    if gpu is not None:
+        args = tuple(gpu.empty(a.shape, a.dtype) if isinstance(a, np.ndarray) and not a.size else a for a in args)
     for arg in args:
-        if isinstance(arg, ARRAYS) and place_of(arg) is not place and not (function is copy and place is not None):
+        if isinstance(arg, ARRAYS) and gpu_of(arg) is not gpu and not (function is copy and gpu is not None):
             raise ValueError(
-                f"{getattr(function, '__name__', function)!r} runs on {place or 'the CPU'}, but was given an array of shape "
-                f"{arg.shape} on {place_of(arg) or 'the CPU'}: make variables, layers, optimizers and metrics on the device "
+                f"{getattr(function, '__name__', function)!r} runs on {gpu or 'the CPU'}, but was given an array of shape "
+                f"{arg.shape} on {gpu_of(arg) or 'the CPU'}: make variables, layers, optimizers and metrics on the device "
                 "that they are used on (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
             )
-    return (function, args) if place is None else (place.twin(function), args)
+    return (function, args) if gpu is None else (gpu.twin(function), args)
 
 
 @np.errstate(all="ignore")
@@ -268,8 +268,8 @@ def play(steps: list[tuple[Callable, tuple]]) -> None:
 
 def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
     """What runs recorded launches again; on a GPU they become one CUDA graph, unless a profile is being taken."""
-    place, plain = _thread.place, functools.partial(play, steps)
-    graph = None if place is None else place.graph(steps, plain)
+    gpu, plain = _thread.gpu, functools.partial(play, steps)
+    graph = None if gpu is None else gpu.graph(steps, plain)
     if graph is None:
         return plain
     return lambda: plain() if _thread.runner is not None else graph()
@@ -279,11 +279,11 @@ def fuse(
     steps: list[tuple[Callable, tuple]], memory_of: Callable, needed_after: Callable
 ) -> list[tuple[Callable, tuple]]:
     """Recorded launches with chains of elementwise ones joined, on a GPU; see cuda_fusion.py."""
-    return steps if _thread.place is None else _thread.place.fuse(steps, memory_of, needed_after)
+    return steps if _thread.gpu is None else _thread.gpu.fuse(steps, memory_of, needed_after)
 
 
-class Inlet:
-    """Where batches are put together for a program's input buffers: on the CPU the buffers themselves."""
+class InputStaging:
+    """Arrays to write the next batch into, on its way to a program's input buffers: on the CPU the buffers themselves."""
 
     def __init__(self, buffers: list):
         self.arrays = buffers
@@ -292,16 +292,16 @@ class Inlet:
         """Bring `arrays` to the buffers."""
 
 
-def inlet(buffers: list) -> Any:
-    """An Inlet for buffers of this thread's place; on a GPU the next batch is on its way while a step runs."""
-    return Inlet(buffers) if _thread.place is None else _thread.place.inlet(buffers)
+def input_staging(buffers: list) -> Any:
+    """An InputStaging for buffers on this thread's device; on a GPU the next batch is copied while a step runs."""
+    return InputStaging(buffers) if _thread.gpu is None else _thread.gpu.input_staging(buffers)
 
 
 def persistent_empty(shape, dtype) -> Array:
     """`persistent` of an array with undefined content."""
-    if _thread.place is None or _thread.dry:
+    if _thread.gpu is None or _thread.dry:
         return persistent(np.empty(shape, dtype))
-    return persistent(_thread.place.empty(shape, dtype))
+    return persistent(_thread.gpu.empty(shape, dtype))
 
 
 def view_at(owner: Array, offset: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> Array:
@@ -319,21 +319,21 @@ def address(array: Array) -> int:
 def write(array: Array, value: Any) -> None:
     """Put a value into an array of the same shape, now; not recorded."""
     if isinstance(array, DeviceArray):
-        array.place.write(array, value)
+        array.gpu.write(array, value)
     else:
         array[...] = value
 
 
 def read(array: Array) -> Array:
     """The array as a NumPy array for Python to look at (a copy if it is on a GPU); what looks at values cannot be recorded."""
-    array = shown(array)
+    array = readable(array)
     return array.copy() if isinstance(array, DeviceArray) else array
 
 
-def shown(array: Array) -> Array:
-    """The array itself, for others to look into: as `read`."""
+def readable(array: Array) -> Array:
+    """The array itself, once it is certain that its values may be read now; see `read`."""
     array = plain(array)
-    if is_known(array):
+    if is_readable_constant(array):
         return array
     if _thread.dry:
         raise ValueReadError(
@@ -511,8 +511,8 @@ class Profile:
         name = getattr(function, "__name__", repr(function))
         start = time.perf_counter()
         run(function, args)
-        if _thread.place is not None:
-            _thread.place.synchronize()
+        if _thread.gpu is not None:
+            _thread.gpu.synchronize()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
         self.calls[name] = self.calls.get(name, 0) + 1
 

@@ -11,15 +11,19 @@ from nbkeras.kernels.cuda_walk import (
     THREADS,
     count_of,
     dividers,
-    place_of_one,
-    places_of_two,
+    index_of_one,
+    indices_of_two,
+    numeric,
+    seen_as,
     span,
     split,
     strides_over,
+    unsigned_of,
     walk,
+    widened,
 )
 from nbkeras.kernels.device_array import DeviceArray
-from nbkeras.kernels.elementwise_cuda import bits_of, numeric, of_ufunc, seen_as, widened
+from nbkeras.kernels.elementwise_cuda import of_ufunc
 
 _PLAIN, _TRUTH, _WHOLE = range(3)
 _TILE = size(32, simulated=4)
@@ -33,7 +37,7 @@ def _fill(count, sizes, multipliers, shifts, target, target_steps, value):
     for item in range(ITEMS):
         n = first + item * cuda.blockDim.x
         if n < count:
-            target[np.uint64(place_of_one(n, sizes, multipliers, shifts, target_steps))] = value
+            target[np.uint64(index_of_one(n, sizes, multipliers, shifts, target_steps))] = value
 
 
 @kernel
@@ -44,7 +48,7 @@ def _assign(how, count, sizes, multipliers, shifts, source, source_steps, target
     for item in range(ITEMS):  # all loads before the first store, since they may not pass one
         n = first + item * cuda.blockDim.x
         if n < count:
-            i, at[item] = places_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
+            i, at[item] = indices_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
             values[item] = source[np.uint64(i)]
     for item in range(ITEMS):
         if first + item * cuda.blockDim.x < count:
@@ -82,7 +86,7 @@ def _turn(
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
     n, top = split(cuda.blockIdx.x, tiles[0], tile_multipliers[0], tile_shifts[0])
     n, left = split(n, tiles[1], tile_multipliers[1], tile_shifts[1])
-    i, j = places_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
+    i, j = indices_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
     top, left = top * _TILE, left * _TILE
     i += left + x
     for r in range(y, _TILE, _TILE_ROWS):
@@ -100,7 +104,7 @@ def assign(source: Any, target: DeviceArray) -> None:
     if not target.size:
         return
     if not isinstance(source, DeviceArray):
-        bits = bits_of(target.itemsize)
+        bits = unsigned_of(target.itemsize)
         target, value = seen_as(bits, target), np.asarray(source).astype(target.dtype).view(bits)[()]
         if target.flags.c_contiguous:
             _, value, target = widened(target.size, value, target.reshape(-1))
@@ -111,7 +115,7 @@ def assign(source: Any, target: DeviceArray) -> None:
         return
     how = _PLAIN
     if source.dtype == target.dtype:
-        bits = bits_of(target.itemsize)
+        bits = unsigned_of(target.itemsize)
         source, target = seen_as(bits, source), seen_as(bits, target)
     elif target.dtype == np.bool_:
         how = _TRUTH
@@ -155,14 +159,14 @@ def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:
 def copy(source: DeviceArray | np.ndarray, target: DeviceArray) -> None:
     """target[...] = source, any strides, with a cast where dtypes differ; source may be in the CPU's memory."""
     if isinstance(source, np.ndarray):
-        target.place.write(target, source)
+        target.gpu.write(target, source)
     elif (
         source.dtype == target.dtype
         and source.flags.c_contiguous
         and target.flags.c_contiguous
         and source.shape == target.shape
     ):
-        target.place.move(source, target)
+        target.gpu.move(source, target)
     else:
         assign(source, target)
 

@@ -118,7 +118,7 @@ def _write(quad, c, at, count, wide, beta, bias, j, rectify):
 
 
 @device_function
-def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, place, beta, bias, rectify):
+def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, form, beta, bias, rectify):
     """A tile of C: the part `blockIdx.y` of its sums, for the product `blockIdx.z`.
 
     rows, columns: where a thread's quads are; warps: how many lie across a tile; stages: two stages of A, then two of B.
@@ -174,7 +174,7 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, p
         _keep(stages, now + b_to, b_spread, y)
         cuda.syncthreads()
 
-    at, ldc, step, part_step, wide = place
+    at, ldc, step, part_step, wide = form
     i, j = i + row, j + column
     at += batch * step + part * part_step + i * ldc + j
     for r in range(4 * len(rows)):
@@ -188,28 +188,28 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, p
 
 
 @kernel(launch_bounds=(_LARGE_THREADS, 2))
-def _multiply_large(sizes, a, left, b, right, c, place, beta, bias, rectify):
+def _multiply_large(sizes, a, left, b, right, c, form, beta, bias, rectify):
     stages = cuda.shared.array(_LARGE_STAGES, a.dtype, alignment=16)
-    _multiply(_TWO_ROWS, _TWO_COLUMNS, _LARGE, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+    _multiply(_TWO_ROWS, _TWO_COLUMNS, _LARGE, 2, stages, sizes, a, left, b, right, c, form, beta, bias, rectify)
 
 
 @kernel(launch_bounds=(_MEDIUM_THREADS, 5))
-def _multiply_medium(sizes, a, left, b, right, c, place, beta, bias, rectify):
+def _multiply_medium(sizes, a, left, b, right, c, form, beta, bias, rectify):
     stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype, alignment=16)
-    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, form, beta, bias, rectify)
 
 
 @kernel(launch_bounds=_MEDIUM_THREADS)
-def _multiply_double(sizes, a, left, b, right, c, place, beta, bias, rectify):
+def _multiply_double(sizes, a, left, b, right, c, form, beta, bias, rectify):
     """The medium tile for float64, whose sums take twice the registers."""
     stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype, alignment=16)
-    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, form, beta, bias, rectify)
 
 
 @kernel(launch_bounds=_SMALL_THREADS)
-def _multiply_small(sizes, a, left, b, right, c, place, beta, bias, rectify):
+def _multiply_small(sizes, a, left, b, right, c, form, beta, bias, rectify):
     stages = cuda.shared.array(_SMALL_STAGES, a.dtype, alignment=16)
-    _multiply(_ONE, _ONE, _SMALL, 1, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+    _multiply(_ONE, _ONE, _SMALL, 1, stages, sizes, a, left, b, right, c, form, beta, bias, rectify)
 
 
 # -------------------- products --------------------
@@ -258,8 +258,8 @@ def product(
         if cublas.chosen() and k > 0:
             simple = bias.size == 0 and not rectify
             result = target if simple else parts_of(target, count, 1, m, n)
-            places = a, left[0], lda, b, right[0], ldb, result.beta, result.c, result.at, result.ld
-            cublas.gemm(ta, tb, m, n, k, *places, count, a_step, b_step, result.step)
+            operands = a, left[0], lda, b, right[0], ldb, result.beta, result.c, result.at, result.ld
+            cublas.gemm(ta, tb, m, n, k, *operands, count, a_step, b_step, result.step)
             if not simple:
                 add_parts(result, target, count, 1, m, n)
         elif n == 1:
@@ -271,7 +271,7 @@ def product(
 
 
 def _form(x: DeviceArray, at: int, ld: int, step: int, along: bool, extent: int, k: int) -> tuple:
-    """An operand's place: (its start, from line to line, from term to term, from matrix to matrix, whether quads load).
+    """The form of an operand: (its start, from line to line, from term to term, from matrix to matrix, whether quads load).
 
     A's lines are its rows, B's its columns. along: whether a line's terms lie side by side, else the lines of a term do.
     """
@@ -280,7 +280,7 @@ def _form(x: DeviceArray, at: int, ld: int, step: int, along: bool, extent: int,
 
 
 def _vector(x: DeviceArray, form: tuple) -> tuple:
-    """A vector's place: (its start, from number to number, from vector to vector, whether quads load)."""
+    """The form of a vector: (its start, from number to number, from vector to vector, whether quads load)."""
     at, _, apart, step, _ = form
     return at, apart, step, int(apart == 1 and _has_quads(x, at, step))
 
@@ -291,13 +291,13 @@ def _has_quads(x: DeviceArray, at: int, *distances: int) -> bool:
 
 
 def _start(m, n, k, a, left, b, right, target, batches) -> None:
-    tile, parts = _plan(m, n, k, batches, target.c.itemsize, device.place().processors)
+    tile, parts = _plan(m, n, k, batches, target.c.itemsize, device.gpu().processors)
     depth = _part(k, parts)
     partial = target if parts == 1 else parts_of(target, batches, parts, m, n)
     c, at, ld, step, *rest = partial
-    place = at, ld, step, m * n, int(n % 4 == 0 and _has_quads(c, at, ld, step, m * n if parts > 1 else 0))
+    form = at, ld, step, m * n, int(n % 4 == 0 and _has_quads(c, at, ld, step, m * n if parts > 1 else 0))
     grid = blocks(m, tile.side) * blocks(n, tile.side), parts, batches
-    args = (m, n, k, depth), a, _operand(left), b, _operand(right), c, place, *rest
+    args = (m, n, k, depth), a, _operand(left), b, _operand(right), c, form, *rest
     start(tile.kernel, grid, tile.threads, *args)
     if parts > 1:
         add_parts(partial, target, batches, parts, m, n)

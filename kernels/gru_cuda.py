@@ -220,8 +220,8 @@ def _forward(
         inside += bias[uint64(5 * units + unit)]
     new = recurrence.activate(activation, new + _bias_of(bias, 2, unit, units, 1, z) + reset * inside, z)
     if keep != 0:
-        place = spot * 3 * units + unit
-        z[uint64(place)], z[uint64(place + units)], z[uint64(place + 2 * units)] = (
+        index = spot * 3 * units + unit
+        z[uint64(index)], z[uint64(index + units)], z[uint64(index + 2 * units)] = (
             update,
             reset,
             new,
@@ -260,13 +260,13 @@ def _grid_forward(
             row = first + local_row
             live = local_row < rows and row < batch and unit < units
             spot = recurrence.spot_of(row, step, length, codes[4])
-            place, column = spot * 3 * units + unit, 3 * local_unit
+            index, column = spot * 3 * units + unit, 3 * local_unit
             update = reset = new = before = zero
             if live:
                 update, reset, new = (
-                    z[uint64(place)],
-                    z[uint64(place + units)],
-                    z[uint64(place + 2 * units)],
+                    z[uint64(index)],
+                    z[uint64(index + units)],
+                    z[uint64(index + 2 * units)],
                 )
                 before = recurrence.running_state(h0, h_last, row * units + unit, step)
             recurrence.multiply(u, operands, source + first * width, shared, sums, tiles)
@@ -362,14 +362,14 @@ def _block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, d
 def _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after):
     """What a unit's step back needs that was there before: its gates, what the reset gate multiplied, h, the gradient of h."""
     _, length, units = sizes
-    place = spot * 3 * units + unit
+    index = spot * 3 * units + unit
     inside = inner[uint64(spot * units + unit)] if reset_after != 0 else z.dtype.type(0)
     carry = recurrence.running_state(dh_last, dh, row * units + unit, length - 1 - step)
     before = h[uint64(spot * units + unit)]
     return (
-        z[uint64(place)],
-        z[uint64(place + units)],
-        z[uint64(place + 2 * units)],
+        z[uint64(index)],
+        z[uint64(index + units)],
+        z[uint64(index + 2 * units)],
         inside,
         before,
         carry,
@@ -382,7 +382,7 @@ def _backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes):
 
     With the reset gate before the product, its own gradient is not known yet: 0.
     """
-    units, place = sizes[2], spot * 3 * sizes[2] + unit
+    units, index = sizes[2], spot * 3 * sizes[2] + unit
     activation, recurrent_activation, reset_after, _, _, _ = codes
     update, reset, new, inside, before, carry = saved
     d_update = d_reset = d_new = dz.dtype.type(0)
@@ -395,7 +395,7 @@ def _backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes):
     if reset_after != 0:
         d_reset, d_inside = d_new * inside * recurrence.slope(recurrent_activation, reset, dz), d_new * reset
         dinner[uint64(spot * units + unit)] = d_inside
-    dz[uint64(place)], dz[uint64(place + units)], dz[uint64(place + 2 * units)] = (
+    dz[uint64(index)], dz[uint64(index + units)], dz[uint64(index + 2 * units)] = (
         d_update,
         d_reset,
         d_new,
@@ -444,12 +444,12 @@ def _grid_backward(
                     first_of_three, second, third = _backward(
                         s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes
                     )
-                    place = target + row * width + unit
-                    operands[uint64(place)], operands[uint64(place + units)] = (
+                    index = target + row * width + unit
+                    operands[uint64(index)], operands[uint64(index + units)] = (
                         first_of_three,
                         second,
                     )
-                    operands[uint64(place + 2 * units)] = third
+                    operands[uint64(index + 2 * units)] = third
             first += apart
         if step >= 0:
             recurrence.meet(counter, (past + 1) * cuda.gridDim.x)
@@ -467,18 +467,18 @@ def _step_forward(bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, siz
     if at < batch * units:
         row, unit = at // units, at % units
         spot = recurrence.spot_of(row, step, length, backwards)
-        place, before = spot * 3 * units + unit, recurrence.running_state(h0, h_last, at, step)
+        index, before = spot * 3 * units + unit, recurrence.running_state(h0, h_last, at, step)
         if reset_after != 0:
             inside = z.dtype.type(0) if fresh != 0 else inner[spot * units + unit]
             new = _forward(
-                z[place], z[place + units], z[place + 2 * units], inside, before, row, spot, step, unit,
+                z[index], z[index + units], z[index + 2 * units], inside, before, row, spot, step, unit,
                 bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes,
             )  # fmt: skip
         else:
-            candidate = recurrence.activate(activation, z[place + 2 * units] + _bias_of(bias, 2, unit, units, 0, z), z)
-            z[place + 2 * units] = candidate
+            candidate = recurrence.activate(activation, z[index + 2 * units] + _bias_of(bias, 2, unit, units, 0, z), z)
+            z[index + 2 * units] = candidate
             new = _finish(
-                z[place], candidate, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes
+                z[index], candidate, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes
             )
         if drop.size > 0:
             dropped[at] = new * drop[at]
@@ -492,10 +492,10 @@ def _step_reset(bias, z, inner, operand, sizes, codes, step, fresh):
     if at < batch * units:
         row, unit = at // units, at % units
         spot = recurrence.spot_of(row, step, length, codes[4])
-        place = spot * 3 * units + unit
-        z[place] = recurrence.activate(codes[1], z[place] + _bias_of(bias, 0, unit, units, 0, z), z)
-        reset = recurrence.activate(codes[1], z[place + units] + _bias_of(bias, 1, unit, units, 0, z), z)
-        z[place + units] = reset
+        index = spot * 3 * units + unit
+        z[index] = recurrence.activate(codes[1], z[index] + _bias_of(bias, 0, unit, units, 0, z), z)
+        reset = recurrence.activate(codes[1], z[index + units] + _bias_of(bias, 1, unit, units, 0, z), z)
+        z[index + units] = reset
         inner[spot * units + unit] = z.dtype.type(0) if fresh != 0 else reset * operand[at]
 
 

@@ -17,11 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from nbkeras.kernels import cuda_convolve, cuda_correlate, cuda_grouped
+from nbkeras.kernels import cuda_convolve, cuda_correlate, cuda_grouped, device
 from nbkeras.kernels.cuda_convolve import DEPTH, LARGE, LINES, MEDIUM, SIDE, SMALL
 from nbkeras.kernels.cuda_kernel import blocks, size, start
 from nbkeras.kernels.cuda_parts import Target, add_parts, parts_of
-from nbkeras.kernels.device import place
 from nbkeras.kernels.device_array import DeviceArray
 from nbkeras.kernels.window import Window
 
@@ -138,7 +137,7 @@ def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window
     rows, columns = blocks(window.height, row_period), blocks(window.width, column_period)  # most taps on a place
     slots = min(row_period, window.height) * min(column_period, window.width)
     count = slots * rows * columns * units * depth
-    turned = place().scratch("turned kernel", count * dx.itemsize).at(0, (count,), dx.dtype)
+    turned = device.gpu().scratch("turned kernel", count * dx.itemsize).at(0, (count,), dx.dtype)
     tiles = blocks(units, SIDE) * blocks(channels, SIDE)
     start(
         cuda_convolve.turn,

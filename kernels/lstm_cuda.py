@@ -123,9 +123,9 @@ def _forward(
     i, f = recurrence.activate(recurrent_activation, i, z), recurrence.activate(recurrent_activation, f, z)
     g, o = recurrence.activate(activation, g, z), recurrence.activate(recurrent_activation, o, z)
     if keep != 0:
-        place = spot * 4 * units + unit
-        z[uint64(place)], z[uint64(place + units)] = i, f
-        z[uint64(place + 2 * units)], z[uint64(place + 3 * units)] = g, o
+        index = spot * 4 * units + unit
+        z[uint64(index)], z[uint64(index + units)] = i, f
+        z[uint64(index + 2 * units)], z[uint64(index + 3 * units)] = g, o
     new_c = f * before_c + i * g
     new_h = o * recurrence.activate(activation, new_c, z)
     if recurrence.is_masked(mask, spot):
@@ -138,9 +138,9 @@ def _forward(
 @device_function
 def _gates(z, spot, unit, units):
     """A unit's four numbers of z."""
-    place = spot * 4 * units + unit
-    i, f = z[uint64(place)], z[uint64(place + units)]
-    return i, f, z[uint64(place + 2 * units)], z[uint64(place + 3 * units)]
+    index = spot * 4 * units + unit
+    i, f = z[uint64(index)], z[uint64(index + units)]
+    return i, f, z[uint64(index + 2 * units)], z[uint64(index + 3 * units)]
 
 
 @kernel(launch_bounds=recurrence.GRID)
@@ -329,7 +329,7 @@ def _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes):
     units = sizes[2]
     activation, recurrent_activation, _, _, _ = codes
     i, f, g, o, before, after, carry_h, carry_c = saved
-    zero, at, place = dz.dtype.type(0), row * units + unit, spot * 4 * units + unit
+    zero, at, index = dz.dtype.type(0), row * units + unit, spot * 4 * units + unit
     s += carry_h
     di = df = dg = do = zero
     if not recurrence.is_masked(mask, spot):
@@ -341,8 +341,8 @@ def _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes):
         )
         dg, do = d * i * recurrence.slope(activation, g, dz), s * v * recurrence.slope(recurrent_activation, o, dz)
         s, carry_c = zero, d * f
-    dz[uint64(place)], dz[uint64(place + units)] = di, df
-    dz[uint64(place + 2 * units)], dz[uint64(place + 3 * units)] = dg, do
+    dz[uint64(index)], dz[uint64(index + units)] = di, df
+    dz[uint64(index + 2 * units)], dz[uint64(index + 3 * units)] = dg, do
     dh[uint64(at)], dc[uint64(at)] = s, carry_c
     return di, df, dg, do
 
@@ -385,9 +385,9 @@ def _grid_backward(
                     dh[uint64(at)] += s
                 else:
                     di, df, dg, do = _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes)
-                    place = target + row * width + unit
-                    operands[uint64(place)], operands[uint64(place + units)] = di, df
-                    operands[uint64(place + 2 * units)], operands[uint64(place + 3 * units)] = (
+                    index = target + row * width + unit
+                    operands[uint64(index)], operands[uint64(index + units)] = di, df
+                    operands[uint64(index + 2 * units)], operands[uint64(index + 3 * units)] = (
                         dg,
                         do,
                     )

@@ -21,7 +21,7 @@ def named(function: Any) -> str:
     return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
 
 
-def described(value: Any) -> str:
+def short_description(value: Any) -> str:
     """A value as a message shows it: arrays and tensors by shape and dtype."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{_article(type(value).__name__)} of shape {tuple(value.shape)} and dtype {value.dtype}"
@@ -64,7 +64,7 @@ def raise_named(kernel: Callable, args: tuple, error: Exception) -> NoReturn:
             typeof(arg)
         except (ValueError, TypeError):  # TypeError: a Tensor says itself that it is none
             raise TypeError(
-                f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {described(arg)}. Call "
+                f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {short_description(arg)}. Call "
                 "device.launch in an op: `apply(op, vjp, [tensors])` gives it the arrays of the tensors"
             ) from None
     if isinstance(error, TypeError):

@@ -289,7 +289,7 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
 def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -> int:
     """Into how many chunks of rows a batch is cut: a power of two, by shape alone; 1 for work too small to share or on a GPU."""
     count = 1
-    if device.place() is None and batch * steps * (features + units + 32) * gates * units > _SERIAL_WORK:
+    if device.gpu() is None and batch * steps * (features + units + 32) * gates * units > _SERIAL_WORK:
         while count < _MOST_CHUNKS and batch >= 2 * count * _LEAST_ROWS:
             count *= 2
     return count
@@ -297,13 +297,13 @@ def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -
 
 def block_steps(batch: int, steps: int, count: int) -> int:
     """Time steps per block; all on a GPU."""
-    return steps if device.place() is not None else min(steps, max(1, _BLOCK_ROWS // -(-batch // count)))
+    return steps if device.gpu() is not None else min(steps, max(1, _BLOCK_ROWS // -(-batch // count)))
 
 
 def time_major(x: Array, ring: int) -> Array:
     """Room for `ring` steps of x, time-major; on a GPU x itself, whose order of axes suits products of all steps."""
     batch, _, features = x.shape
-    return x.reshape(-1) if device.place() is not None else device.empty(batch * ring * features, x.dtype)
+    return x.reshape(-1) if device.gpu() is not None else device.empty(batch * ring * features, x.dtype)
 
 
 def absent(dtype) -> Array:
@@ -316,7 +316,7 @@ def for_back_product(weight: Array, rows: int) -> tuple[Array, int]:
 
     From about 512 rows on, a copy that is transposed pays, but on a GPU: else each product transposes its panels again.
     """
-    if rows < _TRANSPOSE_ROWS or device.place() is not None:
+    if rows < _TRANSPOSE_ROWS or device.gpu() is not None:
         return weight, 1
     transposed = device.empty(weight.shape[::-1], weight.dtype)
     device.launch(device.copy, weight.T, transposed)

@@ -21,7 +21,7 @@ _SHARED = 32768  # bytes of operands in a block's shared memory
 
 def fits_block(dtype: np.dtype, batch: int, units: int) -> bool:
     """Whether the recurrence is to run in blocks of one sample each: float32, few units, and not many samples for those."""
-    few = units <= recurrence.MOST_UNITS // 2 or batch <= 2 * device.place().processors
+    few = units <= recurrence.MOST_UNITS // 2 or batch <= 2 * device.gpu().processors
     return dtype == np.float32 and units <= recurrence.MOST_UNITS and few
 
 
@@ -48,16 +48,16 @@ def pack(recurrent_kernel: DeviceArray, gates: int, backward: bool) -> DeviceArr
 @kernel
 def _pack(recurrent_kernel, packed, shape, backward):
     terms, columns, units, width = shape
-    place, thread = cuda.blockIdx.x, cuda.blockIdx.y * 32 + cuda.threadIdx.x
-    column, term, group = place % columns, place // columns % terms, place // columns // terms
+    index, thread = cuda.blockIdx.x, cuda.blockIdx.y * 32 + cuda.threadIdx.x
+    column, term, group = index % columns, index // columns % terms, index // columns // terms
     if backward != 0:
         unit, k = thread // 16 * 4 + column, term * 16 + thread % 16
         at = unit * width + group * units + k
     else:
         unit, k = thread // 4, term * 4 + thread % 4
         at = k * width + column * units + unit
-    here = unit < units and k < units
-    packed[place * recurrence.BLOCK + thread] = recurrent_kernel[at] if here else packed.dtype.type(0)
+    exists = unit < units and k < units
+    packed[index * recurrence.BLOCK + thread] = recurrent_kernel[at] if exists else packed.dtype.type(0)
 
 
 _resident: dict[tuple, int] = {}
@@ -97,7 +97,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
     parts that the terms are cut into, terms of a part, samples at a time, units of a block, blocks for all units, samples
     rounded up).
     """
-    place, dtype, bits = device.place(), args[0].dtype, 0
+    gpu, dtype, bits = device.gpu(), args[0].dtype, 0
     while bits < recurrence.WARP_BITS and terms > recurrence.LANES * recurrence.TERMS << bits:
         bits += 1
     share, own = (
@@ -106,7 +106,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
     )
     if dtype != np.float32 or share > recurrence.LANES * recurrence.TERMS or not own:
         return False
-    width, slices, key = share << bits, blocks(units, own), (place, kernel)
+    width, slices, key = share << bits, blocks(units, own), (gpu, kernel)
     rows = (
         min(recurrence.GRID // own, _SHARED // (width * dtype.itemsize), recurrence.MOST_ROWS)
         // recurrence.ROWS
@@ -114,7 +114,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
     )
     if key not in _resident:
         like = (*args, args[0], scratch("counter", 1, np.dtype(np.int32)), (0,) * 6)
-        _resident[key] = place.resident_blocks(kernel, recurrence.GRID, like, _SHARED)
+        _resident[key] = gpu.resident_blocks(kernel, recurrence.GRID, like, _SHARED)
     if not rows or slices > _resident[key]:
         return False
     apart = min(_resident[key] // slices, blocks(batch, recurrence.ROWS))
@@ -133,7 +133,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
 def scratch(name: str, count: int, dtype) -> DeviceArray:
     """Room for `count` numbers until the twin returns."""
     nbytes = count * dtype.itemsize
-    return device.place().scratch(f"recurrent {name}", nbytes)[:nbytes].view(dtype)
+    return device.gpu().scratch(f"recurrent {name}", nbytes)[:nbytes].view(dtype)
 
 
 # -------------------- for all steps --------------------

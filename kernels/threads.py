@@ -343,7 +343,7 @@ def stretch(size, share, shares):
 
 def launch_shares(kernel: Callable, shares: int, *args) -> None:
     """Launch `kernel(*args, share, shares)` for each share, on several threads if there are several shares."""
-    if device.place() is not None:  # twins on a GPU cut the work themselves
+    if device.gpu() is not None:  # twins on a GPU cut the work themselves
         device.launch(kernel, *args)
     elif shares == 1:
         device.launch(kernel, *args, 0, 1)

@@ -355,8 +355,8 @@ class Stepper(Layer, registered=False):
 
     def _run_step(self, kind: str, batch: Batch, layout: Layout) -> Any:
         """Run a step and return copies of its outputs: a prediction, or the logs of a step that the user wrote."""
-        if self._place is not tensor.place():
-            with tensor.on_place(self._place):
+        if self._gpu is not tensor.gpu():
+            with tensor.on_gpu(self._gpu):
                 return self._run_step(kind, batch, layout)
         if self._generation != tensor.program_generation():  # outdated programs go now, with their memory
             self._reset_steps(self._trained)
