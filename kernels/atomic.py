@@ -1,4 +1,4 @@
-"""What threads say to each other, atomically, and to the processor, as instructions in compiled code.
+"""Atomic reads, writes and additions for threads, and the instructions by which they wait, in compiled code.
 
 `state` is the address of numbers of 64 bits, `at` the index of one of them.
 """
@@ -23,13 +23,13 @@ def _pointer(builder, args):
 
 @intrinsic
 def read(typing, state, at):
-    """The number at index `at`, and with it all that was written before it."""
+    """The number at index `at`. Afterwards all that was written before it can be read."""
     return _word(_word, _word), lambda _, builder, __, args: builder.load_atomic(_pointer(builder, args), "acquire", 8)
 
 
 @intrinsic
 def write(typing, state, at, value):
-    """Write a number; whoever reads it sees all that was written before."""
+    """Write a number. A thread that reads it sees all earlier writes too."""
 
     def generate(context, builder, signature, args):
         builder.store_atomic(args[2], _pointer(builder, args), "release", 8)
@@ -40,7 +40,7 @@ def write(typing, state, at, value):
 
 @intrinsic
 def add(typing, state, at, value):
-    """Add to a number; returns what it was."""
+    """Add to a number; returns the old one."""
     signature = _word(_word, _word, _word)
     return signature, lambda _, builder, __, args: builder.atomic_rmw(
         "add", _pointer(builder, args), args[2], "seq_cst"
@@ -49,7 +49,7 @@ def add(typing, state, at, value):
 
 @intrinsic
 def exchange(typing, state, at, value):
-    """Write a number; returns what it was."""
+    """Write a number; returns the old one."""
     signature = _word(_word, _word, _word)
     return signature, lambda _, builder, __, args: builder.atomic_rmw(
         "xchg", _pointer(builder, args), args[2], "seq_cst"
@@ -94,7 +94,7 @@ WALL, OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CP
 
 @intrinsic
 def nanoseconds(typing, clock):
-    """What a clock of the C library shows; 0 where there is none."""
+    """The time of a clock of the C library; 0 where there is none."""
 
     def generate(context, builder, signature, args):
         if OWN < 0:

@@ -1,7 +1,7 @@
-"""NVIDIA's cuBLAS for matrix products on a GPU, where it was asked for: nbkeras.config.set_matmul. Needs nvmath-python.
+"""Matrix products on a GPU by NVIDIA's cuBLAS, if nbkeras.config.set_matmul chose it. Needs nvmath-python.
 
-cuBLAS stores matrices by columns, and a matrix by rows is its transpose by columns: so C^T = op(B)^T op(A)^T is computed,
-which takes B first and turns nothing. Its workspace is ours, so that products can be captured in a CUDA graph and give the
+cuBLAS stores matrices by columns, and a matrix by rows is its transpose by columns. So C^T = op(B)^T op(A)^T is computed:
+B comes first, and nothing is transposed. The workspace is ours, so that products can be captured in a CUDA graph and give the
 same bits each time. float32 is multiplied as float32, without TF32.
 """
 
@@ -38,7 +38,7 @@ def choose(wanted: bool) -> None:
 
 
 def chosen() -> bool:
-    """Whether products are cuBLAS's."""
+    """Whether cuBLAS computes the products."""
     return _chosen
 
 

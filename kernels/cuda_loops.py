@@ -1,6 +1,6 @@
-"""NumPy's loops as CUDA kernels: arithmetic, comparisons, functions of one number; elementwise_cuda.py starts them.
+"""NumPy's ufuncs as CUDA kernels: arithmetic, comparisons, functions of one number; elementwise_cuda.py starts them.
 
-There is a kernel for each kind of ufunc, with a code for which it is: the memory takes the time, not the choice. Arithmetic on
+There is one kernel for each kind of ufunc; a code chooses the ufunc: the time goes to memory, not to the choice. Arithmetic on
 contiguous floats goes four numbers at a time. Booleans are seen as uint8.
 """
 

@@ -1,9 +1,9 @@
 """Numbers in the registers of a CUDA thread: loads and stores of 128 bits, and a block of sums of products.
 
-A *quad* is four neighbouring numbers, a *block* the sums of a small matrix; both are tuples, which the compiler keeps in
-registers, where an array of a thread's own would have to be unrolled for that by its good will. Offsets are into contiguous
+A *quad* is four neighbouring numbers, a *block* the sums of a small matrix. Both are tuples, which the compiler keeps in
+registers; a thread's local array stays in registers only if the compiler unrolls all its loops. Offsets are into contiguous
 arrays taken as flat memory and are not checked. In the simulator quads and blocks are NumPy arrays. Shared memory for quads is
-asked for with `cuda.shared.array(..., alignment=16)`.
+allocated with `cuda.shared.array(..., alignment=16)`.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from nbkeras.kernels.cuda_kernel import SIMULATED
 if SIMULATED:
 
     def _quad(array, at):
-        """A view of the quad; ValueError where a GPU could not load it at once."""
+        """A view of the quad; ValueError where a GPU could not load it in one instruction."""
         quad = array[at : at + 4]
         address = quad.address if hasattr(quad, "address") else quad.__array_interface__["data"][0]
         if len(quad) != 4 or address % 16:
@@ -57,7 +57,7 @@ else:
         return builder.add(value, value.type(number))
 
     def _vectors(context, builder, array_type, array, at):
-        """Where the 16-byte vectors of the quad at an offset are, and how many numbers each holds."""
+        """(pointers to the 16-byte vectors of the quad at an offset, numbers in each vector)."""
         lanes = 16 // (array_type.dtype.bitwidth // 8)
         data = context.make_array(array_type)(context, builder, array).data
         kind = ir.VectorType(data.type.pointee, lanes).as_pointer()

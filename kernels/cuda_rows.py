@@ -65,7 +65,7 @@ def _keys(indices, rows, keys, positions):
 
 @kernel
 def _count(keys, shift, counts):
-    """How often each digit occurs in the block's tile: counts[digit * tiles + tile]."""
+    """Count each digit in the block's tile: counts[digit * tiles + tile]."""
     found = cuda.shared.array(_DIGITS, np.int32)
     thread = cuda.threadIdx.x
     found[thread] = 0
@@ -108,7 +108,7 @@ def _scan(counts):
 
 @kernel
 def _move(keys, positions, shift, counts, keys_out, positions_out):
-    """Keys and positions of the block's tile go to their digit's stretch, in the order in which they are."""
+    """Move keys and positions of the block's tile to the range of their digit, in their order."""
     of_warps = cuda.shared.array((_WARPS, _DIGITS), np.int32)  # first how many, then where to
     stretches = cuda.shared.array(_DIGITS, np.int32)
     thread, lane, warp = cuda.threadIdx.x, cuda.laneid, cuda.threadIdx.x // 32
@@ -166,13 +166,13 @@ def by_row(indices: DeviceArray, rows: int, room: DeviceArray) -> None:
 
 @device_function
 def begins_run(rows, k, table_rows):
-    """Whether k is the first of the positions of a row, of one in the table."""
+    """Whether k is the first position of a run, of a row that is in the table."""
     return k < rows.size and rows[k] < table_rows and (k == 0 or rows[k - 1] != rows[k])
 
 
 @device_function
 def _end(rows, row, low, high):
-    """Where a run ends that goes on at least to `low`, at most to `high`."""
+    """The end of a run that ends at `low` or later, at `high` at the latest."""
     while low < high:
         middle = (low + high) // 2
         if rows[middle] == row:
@@ -184,7 +184,7 @@ def _end(rows, row, low, high):
 
 @device_function
 def _start(rows, row, high):
-    """Where the run begins that `high` lies in."""
+    """The start of the run that contains `high`."""
     low = np.int64(0)
     while low < high:
         middle = (low + high) // 2
@@ -197,7 +197,7 @@ def _start(rows, row, high):
 
 @kernel
 def _sum_pieces(dy, rows, positions, table_rows, sums):
-    """sums[k] is the sum of the piece that begins at k, if a piece of a run of more than one does."""
+    """sums[k] = the sum of the piece that begins at k, for runs of more than one piece."""
     k = row_of_thread()
     if k >= rows.size:
         return

@@ -1,15 +1,15 @@
 """A CUDA device in Python, for tests: runs kernels over a grid of threads, with memory that is the CPU's.
 
-Numba's simulator gives each CUDA thread a Python thread and polls them; here a thread is a plain call, or a greenlet where the
-kernel has barriers, which runs until it meets one. That is far faster, it adds what Numba's lacks (warp shuffles and votes, a
-grid-wide barrier over several blocks), and it finds barriers that not all threads reach. Environment variables:
+Numba's simulator gives each CUDA thread a Python thread and polls them. Here a thread is a plain call, or, if the kernel has
+barriers, a greenlet that runs until it comes to one. That is far faster. It also has features that Numba's simulator lacks
+(warp shuffles and votes, a grid-wide barrier over several blocks), and finds barriers that not all threads reach. Variables:
 
 * NBKERAS_SIMULATOR_SEED: a number shuffles the order in which blocks and threads run, so that a race shows;
 * NBKERAS_SIMULATOR=strict: indices and races are checked (cuda_checker.py), which takes a few times as long;
-* NBKERAS_SIMULATOR_MEMORY: how many bytes the device has (8 GB).
+* NBKERAS_SIMULATOR_MEMORY: the bytes of the device (8 GB).
 
-Memory is filled with ones of all bits, NaN as a float, before a kernel gets it; a shuffle gets the same from a lane that takes
-no part. Blocks run one after the other unless the launch is cooperative. What else differs: cuda_language.py.
+New memory is filled with bits that are all 1, NaN as a float; a shuffle returns the same for a lane that takes no part. Blocks
+run one after the other unless the launch is cooperative. cuda_language.py lists further differences to a GPU.
 """
 
 import ctypes
@@ -53,7 +53,7 @@ class _Block:
         self.warps = [_Warp(self.threads[at : at + WARP]) for at in range(0, len(indices), WARP)]
 
     def settle(self, journal: Journal) -> None:
-        """At a barrier of the block: compare what its threads did since the last one."""
+        """At a barrier of the block: compare the accesses of its threads since the last one."""
         for warp in self.warps:
             warp.settle(journal, warp.threads)
         self.log.add(journal.meet([warp.log for warp in self.warps]))
@@ -71,7 +71,7 @@ class _Warp:
             thread.log = Log()
 
     def released(self) -> list["_Thread"]:
-        """Threads whose masks' threads all wait for each other; each gets what they brought, by lane."""
+        """The threads whose masks' threads all wait for each other; each gets the values of all, by lane."""
         waiting = [thread for thread in self.threads if thread.waits_for == "warp"]
         ready = []
         for mask in {thread.mask for thread in waiting}:
@@ -88,7 +88,7 @@ class _Warp:
 
 
 class _Thread:
-    """A CUDA thread: where it is in its block, and what it waits for."""
+    """A CUDA thread: its index in the block, and the barrier at which it waits."""
 
     __slots__ = ("block", "index", "number", "waits_for", "mask", "value", "worker", "log")
 
@@ -101,7 +101,7 @@ class _Thread:
         self.log = Log()
 
     def wait(self, kind: str, value: Any, mask: int = 0) -> Any:
-        """Let others run until all who take part have come here; what they brought."""
+        """Let others run until all threads that take part have come here; returns their values."""
         if kind == "warp" and not mask >> self.number % WARP & 1:
             raise BarrierError(
                 f"lane {self.number % WARP} waits for the lanes of the mask {mask:#x}, and is not one of them"
@@ -111,7 +111,7 @@ class _Thread:
         return self.value
 
     def location(self) -> tuple[Any, int]:
-        """Where in the kernel it waits."""
+        """The instruction of the kernel at which it waits."""
         frame = self.worker.gr_frame
         while frame.f_code.co_filename in (__file__, cuda_language.__file__):
             frame = frame.f_back
@@ -119,7 +119,7 @@ class _Thread:
 
 
 class _Workers(threading.local):
-    """Greenlets that wait for a thread to run: they cost more to make than most threads take."""
+    """Idle greenlets, for the next threads: making one costs more than running most threads."""
 
     def __init__(self) -> None:
         self.idle: list[greenlet] = []
@@ -208,7 +208,7 @@ def _check_meeting(threads: list[_Thread]) -> None:
 
 
 def _stuck(blocks: list[_Block]) -> BarrierError:
-    """What threads wait for that cannot go on, in the first block that has such."""
+    """The error that says what the threads wait for, in the first block with threads that cannot go on."""
     block = next(b for b in blocks if any(thread.waits_for != "end" for thread in b.threads))
     groups: dict[str, list[tuple]] = {}
     for thread in block.threads:
@@ -229,7 +229,7 @@ def _stuck(blocks: list[_Block]) -> BarrierError:
 
 @functools.cache
 def has_barriers(function: Callable) -> bool:
-    """Whether a function, or one that it calls by a global name, waits for other threads."""
+    """Whether a function, or a function that it calls by a global name, waits for other threads."""
     names = _names(function.__code__)
     if names & _BARRIERS:
         return True
@@ -317,7 +317,7 @@ def _call_each(grid_indices: list, indices: tuple, function: Callable, args: tup
 
 
 class _Memory:
-    """Some bytes of a simulated device, at a multiple of 256 as on a real one."""
+    """Memory of a simulated device, at a multiple of 256 as on a real one."""
 
     def __init__(self, nbytes: int):
         self._bytes = np.empty(nbytes + 256, np.uint8)
@@ -330,7 +330,7 @@ class _Memory:
 
 
 class Device:
-    """What cuda_hardware.Device is for a GPU; NBKERAS_SIMULATOR_MEMORY: how many bytes it has (8 GB)."""
+    """The simulated device, with the methods of cuda_hardware.Device; NBKERAS_SIMULATOR_MEMORY: its bytes (8 GB)."""
 
     processors = 2
 
@@ -397,7 +397,7 @@ class Device:
 
 
 class InputStaging:
-    """Where batches are put together before they go to the device's buffers."""
+    """Arrays to write the next batch into, before it is copied to the device's buffers."""
 
     def __init__(self, device: Device, buffers: list):
         self._device, self._buffers = device, buffers

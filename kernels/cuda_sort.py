@@ -1,4 +1,4 @@
-"""Stable sorting along an axis on the GPU: merging, in shared memory while a block holds a run, then in global memory.
+"""Stable sorting along an axis on the GPU: by merging, in shared memory as long as a block holds a run, then in global memory.
 
 Numbers become *keys*, unsigned integers of their size in the same order, with -0 equal to 0 and NaN last. Two sorted runs are
 merged without any thread waiting for another: each element searches its position among those of the other run.
@@ -51,7 +51,7 @@ def _keys(count, sizes, multipliers, shifts, x, x_steps, kind, sign, infinity, o
 
 @device_function
 def _smaller(keys, first, last, key, or_equal):
-    """How many of the sorted keys from first to last are smaller than a key, or equal to it."""
+    """The number of sorted keys from first to last that are smaller than a key, or equal to it if `or_equal`."""
     low = first
     while low < last:
         middle = (low + last) >> 1
@@ -65,7 +65,7 @@ def _smaller(keys, first, last, key, or_equal):
 
 @device_function
 def _merged(keys, row, at, width, length):
-    """Where the element `at` of a row goes when its runs of a width are merged two by two; the row begins at `row`."""
+    """The new index of the element `at` of a row when its runs of a width are merged two by two; the row begins at `row`."""
     left = at & ~(2 * width - 1)
     key = keys[np.uint64(row + at)]
     if at & width:
@@ -128,7 +128,7 @@ def sorted_positions(x: DeviceArray, descending: bool, count: int) -> DeviceArra
     room = device.gpu().scratch("sort", 2 * x.size * (x.itemsize + 4))
     nbytes_of_positions = (
         8 * x.size
-    )  # bytes; the positions come first, for whatever the keys are they are aligned there
+    )  # bytes; the positions come first, because there they are aligned for any dtype of the keys
     spare = (
         [*room[nbytes_of_positions : nbytes_of_positions + 2 * x.nbytes].view(bits).reshape(2, x.size)],
         [*room[:nbytes_of_positions].view(np.int32).reshape(2, x.size)],

@@ -1,7 +1,7 @@
-"""How kernels walk over arrays of any strides: axes joined on the host, elements found on the GPU.
+"""Loops over arrays of any strides: the host joins axes, the GPU finds elements.
 
 A kernel gets a number of elements, a *walk* (three tuples of one rank) and for each operand the 1-D span of its memory and a
-tuple: where in the span the operand's first element is, then its strides. Kernels are compiled for ranks 1, 2, 4 and 8, and
+tuple: the offset of the operand's first element in the span, then its strides. Kernels are compiled for ranks 1, 2, 4 and 8, and
 for tuples of int32 (a product of two is one instruction) and, of very large arrays, int64.
 """
 
@@ -28,7 +28,7 @@ def strides_over(array: DeviceArray, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def span(array: DeviceArray) -> DeviceArray:
-    """All from the lowest to the highest address of a non-empty array, as one axis."""
+    """The memory from the lowest to the highest address of a non-empty array, as one axis."""
     if array.flags.c_contiguous:
         return array if array.ndim == 1 else array.reshape(-1)
     reaches = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
@@ -102,19 +102,19 @@ def split(n, size, multiplier, shift):
 
 @device_function
 def divided(n, size):
-    """(n // size, n % size) in 32 bits, for numbers that are not negative; where there is no divider."""
+    """(n // size, n % size) in 32 bits, for numbers that are not negative, without a divider."""
     n, size = np.uint32(n), np.uint32(size)
     return np.int32(n // size), np.int32(n % size)
 
 
 def count_of(path: tuple) -> int:
-    """How many elements a walk passes."""
+    """The number of elements of a walk."""
     return math.prod(map(int, path[0]))
 
 
 @device_function
 def index_of_one(n, sizes, multipliers, shifts, x):
-    """Where the n-th element of an operand with strides x is."""
+    """The index of the n-th element of an operand with strides x."""
     i = np.int64(x[0])
     for back in range(1, len(sizes)):
         d = len(sizes) - back
@@ -125,7 +125,7 @@ def index_of_one(n, sizes, multipliers, shifts, x):
 
 @device_function
 def indices_of_two(n, sizes, multipliers, shifts, x, y):
-    """Where the n-th elements of two operands are."""
+    """The indices of the n-th elements of two operands."""
     i, j = np.int64(x[0]), np.int64(y[0])
     for back in range(1, len(sizes)):
         d = len(sizes) - back
@@ -137,7 +137,7 @@ def indices_of_two(n, sizes, multipliers, shifts, x, y):
 
 @device_function
 def indices_of_three(n, sizes, multipliers, shifts, x, y, z):
-    """Where the n-th elements of three operands are."""
+    """The indices of the n-th elements of three operands."""
     i, j, k = np.int64(x[0]), np.int64(y[0]), np.int64(z[0])
     for back in range(1, len(sizes)):
         d = len(sizes) - back
@@ -150,7 +150,7 @@ def indices_of_three(n, sizes, multipliers, shifts, x, y, z):
 
 @device_function
 def indices_of_four(n, sizes, multipliers, shifts, w, x, y, z):
-    """Where the n-th elements of four operands are."""
+    """The indices of the n-th elements of four operands."""
     h, i, j, k = np.int64(w[0]), np.int64(x[0]), np.int64(y[0]), np.int64(z[0])
     for back in range(1, len(sizes)):
         d = len(sizes) - back
@@ -166,7 +166,7 @@ def indices_of_four(n, sizes, multipliers, shifts, w, x, y, z):
 
 
 def unsigned_of(itemsize: int) -> Any:
-    """The unsigned integer of a size."""
+    """The unsigned integer dtype of a size in bytes."""
     return {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[itemsize]
 
 
@@ -176,7 +176,7 @@ def seen_as(dtype: Any, array: DeviceArray) -> DeviceArray:
 
 
 def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
-    """Flat arrays of unsigned integers, and a number, as wider ones while runs stay whole; the run's length comes first."""
+    """(run length, number, *arrays) with flat arrays of unsigned integers seen as wider ones, as long as runs stay whole."""
     while run % 2 == 0 and arrays[0].itemsize < 8 and all(a.address % (2 * a.itemsize) == 0 for a in arrays):
         wide = unsigned_of(2 * arrays[0].itemsize)
         run, number = run // 2, np.array([number, number]).view(wide)[0]

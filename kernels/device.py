@@ -1,4 +1,4 @@
-"""Where arrays live, and `launch`, the one place that runs compiled code.
+"""The runtime of kernels: arrays (`empty`, `persistent`) and `launch`, the only function that runs compiled code.
 
 Three rules make a run recordable, replayable and measurable:
 
@@ -7,10 +7,10 @@ Three rules make a run recordable, replayable and measurable:
 * a view that needs no copy (a reshape, a slice of leading rows) is free and needs no launch.
 
 A *listener* (a recording program, a profiler) hears of all of them. Listeners and the dry mode are per thread. While a step
-is recorded, or run dry, op code gets UnreadArrays: arrays that refuse to be looked at or changed but by a launch.
+is recorded, or run dry, op code gets UnreadArrays: arrays that only a launch may read or change.
 
-On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cuda_kernel.py. A *place* is a GPU
-(cuda_place.py), None the CPU; each thread may have its own.
+On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cuda_kernel.py. A GPU is a Gpu (cuda_place.py),
+the CPU is None; each thread may compute on its own device.
 """
 
 import contextlib
@@ -36,17 +36,19 @@ ARRAYS = (np.ndarray, DeviceArray)
 
 
 class _Thread(threading.local):
-    gpu: Any = None  # where new arrays and launches go; the class's own is that of all threads that chose none
-    recorder: Any = None  # hears of empty(), launch() and read(); see nbkeras/program.py
-    runner: Any = None  # runs launches in `launch`'s place: a Profile, or the Checks of checking.py
-    flags: tuple = ()  # what launches hang on: see only_if
+    gpu: Any = (
+        None  # the device of new arrays and launches; the class's attribute holds for all threads that chose none
+    )
+    recorder: Any = None  # is told of empty(), launch() and read(); see nbkeras/program.py
+    runner: Any = None  # runs the launches, if there is one: a Profile, or the Checks of checking.py
+    flags: tuple = ()  # the conditions of launches: see only_if
     dry = False
 
 
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
 _constants: set[int] = set()  # owners that mark_constant marked
-gpu_used = False  # whether arrays may be elsewhere than on the CPU: what only then must be checked is checked only then
+gpu_used = False  # whether any GPU was used; without one no array has to be checked for its device
 
 
 def root(array: Array) -> Array:
@@ -121,7 +123,7 @@ def output(need, shape, dtype) -> Array:
 def persistent(array) -> Array:
     """An array that recorded programs may read and write in place: C-contiguous, writable, native; copied only if it is not.
 
-    For weights, states, counters, program inputs and constants: whatever lives longer than one step. On a GPU a copy there.
+    For arrays that live longer than one step: weights, states, counters, program inputs, constants. On a GPU it is a copy there.
     """
     if not isinstance(array, DeviceArray):
         array = np.require(array, requirements=["C", "W", "A", "E"])
@@ -161,7 +163,7 @@ def is_readable_constant(array: Array | None) -> bool:
 def launch(function: Callable, *args) -> None:
     """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
 
-    What differs from step to step must be in an array: a constant is replayed as it was. Overflow and division by zero
+    Values that differ from step to step must be in an array: a constant is replayed as it was. Overflow and division by zero
     give infinity and NaN without a warning, in NumPy's loops as in compiled ones.
     """
     if _thread.dry:
@@ -180,7 +182,7 @@ def launch(function: Callable, *args) -> None:
 
 
 def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> Any:
-    """Run an op or a vjp, `function(*inputs, *rest, **constants)`; a recorder hears of it. It must not change `inputs`."""
+    """Run an op or a vjp, `function(*inputs, *rest, **constants)`; a recorder is told. It must not change `inputs`."""
     if _thread.recorder is None:
         return function(*inputs, *rest, **constants)
     return _thread.recorder.called(function, inputs, rest, constants)
@@ -189,8 +191,8 @@ def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> 
 def host(function: Callable) -> Callable:
     """Decorator of a kernel for rare work that has no twin: on a GPU it runs on the CPU, over copies of its arrays.
 
-    The copies of arrays that it changed are written back. A recorded program with such a kernel is launched kernel by
-    kernel. Written in NumPy, or in loops and `compiled`.
+    The copies of arrays that it changed are written back. On a GPU a recorded program with such a kernel is launched kernel
+    by kernel. The kernel is written in NumPy, or in loops and `compiled`.
     """
     function.on_host = True  # type: ignore[attr-defined]
     return function
@@ -198,10 +200,10 @@ def host(function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def only_if(flag: Array) -> Iterator[None]:
-    """What is launched in the block runs only where flag[0] is not 0; a replay looks at the flag again.
+    """Run the launches of the block only if flag[0] is not 0; a replay reads the flag again.
 
     flag: int64 (1,), persistent or written by a launch. Arrays that the block makes are for the block alone. On a GPU each
-    launch waits for the flag, and a program with such launches becomes no CUDA graph.
+    launch waits for the flag, and a program with such launches does not become a CUDA graph.
     """
     before, _thread.flags = _thread.flags, (*_thread.flags, flag)
     try:
@@ -211,7 +213,7 @@ def only_if(flag: Array) -> Iterator[None]:
 
 
 class _Conditional:
-    """A kernel that is called with flags before its own arguments, and does nothing if one of them is 0."""
+    """A kernel that takes flags before its own arguments, and does nothing if one of them is 0."""
 
     on_host = True
 
@@ -267,7 +269,7 @@ def play(steps: list[tuple[Callable, tuple]]) -> None:
 
 
 def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
-    """What runs recorded launches again; on a GPU they become one CUDA graph, unless a profile is being taken."""
+    """A function that runs recorded launches again; on a GPU as one CUDA graph, except while a profile is taken."""
     gpu, plain = _thread.gpu, functools.partial(play, steps)
     graph = None if gpu is None else gpu.graph(steps, plain)
     if graph is None:
@@ -312,12 +314,12 @@ def view_at(owner: Array, offset: int, shape: tuple, dtype: Any, strides: tuple 
 
 
 def address(array: Array) -> int:
-    """Where the first element of an array is."""
+    """The address of an array's first element."""
     return array.address if isinstance(array, DeviceArray) else array.__array_interface__["data"][0]
 
 
 def write(array: Array, value: Any) -> None:
-    """Put a value into an array of the same shape, now; not recorded."""
+    """Write a value into an array of the same shape, now; not recorded."""
     if isinstance(array, DeviceArray):
         array.gpu.write(array, value)
     else:
@@ -325,7 +327,7 @@ def write(array: Array, value: Any) -> None:
 
 
 def read(array: Array) -> Array:
-    """The array as a NumPy array for Python to look at (a copy if it is on a GPU); what looks at values cannot be recorded."""
+    """The array as a NumPy array for Python to read (a copy if it is on a GPU). A step that reads values cannot be recorded."""
     array = readable(array)
     return array.copy() if isinstance(array, DeviceArray) else array
 
@@ -346,16 +348,16 @@ def readable(array: Array) -> Array:
 
 
 class ValueReadError(RuntimeError):
-    """A value was asked for where there is only a shape, or where a replay would not ask again."""
+    """A value was read where there is only a shape, or where a replay would not read it again."""
 
 
 def _is_unread() -> bool:
-    """Whether what op code reads now would be wrong: in a replay, or because nothing was computed."""
+    """Whether op code must not read values now: a replay would not read them again, or nothing was computed."""
     return _thread.dry or (_thread.recorder is not None and _thread.recorder.reason is None)
 
 
 def _refuse(what: str) -> None:
-    """Raise ValueReadError for op code that looks at an array's values, or changes them, outside a launch."""
+    """Raise ValueReadError for op code that reads or changes an array's values outside a launch."""
     frame: Any = sys._getframe(1)
     while frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith(_FOREIGN):
         frame = frame.f_back
@@ -375,13 +377,13 @@ def _refuse(what: str) -> None:
 
 # Files whose code calls methods of an array for op code.
 _FOREIGN = (*(os.path.join(next(iter(package.__path__)), "") for package in (np, numba)), functools.__file__)
-_FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # look at no value
+_FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # read no value
 
 
 class UnreadArray(np.ndarray):
     """An array for op code while a step is recorded or run dry: its views are free, its values are refused.
 
-    The same on the CPU as a DeviceArray is on a GPU. Afterwards it is an array like others: a layer may have kept one.
+    It behaves as a DeviceArray does on a GPU. After the step it is an ordinary array: a layer may have kept one.
     """
 
     __numba_array_subtype_dispatch__ = True  # Numba asks `_typeof_unread` when a kernel is called without a launch
@@ -460,7 +462,7 @@ def plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def record(recorder) -> Iterator[Any]:
-    """Let `recorder` hear of each `empty`, `call`, `launch` and `read` (allocated, called, ...) of this thread."""
+    """Tell `recorder` of each `empty`, `call`, `launch` and `read` of this thread (by allocated, called, ...)."""
     before, _thread.recorder = _thread.recorder, recorder
     try:
         yield recorder
@@ -475,7 +477,7 @@ def recorder() -> Any:
 
 @contextlib.contextmanager
 def dry() -> Iterator[None]:
-    """Run no kernel: ops then only work out shapes and dtypes, at no cost and with nothing compiled."""
+    """Run no kernel: ops then compute shapes and dtypes only, and nothing is compiled."""
     before, _thread.dry = _thread.dry, True
     recorder_before, _thread.recorder = _thread.recorder, None
     try:
@@ -486,7 +488,7 @@ def dry() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ordinary() -> Iterator[None]:
-    """Run and do not record, whatever goes on around: for what is done once, such as building weights."""
+    """Run and do not record, also inside `dry` or `record`: for work that is done once, such as building weights."""
     before, _thread.dry = _thread.dry, False
     recorder_before, _thread.recorder = _thread.recorder, None
     try:
@@ -496,7 +498,7 @@ def ordinary() -> Iterator[None]:
 
 
 def is_dry() -> bool:
-    """Whether this thread works out shapes only."""
+    """Whether this thread computes shapes only."""
     return _thread.dry
 
 

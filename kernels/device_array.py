@@ -1,7 +1,7 @@
-"""DeviceArray: an array in a GPU's memory, whose views are worked out by NumPy.
+"""DeviceArray: an array in a GPU's memory; NumPy computes its views.
 
 It wraps a NumPy array, its *layout*, whose addresses are addresses on the device. NumPy does the arithmetic of shapes, strides
-and offsets for slices, reshapes and transposes, and never touches the memory. Knows nothing of CUDA: a Gpu does.
+and offsets for slices, reshapes and transposes, and never touches the memory. All CUDA is in Gpu.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def view_key(key: Any) -> tuple | None:
 
 
 class _Address:
-    """What NumPy makes an array of, at an address, without looking there."""
+    """An object from which NumPy makes an array at an address, without reading it."""
 
     def __init__(self, address: int, shape: tuple, dtype: np.dtype, strides: tuple | None):
         self.__array_interface__ = {
@@ -45,7 +45,7 @@ def layout_at(address: int, shape: tuple, dtype: Any, strides: tuple | None = No
 class DeviceArray:
     """An array on a Gpu: `shape`, `dtype`, `strides` and views as NumPy's; its numbers are read through `gpu`.
 
-    memory: what keeps the bytes alive. owner: the array this one is a view of, None for one that owns its memory.
+    memory: the object that keeps the bytes alive. owner: the array that this one is a view of; None if it owns its memory.
     """
 
     __slots__ = ("layout", "gpu", "memory", "owner", "handle", "__weakref__")
@@ -55,7 +55,7 @@ class DeviceArray:
         self.layout, self.gpu, self.memory, self.owner = layout, gpu, memory, owner
         self.handle: Any = None  # what the Gpu hands to its kernels, made when first needed
 
-    # What NumPy's arrays say of themselves
+    # Attributes of NumPy's arrays
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,7 +95,7 @@ class DeviceArray:
 
     @property
     def address(self) -> int:
-        """Where the first element is, on the device."""
+        """The address of the first element on the device."""
         return self.layout.__array_interface__["data"][0]
 
     def __len__(self) -> int:

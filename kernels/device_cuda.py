@@ -45,7 +45,7 @@ def _assign(how, count, sizes, multipliers, shifts, source, source_steps, target
     first = np.int64(cuda.blockIdx.x) * (ITEMS * cuda.blockDim.x) + cuda.threadIdx.x
     values = cuda.local.array(ITEMS, source.dtype)
     at = cuda.local.array(ITEMS, np.int64)
-    for item in range(ITEMS):  # all loads before the first store, since they may not pass one
+    for item in range(ITEMS):  # all loads before the first store: the compiler does not move a load before a store
         n = first + item * cuda.blockDim.x
         if n < count:
             i, at[item] = indices_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
@@ -77,9 +77,9 @@ def _turn(
     shape,
     steps,
 ):
-    """For each of a batch of matrices, whose rows are one after the other in the source and whose columns are in the target.
+    """Copy a batch of matrices that lie by rows in the source and by columns in the target.
 
-    tiles: how many from top to bottom and from left to right. shape: of a matrix. steps: the source's from row to row, the
+    tiles: their numbers from top to bottom and from left to right. shape: of a matrix. steps: the source's from row to row, the
     target's from column to column.
     """
     tile = cuda.shared.array((_TILE, _PITCH), source.dtype)
@@ -129,7 +129,7 @@ def assign(source: Any, target: DeviceArray) -> None:
 
 
 def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:
-    """Copy by tiles if that pays: where neighbours in the source are along another axis than neighbours in the target."""
+    """Copy by tiles where neighbours in the source lie along another axis than neighbours in the target; whether it did."""
     sizes, _, _, (source_offset, *source_steps), (target_offset, *target_steps) = path
     wide = [axis for axis, n in enumerate(sizes) if 2 * n >= _TILE]
     row = next((axis for axis in wide if target_steps[axis] == 1), None)

@@ -8,7 +8,7 @@ matrix multiplication", 2008).
 
 A product runs on one thread: kernels call `gemm` on the pieces of their shares. The loops are compiled
 once for each dtype, when a kernel first needs them, and linked by *symbol name*, so callers stay cacheable and compile fast.
-A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache has the loops ready before it loads such a kernel.
+A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache makes the loops before it loads such a kernel.
 """
 
 import functools
@@ -46,7 +46,7 @@ _HALF = _BLOCK // 2
 
 
 class Vectors:
-    """Emits vector code for one float type; `builder` writes where it stands."""
+    """Emits vector code for one float type at the current position of `builder`."""
 
     def __init__(self, builder, pointer_type):
         self.builder = builder
@@ -94,7 +94,7 @@ class Vectors:
         return self.builder.call(function, [pointer, ir.Constant(ir.IntType(32), self._align), mask, self.zero])
 
     def prefetch(self, pointer):
-        """Have the vector at a pointer, which may lie outside of what exists, brought to the cache."""
+        """Prefetch the vector at a pointer, which may lie outside of the array, to the cache."""
         number = ir.IntType(32)
         bytes_ = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
         function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [bytes_.type, number, number, number])
@@ -208,7 +208,7 @@ def _transpose(typing, source, from_row, target, to_row):
 
 @intrinsic
 def _lanes(typing, pointer):
-    """How many numbers of the pointer's type a vector holds."""
+    """The number of numbers of the pointer's type in a vector."""
     count = _BYTES * 8 // pointer.dtype.bitwidth
     return _INT(pointer), lambda context, builder, signature, args: ir.Constant(_INDEX, count)
 
@@ -247,13 +247,13 @@ def _move(typing, source, i, target, j):
 
 @intrinsic
 def _one_like(typing, value):
-    """1 in the value's type, where Python's own 1.0 would be a float64."""
+    """1 in the value's type; Python's 1.0 would be a float64."""
     return value(value), lambda context, builder, signature, args: ir.Constant(args[0].type, 1.0)
 
 
 @_inner
 def _fill_panel(tb, depth, width, b, ldb, panel, row):
-    """panel[p * row + j] = B[p, j]: a part of B (or of what is stored as its transpose) with its rows side by side."""
+    """panel[p * row + j] = B[p, j]: a part of B (or of its stored transpose) with its rows side by side."""
     lanes = _lanes(b)
     for j in range(0, width, lanes):
         p = 0

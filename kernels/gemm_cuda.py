@@ -1,13 +1,13 @@
 """Matrix products on a GPU: `product`, row-major, any transpose, leading dimension, offset, beta, batches, bias and relu.
 
-A block of threads makes a square tile of C. Stages of 8 terms of the sum come to shared memory, A's and B's both with a term's
-numbers side by side; while the threads multiply one stage, the next is on its way to their registers. A thread holds 8 by 8
-sums of a large tile (8 by 4, 4 by 4 of smaller ones) and reads shared memory 128 bits at a time: 4 loads for 64 multiply-adds.
-Its rows and columns lie in quads spread over the warp's part of the tile, and the lanes in such an order that a load of A
-touches 4 different quads and one of B touches 8, side by side, which is free of bank conflicts (as in NVIDIA's CUTLASS).
+A block of threads makes a square tile of C. Stages of 8 terms of the sum are loaded to shared memory, for A and B with the
+numbers of a term side by side; while the threads multiply one stage, the next one is loaded to their registers. A thread holds
+8 by 8 sums of a large tile (8 by 4, 4 by 4 of smaller ones) and reads shared memory 128 bits at a time: 4 loads for 64
+multiply-adds. Its rows and columns lie in quads spread over the warp's part of the tile. The lanes are ordered so that a load
+of A touches 4 different quads and one of B touches 8, side by side, without bank conflicts (as in NVIDIA's CUTLASS).
 
-`_plan` chooses the tile, and into how many parts to cut the sum where tiles alone would leave processors idle; the parts are
-added in a fixed order by a second kernel. Products with a vector have kernels of their own (gemv_cuda.py).
+`_plan` chooses the tile, and the number of parts of the sum where tiles alone would leave processors idle; a second kernel
+adds the parts in a fixed order. Products with a vector have their own kernels (gemv_cuda.py).
 """
 
 import functools
@@ -32,10 +32,10 @@ from nbkeras.kernels.device_array import DeviceArray
 
 _DEPTH = size(8, simulated=4)  # terms of a stage
 _TERMS = tuple(range(_DEPTH))
-_DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=4)  # how the lanes of a warp lie over C
+_DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=4)  # lanes of a warp along the rows and the columns of C
 _LANES = _DOWN * _ACROSS
-_ONE, _TWO_ROWS, _TWO_COLUMNS = (0,), (0, 4 * _DOWN), (0, 4 * _ACROSS)  # where a thread's quads are in its warp's part
-_PAD = 4  # unused numbers behind a term's, so that threads that write a line's terms meet different banks
+_ONE, _TWO_ROWS, _TWO_COLUMNS = (0,), (0, 4 * _DOWN), (0, 4 * _ACROSS)  # offsets of a thread's quads in its warp's part
+_PAD = 4  # unused numbers after each term's, so that threads that write the terms of a line use different banks
 
 _MOST_BATCHES = 65535  # the most blocks along z
 
@@ -44,12 +44,12 @@ _LARGE_THREADS, _MEDIUM_THREADS, _SMALL_THREADS = 8 * _LANES, 4 * _LANES, 2 * _L
 _LARGE_STAGES, _MEDIUM_STAGES, _SMALL_STAGES = (4 * _DEPTH * (side + _PAD) for side in (_LARGE, _MEDIUM, _SMALL))
 
 
-# -------------------- what a block of threads does --------------------
+# -------------------- the work of a block of threads --------------------
 
 
 @device_function
 def _bring(operand, thread, side, first, extent):
-    """What a thread brings of each stage of an operand: four numbers.
+    """The four numbers that a thread loads of each stage of an operand.
 
     (line of the first, its term, from one number to the next in terms, in the stage, where the first goes there)
     """
@@ -94,7 +94,7 @@ def _keep(stage, to, apart, quad):
 
 @device_function
 def _write(quad, c, at, count, wide, beta, bias, j, rectify):
-    """Put the first `count` of four sums where they belong in C."""
+    """Write the first `count` of four sums to C."""
     if count <= 0:
         return
     s, t, u, v = quad
@@ -126,13 +126,13 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, f
     m, n, k, depth = sizes
     thread, part, batch = cuda.threadIdx.x, cuda.blockIdx.y, cuda.blockIdx.z
     down, across = (m + side - 1) // side, (n + side - 1) // side
-    if across <= down:  # neighbours share what is longer
+    if across <= down:  # neighbours share the longer side
         i, j = np.int32(cuda.blockIdx.x // across * side), np.int32(cuda.blockIdx.x % across * side)
     else:
         i, j = np.int32(cuda.blockIdx.x % down * side), np.int32(cuda.blockIdx.x // down * side)
     start = part * depth
     length = min(k - start, depth)
-    count = min(length, (length - 1) % _DEPTH + 1)  # the first stage is the one that may be short
+    count = min(length, (length - 1) % _DEPTH + 1)  # the first stage may be shorter than the others
 
     a_line, a_term, a_terms, a_spread, a_to = _bring(left, thread, side, i, m)
     b_line, b_term, b_terms, b_spread, b_to = _bring(right, thread, side, j, n)
@@ -152,9 +152,9 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, f
     row = np.int32((warp // warps * _DOWN * len(rows) + lane // (2 * _ACROSS) * 2 + lane % 2) * 4)
     column = np.int32((warp % warps * _ACROSS * len(columns) + lane // 2 % _ACROSS) * 4)
     sums = zero_block(c, rows, columns)
-    now = np.int32(0)  # where in `stages` the current one is
+    now = np.int32(0)  # the offset of the current stage in `stages`
     rest = np.int32(length - count)
-    quads = a_quads != 0 and b_quads != 0  # asked once for both: this is the path to be fast
+    quads = a_quads != 0 and b_quads != 0  # tested once for both: this is the fast path
     while True:
         if rest > 0:
             if quads:
@@ -286,7 +286,7 @@ def _vector(x: DeviceArray, form: tuple) -> tuple:
 
 
 def _has_quads(x: DeviceArray, at: int, *distances: int) -> bool:
-    """Whether every fourth number from `at` on, and those at multiples of some distances, may be loaded by 128 bits."""
+    """Whether loads of 128 bits are aligned at every fourth number from `at` on, and at multiples of some distances."""
     return (x.address + at * x.itemsize) % 16 == 0 and all(distance % 4 == 0 for distance in distances)
 
 
@@ -304,7 +304,7 @@ def _start(m, n, k, a, left, b, right, target, batches) -> None:
 
 
 def _operand(form: tuple) -> tuple:
-    """The form, how far apart in memory the four numbers are that a thread brings of a stage (see `_bring`), and stages are."""
+    """The form, then the distances in memory of the four numbers that a thread loads (see `_bring`) and of two stages."""
     _, _, terms, _, quads = form
     return *form, 1 if terms == 1 or quads else _DEPTH // 4 * terms, _DEPTH * terms
 
@@ -315,11 +315,11 @@ def _part(k: int, parts: int) -> int:
     return max(depth + -depth % _DEPTH, _DEPTH)
 
 
-# -------------------- which tile, how many parts --------------------
+# -------------------- the choice of the tile and the number of parts --------------------
 
 
 class _Tile(NamedTuple):
-    """A kernel, and what is supposed of it from the instructions of its loop.
+    """A kernel, and estimates for it from the instructions of its loop.
 
     speed: multiply-adds of a full processor, as a part of what it could do; alone: cycles that a term takes a block which has a
     processor to itself; resident: how many blocks a processor holds.
@@ -355,7 +355,7 @@ _BEGIN, _ADD, _BYTES = (
 
 @functools.cache
 def _plan(m: int, n: int, k: int, batches: int, itemsize: int, processors: int) -> tuple[_Tile, int]:
-    """The tile and number of parts that should take the fewest cycles: see `_cycles`."""
+    """The tile and the number of parts with the fewest estimated cycles: see `_cycles`."""
     plans = [
         (_cycles(tile, parts, m, n, k, batches, itemsize, processors), tile, parts)
         for tile in _TILES[itemsize]
@@ -366,7 +366,7 @@ def _plan(m: int, n: int, k: int, batches: int, itemsize: int, processors: int) 
 
 
 def _cycles(tile: _Tile, parts: int, m: int, n: int, k: int, batches: int, itemsize: int, processors: int) -> float:
-    """An estimate for 128 multiply-adds a cycle and processor: bound by them, or by the time that blocks take one by one."""
+    """Estimated cycles, at 128 multiply-adds per cycle and processor: bound by these, or by blocks that run one by one."""
     each = blocks(blocks(m, tile.side) * blocks(n, tile.side) * batches * parts, processors)
     depth = _part(k, parts)
     busy = each * tile.side**2 * depth / (128 * tile.speed)

@@ -1,7 +1,7 @@
-"""Products of matrices and vectors on a GPU, bound by reading the matrix: once, in whole lines.
+"""Products of matrices and vectors on a GPU. Reading the matrix takes the time: it is read once, in whole lines.
 
-Where a sum's terms lie side by side, a warp makes each sum. Where the sums lie side by side, each thread makes four of them over
-some of the terms, and the warps of a block add up theirs. Long sums of few outputs are cut into parts, by shape alone.
+Where the terms of a sum lie side by side, a warp makes each sum. Where the sums lie side by side, each thread makes four of them
+over some of the terms, and the warps of a block add these up. Long sums of few outputs are cut into parts, by shape alone.
 """
 
 from numba import cuda
@@ -62,7 +62,7 @@ def _dot(sizes, x, x_form, y, y_form, c, form, beta, bias, rectify):
     lane = cuda.threadIdx.x % _LANES
     output = cuda.blockIdx.x * _DOT_WARPS + cuda.threadIdx.x // _LANES
     first, last = cuda.blockIdx.y * depth, min(k, (cuda.blockIdx.y + 1) * depth)
-    x_at += cuda.blockIdx.z * x_step + min(output, outputs - 1) * apart  # all lanes go on, for the shuffles
+    x_at += cuda.blockIdx.z * x_step + min(output, outputs - 1) * apart  # all lanes take part in the shuffles
     y_at += cuda.blockIdx.z * y_step
     total = c.dtype.type(0)
     if quads != 0 and y_quads != 0:

@@ -99,7 +99,7 @@ def _bias_gradient(a: Backward) -> None:
 
 
 def _run_back_by_steps(a: Backward, args: tuple) -> None:
-    """The way back in single steps; temporary (batch, units) gets what comes to h through the products."""
+    """The way back in single steps; temporary (batch, units) gets the gradient of h from the products."""
     batch, length, units, dz, temporary = a.batch, a.length, a.units, a.dz, a.temporary
     weights, width, two, count = a.recurrent_kernel.reshape(-1), 3 * units, 2 * units, blocks(batch * units, THREADS)
     lda, row = length * units, length * width
@@ -135,7 +135,7 @@ def _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, co
 
 @device_function
 def _bias_of(bias, gate, unit, units, reset_after, like):
-    """What is added to a gate before its activation, but for what the reset gate multiplies."""
+    """The bias of a gate, without the part that the reset gate multiplies."""
     if bias.size == 0:
         return like.dtype.type(0)
     value = bias[uint64(gate * units + unit)]
@@ -162,10 +162,8 @@ def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_
     if live:
         state, factor = recurrence.first_state(h0, at, z), recurrence.factor_of(drop, at, z)
         if gate < 3:
-            offset, ahead = (
-                _bias_of(bias, gate, unit, units, 1, z),
-                z[uint64((spot * 3 + gate) * units + unit)],
-            )
+            offset = _bias_of(bias, gate, unit, units, 1, z)
+            ahead = z[uint64((spot * 3 + gate) * units + unit)]
         if bias.size > 0:
             inner_offset = bias[uint64(5 * units + unit)]
     cuda.syncthreads()
@@ -182,10 +180,8 @@ def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_
         added = recurrence.sum_of_lane(sums, gate)
         if gate < 2:
             value = recurrence.activate(recurrent_activation, value + added, z)
-        update, reset = (
-            cuda.shfl_sync(recurrence.EVERYONE, value, first_lane),
-            cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 1),
-        )
+        update = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane)
+        reset = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 1)
         inside = added + inner_offset
         if gate == 2:
             value = recurrence.activate(activation, value + reset * inside, z)
@@ -211,7 +207,7 @@ def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_
 def _forward(
     update, reset, new, inside, before, row, spot, step, unit, bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes
 ):  # fmt: skip
-    """A unit's step, from what x and the operand give its gates and, apart, what the reset gate multiplies; the new h."""
+    """Take a unit's step, from the sums of its gates; `inside` is the sum that the reset gate multiplies. Returns the new h."""
     units = sizes[2]
     activation, recurrent_activation, _, _, _, keep = codes
     update = recurrence.activate(recurrent_activation, update + _bias_of(bias, 0, unit, units, 1, z), z)
@@ -221,18 +217,16 @@ def _forward(
     new = recurrence.activate(activation, new + _bias_of(bias, 2, unit, units, 1, z) + reset * inside, z)
     if keep != 0:
         index = spot * 3 * units + unit
-        z[uint64(index)], z[uint64(index + units)], z[uint64(index + 2 * units)] = (
-            update,
-            reset,
-            new,
-        )
+        z[uint64(index)] = update
+        z[uint64(index + units)] = reset
+        z[uint64(index + 2 * units)] = new
         inner[uint64(spot * units + unit)] = inside
     return _finish(update, new, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes)
 
 
 @device_function
 def _finish(update, new, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes):
-    """The new h, from the update gate, the candidate and the h before; writes it where it belongs."""
+    """The new h, from the update gate, the candidate and the h before; written to all arrays that keep it."""
     new = before if recurrence.is_masked(mask, spot) else update * before + (h.dtype.type(1) - update) * new
     h_last[uint64(row * sizes[2] + unit)] = new
     _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, codes)
@@ -263,11 +257,9 @@ def _grid_forward(
             index, column = spot * 3 * units + unit, 3 * local_unit
             update = reset = new = before = zero
             if live:
-                update, reset, new = (
-                    z[uint64(index)],
-                    z[uint64(index + units)],
-                    z[uint64(index + 2 * units)],
-                )
+                update = z[uint64(index)]
+                reset = z[uint64(index + units)]
+                new = z[uint64(index + 2 * units)]
                 before = recurrence.running_state(h0, h_last, row * units + unit, step)
             recurrence.multiply(u, operands, source + first * width, shared, sums, tiles)
             if live:
@@ -317,14 +309,10 @@ def _block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, d
             ahead = z[uint64((nearer * 3 + gate) * units + unit)] if gate < 3 else inner[uint64(nearer * units + unit)]
             ahead_h = h[uint64(nearer * units + unit)]
             ahead_y = recurrence.output_gradient(dy, output_mask, row, nearer, step - 1, unit, sizes, sequences, z)
-        update, reset = (
-            cuda.shfl_sync(recurrence.EVERYONE, own, first_lane),
-            cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 4),
-        )
-        new, inside = (
-            cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 8),
-            cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 12),
-        )
+        update = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane)
+        reset = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 4)
+        new = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 8)
+        inside = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 12)
         gradient = d_new = zero
         carry = s
         if not masked:
@@ -360,7 +348,7 @@ def _block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, d
 
 @device_function
 def _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after):
-    """What a unit's step back needs that was there before: its gates, what the reset gate multiplied, h, the gradient of h."""
+    """The numbers that a unit's step back reads: its gates, the number that the reset gate multiplied, h, the gradient of h."""
     _, length, units = sizes
     index = spot * 3 * units + unit
     inside = inner[uint64(spot * units + unit)] if reset_after != 0 else z.dtype.type(0)
@@ -378,9 +366,9 @@ def _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after):
 
 @device_function
 def _backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes):
-    """A unit's step back, from what is added to the gradient of its h: what its three columns are multiplied by.
+    """Take a unit's step back. s: the addend to the gradient of its h. Returns the factors of its three columns.
 
-    With the reset gate before the product, its own gradient is not known yet: 0.
+    Where the reset gate comes before the product, its gradient is not known yet: 0.
     """
     units, index = sizes[2], spot * 3 * sizes[2] + unit
     activation, recurrent_activation, reset_after, _, _, _ = codes
@@ -395,11 +383,9 @@ def _backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes):
     if reset_after != 0:
         d_reset, d_inside = d_new * inside * recurrence.slope(recurrent_activation, reset, dz), d_new * reset
         dinner[uint64(spot * units + unit)] = d_inside
-    dz[uint64(index)], dz[uint64(index + units)], dz[uint64(index + 2 * units)] = (
-        d_update,
-        d_reset,
-        d_new,
-    )
+    dz[uint64(index)] = d_update
+    dz[uint64(index + units)] = d_reset
+    dz[uint64(index + 2 * units)] = d_new
     dh[uint64(row * units + unit)] = s
     return d_update, d_reset, d_inside
 
@@ -425,11 +411,9 @@ def _grid_backward(
         while first < batch:
             row = first + local_row
             live, at = local_row < rows and row < batch and unit < units, row * units + unit
-            spot, s, saved = (
-                recurrence.spot_of(row, step, length, backwards),
-                zero,
-                (zero, zero, zero, zero, zero, zero),
-            )
+            spot = recurrence.spot_of(row, step, length, backwards)
+            s = zero
+            saved = (zero, zero, zero, zero, zero, zero)
             if live and step >= 0:
                 s = recurrence.output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
                 saved = _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after)
@@ -445,10 +429,8 @@ def _grid_backward(
                         s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes
                     )
                     index = target + row * width + unit
-                    operands[uint64(index)], operands[uint64(index + units)] = (
-                        first_of_three,
-                        second,
-                    )
+                    operands[uint64(index)] = first_of_three
+                    operands[uint64(index + units)] = second
                     operands[uint64(index + 2 * units)] = third
             first += apart
         if step >= 0:
@@ -460,7 +442,7 @@ def _grid_backward(
 
 @kernel
 def _step_forward(bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes, dropped, step, fresh):
-    """One step of a unit of a sample, whose gates' sums are in z and inner. fresh: the operand was 0 and inner is not there."""
+    """One step of a unit of a sample; the sums of its gates are in z and inner. fresh: the operand was 0, inner is unset."""
     batch, length, units = sizes
     activation, _, reset_after, _, backwards, _ = codes
     at = cuda.grid(1)
@@ -501,7 +483,7 @@ def _step_reset(bias, z, inner, operand, sizes, codes, step, fresh):
 
 @kernel
 def _step_backward(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, temporary, step):
-    """One step back of a unit of a sample; temporary: what comes to h through the products of the step after."""
+    """One step back of a unit of a sample; temporary: the gradient of h from the products of the step after."""
     batch, length, units = sizes
     _, _, reset_after, sequences, backwards, _ = codes
     at = cuda.grid(1)
@@ -517,7 +499,7 @@ def _step_backward(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner
 
 @kernel
 def _step_reset_back(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, temporary, step):
-    """The reset gate's gradient, from the product's with the candidate's in `temporary`, which goes on to h."""
+    """The reset gate's gradient, from `temporary`, the candidate's times the kernel; `temporary` becomes the part of h."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:

@@ -1,4 +1,4 @@
-"""Twins of lstm.py's loops: all steps of an LSTM and the way back; see cuda_recurrence.py and recurrent_cuda.py for how."""
+"""Twins of lstm.py's kernels: all steps of an LSTM and the way back; recurrent_cuda.py and cuda_recurrence.py say how."""
 
 from numba import cuda
 
@@ -52,7 +52,7 @@ def _write_step(h, c, y, output_mask, before_h, before_c, new_h, new_c, row, spo
 
 @kernel(launch_bounds=recurrence.BLOCK)
 def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_last, sizes, codes):
-    """One sample. Four lanes have a unit: each adds up a quarter of the terms of its four gates, and then has one gate."""
+    """All steps of a sample. Four lanes have a unit: each adds up a quarter of the terms of its four gates, then has one gate."""
     _, length, units = sizes
     activation, recurrent_activation, _, backwards, keep = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
@@ -66,11 +66,9 @@ def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_
     factor = z.dtype.type(1)
     spot, way = recurrence.spot_of(row, 0, length, backwards), -1 if backwards != 0 else 1
     if live:
-        state_h, state_c, factor = (
-            recurrence.first_state(h0, at, z),
-            recurrence.first_state(c0, at, z),
-            recurrence.factor_of(drop, at, z),
-        )
+        state_h = recurrence.first_state(h0, at, z)
+        state_c = recurrence.first_state(c0, at, z)
+        factor = recurrence.factor_of(drop, at, z)
         offset = recurrence.first_state(bias, gate * units + unit, z)
         ahead = z[uint64((spot * 4 + gate) * units + unit)]
     cuda.syncthreads()
@@ -88,14 +86,10 @@ def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_
         value = recurrence.activate(code, value + recurrence.sum_of_lane(sums, gate), z)
         if live and keep != 0:
             z[uint64((spot * 4 + gate) * units + unit)] = value
-        i, f = (
-            cuda.shfl_sync(recurrence.EVERYONE, value, first_lane),
-            cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 1),
-        )
-        g, o = (
-            cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 2),
-            cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 3),
-        )
+        i = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane)
+        f = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 1)
+        g = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 2)
+        o = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 3)
         new_c = f * state_c + i * g
         new_h = o * recurrence.activate(activation, new_c, z)
         if masked:
@@ -114,7 +108,7 @@ def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_
 def _forward(
     i, f, g, o, before_h, before_c, row, spot, step, unit, bias, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes
 ):  # fmt: skip
-    """A unit's step, from what x and the operand give its gates; the new h."""
+    """Take a unit's step, from the sums of its gates. Returns the new h."""
     units, at = sizes[2], row * sizes[2] + unit
     activation, recurrent_activation, _, _, keep = codes
     if bias.size > 0:
@@ -168,21 +162,15 @@ def _grid_forward(
             if live:
                 i, f, g, o = _gates(z, spot, unit, units)
                 at = row * units + unit
-                before_h, before_c = (
-                    recurrence.running_state(h0, h_last, at, step),
-                    recurrence.running_state(c0, c_last, at, step),
-                )
+                before_h = recurrence.running_state(h0, h_last, at, step)
+                before_c = recurrence.running_state(c0, c_last, at, step)
             recurrence.multiply(u, operands, source + first * width, shared, sums, tiles)
             if live:
                 column = 4 * local_unit
-                i, f = (
-                    i + recurrence.total(sums, local_row, column, tiles),
-                    f + recurrence.total(sums, local_row, column + 1, tiles),
-                )
-                g, o = (
-                    g + recurrence.total(sums, local_row, column + 2, tiles),
-                    o + recurrence.total(sums, local_row, column + 3, tiles),
-                )
+                i = i + recurrence.total(sums, local_row, column, tiles)
+                f = f + recurrence.total(sums, local_row, column + 1, tiles)
+                g = g + recurrence.total(sums, local_row, column + 2, tiles)
+                o = o + recurrence.total(sums, local_row, column + 3, tiles)
                 new_h = _forward(
                     i, f, g, o, before_h, before_c, row, spot, step, unit,
                     bias, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes,
@@ -197,17 +185,15 @@ def _grid_forward(
 
 @kernel
 def _step_forward(bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_last, sizes, codes, dropped, step):
-    """One step of a unit of a sample, whose gates' sums are in z."""
+    """One step of a unit of a sample; the sums of its gates are in z."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
         spot = recurrence.spot_of(row, step, length, codes[3])
         i, f, g, o = _gates(z, spot, unit, units)
-        before_h, before_c = (
-            recurrence.running_state(h0, h_last, at, step),
-            recurrence.running_state(c0, c_last, at, step),
-        )
+        before_h = recurrence.running_state(h0, h_last, at, step)
+        before_c = recurrence.running_state(c0, c_last, at, step)
         new_h = _forward(
             i, f, g, o, before_h, before_c, row, spot, step, unit,
             bias, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes,
@@ -221,7 +207,7 @@ def _step_forward(bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_l
 
 @kernel(launch_bounds=recurrence.BLOCK)
 def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last, dz, dh, dc, sizes, codes):
-    """One sample. 16 lanes have four units: each adds up a sixteenth of their terms, and then has a gate of a unit."""
+    """All steps of one sample. 16 lanes have four units: each adds up a sixteenth of their terms, then has a gate of a unit."""
     _, length, units = sizes
     activation, recurrent_activation, sequences, backwards, needs_h0 = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
@@ -235,16 +221,12 @@ def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last,
     factor, last = z.dtype.type(1), length - 1
     spot, way = recurrence.spot_of(row, last, length, backwards), 1 if backwards != 0 else -1
     if live:
-        carry_h, carry_c, factor = (
-            recurrence.first_state(dh_last, at, z),
-            recurrence.first_state(dc_last, at, z),
-            recurrence.factor_of(drop, at, z),
-        )
+        carry_h = recurrence.first_state(dh_last, at, z)
+        carry_c = recurrence.first_state(dc_last, at, z)
+        factor = recurrence.factor_of(drop, at, z)
         after = recurrence.state_before(c, row, length, unit, sizes, backwards)
-        ahead, ahead_c = (
-            z[uint64((spot * 4 + gate) * units + unit)],
-            c[uint64(spot * units + unit)],
-        )
+        ahead = z[uint64((spot * 4 + gate) * units + unit)]
+        ahead_c = c[uint64(spot * units + unit)]
         ahead_y = recurrence.output_gradient(dy, output_mask, row, spot, last, unit, sizes, sequences, z)
     code = activation if gate == 2 else recurrent_activation
     cuda.syncthreads()
@@ -253,19 +235,13 @@ def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last,
         own, before, s = ahead, ahead_c, carry_h + ahead_y
         masked = recurrence.is_masked(mask, spot)
         if live and step > 0:
-            ahead, ahead_c = (
-                z[uint64(((spot + way) * 4 + gate) * units + unit)],
-                c[uint64((spot + way) * units + unit)],
-            )
+            ahead = z[uint64(((spot + way) * 4 + gate) * units + unit)]
+            ahead_c = c[uint64((spot + way) * units + unit)]
             ahead_y = recurrence.output_gradient(dy, output_mask, row, spot + way, step - 1, unit, sizes, sequences, z)
-        i, f = (
-            cuda.shfl_sync(recurrence.EVERYONE, own, first_lane),
-            cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 4),
-        )
-        g, o = (
-            cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 8),
-            cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 12),
-        )
+        i = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane)
+        f = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 4)
+        g = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 8)
+        o = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 12)
         v = recurrence.activate(activation, after, z)
         gradient, carry_h = zero, s
         if not masked:
@@ -302,14 +278,12 @@ def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last,
 
 @device_function
 def _saved(z, c, dh_last, dc_last, dh, dc, row, spot, step, unit, sizes, backwards):
-    """What a unit's step back needs that was there before: its four gates, c before and after it, the gradients of h and c."""
+    """The numbers that a unit's step back reads: its four gates, c before and after the step, the gradients of h and c."""
     _, length, units = sizes
     at = row * units + unit
     i, f, g, o = _gates(z, spot, unit, units)
-    before, after = (
-        c[uint64(spot * units + unit)],
-        recurrence.state_before(c, row, step + 1, unit, sizes, backwards),
-    )
+    before = c[uint64(spot * units + unit)]
+    after = recurrence.state_before(c, row, step + 1, unit, sizes, backwards)
     past = length - 1 - step
     return (
         i,
@@ -325,7 +299,7 @@ def _saved(z, c, dh_last, dc_last, dh, dc, row, spot, step, unit, sizes, backwar
 
 @device_function
 def _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes):
-    """A unit's step back, from what is to be added to the gradient of its h: the four numbers of dz."""
+    """Take a unit's step back. s: the addend to the gradient of its h. Returns the four numbers of dz."""
     units = sizes[2]
     activation, recurrent_activation, _, _, _ = codes
     i, f, g, o, before, after, carry_h, carry_c = saved
@@ -335,10 +309,8 @@ def _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes):
     if not recurrence.is_masked(mask, spot):
         v = recurrence.activate(activation, after, dz)
         d = carry_c + s * o * recurrence.slope(activation, v, dz)
-        di, df = (
-            d * g * recurrence.slope(recurrent_activation, i, dz),
-            d * before * recurrence.slope(recurrent_activation, f, dz),
-        )
+        di = d * g * recurrence.slope(recurrent_activation, i, dz)
+        df = d * before * recurrence.slope(recurrent_activation, f, dz)
         dg, do = d * i * recurrence.slope(activation, g, dz), s * v * recurrence.slope(recurrent_activation, o, dz)
         s, carry_c = zero, d * f
     dz[uint64(index)], dz[uint64(index + units)] = di, df
@@ -368,11 +340,9 @@ def _grid_backward(
         while first < batch:
             row = first + local_row
             live, at = local_row < rows and row < batch and unit < units, row * units + unit
-            spot, s, saved = (
-                recurrence.spot_of(row, step, length, backwards),
-                zero,
-                (zero, zero, zero, zero, zero, zero, zero, zero),
-            )
+            spot = recurrence.spot_of(row, step, length, backwards)
+            s = zero
+            saved = (zero, zero, zero, zero, zero, zero, zero, zero)
             if live and step >= 0:
                 s = recurrence.output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
                 saved = _saved(z, c, dh_last, dc_last, dh, dc, row, spot, step, unit, sizes, backwards)
@@ -387,10 +357,8 @@ def _grid_backward(
                     di, df, dg, do = _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes)
                     index = target + row * width + unit
                     operands[uint64(index)], operands[uint64(index + units)] = di, df
-                    operands[uint64(index + 2 * units)], operands[uint64(index + 3 * units)] = (
-                        dg,
-                        do,
-                    )
+                    operands[uint64(index + 2 * units)] = dg
+                    operands[uint64(index + 3 * units)] = do
             first += apart
         if step >= 0:
             recurrence.meet(counter, (past + 1) * cuda.gridDim.x)

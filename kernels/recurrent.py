@@ -47,7 +47,7 @@ _BLOCK_ROWS = 256  # rows of one input product: gates of so many rows stay in L2
 
 
 class Cell(NamedTuple):
-    """What a family's kernels compute and keep for each unit and step."""
+    """The arrays that a family's kernels compute and keep for each unit and step."""
 
     gates: int  # columns of the kernels
     keeps_gates: bool  # in z; SimpleRNN's only gate is its output, which is in h
@@ -141,7 +141,7 @@ class Backward(NamedTuple):
 
 
 class Saved(NamedTuple):
-    """What `run_backward` needs of `run_forward`; arrays as in `Forward`."""
+    """The arrays and options of `run_forward` that `run_backward` needs; arrays as in `Forward`."""
 
     shape: tuple[int, int, int]  # of x
     kernel: Array
@@ -287,7 +287,7 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
 
 
 def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -> int:
-    """Into how many chunks of rows a batch is cut: a power of two, by shape alone; 1 for work too small to share or on a GPU."""
+    """The number of chunks of rows of a batch: a power of two, by shape alone; 1 for work too small to share and on a GPU."""
     count = 1
     if device.gpu() is None and batch * steps * (features + units + 32) * gates * units > _SERIAL_WORK:
         while count < _MOST_CHUNKS and batch >= 2 * count * _LEAST_ROWS:
@@ -296,25 +296,25 @@ def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -
 
 
 def block_steps(batch: int, steps: int, count: int) -> int:
-    """Time steps per block; all on a GPU."""
+    """Time steps per block; on a GPU all steps."""
     return steps if device.gpu() is not None else min(steps, max(1, _BLOCK_ROWS // -(-batch // count)))
 
 
 def time_major(x: Array, ring: int) -> Array:
-    """Room for `ring` steps of x, time-major; on a GPU x itself, whose order of axes suits products of all steps."""
+    """An array for `ring` steps of x, time-major; on a GPU x itself, because its products are over all steps at once."""
     batch, _, features = x.shape
     return x.reshape(-1) if device.gpu() is not None else device.empty(batch * ring * features, x.dtype)
 
 
 def absent(dtype) -> Array:
-    """The array of size 0 that stands for an array that is not there."""
+    """An array of size 0, which stands for an absent array."""
     return device.empty(0, dtype)
 
 
 def for_back_product(weight: Array, rows: int) -> tuple[Array, int]:
     """(weight or its transpose, 1 or 0) for `gemm(0, flag, ...)` by the transposed weight.
 
-    From about 512 rows on, a copy that is transposed pays, but on a GPU: else each product transposes its panels again.
+    From about 512 rows on, a transposed copy pays on the CPU: without it each product transposes its panels again.
     """
     if rows < _TRANSPOSE_ROWS or device.gpu() is not None:
         return weight, 1
@@ -392,7 +392,7 @@ def slopes(code, array):
 
 @compiled(inline="always")
 def slope(y, a, b, c, low, high):
-    """f'(x) from y = f(x) and what `slopes` gave; NaN stays NaN."""
+    """f'(x) from y = f(x) and the results of `slopes`; NaN stays NaN."""
     return a - a if y <= low or y >= high else a + y * (b + c * y)
 
 
@@ -513,7 +513,7 @@ def weight_gradients(dw, du, db, parts, sizes, index, count):
 
 @compiled
 def kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, rows, features, width, first):
-    """dw = x^T dz over the rows of a block, added to dw but for the `first` block."""
+    """dw = x^T dz over the rows of a block, added to dw except for the `first` block."""
     beta = dz.dtype.type(0) if first else dz.dtype.type(1)
     if dw.size > 0:
         gemm(1, 0, features, width, rows, xt, x_at, features, dz, dz_at, width, beta, dw, w_at, width)
@@ -534,7 +534,7 @@ def input_gradient(dz, dz_at, kernel, turned, dx, width, first, steps, backwards
 
 @compiled
 def sum_rows(dz, at, rows, width, total, total_at, first):
-    """total = sum of dz's rows, or total += it but for the `first` block; summed in dz's first row: small rounding errors."""
+    """total = sum of dz's rows for the `first` block, else total += it. The sum is made in dz's first row: less rounding."""
     for r in range(1, rows):
         o = at + r * width
         for j in range(width):
@@ -545,7 +545,7 @@ def sum_rows(dz, at, rows, width, total, total_at, first):
 
 
 def gradient_arrays(needs, shapes, dtype, nothing: Array, chunks: int) -> tuple[list[Array | None], list[Array], Array]:
-    """Arrays for the weights' gradients (None: not needed), the same flat, and room for the parts of several chunks."""
+    """(the weights' gradients, None where not needed; the same arrays flat; an array for the parts of several chunks)."""
     arrays = [
         None if need is False else device.output(need, shape, dtype) for need, shape in zip(needs, shapes, strict=True)
     ]

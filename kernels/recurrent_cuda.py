@@ -1,8 +1,8 @@
-"""What the twins of the recurrent families share on the host: which way to take the steps, and the products of all steps.
+"""The host code that the twins of the recurrent families share: it chooses how steps are taken, and computes the products.
 
-x times the kernel is one matrix product for all steps, as are the gradients of x and of the weights. What comes step after step
-runs in one kernel, in a block (`fits_block`) or over the grid (`run_over_grid`), see cuda_recurrence.py. What fits neither way
-takes its steps one by one: a matrix product and a kernel for the gates.
+x times the kernel is one matrix product for all steps, as are the gradients of x and of the weights. The recurrence itself runs
+in one kernel, in a block (`fits_block`) or over the grid (`run_over_grid`), see cuda_recurrence.py. Sizes that fit neither
+take their steps one by one: for each a matrix product and a kernel for the gates.
 """
 
 import numpy as np
@@ -20,7 +20,7 @@ _SHARED = 32768  # bytes of operands in a block's shared memory
 
 
 def fits_block(dtype: np.dtype, batch: int, units: int) -> bool:
-    """Whether the recurrence is to run in blocks of one sample each: float32, few units, and not many samples for those."""
+    """Whether the recurrence runs in blocks of one sample each: float32, few units, and not too many samples."""
     few = units <= recurrence.MOST_UNITS // 2 or batch <= 2 * device.gpu().processors
     return dtype == np.float32 and units <= recurrence.MOST_UNITS and few
 
@@ -31,10 +31,10 @@ def block_threads(units: int) -> int:
 
 
 def pack(recurrent_kernel: DeviceArray, gates: int, backward: bool) -> DeviceArray:
-    """The recurrent kernel in the order in which the threads of a block read it, term by term, one number for each thread.
+    """The recurrent kernel in the order in which the threads of a block read it: term by term, one number for each thread.
 
-    Forward: four lanes for a unit, columns its gates, each lane every fourth term. Backward: 16 lanes for four units, which are
-    the columns, and a group of terms for each gate.
+    Forward: four lanes have one unit; its gates are the columns; each lane takes every fourth term. Backward: 16 lanes have four
+    units, which are the columns; there is a group of terms for each gate.
     """
     units = recurrent_kernel.shape[0]
     lanes, groups, columns = (16, gates, 4) if backward else (4, 1, gates)
@@ -89,13 +89,13 @@ def run_back_at_once(block: Kernel, grid: Kernel, recurrent_kernel: DeviceArray,
 def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: int, args: tuple, first=None) -> bool:
     """Start `kernel(*args, operands, counter, tiles)`, a recurrence over the grid, if its registers hold the recurrent kernel.
 
-    False where they do not, and for float64, of which they hold too little to be worth it.
+    Returns False if they do not, and for float64, for which they are too few.
 
-    columns: of a unit. terms: numbers of an operand. args: its first array has the dtype of all. first: (h0, drop), what
-    makes the first operands where they are not 0. Kernels get: operands, room for two times (samples, terms), of which one is
-    read while the other is written, rounded up and 0 beyond; counter, for `meet`; tiles, (binary logarithm of the number of
-    parts that the terms are cut into, terms of a part, samples at a time, units of a block, blocks for all units, samples
-    rounded up).
+    columns: of a unit. terms: numbers of an operand. args: the first array has the dtype of all. first: (h0, drop), from which
+    the first operands are made where they are not 0. The kernel gets: operands, memory for twice (samples, terms), rounded up
+    and 0 beyond, of which one half is read while the other is written; counter, for `meet`; tiles, (binary logarithm of the
+    number of parts that the terms are cut into, terms of a part, samples at a time, units of a block, blocks for all units,
+    samples rounded up).
     """
     gpu, dtype, bits = device.gpu(), args[0].dtype, 0
     while bits < recurrence.WARP_BITS and terms > recurrence.LANES * recurrence.TERMS << bits:
@@ -131,7 +131,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
 
 
 def scratch(name: str, count: int, dtype) -> DeviceArray:
-    """Room for `count` numbers until the twin returns."""
+    """Memory for `count` numbers, until the twin returns."""
     nbytes = count * dtype.itemsize
     return device.gpu().scratch(f"recurrent {name}", nbytes)[:nbytes].view(dtype)
 
@@ -178,7 +178,7 @@ def sum_rows(dz: DeviceArray, width: int, total: DeviceArray) -> None:
 
 
 def operands(a: Backward) -> DeviceArray:
-    """What was multiplied by the recurrent kernel in each step, from the history of h."""
+    """The factors of the recurrent kernel in all steps, from the history of h."""
     if not a.drop.size:
         return a.h
     times_drop(a.h[: a.batch * a.length * a.units], a.drop, a.dropped, a.length * a.units, a.units, a.units)
@@ -189,7 +189,7 @@ def operands(a: Backward) -> DeviceArray:
 
 
 def first_operand(a: Forward) -> DeviceArray:
-    """What the first step multiplies by the recurrent kernel: the initial h, times the factors of `drop`."""
+    """The factor of the recurrent kernel in the first step: the initial h, times `drop`."""
     if not a.drop.size or not a.h0.size:
         return a.h0
     units = a.recurrent_kernel.shape[0]
@@ -228,7 +228,7 @@ def run_back_by_steps(step_kernel: Kernel, a: Backward, args: tuple) -> None:
 
 
 def times_drop(a: DeviceArray, drop: DeviceArray, target: DeviceArray, count: int, units: int, width: int) -> None:
-    """target = a, of `count` numbers for each sample, times the sample's factors; rows of `units` start `width` apart there."""
+    """target = a, of `count` numbers for each sample, times the sample's factors; its rows of `units` start `width` apart."""
     start(_times_drop, blocks(a.size, THREADS), THREADS, a, drop, target, count, units, width)
 
 

@@ -41,7 +41,7 @@ def simple_rnn_backward_share(*args) -> None:
 
 @device_function
 def _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes, codes):
-    """The new h, from the sum of all that is given to it; writes the output and the history."""
+    """The new h, from its sum; also written to the output and the history."""
     activation, sequences, _ = codes
     new = before if recurrence.is_masked(mask, spot) else recurrence.activate(activation, value, h)
     recurrence.keep_state(h, before, new, row, spot, step, unit, sizes)
@@ -65,11 +65,9 @@ def _block_forward(packed, bias, h0, mask, output_mask, drop, z, h, y, h_last, s
     factor = z.dtype.type(1)
     spot, way = recurrence.spot_of(row, 0, length, backwards), -1 if backwards != 0 else 1
     if live:
-        state, factor, offset = (
-            recurrence.first_state(h0, at, z),
-            recurrence.factor_of(drop, at, z),
-            recurrence.first_state(bias, unit, z),
-        )
+        state = recurrence.first_state(h0, at, z)
+        factor = recurrence.factor_of(drop, at, z)
+        offset = recurrence.first_state(bias, unit, z)
         ahead = z[uint64(spot * units + unit)]
     cuda.syncthreads()
     if live and lane == 0:
@@ -135,10 +133,8 @@ def _step_forward(bias, h0, mask, output_mask, drop, z, h, y, h_last, sizes, cod
     if at < batch * units:
         row, unit = at // units, at % units
         spot = recurrence.spot_of(row, step, length, codes[2])
-        value, before = (
-            z[spot * units + unit] + recurrence.first_state(bias, unit, z),
-            recurrence.running_state(h0, h_last, at, step),
-        )
+        value = z[spot * units + unit] + recurrence.first_state(bias, unit, z)
+        before = recurrence.running_state(h0, h_last, at, step)
         new = _finish(value, before, row, spot, step, unit, mask, output_mask, h, y, sizes, codes)
         h_last[at] = new
         if drop.size > 0:
@@ -165,10 +161,8 @@ def _block_backward(packed, mask, output_mask, drop, h, dy, dh_last, dz, dh, siz
     spot, way = recurrence.spot_of(row, last, length, backwards), 1 if backwards != 0 else -1
     if live:
         carry, factor = recurrence.first_state(dh_last, at, h), recurrence.factor_of(drop, at, h)
-        after, ahead = (
-            recurrence.state_before(h, row, length, unit, sizes, backwards),
-            h[uint64(spot * units + unit)],
-        )
+        after = recurrence.state_before(h, row, length, unit, sizes, backwards)
+        ahead = h[uint64(spot * units + unit)]
         ahead_y = recurrence.output_gradient(dy, output_mask, row, spot, last, unit, sizes, sequences, h)
     cuda.syncthreads()
     for past in range(length):
@@ -201,7 +195,7 @@ def _block_backward(packed, mask, output_mask, drop, h, dy, dh_last, dz, dh, siz
 
 @device_function
 def _backward(s, after, carry, row, spot, unit, mask, dz, dh, sizes, codes):
-    """A unit's step back, from what is added to the gradient of its h: its number of dz."""
+    """Take a unit's step back. s: the addend to the gradient of its h. Returns its number of dz."""
     units, gradient = sizes[2], dz.dtype.type(0)
     s += carry
     if not recurrence.is_masked(mask, spot):
@@ -235,10 +229,8 @@ def _grid_backward(
             spot, s, after, carry = recurrence.spot_of(row, step, length, backwards), zero, zero, zero
             if live and step >= 0:
                 s = recurrence.output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, h)
-                after, carry = (
-                    recurrence.state_before(h, row, step + 1, unit, sizes, backwards),
-                    recurrence.running_state(dh_last, dh, at, past),
-                )
+                after = recurrence.state_before(h, row, step + 1, unit, sizes, backwards)
+                carry = recurrence.running_state(dh_last, dh, at, past)
             if past > 0:
                 recurrence.multiply(u, operands, source + first * width, shared, sums, tiles)
                 if live:
@@ -266,8 +258,6 @@ def _step_backward(mask, output_mask, drop, h, dy, dh_last, dz, dh, sizes, codes
         s = recurrence.output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, h)
         if step < length - 1:
             s += temporary[at] * recurrence.factor_of(drop, at, h)
-        after, carry = (
-            recurrence.state_before(h, row, step + 1, unit, sizes, backwards),
-            recurrence.running_state(dh_last, dh, at, length - 1 - step),
-        )
+        after = recurrence.state_before(h, row, step + 1, unit, sizes, backwards)
+        carry = recurrence.running_state(dh_last, dh, at, length - 1 - step)
         _backward(s, after, carry, row, spot, unit, mask, dz, dh, sizes, codes)
