@@ -136,7 +136,7 @@ def received(value: Any) -> Any:
     that is not this thread's device is copied to the CPU. It is copied within its GPU if it is not C-contiguous or may not
     be written to. TypeError for masked arrays, for dtypes that NumPy has not, and for devices other than CUDA's.
     """
-    kind, number = _place_of(value)
+    kind, number = _device_of(value)
     if kind == _CUDA:
         gpu = placement.gpu_named(f"cuda:{number}")
         array = _through_dlpack(value, gpu) if hasattr(value, "__dlpack__") else _through_interface(value, gpu)
@@ -160,7 +160,7 @@ def dtype_of(value: Any) -> np.dtype:
     return taken.dtype if isinstance(taken, DeviceArray) else array_of(taken).dtype
 
 
-def _place_of(value: Any) -> tuple[int | None, int]:
+def _device_of(value: Any) -> tuple[int | None, int]:
     """The DLPack device of a value, (None, 0) where it offers no protocol."""
     if hasattr(value, "__dlpack_device__"):
         kind, number = value.__dlpack_device__()

@@ -445,4 +445,4 @@ class Layer(Module, Connected):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
 
-set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inbound_nodes _place")
+set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inbound_nodes _gpu")

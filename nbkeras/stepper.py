@@ -59,7 +59,7 @@ class Stepper(Layer, registered=False):
 
     # -------------------- compile --------------------
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def compile(
         self,
         optimizer="rmsprop",
@@ -152,13 +152,13 @@ class Stepper(Layer, registered=False):
             return [metric.name for metric in self.metrics]
         return [] if self._objectives is None else [name for name, _ in self._objectives.named()]
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def reset_metrics(self) -> None:
         """Set all metrics back to the start."""
         for metric in self.metrics:
             metric.reset_state()
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def get_metrics_result(self) -> dict[str, Any]:
         """Current values of the metrics by name, as tensors; a metric whose result is a dict gives several, by its keys."""
         if self._overrides("metrics") or self._objectives is None:  # the user says which there are

@@ -325,8 +325,8 @@ def listening(applied: Callable) -> Iterator[None]:
         _listener.applied = before
 
 
-def on_own_place(method: Callable) -> Callable:
-    """Decorator of methods that compute on the device that their object was made on, `_place`."""
+def on_own_device(method: Callable) -> Callable:
+    """Decorator of methods that compute on the device that their object was made on, `_gpu`."""
 
     @functools.wraps(method)
     def call(self, *args, **kwargs):
