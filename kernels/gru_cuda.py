@@ -8,7 +8,7 @@ from numba import cuda
 from nbkeras.kernels import cuda_recurrence as recurrence
 from nbkeras.kernels import device_cuda, recurrent_cuda
 from nbkeras.kernels.cuda_kernel import blocks, device_function, kernel, size, start
-from nbkeras.kernels.cuda_recurrence import uint64
+from nbkeras.kernels.cuda_recurrence import HELD, ROOM_OF_SUMS, uint64  # the size of an array must be a global
 from nbkeras.kernels.gemm_cuda import product
 from nbkeras.kernels.recurrent import Backward, Forward
 from nbkeras.kernels.recurrent_cuda import THREADS
@@ -240,8 +240,8 @@ def _grid_forward(
     """All samples and steps; a block has the three columns of some units."""
     batch, length, units = sizes
     bits, share, rows, own, slices, most = tiles
-    u = cuda.local.array(recurrence.HELD, z.dtype)
-    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(recurrence.ROOM_OF_SUMS, z.dtype)
+    u = cuda.local.array(HELD, z.dtype)
+    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
     width, first_unit = share << bits, cuda.blockIdx.x % slices * own
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
@@ -398,8 +398,8 @@ def _grid_backward(
     batch, length, units = sizes
     bits, share, rows, own, slices, most = tiles
     _, _, reset_after, sequences, backwards, needs_h0 = codes
-    u = cuda.local.array(recurrence.HELD, z.dtype)
-    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(recurrence.ROOM_OF_SUMS, z.dtype)
+    u = cuda.local.array(HELD, z.dtype)
+    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
     width, first_unit = share << bits, cuda.blockIdx.x % slices * own
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own

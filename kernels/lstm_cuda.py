@@ -5,7 +5,7 @@ from numba import cuda
 from nbkeras.kernels import cuda_recurrence as recurrence
 from nbkeras.kernels import recurrent_cuda
 from nbkeras.kernels.cuda_kernel import device_function, kernel, size
-from nbkeras.kernels.cuda_recurrence import uint64
+from nbkeras.kernels.cuda_recurrence import HELD, ROOM_OF_SUMS, uint64  # the size of an array must be a global
 from nbkeras.kernels.recurrent import Backward, Forward
 
 _TERMS = size(16, simulated=4)  # of a lane that a block's thread keeps in registers
@@ -144,8 +144,8 @@ def _grid_forward(
     """All samples and steps; a block has the four columns of some units."""
     batch, length, units = sizes
     bits, share, rows, own, slices, most = tiles
-    u = cuda.local.array(recurrence.HELD, z.dtype)
-    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(recurrence.ROOM_OF_SUMS, z.dtype)
+    u = cuda.local.array(HELD, z.dtype)
+    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
     width, first_unit = share << bits, cuda.blockIdx.x % slices * own
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
@@ -327,8 +327,8 @@ def _grid_backward(
     batch, length, units = sizes
     bits, share, rows, own, slices, most = tiles
     _, _, sequences, backwards, needs_h0 = codes
-    u = cuda.local.array(recurrence.HELD, z.dtype)
-    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(recurrence.ROOM_OF_SUMS, z.dtype)
+    u = cuda.local.array(HELD, z.dtype)
+    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
     width, first_unit = share << bits, cuda.blockIdx.x % slices * own
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
