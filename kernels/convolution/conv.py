@@ -34,7 +34,7 @@ def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Windo
     else: implicit GEMM.
     """
     height, width, channels, units = kernel_shape
-    if device.place() is not None:
+    if device.gpu() is not None:
         return "implicit_gemm"
     if channels == 1 < x_shape[3] == units:
         return "depthwise"
@@ -135,7 +135,7 @@ def _input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups:
 
 def _as_product(function: Callable, *args) -> None:
     """A function of implicit_gemm: several launches on the CPU; on a GPU one, of its twin, which gathers as it multiplies."""
-    if device.place() is None:
+    if device.gpu() is None:
         function(*args)
     else:
         device.launch(function, *args)
