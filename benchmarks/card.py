@@ -53,7 +53,7 @@ def _multiply_add(out, x, y):
 
 def bandwidth(quick: bool) -> tuple[float, float]:
     """Bytes a second, read and written, of our copy of 1 GB and of the driver's."""
-    place = device.place()
+    place = device.gpu()
     count = 64 if quick else 1 << 27
     source, target = (device.persistent_empty((count,), np.float64) for _ in range(2))
     device.write(source, np.float64(1))
@@ -69,7 +69,7 @@ def bandwidth(quick: bool) -> tuple[float, float]:
 
 def rate(quick: bool) -> float:
     """float32 operations a second, a multiply-add two."""
-    place = device.place()
+    place = device.gpu()
     grid = place.processors * _BLOCKS_A_PROCESSOR
     out = device.persistent_empty((grid * _THREADS,), np.float32)
 
@@ -83,7 +83,7 @@ def properties() -> dict[str, Any]:
     """What the driver says: capability, and by the highest clocks the nominal rate and bandwidth."""
     gpu = cuda.get_current_device()
     capability = tuple(gpu.compute_capability)
-    found: dict[str, Any] = {"capability": capability, "processors": device.place().processors}
+    found: dict[str, Any] = {"capability": capability, "processors": device.gpu().processors}
     try:
         cores = gpu.MULTIPROCESSOR_COUNT * _CORES.get(capability, 128)
         found["nominal rate"] = 2e3 * gpu.CLOCK_RATE * cores
@@ -97,7 +97,7 @@ def properties() -> dict[str, Any]:
 def measure(quick: bool) -> dict[str, Any]:
     """All of it, in bytes and operations a second."""
     own, driver = bandwidth(quick)
-    simulated = {"capability": None, "processors": device.place().processors}
+    simulated = {"capability": None, "processors": device.gpu().processors}
     return {"copy kernel": own, "driver's copy": driver, "rate": rate(quick)} | (
         simulated if SIMULATED else properties()
     )

@@ -88,7 +88,7 @@ def one_or_list(arrays):
 def on_gpu():
     """nbkeras computes on the GPU; returns what its pool has taken of the GPU's memory, which includes what is free again."""
     k.config.set_device("cuda")
-    place = importlib.import_module("nbkeras.kernels.runtime.device").place()
+    place = importlib.import_module("nbkeras.kernels.runtime.device").gpu()
     return lambda: place.memory()[2]
 
 

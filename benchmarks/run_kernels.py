@@ -191,8 +191,8 @@ def answer(request: str) -> dict:
     try:
         return measure(CASES[int(request)])
     finally:
-        if device.place() is not None:
-            device.place().release()
+        if device.gpu() is not None:
+            device.gpu().release()
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ def weighted_vjp(saved, dz, needs):
 def _inner(x: Array, y: Array, need) -> Array:
     (batch, t, n, h), (s, k) = x.shape, y.shape[1:3]
     z = device.output(need, (batch, n, t, s), x.dtype)
-    if device.place() is not None:
+    if device.gpu() is not None:
         left = _heads_first(x).reshape(batch, k, n // k * t, h)
         dense.matmul(left, _heads_first(y), False, True, into=z.reshape(batch, k, n // k * t, s))
     else:
@@ -65,7 +65,7 @@ def _inner(x: Array, y: Array, need) -> Array:
 def _weighted(w: Array, y: Array, need) -> Array:
     (batch, n, t, s), (k, h) = w.shape, y.shape[2:]
     z = device.output(need, (batch, t, n, h), w.dtype)
-    if device.place() is not None:
+    if device.gpu() is not None:
         product, _ = dense.matmul(w.reshape(batch, k, n // k * t, s), _heads_first(y))
         device.launch(device.copy, product.reshape(batch, n, t, h).transpose(0, 2, 1, 3), z)
     else:
@@ -77,7 +77,7 @@ def _summed(w: Array, x: Array, shape: tuple[int, ...], need) -> Array:
     """z[b, s, m] = sum over t, and over the heads n that m serves, of w[b, n, t, s] x[b, t, n]."""
     (batch, n, t, s), (k, h) = w.shape, shape[2:]
     z = device.output(need, shape, w.dtype)
-    if device.place() is not None:
+    if device.gpu() is not None:
         right = _heads_first(x).reshape(batch, k, n // k * t, h)
         product, _ = dense.matmul(w.reshape(batch, k, n // k * t, s), right, True, False)
         device.launch(device.copy, product.transpose(0, 2, 1, 3), z)

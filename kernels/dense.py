@@ -153,7 +153,7 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     if k == 0:
         device.launch(device.fill, c, 0)
         return
-    if device.place() is not None:  # the twin reads B as it lies, and cuts long sums itself
+    if device.gpu() is not None:  # the twin reads B as it lies, and cuts long sums itself
         _launch(ta, tb, a, b, c, batches, m, n, k, batches * k, m if ta else k, a_step, b_step, bias, rectify)
         return
     if tb and m >= _TRANSPOSE_ROWS and b_step == 0:

@@ -44,7 +44,7 @@ def sum_vjp(saved, dy, needs):
 def sum_rows(x: Array, out: Array) -> None:
     """out[i, k] = sum over j of x[i, j, k]."""
     outer, n, inner = x.shape
-    if inner == 1 and n < _SHORT and device.place() is None:
+    if inner == 1 and n < _SHORT and device.gpu() is None:
         launch_shares(sum_short_rows, share_count(x.size, _SHARE), x.reshape(outer, n), out.reshape(outer))
         return
     if inner == 1:  # NumPy adds pairwise where it sees that the summed axis is contiguous

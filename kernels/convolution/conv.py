@@ -34,7 +34,7 @@ def algorithm(x_shape: tuple, kernel_shape: tuple, y_shape: tuple, window: Windo
     implicit GEMM. Implicit GEMM: everything else.
     """
     height, width, channels, units = kernel_shape
-    if device.place() is not None:
+    if device.gpu() is not None:
         return "implicit_gemm"
     if channels == 1 < x_shape[3] == units:
         return "depthwise"
@@ -137,7 +137,7 @@ def _input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups:
 
 def _as_product(function: Callable, *args) -> None:
     """Run a function of implicit_gemm. On the CPU it makes several launches; on a GPU it is one launch of its twin."""
-    if device.place() is None:
+    if device.gpu() is None:
         function(*args)
     else:
         device.launch(function, *args)

@@ -46,7 +46,7 @@ def _emit_sums(v, wide, a, b, places, count, start, use_start, y, width, relu):
     ready = builder.append_basic_block("ready")
     builder.cbranch(builder.icmp_signed("!=", use_start, _number(0)), started, ready)
     builder.position_at_end(started)
-    given = [v.load(v.place(start, j * v.lanes), masks[j]) for j in range(wide)]
+    given = [v.load(v.vector_at(start, j * v.lanes), masks[j]) for j in range(wide)]
     builder.branch(ready)
 
     builder.position_at_end(ready)
@@ -65,7 +65,7 @@ def _emit_sums(v, wide, a, b, places, count, start, use_start, y, width, relu):
     ]
     after = []
     for j in range(wide):
-        x, w = (v.load(v.place(row, j * v.lanes), masks[j]) for row in rows)
+        x, w = (v.load(v.vector_at(row, j * v.lanes), masks[j]) for row in rows)
         after.append(v.multiply_add(x, w, before[j]))
     following = builder.add(i, _number(1))
     builder.cbranch(builder.icmp_signed("<", following, count), loop, end)
@@ -82,7 +82,7 @@ def _emit_sums(v, wide, a, b, places, count, start, use_start, y, width, relu):
         total.add_incoming(first[j], ready)
         total.add_incoming(after[j], loop)
         negative = builder.and_(builder.fcmp_ordered("<", total, v.zero), rectified)  # NaN stays NaN
-        v.store(builder.select(negative, v.zero, total), v.place(y, j * v.lanes), masks[j])
+        v.store(builder.select(negative, v.zero, total), v.vector_at(y, j * v.lanes), masks[j])
 
 
 @intrinsic

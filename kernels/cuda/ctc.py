@@ -135,7 +135,7 @@ def ctc_backward(
     dlogp: DeviceArray,
 ) -> None:
     """dlogp[t, c] = -slope * the probability to be in a state of class c at step t."""
-    occupancy = device.place().scratch("ctc", alpha.nbytes).at(0, alpha.shape, alpha.dtype)
+    occupancy = device.gpu().scratch("ctc", alpha.nbytes).at(0, alpha.shape, alpha.dtype)
     labels = (target, logp, target_length, output_length, blank, alpha, loss)
     start(_occupancy, loss.size, BLOCK, *labels, beta, occupancy)
     count = dlogp.shape[0] * dlogp.shape[1]

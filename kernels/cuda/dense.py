@@ -22,11 +22,11 @@ def rectifier_backward(y: DeviceArray, dy: DeviceArray, dz: DeviceArray, partial
     """dz = dy where y > 0, else 0; partial[i] = column sums of the i-th block of rows of dz."""
     n, count = y.shape[1], partial.shape[0]
     across = blocks(n, _COLUMNS)
-    parts = max(1, min(block // _LEAST, 8 * device.place().processors // (across * count)))
+    parts = max(1, min(block // _LEAST, 8 * device.gpu().processors // (across * count)))
     part = blocks(block, parts)
     parts, sums = blocks(block, part), partial
     if parts > 1:
-        room = device.place().scratch("rectifier_backward", count * parts * n * dy.itemsize)
+        room = device.gpu().scratch("rectifier_backward", count * parts * n * dy.itemsize)
         sums = room.at(0, (count * parts, n), dy.dtype)
     start(_rectify, (count * parts, across), (_COLUMNS, _ROWS), y, dy, dz, sums, block, part, parts)
     if parts > 1:

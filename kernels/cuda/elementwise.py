@@ -12,34 +12,21 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops import ufuncs
-from nbkeras.kernels.cuda.loops.walk import THREADS, count_of, places_of_four, places_of_two, span, strides_over, walk
+from nbkeras.kernels.cuda.loops.walk import (
+    THREADS,
+    count_of,
+    indices_of_four,
+    indices_of_two,
+    numeric,
+    seen_as,
+    span,
+    strides_over,
+    unsigned_of,
+    walk,
+)
 from nbkeras.kernels.cuda.machine import host
 from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, kernel, start
 from nbkeras.kernels.runtime.device_array import DeviceArray
-
-
-def bits_of(itemsize: int) -> Any:
-    """The unsigned integer of a size."""
-    return {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[itemsize]
-
-
-def seen_as(dtype: Any, array: DeviceArray) -> DeviceArray:
-    """The array's bits as another dtype of that size."""
-    return array if array.dtype == dtype else array.view(dtype)
-
-
-def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
-    """Flat arrays of unsigned integers, and a number, as wider ones while runs stay whole; the run's length comes first."""
-    while run % 2 == 0 and arrays[0].itemsize < 8 and all(a.address % (2 * a.itemsize) == 0 for a in arrays):
-        wide = bits_of(2 * arrays[0].itemsize)
-        run, number = run // 2, np.array([number, number]).view(wide)[0]
-        arrays = tuple(array.view(wide) for array in arrays)
-    return run, number, *arrays
-
-
-def numeric(array: DeviceArray) -> DeviceArray:
-    """The array, with booleans as uint8."""
-    return seen_as(np.uint8, array) if array.dtype == np.bool_ else array
 
 
 def _unary(kernel: Kernel, code: int, x: DeviceArray, out: DeviceArray) -> None:
@@ -185,7 +172,7 @@ def _select(
 ):
     n = cuda.grid(1)
     if n < count:
-        h, i, j, k = places_of_four(n, sizes, multipliers, shifts, condition_steps, x_steps, y_steps, out_steps)
+        h, i, j, k = indices_of_four(n, sizes, multipliers, shifts, condition_steps, x_steps, y_steps, out_steps)
         if condition[np.uint64(h)]:
             out[np.uint64(k)] = numbers[0] if are_numbers & 1 else x[np.uint64(i)]
         else:
@@ -196,7 +183,7 @@ def select(condition: DeviceArray, x: Any, y: Any, out: DeviceArray) -> None:
     """x where the condition holds, else y; x and y are arrays or constants, and may be out."""
     if not out.size:
         return
-    bits = bits_of(out.itemsize)
+    bits = unsigned_of(out.itemsize)
     are_numbers = sum(flag for flag, value in ((1, x), (2, y)) if not isinstance(value, DeviceArray))
     numbers = tuple(
         bits(0) if isinstance(value, DeviceArray) else np.asarray(value, out.dtype).view(bits)[()] for value in (x, y)
@@ -213,7 +200,7 @@ def select(condition: DeviceArray, x: Any, y: Any, out: DeviceArray) -> None:
 def _clip(count, sizes, multipliers, shifts, x, x_steps, low, high, y, y_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j = places_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
+        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
         v = x[np.uint64(i)]
         v = low if v < low else v
         y[np.uint64(j)] = high if v > high else v
@@ -233,7 +220,7 @@ def clip_between(x: DeviceArray, low: Any, high: Any, out: DeviceArray) -> None:
 def _round_half_even(count, sizes, multipliers, shifts, x, x_steps, scale, down, whole, y, y_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j = places_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
+        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
         v = scale * x[np.uint64(i)] if not down else x[np.uint64(i)] / scale
         if math.fabs(v) < whole:
             v = math.copysign(math.fabs(v) + whole - whole, v)

@@ -100,7 +100,7 @@ def add_rows(dy: DeviceArray, indices: DeviceArray, table: DeviceArray):
         start(_add_rows_in_any_order, *grid_of_rows(*dy.shape), dy, indices, table)
         return
     n = indices.size
-    room = device.place().scratch("add_rows", 16 * n).view(np.int32)[: 4 * n].reshape(4, n)
+    room = device.gpu().scratch("add_rows", 16 * n).view(np.int32)[: 4 * n].reshape(4, n)
     by_row(indices, len(table), room)
     sums = sum_pieces(dy, room[0], room[1], len(table))
     start(_add_rows, *grid_of_rows(*dy.shape), dy, room[0], room[1], sums, table)

@@ -5,11 +5,10 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.elementwise import bits_of, widened
 from nbkeras.kernels.cuda.embedding import add_rows
 from nbkeras.kernels.cuda.loops.rows import by_row
 from nbkeras.kernels.cuda.loops.sort import sorted_positions
-from nbkeras.kernels.cuda.loops.walk import THREADS, dividers, split
+from nbkeras.kernels.cuda.loops.walk import THREADS, dividers, split, unsigned_of, widened
 from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.runtime import device
@@ -60,7 +59,7 @@ def gather(x: DeviceArray, index: DeviceArray, axis: int, out: DeviceArray) -> N
     if not out.size:
         return
     length, before = x.shape[axis], int(np.prod(x.shape[:axis], dtype=np.int64))
-    bits = bits_of(x.itemsize)
+    bits = unsigned_of(x.itemsize)
     flat = x.reshape(-1).view(bits), out.reshape(-1).view(bits)
     after, missing, source, target = widened(out.size // (before * index.size), _missing(x.dtype), *flat)
     path = dividers(before, index.size, after)
@@ -69,7 +68,7 @@ def gather(x: DeviceArray, index: DeviceArray, axis: int, out: DeviceArray) -> N
 
 def _missing(dtype: np.dtype) -> Any:
     """The bits of what an index out of range reads."""
-    return np.asarray(np.nan if dtype.kind == "f" else 0, dtype).view(bits_of(dtype.itemsize))[()]
+    return np.asarray(np.nan if dtype.kind == "f" else 0, dtype).view(unsigned_of(dtype.itemsize))[()]
 
 
 @kernel
@@ -115,7 +114,7 @@ def scatter_add(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
     if len(dy) == 1:
         add_rows(dy[0], index, dx[0])
         return
-    room = device.place().scratch("scatter_add", 16 * index.size).view(np.int32)[: 4 * index.size].reshape(4, -1)
+    room = device.gpu().scratch("scatter_add", 16 * index.size).view(np.int32)[: 4 * index.size].reshape(4, -1)
     by_row(index, dx.shape[1], room)
     start(_add_runs, blocks(dy.size, THREADS), THREADS, dy, room[0], room[1], *dividers(*dy.shape), dx)
 
@@ -135,7 +134,7 @@ def _gather_along(x, index, length, shape, multipliers, shifts, missing, out):
 
 def gather_along(x: DeviceArray, index: DeviceArray, out: DeviceArray) -> None:
     """out[i, j, k] = x[i, index[i, j, k], k]."""
-    bits = bits_of(x.itemsize)
+    bits = unsigned_of(x.itemsize)
     arrays = (x.reshape(-1).view(bits), index.reshape(-1), x.shape[1], *dividers(*index.shape), _missing(x.dtype))
     start(_gather_along, blocks(out.size, THREADS), THREADS, *arrays, out.reshape(-1).view(bits))
 
@@ -168,7 +167,7 @@ def scatter_along(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
     if dy.shape[1] <= _FEW or columns >= _MANY:
         start(_scatter_along, blocks(columns, THREADS), THREADS, dy, index, dx)
         return
-    flat = device.place().scratch("scatter_along", 8 * dy.size).view(np.int64)[: dy.size]
+    flat = device.gpu().scratch("scatter_along", 8 * dy.size).view(np.int64)[: dy.size]
     path = dividers(*dy.shape)
     start(_flat_index, blocks(dy.size, THREADS), THREADS, index.reshape(-1), dx.shape[1], *path, flat)
     add_rows(dy.reshape(-1, 1), flat, dx.reshape(-1, 1))

@@ -23,7 +23,7 @@ from nbkeras.kernels.cuda.loops.lanes import (
     share_of_lane,
     start_rows,
 )
-from nbkeras.kernels.cuda.loops.walk import count_of, divided, places_of_three, span, strides_over, walk
+from nbkeras.kernels.cuda.loops.walk import count_of, divided, indices_of_three, span, strides_over, walk
 from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, start
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
@@ -40,7 +40,7 @@ def _parts(count: int) -> int:
 
 def _room(*shape: int) -> DeviceArray:
     """Scratch memory for sums."""
-    return device.place().scratch("metrics", 8 * math.prod(shape)).at(0, (math.prod(shape),), np.float64)
+    return device.gpu().scratch("metrics", 8 * math.prod(shape)).at(0, (math.prod(shape),), np.float64)
 
 
 # -------------------- matches --------------------
@@ -175,7 +175,7 @@ def accumulate(values: DeviceArray, weights: DeviceArray, scale: float, total: D
 def _ratio(count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j, k = places_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
+        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
         a, b = x[np.uint64(i)], y[np.uint64(j)]
         out[np.uint64(k)] = out.dtype.type(a / b) if b != 0 else out.dtype.type(0)
 

@@ -20,7 +20,7 @@ _RESIDENT = 4  # blocks of a processor: 2048 threads, the most that one has
 
 def run(kernel: Kernel, first: DeviceArray, *args) -> None:
     """Start a kernel whose threads go over flat arrays of the first one's size."""
-    start(kernel, min(blocks(first.size, _THREADS), _RESIDENT * device.place().processors), _THREADS, first, *args)
+    start(kernel, min(blocks(first.size, _THREADS), _RESIDENT * device.gpu().processors), _THREADS, first, *args)
 
 
 def constants(array: DeviceArray, *numbers: float) -> tuple:

@@ -167,7 +167,7 @@ def unpool_images(
 ) -> None:
     """dx = the gradient of pool_rows for dy; `rest` is not used here."""
     numbers = _ints(window)
-    found = device.place().scratch("places of maxima", 0 if average else 4 * y.size)[: 4 * y.size].view(np.int32)
+    found = device.gpu().scratch("places of maxima", 0 if average else 4 * y.size)[: 4 * y.size].view(np.int32)
     if not average:
         wide = is_wide(x.shape[3], x, y)
         _launch(_find, y.shape, _ints(x.shape), *_flat(x, y), found, numbers, wide)

@@ -313,7 +313,7 @@ def permute(high, low, order, inverse):
 
     By one block of threads, since each swap depends on those before it: some microseconds for each thousand elements.
     """
-    reserved = device.place().scratch("permute", 4 * order.size).view(np.int32)
+    reserved = device.gpu().scratch("permute", 4 * order.size).view(np.int32)
     start(_permute, min(order.size, 1), _SWAPS, high, low, order, inverse, reserved)
 
 

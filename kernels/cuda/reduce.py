@@ -22,11 +22,11 @@ from nbkeras.kernels.cuda.loops.lanes import (
     SMALLEST_UNSIGNED,
     WARP,
     beats,
-    bits_of,
     combine,
     find_lanes,
     fold_columns,
     fold_lanes,
+    lane_bits,
     over_columns,
     over_rows,
     row_and_lane,
@@ -71,7 +71,7 @@ def _identity(op: int, dtype: np.dtype):
 def _room(name: str, shape: tuple[int, ...], dtype) -> DeviceArray:
     """Scratch memory of a shape and dtype."""
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-    return device.place().scratch(f"reduce {name}", nbytes).at(0, shape, dtype)
+    return device.gpu().scratch(f"reduce {name}", nbytes).at(0, shape, dtype)
 
 
 # -------------------- reductions --------------------
@@ -145,7 +145,7 @@ def _reduce(x: DeviceArray, out: DeviceArray, op: int, truth: bool = False) -> N
     identity = out.dtype.type(op in (SMALLEST, SMALLEST_UNSIGNED)) if truth else _identity(op, out.dtype)
     args = (x.reshape(-1), out.reshape(-1), op, int(truth), identity)
     if inner == 1 or out.size >= _RESULTS or each <= _FEW:
-        bits = bits_of(each) if inner == 1 else 0
+        bits = lane_bits(each) if inner == 1 else 0
         start(_fold_rows, *over_rows(out.size, bits), *args, n, inner, parts, each, bits)
     else:
         tiles, threads = over_columns(inner)
@@ -234,10 +234,10 @@ def _find_best(x: DeviceArray, axis: int, out: DeviceArray, op: int) -> None:
         parts = blocks(n, each)  # so that none is empty
         values = _room("values", (outer * parts * inner,), dtype)
         places = _room("places", (outer * parts * inner,), np.int64)
-        bits = bits_of(each)
+        bits = lane_bits(each)
         start(_find, *over_rows(places.size, bits), x, found[:0], values, places, op, n, inner, parts, each, bits)
         x, n = values, parts
-    bits = 0 if inner > 1 and found.size >= _RESULTS else bits_of(n)
+    bits = 0 if inner > 1 and found.size >= _RESULTS else lane_bits(n)
     best = _room("best", (found.size,), dtype)
     start(_find, *over_rows(found.size, bits), x, places, best, found, op, n, inner, 1, n, bits)
 

@@ -8,7 +8,7 @@ matrix multiplication", 2008).
 
 A product runs on one thread: kernels call `gemm` on the pieces of their shares. The loops are compiled
 once for each dtype, when a kernel first needs them, and linked by *symbol name*, so callers stay cacheable and compile fast.
-A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache has the loops ready before it loads such a kernel.
+A kernel that calls `gemm` is decorated with `cache.compiled`, whose cache makes the loops before it loads such a kernel.
 """
 
 import functools
@@ -46,7 +46,7 @@ _HALF = _BLOCK // 2
 
 
 class Vectors:
-    """Emits vector code for one float type; `builder` writes where it stands."""
+    """Emits vector code for one float type at the current position of `builder`."""
 
     def __init__(self, builder, pointer_type):
         self.builder = builder
@@ -62,7 +62,7 @@ class Vectors:
     def _intrinsic(self, name, result, arguments):
         return cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(result, arguments), name)
 
-    def place(self, pointer, offset):
+    def vector_at(self, pointer, offset):
         """The vector at pointer + offset."""
         offset = ir.Constant(_INDEX, offset) if isinstance(offset, int) else offset
         return self.builder.bitcast(self.builder.gep(pointer, [offset]), self.type.as_pointer())
@@ -86,27 +86,27 @@ class Vectors:
         function = self._intrinsic(f"llvm.fmuladd.{self._suffix}", self.type, [self.type] * 3)
         return self.builder.call(function, [x, y, z])
 
-    def load(self, place, mask=None):
+    def load(self, pointer, mask=None):
         if mask is None:
-            return self.builder.load(place, align=self._align)
-        arguments = [place.type, ir.IntType(32), self._mask_type, self.type]
+            return self.builder.load(pointer, align=self._align)
+        arguments = [pointer.type, ir.IntType(32), self._mask_type, self.type]
         function = self._intrinsic(f"llvm.masked.load.{self._suffix}.p0", self.type, arguments)
-        return self.builder.call(function, [place, ir.Constant(ir.IntType(32), self._align), mask, self.zero])
+        return self.builder.call(function, [pointer, ir.Constant(ir.IntType(32), self._align), mask, self.zero])
 
-    def prefetch(self, place):
-        """Have the vector at a place, which may lie outside of what exists, brought to the cache."""
+    def prefetch(self, pointer):
+        """Prefetch the vector at a pointer, which may lie outside of the array, to the cache."""
         number = ir.IntType(32)
-        pointer = self.builder.bitcast(place, ir.IntType(8).as_pointer())
-        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [pointer.type, number, number, number])
-        self.builder.call(function, [pointer, *(ir.Constant(number, n) for n in (0, 3, 1))])
+        bytes_ = self.builder.bitcast(pointer, ir.IntType(8).as_pointer())
+        function = self._intrinsic("llvm.prefetch.p0", ir.VoidType(), [bytes_.type, number, number, number])
+        self.builder.call(function, [bytes_, *(ir.Constant(number, n) for n in (0, 3, 1))])
 
-    def store(self, value, place, mask=None):
+    def store(self, value, pointer, mask=None):
         if mask is None:
-            self.builder.store(value, place, align=self._align)
+            self.builder.store(value, pointer, align=self._align)
             return
-        arguments = [self.type, place.type, ir.IntType(32), self._mask_type]
+        arguments = [self.type, pointer.type, ir.IntType(32), self._mask_type]
         function = self._intrinsic(f"llvm.masked.store.{self._suffix}.p0", ir.VoidType(), arguments)
-        self.builder.call(function, [value, place, ir.Constant(ir.IntType(32), self._align), mask])
+        self.builder.call(function, [value, pointer, ir.Constant(ir.IntType(32), self._align), mask])
 
 
 def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, width):
@@ -122,10 +122,10 @@ def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
     p = builder.phi(_INDEX)
     before = {cell: builder.phi(v.type) for cell in cells}
     b_row, at = builder.gep(b, [builder.mul(p, ldb)]), builder.mul(p, k_step)
-    b_values = [v.load(v.place(b_row, j * v.lanes), masks[j]) for j in range(wide)]
+    b_values = [v.load(v.vector_at(b_row, j * v.lanes), masks[j]) for j in range(wide)]
     ahead = builder.gep(b_row, [builder.mul(ldb, ir.Constant(_INDEX, _AHEAD))])
     for j in range(wide):
-        v.prefetch(v.place(ahead, j * v.lanes))
+        v.prefetch(v.vector_at(ahead, j * v.lanes))
     after = {}
     for i in range(high):
         a_value = v.all(builder.load(builder.gep(a_rows[i], [at])))
@@ -146,16 +146,16 @@ def _emit_block(v, high, wide, k, a, row_step, k_step, b, ldb, beta, c, ldc, wid
         sums[cell].add_incoming(v.zero, entry)
         sums[cell].add_incoming(after[cell], loop)
     c_rows = [builder.gep(c, [builder.mul(ir.Constant(_INDEX, i), ldc)]) for i in range(high)]
-    places = {(i, j): v.place(c_rows[i], j * v.lanes) for i, j in cells}
+    pointers = {(i, j): v.vector_at(c_rows[i], j * v.lanes) for i, j in cells}
     with builder.if_else(builder.fcmp_ordered("==", beta, ir.Constant(v.real, 0.0))) as (new, added):
         with new:
             for i, j in cells:
-                v.store(sums[i, j], places[i, j], masks[j])
+                v.store(sums[i, j], pointers[i, j], masks[j])
         with added:
             factor = v.all(beta)
             for i, j in cells:
-                old = v.load(places[i, j], masks[j])
-                v.store(v.multiply_add(factor, old, sums[i, j]), places[i, j], masks[j])
+                old = v.load(pointers[i, j], masks[j])
+                v.store(v.multiply_add(factor, old, sums[i, j]), pointers[i, j], masks[j])
 
 
 @intrinsic(prefer_literal=True)
@@ -189,7 +189,7 @@ def _transpose(typing, source, from_row, target, to_row):
         source, from_row, target, to_row = args
         v = Vectors(builder, signature.args[0])
         numbers = [ir.Constant(_INDEX, i) for i in range(v.lanes)]
-        rows = [v.load(v.place(source, builder.mul(i, from_row))) for i in numbers]
+        rows = [v.load(v.vector_at(source, builder.mul(i, from_row))) for i in numbers]
         distance = 1
         while distance < v.lanes:
             low = [v.lanes + e - distance if e & distance else e for e in range(v.lanes)]
@@ -200,7 +200,7 @@ def _transpose(typing, source, from_row, target, to_row):
                     rows[i], rows[i + distance] = v.shuffle(x, y, low), v.shuffle(x, y, high)
             distance *= 2
         for i, row in zip(numbers, rows, strict=True):
-            v.store(row, v.place(target, builder.mul(i, to_row)))
+            v.store(row, v.vector_at(target, builder.mul(i, to_row)))
         return context.get_dummy_value()
 
     return signature, generate
@@ -208,7 +208,7 @@ def _transpose(typing, source, from_row, target, to_row):
 
 @intrinsic
 def _lanes(typing, pointer):
-    """How many numbers of the pointer's type a vector holds."""
+    """The number of numbers of the pointer's type in a vector."""
     count = _BYTES * 8 // pointer.dtype.bitwidth
     return _INT(pointer), lambda context, builder, signature, args: ir.Constant(_INDEX, count)
 
@@ -247,13 +247,13 @@ def _move(typing, source, i, target, j):
 
 @intrinsic
 def _one_like(typing, value):
-    """1 in the value's type, where Python's own 1.0 would be a float64."""
+    """1 in the value's type; Python's 1.0 would be a float64."""
     return value(value), lambda context, builder, signature, args: ir.Constant(args[0].type, 1.0)
 
 
 @_inner
 def _fill_panel(tb, depth, width, b, ldb, panel, row):
-    """panel[p * row + j] = B[p, j]: a part of B (or of what is stored as its transpose) with its rows side by side."""
+    """panel[p * row + j] = B[p, j]: a part of B (or of its stored transpose) with its rows side by side."""
     lanes = _lanes(b)
     for j in range(0, width, lanes):
         p = 0

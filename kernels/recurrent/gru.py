@@ -12,33 +12,12 @@ import numpy as np
 from nbkeras.kernels.loops.flat_access import load, opaque, store
 from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.subnormals import flush, restore
-from nbkeras.kernels.recurrent.recurrence import (
-    activate,
-    add_output_gradient,
-    add_parts,
-    add_product,
-    block_steps,
-    carry_masked,
-    chunk_count,
-    copy_flat,
-    flat,
-    for_back_product,
-    gradient_arrays,
-    input_block,
-    input_gradient,
-    kernel_gradient,
-    multiply_rows,
-    slope,
-    slopes,
-    sum_rows,
-    time_major,
-    write_output,
-)
-from nbkeras.kernels.runtime import device
+from nbkeras.kernels.recurrent import recurrence
+from nbkeras.kernels.recurrent.recurrence import slope
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.threads import launch_shares
 
 Array = np.ndarray
+_CELL = recurrence.Cell(gates=3, keeps_gates=True, keeps_inner=True)
 
 
 def gru(
@@ -61,50 +40,19 @@ def gru(
 
     bias: (2, 3 H) if reset_after, else (3 H,). The other arguments are those of `lstm.lstm`.
     """
-    (batch, length, features), units, dtype = x.shape, recurrent_kernel.shape[0], x.dtype
-    chunks = chunk_count(batch, length, features, units, 3)
-    block = block_steps(batch, length, chunks)
-    ring, state_ring = (length, length + 1) if differentiable else (block, 2)
-    xt = time_major(x, ring)
-    z = device.empty(batch * ring * 3 * units, dtype)
-    inner = device.empty(batch * ring * units, dtype)
-    h = device.empty(batch * state_ring * units, dtype)
-    y = device.empty((batch, length, units) if sequences else (batch, units), dtype)
-    h_last = device.empty((batch, units), dtype)
-    masks = flat(mask, np.uint8), flat(mask if zero_masked else None, np.uint8)
-    drops = flat(drop, dtype)
-    dropped = device.empty(0 if drop is None else batch * units, dtype)
-    codes = activation, recurrent_activation, int(reset_after), int(sequences), int(backwards), block
-    launch_shares(gru_forward_share, chunks, x, kernel, recurrent_kernel,
-        flat(bias, dtype), flat(initial_h, dtype), *masks, drops,
-        xt, z, inner, h, dropped, y.reshape(-1), h_last.reshape(-1), *codes, ring, state_ring,
+    options = recurrence.Options(
+        activation, recurrent_activation, int(reset_after), int(sequences), int(backwards)
     )  # fmt: skip
-    saved = x.shape, kernel, recurrent_kernel, bias is not None, initial_h is not None, masks, drops
-    return (y, h_last), (*saved, xt, z, inner, h, codes, chunks) if differentiable else None
+    (y, h_last, _), saved = recurrence.run_forward(
+        gru_forward_share, _CELL, x, kernel, recurrent_kernel, bias, initial_h, None,
+        mask, drop, options, zero_masked, differentiable,
+    )  # fmt: skip
+    return (y, h_last), saved
 
 
 def gru_vjp(saved, dy, needs):
-    shape, kernel, recurrent_kernel, has_bias, has_state, masks, drops, xt, z, inner, h, codes, chunks = saved
-    (batch, length, features), units, dtype = shape, recurrent_kernel.shape[0], kernel.dtype
-    _, _, reset_after, sequences, _, block = codes
-    shapes = (features, 3 * units), (units, 3 * units), (2, 3 * units) if reset_after else (3 * units,)
-    weights, totals, parts = gradient_arrays((*needs[1:3], needs[3] if has_bias else False), shapes, dtype, chunks)
-    dx = device.empty((0, 0, 0), dtype) if needs[0] is False else device.output(needs[0], shape, dtype)
-    dh = device.output(needs[4], (batch, units), dtype) if has_state else device.empty((batch, units), dtype)
-    dz = device.empty(batch * block * 3 * units, dtype)
-    dinner = device.empty(batch * block * units if reset_after else 0, dtype)
-    temporary = device.empty(batch * units, dtype)
-    dropped = device.empty(batch * block * units if drops.size else 0, dtype)
-    kernel, turned = for_back_product(kernel, batch * length)
-    recurrent_kernel, _ = for_back_product(recurrent_kernel, batch * length)
-    launch_shares(gru_backward_share, chunks, kernel, recurrent_kernel, *masks, drops, xt, z, inner, h,
-        flat(dy[0], dtype), flat(dy[1], dtype),
-        dz, dinner, temporary, dropped, dx, dh.reshape(-1),
-        *totals, parts.reshape(-1), *codes, batch, length, features, units, turned,
-        int(has_state and needs[4] is not False),
-    )  # fmt: skip
-    add_parts(parts, totals, shapes)
-    return (dx if dx.size else None, *weights, dh if has_state and needs[4] is not False else None, None, None)
+    *gradients, _ = recurrence.run_backward(gru_backward_share, _CELL, saved, (*dy, None), (*needs[:5], False))
+    return *gradients, None, None
 
 
 @compiled
@@ -125,27 +73,27 @@ def _fill_biases(bias, z, z_at, inner, inner_at, rows, units, reset_after):
 
 @compiled
 def gru_forward_share(
-    x, kernel, recurrent_kernel, bias, h0, mask, output_mask, drop, xt, z, inner, h, dropped, y, h_last,
+    x, kernel, recurrent_kernel, bias, h0, c0, mask, output_mask, drop, xt, z, inner, h, c, dropped, y, h_last, c_last,
     activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring, chunk, chunks,
 ):  # fmt: skip
     """Kernel: all steps of one chunk of the batch."""
     batch, length, features = x.shape
     units = recurrent_kernel.shape[0]
-    row, width, two, one = batch * chunk // chunks, 3 * units, 2 * units, z.dtype.type(1)
-    rows = batch * (chunk + 1) // chunks - row
+    width, two, one = 3 * units, 2 * units, z.dtype.type(1)
+    row, rows = recurrence.rows_of_chunk(batch, chunk, chunks)
     count = rows * units
     x_base, z_base, h_base, row_at = row * ring * features, row * ring * width, row * state_ring * units, row * units
-    copy_flat(h0, row_at, h, h_base, count)
+    recurrence.copy_flat(h0, row_at, h, h_base, count)
     for t in range(length):
         z_at, inner_at = z_base + t % ring * rows * width, row * ring * units + t % ring * count
         if t % block == 0:
             steps, x_at = min(block, length - t), x_base + t % ring * rows * features
             _fill_biases(bias, z, z_at, inner, inner_at, steps * rows, units, reset_after)
-            input_block(x, kernel, xt, x_at, z, z_at, width, t, steps, backwards, row, rows)
+            recurrence.input_block(x, kernel, xt, x_at, z, z_at, width, t, steps, backwards, row, rows)
         before, after = h_base + t % state_ring * count, h_base + (t + 1) % state_ring * count
         operand, operand_at = h, before
         if drop.size > 0:
-            multiply_rows(h, before, drop, row_at, dropped, row_at, 1, count)
+            recurrence.multiply_rows(h, before, drop, row_at, dropped, row_at, 1, count)
             operand, operand_at = dropped, row_at
         starts_at_zero = t == 0 and h0.size == 0
         if not starts_at_zero:
@@ -155,7 +103,7 @@ def gru_forward_share(
                 0, 0, rows, units, units, operand, operand_at, units, recurrent_kernel, two, width,
                 one, inner, inner_at, units,
             )  # fmt: skip
-        activate(recurrent_activation, z, z_at, width, rows, two)
+        recurrence.activate(recurrent_activation, z, z_at, width, rows, two)
         for r in range(rows):
             i, p, q = opaque(z_at + r * width), inner_at + r * units, operand_at + r * units
             s, g = i + units, i + two
@@ -169,7 +117,7 @@ def gru_forward_share(
             gemm(
                 0, 0, rows, units, units, inner, inner_at, units, recurrent_kernel, two, width, one, z, z_at + two, width
             )  # fmt: skip
-        activate(activation, z, z_at + two, width, rows, units)
+        recurrence.activate(activation, z, z_at + two, width, rows, units)
         for r in range(rows):
             i, p, q = z_at + r * width, before + r * units, after + r * units
             for j in range(units):
@@ -177,54 +125,40 @@ def gru_forward_share(
                 store(h, q + j, u * load(h, p + j) + (one - u) * load(z, i + two + j))
         mask_at = row * length + (length - 1 - t if backwards else t)
         if mask.size > 0:
-            carry_masked(mask, mask_at, length, h, before, after, rows, units)
-        if sequences:
-            y_at = (row * length + t) * units
-            write_output(h, after, y, y_at, length * units, output_mask, mask_at, length, rows, units)
-        elif t == length - 1:
-            write_output(h, after, y, row_at, units, output_mask, mask_at, length, rows, units)
-    copy_flat(h, h_base + length % state_ring * count, h_last, row_at, count)
+            recurrence.carry_masked(mask, mask_at, length, h, before, after, rows, units)
+        recurrence.write_output(h, after, y, sequences, t, output_mask, mask_at, length, row, rows, units)
+    recurrence.copy_flat(h, h_base + length % state_ring * count, h_last, row_at, count)
 
 
 @compiled
 def gru_backward_share(
-    kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, dy, dh_last,
-    dz, dinner, temporary, dropped, dx, dh, dw, du, db, parts,
+    kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, c, dy, dh_last, dc_last,
+    dz, dinner, temporary, dropped, dx, dh, dc, dw, du, db, parts,
     activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
-    turned, needs_h0,
-    chunk, chunks,
+    turned, needs_h0, chunk, chunks,
 ):  # fmt: skip
     """Kernel: back through all steps of one chunk; dh ends as the gradient of the initial state."""
     mode = flush()
     width, two, zero, one = 3 * units, 2 * units, z.dtype.type(0), z.dtype.type(1)
     ldb, candidate = (width, two) if turned else (units, two * units)  # where U_g begins
-    row = batch * chunk // chunks
-    rows = batch * (chunk + 1) // chunks - row
+    row, rows = recurrence.rows_of_chunk(batch, chunk, chunks)
     count = rows * units
     x_base, z_base, h_base = row * length * features, row * length * width, row * (length + 1) * units
     row_at, inner_base, ring_at = row * units, row * length * units, row * block * units
-    a0, a1, a2, a3, a4 = slopes(activation, z)
-    r0, r1, r2, r3, r4 = slopes(recurrent_activation, z)
-    w_at = u_at = b_at = 0
-    if chunks > 1:  # this chunk's part, to be added by add_parts
-        w_at = chunk * (features + units + (2 if reset_after else 1)) * width
-        u_at = w_at + features * width
-        b_at = u_at + units * width
-        dw, du, db = parts if dw.size > 0 else dw, parts if du.size > 0 else du, parts if db.size > 0 else db
-    copy_flat(dh_last, row_at, dh, row_at, count)
+    a0, a1, a2, a3, a4 = recurrence.slopes(activation, z)
+    r0, r1, r2, r3, r4 = recurrence.slopes(recurrent_activation, z)
+    sizes = features * width, units * width, 2 * width if reset_after else width
+    dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, chunk, chunks)
+    recurrence.copy_flat(dh_last, row_at, dh, row_at, count)
     for t in range(length - 1, -1, -1):
         z_at, inner_at, first = z_base + t * rows * width, inner_base + t * count, t // block * block
         dz_at, step_at = row * block * width + (t - first) * rows * width, ring_at + (t - first) * count
         before = h_base + t * count
         mask_at = row * length + (length - 1 - t if backwards else t)
-        if dy.size > 0 and sequences:
-            y_at = (row * length + t) * units
-            add_output_gradient(dy, y_at, length * units, output_mask, mask_at, length, dh, row_at, rows, units)
-        elif dy.size > 0 and t == length - 1:
-            add_output_gradient(dy, row_at, units, output_mask, mask_at, length, dh, row_at, rows, units)
+        recurrence.add_output_gradient(dy, sequences, t, output_mask, mask_at, length, dh, row_at, row, rows, units)
         operand, operand_at = h, before
         if drop.size > 0:
-            multiply_rows(h, before, drop, row_at, dropped, step_at, 1, count)
+            recurrence.multiply_rows(h, before, drop, row_at, dropped, step_at, 1, count)
             operand, operand_at = dropped, step_at
         for r in range(rows):
             i, di, p, q = opaque(z_at + r * width), opaque(dz_at + r * width), before + r * units, row_at + r * units
@@ -269,12 +203,12 @@ def gru_backward_share(
                     0, turned, rows, units, units, dinner, step_at, units, recurrent_kernel, candidate, ldb,
                     one, temporary, row_at, units,
                 )  # fmt: skip
-            add_product(temporary, row_at, drop, row_at, dh, row_at, count)
+            recurrence.add_product(temporary, row_at, drop, row_at, dh, row_at, count)
         if t == first:
             steps, final = min(block, length - t), t + block >= length
             x_at, ends, beta = x_base + t * rows * features, steps * rows, zero if final else one
-            kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, ends, features, width, final)
-            input_gradient(dz, dz_at, kernel, turned, dx, width, t, steps, backwards, row, rows)
+            recurrence.kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, ends, features, width, final)
+            recurrence.input_gradient(dz, dz_at, kernel, turned, dx, width, t, steps, backwards, row, rows)
             if du.size > 0:
                 gemm(1, 0, units, two, ends, operand, operand_at, units, dz, dz_at, width, beta, du, u_at, width)
                 if reset_after:
@@ -288,8 +222,10 @@ def gru_backward_share(
                         beta, du, u_at + two, width,
                     )  # fmt: skip
             if db.size > 0:
-                sum_rows(dz, dz_at, ends, width, db, b_at, final)
+                recurrence.sum_rows(dz, dz_at, ends, width, db, b_at, final)
                 if reset_after:
-                    sum_rows(dz, dz_at, 1, two, db, b_at + width, final)  # the first row holds the block's sum by now
-                    sum_rows(dinner, step_at, ends, units, db, b_at + width + two, final)
+                    recurrence.sum_rows(
+                        dz, dz_at, 1, two, db, b_at + width, final
+                    )  # the first row holds the block's sum by now
+                    recurrence.sum_rows(dinner, step_at, ends, units, db, b_at + width + two, final)
     restore(mode)

@@ -1,4 +1,4 @@
-"""What the recurrent families share: how a batch is cut into chunks, activations by code, the products of a block of steps.
+"""The code that lstm.py, gru.py and simple_rnn.py share: the arguments of their kernels, chunks, activations, blocks of steps.
 
 An LSTM, GRU or SimpleRNN is one op for the whole sequence. The batch is cut into chunks of rows by shape alone, and one
 share of the work is all steps of a chunk. A chunk's buffers are time-major, (steps, rows, features), one chunk after the
@@ -7,11 +7,16 @@ per block of steps with about 256 rows, while the gates of the block are in L2. 
 place. Each chunk has its own partial weight gradients, added in the order of the chunks, so results do not depend on the
 number of threads.
 
-An absent array (no mask, no initial state, a gradient nobody needs) is passed as an array of size 0, which keeps one
-compiled signature per dtype.
+An absent array (no mask, no initial state, an array of another family, a gradient that nobody needs) is passed as an array of
+size 0, which keeps one compiled signature per dtype.
+
+A kernel's parameters are the fields of `Forward` or `Backward`, then `chunk, chunks`; test_twins.py compares them. The
+fields are passed one by one: a recorded launch must see each array, and a tuple with names costs Numba 1 us more per launch.
 """
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -20,6 +25,7 @@ from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.vmath import sigmoid, tanh
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
+from nbkeras.kernels.runtime.threads import launch_shares
 
 Array = np.ndarray
 
@@ -40,48 +46,301 @@ _TRANSPOSE_ROWS = 512
 _BLOCK_ROWS = 256  # rows of one input product: gates of so many rows stay in L2
 
 
+class Cell(NamedTuple):
+    """The arrays that a family's kernels compute and keep for each unit and step."""
+
+    gates: int  # columns of the kernels
+    keeps_gates: bool  # in z; SimpleRNN's only gate is its output, which is in h
+    keeps_inner: bool = False
+    keeps_c: bool = False
+
+
+class Options(NamedTuple):
+    """The layer's options as kernels take them; activations by their codes, the others 0 or 1."""
+
+    activation: int
+    recurrent_activation: int
+    reset_after: int
+    sequences: int
+    backwards: int
+
+
+class Forward(NamedTuple):
+    """The arguments of a `..._forward_share` kernel, in order. All arrays are flat, except x and the kernels.
+
+    The CPU's kernels keep xt, z, inner, h and c time-major, chunk after chunk; their twins batch-major.
+    """
+
+    x: Array  # (batch, length, features)
+    kernel: Array  # (features, gates * units)
+    recurrent_kernel: Array  # (units, gates * units)
+    bias: Array
+    h0: Array  # initial states
+    c0: Array
+    mask: Array  # uint8 (batch, length)
+    output_mask: Array  # the same if masked outputs are 0, else absent
+    drop: Array  # (batch, units), factors of h in recurrent products
+    xt: Array  # room for x, time-major: `ring` steps
+    z: Array  # gates of `ring` steps
+    inner: Array  # GRU: `ring` steps of what the reset gate multiplies (reset_after), or of its product with h
+    h: Array  # states before and after steps: `state_ring` of them
+    c: Array
+    dropped: Array  # room for h * drop of one step
+    y: Array  # outputs
+    h_last: Array
+    c_last: Array
+    activation: int  # from here to backwards: `Options`
+    recurrent_activation: int
+    reset_after: int
+    sequences: int
+    backwards: int
+    block: int  # steps of one input product
+    ring: int
+    state_ring: int
+
+
+class Backward(NamedTuple):
+    """The arguments of a `..._backward_share` kernel, in order. All arrays are flat, except dx and the kernels."""
+
+    kernel: Array  # from `for_back_product`, as recurrent_kernel
+    recurrent_kernel: Array
+    mask: Array
+    output_mask: Array
+    drop: Array
+    xt: Array  # from here to c: what the forward kernel kept of all steps
+    z: Array
+    inner: Array
+    h: Array
+    c: Array
+    dy: Array  # gradients of the outputs and last states
+    dh_last: Array
+    dc_last: Array
+    dz: Array  # room for a block of steps
+    dinner: Array
+    temporary: Array  # room, (batch, units)
+    dropped: Array  # room for h * drop of a block of steps
+    dx: Array  # (batch, length, features); dx and the gradients of the weights are absent where nobody needs them
+    dh: Array  # ends as the gradient of h0, as dc of c0
+    dc: Array
+    dw: Array
+    du: Array
+    db: Array
+    parts: Array  # (chunks, ...): the chunks' parts of dw, du and db, if there are several chunks
+    activation: int  # from here to backwards: `Options`
+    recurrent_activation: int
+    reset_after: int
+    sequences: int
+    backwards: int
+    block: int
+    batch: int
+    length: int
+    features: int
+    units: int
+    turned: int  # from `for_back_product`
+    needs_h0: int
+
+
+class Saved(NamedTuple):
+    """The arrays and options of `run_forward` that `run_backward` needs; arrays as in `Forward`."""
+
+    shape: tuple[int, int, int]  # of x
+    kernel: Array
+    recurrent_kernel: Array
+    mask: Array
+    output_mask: Array
+    drop: Array
+    xt: Array
+    z: Array
+    inner: Array
+    h: Array
+    c: Array
+    options: Options
+    block: int
+    chunks: int
+    has_bias: bool
+    has_h0: bool
+    has_c0: bool
+
+
+def run_forward(
+    share: Callable,
+    cell: Cell,
+    x: Array,
+    kernel: Array,
+    recurrent_kernel: Array,
+    bias: Array | None,
+    h0: Array | None,
+    c0: Array | None,
+    mask: Array | None,
+    drop: Array | None,
+    options: Options,
+    zero_masked: bool,
+    differentiable: bool,
+) -> tuple[tuple[Array, Array, Array], Saved | None]:
+    """((output, last h, last c), saved) from a family's forward kernel; arguments as of `lstm.lstm`."""
+    (batch, length, features), units, dtype = x.shape, recurrent_kernel.shape[0], x.dtype
+    chunks = chunk_count(batch, length, features, units, cell.gates)
+    block = block_steps(batch, length, chunks)
+    ring, state_ring = (length, length + 1) if differentiable else (block, 2)
+    nothing = absent(dtype)
+    y = device.empty((batch, length, units) if options.sequences else (batch, units), dtype)
+    h_last = device.empty((batch, units), dtype)
+    c_last = device.empty((batch, units), dtype) if cell.keeps_c else nothing
+    a = Forward(
+        x=x,
+        kernel=kernel,
+        recurrent_kernel=recurrent_kernel,
+        bias=flat(bias, nothing),
+        h0=flat(h0, nothing),
+        c0=flat(c0, nothing),
+        mask=flat_mask(mask),
+        output_mask=flat_mask(mask if zero_masked else None),
+        drop=flat(drop, nothing),
+        xt=time_major(x, ring),
+        z=device.empty(batch * ring * cell.gates * units, dtype) if cell.keeps_gates else nothing,
+        inner=device.empty(batch * ring * units, dtype) if cell.keeps_inner else nothing,
+        h=device.empty(batch * state_ring * units, dtype),
+        c=device.empty(batch * state_ring * units, dtype) if cell.keeps_c else nothing,
+        dropped=nothing if drop is None else device.empty(batch * units, dtype),
+        y=y.reshape(-1),
+        h_last=h_last.reshape(-1),
+        c_last=c_last.reshape(-1),
+        activation=options.activation,
+        recurrent_activation=options.recurrent_activation,
+        reset_after=options.reset_after,
+        sequences=options.sequences,
+        backwards=options.backwards,
+        block=block,
+        ring=ring,
+        state_ring=state_ring,
+    )
+    launch_shares(share, chunks, *a)
+    if not differentiable:
+        return (y, h_last, c_last), None
+    arrays = kernel, recurrent_kernel, a.mask, a.output_mask, a.drop, a.xt, a.z, a.inner, a.h, a.c
+    given = bias is not None, h0 is not None, c0 is not None
+    return (y, h_last, c_last), Saved(x.shape, *arrays, options, block, chunks, *given)
+
+
+def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tuple) -> tuple[Array | None, ...]:
+    """Gradients of (x, kernel, recurrent_kernel, bias, h0, c0) from a family's backward kernel; None: not needed.
+
+    dy: gradients of the output, the last h and the last c, or None. needs: for the six, as in kernels/__init__.py.
+    """
+    (batch, length, features), units, dtype = saved.shape, saved.recurrent_kernel.shape[0], saved.kernel.dtype
+    width, chunks, block, options = cell.gates * units, saved.chunks, saved.block, saved.options
+    needs_x, *needs_weights, needs_h0, needs_c0 = needs
+    if not saved.has_bias:
+        needs_weights[-1] = False
+    nothing, states = absent(dtype), (batch, units)
+    shapes = (features, width), (units, width), (2, width) if options.reset_after else (width,)
+    weights, totals, parts = gradient_arrays(needs_weights, shapes, dtype, nothing, chunks)
+    dx = device.empty((0, 0, 0), dtype) if needs_x is False else device.output(needs_x, saved.shape, dtype)
+    dh = device.output(needs_h0, states, dtype) if saved.has_h0 else device.empty(states, dtype)
+    dc = nothing
+    if cell.keeps_c:
+        dc = device.output(needs_c0, states, dtype) if saved.has_c0 else device.empty(states, dtype)
+    kernel, turned = for_back_product(saved.kernel, batch * length)
+    recurrent_kernel, _ = for_back_product(saved.recurrent_kernel, batch * length)
+    a = Backward(
+        kernel=kernel,
+        recurrent_kernel=recurrent_kernel,
+        mask=saved.mask,
+        output_mask=saved.output_mask,
+        drop=saved.drop,
+        xt=saved.xt,
+        z=saved.z,
+        inner=saved.inner,
+        h=saved.h,
+        c=saved.c,
+        dy=flat(dy[0], nothing),
+        dh_last=flat(dy[1], nothing),
+        dc_last=flat(dy[2], nothing),
+        dz=device.empty(batch * block * width, dtype),
+        dinner=device.empty(batch * block * units, dtype) if options.reset_after else nothing,
+        temporary=device.empty(batch * units, dtype),
+        dropped=device.empty(batch * block * units, dtype) if saved.drop.size else nothing,
+        dx=dx,
+        dh=dh.reshape(-1),
+        dc=dc.reshape(-1),
+        dw=totals[0],
+        du=totals[1],
+        db=totals[2],
+        parts=parts.reshape(-1),
+        activation=options.activation,
+        recurrent_activation=options.recurrent_activation,
+        reset_after=options.reset_after,
+        sequences=options.sequences,
+        backwards=options.backwards,
+        block=block,
+        batch=batch,
+        length=length,
+        features=features,
+        units=units,
+        turned=turned,
+        needs_h0=int(saved.has_h0 and needs_h0 is not False),
+    )
+    launch_shares(share, chunks, *a)
+    add_parts(parts, totals, shapes)
+    c0_gradient = dc if saved.has_c0 and needs_c0 is not False else None
+    return dx if dx.size else None, *weights, dh if a.needs_h0 else None, c0_gradient
+
+
 def chunk_count(batch: int, steps: int, features: int, units: int, gates: int) -> int:
-    """Into how many chunks of rows a batch is cut: a power of two, by shape alone; 1 for work too small to share or on a GPU."""
+    """The number of chunks of rows of a batch: a power of two, by shape alone; 1 for work too small to share and on a GPU."""
     count = 1
-    if device.place() is None and batch * steps * (features + units + 32) * gates * units > _SERIAL_WORK:
+    if device.gpu() is None and batch * steps * (features + units + 32) * gates * units > _SERIAL_WORK:
         while count < _MOST_CHUNKS and batch >= 2 * count * _LEAST_ROWS:
             count *= 2
     return count
 
 
 def block_steps(batch: int, steps: int, count: int) -> int:
-    """Time steps per block; all on a GPU."""
-    return steps if device.place() is not None else min(steps, max(1, _BLOCK_ROWS // -(-batch // count)))
+    """Time steps per block; on a GPU all steps."""
+    return steps if device.gpu() is not None else min(steps, max(1, _BLOCK_ROWS // -(-batch // count)))
 
 
 def time_major(x: Array, ring: int) -> Array:
-    """Room for `ring` steps of x, time-major; on a GPU x itself, whose order of axes suits products of all steps."""
+    """An array for `ring` steps of x, time-major; on a GPU x itself, because its products are over all steps at once."""
     batch, _, features = x.shape
-    return x.reshape(-1) if device.place() is not None else device.empty(batch * ring * features, x.dtype)
+    return x.reshape(-1) if device.gpu() is not None else device.empty(batch * ring * features, x.dtype)
 
 
 def absent(dtype) -> Array:
-    """The array of size 0 that stands for an array that is not there."""
+    """An array of size 0, which stands for an absent array."""
     return device.empty(0, dtype)
 
 
 def for_back_product(weight: Array, rows: int) -> tuple[Array, int]:
     """(weight or its transpose, 1 or 0) for `gemm(0, flag, ...)` by the transposed weight.
 
-    From about 512 rows on, a copy that is transposed pays, but on a GPU: else each product transposes its panels again.
+    From about 512 rows on, a transposed copy pays on the CPU: without it each product transposes its panels again.
     """
-    if rows < _TRANSPOSE_ROWS or device.place() is not None:
+    if rows < _TRANSPOSE_ROWS or device.gpu() is not None:
         return weight, 1
     transposed = device.empty(weight.shape[::-1], weight.dtype)
     device.launch(device.copy, weight.T, transposed)
     return transposed, 0
 
 
-def flat(array: Array | None, dtype) -> Array:
-    """The array as one axis (a bool one as bytes), or the absent one: kernels see one kind of array only."""
-    if array is None:
-        return absent(dtype)
-    return (array.view(np.uint8) if array.dtype == np.bool_ else array).reshape(-1)
+def flat(array: Array | None, nothing: Array) -> Array:
+    """The array as one axis, or `nothing` for None: kernels see one kind of array only."""
+    return nothing if array is None else array.reshape(-1)
+
+
+def flat_mask(mask: Array | None) -> Array:
+    """The bool mask as one axis of bytes, or the absent array."""
+    return absent(np.uint8) if mask is None else mask.view(np.uint8).reshape(-1)
+
+
+# -------------------- in kernels --------------------
+
+
+@compiled
+def rows_of_chunk(batch, index, count):
+    """(first row, number of rows) of a chunk of `count`."""
+    row = batch * index // count
+    return row, batch * (index + 1) // count - row
 
 
 @compiled
@@ -133,7 +392,7 @@ def slopes(code, array):
 
 @compiled(inline="always")
 def slope(y, a, b, c, low, high):
-    """f'(x) from y = f(x) and what `slopes` gave; NaN stays NaN."""
+    """f'(x) from y = f(x) and the results of `slopes`; NaN stays NaN."""
     return a - a if y <= low or y >= high else a + y * (b + c * y)
 
 
@@ -208,9 +467,12 @@ def carry_masked(mask, mask_at, length, a, before, after, rows, width):
 
 
 @compiled
-def write_output(h, h_at, y, y_at, stride, mask, mask_at, length, rows, width):
-    """Write a step's output rows: h, or 0 at a masked step. mask: absent unless masked outputs are zero."""
-    zero = y.dtype.type(0)
+def write_output(h, h_at, y, sequences, t, mask, mask_at, length, row, rows, width):
+    """Write the output rows of step t: h, or 0 at a masked step. mask: absent unless masked outputs are zero."""
+    if not sequences and t < length - 1:
+        return
+    zero, stride = y.dtype.type(0), length * width if sequences else width
+    y_at = (row * length + t) * width if sequences else row * width
     for r in range(rows):
         i, o = h_at + r * width, y_at + r * stride
         if mask.size > 0 and load(mask, mask_at + r * length) == 0:
@@ -222,8 +484,12 @@ def write_output(h, h_at, y, y_at, stride, mask, mask_at, length, rows, width):
 
 
 @compiled
-def add_output_gradient(dy, dy_at, stride, mask, mask_at, length, dh, dh_at, rows, width):
-    """dh += dy, but for outputs that were set to 0; the way back through `write_output`."""
+def add_output_gradient(dy, sequences, t, mask, mask_at, length, dh, dh_at, row, rows, width):
+    """dh += dy of step t, except for outputs that were set to 0; the way back through `write_output`."""
+    if dy.size == 0 or not sequences and t < length - 1:
+        return
+    stride = length * width if sequences else width
+    dy_at = (row * length + t) * width if sequences else row * width
     for r in range(rows):
         i, o = dy_at + r * stride, dh_at + r * width
         if mask.size == 0 or load(mask, mask_at + r * length) != 0:
@@ -232,8 +498,22 @@ def add_output_gradient(dy, dy_at, stride, mask, mask_at, length, dh, dh_at, row
 
 
 @compiled
+def weight_gradients(dw, du, db, parts, sizes, index, count):
+    """(dw, its offset, du, its offset, db, its offset): a chunk's own part of `parts` if there are several chunks.
+
+    sizes: of dw, du and db. `add_parts` adds up the parts.
+    """
+    if count == 1:
+        return dw, 0, du, 0, db, 0
+    w, u, b = sizes
+    at = index * (w + u + b)
+    dw, du, db = parts if dw.size > 0 else dw, parts if du.size > 0 else du, parts if db.size > 0 else db
+    return dw, at, du, at + w, db, at + w + u
+
+
+@compiled
 def kernel_gradient(xt, x_at, dz, dz_at, dw, w_at, rows, features, width, first):
-    """dw = x^T dz over the rows of a block, added to dw but for the `first` block."""
+    """dw = x^T dz over the rows of a block, added to dw except for the `first` block."""
     beta = dz.dtype.type(0) if first else dz.dtype.type(1)
     if dw.size > 0:
         gemm(1, 0, features, width, rows, xt, x_at, features, dz, dz_at, width, beta, dw, w_at, width)
@@ -254,7 +534,7 @@ def input_gradient(dz, dz_at, kernel, turned, dx, width, first, steps, backwards
 
 @compiled
 def sum_rows(dz, at, rows, width, total, total_at, first):
-    """total = sum of dz's rows, or total += it but for the `first` block; summed in dz's first row: small rounding errors."""
+    """total = sum of dz's rows for the `first` block, else total += it. The sum is made in dz's first row: less rounding."""
     for r in range(1, rows):
         o = at + r * width
         for j in range(width):
@@ -264,13 +544,13 @@ def sum_rows(dz, at, rows, width, total, total_at, first):
         store(total, total_at + j, v if first else load(total, total_at + j) + v)
 
 
-def gradient_arrays(needs, shapes, dtype, chunks: int) -> tuple[list[Array | None], list[Array], Array]:
-    """Arrays for the weights' gradients (None: not needed), the same flat, and room for the parts of several chunks."""
+def gradient_arrays(needs, shapes, dtype, nothing: Array, chunks: int) -> tuple[list[Array | None], list[Array], Array]:
+    """(the weights' gradients, None where not needed; the same arrays flat; an array for the parts of several chunks)."""
     arrays = [
         None if need is False else device.output(need, shape, dtype) for need, shape in zip(needs, shapes, strict=True)
     ]
     size = sum(math.prod(shape) for shape in shapes) if chunks > 1 else 0
-    return arrays, [flat(array, dtype) for array in arrays], device.empty((chunks, size), dtype)
+    return arrays, [flat(array, nothing) for array in arrays], device.empty((chunks, size), dtype)
 
 
 def add_parts(parts: Array, totals: list[Array], shapes) -> None:

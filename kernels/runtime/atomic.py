@@ -1,6 +1,6 @@
-"""What threads say to each other, atomically, and to the processor, as instructions in compiled code.
+"""Atomic reads, writes and additions for threads, and the instructions by which they wait, in compiled code.
 
-`state` is the address of numbers of 64 bits, `at` the place of one among them.
+`state` is the address of numbers of 64 bits, `at` the index of one of them.
 """
 
 import os
@@ -16,23 +16,23 @@ _I64 = ir.IntType(64)
 _word = types.int64
 
 
-def _place(builder, args):
+def _pointer(builder, args):
     pointer = builder.inttoptr(args[0], _I64.as_pointer())
     return builder.gep(pointer, [args[1]])
 
 
 @intrinsic
 def read(typing, state, at):
-    """The number at place `at`, and with it all that was written before it."""
-    return _word(_word, _word), lambda _, builder, __, args: builder.load_atomic(_place(builder, args), "acquire", 8)
+    """The number at index `at`. Afterwards all that was written before it can be read."""
+    return _word(_word, _word), lambda _, builder, __, args: builder.load_atomic(_pointer(builder, args), "acquire", 8)
 
 
 @intrinsic
 def write(typing, state, at, value):
-    """Write a number; whoever reads it sees all that was written before."""
+    """Write a number. A thread that reads it sees all earlier writes too."""
 
     def generate(context, builder, signature, args):
-        builder.store_atomic(args[2], _place(builder, args), "release", 8)
+        builder.store_atomic(args[2], _pointer(builder, args), "release", 8)
         return context.get_dummy_value()
 
     return types.void(_word, _word, _word), generate
@@ -40,16 +40,20 @@ def write(typing, state, at, value):
 
 @intrinsic
 def add(typing, state, at, value):
-    """Add to a number; returns what it was."""
+    """Add to a number; returns the old one."""
     signature = _word(_word, _word, _word)
-    return signature, lambda _, builder, __, args: builder.atomic_rmw("add", _place(builder, args), args[2], "seq_cst")
+    return signature, lambda _, builder, __, args: builder.atomic_rmw(
+        "add", _pointer(builder, args), args[2], "seq_cst"
+    )
 
 
 @intrinsic
 def exchange(typing, state, at, value):
-    """Write a number; returns what it was."""
+    """Write a number; returns the old one."""
     signature = _word(_word, _word, _word)
-    return signature, lambda _, builder, __, args: builder.atomic_rmw("xchg", _place(builder, args), args[2], "seq_cst")
+    return signature, lambda _, builder, __, args: builder.atomic_rmw(
+        "xchg", _pointer(builder, args), args[2], "seq_cst"
+    )
 
 
 @intrinsic
@@ -90,17 +94,17 @@ WALL, OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CP
 
 @intrinsic
 def nanoseconds(typing, clock):
-    """What a clock of the C library shows; 0 where there is none."""
+    """The time of a clock of the C library; 0 where there is none."""
 
     def generate(context, builder, signature, args):
         if OWN < 0:
             return ir.Constant(_I64, 0)
         times = ir.LiteralStructType([_I64, _I64])
-        number, place = ir.IntType(32), cgutils.alloca_once(builder, times)
+        number, result = ir.IntType(32), cgutils.alloca_once(builder, times)
         kind = ir.FunctionType(number, [number, times.as_pointer()])
         clock_gettime = cgutils.get_or_insert_function(builder.module, kind, "clock_gettime")
-        builder.call(clock_gettime, [builder.trunc(args[0], number), place])
-        seconds, rest = (builder.load(cgutils.gep_inbounds(builder, place, 0, i)) for i in range(2))
+        builder.call(clock_gettime, [builder.trunc(args[0], number), result])
+        seconds, rest = (builder.load(cgutils.gep_inbounds(builder, result, 0, i)) for i in range(2))
         return builder.add(builder.mul(seconds, ir.Constant(_I64, 10**9)), rest)
 
     return _word(_word), generate

@@ -1,8 +1,8 @@
-"""How kernels are compiled: one decorator, and a disk cache that notices edits in *other* kernel files.
+"""`compiled`, the decorator of kernels, and its disk cache, which notices edits in *other* kernel files too.
 
 Numba stamps a cached function with the content of its own source file only, so a loop cached in one file would keep
-the old numbers of a helper edited in another. Here a file's stamp is of its own content and that of every kernel file that it
-imports, directly or not. Where compiled code lies, and what is done about files that cannot be read or written: cache_files.py.
+the old code of a helper edited in another. Here a file's stamp covers its own content and that of every kernel file that it
+imports, directly or not. cache_files.py says where compiled code lies, and handles files that cannot be read or written.
 """
 
 import contextlib
@@ -66,7 +66,7 @@ def _read(path: str) -> tuple[bytes, list[str]]:
 def stamp(path: str) -> str:
     """Hash of the content of a file and of all kernel files it imports, transitively."""
     files = [path]
-    for file in files:  # which grows on the way
+    for file in files:  # grows inside the loop
         files += [other for other in _read(file)[1] if other not in files]
     return hashlib.sha256(b"".join(_read(file)[0] for file in files)).hexdigest()
 
@@ -78,7 +78,7 @@ def _application_stamp() -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-# -------------------- who hears of compilations --------------------
+# -------------------- listeners of compilations --------------------
 
 
 class _Thread(threading.local):
@@ -90,7 +90,7 @@ _thread = _Thread()
 
 @contextlib.contextmanager
 def compilations(listener: Callable[[], None]) -> Iterator[None]:
-    """Have `listener()` called before each kernel that this thread compiles in the block; not for those found on disk."""
+    """Call `listener()` before each kernel that this thread compiles in the block; not for those found on disk."""
     before, _thread.listener = _thread.listener, listener
     try:
         yield
@@ -105,12 +105,12 @@ _made: dict[str, CFunc] = {}  # kept alive: their addresses are symbols
 
 
 def symbol(name: str, make: Callable[[], CFunc]) -> None:
-    """Say how the code with this name is made: `make()` returns a `cached_cfunc`. It is compiled, or loaded, by `provide`."""
+    """Register the code of a name: `make()` returns a `cached_cfunc`. `provide` compiles or loads it."""
     _makers[name] = make
 
 
 def provide(name: str) -> None:
-    """Make a symbol's code; whoever emits a call of it does so first. For kernels found on disk the cache sees to it."""
+    """Make a symbol's code, before a call of it is emitted. For kernels found on disk the cache calls this."""
     if name not in _made:
         _made[name] = _makers[name]()
         llvm.add_symbol(name, _made[name].address)
@@ -137,14 +137,14 @@ class KernelCache(caching.NullCache):
             source = stamp(path)
         else:
             source = _application_stamp()
-        # Files beside this one depend on nothing else, so all their copies may share; a user's may import what has no stamp.
-        place = "" if path.startswith(FOLDER + os.sep) else path
+        # Kernel files depend on nothing else, so all their copies share code; a user's file may import files without a stamp.
+        own_path = "" if path.startswith(FOLDER + os.sep) else path
         self._cells = function.__closure__ or ()
         self._flushed = False
         self._name = f"{function.__module__}.{function.__qualname__}"
         settings = int(config.OPT), config.BOUNDSCHECK, config.DEBUGINFO_DEFAULT  # type: ignore[attr-defined]
         lines = code.co_firstlineno, hashlib.sha256(code.co_code).hexdigest()
-        self._function = self.versions, settings, place, source, self._name, lines
+        self._function = self.versions, settings, own_path, source, self._name, lines
 
     @property
     def cache_path(self):
@@ -172,7 +172,7 @@ class KernelCache(caching.NullCache):
                 "pass the array as an argument",
             )
 
-    def flush(self):  # `recompile` wants this: a function's globals may have changed, and are in no file's name
+    def flush(self):  # called by `recompile`: a function's globals may have changed, and no file's name contains them
         self._flushed = True
 
     def _file(self, sig, codegen) -> str:
@@ -182,10 +182,10 @@ class KernelCache(caching.NullCache):
         name = re.sub(r"[^\w.]", "", self._name.rpartition("kernels.")[2])[-80:]
         return f"{name}-{hashlib.sha256(key).hexdigest()[:32]}.nbc"
 
-    # What numba-cuda does otherwise:
+    # Overridden for numba-cuda:
 
     def is_lasting(self, data: Any) -> bool:
-        """Whether the code means something in another process."""
+        """Whether the code can be used in another process."""
         return not data.library.has_dynamic_globals and all(part.can_cache for part in data.lifted)
 
     def pack(self, data: Any) -> Any:
@@ -197,7 +197,7 @@ class KernelCache(caching.NullCache):
 
 
 def cache_for(function: Callable, kind: type = KernelCache) -> Any:
-    """The disk cache for a function; an idle one for what was typed at a prompt."""
+    """The disk cache of a function; one that does nothing for a function typed at a prompt."""
     if os.path.exists(function.__code__.co_filename) or getattr(sys, "frozen", False):
         return kind(function)
     return caching.NullCache()
@@ -216,7 +216,7 @@ def cached_cfunc(signature):
 
 
 class _Uncompiled:
-    """A kernel where NUMBA_DISABLE_JIT is set. Without a compiler neither vectors nor threads can be had."""
+    """A kernel under NUMBA_DISABLE_JIT, which cannot run: vectors and threads need the compiler."""
 
     def __init__(self, function: Callable):
         functools.update_wrapper(self, function)

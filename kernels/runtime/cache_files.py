@@ -1,10 +1,10 @@
-"""Where compiled kernels lie on disk: each in a file of its own, named by a hash of all that its code depends on.
+"""The files of compiled kernels: one for each, named by a hash of all that its code depends on.
 
 A file's content never changes, so checkouts, versions and processes share a folder. What is read is checked: a damaged file
 counts as absent. New files go into the first of `folders()`:
 
 * the folder `nbkeras` in NUMBA_CACHE_DIR, if that is set;
-* else the user's own folder for caches. What lies there is run, so nobody else may be able to write there.
+* else the user's own folder for caches. Its files are executed, so no other user may have the right to write there.
 
 They are looked for in PACKAGE too, beside these modules: an image may ship them there (`nbkeras warmup --in-package`).
 """
@@ -35,14 +35,14 @@ def keep_in_package() -> None:
 
 
 def folders() -> list[str]:
-    """Where kernels are looked for, in this order; new ones are written to the first folder."""
+    """The folders that are searched for kernels, in this order; new ones are written to the first."""
     if _in_package:
         return [PACKAGE]
     return [os.path.join(config.CACHE_DIR, "nbkeras") if config.CACHE_DIR else _users_folder(), PACKAGE]  # type: ignore[attr-defined]
 
 
 def _users_folder() -> str:
-    """The user's folder for caches, where the system wants it."""
+    """The user's folder for caches, by the convention of the system."""
     if sys.platform == "win32":
         parent = os.environ.get("LOCALAPPDATA") or "~/AppData/Local"
     elif sys.platform == "darwin":
@@ -53,13 +53,13 @@ def _users_folder() -> str:
 
 
 def _is_chosen(folder: str) -> bool:
-    """Whether somebody decided for this folder and its owner: the package's, and one in NUMBA_CACHE_DIR."""
+    """Whether a user chose this folder: the package's, and one in NUMBA_CACHE_DIR. Its owner is then trusted."""
     return folder == PACKAGE or bool(config.CACHE_DIR)  # type: ignore[attr-defined]
 
 
 @functools.cache
 def _make(folder: str) -> None:
-    """Make the folder, if need be, for this user alone unless it was chosen."""
+    """Make the folder if it does not exist; with rights for this user alone, unless it was chosen."""
     if not os.path.isabs(folder) and not _is_chosen(folder):
         raise FileNotFoundError(errno.ENOENT, "there is no home directory")
     os.makedirs(folder, 0o777 if _is_chosen(folder) else 0o700, exist_ok=True)
@@ -67,7 +67,7 @@ def _make(folder: str) -> None:
 
 @functools.cache
 def _check(folder: str) -> None:
-    """PermissionError for a folder that nobody chose and where others can write."""
+    """PermissionError for a folder that was not chosen and where other users can write."""
     if hasattr(os, "geteuid") and not _is_chosen(folder):
         status = os.stat(folder)
         if status.st_uid not in (0, os.geteuid()) or status.st_mode & 0o022:
@@ -94,7 +94,7 @@ def read(name: str) -> bytes | None:
         if content[:_CHECKSUM] != _checksum(name, payload):
             _warn_damaged(path)
             continue
-        if age > _DAY:  # `_prune` sees by the time when a file was used last
+        if age > _DAY:  # `_prune` reads the time of the last use from it
             with contextlib.suppress(OSError):
                 os.utime(path)
         return payload
@@ -125,7 +125,7 @@ def write(name: str, payload: bytes) -> None:
 
 @functools.cache
 def _prune(folder: str) -> None:
-    """Before a process's first file: delete those that were used longest ago, where there are too many."""
+    """Delete the files that were not used for longest, if there are too many; before a process's first file."""
     found = []
     for entry in os.scandir(folder):
         if ".nbc" in entry.name:
@@ -152,7 +152,7 @@ def _warn_damaged(path: str) -> None:
 
 @functools.cache
 def warn_not_saved(what: str, reason: str, advice: str) -> None:
-    """Say once that later processes will compile again."""
+    """Warn once that later processes will compile again."""
     warnings.warn(
         f"nbkeras could not save a compiled kernel {what} ({reason}), so the next process compiles it again. To keep it: "
         f"{advice}.",

@@ -1,8 +1,8 @@
-"""Checks: hears of a run, as a recording program does, and finds what a kernel does wrong; for nbkeras.testing.
+"""Checks: a recorder and runner of launches that finds errors of kernels; for nbkeras.testing.
 
-Arrays lie between margins, and start as numbers that no kernel gives. So after each launch it is known whether a kernel wrote
-outside its arrays or changed what its op was given, and after each op whether all elements were computed. Kernels that are
-not nbkeras's own run compiled anew, with a check of each index. Slow, for tiny arrays on the CPU.
+Arrays lie between margins, and start as numbers that no kernel computes. So each launch shows whether a kernel wrote outside
+its arrays or changed the inputs of its op, and each op whether all elements were computed. Kernels that are not nbkeras's own
+are compiled again with a check of each index. Slow, for tiny arrays on the CPU.
 """
 
 import dis
@@ -26,13 +26,15 @@ _FILLED = 0xFF  # each byte of margins and of new arrays: as floats NaN, with a 
 
 
 class Checks:
-    """Hears and runs what is launched in `with device.record(checks), device.run_by(checks):`; AssertionError names kernels."""
+    """Checks the launches in `with device.record(checks), device.run_by(checks):`; AssertionErrors name kernels."""
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._memory: dict[int, tuple[Array, Array]] = {}  # what owns the memory, and the array in its middle
-        self._last: dict[int, Callable] = {}  # the kernel that was given some memory last
-        self._given: list[tuple[str, Array, bytes]] = []  # what the op that runs now must leave as it is
+        self._memory: dict[
+            int, tuple[Array, Array]
+        ] = {}  # (the owner of the memory, the array in its middle) by the owner's id
+        self._last: dict[int, Callable] = {}  # the last kernel that was given this memory
+        self._given: list[tuple[str, Array, bytes]] = []  # what the running op must not change: name, array, content
         self._op = ""
 
     def array(self, value: Array) -> Array:
@@ -41,7 +43,7 @@ class Checks:
         copy[...] = value
         return copy
 
-    # What the recorder of device.py hears
+    # The methods of a recorder, see device.record
 
     def allocated(self, array: Array) -> Array:
         size = -(-array.nbytes // 64) * 64 if array.nbytes else 0
@@ -70,7 +72,7 @@ class Checks:
                 (name, array, array.tobytes())
                 for name, value in zip(names, inputs, strict=True)
                 for array in _arrays(value)
-                if id(device.root(array)) in self._memory  # others are states, which ops may move along
+                if id(device.root(array)) in self._memory  # the others are states, which ops may change
             ],
         )
         try:
@@ -78,11 +80,11 @@ class Checks:
         finally:
             self._op, self._given = before
         is_pair = isinstance(result, tuple) and len(result) == 2
-        for array in _arrays(result if rest or not is_pair else result[0]):  # of a pair the second is for the vjp alone
+        for array in _arrays(result if rest or not is_pair else result[0]):  # the second of a pair is for the vjp only
             self._check_written(function, array)
         return result
 
-    # What runs the launches
+    # The method of a runner, see device.run_by
 
     def run(self, function: Callable, args: tuple) -> None:
         kernel, calls = function, [args]
@@ -157,19 +159,19 @@ def _arrays(value: Any) -> Iterator[Array]:
 
 
 def _is_own(kernel: Callable) -> bool:
-    """Whether a kernel is one of nbkeras or NumPy."""
+    """Whether a kernel belongs to nbkeras or NumPy."""
     return (getattr(kernel, "__module__", None) or "numpy").startswith(("nbkeras.", "numpy"))
 
 
 @functools.cache
 def _with_bounds(kernel: Any) -> Any:
-    """A compiled kernel once more, with a check of each index."""
+    """A compiled kernel, compiled again with a check of each index."""
     options = {key: value for key, value in kernel.targetoptions.items() if key != "nopython"}
     return njit(**{**options, "boundscheck": True})(kernel.py_func)
 
 
 def _as_python_says(kernel: Any, args: list, error: Exception) -> str:
-    """Index and line of an IndexError, by Python if it can run the kernel."""
+    """Index and line of an IndexError, from Python if it can run the kernel."""
     try:
         getattr(kernel, "py_func", kernel)(*args)
     except IndexError as found:
@@ -177,7 +179,7 @@ def _as_python_says(kernel: Any, args: list, error: Exception) -> str:
         while trace.tb_next is not None:
             trace = trace.tb_next
         return f"line {trace.tb_lineno}: {found}"
-    except Exception:  # what only compiled code can do
+    except Exception:  # the kernel uses features of compiled code only
         return str(error)
     return str(error)
 
@@ -201,7 +203,7 @@ def _check_stores(kernel: Any, checked: Any) -> None:
 
 
 def _computed(statements: list) -> set[str]:
-    """The variables with results of arithmetic, not with plain numbers: 0.5, -np.inf, an argument, an element."""
+    """The variables with results of arithmetic; not those with plain numbers: 0.5, -np.inf, an argument, an element."""
     computed: set[str] = set()
     count = -1
     while count < len(computed):

@@ -1,7 +1,7 @@
-"""NVIDIA's cuBLAS for matrix products on a GPU, where it was asked for: nbkeras.config.set_matmul. Needs nvmath-python.
+"""Matrix products on a GPU by NVIDIA's cuBLAS, if nbkeras.config.set_matmul chose it. Needs nvmath-python.
 
-cuBLAS stores matrices by columns, and a matrix by rows is its transpose by columns: so C^T = op(B)^T op(A)^T is computed,
-which takes B first and turns nothing. Its workspace is ours, so that products can be captured in a CUDA graph and give the
+cuBLAS stores matrices by columns, and a matrix by rows is its transpose by columns. So C^T = op(B)^T op(A)^T is computed:
+B comes first, and nothing is transposed. The workspace is ours, so that products can be captured in a CUDA graph and give the
 same bits each time. float32 is multiplied as float32, without TF32.
 """
 
@@ -19,7 +19,7 @@ _chosen = False
 
 class _Thread(threading.local):
     def __init__(self) -> None:
-        self.handles: dict[Any, int] = {}  # by place; one handle has one stream at a time, so each thread has its own
+        self.handles: dict[Any, int] = {}  # by Gpu; one handle has one stream at a time, so each thread has its own
 
 
 _thread = _Thread()
@@ -38,19 +38,19 @@ def choose(wanted: bool) -> None:
 
 
 def chosen() -> bool:
-    """Whether products are cuBLAS's."""
+    """Whether cuBLAS computes the products."""
     return _chosen
 
 
 def gemm(ta, tb, m, n, k, a, a_at, lda, b, b_at, ldb, beta, c, c_at, ldc, batches, a_step, b_step, c_step) -> None:
     """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, by rows, for each of `batches`; k >= 1: see gemm_cuda.product."""
-    library, place = _library(), device.place()
-    stream = place.stream
-    if place not in _thread.handles:
-        _thread.handles[place] = library.create()
-    handle = _thread.handles[place]
+    library, gpu = _library(), device.gpu()
+    stream = gpu.stream
+    if gpu not in _thread.handles:
+        _thread.handles[gpu] = library.create()
+    handle = _thread.handles[gpu]
     library.set_stream(handle, stream)
-    library.set_workspace(handle, place.scratch("cublas", _WORKSPACE).address, _WORKSPACE)
+    library.set_workspace(handle, gpu.scratch("cublas", _WORKSPACE).address, _WORKSPACE)
     multiply = library.sgemm_strided_batched if c.itemsize == 4 else library.dgemm_strided_batched
     turn = {False: library.Operation.N, True: library.Operation.T}
     right, left = (b.address + b_at * b.itemsize, ldb, b_step), (a.address + a_at * a.itemsize, lda, a_step)

@@ -1,4 +1,4 @@
-"""Where arrays live, and `launch`, the one place that runs compiled code.
+"""The runtime of kernels: arrays (`empty`, `persistent`) and `launch`, the only function that runs compiled code.
 
 Three rules make a run recordable, replayable and measurable:
 
@@ -7,10 +7,10 @@ Three rules make a run recordable, replayable and measurable:
 * a view that needs no copy (a reshape, a slice of leading rows) is free and needs no launch.
 
 A *listener* (a recording program, a profiler) hears of all of them. Listeners and the dry mode are per thread. While a step
-is recorded, or run dry, op code gets UnreadArrays: arrays that refuse to be looked at or changed but by a launch.
+is recorded, or run dry, op code gets UnreadArrays: arrays that only a launch may read or change.
 
-On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cuda/machine/kernel.py. A *place* is a GPU
-(cuda/machine/gpu.py), None the CPU; each thread may have its own.
+On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cuda/machine/kernel.py. A GPU is a Gpu of
+cuda/machine/gpu.py, the CPU is None; each thread may compute on its own device.
 """
 
 import contextlib
@@ -36,17 +36,19 @@ ARRAYS = (np.ndarray, DeviceArray)
 
 
 class _Thread(threading.local):
-    place: Any = None  # where new arrays and launches go; the class's own is that of all threads that chose none
-    recorder: Any = None  # hears of empty(), launch() and read(); see nbkeras/engine/program.py
-    runner: Any = None  # runs launches in `launch`'s place: a Profile, or the Checks of checking.py
-    flags: tuple = ()  # what launches hang on: see only_if
+    gpu: Any = (
+        None  # the device of new arrays and launches; the class's attribute holds for all threads that chose none
+    )
+    recorder: Any = None  # is told of empty(), launch() and read(); see nbkeras/engine/program.py
+    runner: Any = None  # runs the launches, if there is one: a Profile, or the Checks of checking.py
+    flags: tuple = ()  # the conditions of launches: see only_if
     dry = False
 
 
 _thread = _Thread()
 _persistent: dict[int, weakref.ref] = {}
-_known: set[int] = set()  # those whose values never change
-gpu_used = False  # whether arrays may be elsewhere than on the CPU: what only then must be checked is checked only then
+_constants: set[int] = set()  # owners that mark_constant marked
+gpu_used = False  # whether any GPU was used; without one no array has to be checked for its device
 
 
 def root(array: Array) -> Array:
@@ -56,54 +58,54 @@ def root(array: Array) -> Array:
     return array
 
 
-def place() -> Any:
-    """The place where this thread computes; None is the CPU."""
-    return _thread.place
+def gpu() -> Any:
+    """The Gpu that this thread computes on; None is the CPU."""
+    return _thread.gpu
 
 
-def place_of(array: Array) -> Any:
-    """The place where an array is; None is the CPU's memory."""
-    return array.place if isinstance(array, DeviceArray) else None
+def gpu_of(array: Array) -> Any:
+    """The Gpu that an array is on; None is the CPU."""
+    return array.gpu if isinstance(array, DeviceArray) else None
 
 
 @contextlib.contextmanager
-def on(place: Any) -> Iterator[None]:
-    """Compute on a place in this thread."""
+def on(gpu: Any) -> Iterator[None]:
+    """Compute on a GPU, or on the CPU (None), in this thread."""
     global gpu_used
-    before, chosen = _thread.place, "place" in _thread.__dict__
-    _thread.place = place
-    gpu_used = gpu_used or place is not None
+    before, chosen = _thread.gpu, "gpu" in _thread.__dict__
+    _thread.gpu = gpu
+    gpu_used = gpu_used or gpu is not None
     try:
         yield
     finally:
         if chosen:
-            _thread.place = before
+            _thread.gpu = before
         else:
-            del _thread.place
+            del _thread.gpu
 
 
-def set_place(place: Any) -> None:
-    """Compute on a place, in this thread and all others that have not chosen one with `on`."""
+def set_gpu(gpu: Any) -> None:
+    """Compute on a GPU, or on the CPU (None), in this thread and in all others that have not chosen with `on`."""
     global gpu_used
-    _Thread.place = place
-    _thread.__dict__.pop("place", None)
-    gpu_used = gpu_used or place is not None
+    _Thread.gpu = gpu
+    _thread.__dict__.pop("gpu", None)
+    gpu_used = gpu_used or gpu is not None
 
 
-def elsewhere(array: Array | None) -> bool:
-    """Whether an array is not where this thread computes."""
-    return gpu_used and array is not None and not _thread.dry and place_of(array) is not _thread.place
+def is_on_other_device(array: Array | None) -> bool:
+    """Whether an array is on another device than this thread computes on."""
+    return gpu_used and array is not None and not _thread.dry and gpu_of(array) is not _thread.gpu
 
 
-def here(array: Array) -> Array:
-    """The array itself where this thread computes, a copy of one that is elsewhere."""
-    return persistent(read(array)) if elsewhere(array) else array
+def to_this_device(array: Array) -> Array:
+    """The array itself if this thread computes on its device, else a copy on this thread's device."""
+    return persistent(read(array)) if is_on_other_device(array) else array
 
 
 def empty(shape, dtype=np.float32) -> Array:
     """A C-contiguous temporary array with undefined content; in a replayed program its memory is planned and reused."""
-    place = _thread.place
-    array = np.empty(shape, dtype) if place is None or _thread.dry else place.empty(shape, dtype)
+    gpu = _thread.gpu
+    array = np.empty(shape, dtype) if gpu is None or _thread.dry else gpu.empty(shape, dtype)
     if _thread.recorder is not None:
         array = _thread.recorder.allocated(array)
     elif not _thread.dry:
@@ -121,13 +123,13 @@ def output(need, shape, dtype) -> Array:
 def persistent(array) -> Array:
     """An array that recorded programs may read and write in place: C-contiguous, writable, native; copied only if it is not.
 
-    For weights, states, counters, program inputs and constants: whatever lives longer than one step. On a GPU a copy there.
+    For arrays that live longer than one step: weights, states, counters, program inputs, constants. On a GPU it is a copy there.
     """
     if not isinstance(array, DeviceArray):
         array = np.require(array, requirements=["C", "W", "A", "E"])
         array = array if array.dtype.isnative else array.astype(array.dtype.newbyteorder("="))
-        if _thread.place is not None and not _thread.dry:
-            array = _thread.place.upload(array)
+        if _thread.gpu is not None and not _thread.dry:
+            array = _thread.gpu.upload(array)
     owner = root(array)
     key = id(owner)
     known = _persistent.get(key)
@@ -139,7 +141,7 @@ def persistent(array) -> Array:
 def _forget(key: int, gone: weakref.ref) -> None:
     if _persistent.get(key) is gone:
         del _persistent[key]
-        _known.discard(key)
+        _constants.discard(key)
 
 
 def is_persistent(owner: Array) -> bool:
@@ -148,26 +150,26 @@ def is_persistent(owner: Array) -> bool:
     return known is not None and known() is owner
 
 
-def know(*arrays: Array) -> None:
-    """Say of arrays that their values never change: those may be read while a step is recorded or shapes are worked out."""
-    _known.update(id(root(persistent(array))) for array in arrays)
+def mark_constant(*arrays: Array) -> None:
+    """Mark arrays whose values never change: they may be read while a step is recorded or shapes are worked out."""
+    _constants.update(id(root(persistent(array))) for array in arrays)
 
 
-def is_known(array: Array | None) -> bool:
-    """Whether a step is recorded or shapes are worked out, and `know` was told of the array."""
-    return (_thread.dry or _thread.recorder is not None) and array is not None and id(root(array)) in _known
+def is_readable_constant(array: Array | None) -> bool:
+    """Whether a step is recorded or shapes are worked out, and the array was marked by `mark_constant`."""
+    return (_thread.dry or _thread.recorder is not None) and array is not None and id(root(array)) in _constants
 
 
 def launch(function: Callable, *args) -> None:
     """Run a kernel: `function(*args)`, where args are arrays (outputs included) and constants; nothing is returned.
 
-    What differs from step to step must be in an array: a constant is replayed as it was. Overflow and division by zero
+    Values that differ from step to step must be in an array: a constant is replayed as it was. Overflow and division by zero
     give infinity and NaN without a warning, in NumPy's loops as in compiled ones.
     """
     if _thread.dry:
         return
     if gpu_used:
-        function, args = _placed(function, args)
+        function, args = _on_device(function, args)
     if _thread.flags:
         function, args = _Conditional(function, len(_thread.flags)), (*_thread.flags, *args)
     if _thread.recorder is not None:
@@ -180,7 +182,7 @@ def launch(function: Callable, *args) -> None:
 
 
 def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> Any:
-    """Run an op or a vjp, `function(*inputs, *rest, **constants)`; a recorder hears of it. It must not change `inputs`."""
+    """Run an op or a vjp, `function(*inputs, *rest, **constants)`; a recorder is told. It must not change `inputs`."""
     if _thread.recorder is None:
         return function(*inputs, *rest, **constants)
     return _thread.recorder.called(function, inputs, rest, constants)
@@ -189,8 +191,8 @@ def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> 
 def host(function: Callable) -> Callable:
     """Decorator of a kernel for rare work that has no twin: on a GPU it runs on the CPU, over copies of its arrays.
 
-    The copies of arrays that it changed are written back. A recorded program with such a kernel is launched kernel by
-    kernel. Written in NumPy, or in loops and `compiled`.
+    The copies of arrays that it changed are written back. On a GPU a recorded program with such a kernel is launched kernel
+    by kernel. The kernel is written in NumPy, or in loops and `compiled`.
     """
     function.on_host = True  # type: ignore[attr-defined]
     return function
@@ -198,10 +200,10 @@ def host(function: Callable) -> Callable:
 
 @contextlib.contextmanager
 def only_if(flag: Array) -> Iterator[None]:
-    """What is launched in the block runs only where flag[0] is not 0; a replay looks at the flag again.
+    """Run the launches of the block only if flag[0] is not 0; a replay reads the flag again.
 
     flag: int64 (1,), persistent or written by a launch. Arrays that the block makes are for the block alone. On a GPU each
-    launch waits for the flag, and a program with such launches becomes no CUDA graph.
+    launch waits for the flag, and a program with such launches does not become a CUDA graph.
     """
     before, _thread.flags = _thread.flags, (*_thread.flags, flag)
     try:
@@ -211,7 +213,7 @@ def only_if(flag: Array) -> Iterator[None]:
 
 
 class _Conditional:
-    """A kernel that is called with flags before its own arguments, and does nothing if one of them is 0."""
+    """A kernel that takes flags before its own arguments, and does nothing if one of them is 0."""
 
     on_host = True
 
@@ -221,24 +223,24 @@ class _Conditional:
 
     def __call__(self, *args: Any) -> None:
         for flag in args[: self._flags]:
-            if not (flag.place.read(flag) if isinstance(flag, DeviceArray) else flag)[0]:
+            if not (flag.gpu.read(flag) if isinstance(flag, DeviceArray) else flag)[0]:
                 return
         self._function(*args[self._flags :])
 
 
-def _placed(function: Callable, args: tuple) -> tuple[Callable, tuple]:
-    """The launch as this thread's place does it; ValueError for arrays that are somewhere else."""
-    place = _thread.place
-    if place is not None:
-        args = tuple(place.empty(a.shape, a.dtype) if isinstance(a, np.ndarray) and not a.size else a for a in args)
+def _on_device(function: Callable, args: tuple) -> tuple[Callable, tuple]:
+    """The launch as this thread's device does it; ValueError for arrays on another device."""
+    gpu = _thread.gpu
+    if gpu is not None:
+        args = tuple(gpu.empty(a.shape, a.dtype) if isinstance(a, np.ndarray) and not a.size else a for a in args)
     for arg in args:
-        if isinstance(arg, ARRAYS) and place_of(arg) is not place and not (function is copy and place is not None):
+        if isinstance(arg, ARRAYS) and gpu_of(arg) is not gpu and not (function is copy and gpu is not None):
             raise ValueError(
-                f"{getattr(function, '__name__', function)!r} runs on {place or 'the CPU'}, but was given an array of shape "
-                f"{arg.shape} on {place_of(arg) or 'the CPU'}: make variables, layers, optimizers and metrics on the device "
+                f"{getattr(function, '__name__', function)!r} runs on {gpu or 'the CPU'}, but was given an array of shape "
+                f"{arg.shape} on {gpu_of(arg) or 'the CPU'}: make variables, layers, optimizers and metrics on the device "
                 "that they are used on (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
             )
-    return (function, args) if place is None else (place.twin(function), args)
+    return (function, args) if gpu is None else (gpu.twin(function), args)
 
 
 @np.errstate(all="ignore")
@@ -267,9 +269,9 @@ def play(steps: list[tuple[Callable, tuple]]) -> None:
 
 
 def replayer(steps: list[tuple[Callable, tuple]]) -> Callable[[], None]:
-    """What runs recorded launches again; on a GPU they become one CUDA graph, unless a profile is being taken."""
-    place, plain = _thread.place, functools.partial(play, steps)
-    graph = None if place is None else place.graph(steps, plain)
+    """A function that runs recorded launches again; on a GPU as one CUDA graph, except while a profile is taken."""
+    gpu, plain = _thread.gpu, functools.partial(play, steps)
+    graph = None if gpu is None else gpu.graph(steps, plain)
     if graph is None:
         return plain
     return lambda: plain() if _thread.runner is not None else graph()
@@ -279,11 +281,11 @@ def fuse(
     steps: list[tuple[Callable, tuple]], memory_of: Callable, needed_after: Callable
 ) -> list[tuple[Callable, tuple]]:
     """Recorded launches with chains of elementwise ones joined, on a GPU; see cuda/machine/fusion.py."""
-    return steps if _thread.place is None else _thread.place.fuse(steps, memory_of, needed_after)
+    return steps if _thread.gpu is None else _thread.gpu.fuse(steps, memory_of, needed_after)
 
 
-class Inlet:
-    """Where batches are put together for a program's input buffers: on the CPU the buffers themselves."""
+class InputStaging:
+    """Arrays to write the next batch into, on its way to a program's input buffers: on the CPU the buffers themselves."""
 
     def __init__(self, buffers: list):
         self.arrays = buffers
@@ -292,16 +294,16 @@ class Inlet:
         """Bring `arrays` to the buffers."""
 
 
-def inlet(buffers: list) -> Any:
-    """An Inlet for buffers of this thread's place; on a GPU the next batch is on its way while a step runs."""
-    return Inlet(buffers) if _thread.place is None else _thread.place.inlet(buffers)
+def input_staging(buffers: list) -> Any:
+    """An InputStaging for buffers on this thread's device; on a GPU the next batch is copied while a step runs."""
+    return InputStaging(buffers) if _thread.gpu is None else _thread.gpu.input_staging(buffers)
 
 
 def persistent_empty(shape, dtype) -> Array:
     """`persistent` of an array with undefined content."""
-    if _thread.place is None or _thread.dry:
+    if _thread.gpu is None or _thread.dry:
         return persistent(np.empty(shape, dtype))
-    return persistent(_thread.place.empty(shape, dtype))
+    return persistent(_thread.gpu.empty(shape, dtype))
 
 
 def view_at(owner: Array, offset: int, shape: tuple, dtype: Any, strides: tuple | None = None) -> Array:
@@ -312,28 +314,28 @@ def view_at(owner: Array, offset: int, shape: tuple, dtype: Any, strides: tuple 
 
 
 def address(array: Array) -> int:
-    """Where the first element of an array is."""
+    """The address of an array's first element."""
     return array.address if isinstance(array, DeviceArray) else array.__array_interface__["data"][0]
 
 
 def write(array: Array, value: Any) -> None:
-    """Put a value into an array of the same shape, now; not recorded."""
+    """Write a value into an array of the same shape, now; not recorded."""
     if isinstance(array, DeviceArray):
-        array.place.write(array, value)
+        array.gpu.write(array, value)
     else:
         array[...] = value
 
 
 def read(array: Array) -> Array:
-    """The array as a NumPy array for Python to look at (a copy if it is on a GPU); what looks at values cannot be recorded."""
-    array = shown(array)
+    """The array as a NumPy array for Python to read (a copy if it is on a GPU). A step that reads values cannot be recorded."""
+    array = readable(array)
     return array.copy() if isinstance(array, DeviceArray) else array
 
 
-def shown(array: Array) -> Array:
-    """The array itself, for others to look into: as `read`."""
+def readable(array: Array) -> Array:
+    """The array itself, once it is certain that its values may be read now; see `read`."""
     array = plain(array)
-    if is_known(array):
+    if is_readable_constant(array):
         return array
     if _thread.dry:
         raise ValueReadError(
@@ -346,16 +348,16 @@ def shown(array: Array) -> Array:
 
 
 class ValueReadError(RuntimeError):
-    """A value was asked for where there is only a shape, or where a replay would not ask again."""
+    """A value was read where there is only a shape, or where a replay would not read it again."""
 
 
 def _is_unread() -> bool:
-    """Whether what op code reads now would be wrong: in a replay, or because nothing was computed."""
+    """Whether op code must not read values now: a replay would not read them again, or nothing was computed."""
     return _thread.dry or (_thread.recorder is not None and _thread.recorder.reason is None)
 
 
 def _refuse(what: str) -> None:
-    """Raise ValueReadError for op code that looks at an array's values, or changes them, outside a launch."""
+    """Raise ValueReadError for op code that reads or changes an array's values outside a launch."""
     frame: Any = sys._getframe(1)
     while frame.f_code.co_filename == __file__ or frame.f_code.co_filename.startswith(_FOREIGN):
         frame = frame.f_back
@@ -375,13 +377,13 @@ def _refuse(what: str) -> None:
 
 # Files whose code calls methods of an array for op code.
 _FOREIGN = (*(os.path.join(next(iter(package.__path__)), "") for package in (np, numba)), functools.__file__)
-_FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # look at no value
+_FORMS = {np.shape, np.ndim, np.size, np.result_type, np.can_cast}  # read no value
 
 
 class UnreadArray(np.ndarray):
     """An array for op code while a step is recorded or run dry: its views are free, its values are refused.
 
-    The same on the CPU as a DeviceArray is on a GPU. Afterwards it is an array like others: a layer may have kept one.
+    It behaves as a DeviceArray does on a GPU. After the step it is an ordinary array: a layer may have kept one.
     """
 
     __numba_array_subtype_dispatch__ = True  # Numba asks `_typeof_unread` when a kernel is called without a launch
@@ -460,7 +462,7 @@ def plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def record(recorder) -> Iterator[Any]:
-    """Let `recorder` hear of each `empty`, `call`, `launch` and `read` (allocated, called, ...) of this thread."""
+    """Tell `recorder` of each `empty`, `call`, `launch` and `read` of this thread (by allocated, called, ...)."""
     before, _thread.recorder = _thread.recorder, recorder
     try:
         yield recorder
@@ -475,7 +477,7 @@ def recorder() -> Any:
 
 @contextlib.contextmanager
 def dry() -> Iterator[None]:
-    """Run no kernel: ops then only work out shapes and dtypes, at no cost and with nothing compiled."""
+    """Run no kernel: ops then compute shapes and dtypes only, and nothing is compiled."""
     before, _thread.dry = _thread.dry, True
     recorder_before, _thread.recorder = _thread.recorder, None
     try:
@@ -486,7 +488,7 @@ def dry() -> Iterator[None]:
 
 @contextlib.contextmanager
 def ordinary() -> Iterator[None]:
-    """Run and do not record, whatever goes on around: for what is done once, such as building weights."""
+    """Run and do not record, also inside `dry` or `record`: for work that is done once, such as building weights."""
     before, _thread.dry = _thread.dry, False
     recorder_before, _thread.recorder = _thread.recorder, None
     try:
@@ -496,7 +498,7 @@ def ordinary() -> Iterator[None]:
 
 
 def is_dry() -> bool:
-    """Whether this thread works out shapes only."""
+    """Whether this thread computes shapes only."""
     return _thread.dry
 
 
@@ -511,8 +513,8 @@ class Profile:
         name = getattr(function, "__name__", repr(function))
         start = time.perf_counter()
         run(function, args)
-        if _thread.place is not None:
-            _thread.place.synchronize()
+        if _thread.gpu is not None:
+            _thread.gpu.synchronize()
         self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
         self.calls[name] = self.calls.get(name, 0) + 1
 

@@ -1,7 +1,7 @@
-"""DeviceArray: an array in a GPU's memory, whose views are worked out by NumPy.
+"""DeviceArray: an array in a GPU's memory; NumPy computes its views.
 
 It wraps a NumPy array, its *layout*, whose addresses are addresses on the device. NumPy does the arithmetic of shapes, strides
-and offsets for slices, reshapes and transposes, and never touches the memory. Knows nothing of CUDA: a Place does.
+and offsets for slices, reshapes and transposes, and never touches the memory. All CUDA is in Gpu.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ def view_key(key: Any) -> tuple | None:
 
 
 class _Address:
-    """What NumPy makes an array of, at an address, without looking there."""
+    """An object from which NumPy makes an array at an address, without reading it."""
 
     def __init__(self, address: int, shape: tuple, dtype: np.dtype, strides: tuple | None):
         self.__array_interface__ = {
@@ -43,19 +43,19 @@ def layout_at(address: int, shape: tuple, dtype: Any, strides: tuple | None = No
 
 
 class DeviceArray:
-    """An array on a Place: `shape`, `dtype`, `strides` and views as NumPy's; its numbers are read through `place`.
+    """An array on a Gpu: `shape`, `dtype`, `strides` and views as NumPy's; its numbers are read through `gpu`.
 
-    memory: what keeps the bytes alive. owner: the array this one is a view of, None for one that owns its memory.
+    memory: the object that keeps the bytes alive. owner: the array that this one is a view of; None if it owns its memory.
     """
 
-    __slots__ = ("layout", "place", "memory", "owner", "handle", "__weakref__")
+    __slots__ = ("layout", "gpu", "memory", "owner", "handle", "__weakref__")
     __array_priority__ = 900
 
-    def __init__(self, layout: np.ndarray, place: Any, memory: Any, owner: DeviceArray | None = None):
-        self.layout, self.place, self.memory, self.owner = layout, place, memory, owner
-        self.handle: Any = None  # what the place hands to its kernels, made when first needed
+    def __init__(self, layout: np.ndarray, gpu: Any, memory: Any, owner: DeviceArray | None = None):
+        self.layout, self.gpu, self.memory, self.owner = layout, gpu, memory, owner
+        self.handle: Any = None  # what the Gpu hands to its kernels, made when first needed
 
-    # What NumPy's arrays say of themselves
+    # Attributes of NumPy's arrays
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -95,19 +95,19 @@ class DeviceArray:
 
     @property
     def address(self) -> int:
-        """Where the first element is, on the device."""
+        """The address of the first element on the device."""
         return self.layout.__array_interface__["data"][0]
 
     def __len__(self) -> int:
         return len(self.layout)
 
     def __repr__(self) -> str:
-        return f"<DeviceArray shape={self.shape} dtype={self.dtype} on {self.place}>"
+        return f"<DeviceArray shape={self.shape} dtype={self.dtype} on {self.gpu}>"
 
     # Views
 
     def _view(self, layout: np.ndarray) -> DeviceArray:
-        return DeviceArray(layout, self.place, self.memory, self if self.owner is None else self.owner)
+        return DeviceArray(layout, self.gpu, self.memory, self if self.owner is None else self.owner)
 
     def reshape(self, *shape: Any) -> DeviceArray:
         """A view of another shape; ValueError where that would need a copy."""
@@ -134,7 +134,7 @@ class DeviceArray:
         whole = view_key(key)
         if whole is None:
             raise TypeError(
-                f"an array on {self.place} is indexed by integers, slices, None and Ellipsis, received {key!r:.60}; use "
+                f"an array on {self.gpu} is indexed by integers, slices, None and Ellipsis, received {key!r:.60}; use "
                 "nbkeras.ops.take, or read the array first"
             )
         return self._view(self.layout[whole])
@@ -149,23 +149,23 @@ class DeviceArray:
 
     def _not_here(self, function) -> TypeError:
         return TypeError(
-            f"numpy.{function.__name__} was called on an array that is on {self.place}, where NumPy cannot compute: use "
+            f"numpy.{function.__name__} was called on an array that is on {self.gpu}, where NumPy cannot compute: use "
             "nbkeras.ops, or read the value first (Tensor.numpy())"
         )
 
     # Reading
 
     def __array__(self, dtype=None, copy=None) -> np.ndarray:
-        return np.asarray(self.place.read(self), dtype=dtype)
+        return np.asarray(self.gpu.read(self), dtype=dtype)
 
     def copy(self) -> np.ndarray:
         """The numbers, in a NumPy array of their own."""
-        return self.place.read(self)
+        return self.gpu.read(self)
 
     def item(self) -> Any:
         """The only number."""
-        return self.place.read(self).item()
+        return self.gpu.read(self).item()
 
     @property
     def __cuda_array_interface__(self) -> dict:
-        return self.place.interface(self)
+        return self.gpu.interface(self)

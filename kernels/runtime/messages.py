@@ -1,4 +1,4 @@
-"""Errors about functions of the user's: they name the function, its file and line, and say why a kernel does not run."""
+"""Errors about a user's functions: they name the function, its file and line, and the reason why a kernel does not run."""
 
 import inspect
 import linecache
@@ -9,20 +9,20 @@ from typing import Any, NoReturn
 from numba import typeof
 from numba.core import errors
 
-# What is raised where a kernel cannot be compiled or called.
+# The errors of a kernel that cannot be compiled or called.
 DOES_NOT_FIT = (TypeError, AttributeError, errors.NumbaError, errors.UnsupportedBytecodeError)
 
 
 def named(function: Any) -> str:
-    """A function of the user's for messages: name, file and line."""
+    """A user's function for messages: name, file and line."""
     own = getattr(function, "kernel", function)  # of a shared launch
     code = getattr(getattr(own, "py_func", own), "__code__", None)
     name = repr(getattr(function, "__name__", function))
     return name if code is None else f"{name} ({code.co_filename}:{code.co_firstlineno})"
 
 
-def described(value: Any) -> str:
-    """A value as a message shows it: arrays and tensors by shape and dtype."""
+def short_description(value: Any) -> str:
+    """A value for messages: arrays and tensors by shape and dtype."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{_article(type(value).__name__)} of shape {tuple(value.shape)} and dtype {value.dtype}"
     if isinstance(value, tuple | list):
@@ -36,7 +36,7 @@ def _article(name: str) -> str:
 
 
 def takes(function: Callable, *args: Any) -> bool:
-    """Whether a function can be called with so many arguments; True for functions of C, which do not say."""
+    """Whether a function can be called with so many arguments; True for functions of C, which have no signature."""
     try:
         inspect.signature(function).bind(*args)
     except ValueError:
@@ -47,7 +47,7 @@ def takes(function: Callable, *args: Any) -> bool:
 
 
 def raise_named(kernel: Callable, args: tuple, error: Exception) -> NoReturn:
-    """Raise TypeError that says why a kernel does not run with these arguments; `error` itself if it came from inside."""
+    """Raise a TypeError with the reason why a kernel does not run with its arguments; `error` itself if the kernel raised it."""
     function = getattr(kernel, "py_func", kernel)
     if not takes(function, *args):
         names = list(inspect.signature(function).parameters)
@@ -64,7 +64,7 @@ def raise_named(kernel: Callable, args: tuple, error: Exception) -> NoReturn:
             typeof(arg)
         except (ValueError, TypeError):  # TypeError: a Tensor says itself that it is none
             raise TypeError(
-                f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {described(arg)}. Call "
+                f"the kernel {named(kernel)} expects an array or a number for {name!r}, received {short_description(arg)}. Call "
                 "device.launch in an op: `apply(op, vjp, [tensors])` gives it the arrays of the tensors"
             ) from None
     if isinstance(error, TypeError):
@@ -76,7 +76,7 @@ def raise_named(kernel: Callable, args: tuple, error: Exception) -> NoReturn:
 
 
 def _reason(error: Exception) -> str:
-    """Numba's reason, without its stages, and the line it is about."""
+    """Numba's reason, without the compiler's stages, and the line."""
     text = re.sub(r"\x1b\[\d*m", "", str(error))
     about = re.search(r'File "([^"]+)", line (\d+)|at (\S+) \((\d+)\)', text)
     lines = [line.strip() for line in re.split(r"\n\s*(?:File|During:|There are \d+ candidate)", text)[0].splitlines()]

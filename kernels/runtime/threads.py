@@ -1,4 +1,4 @@
-"""Sharing a kernel's work among threads: `launch_shares(kernel, shares, *args)` runs `kernel(*args, share, shares)` for each.
+"""A kernel's work shared among threads: `launch_shares(kernel, shares, *args)` runs `kernel(*args, share, shares)` for each.
 
     @compiled
     def scale(x, factor, share, shares):
@@ -9,21 +9,20 @@
 
     launch_shares(scale, share_count(x.size, 16384), x, factor)
 
-How many shares there are is chosen by shape, never by the number of threads, so results are the same on every machine.
+The number of shares is chosen by shape, never by the number of threads, so results are the same on every machine.
 
-Numba's `prange` is not used, because of what its thread layers do between regions. GNU OpenMP's threads either fall asleep,
-and waking one costs 50 us in a virtual machine, or spin, and a busy neighbour then makes each region wait for a time slice
-(8 ms, measured); they do not survive a fork; and a `prange` wrapper takes 0.6 s to compile, this one 0.04 s for few arguments.
+Numba's `prange` is not used, because of its thread layers. The threads of GNU OpenMP sleep or spin between regions. Waking a
+sleeping one costs 50 us in a virtual machine; if they spin, a busy neighbour makes each region wait for a time slice (8 ms,
+measured). They do not survive a fork. And a `prange` wrapper takes 0.6 s to compile, this one 0.04 s for few arguments.
 
-Here nobody waits for a thread that sleeps. The shares lie ready; the calling thread takes those of its own stretch, one after
-the other, then those that others have not begun. A thread that is awake takes its own stretch first, the same one every
-time, so that data stay in its cache. After about 300 us without work it goes to sleep on a Python lock, and the next shared
-launch wakes it, without waiting. One launch at a time uses the pool; what other Python threads launch meanwhile runs on
-their own thread.
+Here no thread waits for one that sleeps. The calling thread takes the shares of its own stretch, one after the other, then
+those that other threads have not begun. A thread that is awake takes its own stretch first, the same one every time, so that
+data stay in its cache. After about 300 us without work it goes to sleep on a Python lock, and the next shared launch wakes it
+without waiting. One launch at a time uses the pool; launches by other Python threads meanwhile run on their own thread.
 
-A thread that spins uses up its part of a processor that others want too, and is then kept waiting where it matters; one that
-sleeps is woken in 5 us by a scheduler that owes it time. So when threads find that they were kept off their processors, all
-wait by sleeping for a while.
+A spinning thread uses up its time slices on a processor that other processes want too; then the scheduler keeps it waiting
+when there is work. A thread that slept has time left, and is woken in 5 us. So when threads find that they were kept off
+their processors, all wait by sleeping for a while.
 """
 
 import atexit
@@ -44,14 +43,14 @@ from nbkeras.kernels.runtime.atomic import OWN, WALL, add, exchange, nanoseconds
 from nbkeras.kernels.runtime.cache import cached_cfunc, compiled, provide, symbol
 from nbkeras.kernels.runtime.messages import DOES_NOT_FIT, named, raise_named
 
-_LINE = 8  # numbers in a cache line of 64 bytes; what different threads write lies in different lines
-# Places in the pool's memory. Those of the first line are written before the tickets are.
+_LINE = 8  # numbers in a cache line of 64 bytes; different threads write to different lines
+# Indices in the pool's memory. The numbers of the first line are written before the tickets.
 _CODE, _FRAME, _SHARES, _THREADS, _PATIENCE = range(5)
 _DONE, _BUSY, _ROUND, _STOP, _TICKETS = (i * _LINE for i in range(1, 6))
-_HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: in the high half where a thread's stretch ends, in the low half its next share
-_IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # how long to spin: on an idle machine, beside busy neighbours
-_LOST = 1_000_000  # nanoseconds, and a tenth of its time, off its processor by which a thread finds a neighbour
-_BUSY_FOR = 0.1  # seconds that this is believed
+_HALF, _LOW = 32, 0xFFFFFFFF  # a ticket: the end of a thread's stretch in the high half, its next share in the low half
+_IDLE_SECONDS, _BUSY_SECONDS = 300e-6, 100e-6  # time to spin: on an idle machine, beside busy neighbours
+_LOST = 1_000_000  # nanoseconds off its processor (and a tenth of its time) after which a thread assumes a neighbour
+_BUSY_FOR = 0.1  # seconds for which it assumes that
 _ROUNDS = 32  # launches after which a thread looks at the clock
 _MOST_SHARES = 32
 _I64, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
@@ -79,7 +78,7 @@ def _invoke(typing, code, frame, share, shares):
 
 @compiled
 def _take_shares(state, me, threads):
-    """Run shares until none is left to begin: of one's own stretch, then of the others'. Returns how many."""
+    """Run shares until none is left: of the own stretch first, then of the others. Returns their number."""
     taken = 0
     for i in range(threads):
         at = _TICKETS + (me + i) % threads * _LINE
@@ -87,7 +86,7 @@ def _take_shares(state, me, threads):
             ticket = read(state, at)
             if ticket & _LOW >= ticket >> _HALF:
                 break
-            ticket = add(state, at, 1)  # perhaps of the next round, which is as good
+            ticket = add(state, at, 1)  # perhaps already of the next round, which does no harm
             share = ticket & _LOW
             if share >= ticket >> _HALF:
                 break
@@ -98,7 +97,7 @@ def _take_shares(state, me, threads):
 
 
 def _run_shares(state, code, frame, shares):
-    """Lay out the shares for all threads, take part, and return when all are done; alone if the pool is in use."""
+    """Offer the shares to all threads, take part, and return when all are done; alone if the pool is in use."""
     threads = min(read(state, _THREADS), shares)
     if threads < 2 or exchange(state, _BUSY, 1) != 0:
         for share in range(shares):
@@ -124,9 +123,9 @@ def _run_shares(state, code, frame, shares):
 
 @compiled
 def _serve(state, me, rounds):
-    """A thread's work: take shares as they come, until some rounds are over or none came for a while.
+    """Take shares as they come, until `rounds` launches are over or none came for a while.
 
-    Returns whether rounds are over, how many nanoseconds that took, and for how many of them it was off its processor.
+    Returns (whether the rounds are over, the nanoseconds that it took, the nanoseconds of them off its processor).
     """
     looks, seen, wall, own = 0, -1, nanoseconds(WALL), nanoseconds(OWN)
     while rounds > 0 and looks < read(state, _PATIENCE) and read(state, _STOP) == 0:
@@ -144,7 +143,7 @@ def _serve(state, me, rounds):
 
 
 def _borrowed(context, builder, kind, value):
-    """An argument that is not counted: views of an array, one for each row, would count up and down one number in memory.
+    """An argument without reference count: each view of an array, one for each row, would change one number in memory.
 
     The caller keeps the array. With two threads a softmax of short rows took 1.7 times as long as with one.
     """
@@ -161,7 +160,7 @@ symbol(_RUN_SHARES, functools.partial(cached_cfunc(types.void(_word, _word, _wor
 
 @intrinsic
 def _call_shares(typing, address, state, shares, args):
-    """`_run_shares` for the kernel at `address`: its arguments go to a frame on the stack, where each thread finds them."""
+    """`_run_shares` for the kernel at `address`; its arguments go to a frame on the stack, which each thread reads."""
     provide(_RUN_SHARES)
     signature = types.void(_word, _word, _word, args)
 
@@ -200,7 +199,7 @@ def _enter(address, state, shares, *args):
 
 
 class _Pool:
-    """The threads of this process. A forked child has none of them, and makes a pool of its own."""
+    """The threads of this process. A forked child has none of them and makes its own pool."""
 
     current: "_Pool | None" = None
     _making = threading.Lock()
@@ -210,7 +209,7 @@ class _Pool:
         memory = np.zeros(_TICKETS + (self.most + 1) * _LINE, np.int64)
         self._memory = memory[-memory.ctypes.data % 64 // 8 :]  # starts at a cache line
         self.state = self._memory.ctypes.data
-        self.asleep: dict[int, threading.Lock] = {}  # what a sleeping thread waits for, by its number
+        self.asleep: dict[int, threading.Lock] = {}  # the lock that a sleeping thread waits for, by its number
         self.threads = self.most
         _serve(self.state, self.most, 1)  # compiled or loaded now
         self._memory[_PATIENCE] = 1000
@@ -224,7 +223,7 @@ class _Pool:
             thread = threading.Thread(target=self._work, args=(i,), name=f"nbkeras-{i}", daemon=True)
             try:
                 thread.start()
-            except RuntimeError:  # the system has no more threads to give: those that there are do the work
+            except RuntimeError:  # the system gives no more threads: use those that there are
                 self.most = self.threads = i
                 break
             self._threads.append(thread)
@@ -239,7 +238,7 @@ class _Pool:
 
     @property
     def threads(self) -> int:
-        """How many take part in a launch, the launching one included."""
+        """The number of threads of a launch, the launching one included."""
         return self._count
 
     @threads.setter
@@ -257,7 +256,7 @@ class _Pool:
                 lock.acquire()
 
     def _judge(self, now: float, lost: bool) -> None:
-        """Choose how long threads spin, now that one was kept off its processor or was not."""
+        """Choose how long threads spin. lost: whether one was kept off its processor."""
         if lost:
             self._busy_until = now + _BUSY_FOR
             self._be_patient(_BUSY_SECONDS)
@@ -269,14 +268,14 @@ class _Pool:
         self._memory[_PATIENCE] = int(seconds * self._looks_per_second)
 
     def wake(self, shares: int) -> None:
-        """Let the threads that some of the shares are laid out for look for them again."""
+        """Wake the threads that some of the shares are for."""
         for me in range(1, min(shares, self._count)):
             lock = self.asleep.pop(me, None)
             if lock is not None:
                 lock.release()
 
     def stop(self) -> None:
-        """End the threads, before Python takes its own things down."""
+        """End the threads, before Python shuts down."""
         self._memory[_STOP] = 1
         for thread in self._threads:
             self.threads = self.most
@@ -308,12 +307,12 @@ def set_threads(count: int) -> None:
 
 
 def get_threads() -> int:
-    """How many threads each kernel uses."""
+    """The number of threads of each kernel."""
     return _Pool.get().threads
 
 
 class Shared:
-    """A kernel as its shared launches are recorded."""
+    """The function that is recorded for shared launches of a kernel."""
 
     def __init__(self, kernel: Callable):
         self.kernel, self.__name__ = kernel, kernel.__name__
@@ -330,7 +329,7 @@ _addresses: dict[tuple, int] = {}
 
 
 def share_count(size: int, least: int) -> int:
-    """Into how many shares to cut `size` elements so that each has `least` at least."""
+    """The number of shares of `size` elements, so that each has `least` at least."""
     return max(1, min(_MOST_SHARES, size // least))
 
 
@@ -343,7 +342,7 @@ def stretch(size, share, shares):
 
 def launch_shares(kernel: Callable, shares: int, *args) -> None:
     """Launch `kernel(*args, share, shares)` for each share, on several threads if there are several shares."""
-    if device.place() is not None:  # twins on a GPU cut the work themselves
+    if device.gpu() is not None:  # twins on a GPU cut the work themselves
         device.launch(kernel, *args)
     elif shares == 1:
         device.launch(kernel, *args, 0, 1)

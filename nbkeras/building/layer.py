@@ -155,7 +155,7 @@ class Layer(Module, Connected):
         shape = self._input_shape_argument(batch_size, kwargs)
         self._batch_input_shape = None if shape is None else tuple(n if n is None else int(n) for n in shape)
         self.build_shapes: Any = None
-        self._place = tensor.place()  # the device that it was made on, where its weights are made and it computes
+        self._gpu = tensor.gpu()  # the device that it was made on, where its weights are made and it computes
 
     def _argument_names(self) -> list[str]:
         return [*inspect.signature(type(self).__init__).parameters, *_ARGUMENTS, "batch_size", "weights"]
@@ -252,8 +252,8 @@ class Layer(Module, Connected):
     # -------------------- calling --------------------
 
     def __call__(self, *args, **kwargs):
-        if self._place is not tensor.place():
-            with tensor.on_place(self._place):
+        if self._gpu is not tensor.gpu():
+            with tensor.on_gpu(self._gpu):
                 return self(*args, **kwargs)
         if is_symbolic([args, kwargs]):
             return self._symbolic_call(args, kwargs)
@@ -461,4 +461,4 @@ class Layer(Module, Connected):
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
 
 
-set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inbound_nodes _place")
+set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inbound_nodes _gpu")

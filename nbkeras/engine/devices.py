@@ -18,22 +18,22 @@ class DeviceError(RuntimeError):
     """A device was asked for that is not there."""
 
 
-def place(name: str) -> Any:
-    """The kernels' place for a device's name."""
+def gpu_named(name: str) -> Any:
+    """The Gpu of a device's name; None is the CPU."""
     found = _NAME.fullmatch(name) if isinstance(name, str) else None
     if found is None:
         raise ValueError(f"a device is 'cpu', 'cuda' or 'cuda:<number>', received {name!r}")
     if name.lower() == "cpu":
         return None
-    places = _load(name)
+    gpus = _load(name)
     index = int(found[1] or 0)
-    count = places.count()
+    count = gpus.count()
     if index >= count:
         raise DeviceError(
             f"device {name!r} was asked for, but there {'is 1 GPU' if count == 1 else f'are {count} GPUs'}: "
             f"give 'cuda:0' to 'cuda:{count - 1}'"
         )
-    return places.get(index)
+    return gpus.get(index)
 
 
 def _load(name: str) -> Any:
@@ -64,27 +64,27 @@ def set_device(name: str) -> None:
 
     DeviceError where it is not there. Models stay on the device that they were made on.
     """
-    device_kernels.set_place(place(name))
+    device_kernels.set_gpu(gpu_named(name))
 
 
 def get_device() -> str:
     """The name of the device that this thread uses: 'cpu' or 'cuda:<number>'."""
-    place = device_kernels.place()
-    return "cpu" if place is None else place.name
+    gpu = device_kernels.gpu()
+    return "cpu" if gpu is None else gpu.name
 
 
 @contextlib.contextmanager
 def device(name: str) -> Iterator[None]:
     """`with nbkeras.device('cuda:0'):` what is made in here, in this thread, is made and computed on that device."""
-    with device_kernels.on(place(name)):
+    with device_kernels.on(gpu_named(name)):
         yield
 
 
 def synchronize() -> None:
     """Wait until the GPU has done all that it was given; nothing to wait for on the CPU."""
-    place = device_kernels.place()
-    if place is not None:
-        place.synchronize()
+    gpu = device_kernels.gpu()
+    if gpu is not None:
+        gpu.synchronize()
 
 
 def set_matmul(name: str) -> None:

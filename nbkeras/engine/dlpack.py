@@ -73,7 +73,7 @@ class _Lent:
 
 def device_of(array: Any) -> tuple[int, int]:
     """`__dlpack_device__`."""
-    return (_CUDA, array.place.index) if isinstance(array, DeviceArray) else (_CPU, 0)
+    return (_CUDA, array.gpu.index) if isinstance(array, DeviceArray) else (_CPU, 0)
 
 
 def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None) -> Any:
@@ -90,21 +90,19 @@ def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: A
         if stream is not None:
             raise ValueError(f"a copy on the CPU has no stream, received stream={stream!r}")
         if copy is False:
-            raise BufferError(f"a tensor on {array.place} is a copy on the CPU: ask without copy=False")
+            raise BufferError(f"a tensor on {array.gpu} is a copy on the CPU: ask without copy=False")
         return _signed(array.copy(), max_version, wanted, copied=True)
     if wanted not in (None, own):
-        raise BufferError(
-            f"a tensor on {array.place} is offered there and on the CPU, not on the DLPack device {wanted}"
-        )
+        raise BufferError(f"a tensor on {array.gpu} is offered there and on the CPU, not on the DLPack device {wanted}")
     if stream == 0 or not (stream is None or isinstance(stream, int) and stream >= -1):
         raise ValueError(f"stream must be None, -1, 1, 2 or a stream's handle, received {stream!r}")
     if copy:
-        whole = array.place.empty(array.shape, array.dtype)
-        with device.ordinary(), device.on(array.place):
+        whole = array.gpu.empty(array.shape, array.dtype)
+        with device.ordinary(), device.on(array.gpu):
             device.launch(device.copy, array, whole)
         array = whole
     if stream != -1:
-        array.place.order(array.place.stream, stream or 1)
+        array.gpu.order(array.gpu.stream, stream or 1)
     return _signed(np.asarray(_Lent(array)), max_version, own, copied=bool(copy))
 
 
@@ -124,11 +122,11 @@ def _signed(layout: Array, max_version: Any, where: tuple[int, int], copied: boo
 class _Borrowed:
     """Keeps memory of another library until our work with it is done."""
 
-    def __init__(self, place: Any, owner: Any):
-        self._place, self._owner = place, owner
+    def __init__(self, gpu: Any, owner: Any):
+        self._gpu, self._owner = gpu, owner
 
     def __del__(self) -> None:
-        self._place.synchronize()  # the owner may use the memory again as soon as it has it back
+        self._gpu.synchronize()  # the owner may use the memory again as soon as it has it back
 
 
 def received(value: Any) -> Any:
@@ -138,11 +136,11 @@ def received(value: Any) -> Any:
     that is not this thread's device is copied to the CPU. It is copied within its GPU if it is not C-contiguous or may not
     be written to. TypeError for masked arrays, for dtypes that NumPy has not, and for devices other than CUDA's.
     """
-    kind, number = _place_of(value)
+    kind, number = _device_of(value)
     if kind == _CUDA:
-        place = devices.place(f"cuda:{number}")
-        array = _through_dlpack(value, place) if hasattr(value, "__dlpack__") else _through_interface(value, place)
-        return array if place is device.place() and not device.is_dry() else array.copy()
+        gpu = devices.gpu_named(f"cuda:{number}")
+        array = _through_dlpack(value, gpu) if hasattr(value, "__dlpack__") else _through_interface(value, gpu)
+        return array if gpu is device.gpu() and not device.is_dry() else array.copy()
     if kind in (None, _CPU, _CUDA_HOST):
         return value if kind is None or hasattr(value, "__array__") else np.from_dlpack(value)
     raise TypeError(
@@ -162,7 +160,7 @@ def dtype_of(value: Any) -> np.dtype:
     return taken.dtype if isinstance(taken, DeviceArray) else array_of(taken).dtype
 
 
-def _place_of(value: Any) -> tuple[int | None, int]:
+def _device_of(value: Any) -> tuple[int | None, int]:
     """The DLPack device of a value, (None, 0) where it offers no protocol."""
     if hasattr(value, "__dlpack_device__"):
         kind, number = value.__dlpack_device__()
@@ -170,15 +168,15 @@ def _place_of(value: Any) -> tuple[int | None, int]:
     described = getattr(value, "__cuda_array_interface__", None)
     if described is None:
         return None, 0
-    here = device.place() or devices.place("cuda")
+    here = device.gpu() or devices.gpu_named("cuda")
     return _CUDA, here.number_of(described["data"][0]) if described["data"][0] else here.index
 
 
-def _through_dlpack(value: Any, place: Any) -> DeviceArray:
+def _through_dlpack(value: Any, gpu: Any) -> DeviceArray:
     try:
-        capsule = value.__dlpack__(stream=place.stream, max_version=(1, 0))
+        capsule = value.__dlpack__(stream=gpu.stream, max_version=(1, 0))
     except TypeError:  # from before DLPack 1.0
-        capsule = value.__dlpack__(stream=place.stream)
+        capsule = value.__dlpack__(stream=gpu.stream)
     tensor, versioned = _opened(capsule)
     read_only = versioned is not None and bool(versioned.flags & _READ_ONLY)
     with _as_if_on_cpu(tensor.device):
@@ -186,7 +184,7 @@ def _through_dlpack(value: Any, place: Any) -> DeviceArray:
             layout = np.from_dlpack(_Capsule(capsule))
         except (BufferError, RuntimeError) as error:
             raise TypeError(f"expected numbers or booleans, received a {type(value).__name__}: {error}") from None
-    return _adopted(layout, place, layout, read_only)
+    return _adopted(layout, gpu, layout, read_only)
 
 
 class _Capsule:
@@ -212,7 +210,7 @@ def _as_if_on_cpu(where: _Device) -> Iterator[None]:
         where.type, where.number = kind, number
 
 
-def _through_interface(value: Any, place: Any) -> DeviceArray:
+def _through_interface(value: Any, gpu: Any) -> DeviceArray:
     described = value.__cuda_array_interface__
     if described.get("mask") is not None:
         raise TypeError(f"a masked {type(value).__name__} cannot be taken: fill its missing values first")
@@ -222,22 +220,22 @@ def _through_interface(value: Any, place: Any) -> DeviceArray:
             f"stream 0 in the __cuda_array_interface__ of a {type(value).__name__} is ambiguous: expected 1 or 2"
         )
     if stream is not None:
-        place.order(stream, place.stream)
+        gpu.order(stream, gpu.stream)
     address, read_only = described["data"]
     layout = layout_at(address or 0, described["shape"], described["typestr"], described.get("strides"))
-    return _adopted(layout, place, value, read_only)
+    return _adopted(layout, gpu, value, read_only)
 
 
-def _adopted(layout: Array, place: Any, owner: Any, read_only: bool) -> DeviceArray:
+def _adopted(layout: Array, gpu: Any, owner: Any, read_only: bool) -> DeviceArray:
     """The array over another library's memory, or a copy that may be written to and is contiguous."""
     if layout.dtype.kind not in "fiub" or not layout.dtype.isnative:
         raise TypeError(f"expected numbers or booleans, received a {type(owner).__name__} with dtype {layout.dtype}")
-    with device.ordinary(), device.on(place):
+    with device.ordinary(), device.on(gpu):
         if not layout.size:
-            return device.persistent(place.empty(layout.shape, layout.dtype))  # type: ignore[return-value]
+            return device.persistent(gpu.empty(layout.shape, layout.dtype))  # type: ignore[return-value]
         address = layout.__array_interface__["data"][0]
         own = layout_at(address, layout.shape, layout.dtype, layout.strides)
-        array = DeviceArray(own, place, _Borrowed(place, owner))
+        array = DeviceArray(own, gpu, _Borrowed(gpu, owner))
         if read_only or not own.flags.c_contiguous:
             whole = device.empty(own.shape, own.dtype)
             device.launch(device.copy, array, whole)

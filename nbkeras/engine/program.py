@@ -15,7 +15,7 @@ import numpy as np
 from nbkeras.engine import step_lock
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels.runtime import cache, cache_files, device, threads
-from nbkeras.kernels.runtime.messages import described, named
+from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
 profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
@@ -56,10 +56,10 @@ def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, A
     recorder = device.recorder()
     if recorder is None and not device.is_dry():
         return _pair(op, op(*arrays, **constants))
-    if arrays and all(map(device.is_known, arrays)):
-        with device.ordinary(), device.on(device.place_of(arrays[0])):
+    if arrays and all(map(device.is_readable_constant, arrays)):
+        with device.ordinary(), device.on(device.gpu_of(arrays[0])):
             y, saved = _pair(op, op(*arrays, **constants))
-        device.know(*y if isinstance(y, tuple) else (y,))
+        device.mark_constant(*y if isinstance(y, tuple) else (y,))
         return y, saved
     y, saved = _pair(op, device.call(op, tuple(device.unread(adopt(array)) for array in arrays), **constants))
     if recorder is not None and recorder.reason is None:
@@ -74,12 +74,12 @@ def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
     if type(returned) is not tuple or len(returned) != 2:
         raise TypeError(
             f"the op {named(op)} must return (y, saved): its output array or a tuple of them, and what its vjp needs, or "
-            f"None. Received {described(returned)}: write `return y, None` if the vjp needs nothing"
+            f"None. Received {short_description(returned)}: write `return y, None` if the vjp needs nothing"
         )
     for array in returned[0] if isinstance(returned[0], tuple) else returned[:1]:
         if not isinstance(array, device.ARRAYS):
             raise TypeError(
-                f"the op {named(op)} must return arrays of device.empty as its outputs, received {described(array)}"
+                f"the op {named(op)} must return arrays of device.empty as its outputs, received {short_description(array)}"
             )
     return returned
 
@@ -145,7 +145,7 @@ class Program:
         start = -device.address(arena) % _ALIGNMENT
         views: dict[_View, Array] = {}
 
-        def place(arg: Any) -> Any:
+        def in_arena(arg: Any) -> Any:
             if not isinstance(arg, _View):
                 return arg
             if arg not in views:
@@ -153,11 +153,11 @@ class Program:
                 views[arg] = device.view_at(arena, at, arg.shape, arg.dtype, arg.strides)
             return views[arg]
 
-        self.steps = [(function, tuple(place(arg) for arg in args)) for function, args in self._recorded]
+        self.steps = [(function, tuple(in_arena(arg) for arg in args)) for function, args in self._recorded]
         self._replay = device.replayer(self.steps)
         self.nbytes = size
         self._recorded, self._alive, self._sizes = [], {}, []
-        return [place(view) for view in kept]
+        return [in_arena(view) for view in kept]
 
     def run(self) -> None:
         """Play the step again."""
@@ -234,7 +234,7 @@ class _Recorded(NamedTuple):
     """A program with the way to the buffers that it reads, and those that it leaves its outputs in."""
 
     program: Program
-    inlet: Any
+    staging: Any
     outputs: list[Array]
     info: Any
 
@@ -264,9 +264,9 @@ class Steps:
         whole, turn = (key, batch.signature), step_lock.enter()
         try:
             if eagerly or whole in self._unrecordable:
-                buffers, inlet = _buffers(batch.signature)
-                batch.write(inlet.arrays)
-                inlet.send()
+                buffers, staging = _buffers(batch.signature)
+                batch.write(staging.arrays)
+                staging.send()
                 return use(*self._function(buffers, context))
             with self._lock:
                 free = self._free.get(whole)
@@ -276,8 +276,8 @@ class Steps:
                     recorded = free.pop() if free else None
             if free is None or recorded is None:
                 return self._record(whole, batch, context, use)
-            batch.write(recorded.inlet.arrays)
-            recorded.inlet.send()
+            batch.write(recorded.staging.arrays)
+            recorded.staging.send()
             recorded.program.run()
             result = use(recorded.outputs, recorded.info)
             free.append(recorded)  # to a list that nobody has any more, if the signature had to make room meanwhile
@@ -286,16 +286,16 @@ class Steps:
             step_lock.leave(turn)
 
     def _record(self, key: tuple, batch: Any, context: Any, use: Callable) -> Any:
-        program, (buffers, inlet) = Program(), _buffers(batch.signature)
+        program, (buffers, staging) = Program(), _buffers(batch.signature)
         program.on_read = self._where
-        batch.write(inlet.arrays)
-        inlet.send()
+        batch.write(staging.arrays)
+        staging.send()
         with device.record(program):
             outputs, info = self._function(buffers, context)
         result = use([device.plain(array) for array in outputs], info)
         self.recordings += 1
         if program.reason is None:
-            self._give_back(key, _Recorded(program, inlet, program.seal(outputs), info))
+            self._give_back(key, _Recorded(program, staging, program.seal(outputs), info))
             return result
         if not self._unrecordable:
             warn(
@@ -319,6 +319,6 @@ class Steps:
 
 
 def _buffers(signature: Sequence) -> tuple[list[Array | None], Any]:
-    """Input buffers for a signature, and the inlet that fills them."""
+    """Input buffers for a signature, and the staging that fills them."""
     buffers = [None if item is None else device.persistent_empty(*item) for item in signature]
-    return buffers, device.inlet(buffers)
+    return buffers, device.input_staging(buffers)

@@ -14,7 +14,7 @@ import numpy as np
 
 from nbkeras.kernels import reduce
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.messages import described, named, takes
+from nbkeras.kernels.runtime.messages import named, short_description, takes
 
 Array = np.ndarray
 
@@ -222,7 +222,7 @@ def _call_vjp(record: Record, dy: Any, needs: tuple) -> Sequence[Any]:
         ) from None
     expected = f"must return a tuple with one gradient, or None, for each of the op's {len(record.parents)} inputs"
     if not isinstance(gradients, tuple | list):
-        raise TypeError(f"{_of(record)} {expected}: (dx,) for one input. Received {described(gradients)}")
+        raise TypeError(f"{_of(record)} {expected}: (dx,) for one input. Received {short_description(gradients)}")
     if len(gradients) != len(record.parents):
         raise TypeError(f"{_of(record)} {expected}. Received {len(gradients)}")
     return gradients
@@ -236,7 +236,7 @@ def _check_gradient(record: Record, i: int, gradient: Any) -> None:
     """TypeError or ValueError for what cannot be the gradient of input i."""
     shape, dtype = record.forms[i]
     if not (isinstance(gradient, device.ARRAYS) or hasattr(gradient, "dense")):
-        raise TypeError(f"{_of(record)} must return arrays, received {described(gradient)} as gradient {i}")
+        raise TypeError(f"{_of(record)} must return arrays, received {short_description(gradient)} as gradient {i}")
     extra = len(gradient.shape) - len(shape)
     fits = gradient.shape == shape or (
         extra >= 0 and all(size in (1, have) for size, have in zip(shape, gradient.shape[extra:], strict=True))
@@ -244,7 +244,7 @@ def _check_gradient(record: Record, i: int, gradient: Any) -> None:
     if not fits or getattr(gradient, "dtype", dtype) != dtype:
         raise ValueError(
             f"{_of(record)} must return as gradient {i} an array of its input's shape {shape} and dtype {dtype}, as "
-            f"device.output(needs[{i}], x.shape, x.dtype) makes it. Received {described(gradient)}"
+            f"device.output(needs[{i}], x.shape, x.dtype) makes it. Received {short_description(gradient)}"
         )
 
 

@@ -17,15 +17,15 @@ from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.program import adopt, compute, invalidate_programs, is_step_recorded, program_generation  # noqa: F401 (for floor 2)
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.runtime import device
-from nbkeras.kernels.runtime.messages import described, named
+from nbkeras.kernels.runtime.messages import named, short_description
 
 Array = np.ndarray
 ValueReadError = device.ValueReadError
 shapes_only = device.dry  # `with shapes_only():` ops work out shapes and dtypes and compute nothing
 outside_program = device.ordinary  # `with outside_program():` what is launched is run once and never replayed
 is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
-place = device.place  # where this thread computes: None is the CPU
-on_place = device.on  # `with on_place(place):` compute there
+gpu = device.gpu  # the GPU where this thread computes; None is the CPU
+on_gpu = device.on  # `with on_gpu(gpu):` compute there
 
 
 class Tensor:
@@ -60,7 +60,7 @@ class Tensor:
     def numpy(self) -> Array:
         """The value as a NumPy array of its own; inside a recorded step this makes the step run eagerly from then on."""
         value = device.read(self.data)
-        return value.copy() if device.place_of(self.data) is None else value
+        return value.copy() if device.gpu_of(self.data) is None else value
 
     def item(self) -> Any:
         """The value of a tensor with one element as a Python number."""
@@ -71,7 +71,7 @@ class Tensor:
 
     def __dlpack__(self, *, stream=None, max_version=None, dl_device=None, copy=None) -> Any:
         """The tensor's own memory for other libraries, as in `torch.from_dlpack(tensor)`; they should only read it."""
-        return dlpack.export(device.shown(self.data), stream, max_version, dl_device, copy)
+        return dlpack.export(device.readable(self.data), stream, max_version, dl_device, copy)
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return dlpack.device_of(self.data)
@@ -85,9 +85,9 @@ class Tensor:
 
     @property
     def __cuda_array_interface__(self) -> dict:
-        if device.place_of(self.data) is None:
+        if device.gpu_of(self.data) is None:
             raise AttributeError("a tensor on the CPU has no __cuda_array_interface__")
-        return device.shown(self.data).__cuda_array_interface__  # type: ignore[attr-defined]
+        return device.readable(self.data).__cuda_array_interface__  # type: ignore[attr-defined]
 
     def __float__(self) -> float:
         return float(self.item())
@@ -179,7 +179,7 @@ class Variable(Tensor):
                 raise ValueError(
                     f"cannot assign to variable {self.name!r}: expected shape {self.shape}, received {source.shape}"
                 )
-            device.launch(device.copy, device.here(adopt(source.data)), self.data)
+            device.launch(device.copy, device.to_this_device(adopt(source.data)), self.data)
         return self
 
     def assign_add(self, value) -> Variable:
@@ -192,7 +192,7 @@ class Variable(Tensor):
 
     def _changed(self, kernel: Callable, value: Any) -> Variable:
         with at_home(self):
-            device.launch(kernel, self.data, device.here(adopt(as_tensor(value, self.dtype).data)), self.data)
+            device.launch(kernel, self.data, device.to_this_device(adopt(as_tensor(value, self.dtype).data)), self.data)
         return self
 
     def rebind(self, array: Array) -> None:
@@ -230,11 +230,11 @@ def as_tensor(value, dtype=None) -> Tensor:
         return as_tensor(_stacked(value), dtype)
     if not isinstance(value, _OF_THE_CPU):
         value = dlpack.received(value)
-        if device.place_of(value) is not None:
+        if device.gpu_of(value) is not None:
             return as_tensor(Tensor(value), dtype)
     array = device.persistent(array_of(value, dtype))
     if isinstance(value, int | list | tuple) and array.dtype.kind != "f":  # an array may be changed by whoever made it
-        device.know(array)
+        device.mark_constant(array)
     return Tensor(array)
 
 
@@ -279,8 +279,8 @@ def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None
         if tensor is not None and not isinstance(tensor, Tensor):
             raise _not_a_tensor(op, tensor)
     arrays = [None if t is None else t.data for t in tensors]
-    if device.gpu_used and any(device.elsewhere(array) for array in arrays):
-        with device.on(_common_place(tensors)):
+    if device.gpu_used and any(device.is_on_other_device(array) for array in arrays):
+        with device.on(_common_gpu(tensors)):
             return apply(op, op_vjp, [_brought(tensor) for tensor in tensors], **constants)
     y, saved = compute(op, arrays, constants)
     result = _recorded(op, op_vjp, tensors, arrays, y, saved)
@@ -294,7 +294,7 @@ def _not_a_tensor(op: Callable, value: Any) -> TypeError:
         cure = "decorate the function that calls apply with @op of nbkeras.engine.tensor, and call it with the symbolic tensor"
     else:
         cure = "call as_tensor(x) of nbkeras.engine.tensor on each input first"
-    return TypeError(f"apply needs Tensors for the op {named(op)}, received {described(value)}: {cure}")
+    return TypeError(f"apply needs Tensors for the op {named(op)}, received {short_description(value)}: {cure}")
 
 
 def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
@@ -327,15 +327,15 @@ def listening(applied: Callable) -> Iterator[None]:
         _listener.applied = before
 
 
-def on_own_place(method: Callable) -> Callable:
-    """Decorator of methods that compute on the device that their object was made on, `_place`."""
+def on_own_device(method: Callable) -> Callable:
+    """Decorator of methods that compute on the device that their object was made on, `_gpu`."""
 
     @functools.wraps(method)
     def call(self, *args, **kwargs):
         try:
-            if self._place is device.place():
+            if self._gpu is device.gpu():
                 return method(self, *args, **kwargs)
-            with device.on(self._place):
+            with device.on(self._gpu):
                 return method(self, *args, **kwargs)
         except Exception as error:
             user_errors.shorten(error)
@@ -347,25 +347,25 @@ def on_own_place(method: Callable) -> Callable:
 
 def at_home(tensor: Tensor) -> contextlib.AbstractContextManager:
     """`with at_home(variable):` compute where its memory is."""
-    return device.on(device.place_of(tensor.data)) if device.elsewhere(tensor.data) else contextlib.nullcontext()
+    return device.on(device.gpu_of(tensor.data)) if device.is_on_other_device(tensor.data) else contextlib.nullcontext()
 
 
-def _common_place(tensors: Sequence[Tensor | None]) -> Any:
+def _common_gpu(tensors: Sequence[Tensor | None]) -> Any:
     """Where an op on these tensors runs: on the GPU that one of them is on."""
-    return next((p for p in (device.place_of(t.data) for t in tensors if t is not None) if p is not None), None)
+    return next((p for p in (device.gpu_of(t.data) for t in tensors if t is not None) if p is not None), None)
 
 
 def _brought(tensor: Tensor | None) -> Tensor | None:
     """A tensor to compute with here; ValueError where a gradient would have to cross from one device to another."""
-    if tensor is None or not device.elsewhere(tensor.data):
+    if tensor is None or not device.is_on_other_device(tensor.data):
         return tensor
     if tensor.record is not None and tape.is_recording():
-        where, here = device.place_of(tensor.data) or "the CPU", device.place() or "the CPU"
+        where, here = device.gpu_of(tensor.data) or "the CPU", device.gpu() or "the CPU"
         raise ValueError(
             f"an op was given tensors on {where} and on {here} while a gradient is recorded: make all variables of a "
             "computation on one device (nbkeras.config.set_device, or `with nbkeras.device(...)`)"
         )
-    return Tensor(device.here(tensor.data))
+    return Tensor(device.to_this_device(tensor.data))
 
 
 def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
@@ -462,7 +462,7 @@ def gradient(
     as_is: Sequence[bool] | None = None,
 ) -> list[Any]:
     """Arrays of d(sum of targets) / d(source) for each source; see `tape.backward`. Seeds default to ones."""
-    if targets and device.elsewhere(targets[0].data):
+    if targets and device.is_on_other_device(targets[0].data):
         with at_home(targets[0]):
             return gradient(targets, sources, seeds, into, retain, as_is)
     starts = []

@@ -79,7 +79,7 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
     values: numbers (batch, ...) or a scalar. sample_weight: None, or leading axes of values (or what broadcasts to them).
     total, count: float64 scalars. A scalar weight is that of the mean over all values, as in Keras.
     """
-    if device.elsewhere(total.data):
+    if device.is_on_other_device(total.data):
         with at_home(total):
             return accumulate(values, sample_weight, total, count)
     values = as_float(values)
@@ -90,10 +90,10 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
     if sample_weight is not None:
         given = as_tensor(sample_weight, values.dtype)
         per_sample = per_sample if given.ndim else values.size
-        weights = device.here(_grouped(given, values).data)
+        weights = device.to_this_device(_grouped(given, values).data)
     scale = 1.0 if count is None else 1.0 / per_sample
     counter = metrics.no_weights(np.float64) if count is None else count.data.reshape(1)
-    flat = device.here(values.data).reshape(-1)
+    flat = device.to_this_device(values.data).reshape(-1)
     device.launch(metrics.accumulate, flat, weights, scale, total.data.reshape(1), counter)
 
 
@@ -113,18 +113,21 @@ def count_confusion(
     steps (zero_counts: the first a little below 0), counted in one pass; else they may be any, in any order.
     """
     home = next(iter(counters.values()))
-    if device.elsewhere(home.data):
+    if device.is_on_other_device(home.data):
         with at_home(home):
             return count_confusion(y_true, y_pred, thresholds, counters, sample_weight, evenly, zero_counts)
     y_pred = as_float(y_pred)
     y_true = as_tensor(y_true)
     rows = (y_pred.shape[0], math.prod(y_pred.shape[1:])) if y_pred.ndim else (1, 1)
-    predicted, labels = device.here(y_pred.data).reshape(rows), device.here(y_true.data).reshape(rows)
+    predicted, labels = (
+        device.to_this_device(y_pred.data).reshape(rows),
+        device.to_this_device(y_true.data).reshape(rows),
+    )
     if sample_weight is None:
         weights = metrics.no_weights(y_pred.dtype).reshape(0, 1)
     else:
         weights = broadcast_to(as_tensor(sample_weight, y_pred.dtype), y_pred.shape).data
-        weights = device.here(weights).reshape(rows)
+        weights = device.to_this_device(weights).reshape(rows)
     absent = metrics.no_weights(np.float64).reshape(0, 1)
     tables = []
     for name in ("tp", "fp", "tn", "fn"):
@@ -145,7 +148,7 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
     rows, columns: int64 (batch, ...), as many; table: float64 (n, m); sample_weight: None for 1, one for each pair, or what
     broadcasts to the rows, on its leading axes if it has fewer.
     """
-    if device.elsewhere(table.data):
+    if device.is_on_other_device(table.data):
         with at_home(table):
             return count_pairs(rows, columns, table, sample_weight, ignored)
     n, m = table.shape
@@ -162,5 +165,5 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
     if ignored is not None:
         inside = inside & (rows != ignored)
     places = where(inside, rows * m + columns, n * m)  # the last is outside, and add_rows passes over it
-    arrays = device.here(weight.data).reshape(-1, 1), device.here(places.data).reshape(-1)
+    arrays = device.to_this_device(weight.data).reshape(-1, 1), device.to_this_device(places.data).reshape(-1)
     launch_shares(add_rows, 1, *arrays, table.data.reshape(-1, 1))

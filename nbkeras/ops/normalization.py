@@ -128,7 +128,7 @@ def group_normalization(x, groups: int, gamma=None, beta=None, axis=-1, epsilon:
     for vector in vectors:
         if vector is not None and vector.shape != (size,):
             raise ValueError(f"{name}: gamma and beta must have shape ({size},), received {vector.shape}")
-    if axis == x.ndim - 1 and device.place() is None and 0 not in shape:
+    if axis == x.ndim - 1 and device.gpu() is None and 0 not in shape:
         function, vjp = group_kernels.group_normalization, group_kernels.group_normalization_vjp
         places = shapes.reshape(x, (shape[0], -1, size))
         return shapes.reshape(apply(function, vjp, [places, *vectors], groups=groups, epsilon=float(epsilon)), shape)

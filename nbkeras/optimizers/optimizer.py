@@ -214,7 +214,7 @@ class Optimizer(State):
         with at_home(variables[0]):
             self.choose([v for v, g in zip(variables, given, strict=True) if g is not None])
             for view, gradient in zip(self.gradient_views, (g for g in given if g is not None), strict=True):
-                source = device.here(as_tensor(gradient, view.dtype).data)
+                source = device.to_this_device(as_tensor(gradient, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
             if not self.prepared:  # a schedule reads the step count: nobody has seen to it before recording

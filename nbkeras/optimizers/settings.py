@@ -139,7 +139,7 @@ class Settings(Observed):
     def _move_here(self) -> None:
         """Take the step count and the learning rate to the device that the variables are on."""
         for variable in (self._iterations, self._learning_rate):
-            variable.data = device.here(variable.data)
+            variable.data = device.to_this_device(variable.data)
         self._rate = device.persistent(np.zeros(1)) if self.decay else self._learning_rate.data.reshape(1)
 
     # -------------------- saving --------------------

@@ -49,7 +49,7 @@ class Slot(Variable):
         if self.fading is None:
             self._recorded |= recorded  # by a program that would not settle
         elif recorded or self._behind():
-            with device.on(device.place_of(self.rows)):
+            with device.on(device.gpu_of(self.rows)):
                 row_updates.settle(self.rows, self.seen, self.clock, self.fading)
 
     def _behind(self) -> bool:

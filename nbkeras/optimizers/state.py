@@ -61,10 +61,10 @@ class State(Settings):
             if not isinstance(variable, Variable) or variable.dtype.kind != "f":
                 raise TypeError(f"an optimizer is built for Variables of a float dtype, received {variable!r}")
         variables = list(dict.fromkeys(variables))
-        if variables and device.elsewhere(variables[0].data):
+        if variables and device.is_on_other_device(variables[0].data):
             with at_home(variables[0]):
                 return self.build(variables)
-        if device.elsewhere(self._iterations.data):
+        if device.is_on_other_device(self._iterations.data):
             self._move_here()
         if not self.built:
             groups: list[Sequence[str]] = [("average",)] * bool(self.use_ema)

@@ -14,7 +14,7 @@ from nbkeras.building.layer import Layer, layers
 from nbkeras.data import batches
 from nbkeras.engine import structures
 from nbkeras.engine.registry import custom_object_scope, nearest
-from nbkeras.engine.tensor import Tensor, as_tensor, on_own_place, shapes_only
+from nbkeras.engine.tensor import Tensor, as_tensor, on_own_device, shapes_only
 from nbkeras.engine.user_errors import set_by_init
 from nbkeras.metrics import Mean, Metric
 from nbkeras.ops.arguments import as_index
@@ -176,22 +176,22 @@ class Model(Trainer):
 
     # -------------------- saving --------------------
 
-    @on_own_place
+    @on_own_device
     def __reduce__(self) -> tuple:
         """Pickled and copied as the file that `save` writes, which needs h5py."""
         return saving.from_bytes, (saving.to_bytes(self),)
 
-    @on_own_place
+    @on_own_device
     def save(self, filepath, overwrite=True, include_optimizer=True, save_format=None, zipped=True) -> None:
         """Write the whole model to a file; `load_model` reads it and training resumes exactly. See saving.save_model."""
         saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped)
 
-    @on_own_place
+    @on_own_device
     def save_weights(self, filepath, overwrite=True, save_format=None) -> None:
         """Write the weights to a file: see saving.save_weights."""
         saving.save_weights(self, filepath, overwrite, save_format)
 
-    @on_own_place
+    @on_own_device
     def load_weights(self, filepath, by_name=False, skip_mismatch=False) -> None:
         """Read weights that `save_weights` or `save` wrote, or Keras: see saving.load_weights."""
         saving.load_weights(self, filepath, by_name, skip_mismatch)
@@ -239,7 +239,7 @@ class Model(Trainer):
 
     # -------------------- calling --------------------
 
-    @on_own_place
+    @on_own_device
     def build(self, input_shape=None) -> None:
         """Make the weights for inputs of this shape (a tuple with None for the batch, or a structure of them)."""
         if self.built or input_shape is None:

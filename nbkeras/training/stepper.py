@@ -60,7 +60,7 @@ class Stepper(Layer, registered=False):
 
     # -------------------- compile --------------------
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def compile(
         self,
         optimizer="rmsprop",
@@ -153,13 +153,13 @@ class Stepper(Layer, registered=False):
             return [metric.name for metric in self.metrics]
         return [] if self._objectives is None else [name for name, _ in self._objectives.named()]
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def reset_metrics(self) -> None:
         """Set all metrics back to the start."""
         for metric in self.metrics:
             metric.reset_state()
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def get_metrics_result(self) -> dict[str, Any]:
         """Current values of the metrics by name, as tensors; a metric whose result is a dict gives several, by its keys."""
         if self._overrides("metrics") or self._objectives is None:  # the user says which there are
@@ -356,8 +356,8 @@ class Stepper(Layer, registered=False):
 
     def _run_step(self, kind: str, batch: Batch, layout: Layout) -> Any:
         """Run a step and return copies of its outputs: a prediction, or the logs of a step that the user wrote."""
-        if self._place is not tensor.place():
-            with tensor.on_place(self._place):
+        if self._gpu is not tensor.gpu():
+            with tensor.on_gpu(self._gpu):
                 return self._run_step(kind, batch, layout)
         if self._generation != tensor.program_generation():  # outdated programs go now, with their memory
             self._reset_steps(self._trained)

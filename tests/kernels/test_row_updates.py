@@ -105,7 +105,7 @@ def updated_by_rows(model):
 @every_rule
 def test_equals_the_update_of_the_whole_table(rule, dtype):
     pair = make_pair(rule)
-    train(pair, batches(130 if device.place() is None else 25))
+    train(pair, batches(130 if device.gpu() is None else 25))
     assert_equal(*pair)
     assert updated_by_rows(pair[0]) and not updated_by_rows(pair[1])
 

@@ -28,7 +28,12 @@ def functions(path):
 
 
 def arguments(function):
-    return [argument.arg for argument in function.args.args if argument.arg not in SHARES]
+    """A kernel's arguments; of one that takes `*args` the fields of the record that it makes of them: `Forward(*args)`."""
+    if function.args.vararg is None or function.args.vararg.arg != "args":
+        return [argument.arg for argument in function.args.args if argument.arg not in SHARES]
+    made = [node for node in ast.walk(function) if isinstance(node, ast.Call) and ast.unparse(node).endswith("(*args)")]
+    (record,) = {ast.unparse(call.func) for call in made}
+    return RECORDS[record]
 
 
 def is_launched(function):
@@ -64,6 +69,11 @@ def imported(node):
 MODULES = sorted(".".join(path.relative_to(KERNELS).with_suffix("").parts) for path in KERNELS.rglob("*.py"))
 MODULES = [name for name in MODULES if not name.startswith("cuda.") and not name.endswith("__init__")]
 FAMILIES = [name for name in MODULES if path_of(f"cuda.{name}").exists()]
+RECORDS = {
+    node.name: [ast.unparse(field.target) for field in node.body if isinstance(field, ast.AnnAssign)]
+    for node in ast.parse(path_of("recurrent.recurrence").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.ClassDef)
+}
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -80,3 +90,10 @@ def test_every_kernel_that_is_launched_has_a_twin(family):
     launched = {name for name, function in functions(path_of(family)).items() if is_launched(function)}
     twins = set(twins_of(family)) if family in FAMILIES else set()
     assert launched - twins == set(WITHOUT.get(family, {}))
+
+
+@pytest.mark.parametrize("family", ["lstm", "gru", "simple_rnn"])
+def test_a_recurrence_is_launched_with_its_arguments_in_order(family):
+    kernels = functions(path_of(f"recurrent.{family}"))
+    assert arguments(kernels[f"{family}_forward_share"]) == RECORDS["Forward"]
+    assert arguments(kernels[f"{family}_backward_share"]) == RECORDS["Backward"]

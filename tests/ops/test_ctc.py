@@ -131,7 +131,7 @@ def test_twin(dtype):
 
 @twins.needs_cuda
 def test_decoding_on_a_gpu():
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         for constants in ({}, {"strategy": "beam_search", "beam_width": 20, "top_paths": 3}):
             paths, _ = ops.ctc_decode(LOGITS, LENGTHS[1], **constants)
             np.testing.assert_array_equal(paths.numpy(), REFERENCE["beam/paths" if constants else "greedy/paths"])

@@ -24,14 +24,14 @@ needs_cuda = pytest.mark.skipif(
 )
 
 
-def place():
-    from nbkeras.kernels.cuda.machine import gpu
+def gpu():
+    from nbkeras.kernels.cuda.machine import gpu as cuda_place
 
-    return gpu.get(0)
+    return cuda_place.get(0)
 
 
 def to(where, value):
-    """Arrays of a structure of tuples, on a place; everything else as it is."""
+    """Arrays of a structure of tuples, on a device; everything else as it is."""
     if isinstance(value, tuple | list):
         return type(value)(to(where, each) for each in value)
     if isinstance(value, np.ndarray):
@@ -50,7 +50,7 @@ def host(value):
 
 
 def run(where, op, vjp, arrays, constants, needs, seed=0):
-    """(y, gradients) of an op and its vjp on a place, and the inputs afterwards; dy is random, the same everywhere."""
+    """(y, gradients) of an op and its vjp on a device, and the inputs afterwards; dy is random, the same everywhere."""
     with device.on(where):
         inputs = to(where, tuple(arrays))
         y, saved = op(*inputs, **constants)
@@ -75,7 +75,7 @@ def check(op, vjp, arrays, constants=None, needs=None, rtol=None):
     rtol: relative to the largest number of each result; 1e-5 for float32 and 1e-12 for float64 by default.
     """
     want = run(None, op, vjp, arrays, constants or {}, needs)
-    got = run(place(), op, vjp, arrays, constants or {}, needs)
+    got = run(gpu(), op, vjp, arrays, constants or {}, needs)
     _same(got[0], want[0], f"{op.__name__}: output", rtol)
     if vjp is not None:
         _same(got[1], want[1], f"{op.__name__}: gradient", rtol)

@@ -60,7 +60,9 @@ def test_modules_have_their_former_names_as_well():
     from nbkeras.kernels.cache import compiled
     from nbkeras.kernels.device import launch
 
-    assert nbkeras.tape is nbkeras.engine.tape and nbkeras.kernels.cache.compiled is nbkeras.kernels.compiled is compiled
+    assert (
+        nbkeras.tape is nbkeras.engine.tape and nbkeras.kernels.cache.compiled is nbkeras.kernels.compiled is compiled
+    )
     assert launch is nbkeras.kernels.device.launch
     with pytest.raises(ModuleNotFoundError, match=r"No module named 'nbkeras\.tapes'"):
         import nbkeras.tapes  # noqa: F401

@@ -24,7 +24,7 @@ from nbkeras.kernels.cuda.convolution.convolve import DEPTH, LARGE, LINES, MEDIU
 from nbkeras.kernels.cuda.loops.sums import Target, add_parts, parts_of
 from nbkeras.kernels.cuda.machine.kernel import blocks, size, start
 from nbkeras.kernels.loops.window import Window
-from nbkeras.kernels.runtime.device import place
+from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _TILES = {"large": LARGE, "medium": MEDIUM, "small": SMALL, "double": SMALL}
@@ -140,7 +140,7 @@ def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window
     rows, columns = blocks(window.height, row_period), blocks(window.width, column_period)  # most taps over a pixel
     slots = min(row_period, window.height) * min(column_period, window.width)
     count = slots * rows * columns * units * depth
-    turned = place().scratch("turned kernel", count * dx.itemsize).at(0, (count,), dx.dtype)
+    turned = device.gpu().scratch("turned kernel", count * dx.itemsize).at(0, (count,), dx.dtype)
     tiles = blocks(units, SIDE) * blocks(channels, SIDE)
     start(
         convolve.turn,

@@ -1,13 +1,13 @@
 """Matrix products on a GPU: `product`, row-major, any transpose, leading dimension, offset, beta, batches, bias and relu.
 
-A block of threads makes a square tile of C. Stages of 8 terms of the sum come to shared memory, A's and B's both with a term's
-numbers side by side; while the threads multiply one stage, the next is on its way to their registers. A thread holds 8 by 8
-sums of a large tile (8 by 4, 4 by 4 of smaller ones) and reads shared memory 128 bits at a time: 4 loads for 64 multiply-adds.
-Its rows and columns lie in quads spread over the warp's part of the tile, and the lanes in such an order that a load of A
-touches 4 different quads and one of B touches 8, side by side, which is free of bank conflicts (as in NVIDIA's CUTLASS).
+A block of threads makes a square tile of C. Stages of 8 terms of the sum are loaded to shared memory, for A and B with the
+numbers of a term side by side; while the threads multiply one stage, the next one is loaded to their registers. A thread holds
+8 by 8 sums of a large tile (8 by 4, 4 by 4 of smaller ones) and reads shared memory 128 bits at a time: 4 loads for 64
+multiply-adds. Its rows and columns lie in quads spread over the warp's part of the tile. The lanes are ordered so that a load
+of A touches 4 different quads and one of B touches 8, side by side, without bank conflicts (as in NVIDIA's CUTLASS).
 
-`_plan` chooses the tile, and into how many parts to cut the sum where tiles alone would leave processors idle; the parts are
-added in a fixed order by a second kernel. Products with a vector have kernels of their own (gemv.py).
+`_plan` chooses the tile, and the number of parts of the sum where tiles alone would leave processors idle; a second kernel
+adds the parts in a fixed order. Products with a vector have their own kernels (gemv.py).
 """
 
 import functools
@@ -33,10 +33,10 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _DEPTH = size(8, simulated=4)  # terms of a stage
 _TERMS = tuple(range(_DEPTH))
-_DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=4)  # how the lanes of a warp lie over C
+_DOWN, _ACROSS = size(4, simulated=2), size(8, simulated=4)  # lanes of a warp along the rows and the columns of C
 _LANES = _DOWN * _ACROSS
-_ONE, _TWO_ROWS, _TWO_COLUMNS = (0,), (0, 4 * _DOWN), (0, 4 * _ACROSS)  # where a thread's quads are in its warp's part
-_PAD = 4  # unused numbers behind a term's, so that threads that write a line's terms meet different banks
+_ONE, _TWO_ROWS, _TWO_COLUMNS = (0,), (0, 4 * _DOWN), (0, 4 * _ACROSS)  # offsets of a thread's quads in its warp's part
+_PAD = 4  # unused numbers after each term's, so that threads that write the terms of a line use different banks
 
 _MOST_BATCHES = 65535  # the most blocks along z
 
@@ -45,12 +45,12 @@ _LARGE_THREADS, _MEDIUM_THREADS, _SMALL_THREADS = 8 * _LANES, 4 * _LANES, 2 * _L
 _LARGE_STAGES, _MEDIUM_STAGES, _SMALL_STAGES = (4 * _DEPTH * (side + _PAD) for side in (_LARGE, _MEDIUM, _SMALL))
 
 
-# -------------------- what a block of threads does --------------------
+# -------------------- the work of a block of threads --------------------
 
 
 @device_function
 def _bring(operand, thread, side, first, extent):
-    """What a thread brings of each stage of an operand: four numbers.
+    """The four numbers that a thread loads of each stage of an operand.
 
     (line of the first, its term, from one number to the next in terms, in the stage, where the first goes there)
     """
@@ -95,7 +95,7 @@ def _keep(stage, to, apart, quad):
 
 @device_function
 def _write(quad, c, at, count, wide, beta, bias, j, rectify):
-    """Put the first `count` of four sums where they belong in C."""
+    """Write the first `count` of four sums to C."""
     if count <= 0:
         return
     s, t, u, v = quad
@@ -119,7 +119,7 @@ def _write(quad, c, at, count, wide, beta, bias, j, rectify):
 
 
 @device_function
-def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, place, beta, bias, rectify):
+def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, form, beta, bias, rectify):
     """A tile of C: the part `blockIdx.y` of its sums, for the product `blockIdx.z`.
 
     rows, columns: where a thread's quads are; warps: how many lie across a tile; stages: two stages of A, then two of B.
@@ -127,13 +127,13 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, p
     m, n, k, depth = sizes
     thread, part, batch = cuda.threadIdx.x, cuda.blockIdx.y, cuda.blockIdx.z
     down, across = (m + side - 1) // side, (n + side - 1) // side
-    if across <= down:  # neighbours share what is longer
+    if across <= down:  # neighbours share the longer side
         i, j = np.int32(cuda.blockIdx.x // across * side), np.int32(cuda.blockIdx.x % across * side)
     else:
         i, j = np.int32(cuda.blockIdx.x % down * side), np.int32(cuda.blockIdx.x // down * side)
     start = part * depth
     length = min(k - start, depth)
-    count = min(length, (length - 1) % _DEPTH + 1)  # the first stage is the one that may be short
+    count = min(length, (length - 1) % _DEPTH + 1)  # the first stage may be shorter than the others
 
     a_line, a_term, a_terms, a_spread, a_to = _bring(left, thread, side, i, m)
     b_line, b_term, b_terms, b_spread, b_to = _bring(right, thread, side, j, n)
@@ -153,9 +153,9 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, p
     row = np.int32((warp // warps * _DOWN * len(rows) + lane // (2 * _ACROSS) * 2 + lane % 2) * 4)
     column = np.int32((warp % warps * _ACROSS * len(columns) + lane // 2 % _ACROSS) * 4)
     sums = zero_block(c, rows, columns)
-    now = np.int32(0)  # where in `stages` the current one is
+    now = np.int32(0)  # the offset of the current stage in `stages`
     rest = np.int32(length - count)
-    quads = a_quads != 0 and b_quads != 0  # asked once for both: this is the path to be fast
+    quads = a_quads != 0 and b_quads != 0  # tested once for both: this is the fast path
     while True:
         if rest > 0:
             if quads:
@@ -175,7 +175,7 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, p
         _keep(stages, now + b_to, b_spread, y)
         cuda.syncthreads()
 
-    at, ldc, step, part_step, wide = place
+    at, ldc, step, part_step, wide = form
     i, j = i + row, j + column
     at += batch * step + part * part_step + i * ldc + j
     for r in range(4 * len(rows)):
@@ -189,28 +189,28 @@ def _multiply(rows, columns, side, warps, stages, sizes, a, left, b, right, c, p
 
 
 @kernel(launch_bounds=(_LARGE_THREADS, 2))
-def _multiply_large(sizes, a, left, b, right, c, place, beta, bias, rectify):
+def _multiply_large(sizes, a, left, b, right, c, form, beta, bias, rectify):
     stages = cuda.shared.array(_LARGE_STAGES, a.dtype, alignment=16)
-    _multiply(_TWO_ROWS, _TWO_COLUMNS, _LARGE, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+    _multiply(_TWO_ROWS, _TWO_COLUMNS, _LARGE, 2, stages, sizes, a, left, b, right, c, form, beta, bias, rectify)
 
 
 @kernel(launch_bounds=(_MEDIUM_THREADS, 5))
-def _multiply_medium(sizes, a, left, b, right, c, place, beta, bias, rectify):
+def _multiply_medium(sizes, a, left, b, right, c, form, beta, bias, rectify):
     stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype, alignment=16)
-    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, form, beta, bias, rectify)
 
 
 @kernel(launch_bounds=_MEDIUM_THREADS)
-def _multiply_double(sizes, a, left, b, right, c, place, beta, bias, rectify):
+def _multiply_double(sizes, a, left, b, right, c, form, beta, bias, rectify):
     """The medium tile for float64, whose sums take twice the registers."""
     stages = cuda.shared.array(_MEDIUM_STAGES, a.dtype, alignment=16)
-    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+    _multiply(_TWO_ROWS, _ONE, _MEDIUM, 2, stages, sizes, a, left, b, right, c, form, beta, bias, rectify)
 
 
 @kernel(launch_bounds=_SMALL_THREADS)
-def _multiply_small(sizes, a, left, b, right, c, place, beta, bias, rectify):
+def _multiply_small(sizes, a, left, b, right, c, form, beta, bias, rectify):
     stages = cuda.shared.array(_SMALL_STAGES, a.dtype, alignment=16)
-    _multiply(_ONE, _ONE, _SMALL, 1, stages, sizes, a, left, b, right, c, place, beta, bias, rectify)
+    _multiply(_ONE, _ONE, _SMALL, 1, stages, sizes, a, left, b, right, c, form, beta, bias, rectify)
 
 
 # -------------------- products --------------------
@@ -259,8 +259,8 @@ def product(
         if cublas.chosen() and k > 0:
             simple = bias.size == 0 and not rectify
             result = target if simple else parts_of(target, count, 1, m, n)
-            places = a, left[0], lda, b, right[0], ldb, result.beta, result.c, result.at, result.ld
-            cublas.gemm(ta, tb, m, n, k, *places, count, a_step, b_step, result.step)
+            operands = a, left[0], lda, b, right[0], ldb, result.beta, result.c, result.at, result.ld
+            cublas.gemm(ta, tb, m, n, k, *operands, count, a_step, b_step, result.step)
             if not simple:
                 add_parts(result, target, count, 1, m, n)
         elif n == 1:
@@ -272,7 +272,7 @@ def product(
 
 
 def _form(x: DeviceArray, at: int, ld: int, step: int, along: bool, extent: int, k: int) -> tuple:
-    """An operand's place: (its start, from line to line, from term to term, from matrix to matrix, whether quads load).
+    """The form of an operand: (its start, from line to line, from term to term, from matrix to matrix, whether quads load).
 
     A's lines are its rows, B's its columns. along: whether a line's terms lie side by side, else the lines of a term do.
     """
@@ -281,31 +281,31 @@ def _form(x: DeviceArray, at: int, ld: int, step: int, along: bool, extent: int,
 
 
 def _vector(x: DeviceArray, form: tuple) -> tuple:
-    """A vector's place: (its start, from number to number, from vector to vector, whether quads load)."""
+    """The form of a vector: (its start, from number to number, from vector to vector, whether quads load)."""
     at, _, apart, step, _ = form
     return at, apart, step, int(apart == 1 and _has_quads(x, at, step))
 
 
 def _has_quads(x: DeviceArray, at: int, *distances: int) -> bool:
-    """Whether every fourth number from `at` on, and those at multiples of some distances, may be loaded by 128 bits."""
+    """Whether loads of 128 bits are aligned at every fourth number from `at` on, and at multiples of some distances."""
     return (x.address + at * x.itemsize) % 16 == 0 and all(distance % 4 == 0 for distance in distances)
 
 
 def _start(m, n, k, a, left, b, right, target, batches) -> None:
-    tile, parts = _plan(m, n, k, batches, target.c.itemsize, device.place().processors)
+    tile, parts = _plan(m, n, k, batches, target.c.itemsize, device.gpu().processors)
     depth = _part(k, parts)
     partial = target if parts == 1 else parts_of(target, batches, parts, m, n)
     c, at, ld, step, *rest = partial
-    place = at, ld, step, m * n, int(n % 4 == 0 and _has_quads(c, at, ld, step, m * n if parts > 1 else 0))
+    form = at, ld, step, m * n, int(n % 4 == 0 and _has_quads(c, at, ld, step, m * n if parts > 1 else 0))
     grid = blocks(m, tile.side) * blocks(n, tile.side), parts, batches
-    args = (m, n, k, depth), a, _operand(left), b, _operand(right), c, place, *rest
+    args = (m, n, k, depth), a, _operand(left), b, _operand(right), c, form, *rest
     start(tile.kernel, grid, tile.threads, *args)
     if parts > 1:
         add_parts(partial, target, batches, parts, m, n)
 
 
 def _operand(form: tuple) -> tuple:
-    """The form, how far apart in memory the four numbers are that a thread brings of a stage (see `_bring`), and stages are."""
+    """The form, then the distances in memory of the four numbers that a thread loads (see `_bring`) and of two stages."""
     _, _, terms, _, quads = form
     return *form, 1 if terms == 1 or quads else _DEPTH // 4 * terms, _DEPTH * terms
 
@@ -316,11 +316,11 @@ def _part(k: int, parts: int) -> int:
     return max(depth + -depth % _DEPTH, _DEPTH)
 
 
-# -------------------- which tile, how many parts --------------------
+# -------------------- the choice of the tile and the number of parts --------------------
 
 
 class _Tile(NamedTuple):
-    """A kernel, and what is supposed of it from the instructions of its loop.
+    """A kernel, and estimates for it from the instructions of its loop.
 
     speed: multiply-adds of a full processor, as a part of what it could do; alone: cycles that a term takes a block which has a
     processor to itself; resident: how many blocks a processor holds.
@@ -356,7 +356,7 @@ _BEGIN, _ADD, _BYTES = (
 
 @functools.cache
 def _plan(m: int, n: int, k: int, batches: int, itemsize: int, processors: int) -> tuple[_Tile, int]:
-    """The tile and number of parts that should take the fewest cycles: see `_cycles`."""
+    """The tile and the number of parts with the fewest estimated cycles: see `_cycles`."""
     plans = [
         (_cycles(tile, parts, m, n, k, batches, itemsize, processors), tile, parts)
         for tile in _TILES[itemsize]
@@ -367,7 +367,7 @@ def _plan(m: int, n: int, k: int, batches: int, itemsize: int, processors: int) 
 
 
 def _cycles(tile: _Tile, parts: int, m: int, n: int, k: int, batches: int, itemsize: int, processors: int) -> float:
-    """An estimate for 128 multiply-adds a cycle and processor: bound by them, or by the time that blocks take one by one."""
+    """Estimated cycles, at 128 multiply-adds per cycle and processor: bound by these, or by blocks that run one by one."""
     each = blocks(blocks(m, tile.side) * blocks(n, tile.side) * batches * parts, processors)
     depth = _part(k, parts)
     busy = each * tile.side**2 * depth / (128 * tile.speed)

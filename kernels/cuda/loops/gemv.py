@@ -1,7 +1,7 @@
-"""Products of matrices and vectors on a GPU, bound by reading the matrix: once, in whole lines.
+"""Products of matrices and vectors on a GPU. Reading the matrix takes the time: it is read once, in whole lines.
 
-Where a sum's terms lie side by side, a warp makes each sum. Where the sums lie side by side, each thread makes four of them over
-some of the terms, and the warps of a block add up theirs. Long sums of few outputs are cut into parts, by shape alone.
+Where the terms of a sum lie side by side, a warp makes each sum. Where the sums lie side by side, each thread makes four of them
+over some of the terms, and the warps of a block add these up. Long sums of few outputs are cut into parts, by shape alone.
 """
 
 from numba import cuda
@@ -32,13 +32,13 @@ def gemv(
     outputs, along = m * n, x_form[2] == 1
     cells = blocks(outputs, _DOT_WARPS if along else _OUTPUTS)
     most = max(1, k // (_DOT_TERMS if along else _ADD_TERMS))
-    parts = max(1, min(most, 4 * device.place().processors // (cells * batches)))
+    parts = max(1, min(most, 4 * device.gpu().processors // (cells * batches)))
     depth = max(4, blocks(k, parts) + -blocks(k, parts) % 4)
     parts = max(1, blocks(k, depth))
     partial = target if parts == 1 else parts_of(target, batches, parts, m, n)
     c, at, ld, step, *rest = partial
-    place = at, ld if n == 1 else 1, step, outputs, int(n > 1)
-    args = (outputs, k, depth), x, x_form, y, y_form, c, place, *rest
+    form = at, ld if n == 1 else 1, step, outputs, int(n > 1)
+    args = (outputs, k, depth), x, x_form, y, y_form, c, form, *rest
     if along:
         start(_dot, (cells, parts, batches), _DOT_THREADS, *args)
     else:
@@ -48,21 +48,21 @@ def gemv(
 
 
 @device_function
-def _put(total, output, c, place, beta, bias, rectify):
-    at, apart, step, part_step, bias_apart = place
+def _put(total, output, c, form, beta, bias, rectify):
+    at, apart, step, part_step, bias_apart = form
     at += cuda.blockIdx.z * step + cuda.blockIdx.y * part_step + output * apart
     c[at] = outcome(total, c, at, beta, bias, output * bias_apart, rectify)
 
 
 @kernel
-def _dot(sizes, x, x_form, y, y_form, c, place, beta, bias, rectify):
+def _dot(sizes, x, x_form, y, y_form, c, form, beta, bias, rectify):
     outputs, k, depth = sizes
     x_at, apart, _, x_step, quads = x_form
     y_at, y_apart, y_step, y_quads = y_form
     lane = cuda.threadIdx.x % _LANES
     output = cuda.blockIdx.x * _DOT_WARPS + cuda.threadIdx.x // _LANES
     first, last = cuda.blockIdx.y * depth, min(k, (cuda.blockIdx.y + 1) * depth)
-    x_at += cuda.blockIdx.z * x_step + min(output, outputs - 1) * apart  # all lanes go on, for the shuffles
+    x_at += cuda.blockIdx.z * x_step + min(output, outputs - 1) * apart  # all lanes take part in the shuffles
     y_at += cuda.blockIdx.z * y_step
     total = c.dtype.type(0)
     if quads != 0 and y_quads != 0:
@@ -83,11 +83,11 @@ def _dot(sizes, x, x_form, y, y_form, c, place, beta, bias, rectify):
         total += cuda.shfl_xor_sync(_ALL, total, bit)
         bit //= 2
     if lane == 0 and output < outputs:
-        _put(total, output, c, place, beta, bias, rectify)
+        _put(total, output, c, form, beta, bias, rectify)
 
 
 @kernel
-def _add(sizes, x, x_form, y, y_form, c, place, beta, bias, rectify):
+def _add(sizes, x, x_form, y, y_form, c, form, beta, bias, rectify):
     outputs, k, depth = sizes
     x_at, _, apart, x_step, quads = x_form
     y_at, y_apart, y_step, _ = y_form
@@ -129,4 +129,4 @@ def _add(sizes, x, x_form, y, y_form, c, place, beta, bias, rectify):
             total = totals[i]
             for other in range(i + _OUTPUTS, _ROOM, _OUTPUTS):
                 total += totals[other]
-            _put(total, output, c, place, beta, bias, rectify)
+            _put(total, output, c, form, beta, bias, rectify)

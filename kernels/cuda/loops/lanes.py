@@ -1,9 +1,9 @@
-"""Threads that reduce together: the *lanes* that share a row, and those of a block that share a column.
+"""Reductions by several threads: the *lanes* that share a row, and the threads of a block that share a column.
 
 Lanes are 1, 2, 4, ... neighbouring threads of one block. Each takes four numbers of its row at a time: neighbours in one load
-where rows allow it (`is_wide`), else four that lie `lanes` apart, so that lanes next to each other read what is next to each
-other. What they hold is combined by shuffles in a warp, and across warps in shared memory. Threads of
-a column have one threadIdx.x. All combine in an order that depends on the shape alone.
+where rows allow it (`is_wide`), else four that lie `lanes` apart, so that neighbouring lanes read neighbouring numbers. Their
+results are combined by shuffles within a warp, and in shared memory across warps. The threads of a column have the same
+threadIdx.x. The order of combination depends on the shape alone.
 """
 
 import numpy as np
@@ -26,13 +26,13 @@ _EVERYONE = 0xFFFFFFFF
 ADD, MULTIPLY, LARGEST, SMALLEST, LARGEST_UNSIGNED, SMALLEST_UNSIGNED = range(6)
 
 
-def bits_of(count: int) -> int:
-    """The binary logarithm of the lanes for rows of `count` numbers: four to a lane, if there are so many."""
+def lane_bits(count: int) -> int:
+    """The binary logarithm of the number of lanes for rows of `count` numbers: at most so many that each lane has four."""
     return min(max(0, -(-count // 4) - 1).bit_length(), LANES.bit_length() - 1)
 
 
 def over_rows(rows: int, bits: int) -> tuple[int, int]:
-    """Blocks and threads for so many rows of 2**bits lanes."""
+    """(blocks, threads) for rows of 2**bits lanes each."""
     threads = 1 << bits if 1 << bits > WARP else BLOCK
     return blocks(rows << bits, threads), threads
 
@@ -47,7 +47,7 @@ def start_rows(kernel: Kernel, n: int, rows: int, arrays: tuple[DeviceArray, ...
 
     arrays: contiguous, passed as flat memory.
     """
-    bits = bits_of(n)
+    bits = lane_bits(n)
     flat = (array.reshape(-1) for array in arrays)
     start(kernel, *over_rows(rows, bits), *flat, *args, rows, n, bits, is_wide(n, *arrays))
 
@@ -60,7 +60,7 @@ def over_columns(columns: int, most: int = BLOCK) -> tuple[int, tuple[int, int]]
 
 @device_function
 def better(op, a, b):
-    """Whether a goes before b where the largest or smallest is looked for; False for NaN."""
+    """Whether a is larger (or smaller, by `op`) than b; False for NaN."""
     if op == LARGEST:
         return a > b
     if op == SMALLEST:
@@ -83,7 +83,7 @@ def combine(op, a, b):
 
 @device_function
 def beats(op, a, i, b, j):
-    """Whether a at place i goes before b at place j: NaN before all, the first of equal ones."""
+    """Whether a at index i goes before b at index j: NaN before all, the first of equal ones."""
     if a != a:
         return b == b or i < j
     return b == b and (better(op, a, b) or (a == b and i < j))
@@ -94,7 +94,7 @@ def beats(op, a, i, b, j):
 
 @device_function
 def row_and_lane(bits):
-    """Which row this thread works on, and which of its 2**bits lanes it is."""
+    """(row of this thread, its number among the 2**bits lanes)."""
     thread = cuda.grid(1)
     return thread >> bits, thread & ((1 << bits) - 1)
 
@@ -127,7 +127,7 @@ def load_four(x, at, end, step, wide, filler):
 
 @device_function
 def store_four(x, at, end, step, wide, four):
-    """The opposite of load_four."""
+    """Store four numbers; the opposite of load_four."""
     if wide != 0:
         store_quad(x, at, four)
         return
@@ -142,7 +142,7 @@ def store_four(x, at, end, step, wide, four):
 
 @device_function
 def fold_lanes(op, value, bits, shared):
-    """What the lanes of a row hold, combined, for each of them. All threads of the block call it.
+    """Combine the values of the lanes of a row; each lane gets the result. All threads of the block call it.
 
     shared: WARP numbers of value's dtype. Lanes of more than a warp are all the threads of their block.
     """
@@ -165,25 +165,25 @@ def fold_lanes(op, value, bits, shared):
 
 
 @device_function
-def find_lanes(op, value, place, bits, values, places):
-    """The place of the best value that the lanes of a row hold, and that value, for each of them; as fold_lanes."""
+def find_lanes(op, value, index, bits, values, indices):
+    """(the best value of the lanes of a row, its index), for each lane of the row; all threads call it, as fold_lanes."""
     step = min(1 << bits, WARP) >> 1
     while step > 0:
         other = cuda.shfl_xor_sync(_EVERYONE, value, step)
-        where = cuda.shfl_xor_sync(_EVERYONE, place, step)
-        if beats(op, other, where, value, place):
-            value, place = other, where
+        where = cuda.shfl_xor_sync(_EVERYONE, index, step)
+        if beats(op, other, where, value, index):
+            value, index = other, where
         step >>= 1
     if 1 << bits > WARP:
         thread, warps = cuda.threadIdx.x, (1 << bits) // WARP
         cuda.syncthreads()
         if thread % WARP == 0:
-            values[thread // WARP], places[thread // WARP] = value, place
+            values[thread // WARP], indices[thread // WARP] = value, index
         cuda.syncthreads()
         for warp in range(warps):
-            if beats(op, values[warp], places[warp], value, place):
-                value, place = values[warp], places[warp]
-    return value, place
+            if beats(op, values[warp], indices[warp], value, index):
+                value, index = values[warp], indices[warp]
+    return value, index
 
 
 # -------------------- columns --------------------
@@ -191,7 +191,7 @@ def find_lanes(op, value, place, bits, values, places):
 
 @device_function
 def fold_columns(op, value, shared):
-    """What the threads of a column, those of one threadIdx.x, hold, combined, for each of them. All threads call it.
+    """Combine the values of the threads of a column (one threadIdx.x); each gets the result. All threads call it.
 
     shared: a number of value's dtype for each thread.
     """

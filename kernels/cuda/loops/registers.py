@@ -1,9 +1,9 @@
 """Numbers in the registers of a CUDA thread: loads and stores of 128 bits, and a block of sums of products.
 
-A *quad* is four neighbouring numbers, a *block* the sums of a small matrix; both are tuples, which the compiler keeps in
-registers, where an array of a thread's own would have to be unrolled for that by its good will. Offsets are into contiguous
+A *quad* is four neighbouring numbers, a *block* the sums of a small matrix. Both are tuples, which the compiler keeps in
+registers; a thread's local array stays in registers only if the compiler unrolls all its loops. Offsets are into contiguous
 arrays taken as flat memory and are not checked. In the simulator quads and blocks are NumPy arrays. Shared memory for quads is
-asked for with `cuda.shared.array(..., alignment=16)`.
+allocated with `cuda.shared.array(..., alignment=16)`.
 """
 
 import numpy as np
@@ -13,7 +13,7 @@ from nbkeras.kernels.cuda.machine.kernel import SIMULATED
 if SIMULATED:
 
     def _quad(array, at):
-        """A view of the quad; ValueError where a GPU could not load it at once."""
+        """A view of the quad; ValueError where a GPU could not load it in one instruction."""
         quad = array[at : at + 4]
         address = quad.address if hasattr(quad, "address") else quad.__array_interface__["data"][0]
         if len(quad) != 4 or address % 16:
@@ -57,15 +57,15 @@ else:
         return builder.add(value, value.type(number))
 
     def _vectors(context, builder, array_type, array, at):
-        """Where the 16-byte vectors of the quad at an offset are, and how many numbers each holds."""
+        """(pointers to the 16-byte vectors of the quad at an offset, numbers in each vector)."""
         lanes = 16 // (array_type.dtype.bitwidth // 8)
         data = context.make_array(array_type)(context, builder, array).data
         kind = ir.VectorType(data.type.pointee, lanes).as_pointer()
         return [builder.bitcast(builder.gep(data, [_offset(builder, at, i)]), kind) for i in range(0, 4, lanes)], lanes
 
     def _load(context, builder, array_type, array, at):
-        places, lanes = _vectors(context, builder, array_type, array, at)
-        vectors = [builder.load(place, align=16) for place in places]
+        pointers, lanes = _vectors(context, builder, array_type, array, at)
+        vectors = [builder.load(pointer, align=16) for pointer in pointers]
         return [builder.extract_element(vectors[i // lanes], ir.Constant(_I32, i % lanes)) for i in range(4)]
 
     def _tuple(builder, values):
@@ -92,13 +92,13 @@ else:
 
         def generate(context, builder, signature, args):
             array, at, quad = args
-            places, lanes = _vectors(context, builder, signature.args[0], array, at)
-            for i, place in enumerate(places):
-                vector = ir.Constant(place.type.pointee, ir.Undefined)
+            pointers, lanes = _vectors(context, builder, signature.args[0], array, at)
+            for i, pointer in enumerate(pointers):
+                vector = ir.Constant(pointer.type.pointee, ir.Undefined)
                 for lane in range(lanes):
                     value = builder.extract_value(quad, i * lanes + lane)
                     vector = builder.insert_element(vector, value, ir.Constant(_I32, lane))
-                builder.store(vector, place, align=16)
+                builder.store(vector, pointer, align=16)
             return context.get_dummy_value()
 
         return types.void(array, types.int64, quad), generate
@@ -147,8 +147,8 @@ else:
 
         rows, columns: where the block's quads of rows and of columns are, relative to a_at + p * a_step and b_at + p * b_step.
         """
-        place = types.int64
-        signature = block(block, a, place, place, rows, b, place, place, columns, terms)
+        offset = types.int64
+        signature = block(block, a, offset, offset, rows, b, offset, offset, columns, terms)
 
         def generate(context, builder, signature, args):
             block, a, a_at, a_step, rows, b, b_at, b_step, columns, _ = args

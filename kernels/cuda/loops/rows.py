@@ -1,9 +1,9 @@
-"""Matrices by rows on the GPU: places listed by the row that they name, and what is at them added up in an order that is fixed.
+"""Sums over the rows that a list of indices names, on the GPU: the order of the additions is fixed.
 
-Places are sorted by row, stably, by radix: for each digit a count for each tile of keys, a prefix sum, and a move. Then they
-lie in *runs*, one for each row. A run is added up in the order of its places, as on the CPU, but for long ones: of those, pieces
-of PIECE places are added up first, so that a word that fills half a batch keeps no thread busy for long. No order depends on the
-number of threads, and nothing is added to a sum by atomics.
+Positions in the list are sorted by the row that they name, stably, by radix: for each digit a count for each tile of keys, a
+prefix sum, and a move. Then the positions of each row lie side by side, in a *run*. A run is added up in the order of its
+positions, as on the CPU. Long runs are the exception: their pieces of PIECE positions are added up first, so that a word that
+fills half a batch does not keep one thread busy for long. No order depends on the number of threads, and no sum uses atomics.
 """
 
 import numpy as np
@@ -54,18 +54,18 @@ def _digit(key, shift):
 
 
 @kernel
-def _keys(indices, rows, keys, places):
+def _keys(indices, rows, keys, positions):
     i = cuda.grid(1)
     if i < indices.size:
         row = indices[i]
         row = row + rows if row < 0 else row
         keys[i] = row if 0 <= row < rows else rows
-        places[i] = i
+        positions[i] = i
 
 
 @kernel
 def _count(keys, shift, counts):
-    """How often each digit occurs in the block's tile: counts[digit * tiles + tile]."""
+    """Count each digit in the block's tile: counts[digit * tiles + tile]."""
     found = cuda.shared.array(_DIGITS, np.int32)
     thread = cuda.threadIdx.x
     found[thread] = 0
@@ -87,28 +87,28 @@ def _scan(counts):
     for turn in range(0, counts.size, cuda.blockDim.x):
         i = turn + thread
         own = counts[i] if i < counts.size else np.int32(0)
-        here, distance = own, 1  # up to this thread in its warp
+        up_to_here, distance = own, 1  # up to this thread in its warp
         while distance < 32:
-            other = cuda.shfl_up_sync(_ALL, here, distance)
+            other = cuda.shfl_up_sync(_ALL, up_to_here, distance)
             if lane >= distance:
-                here = np.int32(here + other)
+                up_to_here = np.int32(up_to_here + other)
             distance *= 2
         if lane == 31:
-            of_warps[warp] = here
+            of_warps[warp] = up_to_here
         cuda.syncthreads()
-        place = before + here - own
+        first = before + up_to_here - own
         for other_warp in range(cuda.blockDim.x // 32):
             if other_warp < warp:
-                place += of_warps[other_warp]
+                first += of_warps[other_warp]
             before += of_warps[other_warp]
         if i < counts.size:
-            counts[i] = place
+            counts[i] = first
         cuda.syncthreads()
 
 
 @kernel
-def _move(keys, places, shift, counts, keys_out, places_out):
-    """Keys and places of the block's tile go to their digit's stretch, in the order in which they are."""
+def _move(keys, positions, shift, counts, keys_out, positions_out):
+    """Move keys and positions of the block's tile to the range of their digit, in their order."""
     of_warps = cuda.shared.array((_WARPS, _DIGITS), np.int32)  # first how many, then where to
     stretches = cuda.shared.array(_DIGITS, np.int32)
     thread, lane, warp = cuda.threadIdx.x, cuda.laneid, cuda.threadIdx.x // 32
@@ -130,28 +130,28 @@ def _move(keys, places, shift, counts, keys_out, places_out):
         if present and rank == 0:
             of_warps[warp, digit] = cuda.popc(same)
         cuda.syncthreads()
-        place = stretches[thread]
+        first = stretches[thread]
         for other in range(_WARPS):
             found = of_warps[other, thread]
-            of_warps[other, thread] = place
-            place = np.int32(place + found)
-        stretches[thread] = place
+            of_warps[other, thread] = first
+            first = np.int32(first + found)
+        stretches[thread] = first
         cuda.syncthreads()
         if present:
             target = of_warps[warp, digit] + rank
             keys_out[target] = key
-            places_out[target] = places[i]
+            positions_out[target] = positions[i]
         cuda.syncthreads()
 
 
 def by_row(indices: DeviceArray, rows: int, room: DeviceArray) -> None:
-    """Sort the places in `indices` by row; room int32 (4, n).
+    """Sort the positions in `indices` by row; room int32 (4, n).
 
-    Afterwards room[0] has the rows, ascending, with `rows` for indices outside of the table, and room[1] their places.
+    Afterwards room[0] has the rows, ascending, with `rows` for indices outside of the table, and room[1] their positions.
     """
     n = indices.size
     tiles, passes = blocks(n, _DIGITS * _ROUNDS), -(-rows.bit_length() // _BITS)
-    counts = device.place().scratch("by_row", 4 * _DIGITS * tiles).view(np.int32)[: _DIGITS * tiles]
+    counts = device.gpu().scratch("by_row", 4 * _DIGITS * tiles).view(np.int32)[: _DIGITS * tiles]
     source, target = (room[:2], room[2:]) if passes % 2 == 0 else (room[2:], room[:2])
     start(_keys, blocks(n, _THREADS), _THREADS, indices, rows, source[0], source[1])
     for shift in range(0, passes * _BITS, _BITS):
@@ -166,13 +166,13 @@ def by_row(indices: DeviceArray, rows: int, room: DeviceArray) -> None:
 
 @device_function
 def begins_run(rows, k, table_rows):
-    """Whether k is the first of the places of a row, of one in the table."""
+    """Whether k is the first position of a run, of a row that is in the table."""
     return k < rows.size and rows[k] < table_rows and (k == 0 or rows[k - 1] != rows[k])
 
 
 @device_function
 def _end(rows, row, low, high):
-    """Where a run ends that goes on at least to `low`, at most to `high`."""
+    """The end of a run that ends at `low` or later, at `high` at the latest."""
     while low < high:
         middle = (low + high) // 2
         if rows[middle] == row:
@@ -184,7 +184,7 @@ def _end(rows, row, low, high):
 
 @device_function
 def _start(rows, row, high):
-    """Where the run begins that `high` lies in."""
+    """The start of the run that contains `high`."""
     low = np.int64(0)
     while low < high:
         middle = (low + high) // 2
@@ -196,8 +196,8 @@ def _start(rows, row, high):
 
 
 @kernel
-def _sum_pieces(dy, rows, places, table_rows, sums):
-    """sums[k] is the sum of the piece that begins at k, if a piece of a run of more than one does."""
+def _sum_pieces(dy, rows, positions, table_rows, sums):
+    """sums[k] = the sum of the piece that begins at k, for runs of more than one piece."""
     k = row_of_thread()
     if k >= rows.size:
         return
@@ -208,15 +208,15 @@ def _sum_pieces(dy, rows, places, table_rows, sums):
             end = _end(rows, row, k + 1, min(k + PIECE, rows.size))
             column = column_of_thread()
             if column < dy.shape[1]:
-                total = dy[places[k], column]
+                total = dy[positions[k], column]
                 for i in range(k + 1, end):
-                    total += dy[places[i], column]
+                    total += dy[positions[i], column]
                 sums[k, column] = total
 
 
 @device_function
-def with_run(total, dy, rows, places, sums, first, column):
-    """total + one column of all places of the run that begins at `first`."""
+def with_run(total, dy, rows, positions, sums, first, column):
+    """total + one column of all positions of the run that begins at `first`."""
     row = rows[first]
     if first + PIECE < rows.size and rows[first + PIECE] == row:
         end = _end(rows, row, first + PIECE, rows.size)
@@ -227,13 +227,13 @@ def with_run(total, dy, rows, places, sums, first, column):
         while end < rows.size and rows[end] == row:
             end += 1
         for i in range(first, end):
-            total += dy[places[i], column]
+            total += dy[positions[i], column]
     return total
 
 
-def sum_pieces(dy: DeviceArray, rows: DeviceArray, places: DeviceArray, table_rows: int) -> DeviceArray:
-    """The sums of pieces that `with_run` needs; rows and places from `by_row`."""
-    sums = device.place().scratch("sum_pieces", dy.nbytes)[: dy.nbytes].view(dy.dtype).reshape(dy.shape)
+def sum_pieces(dy: DeviceArray, rows: DeviceArray, positions: DeviceArray, table_rows: int) -> DeviceArray:
+    """The sums of pieces that `with_run` needs; rows and positions from `by_row`."""
+    sums = device.gpu().scratch("sum_pieces", dy.nbytes)[: dy.nbytes].view(dy.dtype).reshape(dy.shape)
     if len(dy) > PIECE:
-        start(_sum_pieces, *grid_of_rows(*dy.shape), dy, rows, places, table_rows, sums)
+        start(_sum_pieces, *grid_of_rows(*dy.shape), dy, rows, positions, table_rows, sums)
     return sums

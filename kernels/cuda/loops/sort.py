@@ -1,7 +1,7 @@
-"""Stable sorting along an axis on the GPU: merging, in shared memory while a block holds a run, then in global memory.
+"""Stable sorting along an axis on the GPU: by merging, in shared memory as long as a block holds a run, then in global memory.
 
 Numbers become *keys*, unsigned integers of their size in the same order, with -0 equal to 0 and NaN last. Two sorted runs are
-merged without any thread waiting for another: each element searches its place among those of the other run.
+merged without any thread waiting for another: each element searches its position among those of the other run.
 """
 
 from typing import Any
@@ -9,8 +9,18 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.elementwise import bits_of, seen_as
-from nbkeras.kernels.cuda.loops.walk import THREADS, count_of, dividers, place_of_one, span, split, strides_over, walk
+from nbkeras.kernels.cuda.loops.walk import (
+    THREADS,
+    count_of,
+    dividers,
+    index_of_one,
+    seen_as,
+    span,
+    split,
+    strides_over,
+    unsigned_of,
+    walk,
+)
 from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
@@ -24,7 +34,7 @@ _UNSIGNED, _SIGNED, _FLOAT = range(3)
 def _keys(count, sizes, multipliers, shifts, x, x_steps, kind, sign, infinity, ones, flip, keys):
     n = cuda.grid(1)
     if n < count:
-        bits = x[np.uint64(place_of_one(n, sizes, multipliers, shifts, x_steps))]
+        bits = x[np.uint64(index_of_one(n, sizes, multipliers, shifts, x_steps))]
         if kind == _FLOAT:
             if bits & (sign ^ ones) > infinity:
                 bits = ones
@@ -41,7 +51,7 @@ def _keys(count, sizes, multipliers, shifts, x, x_steps, kind, sign, infinity, o
 
 @device_function
 def _smaller(keys, first, last, key, or_equal):
-    """How many of the sorted keys from first to last are smaller than a key, or equal to it."""
+    """The number of sorted keys from first to last that are smaller than a key, or equal to it if `or_equal`."""
     low = first
     while low < last:
         middle = (low + last) >> 1
@@ -55,7 +65,7 @@ def _smaller(keys, first, last, key, or_equal):
 
 @device_function
 def _merged(keys, row, at, width, length):
-    """Where the element `at` of a row goes when its runs of a width are merged two by two; the row begins at `row`."""
+    """The new index of the element `at` of a row when its runs of a width are merged two by two; the row begins at `row`."""
     left = at & ~(2 * width - 1)
     key = keys[np.uint64(row + at)]
     if at & width:
@@ -77,9 +87,9 @@ def _sort_tiles(keys, positions, numbered, length, chunks, multipliers, shifts, 
     present = row < chunks[0]
     size = min(width, length - in_row * width) if present else 0
     if at < size:
-        place = np.int64(row) * length + in_row * width + at
-        own_keys[slot] = keys[place]
-        own_positions[slot] = positions[place] if numbered else in_row * width + at
+        index = np.int64(row) * length + in_row * width + at
+        own_keys[slot] = keys[index]
+        own_positions[slot] = positions[index] if numbered else in_row * width + at
     cuda.syncthreads()
     source = 0
     for step in range(log):
@@ -93,9 +103,9 @@ def _sort_tiles(keys, positions, numbered, length, chunks, multipliers, shifts, 
         source = target
     if at < min(size, kept):
         row_length = (chunks[1] - 1) * kept + min(kept, length - (chunks[1] - 1) * width)
-        place = np.int64(row) * row_length + in_row * kept + at
-        keys_out[place] = own_keys[source + slot]
-        positions_out[place] = own_positions[source + slot]
+        index = np.int64(row) * row_length + in_row * kept + at
+        keys_out[index] = own_keys[source + slot]
+        positions_out[index] = own_positions[source + slot]
 
 
 @kernel
@@ -114,12 +124,14 @@ def sorted_positions(x: DeviceArray, descending: bool, count: int) -> DeviceArra
     Equal elements stay in their order, descending too.
     """
     length, rows = x.shape[-1], x.size // x.shape[-1]
-    bits = bits_of(x.itemsize)
-    room = device.place().scratch("sort", 2 * x.size * (x.itemsize + 4))
-    places = 8 * x.size  # bytes; the positions come first, for whatever the keys are they are aligned there
+    bits = unsigned_of(x.itemsize)
+    room = device.gpu().scratch("sort", 2 * x.size * (x.itemsize + 4))
+    nbytes_of_positions = (
+        8 * x.size
+    )  # bytes; the positions come first, because there they are aligned for any dtype of the keys
     spare = (
-        [*room[places : places + 2 * x.nbytes].view(bits).reshape(2, x.size)],
-        [*room[:places].view(np.int32).reshape(2, x.size)],
+        [*room[nbytes_of_positions : nbytes_of_positions + 2 * x.nbytes].view(bits).reshape(2, x.size)],
+        [*room[:nbytes_of_positions].view(np.int32).reshape(2, x.size)],
     )
     keys, other_keys = spare[0]
     positions, other_positions = spare[1]

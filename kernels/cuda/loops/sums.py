@@ -1,4 +1,4 @@
-"""The end of matrix products on a GPU: what becomes of a sum, and adding up sums that were made in parts."""
+"""The end of matrix products on a GPU: writing sums (`outcome`), and adding up sums that were made in parts."""
 
 from typing import Any, NamedTuple
 
@@ -13,7 +13,7 @@ _MANY, _ROWS = size(16, simulated=4), size(8, simulated=2)  # parts that several
 
 
 class Target(NamedTuple):
-    """Where products go: matrices `step` apart in flat memory from `at` on, their rows `ld` apart, and how: see `outcome`."""
+    """The destination of products: matrices `step` apart in flat memory from `at` on, rows `ld` apart; rest: see `outcome`."""
 
     c: DeviceArray
     at: int
@@ -26,7 +26,7 @@ class Target(NamedTuple):
 
 @device_function
 def outcome(total, c, at, beta, bias, j, rectify):
-    """What becomes of an element of C whose sum is `total`: + beta * C, + bias[j], its positive part."""
+    """The new element of C for a sum `total`: + beta * C, + bias[j], then its positive part if `rectify`."""
     if beta != 0:
         total += beta * c[at]
     if bias.size > 0:
@@ -37,10 +37,10 @@ def outcome(total, c, at, beta, bias, j, rectify):
 
 
 def parts_of(target: Target, batches: int, parts: int, m: int, n: int) -> Target:
-    """Where sums in parts go before they are added up: (batches, parts, m, n)."""
+    """A Target for sums in parts, before they are added up: (batches, parts, m, n)."""
     c = target.c
     count = batches * parts * m * n
-    memory = device.place().scratch("parts of products", count * c.itemsize).at(0, (count,), c.dtype)
+    memory = device.gpu().scratch("parts of products", count * c.itemsize).at(0, (count,), c.dtype)
     return Target(memory, 0, n, parts * m * n, c.dtype.type(0), memory[:0], 0)
 
 
@@ -53,10 +53,10 @@ def add_parts(partial: Target, target: Target, batches: int, parts: int, m: int,
 
 
 @kernel
-def _add_parts(partial, shape, c, place, beta, bias, rectify):
-    """Each row of a block's threads adds every so many-th part; the first row adds those sums."""
+def _add_parts(partial, shape, c, form, beta, bias, rectify):
+    """Each of a block's rows of threads adds every rows-th part; the first row adds up their sums."""
     parts, m, n = shape
-    at, ld, step = place
+    at, ld, step = form
     sums = cuda.shared.array(_THREADS, c.dtype)
     column, width, row, rows = cuda.threadIdx.x, cuda.blockDim.x, cuda.threadIdx.y, cuda.blockDim.y
     e, batch, total = cuda.blockIdx.x * width + column, cuda.blockIdx.z, c.dtype.type(0)

@@ -1,6 +1,6 @@
-"""NumPy's loops as CUDA kernels: arithmetic, comparisons, functions of one number; cuda/elementwise.py starts them.
+"""NumPy's ufuncs as CUDA kernels: arithmetic, comparisons, functions of one number; cuda/elementwise.py starts them.
 
-There is a kernel for each kind of ufunc, with a code for which it is: the memory takes the time, not the choice. Arithmetic on
+There is one kernel for each kind of ufunc; a code chooses the ufunc: the time goes to memory, not to the choice. Arithmetic on
 contiguous floats goes four numbers at a time. Booleans are seen as uint8.
 """
 
@@ -11,7 +11,7 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
-from nbkeras.kernels.cuda.loops.walk import places_of_three, places_of_two
+from nbkeras.kernels.cuda.loops.walk import indices_of_three, indices_of_two
 from nbkeras.kernels.cuda.machine.kernel import device_function, kernel
 
 NEITHER, FIRST, SECOND = range(3)  # which operand is a number
@@ -56,7 +56,7 @@ def _plainly(code, v, zero, one):
 def plain(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j = places_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
+        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
         y[np.uint64(j)] = _plainly(code, x[np.uint64(i)], x.dtype.type(0), x.dtype.type(1))
 
 
@@ -78,7 +78,7 @@ def plain_quads(code, x, y):
 def plain_integers(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j = places_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
+        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
         v = x[np.uint64(i)]
         if code == 0:
             y[np.uint64(j)] = -v
@@ -96,7 +96,7 @@ def plain_integers(code, count, sizes, multipliers, shifts, x, x_steps, y, y_ste
 def test(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j = places_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
+        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
         v = x[np.uint64(i)]
         zero = x.dtype.type(0)
         if code == 0:
@@ -114,7 +114,7 @@ def test(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
 def curve(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j = places_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
+        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
         v = x[np.uint64(i)]
         if code == 0:
             v = math.exp(v)
@@ -143,7 +143,7 @@ def curve(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
 def rare(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j = places_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
+        i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
         v = x[np.uint64(i)]
         if code == 0:
             v = math.asin(v)
@@ -203,7 +203,7 @@ def _combined(code, a, b):
 def combine(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, number, is_number, out, out_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j, k = places_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
+        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
         a = number if is_number == FIRST else x[np.uint64(i)]
         b = number if is_number == SECOND else y[np.uint64(j)]
         out[np.uint64(k)] = _combined(code, a, b)
@@ -234,7 +234,7 @@ def combine_quotients(
 ):
     n = cuda.grid(1)
     if n < count:
-        i, j, k = places_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
+        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
         a = number if is_number == FIRST else x[np.uint64(i)]
         b = number if is_number == SECOND else y[np.uint64(j)]
         zero, one = x.dtype.type(0), x.dtype.type(1)
@@ -265,7 +265,7 @@ def combine_quotients(
 def combine_rarely(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, number, is_number, out, out_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j, k = places_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
+        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
         a = number if is_number == FIRST else x[np.uint64(i)]
         b = number if is_number == SECOND else y[np.uint64(j)]
         if code == 0:
@@ -306,7 +306,7 @@ def combine_integers(
 ):
     n = cuda.grid(1)
     if n < count:
-        i, j, k = places_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
+        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
         a = number if is_number == FIRST else x[np.uint64(i)]
         b = number if is_number == SECOND else y[np.uint64(j)]
         if code == 0:
@@ -333,7 +333,7 @@ def combine_integers(
 def compare(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, number, is_number, out, out_steps):
     n = cuda.grid(1)
     if n < count:
-        i, j, k = places_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
+        i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
         a = number if is_number == FIRST else x[np.uint64(i)]
         b = number if is_number == SECOND else y[np.uint64(j)]
         zero = x.dtype.type(0)

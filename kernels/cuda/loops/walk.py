@@ -1,12 +1,13 @@
-"""How kernels walk over arrays of any strides: axes joined on the host, elements found on the GPU.
+"""Loops over arrays of any strides: the host joins axes, the GPU finds elements.
 
 A kernel gets a number of elements, a *walk* (three tuples of one rank) and for each operand the 1-D span of its memory and a
-tuple: where in the span the operand's first element is, then its strides. Kernels are compiled for ranks 1, 2, 4 and 8, and
+tuple: the offset of the operand's first element in the span, then its strides. Kernels are compiled for ranks 1, 2, 4 and 8, and
 for tuples of int32 (a product of two is one instruction) and, of very large arrays, int64.
 """
 
 import functools
 import math
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 THREADS = size(256, simulated=8)  # of a block of such a kernel
 ITEMS = 4  # elements of a thread, a block's width apart
 _RANKS = (1, 2, 4, 8)
-_MOST = 2**31  # elements, where there is more than one axis: then places are worked out in 32 bits
+_MOST = 2**31  # elements, where there is more than one axis: then indices are computed in 32 bits
 
 
 def strides_over(array: DeviceArray, shape: tuple[int, ...]) -> tuple[int, ...]:
@@ -27,7 +28,7 @@ def strides_over(array: DeviceArray, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def span(array: DeviceArray) -> DeviceArray:
-    """All from the lowest to the highest address of a non-empty array, as one axis."""
+    """The memory from the lowest to the highest address of a non-empty array, as one axis."""
     if array.flags.c_contiguous:
         return array if array.ndim == 1 else array.reshape(-1)
     reaches = [(n - 1) * stride for n, stride in zip(array.shape, array.strides, strict=True)]
@@ -101,19 +102,19 @@ def split(n, size, multiplier, shift):
 
 @device_function
 def divided(n, size):
-    """(n // size, n % size) in 32 bits, for numbers that are not negative; where there is no divider."""
+    """(n // size, n % size) in 32 bits, for numbers that are not negative, without a divider."""
     n, size = np.uint32(n), np.uint32(size)
     return np.int32(n // size), np.int32(n % size)
 
 
 def count_of(path: tuple) -> int:
-    """How many elements a walk passes."""
+    """The number of elements of a walk."""
     return math.prod(map(int, path[0]))
 
 
 @device_function
-def place_of_one(n, sizes, multipliers, shifts, x):
-    """Where the n-th element of an operand with strides x is."""
+def index_of_one(n, sizes, multipliers, shifts, x):
+    """The index of the n-th element of an operand with strides x."""
     i = np.int64(x[0])
     for back in range(1, len(sizes)):
         d = len(sizes) - back
@@ -123,8 +124,8 @@ def place_of_one(n, sizes, multipliers, shifts, x):
 
 
 @device_function
-def places_of_two(n, sizes, multipliers, shifts, x, y):
-    """Where the n-th elements of two operands are."""
+def indices_of_two(n, sizes, multipliers, shifts, x, y):
+    """The indices of the n-th elements of two operands."""
     i, j = np.int64(x[0]), np.int64(y[0])
     for back in range(1, len(sizes)):
         d = len(sizes) - back
@@ -135,8 +136,8 @@ def places_of_two(n, sizes, multipliers, shifts, x, y):
 
 
 @device_function
-def places_of_three(n, sizes, multipliers, shifts, x, y, z):
-    """Where the n-th elements of three operands are."""
+def indices_of_three(n, sizes, multipliers, shifts, x, y, z):
+    """The indices of the n-th elements of three operands."""
     i, j, k = np.int64(x[0]), np.int64(y[0]), np.int64(z[0])
     for back in range(1, len(sizes)):
         d = len(sizes) - back
@@ -148,8 +149,8 @@ def places_of_three(n, sizes, multipliers, shifts, x, y, z):
 
 
 @device_function
-def places_of_four(n, sizes, multipliers, shifts, w, x, y, z):
-    """Where the n-th elements of four operands are."""
+def indices_of_four(n, sizes, multipliers, shifts, w, x, y, z):
+    """The indices of the n-th elements of four operands."""
     h, i, j, k = np.int64(w[0]), np.int64(x[0]), np.int64(y[0]), np.int64(z[0])
     for back in range(1, len(sizes)):
         d = len(sizes) - back
@@ -159,3 +160,30 @@ def places_of_four(n, sizes, multipliers, shifts, w, x, y, z):
         j += rest * y[d + 1]
         k += rest * z[d + 1]
     return h + n * w[1], i + n * x[1], j + n * y[1], k + n * z[1]
+
+
+# -------------------- arrays as kernels see them --------------------
+
+
+def unsigned_of(itemsize: int) -> Any:
+    """The unsigned integer dtype of a size in bytes."""
+    return {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[itemsize]
+
+
+def seen_as(dtype: Any, array: DeviceArray) -> DeviceArray:
+    """The array's bits as another dtype of that size."""
+    return array if array.dtype == dtype else array.view(dtype)
+
+
+def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
+    """(run length, number, *arrays) with flat arrays of unsigned integers seen as wider ones, as long as runs stay whole."""
+    while run % 2 == 0 and arrays[0].itemsize < 8 and all(a.address % (2 * a.itemsize) == 0 for a in arrays):
+        wide = unsigned_of(2 * arrays[0].itemsize)
+        run, number = run // 2, np.array([number, number]).view(wide)[0]
+        arrays = tuple(array.view(wide) for array in arrays)
+    return run, number, *arrays
+
+
+def numeric(array: DeviceArray) -> DeviceArray:
+    """The array, with booleans as uint8."""
+    return seen_as(np.uint8, array) if array.dtype == np.bool_ else array

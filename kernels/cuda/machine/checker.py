@@ -1,11 +1,11 @@
-"""What the simulator checks where NBKERAS_SIMULATOR=strict is set: indices, and races of threads for memory.
+"""The checks of the simulator under NBKERAS_SIMULATOR=strict: indices, and races of threads for memory.
 
 Kernels get Checked arrays instead of NumPy's. Each refuses an index outside of it (Numba's kernels take negative ones as Python
-does, and never check) and notes who touches which element. A *log* holds what was touched since the last barrier: of threads
-by themselves, of warps, of blocks, of the grid. At a barrier the logs of those who meet there are compared: an element in two
-of them that one has written is a race, whether or not it went well this time.
+does, and never check) and notes which thread accesses which element. A *log* holds the accesses since the last barrier: of a
+thread, of a warp, of a block, of the grid. At a barrier the logs of those that meet are compared: an element that is in two
+logs, and that one of the two has written, is a race, even if the result was right this time.
 
-Not seen: races through views of dtypes of other sizes, and those of some lanes of a warp, that met, with the others.
+Not detected: races through views with dtypes of other sizes, and races between lanes of a warp that met and its other lanes.
 """
 
 import linecache
@@ -28,7 +28,7 @@ class RaceError(RuntimeError):
 
 
 class _Access(NamedTuple):
-    """Who touched what, and where in the code."""
+    """An access: by which thread, to which element, where in the code."""
 
     block: tuple
     thread: tuple
@@ -45,7 +45,7 @@ class _Access(NamedTuple):
 
 
 def line_of(code: Any, instruction: int) -> str:
-    """Where in the source an instruction is."""
+    """The line and file of an instruction."""
     lines = (line for start, stop, line in code.co_lines() if start <= instruction < stop)
     return f"line {next(lines, None)} of {os.path.basename(code.co_filename)}"
 
@@ -66,7 +66,7 @@ def _span(part: slice) -> str:
 
 
 class Log:
-    """Who touched which element, by its address: the first to do so since the log was begun, as an _Access or its parts."""
+    """The first access to each element since the log was begun, by the element's address, as an _Access or its parts."""
 
     __slots__ = ("reads", "writes", "atomics")
 
@@ -81,7 +81,7 @@ class Log:
         self.atomics |= other.atomics
 
     def conflicts(self, other: "Log") -> list[tuple[str, _Access, str, _Access]]:
-        """Elements in both that at least one changed; two atomic changes are none."""
+        """Elements in both logs that at least one has changed; two atomic changes are no conflict."""
         return [
             (verb, _Access(*mine[address]), other_verb, _Access(*others[address]))
             for verb, mine, other_verb, others in (
@@ -99,7 +99,7 @@ class Log:
 
 
 class Journal:
-    """The logs of one launch. The scheduler says whose turn it is (`enter`) and who meets at a barrier (`meet`)."""
+    """The logs of one launch. The scheduler calls `enter` for the thread that runs and `meet` for those at a barrier."""
 
     def __init__(self, kernel: str):
         self._kernel = kernel
@@ -113,15 +113,15 @@ class Journal:
         self.log = Log()
 
     def enter(self, block: tuple, thread: tuple, log: Log) -> None:
-        """From now on a thread runs, with its own log."""
+        """Write to the log of this thread from now on."""
         self.block, self.thread, self.log = block, thread, log
 
     def keep(self, memory: Any) -> None:
-        """Memory of a block stays until the launch is over, so that addresses stay unique."""
+        """Keep memory of a block until the launch is over, so that addresses stay unique."""
         self._kept.append(memory)
 
     def meet(self, logs: list[Log], whole: Log | None = None) -> Log:
-        """Compare logs with `whole` and each other; all of them together, in `whole` if it is given. RaceError."""
+        """Compare logs with `whole` and each other; returns all of them joined, in `whole` if it is given. RaceError."""
         whole = Log() if whole is None else whole
         for log in logs:
             found = [each for each in whole.conflicts(log) if not self._ordered(each[1], each[3])]
@@ -140,11 +140,11 @@ class Journal:
         return f"a race in {self._kernel}: {first.told(verb)}, and {second.told(other_verb)}, without {between}{more}"
 
     def fence(self) -> None:
-        """What the thread's block wrote so far is handed on by its next atomics."""
+        """Let the block's next atomics hand on what it has written so far."""
         self._fenced.add(self.block)
 
     def change(self, address: int) -> None:
-        """An atomic: the block learns what others handed on there, and hands on what it wrote before a fence."""
+        """Note an atomic: the block receives what others handed on there, and hands on what it wrote before a fence."""
         mine = self._acquired.setdefault(self.block, set())
         mine |= self._released.get(address, set())
         if self.block in self._fenced:
@@ -152,9 +152,9 @@ class Journal:
 
 
 class Checked:
-    """An array for a kernel: elements by integers within its shape, views by slices, and what else Numba's arrays offer there.
+    """An array for a kernel: elements by integers within its shape, views by slices, and the other methods of Numba's arrays.
 
-    journal: None for memory that only one thread sees.
+    journal: None for memory of one thread.
     """
 
     __slots__ = ("array", "name", "shape", "strides", "ndim", "address", "journal")
@@ -216,7 +216,7 @@ class Checked:
         return len(key) if type(key) is tuple else 1
 
     def _note(self, kind: str, address: int, key: Any) -> None:
-        """Note an access, and which line of a kernel made it."""
+        """Note an access and the kernel's line that made it."""
         journal = self.journal
         if journal is not None:
             log = getattr(journal.log, kind)

@@ -1,7 +1,7 @@
-"""Fusion: launches of NumPy's loops that follow each other in a recorded program become one kernel each.
+"""Fusion: a chain of launches of NumPy's loops in a recorded program becomes one kernel.
 
-A GPU spends its time on such loops reading and writing; fused, what is passed from one to the next stays in registers, and
-an array that nobody else reads is never made. The kernel is written as text for each chain that occurs and compiled then.
+A GPU spends its time on such loops reading and writing. In a fused kernel the values between them stay in registers, and an
+array that no other launch reads is never made. The kernel is written as text for each chain that occurs, then compiled.
 
 A chain is described by a line, which is its kernel's name too: `dtype:kinds of the inputs|ops|values to store`, as in
 `float32:aan|multiply 0 1;add 3 2|4`, where value 0 and 1 are arrays, 2 a number, and the ops make values 3 and 4. Kinds of
@@ -25,7 +25,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _THREADS = size(256, simulated=8)
 _MOST_ARRAYS = 24  # pointers of a kernel
-_MOST_ELEMENTS = 2**31  # places are worked out in 32 bits
+_MOST_ELEMENTS = 2**31  # indices are computed in 32 bits
 
 _COMPARISONS = {
     "equal": "==",
@@ -85,7 +85,7 @@ else:
 
 @functools.cache
 def kernel_of(description: str) -> Kernel:
-    """The kernel that a line describes; its arguments are the inputs, then the arrays to store to."""
+    """The kernel of a description; its arguments are the inputs, then the arrays to store to."""
     head, *parts = description.split("|")
     dtype, kinds = head.split(":")
     ops, stored = (part.split(";") for part in parts)
@@ -124,7 +124,7 @@ def __getattr__(name: str) -> Kernel:
 
 
 class Fused:
-    """What is recorded in place of a chain: called with the inputs' and then the outputs' arrays and numbers."""
+    """The function that is recorded instead of a chain: its arguments are the inputs (arrays and numbers), then the outputs."""
 
     def __init__(self, description: str):
         self.__name__ = description
@@ -148,8 +148,8 @@ def fuse(
 ) -> list[Step]:
     """The steps with chains of them replaced by one each.
 
-    Arguments that stand for arrays have a shape, strides and a dtype. memory_of(array): what tells its memory from others',
-    None for what is no array. needed_after(array, step): whether its memory is read after a step, or by who runs the program.
+    Arguments that stand for arrays have a shape, strides and a dtype. memory_of(array): a key of
+    its memory, None for what is no array. needed_after(array, step): whether its memory is read after a step or the program.
     """
     result: list[Step] = []
     chain: _Chain | None = None
@@ -169,7 +169,7 @@ def fuse(
 
 
 class _Chain:
-    """Steps that are one kernel so far, and where each value is."""
+    """The steps that are one kernel so far, and the value that each memory holds."""
 
     def __init__(self, memory_of: Callable[[Any], Any]):
         self.steps: list[Step] = []
@@ -197,8 +197,8 @@ class _Chain:
         ):
             return False
         kinds = [self._kind(operand, out) for operand in operands]
-        for place, (kind, operand) in enumerate(zip(kinds, operands, strict=True)):
-            truth = name in _OF_BOOLEANS or (name == "select" and place == 0)
+        for position, (kind, operand) in enumerate(zip(kinds, operands, strict=True)):
+            truth = name in _OF_BOOLEANS or (name == "select" and position == 0)
             if kind == "" or truth != (kind == "b") or (kind != "n" and not self._fits(operand)):
                 return False
             if kind in "svr" and self._memory_of(operand) in {*self._written, self._memory_of(out)}:
@@ -220,7 +220,7 @@ class _Chain:
         return True
 
     def _kind(self, operand: Any, out: Any) -> str:
-        """How an operand is read beside an output; '' where it cannot be."""
+        """The kind of an operand beside an output; '' where it has none."""
         if self._memory_of(operand) is None:
             return "n"
         shape, size = tuple(operand.shape), math.prod(operand.shape)
@@ -236,7 +236,7 @@ class _Chain:
         return "r" if shape == (*out.shape[:-1], 1) else ""
 
     def _fits(self, array: Any) -> bool:
-        """Whether an array is contiguous, and no other view of memory that the chain touched."""
+        """Whether an array is contiguous, and not another view of memory that the chain uses."""
         expected = array.dtype.itemsize
         for n, stride in zip(reversed(array.shape), reversed(array.strides), strict=True):
             if n != 1 and stride != expected:
@@ -256,7 +256,7 @@ class _Chain:
         return value
 
     def finish(self, last: int, needed_after: Callable[[Any, int], bool]) -> list[Step]:
-        """The chain's steps as they are to be recorded, given the number of its last one."""
+        """The chain's steps as they are recorded; last: the number of its last step."""
         stored = [array for array in self._written.values() if needed_after(array, last)]
         if len(self.steps) < 2 or not stored:
             return self.steps if stored else []
@@ -269,8 +269,8 @@ class _Chain:
 
 
 def _same(one: Any, other: Any) -> bool:
-    """Whether two contiguous views of one memory are of the same elements."""
+    """Whether two contiguous views of one memory have the same elements."""
     if one.dtype != other.dtype or math.prod(one.shape) != math.prod(other.shape):
         return False
-    place = "address" if isinstance(one, DeviceArray) else "offset"
-    return type(one) is type(other) and getattr(one, place) == getattr(other, place)
+    attribute = "address" if isinstance(one, DeviceArray) else "offset"
+    return type(one) is type(other) and getattr(one, attribute) == getattr(other, attribute)

@@ -1,7 +1,7 @@
-"""Place: one GPU, its memory pool, its stream of work, and the twins of kernels. Loaded when a GPU is first asked for.
+"""Gpu: a GPU with its memory pool, its stream of work and the twins of kernels. Imported when a GPU is first used.
 
-Everything is queued on one stream in order, so memory that is given back may be used again at once by what is queued later.
-Python goes on meanwhile; it waits where a value is read.
+All work is queued on one stream in order, so memory that is given back may be used at once by work that is queued later.
+Python goes on meanwhile; it waits where it reads a value.
 """
 
 import contextlib
@@ -28,7 +28,7 @@ else:
     from nbkeras.kernels.cuda.machine.hardware import Device
 
 Array = np.ndarray
-_UNIT = 512  # bytes; the least that is allocated, and what every block starts at a multiple of
+_UNIT = 512  # bytes; the smallest allocation; every block starts at a multiple
 _LARGE = 1 << 20  # bytes from which sizes are rounded to an eighth of the power of two below
 
 
@@ -42,7 +42,7 @@ def _rounded(nbytes: int) -> int:
 
 
 class _Block:
-    """Memory from the pool, which takes it back when nobody holds the block any more."""
+    """Memory from the pool; it returns to the pool when the block is deleted."""
 
     __slots__ = ("_pool", "memory", "size")
 
@@ -54,11 +54,11 @@ class _Block:
 
 
 class _Pool:
-    """Blocks of device memory kept for those who need one of their size next."""
+    """Device memory in blocks, which are kept for the next array of their size."""
 
     def __init__(self, device: Any):
         self._device = device
-        # by size; finalizers append to them, so nothing here is locked
+        # by size; finalizers append to the deques, so there is no lock
         self.free: dict[int, deque] = defaultdict(deque)
         self.held = 0  # bytes taken from the device, those in `free` included
 
@@ -82,7 +82,7 @@ class _Pool:
         return _Block(self, memory, size)
 
     def release(self) -> None:
-        """Give the memory that nobody uses back to the device."""
+        """Give unused memory back to the device."""
         self._device.synchronize()
         for size, memories in self.free.items():
             while memories:
@@ -91,14 +91,14 @@ class _Pool:
 
 
 class _Scratch(threading.local):
-    """A thread's scratch arrays by name: twins queue several kernels, and those of two threads may come in turns."""
+    """A thread's scratch arrays by name. Each thread has its own: the kernels of two threads may be queued in turns."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, DeviceArray] = {}
 
 
-class Place:
-    """A GPU: where arrays are made and kernels run while it is this thread's `device.place()`."""
+class Gpu:
+    """A GPU: arrays are made and kernels run on it while it is this thread's `device.gpu()`."""
 
     def __init__(self, index: int):
         self._device = Device(index)
@@ -112,7 +112,7 @@ class Place:
     def __reduce__(self) -> tuple:
         return get, (self.index,)
 
-    def __deepcopy__(self, memo: dict) -> "Place":
+    def __deepcopy__(self, memo: dict) -> "Gpu":
         return self
 
     # Memory
@@ -127,7 +127,7 @@ class Place:
         return DeviceArray(layout_at(block.memory.address, shape, dtype), self, block)
 
     def scratch(self, name: str, nbytes: int) -> DeviceArray:
-        """Bytes that a kernel's twin may use until it returns; the same ones each time, for each name and thread."""
+        """Bytes that a twin may use until it returns: the same memory each time, for each name and thread."""
         known = self._scratch.arrays.get(name)
         if known is None or known.nbytes < nbytes:
             self._scratch.arrays[name] = known = self.empty((nbytes,), np.uint8)
@@ -135,7 +135,7 @@ class Place:
 
     @contextlib.contextmanager
     def scratch_of_its_own(self) -> Iterator[dict[str, DeviceArray]]:
-        """Give what is captured in here scratch memory that nobody else writes to; the graph must keep it."""
+        """Use scratch memory of its own for a captured graph; the graph must keep it."""
         before, self._scratch.arrays = self._scratch.arrays, {}
         try:
             yield self._scratch.arrays
@@ -149,7 +149,7 @@ class Place:
         return result
 
     def write(self, target: DeviceArray, value: Any) -> None:
-        """Put a value into an array, in its turn; returns when the value may be changed again."""
+        """Write a value into an array, in the order of the stream; returns when the value may be changed again."""
         value = np.ascontiguousarray(np.broadcast_to(np.asarray(value), target.shape), target.dtype)
         if not target.size:
             return
@@ -160,7 +160,7 @@ class Place:
                 device_cuda.copy(self.upload(value), target)
 
     def read(self, array: DeviceArray) -> Array:
-        """The numbers, once all that was queued before is done."""
+        """The numbers as a NumPy array, after all queued work."""
         if not array.flags.c_contiguous:
             whole = self.empty(array.shape, array.dtype)
             with device.on(self):
@@ -189,7 +189,7 @@ class Place:
     @staticmethod
     @functools.cache
     def twin(function: Callable) -> Callable:
-        """The function that replaces another one on a GPU: that of its name in the module that `twin_module` names."""
+        """The twin of a function: that of its name in `twin_module`, a ufunc's CUDA kernel, or the function itself on the CPU."""
         if isinstance(function, np.ufunc):
             return elementwise_cuda.of_ufunc(function)
         if getattr(function, "on_host", False):
@@ -215,7 +215,7 @@ class Place:
         self._device.start(kernel, blocks, threads, args, cooperative, shared)
 
     def resident_blocks(self, kernel: Kernel, threads: int, args: tuple, shared: int = 0) -> int:
-        """The most blocks of a kernel that fit the device at once: the limit of a cooperative launch."""
+        """The largest number of a kernel's blocks that fit on the device at once: the limit of a cooperative launch."""
         return self._device.resident_blocks(kernel, threads, args, shared)
 
     @property
@@ -224,24 +224,24 @@ class Place:
         return self._device.processors
 
     def synchronize(self) -> None:
-        """Wait until all that was queued is done."""
+        """Wait for all queued work."""
         self._device.synchronize()
 
     @property
     def stream(self) -> int:
-        """The handle of the stream that work goes to; 1 is CUDA's legacy default."""
+        """The handle of the stream of all work; 1 is CUDA's legacy default stream."""
         return self._device.stream
 
     def number_of(self, address: int) -> int:
-        """Which GPU's memory an address is in."""
+        """The number of the GPU whose memory an address is in."""
         return self._device.number_of(address)
 
     def order(self, before: int, after: int) -> None:
-        """Let what the stream `after` is given from now on wait for what the stream `before` was given so far."""
+        """Let the future work of the stream `after` wait for the work queued so far on the stream `before`."""
         self._device.order(before, after)
 
     def graph(self, steps: list[tuple[Callable, tuple]], play: Callable[[], None]) -> Callable[[], None] | None:
-        """What plays recorded launches as a CUDA graph, or None where that cannot be: a step reads the CPU's memory."""
+        """A function that plays recorded launches as a CUDA graph, or None where a step reads the CPU's memory."""
         for function, args in steps:
             if getattr(function, "on_host", False) or any(isinstance(arg, np.ndarray) for arg in args):
                 return None
@@ -252,9 +252,9 @@ class Place:
         """Recorded launches with chains of elementwise ones joined."""
         return fusion.fuse(steps, memory_of, needed_after)
 
-    def inlet(self, buffers: list) -> Any:
-        """What writes batches into buffers, while the step before still runs."""
-        return self._device.inlet(buffers)
+    def input_staging(self, buffers: list) -> Any:
+        """The InputStaging that writes batches into buffers, while the step before still runs."""
+        return self._device.input_staging(buffers)
 
     def interface(self, array: DeviceArray) -> dict:
         """`__cuda_array_interface__`, version 3."""
@@ -281,13 +281,13 @@ def twin_module(module: str) -> str:
 
 
 @functools.cache
-def get(index: int) -> Place:
-    """The Place of the GPU with a number."""
-    return Place(index)
+def get(index: int) -> Gpu:
+    """The Gpu with a number."""
+    return Gpu(index)
 
 
 def count() -> int:
-    """How many GPUs there are."""
+    """The number of GPUs."""
     return Device.count()
 
 

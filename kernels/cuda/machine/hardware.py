@@ -1,7 +1,7 @@
 """A GPU through NVIDIA's driver API: memory, copies, streams, CUDA graphs. Kernels are compiled and launched by Numba.
 
-All work of a device goes to one stream of ours, copies of coming batches to a second one. Errors of kernels show up later
-than the kernel: NBKERAS_SYNCHRONOUS=1 waits after each, so that the message names the right one.
+All work of a device goes to one stream, copies of coming batches to a second one. A kernel's error is reported later than the
+kernel: NBKERAS_SYNCHRONOUS=1 waits after each kernel, so that the message names the right one.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks fill no GPU, and their users know
 _SYNCHRONOUS = os.environ.get("NBKERAS_SYNCHRONOUS", "0") not in ("0", "")
 _OUT_OF_MEMORY = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
-_LARGE = 256 << 10  # bytes from which it is better to wait for an upload than to copy the array first
+_LARGE = 256 << 10  # bytes from which waiting for an upload costs less than copying the array first
 _MOST_SENT = 128  # such copies
 
 
@@ -121,7 +121,7 @@ class Device:
     # Copies, in their turn
 
     def upload(self, address: int, array: np.ndarray) -> None:
-        """From the CPU; returns when the array may be changed. Never part of a capture: it would read the CPU's memory later."""
+        """Copy from the CPU; returns when the array may be changed. Never captured: a graph would read the CPU's memory later."""
         self._enter()
         passing = array.nbytes < _LARGE
         with self._lock:  # the driver need not have read an array when the call returns
@@ -132,7 +132,7 @@ class Device:
             self.synchronize()
 
     def download(self, array: np.ndarray, address: int) -> None:
-        """To the CPU, once all that was queued before is done."""
+        """Copy to the CPU, after all queued work."""
         self._enter()
         self._finish(driver.cuMemcpyDtoHAsync, _address_of(array), address, array.nbytes, self._stream)
         self.synchronize()
@@ -142,7 +142,7 @@ class Device:
         _call(driver.cuMemcpyDtoDAsync, target, source, nbytes, self._queue())
 
     def synchronize(self) -> None:
-        """Wait until all is done that was queued; GpuError where a kernel failed."""
+        """Wait for all queued work; GpuError where a kernel failed."""
         self._enter()
         with self._lock:
             sent, self._sent = self._sent, []
@@ -151,18 +151,18 @@ class Device:
 
     @property
     def stream(self) -> int:
-        """The handle of the stream that this thread's work goes to; the device is the thread's current one from then on."""
+        """The handle of the stream of this thread's work; the device becomes the thread's current one."""
         self._enter()
         return int(self._queue())
 
     def number_of(self, address: int) -> int:
-        """Which GPU's memory an address is in."""
+        """The number of the GPU whose memory an address is in."""
         self._enter()
         attribute = driver.CUpointer_attribute.CU_POINTER_ATTRIBUTE_DEVICE_ORDINAL
         return int(_call(driver.cuPointerGetAttribute, attribute, address))
 
     def order(self, before: int, after: int) -> None:
-        """Let what a stream is given from now on wait for what another one was given so far."""
+        """Let the future work of the stream `after` wait for the work queued so far on `before`."""
         self._enter()
         event = _call(driver.cuEventCreate, driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value)
         try:
@@ -197,13 +197,13 @@ class Device:
         return tuple(self._handle(arg) if isinstance(arg, DeviceArray) else arg for arg in args)
 
     def start(self, kernel: Any, blocks: Any, threads: Any, args: tuple, cooperative: bool, shared: int) -> None:
-        """Queue a kernel; a cooperative one is one that calls the grid's barrier or was asked about by resident_blocks."""
+        """Queue a kernel. It is cooperative if it calls the grid's barrier or was passed to resident_blocks before."""
         self._enter()
         self._last = f"{kernel.__module__}.{kernel.__name__}"
         stream = cuda.external_stream(int(self._queue()))
         try:
             kernel.compiled[blocks, threads, stream, shared](*self._arguments(args))
-        except Exception as error:  # Numba's, cuda.core's and the driver's, by many names
+        except Exception as error:  # Numba, cuda.core and the driver raise many types
             raise GpuError(
                 f"the kernel {self._last} could not be started with {blocks} blocks of {threads} threads on {self.name}: "
                 f"{error}"
@@ -212,7 +212,7 @@ class Device:
             self.synchronize()
 
     def resident_blocks(self, kernel: Any, threads: int, args: tuple, shared: int) -> int:
-        """The most blocks that run at once. From now on the kernel is launched only where all of its blocks do."""
+        """The largest number of blocks that run at once. From now on the kernel starts only if all of its blocks fit."""
         self._enter()
         types = tuple(kernel.compiled.typeof_pyval(arg) for arg in self._arguments(args))
         compiled = kernel.compiled.compile(types)
@@ -221,12 +221,12 @@ class Device:
 
     # Programs
 
-    def graph(self, play: Callable[[], None], place: Any) -> Callable[[], None]:
-        """What plays a list of launches that ran before: captured at the first call, from then on one CUDA graph."""
-        return _Graph(self, play, place).run
+    def graph(self, play: Callable[[], None], gpu: Any) -> Callable[[], None]:
+        """A function that plays launches that ran before: the first call captures them, further calls run one CUDA graph."""
+        return _Graph(self, play, gpu).run
 
     def capture(self, play: Callable[[], None]) -> Any:
-        """The launches that `play` makes, as an executable graph; they do not run."""
+        """The launches of `play` as an executable graph; they do not run."""
         self._enter()
         stream, graph = _call(driver.cuStreamCreate, driver.CUstream_flags.CU_STREAM_NON_BLOCKING.value), None
         try:
@@ -250,21 +250,21 @@ class Device:
         self._last = "one of a recorded program"
         _call(driver.cuGraphLaunch, graph, self._stream)
 
-    def inlet(self, buffers: list) -> "Inlet":
-        return Inlet(self, buffers)
+    def input_staging(self, buffers: list) -> "InputStaging":
+        return InputStaging(self, buffers)
 
 
 class _Graph:
-    """A program that is played from a graph once it could be captured."""
+    """A program that is played as a graph, or launch by launch if it cannot be captured."""
 
-    def __init__(self, device: Device, play: Callable[[], None], place: Any):
-        self._device, self._play, self._place, self._captured, self._plain = device, play, place, None, False
+    def __init__(self, device: Device, play: Callable[[], None], gpu: Any):
+        self._device, self._play, self._gpu, self._captured, self._plain = device, play, gpu, None, False
         self._held: dict = {}
 
     def run(self) -> None:
         if self._captured is None and not self._plain:
             try:
-                with self._place.scratch_of_its_own() as self._held:
+                with self._gpu.scratch_of_its_own() as self._held:
                     self._captured = self._device.capture(self._play)
             except GpuError as error:
                 self._plain = True
@@ -280,7 +280,7 @@ class _Graph:
 
 
 class _Pinned:
-    """Page-locked memory of the CPU, which the GPU reads by itself."""
+    """Page-locked memory of the CPU, which the GPU reads without the CPU."""
 
     def __init__(self, nbytes: int):
         self._address = int(_call(driver.cuMemHostAlloc, max(nbytes, 1), 0))
@@ -293,14 +293,14 @@ class _Pinned:
 
 
 class _Slot:
-    """Room for one batch on its way: pinned arrays, their copies on the device, and events."""
+    """Memory for one batch: pinned arrays, their copies on the device, and events."""
 
     def __init__(self, device: Device, buffers: list):
         self._device = device
         flag = driver.CUevent_flags.CU_EVENT_DISABLE_TIMING.value
         self.filled, self.emptied = _call(driver.cuEventCreate, flag), _call(driver.cuEventCreate, flag)
         self._pinned = [None if b is None else _Pinned(b.nbytes) for b in buffers]
-        self.staged: list[Any] = [None if b is None else b.place.empty(b.shape, b.dtype) for b in buffers]
+        self.staged: list[Any] = [None if b is None else b.gpu.empty(b.shape, b.dtype) for b in buffers]
         self.arrays = [
             None if b is None else p.bytes[: b.nbytes].view(b.dtype).reshape(b.shape)  # type: ignore[union-attr]
             for b, p in zip(buffers, self._pinned, strict=True)
@@ -308,34 +308,34 @@ class _Slot:
 
     def __del__(self) -> None:
         if hasattr(self, "emptied"):
-            self._device._enter()  # which thread ends a slot is not known
-            driver.cuEventSynchronize(self.filled)  # the batch has left page-locked memory, which goes next
+            self._device._enter()  # any thread may delete a slot
+            driver.cuEventSynchronize(self.filled)  # the batch was copied from page-locked memory, which is freed next
             driver.cuEventDestroy(self.filled)
             driver.cuEventDestroy(self.emptied)
 
 
-class Inlet:
-    """Where batches are put together on their way to a program's input buffers.
+class InputStaging:
+    """Arrays to write the next batch into, on its way to a program's input buffers.
 
-    Two slots take turns: while the step before runs, the next batch is written to pinned memory and copied to the device by
-    the second stream; a copy within the device, in its turn, puts it where the program reads.
+    Two slots take turns: while a step runs, the next batch is written to pinned memory and copied to the device by the second
+    stream; then a copy within the device, on the first stream, puts it into the input buffers.
     """
 
     def __init__(self, device: Device, buffers: list):
         self._device, self._buffers = device, buffers
-        device.synchronize()  # what the slots' memory was used for before must be over: another stream writes there
+        device.synchronize()  # earlier uses of the slots' memory must be over: another stream writes there
         self._slots, self._turn = [_Slot(device, buffers), _Slot(device, buffers)], 0
 
     @property
     def arrays(self) -> list:
-        """Arrays of the CPU to write the next batch into; waits until the batch before last has left them."""
+        """Arrays of the CPU to write the next batch into; waits until the batch before last was copied from them."""
         self._device._enter()
         slot = self._slots[self._turn]
         _call(driver.cuEventSynchronize, slot.filled)
         return slot.arrays
 
     def send(self) -> None:
-        """Queue the batch's way to the buffers."""
+        """Queue the copies of the batch to the buffers."""
         device, slot = self._device, self._slots[self._turn]
         device._enter()
         self._turn = 1 - self._turn

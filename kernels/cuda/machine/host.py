@@ -1,4 +1,4 @@
-"""Twins of what runs on the CPU all the same: kernels marked `device.host`, and NumPy's ufuncs that have no CUDA kernel."""
+"""Twins of functions that run on the CPU for a GPU's arrays too: those marked `device.host`, ufuncs without a CUDA kernel."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 
 def on_copies(function: Callable) -> Callable:
-    """The function, given copies of a GPU's arrays; those that it changed are copied back. It waits for the GPU."""
+    """A twin that calls the function with copies of a GPU's arrays, then copies the changed ones back. It waits for the GPU."""
 
     def twin(*args: Any) -> None:
         before = [arg.copy() if isinstance(arg, DeviceArray) else None for arg in args]
@@ -15,7 +15,7 @@ def on_copies(function: Callable) -> Callable:
         function(*after)
         for arg, old, new in zip(args, before, after, strict=True):
             if old is not None and old.tobytes() != new.tobytes():
-                arg.place.write(arg, new)
+                arg.gpu.write(arg, new)
 
     twin.__name__, twin.on_host = function.__name__, True  # type: ignore[attr-defined]
     return twin

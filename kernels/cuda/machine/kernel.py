@@ -1,8 +1,8 @@
-"""How CUDA kernels are written and started: `@kernel`, `@device_function`, and `start` from their twin.
+"""The decorators `@kernel` and `@device_function` of CUDA kernels, and `start`, by which a twin starts them.
 
 A family's twin is a file `<family>_cuda.py` with, for each compiled loop of `<family>.py` that is launched, a function of the
 same name and the same arguments (less `share, shares`): it chooses blocks and threads and starts kernels. It gets
-DeviceArrays and constants; `device.launch` calls it in the loop's place. Such files are imported when first needed.
+DeviceArrays and constants; `device.launch` calls it instead of the loop. Such files are imported when first needed.
 
     _THREADS = size(256, simulated=4)
 
@@ -15,8 +15,8 @@ DeviceArrays and constants; `device.launch` calls it in the loop's place. Such f
     def scale(x, factor):
         start(_scale, blocks(x.size, _THREADS), _THREADS, x, factor)
 
-`from numba import cuda` and `import math` stand at the top of such a file, under these names: where NUMBA_ENABLE_CUDASIM=1 is
-set, kernels run in Python (simulator.py), with other numbers of threads (`size`), since each is slow there.
+`from numba import cuda` and `import math` stand at the top of such a file, under these names: with NUMBA_ENABLE_CUDASIM=1
+kernels run in Python (simulator.py), with fewer threads (`size`), because each thread is slow there.
 """
 
 import atexit
@@ -41,12 +41,12 @@ else:
 
 
 def size(hardware: int, simulated: int) -> int:
-    """A number of threads, or of elements of a tile: as it is on a GPU, and as it is in the simulator."""
+    """A number of threads, or of elements of a tile: one value on a GPU, another in the simulator."""
     return simulated if SIMULATED else hardware
 
 
 def blocks(count: int, threads: int) -> int:
-    """How many blocks of `threads` cover `count` elements."""
+    """The number of blocks of `threads` that cover `count` elements."""
     return -(-count // threads)
 
 
@@ -115,19 +115,19 @@ def _simulate(function: Callable) -> None:
 def start(
     kernel: Kernel, blocks: int | tuple, threads: int | tuple, *args: Any, cooperative: bool = False, shared: int = 0
 ) -> None:
-    """Run a kernel over a grid of blocks; nothing for 0 blocks.
+    """Run a kernel over a grid of blocks; 0 blocks start nothing.
 
-    cooperative: blocks wait for each other, so all of them must fit the device at once (see Place.resident_blocks).
+    cooperative: blocks wait for each other, so all of them must fit on the device at once (see Gpu.resident_blocks).
     shared: bytes of dynamic shared memory.
     """
     if (0 in blocks) if isinstance(blocks, tuple) else not blocks:
         return
     if _signatures is not None:
         _signatures.add((kernel.__module__, kernel.__name__, json.dumps([_type_name(arg) for arg in args])))
-    device.place().start(kernel, blocks, threads, args, cooperative, shared)
+    device.gpu().start(kernel, blocks, threads, args, cooperative, shared)
 
 
-# -------------------- which signatures kernels are used with --------------------
+# -------------------- the log of the signatures that kernels are started with --------------------
 
 
 def _type_name(arg: Any) -> Any:
@@ -147,7 +147,7 @@ _signatures: set[tuple] | None = None
 
 
 def _write_signatures(path: str) -> None:
-    """At the file's end, in one piece: processes that end together do not mix their lines."""
+    """Append to the file in one write, so that processes that end together do not mix their lines."""
     lines = "".join(json.dumps(each) + "\n" for each in sorted(_signatures or ()))
     with open(path, "ab", buffering=0) as file:
         file.write(lines.encode())

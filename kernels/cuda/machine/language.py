@@ -1,6 +1,6 @@
-"""What kernels see as `cuda`, `math`, `min` and `max` in the simulator: Numba's simulated module, and what that lacks.
+"""The `cuda`, `math`, `min` and `max` of kernels in the simulator: Numba's simulated module, completed.
 
-What a GPU does otherwise, and must be looked for in the compiled code or on one:
+A GPU differs in these points, which the simulator cannot show:
 
 * Numba's integers have 64 bits as soon as one computes with them: uint32 * uint32 is uint64, where NumPy's wraps at 32 bits; and
   Python's integers never overflow. `numba.njit` of a device function that computes with integers tells what it gives.
@@ -42,7 +42,7 @@ def _numpy_dtype(dtype: Any) -> np.dtype:
 
 
 class _Shared:
-    """Shared memory of the block that runs, one array for each place in the source that asks for one."""
+    """Shared memory of the running block, one array for each line of source that asks for one."""
 
     def array(self, shape, dtype, alignment=None):
         frame, block, dtype = sys._getframe(1), cuda.block, _numpy_dtype(dtype)
@@ -120,7 +120,7 @@ class _Cooperative:
 
 
 class _Module(FakeCUDAModule):
-    """What kernels see as `cuda`."""
+    """The `cuda` of kernels."""
 
     thread: Any = None  # the _Thread whose turn it is, where they are greenlets
     block: Any = None  # the _Block that runs

@@ -1,15 +1,15 @@
 """A CUDA device in Python, for tests: runs kernels over a grid of threads, with memory that is the CPU's.
 
-Numba's simulator gives each CUDA thread a Python thread and polls them; here a thread is a plain call, or a greenlet where the
-kernel has barriers, which runs until it meets one. That is far faster, it adds what Numba's lacks (warp shuffles and votes, a
-grid-wide barrier over several blocks), and it finds barriers that not all threads reach. Environment variables:
+Numba's simulator gives each CUDA thread a Python thread and polls them. Here a thread is a plain call, or, if the kernel has
+barriers, a greenlet that runs until it comes to one. That is far faster. It also has features that Numba's simulator lacks
+(warp shuffles and votes, a grid-wide barrier over several blocks), and finds barriers that not all threads reach. Variables:
 
 * NBKERAS_SIMULATOR_SEED: a number shuffles the order in which blocks and threads run, so that a race shows;
 * NBKERAS_SIMULATOR=strict: indices and races are checked (checker.py), which takes a few times as long;
-* NBKERAS_SIMULATOR_MEMORY: how many bytes the device has (8 GB).
+* NBKERAS_SIMULATOR_MEMORY: the bytes of the device (8 GB).
 
-Memory is filled with ones of all bits, NaN as a float, before a kernel gets it; a shuffle gets the same from a lane that takes
-no part. Blocks run one after the other unless the launch is cooperative. What else differs: language.py.
+New memory is filled with bits that are all 1, NaN as a float; a shuffle returns the same for a lane that takes no part. Blocks
+run one after the other unless the launch is cooperative. language.py lists further differences to a GPU.
 """
 
 import ctypes
@@ -53,7 +53,7 @@ class _Block:
         self.warps = [_Warp(self.threads[at : at + WARP]) for at in range(0, len(indices), WARP)]
 
     def settle(self, journal: Journal) -> None:
-        """At a barrier of the block: compare what its threads did since the last one."""
+        """At a barrier of the block: compare the accesses of its threads since the last one."""
         for warp in self.warps:
             warp.settle(journal, warp.threads)
         self.log.add(journal.meet([warp.log for warp in self.warps]))
@@ -71,7 +71,7 @@ class _Warp:
             thread.log = Log()
 
     def released(self) -> list["_Thread"]:
-        """Threads whose masks' threads all wait for each other; each gets what they brought, by lane."""
+        """The threads whose masks' threads all wait for each other; each gets the values of all, by lane."""
         waiting = [thread for thread in self.threads if thread.waits_for == "warp"]
         ready = []
         for mask in {thread.mask for thread in waiting}:
@@ -81,14 +81,14 @@ class _Warp:
                 for thread in group:
                     thread.value = brought
                 if cuda.journal is not None:
-                    _check_place(group)
+                    _check_meeting(group)
                     self.settle(cuda.journal, group)
                 ready += group
         return ready
 
 
 class _Thread:
-    """A CUDA thread: where it is in its block, and what it waits for."""
+    """A CUDA thread: its index in the block, and the barrier at which it waits."""
 
     __slots__ = ("block", "index", "number", "waits_for", "mask", "value", "worker", "log")
 
@@ -101,7 +101,7 @@ class _Thread:
         self.log = Log()
 
     def wait(self, kind: str, value: Any, mask: int = 0) -> Any:
-        """Let others run until all who take part have come here; what they brought."""
+        """Let others run until all threads that take part have come here; returns their values."""
         if kind == "warp" and not mask >> self.number % WARP & 1:
             raise BarrierError(
                 f"lane {self.number % WARP} waits for the lanes of the mask {mask:#x}, and is not one of them"
@@ -110,8 +110,8 @@ class _Thread:
         self.worker.parent.switch()
         return self.value
 
-    def place(self) -> tuple[Any, int]:
-        """Where in the kernel it waits."""
+    def location(self) -> tuple[Any, int]:
+        """The instruction of the kernel at which it waits."""
         frame = self.worker.gr_frame
         while frame.f_code.co_filename in (__file__, language.__file__):
             frame = frame.f_back
@@ -119,7 +119,7 @@ class _Thread:
 
 
 class _Workers(threading.local):
-    """Greenlets that wait for a thread to run: they cost more to make than most threads take."""
+    """Idle greenlets, for the next threads: making one costs more than running most threads."""
 
     def __init__(self) -> None:
         self.idle: list[greenlet] = []
@@ -185,7 +185,7 @@ def _released(blocks: list[_Block]) -> list[_Thread]:
                 thread.value = brought
             if cuda.journal is not None:
                 for warp in block.warps:
-                    _check_place(warp.threads)
+                    _check_meeting(warp.threads)
                 block.settle(cuda.journal)
             ready += block.threads
     if ready or states == {"end"}:
@@ -201,21 +201,21 @@ def _released(blocks: list[_Block]) -> list[_Thread]:
     return [thread for block in blocks for thread in block.threads]
 
 
-def _check_place(threads: list[_Thread]) -> None:
-    """BarrierError where threads of a warp meet from several places: a GPU's must come to a barrier together."""
-    if len({thread.place() for thread in threads}) > 1:
+def _check_meeting(threads: list[_Thread]) -> None:
+    """BarrierError where threads of a warp come from several lines: a GPU's must come to a barrier together."""
+    if len({thread.location() for thread in threads}) > 1:
         raise _stuck([threads[0].block])
 
 
 def _stuck(blocks: list[_Block]) -> BarrierError:
-    """What threads wait for that cannot go on, in the first block that has such."""
+    """The error that says what the threads wait for, in the first block with threads that cannot go on."""
     block = next(b for b in blocks if any(thread.waits_for != "end" for thread in b.threads))
     groups: dict[str, list[tuple]] = {}
     for thread in block.threads:
         if thread.waits_for == "end":
             state = "have ended"
         else:
-            state = f"wait at a barrier of the {thread.waits_for} in {line_of(*thread.place())}"
+            state = f"wait at a barrier of the {thread.waits_for} in {line_of(*thread.location())}"
         groups.setdefault(state, []).append(tuple(thread.index))
     told = [
         f"{', '.join(map(str, members[:4]))}{f' and {len(members) - 4} more' if len(members) > 4 else ''} {state}"
@@ -229,7 +229,7 @@ def _stuck(blocks: list[_Block]) -> BarrierError:
 
 @functools.cache
 def has_barriers(function: Callable) -> bool:
-    """Whether a function, or one that it calls by a global name, waits for other threads."""
+    """Whether a function, or a function that it calls by a global name, waits for other threads."""
     names = _names(function.__code__)
     if names & _BARRIERS:
         return True
@@ -273,9 +273,9 @@ def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperati
     grid, shape = _dimensions(blocks), _dimensions(threads)
     if min(grid) < 1 or min(shape) < 1 or shape[0] * shape[1] * shape[2] > 1024 or max(grid[1:]) > 65535:
         raise ValueError(f"a launch of {grid} blocks of {shape} threads is beyond what a GPU takes")
-    indices, places = _positions(shape), list(_positions(grid))
+    indices, grid_indices = _positions(shape), list(_positions(grid))
     if order is not None:
-        order.shuffle(places)
+        order.shuffle(grid_indices)
     with _lock, np.errstate(all="ignore"):
         if os.environ.get("NBKERAS_SIMULATOR") == "strict":
             cuda.journal = Journal(f"{function.__module__}.{function.__name__}")
@@ -283,12 +283,12 @@ def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperati
         args = tuple(_argument(arg, name) for arg, name in zip(args, function.__code__.co_varnames, strict=False))
         try:
             if cooperative:
-                _play([_Block(place, indices, shared) for place in places], function, args, order)
+                _play([_Block(index, indices, shared) for index in grid_indices], function, args, order)
             elif has_barriers(function):
-                for place in places:
-                    _play([_Block(place, indices, shared)], function, args, order)
+                for index in grid_indices:
+                    _play([_Block(index, indices, shared)], function, args, order)
             else:
-                _call_each(places, indices, function, args, order, shared)
+                _call_each(grid_indices, indices, function, args, order, shared)
         except Exception as error:
             if not isinstance(error, BarrierError | RaceError):
                 error.add_note(f"in CUDA thread {tuple(cuda.threadIdx)} of block {tuple(cuda.blockIdx)}")
@@ -297,17 +297,17 @@ def launch(function: Callable, blocks: Any, threads: Any, args: tuple, cooperati
             cuda.thread = cuda.block = cuda.journal = None
 
 
-def _call_each(places: list, indices: tuple, function: Callable, args: tuple, order: Any, shared: int) -> None:
+def _call_each(grid_indices: list, indices: tuple, function: Callable, args: tuple, order: Any, shared: int) -> None:
     """Run a kernel without barriers: each thread to its end."""
     journal = cuda.journal
-    for place in places:
-        cuda.block, cuda.blockIdx = _Block(place, (), shared), place
+    for index in grid_indices:
+        cuda.block, cuda.blockIdx = _Block(index, (), shared), index
         members = indices if order is None else order.sample(indices, len(indices))
         logs = []
         for cuda.threadIdx in members:
             if journal is not None:
                 logs.append(Log())
-                journal.enter(place, cuda.threadIdx, logs[-1])
+                journal.enter(index, cuda.threadIdx, logs[-1])
             function(*args)
         if journal is not None:
             journal.meet([journal.meet(logs)], journal.grid)
@@ -317,7 +317,7 @@ def _call_each(places: list, indices: tuple, function: Callable, args: tuple, or
 
 
 class _Memory:
-    """Some bytes of a simulated device, at a multiple of 256 as on a real one."""
+    """Memory of a simulated device, at a multiple of 256 as on a real one."""
 
     def __init__(self, nbytes: int):
         self._bytes = np.empty(nbytes + 256, np.uint8)
@@ -330,7 +330,7 @@ class _Memory:
 
 
 class Device:
-    """What cuda_hardware.Device is for a GPU; NBKERAS_SIMULATOR_MEMORY: how many bytes it has (8 GB)."""
+    """The simulated device, with the methods of cuda_hardware.Device; NBKERAS_SIMULATOR_MEMORY: its bytes (8 GB)."""
 
     processors = 2
 
@@ -389,15 +389,15 @@ class Device:
     def synchronize(self) -> None:
         pass
 
-    def graph(self, play: Callable[[], None], place: Any) -> Callable[[], None]:
+    def graph(self, play: Callable[[], None], gpu: Any) -> Callable[[], None]:
         return play
 
-    def inlet(self, buffers: list) -> "Inlet":
-        return Inlet(self, buffers)
+    def input_staging(self, buffers: list) -> "InputStaging":
+        return InputStaging(self, buffers)
 
 
-class Inlet:
-    """Where batches are put together before they go to the device's buffers."""
+class InputStaging:
+    """Arrays to write the next batch into, before it is copied to the device's buffers."""
 
     def __init__(self, device: Device, buffers: list):
         self._device, self._buffers = device, buffers

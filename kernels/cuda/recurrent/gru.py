@@ -1,132 +1,441 @@
-"""Twins of gru.py's loops: all steps of a GRU and the way back; see recurrence.py for how, and gru_cell.py for the cell.
+"""Twins of gru.py's kernels: all steps of a GRU and the way back; recurrence.py and steps.py say how.
 
-Where the reset gate comes before the product, a step has two products one after the other: steps are then taken one by one.
+Where the reset gate comes before the product, a step has two products one after the other. Such steps are taken one by one.
 """
 
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.gemm import product
-from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, start
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
 from nbkeras.kernels.cuda.recurrent import recurrence as recurrent_cuda
-from nbkeras.kernels.cuda.recurrent.gru_cell import (
-    backward,
-    bias_of,
-    block_backward,
-    block_forward,
-    finish,
-    forward,
-    grid_backward,
-    grid_forward,
-    saved_of,
-)
+from nbkeras.kernels.cuda.recurrent import steps as recurrence
 from nbkeras.kernels.cuda.recurrent.recurrence import THREADS
-from nbkeras.kernels.cuda.recurrent.steps import (
-    activate,
-    factor_of,
-    is_masked,
-    output_gradient,
-    running_state,
-    slope,
-    spot_of,
-)
+from nbkeras.kernels.cuda.recurrent.steps import HELD, ROOM_OF_SUMS, uint64  # the size of an array must be a global
 from nbkeras.kernels.cuda.runtime import device as device_cuda
+from nbkeras.kernels.recurrent.recurrence import Backward, Forward
+
+_TERMS = size(20, simulated=4)  # of a lane that a block's thread keeps in registers
+_HELD = size(60, simulated=12)  # _TERMS * 3
+_PART = size(4, simulated=1)  # of each gate, on the way back
+_HELD_BACK = size(48, simulated=12)  # _PART * 3 * 4
+_TWO = size(256, simulated=64)  # 2 * ROOM
+_SIX = size(768, simulated=192)  # 6 * ROOM
 
 
-def gru_forward_share(
-    x, kernel, recurrent_kernel, bias, h0, mask, output_mask, drop, xt, z, inner, h, dropped, y, h_last,
-    activation, recurrent_activation, reset_after, sequences, backwards, block, ring, state_ring,
-):  # fmt: skip
-    """All steps; z, inner and h are batch-major, h a history where there is room for it."""
-    (batch, length, _), units = x.shape, recurrent_kernel.shape[0]
-    recurrent_cuda.input_product(x, kernel, z)
-    sizes, keep = (batch, length, units), int(state_ring == length + 1)
-    codes = activation, recurrent_activation, reset_after, sequences, backwards, keep
-    args = bias.reshape(-1), h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes
-    weights, width, two, count = recurrent_kernel.reshape(-1), 3 * units, 2 * units, blocks(batch * units, THREADS)
-    if reset_after and recurrent_cuda.fits_block(z.dtype, batch, units):
-        packed = recurrent_cuda.pack(recurrent_kernel, 3, backward=False)
-        start(block_forward, batch, recurrent_cuda.block_threads(units), packed, *args)
-        return
-    if reset_after and recurrent_cuda.run_over_grid(grid_forward, batch, units, 3, units, (weights, *args), (h0, drop)):
-        return
-    operand = h0
-    if drop.size and h0.size:
-        operand = dropped
-        recurrent_cuda.times_drop(h0, drop, dropped, units, units, units)
+def gru_forward_share(*args) -> None:
+    """All steps; z, inner and h are batch-major, h a history where there is room for it. args: Forward."""
+    a = Forward(*args)
+    keep = int(a.state_ring == a.x.shape[1] + 1)
+    recurrent_cuda.input_product(a.x, a.kernel, a.z)
+    sizes = recurrent_cuda.sizes_of(a)
+    codes = a.activation, a.recurrent_activation, a.reset_after, a.sequences, a.backwards, keep
+    args = a.bias, a.h0, a.mask, a.output_mask, a.drop, a.z, a.inner, a.h, a.y, a.h_last, sizes, codes
+    if not a.reset_after or not recurrent_cuda.run_at_once(
+        _block_forward, _grid_forward, a.recurrent_kernel, 3, args, (a.h0, a.drop)
+    ):
+        _run_by_steps(a, args)
+
+
+def _run_by_steps(a: Forward, args: tuple) -> None:
+    """The steps one by one: products with the recurrent kernel, and kernels for the gates."""
+    *_, (batch, length, units), codes = args
+    z, inner, weights, width, two = a.z, a.inner, a.recurrent_kernel.reshape(-1), 3 * units, 2 * units
+    count, lda, row = blocks(batch * units, THREADS), length * units, length * width
+    operand = recurrent_cuda.first_operand(a)
     for step in range(length):
-        fresh = not step and not h0.size
-        time = length - 1 - step if backwards else step
-        at, inner_at, lda, row = time * width, time * units, length * units, length * width
+        fresh = not step and not a.h0.size
+        time = length - 1 - step if a.backwards else step
+        at, inner_at = time * width, time * units
         if not fresh:
             product(False, False, batch, two, units, operand, 0, units, weights, 0, width, 1.0, z, at, row)
-            if reset_after:
-                product(
-                    False, False, batch, units, units, operand, 0, units, weights, two, width, 0.0, inner, inner_at, lda
-                )
-        if not reset_after:
-            start(_step_reset, count, THREADS, bias.reshape(-1), z, inner, operand, sizes, codes, step, int(fresh))
-            if not fresh:
-                product(
-                    False, False, batch, units, units, inner, inner_at, lda, weights, two, width, 1.0, z, at + two, row
-                )  # fmt: skip
-        start(_step_forward, count, THREADS, *args, dropped, step, int(fresh))
-        operand = dropped if drop.size else h_last
+        if not fresh and a.reset_after:
+            product(
+                False, False, batch, units, units, operand, 0, units, weights, two, width, 0.0, inner, inner_at, lda
+            )  # fmt: skip
+        if not a.reset_after:
+            start(_step_reset, count, THREADS, a.bias, z, inner, operand, *args[-2:], step, int(fresh))
+        if not fresh and not a.reset_after:
+            product(
+                False, False, batch, units, units, inner, inner_at, lda, weights, two, width, 1.0, z, at + two, row
+            )  # fmt: skip
+        start(_step_forward, count, THREADS, *args, a.dropped, step, int(fresh))
+        operand = a.dropped if a.drop.size else a.h_last
 
 
-def gru_backward_share(
-    kernel, recurrent_kernel, mask, output_mask, drop, xt, z, inner, h, dy, dh_last,
-    dz, dinner, temporary, dropped, dx, dh, dw, du, db, parts,
-    activation, recurrent_activation, reset_after, sequences, backwards, block, batch, length, features, units,
-    turned, needs_h0,
-):  # fmt: skip
-    """Back through all steps; dh ends as the gradient of the initial state. xt is x, dz and dinner of all steps."""
-    sizes = batch, length, units
-    codes = activation, recurrent_activation, reset_after, sequences, backwards, needs_h0
-    args = mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes
-    weights, width, two, rows = recurrent_kernel.reshape(-1), 3 * units, 2 * units, batch * length
-    if reset_after and recurrent_cuda.fits_block(z.dtype, batch, units):
-        packed = recurrent_cuda.pack(recurrent_kernel, 3, backward=True)
-        start(block_backward, batch, recurrent_cuda.block_threads(units), packed, *args)
-    elif not (reset_after and recurrent_cuda.run_over_grid(grid_backward, batch, units, 1, width, (weights, *args))):
-        _step_by_step(args, weights, temporary, sizes, reset_after, backwards, needs_h0)
-    recurrent_cuda.input_gradients(xt, kernel, turned, dz, dx, dw, width, features)
-    if du.size:
-        operands = recurrent_cuda.operands(h, drop, dropped, batch, length, units)
-        product(True, False, units, two, rows, operands, 0, units, dz, 0, width, 0.0, du, 0, width)
-        if reset_after:
-            product(True, False, units, units, rows, operands, 0, units, dinner, 0, units, 0.0, du, two, width)
-        else:
-            product(True, False, units, units, rows, inner, 0, units, dz, two, width, 0.0, du, two, width)
-    if db.size:
-        db = db.reshape(-1)
-        recurrent_cuda.sum_rows(dz, width, db[:width])
-        if reset_after:
-            device_cuda.copy(db[:two], db[width : width + two])
-            recurrent_cuda.sum_rows(dinner, units, db[width + two :])
+def gru_backward_share(*args) -> None:
+    """Back through all steps; dh ends as the gradient of h0. xt is x, dz and dinner are of all steps. args: Backward."""
+    a = Backward(*args)
+    sizes = a.batch, a.length, a.units
+    codes = a.activation, a.recurrent_activation, a.reset_after, a.sequences, a.backwards, a.needs_h0
+    args = a.mask, a.output_mask, a.drop, a.z, a.inner, a.h, a.dy, a.dh_last, a.dz, a.dinner, a.dh, sizes, codes
+    if not a.reset_after or not recurrent_cuda.run_back_at_once(
+        _block_backward, _grid_backward, a.recurrent_kernel, 3, args
+    ):
+        _run_back_by_steps(a, args)
+    recurrent_cuda.input_gradients(a)
+    if a.du.size:
+        _recurrent_kernel_gradient(a)
+    if a.db.size:
+        _bias_gradient(a)
 
 
-def _step_by_step(args, weights, temporary, sizes, reset_after, backwards, needs_h0) -> None:
-    """The way back in single steps; temporary (batch, units) gets what comes to h through the products."""
-    _, _, drop, _, _, _, _, _, dz, dinner, dh, _, _ = args
-    batch, length, units = sizes
-    width, two, count = 3 * units, 2 * units, blocks(batch * units, THREADS)
+def _recurrent_kernel_gradient(a: Backward) -> None:
+    """du, from the operands of all steps and dz: one product for two gates, one for the candidate."""
+    units, width, two, rows = a.units, 3 * a.units, 2 * a.units, a.batch * a.length
+    operands = recurrent_cuda.operands(a)
+    product(True, False, units, two, rows, operands, 0, units, a.dz, 0, width, 0.0, a.du, 0, width)
+    if a.reset_after:
+        product(True, False, units, units, rows, operands, 0, units, a.dinner, 0, units, 0.0, a.du, two, width)
+    else:
+        product(True, False, units, units, rows, a.inner, 0, units, a.dz, two, width, 0.0, a.du, two, width)
+
+
+def _bias_gradient(a: Backward) -> None:
+    """db, the sums of dz; with reset_after also the second bias's, which differs in the candidate's part."""
+    width, two = 3 * a.units, 2 * a.units
+    recurrent_cuda.sum_rows(a.dz, width, a.db[:width])
+    if a.reset_after:
+        device_cuda.copy(a.db[:two], a.db[width : width + two])
+        recurrent_cuda.sum_rows(a.dinner, a.units, a.db[width + two :])
+
+
+def _run_back_by_steps(a: Backward, args: tuple) -> None:
+    """The way back in single steps; temporary (batch, units) gets the gradient of h from the products."""
+    batch, length, units, dz, temporary = a.batch, a.length, a.units, a.dz, a.temporary
+    weights, width, two, count = a.recurrent_kernel.reshape(-1), 3 * units, 2 * units, blocks(batch * units, THREADS)
+    lda, row = length * units, length * width
     for step in range(length - 1, -1, -1):
-        time = length - 1 - step if backwards else step
-        at, inner_at, lda, row = time * width, time * units, length * units, length * width
+        time = length - 1 - step if a.backwards else step
+        at, inner_at = time * width, time * units
         start(_step_backward, count, THREADS, *args, temporary, step)
-        back = step > 0 or needs_h0
-        if not reset_after:
+        back = step > 0 or a.needs_h0
+        if not a.reset_after:
             product(False, True, batch, units, units, dz, at + two, row, weights, two, width, 0.0, temporary, 0, units)
             start(_step_reset_back, count, THREADS, *args, temporary, step)
         if back:
-            beta = 0.0 if reset_after else 1.0
+            beta = 0.0 if a.reset_after else 1.0
             product(False, True, batch, units, two, dz, at, row, weights, 0, width, beta, temporary, 0, units)
-        if back and reset_after:
+        if back and a.reset_after:
             product(
-                False, True, batch, units, units, dinner, inner_at, lda, weights, two, width, 1.0, temporary, 0, units
-            )
-    if needs_h0:
-        recurrent_cuda.add_product(temporary, drop, dh)
+                False, True, batch, units, units, a.dinner, inner_at, lda, weights, two, width, 1.0, temporary, 0, units
+            )  # fmt: skip
+    if a.needs_h0:
+        recurrent_cuda.add_product(temporary, a.drop, a.dh)
+
+
+# -------------------- forward --------------------
+
+
+@device_function
+def _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, codes):
+    """Write a step's output and, where they are kept, its states."""
+    recurrence.write_output(y, new, output_mask, row, spot, step, unit, sizes, codes[3])
+    if codes[5] != 0:
+        recurrence.keep_state(h, before, new, row, spot, step, unit, sizes)
+
+
+@device_function
+def _bias_of(bias, gate, unit, units, reset_after, like):
+    """The bias of a gate, without the part that the reset gate multiplies."""
+    if bias.size == 0:
+        return like.dtype.type(0)
+    value = bias[uint64(gate * units + unit)]
+    if reset_after != 0 and gate < 2:
+        value += bias[uint64((3 + gate) * units + unit)]
+    return value
+
+
+@kernel(launch_bounds=recurrence.BLOCK)
+def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes):
+    """One sample. Four lanes have a unit: each adds up a quarter of the terms of its gates; three then have a gate each."""
+    _, length, units = sizes
+    activation, recurrent_activation, _, _, backwards, keep = codes
+    u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
+    operand = cuda.shared.array(_TWO, z.dtype)
+    zero, one, row, thread = z.dtype.type(0), z.dtype.type(1), cuda.blockIdx.x, cuda.threadIdx.x
+    gate, unit, terms = thread & 3, thread >> 2, recurrence.terms_of(units, 4)
+    live, at, first_lane = unit < units, row * units + unit, thread & 28
+    recurrence.hold(u, packed, 1, _TERMS, terms, 3)
+    recurrence.clear(operand, _TWO)
+    state = offset = inner_offset = ahead = zero
+    factor = one
+    spot, way = recurrence.spot_of(row, 0, length, backwards), -1 if backwards != 0 else 1
+    if live:
+        state, factor = recurrence.first_state(h0, at, z), recurrence.factor_of(drop, at, z)
+        if gate < 3:
+            offset = _bias_of(bias, gate, unit, units, 1, z)
+            ahead = z[uint64((spot * 3 + gate) * units + unit)]
+        if bias.size > 0:
+            inner_offset = bias[uint64(5 * units + unit)]
+    cuda.syncthreads()
+    if live and gate == 0:
+        operand[unit] = state * factor
+    cuda.syncthreads()
+    for step in range(length):
+        value, half, masked = ahead + offset, (step & 1) * recurrence.ROOM, recurrence.is_masked(mask, spot)
+        if live and gate < 3 and step + 1 < length:
+            ahead = z[uint64(((spot + way) * 3 + gate) * units + unit)]
+        for k in range(4):
+            sums[k] = zero
+        recurrence.add_terms(sums, u, packed, 0, _TERMS, terms, 3, operand, half + gate, 4)
+        added = recurrence.sum_of_lane(sums, gate)
+        if gate < 2:
+            value = recurrence.activate(recurrent_activation, value + added, z)
+        update = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane)
+        reset = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 1)
+        inside = added + inner_offset
+        if gate == 2:
+            value = recurrence.activate(activation, value + reset * inside, z)
+        new = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 2)
+        new = update * state + (one - update) * new
+        if masked:
+            new = state
+        if live and gate < 3 and keep != 0:
+            z[uint64((spot * 3 + gate) * units + unit)] = value
+            if gate == 2:
+                inner[uint64(spot * units + unit)] = inside
+        if live and gate == 0:
+            operand[uint64(recurrence.ROOM - half + unit)] = new * factor
+            _write_step(h, y, output_mask, state, new, row, spot, step, unit, sizes, codes)
+        state = new
+        spot += way
+        cuda.syncthreads()
+    if live and gate == 0:
+        h_last[uint64(at)] = state
+
+
+@device_function
+def _forward(
+    update, reset, new, inside, before, row, spot, step, unit, bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes
+):  # fmt: skip
+    """Take a unit's step, from the sums of its gates; `inside` is the sum that the reset gate multiplies. Returns the new h."""
+    units = sizes[2]
+    activation, recurrent_activation, _, _, _, keep = codes
+    update = recurrence.activate(recurrent_activation, update + _bias_of(bias, 0, unit, units, 1, z), z)
+    reset = recurrence.activate(recurrent_activation, reset + _bias_of(bias, 1, unit, units, 1, z), z)
+    if bias.size > 0:
+        inside += bias[uint64(5 * units + unit)]
+    new = recurrence.activate(activation, new + _bias_of(bias, 2, unit, units, 1, z) + reset * inside, z)
+    if keep != 0:
+        index = spot * 3 * units + unit
+        z[uint64(index)] = update
+        z[uint64(index + units)] = reset
+        z[uint64(index + 2 * units)] = new
+        inner[uint64(spot * units + unit)] = inside
+    return _finish(update, new, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes)
+
+
+@device_function
+def _finish(update, new, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes):
+    """The new h, from the update gate, the candidate and the h before; written to all arrays that keep it."""
+    new = before if recurrence.is_masked(mask, spot) else update * before + (h.dtype.type(1) - update) * new
+    h_last[uint64(row * sizes[2] + unit)] = new
+    _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, codes)
+    return new
+
+
+@kernel(launch_bounds=recurrence.GRID)
+def _grid_forward(
+    weights, bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes, operands, counter, tiles
+):  # fmt: skip
+    """All samples and steps; a block has the three columns of some units."""
+    batch, length, units = sizes
+    bits, share, rows, own, slices, most = tiles
+    u = cuda.local.array(HELD, z.dtype)
+    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
+    width, first_unit = share << bits, cuda.blockIdx.x % slices * own
+    first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
+    local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
+    unit, zero = first_unit + local_unit, z.dtype.type(0)
+    recurrence.hold_columns(u, weights, first_unit, units, 3, (1, units, 3 * units), units, tiles)
+    for step in range(length):
+        source, target = (step & 1) * most * width, (1 - (step & 1)) * most * width
+        first = first_row
+        while first < batch:
+            row = first + local_row
+            live = local_row < rows and row < batch and unit < units
+            spot = recurrence.spot_of(row, step, length, codes[4])
+            index, column = spot * 3 * units + unit, 3 * local_unit
+            update = reset = new = before = zero
+            if live:
+                update = z[uint64(index)]
+                reset = z[uint64(index + units)]
+                new = z[uint64(index + 2 * units)]
+                before = recurrence.running_state(h0, h_last, row * units + unit, step)
+            recurrence.multiply(u, operands, source + first * width, shared, sums, tiles)
+            if live:
+                update += recurrence.total(sums, local_row, column, tiles)
+                reset += recurrence.total(sums, local_row, column + 1, tiles)
+                inside = recurrence.total(sums, local_row, column + 2, tiles)
+                new = _forward(
+                    update, reset, new, inside, before, row, spot, step, unit,
+                    bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes,
+                )  # fmt: skip
+                operands[uint64(target + row * width + unit)] = new * recurrence.factor_of(drop, row * units + unit, z)
+            first += apart
+        if step + 1 < length:
+            recurrence.meet(counter, (step + 1) * cuda.gridDim.x)
+
+
+# -------------------- backward --------------------
+
+
+@kernel(launch_bounds=recurrence.BLOCK)
+def _block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes):
+    """One sample. 16 lanes have four units: each adds up a sixteenth of their terms; four then have a unit, three with a gate."""
+    _, length, units = sizes
+    activation, recurrent_activation, _, sequences, backwards, needs_h0 = codes
+    u, sums = cuda.local.array(_HELD_BACK, z.dtype), cuda.local.array(4, z.dtype)
+    operand = cuda.shared.array(_SIX, z.dtype)
+    zero, one, row, thread = z.dtype.type(0), z.dtype.type(1), cuda.blockIdx.x, cuda.threadIdx.x
+    gate, unit, terms = (thread & 15) >> 2, (thread >> 4) * 4 + (thread & 3), recurrence.terms_of(units, 16)
+    live, at, first_lane = unit < units, row * units + unit, thread & 19
+    recurrence.hold(u, packed, 3, _PART, terms, 4)
+    recurrence.clear(operand, _SIX)
+    carry = ahead = ahead_h = ahead_y = zero
+    factor, last = one, length - 1
+    spot, way = recurrence.spot_of(row, last, length, backwards), 1 if backwards != 0 else -1
+    if live:
+        carry, factor = recurrence.first_state(dh_last, at, z), recurrence.factor_of(drop, at, z)
+        ahead = z[uint64((spot * 3 + gate) * units + unit)] if gate < 3 else inner[uint64(spot * units + unit)]
+        ahead_h = h[uint64(spot * units + unit)]
+        ahead_y = recurrence.output_gradient(dy, output_mask, row, spot, last, unit, sizes, sequences, z)
+    cuda.syncthreads()
+    for past in range(length):
+        step, half = last - past, (past & 1) * 3 * recurrence.ROOM
+        own, before, s = ahead, ahead_h, carry + ahead_y
+        masked = recurrence.is_masked(mask, spot)
+        if live and step > 0:
+            nearer = spot + way
+            ahead = z[uint64((nearer * 3 + gate) * units + unit)] if gate < 3 else inner[uint64(nearer * units + unit)]
+            ahead_h = h[uint64(nearer * units + unit)]
+            ahead_y = recurrence.output_gradient(dy, output_mask, row, nearer, step - 1, unit, sizes, sequences, z)
+        update = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane)
+        reset = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 4)
+        new = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 8)
+        inside = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 12)
+        gradient = d_new = zero
+        carry = s
+        if not masked:
+            d_new = s * (one - update) * recurrence.slope(activation, new, z)
+            carry = s * update
+            if gate == 0:
+                gradient = s * (before - new) * recurrence.slope(recurrent_activation, update, z)
+            elif gate == 1:
+                gradient = d_new * inside * recurrence.slope(recurrent_activation, reset, z)
+            elif gate == 2:
+                gradient = d_new * reset
+        if live and gate < 3:
+            dz[uint64((spot * 3 + gate) * units + unit)] = d_new if gate == 2 else gradient
+            operand[uint64(half + gate * recurrence.ROOM + unit)] = gradient
+            if gate == 2:
+                dinner[uint64(spot * units + unit)] = gradient
+        cuda.syncthreads()
+        if step > 0 or needs_h0 != 0:
+            for k in range(4):
+                sums[k] = zero
+            for group in range(3):
+                recurrence.add_terms(
+                    sums, u, packed, group, _PART, terms, 4, operand, half + group * recurrence.ROOM + (thread & 15), 16
+                )
+            value = recurrence.sum_of_lane(sums, thread)
+            value += cuda.shfl_xor_sync(recurrence.EVERYONE, value, 4)
+            value += cuda.shfl_xor_sync(recurrence.EVERYONE, value, 8)
+            carry += value * factor
+        spot += way
+    if live and gate == 0:
+        dh[uint64(at)] = carry
+
+
+@device_function
+def _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after):
+    """The numbers that a unit's step back reads: its gates, the number that the reset gate multiplied, h, the gradient of h."""
+    _, length, units = sizes
+    index = spot * 3 * units + unit
+    inside = inner[uint64(spot * units + unit)] if reset_after != 0 else z.dtype.type(0)
+    carry = recurrence.running_state(dh_last, dh, row * units + unit, length - 1 - step)
+    before = h[uint64(spot * units + unit)]
+    return (
+        z[uint64(index)],
+        z[uint64(index + units)],
+        z[uint64(index + 2 * units)],
+        inside,
+        before,
+        carry,
+    )
+
+
+@device_function
+def _backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes):
+    """Take a unit's step back. s: the addend to the gradient of its h. Returns the factors of its three columns.
+
+    Where the reset gate comes before the product, its gradient is not known yet: 0.
+    """
+    units, index = sizes[2], spot * 3 * sizes[2] + unit
+    activation, recurrent_activation, reset_after, _, _, _ = codes
+    update, reset, new, inside, before, carry = saved
+    d_update = d_reset = d_new = dz.dtype.type(0)
+    s += carry
+    if not recurrence.is_masked(mask, spot):
+        d_update = s * (before - new) * recurrence.slope(recurrent_activation, update, dz)
+        d_new = s * (dz.dtype.type(1) - update) * recurrence.slope(activation, new, dz)
+        s *= update
+    d_inside = d_new
+    if reset_after != 0:
+        d_reset, d_inside = d_new * inside * recurrence.slope(recurrent_activation, reset, dz), d_new * reset
+        dinner[uint64(spot * units + unit)] = d_inside
+    dz[uint64(index)] = d_update
+    dz[uint64(index + units)] = d_reset
+    dz[uint64(index + 2 * units)] = d_new
+    dh[uint64(row * units + unit)] = s
+    return d_update, d_reset, d_inside
+
+
+@kernel(launch_bounds=recurrence.GRID)
+def _grid_backward(
+    weights, mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, operands, counter, tiles
+):  # fmt: skip
+    """All samples and steps; a block has some units, rows of the recurrent kernel."""
+    batch, length, units = sizes
+    bits, share, rows, own, slices, most = tiles
+    _, _, reset_after, sequences, backwards, needs_h0 = codes
+    u = cuda.local.array(HELD, z.dtype)
+    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
+    width, first_unit = share << bits, cuda.blockIdx.x % slices * own
+    first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
+    local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
+    unit, zero = first_unit + local_unit, z.dtype.type(0)
+    recurrence.hold_columns(u, weights, first_unit, units, 1, (3 * units, 0, 1), 3 * units, tiles)
+    for past in range(length + needs_h0):
+        step, source, target = length - 1 - past, (past & 1) * most * width, (1 - (past & 1)) * most * width
+        first = first_row
+        while first < batch:
+            row = first + local_row
+            live, at = local_row < rows and row < batch and unit < units, row * units + unit
+            spot = recurrence.spot_of(row, step, length, backwards)
+            s = zero
+            saved = (zero, zero, zero, zero, zero, zero)
+            if live and step >= 0:
+                s = recurrence.output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
+                saved = _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after)
+            if past > 0:
+                recurrence.multiply(u, operands, source + first * width, shared, sums, tiles)
+                if live:
+                    s += recurrence.total(sums, local_row, local_unit, tiles) * recurrence.factor_of(drop, at, z)
+            if live:
+                if step < 0:
+                    dh[uint64(at)] += s
+                else:
+                    first_of_three, second, third = _backward(
+                        s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes
+                    )
+                    index = target + row * width + unit
+                    operands[uint64(index)] = first_of_three
+                    operands[uint64(index + units)] = second
+                    operands[uint64(index + 2 * units)] = third
+            first += apart
+        if step >= 0:
+            recurrence.meet(counter, (past + 1) * cuda.gridDim.x)
 
 
 # -------------------- one step --------------------
@@ -134,25 +443,25 @@ def _step_by_step(args, weights, temporary, sizes, reset_after, backwards, needs
 
 @kernel
 def _step_forward(bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes, dropped, step, fresh):
-    """One step of a unit of a sample, whose gates' sums are in z and inner. fresh: the operand was 0 and inner is not there."""
+    """One step of a unit of a sample; the sums of its gates are in z and inner. fresh: the operand was 0, inner is unset."""
     batch, length, units = sizes
     activation, _, reset_after, _, backwards, _ = codes
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
-        spot = spot_of(row, step, length, backwards)
-        place, before = spot * 3 * units + unit, running_state(h0, h_last, at, step)
+        spot = recurrence.spot_of(row, step, length, backwards)
+        index, before = spot * 3 * units + unit, recurrence.running_state(h0, h_last, at, step)
         if reset_after != 0:
             inside = z.dtype.type(0) if fresh != 0 else inner[spot * units + unit]
-            new = forward(
-                z[place], z[place + units], z[place + 2 * units], inside, before, row, spot, step, unit,
+            new = _forward(
+                z[index], z[index + units], z[index + 2 * units], inside, before, row, spot, step, unit,
                 bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes,
             )  # fmt: skip
         else:
-            candidate = activate(activation, z[place + 2 * units] + bias_of(bias, 2, unit, units, 0, z), z)
-            z[place + 2 * units] = candidate
-            new = finish(
-                z[place], candidate, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes
+            candidate = recurrence.activate(activation, z[index + 2 * units] + _bias_of(bias, 2, unit, units, 0, z), z)
+            z[index + 2 * units] = candidate
+            new = _finish(
+                z[index], candidate, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes
             )
         if drop.size > 0:
             dropped[at] = new * drop[at]
@@ -165,42 +474,42 @@ def _step_reset(bias, z, inner, operand, sizes, codes, step, fresh):
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
-        spot = spot_of(row, step, length, codes[4])
-        place = spot * 3 * units + unit
-        z[place] = activate(codes[1], z[place] + bias_of(bias, 0, unit, units, 0, z), z)
-        reset = activate(codes[1], z[place + units] + bias_of(bias, 1, unit, units, 0, z), z)
-        z[place + units] = reset
+        spot = recurrence.spot_of(row, step, length, codes[4])
+        index = spot * 3 * units + unit
+        z[index] = recurrence.activate(codes[1], z[index] + _bias_of(bias, 0, unit, units, 0, z), z)
+        reset = recurrence.activate(codes[1], z[index + units] + _bias_of(bias, 1, unit, units, 0, z), z)
+        z[index + units] = reset
         inner[spot * units + unit] = z.dtype.type(0) if fresh != 0 else reset * operand[at]
 
 
 @kernel
 def _step_backward(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, temporary, step):
-    """One step back of a unit of a sample; temporary: what comes to h through the products of the step after."""
+    """One step back of a unit of a sample; temporary: the gradient of h from the products of the step after."""
     batch, length, units = sizes
     _, _, reset_after, sequences, backwards, _ = codes
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
-        spot = spot_of(row, step, length, backwards)
-        s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
+        spot = recurrence.spot_of(row, step, length, backwards)
+        s = recurrence.output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
         if step < length - 1:
-            s += temporary[at] * factor_of(drop, at, z)
-        saved = saved_of(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after)
-        backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes)
+            s += temporary[at] * recurrence.factor_of(drop, at, z)
+        saved = _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after)
+        _backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes)
 
 
 @kernel
 def _step_reset_back(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, temporary, step):
-    """The reset gate's gradient, from the product's with the candidate's in `temporary`, which goes on to h."""
+    """The reset gate's gradient, from `temporary`, the candidate's times the kernel; `temporary` becomes the part of h."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
-        spot = spot_of(row, step, length, codes[4])
+        spot = recurrence.spot_of(row, step, length, codes[4])
         through, d_reset = temporary[at], z.dtype.type(0)
         reset = z[(spot * 3 + 1) * units + unit]
-        if not is_masked(mask, spot):
-            operand = h[spot * units + unit] * factor_of(drop, at, z)
-            d_reset = through * operand * slope(codes[1], reset, z)
+        if not recurrence.is_masked(mask, spot):
+            operand = h[spot * units + unit] * recurrence.factor_of(drop, at, z)
+            d_reset = through * operand * recurrence.slope(codes[1], reset, z)
         dz[(spot * 3 + 1) * units + unit] = d_reset
-        temporary[at] = z.dtype.type(0) if is_masked(mask, spot) else through * reset
+        temporary[at] = z.dtype.type(0) if recurrence.is_masked(mask, spot) else through * reset

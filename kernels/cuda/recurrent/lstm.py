@@ -1,40 +1,12 @@
-"""Twins of lstm.py's loops: all steps of an LSTM and the way back; see steps.py and recurrence.py for how."""
+"""Twins of lstm.py's kernels: all steps of an LSTM and the way back; recurrence.py and steps.py say how."""
 
 from numba import cuda
 
-from nbkeras.kernels.cuda.loops.gemm import product
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, size
 from nbkeras.kernels.cuda.recurrent import recurrence as recurrent_cuda
-from nbkeras.kernels.cuda.recurrent.recurrence import THREADS
-from nbkeras.kernels.cuda.recurrent.steps import (
-    BLOCK,
-    EVERYONE,
-    GRID,
-    HELD,
-    ROOM,
-    ROOM_OF_SUMS,
-    activate,
-    add_terms,
-    clear,
-    factor_of,
-    first_state,
-    hold,
-    hold_columns,
-    is_masked,
-    keep_state,
-    meet,
-    multiply,
-    output_gradient,
-    running_state,
-    slope,
-    spot_of,
-    state_before,
-    sum_of_lane,
-    terms_of,
-    total,
-    uint64,
-    write_output,
-)
+from nbkeras.kernels.cuda.recurrent import steps as recurrence
+from nbkeras.kernels.cuda.recurrent.steps import HELD, ROOM_OF_SUMS, uint64  # the size of an array must be a global
+from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
 _TERMS = size(16, simulated=4)  # of a lane that a block's thread keeps in registers
 _PART = size(4, simulated=1)  # _TERMS / 4: of each gate, on the way back
@@ -43,64 +15,26 @@ _TWO = size(256, simulated=64)  # 2 * ROOM
 _EIGHT = size(1024, simulated=256)  # 8 * ROOM
 
 
-def lstm_forward_share(
-    x, kernel, recurrent_kernel, bias, h0, c0, mask, output_mask, drop, xt, z, h, c, dropped, y, h_last, c_last,
-    activation, recurrent_activation, sequences, backwards, block, ring, state_ring,
-):  # fmt: skip
-    """All steps; z, h and c are batch-major, h and c histories where there is room for them."""
-    (batch, length, _), units = x.shape, recurrent_kernel.shape[0]
-    recurrent_cuda.input_product(x, kernel, z)
-    sizes, keep = (batch, length, units), int(state_ring == length + 1)
-    codes = activation, recurrent_activation, sequences, backwards, keep
-    args = bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_last, sizes, codes
-    weights, width = recurrent_kernel.reshape(-1), 4 * units
-    if recurrent_cuda.fits_block(z.dtype, batch, units):
-        packed = recurrent_cuda.pack(recurrent_kernel, 4, backward=False)
-        start(_block_forward, batch, recurrent_cuda.block_threads(units), packed, *args)
-        return
-    if recurrent_cuda.run_over_grid(_grid_forward, batch, units, 4, units, (weights, *args), (h0, drop)):
-        return
-    operand = h0
-    if drop.size and h0.size:
-        operand = dropped
-        recurrent_cuda.times_drop(h0, drop, dropped, units, units, units)
-    for step in range(length):
-        at = width * (length - 1 - step if backwards else step)
-        if step or h0.size:
-            product(False, False, batch, width, units, operand, 0, units, weights, 0, width, 1.0, z, at, length * width)
-        start(_step_forward, blocks(batch * units, THREADS), THREADS, *args, dropped, step)
-        operand = dropped if drop.size else h_last
+def lstm_forward_share(*args) -> None:
+    """All steps; z, h and c are batch-major, h and c histories where there is room for them. args: Forward."""
+    a = Forward(*args)
+    keep = int(a.state_ring == a.x.shape[1] + 1)
+    recurrent_cuda.input_product(a.x, a.kernel, a.z)
+    sizes, codes = recurrent_cuda.sizes_of(a), (a.activation, a.recurrent_activation, a.sequences, a.backwards, keep)
+    args = a.bias, a.h0, a.c0, a.mask, a.output_mask, a.drop, a.z, a.h, a.c, a.y, a.h_last, a.c_last, sizes, codes
+    if not recurrent_cuda.run_at_once(_block_forward, _grid_forward, a.recurrent_kernel, 4, args, (a.h0, a.drop)):
+        recurrent_cuda.run_by_steps(_step_forward, a, a.z, args)
 
 
-def lstm_backward_share(
-    kernel, recurrent_kernel, mask, output_mask, drop, xt, z, h, c, dy, dh_last, dc_last, dz, temporary, dropped,
-    dx, dh, dc, dw, du, db, parts, activation, recurrent_activation, sequences, backwards, block, batch, length,
-    features, units, turned, needs_h0,
-):  # fmt: skip
-    """Back through all steps; dh and dc end as the gradients of the initial states. xt is x, dz of all steps."""
-    sizes = batch, length, units
-    codes = activation, recurrent_activation, sequences, backwards, needs_h0
-    args = mask, output_mask, drop, z, c, dy, dh_last, dc_last, dz, dh, dc, sizes, codes
-    weights, width, rows = recurrent_kernel.reshape(-1), 4 * units, batch * length
-    if recurrent_cuda.fits_block(z.dtype, batch, units):
-        packed = recurrent_cuda.pack(recurrent_kernel, 4, backward=True)
-        start(_block_backward, batch, recurrent_cuda.block_threads(units), packed, *args)
-    elif not recurrent_cuda.run_over_grid(_grid_backward, batch, units, 1, width, (weights, *args)):
-        for step in range(length - 1, -1, -1):
-            start(_step_backward, blocks(batch * units, THREADS), THREADS, *args, temporary, step)
-            if step or needs_h0:
-                at = width * (length - 1 - step if backwards else step)
-                product(
-                    False, True, batch, units, width, dz, at, length * width, weights, 0, width, 0.0, temporary, 0, units
-                )  # fmt: skip
-        if needs_h0:
-            recurrent_cuda.add_product(temporary, drop, dh)
-    recurrent_cuda.input_gradients(xt, kernel, turned, dz, dx, dw, width, features)
-    if du.size:
-        operands = recurrent_cuda.operands(h, drop, dropped, batch, length, units)
-        product(True, False, units, width, rows, operands, 0, units, dz, 0, width, 0.0, du, 0, width)
-    if db.size:
-        recurrent_cuda.sum_rows(dz, width, db)
+def lstm_backward_share(*args) -> None:
+    """Back through all steps; dh and dc end as the gradients of the initial states. xt is x, dz of all steps. args: Backward."""
+    a = Backward(*args)
+    sizes = a.batch, a.length, a.units
+    codes = a.activation, a.recurrent_activation, a.sequences, a.backwards, a.needs_h0
+    args = a.mask, a.output_mask, a.drop, a.z, a.c, a.dy, a.dh_last, a.dc_last, a.dz, a.dh, a.dc, sizes, codes
+    if not recurrent_cuda.run_back_at_once(_block_backward, _grid_backward, a.recurrent_kernel, 4, args):
+        recurrent_cuda.run_back_by_steps(_step_backward, a, args)
+    recurrent_cuda.weight_gradients(a)
 
 
 # -------------------- forward --------------------
@@ -110,30 +44,32 @@ def lstm_backward_share(
 def _write_step(h, c, y, output_mask, before_h, before_c, new_h, new_c, row, spot, step, unit, sizes, codes):
     """Write a step's output and, where they are kept, its states."""
     _, _, sequences, _, keep = codes
-    write_output(y, new_h, output_mask, row, spot, step, unit, sizes, sequences)
+    recurrence.write_output(y, new_h, output_mask, row, spot, step, unit, sizes, sequences)
     if keep != 0:
-        keep_state(h, before_h, new_h, row, spot, step, unit, sizes)
-        keep_state(c, before_c, new_c, row, spot, step, unit, sizes)
+        recurrence.keep_state(h, before_h, new_h, row, spot, step, unit, sizes)
+        recurrence.keep_state(c, before_c, new_c, row, spot, step, unit, sizes)
 
 
-@kernel(launch_bounds=BLOCK)
+@kernel(launch_bounds=recurrence.BLOCK)
 def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_last, sizes, codes):
-    """One sample. Four lanes have a unit: each adds up a quarter of the terms of its four gates, and then has one gate."""
+    """All steps of a sample. Four lanes have a unit: each adds up a quarter of the terms of its four gates, then has one gate."""
     _, length, units = sizes
     activation, recurrent_activation, _, backwards, keep = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
     operand = cuda.shared.array(_TWO, z.dtype, alignment=16)
     zero, row, thread = z.dtype.type(0), cuda.blockIdx.x, cuda.threadIdx.x
-    gate, unit, terms = thread & 3, thread >> 2, terms_of(units, 4)
+    gate, unit, terms = thread & 3, thread >> 2, recurrence.terms_of(units, 4)
     live, at, first_lane = unit < units, row * units + unit, thread & 28
-    hold(u, packed, 1, _TERMS, terms, 4)
-    clear(operand, _TWO)
+    recurrence.hold(u, packed, 1, _TERMS, terms, 4)
+    recurrence.clear(operand, _TWO)
     state_h = state_c = offset = ahead = zero
     factor = z.dtype.type(1)
-    spot, way = spot_of(row, 0, length, backwards), -1 if backwards != 0 else 1
+    spot, way = recurrence.spot_of(row, 0, length, backwards), -1 if backwards != 0 else 1
     if live:
-        state_h, state_c, factor = first_state(h0, at, z), first_state(c0, at, z), factor_of(drop, at, z)
-        offset = first_state(bias, gate * units + unit, z)
+        state_h = recurrence.first_state(h0, at, z)
+        state_c = recurrence.first_state(c0, at, z)
+        factor = recurrence.factor_of(drop, at, z)
+        offset = recurrence.first_state(bias, gate * units + unit, z)
         ahead = z[uint64((spot * 4 + gate) * units + unit)]
     cuda.syncthreads()
     if live and gate == 0:
@@ -141,23 +77,25 @@ def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_
     cuda.syncthreads()
     code = activation if gate == 2 else recurrent_activation
     for step in range(length):
-        value, half, masked = ahead + offset, (step & 1) * ROOM, is_masked(mask, spot)
+        value, half, masked = ahead + offset, (step & 1) * recurrence.ROOM, recurrence.is_masked(mask, spot)
         if live and step + 1 < length:
             ahead = z[uint64(((spot + way) * 4 + gate) * units + unit)]
         for k in range(4):
             sums[k] = zero
-        add_terms(sums, u, packed, 0, _TERMS, terms, 4, operand, half + gate, 4)
-        value = activate(code, value + sum_of_lane(sums, gate), z)
+        recurrence.add_terms(sums, u, packed, 0, _TERMS, terms, 4, operand, half + gate, 4)
+        value = recurrence.activate(code, value + recurrence.sum_of_lane(sums, gate), z)
         if live and keep != 0:
             z[uint64((spot * 4 + gate) * units + unit)] = value
-        i, f = cuda.shfl_sync(EVERYONE, value, first_lane), cuda.shfl_sync(EVERYONE, value, first_lane + 1)
-        g, o = cuda.shfl_sync(EVERYONE, value, first_lane + 2), cuda.shfl_sync(EVERYONE, value, first_lane + 3)
+        i = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane)
+        f = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 1)
+        g = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 2)
+        o = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 3)
         new_c = f * state_c + i * g
-        new_h = o * activate(activation, new_c, z)
+        new_h = o * recurrence.activate(activation, new_c, z)
         if masked:
             new_h, new_c = state_h, state_c
         if live and gate == 0:
-            operand[uint64(ROOM - half + unit)] = new_h * factor
+            operand[uint64(recurrence.ROOM - half + unit)] = new_h * factor
             _write_step(h, c, y, output_mask, state_h, state_c, new_h, new_c, row, spot, step, unit, sizes, codes)
         state_h, state_c = new_h, new_c
         spot += way
@@ -170,21 +108,21 @@ def _block_forward(packed, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_
 def _forward(
     i, f, g, o, before_h, before_c, row, spot, step, unit, bias, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes
 ):  # fmt: skip
-    """A unit's step, from what x and the operand give its gates; the new h."""
+    """Take a unit's step, from the sums of its gates. Returns the new h."""
     units, at = sizes[2], row * sizes[2] + unit
     activation, recurrent_activation, _, _, keep = codes
     if bias.size > 0:
         i, f = i + bias[uint64(unit)], f + bias[uint64(units + unit)]
         g, o = g + bias[uint64(2 * units + unit)], o + bias[uint64(3 * units + unit)]
-    i, f = activate(recurrent_activation, i, z), activate(recurrent_activation, f, z)
-    g, o = activate(activation, g, z), activate(recurrent_activation, o, z)
+    i, f = recurrence.activate(recurrent_activation, i, z), recurrence.activate(recurrent_activation, f, z)
+    g, o = recurrence.activate(activation, g, z), recurrence.activate(recurrent_activation, o, z)
     if keep != 0:
-        place = spot * 4 * units + unit
-        z[uint64(place)], z[uint64(place + units)] = i, f
-        z[uint64(place + 2 * units)], z[uint64(place + 3 * units)] = g, o
+        index = spot * 4 * units + unit
+        z[uint64(index)], z[uint64(index + units)] = i, f
+        z[uint64(index + 2 * units)], z[uint64(index + 3 * units)] = g, o
     new_c = f * before_c + i * g
-    new_h = o * activate(activation, new_c, z)
-    if is_masked(mask, spot):
+    new_h = o * recurrence.activate(activation, new_c, z)
+    if recurrence.is_masked(mask, spot):
         new_h, new_c = before_h, before_c
     h_last[uint64(at)], c_last[uint64(at)] = new_h, new_c
     _write_step(h, c, y, output_mask, before_h, before_c, new_h, new_c, row, spot, step, unit, sizes, codes)
@@ -194,12 +132,12 @@ def _forward(
 @device_function
 def _gates(z, spot, unit, units):
     """A unit's four numbers of z."""
-    place = spot * 4 * units + unit
-    i, f = z[uint64(place)], z[uint64(place + units)]
-    return i, f, z[uint64(place + 2 * units)], z[uint64(place + 3 * units)]
+    index = spot * 4 * units + unit
+    i, f = z[uint64(index)], z[uint64(index + units)]
+    return i, f, z[uint64(index + 2 * units)], z[uint64(index + 3 * units)]
 
 
-@kernel(launch_bounds=GRID)
+@kernel(launch_bounds=recurrence.GRID)
 def _grid_forward(
     weights, bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_last, sizes, codes, operands, counter, tiles
 ):  # fmt: skip
@@ -212,44 +150,50 @@ def _grid_forward(
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
     unit, zero = first_unit + local_unit, z.dtype.type(0)
-    hold_columns(u, weights, first_unit, units, 4, (1, units, 4 * units), units, tiles)
+    recurrence.hold_columns(u, weights, first_unit, units, 4, (1, units, 4 * units), units, tiles)
     for step in range(length):
         source, target = (step & 1) * most * width, (1 - (step & 1)) * most * width
         first = first_row
         while first < batch:
             row = first + local_row
             live = local_row < rows and row < batch and unit < units
-            spot = spot_of(row, step, length, codes[3])
+            spot = recurrence.spot_of(row, step, length, codes[3])
             i = f = g = o = before_h = before_c = zero
             if live:
                 i, f, g, o = _gates(z, spot, unit, units)
                 at = row * units + unit
-                before_h, before_c = running_state(h0, h_last, at, step), running_state(c0, c_last, at, step)
-            multiply(u, operands, source + first * width, shared, sums, tiles)
+                before_h = recurrence.running_state(h0, h_last, at, step)
+                before_c = recurrence.running_state(c0, c_last, at, step)
+            recurrence.multiply(u, operands, source + first * width, shared, sums, tiles)
             if live:
                 column = 4 * local_unit
-                i, f = i + total(sums, local_row, column, tiles), f + total(sums, local_row, column + 1, tiles)
-                g, o = g + total(sums, local_row, column + 2, tiles), o + total(sums, local_row, column + 3, tiles)
+                i = i + recurrence.total(sums, local_row, column, tiles)
+                f = f + recurrence.total(sums, local_row, column + 1, tiles)
+                g = g + recurrence.total(sums, local_row, column + 2, tiles)
+                o = o + recurrence.total(sums, local_row, column + 3, tiles)
                 new_h = _forward(
                     i, f, g, o, before_h, before_c, row, spot, step, unit,
                     bias, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes,
                 )  # fmt: skip
-                operands[uint64(target + row * width + unit)] = new_h * factor_of(drop, row * units + unit, z)
+                operands[uint64(target + row * width + unit)] = new_h * recurrence.factor_of(
+                    drop, row * units + unit, z
+                )
             first += apart
         if step + 1 < length:
-            meet(counter, (step + 1) * cuda.gridDim.x)
+            recurrence.meet(counter, (step + 1) * cuda.gridDim.x)
 
 
 @kernel
 def _step_forward(bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_last, sizes, codes, dropped, step):
-    """One step of a unit of a sample, whose gates' sums are in z."""
+    """One step of a unit of a sample; the sums of its gates are in z."""
     batch, length, units = sizes
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
-        spot = spot_of(row, step, length, codes[3])
+        spot = recurrence.spot_of(row, step, length, codes[3])
         i, f, g, o = _gates(z, spot, unit, units)
-        before_h, before_c = running_state(h0, h_last, at, step), running_state(c0, c_last, at, step)
+        before_h = recurrence.running_state(h0, h_last, at, step)
+        before_c = recurrence.running_state(c0, c_last, at, step)
         new_h = _forward(
             i, f, g, o, before_h, before_c, row, spot, step, unit,
             bias, mask, output_mask, z, h, c, y, h_last, c_last, sizes, codes,
@@ -261,41 +205,47 @@ def _step_forward(bias, h0, c0, mask, output_mask, drop, z, h, c, y, h_last, c_l
 # -------------------- backward --------------------
 
 
-@kernel(launch_bounds=BLOCK)
+@kernel(launch_bounds=recurrence.BLOCK)
 def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last, dz, dh, dc, sizes, codes):
-    """One sample. 16 lanes have four units: each adds up a sixteenth of their terms, and then has a gate of a unit."""
+    """All steps of one sample. 16 lanes have four units: each adds up a sixteenth of their terms, then has a gate of a unit."""
     _, length, units = sizes
     activation, recurrent_activation, sequences, backwards, needs_h0 = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
     operand = cuda.shared.array(_EIGHT, z.dtype, alignment=16)
     zero, row, thread = z.dtype.type(0), cuda.blockIdx.x, cuda.threadIdx.x
-    gate, unit, terms = (thread & 15) >> 2, (thread >> 4) * 4 + (thread & 3), terms_of(units, 16)
+    gate, unit, terms = (thread & 15) >> 2, (thread >> 4) * 4 + (thread & 3), recurrence.terms_of(units, 16)
     live, at, first_lane = unit < units, row * units + unit, thread & 19
-    hold(u, packed, 4, _PART, terms, 4)
-    clear(operand, _EIGHT)
+    recurrence.hold(u, packed, 4, _PART, terms, 4)
+    recurrence.clear(operand, _EIGHT)
     carry_h = carry_c = after = ahead = ahead_c = ahead_y = zero
     factor, last = z.dtype.type(1), length - 1
-    spot, way = spot_of(row, last, length, backwards), 1 if backwards != 0 else -1
+    spot, way = recurrence.spot_of(row, last, length, backwards), 1 if backwards != 0 else -1
     if live:
-        carry_h, carry_c, factor = first_state(dh_last, at, z), first_state(dc_last, at, z), factor_of(drop, at, z)
-        after = state_before(c, row, length, unit, sizes, backwards)
-        ahead, ahead_c = z[uint64((spot * 4 + gate) * units + unit)], c[uint64(spot * units + unit)]
-        ahead_y = output_gradient(dy, output_mask, row, spot, last, unit, sizes, sequences, z)
+        carry_h = recurrence.first_state(dh_last, at, z)
+        carry_c = recurrence.first_state(dc_last, at, z)
+        factor = recurrence.factor_of(drop, at, z)
+        after = recurrence.state_before(c, row, length, unit, sizes, backwards)
+        ahead = z[uint64((spot * 4 + gate) * units + unit)]
+        ahead_c = c[uint64(spot * units + unit)]
+        ahead_y = recurrence.output_gradient(dy, output_mask, row, spot, last, unit, sizes, sequences, z)
     code = activation if gate == 2 else recurrent_activation
     cuda.syncthreads()
     for past in range(length):
-        step, half = last - past, (past & 1) * 4 * ROOM
+        step, half = last - past, (past & 1) * 4 * recurrence.ROOM
         own, before, s = ahead, ahead_c, carry_h + ahead_y
-        masked = is_masked(mask, spot)
+        masked = recurrence.is_masked(mask, spot)
         if live and step > 0:
-            ahead, ahead_c = z[uint64(((spot + way) * 4 + gate) * units + unit)], c[uint64((spot + way) * units + unit)]
-            ahead_y = output_gradient(dy, output_mask, row, spot + way, step - 1, unit, sizes, sequences, z)
-        i, f = cuda.shfl_sync(EVERYONE, own, first_lane), cuda.shfl_sync(EVERYONE, own, first_lane + 4)
-        g, o = cuda.shfl_sync(EVERYONE, own, first_lane + 8), cuda.shfl_sync(EVERYONE, own, first_lane + 12)
-        v = activate(activation, after, z)
+            ahead = z[uint64(((spot + way) * 4 + gate) * units + unit)]
+            ahead_c = c[uint64((spot + way) * units + unit)]
+            ahead_y = recurrence.output_gradient(dy, output_mask, row, spot + way, step - 1, unit, sizes, sequences, z)
+        i = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane)
+        f = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 4)
+        g = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 8)
+        o = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 12)
+        v = recurrence.activate(activation, after, z)
         gradient, carry_h = zero, s
         if not masked:
-            d = carry_c + s * o * slope(activation, v, z)
+            d = carry_c + s * o * recurrence.slope(activation, v, z)
             gradient = s * v
             if gate == 0:
                 gradient = d * g
@@ -303,20 +253,22 @@ def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last,
                 gradient = d * before
             elif gate == 2:
                 gradient = d * i
-            gradient *= slope(code, own, z)
+            gradient *= recurrence.slope(code, own, z)
             carry_h, carry_c = zero, d * f
         if live:
             dz[uint64((spot * 4 + gate) * units + unit)] = gradient
-            operand[uint64(half + gate * ROOM + unit)] = gradient
+            operand[uint64(half + gate * recurrence.ROOM + unit)] = gradient
         cuda.syncthreads()
         if step > 0 or needs_h0 != 0:
             for k in range(4):
                 sums[k] = zero
             for group in range(4):
-                add_terms(sums, u, packed, group, _PART, terms, 4, operand, half + group * ROOM + (thread & 15), 16)
-            value = sum_of_lane(sums, thread)
-            value += cuda.shfl_xor_sync(EVERYONE, value, 4)
-            value += cuda.shfl_xor_sync(EVERYONE, value, 8)
+                recurrence.add_terms(
+                    sums, u, packed, group, _PART, terms, 4, operand, half + group * recurrence.ROOM + (thread & 15), 16
+                )
+            value = recurrence.sum_of_lane(sums, thread)
+            value += cuda.shfl_xor_sync(recurrence.EVERYONE, value, 4)
+            value += cuda.shfl_xor_sync(recurrence.EVERYONE, value, 8)
             carry_h += value * factor
         after = before
         spot += way
@@ -326,37 +278,48 @@ def _block_backward(packed, mask, output_mask, drop, z, c, dy, dh_last, dc_last,
 
 @device_function
 def _saved(z, c, dh_last, dc_last, dh, dc, row, spot, step, unit, sizes, backwards):
-    """What a unit's step back needs that was there before: its four gates, c before and after it, the gradients of h and c."""
+    """The numbers that a unit's step back reads: its four gates, c before and after the step, the gradients of h and c."""
     _, length, units = sizes
     at = row * units + unit
     i, f, g, o = _gates(z, spot, unit, units)
-    before, after = c[uint64(spot * units + unit)], state_before(c, row, step + 1, unit, sizes, backwards)
+    before = c[uint64(spot * units + unit)]
+    after = recurrence.state_before(c, row, step + 1, unit, sizes, backwards)
     past = length - 1 - step
-    return i, f, g, o, before, after, running_state(dh_last, dh, at, past), running_state(dc_last, dc, at, past)
+    return (
+        i,
+        f,
+        g,
+        o,
+        before,
+        after,
+        recurrence.running_state(dh_last, dh, at, past),
+        recurrence.running_state(dc_last, dc, at, past),
+    )
 
 
 @device_function
 def _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes):
-    """A unit's step back, from what is to be added to the gradient of its h: the four numbers of dz."""
+    """Take a unit's step back. s: the addend to the gradient of its h. Returns the four numbers of dz."""
     units = sizes[2]
     activation, recurrent_activation, _, _, _ = codes
     i, f, g, o, before, after, carry_h, carry_c = saved
-    zero, at, place = dz.dtype.type(0), row * units + unit, spot * 4 * units + unit
+    zero, at, index = dz.dtype.type(0), row * units + unit, spot * 4 * units + unit
     s += carry_h
     di = df = dg = do = zero
-    if not is_masked(mask, spot):
-        v = activate(activation, after, dz)
-        d = carry_c + s * o * slope(activation, v, dz)
-        di, df = d * g * slope(recurrent_activation, i, dz), d * before * slope(recurrent_activation, f, dz)
-        dg, do = d * i * slope(activation, g, dz), s * v * slope(recurrent_activation, o, dz)
+    if not recurrence.is_masked(mask, spot):
+        v = recurrence.activate(activation, after, dz)
+        d = carry_c + s * o * recurrence.slope(activation, v, dz)
+        di = d * g * recurrence.slope(recurrent_activation, i, dz)
+        df = d * before * recurrence.slope(recurrent_activation, f, dz)
+        dg, do = d * i * recurrence.slope(activation, g, dz), s * v * recurrence.slope(recurrent_activation, o, dz)
         s, carry_c = zero, d * f
-    dz[uint64(place)], dz[uint64(place + units)] = di, df
-    dz[uint64(place + 2 * units)], dz[uint64(place + 3 * units)] = dg, do
+    dz[uint64(index)], dz[uint64(index + units)] = di, df
+    dz[uint64(index + 2 * units)], dz[uint64(index + 3 * units)] = dg, do
     dh[uint64(at)], dc[uint64(at)] = s, carry_c
     return di, df, dg, do
 
 
-@kernel(launch_bounds=GRID)
+@kernel(launch_bounds=recurrence.GRID)
 def _grid_backward(
     weights, mask, output_mask, drop, z, c, dy, dh_last, dc_last, dz, dh, dc, sizes, codes, operands, counter, tiles
 ):  # fmt: skip
@@ -370,36 +333,35 @@ def _grid_backward(
     first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
     local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
     unit, zero = first_unit + local_unit, z.dtype.type(0)
-    hold_columns(u, weights, first_unit, units, 1, (4 * units, 0, 1), 4 * units, tiles)
+    recurrence.hold_columns(u, weights, first_unit, units, 1, (4 * units, 0, 1), 4 * units, tiles)
     for past in range(length + needs_h0):
         step, source, target = length - 1 - past, (past & 1) * most * width, (1 - (past & 1)) * most * width
         first = first_row
         while first < batch:
             row = first + local_row
             live, at = local_row < rows and row < batch and unit < units, row * units + unit
-            spot, s, saved = (
-                spot_of(row, step, length, backwards),
-                zero,
-                (zero, zero, zero, zero, zero, zero, zero, zero),
-            )
+            spot = recurrence.spot_of(row, step, length, backwards)
+            s = zero
+            saved = (zero, zero, zero, zero, zero, zero, zero, zero)
             if live and step >= 0:
-                s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
+                s = recurrence.output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
                 saved = _saved(z, c, dh_last, dc_last, dh, dc, row, spot, step, unit, sizes, backwards)
             if past > 0:
-                multiply(u, operands, source + first * width, shared, sums, tiles)
+                recurrence.multiply(u, operands, source + first * width, shared, sums, tiles)
                 if live:
-                    s += total(sums, local_row, local_unit, tiles) * factor_of(drop, at, z)
+                    s += recurrence.total(sums, local_row, local_unit, tiles) * recurrence.factor_of(drop, at, z)
             if live:
                 if step < 0:
                     dh[uint64(at)] += s
                 else:
                     di, df, dg, do = _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes)
-                    place = target + row * width + unit
-                    operands[uint64(place)], operands[uint64(place + units)] = di, df
-                    operands[uint64(place + 2 * units)], operands[uint64(place + 3 * units)] = dg, do
+                    index = target + row * width + unit
+                    operands[uint64(index)], operands[uint64(index + units)] = di, df
+                    operands[uint64(index + 2 * units)] = dg
+                    operands[uint64(index + 3 * units)] = do
             first += apart
         if step >= 0:
-            meet(counter, (past + 1) * cuda.gridDim.x)
+            recurrence.meet(counter, (past + 1) * cuda.gridDim.x)
 
 
 @kernel
@@ -410,9 +372,9 @@ def _step_backward(mask, output_mask, drop, z, c, dy, dh_last, dc_last, dz, dh, 
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
-        spot = spot_of(row, step, length, backwards)
-        s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
+        spot = recurrence.spot_of(row, step, length, backwards)
+        s = recurrence.output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
         if step < length - 1:
-            s += temporary[at] * factor_of(drop, at, z)
+            s += temporary[at] * recurrence.factor_of(drop, at, z)
         saved = _saved(z, c, dh_last, dc_last, dh, dc, row, spot, step, unit, sizes, backwards)
         _backward(s, saved, row, spot, unit, mask, dz, dh, dc, sizes, codes)

@@ -1,8 +1,8 @@
-"""What the twins of the recurrent families share on the host: which way to take the steps, and the products of all steps.
+"""The host code that the twins of the recurrent families share: it chooses how steps are taken, and computes the products.
 
-x times the kernel is one matrix product for all steps, as are the gradients of x and of the weights. What comes step after step
-runs in one kernel, in a block (`fits_block`) or over the grid (`run_over_grid`), see steps.py. What fits neither way
-takes its steps one by one: a matrix product and a kernel for the gates.
+x times the kernel is one matrix product for all steps, as are the gradients of x and of the weights. The recurrence itself runs
+in one kernel, in a block (`fits_block`) or over the grid (`run_over_grid`), see steps.py. Sizes that fit neither
+take their steps one by one: for each a matrix product and a kernel for the gates.
 """
 
 import numpy as np
@@ -11,21 +11,9 @@ from numba import cuda
 from nbkeras.kernels.cuda import reduce as reduce_cuda
 from nbkeras.kernels.cuda.loops.gemm import product
 from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, kernel, size, start
-from nbkeras.kernels.cuda.recurrent.steps import (
-    BLOCK,
-    CHUNK,
-    COLUMNS,
-    GRID,
-    HALF,
-    LANES,
-    MOST_ROWS,
-    MOST_UNITS,
-    ROWS,
-    TERMS,
-    WARP_BITS,
-    WARPS,
-)
+from nbkeras.kernels.cuda.recurrent import steps as recurrence
 from nbkeras.kernels.cuda.runtime import device as device_cuda
+from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
@@ -34,9 +22,9 @@ _SHARED = 32768  # bytes of operands in a block's shared memory
 
 
 def fits_block(dtype: np.dtype, batch: int, units: int) -> bool:
-    """Whether the recurrence is to run in blocks of one sample each: float32, few units, and not many samples for those."""
-    few = units <= MOST_UNITS // 2 or batch <= 2 * device.place().processors
-    return dtype == np.float32 and units <= MOST_UNITS and few
+    """Whether the recurrence runs in blocks of one sample each: float32, few units, and not too many samples."""
+    few = units <= recurrence.MOST_UNITS // 2 or batch <= 2 * device.gpu().processors
+    return dtype == np.float32 and units <= recurrence.MOST_UNITS and few
 
 
 def block_threads(units: int) -> int:
@@ -45,15 +33,15 @@ def block_threads(units: int) -> int:
 
 
 def pack(recurrent_kernel: DeviceArray, gates: int, backward: bool) -> DeviceArray:
-    """The recurrent kernel in the order in which the threads of a block read it, term by term, one number for each thread.
+    """The recurrent kernel in the order in which the threads of a block read it: term by term, one number for each thread.
 
-    Forward: four lanes for a unit, columns its gates, each lane every fourth term. Backward: 16 lanes for four units, which are
-    the columns, and a group of terms for each gate.
+    Forward: four lanes have one unit; its gates are the columns; each lane takes every fourth term. Backward: 16 lanes have four
+    units, which are the columns; there is a group of terms for each gate.
     """
     units = recurrent_kernel.shape[0]
     lanes, groups, columns = (16, gates, 4) if backward else (4, 1, gates)
-    terms = blocks(units, lanes * CHUNK) * CHUNK
-    packed = scratch("weights", groups * terms * columns * BLOCK, recurrent_kernel.dtype)
+    terms = blocks(units, lanes * recurrence.CHUNK) * recurrence.CHUNK
+    packed = scratch("weights", groups * terms * columns * recurrence.BLOCK, recurrent_kernel.dtype)
     shape, grid = (terms, columns, units, gates * units), (groups * terms * columns, block_threads(units) // 32)
     start(_pack, grid, 32, recurrent_kernel.reshape(-1), packed, shape, int(backward))
     return packed
@@ -62,47 +50,77 @@ def pack(recurrent_kernel: DeviceArray, gates: int, backward: bool) -> DeviceArr
 @kernel
 def _pack(recurrent_kernel, packed, shape, backward):
     terms, columns, units, width = shape
-    place, thread = cuda.blockIdx.x, cuda.blockIdx.y * 32 + cuda.threadIdx.x
-    column, term, group = place % columns, place // columns % terms, place // columns // terms
+    index, thread = cuda.blockIdx.x, cuda.blockIdx.y * 32 + cuda.threadIdx.x
+    column, term, group = index % columns, index // columns % terms, index // columns // terms
     if backward != 0:
         unit, k = thread // 16 * 4 + column, term * 16 + thread % 16
         at = unit * width + group * units + k
     else:
         unit, k = thread // 4, term * 4 + thread % 4
         at = k * width + column * units + unit
-    here = unit < units and k < units
-    packed[place * BLOCK + thread] = recurrent_kernel[at] if here else packed.dtype.type(0)
+    exists = unit < units and k < units
+    packed[index * recurrence.BLOCK + thread] = recurrent_kernel[at] if exists else packed.dtype.type(0)
 
 
 _resident: dict[tuple, int] = {}
 
 
+def run_at_once(
+    block: Kernel, grid: Kernel, recurrent_kernel: DeviceArray, gates: int, args: tuple, first: tuple
+) -> bool:
+    """Take all steps in one kernel: `block(packed, *args)` or `grid(weights, *args, ...)`. False where neither fits.
+
+    args: end in the sizes (batch, length, units) and the codes. first: see `run_over_grid`.
+    """
+    batch, _, units = args[-2]
+    if fits_block(recurrent_kernel.dtype, batch, units):
+        start(block, batch, block_threads(units), pack(recurrent_kernel, gates, backward=False), *args)
+        return True
+    return run_over_grid(grid, batch, units, gates, units, (recurrent_kernel.reshape(-1), *args), first)
+
+
+def run_back_at_once(block: Kernel, grid: Kernel, recurrent_kernel: DeviceArray, gates: int, args: tuple) -> bool:
+    """`run_at_once` for the way back."""
+    batch, _, units = args[-2]
+    if fits_block(recurrent_kernel.dtype, batch, units):
+        start(block, batch, block_threads(units), pack(recurrent_kernel, gates, backward=True), *args)
+        return True
+    return run_over_grid(grid, batch, units, 1, gates * units, (recurrent_kernel.reshape(-1), *args))
+
+
 def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: int, args: tuple, first=None) -> bool:
     """Start `kernel(*args, operands, counter, tiles)`, a recurrence over the grid, if its registers hold the recurrent kernel.
 
-    False where they do not, and for float64, of which they hold too little to be worth it.
+    Returns False if they do not, and for float64, for which they are too few.
 
-    columns: of a unit. terms: numbers of an operand. args: its first array has the dtype of all. first: (h0, drop), what
-    makes the first operands where they are not 0. Kernels get: operands, room for two times (samples, terms), of which one is
-    read while the other is written, rounded up and 0 beyond; counter, for `meet`; tiles, (binary logarithm of the number of
-    parts that the terms are cut into, terms of a part, samples at a time, units of a block, blocks for all units, samples
-    rounded up).
+    columns: of a unit. terms: numbers of an operand. args: the first array has the dtype of all. first: (h0, drop), from which
+    the first operands are made where they are not 0. The kernel gets: operands, memory for twice (samples, terms), rounded up
+    and 0 beyond, of which one half is read while the other is written; counter, for `meet`; tiles, (binary logarithm of the
+    number of parts that the terms are cut into, terms of a part, samples at a time, units of a block, blocks for all units,
+    samples rounded up).
     """
-    place, dtype, bits = device.place(), args[0].dtype, 0
-    while bits < WARP_BITS and terms > LANES * TERMS << bits:
+    gpu, dtype, bits = device.gpu(), args[0].dtype, 0
+    while bits < recurrence.WARP_BITS and terms > recurrence.LANES * recurrence.TERMS << bits:
         bits += 1
-    share, own = blocks(terms, HALF * LANES << bits) * HALF * LANES, (WARPS >> bits) * COLUMNS // columns
-    if dtype != np.float32 or share > LANES * TERMS or not own:
+    share, own = (
+        blocks(terms, recurrence.HALF * recurrence.LANES << bits) * recurrence.HALF * recurrence.LANES,
+        (recurrence.WARPS >> bits) * recurrence.COLUMNS // columns,
+    )
+    if dtype != np.float32 or share > recurrence.LANES * recurrence.TERMS or not own:
         return False
-    width, slices, key = share << bits, blocks(units, own), (place, kernel)
-    rows = min(GRID // own, _SHARED // (width * dtype.itemsize), MOST_ROWS) // ROWS * ROWS
+    width, slices, key = share << bits, blocks(units, own), (gpu, kernel)
+    rows = (
+        min(recurrence.GRID // own, _SHARED // (width * dtype.itemsize), recurrence.MOST_ROWS)
+        // recurrence.ROWS
+        * recurrence.ROWS
+    )
     if key not in _resident:
         like = (*args, args[0], scratch("counter", 1, np.dtype(np.int32)), (0,) * 6)
-        _resident[key] = place.resident_blocks(kernel, GRID, like, _SHARED)
+        _resident[key] = gpu.resident_blocks(kernel, recurrence.GRID, like, _SHARED)
     if not rows or slices > _resident[key]:
         return False
-    apart = min(_resident[key] // slices, blocks(batch, ROWS))
-    rows = min(rows, blocks(blocks(batch, apart), ROWS) * ROWS)
+    apart = min(_resident[key] // slices, blocks(batch, recurrence.ROWS))
+    rows = min(rows, blocks(blocks(batch, apart), recurrence.ROWS) * recurrence.ROWS)
     apart, most = min(apart, blocks(batch, rows)), blocks(batch, rows) * rows
     room = scratch("operands", 4 + 2 * most * width, dtype)
     device_cuda.fill(room, 0)
@@ -110,17 +128,22 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
     if h0.size:
         times_drop(h0, drop, operands, units, units, width)
     args = *args, operands, counter, (bits, share, rows, own, slices, most)
-    start(kernel, slices * apart, GRID, *args, cooperative=True, shared=rows * width * dtype.itemsize)
+    start(kernel, slices * apart, recurrence.GRID, *args, cooperative=True, shared=rows * width * dtype.itemsize)
     return True
 
 
 def scratch(name: str, count: int, dtype) -> DeviceArray:
-    """Room for `count` numbers until the twin returns."""
+    """Memory for `count` numbers, until the twin returns."""
     nbytes = count * dtype.itemsize
-    return device.place().scratch(f"recurrent {name}", nbytes)[:nbytes].view(dtype)
+    return device.gpu().scratch(f"recurrent {name}", nbytes)[:nbytes].view(dtype)
 
 
 # -------------------- for all steps --------------------
+
+
+def sizes_of(a: Forward) -> tuple[int, int, int]:
+    """(batch, length, units)."""
+    return *a.x.shape[:2], a.recurrent_kernel.shape[0]
 
 
 def input_product(x: DeviceArray, kernel: DeviceArray, z: DeviceArray) -> None:
@@ -129,14 +152,26 @@ def input_product(x: DeviceArray, kernel: DeviceArray, z: DeviceArray) -> None:
     product(False, False, rows, width, features, x, 0, features, kernel, 0, width, 0.0, z, 0, width)
 
 
-def input_gradients(x, kernel, turned: int, dz, dx, dw, width: int, features: int) -> None:
-    """dw = x^T dz and dx = dz @ kernel^T where they are needed; turned: 0 where `kernel` is transposed already."""
-    rows = dz.size // width
-    if dw.size:
-        product(True, False, features, width, rows, x, 0, features, dz, 0, width, 0.0, dw, 0, width)
-    if dx.size:
-        ldb = width if turned else features
-        product(False, bool(turned), rows, features, width, dz, 0, width, kernel, 0, ldb, 0.0, dx, 0, features)
+def input_gradients(a: Backward) -> None:
+    """dw = x^T dz and dx = dz @ kernel^T where they are needed."""
+    rows, features = a.batch * a.length, a.features
+    width = a.dz.size // rows
+    if a.dw.size:
+        product(True, False, features, width, rows, a.xt, 0, features, a.dz, 0, width, 0.0, a.dw, 0, width)
+    if a.dx.size:
+        ldb = width if a.turned else features
+        product(False, bool(a.turned), rows, features, width, a.dz, 0, width, a.kernel, 0, ldb, 0.0, a.dx, 0, features)
+
+
+def weight_gradients(a: Backward) -> None:
+    """dx and the gradients of the weights, where h was multiplied by the whole recurrent kernel at once."""
+    units, rows = a.units, a.batch * a.length
+    width = a.dz.size // rows
+    input_gradients(a)
+    if a.du.size:
+        product(True, False, units, width, rows, operands(a), 0, units, a.dz, 0, width, 0.0, a.du, 0, width)
+    if a.db.size:
+        sum_rows(a.dz, width, a.db)
 
 
 def sum_rows(dz: DeviceArray, width: int, total: DeviceArray) -> None:
@@ -144,18 +179,58 @@ def sum_rows(dz: DeviceArray, width: int, total: DeviceArray) -> None:
     reduce_cuda.fold(dz.reshape(-1, width), np.add, (0,), total)
 
 
-def operands(
-    h: DeviceArray, drop: DeviceArray, dropped: DeviceArray, batch: int, length: int, units: int
-) -> DeviceArray:
-    """What was multiplied by the recurrent kernel in each step, from the history of h; `dropped` is room for it."""
-    if not drop.size:
-        return h
-    times_drop(h[: batch * length * units], drop, dropped, length * units, units, units)
-    return dropped
+def operands(a: Backward) -> DeviceArray:
+    """The factors of the recurrent kernel in all steps, from the history of h."""
+    if not a.drop.size:
+        return a.h
+    times_drop(a.h[: a.batch * a.length * a.units], a.drop, a.dropped, a.length * a.units, a.units, a.units)
+    return a.dropped
+
+
+# -------------------- step by step --------------------
+
+
+def first_operand(a: Forward) -> DeviceArray:
+    """The factor of the recurrent kernel in the first step: the initial h, times `drop`."""
+    if not a.drop.size or not a.h0.size:
+        return a.h0
+    units = a.recurrent_kernel.shape[0]
+    times_drop(a.h0, a.drop, a.dropped, units, units, units)
+    return a.dropped
+
+
+def run_by_steps(step_kernel: Kernel, a: Forward, z: DeviceArray, args: tuple) -> None:
+    """For each step a product with the whole recurrent kernel, added to z, and `step_kernel(*args, dropped, step)`."""
+    batch, length, units = sizes_of(a)
+    weights, width, operand = a.recurrent_kernel.reshape(-1), a.recurrent_kernel.shape[1], first_operand(a)
+    for step in range(length):
+        at = width * (length - 1 - step if a.backwards else step)
+        if step or a.h0.size:
+            product(False, False, batch, width, units, operand, 0, units, weights, 0, width, 1.0, z, at, length * width)
+        start(step_kernel, blocks(batch * units, THREADS), THREADS, *args, a.dropped, step)
+        operand = a.dropped if a.drop.size else a.h_last
+
+
+def run_back_by_steps(step_kernel: Kernel, a: Backward, args: tuple) -> None:
+    """For each step, from the last one on, `step_kernel(*args, temporary, step)`, and the product of its dz in temporary."""
+    batch, length, units, dz, temporary = a.batch, a.length, a.units, a.dz, a.temporary
+    weights, width = a.recurrent_kernel.reshape(-1), dz.size // (batch * length)
+    for step in range(length - 1, -1, -1):
+        start(step_kernel, blocks(batch * units, THREADS), THREADS, *args, temporary, step)
+        if step or a.needs_h0:
+            at = width * (length - 1 - step if a.backwards else step)
+            product(
+                False, True, batch, units, width, dz, at, length * width, weights, 0, width, 0.0, temporary, 0, units
+            )  # fmt: skip
+    if a.needs_h0:
+        add_product(temporary, a.drop, a.dh)
+
+
+# -------------------- factors of h --------------------
 
 
 def times_drop(a: DeviceArray, drop: DeviceArray, target: DeviceArray, count: int, units: int, width: int) -> None:
-    """target = a, of `count` numbers for each sample, times the sample's factors; rows of `units` start `width` apart there."""
+    """target = a, of `count` numbers for each sample, times the sample's factors; its rows of `units` start `width` apart."""
     start(_times_drop, blocks(a.size, THREADS), THREADS, a, drop, target, count, units, width)
 
 

@@ -1,15 +1,15 @@
-"""How CUDA kernels take the steps of a recurrence: activations, masks, outputs, and the product with the recurrent kernel.
+"""Device functions for the steps of a recurrence: activations, masks, outputs, and the product with the recurrent kernel.
 
-A step multiplies what the step before made, the *operand*, by the recurrent kernel, whose numbers stay in registers for all
-steps. Two ways:
+A step multiplies the result of the step before, the *operand*, by the recurrent kernel, whose numbers stay in registers for
+all steps. There are two ways:
 
-* *in a block*: a block has one sample, so that steps are a barrier of the block apart. Neighbouring lanes share a few columns:
-  each adds up its terms of all of them, and shuffles add up what the lanes have.
+* *in a block*: a block has one sample, so a barrier of the block separates two steps. Neighbouring lanes share a few columns:
+  each adds up its terms of all of them, and shuffles add up the sums of the lanes.
 * *over the grid*: a block has some columns and many samples, and gets operands from the other blocks through memory. The lanes
   of a warp share COLUMNS columns and take ROWS samples at a time.
 
 Arrays of all steps are batch-major and in x's order of time. A *history* holds the state before each step (batch, length, units)
-and then that after the last one (batch, units). Offsets are uint64, so that Numba does not look for negative ones.
+and then the state after the last one (batch, units). Offsets are uint64: for signed ones Numba adds code for negative indices.
 """
 
 import math
@@ -60,7 +60,7 @@ else:
 
     @intrinsic
     def quotient(typing, x, y):
-        """x / y, in float32 to 2 ulp: exact division calls a subroutine there, around which registers must be free."""
+        """x / y, in float32 to 2 ulp: exact division calls a subroutine, which needs free registers."""
 
         def generate(context, builder, signature, args):
             if signature.return_type.bitwidth == 64:
@@ -78,8 +78,8 @@ else:
         return builder.asm(ir.FunctionType(kind, [address.type]), text, constraints, [address], True)
 
     @intrinsic
-    def _come(typing, counter):
-        """counter[0] += 1; who sees that sees what this block's threads wrote before their last barrier."""
+    def _arrive(typing, counter):
+        """counter[0] += 1, after which other blocks see what this block's threads wrote before their last barrier."""
 
         def generate(context, builder, signature, args):
             text = "fence.acq_rel.gpu; red.relaxed.gpu.add.s32 [$0], 1;"
@@ -89,8 +89,8 @@ else:
         return types.void(counter), generate
 
     @intrinsic
-    def _here(typing, counter):
-        """counter[0], and with it what those wrote who came."""
+    def _count_of(typing, counter):
+        """counter[0]; afterwards the writes of the blocks that it counts can be read."""
 
         def generate(context, builder, signature, args):
             text = "ld.acquire.gpu.s32 $0, [$1];"
@@ -100,14 +100,14 @@ else:
 
     @device_function
     def meet(counter, target):
-        """Wait until all blocks have come here, which makes counter[0] `target`; what they wrote before can be read after.
+        """Wait until all blocks have arrived, which makes counter[0] `target`; then their earlier writes can be read.
 
-        Cooperative groups' barrier does the same, but has to be linked: kernels then get fewer registers for what they hold.
+        The barrier of cooperative groups does the same, but has to be linked: kernels then get fewer registers.
         """
         cuda.syncthreads()
         if cuda.threadIdx.x == 0:
-            _come(counter)
-            while _here(counter) < target:
+            _arrive(counter)
+            while _count_of(counter) < target:
                 pass
         cuda.syncthreads()
 
@@ -147,12 +147,12 @@ def slope(code, y, like):
     return inside
 
 
-# -------------------- where things are: a step's numbers are at its *spot*, row * length + time --------------------
+# -------------------- offsets: a step's numbers are at its *spot*, row * length + time --------------------
 
 
 @device_function
 def spot_of(row, step, length, backwards):
-    """Where in x a sample's step is."""
+    """The spot of a sample's step in x."""
     return row * length + (length - 1 - step if backwards != 0 else step)
 
 
@@ -163,25 +163,25 @@ def is_masked(mask, spot):
 
 @device_function
 def first_state(state, at, like):
-    """An initial state, or what stands for it where it is absent: 0."""
+    """An initial state, or 0 where it is absent."""
     return state[uint64(at)] if state.size > 0 else like.dtype.type(0)
 
 
 @device_function
 def running_state(first, last, at, steps):
-    """A state after so many steps: before any the first one, else where the last one belongs."""
+    """A state after so many steps: the initial one before any step, else the one stored in `last`."""
     return first_state(first, at, last) if steps == 0 else last[uint64(at)]
 
 
 @device_function
 def factor_of(drop, at, like):
-    """What an operand is multiplied by."""
+    """The factor of an operand."""
     return drop[uint64(at)] if drop.size > 0 else like.dtype.type(1)
 
 
 @device_function
 def keep_state(history, before, after, row, spot, step, unit, sizes):
-    """Write a step's state before, and after the last step that too."""
+    """Write the state before a step; for the last step also the state after it."""
     batch, length, units = sizes
     history[uint64(spot * units + unit)] = before
     if step == length - 1:
@@ -219,7 +219,7 @@ def output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, li
 
 @device_function
 def clear(operand, count):
-    """operand[:count] = 0. (A `range` with a step would divide, which calls a subroutine, as `quotient` says.)"""
+    """operand[:count] = 0. (A `range` with a step would divide, which calls a subroutine: see `quotient`.)"""
     i = cuda.threadIdx.x
     while i < count:
         operand[uint64(i)] = operand.dtype.type(0)
@@ -228,7 +228,7 @@ def clear(operand, count):
 
 @device_function
 def terms_of(units, lanes):
-    """How many terms of a group each lane takes: a multiple of CHUNK."""
+    """The number of terms of a group that each lane takes: a multiple of CHUNK."""
     return (units + lanes * CHUNK - 1) // (lanes * CHUNK) * CHUNK
 
 
@@ -257,13 +257,13 @@ def add_terms(sums, u, packed, group, held, terms, columns, operand, at, lanes):
                 value = operand[uint64(at + i * lanes)]
                 for c in range(columns):
                     sums[c] += value * u[(group * held + i) * columns + c]
-    chunk, place = held, (group * terms + held) * columns * BLOCK + cuda.threadIdx.x
+    chunk, index = held, (group * terms + held) * columns * BLOCK + cuda.threadIdx.x
     while chunk < terms:
         for i in range(CHUNK):
             value = operand[uint64(at + (chunk + i) * lanes)]
             for c in range(columns):
-                sums[c] += value * packed[uint64(place + (i * columns + c) * BLOCK)]
-        chunk, place = chunk + CHUNK, place + CHUNK * columns * BLOCK
+                sums[c] += value * packed[uint64(index + (i * columns + c) * BLOCK)]
+        chunk, index = chunk + CHUNK, index + CHUNK * columns * BLOCK
 
 
 @device_function
@@ -282,13 +282,13 @@ def sum_of_lane(sums, lane):
 
 
 @device_function
-def hold_columns(u, weights, first, units, gates, places, terms, tiles):
-    """This warp's columns, to registers: column c is gate c % gates of unit first + c // gates; 0 for what there is not.
+def hold_columns(u, weights, first, units, gates, strides, terms, tiles):
+    """Load this warp's columns into registers: column c is gate c % gates of unit first + c // gates; 0 beyond the last.
 
-    places: how many numbers of `weights` apart units, gates and terms are. terms: of all lanes and parts.
+    strides: how many numbers of `weights` apart units, gates and terms are. terms: of all lanes and parts.
     """
     bits, share, _, own, _, _ = tiles
-    of_unit, of_gate, of_term = places
+    of_unit, of_gate, of_term = strides
     warp, lane = cuda.threadIdx.x // LANES, cuda.threadIdx.x % LANES
     part, group = warp >> (WARP_BITS - bits), warp & ((WARPS >> bits) - 1)
     begin, end = part * share + lane, min(terms, (part + 1) * share)
@@ -296,10 +296,10 @@ def hold_columns(u, weights, first, units, gates, places, terms, tiles):
         column = group * COLUMNS + c
         unit = first + column // gates
         at = unit * of_unit + column % gates * of_gate
-        here = column < own * gates and unit < units
+        exists = column < own * gates and unit < units
         for i in range(TERMS):
             weight, term = weights.dtype.type(0), begin + i * LANES
-            if here and term < end:
+            if exists and term < end:
                 weight = weights[uint64(at + term * of_term)]
             u[i * COLUMNS + c] = weight
 
@@ -326,16 +326,16 @@ def multiply(u, exchange, at, operand, sums, tiles):
         e += step
     cuda.syncthreads()
     warp, lane = thread // LANES, thread % LANES
-    at, row, place = (warp >> (WARP_BITS - bits)) * share + lane, 0, thread
+    at, row, index = (warp >> (WARP_BITS - bits)) * share + lane, 0, thread
     while row < rows:
-        sums[uint64(place)] = _sums_of_rows(u, operand, at, width, share, lane)
-        at, row, place = at + ROWS * width, row + ROWS, place + GRID
+        sums[uint64(index)] = _sums_of_rows(u, operand, at, width, share, lane)
+        at, row, index = at + ROWS * width, row + ROWS, index + GRID
     cuda.syncthreads()
 
 
 @device_function
 def _sums_of_rows(u, operand, at, width, share, lane):
-    """Of the sums over a warp's lanes for ROWS operands and COLUMNS columns, that of number `lane`."""
+    """The sum number `lane` of those over a warp's lanes for ROWS operands and COLUMNS columns."""
     sums = cuda.local.array(SUMS, operand.dtype)
     for i in range(SUMS):
         sums[i] = operand.dtype.type(0)
@@ -347,7 +347,7 @@ def _sums_of_rows(u, operand, at, width, share, lane):
                     for c in range(COLUMNS):
                         sums[r * COLUMNS + c] += value * u[i * COLUMNS + c]
     half = SUMS // 2
-    while half > 0:  # each lane keeps one half of its sums and gives away the other
+    while half > 0:  # each lane keeps one half of its sums and sends the other
         upper = lane & half
         for i in range(half):
             low, high = sums[i], sums[i + half]

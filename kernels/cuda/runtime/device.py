@@ -5,18 +5,22 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.elementwise import bits_of, numeric, of_ufunc, seen_as, widened
+from nbkeras.kernels.cuda.elementwise import of_ufunc
 from nbkeras.kernels.cuda.loops.walk import (
     ITEMS,
     THREADS,
     count_of,
     dividers,
-    place_of_one,
-    places_of_two,
+    index_of_one,
+    indices_of_two,
+    numeric,
+    seen_as,
     span,
     split,
     strides_over,
+    unsigned_of,
     walk,
+    widened,
 )
 from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
 from nbkeras.kernels.runtime.device_array import DeviceArray
@@ -33,7 +37,7 @@ def _fill(count, sizes, multipliers, shifts, target, target_steps, value):
     for item in range(ITEMS):
         n = first + item * cuda.blockDim.x
         if n < count:
-            target[np.uint64(place_of_one(n, sizes, multipliers, shifts, target_steps))] = value
+            target[np.uint64(index_of_one(n, sizes, multipliers, shifts, target_steps))] = value
 
 
 @kernel
@@ -41,10 +45,10 @@ def _assign(how, count, sizes, multipliers, shifts, source, source_steps, target
     first = np.int64(cuda.blockIdx.x) * (ITEMS * cuda.blockDim.x) + cuda.threadIdx.x
     values = cuda.local.array(ITEMS, source.dtype)
     at = cuda.local.array(ITEMS, np.int64)
-    for item in range(ITEMS):  # all loads before the first store, since they may not pass one
+    for item in range(ITEMS):  # all loads before the first store: the compiler does not move a load before a store
         n = first + item * cuda.blockDim.x
         if n < count:
-            i, at[item] = places_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
+            i, at[item] = indices_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
             values[item] = source[np.uint64(i)]
     for item in range(ITEMS):
         if first + item * cuda.blockDim.x < count:
@@ -73,16 +77,16 @@ def _turn(
     shape,
     steps,
 ):
-    """For each of a batch of matrices, whose rows are one after the other in the source and whose columns are in the target.
+    """Copy a batch of matrices that lie by rows in the source and by columns in the target.
 
-    tiles: how many from top to bottom and from left to right. shape: of a matrix. steps: the source's from row to row, the
+    tiles: their numbers from top to bottom and from left to right. shape: of a matrix. steps: the source's from row to row, the
     target's from column to column.
     """
     tile = cuda.shared.array((_TILE, _PITCH), source.dtype)
     x, y = cuda.threadIdx.x, cuda.threadIdx.y
     n, top = split(cuda.blockIdx.x, tiles[0], tile_multipliers[0], tile_shifts[0])
     n, left = split(n, tiles[1], tile_multipliers[1], tile_shifts[1])
-    i, j = places_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
+    i, j = indices_of_two(n, sizes, multipliers, shifts, source_steps, target_steps)
     top, left = top * _TILE, left * _TILE
     i += left + x
     for r in range(y, _TILE, _TILE_ROWS):
@@ -100,7 +104,7 @@ def assign(source: Any, target: DeviceArray) -> None:
     if not target.size:
         return
     if not isinstance(source, DeviceArray):
-        bits = bits_of(target.itemsize)
+        bits = unsigned_of(target.itemsize)
         target, value = seen_as(bits, target), np.asarray(source).astype(target.dtype).view(bits)[()]
         if target.flags.c_contiguous:
             _, value, target = widened(target.size, value, target.reshape(-1))
@@ -111,7 +115,7 @@ def assign(source: Any, target: DeviceArray) -> None:
         return
     how = _PLAIN
     if source.dtype == target.dtype:
-        bits = bits_of(target.itemsize)
+        bits = unsigned_of(target.itemsize)
         source, target = seen_as(bits, source), seen_as(bits, target)
     elif target.dtype == np.bool_:
         how = _TRUTH
@@ -125,7 +129,7 @@ def assign(source: Any, target: DeviceArray) -> None:
 
 
 def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:
-    """Copy by tiles if that pays: where neighbours in the source are along another axis than neighbours in the target."""
+    """Copy by tiles where neighbours in the source lie along another axis than neighbours in the target; whether it did."""
     sizes, _, _, (source_offset, *source_steps), (target_offset, *target_steps) = path
     wide = [axis for axis, n in enumerate(sizes) if 2 * n >= _TILE]
     row = next((axis for axis in wide if target_steps[axis] == 1), None)
@@ -155,14 +159,14 @@ def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:
 def copy(source: DeviceArray | np.ndarray, target: DeviceArray) -> None:
     """target[...] = source, any strides, with a cast where dtypes differ; source may be in the CPU's memory."""
     if isinstance(source, np.ndarray):
-        target.place.write(target, source)
+        target.gpu.write(target, source)
     elif (
         source.dtype == target.dtype
         and source.flags.c_contiguous
         and target.flags.c_contiguous
         and source.shape == target.shape
     ):
-        target.place.move(source, target)
+        target.gpu.move(source, target)
     else:
         assign(source, target)
 

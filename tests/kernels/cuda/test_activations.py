@@ -44,7 +44,7 @@ def test_what_begins_between_16_bytes(name, constants):
     """Rows of a matrix of 7 columns begin at any multiple of 4 bytes."""
     x = np.random.default_rng(0).standard_normal((4, 7)).astype(np.float32)
     op, vjp = getattr(activations, name), getattr(activations, name + "_vjp")
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         there, destination = device.persistent(x.copy()), device.persistent(np.zeros_like(x))
         y, saved = op(there[1], **constants)
         (dx,) = vjp(saved, there[2], (destination[3],))

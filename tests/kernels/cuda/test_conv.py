@@ -159,7 +159,7 @@ def test_arrays_that_start_anywhere():
             dy = device.persistent(normal(2, 4, 5, 8, seed=1))
             return twins.host((y, *conv.conv_vjp(saved, dy, [True, target, False])[:2]))
 
-    for found, expected in zip(placed(twins.place()), placed(None), strict=True):
+    for found, expected in zip(placed(twins.gpu()), placed(None), strict=True):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-5)
 
 
@@ -168,7 +168,7 @@ def test_nan_is_not_hidden():
     x[0, 1, 0, 1] = np.nan
     arrays = x, np.ones((1, 1, 3, 2), "float32"), None
     constants = {"strides": (1, 1), "dilation": (1, 1), "padding": "valid", "groups": 1, "relu": True}
-    y, _, _ = twins.run(twins.place(), conv.conv, None, arrays, constants, None)
+    y, _, _ = twins.run(twins.gpu(), conv.conv, None, arrays, constants, None)
     assert np.isnan(y).sum() == 2
 
 
@@ -180,7 +180,7 @@ def test_empty_batch():
 def test_the_same_bits_each_time():
     arrays = normal(2, 5, 6, 8), normal(3, 3, 8, 9), normal(9)
     constants = {"strides": (2, 1), "dilation": (1, 1), "padding": "same", "groups": 1, "relu": True}
-    runs = [twins.run(twins.place(), conv.conv, conv.conv_vjp, arrays, constants, None) for _ in range(2)]
+    runs = [twins.run(twins.gpu(), conv.conv, conv.conv_vjp, arrays, constants, None) for _ in range(2)]
     for a, b in zip((runs[0][0], *runs[0][1]), (runs[1][0], *runs[1][1]), strict=True):
         np.testing.assert_array_equal(a, b)
 
@@ -189,18 +189,18 @@ def test_too_large():
     from nbkeras.kernels.cuda.convolution import implicit_gemm as implicit_gemm_cuda
     from nbkeras.kernels.cuda.convolution import unfold as unfold_cuda
 
-    with device.on(twins.place()), pytest.raises(ValueError, match="fewer than 2\\*\\*31 elements"):
+    with device.on(twins.gpu()), pytest.raises(ValueError, match="fewer than 2\\*\\*31 elements"):
         array = device.empty((8,), np.float32)
         huge = array.at(0, (1 << 16, 1 << 15), np.float32)
         implicit_gemm_cuda._flat(huge)
-    with device.on(twins.place()), pytest.raises(ValueError, match="fewer than 2\\*\\*31 elements"):
+    with device.on(twins.gpu()), pytest.raises(ValueError, match="fewer than 2\\*\\*31 elements"):
         unfold_cuda.fold_rows(huge.reshape(1, 1 << 16, 1, 1, 1, 1 << 15), array.reshape(1, 8, 1, 1, 1), 1, 1, 0)
 
 
 def test_replay():
     """A recorded convolution with its gradients, played again over planned memory with another x."""
     shapes = (2, 5, 6, 4), (3, 3, 4, 8), (8,)
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         x, kernel, bias = (device.persistent(normal(*shape)) for shape in shapes)
         program = Program()
         with device.record(program):

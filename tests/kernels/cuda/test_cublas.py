@@ -90,7 +90,7 @@ def library(monkeypatch):
 def test_products_by_cublas(library, dtype, ta, tb):
     from nbkeras.kernels.cuda.loops import gemm as gemm_cuda
 
-    rng, where = np.random.default_rng(1), twins.place()
+    rng, where = np.random.default_rng(1), twins.gpu()
     m, n, k, batches, room = 3, 5, 4, 2, 2
     shapes = [(k, m) if ta else (m, k), (n, k) if tb else (k, n), (m, n)]
     stored = [rng.standard_normal((batches, rows, columns + room)).astype(dtype) for rows, columns in shapes]

@@ -50,9 +50,9 @@ def check_product(gemm_cuda, ta, tb, m, n, k, dtype, beta=0.0, bias=False, recti
     whole = c.copy()
     for i in range(batches):
         whole[at + i * c_step :][: m * ldc].reshape(m, ldc)[:, :n] = np.maximum(want[i], 0) if rectify else want[i]
-    arrays = [twins.to(twins.place(), each) for each in (a, b, c, shift)]
+    arrays = [twins.to(twins.gpu(), each) for each in (a, b, c, shift)]
     places = arrays[0], at, lda, arrays[1], at, ldb, beta, arrays[2], at, ldc
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         gemm_cuda.product(ta, tb, m, n, k, *places, arrays[3], rectify, batches, a_step, 0, c_step)
     got = arrays[2].copy()
     np.testing.assert_allclose(got, whole, rtol=0, atol=TOLERANCE[dtype] * (k + 1) ** 0.5 * 8)
@@ -119,9 +119,9 @@ def test_nothing_to_compute(gemm_cuda, shape):
 def test_nan_stays_nan(gemm_cuda, shape):
     m, n, k = shape
     a, b, c = (
-        twins.to(twins.place(), np.full(size, value)) for size, value in ((m * k, np.nan), (k * n, 1.0), (m * n, 0.0))
+        twins.to(twins.gpu(), np.full(size, value)) for size, value in ((m * k, np.nan), (k * n, 1.0), (m * n, 0.0))
     )
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         gemm_cuda.product(False, False, m, n, k, a, 0, k, b, 0, n, 0, c, 0, n, rectify=True)
     assert np.isnan(c.copy()).all()
 

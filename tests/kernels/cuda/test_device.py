@@ -19,7 +19,7 @@ DTYPES = [np.float32, np.float64, np.int64, np.int32, np.uint32, np.uint8, np.bo
 
 @pytest.fixture
 def place():
-    return twins.place()
+    return twins.gpu()
 
 
 @pytest.fixture
@@ -166,7 +166,7 @@ def small(monkeypatch):
     from nbkeras.kernels.cuda.machine import gpu
 
     monkeypatch.setenv("NBKERAS_SIMULATOR_MEMORY", "100000")
-    return gpu.Place(0)
+    return gpu.Gpu(0)
 
 
 def test_memory_is_used_again_for_arrays_of_its_size(small):
@@ -284,9 +284,9 @@ def test_copies_fills_and_sums_in_place(place, value):
 
 def test_here_brings_arrays(place, value):
     array = twins.to(place, value)
-    assert device.elsewhere(array) and isinstance(device.here(array), np.ndarray)
+    assert device.is_on_other_device(array) and isinstance(device.to_this_device(array), np.ndarray)
     with device.on(place):
-        assert device.here(array) is array and not device.elsewhere(array)
-        brought = device.here(value)
+        assert device.to_this_device(array) is array and not device.is_on_other_device(array)
+        brought = device.to_this_device(value)
         assert isinstance(brought, DeviceArray)
     np.testing.assert_array_equal(brought.copy(), value)

@@ -99,8 +99,8 @@ def cpu():
 
 @pytest.fixture
 def gpu(cpu):
-    with device.on(twins.place()):
-        yield twins.place()
+    with device.on(twins.gpu()):
+        yield twins.gpu()
 
 
 @pytest.fixture
@@ -449,7 +449,7 @@ def test_another_dtype_is_a_cast_on_the_gpu(gpu):
 @twins.needs_cuda
 @pytest.mark.parametrize("kind", [Foreign, ForeignCapsule])
 def test_an_array_on_a_gpu_is_copied_to_the_cpu_where_that_is_the_device(kind):
-    foreign = kind(np.arange(3, dtype=np.float64), twins.place())
+    foreign = kind(np.arange(3, dtype=np.float64), twins.gpu())
     tensor = as_tensor(foreign)
     assert isinstance(tensor.data, np.ndarray) and tensor.dtype == np.float64 and tensor.numpy().tolist() == [0, 1, 2]
 
@@ -492,9 +492,9 @@ def test_models_take_them(kind):
     value, targets = np.arange(6, dtype=np.float32).reshape(2, 3), np.ones((2, 1), np.float32)
     model = Sequential([Dense(1, kernel_initializer="ones")])
     model.compile("sgd", "mse")
-    x, y = kind(value, twins.place()), kind(targets, twins.place())
+    x, y = kind(value, twins.gpu()), kind(targets, twins.gpu())
     assert model.predict(x, verbose=0).tolist() == [[3], [12]]
-    model.set_weights([kind(np.zeros((3, 1), np.float32), twins.place()), np.ones(1, np.float32)])
+    model.set_weights([kind(np.zeros((3, 1), np.float32), twins.gpu()), np.ones(1, np.float32)])
     assert model.evaluate(x, y, verbose=0) == 0
     model.fit(x, y, verbose=0)
     assert isinstance(model(value), Tensor)

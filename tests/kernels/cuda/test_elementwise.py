@@ -17,11 +17,11 @@ DTYPES = (*FLOATS, np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint16, n
 
 
 def on_gpu(array):
-    return twins.to(twins.place(), array)
+    return twins.to(twins.gpu(), array)
 
 
 def launch(function, *args):
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         device.launch(function, *args)
 
 
@@ -382,16 +382,16 @@ def test_round(dtype, decimals):
     if np.dtype(dtype).kind == "f":
         x = np.concatenate([x / 10, -x / 10, x / 100, np.array([np.nan, np.inf, -0.0, 1e30, 2**23 + 1], dtype)])
     twins.check(elementwise.round, None, [x], {"decimals": decimals})
-    got = twins.run(twins.place(), elementwise.round, None, [x], {"decimals": decimals}, None)[0]
+    got = twins.run(twins.gpu(), elementwise.round, None, [x], {"decimals": decimals}, None)[0]
     np.testing.assert_array_equal(np.signbit(got), np.signbit(np.round(x, decimals)))
 
 
 def test_an_array_is_printed_each_time_a_program_runs(capsys):
     x = on_gpu(np.arange(3, dtype=np.float32))
     program = Program()
-    with device.on(twins.place()), device.record(program):
+    with device.on(twins.gpu()), device.record(program):
         elementwise.show(x, "x is")
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         program.seal([])
         device.write(x, np.ones(3, np.float32))
         program.run()

@@ -36,22 +36,22 @@ def test_gather(width, dtype):
     table = np.random.default_rng(0).standard_normal((7, width)).astype(dtype)
     for shape in ((), (0,), (1,), (5, 9)):
         indices = indices_of("any", 7, shape)
-        got, want = (twins.host(embedding.gather(*on(where, table, indices))[0]) for where in (twins.place(), None))
+        got, want = (twins.host(embedding.gather(*on(where, table, indices))[0]) for where in (twins.gpu(), None))
         np.testing.assert_array_equal(got, want)
     assert width == 0 or np.isnan(want).any()
 
 
 def on(where, *arrays):
     """Arrays on a place, from where on everything computes there."""
-    device.set_place(where)
+    device.set_gpu(where)
     return twins.to(where, arrays)
 
 
 @pytest.fixture(autouse=True)
 def where_it_was():
-    before = device.place()
+    before = device.gpu()
     yield
-    device.set_place(before)
+    device.set_gpu(before)
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -61,9 +61,9 @@ def test_places_are_sorted_by_row(kind, rows):
 
     for size in (0, 1, 7, 64, 127, 500):
         indices = indices_of(kind, rows, size)
-        with device.on(twins.place()):
+        with device.on(twins.gpu()):
             room = device.empty((4, size), np.int32)
-            cuda_rows.by_row(twins.to(twins.place(), indices), rows, room)
+            cuda_rows.by_row(twins.to(twins.gpu(), indices), rows, room)
         wanted = np.where(indices < 0, indices + rows, indices)
         wanted = np.where((wanted < 0) | (wanted >= rows), rows, wanted)
         order = np.argsort(wanted, kind="stable")
@@ -82,7 +82,7 @@ def test_gradients(kind, dtype):
             parts = ((indices, dy), (indices[::-1].copy(), 2 * dy))
             return RowGradient((rows, dy.shape[1]), tuple(on(where, *part) for part in parts)).dense().copy()
 
-        got, want = dense(twins.place()), dense(None)
+        got, want = dense(twins.gpu()), dense(None)
         twins._same(got, want, kind, 1e-6)
         if kind == "different":
             np.testing.assert_array_equal(got, want)
@@ -93,7 +93,7 @@ def test_gradients_in_any_order(monkeypatch):
 
     monkeypatch.setattr(embedding_cuda, "_deterministic", False)
     indices, dy = indices_of("any", 11, 70), np.random.default_rng(1).standard_normal((70, 5)).astype(np.float32)
-    got, want = (RowGradient((11, 5), (on(where, indices, dy),)).dense().copy() for where in (twins.place(), None))
+    got, want = (RowGradient((11, 5), (on(where, indices, dy),)).dense().copy() for where in (twins.gpu(), None))
     twins._same(got, want, "gradient", 1e-6)
 
 
@@ -126,8 +126,8 @@ def update(where, rule, kind, dtype, by_rows, steps=7, width=5):
 @pytest.mark.parametrize("rule", RULES)
 def test_updates(rule, kind, dtype):
     """By rows bit by bit what they are for the whole table, on the GPU as on the CPU."""
-    found = update(twins.place(), rule, kind, dtype, True)
-    for one, other in zip(found, update(twins.place(), rule, kind, dtype, False), strict=True):
+    found = update(twins.gpu(), rule, kind, dtype, True)
+    for one, other in zip(found, update(twins.gpu(), rule, kind, dtype, False), strict=True):
         np.testing.assert_array_equal(one, other)
     twins._same(found, update(None, rule, kind, dtype, True), rule, 1e-6)
 
@@ -137,24 +137,24 @@ def test_updates(rule, kind, dtype):
 def test_catching_up_equals_steps_without_gradient(rho, dtype):
     tiny = np.finfo(dtype).tiny
     start = np.array([[0, tiny, 3 * tiny, 1e3 * tiny, 1e6 * tiny, tiny / 8, 1.7, -2.0, np.inf, np.nan]], dtype)
-    whole, zeros, rate = on(twins.place(), start, np.zeros(start.shape[1], dtype), np.zeros(1))
+    whole, zeros, rate = on(twins.gpu(), start, np.zeros(start.shape[1], dtype), np.zeros(1))
     for updates in range(12):
-        v, clock, seen = on(twins.place(), start, np.array([7 + updates, 0]), np.array([7]))
+        v, clock, seen = on(twins.gpu(), start, np.array([7 + updates, 0]), np.array([7]))
         row_updates.settle(v, seen, clock, rho)
         np.testing.assert_array_equal(v.copy(), whole.copy())
         np.testing.assert_array_equal((*clock.copy(), *seen.copy()), 7 + updates)
         optimizers_kernels.launch(
-            optimizers_kernels.rmsprop, twins.to(twins.place(), zeros.copy()), zeros, whole[0], rate, 0.0, rho, 1e-7
+            optimizers_kernels.rmsprop, twins.to(twins.gpu(), zeros.copy()), zeros, whole[0], rate, 0.0, rho, 1e-7
         )
 
 
 def test_words_outside_the_table_have_no_gradient():
     indices = np.array([0, 4, -4, -5, 2**40])
     for rule in RULES:
-        (start,) = on(twins.place(), np.ones((4, 3), np.float32))
+        (start,) = on(twins.gpu(), np.ones((4, 3), np.float32))
         table, optimizer = Variable(start), getattr(optimizers, rule)(0.1)
         optimizer.build([table])
-        optimizer.update([RowGradient((4, 3), (on(twins.place(), indices, np.ones((5, 3), np.float32)),))])
+        optimizer.update([RowGradient((4, 3), (on(twins.gpu(), indices, np.ones((5, 3), np.float32)),))])
         assert (table.numpy()[0] < 1).all() and (table.numpy()[1:] == 1).all()
 
 
@@ -176,22 +176,22 @@ def test_replayed_updates_follow_what_changes():
             program.seal([])
         return (table.numpy(), *optimizer.get_weights())
 
-    found = run(twins.place(), True)
-    for one, other in zip(found, run(twins.place(), False), strict=True):
+    found = run(twins.gpu(), True)
+    for one, other in zip(found, run(twins.gpu(), False), strict=True):
         np.testing.assert_array_equal(one, other)
     twins._same(found, run(None, True), "replayed", 1e-6)
 
 
 def test_slots_are_up_to_date_wherever_they_are_read():
-    (start,) = on(twins.place(), np.ones((4, 2), np.float32))
+    (start,) = on(twins.gpu(), np.ones((4, 2), np.float32))
     table, optimizer = Variable(start), optimizers.RMSprop(0.1, rho=0.5)
     optimizer.build([table])
     slot = optimizer.variables[2]
     slot.assign(np.ones((4, 2)))
     for _ in range(3):
-        optimizer.update([RowGradient((4, 2), (on(twins.place(), np.array([1]), np.zeros((1, 2), np.float32)),))])
-    device.set_place(None)
+        optimizer.update([RowGradient((4, 2), (on(twins.gpu(), np.array([1]), np.zeros((1, 2), np.float32)),))])
+    device.set_gpu(None)
     np.testing.assert_array_equal(slot.numpy(), np.full((4, 2), 0.125))
-    with device.on(twins.place()), device.profile() as profile:
+    with device.on(twins.gpu()), device.profile() as profile:
         slot.numpy()
     assert "_settle_rows" not in profile.calls

@@ -39,7 +39,7 @@ def chain(x, w):
 
 @pytest.fixture
 def on_gpu():
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         yield
 
 

@@ -40,18 +40,18 @@ def hardware(driver, monkeypatch):
 
 
 @pytest.fixture
-def gpu(hardware):
+def gpu_device(hardware):
     return hardware.Device(0)
 
 
-class Place:
-    """As much of a Place as inlets and graphs use."""
+class Gpu:
+    """As much of a Gpu as input staging and graphs use."""
 
-    def __init__(self, gpu, driver):
-        self.gpu, self.driver, self.scratch = gpu, driver, {}
+    def __init__(self, gpu_device, driver):
+        self.device, self.driver, self.scratch = gpu_device, driver, {}
 
     def empty(self, shape, dtype):
-        memory = self.gpu.allocate(max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1))
+        memory = self.device.allocate(max(int(np.prod(shape)) * np.dtype(dtype).itemsize, 1))
         return DeviceArray(layout_at(memory.address, shape, dtype), self, memory)
 
     @contextlib.contextmanager
@@ -60,24 +60,24 @@ class Place:
 
 
 @pytest.fixture
-def place(gpu, driver):
-    return Place(gpu, driver)
+def gpu(gpu_device, driver):
+    return Gpu(gpu_device, driver)
 
 
-def put(place, value):
-    array = place.empty(value.shape, value.dtype)
-    place.gpu.upload(array.address, np.ascontiguousarray(value))
+def put(gpu, value):
+    array = gpu.empty(value.shape, value.dtype)
+    gpu.device.upload(array.address, np.ascontiguousarray(value))
     return array
 
 
 def got(array):
     result = np.empty(array.shape, array.dtype)
-    array.place.gpu.download(result, array.address)
+    array.gpu.device.download(result, array.address)
     return result
 
 
-def start(place, function, *args, blocks=1, threads=32):
-    place.gpu.start(stand_in.Kernel(place.driver, function), blocks, threads, args, False, 0)
+def start(gpu, function, *args, blocks=1, threads=32):
+    gpu.device.start(stand_in.Kernel(gpu.driver, function), blocks, threads, args, False, 0)
 
 
 def double(x):
@@ -91,72 +91,72 @@ def add(x, y):
 # -------------------- memory and copies --------------------
 
 
-def test_the_device(gpu, hardware):
-    assert gpu.name == "cuda:0 (stand-in)" and gpu.processors == 2 and hardware.Device.count() == 1
-    assert gpu.memory() == (1 << 24, 1 << 24)
-    assert gpu.number_of(gpu.allocate(10).address) == 0
+def test_the_device(gpu_device, hardware):
+    assert gpu_device.name == "cuda:0 (stand-in)" and gpu_device.processors == 2 and hardware.Device.count() == 1
+    assert gpu_device.memory() == (1 << 24, 1 << 24)
+    assert gpu_device.number_of(gpu_device.allocate(10).address) == 0
 
 
-def test_memory_is_taken_and_given_back(gpu, driver):
-    memory = gpu.allocate(1000)
-    assert memory.address in driver.memory and gpu.memory()[0] == (1 << 24) - 1000
-    gpu.free(memory)
+def test_memory_is_taken_and_given_back(gpu_device, driver):
+    memory = gpu_device.allocate(1000)
+    assert memory.address in driver.memory and gpu_device.memory()[0] == (1 << 24) - 1000
+    gpu_device.free(memory)
     assert not driver.memory
 
 
-def test_no_room_is_none_and_other_errors_are_errors(gpu, driver, hardware):
-    assert gpu.allocate(1 << 25) is None
+def test_no_room_is_none_and_other_errors_are_errors(gpu_device, driver, hardware):
+    assert gpu_device.allocate(1 << 25) is None
     driver.failures["cuMemAlloc"] = Code.CUDA_ERROR_INVALID_VALUE
     with pytest.raises(
         hardware.GpuError, match=r"cuMemAlloc of 1,000 bytes failed: invalid value \(CUDA_ERROR_INVALID_VALUE\)"
     ):
-        gpu.allocate(1000)
+        gpu_device.allocate(1000)
     driver.failures["cuMemFree"] = Code.CUDA_ERROR_INVALID_VALUE
     with pytest.raises(hardware.GpuError, match="cuMemFree failed"):
-        gpu.free(gpu.allocate(1))
+        gpu_device.free(gpu_device.allocate(1))
 
 
-def test_copies_keep_their_turn(place):
-    x = put(place, np.arange(5.0))
-    start(place, double, x)
-    y = place.empty((5,), np.float64)
-    place.gpu.move(x.address, y.address, 40)
-    start(place, double, x)
-    place.gpu.upload(x.address, np.ones(5))
-    start(place, add, x, y)
+def test_copies_keep_their_turn(gpu):
+    x = put(gpu, np.arange(5.0))
+    start(gpu, double, x)
+    y = gpu.empty((5,), np.float64)
+    gpu.device.move(x.address, y.address, 40)
+    start(gpu, double, x)
+    gpu.device.upload(x.address, np.ones(5))
+    start(gpu, add, x, y)
     assert got(x).tolist() == [1, 3, 5, 7, 9] and got(y).tolist() == [0, 2, 4, 6, 8]
 
 
 @pytest.mark.parametrize("count", [3, 1_000_000])
-def test_what_was_uploaded_may_be_changed_at_once(place, count):
+def test_what_was_uploaded_may_be_changed_at_once(gpu, count):
     value = np.ones(count)
-    x = put(place, value)
+    x = put(gpu, value)
     value[:] = 7
     del value
-    start(place, double, x)
+    start(gpu, double, x)
     assert (got(x) == 2).all()
 
 
-def test_what_is_uploaded_in_passing_is_let_go(place, hardware):
+def test_what_is_uploaded_in_passing_is_let_go(gpu, hardware):
     """However much is uploaded between two waits."""
-    x = put(place, np.zeros(10_000))
+    x = put(gpu, np.zeros(10_000))
     for i in range(2000):
-        place.gpu.upload(x.address, np.full(10_000, float(i)))
-    assert sum(array.nbytes for array in place.gpu._sent) <= 64 << 20
+        gpu.device.upload(x.address, np.full(10_000, float(i)))
+    assert sum(array.nbytes for array in gpu.device._sent) <= 64 << 20
     assert (got(x) == 1999).all()
-    assert not place.gpu._sent
+    assert not gpu.device._sent
 
 
-def test_streams_of_others_are_waited_for(place, driver):
+def test_streams_of_others_are_waited_for(gpu, driver):
     theirs = driver.cuStreamCreate(1)[1]
-    x = put(place, np.ones(3))
-    place.gpu.order(place.gpu.stream, theirs)
+    x = put(gpu, np.ones(3))
+    gpu.device.order(gpu.device.stream, theirs)
     seen = []
     driver.give(
         driver.streams[theirs], lambda: (seen.append(layout_at(x.address, (3,), np.float64).tolist()), fill(x, 5))
     )
-    place.gpu.order(theirs, place.gpu.stream)
-    start(place, double, x)
+    gpu.device.order(theirs, gpu.device.stream)
+    start(gpu, double, x)
     assert got(x).tolist() == [10, 10, 10] and seen == [[1, 1, 1]]
     assert not driver.events
 
@@ -168,30 +168,30 @@ def fill(x, value):
 @pytest.mark.parametrize(
     "action",
     [
-        lambda place, x: start(place, double, x),
-        lambda place, x: place.gpu.upload(x.address, np.full(3, 2.0)),
-        lambda place, x: place.gpu.move(place.two.address, x.address, 24),
-        lambda place, x: place.gpu.launch_graph(place.gpu.capture(lambda: start(place, double, x))),
-        lambda place, x: place.gpu.resident_blocks(stand_in.Kernel(place.driver, double), 32, (x,), 0),
-        lambda place, x: got(x),
-        lambda place, x: place.gpu.free(place.gpu.allocate(5)),
-        lambda place, x: place.gpu.free(place.spare),
-        lambda place, x: place.gpu.order(place.gpu.stream, 1),
-        lambda place, x: place.gpu.inlet([x]).arrays,
-        lambda place, x: place.inlet.send(),
-        lambda place, x: place.gpu.memory(),
-        lambda place, x: place.gpu.number_of(x.address),
-        lambda place, x: place.gpu.synchronize(),
+        lambda gpu, x: start(gpu, double, x),
+        lambda gpu, x: gpu.device.upload(x.address, np.full(3, 2.0)),
+        lambda gpu, x: gpu.device.move(gpu.two.address, x.address, 24),
+        lambda gpu, x: gpu.device.launch_graph(gpu.device.capture(lambda: start(gpu, double, x))),
+        lambda gpu, x: gpu.device.resident_blocks(stand_in.Kernel(gpu.driver, double), 32, (x,), 0),
+        lambda gpu, x: got(x),
+        lambda gpu, x: gpu.device.free(gpu.device.allocate(5)),
+        lambda gpu, x: gpu.device.free(gpu.spare),
+        lambda gpu, x: gpu.device.order(gpu.device.stream, 1),
+        lambda gpu, x: gpu.device.input_staging([x]).arrays,
+        lambda gpu, x: gpu.staging.send(),
+        lambda gpu, x: gpu.device.memory(),
+        lambda gpu, x: gpu.device.number_of(x.address),
+        lambda gpu, x: gpu.device.synchronize(),
     ],
 )
-def test_every_thread_enters_the_device(place, action):
-    x = put(place, np.ones(3))
-    place.two, place.spare, place.inlet = put(place, np.full(3, 2.0)), place.gpu.allocate(5), place.gpu.inlet([x])
-    place.inlet.arrays[0][:], errors = 1, []
+def test_every_thread_enters_the_device(gpu, action):
+    x = put(gpu, np.ones(3))
+    gpu.two, gpu.spare, gpu.staging = put(gpu, np.full(3, 2.0)), gpu.device.allocate(5), gpu.device.input_staging([x])
+    gpu.staging.arrays[0][:], errors = 1, []
 
     def work():
         try:
-            action(place, x)
+            action(gpu, x)
         except Exception as error:
             errors.append(error)
 
@@ -205,22 +205,22 @@ def test_every_thread_enters_the_device(place, action):
 # -------------------- kernels --------------------
 
 
-def test_kernels_get_arrays_and_numbers(place):
+def test_kernels_get_arrays_and_numbers(gpu):
     seen = []
-    x = put(place, np.arange(6, dtype=np.float32).reshape(2, 3))
-    start(place, lambda *args: seen.extend(args), x.T, x, 3, np.float32(0.5), (1, 2))
-    place.gpu.synchronize()
+    x = put(gpu, np.arange(6, dtype=np.float32).reshape(2, 3))
+    start(gpu, lambda *args: seen.extend(args), x.T, x, 3, np.float32(0.5), (1, 2))
+    gpu.device.synchronize()
     assert seen[0].tolist() == [[0, 3], [1, 4], [2, 5]] and seen[1].shape == (2, 3) and seen[2:] == [3, 0.5, (1, 2)]
 
 
-def test_how_many_blocks_are_resident(place, driver):
+def test_how_many_blocks_are_resident(gpu, driver):
     kernel = stand_in.Kernel(driver, double)
-    assert place.gpu.resident_blocks(kernel, 256, (put(place, np.ones(3)),), 0) == 8
+    assert gpu.device.resident_blocks(kernel, 256, (put(gpu, np.ones(3)),), 0) == 8
 
 
-def test_a_launch_that_is_refused(place, hardware):
+def test_a_launch_that_is_refused(gpu, hardware):
     with pytest.raises(hardware.GpuError) as caught:
-        start(place, double, put(place, np.ones(3)), threads=2000)
+        start(gpu, double, put(gpu, np.ones(3)), threads=2000)
     assert re.search(
         r"the kernel .*test_cuda_hardware.double could not be started with 1 blocks of 2000 threads on cuda:0 \(stand-in\)",
         str(caught.value),
@@ -231,16 +231,16 @@ def illegal():
     raise stand_in.Fault(Code.CUDA_ERROR_ILLEGAL_ADDRESS)
 
 
-def test_a_kernel_that_fails(place, hardware):
-    x = put(place, np.ones(3))
-    place.gpu.synchronize()
+def test_a_kernel_that_fails(gpu, hardware):
+    x = put(gpu, np.ones(3))
+    gpu.device.synchronize()
     with pytest.raises(hardware.GpuError) as caught:
-        start(place, illegal)
-        start(place, double, x)
-        place.gpu.synchronize()
+        start(gpu, illegal)
+        start(gpu, double, x)
+        gpu.device.synchronize()
     message = str(caught.value)
     assert "illegal address (CUDA_ERROR_ILLEGAL_ADDRESS)" in message
-    for call in (lambda: got(x), lambda: place.gpu.allocate(5), place.gpu.synchronize):
+    for call in (lambda: got(x), lambda: gpu.device.allocate(5), gpu.device.synchronize):
         with pytest.raises(hardware.GpuError, match="NBKERAS_SYNCHRONOUS=1"):
             call()
 
@@ -248,34 +248,34 @@ def test_a_kernel_that_fails(place, hardware):
 def test_a_kernel_that_fails_is_named_where_each_is_waited_for(driver, monkeypatch):
     monkeypatch.setenv("NBKERAS_SYNCHRONOUS", "1")
     with stand_in.loaded(driver) as hardware:
-        place = Place(hardware.Device(0), driver)
-        start(place, double, put(place, np.ones(3)))
+        gpu = Gpu(hardware.Device(0), driver)
+        start(gpu, double, put(gpu, np.ones(3)))
         with pytest.raises(hardware.GpuError, match=r"the kernel .*\.illegal was the last to run"):
-            start(place, illegal)
+            start(gpu, illegal)
 
 
-def test_freed_memory_is_a_fault(place, hardware):
-    x = put(place, np.ones(3))
-    place.gpu.synchronize()
-    place.gpu.free(x.memory)
+def test_freed_memory_is_a_fault(gpu, hardware):
+    x = put(gpu, np.ones(3))
+    gpu.device.synchronize()
+    gpu.device.free(x.memory)
     with pytest.raises(hardware.GpuError, match="illegal address"):
-        start(place, double, x)
-        place.gpu.synchronize()
+        start(gpu, double, x)
+        gpu.device.synchronize()
 
 
 # -------------------- programs --------------------
 
 
-def test_a_program_is_captured_once_and_played(place, driver):
-    x, y, plays = put(place, np.ones(3)), put(place, np.zeros(3)), []
+def test_a_program_is_captured_once_and_played(gpu, driver):
+    x, y, plays = put(gpu, np.ones(3)), put(gpu, np.zeros(3)), []
 
     def play():
         plays.append(1)
-        start(place, double, x)
-        place.gpu.move(x.address, y.address, 24)
+        start(gpu, double, x)
+        gpu.device.move(x.address, y.address, 24)
 
-    run = place.gpu.graph(play, place)
-    place.scratch = {"products": "memory"}
+    run = gpu.device.graph(play, gpu)
+    gpu.scratch = {"products": "memory"}
     for _ in range(4):
         run()
     assert got(x).tolist() == [16] * 3 and got(y).tolist() == [16] * 3
@@ -287,27 +287,27 @@ def test_a_program_is_captured_once_and_played(place, driver):
     assert not driver.executables
 
 
-def test_work_of_a_capture_does_not_run(place, driver):
-    x = put(place, np.ones(3))
-    graph = place.gpu.capture(lambda: start(place, double, x))
+def test_work_of_a_capture_does_not_run(gpu, driver):
+    x = put(gpu, np.ones(3))
+    graph = gpu.device.capture(lambda: start(gpu, double, x))
     assert got(x).tolist() == [1, 1, 1]
-    place.gpu.launch_graph(graph)
+    gpu.device.launch_graph(graph)
     assert got(x).tolist() == [2, 2, 2]
 
 
-def test_what_is_uploaded_in_a_capture_is_there_when_it_plays(place):
+def test_what_is_uploaded_in_a_capture_is_there_when_it_plays(gpu):
     """A table that a twin makes at its first use: the graph holds no copy from the CPU."""
-    x, kept = put(place, np.ones(3)), []
+    x, kept = put(gpu, np.ones(3)), []
 
     def play():
         if not kept:
-            kept.append(put(place, np.full(3, 5.0)))
-        start(place, add, x, kept[0])
+            kept.append(put(gpu, np.full(3, 5.0)))
+        start(gpu, add, x, kept[0])
 
-    graph = place.gpu.capture(play)
-    place.gpu.upload(kept[0].address, np.full(3, 7.0))
-    place.gpu.launch_graph(graph)
-    place.gpu.launch_graph(graph)
+    graph = gpu.device.capture(play)
+    gpu.device.upload(kept[0].address, np.full(3, 7.0))
+    gpu.device.launch_graph(graph)
+    gpu.device.launch_graph(graph)
     assert got(x).tolist() == [15, 15, 15]
 
 
@@ -319,9 +319,9 @@ def test_what_is_uploaded_in_a_capture_is_there_when_it_plays(place):
         ("cuStreamBeginCapture", Code.CUDA_ERROR_STREAM_CAPTURE_UNSUPPORTED),
     ],
 )
-def test_what_cannot_be_captured_is_played_kernel_by_kernel(place, driver, name, code):
-    x = put(place, np.ones(3))
-    run = place.gpu.graph(lambda: start(place, double, x), place)
+def test_what_cannot_be_captured_is_played_kernel_by_kernel(gpu, driver, name, code):
+    x = put(gpu, np.ones(3))
+    run = gpu.device.graph(lambda: start(gpu, double, x), gpu)
     driver.failures[name] = code
     with pytest.warns(RuntimeWarning, match=r"\(CUDA_ERROR_.*\): its kernels are launched one by one"):
         run()
@@ -330,25 +330,25 @@ def test_what_cannot_be_captured_is_played_kernel_by_kernel(place, driver, name,
     assert len(driver.streams) == 4 and not driver.graphs
 
 
-def test_errors_while_capturing_leave_nothing_behind(place, driver, hardware):
-    x = put(place, np.ones(3))
+def test_errors_while_capturing_leave_nothing_behind(gpu, driver, hardware):
+    x = put(gpu, np.ones(3))
 
     def play():
-        start(place, double, x)
+        start(gpu, double, x)
         raise KeyError("ours")
 
     with pytest.raises(KeyError, match="ours"):
-        place.gpu.graph(play, place)()
+        gpu.device.graph(play, gpu)()
     assert len(driver.streams) == 4 and not driver.graphs
-    start(place, double, x)
+    start(gpu, double, x)
     assert got(x).tolist() == [2, 2, 2]
 
 
-def test_a_graph_that_fails(place, hardware):
-    run = place.gpu.graph(lambda: start(place, illegal), place)
+def test_a_graph_that_fails(gpu, hardware):
+    run = gpu.device.graph(lambda: start(gpu, illegal), gpu)
     with pytest.raises(hardware.GpuError, match="illegal address.*one of a recorded program"):
         run()
-        place.gpu.synchronize()
+        gpu.device.synchronize()
 
 
 # -------------------- batches --------------------
@@ -358,83 +358,83 @@ def step(x, total):
     total += x.sum()
 
 
-def test_batches_reach_the_step_that_they_are_for(place):
+def test_batches_reach_the_step_that_they_are_for(gpu):
     """Each step reads its batch, though the next ones are written meanwhile."""
-    x, total = put(place, np.zeros(4, np.float32)), put(place, np.zeros(20))
+    x, total = put(gpu, np.zeros(4, np.float32)), put(gpu, np.zeros(20))
     whole = total.at(0, (1,), np.float64)
-    inlet = place.gpu.inlet([x, None])
+    staging = gpu.device.input_staging([x, None])
     for i in range(20):
-        inlet.arrays[0][:] = i
-        assert inlet.arrays[1] is None
-        inlet.send()
-        start(place, step, x, total.at(8 * i, (1,), np.float64))
+        staging.arrays[0][:] = i
+        assert staging.arrays[1] is None
+        staging.send()
+        start(gpu, step, x, total.at(8 * i, (1,), np.float64))
     assert got(total).tolist() == [4.0 * i for i in range(20)] and whole.size == 1
 
 
-def test_batches_are_copied_beside_the_step_before(place, driver):
+def test_batches_are_copied_beside_the_step_before(gpu, driver):
     """On a stream of their own, from page-locked memory, into a buffer that the step does not read."""
     if driver.order != "late":
         pytest.skip("what ran is known in one order")
-    x = put(place, np.zeros(4, np.float32))
-    inlet = place.gpu.inlet([x])
+    x = put(gpu, np.zeros(4, np.float32))
+    staging = gpu.device.input_staging([x])
     assert len(driver.pinned) == 2
-    place.gpu.synchronize()
+    gpu.device.synchronize()
     places = set()
     for i in (1, 2):
-        places.add(device.address(inlet.arrays[0]))
-        inlet.arrays[0][:] = i
-        inlet.send()
-        start(place, double, x)
+        places.add(device.address(staging.arrays[0]))
+        staging.arrays[0][:] = i
+        staging.send()
+        start(gpu, double, x)
     assert len(places) == 2
-    copies = driver.streams[int(place.gpu._copies)]
+    copies = driver.streams[int(gpu.device._copies)]
     driver.run(copies, copies.given)
-    assert driver.streams[place.gpu.stream].done < driver.streams[place.gpu.stream].given
+    assert driver.streams[gpu.device.stream].done < driver.streams[gpu.device.stream].given
     assert got(x).tolist() == [4, 4, 4, 4]
 
 
-def test_a_slot_is_used_again_only_when_its_batch_has_left(place, driver):
-    x = put(place, np.zeros(1, np.float32))
-    inlet, seen = place.gpu.inlet([x]), []
+def test_a_slot_is_used_again_only_when_its_batch_has_left(gpu, driver):
+    x = put(gpu, np.zeros(1, np.float32))
+    staging, seen = gpu.device.input_staging([x]), []
     for i in range(6):
-        inlet.arrays[0][0] = i
-        inlet.send()
-        start(place, lambda array: seen.append(float(array[0])), x)
-    place.gpu.synchronize()
+        staging.arrays[0][0] = i
+        staging.send()
+        start(gpu, lambda array: seen.append(float(array[0])), x)
+    gpu.device.synchronize()
     assert seen == [0, 1, 2, 3, 4, 5]
 
 
-def test_an_inlet_that_ends_gives_all_back(place, driver):
-    x = put(place, np.zeros(3, np.float32))
-    inlet = place.gpu.inlet([x, None])
-    inlet.arrays[0][:] = 1
-    inlet.send()
-    del inlet
+def test_an_inlet_that_ends_gives_all_back(gpu, driver):
+    x = put(gpu, np.zeros(3, np.float32))
+    staging = gpu.device.input_staging([x, None])
+    staging.arrays[0][:] = 1
+    staging.send()
+    del staging
     gc.collect()
     assert not driver.pinned and not driver.events
     assert got(x).tolist() == [1, 1, 1]
 
 
-def test_an_inlet_that_ends_in_another_thread(place, driver):
-    inlet = [place.gpu.inlet([put(place, np.zeros(3, np.float32))])]
-    thread = threading.Thread(target=inlet.clear)
+def test_an_inlet_that_ends_in_another_thread(gpu, driver):
+    staging = [gpu.device.input_staging([put(gpu, np.zeros(3, np.float32))])]
+    thread = threading.Thread(target=staging.clear)
     thread.start()
     thread.join()
     gc.collect()
     assert not driver.pinned and not driver.events
 
 
-def test_an_empty_batch(place):
-    inlet = place.gpu.inlet([place.empty((0, 3), np.float32)])
-    assert inlet.arrays[0].shape == (0, 3)
-    inlet.send()
-    place.gpu.synchronize()
+def test_an_empty_batch(gpu):
+    staging = gpu.device.input_staging([gpu.empty((0, 3), np.float32)])
+    assert staging.arrays[0].shape == (0, 3)
+    staging.send()
+    gpu.device.synchronize()
 
 
-def test_a_batch_that_cannot_be_sent(place, driver, hardware):
-    inlet = place.gpu.inlet([put(place, np.zeros(3, np.float32))])
+def test_a_batch_that_cannot_be_sent(gpu, driver, hardware):
+    staging = gpu.device.input_staging([put(gpu, np.zeros(3, np.float32))])
     driver.failures["cuMemcpyHtoDAsync"] = Code.CUDA_ERROR_INVALID_VALUE
     with pytest.raises(hardware.GpuError, match="cuMemcpyHtoDAsync failed: invalid value"):
-        inlet.send()
+        staging.send()
 
 
 # -------------------- whole programs, with kernels in the simulator --------------------
@@ -458,22 +458,22 @@ def simulated_kernel(driver):
 
 @pytest.fixture
 def whole(hardware, driver, monkeypatch):
-    """A Place on the stand-in, as this thread's."""
+    """A Gpu on the stand-in, as this thread's."""
     from nbkeras.kernels.cuda.machine import gpu as cuda_place
     from nbkeras.kernels.cuda.machine import kernel as cuda_kernel
 
     monkeypatch.setattr(cuda_place, "Device", hardware.Device)
     monkeypatch.setattr(cuda_place, "SIMULATED", False)
     monkeypatch.setattr(cuda_kernel.Kernel, "compiled", simulated_kernel(driver), raising=False)
-    place = cuda_place.Place(0)
-    with device.on(place):
-        yield place
+    gpu = cuda_place.Gpu(0)
+    with device.on(gpu):
+        yield gpu
 
 
 @needs_simulator
 def test_a_recorded_program_with_batches(whole, driver):
     x, total = device.persistent_empty((5, 3), np.float32), Variable(np.zeros(3, np.float32))
-    inlet, program, results = device.inlet([x]), Program(), []
+    staging, program, results = device.input_staging([x]), Program(), []
 
     def step():
         y = ops.exp(ops.multiply(Tensor(x), 0.5))
@@ -481,15 +481,15 @@ def test_a_recorded_program_with_batches(whole, driver):
         return [ops.add(y, total).data]
 
     batches = [np.full((5, 3), i, np.float32) for i in range(8)]
-    inlet.arrays[0][:] = batches[0]
-    inlet.send()
+    staging.arrays[0][:] = batches[0]
+    staging.send()
     with device.record(program):
         outputs = step()
     results.append(outputs[0].copy())
     outputs = program.seal(outputs)
     for batch in batches[1:]:
-        inlet.arrays[0][:] = batch
-        inlet.send()
+        staging.arrays[0][:] = batch
+        staging.send()
         program.run()
         results.append(outputs[0].copy() if batch[0, 0] % 3 == 0 else None)
     sums = np.cumsum([5 * np.exp(0.5 * i) for i in range(8)])
@@ -500,8 +500,8 @@ def test_a_recorded_program_with_batches(whole, driver):
     assert driver.calls.count("cuGraphLaunch") == 7 and driver.calls.count("cuStreamBeginCapture") == 1
 
 
-def trained(place, x, y):
-    with device.on(place):
+def trained(gpu, x, y):
+    with device.on(gpu):
         nbkeras.config.set_seed(1)
         model = Sequential([Dense(5, activation="tanh", input_shape=(3,)), Dense(1)])
         model.compile("adam", "mse", metrics=["mae"])
@@ -551,12 +551,12 @@ def test_an_inlets_memory_is_not_read_by_what_went_before(whole, driver):
     y, buffer = ops.multiply(Tensor(x), 2.0), whole.empty((256,), np.float32)
     address = x.address
     del x
-    inlet = whole.inlet([buffer])
-    assert address in [slot.staged[0].address for slot in inlet._slots]
+    staging = whole.input_staging([buffer])
+    assert address in [slot.staged[0].address for slot in staging._slots]
     for i in range(2):
-        inlet.arrays[0][:] = i
-        inlet.send()
-    copies = driver.streams[int(inlet._device._copies)]
+        staging.arrays[0][:] = i
+        staging.send()
+    copies = driver.streams[int(staging._device._copies)]
     driver.run(copies, copies.given)
     assert (y.numpy() == 2).all()
 

@@ -38,7 +38,7 @@ def arrays():
 def test_a_kernel_on_the_host_gives_what_it_gives_on_the_cpu():
     want = arrays()
     running_maximum(want[0], 2.0, want[1], want[2])
-    place = twins.place()
+    place = twins.gpu()
     x, out, positions = twins.to(place, arrays())
     with device.on(place):
         device.launch(running_maximum, x, 2.0, out, positions)
@@ -47,7 +47,7 @@ def test_a_kernel_on_the_host_gives_what_it_gives_on_the_cpu():
 
 
 def test_views_and_outputs_that_are_inputs():
-    place, (x, _, _) = twins.place(), arrays()
+    place, (x, _, _) = twins.gpu(), arrays()
     there = twins.to(place, x)
     with device.on(place):
         device.launch(np.nextafter, there[:, ::2], there[:, 1::2], there[:, ::2])
@@ -58,7 +58,7 @@ def test_views_and_outputs_that_are_inputs():
 
 
 def test_a_program_with_one_is_played_kernel_by_kernel():
-    place, (x, _, _) = twins.place(), arrays()
+    place, (x, _, _) = twins.gpu(), arrays()
     program = Program()
     with device.on(place):
         there = twins.to(place, x)

@@ -25,12 +25,12 @@ def indices(shape, size, seed=0):
 
 
 def on_gpu(array):
-    return twins.to(twins.place(), array)
+    return twins.to(twins.gpu(), array)
 
 
 def gpu(function, *args, **constants):
     """The first result of an op on the GPU."""
-    return twins.run(twins.place(), function, None, args, constants, None)[0]
+    return twins.run(twins.gpu(), function, None, args, constants, None)[0]
 
 
 # -------------------- numbers as indices --------------------
@@ -86,7 +86,7 @@ def test_take_adds_up_many_equal_indices():
 def test_take_moves_any_dtype(dtype, width):
     twins.check(indexing.take, None, [numbers((5, width), dtype), indices((6,), 5)], {"axis": 0})
     x = on_gpu(numbers((6, 5), dtype))
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         y, _ = indexing.take(x[1:], on_gpu(np.array([3, 0, 3])), 0)
     np.testing.assert_array_equal(y.copy(), numbers((6, 5), dtype)[[4, 1, 4]])
 
@@ -103,12 +103,12 @@ def test_indices_out_of_range_read_nothing_and_add_nothing():
     np.testing.assert_array_equal(along, [np.nan, np.nan, numbers((3,))[1], np.nan])
     dy = numbers((4, 2), seed=1)
     for lead in (1, 2):
-        with device.on(twins.place()):
+        with device.on(twins.gpu()):
             saved = ((lead, 3, 2), on_gpu(index), 1)
             dx, _ = indexing.take_vjp(saved, on_gpu(np.stack([dy] * lead)), (True, False))
         np.testing.assert_array_equal(dx.copy(), [[[0, 0], dy[2], [0, 0]]] * lead)
     for repeats in (1, 20):
-        with device.on(twins.place()):
+        with device.on(twins.gpu()):
             saved = ((3,), on_gpu(np.tile(index, repeats)), 0)
             dx, _ = indexing.take_along_axis_vjp(saved, on_gpu(np.ones(4 * repeats, np.float32)), (True, False))
         np.testing.assert_array_equal(dx.copy(), [0, repeats, 0])
@@ -206,7 +206,7 @@ def test_moving(dtype):
 
 def test_a_gradient_is_written_to_its_destination():
     """A part of a gradient goes where the tape says, though it is contiguous."""
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         destination = on_gpu(np.zeros((2, 3), np.float32))
         dy = on_gpu(numbers((4, 3)))
         pieces = shape.concatenate_vjp(([2, 2], 0), dy, (destination, False))

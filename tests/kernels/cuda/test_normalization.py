@@ -54,8 +54,8 @@ def test_rows_without_a_mask_count_nothing(mask):
     x = numbers((20, 3), np.float32)
     x[~mask] = np.nan
     check_training(x, numbers(3, np.float32, 1), None, mask, (False, True, True))
-    with device.on(twins.place()):
-        arrays = twins.to(twins.place(), (x, None, None, np.zeros(3, np.float32), np.ones(3, np.float32), mask))
+    with device.on(twins.gpu()):
+        arrays = twins.to(twins.gpu(), (x, None, None, np.zeros(3, np.float32), np.ones(3, np.float32), mask))
         y, _ = normalization.batch_normalization_training(*arrays, 0.9, 1e-3)
     np.testing.assert_array_equal(np.isnan(y.copy()), ~np.broadcast_to(mask[:, None], x.shape))
 
@@ -86,8 +86,8 @@ def test_layer_normalization(shape, dtype):
 
 
 def on_gpu(op, arrays, *constants):
-    with device.on(twins.place()):
-        return twins.host(op(*twins.to(twins.place(), arrays), *constants)[0])
+    with device.on(twins.gpu()):
+        return twins.host(op(*twins.to(twins.gpu(), arrays), *constants)[0])
 
 
 def test_float32_statistics_with_a_large_mean():
@@ -98,7 +98,7 @@ def test_float32_statistics_with_a_large_mean():
         exact = x.astype(np.float64)
         exact = (exact - exact.mean(0)) / np.sqrt(exact.var(0) + 1e-3)
         errors = []
-        for where in (None, twins.place()):
+        for where in (None, twins.gpu()):
             with device.on(where):
                 moving = np.zeros(shape[1], np.float32), np.zeros(shape[1], np.float32)
                 arrays = twins.to(where, (x, None, None, *moving, None))

@@ -72,20 +72,20 @@ def run(where, name, dtype, size, first_step=0, decay=0.1, special=()):
 @pytest.mark.parametrize("name", STEPS)
 def test_five_steps(name, dtype):
     for how in ((1, 0, 0.0), (37, 0, 0.1), (301, 1000, 0.1)):
-        got, want = (run(where, name, dtype, *how) for where in (twins.place(), None))
+        got, want = (run(where, name, dtype, *how) for where in (twins.gpu(), None))
         twins._same(got, want, name, 1e-6)
 
 
 @pytest.mark.parametrize("name", STEPS)
 def test_infinity_nan_and_numbers_near_zero(name):
     special = (np.nan, np.inf, -np.inf, 0.0, -0.0, 1e-30, 1e-38, 1e-42, 3e19)
-    got, want = (run(where, name, np.float32, 20, special=special) for where in (twins.place(), None))
+    got, want = (run(where, name, np.float32, 20, special=special) for where in (twins.gpu(), None))
     twins._same(got, want, name, 1e-6)
 
 
 def test_none_of_no_elements():
     for name in STEPS:
-        assert run(twins.place(), name, np.float32, 0)[0].size == 0
+        assert run(twins.gpu(), name, np.float32, 0)[0].size == 0
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -100,7 +100,7 @@ def test_slots_become_zero_before_they_are_subnormal(dtype):
             optimizers_kernels.launch(optimizers_kernels.adam, w, g, m, v, rate, step, 0.0, 0.9, 0.9, 1e-7)
         return twins.host((m, v))
 
-    for got, want in zip(faded(twins.place()), faded(None), strict=True):
+    for got, want in zip(faded(twins.gpu()), faded(None), strict=True):
         np.testing.assert_array_equal(got, want)
         assert (got != 0).sum() == 1
 
@@ -127,7 +127,7 @@ def test_moving_average(dtype, step, every):
             optimizers_kernels.launch(optimizers_kernels.moving_average, *arrays, 0.75, every)
         return twins.host(arrays)
 
-    twins._same(run(twins.place()), run(None), "moving average", 1e-6)
+    twins._same(run(twins.gpu()), run(None), "moving average", 1e-6)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -145,7 +145,7 @@ def test_gradients_scaled_back_and_added_up(dtype, batches):
             optimizers_kernels.launch(gradients.accumulate, g_, total_, due, 3)
         return twins.host(arrays)
 
-    twins._same(run(twins.place()), run(None), "gradients", 1e-6)
+    twins._same(run(twins.gpu()), run(None), "gradients", 1e-6)
 
 
 def limited(where, parts, limit):
@@ -163,7 +163,7 @@ def test_norms(dtype, sizes):
     parts = [rng.standard_normal(n).astype(dtype) for n in sizes]
     norm = np.sqrt(sum((p.astype(np.float64) ** 2).sum() for p in parts))
     for limit in (0.5 * norm, 2 * norm):
-        got = limited(twins.place(), parts, limit)
+        got = limited(twins.gpu(), parts, limit)
         twins._same(got, limited(None, parts, limit), "limited", 1e-6)
         for part, whole in zip(got, parts, strict=True):
             np.testing.assert_allclose(part, whole * min(1, limit / norm), rtol=1e-6)
@@ -173,7 +173,7 @@ def test_norms(dtype, sizes):
 def test_norms_of_numbers_out_of_the_ordinary(value):
     parts = [np.array([1, value, 2], np.float32), np.ones(70, np.float32)]
     np.testing.assert_array_equal(
-        np.concatenate(limited(twins.place(), parts, 1.0)), np.concatenate(limited(None, parts, 1.0))
+        np.concatenate(limited(twins.gpu(), parts, 1.0)), np.concatenate(limited(None, parts, 1.0))
     )
 
 
@@ -187,7 +187,7 @@ def test_clipping_and_weight_decay():
             device.launch(optimizers_kernels.shrink, w, rate, 0.1)
         return twins.host((g, w))
 
-    for got, want in zip(run(twins.place()), run(None), strict=True):
+    for got, want in zip(run(twins.gpu()), run(None), strict=True):
         np.testing.assert_array_equal(got, want)
 
 
@@ -212,7 +212,7 @@ def make(case):
 @pytest.mark.parametrize("case", SPEC["optimizers"])
 def test_optimizers_equal_keras_eager_and_replayed(case):
     """Clipping, averages and schedules too, with the state read back."""
-    with device.on(twins.place()):
+    with device.on(twins.gpu()):
         optimizer, program = make(case), Program()
         variables = [Variable(part, name=f"w{i}") for i, part in enumerate(split(REFERENCE["weights"]))]
         optimizer.build(variables)

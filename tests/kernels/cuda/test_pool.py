@@ -17,7 +17,7 @@ def normal(*shape, dtype="float32", seed=0):
 
 def check(kind, x, size, strides, padding):
     constants = {"size": size, "strides": strides, "padding": padding}
-    expected, found = (twins.run(where, *KINDS[kind], [x], constants, None) for where in (None, twins.place()))
+    expected, found = (twins.run(where, *KINDS[kind], [x], constants, None) for where in (None, twins.gpu()))
     np.testing.assert_array_equal(found[0], expected[0])
     np.testing.assert_array_equal(found[1][0], expected[1][0])
     assert found[0].dtype == found[1][0].dtype == x.dtype
@@ -100,5 +100,5 @@ def test_arrays_that_start_anywhere():
                 results += [y, *pool.max_pool_vjp(saved, dy, [target])]
             return twins.host(tuple(results))
 
-    for found, expected in zip(placed(twins.place()), placed(None), strict=True):
+    for found, expected in zip(placed(twins.gpu()), placed(None), strict=True):
         np.testing.assert_array_equal(found, expected)

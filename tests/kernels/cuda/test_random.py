@@ -20,7 +20,7 @@ SIZES = (0, 1, 3, 4, 6, 257, random_kernels.BLOCK, random_kernels.BLOCK + 5, 2 *
 def both(draw, *arrays):
     """What `draw` makes of a key and arrays, on the GPU and on the CPU."""
     found = []
-    for where in (twins.place(), None):
+    for where in (twins.gpu(), None):
         with device.on(where):
             found.append(twins.host(draw(*twins.to(where, (KEY, *arrays)))))
     return found
@@ -190,7 +190,7 @@ def test_a_replayed_program_draws_the_numbers_of_steps_made_one_by_one():
 
     expected = run(None, False)
     assert len({mask.tobytes() for mask in expected}) == 3
-    for where, replay in ((None, True), (twins.place(), False), (twins.place(), True)):
+    for where, replay in ((None, True), (twins.gpu(), False), (twins.gpu(), True)):
         np.testing.assert_array_equal(run(where, replay), expected)
 
 

@@ -161,12 +161,10 @@ def test_more_samples_than_blocks_take_at_once(family, way):
 )
 def test_the_way_that_fits(family, units, batch, dtype, way, monkeypatch):
     from nbkeras.kernels.cuda.recurrent import gru as gru_cuda
-    from nbkeras.kernels.cuda.recurrent import lstm as lstm_cuda
     from nbkeras.kernels.cuda.recurrent import recurrence as recurrent_cuda
-    from nbkeras.kernels.cuda.recurrent import simple_rnn as simple_rnn_cuda
 
     started = []
-    for module in (gru_cuda, lstm_cuda, recurrent_cuda, simple_rnn_cuda):
+    for module in (gru_cuda, recurrent_cuda):
 
         def spy(kernel, *args, start=module.start, **options):
             started.append(kernel.__name__)

@@ -129,14 +129,14 @@ def test_sums_of_many_rows(shape):
 def test_float32_sums_are_accurate(shape, axis):
     """To a few times the unit of rounding, as on the CPU: no chain is long."""
     x = np.random.default_rng(1).uniform(0, 1, shape).astype(np.float32)
-    with device.on(twins.place()):
-        y, _ = reduce.sum(twins.to(twins.place(), x), (axis,))
+    with device.on(twins.gpu()):
+        y, _ = reduce.sum(twins.to(twins.gpu(), x), (axis,))
     np.testing.assert_allclose(y.copy(), x.astype(np.float64).sum(axis), rtol=3e-7)
 
 
 def test_the_same_each_time():
     x = numbers((700, 5), np.float32)
-    run = functools.partial(twins.run, twins.place(), reduce.sum, None, [x], {"axes": (0,)}, None)
+    run = functools.partial(twins.run, twins.gpu(), reduce.sum, None, [x], {"axes": (0,)}, None)
     assert run()[0].tobytes() == run()[0].tobytes()
 
 
