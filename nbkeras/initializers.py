@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras import behaviour
 from nbkeras import config as settings
 from nbkeras import later as _later
 from nbkeras.annotated import briefly
@@ -162,6 +163,8 @@ class STFT(Initializer):
 class RandomInitializer(Initializer):
     """What random initializers share: the seed, an integer, a SeedGenerator, or None for one from the global seed."""
 
+    _calls = 0  # of `generator`, where each call draws anew
+
     def __init__(self, seed=None):
         if isinstance(seed, Mapping) and "config" in seed:
             seed = SeedGenerator.from_config(seed["config"])
@@ -171,10 +174,14 @@ class RandomInitializer(Initializer):
         self.seed = settings.next_seed() if seed is None else seed
 
     def generator(self) -> np.random.Generator:
-        """A NumPy generator at the start of this initializer's numbers."""
+        """A NumPy generator at the start of this initializer's numbers; in Keras 2 of those of this call."""
         if isinstance(self.seed, SeedGenerator):
             return np.random.default_rng(np.asarray(self.seed.next()))
-        return np.random.default_rng(int(self.seed) % 2**32)
+        seed = int(self.seed) % 2**32
+        if not behaviour.current.initializers_draw_anew:
+            return np.random.default_rng(seed)
+        self._calls += 1
+        return np.random.default_rng([seed, self._calls - 1] if self._calls > 1 else seed)
 
     def get_config(self):
         seed = self._given_seed

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, graph, nest, ops, regularizers, room, tensor
+from nbkeras import behaviour, config, graph, nest, ops, regularizers, room, tensor
 from nbkeras.annotated import briefly
 from nbkeras.connected import Connected
 from nbkeras.graph import SymbolicTensor, is_symbolic
@@ -28,6 +28,8 @@ class _Layers(Registry):
 
     def _written(self, item):
         written = super()._written(item)
+        if behaviour.current.writes_input_shape:  # a file has an InputLayer for it, and Keras 3 takes no such argument
+            written["config"].pop("batch_input_shape", None)
         if type(item).get_build_config is not Layer.get_build_config:
             written["build_config"] = item.get_build_config()
         return written
@@ -50,6 +52,7 @@ class _Context(threading.local):
 
 
 _context = _Context()
+_kept_phase: bool | None = None  # of the layers that are connected from now on, where the behaviour is to keep it
 
 
 @contextlib.contextmanager
@@ -68,8 +71,17 @@ def learning_phase() -> bool:
 
 
 def set_learning_phase(value) -> None:
-    """Set it for calls outside fit, evaluate and predict, which set their own."""
+    """Set it for calls outside fit, evaluate and predict, which set their own; in Keras 2 see `keeps_learning_phase`."""
+    global _kept_phase
     _context.training = bool(value)
+    if behaviour.current.keeps_learning_phase:
+        _kept_phase = bool(value)
+
+
+def forget_learning_phase() -> None:
+    """Let layers that are connected from now on keep no phase."""
+    global _kept_phase
+    _kept_phase = None
 
 
 _ARGUMENTS = (
@@ -94,11 +106,11 @@ class Layer(Module, Connected):
     """
 
     _passed: tuple[tuple, dict[str, Any]]  # arguments it was made with
+    _phase: bool | None = None  # the learning phase that it was connected in, where it stays in that one
     supports_masking = False
     input_spec: Any = None
     input_dtype: str | None = None  # of the input of a Sequential that starts with this layer; None: the layer's own
     trains_by_default = False  # what `training` is in a call outside fit, evaluate and predict that does not say
-    masks_beside_others = False  # whether an input's mask reaches `call` beside other tensors, as in Keras 2
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
 
@@ -190,6 +202,9 @@ class Layer(Module, Connected):
 
     def compute_output_shape(self, input_shape) -> Any:
         """Shape of the output for a shape of the input; by default found by a dry run of `call`."""
+        asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
+        if behaviour.current.own_layers_keep_shape and not asking.__module__.startswith("nbkeras."):
+            return input_shape
         inputs = graph.symbols(tuple(input_shape) if nest.is_shape(input_shape) else input_shape, self.dtype)
         self._ensure_built(inputs)
         return nest.shapes(graph.infer(self._plain_call, (inputs,), {}))
@@ -210,6 +225,8 @@ class Layer(Module, Connected):
             values["autocast"] = False
         if type(self).get_config is Layer.get_config and type(self).__init__ is not Layer.__init__:
             values = {**self._passed_arguments(), "name": self.name}
+        if self._batch_input_shape is not None and behaviour.current.writes_input_shape:
+            values["batch_input_shape"] = self._batch_input_shape
         return values
 
     def __new__(cls, *args, **kwargs):
@@ -282,6 +299,8 @@ class Layer(Module, Connected):
         room.step()
         names = tensor.layer_stack.names
         names.append(self.name)
+        if self._phase is not None:
+            kwargs = {**kwargs, "training": self._phase}
         training = kwargs.get("training", _context.training)
         if "training" not in self._call_takes and not self._call_takes_any:  # as in Keras it is for the layers inside
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
@@ -310,7 +329,7 @@ class Layer(Module, Connected):
         """Whether the mask of the first argument reaches `call`: as in Keras 3 if no other argument is a tensor."""
         kinds = Tensor, np.ndarray
         several = [value for value in named.values() if any(isinstance(leaf, kinds) for leaf in nest.flatten(value))]
-        return len(several) < 2 or self.masks_beside_others
+        return len(several) < 2 or behaviour.current.masks_reach_calls_with_several_tensors
 
     def _plain_call(self, *args, **kwargs) -> Any:
         """`call` with `training` filled in, for dry runs."""
@@ -377,6 +396,7 @@ class Layer(Module, Connected):
             shapes: Any = {name: nest.shapes(value) for name, value in given.items() if value is not None}
         else:
             shapes = nest.shapes(inputs) if not isinstance(inputs, list) else [nest.shapes(i) for i in inputs]
+        before = self._loss_count() if behaviour.current.refuses_losses_in_build else None
         with tensor.outside_program():
             self.build(**shapes) if self._build_takes else self.build(shapes)
         self.build_shapes = shapes
@@ -384,6 +404,13 @@ class Layer(Module, Connected):
         if self._initial_weights is not None:
             self.set_weights(self._initial_weights)
             self._initial_weights = None
+        if before is not None and self._loss_count() > before:
+            raise NotImplementedError(
+                f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
+            )
+
+    def _loss_count(self) -> int:
+        return sum(len(each._losses) for each in self._all_layers())
 
     def _set_masks(self, inputs: Any, masks: Any, outputs: Any) -> None:
         try:
@@ -417,6 +444,8 @@ class Layer(Module, Connected):
     def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:
         for name in () if self._call_takes_any else kwargs.keys() - self._call_takes - {"training", "mask"}:
             raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {name!r}")
+        if behaviour.current.keeps_learning_phase:
+            self._phase = _kept_phase if kwargs.get("training") is None else None
         inputs = args[0] if args else next(iter(kwargs.values()))
         self._check_input(inputs)
         named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import data, mistakes, nest, tabular, tensor, turns
+from nbkeras import behaviour, data, mistakes, nest, tabular, tensor, turns
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import ArraySource, Batch, Source, StreamSource
 from nbkeras.feeding import Layout, prepare_targets, prepare_weights, spread, weigh_classes
@@ -66,6 +66,7 @@ class Trainer(Stepper, registered=False):
         y_structure: Any = None
         if y is not None:
             y_structure, y_leaves = prepare_targets(y, names)
+            y_leaves = behaviour.current.targets(y_leaves)
         weights = prepare_weights(sample_weight, names, len(y_leaves))
         layout = Layout(x_structure, y_structure, len(x_leaves), len(y_leaves))
         return layout, [*x_leaves, *y_leaves, *weights]
@@ -224,6 +225,7 @@ class Trainer(Stepper, registered=False):
                 validation = self._validation_source(validation_data, size, validation_steps)
         verbose = 1 if verbose == "auto" else verbose
         callbacks = self._callbacks(callbacks, bool(verbose), verbose, epochs, source.steps)
+        behaviour.current.show_validation(callbacks.callbacks, validation_data, validation and validation[0])
         self.stop_training = False
         self._prepare_optimizer()
         self.initial_epoch = initial_epoch
@@ -301,6 +303,7 @@ class Trainer(Stepper, registered=False):
         self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, draw: bool, simple: bool
     ) -> Any:
         """Predict batch by batch; simple: x is one array, and nothing else was asked for."""
+        x = behaviour.current.inputs_to_predict(x)
         _check_counts(batch_size=batch_size, steps=steps)
         source: Any
         source, layout = self._source(x, None, None, batch_size, steps, inputs_only=True)

@@ -11,9 +11,9 @@ BANNED_NAMES = {"helpers", "helper", "misc", "common", "base", "util"}  # `utils
 # The floor of every module of nbkeras; what is not named is on floor 3. Imports go to the same floor or below.
 FLOORS = {
     0: "nbkeras.kernels",
-    1: "nbkeras.placement nbkeras.exchange nbkeras.dtypes nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tree "
-    "nbkeras.later nbkeras.mistakes nbkeras.annotated nbkeras.tape nbkeras.turns nbkeras.program nbkeras.observed nbkeras.tensor "
-    "nbkeras.ops nbkeras.room",
+    1: "nbkeras.behaviour nbkeras.placement nbkeras.exchange nbkeras.dtypes nbkeras.config nbkeras.registry nbkeras.nest "
+    "nbkeras.tree nbkeras.later nbkeras.mistakes nbkeras.annotated nbkeras.tape nbkeras.turns nbkeras.program "
+    "nbkeras.observed nbkeras.tensor nbkeras.ops nbkeras.room",
     2: "nbkeras.random nbkeras.distributions nbkeras.elastic "
     "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "

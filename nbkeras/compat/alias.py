@@ -11,6 +11,7 @@ from typing import Any
 from nbkeras import later
 from nbkeras.compat import keras2
 from nbkeras.compat.modules import RENAMED, SHOWN
+from nbkeras.compat.tensorflow import finder as tensorflow_finder
 
 FOLDER = str(pathlib.Path(__file__).parent / "drop_in")
 
@@ -91,13 +92,24 @@ def install_as_keras(tensorflow: bool = False) -> None:
     """
     if _finder not in sys.meta_path:
         _stand_in("keras", "Keras", _finder, FOLDER)
-        keras2.apply()
+        keras2.install()
         importlib.import_module("keras")
     if tensorflow:
-        finder = importlib.import_module("nbkeras.compat.tensorflow").finder
-        if finder not in sys.meta_path:
-            _stand_in("tensorflow", "TensorFlow", finder, f"{FOLDER}_tensorflow")
+        if tensorflow_finder not in sys.meta_path:
+            _stand_in("tensorflow", "TensorFlow", tensorflow_finder, f"{FOLDER}_tensorflow")
             importlib.import_module("tensorflow")
+
+
+def uninstall() -> None:
+    """Undo `install_as_keras` in this process: nbkeras is Keras 3 again, and `import keras` finds what is installed."""
+    names = {"keras": _finder, "tensorflow": tensorflow_finder}
+    for name, finder in names.items():
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+            sys.path.remove(FOLDER if name == "keras" else f"{FOLDER}_{name}")
+            for module in [each for each in sys.modules if each.partition(".")[0] == name]:
+                del sys.modules[module]
+    keras2.uninstall()
 
 
 def _stand_in(name: str, title: str, finder: importlib.abc.MetaPathFinder, folder: str) -> None:

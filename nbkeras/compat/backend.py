@@ -9,12 +9,7 @@ from nbkeras.backend import control
 
 
 class LearningPhase:
-    """What `K.learning_phase()` returns: an input for `K.function`, and as a condition whether this is training.
-
-    fixed: the phase that `set_learning_phase` gave to the layers that are connected from then on, for good.
-    """
-
-    fixed: bool | None = None
+    """`K.learning_phase()`: an input for `K.function`, and as a condition whether this is training."""
 
     def __bool__(self) -> bool:
         return layer.learning_phase()
@@ -97,14 +92,13 @@ def set_learning_phase(value: int) -> None:
     if value not in (0, 1):
         raise ValueError(f"the learning phase must be 0 or 1, received {value!r}")
     backend.set_learning_phase(value)
-    _phase.fixed = bool(value)
 
 
 def clear_session() -> None:
     """Start counting layer names anew, with no phase set."""
     backend.clear_session()
     backend.set_learning_phase(0)
-    _phase.fixed = None
+    layer.forget_learning_phase()
 
 
 def image_dim_ordering() -> str:

@@ -1,15 +1,10 @@
-"""What Keras 2's recurrent layers had and today's have not: `constants` for a cell, states of stacked cells in one list.
-
-`install_as_keras` attaches these as it does those of `methods`.
-"""
+"""The `constants` of cells of recurrent layers, which Keras 2 had; `keras2.install` sets these as those of `methods`."""
 
 import copy
 import inspect
 from typing import Any
 
-import numpy as np
-
-from nbkeras import initializers, layers, nest, ops
+from nbkeras import layers, ops
 from nbkeras.compat.generic_utils import to_list
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import Layer
@@ -18,7 +13,6 @@ from nbkeras.layers.recurrent_cells import with_named_states
 from nbkeras.tensor import Tensor
 
 _rnn, _both = vars(recurrent.RNN).copy(), vars(layers.Bidirectional).copy()
-_weight = recurrent_cells._Cell._weight
 
 
 def _takes_constants(cell: Any) -> bool:
@@ -97,16 +91,6 @@ class RNN(_WithConstants):
 
     _cell_fed = None  # the cell with its constants, during a call
 
-    @property
-    def states(self):
-        """The states of a stateful layer; before it knows its batch, and of others, None for each."""
-        found = _rnn["states"].fget(self)
-        return [None] * self._state_count if found is None else found  # type: ignore[attr-defined]
-
-    @states.setter
-    def states(self, values):
-        _rnn["states"].fset(self, values)
-
     def build(self, input_shape):
         """`build`; a cell that takes constants is built for a list of shapes, its input's and theirs."""
         _, constants = self._parted(input_shape)
@@ -129,22 +113,14 @@ class RNN(_WithConstants):
         shapes = self._state_shapes(None)  # type: ignore[attr-defined]
         return [ops.tile(ops.expand_dims(zeros, -1), (1, size)) for _, size in shapes]
 
-    def compute_output_shape(self, input_shape):
-        """`compute_output_shape`, the states' in one list."""
-        found = _rnn["compute_output_shape"](self, input_shape)
-        if not self.return_state:  # type: ignore[attr-defined]
-            return found
-        return [found[0], *self._state_shapes(found[0][0])]  # type: ignore[attr-defined]
-
     def call(self, sequences, initial_state=None, mask=None, training=None):
-        """`call`; the last states follow the output in one list."""
+        """`call`; the cell gets the constants."""
         sequences, constants = self._parted(sequences)
         self._cell_fed = _fed(self.cell, constants) if constants else None  # type: ignore[attr-defined]
         try:
-            found = _rnn["call"](self, sequences, initial_state, mask, training)
+            return _rnn["call"](self, sequences, initial_state, mask, training)
         finally:
             self._cell_fed = None
-        return nest.flatten(found) if self.return_state else found  # type: ignore[attr-defined]
 
     def _step(self, step, states, training):
         return recurrent_cells.call_cell(self._cell_fed or self.cell, step, states, training)  # type: ignore
@@ -191,24 +167,3 @@ class Bidirectional(_WithConstants):
     def from_config(cls, config, custom_objects=None):
         """A layer with new weights from `get_config`."""
         return _made(cls, _both["from_config"], config, custom_objects)
-
-
-class StackedRNNCells:
-    """Of the cell."""
-
-    state_size = property(lambda self: tuple(nest.flatten([cell.state_size for cell in self.cells])))
-
-
-class Cell:
-    """Of the built-in cells."""
-
-    def _weight(self, kind, shape, initializer=None):
-        """An identity as the recurrent kernel is one for each gate."""
-        own = self.recurrent_initializer  # type: ignore[attr-defined]
-
-        def identities(shape, dtype=None):
-            return np.tile(own(shape[:1] * 2, dtype), shape[1] // shape[0])
-
-        if kind == "recurrent" and isinstance(own, initializers.Identity):
-            initializer = identities
-        return _weight(self, kind, shape, initializer)  # type: ignore[arg-type]

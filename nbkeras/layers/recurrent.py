@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import nest, ops, tensor
+from nbkeras import behaviour, nest, ops, tensor
 from nbkeras.layer import InputSpec, Layer, layers
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
@@ -93,7 +93,7 @@ class RNN(Layer):
         batch, steps = _first(input_shape)[:2]
         size = output_size_of(self.cell)
         output = (batch, steps, size) if self.return_sequences else (batch, size)
-        return [output, *self._packed(self._state_shapes(batch))] if self.return_state else output
+        return [output, *self._returned(self._state_shapes(batch))] if self.return_state else output
 
     def compute_mask(self, inputs, mask=None):
         """The input's with return_sequences, else None; None for states."""
@@ -111,6 +111,10 @@ class RNN(Layer):
             for part in (size if isinstance(size, list | tuple) else [size])
         ]
 
+    def _returned(self, flat: list) -> list:
+        """A flat list of states as a call returns them behind its output."""
+        return flat if behaviour.current.flat_states else self._packed(flat)
+
     # -------------------- states --------------------
 
     def get_initial_state(self, batch_size=None) -> list:
@@ -120,7 +124,9 @@ class RNN(Layer):
     @property
     def states(self) -> list | None:
         """The states of a stateful layer, Variables in the structure of state_size; None before it knows its batch."""
-        return None if self._kept is None else self._packed(list(self._kept))
+        if self._kept is not None:
+            return self._packed(list(self._kept))
+        return [None] * self._state_count if behaviour.current.lists_absent_states else None
 
     @states.setter
     def states(self, values) -> None:
@@ -242,7 +248,7 @@ class RNN(Layer):
         if self.stateful and not tensor.is_shapes_only():
             for variable, state in zip(self._kept or (), states, strict=True):
                 variable.assign(state)
-        return [output, *self._packed(states)] if self.return_state else output
+        return [output, *self._returned(states)] if self.return_state else output
 
     def _time_mask(self, mask, sequences) -> Tensor:
         mask = as_tensor(mask, "bool")

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config, initializers
+from nbkeras import behaviour, config, initializers
 from nbkeras.kernels import device
 from nbkeras.optimizers.buffers import Buffers, Run
 from nbkeras.optimizers.settings import Settings
@@ -83,6 +83,9 @@ class State(Settings):
         if [id(v) for v in variables] == [id(v) for v in self._trainable]:
             return
         unknown = [v.path for v in variables if v not in self._positions]
+        if unknown and behaviour.current.optimizers_start_anew:
+            self.built, self._own, self._added = False, [], {}
+            return self.build(variables)
         if unknown:
             raise ValueError(
                 f"this {type(self).__name__} was built for other variables and does not know {unknown}: make a new "
