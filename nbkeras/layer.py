@@ -19,6 +19,7 @@ from nbkeras.input_spec import mismatch
 from nbkeras.mistakes import set_by_init, warn
 from nbkeras.module import Module
 from nbkeras.naming import snake_case, unique_name
+from nbkeras.observed import observe
 from nbkeras.registry import Registry, is_sharing, nearest
 from nbkeras.tensor import Tensor, as_tensor
 
@@ -297,6 +298,8 @@ class Layer(Module, Connected):
 
     def _named_call(self, args: tuple, kwargs: dict) -> Any:
         room.step()
+        if tensor.is_step_recorded():
+            observe([self])
         names = tensor.layer_stack.names
         names.append(self.name)
         if self._phase is not None:

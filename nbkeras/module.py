@@ -153,6 +153,8 @@ class Module(Observed):
     @property
     def trainable_weights(self) -> list[Variable]:
         """Those that training updates: nothing in a layer that is frozen, whatever the layers in it say."""
+        if tensor.is_step_recorded():  # which layers are frozen decides what the step computes
+            tensor.depend_on(*self._all_layers())
         found: set[int] = set()
         todo: list[Module] = [self] if self._trainable else []
         seen: set[int] = set()
@@ -185,11 +187,15 @@ class Module(Observed):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         """Freeze or unfreeze this layer and all below it; compile again for it to take effect on training."""
+        value, changed = bool(value), []
         for layer in self._all_layers():
-            layer._trainable = bool(value)
-            for variable in layer._own_weights():
-                variable.trainable = bool(value) and variable.declared_trainable
-        tensor.invalidate_programs()
+            wanted = {v: value and bool(v.declared_trainable) for v in layer._own_weights()}
+            if layer._trainable != value or any(v.trainable != each for v, each in wanted.items()):
+                changed.append(layer)
+            layer._trainable = value
+            for variable, each in wanted.items():
+                variable.trainable = each
+        tensor.outdate(*changed)
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of all weights, in the order of `weights`."""

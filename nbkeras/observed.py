@@ -15,7 +15,7 @@ import numpy as np
 
 from nbkeras import turns
 from nbkeras.mistakes import warn
-from nbkeras.tensor import invalidate_programs, layer_stack
+from nbkeras.tensor import depend_on, layer_stack, outdate
 
 _PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)  # compared by value, all else by identity
 _NOT_IN_STEPS = frozenset({"__init__", "build", "get_config", "from_config", "__repr__", "__setattr__"})
@@ -45,7 +45,7 @@ class Observed:
         if changed and not (turns.inside() or layer_stack.names) and name in self.names_read_in_steps():
             held["_observed"] = False
             held["_changes"] = self._changes + 1
-            invalidate_programs()
+            outdate(self)
             if self._changes == _OFTEN:
                 owner = f"{type(self).__name__} {held.get('name', '')!r}"
                 warn(
@@ -56,10 +56,11 @@ class Observed:
 
 
 def observe(objects: Iterable[Any]) -> None:
-    """Say that a step is recorded with these objects; those that are not Observed are passed over."""
+    """Say that the step that this thread records reads these objects; those that are not Observed are passed over."""
     for each in objects:
         if isinstance(each, Observed):
             each.__dict__["_observed"] = True
+            depend_on(each)
 
 
 def _same(before: Any, value: Any) -> bool:

@@ -90,6 +90,10 @@ class Program:
     def __init__(self) -> None:
         self.steps: list[tuple[Callable, tuple]] = []
         self.reason: str | None = None  # why the step cannot be replayed
+        self.depends: set[int] = (
+            set()
+        )  # ids of what it was recorded with: arrays from before it, and objects; see `outdate`
+        self.outdated = False  # one of those has changed: it must be recorded again
         self.on_read: Callable[[], str] = lambda: "a tensor's value was read"
         self.nbytes = 0
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
@@ -125,6 +129,7 @@ class Program:
             offset = device.address(array) - device.address(owner)
             return _View(known[1], offset, array.shape, array.strides, array.dtype)
         if device.is_persistent(owner) or array.size == 0:
+            self.depends.add(id(owner))
             return device.plain(array)
         raise _made_outside(f"the kernel {named(function)} was given", array)
 
@@ -211,23 +216,29 @@ def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int
     return offsets, int(ends.max(initial=0))
 
 
-_generation = 0  # counts what makes recorded programs wrong: moved weights, frozen layers
+_caches: weakref.WeakSet = weakref.WeakSet()  # all that hold programs
+_caches_lock = threading.Lock()
 
 
-def invalidate_programs() -> None:
-    """Make every program recorded so far be recorded again before its next use."""
-    global _generation
-    _generation += 1
+def depend_on(*things: Any) -> None:
+    """Have the step that this thread records, if any, be recorded again once `outdate` is called with one of these objects."""
+    recorder = device.recorder()
+    if isinstance(recorder, Program):
+        recorder.depends.update(map(id, things))
+
+
+def outdate(*things: Any) -> None:
+    """Have the programs that depend on one of these arrays or objects be recorded again before their next use; no others."""
+    changed = {id(device.root(thing) if isinstance(thing, device.ARRAYS) else thing) for thing in things}
+    with _caches_lock:
+        caches = list(_caches)
+    for each in caches:
+        each.drop(changed)
 
 
 def is_step_recorded() -> bool:
     """Whether this thread records a step as a program; `tape.is_recording` is about gradients."""
     return device.recorder() is not None
-
-
-def program_generation() -> int:
-    """Programs recorded in another generation than this are out of date."""
-    return _generation
 
 
 class _Recorded(NamedTuple):
@@ -250,9 +261,12 @@ class Steps:
     def __init__(self, name: str, function: Callable, where: Callable[[], str], capacity: int = 8):
         self._name, self._function, self._where, self._capacity = name, function, where, capacity
         self._free: OrderedDict[tuple, list[_Recorded]] = OrderedDict()
-        self._unrecordable: set[tuple] = set()
+        self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # those that are free, are run, or are recorded now
+        self._unrecordable: dict[tuple, set[int]] = {}  # and what their steps depend on
         self._lock = threading.Lock()
         self.recordings = 0
+        with _caches_lock:
+            _caches.add(self)
 
     def run(
         self, key: Any, batch: Any, context: Any, use: Callable[[list[Array], Any], Any], eagerly: bool = False
@@ -274,7 +288,7 @@ class Steps:
                 if free is not None:
                     self._free.move_to_end(whole)
                     recorded = free.pop() if free else None
-            if free is None or recorded is None:
+            if free is None or recorded is None or recorded.program.outdated:
                 return self._record(whole, batch, context, use)
             batch.write(recorded.inlet.arrays)
             recorded.inlet.send()
@@ -288,6 +302,8 @@ class Steps:
     def _record(self, key: tuple, batch: Any, context: Any, use: Callable) -> Any:
         program, (buffers, inlet) = Program(), _buffers(batch.signature)
         program.on_read = self._where
+        with self._lock:
+            self._made.add(program)
         batch.write(inlet.arrays)
         inlet.send()
         with device.record(program):
@@ -302,7 +318,8 @@ class Steps:
                 f"{program.reason}, so the model's {self._name} step cannot be recorded and runs eagerly from now on: "
                 "right, but slower. Compute with nbkeras.ops instead, or compile with run_eagerly=True to say so"
             )
-        self._unrecordable.add(key)
+        with self._lock:
+            self._unrecordable[key] = program.depends
         return result
 
     def _give_back(self, key: tuple, recorded: _Recorded) -> None:
@@ -311,6 +328,18 @@ class Steps:
             self._free.move_to_end(key)
             while len(self._free) > self._capacity:
                 self._free.popitem(last=False)
+
+    def drop(self, changed: set[int]) -> None:
+        """Drop the programs that depend on what changed, with their memory; those that run now are not run again."""
+        with self._lock:
+            outdated = [program for program in self._made if not program.depends.isdisjoint(changed)]
+            for program in outdated:
+                program.outdated = True
+            if outdated:
+                for free in self._free.values():
+                    free[:] = [recorded for recorded in free if not recorded.program.outdated]
+            for key in [key for key, depends in self._unrecordable.items() if not depends.isdisjoint(changed)]:
+                del self._unrecordable[key]
 
     def programs(self) -> list[Program]:
         """The programs kept, the most recently used last."""

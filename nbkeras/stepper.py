@@ -121,7 +121,6 @@ class Stepper(Layer, registered=False):
         self._steps: dict[str, Steps] = {}
         self._known_inputs: dict[tuple, Layout] = {}  # of predict: see Trainer._remember_inputs
         self._trained = trained
-        self._generation = tensor.program_generation()
 
     @Answer
     def compiled(self) -> bool:
@@ -358,8 +357,6 @@ class Stepper(Layer, registered=False):
         if self._place is not tensor.place():
             with tensor.on_place(self._place):
                 return self._run_step(kind, batch, layout)
-        if self._generation != tensor.program_generation():  # outdated programs go now, with their memory
-            self._reset_steps(self._trained)
         steps = self._steps.get(kind)
         if steps is None:
             steps = self._steps[kind] = Steps(kind, self._step_function(kind), _where_read)

@@ -15,7 +15,7 @@ from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.messages import described, named
-from nbkeras.program import adopt, compute, invalidate_programs, is_step_recorded, program_generation  # noqa: F401 (for floor 2)
+from nbkeras.program import adopt, compute, depend_on, is_step_recorded, outdate  # noqa: F401 (for floor 2)
 
 Array = np.ndarray
 ValueReadError = device.ValueReadError
@@ -195,10 +195,11 @@ class Variable(Tensor):
 
     def rebind(self, array: Array) -> None:
         """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer)."""
+        before = self.data
         with device.ordinary(), at_home(self):
-            device.launch(device.copy, self.data, array)
+            device.launch(device.copy, before, array)
         self.data = array
-        invalidate_programs()
+        outdate(before)
 
     def __repr__(self) -> str:
         about = f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}"

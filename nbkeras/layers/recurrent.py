@@ -177,7 +177,7 @@ class RNN(Layer):
         """New states of zeros; programs recorded with old ones are recorded again."""
         if self._kept is not None:
             self._states = [v for v in self._states if all(v is not old for old in self._kept)]
-            tensor.invalidate_programs()
+            tensor.outdate(*(old.data for old in self._kept))
         self._kept = [self.add_state(shape, name=f"state_{i}") for i, shape in enumerate(self._state_shapes(batch))]
 
     def _kept_states(self, batch: int) -> list:

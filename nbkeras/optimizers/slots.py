@@ -3,7 +3,7 @@
 import numpy as np
 
 from nbkeras.kernels import device, row_updates
-from nbkeras.tensor import Variable, invalidate_programs
+from nbkeras.tensor import Variable, outdate
 
 Array = np.ndarray
 
@@ -40,7 +40,7 @@ class Slot(Variable):
             self.clock = device.persistent(np.zeros(2, np.int64))  # see kernels/row_updates.py
             self.seen = device.persistent(np.zeros(len(self.rows), np.int64))
             if self._recorded:
-                invalidate_programs()
+                outdate(self.rows)
 
     def settle(self) -> None:
         """Let rows that are behind catch up; in a recorded step at each replay."""
