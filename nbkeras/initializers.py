@@ -16,10 +16,9 @@ from nbkeras import config as settings
 from nbkeras import later as _later
 from nbkeras.annotated import briefly
 from nbkeras.random import SeedGenerator
-from nbkeras.registry import Registry
+from nbkeras.registry import initializers as registry
 
 Array = np.ndarray
-registry = Registry("initializer")
 
 
 class Initializer:

@@ -7,7 +7,6 @@ from nbkeras.graph import Node, SymbolicTensor
 from nbkeras.layer import Layer
 from nbkeras.mistakes import entry
 from nbkeras.naming import unique_name
-from nbkeras.operation import Operation
 
 
 class InputLayer(Layer):
@@ -72,6 +71,3 @@ def Input(  # noqa: N802
     if tensor is not None:
         raise ValueError("Input(tensor=...) is not offered: pass the array to fit, predict or the model itself")
     return InputLayer(shape, batch_size, dtype, name, batch_shape, optional=optional, **kwargs).output
-
-
-SymbolicTensor.operation = Operation

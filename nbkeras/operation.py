@@ -14,6 +14,7 @@ from nbkeras.registry import custom_object, get_registered_name, nearest
 from nbkeras.tensor import own_ops
 
 
+@graph.op_layer
 class Operation(Layer):
     """An op of nbkeras.ops in a functional graph: what `x + y` or `ops.mean(x)` on symbolic tensors becomes."""
 

@@ -121,11 +121,6 @@ def watch(function: Callable[[Any], None]) -> Callable[[], None]:
     return lambda: _watchers.remove(function)
 
 
-def of_kind(kind: str) -> "Registry":
-    """The Registry of a kind of objects, once its module is imported."""
-    return next(registry for registry in _registries if registry.kind == kind)
-
-
 def registry_of(cls: type) -> "Registry | None":
     """The Registry that has a class, or the nearest class that it extends."""
     return next((each for base in cls.__mro__ for each in _registries if each.has(base)), None)
@@ -282,3 +277,6 @@ class Registry:
             if before is not written:
                 before["shared_object_id"] = written["shared_object_id"] = id(item)
         return written
+
+
+initializers = Registry("initializer")  # filled by nbkeras.initializers; here, since a Variable takes a name from it

@@ -142,7 +142,7 @@ class Variable(Tensor):
         if isinstance(shape, str):
             raise TypeError(f"Variable takes a shape second, as Keras's: write Variable(value, name={shape!r})")
         if isinstance(initializer, str):
-            initializer = registry.of_kind("initializer").get(initializer)
+            initializer = registry.initializers.get(initializer)
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"Variable needs a shape for the initializer {initializer!r}: shape=(...)")

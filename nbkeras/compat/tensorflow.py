@@ -7,6 +7,8 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from nbkeras import ops
+
 VERSION = "2.3.1"  # scripts ask for it; the first numbers are those of the Keras that `keras` stands for
 
 _OPS = "keras.ops has functions like these"
@@ -43,7 +45,6 @@ def _refusal(name: str) -> str:
     own = name.split(".")[1]
     instead = INSTEAD.get(own)
     if instead is None:
-        ops = importlib.import_module("nbkeras.ops")
         same = next((each for each in (own, own.removeprefix("reduce_")) if hasattr(ops, each)), None)
         instead = same and f"use keras.ops.{same}"
     return f"{name} is TensorFlow's: nbkeras stands in for tensorflow.keras alone{f' ({instead})' if instead else ''}"
