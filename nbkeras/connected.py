@@ -1,4 +1,4 @@
-"""Floor 2: Connected, what remembers the symbolic calls it got and answers for their inputs and outputs."""
+"""Floor 2: CallHistory, what remembers the symbolic calls it got and answers for their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nbkeras import nest
 from nbkeras.graph import Node
 
 
-class Answer:
+class OverridableProperty:
     """A property in whose place an attribute of that name can be set: Keras 3 leaves the name to its users."""
 
     def __init__(self, function: Callable[[Any], Any]):
@@ -20,7 +20,7 @@ class Answer:
         return self if instance is None else self._function(instance)
 
 
-class Connected:
+class CallHistory:
     """The nodes of a layer, one per symbolic call, and what can be asked of them."""
 
     name: str
@@ -64,19 +64,19 @@ class Connected:
     def output(self) -> Any:
         return self._single("output").outputs
 
-    @Answer
+    @OverridableProperty
     def input_mask(self) -> Any:
         return nest.map_leaves(lambda t: t.mask, self._single("input mask").call_inputs)
 
-    @Answer
+    @OverridableProperty
     def output_mask(self) -> Any:
         return nest.map_leaves(lambda t: t.mask, self._single("output mask").outputs)
 
-    @Answer
+    @OverridableProperty
     def input_shape(self) -> Any:
         return self._agreed("input shape", lambda node: nest.shapes(node.call_inputs))
 
-    @Answer
+    @OverridableProperty
     def output_shape(self) -> Any:
         return self._agreed("output shape", lambda node: nest.shapes(node.outputs))
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from nbkeras import behaviour, config, graph, nest, ops, regularizers, room, tensor
 from nbkeras.annotated import briefly
-from nbkeras.connected import Connected
+from nbkeras.connected import CallHistory
 from nbkeras.graph import SymbolicTensor, is_symbolic
 from nbkeras.input_spec import InputSpec as InputSpec
 from nbkeras.input_spec import mismatch
@@ -97,7 +97,7 @@ _ARGUMENTS = (
 )
 
 
-class Layer(Module, Connected):
+class Layer(Module, CallHistory):
     """A callable with weights. Subclasses write `build`, `call`, `compute_output_shape` and `get_config`.
 
     name: unique within a model. dtype: of weights and computation, floatx by default. trainable: False freezes it.
@@ -151,7 +151,7 @@ class Layer(Module, Connected):
                     f"{type(self).__name__} got an unexpected argument {key!r}.{nearest(key, self._argument_names())}"
                 )
         Module.__init__(self, trainable)
-        Connected.__init__(self)
+        CallHistory.__init__(self)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"a layer's name must be a string, received {name!r}")
         self.name: str = name or unique_name(snake_case(type(self).__name__))

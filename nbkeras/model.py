@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import behaviour, data, export, matching, nest, saving, serialization
-from nbkeras.connected import Answer
+from nbkeras.connected import OverridableProperty
 from nbkeras.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.layer import Layer, layers
 from nbkeras.metrics import Mean, Metric
@@ -16,7 +16,7 @@ from nbkeras.mistakes import set_by_init
 from nbkeras.ops.arguments import as_index
 from nbkeras.registry import custom_object_scope, nearest
 from nbkeras.summary import print_summary
-from nbkeras.tensor import Tensor, as_tensor, on_own_place, shapes_only
+from nbkeras.tensor import Tensor, as_tensor, on_own_device, shapes_only
 from nbkeras.training import Trainer, training_phase
 
 Array = np.ndarray
@@ -63,11 +63,11 @@ class Model(Trainer):
         """The model's layers, in Keras's order."""
         return self._sublayers()
 
-    @Answer
+    @OverridableProperty
     def inputs(self) -> list[SymbolicTensor]:
         return self._functional("inputs").input_list
 
-    @Answer
+    @OverridableProperty
     def outputs(self) -> list[SymbolicTensor]:
         return self._functional("outputs").output_list
 
@@ -79,11 +79,11 @@ class Model(Trainer):
     def output(self) -> Any:
         return self._functional("output").outputs
 
-    @Answer
+    @OverridableProperty
     def input_shape(self) -> Any:
         return _one_or_all([tensor.shape for tensor in self.inputs])
 
-    @Answer
+    @OverridableProperty
     def output_shape(self) -> Any:
         return _one_or_all([tensor.shape for tensor in self.outputs])
 
@@ -94,7 +94,7 @@ class Model(Trainer):
             )
         return self._graph
 
-    @Answer
+    @OverridableProperty
     def input_names(self) -> list[str]:
         """Names of the inputs, as in a dict of arrays given to `fit`."""
         return [] if self._graph is None else [t.node.layer.name if t.node else t.name for t in self._graph.input_list]
@@ -117,7 +117,7 @@ class Model(Trainer):
         names = [layer.name for layer in layers]
         raise ValueError(f"there is no layer {name!r}.{nearest(str(name), names)} Layers: {names}")
 
-    @Answer
+    @OverridableProperty
     def stateful(self) -> bool:
         """Whether any layer keeps states from batch to batch."""
         return any(getattr(layer, "stateful", False) for layer in self._all_layers()[1:])
@@ -172,22 +172,22 @@ class Model(Trainer):
 
     # -------------------- saving --------------------
 
-    @on_own_place
+    @on_own_device
     def __reduce__(self) -> tuple:
         """Pickled and copied as the file that `save` writes, which needs h5py."""
         return saving.from_bytes, (saving.to_bytes(self),)
 
-    @on_own_place
+    @on_own_device
     def save(self, filepath, overwrite=True, include_optimizer=True, save_format=None, zipped=True) -> None:
         """Write the whole model to a file; `load_model` reads it and training resumes exactly. See saving.save_model."""
         saving.save_model(self, filepath, overwrite, include_optimizer, save_format, zipped)
 
-    @on_own_place
+    @on_own_device
     def save_weights(self, filepath, overwrite=True, save_format=None) -> None:
         """Write the weights to a file: see saving.save_weights."""
         saving.save_weights(self, filepath, overwrite, save_format)
 
-    @on_own_place
+    @on_own_device
     def load_weights(self, filepath, by_name=False, skip_mismatch=False) -> None:
         """Read weights that `save_weights` or `save` wrote, or Keras: see saving.load_weights."""
         saving.load_weights(self, filepath, by_name, skip_mismatch)
@@ -235,7 +235,7 @@ class Model(Trainer):
 
     # -------------------- calling --------------------
 
-    @on_own_place
+    @on_own_device
     def build(self, input_shape=None) -> None:
         """Make the weights for inputs of this shape (a tuple with None for the batch, or a structure of them)."""
         if self.built or input_shape is None:

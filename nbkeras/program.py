@@ -1,4 +1,4 @@
-"""Floor 1: a recorded step that can be played again, over planned memory; and Steps, which keeps one per signature.
+"""Floor 1: a recorded step that can be played again, over planned memory; and ProgramCache, which keeps one per signature.
 
 While a step runs, a Program hears of every buffer and every launch. `seal` then lays the buffers out in one arena by
 first and last use, and `run` plays the launches again: no Python graph walk, no allocation.
@@ -250,7 +250,7 @@ class _Recorded(NamedTuple):
     info: Any
 
 
-class Steps:
+class ProgramCache:
     """Plays `function` again and again: recorded once per signature, replayed from then on.
 
     function(arrays, context) -> (list of output arrays, info); everything it computes must be launched. A step in which a

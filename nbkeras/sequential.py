@@ -10,7 +10,7 @@ from nbkeras.inputs import Input, InputLayer
 from nbkeras.layer import Layer, layers
 from nbkeras.model import Model
 from nbkeras.naming import unique_name
-from nbkeras.tensor import on_own_place
+from nbkeras.tensor import on_own_device
 
 
 class Sequential(Model):
@@ -99,7 +99,7 @@ class Sequential(Model):
         super()._set_graph(inputs, outputs)
         self.built = True
 
-    @on_own_place
+    @on_own_device
     def build(self, input_shape=None) -> None:
         """Make the weights for an input of this shape, with None for the batch."""
         if self._graph is not None and input_shape is not None:

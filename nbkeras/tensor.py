@@ -171,7 +171,7 @@ class Variable(Tensor):
 
     def assign(self, value) -> Variable:
         """Write a value of the same shape in place."""
-        with at_home(self):
+        with on_device_of(self):
             source = as_tensor(value, self.dtype)
             if source.shape != self.shape:
                 raise ValueError(
@@ -189,14 +189,14 @@ class Variable(Tensor):
         return self._changed(device.subtract, value)
 
     def _changed(self, kernel: Callable, value: Any) -> Variable:
-        with at_home(self):
+        with on_device_of(self):
             device.launch(kernel, self.data, device.here(adopt(as_tensor(value, self.dtype).data)), self.data)
         return self
 
     def rebind(self, array: Array) -> None:
         """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer)."""
         before = self.data
-        with device.ordinary(), at_home(self):
+        with device.ordinary(), on_device_of(self):
             device.launch(device.copy, before, array)
         self.data = array
         outdate(before)
@@ -326,7 +326,7 @@ def listening(applied: Callable) -> Iterator[None]:
         _listener.applied = before
 
 
-def on_own_place(method: Callable) -> Callable:
+def on_own_device(method: Callable) -> Callable:
     """Decorator of methods that compute on the device that their object was made on, `_place`."""
 
     @functools.wraps(method)
@@ -344,8 +344,8 @@ def on_own_place(method: Callable) -> Callable:
     return call
 
 
-def at_home(tensor: Tensor) -> contextlib.AbstractContextManager:
-    """`with at_home(variable):` compute where its memory is."""
+def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager:
+    """`with on_device_of(variable):` compute where its memory is."""
     return device.on(device.place_of(tensor.data)) if device.elsewhere(tensor.data) else contextlib.nullcontext()
 
 
@@ -462,7 +462,7 @@ def gradient(
 ) -> list[Any]:
     """Arrays of d(sum of targets) / d(source) for each source; see `tape.backward`. Seeds default to ones."""
     if targets and device.elsewhere(targets[0].data):
-        with at_home(targets[0]):
+        with on_device_of(targets[0]):
             return gradient(targets, sources, seeds, into, retain, as_is)
     starts = []
     for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):

@@ -74,7 +74,7 @@ class Trainer(Stepper, registered=False):
     def _names(self) -> list[str]:
         return self.output_names or ["output"]
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def _build_for(self, x_structure: Any, x_leaves: list[Array]) -> None:
         """Give a model without a fixed graph its weights and output names, by a dry run on the first rows."""
         if self._is_ready():
@@ -171,7 +171,7 @@ class Trainer(Stepper, registered=False):
 
     # -------------------- fit, evaluate, predict --------------------
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def fit(
         self,
         x=None,
@@ -257,7 +257,7 @@ class Trainer(Stepper, registered=False):
         callbacks.on_train_end(logs)
         return callbacks.history
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def evaluate(
         self,
         x=None,
@@ -370,7 +370,7 @@ class Trainer(Stepper, registered=False):
             self._remember_inputs(x, leaves, layout, True)
         return outputs
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)

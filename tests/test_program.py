@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nbkeras import ops, tensor
 from nbkeras.kernels import device
-from nbkeras.program import Program, Steps
+from nbkeras.program import Program, ProgramCache
 from nbkeras.tensor import GradientTape, Tensor, Variable
 
 RNG = np.random.default_rng(1)
@@ -192,7 +192,7 @@ def test_dry_runs_compute_nothing():
 
 
 class Batch:
-    """What Steps wants of a batch: one array."""
+    """What ProgramCache wants of a batch: one array."""
 
     def __init__(self, array):
         self.array = np.asarray(array)
@@ -207,7 +207,7 @@ def doubled_sum(arrays, context):
 
 
 def test_steps_record_once_per_signature():
-    steps = Steps("test", doubled_sum, lambda: "read", capacity=2)
+    steps = ProgramCache("test", doubled_sum, lambda: "read", capacity=2)
     run = lambda array: steps.run((), Batch(array), None, lambda outputs, info: outputs[0].item())  # noqa: E731
     assert [run(np.full(3, value)) for value in (1.0, 2.0, 3.0)] == [6, 12, 18]
     assert steps.recordings == 1
@@ -220,7 +220,7 @@ def test_steps_that_read_run_eagerly_with_one_warning():
         y = Tensor(arrays[0]) * float(ops.sum(Tensor(arrays[0])))
         return [y.data], None
 
-    steps = Steps("test", reading, lambda: "a value was read by me")
+    steps = ProgramCache("test", reading, lambda: "a value was read by me")
     use = lambda outputs, info: outputs[0].copy().tolist()  # noqa: E731
     with pytest.warns(UserWarning, match="a value was read by me, so the model's test step cannot be recorded"):
         assert steps.run((), Batch([1.0, 2.0]), None, use) == [3, 6]

@@ -67,7 +67,7 @@ ADDED: dict[type, type] = {
     model.Model: methods.Model,
     sequential.Sequential: methods.Sequential,
     module.Module: methods.Module,
-    connected.Connected: methods.Connected,
+    connected.CallHistory: methods.CallHistory,
     graph.Node: methods.Node,
     graph.SymbolicTensor: methods.SymbolicTensor,
     layers.Bidirectional: recurrent.Bidirectional,

@@ -100,7 +100,7 @@ class Module:
         return _add_weight(self, *args, **kwargs)  # type: ignore[arg-type]
 
 
-class Connected:
+class CallHistory:
     """Of every layer."""
 
     inbound_nodes = property(lambda self: self._inbound_nodes)

@@ -15,7 +15,7 @@ from nbkeras.kernels.threads import launch_shares
 from nbkeras.ops.arguments import as_float, as_index
 from nbkeras.ops.elementwise import where
 from nbkeras.ops.shape import broadcast_to, reshape
-from nbkeras.tensor import Tensor, Variable, apply, as_tensor, at_home, op
+from nbkeras.tensor import Tensor, Variable, apply, as_tensor, on_device_of, op
 
 
 @op
@@ -80,7 +80,7 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
     total, count: float64 scalars. A scalar weight is that of the mean over all values, as in Keras.
     """
     if device.elsewhere(total.data):
-        with at_home(total):
+        with on_device_of(total):
             return accumulate(values, sample_weight, total, count)
     values = as_float(values)
     if values.size == 0:
@@ -114,7 +114,7 @@ def count_confusion(
     """
     home = next(iter(counters.values()))
     if device.elsewhere(home.data):
-        with at_home(home):
+        with on_device_of(home):
             return count_confusion(y_true, y_pred, thresholds, counters, sample_weight, evenly, zero_counts)
     y_pred = as_float(y_pred)
     y_true = as_tensor(y_true)
@@ -146,7 +146,7 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
     broadcasts to the rows, on its leading axes if it has fewer.
     """
     if device.elsewhere(table.data):
-        with at_home(table):
+        with on_device_of(table):
             return count_pairs(rows, columns, table, sample_weight, ignored)
     n, m = table.shape
     rows, columns = as_index(rows), as_index(columns)

@@ -14,7 +14,7 @@ from nbkeras.kernels.embedding import RowGradient
 from nbkeras.mistakes import warn
 from nbkeras.optimizers.buffers import Run
 from nbkeras.optimizers.state import State
-from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, at_home
+from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, on_device_of
 
 Array = np.ndarray
 
@@ -210,7 +210,7 @@ class Optimizer(State):
             raise ValueError(f"no gradients were given for any variable: {missing}")
         if missing:
             warn(f"gradients are missing for variables {missing}: they stay as they are")
-        with at_home(variables[0]):
+        with on_device_of(variables[0]):
             self.choose([v for v, g in zip(variables, given, strict=True) if g is not None])
             for view, gradient in zip(self.gradient_views, (g for g in given if g is not None), strict=True):
                 source = device.here(as_tensor(gradient, view.dtype).data)

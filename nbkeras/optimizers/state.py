@@ -13,7 +13,7 @@ from nbkeras.kernels import device
 from nbkeras.optimizers.buffers import Buffers, Run
 from nbkeras.optimizers.settings import Settings
 from nbkeras.optimizers.slots import Slot
-from nbkeras.tensor import Variable, assign_all, at_home
+from nbkeras.tensor import Variable, assign_all, on_device_of
 
 Array = np.ndarray
 
@@ -62,7 +62,7 @@ class State(Settings):
                 raise TypeError(f"an optimizer is built for Variables of a float dtype, received {variable!r}")
         variables = list(dict.fromkeys(variables))
         if variables and device.elsewhere(variables[0].data):
-            with at_home(variables[0]):
+            with on_device_of(variables[0]):
                 return self.build(variables)
         if device.elsewhere(self._iterations.data):
             self._move_here()
