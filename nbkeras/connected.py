@@ -1,4 +1,4 @@
-"""Floor 2: CallHistory, what remembers the symbolic calls it got and answers for their inputs and outputs."""
+"""Floor 2: CallHistory, the symbolic calls of a layer, with their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nbkeras.graph import Node
 
 
 class OverridableProperty:
-    """A property in whose place an attribute of that name can be set: Keras 3 leaves the name to its users."""
+    """A property that instances may replace by an attribute of that name; in Keras 3 users may take these names."""
 
     def __init__(self, function: Callable[[Any], Any]):
         self._function = function
@@ -21,7 +21,7 @@ class OverridableProperty:
 
 
 class CallHistory:
-    """The nodes of a layer, one per symbolic call, and what can be asked of them."""
+    """The nodes of a layer, one for each symbolic call, and the attributes and methods that read them."""
 
     name: str
 

@@ -1,4 +1,4 @@
-"""Floor 2: Input and InputLayer, where a functional model begins."""
+"""Floor 2: Input and InputLayer, the inputs of functional models."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nbkeras.naming import unique_name
 
 
 class InputLayer(Layer):
-    """Where a functional model's input enters; an optional one may be None."""
+    """An input of a functional model; an optional one may be None."""
 
     def __init__(
         self,
@@ -66,7 +66,7 @@ def Input(  # noqa: N802
 ):
     """A symbolic input of a functional model: `shape` without the batch axis, or the whole `batch_shape`.
 
-    optional=True: None may be given for it, which is what the layers that it goes to are called with.
+    optional=True: the model may be called with None for it; its layers are then called with None.
     """
     if tensor is not None:
         raise ValueError("Input(tensor=...) is not offered: pass the array to fit, predict or the model itself")

@@ -1,4 +1,4 @@
-"""Floor 2: Layer, what every layer and model is: building, calling, masks, and the shapes of symbolic calls."""
+"""Floor 2: Layer, the class of every layer and model: building, calling, masks, and the shapes of symbolic calls."""
 
 from __future__ import annotations
 
@@ -25,18 +25,18 @@ from nbkeras.tensor import Tensor, as_tensor
 
 
 class _Layers(Registry):
-    """Layers by name; one that writes or reads a `build_config` of its own gets it."""
+    """Layers by name, with the `build_config` of those that define one."""
 
     def _written(self, item):
         written = super()._written(item)
-        if behaviour.current.writes_input_shape:  # a file has an InputLayer for it, and Keras 3 takes no such argument
+        if behaviour.current.writes_input_shape:  # files hold an InputLayer instead; Keras 3 has no such argument
             written["config"].pop("batch_input_shape", None)
         if type(item).get_build_config is not Layer.get_build_config:
             written["build_config"] = item.get_build_config()
         return written
 
     def _made(self, cls, config):
-        if isinstance(config["config"].get("vocabulary"), str):  # code may name a file to read, a model file not
+        if isinstance(config["config"].get("vocabulary"), str):  # code may name a file to read, a model file may not
             raise ValueError(f"the configuration of {cls.__name__} names a file for its vocabulary: it is not read")
         layer = super()._made(cls, config)
         if config.get("build_config") and getattr(cls, "build_from_config", None) is not Layer.build_from_config:
@@ -53,12 +53,12 @@ class _Context(threading.local):
 
 
 _context = _Context()
-_kept_phase: bool | None = None  # of the layers that are connected from now on, where the behaviour is to keep it
+_kept_phase: bool | None = None  # of layers connected from now on, if behaviour.current.keeps_learning_phase
 
 
 @contextlib.contextmanager
 def training_phase(value: bool | None) -> Iterator[None]:
-    """Layers called inside get this as their `training` unless they are told otherwise."""
+    """Set the value of `training` for the layers called in the block, unless a call gives its own."""
     before, _context.training = _context.training, value
     try:
         yield
@@ -67,12 +67,12 @@ def training_phase(value: bool | None) -> Iterator[None]:
 
 
 def learning_phase() -> bool:
-    """Whether layers called now, in this thread, are in training unless they are told otherwise."""
+    """The value of `training` for layers called now in this thread, unless a call gives its own."""
     return bool(_context.training)
 
 
 def set_learning_phase(value) -> None:
-    """Set it for calls outside fit, evaluate and predict, which set their own; in Keras 2 see `keeps_learning_phase`."""
+    """Set the learning phase of calls outside fit, evaluate and predict; for Keras 2 see `Behaviour.keeps_learning_phase`."""
     global _kept_phase
     _context.training = bool(value)
     if behaviour.current.keeps_learning_phase:
@@ -80,7 +80,7 @@ def set_learning_phase(value) -> None:
 
 
 def forget_learning_phase() -> None:
-    """Let layers that are connected from now on keep no phase."""
+    """Let layers that are connected from now on have no fixed learning phase."""
     global _kept_phase
     _kept_phase = None
 
@@ -103,20 +103,20 @@ class Layer(Module, CallHistory):
     name: unique within a model. dtype: of weights and computation, floatx by default. trainable: False freezes it.
     input_shape (without the batch axis), input_dim (+ input_length), batch_input_shape, batch_size: the shape of the input
     when the layer is first in a Sequential. weights: initial values, as for `set_weights`. activity_regularizer: of the
-    outputs. autocast: give floats that come in the layer's dtype.
+    outputs. autocast: cast float inputs to the layer's dtype.
     """
 
-    _passed: tuple[tuple, dict[str, Any]]  # arguments it was made with
-    _phase: bool | None = None  # the learning phase that it was connected in, where it stays in that one
+    _passed: tuple[tuple, dict[str, Any]]  # the constructor's arguments
+    _phase: bool | None = None  # the fixed learning phase, None: that of the call
     supports_masking = False
     input_spec: Any = None
-    input_dtype: str | None = None  # of the input of a Sequential that starts with this layer; None: the layer's own
-    trains_by_default = False  # what `training` is in a call outside fit, evaluate and predict that does not say
+    input_dtype: str | None = None  # dtype of the input if the layer is first in a Sequential; None: the layer's
+    trains_by_default = False  # `training` of calls outside fit, evaluate and predict that do not give it
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
 
     def __init_subclass__(cls, registered=True, **kwargs):
-        """registered=False: a class of nbkeras's own that others extend, which no file may name."""
+        """registered=False: an abstract class of nbkeras, which no file may name."""
         super().__init_subclass__(**kwargs)
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
@@ -131,7 +131,9 @@ class Layer(Module, CallHistory):
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
     _call_names: tuple[str, ...] = ()
-    _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ...: of a layer built for several arguments
+    _build_takes: tuple[
+        str, ...
+    ] = ()  # names such as query_shape, value_shape of a layer that is built for several arguments
 
     def __init__(
         self,
@@ -145,7 +147,7 @@ class Layer(Module, CallHistory):
         **kwargs,
     ):
         for key in kwargs:
-            unused = kwargs[key] is None or kwargs[key] is False  # an option of another Keras that a file does not use
+            unused = kwargs[key] is None or kwargs[key] is False  # a file may hold an unused option of another Keras
             if key not in _ARGUMENTS and not (unused and is_sharing()):
                 raise TypeError(
                     f"{type(self).__name__} got an unexpected argument {key!r}.{nearest(key, self._argument_names())}"
@@ -166,7 +168,7 @@ class Layer(Module, CallHistory):
         shape = self._input_shape_argument(batch_size, kwargs)
         self._batch_input_shape = None if shape is None else tuple(n if n is None else int(n) for n in shape)
         self.build_shapes: Any = None
-        self._place = tensor.place()  # the device that it was made on, where its weights are made and it computes
+        self._place = tensor.place()  # the device on which it was made; its weights are there and it computes there
 
     def _argument_names(self) -> list[str]:
         return [*inspect.signature(type(self).__init__).parameters, *_ARGUMENTS, "batch_size", "weights"]
@@ -188,7 +190,7 @@ class Layer(Module, CallHistory):
             return (batch_size, kwargs["input_dim"])
         return None
 
-    # -------------------- what subclasses write --------------------
+    # -------------------- methods for subclasses --------------------
 
     def build(self, input_shape) -> None:
         """Make the weights for an input of this shape (a tuple, or a structure of them).
@@ -202,7 +204,7 @@ class Layer(Module, CallHistory):
         raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs)")
 
     def compute_output_shape(self, input_shape) -> Any:
-        """Shape of the output for a shape of the input; by default found by a dry run of `call`."""
+        """The shape of the output for a shape of the input; the default is a dry run of `call`."""
         asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
         if behaviour.current.own_layers_keep_shape and not asking.__module__.startswith("nbkeras."):
             return input_shape
@@ -211,13 +213,13 @@ class Layer(Module, CallHistory):
         return nest.shapes(graph.infer(self._plain_call, (inputs,), {}))
 
     def compute_mask(self, inputs, mask=None) -> Any:
-        """Mask of the output: the input's for layers with `supports_masking`, else None."""
+        """The mask of the output: the input's mask for layers with `supports_masking`, else None."""
         return mask if self.supports_masking else None
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs to make this layer again, without its weights.
+        """The configuration from which `from_config` makes this layer again, without its weights.
 
-        A subclass with arguments of its own adds them; one that does not override this gets them as they were passed.
+        A subclass with further arguments adds them. In a subclass that does not override this they are those it was called with.
         """
         values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
         if self.activity_regularizer is not None:
@@ -236,7 +238,7 @@ class Layer(Module, CallHistory):
         return layer
 
     def _passed_arguments(self) -> dict[str, Any]:
-        """What the layer was made with, if it is plain values: the configuration of a class that writes none."""
+        """The constructor's arguments if they are plain values: the configuration of a class without a `get_config`."""
         args, kwargs = self._passed
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -254,11 +256,11 @@ class Layer(Module, CallHistory):
         return cls(**config)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """What `build_from_config` needs to make the weights again: the shapes that the layer was built for."""
+        """The shapes for which the layer was built, from which `build_from_config` makes the weights again."""
         return None if self.build_shapes is None else {"input_shape": self.build_shapes}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Make the weights for what `get_build_config` returned (and JSON made lists of)."""
+        """Make the weights for a result of `get_build_config`, whose tuples JSON may have turned into lists."""
         shape = config.get("input_shape")
         if shape is not None and not self.built:
             self.build(nest.map_shapes(tuple, shape))
@@ -277,7 +279,7 @@ class Layer(Module, CallHistory):
         self._check_input(inputs)
         named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
         self._ensure_built(named if self._build_takes else inputs)
-        if not tensor.layer_stack.names:  # the outermost call starts anew, as in Keras
+        if not tensor.layer_stack.names:  # the outermost call drops the losses of the last one, as in Keras
             self.clear_losses()
         masks = nest.map_leaves(lambda t: getattr(t, "mask", None), inputs)
         has_mask = any(mask is not None for mask in nest.flatten(masks))
@@ -305,7 +307,9 @@ class Layer(Module, CallHistory):
         if self._phase is not None:
             kwargs = {**kwargs, "training": self._phase}
         training = kwargs.get("training", _context.training)
-        if "training" not in self._call_takes and not self._call_takes_any:  # as in Keras it is for the layers inside
+        if (
+            "training" not in self._call_takes and not self._call_takes_any
+        ):  # as in Keras, it still applies to the layers inside
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         try:
             with training_phase(training):
@@ -329,7 +333,7 @@ class Layer(Module, CallHistory):
         return self.trains_by_default if _context.training is None else _context.training
 
     def _takes_mask(self, named: dict[str, Any]) -> bool:
-        """Whether the mask of the first argument reaches `call`: as in Keras 3 if no other argument is a tensor."""
+        """Whether `call` gets the mask of the first argument: in Keras 3 only if no other argument is a tensor."""
         kinds = Tensor, np.ndarray
         several = [value for value in named.values() if any(isinstance(leaf, kinds) for leaf in nest.flatten(value))]
         return len(several) < 2 or behaviour.current.masks_reach_calls_with_several_tensors
@@ -349,7 +353,7 @@ class Layer(Module, CallHistory):
         return outputs
 
     def _convert(self, value: Any) -> Any:
-        """Arrays, numbers and lists of numbers become tensors; floats get the layer's dtype, if that is one of floats."""
+        """Turn arrays, numbers and lists of numbers into tensors; floats get the layer's dtype if it is a float dtype."""
         if isinstance(value, Tensor):
             return as_tensor(value, self.dtype) if value.dtype.kind == self.dtype[0] == "f" and self.autocast else value
         if isinstance(value, dict):
@@ -364,7 +368,7 @@ class Layer(Module, CallHistory):
         if isinstance(value, np.ndarray | np.generic):
             return as_tensor(value, self.dtype if value.dtype.kind == self.dtype[0] == "f" and self.autocast else None)
         foreign = hasattr(value, "__array__") and not isinstance(value, Tensor)
-        return self._convert(as_tensor(value)) if foreign else value  # a table of pandas, a tensor of another library
+        return self._convert(as_tensor(value)) if foreign else value  # a pandas table, a tensor of another library
 
     def _check_input(self, inputs: Any) -> None:
         if self.input_spec is None:
@@ -387,11 +391,11 @@ class Layer(Module, CallHistory):
                 )
 
     def _checked_inputs(self, inputs: Any) -> list:
-        """The inputs that `input_spec` is about."""
+        """The inputs that `input_spec` describes."""
         return nest.flatten(inputs)
 
     def _ensure_built(self, inputs: Any) -> None:
-        """Build for the first argument of a call, or for all by name where `build` takes several shapes."""
+        """Build for the first argument of a call, or for all arguments by name if `build` takes several shapes."""
         if self.built:
             return
         if self._build_takes:
@@ -461,7 +465,7 @@ class Layer(Module, CallHistory):
         return outputs
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
-        """Symbolic outputs for symbolic inputs, of which nothing is computed; a layer may have its own."""
+        """Symbolic outputs for symbolic inputs, without computing; layers may override this."""
         if (
             type(self).compute_output_shape is not Layer.compute_output_shape
             and len(args) == 1

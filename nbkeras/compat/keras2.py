@@ -34,17 +34,17 @@ from nbkeras.compat.spellings import renaming
 from nbkeras.metrics import metric
 from nbkeras.optimizers import state
 
-# Class -> argument -> the one value it may have: today's have it built in.
+# Class -> argument -> its only accepted value, which is built into today's class.
 FIXED: dict[str, dict[str, Any]] = {"Nadam": {"schedule_decay": 0.004}}
 
-# Class -> arguments that Keras 2's took from the class that it extended, and did not use.
+# Class -> arguments that Keras 2 inherited from the base class and did not use.
 UNUSED: dict[str, tuple[str, ...]] = {
     f"{kind}Conv{rank}D": ("kernel_initializer", "kernel_regularizer", "kernel_constraint", "groups")
     for kind in ("Depthwise", "Separable")
     for rank in (1, 2)
 }
 
-# Method of a model -> arguments that say how Keras 2 fetched batches, for which there is one way here.
+# Method of a model -> arguments for Keras 2's batch queues, which are accepted and have no effect.
 _FETCHING = ("max_queue_size", "workers", "use_multiprocessing")
 IGNORED = {"fit": _FETCHING, "evaluate": _FETCHING, "predict": _FETCHING, "compile": ("sample_weight_mode",)}
 
@@ -56,13 +56,13 @@ RENAMED: dict[Any, dict[str, dict[str, str]]] = {
     utils: {"to_categorical": {"y": "x"}},
 }
 
-# Module -> a name of Keras 2's -> what it means.
+# Module -> name in Keras 2 -> its object.
 NAMES: dict[Any, dict[str, Any]] = {
     utils: {"get_file": downloading.get_file},
     initializers: {"_compute_fans": lambda shape, data_format="channels_last": initializers.compute_fans(shape)},
 }
 
-# Class -> the class that holds the methods and attributes that Keras 2 had there too.
+# Class -> the class with the methods and attributes that Keras 2 had in addition.
 ADDED: dict[type, type] = {
     model.Model: methods.Model,
     sequential.Sequential: methods.Sequential,
@@ -76,11 +76,11 @@ ADDED: dict[type, type] = {
     state.State: methods.State,
 }
 
-_undo: contextlib.ExitStack | None = None  # what puts everything back; None while nbkeras is Keras 3
+_undo: contextlib.ExitStack | None = None  # undoes `install`; None while nbkeras is Keras 3
 
 
 def install() -> None:
-    """Let nbkeras be Keras 2.3.1 where that and Keras 3 differ, in the whole process; nothing if it is already."""
+    """Let nbkeras behave as Keras 2.3.1 in the whole process; does nothing if it already does."""
     global _undo
     if _undo is not None:
         return
@@ -99,7 +99,7 @@ def install() -> None:
 
 
 def uninstall() -> None:
-    """Let nbkeras be Keras 3 again, exactly as before `install`; what was made meanwhile stays as it was made."""
+    """Let nbkeras behave exactly as before `install`; objects that were made meanwhile stay as they are."""
     global _undo
     if _undo is not None:
         _undo.close()
@@ -108,7 +108,7 @@ def uninstall() -> None:
 
 @contextlib.contextmanager
 def installed() -> Iterator[None]:
-    """`with installed():` nbkeras is Keras 2.3.1 in the block."""
+    """`with installed():` nbkeras behaves as Keras 2.3.1 in the block."""
     install()
     try:
         yield
@@ -120,7 +120,7 @@ def installed() -> Iterator[None]:
 
 
 def _set(stack: contextlib.ExitStack, owner: Any, name: str, value: Any) -> None:
-    """Set an attribute of a class or module, and have the stack put back what was there."""
+    """Set an attribute of a class or module; closing the stack restores it."""
     if name in mistakes.ENTRIES and isinstance(owner, type):
         value = _entry(value)
     held = vars(owner)
@@ -129,14 +129,14 @@ def _set(stack: contextlib.ExitStack, owner: Any, name: str, value: Any) -> None
 
 
 def _entry(method: Any) -> Any:
-    """A method that users call, whose errors end at their line."""
+    """The method as an entry point: tracebacks of its errors end at the user's line."""
     if isinstance(method, classmethod):
         return classmethod(_entry(method.__func__))
     return mistakes.entry(method) if isinstance(method, FunctionType) else method
 
 
 def _add_names(stack: contextlib.ExitStack) -> None:
-    """Add what Keras 2 has and today's classes and modules have not."""
+    """Add the names, arguments, methods and attributes that only Keras 2 has."""
     for cls, extra in ADDED.items():
         for name, value in [item for base in reversed(extra.__mro__[:-1]) for item in vars(base).items()]:
             if name == "__call__" or not (name.startswith("__") and name.endswith("__")):
@@ -157,7 +157,7 @@ def _add_names(stack: contextlib.ExitStack) -> None:
 
 
 def _read_settings(stack: contextlib.ExitStack) -> None:
-    """Take floatx, epsilon and the data format from keras.json, where there is one and it says so."""
+    """Set floatx, epsilon and the data format as keras.json says, if there is such a file."""
     path = os.path.join(downloads.cache_folder(), "keras.json")
     if not os.path.exists(path):
         return
@@ -174,7 +174,7 @@ def _read_settings(stack: contextlib.ExitStack) -> None:
 
 
 def _set_defaults(stack: contextlib.ExitStack, item: Any) -> None:
-    """Change the defaults of a class of nbkeras that the behaviour names; its signature says so too."""
+    """Change the defaults of the arguments of a class, and so its signature, as the behaviour says."""
     defaults = behaviour.current.argument_defaults.get(getattr(item, "__name__", ""))
     if defaults is None or not _is_own(item):
         return
@@ -196,7 +196,7 @@ def _is_own(item: Any) -> bool:
 
 
 def _take_fixed(stack: contextlib.ExitStack, item: Any) -> None:
-    """Let a class of nbkeras that the table names take the argument; ValueError for another value."""
+    """Let a class in the table accept the argument; ValueError for another value."""
     fixed = FIXED.get(getattr(item, "__name__", ""))
     if fixed is None or not _is_own(item):
         return
@@ -214,7 +214,7 @@ def _take_fixed(stack: contextlib.ExitStack, item: Any) -> None:
 
 
 def _take_unused(stack: contextlib.ExitStack, item: Any) -> None:
-    """Let a class of nbkeras that the table names take the arguments; a warning says that they have no effect."""
+    """Let a class in the table accept the arguments, with a warning that they have no effect."""
     unused = UNUSED.get(getattr(item, "__name__", ""))
     if unused is None or not _is_own(item):
         return
@@ -240,7 +240,7 @@ _TENSORBOARD = (
 
 
 def _of_tensorboard(init: Callable) -> Callable:
-    """TensorBoard's arguments in Keras 2's order; those for the batches of histograms are ignored."""
+    """TensorBoard's constructor with the arguments in Keras 2's order; those about batches of histograms are ignored."""
 
     @functools.wraps(init)
     def call(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -255,7 +255,7 @@ def _of_tensorboard(init: Callable) -> Callable:
 
 
 def _without(function: Callable, ignored: Sequence[str]) -> Callable:
-    """`function`, which takes some arguments and ignores them."""
+    """The function, which accepts and ignores some further arguments."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

@@ -1,6 +1,7 @@
-"""Methods and attributes that Keras 2's classes had and today's have not, written with today's.
+"""Methods and attributes of Keras 2's classes that today's classes lack.
 
-`keras2.install` sets each class's on the class of that name; what it overrides is called as `super()` would.
+`keras2.install` sets the members of each class here on the class of that name in nbkeras; `keras2.uninstall` removes them. A
+method that replaces another one calls it by the name under which this module imported it.
 """
 
 from typing import Any
@@ -13,7 +14,7 @@ from nbkeras.compat import backend, model_yaml
 
 
 class Model:
-    """Of every model."""
+    """Members of Model."""
 
     def fit_generator(self, generator, steps_per_epoch=None, epochs=1, verbose=1, *args, **kwargs):
         """`fit` of a generator or Sequence."""
@@ -32,7 +33,7 @@ class Model:
     to_yaml = model_yaml.to_yaml
 
     def _make_predict_function(self) -> None:
-        """Nothing to do: a step is recorded at its first batch, from any thread."""
+        """Do nothing: a step is recorded at its first batch, in any thread."""
 
     _make_train_function = _make_test_function = _make_predict_function
 
@@ -44,14 +45,14 @@ _AFTER_VERBOSE = (
 
 
 class Sequential:
-    """Of a Sequential."""
+    """Members of Sequential."""
 
     def predict_proba(self, x, batch_size=None, verbose=0):
         """`predict`."""
         return self.predict(x, batch_size=batch_size, verbose=verbose)  # type: ignore[attr-defined]
 
     def predict_classes(self, x, batch_size=None, verbose=0) -> np.ndarray:
-        """The most probable class of each sample; of one output, whether it is over a half."""
+        """The most probable class of each sample; if there is one output, whether it is above 0.5."""
         outputs = self.predict(x, batch_size=batch_size, verbose=verbose)  # type: ignore[attr-defined]
         return outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype("int32")
 
@@ -60,7 +61,7 @@ _add_weight, _add_loss = module.Module.add_weight, module.Module.add_loss
 
 
 def _assignable(found: Any, trainable: bool) -> property:
-    """A list of weights that a layer may also set, to say which of its variables they are."""
+    """A property with a list of weights; assigning a list to it adds weights."""
 
     def assign(self, variables) -> None:
         for each in variables:
@@ -72,28 +73,28 @@ def _assignable(found: Any, trainable: bool) -> property:
 
 
 class Module:
-    """Of every layer."""
+    """Members of every layer."""
 
     trainable_weights = _assignable(module.Module.trainable_weights, True)
     non_trainable_weights = _assignable(module.Module.non_trainable_weights, False)
     updates = property(lambda self: [])
 
     def add_update(self, updates, inputs=None) -> None:
-        """Nothing: what `K.update` and the like were asked to write is written."""
+        """Do nothing: `K.update` and similar functions write at once."""
 
     def add_loss(self, losses, inputs=None) -> None:
-        """`add_loss`; inputs: what the losses depend on, which makes no difference here."""
+        """`add_loss`; inputs: accepted and without effect."""
         _add_loss(self, losses)  # type: ignore[arg-type]
 
     def get_losses_for(self, inputs) -> list:
-        """The losses that the last call added; for None, those of weights."""
+        """The losses of the last call; for None the losses of the weights' regularizers."""
         if inputs is None:
             own = self.trainable_weights  # type: ignore[attr-defined]
             return [v.regularizer(v) for v in own if v.regularizer is not None]
         return [loss for each in self._all_layers() for loss in each._losses]  # type: ignore[attr-defined]
 
     def add_weight(self, *args, **kwargs) -> Any:
-        """`add_weight`, also in Keras 2's order: name, shape, dtype, initializer, regularizer, trainable, constraint."""
+        """`add_weight`; also in Keras 2's order: name, shape, dtype, initializer, regularizer, trainable, constraint."""
         if args and (args[0] is None or isinstance(args[0], str)):
             order = ("name", "shape", "dtype", "initializer", "regularizer", "trainable", "constraint")
             kwargs, args = {**dict(zip(order, args, strict=False)), **kwargs}, ()
@@ -101,20 +102,20 @@ class Module:
 
 
 class CallHistory:
-    """Of every layer."""
+    """Members of every layer."""
 
     inbound_nodes = property(lambda self: self._inbound_nodes)
 
 
 class SymbolicTensor:
-    """Of a tensor of a model that is being described."""
+    """Members of symbolic tensors."""
 
     _keras_shape = property(lambda self: self.shape)
     _keras_history = property(lambda self: (self.node.layer, self.node.number, self.index))
 
 
 class Node:
-    """Of a call of a layer on symbolic tensors."""
+    """Members of the nodes of a graph."""
 
     input_tensors = property(lambda self: self.inputs)
     output_tensors = property(lambda self: nest.flatten(self.outputs))
@@ -123,16 +124,16 @@ class Node:
 
 
 class Metric:
-    """Of every metric, which was a layer."""
+    """Members of every metric; metrics were layers."""
 
     stateful = True
 
 
 class State:
-    """Of every optimizer."""
+    """Members of every optimizer."""
 
     def get_updates(self, loss=None, params=None, *given) -> list:
-        """Updates for `K.function`: a step of the variables `params`. Also as params, constraints, loss, in this order."""
+        """The updates of one step for `K.function`. Arguments: loss, params; or params, constraints, loss."""
         if given:
             loss, params = given[0], loss
         return [backend.Step(self, control.gradients(loss, params), list(params))]
