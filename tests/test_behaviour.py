@@ -51,7 +51,7 @@ from nbkeras.compat import alias, keras2
 print(changes(before, contents()))
 with keras2.installed():
     during = changes(before, contents())
-    assert ("nbkeras.model", "Model", "fit_generator") in during and len(during) > 40
+    assert ("Model", "fit_generator") in [key[1:] for key in during] and len(during) > 40
 print(changes(before, contents()))
 nbkeras.install_as_keras(tensorflow=True)
 import keras, tensorflow.keras.layers
