@@ -1,7 +1,7 @@
-"""Floor 1: Behaviour, in which Keras 2 and Keras 3 differ, and the one that nbkeras shows at the moment.
+"""Floor 1: Behaviour, the differences between Keras 2 and Keras 3, and the behaviour that nbkeras has at the moment.
 
-The core asks `behaviour.current` where it builds or records something, never in a step that is replayed. Arguments, methods and
-modules that Keras 2 only names in another way are no concern of the core: nbkeras/compat/ adds them from outside.
+The core asks `behaviour.current` while it builds or records, never in a replayed step. Arguments, methods and modules that only
+have other names in Keras 2 are not known to the core: nbkeras/compat/ adds them from outside.
 """
 
 from __future__ import annotations
@@ -14,99 +14,99 @@ import numpy as np
 
 
 class FunctionName(str):
-    """The name of a function in a configuration, with the function: known as long as the configuration stays in memory."""
+    """The name of a function in a configuration, together with the function, as long as the configuration stays in memory."""
 
     function: Any = None
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """Where Keras 2.3.1 and Keras 3 do different things and a script cannot say which of them it means."""
+    """The points in which Keras 2.3.1 and Keras 3 behave differently and a script cannot say which behaviour it wants."""
 
     name: str
 
-    # -------------------- written into signatures and registries by whoever sets the behaviour --------------------
+    # -------------------- written into signatures and registries by compat/keras2.py --------------------
 
     argument_defaults: Mapping[str, Mapping[str, Any]]
-    """Class -> argument -> its default, where it differs from the one in nbkeras's source."""
+    """Class -> argument -> its default, if it differs from the one in nbkeras's source."""
     hard_sigmoid: str
     """The op of nbkeras.ops that the activation's name 'hard_sigmoid' means."""
 
     # -------------------- layers --------------------
 
     masks_reach_calls_with_several_tensors: bool
-    """Whether the mask of a layer's input reaches its `call` where another argument of the call is a tensor too."""
+    """Whether a layer's `call` gets the mask of its input even if another argument of the call is a tensor too."""
     writes_input_shape: bool
-    """Whether a layer's `get_config` holds the shape of the input that the layer was made with, as `batch_input_shape`."""
+    """Whether `get_config` includes the input shape that a layer was made with, as `batch_input_shape`."""
     own_layers_keep_shape: bool
     """Whether `Layer.compute_output_shape`, asked by a layer that a user wrote, returns the input's shape."""
     refuses_losses_in_build: bool
     """Whether `add_loss` in `build` is an error: Keras 2 computes that loss in each step, here it would keep its first value."""
     keeps_learning_phase: bool
-    """Whether a layer that is connected after `set_learning_phase` stays in that phase, in `fit` and `predict` too."""
+    """Whether a layer that is connected after `set_learning_phase` keeps that phase, also in `fit` and `predict`."""
     frozen_normalizes_by_batch: bool
-    """Whether a frozen BatchNormalization uses the batch's statistics in training; its moving ones stay as they are."""
+    """Whether a frozen BatchNormalization normalizes by the batch in training, without changing its moving statistics."""
     initializers_draw_anew: bool
-    """Whether an initializer gives other numbers at each call, with a seed too."""
+    """Whether each call of an initializer gives other numbers, even with a seed."""
     identity_for_each_gate: bool
-    """Whether `recurrent_initializer='identity'` is an identity matrix for each gate, not one and zeros."""
+    """Whether `recurrent_initializer='identity'` makes an identity matrix for each gate, instead of one for the first."""
     flat_states: bool
-    """Whether stacked recurrent cells have their states in one list, not in a list for each cell."""
+    """Whether the states of stacked recurrent cells are in one list, instead of a list for each cell."""
     lists_absent_states: bool
-    """Whether `states` of a recurrent layer that holds none is a list of None, not None."""
+    """Whether `states` of a recurrent layer without states is a list of None, instead of None."""
     names_lambdas: bool
-    """Whether the configuration of a Lambda layer names a `lambda` by the layer's name; else it cannot be written."""
+    """Whether a Lambda layer's configuration names a `lambda` by the layer's name, instead of refusing it."""
 
     # -------------------- models and training --------------------
 
     unwraps_single_tensors: bool
-    """Whether `Model(inputs=[x], outputs=[y])` means x and y: `input` and `output` are then no lists of one."""
+    """Whether `Model(inputs=[x], outputs=[y])` is `Model(x, y)`, so that `input` and `output` are not lists."""
     checks_shapes_of_calls: bool
-    """Whether a model that is called on tensors refuses those that do not fit its Input; else its layers decide."""
+    """Whether a model checks the shapes of the tensors that it is called on; otherwise only its layers do."""
     targets_are_columns: bool
     """Whether targets of shape (samples,) reach losses and metrics as (samples, 1)."""
     cuts_inputs_to_first: bool
-    """Whether `predict` takes inputs of different lengths, and as many samples of each as the first has."""
+    """Whether `predict` accepts inputs of different lengths and cuts them to the length of the first."""
     shows_validation_to_callbacks: bool
-    """Whether callbacks have what `fit` validates with as `validation_data`, [x, y, weights]."""
+    """Whether `fit` sets the attribute `validation_data` of its callbacks, [x, y, weights]."""
     optimizers_start_anew: bool
-    """Whether an optimizer that is given to another model starts anew for its weights; else that is an error."""
+    """Whether an optimizer restarts if it is given to another model, instead of raising an error."""
 
     # -------------------- metrics, logs, callbacks --------------------
 
     sorts_metrics: bool
-    """Whether the metrics of a model with several outputs are in the order of their names, not of the outputs."""
+    """Whether the metrics of several outputs are sorted by name, instead of by output."""
     measures_outputs_without_loss: bool
-    """Whether outputs without a loss have metrics. Where they have none, the only loss of several outputs is in the logs."""
+    """Whether outputs without a loss have metrics. If not, the only loss of several outputs is in the logs by its name."""
     metric_names_are_snake_case: bool
-    """Whether a metric function `PSNR` is `psnr` in the logs."""
+    """Whether a metric function `PSNR` is called `psnr` in the logs."""
     learning_rate_name: str
     """The name of the learning rate in the logs, and of the optimizers' attribute."""
     baseline_is_best: bool
     """Whether the `baseline` of EarlyStopping counts as the best value before the first."""
     restores_weights_when_stopping: bool
-    """Whether EarlyStopping puts back the best weights where it stops training, not at the end of `fit`."""
+    """Whether EarlyStopping restores the best weights when it stops training, instead of at the end of `fit`."""
 
-    # -------------------- what takes more than a yes or no --------------------
+    # -------------------- differences with logic --------------------
 
     def ends(self, tensors: Any) -> Any:
-        """The inputs or outputs of a model as it keeps them: of a list of one tensor, that tensor, if they are unwrapped."""
+        """The inputs or outputs of a model, where a list of one tensor may stand for the tensor."""
         single = self.unwraps_single_tensors and isinstance(tensors, list | tuple) and len(tensors) == 1
         return tensors[0] if single else tensors
 
     def targets(self, arrays: Sequence[Any]) -> list[Any]:
-        """Targets as losses and metrics get them."""
+        """The targets as losses and metrics get them."""
         return [a[:, None] if self.targets_are_columns and a is not None and a.ndim == 1 else a for a in arrays]
 
     def inputs_to_predict(self, x: Any) -> Any:
-        """Inputs of `predict`, all as long as the first if they are cut."""
+        """The inputs of `predict`, which may be cut to the length of the first."""
         if not self.cuts_inputs_to_first or not isinstance(x, list):
             return x
         lengths = {each.shape[0] for each in x if hasattr(each, "shape")}
         return [each[: len(x[0])] for each in x] if len(lengths) > 1 else x
 
     def show_validation(self, callbacks: Sequence[Any], given: Any, source: Any) -> None:
-        """Give callbacks `validation_data`: of what the user gave to `fit`, or of what was split off, in a source of arrays."""
+        """Set `validation_data` of callbacks; given: as passed to `fit`; source: with the arrays that were split off."""
         if not self.shows_validation_to_callbacks:
             return
         found = None
@@ -120,7 +120,7 @@ class Behaviour:
             each.validation_data = found
 
     def reference(self, function: Any, otherwise: str) -> str:
-        """The name of a function for a configuration, '' where it has none; a lambda has the other name if it is named."""
+        """The name of a function in a configuration, or ''; a lambda may get the other name."""
         name = getattr(function, "__name__", "")
         if not self.names_lambdas:
             return "" if name == "<lambda>" else name
@@ -198,6 +198,6 @@ current = KERAS_3
 
 
 def use(behaviour: Behaviour) -> None:
-    """Show a behaviour from now on, in all threads; `nbkeras.compat.keras2` does it, with all else that belongs to Keras 2."""
+    """Set the behaviour of the whole process; called by `nbkeras.compat.keras2`, which also adds the names of Keras 2."""
     global current
     current = behaviour

@@ -205,9 +205,10 @@ class Layer(Module, CallHistory):
 
     def compute_output_shape(self, input_shape) -> Any:
         """The shape of the output for a shape of the input; the default is a dry run of `call`."""
-        asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
-        if behaviour.current.own_layers_keep_shape and not asking.__module__.startswith("nbkeras."):
-            return input_shape
+        if behaviour.current.own_layers_keep_shape:
+            asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
+            if not asking.__module__.startswith("nbkeras."):
+                return input_shape
         inputs = graph.symbols(tuple(input_shape) if nest.is_shape(input_shape) else input_shape, self.dtype)
         self._ensure_built(inputs)
         return nest.shapes(graph.infer(self._plain_call, (inputs,), {}))
