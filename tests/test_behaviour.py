@@ -141,3 +141,28 @@ def test_uninstalling_what_is_not_installed_does_nothing():
     alias.uninstall()
     keras2.uninstall()
     assert behaviour.current is behaviour.KERAS_3
+
+
+def test_a_class_that_is_imported_meanwhile_is_put_back_too():
+    source = """
+import nbkeras, sys
+from nbkeras.compat import keras2
+assert "nbkeras.layers.depthwise" not in sys.modules
+with keras2.installed():
+    import warnings
+    with warnings.catch_warnings(record=True) as seen:
+        warnings.simplefilter("always")
+        nbkeras.layers.DepthwiseConv2D(3, kernel_initializer="zeros")
+    print(len(seen), nbkeras.layers.GRU(2).reset_after, float(nbkeras.optimizers.Nadam(schedule_decay=0.004).learning_rate))
+print(nbkeras.layers.GRU(2).reset_after, round(float(nbkeras.optimizers.Nadam().learning_rate), 6))
+for make in (lambda: nbkeras.layers.DepthwiseConv2D(3, kernel_initializer="zeros"),
+             lambda: nbkeras.optimizers.Nadam(schedule_decay=0.004)):
+    try:
+        make()
+    except TypeError as error:
+        print("refused")
+"""
+    done = subprocess.run([sys.executable, "-P", "-W", "error", "-c", source], capture_output=True, text=True)
+    assert done.stdout.split("\n")[:4] == ["1 False 0.002", "True 0.001", "refused", "refused"], (
+        done.stdout + done.stderr
+    )
