@@ -262,9 +262,7 @@ class ProgramCache:
     def __init__(self, name: str, function: Callable, where: Callable[[], str], capacity: int = 8):
         self._name, self._function, self._where, self._capacity = name, function, where, capacity
         self._free: OrderedDict[tuple, list[_Recorded]] = OrderedDict()
-        self._made: weakref.WeakSet[Program] = (
-            weakref.WeakSet()
-        )  # all programs in use: free, running, or being recorded
+        self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # free, running, or being recorded
         self._unrecordable: dict[tuple, set[int]] = {}  # keys, and what their steps depend on
         self._lock = threading.Lock()
         self.recordings = 0
@@ -314,7 +312,8 @@ class ProgramCache:
         result = use([device.plain(array) for array in outputs], info)
         self.recordings += 1
         if program.reason is None:
-            self._give_back(key, _Recorded(program, inlet, program.seal(outputs), info))
+            if not program.outdated:  # by the step itself, which may build an optimizer, and so move the weights
+                self._give_back(key, _Recorded(program, inlet, program.seal(outputs), info))
             return result
         if not self._unrecordable:
             warn(
