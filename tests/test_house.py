@@ -11,9 +11,9 @@ BANNED_NAMES = {"helpers", "helper", "misc", "common", "base", "util"}  # `utils
 # The floor of every module of nbkeras; what is not named is on floor 3. Imports go to the same floor or below.
 FLOORS = {
     0: "nbkeras.kernels",
-    1: "nbkeras.engine.devices nbkeras.engine.dlpack nbkeras.engine.dtypes nbkeras.config nbkeras.engine.registry nbkeras.engine.structures nbkeras.tree "
-    "nbkeras.engine.lazy_names nbkeras.engine.user_errors nbkeras.engine.annotations nbkeras.engine.tape nbkeras.engine.step_lock nbkeras.engine.program nbkeras.engine.observed nbkeras.engine.tensor "
-    "nbkeras.ops nbkeras.engine.load_budget",
+    1: "nbkeras.engine.behaviour nbkeras.engine.devices nbkeras.engine.dlpack nbkeras.engine.dtypes nbkeras.config nbkeras.engine.registry nbkeras.engine.structures "
+    "nbkeras.tree nbkeras.engine.lazy_names nbkeras.engine.user_errors nbkeras.engine.annotations nbkeras.engine.tape nbkeras.engine.step_lock nbkeras.engine.program "
+    "nbkeras.engine.observed nbkeras.engine.tensor nbkeras.ops nbkeras.engine.load_budget",
     2: "nbkeras.random nbkeras.random.distributions nbkeras.random.elastic_transform "
     "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "
@@ -185,4 +185,25 @@ def test_no_asserts_in_the_library():
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.Assert)
     ]
+    assert not found
+
+
+# Where a module is imported by a name that is a value: tables of public names, names in files, GPUs, `import keras`.
+BY_NAME = [
+    "nbkeras.engine.lazy_names",
+    "nbkeras.engine.registry",
+    "nbkeras.building.operation",
+    "nbkeras.engine.devices",
+    "nbkeras.compat",
+]
+
+
+def test_modules_are_named_by_values_in_a_few_places_only():
+    found = []
+    for module, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
+                optional = isinstance(node.args[0], ast.Constant | ast.JoinedStr) and "nbkeras" not in ast.unparse(node)
+                if floor(module) != 0 and not optional and not is_under(module, BY_NAME):
+                    found.append(f"{module}:{node.lineno} {ast.unparse(node)}")
     assert not found

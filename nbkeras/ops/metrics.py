@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, at_home, op
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, on_device_of, op
 from nbkeras.kernels import elementwise
 from nbkeras.kernels import metrics as kernels
 from nbkeras.kernels.embedding import add_rows
@@ -81,7 +81,7 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
     total, count: float64 scalars. A scalar weight is that of the mean over all values, as in Keras.
     """
     if device.elsewhere(total.data):
-        with at_home(total):
+        with on_device_of(total):
             return accumulate(values, sample_weight, total, count)
     values = as_float(values)
     if values.size == 0:
@@ -115,7 +115,7 @@ def count_confusion(
     """
     home = next(iter(counters.values()))
     if device.elsewhere(home.data):
-        with at_home(home):
+        with on_device_of(home):
             return count_confusion(y_true, y_pred, thresholds, counters, sample_weight, evenly, zero_counts)
     y_pred = as_float(y_pred)
     y_true = as_tensor(y_true)
@@ -147,7 +147,7 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
     broadcasts to the rows, on its leading axes if it has fewer.
     """
     if device.elsewhere(table.data):
-        with at_home(table):
+        with on_device_of(table):
             return count_pairs(rows, columns, table, sample_weight, ignored)
     n, m = table.shape
     rows, columns = as_index(rows), as_index(columns)

@@ -12,7 +12,7 @@ from nbkeras.building.layer import training_phase
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import batches, tables
 from nbkeras.data.batches import ArraySource, Batch, Source, StreamSource
-from nbkeras.engine import step_lock, structures, tensor, user_errors
+from nbkeras.engine import behaviour, step_lock, structures, tensor, user_errors
 from nbkeras.engine.progress import compilations_shown
 from nbkeras.engine.tensor import Tensor
 from nbkeras.engine.user_errors import warn
@@ -67,6 +67,7 @@ class Trainer(Stepper, registered=False):
         y_structure: Any = None
         if y is not None:
             y_structure, y_leaves = prepare_targets(y, names)
+            y_leaves = behaviour.current.targets(y_leaves)
         weights = prepare_weights(sample_weight, names, len(y_leaves))
         layout = Layout(x_structure, y_structure, len(x_leaves), len(y_leaves))
         return layout, [*x_leaves, *y_leaves, *weights]
@@ -74,7 +75,7 @@ class Trainer(Stepper, registered=False):
     def _names(self) -> list[str]:
         return self.output_names or ["output"]
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def _build_for(self, x_structure: Any, x_leaves: list[Array]) -> None:
         """Give a model without a fixed graph its weights and output names, by a dry run on the first rows."""
         if self._is_ready():
@@ -171,7 +172,7 @@ class Trainer(Stepper, registered=False):
 
     # -------------------- fit, evaluate, predict --------------------
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def fit(
         self,
         x=None,
@@ -225,6 +226,7 @@ class Trainer(Stepper, registered=False):
                 validation = self._validation_source(validation_data, size, validation_steps)
         verbose = 1 if verbose == "auto" else verbose
         callbacks = self._callbacks(callbacks, bool(verbose), verbose, epochs, source.steps)
+        behaviour.current.show_validation(callbacks.callbacks, validation_data, validation and validation[0])
         self.stop_training = False
         self._prepare_optimizer()
         self.initial_epoch = initial_epoch
@@ -256,7 +258,7 @@ class Trainer(Stepper, registered=False):
         callbacks.on_train_end(logs)
         return callbacks.history
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def evaluate(
         self,
         x=None,
@@ -302,6 +304,7 @@ class Trainer(Stepper, registered=False):
         self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, draw: bool, simple: bool
     ) -> Any:
         """Predict batch by batch; simple: x is one array, and nothing else was asked for."""
+        x = behaviour.current.inputs_to_predict(x)
         _check_counts(batch_size=batch_size, steps=steps)
         source: Any
         source, layout = self._source(x, None, None, batch_size, steps, inputs_only=True)
@@ -368,7 +371,7 @@ class Trainer(Stepper, registered=False):
             self._remember_inputs(x, leaves, layout, True)
         return outputs
 
-    @tensor.on_own_place
+    @tensor.on_own_device
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
         layout, leaves = self._make_layout(x, y, sample_weight)
         self._check_labels(layout, leaves)

@@ -9,7 +9,7 @@ from nbkeras.building.inputs import Input, InputLayer
 from nbkeras.building.layer import Layer, layers
 from nbkeras.data import batches
 from nbkeras.engine.naming import unique_name
-from nbkeras.engine.tensor import on_own_place
+from nbkeras.engine.tensor import on_own_device
 from nbkeras.saving import serialization
 from nbkeras.training import input_matching
 from nbkeras.training.model import Model
@@ -101,7 +101,7 @@ class Sequential(Model):
         super()._set_graph(inputs, outputs)
         self.built = True
 
-    @on_own_place
+    @on_own_device
     def build(self, input_shape=None) -> None:
         """Make the weights for an input of this shape, with None for the batch."""
         if self._graph is not None and input_shape is not None:
