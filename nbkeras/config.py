@@ -1,4 +1,4 @@
-"""Global settings: floatx, epsilon, image data format, device, the seed that all random state starts from."""
+"""Global settings: floatx, epsilon, image data format, device, and the seed of all random state."""
 
 import operator
 import random
@@ -32,7 +32,7 @@ def set_floatx(value: str) -> None:
 
 
 def standardize_dtype(dtype) -> str:
-    """A dtype's name, of whatever names one: None is floatx, int is 'int32'; ValueError for no dtype of numbers."""
+    """The name of a dtype: None is floatx, int is 'int32'. ValueError for anything but a dtype of numbers or booleans."""
     if dtype is None or dtype is float or (isinstance(dtype, str) and dtype == "float"):
         return floatx()
     if dtype is int or (isinstance(dtype, str) and dtype == "int"):
@@ -49,7 +49,7 @@ def standardize_dtype(dtype) -> str:
 
 
 def epsilon() -> float:
-    """The small number that keeps divisions and logarithms finite (1e-7)."""
+    """The small number that keeps divisions and logarithms finite; 1e-7 by default."""
     return _epsilon
 
 
@@ -76,12 +76,12 @@ _interactive_logging = True
 
 
 def is_interactive_logging_enabled() -> bool:
-    """Whether progress goes to standard output, rather than to Python's logging."""
+    """Whether progress is written to standard output, not to Python's logging."""
     return _interactive_logging
 
 
 def enable_interactive_logging() -> None:
-    """Write progress to standard output, as at the start."""
+    """Write progress to standard output, the default."""
     global _interactive_logging
     _interactive_logging = True
 
@@ -96,24 +96,24 @@ _traceback_filtering = True
 
 
 def is_traceback_filtering_enabled() -> bool:
-    """Whether tracebacks leave out the frames of nbkeras; `print(error.full_traceback)` shows them all the same."""
+    """Whether tracebacks omit the frames of nbkeras; `print(error.full_traceback)` always shows them."""
     return _traceback_filtering
 
 
 def disable_traceback_filtering() -> None:
-    """Show the frames of nbkeras in tracebacks: for work on nbkeras itself."""
+    """Show the frames of nbkeras in tracebacks, for work on nbkeras itself."""
     global _traceback_filtering
     _traceback_filtering = False
 
 
 def enable_traceback_filtering() -> None:
-    """Show the user's own frames in tracebacks, as at the start."""
+    """Show only the user's frames in tracebacks, the default."""
     global _traceback_filtering
     _traceback_filtering = True
 
 
 def backend() -> str:
-    """'nbkeras': the name that Keras's `config.backend()` gives of what computes."""
+    """'nbkeras', the name of the backend."""
     return "nbkeras"
 
 
@@ -123,7 +123,7 @@ _seed_listeners: list[Callable[[int], None]] = []
 
 
 def on_seed(listener: Callable[[int], None]) -> None:
-    """Call `listener(seed)` whenever the seed is set: for generators that must start anew with it."""
+    """Call `listener(seed)` whenever the seed is set, for generators that restart from it."""
     _seed_listeners.append(listener)
 
 

@@ -12,13 +12,13 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config as settings
+from nbkeras.engine import behaviour
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.registry import Registry
+from nbkeras.engine.registry import initializers as registry
 from nbkeras.random import SeedGenerator
 
 Array = np.ndarray
-registry = Registry("initializer")
 
 
 class Initializer:
@@ -162,6 +162,8 @@ class STFT(Initializer):
 class RandomInitializer(Initializer):
     """What random initializers share: the seed, an integer, a SeedGenerator, or None for one from the global seed."""
 
+    _calls = 0  # of `generator`, where each call draws anew
+
     def __init__(self, seed=None):
         if isinstance(seed, Mapping) and "config" in seed:
             seed = SeedGenerator.from_config(seed["config"])
@@ -171,10 +173,14 @@ class RandomInitializer(Initializer):
         self.seed = settings.next_seed() if seed is None else seed
 
     def generator(self) -> np.random.Generator:
-        """A NumPy generator at the start of this initializer's numbers."""
+        """A NumPy generator at the start of this initializer's numbers; in Keras 2 of those of this call."""
         if isinstance(self.seed, SeedGenerator):
             return np.random.default_rng(np.asarray(self.seed.next()))
-        return np.random.default_rng(int(self.seed) % 2**32)
+        seed = int(self.seed) % 2**32
+        if not behaviour.current.initializers_draw_anew:
+            return np.random.default_rng(seed)
+        self._calls += 1
+        return np.random.default_rng([seed, self._calls - 1] if self._calls > 1 else seed)
 
     def get_config(self):
         seed = self._given_seed

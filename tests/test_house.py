@@ -198,3 +198,24 @@ def test_no_asserts_in_the_library():
         if isinstance(node, ast.Assert)
     ]
     assert not found
+
+
+# Where a module is imported by a name that is a value: tables of public names, names in files, GPUs, `import keras`.
+BY_NAME = [
+    "nbkeras.engine.lazy_names",
+    "nbkeras.engine.registry",
+    "nbkeras.building.operation",
+    "nbkeras.engine.devices",
+    "nbkeras.compat",
+]
+
+
+def test_modules_are_named_by_values_in_a_few_places_only():
+    found = []
+    for module, path in FILES.items():
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
+                optional = isinstance(node.args[0], ast.Constant | ast.JoinedStr) and "nbkeras" not in ast.unparse(node)
+                if floor(module) != 0 and not optional and not is_under(module, BY_NAME):
+                    found.append(f"{module}:{node.lineno} {ast.unparse(node)}")
+    assert not found

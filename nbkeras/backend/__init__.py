@@ -1,9 +1,9 @@
-"""Keras 2's backend functions, usually `from nbkeras import backend as K`: each is an op of nbkeras.ops by its old name.
+"""Keras 2's backend functions, usually imported as `from nbkeras import backend as K`: ops of nbkeras.ops by their old names.
 
-They take Tensors, arrays and symbolic tensors, so that custom losses, metrics and Lambda layers can be written with them.
-`shape` gives a tuple of integers (None where a symbolic tensor leaves a size open).
+They accept Tensors, arrays and symbolic tensors, so custom losses, metrics and Lambda layers can use them. `shape` returns a
+tuple of integers, with None for an unknown size of a symbolic tensor.
 
-Left out, with what to use instead:
+Not offered, and why:
 get_session, set_session, manual_variable_initialization, name_scope: there are no sessions and no graph of names.
 is_sparse, to_dense, placeholder(sparse=True), ctc_label_dense_to_sparse: there are no sparse tensors.
 """
@@ -146,27 +146,27 @@ from nbkeras.random import uniform as random_uniform
 
 
 def clip(x, min_value, max_value) -> Tensor:
-    """x, at least min_value and at most max_value."""
+    """x limited to min_value and max_value."""
     return ops.clip(x, min_value, max_value)
 
 
 def argmax(x, axis: int = -1) -> Tensor:
-    """Position of the largest element along an axis."""
+    """The position of the largest element along an axis."""
     return ops.argmax(x, axis)
 
 
 def argmin(x, axis: int = -1) -> Tensor:
-    """Position of the smallest element along an axis."""
+    """The position of the smallest element along an axis."""
     return ops.argmin(x, axis)
 
 
 def cumsum(x, axis: int = 0) -> Tensor:
-    """Running sums along an axis."""
+    """Cumulative sums along an axis."""
     return ops.cumsum(x, axis)
 
 
 def cumprod(x, axis: int = 0) -> Tensor:
-    """Running products along an axis."""
+    """Cumulative products along an axis."""
     return ops.cumprod(x, axis)
 
 
@@ -176,7 +176,7 @@ def pow(x, a) -> Tensor:
 
 
 def sqrt(x) -> Tensor:
-    """The square root, 0 of negative numbers."""
+    """The square root; 0 for negative numbers."""
     return ops.sqrt(ops.maximum(x, 0.0))
 
 
@@ -189,22 +189,22 @@ def l2_normalize(x, axis=None) -> Tensor:
 
 
 def concatenate(tensors: Sequence, axis: int = -1) -> Tensor:
-    """Tensors one after the other along an axis."""
+    """Concatenate tensors along an axis."""
     return ops.concatenate(tensors, axis)
 
 
 def expand_dims(x, axis: int = -1) -> Tensor:
-    """A new axis of size 1."""
+    """Add an axis of size 1."""
     return ops.expand_dims(x, axis)
 
 
 def reshape(x, shape) -> Tensor:
-    """The elements in another shape; -1: whatever is left."""
+    """The elements in another shape; -1: the remaining size."""
     return ops.reshape(x, shape)
 
 
 def permute_dimensions(x, pattern) -> Tensor:
-    """The axes in another order."""
+    """Permute the axes."""
     return ops.transpose(x, pattern)
 
 
@@ -222,22 +222,22 @@ def batch_flatten(x) -> Tensor:
 
 
 def repeat(x, n: int) -> Tensor:
-    """Each row of a matrix n times: (batch, features) gives (batch, n, features)."""
+    """Repeat each row of a matrix n times: (batch, features) becomes (batch, n, features)."""
     return ops.repeat(ops.expand_dims(x, 1), n, axis=1)
 
 
 def repeat_elements(x, rep: int, axis: int) -> Tensor:
-    """Each element rep times in a row along an axis."""
+    """Repeat each element rep times along an axis."""
     return ops.repeat(x, rep, axis)
 
 
 def tile(x, n) -> Tensor:
-    """x laid out n times along each axis."""
+    """Repeat x n times along each axis."""
     return ops.tile(x, n)
 
 
 def arange(start, stop=None, step=1, dtype="int32") -> Tensor:
-    """start, start + step, ... below stop."""
+    """The numbers start, start + step, ... below stop."""
     return ops.arange(start, stop, step, dtype)
 
 
@@ -257,12 +257,12 @@ def reverse(x, axes) -> Tensor:
 
 
 def slice(x, start, size) -> Tensor:
-    """`size` elements from `start` on along each axis; a size of -1: all that follow."""
+    """`size` elements from `start` on along each axis; -1: all elements after it."""
     ends = [None if n == -1 else first + n for first, n in zip(start, size, strict=True)]
     return ops.getitem(x, tuple(_SLICE(first, end) for first, end in zip(start, ends, strict=True)))
 
 
-_SLICE = type(np.s_[0:1])  # Python's slice, whose name is taken here
+_SLICE = type(np.s_[0:1])  # Python's slice; `slice` is Keras's here
 
 
 # -------------------- neural networks --------------------
@@ -279,7 +279,7 @@ def hard_sigmoid(x) -> Tensor:
 
 
 def in_top_k(predictions, targets, k: int) -> Tensor:
-    """Whether each target class is among the k largest predictions of its row."""
+    """Whether the target class of each row is among the k largest predictions."""
     return ops.in_top_k(targets, predictions, k)
 
 
@@ -294,7 +294,7 @@ def _like(value: Any, x: Any) -> Any:
 
 
 def bias_add(x, bias, data_format: str | None = None) -> Tensor:
-    """x plus a bias: a number for each channel, or of the shape of a sample with the channels last."""
+    """x plus a bias: one number for each channel, or an array of the shape of a sample with the channels last."""
     x = x if ops.is_tensor(x) else as_tensor(x)
     bias = _like(bias, x)
     sizes, axes = shape(bias), len(shape(x))
@@ -307,14 +307,14 @@ def bias_add(x, bias, data_format: str | None = None) -> Tensor:
 
 
 def batch_normalization(x, mean, var, beta, gamma, axis: int = -1, epsilon: float = 1e-3) -> Tensor:
-    """(x - mean) / sqrt(var + epsilon) * gamma + beta, for each index of an axis: of one axis each, or as broad as x."""
+    """(x - mean) / sqrt(var + epsilon) * gamma + beta; the parameters have one axis, or broadcast with x."""
     x = x if ops.is_tensor(x) else as_tensor(x)
     flat = [each if each is None else ops.reshape(_like(each, x), (-1,)) for each in (mean, var, beta, gamma)]
     return ops.batch_normalization(x, flat[0], flat[1], axis, flat[2], flat[3], epsilon)
 
 
 def normalize_batch_in_training(x, gamma, beta, reduction_axes, epsilon: float = 1e-3):
-    """x normalized by its own mean and variance over axes, times gamma plus beta; and that mean and variance."""
+    """x normalized by its mean and variance over axes, times gamma, plus beta; and the mean and the variance."""
     middle, spread = ops.mean(x, reduction_axes, keepdims=True), ops.var(x, reduction_axes, keepdims=True)
     y = ops.multiply(ops.subtract(x, middle), ops.rsqrt(ops.add(spread, epsilon)))
     gamma, beta = (each if each is None else ops.reshape(_like(each, middle), shape(middle)) for each in (gamma, beta))

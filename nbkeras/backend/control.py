@@ -1,7 +1,7 @@
-"""Control flow on tensors, Keras 2's: choices, loops over slices and time steps, functions of symbolic tensors.
+"""Keras 2's control flow on tensors: choices, loops over slices and time steps, functions of symbolic tensors.
 
-Loops are Python's: each turn's ops are recorded, so sizes must be known when the step runs, and many turns make long
-programs. Layers (LSTM, RNN) are faster.
+Loops are Python loops: the ops of each iteration are recorded. So sizes must be known when the step runs, and many iterations
+make long programs. Layers (LSTM, RNN) are faster.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ def _called(value: Any) -> Any:
 
 
 def switch(condition, then_expression, else_expression) -> Tensor:
-    """One tensor where a condition holds, the other elsewhere; both are computed. Functions without arguments are called."""
+    """One tensor where a condition holds, the other elsewhere; both are computed. Both may be functions without arguments."""
     first, second = _called(then_expression), _called(else_expression)
     if ops.is_tensor(condition):
         for _ in range(ops.ndim(first) - ops.ndim(condition) if ops.ndim(condition) else 0):
@@ -28,17 +28,17 @@ def switch(condition, then_expression, else_expression) -> Tensor:
 
 
 def in_train_phase(x, alt, training=None):
-    """x in training, else alt; functions without arguments are called."""
+    """x in training, else alt; both may be functions without arguments."""
     return _called(x if (layer.learning_phase() if training is None else training) else alt)
 
 
 def in_test_phase(x, alt, training=None):
-    """alt in training, else x; functions without arguments are called."""
+    """alt in training, else x; both may be functions without arguments."""
     return in_train_phase(alt, x, training)
 
 
 def map_fn(fn: Callable, elems, name: str | None = None, dtype=None) -> Tensor:
-    """fn of each slice along the first axis, stacked."""
+    """The results of fn for the slices along the first axis, stacked."""
     return ops.stack([fn(each) for each in ops.unstack(elems)])
 
 
@@ -54,7 +54,7 @@ def foldl(fn: Callable, elems, initializer=None, name: str | None = None) -> Ten
 
 
 def foldr(fn: Callable, elems, initializer=None, name: str | None = None) -> Tensor:
-    """`foldl` from the last slice to the first."""
+    """`foldl`, from the last slice to the first."""
     return foldl(fn, ops.flip(elems, 0), initializer)
 
 
@@ -70,8 +70,8 @@ def rnn(
 ):
     """step_function(input, states + constants) -> (output, states) over axis 1: (last output, all outputs, last states).
 
-    mask: (batch, steps), where False the states and the output stay as they were. Layers are much faster. unroll and
-    input_length: in Keras how the loop is made, here without meaning.
+    mask: (batch, steps); where it is False, the states and the output keep their values. Layers are much faster. unroll and
+    input_length are accepted and have no effect.
     """
     steps = ops.unstack(inputs, axis=1)
     masks = [None] * len(steps) if mask is None else ops.unstack(ops.cast(mask, "bool"), axis=1)
@@ -90,8 +90,8 @@ def rnn(
 def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, name: str | None = None) -> Callable:
     """A function from arrays for symbolic inputs to arrays of symbolic outputs: `K.function([m.input], [layer.output])`.
 
-    updates: pairs (variable, symbolic or other tensor), as `K.update` makes them: written after the outputs are computed.
-    An expression of variables alone is computed where it stands: only what has a symbolic tensor in it is computed anew.
+    updates: pairs (variable, tensor or symbolic tensor), as `K.update` returns them, written after the outputs are computed.
+    Only expressions with a symbolic tensor are computed at each call; an expression of variables alone is computed once.
     """
     targets = [variable for variable, _ in updates or ()]
     values = [value for _, value in updates or ()]
@@ -116,10 +116,10 @@ def function(inputs: Sequence, outputs: Any, updates: Sequence | None = None, na
 
 
 def gradients(loss, variables) -> list:
-    """Symbolic gradients of the sum of a symbolic tensor, for `function`: with respect to variables and symbolic tensors.
+    """The symbolic gradients of the sum of a symbolic tensor with respect to variables and symbolic tensors, for `function`.
 
-    None where the loss does not depend on one. For gradients of computed tensors there is GradientTape; there are no
-    gradients of gradients.
+    None for a variable or tensor on which the loss does not depend. For gradients of computed tensors use GradientTape. Gradients
+    of gradients are not supported.
     """
     sources = list(variables) if isinstance(variables, list | tuple) else [variables]
     if not isinstance(loss, graph.SymbolicTensor):

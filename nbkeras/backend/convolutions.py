@@ -35,14 +35,14 @@ def conv2d_transpose(
     data_format: str | None = None,
     dilation_rate=(1, 1),
 ) -> Tensor:
-    """Transposed convolution of images to an output_shape (batch, ...), whose other sizes must be ones that it can have."""
+    """Transposed convolution of images to output_shape (batch, ...), one of the shapes that the arguments allow."""
     return _transposed(x, kernel, output_shape, strides, padding, data_format, dilation_rate)
 
 
 def conv3d_transpose(
     x, kernel, output_shape, strides=(1, 1, 1), padding="valid", data_format: str | None = None
 ) -> Tensor:
-    """Transposed convolution of volumes to an output_shape (batch, ...), whose other sizes must be ones that it can have."""
+    """Transposed convolution of volumes to output_shape (batch, ...), one of the shapes that the arguments allow."""
     return _transposed(x, kernel, output_shape, strides, padding, data_format, (1, 1, 1))
 
 
@@ -58,7 +58,7 @@ def _transposed(
 
 
 def _more(length: int | None, wanted: int | None, size: int, stride: int, dilation: int, padding: str) -> int | None:
-    """The output_padding that makes an axis as long as wanted; None where it is so without, or nothing is known."""
+    """The output_padding for the wanted length of an axis; None if it is not needed or the length is unknown."""
     if length is None or wanted is None or (padding == "same" and wanted == length * stride):
         return None
     reach = extent(size, dilation)
@@ -74,7 +74,7 @@ def separable_conv1d(
     data_format: str | None = None,
     dilation_rate=1,
 ) -> Tensor:
-    """Each channel of sequences by itself, then all channels step by step."""
+    """Convolution of each channel of sequences, then of all channels at each step."""
     return ops.separable_conv(x, depthwise_kernel, pointwise_kernel, strides, padding, data_format, dilation_rate)
 
 
@@ -87,14 +87,14 @@ def separable_conv2d(
     data_format: str | None = None,
     dilation_rate=(1, 1),
 ) -> Tensor:
-    """Each channel of images by itself, then all channels place by place."""
+    """Convolution of each channel of images, then of all channels at each pixel."""
     return ops.separable_conv(x, depthwise_kernel, pointwise_kernel, strides, padding, data_format, dilation_rate)
 
 
 def depthwise_conv2d(
     x, depthwise_kernel, strides=(1, 1), padding="valid", data_format: str | None = None, dilation_rate=(1, 1)
 ) -> Tensor:
-    """Each channel of images by itself."""
+    """Convolution of each channel of images."""
     return ops.depthwise_conv(x, depthwise_kernel, strides, padding, data_format, dilation_rate)
 
 
@@ -104,7 +104,7 @@ def local_conv1d(inputs, kernel, kernel_size, strides, data_format: str | None =
 
 
 def local_conv2d(inputs, kernel, kernel_size, strides, output_shape=None, data_format: str | None = None) -> Tensor:
-    """Convolution of images with a kernel for each place: (places, size * channels, units). output_shape: what comes out."""
+    """Convolution of images with a kernel for each output pixel: (pixels, size * channels, units); output_shape is not used."""
     return ops.local_conv(inputs, kernel, kernel_size, strides, data_format)
 
 
@@ -152,10 +152,10 @@ def _padded(name: str, x: Any, padding: Any, data_format: str | None) -> Tensor:
 
 
 def resize_images(x, height_factor: int, width_factor: int, data_format: str | None = None, interpolation="nearest"):
-    """Images height_factor times as high and width_factor times as wide; interpolation: see `ops.enlarge`."""
+    """Enlarge images by height_factor and width_factor; interpolation: see `ops.enlarge`."""
     return ops.enlarge(x, (height_factor, width_factor), interpolation, data_format)
 
 
 def resize_volumes(x, depth_factor: int, height_factor: int, width_factor: int, data_format: str | None = None):
-    """Each slice, row and column of volumes as many times in a row as the factors say."""
+    """Enlarge volumes by repeating each slice, row and column as often as the factors say."""
     return ops.enlarge(x, (depth_factor, height_factor, width_factor), "nearest", data_format)

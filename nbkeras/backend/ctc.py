@@ -1,4 +1,4 @@
-"""Keras 2's backend functions of connectionist temporal classification: probabilities in, the last class is the blank."""
+"""Keras 2's backend functions for connectionist temporal classification, of probabilities; the last class is the blank."""
 
 from typing import Any
 
@@ -32,8 +32,8 @@ def ctc_decode(
 ) -> tuple[list[Any], Any]:
     """([sequences], scores): `ops.ctc_decode` of probabilities (batch, time, classes); one tensor for each path.
 
-    Each is as wide as its longest sequence, (batch, time) for a symbolic y_pred; -1 after a sequence's end. merge_repeated:
-    whether repeated labels of a beam search's sequences are merged; greedy sequences are always made of merged steps.
+    Each is as wide as its longest sequence, and (batch, time) for a symbolic y_pred; -1 after the end of a sequence.
+    merge_repeated: whether beam search merges repeated labels of a sequence; greedy search always merges repeated steps.
     """
     strategy = "greedy" if greedy else "beam_search"
     logits = _logits(y_pred)

@@ -34,7 +34,7 @@ def cast_to_floatx(x) -> np.ndarray | Tensor:
 
 
 def clear_session(free_memory: bool = True) -> None:
-    """Start counting layer names anew; free_memory: collect garbage, too."""
+    """Restart the numbers in layer names; free_memory: also collect garbage."""
     naming.clear_names()
     reset_uids()
     if free_memory:
@@ -45,18 +45,18 @@ _uids: Counter[str] = Counter()
 
 
 def get_uid(prefix: str = "") -> int:
-    """1, 2, ...: another number each time, counted for each prefix."""
+    """The next of the numbers 1, 2, ... for a prefix."""
     _uids[prefix] += 1
     return _uids[prefix]
 
 
 def reset_uids() -> None:
-    """Let `get_uid` begin anew."""
+    """Restart the numbers of `get_uid`."""
     _uids.clear()
 
 
 def normalize_data_format(value: str | None) -> str:
-    """A data format in small letters, None that of the configuration; ValueError for others."""
+    """A data format in lower case; None: the configured one. ValueError for an unknown one."""
     return data_format_of("data_format", value)
 
 
@@ -71,7 +71,7 @@ def variable(value, dtype=None, name: str | None = None, constraint=None) -> Var
 
 
 def constant(value, dtype=None, shape=None, name: str | None = None) -> Tensor:
-    """A constant tensor, floatx by default; numbers in a shape, or one that fills it."""
+    """A constant tensor, floatx by default; shape: that of the values, or one to fill with a number."""
     array = np.asarray(value, dtype or floatx())
     if shape is None:
         return as_tensor(array)
@@ -79,7 +79,7 @@ def constant(value, dtype=None, shape=None, name: str | None = None) -> Tensor:
 
 
 def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = False, name: str | None = None):
-    """A symbolic input by its whole shape (with the batch axis), or by its number of axes."""
+    """A symbolic input of a shape with the batch axis, or of a number of axes."""
     if sparse:
         raise ValueError("sparse placeholders are not offered")
     if shape is None:
@@ -90,7 +90,7 @@ def placeholder(shape=None, ndim: int | None = None, dtype=None, sparse: bool = 
 
 
 def is_keras_tensor(x) -> bool:
-    """Whether x is a symbolic tensor: made by Input() or by calling layers on one."""
+    """Whether x is a symbolic tensor: made by Input(), or by calling a layer on symbolic tensors."""
     return isinstance(x, SymbolicTensor)
 
 
@@ -153,7 +153,7 @@ def batch_set_value(tuples: Sequence[tuple[Variable, Any]]) -> None:
 
 @entry
 def update(x: Variable, new_x) -> Variable | tuple:
-    """Write a tensor into a variable; of a symbolic tensor, the pair (x, new_x) for `function(updates=...)`."""
+    """Write a tensor into a variable; for a symbolic tensor return the pair (x, new_x) for `function(updates=...)`."""
     return (_written(x), new_x) if is_keras_tensor(new_x) else _written(x).assign(new_x)
 
 

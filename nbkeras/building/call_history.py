@@ -1,4 +1,4 @@
-"""Floor 2: Connected, what remembers the symbolic calls it got and answers for their inputs and outputs."""
+"""Floor 2: CallHistory, the symbolic calls of a layer, with their inputs and outputs."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from nbkeras.building.graph import Node
 from nbkeras.engine import structures
 
 
-class Answer:
-    """A property in whose place an attribute of that name can be set: Keras 3 leaves the name to its users."""
+class OverridableProperty:
+    """A property that instances may replace by an attribute of that name; in Keras 3 users may take these names."""
 
     def __init__(self, function: Callable[[Any], Any]):
         self._function = function
@@ -20,8 +20,8 @@ class Answer:
         return self if instance is None else self._function(instance)
 
 
-class Connected:
-    """The nodes of a layer, one per symbolic call, and what can be asked of them."""
+class CallHistory:
+    """The nodes of a layer, one for each symbolic call, and the attributes and methods that read them."""
 
     name: str
 
@@ -64,19 +64,19 @@ class Connected:
     def output(self) -> Any:
         return self._single("output").outputs
 
-    @Answer
+    @OverridableProperty
     def input_mask(self) -> Any:
         return structures.map_leaves(lambda t: t.mask, self._single("input mask").call_inputs)
 
-    @Answer
+    @OverridableProperty
     def output_mask(self) -> Any:
         return structures.map_leaves(lambda t: t.mask, self._single("output mask").outputs)
 
-    @Answer
+    @OverridableProperty
     def input_shape(self) -> Any:
         return self._agreed("input shape", lambda node: structures.shapes(node.call_inputs))
 
-    @Answer
+    @OverridableProperty
     def output_shape(self) -> Any:
         return self._agreed("output shape", lambda node: structures.shapes(node.outputs))
 

@@ -20,8 +20,6 @@ from nbkeras.ops.operators import attach_operators
 class SymbolicTensor:
     """A tensor of a model that is being described: shape (None where any size fits), dtype, and the call it came from."""
 
-    operation: Callable | None = None  # makes a layer of an op; set by nbkeras.building.inputs
-
     def __init__(self, shape, dtype=None, name: str | None = None):
         self.shape: tuple[int | None, ...] = tuple(None if s is None else int(s) for s in shape)
         self.dtype = np.dtype(dtype or config.floatx())
@@ -48,7 +46,7 @@ class SymbolicTensor:
 
     def symbolic_op(self, function: Callable, args: tuple, kwargs: dict) -> Any:
         """An op called on this tensor becomes a node of its graph (see nbkeras.engine.tensor.op)."""
-        return type(self).operation(function)(*args, **kwargs)  # type: ignore[misc]
+        return _op_layer(function)(*args, **kwargs)
 
     def __repr__(self) -> str:
         return f"<KerasTensor shape={self.shape}, dtype={self.dtype}, name={self.name}>"
@@ -78,6 +76,16 @@ class SymbolicTensor:
 
 
 attach_operators(SymbolicTensor)
+_op_layer: Callable[[Callable], Callable]  # makes a layer of an op
+
+
+def op_layer(cls: Any) -> Any:
+    """Decorator of the class of layers that ops on symbolic tensors become; as a layer it is built on this module."""
+    global _op_layer
+    _op_layer = cls
+    return cls
+
+
 _numbers = itertools.count()
 
 

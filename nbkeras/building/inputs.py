@@ -1,18 +1,17 @@
-"""Floor 2: Input and InputLayer, where a functional model begins."""
+"""Floor 2: Input and InputLayer, the inputs of functional models."""
 
 from __future__ import annotations
 
 from nbkeras import config
 from nbkeras.building.graph import Node, SymbolicTensor
 from nbkeras.building.layer import Layer
-from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.engine.naming import unique_name
 from nbkeras.engine.user_errors import entry
 
 
 class InputLayer(Layer):
-    """Where a functional model's input enters; an optional one may be None."""
+    """An input of a functional model; an optional one may be None."""
 
     def __init__(
         self,
@@ -68,11 +67,8 @@ def Input(  # noqa: N802
 ):
     """A symbolic input of a functional model: `shape` without the batch axis, or the whole `batch_shape`.
 
-    optional=True: None may be given for it, which is what the layers that it goes to are called with.
+    optional=True: the model may be called with None for it; its layers are then called with None.
     """
     if tensor is not None:
         raise ValueError("Input(tensor=...) is not offered: pass the array to fit, predict or the model itself")
     return InputLayer(shape, batch_size, dtype, name, batch_shape, optional=optional, **kwargs).output
-
-
-SymbolicTensor.operation = Operation

@@ -1,4 +1,4 @@
-"""Floor 2: Layer, what every layer and model is: building, calling, masks, and the shapes of symbolic calls."""
+"""Floor 2: Layer, the class of every layer and model: building, calling, masks, and the shapes of symbolic calls."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ import numpy as np
 
 from nbkeras import config, ops, regularizers
 from nbkeras.building import graph
-from nbkeras.building.call_history import Connected
+from nbkeras.building.call_history import CallHistory
 from nbkeras.building.graph import SymbolicTensor, is_symbolic
 from nbkeras.building.input_spec import InputSpec as InputSpec
 from nbkeras.building.input_spec import mismatch
 from nbkeras.building.module import Module
-from nbkeras.engine import load_budget, structures, tensor
+from nbkeras.engine import behaviour, load_budget, structures, tensor
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import snake_case, unique_name
+from nbkeras.engine.observed import observe
 from nbkeras.engine.registry import Registry, is_sharing, nearest
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import set_by_init, warn
 
 
 class _Layers(Registry):
-    """Layers by name; one that writes or reads a `build_config` of its own gets it."""
+    """Layers by name, with the `build_config` of those that define one."""
 
     def _written(self, item):
         written = super()._written(item)
+        if behaviour.current.writes_input_shape:  # files hold an InputLayer instead; Keras 3 has no such argument
+            written["config"].pop("batch_input_shape", None)
         if type(item).get_build_config is not Layer.get_build_config:
             written["build_config"] = item.get_build_config()
         return written
 
     def _made(self, cls, config):
-        if isinstance(config["config"].get("vocabulary"), str):  # code may name a file to read, a model file not
+        if isinstance(config["config"].get("vocabulary"), str):  # code may name a file to read, a model file may not
             raise ValueError(f"the configuration of {cls.__name__} names a file for its vocabulary: it is not read")
         layer = super()._made(cls, config)
         if config.get("build_config") and getattr(cls, "build_from_config", None) is not Layer.build_from_config:
@@ -52,11 +55,12 @@ class _Context(threading.local):
 
 
 _context = _Context()
+_kept_phase: bool | None = None  # of layers connected from now on, if behaviour.current.keeps_learning_phase
 
 
 @contextlib.contextmanager
 def training_phase(value: bool | None) -> Iterator[None]:
-    """Layers called inside get this as their `training` unless they are told otherwise."""
+    """Set the value of `training` for the layers called in the block, unless a call gives its own."""
     before, _context.training = _context.training, value
     try:
         yield
@@ -65,13 +69,22 @@ def training_phase(value: bool | None) -> Iterator[None]:
 
 
 def learning_phase() -> bool:
-    """Whether layers called now, in this thread, are in training unless they are told otherwise."""
+    """The value of `training` for layers called now in this thread, unless a call gives its own."""
     return bool(_context.training)
 
 
 def set_learning_phase(value) -> None:
-    """Set it for calls outside fit, evaluate and predict, which set their own."""
+    """Set the learning phase of calls outside fit, evaluate and predict; for Keras 2 see `Behaviour.keeps_learning_phase`."""
+    global _kept_phase
     _context.training = bool(value)
+    if behaviour.current.keeps_learning_phase:
+        _kept_phase = bool(value)
+
+
+def forget_learning_phase() -> None:
+    """Let layers that are connected from now on have no fixed learning phase."""
+    global _kept_phase
+    _kept_phase = None
 
 
 _ARGUMENTS = (
@@ -86,26 +99,26 @@ _ARGUMENTS = (
 )
 
 
-class Layer(Module, Connected):
+class Layer(Module, CallHistory):
     """A callable with weights. Subclasses write `build`, `call`, `compute_output_shape` and `get_config`.
 
     name: unique within a model. dtype: of weights and computation, floatx by default. trainable: False freezes it.
     input_shape (without the batch axis), input_dim (+ input_length), batch_input_shape, batch_size: the shape of the input
     when the layer is first in a Sequential. weights: initial values, as for `set_weights`. activity_regularizer: of the
-    outputs. autocast: give floats that come in the layer's dtype.
+    outputs. autocast: cast float inputs to the layer's dtype.
     """
 
-    _passed: tuple[tuple, dict[str, Any]]  # arguments it was made with
+    _passed: tuple[tuple, dict[str, Any]]  # the constructor's arguments
+    _phase: bool | None = None  # the fixed learning phase, None: that of the call
     supports_masking = False
     input_spec: Any = None
-    input_dtype: str | None = None  # of the input of a Sequential that starts with this layer; None: the layer's own
-    trains_by_default = False  # what `training` is in a call outside fit, evaluate and predict that does not say
-    masks_beside_others = False  # whether an input's mask reaches `call` beside other tensors, as in Keras 2
+    input_dtype: str | None = None  # dtype of the input if the layer is first in a Sequential; None: the layer's
+    trains_by_default = False  # `training` of calls outside fit, evaluate and predict that do not give it
     output_dtype = "layer"  # 'input' for layers that only move elements: their output has the input's dtype
     compute_dtype = variable_dtype = property(lambda layer: layer.dtype, doc="`dtype`: there is no mixed precision.")
 
     def __init_subclass__(cls, registered=True, **kwargs):
-        """registered=False: a class of nbkeras's own that others extend, which no file may name."""
+        """registered=False: an abstract class of nbkeras, which no file may name."""
         super().__init_subclass__(**kwargs)
         parameters = inspect.signature(cls.call).parameters if "call" in cls.__dict__ else None
         if parameters is not None:
@@ -120,7 +133,9 @@ class Layer(Module, Connected):
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
     _call_names: tuple[str, ...] = ()
-    _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ...: of a layer built for several arguments
+    _build_takes: tuple[
+        str, ...
+    ] = ()  # names such as query_shape, value_shape of a layer that is built for several arguments
 
     def __init__(
         self,
@@ -134,13 +149,13 @@ class Layer(Module, Connected):
         **kwargs,
     ):
         for key in kwargs:
-            unused = kwargs[key] is None or kwargs[key] is False  # an option of another Keras that a file does not use
+            unused = kwargs[key] is None or kwargs[key] is False  # a file may hold an unused option of another Keras
             if key not in _ARGUMENTS and not (unused and is_sharing()):
                 raise TypeError(
                     f"{type(self).__name__} got an unexpected argument {key!r}.{nearest(key, self._argument_names())}"
                 )
         Module.__init__(self, trainable)
-        Connected.__init__(self)
+        CallHistory.__init__(self)
         if name is not None and not isinstance(name, str):
             raise TypeError(f"a layer's name must be a string, received {name!r}")
         self.name: str = name or unique_name(snake_case(type(self).__name__))
@@ -155,7 +170,7 @@ class Layer(Module, Connected):
         shape = self._input_shape_argument(batch_size, kwargs)
         self._batch_input_shape = None if shape is None else tuple(n if n is None else int(n) for n in shape)
         self.build_shapes: Any = None
-        self._gpu = tensor.gpu()  # the device that it was made on, where its weights are made and it computes
+        self._gpu = tensor.gpu()  # the device on which it was made; its weights are there and it computes there
 
     def _argument_names(self) -> list[str]:
         return [*inspect.signature(type(self).__init__).parameters, *_ARGUMENTS, "batch_size", "weights"]
@@ -177,7 +192,7 @@ class Layer(Module, Connected):
             return (batch_size, kwargs["input_dim"])
         return None
 
-    # -------------------- what subclasses write --------------------
+    # -------------------- methods for subclasses --------------------
 
     def build(self, input_shape) -> None:
         """Make the weights for an input of this shape (a tuple, or a structure of them).
@@ -191,19 +206,23 @@ class Layer(Module, Connected):
         raise NotImplementedError(f"{type(self).__name__} must define call(self, inputs)")
 
     def compute_output_shape(self, input_shape) -> Any:
-        """Shape of the output for a shape of the input; by default found by a dry run of `call`."""
+        """The shape of the output for a shape of the input; the default is a dry run of `call`."""
+        if behaviour.current.own_layers_keep_shape:
+            asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
+            if not asking.__module__.startswith("nbkeras."):
+                return input_shape
         inputs = graph.symbols(tuple(input_shape) if structures.is_shape(input_shape) else input_shape, self.dtype)
         self._ensure_built(inputs)
         return structures.shapes(graph.infer(self._plain_call, (inputs,), {}))
 
     def compute_mask(self, inputs, mask=None) -> Any:
-        """Mask of the output: the input's for layers with `supports_masking`, else None."""
+        """The mask of the output: the input's mask for layers with `supports_masking`, else None."""
         return mask if self.supports_masking else None
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs to make this layer again, without its weights.
+        """The configuration from which `from_config` makes this layer again, without its weights.
 
-        A subclass with arguments of its own adds them; one that does not override this gets them as they were passed.
+        A subclass with further arguments adds them. In a subclass that does not override this they are those it was called with.
         """
         values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
         if self.activity_regularizer is not None:
@@ -212,6 +231,8 @@ class Layer(Module, Connected):
             values["autocast"] = False
         if type(self).get_config is Layer.get_config and type(self).__init__ is not Layer.__init__:
             values = {**self._passed_arguments(), "name": self.name}
+        if self._batch_input_shape is not None and behaviour.current.writes_input_shape:
+            values["batch_input_shape"] = self._batch_input_shape
         return values
 
     def __new__(cls, *args, **kwargs):
@@ -220,7 +241,7 @@ class Layer(Module, Connected):
         return layer
 
     def _passed_arguments(self) -> dict[str, Any]:
-        """What the layer was made with, if it is plain values: the configuration of a class that writes none."""
+        """The constructor's arguments if they are plain values: the configuration of a class without a `get_config`."""
         args, kwargs = self._passed
         names = list(inspect.signature(type(self).__init__).parameters)[1:]
         given = {**dict(zip(names, args, strict=False)), **kwargs}
@@ -240,11 +261,11 @@ class Layer(Module, Connected):
         return cls(**config)
 
     def get_build_config(self) -> dict[str, Any] | None:
-        """What `build_from_config` needs to make the weights again: the shapes that the layer was built for."""
+        """The shapes for which the layer was built, from which `build_from_config` makes the weights again."""
         return None if self.build_shapes is None else {"input_shape": self.build_shapes}
 
     def build_from_config(self, config: dict[str, Any]) -> None:
-        """Make the weights for what `get_build_config` returned (and JSON made lists of)."""
+        """Make the weights for a result of `get_build_config`, whose tuples JSON may have turned into lists."""
         shape = config.get("input_shape")
         if shape is not None and not self.built:
             self.build(structures.map_shapes(tuple, shape))
@@ -263,7 +284,7 @@ class Layer(Module, Connected):
         self._check_input(inputs)
         named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
         self._ensure_built(named if self._build_takes else inputs)
-        if not tensor.layer_stack.names:  # the outermost call starts anew, as in Keras
+        if not tensor.layer_stack.names:  # the outermost call drops the losses of the last one, as in Keras
             self.clear_losses()
         masks = structures.map_leaves(lambda t: getattr(t, "mask", None), inputs)
         has_mask = any(mask is not None for mask in structures.flatten(masks))
@@ -284,10 +305,16 @@ class Layer(Module, Connected):
 
     def _named_call(self, args: tuple, kwargs: dict) -> Any:
         load_budget.step()
+        if tensor.is_step_recorded():
+            observe([self])
         names = tensor.layer_stack.names
         names.append(self.name)
+        if self._phase is not None:
+            kwargs = {**kwargs, "training": self._phase}
         training = kwargs.get("training", _context.training)
-        if "training" not in self._call_takes and not self._call_takes_any:  # as in Keras it is for the layers inside
+        if (
+            "training" not in self._call_takes and not self._call_takes_any
+        ):  # as in Keras, it still applies to the layers inside
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         try:
             with training_phase(training):
@@ -311,12 +338,12 @@ class Layer(Module, Connected):
         return self.trains_by_default if _context.training is None else _context.training
 
     def _takes_mask(self, named: dict[str, Any]) -> bool:
-        """Whether the mask of the first argument reaches `call`: as in Keras 3 if no other argument is a tensor."""
+        """Whether `call` gets the mask of the first argument: in Keras 3 only if no other argument is a tensor."""
         kinds = Tensor, np.ndarray
         several = [
             value for value in named.values() if any(isinstance(leaf, kinds) for leaf in structures.flatten(value))
         ]
-        return len(several) < 2 or self.masks_beside_others
+        return len(several) < 2 or behaviour.current.masks_reach_calls_with_several_tensors
 
     def _plain_call(self, *args, **kwargs) -> Any:
         """`call` with `training` filled in, for dry runs."""
@@ -337,7 +364,7 @@ class Layer(Module, Connected):
         return outputs
 
     def _convert(self, value: Any) -> Any:
-        """Arrays, numbers and lists of numbers become tensors; floats get the layer's dtype, if that is one of floats."""
+        """Turn arrays, numbers and lists of numbers into tensors; floats get the layer's dtype if it is a float dtype."""
         if isinstance(value, Tensor):
             return as_tensor(value, self.dtype) if value.dtype.kind == self.dtype[0] == "f" and self.autocast else value
         if isinstance(value, dict):
@@ -352,7 +379,7 @@ class Layer(Module, Connected):
         if isinstance(value, np.ndarray | np.generic):
             return as_tensor(value, self.dtype if value.dtype.kind == self.dtype[0] == "f" and self.autocast else None)
         foreign = hasattr(value, "__array__") and not isinstance(value, Tensor)
-        return self._convert(as_tensor(value)) if foreign else value  # a table of pandas, a tensor of another library
+        return self._convert(as_tensor(value)) if foreign else value  # a pandas table, a tensor of another library
 
     def _check_input(self, inputs: Any) -> None:
         if self.input_spec is None:
@@ -375,11 +402,11 @@ class Layer(Module, Connected):
                 )
 
     def _checked_inputs(self, inputs: Any) -> list:
-        """The inputs that `input_spec` is about."""
+        """The inputs that `input_spec` describes."""
         return structures.flatten(inputs)
 
     def _ensure_built(self, inputs: Any) -> None:
-        """Build for the first argument of a call, or for all by name where `build` takes several shapes."""
+        """Build for the first argument of a call, or for all arguments by name if `build` takes several shapes."""
         if self.built:
             return
         if self._build_takes:
@@ -389,6 +416,7 @@ class Layer(Module, Connected):
             shapes = (
                 structures.shapes(inputs) if not isinstance(inputs, list) else [structures.shapes(i) for i in inputs]
             )
+        before = self._loss_count() if behaviour.current.refuses_losses_in_build else None
         with tensor.outside_program():
             self.build(**shapes) if self._build_takes else self.build(shapes)
         self.build_shapes = shapes
@@ -396,6 +424,13 @@ class Layer(Module, Connected):
         if self._initial_weights is not None:
             self.set_weights(self._initial_weights)
             self._initial_weights = None
+        if before is not None and self._loss_count() > before:
+            raise NotImplementedError(
+                f"{self!r} adds a loss in build, which would keep the value that the weights have then: add it in call"
+            )
+
+    def _loss_count(self) -> int:
+        return sum(len(each._losses) for each in self._all_layers())
 
     def _set_masks(self, inputs: Any, masks: Any, outputs: Any) -> None:
         try:
@@ -433,6 +468,8 @@ class Layer(Module, Connected):
     def _symbolic_call(self, args: tuple, kwargs: dict) -> Any:
         for name in () if self._call_takes_any else kwargs.keys() - self._call_takes - {"training", "mask"}:
             raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {name!r}")
+        if behaviour.current.keeps_learning_phase:
+            self._phase = _kept_phase if kwargs.get("training") is None else None
         inputs = args[0] if args else next(iter(kwargs.values()))
         self._check_input(inputs)
         named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
@@ -445,7 +482,7 @@ class Layer(Module, Connected):
         return outputs
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
-        """Symbolic outputs for symbolic inputs, of which nothing is computed; a layer may have its own."""
+        """Symbolic outputs for symbolic inputs, without computing; layers may override this."""
         if (
             type(self).compute_output_shape is not Layer.compute_output_shape
             and len(args) == 1

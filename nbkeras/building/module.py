@@ -1,4 +1,4 @@
-"""Floor 2: Module, what owns weights: its own, its states, and those of the modules in its attributes."""
+"""Floor 2: Module, the owner of weights and states: its own, and those of the modules in its attributes."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from nbkeras.engine.observed import Observed
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.metrics.metric import Mean, Metric
 
-_ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
+_ADDED = "_added_metric_"  # prefix of the attributes that add_metric sets
 _NOT_SEARCHED = {
     *("_passed", "_inbound_nodes", "_weights", "_states", "_losses", "_trained", "_compiled_weights"),
     "compile_arguments",
 }
-_LAYER = 4096  # bytes of a layer without weights, about
+_LAYER = 4096  # approximate size in bytes of a layer without weights
 
 
 class Module(Observed):
-    """Variables and modules that belong together; what a layer is apart from computing something."""
+    """Variables and modules that belong together: the part of a layer that does not compute."""
 
     name: str
     dtype: str
@@ -41,7 +41,7 @@ class Module(Observed):
     def add_weight(
         self, shape=None, initializer=None, dtype=None, trainable=True, regularizer=None, constraint=None, name=None
     ) -> Variable:
-        """A Variable that training updates and saving keeps; non-trainable ones are written by the layer itself."""
+        """Make a Variable that is saved, and updated in training; a non-trainable one is written by the layer itself."""
         if isinstance(shape, str):
             raise TypeError(f"add_weight takes the shape first: write add_weight(name={shape!r}, shape=...)")
         dtype = np.dtype(dtype or self.dtype)
@@ -63,7 +63,7 @@ class Module(Observed):
         return variable
 
     def _is_read_whole(self) -> bool:
-        """Whether all weights of this module come from a file next: what reads them itself, or is a model, may have others."""
+        """Whether a file will overwrite all weights of this module. Models and modules that load their own may have others."""
         own = type(self).load_own_variables is not Module.load_own_variables or hasattr(type(self), "layers")
         return load_budget.is_unfilled() and not own
 
@@ -72,7 +72,7 @@ class Module(Observed):
         return self.add_weight(shape, initializer, dtype, trainable, **options)
 
     def add_state(self, shape, dtype=None, name: str = "state", value=0) -> Variable:
-        """A Variable that the layer writes and that is no weight: a recurrent state, a counter."""
+        """Make a Variable that the layer writes and that is not a weight: a recurrent state, a counter."""
         self._take_room(tuple(shape) if isinstance(shape, list | tuple) else (shape,), dtype or self.dtype)
         variable = Variable(np.full(shape, value, dtype or self.dtype), name=name, trainable=False)
         self._states.append(variable)
@@ -88,10 +88,10 @@ class Module(Observed):
             self._losses.append(as_tensor(each))
 
     def add_metric(self, value, name: str | None = None, aggregation: str | None = "mean") -> None:
-        """Report a value under a name, as the mean over batches; call it in `call`. Keras 2's.
+        """Report a value under a name, as the mean over batches; call it in `call`. From Keras 2.
 
-        A metric set as an attribute reports what it was given by itself: `self.add_metric(self.mean(x), name=...)` of such
-        a metric changes nothing.
+        A metric in an attribute already reports its own values: `self.add_metric(self.mean(x), name=...)` of such a metric
+        changes nothing.
         """
         if not name:
             raise ValueError(f"add_metric in {self.name!r} needs a name to report the value under: name=...")
@@ -107,12 +107,12 @@ class Module(Observed):
 
     @property
     def metrics(self) -> list[Metric]:
-        """The metrics of this layer and those below: in attributes, as sublayers are, or made by add_metric."""
+        """The metrics of this layer and its sublayers: found in attributes, as sublayers are, or made by add_metric."""
         return [metric for layer in self._all_layers() for metric in layer._held(Metric)]
 
     @property
     def metrics_variables(self) -> list[Variable]:
-        """The state of `metrics`."""
+        """The variables of `metrics`."""
         return [variable for metric in self.metrics for variable in metric.variables]
 
     def _sublayers(self) -> list[Module]:
@@ -120,11 +120,11 @@ class Module(Observed):
         return self._held(Module)
 
     def _held(self, kind: type) -> list[Any]:
-        """Objects of a class in attributes, or in lists, tuples and dicts there, each once."""
+        """The objects of a class in attributes, and in lists, tuples and dicts there, each once."""
         return structures.find(kind, [value for name, value in vars(self).items() if name not in _NOT_SEARCHED])
 
     def _all_layers(self) -> list[Module]:
-        """This layer and all below it, each once, depth first."""
+        """This layer and all layers below it, each once, depth first."""
         found: dict[int, Module] = {}
         todo: list[Module] = [self]
         while todo:
@@ -135,11 +135,11 @@ class Module(Observed):
         return list(found.values())
 
     def _own_weights(self) -> list[Variable]:
-        """Weights of this layer alone: from add_weight, then Variables in attributes, or in lists, tuples and dicts there."""
+        """The weights of this layer without its sublayers: those of add_weight, then Variables in attributes and containers."""
         known = {id(v) for v in (*self._weights, *self._states)}
         direct = {id(v): v for v in vars(self).values() if isinstance(v, Variable) and id(v) not in known}
         listed = [v for v in self._held(Variable) if id(v) not in known and id(v) not in direct]
-        if listed:  # a list may be of weights of layers below
+        if listed:  # a list may hold weights of the layers below
             theirs = {id(v) for layer in self._all_layers()[1:] for v in layer._own_weights()}
             listed = [v for v in listed if id(v) not in theirs]
         own = [*self._weights, *direct.values(), *listed]
@@ -153,7 +153,9 @@ class Module(Observed):
 
     @property
     def trainable_weights(self) -> list[Variable]:
-        """Those that training updates: nothing in a layer that is frozen, whatever the layers in it say."""
+        """The weights that training updates. A frozen layer has none, even if its sublayers are trainable."""
+        if tensor.is_step_recorded():  # which layers are frozen decides what the step computes
+            tensor.depend_on(*self._all_layers())
         found: set[int] = set()
         todo: list[Module] = [self] if self._trainable else []
         seen: set[int] = set()
@@ -176,7 +178,7 @@ class Module(Observed):
 
     @property
     def _states_variables(self) -> list[Variable]:
-        """Variables of this layer and those below that are no weights."""
+        """The variables of this layer and those below that are not weights."""
         return [v for layer in self._all_layers() for v in layer._states]
 
     @property
@@ -186,11 +188,15 @@ class Module(Observed):
     @trainable.setter
     def trainable(self, value: bool) -> None:
         """Freeze or unfreeze this layer and all below it; compile again for it to take effect on training."""
+        value, changed = bool(value), []
         for layer in self._all_layers():
-            layer._trainable = bool(value)
-            for variable in layer._own_weights():
-                variable.trainable = bool(value) and variable.declared_trainable
-        tensor.invalidate_programs()
+            wanted = {v: value and bool(v.declared_trainable) for v in layer._own_weights()}
+            if layer._trainable != value or any(v.trainable != each for v, each in wanted.items()):
+                changed.append(layer)
+            layer._trainable = value
+            for variable, each in wanted.items():
+                variable.trainable = each
+        tensor.outdate(*changed)
 
     def get_weights(self) -> list[np.ndarray]:
         """Copies of all weights, in the order of `weights`."""
@@ -199,7 +205,7 @@ class Module(Observed):
     def set_weights(self, weights) -> None:
         """Write all weights in place, in the order of `weights`; all are checked before any is written.
 
-        Other threads may predict meanwhile: a prediction uses all the old weights or all the new ones.
+        Other threads may predict at the same time: a prediction uses all of the old weights or all of the new ones.
         """
         own, arrays = self.weights, [np.asarray(dlpack.on_host(w)) for w in weights]
         if len(own) != len(arrays):
@@ -215,31 +221,31 @@ class Module(Observed):
         tensor.assign_all(zip(own, arrays, strict=True))
 
     def save_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        """Put this layer's own weights, without its sublayers', into a file's part for it: '0', '1', ... -> array."""
+        """Write this layer's own weights, without its sublayers', to its part of a file: '0', '1', ... -> array."""
         for number, variable in enumerate(self._own_weights()):
             store[str(number)] = variable.numpy()
 
     def load_own_variables(self, store: MutableMapping[str, Any]) -> None:
-        """Take this layer's own weights from what `save_own_variables` put there."""
+        """Read this layer's own weights as `save_own_variables` wrote them."""
         own = self._own_weights()
         if len(store) != len(own):
             raise ValueError(f"layer {self.name!r} has {len(own)} weights of its own, the file {len(store)}")
         tensor.assign_all([(variable, store[str(number)]) for number, variable in enumerate(own)])
 
     def count_params(self) -> int:
-        """Number of weights' elements."""
+        """The number of elements of all weights."""
         if not self.built and not self.weights:
             raise ValueError(f"layer {self.name!r} is not built yet: call it, or give the model an input shape")
         return sum(v.size for v in self.weights)
 
     @property
     def losses(self) -> list[Tensor]:
-        """What add_loss and activity regularizers collected in the last call, and the weights' regularizers."""
+        """The losses of add_loss and activity regularizers in the last call, and those of the weights' regularizers."""
         collected = [loss for layer in self._all_layers() for loss in layer._losses]
         penalties = [v.regularizer(v) for v in self.trainable_weights if v.regularizer is not None]
         return collected + penalties
 
     def clear_losses(self) -> None:
-        """Forget what the last call collected, here and below."""
+        """Drop the losses of the last call, of this layer and those below."""
         for layer in self._all_layers():
             layer._losses.clear()

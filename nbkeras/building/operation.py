@@ -16,8 +16,9 @@ from nbkeras.engine.registry import custom_object, get_registered_name, nearest
 from nbkeras.engine.tensor import own_ops
 
 
+@graph.op_layer
 class Operation(Layer):
-    """An op of nbkeras.ops in a functional graph: what `x + y` or `ops.mean(x)` on symbolic tensors becomes."""
+    """An op of nbkeras.ops in a functional graph: `x + y` or `ops.mean(x)` on symbolic tensors makes one."""
 
     def __init__(self, function, name=None, **kwargs):
         if isinstance(function, str):
@@ -46,19 +47,19 @@ class Operation(Layer):
         name, elsewhere = function.__name__, f"{function.__module__.removeprefix('nbkeras.')}.{function.__name__}"
         if getattr(ops, name, None) is not function:
             name = elsewhere if own_ops.get(elsewhere) is function else get_registered_name(function)
-            if name == function.__name__:  # of the user's, who may give it any name, that of one of nbkeras.ops too
+            if name == function.__name__:  # a user's op, whose name may be that of one of nbkeras.ops
                 name = f"{_USERS}>{name}"
         return {"function": name, "name": self.name}
 
 
-_USERS = "Custom"  # the package of what was registered without one, as Keras's
+_USERS = "Custom"  # the package of objects registered without one, as in Keras
 
 
 def _named(name: str) -> Callable:
-    """The op that a model file names: 'mean' and 'ops.image.resize' are nbkeras's, 'package>mean' is one of the user's."""
+    """The op that a model file names: 'mean' and 'ops.image.resize' are nbkeras's ops, 'package>mean' is a user's op."""
     package, _, own = name.rpartition(">")
-    places = [custom_object] if package else [lambda own: getattr(ops, own, None), _own, custom_object]
-    for found in (place(each) for each in dict.fromkeys((name, own)) for place in places):
+    lookups = [custom_object] if package else [lambda own: getattr(ops, own, None), _own, custom_object]
+    for found in (lookup(each) for each in dict.fromkeys((name, own)) for lookup in lookups):
         if hasattr(found, "__wrapped__") and not own.startswith("_"):
             return found
     raise ValueError(
@@ -68,7 +69,7 @@ def _named(name: str) -> Callable:
 
 
 def _own(name: str) -> Callable | None:
-    """One of nbkeras's ops by module and name; its module may not have been imported yet, as that of 'ops.image.resize'."""
+    """An op of nbkeras by module and name, such as 'ops.image.resize'; its module is imported if necessary."""
     module, _, function = name.rpartition(".")
     module = FORMER.get(f"nbkeras.{module}", f"nbkeras.{module}").removeprefix("nbkeras.")
     name = f"{module}.{function}"

@@ -6,6 +6,7 @@ import numpy as np
 
 from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.engine import behaviour
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.user_errors import warn
 
@@ -84,7 +85,7 @@ class EarlyStopping(MonitorCallback):
     def on_train_begin(self, logs=None):
         self.wait = 0
         self.stopped_epoch = 0
-        self.best = None
+        self.best = self.baseline if behaviour.current.baseline_is_best else None
         self.best_weights = None
         self.best_epoch = 0
 
@@ -107,6 +108,8 @@ class EarlyStopping(MonitorCallback):
         if self.wait >= self.patience and epoch > 0:
             self.stopped_epoch = epoch
             self.model.stop_training = True
+            if behaviour.current.restores_weights_when_stopping and self.best_weights is not None:
+                self.model.set_weights(self.best_weights)
 
     def on_train_end(self, logs=None):
         if self.stopped_epoch > 0 and self.verbose > 0:
@@ -195,5 +198,9 @@ class ReduceLROnPlateau(MonitorCallback):
             self.cooldown_counter = self.cooldown
             self.wait = 0
             if self.verbose > 0:
-                whose = "learning rate" if name == rates.LEARNING_RATE else f"{optimizer.name} learning rate"
+                whose = (
+                    "learning rate"
+                    if name == behaviour.current.learning_rate_name
+                    else f"{optimizer.name} learning rate"
+                )
                 print_message(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing {whose} to {new}.")

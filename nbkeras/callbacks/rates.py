@@ -7,35 +7,34 @@ from typing import Any
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.engine import behaviour
 from nbkeras.engine.progress import print_message
-
-LEARNING_RATE = "learning_rate"  # its name in the logs and in optimizers
 
 
 def optimizers_of(model) -> dict[str, Any]:
     """What in a model has a learning rate, and its name in the logs: of a MultiOptimizer, each of its own."""
-    several = getattr(model.optimizer, "optimizers", None)
+    several, rate = getattr(model.optimizer, "optimizers", None), behaviour.current.learning_rate_name
     if several is not None:
         found: dict[str, Any] = {}
         for optimizer in several:
             name, number = optimizer.name, 1
-            while f"{LEARNING_RATE}_{name}" in found:
+            while f"{rate}_{name}" in found:
                 name, number = f"{optimizer.name}_{number}", number + 1
-            found[f"{LEARNING_RATE}_{name}"] = optimizer
+            found[f"{rate}_{name}"] = optimizer
         return found
-    if not hasattr(model.optimizer, LEARNING_RATE):
-        raise ValueError(f"the optimizer {model.optimizer!r} has no {LEARNING_RATE} to read or set")
-    return {LEARNING_RATE: model.optimizer}
+    if not hasattr(model.optimizer, rate):
+        raise ValueError(f"the optimizer {model.optimizer!r} has no {rate} to read or set")
+    return {rate: model.optimizer}
 
 
 def learning_rate_of(optimizer) -> float:
     """The learning rate that an optimizer has now."""
-    return float(getattr(optimizer, LEARNING_RATE))
+    return float(getattr(optimizer, behaviour.current.learning_rate_name))
 
 
 def set_learning_rate(optimizer, value: float) -> None:
     """Set an optimizer's learning rate."""
-    setattr(optimizer, LEARNING_RATE, value)
+    setattr(optimizer, behaviour.current.learning_rate_name, value)
 
 
 def log_learning_rates(model, logs: dict[str, Any]) -> None:
@@ -66,7 +65,11 @@ class LearningRateScheduler(Callback):
             new = float(new)
             set_learning_rate(optimizer, new)
             if self.verbose > 0:
-                whose = "learning rate" if name == LEARNING_RATE else f"{optimizer.name} learning rate"
+                whose = (
+                    "learning rate"
+                    if name == behaviour.current.learning_rate_name
+                    else f"{optimizer.name} learning rate"
+                )
                 print_message(f"\nEpoch {epoch + 1}: LearningRateScheduler setting {whose} to {new}.")
 
     def on_epoch_end(self, epoch, logs=None):

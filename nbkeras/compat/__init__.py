@@ -1,4 +1,4 @@
-"""Keras's older spellings, and `import keras` that means nbkeras. The core knows nothing of what is in here.
+"""Keras's older spellings, and `import keras` for nbkeras. The core does not know this package.
 
-spellings: the older names that `import nbkeras` accepts too. The rest is imported by `install_as_keras` only.
+spellings: the older names that nbkeras always accepts. Everything else is imported by `install_as_keras` only.
 """

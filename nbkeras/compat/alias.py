@@ -1,4 +1,4 @@
-"""`install_as_keras`: from then on `import keras` and its modules mean nbkeras."""
+"""`install_as_keras`: from then on `import keras` and its submodules mean nbkeras."""
 
 import importlib
 import importlib.abc
@@ -10,13 +10,14 @@ from typing import Any
 
 from nbkeras.compat import keras2
 from nbkeras.compat.modules import RENAMED, SHOWN
+from nbkeras.compat.tensorflow import finder as tensorflow_finder
 from nbkeras.engine import lazy_names
 
 FOLDER = str(pathlib.Path(__file__).parent / "drop_in")
 
 
 class Alias(ModuleType):
-    """A module named as Keras has it, whose names are looked up in modules of nbkeras."""
+    """A module with a name of Keras's, whose attributes are looked up in modules of nbkeras."""
 
     def _shown(self) -> list[ModuleType]:
         names = SHOWN[_own(self.__name__)]
@@ -30,7 +31,7 @@ class Alias(ModuleType):
             for module in self._shown():
                 if hasattr(module, today) and not _is_imported(module, today):
                     found = getattr(module, today)
-                    if callable(found):  # functions and classes stay what they are: the next time takes no search
+                    if callable(found):  # functions and classes do not change: the next access needs no search
                         setattr(self, name, found)
                     return found
         raise lazy_names.missing(self.__name__, name, sys._getframe(1))
@@ -44,19 +45,19 @@ class Alias(ModuleType):
 
     @property
     def __all__(self) -> list[str]:
-        """What `from keras.layers import *` takes."""
+        """The names that `from keras.layers import *` imports."""
         return [name for name in dir(self) if not name.startswith("_")]
 
 
 def _is_imported(module: ModuleType, name: str) -> bool:
-    """Whether a name is another module of nbkeras, which this one imports for itself: no name of Keras's."""
+    """Whether a name is another module of nbkeras that this module imports for its own use, not a name of Keras's."""
     found = vars(module).get(name)
     path = found.__name__ if isinstance(found, ModuleType) else ""
     return path.startswith("nbkeras.") and path != f"{module.__name__}.{name}"
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Makes the Alias of a module that the table names."""
+    """Makes the Alias of a module in the table."""
 
     def find_spec(self, fullname: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
         if fullname.partition(".")[0] != "keras":
@@ -71,41 +72,52 @@ class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         for name in SHOWN[_own(module.__name__)]:
-            importlib.import_module(name)  # what is missing is missed now
+            importlib.import_module(name)  # an import error is raised now
 
 
 _finder = _Finder()
 
 
 def _own(name: str) -> str:
-    """'layers.core' of 'keras.layers.core', '' of 'keras'."""
+    """The part after 'keras.': 'layers.core' for 'keras.layers.core', '' for 'keras'."""
     return name.partition(".")[2]
 
 
 def install_as_keras(tensorflow: bool = False) -> None:
     """Make `import keras` and the modules of Keras 2 and 3 mean nbkeras, in this process and in those it spawns.
 
-    Call it before the first `import keras`; ImportError if another Keras was imported already. Where Keras 2.3.1 and
-    Keras 3 differ in a default, 2.3.1 decides from then on, in nbkeras too (docs/compat.md). tensorflow: the same for
-    `tensorflow.keras`; other names of `tensorflow` are refused then, also where a real one is installed.
+    Call it before the first `import keras`; ImportError if another Keras is already imported. Where Keras 2.3.1 and Keras 3
+    differ, nbkeras then behaves as 2.3.1 (docs/compat.md). tensorflow: also for `tensorflow.keras`; all other names of
+    `tensorflow` are then refused, even if TensorFlow is installed.
     """
     if _finder not in sys.meta_path:
         _stand_in("keras", "Keras", _finder, FOLDER)
-        keras2.apply()
+        keras2.install()
         importlib.import_module("keras")
     if tensorflow:
-        finder = importlib.import_module("nbkeras.compat.tensorflow").finder
-        if finder not in sys.meta_path:
-            _stand_in("tensorflow", "TensorFlow", finder, f"{FOLDER}_tensorflow")
+        if tensorflow_finder not in sys.meta_path:
+            _stand_in("tensorflow", "TensorFlow", tensorflow_finder, f"{FOLDER}_tensorflow")
             importlib.import_module("tensorflow")
 
 
+def uninstall() -> None:
+    """Undo `install_as_keras` in this process: nbkeras is Keras 3 again, and `import keras` finds what is installed."""
+    names = {"keras": _finder, "tensorflow": tensorflow_finder}
+    for name, finder in names.items():
+        if finder in sys.meta_path:
+            sys.meta_path.remove(finder)
+            sys.path.remove(FOLDER if name == "keras" else f"{FOLDER}_{name}")
+            for module in [each for each in sys.modules if each.partition(".")[0] == name]:
+                del sys.modules[module]
+    keras2.uninstall()
+
+
 def _stand_in(name: str, title: str, finder: importlib.abc.MetaPathFinder, folder: str) -> None:
-    """Let `import name` find what the finder makes, and spawned processes what the folder holds."""
+    """Let `import name` use the finder in this process, and the folder in processes that it spawns."""
     found = sys.modules.get(name)
     ours = found is None or (getattr(found, "__file__", "") or "").startswith(
         folder
-    )  # nothing was imported yet, or only the door
+    )  # nothing is imported yet, or only the folder's own stub
     if not ours or any(each.startswith(f"{name}.") for each in sys.modules):
         raise ImportError(
             f"another {title} is imported already, from {getattr(found, '__file__', 'somewhere')}: call "

@@ -1,4 +1,4 @@
-"""What `keras.backend` had in Keras 2 and `nbkeras.backend` has not: the learning phase as a value, names of graphs."""
+"""Functions of Keras 2's `keras.backend` that `nbkeras.backend` lacks: the learning phase as a value, names of graphs."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
@@ -10,12 +10,7 @@ from nbkeras.building import layer
 
 
 class LearningPhase:
-    """What `K.learning_phase()` returns: an input for `K.function`, and as a condition whether this is training.
-
-    fixed: the phase that `set_learning_phase` gave to the layers that are connected from then on, for good.
-    """
-
-    fixed: bool | None = None
+    """The result of `K.learning_phase()`: an input for `K.function`; as a condition, whether layers are in training."""
 
     def __bool__(self) -> bool:
         return layer.learning_phase()
@@ -35,12 +30,12 @@ _phase = LearningPhase()
 
 
 def learning_phase() -> LearningPhase:
-    """Whether layers called now are in training: as a condition, a number, or an input of `K.function`."""
+    """The learning phase: usable as a condition, as a number, and as an input of `K.function`."""
     return _phase
 
 
 class Step(NamedTuple):
-    """What `optimizer.get_updates` returns a list of: a step to make with symbolic gradients."""
+    """An update of variables from symbolic gradients; `optimizer.get_updates` returns a list of one."""
 
     optimizer: Any
     gradients: list
@@ -48,9 +43,9 @@ class Step(NamedTuple):
 
 
 def function(inputs: Sequence, outputs: Any, updates=None, **kwargs) -> Callable:
-    """`nbkeras.backend.function`, whose inputs may have `K.learning_phase()` among them: 0 or 1, by default 0.
+    """`nbkeras.backend.function`, whose inputs may include `K.learning_phase()`: 0 or 1, by default 0.
 
-    updates: also what an optimizer's `get_updates` returned.
+    updates: may include the result of an optimizer's `get_updates`.
     """
     symbols = [each for each in inputs if not isinstance(each, LearningPhase)]
     steps = [each for each in updates or () if isinstance(each, Step)]
@@ -75,12 +70,12 @@ def function(inputs: Sequence, outputs: Any, updates=None, **kwargs) -> Callable
 
 @contextlib.contextmanager
 def name_scope(name: str) -> Iterator[None]:
-    """Nothing: there is no graph of names."""
+    """Do nothing: there is no graph of names."""
     yield
 
 
 def manual_variable_initialization(value: bool) -> None:
-    """Nothing: a variable has its value from the start."""
+    """Do nothing: a variable always has a value."""
 
 
 def is_sparse(tensor: Any) -> bool:
@@ -94,22 +89,21 @@ def to_dense(tensor: Any) -> Any:
 
 
 def set_learning_phase(value: int) -> None:
-    """Set the phase, 0 or 1: for calls outside fit, evaluate and predict, there too for layers that are connected now."""
+    """Set the phase, 0 or 1, of calls outside fit, evaluate and predict, and of all calls of layers connected from now on."""
     if value not in (0, 1):
         raise ValueError(f"the learning phase must be 0 or 1, received {value!r}")
     backend.set_learning_phase(value)
-    _phase.fixed = bool(value)
 
 
 def clear_session() -> None:
-    """Start counting layer names anew, with no phase set."""
+    """Restart the numbers in layer names and unset the phase."""
     backend.clear_session()
     backend.set_learning_phase(0)
-    _phase.fixed = None
+    layer.forget_learning_phase()
 
 
 def image_dim_ordering() -> str:
-    """The data format in Keras 1's words: 'th' for channels first, 'tf' for channels last."""
+    """The data format by its names in Keras 1: 'th' for channels first, 'tf' for channels last."""
     return "th" if backend.image_data_format() == "channels_first" else "tf"
 
 

@@ -1,8 +1,8 @@
-"""Names that Keras 2 had for strings: `keras.utils.losses_utils` and `keras.utils.metrics_utils`."""
+"""Constants of Keras 2's `keras.utils.losses_utils` and `keras.utils.metrics_utils`."""
 
 
 class Reduction:
-    """How a loss is reduced."""
+    """The reductions of a loss."""
 
     NONE = "none"
     SUM = "sum"
@@ -10,14 +10,14 @@ class Reduction:
 
 
 class AUCCurve:
-    """The curve of an AUC."""
+    """The curves of an AUC."""
 
     ROC = "ROC"
     PR = "PR"
 
 
 class AUCSummationMethod:
-    """How an AUC sums areas."""
+    """The summation methods of an AUC."""
 
     INTERPOLATION = "interpolation"
     MAJORING = "majoring"

@@ -1,4 +1,4 @@
-"""Keras 2's `keras.utils.conv_utils`: sizes of convolutions, for layers of one's own."""
+"""Keras 2's `keras.utils.conv_utils`: sizes of convolutions, for users' layers."""
 
 from typing import Any
 
@@ -19,7 +19,7 @@ def normalize_tuple(value: Any, n: int, name: str) -> tuple[int, ...]:
 
 
 def normalize_padding(value: str) -> str:
-    """A padding in small letters; ValueError for one that layers do not know."""
+    """A padding in lower case; ValueError for an unknown one."""
     if value.lower() not in ("valid", "same", "causal"):
         raise ValueError(f"padding must be 'valid', 'same' or 'causal', received {value!r}")
     return value.lower()
@@ -36,14 +36,14 @@ def convert_kernel(kernel: Any) -> np.ndarray:
 def conv_output_length(
     input_length: int | None, filter_size: int, padding: str, stride: int, dilation: int = 1
 ) -> int | None:
-    """Steps that a convolution makes of input_length; None stays None."""
+    """The output length of a convolution; None for None."""
     reach = (filter_size - 1) * dilation
     added = {"same": 0, "causal": 0, "valid": -reach, "full": reach}[_known(padding)]
     return None if input_length is None else (input_length + added + stride - 1) // stride
 
 
 def conv_input_length(output_length: int | None, filter_size: int, padding: str, stride: int) -> int | None:
-    """Steps from which a convolution makes output_length; None stays None."""
+    """The input length for which a convolution has this output length; None for None."""
     pad = _pad(padding, filter_size)
     return None if output_length is None else (output_length - 1) * stride - 2 * pad + filter_size
 
@@ -56,7 +56,7 @@ def deconv_length(
     output_padding: int | None,
     dilation: int = 1,
 ) -> int | None:
-    """Steps that a transposed convolution makes of dim_size; None stays None."""
+    """The output length of a transposed convolution; None for None."""
     pad = _pad(padding, kernel_size)
     kernel = (kernel_size - 1) * dilation + 1
     if dim_size is None:

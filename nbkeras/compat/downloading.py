@@ -1,4 +1,4 @@
-"""Keras 2's `get_file`, which unpacks archives beside themselves."""
+"""Keras 2's `get_file`, which unpacks an archive into the folder that holds it."""
 
 import os
 from collections.abc import Sequence
@@ -19,11 +19,10 @@ def get_file(
     cache_dir: str | os.PathLike | None = None,
     force_download: bool = False,
 ) -> str:
-    """Path of the file `fname` in the cache, or with untar of the folder `fname` that `fname`.tar.gz holds.
+    """The path of the file `fname` in the cache; with untar that of the folder `fname` in the archive `fname`.tar.gz.
 
-    fname: a name, or an absolute path; without it the call is one of Keras 3, and does what it does there. extract, untar:
-    what the archive holds is put beside it; what is there already stays. Other arguments and errors are those of
-    `downloads.get_file`.
+    fname: a name or an absolute path; without it the call is that of Keras 3's `get_file`. extract, untar: unpack the archive
+    into its own folder; existing files there are kept. The other arguments and the errors are those of `downloads.get_file`.
     """
     if fname is None:
         hashes = untar, md5_hash, file_hash, cache_subdir, hash_algorithm

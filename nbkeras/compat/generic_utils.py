@@ -1,4 +1,4 @@
-"""Small functions of Keras 2's `keras.utils.generic_utils` that scripts and layers of their own use."""
+"""Small functions of Keras 2's `keras.utils.generic_utils` that scripts and users' layers use."""
 
 import inspect
 from collections.abc import Callable
@@ -8,7 +8,7 @@ _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_O
 
 
 def has_arg(fn: Callable, name: str, accept_all: bool = False) -> bool:
-    """Whether a function takes an argument by that name; accept_all: also as one of its `**kwargs`."""
+    """Whether a function has a parameter of that name; accept_all: or takes `**kwargs`."""
     parameters = inspect.signature(fn).parameters
     if name in parameters:
         return parameters[name].kind in _BY_NAME
@@ -16,27 +16,27 @@ def has_arg(fn: Callable, name: str, accept_all: bool = False) -> bool:
 
 
 def to_list(x: Any, allow_tuple: bool = False) -> list:
-    """A list as it is, anything else in a list of one; allow_tuple: a tuple as a list of its items."""
+    """A list as it is, anything else as the only item of a list; allow_tuple: a tuple as a list."""
     return x if isinstance(x, list) else list(x) if allow_tuple and isinstance(x, tuple) else [x]
 
 
 def unpack_singleton(x: Any) -> Any:
-    """The only item of a list of one, any other list as it is."""
+    """The item of a list with one item; any other list as it is."""
     return x[0] if len(x) == 1 else x
 
 
 def object_list_uid(object_list: Any) -> str:
-    """A text that tells lists of objects apart."""
+    """A string that identifies a list of objects."""
     return ", ".join(str(abs(id(each))) for each in to_list(object_list))
 
 
 def is_all_none(iterable_or_element: Any) -> bool:
-    """Whether a value, or each of a list or tuple, is None."""
+    """Whether a value, or every item of a list or tuple, is None."""
     return all(each is None for each in to_list(iterable_or_element, allow_tuple=True))
 
 
 def slice_arrays(arrays: Any, start: Any = None, stop: int | None = None) -> Any:
-    """The rows from start to stop, or of a list of row numbers, of an array or of each of a list; None stays None."""
+    """The rows start to stop, or those of a list of row numbers, of an array or of every array of a list; None for None."""
     if isinstance(arrays, list):
         return [None if each is None else slice_arrays(each, start, stop) for each in arrays]
     if not hasattr(arrays, "__getitem__"):

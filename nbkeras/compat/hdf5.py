@@ -1,4 +1,4 @@
-"""Keras 2's HDF5Matrix: a data set of an HDF5 file in the place of an array, read piece by piece (needs h5py)."""
+"""Keras 2's HDF5Matrix: a data set of an HDF5 file that is used as an array and read in parts (needs h5py)."""
 
 from collections.abc import Callable
 from typing import Any
@@ -7,7 +7,7 @@ import numpy as np
 
 
 class HDF5Matrix:
-    """Rows start to end of a data set of a file, read when they are asked for; normalizer: a function of what was read."""
+    """The rows start to end of a data set of a file, read when indexed; normalizer: a function applied to the rows read."""
 
     _files: dict[str, Any] = {}  # each file is opened once
 

@@ -1,4 +1,4 @@
-"""Keras 2's `keras.preprocessing.image.load_img`, which had an argument more."""
+"""Keras 2's `keras.preprocessing.image.load_img`, which had one more argument."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from nbkeras.data import images
 
 
 def load_img(path, grayscale=False, color_mode="rgb", target_size=None, interpolation="nearest", **options) -> Any:
-    """`nbkeras.utils.load_img`; grayscale: whether color_mode is 'grayscale', or the mode itself, which Keras 3 has there."""
+    """`nbkeras.utils.load_img`; grayscale: whether color_mode is 'grayscale', or color_mode, Keras 3's second argument."""
     if grayscale:
         color_mode = grayscale if isinstance(grayscale, str) else "grayscale"
     return images.load_img(path, color_mode, target_size, interpolation, **options)

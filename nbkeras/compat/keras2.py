@@ -1,117 +1,148 @@
-"""What changes in nbkeras while it stands in for Keras 2: defaults, arguments, methods. `apply` is called once."""
+"""nbkeras as Keras 2.3.1, set and unset in one place: its Behaviour, and names, arguments and methods that only Keras 2 has."""
 
+import contextlib
 import functools
 import inspect
 import json
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from types import FunctionType
 from typing import Any
 
-from nbkeras import activations, callbacks, config, initializers, layers, regularizers, utils
+from nbkeras import activations, callbacks, config, initializers, layers, ops, regularizers, utils
 from nbkeras.building import call_history, graph, layer, module
-from nbkeras.callbacks import monitors, rates
 from nbkeras.compat import downloading, methods, recurrent
 from nbkeras.compat.spellings import renaming
-from nbkeras.data import batches, downloads
-from nbkeras.engine import registry, user_errors
-from nbkeras.layers import recurrent_cells
+from nbkeras.data import downloads
+from nbkeras.engine import behaviour, registry, user_errors
 from nbkeras.metrics import metric
-from nbkeras.ops import legacy_hard_sigmoid
 from nbkeras.optimizers import state
-from nbkeras.training import compiled, loop, model, sequential
+from nbkeras.training import model, sequential
 
-# Class -> argument -> its default in Keras 2.3.1.
-DEFAULTS: dict[str, dict[str, Any]] = {
-    "Adadelta": {"learning_rate": 1.0},
-    "Adagrad": {"learning_rate": 0.01},
-    "Adamax": {"learning_rate": 0.002},
-    "GRUCell": {"reset_after": False},  # and so GRU's
-    "MeanIoU": {"dtype": "float32"},
-    "Nadam": {"learning_rate": 0.002},
-}
-
-# Class -> argument -> the one value it may have: today's have it built in.
+# Class -> argument -> its only accepted value, which is built into today's class.
 FIXED: dict[str, dict[str, Any]] = {"Nadam": {"schedule_decay": 0.004}}
 
-# Class -> arguments that Keras 2's took from the class that it extended, and did not use.
+# Class -> arguments that Keras 2 inherited from the base class and did not use.
 UNUSED: dict[str, tuple[str, ...]] = {
     f"{kind}Conv{rank}D": ("kernel_initializer", "kernel_regularizer", "kernel_constraint", "groups")
     for kind in ("Depthwise", "Separable")
     for rank in (1, 2)
 }
 
-# Method of a model -> arguments that say how Keras 2 fetched batches, for which there is one way here.
+# Method of a model -> arguments for Keras 2's batch queues, which are accepted and have no effect.
 _FETCHING = ("max_queue_size", "workers", "use_multiprocessing")
 IGNORED = {"fit": _FETCHING, "evaluate": _FETCHING, "predict": _FETCHING, "compile": ("sample_weight_mode",)}
 
-# Module -> function or class -> older argument -> today's.
-FUNCTIONS = {
+# Class or module -> function or method -> older argument -> today's.
+RENAMED: dict[Any, dict[str, dict[str, str]]] = {
+    model.Model: {"__init__": {"input": "inputs", "output": "outputs"}},
+    callbacks.ReduceLROnPlateau: {"__init__": {"epsilon": "min_delta"}},
     regularizers: {"l1": {"l": "l1"}, "l2": {"l": "l2"}},
     utils: {"to_categorical": {"y": "x"}},
 }
 
-# Module -> a name of Keras 2's -> what it means.
+# Module -> name in Keras 2 -> its object.
 NAMES: dict[Any, dict[str, Any]] = {
     utils: {"get_file": downloading.get_file},
-    activations: {"hard_sigmoid": legacy_hard_sigmoid},
-    compiled: {"function_name": lambda function: getattr(function, "__name__", type(function).__name__).strip("<>")},
     initializers: {"_compute_fans": lambda shape, data_format="channels_last": initializers.compute_fans(shape)},
 }
 
-_EXTENDED = {
+# Class -> the class with the methods and attributes that Keras 2 had in addition.
+ADDED: dict[type, type] = {
     model.Model: methods.Model,
     sequential.Sequential: methods.Sequential,
-    compiled.Objectives: methods.Objectives,
     module.Module: methods.Module,
-    layer.Layer: methods.Layer,
-    layer._Layers: methods.Layers,
-    call_history.Connected: methods.Connected,
+    call_history.CallHistory: methods.CallHistory,
     graph.Node: methods.Node,
     graph.SymbolicTensor: methods.SymbolicTensor,
-    initializers.RandomInitializer: methods.RandomInitializer,
-    layers.BatchNormalization: methods.BatchNormalization,
     layers.Bidirectional: recurrent.Bidirectional,
-    layers.Lambda: methods.Lambda,
     layers.RNN: recurrent.RNN,
-    layers.StackedRNNCells: recurrent.StackedRNNCells,
-    recurrent_cells._Cell: recurrent.Cell,
     metric.Metric: methods.Metric,
     state.State: methods.State,
-    monitors.EarlyStopping: methods.EarlyStopping,
 }
 
+_undo: contextlib.ExitStack | None = None  # undoes `install`; None while nbkeras is Keras 3
 
-def apply() -> None:
-    """Make nbkeras behave as Keras 2.3.1 where that and Keras 3 differ and a script cannot say which it means."""
-    _read_settings()
-    registry.watch(_set_defaults)
-    registry.watch(_take_fixed)
-    registry.watch(_take_unused)
-    loop.prepare_targets = _in_columns(loop.prepare_targets)  # type: ignore[attr-defined]
-    activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
-    rates.LEARNING_RATE = "lr"
-    model.Model.__init__ = renaming(model.Model.__init__, {"input": "inputs", "output": "outputs"})  # type: ignore
-    callbacks.TensorBoard.__init__ = _of_tensorboard(callbacks.TensorBoard.__init__)  # type: ignore
-    batches.split_validation = methods.split_validation
-    callbacks.ReduceLROnPlateau.__init__ = renaming(callbacks.ReduceLROnPlateau.__init__, {"epsilon": "min_delta"})  # type: ignore
-    for cls, extra in _EXTENDED.items():
+
+def install() -> None:
+    """Let nbkeras behave as Keras 2.3.1 in the whole process; does nothing if it already does."""
+    global _undo
+    if _undo is not None:
+        return
+    _undo = contextlib.ExitStack()
+    try:
+        _read_settings(_undo)
+        _undo.callback(behaviour.use, behaviour.current)
+        behaviour.use(behaviour.KERAS_2)
+        _undo.callback(layer.forget_learning_phase)
+        _add_names(_undo)
+        for change in (_set_defaults, _take_fixed, _take_unused):
+            _undo.callback(registry.watch(functools.partial(change, _undo)))  # classes that are imported later, too
+    except BaseException:
+        uninstall()
+        raise
+
+
+def uninstall() -> None:
+    """Let nbkeras behave exactly as before `install`; objects that were made meanwhile stay as they are."""
+    global _undo
+    if _undo is not None:
+        _undo.close()
+        _undo = None
+
+
+@contextlib.contextmanager
+def installed() -> Iterator[None]:
+    """`with installed():` nbkeras behaves as Keras 2.3.1 in the block."""
+    install()
+    try:
+        yield
+    finally:
+        uninstall()
+
+
+# -------------------- changes that can be undone --------------------
+
+
+def _set(stack: contextlib.ExitStack, owner: Any, name: str, value: Any) -> None:
+    """Set an attribute of a class or module; closing the stack restores it."""
+    if name in user_errors.ENTRIES and isinstance(owner, type):
+        value = _entry(value)
+    held = vars(owner)
+    stack.callback(setattr, owner, name, held[name]) if name in held else stack.callback(delattr, owner, name)
+    setattr(owner, name, value)
+
+
+def _entry(method: Any) -> Any:
+    """The method as an entry point: tracebacks of its errors end at the user's line."""
+    if isinstance(method, classmethod):
+        return classmethod(_entry(method.__func__))
+    return user_errors.entry(method) if isinstance(method, FunctionType) else method
+
+
+def _add_names(stack: contextlib.ExitStack) -> None:
+    """Add the names, arguments, methods and attributes that only Keras 2 has."""
+    for cls, extra in ADDED.items():
         for name, value in [item for base in reversed(extra.__mro__[:-1]) for item in vars(base).items()]:
             if name == "__call__" or not (name.startswith("__") and name.endswith("__")):
-                setattr(cls, name, value)
+                _set(stack, cls, name, value)
     for where, values in NAMES.items():
         for name, value in values.items():
-            setattr(where, name, value)
-    for where, functions in FUNCTIONS.items():
+            _set(stack, where, name, value)
+    for where, functions in RENAMED.items():
         for name, names in functions.items():
-            setattr(where, name, renaming(getattr(where, name), names))
+            _set(stack, where, name, renaming(getattr(where, name), names))
     for name, ignored in IGNORED.items():
-        setattr(model.Model, name, _without(getattr(model.Model, name), ignored))
-    for cls in _EXTENDED:
-        user_errors.enter_methods(cls)
+        _set(stack, model.Model, name, _without(getattr(model.Model, name), ignored))
+    _set(stack, callbacks.TensorBoard, "__init__", _of_tensorboard(callbacks.TensorBoard.__init__))
+    meant = getattr(ops, behaviour.current.hard_sigmoid)
+    _set(stack, activations, "hard_sigmoid", meant)
+    stack.callback(activations.registry.register, ops.hard_sigmoid)
+    activations.registry.register(meant, "hard_sigmoid")
 
 
-def _read_settings() -> None:
-    """Take floatx, epsilon and the data format from keras.json, where there is one and it says so."""
+def _read_settings(stack: contextlib.ExitStack) -> None:
+    """Set floatx, epsilon and the data format as keras.json says, if there is such a file."""
     path = os.path.join(downloads.cache_folder(), "keras.json")
     if not os.path.exists(path):
         return
@@ -122,28 +153,37 @@ def _read_settings() -> None:
             raise ValueError(f"{path} is no JSON ({error}): mend it or take it away") from None
     for name in ("floatx", "epsilon", "image_data_format"):
         if name in settings:
-            getattr(config, f"set_{name}")(settings[name])
+            change = getattr(config, f"set_{name}")
+            stack.callback(change, getattr(config, name)())
+            change(settings[name])
 
 
-def _set_defaults(item: Any) -> None:
-    """Change the defaults of a class of nbkeras that the table names; its signature says so too."""
-    if not isinstance(item, type) or not item.__module__.startswith("nbkeras."):
+def _set_defaults(stack: contextlib.ExitStack, item: Any) -> None:
+    """Change the defaults of the arguments of a class, and so its signature, as the behaviour says."""
+    defaults = behaviour.current.argument_defaults.get(getattr(item, "__name__", ""))
+    if defaults is None or not _is_own(item):
         return
-    function: Any = inspect.unwrap(item.__init__)  # type: ignore[misc]
-    for name, value in DEFAULTS.get(item.__name__, {}).items():
+    function: Any = inspect.unwrap(item.__init__)
+    stack.callback(setattr, function, "__defaults__", function.__defaults__)
+    stack.callback(setattr, function, "__kwdefaults__", function.__kwdefaults__)
+    for name, value in defaults.items():
         if name in (function.__kwdefaults__ or {}):
-            function.__kwdefaults__[name] = value
+            function.__kwdefaults__ = {**function.__kwdefaults__, name: value}
         else:
             names = [p.name for p in inspect.signature(function).parameters.values() if p.default is not p.empty]
-            defaults = list(function.__defaults__)
-            defaults[names.index(name)] = value
-            function.__defaults__ = tuple(defaults)
+            positional = list(function.__defaults__)
+            positional[names.index(name)] = value
+            function.__defaults__ = tuple(positional)
 
 
-def _take_fixed(item: Any) -> None:
-    """Let a class of nbkeras that the table names take the argument; ValueError for another value."""
+def _is_own(item: Any) -> bool:
+    return isinstance(item, type) and item.__module__.startswith("nbkeras.")
+
+
+def _take_fixed(stack: contextlib.ExitStack, item: Any) -> None:
+    """Let a class in the table accept the argument; ValueError for another value."""
     fixed = FIXED.get(getattr(item, "__name__", ""))
-    if fixed is None or not item.__module__.startswith("nbkeras."):
+    if fixed is None or not _is_own(item):
         return
     init = item.__init__
 
@@ -155,13 +195,13 @@ def _take_fixed(item: Any) -> None:
                 raise ValueError(f"{item.__name__}: {name} is always {value}, received {given!r}")
         init(self, *args, **kwargs)
 
-    item.__init__ = __init__
+    _set(stack, item, "__init__", __init__)
 
 
-def _take_unused(item: Any) -> None:
-    """Let a class of nbkeras that the table names take the arguments; a warning says that they have no effect."""
+def _take_unused(stack: contextlib.ExitStack, item: Any) -> None:
+    """Let a class in the table accept the arguments, with a warning that they have no effect."""
     unused = UNUSED.get(getattr(item, "__name__", ""))
-    if unused is None or not item.__module__.startswith("nbkeras."):
+    if unused is None or not _is_own(item):
         return
     init = item.__init__
 
@@ -175,7 +215,7 @@ def _take_unused(item: Any) -> None:
             )
         init(self, *args, **kwargs)
 
-    item.__init__ = __init__
+    _set(stack, item, "__init__", __init__)
 
 
 _TENSORBOARD = (
@@ -185,7 +225,7 @@ _TENSORBOARD = (
 
 
 def _of_tensorboard(init: Callable) -> Callable:
-    """TensorBoard's arguments in Keras 2's order; those for the batches of histograms are ignored."""
+    """TensorBoard's constructor with the arguments in Keras 2's order; those about batches of histograms are ignored."""
 
     @functools.wraps(init)
     def call(self: Any, *args: Any, **kwargs: Any) -> None:
@@ -199,19 +239,8 @@ def _of_tensorboard(init: Callable) -> Callable:
     return call
 
 
-def _in_columns(prepare: Callable) -> Callable:
-    """`prepare_targets`, with targets of one number for each sample as (samples, 1), which losses and metrics then get."""
-
-    @functools.wraps(prepare)
-    def call(*args: Any) -> tuple[Any, list]:
-        structure, arrays = prepare(*args)
-        return structure, [a[:, None] if a is not None and a.ndim == 1 else a for a in arrays]
-
-    return call
-
-
 def _without(function: Callable, ignored: Sequence[str]) -> Callable:
-    """`function`, which takes some arguments and ignores them."""
+    """The function, which accepts and ignores some further arguments."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:

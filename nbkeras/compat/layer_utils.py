@@ -1,4 +1,4 @@
-"""Keras 2's `keras.utils.layer_utils`: weights that were trained with another backend or data format."""
+"""Keras 2's `keras.utils.layer_utils`: conversion of weights from another backend or data format."""
 
 from typing import Any
 
@@ -18,7 +18,7 @@ _CONVOLUTIONS = (
 
 
 def convert_all_kernels_in_model(model: Any) -> None:
-    """Reverse the spatial axes of the kernels of a model's convolutions, between Theano's and TensorFlow's."""
+    """Reverse the spatial axes of all convolution kernels of a model: Theano's kernels to TensorFlow's, or back."""
     for layer in model.layers:
         if isinstance(layer, _CONVOLUTIONS):
             layer.set_weights([convert_kernel(w) if w.ndim > 2 else w for w in layer.get_weights()])
@@ -27,9 +27,9 @@ def convert_all_kernels_in_model(model: Any) -> None:
 def convert_dense_weights_data_format(
     dense: Any, previous_feature_map_shape: Any, target_data_format: str = "channels_first"
 ) -> None:
-    """Put the rows of a Dense layer's kernel in the order in which Flatten gives a feature map of another data format.
+    """Reorder the rows of a Dense layer's kernel behind Flatten for feature maps of another data format.
 
-    previous_feature_map_shape: of the layer before Flatten, without the batch, in the format that is wanted.
+    previous_feature_map_shape: shape of the input of Flatten, without the batch, in the target format.
     """
     if target_data_format not in ("channels_first", "channels_last"):
         raise ValueError(f"data_format must be 'channels_first' or 'channels_last', received {target_data_format!r}")

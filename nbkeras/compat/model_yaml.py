@@ -1,4 +1,4 @@
-"""Keras 2's `to_yaml` and `model_from_yaml`, by the optional package pyyaml: plain values only, nothing is executed."""
+"""Keras 2's `to_yaml` and `model_from_yaml`, with the optional package pyyaml; reads plain values only and executes nothing."""
 
 import json
 from typing import Any
@@ -21,7 +21,7 @@ def to_yaml(model: Any, **options) -> str:
 
 
 def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
-    """A model with new weights from `model.to_yaml()`; ValueError for a text that is none."""
+    """A model with new weights from the result of `to_yaml`; ValueError for any other text."""
     yaml = _yaml()
     try:
         value = yaml.safe_load(yaml_string)
@@ -34,7 +34,7 @@ def model_from_yaml(yaml_string: str, custom_objects=None) -> Any:
 
 
 def _parts(value: Any, known: dict[int, int]) -> int:
-    """How many parts a value has when what YAML's aliases repeat is written out; ValueError for one that contains itself."""
+    """The number of parts of a value with all YAML aliases expanded; ValueError for a value that contains itself."""
     if not isinstance(value, dict | list):
         return 1
     if id(value) not in known:

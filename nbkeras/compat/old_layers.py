@@ -1,17 +1,17 @@
-"""Layers that Keras 2 had for one GPU library; here the plain ones compute the same."""
+"""Keras 2's layers for cuDNN; the plain layers compute the same."""
 
 from nbkeras.layers import GRU, LSTM
 
 
 class CuDNNGRU(GRU):
-    """A GRU with tanh, sigmoid and reset_after; kwargs: the others of GRU."""
+    """A GRU with tanh, sigmoid and reset_after; kwargs: further arguments of GRU."""
 
     def __init__(self, units, **kwargs):
         super().__init__(units, **_FIXED, reset_after=True, **_without(kwargs, (*_FIXED, "reset_after")))
 
 
 class CuDNNLSTM(LSTM):
-    """An LSTM with tanh and sigmoid; kwargs: the others of LSTM."""
+    """An LSTM with tanh and sigmoid; kwargs: further arguments of LSTM."""
 
     def __init__(self, units, **kwargs):
         super().__init__(units, **_FIXED, **_without(kwargs, _FIXED))
@@ -21,5 +21,5 @@ _FIXED = {"activation": "tanh", "recurrent_activation": "sigmoid"}
 
 
 def _without(kwargs: dict, names) -> dict:
-    """A configuration names what is fixed too."""
+    """The arguments without the fixed ones, which a configuration holds too."""
     return {name: value for name, value in kwargs.items() if name not in names}

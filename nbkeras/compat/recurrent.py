@@ -1,25 +1,18 @@
-"""What Keras 2's recurrent layers had and today's have not: `constants` for a cell, states of stacked cells in one list.
-
-`install_as_keras` attaches these as it does those of `methods`.
-"""
+"""Keras 2's `constants` for the cells of recurrent layers; `keras2.install` sets these members as those of methods.py."""
 
 import copy
 import inspect
 from typing import Any
 
-import numpy as np
-
-from nbkeras import initializers, layers, ops
+from nbkeras import layers, ops
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import Layer
 from nbkeras.compat.generic_utils import to_list
-from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers import recurrent, recurrent_cells
 from nbkeras.layers.recurrent_cells import with_named_states
 
 _rnn, _both = vars(recurrent.RNN).copy(), vars(layers.Bidirectional).copy()
-_weight = recurrent_cells._Cell._weight
 
 
 def _takes_constants(cell: Any) -> bool:
@@ -27,13 +20,13 @@ def _takes_constants(cell: Any) -> bool:
 
 
 class _Fed:
-    """A cell that takes constants, as one that takes none."""
+    """A cell with its constants, as a cell that takes none."""
 
     def __init__(self, cell: Any, constants: list):
         self.cell, self.constants, self.state_size = cell, constants, cell.state_size
 
     def call(self, inputs, states, training=None):
-        """A step of the cell, with its constants."""
+        """One step of the cell with its constants."""
         takes = inspect.signature(self.cell.call).parameters
         given = {"constants": self.constants, "training": training}
         function = self.cell if isinstance(self.cell, Layer) else self.cell.call
@@ -49,13 +42,13 @@ def _fed(cell: Any, constants: list) -> Any:
 
 
 class _WithConstants:
-    """Of RNN and Bidirectional: the constants of a call are the last of its inputs, as files of Keras 2 have them."""
+    """Members of RNN and Bidirectional: constants are the last inputs of a call, as in Keras 2's files."""
 
-    _num_constants = None  # how many the layer was called with
-    _handed = None  # those that a Bidirectional was called with, while it calls the layer
+    _num_constants = None  # the number of constants of the layer's calls
+    _handed = None  # the constants of the call of a Bidirectional, while it calls this layer
 
     def __call__(self, *args, constants=None, **kwargs):
-        """`Layer.__call__`; constants: a tensor or a list of them, for the `constants` of a cell's `call`."""
+        """`Layer.__call__`; constants: a tensor or a list of tensors for the `constants` of the cell's `call`."""
         constants = self._handed if constants is None else constants
         if constants is not None:
             constants = to_list(constants, allow_tuple=True)
@@ -68,11 +61,11 @@ class _WithConstants:
         return Layer.__call__(self, *args, **kwargs)  # type: ignore[arg-type]
 
     def _symbolic_call(self, args, kwargs):
-        """Connect the layer; constants stay among its inputs."""
+        """Connect the layer, with the constants among its inputs."""
         return Layer._symbolic_call(self, *(args, kwargs) if self._num_constants else with_named_states(args, kwargs))  # type: ignore[arg-type]
 
     def _parted(self, inputs: Any) -> tuple[Any, list]:
-        """(the other inputs, the constants)."""
+        """The other inputs and the constants."""
         count = self._num_constants or 0
         if not count:
             return inputs, []
@@ -85,7 +78,7 @@ class _WithConstants:
 
 
 def _made(cls: type, make: Any, config: dict, custom_objects: Any) -> Any:
-    """A layer from its configuration, which may say how many constants it takes."""
+    """A layer from its configuration, which may hold the number of constants."""
     config = dict(config)
     count = config.pop("num_constants", None)
     layer = make.__func__(cls, config, custom_objects)
@@ -94,22 +87,12 @@ def _made(cls: type, make: Any, config: dict, custom_objects: Any) -> Any:
 
 
 class RNN(_WithConstants):
-    """Of every recurrent layer."""
+    """Members of every recurrent layer."""
 
-    _cell_fed = None  # the cell with its constants, during a call
-
-    @property
-    def states(self):
-        """The states of a stateful layer; before it knows its batch, and of others, None for each."""
-        found = _rnn["states"].fget(self)
-        return [None] * self._state_count if found is None else found  # type: ignore[attr-defined]
-
-    @states.setter
-    def states(self, values):
-        _rnn["states"].fset(self, values)
+    _cell_fed = None  # the cell with its constants during a call
 
     def build(self, input_shape):
-        """`build`; a cell that takes constants is built for a list of shapes, its input's and theirs."""
+        """`build`; a cell with constants is built for a list of shapes: that of its input, then theirs."""
         _, constants = self._parted(input_shape)
         if constants:
             first = tuple(input_shape[0])
@@ -123,29 +106,21 @@ class RNN(_WithConstants):
         _rnn["build"](self, input_shape)
 
     def get_initial_state(self, inputs=None, batch_size=None):
-        """The states that a sequence starts from; inputs: the sequences, for zeros, or their number."""
+        """The initial states of sequences; inputs: the sequences, or their number."""
         if not isinstance(inputs, Tensor | SymbolicTensor):
             return _rnn["get_initial_state"](self, batch_size if inputs is None else inputs)
         zeros = ops.sum(ops.zeros_like(inputs), axis=tuple(range(1, inputs.ndim)))
         shapes = self._state_shapes(None)  # type: ignore[attr-defined]
         return [ops.tile(ops.expand_dims(zeros, -1), (1, size)) for _, size in shapes]
 
-    def compute_output_shape(self, input_shape):
-        """`compute_output_shape`, the states' in one list."""
-        found = _rnn["compute_output_shape"](self, input_shape)
-        if not self.return_state:  # type: ignore[attr-defined]
-            return found
-        return [found[0], *self._state_shapes(found[0][0])]  # type: ignore[attr-defined]
-
     def call(self, sequences, initial_state=None, mask=None, training=None):
-        """`call`; the last states follow the output in one list."""
+        """`call`, with the constants for the cell."""
         sequences, constants = self._parted(sequences)
         self._cell_fed = _fed(self.cell, constants) if constants else None  # type: ignore[attr-defined]
         try:
-            found = _rnn["call"](self, sequences, initial_state, mask, training)
+            return _rnn["call"](self, sequences, initial_state, mask, training)
         finally:
             self._cell_fed = None
-        return structures.flatten(found) if self.return_state else found  # type: ignore[attr-defined]
 
     def _step(self, step, states, training):
         return recurrent_cells.call_cell(self._cell_fed or self.cell, step, states, training)  # type: ignore
@@ -160,12 +135,12 @@ class RNN(_WithConstants):
 
 
 class Bidirectional(_WithConstants):
-    """Of the layer."""
+    """Members of Bidirectional."""
 
     layer = property(lambda self: self.forward_layer)
 
     def build(self, input_shape):
-        """`build`; both layers know of the constants."""
+        """`build`, with the number of constants set on both layers."""
         if self._num_constants:
             for each in (self.forward_layer, self.backward_layer):  # type: ignore[attr-defined]
                 each._num_constants = self._num_constants
@@ -173,7 +148,7 @@ class Bidirectional(_WithConstants):
         _both["build"](self, input_shape)
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
-        """`call`; both layers get the constants."""
+        """`call`, with the constants for both layers."""
         sequences, constants = self._parted(sequences)
         pair = (self.forward_layer, self.backward_layer)  # type: ignore[attr-defined]
         for each in pair:
@@ -192,24 +167,3 @@ class Bidirectional(_WithConstants):
     def from_config(cls, config, custom_objects=None):
         """A layer with new weights from `get_config`."""
         return _made(cls, _both["from_config"], config, custom_objects)
-
-
-class StackedRNNCells:
-    """Of the cell."""
-
-    state_size = property(lambda self: tuple(structures.flatten([cell.state_size for cell in self.cells])))
-
-
-class Cell:
-    """Of the built-in cells."""
-
-    def _weight(self, kind, shape, initializer=None):
-        """An identity as the recurrent kernel is one for each gate."""
-        own = self.recurrent_initializer  # type: ignore[attr-defined]
-
-        def identities(shape, dtype=None):
-            return np.tile(own(shape[:1] * 2, dtype), shape[1] // shape[0])
-
-        if kind == "recurrent" and isinstance(own, initializers.Identity):
-            initializer = identities
-        return _weight(self, kind, shape, initializer)  # type: ignore[arg-type]

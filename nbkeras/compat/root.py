@@ -1,3 +1,3 @@
-"""What `keras` itself shows besides the names of nbkeras."""
+"""Names of the module `keras` in addition to those of nbkeras."""
 
-__version__ = "2.3.1"  # the last Keras that scripts for Keras 2 were written for; they ask for it
+__version__ = "2.3.1"  # the last version of Keras 2; scripts check it

@@ -1,4 +1,4 @@
-"""Keras 2's `keras.wrappers.scikit_learn`: a function that builds a Sequential, as an estimator of scikit-learn."""
+"""Keras 2's `keras.wrappers.scikit_learn`: estimators of scikit-learn around a function that builds a Sequential."""
 
 import copy
 import inspect
@@ -10,14 +10,14 @@ import numpy as np
 from nbkeras.data.encoding import to_categorical
 from nbkeras.models import Sequential
 
-_PREDICT_CLASSES = ("x", "batch_size", "verbose")  # what Keras 2's predict_classes and predict_proba took
+_PREDICT_CLASSES = ("x", "batch_size", "verbose")  # the arguments of Keras 2's predict_classes and predict_proba
 
 
 class BaseWrapper:
-    """build_fn(**some of sk_params) gives a compiled model; the other sk_params are arguments of fit, predict, evaluate.
+    """An estimator; build_fn(**sk_params) returns a compiled model. Other sk_params are arguments of fit, predict, evaluate.
 
-    build_fn: a function or an object that can be called; None: a subclass defines `__call__`. ValueError for parameters
-    that neither of them takes.
+    build_fn: a function or another callable object; None: a subclass defines `__call__`. ValueError for parameters that neither
+    build_fn nor the model's methods accept.
     """
 
     _estimator_type = ""
@@ -31,7 +31,7 @@ class BaseWrapper:
         return self if self.build_fn is None else self.build_fn  # type: ignore[return-value]
 
     def check_params(self, params: dict[str, Any]) -> None:
-        """ValueError for a name that neither the building function nor the model's methods take."""
+        """ValueError for a name that neither build_fn nor the model's methods accept."""
         methods = (Sequential.fit, Sequential.predict, Sequential.evaluate, self._builder())
         known = {name for method in methods for name in _parameters(method)}
         for name in params:
@@ -39,7 +39,7 @@ class BaseWrapper:
                 raise ValueError(f"{name} is not a legal parameter")
 
     def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """All parameters, build_fn too."""
+        """All parameters, including build_fn."""
         return copy.deepcopy(self.sk_params) | {"build_fn": self.build_fn}
 
     def set_params(self, **params):
@@ -50,19 +50,19 @@ class BaseWrapper:
         return self
 
     def filter_sk_params(self, fn: Any, override: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Those parameters that a function takes (a tuple stands for its parameters' names), and `override`."""
+        """The parameters that a function accepts, and `override`; a tuple is a list of parameter names."""
         names = fn if isinstance(fn, tuple) else _parameters(fn)
         return {name: value for name, value in self.sk_params.items() if name in names} | (override or {})
 
     def fit(self, x, y, **kwargs):
-        """Build a model and train it: its History. Class numbers become one-hot rows for categorical_crossentropy."""
+        """Build a model, train it and return its History. For categorical_crossentropy class numbers become one-hot rows."""
         self.model = self._builder()(**self.filter_sk_params(self._builder()))
         if _is_categorical(self.model.loss) and np.ndim(y) != 2:
             y = to_categorical(y)
         return self.model.fit(x, y, **(copy.deepcopy(self.filter_sk_params(Sequential.fit)) | kwargs))
 
     def __sklearn_tags__(self) -> Any:
-        """What scikit-learn from 1.6 on asks of an estimator (so it is installed when this is called)."""
+        """The tags of the estimator; scikit-learn calls this from version 1.6 on."""
         from sklearn.utils import ClassifierTags, RegressorTags, Tags, TargetTags
 
         classifies = self._estimator_type == "classifier"
@@ -78,12 +78,12 @@ class BaseWrapper:
 
 
 class KerasClassifier(BaseWrapper):
-    """A classifier: classes of any kind, in column vectors too, or one-hot rows."""
+    """A classifier; y holds classes of any type, also as a column, or one-hot rows."""
 
     _estimator_type = "classifier"
 
     def fit(self, x, y, sample_weight=None, **kwargs):
-        """Build a model and train it: its History."""
+        """Build a model, train it and return its History."""
         y = np.array(y)
         if y.ndim not in (1, 2):
             raise ValueError(f"Invalid shape for y: {y.shape}")
@@ -98,12 +98,12 @@ class KerasClassifier(BaseWrapper):
         return super().fit(x, y, **kwargs)
 
     def predict(self, x, **kwargs) -> np.ndarray:
-        """The classes of samples: (n,), or (n, 1) where the model has one output for two classes."""
+        """The classes of samples: (n,), or (n, 1) if the model has one output for two classes."""
         outputs = self.model.predict(x, **self.filter_sk_params(_PREDICT_CLASSES, kwargs))
         return self.classes_[outputs.argmax(-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype(np.int32)]
 
     def predict_proba(self, x, **kwargs) -> np.ndarray:
-        """Probabilities (n, classes)."""
+        """The probabilities, (n, classes)."""
         outputs = self.model.predict(x, **self.filter_sk_params(_PREDICT_CLASSES, kwargs))
         return np.hstack([1 - outputs, outputs]) if outputs.shape[1] == 1 else outputs
 
@@ -129,12 +129,12 @@ class KerasRegressor(BaseWrapper):
     _estimator_type = "regressor"
 
     def predict(self, x, **kwargs) -> np.ndarray:
-        """The outputs, (n,) where the model has one."""
+        """The outputs; (n,) if the model has one output unit."""
         outputs = self.model.predict(x, **self.filter_sk_params(Sequential.predict, kwargs))
         return outputs[..., 0] if outputs.shape[-1] == 1 else outputs
 
     def score(self, x, y, **kwargs) -> float:
-        """Minus the loss."""
+        """The negative loss."""
         loss = self.model.evaluate(x, y, **self.filter_sk_params(Sequential.evaluate, kwargs))
         return -(loss[0] if isinstance(loss, list) else loss)
 

@@ -1,4 +1,4 @@
-"""`python -m nbkeras script.py [args]`: a Keras script, run as `python script.py [args]` would."""
+"""`python -m nbkeras script.py [args]`: run a Keras script as `python script.py [args]` does."""
 
 import functools
 import importlib.util
@@ -12,16 +12,16 @@ import numpy as np
 
 from nbkeras.compat.alias import install_as_keras
 
-_OLD_NUMPY = (bool, int, float, complex, object, str)  # np.float and the like, in scripts older than NumPy 1.24
+_OLD_NUMPY = (bool, int, float, complex, object, str)  # np.float and others, for scripts older than NumPy 1.24
 
 
 def is_script(argument: str, commands: Iterable[str]) -> bool:
-    """Whether the first argument of the command line means a file to run, and none of the commands."""
+    """Whether the first argument of the command line is a file to run, not one of the commands."""
     return argument.endswith(".py") or (argument not in commands and os.path.isfile(argument))
 
 
 def run(path: str, arguments: Sequence[str], tensorflow: bool = False) -> None:
-    """Run the file as `__main__`, with `keras` meaning nbkeras, and `tensorflow.keras` where asked or there is no TensorFlow."""
+    """Run the file as `__main__` with nbkeras as `keras`; also as `tensorflow.keras` if asked, or without TensorFlow."""
     if not os.path.isfile(path):
         sys.exit(f"nbkeras: there is no file {path!r}")
     if not sys.flags.safe_path:
@@ -35,7 +35,7 @@ def run(path: str, arguments: Sequence[str], tensorflow: bool = False) -> None:
 
 
 def _show_from(path: str, kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:
-    """Print an error that the script did not catch, from the script's own line on."""
+    """Print an uncaught error of the script, with a traceback that starts in the script."""
     start = traceback
     while start is not None and start.tb_frame.f_code.co_filename != path:
         start = start.tb_next

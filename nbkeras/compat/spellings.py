@@ -1,7 +1,7 @@
-"""The older spellings that `import nbkeras` takes beside today's: one table, applied to the core's classes from outside.
+"""The older spellings that nbkeras always accepts: tables that are applied to the core's classes from outside.
 
-A class is changed where it is registered, so what is imported later has its spellings too. A subclass that a user writes
-with such an argument of its own keeps it: only the core's own `__init__` translates.
+A class gets them when it is registered, so that classes imported later have them too. A user's subclass may have its own
+argument of such a name: only the constructors of nbkeras's classes translate.
 """
 
 import functools
@@ -12,7 +12,7 @@ from nbkeras.building.graph import SymbolicTensor
 from nbkeras.engine import registry, user_errors
 from nbkeras.engine.tensor import Tensor
 
-# Class -> old argument -> new argument, for the class and for those of nbkeras under it.
+# Class -> old argument -> new argument, for the class and its subclasses in nbkeras.
 ARGUMENTS: dict[str, dict[str, str]] = {
     "Settings": {"lr": "learning_rate"},  # of optimizers
     "LeakyReLU": {"alpha": "negative_slope"},
@@ -29,7 +29,7 @@ _done: set[type] = set()
 
 
 def renaming(function: Callable, names: Mapping[str, str]) -> Callable:
-    """`function`, called with older argument names too; TypeError where both are given."""
+    """The function, which also accepts older argument names; TypeError if both are given."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -44,14 +44,14 @@ def renaming(function: Callable, names: Mapping[str, str]) -> Callable:
 
 
 def _attribute(name: str, found: Any) -> Any:
-    """What an older name of an attribute or method stands for in a class."""
+    """A method or property for the older name of a method or attribute."""
     if callable(found):
         return lambda self, *args, **kwargs: getattr(self, name)(*args, **kwargs)
     return property(lambda self: getattr(self, name), lambda self, value: setattr(self, name, value))
 
 
 def spell(item: Any) -> None:
-    """Give a class of nbkeras, and those it inherits from, their older spellings."""
+    """Add the older spellings to a class of nbkeras and its base classes."""
     for cls in item.__mro__ if isinstance(item, type) else ():
         if cls in _done or not cls.__module__.startswith("nbkeras."):
             continue
@@ -65,4 +65,4 @@ def spell(item: Any) -> None:
 
 registry.watch(spell)
 for tensor in (Tensor, SymbolicTensor):
-    tensor._keras_mask = _attribute("mask", None)  # type: ignore[union-attr]  # as Keras's guides call it
+    tensor._keras_mask = _attribute("mask", None)  # type: ignore[union-attr]  # the name in Keras's guides

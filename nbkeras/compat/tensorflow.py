@@ -1,4 +1,4 @@
-"""`import tensorflow` for scripts that use its `tensorflow.keras`, which means nbkeras, and nothing else of it."""
+"""`import tensorflow` for scripts that only use `tensorflow.keras`, for which nbkeras stands in."""
 
 import importlib
 import importlib.abc
@@ -7,7 +7,9 @@ import sys
 from types import ModuleType
 from typing import Any
 
-VERSION = "2.3.1"  # scripts ask for it; the first numbers are those of the Keras that `keras` stands for
+from nbkeras import ops
+
+VERSION = "2.3.1"  # scripts check it; that of the Keras for which nbkeras stands in
 
 _OPS = "keras.ops has functions like these"
 _NO_SESSION = "there are no sessions and no graphs to set up: leave it out"
@@ -39,18 +41,17 @@ INSTEAD = {
 
 
 def _refusal(name: str) -> str:
-    """One sentence for a name of TensorFlow: 'tensorflow.data'."""
+    """The message for a name of TensorFlow such as 'tensorflow.data'."""
     own = name.split(".")[1]
     instead = INSTEAD.get(own)
     if instead is None:
-        ops = importlib.import_module("nbkeras.ops")
         same = next((each for each in (own, own.removeprefix("reduce_")) if hasattr(ops, each)), None)
         instead = same and f"use keras.ops.{same}"
     return f"{name} is TensorFlow's: nbkeras stands in for tensorflow.keras alone{f' ({instead})' if instead else ''}"
 
 
 class _TensorFlow(ModuleType):
-    """The module, whose `keras` is there."""
+    """The module `tensorflow`, which has `keras` only."""
 
     __version__ = VERSION
 
@@ -61,7 +62,7 @@ class _TensorFlow(ModuleType):
 
 
 class _Finder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """`tensorflow.keras.layers` is the module `keras.layers`; other parts of TensorFlow are refused by name."""
+    """Makes `tensorflow.keras.layers` the module `keras.layers`, and refuses other parts of TensorFlow by name."""
 
     def find_spec(self, fullname: str, path=None, target=None) -> importlib.machinery.ModuleSpec | None:
         if fullname.partition(".")[0] != "tensorflow":

@@ -1,4 +1,4 @@
-"""Functions of Keras 2's `keras.engine.training_utils` for training loops of one's own."""
+"""Functions of Keras 2's `keras.engine.training_utils` for users' training loops."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,12 +13,12 @@ _SAME_SHAPE = ("mean_squared_error", "binary_crossentropy", "categorical_crossen
 
 
 def make_batches(size: int, batch_size: int) -> list[tuple[int, int]]:
-    """(first row, row after the last) of each batch of so many rows."""
+    """The pairs (first row, row after the last) of the batches of an array."""
     return [(start, min(size, start + batch_size)) for start in range(0, size, batch_size)]
 
 
 def check_array_length_consistency(inputs: Any, targets: Any, weights: Any = None) -> None:
-    """ValueError unless all arrays of these lists have the same number of rows; None counts as 0 rows."""
+    """ValueError if arrays in these lists have different numbers of rows; None counts as 0 rows."""
     found = {}
     for name, arrays in (("inputs", inputs), ("targets", targets), ("sample weights", weights)):
         counts = {0} if arrays is None else {0 if each is None else len(each) for each in arrays}
@@ -31,7 +31,7 @@ def check_array_length_consistency(inputs: Any, targets: Any, weights: Any = Non
 
 
 def check_loss_and_target_compatibility(targets: Sequence, loss_fns: Sequence, output_shapes: Sequence) -> None:
-    """ValueError for targets that do not fit their loss: class numbers, or another shape than the output's."""
+    """ValueError for targets that do not fit their loss: class numbers, or a shape other than the output's."""
     for y, loss, shape in zip(targets, loss_fns, output_shapes, strict=True):
         name = getattr(loss, "name", getattr(loss, "__name__", None))
         if y is None or name not in _SAME_SHAPE:
@@ -49,7 +49,7 @@ def check_loss_and_target_compatibility(targets: Sequence, loss_fns: Sequence, o
 
 
 def standardize_weights(y, sample_weight=None, class_weight=None, sample_weight_mode=None) -> np.ndarray:
-    """A weight for each sample, or with mode 'temporal' for each step: those of samples times those of their classes."""
+    """A weight for each sample, or with mode 'temporal' for each step: sample weights times class weights."""
     axes = {None: 1, "temporal": 2}[sample_weight_mode]
     weights = np.ones(y.shape[:axes], config.floatx())
     if sample_weight is not None:
@@ -60,7 +60,7 @@ def standardize_weights(y, sample_weight=None, class_weight=None, sample_weight_
 
 
 def weighted_masked_objective(fn: Callable | None) -> Callable | None:
-    """A function (y_true, y_pred, weights, mask=None) -> scalar of a loss function of (y_true, y_pred)."""
+    """A function (y_true, y_pred, weights, mask=None) -> scalar, from a loss function of (y_true, y_pred)."""
     if fn is None:
         return None
 

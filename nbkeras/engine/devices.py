@@ -1,4 +1,4 @@
-"""Floor 1: on which device arrays are made and kernels run: 'cpu', 'cuda' or 'cuda:1'."""
+"""Floor 1: the device on which arrays are made and kernels run: 'cpu', 'cuda' or 'cuda:1'."""
 
 import contextlib
 import importlib
@@ -15,7 +15,7 @@ _INSTALL = "pip install 'nbkeras[cuda]' (CUDA 13; 'nbkeras[cuda12]' for older dr
 
 
 class DeviceError(RuntimeError):
-    """A device was asked for that is not there."""
+    """The requested device is not available."""
 
 
 def gpu_named(name: str) -> Any:
@@ -62,7 +62,7 @@ def _reason(cuda: Any) -> str:
 def set_device(name: str) -> None:
     """Make arrays and run kernels on a device from now on, in all threads: 'cpu', 'cuda' or 'cuda:<number>'.
 
-    DeviceError where it is not there. Models stay on the device that they were made on.
+    DeviceError if it is not available. Models stay on the device on which they were made.
     """
     device_kernels.set_gpu(gpu_named(name))
 
@@ -75,22 +75,22 @@ def get_device() -> str:
 
 @contextlib.contextmanager
 def device(name: str) -> Iterator[None]:
-    """`with nbkeras.device('cuda:0'):` what is made in here, in this thread, is made and computed on that device."""
+    """`with nbkeras.device('cuda:0'):` arrays are made and kernels run on that device, in this thread."""
     with device_kernels.on(gpu_named(name)):
         yield
 
 
 def synchronize() -> None:
-    """Wait until the GPU has done all that it was given; nothing to wait for on the CPU."""
+    """Wait until the GPU has finished its work; on the CPU return at once."""
     gpu = device_kernels.gpu()
     if gpu is not None:
         gpu.synchronize()
 
 
 def set_matmul(name: str) -> None:
-    """Who multiplies matrices on GPUs from now on: 'own', nbkeras's kernels, or 'cublas' (pip install nvmath-python[cu13]).
+    """Multiply matrices on GPUs with 'own', nbkeras's kernels, or 'cublas' (pip install nvmath-python[cu13]) from now on.
 
-    The environment variable NBKERAS_MATMUL chooses it from the start. Models that have run may go on with what they ran with.
+    The environment variable NBKERAS_MATMUL sets the initial choice. Models that have already run may keep the earlier choice.
     """
     if name not in ("own", "cublas"):
         raise ValueError(f"matrix products are 'own' or 'cublas', received {name!r}")

@@ -1,7 +1,7 @@
-"""Floor 1: Observed, an object whose attributes recorded steps read: a new value of one has the steps recorded again.
+"""Floor 1: Observed, an object whose attributes recorded steps read; assigning a new value makes those steps be recorded again.
 
-A recorded step keeps what Python code read while it was recorded. `layer.rate = 0.2`, or a callback that sets `model.beta`, would
-change nothing.
+A recorded step keeps the values that Python code read during the recording. Without this, `layer.rate = 0.2` or a callback that
+sets `model.beta` would have no effect.
 """
 
 from __future__ import annotations
@@ -14,38 +14,47 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import step_lock
-from nbkeras.engine.tensor import invalidate_programs, layer_stack
+from nbkeras.engine.tensor import depend_on, layer_stack, outdate
 from nbkeras.engine.user_errors import warn
 
-_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)  # compared by value, all else by identity
+_PLAIN = (
+    bool,
+    int,
+    float,
+    complex,
+    str,
+    bytes,
+    type(None),
+    np.generic,
+)  # compared by value; everything else by identity
 _NOT_IN_STEPS = frozenset({"__init__", "build", "get_config", "from_config", "__repr__", "__setattr__"})
-_OFTEN = 100  # changes after which it is time to name the cure
+_OFTEN = 100  # the number of changes after which a warning names the remedy
 
 
 class Observed:
     """A layer, model, loss, metric, regularizer, constraint or optimizer.
 
-    Watched are attributes that a recorded step can have read: those whose name stands in a method of the object's class. Not
-    watched are what lies within a list, a dict or a plain object, globals, and the variables of a function.
+    Observed are the attributes that a recorded step can have read: those whose names occur in a method of the object's class.
+    Not observed are the contents of lists, dicts and plain objects, globals, and the variables of functions.
     """
 
-    _observed = False  # whether a step that is in use now was recorded with this object
+    _observed = False  # whether a program that is in use depends on this object
     _changes = 0
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
-        """Names among which are those of all attributes that a step reads."""
+        """A set of names that includes the attributes that a step reads."""
         return names_in_methods(*cls.__mro__[:-1])
 
     def __setattr__(self, name: str, value: Any) -> None:
         held = self.__dict__
         changed = self._observed and name in held and not _same(held[name], value)
         super().__setattr__(name, value)
-        # what code assigns within a step or a layer's call is the work of the step, not a change from outside
+        # an assignment within a step or a layer's call is part of the step, not a change from outside
         if changed and not (step_lock.inside() or layer_stack.names) and name in self.names_read_in_steps():
             held["_observed"] = False
             held["_changes"] = self._changes + 1
-            invalidate_programs()
+            outdate(self)
             if self._changes == _OFTEN:
                 owner = f"{type(self).__name__} {held.get('name', '')!r}"
                 warn(
@@ -56,10 +65,11 @@ class Observed:
 
 
 def observe(objects: Iterable[Any]) -> None:
-    """Say that a step is recorded with these objects; those that are not Observed are passed over."""
+    """Make the program that this thread records depend on those of these objects that are Observed."""
     for each in objects:
         if isinstance(each, Observed):
             each.__dict__["_observed"] = True
+            depend_on(each)
 
 
 def _same(before: Any, value: Any) -> bool:
@@ -68,7 +78,7 @@ def _same(before: Any, value: Any) -> bool:
 
 @functools.cache
 def names_in_methods(*classes: type) -> frozenset[str]:
-    """Names, and texts that may be names for `getattr`, in the methods of classes."""
+    """The names in the methods of classes, and the strings there, which may be names for `getattr`."""
     found: set[str] = set()
     for cls in classes:
         for name, member in vars(cls).items():

@@ -1,7 +1,10 @@
-"""Floor 1: a recorded step that can be played again, over planned memory; and Steps, which keeps one per signature.
+"""Floor 1: Program, a recorded step that is replayed over planned memory, and ProgramCache, which keeps one per signature.
 
-While a step runs, a Program hears of every buffer and every launch. `seal` then lays the buffers out in one arena by
-first and last use, and `run` plays the launches again: no Python graph walk, no allocation.
+While a step runs, a Program records every buffer and every launch. `seal` then places the buffers in one arena by
+first and last use, and `run` replays the launches: it walks no Python graph and allocates nothing.
+
+A program is right as long as the arrays and objects that it was recorded with stay as they were. `outdate` says that some have
+changed: the programs that depend on them are dropped, and their steps are recorded again.
 """
 
 import threading
@@ -20,13 +23,13 @@ from nbkeras.kernels.runtime.messages import named, short_description
 Array = np.ndarray
 profile = device.profile  # `with nbkeras.profile() as p: ...; print(p)`: launches by kernel, counted and timed
 set_threads = threads.set_threads
-compilations = cache.compilations  # `with compilations(listener):` listener() is called before each
+compilations = cache.compilations  # `with compilations(listener):` calls listener() before each compilation
 keep_kernels_in_package = cache_files.keep_in_package
 _ALIGNMENT = 64
 
 
 class _View(NamedTuple):
-    """Where an argument lies: in a planned buffer, described without holding the array itself."""
+    """The position of an argument in a planned buffer; it does not hold the array itself."""
 
     buffer: int
     offset: int
@@ -44,7 +47,7 @@ def _made_outside(who: str, array: Array) -> RuntimeError:
 
 
 def adopt(array: Array | None) -> Array | None:
-    """An array; in a recorded step one from before it, such as a tensor that a layer keeps, is a constant of the program."""
+    """The array. If it was made before the step that is recorded now, it becomes a constant of the program."""
     recorder = device.recorder()
     if recorder is not None and array is not None and not recorder.knows(array):
         device.persistent(array)
@@ -52,7 +55,7 @@ def adopt(array: Array | None) -> Array | None:
 
 
 def compute(op: Callable, arrays: Sequence[Array | None], constants: dict[str, Any]) -> tuple[Any, Any]:
-    """(outputs, saved) of a kernels' op; what comes from numbers alone is worked out now, not again on each replay."""
+    """(outputs, saved) of an op of the kernels. An op on constants alone is computed now and is not replayed."""
     recorder = device.recorder()
     if recorder is None and not device.is_dry():
         return _pair(op, op(*arrays, **constants))
@@ -85,11 +88,13 @@ def _pair(op: Callable, returned: Any) -> tuple[Any, Any]:
 
 
 class Program:
-    """Launches of one step for one signature; made by running the step once inside `device.record(program)`."""
+    """The launches of one step for one signature, recorded by running the step once inside `device.record(program)`."""
 
     def __init__(self) -> None:
         self.steps: list[tuple[Callable, tuple]] = []
         self.reason: str | None = None  # why the step cannot be replayed
+        self.depends: set[int] = set()  # ids of the earlier arrays and the objects that it was recorded with
+        self.outdated = False  # whether one of them has changed
         self.on_read: Callable[[], str] = lambda: "a tensor's value was read"
         self.nbytes = 0
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
@@ -98,7 +103,7 @@ class Program:
         self._sizes: list[int] = []
         self._alive: dict[int, tuple[weakref.ref, int]] = {}
 
-    # What the recorder of runtime/device.py hears. Arrays are described, not kept, so that memory returns while recording.
+    # Called by runtime/device.py while recording. Arrays are described and not kept, so that their memory is freed meanwhile.
 
     def allocated(self, array: Array) -> Array:
         self._alive[id(array)] = (weakref.ref(array), len(self._sizes))
@@ -121,23 +126,24 @@ class Program:
     def _describe(self, function: Callable, array: Array) -> Any:
         owner: Any = device.root(array)
         known = self._alive.get(id(owner))
-        if known is not None and known[0]() is owner:  # an id is used again once its array is gone
+        if known is not None and known[0]() is owner:  # the id of a freed array may be used again
             offset = device.address(array) - device.address(owner)
             return _View(known[1], offset, array.shape, array.strides, array.dtype)
         if device.is_persistent(owner) or array.size == 0:
+            self.depends.add(id(owner))
             return device.plain(array)
         raise _made_outside(f"the kernel {named(function)} was given", array)
 
     def knows(self, array: Array) -> bool:
-        """Whether an array belongs to the step or was there before it as one that programs may read."""
+        """Whether an array was allocated in the step, or is a persistent array, which programs may read."""
         owner: Any = device.root(array)
         known = self._alive.get(id(owner))
         return (known is not None and known[0]() is owner) or device.is_persistent(owner) or array.size == 0
 
-    # Sealing and playing
+    # Sealing and replaying
 
     def seal(self, outputs: list[Array]) -> list[Array]:
-        """Plan the memory; `outputs` stay readable after each run. Returns them as they will be in the arena."""
+        """Plan the memory, with `outputs` readable after each run; returns their arrays in the arena."""
         kept = [self._describe(Program.seal, array) for array in outputs]
         self._recorded = _fused(self._recorded, kept)
         offsets, size = _plan(self._sizes, self._recorded, [view for view in kept if isinstance(view, _View)])
@@ -160,12 +166,12 @@ class Program:
         return [in_arena(view) for view in kept]
 
     def run(self) -> None:
-        """Play the step again."""
+        """Replay the step."""
         self._replay()
 
 
 def _fused(recorded: list, kept: list) -> list:
-    """The launches with chains of elementwise ones joined, on a GPU."""
+    """The launches; on a GPU, chains of elementwise launches are joined into one."""
 
     def memory(arg: Any) -> Any:
         if isinstance(arg, _View):
@@ -182,9 +188,9 @@ def _fused(recorded: list, kept: list) -> list:
 
 
 def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int], int]:
-    """Offsets of buffers in one arena so that no two that live at once overlap, and the arena's size.
+    """Offsets of the buffers in one arena, in which buffers with overlapping lifetimes do not overlap, and the arena's size.
 
-    Greedy, largest first, each at the lowest gap among those already placed that live at the same time.
+    Greedy: the largest first, each in the lowest gap between the placed buffers whose lifetimes overlap with its own.
     """
     first: dict[int, int] = {}
     last: dict[int, int] = {}
@@ -198,40 +204,46 @@ def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int
         last[view.buffer] = len(recorded)
     offsets = [0] * len(sizes)
     order = sorted(first, key=lambda b: (-sizes[b], b))
-    starts, ends, firsts, lasts = (np.zeros(len(order), np.int64) for _ in range(4))  # of the buffers placed so far
+    starts, ends, firsts, lasts = (np.zeros(len(order), np.int64) for _ in range(4))  # of the buffers that are placed
     for count, buffer in enumerate(order):
         size = -(-sizes[buffer] // _ALIGNMENT) * _ALIGNMENT
         firsts[count], lasts[count] = first[buffer], last[buffer]
         alive = np.flatnonzero((lasts[:count] >= first[buffer]) & (firsts[:count] <= last[buffer]))
         alive = alive[np.argsort(starts[alive], kind="stable")]
-        tops = np.maximum.accumulate(np.concatenate(([0], ends[alive])))  # memory taken below each gap
+        tops = np.maximum.accumulate(np.concatenate(([0], ends[alive])))  # the end of the memory in use below each gap
         gaps = np.flatnonzero(starts[alive] - tops[:-1] >= size)
         offsets[buffer] = starts[count] = int(tops[gaps[0]] if gaps.size else tops[-1])
         ends[count] = starts[count] + size
     return offsets, int(ends.max(initial=0))
 
 
-_generation = 0  # counts what makes recorded programs wrong: moved weights, frozen layers
+_caches: weakref.WeakSet = weakref.WeakSet()  # all caches of programs
+_caches_lock = threading.Lock()
 
 
-def invalidate_programs() -> None:
-    """Make every program recorded so far be recorded again before its next use."""
-    global _generation
-    _generation += 1
+def depend_on(*things: Any) -> None:
+    """Make the program that this thread records, if any, depend on these objects; see `outdate`."""
+    recorder = device.recorder()
+    if isinstance(recorder, Program):
+        recorder.depends.update(map(id, things))
+
+
+def outdate(*things: Any) -> None:
+    """Drop the programs that depend on one of these arrays or objects, which changed; their steps are recorded again."""
+    changed = {id(device.root(thing) if isinstance(thing, device.ARRAYS) else thing) for thing in things}
+    with _caches_lock:
+        caches = list(_caches)
+    for each in caches:
+        each.drop(changed)
 
 
 def is_step_recorded() -> bool:
-    """Whether this thread records a step as a program; `tape.is_recording` is about gradients."""
+    """Whether this thread records a step as a program; for gradients see `tape.is_recording`."""
     return device.recorder() is not None
 
 
-def program_generation() -> int:
-    """Programs recorded in another generation than this are out of date."""
-    return _generation
-
-
 class _Recorded(NamedTuple):
-    """A program with the way to the buffers that it reads, and those that it leaves its outputs in."""
+    """A program with its input buffers and its output arrays."""
 
     program: Program
     staging: Any
@@ -239,27 +251,30 @@ class _Recorded(NamedTuple):
     info: Any
 
 
-class Steps:
-    """Plays `function` again and again: recorded once per signature, replayed from then on.
+class ProgramCache:
+    """Runs `function` repeatedly: it is recorded once for each signature and replayed from then on.
 
-    function(arrays, context) -> (list of output arrays, info); everything it computes must be launched. A step in which a
-    value is read runs as it is each time, with one warning. Each thread that runs at the same time gets a program of its
-    own. where: says what read a value. capacity: signatures kept, the least recently used go first.
+    function(arrays, context) -> (list of output arrays, info); it must launch everything that it computes. A step that reads a
+    value is run each time without a program, with one warning. Threads that run at the same time each get their own program.
+    where: returns a text that names the reader of a value. capacity: how many signatures are kept, the most recently used ones.
     """
 
     def __init__(self, name: str, function: Callable, where: Callable[[], str], capacity: int = 8):
         self._name, self._function, self._where, self._capacity = name, function, where, capacity
         self._free: OrderedDict[tuple, list[_Recorded]] = OrderedDict()
-        self._unrecordable: set[tuple] = set()
+        self._made: weakref.WeakSet[Program] = weakref.WeakSet()  # free, running, or being recorded
+        self._unrecordable: dict[tuple, set[int]] = {}  # keys, and what their steps depend on
         self._lock = threading.Lock()
         self.recordings = 0
+        with _caches_lock:
+            _caches.add(self)
 
     def run(
         self, key: Any, batch: Any, context: Any, use: Callable[[list[Array], Any], Any], eagerly: bool = False
     ) -> Any:
         """Run the step on a batch (`batch.signature`, `batch.write(buffers)`) and return `use(outputs, info)`.
 
-        `outputs` are overwritten by the next run, so `use` copies what it keeps. key: what else the program depends on.
+        The next run overwrites `outputs`, so `use` must copy what it keeps. key: anything else that selects the program.
         """
         whole, turn = (key, batch.signature), step_lock.enter()
         try:
@@ -274,13 +289,13 @@ class Steps:
                 if free is not None:
                     self._free.move_to_end(whole)
                     recorded = free.pop() if free else None
-            if free is None or recorded is None:
+            if free is None or recorded is None or recorded.program.outdated:
                 return self._record(whole, batch, context, use)
             batch.write(recorded.staging.arrays)
             recorded.staging.send()
             recorded.program.run()
             result = use(recorded.outputs, recorded.info)
-            free.append(recorded)  # to a list that nobody has any more, if the signature had to make room meanwhile
+            free.append(recorded)  # if the signature was dropped meanwhile, the list is dropped with it
             return result
         finally:
             step_lock.leave(turn)
@@ -288,6 +303,8 @@ class Steps:
     def _record(self, key: tuple, batch: Any, context: Any, use: Callable) -> Any:
         program, (buffers, staging) = Program(), _buffers(batch.signature)
         program.on_read = self._where
+        with self._lock:
+            self._made.add(program)
         batch.write(staging.arrays)
         staging.send()
         with device.record(program):
@@ -295,14 +312,16 @@ class Steps:
         result = use([device.plain(array) for array in outputs], info)
         self.recordings += 1
         if program.reason is None:
-            self._give_back(key, _Recorded(program, staging, program.seal(outputs), info))
+            if not program.outdated:  # by the step itself, which may build an optimizer, and so move the weights
+                self._give_back(key, _Recorded(program, staging, program.seal(outputs), info))
             return result
         if not self._unrecordable:
             warn(
                 f"{program.reason}, so the model's {self._name} step cannot be recorded and runs eagerly from now on: "
                 "right, but slower. Compute with nbkeras.ops instead, or compile with run_eagerly=True to say so"
             )
-        self._unrecordable.add(key)
+        with self._lock:
+            self._unrecordable[key] = program.depends
         return result
 
     def _give_back(self, key: tuple, recorded: _Recorded) -> None:
@@ -312,8 +331,20 @@ class Steps:
             while len(self._free) > self._capacity:
                 self._free.popitem(last=False)
 
+    def drop(self, changed: set[int]) -> None:
+        """Drop the programs that depend on one of these ids, with their memory; those that run now are dropped afterwards."""
+        with self._lock:
+            outdated = [program for program in self._made if not program.depends.isdisjoint(changed)]
+            for program in outdated:
+                program.outdated = True
+            if outdated:
+                for free in self._free.values():
+                    free[:] = [recorded for recorded in free if not recorded.program.outdated]
+            for key in [key for key, depends in self._unrecordable.items() if not depends.isdisjoint(changed)]:
+                del self._unrecordable[key]
+
     def programs(self) -> list[Program]:
-        """The programs kept, the most recently used last."""
+        """The programs that are kept, the most recently used last."""
         with self._lock:
             return [recorded.program for free in self._free.values() for recorded in free]
 

@@ -109,12 +109,16 @@ _registries: list["Registry"] = []
 _watchers: list[Callable[[Any], None]] = []
 
 
-def watch(function: Callable[[Any], None]) -> None:
-    """Call `function` with every class and function that a Registry holds, and with each that one will be given."""
+def watch(function: Callable[[Any], None]) -> Callable[[], None]:
+    """Call `function` with every class and function that a Registry holds, and with each that one will be given.
+
+    Returns a function that ends it.
+    """
     _watchers.append(function)
     for registry in _registries:
         for item in {id(item): item for item in registry._items.values()}.values():
             function(item)
+    return lambda: _watchers.remove(function)
 
 
 def of_kind(kind: str) -> "Registry":
@@ -278,3 +282,6 @@ class Registry:
             if before is not written:
                 before["shared_object_id"] = written["shared_object_id"] = id(item)
         return written
+
+
+initializers = Registry("initializer")  # filled by nbkeras.initializers; here, since a Variable takes a name from it

@@ -1,8 +1,8 @@
-"""Floor 1: steps of several threads run side by side; whoever writes several weights does it between steps.
+"""Floor 1: steps of several threads run at the same time; a thread that writes several weights does so between steps.
 
-A step enters with two operations of a list and takes no lock: a prediction of a small model takes 20 us in all. A series is
-steps that shall find the same weights, as the batches of one prediction. It may take minutes, so a writer who waits for its end
-stops new series only; then the steps, for as long as one of them takes and the writing.
+To begin a step costs two operations on a list and no lock: a whole prediction of a small model takes 20 us. A series is a
+sequence of steps that use the same weights, such as the batches of one prediction. A series may take minutes. So a writer first
+blocks only new series until the running ones have ended; then it blocks steps until the running steps and the writing are done.
 """
 
 import contextlib
@@ -12,18 +12,20 @@ from collections.abc import Callable, Iterator
 
 _running: list[int] = []  # the thread of each step that runs now
 _series: list[int] = []  # the thread of each series that runs now
-_next: int | None = None  # the thread that waits until series have ended, or writes
-_writer: int | None = None  # the same thread, once it waits until steps have ended, or writes
-_waiting = 0  # steps and series that wait for the writer
+_next: int | None = None  # the thread that waits for the end of all series, or writes
+_writer: int | None = None  # the same thread once it waits for the end of all steps, or writes
+_waiting = 0  # how many steps and series wait for the writer
 _one_writer = threading.RLock()
 _changed = threading.Condition()
 _thread = threading.get_ident
 
 
 def enter() -> int:
-    """Begin a step, once no other thread writes; returns what `leave` takes."""
+    """Begin a step as soon as no other thread writes; returns the argument of `leave`."""
     thread = _thread()
-    _running.append(thread)  # before the look at _writer: a writer looks in the opposite order, so one sees the other
+    _running.append(
+        thread
+    )  # before reading _writer: a writer reads in the opposite order, so one of the two sees the other
     if _writer is not None:
         _wait(thread)
     return thread
@@ -43,7 +45,7 @@ def inside() -> bool:
 
 
 def _wait(thread: int) -> None:
-    """Let the writer go first, unless it waits for a step of this thread or is this thread."""
+    """Wait until the writer is done, unless it waits for a step of this thread or is this thread."""
     while _writer not in (None, thread) and _running.count(thread) == 1:
         with _changed:
             _running.remove(thread)
@@ -53,7 +55,7 @@ def _wait(thread: int) -> None:
 
 
 def _until(holds: Callable[[], bool]) -> None:
-    """Wait with `_changed` held, known to the next writer, who lets all go first that waited for the last one."""
+    """Wait, with `_changed` held. The next writer lets everything that waited for the last one go first: `_waiting` counts it."""
     global _waiting
     _waiting += 1
     _changed.notify_all()
@@ -66,7 +68,7 @@ def _until(holds: Callable[[], bool]) -> None:
 
 @contextlib.contextmanager
 def series() -> Iterator[None]:
-    """The steps of this thread in the block find the same weights, but for what they write themselves."""
+    """The steps of this thread in the block use the same weights, except for those that they write themselves."""
     thread = _thread()
     with _changed:
         if _next not in (None, thread) and not inside() and thread not in _series:
@@ -82,7 +84,7 @@ def series() -> Iterator[None]:
 
 @contextlib.contextmanager
 def alone() -> Iterator[None]:
-    """No step or series of another thread runs in the block. Within a step or a series, which may write, this does nothing."""
+    """No step or series of another thread runs in the block. Does nothing within a step or a series, which may write."""
     global _next, _writer
     thread = _thread()
     if inside() or thread in _series or _writer == thread:
@@ -104,7 +106,7 @@ def alone() -> Iterator[None]:
 
 
 def _after_fork() -> None:
-    """Only the thread that forked goes on in the child."""
+    """Drop the entries of all threads except the one that forked: only that one exists in the child."""
     global _next, _writer, _waiting, _one_writer, _changed
     for found in _running, _series:
         found[:] = [thread for thread in found if thread == _thread()]

@@ -1,4 +1,4 @@
-"""Floor 1: Tensor, Variable, and `apply`, the one way an op reaches its kernel and the tape."""
+"""Floor 1: Tensor, Variable, and `apply`, the one function through which an op reaches its kernel and the tape."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbkeras import config
 from nbkeras.engine import annotations as annotated
 from nbkeras.engine import dlpack, registry, step_lock, structures, tape, user_errors
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
-from nbkeras.engine.program import adopt, compute, invalidate_programs, is_step_recorded, program_generation  # noqa: F401 (for floor 2)
+from nbkeras.engine.program import adopt, compute, depend_on, is_step_recorded, outdate  # noqa: F401 (for floor 2)
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named, short_description
@@ -29,16 +29,16 @@ on_gpu = device.on  # `with on_gpu(gpu):` compute there
 
 
 class Tensor:
-    """An array with a place on the tape; operators are attached by nbkeras.ops."""
+    """An array and its Record on the tape; nbkeras.ops attaches the operators."""
 
     __slots__ = ("data", "record", "index", "mask", "logits", "__weakref__")
-    __array_priority__ = 1000  # ndarray + Tensor gives Tensor's operator its turn
+    __array_priority__ = 1000  # so that ndarray + Tensor calls Tensor's operator
 
     def __init__(self, data: Array, record: tape.Record | None = None, index: int = 0):
         self.data = data
         self.record = record
         self.index = index
-        self.mask: Tensor | None = None  # which timesteps count, bool; travels with the tensor from layer to layer
+        self.mask: Tensor | None = None  # which timesteps are valid, bool; passed with the tensor from layer to layer
         self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
 
     @property
@@ -58,7 +58,7 @@ class Tensor:
         return self.data.size
 
     def numpy(self) -> Array:
-        """The value as a NumPy array of its own; inside a recorded step this makes the step run eagerly from then on."""
+        """A copy of the value as a NumPy array; a step in which this is called cannot be recorded and runs eagerly."""
         value = device.read(self.data)
         return value.copy() if device.gpu_of(self.data) is None else value
 
@@ -120,11 +120,11 @@ class Tensor:
 
 
 class Variable(Tensor):
-    """A tensor that lives from step to step and is written in place: a weight, a state, a counter.
+    """A tensor that is kept from step to step and is written in place: a weight, a state, a counter.
 
-    initializer: anything array-like, or a function of (shape, dtype) or the name of an initializer, for a shape. dtype: None
-    keeps an array's own, Python's floats and functions get floatx. `assign` and friends are kernels, so they replay.
-    autocast, aggregation, synchronization and layout are Keras's and mean nothing here.
+    initializer: anything array-like; or, with a shape, a function of (shape, dtype) or the name of an initializer. dtype: None
+    keeps the dtype of an array and is floatx for Python floats and functions. `assign`, `assign_add` and `assign_sub` launch
+    kernels, so replayed steps repeat them. autocast, aggregation, synchronization and layout are accepted and have no effect.
     """
 
     __slots__ = ("name", "path", "_trainable", "declared_trainable", "regularizer", "constraint", "_leaf")
@@ -144,7 +144,7 @@ class Variable(Tensor):
         if isinstance(shape, str):
             raise TypeError(f"Variable takes a shape second, as Keras's: write Variable(value, name={shape!r})")
         if isinstance(initializer, str):
-            initializer = registry.of_kind("initializer").get(initializer)
+            initializer = registry.initializers.get(initializer)
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"Variable needs a shape for the initializer {initializer!r}: shape=(...)")
@@ -155,7 +155,7 @@ class Variable(Tensor):
         self.regularizer: Any = None
         self.constraint: Any = None
         self._leaf = tape.leaf(self.name)
-        self.declared_trainable = trainable  # as made; a frozen layer's weights are trainable again when it thaws
+        self.declared_trainable = trainable  # as made; unfreezing a layer restores this value
         self.trainable = trainable
 
     @property
@@ -173,7 +173,7 @@ class Variable(Tensor):
 
     def assign(self, value) -> Variable:
         """Write a value of the same shape in place."""
-        with at_home(self):
+        with on_device_of(self):
             source = as_tensor(value, self.dtype)
             if source.shape != self.shape:
                 raise ValueError(
@@ -191,16 +191,17 @@ class Variable(Tensor):
         return self._changed(device.subtract, value)
 
     def _changed(self, kernel: Callable, value: Any) -> Variable:
-        with at_home(self):
+        with on_device_of(self):
             device.launch(kernel, self.data, device.to_this_device(adopt(as_tensor(value, self.dtype).data)), self.data)
         return self
 
     def rebind(self, array: Array) -> None:
         """Move the value into another array of the same shape and dtype (a view of an optimizer's flat buffer)."""
-        with device.ordinary(), at_home(self):
-            device.launch(device.copy, self.data, array)
+        before = self.data
+        with device.ordinary(), on_device_of(self):
+            device.launch(device.copy, before, array)
         self.data = array
-        invalidate_programs()
+        outdate(before)
 
     def __repr__(self) -> str:
         about = f"<Variable path={self.path}, shape={self.shape}, dtype={self.dtype}"
@@ -210,7 +211,7 @@ class Variable(Tensor):
 
 
 def assign_all(pairs: Iterable[tuple[Variable, Any]]) -> None:
-    """Write values into variables, which no step of another thread sees half done: a prediction uses all old or all new ones."""
+    """Write values into variables at once: a step of another thread uses all of the old values or all of the new ones."""
     with step_lock.alone():
         for variable, value in pairs:
             variable.assign(value)
@@ -220,9 +221,9 @@ _OF_THE_CPU = (np.ndarray, np.generic, int, float, list)
 
 
 def as_tensor(value, dtype=None) -> Tensor:
-    """A Tensor of any array-like; of Python's numbers floats get floatx, integers int32; arrays keep their dtype.
+    """A Tensor of anything array-like. Python floats become floatx, Python integers int32; arrays keep their dtype.
 
-    Lists may hold Tensors of one shape, which are stacked: differentiable. TypeError for what is no number or boolean.
+    Tensors of one shape in a list are stacked, with a gradient. TypeError for values that are neither numbers nor booleans.
     """
     if isinstance(value, Tensor):
         return value if dtype is None or value.dtype == dtype else _cast(value, known_dtype(dtype))
@@ -233,13 +234,13 @@ def as_tensor(value, dtype=None) -> Tensor:
         if device.gpu_of(value) is not None:
             return as_tensor(Tensor(value), dtype)
     array = device.persistent(array_of(value, dtype))
-    if isinstance(value, int | list | tuple) and array.dtype.kind != "f":  # an array may be changed by whoever made it
+    if isinstance(value, int | list | tuple) and array.dtype.kind != "f":  # an array may still be changed by its owner
         device.mark_constant(array)
     return Tensor(array)
 
 
 def holds_tensors(values: list | tuple) -> bool:
-    """Whether a Tensor is in a list, or in a list in it."""
+    """Whether a list, or a list nested in it, contains a Tensor."""
     return any(isinstance(item, Tensor) or (isinstance(item, list | tuple) and holds_tensors(item)) for item in values)
 
 
@@ -270,10 +271,10 @@ def _cast_vjp(saved, dy, needs):
 
 
 def apply(op: Callable, op_vjp: Callable | None, tensors: Sequence[Tensor | None], **constants) -> Any:
-    """Run an op of nbkeras.kernels on tensors and put it on the tape if it must be differentiated.
+    """Run an op of nbkeras.kernels on tensors and record it on the tape if a gradient may be needed.
 
     op(*arrays, **constants) -> (array or tuple of arrays, saved); op_vjp(saved, dy, needs) -> one gradient per input.
-    op_vjp None: not differentiable. A None among `tensors` is passed on as None. Returns a Tensor or a tuple of them.
+    op_vjp None: the op has no gradient. A None among `tensors` is passed on as None. Returns a Tensor or a tuple of Tensors.
     """
     for tensor in tensors:
         if tensor is not None and not isinstance(tensor, Tensor):
@@ -298,7 +299,7 @@ def _not_a_tensor(op: Callable, value: Any) -> TypeError:
 
 
 def _recorded(op, op_vjp, tensors, arrays, y, saved) -> Any:
-    """The op's outputs as Tensors, with a Record if they must be differentiated."""
+    """The op's outputs as Tensors, with a Record if a gradient may be needed."""
     record = None
     if op_vjp is not None and tape.is_recording():
         parents = tuple(None if t is None or t.record is None else (t.record, t.index) for t in tensors)
@@ -319,7 +320,7 @@ _listener = _Listener()
 
 @contextlib.contextmanager
 def listening(applied: Callable) -> Iterator[None]:
-    """Call `applied(op, tensors, constants, result)` after each op that `apply` runs in this thread: for exports."""
+    """Call `applied(op, tensors, constants, result)` after each op that `apply` runs in this thread; exports use it."""
     before, _listener.applied = _listener.applied, applied
     try:
         yield
@@ -328,7 +329,7 @@ def listening(applied: Callable) -> Iterator[None]:
 
 
 def on_own_device(method: Callable) -> Callable:
-    """Decorator of methods that compute on the device that their object was made on, `_gpu`."""
+    """Decorator of methods that compute on the device on which their object was made, `_gpu`."""
 
     @functools.wraps(method)
     def call(self, *args, **kwargs):
@@ -345,18 +346,18 @@ def on_own_device(method: Callable) -> Callable:
     return call
 
 
-def at_home(tensor: Tensor) -> contextlib.AbstractContextManager:
-    """`with at_home(variable):` compute where its memory is."""
+def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager:
+    """`with on_device_of(variable):` compute on the device that holds the variable."""
     return device.on(device.gpu_of(tensor.data)) if device.is_on_other_device(tensor.data) else contextlib.nullcontext()
 
 
 def _common_gpu(tensors: Sequence[Tensor | None]) -> Any:
-    """Where an op on these tensors runs: on the GPU that one of them is on."""
+    """The device on which an op on these tensors runs: the GPU that holds one of them, or None."""
     return next((p for p in (device.gpu_of(t.data) for t in tensors if t is not None) if p is not None), None)
 
 
 def _brought(tensor: Tensor | None) -> Tensor | None:
-    """A tensor to compute with here; ValueError where a gradient would have to cross from one device to another."""
+    """The tensor on the current device, copied if necessary; ValueError if a gradient would have to cross devices."""
     if tensor is None or not device.is_on_other_device(tensor.data):
         return tensor
     if tensor.record is not None and tape.is_recording():
@@ -373,9 +374,9 @@ def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
 
 
 def op(function: Callable) -> Callable:
-    """Decorator of public ops: called with a symbolic tensor, the op becomes a node of that tensor's graph instead.
+    """Decorator of public ops: a call with a symbolic tensor adds a node to that tensor's graph instead of computing.
 
-    Arguments of nbkeras's own ops are held to the annotations of their parameters.
+    The arguments of nbkeras's own ops are checked against the annotations of their parameters.
     """
     package, _, module = function.__module__.partition(".")
     check = annotated.checker_of(function) if package == "nbkeras" else None
@@ -402,14 +403,16 @@ def op(function: Callable) -> Callable:
     return call
 
 
-own_ops: dict[str, Callable] = {}  # nbkeras's ops by module and name, as a model's file may name them: 'random.dropout'
+own_ops: dict[
+    str, Callable
+] = {}  # nbkeras's ops by module and name, the form in which model files name them: 'random.dropout'
 
 
 class GradientTape:
     """`with GradientTape() as tape:` then `tape.gradient(target, sources)`.
 
-    Trainable variables are watched from the start, other tensors by `watch`. persistent: allow several `gradient` calls.
-    Gradients of gradients are not offered.
+    Trainable variables are always watched, other tensors after `watch`. persistent: allow several calls of `gradient`.
+    Gradients of gradients are not supported.
     """
 
     def __init__(self, persistent: bool = False, watch_accessed_variables: bool = True):
@@ -426,7 +429,7 @@ class GradientTape:
         self._recording.__exit__(*error)
 
     def watch(self, tensor: Tensor | Sequence[Tensor]) -> None:
-        """Ask for gradients with respect to a tensor (or several) that is not a variable; floats only."""
+        """Watch one or several float tensors that are not variables, so that `gradient` can be asked about them."""
         for each in [tensor] if isinstance(tensor, Tensor) else tensor:
             if each.dtype.kind != "f":
                 raise TypeError(f"only float tensors can be watched, received dtype {each.dtype}")
@@ -446,7 +449,7 @@ class GradientTape:
             seeds = [None] * len(targets)
         else:
             seeds = list(output_gradients) if isinstance(output_gradients, list | tuple) else [output_gradients]
-        outer = tape.is_recording()  # another tape, which goes back through the same Records
+        outer = tape.is_recording()  # an outer tape walks back through the same Records
         gradients = gradient(targets, wanted, seeds, retain=self._persistent or outer)
         known = [(s.record, s.index) for s in wanted if s.record is not None] if outer else []
         record = tape.gradient_record(known) if known else None
@@ -463,7 +466,7 @@ def gradient(
 ) -> list[Any]:
     """Arrays of d(sum of targets) / d(source) for each source; see `tape.backward`. Seeds default to ones."""
     if targets and device.is_on_other_device(targets[0].data):
-        with at_home(targets[0]):
+        with on_device_of(targets[0]):
             return gradient(targets, sources, seeds, into, retain, as_is)
     starts = []
     for target, seed in zip(targets, seeds or [None] * len(targets), strict=True):
@@ -486,4 +489,4 @@ class _LayerStack(threading.local):
         self.names: list[str] = []
 
 
-layer_stack = _LayerStack()  # names of the layers being called in this thread, for messages
+layer_stack = _LayerStack()  # names of the layers that are being called in this thread, for messages

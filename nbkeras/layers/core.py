@@ -9,7 +9,8 @@ from typing import Any
 from nbkeras import activations, constraints, initializers, ops, regularizers
 from nbkeras.building import graph
 from nbkeras.building.layer import InputSpec, Layer
-from nbkeras.engine import structures
+from nbkeras.engine import behaviour, structures
+from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.registry import custom_object, custom_object_scope
 
 
@@ -305,8 +306,8 @@ class Lambda(Layer):
 
     def _named(self, role: str, function: Any) -> str:
         """The name of a function, for a configuration."""
-        name = getattr(function, "__name__", "")
-        if not name or name == "<lambda>":
+        name = behaviour.current.reference(function, self.name if role == "function" else f"{self.name}_mask")
+        if not name:
             raise NotImplementedError(
                 f"the Lambda layer {self.name!r} cannot be written: its {role} has no name. Define it with def and "
                 "register it, or write a Layer subclass"
@@ -327,5 +328,6 @@ class Lambda(Layer):
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
+        functions = {key: value.function for key, value in config.items() if isinstance(value, FunctionName)}
         with custom_object_scope(custom_objects or {}):
-            return super().from_config(config)
+            return super().from_config({**config, **functions})

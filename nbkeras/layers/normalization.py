@@ -4,6 +4,7 @@ from typing import Any
 
 from nbkeras import constraints, initializers, ops, regularizers
 from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.engine import behaviour
 
 
 def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
@@ -117,7 +118,8 @@ class BatchNormalization(_Scaled):
         self.built = True
 
     def call(self, inputs, training=None, mask=None):
-        if not (training and self.trainable):
+        frozen = not self.trainable
+        if not training or (frozen and not behaviour.current.frozen_normalizes_by_batch):
             return ops.batch_normalization(
                 inputs, self.moving_mean, self.moving_variance, self.axis, self.beta, self.gamma, self.epsilon
             )
@@ -128,7 +130,7 @@ class BatchNormalization(_Scaled):
             self.axis,
             self.beta,
             self.gamma,
-            self.momentum,
+            1.0 if frozen else self.momentum,  # 1 leaves the moving statistics as they are
             self.epsilon,
             mask,
         )

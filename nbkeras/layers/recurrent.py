@@ -8,7 +8,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer, layers
-from nbkeras.engine import structures, tensor
+from nbkeras.engine import behaviour, structures, tensor
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
@@ -94,7 +94,7 @@ class RNN(Layer):
         batch, steps = _first(input_shape)[:2]
         size = output_size_of(self.cell)
         output = (batch, steps, size) if self.return_sequences else (batch, size)
-        return [output, *self._packed(self._state_shapes(batch))] if self.return_state else output
+        return [output, *self._returned(self._state_shapes(batch))] if self.return_state else output
 
     def compute_mask(self, inputs, mask=None):
         """The input's with return_sequences, else None; None for states."""
@@ -112,6 +112,10 @@ class RNN(Layer):
             for part in (size if isinstance(size, list | tuple) else [size])
         ]
 
+    def _returned(self, flat: list) -> list:
+        """A flat list of states as a call returns them behind its output."""
+        return flat if behaviour.current.flat_states else self._packed(flat)
+
     # -------------------- states --------------------
 
     def get_initial_state(self, batch_size=None) -> list:
@@ -121,7 +125,9 @@ class RNN(Layer):
     @property
     def states(self) -> list | None:
         """The states of a stateful layer, Variables in the structure of state_size; None before it knows its batch."""
-        return None if self._kept is None else self._packed(list(self._kept))
+        if self._kept is not None:
+            return self._packed(list(self._kept))
+        return [None] * self._state_count if behaviour.current.lists_absent_states else None
 
     @states.setter
     def states(self, values) -> None:
@@ -172,7 +178,7 @@ class RNN(Layer):
         """New states of zeros; programs recorded with old ones are recorded again."""
         if self._kept is not None:
             self._states = [v for v in self._states if all(v is not old for old in self._kept)]
-            tensor.invalidate_programs()
+            tensor.outdate(*(old.data for old in self._kept))
         self._kept = [self.add_state(shape, name=f"state_{i}") for i, shape in enumerate(self._state_shapes(batch))]
 
     def _kept_states(self, batch: int) -> list:
@@ -243,7 +249,7 @@ class RNN(Layer):
         if self.stateful and not tensor.is_shapes_only():
             for variable, state in zip(self._kept or (), states, strict=True):
                 variable.assign(state)
-        return [output, *self._packed(states)] if self.return_state else output
+        return [output, *self._returned(states)] if self.return_state else output
 
     def _time_mask(self, mask, sequences) -> Tensor:
         mask = as_tensor(mask, "bool")

@@ -14,7 +14,7 @@ import numpy as np
 from nbkeras import activations, constraints, initializers, ops, random, regularizers
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import InputSpec, Layer, layers
-from nbkeras.engine import structures
+from nbkeras.engine import behaviour, structures
 from nbkeras.engine.tensor import Tensor
 
 
@@ -163,9 +163,16 @@ class _Cell(Layer):
         self.built = True
 
     def _weight(self, kind: str, shape: tuple[int, ...], initializer=None):
+        initializer = initializer or getattr(self, f"{kind}_initializer")
+        if (
+            kind == "recurrent"
+            and isinstance(initializer, initializers.Identity)
+            and behaviour.current.identity_for_each_gate
+        ):
+            initializer = _for_each_gate(initializer)
         return self.add_weight(
             shape,
-            initializer or getattr(self, f"{kind}_initializer"),
+            initializer,
             regularizer=getattr(self, f"{kind}_regularizer"),
             constraint=getattr(self, f"{kind}_constraint"),
             name="recurrent_kernel" if kind == "recurrent" else kind,
@@ -341,6 +348,11 @@ class LSTMCell(_Cell):
         return {**super().get_config(), **own}
 
 
+def _for_each_gate(initializer: Any) -> Any:
+    """An initializer of a matrix for each gate, side by side."""
+    return lambda shape, dtype=None: np.tile(initializer(shape[:1] * 2, dtype), shape[1] // shape[0])
+
+
 class StackedRNNCells(Layer):
     """Cells as one cell: each takes the output of the one before; its states are the list of the cells' states."""
 
@@ -354,7 +366,8 @@ class StackedRNNCells(Layer):
 
     @property
     def state_size(self):
-        return [cell.state_size for cell in self.cells]
+        sizes = [cell.state_size for cell in self.cells]
+        return tuple(structures.flatten(sizes)) if behaviour.current.flat_states else sizes
 
     @property
     def output_size(self):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, at_home, op
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, on_device_of, op
 from nbkeras.kernels import elementwise, metrics
 from nbkeras.kernels.embedding import add_rows
 from nbkeras.kernels.runtime import device
@@ -80,7 +80,7 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
     total, count: float64 scalars. A scalar weight is that of the mean over all values, as in Keras.
     """
     if device.is_on_other_device(total.data):
-        with at_home(total):
+        with on_device_of(total):
             return accumulate(values, sample_weight, total, count)
     values = as_float(values)
     if values.size == 0:
@@ -114,7 +114,7 @@ def count_confusion(
     """
     home = next(iter(counters.values()))
     if device.is_on_other_device(home.data):
-        with at_home(home):
+        with on_device_of(home):
             return count_confusion(y_true, y_pred, thresholds, counters, sample_weight, evenly, zero_counts)
     y_pred = as_float(y_pred)
     y_true = as_tensor(y_true)
@@ -149,7 +149,7 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
     broadcasts to the rows, on its leading axes if it has fewer.
     """
     if device.is_on_other_device(table.data):
-        with at_home(table):
+        with on_device_of(table):
             return count_pairs(rows, columns, table, sample_weight, ignored)
     n, m = table.shape
     rows, columns = as_index(rows), as_index(columns)

@@ -9,7 +9,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.engine import tape
-from nbkeras.engine.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, at_home
+from nbkeras.engine.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, on_device_of
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import gradients, optimizers
 from nbkeras.kernels.embedding import RowGradient
@@ -211,7 +211,7 @@ class Optimizer(State):
             raise ValueError(f"no gradients were given for any variable: {missing}")
         if missing:
             warn(f"gradients are missing for variables {missing}: they stay as they are")
-        with at_home(variables[0]):
+        with on_device_of(variables[0]):
             self.choose([v for v, g in zip(variables, given, strict=True) if g is not None])
             for view, gradient in zip(self.gradient_views, (g for g in given if g is not None), strict=True):
                 source = device.to_this_device(as_tensor(gradient, view.dtype).data)

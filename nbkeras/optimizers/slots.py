@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from nbkeras.engine.tensor import Variable, invalidate_programs
+from nbkeras.engine.tensor import Variable, outdate
 from nbkeras.kernels import row_updates
 from nbkeras.kernels.runtime import device
 
@@ -41,7 +41,7 @@ class Slot(Variable):
             self.clock = device.persistent(np.zeros(2, np.int64))  # see kernels/row_updates.py
             self.seen = device.persistent(np.zeros(len(self.rows), np.int64))
             if self._recorded:
-                invalidate_programs()
+                outdate(self.rows)
 
     def settle(self) -> None:
         """Let rows that are behind catch up; in a recorded step at each replay."""

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, initializers
-from nbkeras.engine.tensor import Variable, assign_all, at_home
+from nbkeras.engine import behaviour
+from nbkeras.engine.tensor import Variable, assign_all, on_device_of
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.buffers import Buffers, Run
 from nbkeras.optimizers.settings import Settings
@@ -62,7 +63,7 @@ class State(Settings):
                 raise TypeError(f"an optimizer is built for Variables of a float dtype, received {variable!r}")
         variables = list(dict.fromkeys(variables))
         if variables and device.is_on_other_device(variables[0].data):
-            with at_home(variables[0]):
+            with on_device_of(variables[0]):
                 return self.build(variables)
         if device.is_on_other_device(self._iterations.data):
             self._move_here()
@@ -83,6 +84,9 @@ class State(Settings):
         if [id(v) for v in variables] == [id(v) for v in self._trainable]:
             return
         unknown = [v.path for v in variables if v not in self._positions]
+        if unknown and behaviour.current.optimizers_start_anew:
+            self.built, self._own, self._added = False, [], {}
+            return self.build(variables)
         if unknown:
             raise ValueError(
                 f"this {type(self).__name__} was built for other variables and does not know {unknown}: make a new "

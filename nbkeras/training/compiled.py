@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import losses, metrics, ops
-from nbkeras.engine import structures
+from nbkeras.engine import behaviour, structures
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import Tensor
@@ -103,13 +103,12 @@ def _metric_object(spec: Any, y_true: Tensor, y_pred: Tensor) -> metrics.Metric:
 
 def function_name(metric: Any) -> str:
     """The name in the logs of a metric that is a function, or another object that can be called."""
-    return snake_case(getattr(metric, "__name__", type(metric).__name__))
+    name = getattr(metric, "__name__", type(metric).__name__)
+    return snake_case(name) if behaviour.current.metric_names_are_snake_case else name.strip("<>")
 
 
 class Objectives:
     """The losses and metrics of a compiled model. Metrics that depend on shapes are made at the first batch."""
-
-    sorts = True  # the metrics of several outputs by their names, as Keras 3 does; Keras 2 has them by output
 
     def __init__(self, loss: Any, loss_weights: Any, metric_specs: Any, weighted_specs: Any):
         self.loss_spec, self.weights_spec = loss, loss_weights
@@ -120,6 +119,7 @@ class Objectives:
         self.loss_weights: list = []
         self.trackers: list[tuple[str, metrics.Mean]] = []
         self.by_output: list[list[tuple[str, Any, bool]]] | None = None
+        self._sorts = behaviour.current.sorts_metrics
 
     def resolve(self, names: list[str]) -> None:
         """Match the specifications to the outputs; raises for names and counts that do not fit."""
@@ -139,7 +139,12 @@ class Objectives:
             if isinstance(spec, str) and not _by_shapes(spec):
                 metrics.get(spec)  # an unknown name is an error of compile, not of the first batch
         with_loss = [name for name, loss in zip(names, self.losses, strict=True) if loss is not None]
-        self.trackers = [(name, metrics.Mean(name=f"{name}_loss")) for name in with_loss] if len(with_loss) > 1 else []
+        least = 2  # of one loss alone, 'loss' says all
+        if not behaviour.current.measures_outputs_without_loss:
+            least = 1 if len(names) > 1 else 2
+            for lists in self._lists:
+                lists[:] = [own if loss is not None else [] for own, loss in zip(lists, self.losses, strict=True)]
+        self.trackers = [(n, metrics.Mean(name=f"{n}_loss")) for n in with_loss] if len(with_loss) >= least else []
         self.names = list(names)
 
     def build(self, y_true: list[Tensor | None], y_pred: list[Tensor]) -> None:
@@ -209,7 +214,7 @@ class Objectives:
     def named(self) -> list[tuple[str, Any]]:
         """(name in the logs, metric), the loss first, then the outputs' losses, then the metrics."""
         rest = [(label, metric) for entries in self.by_output or [] for label, metric, _ in entries]
-        if self.sorts and len(self.by_output or []) > 1:
+        if self._sorts and len(self.by_output or []) > 1:
             rest.sort(key=lambda entry: entry[0])
         return [("loss", self.loss_tracker), *[(f"{n}_loss", t) for n, t in self.trackers], *rest]
 

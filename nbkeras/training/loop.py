@@ -12,7 +12,7 @@ from nbkeras.building.layer import training_phase
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import batches, tables
 from nbkeras.data.batches import ArraySource, Batch, Source, StreamSource
-from nbkeras.engine import step_lock, structures, tensor, user_errors
+from nbkeras.engine import behaviour, step_lock, structures, tensor, user_errors
 from nbkeras.engine.progress import compilations_shown
 from nbkeras.engine.tensor import Tensor
 from nbkeras.engine.user_errors import warn
@@ -67,6 +67,7 @@ class Trainer(Stepper, registered=False):
         y_structure: Any = None
         if y is not None:
             y_structure, y_leaves = prepare_targets(y, names)
+            y_leaves = behaviour.current.targets(y_leaves)
         weights = prepare_weights(sample_weight, names, len(y_leaves))
         layout = Layout(x_structure, y_structure, len(x_leaves), len(y_leaves))
         return layout, [*x_leaves, *y_leaves, *weights]
@@ -225,6 +226,7 @@ class Trainer(Stepper, registered=False):
                 validation = self._validation_source(validation_data, size, validation_steps)
         verbose = 1 if verbose == "auto" else verbose
         callbacks = self._callbacks(callbacks, bool(verbose), verbose, epochs, source.steps)
+        behaviour.current.show_validation(callbacks.callbacks, validation_data, validation and validation[0])
         self.stop_training = False
         self._prepare_optimizer()
         self.initial_epoch = initial_epoch
@@ -302,6 +304,7 @@ class Trainer(Stepper, registered=False):
         self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, draw: bool, simple: bool
     ) -> Any:
         """Predict batch by batch; simple: x is one array, and nothing else was asked for."""
+        x = behaviour.current.inputs_to_predict(x)
         _check_counts(batch_size=batch_size, steps=steps)
         source: Any
         source, layout = self._source(x, None, None, batch_size, steps, inputs_only=True)

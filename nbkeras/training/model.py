@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 
 from nbkeras import export, saving
-from nbkeras.building.call_history import Answer
+from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
 from nbkeras.building.layer import Layer, layers
 from nbkeras.data import batches
-from nbkeras.engine import structures
+from nbkeras.engine import behaviour, structures
 from nbkeras.engine.registry import custom_object_scope, nearest
 from nbkeras.engine.tensor import Tensor, as_tensor, on_own_device, shapes_only
 from nbkeras.engine.user_errors import set_by_init
@@ -46,7 +46,7 @@ class Model(Trainer):
             self._set_graph(inputs, outputs)
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
-        self._graph, self._tables = Graph(inputs, outputs), None
+        self._graph, self._tables = Graph(behaviour.current.ends(inputs), behaviour.current.ends(outputs)), None
         names = collections.Counter(layer.name for layer in self._graph.layers)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
@@ -67,11 +67,11 @@ class Model(Trainer):
         """The model's layers, in Keras's order."""
         return self._sublayers()
 
-    @Answer
+    @OverridableProperty
     def inputs(self) -> list[SymbolicTensor]:
         return self._functional("inputs").input_list
 
-    @Answer
+    @OverridableProperty
     def outputs(self) -> list[SymbolicTensor]:
         return self._functional("outputs").output_list
 
@@ -83,11 +83,11 @@ class Model(Trainer):
     def output(self) -> Any:
         return self._functional("output").outputs
 
-    @Answer
+    @OverridableProperty
     def input_shape(self) -> Any:
         return _one_or_all([tensor.shape for tensor in self.inputs])
 
-    @Answer
+    @OverridableProperty
     def output_shape(self) -> Any:
         return _one_or_all([tensor.shape for tensor in self.outputs])
 
@@ -98,7 +98,7 @@ class Model(Trainer):
             )
         return self._graph
 
-    @Answer
+    @OverridableProperty
     def input_names(self) -> list[str]:
         """Names of the inputs, as in a dict of arrays given to `fit`."""
         return [] if self._graph is None else [t.node.layer.name if t.node else t.name for t in self._graph.input_list]
@@ -121,7 +121,7 @@ class Model(Trainer):
         names = [layer.name for layer in layers]
         raise ValueError(f"there is no layer {name!r}.{nearest(str(name), names)} Layers: {names}")
 
-    @Answer
+    @OverridableProperty
     def stateful(self) -> bool:
         """Whether any layer keeps states from batch to batch."""
         return any(getattr(layer, "stateful", False) for layer in self._all_layers()[1:])
@@ -305,6 +305,8 @@ class Model(Trainer):
 
     def _called_on(self, leaf: Any, symbol: SymbolicTensor) -> Any:
         """What the model is called on, in another model or by hand: checked, in the rank of its input."""
+        if not behaviour.current.checks_shapes_of_calls:
+            return leaf
         leaf = input_matching.fitted(leaf, symbol)
         self._check_shape(tuple(leaf.shape), symbol)
         return leaf

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 
 from nbkeras import optimizers
-from nbkeras.building.call_history import Answer
+from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.layer import Layer, training_phase
 from nbkeras.data.batches import Batch, pack_x_y_sample_weight
 from nbkeras.engine import structures, tape, tensor
 from nbkeras.engine.observed import Observed, names_in_methods, observe
-from nbkeras.engine.program import Steps
+from nbkeras.engine.program import ProgramCache
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import Tensor
 from nbkeras.engine.user_errors import warn
@@ -119,17 +119,16 @@ class Stepper(Layer, registered=False):
         return self._compiled_weights[1]
 
     def _reset_steps(self, trained: tuple = ()) -> None:
-        self._steps: dict[str, Steps] = {}
+        self._steps: dict[str, ProgramCache] = {}
         self._known_inputs: dict[tuple, Layout] = {}  # of predict: see Trainer._remember_inputs
         self._trained = trained
-        self._generation = tensor.program_generation()
 
-    @Answer
+    @OverridableProperty
     def compiled(self) -> bool:
         """Whether `compile` was called."""
         return self._objectives is not None
 
-    @Answer
+    @OverridableProperty
     def loss(self) -> Any:
         """The loss as given to `compile`."""
         return None if self._objectives is None else self._objectives.loss_spec
@@ -296,7 +295,7 @@ class Stepper(Layer, registered=False):
         return getattr(type(self), name) is not getattr(Stepper, name)
 
     def _step_function(self, kind: str) -> Callable:
-        """function(arrays, layout) -> (output arrays, their structure) for `Steps`: what a step of that kind computes."""
+        """function(arrays, layout) -> (output arrays, their structure) for `ProgramCache`: what a step of that kind computes."""
 
         def run(arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:
             x, y, weights = layout.unpack([None if a is None else Tensor(a) for a in arrays])
@@ -359,11 +358,9 @@ class Stepper(Layer, registered=False):
         if self._gpu is not tensor.gpu():
             with tensor.on_gpu(self._gpu):
                 return self._run_step(kind, batch, layout)
-        if self._generation != tensor.program_generation():  # outdated programs go now, with their memory
-            self._reset_steps(self._trained)
         steps = self._steps.get(kind)
         if steps is None:
-            steps = self._steps[kind] = Steps(kind, self._step_function(kind), _where_read)
+            steps = self._steps[kind] = ProgramCache(kind, self._step_function(kind), _where_read)
         return steps.run(layout.key, batch, layout, _copied, self.run_eagerly)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from nbkeras import ops
 from nbkeras.engine import tensor
-from nbkeras.engine.program import Program, Steps
+from nbkeras.engine.program import Program, ProgramCache
 from nbkeras.engine.tensor import GradientTape, Tensor, Variable
 from nbkeras.kernels.runtime import device
 
@@ -193,7 +193,7 @@ def test_dry_runs_compute_nothing():
 
 
 class Batch:
-    """What Steps wants of a batch: one array."""
+    """What ProgramCache wants of a batch: one array."""
 
     def __init__(self, array):
         self.array = np.asarray(array)
@@ -208,7 +208,7 @@ def doubled_sum(arrays, context):
 
 
 def test_steps_record_once_per_signature():
-    steps = Steps("test", doubled_sum, lambda: "read", capacity=2)
+    steps = ProgramCache("test", doubled_sum, lambda: "read", capacity=2)
     run = lambda array: steps.run((), Batch(array), None, lambda outputs, info: outputs[0].item())  # noqa: E731
     assert [run(np.full(3, value)) for value in (1.0, 2.0, 3.0)] == [6, 12, 18]
     assert steps.recordings == 1
@@ -221,7 +221,7 @@ def test_steps_that_read_run_eagerly_with_one_warning():
         y = Tensor(arrays[0]) * float(ops.sum(Tensor(arrays[0])))
         return [y.data], None
 
-    steps = Steps("test", reading, lambda: "a value was read by me")
+    steps = ProgramCache("test", reading, lambda: "a value was read by me")
     use = lambda outputs, info: outputs[0].copy().tolist()  # noqa: E731
     with pytest.warns(UserWarning, match="a value was read by me, so the model's test step cannot be recorded"):
         assert steps.run((), Batch([1.0, 2.0]), None, use) == [3, 6]

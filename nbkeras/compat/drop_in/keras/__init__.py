@@ -1,4 +1,4 @@
-"""What `import keras` finds first once `install_as_keras` put this folder's parent on `sys.path`."""
+"""The module that `import keras` finds after `install_as_keras` added its parent folder to `sys.path`."""
 
 from nbkeras.compat.alias import install_as_keras
 

@@ -1,4 +1,4 @@
-"""The module that `import tensorflow` finds once `install_as_keras(tensorflow=True)` put this folder's parent on `sys.path`."""
+"""The module that `import tensorflow` finds after `install_as_keras(tensorflow=True)` added its parent folder to `sys.path`."""
 
 from nbkeras.compat.alias import install_as_keras
 

@@ -1,0 +1,203 @@
+"""Floor 1: Behaviour, the differences between Keras 2 and Keras 3, and the behaviour that nbkeras has at the moment.
+
+The core asks `behaviour.current` while it builds or records, never in a replayed step. Arguments, methods and modules that only
+have other names in Keras 2 are not known to the core: nbkeras/compat/ adds them from outside.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+
+class FunctionName(str):
+    """The name of a function in a configuration, together with the function, as long as the configuration stays in memory."""
+
+    function: Any = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Behaviour:
+    """The points in which Keras 2.3.1 and Keras 3 behave differently and a script cannot say which behaviour it wants."""
+
+    name: str
+
+    # -------------------- written into signatures and registries by compat/keras2.py --------------------
+
+    argument_defaults: Mapping[str, Mapping[str, Any]]
+    """Class -> argument -> its default, if it differs from the one in nbkeras's source."""
+    hard_sigmoid: str
+    """The op of nbkeras.ops that the activation's name 'hard_sigmoid' means."""
+
+    # -------------------- layers --------------------
+
+    masks_reach_calls_with_several_tensors: bool
+    """Whether a layer's `call` gets the mask of its input even if another argument of the call is a tensor too."""
+    writes_input_shape: bool
+    """Whether `get_config` includes the input shape that a layer was made with, as `batch_input_shape`."""
+    own_layers_keep_shape: bool
+    """Whether `Layer.compute_output_shape`, asked by a layer that a user wrote, returns the input's shape."""
+    refuses_losses_in_build: bool
+    """Whether `add_loss` in `build` is an error: Keras 2 computes that loss in each step, here it would keep its first value."""
+    keeps_learning_phase: bool
+    """Whether a layer that is connected after `set_learning_phase` keeps that phase, also in `fit` and `predict`."""
+    frozen_normalizes_by_batch: bool
+    """Whether a frozen BatchNormalization normalizes by the batch in training, without changing its moving statistics."""
+    initializers_draw_anew: bool
+    """Whether each call of an initializer gives other numbers, even with a seed."""
+    identity_for_each_gate: bool
+    """Whether `recurrent_initializer='identity'` makes an identity matrix for each gate, instead of one for the first."""
+    flat_states: bool
+    """Whether the states of stacked recurrent cells are in one list, instead of a list for each cell."""
+    lists_absent_states: bool
+    """Whether `states` of a recurrent layer without states is a list of None, instead of None."""
+    names_lambdas: bool
+    """Whether a Lambda layer's configuration names a `lambda` by the layer's name, instead of refusing it."""
+
+    # -------------------- models and training --------------------
+
+    unwraps_single_tensors: bool
+    """Whether `Model(inputs=[x], outputs=[y])` is `Model(x, y)`, so that `input` and `output` are not lists."""
+    checks_shapes_of_calls: bool
+    """Whether a model checks the shapes of the tensors that it is called on; otherwise only its layers do."""
+    targets_are_columns: bool
+    """Whether targets of shape (samples,) reach losses and metrics as (samples, 1)."""
+    cuts_inputs_to_first: bool
+    """Whether `predict` accepts inputs of different lengths and cuts them to the length of the first."""
+    shows_validation_to_callbacks: bool
+    """Whether `fit` sets the attribute `validation_data` of its callbacks, [x, y, weights]."""
+    optimizers_start_anew: bool
+    """Whether an optimizer restarts if it is given to another model, instead of raising an error."""
+
+    # -------------------- metrics, logs, callbacks --------------------
+
+    sorts_metrics: bool
+    """Whether the metrics of several outputs are sorted by name, instead of by output."""
+    measures_outputs_without_loss: bool
+    """Whether outputs without a loss have metrics. If not, the only loss of several outputs is in the logs by its name."""
+    metric_names_are_snake_case: bool
+    """Whether a metric function `PSNR` is called `psnr` in the logs."""
+    learning_rate_name: str
+    """The name of the learning rate in the logs, and of the optimizers' attribute."""
+    baseline_is_best: bool
+    """Whether the `baseline` of EarlyStopping counts as the best value before the first."""
+    restores_weights_when_stopping: bool
+    """Whether EarlyStopping restores the best weights when it stops training, instead of at the end of `fit`."""
+
+    # -------------------- differences with logic --------------------
+
+    def ends(self, tensors: Any) -> Any:
+        """The inputs or outputs of a model, where a list of one tensor may stand for the tensor."""
+        single = self.unwraps_single_tensors and isinstance(tensors, list | tuple) and len(tensors) == 1
+        return tensors[0] if single else tensors
+
+    def targets(self, arrays: Sequence[Any]) -> list[Any]:
+        """The targets as losses and metrics get them."""
+        return [a[:, None] if self.targets_are_columns and a is not None and a.ndim == 1 else a for a in arrays]
+
+    def inputs_to_predict(self, x: Any) -> Any:
+        """The inputs of `predict`, which may be cut to the length of the first."""
+        if not self.cuts_inputs_to_first or not isinstance(x, list):
+            return x
+        lengths = {each.shape[0] for each in x if hasattr(each, "shape")}
+        return [each[: len(x[0])] for each in x] if len(lengths) > 1 else x
+
+    def show_validation(self, callbacks: Sequence[Any], given: Any, source: Any) -> None:
+        """Set `validation_data` of callbacks; given: as passed to `fit`; source: with the arrays that were split off."""
+        if not self.shows_validation_to_callbacks:
+            return
+        found = None
+        if isinstance(given, list | tuple):
+            x, y, weights = (*given, None)[:3]
+            samples = x.shape[0] if hasattr(x, "shape") else len(x)
+            found = [x, y, np.ones(samples) if weights is None else weights]
+        elif given is None and source is not None:
+            found = [np.ones(len(source.leaves[0])) if each is None else each for each in source.leaves]
+        for each in callbacks:
+            each.validation_data = found
+
+    def reference(self, function: Any, otherwise: str) -> str:
+        """The name of a function in a configuration, or ''; a lambda may get the other name."""
+        name = getattr(function, "__name__", "")
+        if not self.names_lambdas:
+            return "" if name == "<lambda>" else name
+        found = FunctionName(otherwise if name in ("", "<lambda>") else name)
+        found.function = function
+        return found
+
+
+KERAS_3 = Behaviour(
+    name="Keras 3",
+    argument_defaults={},
+    hard_sigmoid="hard_sigmoid",  # x / 6 + 0.5 within 0 and 1
+    masks_reach_calls_with_several_tensors=False,
+    writes_input_shape=False,
+    own_layers_keep_shape=False,
+    refuses_losses_in_build=False,
+    keeps_learning_phase=False,
+    frozen_normalizes_by_batch=False,
+    initializers_draw_anew=False,
+    identity_for_each_gate=False,
+    flat_states=False,
+    lists_absent_states=False,
+    names_lambdas=False,
+    unwraps_single_tensors=False,
+    checks_shapes_of_calls=True,
+    targets_are_columns=False,
+    cuts_inputs_to_first=False,
+    shows_validation_to_callbacks=False,
+    optimizers_start_anew=False,
+    sorts_metrics=True,
+    measures_outputs_without_loss=True,
+    metric_names_are_snake_case=True,
+    learning_rate_name="learning_rate",
+    baseline_is_best=False,
+    restores_weights_when_stopping=False,
+)
+
+KERAS_2 = Behaviour(
+    name="Keras 2.3.1",
+    argument_defaults={
+        "Adadelta": {"learning_rate": 1.0},
+        "Adagrad": {"learning_rate": 0.01},
+        "Adamax": {"learning_rate": 0.002},
+        "GRUCell": {"reset_after": False},  # and so GRU's
+        "MeanIoU": {"dtype": "float32"},
+        "Nadam": {"learning_rate": 0.002},
+    },
+    hard_sigmoid="legacy_hard_sigmoid",  # 0.2 x + 0.5 within 0 and 1
+    masks_reach_calls_with_several_tensors=True,
+    writes_input_shape=True,
+    own_layers_keep_shape=True,
+    refuses_losses_in_build=True,
+    keeps_learning_phase=True,
+    frozen_normalizes_by_batch=True,
+    initializers_draw_anew=True,
+    identity_for_each_gate=True,
+    flat_states=True,
+    lists_absent_states=True,
+    names_lambdas=True,
+    unwraps_single_tensors=True,
+    checks_shapes_of_calls=False,
+    targets_are_columns=True,
+    cuts_inputs_to_first=True,
+    shows_validation_to_callbacks=True,
+    optimizers_start_anew=True,
+    sorts_metrics=False,
+    measures_outputs_without_loss=False,
+    metric_names_are_snake_case=False,
+    learning_rate_name="lr",
+    baseline_is_best=True,
+    restores_weights_when_stopping=True,
+)
+
+current = KERAS_3
+
+
+def use(behaviour: Behaviour) -> None:
+    """Set the behaviour of the whole process; called by `nbkeras.compat.keras2`, which also adds the names of Keras 2."""
+    global current
+    current = behaviour
