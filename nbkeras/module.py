@@ -14,10 +14,7 @@ from nbkeras.observed import Observed
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
-_NOT_SEARCHED = {
-    *("_passed", "_inbound_nodes", "_weights", "_states", "_losses", "_trained", "_compiled_weights"),
-    "compile_arguments",
-}
+NOT_SEARCHED = frozenset({"_passed", "_inbound_nodes", "_weights", "_states", "_losses"})  # attributes without parts
 _LAYER = 4096  # bytes of a layer without weights, about
 
 
@@ -120,7 +117,7 @@ class Module(Observed):
 
     def _held(self, kind: type) -> list[Any]:
         """Objects of a class in attributes, or in lists, tuples and dicts there, each once."""
-        return nest.find(kind, [value for name, value in vars(self).items() if name not in _NOT_SEARCHED])
+        return nest.find(kind, [value for name, value in vars(self).items() if name not in NOT_SEARCHED])
 
     def _all_layers(self) -> list[Module]:
         """This layer and all below it, each once, depth first."""

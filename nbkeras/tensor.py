@@ -15,7 +15,14 @@ from nbkeras.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.kernels import device
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.messages import described, named
-from nbkeras.program import adopt, compute, invalidate_programs, is_step_recorded, program_generation  # noqa: F401 (for floor 2)
+from nbkeras.program import (  # noqa: F401 (for floor 2)
+    adopt,
+    before_replays,
+    compute,
+    invalidate_programs,
+    is_step_recorded,
+    program_generation,
+)
 
 Array = np.ndarray
 ValueReadError = device.ValueReadError

@@ -24,7 +24,7 @@ _LATER = {
     "nbkeras.attributes": "Config",
     "nbkeras.backend": "clear_session is_keras_tensor",
     "nbkeras.config": "standardize_dtype",
-    "nbkeras.data": "pack_x_y_sample_weight unpack_x_y_sample_weight",
+    "nbkeras.data.batches": "pack_x_y_sample_weight unpack_x_y_sample_weight",
     "nbkeras.drawing": "model_to_dot plot_model",
     "nbkeras.enqueuers": "GeneratorEnqueuer OrderedEnqueuer SequenceEnqueuer",
     "nbkeras.images": "array_to_img img_to_array load_img save_img",

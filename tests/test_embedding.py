@@ -4,11 +4,12 @@ import numba
 import numpy as np
 import pytest
 
-from nbkeras import initializers, layers, matching, ops
+from nbkeras import initializers, layers, ops
 from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.models import Model, Sequential
 from nbkeras.tensor import GradientTape, Variable
 from nbkeras.testing import check_op
+from nbkeras.training import input_matching
 
 RNG = np.random.default_rng(0)
 TABLE = RNG.standard_normal((7, 5))
@@ -192,11 +193,11 @@ def test_the_smallest_table_of_several_decides():
 
 def test_floats_that_do_not_tell_rows_apart_are_refused():
     """2**24 + 1 is 2**24 in float32; such a table has 64 MB, so the check alone is asked."""
-    matching.check_numbers(np.array([0.0, 2**24 - 1], "float32"), 2**25, "table", "words")
-    matching.check_numbers(np.array([2**24 + 2], "float64"), 2**25, "table", "words")
+    input_matching.check_numbers(np.array([0.0, 2**24 - 1], "float32"), 2**25, "table", "words")
+    input_matching.check_numbers(np.array([2**24 + 2], "float64"), 2**25, "table", "words")
     for number in (2**24 + 1, -(2**24) - 1):
         with pytest.raises(ValueError, match=r"whole numbers as large as 16777216, .* dtype='int32'"):
-            matching.check_numbers(np.array([number], "float32"), 2**25, "table", "words")
+            input_matching.check_numbers(np.array([number], "float32"), 2**25, "table", "words")
 
 
 def test_vectors_are_no_numbers_of_a_reversed_table():

@@ -12,20 +12,15 @@ from nbkeras import (
     callbacks,
     config,
     connected,
-    data,
     downloads,
     graph,
     initializers,
     layer,
     layers,
     mistakes,
-    model,
     module,
-    objectives,
     registry,
     regularizers,
-    sequential,
-    training,
     utils,
 )
 from nbkeras.callbacks import monitors, rates
@@ -35,6 +30,7 @@ from nbkeras.layers import recurrent_cells
 from nbkeras.metrics import metric
 from nbkeras.ops import legacy_hard_sigmoid
 from nbkeras.optimizers import state
+from nbkeras.training import compiled, input_matching, model, output_matching, sequential
 
 # Class -> argument -> its default in Keras 2.3.1.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -70,14 +66,15 @@ FUNCTIONS = {
 NAMES: dict[Any, dict[str, Any]] = {
     utils: {"get_file": downloading.get_file},
     activations: {"hard_sigmoid": legacy_hard_sigmoid},
-    objectives: {"function_name": lambda function: getattr(function, "__name__", type(function).__name__).strip("<>")},
+    compiled: {"function_name": lambda function: getattr(function, "__name__", type(function).__name__).strip("<>")},
     initializers: {"_compute_fans": lambda shape, data_format="channels_last": initializers.compute_fans(shape)},
 }
 
 _EXTENDED = {
     model.Model: methods.Model,
     sequential.Sequential: methods.Sequential,
-    objectives.Objectives: methods.Objectives,
+    compiled.Compiled: methods.Compiled,
+    input_matching.GraphInputs: methods.GraphInputs,
     module.Module: methods.Module,
     layer.Layer: methods.Layer,
     layer._Layers: methods.Layers,
@@ -103,12 +100,11 @@ def apply() -> None:
     registry.watch(_set_defaults)
     registry.watch(_take_fixed)
     registry.watch(_take_unused)
-    training.prepare_targets = _in_columns(training.prepare_targets)  # type: ignore[attr-defined]
+    output_matching.match_targets = _in_columns(output_matching.match_targets)
     activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
     rates.LEARNING_RATE = "lr"
     model.Model.__init__ = renaming(model.Model.__init__, {"input": "inputs", "output": "outputs"})  # type: ignore
     callbacks.TensorBoard.__init__ = _of_tensorboard(callbacks.TensorBoard.__init__)  # type: ignore
-    data.split_validation = methods.split_validation
     callbacks.ReduceLROnPlateau.__init__ = renaming(callbacks.ReduceLROnPlateau.__init__, {"epsilon": "min_delta"})  # type: ignore
     for cls, extra in _EXTENDED.items():
         for name, value in [item for base in reversed(extra.__mro__[:-1]) for item in vars(base).items()]:
@@ -216,7 +212,7 @@ def _of_tensorboard(init: Callable) -> Callable:
 
 
 def _in_columns(prepare: Callable) -> Callable:
-    """`prepare_targets`, with targets of one number for each sample as (samples, 1), which losses and metrics then get."""
+    """`match_targets`, with targets of one number for each sample as (samples, 1), which losses and metrics then get."""
 
     @functools.wraps(prepare)
     def call(*args: Any) -> tuple[Any, list]:

@@ -3,64 +3,33 @@
 `install_as_keras` attaches each class's to the class of that name; what it overrides is called as `super()` would.
 """
 
-import threading
 from typing import Any
 
 import numpy as np
 
-from nbkeras import data, initializers, layer, layers, metrics, model, module, nest, objectives, ops, training
+from nbkeras import initializers, layer, layers, metrics, module, nest, ops
 from nbkeras.backend import control
 from nbkeras.callbacks import monitors
 from nbkeras.compat import backend, model_yaml
 from nbkeras.optimizers import state
+from nbkeras.training import compiled, feed, model
 
-_validation_source, _callbacks = training.Trainer._validation_source, training.Trainer._callbacks
-_split_validation = data.split_validation
-
-
-class _Split(threading.local):
-    leaves: list | None = None  # what `validation_split` split off last
-
-
-_split = _Split()
-
-
-def split_validation(leaves, fraction):
-    """`data.split_validation`, which remembers what callbacks shall see."""
-    train, validation = _split_validation(leaves, fraction)
-    _split.leaves = [np.ones(len(validation[0])) if each is None else each for each in validation]
-    return train, validation
-
-
-_predict = training.Trainer.predict
-
-
-_set_graph = model.Model._set_graph
+_set_graph, _callback_list, _predict = model.Model._set_graph, model.Model._callback_list, model.Model.predict
 
 
 class Model:
     """Of every model."""
 
-    _validation_given: list | None = None
-
     def _set_graph(self, inputs, outputs) -> None:
         """A list of one input or output means that one."""
         _set_graph(self, _alone(inputs), _alone(outputs))  # type: ignore[arg-type]
 
-    def _validation_source(self, validation_data, *args):
-        if isinstance(validation_data, list | tuple):
-            x, y, weights = (*validation_data, None)[:3]
-            samples = x.shape[0] if hasattr(x, "shape") else len(x)
-            self._validation_given = [x, y, np.ones(samples) if weights is None else weights]
-        return _validation_source(self, validation_data, *args)
-
-    def _callbacks(self, *args, **kwargs):
-        """Callbacks of `fit` see what to validate with: `validation_data`."""
-        found = _callbacks(self, *args, **kwargs)
-        given = _split.leaves if self._validation_given is None else self._validation_given
+    def _callback_list(self, *args, validation_data=None, **kwargs):
+        """Callbacks of `fit` see the arrays to validate with: `validation_data`."""
+        found = _callback_list(self, *args, **kwargs)
+        given = _validation_arrays(validation_data)
         for each in found.callbacks:
             each.validation_data = given
-        self._validation_given = _split.leaves = None
         return found
 
     def predict(self, x, *args, **kwargs):
@@ -88,11 +57,26 @@ class Model:
     def _make_predict_function(self) -> None:
         """Nothing to do: a step is recorded at its first batch, from any thread."""
 
-    def _called_on(self, leaf, symbol):
+    _make_train_function = _make_test_function = _make_predict_function
+
+
+def _validation_arrays(given: Any) -> list | None:
+    """Inputs, targets and weights to validate with: as passed, or split off; with weights of 1 where there are none."""
+    if isinstance(given, feed.Examples):
+        return [np.ones(len(given.leaves[0])) if each is None else each for each in given.leaves]  # type: ignore[arg-type]
+    if not isinstance(given, list | tuple):
+        return None
+    x, y, weights = (*given, None)[:3]
+    samples = x.shape[0] if hasattr(x, "shape") else len(x)
+    return [x, y, np.ones(samples) if weights is None else weights]
+
+
+class GraphInputs:
+    """Of the inputs of a graph."""
+
+    def fit_call(self, leaf, symbol):
         """As it is: a model called in another takes tensors of more axes than its Input has, if its layers do."""
         return leaf
-
-    _make_train_function = _make_test_function = _make_predict_function
 
 
 def _alone(tensors: Any) -> Any:
@@ -118,11 +102,11 @@ class Sequential:
         return outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype("int32")
 
 
-_resolve = objectives.Objectives.resolve
+_resolve = compiled.Compiled.resolve
 
 
-class Objectives:
-    """Of what `compile` was asked for."""
+class Compiled:
+    """Of the losses and metrics of `compile`."""
 
     sorts = False
 
@@ -318,7 +302,7 @@ class BatchNormalization:
         return ops.batch_normalization_training(inputs, *moving, *scaled, 1.0, self.epsilon, mask)  # type: ignore
 
 
-_choose = state.State.choose
+_choose = state.State._choose
 
 
 class Metric:
@@ -336,7 +320,7 @@ class State:
             loss, params = given[0], loss
         return [backend.Step(self, control.gradients(loss, params), list(params))]
 
-    def choose(self, variables):
+    def _choose(self, variables):
         """`choose`; given to another model, an optimizer starts anew for that one's weights."""
         if any(variable not in self._positions for variable in variables):
             self.built, self._own, self._added = False, [], {}

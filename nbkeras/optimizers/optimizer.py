@@ -1,4 +1,4 @@
-"""What all optimizers share in a step: gradients scaled, added up and clipped, weight decay, averages, constraints."""
+"""Optimizer, the base of all: gradients computed, scaled, added up and clipped; weight decay, averages, constraints."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbkeras.kernels.embedding import RowGradient
 from nbkeras.mistakes import warn
 from nbkeras.optimizers.buffers import Run
 from nbkeras.optimizers.state import State
-from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, at_home
+from nbkeras.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, at_home, gradient
 
 Array = np.ndarray
 
@@ -30,9 +30,8 @@ class Optimizer(State):
     gradient_accumulation_steps: only every so many batches the weights are updated, by the mean of the gradients since.
     decay (Keras 2): divide the learning rate by 1 + decay * steps made.
 
-    A training loop calls `build` once, then for each step `prepare`, gradients into `gradient_views`, `update`. All
-    that `update` does is recorded by a Program; what `prepare` does is not, so it is called before each replay too.
-    By hand: `apply_gradients(zip(gradients, variables))`.
+    A training step calls `learn(loss, variables)`, which a Program records. With gradients of your own:
+    `apply_gradients(zip(gradients, variables))`.
 
     A subclass names its `slots` (state arrays of each variable) and writes `step(run)`, one kernel over flat arrays; or
     it writes Keras's `update_step(gradient, variable, learning_rate)`, and makes its own variables in `build`. With
@@ -63,16 +62,32 @@ class Optimizer(State):
 
     # -------------------- a step --------------------
 
+    def learn(self, loss: Tensor, variables: Iterable[Variable]) -> None:
+        """Make a step that lessens a loss, which was computed while `tape.Recording` (or a GradientTape) was on.
+
+        Variables that the loss does not depend on stay as they are, with a warning; ValueError if it depends on none.
+        """
+        variables = list(variables)
+        if not self.built:
+            self.build(variables)
+        with tape.Recording():
+            scaled = self.scale_loss(loss)
+        reached = _reached(scaled, variables)
+        with at_home(reached[0]):
+            self._choose(reached)
+            self.update(gradient([scaled], reached, into=self.gradient_views, as_is=self.takes_rows))
+
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         """Make a step with the gradients in `gradient_views`; every computation is a launch.
 
-        gradients_: what was delivered for each variable, if that can be a RowGradient in place of its view (`takes_rows`).
+        gradients_: those that were delivered for each variable, if one can be a RowGradient in place of its view (`takes_rows`).
         """
         self._check_built()
+        self._set_rate()
         by_rows = {
-            variable: gradient
-            for variable, gradient in zip(self._trainable, gradients_, strict=False)
-            if isinstance(gradient, RowGradient)
+            variable: each
+            for variable, each in zip(self._trainable, gradients_, strict=False)
+            if isinstance(each, RowGradient)
         }
         if self.loss_scale_factor is not None:
             self.unscale(device.persistent(np.array([self.loss_scale_factor], np.float64)))
@@ -107,8 +122,8 @@ class Optimizer(State):
         self.before_runs()
         for run in runs:
             self.step(run)
-        for variable, gradient in by_rows.items():
-            self.step_rows(variable, gradient)
+        for variable, rows in by_rows.items():
+            self.step_rows(variable, rows)
 
     @property
     def _batches(self) -> Array:
@@ -129,8 +144,8 @@ class Optimizer(State):
             for run in self._runs:
                 device.launch(gradients.clip, run.gradients, self.clipvalue)
         elif self.clipnorm:
-            for gradient in self._gradients:
-                self._limit_norm([gradient.reshape(-1)], self.clipnorm)
+            for view in self._gradients:
+                self._limit_norm([view.reshape(-1)], self.clipnorm)
         elif self.global_clipnorm:
             self._limit_norm([run.gradients for run in self._runs], self.global_clipnorm)
 
@@ -197,11 +212,10 @@ class Optimizer(State):
             raise ValueError(f"received {len(given)} gradients for {len(variables)} variables")
         if not given:
             return
-        for gradient, variable in zip(given, variables, strict=True):
-            if gradient is not None and np.shape(gradient) != variable.shape:
+        for each, variable in zip(given, variables, strict=True):
+            if each is not None and np.shape(each) != variable.shape:
                 raise ValueError(
-                    f"the gradient of {variable.path!r} must have its shape {variable.shape}, "
-                    f"received {np.shape(gradient)}"
+                    f"the gradient of {variable.path!r} must have its shape {variable.shape}, received {np.shape(each)}"
                 )
         if not self.built:
             self.build(variables)
@@ -211,20 +225,17 @@ class Optimizer(State):
         if missing:
             warn(f"gradients are missing for variables {missing}: they stay as they are")
         with at_home(variables[0]):
-            self.choose([v for v, g in zip(variables, given, strict=True) if g is not None])
-            for view, gradient in zip(self.gradient_views, (g for g in given if g is not None), strict=True):
-                source = device.here(as_tensor(gradient, view.dtype).data)
+            self._choose([v for v, g in zip(variables, given, strict=True) if g is not None])
+            for view, each in zip(self.gradient_views, (g for g in given if g is not None), strict=True):
+                source = device.here(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
-            if not self.prepared:  # a schedule reads the step count: nobody has seen to it before recording
-                self.prepare()
-            self.prepared = False
             self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Tensor:
         """Make a step with pairs of gradient and variable; returns the step count."""
         pairs = list(grads_and_vars)
-        self.apply([gradient for gradient, _ in pairs], [variable for _, variable in pairs])
+        self.apply([each for each, _ in pairs], [variable for _, variable in pairs])
         return self.iterations
 
     def minimize(self, loss: Any, var_list: Any, tape: GradientTape | None = None) -> Tensor:
@@ -272,3 +283,18 @@ class Optimizer(State):
         assign_all(
             (variable, self.average(variable)) for variable in (self._trainable if var_list is None else var_list)
         )
+
+
+def _reached(loss: Tensor, variables: list[Variable]) -> list[Variable]:
+    """The variables that a loss depends on; a warning names the others."""
+    targets = [] if loss.record is None else [(loss.record, loss.index)]
+    missing = set(tape.unreached(targets, [(v.record, v.index) for v in variables]))  # type: ignore[misc]
+    if len(missing) == len(variables):
+        raise ValueError(
+            f"the loss has no gradient for any of the variables {[v.path for v in variables]}: is there an op without gradient "
+            "on the way (argmax, a comparison, a cast to integers), or a value that was computed outside nbkeras.ops?"
+        )
+    if missing:
+        names = [variables[i].path for i in sorted(missing)]
+        warn(f"gradients do not exist for variables {names}: they stay as they are")
+    return [v for i, v in enumerate(variables) if i not in missing]

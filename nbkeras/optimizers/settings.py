@@ -1,4 +1,4 @@
-"""Settings: what an optimizer is told, and its learning rate from step to step."""
+"""Settings: an optimizer's arguments, and its learning rate from step to step."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nbkeras.kernels import device
 from nbkeras.observed import Observed
 from nbkeras.optimizers import schedules
 from nbkeras.registry import nearest
-from nbkeras.tensor import Tensor, Variable, outside_program
+from nbkeras.tensor import Tensor, Variable, before_replays, outside_program
 
 
 class Settings(Observed):
@@ -69,8 +69,7 @@ class Settings(Observed):
         self._iterations = Variable(0, dtype="int64", name="iteration", trainable=False)
         self._learning_rate = Variable(0, dtype="float64", name="learning_rate", trainable=False)
         self._schedule: Callable | None = None
-        self.prepared = False  # whether `prepare` was called for the next step, and will be before each replay of it
-        # what kernels read: the learning rate itself, or what prepare() makes of it
+        # what kernels read: the learning rate itself, or what _follow_steps makes of it
         self._rate = device.persistent(np.zeros(1)) if decay else self._learning_rate.data.reshape(1)
         self._set_learning_rate(learning_rate)
 
@@ -97,7 +96,7 @@ class Settings(Observed):
     def learning_rate(self) -> Variable:
         """The learning rate as a Variable (`float(...)` reads it); with a schedule, its value for the next step."""
         if self._schedule is not None:
-            self.prepare()
+            self._follow_steps()
         return self._learning_rate
 
     @learning_rate.setter
@@ -127,8 +126,13 @@ class Settings(Observed):
             raise ValueError(f"{kind}: learning_rate must be >= 0, received {value!r}")
         device.write(self._learning_rate.data, number)
 
-    def prepare(self) -> None:
-        """Work out the next step's learning rate where it follows the step count; for each step, replayed or not."""
+    def _set_rate(self) -> None:
+        """Set the learning rate for a step, and again before each replay of that step, where it follows the step count."""
+        if self._schedule is not None or self.decay:
+            before_replays(self._follow_steps)
+
+    def _follow_steps(self) -> None:
+        """Work out the next step's learning rate from the step count."""
         if self._schedule is not None:
             steps = (int(self._iterations),) if isinstance(self._schedule, schedules.LearningRateSchedule) else ()
             with outside_program():

@@ -76,9 +76,9 @@ class State(Settings):
             self._positions = {variable: i for i, variable in enumerate(variables)}
             self._due, self._updates = (device.persistent(np.zeros(1, np.int64)) for _ in range(2))
             self.built = True
-        self.choose(variables)
+        self._choose(variables)
 
-    def choose(self, variables: Sequence[Variable]) -> None:
+    def _choose(self, variables: Sequence[Variable]) -> None:
         """Update these variables alone from now on; all must be among those that `build` was called for."""
         if [id(v) for v in variables] == [id(v) for v in self._trainable]:
             return

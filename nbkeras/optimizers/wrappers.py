@@ -62,8 +62,8 @@ class LossScaleOptimizer(Optimizer):
             self._positions = {variable: i for i, variable in enumerate(variables)}
             self.built = True
 
-    def choose(self, variables: Sequence[Variable]) -> None:
-        self.inner_optimizer.choose(variables)
+    def _choose(self, variables: Sequence[Variable]) -> None:
+        self.inner_optimizer._choose(variables)
 
     @property
     def iterations(self) -> Tensor:
@@ -92,9 +92,6 @@ class LossScaleOptimizer(Optimizer):
     @property
     def variables(self) -> list[Variable]:
         return [*super().variables, *self.inner_optimizer.variables]
-
-    def prepare(self) -> None:
-        self.inner_optimizer.prepare()
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         scale = Tensor(self.dynamic_scale.data) if self.built else float(self.initial_scale)
@@ -227,14 +224,14 @@ class MultiOptimizer(Optimizer):
                 optimizer.build([v for v in variables if self._of[v] is optimizer])
             self._positions = {variable: i for i, variable in enumerate(variables)}
             self.built = True
-        self.choose(variables)
+        self._choose(variables)
 
-    def choose(self, variables: Sequence[Variable]) -> None:
+    def _choose(self, variables: Sequence[Variable]) -> None:
         unknown = [v.path for v in variables if v not in self._of]
         if unknown:
             raise ValueError(f"this MultiOptimizer was built for other variables and does not know {unknown}")
         for optimizer in self.optimizers:
-            optimizer.choose([v for v in variables if self._of[v] is optimizer])
+            optimizer._choose([v for v in variables if self._of[v] is optimizer])
         self._trainable = list(variables)
 
     @property
@@ -263,10 +260,6 @@ class MultiOptimizer(Optimizer):
     @property
     def variables(self) -> list[Variable]:
         return [*super().variables, *[v for optimizer in self.optimizers for v in optimizer.variables]]
-
-    def prepare(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.prepare()
 
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         given = dict(zip(self._trainable, gradients_, strict=False))

@@ -8,7 +8,6 @@ does not look.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
@@ -16,13 +15,12 @@ import numpy as np
 
 from nbkeras import turns
 from nbkeras.inputs import InputLayer
-from nbkeras.layer import Layer, layers
+from nbkeras.layer import layers
 from nbkeras.mistakes import warn
-from nbkeras.module import Module
+from nbkeras.module import NOT_SEARCHED, Module
 from nbkeras.naming import snake_case
 from nbkeras.operation import Operation
 from nbkeras.saving import hdf5
-from nbkeras.stepper import Stepper
 from nbkeras.tensor import Variable, assign_all
 
 Array = np.ndarray
@@ -33,14 +31,8 @@ def _is_listed(layer: Any) -> bool:
     return getattr(layer, "_graph", None) is not None or hasattr(layer, "_chain")
 
 
-@functools.cache
-def _known(model: bool) -> frozenset[str]:
-    """The attributes that every layer, or model, has."""
-    return frozenset(vars(Stepper(name="any") if model else Layer(name="any")))
-
-
 def _children(layer: Module) -> Iterator[tuple[str, Any]]:
-    known = _known(isinstance(layer, Stepper))
+    known = NOT_SEARCHED
     if _is_listed(layer):
         yield "layers", [each for each in layer.layers if not isinstance(each, Operation)]  # type: ignore[attr-defined]
         known = known | {"_graph", "_chain", "_input"}
@@ -49,7 +41,7 @@ def _children(layer: Module) -> Iterator[tuple[str, Any]]:
         for name, value in vars(layer).items()
         if name not in known and isinstance(value, Module | list | tuple | dict)
     }
-    if isinstance(layer, Stepper) and not _is_listed(layer):
+    if isinstance(getattr(type(layer), "layers", None), property) and not _is_listed(layer):
         found["layers"] = layer.layers  # type: ignore[attr-defined]  # a property of every model, in its place among the attributes
     for name in sorted(found, key=lambda name: (name.startswith("_"), name)):
         yield name, found[name]

@@ -16,8 +16,8 @@ try:
 except ImportError as error:
     raise ImportError("nbkeras.wrappers needs scikit-learn 1.6 or newer: pip install scikit-learn") from error
 
-from nbkeras.model import Model
 from nbkeras.models import clone_model
+from nbkeras.training.model import Model
 
 
 class _Estimator(BaseEstimator):

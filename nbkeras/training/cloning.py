@@ -8,9 +8,9 @@ from nbkeras.graph import SymbolicTensor
 from nbkeras.inputs import InputLayer
 from nbkeras.layer import Layer
 from nbkeras.metrics import Metric
-from nbkeras.model import Model
 from nbkeras.optimizers import Optimizer
-from nbkeras.sequential import Sequential
+from nbkeras.training.model import Model
+from nbkeras.training.sequential import Sequential
 
 
 def clone_model(

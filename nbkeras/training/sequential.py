@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbkeras import data, matching, serialization
+from nbkeras import serialization
+from nbkeras.data.arrays import to_array
 from nbkeras.graph import SymbolicTensor
 from nbkeras.inputs import Input, InputLayer
 from nbkeras.layer import Layer, layers
-from nbkeras.model import Model
 from nbkeras.naming import unique_name
 from nbkeras.tensor import on_own_place
+from nbkeras.training.feed import Signature
+from nbkeras.training.input_matching import arrays_in_order
+from nbkeras.training.model import Model
 
 
 class Sequential(Model):
@@ -18,6 +21,8 @@ class Sequential(Model):
 
     Without an input shape the weights are made at the first call, `fit` or `build`.
     """
+
+    _sizes_vary = True  # as in Keras: the layers decide
 
     def __init__(self, layers=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
@@ -125,23 +130,21 @@ class Sequential(Model):
             shape = tuple(inputs.shape)
             self.build(shape if self.stateful else (None, *shape[1:]))
 
-    def _prepare_inputs(self, x):
-        if self._graph is None and x is not None:
-            if isinstance(x, dict):
-                raise ValueError(
-                    f"Sequential {self.name!r} has no input yet whose name a dict could have, received {list(x)}: pass an "
-                    "array, or start with an Input or input_shape"
-                )
-            (x,) = matching.arrays_by_position(x, 1, self)
-            shape = tuple((x if hasattr(x, "shape") else data.to_array(x, "x")).shape)
-            batch = None if not self.stateful else min(32, shape[0])
-            self.build((batch, *shape[1:]))
-        return super()._prepare_inputs(x)
+    def _is_described(self) -> bool:
+        return self._graph is not None
 
-    def _check_shape(self, shape, symbol) -> None:
-        """Lengths and sizes of images may be others than those it was built for, as in Keras: its layers decide."""
-        if symbol.ndim <= 2 or len(shape) != symbol.ndim:
-            super()._check_shape(shape, symbol)
+    def _complete(self, x: Any) -> Signature:
+        """Build for inputs of x's shape."""
+        if isinstance(x, dict):
+            raise ValueError(
+                f"Sequential {self.name!r} has no input yet whose name a dict could have, received {list(x)}: pass an "
+                "array, or start with an Input or input_shape"
+            )
+        (x,) = arrays_in_order(x, 1)
+        shape = tuple((x if hasattr(x, "shape") else to_array(x, "x")).shape)
+        batch = None if not self.stateful else min(32, shape[0])
+        self.build((batch, *shape[1:]))
+        return self._signature()
 
     def get_config(self):
         """The layers in order."""

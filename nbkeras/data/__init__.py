@@ -1,0 +1,1 @@
+"""Data on their way to a model: arrays, tables and streams, and batches of them."""

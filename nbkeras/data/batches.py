@@ -1,0 +1,263 @@
+"""Floor 3: batches of arrays, generators and Sequences. A Source makes them, and each can be written into a program's input
+buffers.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from nbkeras import config, nest
+from nbkeras.data import tables
+from nbkeras.data.arrays import samples_of
+from nbkeras.mistakes import warn
+from nbkeras.tensor import Tensor
+
+Array = np.ndarray
+_ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # what tells that something is an array
+
+
+class Batch:
+    """Rows of arrays: `leaves[i][rows]`, where rows is a slice or an index array; None leaves stay None."""
+
+    __slots__ = ("leaves", "rows", "size")
+
+    def __init__(self, leaves: list[Array | None], rows: slice | Array, size: int):
+        self.leaves, self.rows, self.size = leaves, rows, size
+
+    @property
+    def signature(self) -> tuple:
+        """Shapes and dtypes of the leaves: what a recorded program depends on."""
+        return tuple(None if a is None else ((self.size, *a.shape[1:]), a.dtype.char) for a in self.leaves)
+
+    def write(self, buffers: list[Array | None]) -> None:
+        """Copy the rows into buffers of the signature's shapes."""
+        for leaf, buffer in zip(self.leaves, buffers, strict=True):
+            if leaf is None or buffer is None:
+                continue
+            if isinstance(self.rows, slice) or isinstance(leaf, tables.SparseRows):
+                np.copyto(buffer, leaf[self.rows])
+            else:
+                np.take(leaf, self.rows, axis=0, out=buffer, mode="clip")
+
+    def arrays(self) -> list[Array | None]:
+        """The rows as arrays of their own."""
+        return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
+
+
+class Source:
+    """Batches, epoch by epoch. A subclass makes passes over its data.
+
+    asked: the steps of an epoch, if they were given. In training each epoch then goes on where the last one stopped, with
+    another pass where one ends (as Keras does, except that Keras 3 cuts the epoch short at that end). steps: how many
+    there will be, None if that is not known.
+    """
+
+    may_resize = False  # whether the next epoch may have another number of steps
+
+    def __init__(self, length: int | None, asked: int | None, training: bool):
+        self.steps = length if asked is None else asked if training or length is None else min(asked, length)
+        self._asked, self._training = asked, training
+        self._rest: Iterator[Any] = iter(())  # of the pass that the last epoch began
+
+    def _pass(self) -> Iterator[Batch]:
+        raise NotImplementedError
+
+    def epoch(self) -> Iterator[Batch]:
+        """The next `steps` batches, or all that there are."""
+        if self._asked is None or not self._training:
+            made = 0
+            for batch in itertools.islice(self._pass(), self.steps if self._asked is None else self._asked):
+                made += 1
+                yield batch
+            if made < (self._asked or 0):
+                warn(f"the data ran out after {made} of {self._asked} steps")
+            return
+        for _ in range(self._asked):
+            following = next(self._rest, None)
+            if following is None:
+                self._rest = self._pass()
+                following = next(self._rest, None)
+            if following is None:  # a generator that has run out
+                return
+            yield following
+
+    def on_epoch_begin(self) -> None:
+        """Before an epoch."""
+
+    def on_epoch_end(self) -> None:
+        """After an epoch."""
+
+
+class ArraySource(Source):
+    """Batches from arrays of one length: leaves in the order inputs, targets, sample weights.
+
+    batch_size: None means 32, or the size that makes as many batches as were asked for.
+    """
+
+    def __init__(
+        self,
+        leaves: list[Array | None],
+        batch_size: int | None,
+        shuffle: bool | str = False,
+        asked: int | None = None,
+        training: bool = False,
+    ):
+        self.leaves, self.samples = leaves, samples_of(leaves)
+        if self.samples == 0:
+            raise ValueError("the data has no samples")
+        by_default = 32 if asked is None else math.ceil(self.samples / asked)
+        self.batch_size = by_default if batch_size is None else batch_size
+        self.shuffle = shuffle
+        self._random = np.random.default_rng(config.next_seed()) if shuffle else None
+        super().__init__(math.ceil(self.samples / self.batch_size), asked, training)
+
+    def _pass(self) -> Iterator[Batch]:
+        """The last batch may be smaller."""
+        order = self._order()
+        for start in range(0, self.samples, self.batch_size):
+            stop = min(start + self.batch_size, self.samples)
+            rows = slice(start, stop) if order is None else order[start:stop]
+            yield Batch(self.leaves, rows, stop - start)
+
+    def _order(self) -> Array | None:
+        if not self.shuffle or self._random is None:
+            return None
+        if self.shuffle == "batch":  # Keras 2: whole batches change places, rows within one do not
+            starts = list(self._random.permutation(np.arange(0, self.samples, self.batch_size)))
+            tail = [s for s in starts if s + self.batch_size > self.samples]
+            starts = [s for s in starts if s + self.batch_size <= self.samples] + tail
+            return np.concatenate([np.arange(s, min(s + self.batch_size, self.samples)) for s in starts])
+        return self._random.permutation(self.samples)
+
+
+class Stream:
+    """A generator, iterator, iterable or Sequence whose first item was looked at, and comes first all the same.
+
+    An iterator goes on where it stopped, other iterables start anew; a Sequence (with __len__ and __getitem__) is read by number.
+    """
+
+    def __init__(self, items: Any):
+        self.sequence = items if is_sequence(items) else None
+        self._items = items
+        self.first: Any  # None once a pass began, so that it does not stay in memory
+        if self.sequence is not None:
+            if len(items) == 0:
+                raise ValueError("the Sequence has no batches")
+            self.first = items[0]
+            return
+        iterator = iter(items)
+        try:
+            self.first = next(iterator)
+        except StopIteration:
+            raise ValueError("the generator yielded no batch") from None
+        if hasattr(items, "__next__"):
+            self._items = itertools.chain([self.first], iterator)
+
+    def items(self, random: np.random.Generator | None = None) -> Iterator:
+        """One pass over the items; those of a Sequence in a random order, if there is a generator of random numbers."""
+        if self.sequence is None:
+            self.first = None
+            yield from self._items
+            return
+        count = len(self.sequence)
+        for index in range(count) if random is None else random.permutation(count):
+            yield self._take_first() if index == 0 and self.first is not None else self.sequence[int(index)]
+
+    def _take_first(self) -> Any:
+        first, self.first = self.first, None
+        return first
+
+    def length(self) -> int | None:
+        """How many items there are, None if nobody says."""
+        try:
+            return len(self._items)
+        except TypeError:  # no __len__, or one of a data set without end
+            return None
+
+
+class StreamSource(Source):
+    """Batches from a Stream whose items are x, (x, y) or (x, y, sample_weight).
+
+    leaves_of(item) checks and converts one item. shuffle: the batches of a Sequence come in a random order.
+    """
+
+    def __init__(
+        self,
+        stream: Stream,
+        leaves_of: Callable[[Any], list[Array | None]],
+        asked: int | None = None,
+        shuffle: bool = False,
+        training: bool = False,
+    ):
+        super().__init__(stream.length(), asked, training)
+        self._stream, self._leaves_of = stream, leaves_of
+        self.may_resize = asked is None and stream.sequence is not None  # a Sequence may change its length
+        self._random = np.random.default_rng(config.next_seed()) if shuffle and stream.sequence is not None else None
+
+    def _pass(self) -> Iterator[Batch]:
+        for item in self._stream.items(self._random):
+            leaves = self._leaves_of(item)
+            size = samples_of(leaves)
+            if size == 0:
+                raise ValueError("a batch of the generator or Sequence has no samples")
+            yield Batch(leaves, slice(None), size)
+
+    def on_epoch_begin(self) -> None:
+        self._tell("on_epoch_begin")
+
+    def on_epoch_end(self) -> None:
+        self._tell("on_epoch_end")
+        if self.may_resize:
+            self.steps = self._stream.length()
+
+    def _tell(self, event: str) -> None:
+        """Call a Sequence's method of that name, if it has one."""
+        hook = getattr(self._stream.sequence, event, None)
+        if hook is not None:
+            hook()
+
+
+def is_sequence(x: Any) -> bool:
+    """Whether x gives batches by number, as Keras's Sequence and PyDataset do."""
+    return hasattr(x, "__getitem__") and hasattr(x, "__len__")
+
+
+def is_stream(x: Any) -> bool:
+    """Whether x yields batches by itself: a generator, an iterator, a Sequence, a data loader."""
+    if isinstance(x, np.ndarray | list | tuple | dict | Tensor) or any(hasattr(x, name) for name in _ARRAYS):
+        return False
+    if isinstance(x, memoryview | str | bytes | bytearray) or tables.is_sparse(x):
+        return False
+    return hasattr(x, "__next__") or hasattr(x, "__iter__") or is_sequence(x)
+
+
+def unpack(item: Any, inputs: int = 1) -> tuple[Any, Any, Any]:
+    """(x, y, sample_weight) of an item that a generator yields: a tuple, or a list as PyTorch's DataLoader makes it.
+
+    A list of as many arrays as the model has inputs, if they are several, is x alone.
+    """
+    if isinstance(item, list) and len(item) in (2, 3) and all(hasattr(leaf, "shape") for leaf in nest.flatten(item)):
+        alone = len(item) == inputs and all(hasattr(part, "shape") for part in item)
+        item = item if alone else tuple(item)
+    if isinstance(item, tuple):
+        if len(item) > 3 or not item:
+            raise ValueError(f"a batch must be x, (x, y) or (x, y, sample_weight), received a tuple of {len(item)}")
+        return (*item, None, None)[:3]
+    return item, None, None
+
+
+def unpack_x_y_sample_weight(data: Any) -> tuple[Any, Any, Any]:
+    """(x, y, sample_weight) of the data that a train_step gets: x, (x,), (x, y) or (x, y, sample_weight)."""
+    return unpack(tuple(data) if isinstance(data, list) else data)
+
+
+def pack_x_y_sample_weight(x: Any, y: Any = None, sample_weight: Any = None) -> Any:
+    """The inverse of `unpack_x_y_sample_weight`; x alone stays x, unless it is a list or tuple."""
+    if y is None:
+        return (x,) if isinstance(x, list | tuple) else x
+    return (x, y) if sample_weight is None else (x, y, sample_weight)

@@ -1,0 +1,124 @@
+"""Floor 3: Loop, a step for each batch of a feed, with callbacks around it: what `fit`, `evaluate` and `predict` share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Container, Iterator
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+
+from nbkeras.callbacks.callback_list import CallbackList
+from nbkeras.data.batches import Batch
+from nbkeras.mistakes import warn
+from nbkeras.progress import compilations_shown
+from nbkeras.training.feed import Feed, Layout
+
+Logs = dict[str, Any]
+
+
+class StopFlag:
+    """An attribute that callbacks set to end a loop, such as `model.stop_training`."""
+
+    def __init__(self, owner: Any, name: str):
+        self._owner, self._name = owner, name
+
+    def clear(self) -> None:
+        """Set it to False."""
+        setattr(self._owner, self._name, False)
+
+    def is_set(self) -> bool:
+        """Whether the loop is to end after this batch or epoch."""
+        return getattr(self._owner, self._name)
+
+
+class Loop:
+    """Epochs over a feed, with a step for each batch.
+
+    kind: train, test or predict, as in the names of callbacks' methods. step(batch, layout) -> result. read(result) -> logs, or
+    a function that returns them, which is called only if somebody looks. reset() is called before each epoch.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        feed: Feed,
+        step: Callable[[Batch, Layout], Any],
+        callbacks: CallbackList | None = None,
+        read: Callable[[Any], Any] = lambda result: lambda: result,
+        stop: StopFlag | None = None,
+        reset: Callable[[], None] = lambda: None,
+    ):
+        self._kind, self._feed, self._step, self._read, self._reset = kind, feed, step, read, reset
+        self._callbacks = CallbackList() if callbacks is None else callbacks
+        self._stop = StopFlag(SimpleNamespace(stop=False), "stop") if stop is None else stop
+
+    def train(self, epochs: range, validation: Loop | None = None, frequency: int | Container[int] = 1) -> Logs:
+        """Run epochs, with the validation after each of them, each `frequency`-th or those numbered there; the last logs."""
+        logs: Logs = {}
+        callbacks = self._callbacks
+        for epoch in epochs:
+            self._reset()
+            if epoch > epochs.start and self._feed.may_resize:
+                callbacks.set_params({**(callbacks.params or {}), "steps": self._feed.steps})
+            callbacks.on_epoch_begin(epoch)
+            epoch_logs = self._epoch()
+            if not epoch_logs:
+                warn(
+                    f"the data ran out before epoch {epoch + 1} of {epochs.stop}: training stops here. Give fit a Sequence, "
+                    "or a generator that yields steps_per_epoch * epochs batches"
+                )
+                break
+            logs = epoch_logs
+            if validation is not None and _is_due(epoch + 1, frequency):
+                logs.update({f"val_{name}": value for name, value in validation.test().items()})
+            callbacks.on_epoch_end(epoch, logs)
+            if self._stop.is_set():
+                break
+        return logs
+
+    def test(self) -> Logs:
+        """Run one epoch; the logs after its last batch."""
+        self._stop.clear()
+        self._callbacks.on_test_begin()
+        self._reset()
+        logs = self._epoch()
+        self._callbacks.on_test_end(logs)
+        return logs
+
+    def predict(self) -> list:
+        """The results of the step on each batch of one pass."""
+        self._stop.clear()
+        self._callbacks.on_predict_begin()
+        results = [result for result, _ in self._batches()]
+        if results:
+            self._callbacks.on_predict_end()
+        return results
+
+    def _epoch(self) -> Logs:
+        """The logs after the last batch of an epoch; empty if there was none."""
+        logs: Any = dict
+        self._feed.source.on_epoch_begin()
+        for _, logs in self._batches():  # noqa: B007 (the last ones)
+            pass
+        self._feed.source.on_epoch_end()
+        return logs()
+
+    def _batches(self) -> Iterator[tuple[Any, Any]]:
+        """(result, logs) of a step on each batch of one pass over the feed."""
+        begin = getattr(self._callbacks, f"on_{self._kind}_batch_begin")
+        end = getattr(self._callbacks, f"on_{self._kind}_batch_end")
+        step, layout = self._step, self._feed.layout
+        with compilations_shown((self._callbacks.params or {}).get("verbose")):
+            for number, batch in enumerate(self._feed.epoch()):
+                begin(number)
+                result = step(batch, layout)
+                logs = self._read(result)
+                end(number, logs)
+                yield result, logs
+                if self._stop.is_set():
+                    break
+
+
+def _is_due(epoch: int, frequency: Any) -> bool:
+    return epoch % frequency == 0 if isinstance(frequency, int | np.integer) else epoch in frequency
