@@ -168,8 +168,9 @@ class Program:
 
     def run(self) -> None:
         """Play the step again."""
-        for function in self._before:
-            function()
+        if self._before:
+            for function in self._before:
+                function()
         self._replay()
 
 

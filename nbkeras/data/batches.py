@@ -144,29 +144,31 @@ class Stream:
     def __init__(self, items: Any):
         self.sequence = items if is_sequence(items) else None
         self._items = items
+        self._starts_anew = self.sequence is not None or not hasattr(items, "__next__")
         self.first: Any  # None once a pass began, so that it does not stay in memory
         if self.sequence is not None:
             if len(items) == 0:
                 raise ValueError("the Sequence has no batches")
             self.first = items[0]
             return
-        iterator = iter(items)
         try:
-            self.first = next(iterator)
+            self.first = next(iter(items))
         except StopIteration:
             raise ValueError("the generator yielded no batch") from None
-        if hasattr(items, "__next__"):
-            self._items = itertools.chain([self.first], iterator)
 
     def items(self, random: np.random.Generator | None = None) -> Iterator:
         """One pass over the items; those of a Sequence in a random order, if there is a generator of random numbers."""
-        if self.sequence is None:
-            self.first = None
-            yield from self._items
+        if self.sequence is not None:
+            count = len(self.sequence)
+            for index in range(count) if random is None else random.permutation(count):
+                yield self._take_first() if index == 0 and self.first is not None else self.sequence[int(index)]
             return
-        count = len(self.sequence)
-        for index in range(count) if random is None else random.permutation(count):
-            yield self._take_first() if index == 0 and self.first is not None else self.sequence[int(index)]
+        first = self._take_first()
+        if first is not None and not self._starts_anew:
+            yield first
+        del first
+        for item in self._items:  # noqa: UP028 (`yield from` would close a generator that a later pass goes on with)
+            yield item
 
     def _take_first(self) -> Any:
         first, self.first = self.first, None
@@ -175,7 +177,7 @@ class Stream:
     def length(self) -> int | None:
         """How many items there are, None if nobody says."""
         try:
-            return len(self._items)
+            return len(self._items) if self._starts_anew else None
         except TypeError:  # no __len__, or one of a data set without end
             return None
 

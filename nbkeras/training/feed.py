@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -198,17 +198,3 @@ class Feed:
         first = examples_of(stream.first).weighed(class_weight)
         layout, signature = first.layout, first.signature
         return cls(StreamSource(stream, leaves_of, steps, bool(shuffle), training), layout)
-
-    @property
-    def steps(self) -> int | None:
-        """How many batches the next epoch has, None if that is not known."""
-        return self.source.steps
-
-    @property
-    def may_resize(self) -> bool:
-        """Whether the next epoch may have another number of batches."""
-        return self.source.may_resize
-
-    def epoch(self) -> Iterator[Batch]:
-        """The batches of the next epoch."""
-        return self.source.epoch()

@@ -50,6 +50,7 @@ class Loop:
         reset: Callable[[], None] = lambda: None,
     ):
         self._kind, self._feed, self._step, self._read, self._reset = kind, feed, step, read, reset
+        self._listens = callbacks is not None
         self._callbacks = CallbackList() if callbacks is None else callbacks
         self._stop = StopFlag(SimpleNamespace(stop=False), "stop") if stop is None else stop
 
@@ -59,8 +60,8 @@ class Loop:
         callbacks = self._callbacks
         for epoch in epochs:
             self._reset()
-            if epoch > epochs.start and self._feed.may_resize:
-                callbacks.set_params({**(callbacks.params or {}), "steps": self._feed.steps})
+            if epoch > epochs.start and self._feed.source.may_resize:
+                callbacks.set_params({**(callbacks.params or {}), "steps": self._feed.source.steps})
             callbacks.on_epoch_begin(epoch)
             epoch_logs = self._epoch()
             if not epoch_logs:
@@ -90,33 +91,35 @@ class Loop:
         """The results of the step on each batch of one pass."""
         self._stop.clear()
         self._callbacks.on_predict_begin()
-        results = [result for result, _ in self._batches()]
+        results = list(self._results())
         if results:
             self._callbacks.on_predict_end()
         return results
 
     def _epoch(self) -> Logs:
         """The logs after the last batch of an epoch; empty if there was none."""
-        logs: Any = dict
+        result = nothing = object()
         self._feed.source.on_epoch_begin()
-        for _, logs in self._batches():  # noqa: B007 (the last ones)
+        for result in self._results():  # noqa: B007 (the last one)
             pass
         self._feed.source.on_epoch_end()
-        return logs()
+        return {} if result is nothing else self._read(result)()
 
-    def _batches(self) -> Iterator[tuple[Any, Any]]:
-        """(result, logs) of a step on each batch of one pass over the feed."""
+    def _results(self) -> Iterator[Any]:
+        """The results of the step on each batch of one pass over the feed."""
+        listens, stop = self._listens, self._stop
         begin = getattr(self._callbacks, f"on_{self._kind}_batch_begin")
         end = getattr(self._callbacks, f"on_{self._kind}_batch_end")
         step, layout = self._step, self._feed.layout
         with compilations_shown((self._callbacks.params or {}).get("verbose")):
-            for number, batch in enumerate(self._feed.epoch()):
-                begin(number)
+            for number, batch in enumerate(self._feed.source.epoch()):
+                if listens:
+                    begin(number)
                 result = step(batch, layout)
-                logs = self._read(result)
-                end(number, logs)
-                yield result, logs
-                if self._stop.is_set():
+                if listens:
+                    end(number, self._read(result))
+                yield result
+                if listens and stop.is_set():
                     break
 
 

@@ -655,7 +655,7 @@ class Model(Layer):
                     else batches.unpack_x_y_sample_weight(validation_data)
                 )
                 validation_feed = Feed.of(*given, signature=self._signature(), **validating)
-        callbacks = self._callback_list(callbacks, verbose, epochs, feed.steps, validation_data=validation_data)
+        callbacks = self._callback_list(callbacks, verbose, epochs, feed.source.steps, validation_data=validation_data)
         validation = None if validation_feed is None else self._test_loop(validation_feed, callbacks)
         stop = StopFlag(self, "stop_training")
         stop.clear()
@@ -687,7 +687,7 @@ class Model(Layer):
         self._check_compiled("evaluate")
         _check_counts(batch_size=batch_size, steps=steps)
         feed = Feed.of(x, y, sample_weight, signature=self._signature(), batch_size=batch_size, steps=steps)
-        callbacks = self._callback_list(callbacks, verbose, 1, feed.steps, history=False)
+        callbacks = self._callback_list(callbacks, verbose, 1, feed.source.steps, history=False)
         return _returned(self._test_loop(feed, callbacks).test(), return_dict)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
@@ -716,11 +716,11 @@ class Model(Layer):
         signature = self._signature()
         feed = Feed.of(x, signature=signature, inputs_only=True, batch_size=batch_size, steps=steps)
         listens = callbacks is not None or draw
-        callbacks = self._callback_list(callbacks, int(draw), 1, feed.steps, history=False) if listens else None
+        callbacks = self._callback_list(callbacks, int(draw), 1, feed.source.steps, history=False) if listens else None
         stop = StopFlag(self, "stop_predicting") if listens else None
         loop = Loop("predict", feed, self._step("predict"), callbacks, lambda outputs: {"outputs": outputs}, stop)
         # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
-        alike = callbacks is None and isinstance(feed.source, batches.ArraySource) and feed.steps != 1
+        alike = callbacks is None and isinstance(feed.source, batches.ArraySource) and feed.source.steps != 1
         with turns.series() if alike else contextlib.nullcontext():
             parts = loop.predict()
         if not parts:
