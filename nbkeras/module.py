@@ -14,7 +14,6 @@ from nbkeras.observed import Observed
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _ADDED = "_added_metric_"  # before the names of attributes that add_metric makes
-NOT_SEARCHED = frozenset({"_passed", "_inbound_nodes", "_weights", "_states", "_losses"})  # attributes without parts
 _LAYER = 4096  # bytes of a layer without weights, about
 
 
@@ -24,6 +23,7 @@ class Module(Observed):
     name: str
     dtype: str
     built: bool
+    _without_parts = frozenset({"_weights", "_states", "_losses"})  # attributes in which no parts are looked for
 
     def __init__(self, trainable: bool = True):
         room.take(_LAYER, "one more layer")
@@ -117,7 +117,7 @@ class Module(Observed):
 
     def _held(self, kind: type) -> list[Any]:
         """Objects of a class in attributes, or in lists, tuples and dicts there, each once."""
-        return nest.find(kind, [value for name, value in vars(self).items() if name not in NOT_SEARCHED])
+        return nest.find(kind, [value for name, value in vars(self).items() if name not in self._without_parts])
 
     def _all_layers(self) -> list[Module]:
         """This layer and all below it, each once, depth first."""

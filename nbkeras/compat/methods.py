@@ -12,9 +12,9 @@ from nbkeras.backend import control
 from nbkeras.callbacks import monitors
 from nbkeras.compat import backend, model_yaml
 from nbkeras.optimizers import state
-from nbkeras.training import compiled, feed, model
+from nbkeras.training import compiled, model
 
-_set_graph, _callback_list, _predict = model.Model._set_graph, model.Model._callback_list, model.Model.predict
+_set_graph, _predict = model.Model._set_graph, model.Model.predict
 
 
 class Model:
@@ -24,13 +24,17 @@ class Model:
         """A list of one input or output means that one."""
         _set_graph(self, _alone(inputs), _alone(outputs))  # type: ignore[arg-type]
 
-    def _callback_list(self, *args, validation_data=None, **kwargs):
+    def _show_validation(self, callbacks, given, source):
         """Callbacks of `fit` see the arrays to validate with: `validation_data`."""
-        found = _callback_list(self, *args, **kwargs)
-        given = _validation_arrays(validation_data)
-        for each in found.callbacks:
-            each.validation_data = given
-        return found
+        found = None
+        if isinstance(given, list | tuple):
+            x, y, weights = (*given, None)[:3]
+            samples = x.shape[0] if hasattr(x, "shape") else len(x)
+            found = [x, y, np.ones(samples) if weights is None else weights]
+        elif given is None and source is not None:
+            found = [np.ones(len(source.leaves[0])) if each is None else each for each in source.leaves]
+        for each in callbacks:
+            each.validation_data = found
 
     def predict(self, x, *args, **kwargs):
         """`predict` of as many samples as the first of several inputs has."""
@@ -58,17 +62,6 @@ class Model:
         """Nothing to do: a step is recorded at its first batch, from any thread."""
 
     _make_train_function = _make_test_function = _make_predict_function
-
-
-def _validation_arrays(given: Any) -> list | None:
-    """Inputs, targets and weights to validate with: as passed, or split off; with weights of 1 where there are none."""
-    if isinstance(given, feed.Examples):
-        return [np.ones(len(given.leaves[0])) if each is None else each for each in given.leaves]  # type: ignore[arg-type]
-    if not isinstance(given, list | tuple):
-        return None
-    x, y, weights = (*given, None)[:3]
-    samples = x.shape[0] if hasattr(x, "shape") else len(x)
-    return [x, y, np.ones(samples) if weights is None else weights]
 
 
 class GraphInputs:

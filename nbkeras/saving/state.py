@@ -17,7 +17,7 @@ from nbkeras import turns
 from nbkeras.inputs import InputLayer
 from nbkeras.layer import layers
 from nbkeras.mistakes import warn
-from nbkeras.module import NOT_SEARCHED, Module
+from nbkeras.module import Module
 from nbkeras.naming import snake_case
 from nbkeras.operation import Operation
 from nbkeras.saving import hdf5
@@ -32,7 +32,7 @@ def _is_listed(layer: Any) -> bool:
 
 
 def _children(layer: Module) -> Iterator[tuple[str, Any]]:
-    known = NOT_SEARCHED
+    known = layer._without_parts
     if _is_listed(layer):
         yield "layers", [each for each in layer.layers if not isinstance(each, Operation)]  # type: ignore[attr-defined]
         known = known | {"_graph", "_chain", "_input"}

@@ -70,7 +70,7 @@ class Model(Layer):
         self._steps: dict[str, Step] = {}
         self._reset_steps()
         self._graph: Graph | None = None
-        self._inputs: GraphInputs | None = None  # those of the graph
+        self._graph_inputs: GraphInputs | None = None  # those of the graph
         self._extended: Graph | None = None  # the graph with the symbolic losses and metrics that were added
         self._added_metrics: list[Metric | None] = []  # each takes an added metric's values; None: that did so itself
         self._loss_layers: list[Layer] = []  # those with weights that only such losses need
@@ -82,7 +82,7 @@ class Model(Layer):
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
         self._graph = Graph(inputs, outputs)
-        self._inputs = GraphInputs(self._graph, self.name, self._sizes_vary)
+        self._graph_inputs = GraphInputs(self._graph, self.name, self._sizes_vary)
         names = collections.Counter(layer.name for layer in self._graph.layers)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
@@ -143,11 +143,6 @@ class Model(Layer):
     def output_names(self) -> list[str]:
         """Names of the outputs, as in dicts of targets, losses and metrics."""
         return self._output_names
-
-    @property
-    def _graph_inputs(self) -> GraphInputs:
-        self._functional("inputs")
-        return self._inputs  # type: ignore[return-value] # set with the graph
 
     def get_layer(self, name: str | None = None, index: int | None = None) -> Layer:
         """A layer by its name or its position."""
@@ -310,7 +305,7 @@ class Model(Layer):
             raise NotImplementedError(
                 f"{type(self).__name__} must define call(self, inputs), or be given inputs and outputs"
             )
-        tensors = self._graph_inputs.tensors(inputs)
+        tensors = self._graph_inputs.tensors(inputs)  # type: ignore[union-attr] # set with the graph
         if mask is not None:
             for given, each in zip(tensors, nest.flatten(mask), strict=False):
                 if each is not None:
@@ -328,7 +323,7 @@ class Model(Layer):
         """The outputs carry the masks of the layers that made them."""
 
     def _symbolic_call(self, args, kwargs):
-        if self._graph is not None and args:
+        if self._graph_inputs is not None and args:
             args = (self._graph_inputs.symbols(args[0]), *args[1:])
         return super()._symbolic_call(args, kwargs)
 
@@ -465,9 +460,9 @@ class Model(Layer):
         """Learn from one batch, (x, y) or (x, y, sample_weight); returns logs by name. Override for a loop of your own."""
         x, y, sample_weight = batches.unpack_x_y_sample_weight(data)
         with tape.Recording():
-            y_pred = self._forward(x, training=True)
+            y_pred = self._call_in_phase(x, training=True)
             loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
-        logs = self._measure(loss, x, y, y_pred, sample_weight)
+        logs = self._measure_batch(loss, x, y, y_pred, sample_weight)
         del y_pred  # so that the way back may reuse its memory
         variables = self._check_compiled("training").variables
         if variables:
@@ -477,13 +472,13 @@ class Model(Layer):
     def test_step(self, data: Any) -> dict[str, Any]:
         """Measure one batch; returns logs by name."""
         x, y, sample_weight = batches.unpack_x_y_sample_weight(data)
-        y_pred = self._forward(x, training=False)
+        y_pred = self._call_in_phase(x, training=False)
         loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
-        return self._measure(loss, x, y, y_pred, sample_weight)
+        return self._measure_batch(loss, x, y, y_pred, sample_weight)
 
     def predict_step(self, data: Any) -> Any:
         """Outputs for one batch of inputs."""
-        return self._forward(data[0] if isinstance(data, tuple) else data, training=False)
+        return self._call_in_phase(data[0] if isinstance(data, tuple) else data, training=False)
 
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
         """The scalar that training minimises; by default the losses of `compile` and those that layers added."""
@@ -499,7 +494,7 @@ class Model(Layer):
         compiled.update_metrics(y, y_pred, sample_weight)
         return MetricResults(self.get_metrics_result) if compiled.in_step else self.get_metrics_result()
 
-    def _forward(self, x: Any, training: bool) -> Any:
+    def _call_in_phase(self, x: Any, training: bool) -> Any:
         return self(x, training=training) if "training" in self._call_takes else self(x)
 
     def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Tensor:
@@ -508,7 +503,7 @@ class Model(Layer):
         asks = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in takes)
         return self.compute_loss(x, y, y_pred, sample_weight, **({"training": training} if asks else {}))
 
-    def _measure(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
+    def _measure_batch(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
         """Add a batch to the loss's mean and to the metrics; returns logs."""
         size = float(next(leaf for leaf in nest.flatten(x) if leaf is not None).shape[0])
         self._check_compiled("training").loss_tracker.update_state(loss, sample_weight=size)
@@ -521,7 +516,7 @@ class Model(Layer):
 
     # -------------------- steps --------------------
 
-    def _step(self, kind: str) -> Step:
+    def _step_for(self, kind: str) -> Step:
         """The train, test or predict step."""
         step = self._steps.get(kind)
         if step is None:
@@ -556,10 +551,10 @@ class Model(Layer):
 
     # -------------------- data --------------------
 
-    def _signature(self) -> Signature:
+    def _data_signature(self) -> Signature:
         """The inputs and outputs that data are held to."""
         if not self._is_described():
-            return Signature(complete=self._complete)
+            return Signature(complete=self._complete_signature)
         graph, names = self._graph, self.output_names
         outputs: tuple[Output, ...] = tuple(map(Output, names or ["output"]))
         if names and self._compiled is not None:
@@ -568,7 +563,7 @@ class Model(Layer):
         if graph is None:
             return Signature(None, outputs)
         steps_of_its_own = self._overrides("train_step") or self._overrides("test_step")  # which take x as it is
-        inputs = None if steps_of_its_own else self._inputs
+        inputs = None if steps_of_its_own else self._graph_inputs
         return Signature(inputs, outputs, len(graph.input_list), graph.input_list[0].shape[0])
 
     def _is_described(self) -> bool:
@@ -577,7 +572,7 @@ class Model(Layer):
         return self._graph is not None or bool(self._output_names) or has_no_call
 
     @on_own_place
-    def _complete(self, x: Any) -> Signature:
+    def _complete_signature(self, x: Any) -> Signature:
         """Make weights and output names by a dry run on the first rows of x; returns the signature."""
         structure, arrays = arrays_of(x, lambda leaf: first_rows(leaf, 32))
         count = min(len(array) for array in arrays if array is not None)
@@ -592,7 +587,7 @@ class Model(Layer):
                 outputs = self(rows)
         self.clear_losses()
         self._set_output_names(outputs)
-        return self._signature()
+        return self._data_signature()
 
     def _set_output_names(self, outputs: Any) -> None:
         """Name the outputs after their structure."""
@@ -644,25 +639,26 @@ class Model(Layer):
         if validation_split and validation_data is None:
             if batches.is_stream(x):
                 raise ValueError("validation_split needs arrays: a generator or Sequence cannot be split")
-            first, validation_data = Examples.of(x, y, sample_weight, self._signature()).split(validation_split)
-            feed, validation_feed = first.weighed(class_weight).feed(**training), validation_data.feed(**validating)
+            first, last = Examples.of(x, y, sample_weight, self._data_signature()).split(validation_split)
+            feed, validation_feed = first.weighed(class_weight).feed(**training), last.feed(**validating)
         else:
-            feed = Feed.of(x, y, sample_weight, class_weight, signature=self._signature(), **training)
+            feed = Feed.of(x, y, sample_weight, class_weight, signature=self._data_signature(), **training)
             if validation_data is not None:
                 given = (
                     (validation_data,)
                     if batches.is_stream(validation_data)
                     else batches.unpack_x_y_sample_weight(validation_data)
                 )
-                validation_feed = Feed.of(*given, signature=self._signature(), **validating)
-        callbacks = self._callback_list(callbacks, verbose, epochs, feed.source.steps, validation_data=validation_data)
+                validation_feed = Feed.of(*given, signature=self._data_signature(), **validating)
+        callbacks = self._callback_list(callbacks, verbose, epochs, feed.source.steps)
+        self._show_validation(callbacks.callbacks, validation_data, validation_feed and validation_feed.source)
         validation = None if validation_feed is None else self._test_loop(validation_feed, callbacks)
         stop = StopFlag(self, "stop_training")
         stop.clear()
         self._prepare_to_train(compiled)
         self.initial_epoch = initial_epoch
         callbacks.on_train_begin()
-        loop = Loop("train", feed, self._step("train"), callbacks, self._logs, stop, self.reset_metrics)
+        loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, stop, self.reset_metrics)
         try:
             logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
@@ -686,7 +682,7 @@ class Model(Layer):
         """Loss and metrics over the data: a list in the order of `metrics_names` (a number if there is only the loss)."""
         self._check_compiled("evaluate")
         _check_counts(batch_size=batch_size, steps=steps)
-        feed = Feed.of(x, y, sample_weight, signature=self._signature(), batch_size=batch_size, steps=steps)
+        feed = Feed.of(x, y, sample_weight, signature=self._data_signature(), batch_size=batch_size, steps=steps)
         callbacks = self._callback_list(callbacks, verbose, 1, feed.source.steps, history=False)
         return _returned(self._test_loop(feed, callbacks).test(), return_dict)
 
@@ -713,12 +709,12 @@ class Model(Layer):
     ) -> Any:
         """Predict batch by batch; simple: x is one array, and nothing else was asked for."""
         _check_counts(batch_size=batch_size, steps=steps)
-        signature = self._signature()
+        signature = self._data_signature()
         feed = Feed.of(x, signature=signature, inputs_only=True, batch_size=batch_size, steps=steps)
         listens = callbacks is not None or draw
         callbacks = self._callback_list(callbacks, int(draw), 1, feed.source.steps, history=False) if listens else None
         stop = StopFlag(self, "stop_predicting") if listens else None
-        loop = Loop("predict", feed, self._step("predict"), callbacks, lambda outputs: {"outputs": outputs}, stop)
+        loop = Loop("predict", feed, self._step_for("predict"), callbacks, lambda outputs: {"outputs": outputs}, stop)
         # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
         alike = callbacks is None and isinstance(feed.source, batches.ArraySource) and feed.source.steps != 1
         with turns.series() if alike else contextlib.nullcontext():
@@ -737,9 +733,9 @@ class Model(Layer):
         if leaves[0].shape == x.shape and leaves[0].dtype == x.dtype:
             if len(self._known_inputs) >= 64:
                 self._known_inputs.clear()
-            inputs = self._signature().inputs
+            inputs = self._data_signature().inputs
             checked = inputs if inputs is not None and inputs.tables else None
-            self._known_inputs[x.shape, x.dtype, whole] = _Known(self._step("predict"), layout, checked)
+            self._known_inputs[x.shape, x.dtype, whole] = _Known(self._step_for("predict"), layout, checked)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False, reset_metrics=True):
         """Learn from one batch; returns the loss, or [loss, *metrics], or a dict by name, of this batch."""
@@ -757,15 +753,15 @@ class Model(Layer):
         known = self._known_inputs.get((x.shape, x.dtype, True)) if simple else None
         if known is not None:
             return _predict_known(x, known)
-        examples = Examples.of(x, None, None, self._signature())
-        outputs = self._step("predict")(examples.batch(), examples.layout)
+        examples = Examples.of(x, None, None, self._data_signature())
+        outputs = self._step_for("predict")(examples.batch(), examples.layout)
         if simple:
             self._remember_inputs(x, examples.leaves, examples.layout, True)
         return outputs
 
     @on_own_place
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
-        examples = Examples.of(x, y, sample_weight, self._signature()).weighed(class_weight)
+        examples = Examples.of(x, y, sample_weight, self._data_signature()).weighed(class_weight)
         batch = examples.batch()
         if not batch.size:
             raise ValueError("the data has no samples")
@@ -773,7 +769,7 @@ class Model(Layer):
             self.reset_metrics()
         if kind == "train":
             self._prepare_to_train(self._check_compiled("train_on_batch"))
-        return _returned(self._logs(self._step(kind)(batch, examples.layout))(), return_dict)
+        return _returned(self._logs(self._step_for(kind)(batch, examples.layout))(), return_dict)
 
     # -------------------- what loops need --------------------
 
@@ -793,12 +789,15 @@ class Model(Layer):
 
     def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
         stop = StopFlag(self, "stop_evaluating")
-        return Loop("test", feed, self._step("test"), callbacks, self._logs, stop, self.reset_metrics)
+        return Loop("test", feed, self._step_for("test"), callbacks, self._logs, stop, self.reset_metrics)
+
+    def _show_validation(self, callbacks: list, given: Any, source: Any) -> None:
+        """Nothing; callbacks of Keras 2 see what `fit` validates with: given by the user, or a source that was split off."""
 
     def _callback_list(
-        self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True, validation_data: Any = None
+        self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True
     ) -> CallbackList:
-        """The callbacks as one. validation_data: as passed to `fit`, or the Examples that were split off."""
+        """The callbacks as one."""
         if isinstance(callbacks, CallbackList):
             return callbacks
         verbose = 1 if verbose == "auto" else verbose

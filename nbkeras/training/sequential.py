@@ -80,7 +80,7 @@ class Sequential(Model):
         if not self._chain:
             raise TypeError("there are no layers in the model")
         layer = self._chain.pop()
-        self._graph = None
+        self._graph = self._graph_inputs = None
         if self._input is not None:
             layer._inbound_nodes.pop()
             if self._chain:
@@ -133,7 +133,7 @@ class Sequential(Model):
     def _is_described(self) -> bool:
         return self._graph is not None
 
-    def _complete(self, x: Any) -> Signature:
+    def _complete_signature(self, x: Any) -> Signature:
         """Build for inputs of x's shape."""
         if isinstance(x, dict):
             raise ValueError(
@@ -144,7 +144,7 @@ class Sequential(Model):
         shape = tuple((x if hasattr(x, "shape") else to_array(x, "x")).shape)
         batch = None if not self.stateful else min(32, shape[0])
         self.build((batch, *shape[1:]))
-        return self._signature()
+        return self._data_signature()
 
     def get_config(self):
         """The layers in order."""
