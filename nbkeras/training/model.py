@@ -464,7 +464,8 @@ class Model(Layer):
             loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
         logs = self._measure_batch(loss, x, y, y_pred, sample_weight)
         del y_pred  # so that the way back may reuse its memory
-        variables = self._check_compiled("training").variables
+        compiled = self._check_compiled("training")
+        variables = compiled.variables or compiled.choose_variables(self)  # none were chosen yet if nobody called `fit`
         if variables:
             self.optimizer.learn(loss, variables)
         return logs
