@@ -29,7 +29,7 @@ from nbkeras.compat.spellings import renaming
 from nbkeras.layers import recurrent_cells
 from nbkeras.metrics import metric
 from nbkeras.ops import legacy_hard_sigmoid
-from nbkeras.optimizers import state
+from nbkeras.optimizers import optimizer
 from nbkeras.training import compiled, input_matching, model, output_matching, sequential
 
 # Class -> argument -> its default in Keras 2.3.1.
@@ -89,7 +89,7 @@ _EXTENDED = {
     layers.StackedRNNCells: recurrent.StackedRNNCells,
     recurrent_cells._Cell: recurrent.Cell,
     metric.Metric: methods.Metric,
-    state.State: methods.State,
+    optimizer.Optimizer: methods.Optimizer,
     monitors.EarlyStopping: methods.EarlyStopping,
 }
 

@@ -11,7 +11,7 @@ from nbkeras import initializers, layer, layers, metrics, module, nest, ops
 from nbkeras.backend import control
 from nbkeras.callbacks import monitors
 from nbkeras.compat import backend, model_yaml
-from nbkeras.optimizers import state
+from nbkeras.optimizers import optimizer
 from nbkeras.training import compiled, model
 
 _set_graph, _predict = model.Model._set_graph, model.Model.predict
@@ -295,7 +295,7 @@ class BatchNormalization:
         return ops.batch_normalization_training(inputs, *moving, *scaled, 1.0, self.epsilon, mask)  # type: ignore
 
 
-_choose = state.State._choose
+_choose = optimizer.Optimizer._choose
 
 
 class Metric:
@@ -304,7 +304,7 @@ class Metric:
     stateful = True
 
 
-class State:
+class Optimizer:
     """Of every optimizer."""
 
     def get_updates(self, loss=None, params=None, *given) -> list:
