@@ -78,7 +78,7 @@ def first_rows(value: Any, count: int) -> Array:
 
 
 def samples_of(leaves: Sequence[Array | None]) -> int:
-    """How many rows the leaves have; ValueError where they do not agree."""
+    """The number of rows of the leaves; ValueError if they differ."""
     lengths = {len(leaf) for leaf in leaves if leaf is not None}
     if len(lengths) > 1:
         raise ValueError(
@@ -117,7 +117,7 @@ def class_weights(targets: Array, weights: dict[int, float]) -> Array:
             raise ValueError(f"class_weight's keys must be class numbers (0, 1, ...), received {number!r}")
         if not (isinstance(weight, int | float | np.integer | np.floating) and abs(weight) <= largest):
             raise ValueError(f"class_weight's values must be finite numbers, received {weight!r} for class {number}")
-    numbers, places = np.unique(classes, return_inverse=True)
-    return np.array([weights.get(number, 1.0) for number in numbers.tolist()], config.floatx())[places].reshape(
+    numbers, positions = np.unique(classes, return_inverse=True)
+    return np.array([weights.get(number, 1.0) for number in numbers.tolist()], config.floatx())[positions].reshape(
         classes.shape
     )

@@ -127,7 +127,7 @@ class ArraySource(Source):
     def _order(self) -> Array | None:
         if not self.shuffle or self._random is None:
             return None
-        if self.shuffle == "batch":  # Keras 2: whole batches change places, rows within one do not
+        if self.shuffle == "batch":  # Keras 2: whole batches are shuffled, not the rows within one
             starts = list(self._random.permutation(np.arange(0, self.samples, self.batch_size)))
             tail = [s for s in starts if s + self.batch_size > self.samples]
             starts = [s for s in starts if s + self.batch_size <= self.samples] + tail
@@ -175,7 +175,7 @@ class Stream:
         return first
 
     def length(self) -> int | None:
-        """How many items there are, None if nobody says."""
+        """The number of items, None if it is not known."""
         try:
             return len(self._items) if self._starts_anew else None
         except TypeError:  # no __len__, or one of a data set without end

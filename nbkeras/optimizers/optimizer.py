@@ -37,7 +37,7 @@ Array = np.ndarray
 
 
 class Optimizer(Observed):
-    """Base of optimizers: writes better values into variables, in place, given their gradients.
+    """Base of optimizers: updates variables in place, given their gradients.
 
     learning_rate: a number, a schedule (called with the count of steps made), or a function without
     arguments. weight_decay: w -= w * weight_decay * learning_rate before each step. One of clipnorm (limit of each
@@ -56,7 +56,7 @@ class Optimizer(Observed):
     """
 
     slots: Sequence[Sequence[str]] = ()  # names in groups; a group's variables are listed interleaved, as Keras does
-    slot_values: Mapping[str, float] = {}  # what a slot starts with, unless it is 0
+    slot_values: Mapping[str, float] = {}  # initial values of slots that do not start with 0
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
@@ -108,7 +108,7 @@ class Optimizer(Observed):
         self._iterations = Variable(0, dtype="int64", name="iteration", trainable=False)
         self._learning_rate = Variable(0, dtype="float64", name="learning_rate", trainable=False)
         self._schedule: Callable | None = None
-        # what kernels read: the learning rate itself, or what _follow_steps makes of it
+        # the array that kernels read: the learning rate itself, or its value after _follow_steps
         self._rate = device.persistent(np.zeros(1)) if decay else self._learning_rate.data.reshape(1)
         self._set_learning_rate(learning_rate)
         self.built = False
@@ -135,7 +135,7 @@ class Optimizer(Observed):
 
     @property
     def iterations(self) -> Tensor:
-        """How many steps were made; of batches whose gradients are added up, those that changed the weights."""
+        """The number of steps made; of batches whose gradients are accumulated, those that changed the weights."""
         if self.gradient_accumulation_steps:
             return Tensor(device.persistent(np.array(int(self._iterations) // self.gradient_accumulation_steps)))
         return self._iterations
@@ -207,7 +207,7 @@ class Optimizer(Observed):
         excluded = variable in variables or (pattern is not None and pattern.search(variable.name) is not None)
         return 0.0 if excluded else float(self.weight_decay or 0.0)
 
-    # -------------------- variables and their places --------------------
+    # -------------------- variables and state --------------------
 
     def build(self, variables: Sequence[Variable]) -> None:
         """Lay out gradients and slots for trainable variables and move their values into a flat buffer.
@@ -306,7 +306,7 @@ class Optimizer(Observed):
         return lists[0] if isinstance(name, str) else lists
 
     def _get_variable_index(self, variable: Variable) -> int:
-        """A trainable variable's place in what `build` was called for; under this name in Keras's guides."""
+        """The position of a variable among those that `build` was called for; Keras's guides use this name."""
         return self._positions[variable]
 
     @property
@@ -484,7 +484,7 @@ class Optimizer(Observed):
             kernels.launch(gradients.limit_norm, part, sums, limit)
 
     def before_runs(self) -> None:
-        """What a subclass does once per step, before its runs."""
+        """Called once per step before its runs, for subclasses."""
 
     def step(self, run: Run) -> None:
         """Update one run; here by `update_step` for each of its variables, after weight decay."""
@@ -606,7 +606,7 @@ class Optimizer(Observed):
     # -------------------- configuration --------------------
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs to make this optimizer again, without its state."""
+        """The configuration from which `from_config` makes this optimizer again, without its state."""
         rate = schedules.serialize(self._schedule) if self._schedule is not None else float(self._learning_rate)
         values = {
             "name": self.name,

@@ -165,7 +165,7 @@ class OptimizerMap(MutableMapping):
         return iter(self._optimizers)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs to make this map again."""
+        """The configuration from which `from_config` makes this map again."""
         optimizers = {key: registry.serialize(optimizer) for key, optimizer in self._optimizers.items()}
         return {"default_optimizer": registry.serialize(self.default_optimizer), "optimizer_map": optimizers}
 
@@ -180,7 +180,7 @@ class OptimizerMap(MutableMapping):
 class MultiOptimizer(Optimizer):
     """Different optimizers for different variables: those that an OptimizerMap, or a function of a variable, gives.
 
-    loss_scale_factor takes the place of theirs.
+    loss_scale_factor replaces theirs.
     """
 
     def __init__(
@@ -206,7 +206,7 @@ class MultiOptimizer(Optimizer):
 
     @property
     def loss_scale_factor(self) -> float | None:
-        """What the loss is multiplied by; setting it sets it for all of the `optimizers`."""
+        """The factor of the loss; setting it sets that of all `optimizers`."""
         return self._loss_scale_factor
 
     @loss_scale_factor.setter

@@ -62,7 +62,7 @@ def arrays_of(
 
 @dataclass(frozen=True)
 class Layout:
-    """How a batch's flat list of leaves becomes x, y and sample weights again."""
+    """The structures of x and y, which make x, y and sample weights of a batch's flat list of leaves."""
 
     x: Any  # structures of placeholders
     y: Any
@@ -87,7 +87,7 @@ class Layout:
 
 
 class Examples(NamedTuple):
-    """What a user passed as arrays, lists, dicts or tables: one flat list of arrays, converted and checked."""
+    """Inputs, targets and sample weights as one flat list of arrays, converted and checked."""
 
     layout: Layout
     leaves: list[Array | None]

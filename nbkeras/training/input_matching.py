@@ -106,7 +106,7 @@ class GraphInputs:
         return {key: x[key] for key in used}
 
     def _by_position(self, x: Any) -> Any:
-        """Inputs that are not in a dict, unchanged; ValueError if nobody can tell in which order they must be."""
+        """Inputs that are not in a dict, unchanged; ValueError if their order is not defined."""
         inputs = self._graph.inputs
         if isinstance(inputs, dict) and list(inputs) != nest.keys(inputs):
             raise ValueError(

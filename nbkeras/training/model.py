@@ -43,7 +43,7 @@ _STEPS = {"train": TrainStep, "test": TestStep, "predict": PredictStep}
 
 
 class _Known(NamedTuple):
-    """How arrays of a shape and dtype that `predict` took unchanged go to the step; inputs: whose numbers must be checked."""
+    """The step and layout for arrays of a shape and dtype that `predict` took unchanged; inputs: check their numbers first."""
 
     step: Step
     layout: Layout
@@ -336,7 +336,7 @@ class Model(Layer):
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
-        """Those in methods that the user wrote; our own read what belongs to the loop, or changes with `compile`."""
+        """The names in methods that the user wrote; those of nbkeras read attributes of the loop, or that change with `compile`."""
         return names_in_methods(*(base for base in cls.__mro__[:-1] if not base.__module__.startswith("nbkeras.")))
 
     @on_own_place
@@ -465,7 +465,7 @@ class Model(Layer):
         logs = self._measure_batch(loss, x, y, y_pred, sample_weight)
         del y_pred  # so that the way back may reuse its memory
         compiled = self._check_compiled("training")
-        variables = compiled.variables or compiled.choose_variables(self)  # none were chosen yet if nobody called `fit`
+        variables = compiled.variables or compiled.choose_variables(self)  # none yet before the first `fit`
         if variables:
             self.optimizer.learn(loss, variables)
         return logs

@@ -78,7 +78,7 @@ class Step:
 
     @property
     def recordings(self) -> int:
-        """How many programs were recorded."""
+        """The number of programs recorded."""
         return self._programs.recordings
 
     def programs(self) -> list[Program]:
@@ -97,7 +97,7 @@ class TestStep(Step):
     kind = "test"
 
     def _outputs(self, returned: Any) -> Any:
-        """The logs as tensors; none for MetricResults that nobody looked at, which whoever wants them asks the metrics for."""
+        """The logs as tensors. MetricResults that the function did not look at stay out: callers read the metrics."""
         if isinstance(returned, MetricResults) and not returned.is_computed:
             return {}
         return log_tensors(returned, f"{self.kind}_step")
