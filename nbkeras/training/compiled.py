@@ -240,7 +240,7 @@ class Compiled:
     # -------------------- in a step --------------------
 
     def choose_variables(self, model: Any) -> list[Variable]:
-        """The variables that were trainable when the model was compiled or got its weights: freezing waits for the next compile."""
+        """The variables that were trainable when the model was compiled or got its weights; freezing waits for `compile`."""
         weights = model.weights
         if list(map(id, weights)) != list(map(id, self._weights)):
             self._weights, self.variables = weights, model.trainable_weights

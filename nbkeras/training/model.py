@@ -336,7 +336,7 @@ class Model(Layer):
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
-        """The names in methods that the user wrote; those of nbkeras read attributes of the loop, or that change with `compile`."""
+        """The names in methods that the user wrote; ours read attributes of the loop, or that change with `compile`."""
         return names_in_methods(*(base for base in cls.__mro__[:-1] if not base.__module__.startswith("nbkeras.")))
 
     @on_own_place
