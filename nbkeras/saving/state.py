@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import turns
+from nbkeras import nest, turns
 from nbkeras.inputs import InputLayer
 from nbkeras.layer import layers
 from nbkeras.mistakes import warn
@@ -39,7 +39,7 @@ def _children(layer: Module) -> Iterator[tuple[str, Any]]:
     found = {
         _shown(layer, name, value): value
         for name, value in vars(layer).items()
-        if name not in known and isinstance(value, Module | list | tuple | dict)
+        if name not in known and nest.find(Module, value)
     }
     if isinstance(getattr(type(layer), "layers", None), property) and not _is_listed(layer):
         found["layers"] = layer.layers  # type: ignore[attr-defined]  # a property of every model, in its place among the attributes
