@@ -96,6 +96,7 @@ class Layer(Module, Connected):
     """
 
     _passed: tuple[tuple, dict[str, Any]]  # arguments it was made with
+    _without_parts = Module._without_parts | {"_passed", "_inbound_nodes"}
     supports_masking = False
     input_spec: Any = None
     input_dtype: str | None = None  # of the input of a Sequential that starts with this layer; None: the layer's own

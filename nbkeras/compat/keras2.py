@@ -12,13 +12,13 @@ from nbkeras.building import call_history, graph, layer, module
 from nbkeras.callbacks import monitors, rates
 from nbkeras.compat import downloading, methods, recurrent
 from nbkeras.compat.spellings import renaming
-from nbkeras.data import batches, downloads
+from nbkeras.data import downloads
 from nbkeras.engine import registry, user_errors
 from nbkeras.layers import recurrent_cells
 from nbkeras.metrics import metric
 from nbkeras.ops import legacy_hard_sigmoid
-from nbkeras.optimizers import state
-from nbkeras.training import compiled, loop, model, sequential
+from nbkeras.optimizers import optimizer
+from nbkeras.training import compiled, input_matching, model, output_matching, sequential
 
 # Class -> argument -> its default in Keras 2.3.1.
 DEFAULTS: dict[str, dict[str, Any]] = {
@@ -61,7 +61,8 @@ NAMES: dict[Any, dict[str, Any]] = {
 _EXTENDED = {
     model.Model: methods.Model,
     sequential.Sequential: methods.Sequential,
-    compiled.Objectives: methods.Objectives,
+    compiled.Compiled: methods.Compiled,
+    input_matching.GraphInputs: methods.GraphInputs,
     module.Module: methods.Module,
     layer.Layer: methods.Layer,
     layer._Layers: methods.Layers,
@@ -76,7 +77,7 @@ _EXTENDED = {
     layers.StackedRNNCells: recurrent.StackedRNNCells,
     recurrent_cells._Cell: recurrent.Cell,
     metric.Metric: methods.Metric,
-    state.State: methods.State,
+    optimizer.Optimizer: methods.Optimizer,
     monitors.EarlyStopping: methods.EarlyStopping,
 }
 
@@ -87,12 +88,11 @@ def apply() -> None:
     registry.watch(_set_defaults)
     registry.watch(_take_fixed)
     registry.watch(_take_unused)
-    loop.prepare_targets = _in_columns(loop.prepare_targets)  # type: ignore[attr-defined]
+    output_matching.match_targets = _in_columns(output_matching.match_targets)
     activations.registry.register(legacy_hard_sigmoid, "hard_sigmoid")
     rates.LEARNING_RATE = "lr"
     model.Model.__init__ = renaming(model.Model.__init__, {"input": "inputs", "output": "outputs"})  # type: ignore
     callbacks.TensorBoard.__init__ = _of_tensorboard(callbacks.TensorBoard.__init__)  # type: ignore
-    batches.split_validation = methods.split_validation
     callbacks.ReduceLROnPlateau.__init__ = renaming(callbacks.ReduceLROnPlateau.__init__, {"epsilon": "min_delta"})  # type: ignore
     for cls, extra in _EXTENDED.items():
         for name, value in [item for base in reversed(extra.__mro__[:-1]) for item in vars(base).items()]:
@@ -200,7 +200,7 @@ def _of_tensorboard(init: Callable) -> Callable:
 
 
 def _in_columns(prepare: Callable) -> Callable:
-    """`prepare_targets`, with targets of one number for each sample as (samples, 1), which losses and metrics then get."""
+    """`match_targets`, with targets of one number for each sample as (samples, 1), which losses and metrics then get."""
 
     @functools.wraps(prepare)
     def call(*args: Any) -> tuple[Any, list]:

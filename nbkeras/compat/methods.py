@@ -3,7 +3,6 @@
 `install_as_keras` attaches each class's to the class of that name; what it overrides is called as `super()` would.
 """
 
-import threading
 from typing import Any
 
 import numpy as np
@@ -13,60 +12,31 @@ from nbkeras.backend import control
 from nbkeras.building import layer, module
 from nbkeras.callbacks import monitors
 from nbkeras.compat import backend, model_yaml
-from nbkeras.data import batches
 from nbkeras.engine import structures
-from nbkeras.optimizers import state
+from nbkeras.optimizers import optimizer
 from nbkeras.training import compiled, model
-from nbkeras.training import loop as training
 
-_validation_source, _callbacks = training.Trainer._validation_source, training.Trainer._callbacks
-_split_validation = batches.split_validation
-
-
-class _Split(threading.local):
-    leaves: list | None = None  # what `validation_split` split off last
-
-
-_split = _Split()
-
-
-def split_validation(leaves, fraction):
-    """`data.split_validation`, which remembers what callbacks shall see."""
-    train, validation = _split_validation(leaves, fraction)
-    _split.leaves = [np.ones(len(validation[0])) if each is None else each for each in validation]
-    return train, validation
-
-
-_predict = training.Trainer.predict
-
-
-_set_graph = model.Model._set_graph
+_set_graph, _predict = model.Model._set_graph, model.Model.predict
 
 
 class Model:
     """Of every model."""
 
-    _validation_given: list | None = None
-
     def _set_graph(self, inputs, outputs) -> None:
         """A list of one input or output means that one."""
         _set_graph(self, _alone(inputs), _alone(outputs))  # type: ignore[arg-type]
 
-    def _validation_source(self, validation_data, *args):
-        if isinstance(validation_data, list | tuple):
-            x, y, weights = (*validation_data, None)[:3]
+    def _show_validation(self, callbacks, given, source):
+        """Callbacks of `fit` see the arrays to validate with: `validation_data`."""
+        found = None
+        if isinstance(given, list | tuple):
+            x, y, weights = (*given, None)[:3]
             samples = x.shape[0] if hasattr(x, "shape") else len(x)
-            self._validation_given = [x, y, np.ones(samples) if weights is None else weights]
-        return _validation_source(self, validation_data, *args)
-
-    def _callbacks(self, *args, **kwargs):
-        """Callbacks of `fit` see what to validate with: `validation_data`."""
-        found = _callbacks(self, *args, **kwargs)
-        given = _split.leaves if self._validation_given is None else self._validation_given
-        for each in found.callbacks:
-            each.validation_data = given
-        self._validation_given = _split.leaves = None
-        return found
+            found = [x, y, np.ones(samples) if weights is None else weights]
+        elif given is None and source is not None:
+            found = [np.ones(len(source.leaves[0])) if each is None else each for each in source.leaves]
+        for each in callbacks:
+            each.validation_data = found
 
     def predict(self, x, *args, **kwargs):
         """`predict` of as many samples as the first of several inputs has."""
@@ -93,11 +63,15 @@ class Model:
     def _make_predict_function(self) -> None:
         """Nothing to do: a step is recorded at its first batch, from any thread."""
 
-    def _called_on(self, leaf, symbol):
+    _make_train_function = _make_test_function = _make_predict_function
+
+
+class GraphInputs:
+    """Of the inputs of a graph."""
+
+    def fit_call(self, leaf, symbol):
         """As it is: a model called in another takes tensors of more axes than its Input has, if its layers do."""
         return leaf
-
-    _make_train_function = _make_test_function = _make_predict_function
 
 
 def _alone(tensors: Any) -> Any:
@@ -123,11 +97,11 @@ class Sequential:
         return outputs.argmax(axis=-1) if outputs.shape[-1] > 1 else (outputs > 0.5).astype("int32")
 
 
-_resolve = compiled.Objectives.resolve
+_resolve = compiled.Compiled.resolve
 
 
-class Objectives:
-    """Of what `compile` was asked for."""
+class Compiled:
+    """Of the losses and metrics of `compile`."""
 
     sorts = False
 
@@ -323,7 +297,7 @@ class BatchNormalization:
         return ops.batch_normalization_training(inputs, *moving, *scaled, 1.0, self.epsilon, mask)  # type: ignore
 
 
-_choose = state.State.choose
+_choose = optimizer.Optimizer._choose
 
 
 class Metric:
@@ -332,7 +306,7 @@ class Metric:
     stateful = True
 
 
-class State:
+class Optimizer:
     """Of every optimizer."""
 
     def get_updates(self, loss=None, params=None, *given) -> list:
@@ -341,7 +315,7 @@ class State:
             loss, params = given[0], loss
         return [backend.Step(self, control.gradients(loss, params), list(params))]
 
-    def choose(self, variables):
+    def _choose(self, variables):
         """`choose`; given to another model, an optimizer starts anew for that one's weights."""
         if any(variable not in self._positions for variable in variables):
             self.built, self._own, self._added = False, [], {}
