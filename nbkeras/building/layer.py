@@ -110,6 +110,7 @@ class Layer(Module, CallHistory):
 
     _passed: tuple[tuple, dict[str, Any]]  # the constructor's arguments
     _phase: bool | None = None  # the fixed learning phase, None: that of the call
+    _without_parts = Module._without_parts | {"_passed", "_inbound_nodes"}
     supports_masking = False
     input_spec: Any = None
     input_dtype: str | None = None  # dtype of the input if the layer is first in a Sequential; None: the layer's

@@ -15,10 +15,6 @@ from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.metrics.metric import Mean, Metric
 
 _ADDED = "_added_metric_"  # prefix of the attributes that add_metric sets
-_NOT_SEARCHED = {
-    *("_passed", "_inbound_nodes", "_weights", "_states", "_losses", "_trained", "_compiled_weights"),
-    "compile_arguments",
-}
 _LAYER = 4096  # approximate size in bytes of a layer without weights
 
 
@@ -28,6 +24,7 @@ class Module(Observed):
     name: str
     dtype: str
     built: bool
+    _without_parts = frozenset({"_weights", "_states", "_losses"})  # attributes in which no parts are looked for
 
     def __init__(self, trainable: bool = True):
         load_budget.take(_LAYER, "one more layer")
@@ -121,7 +118,7 @@ class Module(Observed):
 
     def _held(self, kind: type) -> list[Any]:
         """The objects of a class in attributes, and in lists, tuples and dicts there, each once."""
-        return structures.find(kind, [value for name, value in vars(self).items() if name not in _NOT_SEARCHED])
+        return structures.find(kind, [value for name, value in vars(self).items() if name not in self._without_parts])
 
     def _all_layers(self) -> list[Module]:
         """This layer and all layers below it, each once, depth first."""

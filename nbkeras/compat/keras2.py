@@ -16,7 +16,7 @@ from nbkeras.compat.spellings import renaming
 from nbkeras.data import downloads
 from nbkeras.engine import behaviour, registry, user_errors
 from nbkeras.metrics import metric
-from nbkeras.optimizers import state
+from nbkeras.optimizers import optimizer
 from nbkeras.training import model, sequential
 
 # Class -> argument -> its only accepted value, which is built into today's class.
@@ -58,7 +58,7 @@ ADDED: dict[type, type] = {
     layers.Bidirectional: recurrent.Bidirectional,
     layers.RNN: recurrent.RNN,
     metric.Metric: methods.Metric,
-    state.State: methods.State,
+    optimizer.Optimizer: methods.Optimizer,
 }
 
 _undo: contextlib.ExitStack | None = None  # undoes `install`; None while nbkeras is Keras 3

@@ -36,8 +36,6 @@ class Model:
     def _make_predict_function(self) -> None:
         """Do nothing: a step is recorded at its first batch, in any thread."""
 
-    _make_train_function = _make_test_function = _make_predict_function
-
 
 _AFTER_VERBOSE = (
     "callbacks validation_data validation_steps validation_freq class_weight max_queue_size workers use_multiprocessing "
@@ -130,7 +128,7 @@ class Metric:
     stateful = True
 
 
-class State:
+class Optimizer:
     """Members of every optimizer."""
 
     def get_updates(self, loss=None, params=None, *given) -> list:

@@ -14,13 +14,13 @@ from nbkeras.engine.tensor import Tensor
 
 # Class -> old argument -> new argument, for the class and its subclasses in nbkeras.
 ARGUMENTS: dict[str, dict[str, str]] = {
-    "Settings": {"lr": "learning_rate"},  # of optimizers
+    "Optimizer": {"lr": "learning_rate"},
     "LeakyReLU": {"alpha": "negative_slope"},
 }
 
 # Class -> old attribute or method -> new one.
 ATTRIBUTES: dict[str, dict[str, str]] = {
-    "Settings": {"lr": "learning_rate"},  # of optimizers
+    "Optimizer": {"lr": "learning_rate"},
     "LeakyReLU": {"alpha": "negative_slope"},
     "Metric": {"reset_states": "reset_state"},
 }

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.data.batches import class_weights
+from nbkeras.data.arrays import class_weights
 from nbkeras.engine.tensor import as_tensor
 
 _SAME_SHAPE = ("mean_squared_error", "binary_crossentropy", "categorical_crossentropy")

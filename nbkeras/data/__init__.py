@@ -1,1 +1,1 @@
-"""Floor 3: data on its way into models: batches, data sets from files, downloads."""
+"""Data on their way to a model: arrays, tables and streams, and batches of them."""

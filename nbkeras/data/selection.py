@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.data import batches as data
+from nbkeras.data import batches
 from nbkeras.data.pydataset import PyDataset
 from nbkeras.engine import structures
 
@@ -165,8 +165,8 @@ def split_dataset(
     batches of batch_size (`part.batch(n)` for others); of anything else, its items as they are. ValueError for sizes that
     do not fit. preferred_backend: without meaning here.
     """
-    if data.is_stream(dataset):
-        items = [dataset[i] for i in range(len(dataset))] if data.is_sequence(dataset) else list(dataset)
+    if batches.is_stream(dataset):
+        items = [dataset[i] for i in range(len(dataset))] if batches.is_sequence(dataset) else list(dataset)
         count, batch_size = len(items), None
         make: Callable[[Any], Any] = items.__getitem__
     else:

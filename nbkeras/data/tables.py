@@ -75,7 +75,7 @@ class SparseRows:
         self.shape, self.dtype, self.values = matrix.shape, matrix.dtype, matrix.data
 
     def with_values(self, values: Array) -> SparseRows:
-        """The same places with other numbers."""
+        """The same sparsity pattern with other numbers."""
         matrix = self._matrix
         return SparseRows(type(matrix)((values, matrix.indices, matrix.indptr), shape=matrix.shape))
 
@@ -84,7 +84,7 @@ class SparseRows:
 
     @property
     def size(self) -> int:
-        """How many numbers there are, with those that are 0."""
+        """The number of elements, zeros included."""
         return self.shape[0] * self.shape[1]
 
     def __getitem__(self, rows: slice | Array) -> SparseRows:

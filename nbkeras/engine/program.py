@@ -98,6 +98,7 @@ class Program:
         self.on_read: Callable[[], str] = lambda: "a tensor's value was read"
         self.nbytes = 0
         self.arena: Array = np.empty(0, np.uint8)  # the memory of all buffers, once sealed
+        self._before: list[Callable[[], None]] = []  # called before each replay
         self._replay: Callable[[], None] = lambda: None
         self._recorded: list[tuple[Callable, tuple]] = []
         self._sizes: list[int] = []
@@ -140,6 +141,12 @@ class Program:
         known = self._alive.get(id(owner))
         return (known is not None and known[0]() is owner) or device.is_persistent(owner) or array.size == 0
 
+    def before_replays(self, function: Callable[[], None]) -> None:
+        """Call a function before each replay. One that is asked for twice needs values from within the step: no replay then."""
+        if function in self._before:
+            self.value_read()
+        self._before.append(function)
+
     # Sealing and replaying
 
     def seal(self, outputs: list[Array]) -> list[Array]:
@@ -167,6 +174,9 @@ class Program:
 
     def run(self) -> None:
         """Replay the step."""
+        if self._before:
+            for function in self._before:
+                function()
         self._replay()
 
 
@@ -219,6 +229,15 @@ def _plan(sizes: list[int], recorded: list, kept: list[_View]) -> tuple[list[int
 
 _caches: weakref.WeakSet = weakref.WeakSet()  # all caches of programs
 _caches_lock = threading.Lock()
+
+
+def before_replays(function: Callable[[], None]) -> None:
+    """Call a function now, and before each replay of the step that is recorded: for values that Python works out."""
+    recorder = device.recorder()
+    with device.ordinary():
+        function()
+    if isinstance(recorder, Program):
+        recorder.before_replays(function)
 
 
 def depend_on(*things: Any) -> None:

@@ -14,7 +14,14 @@ from nbkeras import config
 from nbkeras.engine import annotations as annotated
 from nbkeras.engine import dlpack, registry, step_lock, structures, tape, user_errors
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
-from nbkeras.engine.program import adopt, compute, depend_on, is_step_recorded, outdate  # noqa: F401 (for floor 2)
+from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
+    adopt,
+    before_replays,
+    compute,
+    depend_on,
+    is_step_recorded,
+    outdate,
+)
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named, short_description

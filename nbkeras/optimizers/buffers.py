@@ -1,8 +1,8 @@
 """Where an optimizer's arrays live: flat buffers, so that a step is one kernel over all weights, not one for each.
 
-Each variable has a place in the flat gradient and slot arrays of its dtype. Weights move to the same places of a flat
+Each variable has a range of the flat gradient and slot arrays of its dtype. Weights move to the same range of a flat
 weight array, unless they already live in another optimizer's (two models that share weights): those stay there.
-A *run* is a stretch of places that follow one another in both layouts: one launch.
+A *run* is a stretch of ranges that follow one another in both layouts: one launch.
 """
 
 import weakref
@@ -30,8 +30,8 @@ class Run(NamedTuple):
     variables: tuple[Variable, ...]
 
 
-class _Place(NamedTuple):
-    """A variable's place in the buffers of its dtype, in elements."""
+class _Extent(NamedTuple):
+    """A variable's range of the buffers of its dtype, in elements."""
 
     dtype: np.dtype
     start: int
@@ -65,7 +65,7 @@ class Buffers:
     """
 
     def __init__(self, variables: Sequence[Variable], slots: Sequence[float]):
-        self._places: dict[Variable, _Place] = {}
+        self._extents: dict[Variable, _Extent] = {}
         self._gradients: dict[np.dtype, Array] = {}
         self._slots: dict[np.dtype, list[Array]] = {}
         for dtype in dict.fromkeys(v.dtype for v in variables):
@@ -76,18 +76,18 @@ class Buffers:
         elsewhere = sorted((v for v in variables if v.data.base is not None), key=lambda v: device.address(v.data))
         end = 0
         for variable in [*elsewhere, *here]:
-            self._places[variable] = _Place(dtype, end, end + variable.size)
+            self._extents[variable] = _Extent(dtype, end, end + variable.size)
             end += _padded(variable)
         self._gradients[dtype] = _aligned(end, dtype)
         self._slots[dtype] = [_aligned(end, dtype, value) for value in slots]
         if not here:
             return
-        first = self._places[here[0]].start
+        first = self._extents[here[0]].start
         flat = _aligned(end - first, dtype)
         owner = device.root(flat)
         _weights[id(owner)] = owner
         for variable in here:
-            _, start, stop = self._places[variable]
+            _, start, stop = self._extents[variable]
             variable.rebind(flat[start - first : stop - first].reshape(variable.shape))
 
     def gradient(self, variable: Variable) -> Array:
@@ -99,12 +99,12 @@ class Buffers:
         return self._view(self._slots[variable.dtype][index], variable)
 
     def _view(self, flat: Array, variable: Variable) -> Array:
-        _, start, stop = self._places[variable]
+        _, start, stop = self._extents[variable]
         return flat[start:stop].reshape(variable.shape)
 
     def runs(self, variables: Sequence[Variable], decays: Callable[[Variable], float]) -> list[Run]:
         """The fewest stretches that cover these variables; `decays` gives a variable's weight decay."""
-        ordered = sorted((v for v in variables if v.size), key=lambda v: (v.dtype.str, self._places[v].start))
+        ordered = sorted((v for v in variables if v.size), key=lambda v: (v.dtype.str, self._extents[v].start))
         stretches: list[list[Variable]] = []
         for variable in ordered:
             if stretches and self._follows(stretches[-1][-1], variable, decays):
@@ -121,14 +121,14 @@ class Buffers:
         distance = _padded(before) * variable.dtype.itemsize
         return (
             decays(before) == decays(variable)
-            and self._places[variable].start - self._places[before].start == _padded(before)
+            and self._extents[variable].start - self._extents[before].start == _padded(before)
             and device.address(variable.data) - device.address(before.data) == distance
         )
 
     def _run(self, variables: list[Variable], decay: float) -> Run:
         first, last = variables[0], variables[-1]
-        dtype, start, _ = self._places[first]
-        stop = self._places[last].stop
+        dtype, start, _ = self._extents[first]
+        stop = self._extents[last].stop
         owner = device.root(first.data)
         weights = device.view_at(owner, device.address(first.data) - device.address(owner), (stop - start,), dtype)
         slots = tuple(slot[start:stop] for slot in self._slots[dtype])

@@ -1,27 +1,44 @@
-"""What all optimizers share in a step: gradients scaled, added up and clipped, weight decay, averages, constraints."""
+"""Optimizer, the base of all: its arguments and state, its learning rate, and a step: gradients computed, scaled, added up and
+clipped; weight decay, averages, constraints.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import inspect
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from nbkeras import ops
-from nbkeras.engine import tape
-from nbkeras.engine.tensor import GradientTape, Tensor, Variable, as_tensor, assign_all, on_device_of
+from nbkeras import config, initializers, ops
+from nbkeras.engine import behaviour, naming, tape
+from nbkeras.engine.observed import Observed
+from nbkeras.engine.registry import nearest
+from nbkeras.engine.tensor import (
+    GradientTape,
+    Tensor,
+    Variable,
+    as_tensor,
+    assign_all,
+    before_replays,
+    gradient,
+    on_device_of,
+    outside_program,
+)
 from nbkeras.engine.user_errors import warn
 from nbkeras.kernels import gradients, optimizers
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.runtime import device
-from nbkeras.optimizers.buffers import Run
-from nbkeras.optimizers.state import State
+from nbkeras.optimizers import schedules
+from nbkeras.optimizers.buffers import Buffers, Run
+from nbkeras.optimizers.slots import Slot
 
 Array = np.ndarray
 
 
-class Optimizer(State):
-    """Base of optimizers: writes better values into variables, in place, given their gradients.
+class Optimizer(Observed):
+    """Base of optimizers: updates variables in place, given their gradients.
 
     learning_rate: a number, a schedule (called with the count of steps made), or a function without
     arguments. weight_decay: w -= w * weight_decay * learning_rate before each step. One of clipnorm (limit of each
@@ -31,14 +48,318 @@ class Optimizer(State):
     gradient_accumulation_steps: only every so many batches the weights are updated, by the mean of the gradients since.
     decay (Keras 2): divide the learning rate by 1 + decay * steps made.
 
-    A training loop calls `build` once, then for each step `prepare`, gradients into `gradient_views`, `update`. All
-    that `update` does is recorded by a Program; what `prepare` does is not, so it is called before each replay too.
-    By hand: `apply_gradients(zip(gradients, variables))`.
+    A training step calls `learn(loss, variables)`, which a Program records. With gradients of your own:
+    `apply_gradients(zip(gradients, variables))`.
 
     A subclass names its `slots` (state arrays of each variable) and writes `step(run)`, one kernel over flat arrays; or
     it writes Keras's `update_step(gradient, variable, learning_rate)`, and makes its own variables in `build`. With
     `rows_suffice` and `step_rows` it may update a table only where its gradient is not 0.
     """
+
+    slots: Sequence[Sequence[str]] = ()  # names in groups; a group's variables are listed interleaved, as Keras does
+    slot_values: Mapping[str, float] = {}  # initial values of slots that do not start with 0
+
+    @classmethod
+    def names_read_in_steps(cls) -> frozenset[str]:
+        """The arguments of `__init__`; all else that changes is state in arrays, or belongs to the loop."""
+        return frozenset(name for base in cls.__mro__ for name in inspect.signature(base).parameters)
+
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        weight_decay: float | None = None,
+        clipnorm: float | None = None,
+        clipvalue: float | None = None,
+        global_clipnorm: float | None = None,
+        use_ema: bool = False,
+        ema_momentum: float = 0.99,
+        ema_overwrite_frequency: int | None = None,
+        loss_scale_factor: float | None = None,
+        gradient_accumulation_steps: int | None = None,
+        name: str | None = None,
+        decay: float | None = None,
+        **unknown,
+    ):
+        kind = type(self).__name__
+        for key in unknown:
+            known = {*inspect.signature(type(self)).parameters, *inspect.signature(Optimizer).parameters}
+            known -= {"unknown", "kwargs"}
+            raise TypeError(f"{kind} got an unexpected argument {key!r}.{nearest(key, known)} Known: {sorted(known)}")
+        limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
+        if sum(limit is not None for limit in limits.values()) > 1:
+            raise ValueError(
+                f"{kind}: give at most one of clipnorm, clipvalue and global_clipnorm, received "
+                + ", ".join(f"{key}={value}" for key, value in limits.items())
+            )
+        for key, value in {**limits, "weight_decay": weight_decay, "decay": decay}.items():
+            if value is not None and not (isinstance(value, int | float) and value >= 0):
+                raise ValueError(f"{kind}: {key} must be a number >= 0 or None, received {value!r}")
+        self.check_fraction(ema_momentum=ema_momentum)
+        self._check_count("ema_overwrite_frequency", ema_overwrite_frequency, 1)
+        self._check_count("gradient_accumulation_steps", gradient_accumulation_steps, 2)
+        self.name = name or naming.snake_case(kind)
+        self.weight_decay = weight_decay
+        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
+        self.use_ema = use_ema
+        self.ema_momentum = ema_momentum
+        self.ema_overwrite_frequency = ema_overwrite_frequency
+        self.loss_scale_factor = loss_scale_factor
+        self.gradient_accumulation_steps = gradient_accumulation_steps
+        self.decay = decay or 0.0
+        self._iterations = Variable(0, dtype="int64", name="iteration", trainable=False)
+        self._learning_rate = Variable(0, dtype="float64", name="learning_rate", trainable=False)
+        self._schedule: Callable | None = None
+        # the array that kernels read: the learning rate itself, or its value after _follow_steps
+        self._rate = device.persistent(np.zeros(1)) if decay else self._learning_rate.data.reshape(1)
+        self._set_learning_rate(learning_rate)
+        self.built = False
+        self._trainable: list[Variable] = []
+        self._runs: list[Run] = []  # of those, and their gradients
+        self._gradients: list[Array] = []
+        self._positions: dict[Variable, int] = {}
+        self._slots: dict[tuple[Variable, str], Slot] = {}
+        self._own: list[Variable] = []
+        self._added: dict[tuple[Variable, str], Variable] = {}
+        self._excluded: tuple[set[Variable], re.Pattern | None] = (set(), None)
+
+    def check_fraction(self, **values: float) -> None:
+        """Raise unless each value is a number from 0 to 1."""
+        for key, value in values.items():
+            if not isinstance(value, int | float) or not 0 <= value <= 1:
+                raise ValueError(f"{type(self).__name__}: {key} must be a number from 0 to 1, received {value!r}")
+
+    def _check_count(self, key: str, value: Any, least: int) -> None:
+        if value is not None and (not isinstance(value, int) or value < least):
+            raise ValueError(f"{type(self).__name__}: {key} must be an integer >= {least} or None, received {value!r}")
+
+    # -------------------- the learning rate --------------------
+
+    @property
+    def iterations(self) -> Tensor:
+        """The number of steps made; of batches whose gradients are accumulated, those that changed the weights."""
+        if self.gradient_accumulation_steps:
+            return Tensor(device.persistent(np.array(int(self._iterations) // self.gradient_accumulation_steps)))
+        return self._iterations
+
+    @property
+    def learning_rate(self) -> Variable:
+        """The learning rate as a Variable (`float(...)` reads it); with a schedule, its value for the next step."""
+        if self._schedule is not None:
+            self._follow_steps()
+        return self._learning_rate
+
+    @learning_rate.setter
+    def learning_rate(self, value: Any) -> None:
+        self._set_learning_rate(value)
+
+    def _set_learning_rate(self, value: Any) -> None:
+        kind = type(self).__name__
+        if isinstance(value, schedules.LearningRateSchedule) or (callable(value) and not isinstance(value, Tensor)):
+            if self.decay:
+                raise ValueError(f"{kind}: decay={self.decay} cannot be combined with a schedule: use one of them")
+            self._schedule = value
+            return
+        if self._schedule is not None:
+            raise TypeError(
+                f"the learning rate of this {kind} follows {self._schedule!r} and cannot be set to a number; set it to "
+                "another schedule, or make the optimizer with a number"
+            )
+        try:
+            number = float(value)
+        except (TypeError, ValueError):
+            raise TypeError(
+                f"{kind}: learning_rate must be a number, a schedule or a function without arguments, "
+                f"received {value!r}"
+            ) from None
+        if not number >= 0:
+            raise ValueError(f"{kind}: learning_rate must be >= 0, received {value!r}")
+        device.write(self._learning_rate.data, number)
+
+    def _set_rate(self) -> None:
+        """Set the learning rate for a step, and again before each replay of that step, where it follows the step count."""
+        if self._schedule is not None or self.decay:
+            before_replays(self._follow_steps)
+
+    def _follow_steps(self) -> None:
+        """Work out the next step's learning rate from the step count."""
+        if self._schedule is not None:
+            steps = (int(self._iterations),) if isinstance(self._schedule, schedules.LearningRateSchedule) else ()
+            with outside_program():
+                device.write(self._rate, float(self._schedule(*steps)))
+        elif self.decay:
+            device.write(self._rate, float(self._learning_rate) / (1.0 + self.decay * float(self._iterations)))
+
+    def _move_here(self) -> None:
+        """Take the step count and the learning rate to the device that the variables are on."""
+        for variable in (self._iterations, self._learning_rate):
+            variable.data = device.to_this_device(variable.data)
+        self._rate = device.persistent(np.zeros(1)) if self.decay else self._learning_rate.data.reshape(1)
+
+    def exclude_from_weight_decay(self, var_list: Iterable[Variable] | None = None, var_names=None) -> None:
+        """Leave these variables out of weight decay, and those in whose name one of the patterns is found; before `build`."""
+        if self.built:
+            raise ValueError("exclude_from_weight_decay must be called before the optimizer is built")
+        pattern = re.compile("|".join(var_names)) if var_names else None
+        self._excluded = (set(var_list or ()), pattern)
+
+    def decay_of(self, variable: Variable) -> float:
+        """A variable's weight decay."""
+        variables, pattern = self._excluded
+        excluded = variable in variables or (pattern is not None and pattern.search(variable.name) is not None)
+        return 0.0 if excluded else float(self.weight_decay or 0.0)
+
+    # -------------------- variables and state --------------------
+
+    def build(self, variables: Sequence[Variable]) -> None:
+        """Lay out gradients and slots for trainable variables and move their values into a flat buffer.
+
+        A later call may choose some of the same variables: only those are updated from then on, and `gradient_views`
+        has one view for each. ValueError for a variable that the first call did not have.
+        """
+        for variable in variables:
+            if not isinstance(variable, Variable) or variable.dtype.kind != "f":
+                raise TypeError(f"an optimizer is built for Variables of a float dtype, received {variable!r}")
+        variables = list(dict.fromkeys(variables))
+        if variables and device.is_on_other_device(variables[0].data):
+            with on_device_of(variables[0]):
+                return self.build(variables)
+        if device.is_on_other_device(self._iterations.data):
+            self._move_here()
+        if not self.built:
+            groups: list[Sequence[str]] = [("average",)] * bool(self.use_ema)
+            groups += [("gradient_accumulator",)] * bool(self.gradient_accumulation_steps)
+            groups += self.slots
+            self._slot_names = [name for group in groups for name in group]
+            self._buffers = Buffers(variables, [self.slot_values.get(name, 0.0) for name in self._slot_names])
+            self._slots = self._make_slots(variables, groups)
+            self._positions = {variable: i for i, variable in enumerate(variables)}
+            self._due, self._updates = (device.persistent(np.zeros(1, np.int64)) for _ in range(2))
+            self.built = True
+        self._choose(variables)
+
+    def _choose(self, variables: Sequence[Variable]) -> None:
+        """Update these variables alone from now on; all must be among those that `build` was called for."""
+        if [id(v) for v in variables] == [id(v) for v in self._trainable]:
+            return
+        unknown = [v.path for v in variables if v not in self._positions]
+        if unknown and behaviour.current.optimizers_start_anew:
+            self.built, self._own, self._added = False, [], {}
+            return self.build(variables)
+        if unknown:
+            raise ValueError(
+                f"this {type(self).__name__} was built for other variables and does not know {unknown}: make a new "
+                "optimizer for each model or list of variables, "
+                f"e.g. {type(self).__name__}.from_config(optimizer.get_config())"
+            )
+        self._trainable = list(variables)
+        self._runs = self._buffers.runs(self._trainable, self.decay_of)
+        self._gradients = [self._buffers.gradient(v) for v in self._trainable]
+
+    def _make_slots(self, variables: list[Variable], groups: Sequence[Sequence[str]]) -> dict:
+        made = {}
+        for group in groups:
+            for variable in variables:
+                for name in group:
+                    view = self._buffers.slot(variable, self._slot_names.index(name))
+                    made[variable, name] = Slot(view, self._name_of(variable, name))
+        return made
+
+    @staticmethod
+    def _name_of(variable: Variable, name: str) -> str:
+        return f"{variable.path.replace('/', '_')}_{name}"
+
+    def slot(self, run: Run, name: str) -> Array:
+        """A run's array of the slot of that name; an empty one where this optimizer does without it."""
+        return run.slots[self._slot_names.index(name)] if name in self._slot_names else run.gradients[:0]
+
+    def average(self, variable: Variable) -> Variable:
+        """With use_ema: the moving average of a variable's values."""
+        return self._slots[variable, "average"]
+
+    def add_variable(
+        self, shape, initializer: Any = "zeros", dtype=None, aggregation="none", layout=None, name: str | None = None
+    ) -> Variable:
+        """A state variable of its own, saved after the slots; aggregation and layout have no meaning here."""
+        dtype = np.dtype(np.int64 if dtype == "int" else dtype or config.floatx())
+        value = np.asarray(initializers.get(initializer)(tuple(shape), dtype=dtype.name))  # type: ignore[misc]
+        self._own.append(Variable(value, name=name or f"variable_{len(self._own)}", trainable=False, dtype=dtype))
+        return self._own[-1]
+
+    def add_variable_from_reference(
+        self, reference_variable: Variable, name: str | None = None, initializer: Any = "zeros"
+    ) -> Variable:
+        """A state variable shaped like a trainable one, for an `update_step`; the same again if called again."""
+        key = (reference_variable, name or "var")
+        if key not in self._added:
+            full_name = self._name_of(*key)
+            like = reference_variable
+            self._added[key] = self.add_variable(like.shape, initializer, like.dtype, name=full_name)
+        return self._added[key]
+
+    def add_optimizer_variables(self, trainable_variables, name: Any, initializer: Any = "zeros") -> Any:
+        """A list of state variables, one for each trainable one; of several names, a tuple of such lists."""
+        names = [name] if isinstance(name, str) else list(name)
+        initial = list(initializer) if isinstance(initializer, list | tuple) else [initializer] * len(names)
+        if len(initial) != len(names):
+            raise ValueError(f"there must be an initializer for each name, received {initializer!r} for {names}")
+        made = [
+            [self.add_variable_from_reference(v, *pair) for pair in zip(names, initial, strict=True)]
+            for v in trainable_variables
+        ]
+        lists = tuple([row[i] for row in made] for i in range(len(names)))
+        return lists[0] if isinstance(name, str) else lists
+
+    def _get_variable_index(self, variable: Variable) -> int:
+        """The position of a variable among those that `build` was called for; Keras's guides use this name."""
+        return self._positions[variable]
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """The variables that `update` updates."""
+        self._check_built()
+        return list(self._trainable)
+
+    @property
+    def gradient_views(self) -> list[Array]:
+        """An array for each variable's gradient, to be written before `update`."""
+        self._check_built()
+        return list(self._gradients)
+
+    @property
+    def variables(self) -> list[Variable]:
+        """All state, in Keras's order: step count, learning rate (unless it follows a schedule), slots, others."""
+        rate = [self._learning_rate] if self._schedule is None else []
+        return [self._iterations, *rate, *self._slots.values(), *self._own]
+
+    weights = variables
+
+    def get_weights(self) -> list[Array]:
+        """Copies of all state, in the order of `variables`."""
+        return [variable.numpy() for variable in self.variables]
+
+    def set_weights(self, weights: Sequence[Any]) -> None:
+        """Write all state in place, in the order of `variables`; all are checked before any is written."""
+        own, arrays = self.variables, [np.asarray(weight) for weight in weights]
+        expected, received = [v.shape for v in own], [a.shape for a in arrays]
+        if expected != received:
+            hint = "" if self.built else " It is not built yet: call build(model.trainable_weights) first."
+            raise ValueError(f"{self.name} has state of shapes {expected}, received arrays of shapes {received}.{hint}")
+        assign_all(zip(own, arrays, strict=True))
+
+    def save_own_variables(self, store: Any) -> None:
+        """Put all state into a mapping, under the numbers of `variables`."""
+        for number, variable in enumerate(self.variables):
+            store[str(number)] = variable.numpy()
+
+    def load_own_variables(self, store: Any) -> None:
+        """Write all state from what `save_own_variables` put into a mapping."""
+        self.set_weights([store[str(number)] for number in range(len(store))])
+
+    def _check_built(self) -> None:
+        if not self.built:
+            raise ValueError(f"{type(self).__name__} is not built yet: call build(variables) first")
+
+    # -------------------- gradients of a few rows --------------------
 
     @property
     def takes_rows(self) -> list[bool]:
@@ -64,16 +385,32 @@ class Optimizer(State):
 
     # -------------------- a step --------------------
 
+    def learn(self, loss: Tensor, variables: Iterable[Variable]) -> None:
+        """Make a step that lessens a loss, which was computed while `tape.Recording` (or a GradientTape) was on.
+
+        Variables that the loss does not depend on stay as they are, with a warning; ValueError if it depends on none.
+        """
+        variables = list(variables)
+        if not self.built:
+            self.build(variables)
+        with tape.Recording():
+            scaled = self.scale_loss(loss)
+        reached = _reached(scaled, variables)
+        with on_device_of(reached[0]):
+            self._choose(reached)
+            self.update(gradient([scaled], reached, into=self.gradient_views, as_is=self.takes_rows))
+
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         """Make a step with the gradients in `gradient_views`; every computation is a launch.
 
-        gradients_: what was delivered for each variable, if that can be a RowGradient in place of its view (`takes_rows`).
+        gradients_: those that were delivered for each variable, if one can be a RowGradient in place of its view (`takes_rows`).
         """
         self._check_built()
+        self._set_rate()
         by_rows = {
-            variable: gradient
-            for variable, gradient in zip(self._trainable, gradients_, strict=False)
-            if isinstance(gradient, RowGradient)
+            variable: each
+            for variable, each in zip(self._trainable, gradients_, strict=False)
+            if isinstance(each, RowGradient)
         }
         if self.loss_scale_factor is not None:
             self.unscale(device.persistent(np.array([self.loss_scale_factor], np.float64)))
@@ -108,8 +445,8 @@ class Optimizer(State):
         self.before_runs()
         for run in runs:
             self.step(run)
-        for variable, gradient in by_rows.items():
-            self.step_rows(variable, gradient)
+        for variable, rows in by_rows.items():
+            self.step_rows(variable, rows)
 
     @property
     def _batches(self) -> Array:
@@ -130,8 +467,8 @@ class Optimizer(State):
             for run in self._runs:
                 device.launch(gradients.clip, run.gradients, self.clipvalue)
         elif self.clipnorm:
-            for gradient in self._gradients:
-                self._limit_norm([gradient.reshape(-1)], self.clipnorm)
+            for view in self._gradients:
+                self._limit_norm([view.reshape(-1)], self.clipnorm)
         elif self.global_clipnorm:
             self._limit_norm([run.gradients for run in self._runs], self.global_clipnorm)
 
@@ -151,7 +488,7 @@ class Optimizer(State):
             optimizers.launch(gradients.limit_norm, part, sums, limit)
 
     def before_runs(self) -> None:
-        """What a subclass does once per step, before its runs."""
+        """Called once per step before its runs, for subclasses."""
 
     def step(self, run: Run) -> None:
         """Update one run; here by `update_step` for each of its variables, after weight decay."""
@@ -198,11 +535,10 @@ class Optimizer(State):
             raise ValueError(f"received {len(given)} gradients for {len(variables)} variables")
         if not given:
             return
-        for gradient, variable in zip(given, variables, strict=True):
-            if gradient is not None and np.shape(gradient) != variable.shape:
+        for each, variable in zip(given, variables, strict=True):
+            if each is not None and np.shape(each) != variable.shape:
                 raise ValueError(
-                    f"the gradient of {variable.path!r} must have its shape {variable.shape}, "
-                    f"received {np.shape(gradient)}"
+                    f"the gradient of {variable.path!r} must have its shape {variable.shape}, received {np.shape(each)}"
                 )
         if not self.built:
             self.build(variables)
@@ -212,20 +548,17 @@ class Optimizer(State):
         if missing:
             warn(f"gradients are missing for variables {missing}: they stay as they are")
         with on_device_of(variables[0]):
-            self.choose([v for v, g in zip(variables, given, strict=True) if g is not None])
-            for view, gradient in zip(self.gradient_views, (g for g in given if g is not None), strict=True):
-                source = device.to_this_device(as_tensor(gradient, view.dtype).data)
+            self._choose([v for v, g in zip(variables, given, strict=True) if g is not None])
+            for view, each in zip(self.gradient_views, (g for g in given if g is not None), strict=True):
+                source = device.to_this_device(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)
-            if not self.prepared:  # a schedule reads the step count: nobody has seen to it before recording
-                self.prepare()
-            self.prepared = False
             self.update()
 
     def apply_gradients(self, grads_and_vars: Iterable[tuple[Any, Variable]]) -> Tensor:
         """Make a step with pairs of gradient and variable; returns the step count."""
         pairs = list(grads_and_vars)
-        self.apply([gradient for gradient, _ in pairs], [variable for _, variable in pairs])
+        self.apply([each for each, _ in pairs], [variable for _, variable in pairs])
         return self.iterations
 
     def minimize(self, loss: Any, var_list: Any, tape: GradientTape | None = None) -> Tensor:
@@ -273,3 +606,50 @@ class Optimizer(State):
         assign_all(
             (variable, self.average(variable)) for variable in (self._trainable if var_list is None else var_list)
         )
+
+    # -------------------- configuration --------------------
+
+    def get_config(self) -> dict[str, Any]:
+        """The configuration from which `from_config` makes this optimizer again, without its state."""
+        rate = schedules.serialize(self._schedule) if self._schedule is not None else float(self._learning_rate)
+        values = {
+            "name": self.name,
+            "learning_rate": rate,
+            "weight_decay": self.weight_decay,
+            "clipnorm": self.clipnorm,
+            "global_clipnorm": self.global_clipnorm,
+            "clipvalue": self.clipvalue,
+            "use_ema": self.use_ema,
+            "ema_momentum": self.ema_momentum,
+            "ema_overwrite_frequency": self.ema_overwrite_frequency,
+            "loss_scale_factor": self.loss_scale_factor,
+            "gradient_accumulation_steps": self.gradient_accumulation_steps,
+        }
+        return {**values, "decay": self.decay} if self.decay else values
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """An optimizer from what `get_config` returned."""
+        values = dict(config)
+        if isinstance(values.get("learning_rate"), dict | str):
+            values["learning_rate"] = schedules.get(values["learning_rate"])
+        return cls(**values)
+
+    def __repr__(self) -> str:
+        rate = float(self._learning_rate) if self._schedule is None else self._schedule
+        return f"<{type(self).__name__} learning_rate={rate} iterations={int(self.iterations)}>"
+
+
+def _reached(loss: Tensor, variables: list[Variable]) -> list[Variable]:
+    """The variables that a loss depends on; a warning names the others."""
+    targets = [] if loss.record is None else [(loss.record, loss.index)]
+    missing = set(tape.unreached(targets, [(v.record, v.index) for v in variables]))  # type: ignore[misc]
+    if len(missing) == len(variables):
+        raise ValueError(
+            f"the loss has no gradient for any of the variables {[v.path for v in variables]}: is there an op without gradient "
+            "on the way (argmax, a comparison, a cast to integers), or a value that was computed outside nbkeras.ops?"
+        )
+    if missing:
+        names = [variables[i].path for i in sorted(missing)]
+        warn(f"gradients do not exist for variables {names}: they stay as they are")
+    return [v for i, v in enumerate(variables) if i not in missing]

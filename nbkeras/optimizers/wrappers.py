@@ -63,8 +63,8 @@ class LossScaleOptimizer(Optimizer):
             self._positions = {variable: i for i, variable in enumerate(variables)}
             self.built = True
 
-    def choose(self, variables: Sequence[Variable]) -> None:
-        self.inner_optimizer.choose(variables)
+    def _choose(self, variables: Sequence[Variable]) -> None:
+        self.inner_optimizer._choose(variables)
 
     @property
     def iterations(self) -> Tensor:
@@ -93,9 +93,6 @@ class LossScaleOptimizer(Optimizer):
     @property
     def variables(self) -> list[Variable]:
         return [*super().variables, *self.inner_optimizer.variables]
-
-    def prepare(self) -> None:
-        self.inner_optimizer.prepare()
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         scale = Tensor(self.dynamic_scale.data) if self.built else float(self.initial_scale)
@@ -169,7 +166,7 @@ class OptimizerMap(MutableMapping):
         return iter(self._optimizers)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs to make this map again."""
+        """The configuration from which `from_config` makes this map again."""
         optimizers = {key: registry.serialize(optimizer) for key, optimizer in self._optimizers.items()}
         return {"default_optimizer": registry.serialize(self.default_optimizer), "optimizer_map": optimizers}
 
@@ -184,7 +181,7 @@ class OptimizerMap(MutableMapping):
 class MultiOptimizer(Optimizer):
     """Different optimizers for different variables: those that an OptimizerMap, or a function of a variable, gives.
 
-    loss_scale_factor takes the place of theirs.
+    loss_scale_factor replaces theirs.
     """
 
     def __init__(
@@ -210,7 +207,7 @@ class MultiOptimizer(Optimizer):
 
     @property
     def loss_scale_factor(self) -> float | None:
-        """What the loss is multiplied by; setting it sets it for all of the `optimizers`."""
+        """The factor of the loss; setting it sets that of all `optimizers`."""
         return self._loss_scale_factor
 
     @loss_scale_factor.setter
@@ -228,14 +225,14 @@ class MultiOptimizer(Optimizer):
                 optimizer.build([v for v in variables if self._of[v] is optimizer])
             self._positions = {variable: i for i, variable in enumerate(variables)}
             self.built = True
-        self.choose(variables)
+        self._choose(variables)
 
-    def choose(self, variables: Sequence[Variable]) -> None:
+    def _choose(self, variables: Sequence[Variable]) -> None:
         unknown = [v.path for v in variables if v not in self._of]
         if unknown:
             raise ValueError(f"this MultiOptimizer was built for other variables and does not know {unknown}")
         for optimizer in self.optimizers:
-            optimizer.choose([v for v in variables if self._of[v] is optimizer])
+            optimizer._choose([v for v in variables if self._of[v] is optimizer])
         self._trainable = list(variables)
 
     @property
@@ -264,10 +261,6 @@ class MultiOptimizer(Optimizer):
     @property
     def variables(self) -> list[Variable]:
         return [*super().variables, *[v for optimizer in self.optimizers for v in optimizer.variables]]
-
-    def prepare(self) -> None:
-        for optimizer in self.optimizers:
-            optimizer.prepare()
 
     def update(self, gradients_: Sequence[Any] = ()) -> None:
         given = dict(zip(self._trainable, gradients_, strict=False))

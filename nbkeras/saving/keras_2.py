@@ -105,7 +105,7 @@ _NEWER = ("loss_scale_factor", "gradient_accumulation_steps")
 
 def _metrics(model: Any, compiled: dict[str, Any], weighted: bool) -> Any:
     """Metrics by output under their names in the logs, which tf_keras does not work out again; as given before they are made."""
-    made = model._objectives.by_output
+    made = model._compiled.by_output
     if made is None:
         return _each(compiled["weighted_metrics" if weighted else "metrics"], _metric)
     found = [[_labelled(metric, label) for label, metric, its in entries if its == weighted] for entries in made]

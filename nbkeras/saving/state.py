@@ -8,22 +8,20 @@ does not look.
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator, MutableMapping
 from typing import Any
 
 import numpy as np
 
 from nbkeras.building.inputs import InputLayer
-from nbkeras.building.layer import Layer, layers
+from nbkeras.building.layer import layers
 from nbkeras.building.module import Module
 from nbkeras.building.operation import Operation
-from nbkeras.engine import step_lock
+from nbkeras.engine import step_lock, structures
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.engine.user_errors import warn
 from nbkeras.saving import hdf5
-from nbkeras.training.stepper import Stepper
 
 Array = np.ndarray
 
@@ -33,23 +31,17 @@ def _is_listed(layer: Any) -> bool:
     return getattr(layer, "_graph", None) is not None or hasattr(layer, "_chain")
 
 
-@functools.cache
-def _known(model: bool) -> frozenset[str]:
-    """The attributes that every layer, or model, has."""
-    return frozenset(vars(Stepper(name="any") if model else Layer(name="any")))
-
-
 def _children(layer: Module) -> Iterator[tuple[str, Any]]:
-    known = _known(isinstance(layer, Stepper))
+    known = layer._without_parts
     if _is_listed(layer):
         yield "layers", [each for each in layer.layers if not isinstance(each, Operation)]  # type: ignore[attr-defined]
         known = known | {"_graph", "_chain", "_input"}
     found = {
         _shown(layer, name, value): value
         for name, value in vars(layer).items()
-        if name not in known and isinstance(value, Module | list | tuple | dict)
+        if name not in known and structures.find(Module, value)
     }
-    if isinstance(layer, Stepper) and not _is_listed(layer):
+    if isinstance(getattr(type(layer), "layers", None), property) and not _is_listed(layer):
         found["layers"] = layer.layers  # type: ignore[attr-defined]  # a property of every model, in its place among the attributes
     for name in sorted(found, key=lambda name: (name.startswith("_"), name)):
         yield name, found[name]

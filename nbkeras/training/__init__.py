@@ -1,1 +1,1 @@
-"""Floor 3: models: how they are put together, trained, evaluated, copied and shown."""
+"""Models, and how they are trained: what a model has (compiled losses and metrics, a feed, steps, a loop) and Model itself."""

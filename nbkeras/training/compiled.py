@@ -1,39 +1,16 @@
-"""Floor 3: what `compile` asks for: the loss of each output, their weights, and the metrics, resolved by output names."""
+"""Floor 3: Compiled, the losses and metrics that `compile` was given, for each output, and the weights that training updates."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
-
-import numpy as np
 
 from nbkeras import losses, metrics, ops
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.naming import snake_case
-from nbkeras.engine.registry import nearest
-from nbkeras.engine.tensor import Tensor
-
-
-def per_output(spec: Any, names: list[str], what: str, default: Any = None) -> list:
-    """One entry per output from None, one entry for all, a list, or a dict by output name."""
-    if spec is None:
-        return [default] * len(names)
-    if isinstance(spec, Mapping):
-        for key in spec:
-            if key not in names:
-                raise ValueError(
-                    f"{what} names {key!r}, which is not an output of the model.{nearest(str(key), names)} "
-                    f"Outputs: {names}"
-                )
-        return [spec.get(name, default) for name in names]
-    if isinstance(spec, list | tuple):
-        if len(spec) != len(names):
-            raise ValueError(
-                f"{what} has {len(spec)} entries but the model has {len(names)} outputs {names}: give one entry for "
-                "each, a dict by output name, or a single one for all"
-            )
-        return list(spec)
-    return [spec] * len(names)
+from nbkeras.engine.tensor import Tensor, Variable
+from nbkeras.training.output_matching import Output, per_output
 
 
 def _loss_object(spec: Any) -> Any:
@@ -107,12 +84,23 @@ def function_name(metric: Any) -> str:
     return snake_case(name) if behaviour.current.metric_names_are_snake_case else name.strip("<>")
 
 
-class Objectives:
-    """The losses and metrics of a compiled model. Metrics that depend on shapes are made at the first batch."""
+class Compiled:
+    """The losses and metrics of a compiled model. Metrics that depend on shapes are made at the first batch.
 
-    def __init__(self, loss: Any, loss_weights: Any, metric_specs: Any, weighted_specs: Any):
+    arguments: those of `compile` by name, as they were passed.
+    """
+
+    def __init__(
+        self,
+        loss: Any,
+        loss_weights: Any = None,
+        metric_specs: Any = None,
+        weighted_specs: Any = None,
+        arguments: dict[str, Any] | None = None,
+    ):
         self.loss_spec, self.weights_spec = loss, loss_weights
         self.metric_specs, self.weighted_specs = metric_specs, weighted_specs
+        self.arguments = arguments or {}
         self.loss_tracker = metrics.Mean(name="loss")
         self.names: list[str] | None = None
         self.losses: list = []
@@ -120,6 +108,9 @@ class Objectives:
         self.trackers: list[tuple[str, metrics.Mean]] = []
         self.by_output: list[list[tuple[str, Any, bool]]] | None = None
         self._sorts = behaviour.current.sorts_metrics
+        self.variables: list[Variable] = []  # those that training updates
+        self._weights: list[Variable] = []  # all that there were when those were found
+        self.in_step = False
 
     def resolve(self, names: list[str]) -> None:
         """Match the specifications to the outputs; raises for names and counts that do not fit."""
@@ -174,20 +165,34 @@ class Objectives:
             built.append(entries)
         self.by_output = built
 
-    def compute_loss(self, y_true: list, y_pred: list[Tensor], sample_weight: list, extra: list[Tensor]) -> Tensor:
+    def lists(self, y: Any, y_pred: Any, sample_weight: Any) -> tuple[list, list[Tensor], list]:
+        """Targets, outputs and sample weights as lists with an entry for each output, from the structures that a step has."""
+        outputs = structures.flatten(y_pred)
+        given, nothing = [self._in_order(values) for values in (y, sample_weight)], [None] * len(outputs)
+        targets, weights = (given[0] or nothing), (given[1] or nothing)
+        return targets, outputs, weights * len(outputs) if len(weights) == 1 else weights
+
+    def _in_order(self, values: Any) -> list:
+        """Values by output name, or in a structure, as a list; an empty one for None."""
+        if isinstance(values, dict):
+            return [values.get(name) for name in self.names or []]
+        return [] if values is None else structures.flatten(values)
+
+    def compute_loss(self, y: Any, y_pred: Any, sample_weight: Any, extra: list[Tensor]) -> Tensor:
         """The weighted sum of the outputs' losses and of the layers' own; a scalar tensor."""
+        targets, outputs, weights = self.lists(y, y_pred, sample_weight)
         total: Tensor | None = None
         trackers = iter(self.trackers)
         for position, loss in enumerate(self.losses):
             if loss is None:
                 continue
-            if y_true[position] is None:
+            if targets[position] is None:
                 raise ValueError(
                     f"the loss of output {self.names[position]!r} needs targets, received None"  # type: ignore[index]
                 )
-            value = loss(y_true[position], y_pred[position], sample_weight[position])
+            value = loss(targets[position], outputs[position], weights[position])
             if self.trackers:  # with one loss alone, 'loss' says it
-                next(trackers)[1].update_state(value, sample_weight=_batch_size(y_pred[position]))
+                next(trackers)[1].update_state(value, sample_weight=_batch_size(outputs[position]))
             weight = self.loss_weights[position]
             if weight is not None:
                 value = ops.multiply(value, float(weight))
@@ -201,10 +206,11 @@ class Objectives:
             )
         return total
 
-    def update_metrics(self, y_true: list, y_pred: list[Tensor], sample_weight: list) -> None:
+    def update_metrics(self, y: Any, y_pred: Any, sample_weight: Any) -> None:
         """Add a batch to the metrics' states."""
-        self.build(y_true, y_pred)
-        for target, output, weight, entries in zip(y_true, y_pred, sample_weight, self.by_output or [], strict=True):
+        targets, outputs, weights = self.lists(y, y_pred, sample_weight)
+        self.build(targets, outputs)
+        for target, output, weight, entries in zip(targets, outputs, weights, self.by_output or [], strict=True):
             for _, metric, weighted in entries:
                 if weighted:
                     metric.update_state(target, output, sample_weight=weight)
@@ -218,20 +224,50 @@ class Objectives:
             rest.sort(key=lambda entry: entry[0])
         return [("loss", self.loss_tracker), *[(f"{n}_loss", t) for n, t in self.trackers], *rest]
 
-    def grouped(self) -> list[Any]:
-        """The metrics with those of compile as one."""
+    def metric_objects(self) -> list[Any]:
+        """The metric objects; within a step those of `compile` are one, after the loss's."""
+        if not self.in_step:
+            return [metric for _, metric in self.named()]
         several = self.metric_specs is not None or self.weighted_specs is not None or self.trackers
         return [self.loss_tracker, *([CompiledMetrics(self)] if several else [])]
 
-    def label_checks(self, y_true: list, shapes: list[tuple]) -> list[tuple[str, Any, int | None]]:
-        """(output name, targets, number of classes) of the outputs whose targets are class numbers."""
-        checks = []
-        for name, loss, target, shape in zip(self.names or [], self.losses, y_true, shapes, strict=True):
-            if getattr(loss, "fn", None) is losses.sparse_categorical_crossentropy and target is not None and shape:
+    def outputs(self, names: list[str], shapes: list[tuple]) -> tuple[Output, ...]:
+        """The outputs with these names and shapes, () where one is not known, as their targets are held to them."""
+        self.resolve(names)
+        found = []
+        for name, loss, shape in zip(names, self.losses, shapes, strict=True):
+            classes = ignored = None
+            if getattr(loss, "fn", None) is losses.sparse_categorical_crossentropy and shape:
                 axis, ignored = (loss.constants.get(key) for key in ("axis", "ignore_class"))
-                classes, target = shape[-1 if axis is None else axis], np.asarray(target)
-                checks.append((name, target if ignored is None else target[target != ignored], classes))
-        return checks
+                classes = shape[-1 if axis is None else axis]
+            found.append(Output(name, loss is not None, classes, ignored))
+        return tuple(found)
+
+    # -------------------- in a step --------------------
+
+    def choose_variables(self, model: Any) -> list[Variable]:
+        """The variables that were trainable when the model was compiled or got its weights; freezing waits for `compile`."""
+        weights = model.weights
+        if list(map(id, weights)) != list(map(id, self._weights)):
+            self._weights, self.variables = weights, model.trainable_weights
+        return self.variables
+
+    @contextlib.contextmanager
+    def step(self, thaw: bool) -> Iterator[None]:
+        """A train or test step runs in the block: the user's code there finds the metrics of `compile` as one.
+
+        thaw: variables get gradients though their layer was frozen since the model was compiled.
+        """
+        frozen = [variable for variable in self.variables if thaw and not variable.trainable]
+        before, self.in_step = self.in_step, True
+        for variable in frozen:
+            variable.trainable = True
+        try:
+            yield
+        finally:
+            self.in_step = before
+            for variable in frozen:
+                variable.trainable = False
 
 
 class CompiledMetrics:
@@ -239,22 +275,18 @@ class CompiledMetrics:
 
     name = "compile_metrics"
 
-    def __init__(self, objectives: Objectives):
-        self._objectives = objectives
+    def __init__(self, compiled: Compiled):
+        self._compiled = compiled
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, CompiledMetrics) and other._objectives is self._objectives
+        return isinstance(other, CompiledMetrics) and other._compiled is self._compiled
 
     def __hash__(self) -> int:
-        return id(self._objectives)
+        return id(self._compiled)
 
     def _parts(self) -> list[tuple[str, Any]]:
-        losses = [
-            (f"{name}_loss", tracker) for name, tracker in self._objectives.trackers
-        ]  # which compute_loss updates
-        return losses + [
-            (label, metric) for entries in self._objectives.by_output or [] for label, metric, _ in entries
-        ]
+        losses = [(f"{name}_loss", tracker) for name, tracker in self._compiled.trackers]  # which compute_loss updates
+        return losses + [(label, metric) for entries in self._compiled.by_output or [] for label, metric, _ in entries]
 
     @property
     def variables(self) -> list:
@@ -263,13 +295,7 @@ class CompiledMetrics:
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch: targets and outputs as the model's step got them."""
-        names, outputs = self._objectives.names or [], structures.flatten(y_pred)
-        targets = [y_true.get(name) for name in names] if isinstance(y_true, dict) else structures.flatten(y_true)
-        weights = (
-            structures.flatten(sample_weight) if isinstance(sample_weight, list | tuple | dict) else [sample_weight]
-        )
-        weights = weights * len(outputs) if len(weights) == 1 else weights
-        self._objectives.update_metrics(targets, outputs, weights)
+        self._compiled.update_metrics(y_true, y_pred, sample_weight)
 
     def result(self) -> dict[str, Any]:
         """Their values by name."""

@@ -1,90 +1,205 @@
-"""Floor 3: which of the things that a user passed belongs to which input of a functional model, and whether it may."""
+"""Floor 3: which of the arrays, tensors or symbols that a functional model is given belongs to which of its inputs."""
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from nbkeras.building.graph import Graph, SymbolicTensor
-from nbkeras.data import tables as tabular
-from nbkeras.engine import structures
+from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic
+from nbkeras.data import tables
+from nbkeras.data.arrays import to_array
+from nbkeras.engine import behaviour, structures
 from nbkeras.engine.registry import nearest
-from nbkeras.engine.tensor import Tensor
+from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.layers.embedding import Embedding
+from nbkeras.ops.arguments import as_index
+
+Array = np.ndarray
 
 
-def has_keys(x: Any, model: Any) -> bool:
-    """Whether x has what belongs to the inputs by name: a dict, or a table for a model of several inputs or of a dict."""
-    several = len(model.input_names) > 1 or isinstance(model.input, dict)
-    return isinstance(x, dict) or (several and tabular.is_frame(x))
+class GraphInputs:
+    """The inputs of a graph: takes arrays, tensors or symbols for them, by name or by position, and checks each.
 
+    model: the model's name, for messages. sizes_vary: lengths and sizes of images may be others than those of the inputs, as
+    in a Sequential of Keras: its layers decide.
+    """
 
-def by_key(x: Any, model: Any) -> dict:
-    """The entry of a dict or table for each input, under the input's key or name, in the graph's order; the rest is not used."""
-    names, inputs = model.input_names, model.input
-    wanted = structures.keys(inputs) if isinstance(inputs, dict) else names
-    pairs = list(zip(wanted, names, strict=False))  # fewer keys than names where a key holds several inputs
-    missing = [key for key, name in pairs if key not in x and name not in x]
-    if missing:
-        hints = "".join(nearest(str(key), missing) for key in x if key not in wanted and key not in names)
-        raise ValueError(f"inputs {missing} are missing: received {sorted(x, key=str)}.{hints}")
-    used = [key if key in x else name for key, name in pairs]
-    return {key: x[key] for key in used}
+    def __init__(self, graph: Graph, model: str, sizes_vary: bool = False):
+        self._graph, self._model, self._sizes_vary = graph, model, sizes_vary
 
+    @property
+    def names(self) -> list[str]:
+        """The inputs' names, in the graph's order."""
+        return [name_of(symbol) for symbol in self._graph.input_list]
 
-def by_position(x: Any, model: Any) -> Any:
-    """Inputs that are not in a dict, as they are; ValueError where nobody can tell in which order they must be."""
-    inputs = model.input
-    if isinstance(inputs, dict) and list(inputs) != structures.keys(inputs):
-        raise ValueError(
-            f"the inputs of model {model.name!r} are a dict with the keys {list(inputs)}, and nobody can tell in which "
-            f"order a {type(x).__name__} has them: pass a dict too"
+    # -------------------- what is taken --------------------
+
+    def arrays(self, x: Any) -> tuple[Any, list[Array | None]]:
+        """(structure, arrays) of the data that a user passed: in the inputs' dtypes."""
+        symbols, names = self._graph.input_list, self.names
+        by_key = self._by_key(x) if self._has_keys(x) else None
+        leaves = self._arrays_by_position(x) if by_key is None else list(by_key.values())
+        found: list = []
+        for leaf, symbol, name in zip(leaves, symbols, names, strict=True):
+            if not is_given(leaf, symbol):
+                found.append(None)
+                continue
+            array = fitted(to_array(leaf, f"input {name!r}", symbol.dtype), symbol)
+            self._check_shape((None, *array.shape[1:]), symbol)
+            found.append(array)
+        self.check_numbers(found)
+        if by_key is not None:
+            of = dict(zip(by_key, found, strict=True))
+            return dict.fromkeys(by_key, 0), [of[key] for key in structures.keys(by_key)]
+        return (0 if len(found) == 1 else [0] * len(found)), found
+
+    def tensors(self, inputs: Any) -> list:
+        """The inputs of a call in the graph's order, each in its input's dtype."""
+        if isinstance(inputs, dict):
+            given = list(self._by_key(inputs).values())
+        else:
+            given = self._by_position(inputs)
+        leaves, symbols = structures.flatten(given), self._graph.input_list
+        if len(leaves) != len(symbols):
+            raise ValueError(
+                f"model {self._model!r} expects {len(symbols)} inputs {self.names}, received {len(leaves)}"
+            )
+        return [
+            _cast(self.fit_call(leaf, symbol), symbol.dtype) if is_given(leaf, symbol) else None
+            for leaf, symbol in zip(leaves, symbols, strict=True)
+        ]
+
+    def symbols(self, inputs: Any) -> Any:
+        """Symbolic inputs of a call, checked like arrays; in the structure in which they were given."""
+        if is_symbolic(inputs) and not isinstance(inputs, dict):
+            leaves = structures.flatten(inputs)
+            if len(leaves) == len(self._graph.input_list):
+                pairs = zip(leaves, self._graph.input_list, strict=True)
+                return structures.pack(inputs, [self.fit_call(leaf, symbol) for leaf, symbol in pairs])
+        return inputs
+
+    def fit_call(self, leaf: Any, symbol: SymbolicTensor) -> Any:
+        """One input of a call, by hand or in another model: checked, in the rank of the symbol."""
+        if not behaviour.current.checks_shapes_of_calls:
+            return leaf
+        leaf = fitted(leaf, symbol)
+        self._check_shape(tuple(leaf.shape), symbol)
+        return leaf
+
+    # -------------------- which is which --------------------
+
+    def _has_keys(self, x: Any) -> bool:
+        """Whether x has its arrays by name: a dict, or a table for several inputs or for inputs that are a dict."""
+        several = len(self._graph.input_list) > 1 or isinstance(self._graph.inputs, dict)
+        return isinstance(x, dict) or (several and tables.is_frame(x))
+
+    def _by_key(self, x: Any) -> dict:
+        """The entry of a dict or table for each input, under its key or name, in the graph's order; others are not used."""
+        names, inputs = self.names, self._graph.inputs
+        wanted = structures.keys(inputs) if isinstance(inputs, dict) else names
+        pairs = list(zip(wanted, names, strict=False))  # fewer keys than names where a key holds several inputs
+        missing = [key for key, name in pairs if key not in x and name not in x]
+        if missing:
+            hints = "".join(nearest(str(key), missing) for key in x if key not in wanted and key not in names)
+            raise ValueError(f"inputs {missing} are missing: received {sorted(x, key=str)}.{hints}")
+        used = [key if key in x else name for key, name in pairs]
+        return {key: x[key] for key in used}
+
+    def _by_position(self, x: Any) -> Any:
+        """Inputs that are not in a dict, unchanged; ValueError if their order is not defined."""
+        inputs = self._graph.inputs
+        if isinstance(inputs, dict) and list(inputs) != structures.keys(inputs):
+            raise ValueError(
+                f"the inputs of model {self._model!r} are a dict with the keys {list(inputs)}, and nobody can tell in which "
+                f"order a {type(x).__name__} has them: pass a dict too"
+            )
+        return x
+
+    def _arrays_by_position(self, x: Any) -> list:
+        """The arrays for each input: the one that was passed, or those in a list."""
+        x, count = self._by_position(x), len(self._graph.input_list)
+        leaves = arrays_in_order(x, count)
+        if len(leaves) != count:
+            raise ValueError(
+                f"model {self._model!r} has {count} inputs {self.names}: pass a list of as many arrays or a dict by "
+                f"name; received {len(leaves)}"
+            )
+        return leaves
+
+    # -------------------- checks --------------------
+
+    def _check_shape(self, shape: tuple, symbol: SymbolicTensor) -> None:
+        if self._sizes_vary and symbol.ndim > 2 and len(shape) == symbol.ndim:
+            return
+        fits = (
+            len(shape) == symbol.ndim
+            and all(  # the batch axis may differ: layers that keep states by sample check it
+                a is None or b is None or a == b for a, b in zip(shape[1:], symbol.shape[1:], strict=True)
+            )
         )
-    return x
+        if not fits:
+            raise ValueError(
+                f"input {name_of(symbol)!r} of model {self._model!r} expects shape {symbol.shape}, received {shape}"
+            )
+
+    @cached_property
+    def tables(self) -> dict[int, tuple[int, str]]:
+        """By the position of an input: (rows, layer's name) of the table in which its numbers are looked up."""
+        return tables_of(self._graph)
+
+    def check_numbers(self, arrays: list[Array | None]) -> None:
+        """ValueError for numbers in the arrays, one for each input, that a table has no row for."""
+        for position, (rows, layer) in self.tables.items():
+            array = arrays[position]
+            if array is not None:
+                check_numbers(array, rows, layer, name_of(self._graph.input_list[position]))
 
 
-def arrays_by_position(x: Any, count: int, model: Any) -> list:
-    """The arrays for each input: the one that was passed, or those in a list."""
+def name_of(symbol: SymbolicTensor) -> str:
+    """The name of an input or output: that of the layer that made it."""
+    return symbol.node.layer.name if symbol.node else symbol.name
+
+
+def arrays_in_order(x: Any, count: int) -> list:
+    """The arrays for so many inputs: the one that was passed, or those in a list."""
     if isinstance(x, list | tuple) and any(hasattr(item, "shape") for item in x):
-        if count == 1 and len(x) != 1:
-            return [x]
-        leaves = list(x)
-    elif isinstance(x, list | tuple) and count > 1:
-        leaves = list(x)
-    else:
-        leaves = [x]
-    if len(leaves) != count:
-        raise ValueError(
-            f"model {model.name!r} has {count} inputs {model.input_names}: pass a list of as many arrays or a dict by "
-            f"name; received {len(leaves)}"
-        )
-    return leaves
+        return [x] if count == 1 and len(x) != 1 else list(x)
+    return list(x) if isinstance(x, list | tuple) and count > 1 else [x]
 
 
-def given(value: Any, symbol: SymbolicTensor) -> bool:
+def is_given(value: Any, symbol: SymbolicTensor) -> bool:
     """Whether there is something for an input; ValueError for None where the input is not optional."""
     if value is None and not (symbol.node and getattr(symbol.node.layer, "optional", False)):
-        name = symbol.node.layer.name if symbol.node else symbol.name
         raise ValueError(
-            f"input {name!r} is not optional, received None: pass an array, or make it Input(optional=True)"
+            f"input {name_of(symbol)!r} is not optional, received None: pass an array, or make it Input(optional=True)"
         )
     return value is not None
 
 
 def fitted(value: Any, symbol: SymbolicTensor) -> Any:
     """An array or tensor, with a last axis of size 1 dropped or added where the input has one axis fewer or more."""
-    if isinstance(value, tabular.SparseRows):
+    if isinstance(value, tables.SparseRows):
         return value
     ndim = len(structures.shape_of(value))
     if ndim == symbol.ndim - 1 and symbol.shape[-1] == 1:
-        return keep_mask(value, value[..., None])
+        return _keep_mask(value, value[..., None])
     if ndim == symbol.ndim + 1 and value.shape[-1] == 1:
-        return keep_mask(value, value[..., 0])
+        return _keep_mask(value, value[..., 0])
     return value
 
 
-def keep_mask(source: Any, target: Any) -> Any:
+def _cast(leaf: Any, dtype: np.dtype) -> Any:
+    """A leaf in the input's dtype; wider integers unchanged, since others would come out if they do not fit."""
+    narrower = dtype.kind in "iu" and leaf.dtype.kind in "iu" and not np.can_cast(leaf.dtype, dtype)
+    if leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor):
+        return leaf
+    cast = as_index if dtype in (np.int32, np.int64) else as_tensor  # NaN must not become 0, nor 2.0**40
+    return _keep_mask(leaf, cast(leaf, dtype))
+
+
+def _keep_mask(source: Any, target: Any) -> Any:
     """The target, with the source's mask if it is a tensor."""
     if isinstance(target, Tensor):
         target.mask = source.mask
@@ -94,7 +209,7 @@ def keep_mask(source: Any, target: Any) -> Any:
 # -------------------- numbers that are looked up in a table --------------------
 
 
-def tables(graph: Graph) -> dict[int, tuple[int, str]]:
+def tables_of(graph: Graph) -> dict[int, tuple[int, str]]:
     """By the position of an input: (rows, layer's name) of the smallest table in which its numbers are looked up as they are.
 
     Between an input and its Embedding may be layers that only move elements (Reshape, Flatten, ...) and models' borders.
@@ -107,15 +222,15 @@ def tables(graph: Graph) -> dict[int, tuple[int, str]]:
             continue
         inner = getattr(layer, "_graph", None)
         if inner is not None and len(given) == len(inner.input_list) and not isinstance(node.call_inputs, dict):
-            looked_up = tables(inner)
+            looked_up = tables_of(inner)
         elif len(given) == 1 and isinstance(layer, Embedding) and not node.kwargs.get("reverse"):
             looked_up = {0: (layer.input_dim, layer.name)}
         else:
             looked_up = {}
             if len(given) == 1 and given[0] is not None and layer.output_dtype == "input":
                 position_of.update((id(output), given[0]) for output in structures.flatten(node.outputs))
-        for place, table in looked_up.items():
-            position = given[place]
+        for number, table in looked_up.items():
+            position = given[number]
             if position is not None:
                 found[position] = min(table, found.get(position, table))
     return found
@@ -126,7 +241,7 @@ _largest = np.maximum.reduce
 
 def check_numbers(array: Any, rows: int, layer: str, name: str) -> None:
     """ValueError for numbers outside a table: a kernel cannot say so, and makes NaN of them."""
-    if isinstance(array, tabular.SparseRows):
+    if isinstance(array, tables.SparseRows):
         array = array.values  # 0, the others, is always there
     if not array.size or (array.dtype == np.int32 and _largest(array.view(np.uint32), None) < rows):
         return  # in one pass, 1 us: negative numbers are large ones there

@@ -1,43 +1,80 @@
-"""Floor 3: Model, a graph of layers or a subclass with a call of its own."""
+"""Floor 3: Model, a graph of layers or a subclass with a call of its own, which learns from data.
+
+`fit`, `evaluate` and `predict` put together three objects that know no model: a Feed of batches (feed.py), a Step for a batch
+(step.py) and a Loop over both (loop.py). The step calls `train_step`, `test_step` or `predict_step` below.
+"""
 
 from __future__ import annotations
 
 import collections
-from typing import Any
+import contextlib
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from nbkeras import export, saving
+from nbkeras import export, optimizers, saving
 from nbkeras.building.call_history import OverridableProperty
 from nbkeras.building.graph import Graph, SymbolicTensor, is_symbolic, symbols
-from nbkeras.building.layer import Layer, layers
+from nbkeras.building.layer import Layer, layers, training_phase
+from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.data import batches
-from nbkeras.engine import behaviour, structures
+from nbkeras.data.arrays import first_rows
+from nbkeras.engine import behaviour, step_lock, structures, tape, tensor, user_errors
+from nbkeras.engine.observed import Observed, names_in_methods
 from nbkeras.engine.registry import custom_object_scope, nearest
-from nbkeras.engine.tensor import Tensor, as_tensor, on_own_device, shapes_only
-from nbkeras.engine.user_errors import set_by_init
+from nbkeras.engine.tensor import Tensor, on_own_device, shapes_only
+from nbkeras.engine.user_errors import set_by_init, warn
 from nbkeras.metrics import Mean, Metric
-from nbkeras.ops.arguments import as_index
 from nbkeras.saving import serialization
-from nbkeras.training import input_matching
-from nbkeras.training.loop import Trainer, training_phase
+from nbkeras.training.compiled import Compiled
+from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
+from nbkeras.training.input_matching import GraphInputs, name_of
+from nbkeras.training.loop import Loop, StopFlag
+from nbkeras.training.output_matching import Output
+from nbkeras.training.step import MetricResults, PredictStep, Step, TestStep, TrainStep, log_tensors
 from nbkeras.training.summary import print_summary
 
 Array = np.ndarray
 
 _GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
+_COMPILE = ("optimizer", "loss", "metrics", "loss_weights", "weighted_metrics", "run_eagerly")
+_STEPS = {"train": TrainStep, "test": TestStep, "predict": PredictStep}
 
 
-class Model(Trainer):
-    """Layers that learn together: `Model(inputs, outputs)` from symbolic tensors, or a subclass that writes `call`."""
+class _Known(NamedTuple):
+    """The step and layout for arrays of a shape and dtype that `predict` took unchanged; inputs: check their numbers first."""
+
+    step: Step
+    layout: Layout
+    inputs: GraphInputs | None
+
+
+class Model(Layer):
+    """Layers that learn together: `Model(inputs, outputs)` from symbolic tensors, or a subclass that writes `call`.
+
+    A subclass may override `train_step`, `test_step`, `predict_step`, `compute_loss` and `compute_metrics`.
+    """
+
+    _sizes_vary = False  # whether lengths and sizes of images may be others than those of the inputs
 
     def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
+        self.optimizer: Any = None
+        self.stop_training = self.stop_evaluating = self.stop_predicting = False  # set by callbacks, seen after a batch
+        self.initial_epoch = 0  # where `fit` starts; BackupAndRestore sets it
+        self.jit_compile = True
+        self.steps_per_execution = 1
+        self._run_eagerly = False
+        self._compiled: Compiled | None = None
+        self._steps: dict[str, Step] = {}
+        self._reset_steps()
         self._graph: Graph | None = None
+        self._graph_inputs: GraphInputs | None = None  # those of the graph
         self._extended: Graph | None = None  # the graph with the symbolic losses and metrics that were added
-        self._added_metrics: list[
-            Metric | None
-        ] = []  # what takes those metrics' values, None if they did so themselves
+        self._added_metrics: list[Metric | None] = []  # each takes an added metric's values; None: that did so itself
         self._loss_layers: list[Layer] = []  # those with weights that only such losses need
         self._output_names: list[str] = []
         if (inputs is None) != (outputs is None):
@@ -46,7 +83,8 @@ class Model(Trainer):
             self._set_graph(inputs, outputs)
 
     def _set_graph(self, inputs: Any, outputs: Any) -> None:
-        self._graph, self._tables = Graph(behaviour.current.ends(inputs), behaviour.current.ends(outputs)), None
+        self._graph = Graph(behaviour.current.ends(inputs), behaviour.current.ends(outputs))
+        self._graph_inputs = GraphInputs(self._graph, self.name, self._sizes_vary)
         names = collections.Counter(layer.name for layer in self._graph.layers)
         twice = [name for name, count in names.items() if count > 1]
         if twice:
@@ -85,11 +123,11 @@ class Model(Trainer):
 
     @OverridableProperty
     def input_shape(self) -> Any:
-        return _one_or_all([tensor.shape for tensor in self.inputs])
+        return _one_or_all([symbol.shape for symbol in self.inputs])
 
     @OverridableProperty
     def output_shape(self) -> Any:
-        return _one_or_all([tensor.shape for tensor in self.outputs])
+        return _one_or_all([symbol.shape for symbol in self.outputs])
 
     def _functional(self, what: str) -> Graph:
         if self._graph is None:
@@ -101,7 +139,7 @@ class Model(Trainer):
     @OverridableProperty
     def input_names(self) -> list[str]:
         """Names of the inputs, as in a dict of arrays given to `fit`."""
-        return [] if self._graph is None else [t.node.layer.name if t.node else t.name for t in self._graph.input_list]
+        return [] if self._graph is None else [name_of(symbol) for symbol in self._graph.input_list]
 
     @property
     def output_names(self) -> list[str]:
@@ -272,11 +310,11 @@ class Model(Trainer):
             raise NotImplementedError(
                 f"{type(self).__name__} must define call(self, inputs), or be given inputs and outputs"
             )
-        tensors = self._arrange(inputs)
+        tensors = self._graph_inputs.tensors(inputs)  # type: ignore[union-attr] # set with the graph
         if mask is not None:
-            for tensor, each in zip(tensors, structures.flatten(mask), strict=False):
+            for given, each in zip(tensors, structures.flatten(mask), strict=False):
                 if each is not None:
-                    tensor.mask = each
+                    given.mask = each
         if self._extended is None:
             return _one_or_all(self._graph.run(tensors))
         outputs, losses, values = self._extended.run(tensors)
@@ -286,48 +324,12 @@ class Model(Trainer):
                 metric.update_state(value)
         return _one_or_all(outputs)
 
-    def _arrange(self, inputs: Any) -> list:
-        """The inputs in the graph's order, checked, each in its input's dtype."""
-        graph = self._functional("inputs")
-        by_name = isinstance(inputs, dict)
-        given = (
-            list(input_matching.by_key(inputs, self).values()) if by_name else input_matching.by_position(inputs, self)
-        )
-        leaves = structures.flatten(given)
-        if len(leaves) != len(graph.input_list):
-            raise ValueError(
-                f"model {self.name!r} expects {len(graph.input_list)} inputs {self.input_names}, received {len(leaves)}"
-            )
-        return [
-            _cast(self._called_on(leaf, symbol), symbol.dtype) if input_matching.given(leaf, symbol) else None
-            for leaf, symbol in zip(leaves, graph.input_list, strict=True)
-        ]
-
-    def _called_on(self, leaf: Any, symbol: SymbolicTensor) -> Any:
-        """What the model is called on, in another model or by hand: checked, in the rank of its input."""
-        if not behaviour.current.checks_shapes_of_calls:
-            return leaf
-        leaf = input_matching.fitted(leaf, symbol)
-        self._check_shape(tuple(leaf.shape), symbol)
-        return leaf
-
-    def _check_shape(self, shape: tuple, symbol: SymbolicTensor) -> None:
-        name = symbol.node.layer.name if symbol.node else symbol.name
-        fits = (
-            len(shape) == symbol.ndim
-            and all(  # the batch axis may differ: who keeps states by sample checks it
-                a is None or b is None or a == b for a, b in zip(shape[1:], symbol.shape[1:], strict=True)
-            )
-        )
-        if not fits:
-            raise ValueError(f"input {name!r} of model {self.name!r} expects shape {symbol.shape}, received {shape}")
-
     def _set_masks(self, inputs, masks, outputs) -> None:
         """The outputs carry the masks of the layers that made them."""
 
     def _symbolic_call(self, args, kwargs):
-        if self._graph is not None and args:
-            args = (self._arrange_symbols(args[0]), *args[1:])
+        if self._graph_inputs is not None and args:
+            args = (self._graph_inputs.symbols(args[0]), *args[1:])
         return super()._symbolic_call(args, kwargs)
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
@@ -335,91 +337,531 @@ class Model(Trainer):
         outputs = super().compute_output_spec(*args, **kwargs)
         return outputs if self._graph is None else structures.pack(self._graph.outputs, structures.flatten(outputs))
 
-    def _arrange_symbols(self, inputs: Any) -> Any:
-        """Symbolic inputs checked like arrays; the structure is kept as given."""
-        if is_symbolic(inputs):
-            leaves = structures.flatten(inputs)
-            graph = self._functional("inputs")
-            if not isinstance(inputs, dict) and len(leaves) == len(graph.input_list):
-                pairs = zip(leaves, graph.input_list, strict=True)
-                return structures.pack(inputs, [self._called_on(leaf, symbol) for leaf, symbol in pairs])
-        return inputs
+    # -------------------- compile --------------------
 
-    # -------------------- what training asks --------------------
+    @classmethod
+    def names_read_in_steps(cls) -> frozenset[str]:
+        """The names in methods that the user wrote; ours read attributes of the loop, or that change with `compile`."""
+        return names_in_methods(*(base for base in cls.__mro__[:-1] if not base.__module__.startswith("nbkeras.")))
 
-    def _is_ready(self) -> bool:
+    @on_own_device
+    def compile(
+        self,
+        optimizer="rmsprop",
+        loss=None,
+        metrics=None,
+        loss_weights=None,
+        weighted_metrics=None,
+        run_eagerly=False,
+        steps_per_execution=1,
+        jit_compile="auto",
+        auto_scale_loss=True,
+        **kwargs,
+    ) -> None:
+        """Say how to learn.
+
+        optimizer: name, object or config, None for a train_step with others of its own. loss: name, object or
+        function(y_true, y_pred), one for all outputs, a list, or a dict by output name; likewise loss_weights (numbers),
+        metrics and weighted_metrics (lists of names, functions or objects). run_eagerly: never record, so that Python can
+        look at values in every step. steps_per_execution, jit_compile and auto_scale_loss are accepted and without meaning
+        here.
+        """
+        for key in kwargs:
+            raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, _COMPILE)}")
+        if isinstance(metrics, str) or isinstance(weighted_metrics, str):
+            raise TypeError(
+                f"metrics must be a list, such as metrics=['accuracy'], received {metrics or weighted_metrics!r}"
+            )
+        arguments = {
+            "optimizer": optimizer,
+            "loss": loss,
+            "metrics": metrics,
+            "loss_weights": loss_weights,
+            "weighted_metrics": weighted_metrics,
+            "run_eagerly": run_eagerly,
+            "steps_per_execution": steps_per_execution,
+            "jit_compile": jit_compile,
+        }
+        new_optimizer = optimizers.get(optimizer)
+        compiled = Compiled(loss, loss_weights, metrics, weighted_metrics, arguments)
+        if self.output_names:
+            compiled.resolve(self.output_names)
+        self.optimizer, self._compiled = new_optimizer, compiled
+        self.run_eagerly, self.jit_compile = run_eagerly, bool(jit_compile)
+        self.steps_per_execution = steps_per_execution
+        self.stop_training = False
+        compiled.choose_variables(self)
+        self._reset_steps()
+
+    def _check_compiled(self, purpose: str) -> Compiled:
+        if self._compiled is None:
+            raise RuntimeError(
+                f"you must compile the model before {purpose}: call model.compile(optimizer=..., loss=..., metrics=[...])"
+            )
+        return self._compiled
+
+    @OverridableProperty
+    def compiled(self) -> bool:
+        """Whether `compile` was called."""
+        return self._compiled is not None
+
+    @property
+    def compile_arguments(self) -> dict[str, Any]:
+        """The arguments of `compile` by name, as they were passed."""
+        return {} if self._compiled is None else self._compiled.arguments
+
+    @property
+    def run_eagerly(self) -> bool:
+        """Whether steps are never recorded; may be set at any time."""
+        return self._run_eagerly
+
+    @run_eagerly.setter
+    def run_eagerly(self, value: bool) -> None:
+        self._run_eagerly = bool(value)
+        for step in self._steps.values():
+            step.eagerly = self._run_eagerly
+
+    @OverridableProperty
+    def loss(self) -> Any:
+        """The loss as given to `compile`."""
+        return None if self._compiled is None else self._compiled.loss_spec
+
+    @property
+    def metrics(self) -> list:
+        """The metric objects: the loss's mean first, then those of compile, then those set as attributes.
+
+        In a train_step or test_step those of compile are one object, called as `update_state(y, y_pred)`.
+        """
+        compiled = [] if self._compiled is None else self._compiled.metric_objects()
+        return list(dict.fromkeys([*compiled, *super().metrics]))
+
+    @property
+    def metrics_names(self) -> list[str]:
+        """Names of the values that `evaluate` returns, 'loss' first; complete after the first batch."""
+        if self._overrides("metrics"):
+            return [metric.name for metric in self.metrics]
+        return [] if self._compiled is None else [name for name, _ in self._compiled.named()]
+
+    @on_own_device
+    def reset_metrics(self) -> None:
+        """Set all metrics back to the start."""
+        for metric in self.metrics:
+            metric.reset_state()
+
+    @on_own_device
+    def get_metrics_result(self) -> dict[str, Any]:
+        """Current values of the metrics by name, as tensors; a metric whose result is a dict gives several, by its keys."""
+        if self._overrides("metrics") or self._compiled is None:  # the user says which there are
+            named = [(metric.name, metric) for metric in self.metrics]
+        else:
+            named = self._compiled.named()
+            known = {id(metric) for _, metric in named}
+            named = [*named, *((metric.name, metric) for metric in super().metrics if id(metric) not in known)]
+        return log_tensors({name: metric.result() for name, metric in named}, "get_metrics_result")
+
+    # -------------------- one batch: what a step computes --------------------
+
+    def train_step(self, data: Any) -> dict[str, Any]:
+        """Learn from one batch, (x, y) or (x, y, sample_weight); returns logs by name. Override for a loop of your own."""
+        x, y, sample_weight = batches.unpack_x_y_sample_weight(data)
+        with tape.Recording():
+            y_pred = self._call_in_phase(x, training=True)
+            loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
+        logs = self._measure_batch(loss, x, y, y_pred, sample_weight)
+        del y_pred  # so that the way back may reuse its memory
+        compiled = self._check_compiled("training")
+        variables = compiled.variables or compiled.choose_variables(self)  # none yet before the first `fit`
+        if variables:
+            self.optimizer.learn(loss, variables)
+        return logs
+
+    def test_step(self, data: Any) -> dict[str, Any]:
+        """Measure one batch; returns logs by name."""
+        x, y, sample_weight = batches.unpack_x_y_sample_weight(data)
+        y_pred = self._call_in_phase(x, training=False)
+        loss = self._loss_of(x, y, y_pred, sample_weight, training=False)
+        return self._measure_batch(loss, x, y, y_pred, sample_weight)
+
+    def predict_step(self, data: Any) -> Any:
+        """Outputs for one batch of inputs."""
+        return self._call_in_phase(data[0] if isinstance(data, tuple) else data, training=False)
+
+    def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
+        """The scalar that training minimises; by default the losses of `compile` and those that layers added."""
+        compiled = self._check_compiled("training")
+        if not self.output_names and y_pred is not None:  # without a `call`: a step of one's own makes the outputs
+            self._set_output_names(y_pred)
+            compiled.resolve(self.output_names)
+        return compiled.compute_loss(y, y_pred, sample_weight, self.losses)
+
+    def compute_metrics(self, x, y, y_pred, sample_weight=None) -> dict[str, Any]:
+        """Add a batch to the metrics of `compile` and return all results by name."""
+        compiled = self._check_compiled("metrics")
+        compiled.update_metrics(y, y_pred, sample_weight)
+        return MetricResults(self.get_metrics_result) if compiled.in_step else self.get_metrics_result()
+
+    def _call_in_phase(self, x: Any, training: bool) -> Any:
+        return self(x, training=training) if "training" in self._call_takes else self(x)
+
+    def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Tensor:
+        """`compute_loss`, told of the phase if it takes that: one that a user wrote for Keras 2 does not."""
+        takes = inspect.signature(self.compute_loss).parameters.values()
+        asks = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in takes)
+        return self.compute_loss(x, y, y_pred, sample_weight, **({"training": training} if asks else {}))
+
+    def _measure_batch(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
+        """Add a batch to the loss's mean and to the metrics; returns logs."""
+        size = float(next(leaf for leaf in structures.flatten(x) if leaf is not None).shape[0])
+        self._check_compiled("training").loss_tracker.update_state(loss, sample_weight=size)
+        logs = self.compute_metrics(x, y, y_pred, sample_weight)
+        self.clear_losses()
+        return logs
+
+    def _overrides(self, name: str) -> bool:
+        return getattr(type(self), name) is not getattr(Model, name)
+
+    # -------------------- steps --------------------
+
+    def _step_for(self, kind: str) -> Step:
+        """The train, test or predict step."""
+        step = self._steps.get(kind)
+        if step is None:
+            with tensor.on_gpu(self._gpu):
+                step = _STEPS[kind](functools.partial(self._run_step, kind), self._run_eagerly, self._observed_parts)
+            self._steps[kind] = step
+        return step
+
+    def _run_step(self, kind: str, data: Any) -> Any:
+        """Call the method of a step: the user's, or the one above."""
+        step = getattr(self, f"{kind}_step")
+        if kind == "predict":
+            return step(data)
+        with self._check_compiled(kind).step(thaw=kind == "train"):
+            return step(data)
+
+    def _reset_steps(self) -> None:
+        """Drop the programs of the steps: what they compute has changed."""
+        for step in self._steps.values():
+            step.forget()
+        self._known_inputs: dict[tuple, _Known] = {}  # of predict: see _remember_inputs
+
+    def _observed_parts(self) -> Iterator[Any]:
+        """The objects whose attributes a step may have read."""
+        for layer in self._all_layers():
+            yield layer
+            yield from layer._held(Observed)
+        if self._compiled is not None:
+            yield from self._compiled.losses
+            yield from (metric for _, metric in self._compiled.named())
+
+    # -------------------- data --------------------
+
+    def _data_signature(self) -> Signature:
+        """The inputs and outputs that data are held to."""
+        if not self._is_described():
+            return Signature(complete=self._complete_signature)
+        graph, names = self._graph, self.output_names
+        outputs: tuple[Output, ...] = tuple(map(Output, names or ["output"]))
+        if names and self._compiled is not None:
+            shapes = [()] * len(names) if graph is None else [symbol.shape for symbol in graph.output_list]
+            outputs = self._compiled.outputs(names, shapes)
+        if graph is None:
+            return Signature(None, outputs)
+        steps_of_its_own = self._overrides("train_step") or self._overrides("test_step")  # which take x as it is
+        inputs = None if steps_of_its_own else self._graph_inputs
+        return Signature(inputs, outputs, len(graph.input_list), graph.input_list[0].shape[0])
+
+    def _is_described(self) -> bool:
+        """Whether inputs and outputs are known, or nothing will tell of them."""
         has_no_call = type(self).call is Model.call  # a train_step of its own calls the parts
         return self._graph is not None or bool(self._output_names) or has_no_call
 
+    @on_own_device
+    def _complete_signature(self, x: Any) -> Signature:
+        """Make weights and output names by a dry run on the first rows of x; returns the signature."""
+        structure, arrays = arrays_of(x, lambda leaf: first_rows(leaf, 32))
+        count = min(len(array) for array in arrays if array is not None)
+        if not count:
+            raise ValueError("the data has no samples")
+        rows = structures.pack(structure, [tensor.as_tensor(array[:count]) for array in arrays if array is not None])
+        with training_phase(False):
+            try:
+                with shapes_only():
+                    outputs = self(rows)
+            except tensor.ValueReadError:  # `call` looks at values, so it must have some
+                outputs = self(rows)
+        self.clear_losses()
+        self._set_output_names(outputs)
+        return self._data_signature()
+
     def _set_output_names(self, outputs: Any) -> None:
+        """Name the outputs after their structure."""
         if isinstance(outputs, dict):
             self._output_names = sorted(outputs)
         else:
             count = len(structures.flatten(outputs))
             self._output_names = ["output"] if count == 1 else [f"output_{i + 1}" for i in range(count)]
 
-    def _output_shapes(self) -> list[tuple]:
-        return [()] * len(self._output_names) if self._graph is None else [t.shape for t in self._graph.output_list]
+    # -------------------- fit, evaluate, predict --------------------
 
-    def _fixed_batch_size(self) -> int | None:
-        return None if self._graph is None else self._graph.input_list[0].shape[0]
+    @on_own_device
+    def fit(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        epochs=1,
+        verbose="auto",
+        callbacks=None,
+        validation_split=0.0,
+        validation_data=None,
+        shuffle=True,
+        class_weight=None,
+        sample_weight=None,
+        initial_epoch=0,
+        steps_per_epoch=None,
+        validation_steps=None,
+        validation_batch_size=None,
+        validation_freq=1,
+    ):
+        """Train for `epochs` passes over the data and return the History of losses and metrics by epoch.
 
-    def _input_count(self) -> int:
-        return 1 if self._graph is None else len(self._graph.input_list)
-
-    def _prepare_inputs(self, x: Any) -> tuple[Any, list[Array]]:
-        """(structure, arrays) of what the user passed as x, checked against the inputs and in their dtypes."""
-        if x is None:
-            raise ValueError("x is missing: pass an array, a list or dict of arrays, a generator or a Sequence")
-        steps_of_its_own = self._overrides("train_step") or self._overrides("test_step")  # which take x as it is
-        if self._graph is None or steps_of_its_own:
-            if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") for item in x):
-                x = batches.to_array(x, "x")
-            given = structures.flatten(x)
-            if not given:
-                raise ValueError(f"x holds no array, received {x!r}")
-            return structures.map_leaves(lambda _: 0, x), [batches.to_array(leaf, "x") for leaf in given]
-        symbols_, names = self._graph.input_list, self.input_names
-        by_key = input_matching.by_key(x, self) if input_matching.has_keys(x, self) else None
-        if by_key is None:
-            leaves = input_matching.arrays_by_position(input_matching.by_position(x, self), len(names), self)
+        x: array, list or dict (by input name) of arrays, or a generator or Sequence of batches; y: targets alike. Tables of
+        pandas are matrices, or dicts of columns where there are several inputs; sparse matrices of scipy are made dense batch
+        by batch.
+        validation_data: (x, y) or (x, y, sample_weight) or a stream. verbose: 0 silent, 1 bar, 2 a line per epoch, 'auto'.
+        shuffle: True, False, or 'batch'.
+        """
+        compiled = self._check_compiled("fit")
+        _check_counts(
+            epochs=epochs, initial_epoch=initial_epoch, batch_size=batch_size, steps_per_epoch=steps_per_epoch
+        )
+        _check_counts(validation_steps=validation_steps, validation_batch_size=validation_batch_size)
+        _check_validation(validation_split, validation_freq)
+        training = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle, "training": True}
+        validating = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
+        validation_feed = None
+        if validation_split and validation_data is None:
+            if batches.is_stream(x):
+                raise ValueError("validation_split needs arrays: a generator or Sequence cannot be split")
+            first, last = Examples.of(x, y, sample_weight, self._data_signature()).split(validation_split)
+            feed, validation_feed = first.weighed(class_weight).feed(**training), last.feed(**validating)
         else:
-            leaves = list(by_key.values())
-        arrays: list = []
-        for leaf, symbol, name in zip(leaves, symbols_, names, strict=True):
-            if not input_matching.given(leaf, symbol):
-                arrays.append(None)
-                continue
-            array = input_matching.fitted(batches.to_array(leaf, f"input {name!r}", symbol.dtype), symbol)
-            self._check_shape((None, *array.shape[1:]), symbol)
-            arrays.append(array)
-        if self._tables is None:  # not known yet for this graph
-            self._tables = input_matching.tables(self._graph)
-        self._check_numbers(arrays)
-        if by_key is not None:
-            of = dict(zip(by_key, arrays, strict=True))
-            return dict.fromkeys(by_key, 0), [of[key] for key in structures.keys(by_key)]
-        return (0 if len(arrays) == 1 else [0] * len(arrays)), arrays
+            feed = Feed.of(x, y, sample_weight, class_weight, signature=self._data_signature(), **training)
+            if validation_data is not None:
+                given = (
+                    (validation_data,)
+                    if batches.is_stream(validation_data)
+                    else batches.unpack_x_y_sample_weight(validation_data)
+                )
+                validation_feed = Feed.of(*given, signature=self._data_signature(), **validating)
+        callbacks = self._callback_list(callbacks, verbose, epochs, feed.source.steps)
+        behaviour.current.show_validation(
+            callbacks.callbacks, validation_data, validation_feed and validation_feed.source
+        )
+        validation = None if validation_feed is None else self._test_loop(validation_feed, callbacks)
+        stop = StopFlag(self, "stop_training")
+        stop.clear()
+        self._prepare_to_train(compiled)
+        self.initial_epoch = initial_epoch
+        callbacks.on_train_begin()
+        loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, stop, self.reset_metrics)
+        try:
+            logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
+        finally:  # also when training is interrupted
+            if self.optimizer is not None and self.optimizer.built and int(self.optimizer.iterations):
+                self.optimizer.finalize_variable_values(compiled.variables)
+        callbacks.on_train_end(logs)
+        return callbacks.history
 
-    def _check_numbers(self, arrays: list[Array | None]) -> None:
-        for position, (rows, layer) in (self._tables or {}).items():
-            array = arrays[position]
-            if array is not None:
-                input_matching.check_numbers(array, rows, layer, self.input_names[position])
+    @on_own_device
+    def evaluate(
+        self,
+        x=None,
+        y=None,
+        batch_size=None,
+        verbose="auto",
+        sample_weight=None,
+        steps=None,
+        callbacks=None,
+        return_dict=False,
+    ):
+        """Loss and metrics over the data: a list in the order of `metrics_names` (a number if there is only the loss)."""
+        self._check_compiled("evaluate")
+        _check_counts(batch_size=batch_size, steps=steps)
+        feed = Feed.of(x, y, sample_weight, signature=self._data_signature(), batch_size=batch_size, steps=steps)
+        callbacks = self._callback_list(callbacks, verbose, 1, feed.source.steps, history=False)
+        return _returned(self._test_loop(feed, callbacks).test(), return_dict)
+
+    def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
+        """The model's outputs for x as NumPy arrays, in inference mode; from many threads at once if you like.
+
+        verbose='auto' draws no progress bar (Keras draws one): pass 1 for it.
+        """
+        try:  # here, not in a wrapper around: that would take longer
+            draw = verbose not in ("auto", 0)
+            simple = callbacks is batch_size is steps is None and not draw and type(x) is np.ndarray
+            known = self._known_inputs.get((x.shape, x.dtype, False)) if simple else None
+            if known is not None:  # saves 8 us of checks, more than a small model takes
+                return _predict_known(x, known)
+            return self._predict(x, batch_size, steps, callbacks, draw, simple)
+        except Exception as error:
+            user_errors.shorten(error)
+            raise
+
+    user_errors.is_entry(predict)
+
+    def _predict(
+        self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, draw: bool, simple: bool
+    ) -> Any:
+        """Predict batch by batch; simple: x is one array, and nothing else was asked for."""
+        x = behaviour.current.inputs_to_predict(x)
+        _check_counts(batch_size=batch_size, steps=steps)
+        signature = self._data_signature()
+        feed = Feed.of(x, signature=signature, inputs_only=True, batch_size=batch_size, steps=steps)
+        listens = callbacks is not None or draw
+        callbacks = self._callback_list(callbacks, int(draw), 1, feed.source.steps, history=False) if listens else None
+        stop = StopFlag(self, "stop_predicting") if listens else None
+        loop = Loop("predict", feed, self._step_for("predict"), callbacks, lambda outputs: {"outputs": outputs}, stop)
+        # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
+        alike = callbacks is None and isinstance(feed.source, batches.ArraySource) and feed.source.steps != 1
+        with step_lock.series() if alike else contextlib.nullcontext():
+            parts = loop.predict()
+        if not parts:
+            raise ValueError("predict got no batches")
+        if len(parts) == 1:
+            if simple and isinstance(feed.source, batches.ArraySource):
+                self._remember_inputs(x, feed.source.leaves, feed.layout, False)
+            return parts[0]
+        columns = zip(*(structures.flatten(part) for part in parts), strict=True)
+        return structures.pack(parts[0], [np.concatenate(arrays) for arrays in columns])
+
+    def _remember_inputs(self, x: Array, leaves: list, layout: Layout, whole: bool) -> None:
+        """If x was taken as it is, arrays of its shape and dtype need no look again; whole: those that shall be one batch."""
+        if leaves[0].shape == x.shape and leaves[0].dtype == x.dtype:
+            if len(self._known_inputs) >= 64:
+                self._known_inputs.clear()
+            inputs = self._data_signature().inputs
+            checked = inputs if inputs is not None and inputs.tables else None
+            self._known_inputs[x.shape, x.dtype, whole] = _Known(self._step_for("predict"), layout, checked)
+
+    def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False, reset_metrics=True):
+        """Learn from one batch; returns the loss, or [loss, *metrics], or a dict by name, of this batch."""
+        self._check_compiled("train_on_batch")
+        return self._on_batch("train", x, y, sample_weight, class_weight, return_dict, reset_metrics)
+
+    def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False, reset_metrics=True):
+        """Loss and metrics of one batch; returned as by `train_on_batch`."""
+        self._check_compiled("test_on_batch")
+        return self._on_batch("test", x, y, sample_weight, None, return_dict, reset_metrics)
+
+    def predict_on_batch(self, x):
+        """Outputs of one batch."""
+        simple = type(x) is np.ndarray
+        known = self._known_inputs.get((x.shape, x.dtype, True)) if simple else None
+        if known is not None:
+            return _predict_known(x, known)
+        examples = Examples.of(x, None, None, self._data_signature())
+        outputs = self._step_for("predict")(examples.batch(), examples.layout)
+        if simple:
+            self._remember_inputs(x, examples.leaves, examples.layout, True)
+        return outputs
+
+    @on_own_device
+    def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
+        examples = Examples.of(x, y, sample_weight, self._data_signature()).weighed(class_weight)
+        batch = examples.batch()
+        if not batch.size:
+            raise ValueError("the data has no samples")
+        if reset_metrics:
+            self.reset_metrics()
+        if kind == "train":
+            self._prepare_to_train(self._check_compiled("train_on_batch"))
+        return _returned(self._logs(self._step_for(kind)(batch, examples.layout))(), return_dict)
+
+    # -------------------- what loops need --------------------
+
+    def _prepare_to_train(self, compiled: Compiled) -> None:
+        """Build the optimizer for the trainable weights; again if they changed since."""
+        variables = compiled.choose_variables(self)
+        if not variables and not self._overrides("train_step"):
+            warn(f"model {self.name!r} has no trainable weights: losses and metrics are all there is")
+        if variables and self.optimizer is not None:
+            self.optimizer.build(variables)
+        elif variables and not self._overrides("train_step"):
+            raise ValueError(f"model {self.name!r} was compiled with optimizer=None: give one to train it")
+
+    def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:
+        """The logs so far as a function, so that only who looks at them pays for them; own: those that a step returned."""
+        return lambda: {name: _logged(value) for name, value in (own or self.get_metrics_result()).items()}
+
+    def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
+        stop = StopFlag(self, "stop_evaluating")
+        return Loop("test", feed, self._step_for("test"), callbacks, self._logs, stop, self.reset_metrics)
+
+    def _callback_list(
+        self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True
+    ) -> CallbackList:
+        """The callbacks as one."""
+        if isinstance(callbacks, CallbackList):
+            return callbacks
+        verbose = 1 if verbose == "auto" else verbose
+        return CallbackList(
+            callbacks,
+            add_history=history,
+            add_progbar=bool(verbose),
+            model=self,
+            verbose=verbose,
+            epochs=epochs,
+            steps=steps,
+        )
+
+
+def _predict_known(x: Array, known: _Known) -> Any:
+    step, layout, inputs = known
+    if inputs is not None:
+        inputs.check_numbers([x])
+    return step(batches.Batch([x], slice(None), len(x)), layout)
+
+
+def _returned(logs: dict[str, Any], return_dict: bool) -> Any:
+    """Logs as a method returns them: by name, as a list, or the one number."""
+    if return_dict:
+        return logs
+    values = list(logs.values())
+    return values[0] if len(values) == 1 else values
+
+
+_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}  # of counts that may not be None; of others 1
+
+
+def _check_counts(**counts: Any) -> None:
+    """ValueError for what no number of samples, batches or epochs can be."""
+    for name, value in counts.items():
+        least = _LEAST.get(name, 1)
+        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if (value is None and name not in _LEAST) or (whole and value >= least):
+            continue
+        raise ValueError(f"{name} must be a {'positive' if least else 'non-negative'} integer, received {value!r}")
+
+
+def _check_validation(split: Any, frequency: Any) -> None:
+    """ValueError for what is no part of the data, and for what says of no epoch whether to validate after it."""
+    number = isinstance(split, int | float | np.number) and not isinstance(split, bool)
+    if split is not None and not (number and 0 <= split < 1):
+        raise ValueError(f"validation_split must be between 0 and 1, received {split!r}")
+    if isinstance(frequency, str) or not hasattr(frequency, "__contains__"):  # else the epochs after which
+        _check_counts(validation_freq=frequency)
+
+
+def _logged(value: Any) -> float | Array:
+    """A metric's value in the logs: a number, or an array where the metric has several (one for each threshold)."""
+    return value.item() if value.size == 1 else np.asarray(value)
 
 
 def _one_or_all(values: Any) -> Any:
     """The one value in a list or tuple of one, as Keras 3's functional models have it."""
     return values[0] if isinstance(values, list | tuple) and len(values) == 1 else values
-
-
-def _cast(leaf: Any, dtype: np.dtype) -> Any:
-    """In the input's dtype; wider integers as they are, since others would come out if they do not fit."""
-    narrower = dtype.kind in "iu" and leaf.dtype.kind in "iu" and not np.can_cast(leaf.dtype, dtype)
-    if leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor):
-        return leaf
-    cast = as_index if dtype in (np.int32, np.int64) else as_tensor  # NaN must not become 0, nor 2.0**40
-    return input_matching.keep_mask(leaf, cast(leaf, dtype))
 
 
 def _output_names(graph: Graph) -> list[str]:
@@ -428,8 +870,8 @@ def _output_names(graph: Graph) -> list[str]:
         return sorted(graph.outputs)
     names: dict[str, None] = {}
     numbers: dict[str, int] = {}  # the next one to try for each name
-    for tensor in graph.output_list:
-        name = base = tensor.node.layer.name if tensor.node else tensor.name
+    for symbol in graph.output_list:
+        name = base = name_of(symbol)
         while name in names:
             numbers[base] = numbers.get(base, 0) + 1
             name = f"{base}_{numbers[base]}"

@@ -7,11 +7,12 @@ from typing import Any
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.inputs import Input, InputLayer
 from nbkeras.building.layer import Layer, layers
-from nbkeras.data import batches
+from nbkeras.data.arrays import to_array
 from nbkeras.engine.naming import unique_name
 from nbkeras.engine.tensor import on_own_device
 from nbkeras.saving import serialization
-from nbkeras.training import input_matching
+from nbkeras.training.feed import Signature
+from nbkeras.training.input_matching import arrays_in_order
 from nbkeras.training.model import Model
 
 
@@ -20,6 +21,8 @@ class Sequential(Model):
 
     Without an input shape the weights are made at the first call, `fit` or `build`.
     """
+
+    _sizes_vary = True  # as in Keras: the layers decide
 
     def __init__(self, layers=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
@@ -77,7 +80,7 @@ class Sequential(Model):
         if not self._chain:
             raise TypeError("there are no layers in the model")
         layer = self._chain.pop()
-        self._graph = None
+        self._graph = self._graph_inputs = None
         if self._input is not None:
             layer._inbound_nodes.pop()
             if self._chain:
@@ -127,23 +130,21 @@ class Sequential(Model):
             shape = tuple(inputs.shape)
             self.build(shape if self.stateful else (None, *shape[1:]))
 
-    def _prepare_inputs(self, x):
-        if self._graph is None and x is not None:
-            if isinstance(x, dict):
-                raise ValueError(
-                    f"Sequential {self.name!r} has no input yet whose name a dict could have, received {list(x)}: pass an "
-                    "array, or start with an Input or input_shape"
-                )
-            (x,) = input_matching.arrays_by_position(x, 1, self)
-            shape = tuple((x if hasattr(x, "shape") else batches.to_array(x, "x")).shape)
-            batch = None if not self.stateful else min(32, shape[0])
-            self.build((batch, *shape[1:]))
-        return super()._prepare_inputs(x)
+    def _is_described(self) -> bool:
+        return self._graph is not None
 
-    def _check_shape(self, shape, symbol) -> None:
-        """Lengths and sizes of images may be others than those it was built for, as in Keras: its layers decide."""
-        if symbol.ndim <= 2 or len(shape) != symbol.ndim:
-            super()._check_shape(shape, symbol)
+    def _complete_signature(self, x: Any) -> Signature:
+        """Build for inputs of x's shape."""
+        if isinstance(x, dict):
+            raise ValueError(
+                f"Sequential {self.name!r} has no input yet whose name a dict could have, received {list(x)}: pass an "
+                "array, or start with an Input or input_shape"
+            )
+        (x,) = arrays_in_order(x, 1)
+        shape = tuple((x if hasattr(x, "shape") else to_array(x, "x")).shape)
+        batch = None if not self.stateful else min(32, shape[0])
+        self.build((batch, *shape[1:]))
+        return self._data_signature()
 
     def get_config(self):
         """The layers in order."""

@@ -125,22 +125,36 @@ def test_a_gan_is_recorded_and_both_learning_rates_follow_their_schedules():
         np.testing.assert_array_equal(a, b)
 
 
-def test_a_schedule_that_the_loop_does_not_know_of_is_followed_too():
-    """By running the step eagerly: its optimizer is no attribute of the model."""
-    hidden = optimizers.SGD(optimizers.schedules.PiecewiseConstantDecay([0], [1.0, 0.0]))
+def model_of_updates(count, rates):
+    """A model whose step lets an optimizer that is no attribute of it add -rate to the weights, `count` times."""
+    hidden = optimizers.SGD(optimizers.schedules.PiecewiseConstantDecay([0], rates))
 
     class Own(Model):
         def train_step(self, data):
-            before = self.trainable_variables[0]
-            hidden.apply([ops.ones(before.shape)], [before])
-            return {"sum": ops.sum(before)}
+            weight = self.trainable_variables[0]
+            for _ in range(count):
+                hidden.apply([ops.ones(weight.shape)], [weight])
+            return {"sum": ops.sum(weight)}
 
     inputs = Input((4,))
     model = Own(inputs, layers.Dense(1, kernel_initializer="zeros")(inputs))
     model.compile("sgd")
-    with pytest.warns(UserWarning, match="runs eagerly"):
-        model.fit(X, Y, 8, verbose=0)
+    return model
+
+
+def test_a_recorded_step_follows_the_schedule_of_an_optimizer_that_is_no_attribute_of_the_model():
+    model = model_of_updates(1, [1.0, 0.0])
+    model.fit(X, Y, 8, verbose=0)
+    assert model._steps["train"].recordings == 1
     np.testing.assert_array_equal(model.get_weights()[0], np.full((4, 1), -1))
+
+
+def test_a_step_with_two_updates_by_one_schedule_runs_eagerly():
+    """The second rate depends on the count of steps after the first update."""
+    model = model_of_updates(2, [1.0, 0.25])
+    with pytest.warns(UserWarning, match="runs eagerly"):
+        model.fit(X, Y, 16, verbose=0)
+    np.testing.assert_array_equal(model.get_weights()[0], np.full((4, 1), -1.75))
 
 
 def test_metrics_added_in_calls():
@@ -393,7 +407,7 @@ def test_weights_without_gradients():
     assert changed == {"used/kernel", "used/bias"}
     model = Model(inputs, whole_numbers)
     model.compile("sgd", "mse")
-    with pytest.raises(ValueError, match="no gradient for any of its variables"):
+    with pytest.raises(ValueError, match="no gradient for any of the variables .*unused/kernel"):
         model.fit(X, Y, verbose=0)
 
 

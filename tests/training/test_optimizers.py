@@ -68,7 +68,6 @@ def test_replay_equals_eager(case):
         parts = split(gradients)
         eager.apply(parts, eager_variables)
         write(replayed, parts)
-        replayed.prepare()
         if step == 0:
             with device.record(program):
                 replayed.update()
@@ -169,7 +168,6 @@ def test_state_never_becomes_subnormal(case):
             variable.assign(np.full(variable.shape, 2 * tiny, np.float32))
     write(optimizer, [np.full(v.shape, 1e-30, np.float32) for v in variables])
     for _ in range(60):
-        optimizer.prepare()
         optimizer.update()
     for variable in optimizer.variables:
         value = np.abs(variable.numpy())

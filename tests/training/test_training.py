@@ -271,8 +271,8 @@ def test_predict_on_batch_goes_the_way_of_predict(data, monkeypatch):
     """Known arrays are not looked at again, and one batch of them stays one batch: `predict` of as many rows has three."""
     x, _ = data
     model, prepared = network(), []
-    prepare = model._prepare_inputs
-    monkeypatch.setattr(model, "_prepare_inputs", lambda given: prepared.append(len(given)) or prepare(given))
+    convert = model._graph_inputs.arrays
+    monkeypatch.setattr(model._graph_inputs, "arrays", lambda given: prepared.append(len(given)) or convert(given))
     expected = model.predict(x, batch_size=len(x))
     for _ in range(3):
         np.testing.assert_array_equal(model.predict_on_batch(x), expected)

@@ -219,7 +219,6 @@ def test_optimizers_equal_keras_eager_and_replayed(case):
         for step, gradients in enumerate(REFERENCE["gradients"]):
             for view, gradient in zip(optimizer.gradient_views, split(gradients), strict=True):
                 device.write(view, gradient)
-            optimizer.prepare()
             if step == 0:
                 with device.record(program):
                     optimizer.update()

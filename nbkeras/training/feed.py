@@ -1,0 +1,201 @@
+"""Floor 3: Feed, the batches of what a user passed to `fit`, `evaluate` or `predict`, and the layout of their arrays."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbkeras.data import tables
+from nbkeras.data.arrays import samples_of, split_validation, to_array
+from nbkeras.data.batches import (
+    ArraySource,
+    Batch,
+    Source,
+    Stream,
+    StreamSource,
+    is_stream,
+    pack_x_y_sample_weight,
+    unpack,
+)
+from nbkeras.engine import behaviour, structures
+from nbkeras.training import output_matching
+from nbkeras.training.input_matching import GraphInputs
+from nbkeras.training.output_matching import Output
+
+Array = np.ndarray
+
+
+class Signature(NamedTuple):
+    """The inputs and outputs of a model, to which its data are held.
+
+    inputs: those of a graph; None takes arrays in any structure. input_count: how many there are, as far as that is known.
+    batch_size: the one that the inputs were described with. complete: of a model without weights: builds it for an x and
+    returns its signature.
+    """
+
+    inputs: GraphInputs | None = None
+    outputs: tuple[Output, ...] = (Output("output"),)
+    input_count: int = 1
+    batch_size: int | None = None
+    complete: Callable[[Any], Signature] | None = None
+
+    def read(self, x: Any) -> tuple[Any, list[Array | None]]:
+        """(structure, arrays) of inputs: checked and converted."""
+        return arrays_of(x) if self.inputs is None else self.inputs.arrays(x)
+
+
+def arrays_of(
+    x: Any, convert: Callable[[Any], Array] = lambda leaf: to_array(leaf, "x")
+) -> tuple[Any, list[Array | None]]:
+    """(structure, arrays) of inputs in any structure; convert(leaf) makes an array of each."""
+    if isinstance(x, list | tuple) and x and not any(hasattr(item, "shape") for item in x):
+        x = to_array(x, "x")
+    leaves = structures.flatten(x)
+    if not leaves:
+        raise ValueError(f"x holds no array, received {x!r}")
+    return structures.map_leaves(lambda _: 0, x), [convert(leaf) for leaf in leaves]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """The structures of x and y, which make x, y and sample weights of a batch's flat list of leaves."""
+
+    x: Any  # structures of placeholders
+    y: Any
+    inputs: int
+    targets: int
+
+    @cached_property
+    def key(self) -> str:
+        """A text that tells layouts apart: structures may hold dicts and lists, which do not hash."""
+        return repr(self)
+
+    def pack(self, leaves: list) -> Any:
+        """x, (x, y) or (x, y, sample_weight), in the structures in which the user passed them."""
+        end = self.inputs + self.targets
+        x, y, weights = structures.pack(self.x, leaves[: self.inputs]), leaves[self.inputs : end], leaves[end:]
+        packed = dict(zip(self.y, y, strict=True)) if isinstance(self.y, dict) else structures.pack(self.y, y or [None])
+        if all(target is None for target in y):
+            packed = None
+        if all(weight is None for weight in weights):
+            return pack_x_y_sample_weight(x, packed)
+        return x, packed, weights[0] if len(weights) == 1 else weights
+
+
+class Examples(NamedTuple):
+    """Inputs, targets and sample weights as one flat list of arrays, converted and checked."""
+
+    layout: Layout
+    leaves: list[Array | None]
+    signature: Signature
+
+    @classmethod
+    def of(cls, x: Any, y: Any, sample_weight: Any, signature: Signature) -> Examples:
+        """Examples for a model with this signature; ValueError for what does not fit it."""
+        if x is None:
+            raise ValueError("x is missing: pass an array, a list or dict of arrays, a generator or a Sequence")
+        x = x.tocsr() if tables.is_sparse(x) else x  # a dok_matrix is a dict
+        if signature.complete is not None:
+            signature = signature.complete(x)
+        outputs, names = signature.outputs, [output.name for output in signature.outputs]
+        structure, inputs = signature.read(x)
+        y = output_matching.fill_outputs_without_loss(y, outputs)
+        sample_weight = output_matching.fill_outputs_without_loss(sample_weight, outputs)
+        y_structure, targets = (None, []) if y is None else output_matching.match_targets(y, names)
+        targets = behaviour.current.targets(targets)
+        weights = output_matching.match_sample_weights(sample_weight, names, len(targets))
+        for output, target in zip(outputs, targets, strict=False):
+            output.check_targets(target)
+        layout = Layout(structure, y_structure, len(inputs), len(targets))
+        return cls(layout, [*inputs, *targets, *weights], signature)
+
+    def weighed(self, class_weight: Any) -> Examples:
+        """The same with class weights multiplied into the sample weights."""
+        layout, leaves = self.layout, list(self.leaves)
+        if class_weight is None or not layout.targets:
+            return self
+        of_outputs = output_matching.match_class_weights(
+            class_weight, [output.name for output in self.signature.outputs]
+        )
+        for position, of_classes in enumerate(of_outputs):
+            target, at = leaves[layout.inputs + position], layout.inputs + layout.targets + position
+            if of_classes is not None and target is not None:
+                leaves[at] = output_matching.weigh_classes(target, of_classes, leaves[at])
+        return self._replace(leaves=leaves)
+
+    def split(self, fraction: float) -> tuple[Examples, Examples]:
+        """The first examples and the last `fraction` of them, as for validation."""
+        first, last = split_validation(self.leaves, fraction)
+        return self._replace(leaves=first), self._replace(leaves=last)
+
+    def batch(self) -> Batch:
+        """All in one batch."""
+        return Batch(self.leaves, slice(None), samples_of(self.leaves))
+
+    def feed(
+        self,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        shuffle: bool | str = False,
+        training: bool = False,
+    ) -> Feed:
+        """Batches of them; see `Feed.of`."""
+        size = self.signature.batch_size if batch_size is None else batch_size
+        return Feed(ArraySource(self.leaves, size, shuffle, steps, training), self.layout)
+
+
+class Feed:
+    """Batches, epoch by epoch, and the layout that makes x, y and sample weights of their leaves."""
+
+    def __init__(self, source: Source, layout: Layout):
+        self.source, self.layout = source, layout
+
+    @classmethod
+    def of(
+        cls,
+        x: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        class_weight: Any = None,
+        *,
+        signature: Signature,
+        inputs_only: bool = False,
+        batch_size: int | None = None,
+        steps: int | None = None,
+        shuffle: bool | str = False,
+        training: bool = False,
+    ) -> Feed:
+        """Batches of arrays, lists, dicts or tables, or of a stream (a generator, a Sequence, a data loader).
+
+        signature: of the model that they are for. inputs_only: leave out targets and weights that a stream yields.
+        batch_size: without meaning for a stream. steps: how many batches an epoch has. training: an epoch of so many steps
+        goes on where the last one stopped.
+        """
+        if not is_stream(x):
+            examples = Examples.of(x, y, sample_weight, signature).weighed(class_weight)
+            return examples.feed(batch_size, steps, shuffle, training)
+        for name, given in (("y", y), ("sample_weight", sample_weight)):
+            if given is not None:
+                raise ValueError(
+                    f"{name} must not be given when x is a generator or a Sequence: it yields (x, y) or (x, y, "
+                    "sample_weight) itself"
+                )
+
+        def examples_of(item: Any) -> Examples:
+            own, targets, weights = unpack(item, signature.input_count)
+            return Examples.of(own, None if inputs_only else targets, None if inputs_only else weights, signature)
+
+        def leaves_of(item: Any) -> list[Array | None]:
+            examples = examples_of(item)
+            if examples.layout != layout:
+                raise ValueError("a generator's batches must all have the same structure")
+            return examples.weighed(class_weight).leaves
+
+        stream = Stream(x)
+        first = examples_of(stream.first).weighed(class_weight)
+        layout, signature = first.layout, first.signature
+        return cls(StreamSource(stream, leaves_of, steps, bool(shuffle), training), layout)

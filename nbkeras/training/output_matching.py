@@ -1,0 +1,136 @@
+"""Floor 3: which of the targets, sample weights and class weights that a user passed belongs to which output of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from nbkeras import config
+from nbkeras.data import arrays, tables
+from nbkeras.engine.registry import nearest
+
+Array = np.ndarray
+
+
+class Output(NamedTuple):
+    """One output of a model, as its targets are held to it.
+
+    classes: how many there are, if the targets are class numbers; ignored: the class number that stands for no class.
+    """
+
+    name: str
+    has_loss: bool = True
+    classes: int | None = None
+    ignored: int | None = None
+
+    def check_targets(self, targets: Array | None) -> None:
+        """ValueError for class numbers that do not exist: a kernel cannot say so."""
+        if targets is None or self.classes is None:
+            return
+        targets = np.asarray(targets)
+        if self.ignored is not None:
+            targets = targets[targets != self.ignored]
+        if not targets.size:
+            return
+        low, high = targets.min(), targets.max()
+        if not (low >= 0 and high < self.classes):  # NaN is not either
+            raise ValueError(
+                f"targets of output {self.name!r} are class numbers from {low} to {high}, but the output has "
+                f"{self.classes} units, so they must be 0 to {self.classes - 1}"
+            )
+
+
+def per_output(given: Any, names: list[str], what: str, default: Any = None) -> list:
+    """One entry per output from None, one entry for all, a list, or a dict by output name."""
+    if given is None:
+        return [default] * len(names)
+    if isinstance(given, Mapping):
+        for key in given:
+            if key not in names:
+                raise ValueError(
+                    f"{what} names {key!r}, which is not an output of the model.{nearest(str(key), names)} "
+                    f"Outputs: {names}"
+                )
+        return [given.get(name, default) for name in names]
+    if isinstance(given, list | tuple):
+        if len(given) != len(names):
+            raise ValueError(
+                f"{what} has {len(given)} entries but the model has {len(names)} outputs {names}: give one entry for "
+                "each, a dict by output name, or a single one for all"
+            )
+        return list(given)
+    return [given] * len(names)
+
+
+def fill_outputs_without_loss(values: Any, outputs: Sequence[Output]) -> Any:
+    """Values for the outputs that have a loss, or the one value, as a list with None for the others; else unchanged."""
+    have_loss = [output.has_loss for output in outputs]
+    listed = list(values) if isinstance(values, list | tuple) else [values]
+    if values is None or isinstance(values, dict) or all(have_loss) or len(listed) != sum(have_loss):
+        return values
+    return [listed.pop(0) if has else None for has in have_loss]
+
+
+def match_targets(y: Any, names: list[str]) -> tuple[Any, list[Array | None]]:
+    """(structure, one array or None per output) of targets given as an array, a list, or a dict or table by output name."""
+    if len(names) > 1 and tables.is_frame(y):
+        y = dict(tables.columns_of(y))
+    if isinstance(y, dict) or (len(names) > 1 and isinstance(y, list | tuple)):
+        entries = per_output(y, names, "y")
+        found = [None if e is None else arrays.to_array(e, f"y[{n!r}]") for n, e in zip(names, entries, strict=True)]
+        return (dict.fromkeys(names, 0) if isinstance(y, dict) else [0] * len(names)), found
+    if isinstance(y, list | tuple) and len(y) == 1 and getattr(y[0], "ndim", 0) >= 1:
+        y = y[0]
+    if len(names) > 1:
+        raise ValueError(
+            f"the model has {len(names)} outputs {names}: y must be a list of as many arrays, or a dict by output name; "
+            f"received one {type(y).__name__}"
+        )
+    return 0, [arrays.to_array(y, "y")]
+
+
+def match_sample_weights(sample_weight: Any, names: list[str], targets: int) -> list[Array | None]:
+    """One array or None of sample weights per target."""
+    if sample_weight is None or not targets:
+        return [None] * targets
+    several = isinstance(sample_weight, dict) or (
+        isinstance(sample_weight, list | tuple) and len(names) > 1 and len(sample_weight) == len(names)
+    )
+    entries = per_output(sample_weight, names, "sample_weight") if several else [sample_weight] * len(names)
+    found = []
+    for entry in entries:
+        array = None if entry is None else arrays.to_array(entry, "sample_weight", config.floatx())
+        if array is not None and not np.isfinite(array).all():
+            raise ValueError("sample_weight holds NaN or infinity")
+        found.append(array)
+    return found
+
+
+def match_class_weights(class_weight: Any, names: list[str]) -> list[dict | None]:
+    """A dict from class number to weight, or None, per output, of one dict, a dict by output name or a list."""
+    by_name = (len(names) > 1 and isinstance(class_weight, list | tuple)) or (
+        isinstance(class_weight, dict) and class_weight and all(isinstance(key, str) for key in class_weight)
+    )
+    if not by_name and len(names) > 1:
+        raise ValueError(
+            f"class_weight of a model with the outputs {names} must be a dict by output name of dicts, or a list of them"
+        )
+    return per_output(class_weight, names, "class_weight") if by_name else [class_weight]
+
+
+def weigh_classes(targets: Array, of_classes: dict, given: Array | None) -> Array:
+    """Sample weights from weights of classes, multiplied by those that were given."""
+    weights = arrays.class_weights(targets, of_classes)
+    if given is not None:
+        axes = max(weights.ndim, given.ndim)
+        factors = [each.reshape(each.shape + (1,) * (axes - each.ndim)) for each in (weights, given)]
+        try:
+            weights = np.multiply(*factors)
+        except ValueError:
+            raise ValueError(
+                f"sample_weight of shape {given.shape} does not fit class_weight's weights of targets, of shape "
+                f"{weights.shape}: give one weight for each sample, or for each target"
+            ) from None
+    return np.ascontiguousarray(weights, config.floatx())

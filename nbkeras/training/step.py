@@ -1,0 +1,154 @@
+"""Floor 3: Step, a function of a batch that is recorded at the first batch of its shapes and replayed from then on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+
+from nbkeras.building.layer import training_phase
+from nbkeras.data.batches import Batch
+from nbkeras.engine import structures, tensor
+from nbkeras.engine.observed import observe
+from nbkeras.engine.program import Program, ProgramCache
+from nbkeras.engine.tensor import Tensor
+from nbkeras.training.feed import Layout
+
+Array = np.ndarray
+
+
+class Step:
+    """Runs `function` on batches, in inference; a program is recorded once for each layout, shapes and dtypes.
+
+    function(data) gets x, (x, y) or (x, y, sample_weight) as tensors and returns tensors in any structure; all that it computes
+    must be launched. It computes on the device on which the step was made. eagerly: never record. observed(): the objects whose
+    attributes the function reads.
+    """
+
+    kind = "predict"
+    training = False
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        eagerly: bool = False,
+        observed: Callable[[], Iterable[Any]] = tuple,
+    ):
+        self.function, self.eagerly = function, eagerly
+        self._gpu, self._observed = tensor.gpu(), observed
+        self.forget()
+
+    def forget(self) -> None:
+        """Drop the programs, with their memory."""
+        self._programs = ProgramCache(self.kind, self._compute, _reader)
+
+    def __call__(self, batch: Batch, layout: Layout) -> Any:
+        """Run on a batch; returns copies of the outputs as arrays."""
+        if self._gpu is not tensor.gpu():
+            with tensor.on_gpu(self._gpu):
+                return self(batch, layout)
+        return self._programs.run(layout.key, batch, layout, _copied, self.eagerly)
+
+    def _compute(self, arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:
+        """(output arrays, their structure) of a batch's arrays, as a program records it."""
+        data = layout.pack([None if a is None else Tensor(a) for a in arrays])
+        with training_phase(self.training):
+            outputs = self._outputs(self.function(data))
+        if tensor.is_step_recorded():
+            observe(self._observed())
+        structure = structures.map_leaves(lambda _: 0, outputs)
+        return [leaf.data for leaf in structures.flatten(outputs)], structure
+
+    def _outputs(self, returned: Any) -> Any:
+        """The tensors that leave the step, of what the function returned."""
+        return returned
+
+    @property
+    def recordings(self) -> int:
+        """The number of programs recorded."""
+        return self._programs.recordings
+
+    def programs(self) -> list[Program]:
+        """The programs kept, the most recently used last."""
+        return self._programs.programs()
+
+
+class PredictStep(Step):
+    """Runs `predict_step`: the outputs for a batch."""
+
+
+class TestStep(Step):
+    """Runs `test_step`: loss and metrics of a batch. The function returns logs by name."""
+
+    __test__ = False  # to pytest
+    kind = "test"
+
+    def _outputs(self, returned: Any) -> Any:
+        """The logs as tensors. MetricResults that the function did not look at stay out: callers read the metrics."""
+        if isinstance(returned, MetricResults) and not returned.is_computed:
+            return {}
+        return log_tensors(returned, f"{self.kind}_step")
+
+
+class TrainStep(TestStep):
+    """Runs `train_step`: loss, metrics, gradients and an update of the weights. The function returns logs by name."""
+
+    kind = "train"
+    training = True
+
+
+class MetricResults(dict):
+    """The values of metrics by name, computed when somebody looks; a step that only returns them computes none."""
+
+    def __init__(self, compute: Callable[[], dict[str, Tensor]]):
+        super().__init__()
+        self._compute: Callable[[], dict[str, Tensor]] | None = compute
+
+    @property
+    def is_computed(self) -> bool:
+        """Whether somebody looked."""
+        return self._compute is None
+
+    def _fill(self) -> None:
+        if self._compute is not None:
+            compute, self._compute = self._compute, None
+            self.update(compute())
+
+
+def _after_filling(name: str) -> Callable:
+    method = getattr(dict, name)
+
+    def call(self: MetricResults, *args: Any, **kwargs: Any) -> Any:
+        self._fill()
+        return method(self, *args, **kwargs)
+
+    call.__name__, call.__doc__ = name, method.__doc__
+    return call
+
+
+for _name in (
+    "__contains__ __delitem__ __eq__ __getitem__ __ior__ __iter__ __len__ __ne__ __or__ __repr__ __reversed__ __ror__ "
+    "__setitem__ clear copy get items keys pop popitem setdefault update values"
+).split():
+    setattr(MetricResults, _name, _after_filling(_name))
+
+
+def log_tensors(logs: Any, what: str) -> dict[str, Tensor]:
+    """Logs that the user's code returned, as tensors."""
+    if not isinstance(logs, dict):
+        raise TypeError(f"{what} must return a dict of logs by name, received {type(logs).__name__}")
+    flat: dict[str, Tensor] = {}
+    for name, value in logs.items():
+        flat.update(log_tensors(value, what) if isinstance(value, dict) else {name: tensor.as_tensor(value)})
+    return flat
+
+
+def _copied(arrays: list[Array], structure: Any) -> Any:
+    return structures.pack(structure, [array.copy() for array in arrays])
+
+
+def _reader() -> str:
+    """Who read a value, so that a step cannot be recorded."""
+    names = tensor.layer_stack.names
+    return f"layer {names[-1]!r} read a tensor's value" if names else "a tensor's value was read"

@@ -1,0 +1,95 @@
+"""Steps without a model: recorded once for each shape, replayed, and an optimizer that learns in one call."""
+
+import numpy as np
+import pytest
+
+from nbkeras import ops, optimizers
+from nbkeras.data.batches import Batch
+from nbkeras.engine import tape
+from nbkeras.engine.tensor import Variable
+from nbkeras.metrics import Mean
+from nbkeras.training import step as steps
+from nbkeras.training.feed import Layout
+
+X, Y = np.eye(4, dtype=np.float32), np.arange(4, dtype=np.float32)[:, None]
+OF_X_AND_Y = Layout(0, 0, 1, 1)
+
+
+def batch(*arrays, rows=slice(None)):
+    return Batch([*arrays, None] if len(arrays) == 2 else list(arrays), rows, len(arrays[0][rows]))
+
+
+def test_a_predict_step_is_recorded_once_for_each_shape_and_returns_copies():
+    calls = []
+    step = steps.PredictStep(lambda x: calls.append(x) or {"double": x * 2, "pair": [x, x + 1]})
+    layout = Layout(0, None, 1, 0)
+    first = step(batch(X), layout)
+    np.testing.assert_array_equal(step(batch(X + 1), layout)["double"], 2 * X + 2)
+    np.testing.assert_array_equal(first["double"], 2 * X)
+    np.testing.assert_array_equal(first["pair"][1], X + 1)
+    assert step.recordings == len(calls) == 1
+    step(batch(X, rows=slice(2)), layout)
+    assert step.recordings == len(step.programs()) == 2
+
+
+def train_step(variable, optimizer, eagerly=False):
+    mean = Mean("loss")
+
+    def learn(data):
+        x, y = data
+        with tape.Recording():
+            loss = ops.mean(ops.square(ops.matmul(x, variable) - y))
+        mean.update_state(loss)
+        optimizer.learn(loss, [variable])
+        return steps.MetricResults(lambda: {"loss": mean.result()})
+
+    return steps.TrainStep(learn, eagerly), mean
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: optimizers.SGD(optimizers.schedules.ExponentialDecay(0.5, 1, 0.5)),
+        lambda: optimizers.Adam(0.1, use_ema=True, gradient_accumulation_steps=2),
+        lambda: optimizers.LossScaleOptimizer(optimizers.RMSprop(0.1)),
+        lambda: optimizers.SGD(0.5, decay=0.5, clipnorm=0.1),
+    ],
+    ids=["schedule", "average of accumulated gradients", "scaled loss", "decay and clipping"],
+)
+def test_a_replayed_train_step_learns_as_an_eager_one(make):
+    found = []
+    for eagerly in (False, True):
+        weight = Variable(np.zeros((4, 1)), name="w")
+        step, mean = train_step(weight, make(), eagerly)
+        for _ in range(5):
+            assert step(batch(X, Y), OF_X_AND_Y) == {}  # nobody looked at the results
+        assert step.recordings == (not eagerly)
+        found.append((weight.numpy(), float(mean.result())))
+    np.testing.assert_array_equal(found[0][0], found[1][0])
+    assert found[0][1] == found[1][1] and np.abs(found[0][0]).sum() > 0
+
+
+def test_results_that_are_looked_at_leave_the_step():
+    mean = Mean("loss")
+
+    def measure(data):
+        mean.update_state(ops.mean(data[0]))
+        logs = steps.MetricResults(lambda: {"loss": mean.result()})
+        return {**logs, "more": ops.sum(data[1])}
+
+    logs = steps.TestStep(measure)(batch(X, Y), OF_X_AND_Y)
+    assert {name: value.item() for name, value in logs.items()} == {"loss": 0.25, "more": 6.0}
+
+
+def test_metric_results_are_a_dict_computed_once():
+    for look in (dict, list, repr, len, lambda r: r | {}, lambda r: {} | r, lambda r: r == {}, lambda r: r.update(b=2)):
+        computed = []
+        results = steps.MetricResults(lambda computed=computed: computed.append(1) or {"a": 1})
+        assert not results.is_computed and isinstance(results, dict)
+        look(results)
+        assert results["a"] == 1 and computed == [1]
+
+
+def test_logs_must_be_a_dict():
+    with pytest.raises(TypeError, match="train_step must return a dict of logs by name, received Tensor"):
+        steps.TrainStep(lambda data: data[0])(batch(X, Y), OF_X_AND_Y)
