@@ -152,4 +152,4 @@ def next_seed() -> int:
         return int(_seeds.integers(0, 2**32, dtype=np.uint64))
 
 
-__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.placement"])
+_later.attach(globals())

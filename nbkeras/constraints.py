@@ -106,4 +106,4 @@ def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[
 
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+_later.attach(globals())

@@ -433,4 +433,4 @@ glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal = HeUniform, HeNormal
 orthogonal = OrthogonalInitializer = Orthogonal
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+_later.attach(globals())

@@ -13,9 +13,11 @@ import traceback
 import warnings
 from collections.abc import Callable
 from types import CodeType, FrameType, FunctionType, TracebackType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from nbkeras import config, registry
+
+F = TypeVar("F", bound=Callable)
 
 # Methods at which users enter nbkeras; where one raises, the frames of nbkeras below it are left out of the traceback.
 ENTRIES = (
@@ -29,7 +31,7 @@ _codes: set[CodeType] = set()  # of the functions that stand before entry points
 _done: set[type] = set()
 
 
-def entry(function: Callable) -> Callable:
+def entry(function: F) -> F:
     """Decorator of what users call: an error that comes out of it shows their frames and not those of nbkeras."""
 
     @functools.wraps(function)
@@ -41,7 +43,7 @@ def entry(function: Callable) -> Callable:
             raise
 
     is_entry(call)
-    return call
+    return cast(F, call)
 
 
 class FullTraceback:

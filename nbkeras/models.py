@@ -1,8 +1,16 @@
 """Floor 3: Keras's `models`: Model, Sequential, and what makes models of files, configurations and other models."""
 
+from typing import TYPE_CHECKING
+
 from nbkeras import later as _later
 from nbkeras.model import Model as Model
 from nbkeras.sequential import Sequential as Sequential
 
-_LATER = {"nbkeras.cloning": "clone_model", "nbkeras.saving": "load_model model_from_config model_from_json save_model"}
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, ["nbkeras"])
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.cloning import clone_model as clone_model
+    from nbkeras.saving import load_model as load_model
+    from nbkeras.saving import model_from_config as model_from_config
+    from nbkeras.saving import model_from_json as model_from_json
+    from nbkeras.saving import save_model as save_model
+
+_later.attach(globals())

@@ -6,7 +6,7 @@ threads, and are other ones than real Keras's for the same seed.
 """
 
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -133,4 +133,9 @@ def dropout(inputs, rate: float, noise_shape=None, seed=None) -> Tensor:
     return as_tensor(inputs) if rate == 0 else ops.dropout(inputs, key_of(seed), rate, noise_shape)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals(), {"nbkeras.distributions": "beta binomial gamma"})
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.distributions import beta as beta
+    from nbkeras.distributions import binomial as binomial
+    from nbkeras.distributions import gamma as gamma
+
+_later.attach(globals())

@@ -8,7 +8,9 @@ import difflib
 import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar, overload
+
+F = TypeVar("F", bound=Callable)
 
 
 class _Thread(threading.local):
@@ -34,7 +36,10 @@ def custom_object_scope(*mappings: Mapping[str, Any]) -> Iterator[None]:
         _thread.custom = before
 
 
-def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable:
+CustomObjectScope = custom_object_scope
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[F], F]:
     """Decorator: make a class or function known to loading by its own name and as 'package>name'."""
 
     def register(item):
@@ -131,23 +136,30 @@ class Registry:
     """The objects of one kind by name: `get` turns a user's argument into an object, `serialize` turns it back.
 
     kind: the word for messages ('optimizer'); Keras's module of that kind is its plural. Classes are instantiated on `get`,
-    functions returned as they are.
+    functions returned as they are. spelling: gives a second name from each name of the thing itself.
     """
 
-    def __init__(self, kind: str, module: str | None = None):
+    def __init__(self, kind: str, module: str | None = None, spelling: Callable[[str], str] | None = None):
         self.kind = kind
         self.module = module or f"keras.{kind}s"
+        self.spelling = spelling or str
         self._items: dict[str, Any] = {}
         self._public: dict[type, tuple[str, str]] = {}  # where Keras has a class under another module or name
         _registries.append(self)
         self._later: dict[str, str] = {}  # what is registered once a module is imported
 
-    def register(self, item=None, *names: str):
+    @overload
+    def register(self, item: F, *names: str) -> F: ...
+
+    @overload
+    def register(self, *names: str) -> Callable[[F], F]: ...
+
+    def register(self, item: Any = None, *names: str) -> Any:
         """Add an object under its own name and further names; usable as a decorator, with or without names."""
         if item is None or isinstance(item, str):
             more = names if item is None else (item, *names)
             return lambda thing: self.register(thing, *more)
-        for name in (item.__name__, *names):
+        for name in (item.__name__, self.spelling(item.__name__), *names):
             self._items[name] = item
         for watcher in _watchers:
             watcher(item)
@@ -163,7 +175,8 @@ class Registry:
 
     def later(self, modules: Mapping[str, str]) -> None:
         """Know of names before the modules that register them are imported: name -> module."""
-        self._later.update(modules)
+        for name, module in modules.items():
+            self._later[name] = self._later[self.spelling(name)] = module
 
     def has(self, cls: type) -> bool:
         """Whether a class is one of these under its own name."""

@@ -152,4 +152,4 @@ def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[
     return found() if found in _MAKERS else found
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+_later.attach(globals())

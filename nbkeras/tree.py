@@ -168,4 +168,4 @@ def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
     return None if found is MAP_TO_NONE or isinstance(found, MAP_TO_NONE) else found
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+_later.attach(globals())

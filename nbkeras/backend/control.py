@@ -11,6 +11,8 @@ from nbkeras import graph, layer, nest, ops
 from nbkeras.operation import Operation
 from nbkeras.tensor import GradientTape, Tensor, as_tensor
 
+learning_phase_scope = layer.training_phase
+
 
 def _called(value: Any) -> Any:
     return value() if callable(value) else value

@@ -18,6 +18,8 @@ from nbkeras.ops import cast, shape
 from nbkeras.ops.window import data_format_of
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
+random_normal, random_uniform = random.normal, random.uniform
+
 # -------------------- settings --------------------
 
 

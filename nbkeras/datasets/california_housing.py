@@ -26,4 +26,4 @@ def load_data(
         return split_shuffled(arrays["x"][rows], arrays["y"][rows], test_split, seed)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+_later.attach(globals())

@@ -52,4 +52,4 @@ def get_label_names() -> tuple[str, ...]:
     return tuple(_TOPICS.split())
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+_later.attach(globals())

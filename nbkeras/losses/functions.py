@@ -6,7 +6,7 @@ sparse_categorical_crossentropy. All work on symbolic tensors too.
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from nbkeras.losses.loss import prediction, registry, squeeze_or_expand_to_same_
 from nbkeras.ops.arguments import axis_of
 from nbkeras.tensor import Tensor, as_tensor, op
 
+F = TypeVar("F", bound=Callable)
 
-def _register(*aliases: str) -> Callable:
+
+def _register(*aliases: str) -> Callable[[F], F]:
     return lambda function: registry.register(op(function), *aliases)
 
 
@@ -319,7 +321,7 @@ def circle(
     same = ops.equal(classes, ops.transpose(references))
     other = ops.logical_not(same)
     if remove_diagonal:
-        same = ops.logical_and(same, np.eye(*same.shape) == 0)
+        same = ops.logical_and(same, np.eye(same.shape[0], same.shape[1]) == 0)
     near = -gamma * (margin + distances) * (margin - distances)
     far = gamma * ops.maximum(1.0 + margin - distances, 0.0) * (1.0 - margin - distances)
     values = ops.softplus(ops.add(_logsumexp_where(same, near), _logsumexp_where(other, far)))

@@ -1,7 +1,7 @@
 """Accuracies: functions that give 1.0 for each right prediction, and their means."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from nbkeras import config, ops
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
@@ -10,8 +10,10 @@ from nbkeras.ops.arguments import as_index
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 from nbkeras.tensor import Tensor, as_tensor, op
 
+F = TypeVar("F", bound=Callable)
 
-def _register(function: Callable) -> Callable:
+
+def _register(function: F) -> F:
     return functions.register(op(function))
 
 
@@ -89,7 +91,7 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
     return ops.cast(ops.reshape(matches, y_pred.shape[:-1]), config.floatx())
 
 
-@registry.register("accuracy")
+@registry.register
 class Accuracy(FunctionMetric):
     """How often y_pred equals y_true."""
 
@@ -99,7 +101,7 @@ class Accuracy(FunctionMetric):
         super().__init__(accuracy, name, dtype)
 
 
-@registry.register("binary_accuracy")
+@registry.register
 class BinaryAccuracy(FunctionMetric):
     """How often y_pred > threshold agrees with y_true, 0 or 1."""
 
@@ -109,7 +111,7 @@ class BinaryAccuracy(FunctionMetric):
         super().__init__(binary_accuracy, name, dtype, threshold=threshold)
 
 
-@registry.register("categorical_accuracy")
+@registry.register
 class CategoricalAccuracy(FunctionMetric):
     """How often the largest prediction is at the one-hot target."""
 
@@ -119,7 +121,7 @@ class CategoricalAccuracy(FunctionMetric):
         super().__init__(categorical_accuracy, name, dtype)
 
 
-@registry.register("sparse_categorical_accuracy")
+@registry.register
 class SparseCategoricalAccuracy(FunctionMetric):
     """How often the largest prediction is at the target, a class number."""
 
@@ -129,7 +131,7 @@ class SparseCategoricalAccuracy(FunctionMetric):
         super().__init__(sparse_categorical_accuracy, name, dtype)
 
 
-@registry.register("top_k_categorical_accuracy")
+@registry.register
 class TopKCategoricalAccuracy(FunctionMetric):
     """How often the one-hot target is among the k largest predictions."""
 
@@ -140,7 +142,7 @@ class TopKCategoricalAccuracy(FunctionMetric):
         self.k = k
 
 
-@registry.register("sparse_top_k_categorical_accuracy")
+@registry.register
 class SparseTopKCategoricalAccuracy(FunctionMetric):
     """How often the target, a class number, is among the k largest predictions."""
 

@@ -17,7 +17,7 @@ _CURVES = {"roc": "ROC", "pr": "PR", "prgain": "PRGAIN"}
 _SUMMATIONS = ("interpolation", "minoring", "majoring")
 
 
-@registry.register("auc")
+@registry.register
 class AUC(_Confusion):
     """Area under the curve over `num_thresholds` thresholds (or those given, between 0 and 1).
 

@@ -113,28 +113,28 @@ class _Count(_Confusion):
         return {**super().get_config(), "thresholds": self.init_thresholds}
 
 
-@registry.register("true_positives")
+@registry.register
 class TruePositives(_Count):
     """Sum of the weights of true samples predicted above the threshold (0.5 by default)."""
 
     _counted = ("tp",)
 
 
-@registry.register("false_positives")
+@registry.register
 class FalsePositives(_Count):
     """Sum of the weights of false samples predicted above the threshold (0.5 by default)."""
 
     _counted = ("fp",)
 
 
-@registry.register("true_negatives")
+@registry.register
 class TrueNegatives(_Count):
     """Sum of the weights of false samples predicted at or below the threshold (0.5 by default)."""
 
     _counted = ("tn",)
 
 
-@registry.register("false_negatives")
+@registry.register
 class FalseNegatives(_Count):
     """Sum of the weights of true samples predicted at or below the threshold (0.5 by default)."""
 
@@ -169,14 +169,14 @@ class _Rate(_Confusion):
         return {**super().get_config(), **own}
 
 
-@registry.register("precision")
+@registry.register
 class Precision(_Rate):
     """tp / (tp + fp): how many of what is predicted is true. top_k: what is predicted are the k largest of each sample."""
 
     _counted = ("tp", "fp")
 
 
-@registry.register("recall")
+@registry.register
 class Recall(_Rate):
     """tp / (tp + fn): how much of what is true is predicted. top_k: what is predicted are the k largest of each sample."""
 
@@ -216,7 +216,7 @@ class _AtConstraint(_Confusion):
         return {**super().get_config(), **own}
 
 
-@registry.register("sensitivity_at_specificity")
+@registry.register
 class SensitivityAtSpecificity(_AtConstraint):
     """The best sensitivity (recall) where specificity is at least a given value."""
 
@@ -229,7 +229,7 @@ class SensitivityAtSpecificity(_AtConstraint):
         return self._best(self._rates()["specificity"], self._rates()["sensitivity"])
 
 
-@registry.register("specificity_at_sensitivity")
+@registry.register
 class SpecificityAtSensitivity(_AtConstraint):
     """The best specificity where sensitivity (recall) is at least a given value."""
 
@@ -242,7 +242,7 @@ class SpecificityAtSensitivity(_AtConstraint):
         return self._best(self._rates()["sensitivity"], self._rates()["specificity"])
 
 
-@registry.register("precision_at_recall")
+@registry.register
 class PrecisionAtRecall(_AtConstraint):
     """The best precision where recall is at least a given value."""
 
@@ -255,7 +255,7 @@ class PrecisionAtRecall(_AtConstraint):
         return self._best(self._rates()["recall"], self._rates()["precision"])
 
 
-@registry.register("recall_at_precision")
+@registry.register
 class RecallAtPrecision(_AtConstraint):
     """The best recall where precision is at least a given value."""
 

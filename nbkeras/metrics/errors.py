@@ -8,7 +8,7 @@ from nbkeras.metrics.metric import FunctionMetric, Mean, functions, registry
 from nbkeras.tensor import Tensor, as_tensor, op
 
 
-@registry.register("mean_squared_error", "mse", "MSE")
+@registry.register("mse", "MSE")
 class MeanSquaredError(FunctionMetric):
     """Mean of mean_squared_error."""
 
@@ -16,7 +16,7 @@ class MeanSquaredError(FunctionMetric):
         super().__init__(losses.mean_squared_error, name, dtype)
 
 
-@registry.register("root_mean_squared_error")
+@registry.register
 class RootMeanSquaredError(Mean):
     """Square root of the mean of (y_pred - y_true)^2."""
 
@@ -34,7 +34,7 @@ class RootMeanSquaredError(Mean):
         return ops.sqrt(super().result())
 
 
-@registry.register("mean_absolute_error", "mae", "MAE")
+@registry.register("mae", "MAE")
 class MeanAbsoluteError(FunctionMetric):
     """Mean of mean_absolute_error."""
 
@@ -42,7 +42,7 @@ class MeanAbsoluteError(FunctionMetric):
         super().__init__(losses.mean_absolute_error, name, dtype)
 
 
-@registry.register("mean_absolute_percentage_error", "mape", "MAPE")
+@registry.register("mape", "MAPE")
 class MeanAbsolutePercentageError(FunctionMetric):
     """Mean of mean_absolute_percentage_error."""
 
@@ -50,7 +50,7 @@ class MeanAbsolutePercentageError(FunctionMetric):
         super().__init__(losses.mean_absolute_percentage_error, name, dtype)
 
 
-@registry.register("mean_squared_logarithmic_error", "msle", "MSLE")
+@registry.register("msle", "MSLE")
 class MeanSquaredLogarithmicError(FunctionMetric):
     """Mean of mean_squared_logarithmic_error."""
 
@@ -65,7 +65,7 @@ def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
     return -losses.cosine_similarity(y_true, y_pred, axis)
 
 
-@registry.register("cosine_similarity", "cosine_proximity", "cosine")
+@registry.register("cosine_proximity", "cosine")
 class CosineSimilarity(FunctionMetric):
     """Mean of the cosine of the angle between y_true and y_pred: 1 for the same direction."""
 
@@ -83,7 +83,7 @@ class LogCoshError(FunctionMetric):
         super().__init__(losses.log_cosh, name, dtype)
 
 
-@registry.register("hinge")
+@registry.register
 class Hinge(FunctionMetric):
     """Mean of hinge."""
 
@@ -91,7 +91,7 @@ class Hinge(FunctionMetric):
         super().__init__(losses.hinge, name, dtype)
 
 
-@registry.register("squared_hinge")
+@registry.register
 class SquaredHinge(FunctionMetric):
     """Mean of squared_hinge."""
 
@@ -99,7 +99,7 @@ class SquaredHinge(FunctionMetric):
         super().__init__(losses.squared_hinge, name, dtype)
 
 
-@registry.register("categorical_hinge")
+@registry.register
 class CategoricalHinge(FunctionMetric):
     """Mean of categorical_hinge."""
 
@@ -107,7 +107,7 @@ class CategoricalHinge(FunctionMetric):
         super().__init__(losses.categorical_hinge, name, dtype)
 
 
-@registry.register("kl_divergence", "kullback_leibler_divergence", "kld", "KLD")
+@registry.register("kullback_leibler_divergence", "kld", "KLD")
 class KLDivergence(FunctionMetric):
     """Mean of kl_divergence."""
 
@@ -115,7 +115,7 @@ class KLDivergence(FunctionMetric):
         super().__init__(losses.kl_divergence, name, dtype)
 
 
-@registry.register("poisson")
+@registry.register
 class Poisson(FunctionMetric):
     """Mean of poisson."""
 
@@ -123,7 +123,7 @@ class Poisson(FunctionMetric):
         super().__init__(losses.poisson, name, dtype)
 
 
-@registry.register("binary_crossentropy", "bce", "BCE")
+@registry.register("bce", "BCE")
 class BinaryCrossentropy(FunctionMetric):
     """Mean of binary_crossentropy."""
 
@@ -138,7 +138,7 @@ class BinaryCrossentropy(FunctionMetric):
         super().__init__(losses.binary_crossentropy, name, dtype, **constants)
 
 
-@registry.register("categorical_crossentropy")
+@registry.register
 class CategoricalCrossentropy(FunctionMetric):
     """Mean of categorical_crossentropy."""
 
@@ -154,7 +154,7 @@ class CategoricalCrossentropy(FunctionMetric):
         super().__init__(losses.categorical_crossentropy, name, dtype, **constants)
 
 
-@registry.register("sparse_categorical_crossentropy")
+@registry.register
 class SparseCategoricalCrossentropy(FunctionMetric):
     """Mean of sparse_categorical_crossentropy."""
 

@@ -13,7 +13,7 @@ _AVERAGES = (None, "micro", "macro", "weighted")
 _COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
 
 
-@registry.register("f_beta_score")
+@registry.register
 class FBetaScore(Metric):
     """(1 + beta^2) precision recall / (beta^2 precision + recall), for targets and predictions (batch, classes).
 
@@ -84,7 +84,7 @@ class FBetaScore(Metric):
         return {**super().get_config(), "average": self.average, "beta": self.beta, "threshold": self.threshold}
 
 
-@registry.register("f1_score")
+@registry.register
 class F1Score(FBetaScore):
     """FBetaScore with beta = 1: 2 precision recall / (precision + recall)."""
 

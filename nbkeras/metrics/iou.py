@@ -15,7 +15,7 @@ from nbkeras.ops.metrics import count_pairs
 from nbkeras.tensor import Tensor, as_tensor
 
 
-@registry.register("io_u")
+@registry.register
 class IoU(Metric):
     """Mean of true positives / (true positives + false positives + false negatives) over some classes.
 
@@ -74,7 +74,7 @@ class IoU(Metric):
         return {**super().get_config(), **{key: getattr(self, key) for key in own}}
 
 
-@registry.register("binary_io_u")
+@registry.register
 class BinaryIoU(IoU):
     """IoU of the classes 0 and 1 (or one of them), 1 where a prediction is at least `threshold`."""
 
@@ -98,7 +98,7 @@ class BinaryIoU(IoU):
         return {**Metric.get_config(self), **own}
 
 
-@registry.register("mean_io_u")
+@registry.register
 class MeanIoU(IoU):
     """IoU of all classes that occur."""
 
@@ -121,7 +121,7 @@ class MeanIoU(IoU):
         return values
 
 
-@registry.register("one_hot_io_u")
+@registry.register
 class OneHotIoU(IoU):
     """IoU of some classes for one-hot targets, and predictions that are numbers for each class."""
 
@@ -143,7 +143,7 @@ class OneHotIoU(IoU):
         return values
 
 
-@registry.register("one_hot_mean_io_u")
+@registry.register
 class OneHotMeanIoU(MeanIoU):
     """IoU of all classes that occur for one-hot targets, and predictions that are numbers for each class."""
 

@@ -21,7 +21,7 @@ from nbkeras.ops.metrics import accumulate, divide_no_nan
 from nbkeras.registry import Registry
 from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
 
-registry = Registry("metric")
+registry = Registry("metric", spelling=snake_case)
 
 
 class Metric(Observed):
@@ -146,7 +146,7 @@ def _copies(variables: list[Variable]) -> list[Tensor]:
     return [ops.multiply(variable, 1) for variable in variables]
 
 
-@registry.register("sum")
+@registry.register
 class Sum(Metric):
     """The sum of values times their weights."""
 
@@ -162,7 +162,7 @@ class Sum(Metric):
         return ops.cast(self.total, self.dtype)
 
 
-@registry.register("mean")
+@registry.register
 class Mean(Metric):
     """The mean of values by their weights; values of several axes count by the mean of each sample."""
 

@@ -18,7 +18,7 @@ def _pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
     return squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
 
 
-@registry.register("r2_score")
+@registry.register
 class R2Score(Metric):
     """1 - sum((y_true - y_pred)^2) / sum((y_true - mean)^2) for each column of (batch, outputs).
 
@@ -108,7 +108,7 @@ def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     return ops.mean(together / (spread + ops.square(true_mean - mean) + config.epsilon()), axis=axis)
 
 
-@registry.register("pearson_correlation")
+@registry.register
 class PearsonCorrelation(FunctionMetric):
     """Mean of pearson_correlation."""
 
@@ -118,7 +118,7 @@ class PearsonCorrelation(FunctionMetric):
         super().__init__(pearson_correlation, name, dtype, axis=axis)
 
 
-@registry.register("concordance_correlation")
+@registry.register
 class ConcordanceCorrelation(FunctionMetric):
     """Mean of concordance_correlation."""
 

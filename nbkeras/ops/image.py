@@ -4,7 +4,7 @@ Composed of other ops, and differentiable as those are. What moves pixels to pla
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -366,6 +366,7 @@ def ssim(
     return found if first.ndim == 4 else squeeze(found, 0)
 
 
-__getattr__, __dir__, __all__ = later.names(
-    globals(), {"nbkeras.elastic": "elastic_transform"}, ["nbkeras.ops.coordinates"]
-)
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.elastic import elastic_transform as elastic_transform
+
+later.attach(globals())

@@ -1,7 +1,6 @@
 """Optimizers and learning-rate schedules."""
-# ruff: noqa: F401
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbkeras import later as _later
 from nbkeras.mistakes import entry as _entry
@@ -19,12 +18,6 @@ from nbkeras.optimizers.rules import Nadam as Nadam
 from nbkeras.optimizers.rules import RMSprop as RMSprop
 from nbkeras.optimizers.rules import ScheduleFreeAdamW as ScheduleFreeAdamW
 from nbkeras.optimizers.rules import registry as _registry
-
-_LATER = {
-    "": "schedules",
-    "norm_rules": "Adafactor Lamb Muon",
-    "wrappers": "LossScaleOptimizer MultiOptimizer OptimizerMap",
-}
 
 
 def _in_their_case(identifier: Any) -> Any:
@@ -60,4 +53,13 @@ def deserialize(config, custom_objects=None) -> Optimizer:
     return _registry.deserialize(proper, custom_objects)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER, registry=_registry)
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.optimizers import schedules as schedules
+    from nbkeras.optimizers.norm_rules import Adafactor as Adafactor
+    from nbkeras.optimizers.norm_rules import Lamb as Lamb
+    from nbkeras.optimizers.norm_rules import Muon as Muon
+    from nbkeras.optimizers.wrappers import LossScaleOptimizer as LossScaleOptimizer
+    from nbkeras.optimizers.wrappers import MultiOptimizer as MultiOptimizer
+    from nbkeras.optimizers.wrappers import OptimizerMap as OptimizerMap
+
+_later.attach(globals(), _registry)

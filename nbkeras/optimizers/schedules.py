@@ -247,4 +247,4 @@ def deserialize(config, custom_objects=None) -> Any:
     return registry.deserialize(config, custom_objects)
 
 
-__getattr__, __dir__, __all__ = _later.names(globals())
+_later.attach(globals())

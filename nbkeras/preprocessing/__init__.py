@@ -1,10 +1,15 @@
 """Keras's `preprocessing`: sequences, texts and images made ready for a model, in NumPy."""
 
+from typing import TYPE_CHECKING
+
 from nbkeras import later as _later
 
-_LATER = {
-    "": "image sequence text",
-    "nbkeras.directories": "image_dataset_from_directory text_dataset_from_directory",
-    "nbkeras.selection": "timeseries_dataset_from_array",
-}
-__getattr__, __dir__, __all__ = _later.names(globals(), _LATER)
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.directories import image_dataset_from_directory as image_dataset_from_directory
+    from nbkeras.directories import text_dataset_from_directory as text_dataset_from_directory
+    from nbkeras.preprocessing import image as image
+    from nbkeras.preprocessing import sequence as sequence
+    from nbkeras.preprocessing import text as text
+    from nbkeras.selection import timeseries_dataset_from_array as timeseries_dataset_from_array
+
+_later.attach(globals())

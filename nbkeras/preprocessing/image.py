@@ -11,7 +11,7 @@ from nbkeras.images import array_to_img as array_to_img
 from nbkeras.images import img_to_array as img_to_array
 from nbkeras.images import load_img as load_img
 from nbkeras.images import save_img as save_img
-from nbkeras.images import stretch
+from nbkeras.images import stretch as stretch
 from nbkeras.mistakes import warn
 from nbkeras.preprocessing.affine import apply_affine_transform as apply_affine_transform
 from nbkeras.preprocessing.iterators import DataFrameIterator as DataFrameIterator
@@ -384,4 +384,4 @@ def _shift(reach: Any, size: int) -> float:
     return moved * size if np.max(reach) < 1 else moved
 
 
-__getattr__, __dir__, __all__ = _later.names(globals(), shows=["nbkeras.images", "nbkeras.preprocessing"])
+_later.attach(globals())
