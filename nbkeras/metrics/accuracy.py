@@ -5,7 +5,7 @@ from typing import Any, TypeVar
 
 from nbkeras import config, ops
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
-from nbkeras.metrics.metric import FunctionMetric, functions, registry
+from nbkeras.metrics.metric import FunctionMetric, PlainFunctionMetric, functions, registry
 from nbkeras.ops.arguments import as_index
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 from nbkeras.tensor import Tensor, as_tensor, op
@@ -92,13 +92,10 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
 
 
 @registry.register
-class Accuracy(FunctionMetric):
+class Accuracy(PlainFunctionMetric, fn=accuracy):
     """How often y_pred equals y_true."""
 
     _direction = "up"
-
-    def __init__(self, name: str = "accuracy", dtype: Any = None):
-        super().__init__(accuracy, name, dtype)
 
 
 @registry.register
@@ -112,23 +109,17 @@ class BinaryAccuracy(FunctionMetric):
 
 
 @registry.register
-class CategoricalAccuracy(FunctionMetric):
+class CategoricalAccuracy(PlainFunctionMetric, fn=categorical_accuracy):
     """How often the largest prediction is at the one-hot target."""
 
     _direction = "up"
 
-    def __init__(self, name: str = "categorical_accuracy", dtype: Any = None):
-        super().__init__(categorical_accuracy, name, dtype)
-
 
 @registry.register
-class SparseCategoricalAccuracy(FunctionMetric):
+class SparseCategoricalAccuracy(PlainFunctionMetric, fn=sparse_categorical_accuracy):
     """How often the largest prediction is at the target, a class number."""
 
     _direction = "up"
-
-    def __init__(self, name: str = "sparse_categorical_accuracy", dtype: Any = None):
-        super().__init__(sparse_categorical_accuracy, name, dtype)
 
 
 @registry.register

@@ -16,6 +16,7 @@ from nbkeras.annotated import briefly
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import Metric, registry
 from nbkeras.ops.metrics import count_confusion, divide_no_nan
+from nbkeras.options import config_from
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
 _LOWEST = -1e10  # below every prediction; what top_k gives those that are not among the k largest
@@ -109,8 +110,7 @@ class _Count(_Confusion):
     def result(self) -> Tensor:
         return self._single(ops.cast(getattr(self, _COUNTERS[self._counted[0]]), self.dtype))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "thresholds": self.init_thresholds}
+    get_config = config_from(__init__, thresholds="init_thresholds")
 
 
 @registry.register
@@ -164,9 +164,7 @@ class _Rate(_Confusion):
         tp, other = (getattr(self, _COUNTERS[key]) for key in self._counted)
         return self._single(divide_no_nan(tp, ops.add(tp, other), self.dtype))
 
-    def get_config(self) -> dict[str, Any]:
-        own = {"thresholds": self.init_thresholds, "top_k": self.top_k, "class_id": self.class_id}
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__, thresholds="init_thresholds", class_id="class_id")
 
 
 @registry.register
@@ -187,7 +185,8 @@ class _AtConstraint(_Confusion):
     """The largest of one rate over the thresholds where another is at least a given value."""
 
     _direction = "up"
-    _value_name = ""
+    _value_name = ""  # the rate that is constrained, and the argument that says how
+    _wanted = ""  # the rate whose best value is the result
 
     def __init__(self, value: float, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any):
         if not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -199,13 +198,16 @@ class _AtConstraint(_Confusion):
         self.num_thresholds = num_thresholds
         self._make_counters()
 
-    def _best(self, constrained: tuple[Tensor, Tensor], dependent: tuple[Tensor, Tensor]) -> Tensor:
-        limit, rate = (divide_no_nan(x, ops.add(x, y)) for x, y in (constrained, dependent))
+    def result(self) -> Tensor:
+        limit, rate = (
+            divide_no_nan(x, ops.add(x, y)) for x, y in map(self._counters, (self._value_name, self._wanted))
+        )
         return ops.cast(ops.max(ops.where(limit >= getattr(self, self._value_name), rate, 0.0)), self.dtype)
 
-    def _rates(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def _counters(self, rate: str) -> tuple[Tensor, Tensor]:
+        """Two counters, of which the rate is the first divided by their sum."""
         tp, fp, tn, fn = (getattr(self, name) for name in _COUNTERS.values())
-        return {"sensitivity": (tp, fn), "recall": (tp, fn), "specificity": (tn, fp), "precision": (tp, fp)}
+        return {"sensitivity": (tp, fn), "recall": (tp, fn), "specificity": (tn, fp), "precision": (tp, fp)}[rate]
 
     def get_config(self) -> dict[str, Any]:
         own = {
@@ -220,49 +222,37 @@ class _AtConstraint(_Confusion):
 class SensitivityAtSpecificity(_AtConstraint):
     """The best sensitivity (recall) where specificity is at least a given value."""
 
-    _value_name = "specificity"
+    _value_name, _wanted = "specificity", "sensitivity"
 
     def __init__(self, specificity: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
         super().__init__(specificity, num_thresholds, class_id, name, dtype)
-
-    def result(self) -> Tensor:
-        return self._best(self._rates()["specificity"], self._rates()["sensitivity"])
 
 
 @registry.register
 class SpecificityAtSensitivity(_AtConstraint):
     """The best specificity where sensitivity (recall) is at least a given value."""
 
-    _value_name = "sensitivity"
+    _value_name, _wanted = "sensitivity", "specificity"
 
     def __init__(self, sensitivity: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
         super().__init__(sensitivity, num_thresholds, class_id, name, dtype)
-
-    def result(self) -> Tensor:
-        return self._best(self._rates()["sensitivity"], self._rates()["specificity"])
 
 
 @registry.register
 class PrecisionAtRecall(_AtConstraint):
     """The best precision where recall is at least a given value."""
 
-    _value_name = "recall"
+    _value_name, _wanted = "recall", "precision"
 
     def __init__(self, recall: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
         super().__init__(recall, num_thresholds, class_id, name, dtype)
-
-    def result(self) -> Tensor:
-        return self._best(self._rates()["recall"], self._rates()["precision"])
 
 
 @registry.register
 class RecallAtPrecision(_AtConstraint):
     """The best recall where precision is at least a given value."""
 
-    _value_name = "precision"
+    _value_name, _wanted = "precision", "recall"
 
     def __init__(self, precision: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
         super().__init__(precision, num_thresholds, class_id, name, dtype)
-
-    def result(self) -> Tensor:
-        return self._best(self._rates()["precision"], self._rates()["recall"])

@@ -4,16 +4,13 @@ from typing import Any
 
 from nbkeras import losses, ops
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
-from nbkeras.metrics.metric import FunctionMetric, Mean, functions, registry
+from nbkeras.metrics.metric import FunctionMetric, Mean, PlainFunctionMetric, functions, registry
 from nbkeras.tensor import Tensor, as_tensor, op
 
 
 @registry.register("mse", "MSE")
-class MeanSquaredError(FunctionMetric):
+class MeanSquaredError(PlainFunctionMetric, fn=losses.mean_squared_error):
     """Mean of mean_squared_error."""
-
-    def __init__(self, name: str = "mean_squared_error", dtype: Any = None):
-        super().__init__(losses.mean_squared_error, name, dtype)
 
 
 @registry.register
@@ -35,27 +32,18 @@ class RootMeanSquaredError(Mean):
 
 
 @registry.register("mae", "MAE")
-class MeanAbsoluteError(FunctionMetric):
+class MeanAbsoluteError(PlainFunctionMetric, fn=losses.mean_absolute_error):
     """Mean of mean_absolute_error."""
-
-    def __init__(self, name: str = "mean_absolute_error", dtype: Any = None):
-        super().__init__(losses.mean_absolute_error, name, dtype)
 
 
 @registry.register("mape", "MAPE")
-class MeanAbsolutePercentageError(FunctionMetric):
+class MeanAbsolutePercentageError(PlainFunctionMetric, fn=losses.mean_absolute_percentage_error):
     """Mean of mean_absolute_percentage_error."""
-
-    def __init__(self, name: str = "mean_absolute_percentage_error", dtype: Any = None):
-        super().__init__(losses.mean_absolute_percentage_error, name, dtype)
 
 
 @registry.register("msle", "MSLE")
-class MeanSquaredLogarithmicError(FunctionMetric):
+class MeanSquaredLogarithmicError(PlainFunctionMetric, fn=losses.mean_squared_logarithmic_error):
     """Mean of mean_squared_logarithmic_error."""
-
-    def __init__(self, name: str = "mean_squared_logarithmic_error", dtype: Any = None):
-        super().__init__(losses.mean_squared_logarithmic_error, name, dtype)
 
 
 @functions.register
@@ -76,51 +64,33 @@ class CosineSimilarity(FunctionMetric):
 
 
 @registry.register("logcosh", "log_cosh")
-class LogCoshError(FunctionMetric):
+class LogCoshError(PlainFunctionMetric, fn=losses.log_cosh, name="logcosh"):
     """Mean of log_cosh."""
 
-    def __init__(self, name: str = "logcosh", dtype: Any = None):
-        super().__init__(losses.log_cosh, name, dtype)
-
 
 @registry.register
-class Hinge(FunctionMetric):
+class Hinge(PlainFunctionMetric, fn=losses.hinge):
     """Mean of hinge."""
 
-    def __init__(self, name: str = "hinge", dtype: Any = None):
-        super().__init__(losses.hinge, name, dtype)
-
 
 @registry.register
-class SquaredHinge(FunctionMetric):
+class SquaredHinge(PlainFunctionMetric, fn=losses.squared_hinge):
     """Mean of squared_hinge."""
 
-    def __init__(self, name: str = "squared_hinge", dtype: Any = None):
-        super().__init__(losses.squared_hinge, name, dtype)
-
 
 @registry.register
-class CategoricalHinge(FunctionMetric):
+class CategoricalHinge(PlainFunctionMetric, fn=losses.categorical_hinge):
     """Mean of categorical_hinge."""
-
-    def __init__(self, name: str = "categorical_hinge", dtype: Any = None):
-        super().__init__(losses.categorical_hinge, name, dtype)
 
 
 @registry.register("kullback_leibler_divergence", "kld", "KLD")
-class KLDivergence(FunctionMetric):
+class KLDivergence(PlainFunctionMetric, fn=losses.kl_divergence):
     """Mean of kl_divergence."""
-
-    def __init__(self, name: str = "kl_divergence", dtype: Any = None):
-        super().__init__(losses.kl_divergence, name, dtype)
 
 
 @registry.register
-class Poisson(FunctionMetric):
+class Poisson(PlainFunctionMetric, fn=losses.poisson):
     """Mean of poisson."""
-
-    def __init__(self, name: str = "poisson", dtype: Any = None):
-        super().__init__(losses.poisson, name, dtype)
 
 
 @registry.register("bce", "BCE")

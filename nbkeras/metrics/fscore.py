@@ -7,6 +7,7 @@ from typing import Any
 from nbkeras import config, ops
 from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, registry
+from nbkeras.options import config_from
 from nbkeras.tensor import Tensor, as_tensor
 
 _AVERAGES = (None, "micro", "macro", "weighted")
@@ -80,8 +81,7 @@ class FBetaScore(Metric):
             score = ops.mean(score)
         return ops.cast(score, self.dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "average": self.average, "beta": self.beta, "threshold": self.threshold}
+    get_config = config_from(__init__)
 
 
 @registry.register
@@ -97,7 +97,4 @@ class F1Score(FBetaScore):
     ):
         super().__init__(average, 1.0, threshold, name, dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        values = super().get_config()
-        del values["beta"]
-        return values
+    get_config = config_from(__init__, leave_out="beta")

@@ -12,6 +12,7 @@ from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, registry
 from nbkeras.mistakes import warn
 from nbkeras.ops.metrics import count_pairs
+from nbkeras.options import config_from
 from nbkeras.tensor import Tensor, as_tensor
 
 
@@ -69,9 +70,7 @@ class IoU(Metric):
         dtype = self.dtype if np.dtype(self.dtype).kind == "f" else config.floatx()
         return ops.cast(ops.sum(ratios) / (count + config.epsilon()), dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        own = ("num_classes", "target_class_ids", "ignore_class", "sparse_y_true", "sparse_y_pred", "axis")
-        return {**super().get_config(), **{key: getattr(self, key) for key in own}}
+    get_config = config_from(__init__)
 
 
 @registry.register
@@ -93,9 +92,7 @@ class BinaryIoU(IoU):
             y_true, ops.cast(ops.greater_equal(prediction(y_pred), self.threshold), "int32"), sample_weight
         )
 
-    def get_config(self) -> dict[str, Any]:
-        own = {"target_class_ids": self.target_class_ids, "threshold": self.threshold}
-        return {**Metric.get_config(self), **own}
+    get_config = config_from(__init__, leave_out="num_classes ignore_class sparse_y_true sparse_y_pred axis")
 
 
 @registry.register
@@ -115,10 +112,7 @@ class MeanIoU(IoU):
         ids = range(num_classes)
         super().__init__(num_classes, ids, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
-    def get_config(self) -> dict[str, Any]:
-        values = super().get_config()
-        del values["target_class_ids"]
-        return values
+    get_config = config_from(__init__, leave_out="target_class_ids")
 
 
 @registry.register
@@ -137,10 +131,7 @@ class OneHotIoU(IoU):
     ):
         super().__init__(num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis)
 
-    def get_config(self) -> dict[str, Any]:
-        values = super().get_config()
-        del values["sparse_y_true"]
-        return values
+    get_config = config_from(__init__, leave_out="sparse_y_true")
 
 
 @registry.register
@@ -158,7 +149,4 @@ class OneHotMeanIoU(MeanIoU):
     ):
         super().__init__(num_classes, name, dtype, ignore_class, False, sparse_y_pred, axis)
 
-    def get_config(self) -> dict[str, Any]:
-        values = super().get_config()
-        del values["sparse_y_true"]
-        return values
+    get_config = config_from(__init__, leave_out="sparse_y_true")

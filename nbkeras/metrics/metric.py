@@ -3,12 +3,10 @@
 Source: keras/src/metrics (Keras 3.15). Totals are kept in float64, results are given in the metric's dtype.
 """
 
-from __future__ import annotations
-
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -233,3 +231,22 @@ class FunctionMetric(MeanMetricWrapper):
         values = super().get_config()
         del values["fn"]
         return values
+
+
+class PlainFunctionMetric(FunctionMetric):
+    """A wrapper of a function without further arguments: `class Hinge(PlainFunctionMetric, fn=losses.hinge)`."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, name: str = "", dtype: Any = None): ...
+
+    def __init_subclass__(cls, fn: Callable | None = None, name: str | None = None, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if fn is None:  # extends a class that has its function
+            return
+
+        def __init__(self, name: str = name or fn.__name__, dtype: Any = None):
+            super().__init__(fn, name, dtype)
+
+        __init__.__qualname__ = f"{cls.__name__}.__init__"  # as errors and `help` name it
+        cls.__init__ = __init__

@@ -8,6 +8,7 @@ from typing import Any
 from nbkeras import config, ops
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import FunctionMetric, Metric, functions, registry
+from nbkeras.options import config_from
 from nbkeras.tensor import Tensor, as_tensor, op
 
 _AGGREGATIONS = (None, "uniform_average", "variance_weighted_average")
@@ -83,9 +84,7 @@ class R2Score(Metric):
             scores = ops.where(spare > 0, adjusted, scores)
         return ops.cast(scores, self.dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        own = {"class_aggregation": self.class_aggregation, "num_regressors": self.num_regressors}
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)
 
 
 @functions.register
