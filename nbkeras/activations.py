@@ -1,6 +1,5 @@
 """Keras's activation functions by name; each is the op of that name, but gelu is exact by default."""
 
-from collections.abc import Callable
 from typing import Any
 
 from nbkeras import later as _later
@@ -41,11 +40,15 @@ from nbkeras.registry import Registry, function_config, is_sharing
 
 
 class _Activations(Registry):
-    """Activations by name. `legacy_hard_sigmoid` is written as a function of the user's: Keras 3 does not have it."""
+    """Activations by name; None is `linear`."""
 
     def serialize(self, item) -> Any:
+        # Keras 3 does not have this one, and asks custom_objects for it where a file names it.
         of_keras_2 = item is legacy_hard_sigmoid and is_sharing()
         return function_config(item) if of_keras_2 else super().serialize(item)
+
+    def get(self, identifier: Any, **kwargs) -> Any:
+        return ops.linear if identifier is None else super().get(identifier, **kwargs)
 
 
 registry = _Activations("activation")
@@ -68,9 +71,7 @@ registry.register(silu, "swish")
 registry.register(hard_silu, "hard_swish")
 
 
-def get(identifier) -> Callable[..., Any]:
-    """An activation from its name, a function, or None (linear)."""
-    return ops.linear if identifier is None else registry.get(identifier)
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(activation) -> Any:
@@ -78,9 +79,4 @@ def serialize(activation) -> Any:
     return registry.serialize(activation)
 
 
-def deserialize(config, custom_objects=None) -> Callable[..., Any]:
-    """An activation from what `serialize` returned."""
-    return registry.deserialize(config, custom_objects)
-
-
-_later.attach(globals())
+_later.attach(globals(), registry)

@@ -233,7 +233,9 @@ class Registry:
     def deserialize(self, config, custom_objects: Mapping[str, Any] | None = None) -> Any:
         """An object from what `serialize` returned."""
         with custom_object_scope(custom_objects or {}):
-            if config is None or isinstance(config, str):
+            if config is None:
+                return None
+            if isinstance(config, str):
                 return self.get(config)
             if not isinstance(config, Mapping) or not isinstance(config.get("class_name"), str):
                 raise ValueError(

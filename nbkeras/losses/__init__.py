@@ -63,9 +63,7 @@ huber_loss = huber
 logcosh = log_cosh
 
 
-def get(identifier) -> Any:
-    """A loss from None, a name ('mse'), a configuration, a class, or a function or Loss (returned as it is)."""
-    return registry.get(identifier)
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(loss) -> Any:
@@ -73,9 +71,4 @@ def serialize(loss) -> Any:
     return registry.serialize(loss)
 
 
-def deserialize(config, custom_objects=None) -> Any:
-    """A loss from what `serialize` returned."""
-    return registry.deserialize(config, custom_objects)
-
-
-_later.attach(globals())
+_later.attach(globals(), registry)

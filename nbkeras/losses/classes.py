@@ -34,7 +34,7 @@ class _Plain(_Named):
             super().__init__(fn, reduction, name, dtype)
 
         __init__.__qualname__ = f"{cls.__name__}.__init__"  # as errors and `help` name it
-        cls.__init__ = __init__
+        cls.__init__ = __init__  # type: ignore[method-assign]
 
 
 @registry.register

@@ -83,19 +83,12 @@ from nbkeras.metrics.metric import registry
 cosine = cosine_proximity = cosine_similarity
 
 
-def get(identifier, **kwargs) -> Any:
-    """A metric from None, a name, a configuration or a class; functions and Metrics are returned as they are."""
-    return registry.get(identifier, **kwargs)
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(metric) -> Any:
     """A name for a function, {'class_name', 'config'} for an object."""
     return registry.serialize(metric)
-
-
-def deserialize(config, custom_objects=None) -> Any:
-    """A metric from what `serialize` returned."""
-    return registry.deserialize(config, custom_objects)
 
 
 if TYPE_CHECKING:  # imported when first asked for

@@ -249,4 +249,4 @@ class PlainFunctionMetric(FunctionMetric):
             super().__init__(fn, name, dtype)
 
         __init__.__qualname__ = f"{cls.__name__}.__init__"  # as errors and `help` name it
-        cls.__init__ = __init__
+        cls.__init__ = __init__  # type: ignore[method-assign]
