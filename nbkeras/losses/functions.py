@@ -143,9 +143,16 @@ def poisson(y_true, y_pred) -> Tensor:
     return ops.mean(y_pred - y_true * ops.log(y_pred + config.epsilon()), axis=-1)
 
 
-def _check_smoothing(value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"label_smoothing must be from 0 to 1, received {value!r}")
+def _smoothed(
+    name: str, y_true: Any, y_pred: Any, smoothing: float, classes: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """`_matched` targets and predictions, the targets moved towards 1 / classes; classes: by default the last axis's size."""
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"label_smoothing must be from 0 to 1, received {smoothing!r}")
+    y_true, y_pred = _matched(name, y_true, y_pred)
+    if smoothing:
+        y_true = y_true * (1.0 - smoothing) + smoothing / (classes or y_true.shape[-1])
+    return y_true, y_pred
 
 
 @_register("bce", "BCE")
@@ -153,10 +160,7 @@ def binary_crossentropy(
     y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Tensor:
     """mean(-y_true * log(p) - (1 - y_true) * log(1 - p)); label_smoothing moves labels towards 0.5."""
-    _check_smoothing(label_smoothing)
-    y_true, y_pred = _matched("binary_crossentropy", y_true, y_pred)
-    if label_smoothing:
-        y_true = y_true * (1.0 - label_smoothing) + 0.5 * label_smoothing
+    y_true, y_pred = _smoothed("binary_crossentropy", y_true, y_pred, label_smoothing, classes=2)
     return ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits), axis=axis)
 
 
@@ -175,10 +179,7 @@ def binary_focal_crossentropy(
 
     apply_class_balancing: labels 1 count alpha times, labels 0 (1 - alpha) times.
     """
-    _check_smoothing(label_smoothing)
-    y_true, y_pred = _matched("binary_focal_crossentropy", y_true, y_pred)
-    if label_smoothing:
-        y_true = y_true * (1.0 - label_smoothing) + 0.5 * label_smoothing
+    y_true, y_pred = _smoothed("binary_focal_crossentropy", y_true, y_pred, label_smoothing, classes=2)
     p = ops.sigmoid(y_pred) if from_logits else y_pred
     of_label = y_true * p + (1.0 - y_true) * (1.0 - p)
     values = ops.power(1.0 - of_label, gamma) * ops.binary_crossentropy(y_true, p)
@@ -192,10 +193,7 @@ def categorical_crossentropy(
     y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Tensor:
     """-sum(y_true * log(p)) over the classes, y_true one-hot; label_smoothing moves labels towards 1 / classes."""
-    _check_smoothing(label_smoothing)
-    y_true, y_pred = _matched("categorical_crossentropy", y_true, y_pred)
-    if label_smoothing:
-        y_true = y_true * (1.0 - label_smoothing) + label_smoothing / y_true.shape[-1]
+    y_true, y_pred = _smoothed("categorical_crossentropy", y_true, y_pred, label_smoothing)
     return ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
 
 
@@ -210,10 +208,7 @@ def categorical_focal_crossentropy(
     axis: int = -1,
 ) -> Tensor:
     """-sum(alpha * (1 - p)^gamma * y_true * log(p)) over the classes (Lin et al., 2018); alpha may be one for each class."""
-    _check_smoothing(label_smoothing)
-    y_true, y_pred = _matched("categorical_focal_crossentropy", y_true, y_pred)
-    if label_smoothing:
-        y_true = y_true * (1.0 - label_smoothing) + label_smoothing / y_true.shape[-1]
+    y_true, y_pred = _smoothed("categorical_focal_crossentropy", y_true, y_pred, label_smoothing)
     p = ops.softmax(y_pred, axis=axis) if from_logits else y_pred
     p = ops.clip(p / ops.sum(p, axis=axis, keepdims=True), config.epsilon(), 1.0 - config.epsilon())
     weight = ops.multiply(ops.power(1.0 - p, gamma), np.asarray(alpha, p.dtype))

@@ -39,6 +39,12 @@ def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool =
     return x1, x2
 
 
+def pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
+    """Targets and predictions as tensors of one dtype, and of one rank where a last axis of size 1 makes the difference."""
+    y_pred = prediction(y_pred)
+    return squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
+
+
 def check_reduction(reduction: str | None) -> str:
     """The reduction, 'none' for None, the mean for tf.keras's 'auto'; ValueError for an unknown one."""
     if reduction is None:

@@ -3,9 +3,9 @@
 from typing import Any
 
 from nbkeras import losses, ops
-from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
+from nbkeras.losses.loss import pair
 from nbkeras.metrics.metric import FunctionMetric, Mean, PlainFunctionMetric, functions, registry
-from nbkeras.tensor import Tensor, as_tensor, op
+from nbkeras.tensor import Tensor, op
 
 
 @registry.register("mse", "MSE")
@@ -23,8 +23,7 @@ class RootMeanSquaredError(Mean):
         super().__init__(name, dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:  # type: ignore[override]
-        y_pred = prediction(y_pred)
-        y_true, y_pred = squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
+        y_true, y_pred = pair(y_true, y_pred)
         super().update_state(ops.square(y_pred - y_true), sample_weight)
 
     def result(self) -> Tensor:

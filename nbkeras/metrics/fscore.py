@@ -6,7 +6,7 @@ from typing import Any
 
 from nbkeras import config, ops
 from nbkeras.losses.loss import prediction
-from nbkeras.metrics.metric import Metric, registry
+from nbkeras.metrics.metric import Metric, check_columns, registry
 from nbkeras.options import config_from
 from nbkeras.tensor import Tensor, as_tensor
 
@@ -50,11 +50,7 @@ class FBetaScore(Metric):
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
         y_pred = prediction(y_pred)
         y_true = as_tensor(y_true, y_pred.dtype)
-        if y_pred.ndim != 2 or y_true.shape != y_pred.shape:
-            raise ValueError(
-                f"{self.name} expects targets and predictions of shape (batch, classes), received {y_true.shape} and "
-                f"{y_pred.shape}"
-            )
+        check_columns(self.name, y_true, y_pred, "classes")
         if not self._built:
             self._build(y_pred.shape[1])
         if self.threshold is None:

@@ -140,6 +140,14 @@ class Metric(Observed):
 set_by_init(Metric, "name dtype _state")
 
 
+def check_columns(name: str, y_true: Tensor, y_pred: Tensor, columns: str) -> None:
+    """ValueError unless targets and predictions are matrices of one shape."""
+    if y_pred.ndim != 2 or y_true.shape != y_pred.shape:
+        raise ValueError(
+            f"{name} expects targets and predictions of shape (batch, {columns}), received {y_true.shape} and {y_pred.shape}"
+        )
+
+
 def _copies(variables: list[Variable]) -> list[Tensor]:
     return [ops.multiply(variable, 1) for variable in variables]
 

@@ -6,17 +6,12 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras import config, ops
-from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
-from nbkeras.metrics.metric import FunctionMetric, Metric, functions, registry
+from nbkeras.losses.loss import pair
+from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, functions, registry
 from nbkeras.options import config_from
 from nbkeras.tensor import Tensor, as_tensor, op
 
 _AGGREGATIONS = (None, "uniform_average", "variance_weighted_average")
-
-
-def _pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
-    y_pred = prediction(y_pred)
-    return squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
 
 
 @registry.register
@@ -51,12 +46,8 @@ class R2Score(Metric):
         self._built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
-        y_true, y_pred = (ops.cast(each, "float64") for each in _pair(y_true, y_pred))
-        if y_pred.ndim != 2 or y_true.shape != y_pred.shape:
-            raise ValueError(
-                f"{self.name} expects targets and predictions of shape (batch, outputs), received {y_true.shape} and "
-                f"{y_pred.shape}"
-            )
+        y_true, y_pred = (ops.cast(each, "float64") for each in pair(y_true, y_pred))
+        check_columns(self.name, y_true, y_pred, "outputs")
         if not self._built:
             self._build(y_pred.shape[1])
         weight = as_tensor(1.0 if sample_weight is None else sample_weight, "float64")
@@ -91,7 +82,7 @@ class R2Score(Metric):
 @op
 def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     """mean((y_true - its mean) (y_pred - its mean)) / (their standard deviations) over an axis; NaN for constant ones."""
-    y_true, y_pred = (each - ops.mean(each, axis=axis, keepdims=True) for each in _pair(y_true, y_pred))
+    y_true, y_pred = (each - ops.mean(each, axis=axis, keepdims=True) for each in pair(y_true, y_pred))
     y_true, y_pred = (each / ops.std(each, axis=axis, keepdims=True) for each in (y_true, y_pred))
     return ops.mean(y_true * y_pred, axis=axis)
 
@@ -100,7 +91,7 @@ def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
 @op
 def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     """mean of 2 (y_true - m)(y_pred - m) / (both variances + (difference of the means)^2) over an axis, m the mean of y_pred."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     true_mean, mean = (ops.mean(each, axis=axis, keepdims=True) for each in (y_true, y_pred))
     spread = ops.var(y_true, axis=axis, keepdims=True) + ops.var(y_pred, axis=axis, keepdims=True)
     together = 2.0 * (y_true - mean) * (y_pred - mean)
