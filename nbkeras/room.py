@@ -43,7 +43,7 @@ def take(size: int, what: str) -> None:
         _room.left -= size
 
 
-def briefly(size: int, what: str) -> None:
+def take_briefly(size: int, what: str) -> None:
     """Memory that is given back at once; ValueError, before it is made, if it is more than a model needs."""
     if _room.steps is not None and size > _BRIEF:
         raise ValueError(f"{what} takes {size} bytes, for which the file is too small: {_HINT}")

@@ -155,7 +155,7 @@ def resize(
     if interpolation == "nearest":
         for axis, new in enumerate(size, 1):
             length = x.shape[axis]
-            room.briefly(32 * new, f"resizing an axis to {new}")
+            room.take_briefly(32 * new, f"resizing an axis to {new}")
             x = take(x, ((np.arange(new) + 0.5) * (length / new)).astype(np.int64), axis)
         return back(x)
     y = as_float(x)
@@ -305,7 +305,7 @@ def _filtered(x: Tensor, kernel: Any, padding: str) -> Tensor:
 
 def _bell(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
     """A normal distribution's density at `size` points around 0, scaled to a sum of 1."""
-    room.briefly(32 * size, f"a bell of {size} points")
+    room.take_briefly(32 * size, f"a bell of {size} points")
     places = elementwise.divide(np.arange(size, dtype=dtype) - (size - 1) / 2, as_tensor(sigma, dtype))
     y = elementwise.exp(elementwise.multiply(elementwise.square(as_tensor(places, dtype)), -0.5))
     return elementwise.divide(y, reduce.sum(y))
