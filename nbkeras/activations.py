@@ -1,4 +1,4 @@
-"""Keras's activation functions by name; each is the op of that name, but gelu is exact by default."""
+"""Keras's activation functions by name. Each is the op of that name, except gelu, which is exact by default."""
 
 from typing import Any
 

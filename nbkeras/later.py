@@ -1,9 +1,9 @@
-"""Floor 1: the public names of a module: those that it has, those that are imported when first asked for, and no others.
+"""Floor 1: the public names of a module, some of which are imported only when they are first used.
 
-A module imports what most programs use. The rest of its public names it imports under `if TYPE_CHECKING:`, where editors and
-type checkers see them, and `attach` reads those lines: so `import nbkeras` takes no longer when there are more names. One name
-a line, `from nbkeras.layers.wrapper import Wrapper as Wrapper`, is the form that makes an imported name public, for type
-checkers too. A name of Keras that is left out on purpose is looked up in absent.py.
+A module imports the names that most programs use. It imports the others under `if TYPE_CHECKING:`, for editors and type
+checkers; Python skips that block, and `attach` reads its lines from the source. So `import nbkeras` does not become slower with
+every name. Each name has a line, `from nbkeras.layers.wrapper import Wrapper as Wrapper`: `as` with the same name makes an
+imported name public, for type checkers too. For a name of Keras that is left out on purpose, absent.py has the reason.
 """
 
 import functools
@@ -23,7 +23,7 @@ _SHOWN = re.compile(r"^ *from (\S+) import (\w+) as \2\b", re.MULTILINE)
 def attach(module: dict[str, Any], *registries: Registry) -> None:
     """Give a module its `__getattr__`, `__dir__` and `__all__`; `module` is its `globals()`, and this its last statement.
 
-    registries: those of its classes and functions, so that a configuration finds what is not imported yet.
+    registries: the registries of its classes and functions; configurations then find names that are not imported yet.
     """
     own, spec = module["__name__"], module["__spec__"]
     shown = {name: source for source, name in _SHOWN.findall(spec.loader.get_data(spec.origin).decode())}
@@ -44,7 +44,7 @@ def attach(module: dict[str, Any], *registries: Registry) -> None:
 
 
 def attach_names_of(module: dict[str, Any], other: ModuleType) -> None:
-    """Let a module show all that another one shows."""
+    """Give a module the public names of another one."""
     module.update(__getattr__=functools.partial(getattr, other), __dir__=other.__dir__, __all__=dir(other))
 
 
@@ -59,22 +59,24 @@ def _is_own(name: str, thing: Any, module: str, registries: Sequence[Registry]) 
 
 
 def _why_absent(name: str) -> str:
-    """'nbkeras.x is not offered: ...' of a name of Keras that is left out on purpose, else ''."""
+    """'nbkeras.x is not offered: ...' for a name of Keras that is left out on purpose, else ''."""
     reason = importlib.import_module("nbkeras.absent").reason("keras." + name.partition(".")[2])
     return f"{name} is not offered: {reason}" if reason else ""
 
 
 def refuse_absent(name: str) -> None:
-    """Raise an ImportError that says why, for a name of Keras that is left out on purpose."""
+    """Raise an ImportError with the reason for a name of Keras that is left out on purpose."""
     why = _why_absent(name)
     if why:
         raise ImportError(why, name=name)
 
 
 def missing(module: str, name: str, asking: Any) -> Exception:
-    """The error for a name that is not there: an ImportError for `from nbkeras import x`, which drops the text of others."""
+    """The error for a missing name; an ImportError for `from nbkeras import x`, since Python drops other errors' texts there."""
     code = asking.f_code
-    probes = name.startswith("__") or code.co_filename.startswith("<frozen importlib")  # by Python, of every module
+    probes = name.startswith("__") or code.co_filename.startswith(
+        "<frozen importlib"
+    )  # Python asks every module for these
     why = "" if probes else _why_absent(f"{module}.{name}")
     if why and code.co_code[asking.f_lasti] == opcode.opmap["IMPORT_FROM"]:
         return ImportError(why, name=module)
@@ -84,7 +86,7 @@ def missing(module: str, name: str, asking: Any) -> Exception:
 
 
 class _Absent:
-    """Says why, where a module is imported that Keras has and nbkeras has not: the last of Python's finders."""
+    """The last of Python's finders: gives the reason when a module is imported that Keras has and nbkeras has not."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> None:

@@ -1,4 +1,4 @@
-"""Floor 3: Keras's `models`: Model, Sequential, and what makes models of files, configurations and other models."""
+"""Floor 3: Keras's `models`: Model, Sequential, and functions that make models of files, configurations and other models."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Keras's `utils`: a face that shows what lives in other files."""
+"""Keras's `utils`; its functions and classes are defined in other files."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Callbacks with Keras's names and semantics."""
+"""Keras's callbacks."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Models as files for other programs; imported when first used."""
+"""Export of models to files of other programs; imported when first used."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Losses: functions of (y_true, y_pred), and classes that reduce them to a number."""
+"""Losses: functions of (y_true, y_pred), and classes that reduce their values to one number."""
 
 from typing import Any
 

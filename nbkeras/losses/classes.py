@@ -1,4 +1,4 @@
-"""The loss functions as classes, which add a reduction, sample weights and masks."""
+"""Classes of the loss functions, which add a reduction, sample weights and masks."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
@@ -10,7 +10,7 @@ _MEAN = "sum_over_batch_size"
 
 
 class _Named(LossFunctionWrapper):
-    """A wrapper whose function is known by the class."""
+    """A wrapper whose class says the function, so the configuration does not."""
 
     def get_config(self) -> dict[str, Any]:
         values = super().get_config()

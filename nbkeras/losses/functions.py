@@ -1,7 +1,7 @@
-"""Loss functions: (y_true, y_pred) -> one loss for each sample, over the last axis. Formulas are those of Keras 3.15.
+"""Loss functions: (y_true, y_pred) -> one loss for each sample, over the last axis. The formulas are Keras 3.15's.
 
 y_pred: floats (..., n). y_true: the same shape, or one axis of size 1 more or less; classes as integers (...) for
-sparse_categorical_crossentropy. All work on symbolic tensors too.
+sparse_categorical_crossentropy. All take symbolic tensors too.
 """
 
 import math
@@ -26,7 +26,7 @@ _OF_CLASSES = " (give classes as one-hot vectors, or use sparse_categorical_cros
 
 
 def _matched(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
-    """Targets and predictions of one dtype and shape."""
+    """Targets and predictions of one dtype and shape; ValueError for shapes that do not match."""
     predicted = prediction(y_pred)
     target = as_tensor(y_true, predicted.dtype)
     matched_target, matched = squeeze_or_expand_to_same_rank(target, predicted)
@@ -100,7 +100,7 @@ def log_cosh(y_true, y_pred) -> Tensor:
 
 
 def _signs(y_true: Tensor) -> Tensor:
-    """Labels 0 and 1 as -1 and 1; labels that are not all 0 or 1 as they are."""
+    """Labels 0 and 1 as -1 and 1; other labels are not changed."""
     binary = ops.all(ops.logical_or(ops.equal(y_true, 0), ops.equal(y_true, 1)))
     return ops.where(binary, ops.subtract(ops.add(y_true, y_true), 1.0), y_true)
 
@@ -259,6 +259,7 @@ def categorical_generalized_cross_entropy(y_true, y_pred, q: float) -> Tensor:
 
 
 def _overlap(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
+    """Targets and predictions of one dtype; ValueError unless their shapes are the same."""
     y_pred = prediction(y_pred)
     y_true = as_tensor(y_true, y_pred.dtype)
     if y_true.shape != y_pred.shape:
@@ -301,7 +302,7 @@ def circle(
     """softplus(logsumexp over the same class + logsumexp over other classes) of weighted distances (Sun et al., 2020).
 
     y_true: class numbers (batch,); y_pred: unit vectors (batch, width). The references, by default the batch itself, are
-    class numbers and vectors of their own. remove_diagonal: a vector is no pair with itself. Losses of 0 are masked.
+    class numbers and vectors of their own. remove_diagonal: a vector is not paired with itself. Losses of 0 are masked.
     """
     y_pred = prediction(y_pred)
     classes = ops.reshape(as_tensor(y_true), (-1, 1))
@@ -325,7 +326,7 @@ def circle(
 
 
 def _logsumexp_where(mask: Tensor, x: Tensor) -> Tensor:
-    """log(sum(e^x)) over the last axis where the mask is true; for none the lowest number, with gradient 0."""
+    """log(sum(e^x)) over the last axis where the mask is true; where it is true nowhere, the lowest number, with gradient 0."""
     lowest = float(np.finfo(x.dtype).min) / 4
     return ops.logsumexp(ops.where(mask, x, lowest), axis=1)
 

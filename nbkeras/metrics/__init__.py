@@ -1,4 +1,4 @@
-"""Metrics: functions of (y_true, y_pred), and objects that keep their means over batches."""
+"""Metrics: functions of (y_true, y_pred), and objects that compute their means over batches."""
 
 from typing import TYPE_CHECKING, Any
 

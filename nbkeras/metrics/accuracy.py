@@ -1,4 +1,4 @@
-"""Accuracies: functions that give 1.0 for each right prediction, and their means."""
+"""Accuracies: functions that give 1.0 for each correct prediction, and their means."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

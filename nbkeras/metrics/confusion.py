@@ -19,13 +19,13 @@ from nbkeras.ops.metrics import count_confusion, divide_no_nan
 from nbkeras.options import config_from
 from nbkeras.tensor import Tensor, Variable, as_tensor
 
-_LOWEST = -1e10  # below every prediction; what top_k gives those that are not among the k largest
+_LOWEST = -1e10  # below every prediction; top_k gives it to predictions that are not among the k largest
 
 _COUNTERS = {"tp": "true_positives", "fp": "false_positives", "tn": "true_negatives", "fn": "false_negatives"}
 
 
 class _Confusion(Metric):
-    """Counters at thresholds, and how they are filled; `_counted` names those a subclass needs."""
+    """Counters at thresholds and their update; `_counted` names the counters that a subclass needs."""
 
     _counted: Sequence[str] = ("tp", "fp", "tn", "fn")
     _zero_counts = False
@@ -94,13 +94,13 @@ def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
 
 
 def evenly(count: int) -> list[float]:
-    """So many thresholds from 0 to 1."""
+    """`count` thresholds at equal distances from 0 to 1."""
     room.take(64 * count, f"a metric with {count} thresholds")
     return [i / (count - 1) for i in range(count)]
 
 
 class _Count(_Confusion):
-    """One counter by itself."""
+    """The value of one counter."""
 
     def __init__(self, thresholds: float | Sequence[float] | None = None, name: str | None = None, dtype: Any = None):
         super().__init__(_checked_thresholds(thresholds, 0.5), None, name, dtype)
@@ -169,14 +169,14 @@ class _Rate(_Confusion):
 
 @registry.register
 class Precision(_Rate):
-    """tp / (tp + fp): how many of what is predicted is true. top_k: what is predicted are the k largest of each sample."""
+    """tp / (tp + fp): the part of the positive predictions that is true. top_k: positive are the k largest of each sample."""
 
     _counted = ("tp", "fp")
 
 
 @registry.register
 class Recall(_Rate):
-    """tp / (tp + fn): how much of what is true is predicted. top_k: what is predicted are the k largest of each sample."""
+    """tp / (tp + fn): the part of the true labels that is predicted. top_k: positive are the k largest of each sample."""
 
     _counted = ("tp", "fn")
 

@@ -1,4 +1,4 @@
-"""Losses as metrics: their means over all samples seen."""
+"""Losses as metrics: their means over all samples."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ class MeanSquaredLogarithmicError(PlainFunctionMetric, fn=losses.mean_squared_lo
 @functions.register
 @op
 def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
-    """sum(y_true / |y_true| * y_pred / |y_pred|): 1 for the same direction (the loss of that name is its negative)."""
+    """sum(y_true / |y_true| * y_pred / |y_pred|): 1 for the same direction (the loss of this name is the negative of it)."""
     return -losses.cosine_similarity(y_true, y_pred, axis)
 
 

@@ -18,8 +18,9 @@ _COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate
 class FBetaScore(Metric):
     """(1 + beta^2) precision recall / (beta^2 precision + recall), for targets and predictions (batch, classes).
 
-    average: None for one score a class, 'micro' of all counts together, 'macro' for their mean, 'weighted' for that by the
-    number of true samples. threshold: positive are predictions above it; None: the largest of each sample.
+    average: None for one score for each class, 'micro' for the score of all counts together, 'macro' for the mean of the
+    scores, 'weighted' for their mean by the number of true samples. threshold: predictions above it are positive; None: the
+    largest of each sample is.
     """
 
     _direction = "up"

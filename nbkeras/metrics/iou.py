@@ -20,9 +20,9 @@ from nbkeras.tensor import Tensor, as_tensor
 class IoU(Metric):
     """Mean of true positives / (true positives + false positives + false negatives) over some classes.
 
-    num_classes: sizes the confusion matrix; samples of other classes, and those whose label is ignore_class, do not count.
-    sparse_y_true, sparse_y_pred: whether they are class numbers, or numbers for each class along `axis`. dtype: of what is
-    counted, int32 by default, and then weights are cut to integers, as in Keras. A class that does not occur counts not at all.
+    num_classes: the size of the confusion matrix; samples of other classes, and those whose label is ignore_class, do not count.
+    sparse_y_true, sparse_y_pred: whether they are class numbers, or numbers for each class along `axis`. dtype: of the
+    counts, int32 by default; weights are then cut to integers, as in Keras. A class that does not occur does not count.
     """
 
     _direction = "up"

@@ -1,4 +1,4 @@
-"""How well numbers are foretold: R2 and correlations. Sources: keras/src/metrics/regression_metrics.py and
+"""Metrics of regression: R2 and correlations. Sources: keras/src/metrics/regression_metrics.py and
 correlation_metrics.py (Keras 3.15)."""
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ class R2Score(Metric):
     """1 - sum((y_true - y_pred)^2) / sum((y_true - mean)^2) for each column of (batch, outputs).
 
     class_aggregation: 'uniform_average' of the columns, 'variance_weighted_average', or None for all of them. num_regressors:
-    adjusts for so many predictors, 1 - (1 - R2)(n - 1) / (n - num_regressors - 1) with n numbers seen, where they are enough.
+    adjusts for that many predictors: 1 - (1 - R2)(n - 1) / (n - num_regressors - 1) for n numbers, if n is large enough.
     """
 
     _direction = "up"

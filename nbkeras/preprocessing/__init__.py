@@ -1,4 +1,4 @@
-"""Keras's `preprocessing`: sequences, texts and images made ready for a model, in NumPy."""
+"""Keras's `preprocessing`: functions in NumPy that prepare sequences, texts and images for a model."""
 
 from typing import TYPE_CHECKING
 

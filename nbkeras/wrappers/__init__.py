@@ -1,4 +1,4 @@
-"""Models as scikit-learn's estimators (scikit-learn is an optional dependency)."""
+"""Estimators of scikit-learn, an optional dependency, that train models."""
 
 from typing import TYPE_CHECKING
 
