@@ -27,18 +27,18 @@ def attach(module: dict[str, Any], *registries: Registry) -> None:
     """
     own, spec = module["__name__"], module["__spec__"]
     shown = {name: source for source, name in _SHOWN.findall(spec.loader.get_data(spec.origin).decode())}
-    later = {name: source for name, source in shown.items() if name not in module}
+    lazy = {name: source for name, source in shown.items() if name not in module}
     defined = [name for name, thing in module.items() if name not in shown and _is_own(name, thing, own, registries)]
     public = sorted([*shown, *defined])
     for registry in registries:
-        registry.later({name: source for name, source in later.items() if source != own})
+        registry.later({name: source for name, source in lazy.items() if source != own})
 
     def get(name: str) -> Any:
-        if name not in later:
+        if name not in lazy:
             raise missing(own, name, sys._getframe(1))
-        if later[name] == own:
+        if lazy[name] == own:
             return importlib.import_module(f"{own}.{name}")
-        return getattr(importlib.import_module(later[name]), name)
+        return getattr(importlib.import_module(lazy[name]), name)
 
     module.update(__getattr__=get, __dir__=lambda: public, __all__=public)
 
