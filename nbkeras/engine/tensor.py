@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -26,6 +26,7 @@ outside_program = device.ordinary  # `with outside_program():` what is launched 
 is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
 place = device.place  # where this thread computes: None is the CPU
 on_place = device.on  # `with on_place(place):` compute there
+F = TypeVar("F", bound=Callable)
 
 
 class Tensor:
@@ -40,6 +41,21 @@ class Tensor:
         self.index = index
         self.mask: Tensor | None = None  # which timesteps count, bool; travels with the tensor from layer to layer
         self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
+
+    if TYPE_CHECKING:  # by ops.operators.attach_operators
+
+        def _operator(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __getitem__(self, key: Any) -> Tensor: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
+
+        T: Tensor
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __pow__ = __rpow__ = _operator
+        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _operator
+        __matmul__ = __rmatmul__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _operator
+        __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operator
+        __lt__ = __le__ = __gt__ = __ge__ = _operator
+        __pos__ = __abs__ = __invert__ = __neg__
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -372,7 +388,7 @@ def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
     return record if array.dtype.kind == "f" else None
 
 
-def op(function: Callable) -> Callable:
+def op(function: F) -> F:
     """Decorator of public ops: called with a symbolic tensor, the op becomes a node of that tensor's graph instead.
 
     Arguments of nbkeras's own ops are held to the annotations of their parameters.
@@ -399,7 +415,7 @@ def op(function: Callable) -> Callable:
     user_errors.is_entry(call)
     if package == "nbkeras":
         own_ops[f"{module}.{function.__name__}"] = call
-    return call
+    return cast(F, call)
 
 
 own_ops: dict[str, Callable] = {}  # nbkeras's ops by module and name, as a model's file may name them: 'random.dropout'

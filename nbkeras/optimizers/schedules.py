@@ -232,9 +232,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         }
 
 
-def get(identifier) -> Any:
-    """A schedule from a name, a configuration or a schedule."""
-    return registry.get(identifier)
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(learning_rate_schedule) -> Any:
@@ -242,9 +240,4 @@ def serialize(learning_rate_schedule) -> Any:
     return registry.serialize(learning_rate_schedule)
 
 
-def deserialize(config, custom_objects=None) -> Any:
-    """A schedule from what `serialize` returned."""
-    return registry.deserialize(config, custom_objects)
-
-
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals(), registry)
