@@ -11,6 +11,8 @@ except ModuleNotFoundError as error:
         "source, install it with `pip install -e .`"
     ) from None
 
+from typing import TYPE_CHECKING
+
 from nbkeras import activations as activations
 from nbkeras import callbacks as callbacks
 from nbkeras import config as config
@@ -25,7 +27,7 @@ from nbkeras import optimizers as optimizers
 from nbkeras import random as random
 from nbkeras import regularizers as regularizers
 from nbkeras import utils as utils
-from nbkeras.building.graph import SymbolicTensor as KerasTensor  # noqa: F401 (Keras's name for it)
+from nbkeras.building.graph import SymbolicTensor as _SymbolicTensor
 from nbkeras.compat import spellings as _spellings  # noqa: F401 (older names are taken too)
 from nbkeras.engine import former_names as _former_names  # noqa: F401 (modules by the names of earlier versions)
 from nbkeras.engine import lazy_names as _lazy_names
@@ -47,6 +49,7 @@ from nbkeras.models import Sequential as Sequential
 from nbkeras.optimizers import Optimizer as Optimizer
 from nbkeras.regularizers import Regularizer as Regularizer
 
+KerasTensor = _SymbolicTensor
 __version__ = "0.1.0"
 
 
@@ -55,9 +58,16 @@ def version() -> str:
     return __version__
 
 
-_LATER = {
-    "": "activations backend callbacks config constraints datasets export initializers kernels layers losses metrics models ops "
-    "optimizers preprocessing random regularizers saving testing tree utils wrappers",
-    "compat.alias": "install_as_keras",
-}
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER)
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras import backend as backend
+    from nbkeras import datasets as datasets
+    from nbkeras import export as export
+    from nbkeras import kernels as kernels
+    from nbkeras import preprocessing as preprocessing
+    from nbkeras import saving as saving
+    from nbkeras import testing as testing
+    from nbkeras import tree as tree
+    from nbkeras import wrappers as wrappers
+    from nbkeras.compat.alias import install_as_keras as install_as_keras
+
+_lazy_names.attach(globals())

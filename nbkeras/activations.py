@@ -1,45 +1,57 @@
-"""Keras's activation functions by name; each is the op of that name, but gelu is exact by default."""
+"""Keras's activation functions by name. Each is the op of that name, except gelu, which is exact by default."""
 
-from collections.abc import Callable
 from typing import Any
 
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.registry import Registry, function_config, is_sharing
-from nbkeras.ops import (
-    celu,
-    elu,
-    exponential,
-    glu,
-    hard_shrink,
-    hard_sigmoid,
-    hard_silu,
-    hard_tanh,
-    leaky_relu,
-    legacy_hard_sigmoid,
-    linear,
-    log_sigmoid,
-    log_softmax,
-    mish,
-    relu,
-    relu6,
-    selu,
-    sigmoid,
-    silu,
-    soft_shrink,
-    softmax,
-    softplus,
-    softsign,
-    sparse_plus,
-    sparse_sigmoid,
-    sparsemax,
-    squareplus,
-    tanh,
-    tanh_shrink,
-    threshold,
-)
+from nbkeras.ops import celu as celu
+from nbkeras.ops import elu as elu
+from nbkeras.ops import exponential as exponential
+from nbkeras.ops import glu as glu
+from nbkeras.ops import hard_shrink as hard_shrink
+from nbkeras.ops import hard_sigmoid as hard_sigmoid
+from nbkeras.ops import hard_silu as hard_silu
+from nbkeras.ops import hard_swish as hard_swish
+from nbkeras.ops import hard_tanh as hard_tanh
+from nbkeras.ops import leaky_relu as leaky_relu
+from nbkeras.ops import legacy_hard_sigmoid as legacy_hard_sigmoid
+from nbkeras.ops import linear as linear
+from nbkeras.ops import log_sigmoid as log_sigmoid
+from nbkeras.ops import log_softmax as log_softmax
+from nbkeras.ops import mish as mish
+from nbkeras.ops import relu as relu
+from nbkeras.ops import relu6 as relu6
+from nbkeras.ops import selu as selu
+from nbkeras.ops import sigmoid as sigmoid
+from nbkeras.ops import silu as silu
+from nbkeras.ops import soft_shrink as soft_shrink
+from nbkeras.ops import softmax as softmax
+from nbkeras.ops import softplus as softplus
+from nbkeras.ops import softsign as softsign
+from nbkeras.ops import sparse_plus as sparse_plus
+from nbkeras.ops import sparse_sigmoid as sparse_sigmoid
+from nbkeras.ops import sparsemax as sparsemax
+from nbkeras.ops import squareplus as squareplus
+from nbkeras.ops import swish as swish
+from nbkeras.ops import tanh as tanh
+from nbkeras.ops import tanh_shrink as tanh_shrink
+from nbkeras.ops import threshold as threshold
 
-registry = Registry("activation")
+
+class _Activations(Registry):
+    """Activations by name; None is `linear`."""
+
+    def serialize(self, item) -> Any:
+        # Keras 3 does not have this one, and asks custom_objects for it where a file names it.
+        of_keras_2 = item is legacy_hard_sigmoid and is_sharing()
+        return function_config(item) if of_keras_2 else super().serialize(item)
+
+    def get(self, identifier: Any, **kwargs) -> Any:
+        return ops.linear if identifier is None else super().get(identifier, **kwargs)
+
+
+registry = _Activations("activation")
 
 
 @registry.register
@@ -57,24 +69,14 @@ for _function in (
     registry.register(_function)
 registry.register(silu, "swish")
 registry.register(hard_silu, "hard_swish")
-swish, hard_swish = silu, hard_silu
 
 
-def get(identifier) -> Callable[..., Any]:
-    """An activation from its name, a function, or None (linear)."""
-    return ops.linear if identifier is None else registry.get(identifier)
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(activation) -> Any:
-    """The name that a configuration holds for an activation, or one of a function, for those that Keras 3 does not have."""
-    # Keras 3 asks custom_objects for it where a file names it.
-    of_keras_2 = activation is legacy_hard_sigmoid and is_sharing()
-    return function_config(activation) if of_keras_2 else registry.serialize(activation)
+    """The name or the configuration that stands for an activation in a configuration."""
+    return registry.serialize(activation)
 
 
-def deserialize(config, custom_objects=None) -> Callable[..., Any]:
-    """An activation from what `serialize` returned."""
-    return registry.deserialize(config, custom_objects)
-
-
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), shows=["nbkeras.ops"])
+_lazy_names.attach(globals(), registry)

@@ -152,4 +152,4 @@ def next_seed() -> int:
         return int(_seeds.integers(0, 2**32, dtype=np.uint64))
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), shows=["nbkeras.engine.devices"])
+_lazy_names.attach(globals())

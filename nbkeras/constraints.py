@@ -4,7 +4,6 @@
 kernel (rows, columns, input channels, filters).
 """
 
-from collections.abc import Callable, Mapping
 from typing import Any
 
 from nbkeras import config as settings
@@ -89,9 +88,7 @@ class MinMaxNorm(Constraint):
         return {"min_value": self.min_value, "max_value": self.max_value, "rate": self.rate, "axis": self.axis}
 
 
-def get(identifier) -> Callable | None:
-    """A constraint from None, a name, a configuration, a class, a function or a constraint."""
-    return registry.get(identifier)
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(constraint) -> Any:
@@ -99,11 +96,6 @@ def serialize(constraint) -> Any:
     return registry.serialize(constraint)
 
 
-def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """A constraint from its configuration."""
-    return registry.deserialize(config, custom_objects)
-
-
 max_norm, non_neg, unit_norm, min_max_norm = MaxNorm, NonNeg, UnitNorm, MinMaxNorm
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals(), registry)

@@ -6,7 +6,7 @@ A random initializer gives the same values on every call (as Keras 3 does), for 
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -15,10 +15,22 @@ from nbkeras import config as settings
 from nbkeras.engine import behaviour
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly
-from nbkeras.engine.registry import initializers as registry
+from nbkeras.engine.registry import Registry
 from nbkeras.random import SeedGenerator
 
 Array = np.ndarray
+
+
+class _Initializers(Registry):
+    """Initializers by name; an array or a tensor stands for its values."""
+
+    def get(self, identifier: Any, **kwargs) -> Any:
+        if isinstance(identifier, np.ndarray) or hasattr(identifier, "numpy"):
+            return Constant(np.asarray(identifier))
+        return super().get(identifier, **kwargs)
+
+
+registry = _Initializers("initializer")
 
 
 class Initializer:
@@ -408,21 +420,12 @@ class Orthogonal(RandomInitializer):
         return {"gain": self.gain, **super().get_config()}
 
 
-def get(identifier) -> Callable | None:
-    """An initializer from None, a name, a configuration, a class, a function, an initializer, or an array of values."""
-    if isinstance(identifier, np.ndarray) or hasattr(identifier, "numpy"):
-        return Constant(np.asarray(identifier))
-    return registry.get(identifier)
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(initializer) -> Any:
     """The configuration of an initializer."""
     return registry.serialize(initializer)
-
-
-def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """An initializer from its configuration."""
-    return registry.deserialize(config, custom_objects)
 
 
 zero = zeros = Zeros
@@ -439,4 +442,4 @@ glorot_uniform, glorot_normal = GlorotUniform, GlorotNormal
 he_uniform, he_normal = HeUniform, HeNormal
 orthogonal = OrthogonalInitializer = Orthogonal
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals(), registry)

@@ -1,11 +1,16 @@
-"""Floor 3: Keras's `models`: Model, Sequential, and what makes models of files, configurations and other models."""
+"""Floor 3: Keras's `models`: Model, Sequential, and functions that make models of files, configurations and other models."""
+
+from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.training.model import Model as Model
 from nbkeras.training.sequential import Sequential as Sequential
 
-_LATER = {
-    "nbkeras.training.cloning": "clone_model",
-    "nbkeras.saving": "load_model model_from_config model_from_json save_model",
-}
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER, ["nbkeras"])
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.saving import load_model as load_model
+    from nbkeras.saving import model_from_config as model_from_config
+    from nbkeras.saving import model_from_json as model_from_json
+    from nbkeras.saving import save_model as save_model
+    from nbkeras.training.cloning import clone_model as clone_model
+
+_lazy_names.attach(globals())

@@ -4,7 +4,6 @@ A regularizer is called with a tensor and returns a scalar tensor; any such func
 """
 
 import math
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -15,7 +14,16 @@ from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import Registry
 
-registry = Registry("regularizer")
+
+class _Regularizers(Registry):
+    """Regularizers by name; of `l1`, `l2` and `l1_l2`, which return a regularizer, the one that they return by default."""
+
+    def get(self, identifier: Any, **kwargs) -> Any:
+        found = super().get(identifier, **kwargs)
+        return found() if found in _MAKERS else found
+
+
+registry = _Regularizers("regularizer")
 
 
 class Regularizer(Observed):
@@ -26,7 +34,9 @@ class Regularizer(Observed):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this regularizer again."""
-        raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
+        if type(self).get_config is Regularizer.get_config:
+            raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
+        return {}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
@@ -135,10 +145,7 @@ orthogonal_regularizer = OrthogonalRegularizer
 _MAKERS = (l1, l2, l1_l2)  # functions that return a regularizer, unlike a user's function that is one
 
 
-def get(identifier) -> Callable | None:
-    """A regularizer from None, a name, a configuration, a class, a function or a regularizer."""
-    found = registry.get(identifier)
-    return found() if found in _MAKERS else found
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(regularizer) -> Any:
@@ -146,10 +153,4 @@ def serialize(regularizer) -> Any:
     return registry.serialize(regularizer)
 
 
-def deserialize(config: Mapping[str, Any] | str | None, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """A regularizer from its configuration."""
-    found = registry.deserialize(config, custom_objects)
-    return found() if found in _MAKERS else found
-
-
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals(), registry)

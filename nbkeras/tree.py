@@ -1,6 +1,6 @@
-"""Structures of lists, tuples, deques and dictionaries, keras.tree: their leaves, taken out, mapped and put back. See nest.py.
+"""keras.tree: structures of lists, tuples, deques and dictionaries, whose leaves are listed, mapped and replaced. See nest.py.
 
-Leaves are what is none of these, None among them. Dictionaries go by their sorted keys, an OrderedDict by its own.
+Every other value, None included, is a leaf. Dictionaries count in the order of their sorted keys, an OrderedDict in its own.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,7 +11,7 @@ from nbkeras.engine import structures as nest
 
 
 class MAP_TO_NONE:
-    """What a function given to `traverse` returns where it means None; None itself means: go on into the structure."""
+    """The value that a function for `traverse` returns to put None there; None itself means: go on into the structure."""
 
 
 def is_nested(structure: Any) -> bool:
@@ -33,14 +33,14 @@ def _with_paths(structure: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
 
 
 def _parts(structure: Any) -> list[tuple[Any, Any]]:
-    """What a structure holds, with its keys or positions."""
+    """(key or position, part) of the parts of a structure."""
     if isinstance(structure, dict):
         return [(key, structure[key]) for key in nest.keys(structure)]
     return list(enumerate(structure))
 
 
 def _same_keys(a: Any, b: Any) -> bool:
-    """Whether two structures have the same keys, in any order, or are as long as each other."""
+    """Whether two structures have the same keys, in any order, or the same length."""
     return {key for key, _ in _parts(a)} == {key for key, _ in _parts(b)}
 
 
@@ -50,9 +50,9 @@ def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
 
 
 def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -> Any:
-    """func of the leaves of structures, which are made alike, in the structure of the first.
+    """func of the leaves of structures of one form, in the structure of the first.
 
-    none_is_leaf: whether func gets None too; else None stays where all of them have it.
+    none_is_leaf: whether func is called with None too; else None stays where all structures have it.
     """
     if not callable(func) or not structures:
         raise TypeError(
@@ -73,7 +73,7 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
 
 
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
-    """func of what structures have at the leaves of a shallower one."""
+    """func of the parts of structures at the leaves of a shallower structure."""
     if not structures:
         raise ValueError("map_structure_up_to: expected at least one structure")
     rows = zip(*(_up_to(shallow_structure, structure, ()) for structure in structures), strict=True)
@@ -100,14 +100,14 @@ def map_shape_structure(func: Callable, structure: Any) -> Any:
 
 
 def _made_of(structure: Any, parts: list) -> Any:
-    """A structure of one level with other parts, in `_parts`'s order."""
+    """A structure with other parts at its first level, in the order of `_parts`."""
     if isinstance(structure, dict):
         return nest.dict_like(structure, dict(zip(nest.keys(structure), parts, strict=True)))
     return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
 
 
 def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
-    """The structure with other leaves, in `flatten`'s order."""
+    """The structure with other leaves, in the order of `flatten`."""
     leaves, count = list(flat_sequence), len(nest.flatten(structure))
     if len(leaves) != count:
         raise ValueError(f"pack_sequence_as: the structure has {count} leaves, received {len(leaves)}")
@@ -115,9 +115,9 @@ def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
 
 
 def assert_same_structure(a: Any, b: Any, check_types: bool | None = None) -> None:
-    """ValueError unless both are made alike: of lists, tuples, deques and dictionaries of the same lengths and keys.
+    """ValueError unless both structures have the same types, lengths and keys.
 
-    check_types: without meaning, as in Keras: lists and tuples are told apart, kinds of dictionaries are not.
+    check_types: has no effect, as in Keras: a list and a tuple always differ, two kinds of dictionaries never do.
     """
     _assert_same(a, b, ())
 
@@ -148,10 +148,10 @@ def lists_to_tuples(structure: Any) -> Any:
 
 
 def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
-    """The structure with parts replaced by what func makes of them, itself first; where func returns None they stay.
+    """The structure with each part replaced by func(part), itself included; where func returns None, the part stays.
 
-    top_down: from the whole to the leaves, and not into what was replaced; else from the leaves to the whole. func returns
-    MAP_TO_NONE for None.
+    top_down: from the whole to the leaves, but not into replaced parts; else from the leaves to the whole. func returns
+    MAP_TO_NONE to put None.
     """
     if top_down:
         found = func(structure)
@@ -168,4 +168,4 @@ def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
     return None if found is MAP_TO_NONE or isinstance(found, MAP_TO_NONE) else found
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

@@ -1,10 +1,15 @@
 """The rules of the house, read from the source: who may import whom, where, and what files may be called."""
 
 import ast
+import importlib
 import pathlib
+import re
 import sys
 
 import pytest
+
+import nbkeras  # noqa: F401 (whose registries are looked at)
+from nbkeras.engine import registry
 
 ROOT = pathlib.Path(__file__).parents[1]
 RUNTIME = {"numba", "llvmlite", "numpy"}  # llvmlite is a part of numba
@@ -46,6 +51,20 @@ def module_files():
 FILES = module_files()
 
 
+def is_for_type_checkers(node):
+    return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
+
+
+def lazy_names(path):
+    """Name -> module of what a file imports under `if TYPE_CHECKING:`, which Python imports when the name is asked for."""
+    blocks = filter(is_for_type_checkers, ast.parse(path.read_text(encoding="utf-8")).body)
+    nodes = [node for block in blocks for node in block.body]
+    return {alias.name: node.module for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
+
+
+LAZY = {module: lazy_names(path) for module, path in FILES.items()}
+
+
 def imported(module, node):
     """Full names of what an import statement imports: modules of nbkeras as such, others by their top-level name."""
     if isinstance(node, ast.Import):
@@ -59,7 +78,9 @@ def imported(module, node):
             found.add(name.split(".")[0])
             continue
         while name not in FILES:  # a function or class: its module
-            name = name.rpartition(".")[0]
+            name, _, own = name.rpartition(".")
+            if own in LAZY.get(name, ()):
+                found.add(LAZY[name][own])
         found.add(name)
     return found
 
@@ -67,6 +88,7 @@ def imported(module, node):
 def imports(module):
     """(name, line, inside a function) of everything a module imports."""
     tree = ast.parse(FILES[module].read_text(encoding="utf-8"))
+    tree.body = [node for node in tree.body if not is_for_type_checkers(node)]
     inside = set()
     for function in ast.walk(tree):
         if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
@@ -219,3 +241,59 @@ def test_modules_are_named_by_values_in_a_few_places_only():
                 if floor(module) != 0 and not optional and not is_under(module, BY_NAME):
                     found.append(f"{module}:{node.lineno} {ast.unparse(node)}")
     assert not found
+
+
+# -------------------- public names --------------------
+
+SHOWING = [
+    module for module, path in FILES.items() if re.search(r"^\w+\.attach\(globals\(\)", path.read_text("utf-8"), re.M)
+]
+
+
+def bindings(module):
+    """Name -> module it is imported from, or None, of what a file binds at its top level, for type checkers too."""
+    found = {}
+    nodes = ast.parse(FILES[module].read_text(encoding="utf-8")).body
+    nodes += [inner for node in nodes if is_for_type_checkers(node) for inner in node.body]
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = None
+        elif isinstance(node, ast.Assign | ast.AnnAssign):
+            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+            found.update(
+                (name.id, None) for target in targets for name in ast.walk(target) if isinstance(name, ast.Name)
+            )
+        elif isinstance(node, ast.ImportFrom):
+            found.update((alias.asname, node.module) for alias in node.names if alias.asname == alias.name)
+    return {name: source for name, source in found.items() if not name.startswith("_")}
+
+
+def is_found(module, name):
+    """Whether go-to-definition ends somewhere: at a file, or at a statement that binds the name."""
+    if f"{module}.{name}" in FILES:
+        return True
+    found = bindings(module) if module in FILES else {}
+    return name in found and (found[name] is None or is_found(found[name], name))
+
+
+@pytest.mark.parametrize("module", SHOWING)
+def test_editors_and_type_checkers_see_the_names_that_a_module_shows(module):
+    shown, seen = set(importlib.import_module(module).__all__), bindings(module)
+    assert shown <= set(seen)
+    assert {name for name, source in seen.items() if source} <= shown
+    assert [name for name, source in seen.items() if source and not is_found(source, name)] == []
+
+
+@pytest.mark.parametrize("module", SHOWING)
+def test_every_name_that_a_module_shows_is_there(module):
+    if module not in ON_DEMAND and module != "nbkeras.wrappers":
+        found = importlib.import_module(module)
+        assert [name for name in found.__all__ if not hasattr(found, name)] == []
+
+
+@pytest.mark.parametrize("kind", ["layer", "loss", "metric", "optimizer", "initializer", "regularizer", "constraint"])
+def test_every_class_that_a_configuration_may_name_is_shown(kind):
+    items = registry.of_kind(kind).items().values()
+    home = importlib.import_module(f"nb{registry.of_kind(kind).module}")
+    shown = [getattr(home, name) for name in home.__all__]
+    assert [item for item in items if item.__module__.startswith(home.__name__) and item not in shown] == []

@@ -8,7 +8,7 @@ get_session, set_session, manual_variable_initialization, name_scope: there are 
 is_sparse, to_dense, placeholder(sparse=True), ctc_label_dense_to_sparse: there are no sparse tensors.
 """
 
-# ruff: noqa: F401, F811 (names for others; arguments named as in Keras)
+# ruff: noqa: F811 (arguments named as in Keras)
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,131 +16,133 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops, random
-from nbkeras.backend.control import (
-    foldl,
-    foldr,
-    function,
-    gradients,
-    in_test_phase,
-    in_train_phase,
-    map_fn,
-    rnn,
-    switch,
-)
-from nbkeras.backend.convolutions import (
-    conv1d,
-    conv2d,
-    conv2d_transpose,
-    conv3d,
-    conv3d_transpose,
-    depthwise_conv2d,
-    local_conv1d,
-    local_conv2d,
-    pool2d,
-    pool3d,
-    resize_images,
-    resize_volumes,
-    separable_conv1d,
-    separable_conv2d,
-    spatial_2d_padding,
-    spatial_3d_padding,
-    temporal_padding,
-)
-from nbkeras.backend.ctc import ctc_batch_cost, ctc_decode
-from nbkeras.backend.dtypes import is_float_dtype, is_int_dtype, result_type, standardize_dtype
-from nbkeras.backend.variables import (
-    backend,
-    batch_get_value,
-    batch_set_value,
-    cast_to_floatx,
-    clear_session,
-    constant,
-    count_params,
-    dtype,
-    eval,
-    eye,
-    get_uid,
-    get_value,
-    get_variable_shape,
-    identity,
-    int_shape,
-    is_keras_tensor,
-    is_placeholder,
-    is_variable,
-    moving_average_update,
-    normalize_data_format,
-    ones,
-    placeholder,
-    random_normal_variable,
-    random_uniform_variable,
-    reset_uids,
-    set_value,
-    size,
-    update,
-    update_add,
-    update_sub,
-    variable,
-    zeros,
-)
-from nbkeras.building.layer import learning_phase, set_learning_phase
-from nbkeras.building.layer import training_phase as learning_phase_scope
-from nbkeras.config import epsilon, floatx, image_data_format, set_epsilon, set_floatx, set_image_data_format
+from nbkeras.backend.control import foldl as foldl
+from nbkeras.backend.control import foldr as foldr
+from nbkeras.backend.control import function as function
+from nbkeras.backend.control import gradients as gradients
+from nbkeras.backend.control import in_test_phase as in_test_phase
+from nbkeras.backend.control import in_train_phase as in_train_phase
+from nbkeras.backend.control import learning_phase_scope as learning_phase_scope
+from nbkeras.backend.control import map_fn as map_fn
+from nbkeras.backend.control import rnn as rnn
+from nbkeras.backend.control import switch as switch
+from nbkeras.backend.convolutions import conv1d as conv1d
+from nbkeras.backend.convolutions import conv2d as conv2d
+from nbkeras.backend.convolutions import conv2d_transpose as conv2d_transpose
+from nbkeras.backend.convolutions import conv3d as conv3d
+from nbkeras.backend.convolutions import conv3d_transpose as conv3d_transpose
+from nbkeras.backend.convolutions import depthwise_conv2d as depthwise_conv2d
+from nbkeras.backend.convolutions import local_conv1d as local_conv1d
+from nbkeras.backend.convolutions import local_conv2d as local_conv2d
+from nbkeras.backend.convolutions import pool2d as pool2d
+from nbkeras.backend.convolutions import pool3d as pool3d
+from nbkeras.backend.convolutions import resize_images as resize_images
+from nbkeras.backend.convolutions import resize_volumes as resize_volumes
+from nbkeras.backend.convolutions import separable_conv1d as separable_conv1d
+from nbkeras.backend.convolutions import separable_conv2d as separable_conv2d
+from nbkeras.backend.convolutions import spatial_2d_padding as spatial_2d_padding
+from nbkeras.backend.convolutions import spatial_3d_padding as spatial_3d_padding
+from nbkeras.backend.convolutions import temporal_padding as temporal_padding
+from nbkeras.backend.ctc import ctc_batch_cost as ctc_batch_cost
+from nbkeras.backend.ctc import ctc_decode as ctc_decode
+from nbkeras.backend.dtypes import is_float_dtype as is_float_dtype
+from nbkeras.backend.dtypes import is_int_dtype as is_int_dtype
+from nbkeras.backend.dtypes import result_type as result_type
+from nbkeras.backend.dtypes import standardize_dtype as standardize_dtype
+from nbkeras.backend.variables import backend as backend
+from nbkeras.backend.variables import batch_get_value as batch_get_value
+from nbkeras.backend.variables import batch_set_value as batch_set_value
+from nbkeras.backend.variables import cast_to_floatx as cast_to_floatx
+from nbkeras.backend.variables import clear_session as clear_session
+from nbkeras.backend.variables import constant as constant
+from nbkeras.backend.variables import count_params as count_params
+from nbkeras.backend.variables import dtype as dtype
+from nbkeras.backend.variables import eval as eval
+from nbkeras.backend.variables import eye as eye
+from nbkeras.backend.variables import get_uid as get_uid
+from nbkeras.backend.variables import get_value as get_value
+from nbkeras.backend.variables import get_variable_shape as get_variable_shape
+from nbkeras.backend.variables import identity as identity
+from nbkeras.backend.variables import int_shape as int_shape
+from nbkeras.backend.variables import is_keras_tensor as is_keras_tensor
+from nbkeras.backend.variables import is_placeholder as is_placeholder
+from nbkeras.backend.variables import is_variable as is_variable
+from nbkeras.backend.variables import moving_average_update as moving_average_update
+from nbkeras.backend.variables import normalize_data_format as normalize_data_format
+from nbkeras.backend.variables import ones as ones
+from nbkeras.backend.variables import placeholder as placeholder
+from nbkeras.backend.variables import random_normal as random_normal
+from nbkeras.backend.variables import random_normal_variable as random_normal_variable
+from nbkeras.backend.variables import random_uniform as random_uniform
+from nbkeras.backend.variables import random_uniform_variable as random_uniform_variable
+from nbkeras.backend.variables import reset_uids as reset_uids
+from nbkeras.backend.variables import set_value as set_value
+from nbkeras.backend.variables import size as size
+from nbkeras.backend.variables import update as update
+from nbkeras.backend.variables import update_add as update_add
+from nbkeras.backend.variables import update_sub as update_sub
+from nbkeras.backend.variables import variable as variable
+from nbkeras.backend.variables import zeros as zeros
+from nbkeras.building.layer import learning_phase as learning_phase
+from nbkeras.building.layer import set_learning_phase as set_learning_phase
+from nbkeras.config import epsilon as epsilon
+from nbkeras.config import floatx as floatx
+from nbkeras.config import image_data_format as image_data_format
+from nbkeras.config import set_epsilon as set_epsilon
+from nbkeras.config import set_floatx as set_floatx
+from nbkeras.config import set_image_data_format as set_image_data_format
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.tensor import Tensor, as_tensor
-from nbkeras.ops import (
-    abs,
-    all,
-    any,
-    batch_dot,
-    binary_crossentropy,
-    cast,
-    categorical_crossentropy,
-    cos,
-    dot,
-    elu,
-    equal,
-    exp,
-    floor,
-    greater,
-    greater_equal,
-    is_tensor,
-    less,
-    less_equal,
-    log,
-    logsumexp,
-    max,
-    maximum,
-    mean,
-    min,
-    minimum,
-    ndim,
-    not_equal,
-    ones_like,
-    print_tensor,
-    prod,
-    round,
-    shape,
-    sigmoid,
-    sign,
-    sin,
-    softmax,
-    softplus,
-    softsign,
-    sparse_categorical_crossentropy,
-    square,
-    squeeze,
-    stack,
-    std,
-    stop_gradient,
-    sum,
-    tanh,
-    transpose,
-    var,
-    zeros_like,
-)
-from nbkeras.random import normal as random_normal
-from nbkeras.random import truncated_normal
-from nbkeras.random import uniform as random_uniform
+from nbkeras.ops import abs as abs
+from nbkeras.ops import all as all
+from nbkeras.ops import any as any
+from nbkeras.ops import batch_dot as batch_dot
+from nbkeras.ops import binary_crossentropy as binary_crossentropy
+from nbkeras.ops import cast as cast
+from nbkeras.ops import categorical_crossentropy as categorical_crossentropy
+from nbkeras.ops import cos as cos
+from nbkeras.ops import dot as dot
+from nbkeras.ops import elu as elu
+from nbkeras.ops import equal as equal
+from nbkeras.ops import exp as exp
+from nbkeras.ops import floor as floor
+from nbkeras.ops import greater as greater
+from nbkeras.ops import greater_equal as greater_equal
+from nbkeras.ops import is_tensor as is_tensor
+from nbkeras.ops import less as less
+from nbkeras.ops import less_equal as less_equal
+from nbkeras.ops import log as log
+from nbkeras.ops import logsumexp as logsumexp
+from nbkeras.ops import max as max
+from nbkeras.ops import maximum as maximum
+from nbkeras.ops import mean as mean
+from nbkeras.ops import min as min
+from nbkeras.ops import minimum as minimum
+from nbkeras.ops import ndim as ndim
+from nbkeras.ops import not_equal as not_equal
+from nbkeras.ops import ones_like as ones_like
+from nbkeras.ops import print_tensor as print_tensor
+from nbkeras.ops import prod as prod
+from nbkeras.ops import round as round
+from nbkeras.ops import shape as shape
+from nbkeras.ops import sigmoid as sigmoid
+from nbkeras.ops import sign as sign
+from nbkeras.ops import sin as sin
+from nbkeras.ops import softmax as softmax
+from nbkeras.ops import softplus as softplus
+from nbkeras.ops import softsign as softsign
+from nbkeras.ops import sparse_categorical_crossentropy as sparse_categorical_crossentropy
+from nbkeras.ops import square as square
+from nbkeras.ops import squeeze as squeeze
+from nbkeras.ops import stack as stack
+from nbkeras.ops import std as std
+from nbkeras.ops import stop_gradient as stop_gradient
+from nbkeras.ops import sum as sum
+from nbkeras.ops import tanh as tanh
+from nbkeras.ops import transpose as transpose
+from nbkeras.ops import var as var
+from nbkeras.ops import zeros_like as zeros_like
+from nbkeras.random import truncated_normal as truncated_normal
 
 # -------------------- elementwise and reductions with other defaults than ops --------------------
 
@@ -333,6 +335,4 @@ def random_binomial(shape, p: float = 0.0, dtype=None, seed=None) -> Tensor:
 
 random_bernoulli = random_binomial
 
-__getattr__, __dir__, __all__ = _lazy_names.names(
-    globals(), shows=["nbkeras.config", "nbkeras.building.layer", "nbkeras.ops", "nbkeras.random"]
-)
+_lazy_names.attach(globals())

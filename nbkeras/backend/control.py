@@ -13,6 +13,8 @@ from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.engine.tensor import GradientTape, Tensor, as_tensor
 
+learning_phase_scope = layer.training_phase
+
 
 def _called(value: Any) -> Any:
     return value() if callable(value) else value

@@ -20,6 +20,8 @@ from nbkeras.engine.user_errors import entry
 from nbkeras.ops import cast, shape
 from nbkeras.ops.window import data_format_of
 
+random_normal, random_uniform = random.normal, random.uniform
+
 # -------------------- settings --------------------
 
 

@@ -1,5 +1,6 @@
-"""Callbacks with Keras's names and semantics."""
-# ruff: noqa: F401
+"""Keras's callbacks."""
+
+from typing import TYPE_CHECKING
 
 from nbkeras.callbacks.callback_list import Callback as Callback
 from nbkeras.callbacks.callback_list import CallbackList as CallbackList
@@ -7,13 +8,18 @@ from nbkeras.callbacks.callback_list import History as History
 from nbkeras.callbacks.callback_list import ProgbarLogger as ProgbarLogger
 from nbkeras.engine import lazy_names as _lazy_names
 
-_LATER = {
-    "monitors": "EarlyStopping MonitorCallback ReduceLROnPlateau",
-    "checkpoints": "BackupAndRestore ModelCheckpoint",
-    "loggers": "CSVLogger RemoteMonitor",
-    "rates": "LearningRateScheduler",
-    "plain": "LambdaCallback SwapEMAWeights TerminateOnNaN",
-    "tensorboard": "TensorBoard",
-}
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.callbacks.checkpoints import BackupAndRestore as BackupAndRestore
+    from nbkeras.callbacks.checkpoints import ModelCheckpoint as ModelCheckpoint
+    from nbkeras.callbacks.loggers import CSVLogger as CSVLogger
+    from nbkeras.callbacks.loggers import RemoteMonitor as RemoteMonitor
+    from nbkeras.callbacks.monitors import EarlyStopping as EarlyStopping
+    from nbkeras.callbacks.monitors import MonitorCallback as MonitorCallback
+    from nbkeras.callbacks.monitors import ReduceLROnPlateau as ReduceLROnPlateau
+    from nbkeras.callbacks.plain import LambdaCallback as LambdaCallback
+    from nbkeras.callbacks.plain import SwapEMAWeights as SwapEMAWeights
+    from nbkeras.callbacks.plain import TerminateOnNaN as TerminateOnNaN
+    from nbkeras.callbacks.rates import LearningRateScheduler as LearningRateScheduler
+    from nbkeras.callbacks.tensorboard import TensorBoard as TensorBoard
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER)
+_lazy_names.attach(globals())

@@ -1,6 +1,18 @@
-"""Data sets: `digits` ships with the package, the others are downloaded."""
+"""Data sets: `digits` is part of the package, the others are downloaded."""
+
+from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 
-_NAMES = "boston_housing california_housing cifar10 cifar100 digits fashion_mnist imdb mnist reuters"
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), {"": _NAMES})
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.datasets import boston_housing as boston_housing
+    from nbkeras.datasets import california_housing as california_housing
+    from nbkeras.datasets import cifar10 as cifar10
+    from nbkeras.datasets import cifar100 as cifar100
+    from nbkeras.datasets import digits as digits
+    from nbkeras.datasets import fashion_mnist as fashion_mnist
+    from nbkeras.datasets import imdb as imdb
+    from nbkeras.datasets import mnist as mnist
+    from nbkeras.datasets import reuters as reuters
+
+_lazy_names.attach(globals())

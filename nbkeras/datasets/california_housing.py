@@ -26,4 +26,4 @@ def load_data(
         return split_shuffled(arrays["x"][rows], arrays["y"][rows], test_split, seed)
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

@@ -17,4 +17,4 @@ def load_data() -> tuple[Split, Split]:
     return cifar.load_parts("cifar-10-batches-py", ORIGIN, SHA256, parts, "labels")
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

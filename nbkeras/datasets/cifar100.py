@@ -15,4 +15,4 @@ def load_data(label_mode: str = "fine") -> tuple[Split, Split]:
     return cifar.load_parts("cifar-100-python", ORIGIN, SHA256, (["train"], ["test"]), f"{label_mode}_labels")
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

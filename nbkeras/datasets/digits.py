@@ -29,4 +29,4 @@ def load_data() -> tuple[Split, Split]:
     return (images[~for_test], labels[~for_test]), (images[for_test], labels[for_test])
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

@@ -33,4 +33,4 @@ def _read(name: str, header: int) -> np.ndarray:
         raise ValueError(f"{path} is damaged ({error}): delete it, and it is downloaded anew") from error
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

@@ -47,4 +47,4 @@ def get_word_index(path: str | os.PathLike = "imdb_word_index.json") -> dict[str
     return fetch_json(path, INDEX_ORIGIN, INDEX_MD5)
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

@@ -21,4 +21,4 @@ def load_data(path: str | os.PathLike = "mnist.npz") -> tuple[Split, Split]:
         return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

@@ -52,4 +52,4 @@ def get_label_names() -> tuple[str, ...]:
     return tuple(_TOPICS.split())
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

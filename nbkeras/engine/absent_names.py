@@ -1,4 +1,4 @@
-"""Names of Keras that nbkeras leaves out, with the reasons: for messages and for docs/keras-parity.md. Imported when asked."""
+"""Names of Keras that nbkeras leaves out, with the reasons, for messages and for docs/keras-parity.md."""
 
 _FLOATS = "nbkeras computes in float32 and float64 only, as a layer's dtype says"
 _QUANTIZED = "nbkeras does not compute with int8 or float8 numbers"
@@ -80,7 +80,7 @@ ABSENT: dict[str, dict[str, str]] = {
 
 
 def reason(name: str) -> str:
-    """Why 'keras.module.name' is left out; '' for a name that is there, or that Keras does not have."""
+    """The reason why 'keras.module.name' is left out; '' for a name that is there or that Keras does not have."""
     module, _, own = name.rpartition(".")
     for why, names in ABSENT.get(module, {}).items():
         if own in names.split() or names == "*":

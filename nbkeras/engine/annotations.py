@@ -1,4 +1,4 @@
-"""Floor 1: arguments of ops held to the annotations of their parameters: numbers, texts, True or False."""
+"""Floor 1: checks of the arguments of ops against the annotations of their parameters: numbers, strings, booleans."""
 
 import sys
 import types
@@ -6,7 +6,7 @@ import typing
 from collections.abc import Callable
 from typing import Any
 
-_EXPECTED = {  # of an annotation: the dtype kinds that go with it, and the words for them
+_EXPECTED = {  # annotation -> the kinds of dtypes that it accepts, and the words for them
     bool: ("b", "True or False"),
     int: ("iu", "an integer"),
     float: ("fiub", "a number"),
@@ -15,9 +15,9 @@ _EXPECTED = {  # of an annotation: the dtype kinds that go with it, and the word
 
 
 def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
-    """A function that raises TypeError for arguments that contradict the parameters' annotations; None if there are none.
+    """A function that raises TypeError for arguments that contradict the annotations; None if no parameter is checked.
 
-    Looked at are parameters annotated as one of bool, int, float and str, or as one of them or None.
+    Checked are parameters that are annotated as bool, int, float or str, or as one of them or None.
     """
     code = function.__code__
     parameters = []
@@ -26,14 +26,16 @@ def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
         kinds = set(typing.get_args(annotation) or (annotation,))
         wanted = kinds - {types.NoneType}
         if len(wanted) == 1 and wanted <= _EXPECTED.keys():
-            by_name = position >= code.co_argcount  # what stands at that place may be one of *args
+            by_name = position >= code.co_argcount  # a positional argument there may belong to *args
             parameters.append((sys.maxsize if by_name else position, name, wanted.pop(), types.NoneType in kinds))
     if not parameters:
         return None
 
     def check(args: tuple, kwargs: dict) -> None:
         for position, name, kind, optional in parameters:
-            value = args[position] if position < len(args) else kwargs.get(name, check)  # itself: not given
+            value = (
+                args[position] if position < len(args) else kwargs.get(name, check)
+            )  # `check` stands for "not given"
             if type(value) is kind or value is check or (optional and value is None) or _goes_for(value, kind):
                 continue
             words = _EXPECTED[kind][1] + (" or None" if optional else "")
@@ -43,7 +45,7 @@ def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
 
 
 def _goes_for(value: Any, kind: type) -> bool:
-    """Whether an argument may stand for a bool, an int, a float or a str: a NumPy number, a Tensor without axes."""
+    """Whether an argument of another type is accepted for bool, int, float or str: a NumPy number, a Tensor without axes."""
     if hasattr(value, "symbolic_op") or (kind is bool and value is None):
         return True
     dtype = getattr(value, "dtype", None)
@@ -55,7 +57,7 @@ def _goes_for(value: Any, kind: type) -> bool:
 
 
 def briefly(value: Any) -> str:
-    """A value in a message: arrays and Tensors by type, shape and dtype, the rest as Python writes it, cut at 80 characters."""
+    """A value for a message: arrays and Tensors by type, shape and dtype, others by their repr, cut at 80 characters."""
     if hasattr(value, "shape") and hasattr(value, "dtype"):
         return f"{type(value).__name__} of shape {tuple(value.shape)} and dtype {value.dtype}"
     text = repr(value)

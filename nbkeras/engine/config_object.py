@@ -1,4 +1,4 @@
-"""Config: settings of a program of the user's, as attributes."""
+"""Config, Keras's dictionary whose entries are attributes."""
 
 import json
 from collections.abc import Iterator, MutableMapping
@@ -8,7 +8,7 @@ from typing import Any
 class Config(MutableMapping):
     """A dict whose entries are attributes too: `config.rate = 0.1` is `config["rate"] = 0.1`.
 
-    After `freeze` it cannot be changed until `unfreeze`: ValueError.
+    Between `freeze` and `unfreeze`, changes are a ValueError.
     """
 
     def __init__(self, **entries: Any):

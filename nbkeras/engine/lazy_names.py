@@ -1,74 +1,82 @@
-"""Floor 1: the public names of a module: those that it has, those that are imported when first asked for, and no others.
+"""Floor 1: the public names of a module, some of which are imported only when they are first used.
 
-A module imports what most programs use; the rest of its public names stand in one table of modules, so that `import nbkeras`
-takes no longer for all that it has. What Keras has under a name that is missing here is looked up in absent_names.py.
+A module imports the names that most programs use. It imports the others under `if TYPE_CHECKING:`, for editors and type
+checkers; Python skips that block, and `attach` reads its lines from the source. So `import nbkeras` does not become slower with
+every name. Each name has a line, `from nbkeras.layers.wrapper import Wrapper as Wrapper`: `as` with the same name makes an
+imported name public, for type checkers too. For a name of Keras that is left out on purpose, absent_names.py has the reason.
 """
 
+import functools
 import importlib
 import opcode
+import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Sequence
+from types import ModuleType
 from typing import Any
 
 from nbkeras.engine.registry import Registry
 
+_SHOWN = re.compile(r"^ *from (\S+) import (\w+) as \2\b", re.MULTILINE)
 
-def names(
-    module: Mapping[str, Any],
-    modules: Mapping[str, str] | None = None,
-    shows: Sequence[str] = (),
-    registry: Registry | None = None,
-) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
-    """`__getattr__`, `__dir__` and `__all__` of a module, of which `module` is the `globals()`.
 
-    modules: names by the module that has them, as one string; '' for names that are modules themselves. A module within this
-    package goes by its own name, another one by its full name. shows: other packages, whose classes and functions are public
-    here too where this module imports them. registry: whose names they are too, so that a configuration finds them.
+def attach(module: dict[str, Any], *registries: Registry) -> None:
+    """Give a module its `__getattr__`, `__dir__` and `__all__`; `module` is its `globals()`, and this its last statement.
+
+    registries: the registries of its classes and functions; configurations then find names that are not imported yet.
     """
-    own = module["__name__"]
-    where = {
-        name: _full(own, source or name) for source, several in (modules or {}).items() for name in several.split()
-    }
-    public = sorted({name for name, thing in module.items() if _is_public(name, thing, (own, *shows))} | set(where))
-    if registry is not None:
-        registry.later(where)
+    own, spec = module["__name__"], module["__spec__"]
+    shown = {name: source for source, name in _SHOWN.findall(spec.loader.get_data(spec.origin).decode())}
+    lazy = {name: source for name, source in shown.items() if name not in module}
+    defined = [name for name, thing in module.items() if name not in shown and _is_own(name, thing, own, registries)]
+    public = sorted([*shown, *defined])
+    for registry in registries:
+        registry.later({name: source for name, source in lazy.items() if source != own})
 
     def get(name: str) -> Any:
-        if name not in where:
+        if name not in lazy:
             raise missing(own, name, sys._getframe(1))
-        found = importlib.import_module(where[name])
-        return found if where[name] == f"{own}.{name}" else getattr(found, name)
+        if lazy[name] == own:
+            return importlib.import_module(f"{own}.{name}")
+        return getattr(importlib.import_module(lazy[name]), name)
 
-    return get, lambda: public, public
-
-
-def _full(package: str, module: str) -> str:
-    return module if module.startswith("nbkeras.") else f"{package}.{module}"
+    module.update(__getattr__=get, __dir__=lambda: public, __all__=public)
 
 
-def _is_public(name: str, thing: Any, packages: Sequence[str]) -> bool:
-    """Whether it is a class or function that one of these packages defines, rather than a module or a tool."""
-    home = f"{getattr(thing, '__module__', None)}."
-    return not name.startswith("_") and callable(thing) and any(home.startswith(f"{each}.") for each in packages)
+def attach_names_of(module: dict[str, Any], other: ModuleType) -> None:
+    """Give a module the public names of another one."""
+    module.update(__getattr__=functools.partial(getattr, other), __dir__=other.__dir__, __all__=dir(other))
+
+
+def _is_own(name: str, thing: Any, module: str, registries: Sequence[Registry]) -> bool:
+    """Whether it is a public class or function of the module or package, or a method of one of its registries."""
+    if name.startswith("_") or not callable(thing):
+        return False
+    return (
+        f"{getattr(thing, '__module__', None)}.".startswith(f"{module}.")
+        or getattr(thing, "__self__", None) in registries
+    )
 
 
 def _why_absent(name: str) -> str:
-    """'nbkeras.x is not offered: ...' of a name of Keras that is left out on purpose, else ''."""
+    """'nbkeras.x is not offered: ...' for a name of Keras that is left out on purpose, else ''."""
     reason = importlib.import_module("nbkeras.engine.absent_names").reason("keras." + name.partition(".")[2])
     return f"{name} is not offered: {reason}" if reason else ""
 
 
 def refuse_absent(name: str) -> None:
-    """Raise an ImportError that says why, for a name of Keras that is left out on purpose."""
+    """Raise an ImportError with the reason for a name of Keras that is left out on purpose."""
     why = _why_absent(name)
     if why:
         raise ImportError(why, name=name)
 
 
 def missing(module: str, name: str, asking: Any) -> Exception:
-    """The error for a name that is not there: an ImportError for `from nbkeras import x`, which drops the text of others."""
+    """The error for a missing name; an ImportError for `from nbkeras import x`, since Python drops other errors' texts there."""
     code = asking.f_code
-    probes = name.startswith("__") or code.co_filename.startswith("<frozen importlib")  # by Python, of every module
+    probes = name.startswith("__") or code.co_filename.startswith(
+        "<frozen importlib"
+    )  # Python asks every module for these
     why = "" if probes else _why_absent(f"{module}.{name}")
     if why and code.co_code[asking.f_lasti] == opcode.opmap["IMPORT_FROM"]:
         return ImportError(why, name=module)
@@ -78,7 +86,7 @@ def missing(module: str, name: str, asking: Any) -> Exception:
 
 
 class _Absent:
-    """Says why, where a module is imported that Keras has and nbkeras has not: the last of Python's finders."""
+    """The last of Python's finders: gives the reason when a module is imported that Keras has and nbkeras has not."""
 
     @staticmethod
     def find_spec(name: str, path: Any = None, target: Any = None) -> None:

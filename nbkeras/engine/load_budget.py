@@ -1,7 +1,7 @@
-"""Floor 1: how much a model's file may ask for while it is read, in memory and in work. Elsewhere nothing is limited.
+"""Floor 1: limits of memory and work while a model's file is read. There are no limits at other times.
 
-A file of a few bytes can describe a layer of a terabyte, or models in models that are called 2**40 times. Whoever makes
-memory or repeats work by a number of a configuration asks here first.
+A file of a few bytes can describe a layer of a terabyte, or nested models that are called 2**40 times. Code whose memory or work
+depends on a number in a configuration calls these functions first.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ import contextlib
 import threading
 from collections.abc import Iterator
 
-_STEPS = 200_000  # calls of layers, and ops, that describe a model: some ten seconds of them
-_BRIEF = 1 << 30  # bytes of an array that is only needed for a moment
+_STEPS = 200_000  # calls of layers and ops that build a model: about ten seconds
+_BRIEF = 1 << 30  # bytes of one temporary array
 _HINT = "it is damaged, or made to exhaust the machine. load_model(..., safe_mode=False) builds it as described"
 
 
@@ -26,7 +26,7 @@ _room = _Room()
 
 @contextlib.contextmanager
 def limited(size: int | None) -> Iterator[None]:
-    """What is made in the block takes at most `size` bytes in all (None: any), and 200,000 calls of layers and ops."""
+    """Limit the block to `size` bytes in all (None: no limit) and 200,000 calls of layers and ops."""
     before = _room.left, _room.steps
     _room.left, _room.steps = size, _STEPS
     try:
@@ -36,21 +36,21 @@ def limited(size: int | None) -> Iterator[None]:
 
 
 def take(size: int, what: str) -> None:
-    """Memory that stays; ValueError, before it is made, if there is no room for it."""
+    """Count memory that is kept, before it is allocated; ValueError if it exceeds what is left."""
     if _room.left is not None:
         if size > _room.left:
             raise ValueError(f"{what} takes {size} bytes, for which the file is too small: {_HINT}")
         _room.left -= size
 
 
-def briefly(size: int, what: str) -> None:
-    """Memory that is given back at once; ValueError, before it is made, if it is more than a model needs."""
+def take_briefly(size: int, what: str) -> None:
+    """Check temporary memory before it is allocated; ValueError if it is more than a model needs."""
     if _room.steps is not None and size > _BRIEF:
         raise ValueError(f"{what} takes {size} bytes, for which the file is too small: {_HINT}")
 
 
 def step(count: int = 1) -> None:
-    """Calls of a layer or an op; ValueError after too many of them."""
+    """Count calls of a layer or an op; ValueError after too many of them."""
     if _room.steps is not None:
         _room.steps -= count
         if _room.steps < 0:
@@ -59,7 +59,7 @@ def step(count: int = 1) -> None:
 
 @contextlib.contextmanager
 def unfilled() -> Iterator[None]:
-    """Layers that are built in the block get all their weights from a file right after it: none draws values before."""
+    """Layers that are built in the block draw no initial values, because a file gives them their weights right after it."""
     before, _room.unfilled = _room.unfilled, True
     try:
         yield
@@ -68,4 +68,5 @@ def unfilled() -> Iterator[None]:
 
 
 def is_unfilled() -> bool:
+    """Whether layers that are built now draw no initial values."""
     return _room.unfilled

@@ -1,4 +1,4 @@
-"""Names of layers and metrics: snake case of the class, numbered."""
+"""Names of layers and metrics: the class name in snake case, with a number."""
 
 import re
 import threading
@@ -16,7 +16,7 @@ def unique_name(prefix: str) -> str:
 
 
 def clear_names() -> None:
-    """Start counting layer names anew."""
+    """Restart the numbers of layer names."""
     with _name_lock:
         _name_counts.clear()
 

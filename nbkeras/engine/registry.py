@@ -1,6 +1,7 @@
-"""Names for objects: what a string argument means, and what a saved configuration names.
+"""Floor 1: objects by name: a string argument, or a name in a saved configuration, becomes a class or a function.
 
-One Registry per kind of object (layer, loss, ...). Nothing outside a registry or `custom_objects` can be named by a file.
+There is one Registry for each kind of object (layer, loss, ...). A file can name only what is in a registry or in
+`custom_objects`.
 """
 
 import contextlib
@@ -8,7 +9,9 @@ import difflib
 import importlib
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar, overload
+
+F = TypeVar("F", bound=Callable)
 
 
 class _Thread(threading.local):
@@ -23,7 +26,7 @@ _registered: dict[str, Any] = {}  # by register_keras_serializable; found from e
 
 @contextlib.contextmanager
 def custom_object_scope(*mappings: Mapping[str, Any]) -> Iterator[None]:
-    """Make names known while the block runs: `with custom_object_scope({'MyLayer': MyLayer}):`."""
+    """Names that configurations may use while the block runs: `with custom_object_scope({'MyLayer': MyLayer}):`."""
     before = _thread.custom
     _thread.custom = dict(before)
     for mapping in mappings:
@@ -34,8 +37,11 @@ def custom_object_scope(*mappings: Mapping[str, Any]) -> Iterator[None]:
         _thread.custom = before
 
 
-def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable:
-    """Decorator: make a class or function known to loading by its own name and as 'package>name'."""
+CustomObjectScope = custom_object_scope
+
+
+def register_keras_serializable(package: str = "Custom", name: str | None = None) -> Callable[[F], F]:
+    """Decorator: a configuration finds the class or function by its own name and by 'package>name'."""
 
     def register(item):
         own = name or item.__name__
@@ -46,23 +52,23 @@ def register_keras_serializable(package: str = "Custom", name: str | None = None
 
 
 def custom_object(name: str) -> Any:
-    """What the user registered under `name`, or None."""
+    """The user's object that is registered under `name`, or None."""
     return _thread.custom.get(name, _registered.get(name))
 
 
 def get_registered_name(item: Any) -> str:
-    """'package>name' of what was registered by `register_keras_serializable`, else its own name."""
+    """'package>name' of an object registered by `register_keras_serializable`, else its own name."""
     return next((name for name, known in _registered.items() if known is item and ">" in name), item.__name__)
 
 
 def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """What was registered under a name, or None."""
+    """The user's object that is registered under a name, or None; `custom_objects` come first."""
     return (custom_objects or {}).get(name, custom_object(name))
 
 
 @contextlib.contextmanager
 def sharing_scope() -> Iterator[None]:
-    """One object that configurations written (or read) in the block name several times is one object when they are read."""
+    """Keep the identity of objects: one that configurations written in the block name several times is read as one object."""
     before, _thread.shared = _thread.shared, {}
     try:
         yield
@@ -71,7 +77,7 @@ def sharing_scope() -> Iterator[None]:
 
 
 def is_sharing() -> bool:
-    """Whether a `sharing_scope` is open: configurations of a file are written or read."""
+    """Whether a `sharing_scope` is open, because a file is written or read."""
     return _thread.shared is not None
 
 
@@ -79,12 +85,12 @@ _PACKAGES = ("keras", "tf_keras", "nbkeras", "tensorflow", "builtins")
 
 
 def is_built_in(module: Any) -> bool:
-    """Whether a configuration's `module` means the framework's own names; nothing is ever imported by it."""
+    """Whether a configuration's `module` stands for the framework's own names. It is only compared, never imported."""
     return module is None or (isinstance(module, str) and module.partition(".")[0] in _PACKAGES)
 
 
 def get_custom_objects() -> dict[str, Any]:
-    """What `register_keras_serializable` knows, by name: a dict that may be changed to register more."""
+    """The dict of `register_keras_serializable`, by name; changing it registers more."""
     return _registered
 
 
@@ -97,7 +103,7 @@ def function_config(function: Callable) -> dict[str, Any]:
 
 
 def nearest(name: str, known) -> str:
-    """' Did you mean ...?' with up to three names that are like a misspelt one, or ''; a file's long text is not compared."""
+    """' Did you mean ...?' with up to three similar names, or ''; names over 100 characters, from a file, are not compared."""
     if len(name) > 100:
         return ""
     lower = {k.lower(): k for k in known}
@@ -110,7 +116,7 @@ _watchers: list[Callable[[Any], None]] = []
 
 
 def watch(function: Callable[[Any], None]) -> Callable[[], None]:
-    """Call `function` with every class and function that a Registry holds, and with each that one will be given.
+    """Call `function` with every class and function in a Registry, now and whenever one is registered.
 
     Returns a function that ends it.
     """
@@ -122,43 +128,50 @@ def watch(function: Callable[[Any], None]) -> Callable[[], None]:
 
 
 def of_kind(kind: str) -> "Registry":
-    """The Registry of a kind of objects, once its module is imported."""
+    """The Registry of a kind of objects; its module must be imported."""
     return next(registry for registry in _registries if registry.kind == kind)
 
 
 def registry_of(cls: type) -> "Registry | None":
-    """The Registry that has a class, or the nearest class that it extends."""
+    """The Registry that holds a class, or the nearest class that it extends; None if there is none."""
     return next((each for base in cls.__mro__ for each in _registries if each.has(base)), None)
 
 
 class Registry:
     """The objects of one kind by name: `get` turns a user's argument into an object, `serialize` turns it back.
 
-    kind: the word for messages ('optimizer'); Keras's module of that kind is its plural. Classes are instantiated on `get`,
-    functions returned as they are.
+    kind: the word for messages ('optimizer'). module: Keras's module, by default the kind's plural. spelling: makes a second
+    name of an object's own name. `get` instantiates classes and returns functions as they are.
     """
 
-    def __init__(self, kind: str, module: str | None = None):
+    def __init__(self, kind: str, module: str | None = None, spelling: Callable[[str], str] | None = None):
         self.kind = kind
         self.module = module or f"keras.{kind}s"
+        self.spelling = spelling or str
         self._items: dict[str, Any] = {}
-        self._public: dict[type, tuple[str, str]] = {}  # where Keras has a class under another module or name
+        self._public: dict[type, tuple[str, str]] = {}  # for a class that Keras has under another module or name
         _registries.append(self)
-        self._later: dict[str, str] = {}  # what is registered once a module is imported
+        self._later: dict[str, str] = {}  # name -> the module that registers it when it is imported
 
-    def register(self, item=None, *names: str):
-        """Add an object under its own name and further names; usable as a decorator, with or without names."""
+    @overload
+    def register(self, item: F, *names: str) -> F: ...
+
+    @overload
+    def register(self, *names: str) -> Callable[[F], F]: ...
+
+    def register(self, item: Any = None, *names: str) -> Any:
+        """Add an object under its own name and further names; also a decorator, with or without names."""
         if item is None or isinstance(item, str):
             more = names if item is None else (item, *names)
             return lambda thing: self.register(thing, *more)
-        for name in (item.__name__, *names):
+        for name in (item.__name__, self.spelling(item.__name__), *names):
             self._items[name] = item
         for watcher in _watchers:
             watcher(item)
         return item
 
     def publish(self, cls: type, module: str, name: str) -> None:
-        """Write a class in configurations as Keras does: 'keras.src.models.functional', 'Functional'."""
+        """Set how configurations name a class: by Keras's module and name, 'keras.src.models.functional', 'Functional'."""
         self._public[cls] = (module, name)
 
     def public_name(self, cls: type) -> str:
@@ -166,11 +179,12 @@ class Registry:
         return self._public[cls][1] if cls in self._public else cls.__name__
 
     def later(self, modules: Mapping[str, str]) -> None:
-        """Know of names before the modules that register them are imported: name -> module."""
-        self._later.update(modules)
+        """Add names whose modules are imported when they are needed: name -> module."""
+        for name, module in modules.items():
+            self._later[name] = self._later[self.spelling(name)] = module
 
     def has(self, cls: type) -> bool:
-        """Whether a class is one of these under its own name."""
+        """Whether a class is registered under its own name."""
         return self._items.get(cls.__name__) is cls
 
     def names(self) -> list[str]:
@@ -178,15 +192,15 @@ class Registry:
         return sorted({*self._items, *self._later})
 
     def items(self) -> dict[str, Any]:
-        """Registered objects by name."""
+        """Registered objects by name; imports all their modules."""
         for module in set(self._later.values()):
             importlib.import_module(module)
         return dict(self._items)
 
     def find(self, name: str, registered: Any = None, module: Any = None) -> Any:
-        """The class or function of that name, yours (by its registered name too) or one that is built in.
+        """The class or function of a name: the user's, by its registered name too, or a built-in one.
 
-        ValueError for an unknown name, with the nearest valid one, and for a `module` that is not the framework's own.
+        ValueError for an unknown name, with the nearest valid one, and for a name in a `module` that is not the framework's.
         """
         found = custom_object(registered) if isinstance(registered, str) else None
         if found is None:
@@ -224,7 +238,9 @@ class Registry:
     def deserialize(self, config, custom_objects: Mapping[str, Any] | None = None) -> Any:
         """An object from what `serialize` returned."""
         with custom_object_scope(custom_objects or {}):
-            if config is None or isinstance(config, str):
+            if config is None:
+                return None
+            if isinstance(config, str):
                 return self.get(config)
             if not isinstance(config, Mapping) or not isinstance(config.get("class_name"), str):
                 raise ValueError(
@@ -261,7 +277,7 @@ class Registry:
         if hasattr(item, "__name__"):
             name = item.__name__
             built_in = any(registry._items.get(name) is item for registry in _registries)
-            unnamed = name == "<lambda>" and not is_sharing()  # which no file can hold, but a message can show
+            unnamed = name == "<lambda>" and not is_sharing()  # no file can hold a lambda, but a message can show it
             return name if built_in or unnamed else function_config(item)
         raise TypeError(f"cannot write {item!r} as a {self.kind}'s configuration: it has no get_config method")
 
@@ -282,6 +298,3 @@ class Registry:
             if before is not written:
                 before["shared_object_id"] = written["shared_object_id"] = id(item)
         return written
-
-
-initializers = Registry("initializer")  # filled by nbkeras.initializers; here, since a Variable takes a name from it

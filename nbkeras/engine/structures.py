@@ -1,4 +1,4 @@
-"""Structures of lists, tuples, deques and dicts: what a call's inputs, outputs, masks and shapes come in."""
+"""Floor 1: structures of lists, tuples, deques and dicts, which hold the inputs, outputs, masks and shapes of calls."""
 
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
@@ -7,7 +7,7 @@ from typing import Any
 
 from nbkeras.engine.annotations import briefly
 
-SEQUENCES = (list, tuple, deque)  # what is a structure with positions
+SEQUENCES = (list, tuple, deque)  # the structures whose items have positions
 
 
 def flatten(structure: Any) -> list:
@@ -16,12 +16,12 @@ def flatten(structure: Any) -> list:
 
 
 def keys(structure: dict) -> list:
-    """A dict's keys in the order in which its leaves count: sorted, an OrderedDict's in its own, as in Keras."""
+    """A dict's keys in the order of its leaves: sorted, except in an OrderedDict, which keeps its own order, as in Keras."""
     return list(structure) if isinstance(structure, OrderedDict) else sorted(structure)
 
 
 def dict_like(structure: dict, values: dict) -> dict:
-    """A dict of a dict's type and order with other values."""
+    """A dict of the same type and order with other values."""
     made: dict = {key: values[key] for key in structure}
     if type(structure) is dict:
         return made
@@ -42,9 +42,9 @@ def _leaves(structure: Any) -> Iterator:
 
 
 def find(kind: type, structure: Any) -> list:
-    """The objects of a kind in lists, tuples and dicts, each once, in their order; not what is in such an object."""
+    """The objects of a type in lists, tuples and dicts, each once, in order; objects inside such an object are not searched."""
     found: dict[int, Any] = {}
-    seen: set[int] = set()  # a list may be in itself
+    seen: set[int] = set()  # a list may contain itself
     todo = [structure]
     while todo:
         value = todo.pop()
@@ -57,7 +57,7 @@ def find(kind: type, structure: Any) -> list:
 
 
 def pack(structure: Any, leaves) -> Any:
-    """The structure with its leaves replaced, in `flatten`'s order."""
+    """The structure with other leaves, in the order of `flatten`."""
     source = iter(leaves)
     return map_leaves(lambda _: next(source), structure)
 
@@ -79,7 +79,7 @@ def shapes(tensors: Any) -> Any:
 
 
 def shape_of(tensor: Any) -> tuple:
-    """The shape of a tensor or an array; TypeError for what is neither."""
+    """The shape of a tensor or an array; TypeError for other values."""
     if not hasattr(tensor, "shape"):
         raise TypeError(f"expected a tensor or an array, received {briefly(tensor)}")
     return tuple(tensor.shape)

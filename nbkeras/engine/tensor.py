@@ -6,7 +6,7 @@ import contextlib
 import functools
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
@@ -33,6 +33,7 @@ outside_program = device.ordinary  # `with outside_program():` what is launched 
 is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
 gpu = device.gpu  # the GPU where this thread computes; None is the CPU
 on_gpu = device.on  # `with on_gpu(gpu):` compute there
+F = TypeVar("F", bound=Callable)
 
 
 class Tensor:
@@ -47,6 +48,21 @@ class Tensor:
         self.index = index
         self.mask: Tensor | None = None  # which timesteps are valid, bool; passed with the tensor from layer to layer
         self.logits: tuple[str, Tensor] | None = None  # ("softmax" or "sigmoid", its input), for a fused cross-entropy
+
+    if TYPE_CHECKING:  # by ops.operators.attach_operators
+
+        def _operator(self, other: Any) -> Tensor: ...
+        def __neg__(self) -> Tensor: ...
+        def __getitem__(self, key: Any) -> Tensor: ...
+        def __iter__(self) -> Iterator[Tensor]: ...
+
+        T: Tensor
+        __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __pow__ = __rpow__ = _operator
+        __truediv__ = __rtruediv__ = __floordiv__ = __rfloordiv__ = __mod__ = __rmod__ = _operator
+        __matmul__ = __rmatmul__ = __and__ = __rand__ = __or__ = __ror__ = __xor__ = __rxor__ = _operator
+        __lshift__ = __rlshift__ = __rshift__ = __rrshift__ = _operator
+        __lt__ = __le__ = __gt__ = __ge__ = _operator
+        __pos__ = __abs__ = __invert__ = __neg__
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -151,7 +167,7 @@ class Variable(Tensor):
         if isinstance(shape, str):
             raise TypeError(f"Variable takes a shape second, as Keras's: write Variable(value, name={shape!r})")
         if isinstance(initializer, str):
-            initializer = registry.initializers.get(initializer)
+            initializer = registry.of_kind("initializer").get(initializer)
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"Variable needs a shape for the initializer {initializer!r}: shape=(...)")
@@ -380,7 +396,7 @@ def _for_dtype(record: tape.Record | None, array: Array) -> tape.Record | None:
     return record if array.dtype.kind == "f" else None
 
 
-def op(function: Callable) -> Callable:
+def op(function: F) -> F:
     """Decorator of public ops: a call with a symbolic tensor adds a node to that tensor's graph instead of computing.
 
     The arguments of nbkeras's own ops are checked against the annotations of their parameters.
@@ -407,7 +423,7 @@ def op(function: Callable) -> Callable:
     user_errors.is_entry(call)
     if package == "nbkeras":
         own_ops[f"{module}.{function.__name__}"] = call
-    return call
+    return cast(F, call)
 
 
 own_ops: dict[

@@ -1,7 +1,7 @@
-"""Floor 1: what users see of their mistakes: errors that end at their own line, and what a missing `super().__init__()` is.
+"""Floor 1: how errors look to users: tracebacks that end at the user's line, and the error for a missing `super().__init__()`.
 
-The methods that users call are changed from outside, where their classes are registered, as `compat.spellings` does it; ops by
-their decorator. Nothing is done unless something raises.
+Methods that users call are wrapped from outside, when their class is registered, as in `compat.spellings`; ops are wrapped by
+their decorator. The wrappers do nothing unless an error passes.
 """
 
 from __future__ import annotations
@@ -13,12 +13,14 @@ import traceback
 import warnings
 from collections.abc import Callable
 from types import CodeType, FrameType, FunctionType, TracebackType
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from nbkeras import config
 from nbkeras.engine import registry
 
-# Methods at which users enter nbkeras; where one raises, the frames of nbkeras below it are left out of the traceback.
+F = TypeVar("F", bound=Callable)
+
+# Methods that users call. Where one raises, the frames of nbkeras below it are left out of the traceback.
 ENTRIES = (
     "__call__ __init__ __repr__ add add_loss add_metric add_weight apply apply_gradients build compile "
     "compute_output_shape count_params evaluate evaluate_generator export fit fit_generator from_config get_layer "
@@ -26,12 +28,12 @@ ENTRIES = (
     "train_on_batch update_state"
 ).split()
 
-_codes: set[CodeType] = set()  # of the functions that stand before entry points
+_codes: set[CodeType] = set()  # of the wrappers of entry points
 _done: set[type] = set()
 
 
-def entry(function: Callable) -> Callable:
-    """Decorator of what users call: an error that comes out of it shows their frames and not those of nbkeras."""
+def entry(function: F) -> F:
+    """Decorator of functions that users call: the traceback of an error shows their frames and not those of nbkeras."""
 
     @functools.wraps(function)
     def call(*args: Any, **kwargs: Any) -> Any:
@@ -42,11 +44,11 @@ def entry(function: Callable) -> Callable:
             raise
 
     is_entry(call)
-    return call
+    return cast(F, call)
 
 
 class FullTraceback:
-    """A traceback with the frames of nbkeras; `print` shows it, and pickle keeps what is printed."""
+    """A traceback with the frames of nbkeras. `print` shows it; pickle keeps the printed text."""
 
     def __init__(self, traceback: TracebackType | None):
         self.traceback = traceback
@@ -59,15 +61,15 @@ class FullTraceback:
 
 
 def is_entry(function: Any) -> None:
-    """Say that errors pass `shorten` in this function, whose caller may be the user."""
+    """Mark a function as an entry point: it passes its errors to `shorten`, and the user may be its caller."""
     _codes.add(function.__code__)
 
 
 def shorten(error: BaseException) -> None:
-    """Take nbkeras's frames out of an error's traceback, and of those of its causes, in the outermost entry point it passes.
+    """Take nbkeras's frames out of the tracebacks of an error and its causes, once, at the outermost entry point.
 
-    `print(error.full_traceback)` shows them still. An error that came up in nbkeras without a `raise` there is left as it is:
-    nobody wrote a text for it, and its frames are what a report needs.
+    `print(error.full_traceback)` still shows them. An error that no `raise` statement of nbkeras raised stays as it is: nobody
+    wrote a text for it, and a bug report needs its frames.
     """
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:
@@ -103,7 +105,7 @@ def _is_own(frame: FrameType) -> bool:
 
 
 def _is_meant(last: TracebackType) -> bool:
-    """Whether an error that ends here is the user's: from code of others, by a `raise` of nbkeras, or for a wrong argument."""
+    """Whether an error was raised on purpose: in other code than nbkeras, by a `raise` of nbkeras, or for a wrong argument."""
     code = last.tb_frame.f_code
     if not _is_own(last.tb_frame) or code in _codes:
         return True
@@ -111,7 +113,7 @@ def _is_meant(last: TracebackType) -> bool:
 
 
 def warn(message: str) -> None:
-    """A UserWarning at the line of the user's that led here."""
+    """Give a UserWarning at the user's line that led here."""
     level, frame = 1, sys._getframe(0)
     while frame.f_back is not None and _is_own(frame):
         level, frame = level + 1, frame.f_back
@@ -119,7 +121,7 @@ def warn(message: str) -> None:
 
 
 def _enter(item: Any) -> None:
-    """Make entry points of the methods of a class of nbkeras, and of those that it inherits from."""
+    """Wrap the methods of a class of nbkeras and of its base classes."""
     for cls in item.__mro__ if isinstance(item, type) else ():
         if cls not in _done and cls.__module__.startswith("nbkeras."):
             _done.add(cls)
@@ -127,7 +129,7 @@ def _enter(item: Any) -> None:
 
 
 def enter_methods(cls: type) -> None:
-    """Make entry points of the methods that a class has itself."""
+    """Wrap the methods in ENTRIES that a class itself defines."""
     for name in ENTRIES:
         method = vars(cls).get(name)
         function = method.__func__ if isinstance(method, classmethod) else method
@@ -142,7 +144,7 @@ for _name in ("deserialize", "get"):
 
 
 class SetByInit:
-    """An attribute that `__init__` sets, before it does: an error that says to call `super().__init__()`."""
+    """An attribute that `__init__` sets; reading it before is an error that says to call `super().__init__()`."""
 
     def __init__(self, name: str):
         self._name = name
@@ -158,6 +160,6 @@ class SetByInit:
 
 
 def set_by_init(cls: type, names: str) -> None:
-    """Make these attributes of a class say so until `__init__` has set them."""
+    """Make reading these attributes of a class an error until `__init__` has set them."""
     for name in names.split():
         setattr(cls, name, SetByInit(name))

@@ -1,5 +1,10 @@
-"""Models as files for other programs; imported when first used."""
+"""Export of models to files of other programs; imported when first used."""
+
+from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), {"onnx_model": "export_onnx"})
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.export.onnx_model import export_onnx as export_onnx
+
+_lazy_names.attach(globals())

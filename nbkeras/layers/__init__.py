@@ -1,5 +1,6 @@
 """Keras's layers by their names."""
-# ruff: noqa: F401
+
+from typing import TYPE_CHECKING
 
 from nbkeras.building.inputs import Input as Input
 from nbkeras.building.inputs import InputLayer as InputLayer
@@ -98,30 +99,81 @@ MaxPool3D = MaxPooling3D
 
 serialize, deserialize = _registry.serialize, _registry.deserialize
 
-_LATER = {
-    "adaptive_pooling": "AdaptiveAveragePooling1D AdaptiveAveragePooling2D AdaptiveAveragePooling3D "
-    "AdaptiveMaxPooling1D AdaptiveMaxPooling2D AdaptiveMaxPooling3D",
-    "activation": "ELU LeakyReLU PReLU ReLU Softmax ThresholdedReLU",
-    "conv_lstm": "ConvLSTM1D ConvLSTM1DCell ConvLSTM2D ConvLSTM2DCell ConvLSTM3D ConvLSTM3DCell",
-    "conv_transpose": "Conv1DTranspose Conv2DTranspose Conv3DTranspose Convolution1DTranspose Convolution2DTranspose "
-    "Convolution3DTranspose Deconvolution2D Deconvolution3D",
-    "depthwise": "DepthwiseConv1D DepthwiseConv2D SeparableConv1D SeparableConv2D SeparableConvolution1D "
-    "SeparableConvolution2D",
-    "locally_connected": "LocallyConnected1D LocallyConnected2D",
-    "attention": "AdditiveAttention Attention",
-    "augmentation": "RandomCrop RandomErasing RandomFlip RandomRotation RandomShear RandomTranslation RandomZoom",
-    "categorical": "CategoryEncoding",
-    "colors": "AutoContrast RandomBrightness RandomColorDegeneration RandomColorJitter RandomContrast RandomGaussianBlur "
-    "RandomGrayscale RandomHue RandomInvert RandomPosterization RandomSaturation RandomSharpness Solarization",
-    "einsum_dense": "EinsumDense",
-    "hashing": "HashedCrossing Hashing",
-    "images": "CenterCrop Pipeline Resizing",
-    "lookup": "IntegerLookup StringLookup",
-    "multi_head_attention": "GroupQueryAttention MultiHeadAttention",
-    "numerical": "Discretization Normalization Rescaling",
-    "rnn_wrappers": "Bidirectional TimeDistributed",
-    "text_vectorization": "TextVectorization",
-    "wrapper": "SpectralNormalization Wrapper",
-}
-_SHOWS = ["nbkeras.building.input_spec", "nbkeras.building.inputs", "nbkeras.building.layer", "nbkeras.engine.registry"]
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER, _SHOWS, _registry)
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.layers.activation import ELU as ELU
+    from nbkeras.layers.activation import LeakyReLU as LeakyReLU
+    from nbkeras.layers.activation import PReLU as PReLU
+    from nbkeras.layers.activation import ReLU as ReLU
+    from nbkeras.layers.activation import Softmax as Softmax
+    from nbkeras.layers.activation import ThresholdedReLU as ThresholdedReLU
+    from nbkeras.layers.adaptive_pooling import AdaptiveAveragePooling1D as AdaptiveAveragePooling1D
+    from nbkeras.layers.adaptive_pooling import AdaptiveAveragePooling2D as AdaptiveAveragePooling2D
+    from nbkeras.layers.adaptive_pooling import AdaptiveAveragePooling3D as AdaptiveAveragePooling3D
+    from nbkeras.layers.adaptive_pooling import AdaptiveMaxPooling1D as AdaptiveMaxPooling1D
+    from nbkeras.layers.adaptive_pooling import AdaptiveMaxPooling2D as AdaptiveMaxPooling2D
+    from nbkeras.layers.adaptive_pooling import AdaptiveMaxPooling3D as AdaptiveMaxPooling3D
+    from nbkeras.layers.attention import AdditiveAttention as AdditiveAttention
+    from nbkeras.layers.attention import Attention as Attention
+    from nbkeras.layers.augmentation import RandomCrop as RandomCrop
+    from nbkeras.layers.augmentation import RandomErasing as RandomErasing
+    from nbkeras.layers.augmentation import RandomFlip as RandomFlip
+    from nbkeras.layers.augmentation import RandomRotation as RandomRotation
+    from nbkeras.layers.augmentation import RandomShear as RandomShear
+    from nbkeras.layers.augmentation import RandomTranslation as RandomTranslation
+    from nbkeras.layers.augmentation import RandomZoom as RandomZoom
+    from nbkeras.layers.categorical import CategoryEncoding as CategoryEncoding
+    from nbkeras.layers.colors import AutoContrast as AutoContrast
+    from nbkeras.layers.colors import RandomBrightness as RandomBrightness
+    from nbkeras.layers.colors import RandomColorDegeneration as RandomColorDegeneration
+    from nbkeras.layers.colors import RandomColorJitter as RandomColorJitter
+    from nbkeras.layers.colors import RandomContrast as RandomContrast
+    from nbkeras.layers.colors import RandomGaussianBlur as RandomGaussianBlur
+    from nbkeras.layers.colors import RandomGrayscale as RandomGrayscale
+    from nbkeras.layers.colors import RandomHue as RandomHue
+    from nbkeras.layers.colors import RandomInvert as RandomInvert
+    from nbkeras.layers.colors import RandomPosterization as RandomPosterization
+    from nbkeras.layers.colors import RandomSaturation as RandomSaturation
+    from nbkeras.layers.colors import RandomSharpness as RandomSharpness
+    from nbkeras.layers.colors import Solarization as Solarization
+    from nbkeras.layers.conv_lstm import ConvLSTM1D as ConvLSTM1D
+    from nbkeras.layers.conv_lstm import ConvLSTM1DCell as ConvLSTM1DCell
+    from nbkeras.layers.conv_lstm import ConvLSTM2D as ConvLSTM2D
+    from nbkeras.layers.conv_lstm import ConvLSTM2DCell as ConvLSTM2DCell
+    from nbkeras.layers.conv_lstm import ConvLSTM3D as ConvLSTM3D
+    from nbkeras.layers.conv_lstm import ConvLSTM3DCell as ConvLSTM3DCell
+    from nbkeras.layers.conv_transpose import Conv1DTranspose as Conv1DTranspose
+    from nbkeras.layers.conv_transpose import Conv2DTranspose as Conv2DTranspose
+    from nbkeras.layers.conv_transpose import Conv3DTranspose as Conv3DTranspose
+    from nbkeras.layers.conv_transpose import Convolution1DTranspose as Convolution1DTranspose
+    from nbkeras.layers.conv_transpose import Convolution2DTranspose as Convolution2DTranspose
+    from nbkeras.layers.conv_transpose import Convolution3DTranspose as Convolution3DTranspose
+    from nbkeras.layers.conv_transpose import Deconvolution2D as Deconvolution2D
+    from nbkeras.layers.conv_transpose import Deconvolution3D as Deconvolution3D
+    from nbkeras.layers.depthwise import DepthwiseConv1D as DepthwiseConv1D
+    from nbkeras.layers.depthwise import DepthwiseConv2D as DepthwiseConv2D
+    from nbkeras.layers.depthwise import SeparableConv1D as SeparableConv1D
+    from nbkeras.layers.depthwise import SeparableConv2D as SeparableConv2D
+    from nbkeras.layers.depthwise import SeparableConvolution1D as SeparableConvolution1D
+    from nbkeras.layers.depthwise import SeparableConvolution2D as SeparableConvolution2D
+    from nbkeras.layers.einsum_dense import EinsumDense as EinsumDense
+    from nbkeras.layers.hashing import HashedCrossing as HashedCrossing
+    from nbkeras.layers.hashing import Hashing as Hashing
+    from nbkeras.layers.images import CenterCrop as CenterCrop
+    from nbkeras.layers.images import Pipeline as Pipeline
+    from nbkeras.layers.images import Resizing as Resizing
+    from nbkeras.layers.locally_connected import LocallyConnected1D as LocallyConnected1D
+    from nbkeras.layers.locally_connected import LocallyConnected2D as LocallyConnected2D
+    from nbkeras.layers.lookup import IntegerLookup as IntegerLookup
+    from nbkeras.layers.lookup import StringLookup as StringLookup
+    from nbkeras.layers.multi_head_attention import GroupQueryAttention as GroupQueryAttention
+    from nbkeras.layers.multi_head_attention import MultiHeadAttention as MultiHeadAttention
+    from nbkeras.layers.numerical import Discretization as Discretization
+    from nbkeras.layers.numerical import Normalization as Normalization
+    from nbkeras.layers.numerical import Rescaling as Rescaling
+    from nbkeras.layers.rnn_wrappers import Bidirectional as Bidirectional
+    from nbkeras.layers.rnn_wrappers import TimeDistributed as TimeDistributed
+    from nbkeras.layers.text_vectorization import TextVectorization as TextVectorization
+    from nbkeras.layers.wrapper import SpectralNormalization as SpectralNormalization
+    from nbkeras.layers.wrapper import Wrapper as Wrapper
+
+_lazy_names.attach(globals(), _registry)

@@ -9,6 +9,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import Layer
 from nbkeras.layers.spatial import Spatial, check_lengths
+from nbkeras.ops.resize import INTERPOLATIONS
 from nbkeras.ops.window import sizes_of
 
 # -------------------- padding and cropping --------------------
@@ -179,8 +180,8 @@ class UpSampling2D(_UpSampling):
 
     def __init__(self, size=(2, 2), data_format=None, interpolation="nearest", **kwargs):
         super().__init__(size, data_format, **kwargs)
-        if interpolation not in ops.INTERPOLATIONS:
-            names = ", ".join(map(repr, ops.INTERPOLATIONS))
+        if interpolation not in INTERPOLATIONS:
+            names = ", ".join(map(repr, INTERPOLATIONS))
             raise ValueError(f"UpSampling2D: interpolation must be one of {names}, received {interpolation!r}")
         self.interpolation = interpolation
         self.output_dtype = "input" if interpolation == "nearest" else "layer"

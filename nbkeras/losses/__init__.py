@@ -1,58 +1,56 @@
-"""Losses: functions of (y_true, y_pred), and classes that reduce them to a number."""
-# ruff: noqa: F401
+"""Losses: functions of (y_true, y_pred), and classes that reduce their values to one number."""
 
 from typing import Any
 
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.losses.classes import (
-    CTC,
-    BinaryCrossentropy,
-    BinaryFocalCrossentropy,
-    CategoricalCrossentropy,
-    CategoricalFocalCrossentropy,
-    CategoricalGeneralizedCrossEntropy,
-    CategoricalHinge,
-    Circle,
-    CosineSimilarity,
-    Dice,
-    Hinge,
-    Huber,
-    KLDivergence,
-    LogCosh,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogarithmicError,
-    Poisson,
-    SparseCategoricalCrossentropy,
-    SquaredHinge,
-    Tversky,
-)
-from nbkeras.losses.functions import (
-    binary_crossentropy,
-    binary_focal_crossentropy,
-    categorical_crossentropy,
-    categorical_focal_crossentropy,
-    categorical_generalized_cross_entropy,
-    categorical_hinge,
-    circle,
-    cosine_similarity,
-    ctc,
-    dice,
-    hinge,
-    huber,
-    kl_divergence,
-    log_cosh,
-    mean_absolute_error,
-    mean_absolute_percentage_error,
-    mean_squared_error,
-    mean_squared_logarithmic_error,
-    poisson,
-    sparse_categorical_crossentropy,
-    squared_hinge,
-    tversky,
-)
-from nbkeras.losses.loss import Loss, LossFunctionWrapper, registry, squeeze_or_expand_to_same_rank
+from nbkeras.losses.classes import CTC as CTC
+from nbkeras.losses.classes import BinaryCrossentropy as BinaryCrossentropy
+from nbkeras.losses.classes import BinaryFocalCrossentropy as BinaryFocalCrossentropy
+from nbkeras.losses.classes import CategoricalCrossentropy as CategoricalCrossentropy
+from nbkeras.losses.classes import CategoricalFocalCrossentropy as CategoricalFocalCrossentropy
+from nbkeras.losses.classes import CategoricalGeneralizedCrossEntropy as CategoricalGeneralizedCrossEntropy
+from nbkeras.losses.classes import CategoricalHinge as CategoricalHinge
+from nbkeras.losses.classes import Circle as Circle
+from nbkeras.losses.classes import CosineSimilarity as CosineSimilarity
+from nbkeras.losses.classes import Dice as Dice
+from nbkeras.losses.classes import Hinge as Hinge
+from nbkeras.losses.classes import Huber as Huber
+from nbkeras.losses.classes import KLDivergence as KLDivergence
+from nbkeras.losses.classes import LogCosh as LogCosh
+from nbkeras.losses.classes import MeanAbsoluteError as MeanAbsoluteError
+from nbkeras.losses.classes import MeanAbsolutePercentageError as MeanAbsolutePercentageError
+from nbkeras.losses.classes import MeanSquaredError as MeanSquaredError
+from nbkeras.losses.classes import MeanSquaredLogarithmicError as MeanSquaredLogarithmicError
+from nbkeras.losses.classes import Poisson as Poisson
+from nbkeras.losses.classes import SparseCategoricalCrossentropy as SparseCategoricalCrossentropy
+from nbkeras.losses.classes import SquaredHinge as SquaredHinge
+from nbkeras.losses.classes import Tversky as Tversky
+from nbkeras.losses.functions import binary_crossentropy as binary_crossentropy
+from nbkeras.losses.functions import binary_focal_crossentropy as binary_focal_crossentropy
+from nbkeras.losses.functions import categorical_crossentropy as categorical_crossentropy
+from nbkeras.losses.functions import categorical_focal_crossentropy as categorical_focal_crossentropy
+from nbkeras.losses.functions import categorical_generalized_cross_entropy as categorical_generalized_cross_entropy
+from nbkeras.losses.functions import categorical_hinge as categorical_hinge
+from nbkeras.losses.functions import circle as circle
+from nbkeras.losses.functions import cosine_similarity as cosine_similarity
+from nbkeras.losses.functions import ctc as ctc
+from nbkeras.losses.functions import dice as dice
+from nbkeras.losses.functions import hinge as hinge
+from nbkeras.losses.functions import huber as huber
+from nbkeras.losses.functions import kl_divergence as kl_divergence
+from nbkeras.losses.functions import log_cosh as log_cosh
+from nbkeras.losses.functions import mean_absolute_error as mean_absolute_error
+from nbkeras.losses.functions import mean_absolute_percentage_error as mean_absolute_percentage_error
+from nbkeras.losses.functions import mean_squared_error as mean_squared_error
+from nbkeras.losses.functions import mean_squared_logarithmic_error as mean_squared_logarithmic_error
+from nbkeras.losses.functions import poisson as poisson
+from nbkeras.losses.functions import sparse_categorical_crossentropy as sparse_categorical_crossentropy
+from nbkeras.losses.functions import squared_hinge as squared_hinge
+from nbkeras.losses.functions import tversky as tversky
+from nbkeras.losses.loss import Loss as Loss
+from nbkeras.losses.loss import LossFunctionWrapper as LossFunctionWrapper
+from nbkeras.losses.loss import registry
+from nbkeras.losses.loss import squeeze_or_expand_to_same_rank as squeeze_or_expand_to_same_rank
 
 mse = MSE = mean_squared_error
 mae = MAE = mean_absolute_error
@@ -65,9 +63,7 @@ huber_loss = huber
 logcosh = log_cosh
 
 
-def get(identifier) -> Any:
-    """A loss from None, a name ('mse'), a configuration, a class, or a function or Loss (returned as it is)."""
-    return registry.get(identifier)
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(loss) -> Any:
@@ -75,9 +71,4 @@ def serialize(loss) -> Any:
     return registry.serialize(loss)
 
 
-def deserialize(config, custom_objects=None) -> Any:
-    """A loss from what `serialize` returned."""
-    return registry.deserialize(config, custom_objects)
-
-
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals(), registry)

@@ -1,7 +1,7 @@
-"""The loss functions as classes, which add a reduction, sample weights and masks."""
+"""Classes of the loss functions, which add a reduction, sample weights and masks."""
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
 
 from nbkeras.losses import functions
 from nbkeras.losses.loss import LossFunctionWrapper, registry
@@ -10,7 +10,7 @@ _MEAN = "sum_over_batch_size"
 
 
 class _Named(LossFunctionWrapper):
-    """A wrapper whose function is known by the class."""
+    """A wrapper whose class says the function, so the configuration does not."""
 
     def get_config(self) -> dict[str, Any]:
         values = super().get_config()
@@ -18,36 +18,43 @@ class _Named(LossFunctionWrapper):
         return values
 
 
+class _Plain(_Named):
+    """A wrapper of a function without further arguments: `class Hinge(_Plain, fn=functions.hinge)`."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, reduction: str | None = _MEAN, name: str = "", dtype: Any = None): ...
+
+    def __init_subclass__(cls, fn: Callable | None = None, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if fn is None:  # extends a class that has its function
+            return
+
+        def __init__(self, reduction: str | None = _MEAN, name: str = fn.__name__, dtype: Any = None):
+            super().__init__(fn, reduction, name, dtype)
+
+        __init__.__qualname__ = f"{cls.__name__}.__init__"  # as errors and `help` name it
+        cls.__init__ = __init__  # type: ignore[method-assign]
+
+
 @registry.register
-class MeanSquaredError(_Named):
+class MeanSquaredError(_Plain, fn=functions.mean_squared_error):
     """Mean of mean_squared_error over the samples."""
 
-    def __init__(self, reduction: str | None = _MEAN, name: str = "mean_squared_error", dtype: Any = None):
-        super().__init__(functions.mean_squared_error, reduction, name, dtype)
-
 
 @registry.register
-class MeanAbsoluteError(_Named):
+class MeanAbsoluteError(_Plain, fn=functions.mean_absolute_error):
     """Mean of mean_absolute_error over the samples."""
 
-    def __init__(self, reduction: str | None = _MEAN, name: str = "mean_absolute_error", dtype: Any = None):
-        super().__init__(functions.mean_absolute_error, reduction, name, dtype)
-
 
 @registry.register
-class MeanAbsolutePercentageError(_Named):
+class MeanAbsolutePercentageError(_Plain, fn=functions.mean_absolute_percentage_error):
     """Mean of mean_absolute_percentage_error over the samples."""
 
-    def __init__(self, reduction: str | None = _MEAN, name: str = "mean_absolute_percentage_error", dtype: Any = None):
-        super().__init__(functions.mean_absolute_percentage_error, reduction, name, dtype)
-
 
 @registry.register
-class MeanSquaredLogarithmicError(_Named):
+class MeanSquaredLogarithmicError(_Plain, fn=functions.mean_squared_logarithmic_error):
     """Mean of mean_squared_logarithmic_error over the samples."""
-
-    def __init__(self, reduction: str | None = _MEAN, name: str = "mean_squared_logarithmic_error", dtype: Any = None):
-        super().__init__(functions.mean_squared_logarithmic_error, reduction, name, dtype)
 
 
 @registry.register
@@ -69,51 +76,33 @@ class Huber(_Named):
 
 
 @registry.register
-class LogCosh(_Named):
+class LogCosh(_Plain, fn=functions.log_cosh):
     """Mean of log_cosh over the samples."""
 
-    def __init__(self, reduction: str | None = _MEAN, name: str = "log_cosh", dtype: Any = None):
-        super().__init__(functions.log_cosh, reduction, name, dtype)
-
 
 @registry.register
-class Hinge(_Named):
+class Hinge(_Plain, fn=functions.hinge):
     """Mean of hinge over the samples."""
 
-    def __init__(self, reduction: str | None = _MEAN, name: str = "hinge", dtype: Any = None):
-        super().__init__(functions.hinge, reduction, name, dtype)
-
 
 @registry.register
-class SquaredHinge(_Named):
+class SquaredHinge(_Plain, fn=functions.squared_hinge):
     """Mean of squared_hinge over the samples."""
 
-    def __init__(self, reduction: str | None = _MEAN, name: str = "squared_hinge", dtype: Any = None):
-        super().__init__(functions.squared_hinge, reduction, name, dtype)
-
 
 @registry.register
-class CategoricalHinge(_Named):
+class CategoricalHinge(_Plain, fn=functions.categorical_hinge):
     """Mean of categorical_hinge over the samples."""
 
-    def __init__(self, reduction: str | None = _MEAN, name: str = "categorical_hinge", dtype: Any = None):
-        super().__init__(functions.categorical_hinge, reduction, name, dtype)
-
 
 @registry.register
-class KLDivergence(_Named):
+class KLDivergence(_Plain, fn=functions.kl_divergence):
     """Mean of kl_divergence over the samples."""
 
-    def __init__(self, reduction: str | None = _MEAN, name: str = "kl_divergence", dtype: Any = None):
-        super().__init__(functions.kl_divergence, reduction, name, dtype)
-
 
 @registry.register
-class Poisson(_Named):
+class Poisson(_Plain, fn=functions.poisson):
     """Mean of poisson over the samples."""
-
-    def __init__(self, reduction: str | None = _MEAN, name: str = "poisson", dtype: Any = None):
-        super().__init__(functions.poisson, reduction, name, dtype)
 
 
 @registry.register
@@ -286,8 +275,5 @@ class Circle(_Named):
 
 
 @registry.register
-class CTC(_Named):
+class CTC(_Plain, fn=functions.ctc):
     """Mean of ctc over the samples."""
-
-    def __init__(self, reduction: str | None = _MEAN, name: str = "ctc", dtype: Any = None):
-        super().__init__(functions.ctc, reduction, name, dtype)

@@ -1,12 +1,12 @@
-"""Loss functions: (y_true, y_pred) -> one loss for each sample, over the last axis. Formulas are those of Keras 3.15.
+"""Loss functions: (y_true, y_pred) -> one loss for each sample, over the last axis. The formulas are Keras 3.15's.
 
 y_pred: floats (..., n). y_true: the same shape, or one axis of size 1 more or less; classes as integers (...) for
-sparse_categorical_crossentropy. All work on symbolic tensors too.
+sparse_categorical_crossentropy. All take symbolic tensors too.
 """
 
 import math
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,8 +15,10 @@ from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, registry, squeeze_or_expand_to_same_rank
 from nbkeras.ops.arguments import axis_of
 
+F = TypeVar("F", bound=Callable)
 
-def _register(*aliases: str) -> Callable:
+
+def _register(*aliases: str) -> Callable[[F], F]:
     return lambda function: registry.register(op(function), *aliases)
 
 
@@ -24,7 +26,7 @@ _OF_CLASSES = " (give classes as one-hot vectors, or use sparse_categorical_cros
 
 
 def _matched(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
-    """Targets and predictions of one dtype and shape."""
+    """Targets and predictions of one dtype and shape; ValueError for shapes that do not match."""
     predicted = prediction(y_pred)
     target = as_tensor(y_true, predicted.dtype)
     matched_target, matched = squeeze_or_expand_to_same_rank(target, predicted)
@@ -98,7 +100,7 @@ def log_cosh(y_true, y_pred) -> Tensor:
 
 
 def _signs(y_true: Tensor) -> Tensor:
-    """Labels 0 and 1 as -1 and 1; labels that are not all 0 or 1 as they are."""
+    """Labels 0 and 1 as -1 and 1; other labels are not changed."""
     binary = ops.all(ops.logical_or(ops.equal(y_true, 0), ops.equal(y_true, 1)))
     return ops.where(binary, ops.subtract(ops.add(y_true, y_true), 1.0), y_true)
 
@@ -141,9 +143,16 @@ def poisson(y_true, y_pred) -> Tensor:
     return ops.mean(y_pred - y_true * ops.log(y_pred + config.epsilon()), axis=-1)
 
 
-def _check_smoothing(value: float) -> None:
-    if not 0 <= value <= 1:
-        raise ValueError(f"label_smoothing must be from 0 to 1, received {value!r}")
+def _smoothed(
+    name: str, y_true: Any, y_pred: Any, smoothing: float, classes: int | None = None
+) -> tuple[Tensor, Tensor]:
+    """`_matched` targets and predictions, the targets moved towards 1 / classes; classes: by default the last axis's size."""
+    if not 0 <= smoothing <= 1:
+        raise ValueError(f"label_smoothing must be from 0 to 1, received {smoothing!r}")
+    y_true, y_pred = _matched(name, y_true, y_pred)
+    if smoothing:
+        y_true = y_true * (1.0 - smoothing) + smoothing / (classes or y_true.shape[-1])
+    return y_true, y_pred
 
 
 @_register("bce", "BCE")
@@ -151,10 +160,7 @@ def binary_crossentropy(
     y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Tensor:
     """mean(-y_true * log(p) - (1 - y_true) * log(1 - p)); label_smoothing moves labels towards 0.5."""
-    _check_smoothing(label_smoothing)
-    y_true, y_pred = _matched("binary_crossentropy", y_true, y_pred)
-    if label_smoothing:
-        y_true = y_true * (1.0 - label_smoothing) + 0.5 * label_smoothing
+    y_true, y_pred = _smoothed("binary_crossentropy", y_true, y_pred, label_smoothing, classes=2)
     return ops.mean(ops.binary_crossentropy(y_true, y_pred, from_logits=from_logits), axis=axis)
 
 
@@ -173,10 +179,7 @@ def binary_focal_crossentropy(
 
     apply_class_balancing: labels 1 count alpha times, labels 0 (1 - alpha) times.
     """
-    _check_smoothing(label_smoothing)
-    y_true, y_pred = _matched("binary_focal_crossentropy", y_true, y_pred)
-    if label_smoothing:
-        y_true = y_true * (1.0 - label_smoothing) + 0.5 * label_smoothing
+    y_true, y_pred = _smoothed("binary_focal_crossentropy", y_true, y_pred, label_smoothing, classes=2)
     p = ops.sigmoid(y_pred) if from_logits else y_pred
     of_label = y_true * p + (1.0 - y_true) * (1.0 - p)
     values = ops.power(1.0 - of_label, gamma) * ops.binary_crossentropy(y_true, p)
@@ -190,10 +193,7 @@ def categorical_crossentropy(
     y_true, y_pred, from_logits: bool = False, label_smoothing: float = 0.0, axis: int = -1
 ) -> Tensor:
     """-sum(y_true * log(p)) over the classes, y_true one-hot; label_smoothing moves labels towards 1 / classes."""
-    _check_smoothing(label_smoothing)
-    y_true, y_pred = _matched("categorical_crossentropy", y_true, y_pred)
-    if label_smoothing:
-        y_true = y_true * (1.0 - label_smoothing) + label_smoothing / y_true.shape[-1]
+    y_true, y_pred = _smoothed("categorical_crossentropy", y_true, y_pred, label_smoothing)
     return ops.categorical_crossentropy(y_true, y_pred, from_logits=from_logits, axis=axis)
 
 
@@ -208,10 +208,7 @@ def categorical_focal_crossentropy(
     axis: int = -1,
 ) -> Tensor:
     """-sum(alpha * (1 - p)^gamma * y_true * log(p)) over the classes (Lin et al., 2018); alpha may be one for each class."""
-    _check_smoothing(label_smoothing)
-    y_true, y_pred = _matched("categorical_focal_crossentropy", y_true, y_pred)
-    if label_smoothing:
-        y_true = y_true * (1.0 - label_smoothing) + label_smoothing / y_true.shape[-1]
+    y_true, y_pred = _smoothed("categorical_focal_crossentropy", y_true, y_pred, label_smoothing)
     p = ops.softmax(y_pred, axis=axis) if from_logits else y_pred
     p = ops.clip(p / ops.sum(p, axis=axis, keepdims=True), config.epsilon(), 1.0 - config.epsilon())
     weight = ops.multiply(ops.power(1.0 - p, gamma), np.asarray(alpha, p.dtype))
@@ -262,6 +259,7 @@ def categorical_generalized_cross_entropy(y_true, y_pred, q: float) -> Tensor:
 
 
 def _overlap(name: str, y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
+    """Targets and predictions of one dtype; ValueError unless their shapes are the same."""
     y_pred = prediction(y_pred)
     y_true = as_tensor(y_true, y_pred.dtype)
     if y_true.shape != y_pred.shape:
@@ -304,7 +302,7 @@ def circle(
     """softplus(logsumexp over the same class + logsumexp over other classes) of weighted distances (Sun et al., 2020).
 
     y_true: class numbers (batch,); y_pred: unit vectors (batch, width). The references, by default the batch itself, are
-    class numbers and vectors of their own. remove_diagonal: a vector is no pair with itself. Losses of 0 are masked.
+    class numbers and vectors of their own. remove_diagonal: a vector is not paired with itself. Losses of 0 are masked.
     """
     y_pred = prediction(y_pred)
     classes = ops.reshape(as_tensor(y_true), (-1, 1))
@@ -319,7 +317,7 @@ def circle(
     same = ops.equal(classes, ops.transpose(references))
     other = ops.logical_not(same)
     if remove_diagonal:
-        same = ops.logical_and(same, np.eye(*same.shape) == 0)
+        same = ops.logical_and(same, np.eye(same.shape[0], same.shape[1]) == 0)
     near = -gamma * (margin + distances) * (margin - distances)
     far = gamma * ops.maximum(1.0 + margin - distances, 0.0) * (1.0 - margin - distances)
     values = ops.softplus(ops.add(_logsumexp_where(same, near), _logsumexp_where(other, far)))
@@ -328,7 +326,7 @@ def circle(
 
 
 def _logsumexp_where(mask: Tensor, x: Tensor) -> Tensor:
-    """log(sum(e^x)) over the last axis where the mask is true; for none the lowest number, with gradient 0."""
+    """log(sum(e^x)) over the last axis where the mask is true; where it is true nowhere, the lowest number, with gradient 0."""
     lowest = float(np.finfo(x.dtype).min) / 4
     return ops.logsumexp(ops.where(mask, x, lowest), axis=1)
 

@@ -1,4 +1,4 @@
-"""How a loss function becomes a Loss: masks, sample weights, and the reduction to one number.
+"""Loss, and the wrapper that makes a Loss of a function: masks, sample weights, the reduction to one number.
 
 Source: keras/src/losses/loss.py (Keras 3.15).
 """
@@ -22,7 +22,7 @@ _REDUCTIONS = (*_MEANS, "mean_with_sample_weight", "sum", "none")
 
 
 def prediction(y_pred: Any, dtype: Any = None) -> Tensor:
-    """A float Tensor: tensors keep their float dtype, and what travels with them; other arrays become floatx."""
+    """Predictions as a float Tensor: a float Tensor itself, with its mask and logits; anything else in floatx."""
     if isinstance(y_pred, Tensor) and y_pred.dtype.kind == "f" and dtype is None:
         return y_pred
     return as_tensor(y_pred, dtype or config.floatx())
@@ -39,6 +39,12 @@ def squeeze_or_expand_to_same_rank(x1: Tensor, x2: Tensor, expand_rank_1: bool =
     return x1, x2
 
 
+def pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
+    """Targets and predictions as tensors of one dtype, and of one rank where a last axis of size 1 makes the difference."""
+    y_pred = prediction(y_pred)
+    return squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
+
+
 def check_reduction(reduction: str | None) -> str:
     """The reduction, 'none' for None, the mean for tf.keras's 'auto'; ValueError for an unknown one."""
     if reduction is None:
@@ -49,7 +55,7 @@ def check_reduction(reduction: str | None) -> str:
 
 
 def mask_weights(sample_weight: Tensor | None, mask: Tensor | None, dtype: Any, rescale: bool) -> Tensor | None:
-    """Sample weights with a mask multiplied in; rescale: by elements / elements that count, so that means stay means."""
+    """Sample weights times a mask; rescale: times elements / elements that count, so that a mean is one of what counts."""
     if mask is None:
         return sample_weight
     weight = as_tensor(mask, dtype)
@@ -62,7 +68,7 @@ def mask_weights(sample_weight: Tensor | None, mask: Tensor | None, dtype: Any, 
 
 
 def _aligned(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """Values and weights that broadcast: weights of fewer axes belong to the leading ones."""
+    """Values and weights that broadcast: weights with fewer axes belong to the leading axes."""
     values, weights = squeeze_or_expand_to_same_rank(values, weights)
     low, high = (weights, values) if weights.ndim < values.ndim else (values, weights)
     if 0 < low.ndim < high.ndim and low.shape == high.shape[: low.ndim]:
@@ -72,7 +78,7 @@ def _aligned(values: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def reduce_weighted(values: Tensor, sample_weight: Any, mask: Tensor | None, reduction: str) -> Tensor:
-    """Losses of samples, times their weights where the mask is true, reduced to a scalar (or as they are, for 'none')."""
+    """Losses of samples times their weights, where the mask is true, reduced to a scalar (not reduced for 'none')."""
     weights = None if sample_weight is None else as_tensor(sample_weight, values.dtype)
     weights = mask_weights(weights, mask, values.dtype, rescale=reduction in _MEANS)
     if weights is not None:
@@ -124,16 +130,16 @@ class Loss(Observed):
         return reduce_weighted(values, sample_weight, mask, self.reduction)
 
     def call(self, y_true: Tensor, y_pred: Tensor) -> Tensor:
-        """The loss of each sample: all axes of y_pred but the last."""
+        """The loss of each sample: all axes of y_pred except the last."""
         raise NotImplementedError(f"{type(self).__name__} must define call(self, y_true, y_pred)")
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs to make this loss again."""
+        """The arguments that make this loss again."""
         return {"name": self.name, "reduction": self.reduction}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """A loss from what `get_config` returned."""
+        """A loss from the result of `get_config`."""
         return cls(**config)
 
     def __repr__(self) -> str:
@@ -145,7 +151,7 @@ _OF_CLASS_NUMBERS = ("sparse_categorical_crossentropy", "categorical_generalized
 
 
 class LossFunctionWrapper(Loss):
-    """A function(y_true, y_pred, **constants), of one loss for each sample, as a Loss."""
+    """A Loss of a function(y_true, y_pred, **constants) that gives one loss for each sample."""
 
     def __init__(
         self,

@@ -1,90 +1,89 @@
-"""Metrics: functions of (y_true, y_pred), and objects that keep their means over batches."""
-# ruff: noqa: F401
+"""Metrics: functions of (y_true, y_pred), and objects that compute their means over batches."""
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.engine.naming import snake_case as _snake_case
-from nbkeras.losses import (
-    binary_crossentropy,
-    binary_focal_crossentropy,
-    categorical_crossentropy,
-    categorical_focal_crossentropy,
-    categorical_hinge,
-    hinge,
-    huber,
-    kl_divergence,
-    log_cosh,
-    mean_absolute_error,
-    mean_absolute_percentage_error,
-    mean_squared_error,
-    mean_squared_logarithmic_error,
-    poisson,
-    sparse_categorical_crossentropy,
-    squared_hinge,
-)
-from nbkeras.metrics.accuracy import (
-    Accuracy,
-    BinaryAccuracy,
-    CategoricalAccuracy,
-    SparseCategoricalAccuracy,
-    SparseTopKCategoricalAccuracy,
-    TopKCategoricalAccuracy,
-    accuracy,
-    binary_accuracy,
-    categorical_accuracy,
-    resolve_accuracy,
-    sparse_categorical_accuracy,
-    sparse_top_k_categorical_accuracy,
-    top_k_categorical_accuracy,
-)
-from nbkeras.metrics.auc import AUC
-from nbkeras.metrics.confusion import (
-    FalseNegatives,
-    FalsePositives,
-    Precision,
-    PrecisionAtRecall,
-    Recall,
-    RecallAtPrecision,
-    SensitivityAtSpecificity,
-    SpecificityAtSensitivity,
-    TrueNegatives,
-    TruePositives,
-)
-from nbkeras.metrics.errors import (
-    BinaryCrossentropy,
-    CategoricalCrossentropy,
-    CategoricalHinge,
-    CosineSimilarity,
-    Hinge,
-    KLDivergence,
-    LogCoshError,
-    MeanAbsoluteError,
-    MeanAbsolutePercentageError,
-    MeanSquaredError,
-    MeanSquaredLogarithmicError,
-    Poisson,
-    RootMeanSquaredError,
-    SparseCategoricalCrossentropy,
-    SquaredHinge,
-    cosine_similarity,
-)
-from nbkeras.metrics.metric import Mean, MeanMetricWrapper, Metric, Sum, registry
+from nbkeras.losses import BCE as BCE
+from nbkeras.losses import KLD as KLD
+from nbkeras.losses import MAE as MAE
+from nbkeras.losses import MAPE as MAPE
+from nbkeras.losses import MSE as MSE
+from nbkeras.losses import MSLE as MSLE
+from nbkeras.losses import bce as bce
+from nbkeras.losses import binary_crossentropy as binary_crossentropy
+from nbkeras.losses import binary_focal_crossentropy as binary_focal_crossentropy
+from nbkeras.losses import categorical_crossentropy as categorical_crossentropy
+from nbkeras.losses import categorical_focal_crossentropy as categorical_focal_crossentropy
+from nbkeras.losses import categorical_hinge as categorical_hinge
+from nbkeras.losses import hinge as hinge
+from nbkeras.losses import huber as huber
+from nbkeras.losses import kl_divergence as kl_divergence
+from nbkeras.losses import kld as kld
+from nbkeras.losses import kullback_leibler_divergence as kullback_leibler_divergence
+from nbkeras.losses import log_cosh as log_cosh
+from nbkeras.losses import logcosh as logcosh
+from nbkeras.losses import mae as mae
+from nbkeras.losses import mape as mape
+from nbkeras.losses import mean_absolute_error as mean_absolute_error
+from nbkeras.losses import mean_absolute_percentage_error as mean_absolute_percentage_error
+from nbkeras.losses import mean_squared_error as mean_squared_error
+from nbkeras.losses import mean_squared_logarithmic_error as mean_squared_logarithmic_error
+from nbkeras.losses import mse as mse
+from nbkeras.losses import msle as msle
+from nbkeras.losses import poisson as poisson
+from nbkeras.losses import sparse_categorical_crossentropy as sparse_categorical_crossentropy
+from nbkeras.losses import squared_hinge as squared_hinge
+from nbkeras.metrics.accuracy import Accuracy as Accuracy
+from nbkeras.metrics.accuracy import BinaryAccuracy as BinaryAccuracy
+from nbkeras.metrics.accuracy import CategoricalAccuracy as CategoricalAccuracy
+from nbkeras.metrics.accuracy import SparseCategoricalAccuracy as SparseCategoricalAccuracy
+from nbkeras.metrics.accuracy import SparseTopKCategoricalAccuracy as SparseTopKCategoricalAccuracy
+from nbkeras.metrics.accuracy import TopKCategoricalAccuracy as TopKCategoricalAccuracy
+from nbkeras.metrics.accuracy import accuracy as accuracy
+from nbkeras.metrics.accuracy import binary_accuracy as binary_accuracy
+from nbkeras.metrics.accuracy import categorical_accuracy as categorical_accuracy
+from nbkeras.metrics.accuracy import resolve_accuracy as resolve_accuracy
+from nbkeras.metrics.accuracy import sparse_categorical_accuracy as sparse_categorical_accuracy
+from nbkeras.metrics.accuracy import sparse_top_k_categorical_accuracy as sparse_top_k_categorical_accuracy
+from nbkeras.metrics.accuracy import top_k_categorical_accuracy as top_k_categorical_accuracy
+from nbkeras.metrics.auc import AUC as AUC
+from nbkeras.metrics.confusion import FalseNegatives as FalseNegatives
+from nbkeras.metrics.confusion import FalsePositives as FalsePositives
+from nbkeras.metrics.confusion import Precision as Precision
+from nbkeras.metrics.confusion import PrecisionAtRecall as PrecisionAtRecall
+from nbkeras.metrics.confusion import Recall as Recall
+from nbkeras.metrics.confusion import RecallAtPrecision as RecallAtPrecision
+from nbkeras.metrics.confusion import SensitivityAtSpecificity as SensitivityAtSpecificity
+from nbkeras.metrics.confusion import SpecificityAtSensitivity as SpecificityAtSensitivity
+from nbkeras.metrics.confusion import TrueNegatives as TrueNegatives
+from nbkeras.metrics.confusion import TruePositives as TruePositives
+from nbkeras.metrics.errors import BinaryCrossentropy as BinaryCrossentropy
+from nbkeras.metrics.errors import CategoricalCrossentropy as CategoricalCrossentropy
+from nbkeras.metrics.errors import CategoricalHinge as CategoricalHinge
+from nbkeras.metrics.errors import CosineSimilarity as CosineSimilarity
+from nbkeras.metrics.errors import Hinge as Hinge
+from nbkeras.metrics.errors import KLDivergence as KLDivergence
+from nbkeras.metrics.errors import LogCoshError as LogCoshError
+from nbkeras.metrics.errors import MeanAbsoluteError as MeanAbsoluteError
+from nbkeras.metrics.errors import MeanAbsolutePercentageError as MeanAbsolutePercentageError
+from nbkeras.metrics.errors import MeanSquaredError as MeanSquaredError
+from nbkeras.metrics.errors import MeanSquaredLogarithmicError as MeanSquaredLogarithmicError
+from nbkeras.metrics.errors import Poisson as Poisson
+from nbkeras.metrics.errors import RootMeanSquaredError as RootMeanSquaredError
+from nbkeras.metrics.errors import SparseCategoricalCrossentropy as SparseCategoricalCrossentropy
+from nbkeras.metrics.errors import SquaredHinge as SquaredHinge
+from nbkeras.metrics.errors import cosine_similarity as cosine_similarity
+from nbkeras.metrics.metric import Mean as Mean
+from nbkeras.metrics.metric import MeanMetricWrapper as MeanMetricWrapper
+from nbkeras.metrics.metric import Metric as Metric
+from nbkeras.metrics.metric import Sum as Sum
 from nbkeras.metrics.metric import functions as _functions
+from nbkeras.metrics.metric import registry
 
-mse = MSE = mean_squared_error
-mae = MAE = mean_absolute_error
-mape = MAPE = mean_absolute_percentage_error
-msle = MSLE = mean_squared_logarithmic_error
-bce = BCE = binary_crossentropy
-kld = KLD = kullback_leibler_divergence = kl_divergence
-logcosh = log_cosh
 cosine = cosine_proximity = cosine_similarity
 
 
-def get(identifier, **kwargs) -> Any:
-    """A metric from None, a name, a configuration or a class; functions and Metrics are returned as they are."""
-    return registry.get(identifier, **kwargs)
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(metric) -> Any:
@@ -92,17 +91,18 @@ def serialize(metric) -> Any:
     return registry.serialize(metric)
 
 
-def deserialize(config, custom_objects=None) -> Any:
-    """A metric from what `serialize` returned."""
-    return registry.deserialize(config, custom_objects)
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.metrics.fscore import F1Score as F1Score
+    from nbkeras.metrics.fscore import FBetaScore as FBetaScore
+    from nbkeras.metrics.iou import BinaryIoU as BinaryIoU
+    from nbkeras.metrics.iou import IoU as IoU
+    from nbkeras.metrics.iou import MeanIoU as MeanIoU
+    from nbkeras.metrics.iou import OneHotIoU as OneHotIoU
+    from nbkeras.metrics.iou import OneHotMeanIoU as OneHotMeanIoU
+    from nbkeras.metrics.regression import ConcordanceCorrelation as ConcordanceCorrelation
+    from nbkeras.metrics.regression import PearsonCorrelation as PearsonCorrelation
+    from nbkeras.metrics.regression import R2Score as R2Score
+    from nbkeras.metrics.regression import concordance_correlation as concordance_correlation
+    from nbkeras.metrics.regression import pearson_correlation as pearson_correlation
 
-
-_LATER = {
-    "fscore": "F1Score FBetaScore",
-    "iou": "BinaryIoU IoU MeanIoU OneHotIoU OneHotMeanIoU",
-    "regression": "ConcordanceCorrelation PearsonCorrelation R2Score concordance_correlation pearson_correlation",
-}
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER, ["nbkeras.losses"], registry)
-for _module, _names in _LATER.items():
-    for _known in (registry, _functions):
-        _known.later({_snake_case(_name): f"{__name__}.{_module}" for _name in _names.split()})
+_lazy_names.attach(globals(), registry, _functions)

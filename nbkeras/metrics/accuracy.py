@@ -1,17 +1,19 @@
-"""Accuracies: functions that give 1.0 for each right prediction, and their means."""
+"""Accuracies: functions that give 1.0 for each correct prediction, and their means."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from nbkeras import config, ops
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
-from nbkeras.metrics.metric import FunctionMetric, functions, registry
+from nbkeras.metrics.metric import FunctionMetric, PlainFunctionMetric, functions, registry
 from nbkeras.ops.arguments import as_index
 from nbkeras.ops.metrics import class_matches, one_hot_matches, threshold_matches
 
+F = TypeVar("F", bound=Callable)
 
-def _register(function: Callable) -> Callable:
+
+def _register(function: F) -> F:
     return functions.register(op(function))
 
 
@@ -89,17 +91,14 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
     return ops.cast(ops.reshape(matches, y_pred.shape[:-1]), config.floatx())
 
 
-@registry.register("accuracy")
-class Accuracy(FunctionMetric):
+@registry.register
+class Accuracy(PlainFunctionMetric, fn=accuracy):
     """How often y_pred equals y_true."""
 
     _direction = "up"
 
-    def __init__(self, name: str = "accuracy", dtype: Any = None):
-        super().__init__(accuracy, name, dtype)
 
-
-@registry.register("binary_accuracy")
+@registry.register
 class BinaryAccuracy(FunctionMetric):
     """How often y_pred > threshold agrees with y_true, 0 or 1."""
 
@@ -109,27 +108,21 @@ class BinaryAccuracy(FunctionMetric):
         super().__init__(binary_accuracy, name, dtype, threshold=threshold)
 
 
-@registry.register("categorical_accuracy")
-class CategoricalAccuracy(FunctionMetric):
+@registry.register
+class CategoricalAccuracy(PlainFunctionMetric, fn=categorical_accuracy):
     """How often the largest prediction is at the one-hot target."""
 
     _direction = "up"
 
-    def __init__(self, name: str = "categorical_accuracy", dtype: Any = None):
-        super().__init__(categorical_accuracy, name, dtype)
 
-
-@registry.register("sparse_categorical_accuracy")
-class SparseCategoricalAccuracy(FunctionMetric):
+@registry.register
+class SparseCategoricalAccuracy(PlainFunctionMetric, fn=sparse_categorical_accuracy):
     """How often the largest prediction is at the target, a class number."""
 
     _direction = "up"
 
-    def __init__(self, name: str = "sparse_categorical_accuracy", dtype: Any = None):
-        super().__init__(sparse_categorical_accuracy, name, dtype)
 
-
-@registry.register("top_k_categorical_accuracy")
+@registry.register
 class TopKCategoricalAccuracy(FunctionMetric):
     """How often the one-hot target is among the k largest predictions."""
 
@@ -140,7 +133,7 @@ class TopKCategoricalAccuracy(FunctionMetric):
         self.k = k
 
 
-@registry.register("sparse_top_k_categorical_accuracy")
+@registry.register
 class SparseTopKCategoricalAccuracy(FunctionMetric):
     """How often the target, a class number, is among the k largest predictions."""
 

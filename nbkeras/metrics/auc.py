@@ -17,12 +17,12 @@ _CURVES = {"roc": "ROC", "pr": "PR", "prgain": "PRGAIN"}
 _SUMMATIONS = ("interpolation", "minoring", "majoring")
 
 
-@registry.register("auc")
+@registry.register
 class AUC(_Confusion):
     """Area under the curve over `num_thresholds` thresholds (or those given, between 0 and 1).
 
-    curve: 'ROC' (recall over false positive rate), 'PR' (precision over recall) or 'PRGAIN' (their gains over always
-    saying yes: Flach and Kull, NIPS 2015). summation_method: 'interpolation'
+    curve: 'ROC' (recall over false positive rate), 'PR' (precision over recall) or 'PRGAIN' (their gains over a constant
+    yes: Flach and Kull, NIPS 2015). summation_method: 'interpolation'
     (trapezoids; for PR, Davis and Goadrich, ICML 2006), 'minoring' or 'majoring' (lower or upper sums). multi_label: an
     area for each label (column), then their mean by label_weights; else label_weights weight the labels' samples.
     from_logits: take the sigmoid of predictions first.
@@ -138,14 +138,14 @@ class AUC(_Confusion):
 
 
 def _gains(tp: Any, fp: Any, tn: Any, fn: Any) -> tuple[Tensor, Tensor]:
-    """Recall gain and precision gain; 0 and 1 without true positives, and a recall gain below 0 is 0, as in Keras."""
+    """Recall gain and precision gain: 0 and 1 without true positives; a recall gain below 0 becomes 0, as in Keras."""
     scale = divide_no_nan(tp + fn, tn + fp)
     recall, precision = (1.0 - scale * divide_no_nan(wrong, tp) for wrong in (fn, fp))
     return ops.maximum(ops.where(tp > 0, recall, 0.0), 0.0), ops.where(tp > 0, precision, 1.0)
 
 
 def _interpolated_precision(tp: Any, fp: Any, fn: Any) -> Tensor:
-    """Areas between neighbouring thresholds under precision as a function of recall, tp taken as linear in tp + fp."""
+    """Areas between neighbouring thresholds under precision as a function of recall; tp is assumed linear in tp + fp."""
     positives = tp + fp
     true_step, step = tp[:-1] - tp[1:], ops.maximum(positives[:-1] - positives[1:], 0.0)
     slope = divide_no_nan(true_step, step)

@@ -14,18 +14,19 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import Metric, registry
 from nbkeras.ops.metrics import count_confusion, divide_no_nan
 
-_LOWEST = -1e10  # below every prediction; what top_k gives those that are not among the k largest
+_LOWEST = -1e10  # below every prediction; top_k gives it to predictions that are not among the k largest
 
 _COUNTERS = {"tp": "true_positives", "fp": "false_positives", "tn": "true_negatives", "fn": "false_negatives"}
 
 
 class _Confusion(Metric):
-    """Counters at thresholds, and how they are filled; `_counted` names those a subclass needs."""
+    """Counters at thresholds and their update; `_counted` names the counters that a subclass needs."""
 
     _counted: Sequence[str] = ("tp", "fp", "tn", "fn")
     _zero_counts = False
@@ -94,13 +95,13 @@ def _checked_thresholds(thresholds: Any, default: float) -> list[float]:
 
 
 def evenly(count: int) -> list[float]:
-    """So many thresholds from 0 to 1."""
+    """`count` thresholds at equal distances from 0 to 1."""
     load_budget.take(64 * count, f"a metric with {count} thresholds")
     return [i / (count - 1) for i in range(count)]
 
 
 class _Count(_Confusion):
-    """One counter by itself."""
+    """The value of one counter."""
 
     def __init__(self, thresholds: float | Sequence[float] | None = None, name: str | None = None, dtype: Any = None):
         super().__init__(_checked_thresholds(thresholds, 0.5), None, name, dtype)
@@ -110,32 +111,31 @@ class _Count(_Confusion):
     def result(self) -> Tensor:
         return self._single(ops.cast(getattr(self, _COUNTERS[self._counted[0]]), self.dtype))
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "thresholds": self.init_thresholds}
+    get_config = config_from(__init__, thresholds="init_thresholds")
 
 
-@registry.register("true_positives")
+@registry.register
 class TruePositives(_Count):
     """Sum of the weights of true samples predicted above the threshold (0.5 by default)."""
 
     _counted = ("tp",)
 
 
-@registry.register("false_positives")
+@registry.register
 class FalsePositives(_Count):
     """Sum of the weights of false samples predicted above the threshold (0.5 by default)."""
 
     _counted = ("fp",)
 
 
-@registry.register("true_negatives")
+@registry.register
 class TrueNegatives(_Count):
     """Sum of the weights of false samples predicted at or below the threshold (0.5 by default)."""
 
     _counted = ("tn",)
 
 
-@registry.register("false_negatives")
+@registry.register
 class FalseNegatives(_Count):
     """Sum of the weights of true samples predicted at or below the threshold (0.5 by default)."""
 
@@ -165,21 +165,19 @@ class _Rate(_Confusion):
         tp, other = (getattr(self, _COUNTERS[key]) for key in self._counted)
         return self._single(divide_no_nan(tp, ops.add(tp, other), self.dtype))
 
-    def get_config(self) -> dict[str, Any]:
-        own = {"thresholds": self.init_thresholds, "top_k": self.top_k, "class_id": self.class_id}
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__, thresholds="init_thresholds", class_id="class_id")
 
 
-@registry.register("precision")
+@registry.register
 class Precision(_Rate):
-    """tp / (tp + fp): how many of what is predicted is true. top_k: what is predicted are the k largest of each sample."""
+    """tp / (tp + fp): the part of the positive predictions that is true. top_k: positive are the k largest of each sample."""
 
     _counted = ("tp", "fp")
 
 
-@registry.register("recall")
+@registry.register
 class Recall(_Rate):
-    """tp / (tp + fn): how much of what is true is predicted. top_k: what is predicted are the k largest of each sample."""
+    """tp / (tp + fn): the part of the true labels that is predicted. top_k: positive are the k largest of each sample."""
 
     _counted = ("tp", "fn")
 
@@ -188,7 +186,8 @@ class _AtConstraint(_Confusion):
     """The largest of one rate over the thresholds where another is at least a given value."""
 
     _direction = "up"
-    _value_name = ""
+    _value_name = ""  # the rate that is constrained, and the argument that says how
+    _wanted = ""  # the rate whose best value is the result
 
     def __init__(self, value: float, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any):
         if not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -200,13 +199,16 @@ class _AtConstraint(_Confusion):
         self.num_thresholds = num_thresholds
         self._make_counters()
 
-    def _best(self, constrained: tuple[Tensor, Tensor], dependent: tuple[Tensor, Tensor]) -> Tensor:
-        limit, rate = (divide_no_nan(x, ops.add(x, y)) for x, y in (constrained, dependent))
+    def result(self) -> Tensor:
+        limit, rate = (
+            divide_no_nan(x, ops.add(x, y)) for x, y in map(self._counters, (self._value_name, self._wanted))
+        )
         return ops.cast(ops.max(ops.where(limit >= getattr(self, self._value_name), rate, 0.0)), self.dtype)
 
-    def _rates(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def _counters(self, rate: str) -> tuple[Tensor, Tensor]:
+        """Two counters, of which the rate is the first divided by their sum."""
         tp, fp, tn, fn = (getattr(self, name) for name in _COUNTERS.values())
-        return {"sensitivity": (tp, fn), "recall": (tp, fn), "specificity": (tn, fp), "precision": (tp, fp)}
+        return {"sensitivity": (tp, fn), "recall": (tp, fn), "specificity": (tn, fp), "precision": (tp, fp)}[rate]
 
     def get_config(self) -> dict[str, Any]:
         own = {
@@ -217,53 +219,41 @@ class _AtConstraint(_Confusion):
         return {**super().get_config(), **own}
 
 
-@registry.register("sensitivity_at_specificity")
+@registry.register
 class SensitivityAtSpecificity(_AtConstraint):
     """The best sensitivity (recall) where specificity is at least a given value."""
 
-    _value_name = "specificity"
+    _value_name, _wanted = "specificity", "sensitivity"
 
     def __init__(self, specificity: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
         super().__init__(specificity, num_thresholds, class_id, name, dtype)
 
-    def result(self) -> Tensor:
-        return self._best(self._rates()["specificity"], self._rates()["sensitivity"])
 
-
-@registry.register("specificity_at_sensitivity")
+@registry.register
 class SpecificityAtSensitivity(_AtConstraint):
     """The best specificity where sensitivity (recall) is at least a given value."""
 
-    _value_name = "sensitivity"
+    _value_name, _wanted = "sensitivity", "specificity"
 
     def __init__(self, sensitivity: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
         super().__init__(sensitivity, num_thresholds, class_id, name, dtype)
 
-    def result(self) -> Tensor:
-        return self._best(self._rates()["sensitivity"], self._rates()["specificity"])
 
-
-@registry.register("precision_at_recall")
+@registry.register
 class PrecisionAtRecall(_AtConstraint):
     """The best precision where recall is at least a given value."""
 
-    _value_name = "recall"
+    _value_name, _wanted = "recall", "precision"
 
     def __init__(self, recall: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
         super().__init__(recall, num_thresholds, class_id, name, dtype)
 
-    def result(self) -> Tensor:
-        return self._best(self._rates()["recall"], self._rates()["precision"])
 
-
-@registry.register("recall_at_precision")
+@registry.register
 class RecallAtPrecision(_AtConstraint):
     """The best recall where precision is at least a given value."""
 
-    _value_name = "precision"
+    _value_name, _wanted = "precision", "recall"
 
     def __init__(self, precision: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
         super().__init__(precision, num_thresholds, class_id, name, dtype)
-
-    def result(self) -> Tensor:
-        return self._best(self._rates()["precision"], self._rates()["recall"])

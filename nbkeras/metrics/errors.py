@@ -1,22 +1,19 @@
-"""Losses as metrics: their means over all samples seen."""
+"""Losses as metrics: their means over all samples."""
 
 from typing import Any
 
 from nbkeras import losses, ops
-from nbkeras.engine.tensor import Tensor, as_tensor, op
-from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
-from nbkeras.metrics.metric import FunctionMetric, Mean, functions, registry
+from nbkeras.engine.tensor import Tensor, op
+from nbkeras.losses.loss import pair
+from nbkeras.metrics.metric import FunctionMetric, Mean, PlainFunctionMetric, functions, registry
 
 
-@registry.register("mean_squared_error", "mse", "MSE")
-class MeanSquaredError(FunctionMetric):
+@registry.register("mse", "MSE")
+class MeanSquaredError(PlainFunctionMetric, fn=losses.mean_squared_error):
     """Mean of mean_squared_error."""
 
-    def __init__(self, name: str = "mean_squared_error", dtype: Any = None):
-        super().__init__(losses.mean_squared_error, name, dtype)
 
-
-@registry.register("root_mean_squared_error")
+@registry.register
 class RootMeanSquaredError(Mean):
     """Square root of the mean of (y_pred - y_true)^2."""
 
@@ -26,46 +23,36 @@ class RootMeanSquaredError(Mean):
         super().__init__(name, dtype)
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:  # type: ignore[override]
-        y_pred = prediction(y_pred)
-        y_true, y_pred = squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
+        y_true, y_pred = pair(y_true, y_pred)
         super().update_state(ops.square(y_pred - y_true), sample_weight)
 
     def result(self) -> Tensor:
         return ops.sqrt(super().result())
 
 
-@registry.register("mean_absolute_error", "mae", "MAE")
-class MeanAbsoluteError(FunctionMetric):
+@registry.register("mae", "MAE")
+class MeanAbsoluteError(PlainFunctionMetric, fn=losses.mean_absolute_error):
     """Mean of mean_absolute_error."""
 
-    def __init__(self, name: str = "mean_absolute_error", dtype: Any = None):
-        super().__init__(losses.mean_absolute_error, name, dtype)
 
-
-@registry.register("mean_absolute_percentage_error", "mape", "MAPE")
-class MeanAbsolutePercentageError(FunctionMetric):
+@registry.register("mape", "MAPE")
+class MeanAbsolutePercentageError(PlainFunctionMetric, fn=losses.mean_absolute_percentage_error):
     """Mean of mean_absolute_percentage_error."""
 
-    def __init__(self, name: str = "mean_absolute_percentage_error", dtype: Any = None):
-        super().__init__(losses.mean_absolute_percentage_error, name, dtype)
 
-
-@registry.register("mean_squared_logarithmic_error", "msle", "MSLE")
-class MeanSquaredLogarithmicError(FunctionMetric):
+@registry.register("msle", "MSLE")
+class MeanSquaredLogarithmicError(PlainFunctionMetric, fn=losses.mean_squared_logarithmic_error):
     """Mean of mean_squared_logarithmic_error."""
-
-    def __init__(self, name: str = "mean_squared_logarithmic_error", dtype: Any = None):
-        super().__init__(losses.mean_squared_logarithmic_error, name, dtype)
 
 
 @functions.register
 @op
 def cosine_similarity(y_true, y_pred, axis: int = -1) -> Tensor:
-    """sum(y_true / |y_true| * y_pred / |y_pred|): 1 for the same direction (the loss of that name is its negative)."""
+    """sum(y_true / |y_true| * y_pred / |y_pred|): 1 for the same direction (the loss of this name is the negative of it)."""
     return -losses.cosine_similarity(y_true, y_pred, axis)
 
 
-@registry.register("cosine_similarity", "cosine_proximity", "cosine")
+@registry.register("cosine_proximity", "cosine")
 class CosineSimilarity(FunctionMetric):
     """Mean of the cosine of the angle between y_true and y_pred: 1 for the same direction."""
 
@@ -76,54 +63,36 @@ class CosineSimilarity(FunctionMetric):
 
 
 @registry.register("logcosh", "log_cosh")
-class LogCoshError(FunctionMetric):
+class LogCoshError(PlainFunctionMetric, fn=losses.log_cosh, name="logcosh"):
     """Mean of log_cosh."""
 
-    def __init__(self, name: str = "logcosh", dtype: Any = None):
-        super().__init__(losses.log_cosh, name, dtype)
 
-
-@registry.register("hinge")
-class Hinge(FunctionMetric):
+@registry.register
+class Hinge(PlainFunctionMetric, fn=losses.hinge):
     """Mean of hinge."""
 
-    def __init__(self, name: str = "hinge", dtype: Any = None):
-        super().__init__(losses.hinge, name, dtype)
 
-
-@registry.register("squared_hinge")
-class SquaredHinge(FunctionMetric):
+@registry.register
+class SquaredHinge(PlainFunctionMetric, fn=losses.squared_hinge):
     """Mean of squared_hinge."""
 
-    def __init__(self, name: str = "squared_hinge", dtype: Any = None):
-        super().__init__(losses.squared_hinge, name, dtype)
 
-
-@registry.register("categorical_hinge")
-class CategoricalHinge(FunctionMetric):
+@registry.register
+class CategoricalHinge(PlainFunctionMetric, fn=losses.categorical_hinge):
     """Mean of categorical_hinge."""
 
-    def __init__(self, name: str = "categorical_hinge", dtype: Any = None):
-        super().__init__(losses.categorical_hinge, name, dtype)
 
-
-@registry.register("kl_divergence", "kullback_leibler_divergence", "kld", "KLD")
-class KLDivergence(FunctionMetric):
+@registry.register("kullback_leibler_divergence", "kld", "KLD")
+class KLDivergence(PlainFunctionMetric, fn=losses.kl_divergence):
     """Mean of kl_divergence."""
 
-    def __init__(self, name: str = "kl_divergence", dtype: Any = None):
-        super().__init__(losses.kl_divergence, name, dtype)
 
-
-@registry.register("poisson")
-class Poisson(FunctionMetric):
+@registry.register
+class Poisson(PlainFunctionMetric, fn=losses.poisson):
     """Mean of poisson."""
 
-    def __init__(self, name: str = "poisson", dtype: Any = None):
-        super().__init__(losses.poisson, name, dtype)
 
-
-@registry.register("binary_crossentropy", "bce", "BCE")
+@registry.register("bce", "BCE")
 class BinaryCrossentropy(FunctionMetric):
     """Mean of binary_crossentropy."""
 
@@ -138,7 +107,7 @@ class BinaryCrossentropy(FunctionMetric):
         super().__init__(losses.binary_crossentropy, name, dtype, **constants)
 
 
-@registry.register("categorical_crossentropy")
+@registry.register
 class CategoricalCrossentropy(FunctionMetric):
     """Mean of categorical_crossentropy."""
 
@@ -154,7 +123,7 @@ class CategoricalCrossentropy(FunctionMetric):
         super().__init__(losses.categorical_crossentropy, name, dtype, **constants)
 
 
-@registry.register("sparse_categorical_crossentropy")
+@registry.register
 class SparseCategoricalCrossentropy(FunctionMetric):
     """Mean of sparse_categorical_crossentropy."""
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras import config, ops
+from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import prediction
-from nbkeras.metrics.metric import Metric, registry
+from nbkeras.metrics.metric import Metric, check_columns, registry
 
 _AVERAGES = (None, "micro", "macro", "weighted")
 _COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
 
 
-@registry.register("f_beta_score")
+@registry.register
 class FBetaScore(Metric):
     """(1 + beta^2) precision recall / (beta^2 precision + recall), for targets and predictions (batch, classes).
 
-    average: None for one score a class, 'micro' of all counts together, 'macro' for their mean, 'weighted' for that by the
-    number of true samples. threshold: positive are predictions above it; None: the largest of each sample.
+    average: None for one score for each class, 'micro' for the score of all counts together, 'macro' for the mean of the
+    scores, 'weighted' for their mean by the number of true samples. threshold: predictions above it are positive; None: the
+    largest of each sample is.
     """
 
     _direction = "up"
@@ -49,11 +51,7 @@ class FBetaScore(Metric):
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
         y_pred = prediction(y_pred)
         y_true = as_tensor(y_true, y_pred.dtype)
-        if y_pred.ndim != 2 or y_true.shape != y_pred.shape:
-            raise ValueError(
-                f"{self.name} expects targets and predictions of shape (batch, classes), received {y_true.shape} and "
-                f"{y_pred.shape}"
-            )
+        check_columns(self.name, y_true, y_pred, "classes")
         if not self._built:
             self._build(y_pred.shape[1])
         if self.threshold is None:
@@ -80,11 +78,10 @@ class FBetaScore(Metric):
             score = ops.mean(score)
         return ops.cast(score, self.dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "average": self.average, "beta": self.beta, "threshold": self.threshold}
+    get_config = config_from(__init__)
 
 
-@registry.register("f1_score")
+@registry.register
 class F1Score(FBetaScore):
     """FBetaScore with beta = 1: 2 precision recall / (precision + recall)."""
 
@@ -97,7 +94,4 @@ class F1Score(FBetaScore):
     ):
         super().__init__(average, 1.0, threshold, name, dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        values = super().get_config()
-        del values["beta"]
-        return values
+    get_config = config_from(__init__, leave_out="beta")

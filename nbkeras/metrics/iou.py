@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import warn
 from nbkeras.losses.loss import prediction
@@ -15,13 +16,13 @@ from nbkeras.metrics.metric import Metric, registry
 from nbkeras.ops.metrics import count_pairs
 
 
-@registry.register("io_u")
+@registry.register
 class IoU(Metric):
     """Mean of true positives / (true positives + false positives + false negatives) over some classes.
 
-    num_classes: sizes the confusion matrix; samples of other classes, and those whose label is ignore_class, do not count.
-    sparse_y_true, sparse_y_pred: whether they are class numbers, or numbers for each class along `axis`. dtype: of what is
-    counted, int32 by default, and then weights are cut to integers, as in Keras. A class that does not occur counts not at all.
+    num_classes: the size of the confusion matrix; samples of other classes, and those whose label is ignore_class, do not count.
+    sparse_y_true, sparse_y_pred: whether they are class numbers, or numbers for each class along `axis`. dtype: of the
+    counts, int32 by default; weights are then cut to integers, as in Keras. A class that does not occur does not count.
     """
 
     _direction = "up"
@@ -69,12 +70,10 @@ class IoU(Metric):
         dtype = self.dtype if np.dtype(self.dtype).kind == "f" else config.floatx()
         return ops.cast(ops.sum(ratios) / (count + config.epsilon()), dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        own = ("num_classes", "target_class_ids", "ignore_class", "sparse_y_true", "sparse_y_pred", "axis")
-        return {**super().get_config(), **{key: getattr(self, key) for key in own}}
+    get_config = config_from(__init__)
 
 
-@registry.register("binary_io_u")
+@registry.register
 class BinaryIoU(IoU):
     """IoU of the classes 0 and 1 (or one of them), 1 where a prediction is at least `threshold`."""
 
@@ -93,12 +92,10 @@ class BinaryIoU(IoU):
             y_true, ops.cast(ops.greater_equal(prediction(y_pred), self.threshold), "int32"), sample_weight
         )
 
-    def get_config(self) -> dict[str, Any]:
-        own = {"target_class_ids": self.target_class_ids, "threshold": self.threshold}
-        return {**Metric.get_config(self), **own}
+    get_config = config_from(__init__, leave_out="num_classes ignore_class sparse_y_true sparse_y_pred axis")
 
 
-@registry.register("mean_io_u")
+@registry.register
 class MeanIoU(IoU):
     """IoU of all classes that occur."""
 
@@ -115,13 +112,10 @@ class MeanIoU(IoU):
         ids = range(num_classes)
         super().__init__(num_classes, ids, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
 
-    def get_config(self) -> dict[str, Any]:
-        values = super().get_config()
-        del values["target_class_ids"]
-        return values
+    get_config = config_from(__init__, leave_out="target_class_ids")
 
 
-@registry.register("one_hot_io_u")
+@registry.register
 class OneHotIoU(IoU):
     """IoU of some classes for one-hot targets, and predictions that are numbers for each class."""
 
@@ -137,13 +131,10 @@ class OneHotIoU(IoU):
     ):
         super().__init__(num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis)
 
-    def get_config(self) -> dict[str, Any]:
-        values = super().get_config()
-        del values["sparse_y_true"]
-        return values
+    get_config = config_from(__init__, leave_out="sparse_y_true")
 
 
-@registry.register("one_hot_mean_io_u")
+@registry.register
 class OneHotMeanIoU(MeanIoU):
     """IoU of all classes that occur for one-hot targets, and predictions that are numbers for each class."""
 
@@ -158,7 +149,4 @@ class OneHotMeanIoU(MeanIoU):
     ):
         super().__init__(num_classes, name, dtype, ignore_class, False, sparse_y_pred, axis)
 
-    def get_config(self) -> dict[str, Any]:
-        values = super().get_config()
-        del values["sparse_y_true"]
-        return values
+    get_config = config_from(__init__, leave_out="sparse_y_true")

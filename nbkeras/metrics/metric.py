@@ -1,14 +1,12 @@
-"""Metric, and means and sums over batches. State lives in Variables that steps write in place, recorded or replayed.
+"""Metric, and means and sums over batches. The state is in Variables that recorded and replayed steps write in place.
 
-Source: keras/src/metrics (Keras 3.15). Totals are kept in float64, results are given in the metric's dtype.
+Source: keras/src/metrics (Keras 3.15). Totals are float64; results have the metric's dtype.
 """
-
-from __future__ import annotations
 
 import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -22,14 +20,14 @@ from nbkeras.engine.user_errors import set_by_init
 from nbkeras.losses.loss import mask_weights, prediction
 from nbkeras.ops.metrics import accumulate, divide_no_nan
 
-registry = Registry("metric")
+registry = Registry("metric", spelling=snake_case)
 
 
 class Metric(Observed):
-    """Base of metrics: `update_state` adds a batch, `result` computes the value, `reset_state` starts anew.
+    """Base of metrics: `update_state` adds a batch, `result` computes the value, `reset_state` starts again.
 
-    Subclasses make state with `add_weight` (in `__init__`, or at the first update) and write it by `assign` and
-    `assign_add` of what ops compute. name: by default the class's, in snake_case. dtype: of results, floatx by default.
+    Subclasses make state with `add_weight` (in `__init__`, or at the first update) and write it with `assign` and
+    `assign_add`. name: by default the class's, in snake_case. dtype: of results, floatx by default.
     """
 
     def __init__(self, name: str | None = None, dtype: Any = None):
@@ -46,14 +44,14 @@ class Metric(Observed):
         size = math.prod(shape) * np.dtype(dtype or self.dtype).itemsize
         load_budget.take(size, f"metric {self.name!r} is described with an array of shape {shape}, which")
         make: Any = initializers.get("zeros" if initializer is None else initializer)
-        with outside_program():  # state that the first update makes is made once
+        with outside_program():  # made once, even where a recorded first update makes it
             value = make(shape, dtype=np.dtype(dtype or self.dtype).name)
             variable = Variable(value, name=name or f"state_{len(self._state)}", trainable=False)
         self._state.append(variable)
         return variable
 
     def add_variable(self, shape, initializer=None, dtype=None, aggregation="sum", name: str | None = None) -> Variable:
-        """`add_weight`; aggregation has no meaning here."""
+        """`add_weight` with Keras 2's arguments; aggregation has no effect."""
         return self.add_weight(shape, initializer, dtype, name)
 
     def _total(self, name: str, shape: tuple[int, ...] = ()) -> Variable:
@@ -61,7 +59,7 @@ class Metric(Observed):
 
     @property
     def variables(self) -> list[Variable]:
-        """State: made by `add_variable`, in attributes or lists and dicts there, and of metrics there."""
+        """The state: of `add_weight`, in attributes or in lists and dicts there, and the state of metrics there."""
         own = [*self._state, *structures.find(Variable, list(vars(self).values()))]
         inner = [v for metric in structures.find(Metric, list(vars(self).values())) for v in metric.variables]
         return list(dict.fromkeys([*own, *inner]))
@@ -95,7 +93,7 @@ class Metric(Observed):
 
     @contextlib.contextmanager
     def _holding(self, values: Sequence[Any]) -> Iterator[None]:
-        """Compute with these values of the variables, and put back what they were."""
+        """Compute with these values of the variables, and restore their own values."""
         variables = self.variables
         if len(values) != len(variables):
             raise ValueError(
@@ -111,29 +109,29 @@ class Metric(Observed):
                 variable.assign(value)
 
     def stateless_update_state(self, metric_variables: Sequence[Any], *args, **kwargs) -> list[Tensor]:
-        """The state after a batch, from a state that is given; the metric's own stays as it is."""
+        """The state after a batch, from a given state; the metric's own state is not changed."""
         with self._holding(metric_variables):
             self.update_state(*args, **kwargs)
             return _copies(self.variables)
 
     def stateless_result(self, metric_variables: Sequence[Any]) -> Any:
-        """The value for a state that is given."""
+        """The value for a given state."""
         with self._holding(metric_variables):
             return structures.map_leaves(lambda value: ops.multiply(value, 1), self.result())
 
     def stateless_reset_state(self) -> list[Tensor]:
-        """The state at the start; the metric's own stays as it is."""
+        """The state at the start; the metric's own state is not changed."""
         with self._holding(self.variables):
             self.reset_state()
             return _copies(self.variables)
 
     def get_config(self) -> dict[str, Any]:
-        """What `from_config` needs to make this metric again, without its state."""
+        """The arguments that make this metric again, without its state."""
         return {"name": self.name, "dtype": self.dtype}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """A metric from what `get_config` returned."""
+        """A metric from the result of `get_config`."""
         return cls(**config)
 
     def __repr__(self) -> str:
@@ -143,11 +141,19 @@ class Metric(Observed):
 set_by_init(Metric, "name dtype _state")
 
 
+def check_columns(name: str, y_true: Tensor, y_pred: Tensor, columns: str) -> None:
+    """ValueError unless targets and predictions are matrices of one shape."""
+    if y_pred.ndim != 2 or y_true.shape != y_pred.shape:
+        raise ValueError(
+            f"{name} expects targets and predictions of shape (batch, {columns}), received {y_true.shape} and {y_pred.shape}"
+        )
+
+
 def _copies(variables: list[Variable]) -> list[Tensor]:
     return [ops.multiply(variable, 1) for variable in variables]
 
 
-@registry.register("sum")
+@registry.register
 class Sum(Metric):
     """The sum of values times their weights."""
 
@@ -163,9 +169,9 @@ class Sum(Metric):
         return ops.cast(self.total, self.dtype)
 
 
-@registry.register("mean")
+@registry.register
 class Mean(Metric):
-    """The mean of values by their weights; values of several axes count by the mean of each sample."""
+    """The mean of values by their weights; of values with several axes, the mean of each sample counts."""
 
     def __init__(self, name: str = "mean", dtype: Any = None):
         super().__init__(name, dtype)
@@ -181,7 +187,7 @@ class Mean(Metric):
 
 
 def _value_weights(values: Tensor, sample_weight: Any) -> Any:
-    """Weights with the values' own mask multiplied in, if there are weights (so does Keras)."""
+    """Weights times the mask of the values; None without weights, as in Keras."""
     if sample_weight is None or values.mask is None:
         return sample_weight
     return mask_weights(as_tensor(sample_weight, config.floatx()), values.mask, config.floatx(), rescale=False)
@@ -189,7 +195,7 @@ def _value_weights(values: Tensor, sample_weight: Any) -> Any:
 
 @registry.register
 class MeanMetricWrapper(Mean):
-    """The mean over samples of a function(y_true, y_pred, **constants); masked timesteps of y_pred do not count."""
+    """The mean over samples of a function(y_true, y_pred, **constants), without masked timesteps of y_pred."""
 
     def __init__(self, fn: Callable, name: str | None = None, dtype: Any = None, **constants):
         if not callable(fn):
@@ -207,7 +213,7 @@ class MeanMetricWrapper(Mean):
         weights = mask_weights(weights, y_pred.mask, y_pred.dtype, rescale=False)
         values = as_tensor(self.fn(y_true, y_pred, **self.constants))
         if values.ndim == 0 and sample_weight is None:
-            weights = None  # a function that reduces the batch itself has seen the masked steps too
+            weights = None  # the function has reduced the batch itself, masked steps included
         super().update_state(values, weights)
 
     def get_config(self) -> dict[str, Any]:
@@ -228,9 +234,28 @@ for _name, _function in losses.registry.items().items():
 
 
 class FunctionMetric(MeanMetricWrapper):
-    """A wrapper whose function is known by the class."""
+    """A wrapper whose class says the function, so the configuration does not."""
 
     def get_config(self) -> dict[str, Any]:
         values = super().get_config()
         del values["fn"]
         return values
+
+
+class PlainFunctionMetric(FunctionMetric):
+    """A wrapper of a function without further arguments: `class Hinge(PlainFunctionMetric, fn=losses.hinge)`."""
+
+    if TYPE_CHECKING:
+
+        def __init__(self, name: str = "", dtype: Any = None): ...
+
+    def __init_subclass__(cls, fn: Callable | None = None, name: str | None = None, **kwargs):
+        super().__init_subclass__(**kwargs)
+        if fn is None:  # extends a class that has its function
+            return
+
+        def __init__(self, name: str = name or fn.__name__, dtype: Any = None):
+            super().__init__(fn, name, dtype)
+
+        __init__.__qualname__ = f"{cls.__name__}.__init__"  # as errors and `help` name it
+        cls.__init__ = __init__  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""How well numbers are foretold: R2 and correlations. Sources: keras/src/metrics/regression_metrics.py and
+"""Metrics of regression: R2 and correlations. Sources: keras/src/metrics/regression_metrics.py and
 correlation_metrics.py (Keras 3.15)."""
 
 from __future__ import annotations
@@ -6,24 +6,20 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras import config, ops
+from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, as_tensor, op
-from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
-from nbkeras.metrics.metric import FunctionMetric, Metric, functions, registry
+from nbkeras.losses.loss import pair
+from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, functions, registry
 
 _AGGREGATIONS = (None, "uniform_average", "variance_weighted_average")
 
 
-def _pair(y_true: Any, y_pred: Any) -> tuple[Tensor, Tensor]:
-    y_pred = prediction(y_pred)
-    return squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
-
-
-@registry.register("r2_score")
+@registry.register
 class R2Score(Metric):
     """1 - sum((y_true - y_pred)^2) / sum((y_true - mean)^2) for each column of (batch, outputs).
 
     class_aggregation: 'uniform_average' of the columns, 'variance_weighted_average', or None for all of them. num_regressors:
-    adjusts for so many predictors, 1 - (1 - R2)(n - 1) / (n - num_regressors - 1) with n numbers seen, where they are enough.
+    adjusts for that many predictors: 1 - (1 - R2)(n - 1) / (n - num_regressors - 1) for n numbers, if n is large enough.
     """
 
     _direction = "up"
@@ -50,12 +46,8 @@ class R2Score(Metric):
         self._built = True
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
-        y_true, y_pred = (ops.cast(each, "float64") for each in _pair(y_true, y_pred))
-        if y_pred.ndim != 2 or y_true.shape != y_pred.shape:
-            raise ValueError(
-                f"{self.name} expects targets and predictions of shape (batch, outputs), received {y_true.shape} and "
-                f"{y_pred.shape}"
-            )
+        y_true, y_pred = (ops.cast(each, "float64") for each in pair(y_true, y_pred))
+        check_columns(self.name, y_true, y_pred, "outputs")
         if not self._built:
             self._build(y_pred.shape[1])
         weight = as_tensor(1.0 if sample_weight is None else sample_weight, "float64")
@@ -83,16 +75,14 @@ class R2Score(Metric):
             scores = ops.where(spare > 0, adjusted, scores)
         return ops.cast(scores, self.dtype)
 
-    def get_config(self) -> dict[str, Any]:
-        own = {"class_aggregation": self.class_aggregation, "num_regressors": self.num_regressors}
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)
 
 
 @functions.register
 @op
 def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     """mean((y_true - its mean) (y_pred - its mean)) / (their standard deviations) over an axis; NaN for constant ones."""
-    y_true, y_pred = (each - ops.mean(each, axis=axis, keepdims=True) for each in _pair(y_true, y_pred))
+    y_true, y_pred = (each - ops.mean(each, axis=axis, keepdims=True) for each in pair(y_true, y_pred))
     y_true, y_pred = (each / ops.std(each, axis=axis, keepdims=True) for each in (y_true, y_pred))
     return ops.mean(y_true * y_pred, axis=axis)
 
@@ -101,14 +91,14 @@ def pearson_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
 @op
 def concordance_correlation(y_true, y_pred, axis: int = -1) -> Tensor:
     """mean of 2 (y_true - m)(y_pred - m) / (both variances + (difference of the means)^2) over an axis, m the mean of y_pred."""
-    y_true, y_pred = _pair(y_true, y_pred)
+    y_true, y_pred = pair(y_true, y_pred)
     true_mean, mean = (ops.mean(each, axis=axis, keepdims=True) for each in (y_true, y_pred))
     spread = ops.var(y_true, axis=axis, keepdims=True) + ops.var(y_pred, axis=axis, keepdims=True)
     together = 2.0 * (y_true - mean) * (y_pred - mean)
     return ops.mean(together / (spread + ops.square(true_mean - mean) + config.epsilon()), axis=axis)
 
 
-@registry.register("pearson_correlation")
+@registry.register
 class PearsonCorrelation(FunctionMetric):
     """Mean of pearson_correlation."""
 
@@ -118,7 +108,7 @@ class PearsonCorrelation(FunctionMetric):
         super().__init__(pearson_correlation, name, dtype, axis=axis)
 
 
-@registry.register("concordance_correlation")
+@registry.register
 class ConcordanceCorrelation(FunctionMetric):
     """Mean of concordance_correlation."""
 

@@ -283,7 +283,7 @@ def sparsemax(x, axis: int = -1) -> Tensor:
     along = axis_of("sparsemax", axis, x.ndim)
     falling = elementwise.negative(indexing.sort(elementwise.negative(x), along))
     sums = reduce.cumsum(falling, along)
-    load_budget.briefly(8 * x.shape[along], f"sparsemax over {x.shape[along]} numbers")
+    load_budget.take_briefly(8 * x.shape[along], f"sparsemax over {x.shape[along]} numbers")
     ranks = np.arange(1, x.shape[along] + 1, dtype=x.dtype).reshape([-1 if i == along else 1 for i in range(x.ndim)])
     inside = as_tensor(elementwise.greater(elementwise.add(elementwise.multiply(falling, ranks), 1), sums), x.dtype)
     count = reduce.sum(inside, along, keepdims=True)

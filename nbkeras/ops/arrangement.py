@@ -174,7 +174,7 @@ def trace(x, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
 def diagflat(x, k: int = 0) -> Tensor:
     """A square matrix with the elements on its k-th diagonal and zeros elsewhere."""
     x = ravel(x)
-    load_budget.briefly(2 * x.shape[0] ** 2, f"diagflat of {x.shape[0]} numbers")
+    load_budget.take_briefly(2 * x.shape[0] ** 2, f"diagflat of {x.shape[0]} numbers")
     square = elementwise.where(np.eye(x.shape[0], dtype=np.bool_), expand_dims(x, 1), x.dtype.type(0))
     return pad(square, ((max(-k, 0), max(k, 0)), (max(k, 0), max(-k, 0))))
 

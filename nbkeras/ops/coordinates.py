@@ -134,7 +134,7 @@ def moved(
     batch = x if x.ndim == 4 else expand_dims(x, 0)
     batch = moveaxis(batch, 1, 3) if first else batch
     count, height, width, channels = batch.shape
-    load_budget.briefly(32 * height * width, f"{name} of an image of {height} x {width}")
+    load_budget.take_briefly(32 * height * width, f"{name} of an image of {height} x {width}")
     down, across = (grid.reshape(1, -1).astype(x.dtype) for grid in np.mgrid[:height, :width])
     columns, rows = places(as_tensor(across), as_tensor(down), count)
     starts = as_tensor(np.arange(count)[:, None] * (height * width))

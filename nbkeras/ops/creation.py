@@ -34,7 +34,7 @@ def full(shape, fill_value, dtype=None) -> Tensor:
 
 def _sizes(name: str, shape: Any) -> tuple[int, ...]:
     sizes = sizes_of(name, shape)
-    load_budget.briefly(8 * math.prod(sizes), f"{name} of shape {sizes}")
+    load_budget.take_briefly(8 * math.prod(sizes), f"{name} of shape {sizes}")
     return sizes
 
 
@@ -65,11 +65,11 @@ def arange(start, stop=None, step=None, dtype=None) -> Tensor:
         whole = all(as_tensor(each).dtype.kind in "iu" for each in (first, end, step))
         dtype = np.int32 if whole else config.floatx()
     if not any(isinstance(each, Tensor) for each in (first, end, step)):
-        load_budget.briefly(8 * abs((end - first) // (step or 1)), f"arange({start}, {stop}, {step})")
+        load_budget.take_briefly(8 * abs((end - first) // (step or 1)), f"arange({start}, {stop}, {step})")
     return as_tensor(np.arange(first, end, step, dtype=dtype))
 
 
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
     """Ones on the k-th diagonal of an (N, M) matrix, zeros elsewhere."""
-    load_budget.briefly(8 * N * (N if M is None else M), f"eye({N}, {M})")
+    load_budget.take_briefly(8 * N * (N if M is None else M), f"eye({N}, {M})")
     return as_tensor(np.eye(N, M, k, floatx_or(dtype)))

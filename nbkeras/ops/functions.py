@@ -5,7 +5,7 @@ A derivative is written with ops, as a function of the arguments and the result;
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,16 @@ from nbkeras.ops.elementwise import (
 
 Slope = Callable[..., Any] | None
 
+F = TypeVar("F", bound=Callable)
+
+
+class _OfOne(Protocol):
+    def __call__(self, x: Any) -> Tensor: ...
+
+
+class _OfTwo(Protocol):
+    def __call__(self, x1: Any, x2: Any) -> Tensor: ...
+
 
 def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands: list[Tensor], dtype=None) -> Tensor:
     """NumPy's function (or a kernel) of one or two tensors, with the gradient's factor for each."""
@@ -62,13 +72,13 @@ def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands:
     return apply(forward, backward if any(slopes) else None, operands)
 
 
-def _named(function: Callable, name: str, doc: str) -> Callable[..., Tensor]:
+def _named(function: F, name: str, doc: str) -> F:
     function.__name__ = function.__qualname__ = name
     function.__doc__ = doc
     return op(function)
 
 
-def _of_one(ufunc: Callable, slope: Slope, doc: str, dtype: Any = None) -> Callable[..., Tensor]:
+def _of_one(ufunc: Callable, slope: Slope, doc: str, dtype: Any = None) -> _OfOne:
     """An op of one float; slope(x, y)."""
     name = ufunc.__name__
 
@@ -78,9 +88,7 @@ def _of_one(ufunc: Callable, slope: Slope, doc: str, dtype: Any = None) -> Calla
     return _named(function, name, doc)
 
 
-def _of_two(
-    ufunc: np.ufunc, first: Slope, second: Slope, doc: str, of_integers: Callable | None = None
-) -> Callable[..., Tensor]:
+def _of_two(ufunc: np.ufunc, first: Slope, second: Slope, doc: str, of_integers: Callable | None = None) -> _OfTwo:
     """An op of two floats; slopes(x1, x2, y). of_integers: what gives integers of integers, and booleans of booleans."""
     name = ufunc.__name__
 
@@ -102,7 +110,7 @@ _LN2, _LN10, _PI = math.log(2), math.log(10), math.pi
 arcsin = _of_one(np.arcsin, lambda x, y: rsqrt(1 - x * x), "Inverse sine, in radians; NaN outside [-1, 1].")
 arccos = _of_one(np.arccos, lambda x, y: -rsqrt(1 - x * x), "Inverse cosine, in radians; NaN outside [-1, 1].")
 sinh = _of_one(np.sinh, lambda x, y: cosh(x), "Hyperbolic sine.")
-cosh: Callable[..., Tensor] = _of_one(np.cosh, lambda x, y: sinh(x), "Hyperbolic cosine.")
+cosh: _OfOne = _of_one(np.cosh, lambda x, y: sinh(x), "Hyperbolic cosine.")
 arcsinh = _of_one(np.arcsinh, lambda x, y: rsqrt(x * x + 1), "Inverse hyperbolic sine.")
 arccosh = _of_one(np.arccosh, lambda x, y: rsqrt(x - 1) * rsqrt(x + 1), "Inverse hyperbolic cosine; NaN below 1.")
 arctanh = _of_one(np.arctanh, lambda x, y: reciprocal(1 - x * x), "Inverse hyperbolic tangent; NaN outside [-1, 1].")

@@ -4,7 +4,7 @@ Composed of other ops, and differentiable as those are. What moves pixels to pla
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -155,7 +155,7 @@ def resize(
     if interpolation == "nearest":
         for axis, new in enumerate(size, 1):
             length = x.shape[axis]
-            load_budget.briefly(32 * new, f"resizing an axis to {new}")
+            load_budget.take_briefly(32 * new, f"resizing an axis to {new}")
             x = take(x, ((np.arange(new) + 0.5) * (length / new)).astype(np.int64), axis)
         return back(x)
     y = as_float(x)
@@ -305,7 +305,7 @@ def _filtered(x: Tensor, kernel: Any, padding: str) -> Tensor:
 
 def _bell(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
     """A normal distribution's density at `size` points around 0, scaled to a sum of 1."""
-    load_budget.briefly(32 * size, f"a bell of {size} points")
+    load_budget.take_briefly(32 * size, f"a bell of {size} points")
     places = elementwise.divide(np.arange(size, dtype=dtype) - (size - 1) / 2, as_tensor(sigma, dtype))
     y = elementwise.exp(elementwise.multiply(elementwise.square(as_tensor(places, dtype)), -0.5))
     return elementwise.divide(y, reduce.sum(y))
@@ -366,6 +366,7 @@ def ssim(
     return found if first.ndim == 4 else squeeze(found, 0)
 
 
-__getattr__, __dir__, __all__ = lazy_names.names(
-    globals(), {"nbkeras.random.elastic_transform": "elastic_transform"}, ["nbkeras.ops.coordinates"]
-)
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.random.elastic_transform import elastic_transform as elastic_transform
+
+lazy_names.attach(globals())

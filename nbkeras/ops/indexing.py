@@ -173,7 +173,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
         raise ValueError(f"pad: constant_values are for mode 'constant', received {constant_values!r} with {mode!r}")
     for axis, width in enumerate(widths):
         if width != (0, 0):
-            load_budget.briefly(24 * (x.shape[axis] + sum(width)), f"padding of {width}")
+            load_budget.take_briefly(24 * (x.shape[axis] + sum(width)), f"padding of {width}")
             x = take(x, np.pad(np.arange(x.shape[axis]), width, mode=mode), axis=axis)  # type: ignore[call-overload]
     return x
 
@@ -182,7 +182,7 @@ def _triangle(name: str, keep: Any, x: Any, k: int) -> Tensor:
     x = as_tensor(x)
     if x.ndim < 2:
         raise ValueError(f"{name}: expected at least two axes, received shape {x.shape}")
-    load_budget.briefly(8 * x.shape[-2] * x.shape[-1], f"{name} of matrices of shape {x.shape[-2:]}")
+    load_budget.take_briefly(8 * x.shape[-2] * x.shape[-1], f"{name} of matrices of shape {x.shape[-2:]}")
     return elementwise.where(keep(np.ones(x.shape[-2:], np.bool_), k), x, x.dtype.type(0))
 
 

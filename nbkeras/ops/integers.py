@@ -1,5 +1,6 @@
 """Elementwise ops of integers: bits, shifts, common divisors. They broadcast and have no gradient."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from nbkeras.kernels import elementwise as elementwise_kernels
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import check_broadcast, promote
 
-_OF_BOOLEANS = {
+_OF_BOOLEANS: dict[np.ufunc, Callable] = {
     np.bitwise_and: elementwise.logical_and,
     np.bitwise_or: elementwise.logical_or,
     np.bitwise_xor: elementwise.logical_xor,

@@ -331,4 +331,4 @@ def _matrix_norm(x: Tensor, ord: Any) -> Tensor:
     return (reduce.max if ord > 0 else reduce.min)(sums, -1)
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

@@ -1,15 +1,11 @@
 """keras.ops.nn: another name of nbkeras.ops."""
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 from nbkeras import ops as _ops
+from nbkeras.engine import lazy_names as _lazy_names
 
-__all__ = dir(_ops)
+if TYPE_CHECKING:
+    from nbkeras.ops import *  # noqa: F403
 
-
-def __getattr__(name: str) -> Any:
-    return getattr(_ops, name)
-
-
-def __dir__() -> list[str]:
-    return __all__
+_lazy_names.attach_names_of(globals(), _ops)

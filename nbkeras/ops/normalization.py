@@ -96,7 +96,7 @@ def _masked_moments(x: Tensor, mask: Tensor, axis: int) -> tuple[Tensor, Tensor]
     count = elementwise.maximum(reduce.sum(as_tensor(mask, x.dtype), others, keepdims=True), 1.0)
     mean = elementwise.divide(reduce.sum(elementwise.where(mask, x, 0.0), others, keepdims=True), count)
     squares = reduce.sum(elementwise.square(elementwise.where(mask, x - mean, 0.0)), others, keepdims=True)
-    return tuple(shapes.reshape(each, (-1,)) for each in (mean, elementwise.divide(squares, count)))
+    return shapes.reshape(mean, (-1,)), shapes.reshape(elementwise.divide(squares, count), (-1,))
 
 
 @op

@@ -17,7 +17,7 @@ from nbkeras.ops.shape import reshape, transpose
 def _places(size: int, window: int, stride: int, dilation: int = 1) -> np.ndarray:
     """Where the elements of each window are, (windows, window)."""
     count = max(0, (size - dilation * (window - 1) - 1) // stride + 1)
-    load_budget.briefly(16 * (count + 1) * window, f"{count} windows of {window}")
+    load_budget.take_briefly(16 * (count + 1) * window, f"{count} windows of {window}")
     return np.arange(count)[:, None] * stride + np.arange(window) * dilation
 
 
@@ -88,7 +88,7 @@ def fold(x, output_size, kernel_size, dilation=1, padding=0, stride=1) -> Tensor
         )
     n, channels = x.shape[0], x.shape[1] // per_window
     height, width = (length + 2 * p for length, (p, _) in zip(size, around, strict=True))
-    load_budget.briefly(24 * rows.size * columns.size, f"fold of {rows.size * columns.size} places")
+    load_budget.take_briefly(24 * rows.size * columns.size, f"fold of {rows.size * columns.size} places")
     places = (rows.T[:, None, :, None] * width + columns.T[None, :, None, :]).reshape(-1)
     flat = transpose(reshape(x, (n * channels, places.size)))
     y = reshape(transpose(segment_sum(flat, places, height * width)), (n, channels, height, width))

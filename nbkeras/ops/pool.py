@@ -83,7 +83,7 @@ def adaptive_average_pool(inputs, output_size, data_format: str | None = None) -
     for axis, count in enumerate(size, 1):
         starts, ends = _bins(x.shape[axis], count)
         places = np.arange(x.shape[axis])
-        load_budget.briefly(16 * count * x.shape[axis], f"pooling an axis of {x.shape[axis]} to {count}")
+        load_budget.take_briefly(16 * count * x.shape[axis], f"pooling an axis of {x.shape[axis]} to {count}")
         inside = (places >= starts[:, None]) & (places < ends[:, None])
         x = blend(x, inside / (ends - starts)[:, None], axis)
     return moveaxis(x, -1, 1) if first else x
@@ -103,6 +103,6 @@ def _adaptive(
 
 def _bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
     """Where windows start, and where they end (that place not included)."""
-    load_budget.briefly(512 * (length + count), f"pooling an axis of {length} to {count}")
+    load_budget.take_briefly(512 * (length + count), f"pooling an axis of {length} to {count}")
     i = np.arange(count)
     return i * length // count, -(-(i + 1) * length // count)

@@ -87,7 +87,7 @@ def correlate(x1, x2, mode: str = "valid") -> Tensor:
     n, m = a.size, b.size
     if n < m:
         return flip(correlate(b, a, mode), 0)
-    load_budget.briefly(8 * (n + m) * m, f"correlate of {n} numbers with {m}")
+    load_budget.take_briefly(8 * (n + m) * m, f"correlate of {n} numbers with {m}")
     places = np.arange(n + m - 1)[:, None] + np.arange(m)
     first, count = {"full": (0, n + m - 1), "same": (m - m // 2 - 1, n), "valid": (m - 1, n - m + 1)}[mode]
     return matmul(take(pad(a, (m - 1, m - 1)), places[first : first + count]), b)

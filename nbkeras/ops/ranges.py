@@ -50,7 +50,7 @@ def identity(n: int, dtype=None) -> Tensor:
 
 def tri(N: int, M: int | None = None, k: int = 0, dtype=None) -> Tensor:
     """Ones on and below the k-th diagonal of an (N, M) matrix, zeros above."""
-    load_budget.briefly(8 * N * (N if M is None else M), f"tri({N}, {M})")
+    load_budget.take_briefly(8 * N * (N if M is None else M), f"tri({N}, {M})")
     return as_tensor(np.tri(N, M, k, floatx_or(dtype)))
 
 
@@ -64,7 +64,7 @@ def _between(name: str, start: Any, stop: Any, num: int, endpoint: bool, axis: i
         raise ValueError(f"{name}: num must not be negative, received {num}")
     first, last = (as_float(each) for each in promote(start, stop))
     check_broadcast(name, first, last)
-    load_budget.briefly(24 * count, f"{name} of {count} numbers")
+    load_budget.take_briefly(24 * count, f"{name} of {count} numbers")
     parts = count - 1 if endpoint else count
     steps = as_tensor(np.arange(count) / max(parts, 1), first.dtype)
     ndim = max(first.ndim, last.ndim)
@@ -134,7 +134,7 @@ def vander(x, N: int | None = None, increasing: bool = False) -> Tensor:
     x = as_tensor(x)
     if x.ndim != 1:
         raise ValueError(f"vander: expected a vector, received shape {x.shape}")
-    load_budget.briefly(8 * (N or 0), f"vander of {N} powers")
+    load_budget.take_briefly(8 * (N or 0), f"vander of {N} powers")
     exponents = np.arange(x.shape[0] if N is None else N, dtype=x.dtype)
     return power(expand_dims(x, 1), exponents if increasing else exponents[::-1].copy())
 
@@ -145,7 +145,7 @@ def vander(x, N: int | None = None, increasing: bool = False) -> Tensor:
 def _window(name: str, shape: Callable, x: Any, *args: Any) -> Tensor:
     """A window of x points in floatx."""
     (count,) = sizes_of(name, x)
-    load_budget.briefly(64 * count, f"{name} of {count} points")
+    load_budget.take_briefly(64 * count, f"{name} of {count} points")
     return as_tensor(shape(count, *args), floatx_or(None))
 
 

@@ -95,7 +95,7 @@ def sampling_weights(
 
     They add up to 1, or are 0 for places outside. antialias: where it shrinks, over as many more places.
     """
-    load_budget.briefly(16 * new * length, f"resizing an axis from {length} to {new}")
+    load_budget.take_briefly(16 * new * length, f"resizing an axis from {length} to {new}")
     at = (np.arange(new) + 0.5 - shift) / scale - 0.5
     width = max(1 / scale, 1.0) if antialias else 1.0
     weights = _KERNELS[interpolation](np.abs(at[:, None] - np.arange(length)) / width)

@@ -74,7 +74,7 @@ def _window(name: str, window: Any, length: int, fft_length: int, dtype: np.dtyp
     """The window in the middle of fft_length numbers."""
     if fft_length < length:
         raise ValueError(f"{name}: fft_length must not be below sequence_length, received {fft_length} and {length}")
-    load_budget.briefly(64 * fft_length, f"{name} with fft_length={fft_length}")
+    load_budget.take_briefly(64 * fft_length, f"{name} with fft_length={fft_length}")
     if window is None:
         return as_tensor(np.ones(fft_length, dtype))  # over all, as in Keras
     if isinstance(window, str):

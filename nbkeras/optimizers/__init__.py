@@ -1,10 +1,8 @@
 """Optimizers and learning-rate schedules."""
-# ruff: noqa: F401
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.engine.user_errors import entry as _entry
 from nbkeras.optimizers import schedules as schedules
 from nbkeras.optimizers.optimizer import Optimizer as Optimizer
 from nbkeras.optimizers.rules import SGD as SGD
@@ -20,31 +18,7 @@ from nbkeras.optimizers.rules import RMSprop as RMSprop
 from nbkeras.optimizers.rules import ScheduleFreeAdamW as ScheduleFreeAdamW
 from nbkeras.optimizers.rules import registry as _registry
 
-_LATER = {
-    "": "schedules",
-    "norm_rules": "Adafactor Lamb Muon",
-    "wrappers": "LossScaleOptimizer MultiOptimizer OptimizerMap",
-}
-
-
-def _in_their_case(identifier: Any) -> Any:
-    """A name, or a configuration's class_name, as the registry has it: 'rmsprop' -> 'RMSprop'."""
-    if isinstance(identifier, dict) and isinstance(identifier.get("class_name"), str):
-        return {**identifier, "class_name": _in_their_case(identifier["class_name"])}
-    if not isinstance(identifier, str):
-        return identifier
-    return {name.lower(): name for name in _registry.names()}.get(identifier.lower(), identifier)
-
-
-@_entry
-def get(identifier) -> Optimizer | None:
-    """An optimizer from None, a name ('rmsprop'), a configuration, a class, or an optimizer (returned as it is)."""
-    if identifier is None:
-        return None
-    found = _registry.get(_in_their_case(identifier))
-    if not isinstance(found, Optimizer):
-        raise TypeError(f"optimizer must be a name, a configuration or an Optimizer, received {identifier!r}")
-    return found
+get, deserialize = _registry.get, _registry.deserialize
 
 
 def serialize(optimizer: Optimizer) -> Any:
@@ -52,12 +26,13 @@ def serialize(optimizer: Optimizer) -> Any:
     return _registry.serialize(optimizer)
 
 
-def deserialize(config, custom_objects=None) -> Optimizer:
-    """An optimizer from what `serialize` returned."""
-    proper = _in_their_case(config)
-    if isinstance(config, dict) and proper.get("class_name") in _registry.names():
-        config["class_name"] = proper["class_name"].lower()  # Keras does that to what it is given
-    return _registry.deserialize(proper, custom_objects)
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.optimizers import schedules as schedules
+    from nbkeras.optimizers.norm_rules import Adafactor as Adafactor
+    from nbkeras.optimizers.norm_rules import Lamb as Lamb
+    from nbkeras.optimizers.norm_rules import Muon as Muon
+    from nbkeras.optimizers.wrappers import LossScaleOptimizer as LossScaleOptimizer
+    from nbkeras.optimizers.wrappers import MultiOptimizer as MultiOptimizer
+    from nbkeras.optimizers.wrappers import OptimizerMap as OptimizerMap
 
-
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER, registry=_registry)
+_lazy_names.attach(globals(), _registry)

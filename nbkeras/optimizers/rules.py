@@ -1,6 +1,6 @@
 """The optimizers by name. Formulas, defaults and the order of their state are those of Keras 3.15."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -15,12 +15,29 @@ from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.buffers import Run
 from nbkeras.optimizers.optimizer import Optimizer
 
-registry = Registry("optimizer")
+
+class _Optimizers(Registry):
+    """Optimizers by name, in any case."""
+
+    def find(self, name: str, registered: Any = None, module: Any = None) -> Any:
+        known, lower = self.names(), name.lower()
+        return super().find(lower if name not in known and lower in known else name, registered, module)
+
+    def get(self, identifier: Any, **kwargs) -> Optimizer | None:
+        found = super().get(identifier, **kwargs)
+        if not isinstance(found, Optimizer | None):
+            raise TypeError(f"optimizer must be a name, a configuration or an Optimizer, received {identifier!r}")
+        return found
+
+    def deserialize(self, config: Any, custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
+        made = super().deserialize(config, custom_objects)
+        if isinstance(config, dict) and self.has(type(made)):
+            config["class_name"] = config["class_name"].lower()  # Keras does that to what it is given
+        return made
 
 
-def register(cls: type) -> type:
-    """Register an optimizer class under its name, in any case."""
-    return registry.register(cls, cls.__name__.lower())
+registry = _Optimizers("optimizer", spelling=str.lower)
+register = registry.register
 
 
 def _epsilon(value: float | None) -> float:

@@ -211,9 +211,7 @@ class CosineDecayRestarts(LearningRateSchedule):
         return self.initial_learning_rate * ((1 - self.alpha) * cosine + self.alpha)
 
 
-def get(identifier) -> Any:
-    """A schedule from a name, a configuration or a schedule."""
-    return registry.get(identifier)
+get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(learning_rate_schedule) -> Any:
@@ -221,9 +219,4 @@ def serialize(learning_rate_schedule) -> Any:
     return registry.serialize(learning_rate_schedule)
 
 
-def deserialize(config, custom_objects=None) -> Any:
-    """A schedule from what `serialize` returned."""
-    return registry.deserialize(config, custom_objects)
-
-
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals(), registry)

@@ -1,10 +1,15 @@
-"""Keras's `preprocessing`: sequences, texts and images made ready for a model, in NumPy."""
+"""Keras's `preprocessing`: functions in NumPy that prepare sequences, texts and images for a model."""
+
+from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 
-_LATER = {
-    "": "image sequence text",
-    "nbkeras.data.directories": "image_dataset_from_directory text_dataset_from_directory",
-    "nbkeras.data.selection": "timeseries_dataset_from_array",
-}
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER)
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.data.directories import image_dataset_from_directory as image_dataset_from_directory
+    from nbkeras.data.directories import text_dataset_from_directory as text_dataset_from_directory
+    from nbkeras.data.selection import timeseries_dataset_from_array as timeseries_dataset_from_array
+    from nbkeras.preprocessing import image as image
+    from nbkeras.preprocessing import sequence as sequence
+    from nbkeras.preprocessing import text as text
+
+_lazy_names.attach(globals())

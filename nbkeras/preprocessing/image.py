@@ -10,7 +10,7 @@ from nbkeras.data.images import array_to_img as array_to_img
 from nbkeras.data.images import img_to_array as img_to_array
 from nbkeras.data.images import load_img as load_img
 from nbkeras.data.images import save_img as save_img
-from nbkeras.data.images import stretch
+from nbkeras.data.images import stretch as stretch
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.user_errors import warn
 from nbkeras.preprocessing.affine import apply_affine_transform as apply_affine_transform
@@ -384,4 +384,4 @@ def _shift(reach: Any, size: int) -> float:
     return moved * size if np.max(reach) < 1 else moved
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), shows=["nbkeras.data.images", "nbkeras.preprocessing"])
+_lazy_names.attach(globals())

@@ -133,4 +133,4 @@ def _remove_long_seq(maxlen: int, seq, label) -> tuple[list, list]:
     return [s for s, _ in kept], [l for _, l in kept]
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), shows=["nbkeras.data.encoding"])
+_lazy_names.attach(globals())

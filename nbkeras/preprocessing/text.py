@@ -197,4 +197,4 @@ def tokenizer_from_json(json_string: str) -> Tokenizer:
     return tokenizer
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals())
+_lazy_names.attach(globals())

@@ -6,7 +6,7 @@ threads, and are other ones than real Keras's for the same seed.
 """
 
 import operator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -133,4 +133,9 @@ def dropout(inputs, rate: float, noise_shape=None, seed=None) -> Tensor:
     return as_tensor(inputs) if rate == 0 else ops.dropout(inputs, key_of(seed), rate, noise_shape)
 
 
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), {"nbkeras.random.distributions": "beta binomial gamma"})
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.random.distributions import beta as beta
+    from nbkeras.random.distributions import binomial as binomial
+    from nbkeras.random.distributions import gamma as gamma
+
+_lazy_names.attach(globals())

@@ -1,4 +1,4 @@
-"""Floor 1: the ops of Keras 3 that its model files name: their classes, and which arguments those keep in their config.
+"""Floor 1: the ops of Keras 3 as its model files name them: by a class, whose config has some of the arguments.
 
 Keras writes `ops.mean(x, axis=1)` on a symbolic tensor as a class, keras.src.ops.numpy.Mean(axis=1), called with x.
 Made from the signatures of Keras 3.15; tests/reference/make_files.py checks it against real Keras.
@@ -12,7 +12,7 @@ from typing import Any
 
 from nbkeras import ops
 
-_TABLE = {  # function:arguments of the class; all other arguments are those of the call
+_TABLE = {  # function:arguments in the config of the class; all others are arguments of the call
     "numpy": (
         "abs absolute add all:axis,keepdims allclose:rtol,atol,equal_nan amax:axis,keepdims amin:axis,keepdims "
         "any:axis,keepdims append:axis arccos arccosh arcsin arcsinh arctan arctan2 arctanh argmax:axis,keepdims "
@@ -97,7 +97,7 @@ _FUNCTIONS = {(_where, _class_name(_name)): _name for _name, (_where, _) in _OPS
 
 
 def is_op(module: Any) -> bool:
-    """Whether a configuration's module is one of Keras's ops."""
+    """Whether a configuration's module is a module of Keras's ops."""
     return isinstance(module, str) and module.startswith(("keras.src.ops.", "keras.ops"))
 
 
@@ -110,7 +110,7 @@ def function_of(module: str, class_name: str) -> str:
 
 
 def written(function: Callable, args: tuple, kwargs: dict) -> tuple[dict[str, Any], tuple, dict] | None:
-    """A call of an op as Keras writes it: ({'module', 'class_name', 'config'}, args, kwargs); None if Keras cannot say it."""
+    """A call of an op as Keras writes it: ({'module', 'class_name', 'config'}, args, kwargs); None if Keras cannot express it."""
     name = function.__name__
     if name not in _OPS or getattr(ops, name, None) is not function:
         return None

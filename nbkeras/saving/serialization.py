@@ -1,4 +1,4 @@
-"""Floor 3: a model as a configuration, in Keras 3's form, and back. Only registered classes can be named by one."""
+"""Floor 3: models as configurations of Keras 3's form, and back. A configuration can name registered classes only."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ def serialize_layer(layer: Layer) -> dict[str, Any]:
 
 
 def graph_config(graph: Graph) -> dict[str, Any]:
-    """The layers, the calls between them, and where they start and end, as Keras 3 writes them."""
-    node_keys: dict[int, int] = {}  # a layer's calls in this model, counted: it may have others elsewhere
+    """The layers, the calls between them, and the inputs and outputs, as Keras 3 writes them."""
+    node_keys: dict[int, int] = {}  # number of each call of a layer within this model; it may have calls in others
     calls: dict[int, list] = {id(layer): [] for layer in graph.layers}
     starts = [t.node for t in graph.input_list if t.node is not None and not t.node.inputs]
     for node in [*starts, *graph.nodes]:
@@ -62,12 +62,12 @@ def graph_config(graph: Graph) -> dict[str, Any]:
 
 
 def first_call(class_name: str) -> int:
-    """The number of a layer's first call where a configuration names a model's ends: Keras counts functional models from 1."""
+    """The number of a layer's first call in a configuration's inputs and outputs: 1 for functional models, as in Keras."""
     return 1 if class_name in ("Functional", "Model") else 0
 
 
 def _entry(layer: Layer, nodes: list[Node]) -> tuple[dict[str, Any], list[tuple]]:
-    """(configuration, arguments of the calls) of a layer; an op's constants are in its configuration if Keras has it."""
+    """(configuration, arguments of the calls) of a layer; the constants of an op that Keras has are in its configuration."""
     calls = [(node.args, node.kwargs) for node in nodes]
     if isinstance(layer, Operation) and len(calls) == 1:
         op = keras_ops.written(layer.function, *calls[0])
@@ -78,7 +78,7 @@ def _entry(layer: Layer, nodes: list[Node]) -> tuple[dict[str, Any], list[tuple]
 
 
 def _map_json(function: Callable, structure: Any) -> Any:
-    """Like nest.map_leaves, with lists for tuples."""
+    """nest.map_leaves with lists in place of tuples."""
     if isinstance(structure, dict):
         return {str(key): _map_json(function, value) for key, value in structure.items()}
     if isinstance(structure, list | tuple):
@@ -87,7 +87,7 @@ def _map_json(function: Callable, structure: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """A value that JSON can hold: of objects and functions, which a layer's `get_config` may hold, their configurations."""
+    """A value that JSON can hold; objects and functions in a layer's `get_config` become their configurations."""
     if isinstance(value, np.generic):
         return value.item()
     if isinstance(value, np.dtype):
@@ -112,7 +112,7 @@ def plain(value: Any) -> Any:
 
 
 def numbers(config: Mapping[str, Any]) -> np.ndarray:
-    """The array of a configuration {"value", "dtype"}; ValueError for a dtype that is none of numbers or booleans."""
+    """The array of a configuration {"value", "dtype"}; ValueError unless the dtype is of numbers or booleans."""
     dtype = np.dtype(config["dtype"])
     if dtype.kind not in "fiub":
         raise ValueError(f"the configuration has an array of dtype {dtype}, expected numbers or booleans")
@@ -120,7 +120,7 @@ def numbers(config: Mapping[str, Any]) -> np.ndarray:
 
 
 def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
-    """The inverse of what graph_config wrote for an argument."""
+    """The argument of a call that graph_config wrote."""
     if isinstance(value, list | tuple):
         return type(value)(_read_leaf(item, tensors) for item in value)
     if not isinstance(value, dict):
@@ -141,7 +141,7 @@ def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
 
 
 def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = layers.deserialize) -> tuple[Any, Any]:
-    """(inputs, outputs) of the graph that `graph_config` described, of new layers."""
+    """(inputs, outputs) of the graph that `graph_config` described, made of new layers."""
     made: dict[str, Layer] = {}
     calls: list[tuple[str, int, dict]] = []
     for entry in config["layers"]:
@@ -152,7 +152,7 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
         calls += [(name, number, node) for number, node in enumerate(nodes)]
     inputs = {name for name, layer in made.items() if isinstance(layer, InputLayer)}
     before = {name: 0 if name in inputs else len(layer._inbound_nodes) for name, layer in made.items()}
-    found: dict[tuple[str, int], list[SymbolicTensor]] = {}  # outputs of calls
+    found: dict[tuple[str, int], list[SymbolicTensor]] = {}  # the outputs of each call
 
     def source(history: Any) -> tuple[str, int]:
         if not isinstance(history, list) or len(history) != 3:
@@ -185,12 +185,12 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
 
 
 def _in_order(calls: list[tuple[str, int, dict]], known: set, source: Callable) -> Iterator[tuple[str, int, dict]]:
-    """Calls (layer, number, node), each after those whose results it takes, and as they stand as far as that goes."""
+    """Calls (layer, number, node), each after the calls whose results it takes, else in the order of the configuration."""
     waiting: dict[tuple[str, int], list[int]] = {}
     missing: list[int] = []
     for position, (name, number, node) in enumerate(calls):
         taken = {source(history) for history in _histories([node["args"], node["kwargs"]])}
-        if not taken:  # what is called on constants alone would compute, while a file is only read
+        if not taken:  # a call on constants alone would compute, and reading a file must not
             raise ValueError(f"the configuration calls layer {name!r} on no tensor of the model")
         needed = (taken | {(name, number - 1)} if number else taken) - known
         missing.append(len(needed))
@@ -212,7 +212,7 @@ def _in_order(calls: list[tuple[str, int, dict]], known: set, source: Callable) 
 
 
 def _histories(value: Any) -> Iterator[Any]:
-    """What the tensors in a call's arguments refer to."""
+    """The references of the tensors in a call's arguments."""
     if isinstance(value, list | tuple):
         for item in value:
             yield from _histories(item)
@@ -224,12 +224,12 @@ def _histories(value: Any) -> Iterator[Any]:
 
 
 def _read_entry(entry: Mapping[str, Any], make: Callable[[Mapping], Layer]) -> tuple[Layer, list[dict]]:
-    """(layer, its calls) of an entry; an op of Keras becomes an Operation, its constants arguments of the call."""
+    """(layer, its calls) of an entry; an op of Keras becomes an Operation, and its constants become arguments of the call."""
     if not keras_ops.is_op(entry.get("module")):
         return make(entry), entry["inbound_nodes"]
     constants = {key: value for key, value in entry["config"].items() if key != "name"}
     function = keras_ops.function_of(entry["module"], entry["class_name"])
-    if function == "convert_to_tensor":  # passes symbolic tensors through here
+    if function == "convert_to_tensor":  # which returns symbolic tensors as they are
         function = "cast" if constants.get("dtype") else "copy"
     layer: Any = make({"class_name": "Operation", "config": {"function": function, "name": entry["name"]}})
     parameters = inspect.signature(layer.function).parameters

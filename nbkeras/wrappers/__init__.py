@@ -1,6 +1,12 @@
-"""Models as scikit-learn's estimators (scikit-learn is an optional dependency)."""
+"""Estimators of scikit-learn, an optional dependency, that train models."""
+
+from typing import TYPE_CHECKING
 
 from nbkeras.engine import lazy_names as _lazy_names
 
-_LATER = {"sklearn": "SKLearnClassifier SKLearnRegressor SKLearnTransformer"}
-__getattr__, __dir__, __all__ = _lazy_names.names(globals(), _LATER)
+if TYPE_CHECKING:  # imported when first asked for
+    from nbkeras.wrappers.sklearn import SKLearnClassifier as SKLearnClassifier
+    from nbkeras.wrappers.sklearn import SKLearnRegressor as SKLearnRegressor
+    from nbkeras.wrappers.sklearn import SKLearnTransformer as SKLearnTransformer
+
+_lazy_names.attach(globals())

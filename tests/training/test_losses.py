@@ -1,5 +1,6 @@
 """Losses against real Keras (tests/reference/objectives.npz, made by make_objectives.py there)."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -187,3 +188,22 @@ def test_mistakes(mistake):
     call, message = mistake
     with pytest.raises((ValueError, TypeError, NotImplementedError), match=message):
         call()
+
+
+def test_a_class_of_a_function_alone_has_a_signature_and_can_be_extended():
+    assert str(inspect.signature(losses.Hinge)) == (
+        "(reduction: str | None = 'sum_over_batch_size', name: str = 'hinge', dtype: Any = None)"
+    )
+    with pytest.raises(TypeError, match=r"^Hinge.__init__\(\) got an unexpected keyword argument 'nmae'$"):
+        losses.Hinge(nmae="mine")
+
+    class Own(losses.Hinge):
+        def __init__(self, weight=2.0, **kwargs):
+            super().__init__(**kwargs)
+            self.weight = weight
+
+        def call(self, y_true, y_pred):
+            return self.weight * super().call(y_true, y_pred)
+
+    assert float(Own(name="own")([1.0], [0.5])) == 1.0
+    assert Own(name="own", reduction="sum").get_config() == {"name": "own", "reduction": "sum"}

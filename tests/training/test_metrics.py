@@ -1,5 +1,6 @@
 """Metrics against real Keras (tests/reference/objectives.npz), and their state on replay."""
 
+import inspect
 import json
 from pathlib import Path
 
@@ -167,7 +168,7 @@ def test_metric_of_a_metric():
 
 @pytest.mark.parametrize("name", metrics.registry.names())
 def test_every_metric_by_name(name):
-    if name == "MeanMetricWrapper":
+    if name in ("MeanMetricWrapper", "mean_metric_wrapper"):
         return
     key = name.lower().replace("_", "")
     arguments = {
@@ -240,3 +241,16 @@ def test_mistakes(mistake):
     call, message = mistake
     with pytest.raises((ValueError, TypeError, NotImplementedError), match=message):
         call()
+
+
+def test_a_class_of_a_function_alone_has_a_signature_and_can_be_extended():
+    assert str(inspect.signature(metrics.LogCoshError)) == "(name: str = 'logcosh', dtype: Any = None)"
+    with pytest.raises(TypeError, match=r"^Hinge.__init__\(\) got an unexpected keyword argument 'nmae'$"):
+        metrics.Hinge(nmae="mine")
+
+    class Own(metrics.Hinge):
+        pass
+
+    own = Own(name="own")
+    own.update_state([1.0], [0.5])
+    assert float(own.result()) == 0.5 and own.get_config() == {"name": "own", "dtype": "float32"}
