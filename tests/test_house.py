@@ -13,7 +13,7 @@ FLOORS = {
     0: "nbkeras.kernels",
     1: "nbkeras.placement nbkeras.exchange nbkeras.dtypes nbkeras.config nbkeras.registry nbkeras.nest nbkeras.tree "
     "nbkeras.later nbkeras.mistakes nbkeras.annotated nbkeras.tape nbkeras.turns nbkeras.program nbkeras.observed nbkeras.tensor "
-    "nbkeras.ops nbkeras.room",
+    "nbkeras.ops nbkeras.options nbkeras.room",
     2: "nbkeras.random nbkeras.distributions nbkeras.elastic "
     "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "
