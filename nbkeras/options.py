@@ -8,7 +8,9 @@ import numpy as np
 
 from nbkeras.registry import of_kind, registry_of
 
-_KINDS = ("activation", "constraint", "initializer", "regularizer")  # the last word of an option's name is its kind
+_KINDS = {each: each for each in ("activation", "constraint", "initializer", "layer", "regularizer")} | {
+    "cell": "layer"
+}
 
 
 def config_from(init: Callable, leave_out: str = "", **attributes: str) -> Callable[[Any], dict[str, Any]]:
@@ -43,6 +45,8 @@ def _get_config(owner: type, options: dict[str, str], leave_out: Iterable[str]) 
     def get_config(self):
         config = super(owner, self).get_config()
         for option, attribute in options.items():
+            if attribute != option:
+                config.pop(option, None)
             if option not in config and option not in leave_out:
                 config[option] = written(option, getattr(self, attribute))
         return {option: value for option, value in config.items() if option not in leave_out}
@@ -59,11 +63,11 @@ def _options(init: Callable) -> list[str]:
 
 def written(option: str, value: Any) -> Any:
     """The value of an option in a configuration: plain values and lists, and the configurations of objects."""
-    kind = option.rpartition("_")[2]
-    if kind in _KINDS:
+    if isinstance(value, list | tuple):
+        return [written(option.removesuffix("s"), each) for each in value]
+    kind = _KINDS.get(option.rpartition("_")[2])  # the last word of an option's name says its kind
+    if kind is not None:
         return of_kind(kind).serialize(value)
     if hasattr(value, "get_config"):
         return (registry_of(type(value)) or of_kind("layer")).serialize(value)
-    if isinstance(value, list | tuple):
-        return [written("", each) for each in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return np.asarray(value).tolist() if hasattr(value, "__array__") else value
