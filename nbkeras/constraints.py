@@ -11,6 +11,7 @@ from nbkeras import config as settings
 from nbkeras import later as _later
 from nbkeras import ops
 from nbkeras.observed import Observed
+from nbkeras.options import config_from
 from nbkeras.registry import Registry
 
 registry = Registry("constraint")
@@ -47,8 +48,7 @@ class MaxNorm(Constraint):
         norms = _norms(w, self.axis)
         return w * (ops.clip(norms, 0.0, self.max_value) / (settings.epsilon() + norms))
 
-    def get_config(self):
-        return {"max_value": self.max_value, "axis": self.axis}
+    get_config = config_from(__init__)
 
 
 @registry.register("non_neg", "nonneg")
@@ -69,8 +69,7 @@ class UnitNorm(Constraint):
     def __call__(self, w):
         return w / (settings.epsilon() + _norms(w, self.axis))
 
-    def get_config(self):
-        return {"axis": self.axis}
+    get_config = config_from(__init__)
 
 
 @registry.register("min_max_norm", "minmaxnorm")
@@ -85,8 +84,7 @@ class MinMaxNorm(Constraint):
         wanted = self.rate * ops.clip(norms, self.min_value, self.max_value) + (1.0 - self.rate) * norms
         return w * (wanted / (settings.epsilon() + norms))
 
-    def get_config(self):
-        return {"min_value": self.min_value, "max_value": self.max_value, "rate": self.rate, "axis": self.axis}
+    get_config = config_from(__init__)
 
 
 def get(identifier) -> Callable | None:

@@ -14,6 +14,7 @@ import numpy as np
 from nbkeras import config as settings
 from nbkeras import later as _later
 from nbkeras.annotated import briefly
+from nbkeras.options import config_from
 from nbkeras.random import SeedGenerator
 from nbkeras.registry import Registry
 
@@ -82,8 +83,7 @@ class Constant(Initializer):
                 f"Constant holds values of shape {value.shape}, which do not fit a weight of shape {tuple(shape)}"
             ) from error
 
-    def get_config(self):
-        return {"value": np.asarray(self.value).tolist()}
+    get_config = config_from(__init__)
 
 
 @registry.register("identity", "IdentityInitializer")
@@ -98,8 +98,7 @@ class Identity(Initializer):
             raise ValueError(f"Identity makes matrices only; expected a shape of 2 axes, received {tuple(shape)}")
         return self.gain * np.eye(*shape, dtype=_dtype(dtype))
 
-    def get_config(self):
-        return {"gain": self.gain}
+    get_config = config_from(__init__)
 
 
 _WINDOWS = {  # the cosine series of window functions: w[n] = sum over k of (-1)**k * a[k] * cos(2 * pi * k * n / period)
@@ -152,11 +151,7 @@ class STFT(Initializer):
             raise ValueError(f"the window must have the kernel's length, shape ({length},), received {window.shape}")
         return window
 
-    def get_config(self):
-        window = (
-            self.window if self.window is None or isinstance(self.window, str) else np.asarray(self.window).tolist()
-        )
-        return {"side": self.side, "window": window, "scaling": self.scaling, "periodic": self.periodic}
+    get_config = config_from(__init__)
 
 
 class RandomInitializer(Initializer):
@@ -176,11 +171,15 @@ class RandomInitializer(Initializer):
             return np.random.default_rng(np.asarray(self.seed.next()))
         return np.random.default_rng(int(self.seed) % 2**32)
 
-    def get_config(self):
+    @property
+    def _seed_config(self) -> Any:
         seed = self._given_seed
         if isinstance(seed, SeedGenerator):
-            return {"seed": {"class_name": "SeedGenerator", "config": seed.get_config()}}
-        return {"seed": seed}
+            return {"class_name": "SeedGenerator", "config": seed.get_config()}
+        return seed
+
+    def get_config(self):
+        return {"seed": self._seed_config}
 
 
 def _truncated_normal(generator: np.random.Generator, shape, dtype: np.dtype) -> Array:
@@ -206,8 +205,7 @@ class RandomNormal(RandomInitializer):
         dtype = _float_dtype(self, dtype)
         return _scaled(self.generator().standard_normal(shape, dtype), self.stddev, self.mean)
 
-    def get_config(self):
-        return {"mean": self.mean, "stddev": self.stddev, **super().get_config()}
+    get_config = config_from(__init__, seed="_seed_config")
 
 
 @registry.register("truncated_normal")
@@ -222,8 +220,7 @@ class TruncatedNormal(RandomInitializer):
         values = _truncated_normal(self.generator(), shape, _float_dtype(self, dtype))
         return _scaled(values, self.stddev, self.mean)
 
-    def get_config(self):
-        return {"mean": self.mean, "stddev": self.stddev, **super().get_config()}
+    get_config = config_from(__init__, seed="_seed_config")
 
 
 @registry.register("random_uniform", "uniform")
@@ -238,8 +235,7 @@ class RandomUniform(RandomInitializer):
         values = self.generator().random(shape, _float_dtype(self, dtype))
         return _scaled(values, self.maxval - self.minval, self.minval)
 
-    def get_config(self):
-        return {"minval": self.minval, "maxval": self.maxval, **super().get_config()}
+    get_config = config_from(__init__, seed="_seed_config")
 
 
 def _number(initializer: Initializer, what: str, value: Any) -> Any:
@@ -312,15 +308,7 @@ class VarianceScaling(RandomInitializer):
             return _scaled(_truncated_normal(generator, shape, dtype), stddev / _TRUNCATED_STDDEV, 0.0)
         return _scaled(generator.standard_normal(shape, dtype), stddev, 0.0)
 
-    def get_config(self):
-        return {
-            "scale": self.scale,
-            "mode": self.mode,
-            "distribution": self.distribution,
-            **super().get_config(),
-            "input_axes": self.input_axes,
-            "output_axes": self.output_axes,
-        }
+    get_config = config_from(__init__, seed="_seed_config")
 
 
 class _Named(VarianceScaling):
@@ -331,9 +319,7 @@ class _Named(VarianceScaling):
     def __init__(self, seed=None, input_axes=None, output_axes=None):
         super().__init__(*self.arguments, seed, input_axes, output_axes)
 
-    def get_config(self):
-        own = super().get_config()
-        return {key: own[key] for key in ("seed", "input_axes", "output_axes")}
+    get_config = config_from(__init__, leave_out="scale mode distribution")
 
 
 @registry.register("lecun_uniform")
@@ -398,8 +384,7 @@ class Orthogonal(RandomInitializer):
         q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # makes the distribution uniform over all such matrices
         return np.ascontiguousarray(self.gain * (q.T if rows < columns else q), dtype).reshape(shape)
 
-    def get_config(self):
-        return {"gain": self.gain, **super().get_config()}
+    get_config = config_from(__init__, seed="_seed_config")
 
 
 def get(identifier) -> Callable | None:

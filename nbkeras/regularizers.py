@@ -13,6 +13,7 @@ from nbkeras import config as settings
 from nbkeras import later as _later
 from nbkeras import ops
 from nbkeras.observed import Observed
+from nbkeras.options import config_from
 from nbkeras.registry import Registry
 
 registry = Registry("regularizer")
@@ -57,8 +58,7 @@ class L1L2(Regularizer):
             return self.l1 * ops.sum(ops.abs(x)) + self.l2 * ops.sum(ops.square(x))
         return self.l1 * ops.sum(ops.abs(x)) if self.l1 else self.l2 * ops.sum(ops.square(x))
 
-    def get_config(self):
-        return {"l1": self.l1, "l2": self.l2}
+    get_config = config_from(__init__)
 
 
 @registry.register
@@ -71,8 +71,7 @@ class L1(Regularizer):
     def __call__(self, x):
         return self.l1 * ops.sum(ops.abs(x))
 
-    def get_config(self):
-        return {"l1": self.l1}
+    get_config = config_from(__init__)
 
 
 @registry.register
@@ -85,8 +84,7 @@ class L2(Regularizer):
     def __call__(self, x):
         return self.l2 * ops.sum(ops.square(x))
 
-    def get_config(self):
-        return {"l2": self.l2}
+    get_config = config_from(__init__)
 
 
 @registry.register("orthogonal_regularizer")
@@ -111,8 +109,7 @@ class OrthogonalRegularizer(Regularizer):
         pairs = max(1, size * (size - 1) / 2)  # of one vector the sum is 0
         return (0.5 * self.factor / pairs) * ops.sum(ops.abs(products))
 
-    def get_config(self):
-        return {"factor": self.factor, "mode": self.mode}
+    get_config = config_from(__init__)
 
 
 @registry.register

@@ -7,6 +7,7 @@ import math
 from nbkeras import ops, random
 from nbkeras.layer import Layer
 from nbkeras.ops import attention
+from nbkeras.options import config_from
 
 
 class Attention(Layer):
@@ -73,9 +74,7 @@ class Attention(Layer):
         """The query's."""
         return None if mask is None else mask[0]
 
-    def get_config(self):
-        own = {"use_scale": self.use_scale, "score_mode": self.score_mode, "dropout": self.dropout, "seed": self.seed}
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)
 
 
 def _rows(tensor, last: int):
@@ -99,7 +98,4 @@ class AdditiveAttention(Attention):
         total = ops.tanh(ops.add(ops.expand_dims(query, 2), ops.expand_dims(key, 1)))
         return ops.sum(total if self.scale is None else ops.multiply(total, self.scale), axis=-1)
 
-    def get_config(self):
-        values = super().get_config()
-        del values["score_mode"]
-        return values
+    get_config = config_from(__init__, leave_out="score_mode")

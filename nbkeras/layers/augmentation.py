@@ -12,6 +12,7 @@ import numpy as np
 
 from nbkeras import ops, random
 from nbkeras.layers.images import Images, check_size, middle
+from nbkeras.options import config_from
 
 _FILL_MODES = ("reflect", "wrap", "constant", "nearest")
 
@@ -35,8 +36,7 @@ class RandomImages(Images, registered=False):
         images = ops.cast(inputs, self.dtype)
         return self.changed(images) if training else images
 
-    def get_config(self):
-        return {**super().get_config(), "seed": self.seed}
+    get_config = config_from(__init__)
 
 
 def bounds(layer: Any, name: str, factor: Any, low: float = -1.0, high: float = 1.0) -> tuple[float, float]:
@@ -66,8 +66,7 @@ class RandomFlip(RandomImages):
         axes = [axis for axis, name in ((1, "vertical"), (2, "horizontal")) if name in self.mode]
         return ops.where(ops.less_equal(self.draw(images, 0.0, 1.0), 0.5), ops.flip(images, axes), images)
 
-    def get_config(self):
-        return {**super().get_config(), "mode": self.mode}
+    get_config = config_from(__init__)
 
 
 class RandomCrop(RandomImages):
@@ -90,8 +89,7 @@ class RandomCrop(RandomImages):
     def call(self, inputs, training=None):
         return self.changed(ops.cast(inputs, self.dtype), training=training)
 
-    def get_config(self):
-        return {**super().get_config(), "height": self.height, "width": self.width}
+    get_config = config_from(__init__)
 
 
 class _Moved(RandomImages):
@@ -119,13 +117,7 @@ class _Moved(RandomImages):
         options = (self.interpolation, self.fill_mode, self.fill_value, "channels_last")
         return ops.image.affine_transform(images, ops.concatenate(columns, axis=1), *options)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "fill_mode": self.fill_mode,
-            "interpolation": self.interpolation,
-            "fill_value": self.fill_value,
-        }
+    get_config = config_from(__init__)
 
 
 class RandomTranslation(_Moved):
@@ -142,8 +134,7 @@ class RandomTranslation(_Moved):
         right = ops.multiply(self.draw(images, *self._right), float(images.shape[2]))
         return self.move(images, 1.0, 0.0, ops.negative(right), 0.0, 1.0, ops.negative(down))
 
-    def get_config(self):
-        return {**super().get_config(), "height_factor": self.height_factor, "width_factor": self.width_factor}
+    get_config = config_from(__init__)
 
 
 class RandomRotation(_Moved):
@@ -161,8 +152,7 @@ class RandomRotation(_Moved):
         down = y - ops.multiply(sine, x) - ops.multiply(cosine, y)
         return self.move(images, cosine, ops.negative(sine), across, sine, cosine, down)
 
-    def get_config(self):
-        return {**super().get_config(), "factor": list(self.factor)}
+    get_config = config_from(__init__)
 
 
 class RandomZoom(_Moved):
@@ -182,8 +172,7 @@ class RandomZoom(_Moved):
         across, down = ((images.shape[axis] - 1) / 2 * (1.0 - zoom) for axis, zoom in ((2, columns), (1, rows)))
         return self.move(images, columns, 0.0, across, 0.0, rows, down)
 
-    def get_config(self):
-        return {**super().get_config(), "height_factor": self.height_factor, "width_factor": self.width_factor}
+    get_config = config_from(__init__)
 
 
 class RandomShear(_Moved):
@@ -200,8 +189,7 @@ class RandomShear(_Moved):
         down, across = (ops.multiply(self.draw(images, *limits), way) for limits in (self._down, self._across))
         return self.move(images, 1.0, across, 0.0, down, 1.0, 0.0)
 
-    def get_config(self):
-        return {**super().get_config(), "x_factor": self.x_factor, "y_factor": self.y_factor}
+    get_config = config_from(__init__)
 
 
 class RandomErasing(RandomImages):
@@ -243,11 +231,4 @@ class RandomErasing(RandomImages):
             filled = ops.add(ops.zeros_like(images), np.asarray(self.fill_value, self.dtype))
         return ops.where(ops.logical_and(inside, chosen), ops.clip(filled, *self.value_range), images)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "factor": list(self.factor),
-            "scale": list(self.scale),
-            "fill_value": self.fill_value,
-            "value_range": list(self.value_range),
-        }
+    get_config = config_from(__init__)

@@ -7,6 +7,7 @@ from typing import Any
 from nbkeras import ops
 from nbkeras.layer import Layer
 from nbkeras.ops import hashing
+from nbkeras.options import config_from
 
 MODES = ("int", "one_hot", "multi_hot", "count")
 
@@ -76,5 +77,4 @@ class CategoryEncoding(Layer):
             )
         return encoded(inputs, self.output_mode, self.num_tokens, self.dtype, count_weights)
 
-    def get_config(self):
-        return {**super().get_config(), "num_tokens": self.num_tokens, "output_mode": self.output_mode}
+    get_config = config_from(__init__, leave_out="sparse")

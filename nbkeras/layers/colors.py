@@ -12,6 +12,7 @@ import numpy as np
 from nbkeras import config, ops, random
 from nbkeras.layers.augmentation import RandomImages, bounds
 from nbkeras.layers.images import Images
+from nbkeras.options import config_from
 
 
 class RandomColors(RandomImages, registered=False):
@@ -37,8 +38,7 @@ class RandomColors(RandomImages, registered=False):
         factor = (target[1] - target[0]) / (source[1] - source[0])
         return ops.add(ops.multiply(ops.subtract(images, float(source[0])), factor), float(target[0]))
 
-    def get_config(self):
-        return {**super().get_config(), "factor": list(self.factor), "value_range": list(self.value_range)}
+    get_config = config_from(__init__)
 
 
 class RandomBrightness(RandomColors):
@@ -151,8 +151,7 @@ class RandomGaussianBlur(RandomColors):
         blurred = ops.image.gaussian_blur(images, self.kernel_size, sigma, data_format="channels_last")
         return self.in_range(ops.where(chosen, blurred, images))
 
-    def get_config(self):
-        return {**super().get_config(), "kernel_size": list(self.kernel_size), "sigma": list(self.sigma)}
+    get_config = config_from(__init__)
 
 
 class RandomColorJitter(RandomImages):
@@ -210,8 +209,7 @@ class AutoContrast(Images):
     def call(self, inputs):
         return self.changed(ops.cast(inputs, self.dtype))
 
-    def get_config(self):
-        return {**super().get_config(), "value_range": list(self.value_range)}
+    get_config = config_from(__init__)
 
 
 class RandomGrayscale(RandomImages):
@@ -227,8 +225,7 @@ class RandomGrayscale(RandomImages):
         gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
         return ops.where(ops.less(self.draw(images, 0.0, 1.0), self.factor), gray, images)
 
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
+    get_config = config_from(__init__)
 
 
 class Solarization(RandomImages):
@@ -252,9 +249,7 @@ class Solarization(RandomImages):
         changed = ops.where(ops.less(bright, thresholds), bright, ops.subtract(255.0, bright))
         return ops.add(ops.multiply(changed, width / 255), low)
 
-    def get_config(self):
-        own = {"addition_factor": self.addition_factor, "threshold_factor": self.threshold_factor}
-        return {**super().get_config(), **own, "value_range": list(self.value_range)}
+    get_config = config_from(__init__)
 
 
 def _from_zero(layer: Any, name: str, factor: Any) -> tuple[float, float]:

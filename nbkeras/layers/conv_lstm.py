@@ -13,6 +13,7 @@ from nbkeras.layers.recurrent import RNN, _of_cell, _WholeSequence
 from nbkeras.layers.recurrent_cells import LSTMCell, build_cell
 from nbkeras.layers.spatial import check_lengths
 from nbkeras.ops.window import data_format_of, output_length, padding_of, sizes_of
+from nbkeras.options import config_from
 
 
 class _ConvLSTMCell(LSTMCell):
@@ -117,18 +118,7 @@ class _ConvLSTMCell(LSTMCell):
             return h
         return ops.multiply(h, self._mask("state", h.shape, self.recurrent_dropout, 2))
 
-    def get_config(self):
-        config = {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": list(self.kernel_size),
-            "strides": list(self.strides),
-            "padding": self.padding,
-            "data_format": self.data_format,
-            "dilation_rate": list(self.dilation_rate),
-        }
-        del config["units"]
-        return config
+    get_config = config_from(__init__, leave_out="units")
 
 
 class ConvLSTM1DCell(_ConvLSTMCell):

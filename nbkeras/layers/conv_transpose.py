@@ -7,6 +7,7 @@ from nbkeras.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import check_lengths
 from nbkeras.ops.window import paddings_of, sizes_of, transposed_length
+from nbkeras.options import config_from
 
 
 class _ConvTranspose(Convolving):
@@ -64,9 +65,7 @@ class _ConvTranspose(Convolving):
         check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")
         return self.with_lengths(input_shape, lengths, self.filters)
 
-    def get_config(self):
-        more = None if self.output_padding is None else list(self.output_padding)
-        return {**super().get_config(), "filters": self.filters, "output_padding": more}
+    get_config = config_from(__init__)
 
 
 class Conv1DTranspose(_ConvTranspose):

@@ -6,6 +6,7 @@ from nbkeras import ops
 from nbkeras.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
 from nbkeras.ops.window import sizes_of
+from nbkeras.options import config_from
 
 
 class _Conv(Convolving):
@@ -72,8 +73,7 @@ class _Conv(Convolving):
     def compute_output_shape(self, input_shape):
         return self.shape_after(input_shape, self.filters)
 
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "groups": self.groups}
+    get_config = config_from(__init__)
 
 
 class Conv1D(_Conv):

@@ -8,6 +8,7 @@ from typing import Any
 
 from nbkeras import activations, constraints, graph, initializers, nest, ops, regularizers
 from nbkeras.layer import InputSpec, Layer
+from nbkeras.options import config_from
 from nbkeras.registry import custom_object, custom_object_scope
 
 
@@ -73,19 +74,7 @@ class Dense(Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-        }
+    get_config = config_from(__init__)
 
 
 class Activation(Layer):
@@ -103,8 +92,7 @@ class Activation(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "activation": activations.serialize(self.activation)}
+    get_config = config_from(__init__)
 
 
 class Identity(Layer):
@@ -140,8 +128,7 @@ class Flatten(Layer):
         rest = input_shape[1:]
         return (input_shape[0], None if None in rest else math.prod(rest))
 
-    def get_config(self):
-        return {**super().get_config(), "data_format": self.data_format}
+    get_config = config_from(__init__)
 
 
 class Reshape(Layer):
@@ -175,8 +162,7 @@ class Reshape(Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self._target(tuple(input_shape)))
 
-    def get_config(self):
-        return {**super().get_config(), "target_shape": list(self.target_shape)}
+    get_config = config_from(__init__)
 
 
 class Permute(Layer):
@@ -197,8 +183,7 @@ class Permute(Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *(input_shape[axis] for axis in self.dims))
 
-    def get_config(self):
-        return {**super().get_config(), "dims": list(self.dims)}
+    get_config = config_from(__init__)
 
 
 class RepeatVector(Layer):
@@ -219,8 +204,7 @@ class RepeatVector(Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.n, input_shape[1])
 
-    def get_config(self):
-        return {**super().get_config(), "n": self.n}
+    get_config = config_from(__init__)
 
 
 class Masking(Layer):
@@ -243,8 +227,7 @@ class Masking(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "mask_value": self.mask_value}
+    get_config = config_from(__init__)
 
 
 class Lambda(Layer):

@@ -6,6 +6,7 @@ from nbkeras import ops
 from nbkeras.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
 from nbkeras.ops.window import sizes_of
+from nbkeras.options import config_from
 
 
 class _DepthwiseConv(Convolving):
@@ -58,8 +59,7 @@ class _DepthwiseConv(Convolving):
         channels = input_shape[self.channel_axis()] if len(input_shape) == self.rank + 2 else None
         return self.shape_after(input_shape, None if channels is None else channels * self.depth_multiplier)
 
-    def get_config(self):
-        return {**super().get_config(), "depth_multiplier": self.depth_multiplier}
+    get_config = config_from(__init__)
 
 
 class DepthwiseConv1D(_DepthwiseConv):
@@ -139,8 +139,7 @@ class _SeparableConv(Convolving):
     def compute_output_shape(self, input_shape):
         return self.shape_after(input_shape, self.filters)
 
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "depth_multiplier": self.depth_multiplier}
+    get_config = config_from(__init__)
 
 
 class SeparableConv1D(_SeparableConv):

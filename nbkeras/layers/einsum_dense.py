@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from nbkeras import activations, constraints, initializers, ops, regularizers
 from nbkeras.layer import InputSpec, Layer
+from nbkeras.options import config_from
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
 
@@ -99,20 +100,7 @@ class EinsumDense(Layer):
     def compute_output_shape(self, input_shape):
         return self._plan(input_shape).output
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "equation": self.equation,
-            "output_shape": list(self.partial_output_shape),
-            "activation": activations.serialize(self.activation),
-            "bias_axes": self.bias_axes,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-        }
+    get_config = config_from(__init__, output_shape="partial_output_shape", leave_out="lora_rank lora_alpha")
 
 
 class _Plan(NamedTuple):

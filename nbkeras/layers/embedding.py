@@ -6,6 +6,7 @@ import numpy as np
 
 from nbkeras import constraints, initializers, ops, regularizers
 from nbkeras.layer import Layer
+from nbkeras.options import config_from
 from nbkeras.tensor import Tensor
 
 
@@ -71,16 +72,7 @@ class Embedding(Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.output_dim)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "input_dim": self.input_dim,
-            "output_dim": self.output_dim,
-            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
-            "embeddings_regularizer": regularizers.serialize(self.embeddings_regularizer),
-            "embeddings_constraint": constraints.serialize(self.embeddings_constraint),
-            "mask_zero": self.mask_zero,
-        }
+    get_config = config_from(__init__, leave_out="input_length")
 
 
 class ReversibleEmbedding(Embedding):
@@ -118,10 +110,4 @@ class ReversibleEmbedding(Embedding):
         """Of integers; vectors have none."""
         return None if inputs.dtype.kind == "f" else super().compute_mask(inputs, mask)
 
-    def get_config(self):
-        own = {
-            "tie_weights": self.tie_weights,
-            "reverse_dtype": self.reverse_dtype,
-            "logit_soft_cap": self.logit_soft_cap,
-        }
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)

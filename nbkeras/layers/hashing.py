@@ -10,6 +10,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
 from nbkeras.ops import hashing
+from nbkeras.options import config_from
 from nbkeras.tensor import as_tensor
 
 
@@ -17,6 +18,7 @@ class _Hashed(TextInputs):
     """What both layers share: bins, output modes, and calls with texts."""
 
     input_dtype = "int64"
+    sparse = False
 
     def __init__(self, num_bins, output_mode, sparse, modes, dtype=None, **kwargs):
         if dtype is None:
@@ -29,8 +31,7 @@ class _Hashed(TextInputs):
             raise ValueError(f"{type(self).__name__} needs a positive integer for num_bins, received {num_bins!r}")
         self.num_bins = num_bins
 
-    def get_config(self):
-        return {**super().get_config(), "num_bins": self.num_bins, "output_mode": self.output_mode, "sparse": False}
+    get_config = config_from(__init__, leave_out="modes")
 
 
 class Hashing(_Hashed):

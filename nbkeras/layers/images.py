@@ -8,6 +8,7 @@ from nbkeras import config as settings
 from nbkeras import ops
 from nbkeras.layer import Layer
 from nbkeras.layer import layers as registry
+from nbkeras.options import config_from
 
 
 class Images(Layer, registered=False):
@@ -35,8 +36,7 @@ class Images(Layer, registered=False):
         batch = ops.moveaxis(batch, 3, 1) if first else batch
         return batch if rank == 4 else ops.squeeze(batch, 0)
 
-    def get_config(self):
-        return {**super().get_config(), "data_format": self.data_format}
+    get_config = config_from(__init__)
 
 
 def check_size(layer: Layer, height: Any, width: Any) -> tuple[int, int]:
@@ -104,8 +104,7 @@ class CenterCrop(Images):
     def call(self, inputs):
         return self.changed(ops.cast(inputs, self.dtype))
 
-    def get_config(self):
-        return {**super().get_config(), "height": self.height, "width": self.width}
+    get_config = config_from(__init__)
 
 
 class Pipeline(Layer):

@@ -8,6 +8,7 @@ from nbkeras import ops
 from nbkeras.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
 from nbkeras.ops.window import sizes_of
+from nbkeras.options import config_from
 
 
 class _LocallyConnected(Convolving):
@@ -69,10 +70,7 @@ class _LocallyConnected(Convolving):
     def compute_output_shape(self, input_shape):
         return self.shape_after(input_shape, self.filters)
 
-    def get_config(self):
-        config = {**super().get_config(), "filters": self.filters, "implementation": self.implementation}
-        del config["dilation_rate"]
-        return config
+    get_config = config_from(__init__, leave_out="dilation_rate")
 
 
 class LocallyConnected1D(_LocallyConnected):

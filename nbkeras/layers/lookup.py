@@ -16,6 +16,7 @@ from nbkeras import ops, room, tensor
 from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
 from nbkeras.ops import hashing
 from nbkeras.ops.arguments import as_index
+from nbkeras.options import config_from
 from nbkeras.tensor import Tensor, as_tensor
 
 
@@ -248,7 +249,7 @@ class IntegerLookup(Lookup):
     (num_oov_indices) that of its remainder, or of its hash with oov_method 'farmhash' (salt: SipHash's). invert: the way back.
     """
 
-    input_dtype = "int64"
+    input_dtype = vocabulary_dtype = "int64"
 
     def __init__(
         self,
@@ -290,8 +291,7 @@ class IntegerLookup(Lookup):
             numbers = ops.where(ops.equal(inputs, self.mask_token), self._mask_number, numbers)
         return self._encoded(ops.add(numbers, ops.zeros_like(inputs)))
 
-    def get_config(self):
-        return {**super().get_config(), "vocabulary_dtype": "int64"}
+    get_config = config_from(__init__)
 
 
 class StringLookup(Lookup):
@@ -351,5 +351,4 @@ class StringLookup(Lookup):
         found = [terms.get(number, self.oov_token) for number in numbers.ravel().tolist()]
         return np.array(found, np.str_).reshape(numbers.shape)
 
-    def get_config(self):
-        return {**super().get_config(), "encoding": self.encoding}
+    get_config = config_from(__init__, leave_out="vocabulary_dtype")

@@ -6,6 +6,7 @@ from functools import reduce
 
 from nbkeras import nest, ops
 from nbkeras.layer import Layer
+from nbkeras.options import config_from
 
 
 def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
@@ -217,8 +218,7 @@ class Concatenate(Layer):
         joined = ops.concatenate(parts, axis=self.axis)
         return ops.any(joined, axis=-1)
 
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+    get_config = config_from(__init__)
 
 
 class Dot(Layer):
@@ -270,8 +270,7 @@ class Dot(Layer):
     def compute_mask(self, inputs, mask=None):
         return None
 
-    def get_config(self):
-        return {**super().get_config(), "axes": self.axes, "normalize": self.normalize}
+    get_config = config_from(__init__)
 
 
 def add(inputs, **kwargs):

@@ -12,6 +12,7 @@ from nbkeras.layer import Layer
 from nbkeras.layers.einsum_dense import EinsumDense
 from nbkeras.layers.regularization import Dropout
 from nbkeras.ops import attention
+from nbkeras.options import config_from
 
 
 class _Projected(Layer):
@@ -23,6 +24,7 @@ class _Projected(Layer):
         self,
         dropout=0.0,
         use_bias=True,
+        use_gate=False,
         sliding_window=None,
         flash_attention=None,
         kernel_initializer="glorot_uniform",
@@ -32,7 +34,6 @@ class _Projected(Layer):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
-        use_gate=False,
         seed=None,
         **kwargs,
     ):
@@ -143,22 +144,7 @@ class _Projected(Layer):
             None if self.build_shapes is None else {"shapes_dict": {k: list(v) for k, v in self.build_shapes.items()}}
         )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dropout": self.dropout,
-            "use_bias": self.use_bias,
-            "use_gate": self.use_gate,
-            "sliding_window": self.sliding_window,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": regularizers.serialize(self._projection_activity),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-            "seed": self.seed,
-        }
+    get_config = config_from(__init__, activity_regularizer="_projection_activity", leave_out="flash_attention")
 
 
 def _positive(layer: Layer, **arguments: Any) -> None:
@@ -266,15 +252,7 @@ class MultiHeadAttention(_Projected):
         last = self._output_sizes or (query_shape[-1],)
         return (*query_shape[:-1], *last)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "key_dim": self.key_dim,
-            "value_dim": self.value_dim,
-            "output_shape": None if self._output_sizes is None else list(self._output_sizes),
-            "attention_axes": None if self.attention_axes is None else list(self.attention_axes),
-        }
+    get_config = config_from(__init__, output_shape="_output_sizes")
 
     query_dense = property(lambda layer: layer._query_dense, doc="The projection of queries.")
     key_dense = property(lambda layer: layer._key_dense, doc="The projection of keys.")
@@ -334,10 +312,4 @@ class GroupQueryAttention(_Projected):
         self._check_pair(value_shape, key_shape)
         return tuple(query_shape)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "head_dim": self.head_dim,
-            "num_query_heads": self.num_query_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-        }
+    get_config = config_from(__init__)

@@ -4,6 +4,7 @@ from typing import Any
 
 from nbkeras import constraints, initializers, ops, regularizers
 from nbkeras.layer import InputSpec, Layer
+from nbkeras.options import config_from
 
 
 def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
@@ -60,6 +61,8 @@ class BatchNormalization(_Scaled):
 
     synchronized=True and renorm=True are not offered.
     """
+
+    synchronized = False
 
     def __init__(
         self,
@@ -133,16 +136,7 @@ class BatchNormalization(_Scaled):
             mask,
         )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "axis": self.axis,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-            "synchronized": False,
-        }
+    get_config = config_from(__init__, leave_out="renorm renorm_clipping renorm_momentum")
 
 
 class LayerNormalization(_Scaled):
@@ -197,15 +191,7 @@ class LayerNormalization(_Scaled):
         variance = ops.var(inputs, axis=axes, keepdims=True)
         return inputs * ops.rsqrt(variance + self.epsilon) * gamma
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "axis": self.axis,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-            "rms_scaling": self.rms_scaling,
-        }
+    get_config = config_from(__init__)
 
 
 class RMSNormalization(Layer):
@@ -228,8 +214,7 @@ class RMSNormalization(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis, "epsilon": self.epsilon}
+    get_config = config_from(__init__)
 
 
 class GroupNormalization(_Scaled):
@@ -288,15 +273,7 @@ class GroupNormalization(_Scaled):
     def call(self, inputs):
         return ops.group_normalization(inputs, self.groups, self.gamma, self.beta, self.axis, self.epsilon)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "groups": self.groups,
-            "axis": self.axis,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-        }
+    get_config = config_from(__init__)
 
 
 class UnitNormalization(Layer):
@@ -316,8 +293,7 @@ class UnitNormalization(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+    get_config = config_from(__init__)
 
 
 def _axes(name: str, axis: Any) -> int | list[int]:

@@ -12,6 +12,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.layer import Layer
 from nbkeras.layers.categorical import MODES, check_mode, encoded
+from nbkeras.options import config_from
 from nbkeras.tensor import Tensor
 
 
@@ -37,8 +38,7 @@ class Rescaling(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "scale": _listed(self.scale), "offset": _listed(self.offset)}
+    get_config = config_from(__init__)
 
 
 def _listed(value: Any) -> Any:
@@ -169,6 +169,8 @@ class Discretization(Layer):
     CategoryEncoding.
     """
 
+    sparse = False
+
     def __init__(self, bin_boundaries=None, num_bins=None, epsilon=0.01, output_mode="int", sparse=False, **kwargs):
         super().__init__(**kwargs)
         self.output_mode = check_mode(self, output_mode, MODES, sparse)
@@ -203,16 +205,7 @@ class Discretization(Layer):
         numbers = ops.sum(ops.cast(passed, "int32"), axis=-1)
         return encoded(numbers, self.output_mode, len(edges) + 1, self.dtype)
 
-    def get_config(self):
-        base = super().get_config()
-        return {
-            **{key: base[key] for key in ("name", "dtype")},  # Keras's takes no more of a layer's arguments
-            "bin_boundaries": self.bin_boundaries,
-            "num_bins": self.num_bins,
-            "epsilon": self.epsilon,
-            "output_mode": self.output_mode,
-            "sparse": False,
-        }
+    get_config = config_from(__init__, leave_out="trainable activity_regularizer autocast")
 
     @classmethod
     def from_config(cls, config):

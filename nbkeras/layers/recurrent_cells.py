@@ -14,6 +14,7 @@ import numpy as np
 from nbkeras import activations, constraints, initializers, nest, ops, random, regularizers
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import InputSpec, Layer, layers
+from nbkeras.options import config_from
 from nbkeras.tensor import Tensor
 
 
@@ -206,25 +207,7 @@ class _Cell(Layer):
             masks[key] = random.dropout(ops.ones(shape, self.dtype), rate, seed=self.seed_generator)
         return masks[key] if ndim == 2 else ops.expand_dims(masks[key], 1)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "recurrent_initializer": initializers.serialize(self.recurrent_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "recurrent_regularizer": regularizers.serialize(self.recurrent_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "recurrent_constraint": constraints.serialize(self.recurrent_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-            "dropout": self.dropout,
-            "recurrent_dropout": self.recurrent_dropout,
-            "seed": self.seed,
-        }
+    get_config = config_from(__init__)
 
 
 class SimpleRNNCell(_Cell):
@@ -281,12 +264,7 @@ class GRUCell(_Cell):
         h = ops.add(ops.multiply(z, h), ops.multiply(ops.subtract(1.0, z), new))
         return h, [h]
 
-    def get_config(self):
-        own = {
-            "recurrent_activation": activations.serialize(self.recurrent_activation),
-            "reset_after": self.reset_after,
-        }
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)
 
 
 class LSTMCell(_Cell):
@@ -332,12 +310,7 @@ class LSTMCell(_Cell):
         h = ops.multiply(self.recurrent_activation(o), self.activation(c))
         return h, [h, c]
 
-    def get_config(self):
-        own = {
-            "recurrent_activation": activations.serialize(self.recurrent_activation),
-            "unit_forget_bias": self.unit_forget_bias,
-        }
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)
 
 
 class StackedRNNCells(Layer):
@@ -377,8 +350,7 @@ class StackedRNNCells(Layer):
             new_states.append(own)
         return inputs, new_states
 
-    def get_config(self):
-        return {**super().get_config(), "cells": [layers.serialize(cell) for cell in self.cells]}
+    get_config = config_from(__init__)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

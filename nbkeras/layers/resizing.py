@@ -10,6 +10,7 @@ from nbkeras import ops
 from nbkeras.layer import Layer
 from nbkeras.layers.spatial import Spatial, check_lengths
 from nbkeras.ops.window import sizes_of
+from nbkeras.options import config_from
 
 # -------------------- padding and cropping --------------------
 
@@ -185,8 +186,7 @@ class UpSampling2D(_UpSampling):
         self.interpolation = interpolation
         self.output_dtype = "input" if interpolation == "nearest" else "layer"
 
-    def get_config(self):
-        return {**super().get_config(), "interpolation": self.interpolation}
+    get_config = config_from(__init__)
 
 
 class UpSampling3D(_UpSampling):

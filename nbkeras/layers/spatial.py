@@ -2,6 +2,7 @@
 
 from nbkeras.layer import InputSpec, Layer
 from nbkeras.ops.window import data_format_of
+from nbkeras.options import config_from
 
 
 class Spatial(Layer, registered=False):
@@ -38,8 +39,7 @@ class Spatial(Layer, registered=False):
             )
         return [input_shape[axis] for axis in self.space()]
 
-    def get_config(self):
-        return {**super().get_config(), "data_format": self.data_format}
+    get_config = config_from(__init__)
 
 
 def check_lengths(layer: Layer, input_shape, lengths, what: str) -> None:

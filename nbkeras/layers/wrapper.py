@@ -5,6 +5,7 @@ from __future__ import annotations
 from nbkeras import graph, ops
 from nbkeras.initializers import TruncatedNormal
 from nbkeras.layer import InputSpec, Layer, layers
+from nbkeras.options import config_from
 
 
 class Wrapper(Layer):
@@ -20,8 +21,7 @@ class Wrapper(Layer):
         self.layer._ensure_built(graph.symbols(input_shape, self.layer.input_dtype or self.dtype))
         self.built = True
 
-    def get_config(self):
-        return {**super().get_config(), "layer": layers.serialize(self.layer)}
+    get_config = config_from(__init__)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -77,8 +77,7 @@ class SpectralNormalization(Wrapper):
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "power_iterations": self.power_iterations}
+    get_config = config_from(__init__)
 
 
 def _unit(row):
