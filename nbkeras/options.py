@@ -23,7 +23,7 @@ def config_from(init: Callable, leave_out: str = "", **attributes: str) -> Calla
     An option is read from the attribute of its name, or from the one that is named for it here. An option that an extended
     class has too is left to that class. leave_out: options, inherited ones too, that the configuration does not have.
     """
-    return _Config(_options(init), leave_out.split(), attributes)  # type: ignore[return-value]
+    return _Config(options_of(init), leave_out.split(), attributes)  # type: ignore[return-value]
 
 
 class _Config:
@@ -34,7 +34,7 @@ class _Config:
 
     def __set_name__(self, owner: type, name: str) -> None:
         inits = [vars(cls)["__init__"] for cls in owner.__mro__[1:-1] if "__init__" in vars(cls)]
-        passed = {option for init in inits for option in _options(init)} - self.attributes.keys()
+        passed = {option for init in inits for option in options_of(init)} - self.attributes.keys()
         own = {option: self.attributes.get(option, option) for option in self.options if option not in passed}
         setattr(owner, name, _get_config(owner, own, self.leave_out))
 
@@ -55,8 +55,8 @@ def _get_config(owner: type, options: dict[str, str], leave_out: Iterable[str]) 
     return get_config
 
 
-def _options(init: Callable) -> list[str]:
-    """The names of the parameters, without `self`, *args and **kwargs."""
+def options_of(init: Callable) -> list[str]:
+    """The names of the parameters of an `__init__`, without `self`, *args and **kwargs."""
     kinds = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
     return [each.name for each in inspect.signature(init).parameters.values() if each.kind not in kinds][1:]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from nbkeras import activations, constraints, initializers, ops, regularizers
 from nbkeras.layer import InputSpec, Layer
+from nbkeras.layers.weight_options import add_option_weight
 from nbkeras.options import config_from
 
 
@@ -129,13 +130,7 @@ class PReLU(_Elementwise):
                     f"PReLU {self.name!r} shares axis {axis}, but its input has shape {tuple(input_shape)}"
                 )
             shape[axis - 1] = 1
-        self.alpha = self.add_weight(
-            tuple(shape),
-            self.alpha_initializer,
-            regularizer=self.alpha_regularizer,
-            constraint=self.alpha_constraint,
-            name="alpha",
-        )
+        self.alpha = add_option_weight(self, tuple(shape), "alpha")
         fixed = {axis: size for axis, size in enumerate(input_shape) if axis and axis not in (self.shared_axes or [])}
         self.input_spec = InputSpec(ndim=len(input_shape), axes=fixed)
         self.built = True

@@ -27,8 +27,7 @@ class Attention(Layer):
         self.use_scale, self.score_mode, self.dropout, self.seed = bool(use_scale), score_mode, dropout, seed
         self.scale = self.concat_score_weight = None
         if dropout > 0:
-            self.seed_generator = random.SeedGenerator(seed)
-            self._states.append(self.seed_generator.state)
+            self.seed_generator = self.add_seed_generator(seed)
 
     def build(self, input_shape):
         self._check(input_shape)

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops, random
-from nbkeras.layers.images import Images, check_size, middle
+from nbkeras.layers.images import Images, middle
+from nbkeras.ops.window import size_of
 from nbkeras.options import config_from
 
 _FILL_MODES = ("reflect", "wrap", "constant", "nearest")
@@ -25,8 +26,7 @@ class RandomImages(Images, registered=False):
     def __init__(self, seed=None, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
         self.seed = seed
-        self.seed_generator = random.SeedGenerator(seed)
-        self._states.append(self.seed_generator.state)
+        self.seed_generator = self.add_seed_generator(seed)
 
     def draw(self, images, low: float, high: float):
         """Uniform numbers (batch, 1, 1, 1)."""
@@ -76,7 +76,7 @@ class RandomCrop(RandomImages):
 
     def __init__(self, height, width, seed=None, data_format=None, **kwargs):
         super().__init__(seed, data_format, **kwargs)
-        self.height, self.width = check_size(self, height, width)
+        self.height, self.width = size_of("RandomCrop", "height", height), size_of("RandomCrop", "width", width)
 
     def change(self, images, training=True):
         if not training or images.shape[1] <= self.height or images.shape[2] <= self.width:

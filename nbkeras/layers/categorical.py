@@ -7,6 +7,7 @@ from typing import Any
 from nbkeras import ops
 from nbkeras.layer import Layer
 from nbkeras.ops import hashing
+from nbkeras.ops.window import size_of
 from nbkeras.options import config_from
 
 MODES = ("int", "one_hot", "multi_hot", "count")
@@ -66,9 +67,7 @@ class CategoryEncoding(Layer):
     def __init__(self, num_tokens=None, output_mode="multi_hot", sparse=False, **kwargs):
         super().__init__(**kwargs)
         self.output_mode = check_mode(self, output_mode, MODES[1:], sparse)
-        if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
-            raise ValueError(f"CategoryEncoding needs a positive integer for num_tokens, received {num_tokens!r}")
-        self.num_tokens = num_tokens
+        self.num_tokens = size_of("CategoryEncoding", "num_tokens", num_tokens)
 
     def call(self, inputs, count_weights=None):
         if count_weights is not None and self.output_mode != "count":

@@ -6,6 +6,7 @@ from nbkeras import ops
 from nbkeras.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import check_lengths
+from nbkeras.layers.weight_options import add_option_weight, options_among
 from nbkeras.ops.window import paddings_of, sizes_of, transposed_length
 from nbkeras.options import config_from
 
@@ -31,17 +32,9 @@ class _ConvTranspose(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        options = {
-            "kernel_initializer": kernel_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "bias_constraint": bias_constraint,
-        }
         window = kernel_size, strides, padding, data_format, dilation_rate
         kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options, **kwargs)
+        super().__init__(*window, activation, use_bias, options_among(locals()), **kwargs)
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
         paddings = paddings_of(type(self).__name__, output_padding, self.strides)
         self.output_padding = None if output_padding is None else paddings
@@ -49,7 +42,7 @@ class _ConvTranspose(Convolving):
     def build(self, input_shape):
         self.compute_output_shape(input_shape)  # for its errors
         channels = self.channels_of(input_shape)
-        self.kernel = self.add_option_weight((*self.kernel_size, self.filters, channels), "kernel")
+        self.kernel = add_option_weight(self, (*self.kernel_size, self.filters, channels), "kernel")
         self.add_bias((self.filters,))
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
         self.built = True

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nbkeras import ops
 from nbkeras.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
+from nbkeras.layers.weight_options import add_option_weight, options_among
 from nbkeras.ops.window import sizes_of
 from nbkeras.options import config_from
 
@@ -30,17 +31,9 @@ class _Conv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        options = {
-            "kernel_initializer": kernel_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "bias_constraint": bias_constraint,
-        }
         window = kernel_size, strides, padding, data_format, dilation_rate
         kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options, causal=True, **kwargs)
+        super().__init__(*window, activation, use_bias, options_among(locals()), causal=True, **kwargs)
         name = type(self).__name__
         (self.filters,) = sizes_of(name, "filters", filters, 1)
         (self.groups,) = sizes_of(name, "groups", groups, 1)
@@ -55,7 +48,7 @@ class _Conv(Convolving):
                 f"layer {self.name!r}: groups must divide the channels, received groups={self.groups} and an input of shape "
                 f"{tuple(input_shape)}"
             )
-        self.kernel = self.add_option_weight((*self.kernel_size, channels // self.groups, self.filters), "kernel")
+        self.kernel = add_option_weight(self, (*self.kernel_size, channels // self.groups, self.filters), "kernel")
         self.add_bias((self.filters,))
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
         self.built = True

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from nbkeras import activations, constraints, initializers, ops, regularizers
+from nbkeras import activations, ops
 from nbkeras.layers.spatial import Spatial, check_lengths
+from nbkeras.layers.weight_options import add_option_weight, keep_options
 from nbkeras.ops.window import output_length, padding_of, sizes_of
-
-_KINDS = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
+from nbkeras.options import written
 
 
 class Convolving(Spatial, registered=False):
@@ -35,8 +35,7 @@ class Convolving(Spatial, registered=False):
         self.padding = padding_of(name, padding, ("valid", "same", "causal")[: 3 if causal and self.rank == 1 else 2])
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        for option, value in options.items():
-            setattr(self, option, _KINDS[option.rpartition("_")[2]].get(value))
+        keep_options(self, options)
         self._options = tuple(options)
 
     def channels_of(self, input_shape) -> int:
@@ -46,19 +45,9 @@ class Convolving(Spatial, registered=False):
             raise ValueError(f"layer {self.name!r} needs the number of channels, received shape {tuple(input_shape)}")
         return channels
 
-    def add_option_weight(self, shape, what: str, name: str | None = None):
-        """A weight with the options what_initializer, what_regularizer and what_constraint."""
-        return self.add_weight(
-            shape,
-            getattr(self, f"{what}_initializer"),
-            regularizer=getattr(self, f"{what}_regularizer"),
-            constraint=getattr(self, f"{what}_constraint"),
-            name=name or what,
-        )
-
     def add_bias(self, shape) -> None:
         """The bias of a layer that uses one, else None."""
-        self.bias = self.add_option_weight(shape, "bias") if self.use_bias else None
+        self.bias = add_option_weight(self, shape, "bias") if self.use_bias else None
 
     def finish(self, outputs):
         """The activation of outputs with the bias, a number for each channel."""
@@ -81,14 +70,5 @@ class Convolving(Spatial, registered=False):
         return self.with_lengths(input_shape, lengths, channels)
 
     def get_config(self):
-        options = {name: _KINDS[name.rpartition("_")[2]].serialize(getattr(self, name)) for name in self._options}
-        return {
-            **super().get_config(),
-            "kernel_size": list(self.kernel_size),
-            "strides": list(self.strides),
-            "padding": self.padding,
-            "dilation_rate": list(self.dilation_rate),
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            **options,
-        }
+        own = ("kernel_size", "strides", "padding", "dilation_rate", "activation", "use_bias", *self._options)
+        return {**super().get_config(), **{name: written(name, getattr(self, name)) for name in own}}

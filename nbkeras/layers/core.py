@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any
 
 from nbkeras import activations, constraints, graph, initializers, nest, ops, regularizers
 from nbkeras.layer import InputSpec, Layer
+from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.ops.window import size_of
 from nbkeras.options import config_from
 from nbkeras.registry import custom_object, custom_object_scope
 
@@ -32,9 +33,7 @@ class Dense(Layer):
         **kwargs,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        if isinstance(units, bool) or not isinstance(units, Integral) or units < 1:
-            raise ValueError(f"Dense needs a positive integer for units, received {units!r}")
-        self.units = int(units)
+        self.units = size_of("Dense", "units", units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -49,22 +48,8 @@ class Dense(Layer):
         dim = input_shape[-1]
         if dim is None:
             raise ValueError(f"Dense layer {self.name!r} needs the size of the last axis, received shape {input_shape}")
-        self.kernel = self.add_weight(
-            (dim, self.units),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                (self.units,),
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+        self.kernel = add_option_weight(self, (dim, self.units), "kernel")
+        self.bias = add_option_weight(self, (self.units,), "bias") if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: dim})
         self.built = True
 
@@ -193,9 +178,7 @@ class RepeatVector(Layer):
 
     def __init__(self, n, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
-            raise ValueError(f"RepeatVector needs a positive integer, received {n!r}")
-        self.n = int(n)
+        self.n = size_of("RepeatVector", "n", n)
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs):

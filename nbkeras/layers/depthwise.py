@@ -5,6 +5,7 @@ from __future__ import annotations
 from nbkeras import ops
 from nbkeras.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
+from nbkeras.layers.weight_options import add_option_weight, options_among
 from nbkeras.ops.window import sizes_of
 from nbkeras.options import config_from
 
@@ -29,24 +30,16 @@ class _DepthwiseConv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        options = {
-            "depthwise_initializer": depthwise_initializer,
-            "bias_initializer": bias_initializer,
-            "depthwise_regularizer": depthwise_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "depthwise_constraint": depthwise_constraint,
-            "bias_constraint": bias_constraint,
-        }
         window = kernel_size, strides, padding, data_format, dilation_rate
         kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options, causal=True, **kwargs)
+        super().__init__(*window, activation, use_bias, options_among(locals()), causal=True, **kwargs)
         (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
 
     def build(self, input_shape):
         self.compute_output_shape(input_shape)  # for its errors
         channels = self.channels_of(input_shape)
-        self.kernel = self.add_option_weight(
-            (*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel"
+        self.kernel = add_option_weight(
+            self, (*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel"
         )
         self.add_bias((channels * self.depth_multiplier,))
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
@@ -102,31 +95,20 @@ class _SeparableConv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        options = {
-            "depthwise_initializer": depthwise_initializer,
-            "pointwise_initializer": pointwise_initializer,
-            "bias_initializer": bias_initializer,
-            "depthwise_regularizer": depthwise_regularizer,
-            "pointwise_regularizer": pointwise_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "depthwise_constraint": depthwise_constraint,
-            "pointwise_constraint": pointwise_constraint,
-            "bias_constraint": bias_constraint,
-        }
         window = kernel_size, strides, padding, data_format, dilation_rate
         kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options, causal=True, **kwargs)
+        super().__init__(*window, activation, use_bias, options_among(locals()), causal=True, **kwargs)
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
         (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
 
     def build(self, input_shape):
         self.compute_output_shape(input_shape)  # for its errors
         channels, many = self.channels_of(input_shape), self.depth_multiplier
-        self.depthwise_kernel = self.add_option_weight(
-            (*self.kernel_size, channels, many), "depthwise", "depthwise_kernel"
+        self.depthwise_kernel = add_option_weight(
+            self, (*self.kernel_size, channels, many), "depthwise", "depthwise_kernel"
         )
         shape = (*[1] * self.rank, channels * many, self.filters)
-        self.pointwise_kernel = self.add_option_weight(shape, "pointwise", "pointwise_kernel")
+        self.pointwise_kernel = add_option_weight(self, shape, "pointwise", "pointwise_kernel")
         self.add_bias((self.filters,))
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
         self.built = True

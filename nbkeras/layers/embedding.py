@@ -6,6 +6,8 @@ import numpy as np
 
 from nbkeras import constraints, initializers, ops, regularizers
 from nbkeras.layer import Layer
+from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.ops.window import size_of
 from nbkeras.options import config_from
 from nbkeras.tensor import Tensor
 
@@ -34,16 +36,14 @@ class Embedding(Layer):
         weights=None,
         **kwargs,
     ):
-        for name, size in (("input_dim", input_dim), ("output_dim", output_dim)):
-            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size <= 0:
-                raise ValueError(f"Embedding's {name} must be a positive integer, received {size!r}")
+        sizes = size_of("Embedding", "input_dim", input_dim), size_of("Embedding", "output_dim", output_dim)
         if input_length is not None and not {"input_shape", "batch_input_shape"} & kwargs.keys():
             lengths = input_length if isinstance(input_length, list | tuple) else (input_length,)
             kwargs["input_shape"] = tuple(lengths)
         if isinstance(weights, np.ndarray | Tensor):
             weights = [weights]
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.input_dim, self.output_dim = int(input_dim), int(output_dim)
+        self.input_dim, self.output_dim = sizes
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)
@@ -54,13 +54,7 @@ class Embedding(Layer):
             self.set_weights(weights)
 
     def build(self, input_shape: Any = None):
-        self.embeddings = self.add_weight(
-            (self.input_dim, self.output_dim),
-            self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
-            constraint=self.embeddings_constraint,
-            name="embeddings",
-        )
+        self.embeddings = add_option_weight(self, (self.input_dim, self.output_dim), "embeddings")
         self.built = True
 
     def call(self, inputs):

@@ -10,6 +10,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
 from nbkeras.ops import hashing
+from nbkeras.ops.window import size_of
 from nbkeras.options import config_from
 from nbkeras.tensor import as_tensor
 
@@ -27,9 +28,7 @@ class _Hashed(TextInputs):
         self.output_mode = check_mode(self, output_mode, modes, sparse)
         if self.output_mode == "int" and not self.dtype.startswith("int"):
             raise ValueError(f"{type(self).__name__} with output_mode 'int' has an integer dtype, received {dtype!r}")
-        if isinstance(num_bins, bool) or not isinstance(num_bins, int) or num_bins < 1:
-            raise ValueError(f"{type(self).__name__} needs a positive integer for num_bins, received {num_bins!r}")
-        self.num_bins = num_bins
+        self.num_bins = size_of(type(self).__name__, "num_bins", num_bins)
 
     get_config = config_from(__init__, leave_out="modes")
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-from nbkeras import config as settings
 from nbkeras import ops
 from nbkeras.layer import Layer
 from nbkeras.layer import layers as registry
+from nbkeras.ops.window import data_format_of, size_of
 from nbkeras.options import config_from
 
 
@@ -16,9 +14,7 @@ class Images(Layer, registered=False):
 
     def __init__(self, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        self.data_format = settings.image_data_format() if data_format is None else data_format
-        if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(f"data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
+        self.data_format = data_format_of(type(self).__name__, data_format)
 
     def change(self, images):
         """The new images of a batch (batch, height, width, channels)."""
@@ -39,13 +35,6 @@ class Images(Layer, registered=False):
     get_config = config_from(__init__)
 
 
-def check_size(layer: Layer, height: Any, width: Any) -> tuple[int, int]:
-    """A height and a width; ValueError unless they are positive integers."""
-    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in (height, width)):
-        raise ValueError(f"{type(layer).__name__} needs a positive height and width, received {height!r} and {width!r}")
-    return height, width
-
-
 class Resizing(Images):
     """Images of size (height, width), in their own dtype: see `ops.image.resize`."""
 
@@ -63,7 +52,8 @@ class Resizing(Images):
         **kwargs,
     ):
         super().__init__(data_format, **kwargs)
-        self.height, self.width = check_size(self, height, width)
+        name = type(self).__name__
+        self.height, self.width = size_of(name, "height", height), size_of(name, "width", width)
         self.options = {
             "interpolation": interpolation,
             "crop_to_aspect_ratio": bool(crop_to_aspect_ratio),
@@ -96,7 +86,8 @@ class CenterCrop(Images):
 
     def __init__(self, height, width, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
-        self.height, self.width = check_size(self, height, width)
+        name = type(self).__name__
+        self.height, self.width = size_of(name, "height", height), size_of(name, "width", width)
 
     def change(self, images):
         return middle(images, self.height, self.width)

@@ -7,6 +7,7 @@ import math
 from nbkeras import ops
 from nbkeras.layer import InputSpec
 from nbkeras.layers.convolving import Convolving
+from nbkeras.layers.weight_options import add_option_weight, options_among
 from nbkeras.ops.window import sizes_of
 from nbkeras.options import config_from
 
@@ -31,16 +32,10 @@ class _LocallyConnected(Convolving):
         implementation=1,
         **kwargs,
     ):
-        options = {
-            "kernel_initializer": kernel_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "bias_constraint": bias_constraint,
-        }
         kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(kernel_size, strides, padding, data_format, 1, activation, use_bias, options, **kwargs)
+        super().__init__(
+            kernel_size, strides, padding, data_format, 1, activation, use_bias, options_among(locals()), **kwargs
+        )
         if self.padding != "valid":
             raise ValueError(f"{type(self).__name__}: padding must be 'valid', received {padding!r}")
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
@@ -55,7 +50,7 @@ class _LocallyConnected(Convolving):
                 f"{tuple(input_shape)}"
             )
         taps = math.prod(self.kernel_size) * channels
-        self.kernel = self.add_option_weight((math.prod(places), taps, self.filters), "kernel")
+        self.kernel = add_option_weight(self, (math.prod(places), taps, self.filters), "kernel")
         self.add_bias((*places, self.filters))
         self.input_spec = InputSpec(shape=(None, *input_shape[1:]))
         self.built = True

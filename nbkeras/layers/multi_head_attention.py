@@ -12,6 +12,7 @@ from nbkeras.layer import Layer
 from nbkeras.layers.einsum_dense import EinsumDense
 from nbkeras.layers.regularization import Dropout
 from nbkeras.ops import attention
+from nbkeras.ops.window import size_of
 from nbkeras.options import config_from
 
 
@@ -41,7 +42,7 @@ class _Projected(Layer):
         if flash_attention:
             raise ValueError(f"{type(self).__name__} does not offer flash_attention=True: leave it out")
         if sliding_window is not None:
-            _positive(self, sliding_window=sliding_window)
+            size_of(type(self).__name__, "sliding_window", sliding_window)
         self.use_bias, self.use_gate, self.sliding_window = bool(use_bias), bool(use_gate), sliding_window
         self.dropout, self.seed = dropout, seed
         self._projection_activity = regularizers.get(activity_regularizer)  # of each projection, as in Keras
@@ -147,12 +148,6 @@ class _Projected(Layer):
     get_config = config_from(__init__, activity_regularizer="_projection_activity", leave_out="flash_attention")
 
 
-def _positive(layer: Layer, **arguments: Any) -> None:
-    for name, value in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{type(layer).__name__} needs a positive integer for {name}, received {value!r}")
-
-
 def _like(initializer: Any) -> Any:
     """Another initializer of the same kind: one draws the same numbers each time."""
     if not hasattr(initializer, "get_config"):
@@ -183,8 +178,9 @@ class MultiHeadAttention(_Projected):
         **kwargs,
     ):
         super().__init__(dropout=dropout, use_bias=use_bias, **kwargs)
-        _positive(self, num_heads=num_heads, key_dim=key_dim, value_dim=key_dim if value_dim is None else value_dim)
-        self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim or key_dim
+        self.num_heads = size_of("MultiHeadAttention", "num_heads", num_heads)
+        self.key_dim = size_of("MultiHeadAttention", "key_dim", key_dim)
+        self.value_dim = size_of("MultiHeadAttention", "value_dim", key_dim if value_dim is None else value_dim)
         if output_shape:
             output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         self._output_sizes = output_shape or None
@@ -270,13 +266,14 @@ class GroupQueryAttention(_Projected):
 
     def __init__(self, head_dim, num_query_heads, num_key_value_heads, **kwargs):
         super().__init__(**kwargs)
-        _positive(self, head_dim=head_dim, num_query_heads=num_query_heads, num_key_value_heads=num_key_value_heads)
+        self.head_dim = size_of("GroupQueryAttention", "head_dim", head_dim)
+        self.num_query_heads = size_of("GroupQueryAttention", "num_query_heads", num_query_heads)
+        self.num_key_value_heads = size_of("GroupQueryAttention", "num_key_value_heads", num_key_value_heads)
         if num_query_heads % num_key_value_heads:
             raise ValueError(
                 "GroupQueryAttention's num_query_heads must be a multiple of num_key_value_heads, received "
                 f"{num_query_heads} and {num_key_value_heads}"
             )
-        self.head_dim, self.num_query_heads, self.num_key_value_heads = head_dim, num_query_heads, num_key_value_heads
 
     def build(self, query_shape, value_shape, key_shape=None):
         shapes = tuple(query_shape), tuple(key_shape or value_shape), tuple(value_shape)

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from nbkeras import constraints, initializers, ops, regularizers
+from nbkeras import ops
 from nbkeras.layer import InputSpec, Layer
-from nbkeras.options import config_from
+from nbkeras.layers.weight_options import add_option_weight, keep_options, options_among
+from nbkeras.options import config_from, written
 
 
 def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
@@ -26,30 +27,14 @@ class _Scaled(Layer):
     input_spec = InputSpec()
 
     def _keep(self, options: dict[str, Any]) -> None:
-        for name, value in options.items():
-            kinds = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
-            setattr(self, name, kinds[name.rpartition("_")[2]].get(value))
+        keep_options(self, options)
         self._option_names = tuple(options)
-
-    def _add(self, name: str, shape: tuple[int, ...], trainable: bool = True):
-        return self.add_weight(
-            shape,
-            getattr(self, f"{name}_initializer"),
-            trainable=trainable,
-            regularizer=getattr(self, f"{name}_regularizer", None),
-            constraint=getattr(self, f"{name}_constraint", None),
-            name=name,
-        )
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
     def get_config(self):
-        values = super().get_config()
-        kinds = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
-        for name in self._option_names:
-            values[name] = kinds[name.rpartition("_")[2]].serialize(getattr(self, name))
-        return values
+        return {**super().get_config(), **{name: written(name, getattr(self, name)) for name in self._option_names}}
 
 
 class BatchNormalization(_Scaled):
@@ -97,25 +82,14 @@ class BatchNormalization(_Scaled):
         self.axis, self.momentum, self.epsilon = axis, float(momentum), float(epsilon)
         self.center, self.scale = bool(center), bool(scale)
         self.gamma = self.beta = None
-        self._keep(
-            {
-                "beta_initializer": beta_initializer,
-                "gamma_initializer": gamma_initializer,
-                "moving_mean_initializer": moving_mean_initializer,
-                "moving_variance_initializer": moving_variance_initializer,
-                "beta_regularizer": beta_regularizer,
-                "gamma_regularizer": gamma_regularizer,
-                "beta_constraint": beta_constraint,
-                "gamma_constraint": gamma_constraint,
-            }
-        )
+        self._keep(options_among(locals()))
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
-        self.gamma = self._add("gamma", (size,)) if self.scale else None
-        self.beta = self._add("beta", (size,)) if self.center else None
-        self.moving_mean = self._add("moving_mean", (size,), trainable=False)
-        self.moving_variance = self._add("moving_variance", (size,), trainable=False)
+        self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
+        self.beta = add_option_weight(self, (size,), "beta") if self.center else None
+        self.moving_mean = add_option_weight(self, (size,), "moving_mean", trainable=False)
+        self.moving_variance = add_option_weight(self, (size,), "moving_variance", trainable=False)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
         self.built = True
 
@@ -166,21 +140,12 @@ class LayerNormalization(_Scaled):
         self.epsilon = float(epsilon)
         self.center, self.scale, self.rms_scaling = bool(center), bool(scale), bool(rms_scaling)
         self.gamma = self.beta = None
-        self._keep(
-            {
-                "beta_initializer": beta_initializer,
-                "gamma_initializer": gamma_initializer,
-                "beta_regularizer": beta_regularizer,
-                "gamma_regularizer": gamma_regularizer,
-                "beta_constraint": beta_constraint,
-                "gamma_constraint": gamma_constraint,
-            }
-        )
+        self._keep(options_among(locals()))
 
     def build(self, input_shape):
         sizes = _sizes(self, input_shape, self.axis)
-        self.gamma = self._add("gamma", sizes) if self.scale or self.rms_scaling else None
-        self.beta = self._add("beta", sizes) if self.center and not self.rms_scaling else None
+        self.gamma = add_option_weight(self, sizes, "gamma") if self.scale or self.rms_scaling else None
+        self.beta = add_option_weight(self, sizes, "beta") if self.center and not self.rms_scaling else None
         self.built = True
 
     def call(self, inputs):
@@ -246,16 +211,7 @@ class GroupNormalization(_Scaled):
         self.groups, self.axis, self.epsilon = groups, axis, float(epsilon)
         self.center, self.scale = bool(center), bool(scale)
         self.gamma = self.beta = None
-        self._keep(
-            {
-                "beta_initializer": beta_initializer,
-                "gamma_initializer": gamma_initializer,
-                "beta_regularizer": beta_regularizer,
-                "gamma_regularizer": gamma_regularizer,
-                "beta_constraint": beta_constraint,
-                "gamma_constraint": gamma_constraint,
-            }
-        )
+        self._keep(options_among(locals()))
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
@@ -265,8 +221,8 @@ class GroupNormalization(_Scaled):
                 f"GroupNormalization {self.name!r} cuts axis {self.axis} of an input of shape {tuple(input_shape)} into "
                 f"{self.groups} groups: its size must be a multiple of that, and it must not be the batch axis"
             )
-        self.gamma = self._add("gamma", (size,)) if self.scale else None
-        self.beta = self._add("beta", (size,)) if self.center else None
+        self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
+        self.beta = add_option_weight(self, (size,), "beta") if self.center else None
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
         self.built = True
 

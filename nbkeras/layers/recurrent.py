@@ -20,9 +20,11 @@ from nbkeras.layers.recurrent_cells import (
     drop_ignored,
     initial_state_of,
     output_size_of,
+    sequences_and_states,
     with_named_states,
 )
 from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
+from nbkeras.options import options_of
 from nbkeras.tensor import Tensor, Variable, as_tensor, outside_program
 
 
@@ -213,10 +215,7 @@ class RNN(Layer):
         return super()._symbolic_call(*with_named_states(args, kwargs))
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
-        if isinstance(sequences, list | tuple):  # Keras 2's [sequences, state, ...]
-            if len(sequences) > 1 and initial_state is None:
-                initial_state = list(sequences[1:])
-            sequences = sequences[0]
+        sequences, initial_state = sequences_and_states(sequences, initial_state)
         mask = None if mask is None else nest.flatten(mask)[0]
         if mask is not None:
             mask = self._time_mask(mask, sequences)
@@ -298,14 +297,7 @@ class RNN(Layer):
         return {**super().get_config(), **self._own_config(), "cell": layers.serialize(self.cell)}
 
     def _own_config(self) -> dict[str, Any]:
-        return {
-            "return_sequences": self.return_sequences,
-            "return_state": self.return_state,
-            "go_backwards": self.go_backwards,
-            "stateful": self.stateful,
-            "unroll": self.unroll,
-            "zero_output_for_mask": self.zero_output_for_mask,
-        }
+        return {name: getattr(self, name) for name in options_of(RNN.__init__) if name != "cell"}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -14,7 +14,9 @@ import numpy as np
 from nbkeras import activations, constraints, initializers, nest, ops, random, regularizers
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import InputSpec, Layer, layers
-from nbkeras.options import config_from
+from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.ops.window import size_of
+from nbkeras.options import config_from, options_of
 from nbkeras.tensor import Tensor
 
 
@@ -59,6 +61,13 @@ def with_named_states(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     return (first[0],), {**kwargs, "initial_state": list(first[1:])}
 
 
+def sequences_and_states(inputs: Any, initial_state: Any) -> tuple[Any, Any]:
+    """What `call` of a recurrent layer was given as (sequences, initial_state): Keras 2 passes [sequences, state, ...]."""
+    if not isinstance(inputs, list | tuple):
+        return inputs, initial_state
+    return inputs[0], list(inputs[1:]) if len(inputs) > 1 and initial_state is None else initial_state
+
+
 def initial_state_of(cell: Any, batch_size: int, dtype: str) -> Any:
     """The states a cell starts from, packed like its state_size in lists; zeros unless it says otherwise."""
     if callable(getattr(cell, "get_initial_state", None)):
@@ -87,7 +96,7 @@ def call_cell(cell: Any, inputs: Tensor, states: Any, training: Any) -> tuple[Te
 def argument_names(cls: type[Layer]) -> set[str]:
     """Names of the arguments that a class and the classes it extends, up to Layer, take."""
     inits = [vars(c)["__init__"] for c in cls.__mro__[: cls.__mro__.index(Layer)] if "__init__" in vars(c)]
-    return {name for init in inits for name in inspect.signature(init).parameters} - {"self", "kwargs"}
+    return {name for init in inits for name in options_of(init)}
 
 
 class _Cell(Layer):
@@ -117,12 +126,10 @@ class _Cell(Layer):
     ):
         super().__init__(**drop_ignored(kwargs))
         kind = type(self).__name__.removesuffix("Cell")
-        if isinstance(units, bool) or not isinstance(units, int | np.integer) or units <= 0:
-            raise ValueError(f"{kind}'s units must be a positive integer, received {units!r}")
         for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
                 raise ValueError(f"{kind}'s {name} must be a number between 0 and 1, received {rate!r}")
-        self.units = self.output_size = int(units)
+        self.units = self.output_size = size_of(kind, "units", units)
         self.activation = activations.get(activation)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -136,8 +143,7 @@ class _Cell(Layer):
         self.bias_constraint = constraints.get(bias_constraint)
         self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
         self.seed = seed
-        self.seed_generator = random.SeedGenerator(seed)
-        self._states.append(self.seed_generator.state)
+        self.seed_generator = self.add_seed_generator(seed)
         self._masks: dict[str, Tensor] | None = None  # of the sequence that RNN is running
 
     def _argument_names(self):
@@ -163,13 +169,8 @@ class _Cell(Layer):
         self.built = True
 
     def _weight(self, kind: str, shape: tuple[int, ...], initializer=None):
-        return self.add_weight(
-            shape,
-            initializer or getattr(self, f"{kind}_initializer"),
-            regularizer=getattr(self, f"{kind}_regularizer"),
-            constraint=getattr(self, f"{kind}_constraint"),
-            name="recurrent_kernel" if kind == "recurrent" else kind,
-        )
+        name = "recurrent_kernel" if kind == "recurrent" else kind
+        return add_option_weight(self, shape, kind, name, initializer)
 
     def _bias_shape(self) -> tuple[int, ...]:
         return (self.gates * self.units,)

@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config as settings
 from nbkeras import random
 from nbkeras.layer import InputSpec, Layer
+from nbkeras.ops.window import data_format_of
 from nbkeras.options import config_from
 from nbkeras.regularizers import L1L2
 
@@ -23,8 +23,7 @@ class _Random(Layer):
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
-        self.seed_generator = random.SeedGenerator(seed)
-        self._states.append(self.seed_generator.state)
+        self.seed_generator = self.add_seed_generator(seed)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
@@ -77,9 +76,7 @@ class _SpatialDropout(Dropout):
 
     def __init__(self, rate, data_format=None, seed=None, **kwargs):
         super().__init__(rate, None, seed, **kwargs)
-        self.data_format = settings.image_data_format() if data_format is None else data_format
-        if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(f"data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
+        self.data_format = data_format_of(type(self).__name__, data_format)
         self.input_spec = InputSpec(ndim=self.spatial_axes + 2)
 
     def _noise_shape(self, inputs):

@@ -7,7 +7,7 @@ from typing import Any
 from nbkeras import graph, nest, ops
 from nbkeras.graph import SymbolicTensor
 from nbkeras.layer import Layer, layers
-from nbkeras.layers.recurrent_cells import with_named_states
+from nbkeras.layers.recurrent_cells import sequences_and_states, with_named_states
 from nbkeras.layers.wrapper import Wrapper
 from nbkeras.operation import Operation
 from nbkeras.tensor import Tensor
@@ -98,10 +98,7 @@ class Bidirectional(Layer):
         return super()._symbolic_call(*with_named_states(args, kwargs))
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
-        if isinstance(sequences, list | tuple):  # Keras 2's [sequences, state, ...]
-            if len(sequences) > 1 and initial_state is None:
-                initial_state = list(sequences[1:])
-            sequences = sequences[0]
+        sequences, initial_state = sequences_and_states(sequences, initial_state)
         first_state, second_state = self._halves(initial_state, "initial_state")
         mask = None if mask is None else nest.flatten(mask)[0]
         first = self.forward_layer(sequences, initial_state=first_state, mask=mask, training=training)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from nbkeras import graph, ops
 from nbkeras.initializers import TruncatedNormal
 from nbkeras.layer import InputSpec, Layer, layers
+from nbkeras.ops.window import size_of
 from nbkeras.options import config_from
 
 
@@ -41,9 +42,7 @@ class SpectralNormalization(Wrapper):
 
     def __init__(self, layer, power_iterations=1, **kwargs):
         super().__init__(layer, **kwargs)
-        if isinstance(power_iterations, bool) or not isinstance(power_iterations, int) or power_iterations < 1:
-            raise ValueError(f"SpectralNormalization needs a positive power_iterations, received {power_iterations!r}")
-        self.power_iterations = power_iterations
+        self.power_iterations = size_of("SpectralNormalization", "power_iterations", power_iterations)
 
     def build(self, input_shape):
         super().build(input_shape)
