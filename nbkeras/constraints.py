@@ -1,4 +1,4 @@
-"""Constraints: what a weight is set to after each update. Called with a tensor, they return the tensor to assign.
+"""Constraints on weights after each update. Called with a weight, they return the tensor to assign to it.
 
 `axis` is the axis (or axes) over which a norm is taken: 0 for a Dense kernel (input_dim, units), (0, 1, 2) for a Conv2D
 kernel (rows, columns, input channels, filters).

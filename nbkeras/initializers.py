@@ -1,8 +1,8 @@
-"""Initializers: what a weight holds before training. Host work, done once when a layer is built.
+"""Initializers: the values of weights before training, computed on the host once, when a layer is built.
 
 An initializer is called with `(shape, dtype=None)` and returns a NumPy array; any function of that signature will do.
-A random initializer gives the same values on every call (as Keras 3 does), for an integer seed and for none; with a
-`random.SeedGenerator` as seed each call gives new ones.
+A random initializer returns the same values on every call (as in Keras 3), with an integer seed and without a seed; with a
+`random.SeedGenerator` as seed each call returns new values.
 """
 
 import math
@@ -155,7 +155,7 @@ class STFT(Initializer):
 
 
 class RandomInitializer(Initializer):
-    """What random initializers share: the seed, an integer, a SeedGenerator, or None for one from the global seed."""
+    """Base of random initializers. seed: an integer, a SeedGenerator, or None for a seed drawn from the global one."""
 
     def __init__(self, seed=None):
         if isinstance(seed, Mapping) and "config" in seed:
@@ -183,7 +183,7 @@ class RandomInitializer(Initializer):
 
 
 def _truncated_normal(generator: np.random.Generator, shape, dtype: np.dtype) -> Array:
-    """Standard normal numbers, those beyond 2 drawn again."""
+    """Standard normal numbers; those beyond 2 are drawn again."""
     values = generator.standard_normal(shape, dtype)  # type: ignore[arg-type]
     flat = values.reshape(-1)
     outside = np.flatnonzero(np.abs(flat) > 2)
@@ -210,7 +210,7 @@ class RandomNormal(RandomInitializer):
 
 @registry.register("truncated_normal")
 class TruncatedNormal(RandomInitializer):
-    """Normal numbers, those more than two standard deviations from the mean drawn again."""
+    """Normal numbers; those more than two standard deviations from the mean are drawn again."""
 
     def __init__(self, mean=0.0, stddev=0.05, seed=None):
         self.mean, self.stddev = _number(self, "mean", mean), _number(self, "stddev", stddev)
@@ -245,7 +245,7 @@ def _number(initializer: Initializer, what: str, value: Any) -> Any:
 
 
 def _scaled(values: Array, factor: float, offset: float) -> Array:
-    """values * factor + offset, in the values' own memory."""
+    """values * factor + offset, computed in place."""
     values *= values.dtype.type(factor)
     values += values.dtype.type(offset)
     return values
@@ -254,8 +254,8 @@ def _scaled(values: Array, factor: float, offset: float) -> Array:
 def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
     """Numbers of input and output units of a weight.
 
-    Of a matrix its two sizes, of a convolution kernel (..., in, out) those times the receptive field; or the products of
-    the axes named.
+    A matrix has its two sizes, a convolution kernel (..., in, out) these times the receptive field. With input_axes and
+    output_axes: the products of the sizes of these axes.
     """
     shape = tuple(shape)
     if input_axes is not None and output_axes is not None:
@@ -312,7 +312,7 @@ class VarianceScaling(RandomInitializer):
 
 
 class _Named(VarianceScaling):
-    """A VarianceScaling whose scale, mode and distribution are in its name."""
+    """A VarianceScaling with fixed scale, mode and distribution."""
 
     arguments: tuple[float, str, str]
 
@@ -368,7 +368,7 @@ class HeNormal(_Named):
 class Orthogonal(RandomInitializer):
     """`gain` times a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014).
 
-    All axes but the last are taken together as rows.
+    All axes except the last are merged into rows.
     """
 
     def __init__(self, gain=1.0, seed=None):

@@ -131,7 +131,7 @@ def l1_l2(l1=0.01, l2=0.01) -> L1L2:
 
 
 orthogonal_regularizer = OrthogonalRegularizer
-_MAKERS = (l1, l2, l1_l2)  # functions that return a regularizer, unlike a user's function that is one
+_MAKERS = (l1, l2, l1_l2)  # functions that return a regularizer; a user's function is a regularizer itself
 
 
 def get(identifier) -> Callable | None:

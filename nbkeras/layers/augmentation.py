@@ -1,6 +1,6 @@
-"""Images changed at random in training, each in its own way, in the layer's dtype: moved, turned, zoomed, cropped, erased.
+"""Layers that change each image at random in training: they move, rotate, zoom, shear, crop, flip or erase it.
 
-Called by themselves these layers are in training, as in Keras. Bounding boxes and labels are not changed along.
+A direct call runs in training mode, as in Keras. Bounding boxes and labels are not transformed.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ _FILL_MODES = ("reflect", "wrap", "constant", "nearest")
 
 
 class RandomImages(Images, registered=False):
-    """What these layers share: `change` in training, images as floats otherwise; `draw` gives a number for each image."""
+    """Base of the random layers: `change` in training, only a cast otherwise; `draw` makes one random number per image."""
 
     trains_by_default = True
 
@@ -29,7 +29,7 @@ class RandomImages(Images, registered=False):
         self.seed_generator = self.add_seed_generator(seed)
 
     def draw(self, images, low: float, high: float):
-        """Uniform numbers (batch, 1, 1, 1)."""
+        """Uniform random numbers, one per image: shape (batch, 1, 1, 1)."""
         return random.uniform((images.shape[0], 1, 1, 1), low, high, self.dtype, self.seed_generator)
 
     def call(self, inputs, training=None):
@@ -40,7 +40,7 @@ class RandomImages(Images, registered=False):
 
 
 def bounds(layer: Any, name: str, factor: Any, low: float = -1.0, high: float = 1.0) -> tuple[float, float]:
-    """A factor as a pair, a number f as (-f, f), no lower than `low`; ValueError for one outside of low to high."""
+    """A factor as a pair; a number f becomes (max(-f, low), f). ValueError for a factor outside low to high."""
     pair = sorted(factor) if isinstance(factor, list | tuple) else [factor, factor]
     if len(pair) != 2 or not all(isinstance(f, int | float) for f in pair) or pair[0] > high or pair[1] < low:
         raise ValueError(
@@ -52,7 +52,7 @@ def bounds(layer: Any, name: str, factor: Any, low: float = -1.0, high: float = 
 
 
 class RandomFlip(RandomImages):
-    """Half of the images mirrored: mode 'horizontal', 'vertical', or 'horizontal_and_vertical', both ways at once."""
+    """Mirrors each image with probability 1/2; mode: 'horizontal', 'vertical' or 'horizontal_and_vertical' (both at once)."""
 
     def __init__(self, mode="horizontal_and_vertical", seed=None, data_format=None, **kwargs):
         super().__init__(seed, data_format, **kwargs)
@@ -70,8 +70,9 @@ class RandomFlip(RandomImages):
 
 
 class RandomCrop(RandomImages):
-    """A part (height, width) of the images, the same of all in a batch; of images that are not larger, and in inference, the
-    middle.
+    """Crops images to (height, width) at a random position, the same for all images of a batch.
+
+    Images that are not larger, and all images in inference, are cropped at the centre.
     """
 
     def __init__(self, height, width, seed=None, data_format=None, **kwargs):
@@ -93,7 +94,7 @@ class RandomCrop(RandomImages):
 
 
 class _Moved(RandomImages):
-    """Layers that move pixels: how images are filled where nothing comes from, and how places between pixels are read."""
+    """Base of layers that move pixels. fill_mode: the values outside the image; interpolation: the values between pixels."""
 
     def __init__(
         self, fill_mode="reflect", interpolation="bilinear", seed=None, fill_value=0.0, data_format=None, **kwargs
@@ -121,7 +122,7 @@ class _Moved(RandomImages):
 
 
 class RandomTranslation(_Moved):
-    """Images moved down and to the right by parts of their size, height_factor and width_factor: f for -f to f, or two."""
+    """Moves images down and right by fractions of their size; each factor is f, for a range of -f to f, or a pair."""
 
     def __init__(self, height_factor, width_factor, fill_mode="reflect", interpolation="bilinear", **kwargs):
         super().__init__(fill_mode, interpolation, **kwargs)
@@ -138,7 +139,7 @@ class RandomTranslation(_Moved):
 
 
 class RandomRotation(_Moved):
-    """Images turned about their middle by parts of a full turn, counter-clockwise: factor f for -f to f, or two numbers."""
+    """Rotates images about their centre, counter-clockwise, by a fraction of a full turn: f, for -f to f, or a pair."""
 
     def __init__(self, factor, fill_mode="reflect", interpolation="bilinear", **kwargs):
         super().__init__(fill_mode, interpolation, **kwargs)
@@ -156,7 +157,7 @@ class RandomRotation(_Moved):
 
 
 class RandomZoom(_Moved):
-    """Images seen from nearer (factors below 0) or farther (above), by parts; width_factor None: as the height."""
+    """Zooms in (factors below 0) or out (above 0); width_factor None: the same zoom as the height, so that the ratio is kept."""
 
     def __init__(self, height_factor, width_factor=None, fill_mode="reflect", interpolation="bilinear", **kwargs):
         super().__init__(fill_mode, interpolation, **kwargs)
@@ -176,7 +177,7 @@ class RandomZoom(_Moved):
 
 
 class RandomShear(_Moved):
-    """Rows moved along by x_factor, and columns by y_factor, times their place: f from 0 to f, or two numbers, either way."""
+    """Shears rows by x_factor and columns by y_factor, in a random direction; each factor is f, for 0 to f, or a pair."""
 
     def __init__(self, x_factor=0.0, y_factor=0.0, interpolation="bilinear", fill_mode="reflect", **kwargs):
         super().__init__(fill_mode, interpolation, **kwargs)
@@ -193,9 +194,9 @@ class RandomShear(_Moved):
 
 
 class RandomErasing(RandomImages):
-    """A rectangle of each image filled, with a probability from factor, its sides square roots of parts from scale.
+    """Fills a rectangle of each image, with a probability drawn from factor; each side is the square root of a number from scale.
 
-    fill_value: a number, one for each of three channels, or None for noise; within value_range. Zhong et al., 2017.
+    fill_value: a number, one number per channel, or None for noise; clipped to value_range. Zhong et al., 2017.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Transposed convolution of sequences, images and volumes: a convolution's way back."""
+"""Transposed convolution of sequences, images and volumes."""
 
 from __future__ import annotations
 
@@ -64,8 +64,9 @@ class _ConvTranspose(Convolving):
 class Conv1DTranspose(_ConvTranspose):
     """activation(conv_transpose(inputs, kernel) + bias) of sequences: (batch, steps, channels) -> (batch, more steps, filters).
 
-    strides: by how much an axis grows. padding: 'valid' (all that windows reach) or 'same' (steps * strides). output_padding:
-    what is added at the end, less than the strides; None: so that the sizes are those. Kernel: (size, filters, channels).
+    strides: the factor by which an axis grows. padding: 'valid' (all that windows reach) or 'same' (steps * strides).
+    output_padding: what is added at the end, less than the strides; None: as much as gives these sizes. Kernel: (size,
+    filters, channels).
     """
 
     rank = 1

@@ -54,7 +54,7 @@ class _Conv(Convolving):
         self.built = True
 
     def convolution_op(self, inputs, kernel):
-        """The convolution without bias and activation: a subclass may have another."""
+        """The convolution without bias and activation; a subclass may override it."""
         window = self.strides, self.padding, self.dilation_rate
         return (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1](inputs, kernel, None, *window, self.data_format)
 
@@ -72,7 +72,7 @@ class _Conv(Convolving):
 class Conv1D(_Conv):
     """activation(conv(inputs, kernel) + bias) of sequences: (batch, steps, channels) -> (batch, new steps, filters).
 
-    kernel_size, strides, dilation_rate: integers. padding: 'valid', 'same', or 'causal' (a step sees no later one).
+    kernel_size, strides, dilation_rate: integers. padding: 'valid', 'same', or 'causal' (no step depends on later ones).
     groups: channels and filters are split into as many parts that do not see each other. Kernel: (size, channels / groups,
     filters). data_format 'channels_first' is slower: it is transposed there and back.
     """

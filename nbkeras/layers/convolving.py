@@ -1,4 +1,4 @@
-"""What convolutional layers share: a window, an activation, and the options of their weights by name."""
+"""Convolving: the base of convolutional layers, with a window, an activation and the options of weights."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nbkeras.options import written
 
 
 class Convolving(Spatial, registered=False):
-    """A layer whose window slides over its inputs. options: 'kernel_initializer', 'bias_regularizer', ... as they were given."""
+    """A layer whose window slides over its inputs. options: the options of weights by name, as the user passed them."""
 
     def __init__(
         self,
@@ -46,24 +46,24 @@ class Convolving(Spatial, registered=False):
         return channels
 
     def add_bias(self, shape) -> None:
-        """The bias of a layer that uses one, else None."""
+        """Make the bias of a layer that uses one; else set it to None."""
         self.bias = add_option_weight(self, shape, "bias") if self.use_bias else None
 
     def finish(self, outputs):
-        """The activation of outputs with the bias, a number for each channel."""
+        """Outputs after bias and activation."""
         if self.bias is not None:
             places = 1 if self.data_format == "channels_last" else self.rank + 1
             outputs = ops.add(outputs, ops.reshape(self.bias, (-1, *[1] * (places - 1))))
         return self.activation(outputs)
 
     def convolve(self, inputs, kernel, strides=None, padding=None, dilation_rate=None):
-        """activation(conv(inputs, kernel) + bias), by this layer's window or another one."""
+        """activation(conv(inputs, kernel) + bias), with this layer's window or the one that is passed."""
         convolution = (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1]
         window = strides or self.strides, padding or self.padding, dilation_rate or self.dilation_rate
         return convolution(inputs, kernel, self.bias, *window, self.data_format, self.activation)
 
     def shape_after(self, input_shape, channels) -> tuple:
-        """The output's shape, with so many channels; ValueError where the window does not fit."""
+        """The output's shape, with this number of channels; ValueError if the window does not fit."""
         windows = zip(self.lengths(input_shape), self.kernel_size, self.strides, self.dilation_rate, strict=True)
         lengths = [output_length(*window, self.padding) for window in windows]
         check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")

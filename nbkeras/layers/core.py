@@ -63,7 +63,7 @@ class Dense(Layer):
 
 
 class Activation(Layer):
-    """An activation function, by name or as a function, as a layer."""
+    """Applies an activation function, passed by name or as a function."""
 
     supports_masking = True
 
@@ -81,7 +81,7 @@ class Activation(Layer):
 
 
 class Identity(Layer):
-    """Passes its input on, whatever its structure."""
+    """Returns its input, of any structure."""
 
     supports_masking = True
     output_dtype = "input"
@@ -94,7 +94,7 @@ class Identity(Layer):
 
 
 class Flatten(Layer):
-    """(batch, ...) -> (batch, product of the rest); data_format 'channels_first' moves the channels last before."""
+    """(batch, ...) -> (batch, product of the rest); data_format 'channels_first' moves the channels last first."""
 
     output_dtype = "input"
 
@@ -237,7 +237,7 @@ class Lambda(Layer):
         self._takes = [name for name in ("mask", "training") if name in names]
 
     def _known(self, role: str, function: Any) -> Any:
-        """What a name in a configuration means; ValueError where it is not known."""
+        """The function that a name in a configuration stands for; ValueError if it is unknown."""
         found = custom_object(function) if isinstance(function, str) else function
         if found is None and function is not None:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""Convolution of each channel by itself, alone (depthwise) and before one across channels (separable)."""
+"""Convolution of each channel separately (depthwise), and followed by a convolution across channels (separable)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class _DepthwiseConv(Convolving):
 
 
 class DepthwiseConv1D(_DepthwiseConv):
-    """activation(conv + bias) of each channel of sequences by itself: (batch, steps, channels) -> (..., channels * multiplier).
+    """activation(conv + bias) of each channel of sequences: (batch, steps, channels) -> (..., channels * multiplier).
 
     depth_multiplier: kernels for each channel. padding: 'valid', 'same' or 'causal'. Kernel: (size, channels, multiplier).
     """
@@ -65,7 +65,7 @@ class DepthwiseConv1D(_DepthwiseConv):
 
 
 class DepthwiseConv2D(_DepthwiseConv):
-    """activation(conv + bias) of each channel of images by itself: (..., channels) -> (..., channels * depth_multiplier).
+    """activation(conv + bias) of each channel of images: (..., channels) -> (..., channels * depth_multiplier).
 
     depth_multiplier: kernels for each channel. padding: 'valid' or 'same'. Kernel: (height, width, channels, multiplier).
     """

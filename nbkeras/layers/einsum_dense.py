@@ -17,8 +17,8 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 class EinsumDense(Layer):
     """activation(einsum(equation, inputs, kernel) + bias).
 
-    equation: 'ab,bc->ac', with '...' first or last in input and output for axes left as they are. output_shape: the sizes of the
-    output's letters but the batch's, None for those of the input. bias_axes: the output's letters that the bias has.
+    equation: 'ab,bc->ac'; '...' first or last in input and output stands for axes that do not change. output_shape: the sizes
+    of the output's letters except the batch's, None for a size of the input. bias_axes: the letters of the bias.
     LoRA and quantization are not offered.
     """
 
@@ -56,7 +56,10 @@ class EinsumDense(Layer):
         plan = self._plan(input_shape)
         initializer = self.kernel_initializer
         scaled = isinstance(initializer, initializers.VarianceScaling)
-        if scaled and None in (initializer.input_axes, initializer.output_axes):  # by the units that the equation says
+        if scaled and None in (
+            initializer.input_axes,
+            initializer.output_axes,
+        ):  # the equation says which axes are units
             values = {**initializer.get_config(), "seed": initializer.seed}
             values |= {"input_axes": plan.input_axes, "output_axes": plan.output_axes}
             initializer = type(initializer).from_config(values)
@@ -78,7 +81,7 @@ class EinsumDense(Layer):
             rows, columns = shape[: len(shape) - self._summed], self.kernel.shape[self._summed :]
             bias = None if self.bias is None else ops.reshape(self.bias, (-1,))
             flat = ops.reshape(inputs, (*rows, k)), ops.reshape(self.kernel, (k, -1))
-            fused = self.activation is ops.relu  # another may look along an axis
+            fused = self.activation is ops.relu  # other activations may work along an axis
             outputs = ops.reshape(ops.dense(*flat, bias, ops.relu if fused else None), (*rows, *columns))
             return outputs if fused else self.activation(outputs)
         outputs = ops.einsum(self.equation, inputs, self.kernel)

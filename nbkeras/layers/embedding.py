@@ -1,4 +1,4 @@
-"""Embedding: vectors for integers; ReversibleEmbedding: and scores of all integers for vectors."""
+"""Embedding maps integers to vectors; ReversibleEmbedding also maps vectors to scores of all integers."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ from nbkeras.tensor import Tensor
 class Embedding(Layer):
     """Looks up a vector of `output_dim` numbers for each integer 0 <= n < input_dim.
 
-    Shapes: (batch, ...) of integers -> (batch, ..., output_dim). Floats are cut to integers. An index outside the table
-    is refused by `fit`, `evaluate` and `predict` if it comes from an input; else it gives NaN (see ops.embedding).
-    mask_zero: 0 stands for padding, and later layers skip it. input_length: the length of the sequences where the layer is
-    first in a Sequential. weights: the table to start from.
+    Shapes: (batch, ...) of integers -> (batch, ..., output_dim). Floats are truncated to integers. `fit`, `evaluate`
+    and `predict` refuse an index outside the table in a model's input; elsewhere it gives NaN (see ops.embedding).
+    mask_zero: 0 is padding, which later layers skip. input_length: the length of the sequences where the layer is
+    first in a Sequential. weights: the initial table.
     """
 
     input_dtype = "int32"
@@ -70,10 +70,10 @@ class Embedding(Layer):
 
 
 class ReversibleEmbedding(Embedding):
-    """Embedding that with `reverse=True` takes vectors (batch, ..., output_dim) to a score for each integer, (..., input_dim).
+    """Embedding that, called with `reverse=True`, maps vectors (..., output_dim) to a score for each integer (..., input_dim).
 
-    tie_weights: by the same table; False: by another. logit_soft_cap: c for c tanh(score / c). reverse_dtype: of the scores.
-    Press and Wolf, 2017.
+    tie_weights: both directions use one table; False: each has its own. logit_soft_cap: c for c tanh(score / c).
+    reverse_dtype: dtype of the scores. Press and Wolf, 2017.
     """
 
     def __init__(self, input_dim, output_dim, tie_weights=True, reverse_dtype=None, logit_soft_cap=None, **kwargs):
@@ -101,7 +101,7 @@ class ReversibleEmbedding(Embedding):
     compute_output_shape = Layer.compute_output_shape  # a dry run: it depends on `reverse`
 
     def compute_mask(self, inputs, mask=None):
-        """Of integers; vectors have none."""
+        """The mask of integers; vectors have none."""
         return None if inputs.dtype.kind == "f" else super().compute_mask(inputs, mask)
 
     get_config = config_from(__init__)

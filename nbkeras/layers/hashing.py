@@ -1,6 +1,6 @@
-"""Categories without a vocabulary: Hashing and HashedCrossing, with the hashes that Keras has of TensorFlow.
+"""Hashing and HashedCrossing: categories without a vocabulary, by the hash functions of TensorFlow that Keras uses.
 
-Integers may be inputs of a model; texts are arrays of str, which only a call of the layer itself takes.
+Integers may be inputs of a model; texts, arrays of str, are only taken by a direct call of the layer.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from nbkeras.tensor import as_tensor
 
 
 class _Hashed(TextInputs):
-    """What both layers share: bins, output modes, and calls with texts."""
+    """Base of both layers: bins, output modes, and calls with texts."""
 
     input_dtype = "int64"
     sparse = False
@@ -34,9 +34,9 @@ class _Hashed(TextInputs):
 
 
 class Hashing(_Hashed):
-    """Integers or texts by their hash, one of num_bins: FarmHash64, or SipHash with a salt (an integer or two).
+    """Maps integers or texts to one of num_bins by FarmHash64, or by SipHash with a salt (an integer or two).
 
-    mask_value: what is put into bin 0, which nothing else then comes into. output_mode: 'int', or indicators as
+    mask_value: the value that goes to bin 0, which then holds nothing else. output_mode: 'int', or indicators like
     CategoryEncoding's 'one_hot', 'multi_hot', 'count'.
     """
 
@@ -67,7 +67,7 @@ class Hashing(_Hashed):
 
 
 class HashedCrossing(_Hashed):
-    """Two or more features as one: the hash of their combination, one of num_bins; 'int', or 'one_hot' indicators.
+    """Maps a combination of two or more features to one of num_bins by its hash; output_mode: 'int' or 'one_hot'.
 
     Inputs: a list of integers or texts, of shapes (batch,) or (batch, 1).
     """

@@ -1,4 +1,4 @@
-"""Images of another size: Resizing and CenterCrop; and Pipeline, layers one after the other."""
+"""Resizing and CenterCrop of images, and Pipeline, a sequence of layers as one layer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nbkeras.options import config_from
 
 
 class Images(Layer, registered=False):
-    """What layers of images share: one image or a batch of them, channels last or first; `change` gets a batch, last."""
+    """Base of image layers: takes an image or a batch, channels last or first; `change` gets a batch with channels last."""
 
     def __init__(self, data_format=None, **kwargs):
         super().__init__(**kwargs)
@@ -21,7 +21,7 @@ class Images(Layer, registered=False):
         raise NotImplementedError(f"{type(self).__name__} must define change(self, images)")
 
     def changed(self, images, **options):
-        """`change` of images in whatever form they come."""
+        """`change` of an image or a batch in the layer's data format."""
         rank, first = len(images.shape), self.data_format == "channels_first"
         if rank not in (3, 4):
             raise ValueError(
@@ -36,7 +36,7 @@ class Images(Layer, registered=False):
 
 
 class Resizing(Images):
-    """Images of size (height, width), in their own dtype: see `ops.image.resize`."""
+    """Resizes images to (height, width) and keeps their dtype; see `ops.image.resize`."""
 
     def __init__(
         self,
@@ -74,7 +74,7 @@ class Resizing(Images):
 
 
 def middle(images, height: int, width: int):
-    """The middle (height, width) of a batch, or where it is smaller, of its middle with that ratio, resized."""
+    """The central (height, width) of a batch; of smaller images the central part of that aspect ratio, resized."""
     rows, columns = images.shape[1] - height, images.shape[2] - width
     if rows < 0 or columns < 0:
         return ops.image.resize(images, (height, width), crop_to_aspect_ratio=True, data_format="channels_last")
@@ -82,7 +82,7 @@ def middle(images, height: int, width: int):
 
 
 class CenterCrop(Images):
-    """The middle (height, width) of images; of smaller ones their middle with that ratio, resized."""
+    """Crops images to the central (height, width); smaller images are cropped to that aspect ratio and resized."""
 
     def __init__(self, height, width, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
@@ -99,7 +99,7 @@ class CenterCrop(Images):
 
 
 class Pipeline(Layer):
-    """Layers one after the other, as one."""
+    """A sequence of layers as one layer."""
 
     supports_masking = True
     trains_by_default = True

@@ -1,4 +1,4 @@
-"""Keras 2's locally connected layers: convolution with a kernel and a bias for each place."""
+"""Keras 2's locally connected layers: convolution with a separate kernel and bias for each position."""
 
 from __future__ import annotations
 
@@ -69,18 +69,18 @@ class _LocallyConnected(Convolving):
 
 
 class LocallyConnected1D(_LocallyConnected):
-    """Conv1D with weights of its own for each step: (batch, steps, channels) -> (batch, new steps, filters).
+    """Conv1D with separate weights for each step: (batch, steps, channels) -> (batch, new steps, filters).
 
-    padding: 'valid'. Kernel: (new steps, size * channels, filters), bias: (new steps, filters). implementation is accepted: all
-    give the same, with the kernel of implementation 1.
+    padding: 'valid'. Kernel: (new steps, size * channels, filters), bias: (new steps, filters). implementation is accepted and
+    ignored: all compute the same, with the kernel layout of implementation 1.
     """
 
     rank = 1
 
 
 class LocallyConnected2D(_LocallyConnected):
-    """Conv2D with weights of its own for each place: (batch, rows, columns, channels) -> (..., filters).
+    """Conv2D with separate weights for each position: (batch, rows, columns, channels) -> (..., filters).
 
-    padding: 'valid'. Kernel: (places row by row, height * width * channels, filters), with 'channels_first' channels before
-    height; bias: (new rows, new columns, filters). implementation is accepted: all give the same, with the kernel of 1.
+    padding: 'valid'. Kernel: (positions row by row, height * width * channels, filters), with 'channels_first' channels before
+    height; bias: (new rows, new columns, filters). implementation is accepted and ignored: all compute the same.
     """

@@ -17,7 +17,7 @@ from nbkeras.options import config_from
 
 
 class _Projected(Layer):
-    """What both layers share: the arguments of their projections, masks, and attention over (batch, steps, heads, size)."""
+    """Base of both layers: options of projections, masks, and attention over (batch, steps, heads, size)."""
 
     supports_masking = True
 
@@ -74,9 +74,7 @@ class _Projected(Layer):
             trainable=self.trainable,
             name=name,
         )
-        layer.supports_masking = (
-            True  # so that it does not warn: masks are the business of the layer that it is a part of
-        )
+        layer.supports_masking = True  # no warning: the layer that it is a part of handles masks
         layer.build(input_shape)
         return layer
 
@@ -98,7 +96,7 @@ class _Projected(Layer):
     def _check_pair(self, value: tuple, key: tuple | None) -> None:
         if key is not None and tuple(value[1:-1]) != tuple(key[1:-1]):
             raise ValueError(
-                f"key and value of {self.name!r} must have the same shapes but for the last axis, received {key} and {value}"
+                f"key and value of {self.name!r} must have the same shapes except for the last axis, received {key} and {value}"
             )
 
     def _mask(
@@ -112,7 +110,7 @@ class _Projected(Layer):
         attention_mask,
         causal: bool,
     ):
-        """What may be attended to: bool, broadcasts to (batch, ..., heads, query steps, key steps); None for all."""
+        """The combined bool mask, which broadcasts to (batch, ..., heads, query steps, key steps); None if it allows all keys."""
         found = []
         if query_mask is not None:
             found.append(ops.expand_dims(ops.cast(query_mask, "bool"), -1))
@@ -149,21 +147,21 @@ class _Projected(Layer):
 
 
 def _like(initializer: Any) -> Any:
-    """Another initializer of the same kind: one draws the same numbers each time."""
+    """A new initializer with the same options: one initializer draws the same numbers each time."""
     if not hasattr(initializer, "get_config"):
         return initializer
     return type(initializer).from_config(initializer.get_config())
 
 
 class MultiHeadAttention(_Projected):
-    """softmax(q . k / sqrt(key_dim)) . v in num_heads projections of query, key and value. Vaswani et al., 2017.
+    """softmax(q @ k / sqrt(key_dim)) @ v in num_heads projections of query, key and value. Vaswani et al., 2017.
 
     Called with query (batch, t, features), value (batch, s, features) and key (value by default). value_dim: key_dim by
     default. output_shape: the last axes of the output, the query's by default. attention_axes: those attended over, all but
     the batch and the features by default. use_gate: the heads' results are multiplied by sigmoid(a projection of the query).
-    attention_mask: bool (batch, t, s) or with heads, True where a query may look; masks of the inputs, use_causal_mask and
-    sliding_window (keys nearer than it) are added to it. A query that may look nowhere takes the mean of the values, and
-    nothing with dropout, return_attention_scores or several attention axes, as in Keras.
+    attention_mask: bool (batch, t, s) or with heads, True where a query may attend. It is combined with the masks of the
+    inputs, use_causal_mask and sliding_window (only keys nearer than that). A query that may attend to no key gets the mean
+    of the values; with dropout, return_attention_scores or several attention axes it gets 0, as in Keras.
     """
 
     def __init__(

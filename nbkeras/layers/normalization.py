@@ -21,7 +21,7 @@ def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
 
 
 class _Scaled(Layer):
-    """What normalization layers share: gamma and beta with their initializers, regularizers and constraints."""
+    """Base of layers with gamma and beta, whose options it keeps."""
 
     supports_masking = True
     input_spec = InputSpec()
@@ -40,9 +40,9 @@ class _Scaled(Layer):
 class BatchNormalization(_Scaled):
     """Normalizes each index of one axis over the batch and all other axes, then scales by gamma and adds beta.
 
-    In training by the batch's own mean and biased variance, which the moving statistics follow (moving = momentum *
-    moving + (1 - momentum) * batch); in inference, and with trainable=False, by the moving statistics. A mask leaves
-    places out of the statistics. Ioffe and Szegedy, 2015.
+    Training uses the batch's own mean and biased variance, which the moving statistics follow (moving = momentum *
+    moving + (1 - momentum) * batch); inference, and trainable=False, use the moving statistics. A mask excludes
+    positions from the statistics. Ioffe and Szegedy, 2015.
 
     synchronized=True and renorm=True are not offered.
     """
@@ -185,7 +185,7 @@ class RMSNormalization(Layer):
 class GroupNormalization(_Scaled):
     """Normalizes each sample over groups of one axis and all other axes, then scales by gamma and adds beta, by channel.
 
-    groups: how many the axis is cut into; -1 for one a channel (instance normalization). Wu and He, 2018.
+    groups: the number of groups; -1 for one per channel (instance normalization). Wu and He, 2018.
     """
 
     def __init__(
@@ -233,7 +233,7 @@ class GroupNormalization(_Scaled):
 
 
 class UnitNormalization(Layer):
-    """Divides by the Euclidean length over one or several axes, 1e-12 at least."""
+    """Divides by the Euclidean norm over one or several axes, or by 1e-12 if that is larger."""
 
     supports_masking = True
     input_spec = InputSpec()

@@ -1,4 +1,4 @@
-"""Numbers made ready for a network: Rescaling, Normalization and Discretization. `adapt` learns from data, with NumPy."""
+"""Rescaling, Normalization and Discretization of numbers. `adapt` learns from data, with NumPy."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nbkeras.tensor import Tensor
 
 
 class Rescaling(Layer):
-    """inputs * scale + offset, in the layer's dtype; each a number, or one for each channel."""
+    """inputs * scale + offset, in the layer's dtype; each of the two is a number, or one number per channel."""
 
     supports_masking = True
 
@@ -56,10 +56,10 @@ def batches_of(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
 
 
 class Normalization(Layer):
-    """(inputs - mean) / sqrt(variance), or the way back with `invert`; mean and variance given, or learned by `adapt`.
+    """(inputs - mean) / sqrt(variance), or its inverse with `invert`; mean and variance are passed, or learned by `adapt`.
 
-    axis: the axes along which each index has its own, the last by default, None for none. Given values stand along the last of
-    these axes, or are numbers.
+    axis: the axes whose indices have separate statistics, the last by default, None for none. Passed values lie along the last
+    of these axes, or are numbers.
     """
 
     supports_masking = True
@@ -162,10 +162,10 @@ class Normalization(Layer):
 
 
 class Discretization(Layer):
-    """The number of the bin that each number falls into: how many boundaries it is not below.
+    """The index of the bin of each number: the count of boundaries that are not above it.
 
-    bin_boundaries: rising numbers, or num_bins of them, learned by `adapt` as quantiles, whose places are right to within
-    `epsilon` of the data. output_mode: 'int' gives int32; 'one_hot', 'multi_hot', 'count' indicators of the bins, as
+    bin_boundaries: rising numbers; or num_bins: `adapt` learns the boundaries as quantiles, whose ranks are right to within
+    `epsilon` of the data. output_mode: 'int' gives int32; 'one_hot', 'multi_hot', 'count' give indicators of the bins, like
     CategoryEncoding.
     """
 
@@ -218,7 +218,7 @@ class Discretization(Layer):
 
 
 def _summary(values: np.ndarray, epsilon: float) -> np.ndarray:
-    """(2, n): at most 1 / epsilon numbers out of all, evenly spaced in their order, and for how many each stands."""
+    """(2, n): at most 1 / epsilon of the numbers, evenly spaced in sorted order, and how many numbers each represents."""
     values = np.sort(values.astype(np.float32).reshape(-1))
     step = max(values.size * epsilon, 1)
     chosen = values[int(step - 1) :: int(step)]

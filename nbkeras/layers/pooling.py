@@ -1,4 +1,4 @@
-"""Pooling of sequences, images and volumes: maxima and means of windows, or of everything."""
+"""Pooling of sequences, images and volumes: maxima and means of windows, or of all positions."""
 
 from __future__ import annotations
 

@@ -21,18 +21,18 @@ from nbkeras.tensor import Tensor
 
 
 def drop_ignored(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keras arguments that choose among implementations, of which there is one here, are taken and ignored."""
+    """The arguments without those of Keras that choose an implementation: there is only one here."""
     return {name: value for name, value in kwargs.items() if name not in ("implementation", "use_cudnn")}
 
 
 def output_size_of(cell: Any) -> int:
-    """The size of a cell's output: its own word, else its first state's size."""
+    """The size of a cell's output: its `output_size`, or else the size of its first state."""
     size = getattr(cell, "output_size", None)
     return nest.flatten(cell.state_size)[0] if size is None else size
 
 
 def check_cell(cell: Any) -> None:
-    """TypeError unless an object has what a cell must have."""
+    """Raise TypeError unless an object has the methods and attributes of a cell."""
     if isinstance(cell, type) or not callable(getattr(cell, "call", None)) or not hasattr(cell, "state_size"):
         raise TypeError(
             "a recurrent cell must be an object with call(inputs, states) and state_size (an integer, or a list of "
@@ -51,7 +51,7 @@ def build_cell(cell: Any, step_shape: tuple) -> None:
 def with_named_states(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     """The arguments of a recurrent layer's call, where Keras 2's [sequences, state, ...] becomes Keras 3's `initial_state`.
 
-    A list whose sequences have a mask stays: Keras 3 would not use the mask beside the states, and Keras 2 does.
+    A list whose sequences have a mask is left: Keras 2 uses that mask, while Keras 3 ignores it beside `initial_state`.
     """
     first = args[0] if args else None
     if not isinstance(first, list | tuple) or len(first) < 2 or getattr(first[0], "mask", None) is not None:
@@ -62,14 +62,14 @@ def with_named_states(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
 
 
 def sequences_and_states(inputs: Any, initial_state: Any) -> tuple[Any, Any]:
-    """What `call` of a recurrent layer was given as (sequences, initial_state): Keras 2 passes [sequences, state, ...]."""
+    """(sequences, initial_state) of a call whose first argument may be Keras 2's list [sequences, state, ...]."""
     if not isinstance(inputs, list | tuple):
         return inputs, initial_state
     return inputs[0], list(inputs[1:]) if len(inputs) > 1 and initial_state is None else initial_state
 
 
 def initial_state_of(cell: Any, batch_size: int, dtype: str) -> Any:
-    """The states a cell starts from, packed like its state_size in lists; zeros unless it says otherwise."""
+    """The initial states of a cell in lists like its state_size; zeros unless it has `get_initial_state`."""
     if callable(getattr(cell, "get_initial_state", None)):
         states = cell.get_initial_state(batch_size=batch_size)
         return list(states) if isinstance(states, list | tuple) else [states]
@@ -100,7 +100,7 @@ def argument_names(cls: type[Layer]) -> set[str]:
 
 
 class _Cell(Layer):
-    """What the built-in cells share: arguments, weights, dropout masks that last for a sequence."""
+    """Base of the built-in cells: options, weights, and dropout masks that last for a sequence."""
 
     input_spec = InputSpec(ndim=2)
     gates = 1
@@ -197,7 +197,7 @@ class _Cell(Layer):
         return h if mask is None else ops.multiply(h, mask)
 
     def recurrent_mask(self, batch: int, training) -> Tensor | None:
-        """What multiplies h before its product with the recurrent kernel, (batch, units), or None."""
+        """The dropout mask (batch, units) for h before its product with the recurrent kernel, or None."""
         if not training or self.recurrent_dropout == 0:
             return None
         return self._mask("state", (batch, self.units), self.recurrent_dropout, 2)
@@ -334,7 +334,7 @@ class StackedRNNCells(Layer):
         return output_size_of(self.cells[-1])
 
     def get_initial_state(self, batch_size=None):
-        """What each cell says, or zeros."""
+        """The initial states of each cell, or zeros."""
         return [initial_state_of(cell, batch_size, self.dtype) for cell in self.cells]
 
     def build(self, input_shape):

@@ -1,4 +1,4 @@
-"""Layers that regularize: dropout in its forms, noise, and a penalty on activations. All but the last act in training only.
+"""Layers that regularize: dropout, noise, and a penalty on activations. All except the penalty act in training only.
 
 Each layer has its own seed generator, whose state is saved with the model, so that training resumes with the same numbers.
 """

@@ -58,7 +58,7 @@ class _ZeroPadding(Spatial):
 
 
 def _without_usual_format(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration as Keras takes it, whose layer knows only 'channels_last'."""
+    """The configuration without data_format 'channels_last', the only one that Keras's layer has."""
     return {key: value for key, value in config.items() if (key, value) != ("data_format", "channels_last")}
 
 
@@ -161,7 +161,7 @@ class _UpSampling(Spatial):
 
 
 class UpSampling1D(_UpSampling):
-    """Each step `size` times in a row."""
+    """Repeats each step `size` times."""
 
     rank = 1
 
@@ -173,7 +173,7 @@ class UpSampling1D(_UpSampling):
 
 
 class UpSampling2D(_UpSampling):
-    """Images made larger by whole factors, `size`: (rows, columns).
+    """Enlarges images by whole factors; size: (rows, columns).
 
     interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
     """
@@ -190,7 +190,7 @@ class UpSampling2D(_UpSampling):
 
 
 class UpSampling3D(_UpSampling):
-    """Each slice, row and column as many times in a row as `size` says: an integer or (depth, rows, columns)."""
+    """Repeats each slice, row and column; size: an integer or (depth, rows, columns)."""
 
     rank = 3
 

@@ -1,4 +1,4 @@
-"""What layers over sequences, images and volumes share: where their axes are, and lengths that must not vanish."""
+"""Spatial: the base of layers over sequences, images and volumes, which knows their axes and checks lengths."""
 
 from nbkeras.layer import InputSpec, Layer
 from nbkeras.ops.window import data_format_of

@@ -1,4 +1,4 @@
-"""Layers around a layer that is called as it is: Wrapper, and SpectralNormalization of its kernel."""
+"""Wrapper, the base of layers around another layer, and SpectralNormalization of the wrapped layer's kernel."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from nbkeras.options import config_from
 
 
 class Wrapper(Layer):
-    """A layer that holds another, `layer`, and writes it into its configuration: what wrappers of your own start from."""
+    """A layer that holds another, `layer`, and writes it into its configuration; a base for wrappers of your own."""
 
     def __init__(self, layer, **kwargs):
         if not isinstance(layer, Layer):
@@ -34,7 +34,7 @@ class Wrapper(Layer):
 class SpectralNormalization(Wrapper):
     """Divides the layer's kernel (or embeddings) by its largest singular value before each call in training.
 
-    The value is that of power iteration, which goes on from step to step in vector_u. As in Keras on TensorFlow the kernel
+    Power iteration finds the value and continues from step to step in vector_u. As in Keras on TensorFlow the kernel
     itself changes, and gradients do not pass through the division. Call it once a step. Miyato et al., 2018.
     """
 
@@ -80,5 +80,5 @@ class SpectralNormalization(Wrapper):
 
 
 def _unit(row):
-    """A row (1, n) of length one; of 0 where it is 0."""
+    """A row (1, n) divided by its length; zeros stay zeros."""
     return ops.l2_normalize(row, axis=(0, 1))
