@@ -39,7 +39,16 @@ from nbkeras.ops import (
     threshold,
 )
 
-registry = Registry("activation")
+
+class _Activations(Registry):
+    """Activations by name. `legacy_hard_sigmoid` is written as a function of the user's: Keras 3 does not have it."""
+
+    def serialize(self, item) -> Any:
+        of_keras_2 = item is legacy_hard_sigmoid and is_sharing()
+        return function_config(item) if of_keras_2 else super().serialize(item)
+
+
+registry = _Activations("activation")
 
 
 @registry.register
@@ -66,10 +75,8 @@ def get(identifier) -> Callable[..., Any]:
 
 
 def serialize(activation) -> Any:
-    """The name that a configuration holds for an activation, or one of a function, for those that Keras 3 does not have."""
-    # Keras 3 asks custom_objects for it where a file names it.
-    of_keras_2 = activation is legacy_hard_sigmoid and is_sharing()
-    return function_config(activation) if of_keras_2 else registry.serialize(activation)
+    """The name or the configuration that stands for an activation in a configuration."""
+    return registry.serialize(activation)
 
 
 def deserialize(config, custom_objects=None) -> Callable[..., Any]:

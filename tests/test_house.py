@@ -13,7 +13,7 @@ FLOORS = {
     0: "nbkeras.kernels",
     1: "nbkeras.engine.devices nbkeras.engine.dlpack nbkeras.engine.dtypes nbkeras.config nbkeras.engine.registry nbkeras.engine.structures nbkeras.tree "
     "nbkeras.engine.lazy_names nbkeras.engine.user_errors nbkeras.engine.annotations nbkeras.engine.tape nbkeras.engine.step_lock nbkeras.engine.program nbkeras.engine.observed nbkeras.engine.tensor "
-    "nbkeras.ops nbkeras.engine.load_budget",
+    "nbkeras.ops nbkeras.engine.options nbkeras.engine.load_budget",
     2: "nbkeras.random nbkeras.random.distributions nbkeras.random.elastic_transform "
     "nbkeras.initializers nbkeras.activations nbkeras.regularizers nbkeras.constraints "
     "nbkeras.losses nbkeras.metrics "
