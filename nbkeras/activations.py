@@ -40,10 +40,9 @@ from nbkeras.ops import threshold as threshold
 
 
 class _Activations(Registry):
-    """Activations by name; None is `linear`."""
+    """Activations by name; None is `linear`. `legacy_hard_sigmoid` is written as a function of the user's: Keras 3 lacks it."""
 
     def serialize(self, item) -> Any:
-        # Keras 3 does not have this one, and asks custom_objects for it where a file names it.
         of_keras_2 = item is legacy_hard_sigmoid and is_sharing()
         return function_config(item) if of_keras_2 else super().serialize(item)
 

@@ -1,4 +1,4 @@
-"""Constraints: what a weight is set to after each update. Called with a tensor, they return the tensor to assign.
+"""Constraints on weights after each update. Called with a weight, they return the tensor to assign to it.
 
 `axis` is the axis (or axes) over which a norm is taken: 0 for a Dense kernel (input_dim, units), (0, 1, 2) for a Conv2D
 kernel (rows, columns, input channels, filters).
@@ -10,6 +10,7 @@ from nbkeras import config as settings
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.observed import Observed
+from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import Registry
 
 registry = Registry("constraint")
@@ -46,8 +47,7 @@ class MaxNorm(Constraint):
         norms = _norms(w, self.axis)
         return w * (ops.clip(norms, 0.0, self.max_value) / (settings.epsilon() + norms))
 
-    def get_config(self):
-        return {"max_value": self.max_value, "axis": self.axis}
+    get_config = config_from(__init__)
 
 
 @registry.register("non_neg", "nonneg")
@@ -68,8 +68,7 @@ class UnitNorm(Constraint):
     def __call__(self, w):
         return w / (settings.epsilon() + _norms(w, self.axis))
 
-    def get_config(self):
-        return {"axis": self.axis}
+    get_config = config_from(__init__)
 
 
 @registry.register("min_max_norm", "minmaxnorm")
@@ -84,8 +83,7 @@ class MinMaxNorm(Constraint):
         wanted = self.rate * ops.clip(norms, self.min_value, self.max_value) + (1.0 - self.rate) * norms
         return w * (wanted / (settings.epsilon() + norms))
 
-    def get_config(self):
-        return {"min_value": self.min_value, "max_value": self.max_value, "rate": self.rate, "axis": self.axis}
+    get_config = config_from(__init__)
 
 
 get, deserialize = registry.get, registry.deserialize

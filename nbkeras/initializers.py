@@ -1,8 +1,8 @@
-"""Initializers: what a weight holds before training. Host work, done once when a layer is built.
+"""Initializers: the values of weights before training, computed on the host once, when a layer is built.
 
 An initializer is called with `(shape, dtype=None)` and returns a NumPy array; any function of that signature will do.
-A random initializer gives the same values on every call (as Keras 3 does), for an integer seed and for none; with a
-`random.SeedGenerator` as seed each call gives new ones.
+A random initializer returns the same values on every call (as in Keras 3), with an integer seed and without a seed; with a
+`random.SeedGenerator` as seed each call returns new values.
 """
 
 import math
@@ -15,6 +15,7 @@ from nbkeras import config as settings
 from nbkeras.engine import behaviour
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import Registry
 from nbkeras.random import SeedGenerator
 
@@ -94,8 +95,7 @@ class Constant(Initializer):
                 f"Constant holds values of shape {value.shape}, which do not fit a weight of shape {tuple(shape)}"
             ) from error
 
-    def get_config(self):
-        return {"value": np.asarray(self.value).tolist()}
+    get_config = config_from(__init__)
 
 
 @registry.register("identity", "IdentityInitializer")
@@ -110,8 +110,7 @@ class Identity(Initializer):
             raise ValueError(f"Identity makes matrices only; expected a shape of 2 axes, received {tuple(shape)}")
         return self.gain * np.eye(*shape, dtype=_dtype(dtype))
 
-    def get_config(self):
-        return {"gain": self.gain}
+    get_config = config_from(__init__)
 
 
 _WINDOWS = {  # the cosine series of window functions: w[n] = sum over k of (-1)**k * a[k] * cos(2 * pi * k * n / period)
@@ -164,15 +163,11 @@ class STFT(Initializer):
             raise ValueError(f"the window must have the kernel's length, shape ({length},), received {window.shape}")
         return window
 
-    def get_config(self):
-        window = (
-            self.window if self.window is None or isinstance(self.window, str) else np.asarray(self.window).tolist()
-        )
-        return {"side": self.side, "window": window, "scaling": self.scaling, "periodic": self.periodic}
+    get_config = config_from(__init__)
 
 
 class RandomInitializer(Initializer):
-    """What random initializers share: the seed, an integer, a SeedGenerator, or None for one from the global seed."""
+    """Base of random initializers. seed: an integer, a SeedGenerator, or None for a seed drawn from the global one."""
 
     _calls = 0  # of `generator`, where each call draws anew
 
@@ -194,15 +189,19 @@ class RandomInitializer(Initializer):
         self._calls += 1
         return np.random.default_rng([seed, self._calls - 1] if self._calls > 1 else seed)
 
-    def get_config(self):
+    @property
+    def _seed_config(self) -> Any:
         seed = self._given_seed
         if isinstance(seed, SeedGenerator):
-            return {"seed": {"class_name": "SeedGenerator", "config": seed.get_config()}}
-        return {"seed": seed}
+            return {"class_name": "SeedGenerator", "config": seed.get_config()}
+        return seed
+
+    def get_config(self):
+        return {"seed": self._seed_config}
 
 
 def _truncated_normal(generator: np.random.Generator, shape, dtype: np.dtype) -> Array:
-    """Standard normal numbers, those beyond 2 drawn again."""
+    """Standard normal numbers; those beyond 2 are drawn again."""
     values = generator.standard_normal(shape, dtype)  # type: ignore[arg-type]
     flat = values.reshape(-1)
     outside = np.flatnonzero(np.abs(flat) > 2)
@@ -224,13 +223,12 @@ class RandomNormal(RandomInitializer):
         dtype = _float_dtype(self, dtype)
         return _scaled(self.generator().standard_normal(shape, dtype), self.stddev, self.mean)
 
-    def get_config(self):
-        return {"mean": self.mean, "stddev": self.stddev, **super().get_config()}
+    get_config = config_from(__init__, seed="_seed_config")
 
 
 @registry.register("truncated_normal")
 class TruncatedNormal(RandomInitializer):
-    """Normal numbers, those more than two standard deviations from the mean drawn again."""
+    """Normal numbers; those more than two standard deviations from the mean are drawn again."""
 
     def __init__(self, mean=0.0, stddev=0.05, seed=None):
         self.mean, self.stddev = _number(self, "mean", mean), _number(self, "stddev", stddev)
@@ -240,8 +238,7 @@ class TruncatedNormal(RandomInitializer):
         values = _truncated_normal(self.generator(), shape, _float_dtype(self, dtype))
         return _scaled(values, self.stddev, self.mean)
 
-    def get_config(self):
-        return {"mean": self.mean, "stddev": self.stddev, **super().get_config()}
+    get_config = config_from(__init__, seed="_seed_config")
 
 
 @registry.register("random_uniform", "uniform")
@@ -256,8 +253,7 @@ class RandomUniform(RandomInitializer):
         values = self.generator().random(shape, _float_dtype(self, dtype))
         return _scaled(values, self.maxval - self.minval, self.minval)
 
-    def get_config(self):
-        return {"minval": self.minval, "maxval": self.maxval, **super().get_config()}
+    get_config = config_from(__init__, seed="_seed_config")
 
 
 def _number(initializer: Initializer, what: str, value: Any) -> Any:
@@ -267,7 +263,7 @@ def _number(initializer: Initializer, what: str, value: Any) -> Any:
 
 
 def _scaled(values: Array, factor: float, offset: float) -> Array:
-    """values * factor + offset, in the values' own memory."""
+    """values * factor + offset, computed in place."""
     values *= values.dtype.type(factor)
     values += values.dtype.type(offset)
     return values
@@ -276,8 +272,8 @@ def _scaled(values: Array, factor: float, offset: float) -> Array:
 def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
     """Numbers of input and output units of a weight.
 
-    Of a matrix its two sizes, of a convolution kernel (..., in, out) those times the receptive field; or the products of
-    the axes named.
+    A matrix has its two sizes, a convolution kernel (..., in, out) these times the receptive field. With input_axes and
+    output_axes: the products of the sizes of these axes.
     """
     shape = tuple(shape)
     if input_axes is not None and output_axes is not None:
@@ -330,28 +326,18 @@ class VarianceScaling(RandomInitializer):
             return _scaled(_truncated_normal(generator, shape, dtype), stddev / _TRUNCATED_STDDEV, 0.0)
         return _scaled(generator.standard_normal(shape, dtype), stddev, 0.0)
 
-    def get_config(self):
-        return {
-            "scale": self.scale,
-            "mode": self.mode,
-            "distribution": self.distribution,
-            **super().get_config(),
-            "input_axes": self.input_axes,
-            "output_axes": self.output_axes,
-        }
+    get_config = config_from(__init__, seed="_seed_config")
 
 
 class _Named(VarianceScaling):
-    """A VarianceScaling whose scale, mode and distribution are in its name."""
+    """A VarianceScaling with fixed scale, mode and distribution."""
 
     arguments: tuple[float, str, str]
 
     def __init__(self, seed=None, input_axes=None, output_axes=None):
         super().__init__(*self.arguments, seed, input_axes, output_axes)
 
-    def get_config(self):
-        own = super().get_config()
-        return {key: own[key] for key in ("seed", "input_axes", "output_axes")}
+    get_config = config_from(__init__, leave_out="scale mode distribution")
 
 
 @registry.register("lecun_uniform")
@@ -400,7 +386,7 @@ class HeNormal(_Named):
 class Orthogonal(RandomInitializer):
     """`gain` times a random matrix with orthonormal rows or columns, whichever are fewer (Saxe et al., 2014).
 
-    All axes but the last are taken together as rows.
+    All axes except the last are merged into rows.
     """
 
     def __init__(self, gain=1.0, seed=None):
@@ -416,8 +402,7 @@ class Orthogonal(RandomInitializer):
         q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # makes the distribution uniform over all such matrices
         return np.ascontiguousarray(self.gain * (q.T if rows < columns else q), dtype).reshape(shape)
 
-    def get_config(self):
-        return {"gain": self.gain, **super().get_config()}
+    get_config = config_from(__init__, seed="_seed_config")
 
 
 get, deserialize = registry.get, registry.deserialize

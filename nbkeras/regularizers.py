@@ -12,6 +12,7 @@ from nbkeras import config as settings
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.observed import Observed
+from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import Registry
 
 
@@ -65,8 +66,7 @@ class L1L2(Regularizer):
             return self.l1 * ops.sum(ops.abs(x)) + self.l2 * ops.sum(ops.square(x))
         return self.l1 * ops.sum(ops.abs(x)) if self.l1 else self.l2 * ops.sum(ops.square(x))
 
-    def get_config(self):
-        return {"l1": self.l1, "l2": self.l2}
+    get_config = config_from(__init__)
 
 
 @registry.register
@@ -79,8 +79,7 @@ class L1(Regularizer):
     def __call__(self, x):
         return self.l1 * ops.sum(ops.abs(x))
 
-    def get_config(self):
-        return {"l1": self.l1}
+    get_config = config_from(__init__)
 
 
 @registry.register
@@ -93,8 +92,7 @@ class L2(Regularizer):
     def __call__(self, x):
         return self.l2 * ops.sum(ops.square(x))
 
-    def get_config(self):
-        return {"l2": self.l2}
+    get_config = config_from(__init__)
 
 
 @registry.register("orthogonal_regularizer")
@@ -119,8 +117,7 @@ class OrthogonalRegularizer(Regularizer):
         pairs = max(1, size * (size - 1) / 2)  # of one vector the sum is 0
         return (0.5 * self.factor / pairs) * ops.sum(ops.abs(products))
 
-    def get_config(self):
-        return {"factor": self.factor, "mode": self.mode}
+    get_config = config_from(__init__)
 
 
 @registry.register
@@ -142,7 +139,7 @@ def l1_l2(l1=0.01, l2=0.01) -> L1L2:
 
 
 orthogonal_regularizer = OrthogonalRegularizer
-_MAKERS = (l1, l2, l1_l2)  # functions that return a regularizer, unlike a user's function that is one
+_MAKERS = (l1, l2, l1_l2)  # functions that return a regularizer; a user's function is a regularizer itself
 
 
 get, deserialize = registry.get, registry.deserialize

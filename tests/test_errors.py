@@ -191,7 +191,7 @@ MISTAKES = [
     ),
     (lambda: ops.batch_normalization_training(X, 0, X[0], 1), TypeError, "statistics are Variables, received 0"),
     # building
-    (lambda: L.Dense(0), ValueError, r"positive integer for units, received 0"),
+    (lambda: L.Dense(0), ValueError, r"units must be a positive integer, received 0"),
     (
         lambda: L.Dense(2, inpuit_shape=(784,)),
         TypeError,

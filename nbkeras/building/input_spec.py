@@ -1,4 +1,4 @@
-"""Floor 2: InputSpec, what a layer expects of an input."""
+"""Floor 2: InputSpec, the dtype, rank and sizes that a layer expects of an input."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from nbkeras.engine import structures
 
 
 class InputSpec(NamedTuple):
-    """What a layer expects of an input: dtype, shape, rank, ranks between two, sizes of some axes; None: anything.
+    """The dtype, shape, rank, range of ranks and sizes of axes that a layer expects of an input; None: any.
 
-    allow_last_axis_squeeze: a last axis of 1 may be there or not. name: the key of the input where inputs come as a dict.
+    allow_last_axis_squeeze: a last axis of size 1 may be missing or added. name: the key of the input in a dict of inputs.
     optional: None may be passed.
     """
 
@@ -26,30 +26,45 @@ class InputSpec(NamedTuple):
 
 
 def mismatch(spec: InputSpec | None, each: Any) -> str:
-    """What a spec wants that an input lacks, or ''."""
+    """The first thing that a spec asks of an input and that the input does not have, in words; or ''."""
     if spec is None or (each is None and spec.optional):
         return ""
     if not hasattr(each, "shape"):
         return "a tensor"
     shape = structures.shape_of(each)
-    if spec.ndim is not None and len(shape) != spec.ndim and not spec.allow_last_axis_squeeze:
+    other_dtype = spec.dtype is not None and each.dtype != spec.dtype
+    return (
+        _wrong_rank(spec, len(shape))
+        or (f"dtype {spec.dtype}" if other_dtype else "")
+        or _wrong_axis(spec, shape)
+        or _wrong_shape(spec, shape)
+    )
+
+
+def _wrong_rank(spec: InputSpec, rank: int) -> str:
+    if spec.ndim is not None and rank != spec.ndim and not spec.allow_last_axis_squeeze:
         return f"ndim={spec.ndim}"
-    if spec.max_ndim is not None and len(shape) > spec.max_ndim:
+    if spec.max_ndim is not None and rank > spec.max_ndim:
         return f"max_ndim={spec.max_ndim}"
-    if spec.min_ndim is not None and len(shape) < spec.min_ndim:
+    if spec.min_ndim is not None and rank < spec.min_ndim:
         return f"min_ndim={spec.min_ndim}"
-    if spec.dtype is not None and each.dtype != spec.dtype:
-        return f"dtype {spec.dtype}"
+    return ""
+
+
+def _wrong_axis(spec: InputSpec, shape: tuple) -> str:
     for axis, size in (spec.axes or {}).items():
         if size is not None and (axis >= len(shape) or shape[axis] not in (size, None)):
             return f"axis {axis} of the input to have size {size}"
-    if spec.shape is not None:
-        wanted = tuple(spec.shape)
-        if spec.allow_last_axis_squeeze:
-            shape, wanted = (s[:-1] if s and s[-1] == 1 else s for s in (shape, wanted))
-        agree = len(shape) == len(wanted) and all(
-            a is None or b is None or a == b for a, b in zip(shape, wanted, strict=True)
-        )
-        if not agree:
-            return f"shape {tuple(spec.shape)}"
     return ""
+
+
+def _wrong_shape(spec: InputSpec, shape: tuple) -> str:
+    if spec.shape is None:
+        return ""
+    wanted = tuple(spec.shape)
+    if spec.allow_last_axis_squeeze:
+        shape, wanted = (s[:-1] if s and s[-1] == 1 else s for s in (shape, wanted))
+    fits = len(shape) == len(wanted) and all(
+        None in pair or pair[0] == pair[1] for pair in zip(shape, wanted, strict=True)
+    )
+    return "" if fits else f"shape {tuple(spec.shape)}"

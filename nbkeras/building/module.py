@@ -13,6 +13,7 @@ from nbkeras.engine import dlpack, load_budget, structures, tensor
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.metrics.metric import Mean, Metric
+from nbkeras.random import SeedGenerator
 
 _ADDED = "_added_metric_"  # prefix of the attributes that add_metric sets
 _LAYER = 4096  # approximate size in bytes of a layer without weights
@@ -74,6 +75,12 @@ class Module(Observed):
         variable = Variable(np.full(shape, value, dtype or self.dtype), name=name, trainable=False)
         self._states.append(variable)
         return variable
+
+    def add_seed_generator(self, seed=None) -> SeedGenerator:
+        """A source of seeds for the random ops of the layer's `call`; its state is one of the layer's."""
+        generator = SeedGenerator(seed)
+        self._states.append(generator.state)
+        return generator
 
     def _take_room(self, shape: tuple[int, ...], dtype: Any) -> None:
         size = math.prod(shape) * np.dtype(dtype).itemsize

@@ -8,7 +8,9 @@ import numpy as np
 
 from nbkeras.engine.registry import of_kind, registry_of
 
-_KINDS = ("activation", "constraint", "initializer", "regularizer")  # the last word of an option's name is its kind
+_KINDS = {each: each for each in ("activation", "constraint", "initializer", "layer", "regularizer")} | {
+    "cell": "layer"
+}
 
 
 def config_from(init: Callable, leave_out: str = "", **attributes: str) -> Callable[[Any], dict[str, Any]]:
@@ -21,7 +23,7 @@ def config_from(init: Callable, leave_out: str = "", **attributes: str) -> Calla
     An option is read from the attribute of its name, or from the one that is named for it here. An option that an extended
     class has too is left to that class. leave_out: options, inherited ones too, that the configuration does not have.
     """
-    return _Config(_options(init), leave_out.split(), attributes)  # type: ignore[return-value]
+    return _Config(options_of(init), leave_out.split(), attributes)  # type: ignore[return-value]
 
 
 class _Config:
@@ -32,7 +34,7 @@ class _Config:
 
     def __set_name__(self, owner: type, name: str) -> None:
         inits = [vars(cls)["__init__"] for cls in owner.__mro__[1:-1] if "__init__" in vars(cls)]
-        passed = {option for init in inits for option in _options(init)} - self.attributes.keys()
+        passed = {option for init in inits for option in options_of(init)} - self.attributes.keys()
         own = {option: self.attributes.get(option, option) for option in self.options if option not in passed}
         setattr(owner, name, _get_config(owner, own, self.leave_out))
 
@@ -43,6 +45,8 @@ def _get_config(owner: type, options: dict[str, str], leave_out: Iterable[str]) 
     def get_config(self):
         config = super(owner, self).get_config()
         for option, attribute in options.items():
+            if attribute != option:
+                config.pop(option, None)
             if option not in config and option not in leave_out:
                 config[option] = written(option, getattr(self, attribute))
         return {option: value for option, value in config.items() if option not in leave_out}
@@ -51,19 +55,19 @@ def _get_config(owner: type, options: dict[str, str], leave_out: Iterable[str]) 
     return get_config
 
 
-def _options(init: Callable) -> list[str]:
-    """The names of the parameters, without `self`, *args and **kwargs."""
+def options_of(init: Callable) -> list[str]:
+    """The names of the parameters of an `__init__`, without `self`, *args and **kwargs."""
     kinds = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
     return [each.name for each in inspect.signature(init).parameters.values() if each.kind not in kinds][1:]
 
 
 def written(option: str, value: Any) -> Any:
     """The value of an option in a configuration: plain values and lists, and the configurations of objects."""
-    kind = option.rpartition("_")[2]
-    if kind in _KINDS:
+    if isinstance(value, list | tuple):
+        return [written(option.removesuffix("s"), each) for each in value]
+    kind = _KINDS.get(option.rpartition("_")[2])  # the last word of an option's name says its kind
+    if kind is not None:
         return of_kind(kind).serialize(value)
     if hasattr(value, "get_config"):
         return (registry_of(type(value)) or of_kind("layer")).serialize(value)
-    if isinstance(value, list | tuple):
-        return [written("", each) for each in value]
-    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+    return np.asarray(value).tolist() if hasattr(value, "__array__") else value

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from nbkeras import activations, constraints, initializers, ops, regularizers
 from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.engine.options import config_from
+from nbkeras.layers.weight_options import add_option_weight
 
 
 class _Elementwise(Layer):
@@ -31,9 +33,7 @@ class ReLU(_Elementwise):
     def call(self, inputs):
         return ops.relu(inputs, self.negative_slope, self.max_value, self.threshold)
 
-    def get_config(self):
-        own = {"max_value": self.max_value, "negative_slope": self.negative_slope, "threshold": self.threshold}
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)
 
 
 class LeakyReLU(_Elementwise):
@@ -48,8 +48,7 @@ class LeakyReLU(_Elementwise):
     def call(self, inputs):
         return ops.leaky_relu(inputs, self.negative_slope)
 
-    def get_config(self):
-        return {**super().get_config(), "negative_slope": self.negative_slope}
+    get_config = config_from(__init__)
 
 
 class ELU(_Elementwise):
@@ -62,8 +61,7 @@ class ELU(_Elementwise):
     def call(self, inputs):
         return ops.elu(inputs, self.alpha)
 
-    def get_config(self):
-        return {**super().get_config(), "alpha": self.alpha}
+    get_config = config_from(__init__)
 
 
 class ThresholdedReLU(_Elementwise):
@@ -78,8 +76,7 @@ class ThresholdedReLU(_Elementwise):
     def call(self, inputs):
         return ops.threshold(inputs, self.theta, 0.0)
 
-    def get_config(self):
-        return {**super().get_config(), "theta": self.theta}
+    get_config = config_from(__init__)
 
 
 class Softmax(_Elementwise):
@@ -105,8 +102,7 @@ class Softmax(_Elementwise):
             outputs = ops.exp(ops.subtract(inputs, ops.logsumexp(inputs, self.axis, keepdims=True)))
         return outputs if mask is None else ops.where(mask, outputs, 0.0)
 
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis if isinstance(self.axis, int) else list(self.axis)}
+    get_config = config_from(__init__)
 
 
 class PReLU(_Elementwise):
@@ -134,13 +130,7 @@ class PReLU(_Elementwise):
                     f"PReLU {self.name!r} shares axis {axis}, but its input has shape {tuple(input_shape)}"
                 )
             shape[axis - 1] = 1
-        self.alpha = self.add_weight(
-            tuple(shape),
-            self.alpha_initializer,
-            regularizer=self.alpha_regularizer,
-            constraint=self.alpha_constraint,
-            name="alpha",
-        )
+        self.alpha = add_option_weight(self, tuple(shape), "alpha")
         fixed = {axis: size for axis, size in enumerate(input_shape) if axis and axis not in (self.shared_axes or [])}
         self.input_spec = InputSpec(ndim=len(input_shape), axes=fixed)
         self.built = True
@@ -148,14 +138,7 @@ class PReLU(_Elementwise):
     def call(self, inputs):
         return ops.subtract(ops.relu(inputs), ops.multiply(self.alpha, ops.relu(ops.negative(inputs))))
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "alpha_initializer": initializers.serialize(self.alpha_initializer),
-            "alpha_regularizer": regularizers.serialize(self.alpha_regularizer),
-            "alpha_constraint": constraints.serialize(self.alpha_constraint),
-            "shared_axes": self.shared_axes,
-        }
+    get_config = config_from(__init__)
 
 
 for _layer in (ReLU, LeakyReLU, ELU, Softmax, PReLU):  # files name them where a layer was given as an activation

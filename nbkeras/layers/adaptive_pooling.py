@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from nbkeras import ops
+from nbkeras.engine.options import config_from
 from nbkeras.layers.spatial import Spatial
 from nbkeras.ops.window import sizes_of
 
@@ -16,8 +17,7 @@ class _AdaptivePooling(Spatial):
         self.lengths(input_shape)  # for its error
         return self.with_lengths(input_shape, self.output_size)
 
-    def get_config(self):
-        return {**super().get_config(), "output_size": list(self.output_size)}
+    get_config = config_from(__init__)
 
 
 class _AdaptiveMaxPooling(_AdaptivePooling):

@@ -6,15 +6,16 @@ import math
 
 from nbkeras import ops, random
 from nbkeras.building.layer import Layer
+from nbkeras.engine.options import config_from
 from nbkeras.ops import attention
 
 
 class Attention(Layer):
-    """softmax(scores of query and key) . value, of [query, value] or [query, value, key]; the key is the value by default.
+    """softmax(scores of query and key) @ value for inputs [query, value] or [query, value, key]; key defaults to value.
 
-    Shapes: (..., t, n), (..., s, m), (..., s, n) -> (..., t, m), and the weights (..., t, s) with return_attention_scores.
-    score_mode 'dot': query . key; 'concat': a learned weight times the sum of tanh(query + key).
-    use_scale: a learned factor. A mask of the value leaves keys out; one of the query sets outputs to 0. dropout: of weights.
+    Shapes: (..., t, n), (..., s, m), (..., s, n) -> (..., t, m); with return_attention_scores also the weights (..., t, s).
+    score_mode 'dot': query @ key; 'concat': a learned weight times the sum of tanh(query + key).
+    use_scale: a learned factor. A mask of the value excludes keys; a mask of the query sets outputs to 0. dropout: of weights.
     """
 
     supports_masking = True
@@ -26,8 +27,7 @@ class Attention(Layer):
         self.use_scale, self.score_mode, self.dropout, self.seed = bool(use_scale), score_mode, dropout, seed
         self.scale = self.concat_score_weight = None
         if dropout > 0:
-            self.seed_generator = random.SeedGenerator(seed)
-            self._states.append(self.seed_generator.state)
+            self.seed_generator = self.add_seed_generator(seed)
 
     def build(self, input_shape):
         self._check(input_shape)
@@ -55,7 +55,7 @@ class Attention(Layer):
         return ops.multiply(ops.sum(ops.tanh(scaled), axis=-1), self.concat_score_weight)
 
     def call(self, inputs, mask=None, training=None, return_attention_scores=False, use_causal_mask=False):
-        lead = inputs[0].shape[:-2]  # each of these is attended in alone
+        lead = inputs[0].shape[:-2]  # attention runs over each of these independently
         query, value, key = (_rows(each, 2) for each in (*inputs, inputs[1])[:3])
         query_mask, value_mask = (None if each is None else _rows(each, 1) for each in (mask or (None, None))[:2])
         scores = ops.expand_dims(self._scores(query, key), 1)
@@ -70,16 +70,14 @@ class Attention(Layer):
         return (outputs, weights) if return_attention_scores else outputs
 
     def compute_mask(self, inputs, mask=None):
-        """The query's."""
+        """The mask of the query."""
         return None if mask is None else mask[0]
 
-    def get_config(self):
-        own = {"use_scale": self.use_scale, "score_mode": self.score_mode, "dropout": self.dropout, "seed": self.seed}
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)
 
 
 def _rows(tensor, last: int):
-    """A tensor with its last axes kept and all before them as one."""
+    """The tensor with all axes before the last `last` axes merged into one."""
     return ops.reshape(tensor, (math.prod(tensor.shape[:-last]), *tensor.shape[-last:]))
 
 
@@ -99,7 +97,4 @@ class AdditiveAttention(Attention):
         total = ops.tanh(ops.add(ops.expand_dims(query, 2), ops.expand_dims(key, 1)))
         return ops.sum(total if self.scale is None else ops.multiply(total, self.scale), axis=-1)
 
-    def get_config(self):
-        values = super().get_config()
-        del values["score_mode"]
-        return values
+    get_config = config_from(__init__, leave_out="score_mode")

@@ -1,6 +1,6 @@
-"""Images changed at random in training, each in its own way, in the layer's dtype: moved, turned, zoomed, cropped, erased.
+"""Layers that change each image at random in training: they move, rotate, zoom, shear, crop, flip or erase it.
 
-Called by themselves these layers are in training, as in Keras. Bounding boxes and labels are not changed along.
+A direct call runs in training mode, as in Keras. Bounding boxes and labels are not transformed.
 """
 
 from __future__ import annotations
@@ -11,36 +11,36 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops, random
-from nbkeras.layers.images import Images, check_size, middle
+from nbkeras.engine.options import config_from
+from nbkeras.layers.images import Images, middle
+from nbkeras.ops.window import size_of
 
 _FILL_MODES = ("reflect", "wrap", "constant", "nearest")
 
 
 class RandomImages(Images, registered=False):
-    """What these layers share: `change` in training, images as floats otherwise; `draw` gives a number for each image."""
+    """Base of the random layers: `change` in training, only a cast otherwise; `draw` makes one random number per image."""
 
     trains_by_default = True
 
     def __init__(self, seed=None, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
         self.seed = seed
-        self.seed_generator = random.SeedGenerator(seed)
-        self._states.append(self.seed_generator.state)
+        self.seed_generator = self.add_seed_generator(seed)
 
     def draw(self, images, low: float, high: float):
-        """Uniform numbers (batch, 1, 1, 1)."""
+        """Uniform random numbers, one per image: shape (batch, 1, 1, 1)."""
         return random.uniform((images.shape[0], 1, 1, 1), low, high, self.dtype, self.seed_generator)
 
     def call(self, inputs, training=None):
         images = ops.cast(inputs, self.dtype)
         return self.changed(images) if training else images
 
-    def get_config(self):
-        return {**super().get_config(), "seed": self.seed}
+    get_config = config_from(__init__)
 
 
 def bounds(layer: Any, name: str, factor: Any, low: float = -1.0, high: float = 1.0) -> tuple[float, float]:
-    """A factor as a pair, a number f as (-f, f), no lower than `low`; ValueError for one outside of low to high."""
+    """A factor as a pair; a number f becomes (max(-f, low), f). ValueError for a factor outside low to high."""
     pair = sorted(factor) if isinstance(factor, list | tuple) else [factor, factor]
     if len(pair) != 2 or not all(isinstance(f, int | float) for f in pair) or pair[0] > high or pair[1] < low:
         raise ValueError(
@@ -52,7 +52,7 @@ def bounds(layer: Any, name: str, factor: Any, low: float = -1.0, high: float = 
 
 
 class RandomFlip(RandomImages):
-    """Half of the images mirrored: mode 'horizontal', 'vertical', or 'horizontal_and_vertical', both ways at once."""
+    """Mirrors each image with probability 1/2; mode: 'horizontal', 'vertical' or 'horizontal_and_vertical' (both at once)."""
 
     def __init__(self, mode="horizontal_and_vertical", seed=None, data_format=None, **kwargs):
         super().__init__(seed, data_format, **kwargs)
@@ -66,18 +66,18 @@ class RandomFlip(RandomImages):
         axes = [axis for axis, name in ((1, "vertical"), (2, "horizontal")) if name in self.mode]
         return ops.where(ops.less_equal(self.draw(images, 0.0, 1.0), 0.5), ops.flip(images, axes), images)
 
-    def get_config(self):
-        return {**super().get_config(), "mode": self.mode}
+    get_config = config_from(__init__)
 
 
 class RandomCrop(RandomImages):
-    """A part (height, width) of the images, the same of all in a batch; of images that are not larger, and in inference, the
-    middle.
+    """Crops images to (height, width) at a random position, the same for all images of a batch.
+
+    Images that are not larger, and all images in inference, are cropped at the centre.
     """
 
     def __init__(self, height, width, seed=None, data_format=None, **kwargs):
         super().__init__(seed, data_format, **kwargs)
-        self.height, self.width = check_size(self, height, width)
+        self.height, self.width = size_of("RandomCrop", "height", height), size_of("RandomCrop", "width", width)
 
     def change(self, images, training=True):
         if not training or images.shape[1] <= self.height or images.shape[2] <= self.width:
@@ -90,12 +90,11 @@ class RandomCrop(RandomImages):
     def call(self, inputs, training=None):
         return self.changed(ops.cast(inputs, self.dtype), training=training)
 
-    def get_config(self):
-        return {**super().get_config(), "height": self.height, "width": self.width}
+    get_config = config_from(__init__)
 
 
 class _Moved(RandomImages):
-    """Layers that move pixels: how images are filled where nothing comes from, and how places between pixels are read."""
+    """Base of layers that move pixels. fill_mode: the values outside the image; interpolation: the values between pixels."""
 
     def __init__(
         self, fill_mode="reflect", interpolation="bilinear", seed=None, fill_value=0.0, data_format=None, **kwargs
@@ -119,17 +118,11 @@ class _Moved(RandomImages):
         options = (self.interpolation, self.fill_mode, self.fill_value, "channels_last")
         return ops.image.affine_transform(images, ops.concatenate(columns, axis=1), *options)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "fill_mode": self.fill_mode,
-            "interpolation": self.interpolation,
-            "fill_value": self.fill_value,
-        }
+    get_config = config_from(__init__)
 
 
 class RandomTranslation(_Moved):
-    """Images moved down and to the right by parts of their size, height_factor and width_factor: f for -f to f, or two."""
+    """Moves images down and right by fractions of their size; each factor is f, for a range of -f to f, or a pair."""
 
     def __init__(self, height_factor, width_factor, fill_mode="reflect", interpolation="bilinear", **kwargs):
         super().__init__(fill_mode, interpolation, **kwargs)
@@ -142,12 +135,11 @@ class RandomTranslation(_Moved):
         right = ops.multiply(self.draw(images, *self._right), float(images.shape[2]))
         return self.move(images, 1.0, 0.0, ops.negative(right), 0.0, 1.0, ops.negative(down))
 
-    def get_config(self):
-        return {**super().get_config(), "height_factor": self.height_factor, "width_factor": self.width_factor}
+    get_config = config_from(__init__)
 
 
 class RandomRotation(_Moved):
-    """Images turned about their middle by parts of a full turn, counter-clockwise: factor f for -f to f, or two numbers."""
+    """Rotates images about their centre, counter-clockwise, by a fraction of a full turn: f, for -f to f, or a pair."""
 
     def __init__(self, factor, fill_mode="reflect", interpolation="bilinear", **kwargs):
         super().__init__(fill_mode, interpolation, **kwargs)
@@ -161,12 +153,11 @@ class RandomRotation(_Moved):
         down = y - ops.multiply(sine, x) - ops.multiply(cosine, y)
         return self.move(images, cosine, ops.negative(sine), across, sine, cosine, down)
 
-    def get_config(self):
-        return {**super().get_config(), "factor": list(self.factor)}
+    get_config = config_from(__init__)
 
 
 class RandomZoom(_Moved):
-    """Images seen from nearer (factors below 0) or farther (above), by parts; width_factor None: as the height."""
+    """Zooms in (factors below 0) or out (above 0); width_factor None: the same zoom as the height, so that the ratio is kept."""
 
     def __init__(self, height_factor, width_factor=None, fill_mode="reflect", interpolation="bilinear", **kwargs):
         super().__init__(fill_mode, interpolation, **kwargs)
@@ -182,12 +173,11 @@ class RandomZoom(_Moved):
         across, down = ((images.shape[axis] - 1) / 2 * (1.0 - zoom) for axis, zoom in ((2, columns), (1, rows)))
         return self.move(images, columns, 0.0, across, 0.0, rows, down)
 
-    def get_config(self):
-        return {**super().get_config(), "height_factor": self.height_factor, "width_factor": self.width_factor}
+    get_config = config_from(__init__)
 
 
 class RandomShear(_Moved):
-    """Rows moved along by x_factor, and columns by y_factor, times their place: f from 0 to f, or two numbers, either way."""
+    """Shears rows by x_factor and columns by y_factor, in a random direction; each factor is f, for 0 to f, or a pair."""
 
     def __init__(self, x_factor=0.0, y_factor=0.0, interpolation="bilinear", fill_mode="reflect", **kwargs):
         super().__init__(fill_mode, interpolation, **kwargs)
@@ -200,14 +190,13 @@ class RandomShear(_Moved):
         down, across = (ops.multiply(self.draw(images, *limits), way) for limits in (self._down, self._across))
         return self.move(images, 1.0, across, 0.0, down, 1.0, 0.0)
 
-    def get_config(self):
-        return {**super().get_config(), "x_factor": self.x_factor, "y_factor": self.y_factor}
+    get_config = config_from(__init__)
 
 
 class RandomErasing(RandomImages):
-    """A rectangle of each image filled, with a probability from factor, its sides square roots of parts from scale.
+    """Fills a rectangle of each image, with a probability drawn from factor; each side is the square root of a number from scale.
 
-    fill_value: a number, one for each of three channels, or None for noise; within value_range. Zhong et al., 2017.
+    fill_value: a number, one number per channel, or None for noise; clipped to value_range. Zhong et al., 2017.
     """
 
     def __init__(
@@ -243,11 +232,4 @@ class RandomErasing(RandomImages):
             filled = ops.add(ops.zeros_like(images), np.asarray(self.fill_value, self.dtype))
         return ops.where(ops.logical_and(inside, chosen), ops.clip(filled, *self.value_range), images)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "factor": list(self.factor),
-            "scale": list(self.scale),
-            "fill_value": self.fill_value,
-            "value_range": list(self.value_range),
-        }
+    get_config = config_from(__init__)

@@ -1,4 +1,4 @@
-"""Category numbers as indicators: CategoryEncoding, and the output modes that layers of categories share."""
+"""CategoryEncoding, and the output modes that the layers for categories share."""
 
 from __future__ import annotations
 
@@ -6,13 +6,15 @@ from typing import Any
 
 from nbkeras import ops
 from nbkeras.building.layer import Layer
+from nbkeras.engine.options import config_from
 from nbkeras.ops import hashing
+from nbkeras.ops.window import size_of
 
 MODES = ("int", "one_hot", "multi_hot", "count")
 
 
 def check_mode(layer: Layer, output_mode: Any, modes: tuple[str, ...], sparse: bool = False) -> str:
-    """An output mode of a layer; ValueError for others and for sparse=True."""
+    """The checked output mode; ValueError for an unknown mode and for sparse=True."""
     mode = "multi_hot" if output_mode == "binary" else output_mode
     if mode not in modes:
         raise ValueError(f"{type(layer).__name__}'s output_mode must be one of {modes}, received {output_mode!r}")
@@ -22,10 +24,10 @@ def check_mode(layer: Layer, output_mode: Any, modes: tuple[str, ...], sparse: b
 
 
 def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
-    """Category numbers as they are, or as indicators of `depth` categories along a new last axis.
+    """Encode category numbers by an output mode: unchanged, or as indicators of `depth` categories along a new last axis.
 
-    'one_hot': (..., n) or (..., 1) -> (..., depth) of each; 'multi_hot' and 'count': of all along the second axis (the first of
-    a vector): 1 for those there, or how often, each by its weight.
+    'one_hot': (..., n) -> (..., n, depth), (..., 1) -> (..., depth). 'multi_hot' and 'count' join the categories along the second
+    axis (of a vector the first): 1 for each that occurs, or its number of occurrences, weighted by count_weights.
     """
     if mode == "int":
         return ops.cast(numbers, "int32" if dtype.startswith("float") else dtype)
@@ -44,7 +46,7 @@ def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
 
 
 class TextInputs(Layer, registered=False):
-    """What layers share that take texts: arrays or lists of str, which are no tensors, reach `call` as they are."""
+    """Base of layers that take texts: `call` gets arrays or lists of str unconverted, because they are not tensors."""
 
     def __call__(self, *args, **kwargs):
         given = args[0] if args else kwargs.get("inputs")
@@ -55,9 +57,9 @@ class TextInputs(Layer, registered=False):
 
 
 class CategoryEncoding(Layer):
-    """Integers below num_tokens as indicators: output_mode 'multi_hot', 'one_hot', or 'count', which takes count_weights.
+    """Encodes integers below num_tokens as indicators: output_mode 'multi_hot', 'one_hot' or 'count' (takes count_weights).
 
-    Shapes: (batch, n) -> (batch, num_tokens); 'one_hot' keeps n, if it is not 1. Numbers out of range count nothing.
+    Shapes: (batch, n) -> (batch, num_tokens); 'one_hot' keeps n unless it is 1. Numbers out of range are ignored.
     """
 
     input_dtype = "int32"
@@ -65,9 +67,7 @@ class CategoryEncoding(Layer):
     def __init__(self, num_tokens=None, output_mode="multi_hot", sparse=False, **kwargs):
         super().__init__(**kwargs)
         self.output_mode = check_mode(self, output_mode, MODES[1:], sparse)
-        if isinstance(num_tokens, bool) or not isinstance(num_tokens, int) or num_tokens < 1:
-            raise ValueError(f"CategoryEncoding needs a positive integer for num_tokens, received {num_tokens!r}")
-        self.num_tokens = num_tokens
+        self.num_tokens = size_of("CategoryEncoding", "num_tokens", num_tokens)
 
     def call(self, inputs, count_weights=None):
         if count_weights is not None and self.output_mode != "count":
@@ -76,5 +76,4 @@ class CategoryEncoding(Layer):
             )
         return encoded(inputs, self.output_mode, self.num_tokens, self.dtype, count_weights)
 
-    def get_config(self):
-        return {**super().get_config(), "num_tokens": self.num_tokens, "output_mode": self.output_mode}
+    get_config = config_from(__init__, leave_out="sparse")

@@ -1,6 +1,6 @@
-"""Colours and sharpness of images changed at random in training, each image in its own way.
+"""Layers that change colours and sharpness of each image at random in training.
 
-value_range: the least and the largest value. Called by themselves these layers are in training, as in Keras.
+value_range: the smallest and the largest value of a pixel. A direct call runs in training mode, as in Keras.
 """
 
 from __future__ import annotations
@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops, random
+from nbkeras.engine.options import config_from
 from nbkeras.layers.augmentation import RandomImages, bounds
 from nbkeras.layers.images import Images
 
 
 class RandomColors(RandomImages, registered=False):
-    """What these layers share: a factor within limits, from which a number for each image is drawn, and value_range."""
+    """Base of the colour layers: value_range, and a factor within limits from which one number per image is drawn."""
 
     limits = (0.0, 1.0)
 
@@ -27,22 +28,21 @@ class RandomColors(RandomImages, registered=False):
         self.value_range = tuple(sorted(value_range))
 
     def in_range(self, images):
-        """Values outside of value_range at its ends."""
+        """Images with their values clipped to value_range."""
         return ops.clip(images, *self.value_range)
 
     def scaled(self, images, source: tuple, target: tuple):
-        """Values of one range as those of another."""
+        """Images with their values mapped linearly from one range to another."""
         if tuple(source) == tuple(target):
             return images
         factor = (target[1] - target[0]) / (source[1] - source[0])
         return ops.add(ops.multiply(ops.subtract(images, float(source[0])), factor), float(target[0]))
 
-    def get_config(self):
-        return {**super().get_config(), "factor": list(self.factor), "value_range": list(self.value_range)}
+    get_config = config_from(__init__)
 
 
 class RandomBrightness(RandomColors):
-    """A number from factor, times the width of value_range, added; factor f (up to 1) for -f to f, or two."""
+    """Adds a number from factor times the width of value_range. factor: f up to 1, for -f to f, or a pair."""
 
     limits = (-1.0, 1.0)
 
@@ -52,7 +52,7 @@ class RandomBrightness(RandomColors):
 
 
 class RandomContrast(RandomColors):
-    """Distances from each channel's mean times 1 - lower to 1 + upper of factor; f stands for 0 to f, as in Keras."""
+    """Multiplies differences from a channel's mean by 1 - lower to 1 + upper of factor; f stands for (0, f), as in Keras."""
 
     def change(self, images):
         factor = self.draw(images, 1 - self.factor[0], 1 + self.factor[1])
@@ -61,7 +61,7 @@ class RandomContrast(RandomColors):
 
 
 class RandomColorDegeneration(RandomColors):
-    """Images of three channels blended with their gray, by a number from factor: 1 leaves no colour."""
+    """Blends RGB images with their grayscale version by a number from factor; 1 removes all colour."""
 
     def change(self, images):
         gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
@@ -69,7 +69,7 @@ class RandomColorDegeneration(RandomColors):
 
 
 class RandomInvert(RandomColors):
-    """Images upside down in value_range, with a probability from factor."""
+    """Inverts pixel values within value_range, with a probability drawn from factor."""
 
     def __init__(self, factor=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs):
         super().__init__(factor, value_range, seed, data_format, **kwargs)
@@ -81,7 +81,7 @@ class RandomInvert(RandomColors):
 
 
 class RandomSaturation(RandomColors):
-    """Saturations times f / (1 - f), f from factor: 0.5 leaves them, 0 takes them away."""
+    """Multiplies saturation by f / (1 - f), f drawn from factor: 0.5 changes nothing, 0 removes all colour."""
 
     def change(self, images):
         factor = self.draw(images, *self.factor)
@@ -92,7 +92,7 @@ class RandomSaturation(RandomColors):
 
 
 class RandomHue(RandomColors):
-    """Hues turned by half of a number from factor, one way or the other."""
+    """Shifts hues by half of a number from factor, in a random direction."""
 
     def change(self, images):
         way = ops.where(ops.greater(self.draw(images, 0.0, 1.0), 0.5), -0.5, 0.5)
@@ -108,7 +108,7 @@ class RandomHue(RandomColors):
 
 
 class RandomPosterization(RandomColors):
-    """Values of fewer bits: a whole number from factor, 1 to 8, of the 8 of value_range."""
+    """Reduces pixel values to fewer bits: a whole number from factor, 1 to 8."""
 
     limits = (1.0, 8.0)
 
@@ -121,7 +121,7 @@ class RandomPosterization(RandomColors):
 
 
 class RandomSharpness(RandomColors):
-    """Images blended with smoothed ones, by a number from factor: 0.5 leaves them, below smooths, above sharpens."""
+    """Blends images with smoothed ones by a number from factor: 0.5 changes nothing, less smooths, more sharpens."""
 
     def change(self, images):
         kernel = np.full((3, 3, images.shape[3], 1), 1 / 13, self.dtype)
@@ -132,7 +132,7 @@ class RandomSharpness(RandomColors):
 
 
 class RandomGaussianBlur(RandomColors):
-    """Images blurred, with a probability from factor, by a bell of kernel_size (odd) whose two widths come from sigma."""
+    """Blurs images, with a probability from factor, by a Gaussian of kernel_size (odd); its two widths are drawn from sigma."""
 
     def __init__(
         self, factor=1.0, kernel_size=3, sigma=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs
@@ -151,12 +151,11 @@ class RandomGaussianBlur(RandomColors):
         blurred = ops.image.gaussian_blur(images, self.kernel_size, sigma, data_format="channels_last")
         return self.in_range(ops.where(chosen, blurred, images))
 
-    def get_config(self):
-        return {**super().get_config(), "kernel_size": list(self.kernel_size), "sigma": list(self.sigma)}
+    get_config = config_from(__init__)
 
 
 class RandomColorJitter(RandomImages):
-    """RandomBrightness, RandomContrast, RandomSaturation and RandomHue one after the other: those whose factor is given."""
+    """Applies RandomBrightness, RandomContrast, RandomSaturation and RandomHue in turn, each if its factor is given."""
 
     def __init__(
         self,
@@ -194,7 +193,7 @@ class RandomColorJitter(RandomImages):
 
 
 class AutoContrast(Images):
-    """Each channel stretched over all of value_range, in training and out of it; one of a single value stays."""
+    """Stretches each channel to all of value_range, also in inference; a channel of one single value is unchanged."""
 
     def __init__(self, value_range=(0, 255), data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
@@ -210,12 +209,11 @@ class AutoContrast(Images):
     def call(self, inputs):
         return self.changed(ops.cast(inputs, self.dtype))
 
-    def get_config(self):
-        return {**super().get_config(), "value_range": list(self.value_range)}
+    get_config = config_from(__init__)
 
 
 class RandomGrayscale(RandomImages):
-    """Images of three channels made gray, with probability factor."""
+    """Converts RGB images to gray, with probability factor."""
 
     def __init__(self, factor=0.5, data_format=None, seed=None, **kwargs):
         super().__init__(seed, data_format, **kwargs)
@@ -227,12 +225,11 @@ class RandomGrayscale(RandomImages):
         gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
         return ops.where(ops.less(self.draw(images, 0.0, 1.0), self.factor), gray, images)
 
-    def get_config(self):
-        return {**super().get_config(), "factor": self.factor}
+    get_config = config_from(__init__)
 
 
 class Solarization(RandomImages):
-    """A number added, then all values from a threshold on upside down; both drawn as parts of 255: f for 0 to f, or two."""
+    """Adds a number, then inverts values above a threshold. Both factors are fractions of 255: f, for 0 to f, or a pair."""
 
     def __init__(
         self, addition_factor=0.0, threshold_factor=0.0, value_range=(0, 255), seed=None, data_format=None, **kwargs
@@ -252,9 +249,7 @@ class Solarization(RandomImages):
         changed = ops.where(ops.less(bright, thresholds), bright, ops.subtract(255.0, bright))
         return ops.add(ops.multiply(changed, width / 255), low)
 
-    def get_config(self):
-        own = {"addition_factor": self.addition_factor, "threshold_factor": self.threshold_factor}
-        return {**super().get_config(), **own, "value_range": list(self.value_range)}
+    get_config = config_from(__init__)
 
 
 def _from_zero(layer: Any, name: str, factor: Any) -> tuple[float, float]:

@@ -1,6 +1,6 @@
 """LSTMs whose products are convolutions (Shi et al., 2015): over sequences of sequences, of images and of volumes.
 
-Channels come last within: other inputs, states and outputs are transposed once for a whole sequence.
+All computation has the channels last: 'channels_first' data is transposed once for a whole sequence.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from typing import Any
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec
+from nbkeras.engine.options import config_from
 from nbkeras.layers.recurrent import RNN, _of_cell, _WholeSequence
 from nbkeras.layers.recurrent_cells import LSTMCell, build_cell
 from nbkeras.layers.spatial import check_lengths
@@ -80,11 +81,11 @@ class _ConvLSTMCell(LSTMCell):
         return x if self.data_format == "channels_last" else ops.moveaxis(x, axis, -1)
 
     def from_last(self, x, axis: int = 1):
-        """x with its channels where the data format has them."""
+        """x, whose channels are last, in the layer's data format."""
         return x if self.data_format == "channels_last" else ops.moveaxis(x, -1, axis)
 
     def project(self, inputs):
-        """What the inputs, channels last, give to all gates; several steps at once as more samples."""
+        """The inputs' part of all gates, channels last; several steps may be passed at once as more samples."""
         convolution = (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1]
         window = self.strides, self.padding, self.dilation_rate, "channels_last"
         return convolution(inputs, self.kernel, self.bias, *window)
@@ -117,18 +118,7 @@ class _ConvLSTMCell(LSTMCell):
             return h
         return ops.multiply(h, self._mask("state", h.shape, self.recurrent_dropout, 2))
 
-    def get_config(self):
-        config = {
-            **super().get_config(),
-            "filters": self.filters,
-            "kernel_size": list(self.kernel_size),
-            "strides": list(self.strides),
-            "padding": self.padding,
-            "data_format": self.data_format,
-            "dilation_rate": list(self.dilation_rate),
-        }
-        del config["units"]
-        return config
+    get_config = config_from(__init__, leave_out="units")
 
 
 class ConvLSTM1DCell(_ConvLSTMCell):

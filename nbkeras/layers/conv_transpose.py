@@ -1,11 +1,13 @@
-"""Transposed convolution of sequences, images and volumes: a convolution's way back."""
+"""Transposed convolution of sequences, images and volumes."""
 
 from __future__ import annotations
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec
+from nbkeras.engine.options import config_from
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import check_lengths
+from nbkeras.layers.weight_options import add_option_weight, options_among
 from nbkeras.ops.window import paddings_of, sizes_of, transposed_length
 
 
@@ -30,17 +32,9 @@ class _ConvTranspose(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        options = {
-            "kernel_initializer": kernel_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "bias_constraint": bias_constraint,
-        }
         window = kernel_size, strides, padding, data_format, dilation_rate
         kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options, **kwargs)
+        super().__init__(*window, activation, use_bias, options_among(locals()), **kwargs)
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
         paddings = paddings_of(type(self).__name__, output_padding, self.strides)
         self.output_padding = None if output_padding is None else paddings
@@ -48,7 +42,7 @@ class _ConvTranspose(Convolving):
     def build(self, input_shape):
         self.compute_output_shape(input_shape)  # for its errors
         channels = self.channels_of(input_shape)
-        self.kernel = self.add_option_weight((*self.kernel_size, self.filters, channels), "kernel")
+        self.kernel = add_option_weight(self, (*self.kernel_size, self.filters, channels), "kernel")
         self.add_bias((self.filters,))
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
         self.built = True
@@ -64,16 +58,15 @@ class _ConvTranspose(Convolving):
         check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")
         return self.with_lengths(input_shape, lengths, self.filters)
 
-    def get_config(self):
-        more = None if self.output_padding is None else list(self.output_padding)
-        return {**super().get_config(), "filters": self.filters, "output_padding": more}
+    get_config = config_from(__init__)
 
 
 class Conv1DTranspose(_ConvTranspose):
     """activation(conv_transpose(inputs, kernel) + bias) of sequences: (batch, steps, channels) -> (batch, more steps, filters).
 
-    strides: by how much an axis grows. padding: 'valid' (all that windows reach) or 'same' (steps * strides). output_padding:
-    what is added at the end, less than the strides; None: so that the sizes are those. Kernel: (size, filters, channels).
+    strides: the factor by which an axis grows. padding: 'valid' (all that windows reach) or 'same' (steps * strides).
+    output_padding: what is added at the end, less than the strides; None: as much as gives these sizes. Kernel: (size,
+    filters, channels).
     """
 
     rank = 1

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec
+from nbkeras.engine.options import config_from
 from nbkeras.layers.convolving import Convolving
+from nbkeras.layers.weight_options import add_option_weight, options_among
 from nbkeras.ops.window import sizes_of
 
 
@@ -29,17 +31,9 @@ class _Conv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        options = {
-            "kernel_initializer": kernel_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "bias_constraint": bias_constraint,
-        }
         window = kernel_size, strides, padding, data_format, dilation_rate
         kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options, causal=True, **kwargs)
+        super().__init__(*window, activation, use_bias, options_among(locals()), causal=True, **kwargs)
         name = type(self).__name__
         (self.filters,) = sizes_of(name, "filters", filters, 1)
         (self.groups,) = sizes_of(name, "groups", groups, 1)
@@ -54,13 +48,13 @@ class _Conv(Convolving):
                 f"layer {self.name!r}: groups must divide the channels, received groups={self.groups} and an input of shape "
                 f"{tuple(input_shape)}"
             )
-        self.kernel = self.add_option_weight((*self.kernel_size, channels // self.groups, self.filters), "kernel")
+        self.kernel = add_option_weight(self, (*self.kernel_size, channels // self.groups, self.filters), "kernel")
         self.add_bias((self.filters,))
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
         self.built = True
 
     def convolution_op(self, inputs, kernel):
-        """The convolution without bias and activation: a subclass may have another."""
+        """The convolution without bias and activation; a subclass may override it."""
         window = self.strides, self.padding, self.dilation_rate
         return (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1](inputs, kernel, None, *window, self.data_format)
 
@@ -72,14 +66,13 @@ class _Conv(Convolving):
     def compute_output_shape(self, input_shape):
         return self.shape_after(input_shape, self.filters)
 
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "groups": self.groups}
+    get_config = config_from(__init__)
 
 
 class Conv1D(_Conv):
     """activation(conv(inputs, kernel) + bias) of sequences: (batch, steps, channels) -> (batch, new steps, filters).
 
-    kernel_size, strides, dilation_rate: integers. padding: 'valid', 'same', or 'causal' (a step sees no later one).
+    kernel_size, strides, dilation_rate: integers. padding: 'valid', 'same', or 'causal' (no step depends on later ones).
     groups: channels and filters are split into as many parts that do not see each other. Kernel: (size, channels / groups,
     filters). data_format 'channels_first' is slower: it is transposed there and back.
     """

@@ -1,18 +1,18 @@
-"""What convolutional layers share: a window, an activation, and the options of their weights by name."""
+"""Convolving: the base of convolutional layers, with a window, an activation and the options of weights."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from nbkeras import activations, constraints, initializers, ops, regularizers
+from nbkeras import activations, ops
+from nbkeras.engine.options import written
 from nbkeras.layers.spatial import Spatial, check_lengths
+from nbkeras.layers.weight_options import add_option_weight, keep_options
 from nbkeras.ops.window import output_length, padding_of, sizes_of
-
-_KINDS = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
 
 
 class Convolving(Spatial, registered=False):
-    """A layer whose window slides over its inputs. options: 'kernel_initializer', 'bias_regularizer', ... as they were given."""
+    """A layer whose window slides over its inputs. options: the options of weights by name, as the user passed them."""
 
     def __init__(
         self,
@@ -35,8 +35,7 @@ class Convolving(Spatial, registered=False):
         self.padding = padding_of(name, padding, ("valid", "same", "causal")[: 3 if causal and self.rank == 1 else 2])
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        for option, value in options.items():
-            setattr(self, option, _KINDS[option.rpartition("_")[2]].get(value))
+        keep_options(self, options)
         self._options = tuple(options)
 
     def channels_of(self, input_shape) -> int:
@@ -46,49 +45,30 @@ class Convolving(Spatial, registered=False):
             raise ValueError(f"layer {self.name!r} needs the number of channels, received shape {tuple(input_shape)}")
         return channels
 
-    def add_option_weight(self, shape, what: str, name: str | None = None):
-        """A weight with the options what_initializer, what_regularizer and what_constraint."""
-        return self.add_weight(
-            shape,
-            getattr(self, f"{what}_initializer"),
-            regularizer=getattr(self, f"{what}_regularizer"),
-            constraint=getattr(self, f"{what}_constraint"),
-            name=name or what,
-        )
-
     def add_bias(self, shape) -> None:
-        """The bias of a layer that uses one, else None."""
-        self.bias = self.add_option_weight(shape, "bias") if self.use_bias else None
+        """Make the bias of a layer that uses one; else set it to None."""
+        self.bias = add_option_weight(self, shape, "bias") if self.use_bias else None
 
     def finish(self, outputs):
-        """The activation of outputs with the bias, a number for each channel."""
+        """Outputs after bias and activation."""
         if self.bias is not None:
             places = 1 if self.data_format == "channels_last" else self.rank + 1
             outputs = ops.add(outputs, ops.reshape(self.bias, (-1, *[1] * (places - 1))))
         return self.activation(outputs)
 
     def convolve(self, inputs, kernel, strides=None, padding=None, dilation_rate=None):
-        """activation(conv(inputs, kernel) + bias), by this layer's window or another one."""
+        """activation(conv(inputs, kernel) + bias), with this layer's window or the one that is passed."""
         convolution = (ops.conv1d, ops.conv2d, ops.conv3d)[self.rank - 1]
         window = strides or self.strides, padding or self.padding, dilation_rate or self.dilation_rate
         return convolution(inputs, kernel, self.bias, *window, self.data_format, self.activation)
 
     def shape_after(self, input_shape, channels) -> tuple:
-        """The output's shape, with so many channels; ValueError where the window does not fit."""
+        """The output's shape, with this number of channels; ValueError if the window does not fit."""
         windows = zip(self.lengths(input_shape), self.kernel_size, self.strides, self.dilation_rate, strict=True)
         lengths = [output_length(*window, self.padding) for window in windows]
         check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")
         return self.with_lengths(input_shape, lengths, channels)
 
     def get_config(self):
-        options = {name: _KINDS[name.rpartition("_")[2]].serialize(getattr(self, name)) for name in self._options}
-        return {
-            **super().get_config(),
-            "kernel_size": list(self.kernel_size),
-            "strides": list(self.strides),
-            "padding": self.padding,
-            "dilation_rate": list(self.dilation_rate),
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            **options,
-        }
+        own = ("kernel_size", "strides", "padding", "dilation_rate", "activation", "use_bias", *self._options)
+        return {**super().get_config(), **{name: written(name, getattr(self, name)) for name in own}}

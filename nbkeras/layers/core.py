@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from numbers import Integral
 from typing import Any
 
 from nbkeras import activations, constraints, initializers, ops, regularizers
@@ -11,7 +10,10 @@ from nbkeras.building import graph
 from nbkeras.building.layer import InputSpec, Layer
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.behaviour import FunctionName
+from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import custom_object, custom_object_scope
+from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.ops.window import size_of
 
 
 class Dense(Layer):
@@ -34,9 +36,7 @@ class Dense(Layer):
         **kwargs,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        if isinstance(units, bool) or not isinstance(units, Integral) or units < 1:
-            raise ValueError(f"Dense needs a positive integer for units, received {units!r}")
-        self.units = int(units)
+        self.units = size_of("Dense", "units", units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -51,22 +51,8 @@ class Dense(Layer):
         dim = input_shape[-1]
         if dim is None:
             raise ValueError(f"Dense layer {self.name!r} needs the size of the last axis, received shape {input_shape}")
-        self.kernel = self.add_weight(
-            (dim, self.units),
-            self.kernel_initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
-        self.bias = None
-        if self.use_bias:
-            self.bias = self.add_weight(
-                (self.units,),
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+        self.kernel = add_option_weight(self, (dim, self.units), "kernel")
+        self.bias = add_option_weight(self, (self.units,), "bias") if self.use_bias else None
         self.input_spec = InputSpec(min_ndim=2, axes={-1: dim})
         self.built = True
 
@@ -76,23 +62,11 @@ class Dense(Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-        }
+    get_config = config_from(__init__)
 
 
 class Activation(Layer):
-    """An activation function, by name or as a function, as a layer."""
+    """Applies an activation function, passed by name or as a function."""
 
     supports_masking = True
 
@@ -106,12 +80,11 @@ class Activation(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "activation": activations.serialize(self.activation)}
+    get_config = config_from(__init__)
 
 
 class Identity(Layer):
-    """Passes its input on, whatever its structure."""
+    """Returns its input, of any structure."""
 
     supports_masking = True
     output_dtype = "input"
@@ -124,7 +97,7 @@ class Identity(Layer):
 
 
 class Flatten(Layer):
-    """(batch, ...) -> (batch, product of the rest); data_format 'channels_first' moves the channels last before."""
+    """(batch, ...) -> (batch, product of the rest); data_format 'channels_first' moves the channels last first."""
 
     output_dtype = "input"
 
@@ -143,8 +116,7 @@ class Flatten(Layer):
         rest = input_shape[1:]
         return (input_shape[0], None if None in rest else math.prod(rest))
 
-    def get_config(self):
-        return {**super().get_config(), "data_format": self.data_format}
+    get_config = config_from(__init__)
 
 
 class Reshape(Layer):
@@ -178,8 +150,7 @@ class Reshape(Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self._target(tuple(input_shape)))
 
-    def get_config(self):
-        return {**super().get_config(), "target_shape": list(self.target_shape)}
+    get_config = config_from(__init__)
 
 
 class Permute(Layer):
@@ -200,8 +171,7 @@ class Permute(Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *(input_shape[axis] for axis in self.dims))
 
-    def get_config(self):
-        return {**super().get_config(), "dims": list(self.dims)}
+    get_config = config_from(__init__)
 
 
 class RepeatVector(Layer):
@@ -211,9 +181,7 @@ class RepeatVector(Layer):
 
     def __init__(self, n, **kwargs):
         super().__init__(**kwargs)
-        if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
-            raise ValueError(f"RepeatVector needs a positive integer, received {n!r}")
-        self.n = int(n)
+        self.n = size_of("RepeatVector", "n", n)
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs):
@@ -222,8 +190,7 @@ class RepeatVector(Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.n, input_shape[1])
 
-    def get_config(self):
-        return {**super().get_config(), "n": self.n}
+    get_config = config_from(__init__)
 
 
 class Masking(Layer):
@@ -246,8 +213,7 @@ class Masking(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "mask_value": self.mask_value}
+    get_config = config_from(__init__)
 
 
 class Lambda(Layer):
@@ -274,7 +240,7 @@ class Lambda(Layer):
         self._takes = [name for name in ("mask", "training") if name in names]
 
     def _known(self, role: str, function: Any) -> Any:
-        """What a name in a configuration means; ValueError where it is not known."""
+        """The function that a name in a configuration stands for; ValueError if it is unknown."""
         found = custom_object(function) if isinstance(function, str) else function
         if found is None and function is not None:
             raise ValueError(

@@ -1,10 +1,12 @@
-"""Convolution of each channel by itself, alone (depthwise) and before one across channels (separable)."""
+"""Convolution of each channel separately (depthwise), and followed by a convolution across channels (separable)."""
 
 from __future__ import annotations
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec
+from nbkeras.engine.options import config_from
 from nbkeras.layers.convolving import Convolving
+from nbkeras.layers.weight_options import add_option_weight, options_among
 from nbkeras.ops.window import sizes_of
 
 
@@ -28,24 +30,16 @@ class _DepthwiseConv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        options = {
-            "depthwise_initializer": depthwise_initializer,
-            "bias_initializer": bias_initializer,
-            "depthwise_regularizer": depthwise_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "depthwise_constraint": depthwise_constraint,
-            "bias_constraint": bias_constraint,
-        }
         window = kernel_size, strides, padding, data_format, dilation_rate
         kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options, causal=True, **kwargs)
+        super().__init__(*window, activation, use_bias, options_among(locals()), causal=True, **kwargs)
         (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
 
     def build(self, input_shape):
         self.compute_output_shape(input_shape)  # for its errors
         channels = self.channels_of(input_shape)
-        self.kernel = self.add_option_weight(
-            (*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel"
+        self.kernel = add_option_weight(
+            self, (*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel"
         )
         self.add_bias((channels * self.depth_multiplier,))
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
@@ -58,12 +52,11 @@ class _DepthwiseConv(Convolving):
         channels = input_shape[self.channel_axis()] if len(input_shape) == self.rank + 2 else None
         return self.shape_after(input_shape, None if channels is None else channels * self.depth_multiplier)
 
-    def get_config(self):
-        return {**super().get_config(), "depth_multiplier": self.depth_multiplier}
+    get_config = config_from(__init__)
 
 
 class DepthwiseConv1D(_DepthwiseConv):
-    """activation(conv + bias) of each channel of sequences by itself: (batch, steps, channels) -> (..., channels * multiplier).
+    """activation(conv + bias) of each channel of sequences: (batch, steps, channels) -> (..., channels * multiplier).
 
     depth_multiplier: kernels for each channel. padding: 'valid', 'same' or 'causal'. Kernel: (size, channels, multiplier).
     """
@@ -72,7 +65,7 @@ class DepthwiseConv1D(_DepthwiseConv):
 
 
 class DepthwiseConv2D(_DepthwiseConv):
-    """activation(conv + bias) of each channel of images by itself: (..., channels) -> (..., channels * depth_multiplier).
+    """activation(conv + bias) of each channel of images: (..., channels) -> (..., channels * depth_multiplier).
 
     depth_multiplier: kernels for each channel. padding: 'valid' or 'same'. Kernel: (height, width, channels, multiplier).
     """
@@ -102,31 +95,20 @@ class _SeparableConv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        options = {
-            "depthwise_initializer": depthwise_initializer,
-            "pointwise_initializer": pointwise_initializer,
-            "bias_initializer": bias_initializer,
-            "depthwise_regularizer": depthwise_regularizer,
-            "pointwise_regularizer": pointwise_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "depthwise_constraint": depthwise_constraint,
-            "pointwise_constraint": pointwise_constraint,
-            "bias_constraint": bias_constraint,
-        }
         window = kernel_size, strides, padding, data_format, dilation_rate
         kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options, causal=True, **kwargs)
+        super().__init__(*window, activation, use_bias, options_among(locals()), causal=True, **kwargs)
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
         (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
 
     def build(self, input_shape):
         self.compute_output_shape(input_shape)  # for its errors
         channels, many = self.channels_of(input_shape), self.depth_multiplier
-        self.depthwise_kernel = self.add_option_weight(
-            (*self.kernel_size, channels, many), "depthwise", "depthwise_kernel"
+        self.depthwise_kernel = add_option_weight(
+            self, (*self.kernel_size, channels, many), "depthwise", "depthwise_kernel"
         )
         shape = (*[1] * self.rank, channels * many, self.filters)
-        self.pointwise_kernel = self.add_option_weight(shape, "pointwise", "pointwise_kernel")
+        self.pointwise_kernel = add_option_weight(self, shape, "pointwise", "pointwise_kernel")
         self.add_bias((self.filters,))
         self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
         self.built = True
@@ -139,8 +121,7 @@ class _SeparableConv(Convolving):
     def compute_output_shape(self, input_shape):
         return self.shape_after(input_shape, self.filters)
 
-    def get_config(self):
-        return {**super().get_config(), "filters": self.filters, "depth_multiplier": self.depth_multiplier}
+    get_config = config_from(__init__)
 
 
 class SeparableConv1D(_SeparableConv):

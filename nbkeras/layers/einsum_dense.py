@@ -1,4 +1,4 @@
-"""EinsumDense: a dense layer over any axes, said by an equation."""
+"""EinsumDense: a dense layer over the axes that an equation names."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 from nbkeras import activations, constraints, initializers, ops, regularizers
 from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.engine.options import config_from
+from nbkeras.layers.weight_options import add_option_weight
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
 
@@ -15,8 +17,8 @@ _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a
 class EinsumDense(Layer):
     """activation(einsum(equation, inputs, kernel) + bias).
 
-    equation: 'ab,bc->ac', with '...' first or last in input and output for axes left as they are. output_shape: the sizes of the
-    output's letters but the batch's, None for those of the input. bias_axes: the output's letters that the bias has.
+    equation: 'ab,bc->ac'; '...' first or last in input and output stands for axes that do not change. output_shape: the sizes
+    of the output's letters except the batch's, None for a size of the input. bias_axes: the letters of the bias.
     LoRA and quantization are not offered.
     """
 
@@ -54,26 +56,15 @@ class EinsumDense(Layer):
         plan = self._plan(input_shape)
         initializer = self.kernel_initializer
         scaled = isinstance(initializer, initializers.VarianceScaling)
-        if scaled and None in (initializer.input_axes, initializer.output_axes):  # by the units that the equation says
+        if scaled and None in (
+            initializer.input_axes,
+            initializer.output_axes,
+        ):  # the equation says which axes are units
             values = {**initializer.get_config(), "seed": initializer.seed}
             values |= {"input_axes": plan.input_axes, "output_axes": plan.output_axes}
             initializer = type(initializer).from_config(values)
-        self.kernel = self.add_weight(
-            plan.kernel,
-            initializer,
-            regularizer=self.kernel_regularizer,
-            constraint=self.kernel_constraint,
-            name="kernel",
-        )
-        self.bias = None
-        if plan.bias is not None:
-            self.bias = self.add_weight(
-                plan.bias,
-                self.bias_initializer,
-                regularizer=self.bias_regularizer,
-                constraint=self.bias_constraint,
-                name="bias",
-            )
+        self.kernel = add_option_weight(self, plan.kernel, "kernel", initializer=initializer)
+        self.bias = None if plan.bias is None else add_option_weight(self, plan.bias, "bias")
         self.input_spec = InputSpec(ndim=len(input_shape))
         self._summed = plan.summed
         self.built = True
@@ -90,7 +81,7 @@ class EinsumDense(Layer):
             rows, columns = shape[: len(shape) - self._summed], self.kernel.shape[self._summed :]
             bias = None if self.bias is None else ops.reshape(self.bias, (-1,))
             flat = ops.reshape(inputs, (*rows, k)), ops.reshape(self.kernel, (k, -1))
-            fused = self.activation is ops.relu  # another may look along an axis
+            fused = self.activation is ops.relu  # other activations may work along an axis
             outputs = ops.reshape(ops.dense(*flat, bias, ops.relu if fused else None), (*rows, *columns))
             return outputs if fused else self.activation(outputs)
         outputs = ops.einsum(self.equation, inputs, self.kernel)
@@ -99,26 +90,24 @@ class EinsumDense(Layer):
     def compute_output_shape(self, input_shape):
         return self._plan(input_shape).output
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "equation": self.equation,
-            "output_shape": list(self.partial_output_shape),
-            "activation": activations.serialize(self.activation),
-            "bias_axes": self.bias_axes,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-        }
+    get_config = config_from(__init__, output_shape="partial_output_shape", leave_out="lora_rank lora_alpha")
+
+
+class _Equation(NamedTuple):
+    """The letters of an equation's three terms; first, last: whether an ellipsis stands first or last in input and output."""
+
+    inputs: str
+    kernel: str
+    outputs: str
+    first: bool
+    last: bool
 
 
 class _Plan(NamedTuple):
-    """What an equation and shapes say: of kernel, bias and output, and which of the kernel's axes are input or output units.
+    """The shapes of kernel, bias and output, and which of the kernel's axes are input or output units.
 
-    summed: how many of the input's last axes are the kernel's first ones, where all is one product of matrices; else None.
+    summed: the number of the input's last axes that are the kernel's first axes, where the layer is one matrix product; else
+    None.
     """
 
     kernel: tuple
@@ -129,28 +118,41 @@ class _Plan(NamedTuple):
     summed: int | None
 
 
-def _parsed(equation: Any) -> tuple[str, str, str, bool, bool]:
-    """The letters of input, kernel and output, and whether an ellipsis comes first or last."""
+def _parsed(equation: Any) -> _Equation:
     found = _EQUATION.fullmatch(equation.replace(" ", "")) if isinstance(equation, str) else None
     if found:
         first, inputs, last, kernel, first_out, outputs, last_out = found.groups()
         if first == first_out and last == last_out and not (first and last):
-            return inputs, kernel, outputs, bool(first), bool(last)
+            return _Equation(inputs, kernel, outputs, bool(first), bool(last))
     raise ValueError(
         f"EinsumDense's equation must be 'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...', received {equation!r}"
     )
 
 
 def _plan(equation: str, bias_axes: str | None, input_shape: tuple, output_shape: tuple) -> _Plan:
-    inputs, kernel, outputs, first, last = _parsed(equation)
-    extra = len(input_shape) - len(inputs)
-    if extra < 0 or (extra and not (first or last)):
+    terms = _parsed(equation)
+    extra = len(input_shape) - len(terms.inputs)
+    if extra < 0 or (extra and not (terms.first or terms.last)):
         raise ValueError(f"the equation {equation!r} does not fit an input of shape {input_shape}")
-    spread = input_shape[:extra] if first else input_shape[len(inputs) :]
-    sizes = dict(zip(inputs, input_shape[extra if first else 0 :], strict=False))
-    given = list(output_shape) if first and extra else [input_shape[0], *output_shape]
+    sizes = _sizes(terms, input_shape, output_shape, extra)
+    named = tuple(sizes[letter] for letter in terms.outputs)
+    return _Plan(
+        kernel=tuple(sizes[letter] for letter in terms.kernel),
+        bias=None if bias_axes is None else _bias_shape(terms, bias_axes, sizes, extra),
+        output=input_shape[:extra] + named if terms.first else named + input_shape[len(terms.inputs) :],
+        input_axes=[i for i, letter in enumerate(terms.kernel) if letter not in terms.outputs],
+        output_axes=[i for i, letter in enumerate(terms.kernel) if letter in terms.outputs],
+        summed=_summed_axes(terms, bias_axes, len(input_shape)),
+    )
+
+
+def _sizes(terms: _Equation, input_shape: tuple, output_shape: tuple, extra: int) -> dict[str, Any]:
+    """The size of each letter; extra: the number of the input's axes that the ellipsis stands for."""
+    inputs, kernel, outputs = terms[:3]
+    sizes = dict(zip(inputs, input_shape[extra if terms.first else 0 :], strict=False))
+    given = list(output_shape) if terms.first and extra else [input_shape[0], *output_shape]
     if len(given) != len(outputs):
-        raise ValueError(f"output_shape {output_shape} must have a size for each of {outputs!r} but the batch axis")
+        raise ValueError(f"output_shape {output_shape} must have a size for each of {outputs!r} except the batch axis")
     for letter, size in zip(outputs, given, strict=True):
         if letter not in inputs + kernel:
             raise ValueError(f"{letter!r} of the output {outputs!r} is in neither {inputs!r} nor {kernel!r}")
@@ -159,19 +161,23 @@ def _plan(equation: str, bias_axes: str | None, input_shape: tuple, output_shape
         sizes[letter] = sizes.get(letter) if size is None else size
     if not set(kernel) <= set(sizes):
         raise ValueError(f"the letters {kernel!r} of the kernel must all be in {inputs!r} or {outputs!r}")
-    named = tuple(sizes[letter] for letter in outputs)
-    bias = None
-    if bias_axes is not None:
-        if not bias_axes or not set(bias_axes) <= set(outputs):
-            raise ValueError(f"bias_axes must be letters of the output {outputs!r}, received {bias_axes!r}")
-        rest = outputs[min(outputs.index(letter) for letter in bias_axes) :]
-        bias = tuple(sizes[c] if c in bias_axes else 1 for c in rest) + (1,) * (extra if last else 0)
-    summed = next((n for n in range(1, len(inputs) + 1) if kernel[:n] == inputs[-n:]), None)
-    if summed is not None:
-        new = kernel[summed:]
-        plain = outputs == inputs[:-summed] + new and set(inputs).isdisjoint(new) and not last and new
-        summed = summed if plain and bias_axes in (None, new) and len(input_shape) > summed else None
-    input_axes = [i for i, letter in enumerate(kernel) if letter not in outputs]
-    output_axes = [i for i, letter in enumerate(kernel) if letter in outputs]
-    full = spread + named if first else named + spread
-    return _Plan(tuple(sizes[c] for c in kernel), bias, full, input_axes, output_axes, summed)
+    return sizes
+
+
+def _bias_shape(terms: _Equation, bias_axes: str, sizes: dict[str, Any], extra: int) -> tuple:
+    outputs = terms.outputs
+    if not bias_axes or not set(bias_axes) <= set(outputs):
+        raise ValueError(f"bias_axes must be letters of the output {outputs!r}, received {bias_axes!r}")
+    from_first = outputs[min(outputs.index(letter) for letter in bias_axes) :]
+    shape = tuple(sizes[letter] if letter in bias_axes else 1 for letter in from_first)
+    return shape + (1,) * (extra if terms.last else 0)
+
+
+def _summed_axes(terms: _Equation, bias_axes: str | None, rank: int) -> int | None:
+    inputs, kernel, outputs = terms[:3]
+    count = next((n for n in range(1, len(inputs) + 1) if kernel[:n] == inputs[-n:]), None)
+    if count is None or terms.last or rank <= count:
+        return None
+    new = kernel[count:]
+    is_product = new and outputs == inputs[:-count] + new and set(inputs).isdisjoint(new) and bias_axes in (None, new)
+    return count if is_product else None

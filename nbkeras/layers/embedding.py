@@ -1,4 +1,4 @@
-"""Embedding: vectors for integers; ReversibleEmbedding: and scores of all integers for vectors."""
+"""Embedding maps integers to vectors; ReversibleEmbedding also maps vectors to scores of all integers."""
 
 from typing import Any
 
@@ -6,16 +6,19 @@ import numpy as np
 
 from nbkeras import constraints, initializers, ops, regularizers
 from nbkeras.building.layer import Layer
+from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor
+from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.ops.window import size_of
 
 
 class Embedding(Layer):
     """Looks up a vector of `output_dim` numbers for each integer 0 <= n < input_dim.
 
-    Shapes: (batch, ...) of integers -> (batch, ..., output_dim). Floats are cut to integers. An index outside the table
-    is refused by `fit`, `evaluate` and `predict` if it comes from an input; else it gives NaN (see ops.embedding).
-    mask_zero: 0 stands for padding, and later layers skip it. input_length: the length of the sequences where the layer is
-    first in a Sequential. weights: the table to start from.
+    Shapes: (batch, ...) of integers -> (batch, ..., output_dim). Floats are truncated to integers. `fit`, `evaluate`
+    and `predict` refuse an index outside the table in a model's input; elsewhere it gives NaN (see ops.embedding).
+    mask_zero: 0 is padding, which later layers skip. input_length: the length of the sequences where the layer is
+    first in a Sequential. weights: the initial table.
     """
 
     input_dtype = "int32"
@@ -33,16 +36,14 @@ class Embedding(Layer):
         weights=None,
         **kwargs,
     ):
-        for name, size in (("input_dim", input_dim), ("output_dim", output_dim)):
-            if isinstance(size, bool) or not isinstance(size, int | np.integer) or size <= 0:
-                raise ValueError(f"Embedding's {name} must be a positive integer, received {size!r}")
+        sizes = size_of("Embedding", "input_dim", input_dim), size_of("Embedding", "output_dim", output_dim)
         if input_length is not None and not {"input_shape", "batch_input_shape"} & kwargs.keys():
             lengths = input_length if isinstance(input_length, list | tuple) else (input_length,)
             kwargs["input_shape"] = tuple(lengths)
         if isinstance(weights, np.ndarray | Tensor):
             weights = [weights]
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.input_dim, self.output_dim = int(input_dim), int(output_dim)
+        self.input_dim, self.output_dim = sizes
         self.embeddings_initializer = initializers.get(embeddings_initializer)
         self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
         self.embeddings_constraint = constraints.get(embeddings_constraint)
@@ -53,13 +54,7 @@ class Embedding(Layer):
             self.set_weights(weights)
 
     def build(self, input_shape: Any = None):
-        self.embeddings = self.add_weight(
-            (self.input_dim, self.output_dim),
-            self.embeddings_initializer,
-            regularizer=self.embeddings_regularizer,
-            constraint=self.embeddings_constraint,
-            name="embeddings",
-        )
+        self.embeddings = add_option_weight(self, (self.input_dim, self.output_dim), "embeddings")
         self.built = True
 
     def call(self, inputs):
@@ -71,23 +66,14 @@ class Embedding(Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.output_dim)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "input_dim": self.input_dim,
-            "output_dim": self.output_dim,
-            "embeddings_initializer": initializers.serialize(self.embeddings_initializer),
-            "embeddings_regularizer": regularizers.serialize(self.embeddings_regularizer),
-            "embeddings_constraint": constraints.serialize(self.embeddings_constraint),
-            "mask_zero": self.mask_zero,
-        }
+    get_config = config_from(__init__, leave_out="input_length")
 
 
 class ReversibleEmbedding(Embedding):
-    """Embedding that with `reverse=True` takes vectors (batch, ..., output_dim) to a score for each integer, (..., input_dim).
+    """Embedding that, called with `reverse=True`, maps vectors (..., output_dim) to a score for each integer (..., input_dim).
 
-    tie_weights: by the same table; False: by another. logit_soft_cap: c for c tanh(score / c). reverse_dtype: of the scores.
-    Press and Wolf, 2017.
+    tie_weights: both directions use one table; False: each has its own. logit_soft_cap: c for c tanh(score / c).
+    reverse_dtype: dtype of the scores. Press and Wolf, 2017.
     """
 
     def __init__(self, input_dim, output_dim, tie_weights=True, reverse_dtype=None, logit_soft_cap=None, **kwargs):
@@ -115,13 +101,7 @@ class ReversibleEmbedding(Embedding):
     compute_output_shape = Layer.compute_output_shape  # a dry run: it depends on `reverse`
 
     def compute_mask(self, inputs, mask=None):
-        """Of integers; vectors have none."""
+        """The mask of integers; vectors have none."""
         return None if inputs.dtype.kind == "f" else super().compute_mask(inputs, mask)
 
-    def get_config(self):
-        own = {
-            "tie_weights": self.tie_weights,
-            "reverse_dtype": self.reverse_dtype,
-            "logit_soft_cap": self.logit_soft_cap,
-        }
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)

@@ -1,6 +1,6 @@
-"""Categories without a vocabulary: Hashing and HashedCrossing, with the hashes that Keras has of TensorFlow.
+"""Hashing and HashedCrossing: categories without a vocabulary, by the hash functions of TensorFlow that Keras uses.
 
-Integers may be inputs of a model; texts are arrays of str, which only a call of the layer itself takes.
+Integers may be inputs of a model; texts, arrays of str, are only taken by a direct call of the layer.
 """
 
 from __future__ import annotations
@@ -8,15 +8,18 @@ from __future__ import annotations
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
 from nbkeras.ops import hashing
+from nbkeras.ops.window import size_of
 
 
 class _Hashed(TextInputs):
-    """What both layers share: bins, output modes, and calls with texts."""
+    """Base of both layers: bins, output modes, and calls with texts."""
 
     input_dtype = "int64"
+    sparse = False
 
     def __init__(self, num_bins, output_mode, sparse, modes, dtype=None, **kwargs):
         if dtype is None:
@@ -25,18 +28,15 @@ class _Hashed(TextInputs):
         self.output_mode = check_mode(self, output_mode, modes, sparse)
         if self.output_mode == "int" and not self.dtype.startswith("int"):
             raise ValueError(f"{type(self).__name__} with output_mode 'int' has an integer dtype, received {dtype!r}")
-        if isinstance(num_bins, bool) or not isinstance(num_bins, int) or num_bins < 1:
-            raise ValueError(f"{type(self).__name__} needs a positive integer for num_bins, received {num_bins!r}")
-        self.num_bins = num_bins
+        self.num_bins = size_of(type(self).__name__, "num_bins", num_bins)
 
-    def get_config(self):
-        return {**super().get_config(), "num_bins": self.num_bins, "output_mode": self.output_mode, "sparse": False}
+    get_config = config_from(__init__, leave_out="modes")
 
 
 class Hashing(_Hashed):
-    """Integers or texts by their hash, one of num_bins: FarmHash64, or SipHash with a salt (an integer or two).
+    """Maps integers or texts to one of num_bins by FarmHash64, or by SipHash with a salt (an integer or two).
 
-    mask_value: what is put into bin 0, which nothing else then comes into. output_mode: 'int', or indicators as
+    mask_value: the value that goes to bin 0, which then holds nothing else. output_mode: 'int', or indicators like
     CategoryEncoding's 'one_hot', 'multi_hot', 'count'.
     """
 
@@ -67,7 +67,7 @@ class Hashing(_Hashed):
 
 
 class HashedCrossing(_Hashed):
-    """Two or more features as one: the hash of their combination, one of num_bins; 'int', or 'one_hot' indicators.
+    """Maps a combination of two or more features to one of num_bins by its hash; output_mode: 'int' or 'one_hot'.
 
     Inputs: a list of integers or texts, of shapes (batch,) or (batch, 1).
     """

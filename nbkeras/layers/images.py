@@ -1,30 +1,27 @@
-"""Images of another size: Resizing and CenterCrop; and Pipeline, layers one after the other."""
+"""Resizing and CenterCrop of images, and Pipeline, a sequence of layers as one layer."""
 
 from __future__ import annotations
 
-from typing import Any
-
-from nbkeras import config as settings
 from nbkeras import ops
 from nbkeras.building.layer import Layer
 from nbkeras.building.layer import layers as registry
+from nbkeras.engine.options import config_from
+from nbkeras.ops.window import data_format_of, size_of
 
 
 class Images(Layer, registered=False):
-    """What layers of images share: one image or a batch of them, channels last or first; `change` gets a batch, last."""
+    """Base of image layers: takes an image or a batch, channels last or first; `change` gets a batch with channels last."""
 
     def __init__(self, data_format=None, **kwargs):
         super().__init__(**kwargs)
-        self.data_format = settings.image_data_format() if data_format is None else data_format
-        if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(f"data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
+        self.data_format = data_format_of(type(self).__name__, data_format)
 
     def change(self, images):
         """The new images of a batch (batch, height, width, channels)."""
         raise NotImplementedError(f"{type(self).__name__} must define change(self, images)")
 
     def changed(self, images, **options):
-        """`change` of images in whatever form they come."""
+        """`change` of an image or a batch in the layer's data format."""
         rank, first = len(images.shape), self.data_format == "channels_first"
         if rank not in (3, 4):
             raise ValueError(
@@ -35,19 +32,11 @@ class Images(Layer, registered=False):
         batch = ops.moveaxis(batch, 3, 1) if first else batch
         return batch if rank == 4 else ops.squeeze(batch, 0)
 
-    def get_config(self):
-        return {**super().get_config(), "data_format": self.data_format}
-
-
-def check_size(layer: Layer, height: Any, width: Any) -> tuple[int, int]:
-    """A height and a width; ValueError unless they are positive integers."""
-    if any(isinstance(size, bool) or not isinstance(size, int) or size < 1 for size in (height, width)):
-        raise ValueError(f"{type(layer).__name__} needs a positive height and width, received {height!r} and {width!r}")
-    return height, width
+    get_config = config_from(__init__)
 
 
 class Resizing(Images):
-    """Images of size (height, width), in their own dtype: see `ops.image.resize`."""
+    """Resizes images to (height, width) and keeps their dtype; see `ops.image.resize`."""
 
     def __init__(
         self,
@@ -63,7 +52,8 @@ class Resizing(Images):
         **kwargs,
     ):
         super().__init__(data_format, **kwargs)
-        self.height, self.width = check_size(self, height, width)
+        name = type(self).__name__
+        self.height, self.width = size_of(name, "height", height), size_of(name, "width", width)
         self.options = {
             "interpolation": interpolation,
             "crop_to_aspect_ratio": bool(crop_to_aspect_ratio),
@@ -84,7 +74,7 @@ class Resizing(Images):
 
 
 def middle(images, height: int, width: int):
-    """The middle (height, width) of a batch, or where it is smaller, of its middle with that ratio, resized."""
+    """The central (height, width) of a batch; of smaller images the central part of that aspect ratio, resized."""
     rows, columns = images.shape[1] - height, images.shape[2] - width
     if rows < 0 or columns < 0:
         return ops.image.resize(images, (height, width), crop_to_aspect_ratio=True, data_format="channels_last")
@@ -92,11 +82,12 @@ def middle(images, height: int, width: int):
 
 
 class CenterCrop(Images):
-    """The middle (height, width) of images; of smaller ones their middle with that ratio, resized."""
+    """Crops images to the central (height, width); smaller images are cropped to that aspect ratio and resized."""
 
     def __init__(self, height, width, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
-        self.height, self.width = check_size(self, height, width)
+        name = type(self).__name__
+        self.height, self.width = size_of(name, "height", height), size_of(name, "width", width)
 
     def change(self, images):
         return middle(images, self.height, self.width)
@@ -104,12 +95,11 @@ class CenterCrop(Images):
     def call(self, inputs):
         return self.changed(ops.cast(inputs, self.dtype))
 
-    def get_config(self):
-        return {**super().get_config(), "height": self.height, "width": self.width}
+    get_config = config_from(__init__)
 
 
 class Pipeline(Layer):
-    """Layers one after the other, as one."""
+    """A sequence of layers as one layer."""
 
     supports_masking = True
     trains_by_default = True

@@ -1,4 +1,4 @@
-"""Keras 2's locally connected layers: convolution with a kernel and a bias for each place."""
+"""Keras 2's locally connected layers: convolution with a separate kernel and bias for each position."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import math
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec
+from nbkeras.engine.options import config_from
 from nbkeras.layers.convolving import Convolving
+from nbkeras.layers.weight_options import add_option_weight, options_among
 from nbkeras.ops.window import sizes_of
 
 
@@ -30,16 +32,10 @@ class _LocallyConnected(Convolving):
         implementation=1,
         **kwargs,
     ):
-        options = {
-            "kernel_initializer": kernel_initializer,
-            "bias_initializer": bias_initializer,
-            "kernel_regularizer": kernel_regularizer,
-            "bias_regularizer": bias_regularizer,
-            "kernel_constraint": kernel_constraint,
-            "bias_constraint": bias_constraint,
-        }
         kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(kernel_size, strides, padding, data_format, 1, activation, use_bias, options, **kwargs)
+        super().__init__(
+            kernel_size, strides, padding, data_format, 1, activation, use_bias, options_among(locals()), **kwargs
+        )
         if self.padding != "valid":
             raise ValueError(f"{type(self).__name__}: padding must be 'valid', received {padding!r}")
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
@@ -54,7 +50,7 @@ class _LocallyConnected(Convolving):
                 f"{tuple(input_shape)}"
             )
         taps = math.prod(self.kernel_size) * channels
-        self.kernel = self.add_option_weight((math.prod(places), taps, self.filters), "kernel")
+        self.kernel = add_option_weight(self, (math.prod(places), taps, self.filters), "kernel")
         self.add_bias((*places, self.filters))
         self.input_spec = InputSpec(shape=(None, *input_shape[1:]))
         self.built = True
@@ -69,25 +65,22 @@ class _LocallyConnected(Convolving):
     def compute_output_shape(self, input_shape):
         return self.shape_after(input_shape, self.filters)
 
-    def get_config(self):
-        config = {**super().get_config(), "filters": self.filters, "implementation": self.implementation}
-        del config["dilation_rate"]
-        return config
+    get_config = config_from(__init__, leave_out="dilation_rate")
 
 
 class LocallyConnected1D(_LocallyConnected):
-    """Conv1D with weights of its own for each step: (batch, steps, channels) -> (batch, new steps, filters).
+    """Conv1D with separate weights for each step: (batch, steps, channels) -> (batch, new steps, filters).
 
-    padding: 'valid'. Kernel: (new steps, size * channels, filters), bias: (new steps, filters). implementation is accepted: all
-    give the same, with the kernel of implementation 1.
+    padding: 'valid'. Kernel: (new steps, size * channels, filters), bias: (new steps, filters). implementation is accepted and
+    ignored: all compute the same, with the kernel layout of implementation 1.
     """
 
     rank = 1
 
 
 class LocallyConnected2D(_LocallyConnected):
-    """Conv2D with weights of its own for each place: (batch, rows, columns, channels) -> (..., filters).
+    """Conv2D with separate weights for each position: (batch, rows, columns, channels) -> (..., filters).
 
-    padding: 'valid'. Kernel: (places row by row, height * width * channels, filters), with 'channels_first' channels before
-    height; bias: (new rows, new columns, filters). implementation is accepted: all give the same, with the kernel of 1.
+    padding: 'valid'. Kernel: (positions row by row, height * width * channels, filters), with 'channels_first' channels before
+    height; bias: (new rows, new columns, filters). implementation is accepted and ignored: all compute the same.
     """

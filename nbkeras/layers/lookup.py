@@ -1,6 +1,6 @@
-"""Layers with a vocabulary: IntegerLookup and StringLookup turn terms into numbers, or numbers into terms.
+"""IntegerLookup and StringLookup: layers with a vocabulary that map terms to indices, or indices to terms.
 
-Integers may be inputs of a model; texts are arrays of str, which only a call of the layer itself takes.
+Integers may be inputs of a model; texts, arrays of str, are only taken by a direct call of the layer.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.engine import load_budget, tensor
+from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
 from nbkeras.ops import hashing
@@ -21,10 +22,10 @@ from nbkeras.ops.arguments import as_index
 
 
 class Lookup(TextInputs, registered=False):
-    """What both lookups share: terms in an order, after a place for masked ones and some for those out of vocabulary.
+    """Base of both lookups. Indices: the mask token's (if there is one), those for unknown terms, then the terms in order.
 
-    output_mode: 'int', or indicators as CategoryEncoding's 'one_hot', 'multi_hot', 'count', or 'tf_idf': counts times
-    idf_weights. Masked terms count nothing there. `adapt` takes the most frequent terms, the greater of equally frequent ones.
+    output_mode: 'int', or indicators like CategoryEncoding's 'one_hot', 'multi_hot', 'count', or 'tf_idf': counts times
+    idf_weights. Indicators ignore masked terms. `adapt` takes the most frequent terms; of equally frequent ones the greater.
     """
 
     def __init__(
@@ -84,16 +85,16 @@ class Lookup(TextInputs, registered=False):
         return self._first_unknown + self.num_oov_indices
 
     def vocabulary_size(self) -> int:
-        """The number of terms, with those for masked and unknown ones."""
+        """The number of terms, including the tokens for masked and unknown ones."""
         return self._first_term + len(self._terms)
 
     def get_vocabulary(self, include_special_tokens=True) -> list:
-        """The terms in the order of their numbers; those for masked and unknown terms come first."""
+        """The terms in the order of their indices; the tokens for masked and unknown terms come first."""
         special = [self.mask_token] * self._first_unknown + [self.oov_token] * self.num_oov_indices
         return [*(special if include_special_tokens else []), *self._terms]
 
     def set_vocabulary(self, vocabulary, idf_weights=None) -> None:
-        """Take these terms (a list, an array, or the path of a text file with one a line), in this order."""
+        """Take these terms (a list, an array, or the path of a text file with one term per line), in this order."""
         if (idf_weights is not None) != (self.output_mode == "tf_idf"):
             raise ValueError(
                 f"{type(self).__name__} takes idf_weights with output_mode 'tf_idf', and only then; output_mode is "
@@ -137,7 +138,7 @@ class Lookup(TextInputs, registered=False):
         self._idf = idf
 
     def read_vocabulary(self, lines: list[str]) -> None:
-        """Take the terms that a file of Keras has, special ones among them, unless the layer was made with a vocabulary."""
+        """Take the terms of a Keras file, which include special tokens, unless the layer was made with a vocabulary."""
         if not self._given:
             terms = [self._term(line) for line in lines]
             while terms and terms[-1] == "":
@@ -145,12 +146,12 @@ class Lookup(TextInputs, registered=False):
             self._learn(terms[self._first_term :], self._idf)
 
     def save_own_variables(self, store) -> None:
-        """The weights of terms, as Keras keeps them."""
+        """Save the weights of terms, as Keras does."""
         if self._idf is not None:
             store["idf_weights"] = self._idf.astype(self.dtype)
 
     def load_own_variables(self, store) -> None:
-        """The opposite."""
+        """Load the weights of terms."""
         if "idf_weights" in store:
             self._idf = np.asarray(store["idf_weights"], np.float64)
 
@@ -234,7 +235,7 @@ class Lookup(TextInputs, registered=False):
 
 
 def _batches(data: Any, steps: int | None) -> Iterator[list[list]]:
-    """What `adapt` was given as batches of documents; of a vector each element is one, in a batch of it all are one."""
+    """The data of `adapt` as batches of documents. Each element of a vector is a document; a vector in a stream is one."""
     if isinstance(data, list | tuple | np.ndarray | Tensor):
         array = np.asarray(data)
         yield array.reshape(len(array), -1).tolist()
@@ -245,11 +246,13 @@ def _batches(data: Any, steps: int | None) -> Iterator[list[list]]:
 
 
 class IntegerLookup(Lookup):
-    """Integers as their places in a vocabulary of integers. One out of it gets the place before, with several of those
-    (num_oov_indices) that of its remainder, or of its hash with oov_method 'farmhash' (salt: SipHash's). invert: the way back.
+    """Maps integers to their indices in a vocabulary of integers; invert: indices to integers.
+
+    Unknown integers get the index before the terms; with num_oov_indices > 1 one of these, chosen by the remainder or with
+    oov_method 'farmhash' by the hash (salt: SipHash).
     """
 
-    input_dtype = "int64"
+    input_dtype = vocabulary_dtype = "int64"
 
     def __init__(
         self,
@@ -291,13 +294,13 @@ class IntegerLookup(Lookup):
             numbers = ops.where(ops.equal(inputs, self.mask_token), self._mask_number, numbers)
         return self._encoded(ops.add(numbers, ops.zeros_like(inputs)))
 
-    def get_config(self):
-        return {**super().get_config(), "vocabulary_dtype": "int64"}
+    get_config = config_from(__init__)
 
 
 class StringLookup(Lookup):
-    """Texts, an array of str, as their places in a vocabulary; unknown ones get the place before, with several of those
-    (num_oov_indices) that of their hash (salt: SipHash's, else FarmHash64). invert: integers to an array of str.
+    """Maps texts, an array of str, to their indices in a vocabulary; invert: indices to an array of str.
+
+    Unknown texts get the index before the terms; with num_oov_indices > 1 one of these, chosen by FarmHash64 (salt: SipHash).
     """
 
     def __init__(
@@ -333,7 +336,7 @@ class StringLookup(Lookup):
         return self._encoded(as_tensor(np.array(numbers, np.int64).reshape(texts.shape)))
 
     def numbers_of(self, terms: list[str]) -> list[int]:
-        """The places of terms."""
+        """The indices of terms."""
         unknown = [term for term in terms if term not in self._numbers and term != self.mask_token]
         self._check_known(unknown)
         table = dict.fromkeys(unknown, self._first_unknown)
@@ -352,5 +355,4 @@ class StringLookup(Lookup):
         found = [terms.get(number, self.oov_token) for number in numbers.ravel().tolist()]
         return np.array(found, np.str_).reshape(numbers.shape)
 
-    def get_config(self):
-        return {**super().get_config(), "encoding": self.encoding}
+    get_config = config_from(__init__, leave_out="vocabulary_dtype")

@@ -7,6 +7,7 @@ from functools import reduce
 from nbkeras import ops
 from nbkeras.building.layer import Layer
 from nbkeras.engine import structures
+from nbkeras.engine.options import config_from
 
 
 def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
@@ -28,7 +29,7 @@ def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
 
 
 def _check_inputs(layer: Layer, shapes, count: int | None = None) -> None:
-    """ValueError unless the shapes are those of a list of inputs, `count` of them if given."""
+    """Raise ValueError unless these are the shapes of a list of inputs, `count` of them if given."""
     one = not isinstance(shapes, list | tuple) or not shapes or not isinstance(shapes[0], list | tuple)
     if one or (count is not None and len(shapes) != count):
         expected = "a list of inputs" if count is None else f"a list of exactly {count} inputs"
@@ -37,7 +38,7 @@ def _check_inputs(layer: Layer, shapes, count: int | None = None) -> None:
 
 
 class Merge(Layer, registered=False):
-    """Elementwise merging of a list of inputs, which broadcast: subclasses say how two are merged."""
+    """Merges a list of inputs elementwise, with broadcasting; a subclass defines how two are merged."""
 
     supports_masking = True
     input_count: int | None = None
@@ -59,7 +60,9 @@ class Merge(Layer, registered=False):
 
     def build(self, input_shape):
         self.compute_output_shape(input_shape)  # for its errors
-        if len({shape[0] for shape in input_shape} - {None}) > 1:  # later a batch may meet one sample, as in Keras
+        if (
+            len({shape[0] for shape in input_shape} - {None}) > 1
+        ):  # a batch may be merged with one sample later, as in Keras
             raise ValueError(f"inputs of {self.name!r} have different batch sizes: {list(input_shape)}")
         self.built = True
 
@@ -73,13 +76,13 @@ class Merge(Layer, registered=False):
         return (batches.pop() if len(batches) == 1 else None, *rest)
 
     def compute_mask(self, inputs, mask=None):
-        """A timestep counts if it counts in any input; without a mask where an input has none. (Keras 2: in all inputs.)"""
+        """A timestep counts if it counts in any input; no mask if an input has none. (Keras 2: in all inputs.)"""
         masks = _masks(self, inputs, mask)
         return None if any(m is None for m in masks) else reduce(ops.logical_or, masks)
 
 
 def _masks(layer: Layer, inputs, mask) -> list:
-    """A mask or None for each input; ValueError if there are not as many."""
+    """A mask or None for each input; ValueError for another number of masks."""
     if mask is None:
         return [None] * len(inputs)
     if not isinstance(inputs, list | tuple) or not isinstance(mask, list | tuple) or len(mask) != len(inputs):
@@ -139,7 +142,7 @@ class Average(Merge):
 
 
 def _select(choose, inputs):
-    """reduce(choose, inputs), where a masked timestep of one input leaves the choice to the others."""
+    """reduce(choose, inputs), in which masked timesteps of an input are ignored."""
     result, known = inputs[0], _mask_like(inputs[0])
     for x in inputs[1:]:
         mask = _mask_like(x)
@@ -167,7 +170,7 @@ class Minimum(Merge):
 
 
 class Concatenate(Layer):
-    """The inputs side by side along an axis."""
+    """Concatenates the inputs along an axis."""
 
     supports_masking = True
 
@@ -201,7 +204,7 @@ class Concatenate(Layer):
         return tuple(merged)
 
     def compute_mask(self, inputs, mask=None):
-        """The masks side by side; an input without one counts everywhere. A timestep counts if any element does."""
+        """The concatenated masks; an input without a mask counts everywhere. A timestep counts if any element does."""
         masks = _masks(self, inputs, mask)
         if all(m is None for m in masks):
             return None
@@ -218,8 +221,7 @@ class Concatenate(Layer):
         joined = ops.concatenate(parts, axis=self.axis)
         return ops.any(joined, axis=-1)
 
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+    get_config = config_from(__init__)
 
 
 class Dot(Layer):
@@ -271,8 +273,7 @@ class Dot(Layer):
     def compute_mask(self, inputs, mask=None):
         return None
 
-    def get_config(self):
-        return {**super().get_config(), "axes": self.axes, "normalize": self.normalize}
+    get_config = config_from(__init__)
 
 
 def add(inputs, **kwargs):
@@ -306,7 +307,7 @@ def minimum(inputs, **kwargs):
 
 
 def concatenate(inputs, axis=-1, **kwargs):
-    """A list of tensors side by side along an axis."""
+    """Concatenate a list of tensors along an axis."""
     return Concatenate(axis=axis, **kwargs)(inputs)
 
 

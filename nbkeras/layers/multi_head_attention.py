@@ -9,13 +9,15 @@ from typing import Any
 
 from nbkeras import constraints, initializers, ops, regularizers
 from nbkeras.building.layer import Layer
+from nbkeras.engine.options import config_from
 from nbkeras.layers.einsum_dense import EinsumDense
 from nbkeras.layers.regularization import Dropout
 from nbkeras.ops import attention
+from nbkeras.ops.window import size_of
 
 
 class _Projected(Layer):
-    """What both layers share: the arguments of their projections, masks, and attention over (batch, steps, heads, size)."""
+    """Base of both layers: options of projections, masks, and attention over (batch, steps, heads, size)."""
 
     supports_masking = True
 
@@ -23,6 +25,7 @@ class _Projected(Layer):
         self,
         dropout=0.0,
         use_bias=True,
+        use_gate=False,
         sliding_window=None,
         flash_attention=None,
         kernel_initializer="glorot_uniform",
@@ -32,7 +35,6 @@ class _Projected(Layer):
         activity_regularizer=None,
         kernel_constraint=None,
         bias_constraint=None,
-        use_gate=False,
         seed=None,
         **kwargs,
     ):
@@ -40,7 +42,7 @@ class _Projected(Layer):
         if flash_attention:
             raise ValueError(f"{type(self).__name__} does not offer flash_attention=True: leave it out")
         if sliding_window is not None:
-            _positive(self, sliding_window=sliding_window)
+            size_of(type(self).__name__, "sliding_window", sliding_window)
         self.use_bias, self.use_gate, self.sliding_window = bool(use_bias), bool(use_gate), sliding_window
         self.dropout, self.seed = dropout, seed
         self._projection_activity = regularizers.get(activity_regularizer)  # of each projection, as in Keras
@@ -72,9 +74,7 @@ class _Projected(Layer):
             trainable=self.trainable,
             name=name,
         )
-        layer.supports_masking = (
-            True  # so that it does not warn: masks are the business of the layer that it is a part of
-        )
+        layer.supports_masking = True  # no warning: the layer that it is a part of handles masks
         layer.build(input_shape)
         return layer
 
@@ -96,7 +96,7 @@ class _Projected(Layer):
     def _check_pair(self, value: tuple, key: tuple | None) -> None:
         if key is not None and tuple(value[1:-1]) != tuple(key[1:-1]):
             raise ValueError(
-                f"key and value of {self.name!r} must have the same shapes but for the last axis, received {key} and {value}"
+                f"key and value of {self.name!r} must have the same shapes except for the last axis, received {key} and {value}"
             )
 
     def _mask(
@@ -110,7 +110,7 @@ class _Projected(Layer):
         attention_mask,
         causal: bool,
     ):
-        """What may be attended to: bool, broadcasts to (batch, ..., heads, query steps, key steps); None for all."""
+        """The combined bool mask, which broadcasts to (batch, ..., heads, query steps, key steps); None if it allows all keys."""
         found = []
         if query_mask is not None:
             found.append(ops.expand_dims(ops.cast(query_mask, "bool"), -1))
@@ -143,46 +143,25 @@ class _Projected(Layer):
             None if self.build_shapes is None else {"shapes_dict": {k: list(v) for k, v in self.build_shapes.items()}}
         )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dropout": self.dropout,
-            "use_bias": self.use_bias,
-            "use_gate": self.use_gate,
-            "sliding_window": self.sliding_window,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "activity_regularizer": regularizers.serialize(self._projection_activity),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-            "seed": self.seed,
-        }
-
-
-def _positive(layer: Layer, **arguments: Any) -> None:
-    for name, value in arguments.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"{type(layer).__name__} needs a positive integer for {name}, received {value!r}")
+    get_config = config_from(__init__, activity_regularizer="_projection_activity", leave_out="flash_attention")
 
 
 def _like(initializer: Any) -> Any:
-    """Another initializer of the same kind: one draws the same numbers each time."""
+    """A new initializer with the same options: one initializer draws the same numbers each time."""
     if not hasattr(initializer, "get_config"):
         return initializer
     return type(initializer).from_config(initializer.get_config())
 
 
 class MultiHeadAttention(_Projected):
-    """softmax(q . k / sqrt(key_dim)) . v in num_heads projections of query, key and value. Vaswani et al., 2017.
+    """softmax(q @ k / sqrt(key_dim)) @ v in num_heads projections of query, key and value. Vaswani et al., 2017.
 
     Called with query (batch, t, features), value (batch, s, features) and key (value by default). value_dim: key_dim by
     default. output_shape: the last axes of the output, the query's by default. attention_axes: those attended over, all but
     the batch and the features by default. use_gate: the heads' results are multiplied by sigmoid(a projection of the query).
-    attention_mask: bool (batch, t, s) or with heads, True where a query may look; masks of the inputs, use_causal_mask and
-    sliding_window (keys nearer than it) are added to it. A query that may look nowhere takes the mean of the values, and
-    nothing with dropout, return_attention_scores or several attention axes, as in Keras.
+    attention_mask: bool (batch, t, s) or with heads, True where a query may attend. It is combined with the masks of the
+    inputs, use_causal_mask and sliding_window (only keys nearer than that). A query that may attend to no key gets the mean
+    of the values; with dropout, return_attention_scores or several attention axes it gets 0, as in Keras.
     """
 
     def __init__(
@@ -197,8 +176,9 @@ class MultiHeadAttention(_Projected):
         **kwargs,
     ):
         super().__init__(dropout=dropout, use_bias=use_bias, **kwargs)
-        _positive(self, num_heads=num_heads, key_dim=key_dim, value_dim=key_dim if value_dim is None else value_dim)
-        self.num_heads, self.key_dim, self.value_dim = num_heads, key_dim, value_dim or key_dim
+        self.num_heads = size_of("MultiHeadAttention", "num_heads", num_heads)
+        self.key_dim = size_of("MultiHeadAttention", "key_dim", key_dim)
+        self.value_dim = size_of("MultiHeadAttention", "value_dim", key_dim if value_dim is None else value_dim)
         if output_shape:
             output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         self._output_sizes = output_shape or None
@@ -266,15 +246,7 @@ class MultiHeadAttention(_Projected):
         last = self._output_sizes or (query_shape[-1],)
         return (*query_shape[:-1], *last)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "key_dim": self.key_dim,
-            "value_dim": self.value_dim,
-            "output_shape": None if self._output_sizes is None else list(self._output_sizes),
-            "attention_axes": None if self.attention_axes is None else list(self.attention_axes),
-        }
+    get_config = config_from(__init__, output_shape="_output_sizes")
 
     query_dense = property(lambda layer: layer._query_dense, doc="The projection of queries.")
     key_dense = property(lambda layer: layer._key_dense, doc="The projection of keys.")
@@ -292,13 +264,14 @@ class GroupQueryAttention(_Projected):
 
     def __init__(self, head_dim, num_query_heads, num_key_value_heads, **kwargs):
         super().__init__(**kwargs)
-        _positive(self, head_dim=head_dim, num_query_heads=num_query_heads, num_key_value_heads=num_key_value_heads)
+        self.head_dim = size_of("GroupQueryAttention", "head_dim", head_dim)
+        self.num_query_heads = size_of("GroupQueryAttention", "num_query_heads", num_query_heads)
+        self.num_key_value_heads = size_of("GroupQueryAttention", "num_key_value_heads", num_key_value_heads)
         if num_query_heads % num_key_value_heads:
             raise ValueError(
                 "GroupQueryAttention's num_query_heads must be a multiple of num_key_value_heads, received "
                 f"{num_query_heads} and {num_key_value_heads}"
             )
-        self.head_dim, self.num_query_heads, self.num_key_value_heads = head_dim, num_query_heads, num_key_value_heads
 
     def build(self, query_shape, value_shape, key_shape=None):
         shapes = tuple(query_shape), tuple(key_shape or value_shape), tuple(value_shape)
@@ -334,10 +307,4 @@ class GroupQueryAttention(_Projected):
         self._check_pair(value_shape, key_shape)
         return tuple(query_shape)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "head_dim": self.head_dim,
-            "num_query_heads": self.num_query_heads,
-            "num_key_value_heads": self.num_key_value_heads,
-        }
+    get_config = config_from(__init__)

@@ -2,9 +2,11 @@
 
 from typing import Any
 
-from nbkeras import constraints, initializers, ops, regularizers
+from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer
 from nbkeras.engine import behaviour
+from nbkeras.engine.options import config_from, written
+from nbkeras.layers.weight_options import add_option_weight, keep_options, options_among
 
 
 def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
@@ -20,47 +22,33 @@ def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
 
 
 class _Scaled(Layer):
-    """What normalization layers share: gamma and beta with their initializers, regularizers and constraints."""
+    """Base of layers with gamma and beta, whose options it keeps."""
 
     supports_masking = True
     input_spec = InputSpec()
 
     def _keep(self, options: dict[str, Any]) -> None:
-        for name, value in options.items():
-            kinds = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
-            setattr(self, name, kinds[name.rpartition("_")[2]].get(value))
+        keep_options(self, options)
         self._option_names = tuple(options)
-
-    def _add(self, name: str, shape: tuple[int, ...], trainable: bool = True):
-        return self.add_weight(
-            shape,
-            getattr(self, f"{name}_initializer"),
-            trainable=trainable,
-            regularizer=getattr(self, f"{name}_regularizer", None),
-            constraint=getattr(self, f"{name}_constraint", None),
-            name=name,
-        )
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
     def get_config(self):
-        values = super().get_config()
-        kinds = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
-        for name in self._option_names:
-            values[name] = kinds[name.rpartition("_")[2]].serialize(getattr(self, name))
-        return values
+        return {**super().get_config(), **{name: written(name, getattr(self, name)) for name in self._option_names}}
 
 
 class BatchNormalization(_Scaled):
     """Normalizes each index of one axis over the batch and all other axes, then scales by gamma and adds beta.
 
-    In training by the batch's own mean and biased variance, which the moving statistics follow (moving = momentum *
-    moving + (1 - momentum) * batch); in inference, and with trainable=False, by the moving statistics. A mask leaves
-    places out of the statistics. Ioffe and Szegedy, 2015.
+    Training uses the batch's own mean and biased variance, which the moving statistics follow (moving = momentum *
+    moving + (1 - momentum) * batch); inference, and trainable=False, use the moving statistics. A mask excludes
+    positions from the statistics. Ioffe and Szegedy, 2015.
 
     synchronized=True and renorm=True are not offered.
     """
+
+    synchronized = False
 
     def __init__(
         self,
@@ -95,25 +83,14 @@ class BatchNormalization(_Scaled):
         self.axis, self.momentum, self.epsilon = axis, float(momentum), float(epsilon)
         self.center, self.scale = bool(center), bool(scale)
         self.gamma = self.beta = None
-        self._keep(
-            {
-                "beta_initializer": beta_initializer,
-                "gamma_initializer": gamma_initializer,
-                "moving_mean_initializer": moving_mean_initializer,
-                "moving_variance_initializer": moving_variance_initializer,
-                "beta_regularizer": beta_regularizer,
-                "gamma_regularizer": gamma_regularizer,
-                "beta_constraint": beta_constraint,
-                "gamma_constraint": gamma_constraint,
-            }
-        )
+        self._keep(options_among(locals()))
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
-        self.gamma = self._add("gamma", (size,)) if self.scale else None
-        self.beta = self._add("beta", (size,)) if self.center else None
-        self.moving_mean = self._add("moving_mean", (size,), trainable=False)
-        self.moving_variance = self._add("moving_variance", (size,), trainable=False)
+        self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
+        self.beta = add_option_weight(self, (size,), "beta") if self.center else None
+        self.moving_mean = add_option_weight(self, (size,), "moving_mean", trainable=False)
+        self.moving_variance = add_option_weight(self, (size,), "moving_variance", trainable=False)
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
         self.built = True
 
@@ -135,16 +112,7 @@ class BatchNormalization(_Scaled):
             mask,
         )
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "axis": self.axis,
-            "momentum": self.momentum,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-            "synchronized": False,
-        }
+    get_config = config_from(__init__, leave_out="renorm renorm_clipping renorm_momentum")
 
 
 class LayerNormalization(_Scaled):
@@ -174,21 +142,12 @@ class LayerNormalization(_Scaled):
         self.epsilon = float(epsilon)
         self.center, self.scale, self.rms_scaling = bool(center), bool(scale), bool(rms_scaling)
         self.gamma = self.beta = None
-        self._keep(
-            {
-                "beta_initializer": beta_initializer,
-                "gamma_initializer": gamma_initializer,
-                "beta_regularizer": beta_regularizer,
-                "gamma_regularizer": gamma_regularizer,
-                "beta_constraint": beta_constraint,
-                "gamma_constraint": gamma_constraint,
-            }
-        )
+        self._keep(options_among(locals()))
 
     def build(self, input_shape):
         sizes = _sizes(self, input_shape, self.axis)
-        self.gamma = self._add("gamma", sizes) if self.scale or self.rms_scaling else None
-        self.beta = self._add("beta", sizes) if self.center and not self.rms_scaling else None
+        self.gamma = add_option_weight(self, sizes, "gamma") if self.scale or self.rms_scaling else None
+        self.beta = add_option_weight(self, sizes, "beta") if self.center and not self.rms_scaling else None
         self.built = True
 
     def call(self, inputs):
@@ -199,15 +158,7 @@ class LayerNormalization(_Scaled):
         variance = ops.var(inputs, axis=axes, keepdims=True)
         return inputs * ops.rsqrt(variance + self.epsilon) * gamma
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "axis": self.axis,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-            "rms_scaling": self.rms_scaling,
-        }
+    get_config = config_from(__init__)
 
 
 class RMSNormalization(Layer):
@@ -230,14 +181,13 @@ class RMSNormalization(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis, "epsilon": self.epsilon}
+    get_config = config_from(__init__)
 
 
 class GroupNormalization(_Scaled):
     """Normalizes each sample over groups of one axis and all other axes, then scales by gamma and adds beta, by channel.
 
-    groups: how many the axis is cut into; -1 for one a channel (instance normalization). Wu and He, 2018.
+    groups: the number of groups; -1 for one per channel (instance normalization). Wu and He, 2018.
     """
 
     def __init__(
@@ -263,16 +213,7 @@ class GroupNormalization(_Scaled):
         self.groups, self.axis, self.epsilon = groups, axis, float(epsilon)
         self.center, self.scale = bool(center), bool(scale)
         self.gamma = self.beta = None
-        self._keep(
-            {
-                "beta_initializer": beta_initializer,
-                "gamma_initializer": gamma_initializer,
-                "beta_regularizer": beta_regularizer,
-                "gamma_regularizer": gamma_regularizer,
-                "beta_constraint": beta_constraint,
-                "gamma_constraint": gamma_constraint,
-            }
-        )
+        self._keep(options_among(locals()))
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
@@ -282,27 +223,19 @@ class GroupNormalization(_Scaled):
                 f"GroupNormalization {self.name!r} cuts axis {self.axis} of an input of shape {tuple(input_shape)} into "
                 f"{self.groups} groups: its size must be a multiple of that, and it must not be the batch axis"
             )
-        self.gamma = self._add("gamma", (size,)) if self.scale else None
-        self.beta = self._add("beta", (size,)) if self.center else None
+        self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
+        self.beta = add_option_weight(self, (size,), "beta") if self.center else None
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
         self.built = True
 
     def call(self, inputs):
         return ops.group_normalization(inputs, self.groups, self.gamma, self.beta, self.axis, self.epsilon)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "groups": self.groups,
-            "axis": self.axis,
-            "epsilon": self.epsilon,
-            "center": self.center,
-            "scale": self.scale,
-        }
+    get_config = config_from(__init__)
 
 
 class UnitNormalization(Layer):
-    """Divides by the Euclidean length over one or several axes, 1e-12 at least."""
+    """Divides by the Euclidean norm over one or several axes, or by 1e-12 if that is larger."""
 
     supports_masking = True
     input_spec = InputSpec()
@@ -318,8 +251,7 @@ class UnitNormalization(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "axis": self.axis}
+    get_config = config_from(__init__)
 
 
 def _axes(name: str, axis: Any) -> int | list[int]:

@@ -1,4 +1,4 @@
-"""Numbers made ready for a network: Rescaling, Normalization and Discretization. `adapt` learns from data, with NumPy."""
+"""Rescaling, Normalization and Discretization of numbers. `adapt` learns from data, with NumPy."""
 
 from __future__ import annotations
 
@@ -11,12 +11,13 @@ import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.building.layer import Layer
+from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.categorical import MODES, check_mode, encoded
 
 
 class Rescaling(Layer):
-    """inputs * scale + offset, in the layer's dtype; each a number, or one for each channel."""
+    """inputs * scale + offset, in the layer's dtype; each of the two is a number, or one number per channel."""
 
     supports_masking = True
 
@@ -37,8 +38,7 @@ class Rescaling(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "scale": _listed(self.scale), "offset": _listed(self.offset)}
+    get_config = config_from(__init__)
 
 
 def _listed(value: Any) -> Any:
@@ -56,10 +56,10 @@ def batches_of(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
 
 
 class Normalization(Layer):
-    """(inputs - mean) / sqrt(variance), or the way back with `invert`; mean and variance given, or learned by `adapt`.
+    """(inputs - mean) / sqrt(variance), or its inverse with `invert`; mean and variance are passed, or learned by `adapt`.
 
-    axis: the axes along which each index has its own, the last by default, None for none. Given values stand along the last of
-    these axes, or are numbers.
+    axis: the axes whose indices have separate statistics, the last by default, None for none. Passed values lie along the last
+    of these axes, or are numbers.
     """
 
     supports_masking = True
@@ -162,12 +162,14 @@ class Normalization(Layer):
 
 
 class Discretization(Layer):
-    """The number of the bin that each number falls into: how many boundaries it is not below.
+    """The index of the bin of each number: the count of boundaries that are not above it.
 
-    bin_boundaries: rising numbers, or num_bins of them, learned by `adapt` as quantiles, whose places are right to within
-    `epsilon` of the data. output_mode: 'int' gives int32; 'one_hot', 'multi_hot', 'count' indicators of the bins, as
+    bin_boundaries: rising numbers; or num_bins: `adapt` learns the boundaries as quantiles, whose ranks are right to within
+    `epsilon` of the data. output_mode: 'int' gives int32; 'one_hot', 'multi_hot', 'count' give indicators of the bins, like
     CategoryEncoding.
     """
+
+    sparse = False
 
     def __init__(self, bin_boundaries=None, num_bins=None, epsilon=0.01, output_mode="int", sparse=False, **kwargs):
         super().__init__(**kwargs)
@@ -203,16 +205,7 @@ class Discretization(Layer):
         numbers = ops.sum(ops.cast(passed, "int32"), axis=-1)
         return encoded(numbers, self.output_mode, len(edges) + 1, self.dtype)
 
-    def get_config(self):
-        base = super().get_config()
-        return {
-            **{key: base[key] for key in ("name", "dtype")},  # Keras's takes no more of a layer's arguments
-            "bin_boundaries": self.bin_boundaries,
-            "num_bins": self.num_bins,
-            "epsilon": self.epsilon,
-            "output_mode": self.output_mode,
-            "sparse": False,
-        }
+    get_config = config_from(__init__, leave_out="trainable activity_regularizer autocast")
 
     @classmethod
     def from_config(cls, config):
@@ -225,7 +218,7 @@ class Discretization(Layer):
 
 
 def _summary(values: np.ndarray, epsilon: float) -> np.ndarray:
-    """(2, n): at most 1 / epsilon numbers out of all, evenly spaced in their order, and for how many each stands."""
+    """(2, n): at most 1 / epsilon of the numbers, evenly spaced in sorted order, and how many numbers each represents."""
     values = np.sort(values.astype(np.float32).reshape(-1))
     step = max(values.size * epsilon, 1)
     chosen = values[int(step - 1) :: int(step)]

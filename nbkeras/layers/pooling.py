@@ -1,10 +1,11 @@
-"""Pooling of sequences, images and volumes: maxima and means of windows, or of everything."""
+"""Pooling of sequences, images and volumes: maxima and means of windows, or of all positions."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from nbkeras import ops
+from nbkeras.engine.options import config_from
 from nbkeras.layers.spatial import Spatial, check_lengths
 from nbkeras.ops.window import output_length, padding_of, sizes_of
 
@@ -23,13 +24,7 @@ class _Pooling(Spatial):
         check_lengths(self, input_shape, lengths, f"pool_size={self.pool_size}")
         return self.with_lengths(input_shape, lengths)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "pool_size": list(self.pool_size),
-            "strides": list(self.strides),
-            "padding": self.padding,
-        }
+    get_config = config_from(__init__)
 
 
 class _MaxPooling(_Pooling):
@@ -105,8 +100,7 @@ class _GlobalPooling(Spatial):
             return self.with_lengths(input_shape, [1] * self.rank)
         return (input_shape[0], input_shape[self.channel_axis()])
 
-    def get_config(self):
-        return {**super().get_config(), "keepdims": self.keepdims}
+    get_config = config_from(__init__)
 
 
 class _GlobalMaxPooling(_GlobalPooling):

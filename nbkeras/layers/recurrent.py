@@ -9,6 +9,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer, layers
 from nbkeras.engine import behaviour, structures, tensor
+from nbkeras.engine.options import options_of
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
@@ -22,20 +23,21 @@ from nbkeras.layers.recurrent_cells import (
     drop_ignored,
     initial_state_of,
     output_size_of,
+    sequences_and_states,
     with_named_states,
 )
 from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
 
 
 class RNN(Layer):
-    """Runs a cell, or a list of cells as one, over the time steps of (batch, steps, features...).
+    """Runs a cell, or a list of cells as a stack, over the time steps of (batch, steps, features...).
 
-    Output: the last step's (batch, output_size), or all steps' (batch, steps, output_size) with return_sequences, in the
-    order in which they were taken; with return_state a list of it and the last states. go_backwards: steps from the last
-    to the first. stateful: each batch starts from the states in which the one before ended, sample by sample; gradients
-    stop there. mask: bool (batch, steps), usually from Masking or Embedding: where it is False the states stay, and the
-    output is that of the step before (the first state before the first step, where the sizes agree), or 0 with
-    zero_output_for_mask. unroll is accepted: a recorded step is unrolled already.
+    Output: of the last step, (batch, output_size); with return_sequences of all steps, (batch, steps, output_size), in the
+    order in which they ran; with return_state a list of the output and the last states. go_backwards: run from the last step
+    to the first. stateful: each sample starts from the last state of the same sample in the batch before; gradients stop
+    there. mask: bool (batch, steps), usually from Masking or Embedding: a step with False keeps the states and repeats the
+    output of the step before (at the first step the first state, if the sizes agree), or outputs 0 with
+    zero_output_for_mask. unroll is accepted and ignored: a recorded step is already unrolled.
     """
 
     supports_masking = True
@@ -66,7 +68,7 @@ class RNN(Layer):
 
     @property
     def state_size(self) -> Any:
-        """The cell's: an integer, or a list of integers or of lists of them."""
+        """The state size of the cell: an integer, or a list of integers or of lists of them."""
         return self.cell.state_size
 
     @property
@@ -74,7 +76,7 @@ class RNN(Layer):
         return len(structures.flatten(self.state_size))
 
     def _state_shapes(self, batch: Any) -> list[tuple]:
-        """Of all states, flat."""
+        """The shapes of all states, in a flat list."""
         return [(batch, n) for n in structures.flatten(self.state_size)]
 
     def build(self, input_shape):
@@ -97,7 +99,7 @@ class RNN(Layer):
         return [output, *self._returned(self._state_shapes(batch))] if self.return_state else output
 
     def compute_mask(self, inputs, mask=None):
-        """The input's with return_sequences, else None; None for states."""
+        """The mask of the input with return_sequences, else None; None for states."""
         kept = structures.flatten(mask)[0] if self.return_sequences else None
         return [kept, *[None] * self._state_count] if self.return_state else kept
 
@@ -220,10 +222,7 @@ class RNN(Layer):
         return super()._symbolic_call(*with_named_states(args, kwargs))
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
-        if isinstance(sequences, list | tuple):  # Keras 2's [sequences, state, ...]
-            if len(sequences) > 1 and initial_state is None:
-                initial_state = list(sequences[1:])
-            sequences = sequences[0]
+        sequences, initial_state = sequences_and_states(sequences, initial_state)
         mask = None if mask is None else structures.flatten(mask)[0]
         if mask is not None:
             mask = self._time_mask(mask, sequences)
@@ -266,7 +265,7 @@ class RNN(Layer):
         """(output, last states, flat), step by step."""
         if states is None:
             states = structures.flatten(self.get_initial_state(sequences.shape[0]))
-        if self.stateful:  # the way back needs them as they are now, and they are written before it
+        if self.stateful:  # the backward pass needs their values of now, and they are overwritten before it
             states = [ops.add(state, 0.0) for state in states]
         steps = list(ops.unstack(sequences, axis=1))
         masks = [None] * len(steps) if mask is None else [ops.expand_dims(m, 1) for m in ops.unstack(mask, axis=1)]
@@ -290,7 +289,7 @@ class RNN(Layer):
         return call_cell(self.cell, step, states, training)
 
     def _before(self, outputs: list[Tensor], states: list[Tensor], output: Tensor):
-        """What a masked step puts out."""
+        """The output of a masked step."""
         if self.zero_output_for_mask:
             return ops.zeros_like(output)
         if outputs:
@@ -305,14 +304,7 @@ class RNN(Layer):
         return {**super().get_config(), **self._own_config(), "cell": layers.serialize(self.cell)}
 
     def _own_config(self) -> dict[str, Any]:
-        return {
-            "return_sequences": self.return_sequences,
-            "return_state": self.return_state,
-            "go_backwards": self.go_backwards,
-            "stateful": self.stateful,
-            "unroll": self.unroll,
-            "zero_output_for_mask": self.zero_output_for_mask,
-        }
+        return {name: getattr(self, name) for name in options_of(RNN.__init__) if name != "cell"}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -336,9 +328,9 @@ def _of_cell(name: str) -> property:
 
 
 class _WholeSequence(RNN):
-    """What SimpleRNN, GRU and LSTM share: a built-in cell, whose arguments they take, and one op for all its steps.
+    """Base of SimpleRNN, GRU and LSTM: takes the arguments of a built-in cell, and runs all steps as one op.
 
-    The op is used with the activations that it knows (nbkeras.ops.recurrent); with others the cell runs step by step.
+    The op supports some activations (nbkeras.ops.recurrent); with others the cell runs step by step.
     """
 
     cell_class: type[Layer]
@@ -365,7 +357,7 @@ class _WholeSequence(RNN):
     def _run(self, sequences, states, mask, training):
         cell = self.cell
         names = [_FUSED.get(function) for function in self._activations()]
-        if None in names or 0 in sequences.shape:  # no samples: the op has nothing to go over
+        if None in names or 0 in sequences.shape:  # no samples: the op has nothing to do
             return super()._run(sequences, states, mask, training)
         output, *last = self._op(
             cell.dropped_inputs(sequences, training),

@@ -15,22 +15,25 @@ from nbkeras import activations, constraints, initializers, ops, random, regular
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import InputSpec, Layer, layers
 from nbkeras.engine import behaviour, structures
+from nbkeras.engine.options import config_from, options_of
 from nbkeras.engine.tensor import Tensor
+from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.ops.window import size_of
 
 
 def drop_ignored(kwargs: dict[str, Any]) -> dict[str, Any]:
-    """Keras arguments that choose among implementations, of which there is one here, are taken and ignored."""
+    """The arguments without those of Keras that choose an implementation: there is only one here."""
     return {name: value for name, value in kwargs.items() if name not in ("implementation", "use_cudnn")}
 
 
 def output_size_of(cell: Any) -> int:
-    """The size of a cell's output: its own word, else its first state's size."""
+    """The size of a cell's output: its `output_size`, or else the size of its first state."""
     size = getattr(cell, "output_size", None)
     return structures.flatten(cell.state_size)[0] if size is None else size
 
 
 def check_cell(cell: Any) -> None:
-    """TypeError unless an object has what a cell must have."""
+    """Raise TypeError unless an object has the methods and attributes of a cell."""
     if isinstance(cell, type) or not callable(getattr(cell, "call", None)) or not hasattr(cell, "state_size"):
         raise TypeError(
             "a recurrent cell must be an object with call(inputs, states) and state_size (an integer, or a list of "
@@ -49,7 +52,7 @@ def build_cell(cell: Any, step_shape: tuple) -> None:
 def with_named_states(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     """The arguments of a recurrent layer's call, where Keras 2's [sequences, state, ...] becomes Keras 3's `initial_state`.
 
-    A list whose sequences have a mask stays: Keras 3 would not use the mask beside the states, and Keras 2 does.
+    A list whose sequences have a mask is left: Keras 2 uses that mask, while Keras 3 ignores it beside `initial_state`.
     """
     first = args[0] if args else None
     if not isinstance(first, list | tuple) or len(first) < 2 or getattr(first[0], "mask", None) is not None:
@@ -59,8 +62,15 @@ def with_named_states(args: tuple, kwargs: dict) -> tuple[tuple, dict]:
     return (first[0],), {**kwargs, "initial_state": list(first[1:])}
 
 
+def sequences_and_states(inputs: Any, initial_state: Any) -> tuple[Any, Any]:
+    """(sequences, initial_state) of a call whose first argument may be Keras 2's list [sequences, state, ...]."""
+    if not isinstance(inputs, list | tuple):
+        return inputs, initial_state
+    return inputs[0], list(inputs[1:]) if len(inputs) > 1 and initial_state is None else initial_state
+
+
 def initial_state_of(cell: Any, batch_size: int, dtype: str) -> Any:
-    """The states a cell starts from, packed like its state_size in lists; zeros unless it says otherwise."""
+    """The initial states of a cell in lists like its state_size; zeros unless it has `get_initial_state`."""
     if callable(getattr(cell, "get_initial_state", None)):
         states = cell.get_initial_state(batch_size=batch_size)
         return list(states) if isinstance(states, list | tuple) else [states]
@@ -87,11 +97,11 @@ def call_cell(cell: Any, inputs: Tensor, states: Any, training: Any) -> tuple[Te
 def argument_names(cls: type[Layer]) -> set[str]:
     """Names of the arguments that a class and the classes it extends, up to Layer, take."""
     inits = [vars(c)["__init__"] for c in cls.__mro__[: cls.__mro__.index(Layer)] if "__init__" in vars(c)]
-    return {name for init in inits for name in inspect.signature(init).parameters} - {"self", "kwargs"}
+    return {name for init in inits for name in options_of(init)}
 
 
 class _Cell(Layer):
-    """What the built-in cells share: arguments, weights, dropout masks that last for a sequence."""
+    """Base of the built-in cells: options, weights, and dropout masks that last for a sequence."""
 
     input_spec = InputSpec(ndim=2)
     gates = 1
@@ -117,12 +127,10 @@ class _Cell(Layer):
     ):
         super().__init__(**drop_ignored(kwargs))
         kind = type(self).__name__.removesuffix("Cell")
-        if isinstance(units, bool) or not isinstance(units, int | np.integer) or units <= 0:
-            raise ValueError(f"{kind}'s units must be a positive integer, received {units!r}")
         for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
             if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
                 raise ValueError(f"{kind}'s {name} must be a number between 0 and 1, received {rate!r}")
-        self.units = self.output_size = int(units)
+        self.units = self.output_size = size_of(kind, "units", units)
         self.activation = activations.get(activation)
         self.use_bias = bool(use_bias)
         self.kernel_initializer = initializers.get(kernel_initializer)
@@ -136,8 +144,7 @@ class _Cell(Layer):
         self.bias_constraint = constraints.get(bias_constraint)
         self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
         self.seed = seed
-        self.seed_generator = random.SeedGenerator(seed)
-        self._states.append(self.seed_generator.state)
+        self.seed_generator = self.add_seed_generator(seed)
         self._masks: dict[str, Tensor] | None = None  # of the sequence that RNN is running
 
     def _argument_names(self):
@@ -164,19 +171,11 @@ class _Cell(Layer):
 
     def _weight(self, kind: str, shape: tuple[int, ...], initializer=None):
         initializer = initializer or getattr(self, f"{kind}_initializer")
-        if (
-            kind == "recurrent"
-            and isinstance(initializer, initializers.Identity)
-            and behaviour.current.identity_for_each_gate
-        ):
+        by_gate = kind == "recurrent" and behaviour.current.identity_for_each_gate
+        if by_gate and isinstance(initializer, initializers.Identity):
             initializer = _for_each_gate(initializer)
-        return self.add_weight(
-            shape,
-            initializer,
-            regularizer=getattr(self, f"{kind}_regularizer"),
-            constraint=getattr(self, f"{kind}_constraint"),
-            name="recurrent_kernel" if kind == "recurrent" else kind,
-        )
+        name = "recurrent_kernel" if kind == "recurrent" else kind
+        return add_option_weight(self, shape, kind, name, initializer)
 
     def _bias_shape(self) -> tuple[int, ...]:
         return (self.gates * self.units,)
@@ -203,7 +202,7 @@ class _Cell(Layer):
         return h if mask is None else ops.multiply(h, mask)
 
     def recurrent_mask(self, batch: int, training) -> Tensor | None:
-        """What multiplies h before its product with the recurrent kernel, (batch, units), or None."""
+        """The dropout mask (batch, units) for h before its product with the recurrent kernel, or None."""
         if not training or self.recurrent_dropout == 0:
             return None
         return self._mask("state", (batch, self.units), self.recurrent_dropout, 2)
@@ -214,25 +213,7 @@ class _Cell(Layer):
             masks[key] = random.dropout(ops.ones(shape, self.dtype), rate, seed=self.seed_generator)
         return masks[key] if ndim == 2 else ops.expand_dims(masks[key], 1)
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "units": self.units,
-            "activation": activations.serialize(self.activation),
-            "use_bias": self.use_bias,
-            "kernel_initializer": initializers.serialize(self.kernel_initializer),
-            "recurrent_initializer": initializers.serialize(self.recurrent_initializer),
-            "bias_initializer": initializers.serialize(self.bias_initializer),
-            "kernel_regularizer": regularizers.serialize(self.kernel_regularizer),
-            "recurrent_regularizer": regularizers.serialize(self.recurrent_regularizer),
-            "bias_regularizer": regularizers.serialize(self.bias_regularizer),
-            "kernel_constraint": constraints.serialize(self.kernel_constraint),
-            "recurrent_constraint": constraints.serialize(self.recurrent_constraint),
-            "bias_constraint": constraints.serialize(self.bias_constraint),
-            "dropout": self.dropout,
-            "recurrent_dropout": self.recurrent_dropout,
-            "seed": self.seed,
-        }
+    get_config = config_from(__init__)
 
 
 class SimpleRNNCell(_Cell):
@@ -289,12 +270,7 @@ class GRUCell(_Cell):
         h = ops.add(ops.multiply(z, h), ops.multiply(ops.subtract(1.0, z), new))
         return h, [h]
 
-    def get_config(self):
-        own = {
-            "recurrent_activation": activations.serialize(self.recurrent_activation),
-            "reset_after": self.reset_after,
-        }
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)
 
 
 class LSTMCell(_Cell):
@@ -340,12 +316,7 @@ class LSTMCell(_Cell):
         h = ops.multiply(self.recurrent_activation(o), self.activation(c))
         return h, [h, c]
 
-    def get_config(self):
-        own = {
-            "recurrent_activation": activations.serialize(self.recurrent_activation),
-            "unit_forget_bias": self.unit_forget_bias,
-        }
-        return {**super().get_config(), **own}
+    get_config = config_from(__init__)
 
 
 def _for_each_gate(initializer: Any) -> Any:
@@ -374,7 +345,7 @@ class StackedRNNCells(Layer):
         return output_size_of(self.cells[-1])
 
     def get_initial_state(self, batch_size=None):
-        """What each cell says, or zeros."""
+        """The initial states of each cell, or zeros."""
         return [initial_state_of(cell, batch_size, self.dtype) for cell in self.cells]
 
     def build(self, input_shape):
@@ -391,8 +362,7 @@ class StackedRNNCells(Layer):
             new_states.append(own)
         return inputs, new_states
 
-    def get_config(self):
-        return {**super().get_config(), "cells": [layers.serialize(cell) for cell in self.cells]}
+    get_config = config_from(__init__)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

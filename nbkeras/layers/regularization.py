@@ -1,4 +1,4 @@
-"""Layers that regularize: dropout in its forms, noise, and a penalty on activations. All but the last act in training only.
+"""Layers that regularize: dropout, noise, and a penalty on activations. All except the penalty act in training only.
 
 Each layer has its own seed generator, whose state is saved with the model, so that training resumes with the same numbers.
 """
@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config as settings
 from nbkeras import random
 from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.engine.options import config_from
+from nbkeras.ops.window import data_format_of
 from nbkeras.regularizers import L1L2
 
 
@@ -22,14 +23,12 @@ class _Random(Layer):
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
-        self.seed_generator = random.SeedGenerator(seed)
-        self._states.append(self.seed_generator.state)
+        self.seed_generator = self.add_seed_generator(seed)
 
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "seed": self.seed}
+    get_config = config_from(__init__)
 
 
 def _rate(layer: Layer, rate: Any, below_one: bool = False) -> float:
@@ -67,9 +66,7 @@ class Dropout(_Random):
     def _noise_shape(self, inputs) -> tuple | None:
         return self.noise_shape
 
-    def get_config(self):
-        shape = None if self.noise_shape is None else list(self.noise_shape)
-        return {**super().get_config(), "rate": self.rate, "noise_shape": shape}
+    get_config = config_from(__init__)
 
 
 class _SpatialDropout(Dropout):
@@ -79,20 +76,14 @@ class _SpatialDropout(Dropout):
 
     def __init__(self, rate, data_format=None, seed=None, **kwargs):
         super().__init__(rate, None, seed, **kwargs)
-        self.data_format = settings.image_data_format() if data_format is None else data_format
-        if self.data_format not in ("channels_last", "channels_first"):
-            raise ValueError(f"data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
+        self.data_format = data_format_of(type(self).__name__, data_format)
         self.input_spec = InputSpec(ndim=self.spatial_axes + 2)
 
     def _noise_shape(self, inputs):
         ones = (1,) * self.spatial_axes
         return (None, *ones, None) if self.data_format == "channels_last" else (None, None, *ones)
 
-    def get_config(self):
-        values = {**super().get_config(), "data_format": self.data_format}
-        for name in ("noise_shape", "trainable"):  # which Keras's does not take
-            del values[name]
-        return values
+    get_config = config_from(__init__, leave_out="noise_shape trainable")
 
 
 class SpatialDropout1D(_SpatialDropout):
@@ -103,10 +94,7 @@ class SpatialDropout1D(_SpatialDropout):
     def __init__(self, rate, seed=None, **kwargs):
         super().__init__(rate, "channels_last", seed, **kwargs)
 
-    def get_config(self):
-        values = super().get_config()
-        del values["data_format"]
-        return values
+    get_config = config_from(__init__, leave_out="data_format")
 
 
 class SpatialDropout2D(_SpatialDropout):
@@ -135,8 +123,7 @@ class GaussianNoise(_Random):
             return inputs
         return inputs + random.normal(inputs.shape, 0.0, self.stddev, inputs.dtype, self.seed_generator)
 
-    def get_config(self):
-        return {**super().get_config(), "stddev": self.stddev}
+    get_config = config_from(__init__)
 
 
 class GaussianDropout(_Random):
@@ -152,8 +139,7 @@ class GaussianDropout(_Random):
         stddev = math.sqrt(self.rate / (1 - self.rate))
         return inputs * random.normal(inputs.shape, 1.0, stddev, inputs.dtype, self.seed_generator)
 
-    def get_config(self):
-        return {**super().get_config(), "rate": self.rate}
+    get_config = config_from(__init__)
 
 
 class AlphaDropout(_Random):
@@ -173,9 +159,7 @@ class AlphaDropout(_Random):
         scale = ((1 - self.rate) * (1 + self.rate * limit**2)) ** -0.5
         return (inputs * kept + limit * (1 - kept)) * scale - scale * limit * self.rate
 
-    def get_config(self):
-        shape = None if self.noise_shape is None else list(self.noise_shape)
-        return {**super().get_config(), "rate": self.rate, "noise_shape": shape}
+    get_config = config_from(__init__)
 
 
 class ActivityRegularization(Layer):
@@ -193,7 +177,4 @@ class ActivityRegularization(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        config = super().get_config()
-        del config["activity_regularizer"]
-        return {**config, "l1": self.l1, "l2": self.l2}
+    get_config = config_from(__init__, leave_out="activity_regularizer")

@@ -8,6 +8,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.layer import Layer
+from nbkeras.engine.options import config_from
 from nbkeras.layers.spatial import Spatial, check_lengths
 from nbkeras.ops.resize import INTERPOLATIONS
 from nbkeras.ops.window import sizes_of
@@ -58,7 +59,7 @@ class _ZeroPadding(Spatial):
 
 
 def _without_usual_format(config: dict[str, Any]) -> dict[str, Any]:
-    """A configuration as Keras takes it, whose layer knows only 'channels_last'."""
+    """The configuration without data_format 'channels_last', the only one that Keras's layer has."""
     return {key: value for key, value in config.items() if (key, value) != ("data_format", "channels_last")}
 
 
@@ -161,7 +162,7 @@ class _UpSampling(Spatial):
 
 
 class UpSampling1D(_UpSampling):
-    """Each step `size` times in a row."""
+    """Repeats each step `size` times."""
 
     rank = 1
 
@@ -173,7 +174,7 @@ class UpSampling1D(_UpSampling):
 
 
 class UpSampling2D(_UpSampling):
-    """Images made larger by whole factors, `size`: (rows, columns).
+    """Enlarges images by whole factors; size: (rows, columns).
 
     interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
     """
@@ -186,12 +187,11 @@ class UpSampling2D(_UpSampling):
         self.interpolation = interpolation
         self.output_dtype = "input" if interpolation == "nearest" else "layer"
 
-    def get_config(self):
-        return {**super().get_config(), "interpolation": self.interpolation}
+    get_config = config_from(__init__)
 
 
 class UpSampling3D(_UpSampling):
-    """Each slice, row and column as many times in a row as `size` says: an integer or (depth, rows, columns)."""
+    """Repeats each slice, row and column; size: an integer or (depth, rows, columns)."""
 
     rank = 3
 

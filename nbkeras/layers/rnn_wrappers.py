@@ -1,4 +1,4 @@
-"""Layers around a layer: Bidirectional runs two recurrent layers both ways, TimeDistributed any layer at each time step."""
+"""Wrappers of layers: Bidirectional runs recurrent layers in both directions, TimeDistributed a layer at each time step."""
 
 from __future__ import annotations
 
@@ -11,18 +11,18 @@ from nbkeras.building.layer import Layer, layers
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor
-from nbkeras.layers.recurrent_cells import with_named_states
+from nbkeras.layers.recurrent_cells import sequences_and_states, with_named_states
 from nbkeras.layers.wrapper import Wrapper
 
 MERGE_MODES = ("sum", "mul", "ave", "concat", None)
 
 
 class Bidirectional(Layer):
-    """A recurrent layer and a copy of it that goes backwards, their outputs merged.
+    """Merges the outputs of a recurrent layer and of a copy that runs backwards.
 
-    layer: a recurrent layer, of which a new one is made, weights and all. merge_mode: 'concat', 'sum', 'mul', 'ave', or
-    None for a list of both outputs; with return_sequences the second is turned back into the order of the input first.
-    backward_layer: the layer that goes the other way, where it is not to be a copy. initial_state: the states of the
+    layer: a recurrent layer, which is copied with new weights. merge_mode: 'concat', 'sum', 'mul', 'ave', or None for a list
+    of both outputs; with return_sequences the second output is first put into the order of the input.
+    backward_layer: a layer for the other direction, instead of a copy. initial_state: the states of the
     first, then those of the second. At masked steps the outputs of sequences are 0, as in Keras 3. Schuster and Paliwal, 1997.
     """
 
@@ -59,17 +59,17 @@ class Bidirectional(Layer):
 
     @property
     def stateful(self) -> bool:
-        """Whether the two layers keep their states from batch to batch."""
+        """True if the two layers keep their states from batch to batch."""
         return self.forward_layer.stateful
 
     @property
     def return_sequences(self) -> bool:
-        """Whether outputs are sequences."""
+        """True if outputs are sequences."""
         return self.forward_layer.return_sequences
 
     @property
     def return_state(self) -> bool:
-        """Whether the last states are outputs too."""
+        """True if the last states are outputs too."""
         return self.forward_layer.return_state
 
     def build(self, input_shape):
@@ -91,7 +91,7 @@ class Bidirectional(Layer):
         return [merged, *states] if self.return_state else merged
 
     def compute_mask(self, inputs, mask=None):
-        """The input's for sequences, else None; None for states."""
+        """The mask of the input for sequences, else None; None for states."""
         kept = structures.flatten(mask)[0] if self.return_sequences else None
         outputs = [kept, kept] if self.merge_mode is None else [kept]
         return outputs if self.merge_mode is None or self.return_state else kept
@@ -100,10 +100,7 @@ class Bidirectional(Layer):
         return super()._symbolic_call(*with_named_states(args, kwargs))
 
     def call(self, sequences, initial_state=None, mask=None, training=None):
-        if isinstance(sequences, list | tuple):  # Keras 2's [sequences, state, ...]
-            if len(sequences) > 1 and initial_state is None:
-                initial_state = list(sequences[1:])
-            sequences = sequences[0]
+        sequences, initial_state = sequences_and_states(sequences, initial_state)
         first_state, second_state = self._halves(initial_state, "initial_state")
         mask = None if mask is None else structures.flatten(mask)[0]
         first = self.forward_layer(sequences, initial_state=first_state, mask=mask, training=training)
@@ -231,7 +228,7 @@ class TimeDistributed(Wrapper):
         return structures.map_leaves(parted, outputs)
 
     def compute_mask(self, inputs, mask=None):
-        """What the layer makes of its part of the mask, by steps; else the input's, True where any of it is."""
+        """The mask that the layer computes, by steps; without one the mask of the input, True where any element is."""
         if not graph.is_symbolic([inputs, mask]):
             return self._mask(inputs, mask)
         there = graph.infer(self._mask, (inputs, mask), {}) is not None

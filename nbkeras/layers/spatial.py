@@ -1,6 +1,7 @@
-"""What layers over sequences, images and volumes share: where their axes are, and lengths that must not vanish."""
+"""Spatial: the base of layers over sequences, images and volumes, which knows their axes and checks lengths."""
 
 from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.engine.options import config_from
 from nbkeras.ops.window import data_format_of
 
 
@@ -38,8 +39,7 @@ class Spatial(Layer, registered=False):
             )
         return [input_shape[axis] for axis in self.space()]
 
-    def get_config(self):
-        return {**super().get_config(), "data_format": self.data_format}
+    get_config = config_from(__init__)
 
 
 def check_lengths(layer: Layer, input_shape, lengths, what: str) -> None:

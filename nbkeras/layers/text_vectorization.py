@@ -1,4 +1,4 @@
-"""TextVectorization: texts to the numbers of their words, or to indicators of them."""
+"""TextVectorization: texts to the indices of their words, or to indicators of these."""
 
 from __future__ import annotations
 
@@ -31,12 +31,12 @@ _SPLITS: dict[Any, Callable[[str], list[str]]] = {
 
 
 class TextVectorization(TextInputs):
-    """Texts, an array of str (batch,) or (batch, 1), standardized, split, joined to ngrams and looked up in a vocabulary.
+    """Standardizes texts, an array of str (batch,) or (batch, 1), splits them, joins ngrams and looks them up in a vocabulary.
 
     standardize: 'lower_and_strip_punctuation' (of ASCII), 'lower', 'strip_punctuation', None, or a function of an array of str.
     split: 'whitespace', 'character', None (the array's rows are split already), or a function of a list of texts that returns
-    lists of words. ngrams: n for runs of 1 to n words, or a tuple of lengths. output_mode 'int': (batch, words), 0 behind
-    the last, 1 for unknown ones; or StringLookup's others. Not a part of a model: call it on the data first.
+    lists of words. ngrams: n for runs of 1 to n words, or a tuple of lengths. output_mode 'int': (batch, words), 0 after
+    the last word, 1 for unknown words; or another of StringLookup's. It cannot be part of a model: call it on the data first.
     """
 
     def __init__(
@@ -95,11 +95,11 @@ class TextVectorization(TextInputs):
         self.lookup._adapt_to(self._words(batch) for batch in batches)
 
     def get_vocabulary(self, include_special_tokens=True) -> list[str]:
-        """The terms in the order of their numbers, '' and '[UNK]' first."""
+        """The terms in the order of their indices, '' and '[UNK]' first."""
         return self.lookup.get_vocabulary(include_special_tokens)
 
     def vocabulary_size(self) -> int:
-        """The number of terms, those two among them."""
+        """The number of terms, including '' and '[UNK]'."""
         return self.lookup.vocabulary_size()
 
     def set_vocabulary(self, vocabulary, idf_weights=None) -> None:

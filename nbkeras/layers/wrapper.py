@@ -1,15 +1,17 @@
-"""Layers around a layer that is called as it is: Wrapper, and SpectralNormalization of its kernel."""
+"""Wrapper, the base of layers around another layer, and SpectralNormalization of the wrapped layer's kernel."""
 
 from __future__ import annotations
 
 from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.layer import InputSpec, Layer, layers
+from nbkeras.engine.options import config_from
 from nbkeras.initializers import TruncatedNormal
+from nbkeras.ops.window import size_of
 
 
 class Wrapper(Layer):
-    """A layer that holds another, `layer`, and writes it into its configuration: what wrappers of your own start from."""
+    """A layer that holds another, `layer`, and writes it into its configuration; a base for wrappers of your own."""
 
     def __init__(self, layer, **kwargs):
         if not isinstance(layer, Layer):
@@ -21,8 +23,7 @@ class Wrapper(Layer):
         self.layer._ensure_built(graph.symbols(input_shape, self.layer.input_dtype or self.dtype))
         self.built = True
 
-    def get_config(self):
-        return {**super().get_config(), "layer": layers.serialize(self.layer)}
+    get_config = config_from(__init__)
 
     @classmethod
     def from_config(cls, config, custom_objects=None):
@@ -34,7 +35,7 @@ class Wrapper(Layer):
 class SpectralNormalization(Wrapper):
     """Divides the layer's kernel (or embeddings) by its largest singular value before each call in training.
 
-    The value is that of power iteration, which goes on from step to step in vector_u. As in Keras on TensorFlow the kernel
+    Power iteration finds the value and continues from step to step in vector_u. As in Keras on TensorFlow the kernel
     itself changes, and gradients do not pass through the division. Call it once a step. Miyato et al., 2018.
     """
 
@@ -42,9 +43,7 @@ class SpectralNormalization(Wrapper):
 
     def __init__(self, layer, power_iterations=1, **kwargs):
         super().__init__(layer, **kwargs)
-        if isinstance(power_iterations, bool) or not isinstance(power_iterations, int) or power_iterations < 1:
-            raise ValueError(f"SpectralNormalization needs a positive power_iterations, received {power_iterations!r}")
-        self.power_iterations = power_iterations
+        self.power_iterations = size_of("SpectralNormalization", "power_iterations", power_iterations)
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -78,10 +77,9 @@ class SpectralNormalization(Wrapper):
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
 
-    def get_config(self):
-        return {**super().get_config(), "power_iterations": self.power_iterations}
+    get_config = config_from(__init__)
 
 
 def _unit(row):
-    """A row (1, n) of length one; of 0 where it is 0."""
+    """A row (1, n) divided by its length; zeros stay zeros."""
     return ops.l2_normalize(row, axis=(0, 1))

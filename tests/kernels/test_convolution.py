@@ -8,6 +8,7 @@ from nbkeras.kernels import pool
 from nbkeras.kernels.convolution import conv, depthwise, direct, implicit_gemm, winograd
 from nbkeras.kernels.loops.window import Window, output_length, padding_before, slide
 from nbkeras.kernels.runtime.threads import get_threads, set_threads
+from nbkeras.ops.resize import INTERPOLATIONS
 from nbkeras.testing import check_op
 
 NOTHING = np.empty(0)
@@ -300,7 +301,7 @@ def test_gradients_of_adaptive_pooling(pooling):
     check_op(lambda x: pooling(x, (2, 3, 1)), normal(2, 4, 4, 3, 2))
 
 
-@pytest.mark.parametrize("interpolation", ops.INTERPOLATIONS)
+@pytest.mark.parametrize("interpolation", INTERPOLATIONS)
 def test_gradients_of_enlarging(interpolation):
     check_op(lambda x: ops.enlarge(x, (3, 2), interpolation), normal(1, 3, 4, 2))
 

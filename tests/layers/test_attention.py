@@ -207,10 +207,10 @@ def test_weights_have_the_paths_of_keras(tmp_path):
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda x: L.MultiHeadAttention(2, 0), "positive integer for key_dim"),
+        (lambda x: L.MultiHeadAttention(2, 0), "key_dim must be a positive integer"),
         (lambda x: L.MultiHeadAttention(2, 3, flash_attention=True), "does not offer flash_attention"),
         (lambda x: L.MultiHeadAttention(2, 3, attention_axes=0)(x, x), "between the batch axis and the last"),
-        (lambda x: L.MultiHeadAttention(2, 3)(x, x, x[:, :2]), "same shapes but for the last axis"),
+        (lambda x: L.MultiHeadAttention(2, 3)(x, x, x[:, :2]), "same shapes except for the last axis"),
         (lambda x: L.MultiHeadAttention(2, 3)(x, x, attention_mask=np.ones((2, 3, 9), bool)), "must broadcast to"),
         (lambda x: L.MultiHeadAttention(2, 3).compute_output_shape((2, 4, 8), (2, 2, 8), (2, 1, 8)), "same shapes"),
         (lambda x: L.GroupQueryAttention(3, 3, 2), "must be a multiple"),

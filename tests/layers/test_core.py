@@ -82,7 +82,7 @@ def test_dense_configuration():
 
 @pytest.mark.parametrize("units", [0, -1, 2.5, "3", None, True])
 def test_dense_units(units):
-    with pytest.raises(ValueError, match="positive integer for units"):
+    with pytest.raises(ValueError, match="Dense: units must be a positive integer"):
         layers.Dense(units)
 
 

@@ -111,7 +111,7 @@ def test_chance_is_new_in_each_replayed_step_and_rests_in_inference():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: L.Resizing(0, 3), "positive height and width"),
+        (lambda: L.Resizing(0, 3), "height must be a positive integer"),
         (lambda: L.CenterCrop(3, 3)(np.ones((2, 3))), "3 axes or a batch of 4"),
         (lambda: L.RandomFlip("sideways"), "mode must be"),
         (lambda: L.RandomRotation(2.0), "number from -1.0 to 1.0"),

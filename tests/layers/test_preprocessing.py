@@ -119,7 +119,7 @@ def test_functions_of_your_own_prepare_texts():
         (lambda: L.CategoryEncoding(3, output_mode="int"), "output_mode must be one of"),
         (lambda: L.CategoryEncoding(3, sparse=True), "sparse=True"),
         (lambda: L.CategoryEncoding(3)(np.array([[1]]), count_weights=np.ones((1, 1))), "output_mode 'count'"),
-        (lambda: L.Hashing(0), "positive integer for num_bins"),
+        (lambda: L.Hashing(0), "num_bins must be a positive integer"),
         (lambda: L.Hashing(3, salt="x"), "salt must be"),
         (lambda: L.Hashing(3, dtype="float32"), "integer dtype"),
         (lambda: L.HashedCrossing(3)([WORDS, WORDS]), "one shape"),
