@@ -159,7 +159,7 @@ class TestGetFile:
         with serve(whole) as (url, _):
             pass
         with pytest.raises(
-            ConnectionError, match=f"refused.*; where there is no network, .* put it at {cache}/data.bin"
+            ConnectionError, match=f"refused.*; without a network, .* put it at {cache}/data.bin"
         ):
             utils.get_file("data.bin", url + "/x", file_hash=SHA256)
         assert only(cache)

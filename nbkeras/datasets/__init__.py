@@ -1,4 +1,4 @@
-"""Data sets: `digits` ships with the package, the others are downloaded."""
+"""Data sets: `digits` is part of the package, the others are downloaded."""
 
 from nbkeras import later as _later
 
