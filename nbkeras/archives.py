@@ -21,12 +21,12 @@ def extract(
     folder, from a faster process, is kept. ValueError if the file is not such an archive, and for members that would be written
     elsewhere.
     """
-    with unpacked(archive, os.path.dirname(folder), archive_format) as made:
+    with unpacked(archive, os.path.dirname(folder), archive_format) as inner:
         if replace:
             with suppress(FileNotFoundError):
-                os.rename(folder, made + ".old")
+                os.rename(folder, inner + ".old")
         try:
-            os.rename(made, folder)
+            os.rename(inner, folder)
         except OSError:
             if not os.path.isdir(folder):
                 raise
@@ -40,11 +40,11 @@ def unpacked(archive: str, beside: str, archive_format: str | Sequence[str] | No
     if not set(formats) <= {"tar", "zip"}:
         raise ValueError(f"archive_format must be 'auto', 'tar' or 'zip', received {archive_format!r}")
     outer = tempfile.mkdtemp(prefix=f"{os.path.basename(archive)}.", suffix=".part", dir=beside)
-    made = os.path.join(outer, "unpacked")
+    inner = os.path.join(outer, "unpacked")
     try:
-        os.mkdir(made)
-        _unpack(archive, made, formats)
-        yield made
+        os.mkdir(inner)
+        _unpack(archive, inner, formats)
+        yield inner
     finally:
         shutil.rmtree(outer, ignore_errors=True)
 
@@ -54,9 +54,8 @@ def _unpack(archive: str, folder: str, formats: tuple[str, ...]) -> None:
         if "tar" in formats and tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
                 size = 0
-                for (
-                    member
-                ) in tar:  # check the size so far, before the archive is decompressed further to find the next member
+                for member in tar:
+                    # check the size so far, before the archive is decompressed further to find the next member
                     size += _checked(archive, member)
                     _check_size(archive, size)
                 tar.extractall(folder, filter="data")

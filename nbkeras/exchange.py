@@ -100,10 +100,10 @@ def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: A
     if stream == 0 or not (stream is None or isinstance(stream, int) and stream >= -1):
         raise ValueError(f"stream must be None, -1, 1, 2 or a stream's handle, received {stream!r}")
     if copy:
-        whole = array.place.empty(array.shape, array.dtype)
+        copied_array = array.place.empty(array.shape, array.dtype)
         with device.ordinary(), device.on(array.place):
-            device.launch(device.copy, array, whole)
-        array = whole
+            device.launch(device.copy, array, copied_array)
+        array = copied_array
     if stream != -1:
         array.place.order(array.place.stream, stream or 1)
     return _capsule_on(np.asarray(_Lent(array)), max_version, own, copied=bool(copy))
@@ -240,7 +240,7 @@ def _adopted(layout: Array, place: Any, owner: Any, read_only: bool) -> DeviceAr
         own = layout_at(address, layout.shape, layout.dtype, layout.strides)
         array = DeviceArray(own, place, _Borrowed(place, owner))
         if read_only or not own.flags.c_contiguous:
-            whole = device.empty(own.shape, own.dtype)
-            device.launch(device.copy, array, whole)
-            array = whole
+            contiguous = device.empty(own.shape, own.dtype)
+            device.launch(device.copy, array, contiguous)
+            array = contiguous
         return device.persistent(array)  # type: ignore[return-value]

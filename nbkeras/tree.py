@@ -160,11 +160,11 @@ def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
                 return structure
             return _made_of(structure, [traverse(func, part) for _, part in _parts(structure)])
     else:
-        whole = structure
+        rebuilt = structure
         if is_nested(structure):
-            whole = _made_of(structure, [traverse(func, part, top_down=False) for _, part in _parts(structure)])
-        found = func(whole)
-        found = whole if found is None else found
+            rebuilt = _made_of(structure, [traverse(func, part, top_down=False) for _, part in _parts(structure)])
+        found = func(rebuilt)
+        found = rebuilt if found is None else found
     return None if found is MAP_TO_NONE or isinstance(found, MAP_TO_NONE) else found
 
 

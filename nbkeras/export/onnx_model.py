@@ -60,12 +60,12 @@ def export_onnx(
         ],
         graph.initializers,
     )
-    made = onnx.helper.make_model(
+    onnx_model = onnx.helper.make_model(
         proto, producer_name="nbkeras", opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=8
     )
-    onnx.checker.check_model(made)
+    onnx.checker.check_model(onnx_model)
     with atomic_file(os.fspath(filepath)) as file:
-        file.write(made.SerializeToString())
+        file.write(onnx_model.SerializeToString())
     if verbose is None or verbose:
         print_message(f"Saved the ONNX model at {os.fspath(filepath)!r}.")
 

@@ -113,9 +113,11 @@ class Trace:
         random = np.random.default_rng(seed)
         tensors = []
         for shape, dtype in zip(shapes, dtypes, strict=True):
-            whole = [sizes[size] if isinstance(size, str) else size for size in shape]
+            run_shape = [sizes[size] if isinstance(size, str) else size for size in shape]
             floats = np.dtype(dtype).kind == "f"
-            tensors.append(Tensor(random.random(whole).astype(dtype) if floats else np.full(whole, seed % 2, dtype)))
+            tensors.append(
+                Tensor(random.random(run_shape).astype(dtype) if floats else np.full(run_shape, seed % 2, dtype))
+            )
         run = Run(tensors)
 
         def applied(op: Callable, inputs: Sequence, constants: dict, result: Any) -> None:

@@ -138,12 +138,12 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
 
     signature: with '(n),(n)->()' pyfunc receives vectors. excluded: positions and names of arguments passed unchanged.
     """
-    whole = set(excluded or ())
+    unchanged = set(excluded or ())
     cores = None if signature is None else [len(part.split(",")) if part else 0 for part in _cores(signature)]
 
     @functools.wraps(pyfunc)
     def call(*args, **kwargs):
-        places = [i for i in range(len(args)) if i not in whole]
+        places = [i for i in range(len(args)) if i not in unchanged]
         tensors = [as_tensor(args[i]) for i in places]
         inner = [0] * len(tensors) if cores is None else cores
         if len(inner) != len(tensors):

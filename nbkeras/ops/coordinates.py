@@ -81,9 +81,9 @@ def _sampled(
             ends = [(low, elementwise.subtract(1, part)), (elementwise.add(low, 1), part)]
         found = []
         for end, weight in ends:
-            whole = as_tensor(end, np.int64)
-            inside = elementwise.equal(whole, _nearest(whole, size))
-            found.append((_FILLS[mode](whole, size), inside, weight))
+            position = as_tensor(end, np.int64)
+            inside = elementwise.equal(position, _nearest(position, size))
+            found.append((_FILLS[mode](position, size), inside, weight))
         choices.append(found)
     y: Any = None
     for corner in itertools.product(*choices):
@@ -101,8 +101,8 @@ def _sampled(
 
 def _half_away(x: Tensor) -> Tensor:
     """x rounded, halves away from 0."""
-    whole = elementwise.floor(elementwise.add(elementwise.absolute(x), 0.5))
-    return elementwise.multiply(whole, elementwise.sign(x))
+    rounded = elementwise.floor(elementwise.add(elementwise.absolute(x), 0.5))
+    return elementwise.multiply(rounded, elementwise.sign(x))
 
 
 @op

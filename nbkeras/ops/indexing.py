@@ -54,16 +54,16 @@ def _without_masks(x: Tensor, parts: list) -> list:
     """A key's parts with each array of booleans replaced by the positions where it is True, one part for each of its axes."""
     parts = [part if _is_basic(part) else as_tensor(part) for part in parts]
     counts = [0 if p is None or p is ... else p.ndim if _is_mask(p) else 1 for p in parts]
-    whole: list[Any] = []
+    replaced: list[Any] = []
     for i, part in enumerate(parts):
         if not _is_mask(part):
-            whole.append(part)
+            replaced.append(part)
             continue
         axis = x.ndim - sum(counts[i:]) if any(p is ... for p in parts[:i]) else sum(counts[:i])
         if part.shape != x.shape[axis : axis + part.ndim]:
             raise IndexError(f"x[...]: a mask of shape {part.shape} does not fit axis {axis} on of shape {x.shape}")
-        whole.extend(nonzero(part))
-    return whole
+        replaced.extend(nonzero(part))
+    return replaced
 
 
 def _is_mask(part: Any) -> bool:

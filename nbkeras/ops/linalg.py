@@ -269,8 +269,8 @@ def _svd_slopes(u, s, v, du, ds, dv):
         inner = add(inner, multiply(multiply(apart, subtract(turn, _turned(turn))), expand_dims(s, -1)))
         rest = matmul(divide(u, _columns(s)), subtract(dv, matmul(_turned(turn), v)))
         dx = rest if dx is None else add(dx, rest)
-    whole = matmul(u, matmul(inner, v))
-    return whole if dx is None else add(whole, dx)
+    main = matmul(u, matmul(inner, v))
+    return main if dx is None else add(main, dx)
 
 
 @op

@@ -15,9 +15,8 @@ from nbkeras.ops.shape import repeat, reshape
 from nbkeras.ops.window import data_format_of, sizes_of
 from nbkeras.tensor import Tensor, as_tensor, op
 
-_SPARSITY = (
-    16  # if the weights use at least so many times fewer elements than the axis has, sums cost less than a product
-)
+# if the weights use at least so many times fewer elements than the axis has, sums cost less than a product
+_SPARSITY = 16
 
 
 def blend(x: Tensor, weights: np.ndarray, axis: int) -> Tensor:

@@ -126,14 +126,14 @@ def _quantile(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool,
     return y if q.ndim else squeeze(y, 0)
 
 
-def _shares(name: str, q: Any, whole: int) -> Tensor:
-    """q / whole; ValueError for a number not between 0 and `whole` (the values of tensors are not read)."""
+def _shares(name: str, q: Any, total: int) -> Tensor:
+    """q / total; ValueError for a number not between 0 and `total` (the values of tensors are not read)."""
     if not isinstance(q, Tensor):
         values = array_of(q, np.float64)
-        if not np.all((values >= 0) & (values <= whole)):
-            raise ValueError(f"{name}: q must lie between 0 and {whole}, received {briefly(q)}")
+        if not np.all((values >= 0) & (values <= total)):
+            raise ValueError(f"{name}: q must lie between 0 and {total}, received {briefly(q)}")
     q = as_tensor(q, np.float64)
-    return q if whole == 1 else elementwise.divide(q, whole)
+    return q if total == 1 else elementwise.divide(q, total)
 
 
 def _between(low: Tensor, high: Tensor, part: Tensor, method: str) -> Tensor:

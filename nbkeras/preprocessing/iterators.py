@@ -293,8 +293,8 @@ class DirectoryIterator(FileIterator):
         )
         print_message(f"Found {len(labels)} images belonging to {len(names)} classes.")
         indices = {name: number for number, name in enumerate(names)}
-        what = (directory, filenames, labels, None, indices, class_mode)
-        super().__init__(*what, image_data_generator, how, saving, batch_size, shuffle, seed)
+        files = (directory, filenames, labels, None, indices, class_mode)
+        super().__init__(*files, image_data_generator, how, saving, batch_size, shuffle, seed)
 
 
 class DataFrameIterator(FileIterator):
@@ -361,8 +361,8 @@ class DataFrameIterator(FileIterator):
             raise TypeError(f"the column weight_col={weight_col!r} must hold numbers, received {weights.dtype}")
         known = "" if indices is None else f" belonging to {len(indices)} classes"
         print_message(f"Found {len(rows)} {'' if validate_filenames else 'non-'}validated image filenames{known}.")
-        what = (directory, [names[row] for row in rows], labels, weights, indices, class_mode)
-        super().__init__(*what, image_data_generator, how, saving, batch_size, shuffle, seed)
+        files = (directory, [names[row] for row in rows], labels, weights, indices, class_mode)
+        super().__init__(*files, image_data_generator, how, saving, batch_size, shuffle, seed)
 
 
 def _part(subset: str | None, samples: int, generator: Any) -> slice:

@@ -223,15 +223,15 @@ def convert(source: Any, target: Any, model: Any = None) -> None:
         )
     file = source if model is None else model
     try:
-        made = load_model(file, compile=not weights and not export)
+        loaded = load_model(file, compile=not weights and not export)
     except ValueError as error:  # a loss, metric or optimizer that only the model's own program defines
-        made = load_model(file, compile=False)
+        loaded = load_model(file, compile=False)
         warn(f"the model is converted without its compilation: {error}")
     if model is not None:
-        made.load_weights(source)
+        loaded.load_weights(source)
     if export:
-        made.export(name)
+        loaded.export(name)
     elif weights:
-        save_weights(made, name)
+        save_weights(loaded, name)
     else:
-        save_model(made, name)
+        save_model(loaded, name)

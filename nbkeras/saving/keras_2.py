@@ -108,12 +108,12 @@ def _metrics(model: Any, compiled: dict[str, Any], weighted: bool) -> Any:
 
     Before the metrics are created, the metrics as given.
     """
-    made = model._objectives.by_output
-    if made is None:
+    created = model._objectives.by_output
+    if created is None:
         return _each(compiled["weighted_metrics" if weighted else "metrics"], _metric)
     by_output = [
         [_labelled(metric, label) for label, metric, is_weighted in entries if is_weighted == weighted]
-        for entries in made
+        for entries in created
     ]
     return by_output[0] if len(by_output) == 1 else by_output
 
