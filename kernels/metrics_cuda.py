@@ -124,21 +124,21 @@ def _add_to_totals(scale, weighted, number, total, count):
 
 
 @kernel
-def _accumulate(values, weights, each, scale, sums, total, count):
+def _accumulate(values, weights, per_weight, scale, sums, total, count):
     """Each block sums a part; a single block adds its sums to the totals."""
     shared = cuda.shared.array(WARP, np.float64)
     i, weighted, number = cuda.grid(1), np.float64(0), np.float64(0)
     while i < values.size:
         value = np.float64(values[np.uint64(i)])
         if weights.size > 0:
-            value *= np.float64(weights[np.uint64(divided(i, each)[0])])
+            value *= np.float64(weights[np.uint64(divided(i, per_weight)[0])])
         weighted += value
         i += cuda.gridsize(1)
     i = cuda.grid(1)
     while i < weights.size:
         number += np.float64(weights[np.uint64(i)])
         i += cuda.gridsize(1)
-    weighted, number = fold_lanes(ADD, weighted, _BITS, shared), fold_lanes(ADD, number, _BITS, shared) * each
+    weighted, number = fold_lanes(ADD, weighted, _BITS, shared), fold_lanes(ADD, number, _BITS, shared) * per_weight
     if cuda.threadIdx.x == 0:
         if cuda.gridDim.x == 1:
             _add_to_totals(scale, weighted, number if weights.size > 0 else np.float64(values.size), total, count)
@@ -163,9 +163,9 @@ def _add_sums(sums, parts, number, scale, total, count):
 
 def accumulate(values: DeviceArray, weights: DeviceArray, scale: float, total: DeviceArray, count: DeviceArray) -> None:
     """total += scale * sum(values * weights), count += scale * sum(weights); see metrics.py."""
-    parts, each = _parts(values.size), values.size // max(1, weights.size)
+    parts, per_weight = _parts(values.size), values.size // max(1, weights.size)
     sums = _scratch(2 * parts)
-    start(_accumulate, parts, BLOCK, values, weights, each, scale, sums, total, count)
+    start(_accumulate, parts, BLOCK, values, weights, per_weight, scale, sums, total, count)
     if parts > 1:
         number = -1 if weights.size else values.size
         start(_add_sums, 1, BLOCK, sums, parts, number, scale, total, count)
@@ -262,7 +262,7 @@ def count_at_thresholds(
 
 
 @kernel
-def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, rows, each):
+def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, rows, part_rows):
     """A block for each part (blockIdx.x) and column (blockIdx.y); sums: (parts, columns, buckets), label 0 first.
 
     All threads find the buckets of rows; then each thread adds up one bucket in the order of the rows.
@@ -271,10 +271,10 @@ def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, 
     thread, part, c = cuda.threadIdx.x, cuda.blockIdx.x, cuda.blockIdx.y
     zero, one = y_pred.dtype.type(0), y_pred.dtype.type(1)
     half = buckets // 2
-    last = min((part + 1) * each, rows)
+    last = min((part + 1) * part_rows, rows)
     mine = thread
     while mine - thread < buckets:
-        total, first = np.float64(0), part * each
+        total, first = np.float64(0), part * part_rows
         while first < last:
             row, mark = first + thread, np.int64(-1)
             cuda.syncthreads()
@@ -346,7 +346,7 @@ def count_at_even_thresholds(
     parts = _parts(rows)
     sums = _scratch(parts * columns * count)
     flat = (array.reshape(-1) for array in (y_true, y_pred, weights))
-    each = blocks(rows, parts)
-    start(_fill_buckets, (parts, columns), BLOCK, *flat, int(zero_counts), sums, count, columns, rows, each)
+    part_rows = blocks(rows, parts)
+    start(_fill_buckets, (parts, columns), BLOCK, *flat, int(zero_counts), sums, count, columns, rows, part_rows)
     flat_tables = (table.reshape(-1) for table in tables)
     start(_add_buckets, columns, MOST, sums, parts, buckets.reshape(-1), count, columns, *flat_tables)

@@ -101,16 +101,16 @@ def _walk(op, truth, identity, out, x, at, end, step):
 
 
 @kernel(launch_bounds=LANES)
-def _fold_rows(x, out, op, truth, identity, n, inner, parts, each, bits):
-    """2**bits lanes compute each number of out (outer, parts, inner) from `each` of the n numbers."""
+def _fold_rows(x, out, op, truth, identity, n, inner, parts, part_size, bits):
+    """2**bits lanes compute each number of out (outer, parts, inner) from part_size of the n numbers."""
     shared = cuda.shared.array(WARP, out.dtype)
     at, lane = row_and_lane(bits)
     total = identity
     if at < out.size:
         task, k = divided(at, inner)
         i, part = divided(task, parts)
-        first, base = np.int64(part) * each, np.int64(i) * n * inner + k
-        last = base + min(first + each, n) * inner
+        first, base = np.int64(part) * part_size, np.int64(i) * n * inner + k
+        last = base + min(first + part_size, n) * inner
         total = _walk(op, truth, total, out, x, base + (first + lane) * inner, last, inner << bits)
     total = fold_lanes(op, total, bits, shared)
     if at < out.size and lane == 0:
@@ -118,16 +118,16 @@ def _fold_rows(x, out, op, truth, identity, n, inner, parts, each, bits):
 
 
 @kernel(launch_bounds=MOST)
-def _fold_columns(x, out, op, truth, identity, outer, n, inner, parts, each):
+def _fold_columns(x, out, op, truth, identity, outer, n, inner, parts, part_size):
     """Blocks for each tile of columns and each part of the n numbers; out: (outer, parts, inner)."""
     shared = cuda.shared.array(MOST, out.dtype)
     k, row, rows = cuda.grid(1), cuda.threadIdx.y, cuda.blockDim.y
     part, i = cuda.blockIdx.y, cuda.blockIdx.z
-    first = part * each
+    first = part * part_size
     while i < outer:
         total, base = identity, i * n * inner + k
         if k < inner:
-            last = base + min(first + each, n) * inner
+            last = base + min(first + part_size, n) * inner
             total = _walk(op, truth, total, out, x, base + (first + row) * inner, last, rows * inner)
         total = fold_columns(op, total, shared)
         if row == 0 and k < inner:
@@ -140,18 +140,18 @@ def _reduce(x: DeviceArray, out: DeviceArray, op: int, truth: bool = False) -> N
     if not out.size:
         return
     (outer, n, inner), parts = x.shape, out.shape[1]
-    each = blocks(n, parts)
+    part_size = blocks(n, parts)
     identity = out.dtype.type(op in (SMALLEST, SMALLEST_UNSIGNED)) if truth else _identity(op, out.dtype)
     args = (x.reshape(-1), out.reshape(-1), op, int(truth), identity)
-    if inner == 1 or out.size >= _RESULTS or each <= _FEW:
-        bits = bits_of(each) if inner == 1 else 0
-        start(_fold_rows, *over_rows(out.size, bits), *args, n, inner, parts, each, bits)
+    if inner == 1 or out.size >= _RESULTS or part_size <= _FEW:
+        bits = bits_of(part_size) if inner == 1 else 0
+        start(_fold_rows, *over_rows(out.size, bits), *args, n, inner, parts, part_size, bits)
     else:
         tiles, threads = over_columns(inner)
         if outer * parts * tiles < _ENOUGH // 4:
             _, threads = over_columns(inner, MOST)
         grid = (tiles, parts, min(outer, _MOST_DEEP))
-        start(_fold_columns, grid, threads, *args, outer, n, inner, parts, each)
+        start(_fold_columns, grid, threads, *args, outer, n, inner, parts, part_size)
 
 
 def _parts(outer: int, n: int, inner: int) -> int:
@@ -196,8 +196,8 @@ def fold(x: DeviceArray, ufunc: np.ufunc, axes: tuple[int, ...], out: DeviceArra
 
 
 @kernel(launch_bounds=LANES)
-def _find(x, places, values, found, op, n, inner, parts, each, bits):
-    """2**bits lanes compute each number of `found` (outer, parts, inner): the position of the best of `each` of the n numbers.
+def _find(x, places, values, found, op, n, inner, parts, part_size, bits):
+    """2**bits lanes compute each number of `found` (outer, parts, inner): the best one's position among part_size numbers.
 
     places: the positions of x's numbers from an earlier pass; size 0 in the first pass.
     """
@@ -207,8 +207,8 @@ def _find(x, places, values, found, op, n, inner, parts, each, bits):
     if at < found.size:
         task, k = divided(at, inner)
         i, part = divided(task, parts)
-        place, base = np.int64(part) * each, np.int64(i) * n * inner + k
-        j, last = place + lane, min(place + each, n)
+        place, base = np.int64(part) * part_size, np.int64(i) * n * inner + k
+        j, last = place + lane, min(place + part_size, n)
         value = values.dtype.type(x[np.uint64(base + place * inner)])
         while j < last:
             other = values.dtype.type(x[np.uint64(base + j * inner)])
@@ -229,12 +229,12 @@ def _find_best(x: DeviceArray, axis: int, out: DeviceArray, op: int) -> None:
     x, places, found = x.reshape(-1), out.reshape(-1)[:0], out.reshape(-1)
     parts = max(1, min(_ENOUGH // max(1, outer * inner), n // _PART))
     if parts > 1:
-        each = blocks(n, parts)
-        parts = blocks(n, each)  # so that no part is empty
+        part_size = blocks(n, parts)
+        parts = blocks(n, part_size)  # so that no part is empty
         values = _scratch("values", (outer * parts * inner,), dtype)
         places = _scratch("places", (outer * parts * inner,), np.int64)
-        bits = bits_of(each)
-        start(_find, *over_rows(places.size, bits), x, found[:0], values, places, op, n, inner, parts, each, bits)
+        bits = bits_of(part_size)
+        start(_find, *over_rows(places.size, bits), x, found[:0], values, places, op, n, inner, parts, part_size, bits)
         x, n = values, parts
     bits = 0 if inner > 1 and found.size >= _RESULTS else bits_of(n)
     best = _scratch("best", (found.size,), dtype)
