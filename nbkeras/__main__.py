@@ -7,6 +7,7 @@
 
 import argparse
 import sys
+from collections.abc import Iterable
 
 import nbkeras
 from nbkeras import saving, warmup
@@ -46,9 +47,8 @@ def train_digits(epochs: int = 20, seed: int = 0) -> float:
     return accuracy
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """Run the command line."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
+    """The parser of the command line, and the names of its commands."""
     parser = argparse.ArgumentParser(
         prog="nbkeras",
         description="Keras's API on a tape that replays.",
@@ -69,9 +69,16 @@ def main(arguments: list[str] | None = None) -> None:
     convert.add_argument("source", help="a file of Keras or nbkeras: .keras, .h5, .weights.h5, .safetensors")
     convert.add_argument("target", help="ends in .keras, .h5 or .onnx (models), .weights.h5 or .safetensors (weights)")
     convert.add_argument("--model", help="if source holds only weights: a file of their model")
+    return parser, commands.choices
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser, commands = _parser()
     tensorflow = arguments[:1] == ["--tensorflow"]
     path, *rest = arguments[tensorflow:] or [""]
-    if script.is_script(path, commands.choices):
+    if script.is_script(path, commands):
         return script.run(path, rest, tensorflow)
     chosen = parser.parse_args(arguments)
     if chosen.command is None:

@@ -46,11 +46,7 @@ def get_file(
     """
     if origin is None:
         raise ValueError("get_file needs an origin, the URL of the file")
-    if urllib.parse.urlsplit(origin).scheme not in ("http", "https", "file"):
-        raise ValueError(f"origin must be an http, https or file URL, received {origin!r}")
-    name = os.fspath(fname) if fname else os.path.basename(urllib.parse.urlsplit(origin).path)
-    if not name or name != os.path.basename(name) or name in (".", ".."):
-        raise ValueError(f"fname must be a file's name without folders (use cache_dir for those), received {name!r}")
+    name = _file_name(fname, origin)
     if file_hash is None and md5_hash is not None:
         file_hash, hash_algorithm = md5_hash, "md5"
     folder = os.path.join(os.path.expanduser(os.fspath(cache_dir or cache_folder())), cache_subdir)
@@ -72,6 +68,17 @@ def get_file(
     if not present or not unpacked:
         archives.extract(target, extracted, "tar" if untar else archive_format, replace=unpacked)
     return extracted
+
+
+def _file_name(fname: str | os.PathLike | None, origin: str) -> str:
+    """The name of the file: fname, else the last part of the URL; ValueError for an unsafe name or another kind of URL."""
+    url = urllib.parse.urlsplit(origin)
+    if url.scheme not in ("http", "https", "file"):
+        raise ValueError(f"origin must be an http, https or file URL, received {origin!r}")
+    name = os.fspath(fname) if fname else os.path.basename(url.path)
+    if not name or name != os.path.basename(name) or name in (".", ".."):
+        raise ValueError(f"fname must be a file's name without folders (use cache_dir for those), received {name!r}")
+    return name
 
 
 def _algorithm(name: str, file_hash: str | None) -> str:

@@ -336,10 +336,7 @@ class DataFrameIterator(FileIterator):
         _check_texts(names, x_col, str)
         kept = np.ones(len(names), bool)
         if validate_filenames:
-            paths = [os.path.join(directory, name) for name in names]
-            kept = np.array([p.lower().endswith(self.white_list_formats) and os.path.isfile(p) for p in paths], bool)
-            if not kept.all():
-                warn(f"{np.sum(~kept)} of the files named in {x_col!r} are not images: they are left out")
+            kept = _are_images([os.path.join(directory, name) for name in names], self.white_list_formats, x_col)
         indices, labels = None, None
         if class_mode in ("binary", "categorical", "sparse"):
             indices, labels = _numbered(list(dataframe[y_col][kept]), y_col, classes, class_mode)
@@ -348,14 +345,7 @@ class DataFrameIterator(FileIterator):
         rows = np.flatnonzero(kept)
         part = _part(subset, len(rows), image_data_generator)
         rows = rows[part]
-        if labels is not None:
-            labels = labels[part]
-        elif class_mode == "multi_output":
-            if not isinstance(y_col, list | tuple):
-                raise TypeError(f"class_mode='multi_output' needs a list of columns as y_col, received {y_col!r}")
-            labels = [np.array(list(dataframe[name]))[rows] for name in y_col]
-        elif class_mode == "raw":
-            labels = dataframe[y_col].to_numpy()[rows]
+        labels = _columns(dataframe, y_col, class_mode, rows) if labels is None else labels[part]
         weights = None if weight_col is None else dataframe[weight_col].to_numpy()[rows]
         if weights is not None and weights.dtype.kind not in "fiu":
             raise TypeError(f"the column weight_col={weight_col!r} must hold numbers, received {weights.dtype}")
@@ -363,6 +353,23 @@ class DataFrameIterator(FileIterator):
         print_message(f"Found {len(rows)} {'' if validate_filenames else 'non-'}validated image filenames{known}.")
         files = (directory, [names[row] for row in rows], labels, weights, indices, class_mode)
         super().__init__(*files, image_data_generator, how, saving, batch_size, shuffle, seed)
+
+
+def _are_images(paths: list[str], endings: tuple[str, ...], column: str) -> np.ndarray:
+    """For each path, whether it is an existing file with the ending of an image; warns if some are not."""
+    found = np.array([path.lower().endswith(endings) and os.path.isfile(path) for path in paths], bool)
+    if not found.all():
+        warn(f"{np.sum(~found)} of the files named in {column!r} are not images: they are left out")
+    return found
+
+
+def _columns(dataframe: Any, y_col: Any, class_mode: str | None, rows: np.ndarray) -> Any:
+    """The labels in rows of a table for class_mode 'multi_output' (a list) and 'raw' (an array); None for other modes."""
+    if class_mode == "multi_output":
+        if not isinstance(y_col, list | tuple):
+            raise TypeError(f"class_mode='multi_output' needs a list of columns as y_col, received {y_col!r}")
+        return [np.array(list(dataframe[name]))[rows] for name in y_col]
+    return dataframe[y_col].to_numpy()[rows] if class_mode == "raw" else None
 
 
 def _part(subset: str | None, samples: int, generator: Any) -> slice:
