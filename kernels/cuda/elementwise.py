@@ -1,6 +1,6 @@
-"""Twins of elementwise.py, and of NumPy's ufuncs: for arrays of any strides that broadcast together.
+"""Twins of elementwise.py and of NumPy's ufuncs, for arrays of any strides that broadcast together.
 
-Arrays have one dtype, numbers become of it. An output may be one of the inputs, but not overlap one otherwise.
+Arrays have one dtype, to which numbers are converted. An output may be one of the inputs, but must not overlap otherwise.
 """
 
 import functools
@@ -19,17 +19,17 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 
 def bits_of(itemsize: int) -> Any:
-    """The unsigned integer of a size."""
+    """The unsigned integer dtype of a size in bytes."""
     return {1: np.uint8, 2: np.uint16, 4: np.uint32, 8: np.uint64}[itemsize]
 
 
 def seen_as(dtype: Any, array: DeviceArray) -> DeviceArray:
-    """The array's bits as another dtype of that size."""
+    """The array's bits viewed as another dtype of the same size."""
     return array if array.dtype == dtype else array.view(dtype)
 
 
 def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
-    """Flat arrays of unsigned integers, and a number, as wider ones while runs stay whole; the run's length comes first."""
+    """View flat arrays of unsigned integers, and a number, as wider integers while runs stay integral; returns the run first."""
     while run % 2 == 0 and arrays[0].itemsize < 8 and all(a.address % (2 * a.itemsize) == 0 for a in arrays):
         wide = bits_of(2 * arrays[0].itemsize)
         run, number = run // 2, np.array([number, number]).view(wide)[0]
@@ -55,7 +55,7 @@ def _unary(kernel: Kernel, code: int, x: DeviceArray, out: DeviceArray) -> None:
 
 
 def _in_quads(out: DeviceArray, *arrays: DeviceArray) -> bool:
-    """Whether all are contiguous, of one shape and dtype, and begin where 16 bytes can be loaded at once."""
+    """Whether all arrays are contiguous, of one shape and dtype, and 16-byte aligned."""
     return all(
         array.shape == out.shape and array.dtype == out.dtype and array.flags.c_contiguous and array.address % 16 == 0
         for array in (out, *arrays)
@@ -126,8 +126,8 @@ _OTHERS: dict[Any, tuple[Callable, Kernel, int]] = {
 def of_ufunc(ufunc: np.ufunc) -> Callable:
     """The twin of a NumPy ufunc: called with its inputs, arrays or numbers, and its output.
 
-    The ufunc itself, on the CPU, where there is no kernel for it. Integers divided by 0 give 0; an integer to a negative
-    power, where NumPy raises, is rounded towards 0.
+    If there is no kernel for it, the ufunc itself runs on the CPU. Integers divided by 0 give 0; an integer to a negative
+    power, for which NumPy raises an error, is rounded towards 0.
     """
     if ufunc not in _FLOATS:
         return host.on_copies(ufunc)
@@ -193,7 +193,7 @@ def _select(
 
 
 def select(condition: DeviceArray, x: Any, y: Any, out: DeviceArray) -> None:
-    """x where the condition holds, else y; x and y are arrays or constants, and may be out."""
+    """x where the condition is true, else y; x and y are arrays or constants, and may be out."""
     if not out.size:
         return
     bits = bits_of(out.itemsize)
@@ -250,8 +250,8 @@ def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
     path = walk(out.shape, strides_over(x, out.shape), strides_over(out, out.shape))
     count = count_of(path)
     number = x.dtype.type if x.dtype.kind == "f" else np.float64
-    whole = number(2.0) ** (np.finfo(number).nmant)  # from where on all floats are whole
-    tens = number(float(f"1e{abs(decimals)}"))  # infinity where a power would raise
+    whole = number(2.0) ** (np.finfo(number).nmant)  # all floats from here on are integers
+    tens = number(float(f"1e{abs(decimals)}"))  # gives infinity where a power would raise an error
     operands = (span(x), path[3], tens, decimals < 0, whole, span(out), path[4])
     start(_round_half_even, blocks(count, THREADS), THREADS, count, *path[:3], *operands)
 

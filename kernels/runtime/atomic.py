@@ -1,6 +1,6 @@
-"""What threads say to each other, atomically, and to the processor, as instructions in compiled code.
+"""Atomic communication between threads, and hints to the processor, as instructions in compiled code.
 
-`state` is the address of numbers of 64 bits, `at` the place of one among them.
+`state` is the address of an array of 64-bit numbers, `at` the index of one of them.
 """
 
 import os
@@ -16,23 +16,23 @@ _I64 = ir.IntType(64)
 _word = types.int64
 
 
-def _place(builder, args):
+def _address(builder, args):
     pointer = builder.inttoptr(args[0], _I64.as_pointer())
     return builder.gep(pointer, [args[1]])
 
 
 @intrinsic
 def read(typing, state, at):
-    """The number at place `at`, and with it all that was written before it."""
-    return _word(_word, _word), lambda _, builder, __, args: builder.load_atomic(_place(builder, args), "acquire", 8)
+    """Read a number (acquire): writes before its release become visible."""
+    return _word(_word, _word), lambda _, builder, __, args: builder.load_atomic(_address(builder, args), "acquire", 8)
 
 
 @intrinsic
 def write(typing, state, at, value):
-    """Write a number; whoever reads it sees all that was written before."""
+    """Write a number (release): a thread that reads it sees all earlier writes."""
 
     def generate(context, builder, signature, args):
-        builder.store_atomic(args[2], _place(builder, args), "release", 8)
+        builder.store_atomic(args[2], _address(builder, args), "release", 8)
         return context.get_dummy_value()
 
     return types.void(_word, _word, _word), generate
@@ -40,21 +40,25 @@ def write(typing, state, at, value):
 
 @intrinsic
 def add(typing, state, at, value):
-    """Add to a number; returns what it was."""
+    """Add to a number; returns the old value."""
     signature = _word(_word, _word, _word)
-    return signature, lambda _, builder, __, args: builder.atomic_rmw("add", _place(builder, args), args[2], "seq_cst")
+    return signature, lambda _, builder, __, args: builder.atomic_rmw(
+        "add", _address(builder, args), args[2], "seq_cst"
+    )
 
 
 @intrinsic
 def exchange(typing, state, at, value):
-    """Write a number; returns what it was."""
+    """Write a number; returns the old value."""
     signature = _word(_word, _word, _word)
-    return signature, lambda _, builder, __, args: builder.atomic_rmw("xchg", _place(builder, args), args[2], "seq_cst")
+    return signature, lambda _, builder, __, args: builder.atomic_rmw(
+        "xchg", _address(builder, args), args[2], "seq_cst"
+    )
 
 
 @intrinsic
 def relax(typing):
-    """Tell the processor that this loop waits."""
+    """Tell the processor that this is a waiting loop."""
 
     def generate(context, builder, signature, args):
         machine, void, number = llvm.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
@@ -85,12 +89,16 @@ def nap(typing):
     return types.void(), generate
 
 
-WALL, OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1)  # -1: Windows has none
+# -1: not available on Windows
+WALL, OWN = (
+    getattr(time, "CLOCK_MONOTONIC", -1),
+    getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1),
+)
 
 
 @intrinsic
 def nanoseconds(typing, clock):
-    """What a clock of the C library shows; 0 where there is none."""
+    """The time of a C library clock in nanoseconds; 0 if there is none."""
 
     def generate(context, builder, signature, args):
         if OWN < 0:

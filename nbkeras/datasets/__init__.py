@@ -1,4 +1,4 @@
-"""Data sets: `digits` ships with the package, the others are downloaded."""
+"""Data sets: `digits` is part of the package, the others are downloaded."""
 
 from nbkeras.engine import lazy_names as _lazy_names
 

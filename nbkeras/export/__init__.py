@@ -1,4 +1,4 @@
-"""Models as files for other programs; imported when first used."""
+"""Export of models to files for other programs; imported at first use."""
 
 from nbkeras.engine import lazy_names as _lazy_names
 

@@ -1,6 +1,6 @@
 """The public differentiable functions, named as in keras.ops; each works on Tensors, arrays and symbolic tensors.
 
-One module a family; what is public in a family is imported here by name.
+Each family of ops has a module; the public names of a family are imported here.
 """
 # ruff: noqa: F401
 

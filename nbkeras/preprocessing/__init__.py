@@ -1,4 +1,4 @@
-"""Keras's `preprocessing`: sequences, texts and images made ready for a model, in NumPy."""
+"""Keras's `preprocessing`: preparing sequences, texts and images for a model, in NumPy."""
 
 from nbkeras.engine import lazy_names as _lazy_names
 

@@ -1,4 +1,4 @@
-"""Models as scikit-learn's estimators (scikit-learn is an optional dependency)."""
+"""Models as estimators of scikit-learn, which is an optional dependency."""
 
 from nbkeras.engine import lazy_names as _lazy_names
 
