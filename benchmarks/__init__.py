@@ -1,1 +1,1 @@
-"""nbkeras beside Keras, PyTorch, JAX and onnxruntime: `python -m benchmarks --help`."""
+"""Benchmarks of nbkeras against Keras, PyTorch, JAX and onnxruntime: `python -m benchmarks --help`."""

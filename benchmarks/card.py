@@ -1,6 +1,6 @@
-"""What a GPU can do at most, by two kernels of our own: bytes it moves a second, and float32 operations.
+"""The limits of a GPU, measured with two kernels: bytes copied per second, and float32 operations per second.
 
-For run_kernels.py; beside them what the card's properties say.
+Used by run_kernels.py. The limits that the card's properties give are reported too.
 """
 
 from typing import Any
@@ -13,15 +13,15 @@ from nbkeras.kernels.cuda.machine.kernel import SIMULATED, blocks, kernel, size,
 from nbkeras.kernels.runtime import device
 
 _THREADS = size(256, simulated=4)
-_EACH = 4  # elements of a thread, all read before the first is written
+_PER_THREAD = 4  # elements of a thread, all read before the first is written
 _ROUNDS = size(4096, simulated=4)
 _BLOCKS_A_PROCESSOR = 8
-_CORES = {(7, 0): 64, (7, 2): 64, (7, 5): 64, (8, 0): 64}  # of a multiprocessor; 128 since
+_CORES = {(7, 0): 64, (7, 2): 64, (7, 5): 64, (8, 0): 64}  # cores of a multiprocessor; 128 in later architectures
 
 
 @kernel
 def _move(source, target):
-    first = cuda.blockIdx.x * cuda.blockDim.x * _EACH + cuda.threadIdx.x
+    first = cuda.blockIdx.x * cuda.blockDim.x * _PER_THREAD + cuda.threadIdx.x
     step = cuda.blockDim.x
     if first + 3 * step < source.size:
         a = source[first]
@@ -36,7 +36,7 @@ def _move(source, target):
 
 @kernel
 def _multiply_add(out, x, y):
-    """Eight chains of multiply-adds that do not wait for each other."""
+    """Eight independent chains of multiply-adds."""
     a, b, c, d = x, x + y, x - y, y
     e, f, g, h = -x, -y, x * y, x + x
     for _ in range(_ROUNDS):
@@ -52,35 +52,35 @@ def _multiply_add(out, x, y):
 
 
 def bandwidth(quick: bool) -> tuple[float, float]:
-    """Bytes a second, read and written, of our copy of 1 GB and of the driver's."""
-    place = device.gpu()
+    """Bytes per second, read and written, of a copy of 1 GB by our kernel and by the driver."""
+    gpu = device.gpu()
     count = 64 if quick else 1 << 27
     source, target = (device.persistent_empty((count,), np.float64) for _ in range(2))
     device.write(source, np.float64(1))
 
     def own() -> None:
-        start(_move, blocks(count, _THREADS * _EACH), _THREADS, source, target)
+        start(_move, blocks(count, _THREADS * _PER_THREAD), _THREADS, source, target)
 
     return tuple(  # type: ignore[return-value]
-        2 * source.nbytes / kernel_cases.seconds(play, place.synchronize, 1, quick)
-        for play in (own, lambda: place.move(source, target))
+        2 * source.nbytes / kernel_cases.seconds(play, gpu.synchronize, 1, quick)
+        for play in (own, lambda: gpu.move(source, target))
     )
 
 
 def rate(quick: bool) -> float:
-    """float32 operations a second, a multiply-add two."""
-    place = device.gpu()
-    grid = place.processors * _BLOCKS_A_PROCESSOR
+    """float32 operations per second; a multiply-add is two."""
+    gpu = device.gpu()
+    grid = gpu.processors * _BLOCKS_A_PROCESSOR
     out = device.persistent_empty((grid * _THREADS,), np.float32)
 
     def play() -> None:
         start(_multiply_add, grid, _THREADS, out, np.float32(0.999), np.float32(0.001))
 
-    return 2 * 8 * _ROUNDS * out.size / kernel_cases.seconds(play, place.synchronize, 1, quick)
+    return 2 * 8 * _ROUNDS * out.size / kernel_cases.seconds(play, gpu.synchronize, 1, quick)
 
 
 def properties() -> dict[str, Any]:
-    """What the driver says: capability, and by the highest clocks the nominal rate and bandwidth."""
+    """The driver's properties: capability, and the nominal rate and bandwidth at the highest clocks."""
     gpu = cuda.get_current_device()
     capability = tuple(gpu.compute_capability)
     found: dict[str, Any] = {"capability": capability, "processors": device.gpu().processors}
@@ -89,13 +89,13 @@ def properties() -> dict[str, Any]:
         found["nominal rate"] = 2e3 * gpu.CLOCK_RATE * cores
         found["nominal bandwidth"] = 2e3 * gpu.MEMORY_CLOCK_RATE * gpu.GLOBAL_MEMORY_BUS_WIDTH / 8
         found["L2"] = gpu.L2_CACHE_SIZE
-    except AttributeError as error:  # newer drivers no longer say
+    except AttributeError as error:  # newer drivers do not have these properties
         found["unknown"] = str(error)
     return found
 
 
 def measure(quick: bool) -> dict[str, Any]:
-    """All of it, in bytes and operations a second."""
+    """All limits, in bytes and operations per second."""
     own, driver = bandwidth(quick)
     simulated = {"capability": None, "processors": device.gpu().processors}
     return {"copy kernel": own, "driver's copy": driver, "rate": rate(quick)} | (

@@ -1,11 +1,11 @@
-"""Compile every CUDA kernel at every signature that the tests used, without a GPU, and print what each needs.
+"""Compile every CUDA kernel at every signature that the tests used, without a GPU, and print the resources of each.
 
     NUMBA_ENABLE_CUDASIM=1 NBKERAS_CUDA_SIGNATURES=signatures.jsonl NBKERAS_DEVICE=cuda pytest   # collects
     python -m benchmarks.cuda_resources signatures.jsonl [--only conv] [--markdown FILE]     # needs numba-cuda[cu13]
 
-Numba compiles to NVVM's intermediate code and nvJitLink to machine code for sm_75, sm_80 and sm_90, as on a GPU. (Through PTX,
-code is made to be linked with other code, for which it gets fewer registers.) Exits with 1 where one does not compile, or where a
-kernel spills registers in sm_80 or sm_90.
+Numba compiles to NVVM's intermediate code and nvJitLink to machine code for sm_75, sm_80 and sm_90, as on a GPU. (Code
+compiled through PTX may be linked with other code, and gets fewer registers for that reason.) The exit code is 1 if a kernel
+does not compile, or if it spills registers in sm_80 or sm_90.
 """
 
 import argparse
@@ -23,7 +23,7 @@ ARCHITECTURES = ((7, 5), (8, 0), (9, 0))
 
 
 class Resources(NamedTuple):
-    """What the assembler says of a kernel for one architecture; bytes but for registers."""
+    """The assembler's figures for a kernel on one architecture: the number of registers, and bytes for the others."""
 
     registers: int
     shared: int
@@ -32,22 +32,22 @@ class Resources(NamedTuple):
 
 
 def read_signatures(paths: list[str]) -> list[tuple[str, str, list]]:
-    """(module, kernel, names of argument types), each once; of kernels that tests wrote for themselves none."""
+    """(module, kernel, names of argument types), each once; without kernels defined in tests."""
     lines = set()
     for path in paths:
         with open(path, encoding="utf-8") as file:
             lines.update(file)
     found = [json.loads(line) for line in sorted(lines)]
-    own = [each for each in found if each[0] == "card" or each[0].startswith("nbkeras.kernels.")]
+    own = [entry for entry in found if entry[0] == "card" or entry[0].startswith("nbkeras.kernels.")]
     return [(module, name, json.loads(types)) for module, name, types in own]
 
 
 def numba_type(name: Any) -> Any:
-    """A type from its name in a signatures file."""
+    """Numba's type for a name in a signatures file."""
     from numba import types
 
     if isinstance(name, list):
-        return types.Tuple([numba_type(each) for each in name])
+        return types.Tuple([numba_type(item) for item in name])
     array = re.fullmatch(r"Array\((\w+), (\d+), ([CFA])\)", name)
     if array:
         dtype = types.boolean if array[1] == "bool" else getattr(types, array[1])
@@ -56,7 +56,7 @@ def numba_type(name: Any) -> Any:
 
 
 def assemble(code: bytes, architecture: tuple[int, int]) -> Resources:
-    """Machine code of a kernel in NVVM's intermediate code; RuntimeError with the assembler's words."""
+    """The resources of a kernel given in NVVM's intermediate code; RuntimeError with the assembler's log if it fails."""
     from cuda.bindings import nvjitlink
 
     options = [f"-arch=sm_{architecture[0]}{architecture[1]}", "-lto", "-verbose", "-Xptxas=-v"]
@@ -89,16 +89,16 @@ def _resources(log: str) -> Resources:
 
 
 def compile_kernel(module: str, name: str, types: list) -> dict[tuple[int, int], Resources]:
-    """What a kernel needs on each architecture."""
+    """The resources of a kernel on each architecture."""
     from numba import cuda
     from numba.cuda import dispatcher
 
     kernel = getattr(importlib.import_module(module), name)
-    signature = tuple(numba_type(each) for each in types)
+    signature = tuple(numba_type(name) for name in types)
     options = {key: value for key, value in kernel.options.items() if key in ("fastmath", "launch_bounds")}
     found = {}
     for architecture in ARCHITECTURES:
-        # Numba asks the GPU, of which there is none here, which one the functions that a kernel calls are for.
+        # Numba takes the architecture for functions that a kernel calls from the current GPU; here there is none
         dispatcher.get_current_device = lambda cc=architecture: SimpleNamespace(compute_capability=cc)
         code, _ = cuda.compile(
             kernel.function, signature, cc=architecture, device=False, abi="numba", output="ltoir", **options
@@ -108,7 +108,7 @@ def compile_kernel(module: str, name: str, types: list) -> dict[tuple[int, int],
 
 
 def _compiled(signature: tuple[str, str, list]) -> dict[tuple[int, int], Resources] | str:
-    """What a kernel needs, or why it could not be compiled."""
+    """The resources of a kernel, or the reason why it could not be compiled."""
     try:
         return compile_kernel(*signature)
     except Exception as error:
@@ -125,22 +125,22 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("signatures", nargs="+")
     parser.add_argument("--only", default="", help="kernels whose module or name contains this")
     parser.add_argument(
-        "--chains", type=int, help="of fused chains, of which tests make any number, so many (default all)"
+        "--chains", type=int, help="the number of fused chains to compile: tests make very many (default all)"
     )
     parser.add_argument("--markdown", help="write the table to this file too")
     chosen = parser.parse_args(arguments)
     sys.path.append(os.path.dirname(__file__))  # for card.py
-    for name in ("NUMBA_ENABLE_CUDASIM", "NBKERAS_DEVICE"):  # those collected; here kernels run nowhere
+    for name in ("NUMBA_ENABLE_CUDASIM", "NBKERAS_DEVICE"):  # set for collecting; here no kernel runs
         os.environ.pop(name, None)
     rows, failures = [], []
-    wanted = [each for each in read_signatures(chosen.signatures) if chosen.only in f"{each[0]}.{each[1]}"]
+    signatures = [entry for entry in read_signatures(chosen.signatures) if chosen.only in f"{entry[0]}.{entry[1]}"]
     if chosen.chains is not None:
-        chains = [each for each in wanted if each[0].endswith(".fusion")]
+        chains = [entry for entry in signatures if entry[0].endswith(".fusion")]
         kept = chains[:: max(1, -(-len(chains) // chosen.chains))]
-        wanted = [each for each in wanted if each not in chains or each in kept]
+        signatures = [entry for entry in signatures if entry not in chains or entry in kept]
     with ProcessPoolExecutor(mp_context=multiprocessing.get_context("spawn")) as pool:
-        results = list(pool.map(_compiled, wanted, chunksize=4))
-    for (module, name, types), found in zip(wanted, results, strict=True):
+        results = list(pool.map(_compiled, signatures, chunksize=4))
+    for (module, name, types), found in zip(signatures, results, strict=True):
         if isinstance(found, str):
             failures.append(f"{module}.{name}({_short(types)}): {found}")
             continue

@@ -1,4 +1,4 @@
-"""What was asked for on GPUs, and whether a run reached it."""
+"""The goals for GPUs, and whether a run reached them."""
 
 from typing import Any
 
@@ -45,10 +45,10 @@ def _rows(report: dict[str, Any], study: str, table: int) -> list[list]:
 
 
 def _gemm_share(report: dict[str, Any], case: str) -> float | None:
-    """cuBLAS's time by its fastest caller, divided by ours."""
+    """cuBLAS's time, in the faster of PyTorch and nbkeras-cublas, divided by ours."""
     tables = report["studies"].get("kernels", [])
     seconds = tables[1]["seconds"].get(case, {}) if tables else {}
-    peers = [seconds[each] for each in ("torch", "nbkeras-cublas") if seconds.get(each)]
+    peers = [seconds[framework] for framework in ("torch", "nbkeras-cublas") if seconds.get(framework)]
     return min(peers) / seconds["nbkeras"] if peers and seconds.get("nbkeras") else None
 
 

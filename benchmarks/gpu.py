@@ -1,11 +1,13 @@
-"""Everything that a machine with an NVIDIA GPU is asked for, in one command: python3 -m benchmarks.gpu --out FOLDER
+"""All tests and measurements on a machine with an NVIDIA GPU in one command: python3 -m benchmarks.gpu --out FOLDER
 
-In the source folder, with nothing but Python and its venv module: installs nbkeras and the peers into environments of their
-own, runs the test suite on the GPU, NVIDIA's compute-sanitizer over the kernels' tests, and the benchmarks; FOLDER gets a log
-of each step, the results as JSON, and report.md. A step that cannot be done says why, and the next one begins.
+Run it in the source folder; it needs only Python with its venv module. It installs nbkeras and the peers into their own
+environments and runs the test suite on the GPU, NVIDIA's compute-sanitizer with the kernels' tests, and the benchmarks.
+FOLDER gets a log of each step, the results as JSON, and report.md. If a step cannot be done, the reason is printed and the
+next step begins.
 
---installed: no network; nbkeras is copied, everything else is taken from the Python that runs this. Steps may be run in several
-commands (--steps, --part 1/3, --limit), as on a machine that ends each after some minutes; build/gpu keeps what was compiled:
+--installed: without network; nbkeras is copied, all other packages are those of the Python that runs this. Steps can be run
+in several commands (--steps, --part 1/3, --limit), for a machine that stops each command after some minutes; build/gpu keeps
+the compiled kernels:
 
     python3 -m benchmarks.gpu --installed --out OUT --steps machine,tests --limit 500
     python3 -m benchmarks.gpu --installed --out OUT --steps sanitizer --limit 500
@@ -40,7 +42,7 @@ NEWEST_CUDA = 13
 
 
 class CannotError(Exception):
-    """A step cannot be done here, and why."""
+    """A step cannot be done here; the message gives the reason."""
 
 
 def interpreter(folder: Path) -> str:
@@ -48,13 +50,13 @@ def interpreter(folder: Path) -> str:
 
 
 def part_of(names: Sequence[str], part: str) -> list[str]:
-    """'2/3': the second third, taken in turn."""
+    """A part of the names: '2/3' gives the 2nd, 5th, 8th, ... of them."""
     number, parts = map(int, part.split("/"))
     return list(names)[number - 1 :: parts]
 
 
 class Run:
-    """The settings, and what was found on the machine."""
+    """The settings, and the Pythons of each framework."""
 
     def __init__(self, options: argparse.Namespace):
         self.options, self.out = options, Path(options.out).resolve()
@@ -73,7 +75,7 @@ class Run:
         return found
 
     def command(self, log: str, command: Sequence[str], limit: float | None = None, **environment: str) -> int:
-        """Run a command, its output into a log and to the screen; its exit code, 124 where its time was over."""
+        """Run a command, write its output to a log and the end of it to the screen; return its exit code, 124 after the limit."""
         limit = limit or self.options.limit
         with open(self.out / log, "a", encoding="utf-8") as file:
             print(f"$ {' '.join(command)}", flush=True)
@@ -98,7 +100,7 @@ class Run:
 
 
 def end(process: subprocess.Popen) -> None:
-    """End a process and those that it started."""
+    """Kill a process and the processes that it started."""
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
 
@@ -111,11 +113,11 @@ def judged(code: int, what: str) -> str:
     return "done"
 
 
-# -------------------- the steps: each returns what it did, or raises CannotError --------------------
+# -------------------- the steps: each returns a result in words, or raises CannotError --------------------
 
 
 def machine(run: Run) -> str:
-    """What there is: GPU, driver, Python, packages."""
+    """The machine: GPU, driver, Python, packages."""
     for command in (
         ["nvidia-smi"],
         ["nvidia-smi", "-q", "-d", "CLOCK,POWER,ECC"],
@@ -132,24 +134,24 @@ def machine(run: Run) -> str:
 
 
 def cuda_version() -> int:
-    """The newest CUDA that the driver can do, by its major number."""
+    """The major version of the newest CUDA that the driver supports."""
     try:
-        told = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=60).stdout
+        output = subprocess.run(["nvidia-smi"], capture_output=True, text=True, timeout=60).stdout
     except OSError:
         return NEWEST_CUDA
-    found = re.search(r"CUDA (?:UMD )?Version: (\d+)", told)
+    found = re.search(r"CUDA (?:UMD )?Version: (\d+)", output)
     return int(found[1]) if found else NEWEST_CUDA
 
 
 def setup(run: Run) -> str:
-    """Environments with nbkeras, PyTorch and JAX; with --installed a copy of nbkeras alone."""
+    """Environments with nbkeras, PyTorch and JAX; with --installed only a copy of nbkeras."""
     if run.options.installed:
         site = BUILD / "site" / "nbkeras"
         shutil.rmtree(site, ignore_errors=True)
         leave = shutil.ignore_patterns("__pycache__")
         shutil.copytree(ROOT / "nbkeras", site, ignore=leave)
         shutil.copytree(ROOT / "kernels", site / "kernels", ignore=leave)
-        return "nbkeras copied; everything else is this Python's"
+        return "nbkeras copied; all other packages are this Python's"
     old = cuda_version() < NEWEST_CUDA
     wanted = {
         "nbkeras": ["-e", f"{ROOT}[{'cuda12' if old else 'cuda'},test]", "pytest-xdist"],
@@ -163,7 +165,7 @@ def setup(run: Run) -> str:
         if run.command("setup.log", [run.pythons[name], "-m", "pip", "install", *packages], 1800):
             failed.append(name)
     if "nbkeras" in failed:
-        raise CannotError("nbkeras and what it needs could not be installed: see setup.log")
+        raise CannotError("nbkeras and its dependencies could not be installed: see setup.log")
     cublas = ["nvmath-python[cu12]" if old else "nvmath-python[cu13]"]
     if run.command("setup.log", [run.pythons["nbkeras"], "-m", "pip", "install", *cublas], 1800):
         failed.append("cuBLAS for nbkeras")
@@ -176,7 +178,7 @@ def has(run: Run, module: str) -> bool:
 
 
 def tests(run: Run) -> str:
-    """The whole test suite, with everything that it computes on the GPU."""
+    """The whole test suite, computed on the GPU."""
     files = part_of(
         sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py")), run.options.part
     )
@@ -188,7 +190,7 @@ def tests(run: Run) -> str:
 
 
 def sanitizer(run: Run) -> str:
-    """compute-sanitizer's memcheck and racecheck over the tests of CUDA kernels, file by file."""
+    """compute-sanitizer's memcheck and racecheck with the tests of CUDA kernels, file by file."""
     tool = shutil.which("compute-sanitizer", path=os.pathsep.join([os.environ.get("PATH", ""), *SANITIZER_PLACES]))
     if tool is None:
         raise CannotError("compute-sanitizer, a part of the CUDA toolkit, is not installed")
@@ -213,7 +215,7 @@ def sanitizer(run: Run) -> str:
 
 
 def measured(run: Run, log: str, names: Sequence[str]) -> str:
-    """A run of the benchmarks, to a file of the log's name."""
+    """Run benchmarks, with the results in a JSON file of the log's name."""
     command = [
         run.pythons["nbkeras"],
         "-m",
@@ -236,22 +238,22 @@ def measured(run: Run, log: str, names: Sequence[str]) -> str:
 
 
 def kernels(run: Run) -> str:
-    """Kernels one by one, and the card's limits."""
+    """Each kernel separately, and the card's limits."""
     return measured(run, "kernels", ["kernels"])
 
 
 def equality(run: Run) -> str:
-    """The first losses on the GPU beside the CPU's."""
+    """The first losses on the GPU and on the CPU."""
     return measured(run, "equality", ["equality"])
 
 
 def workloads(run: Run) -> str:
-    """Training, latency and throughput beside PyTorch and JAX."""
+    """Training, latency and throughput in nbkeras, PyTorch and JAX."""
     return measured(run, f"workloads{run.suffix}", part_of(GPU_WORKLOADS, run.options.part))
 
 
 def report(run: Run) -> str:
-    """All tables of the folder's JSON files, and the goals, as one document."""
+    """All tables from the folder's JSON files, and the goals, as one document."""
     files = sorted(run.out.glob("*.json"))
     if not files:
         raise CannotError(f"there is no result in {run.out}")
@@ -274,18 +276,18 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--out", default="gpu-report", help="the folder for logs and results (default gpu-report)")
     parser.add_argument("--installed", action="store_true", help="install nothing: use this Python's packages")
     parser.add_argument("--steps", default=",".join(STEPS), help=f"of {', '.join(STEPS)} (default all)")
-    parser.add_argument("--part", default="1/1", help="2/3: of tests and workloads the second third")
-    parser.add_argument("--limit", type=float, default=7200, help="seconds that a step may take (default 7200)")
-    parser.add_argument("--rounds", type=int, help="as of `python -m benchmarks`")
-    parser.add_argument("--peers", help="as of `python -m benchmarks`")
-    parser.add_argument("--quick", action="store_true", help="as of `python -m benchmarks`")
+    parser.add_argument("--part", default="1/1", help="2/3: the second third of the tests and workloads")
+    parser.add_argument("--limit", type=float, default=7200, help="the most seconds for a step (default 7200)")
+    parser.add_argument("--rounds", type=int, help="see `python -m benchmarks --help`")
+    parser.add_argument("--peers", help="see `python -m benchmarks --help`")
+    parser.add_argument("--quick", action="store_true", help="see `python -m benchmarks --help`")
     options = parser.parse_args(arguments)
     names = options.steps.split(",")
     for name in names:
         if name not in STEPS:
             parser.error(f"unknown step {name!r}: choose from {', '.join(STEPS)}")
     if options.installed and "setup" not in names:
-        names = ["setup", *names]  # a copy, of what may have changed
+        names = ["setup", *names]  # copy nbkeras again: it may have changed
     run, lines, failed = Run(options), [], False
     for name in names:
         print(f"\n== {name}: {STEPS[name].__doc__}", flush=True)

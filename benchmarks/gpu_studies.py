@@ -1,4 +1,4 @@
-"""Studies of GPUs: kernels one by one, and whether networks learn on a GPU as they do on the CPU."""
+"""Studies of GPUs: each kernel separately, and whether networks learn on a GPU as on the CPU."""
 
 import contextlib
 import sys
@@ -17,12 +17,12 @@ SCRIPTS = {
     "torch": "run_kernels_torch.py",
     "torch-tf32": "run_kernels_torch.py",
 }
-CLOSE = 1e-3  # relative to the largest: other orders of sums over thousands of products
+CLOSE = 1e-3  # relative to the largest number: sums of thousands of products in different orders
 STEPS = 20
 
 
 class Kernels:
-    """The processes that measure kernels, one for each framework. One that failed is started anew for the next case."""
+    """The processes that measure kernels, one for each framework. A failed process is started again for the next case."""
 
     def __init__(self, session: Session):
         self._session, self._processes = session, contextlib.ExitStack()
@@ -30,7 +30,7 @@ class Kernels:
         self._running: dict[str, Process] = {}
         self.versions: dict[str, str] = {}
         peers = session.options.peers
-        wanted = ["nbkeras", *(["nbkeras-cublas"] if peers else []), *(each for each in peers if each in SCRIPTS)]
+        wanted = ["nbkeras", *(["nbkeras-cublas"] if peers else []), *(peer for peer in peers if peer in SCRIPTS)]
         self.frameworks = [framework for framework in wanted if self._start(framework)]
 
     def _start(self, framework: str) -> bool:
@@ -47,7 +47,7 @@ class Kernels:
         return True
 
     def ask(self, framework: str, request: str) -> dict[str, Any]:
-        """What a framework measured: {'seconds', 'marks', 'how'}, {} where it has no such kernel, or {'failed': why}."""
+        """A framework's results: {'seconds', 'marks', 'how'}, {} if it has no such kernel, or {'failed': reason}."""
         if framework not in self._running and not self._start(framework):
             return {"failed": "the process could not be started again"}
         process = self._running[framework]
@@ -57,7 +57,7 @@ class Kernels:
         except (Failed, Missing, OSError) as error:
             found = {"failed": str(error)}
         if "failed" in found:
-            del self._running[framework]  # a GPU that met an error serves the process no more
+            del self._running[framework]  # after an error on the GPU the process cannot use it again
             process.close()
         return found
 
@@ -66,7 +66,7 @@ class Kernels:
 
 
 def equal(marks: list, others: list) -> bool:
-    """Whether two frameworks computed the same."""
+    """Whether two frameworks computed the same numbers."""
     for mine, theirs in zip(marks, others, strict=True):
         largest = max(map(abs, theirs)) or 1.0
         if len(mine) != len(theirs) or not all(
@@ -81,23 +81,23 @@ def _microseconds(answer: dict[str, Any]) -> float | str | None:
 
 
 def row(case: Case, found: dict[str, dict], card: dict[str, Any], frameworks: list[str]) -> list:
-    """A case's line of the table."""
+    """A case's row of the table."""
     own, torch = found["nbkeras"], found.get("torch", {})
-    times = [_microseconds(found[each]) for each in frameworks]
+    times = [_microseconds(found[framework]) for framework in frameworks]
     if "seconds" not in own:
         return [case.name, *times, *[None] * 7]
     by_bytes = case.bytes / max(card["copy kernel"], card["driver's copy"])
     floor = max(by_bytes, case.flops / card["rate"])
     share = torch["seconds"] / own["seconds"] if "seconds" in torch else None
     same = None
-    if "marks" in torch and case.kind != "dropout":  # whose numbers are each framework's own
+    if "marks" in torch and case.kind != "dropout":  # frameworks draw different random numbers
         same = "yes" if equal(own["marks"], torch["marks"]) else "NO"
     what = "bytes" if floor == by_bytes else "flops"
     return [case.name, *times, share, own["how"], torch.get("how"), floor * 1e6, what, own["seconds"] / floor, same]
 
 
 def kernels(session: Session) -> list[Table]:
-    """Kernels one by one beside cuBLAS and cuDNN, and beside what the GPU can move and multiply at most."""
+    """Each kernel separately, compared with cuBLAS and cuDNN and with the GPU's highest bandwidth and rate."""
     processes, rows, raw = Kernels(session), [], {}
     try:
         card = processes.ask("nbkeras", "card")
@@ -105,14 +105,14 @@ def kernels(session: Session) -> list[Table]:
             raise Failed(card["failed"])
         limits = [[name, value / 1e9 if isinstance(value, float) else str(value)] for name, value in card.items()]
         limits += [[name, version] for name, version in processes.versions.items()]
-        columns = ["kernel", *(f"{each}, us" for each in processes.frameworks)]
+        columns = ["kernel", *(f"{framework}, us" for framework in processes.frameworks)]
         columns += ["torch / nbkeras", "ours by", "torch by", "floor, us", "bound by", "/ floor", "equal to torch"]
         tables = [
             {"title": "The GPU's limits, GB/s and GF/s", "columns": ["limit", "measured"], "rows": limits},
             {"title": "A kernel's time", "columns": columns, "rows": rows, "seconds": raw},
         ]
         for number, case in enumerate(kernel_cases.cases(session.options.quick)):
-            found = {each: processes.ask(each, str(number)) for each in processes.frameworks}
+            found = {framework: processes.ask(framework, str(number)) for framework in processes.frameworks}
             for framework, answer in found.items():
                 if "failed" in answer:
                     session.failures[f"kernels: {case.name} in {framework}"] = answer["failed"][-2000:]
@@ -126,7 +126,7 @@ def kernels(session: Session) -> list[Table]:
 
 
 def equality(session: Session) -> list[Table]:
-    """The losses of the first 20 training steps on the GPU beside the CPU's."""
+    """The losses of the first 20 training steps on the GPU and on the CPU."""
     rows: list[list] = []
     steps = 2 if session.options.quick else STEPS
     columns = ["workload", "worst difference", "first, CPU", "first, GPU", "last, CPU", "last, GPU"]

@@ -1,7 +1,7 @@
-"""The kernels that are measured one by one on a GPU, with what each must do at least. Needs nothing but NumPy.
+"""The kernels that are measured separately on a GPU, with the least work of each. Needs only NumPy.
 
-Imported by run_kernels.py and run_kernels_torch.py, which have a function for each kind and make the same inputs, by seed.
-Sizes of what is bound by memory are far beyond the caches of a GPU (256 MB an array), beside those of small networks.
+Imported by run_kernels.py and run_kernels_torch.py, which have a function for each kind and make the same inputs from a seed.
+Kernels bound by memory have sizes far beyond the caches of a GPU (256 MB per array), and also the sizes of small networks.
 """
 
 import json
@@ -24,7 +24,10 @@ FORWARD, BACKWARD, BOTH = "forward", "backward", "both"
 
 @dataclass(frozen=True)
 class Case:
-    """kind: a function of the runners. flops: of multiply-adds alone. bytes: each input read once, each output written once."""
+    """A kernel with its sizes.
+
+    kind: a function of the runners. flops: only those of multiply-adds. bytes: each input read once, each output written once.
+    """
 
     name: str
     kind: str
@@ -40,14 +43,14 @@ def _gemm(m: int, k: int, n: int) -> Case:
 
 
 def _dense(m: int, k: int, n: int, way: str) -> Case:
-    """relu(x w + b); backward all three gradients."""
+    """relu(x w + b); backward: all three gradients."""
     times = 1 if way == FORWARD else 2
     moved = m * k + k * n + m * n if way == FORWARD else 2 * (m * k + k * n) + 2 * m * n
     return Case(f"dense {m} x {k} x {n}, {way}", "dense", (m, k, n), way, times * 2 * m * k * n, 4 * moved)
 
 
 def _lstm(batch: int, steps: int, features: int, units: int, way: str) -> Case:
-    """A layer that returns its sequence; both: with the gradients of inputs and weights."""
+    """A layer that returns its sequence; both: also the gradients of inputs and weights."""
     times = 1 if way == FORWARD else 3
     weights = 4 * units * (features + units)
     moved = batch * steps * (features + units) + weights
@@ -66,13 +69,13 @@ def _conv(images: int, side: int, channels: int, units: int, kernel: int, way: s
 
 
 def _rows(kind: str, rows: int, columns: int, way: str, arrays: float) -> Case:
-    """arrays: how many of the size of x are read and written."""
+    """A function of rows. arrays: how many arrays of the size of x are read and written."""
     name = kind.replace("_", " ")
     return Case(f"{name} ({rows}, {columns}), {way}", kind, (rows, columns), way, 0, 4 * arrays * rows * columns)
 
 
 def _embedding(rows: int, width: int, words: int, way: str) -> Case:
-    """forward: rows gathered. backward: the whole table's gradient from that of the rows."""
+    """forward: gather rows. backward: the gradient of the whole table from that of the rows."""
     moved = 2 * words * width if way == FORWARD else rows * width + words * width
     sizes = (rows, width, words)
     return Case(f"embedding {rows}x{width} of {words} words, {way}", "embedding", sizes, way, 0, 4 * moved + 8 * words)
@@ -83,7 +86,7 @@ def _adam(weights: int) -> Case:
 
 
 def cases(quick: bool) -> list[Case]:
-    """All cases; quick: the same at the smallest sizes."""
+    """All cases; quick: with the smallest sizes."""
     if quick:
         return _all(
             cubes=(8,),
@@ -117,15 +120,15 @@ def cases(quick: bool) -> list[Case]:
 
 def _all(cubes, dense, lstm, conv, long, rows, words, channels, weights) -> list[Case]:
     found = [_gemm(n, n, n) for n in cubes]
-    found += [_dense(*each, way) for each in dense for way in (FORWARD, BACKWARD)]
-    found += [_lstm(*each, way) for each in lstm for way in (FORWARD, BOTH)]
-    found += [_conv(*each, way) for each in conv for way in (FORWARD, "dx", "dw")]
-    for each in rows:
+    found += [_dense(*sizes, way) for sizes in dense for way in (FORWARD, BACKWARD)]
+    found += [_lstm(*sizes, way) for sizes in lstm for way in (FORWARD, BOTH)]
+    found += [_conv(*sizes, way) for sizes in conv for way in (FORWARD, "dx", "dw")]
+    for sizes in rows:
         for kind in ("softmax", "layer_normalization"):
-            found += [_rows(kind, *each, FORWARD, 2), _rows(kind, *each, BACKWARD, 3)]
-    for each in channels:
-        # both passes must see x before they can write: once for the statistics, once for the result
-        found += [_rows("batch_normalization", *each, FORWARD, 3), _rows("batch_normalization", *each, BACKWARD, 5)]
+            found += [_rows(kind, *sizes, FORWARD, 2), _rows(kind, *sizes, BACKWARD, 3)]
+    for sizes in channels:
+        # x must be read twice in both passes: once for the statistics, once for the result
+        found += [_rows("batch_normalization", *sizes, FORWARD, 3), _rows("batch_normalization", *sizes, BACKWARD, 5)]
     columns = math.isqrt(long)
     square = long // columns, columns
     found += [
@@ -142,7 +145,7 @@ def _all(cubes, dense, lstm, conv, long, rows, words, channels, weights) -> list
 
 
 def inputs(case: Case) -> list[Array]:
-    """The random arrays that a case is about, the same in every process; weights are such that sums stay of order one."""
+    """The random arrays of a case, the same in every process; weights are scaled so that sums are of order one."""
     random = np.random.default_rng(0)
 
     def floats(*shape: int) -> Array:
@@ -177,11 +180,11 @@ def inputs(case: Case) -> list[Array]:
         return [floats(*sizes), floats(*sizes)]
     if case.kind.endswith("normalization"):  # x, dy, gamma, beta
         return [floats(*sizes), floats(*sizes), floats(sizes[1]), floats(sizes[1])]
-    return [floats(*sizes), floats(*sizes)]  # x, and dy or what is added
+    return [floats(*sizes), floats(*sizes)]  # x, and dy or the second summand
 
 
 def seconds(play: Callable[[], None], synchronize: Callable[[], None], times: int, quick: bool) -> float:
-    """Seconds of one of the `times` that `play` does its work: median of 9 rounds of 10 ms or more."""
+    """Seconds for one of the `times` repetitions that `play` makes: the median of 9 rounds of 10 ms or more."""
     play()
     synchronize()
     count, rounds = 1, []
@@ -200,12 +203,12 @@ def seconds(play: Callable[[], None], synchronize: Callable[[], None], times: in
 
 
 def repeats(once: float) -> int:
-    """How many times work of so many seconds goes into one CUDA graph: its start then costs little."""
+    """How many times work of so many seconds is put into one CUDA graph, so that the graph's start costs little."""
     return max(1, min(20, int(1e-3 / once)))
 
 
 def marks(results: Sequence[Array]) -> list[list[float]]:
-    """What of each result is compared between frameworks: the mean of |y|, and some elements."""
+    """The numbers of each result that are compared between frameworks: the mean of |y|, and some elements."""
     found = []
     for y in results:
         flat = y.reshape(-1)
@@ -214,7 +217,7 @@ def marks(results: Sequence[Array]) -> list[list[float]]:
 
 
 def serve(framework: str, versions: dict[str, str], answer: Callable[[str], dict]) -> None:
-    """Answer each line of standard input, the number of a case or 'card', with what was measured or why it was not."""
+    """Answer each line of standard input, the number of a case or 'card', with the results or the reason of a failure."""
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     print(json.dumps({"framework": framework, "versions": versions}), file=answers, flush=True)

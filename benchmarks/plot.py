@@ -1,4 +1,4 @@
-"""Pictures of the results; needs matplotlib."""
+"""Charts of the results; needs matplotlib."""
 
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ def new_figure(**settings: Any) -> Any:
 
 
 def draw(report: dict[str, Any], path: str) -> dict[str, str]:
-    """Draw what there is to draw: one picture goes to `path`, of several each to a name of its own; files by section."""
+    """Draw the charts: a single one to `path`, several to files named after their section; return the files by section."""
     pictures = {workloads_section(report): ratios} if any(map(peers_of, report["workloads"].values())) else {}
     for name, tables in report.get("studies", {}).items():
         if any("threads" in table for table in tables):
@@ -42,14 +42,16 @@ def draw(report: dict[str, Any], path: str) -> dict[str, str]:
 
 
 def ratios(workloads: dict[str, dict]) -> Any:
-    """One chart: a group of bars for each workload, each framework's time as a multiple of the best peer's."""
+    """One chart with a group of bars for each workload: each framework's time as a multiple of the best peer's."""
     present = {name for results in workloads.values() for name in results}
-    shown = [(name, [each for each in COLORS if each in results]) for name, results in workloads.items()]
-    height = 0.145 * sum(len(frameworks) + 1 for _, frameworks in shown) + 1
-    whole = new_figure(figsize=(WIDTH, height))
-    axes = whole.subplots()
+    groups = [
+        (name, [framework for framework in COLORS if framework in results]) for name, results in workloads.items()
+    ]
+    height = 0.145 * sum(len(frameworks) + 1 for _, frameworks in groups) + 1
+    picture = new_figure(figsize=(WIDTH, height))
+    axes = picture.subplots()
     y, ticks = 0, []
-    for name, frameworks in shown:
+    for name, frameworks in groups:
         best = best_peer(workloads[name])
         if best is None:
             continue
@@ -75,16 +77,16 @@ def ratios(workloads: dict[str, dict]) -> Any:
     axes.set_xlabel("time / best peer's time (less is better)", fontsize=9)
     axes.spines[["top", "right", "left"]].set_visible(False)
     handles = [Patch(color=color, label=name) for name, color in COLORS.items() if name in present]
-    whole.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
-    return whole
+    picture.legend(handles=handles, loc="outside upper center", ncols=len(handles), fontsize=8, frameon=False)
+    return picture
 
 
 def sweeps(tables: list[dict[str, Any]]) -> Any:
-    """A panel for each table of times on some numbers of threads: logarithmic axes, floors dashed, cliffs ringed."""
+    """A panel for each table of times by number of threads: logarithmic axes, floors dashed, cliffs marked by a ring."""
     tables = [table for table in tables if "threads" in table]
     rows = -(-len(tables) // 2)
-    whole = new_figure(figsize=(WIDTH, 3.2 * rows))
-    panels = whole.subplots(rows, 2, squeeze=False).flat
+    picture = new_figure(figsize=(WIDTH, 3.2 * rows))
+    panels = picture.subplots(rows, 2, squeeze=False).flat
     for table, axes in zip(tables, panels, strict=False):
         sizes = [row[0] for row in table["rows"]]
         for i, (threads, color) in enumerate(zip(table["threads"], COLORS.values(), strict=False)):
@@ -106,4 +108,4 @@ def sweeps(tables: list[dict[str, Any]]) -> Any:
         axes.spines[["top", "right"]].set_visible(False)
     for axes in panels:
         axes.remove()
-    return whole
+    return picture

@@ -1,6 +1,6 @@
 """Results as text, and as the tables of docs/benchmarks.md, so that no figure is copied by hand.
 
-A table is {"title", "columns", "rows"}; a cell is text, a number, or None where nothing was measured.
+A table is {"title", "columns", "rows"}; a cell is text, a number, or None if nothing was measured.
 """
 
 import math
@@ -15,7 +15,7 @@ SCALES = {"train": 1e3, "latency": 1e6}
 
 
 def figure(value: Any) -> str:
-    """A cell: numbers to three digits, whole numbers whole."""
+    """The text of a cell: floats to three digits, integers in full."""
     if value is None:
         return ""
     if not isinstance(value, float):
@@ -26,7 +26,7 @@ def figure(value: Any) -> str:
 
 
 def as_text(table: dict[str, Any]) -> str:
-    """Columns side by side under the title, the first aligned to the left."""
+    """The table as text under its title, with the first column aligned to the left."""
     rows = [table["columns"], *([figure(cell) for cell in row] for row in table["rows"])]
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [table["title"]]
@@ -37,7 +37,7 @@ def as_text(table: dict[str, Any]) -> str:
 
 
 def as_markdown(columns: list[str], rows: list[list]) -> str:
-    """The same for a document."""
+    """The table in Markdown."""
     texts = [any(isinstance(row[i], str) for row in rows) for i in range(len(columns))]
     lines = [columns, ["---" if text else "---:" for text in texts]]
     lines += [[figure(cell) for cell in row] for row in rows]
@@ -49,7 +49,7 @@ def peers_of(results: dict[str, dict]) -> dict[str, dict]:
 
 
 def best_peer(results: dict[str, dict], key: str = "median") -> float | None:
-    """The least of the peers' figures, in seconds or MB; of those that compute with as many digits as nbkeras."""
+    """The least of the peers' figures, in seconds or MB; only of peers that compute with as many digits as nbkeras."""
     peers = [values for name, values in peers_of(results).items() if name != "torch-tf32"]
     return min((values[key] for values in peers if values.get(key) is not None), default=None)
 
@@ -59,7 +59,7 @@ def ratio(value: float, best: float | None) -> float | None:
 
 
 def workload_table(name: str, results: dict[str, dict]) -> dict[str, Any]:
-    """All that was measured of one workload. The median of latencies is their p50."""
+    """All results of one workload. The median of latencies is their p50."""
     workload = WORKLOADS[name]
     scale, unit = SCALES.get(workload.kind, 1), UNITS[workload.kind]
     first = next(iter(results.values()))
@@ -81,7 +81,7 @@ def workload_table(name: str, results: dict[str, dict]) -> dict[str, Any]:
 
 
 def versions(report: dict[str, Any]) -> str:
-    """What was measured, by version."""
+    """The versions of all measured frameworks."""
     found: dict[str, str] = {}
     for results in report["workloads"].values():
         for values in results.values():
@@ -107,7 +107,7 @@ def circumstances(report: dict[str, Any]) -> str:
 
 
 def times(workloads: dict[str, dict], frameworks: list[str]) -> str:
-    """A row for each workload, of latencies one for p50 and one for p99."""
+    """A row for each workload; for latencies one for p50 and one for p99."""
     rows: list[list] = []
     for name, results in workloads.items():
         workload = WORKLOADS[name]
@@ -118,7 +118,7 @@ def times(workloads: dict[str, dict], frameworks: list[str]) -> str:
                 title += ", p50" if key == "median" else ", p99"
             elif workload.network:
                 title += f", batch {workload.batch}"
-            cells = [results[each][key] * scale if each in results else None for each in frameworks]
+            cells = [results[framework][key] * scale if framework in results else None for framework in frameworks]
             rows.append([title, unit, *cells, ratio(results["nbkeras"][key], best_peer(results, key))])
         for what, values in results.items():
             if what.startswith("nbkeras") and what != "nbkeras":
@@ -128,21 +128,21 @@ def times(workloads: dict[str, dict], frameworks: list[str]) -> str:
 
 
 def gpu_memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
-    """The most that each framework's arrays took of the GPU's memory."""
+    """The most GPU memory that each framework's arrays used."""
     rows = []
     for name, results in workloads.items():
         if results["nbkeras"].get("gpu") is not None:
-            cells = [results.get(each, {}).get("gpu") for each in frameworks]
+            cells = [results.get(framework, {}).get("gpu") for framework in frameworks]
             rows.append([name, *cells, ratio(results["nbkeras"]["gpu"], best_peer(results, "gpu"))])
     return as_markdown(["peak GPU memory, MB", *frameworks, "nbkeras / best peer"], rows) if rows else ""
 
 
 def memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
-    """Peaks of whole processes, beside what is none of the framework's doing: the data, and below it all the import."""
+    """The peak memory of whole processes, the size of the data, and in the last row the memory after the import."""
     measured = {name: results for name, results in workloads.items() if "peak" in results["nbkeras"]}
     rows: list[list] = []
     for name, results in measured.items():
-        cells = [results.get(each, {}).get("peak") for each in frameworks]
+        cells = [results.get(framework, {}).get("peak") for framework in frameworks]
         own = results["nbkeras"]
         rows.append([name, own.get("data"), *cells, ratio(own["peak"], best_peer(results, "peak"))])
     alone: list = []
@@ -155,12 +155,12 @@ def memory(workloads: dict[str, dict], frameworks: list[str]) -> str:
 
 
 def workloads_section(report: dict[str, Any]) -> str:
-    """The name of the part of the document that shows the workloads; a GPU's stand beside the CPU's."""
+    """The name of the document's section with the workloads; the GPU and the CPU have different sections."""
     return "gpu-workloads" if report["settings"].get("device") == "cuda" else "workloads"
 
 
 def sections(report: dict[str, Any]) -> dict[str, str]:
-    """Parts of the document by name: that of the workloads, and one for each study."""
+    """Sections of the document by name: one with the workloads, and one for each study."""
     found = {}
     workloads = report["workloads"]
     if workloads:
@@ -185,9 +185,9 @@ def sections(report: dict[str, Any]) -> dict[str, str]:
 
 
 def write_markdown(path: str, report: dict[str, Any], pictures: dict[str, str]) -> None:
-    """Put each section between its two comments in a document, or at its end; nothing else there changes.
+    """Write each section between its two comments in a document, or at its end; the rest of the document is unchanged.
 
-    pictures: files by the section that shows them.
+    pictures: files by the section that includes them.
     """
     text = ""
     if os.path.exists(path):

@@ -1,4 +1,4 @@
-"""JAX by hand: one jitted training step over a dict of parameters, the optimizers of Keras written out."""
+"""Plain JAX: one jitted training step over a dict of parameters, with the optimizers of Keras written out."""
 
 import functools
 import time
@@ -25,7 +25,7 @@ def apply_dense(p, x):
 
 
 def apply_lstm(p, x, state=None):
-    """x: (batch, time, inputs) -> the whole sequence (batch, time, units) and the last state."""
+    """The whole sequence (batch, time, units) and the last state, for x (batch, time, inputs)."""
     units = p["u"].shape[0]
     state = state or (jnp.zeros((x.shape[0], units)), jnp.zeros((x.shape[0], units)))
 
@@ -136,7 +136,7 @@ NETWORKS = {
 
 
 def loss_of(outputs, targets):
-    """Cross-entropies from logits, the second output's at 0.2; and how many predictions of the first are right."""
+    """Cross-entropies from logits, the second output's with weight 0.2, and the number of the first's right predictions."""
     total, right = 0.0, 0
     for z, y, weight in zip(outputs, targets, (1.0, 0.2), strict=False):
         if y.shape[1] == 1:
@@ -160,7 +160,7 @@ def adam(p, g, slots, count):
 
 
 def on_gpu():
-    """JAX computes on the GPU, with all of float32's digits; returns what it has taken of its memory."""
+    """Make JAX compute on the GPU, in full float32; return a function that gives the GPU memory it has used."""
     try:
         gpu = jax.devices("cuda")[0]
     except RuntimeError as error:

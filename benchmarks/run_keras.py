@@ -1,4 +1,4 @@
-"""nbkeras and Keras itself (JAX and TensorFlow backends): the same lines for all, `fit` and `predict` as a user calls them."""
+"""nbkeras and Keras (JAX and TensorFlow backends): the same code for all, with `fit` and `predict` as a user calls them."""
 
 import importlib
 import os
@@ -86,7 +86,7 @@ def one_or_list(arrays):
 
 
 def on_gpu():
-    """nbkeras computes on the GPU; returns what its pool has taken of the GPU's memory, which includes what is free again."""
+    """Make nbkeras compute on the GPU; return a function that gives the GPU memory of its pool, including free blocks."""
     k.config.set_device("cuda")
     place = importlib.import_module("nbkeras.kernels.runtime.device").gpu()
     return lambda: place.memory()[2]
@@ -103,7 +103,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     settings = {"batch_size": workload.batch, "shuffle": workload.network != "lstm_stateful", "verbose": 0}
 
     class Clock(k.callbacks.Callback):
-        """Seconds of each epoch, without what fit does before the first, until the GPU is done."""
+        """Seconds of each epoch, until the GPU has finished; without the work of fit before the first epoch."""
 
         def on_train_begin(self, logs=None):
             self.seconds = []

@@ -1,7 +1,7 @@
-"""nbkeras's kernels one by one: run_kernels.py nbkeras|nbkeras-cublas all|smallest DEVICE; protocol and cases: kernel_cases.py.
+"""Each nbkeras kernel separately: run_kernels.py nbkeras|nbkeras-cublas all|smallest DEVICE; protocol, cases: kernel_cases.py.
 
-A kernel's time is that of its launches played again over the same arrays, as in a training step: on a GPU from a CUDA graph.
-'nbkeras-cublas' has NVIDIA's matrix products in place of our own.
+A kernel's time is that of its recorded launches, replayed over the same arrays as in a training step: on a GPU from a CUDA
+graph. 'nbkeras-cublas' uses NVIDIA's matrix products instead of our own.
 """
 
 import sys
@@ -26,9 +26,9 @@ CASES = kernel_cases.cases(QUICK)
 
 
 class Launches:
-    """Hears what is launched."""
+    """Records launches."""
 
-    reason = "it is played over the same values, so they may be read"
+    reason = "it is replayed over the same values, so they may be read"
 
     def __init__(self) -> None:
         self.steps: list[tuple] = []
@@ -40,7 +40,7 @@ class Launches:
         self.steps.append((function, args))
 
 
-# -------------------- a function for each kind: returns one that launches, and returns the results --------------------
+# -------------------- a function for each kind: returns one that launches kernels and returns their results --------------------
 
 
 def gemm(case: Case, a: Array, b: Array) -> Callable:
@@ -86,7 +86,7 @@ def convolution(case: Case, x: Array, kernel: Array, dy: Array) -> Callable:
 
 
 def both_ways(op: Callable, vjp: Callable, *constants, needs: tuple = (True,)) -> Callable:
-    """The function of a kind whose inputs are x, dy and weights."""
+    """The function for a kind with the inputs x, dy and weights."""
 
     def make(case: Case, x: Array, dy: Array, *weights: Array) -> Callable:
         if case.way == FORWARD:
@@ -160,18 +160,18 @@ KINDS: dict[str, Callable] = {
 
 
 def measure(case: Case) -> dict:
-    """Seconds, and marks of the results of the first run."""
+    """The seconds, and marks of the first run's results."""
     if FRAMEWORK == "nbkeras-cublas" and case.kind not in ("gemm", "dense"):
         return {}
     arrays = kernel_cases.inputs(case)
-    if case.kind != "adam":  # whose Variable takes a copy of its own
+    if case.kind != "adam":  # its Variable makes its own copy
         arrays = [device.persistent(array) for array in arrays]
     function = KINDS[case.kind](case, *arrays)
     launches = Launches()
     with device.record(launches):
         results: Sequence = function()
     found = kernel_cases.marks([device.read(each) for each in results])
-    with warnings.catch_warnings(record=True) as told:  # what could not be captured says so
+    with warnings.catch_warnings(record=True) as told:  # a replayer warns if its launches cannot be captured
         warnings.simplefilter("always")
         once = kernel_cases.seconds(device.replayer(launches.steps), nbkeras.engine.devices.synchronize, 1, QUICK)
         times = kernel_cases.repeats(once)
@@ -197,7 +197,7 @@ def answer(request: str) -> dict:
 
 if __name__ == "__main__":
     if FRAMEWORK == "nbkeras-cublas":
-        import nvmath.bindings  # noqa: F401 - says by its name that it is missing
+        import nvmath.bindings  # noqa: F401 - if it is missing, the error names it
 
         nbkeras.config.set_matmul("cublas")
     nbkeras.config.set_device(DEVICE)

@@ -1,8 +1,8 @@
-"""The same kernels in PyTorch, which means cuBLAS and cuDNN: run_kernels_torch.py torch|torch-tf32 all|smallest DEVICE
+"""The same kernels in PyTorch, that is cuBLAS and cuDNN: run_kernels_torch.py torch|torch-tf32 all|smallest DEVICE
 
-'torch' computes with all of float32's digits, 'torch-tf32' with the matrix units. As nbkeras's, kernels are played from a CUDA
-graph ('graph'), or launched one by one ('eager') where that is faster or they cannot be captured. cuDNN tries its algorithms,
-and images and channels come in both orders of axes: the faster one counts.
+'torch' computes in full float32, 'torch-tf32' with the matrix units. Kernels are replayed from a CUDA graph ('graph') as in
+nbkeras, or launched one by one ('eager') if that is faster or they cannot be captured. cuDNN tries its algorithms, and images
+are measured with channels first and last: the faster order counts.
 """
 
 import functools
@@ -21,11 +21,11 @@ MATRIX_KINDS = ("gemm", "dense", "lstm", "conv")
 Tensor = torch.Tensor
 
 
-# -------------------- a function for each kind: returns ways to compute it, which return the results --------------------
+# -------------------- a function for each kind: returns functions that compute it in different ways --------------------
 
 
 def slopes(case: Case, forward: Callable[[], Tensor], dy: Tensor, *inputs: Tensor) -> dict[str, Callable]:
-    """The way forward, or that to the gradients of the inputs after one forward pass."""
+    """The forward computation, or that of the inputs' gradients after one forward pass."""
     if case.way == FORWARD:
         return {"": lambda: [forward()]}
     for each in inputs:
@@ -43,7 +43,7 @@ def dense(case: Case, x: Tensor, w: Tensor, b: Tensor, dy: Tensor) -> dict[str, 
 
 
 def lstm(case: Case, x: Tensor, kernel: Tensor, recurrent: Tensor, bias: Tensor, dy: Tensor) -> dict[str, Callable]:
-    """cuDNN's layer has a second bias, and its weights the other way round; the results are in nbkeras's order."""
+    """cuDNN's layer has a second bias and transposed weights; the results are in nbkeras's order."""
     features, units = x.shape[2], dy.shape[2]
     layer = torch.nn.LSTM(features, units, batch_first=True).to(x.device)
     with torch.no_grad():
@@ -85,7 +85,7 @@ def layer_normalization(case: Case, x: Tensor, dy: Tensor, gamma: Tensor, beta: 
 
 
 def batch_normalization(case: Case, x: Tensor, dy: Tensor, gamma: Tensor, beta: Tensor) -> dict[str, Callable]:
-    """As a matrix, and as images whose last axis is that of the channels, which cuDNN has kernels for."""
+    """As a matrix, and as images with channels last, for which cuDNN has kernels."""
     rows, channels = x.shape
     side = 128 if rows % 128**2 == 0 else 1
 
@@ -151,7 +151,7 @@ def synchronize() -> None:
 
 
 def captured(way: Callable, times: int) -> Callable[[], None]:
-    """What does it so many times, as one CUDA graph; RuntimeError where it cannot be captured."""
+    """A function that runs `way` so many times as one CUDA graph; RuntimeError if it cannot be captured."""
     for _ in range(3):
         way()
     graph = torch.cuda.CUDAGraph()
@@ -162,7 +162,7 @@ def captured(way: Callable, times: int) -> Callable[[], None]:
 
 
 def time_of(way: Callable) -> tuple[float, str]:
-    """Seconds, and whether launched one by one or from a graph, whichever is faster."""
+    """The seconds of the faster of 'eager' (launched one by one) and 'graph', and its name."""
     eager = kernel_cases.seconds(way, synchronize, 1, QUICK)
     if DEVICE != "cuda":
         return eager, "eager"
@@ -176,7 +176,7 @@ def time_of(way: Callable) -> tuple[float, str]:
 
 
 def measure(case: Case) -> dict:
-    """Seconds of the fastest way, and marks of the results of its first run."""
+    """The seconds of the fastest way, and marks of its first run's results."""
     if FRAMEWORK == "torch-tf32" and case.kind not in MATRIX_KINDS:
         return {}
     arrays = [torch.from_numpy(array).to(DEVICE) for array in kernel_cases.inputs(case)]

@@ -1,10 +1,10 @@
-"""Layers and optimizers beyond the workloads', in nbkeras and Keras: run_layers.py FRAMEWORK all|smallest
+"""Layers and optimizers that are not in the workloads, in nbkeras and Keras: run_layers.py FRAMEWORK all|smallest
 
-Answers each line of standard input, the number of a case, with seconds: 'train', a step of `fit`, and for layers 'predict', a
-call of `predict_on_batch` with the same batch. A case is two layers of the kind, one after the other (so that one of them
-gives the gradient of its input, too), then the mean over all places and a dense layer, trained by SGD; of an optimizer, a
-step of a network of 670,000 weights on one sample, where the update is nearly all there is to do. First it says which cases
-there are.
+First it writes the list of cases. Then it answers each line of standard input, the number of a case, with seconds: 'train', a
+step of `fit`, and for layers 'predict', a call of `predict_on_batch` with the same batch. The case of a layer is a network
+with two layers of the kind (so that one of them also computes the gradient of its input), the mean over all positions and a
+dense layer, trained by SGD. The case of an optimizer is a step of a network of 670,000 weights on one sample, where the
+update is nearly all of the work.
 """
 
 import importlib
@@ -25,12 +25,12 @@ SECONDS, EPOCHS = (0.0, 1) if SMALLEST else (0.1, 5)
 
 
 def attention(**call):
-    """A multi-head attention of a tensor to itself."""
+    """A multi-head self-attention."""
     return lambda x: L.MultiHeadAttention(4, 16)(x, x, **call)
 
 
 IMAGE, SERIES, VOLUME, TOKENS = (32, 32, 64), (256, 64), (12, 16, 16, 16), (64, 64)
-LAYERS = {  # name: shape of a sample, samples, what makes the layer
+LAYERS = {  # name: shape of a sample, samples, a function that makes the layer
     "Conv1D(64, 5)": (SERIES, 32, lambda: L.Conv1D(64, 5, padding="same")),
     "Conv1D(64, 3, causal, dilation 4)": (SERIES, 32, lambda: L.Conv1D(64, 3, padding="causal", dilation_rate=4)),
     "Conv2D(64, 3)": (IMAGE, 16, lambda: L.Conv2D(64, 3, padding="same")),
@@ -65,7 +65,7 @@ OPTIMIZERS += ["Lamb", "Muon"]
 
 
 def layer_case(name):
-    """A model, and a batch of inputs."""
+    """A model and a batch of inputs."""
     shape, samples, make = LAYERS[name]
     x = inputs = k.Input(shape)
     for _ in range(2):
@@ -101,7 +101,7 @@ class Clock(k.callbacks.Callback):
 
 
 def train_seconds(model, shape):
-    """Median over epochs of the seconds of a step."""
+    """The median over epochs of a step's seconds."""
     random = np.random.default_rng(0)
 
     def epochs(steps, count):
@@ -117,7 +117,7 @@ def train_seconds(model, shape):
 
 
 def predict_seconds(model, shape):
-    """Median of calls with one batch."""
+    """The median of calls with one batch."""
     x = np.random.default_rng(0).standard_normal(shape, dtype="float32")
     np.asarray(model.predict_on_batch(x))
     times = []

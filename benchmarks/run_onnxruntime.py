@@ -1,4 +1,4 @@
-"""onnxruntime: predictions of the same networks from ONNX graphs with random weights, one `session.run` a batch."""
+"""onnxruntime: predictions of the same networks from ONNX graphs with random weights, one `session.run` per batch."""
 
 import numpy as np
 import onnx
@@ -8,7 +8,7 @@ from serving import Job, serve
 
 
 class Graph:
-    """Nodes and weights added one after the other; each method takes and returns a value's name."""
+    """An ONNX graph under construction; each method takes and returns names of values."""
 
     def __init__(self):
         self.random, self.nodes, self.weights = np.random.RandomState(0), [], []
@@ -72,7 +72,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
         return pieces[0] if len(pieces) == 1 else np.concatenate(pieces)
 
     arrays = [numpy_helper.to_array(weight) for weight in g.weights]
-    # an ONNX LSTM has a second bias that adds to the first and that Keras has not
+    # an ONNX LSTM has a second bias, added to the first, which Keras does not have
     parameters = sum(a.size // (2 if a.shape == (1, 256) else 1) for a in arrays if a.dtype == "float32")
     return Job(parameters, {"onnxruntime": onnxruntime.__version__}, predict=predict)
 

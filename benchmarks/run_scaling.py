@@ -1,18 +1,18 @@
-"""Times of a training step of nbkeras against size, beside the floor: run_scaling.py THREADS all|smallest
+"""Times of nbkeras's training step by size, and their floors: run_scaling.py THREADS all|smallest
 
-Networks: 'dense' is two hidden layers of relu and ten classes, 784 numbers in; 'lstm' is one LSTM and ten classes, 32
-numbers a step in; both are trained by `fit` with RMSprop. Batch 128 and 32, width 512 and 64, 32 steps, where not swept.
+Networks: 'dense' has 784 inputs, two hidden layers with relu and ten classes; 'lstm' has 32 inputs per time step, one LSTM and
+ten classes; both are trained by `fit` with RMSprop. Sizes that are not varied: batch 128 and 32, width 512 and 64, 32 steps.
 
 The floor of a step is the larger of
 
-  flops / rate    flops of its matrix products: 2 m n k for each product forward, as many again for the weights'
-                  gradients and for the inputs' gradients, but none for those of the data; rate: the best that
-                  numpy.matmul reaches with large square float32 matrices on as many threads
-  a copy          np.copyto that moves as many bytes: 4 (6 weights + 2 outputs of layers + inputs), where RMSprop reads
-                  weights, gradients and state and writes them, and a layer's outputs are written and read again;
-                  measured at this size on one thread, divided by the number of threads
+  flops / rate    flops of its matrix products: 2 m n k for each product forward, the same for the weights' gradients
+                  and for the inputs' gradients, except those of the data; rate: the highest rate of numpy.matmul with
+                  large square float32 matrices on as many threads
+  a copy          np.copyto of as many bytes: 4 (6 weights + 2 outputs of layers + inputs), because RMSprop reads and
+                  writes weights, gradients and state, and a layer's outputs are written and read again; measured at
+                  this size on one thread, divided by the number of threads
 
-A cliff is a size whose time for a flop is more than 1.5 times that of the size before: it should fall as sizes grow.
+A cliff is a size with a time per flop more than 1.5 times that of the size before: it should fall as sizes grow.
 """
 
 import json
@@ -36,14 +36,14 @@ CLIFF = 1.5
 
 
 class Work(NamedTuple):
-    """What a training step must do at least."""
+    """The least work of a training step."""
 
     flops: float
     bytes: float
 
 
 def dense(batch: int = 128, width: int = 512):
-    """Model, input shape of a sample, and work."""
+    """The model, the input shape of a sample, and the work."""
     model = k.Sequential([k.Input((PIXELS,)), *(k.layers.Dense(width, activation="relu") for _ in range(HIDDEN))])
     model.add(k.layers.Dense(CLASSES, activation="softmax"))
     data, others = PIXELS * width, width * width * (HIDDEN - 1) + width * CLASSES
@@ -53,7 +53,7 @@ def dense(batch: int = 128, width: int = 512):
 
 
 def lstm(batch: int = 32, width: int = 64, length: int = 32):
-    """Model, batch, input shape of a sample, and work."""
+    """The model, the batch, the input shape of a sample, and the work."""
     layers = [k.Input((length, FEATURES)), k.layers.LSTM(width), k.layers.Dense(CLASSES, activation="softmax")]
     model = k.Sequential(layers)
     flops = 2 * batch * (length * 4 * width * (2 * FEATURES + 3 * width) + 3 * width * CLASSES)
@@ -83,7 +83,7 @@ SWEEPS: dict[str, tuple[Callable, str, list[int]]] = {
 
 
 def least_seconds(function: Callable[[], object], seconds: float = 0.1) -> float:
-    """The shortest of many runs within about that many seconds, five at least."""
+    """The shortest of many runs within about so many seconds, at least five."""
     times: list[float] = []
     while len(times) < 5 or sum(times) < seconds:
         start = time.perf_counter()
@@ -93,7 +93,7 @@ def least_seconds(function: Callable[[], object], seconds: float = 0.1) -> float
 
 
 def product_rate(sizes: Sequence[int]) -> float:
-    """Best float32 flops a second of numpy.matmul."""
+    """The highest float32 flops per second of numpy.matmul."""
     rates = []
     for size in sizes:
         a, b, c = np.ones((size, size), "float32"), np.ones((size, size), "float32"), np.empty((size, size), "float32")
@@ -102,14 +102,14 @@ def product_rate(sizes: Sequence[int]) -> float:
 
 
 def copy_seconds(moved: float) -> float:
-    """np.copyto of half the bytes read and half written."""
+    """Seconds of np.copyto, with half of the bytes read and half written."""
     source = np.ones(max(1, int(moved / 2)), np.uint8)
     target = np.empty_like(source)
     return least_seconds(lambda: np.copyto(target, source), 0.02)
 
 
 def step_seconds(model, batch: int, shape: tuple[int, ...]) -> float:
-    """Median over epochs of the time of a training step, once it is compiled and recorded."""
+    """The median over epochs of a training step's time, after it is compiled and recorded."""
     random = np.random.default_rng(0)
 
     class Clock(k.callbacks.Callback):
@@ -129,21 +129,21 @@ def step_seconds(model, batch: int, shape: tuple[int, ...]) -> float:
     times: list[float] = []
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy")
     epochs(1, 2)
-    time.sleep(0.2)  # NumPy's BLAS, which initialisers use, keeps a thread spinning for 0.1 s
+    time.sleep(0.2)  # NumPy's BLAS, which initialisers use, keeps a thread busy for 0.1 s after its work
     estimate = epochs(2, 2)
     return epochs(min(100, max(2, int(EPOCH_SECONDS / estimate))), EPOCHS)
 
 
 def mark_cliffs(rows: list[dict]) -> None:
-    each = [row["seconds"] / row["flops"] for row in rows]
-    for row, before, here in zip(rows, [each[0], *each], each, strict=False):
-        row["cliff"] = here > CLIFF * before
+    per_flop = [row["seconds"] / row["flops"] for row in rows]
+    for row, before, seconds in zip(rows, [per_flop[0], *per_flop], per_flop, strict=False):
+        row["cliff"] = seconds > CLIFF * before
 
 
-def sweep(network: Callable, what: str, sizes: Sequence[int], rate: float) -> list[dict]:
+def sweep(network: Callable, swept: str, sizes: Sequence[int], rate: float) -> list[dict]:
     rows = []
     for size in sizes:
-        model, batch, shape, work = network(**{what: size})
+        model, batch, shape, work = network(**{swept: size})
         seconds = step_seconds(model, batch, shape)
         floor = max(work.flops / rate, copy_seconds(work.bytes) / int(THREADS))
         rows.append({"size": size, "seconds": seconds, "floor": floor, "flops": work.flops})
@@ -155,8 +155,8 @@ def main() -> None:
     smallest = sys.argv[2] == "smallest"
     rate = product_rate([64] if smallest else [512, 1024, 2048])
     results = {
-        title: sweep(network, what, sizes[:3] if smallest else sizes, rate)
-        for title, (network, what, sizes) in SWEEPS.items()
+        title: sweep(network, swept, sizes[:3] if smallest else sizes, rate)
+        for title, (network, swept, sizes) in SWEEPS.items()
     }
     print(json.dumps({"rate": rate, "sweeps": results}))
 

@@ -1,7 +1,7 @@
 """PyTorch as its users write it: modules, a plain loop over shuffled batches, optimizers with their defaults.
 
-On a GPU 'torch' computes with all of float32's digits, 'torch-tf32' with the matrix units, and 'torch-compile' is 'torch' with
-torch.compile, in CUDA graphs where no LSTM breaks them. cuDNN tries its algorithms.
+On a GPU 'torch' computes in full float32, 'torch-tf32' with the matrix units, and 'torch-compile' is 'torch' with
+torch.compile, in CUDA graphs except for LSTMs, which break them. cuDNN tries its algorithms.
 """
 
 import time
@@ -13,7 +13,7 @@ from torch.nn import functional
 
 
 class Stack(nn.Module):
-    """LSTM 32/32/32 and Dense 10; `stateful` carries the states from batch to batch."""
+    """LSTM 32/32/32 and Dense 10; `stateful` keeps the states from batch to batch."""
 
     def __init__(self, stateful=False):
         super().__init__()
@@ -99,7 +99,7 @@ def correct(network, outputs, target):
 
 
 class Feed:
-    """Batches on the device. To a GPU they go through two pinned buffers in turn: one is filled while the other is copied."""
+    """Batches on the device. For a GPU two pinned buffers alternate: one is filled while the other is copied."""
 
     def __init__(self, arrays, batch, device):
         self.arrays, self.slots = [torch.from_numpy(array) for array in arrays], []
@@ -122,7 +122,7 @@ class Feed:
 
 
 def on_gpu(framework):
-    """PyTorch computes on the GPU, in float32 or TF32; returns what its allocator has taken of the GPU's memory."""
+    """Make PyTorch compute on the GPU, in float32 or TF32; return a function that gives its allocator's GPU memory."""
     if not torch.cuda.is_available():
         raise NoGpu(f"PyTorch {torch.__version__} finds no GPU")
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = framework == "torch-tf32"
@@ -178,7 +178,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
         pieces = torch.from_numpy(x).split(workload.batch)
         return torch.cat([functional.softmax(model(piece.to(device)), dim=1) for piece in pieces]).cpu().numpy()
 
-    # torch's LSTM has a second bias that adds to the first and that Keras has not
+    # torch's LSTM has a second bias, added to the first, which Keras does not have
     parameters = sum(p.numel() for name, p in model.named_parameters() if "bias_hh" not in name)
     return Job(parameters, {"torch": torch.__version__}, epochs, predict, gpu_bytes)
 

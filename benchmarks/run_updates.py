@@ -1,8 +1,8 @@
 """Times of optimizer steps on state that would be subnormal: run_updates.py nbkeras|torch all|smallest
 
-A dead unit's gradients are exactly zero, so its moments shrink at every step, and below 1.2e-38 they are subnormal
-numbers, with which most CPUs compute many times slower; rounding keeps the last of them from ever reaching zero.
-'decayed': all moments start at 2.4e-38 and see a thousand gradients of zero. 'normal': they see gradients of 0.01.
+A dead unit's gradients are exactly zero, so its moments shrink at every step. Below 1.2e-38 they are subnormal numbers, with
+which most CPUs compute many times slower; because of rounding the smallest of them never reaches zero. 'decayed': all moments
+start at 2.4e-38 and get a thousand gradients of zero. 'normal': they get gradients of 0.01.
 """
 
 import importlib
@@ -22,7 +22,7 @@ package = importlib.import_module(FRAMEWORK)
 
 
 def torch_step(name: str, gradient: float, moments: float | None) -> Callable[[], object]:
-    """A function that makes one step; moments: what they start with, None as after one step."""
+    """A function that makes one step; moments: their first values, None for those after one step."""
     makers = {
         "sgd, momentum": lambda p: package.optim.SGD(p, lr=0.001, momentum=0.9),
         "rmsprop": lambda p: package.optim.RMSprop(p, lr=0.001, alpha=0.9, eps=1e-7),
@@ -42,7 +42,7 @@ def torch_step(name: str, gradient: float, moments: float | None) -> Callable[[]
 
 
 def nbkeras_step(name: str, gradient: float, moments: float | None) -> Callable[[], object]:
-    """The same for nbkeras."""
+    """The nbkeras function, with the arguments of `torch_step`."""
     makers = {
         "sgd, momentum": lambda: package.optimizers.SGD(0.001, momentum=0.9),
         "rmsprop": package.optimizers.RMSprop,

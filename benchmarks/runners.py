@@ -1,4 +1,4 @@
-"""The processes that do the work: one for each framework and workload, started and asked from here."""
+"""The processes that measure: one for each framework and workload, started and controlled from here."""
 
 import json
 import subprocess
@@ -34,7 +34,7 @@ IMPORTS = {
 
 
 class Missing(RuntimeError):
-    """A framework that is not installed there, or has no GPU."""
+    """A framework is not installed in the chosen Python, or finds no GPU."""
 
 
 class Failed(RuntimeError):
@@ -42,7 +42,7 @@ class Failed(RuntimeError):
 
 
 class Process:
-    """A script that answers requests, lines on its standard input. `ready` is what it said first."""
+    """A process that answers requests, which are lines on its standard input. `ready` is its first message."""
 
     def __init__(self, framework: str, command: list[str], environment: dict):
         self.framework = framework
@@ -55,7 +55,7 @@ class Process:
             stderr=self._errors,
             text=True,
             env=environment,
-            cwd=tempfile.gettempdir(),  # not the repository, whose folders would hide installed packages
+            cwd=tempfile.gettempdir(),  # not the repository: its folders would hide installed packages
         )
         try:
             self.ready = self.answer() | {"start": time.perf_counter() - start}
@@ -73,7 +73,7 @@ class Process:
         raise failure(self.framework, self._process.returncode, self._errors.read())
 
     def ask(self, request: str) -> None:
-        """Let the process start on a request, while this one goes on."""
+        """Send a request without waiting for the answer."""
         self._process.stdin.write(request + "\n")  # type: ignore[union-attr]
         self._process.stdin.flush()  # type: ignore[union-attr]
 
@@ -96,26 +96,26 @@ class Process:
 
 
 class Runner(Process):
-    """A process that has one workload ready in one framework (serving.py); it says `ready` after its first epoch."""
+    """A process with one workload in one framework (serving.py); it is ready after its first epoch."""
 
     def round(self) -> dict[str, Any]:
-        """Measure once more: {'times': seconds per step, 'peak' and 'gpu': MB, 'losses': one per round}."""
+        """Measure one round: {'times': seconds per step, 'peak' and 'gpu': MB, 'losses': one per round}."""
         self.ask("round")
         return self.answer()
 
     def first_losses(self, count: int) -> list[float]:
-        """Losses of the first training steps of a model that starts with the same weights in every process."""
+        """The losses of the first training steps of a model that starts with the same weights in every process."""
         self.ask(f"losses {count}")
         return self.answer()["losses"]
 
     def calls_per_second(self, threads: int, seconds: float) -> float | None:
-        """Predictions of one sample a second from Python threads at once; None where the framework fails at it."""
+        """Predictions of one sample per second from several Python threads at once; None if the framework fails."""
         self.ask(f"threads {threads} {seconds}")
         return self.answer()["calls"]
 
 
 def output(command: list[str], environment: dict) -> str:
-    """What a command prints; Missing where a module is not installed there."""
+    """The output of a command; Missing if a module is not installed."""
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=tempfile.gettempdir())
     if done.returncode:
         raise failure(" ".join(command[:3]), done.returncode, done.stderr)
@@ -123,7 +123,7 @@ def output(command: list[str], environment: dict) -> str:
 
 
 def failure(what: str, code: int, report: str) -> Exception:
-    """The error for a process that stopped, by what it wrote."""
+    """The exception for a process that stopped, depending on its error output."""
     last = (report.strip().splitlines() or [""])[-1]
     if "ModuleNotFoundError" in last or "NoGpu" in last:
         return Missing(last)
@@ -131,13 +131,13 @@ def failure(what: str, code: int, report: str) -> Exception:
 
 
 def import_seconds(framework: str, python: str, environment: dict) -> float:
-    """Seconds that the import takes in a new process, after Python itself has started."""
+    """Seconds of the import in a new process, after the start of Python itself."""
     code = f"import time; t = time.perf_counter(); {IMPORTS[framework]}; print('took', time.perf_counter() - t)"
     return float(output([python, "-c", code], environment).split("took")[1])
 
 
 def script_results(python: str, script: str, *arguments: str, environment: dict) -> Any:
-    """What one of the studies' scripts, which end with a line of JSON, has measured."""
+    """The results of a study's script, which writes them as its last line, in JSON."""
     return json.loads(output([python, str(FOLDER / script), *arguments], environment).splitlines()[-1])
 
 

@@ -1,12 +1,12 @@
-"""How a runner talks to `python -m benchmarks`: one process for one framework and one workload, JSON lines on its pipes.
+"""The protocol between a runner and `python -m benchmarks`: a process for one framework and workload, JSON lines on its pipes.
 
-run_torch.py FRAMEWORK WORKLOAD STEPS SECONDS DEVICE    prepares, runs one epoch or call (compile time is in it), says so, then
-answers each line of its standard input: "round" measures one round, "threads N S" predicts from N threads for S seconds,
-"losses N" trains another model from the start for N steps (nbkeras alone).
+run_torch.py FRAMEWORK WORKLOAD STEPS SECONDS DEVICE    prepares, runs one epoch or call (including compile time), reports it,
+then answers each line of its standard input: "round" measures one round, "threads N S" predicts from N threads for S seconds,
+"losses N" trains a new model for N steps (only nbkeras).
 
-A prediction is `predict(arrays)` with the framework's defaults: NumPy arrays in, NumPy arrays out, batches of the
-workload's size. Keras's default draws a progress bar, which goes to the null device here. Data are NumPy arrays in training
-too, on a GPU as on the CPU: each batch goes there in its step. An epoch and a prediction end when the GPU has done its part.
+A prediction is `predict(arrays)` with the framework's defaults: it takes and returns NumPy arrays, in batches of the
+workload's size. Keras by default draws a progress bar, which goes to the null device here. Training data are NumPy arrays too,
+also for a GPU: each batch is copied there in its step. An epoch and a prediction end when the GPU has finished.
 """
 
 import json
@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from workloads import WORKLOADS, Workload, data
 
-CALL_SECONDS = 2.0  # of a round of single calls, after which it ends: Keras on TensorFlow takes 40 ms a call
+CALL_SECONDS = 2.0  # a round of single calls ends after so many seconds: Keras on TensorFlow takes 40 ms per call
 
 
 @dataclass
@@ -29,7 +29,7 @@ class Job:
     """One workload in one framework, ready to run.
 
     epochs(n) trains n epochs and returns (seconds of each, loss of the last); predict(arrays) returns NumPy arrays.
-    gpu_bytes() is the most that the framework's arrays have taken of the GPU's memory.
+    gpu_bytes() is the most GPU memory that the framework's arrays have used.
     """
 
     parameters: int
@@ -42,18 +42,18 @@ class Job:
 
 
 class NoGpu(Exception):
-    """The framework is installed, but cannot use a GPU here."""
+    """The framework is installed but cannot use a GPU here."""
 
 
 def peak() -> float:
-    """Most memory that this process has had resident until now, in MB."""
+    """The most resident memory of this process until now, in MB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
 def measured(job: Job, workload: Workload, xs: list, steps: int, seconds: float) -> list[float]:
-    """Seconds per step, per call or per pass over the data, whichever the workload's kind says; again until `seconds` are over.
+    """Seconds per step, per call or per pass over the data, depending on the workload's kind; repeated for `seconds`.
 
-    A round of 10 ms would measure how the machine recovers from the framework that was measured before.
+    A round of 10 ms would measure how the machine recovers from the framework measured before.
     """
     clock, times = time.perf_counter, []
     begin = clock()
@@ -61,7 +61,7 @@ def measured(job: Job, workload: Workload, xs: list, steps: int, seconds: float)
         if workload.kind in ("train", "start"):
             epochs, loss = job.epochs(2)
             job.losses.append(loss)
-            times += [each / steps for each in epochs]
+            times += [epoch_seconds / steps for epoch_seconds in epochs]
         elif workload.kind == "throughput":
             start = clock()
             job.predict(xs)
@@ -72,7 +72,7 @@ def measured(job: Job, workload: Workload, xs: list, steps: int, seconds: float)
 
 
 def calls(job: Job, xs: list, count: int) -> list[float]:
-    """Seconds of predictions of one sample each."""
+    """The seconds of each of `count` predictions of one sample."""
     clock, times = time.perf_counter, []
     begin = clock()
     for i in range(count):
@@ -86,7 +86,7 @@ def calls(job: Job, xs: list, count: int) -> list[float]:
 
 
 def calls_per_second(job: Job, xs: list, count: int, seconds: float) -> float | None:
-    """Predictions of one sample a second, from `count` Python threads at once; None where they fail, as in Keras on JAX."""
+    """Predictions of one sample per second from `count` Python threads at once; None if they fail, as in Keras on JAX."""
     sample = [x[:1] for x in xs]
     made, failures = [0] * count, []
     ready = threading.Barrier(count + 1)
@@ -117,7 +117,7 @@ def calls_per_second(job: Job, xs: list, count: int, seconds: float) -> float | 
 def serve(prepare: Callable[[str, Workload, list, list, str], Job]) -> None:
     """Run one workload for the parent process; `prepare(framework, workload, xs, ys, device)` builds and compiles the model.
 
-    Called when the framework is imported and nothing else is done, so that its memory is that of the import.
+    Call it directly after the framework's import, so that the memory measured first is that of the import.
     """
     imported = peak()
     framework, name, steps, seconds, device = (
@@ -128,7 +128,7 @@ def serve(prepare: Callable[[str, Workload, list, list, str], Job]) -> None:
         sys.argv[5],
     )
     answers = os.fdopen(os.dup(1), "w")
-    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # progress bars cost what they cost, but do not reach the parent
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # progress bars are drawn and timed, but do not reach the parent
 
     def say(**message) -> None:
         print(json.dumps(message), file=answers, flush=True)
@@ -158,6 +158,6 @@ def serve(prepare: Callable[[str, Workload, list, list, str], Job]) -> None:
 
 
 def batches(count: int, batch: int, shuffle: bool) -> list[np.ndarray]:
-    """The rows of each batch of an epoch, for the frameworks whose users write the loop themselves."""
+    """The rows of each batch of an epoch, for frameworks in which users write the training loop."""
     order = np.random.permutation(count) if shuffle else np.arange(count)
     return [order[i : i + batch] for i in range(0, count, batch)]

@@ -1,4 +1,4 @@
-"""One run of the suite: starts the processes, lets them take turns, sums up their times."""
+"""One run of the suite: starts the processes, lets them take turns and summarizes their times."""
 
 import argparse
 import contextlib
@@ -24,7 +24,7 @@ def percentile(values: list[float], percent: float) -> float:
 
 
 def summary(times: list[float], **more: Any) -> dict[str, Any]:
-    """Median and spread of seconds: half the distance between the quartiles, as a part of the median."""
+    """The median and the spread of seconds: half the distance between the quartiles, divided by the median."""
     median = statistics.median(times)
     spread = (percentile(times, 75) - percentile(times, 25)) / 2 / median
     extremes = {"least": min(times), "p99": percentile(times, 99)}
@@ -32,7 +32,7 @@ def summary(times: list[float], **more: Any) -> dict[str, Any]:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the figures were measured on, and when; load: the average of the minute before; gpu: what the driver says."""
+    """The machine and the date of the run; load: the average of the last minute; gpu: the driver's description."""
     model = platform.processor()
     if os.path.exists("/proc/cpuinfo"):
         with open("/proc/cpuinfo", encoding="utf-8") as file:
@@ -51,7 +51,7 @@ def machine(device: str) -> dict[str, Any]:
 def gpu() -> str:
     """The first GPU in words, with its driver and its highest clocks."""
     if os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", ""):
-        return "no GPU, but a simulator: no figure here means anything"
+        return "a simulator instead of a GPU: the figures mean nothing"
     fields = "name,driver_version,memory.total,clocks.max.sm,clocks.max.mem,power.limit"
     try:
         done = subprocess.run(
@@ -71,20 +71,20 @@ def cores() -> int:
 
 
 class Session:
-    """The settings of one run, and what the workloads and the studies share: how a framework is started with them."""
+    """The settings of one run, and the methods that start frameworks with them, for workloads and studies."""
 
     def __init__(self, options: argparse.Namespace):
         self.options = options
         self.frameworks = ["nbkeras", *options.peers]
-        self.left_out: list[str] = []  # and why
-        self.failures: dict[str, str] = {}  # by what failed
-        self.so_far: Callable[[str, list], None] = lambda study, tables: None  # keeps what a long study has by now
+        self.left_out: list[str] = []  # peers that are left out, with the reasons
+        self.failures: dict[str, str] = {}  # errors by workload or study
+        self.so_far: Callable[[str, list], None] = lambda study, tables: None  # saves the first tables of a long study
 
     def python(self, framework: str) -> str:
         return sys.executable if framework == "nbkeras" else self.options.python.get(framework, self.options.python[""])
 
     def environment(self, **more: str) -> dict[str, str]:
-        """For a process: frameworks use the device chosen and no other, and leave memory to those beside them."""
+        """Variables for a process: frameworks use only the chosen device, and leave GPU memory to other processes."""
         device = self.options.device
         settings = {"TF_CPP_MIN_LOG_LEVEL": "3", "NBKERAS_DEVICE": device, "JAX_PLATFORMS": device}
         if device == "cpu":
@@ -92,19 +92,22 @@ class Session:
         return os.environ | settings | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | more
 
     def able(self, name: str) -> list[str]:
-        """The frameworks that a workload is measured in."""
+        """The frameworks in which a workload is measured."""
         able = ("nbkeras", *WORKLOADS[name].peers)
-        return [each for each in self.frameworks if VARIANTS.get(each, each) in able]
+        return [framework for framework in self.frameworks if VARIANTS.get(framework, framework) in able]
 
     def leave_out(self, what: str, reason: Exception) -> None:
-        """Go on without a peer; an error of nbkeras's own is raised."""
+        """Continue without a peer; an error of nbkeras itself is raised."""
         if what.startswith("nbkeras") and what != "nbkeras-cublas":
             raise reason
         self.left_out.append(f"{what}: {' '.join(str(reason).split())[-500:]}")
         print(f"  {what} is left out: {reason}", file=sys.stderr)
 
     def take_turns(self, names: Sequence[str], rounds: int, measure: Callable[[str], Any]) -> dict[str, list]:
-        """`measure(name)` for each name in every round, beginning with another one each time; without those left out."""
+        """Results of `measure(name)` for each name in every round, starting with a different name in each round.
+
+        A name that fails is left out.
+        """
         results: dict[str, list] = {}
         names = list(names)
         for number in range(rounds):
@@ -120,19 +123,19 @@ class Session:
     def start(
         self, framework: str, name: str, steps: int | None = None, device: str | None = None, **environment: str
     ) -> Runner:
-        """A process that has a workload ready; `environment`: variables set for it alone."""
+        """Start a process for a workload; `environment`: variables only for this process."""
         steps, device = steps or self.options.steps or WORKLOADS[name].steps, device or self.options.device
         command = [self.python(framework), str(FOLDER / SCRIPTS[framework]), framework, name]
         command += [str(steps), str(self.options.seconds), device]
         return Runner(framework, command, self.environment(**{"NBKERAS_DEVICE": device} | environment))
 
     def run(self, name: str) -> dict[str, dict]:
-        """Results of one workload by framework."""
+        """The results of one workload by framework."""
         workload = WORKLOADS[name]
         frameworks = self.able(name)
         if workload.kind == "import":
             measure = lambda each: import_seconds(each, self.python(each), self.environment())  # noqa: E731
-            present = list(self.take_turns(frameworks, 1, measure))  # their files are in the page cache from here on
+            present = list(self.take_turns(frameworks, 1, measure))  # reads their files into the page cache
             found = self.take_turns(present, self.options.rounds, measure)
             return {framework: summary(times) for framework, times in found.items()}
         if workload.kind == "start":
@@ -140,10 +143,9 @@ class Session:
         return self.steady(name, workload, frameworks)
 
     def steady(self, name: str, workload: Workload, frameworks: list[str]) -> dict[str, dict]:
-        """Times of training or prediction after warm-up."""
-        self.start(
-            "nbkeras", name, steps=2
-        ).close()  # fills the kernel cache: compiling would add to the peak of memory
+        """The times of training or prediction after warm-up."""
+        # fill the kernel cache: compiling would increase the peak of memory
+        self.start("nbkeras", name, steps=2).close()
         with contextlib.ExitStack() as processes:
             runners: dict[str, Runner] = {}
             for framework in frameworks:
@@ -163,7 +165,7 @@ class Session:
             return results
 
     def starts(self, name: str, frameworks: list[str]) -> dict[str, dict]:
-        """Seconds from the start of a process to the end of its first epoch; for nbkeras also with an empty cache."""
+        """Seconds from the start of a process to the end of its first epoch; nbkeras also with an empty cache."""
 
         def first_epoch(framework: str, **environment: str) -> float:
             with self.start(framework, name, **environment) as runner:

@@ -1,4 +1,4 @@
-"""Studies: questions about nbkeras that one workload does not answer. Each makes tables out of a Session's processes."""
+"""Studies: questions about nbkeras that a single workload does not answer. Each makes tables with a Session's processes."""
 
 import contextlib
 import statistics
@@ -13,7 +13,7 @@ from benchmarks.session import Session, cores, percentile
 
 Table = dict[str, Any]
 
-# One process, as many threads as there are cores; hashing goes on without the interpreter's lock.
+# One process with as many threads as cores; hashing runs without the interpreter's lock.
 SPIN = """
 import hashlib, os, sys, threading
 data = bytes(1 << 22)
@@ -44,7 +44,7 @@ def median_round(runner: Runner) -> float:
 
 @contextlib.contextmanager
 def spinning() -> Iterator[None]:
-    """Another process keeps every core busy."""
+    """Keep every core busy with another process."""
     command = [sys.executable, "-c", SPIN, str(cores())]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         process.stdout.readline()  # type: ignore[union-attr]
@@ -56,7 +56,7 @@ def spinning() -> Iterator[None]:
 
 @contextlib.contextmanager
 def started(session: Session, name: str, settings: dict[str, tuple[str, dict]]) -> Iterator[dict[str, Runner]]:
-    """A process for each setting {title: (framework, environment)}, without those not installed."""
+    """A process for each setting {title: (framework, environment)} with an installed framework."""
     with contextlib.ExitStack() as processes:
         runners = {}
         for title, (framework, environment) in settings.items():
@@ -68,12 +68,12 @@ def started(session: Session, name: str, settings: dict[str, tuple[str, dict]]) 
 
 
 def neighbour(session: Session) -> list[Table]:
-    """Training beside a process that spins on every core, and predicting in two processes at once."""
-    settings: dict[str, tuple[str, dict]] = {each: (each, {}) for each in session.frameworks}
+    """Training while another process keeps every core busy, and predicting in two processes at once."""
+    settings: dict[str, tuple[str, dict]] = {framework: (framework, {}) for framework in session.frameworks}
     rounds = range(session.options.rounds)
     busy_rows, twice_rows = [], []
     for name in ("mlp", "lstm_stack"):
-        with started(session, name, {each: settings[each] for each in session.able(name)}) as runners:
+        with started(session, name, {title: settings[title] for title in session.able(name)}) as runners:
             for title, runner in runners.items():
                 times: tuple[list[float], list[float]] = ([], [])
                 for _ in rounds:
@@ -104,14 +104,14 @@ def neighbour(session: Session) -> list[Table]:
 
 
 def features(session: Session) -> list[Table]:
-    """Training with the instructions of a CPU without AVX-512, beside those of this one."""
+    """Training with the instructions of a CPU without AVX-512, and with those of this CPU."""
     rows = []
     with tempfile.TemporaryDirectory() as folder:
         variants: dict[str, dict] = {"as it is": {}, "AVX2 only": AVX2 | {"NUMBA_CACHE_DIR": folder}}
         for name in ("mlp",) if session.options.quick else ("mlp", "lstm_stack", "cnn"):
             with started(session, name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
                 found = session.take_turns(
-                    list(runners), session.options.rounds, lambda each, r=runners: median_round(r[each])
+                    list(runners), session.options.rounds, lambda title, r=runners: median_round(r[title])
                 )
             normal = statistics.median(found["as it is"])
             for title, times in found.items():
@@ -158,7 +158,7 @@ def subnormal(session: Session) -> list[Table]:
 
 
 def scaling(session: Session) -> list[Table]:
-    """Training against size, on one thread and on all, beside the floor; run_scaling.py has the formula."""
+    """Training time by size, on one thread and on all, and its floor; run_scaling.py has the formula."""
     counts = sorted({1, min(2, cores()), cores()})
     python, environment = session.python("nbkeras"), session.environment()
     found = [
@@ -182,7 +182,7 @@ def scaling(session: Session) -> list[Table]:
 
 
 def layers(session: Session) -> list[Table]:
-    """Layers and optimizers one by one, in nbkeras and Keras; run_layers.py says how."""
+    """Layers and optimizers separately, in nbkeras and Keras; run_layers.py describes the measurement."""
     with contextlib.ExitStack() as processes:
         runners: dict[str, Process] = {}
         for framework in session.frameworks:
@@ -195,7 +195,7 @@ def layers(session: Session) -> list[Table]:
                 session.leave_out(framework, reason)
                 continue
             runners[framework] = processes.enter_context(process)
-        peers = [each for each in runners if each != "nbkeras"]
+        peers = [framework for framework in runners if framework != "nbkeras"]
         rows: dict[str, list[list]] = {"train": [], "predict": []}
         for number, case in enumerate(runners["nbkeras"].ready["cases"]):
 
@@ -205,11 +205,18 @@ def layers(session: Session) -> list[Table]:
 
             found = session.take_turns(list(runners), session.options.rounds, measure)
             for what in found["nbkeras"][0]:
-                seconds = {each: statistics.median(one[what] for one in rounds) for each, rounds in found.items()}
+                seconds = {
+                    framework: statistics.median(answer[what] for answer in rounds)
+                    for framework, rounds in found.items()
+                }
                 best = min((seconds[peer] for peer in peers if peer in seconds), default=None)
-                cells: list = [seconds[each] * 1e3 if each in seconds else None for each in runners]
+                cells: list = [seconds[runner] * 1e3 if runner in seconds else None for runner in runners]
                 rows[what].append([case, *cells, *([seconds["nbkeras"] / best] if best else [])])
-    columns = ["two layers, or optimizer", *(f"{each}, ms" for each in runners), *(["/ best peer"] if peers else [])]
+    columns = [
+        "two layers, or optimizer",
+        *(f"{framework}, ms" for framework in runners),
+        *(["/ best peer"] if peers else []),
+    ]
     titles = {"train": "Training, a step", "predict": "Predicting, a batch"}
     return [{"title": titles[what], "columns": columns, "rows": found} for what, found in rows.items()]
 

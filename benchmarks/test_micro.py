@@ -1,10 +1,10 @@
-"""Kernels one by one, each beside a floor: `pytest benchmarks --benchmark-enable` (in an editable install).
+"""Each kernel separately, with a floor: `pytest benchmarks --benchmark-enable` (in an editable install).
 
-A kernel's time is that of its launches played again, over the same arrays, as in a training step. The floor is what the
-machine needs at least: numpy.matmul for the same products, or np.copyto of as many bytes as must be read and written (on
-one thread, and a copy fetches what it overwrites: kernels may do better). The ratio of both least times is in `extra_info`,
-and in the table at the end.
-NBKERAS_BENCH=smallest makes everything tiny, to see that it runs.
+A kernel's time is that of its recorded launches, replayed over the same arrays as in a training step. The floor is an
+estimate of the least time of the machine: numpy.matmul for the same products, or np.copyto of as many bytes as must be read
+and written (on one thread, and a copy also reads the memory that it overwrites, so a kernel may be faster). The ratio of the
+two least times is in `extra_info`, and in the table at the end.
+NBKERAS_BENCH=smallest makes all sizes tiny, to check that everything runs.
 """
 
 import os
@@ -38,12 +38,12 @@ from nbkeras.optimizers import SGD, Adagrad, Adam, RMSprop
 SMALLEST = os.environ.get("NBKERAS_BENCH") == "smallest"
 WAYS = ["forward", "backward"]
 RANDOM = np.random.default_rng(0)
-FLOOR_SECONDS, SETTLE_SECONDS = 0.05, 0.05  # NumPy's BLAS threads spin for a while when they are done
+FLOOR_SECONDS, SETTLE_SECONDS = 0.05, 0.05  # NumPy's BLAS threads stay busy for a while after their work
 pytestmark = pytest.mark.benchmark(max_time=0.2, min_rounds=5, warmup=True, warmup_iterations=3)
 
 
 def some(size: int) -> int:
-    """A size, or a tiny one."""
+    """The size; with NBKERAS_BENCH=smallest at most 8."""
     return min(size, 8) if SMALLEST else size
 
 
@@ -56,9 +56,9 @@ def integers(below: int, *sizes: int, dtype="int64") -> np.ndarray:
 
 
 class Launches:
-    """Hears what is launched, and plays it again."""
+    """Records launches and replays them."""
 
-    reason = "it is played over the same values, so they may be read"
+    reason = "it is replayed over the same values, so they may be read"
 
     def __init__(self, function: Callable[[], object]):
         self.steps: list[tuple] = []
@@ -76,13 +76,13 @@ class Launches:
 
 
 def job(module, name: str, way: str, *arguments, needs=(True,) * 6) -> Callable[[], object]:
-    """The op, or its vjp after the op has run."""
+    """A function that runs the op, or its vjp after the op has run."""
     op = getattr(module, name)
     if way == "forward":
         return lambda: op(*arguments)
     y, saved = op(*arguments)
-    slopes = tuple(floats_like(each) for each in y) if isinstance(y, tuple) else floats_like(y)
-    return lambda: getattr(module, name + "_vjp")(saved, slopes, needs)
+    dy = tuple(floats_like(each) for each in y) if isinstance(y, tuple) else floats_like(y)
+    return lambda: getattr(module, name + "_vjp")(saved, dy, needs)
 
 
 def floats_like(array: np.ndarray) -> np.ndarray:
@@ -90,7 +90,7 @@ def floats_like(array: np.ndarray) -> np.ndarray:
 
 
 def copy(*read: np.ndarray | int) -> Callable[[], None]:
-    """Moves as many bytes as these arrays, or numbers of floats, have: half of them read, half written."""
+    """A copy of as many bytes as these arrays, or numbers of floats, have: half of them read, half written."""
     moved = sum(each.nbytes if isinstance(each, np.ndarray) else 4 * each for each in read)
     source = np.ones(max(1, moved // 2), np.uint8)
     target = np.empty_like(source)
@@ -98,7 +98,7 @@ def copy(*read: np.ndarray | int) -> Callable[[], None]:
 
 
 def products(*shapes: tuple[int, int, int, int]) -> Callable[[], None]:
-    """Products of (m, k) and (k, n), each so many times: (times, m, k, n)."""
+    """Products of (m, k) and (k, n); shapes (times, m, k, n), where times is the number of repetitions."""
     ready = [
         (times, np.ones((m, k), "float32"), np.ones((k, n), "float32"), np.empty((m, n), "float32"))
         for times, m, k, n in shapes
@@ -113,7 +113,7 @@ def products(*shapes: tuple[int, int, int, int]) -> Callable[[], None]:
 
 
 def least(function: Callable[[], None]) -> float:
-    """The least seconds of many runs; then a pause, until NumPy's threads sleep."""
+    """The least seconds of many runs; then it waits until NumPy's threads sleep."""
     times: list[float] = []
     while len(times) < 5 or sum(times) < FLOOR_SECONDS:
         start = time.perf_counter()
@@ -125,7 +125,7 @@ def least(function: Callable[[], None]) -> float:
 
 @pytest.fixture(scope="module")
 def table(request):
-    """Rows of kernel, its microseconds, the floor's; printed at the end."""
+    """Rows of (kernel, its microseconds, those of the floor), printed at the end."""
     rows: list[tuple[str, float, float]] = []
     yield rows
     if rows:
@@ -137,7 +137,7 @@ def table(request):
 
 @pytest.fixture
 def measure(benchmark, table, request):
-    """`measure(function, floor)`: play the function's launches again and again; the floor before and after."""
+    """`measure(function, floor)`: replay the function's launches many times, and run the floor before and after."""
 
     def run(function: Callable[[], object], floor: Callable[[], None]) -> None:
         launches = Launches(function)
@@ -217,7 +217,7 @@ def test_recurrent_forward_and_backward(measure, name, sizes):
     measure(both, products(*inputs, *states_of))
 
 
-# -------------------- over elements --------------------
+# -------------------- elementwise --------------------
 
 ELEMENTS = 1 << 20
 
@@ -294,7 +294,7 @@ def test_class_matches(measure):
     measure(lambda: metrics.one_hot_matches(target, predicted), copy(target, predicted))
 
 
-# -------------------- layers' own --------------------
+# -------------------- kernels of layers --------------------
 
 
 @pytest.mark.parametrize("way", WAYS)
@@ -333,7 +333,8 @@ def test_embedding(measure, way):
         measure(job(embedding, "gather", way, table, words), copy(2 * rows))
         return
     gradient = job(embedding, "gather", way, table, words, needs=(True, False))
-    measure(lambda: gradient()[0].dense(), copy(table, 3 * rows))  # table cleared; rows read, added to, written
+    # the table is cleared; rows are read, added to, and written
+    measure(lambda: gradient()[0].dense(), copy(table, 3 * rows))
 
 
 KEY = np.array([1, 2], "uint32")

@@ -1,8 +1,8 @@
-"""What is measured: one table, and the data. Imported by every runner, so it needs nothing but NumPy.
+"""The workloads and their data. Imported by every runner, so it needs only NumPy.
 
-Labels are a function of the inputs, so that networks learn: random labels kill the ReLUs and fill the optimizers' state
-with subnormal numbers, which slows some frameworks sixfold and makes a comparison worthless.
-Made in float32 without large temporaries, so that a run's peak of memory is the framework's.
+Labels are a function of the inputs, so that networks learn: with random labels ReLUs die and the optimizers' state becomes
+subnormal numbers, which makes some frameworks six times slower and a comparison worthless.
+The data are made in float32 without large temporaries, so that a run's peak of memory is the framework's.
 """
 
 from collections.abc import Callable
@@ -15,7 +15,9 @@ Array = np.ndarray
 
 @dataclass(frozen=True)
 class Workload:
-    """kind: 'train' (epochs of fit), 'latency' (predict of one sample), 'throughput' (predict of many samples),
+    """A measurement.
+
+    kind: 'train' (epochs of fit), 'latency' (predict of one sample), 'throughput' (predict of many samples),
     'start' (process start to the end of the first epoch), 'import'. network: a name in NETWORKS and in each runner.
     """
 
@@ -23,7 +25,7 @@ class Workload:
     kind: str = "train"
     network: str = ""
     batch: int = 32
-    steps: int = 20  # batches an epoch
+    steps: int = 20  # batches per epoch
     peers: tuple[str, ...] = ("keras-jax", "keras-tensorflow", "torch", "jax")
 
 
@@ -52,7 +54,7 @@ WORKLOADS = {
 
 
 def _classes(x: Array, centre: float, random: np.random.Generator) -> Array:
-    """One-hot classes by a random linear teacher of x - centre, for x (n, features) -> (n, 10)."""
+    """One-hot classes (n, 10) from a random linear function of x - centre, for x (n, features)."""
     teacher = random.standard_normal((x.shape[1], 10), "float32")
     return np.eye(10, dtype="float32")[(x @ teacher - centre * teacher.sum(axis=0)).argmax(axis=1)]
 
@@ -76,7 +78,7 @@ def _headline(random, n):
 
 
 def _tweets(random, n):
-    """Two tweets of one author share an alphabet: the lower or the upper half of the characters."""
+    """Pairs of tweets: each author uses either the lower or the upper half of the characters."""
     authors = random.integers(0, 2, (2, n, 1))
     characters = random.integers(0, 128, (2, n, 280)) + 128 * authors
     a, b = np.eye(256, dtype="float32")[characters]

@@ -1,4 +1,4 @@
-"""Two inputs and two outputs: how a headline (100 words and five more numbers) will be received.
+"""A network with two inputs and two outputs: predict the reaction to a headline (100 words and five more numbers).
 
 The auxiliary loss on the LSTM's output lets the LSTM and the embedding train smoothly.
 

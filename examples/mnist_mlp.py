@@ -1,4 +1,4 @@
-"""A simple deep network on MNIST: 20 epochs. The data set is downloaded once (11 MB).
+"""Train a simple deep network on MNIST for 20 epochs. The data set is downloaded once (11 MB).
 
 Run: python examples/mnist_mlp.py [epochs]
 """
@@ -21,7 +21,7 @@ x_test = x_test.reshape(-1, 784).astype("float32") / 255
 print(x_train.shape[0], "train samples")
 print(x_test.shape[0], "test samples")
 
-# convert class vectors to binary class matrices
+# Convert class numbers to one-hot rows.
 y_train = keras.utils.to_categorical(y_train, num_classes)
 y_test = keras.utils.to_categorical(y_test, num_classes)
 

@@ -1,4 +1,4 @@
-"""Three stacked LSTM layers that classify sequences: which feature has the largest sum over time?
+"""Three stacked LSTM layers classify sequences by the feature with the largest sum over time.
 
 Run: python examples/stacked_lstm.py [epochs]
 """
@@ -16,7 +16,7 @@ timesteps = 8
 num_classes = 10
 epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 30
 
-# expected input data shape: (batch_size, timesteps, data_dim)
+# Shape of the input data: (batch_size, timesteps, data_dim).
 model = Sequential()
 model.add(LSTM(32, return_sequences=True, input_shape=(timesteps, data_dim)))  # a sequence of vectors of dimension 32
 model.add(LSTM(32, return_sequences=True))  # again a sequence of vectors of dimension 32

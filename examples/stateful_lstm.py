@@ -1,7 +1,7 @@
 """A stateful stack of LSTM layers: sample i of batch k continues sample i of batch k - 1.
 
-32 long sequences are fed in pieces of 8 steps; the class of a sequence is shown in its first piece only, so later pieces
-can be told apart by the states that are carried over, and by nothing else.
+32 long sequences are cut into pieces of 8 steps. Only the first piece of a sequence contains its class, so later pieces can
+be classified only with the states from the pieces before.
 
 Run: python examples/stateful_lstm.py [epochs]
 """
@@ -21,7 +21,7 @@ batch_size = 32
 pieces = 10
 epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 40
 
-# The batch size must be given, since the network is stateful.
+# The batch size must be given, because the network is stateful.
 model = Sequential()
 model.add(LSTM(32, return_sequences=True, stateful=True, batch_input_shape=(batch_size, timesteps, data_dim)))
 model.add(LSTM(32, return_sequences=True, stateful=True))
@@ -39,7 +39,7 @@ y_train = np.tile(to_categorical(classes, num_classes), (pieces, 1))
 
 history = []
 for epoch in range(epochs):
-    model.reset_states()  # the sequences begin anew
+    model.reset_states()  # the sequences start again
     result = model.fit(x_train, y_train, batch_size=batch_size, epochs=1, shuffle=False, verbose=0)
     history.append(result.history["loss"][0])
     print(f"epoch {epoch + 1}: loss {history[-1]:.4f}, accuracy {result.history['accuracy'][0]:.4f}")

@@ -1,6 +1,6 @@
 """A shared LSTM: were two tweets (280 characters, one-hot in 256) written by the same person?
 
-The problem is symmetric, so one layer encodes both. Each of two authors here uses one half of the characters.
+The problem is symmetric, so one layer encodes both. In these data each of two authors uses one half of the characters.
 
 Run: python examples/tweets.py [epochs]
 """
@@ -17,7 +17,7 @@ epochs = int(sys.argv[1]) if len(sys.argv) > 1 else 10
 
 tweet_a = Input(shape=(280, 256))
 tweet_b = Input(shape=(280, 256))
-shared_lstm = LSTM(64)  # called twice, it has one set of weights: it is the same layer
+shared_lstm = LSTM(64)  # one layer, called twice, so both calls use the same weights
 encoded_a = shared_lstm(tweet_a)
 encoded_b = shared_lstm(tweet_b)
 merged_vector = keras.layers.concatenate([encoded_a, encoded_b], axis=-1)

@@ -1,7 +1,7 @@
-"""Elementwise activations, forward and vjp: relu and its kin, elu, sigmoid, tanh, silu, gelu, mish, softplus.
+"""Elementwise activations, forward and vjp: relu and its variants, elu, sigmoid, tanh, silu, gelu, mish, softplus.
 
-Each activation is a small loop of its own, compiled when first used: all of them in one kernel behind a code took 0.8 s to
-compile. NaN stays NaN. Softmax: softmax.py.
+Each activation has its own small loop, compiled at first use: one kernel for all of them, selected by a code, took 0.8 s
+to compile. NaN stays NaN. Softmax is in softmax.py.
 """
 
 import math
@@ -14,7 +14,7 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
-# elements of a share, about 3 us: of loops without and with exponentials
+# elements of a share, about 3 us: for loops without and with exponentials
 _PRODUCTS, _EXPONENTIALS = 32768, 8192
 
 
@@ -68,7 +68,8 @@ def relu_backward(y, dy, dx, share, shares):
 def piecewise(x: Array, negative_slope: float, threshold: float, max_value: float):
     """max_value where x >= max_value, x where x > threshold, else negative_slope * (x - threshold).
 
-    max_value NaN: none, for no comparison with NaN holds; infinity would be the maximum of infinity, with slope 0.
+    max_value NaN means no maximum, because every comparison with NaN is false. With infinity, an input of infinity would be at
+    the maximum and have slope 0.
     """
     constants = (negative_slope, threshold, max_value)
     y = _forward(piecewise_forward, x, *constants, least=_PRODUCTS)
@@ -94,7 +95,7 @@ def piecewise_forward(x, y, negative_slope, threshold, max_value, share, shares)
 
 @compiled
 def piecewise_backward(x, dy, dx, negative_slope, threshold, max_value, share, shares):
-    """Kernel: dx = dy times 0, 1 or negative_slope, which is that of the threshold too, as in TensorFlow and PyTorch."""
+    """Kernel: dx = dy times 0, 1 or negative_slope; at the threshold negative_slope, as in TensorFlow and PyTorch."""
     first, last = stretch(x.size, share, shares)
     x, dy, dx = x[first:last], dy[first:last], dx[first:last]
     zero = x.dtype.type(0)
@@ -200,8 +201,8 @@ def tanh_backward(y, dy, dx, share, shares):
 
 # -------------------- silu, gelu, mish, softplus --------------------
 
-# Beyond -1000 and 1000 the factors that fade here (sigmoid, erfc, e^x and their slopes) are 0 in float32 and float64. Inputs
-# are taken as no farther, since infinity times 0 is NaN where the limit is 0.
+# Beyond -1000 and 1000 the vanishing factors (sigmoid, erfc, e^x and their slopes) are 0 in float32 and float64. Inputs are
+# clipped there, because infinity times 0 is NaN and the limit is 0.
 
 
 def silu(x: Array):
@@ -258,7 +259,7 @@ def gelu_forward(x, y, root_half, share, shares):
 
 @compiled
 def gelu_backward(x, dy, dx, root_half, height, share, shares):
-    """Kernel: dx = dy (Phi(x) + x phi(x)); height: of the normal density at 0."""
+    """Kernel: dx = dy (Phi(x) + x phi(x)); height: the normal density at 0."""
     first, last = stretch(x.size, share, shares)
     x, dy, dx = x[first:last], dy[first:last], dx[first:last]
     half = x.dtype.type(0.5)
@@ -313,7 +314,7 @@ def mish_vjp(x, dy, needs):
 
 @compiled
 def mish_forward(x, y, share, shares):
-    """Kernel: y = x n / (n + 2), n = w (w + 2), w = e^x; from 20 on the factor of x is 1."""
+    """Kernel: y = x n / (n + 2), n = w (w + 2), w = e^x; the factor of x is 1 for x >= 20."""
     first, last = stretch(x.size, share, shares)
     x, y = x[first:last], y[first:last]
     two = x.dtype.type(2)
@@ -348,7 +349,7 @@ def hard_silu_vjp(x, dy, needs):
 
 @compiled
 def hard_silu_forward(x, y, sixth, share, shares):
-    """Kernel: y = 0 up to -3, x from 3 on, x (x + 3) / 6 between."""
+    """Kernel: y = 0 for x <= -3, x for x >= 3, x (x + 3) / 6 between."""
     first, last = stretch(x.size, share, shares)
     x, y = x[first:last], y[first:last]
     three = x.dtype.type(3)
@@ -359,7 +360,7 @@ def hard_silu_forward(x, y, sixth, share, shares):
 
 @compiled
 def hard_silu_backward(x, dy, dx, sixth, share, shares):
-    """Kernel: dx = 0 up to -3, dy from 3 on, dy (2 x + 3) / 6 between."""
+    """Kernel: dx = 0 for x <= -3, dy for x >= 3, dy (2 x + 3) / 6 between."""
     first, last = stretch(x.size, share, shares)
     x, dy, dx = x[first:last], dy[first:last], dx[first:last]
     zero, one, two, three = x.dtype.type(0), x.dtype.type(1), x.dtype.type(2), x.dtype.type(3)

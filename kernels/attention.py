@@ -1,7 +1,8 @@
-"""Attention over heads: products of (batch, steps, heads, size) where they lie, and the softmax of masked, scaled scores.
+"""Attention over heads: products of (batch, steps, heads, size) without a copy, and the softmax of masked, scaled scores.
 
-`inner` makes scores (batch, heads, queries, keys), `weighted` sums by such weights; each is the other's derivative. Keys and
-values may have fewer heads, which serve neighbouring heads of the queries (grouped-query attention; Ainslie et al., 2023).
+`inner` computes scores (batch, heads, queries, keys), `weighted` computes sums with such weights; each is the other's
+derivative. Keys and values may have fewer heads, each used by neighbouring heads of the queries (grouped-query attention;
+Ainslie et al., 2023).
 """
 
 import math
@@ -17,7 +18,7 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 from nbkeras.kernels.softmax import dot, larger, largest, total
 
 Array = np.ndarray
-LEAST = -1e38  # stands for a score that is left out; a row whose scores are all as low has none
+LEAST = -1e38  # replaces a masked score; a row in which all scores are as low has no allowed score
 _ROWS = 128  # rows of a result in one product
 _SHARE_WORK = 250_000  # multiply-adds
 _SHARE = 4096  # elements of a share of a softmax
@@ -74,7 +75,7 @@ def _weighted(w: Array, y: Array, need) -> Array:
 
 
 def _summed(w: Array, x: Array, shape: tuple[int, ...], need) -> Array:
-    """z[b, s, m] = sum over t, and over the heads n that m serves, of w[b, n, t, s] x[b, t, n]."""
+    """z[b, s, m] = sum over t, and over the query heads n that use m, of w[b, n, t, s] x[b, t, n]."""
     (batch, n, t, s), (k, h) = w.shape, shape[2:]
     z = device.output(need, shape, w.dtype)
     if device.gpu() is not None:
@@ -114,7 +115,7 @@ def multiply_heads(
     ta, tb, a, b, c, batch, heads, groups, m, n, k, a_batch, a_head, a_group, lda, b_batch, b_head, ldb, served,
     c_batch, c_head, ldc, share, shares,
 ):  # fmt: skip
-    """Kernel: C = sum over groups of op(A) @ op(B) for each batch and head; a share of the blocks of C's rows.
+    """Kernel: C = sum over groups of op(A) @ op(B) for each batch and head; computes a share of the blocks of C's rows.
 
     C[i, j] is (m, n) at i * c_batch + j * c_head, its rows ldc apart. A's group g of head j is at i * a_batch + j * a_head +
     g * a_group. B's is that of head (j * groups + g) // served, at i * b_batch + head * b_head.
@@ -139,8 +140,8 @@ def multiply_heads(
 def masked_softmax(x: Array, mask: Array | None, scale: float, causal: bool, spread: bool):
     """Softmax along the last axis of scale * x where mask allows, 0 elsewhere; x (b, n, t, s), mask bool, broadcasts to x.
 
-    scale is positive: the largest score is looked for before scores are scaled.
-    causal: query t sees keys up to t only. A row without any allowed score is 0, or 1 / s with `spread`.
+    scale is positive: the largest score is found before scores are scaled.
+    causal: query t uses only keys up to t. A row without any allowed score is 0, or 1 / s with `spread`.
     """
     batch, heads, queries, keys = x.shape
     y, empty = device.empty(x.shape, x.dtype), device.empty((batch * heads * queries,), np.bool_)
@@ -173,10 +174,10 @@ def _row_shares(x: Array) -> int:
 def masked_forward(
     x, y, mask, empty, scale, causal, spread, heads, queries, of_batch, of_head, of_query, of_key, share, shares
 ):
-    """Kernel: softmax of scale * x by rows (batch, head, query) where mask[batch * of_batch + ...] allows; of size 0: all.
+    """Kernel: softmax of scale * x by rows (batch, head, query) where mask[batch * of_batch + ...] allows; size 0: everywhere.
 
-    scale is positive. Exponentials are computed of scores that are left out, too, up to the next whole vector: 64 scores of a
-    causal attention took twice as long where they were cut off before.
+    scale is positive. Exponentials are also computed for masked scores, up to the next full vector: for 64 scores of a causal
+    attention, stopping exactly at the end took twice as long.
     """
     least, zero, n = x.dtype.type(LEAST), x.dtype.type(0), x.shape[1]
     for r in range(len(x) * share // shares, len(x) * (share + 1) // shares):
@@ -213,7 +214,7 @@ def masked_forward(
 
 @compiled
 def largest_allowed(x, allowed, least):
-    """Largest of the elements that are allowed, `least` without any; any number if there are NaNs among them."""
+    """The largest allowed element; `least` if there is none; any number if there are NaNs among them."""
     result = least
     for i in range(x.size):
         result = larger(x[i] if allowed[i] else least, result)

@@ -1,8 +1,8 @@
 """Connectionist temporal classification: the probability of a label sequence over all its alignments, and its gradient.
 
 Forward and backward variables in log space, Graves et al., 2006. A sequence of n labels has 2n + 1 states: blank, label 0,
-blank, label 1, ... blank. From a state a step leads to itself, to the next, and from a label over a blank to the next label
-if that is another one.
+blank, label 1, ... blank. A step leads from a state to itself or to the next state, and from a label also to the next label
+if it is different.
 """
 
 import math
@@ -57,7 +57,7 @@ def _state_class(target, s, blank):
 
 @compiled
 def _valid(target, length, steps, time, classes):
-    """Whether lengths and labels are within their arrays."""
+    """Whether lengths and labels are in range."""
     if not (0 <= length <= target.size and 0 <= steps <= time):
         return False
     for i in range(length):
@@ -68,7 +68,7 @@ def _valid(target, length, steps, time, classes):
 
 @compiled
 def ctc_forward(target, logp, target_length, output_length, blank, alpha, loss, share, shares):
-    """Kernel: loss, and alpha[t, s], the log-probability of the first labels' alignments that are in state s at step t."""
+    """Kernel: loss, and alpha[t, s], the log-probability of all partial alignments that are in state s at step t."""
     real = logp.dtype.type
     never = real(-math.inf)
     batch, time, classes = logp.shape
@@ -101,9 +101,10 @@ def ctc_forward(target, logp, target_length, output_length, blank, alpha, loss, 
 
 @compiled
 def ctc_backward(target, logp, target_length, output_length, blank, alpha, loss, slope, beta, dlogp, share, shares):
-    """Kernel: dlogp[t, c] = -slope * the probability to be in a state of class c at step t.
+    """Kernel: dlogp[t, c] = -slope * the probability of being in a state of class c at step t.
 
-    That of state s is e^(alpha + beta + loss), beta the log-probability of what comes after t; two steps of it are kept.
+    The probability of state s is e^(alpha + beta + loss), where beta is the log-probability of the steps after t; beta is stored
+    for two steps.
     """
     real = logp.dtype.type
     never = real(-math.inf)
@@ -132,8 +133,10 @@ def ctc_backward(target, logp, target_length, output_length, blank, alpha, loss,
 
 
 def beam_search(logp: Array, lengths: Array, width: int, paths: int, blank: int):
-    """The likeliest label sequences of logp (batch, time, classes): int32 (paths, batch, time), -1 after their ends, and their
-    log-probabilities (batch, paths), -infinity where there are fewer; `width` beginnings are kept at each step.
+    """The most likely label sequences of logp (batch, time, classes): int32 (paths, batch, time), with -1 after their ends.
+
+    Also returns their log-probabilities (batch, paths), -infinity if there are fewer sequences. `width` prefixes are kept at each
+    step.
     """
     batch, time, classes = logp.shape
     found, scores = device.empty((paths, batch, time), np.int32), device.empty((batch, paths), logp.dtype)
@@ -147,11 +150,11 @@ def beam_search(logp: Array, lengths: Array, width: int, paths: int, blank: int)
 @device.host
 @compiled
 def search_beams(logp, lengths, blank, tree, beams, nodes, candidates, found, scores):
-    """Kernel: prefix beam search. A beginning of a sequence is a node of a tree, kept while it is among the likeliest.
+    """Kernel: prefix beam search. A prefix is a node of a tree, kept while it is among the most likely.
 
     tree: parent, label, first child and next sibling of each node. beams[now], (2, width): log-probabilities of the alignments
-    that end in a blank and of those that end in the label. candidates, likewise: (i, blank) is beginning i, (i, c) with one
-    label more.
+    that end in a blank and of those that end in the label. candidates have the same layout: (i, blank) is prefix i, (i, c) is
+    prefix i with one more label c.
     """
     never = logp.dtype.type(-math.inf)
     batch, time, classes = logp.shape
@@ -171,7 +174,7 @@ def search_beams(logp, lengths, blank, tree, beams, nodes, candidates, found, sc
                     candidates[1, i, c] = (before[0, i] if c == last else whole) + p[c]
                 candidates[0, i, blank] = whole + p[blank]
                 candidates[1, i, blank] = never if last < 0 else before[1, i] + p[last]
-            for j in range(kept):  # a beginning is also what a shorter one becomes
+            for j in range(kept):  # a prefix is also the extension of a shorter prefix
                 node = nodes[now, j]
                 for i in range(kept):
                     if parent[node] == nodes[now, i]:

@@ -1,7 +1,7 @@
 """Matrix products: the dense layer act(x @ w + b), and matmul with broadcasting and free transposes. Op, vjp and loops.
 
-One compiled loop does all products: it cuts C into tiles by shape and runs `gemm` on each, in shares where that
-pays. Bias and relu are applied to a tile while it is in the cache.
+One compiled loop computes all products: it cuts C into tiles by shape and runs `gemm` on each, in shares if the work is
+large enough. Bias and relu are applied to a tile while it is in the cache.
 """
 
 import math
@@ -15,8 +15,8 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread takes 1 us to find its share
-_SUM_SHARE = 32768  # numbers to add up in a share
+_SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread needs 1 us to find its share
+_SUM_SHARE = 32768  # numbers to sum in a share
 _ROW_SHARE = 65536  # numbers of B, about 2 us to read, in a share of a product with one row
 _TRANSPOSE_ROWS = 1024  # rows of A from which a transposed B is cheaper to copy than to multiply with (85 -> 100 GF/s)
 _NO_BIAS = {dtype: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
@@ -26,7 +26,7 @@ _NO_BIAS = {dtype: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dty
 
 
 def dense(x: Array, w: Array, b: Array | None, rectify: bool = False):
-    """y = x @ w + b, or its positive part; x (..., k), w (k, n), b (n,) or None."""
+    """y = x @ w + b, or its positive part if rectify; x (..., k), w (k, n), b (n,) or None."""
     rows, (k, n) = math.prod(x.shape[:-1]), w.shape
     y = device.empty((*x.shape[:-1], n), x.dtype)
     _product(False, False, x, w, y, 1, rows, n, k, bias=b, rectify=rectify)
@@ -72,7 +72,7 @@ def _rectifier_backward(y: Array, dy: Array, db: Array | None) -> Array:
 
 @compiled
 def rectifier_backward(y, dy, dz, partial, block, share, shares):
-    """Kernel: dz = dy where y > 0, else 0; partial[i] = column sums of the i-th block of rows of dz; a share of the blocks."""
+    """Kernel, for a share of the blocks of rows: dz = dy where y > 0, else 0; partial[i] = column sums of dz's i-th block."""
     zero, n, blocks = dy.dtype.type(0), dy.shape[1], partial.shape[0]
     for t in range(blocks * share // shares, blocks * (share + 1) // shares):
         sums = partial[t]
@@ -90,7 +90,7 @@ def rectifier_backward(y, dy, dz, partial, block, share, shares):
 
 
 def matmul(a: Array, b: Array, transpose_a: bool = False, transpose_b: bool = False, into=None):
-    """op(a) @ op(b) over the last two axes, where op may swap them; leading axes broadcast. into: where to write it."""
+    """op(a) @ op(b) over the last two axes, where op may swap them; leading axes broadcast. into: the output array."""
     m, k = a.shape[-2:][::-1] if transpose_a else a.shape[-2:]
     n = b.shape[-2] if transpose_b else b.shape[-1]
     batch = np.broadcast_shapes(a.shape[:-2], b.shape[:-2])
@@ -112,7 +112,7 @@ def matmul_vjp(saved, dy, needs):
         else:
             da = matmul(dy, b, False, not transpose_b, into=needs[0])[0]
     if needs[1] is not False:
-        if _is_one_product(a, b, transpose_a):  # the sum over the batch happens inside the product
+        if _is_one_product(a, b, transpose_a):  # the product includes the sum over the batch
             rows, k, n = math.prod(a.shape[:-1]), a.shape[-1], dy.shape[-1]
             db = device.output(needs[1], b.shape, dy.dtype)
             if transpose_b:
@@ -127,12 +127,12 @@ def matmul_vjp(saved, dy, needs):
 
 
 def _is_one_product(a: Array, b: Array, transpose_a: bool) -> bool:
-    """Whether the leading axes of a are just more rows: b is one matrix."""
+    """Whether the leading axes of a can be treated as rows, because b is one matrix."""
     return not transpose_a and math.prod(b.shape[:-2]) == 1
 
 
 def _steps(a: Array, batch: tuple[int, ...]) -> tuple[Array, int]:
-    """The array with its matrices one step apart for all of `batch`, and that step: 0 for a single matrix."""
+    """The array with its matrices at equal steps over all of `batch`, and the step: 0 for a single matrix."""
     if math.prod(a.shape[:-2]) == 1:
         return a, 0
     size = a.shape[-2] * a.shape[-1]
@@ -153,7 +153,7 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     if k == 0:
         device.launch(device.fill, c, 0)
         return
-    if device.gpu() is not None:  # the twin reads B as it lies, and cuts long sums itself
+    if device.gpu() is not None:  # the twin reads B without a copy, and splits long sums itself
         _launch(ta, tb, a, b, c, batches, m, n, k, batches * k, m if ta else k, a_step, b_step, bias, rectify)
         return
     if tb and m >= _TRANSPOSE_ROWS and b_step == 0:
@@ -166,9 +166,9 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     if parts == 1:
         _launch(ta, tb, a, b, c, batches, m, n, k, batches * k, lda, a_step, b_step, bias, rectify)
         return
-    # one small C and a long sum: sum its parts in shares, then add them up
+    # one small C and a long sum: compute the parts of the sum in shares, then add them up
     depth = -(-k // parts)
-    depth += -depth % 4 if shares > 1 else 0  # multiply_row takes four rows at a time
+    depth += -depth % 4 if shares > 1 else 0  # multiply_row processes four rows at a time
     partial = device.empty((-(-k // depth), m, n), c.dtype)
     if shares > 1:
         launch_shares(multiply_row, len(partial), a.reshape(k), b.reshape(k, n), partial.reshape(-1, n), depth)
@@ -185,13 +185,13 @@ def _launch(ta, tb, a, b, c, batches, m, n, k, depth, lda, a_step, b_step, bias,
     bias = _NO_BIAS[c.dtype] if bias is None else bias
     flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
     steps = (batches, m, n, k, depth, lda, a_step, b_step, rows, columns)
-    # few rows are bound by reading B, so they count as if there were eight more
+    # products with few rows are bound by reading B, so eight rows are added to the count
     shares = min(_tile_count(batches, m, n, rows, columns), share_count(batches * (m + 8) * n * k, _SHARE_WORK))
     launch_shares(multiply, shares, int(ta), int(tb), *flat, *steps, int(rectify))
 
 
 def _parts(batches: int, m: int, n: int, k: int) -> int:
-    """Into how many parts to cut a product's sum: some where C has too few tiles to keep several cores busy."""
+    """The number of parts of a product's sum: more than one if C has too few tiles for several cores."""
     if batches > 1 or m * n > 65536 or k < 2048:
         return 1
     return min(8, k // 1024)
@@ -201,8 +201,8 @@ def _parts(batches: int, m: int, n: int, k: int) -> int:
 def multiply_row(x, w, partial, depth, share, shares):
     """Kernel: partial[share] = x[rows] @ w[rows] for a share of `depth` of w's rows.
 
-    For one sample all is bound by reading w. Whole rows, four at a time, come at 110 GB/s from the second-level cache where
-    tiles come at 75 (one core).
+    A product with one row is bound by reading w. Full rows, four at a time, are read at 110 GB/s from the second-level cache,
+    tiles at 75 GB/s (one core).
     """
     out, zero, first, last = partial[share], w.dtype.type(0), share * depth, min(x.size, share * depth + depth)
     for j in range(out.size):
@@ -220,7 +220,7 @@ def multiply_row(x, w, partial, depth, share, shares):
 
 @compiled
 def add_up(partial, bias, c, rectify, share, shares):
-    """Kernel: c = the sum of partial, plus bias (size 0: none), its positive part if rectify; a share of the rows."""
+    """Kernel: c = the sum of partial, plus bias (size 0: none), its positive part if rectify; computes a share of the rows."""
     zero, rows = c.dtype.type(0), c.shape[0]
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         out = c[r]
@@ -238,7 +238,7 @@ def add_up(partial, bias, c, rectify, share, shares):
 
 
 def _tile_size(batches: int, m: int, n: int) -> tuple[int, int]:
-    """Rows and columns of a tile of C: small enough for several cores, large where there are many."""
+    """The rows and columns of a tile of C: small enough for several cores, larger if there are many tiles."""
     rows, columns = 128, 128
     while rows > 32 and rows >= m / 2 and _tile_count(batches, m, n, rows, columns) < 4:
         rows //= 2
@@ -260,10 +260,11 @@ def _tile_count(batches: int, m: int, n: int, rows: int, columns: int) -> int:
 def multiply(
     ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify, share, shares
 ):
-    """Kernel: C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; all arrays flat; a share of the tiles.
+    """Kernel: C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; computes a share of the tiles.
 
-    ta, tb: whether A[i], B[i] are stored transposed. C[i] is (m, n) at i * m * n; A[i] starts at i * a_step, its rows lda
-    apart, B[i] at i * b_step; the i-th sum has min(k, depth - i * k) terms. rows, columns: the size of a tile.
+    All arrays are flat. ta, tb: whether A[i], B[i] are stored transposed. C[i] is (m, n) at i * m * n; A[i] starts at
+    i * a_step with rows lda apart, B[i] at i * b_step; the i-th sum has min(k, depth - i * k) terms. rows, columns: the
+    size of a tile.
     """
     across, down = (n + columns - 1) // columns, (m + rows - 1) // rows
     tiles = batches * across * down
@@ -275,7 +276,7 @@ def multiply(
 def _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify):
     zero = c.dtype.type(0)
     batch, place = tile // (across * down), tile % (across * down)
-    # a share is a stretch of tiles: of a weight gradient's rows, which the optimizer's shares are too, else of columns
+    # a share is a range of tiles: along the rows for a weight gradient, as the optimizer's shares, else along the columns
     if ta != 0:
         i, j = place // across * rows, place % across * columns
     else:

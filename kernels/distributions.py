@@ -1,8 +1,8 @@
-"""Random numbers found by rejection: gamma, beta, binomial. Pure functions of a key, as those of random.py.
+"""Random numbers by rejection sampling: gamma, beta, binomial. Pure functions of a key, like those in random.py.
 
-Each number draws from its own counters (its position, the attempt), in streams from 16 on, so that they do not depend on
-each other. They run on the CPU, on a GPU's arrays too. Sources: Marsaglia and Tsang, "A simple method for generating gamma
-variables", 2000; Hormann, "The generation of binomial random variates", 1993.
+Each number uses its own counters (its position, the attempt), in streams from 16 on, so that numbers are independent of
+each other. The kernels run on the CPU, also for arrays on a GPU. Sources: Marsaglia and Tsang, "A simple method for
+generating gamma variables", 2000; Hormann, "The generation of binomial random variates", 1993.
 """
 
 import math
@@ -19,7 +19,7 @@ _U = np.uint32
 
 @compiled(inline="always")
 def _two_units(key, stream, i, attempt):
-    """Two numbers in [0, 1) for an attempt at number i."""
+    """Two uniform numbers in [0, 1) for an attempt at number i."""
     a, b, c, d = philox(_U(i), _U(attempt), key[1], _U(stream), key[0], _U(0))
     scale = 1.0 / 9007199254740992.0
     return ((a >> 5) * 67108864.0 + (b >> 6)) * scale, ((c >> 5) * 67108864.0 + (d >> 6)) * scale
@@ -27,7 +27,7 @@ def _two_units(key, stream, i, attempt):
 
 @compiled
 def _log_gamma_number(key, stream, i, alpha):
-    """The logarithm of a gamma-distributed number; one of alpha + 1, times u^(1 / alpha), below alpha = 1."""
+    """The logarithm of a gamma-distributed number; for alpha < 1, of one for alpha + 1 times u^(1 / alpha)."""
     shape = alpha if alpha >= 1.0 else alpha + 1.0
     d = shape - 1.0 / 3.0
     c = 1.0 / math.sqrt(9.0 * d)
@@ -44,7 +44,7 @@ def _log_gamma_number(key, stream, i, alpha):
 
 
 def gamma(key: Array, alpha: Array):
-    """Gamma-distributed numbers of scale 1, one for each alpha; NaN where it is not above 0."""
+    """Gamma-distributed numbers of scale 1, one for each alpha; NaN unless alpha > 0."""
     y = device.empty(alpha.shape, alpha.dtype)
     device.launch(draw_gamma, key, alpha.reshape(-1), y.reshape(-1))
     return y, None
@@ -59,7 +59,7 @@ def draw_gamma(key, alpha, out):
 
 
 def beta(key: Array, alpha: Array, beta: Array):
-    """Beta-distributed numbers, one for each alpha and beta; NaN where one is not above 0."""
+    """Beta-distributed numbers, one for each alpha and beta; NaN unless both are above 0."""
     y = device.empty(alpha.shape, alpha.dtype)
     device.launch(draw_beta, key, alpha.reshape(-1), beta.reshape(-1), y.reshape(-1))
     return y, None
@@ -68,7 +68,7 @@ def beta(key: Array, alpha: Array, beta: Array):
 @device.host
 @compiled
 def draw_beta(key, alpha, beta, out):
-    """Kernel: see `beta`; x / (x + y) of two gamma-distributed numbers, by their logarithms since they may be tiny."""
+    """Kernel: see `beta`; x / (x + y) for two gamma-distributed numbers, computed from their logarithms, as they may be tiny."""
     for i in range(out.size):
         if alpha[i] > 0 and beta[i] > 0:
             x = _log_gamma_number(key, 16, i, np.float64(alpha[i]))
@@ -79,7 +79,7 @@ def draw_beta(key, alpha, beta, out):
 
 
 def binomial(key: Array, counts: Array, probabilities: Array):
-    """How many of `counts` trials succeed, for each count and probability; NaN where they make no sense."""
+    """Numbers of successes among `counts` trials, for each count and probability; NaN for invalid ones."""
     y = device.empty(counts.shape, counts.dtype)
     device.launch(draw_binomial, key, counts.reshape(-1), probabilities.reshape(-1), y.reshape(-1))
     return y, None
@@ -101,7 +101,7 @@ def draw_binomial(key, counts, probabilities, out):
 
 @compiled
 def _binomial_by_search(key, i, n, p):
-    """The distribution function inverted at a random number, from 0 on."""
+    """Invert the distribution function at a random number, by a search from 0."""
     rest, _ = _two_units(key, 20, i, 0)
     probability = math.exp(n * math.log1p(-p))
     k = 0.0

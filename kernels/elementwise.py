@@ -1,7 +1,7 @@
 """Elementwise arithmetic, comparisons and selection: NumPy's compiled loops, launched with their output array.
 
-A ufunc is launched as it is (`launch(np.add, x, y, out)`): it broadcasts, writes into the array it is given and costs no
-compile time. Gradients come in the broadcast shape; the tape sums them back to the shape of each operand.
+A ufunc is launched directly (`launch(np.add, x, y, out)`): it broadcasts, writes into a given array and needs no
+compilation. Gradients have the broadcast shape; the tape sums them to the shape of each operand.
 """
 
 import math
@@ -32,7 +32,7 @@ def broadcast_shape(a: Shape, b: Shape) -> Shape | None:
 
 
 def _map(ufunc: Callable, x: Array, *others, into=None) -> Array:
-    """ufunc(x, *others) in x's dtype; `into`: an array to take if it fits. Scalars among the others are constants."""
+    """ufunc(x, *others) in x's dtype; `into`: an output array to use if it fits. Scalars among the others are constants."""
     shape = x.shape
     for other in others:
         if isinstance(other, device.ARRAYS) and other.shape != shape:
@@ -43,7 +43,7 @@ def _map(ufunc: Callable, x: Array, *others, into=None) -> Array:
 
 
 def _scaled(factor: Array, dy: Array) -> tuple[Array]:
-    """The gradient dy * factor, in the memory of `factor`, which is a temporary of dy's shape."""
+    """The gradient dy * factor, written into `factor`, which is a temporary of dy's shape."""
     return (_map(np.multiply, factor, dy, into=factor),)
 
 
@@ -74,12 +74,12 @@ def round_half_even(x: Array, decimals: int, out: Array) -> None:
     """Kernel: x rounded to a number of decimals."""
     if x.dtype.kind == "f":
         np.round(x, decimals, out=out)
-    else:  # NumPy refuses an integer output where it divides
+    else:  # NumPy does not accept an integer output if it divides
         out[...] = np.round(x, decimals)
 
 
 def show(x: Array, message: str):
-    """x itself, printed each time the step runs, replayed or not."""
+    """x unchanged; it is printed each time the step runs, also when it is replayed."""
     device.launch(print_array, x, message)
     return x, None
 
@@ -157,7 +157,7 @@ def power(x: Array, y: Array):
 
 
 def power_vjp(saved, dy, needs):
-    """dx = dy y x^(y-1), 0 where y = 0; the exponent's gradient dy x^y log x counts only where x > 0 (as in TensorFlow)."""
+    """dx = dy y x^(y-1), 0 where y = 0; the exponent's gradient dy x^y log x is 0 unless x > 0, as in TensorFlow."""
     x, y, z = saved
     one, zero = x.dtype.type(1), x.dtype.type(0)
     dx = dexponent = None
@@ -181,7 +181,7 @@ def _is(comparison: np.ufunc, x: Array, value) -> Array:
 
 
 def larger(x: Array, y: Array, out: Array) -> None:
-    """Kernel: the larger of two (NumPy wants the output of this ufunc and the next by name)."""
+    """Kernel: the larger of two (NumPy takes the output of this ufunc and the next only by name)."""
     np.maximum(x, y, out=out)
 
 
@@ -207,7 +207,7 @@ def minimum_vjp(saved, dy, needs):
 
 
 def _shared(comparison: np.ufunc, saved, dy, needs):
-    """dy to the operand that was chosen; half to each at a tie, as in JAX and PyTorch (TensorFlow: all to the first)."""
+    """dy for the chosen operand; half of it for each at a tie, as in JAX and PyTorch (TensorFlow: all for the first)."""
     x, y = saved
     dx = _map(comparison, x, y)
     tie = _map(np.equal, x, y)
@@ -221,7 +221,7 @@ def _shared(comparison: np.ufunc, saved, dy, needs):
 
 
 def select(condition: Array, x, y, out: Array) -> None:
-    """Kernel: x where the condition holds, else y; x and y are arrays or constants, and y may be out."""
+    """Kernel: x where the condition is true, else y; x and y are arrays or constants, and y may be out."""
     if y is not out:
         np.copyto(out, y)
     np.copyto(out, x, where=condition)
@@ -254,7 +254,7 @@ def clip(x: Array, low, high):
 
 
 def clip_vjp(saved, dy, needs):
-    """dy inside the interval, its ends included, as in TensorFlow."""
+    """dy inside the interval, including its ends, as in TensorFlow."""
     x, low, high = saved
     inside, below = _is(np.greater_equal, x, low), _is(np.less_equal, x, high)
     device.launch(np.logical_and, inside, below, inside)
@@ -417,7 +417,7 @@ def erf(x: Array):
 
 @compiled
 def error_function(x, y):
-    """Kernel: y = erf(x); compiled, since importing SciPy's takes a quarter of the time of `import nbkeras`."""
+    """Kernel: y = erf(x); compiled, because importing SciPy's would take a quarter of the time of `import nbkeras`."""
     for i in range(x.size):
         y[i] = math.erf(x[i])
 

@@ -1,7 +1,7 @@
-"""Embedding: rows of a table gathered by index, and gradients added back to them, both in a fixed order.
+"""Embedding: gathering rows of a table by index, and adding gradients to them, both in a fixed order.
 
-An index counts from the end where it is negative; outside the table it gives a row of NaN and no gradient, as Keras on JAX
-does: nothing is read or written out of bounds, and the NaN shows.
+A negative index counts from the end. An index outside the table gives a row of NaN and no gradient, as in Keras on JAX:
+nothing is read or written out of bounds, and the NaN makes the error visible.
 """
 
 import numpy as np
@@ -11,8 +11,8 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 
 Array = np.ndarray
-_SHARE = 8192  # least elements of a share that gathers or adds rows; of one that clears, eight times as many
-_COLUMNS = 32  # least columns, for each share that adds rows: it looks at all indices
+_SHARE = 8192  # least elements of a share that gathers or adds rows; a share that clears has eight times as many
+_COLUMNS = 32  # least columns for each share that adds rows, because each share reads all indices
 
 
 def gather(table: Array, indices: Array):
@@ -26,7 +26,7 @@ def gather(table: Array, indices: Array):
 
 @compiled
 def gather_rows(table, indices, out, share, shares):
-    """Kernel: out[i] = table[indices[i]]; a share of the indices."""
+    """Kernel: out[i] = table[indices[i]]; computes a share of the indices."""
     rows = table.shape[0]
     for i in range(indices.size * share // shares, indices.size * (share + 1) // shares):
         row = indices[i]
@@ -47,9 +47,9 @@ def gather_vjp(saved, dy, needs):
 
 
 class RowGradient:
-    """A table's gradient before it is added up: 0 but for `dy[i]`, (n, width), added to row `indices[i]`, int64 (n,).
+    """A table's gradient in sparse form: the sum of `dy[i]`, (n, width), in row `indices[i]`, int64 (n,), and 0 elsewhere.
 
-    parts: pairs of indices and dy, one for each lookup. Who needs an array asks for `dense`.
+    parts: pairs of indices and dy, one for each lookup. `dense` converts it to an array.
     """
 
     def __init__(self, shape: tuple, parts: tuple[tuple[Array, Array], ...]):
@@ -60,7 +60,7 @@ class RowGradient:
         return RowGradient(self.shape, self.parts + other.parts)
 
     def dense(self, into: Array | None = None) -> Array:
-        """The gradient as an array, `into` if it fits."""
+        """The gradient as an array, written to `into` if it fits."""
         table = device.output(into, self.shape, self.parts[0][1].dtype)
         launch_shares(clear, share_count(table.size, 8 * _SHARE), table.reshape(-1))
         for indices, dy in self.parts:
@@ -69,7 +69,7 @@ class RowGradient:
         return table
 
     def part(self) -> tuple[Array, Array]:
-        """All indices and all dy, each in one array."""
+        """All indices and all dy, joined into one array each."""
         if len(self.parts) == 1:
             return self.parts[0]
         size, first = sum(indices.size for indices, _ in self.parts), 0
@@ -83,7 +83,7 @@ class RowGradient:
 
 @compiled
 def clear(x, share, shares):
-    """Kernel: x = 0; in shares, since filling a large table costs more than adding to its few rows."""
+    """Kernel: x = 0; in shares, because filling a large table costs more than adding to a few of its rows."""
     first, last = stretch(x.size, share, shares)
     x = x[first:last]
     for i in range(x.size):
@@ -94,7 +94,8 @@ def clear(x, share, shares):
 def add_rows(dy, indices, table, share, shares):
     """Kernel: table[indices[i]] += dy[i], in the order of i; a share is every shares-th row of the table.
 
-    Shares of columns would take three times as long in all, and of neighbouring rows differ much: common words come first.
+    Shares of columns would take three times as long in total, and shares of neighbouring rows would have very different work,
+    because common words come first.
     """
     rows = table.shape[0]
     for i in range(indices.size):

@@ -1,6 +1,6 @@
-"""Fourier transforms of the last axis or two, with complex arrays as pairs of real ones: NumPy's. Rare, so on the CPU.
+"""NumPy's Fourier transforms of the last axis or two, with complex arrays as pairs of real ones. They run on the CPU.
 
-A transform is linear, so its gradient is the adjoint transform: the one back, scaled the other way.
+A transform is linear, so its gradient is the adjoint transform: the inverse one with the other scaling.
 """
 
 import numpy as np
@@ -42,22 +42,22 @@ def back_vjp(axes, dy, needs):
 
 
 def _both(dy: tuple[Array | None, Array | None]) -> list[Array]:
-    """The gradients of both parts, zeros for one that is not used."""
-    shape, dtype = next((each.shape, each.dtype) for each in dy if each is not None)
-    found = []
-    for each in dy:
-        if each is None:
-            each = device.empty(shape, dtype)
-            device.launch(device.fill, each, 0)
-        found.append(each)
-    return found
+    """The gradients of both parts; zeros for an unused part."""
+    shape, dtype = next((part.shape, part.dtype) for part in dy if part is not None)
+    parts = []
+    for part in dy:
+        if part is None:
+            part = device.empty(shape, dtype)
+            device.launch(device.fill, part, 0)
+        parts.append(part)
+    return parts
 
 
-# -------------------- of real signals --------------------
+# -------------------- real signals --------------------
 
 
 def forward_real(x: Array, n: int):
-    """The first n // 2 + 1 numbers of `forward` of x cut off or filled up with zeros to n."""
+    """The first n // 2 + 1 numbers of `forward` of x, which is cut or padded with zeros to length n."""
     outputs = tuple(device.empty((*x.shape[:-1], n // 2 + 1), x.dtype) for _ in range(2))
     device.launch(transform_real, x, n, *outputs)
     return outputs, (x.shape, n)
@@ -72,21 +72,21 @@ def transform_real(x: Array, n: int, real: Array, imag: Array) -> None:
 
 def forward_real_vjp(saved, dy, needs):
     shape, n = saved
-    dx = device.output(needs[0], shape, next(each.dtype for each in dy if each is not None))
+    dx = device.output(needs[0], shape, next(part.dtype for part in dy if part is not None))
     device.launch(transform_real_back, *_both(dy), n, dx)
     return (dx,)
 
 
 @device.host
 def transform_real_back(real: Array, imag: Array, n: int, dx: Array) -> None:
-    """Kernel: the real part of the sum of dy exp(i w t) over the frequencies there are."""
+    """Kernel: the real part of the sum of dy exp(i w t) over the frequencies in dy."""
     found = np.fft.ifft(real + 1j * imag, n, norm="forward").real
     size = min(n, dx.shape[-1])
     dx[..., :size], dx[..., size:] = found[..., :size], 0
 
 
 def back_real(real: Array, imag: Array, n: int):
-    """The n real numbers whose `forward_real` is given."""
+    """The n real numbers with the given `forward_real`."""
     y = device.empty((*real.shape[:-1], n), real.dtype)
     device.launch(synthesize, real, imag, n, y)
     return y, real.shape
@@ -106,7 +106,7 @@ def back_real_vjp(shape, dy, needs):
 
 @device.host
 def analyze(dy: Array, dreal: Array, dimag: Array) -> None:
-    """Kernel: the adjoint of `synthesize`; frequencies between 0 and the highest stand for two."""
+    """Kernel: the adjoint of `synthesize`; each frequency between 0 and the highest represents two."""
     n = dy.shape[-1]
     found = np.fft.rfft(dy, norm="forward")
     found[..., 1 : (n + 1) // 2] *= 2

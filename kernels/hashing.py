@@ -1,4 +1,4 @@
-"""Hashes of integers (as their decimal digits) and of texts: FarmHash's 64-bit fingerprint and SipHash-2-4, and their crossing.
+"""Hashes of integers (by their decimal digits) and texts, FarmHash's 64-bit fingerprint or SipHash-2-4, and their crossing.
 
 farmhash 1.1, `farmhashna::Hash64` (G. Pike, Google, 2014); SipHash: Aumasson and Bernstein, 2012.
 """
@@ -11,11 +11,11 @@ from nbkeras.kernels.runtime.cache import compiled
 Array = np.ndarray
 _K0, _K1, _K2 = np.uint64(0xC3A5C85C97CB3127), np.uint64(0xB492B66FBE98F273), np.uint64(0x9AE16A3B2F90404F)
 _CROSS = np.uint64(0xC6A4A7935BD1E995)
-_DIGITS = 20  # of an int64, with its sign
+_DIGITS = 20  # digits of an int64, with its sign
 
 
 def hash_integers(x: Array, bins: int, key: tuple[int, int] | None):
-    """The bin of each integer, int64: its digits' SipHash by a key, or FarmHash without one, modulo bins; 0 bins: the hash."""
+    """The bin of each integer, int64: SipHash of its digits with a key, or FarmHash, modulo bins; for 0 bins the hash itself."""
     y = device.empty(x.shape, np.int64)
     digits = device.empty((_DIGITS,), np.uint8)
     device.launch(hash_digits, x.reshape(-1), digits, y.reshape(-1), bins, *_key(key))
@@ -23,18 +23,18 @@ def hash_integers(x: Array, bins: int, key: tuple[int, int] | None):
 
 
 def hash_texts(text: Array, ends: Array, bins: int, key: tuple[int, int] | None):
-    """The same of texts: uint8 (total,), one after the other, and where each ends, int64 (n,)."""
+    """The bin of each text, as `hash_integers`: text uint8 (total,) holds all texts, ends int64 (n,) their ends."""
     y = device.empty(ends.shape, np.int64)
     device.launch(hash_bytes, text, ends, y, bins, *_key(key))
     return y, None
 
 
 def cross(*hashes: Array, bins: int):
-    """The bin of the crossing of several numbers, each int64, by FingerprintCat64 from the key 0xDECAFCAFFE on."""
+    """The bin of the combination of several int64 numbers, by FingerprintCat64, starting from the key 0xDECAFCAFFE."""
     y = device.empty(hashes[0].shape, np.int64)
     device.launch(device.fill, y, 0xDECAFCAFFE)
-    for each in hashes:
-        device.launch(cross_with, each.reshape(-1), y.reshape(-1))
+    for numbers in hashes:
+        device.launch(cross_with, numbers.reshape(-1), y.reshape(-1))
     device.launch(cross_end, y.reshape(-1), bins)
     return y, None
 
@@ -105,7 +105,7 @@ def _bin(s, bins, keyed, first, second):
 
 @compiled
 def _load(s, at, count):
-    """`count` bytes from a place on as one number, the first the lowest."""
+    """`count` bytes from a position as one number, the first byte lowest."""
     value = np.uint64(0)
     for i in range(count):
         value |= np.uint64(s[at + i]) << np.uint64(8 * i)
@@ -119,7 +119,7 @@ def _load8(s, at):
 
 @compiled
 def _right(x, count):
-    """Rotated to the right."""
+    """Rotate to the right."""
     return (x >> np.uint64(count)) | (x << np.uint64(64 - count))
 
 
@@ -190,7 +190,7 @@ def _farmhash_64(s):
 
 @compiled
 def _weak(s, at, a, b):
-    """Two numbers of 32 bytes and two seeds."""
+    """Two numbers from 32 bytes and two seeds."""
     w, x, y, z = _load8(s, at), _load8(s, at + 8), _load8(s, at + 16), _load8(s, at + 24)
     a += w
     b = _right(b + a + z, 21)

@@ -1,4 +1,4 @@
-"""Choosing elements by integer arrays: take, take_along_axis, one_hot, orders.
+"""Selecting elements by integer arrays: take, take_along_axis, one_hot, sorting orders.
 
 Indices are int64; negative ones count from the end.
 """
@@ -15,26 +15,26 @@ Shape = tuple[int, ...]
 
 
 def _around(x: Array, shape: Shape, axis: int) -> Array:
-    """x, of `shape` but for some axes in place of `axis`, as (before, those axes, after)."""
+    """x as (before, n, after); it has `shape` with some axes in place of `axis`, which become n."""
     before, after = math.prod(shape[:axis]), math.prod(shape[axis + 1 :])
     return x.reshape(before, x.size // max(1, before * after), after) if before * after else x.reshape(before, 0, after)
 
 
 def _check_range(index: Array, size: int) -> None:
-    """Raise before an index out of range reads or writes someone else's memory."""
+    """Raise IndexError before an index out of range reads or writes other memory."""
     if index.size and (index.min() < -size or index.max() >= size):
         raise IndexError(
             f"indices must lie in [-{size}, {size}) for an axis of size {size}, received {index.min()} to {index.max()}"
         )
 
 
-# -------------------- numbers as indices --------------------
+# -------------------- converting numbers to indices --------------------
 
 
 def whole(x: Array, dtype: np.dtype):
-    """x without fractions in a signed dtype; NaN and what the dtype does not hold become its least number, which is no index.
+    """x truncated to a signed dtype; NaN and numbers out of its range become its smallest number, which is an invalid index.
 
-    A cast would wrap: 2**32 + 1 would be 1 in int32, and NaN 0 on some machines.
+    A cast would wrap around: 2**32 + 1 would be 1 in int32, and NaN would be 0 on some machines.
     """
     y, limits = device.empty(x.shape, dtype), np.iinfo(dtype)
     low, past = 0 if x.dtype.kind == "u" else int(limits.min), int(limits.max) + 1
@@ -44,7 +44,7 @@ def whole(x: Array, dtype: np.dtype):
 
 @compiled
 def cut(x, low, past, least, out):
-    """Kernel: out = x where low <= x < past, else the least number."""
+    """Kernel: out = x where low <= x < past, else `least`."""
     for i in range(out.size):
         if low <= x[i] < past:
             out[i] = out.dtype.type(x[i])
@@ -56,7 +56,7 @@ def cut(x, low, past, least, out):
 
 
 def take(x: Array, index: Array, axis: int):
-    """The elements of x at `index` along an axis; the axis gives way to the index's axes."""
+    """The elements of x at `index` along an axis; the index's axes replace the axis."""
     y = device.empty(x.shape[:axis] + index.shape + x.shape[axis + 1 :], x.dtype)
     device.launch(gather, x, index, axis, y)
     return y, (x.shape, index, axis)
@@ -72,7 +72,7 @@ def take_vjp(saved, dy, needs):
 
 
 def gather(x: Array, index: Array, axis: int, out: Array) -> None:
-    """Kernel: out = x[..., index, ...] with the index at an axis."""
+    """Kernel: out = x[..., index, ...] with the index at `axis`."""
     _check_range(index, x.shape[axis])
     np.take(x, index, axis=axis, out=out, mode="wrap")
 
@@ -93,7 +93,7 @@ def scatter_add(dy, index, dx):
 
 
 def take_along_axis(x: Array, index: Array, axis: int):
-    """y[.., j, ..] = x[.., index[.., j, ..], ..]; the shapes agree but for the axis."""
+    """y[.., j, ..] = x[.., index[.., j, ..], ..]; the shapes agree except along the axis."""
     y = device.empty(index.shape, x.dtype)
     if y.size:
         device.launch(gather_along, _around(x, x.shape, axis), _around(index, x.shape, axis), _around(y, x.shape, axis))
@@ -138,7 +138,7 @@ def scatter_along(dy, index, dx):
                 dx[i, at, k] += dy[i, j, k]
 
 
-# -------------------- one_hot and orders: no gradient --------------------
+# -------------------- one_hot and sorting orders: no gradient --------------------
 
 
 def one_hot(index: Array, classes: int, axis: int, dtype: np.dtype):
@@ -150,7 +150,7 @@ def one_hot(index: Array, classes: int, axis: int, dtype: np.dtype):
 
 
 def _small(index: Array) -> Array:
-    """Positions in int32, as Keras gives them."""
+    """Positions in int32, as in Keras."""
     y = device.empty(index.shape, np.int32)
     device.launch(device.copy, index, y)
     return y
@@ -163,12 +163,12 @@ def argsort(x: Array, axis: int):
 
 
 def order(x: Array, axis: int, out: Array) -> None:
-    """Kernel: the positions that sort x along an axis, equal elements in their order."""
+    """Kernel: the positions that sort x along an axis; equal elements keep their order."""
     out[...] = np.argsort(x, axis=axis, kind="stable")
 
 
 def largest(x: Array, count: int):
-    """Positions of the `count` largest elements along the last axis, largest first, equal ones in their order."""
+    """The positions of the `count` largest elements along the last axis, largest first; equal elements keep their order."""
     found = device.empty((*x.shape[:-1], count), np.int64)
     device.launch(largest_first, x, found)
     return _small(found), None

@@ -1,7 +1,7 @@
-"""Decompositions and inverses of matrices: NumPy's LAPACK, for the last two axes of an array. Rare, so they run on the CPU.
+"""Decompositions and inverses of matrices by NumPy's LAPACK, for the last two axes of an array. They run on the CPU.
 
-Each function gives the result, and what its gradient, written with ops in nbkeras/ops/linalg.py, is made of. A matrix that
-cannot be inverted or decomposed raises NumPy's LinAlgError, a ValueError.
+Each function returns the result and the arrays for its gradient, which is written with ops in nbkeras/ops/linalg.py. A matrix
+that cannot be inverted or decomposed raises NumPy's LinAlgError, a ValueError.
 """
 
 import functools
@@ -18,7 +18,7 @@ Array = np.ndarray
 
 @functools.cache
 def _kernel(name: str, inputs: int, **constants: Any) -> Callable:
-    """The kernel that writes what a function of numpy.linalg makes of the first arrays into the others."""
+    """A kernel that applies a function of numpy.linalg to the first arrays and writes the results into the others."""
     function = getattr(np.linalg, name)
 
     @device.host
@@ -32,7 +32,7 @@ def _kernel(name: str, inputs: int, **constants: Any) -> Callable:
 
 
 def _made(name: str, inputs: tuple[Array, ...], *shapes: tuple[int, ...], **constants: Any) -> tuple[Array, ...]:
-    """The results of a function of numpy.linalg, of the shapes, in the dtype of the first input."""
+    """The results of a function of numpy.linalg, with the given shapes, in the dtype of the first input."""
     outputs = tuple(device.empty(shape, inputs[0].dtype) for shape in shapes)
     device.launch(_kernel(name, len(inputs), **constants), *inputs, *outputs)
     return outputs
@@ -90,7 +90,7 @@ def pinv(x: Array, rcond: float):
 
 
 def lu(x: Array):
-    """Lower and upper factor in one matrix, and the rows exchanged, int32."""
+    """The lower and the upper factor in one matrix, and the exchanged rows, int32."""
     factors = device.empty(x.shape, x.dtype)
     pivots = device.empty((*x.shape[:-2], min(x.shape[-2:])), np.int32)
     device.launch(factor, x, factors, pivots)
@@ -107,7 +107,7 @@ def factor(x: Array, factors: Array, pivots: Array) -> None:
 
 @compiled
 def _factor(a, pivots):
-    """In place, with the largest of each column as its pivot."""
+    """Factor a matrix in place, with the largest element of each column as its pivot."""
     rows, columns = a.shape
     for k in range(pivots.size):
         best = k

@@ -1,8 +1,8 @@
 """Cross-entropy of logits: softmax with dense or integer targets, and sigmoid, fused with their vjps.
 
-Rows of (rows, classes) arrays; one loss a row, not averaged. The softmax forms save the probabilities, so that going back
-needs no exponential. A label outside 0 <= label < classes gives NaN as its loss and its gradients, and reads nothing out
-of bounds.
+Arrays are (rows, classes) with one loss per row, not averaged. The softmax forms save the probabilities, so that the gradient
+needs no exponentials. A label outside 0 <= label < classes gives NaN as its loss and its gradients; nothing is read out of
+bounds.
 """
 
 import numpy as np
@@ -49,7 +49,7 @@ def softmax_crossentropy_vjp(saved, dy, needs):
 
 @compiled
 def _logsumexp(x, scratch):
-    """The two parts max(x) and log(sum(e^(x - max))) of a row's log(sum(e^x)); leaves the softmax in `scratch`."""
+    """The two parts max(x) and log(sum(e^(x - max))) of a row's log(sum(e^x)); writes the softmax to `scratch`."""
     top = largest(x)
     whole = exponentials(x, top, scratch)
     scale = x.dtype.type(1) / whole

@@ -1,6 +1,6 @@
-"""What metrics count: matches of classes, running sums, confusion counts. Nothing here is differentiated.
+"""The computations of metrics: matches of classes, running sums, confusion counts. They have no gradients.
 
-State arrays are float64, whatever the data's dtype, and are added to in place; weights of size 0 mean 1 for all.
+State arrays are float64 for data of any dtype, and are updated in place; weights of size 0 mean 1 for all values.
 """
 
 import math
@@ -15,7 +15,7 @@ _NO_WEIGHTS = {np.dtype(name): np.zeros(0, name) for name in ("float32", "float6
 
 
 def no_weights(dtype: np.dtype) -> Array:
-    """The weights array that stands for 'all count once'."""
+    """The empty weights array, which means weight 1 for all values."""
     return _NO_WEIGHTS[np.dtype(dtype)]
 
 
@@ -23,14 +23,14 @@ def no_weights(dtype: np.dtype) -> Array:
 
 
 def class_matches(classes: Array, y_pred: Array):
-    """classes (...), any dtype, against the largest of y_pred (..., n); the first of equal ones."""
+    """1 where classes (...), of any dtype, equals the position of the (first) largest element of y_pred (..., n)."""
     out = device.empty(classes.shape, y_pred.dtype)
     device.launch(match_classes, classes.reshape(-1), y_pred.reshape(-1, y_pred.shape[-1]), out.reshape(-1))
     return out, None
 
 
 def one_hot_matches(y_true: Array, y_pred: Array):
-    """The largest of y_true (..., n) against the largest of y_pred (..., n)."""
+    """1 where the largest elements of y_true (..., n) and y_pred (..., n) are at the same position."""
     n = y_pred.shape[-1]
     out = device.empty(y_pred.shape[:-1], y_pred.dtype)
     device.launch(match_one_hot, y_true.reshape(-1, n), y_pred.reshape(-1, n), out.reshape(-1))
@@ -38,7 +38,7 @@ def one_hot_matches(y_true: Array, y_pred: Array):
 
 
 def threshold_matches(y_true: Array, y_pred: Array, threshold: float):
-    """y_true, 0 or 1, against y_pred > threshold, element by element; one shape."""
+    """1 where y_true (0 or 1) equals y_pred > threshold, element by element; both have one shape."""
     out = device.empty(y_pred.shape, y_pred.dtype)
     device.launch(match_threshold, y_true.reshape(-1), y_pred.reshape(-1), threshold, out.reshape(-1))
     return out, None
@@ -75,7 +75,8 @@ def match_threshold(y_true, y_pred, threshold, out):
 # Running sums
 
 
-@compiled(fastmath={"nsz", "contract", "reassoc"})  # reassoc: the sum vectorises; its order depends on the shape alone
+# reassoc: the sum is vectorised; its order depends only on the shape
+@compiled(fastmath={"nsz", "contract", "reassoc"})
 def _sum(x):
     total = 0.0
     for i in range(x.size):
@@ -87,15 +88,15 @@ def _sum(x):
 def accumulate(values, weights, scale, total, count):
     """total += scale * sum(values * weights), count += scale * sum(weights); each weight is for size / weights.size values.
 
-    values, weights 1-D; total (1,), count (1,) or, where it is not wanted, (0,).
+    values, weights 1-D; total (1,), count (1,), or (0,) if it is not needed.
     """
     if weights.size == 0:
         weighted, number = _sum(values), np.float64(values.size)
     else:
-        each = values.size // weights.size
-        weighted, number = 0.0, _sum(weights) * each
+        per_weight = values.size // weights.size
+        weighted, number = 0.0, _sum(weights) * per_weight
         for i in range(weights.size):
-            weighted += weights[i] * _sum(values[i * each : (i + 1) * each])
+            weighted += weights[i] * _sum(values[i * per_weight : (i + 1) * per_weight])
     total[0] += scale * weighted
     if count.size > 0:
         count[0] += scale * number
@@ -107,13 +108,13 @@ def ratio(x: Array, y: Array, out: Array) -> None:
     np.divide(x, y, out=out, where=y != 0, casting="same_kind")
 
 
-# Confusion counts: of predictions above each threshold and their labels. y_true, y_pred (samples, labels), label j's
-# counts in column j of tp, fp, tn, fn (thresholds, labels), or all in column 0; a counter of size 0 is not wanted.
+# Confusion counts of predictions above each threshold. y_true, y_pred are (samples, labels). The counts of label j are in
+# column j of tp, fp, tn, fn (thresholds, labels), or all in column 0; a counter of size 0 is not computed.
 
 
 @compiled
 def count_at_thresholds(y_true, y_pred, weights, thresholds, tp, fp, tn, fn):
-    """One pass over the predictions for each threshold, for a few thresholds in any order."""
+    """Make one pass over the predictions for each threshold, for a few thresholds in any order."""
     for t in range(thresholds.size):
         limit = y_pred.dtype.type(thresholds[t])
         for i in range(y_pred.shape[0]):
@@ -133,10 +134,11 @@ def count_at_thresholds(y_true, y_pred, weights, thresholds, tp, fp, tn, fn):
 
 @compiled
 def count_at_even_thresholds(y_true, y_pred, weights, zero_counts, buckets, tp, fp, tn, fn):
-    """One pass over the predictions for all thresholds 0, 1/n, ..., 1, by buckets between them, then sums from above.
+    """Make one pass over the predictions for all thresholds 0, 1/n, ..., 1: count in buckets between them, then sum from above.
 
-    zero_counts: whether a prediction of 0 is above the first threshold (which then lies a little below 0). buckets:
-    scratch (2, thresholds + 1, columns), by label and number of thresholds below. Source: keras/src/metrics/metrics_utils.
+    zero_counts: whether a prediction of 0 is above the first threshold (which is then slightly below 0). buckets: scratch
+    (2, thresholds + 1, columns), by label and by the number of thresholds below the prediction.
+    Source: keras/src/metrics/metrics_utils.
     """
     steps, columns = buckets.shape[1] - 2, buckets.shape[2]
     real = y_pred.dtype.type

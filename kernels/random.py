@@ -1,7 +1,7 @@
 """Random numbers: Philox4x32-10, uniform, normal, integers, categories, permutations, and dropout.
 
 A *key* is a uint32 array [seed, step]; every function here is a pure function of a key. A generator's state has the same
-form; `draw_key` copies it to a key and moves the state one step on, in place, so that a replayed program gets fresh
+form; `draw_key` copies it to a key and advances the state by one step, in place, so that a replayed program gets new
 numbers. The same key gives the same numbers on any number of threads, and float64 numbers agree with float32's.
 
 Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Numba types uint32 op uint32
@@ -23,16 +23,16 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 Array = np.ndarray
 _U, _U64 = np.uint32, np.uint64
 _32 = _U64(32)
-BLOCK = 4096  # words; a block's four quarters hold the four words of each counter
+BLOCK = 4096  # words of a block, whose four quarters hold the four words of each counter
 _SHARE = 2 * BLOCK  # least elements of a share
 
 
 @intrinsic
 def philox(typing, c0, c1, c2, c3, k0, k1):
-    """Four random words for a counter of four and a key of two, all uint32.
+    """Four random words for a counter of four words and a key of two, all uint32.
 
-    Emitted as LLVM instructions: written in Python, Numba would type ten rounds of casts at every use. Words are kept in
-    64 bits, as vector units multiply 32-bit words into 64-bit lanes.
+    Emitted as LLVM instructions: in Python code Numba would type ten rounds of casts at every use. Words are stored in 64 bits,
+    because vector units multiply 32-bit words into 64-bit lanes.
     """
     word, wide = ir.IntType(32), ir.IntType(64)
 
@@ -61,7 +61,7 @@ def philox(typing, c0, c1, c2, c3, k0, k1):
 
 
 def draw_key(state: Array):
-    """A key from a generator's state, which moves on."""
+    """Draw a key from a generator's state, and advance the state."""
     key = device.empty((2,), np.uint32)
     device.launch(take_key, state, key)
     return key, None
@@ -77,14 +77,15 @@ def take_key(state, key):
 
 @compiled
 def fill_words(key, stream, out, share, shares):
-    """Kernel: random uint32 words; a share of the blocks, the last of which may be shorter, by a multiple of 4.
+    """Kernel: random uint32 words; computes a share of the blocks. The last block may be shorter by a multiple of 4.
 
-    Counter i of a block gives its words to the i-th place of each quarter.
+    The words of a block's counter i are at position i of each quarter.
     """
     seed, step, flow = key[0], key[1], _U(stream)
     blocks = (out.size + BLOCK - 1) // BLOCK
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
-        at = opaque(block * BLOCK)  # else LLVM finds that the quarters of all blocks overlap, and vectorises nothing
+        # without opaque, LLVM finds that the quarters of all blocks overlap, and does not vectorise
+        at = opaque(block * BLOCK)
         words = out[at : at + BLOCK]
         q = words.size // 4
         w0, w1, w2, w3 = words[:q], words[q : 2 * q], words[2 * q : 3 * q], words[3 * q :]
@@ -100,7 +101,7 @@ def _words(key: Array, count: int, stream: int) -> Array:
 
 
 def _word_pairs(key: Array, count: int, dtype) -> tuple[Array, Array]:
-    """High words, and low words too where the dtype has room for them (elsewhere the high words again, unused)."""
+    """High words and low words; for float32, which uses only high words, the high words twice."""
     high = _words(key, count, 0)
     return high, _words(key, count, 1) if np.dtype(dtype) != np.float32 else high
 
@@ -109,7 +110,7 @@ def _word_pairs(key: Array, count: int, dtype) -> tuple[Array, Array]:
 
 
 def _unit(high, low, like):
-    """A number in [0, 1) of `like`'s dtype from two words, the second unused in float32. Inside kernels."""
+    """A number in [0, 1) of `like`'s dtype from two words (float32 uses only the first). For use inside kernels."""
 
 
 @overload(_unit, inline="always")
@@ -121,7 +122,7 @@ def _unit_overload(high, low, like):
 
 
 def uniform(key: Array, shape, dtype, low: float = 0.0, high: float = 1.0):
-    """Uniform numbers in [low, high); rounding may give `high` itself where the interval is narrow beside its place."""
+    """Uniform numbers in [low, high); for an interval that is narrow relative to its position, rounding may give `high`."""
     y = device.empty(shape, dtype)
     words, more = _word_pairs(key, y.size, dtype)
     interval = y.dtype.type(high - low), y.dtype.type(low)
@@ -170,7 +171,7 @@ _P6, _P7, _P8 = _f(2.0000714765e-1), _f(-2.4999993993e-1), _f(3.3333331174e-1)
 
 @compiled(inline="always")
 def _log(x):
-    """Natural logarithm of a positive normal float32, by Cephes' logf (S. Moshier); LLVM vectorises it."""
+    """Natural logarithm of a positive normal float32, by Cephes' logf (S. Moshier); LLVM can vectorise it."""
     e, m = _exponent_and_mantissa(x)
     m = m - _ONE
     z = m * m
@@ -214,7 +215,7 @@ def _quantile(p):
 
 
 def _normal_number(high, low, cut, like):
-    """A standard normal number whose absolute value has at least the upper tail `cut`. Inside kernels."""
+    """A standard normal number whose absolute value has at least the upper tail `cut`. For use inside kernels."""
 
 
 @overload(_normal_number, inline="always")
@@ -239,7 +240,7 @@ def _normal_number_overload(high, low, cut, like):
 
 @compiled
 def normal_from_words(high, low, cut, stddev, mean, out, share, shares):
-    """Kernel: mean + stddev * standard normal numbers, those of absolute value with an upper tail below `cut` left out."""
+    """Kernel: mean + stddev * standard normal numbers, without those whose absolute value has an upper tail below `cut`."""
     first, last = stretch(out.size, share, shares)
     high, low, out = high[first:last], low[first:last], out[first:last]
     for i in range(out.size):
@@ -256,7 +257,7 @@ def _normal(key, shape, dtype, mean, stddev, cut):
 
 
 def normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float = 1.0):
-    """Normal numbers; their distance from the mean ends at 6.3 standard deviations."""
+    """Normal numbers; their distance from the mean is at most 6.3 standard deviations."""
     return _normal(key, shape, dtype, mean, stddev, 0.0)
 
 
@@ -392,7 +393,7 @@ def dropout(x: Array, key: Array, rate: float, noise_shape: tuple[int, ...] | No
 
 
 def dropout_vjp(saved, dy, needs):
-    """The forward pass's own numbers again, from its key: that is cheaper than to keep them."""
+    """Draws the forward pass's numbers again from its key, which is cheaper than storing them."""
     dx = device.output(needs[0], dy.shape, dy.dtype)
     if isinstance(saved, tuple):
         key, rate = saved
@@ -410,7 +411,7 @@ def _drop(key: Array, x: Array, rate: float, y: Array) -> None:
 
 @compiled
 def drop(key, x, limit, scale, y, share, shares):
-    """Kernel: y = x * scale where the element's word, laid out as by `fill_words`, is at least `limit`, else 0."""
+    """Kernel: y = x * scale where the element's word, in the layout of `fill_words`, is at least `limit`, else 0."""
     seed, step, stream, zero = key[0], key[1], _U(0), scale - scale
     blocks = (y.size + BLOCK - 1) // BLOCK
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):

@@ -1,7 +1,7 @@
-"""Reductions: sum, mean, extrema, products, running sums, logsumexp. NumPy's loops but for sums of rows, which are ours.
+"""Reductions: sum, mean, extrema, products, running sums, logsumexp. They use NumPy's loops except for sums of rows.
 
-Float sums are pairwise along a contiguous axis (NumPy's own) and by blocks of about sqrt(n) rows along any other, so that
-the rounding error of a float32 sum grows like sqrt(n) at most.
+Float sums are pairwise along a contiguous axis (by NumPy) and by blocks of about sqrt(n) rows along any other, so that
+the rounding error of a float32 sum grows at most like sqrt(n).
 """
 
 import math
@@ -13,14 +13,14 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHORT = 8  # numbers of a row below which NumPy's overhead for each row is more than the sum; it adds them in order too
-_BLOCK = 256  # rows above which a sum of rows goes by blocks
-_COLUMNS = 1024  # most columns that are added up at once: their sums stay in L1
+_SHORT = 8  # for shorter rows NumPy's overhead per row exceeds the sum; NumPy also adds so few numbers in order
+_BLOCK = 256  # a sum of more rows is computed by blocks
+_COLUMNS = 1024  # the most columns summed at once: their sums stay in the first-level cache
 _SHARE = 32768  # least elements of a share
 
 
 def sum(x: Array, axes: tuple[int, ...], keepdims: bool = False):
-    """Sum over `axes` (non-negative); bool and small integers add up in 32 bits."""
+    """Sum over `axes` (non-negative); bool and small integers are summed in 32 bits."""
     dtype = _wide(x.dtype)
     y = x
     for first, last in groups(axes):
@@ -47,7 +47,7 @@ def sum_rows(x: Array, out: Array) -> None:
     if inner == 1 and n < _SHORT and device.gpu() is None:
         launch_shares(sum_short_rows, share_count(x.size, _SHARE), x.reshape(outer, n), out.reshape(outer))
         return
-    if inner == 1:  # NumPy adds pairwise where it sees that the summed axis is contiguous
+    if inner == 1:  # NumPy adds pairwise if the summed axis is contiguous
         device.launch(fold, x.reshape(outer, n), np.add, (1,), out.reshape(outer))
         return
     if n > _BLOCK:
@@ -59,7 +59,7 @@ def sum_rows(x: Array, out: Array) -> None:
 
 @compiled
 def sum_short_rows(x, out, share, shares):
-    """out[i] = sum over j of x[i, j], for a share of the rows."""
+    """Kernel: out[i] = sum over j of x[i, j], for a share of the rows."""
     rows, n = x.shape
     for i in range(rows * share // shares, rows * (share + 1) // shares):
         total = out.dtype.type(0)
@@ -70,7 +70,7 @@ def sum_short_rows(x, out, share, shares):
 
 @compiled
 def sum_blocks(x, out, share, shares):
-    """Kernel: out[i, b, k] = sum over j of x[i, j, k] in block b of the j; a share of the blocks and pieces of k."""
+    """Kernel: out[i, b, k] = sum of x[i, j, k] over the j in block b; computes a share of the blocks and pieces of k."""
     n, (outer, blocks, inner) = x.shape[1], out.shape
     pieces = (inner + _COLUMNS - 1) // _COLUMNS
     tasks = outer * blocks * pieces
@@ -86,19 +86,19 @@ def sum_blocks(x, out, share, shares):
 
 
 def _wide(dtype: np.dtype) -> np.dtype:
-    """The dtype in which a sum or product of this dtype is made: bool and small integers would overflow in their own."""
+    """The dtype in which a sum or product of this dtype is computed: bool and small integers would overflow in their own."""
     if dtype.kind == "f" or dtype.itemsize >= 4:
         return dtype
     return np.dtype(np.uint32 if dtype.kind == "u" else np.int32)
 
 
 def kept(shape: tuple[int, ...], axes: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape with 1 in place of the reduced axes."""
+    """The shape with size 1 for the reduced axes."""
     return tuple(1 if i in axes else n for i, n in enumerate(shape))
 
 
 def groups(axes: tuple[int, ...]) -> list[tuple[int, int]]:
-    """Runs of neighbouring axes as (first, one past last), the last run first: each run is reduced by one launch."""
+    """Runs of neighbouring axes as (first, last + 1), the last run first; each run is reduced by one launch."""
     runs: list[list[int]] = []
     for axis in sorted(axes):
         if runs and runs[-1][1] == axis:
@@ -179,7 +179,7 @@ def min(x: Array, axes: tuple[int, ...], keepdims: bool = False):
 
 
 def extremum_vjp(saved, dy, needs):
-    """dy to the largest (or smallest) element, in equal parts where several are equal, as JAX and TensorFlow do."""
+    """dy for the largest (or smallest) element, in equal parts if several are equal, as in JAX and TensorFlow."""
     x, y, axes = saved
     shape = kept(x.shape, axes)
     dx = device.output(needs[0], x.shape, dy.dtype)
@@ -220,7 +220,7 @@ def find_smallest(x: Array, axis: int, out: Array) -> None:
 
 
 def logsumexp(x: Array, axes: tuple[int, ...], keepdims: bool = False):
-    """log(sum(exp(x))) over `axes`, shifted by the maximum so that nothing overflows."""
+    """log(sum(exp(x))) over `axes`, shifted by the maximum to avoid overflow."""
     shift = _finite(_folded(np.maximum, x, axes, keepdims=True))
     powers = device.empty(x.shape, x.dtype)
     device.launch(np.subtract, x, shift, powers)
@@ -242,14 +242,14 @@ def logsumexp_vjp(saved, dy, needs):
 
 
 def _finite(x: Array) -> Array:
-    """A copy of x with 0 in place of infinities and NaN."""
+    """A copy of x with infinities and NaN replaced by 0."""
     y = device.empty(x.shape, x.dtype)
     device.launch(keep_finite, x, y)
     return y
 
 
 def keep_finite(x: Array, out: Array) -> None:
-    """Kernel: x, 0 where it is not finite."""
+    """Kernel: x; 0 where x is not finite."""
     out.fill(0)
     np.copyto(out, x, where=np.isfinite(x))
 
@@ -264,7 +264,7 @@ def prod(x: Array, axes: tuple[int, ...], keepdims: bool = False):
 
 
 def prod_vjp(saved, dy, needs):
-    """dx_i = dy times the product of all others, by products from the left and from the right: zeros do no harm."""
+    """dx_i = dy times the product of all other elements, by products from the left and from the right, which allows zeros."""
     x, axes = saved
     rest = tuple(i for i in range(x.ndim) if i not in axes)
     order = rest + axes
@@ -321,8 +321,8 @@ def cumprod_vjp(saved, dy, needs):
 
 
 def cumprod_slope(x: Array, y: Array, dy: Array, axis: int, dx: Array) -> None:
-    """Kernel: dx_i = y_(i-1) s_i with s_i = dy_i + x_(i+1) s_(i+1), which divides by nothing, so zeros do no harm."""
-    x, y, dy, dx = (np.moveaxis(each, axis, 0) for each in (x, y, dy, dx))
+    """Kernel: dx_i = y_(i-1) s_i with s_i = dy_i + x_(i+1) s_(i+1); there is no division, so zeros are allowed."""
+    x, y, dy, dx = (np.moveaxis(array, axis, 0) for array in (x, y, dy, dx))
     if len(x):
         dx[-1] = dy[-1]
     for i in range(len(x) - 2, -1, -1):

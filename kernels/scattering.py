@@ -1,6 +1,6 @@
-"""Writing rows to places given by integers, and finding places in sorted arrays: scatter, segments, searchsorted.
+"""Writing rows at integer positions, and finding positions in sorted arrays: scatter, segments, searchsorted.
 
-Rare, so the kernels are NumPy's and run on the CPU. `how`: the ufunc that combines rows that meet; None: the last one stays.
+The kernels use NumPy and run on the CPU. `how`: the ufunc that combines rows at the same position; None: the last row wins.
 """
 
 from typing import Any
@@ -31,7 +31,7 @@ def number_rows(indices: Array, sizes: tuple[int, ...], out: Array) -> None:
 
 
 def combine(x: Array, rows: Array, updates: Array, how: np.ufunc | None):
-    """x (n, d) with updates (m, d) written to its rows or combined with them; row numbers out of range are left out."""
+    """x (n, d) with updates (m, d) written to its rows or combined with them; row numbers out of range are ignored."""
     y = device.empty(x.shape, x.dtype)
     device.launch(combine_rows, x, rows, updates, how, y)
     return y, (x, rows, updates, y, how)
@@ -49,7 +49,7 @@ def combine_rows(x: Array, rows: Array, updates: Array, how: np.ufunc | None, y:
 
 
 def combine_vjp(saved, dy, needs):
-    """To what was written; equal extrema share it; a factor gets the product of the others, zeros or not."""
+    """dy for the written rows; equal extrema share it; a factor gets dy times the product of the others, also with zeros."""
     x, rows, updates, y, how = saved
     dx = device.output(needs[0], x.shape, dy.dtype)
     dupdates = device.output(needs[2], updates.shape, dy.dtype)
@@ -85,16 +85,16 @@ def combine_slopes(x, rows, updates, y, how, dy, dx, dupdates) -> None:
 
 
 def _rest(factor: Array, zeros: Array, others: Array) -> Array:
-    """A product without one factor, from the number of zeros among all and the product of all that are not 0."""
+    """A product without one factor, computed from the number of zero factors and the product of the others."""
     without = others / np.where(factor == 0, 1, factor)
     return np.where(zeros == (factor == 0), without, 0)
 
 
-# -------------------- places in sorted arrays --------------------
+# -------------------- searching sorted arrays --------------------
 
 
 def search(sorted_values: Array, values: Array, side: str):
-    """Where values would go into a sorted vector, int32; side: before ('left') or after ('right') equal ones."""
+    """The insertion positions of values in a sorted vector, int32; side: before ('left') or after ('right') equal elements."""
     y = device.empty(values.shape, np.int32)
     device.launch(search_sorted, sorted_values, values, side, y)
     return y, None

@@ -1,4 +1,7 @@
-"""Moving elements: reshape, transpose, concatenate, split, tile, pad, flip, roll, slices. Views where they are contiguous."""
+"""Moving elements: reshape, transpose, concatenate, split, tile, pad, flip, roll, slices.
+
+A result is a view of the argument if that view is contiguous.
+"""
 
 import numpy as np
 
@@ -10,7 +13,7 @@ Shape = tuple[int, ...]
 
 
 def _copied(view: Array, need=True) -> Array:
-    """A contiguous array of a view's elements: the view itself if it is one and no destination waits for it."""
+    """A contiguous array of a view's elements: the view itself if it is contiguous and there is no destination."""
     if view.flags.c_contiguous and not isinstance(need, device.ARRAYS):
         return view
     out = device.output(need, view.shape, view.dtype)
@@ -38,7 +41,7 @@ def transpose_vjp(axes, dy, needs):
 
 
 def concatenate_into(out: Array, axis: int, *arrays: Array) -> None:
-    """Kernel: the arrays one after the other along an axis."""
+    """Kernel: join the arrays along an axis."""
     np.concatenate(arrays, axis=axis, out=out)
 
 
@@ -78,7 +81,7 @@ def split_vjp(saved, dy, needs):
 
 
 def _joined(dy, views, shape: Shape, need) -> Array:
-    """The gradient of an input that was cut into `views`: theirs side by side, zeros for those not used."""
+    """The gradient of an input that was cut into `views`: their gradients joined, with zeros for unused views."""
     parts = dy if isinstance(dy, tuple) else (dy,)
     dx = device.output(need, shape, next(part.dtype for part in parts if part is not None))
     for part, view in zip(parts, views(dx), strict=True):
@@ -172,7 +175,7 @@ def roll_vjp(saved, dy, needs):
 
 
 def _ending_open(key: tuple) -> tuple:
-    """The key with an Ellipsis, so that NumPy gives a view even where one element is left."""
+    """The key with an Ellipsis, so that NumPy returns a view even of a single element."""
     return key if Ellipsis in key else (*key, Ellipsis)
 
 

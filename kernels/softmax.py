@@ -9,9 +9,9 @@ from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_SHARE = 4096  # elements of a share: 2 us of wide rows, 12 us of ten classes
-# Flags for loops that only add up: they let LLVM do so in vectors. Such a loop must not contain `exp`, whose
-# rounding trick reassociation breaks.
+_SHARE = 4096  # elements of a share: 2 us for wide rows, 12 us for ten classes
+# Flags for loops that only sum: they let LLVM vectorise the sum. Such a loop must not contain `exp`, because
+# reassociation breaks its rounding trick.
 _ANY_ORDER = {"nsz", "contract", "reassoc"}
 
 
@@ -35,7 +35,7 @@ def dot(x, y):
 
 @intrinsic
 def larger(typing, x, y):
-    """The larger of two numbers. Numba puts no fast-math flags on a choice, and without them it stays out of vectors."""
+    """The larger of two numbers. Numba puts no fast-math flags on a select, and LLVM does not vectorise it without them."""
     flags = ("nnan", "nsz")
 
     def generate(context, builder, signature, args):
@@ -47,7 +47,7 @@ def larger(typing, x, y):
 
 @compiled
 def largest(x):
-    """Largest element of a row; any number if there are NaNs, which then show when it is subtracted."""
+    """The largest element of a row; any number if there are NaNs, which remain NaN when it is subtracted."""
     result = x[0]
     for i in range(1, x.size):
         result = larger(x[i], result)
@@ -63,13 +63,13 @@ def exponentials(x, shift, y):
 
 
 def launch_rows(kernel, *arrays: Array) -> None:
-    """Launch a kernel that takes a share of the rows of arrays with equally many."""
+    """Launch a kernel that computes a share of the rows, for arrays with the same number of rows."""
     rows, size = len(arrays[0]), max(array.size for array in arrays)
     launch_shares(kernel, max(1, min(rows, share_count(size, _SHARE))), *arrays)
 
 
 def _last(x: Array, axis: int) -> Array:
-    """(rows, n) with `axis` last; a copy if it is not."""
+    """x as (rows, n) with `axis` last; a copy if it is not last."""
     x = device.contiguous(np.moveaxis(x, axis, -1))
     return x.reshape(-1, x.shape[-1]) if x.size else x.reshape(0, 1)
 

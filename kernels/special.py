@@ -1,4 +1,7 @@
-"""Functions of one number that NumPy has no loops for, of contiguous arrays: erfc, erf's inverse, Bessel functions. Rare."""
+"""Elementwise functions of contiguous arrays that NumPy does not have: erfc, the inverse of erf, Bessel functions.
+
+They are rarely used.
+"""
 
 import math
 
@@ -26,7 +29,7 @@ def erfinv(x, y):
 
 @compiled
 def _erfinv(x, y):
-    """Winitzki's approximation (2008), made exact by Halley's method, on the tail 1 - |x| where that is small."""
+    """Winitzki's approximation (2008), refined by Halley's method; for large |x| it works on the tail 1 - |x|."""
     for i in range(x.size):
         p = abs(float(x[i]))
         if not 0.0 < p < 1.0:
@@ -44,7 +47,7 @@ def _erfinv(x, y):
 
 @compiled
 def _bessel(order, x, y):
-    """y = I_order(x) by its power series, whose terms are all of one sign: Abramowitz and Stegun 9.6.10."""
+    """y = I_order(x) by its power series, whose terms all have one sign: Abramowitz and Stegun 9.6.10."""
     for i in range(x.size):
         half = 0.5 * float(x[i])
         square = half * half

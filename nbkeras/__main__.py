@@ -1,11 +1,13 @@
-"""`nbkeras digits` trains the classic network on the digits that ship; `nbkeras warmup` compiles kernels ahead;
-`nbkeras convert a.h5 b.keras` (or b.onnx) writes a model file in another format; `nbkeras script.py` runs a Keras script.
+"""The command line: `nbkeras ...` or `python -m nbkeras ...`.
 
-Also `python -m nbkeras ...`. `train_digits` is meant to be read as an example.
+`nbkeras digits` trains the classic network on the package's digits; `nbkeras warmup` compiles kernels in advance;
+`nbkeras convert a.h5 b.keras` (or b.onnx) writes a model file in another format; `nbkeras script.py` runs a Keras script.
+`train_digits` is meant to be read as an example.
 """
 
 import argparse
 import sys
+from collections.abc import Iterable
 
 import nbkeras
 from nbkeras import saving
@@ -20,7 +22,7 @@ from nbkeras.utils import set_random_seed, to_categorical
 
 
 def train_digits(epochs: int = 20, seed: int = 0) -> float:
-    """Train 512-512-10 with dropout on handwritten digits, print how it goes, and return the test accuracy."""
+    """Train a 512-512-10 network with dropout on handwritten digits, print the progress, and return the test accuracy."""
     set_random_seed(seed)
     (x_train, y_train), (x_test, y_test) = digits.load_data()
     x_train = x_train.reshape(-1, 64).astype("float32") / 16
@@ -37,7 +39,7 @@ def train_digits(epochs: int = 20, seed: int = 0) -> float:
     model.summary()
 
     model.compile(optimizer=RMSprop(), loss="categorical_crossentropy", metrics=["accuracy"])
-    # RMSprop at a constant rate ends a percent higher or lower by chance; a rate that falls to nothing settles.
+    # With RMSprop at a constant rate the result varies by a percent; a rate that falls to zero gives a stable result.
     falling = LearningRateScheduler(lambda epoch: 0.001 * (1 - epoch / epochs))
     model.fit(x_train, y_train, batch_size=128, epochs=epochs, validation_data=(x_test, y_test), callbacks=[falling])
     loss, accuracy = model.evaluate(x_test, y_test, verbose=0)
@@ -46,9 +48,8 @@ def train_digits(epochs: int = 20, seed: int = 0) -> float:
     return accuracy
 
 
-def main(arguments: list[str] | None = None) -> None:
-    """The command line."""
-    arguments = sys.argv[1:] if arguments is None else arguments
+def _parser() -> tuple[argparse.ArgumentParser, Iterable[str]]:
+    """The parser of the command line, and the names of its commands."""
     parser = argparse.ArgumentParser(
         prog="nbkeras",
         description="Keras's API on a tape that replays.",
@@ -59,20 +60,27 @@ def main(arguments: list[str] | None = None) -> None:
     commands = parser.add_subparsers(dest="command", metavar="command")
     job = commands.add_parser("digits", help="train the classic network on handwritten digits and print its accuracy")
     job.add_argument("--epochs", type=int, default=20, help="passes over the data (default 20)")
-    job.add_argument("--seed", type=int, default=0, help="what the random numbers start from (default 0)")
-    warm = commands.add_parser("warmup", help="compile the kernels ahead, into the cache on disk")
+    job.add_argument("--seed", type=int, default=0, help="seed of the random numbers (default 0)")
+    warm = commands.add_parser("warmup", help="compile the kernels in advance, into the cache on disk")
     warm.add_argument("families", nargs="*", metavar="family", help=f"of {', '.join(warmup.FAMILIES)} (default all)")
     warm.add_argument("--float64", action="store_true", help="the float64 kernels instead of the float32 ones")
-    inside = "into the package's own folder, where every user of it finds them: for images"
+    inside = "into the package's own folder, where all its users find them: for images"
     warm.add_argument("--in-package", action="store_true", help=inside)
     convert = commands.add_parser("convert", help="write a model or weights file in the format of another name")
     convert.add_argument("source", help="a file of Keras or nbkeras: .keras, .h5, .weights.h5, .safetensors")
     convert.add_argument("target", help="ends in .keras, .h5 or .onnx (models), .weights.h5 or .safetensors (weights)")
-    convert.add_argument("--model", help="where source holds weights only: a file of the model that they are of")
-    asked = arguments[:1] == ["--tensorflow"]
-    path, *rest = arguments[asked:] or [""]
-    if script.is_script(path, commands.choices):
-        return script.run(path, rest, asked)
+    convert.add_argument("--model", help="if source holds only weights: a file of their model")
+    return parser, commands.choices
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    parser, commands = _parser()
+    tensorflow = arguments[:1] == ["--tensorflow"]
+    path, *rest = arguments[tensorflow:] or [""]
+    if script.is_script(path, commands):
+        return script.run(path, rest, tensorflow)
     chosen = parser.parse_args(arguments)
     if chosen.command is None:
         parser.print_help()

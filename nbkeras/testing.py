@@ -1,4 +1,4 @@
-"""Checks for ops, the project's own and yours: `check_op` holds a function on tensors to what every op must do.
+"""Checks for ops, nbkeras's own and yours: `check_op` checks that a function of tensors fulfils the requirements of an op.
 
 from nbkeras import ops
 from nbkeras.testing import check_op
@@ -26,7 +26,7 @@ from nbkeras.saving.serialization import plain
 
 Array = np.ndarray
 _DIRECTIONS = 2
-_STEP = 1e-5  # of the central difference: error about step^2 from the curve and 1e-16 / step from rounding
+_STEP = 1e-5  # step of the central difference; error about step^2 from curvature and 1e-16 / step from rounding
 
 
 class _Run(NamedTuple):
@@ -42,20 +42,20 @@ def check_op(
     single_tolerance: float | None = 1e-4,
     seed: int = 0,
 ) -> None:
-    """Check a function of tensors, which returns a tensor or a structure of them; AssertionError says what is wrong.
+    """Check a function of tensors, which returns a tensor or a structure of them; an AssertionError names the fault.
 
     1. In float64, the tape's gradients along random directions, for random weights of the outputs, equal central
        differences to a relative `tolerance`, for each float input (or those numbered in `wrt`).
-    2. Gradients are the same when one input alone is differentiated, and when they are written to given destinations.
-    3. The function does not change its inputs, and gives the same when called again.
-    4. Each kernel writes inside its arrays, changes nothing that its op was given, and all elements of outputs and gradients
-       are computed. Kernels that are not nbkeras's run once with a check of each index. Not on a GPU.
-    5. Recorded with its gradient as a Program and played again over inputs changed in place, it gives bit for bit what it
-       gives when called anew: for shuffled inputs, with floats times 0.9, of the other sign, all 0, and with NaN among them.
-    6. In float32, outputs and gradients equal those of float64 to `single_tolerance` of the largest element, and keep
-       their dtype. None leaves this out.
+    2. Gradients are the same if only one input is differentiated, and if they are written to given destinations.
+    3. The function does not change its inputs, and a second call gives the same results.
+    4. Each kernel writes inside its arrays and does not change its op's inputs, and all elements of outputs and gradients
+       are computed. Kernels that are not nbkeras's run once with a check of each index. Not checked on a GPU.
+    5. Recorded with its gradient as a Program and replayed over inputs changed in place, the function gives the same bits as
+       a new call: for shuffled inputs, with floats times 0.9, with the other sign, all 0, and with NaN among them.
+    6. In float32, outputs and gradients equal those of float64 to `single_tolerance` of the largest element, and have the
+       dtype float32. None skips this check.
 
-    arrays: float arrays away from points where the function has no derivative, and integer or boolean arrays.
+    arrays: float arrays away from points without a derivative, and integer or boolean arrays.
     """
     rng = np.random.default_rng(seed)
     inputs = [_converted(array, np.float64) for array in arrays]
@@ -92,16 +92,16 @@ def _weights(rng: np.random.Generator, output: Array) -> Array | None:
 
 
 def _tensors(function: Callable, inputs: list[Array], wrt: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
-    """The inputs as tensors, those of `wrt` watched, and the outputs."""
+    """The inputs as tensors (those of `wrt` are watched), and the outputs."""
     tensors = [Tensor(array) for array in inputs]
     with GradientTape() as tape:
         tape.watch([tensors[i] for i in wrt])
-        outputs = [each for each in structures.flatten(function(*tensors)) if isinstance(each, Tensor)]
+        outputs = [leaf for leaf in structures.flatten(function(*tensors)) if isinstance(leaf, Tensor)]
     return tensors, outputs
 
 
 def _compute(function: Callable, inputs: list[Array], wrt: Sequence[int], weights: list | None, into: Any = None):
-    """Output arrays and gradient arrays, as the kernels left them."""
+    """The output arrays and the gradient arrays, without a copy."""
     tensors, outputs = _tensors(function, inputs, wrt)
     gradients: list[Array | None] = []
     if wrt and weights is not None:
@@ -117,7 +117,7 @@ def _run(function: Callable, inputs: list[Array], wrt: Sequence[int], weights: l
 
 
 def _check_kernels(function, inputs, wrt, weights) -> None:
-    """Each kernel stays within its arrays, leaves what it was given as it is, and computes all elements."""
+    """Check that each kernel stays within its arrays, does not change its inputs, and computes all elements."""
     if device.gpu() is not None:
         return
     checks = Checks()
@@ -154,7 +154,7 @@ def _check_directions(function, inputs, i, found, weights, rng, tolerance) -> No
 
 
 def _check_same(what: str, received: Sequence, expected: Sequence, numbers: Sequence[int] | None = None) -> None:
-    """Bit for bit, NaN included."""
+    """Check that arrays are equal bit for bit; NaN equals NaN."""
     for position, (got, want) in enumerate(zip(received, expected, strict=True)):
         name = what.format(position if numbers is None else numbers[position])
         if (got is None) != (want is None):
@@ -171,7 +171,7 @@ def _check_same(what: str, received: Sequence, expected: Sequence, numbers: Sequ
 
 
 def _check_destinations(function, inputs, wrt, weights, run: _Run) -> None:
-    """Gradients written straight to destinations equal those in fresh arrays; an unconnected input gets zeros."""
+    """Check that gradients written to destinations equal those in new arrays; an unconnected input gets zeros."""
     if not wrt:
         return
     into = [device.persistent(np.full(inputs[i].shape, np.nan)) for i in wrt]
@@ -181,7 +181,7 @@ def _check_destinations(function, inputs, wrt, weights, run: _Run) -> None:
 
 
 def _check_replay(function, inputs, wrt, weights, rng) -> None:
-    """Record, change the inputs in place, replay, compare with a fresh run: for several kinds of other numbers."""
+    """Record, change the inputs in place, replay, and compare with a new run, for several kinds of changed numbers."""
     program = Program()
     held = [device.persistent(array.copy()) for array in inputs]
     with device.record(program):
@@ -195,9 +195,10 @@ def _check_replay(function, inputs, wrt, weights, rng) -> None:
             device.write(array, change(rng, rng.permutation(before.copy().ravel())).reshape(array.shape))
         try:
             fresh = _run(function, held, wrt, weights)
-        except ValueError:  # the function does not take such numbers: there is no Cholesky factor of -x
+        except ValueError:  # the function does not accept such numbers: -x has no Cholesky factor
             continue
-        device.write(program.arena, 0xFF)  # NaN in every buffer: what no launch writes must not look right by chance
+        # NaN in every buffer: an element that no launch writes must not be right by chance
+        device.write(program.arena, 0xFF)
         program.run()
         results = [array.copy() for array in played]
         _check_same(f"replayed output {{}} for {kind}", results[: len(outputs)], fresh.outputs)
@@ -217,7 +218,7 @@ def _for_floats(change: Callable) -> Callable:
     return lambda rng, array: change(rng, array) if array.dtype.kind == "f" else array
 
 
-# Other numbers that a recorded step must follow, made of shuffled ones.
+# Changes of the shuffled inputs that a replay must follow.
 _OTHER: dict[str, Callable] = {
     "other numbers": _for_floats(lambda rng, array: array * 0.9),
     "numbers of the other sign": _for_floats(lambda rng, array: -array),
@@ -229,7 +230,7 @@ _OTHER: dict[str, Callable] = {
 
 
 def _check_single(function, arrays, wrt, weights, run: _Run, tolerance: float) -> None:
-    """float32 in, float32 out, near float64's numbers."""
+    """Check that float32 inputs give float32 results near those of float64."""
     inputs = [_converted(array, np.float32) for array in arrays]
     single = [None if w is None else device.persistent(w.copy().astype(np.float32)) for w in weights]
     for number, output in enumerate(_run(function, inputs, [], None).outputs):
@@ -256,15 +257,15 @@ def check_layer(
     tolerance: float = 1e-5,
     custom_objects: dict[str, Any] | None = None,
 ) -> None:
-    """Hold a layer to what every layer must do; AssertionError says what is wrong.
+    """Check that a layer fulfils the requirements of every layer; an AssertionError names the fault.
 
-    make: returns a new layer, the same each time but for its weights' values. inputs: example arrays (batch first); several are
-    passed as a list, or one by one to a layer whose build takes several shapes. custom_objects: your classes by name, for the
-    configuration's way back.
+    make: returns a new layer, the same each time except for its weights' values. inputs: example arrays (batch first); several
+    arrays are passed as a list, or one by one if the layer's build takes several shapes. custom_objects: your classes by name,
+    for from_config.
 
-    1. The symbolic output's shape and dtype are the real output's, and compute_output_shape says the same.
+    1. The symbolic output's shape and dtype are those of the real output and of compute_output_shape.
     2. A layer made from get_config, with the same weights, gives the same output; its weights have the same shapes.
-    3. In a model, recorded steps give what eager ones give, over changing inputs and a smaller batch.
+    3. In a model, recorded steps give the same results as eager ones, for changing inputs and a smaller batch.
     4. Gradients with respect to float inputs and weights equal finite differences in float64 (unless gradients=False).
     """
     arrays = [np.asarray(a, "float32" if np.asarray(a).dtype.kind == "f" else None) for a in inputs]
@@ -282,7 +283,7 @@ def check_layer(
 
 
 def arguments(layer: Any, values: list) -> list:
-    """What to call a layer with for some inputs."""
+    """The arguments for a call of a layer on some inputs."""
     return values if layer._build_takes or len(values) == 1 else [values]
 
 
@@ -291,9 +292,9 @@ def _call(layer: Any, arrays: list[Array]) -> list[Tensor]:
 
 
 def _check_shapes(layer: Layer, model: Model, arrays: list[Array], outputs: Any) -> None:
-    said = structures.flatten(outputs)
+    symbols = structures.flatten(outputs)
     got = _call(model, arrays)
-    for symbol, output in zip(said, got, strict=True):
+    for symbol, output in zip(symbols, got, strict=True):
         fits = len(symbol.shape) == len(output.shape) and all(
             s is None or s == n for s, n in zip(symbol.shape, output.shape, strict=True)
         )
@@ -304,9 +305,9 @@ def _check_shapes(layer: Layer, model: Model, arrays: list[Array], outputs: Any)
     shapes = [(None, *a.shape[1:]) for a in arrays]
     computed = layer.compute_output_shape(*arguments(layer, shapes))
     listed = [computed] if structures.is_shape(computed) else list(computed)
-    if [tuple(s) for s in listed] != [s.shape for s in said]:
+    if [tuple(s) for s in listed] != [s.shape for s in symbols]:
         raise AssertionError(
-            f"{layer.name}: compute_output_shape gives {computed}, calling it {[s.shape for s in said]}"
+            f"{layer.name}: compute_output_shape gives {computed}, calling it {[s.shape for s in symbols]}"
         )
 
 
@@ -329,7 +330,7 @@ def _check_config(layer: Layer, model: Model, arrays: list[Array], custom_object
 
 
 def _check_steps(model: Model, arrays: list[Array]) -> None:
-    """predict, replayed, equals calling the model."""
+    """Check that a replayed predict equals a call of the model."""
     rng = np.random.default_rng(0)
     for rows in (slice(None), slice(None), slice(0, max(1, len(arrays[0]) - 1)), slice(None)):
         batch = [rng.permutation(a)[rows] for a in arrays]

@@ -1,6 +1,6 @@
-"""keras.tree: structures of lists, tuples, deques and dictionaries, whose leaves are listed, mapped and replaced. See nest.py.
+"""keras.tree: flattening, mapping and packing structures of lists, tuples, deques and dictionaries. See nest.py.
 
-Every other value, None included, is a leaf. Dictionaries count in the order of their sorted keys, an OrderedDict in its own.
+Everything else is a leaf, also None. Dictionaries are ordered by their sorted keys, an OrderedDict by its own order.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,11 +11,11 @@ from nbkeras.engine import structures as nest
 
 
 class MAP_TO_NONE:
-    """The value that a function for `traverse` returns to put None there; None itself means: go on into the structure."""
+    """The result of a function of `traverse` that means None; the result None means: go on into the structure."""
 
 
 def is_nested(structure: Any) -> bool:
-    """Whether it is a list, a tuple, a deque or a dictionary."""
+    """Whether the structure is a list, a tuple, a deque or a dictionary."""
     return isinstance(structure, (*nest.SEQUENCES, dict))
 
 
@@ -33,7 +33,7 @@ def _with_paths(structure: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
 
 
 def _parts(structure: Any) -> list[tuple[Any, Any]]:
-    """(key or position, part) of the parts of a structure."""
+    """The parts of a structure with their keys or positions."""
     if isinstance(structure, dict):
         return [(key, structure[key]) for key in nest.keys(structure)]
     return list(enumerate(structure))
@@ -50,9 +50,9 @@ def flatten_with_path(structure: Any) -> list[tuple[tuple, Any]]:
 
 
 def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -> Any:
-    """func of the leaves of structures of one form, in the structure of the first.
+    """Apply func to the leaves of structures of the same form; the result has the structure of the first.
 
-    none_is_leaf: whether func is called with None too; else None stays where all structures have it.
+    none_is_leaf: whether func is applied to None too; otherwise None stays if all structures have it.
     """
     if not callable(func) or not structures:
         raise TypeError(
@@ -73,7 +73,7 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
 
 
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
-    """func of the parts of structures at the leaves of a shallower structure."""
+    """Apply func to the parts of structures at the leaves of a shallower structure."""
     if not structures:
         raise ValueError("map_structure_up_to: expected at least one structure")
     rows = zip(*(_up_to(shallow_structure, structure, ()) for structure in structures), strict=True)
@@ -91,7 +91,7 @@ def _up_to(shallow: Any, structure: Any, path: tuple) -> Iterator:
 
 
 def map_shape_structure(func: Callable, structure: Any) -> Any:
-    """func of each leaf, where tuples and lists of integers and None are leaves too: shapes."""
+    """Apply func to each leaf; shapes, which are tuples and lists of integers and None, are leaves too."""
     if isinstance(structure, list | tuple) and nest.is_shape(structure):
         return func(structure)
     if not is_nested(structure):
@@ -107,7 +107,7 @@ def _made_of(structure: Any, parts: list) -> Any:
 
 
 def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
-    """The structure with other leaves, in the order of `flatten`."""
+    """Replace the leaves of a structure, in `flatten`'s order."""
     leaves, count = list(flat_sequence), len(nest.flatten(structure))
     if len(leaves) != count:
         raise ValueError(f"pack_sequence_as: the structure has {count} leaves, received {len(leaves)}")
@@ -115,9 +115,9 @@ def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
 
 
 def assert_same_structure(a: Any, b: Any, check_types: bool | None = None) -> None:
-    """ValueError unless both structures have the same types, lengths and keys.
+    """Raise ValueError unless both have the same form: lists, tuples, deques and dictionaries with the same lengths and keys.
 
-    check_types: has no effect, as in Keras: a list and a tuple always differ, two kinds of dictionaries never do.
+    check_types is ignored, as in Keras: lists and tuples always differ, kinds of dictionaries do not.
     """
     _assert_same(a, b, ())
 
@@ -133,14 +133,14 @@ def _assert_same(a: Any, b: Any, path: tuple) -> None:
 
 
 def assert_same_paths(a: Any, b: Any) -> None:
-    """ValueError unless both have leaves at the same paths."""
+    """Raise ValueError unless both have leaves at the same paths."""
     first, second = ({path for path, _ in flatten_with_path(structure)} for structure in (a, b))
     if first != second:
         raise ValueError(f"only one structure has leaves at {sorted(first ^ second, key=str)}")
 
 
 def lists_to_tuples(structure: Any) -> Any:
-    """The structure with tuples in place of lists."""
+    """Replace the lists in a structure by tuples."""
     if not is_nested(structure):
         return structure
     parts = [lists_to_tuples(part) for _, part in _parts(structure)]
@@ -148,10 +148,10 @@ def lists_to_tuples(structure: Any) -> Any:
 
 
 def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
-    """The structure with each part replaced by func(part), itself included; where func returns None, the part stays.
+    """Replace parts of a structure, including the structure itself, by func(part); a part stays if func returns None.
 
-    top_down: from the whole to the leaves, but not into replaced parts; else from the leaves to the whole. func returns
-    MAP_TO_NONE to put None.
+    top_down: go from the whole to the leaves, and not into replaced parts; otherwise from the leaves to the whole. func returns
+    MAP_TO_NONE to replace a part by None.
     """
     if top_down:
         found = func(structure)
@@ -160,11 +160,11 @@ def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
                 return structure
             return _made_of(structure, [traverse(func, part) for _, part in _parts(structure)])
     else:
-        whole = structure
+        rebuilt = structure
         if is_nested(structure):
-            whole = _made_of(structure, [traverse(func, part, top_down=False) for _, part in _parts(structure)])
-        found = func(whole)
-        found = whole if found is None else found
+            rebuilt = _made_of(structure, [traverse(func, part, top_down=False) for _, part in _parts(structure)])
+        found = func(rebuilt)
+        found = rebuilt if found is None else found
     return None if found is MAP_TO_NONE or isinstance(found, MAP_TO_NONE) else found
 
 

@@ -1,9 +1,9 @@
-"""Collect the public names of real Keras with their parameters, for make_parity.py:
+"""Collect the public names of Keras with their parameters, for make_parity.py:
 
     python scripts/keras_names.py keras-3 > scripts/keras_3_names.json           in an environment with Keras 3
-    python scripts/keras_names.py keras-2 FOLDER > scripts/keras_2_names.json    FOLDER: Keras 2.3.1's source, which is only read
+    python scripts/keras_names.py keras-2 FOLDER > scripts/keras_2_names.json    FOLDER: Keras 2.3.1's source, only read
 
-JSON: {"version": ..., "names": {namespace: {name: parameters}}}; parameters is a list of names, or null for what is not called.
+JSON: {"version": ..., "names": {namespace: {name: parameters}}}; parameters is a list of names, or null if it is not callable.
 """
 
 import ast
@@ -13,11 +13,11 @@ import sys
 import types
 from pathlib import Path
 
-KEPT_OUT = {"src", "applications", "legacy"}  # applications: see make_parity.py; legacy: doubles of other namespaces
+KEPT_OUT = {"src", "applications", "legacy"}  # applications: see make_parity.py; legacy: copies of other namespaces
 
 
 def parameters(thing):
-    """Names of what a function or a class is called with; None for other values."""
+    """The names of a function's or a class's parameters; None for other values."""
     if not callable(thing):
         return None
     found = []
@@ -68,14 +68,14 @@ OF_LEGACY = {
 
 
 def of_keras_2(folder: Path):
-    """By reading: a function's or class's own parameters, from where it is defined."""
+    """Names found by parsing the source, without importing it; parameters as written in a function's or class's definition."""
     trees = {path: ast.parse(path.read_text(encoding="utf-8")) for path in (folder / "keras").rglob("*.py")}
     names: dict[str, dict] = {}
     for entry in MODULES.split():
-        source, _, shown = entry.partition("=")
+        source, _, alias_module = entry.partition("=")
         path = _file(folder / "keras" / source.replace(".", "/"))
         imports = path.name == "__init__.py" or source == "models"
-        public = names.setdefault(f"keras.{shown or source}", {})
+        public = names.setdefault(f"keras.{alias_module or source}", {})
         for node in trees[path].body:
             found = []
             if isinstance(node, ast.ClassDef | ast.FunctionDef):
@@ -95,7 +95,7 @@ def _file(path: Path) -> Path:
 
 
 def _definition(trees, path: Path, name: str):
-    """The class or function that a name of a module stands for, followed through imports and `new = old`; or None."""
+    """The definition of the class or function of a name in a module, through imports and `new = old`; or None."""
     for node in trees.get(path, ast.Module([], [])).body:
         if isinstance(node, ast.ClassDef | ast.FunctionDef) and node.name == name:
             return node

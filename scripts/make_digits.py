@@ -1,7 +1,7 @@
-"""Makes nbkeras/datasets/digits.npz from scikit-learn's copy of the UCI optical digits.
+"""Make nbkeras/datasets/digits.npz from scikit-learn's copy of the UCI optical digits.
 
-Run in an environment that has scikit-learn: `python scripts/make_digits.py`. Images and labels are kept in the order
-and with the values of that copy: 1,797 images of 8x8 pixels from 0 to 16.
+Run it in an environment with scikit-learn: `python scripts/make_digits.py`. Images and labels keep the order and the values
+of that copy: 1,797 images of 8x8 pixels from 0 to 16.
 """
 
 import pathlib
@@ -16,7 +16,7 @@ def main() -> None:
     bunch = load_digits()
     images, labels = bunch.images.astype(np.uint8), bunch.target.astype(np.uint8)
     if not np.array_equal(images, bunch.images) or images.shape != (1797, 8, 8):
-        raise SystemExit("scikit-learn's digits are not the 1,797 images of whole numbers that they were")
+        raise SystemExit("scikit-learn's digits have changed: they are not 1,797 images of 8x8 integers")
     np.savez_compressed(TARGET, images=images, labels=labels)
     print(f"{TARGET}: {TARGET.stat().st_size} bytes")
 

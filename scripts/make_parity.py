@@ -1,10 +1,10 @@
-"""Write docs/keras-parity.md: which public names of Keras are there, which partly, which not and why.
+"""Write docs/keras-parity.md: which public names of Keras are supported, which partly, and which not, with the reasons.
 
     python scripts/make_parity.py            write the document and print the counts
-    python scripts/make_parity.py --check    say whether it is up to date, exit 1 if not
+    python scripts/make_parity.py --check    check whether the document is up to date; the exit code is 1 if not
 
-A name counts as supported if it is there and takes every parameter that Keras's takes; as partly there if parameters are
-missing or if LIMITS says so. Why a name is not there says nbkeras/engine/absent_names.py. The names are in keras_3_names.json and
+A name is supported if it exists and has every parameter that it has in Keras; it is partly supported if parameters are
+missing or if it is in LIMITS. The reasons for missing names are in engine/absent_names.py. Keras's names are in keras_3_names.json and
 keras_2_names.json, made by keras_names.py.
 """
 
@@ -23,10 +23,10 @@ from nbkeras.engine import absent_names
 HERE = Path(__file__).parent
 DOCUMENT = HERE.parent / "docs" / "keras-parity.md"
 
-# What of a name that is there is missing, other than parameters.
+# Limits of existing names, other than missing parameters.
 LIMITS: dict[str, str] = {}
-ANY_KEYWORD = {"LambdaCallback"}  # takes what it checks itself
-# Parameters that are no part of what a class promises: of its private bases, and of other backends' tensors and kernels.
+ANY_KEYWORD = {"LambdaCallback"}  # accepts any keyword and checks it itself
+# Parameters without a meaning here: those of private base classes, and of other backends' tensors and kernels.
 WITHOUT_MEANING = {
     "sparse",
     "ragged",
@@ -40,7 +40,7 @@ WITHOUT_MEANING = {
 
 
 def ours(path: str, name: str, root: str):
-    """What nbkeras has under a name of Keras; None where there is nothing, its name where it needs an optional package."""
+    """nbkeras's object for a name of Keras; None if there is none, the name itself if it needs an optional package."""
     if path in ("keras.ops.nn", "keras.ops.numpy"):
         path = "keras.ops"
     try:
@@ -54,7 +54,7 @@ def ours(path: str, name: str, root: str):
 
 
 def accepted(thing) -> set[str]:
-    """The parameters that one of our classes or functions takes."""
+    """The parameters of one of our classes or functions."""
     found = set(parameters(thing) or ())
     for called in [thing, *(vars(c).get("__init__") for c in getattr(thing, "__mro__", ()))]:
         found |= set(getattr(called, "older_names", ()))  # by nbkeras/compat
@@ -68,7 +68,7 @@ def accepted(thing) -> set[str]:
 
 
 def judged(path: str, name: str, theirs, root: str) -> tuple[str, str]:
-    """('supported' | 'partly' | 'not', what to say about it)."""
+    """('supported' | 'partly' | 'not', a note)."""
     full, thing = f"{path}.{name}", ours(path, name, root)
     if thing is None:
         return "not", absent_names.reason(full) or "not written yet"
@@ -82,7 +82,7 @@ def judged(path: str, name: str, theirs, root: str) -> tuple[str, str]:
 
 @functools.cache
 def results(version: int) -> tuple[str, dict]:
-    """(version of Keras, {namespace: {name: verdict}})."""
+    """The version of Keras, and {namespace: {name: verdict}}."""
     known = json.loads((HERE / f"keras_{version}_names.json").read_text(encoding="utf-8"))
     if version == 2:
         nbkeras.install_as_keras()
@@ -100,7 +100,7 @@ def counts(verdicts) -> tuple[int, int, int]:
 
 
 def section(version: int):
-    """The lines of one version of Keras."""
+    """The lines of the document for one version of Keras."""
     number, namespaces = results(version)
     everything = [verdict for names in namespaces.values() for verdict in names.values()]
     yield f"## Keras {number}"
@@ -127,7 +127,7 @@ def section(version: int):
                 yield ""
                 yield f"{title}:"
                 yield ""
-                yield from (f"- {', '.join(several)}: {note}" for note, several in by_note.items())
+                yield from (f"- {', '.join(noted)}: {note}" for note, noted in by_note.items())
 
 
 def document() -> str:
@@ -135,10 +135,10 @@ def document() -> str:
         "# Keras's names",
         "",
         "Made by `scripts/make_parity.py` from the public names of Keras 3 and Keras 2.3.1 (`scripts/keras_names.py`). A name",
-        "is *supported* if it is there and takes every parameter that Keras's takes, *partly* there if not. Names of Keras 3 are",
-        "looked up in `nbkeras` (those of `keras.ops.nn`, `numpy` and so on in `nbkeras.ops`), those of Keras 2 after",
-        "`nbkeras.install_as_keras()`. `keras.applications` (architectures whose weights are downloads), `keras.legacy` and",
-        "Keras 1's names are left out.",
+        "is *supported* if it exists and has every parameter that it has in Keras, *partly* supported if it has only some of",
+        "them. Names of Keras 3 are looked up in `nbkeras` (those of `keras.ops.nn`, `numpy` and so on in `nbkeras.ops`), names",
+        "of Keras 2 after `nbkeras.install_as_keras()`. `keras.applications` (architectures with weights to download),",
+        "`keras.legacy` and the names of Keras 1 are left out.",
         "",
         *section(3),
         "",

@@ -327,7 +327,7 @@ def test_a_machine_without_a_gpu_is_told_what_could_not_be_done(tmp_path):
 def test_a_saved_run_is_not_measured_again(saved):
     done = benchmarks("mlp", "--from", saved)
     assert done.returncode == 2
-    assert "--from shows what an earlier run has measured: it takes no names and no --json" in done.stderr
+    assert "--from shows the results of an earlier run: it takes no names and no --json" in done.stderr
 
 
 # -------------------- kernels --------------------

@@ -332,7 +332,7 @@ MISTAKES = [
     (lambda: dense().save("m", save_format="tf"), ValueError, r"save_format must be 'keras' or 'h5'"),
     (lambda: dense().save("m.onnx"), ValueError, r"cannot save as 'm.onnx': ONNX files are written by model.export"),
     (lambda: dense().save_weights("m.weights.json"), ValueError, r"sharded weights .* are not offered"),
-    (lambda: model_from_json("{"), ValueError, r"no JSON"),
+    (lambda: model_from_json("{"), ValueError, r"is not JSON"),
     (lambda: model_from_json('{"class_name": "Evil", "config": {}}'), ValueError, r"unknown layer: 'Evil'"),
     # ops
     (lambda: ops.matmul(np.ones((2, 3)), np.ones((2, 3))), ValueError, r"shape|match|agree"),

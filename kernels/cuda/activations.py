@@ -1,7 +1,7 @@
-"""Twins of activations.py: four neighbours a thread, loaded and stored at once where the arrays begin at 16 bytes.
+"""Twins of activations.py: a thread computes four neighbours, loaded and stored together if the arrays are 16-byte aligned.
 
-Two kernels forward and two backward, without and with exponentials, so that the first need few registers; a code says which
-activation it is.
+There are two kernels forward and two backward, without and with exponentials, so that the former need few registers. A code
+selects the activation.
 """
 
 import math
@@ -68,7 +68,7 @@ def _within(v, far):
 
 @device_function
 def _sigmoid(v, zero, one):
-    power = math.exp(-math.fabs(v))  # of -|v|, so that a small result keeps the accuracy of the power
+    power = math.exp(-math.fabs(v))  # the power of -|v|, so that a small result keeps the power's accuracy
     return (one if v >= zero else power) / (one + power)
 
 
@@ -105,7 +105,7 @@ def _curved_forward(code, at_once, x, a, b, y):
 
 @device_function
 def _straight_slope(code, v, dy, a, b, c, zero, one):
-    """dx; v is the output, but of _PIECEWISE and _HARD_SILU the input."""
+    """dx; v is the output, except for _PIECEWISE and _HARD_SILU, where it is the input."""
     if code == _RELU:
         return dy if v > zero else zero
     if code == _HARD_SILU:
@@ -177,7 +177,7 @@ def _curved_backward(code, at_once, x, dy, a, b, c, dx):
 
 
 def _start(kernel: Kernel, code: int, arrays: tuple[DeviceArray, ...], *constants: Any) -> None:
-    """Run a kernel over flat arrays, of which the last is its output."""
+    """Run a kernel over flat arrays; the last one is its output."""
     *inputs, out = arrays
     at_once = all(array.address % 16 == 0 for array in arrays)
     numbers = [out.dtype.type(constant) for constant in constants]
@@ -255,7 +255,7 @@ def gelu_forward(x: DeviceArray, y: DeviceArray, root_half: Any) -> None:
 
 
 def gelu_backward(x: DeviceArray, dy: DeviceArray, dx: DeviceArray, root_half: Any, height: Any) -> None:
-    """dx = dy (Phi(x) + x phi(x)); height: of the normal density at 0."""
+    """dx = dy (Phi(x) + x phi(x)); height: the normal density at 0."""
     _start(_curved_backward, _GELU, (x, dy, dx), root_half, height, 0.5)
 
 
@@ -280,12 +280,12 @@ def mish_backward(x: DeviceArray, dy: DeviceArray, dx: DeviceArray) -> None:
 
 
 def hard_silu_forward(x: DeviceArray, y: DeviceArray, sixth: Any) -> None:
-    """y = 0 up to -3, x from 3 on, x (x + 3) / 6 between."""
+    """y = 0 for x <= -3, x for x >= 3, x (x + 3) / 6 between."""
     _start(_straight_forward, _HARD_SILU, (x, y), 3, sixth, 0)
 
 
 def hard_silu_backward(x: DeviceArray, dy: DeviceArray, dx: DeviceArray, sixth: Any) -> None:
-    """dx = 0 up to -3, dy from 3 on, dy (2 x + 3) / 6 between."""
+    """dx = 0 for x <= -3, dy for x >= 3, dy (2 x + 3) / 6 between."""
     _start(_straight_backward, _HARD_SILU, (x, dy, dx), 3, sixth, 0)
 
 

@@ -1,4 +1,4 @@
-"""Twins of attention.py's softmax: a row of scores to some lanes."""
+"""Twins of attention.py's softmax: several lanes compute a row of scores."""
 
 import math
 
@@ -12,7 +12,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 @device_function
 def _first_flag(r, heads, queries, of_batch, of_head, of_query):
-    """Where the flags of a row of scores start."""
+    """The position where the mask of a row of scores starts."""
     return r // (heads * queries) * of_batch + r // queries % heads * of_head + r % queries * of_query
 
 

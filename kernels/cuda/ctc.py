@@ -1,4 +1,4 @@
-"""Twins of ctc.py: a block for each sequence, a thread for each of its states, step by step; see there."""
+"""Twins of ctc.py: a block for each sequence, a thread for each of its states, step by step."""
 
 import math
 
@@ -74,13 +74,13 @@ def ctc_forward(
     alpha: DeviceArray,
     loss: DeviceArray,
 ) -> None:
-    """Loss, and the log-probability of the first labels' alignments for each step and state."""
+    """Loss, and the log-probability of the partial alignments for each step and state."""
     start(_forward, loss.size, BLOCK, target, logp, target_length, output_length, blank, alpha, loss)
 
 
 @kernel
 def _occupancy(target, logp, target_length, output_length, blank, alpha, loss, beta, out):
-    """out[b, t, s]: the probability to be in state s at step t."""
+    """out[b, t, s]: the probability of being in state s at step t."""
     b, thread = cuda.blockIdx.x, cuda.threadIdx.x
     if not abs(loss[b]) < math.inf:
         return
@@ -110,7 +110,7 @@ def _occupancy(target, logp, target_length, output_length, blank, alpha, loss, b
 
 @kernel
 def _add_states(target, target_length, output_length, blank, loss, slope, occupancy, dlogp):
-    """A thread for each step of each sequence: its row of dlogp, in the order of the states."""
+    """A thread for each step of each sequence sums its row of dlogp, in the order of the states."""
     i, time = cuda.grid(1), dlogp.shape[1]
     if i < dlogp.shape[0] * time:
         b, t = i // time, i % time
@@ -134,7 +134,7 @@ def ctc_backward(
     beta: DeviceArray,
     dlogp: DeviceArray,
 ) -> None:
-    """dlogp[t, c] = -slope * the probability to be in a state of class c at step t."""
+    """dlogp[t, c] = -slope * the probability of being in a state of class c at step t."""
     occupancy = device.gpu().scratch("ctc", alpha.nbytes).at(0, alpha.shape, alpha.dtype)
     labels = (target, logp, target_length, output_length, blank, alpha, loss)
     start(_occupancy, loss.size, BLOCK, *labels, beta, occupancy)

@@ -1,4 +1,4 @@
-"""Twins of dense.py: matrix products, and the way back through relu. The products themselves are in cuda/loops/gemm.py."""
+"""Twins of dense.py: matrix products, and the gradient of relu. The products themselves are in loops/gemm.py."""
 
 from numba import cuda
 
@@ -9,11 +9,11 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _COLUMNS, _ROWS = size(32, simulated=4), size(8, simulated=2)  # threads of a block
-_LEAST = size(64, simulated=4)  # rows of a part, at least
+_LEAST = size(64, simulated=4)  # the least number of rows of a part
 
 
 def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify) -> None:
-    """C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; `depth`, `rows` and `columns` are for the CPU's tiles."""
+    """C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; `depth`, `rows` and `columns` are only used on the CPU."""
     places = a, 0, lda, b, 0, k if tb else n, 0, c, 0, n
     gemm_cuda.product(ta, tb, m, n, k, *places, bias, rectify, batches, a_step, b_step, m * n)
 

@@ -1,6 +1,6 @@
-"""Twins of elementwise.py, and of NumPy's ufuncs: for arrays of any strides that broadcast together.
+"""Twins of elementwise.py and of NumPy's ufuncs, for arrays of any strides that broadcast together.
 
-Arrays have one dtype, numbers become of it. An output may be one of the inputs, but not overlap one otherwise.
+Arrays have one dtype, to which numbers are converted. An output may be one of the inputs, but must not overlap otherwise.
 """
 
 import functools
@@ -42,7 +42,7 @@ def _unary(kernel: Kernel, code: int, x: DeviceArray, out: DeviceArray) -> None:
 
 
 def _in_quads(out: DeviceArray, *arrays: DeviceArray) -> bool:
-    """Whether all are contiguous, of one shape and dtype, and begin where 16 bytes can be loaded at once."""
+    """Whether all arrays are contiguous, of one shape and dtype, and 16-byte aligned."""
     return all(
         array.shape == out.shape and array.dtype == out.dtype and array.flags.c_contiguous and array.address % 16 == 0
         for array in (out, *arrays)
@@ -113,8 +113,8 @@ _OTHERS: dict[Any, tuple[Callable, Kernel, int]] = {
 def of_ufunc(ufunc: np.ufunc) -> Callable:
     """The twin of a NumPy ufunc: called with its inputs, arrays or numbers, and its output.
 
-    The ufunc itself, on the CPU, where there is no kernel for it. Integers divided by 0 give 0; an integer to a negative
-    power, where NumPy raises, is rounded towards 0.
+    If there is no kernel for it, the ufunc itself runs on the CPU. Integers divided by 0 give 0; an integer to a negative
+    power, for which NumPy raises an error, is rounded towards 0.
     """
     if ufunc not in _FLOATS:
         return host.on_copies(ufunc)
@@ -180,7 +180,7 @@ def _select(
 
 
 def select(condition: DeviceArray, x: Any, y: Any, out: DeviceArray) -> None:
-    """x where the condition holds, else y; x and y are arrays or constants, and may be out."""
+    """x where the condition is true, else y; x and y are arrays or constants, and may be out."""
     if not out.size:
         return
     bits = unsigned_of(out.itemsize)
@@ -237,8 +237,8 @@ def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
     path = walk(out.shape, strides_over(x, out.shape), strides_over(out, out.shape))
     count = count_of(path)
     number = x.dtype.type if x.dtype.kind == "f" else np.float64
-    whole = number(2.0) ** (np.finfo(number).nmant)  # from where on all floats are whole
-    tens = number(float(f"1e{abs(decimals)}"))  # infinity where a power would raise
+    whole = number(2.0) ** (np.finfo(number).nmant)  # all floats from here on are integers
+    tens = number(float(f"1e{abs(decimals)}"))  # gives infinity where a power would raise an error
     operands = (span(x), path[3], tens, decimals < 0, whole, span(out), path[4])
     start(_round_half_even, blocks(count, THREADS), THREADS, count, *path[:3], *operands)
 

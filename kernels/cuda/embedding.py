@@ -1,7 +1,7 @@
-"""Twins of embedding.py: rows gathered, and gradients added to them in a fixed order.
+"""Twins of embedding.py: gathering rows, and adding gradients to them in a fixed order.
 
-With NBKERAS_DETERMINISTIC=0 in the environment gradients are added as they come, which needs no sorting; the last bits of
-sums then differ from run to run.
+With NBKERAS_DETERMINISTIC=0 in the environment gradients are added in any order, which needs no sorting; the last bits of
+sums then differ between runs.
 """
 
 import math
@@ -42,7 +42,7 @@ def _gather_rows(table, indices, out):
 
 @kernel
 def _gather_quads(table, rows, quads, indices, out):
-    """For rows that are whole quads: a thread moves four numbers. table and out are flat."""
+    """For rows of a multiple of four numbers: a thread copies four numbers. table and out are flat."""
     i = row_of_thread()
     if i < indices.size:
         row = indices[i]
@@ -95,7 +95,7 @@ def _add_rows_in_any_order(dy, indices, table):
 
 
 def add_rows(dy: DeviceArray, indices: DeviceArray, table: DeviceArray):
-    """table[indices[i]] += dy[i], in the order of i (but see loops/rows.py); indices outside of the table do nothing."""
+    """table[indices[i]] += dy[i], in the order described in loops/rows.py; indices outside of the table are ignored."""
     if not _deterministic:
         start(_add_rows_in_any_order, *grid_of_rows(*dy.shape), dy, indices, table)
         return

@@ -1,4 +1,4 @@
-"""Twins of indexing.py. An index out of range, an IndexError on the CPU, reads NaN, or 0 of integers, and adds to nothing."""
+"""Twins of indexing.py. An index out of range (an IndexError on the CPU) reads NaN, or 0 for integers, and adds nothing."""
 
 from typing import Any
 
@@ -14,11 +14,11 @@ from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_FEW = size(128, simulated=8)  # additions that one thread makes one after the other rather than to have them sorted
-_MANY = 16384  # columns that fill a GPU
+_FEW = size(128, simulated=8)  # for at most so many additions one thread computes them sequentially instead of sorting
+_MANY = 16384  # the number of columns that occupies a GPU
 
 
-# -------------------- numbers as indices --------------------
+# -------------------- converting numbers to indices --------------------
 
 
 @kernel
@@ -30,7 +30,7 @@ def _cut(x, low, past, least, out):
 
 
 def cut(x: DeviceArray, low: Any, past: Any, least: int, out: DeviceArray) -> None:
-    """out = x where low <= x < past, else the least number."""
+    """out = x where low <= x < past, else `least`."""
     start(_cut, blocks(out.size, THREADS), THREADS, x, low, past, least, out)
 
 
@@ -39,7 +39,7 @@ def cut(x: DeviceArray, low: Any, past: Any, least: int, out: DeviceArray) -> No
 
 @device_function
 def _counted(at, length):
-    """A negative index counted from the end; -1 for one out of range."""
+    """An index as a non-negative one; -1 if it is out of range."""
     at = at + length if at < 0 else at
     return at if 0 <= at < length else -1
 
@@ -55,7 +55,7 @@ def _gather(x, index, length, shape, multipliers, shifts, missing, out):
 
 
 def gather(x: DeviceArray, index: DeviceArray, axis: int, out: DeviceArray) -> None:
-    """out = x[..., index, ...] with the index at an axis."""
+    """out = x[..., index, ...] with the index at `axis`."""
     if not out.size:
         return
     length, before = x.shape[axis], int(np.prod(x.shape[:axis], dtype=np.int64))
@@ -67,13 +67,13 @@ def gather(x: DeviceArray, index: DeviceArray, axis: int, out: DeviceArray) -> N
 
 
 def _missing(dtype: np.dtype) -> Any:
-    """The bits of what an index out of range reads."""
+    """The bits of the value that an index out of range reads."""
     return np.asarray(np.nan if dtype.kind == "f" else 0, dtype).view(unsigned_of(dtype.itemsize))[()]
 
 
 @kernel
 def _add_few(dy, index, shape, multipliers, shifts, dx):
-    """Each thread that has an index's first place looks for the others, for one column."""
+    """The thread at an index's first occurrence adds up all its occurrences, for one column."""
     n = cuda.grid(1)
     row, k = split(n, shape[2], multipliers[2], shifts[2])
     i, j = split(row, shape[1], multipliers[1], shifts[1])
@@ -92,7 +92,7 @@ def _add_few(dy, index, shape, multipliers, shifts, dx):
 
 @kernel
 def _add_runs(dy, rows, places, shape, multipliers, shifts, dx):
-    """Each thread that has the first of the places of a row adds them all up, in their order, for one column."""
+    """The thread at the first position of a row adds up all its positions, in order, for one column."""
     n = cuda.grid(1)
     row, k = split(n, shape[2], multipliers[2], shifts[2])
     i, at = split(row, shape[1], multipliers[1], shifts[1])
@@ -107,7 +107,7 @@ def _add_runs(dy, rows, places, shape, multipliers, shifts, dx):
 
 
 def scatter_add(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
-    """dx[i, index[j], k] += dy[i, j, k], in the order of j but for what cuda/loops/rows.py says."""
+    """dx[i, index[j], k] += dy[i, j, k], in the order described in loops/rows.py."""
     if index.size <= _FEW:
         start(_add_few, blocks(dy.size, THREADS), THREADS, dy, index, *dividers(*dy.shape), dx)
         return
@@ -152,7 +152,7 @@ def _scatter_along(dy, index, dx):
 
 @kernel
 def _flat_index(index, length, shape, multipliers, shifts, flat):
-    """Where in dx, seen as one axis, an element goes; out of range where it is."""
+    """The position of an element in the flattened dx; an index out of range gives a position out of range."""
     n = cuda.grid(1)
     if n < flat.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
@@ -162,7 +162,7 @@ def _flat_index(index, length, shape, multipliers, shifts, flat):
 
 
 def scatter_along(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
-    """dx[i, index[i, j, k], k] += dy[i, j, k], in the order of j but for what cuda/loops/rows.py says."""
+    """dx[i, index[i, j, k], k] += dy[i, j, k], in the order described in loops/rows.py."""
     columns = dy.shape[0] * dy.shape[2]
     if dy.shape[1] <= _FEW or columns >= _MANY:
         start(_scatter_along, blocks(columns, THREADS), THREADS, dy, index, dx)
@@ -173,11 +173,11 @@ def scatter_along(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
     add_rows(dy.reshape(-1, 1), flat, dx.reshape(-1, 1))
 
 
-# -------------------- orders --------------------
+# -------------------- sorting orders --------------------
 
 
 def order(x: DeviceArray, axis: int, out: DeviceArray) -> None:
-    """The positions that sort x along an axis, equal elements in their order, NaN last."""
+    """The positions that sort x along an axis; equal elements keep their order; NaN is last."""
     if out.size:
         target = np.moveaxis(out, axis, -1)  # type: ignore[call-overload]
         positions = sorted_positions(np.moveaxis(x, axis, -1), False, x.shape[axis])  # type: ignore[call-overload]
@@ -185,7 +185,7 @@ def order(x: DeviceArray, axis: int, out: DeviceArray) -> None:
 
 
 def largest_first(x: DeviceArray, out: DeviceArray) -> None:
-    """Positions of the largest elements along the last axis, largest first, equal ones in their order, NaN first of all."""
+    """Positions of the largest elements along the last axis, the largest first, NaN before all; equal elements keep order."""
     if out.size:
         positions = sorted_positions(x, True, out.shape[-1])
         device_cuda.copy(positions[:, : out.shape[-1]], out.reshape(-1, out.shape[-1]))

@@ -1,4 +1,4 @@
-"""Twins of losses.py: softmax cross-entropies with a row to some lanes, sigmoid cross-entropy with a thread for each number.
+"""Twins of losses.py: softmax cross-entropies with several lanes per row, sigmoid cross-entropy with a thread per number.
 
 A label outside 0 <= label < classes gives NaN as its loss and its gradients, as on the CPU.
 """

@@ -1,7 +1,7 @@
 """Twins of metrics.py: matches of classes, running sums, confusion counts.
 
-Sums are in float64, as on the CPU, and in an order that depends on the shape alone: of many numbers, each block of threads
-makes a part's, and a second kernel adds those up.
+Sums are float64, as on the CPU, and in an order that depends only on the shape. For many numbers each block of threads
+sums a part, and a second kernel adds the parts.
 """
 
 import math
@@ -28,17 +28,17 @@ from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel,
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_BITS = BLOCK.bit_length() - 1  # a whole block as the lanes of one row
-_EACH = 16  # numbers that a thread adds up before there are more parts
+_BITS = BLOCK.bit_length() - 1  # a whole block is the lanes of one row
+_PER_THREAD = 16  # numbers that a thread adds up before another part is used
 _MOST_PARTS = 128
 
 
 def _parts(count: int) -> int:
-    """Into how many parts to cut so many numbers."""
-    return max(1, min(_MOST_PARTS, count // (BLOCK * _EACH)))
+    """The number of parts for `count` numbers."""
+    return max(1, min(_MOST_PARTS, count // (BLOCK * _PER_THREAD)))
 
 
-def _room(*shape: int) -> DeviceArray:
+def _scratch(*shape: int) -> DeviceArray:
     """Scratch memory for sums."""
     return device.gpu().scratch("metrics", 8 * math.prod(shape)).at(0, (math.prod(shape),), np.float64)
 
@@ -48,7 +48,7 @@ def _room(*shape: int) -> DeviceArray:
 
 @device_function
 def _argmax(x, row, rows, n, lane, bits, wide, values, places):
-    """The first place of the largest number of a row, for each of its lanes; NaN counts only where it comes first."""
+    """The first position of a row's largest number, in each of its lanes; NaN counts only if it is first."""
     first, end, step = share_of_lane(row, rows, n, lane, bits, wide)
     base, place, at = row * n, np.int64(0), first
     value = x[np.uint64(base if row < rows else 0)]
@@ -78,7 +78,7 @@ def _match_classes(classes, y_pred, out, rows, n, bits, wide):
 
 
 def match_classes(classes: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -> None:
-    """1 where a class is that of the largest number of its row."""
+    """1 where a class is the position of the largest number of its row."""
     rows, n = y_pred.shape
     start_rows(_match_classes, n, rows, (classes, y_pred, out))
 
@@ -94,7 +94,7 @@ def _match_one_hot(y_true, y_pred, out, rows, n, bits, wide):
 
 
 def match_one_hot(y_true: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -> None:
-    """1 where the largest number is at the same place in two rows."""
+    """1 where the largest numbers of two rows are at the same position."""
     rows, n = y_pred.shape
     start_rows(_match_one_hot, n, rows, (y_true, y_pred, out))
 
@@ -108,7 +108,7 @@ def _match_threshold(y_true, y_pred, limit, out):
 
 
 def match_threshold(y_true: DeviceArray, y_pred: DeviceArray, threshold: float, out: DeviceArray) -> None:
-    """1 where y_true, 0 or 1, agrees with y_pred > threshold."""
+    """1 where y_true (0 or 1) equals y_pred > threshold."""
     limit = y_pred.dtype.type(threshold)
     start(_match_threshold, blocks(out.size, BLOCK), BLOCK, y_true, y_pred, limit, out)
 
@@ -124,21 +124,21 @@ def _add_to_totals(scale, weighted, number, total, count):
 
 
 @kernel
-def _accumulate(values, weights, each, scale, sums, total, count):
-    """A part of the sums to each block; the only one adds them to the totals."""
+def _accumulate(values, weights, per_weight, scale, sums, total, count):
+    """Each block sums a part; a single block adds its sums to the totals."""
     shared = cuda.shared.array(WARP, np.float64)
     i, weighted, number = cuda.grid(1), np.float64(0), np.float64(0)
     while i < values.size:
         value = np.float64(values[np.uint64(i)])
         if weights.size > 0:
-            value *= np.float64(weights[np.uint64(divided(i, each)[0])])
+            value *= np.float64(weights[np.uint64(divided(i, per_weight)[0])])
         weighted += value
         i += cuda.gridsize(1)
     i = cuda.grid(1)
     while i < weights.size:
         number += np.float64(weights[np.uint64(i)])
         i += cuda.gridsize(1)
-    weighted, number = fold_lanes(ADD, weighted, _BITS, shared), fold_lanes(ADD, number, _BITS, shared) * each
+    weighted, number = fold_lanes(ADD, weighted, _BITS, shared), fold_lanes(ADD, number, _BITS, shared) * per_weight
     if cuda.threadIdx.x == 0:
         if cuda.gridDim.x == 1:
             _add_to_totals(scale, weighted, number if weights.size > 0 else np.float64(values.size), total, count)
@@ -149,7 +149,7 @@ def _accumulate(values, weights, each, scale, sums, total, count):
 
 @kernel
 def _add_sums(sums, parts, number, scale, total, count):
-    """number: that of the weights, or -1 to take it from the sums."""
+    """Add the parts' sums to the totals. number: the sum of weights, or -1 to take it from the sums."""
     shared = cuda.shared.array(WARP, np.float64)
     weighted, weight, i = np.float64(0), np.float64(0), cuda.threadIdx.x
     while i < parts:
@@ -163,9 +163,9 @@ def _add_sums(sums, parts, number, scale, total, count):
 
 def accumulate(values: DeviceArray, weights: DeviceArray, scale: float, total: DeviceArray, count: DeviceArray) -> None:
     """total += scale * sum(values * weights), count += scale * sum(weights); see metrics.py."""
-    parts, each = _parts(values.size), values.size // max(1, weights.size)
-    sums = _room(2 * parts)
-    start(_accumulate, parts, BLOCK, values, weights, each, scale, sums, total, count)
+    parts, per_weight = _parts(values.size), values.size // max(1, weights.size)
+    sums = _scratch(2 * parts)
+    start(_accumulate, parts, BLOCK, values, weights, per_weight, scale, sums, total, count)
     if parts > 1:
         number = -1 if weights.size else values.size
         start(_add_sums, 1, BLOCK, sums, parts, number, scale, total, count)
@@ -193,7 +193,7 @@ def ratio(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
 
 @kernel
 def _count(y_true, y_pred, weights, thresholds, sums, columns, rows):
-    """A block for each threshold and column (blockIdx.x) and part of the rows (blockIdx.y): sums (parts, cells, 4)."""
+    """A block for each threshold and column (blockIdx.x) and part of the rows (blockIdx.y); sums: (parts, cells, 4)."""
     shared = cuda.shared.array(WARP, np.float64)
     cell, part = cuda.blockIdx.x, cuda.blockIdx.y
     t, c = divided(cell, columns)
@@ -243,7 +243,7 @@ def _add_counts(sums, parts, cells, tp, fp, tn, fn):
 
 
 def _columns(y_pred: DeviceArray, tables: tuple[DeviceArray, ...]) -> tuple[int, int]:
-    """Columns of the tables, and how many predictions there are for each: all of them where it is one."""
+    """The number of columns of the tables, and of predictions for each column."""
     columns = max(table.shape[1] for table in tables)
     return columns, y_pred.size // columns
 
@@ -254,7 +254,7 @@ def count_at_thresholds(
     """Add counts of predictions above each threshold to tables tp, fp, tn, fn (thresholds, labels or 1) or of size 0."""
     columns, rows = _columns(y_pred, tables)
     cells, parts = thresholds.size * columns, _parts(rows)
-    sums = _room(parts * cells * 4)
+    sums = _scratch(parts * cells * 4)
     flat = (array.reshape(-1) for array in (y_true, y_pred, weights))
     start(_count, (cells, parts), BLOCK, *flat, thresholds, sums, columns, rows)
     tables = tuple(table.reshape(-1) for table in tables)
@@ -262,19 +262,19 @@ def count_at_thresholds(
 
 
 @kernel
-def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, rows, each):
-    """A block for each part (blockIdx.x) and column (blockIdx.y): sums (parts, columns, buckets), those of label 0 first.
+def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, rows, part_rows):
+    """A block for each part (blockIdx.x) and column (blockIdx.y); sums: (parts, columns, buckets), label 0 first.
 
-    A thread adds up a bucket, in the order of the rows, from what all threads looked up.
+    All threads find the buckets of rows; then each thread adds up one bucket in the order of the rows.
     """
     marks, amounts = cuda.shared.array(BLOCK, np.int64), cuda.shared.array(BLOCK, np.float64)
     thread, part, c = cuda.threadIdx.x, cuda.blockIdx.x, cuda.blockIdx.y
     zero, one = y_pred.dtype.type(0), y_pred.dtype.type(1)
     half = buckets // 2
-    last = min((part + 1) * each, rows)
+    last = min((part + 1) * part_rows, rows)
     mine = thread
     while mine - thread < buckets:
-        total, first = np.float64(0), part * each
+        total, first = np.float64(0), part * part_rows
         while first < last:
             row, mark = first + thread, np.int64(-1)
             cuda.syncthreads()
@@ -302,7 +302,7 @@ def _fill_buckets(y_true, y_pred, weights, zero_counts, sums, buckets, columns, 
 
 @kernel(launch_bounds=MOST)
 def _add_buckets(sums, parts, buckets, size, columns, tp, fp, tn, fn):
-    """A block for each column: its buckets, then what lies above each threshold, the highest bucket first."""
+    """A block for each column adds up its buckets, then the counts above each threshold, from the highest bucket down."""
     thread, c, half = cuda.threadIdx.x, cuda.blockIdx.x, size // 2
     bucket = thread
     while bucket < size:
@@ -344,9 +344,9 @@ def count_at_even_thresholds(
     """Add counts for all thresholds 0, 1/n, ..., 1 to tables tp, fp, tn, fn (thresholds, labels or 1) or of size 0."""
     (columns, rows), count = _columns(y_pred, tables), 2 * buckets.shape[1]
     parts = _parts(rows)
-    sums = _room(parts * columns * count)
+    sums = _scratch(parts * columns * count)
     flat = (array.reshape(-1) for array in (y_true, y_pred, weights))
-    each = blocks(rows, parts)
-    start(_fill_buckets, (parts, columns), BLOCK, *flat, int(zero_counts), sums, count, columns, rows, each)
+    part_rows = blocks(rows, parts)
+    start(_fill_buckets, (parts, columns), BLOCK, *flat, int(zero_counts), sums, count, columns, rows, part_rows)
     flat_tables = (table.reshape(-1) for table in tables)
     start(_add_buckets, columns, MOST, sums, parts, buckets.reshape(-1), count, columns, *flat_tables)

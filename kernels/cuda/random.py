@@ -1,7 +1,7 @@
 """Twins of random.py: the same words for the same key and stream, and so the same numbers.
 
-Words, uniform numbers, integers, dropout's masks and orders are equal to the CPU's bit by bit (where that has fused multiply-add,
-as all have that run NumPy fast), normal numbers up to rounding. Four words come from one counter, so a thread makes four.
+Words, uniform numbers, integers, dropout's masks and orders are equal to the CPU's bit by bit (on CPUs with fused
+multiply-add, which all recent ones have), normal numbers up to rounding. A counter gives four words, so a thread makes four.
 """
 
 import math
@@ -17,7 +17,7 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _THREADS = size(256, simulated=8)
-_SWAPS = size(1024, simulated=8)  # of a permutation that are tried at once
+_SWAPS = size(1024, simulated=8)  # swaps of a permutation that are tried at once
 _u, _u64, _f = np.uint32, np.uint64, np.float32
 _32, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
 
@@ -38,16 +38,16 @@ def philox(c0, c1, step, stream, seed):
 
 
 def _counters(count: int) -> int:
-    """How many counters the words of `count` elements need."""
+    """The number of counters for the words of `count` elements."""
     return count // BLOCK * (BLOCK // 4) + -(-(count % BLOCK) // 4)
 
 
 @device_function
 def _quarter(n, count):
-    """Counter n is number i of a block: (block, i, its first word's place, how far its words are apart).
+    """Counter n as (block, its number i in the block, its first word's position, the distance between its words).
 
-    The places are those of `random.fill_words`: a block's quarters hold the words of each counter. Up to three elements at the
-    end of a last block, whose size is no multiple of 4, get the words of one counter more.
+    The layout is that of `random.fill_words`: a block's quarters hold the words of each counter. If the last block's size is not
+    a multiple of 4, its last one to three elements get the words of one more counter.
     """
     block = n // _u64(BLOCK // 4)
     i, first = n % _u64(BLOCK // 4), block * _u64(BLOCK)
@@ -127,7 +127,7 @@ def uniform_from_words(high, low, width, lowest, out):
 
 @device_function
 def _quantile(p):
-    """z >= 0 with P(normal > z) = p in float32, as in random.py; one of its two polynomials is worked out."""
+    """z >= 0 with P(normal > z) = p in float32, as in random.py; only one of its two polynomials is computed."""
     w = -math.log(_f(4) * p * (_f(1) - p))
     if w < _f(5):
         a = w - _f(2.5)
@@ -176,7 +176,7 @@ def _normal64(high, low, cut, stddev, mean, out):
 
 
 def normal_from_words(high, low, cut, stddev, mean, out):
-    """mean + stddev * standard normal numbers, those of absolute value with an upper tail below `cut` left out."""
+    """mean + stddev * standard normal numbers, without those whose absolute value has an upper tail below `cut`."""
     if out.dtype == np.float32:
         start(_normal32, blocks(out.size, _THREADS), _THREADS, high, cut, stddev, mean, out)
     else:
@@ -213,8 +213,10 @@ def below(words, limit, out):
 
 @kernel
 def _choose(logits, high, low, out):
-    """A block for some samples of a row. Each thread adds up the weights of a stretch of the classes; then it walks over the
-    stretch in which its sample lies."""
+    """A block for some samples of a row.
+
+    Each thread sums the weights of a range of the classes; then it searches the range that contains its sample.
+    """
     sums, tops = cuda.shared.array(_THREADS, np.float64), cuda.shared.array(_THREADS, np.float64)
     classes, thread, threads = logits.shape[1], cuda.threadIdx.x, cuda.blockDim.x
     row, sample = cuda.blockIdx.x, cuda.blockIdx.y * threads + thread
@@ -242,7 +244,7 @@ def _choose(logits, high, low, out):
     while sample < out.shape[1]:
         w = row * out.shape[1] + sample
         rest = sums[stretches - 1] * _unit64(high[w], low[w])
-        before, behind = 0, stretches  # the first stretch whose end is beyond `rest`, by bisection
+        before, behind = 0, stretches  # the first range whose end is beyond `rest`, by bisection
         while before < behind:
             middle = (before + behind) // 2
             if sums[middle] > rest:
@@ -273,11 +275,11 @@ def choose(logits, high, low, out):
 
 @kernel
 def _permute(high, low, order, inverse, reserved):
-    """One block tries as many swaps at once as it has threads, from the last one down.
+    """One block tries as many swaps at once as it has threads, from the last swap down.
 
-    A swap waits for those before it that touch one of its two places: each reserves both, an earlier one takes them from a later
-    one, and who holds both goes ahead (Shun, Gu, Blelloch, Fineman, Gibbons, "Sequential random permutation, list contraction and
-    tree contraction are highly parallel", SODA 2015). In an order of many more places than threads few swaps meet.
+    A swap waits for earlier swaps of one of its two positions: each swap reserves both positions, an earlier swap takes them from
+    a later one, and a swap that holds both runs (Shun, Gu, Blelloch, Fineman, Gibbons, "Sequential random permutation, list
+    contraction and tree contraction are highly parallel", SODA 2015). With many more positions than threads few swaps conflict.
     """
     n, thread, threads = order.size, cuda.threadIdx.x, cuda.blockDim.x
     for i in range(thread, n, threads):
@@ -309,9 +311,9 @@ def _permute(high, low, order, inverse, reserved):
 
 
 def permute(high, low, order, inverse):
-    """A random permutation and its inverse: the CPU's, Fisher and Yates's.
+    """A random permutation and its inverse by Fisher and Yates, the same as on the CPU.
 
-    By one block of threads, since each swap depends on those before it: some microseconds for each thousand elements.
+    One block of threads computes it, because each swap depends on earlier ones: some microseconds per thousand elements.
     """
     reserved = device.gpu().scratch("permute", 4 * order.size).view(np.int32)
     start(_permute, min(order.size, 1), _SWAPS, high, low, order, inverse, reserved)
@@ -328,7 +330,7 @@ def _take_slices(x, slices, inner, order, out):
 
 
 def take_slices(x: DeviceArray, order: DeviceArray, axis: int, out: DeviceArray):
-    """out's slice i along the axis is x's slice order[i]; fewer than 2**31 elements."""
+    """out's slice i along the axis is x's slice order[i], for fewer than 2**31 elements."""
     slices, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     x, out = (array.reshape(-1).view(f"u{array.itemsize}") for array in (x, out))
     start(_take_slices, blocks(out.size, _THREADS), _THREADS, x, slices, inner, order, out)
@@ -359,7 +361,7 @@ def _drop(key, x, limit, scale, y, counters):
 
 
 def drop(key, x, limit, scale, y):
-    """y = x * scale where the element's word, laid out as by `fill_words`, is at least `limit`, else 0."""
+    """y = x * scale where the element's word, in the layout of `fill_words`, is at least `limit`, else 0."""
     counters = _counters(y.size)
     start(_drop, blocks(counters, _THREADS), _THREADS, key, x, limit, scale, y, counters)
 

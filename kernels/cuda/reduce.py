@@ -1,8 +1,8 @@
-"""Twins of reduce.py: sums, products, extrema and where they are, running sums and products.
+"""Twins of reduce.py: sums, products, extrema and their positions, running sums and products.
 
-Reductions are of (outer, n, inner) arrays to (outer, inner). Floats are combined in their own dtype by trees of short
-chains, integers in int64, which leaves the same lowest bits. Where few results are made of much, the n are cut into parts,
-whose results are reduced again.
+Reductions are from (outer, n, inner) to (outer, inner). Floats are combined in their own dtype by trees of short
+chains, integers in int64, which gives the same lowest bits. If there are few results of many numbers, the n numbers are cut
+into parts, and the parts' results are reduced again.
 """
 
 import math
@@ -39,11 +39,11 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _ENOUGH = size(512, simulated=8)  # blocks that keep a GPU busy
-_RESULTS = size(65536, simulated=64)  # results from which a thread makes each by itself
-_FEW = size(16, simulated=2)  # numbers that it may do so with for fewer
-_PART = size(4096, simulated=16)  # least numbers of a part
-_MOST_DEEP = 65535  # blocks along z
-_LINES = size(4096, simulated=16)  # lines from which a thread runs along each
+_RESULTS = size(65536, simulated=64)  # from so many results on, one thread computes each result
+_FEW = size(16, simulated=2)  # one thread also computes each result of at most so many numbers
+_PART = size(4096, simulated=16)  # the least size of a part
+_MOST_DEEP = 65535  # the most blocks along z
+_LINES = size(4096, simulated=16)  # from so many lines on, one thread runs along each line
 
 _CODES: dict[np.ufunc, int] = {np.add: ADD, np.multiply: MULTIPLY, np.maximum: LARGEST, np.minimum: SMALLEST}
 _TRUTHS: dict[np.ufunc, int] = {np.logical_or: LARGEST, np.logical_and: SMALLEST}
@@ -54,7 +54,7 @@ _UNSIGNED = {LARGEST: LARGEST_UNSIGNED, SMALLEST: SMALLEST_UNSIGNED}
 
 
 def _operand(x: DeviceArray, op: int) -> tuple[DeviceArray, int, np.dtype]:
-    """An array as kernels take it, the op as they do it, and the dtype that they do it in."""
+    """The array, the op and the dtype that the kernels use for an array and an op."""
     if x.dtype == np.bool_:
         x = x.view(np.uint8)
     if x.dtype == np.uint64:
@@ -63,12 +63,12 @@ def _operand(x: DeviceArray, op: int) -> tuple[DeviceArray, int, np.dtype]:
 
 
 def _identity(op: int, dtype: np.dtype):
-    """What changes nothing when it is combined."""
+    """The identity element of an op."""
     least, most = (-math.inf, math.inf) if dtype.kind == "f" else (np.iinfo(np.int64).min, np.iinfo(np.int64).max)
     return dtype.type({ADD: 0, MULTIPLY: 1, LARGEST: least, SMALLEST: most, LARGEST_UNSIGNED: 0}.get(op, -1))
 
 
-def _room(name: str, shape: tuple[int, ...], dtype) -> DeviceArray:
+def _scratch(name: str, shape: tuple[int, ...], dtype) -> DeviceArray:
     """Scratch memory of a shape and dtype."""
     nbytes = math.prod(shape) * np.dtype(dtype).itemsize
     return device.gpu().scratch(f"reduce {name}", nbytes).at(0, shape, dtype)
@@ -79,7 +79,7 @@ def _room(name: str, shape: tuple[int, ...], dtype) -> DeviceArray:
 
 @device_function
 def _read(out, x, at, truth):
-    """x[at], or whether it is true, in the dtype of `out`."""
+    """x[at], or its truth value, in the dtype of `out`."""
     value = x[np.uint64(at)]
     if truth != 0:
         return out.dtype.type(1) if value != x.dtype.type(0) else out.dtype.type(0)
@@ -88,7 +88,7 @@ def _read(out, x, at, truth):
 
 @device_function
 def _walk(op, truth, identity, out, x, at, end, step):
-    """x[at], x[at + step], ... up to the end, combined."""
+    """Combine x[at], x[at + step], ... up to the end."""
     total, other = identity, identity
     while at < end:
         a = _read(out, x, at, truth)
@@ -102,16 +102,16 @@ def _walk(op, truth, identity, out, x, at, end, step):
 
 
 @kernel(launch_bounds=LANES)
-def _fold_rows(x, out, op, truth, identity, n, inner, parts, each, bits):
-    """2**bits lanes for each number of out (outer, parts, inner), of `each` of the n."""
+def _fold_rows(x, out, op, truth, identity, n, inner, parts, part_size, bits):
+    """2**bits lanes compute each number of out (outer, parts, inner) from part_size of the n numbers."""
     shared = cuda.shared.array(WARP, out.dtype)
     at, lane = row_and_lane(bits)
     total = identity
     if at < out.size:
         task, k = divided(at, inner)
         i, part = divided(task, parts)
-        first, base = np.int64(part) * each, np.int64(i) * n * inner + k
-        last = base + min(first + each, n) * inner
+        first, base = np.int64(part) * part_size, np.int64(i) * n * inner + k
+        last = base + min(first + part_size, n) * inner
         total = _walk(op, truth, total, out, x, base + (first + lane) * inner, last, inner << bits)
     total = fold_lanes(op, total, bits, shared)
     if at < out.size and lane == 0:
@@ -119,16 +119,16 @@ def _fold_rows(x, out, op, truth, identity, n, inner, parts, each, bits):
 
 
 @kernel(launch_bounds=MOST)
-def _fold_columns(x, out, op, truth, identity, outer, n, inner, parts, each):
-    """Blocks for each tile of columns and part of the n in out (outer, parts, inner)."""
+def _fold_columns(x, out, op, truth, identity, outer, n, inner, parts, part_size):
+    """Blocks for each tile of columns and each part of the n numbers; out: (outer, parts, inner)."""
     shared = cuda.shared.array(MOST, out.dtype)
     k, row, rows = cuda.grid(1), cuda.threadIdx.y, cuda.blockDim.y
     part, i = cuda.blockIdx.y, cuda.blockIdx.z
-    first = part * each
+    first = part * part_size
     while i < outer:
         total, base = identity, i * n * inner + k
         if k < inner:
-            last = base + min(first + each, n) * inner
+            last = base + min(first + part_size, n) * inner
             total = _walk(op, truth, total, out, x, base + (first + row) * inner, last, rows * inner)
         total = fold_columns(op, total, shared)
         if row == 0 and k < inner:
@@ -137,26 +137,26 @@ def _fold_columns(x, out, op, truth, identity, outer, n, inner, parts, each):
 
 
 def _reduce(x: DeviceArray, out: DeviceArray, op: int, truth: bool = False) -> None:
-    """out[i, b, k] = x[i, j, k] combined over part b of the j; out has the dtype that this is done in."""
+    """out[i, b, k] = x[i, j, k] combined over the j of part b; out has the dtype of the computation."""
     if not out.size:
         return
     (outer, n, inner), parts = x.shape, out.shape[1]
-    each = blocks(n, parts)
+    part_size = blocks(n, parts)
     identity = out.dtype.type(op in (SMALLEST, SMALLEST_UNSIGNED)) if truth else _identity(op, out.dtype)
     args = (x.reshape(-1), out.reshape(-1), op, int(truth), identity)
-    if inner == 1 or out.size >= _RESULTS or each <= _FEW:
-        bits = lane_bits(each) if inner == 1 else 0
-        start(_fold_rows, *over_rows(out.size, bits), *args, n, inner, parts, each, bits)
+    if inner == 1 or out.size >= _RESULTS or part_size <= _FEW:
+        bits = lane_bits(part_size) if inner == 1 else 0
+        start(_fold_rows, *over_rows(out.size, bits), *args, n, inner, parts, part_size, bits)
     else:
         tiles, threads = over_columns(inner)
         if outer * parts * tiles < _ENOUGH // 4:
             _, threads = over_columns(inner, MOST)
         grid = (tiles, parts, min(outer, _MOST_DEEP))
-        start(_fold_columns, grid, threads, *args, outer, n, inner, parts, each)
+        start(_fold_columns, grid, threads, *args, outer, n, inner, parts, part_size)
 
 
 def _parts(outer: int, n: int, inner: int) -> int:
-    """Into how many parts to cut the n for a first pass."""
+    """The number of parts of the n numbers in a first pass."""
     if not outer * inner:
         return 1
     tiles, (width, _) = over_columns(inner)
@@ -164,9 +164,9 @@ def _parts(outer: int, n: int, inner: int) -> int:
 
 
 def sum_blocks(x: DeviceArray, out: DeviceArray) -> None:
-    """out[i, b, k] = sum over j of x[i, j, k] in block b of the j."""
+    """out[i, b, k] = sum of x[i, j, k] over the j in block b."""
     x, op, dtype = _operand(x, ADD)
-    total = out if out.dtype == dtype else _room("total", out.shape, dtype)
+    total = out if out.dtype == dtype else _scratch("total", out.shape, dtype)
     _reduce(x, total, op)
     if total is not out:
         device_cuda.copy(total, out)
@@ -181,10 +181,10 @@ def fold(x: DeviceArray, ufunc: np.ufunc, axes: tuple[int, ...], out: DeviceArra
         outer, n, inner = math.prod(x.shape[:first]), math.prod(x.shape[first:last]), math.prod(x.shape[last:])
         shape = x.shape[:first] + x.shape[last:]
         final = number == len(runs) - 1 and out.dtype == dtype
-        total = out if final else _room(f"total {number}", shape, dtype)
+        total = out if final else _scratch(f"total {number}", shape, dtype)
         parts, rows = _parts(outer, n, inner), x.reshape(outer, n, inner)
         if parts > 1:
-            partial = _room("parts", (outer, parts, inner), dtype)
+            partial = _scratch("parts", (outer, parts, inner), dtype)
             _reduce(rows, partial, op, truth)
             rows = partial
         _reduce(rows, total.reshape(outer, 1, inner), op, truth)
@@ -193,14 +193,14 @@ def fold(x: DeviceArray, ufunc: np.ufunc, axes: tuple[int, ...], out: DeviceArra
         device_cuda.copy(x, out)
 
 
-# -------------------- where the extrema are --------------------
+# -------------------- positions of extrema --------------------
 
 
 @kernel(launch_bounds=LANES)
-def _find(x, places, values, found, op, n, inner, parts, each, bits):
-    """2**bits lanes for each number of `found` (outer, parts, inner): the place of the best of x among `each` of the n.
+def _find(x, places, values, found, op, n, inner, parts, part_size, bits):
+    """2**bits lanes compute each number of `found` (outer, parts, inner): the best one's position among part_size numbers.
 
-    places: where the numbers of x were found before; of size 0 where x is what is searched.
+    places: the positions of x's numbers from an earlier pass; size 0 in the first pass.
     """
     shared_values, shared_places = cuda.shared.array(WARP, values.dtype), cuda.shared.array(WARP, np.int64)
     at, lane = row_and_lane(bits)
@@ -208,8 +208,8 @@ def _find(x, places, values, found, op, n, inner, parts, each, bits):
     if at < found.size:
         task, k = divided(at, inner)
         i, part = divided(task, parts)
-        place, base = np.int64(part) * each, np.int64(i) * n * inner + k
-        j, last = place + lane, min(place + each, n)
+        place, base = np.int64(part) * part_size, np.int64(i) * n * inner + k
+        j, last = place + lane, min(place + part_size, n)
         value = values.dtype.type(x[np.uint64(base + place * inner)])
         while j < last:
             other = values.dtype.type(x[np.uint64(base + j * inner)])
@@ -230,25 +230,25 @@ def _find_best(x: DeviceArray, axis: int, out: DeviceArray, op: int) -> None:
     x, places, found = x.reshape(-1), out.reshape(-1)[:0], out.reshape(-1)
     parts = max(1, min(_ENOUGH // max(1, outer * inner), n // _PART))
     if parts > 1:
-        each = blocks(n, parts)
-        parts = blocks(n, each)  # so that none is empty
-        values = _room("values", (outer * parts * inner,), dtype)
-        places = _room("places", (outer * parts * inner,), np.int64)
-        bits = lane_bits(each)
-        start(_find, *over_rows(places.size, bits), x, found[:0], values, places, op, n, inner, parts, each, bits)
+        part_size = blocks(n, parts)
+        parts = blocks(n, part_size)  # so that no part is empty
+        values = _scratch("values", (outer * parts * inner,), dtype)
+        places = _scratch("places", (outer * parts * inner,), np.int64)
+        bits = lane_bits(part_size)
+        start(_find, *over_rows(places.size, bits), x, found[:0], values, places, op, n, inner, parts, part_size, bits)
         x, n = values, parts
     bits = 0 if inner > 1 and found.size >= _RESULTS else lane_bits(n)
-    best = _room("best", (found.size,), dtype)
+    best = _scratch("best", (found.size,), dtype)
     start(_find, *over_rows(found.size, bits), x, places, best, found, op, n, inner, 1, n, bits)
 
 
 def find_largest(x: DeviceArray, axis: int, out: DeviceArray) -> None:
-    """out = the first position of the largest element along an axis, that of the first NaN if there is one."""
+    """out = the first position of the largest element along an axis; if there is a NaN, the position of the first one."""
     _find_best(x, axis, out, LARGEST)
 
 
 def find_smallest(x: DeviceArray, axis: int, out: DeviceArray) -> None:
-    """out = the first position of the smallest element along an axis, that of the first NaN if there is one."""
+    """out = the first position of the smallest element along an axis; if there is a NaN, the position of the first one."""
     _find_best(x, axis, out, SMALLEST)
 
 
@@ -257,7 +257,7 @@ def find_smallest(x: DeviceArray, axis: int, out: DeviceArray) -> None:
 
 @kernel
 def _run_along(x, out, op, identity, lines, n, inner, x_at, x_step, out_at, out_step, exclusive):
-    """A thread for each line."""
+    """One thread computes each line."""
     line = cuda.grid(1)
     if line < lines:
         i, k = divided(line, inner)
@@ -276,9 +276,9 @@ def _run_along(x, out, op, identity, lines, n, inner, x_at, x_step, out_at, out_
 
 @kernel(launch_bounds=MOST)
 def _scan_lines(x, out, carried, op, identity, n, inner, x_at, x_step, out_at, out_step, exclusive):
-    """A block for each line: by pieces of a number for each thread, scanned in warps and then across them.
+    """A block for each line: pieces with one number per thread are scanned in warps and then across warps.
 
-    carried: of size 0, of the dtype in which this is done.
+    carried: an empty array with the dtype of the computation.
     """
     shared = cuda.shared.array(WARP, carried.dtype)
     line, thread = cuda.blockIdx.x, cuda.threadIdx.x
@@ -312,7 +312,7 @@ def _scan_lines(x, out, carried, op, identity, n, inner, x_at, x_step, out_at, o
 
 
 def _line(x: DeviceArray, axis: int) -> tuple[DeviceArray, int, int]:
-    """An array, perhaps backwards along an axis, as flat memory; where its lines start in it and their step."""
+    """An array, perhaps reversed along an axis, as flat memory, with the start and the step of its lines."""
     inner = math.prod(x.shape[axis + 1 :])
     backwards = x.shape[axis] > 1 and x.strides[axis] < 0
     return span(x), (x.shape[axis] - 1) * inner if backwards else 0, -inner if backwards else inner
@@ -331,16 +331,16 @@ def _scan(x: DeviceArray, op: int, axis: int, out: DeviceArray, exclusive: bool)
         start(_run_along, blocks(lines, BLOCK), BLOCK, x, out, op, _identity(op, dtype), lines, *sizes)
     else:
         threads = MOST if n > BLOCK and lines < _ENOUGH else BLOCK
-        start(_scan_lines, lines, threads, x, out, _room("carried", (0,), dtype), op, _identity(op, dtype), *sizes)
+        start(_scan_lines, lines, threads, x, out, _scratch("carried", (0,), dtype), op, _identity(op, dtype), *sizes)
 
 
 def accumulate(x: DeviceArray, ufunc: np.ufunc, axis: int, out: DeviceArray) -> None:
-    """out = running sums (np.add) or products (np.multiply) along an axis; x and out may be backwards along it."""
+    """out = running sums (np.add) or products (np.multiply) along an axis; x and out may be reversed along it."""
     _scan(x, _CODES[ufunc], axis, out, False)
 
 
 def products_before(x: DeviceArray, out: DeviceArray) -> None:
-    """out[i, j] = product of x[i, :j]; x and out may be backwards along the rows."""
+    """out[i, j] = product of x[i, :j]; x and out may be reversed along the rows."""
     _scan(x, MULTIPLY, 1, out, True)
 
 
@@ -361,10 +361,10 @@ def _slopes(x, y, dy, dx, lines, n, inner):
 
 
 def cumprod_slope(x: DeviceArray, y: DeviceArray, dy: DeviceArray, axis: int, dx: DeviceArray) -> None:
-    """dx_i = y_(i-1) s_i with s_i = dy_i + x_(i+1) s_(i+1); a thread for each line, one step after the other."""
+    """dx_i = y_(i-1) s_i with s_i = dy_i + x_(i+1) s_(i+1); one thread computes each line sequentially."""
     if x.size:
         n, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
-        lines, flat = x.size // n, (each.reshape(-1) for each in (x, y, dy, dx))
+        lines, flat = x.size // n, (array.reshape(-1) for array in (x, y, dy, dx))
         start(_slopes, blocks(lines, BLOCK), BLOCK, *flat, lines, n, inner)
 
 
@@ -377,5 +377,5 @@ def _keep_finite(x, out):
 
 
 def keep_finite(x: DeviceArray, out: DeviceArray) -> None:
-    """out = x, 0 where it is not finite."""
+    """out = x; 0 where x is not finite."""
     start(_keep_finite, blocks(x.size, BLOCK), BLOCK, x.reshape(-1), out.reshape(-1))

@@ -1,4 +1,4 @@
-"""Twins of softmax.py: a row to some lanes, its maximum and its sum of exponentials found in one pass, together."""
+"""Twins of softmax.py: several lanes compute a row; one pass finds its maximum and its sum of exponentials."""
 
 import math
 
@@ -27,7 +27,7 @@ def _larger(a, b):
 
 @device_function
 def logsumexp_parts(x, first, end, step, bits, wide, shared):
-    """max(x) and the sum of e^(x - max) of a row, for each of its lanes; NaN and +inf make the sum NaN."""
+    """max(x) and the sum of e^(x - max) of a row, in each of its lanes; NaN and +inf make the sum NaN."""
     least, zero = x.dtype.type(-math.inf), x.dtype.type(0)
     top, total, at = least, zero, first
     while at < end:
@@ -36,7 +36,7 @@ def logsumexp_parts(x, first, end, step, bits, wide, shared):
         if most > top:
             total *= math.exp(top - most)
             top = most
-        shift = top if top > least else zero  # so that -inf counts nothing
+        shift = top if top > least else zero  # so that -inf contributes 0
         total += (math.exp(a - shift) + math.exp(b - shift)) + (math.exp(c - shift) + math.exp(d - shift))
         at += 4 << bits
     highest = fold_lanes(LARGEST, top, bits, shared)

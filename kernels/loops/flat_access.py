@@ -1,8 +1,8 @@
 """Loads and stores by flat offset inside kernels, which LLVM can vectorise.
 
-`a[o + j]` carries Python's wrap-around of negative indices, and that keeps LLVM from vectorising a loop over j; slices do
-vectorise but cost time to compile and, in short loops, to make. These take any C-contiguous array as flat memory, and an
-offset that the caller knows to be inside it.
+`a[o + j]` includes Python's wrap-around of negative indices, which prevents LLVM from vectorising a loop over j. Loops over
+slices are vectorised, but slices take time to compile and, in short loops, to create. These functions treat any C-contiguous
+array as flat memory; the caller guarantees that the offset is inside it.
 """
 
 from llvmlite import ir
@@ -45,11 +45,11 @@ def store(typing, array, offset, value):
 
 @intrinsic
 def opaque(typing, offset):
-    """The same offset, of which LLVM knows nothing.
+    """The same offset, hidden from LLVM's analysis.
 
-    For the start of a row whose loops read or write several parts of it (the gates of a cell). LLVM checks for overlap
-    once for all rows if it can follow a row's start from the row's number; taken over all rows the parts do overlap, and
-    the loops run unvectorised: 4.7 ns for a step back through an LSTM's cell against 0.8.
+    Use it for the start of a row if loops read or write several parts of the row (the gates of a cell). If LLVM can compute a
+    row's start from the row's number, it checks for overlap once for all rows; over all rows the parts do overlap, and the loops
+    run without vectors: 4.7 ns instead of 0.8 for a backward step through an LSTM's cell.
     """
     integer = ir.IntType(64)
 

@@ -1,8 +1,8 @@
-"""Loads and stores by flat offset that promise LLVM not to overlap, so that loops over several arrays vectorise.
+"""Loads and stores by flat offset that LLVM may assume not to overlap, so that loops over several arrays are vectorised.
 
-LLVM gives up on loops with more than a few streams, since each pair would need a check for overlap at run time: 3.7 ms
-against 0.4 for the gradient of max-pooling. A function that uses these must not `load` what it `store`s itself. It is
-never inlined by LLVM: merged into a caller, its promise would cover other calls' loads and stores too.
+LLVM does not vectorise loops with more than a few streams, because each pair would need a check for overlap at run time: 3.7
+ms instead of 0.4 for the gradient of max-pooling. A function that uses these must not `load` from an array that it `store`s
+to. LLVM never inlines it: inside a caller, the assumption would cover other calls' loads and stores too.
 """
 
 from numba import types

@@ -1,8 +1,8 @@
-"""Subnormal numbers taken as zero while a kernel runs: `mode = flush()`, then the loops, then `restore(mode)`.
+"""Treating subnormal numbers as zero while a kernel runs: `mode = flush()`, then the loops, then `restore(mode)`.
 
-A gradient that fades over hundreds of time steps ends in numbers below the smallest normal one (1.2e-38 in float32), which
-most processors compute with a hundred times more slowly: a step of an LSTM on 512 time steps took 520 ms instead of 26.
-The processor's mode belongs to the thread, and is as it was when the kernel ends.
+A gradient that vanishes over hundreds of time steps ends in numbers below the smallest normal number (1.2e-38 in float32).
+Most processors are a hundred times slower with such numbers: a step of an LSTM on 512 time steps took 520 ms instead of 26.
+The processor's mode belongs to the thread and is restored at the kernel's end.
 """
 
 import llvmlite.binding as llvm
@@ -27,7 +27,7 @@ def _access(builder, name, place):
 
 @intrinsic
 def flush(typing):
-    """Take subnormal numbers as zero from here on; returns the mode before. On other processors than x86 nothing changes."""
+    """Treat subnormal numbers as zero from now on; returns the old mode. Only x86 processors are changed."""
 
     def generate(context, builder, signature, args):
         if not _is_x86():
@@ -44,7 +44,7 @@ def flush(typing):
 
 @intrinsic
 def restore(typing, mode):
-    """Set back the mode that `flush` returned."""
+    """Restore the mode that `flush` returned."""
 
     def generate(context, builder, signature, args):
         if _is_x86():

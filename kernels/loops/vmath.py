@@ -1,12 +1,12 @@
 """exp, expm1, log1p, tanh, sigmoid, erfc that LLVM can vectorise: polynomials in float32, the exact functions in float64.
 
-Numba ships no vector math library, so `math.exp` in a loop is a scalar call (4.6 ns for tanh against 0.26 here). The
-float32 formulas are emitted as LLVM instructions: written in Python and inlined by Numba, each use cost 0.15 s of compile
-time. Errors in float32, against float64 (tests/ops/test_activations.py): exp 1 ulp, expm1 and log1p 2 ulp, sigmoid 2.5 ulp,
-tanh 4.6 ulp, erfc 8 ulp up to 2 and 70 ulp at 9, where it is 1e-37.
+Numba has no vector math library, so `math.exp` in a loop is a scalar call (tanh takes 4.6 ns instead of 0.26). The
+float32 formulas are emitted as LLVM instructions: written in Python and inlined by Numba, each use took 0.15 s of compile
+time. Errors in float32, compared with float64 (tests/ops/test_activations.py): exp 1 ulp, expm1 and log1p 2 ulp, sigmoid 2.5
+ulp, tanh 4.6 ulp, erfc 8 ulp up to x = 2 and 70 ulp at 9, where it is 1e-37.
 
 Sources: exp and expm1 after Cephes' expf (S. Moshier); tanh is the rational minimax approximation used by Eigen; log1p
-is 2 artanh(x / (2 + x)) and erfc exp(-x^2) times a polynomial in 1 / (1 + 0.3 x), both fitted for least relative error.
+is 2 artanh(x / (2 + x)) and erfc is exp(-x^2) times a polynomial in 1 / (1 + 0.3 x), both fitted for the least relative error.
 """
 
 import math
@@ -19,7 +19,7 @@ _INT32 = ir.IntType(32)
 
 
 class _Value:
-    """A float in the LLVM code being built, with operators, so that formulas read as formulas."""
+    """A float in the LLVM code that is being built, with operators, so that formulas look like formulas."""
 
     __slots__ = ("builder", "value")
 
@@ -148,7 +148,7 @@ def _erfc32(x: _Value) -> _Value:
 
 
 def _elementwise(signature, exact, formula):
-    """What an intrinsic returns: the formula in float32, a function of `math` in float64."""
+    """The result of an intrinsic: the formula in float32, a function of `math` in float64."""
 
     def generate(context, builder, signature, args):
         if signature.return_type == types.float32:
@@ -175,7 +175,7 @@ def clip(typing, x, low, high):
 
 @intrinsic
 def exp(typing, x):
-    """e**x; float32 gives 0 instead of subnormal numbers and 2.4e38 at most instead of infinity, NaN stays NaN."""
+    """e**x; float32 gives 0 instead of subnormal numbers and at most 2.4e38 instead of infinity; NaN stays NaN."""
     return _elementwise(x(x), math.exp, _exp32) if _float(x) else None
 
 
@@ -199,7 +199,7 @@ def tanh(typing, x):
 
 @intrinsic
 def erfc(typing, x):
-    """1 - erf(x), with small relative error where it is near 0 too."""
+    """1 - erf(x), with a small relative error also near 0."""
     return _elementwise(x(x), math.erfc, _erfc32) if _float(x) else None
 
 

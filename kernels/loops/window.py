@@ -1,4 +1,4 @@
-"""How a window slides over the rows and columns of an image: the arithmetic that convolution and pooling share."""
+"""The arithmetic of windows that slide over the rows and columns of an image, for convolution and pooling."""
 
 from typing import NamedTuple
 
@@ -23,12 +23,12 @@ class Window(NamedTuple):
 
 
 def extent(size: int, dilation: int) -> int:
-    """How much of an axis a window of `size` taps covers."""
+    """The length of an axis that a window of `size` taps covers."""
     return (size - 1) * dilation + 1
 
 
 def output_length(length: int | None, size: int, stride: int, dilation: int, padding: str) -> int | None:
-    """Windows that fit along an axis; None stays None. 'same' and 'causal' give ceil(length / stride)."""
+    """The number of windows along an axis; None stays None. For 'same' and 'causal' it is ceil(length / stride)."""
     if length is None:
         return None
     if padding == "valid":
@@ -37,7 +37,7 @@ def output_length(length: int | None, size: int, stride: int, dilation: int, pad
 
 
 def padding_before(length: int, size: int, stride: int, dilation: int, padding: str) -> int:
-    """Padded places before an axis: all of them for 'causal', the smaller half for 'same', as in TensorFlow."""
+    """The padding before an axis: all of it for 'causal', the smaller half for 'same', as in TensorFlow."""
     if padding == "valid":
         return 0
     if padding == "causal":
@@ -48,9 +48,9 @@ def padding_before(length: int, size: int, stride: int, dilation: int, padding: 
 def transposed_length(
     length: int | None, size: int, stride: int, dilation: int, padding: str, output_padding: int | None
 ) -> int | None:
-    """What a transposed convolution makes of an axis; None stays None. As Keras has it, so also for windows that do not fit.
+    """The length of an axis after a transposed convolution, as in Keras, also if windows do not fit; None stays None.
 
-    'valid': all that windows reach, at least `stride` each. 'same': length * stride, or by output_padding.
+    'valid': the length that the windows cover, with at least `stride` each. 'same': length * stride, or by output_padding.
     """
     if length is None:
         return None
@@ -61,7 +61,7 @@ def transposed_length(
 
 
 def transposed_before(size: int, stride: int, dilation: int, padding: str, output_padding: int | None) -> int:
-    """How many places a transposed convolution cuts off the start of an axis: of 'same', the smaller half of what it cuts."""
+    """The number of elements that a transposed convolution removes at the start of an axis; 'same': the smaller half."""
     if padding == "valid":
         return 0
     reach = extent(size, dilation)
@@ -72,7 +72,7 @@ def transposed_before(size: int, stride: int, dilation: int, padding: str, outpu
 def slide(
     shape: tuple[int, ...], size: tuple[int, int], strides: tuple[int, int], dilation: tuple[int, int], padding: str
 ) -> tuple[Window, int, int]:
-    """The window for an NHWC shape, and the height and width of the output. 'causal' pads columns only: rows are 'valid'."""
+    """The window for an NHWC shape, and the output's height and width. 'causal' pads only the columns; rows are 'valid'."""
     row_padding = "valid" if padding == "causal" else padding
     rows = (shape[1], size[0], strides[0], dilation[0], row_padding)
     columns = (shape[2], size[1], strides[1], dilation[1], padding)

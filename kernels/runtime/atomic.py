@@ -58,7 +58,7 @@ def exchange(typing, state, at, value):
 
 @intrinsic
 def relax(typing):
-    """Tell the processor that this loop waits."""
+    """Tell the processor that this is a waiting loop."""
 
     def generate(context, builder, signature, args):
         machine, void, number = llvm.get_process_triple().split("-")[0], ir.VoidType(), ir.IntType(32)
@@ -89,7 +89,11 @@ def nap(typing):
     return types.void(), generate
 
 
-WALL, OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1)  # -1: Windows has none
+# -1: not available on Windows
+WALL, OWN = (
+    getattr(time, "CLOCK_MONOTONIC", -1),
+    getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1),
+)
 
 
 @intrinsic

@@ -1,4 +1,4 @@
-"""What `fit`, `evaluate` and `predict` call on their way: Callback, the list of them, and the two always in it."""
+"""Callback, CallbackList, and the two callbacks that `fit` always uses: History and ProgbarLogger."""
 
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -9,11 +9,11 @@ Logs = Mapping[str, Any] | Callable[[], Mapping[str, Any]] | None
 
 
 class Callback:
-    """Base of callbacks: override the hooks you need.
+    """Base class of callbacks: override the hooks that you need.
 
-    `self.model` is the model, `self.params` a dict with 'verbose', 'epochs' and 'steps'. Hooks get `logs`, a dict of
-    floats by metric name. lazy_logs: set it True in a subclass whose batch hooks rarely look at `logs`; they then get a
-    function that returns the dict, so that a batch nobody looks at costs no reading of values.
+    `self.model` is the model, `self.params` a dict with 'verbose', 'epochs' and 'steps'. Hooks receive `logs`, a dict of
+    floats by metric name. lazy_logs: set it to True in a subclass whose batch hooks rarely use `logs`. They then receive a
+    function that returns the dict, so that values are only read when they are used.
     """
 
     model: Any = None
@@ -21,11 +21,11 @@ class Callback:
     lazy_logs = False
 
     def set_params(self, params: dict[str, Any]) -> None:
-        """Called before anything else with 'verbose', 'epochs', 'steps'."""
+        """Called before all hooks, with 'verbose', 'epochs' and 'steps'."""
         self.params = params
 
     def set_model(self, model) -> None:
-        """Called before anything else with the model."""
+        """Called before all hooks, with the model."""
         self.model = model
 
     def on_batch_begin(self, batch, logs=None):
@@ -35,48 +35,48 @@ class Callback:
         """An older name of `on_train_batch_end`."""
 
     def on_epoch_begin(self, epoch, logs=None):
-        """At the start of an epoch of training; epochs count from 0."""
+        """Called at the start of an epoch of training; epochs count from 0."""
 
     def on_epoch_end(self, epoch, logs=None):
-        """At the end of an epoch, after validation; what a callback adds to `logs` here, later callbacks see."""
+        """Called at the end of an epoch, after validation; later callbacks see entries that a callback adds to `logs`."""
 
     def on_train_batch_begin(self, batch, logs=None):
-        """Before a training batch; batches count from 0."""
+        """Called before a training batch; batches count from 0."""
         self.on_batch_begin(batch, logs)
 
     def on_train_batch_end(self, batch, logs=None):
-        """After a training batch; `logs` are the metrics of the epoch so far."""
+        """Called after a training batch; `logs` are the metrics of the epoch so far."""
         self.on_batch_end(batch, logs)
 
     def on_test_batch_begin(self, batch, logs=None):
-        """Before a batch of `evaluate` or of the validation in `fit`."""
+        """Called before a batch of `evaluate` or of the validation in `fit`."""
 
     def on_test_batch_end(self, batch, logs=None):
-        """After a batch of `evaluate` or of the validation in `fit`."""
+        """Called after a batch of `evaluate` or of the validation in `fit`."""
 
     def on_predict_batch_begin(self, batch, logs=None):
-        """Before a batch of `predict`."""
+        """Called before a batch of `predict`."""
 
     def on_predict_batch_end(self, batch, logs=None):
-        """After a batch of `predict`; `logs` has its 'outputs'."""
+        """Called after a batch of `predict`; `logs` has its 'outputs'."""
 
     def on_train_begin(self, logs=None):
-        """At the start of `fit`."""
+        """Called at the start of `fit`."""
 
     def on_train_end(self, logs=None):
-        """At the end of `fit`; `logs` are those of the last epoch."""
+        """Called at the end of `fit`; `logs` are those of the last epoch."""
 
     def on_test_begin(self, logs=None):
-        """At the start of `evaluate` or of the validation in `fit`."""
+        """Called at the start of `evaluate` or of the validation in `fit`."""
 
     def on_test_end(self, logs=None):
-        """At the end of `evaluate` or of the validation in `fit`."""
+        """Called at the end of `evaluate` or of the validation in `fit`."""
 
     def on_predict_begin(self, logs=None):
-        """At the start of `predict`."""
+        """Called at the start of `predict`."""
 
     def on_predict_end(self, logs=None):
-        """At the end of `predict`."""
+        """Called at the end of `predict`."""
 
 
 def _overrides(callback: Callback, hook: str) -> bool:
@@ -85,7 +85,7 @@ def _overrides(callback: Callback, hook: str) -> bool:
 
 
 def _as_floats(logs: Mapping[str, Any] | None) -> dict[str, Any]:
-    """A new dict with keys in order and values as floats where they are numbers; a dict within is laid flat."""
+    """A new dict with sorted keys and numbers as floats; nested dicts are flattened."""
     result: dict[str, Any] = {}
     for key, value in sorted((logs or {}).items()):
         if isinstance(value, Mapping):
@@ -98,8 +98,8 @@ def _as_floats(logs: Mapping[str, Any] | None) -> dict[str, Any]:
     return result
 
 
-class _Once:
-    """Logs that are read when somebody first asks, and only once."""
+class _CachedLogs:
+    """Logs that are read at the first call only."""
 
     def __init__(self, logs: Logs):
         self._logs = logs
@@ -115,8 +115,8 @@ def _flat(callbacks) -> Iterator[Callback]:
     if callbacks is None:
         return
     if isinstance(callbacks, list | tuple):
-        for each in callbacks:
-            yield from _flat(each)
+        for item in callbacks:
+            yield from _flat(item)
     elif isinstance(callbacks, Callback):
         yield callbacks
     else:
@@ -127,12 +127,12 @@ def _flat(callbacks) -> Iterator[Callback]:
 
 
 class CallbackList(Callback):
-    """Several callbacks as one.
+    """A list of callbacks, used as one callback.
 
     callbacks: None, a Callback, or (nested) lists of them. add_history, add_progbar: append a History, a ProgbarLogger
-    unless there is one. params ('verbose', 'epochs', 'steps') go to every callback. Batch hooks reach only callbacks
-    that override them, and `logs` may be a function that returns them: it is called at most once per hook, and only if
-    a callback wants to see them. TypeError for what is no Callback.
+    unless there is one. params ('verbose', 'epochs', 'steps') are passed to every callback. Batch hooks are called only for
+    callbacks that override them, and `logs` may be a function that returns them: it is called at most once per hook, and only
+    if a callback uses the logs. TypeError for an item that is not a Callback.
     """
 
     def __init__(self, callbacks=None, add_history: bool = False, add_progbar: bool = False, model=None, **params):
@@ -149,98 +149,98 @@ class CallbackList(Callback):
         self.set_params(params)
 
     def append(self, callback: Callback) -> None:
-        """Add a callback; it gets the model and the parameters that the list has."""
+        """Add a callback; it receives the list's model and parameters."""
         added = list(_flat(callback))
         self.callbacks += added
         self._hooked.clear()
-        for each in added:
+        for item in added:
             if self.model is not None:
-                each.set_model(self.model)
+                item.set_model(self.model)
             if self.params:
-                each.set_params(self.params)
+                item.set_params(self.params)
 
     def set_params(self, params: dict[str, Any]) -> None:
-        """Give every callback the parameters."""
+        """Pass the parameters to every callback."""
         self.params = params
         if params:
             for callback in self.callbacks:
                 callback.set_params(params)
 
     def set_model(self, model) -> None:
-        """Give every callback the model, and the model its History."""
+        """Pass the model to every callback, and the History to the model."""
         self.model = model
         if self.history is not None:
             model.history = self.history
         for callback in self.callbacks:
             callback.set_model(model)
 
-    def _batch(self, hook: str, older: str | None, batch: int, logs: Logs) -> None:
+    def _call_batch_hook(self, hook: str, older: str | None, batch: int, logs: Logs) -> None:
         hooked = self._hooked.get(hook)
         if hooked is None:
             hooked = [c for c in self.callbacks if _overrides(c, hook) or (older is not None and _overrides(c, older))]
             self._hooked[hook] = hooked
         if not hooked:
             return
-        once = _Once(logs)
+        cached = _CachedLogs(logs)
         for callback in hooked:
-            getattr(callback, hook)(batch, once if callback.lazy_logs else once())
+            getattr(callback, hook)(batch, cached if callback.lazy_logs else cached())
 
     def on_batch_begin(self, batch, logs=None):
-        self._batch("on_batch_begin", None, batch, logs)
+        self._call_batch_hook("on_batch_begin", None, batch, logs)
 
     def on_batch_end(self, batch, logs=None):
-        self._batch("on_batch_end", None, batch, logs)
+        self._call_batch_hook("on_batch_end", None, batch, logs)
 
     def on_train_batch_begin(self, batch, logs=None):
-        self._batch("on_train_batch_begin", "on_batch_begin", batch, logs)
+        self._call_batch_hook("on_train_batch_begin", "on_batch_begin", batch, logs)
 
     def on_train_batch_end(self, batch, logs=None):
-        self._batch("on_train_batch_end", "on_batch_end", batch, logs)
+        self._call_batch_hook("on_train_batch_end", "on_batch_end", batch, logs)
 
     def on_test_batch_begin(self, batch, logs=None):
-        self._batch("on_test_batch_begin", None, batch, logs)
+        self._call_batch_hook("on_test_batch_begin", None, batch, logs)
 
     def on_test_batch_end(self, batch, logs=None):
-        self._batch("on_test_batch_end", None, batch, logs)
+        self._call_batch_hook("on_test_batch_end", None, batch, logs)
 
     def on_predict_batch_begin(self, batch, logs=None):
-        self._batch("on_predict_batch_begin", None, batch, logs)
+        self._call_batch_hook("on_predict_batch_begin", None, batch, logs)
 
     def on_predict_batch_end(self, batch, logs=None):
-        self._batch("on_predict_batch_end", None, batch, logs)
+        self._call_batch_hook("on_predict_batch_end", None, batch, logs)
 
-    def _each(self, hook: str, logs: Logs, *place: int) -> None:
-        floats = _Once(logs)()
+    def _call_hook(self, hook: str, logs: Logs, *epoch: int) -> None:
+        floats = _CachedLogs(logs)()
         for callback in self.callbacks:
-            getattr(callback, hook)(*place, floats)
+            getattr(callback, hook)(*epoch, floats)
 
     def on_epoch_begin(self, epoch, logs=None):
-        self._each("on_epoch_begin", logs, epoch)
+        self._call_hook("on_epoch_begin", logs, epoch)
 
     def on_epoch_end(self, epoch, logs=None):
-        self._each("on_epoch_end", logs, epoch)
+        self._call_hook("on_epoch_end", logs, epoch)
 
     def on_train_begin(self, logs=None):
-        self._each("on_train_begin", logs)
+        self._call_hook("on_train_begin", logs)
 
     def on_train_end(self, logs=None):
-        self._each("on_train_end", logs)
+        self._call_hook("on_train_end", logs)
 
     def on_test_begin(self, logs=None):
-        self._each("on_test_begin", logs)
+        self._call_hook("on_test_begin", logs)
 
     def on_test_end(self, logs=None):
-        self._each("on_test_end", logs)
+        self._call_hook("on_test_end", logs)
 
     def on_predict_begin(self, logs=None):
-        self._each("on_predict_begin", logs)
+        self._call_hook("on_predict_begin", logs)
 
     def on_predict_end(self, logs=None):
-        self._each("on_predict_end", logs)
+        self._call_hook("on_predict_end", logs)
 
 
 class History(Callback):
-    """What `fit` returns: `history[name]` is the list of a metric's values by epoch, `epoch` the epochs' numbers."""
+    """The result of `fit`: `history[name]` is the list of a metric's values by epoch, `epoch` the list of the epochs' numbers."""
 
     def __init__(self) -> None:
         self.history: dict[str, list[Any]] = {}
@@ -257,14 +257,14 @@ class History(Callback):
 
     def __repr__(self) -> str:
         last = {name: values[-1] for name, values in self.history.items()}
-        shown = [
+        parts = [
             f" {name}={value:.4g}" if isinstance(value, float) else f" {name}={value}" for name, value in last.items()
         ]
-        return f"<History epochs={len(self.epoch)}{''.join(shown)}>"
+        return f"<History epochs={len(self.epoch)}{''.join(parts)}>"
 
 
 class ProgbarLogger(Callback):
-    """Shows the progress bar of `fit`, `evaluate` and `predict`; 'verbose' of the parameters: 0, 1, 2 or 'auto' = 1."""
+    """The progress bar of `fit`, `evaluate` and `predict`; the parameter 'verbose' is 0, 1, 2 or 'auto' (1)."""
 
     lazy_logs = True
 
@@ -285,7 +285,7 @@ class ProgbarLogger(Callback):
 
     def _begin(self) -> Progbar:
         self.seen = 0
-        # No averaging: logs are the metrics' values over the epoch so far.
+        # No averaging: logs already are the metrics' values over the epoch so far.
         self.progbar = Progbar(self.target, verbose=self.verbose, stateless_metrics=())
         return self.progbar
 

@@ -1,4 +1,4 @@
-"""Callbacks that save the model, or the state of its training, while it trains."""
+"""Callbacks that save the model, or the state of its training, during training."""
 
 import contextlib
 import os
@@ -16,11 +16,11 @@ from nbkeras.saving.archive import OtherShape, atomic_file, open_archive, read_n
 
 
 class ModelCheckpoint(MonitorCallback):
-    """Save the model, or its weights, while it trains.
+    """Save the model, or its weights, during training.
 
-    filepath: may hold fields for `epoch`, `batch` and the logs: '{epoch:02d}-{val_loss:.2f}.keras'. save_best_only:
-    only when `monitor` improves, at first over initial_value_threshold. save_freq: 'epoch' or a number of batches.
-    period: Keras 2's number of epochs from one save to the next.
+    filepath: may contain fields for `epoch`, `batch` and the logs: '{epoch:02d}-{val_loss:.2f}.keras'. save_best_only: save
+    only when `monitor` improves; initial_value_threshold: its initial best value. save_freq: 'epoch' or a number of batches.
+    period: in Keras 2, the number of epochs between two saves.
     """
 
     lazy_logs = True
@@ -83,7 +83,7 @@ class ModelCheckpoint(MonitorCallback):
             warn(f"Can save best model only with {self.monitor} available. Available metrics are: {','.join(logs)}")
             return True
         if np.ndim(current):
-            warn(f"{self.monitor} is {current}, no single number that can be best: saving always")
+            warn(f"{self.monitor} is {current}, which is not a single number that can be the best: saving always")
             return True
         best = "None" if self.best is None else f"{self.best:.5f}"
         if not self._is_improvement(current, self.best):
@@ -117,15 +117,15 @@ class ModelCheckpoint(MonitorCallback):
 
 
 class BackupAndRestore(Callback):
-    """Keep the state of training in a folder, so that the same `fit`, started again after a crash, goes on from there.
+    """Store the state of training in a folder, so that the same `fit`, started again after a crash, continues from it.
 
     Weights, the layers' and the optimizer's states and the epoch are in one file, which is replaced as a whole. save_freq:
-    'epoch', or a number of batches; training goes on at the start of the epoch it was in. double_checkpoint: keep the
-    state before the last one too, for when the last cannot be read. delete_checkpoint: delete it when training is done.
+    'epoch', or a number of batches; training continues at the start of the interrupted epoch. double_checkpoint: also keep the
+    state before the last one, in case the last cannot be read. delete_checkpoint: delete the state at the end of training.
 
-    The same numbers as without the crash come out with `shuffle=False`, whole epochs and save_freq='epoch' only. Not kept are
-    the orders that `fit` shuffles in (the default: a resumed `fit` begins with the first one again, or with another one), the
-    place in the data where an epoch of `steps_per_epoch` ended, and what other callbacks count.
+    The result is the same as without the crash only with `shuffle=False`, whole epochs and save_freq='epoch'. The state does not
+    include the orders in which `fit` shuffles (by default a resumed `fit` starts with the first order again, or with another
+    one), the position in the data where an epoch of `steps_per_epoch` ended, and the counts of other callbacks.
     """
 
     lazy_logs = True
@@ -150,7 +150,7 @@ class BackupAndRestore(Callback):
         self._batches = 0
 
     def _state(self) -> Iterator[tuple[str, Variable]]:
-        """Everything that training changes, by the names that it has in the file."""
+        """All variables that training changes, with their names in the file."""
         model, optimizer = self.model, self.model.optimizer
         groups = {"weights": model.weights, "states": model._states_variables}
         for group, variables in {**groups, "optimizer": [] if optimizer is None else optimizer.variables}.items():
@@ -166,16 +166,18 @@ class BackupAndRestore(Callback):
             except (OSError, ValueError) as error:
                 if isinstance(error, OtherShape):
                     raise ValueError(
-                        f"{path!r} is of another model or optimizer ({error}): delete it, or use another backup_dir"
+                        f"{path!r} belongs to another model or optimizer ({error}): delete it, or use another backup_dir"
                     ) from None
                 if path == paths[-1]:
-                    raise OSError(f"{path!r} cannot be read ({error}): delete it to start training anew") from error
-                warn(f"{path!r} cannot be read ({error}): going on from the state before it")
+                    raise OSError(
+                        f"{path!r} cannot be read ({error}): delete it to start training from the beginning"
+                    ) from error
+                warn(f"{path!r} cannot be read ({error}): continuing from the state before it")
                 continue
             return
 
     def _restore(self, path: str) -> None:
-        """Take the state in a file, all of which is read before any of it is written."""
+        """Restore the state in a file; all of it is read before any variable is written."""
         state = dict(self._state())
         with open_archive(path) as archive:
             if set(archive.namelist()) != {f"{name}.npy" for name in (*state, "epoch")}:
@@ -211,5 +213,5 @@ class BackupAndRestore(Callback):
             for path in (self._latest, self._previous):
                 with contextlib.suppress(FileNotFoundError):
                     os.remove(path)
-            with contextlib.suppress(OSError):  # it is not there, or holds something else
+            with contextlib.suppress(OSError):  # it does not exist, or contains other files
                 os.rmdir(self.backup_dir)

@@ -1,4 +1,4 @@
-"""Callbacks that tell others of the logs: a CSV file, a server."""
+"""Callbacks that write the logs to a CSV file or send them to a server."""
 
 import csv
 import json
@@ -16,8 +16,8 @@ from nbkeras.engine.user_errors import warn
 class CSVLogger(Callback):
     """Write each epoch's logs as a row of a CSV file, with a header.
 
-    append: go on with a file that is there, else start it anew. Columns are those of the first epoch, sorted; without
-    validation in it, `val_` columns are kept free for later ones. A value that is missing is written as NA.
+    append: append to an existing file instead of replacing it. The columns are the first epoch's metrics, sorted; if the first
+    epoch has no validation, `val_` columns are added for later epochs. A missing value is written as NA.
     """
 
     def __init__(self, filename: str | os.PathLike, separator: str = ",", append: bool = False):
@@ -53,7 +53,7 @@ class CSVLogger(Callback):
 class RemoteMonitor(Callback):
     """Send each epoch's logs to a server: a POST to root + path, as JSON or in the `field` of a form.
 
-    Whatever goes wrong on the way is a warning.
+    A failed connection is a warning, not an error.
     """
 
     def __init__(
@@ -82,5 +82,5 @@ class RemoteMonitor(Callback):
         request = urllib.request.Request(self.root + self.path, body.encode(), headers)
         try:
             urllib.request.urlopen(request, timeout=10).close()
-        except OSError as error:  # urllib's errors are among them
+        except OSError as error:  # the base class of urllib's errors
             warn(f"could not reach the RemoteMonitor server at {self.root}: {error}")

@@ -1,4 +1,4 @@
-"""Callbacks that watch a metric: stop when it no longer improves, or slow down."""
+"""Callbacks that monitor a metric and stop training or reduce the learning rate when it no longer improves."""
 
 from collections.abc import Callable
 
@@ -12,11 +12,11 @@ from nbkeras.engine.user_errors import warn
 
 
 class MonitorCallback(Callback):
-    """Base of callbacks that watch whether a metric improves.
+    """Base class of callbacks that monitor whether a metric improves.
 
-    mode: 'min', 'max', or 'auto', which goes by the metric: by its `_direction` ('up' or 'down') where the model has a
-    metric of that name, else by the name ('...loss' down; '...acc...', '...auc', 'fmeasure...' up). ValueError at the
-    first epoch's end where neither tells. min_delta: a smaller change is no improvement.
+    mode: 'min', 'max', or 'auto', which depends on the metric: on its `_direction` ('up' or 'down') if the model has a
+    metric of that name, else on the name ('...loss' down; '...acc...', '...auc', 'fmeasure...' up). ValueError at the
+    first epoch's end if neither determines it. min_delta: a smaller change is not an improvement.
     """
 
     def __init__(self, monitor: str = "val_loss", mode: str = "auto", baseline: float | None = None, min_delta=0):
@@ -43,7 +43,7 @@ class MonitorCallback(Callback):
         return "up" if "acc" in name or name.endswith("auc") or name.startswith("fmeasure") else None
 
     def _is_improvement(self, value, reference) -> bool:
-        if self.monitor_op is None:  # the model's metrics are there only once it has trained
+        if self.monitor_op is None:  # the model's metrics exist only after it has trained
             direction = self._direction()
             if direction is None:
                 raise ValueError(
@@ -59,8 +59,8 @@ class MonitorCallback(Callback):
 class EarlyStopping(MonitorCallback):
     """Stop training when a metric has not improved for `patience` epochs.
 
-    baseline: a value that must be beaten too. restore_best_weights: put back the best epoch's weights at the end of
-    training, however it ends. start_from_epoch: how many of the first epochs are not looked at.
+    baseline: a value that must be exceeded too. restore_best_weights: restore the best epoch's weights at the end of training,
+    also if it did not stop early. start_from_epoch: the number of first epochs that are ignored.
     """
 
     def __init__(
@@ -120,7 +120,7 @@ class EarlyStopping(MonitorCallback):
             self.model.set_weights(self.best_weights)
 
     def get_monitor_value(self, logs):
-        """The monitored value, or None with a warning that names what there is."""
+        """The monitored value, or None with a warning that lists the available metrics."""
         logs = logs or {}
         value = logs.get(self.monitor)
         if value is None:
@@ -134,7 +134,7 @@ class EarlyStopping(MonitorCallback):
 class ReduceLROnPlateau(MonitorCallback):
     """Multiply the learning rate by `factor` when a metric has not improved for `patience` epochs.
 
-    cooldown: epochs after a reduction that are not counted. min_lr: never go below it.
+    cooldown: the number of epochs after a reduction that are not counted. min_lr: the lower limit of the learning rate.
     """
 
     def __init__(
@@ -164,7 +164,7 @@ class ReduceLROnPlateau(MonitorCallback):
         self.wait = 0
 
     def in_cooldown(self) -> bool:
-        """Whether the last reduction is still given time."""
+        """Whether the epochs of `cooldown` after the last reduction have not passed yet."""
         return self.cooldown_counter > 0
 
     def on_epoch_end(self, epoch, logs=None):

@@ -1,4 +1,4 @@
-"""Callbacks of a few lines: from functions, against NaN, for averaged weights."""
+"""Short callbacks: LambdaCallback, TerminateOnNaN, SwapEMAWeights."""
 
 from collections.abc import Callable
 
@@ -11,9 +11,9 @@ from nbkeras.engine.tensor import Variable
 
 
 class LambdaCallback(Callback):
-    """A callback from functions, any hook by its name: `LambdaCallback(on_epoch_end=lambda epoch, logs: ...)`.
+    """A callback made of functions, each given by the name of a hook: `LambdaCallback(on_epoch_end=lambda epoch, logs: ...)`.
 
-    Other keywords become attributes, as in Keras, unless they look like a hook that there is not.
+    Other keywords become attributes, as in Keras; a name like a hook that does not exist is a TypeError.
     """
 
     def __init__(
@@ -38,13 +38,13 @@ class LambdaCallback(Callback):
         known = [name for name in vars(Callback) if name.startswith("on_")]
         for name, function in hooks.items():
             if name.startswith("on_") and name not in known:
-                raise TypeError(f"{name!r} is no hook of Callback.{nearest(name, known)} Hooks: {', '.join(known)}")
+                raise TypeError(f"{name!r} is not a hook of Callback.{nearest(name, known)} Hooks: {', '.join(known)}")
             if function is not None:
                 setattr(self, name, function)
 
 
 class TerminateOnNaN(Callback):
-    """Stop training when the loss is NaN or infinite; raise_error: raise RuntimeError instead, without any clean-up."""
+    """Stop training when the loss is NaN or infinite; raise_error: raise RuntimeError instead, without cleaning up."""
 
     def __init__(self, raise_error: bool = False):
         self.raise_error = raise_error
@@ -62,10 +62,10 @@ class TerminateOnNaN(Callback):
 
 
 class SwapEMAWeights(Callback):
-    """Evaluate and predict with the weights' moving averages, of an optimizer with use_ema=True.
+    """Evaluate and predict with the weights' moving averages of an optimizer with use_ema=True.
 
-    swap_on_epoch: from each epoch's end to the next one's start too, for callbacks further on in the list such as
-    ModelCheckpoint.
+    swap_on_epoch: also use the averages from each epoch's end to the start of the next one, for later callbacks in the list
+    such as ModelCheckpoint.
     """
 
     def __init__(self, swap_on_epoch: bool = False):
@@ -95,7 +95,7 @@ class SwapEMAWeights(Callback):
     def on_epoch_end(self, epoch, logs=None):
         if self.swap_on_epoch:
             self._swap(True)
-            # when `fit` ends it writes the averages into the model
+            # at its end, `fit` writes the averages into the model
             if epoch == self.params["epochs"] - 1 or self.model.stop_training:
                 for variable, average in self._pairs():
                     average.assign(variable)

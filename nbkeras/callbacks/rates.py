@@ -12,11 +12,11 @@ from nbkeras.engine.progress import print_message
 
 
 def optimizers_of(model) -> dict[str, Any]:
-    """What in a model has a learning rate, and its name in the logs: of a MultiOptimizer, each of its own."""
-    several, rate = getattr(model.optimizer, "optimizers", None), behaviour.current.learning_rate_name
-    if several is not None:
+    """The model's optimizers by the name of their learning rate in the logs; a MultiOptimizer has several."""
+    optimizers, rate = getattr(model.optimizer, "optimizers", None), behaviour.current.learning_rate_name
+    if optimizers is not None:
         found: dict[str, Any] = {}
-        for optimizer in several:
+        for optimizer in optimizers:
             name, number = optimizer.name, 1
             while f"{rate}_{name}" in found:
                 name, number = f"{optimizer.name}_{number}", number + 1
@@ -28,7 +28,7 @@ def optimizers_of(model) -> dict[str, Any]:
 
 
 def learning_rate_of(optimizer) -> float:
-    """The learning rate that an optimizer has now."""
+    """The optimizer's current learning rate."""
     return float(getattr(optimizer, behaviour.current.learning_rate_name))
 
 
@@ -38,7 +38,7 @@ def set_learning_rate(optimizer, value: float) -> None:
 
 
 def log_learning_rates(model, logs: dict[str, Any]) -> None:
-    """Add learning rates to logs."""
+    """Add the learning rates to the logs."""
     logs.update({name: learning_rate_of(optimizer) for name, optimizer in optimizers_of(model).items()})
 
 
@@ -53,7 +53,7 @@ class LearningRateScheduler(Callback):
             self._takes_rate = True
         except TypeError:
             self._takes_rate = False
-        except ValueError:  # some built-in functions have no signature to look at
+        except ValueError:  # some built-in functions have no signature
             self._takes_rate = True
 
     def on_epoch_begin(self, epoch, logs=None):

@@ -1,4 +1,4 @@
-"""TensorBoard: logs for TensorBoard, written by the package tensorboardX."""
+"""Logs for TensorBoard, written by the package tensorboardX."""
 
 from __future__ import annotations
 
@@ -14,11 +14,12 @@ from nbkeras.callbacks.callback_list import Callback
 
 
 class TensorBoard(Callback):
-    """Write logs that TensorBoard shows: metrics by epoch and batch, histograms and images of weights, the model.
+    """Write logs for TensorBoard: metrics by epoch and batch, histograms and images of weights, the model.
 
-    log_dir: 'train' and 'validation' are made in it. histogram_freq: in how many epochs once the weights are written, 0
-    never; write_images: as images too. write_graph: the model's layers. update_freq: 'epoch', 'batch', or in how many
-    batches once their metrics are written. write_steps_per_second: the speed too.
+    log_dir: the folder in which 'train' and 'validation' are created. histogram_freq: the number of epochs between two
+    histograms of the weights, 0 for none; write_images: write images of the weights too. write_graph: write the model's layers.
+    update_freq: 'epoch', 'batch', or the number of batches between two logs of their metrics. write_steps_per_second: log the
+    speed too.
     """
 
     lazy_logs = True
@@ -113,7 +114,7 @@ class TensorBoard(Callback):
         writer = self._writer("train")
         for weight in self.model.weights:
             values = weight.numpy()
-            numbers = values[np.isfinite(values)]  # weights that diverged have no place in a histogram
+            numbers = values[np.isfinite(values)]  # a histogram cannot hold NaN or infinite weights
             if numbers.size:
                 writer.add_histogram(f"{weight.path}/histogram", numbers, epoch)
             image = _as_image(values) if self.write_images else None
@@ -121,7 +122,7 @@ class TensorBoard(Callback):
                 writer.add_images(f"{weight.path}/image", image, epoch, dataformats="NHWC")
 
     def _write_model(self) -> None:
-        """The model's configuration, from which TensorBoard draws its layers."""
+        """Write the model's configuration, from which TensorBoard draws its layers."""
         parts = ("summary", "tensor", "types")
         summary, tensor, types = (importlib.import_module(f"tensorboardX.proto.{part}_pb2") for part in parts)
         plugin = summary.SummaryMetadata.PluginData(plugin_name="graph_keras_model", content=b"1")
@@ -142,7 +143,7 @@ def _tensorboardx() -> Any:
 
 
 def _as_image(weight: np.ndarray) -> np.ndarray | None:
-    """A weight as images (number, height, width, 1) of numbers from 0 to 1, as Keras lays it out; None if it has no such form."""
+    """A weight as images (number, height, width, 1) of numbers from 0 to 1, in Keras's layout; None for other numbers of axes."""
     image = weight.squeeze()
     if image.ndim not in (1, 2, 3):
         return None

@@ -1,4 +1,4 @@
-"""Data sets of files: a folder for each class, as `image_dataset_from_directory` and its siblings read them."""
+"""Data sets of files with a folder for each class: images, texts and sounds."""
 
 import os
 import wave
@@ -40,12 +40,11 @@ def image_dataset_from_directory(
 ) -> Any:
     """Batches of (images, labels), or of images: float32, (batch, rows, columns, channels), read by pillow.
 
-    labels: 'inferred' from the subfolders' names (hidden ones left out), None, or a list of numbers in the order of the files'
-    paths. label_mode: 'int', 'categorical' (one-hot), 'binary' (float, (batch, 1)), or None: no labels, and all files below
-    the folder. class_names: the subfolders to take, in this order. validation_split and subset: 'training', 'validation'
-    or 'both' (two data sets). Images are resized by `ops.image.resize`, to which interpolation, crop_to_aspect_ratio and
-    pad_to_aspect_ratio go. format: without meaning here. ValueError for arguments that do not fit and for a folder without
-    images.
+    labels: 'inferred' from the subfolders' names (without hidden ones), None, or a list of numbers in the order of the files'
+    paths. label_mode: 'int', 'categorical' (one-hot), 'binary' (float, (batch, 1)), or None for no labels and all files below
+    the folder. class_names: the subfolders to use, in this order. validation_split and subset: 'training', 'validation'
+    or 'both' (two data sets). Images are resized by `ops.image.resize` with interpolation, crop_to_aspect_ratio and
+    pad_to_aspect_ratio. format is ignored. ValueError for arguments that do not fit and for a folder without images.
     """
     size = (image_size, image_size) if isinstance(image_size, int) else tuple(image_size)
     if len(size) != 2 or interpolation not in INTERPOLATIONS or (crop_to_aspect_ratio and pad_to_aspect_ratio):
@@ -55,13 +54,13 @@ def image_dataset_from_directory(
         )
     if color_mode not in COLOR_MODES:
         raise ValueError(f"color_mode must be one of {sorted(COLOR_MODES)}, received {color_mode!r}")
-    ways = (interpolation, False, crop_to_aspect_ratio, pad_to_aspect_ratio)
+    options = (interpolation, False, crop_to_aspect_ratio, pad_to_aspect_ratio)
 
     def read(path: str) -> Array:
         with load_img(path, color_mode) as image:
             pixels = img_to_array(image, data_format, "float32")
         with device("cpu"):
-            return ops.image.resize(pixels, size, *ways, data_format=data_format).numpy()
+            return ops.image.resize(pixels, size, *options, data_format=data_format).numpy()
 
     files = _Files(directory, labels, label_mode, class_names, _IMAGES, follow_links, verbose)
     return files.select(read, batch_size, shuffle, seed, validation_split, subset)
@@ -82,9 +81,9 @@ def text_dataset_from_directory(
     format: str = "tf",
     verbose: bool = True,
 ) -> Any:
-    """Batches of (texts, labels), or of texts: NumPy arrays of Python strings, of .txt files in UTF-8; arguments as of images.
+    """Batches of (texts, labels), or of texts: NumPy arrays of Python strings from .txt files in UTF-8.
 
-    max_length: characters kept of each text.
+    max_length: the number of characters kept of each text. Other arguments: see `image_dataset_from_directory`.
     """
 
     def read(path: str) -> Any:
@@ -110,13 +109,14 @@ def audio_dataset_from_directory(
     follow_links: bool = False,
     verbose: bool = True,
 ) -> Any:
-    """Batches of (sounds, labels), or of sounds: float32 from -1 to 1, (batch, samples, channels), of 16-bit .wav files.
+    """Batches of (sounds, labels), or of sounds: float32 from -1 to 1, (batch, samples, channels), from 16-bit .wav files.
 
-    output_sequence_length: samples to cut or pad (with zeros) to; None pads to the longest of the batch. The sampling rate is
-    left as it is. Other arguments as of images. ValueError for ragged=True and for other kinds of .wav files.
+    output_sequence_length: the number of samples to cut or pad (with zeros) to; None pads to the longest sound of the batch. The
+    sampling rate is not changed. Other arguments: see `image_dataset_from_directory`. ValueError for ragged=True and for other
+    kinds of .wav files.
     """
     if ragged:
-        raise ValueError("ragged=True: there are no ragged tensors; sounds are padded to the longest of a batch")
+        raise ValueError("ragged=True: ragged tensors are not supported; sounds are padded to the longest of a batch")
 
     def read(path: str) -> Array:
         with reading(path), wave.open(path) as file:
@@ -133,7 +133,7 @@ def audio_dataset_from_directory(
 
 
 def list_files(folder: str | os.PathLike[str], endings: tuple[str, ...], follow_links: bool = False) -> list[str]:
-    """Paths, relative to a folder, of the files below it with one of the endings, sorted."""
+    """The sorted paths, relative to a folder, of the files below it with one of the endings."""
     found: list[str] = []
     for root, _, names in sorted(os.walk(os.fspath(folder), followlinks=follow_links)):
         found += [
@@ -151,22 +151,22 @@ def list_classes(
     follow_links: bool = False,
     part: Callable[[int], slice] = lambda count: slice(None),
 ) -> tuple[list[str], Array]:
-    """Paths, relative to a folder, of the files in its subfolders `names`, one after the other, and the subfolders' numbers.
+    """The paths, relative to a folder, of the files in its subfolders `names`, and the number of each file's subfolder.
 
-    part: which of that many files to take of a subfolder.
+    part: a function that returns the files to take from a subfolder, for the number of its files.
     """
     paths: list[str] = []
     numbers: list[int] = []
     for number, name in enumerate(names):
         found = list_files(os.path.join(folder, name), endings, follow_links)
         found = found[part(len(found))]
-        paths += [os.path.join(name, each) for each in found]
+        paths += [os.path.join(name, path) for path in found]
         numbers += [number] * len(found)
     return paths, np.array(numbers, np.int32)
 
 
 def list_folders(folder: str | os.PathLike[str]) -> list[str]:
-    """The names of a folder's subfolders, sorted."""
+    """The sorted names of a folder's subfolders."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
 
 
@@ -216,7 +216,7 @@ class _Files:
     def select(
         self, read: Callable[[str], Any], batch_size: int | None, shuffle: bool, seed: Any, fraction: Any, subset: Any
     ) -> Any:
-        """The data set, or the two of subset='both'."""
+        """The data set, or a list of two for subset='both'."""
         if (fraction is None) != (subset is None) or subset not in (None, "training", "validation", "both"):
             raise ValueError(
                 "validation_split and subset ('training', 'validation' or 'both') belong together, received "
@@ -233,15 +233,15 @@ class _Files:
         at = len(rows) if fraction is None else len(rows) - int(fraction * len(rows))
         parts = {"training": rows[:at], "validation": rows[at:]}
         names = ["training", "validation"] if subset == "both" else [subset or "training"]
-        made = []
+        datasets = []
         for name in names:
             if not len(parts[name]):
                 raise ValueError(f"validation_split={fraction} of {len(rows)} files leaves none for {name}")
-            each = Selection(self._taker(read), parts[name], batch_size, shuffle and name == "training", seed)
-            each.class_names = self.class_names
-            each.file_paths = [self.paths[row] for row in parts[name]]
-            made.append(each)
-        return made if subset == "both" else made[0]
+            dataset = Selection(self._taker(read), parts[name], batch_size, shuffle and name == "training", seed)
+            dataset.class_names = self.class_names
+            dataset.file_paths = [self.paths[row] for row in parts[name]]
+            datasets.append(dataset)
+        return datasets if subset == "both" else datasets[0]
 
     def _taker(self, read: Callable[[str], Any]) -> Callable[[Array], Any]:
         def take(rows: Array) -> Any:
@@ -257,7 +257,7 @@ class _Files:
 
 
 def _listed(labels: Any, files: int, label_mode: str) -> tuple[Array, list[str]]:
-    """The numbers that a list of labels gives, and their names."""
+    """The numbers in a list of labels, and their names."""
     if len(labels) != files:
         raise ValueError(f"labels must have a number for each of the {files} files, received {len(labels)}")
     numbers = np.asarray(labels, np.int32)
@@ -270,7 +270,7 @@ def _listed(labels: Any, files: int, label_mode: str) -> tuple[Array, list[str]]
 
 
 def _stack(items: list) -> Array:
-    """One array of texts, or of arrays that may differ in length (then with zeros at their ends)."""
+    """One array of texts, or of arrays; arrays of different lengths are padded with zeros at their ends."""
     if isinstance(items[0], str):
         return np.array(items, object)
     if len({item.shape[1:] for item in items}) > 1:

@@ -1,4 +1,4 @@
-"""`get_file`: a file from the web, downloaded once, checked, and kept in Keras's cache."""
+"""`get_file`: a file from the web, downloaded once, checked, and stored in Keras's cache."""
 
 import hashlib
 import http.client
@@ -18,7 +18,7 @@ _TIMEOUT = 30  # seconds without a byte
 
 
 def cache_folder() -> str:
-    """Where downloads are kept: the environment's KERAS_HOME, else ~/.keras."""
+    """The folder for downloads: the environment's KERAS_HOME, else ~/.keras."""
     return os.path.expanduser(os.environ.get("KERAS_HOME") or "~/.keras")
 
 
@@ -35,21 +35,18 @@ def get_file(
     cache_dir: str | os.PathLike | None = None,
     force_download: bool = False,
 ) -> str:
-    """Path of the file `fname` in the cache, downloaded from `origin` (http, https, file) if it is not there yet.
+    """The path of the file `fname` in the cache, downloaded from `origin` (http, https, file) if it does not exist yet.
 
-    file_hash: its sha256 or md5; a file in the cache with another hash is downloaded again. It appears under its name
-    only whole and checked. cache_dir: default KERAS_HOME, else ~/.keras. extract: unpack it (archive_format 'tar', 'zip' or
-    'auto'), untar: as a tar file; the path is then that of the folder beside it, `fname_extracted` (`fname` itself if that
-    has no dot: the archive is then `fname_archive`), made anew after a download only. ValueError for wrong arguments, a wrong
-    hash and an archive that is none, ConnectionError where the download fails, OSError where it cannot be written.
+    file_hash: its sha256 or md5; a file in the cache with another hash is downloaded again. The file gets its name only when it
+    is complete and checked. cache_dir: by default KERAS_HOME, else ~/.keras. extract: unpack the file (archive_format 'tar',
+    'zip' or 'auto'); untar: unpack it as a tar file. The returned path is then that of the folder beside it, `fname_extracted`,
+    which is replaced only after a download. If `fname` has no dot, the folder is `fname` and the archive `fname_archive`.
+    ValueError for wrong arguments, a wrong hash and a file that is not an archive, ConnectionError if the download fails,
+    OSError if the file cannot be written.
     """
     if origin is None:
         raise ValueError("get_file needs an origin, the URL of the file")
-    if urllib.parse.urlsplit(origin).scheme not in ("http", "https", "file"):
-        raise ValueError(f"origin must be an http, https or file URL, received {origin!r}")
-    name = os.fspath(fname) if fname else os.path.basename(urllib.parse.urlsplit(origin).path)
-    if not name or name != os.path.basename(name) or name in (".", ".."):
-        raise ValueError(f"fname must be a file's name without folders (use cache_dir for those), received {name!r}")
+    name = _file_name(fname, origin)
     if file_hash is None and md5_hash is not None:
         file_hash, hash_algorithm = md5_hash, "md5"
     folder = os.path.join(os.path.expanduser(os.fspath(cache_dir or cache_folder())), cache_subdir)
@@ -73,6 +70,17 @@ def get_file(
     return extracted
 
 
+def _file_name(fname: str | os.PathLike | None, origin: str) -> str:
+    """The name of the file: fname, else the last part of the URL; ValueError for an unsafe name or another kind of URL."""
+    url = urllib.parse.urlsplit(origin)
+    if url.scheme not in ("http", "https", "file"):
+        raise ValueError(f"origin must be an http, https or file URL, received {origin!r}")
+    name = os.fspath(fname) if fname else os.path.basename(url.path)
+    if not name or name != os.path.basename(name) or name in (".", ".."):
+        raise ValueError(f"fname must be a file's name without folders (use cache_dir for those), received {name!r}")
+    return name
+
+
 def _algorithm(name: str, file_hash: str | None) -> str:
     if name == "auto":
         return "md5" if file_hash is not None and len(file_hash) == 32 else "sha256"
@@ -90,7 +98,7 @@ def _hash(path: str, algorithm: str) -> str:
 
 
 def _download(origin: str, target: str, algorithm: str, file_hash: str | None) -> None:
-    """Download into a file of its own beside the target, check it, and give it the target's name."""
+    """Download into a temporary file beside the target, check it, and rename it to the target."""
     part = f"{target}.{os.getpid()}.{secrets.token_hex(4)}.part"
     try:
         os.makedirs(os.path.dirname(target), exist_ok=True)
@@ -98,7 +106,7 @@ def _download(origin: str, target: str, algorithm: str, file_hash: str | None) -
             received = _fetch(origin, target, file, hashlib.new(algorithm, usedforsecurity=False))
         if file_hash is not None and received != file_hash.lower():
             raise ValueError(
-                f"what {origin} sent is not the expected file: its {algorithm} is {received}, expected {file_hash}"
+                f"the download from {origin} is not the expected file: its {algorithm} is {received}, expected {file_hash}"
             )
         os.replace(part, target)
     except ConnectionError:
@@ -115,7 +123,7 @@ def _download(origin: str, target: str, algorithm: str, file_hash: str | None) -
 
 
 def _fetch(origin: str, target: str, file: IO[bytes], digest) -> str:
-    """Copy what origin sends into the file, with a progress bar; its hash."""
+    """Copy the download into the file, with a progress bar, and return its hash."""
     print_message(f"Downloading data from {origin}")
     total, done = None, 0
     progbar: Progbar | None = None
@@ -133,7 +141,7 @@ def _fetch(origin: str, target: str, file: IO[bytes], digest) -> str:
 
 
 def _chunks(origin: str, target: str) -> Iterator[tuple[int | None, bytes]]:
-    """(total size or None, next bytes) until the end; every failure of the connection is a ConnectionError."""
+    """Yield (total size or None, next bytes) until the end; every failure of the connection is a ConnectionError."""
     try:
         with urllib.request.urlopen(origin, timeout=_TIMEOUT) as response:
             length = response.headers.get("Content-Length")
@@ -151,5 +159,5 @@ def _chunks(origin: str, target: str) -> Iterator[tuple[int | None, bytes]]:
 
 def _no_download(origin: str, target: str, reason: str) -> ConnectionError:
     return ConnectionError(
-        f"cannot download {origin} ({reason}); where there is no network, get the file elsewhere and put it at {target}"
+        f"cannot download {origin} ({reason}); without a network, get the file elsewhere and put it at {target}"
     )

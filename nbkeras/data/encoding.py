@@ -1,4 +1,4 @@
-"""NumPy data made ready for a model: one-hot labels, unit-length rows, padded sequences."""
+"""Preparing NumPy data for a model: one-hot labels, rows of unit length, padded sequences."""
 
 import numpy as np
 
@@ -6,17 +6,19 @@ import numpy as np
 def to_categorical(x, num_classes: int | None = None, dtype="float32") -> np.ndarray:
     """One-hot rows of class numbers: shape (...) or (..., 1) of integers gives (..., num_classes).
 
-    num_classes: None means the largest class + 1. ValueError for classes that are negative, not whole or too large.
+    num_classes: None means the largest class + 1. ValueError for classes that are negative, not integers or too large.
     """
     classes = np.asarray(x)
     if classes.dtype.kind not in "fiub":
         raise ValueError(f"to_categorical expects class numbers, received {classes.dtype} values")
     if classes.dtype.kind == "f" and not np.all(np.isfinite(classes) & (classes == np.trunc(classes))):
-        raise ValueError("to_categorical expects whole class numbers, received values with a fraction, NaN or infinity")
+        raise ValueError(
+            "to_categorical expects integer class numbers, received values with a fraction, NaN or infinity"
+        )
     shape = classes.shape[:-1] if classes.ndim > 1 and classes.shape[-1] == 1 else classes.shape
     classes = classes.astype(np.int64).reshape(-1)
     if not num_classes and classes.size == 0:
-        raise ValueError("to_categorical needs num_classes where there is no label to count them from")
+        raise ValueError("to_categorical needs num_classes if there are no labels to count them from")
     low, high = (int(classes.min()), int(classes.max())) if classes.size else (0, 0)
     count = int(num_classes) if num_classes else high + 1
     if low < 0 or high >= count:
@@ -30,7 +32,7 @@ def to_categorical(x, num_classes: int | None = None, dtype="float32") -> np.nda
 
 
 def normalize(x, axis: int = -1, order: int = 2) -> np.ndarray:
-    """x divided by its norm of that order along an axis (2: Euclidean); where the norm is 0, x as it is."""
+    """x divided by its norm of that order along an axis (2: Euclidean); where the norm is 0, x unchanged."""
     x = np.asarray(x)
     norm = np.linalg.norm(x, order, axis, keepdims=True)
     return x / np.where(norm == 0, 1, norm)
@@ -44,9 +46,9 @@ def pad_sequences(
     truncating: str = "pre",
     value=0.0,
 ) -> np.ndarray:
-    """Sequences of any lengths as one array (len(sequences), maxlen, ...), filled up with `value`.
+    """Combine sequences of any lengths into one array (len(sequences), maxlen, ...), padded with `value`.
 
-    maxlen: None means the longest. padding, truncating: 'pre' or 'post', the end at which to fill up or cut.
+    maxlen: None means the longest length. padding, truncating: 'pre' or 'post', the end at which to pad or cut.
     """
     for what, side in (("padding", padding), ("truncating", truncating)):
         if side not in ("pre", "post"):

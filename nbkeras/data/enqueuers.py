@@ -1,4 +1,4 @@
-"""Keras 2's enqueuers: batches made ahead, in threads."""
+"""Keras 2's enqueuers: batches made in advance, in threads."""
 
 import random
 import threading
@@ -9,9 +9,9 @@ from typing import Any
 
 
 class SequenceEnqueuer:
-    """Makes batches ahead of who reads them: `start`, then `get` (an endless generator), then `stop`.
+    """Makes batches in advance for a reader: call `start`, then `get` (an endless generator), then `stop`.
 
-    use_multiprocessing: kept for Keras's sake; the work is done in threads.
+    use_multiprocessing is ignored: the work is done in threads.
     """
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False):
@@ -21,16 +21,16 @@ class SequenceEnqueuer:
         self._size = 0
 
     def is_running(self) -> bool:
-        """Whether it was started and not stopped."""
+        """Whether the enqueuer is started and not stopped."""
         return self._pool is not None
 
     def start(self, workers: int = 1, max_queue_size: int = 10) -> None:
-        """Make at most max_queue_size batches ahead, in `workers` threads."""
+        """Start making at most max_queue_size batches in advance, in `workers` threads."""
         self._pool, self._size = ThreadPoolExecutor(max(workers, 1)), max(max_queue_size, 1)
         self._fill(self._pool)
 
     def get(self) -> Iterator[Any]:
-        """The batches in order; an error in making one is raised here, and is the end."""
+        """Yield the batches in order; an error in making a batch is raised here and ends the generator."""
         ended = False
         try:
             while self._pool is not None and self._ahead:
@@ -44,7 +44,7 @@ class SequenceEnqueuer:
             self.stop()
 
     def stop(self, timeout: float | None = None) -> None:
-        """Make no more batches, and wait for those being made."""
+        """Stop making batches, and wait for those in progress."""
         if self._pool is not None:
             self._pool.shutdown(cancel_futures=True)
             self._pool = None
@@ -55,15 +55,15 @@ class SequenceEnqueuer:
             self._ahead.append(pool.submit(task))
 
     def _task(self) -> Callable[[], Any] | None:
-        """What makes the next batch; None if nothing more may begin before those ahead are taken."""
+        """A function that makes the next batch; None if the next one must not start before the reader has taken all others."""
         raise NotImplementedError(f"{type(self).__name__} must define _task")
 
 
-_END = object()  # in place of a batch: there are no more. One asked for later may be the last, with several workers.
+_END = object()  # in place of a batch: the end. With several workers a batch that was requested later may be the last.
 
 
 class OrderedEnqueuer(SequenceEnqueuer):
-    """Batches of a Sequence, over and over; shuffle: in another order each time. Epochs do not overlap."""
+    """Batches of a Sequence, repeated without end; shuffle: in another order in each epoch. Epochs do not overlap."""
 
     def __init__(self, sequence: Any, use_multiprocessing: bool = False, shuffle: bool = False):
         super().__init__(sequence, use_multiprocessing)
@@ -87,15 +87,15 @@ class OrderedEnqueuer(SequenceEnqueuer):
 
 
 class GeneratorEnqueuer(SequenceEnqueuer):
-    """Batches of a generator, to its end; workers take turns at it."""
+    """Batches of a generator, to its end; one worker at a time uses it."""
 
     def __init__(self, generator: Any, use_multiprocessing: bool = False, wait_time: float | None = None):
         super().__init__(generator, use_multiprocessing)
-        self._turn = threading.Lock()
+        self._lock = threading.Lock()
 
     def _task(self) -> Callable[[], Any]:
         return self._next
 
     def _next(self) -> Any:
-        with self._turn:
+        with self._lock:
             return next(self.sequence, _END)

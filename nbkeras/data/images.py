@@ -1,4 +1,4 @@
-"""Images: from files to arrays and back, by the optional package pillow."""
+"""Converting images between files and arrays, by the optional package pillow."""
 
 import contextlib
 import io
@@ -12,11 +12,11 @@ from nbkeras import config
 from nbkeras.engine.user_errors import warn
 
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
-_PLAIN_GREYS = ("L", "I;16", "I")  # kept as they are, so that 16 bits are not lost
+_PLAIN_GREYS = ("L", "I;16", "I")  # not converted, so that 16 bits are not lost
 
 
 def _pillow() -> Any:
-    """pillow's Image module; ImportError that says what to install."""
+    """pillow's Image module; the ImportError names the package to install."""
     try:
         from PIL import Image
     except ImportError:
@@ -26,7 +26,7 @@ def _pillow() -> Any:
 
 @contextlib.contextmanager
 def reading(path: Any) -> Iterator[None]:
-    """An error in the block says which file was being read."""
+    """Add the file's name to an error in the block."""
     try:
         yield
     except Exception as error:
@@ -42,7 +42,7 @@ def _format(data_format: str | None) -> str:
 
 
 def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
-    """A pillow image or an array as an array of three axes, (rows, columns, channels) or (channels, rows, columns)."""
+    """Convert a pillow image or an array to an array (rows, columns, channels) or (channels, rows, columns)."""
     image = np.asarray(img, dtype or config.floatx())
     if image.ndim not in (2, 3):
         raise ValueError(
@@ -53,7 +53,7 @@ def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
 
 
 def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=None):
-    """A pillow image of an array with 1, 3 or 4 channels; scale: its values stretched to 0 to 255 first."""
+    """Convert an array with 1, 3 or 4 channels to a pillow image; scale: stretch its values to 0 to 255 first."""
     pillow = _pillow()
     image = np.array(x, dtype or config.floatx())
     if image.ndim != 3:
@@ -71,7 +71,7 @@ def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=No
 
 
 def stretch(image: np.ndarray) -> np.ndarray:
-    """The values from their smallest to their largest stretched to 0 to 255."""
+    """The values, stretched so that the smallest becomes 0 and the largest 255."""
     image = image - image.min()
     return image / image.max() * 255 if image.max() else image
 
@@ -79,7 +79,7 @@ def stretch(image: np.ndarray) -> np.ndarray:
 def save_img(
     path, x, data_format: str | None = None, file_format: str | None = None, scale: bool = True, **kwargs
 ) -> None:
-    """Write an array as an image file; file_format: default the path's ending. kwargs go to pillow."""
+    """Write an array as an image file; file_format: by default the path's ending. kwargs are passed to pillow."""
     if file_format is None and isinstance(path, str | os.PathLike):
         file_format = os.path.splitext(os.fspath(path))[1][1:]
     file_format = {"jpg": "jpeg"}.get((file_format or "").lower(), file_format)
@@ -97,9 +97,9 @@ def load_img(
     interpolation: str = "nearest",
     keep_aspect_ratio: bool = False,
 ):
-    """A pillow image from a file (or BytesIO); target_size: (rows, columns) to resize to.
+    """Read a pillow image from a file (or BytesIO); target_size: (rows, columns) to resize to.
 
-    keep_aspect_ratio: cut out the largest middle part of the target's shape first. ValueError for unknown names.
+    keep_aspect_ratio: crop to the largest middle part with the target's proportions first. ValueError for unknown names.
     """
     pillow = _pillow()
     if color_mode not in COLOR_MODES:

@@ -1,4 +1,4 @@
-"""Batches made by the user's own code: `PyDataset`, in Keras 2 `Sequence`."""
+"""`PyDataset` (in Keras 2 `Sequence`): batches made by the user's own code."""
 
 import itertools
 from collections.abc import Iterator
@@ -6,11 +6,11 @@ from typing import Any
 
 
 class PyDataset:
-    """Base of data sets that make their batches: define `__getitem__(index)` and `__len__`, the number of batches.
+    """Base class of data sets that make their batches: define `__getitem__(index)` and `__len__`, the number of batches.
 
-    A batch is x, (x, y) or (x, y, sample_weight). `num_batches` may be defined instead of `__len__`, None for an
-    endless one. `on_epoch_end` is called after each epoch of `fit`. workers, use_multiprocessing and max_queue_size are
-    kept as attributes and change nothing: `fit` asks for one batch after another, in its own thread.
+    A batch is x, (x, y) or (x, y, sample_weight). `num_batches` may be defined instead of `__len__`; None means an
+    endless data set. `on_epoch_end` is called after each epoch of `fit`. workers, use_multiprocessing and max_queue_size are
+    stored as attributes and have no effect: `fit` reads one batch after another, in its own thread.
     """
 
     workers = 1
@@ -28,7 +28,7 @@ class PyDataset:
 
     @property
     def num_batches(self) -> int | None:
-        """The number of batches, None if there is no end."""
+        """The number of batches; None for an endless data set."""
         if hasattr(self, "__len__"):
             return len(self)
         raise NotImplementedError(f"{type(self).__name__} must define __len__ or num_batches, the number of batches")
@@ -39,10 +39,10 @@ class PyDataset:
             yield self[index]
 
     def on_epoch_begin(self) -> None:
-        """Before an epoch."""
+        """Called before an epoch."""
 
     def on_epoch_end(self) -> None:
-        """After an epoch: the place to shuffle."""
+        """Called after an epoch; a good time to shuffle."""
 
 
 Sequence = PyDataset

@@ -1,4 +1,4 @@
-"""Batches of chosen rows of something: what `timeseries_dataset_from_array`, `split_dataset` and the like return."""
+"""`Selection`, a data set of batches of selected rows: the result of `timeseries_dataset_from_array`, `split_dataset` etc."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Array = np.ndarray
 
 
 class Selection(PyDataset):
-    """Batches `make(rows)` of the rows in order, batch_size at a time (None: single samples, without a batch axis).
+    """Batches `make(rows)` of the rows in order, batch_size rows each (None: single samples, without a batch axis).
 
-    make: gives x or (x, y) of an array of row numbers, a sample of a single one. shuffle: another order for each epoch, by
-    the seed. `take`, `skip` and `map` are tf.data's, of batches; `cache` and `prefetch` give the data set as it is.
+    make: returns x or (x, y) for an array of row numbers, a sample for a single number. shuffle: use another order in each
+    epoch, by the seed. `take`, `skip` and `map` work on batches as in tf.data; `cache` and `prefetch` return the data set itself.
     """
 
     class_names: list[str] | None = None
@@ -49,7 +49,7 @@ class Selection(PyDataset):
         return self._make(self.rows[index * self.batch_size : (index + 1) * self.batch_size])
 
     def __iter__(self) -> Iterator[Any]:
-        """All batches; a loop that ends is an epoch, and the next one has another order."""
+        """All batches; a complete iteration is an epoch, and the next one has another order."""
         yield from map(self.__getitem__, range(len(self)))
         self.on_epoch_end()
 
@@ -60,23 +60,23 @@ class Selection(PyDataset):
         return other
 
     def take(self, count: int) -> Selection:
-        """The first batches; all of them for -1."""
+        """The first `count` batches; all of them for -1."""
         return self._like(self._make, self.rows[: self._end(count)], self.batch_size)
 
     def skip(self, count: int) -> Selection:
-        """What is left after the first batches; nothing for -1."""
+        """The batches after the first `count`; none for -1."""
         return self._like(self._make, self.rows[self._end(count) :], self.batch_size)
 
     def map(self, function: Callable, num_parallel_calls=None, deterministic=None) -> Selection:
-        """Batches (single samples where there are such) `function(x)` or `function(x, y)`; the rest has no meaning here."""
+        """Apply function(x) or function(x, y) to batches, or to samples without a batch axis; other arguments are ignored."""
 
         def make(rows: Array) -> Any:
             if self.batch_size is None and np.ndim(rows):
                 samples = [make(row) for row in rows]
                 leaves = zip(*map(structures.flatten, samples), strict=True)
-                return structures.pack(samples[0], [np.stack(each) for each in leaves])
-            made = self._make(rows)
-            return function(*made) if isinstance(made, tuple) else function(made)
+                return structures.pack(samples[0], [np.stack(values) for values in leaves])
+            batch = self._make(rows)
+            return function(*batch) if isinstance(batch, tuple) else function(batch)
 
         return self._like(make, self.rows, self.batch_size)
 
@@ -85,11 +85,11 @@ class Selection(PyDataset):
         return len(self)
 
     def cache(self) -> Selection:
-        """The data set as it is."""
+        """Return the data set unchanged."""
         return self
 
     def prefetch(self, buffer_size: int) -> Selection:
-        """The data set as it is: a batch is made when it is asked for."""
+        """Return the data set unchanged: a batch is made when it is read."""
         return self
 
     def _end(self, count: int) -> int:
@@ -119,8 +119,8 @@ def timeseries_dataset_from_array(
 ) -> Selection:
     """Batches of windows of a series: windows (batch, sequence_length, ...), or with targets (windows, targets[i]).
 
-    Window i begins at row i of data[start_index:end_index], for every sequence_stride-th i, and takes every
-    sampling_rate-th row. format: without meaning here. ValueError for strides, rates and indices that do not fit the data.
+    Window i begins at row i of data[start_index:end_index], for every sequence_stride-th i, and has every sampling_rate-th
+    row. format is ignored. ValueError for strides, rates and indices that do not fit the data.
     """
     series = np.asarray(data)
     count = len(series)
@@ -137,15 +137,15 @@ def timeseries_dataset_from_array(
         raise ValueError(f"sequence_length must be at least 1, received {sequence_length}")
     windows = last - first - (sequence_length - 1) * sampling_rate
     series = series[first:last]
-    goals = None if targets is None else np.asarray(targets)[first:]
-    starts = np.arange(0, windows if goals is None else min(windows, len(goals)), sequence_stride)
+    labels = None if targets is None else np.asarray(targets)[first:]
+    starts = np.arange(0, windows if labels is None else min(windows, len(labels)), sequence_stride)
     if not len(starts):
         raise ValueError(f"{last - first} rows hold no window of {sequence_length} rows, {sampling_rate} apart")
     steps = np.arange(sequence_length) * sampling_rate
 
     def make(rows: Array) -> Any:
         window = series[np.add.outer(rows, steps)]
-        return window if goals is None else (window, goals[rows])
+        return window if labels is None else (window, labels[rows])
 
     return Selection(make, starts, batch_size, shuffle, seed)
 
@@ -159,11 +159,11 @@ def split_dataset(
     preferred_backend: str | None = None,
     batch_size: int | None = 32,
 ) -> tuple[Selection, Selection]:
-    """Two parts of a data set: an array, a tuple, list or dict of arrays of one length, or a PyDataset or other iterable.
+    """Split a data set (an array, a structure of arrays of one length, a PyDataset or another iterable) into two parts.
 
-    left_size, right_size: a share (float) or a number of samples (int); one may be left out. Of arrays, each part gives
-    batches of batch_size (`part.batch(n)` for others); of anything else, its items as they are. ValueError for sizes that
-    do not fit. preferred_backend: without meaning here.
+    left_size, right_size: a fraction (float) or a number of samples (int); one may be left out. For arrays, each part returns
+    batches of batch_size (`part.batch(n)` for others); for other data sets, their items unchanged. ValueError for sizes that
+    do not fit. preferred_backend is ignored.
     """
     if batches.is_stream(dataset):
         items = [dataset[i] for i in range(len(dataset))] if batches.is_sequence(dataset) else list(dataset)
@@ -183,10 +183,10 @@ def split_dataset(
         raise ValueError("split_dataset needs left_size, right_size or both")
     left = count - (right or 0) if left is None else left
     shares = isinstance(left_size, float) and isinstance(right_size, float) and left_size + right_size <= 1
-    right = min(right, count - left) if right is not None and shares else right  # where both were rounded up
+    right = min(right, count - left) if right is not None and shares else right  # if both were rounded up
     right = count - left if right is None else right
     if left < 1 or right < 1 or left + right > count:
-        raise ValueError(f"{count} samples cannot be split into {left} and {right}: each part needs one at least")
+        raise ValueError(f"{count} samples cannot be split into {left} and {right}: each part needs at least one")
     rows = np.random.RandomState(seed).permutation(count) if shuffle else np.arange(count)
     return Selection(make, rows[:left], batch_size), Selection(make, rows[count - right :], batch_size)
 
@@ -195,8 +195,8 @@ def _part(size: Any, name: str, count: int) -> int | None:
     if size is None:
         return None
     if isinstance(size, bool) or not isinstance(size, int | float | np.number):
-        raise TypeError(f"{name} must be a number of samples (int) or a share (float), received {size!r}")
+        raise TypeError(f"{name} must be a number of samples (int) or a fraction (float), received {size!r}")
     size = size.item() if isinstance(size, np.number) else size
     if isinstance(size, float) and not 0 < size < 1 or size <= 0 or size > count:
-        raise ValueError(f"{name} must be a share between 0 and 1 or a number up to {count}, received {size!r}")
+        raise ValueError(f"{name} must be a fraction between 0 and 1 or a number up to {count}, received {size!r}")
     return round(size * count) if isinstance(size, float) else int(size)

@@ -1,4 +1,4 @@
-"""Archives unpacked with care: nothing outside the folder, no links out of it, no devices."""
+"""Unpacking archives safely: nothing outside the folder, no links out of it, no devices."""
 
 import os
 import shutil
@@ -9,23 +9,24 @@ import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 
-_RATIO, _FREE = 200, 1 << 30  # an archive may unpack to _RATIO times its size, and to _FREE bytes in any case
+_RATIO, _FREE = 200, 1 << 30  # an archive may unpack to _RATIO times its size, and always to _FREE bytes
 
 
 def extract(
     archive: str, folder: str, archive_format: str | Sequence[str] | None = "auto", replace: bool = False
 ) -> None:
-    """Unpack a tar or zip file into a folder that is made for it, whole or not at all.
+    """Unpack a tar or zip file into a new folder, completely or not at all.
 
-    archive_format: 'auto', 'tar', 'zip' or a list of these. replace: a folder of that name, which stays otherwise: another
-    process was faster then. ValueError for a file that is no such archive and for members that would be written elsewhere.
+    archive_format: 'auto', 'tar', 'zip' or a list of these. replace: replace a folder of that name; otherwise an existing
+    folder, from a faster process, is kept. ValueError if the file is not such an archive, and for members that would be written
+    elsewhere.
     """
-    with unpacked(archive, os.path.dirname(folder), archive_format) as made:
+    with unpacked(archive, os.path.dirname(folder), archive_format) as inner:
         if replace:
             with suppress(FileNotFoundError):
-                os.rename(folder, made + ".old")
+                os.rename(folder, inner + ".old")
         try:
-            os.rename(made, folder)
+            os.rename(inner, folder)
         except OSError:
             if not os.path.isdir(folder):
                 raise
@@ -33,17 +34,17 @@ def extract(
 
 @contextmanager
 def unpacked(archive: str, beside: str, archive_format: str | Sequence[str] | None = "auto") -> Iterator[str]:
-    """The contents of a tar or zip file in a folder of its own within `beside`, for the block; errors as of `extract`."""
+    """Unpack a tar or zip file into a temporary folder within `beside` for the block; errors are those of `extract`."""
     formats = ("tar", "zip") if archive_format == "auto" else archive_format
     formats = (formats,) if isinstance(formats, str) else tuple(formats or ())
     if not set(formats) <= {"tar", "zip"}:
         raise ValueError(f"archive_format must be 'auto', 'tar' or 'zip', received {archive_format!r}")
     outer = tempfile.mkdtemp(prefix=f"{os.path.basename(archive)}.", suffix=".part", dir=beside)
-    made = os.path.join(outer, "unpacked")
+    inner = os.path.join(outer, "unpacked")
     try:
-        os.mkdir(made)
-        _unpack(archive, made, formats)
-        yield made
+        os.mkdir(inner)
+        _unpack(archive, inner, formats)
+        yield inner
     finally:
         shutil.rmtree(outer, ignore_errors=True)
 
@@ -53,21 +54,23 @@ def _unpack(archive: str, folder: str, formats: tuple[str, ...]) -> None:
         if "tar" in formats and tarfile.is_tarfile(archive):
             with tarfile.open(archive) as tar:
                 size = 0
-                for member in tar:  # the size so far, before what is compressed is unpacked to find the next
+                for member in tar:
+                    # check the size so far, before the archive is decompressed further to find the next member
                     size += _checked(archive, member)
                     _check_size(archive, size)
                 tar.extractall(folder, filter="data")
         elif "zip" in formats and zipfile.is_zipfile(archive):
             _extract_zip(archive, folder)
         else:
-            raise ValueError(f"{archive} is no {' or '.join(formats)} archive, so it cannot be unpacked")
+            raise ValueError(f"{archive} is not a {' or '.join(formats)} archive, so it cannot be unpacked")
     except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise ValueError(f"{archive} is not unpacked: {error}") from error
 
 
 def _checked(archive: str, member: tarfile.TarInfo) -> int:
-    """A member's size. Links may only lead down: tarfile's own filter loses its way in paths that are too long
-    (CVE-2025-4517, 2025-12060).
+    """The size of a member; ValueError for a link that leads upwards.
+
+    tarfile's own filter fails to check links in paths that are too long (CVE-2025-4517, 2025-12060).
     """
     target = member.linkname if member.issym() or member.islnk() else ""
     if target.startswith("/") or ".." in target.split("/"):
@@ -76,13 +79,13 @@ def _checked(archive: str, member: tarfile.TarInfo) -> int:
 
 
 def _check_size(archive: str, size: int) -> None:
-    """ValueError for a small file that would fill the disk."""
+    """Raise ValueError for a small file that would fill the disk."""
     if size > max(_FREE, _RATIO * os.path.getsize(archive)):
         raise ValueError(f"{archive} is not unpacked: its {os.path.getsize(archive)} bytes would become {size}")
 
 
 def _extract_zip(archive: str, folder: str) -> None:
-    """zipfile takes leading slashes and '..' out of names by itself; an archive that has them is refused all the same."""
+    """Unpack a zip file; leading slashes and '..' in names are an error, although zipfile would remove them."""
     with zipfile.ZipFile(archive) as file:
         try:
             check_methods(file)
@@ -96,7 +99,7 @@ def _extract_zip(archive: str, folder: str) -> None:
 
 
 def check_methods(archive: zipfile.ZipFile) -> None:
-    """ValueError for members that are neither stored nor deflated: zipfile takes no heed of the size that others should have."""
+    """Raise ValueError for members that are neither stored nor deflated: zipfile does not check the declared size of others."""
     for member in archive.infolist():
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ValueError(

@@ -1,4 +1,4 @@
-"""California housing: 20,640 districts, 8 figures and the median price of each."""
+"""California housing: 20,640 districts with 8 features and the median price of each."""
 
 import os
 

@@ -1,4 +1,4 @@
-"""What CIFAR-10 and CIFAR-100 have in common: archives of pickled batches."""
+"""The loader shared by CIFAR-10 and CIFAR-100: archives of pickled batches."""
 
 import os
 
@@ -13,12 +13,13 @@ from nbkeras.datasets.origin import Split
 def load_parts(
     name: str, origin: str, file_hash: str, parts: tuple[list[str], list[str]], label_key: str
 ) -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test) of the files of an archive: uint8 images in the data format of the
-    configuration, (n, 32, 32, 3) or (n, 3, 32, 32), and uint8 labels (n, 1).
+    """(x_train, y_train), (x_test, y_test) from the files of an archive.
+
+    Images are uint8 in the configured data format, (n, 32, 32, 3) or (n, 3, 32, 32); labels are uint8 (n, 1).
     """
     archive = f"{name}-target"
     folder = os.path.join(get_file(archive, origin, file_hash=file_hash, extract=True), name)
-    train, test = (_load([os.path.join(folder, each) for each in files], label_key) for files in parts)
+    train, test = (_load([os.path.join(folder, file) for file in files], label_key) for files in parts)
     return train, test
 
 

@@ -9,7 +9,7 @@ SHA256 = "85cd44d02ba6437773c5bbd22e183051d648de2e7d6b014e1ef29b855ba677a7"
 
 
 def load_data(label_mode: str = "fine") -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test) as of CIFAR-10; label_mode: 'fine' for classes, 'coarse' for their groups."""
+    """(x_train, y_train), (x_test, y_test) as for CIFAR-10; label_mode: 'fine' for classes, 'coarse' for their groups."""
     if label_mode not in ("fine", "coarse"):
         raise ValueError(f"label_mode must be 'fine' or 'coarse', received {label_mode!r}")
     return cifar.load_parts("cifar-100-python", ORIGIN, SHA256, (["train"], ["test"]), f"{label_mode}_labels")

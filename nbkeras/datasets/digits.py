@@ -1,4 +1,4 @@
-"""The digits that ship with nbkeras: 1,797 real handwritten digits, 8x8 pixels, ten classes.
+"""The digits that are part of nbkeras: 1,797 real handwritten digits, 8x8 pixels, ten classes.
 
 From "Optical Recognition of Handwritten Digits" by E. Alpaydin and C. Kaynak, UCI Machine Learning Repository (1998),
 https://doi.org/10.24432/C50P49, licensed CC BY 4.0 (https://creativecommons.org/licenses/by/4.0/); its test set, as
@@ -18,8 +18,8 @@ Split = tuple[np.ndarray, np.ndarray]
 def load_data() -> tuple[Split, Split]:
     """(x_train, y_train), (x_test, y_test): uint8 images (n, 8, 8) with values 0 to 16, uint8 labels 0 to 9.
 
-    The split is fixed: of each class, in the order of the original file, every sixth image is for testing: 1,501 for
-    training, 296 for testing, every class alike. The same people wrote digits of both parts.
+    The split is fixed: in each class, every sixth image in the order of the original file is for testing. This gives 1,501 images
+    for training and 296 for testing, with equal shares of the classes. The same people wrote digits of both parts.
     """
     with np.load(pathlib.Path(__file__).with_name("digits.npz"), allow_pickle=False) as file:
         images, labels = file["images"], file["labels"]

@@ -30,7 +30,7 @@ def _read(name: str, header: int) -> np.ndarray:
         with gzip.open(path) as file:
             return np.frombuffer(file.read(), np.uint8, offset=header)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise ValueError(f"{path} is damaged ({error}): delete it, and it is downloaded anew") from error
+        raise ValueError(f"{path} is damaged ({error}): delete it, and it is downloaded again") from error
 
 
 _lazy_names.attach(globals())

@@ -1,4 +1,4 @@
-"""IMDB: 50,000 film reviews as numbers of words, and whether they praise the film."""
+"""IMDB: 50,000 film reviews as lists of word numbers, with labels 1 (positive) and 0 (negative)."""
 
 import os
 
@@ -26,8 +26,8 @@ def load_data(
 ) -> tuple[Split, Split]:
     """(x_train, y_train), (x_test, y_test): arrays of lists of numbers, 1 + index_from the most frequent word; labels 0, 1.
 
-    num_words: numbers from there on become oov_char (None: are left out), as do those below skip_top. maxlen: longer
-    reviews are left out. start_char: the number before each review. Downloaded once, checked each time.
+    num_words: numbers of at least num_words, and those below skip_top, become oov_char (None: they are left out). maxlen: longer
+    reviews are left out. start_char: a number before each review. Downloaded once, checked each time.
     """
     arrays = plain_pickle.load_npz(fetch(path, ORIGIN, SHA256))
     random = np.random.RandomState(seed)
@@ -43,7 +43,7 @@ def load_data(
 
 
 def get_word_index(path: str | os.PathLike = "imdb_word_index.json") -> dict[str, int]:
-    """The number of each word, 1 the most frequent; load_data adds index_from to them."""
+    """The number of each word, 1 for the most frequent; load_data adds index_from to them."""
     return fetch_json(path, INDEX_ORIGIN, INDEX_MD5)
 
 

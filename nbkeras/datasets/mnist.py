@@ -14,8 +14,8 @@ SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
 def load_data(path: str | os.PathLike = "mnist.npz") -> tuple[Split, Split]:
     """(x_train, y_train), (x_test, y_test): uint8 images (60000, 28, 28) and (10000, 28, 28), 0 to 255; uint8 labels.
 
-    path: the file's place in the cache's folder `datasets` (KERAS_HOME or ~/.keras), or an absolute path. It is
-    downloaded once, and checked each time. Errors are those of `utils.get_file`.
+    path: the file's path in the folder `datasets` of the cache (KERAS_HOME or ~/.keras), or an absolute path. The file is
+    downloaded once and checked each time. Errors are those of `utils.get_file`.
     """
     with np.load(fetch(path, ORIGIN, SHA256), allow_pickle=False) as arrays:
         return (arrays["x_train"], arrays["y_train"]), (arrays["x_test"], arrays["y_test"])

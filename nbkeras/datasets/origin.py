@@ -1,4 +1,4 @@
-"""Where Keras keeps its data sets, and how a file of theirs gets here."""
+"""The address of Keras's data sets, and the download of their files."""
 
 import json
 import os
@@ -18,13 +18,13 @@ def fetch(path: str | os.PathLike, url: str, file_hash: str | None) -> str:
 
 
 def fetch_json(path: str | os.PathLike, url: str, file_hash: str) -> dict[str, int]:
-    """What a checked JSON file holds."""
+    """The content of a checked JSON file."""
     with open(fetch(path, url, file_hash), encoding="utf-8") as file:
         return json.load(file)
 
 
 def split_shuffled(x: np.ndarray, y: np.ndarray, test_split: float, seed: int) -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test): the samples in the seed's order, the last test_split of them for testing."""
+    """(x_train, y_train), (x_test, y_test): the samples in the seed's order; the last fraction test_split is for testing."""
     if not 0 <= test_split < 1:
         raise ValueError(f"test_split must be from 0 up to 1 (exclusive), received {test_split!r}")
     order = shuffled(len(x), seed)

@@ -1,4 +1,4 @@
-"""Pickles of numbers: the only kind that the data sets need, read without letting the file name anything else."""
+"""Reading pickles of numbers, the only kind that the data sets need; the file cannot name anything else."""
 
 import io
 import os
@@ -8,7 +8,7 @@ from typing import IO, Any
 
 import numpy as np
 
-# What NumPy's arrays are made of in a pickle, by NumPy 1's and NumPy 2's names.
+# The names in a pickle of NumPy arrays, of NumPy 1 and NumPy 2.
 _ALLOWED = {
     ("numpy", "ndarray"),
     ("numpy", "dtype"),
@@ -22,16 +22,16 @@ class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _ALLOWED:
             raise pickle.UnpicklingError(
-                f"refused: the file asks for {module}.{name}, and holds numbers only if it is whole"
+                f"refused: the file asks for {module}.{name}; an undamaged file holds only numbers"
             )
         return super().find_class(module.replace("numpy.core", "numpy._core") if _NEW else module, name)
 
 
-_NEW = np.lib.NumpyVersion(np.__version__) >= "2.0.0"  # where numpy.core exists too, but warns
+_NEW = np.lib.NumpyVersion(np.__version__) >= "2.0.0"  # numpy.core exists there too, but warns
 
 
 def load(path: str | os.PathLike | IO[bytes], encoding: str = "ASCII") -> Any:
-    """What a pickle holds: numbers, texts, bytes, lists, dicts and NumPy arrays; UnpicklingError for anything else."""
+    """The content of a pickle of numbers, texts, bytes, lists, dicts and NumPy arrays; UnpicklingError for anything else."""
     if isinstance(path, str | os.PathLike):
         with open(path, "rb") as file:
             return load(file, encoding)
@@ -39,7 +39,7 @@ def load(path: str | os.PathLike | IO[bytes], encoding: str = "ASCII") -> Any:
 
 
 def load_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
-    """The arrays of an .npz file by name; arrays of lists, which NumPy writes as pickles, are read by `load`."""
+    """The arrays of an .npz file by name; `load` reads arrays of lists, which NumPy writes as pickles."""
     arrays = {}
     with zipfile.ZipFile(path) as file:
         for member in file.namelist():
@@ -51,7 +51,7 @@ def load_npz(path: str | os.PathLike) -> dict[str, np.ndarray]:
                 array = load(stream)
                 if not isinstance(array, np.ndarray) or array.shape != shape:
                     raise pickle.UnpicklingError(
-                        f"{member} in {path} is not the array of shape {shape} that it says it is"
+                        f"{member} in {path} is not the array of shape {shape} that its header declares"
                     )
             else:
                 stream.seek(0)

@@ -1,4 +1,4 @@
-"""Reuters: 11,228 newswires as numbers of words, and their topics, 46 of them."""
+"""Reuters: 11,228 newswires as lists of word numbers, and their topics, 46 in total."""
 
 import os
 
@@ -28,9 +28,9 @@ def load_data(
     oov_char: int | None = 2,
     index_from: int | None = 3,
 ) -> tuple[Split, Split]:
-    """(x_train, y_train), (x_test, y_test): arrays of lists of numbers, and topics; arguments are those of IMDB.
+    """(x_train, y_train), (x_test, y_test): arrays of lists of numbers, and topics; arguments as for IMDB.
 
-    test_split: the share of the newswires, after shuffling by the seed, that are for testing.
+    test_split: the fraction of the newswires, after shuffling by the seed, that is for testing.
     """
     arrays = plain_pickle.load_npz(fetch(path, ORIGIN, SHA256))
     order = shuffled(len(arrays["x"]), seed)
@@ -43,7 +43,7 @@ def load_data(
 
 
 def get_word_index(path: str | os.PathLike = "reuters_word_index.json") -> dict[str, int]:
-    """The number of each word, 1 the most frequent; load_data adds index_from to them."""
+    """The number of each word, 1 for the most frequent; load_data adds index_from to them."""
     return fetch_json(path, INDEX_ORIGIN, INDEX_MD5)
 
 

@@ -1,7 +1,8 @@
-"""Floor 1: arrays of other libraries, taken without a copy where they lie on our device, and ours for them.
+"""Floor 1: exchanging arrays with other libraries, without a copy if both sides are on one device.
 
-By `__dlpack__` (DLPack 1.x and before) and `__cuda_array_interface__` (version 3). NumPy makes and reads the capsules, also of
-arrays on a GPU: over a layout (see kernels/runtime/device_array.py), with the device's number in the capsule set by hand.
+The protocols are `__dlpack__` (DLPack 1.x and before) and `__cuda_array_interface__` (version 3). NumPy makes and reads the
+capsules, also for arrays on a GPU: it works on a layout (see device_array.py), and the device in the capsule is then
+set by this module.
 """
 
 import contextlib
@@ -27,13 +28,13 @@ class _Device(ctypes.Structure):
 
 
 class _Tensor(ctypes.Structure):
-    """The beginning of DLTensor, and of DLManagedTensor."""
+    """The first fields of DLTensor, and of DLManagedTensor."""
 
     _fields_ = [("data", ctypes.c_void_p), ("device", _Device)]
 
 
 class _Versioned(ctypes.Structure):
-    """The beginning of DLManagedTensorVersioned."""
+    """The first fields of DLManagedTensorVersioned."""
 
     _fields_ = [
         ("version", ctypes.c_uint32 * 2),
@@ -51,7 +52,7 @@ _is_valid = ctypes.PYFUNCTYPE(ctypes.c_int, ctypes.py_object, ctypes.c_char_p)((
 
 
 def _opened(capsule: Any) -> tuple[_Tensor, _Versioned | None]:
-    """The tensor in a capsule that nobody has taken yet, and what is around it since DLPack 1.0."""
+    """The tensor in an unused capsule, and the structure around it since DLPack 1.0."""
     if _is_valid(capsule, b"dltensor_versioned"):
         versioned = _Versioned.from_address(_pointer_of(capsule, b"dltensor_versioned"))
         return versioned.tensor, versioned
@@ -60,11 +61,11 @@ def _opened(capsule: Any) -> tuple[_Tensor, _Versioned | None]:
     raise TypeError(f"expected a DLPack capsule that was not used before, received {capsule!r}")
 
 
-# -------------------- ours for others --------------------
+# -------------------- exporting our arrays --------------------
 
 
 class _Lent:
-    """What NumPy makes an array of that keeps a DeviceArray alive."""
+    """An object from which NumPy makes an array that keeps a DeviceArray alive."""
 
     def __init__(self, array: DeviceArray):
         self.array = array
@@ -72,42 +73,42 @@ class _Lent:
 
 
 def device_of(array: Any) -> tuple[int, int]:
-    """`__dlpack_device__`."""
+    """The result of `__dlpack_device__`."""
     return (_CUDA, array.gpu.index) if isinstance(array, DeviceArray) else (_CPU, 0)
 
 
 def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: Any = None, copy: Any = None) -> Any:
-    """`__dlpack__`, as the array API standard has it.
+    """The result of `__dlpack__`, as in the array API standard.
 
-    stream: that of CUDA on which the receiver goes on: 1 or None the legacy default, 2 the thread's default, -1 for no order.
-    BufferError for another GPU, or where copy=False and the receiver asks for the CPU.
+    stream: the receiver's CUDA stream: 1 or None for the legacy default, 2 for the thread's default, -1 for no synchronization.
+    BufferError for another GPU, and for copy=False if the receiver asks for the CPU.
     """
     if not isinstance(array, DeviceArray):
         options = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}
         return array.__dlpack__(**{name: value for name, value in options.items() if value is not None})
-    own, wanted = device_of(array), None if dl_device is None else (int(dl_device[0]), int(dl_device[1]))
-    if wanted == (_CPU, 0):
+    own, target = device_of(array), None if dl_device is None else (int(dl_device[0]), int(dl_device[1]))
+    if target == (_CPU, 0):
         if stream is not None:
             raise ValueError(f"a copy on the CPU has no stream, received stream={stream!r}")
         if copy is False:
             raise BufferError(f"a tensor on {array.gpu} is a copy on the CPU: ask without copy=False")
-        return _signed(array.copy(), max_version, wanted, copied=True)
-    if wanted not in (None, own):
-        raise BufferError(f"a tensor on {array.gpu} is offered there and on the CPU, not on the DLPack device {wanted}")
+        return _capsule_on(array.copy(), max_version, target, copied=True)
+    if target not in (None, own):
+        raise BufferError(f"a tensor on {array.gpu} is offered there and on the CPU, not on the DLPack device {target}")
     if stream == 0 or not (stream is None or isinstance(stream, int) and stream >= -1):
         raise ValueError(f"stream must be None, -1, 1, 2 or a stream's handle, received {stream!r}")
     if copy:
-        whole = array.gpu.empty(array.shape, array.dtype)
+        copied_array = array.gpu.empty(array.shape, array.dtype)
         with device.ordinary(), device.on(array.gpu):
-            device.launch(device.copy, array, whole)
-        array = whole
+            device.launch(device.copy, array, copied_array)
+        array = copied_array
     if stream != -1:
         array.gpu.order(array.gpu.stream, stream or 1)
-    return _signed(np.asarray(_Lent(array)), max_version, own, copied=bool(copy))
+    return _capsule_on(np.asarray(_Lent(array)), max_version, own, copied=bool(copy))
 
 
-def _signed(layout: Array, max_version: Any, where: tuple[int, int], copied: bool) -> Any:
-    """NumPy's capsule of an array, with a device of our own."""
+def _capsule_on(layout: Array, max_version: Any, where: tuple[int, int], copied: bool) -> Any:
+    """NumPy's capsule of an array, with another device."""
     capsule = layout.__dlpack__(max_version=max_version)
     tensor, versioned = _opened(capsule)
     tensor.device.type, tensor.device.number = where
@@ -116,25 +117,25 @@ def _signed(layout: Array, max_version: Any, where: tuple[int, int], copied: boo
     return capsule
 
 
-# -------------------- others' for us --------------------
+# -------------------- importing others' arrays --------------------
 
 
 class _Borrowed:
-    """Keeps memory of another library until our work with it is done."""
+    """Keeps another library's memory alive until our work with it has finished."""
 
     def __init__(self, gpu: Any, owner: Any):
         self._gpu, self._owner = gpu, owner
 
     def __del__(self) -> None:
-        self._gpu.synchronize()  # the owner may use the memory again as soon as it has it back
+        self._gpu.synchronize()  # the owner may reuse the memory as soon as it is released
 
 
 def received(value: Any) -> Any:
-    """What another library's array is here: a DeviceArray where it lies on this thread's GPU, else a NumPy array.
+    """Convert another library's array: to a DeviceArray if it is on this thread's GPU, else to a NumPy array.
 
-    Values that offer neither of the protocols come back as they are, as do those that NumPy understands. An array on a GPU
-    that is not this thread's device is copied to the CPU. It is copied within its GPU if it is not C-contiguous or may not
-    be written to. TypeError for masked arrays, for dtypes that NumPy has not, and for devices other than CUDA's.
+    Values without one of the protocols, and values that NumPy understands, are returned unchanged. An array on a GPU
+    that is not this thread's device is copied to the CPU. An array is copied within its GPU if it is not C-contiguous or is
+    read-only. TypeError for masked arrays, for dtypes that NumPy does not have, and for devices other than CUDA's.
     """
     kind, number = _device_of(value)
     if kind == _CUDA:
@@ -149,33 +150,33 @@ def received(value: Any) -> Any:
 
 
 def on_host(value: Any) -> Any:
-    """As `received`, in the CPU's memory."""
+    """The same as `received`, but in the CPU's memory."""
     taken = received(value)
     return taken.copy() if isinstance(taken, DeviceArray) else taken
 
 
 def dtype_of(value: Any) -> np.dtype:
-    """The dtype that a tensor of anything array-like has."""
+    """The dtype of the tensor that `as_tensor` would make from an array-like."""
     taken = received(value)
     return taken.dtype if isinstance(taken, DeviceArray) else array_of(taken).dtype
 
 
 def _device_of(value: Any) -> tuple[int | None, int]:
-    """The DLPack device of a value, (None, 0) where it offers no protocol."""
+    """The DLPack device of a value; (None, 0) if it has no protocol."""
     if hasattr(value, "__dlpack_device__"):
         kind, number = value.__dlpack_device__()
         return int(kind), int(number)
     described = getattr(value, "__cuda_array_interface__", None)
     if described is None:
         return None, 0
-    here = device.gpu() or devices.gpu_named("cuda")
-    return _CUDA, here.number_of(described["data"][0]) if described["data"][0] else here.index
+    current = device.gpu() or devices.gpu_named("cuda")
+    return _CUDA, current.number_of(described["data"][0]) if described["data"][0] else current.index
 
 
 def _through_dlpack(value: Any, gpu: Any) -> DeviceArray:
     try:
         capsule = value.__dlpack__(stream=gpu.stream, max_version=(1, 0))
-    except TypeError:  # from before DLPack 1.0
+    except TypeError:  # before DLPack 1.0
         capsule = value.__dlpack__(stream=gpu.stream)
     tensor, versioned = _opened(capsule)
     read_only = versioned is not None and bool(versioned.flags & _READ_ONLY)
@@ -188,7 +189,7 @@ def _through_dlpack(value: Any, gpu: Any) -> DeviceArray:
 
 
 class _Capsule:
-    """A capsule as NumPy takes it."""
+    """A capsule as an argument of np.from_dlpack."""
 
     def __init__(self, capsule: Any):
         self._capsule = capsule
@@ -227,7 +228,7 @@ def _through_interface(value: Any, gpu: Any) -> DeviceArray:
 
 
 def _adopted(layout: Array, gpu: Any, owner: Any, read_only: bool) -> DeviceArray:
-    """The array over another library's memory, or a copy that may be written to and is contiguous."""
+    """The array over another library's memory, or a copy that is writable and contiguous."""
     if layout.dtype.kind not in "fiub" or not layout.dtype.isnative:
         raise TypeError(f"expected numbers or booleans, received a {type(owner).__name__} with dtype {layout.dtype}")
     with device.ordinary(), device.on(gpu):
@@ -237,7 +238,7 @@ def _adopted(layout: Array, gpu: Any, owner: Any, read_only: bool) -> DeviceArra
         own = layout_at(address, layout.shape, layout.dtype, layout.strides)
         array = DeviceArray(own, gpu, _Borrowed(gpu, owner))
         if read_only or not own.flags.c_contiguous:
-            whole = device.empty(own.shape, own.dtype)
-            device.launch(device.copy, array, whole)
-            array = whole
+            contiguous = device.empty(own.shape, own.dtype)
+            device.launch(device.copy, array, contiguous)
+            array = contiguous
         return device.persistent(array)  # type: ignore[return-value]

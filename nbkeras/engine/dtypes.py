@@ -1,4 +1,4 @@
-"""Floor 1: the dtypes that tensors have, those of Python's numbers, and those in which tensors meet."""
+"""Floor 1: the dtypes of tensors, of Python numbers, and of results with operands of several dtypes."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ _INT32 = np.iinfo(np.int32)
 
 
 def known_dtype(dtype: Any) -> np.dtype:
-    """The dtype, floatx for None; TypeError for floats that no kernel computes in, ValueError for what is none of numbers."""
+    """The dtype; floatx for None. TypeError for floats that no kernel supports, ValueError for a dtype that is not numeric."""
     found = np.dtype(config.standardize_dtype(dtype))
     if found.kind == "f" and found not in (np.float32, np.float64):
         raise TypeError(
@@ -21,16 +21,16 @@ def known_dtype(dtype: Any) -> np.dtype:
 
 
 def array_of(value: Any, dtype: Any = None) -> np.ndarray:
-    """NumPy's array of anything array-like; dtype None: arrays keep theirs, Python's floats get floatx, its integers int32.
+    """Convert an array-like to a NumPy array; by default arrays keep their dtype, Python floats get floatx, integers int32.
 
-    Integers that int32 does not hold are int64, and arrays of float16 get floatx. TypeError for what is no number or boolean.
+    Integers beyond int32 become int64, and arrays of float16 become floatx. TypeError for values other than numbers and booleans.
     """
     try:
         array = np.asarray(value, None if dtype is None else known_dtype(dtype))
-    except OverflowError:  # of Python's integers
-        wanted = "any dtype" if dtype is None else known_dtype(dtype)
-        raise ValueError(f"{briefly(value)} does not fit into {wanted}") from None
-    except (TypeError, ValueError) as error:  # NumPy's, of texts and of lists of several lengths
+    except OverflowError:  # from Python integers
+        expected = "any dtype" if dtype is None else known_dtype(dtype)
+        raise ValueError(f"{briefly(value)} does not fit into {expected}") from None
+    except (TypeError, ValueError) as error:  # NumPy's errors for texts and for lists of different lengths
         kind = TypeError if isinstance(error, TypeError) else ValueError
         raise kind(f"expected a number, or lists of numbers of one length, received {briefly(value)}") from error
     if array.dtype.kind not in "fiub":
@@ -49,7 +49,7 @@ def array_of(value: Any, dtype: Any = None) -> np.ndarray:
 
 
 def result_dtype(*dtypes: np.dtype) -> np.dtype:
-    """float64 > float32 > integers > bool; integers as in NumPy; what mixes to no common integer gives floatx."""
+    """The common dtype: float64 > float32 > integers > bool; integers as in NumPy, floatx if there is no common integer dtype."""
     floats = [dtype for dtype in dtypes if dtype.kind == "f"]
     if floats:
         return max(floats, key=lambda dtype: dtype.itemsize)

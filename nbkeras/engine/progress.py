@@ -1,6 +1,6 @@
 """The progress bar of `fit`, `evaluate`, `predict` and downloads: redrawn on a terminal, one line in a log.
 
-Where kernels are compiled meanwhile, a notice stands on the bar's line: see `compilations_shown`.
+While kernels are compiled, a notice is on the bar's line: see `compilations_shown`.
 """
 
 import contextlib
@@ -22,14 +22,14 @@ Values = Iterable[tuple[str, Any]] | Mapping[str, Any]
 
 
 class _Line:
-    """The terminal's last line, as far as it is not ended."""
+    """The state of the terminal's last line."""
 
-    width = 0  # signs on it
-    is_notice = False  # whether the next message takes it away
+    width = 0  # characters on it, 0 after a line's end
+    is_notice = False  # whether the next message erases it
 
 
 def print_message(message: str, end: str = "\n") -> None:
-    """Write to standard output at once; where its encoding has no '━', '=' stands for it and '?' for other signs."""
+    """Write to standard output and flush; characters that its encoding lacks become '=' (for '━') or '?'."""
     if not config.is_interactive_logging_enabled():
         logging.getLogger("nbkeras").info(message)
         return
@@ -56,32 +56,30 @@ def _redraws() -> bool:
 
 
 def _redraw(text: str, width: int) -> None:
-    """Write over the terminal's last line; width: the signs of text that are seen."""
+    """Overwrite the terminal's last line; width: the number of visible characters of the text."""
     print_message("\r" + text + " " * max(0, _Line.width - width), end="")
     _Line.width = width
 
 
 class _Compilations:
-    """Hears of each kernel before it is compiled, and says so where they take more than a second."""
+    """Is called before each compilation of a kernel, and prints a notice if compilations take more than a second."""
 
     def __init__(self) -> None:
         self._count = 0
-        self._first = self._last = -math.inf  # when the kernels that now follow each other began
-        self._following = 0  # how many they are
+        self._first = self._last = -math.inf  # the times of the first and the last kernel in the current series
+        self._series = 0  # the number of kernels in it
         self._is_logged = False
 
     def __call__(self) -> None:
         now = time.perf_counter()
         if now - self._last > 5:
-            self._first, self._following = now, 0
+            self._first, self._series = now, 0
         self._last = now
         self._count += 1
-        self._following += 1
+        self._series += 1
         text, is_long = "Compiling kernels (once on this machine)", now - self._first >= 1
         if _redraws():
-            if (
-                is_long or self._following >= 3
-            ):  # the third may be one that takes seconds, and the notice goes away again
+            if is_long or self._series >= 3:  # the third may take seconds, and the notice is erased later
                 text = f"{text}: {self._count}"[: max(0, shutil.get_terminal_size().columns - 1)]
                 _redraw(text, len(text))
                 _Line.is_notice = True
@@ -95,9 +93,9 @@ _compilations = _Compilations()
 
 @contextlib.contextmanager
 def compilations_shown(verbose: Any = 1) -> Iterator[None]:
-    """Say that kernels are compiled, if this thread compiles some in the block for more than a second and verbose is not 0.
+    """Print a notice if this thread compiles kernels in the block for more than a second and verbose is not 0.
 
-    On a terminal a count of this process's kernels moves on the last line, until the next message; a log gets one line.
+    On a terminal the last line counts this process's compiled kernels until the next message; a log gets one line.
     """
     if not verbose:
         yield
@@ -118,9 +116,9 @@ class Progbar:
     """A progress bar as Keras draws it: `469/469 ━━━━━━━━━━━━━━━━━━━━ 2s 3ms/step - accuracy: 0.9200 - loss: 0.2500`.
 
     target: the number of steps, None if unknown. verbose: 0 silent, 1 a bar, 2 one line at the end. interval: seconds
-    between redraws. stateful_metrics: names shown as they are, all others are averaged over the steps; or
-    stateless_metrics: names that are averaged, all others shown as they are. Without a terminal, verbose=1 writes one
-    line at the end too, without control characters. A terminal shows no more of a running bar than fits its width.
+    between redraws. stateful_metrics: names of values shown unchanged, all others are averaged over the steps; or
+    stateless_metrics: names of values that are averaged, all others are shown unchanged. Without a terminal, verbose=1 also
+    writes only one line at the end, without control characters. On a terminal a running bar is cut to the terminal's width.
     """
 
     def __init__(
@@ -134,7 +132,9 @@ class Progbar:
         unit_name: str = "step",
     ):
         if stateful_metrics is not None and stateless_metrics is not None:
-            raise ValueError("give stateful_metrics or stateless_metrics, not both: each is what the other is not")
+            raise ValueError(
+                "give stateful_metrics or stateless_metrics, not both: each is the complement of the other"
+            )
         self.target = target
         self.width = width
         self.verbose = verbose
@@ -153,11 +153,11 @@ class Progbar:
     def update(
         self, current: int, values: Values | Callable[[], Values] | None = None, finalize: bool | None = None
     ) -> None:
-        """Say that `current` steps are done.
+        """Set the number of finished steps.
 
-        values: (name, value of the last step) pairs or a dict, or a function that returns them: where no metric is
+        values: (name, value of the last step) pairs or a dict, or a function that returns them: if no metric is
         averaged (`stateless_metrics=()`), it is called only if the bar will be drawn. finalize: whether this is the
-        last update; None means once `current` reaches the target.
+        last update; None means when `current` reaches the target.
         """
         if finalize is None:
             finalize = self.target is not None and current >= self.target
@@ -177,7 +177,7 @@ class Progbar:
             print_message(info)
 
     def add(self, n: int, values: Values | Callable[[], Values] | None = None) -> None:
-        """Say that n more steps are done."""
+        """Add n finished steps."""
         self.update(self._seen + n, values)
 
     def _draws(self, now: float, finalize: bool) -> bool:
@@ -245,7 +245,7 @@ class Progbar:
         return f" {seconds * 1e6:.0f}us/{self.unit_name}"
 
     def _time_per_unit(self, current: int, now: float) -> float:
-        """Seconds a step takes, without the first one (it compiles) as soon as there are others."""
+        """The seconds per step, without the first step (which compiles) as soon as there are others."""
         if not current:
             return 0.0
         if self._after_first is not None and current > 1:

@@ -1,9 +1,10 @@
-"""Floor 1: the tape. Records of what was computed, and the walk back that turns them into gradients.
+"""Floor 1: the tape. Records of computed ops, and the backward pass over them that computes gradients.
 
-Knows no op, no Tensor and no layer: a Record holds a vjp, what it saved, and the Records it came from.
+The tape does not depend on ops, Tensors and layers: a Record holds a vjp, the values that the op saved, and its parent
+Records.
 
-A gradient is an array, or an object that stands for one: it has a `shape`, `joined(other)` is the sum with another such
-gradient, and `dense(into)` the array, which the tape asks for as soon as one is needed.
+A gradient is an array, or an object that represents one. Such an object has a `shape`; `joined(other)` is the sum with another
+such gradient; `dense(into)` is the array, which the tape calls as soon as it needs an array.
 """
 
 import threading
@@ -20,9 +21,9 @@ Array = np.ndarray
 
 
 class Record:
-    """One op's place on the tape: how to go back (`vjp`, `saved`), from where (`parents`), over which shapes and dtypes.
+    """One op on the tape: its `vjp` with the values that it `saved`, its `parents`, and its inputs' shapes and dtypes.
 
-    `forms[i]` is input i's shape and dtype, `parents[i]` its `(record, output_index)`, or None where it needs no gradient. A
+    `forms[i]` is input i's shape and dtype, `parents[i]` its `(record, output_index)`, or None if it needs no gradient. A
     leaf (a variable or a watched tensor) has no vjp and no parents.
     """
 
@@ -37,19 +38,19 @@ Source = tuple[Record, int]
 
 
 def leaf(name: str) -> Record:
-    """A Record with nothing behind it, for a variable or a watched tensor."""
+    """A Record without parents, for a variable or a watched tensor."""
     return Record(name, None, None, (), (), 1)
 
 
 def gradient_record(sources: Sequence[Source]) -> Record:
-    """A Record for gradients with respect to `sources`, through which there is no way back: `backward` refuses to start."""
+    """A Record for gradients with respect to `sources`, which cannot be differentiated: `backward` raises an error."""
     return Record("gradient", _no_second_gradient, None, tuple(sources), (None,) * len(sources), 1)
 
 
 def _no_second_gradient(saved: Any, dy: Any, needs: tuple) -> tuple:
     raise NotImplementedError(
-        "gradients of gradients are not offered: the gradient of a value is asked for that was computed from what "
-        "GradientTape.gradient or K.gradients returned. Where that is to count as a constant, write ops.stop_gradient(gradient)"
+        "gradients of gradients are not offered: this value was computed from a result of GradientTape.gradient or "
+        "K.gradients. To use that result as a constant, write ops.stop_gradient(gradient)"
     )
 
 
@@ -61,12 +62,12 @@ _thread = _Thread()
 
 
 def is_recording() -> bool:
-    """Whether a Tape is open in this thread, so that ops make Records."""
+    """Whether ops in this thread make Records."""
     return _thread.depth > 0
 
 
 class Recording:
-    """`with Recording():` ops on tensors that need gradients make Records; `Recording(False)` stops them from doing so."""
+    """In the block ops on tensors that need gradients make Records; with `Recording(False)` they do not."""
 
     def __init__(self, on: bool = True):
         self._on = on
@@ -81,7 +82,7 @@ class Recording:
 
 
 def _count_users(targets: Sequence[Record]) -> dict[Record, int]:
-    """How many Records reachable from the targets use each Record; a loop, so long chains cannot overflow the stack."""
+    """For each Record reachable from the targets, the number of Records that use it. Iterative: long chains cannot overflow."""
     users: dict[Record, int] = dict.fromkeys(targets, 0)
     todo = list(users)
     while todo:
@@ -103,7 +104,7 @@ def unreached(targets: Sequence[Source], sources: Sequence[Source]) -> list[int]
 
 
 class _Sum:
-    """The gradient of one output while it is being added up; `owned` once it may be added to in place."""
+    """The gradient of one output while it is summed; `owned` if it may be changed in place."""
 
     __slots__ = ("gradient", "owned")
 
@@ -149,10 +150,10 @@ def backward(
     """Gradients of the targets' weighted sum with respect to `sources`; None for a source that no target depends on.
 
     targets: pairs of an output and its incoming gradient. into: an array for each source to write its gradient to.
-    retain: keep what the Records saved, for another walk; else it is dropped as the walk passes. as_is: for each source,
-    whether its gradient may stay what stands for an array, with nothing written to `into`; else all are arrays.
+    retain: keep the values saved in the Records for another backward pass; by default they are dropped. as_is: for each source,
+    whether its gradient may be an object that represents an array, without writing to `into`; by default all are arrays.
     """
-    goals = {source: i for i, source in enumerate(sources)}
+    wanted = {source: i for i, source in enumerate(sources)}
     destinations: dict[Source, Array] = {}
     if into is not None:
         destinations = {source: array for source, array in zip(sources, into, strict=True) if array is not None}
@@ -160,32 +161,33 @@ def backward(
     for source, gradient in targets:
         _accumulate(sums, source, gradient, destinations)
     users = _count_users([source[0] for source, _ in targets])
-    if any(record.vjp is _no_second_gradient for record in users):  # before the walk meets shapes and what was dropped
+    # before other errors, about shapes and dropped values
+    if any(record.vjp is _no_second_gradient for record in users):
         _no_second_gradient(None, None, ())
     ready = [record for record, count in users.items() if count == 0]
     while ready:
         record = ready.pop()
         if record.vjp is not None:
-            _step(record, sums, goals, destinations, retain)
+            _step(record, sums, wanted, destinations, retain)
         for parent in record.parents:
             if parent is not None:
                 users[parent[0]] -= 1
                 if users[parent[0]] == 0:
                     ready.append(parent[0])
     keep = as_is or [False] * len(sources)
-    return [_delivered(sums.get(s), destinations.get(s), asked) for s, asked in zip(sources, keep, strict=True)]
+    return [_delivered(sums.get(s), destinations.get(s), kept) for s, kept in zip(sources, keep, strict=True)]
 
 
-def _step(record: Record, sums: dict, goals: dict, destinations: dict, retain: bool) -> None:
-    """Go back through one Record: take its outputs' gradients, give its parents theirs."""
+def _step(record: Record, sums: dict, wanted: dict, destinations: dict, retain: bool) -> None:
+    """Go back through one Record: take its outputs' gradients, and add gradients to its parents."""
     incoming: list[Array | None] = []
     for index in range(record.outputs):
         source = (record, index)
-        total = sums.get(source) if source in goals else sums.pop(source, None)
+        total = sums.get(source) if source in wanted else sums.pop(source, None)
         incoming.append(None if total is None else total.dense(destinations.get(source)))
     if record.saved is _DROPPED:
         raise RuntimeError(
-            f"the gradient through {record.name!r} was already computed and what it saved is gone; "
+            f"the gradient through {record.name!r} was already computed and its saved values were dropped; "
             "use GradientTape(persistent=True) to take several gradients of one computation"
         )
     if all(gradient is None for gradient in incoming):
@@ -194,7 +196,8 @@ def _step(record: Record, sums: dict, goals: dict, destinations: dict, retain: b
     for i, parent in enumerate(record.parents):
         if parent is None:
             needs.append(False)
-        elif parent in sums or parent in record.parents[:i]:  # a destination takes one gradient; others are added to it
+        elif parent in sums or parent in record.parents[:i]:
+            # a destination can hold one gradient; others are added to it
             needs.append(True)
         else:
             needs.append(destinations.get(parent, True))
@@ -209,15 +212,15 @@ def _step(record: Record, sums: dict, goals: dict, destinations: dict, retain: b
 
 
 def _call_vjp(record: Record, dy: Any, needs: tuple) -> Sequence[Any]:
-    """The gradients that a vjp returns, one or None for each input; TypeError if it returns something else."""
+    """Call a vjp and return its gradients, one or None for each input; TypeError for another result."""
     vjp: Any = record.vjp
     try:
         gradients = device.call(vjp, (record.saved, dy), needs)
     except TypeError as error:
-        if takes(vjp, record.saved, dy, needs):  # the error comes from inside
+        if takes(vjp, record.saved, dy, needs):  # the error comes from inside the vjp
             raise
         raise TypeError(
-            f"{_of(record)} must take (saved, dy, needs): what the op saved, the gradient of its output, and for each input "
+            f"{_of(record)} must take (saved, dy, needs): the op's saved values, the gradient of its output, and for each input "
             f"whether its gradient is needed. Received: {error}"
         ) from None
     expected = f"must return a tuple with one gradient, or None, for each of the op's {len(record.parents)} inputs"
@@ -233,7 +236,7 @@ def _of(record: Record) -> str:
 
 
 def _check_gradient(record: Record, i: int, gradient: Any) -> None:
-    """TypeError or ValueError for what cannot be the gradient of input i."""
+    """Raise TypeError or ValueError for a value that cannot be the gradient of input i."""
     shape, dtype = record.forms[i]
     if not (isinstance(gradient, device.ARRAYS) or hasattr(gradient, "dense")):
         raise TypeError(f"{_of(record)} must return arrays, received {short_description(gradient)} as gradient {i}")

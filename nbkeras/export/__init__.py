@@ -1,4 +1,4 @@
-"""Export of models to files of other programs; imported when first used."""
+"""Export of models to files for other programs; imported at first use."""
 
 from typing import TYPE_CHECKING
 

@@ -1,4 +1,4 @@
-"""Attention as ONNX nodes: matrix products with the heads first, and a softmax of scores with those left out at the least."""
+"""Attention as ONNX nodes: matrix products with the heads first, and a softmax with masked scores at a very low value."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ def _weighted(g: OnnxGraph, op: Op) -> str:
     return g.add("Transpose", heads, perm=[0, 2, 1, 3])
 
 
-def _product(g: OnnxGraph, left: str, right: str, heads: int, served: int) -> str:
-    """(b, heads, ., .) @ (b, served, ., .), where each of the second serves neighbouring ones of the first."""
-    if served in (1, heads):
+def _product(g: OnnxGraph, left: str, right: str, heads: int, key_heads: int) -> str:
+    """(b, heads, ., .) @ (b, key_heads, ., .); neighbouring heads of the first share one head of the second."""
+    if key_heads in (1, heads):
         return g.add("MatMul", left, right)
     batch, rest = g.add("Shape", left, start=0, end=1), g.add("Shape", left, start=2, end=4)
-    groups = g.constant([served, heads // served], np.int64)
+    groups = g.constant([key_heads, heads // key_heads], np.int64)
     grouped = g.add("Reshape", left, g.add("Concat", batch, groups, rest, axis=0))
     product = g.add("MatMul", grouped, g.add("Unsqueeze", right, g.constant([2], np.int64)))
     first, last = g.add("Shape", left, start=0, end=3), g.add("Shape", right, start=3, end=4)

@@ -11,7 +11,7 @@ from nbkeras.export.trace import Unsupported
 
 
 def _node(kind: str) -> Handler:
-    """One node of the same inputs."""
+    """A handler that adds one node with the op's inputs."""
     return lambda g, op: g.add(kind, *op.inputs)
 
 
@@ -49,8 +49,8 @@ def _by_ufunc(table: dict[str, str]) -> Handler:
             return _floor_divide(g, op)
         if name not in table:
             raise Unsupported(f"ONNX has no counterpart of {name}")
-        truths = name.startswith("logical") and op.dtype.kind != "b"
-        return g.add(table[name], *(g.cast(x, bool) if truths else x for x in op.inputs))
+        to_bool = name.startswith("logical") and op.dtype.kind != "b"
+        return g.add(table[name], *(g.cast(x, bool) if to_bool else x for x in op.inputs))
 
     return handler
 
@@ -69,7 +69,7 @@ def _mod(g: OnnxGraph, op: Op) -> str:
 
 
 def _of_booleans(number: str, boolean: str) -> Handler:
-    """Sums and products: of booleans 'or' and 'and'."""
+    """Sums and products; for booleans 'or' and 'and'."""
     return lambda g, op: g.add(boolean if op.dtype.kind == "b" else number, *op.inputs)
 
 
@@ -86,7 +86,7 @@ def _log1p(g: OnnxGraph, op: Op) -> str:
 
 
 def _scaled(kind: str, factor: float) -> Handler:
-    """A node's result times a number."""
+    """A handler for a node's result times a number."""
     return lambda g, op: g.add("Mul", g.add(kind, *op.inputs), scalar(g, op, factor))
 
 

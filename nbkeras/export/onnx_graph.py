@@ -1,4 +1,4 @@
-"""An ONNX graph while it is being written: names for tensors, constants, and shapes that follow open axes."""
+"""An ONNX graph under construction: names for tensors, constants, and shapes that depend on open axes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from nbkeras.engine.tensor import Tensor
 from nbkeras.export.trace import Axis, Size, Trace, Unsupported
 
 OPSET = 18
-LIMIT = (1 << 31) - (1 << 20)  # bytes of constants: a file is one message of Protocol Buffers, of less than 2 GB
+LIMIT = (1 << 31) - (1 << 20)  # bytes of constants: a file is one Protocol Buffers message of less than 2 GB
 
 
 class OnnxGraph:
@@ -30,19 +30,19 @@ class OnnxGraph:
         self._sizes: dict[Axis, str] = {}
         self._count = 0
         self._bytes = 0
-        self.op: Any = None  # that is written at the moment: a nbkeras.export.op.Op
+        self.op: Any = None  # the op that is being written: a nbkeras.export.op.Op
 
     # -------------------- nodes and constants --------------------
 
     def fresh(self, hint: str) -> str:
-        """A name that no other value has."""
+        """An unused name for a value."""
         while True:
             self._count += 1
             if (name := f"{hint}_{self._count}") not in self._taken:
                 return name
 
     def add(self, kind: str, *inputs: str | None, outputs: int = 1, **attributes: Any) -> Any:
-        """A node; None or '' for an input that is left out. The name of its output, or a list of several."""
+        """Add a node and return the name of its output, or a list of names. None or '' is an omitted input."""
         names = [self.fresh(kind.lower()) for _ in range(outputs)]
         given = [name or "" for name in inputs]
         while given and not given[-1]:
@@ -52,13 +52,13 @@ class OnnxGraph:
         return names[0] if outputs == 1 else names
 
     def constant(self, value: Any, dtype: Any = None, hint: str = "constant") -> str:
-        """An initializer; equal ones are shared."""
+        """Add an initializer and return its name; equal ones are shared."""
         array = np.asarray(value, dtype)
         key = (array.dtype.str, array.shape, array.tobytes())
         if key not in self._constants:
             self._bytes += array.nbytes
             if self._bytes > LIMIT:
-                raise Unsupported(f"an ONNX file holds 2 GB at most, and the weights so far take {self._bytes} bytes")
+                raise Unsupported(f"an ONNX file holds at most 2 GB, and the weights so far need {self._bytes} bytes")
             name = self.fresh(hint)
             self.initializers.append(
                 self.onnx.numpy_helper.from_array(np.ascontiguousarray(array).reshape(array.shape), name)
@@ -77,24 +77,24 @@ class OnnxGraph:
     # -------------------- tensors of the trace --------------------
 
     def bind(self, tensor: Tensor, name: str) -> None:
-        """Say which value a traced tensor is."""
+        """Set the name of a traced tensor's value."""
         self._names[id(tensor.data)] = name
 
     def value(self, versions: Sequence[Tensor | None]) -> str:
-        """The value of a traced tensor, given as it was in each run; '' for one left out."""
+        """The name of a traced tensor's value, for the tensor's version of each run; '' for an omitted tensor."""
         tensor = versions[0]
         if tensor is None:
             return ""
         known = self._names.get(id(tensor.data))
         if known is None:
-            known = self._constant_tensor([each for each in versions if each is not None])
-            if all(each is tensor for each in versions):
+            known = self._constant_tensor([version for version in versions if version is not None])
+            if all(version is tensor for version in versions):
                 self._names[id(tensor.data)] = known
         return known
 
     def _constant_tensor(self, versions: list[Tensor]) -> str:
-        """What no op made: a variable, or numbers; numbers may be repeated along open axes, or count along one."""
-        arrays = [np.asarray(each) for each in versions]
+        """The value of a tensor that no op made: a variable, or numbers, perhaps repeated along open axes or forming a range."""
+        arrays = [np.asarray(version) for version in versions]
         first, hint = arrays[0], getattr(versions[0], "path", "constant")
         if all(a.shape == first.shape for a in arrays):
             if any(not np.array_equal(a, first, equal_nan=a.dtype.kind == "f") for a in arrays):
@@ -121,7 +121,7 @@ class OnnxGraph:
     # -------------------- shapes --------------------
 
     def shape(self, sizes: Sequence[Any]) -> str:
-        """Sizes, open ones among them, as a vector of int64."""
+        """Sizes, known or open, as an int64 vector."""
         if not any(isinstance(size, Size) for size in sizes):
             return self.constant(np.array(sizes, np.int64).reshape(-1))
         parts = [self._size(size) if isinstance(size, Size) else self.constant([size], np.int64) for size in sizes]
@@ -146,13 +146,13 @@ class OnnxGraph:
                     continue
                 factor, rest = divmod(size.values[0], own.values[0])
                 if not rest and all(
-                    value == factor * each for value, each in zip(size.values, own.values, strict=True)
+                    value == factor * own_value for value, own_value in zip(size.values, own.values, strict=True)
                 ):
                     term = self.add("Shape", name, start=axis, end=axis + 1)
                     return term if factor == 1 else self.add("Mul", term, self.constant([factor], np.int64))
         raise Unsupported(
-            "a size follows the open axes in a way that is neither a sum nor a multiple of them: give input_signature the "
-            "sizes that the model will get"
+            "a size depends on the open axes in a way that is neither a sum nor a multiple of them: give the sizes of the "
+            "model's inputs in input_signature"
         )
 
     def _open(self, axis: Axis) -> str:
@@ -163,7 +163,7 @@ class OnnxGraph:
         return self._sizes[axis]
 
     def target(self, sizes: Sequence[Any]) -> str:
-        """A shape to reshape to: one open size may be left to ONNX as -1."""
+        """The target shape of a reshape: one open size may be -1."""
         open_ones = [i for i, size in enumerate(sizes) if isinstance(size, Size)]
         if len(open_ones) == 1 and 0 not in [size for size in sizes if not isinstance(size, Size)]:
             sizes = [-1 if i == open_ones[0] else size for i, size in enumerate(sizes)]

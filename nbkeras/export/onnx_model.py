@@ -1,4 +1,4 @@
-"""`model.export("m.onnx")`: what a model computes, in inference, as an ONNX file."""
+"""`model.export("m.onnx")`: writing a model's inference as an ONNX file."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ _INSTALL = "exporting to ONNX needs the package onnx: pip install 'nbkeras[onnx]
 def export_onnx(
     model: Any, filepath: Any, input_signature: Sequence[Any] | None = None, verbose: bool | None = None
 ) -> None:
-    """Write the model's inference to an ONNX file (opset 18) with its weights, under the name given, whatever it ends in.
+    """Write the model's inference with its weights to an ONNX file (opset 18); the file's name may have any ending.
 
-    input_signature: each input's shape (a tuple with None where any size fits), or InputSpec or Input, for models
-    without a graph of their own and to fix sizes. Open axes stay open: batch, and others where what the model computes is the
-    same for all sizes. verbose: say where the file is, which None does too.
+    input_signature: each input's shape (a tuple with None for an open size), or InputSpec or Input; for models without a graph
+    and to fix sizes. Open axes stay open: the batch, and other axes if the model computes the same for all sizes. verbose: print
+    the file's name; None does so too.
     Raises ImportError without the package onnx, ValueError for a stateful model and for ops that ONNX does not have.
     """
     try:
@@ -60,18 +60,18 @@ def export_onnx(
         ],
         graph.initializers,
     )
-    made = onnx.helper.make_model(
+    onnx_model = onnx.helper.make_model(
         proto, producer_name="nbkeras", opset_imports=[onnx.helper.make_opsetid("", OPSET)], ir_version=8
     )
-    onnx.checker.check_model(made)
+    onnx.checker.check_model(onnx_model)
     with atomic_file(os.fspath(filepath)) as file:
-        file.write(made.SerializeToString())
+        file.write(onnx_model.SerializeToString())
     if verbose is None or verbose:
         print_message(f"Saved the ONNX model at {os.fspath(filepath)!r}.")
 
 
 def _write(graph: OnnxGraph, number: int, call: Call, model: str) -> None:
-    """One op's nodes; ValueError that names the op and the layer where there are none."""
+    """Write one op's nodes; a ValueError names the op and the layer if ONNX has no counterpart."""
     constants: dict[str, Any] = {}
     try:
         handler = HANDLERS.get(call.name)
@@ -81,7 +81,7 @@ def _write(graph: OnnxGraph, number: int, call: Call, model: str) -> None:
         graph.op = Op(graph, number, call)
         results = handler(graph, graph.op, **constants)
     except (Unsupported, TypeError) as error:
-        if not isinstance(error, Unsupported) and not _follows_open_axes(constants):
+        if not isinstance(error, Unsupported) and not _has_sizes(constants):
             raise
         where = f" of layer {call.layer!r}" if call.layer else ""
         raise ValueError(f"model {model!r} cannot be exported: op {call.name}{where}: {error}") from error
@@ -89,14 +89,14 @@ def _write(graph: OnnxGraph, number: int, call: Call, model: str) -> None:
         graph.bind(tensor, name)
 
 
-def _follows_open_axes(constants: dict[str, Any]) -> bool:
-    """Whether there are Sizes among constants, where a handler wants numbers."""
+def _has_sizes(constants: dict[str, Any]) -> bool:
+    """Whether there are Sizes among constants, where a handler expects numbers."""
     return any(isinstance(leaf, Size) for leaf in structures.flatten(list(constants.values())))
 
 
 def _signature(model: Any, given: Any) -> tuple[list[str], list[tuple], list[Any], Any]:
-    """Names, shapes with names for open axes and dtypes of the inputs, and the model as a function of a list of them."""
-    wanted = None if given is None else [_spec(each) for each in ([given] if _is_one(given) else given)]
+    """The inputs' names, shapes (with names for open axes) and dtypes, and the model as a function of a list of inputs."""
+    expected = None if given is None else [_spec(item) for item in ([given] if _is_one(given) else given)]
     if getattr(model, "_graph", None) is not None:
         names = [str(name) for name in model.input_names]
         specs = [(tuple(symbol.shape), symbol.dtype) for symbol in model.inputs]
@@ -108,7 +108,7 @@ def _signature(model: Any, given: Any) -> tuple[list[str], list[tuple], list[Any
         raise ValueError(f"model {model.name!r} has no input shapes: call it once, or give input_signature")
     else:
         own = model.build_shapes
-        if own is None:  # one shape in a list is one too, as Keras gives it
+        if own is None:  # a list of one shape is one input too, as in Keras
             own = given[0] if isinstance(given, list | tuple) and len(given) == 1 else given
         by_name = isinstance(own, dict)
         leaves = [own] if _is_one(own) else [own[key] for key in sorted(own)] if by_name else list(own)
@@ -118,11 +118,11 @@ def _signature(model: Any, given: Any) -> tuple[list[str], list[tuple], list[Any
         def function(tensors):
             return model(dict(zip(names, tensors, strict=True)) if by_name else tensors[0] if _is_one(own) else tensors)
 
-    wanted = specs if wanted is None else wanted
-    if len(wanted) != len(names):
-        raise ValueError(f"model {model.name!r} has {len(names)} inputs, received {len(wanted)} shapes")
-    shapes = [_open_names(name, shape) for name, (shape, _) in zip(names, wanted, strict=True)]
-    dtypes = [np.dtype(d or own or model.dtype) for (_, d), (_, own) in zip(wanted, specs, strict=True)]
+    expected = specs if expected is None else expected
+    if len(expected) != len(names):
+        raise ValueError(f"model {model.name!r} has {len(names)} inputs, received {len(expected)} shapes")
+    shapes = [_open_names(name, shape) for name, (shape, _) in zip(names, expected, strict=True)]
+    dtypes = [np.dtype(d or own or model.dtype) for (_, d), (_, own) in zip(expected, specs, strict=True)]
     return names, shapes, dtypes, function
 
 
@@ -155,7 +155,7 @@ def _output_names(model: Any, count: int, taken: list[str]) -> list[str]:
 
 
 def _named(trace: Trace, versions: Sequence[Any], output: str) -> list:
-    """An output's shape with names: of the open axis where it is one, '' for other open sizes."""
+    """An output's shape with names for open sizes: the open axis's name if the size is equal to it, else a new name."""
     of_axis = {axis: name for name, axis in trace.names.items()}
     shape: list[Any] = []
     for position, size in enumerate(trace.shape(versions)):

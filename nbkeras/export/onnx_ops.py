@@ -1,4 +1,4 @@
-"""Each op of nbkeras as ONNX nodes: HANDLERS by 'family.op', handler(graph, op, **constants) -> value or list of values."""
+"""Handlers that write nbkeras's ops as ONNX nodes, by 'family.op': handler(graph, op, **constants) -> value or values."""
 
 from __future__ import annotations
 
@@ -48,8 +48,8 @@ def _layer_normalization(g: OnnxGraph, op: Op, epsilon: float, centered: bool) -
     last = g.constant([-1], np.int64)
     if centered:
         x = g.add("Sub", x, g.add("ReduceMean", x, last, keepdims=1))
-    spread = g.add("ReduceMean", g.add("Mul", x, x), last, keepdims=1)
-    y = g.add("Div", x, g.add("Sqrt", g.add("Add", spread, scalar(g, op, epsilon))))
+    variance = g.add("ReduceMean", g.add("Mul", x, x), last, keepdims=1)
+    y = g.add("Div", x, g.add("Sqrt", g.add("Add", variance, scalar(g, op, epsilon))))
     y = g.add("Mul", y, gamma) if gamma else y
     return g.add("Add", y, beta) if beta else y
 
@@ -57,10 +57,10 @@ def _layer_normalization(g: OnnxGraph, op: Op, epsilon: float, centered: bool) -
 def _group_normalization(g: OnnxGraph, op: Op, groups: int, epsilon: float) -> str:
     x, gamma, beta = op.inputs
     channels, axes = op.tensors[0].shape[2], g.constant([1, 3], np.int64)
-    x = g.add("Reshape", x, g.constant([0, 0, groups, channels // groups], np.int64))  # 0: as it is
+    x = g.add("Reshape", x, g.constant([0, 0, groups, channels // groups], np.int64))  # 0: keep the size
     x = g.add("Sub", x, g.add("ReduceMean", x, axes, keepdims=1))
-    spread = g.add("ReduceMean", g.add("Mul", x, x), axes, keepdims=1)
-    y = g.add("Div", x, g.add("Sqrt", g.add("Add", spread, scalar(g, op, epsilon))))
+    variance = g.add("ReduceMean", g.add("Mul", x, x), axes, keepdims=1)
+    y = g.add("Div", x, g.add("Sqrt", g.add("Add", variance, scalar(g, op, epsilon))))
     y = g.add("Reshape", y, g.constant([0, 0, channels], np.int64))
     y = g.add("Mul", y, gamma) if gamma else y
     return g.add("Add", y, beta) if beta else y

@@ -1,6 +1,6 @@
-"""LSTM, GRU and SimpleRNN as ONNX: its own recurrent nodes, or a Scan over steps where there is a mask.
+"""LSTM, GRU and SimpleRNN as ONNX's recurrent nodes, or with a mask as a Scan over steps.
 
-ONNX's LSTM and GRU know masks only as lengths, and a step of nbkeras may be masked anywhere: its state then stays.
+ONNX's LSTM and GRU support masks only as lengths. In nbkeras any step may be masked, and its state then stays unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from nbkeras.export.onnx_graph import OnnxGraph
 from nbkeras.export.op import Op
 from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
 
-# An activation's name in ONNX with the alpha and beta that it takes.
+# An activation's name in ONNX, and its alpha and beta.
 _ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "linear": ("Affine", (1.0, 0.0)),
     "tanh": ("Tanh", ()),
@@ -23,7 +23,7 @@ _ACTIVATIONS: dict[str, tuple[str, tuple[float, ...]]] = {
     "hard_sigmoid": ("HardSigmoid", (1 / 6, 0.5)),
     "legacy_hard_sigmoid": ("HardSigmoid", (0.2, 0.5)),
 }
-_LSTM_ORDER = (0, 3, 1, 2)  # ONNX has the gates as i, o, f, c; Keras as i, f, c, o
+_LSTM_ORDER = (0, 3, 1, 2)  # ONNX orders the gates i, o, f, c; Keras i, f, c, o
 
 
 def _activations(*codes: int) -> dict[str, Any]:
@@ -46,7 +46,7 @@ def _activate(g: OnnxGraph, name: str, code: int) -> str:
 
 
 def _by_steps(g: OnnxGraph, name: str, ndim: int, backwards: bool) -> str:
-    """(batch, steps, ...) as (steps, batch, ...), in the order in which steps are taken."""
+    """(batch, steps, ...) as (steps, batch, ...), in the order of computation."""
     turned = g.add("Transpose", name, perm=[1, 0, *range(2, ndim)])
     if not backwards:
         return turned
@@ -55,13 +55,13 @@ def _by_steps(g: OnnxGraph, name: str, ndim: int, backwards: bool) -> str:
 
 
 def _state(g: OnnxGraph, op: Op, given: str, units: int) -> str:
-    """A state that was given, or zeros of (batch, units)."""
+    """The given state, or zeros of (batch, units)."""
     zero = g.constant(np.zeros((1, units)), op.dtype)
     return given or g.add("Expand", zero, g.shape([op.sizes(0)[0], units]))
 
 
 def _gates(g: OnnxGraph, name: str, count: int, axis: int, order: Any = None) -> list[str]:
-    """A weight's parts, one a gate."""
+    """A weight's parts, one for each gate."""
     if count == 1:
         return [name]
     parts = g.add("Split", name, outputs=count, axis=axis, num_outputs=count)
@@ -78,7 +78,7 @@ def _stacked(g: OnnxGraph, name: str, count: int, order: Any) -> str:
 def _native(
     g: OnnxGraph, op: Op, kind: str, gates: int, biases: str | None, states: list[str], options: dict
 ) -> list[str]:
-    """ONNX's own node: [all outputs (steps, batch, units), last state, ...]."""
+    """Add ONNX's recurrent node; returns [all outputs (steps, batch, units), last state, ...]."""
     order = _LSTM_ORDER if kind == "LSTM" else None
     first = g.constant([0], np.int64)
     before = [g.add("Unsqueeze", state, first) if state else "" for state in states]
@@ -95,11 +95,11 @@ def _native(
         hidden_size=units,
         **options,
     )
-    return [g.add("Squeeze", whole, g.constant([1], np.int64)), *[g.add("Squeeze", each, first) for each in last]]
+    return [g.add("Squeeze", whole, g.constant([1], np.int64)), *[g.add("Squeeze", state, first) for state in last]]
 
 
 def _scan(g: OnnxGraph, op: Op, states: list[str], sequences: list[str], step: Callable) -> list[str]:
-    """A loop over steps: step(states, elements) -> (new states, output); [outputs, last state, ...]."""
+    """Add a loop over steps, step(states, elements) -> (new states, output); returns [outputs, last state, ...]."""
     before, g.nodes = g.nodes, []
     inside = [g.fresh("state") for _ in states], [g.fresh("element") for _ in sequences]
     new_states, output = step(*inside)
@@ -118,7 +118,7 @@ def _scan(g: OnnxGraph, op: Op, states: list[str], sequences: list[str], step: C
 
 
 def _masked(g: OnnxGraph, op: Op, mask: str, states: list[str], cell: Callable, options: dict) -> list[str]:
-    """A Scan of `cell(z, states) -> new states`, where masked steps keep their states. z: the input's products."""
+    """Add a Scan of `cell(z, states) -> new states`, in which masked steps keep their states. z: the input's products."""
     backwards, zero_masked, projected = options["backwards"], options["zero_masked"], options["projected"]
     z = _by_steps(g, projected, 3, backwards)
     seen = _by_steps(g, g.add("Unsqueeze", mask, g.constant([2], np.int64)), 3, backwards)
@@ -244,12 +244,12 @@ def _both_biases(g: OnnxGraph, of_input: str, of_state: str) -> str:
 
 
 def _needs_scan(op: Op, mask: str, drop: str) -> bool:
-    """Whether ONNX's own node will not do; ONNX Runtime has none of them in float64."""
+    """Whether ONNX's recurrent node cannot be used; ONNX Runtime does not have it in float64."""
     return bool(mask or drop) or op.dtype == np.float64
 
 
 def _everywhere(g: OnnxGraph, op: Op) -> str:
-    """A mask that counts every step."""
+    """A mask that is True at every step."""
     return g.add("Expand", g.constant([[True]]), g.shape(op.sizes(0)[:2]))
 
 

@@ -1,4 +1,4 @@
-"""Reductions, shapes and choices of elements as ONNX nodes."""
+"""Reductions, shapes and selection of elements as ONNX nodes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nbkeras.export.trace import Size, Unsupported
 
 
 def _reduce(kind: str) -> Handler:
-    """A reduction over axes; opset 18 takes them as an input."""
+    """A reduction over axes, which are an input in opset 18."""
 
     def handler(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
         x = op.inputs[0]
@@ -34,7 +34,7 @@ def _variance(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = Fals
 
 
 def _truth(kind: str) -> Handler:
-    """any and all: the largest and the smallest of booleans as numbers."""
+    """any and all: the maximum and the minimum of booleans as numbers."""
 
     def handler(g: OnnxGraph, op: Op, axes: tuple[int, ...], keepdims: bool = False) -> str:
         x = g.cast(g.cast(op.inputs[0], bool), np.int32)
@@ -104,14 +104,14 @@ def _roll(g: OnnxGraph, op: Op, shift: int, axis: int) -> str:
 
 def _pad(g: OnnxGraph, op: Op, widths: tuple, value: Any) -> str:
     around = [before for before, _ in widths] + [after for _, after in widths]
-    if op.dtype.kind == "b":  # onnxruntime pads numbers only
+    if op.dtype.kind == "b":  # onnxruntime cannot pad booleans
         padded = g.add("Pad", g.cast(op.inputs[0], np.int32), g.shape(around), g.constant(value, np.int32))
         return g.cast(padded, bool)
     return g.add("Pad", op.inputs[0], g.shape(around), scalar(g, op, value))
 
 
 def _getitem(g: OnnxGraph, op: Op, key: tuple) -> str:
-    """Slices first, then integers as slices of one that are squeezed out, then new axes."""
+    """Slices first (an integer is a slice of one), then a Squeeze of the integers' axes, then new axes."""
     ndim = op.tensors[0].ndim
     basic = [part for part in key if part is not None and part is not ...]
     if ... not in key:
@@ -168,7 +168,7 @@ def _take_along_axis(g: OnnxGraph, op: Op, axis: int) -> str:
 
 
 def _one_hot(g: OnnxGraph, op: Op, classes: int, axis: int, dtype: Any) -> str:
-    """By comparison: ONNX's own OneHot counts negative classes from the end."""
+    """Computed by comparison, because ONNX's OneHot counts negative classes from the end."""
     index = g.add("Unsqueeze", op.inputs[0], g.constant([axis], np.int64))
     shape = [1] * (op.tensors[0].ndim + 1)
     shape[axis] = classes

@@ -1,4 +1,4 @@
-"""Convolution and pooling as ONNX nodes: channels come first there, and padding is in numbers."""
+"""Convolution and pooling as ONNX nodes, which have the channels first and padding as numbers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def _channels_last(g: OnnxGraph, name: str, ndim: int) -> str:
 
 
 def _padding(padding: str, kernel: Any, dilation: Any) -> dict[str, Any]:
-    """'same' is worked out by the runtime, from sizes that may be open; 'causal' pads the last axis in front."""
+    """The attributes for padding. The runtime computes 'same', since sizes may be open; 'causal' pads the last axis in front."""
     if padding == "same":
         return {"auto_pad": "SAME_UPPER"}
     if padding == "causal":
@@ -51,7 +51,7 @@ def _conv(g: OnnxGraph, op: Op, strides, dilation, padding: str, groups: int, re
 
 
 def _cut(length: int, result: int, size: int, stride: int, dilation: int, before: int) -> tuple[int, int]:
-    """What a transposed convolution cuts off an axis's end, and what it adds there instead."""
+    """The number of elements that a transposed convolution removes at an axis's end, and the number that it adds there."""
     rest = (length - 1) * stride + (size - 1) * dilation + 1 - before - result
     return max(rest, 0), max(-rest, 0)
 
@@ -75,10 +75,10 @@ def _conv_transpose(g: OnnxGraph, op: Op, strides, dilation, before, lengths) ->
 
 
 def _unfold(g: OnnxGraph, op: Op, line: Any) -> str:
-    """The axis padded, then a slice for each tap."""
+    """Pad the axis, then take a slice for each tap."""
     size, stride, dilation, before, windows = line
     if isinstance(windows, Size) and windows.factors is None:
-        raise Unsupported("an axis of open size is cut into windows that are not side by side")
+        raise Unsupported("an axis of open size is cut into windows that are not adjacent")
     reach = (size - 1) * dilation + 1
     after = (op.outputs[0].shape[1] - 1) * stride + reach - before - op.tensors[0].shape[1]
     x, axis = op.inputs[0], g.constant([1], np.int64)
@@ -87,7 +87,7 @@ def _unfold(g: OnnxGraph, op: Op, line: Any) -> str:
         x = g.add("Pad", x, pads, g.constant(0, op.dtype))
     taps = []
     for k in range(size):
-        last = reach - 1 - k * dilation + max(-after, 0)  # places after the last one that this tap reads
+        last = reach - 1 - k * dilation + max(-after, 0)  # elements after the last one that this tap reads
         end = g.constant([-last if last else 1 << 40], np.int64)
         start, step = g.constant([k * dilation], np.int64), g.constant([stride], np.int64)
         taps.append(g.add("Unsqueeze", g.add("Slice", x, start, end, axis, step), g.constant([4], np.int64)))

@@ -1,4 +1,4 @@
-"""One op of a traced model, as what writes it in another format sees it."""
+"""One op of a traced model, as the argument of a handler that writes it in another format."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ Handler = Callable[..., Any]  # handler(graph, op, **constants) -> value, or lis
 
 
 class Op:
-    """An op's inputs as values of the graph ('' for one left out), and what is known of its tensors."""
+    """An op's inputs as names of values in the graph ('' for an omitted one), and its tensors."""
 
     def __init__(self, graph: OnnxGraph, number: int, call: Call):
         self._graph, self._number = graph, number
@@ -24,11 +24,11 @@ class Op:
 
     @property
     def dtype(self) -> np.dtype:
-        """Of the first input."""
+        """The dtype of the first input."""
         return self.tensors[0].dtype
 
     def sizes(self, position: int) -> tuple:
-        """The shape of an input, with Sizes for what follows open axes."""
+        """The shape of an input, with Sizes for sizes that depend on open axes."""
         return self._graph.trace.shape(self._graph.trace.versions(self._number, position))
 
 

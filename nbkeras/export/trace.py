@@ -1,6 +1,7 @@
-"""What a model computes, as the ops that it applied: the same calls with several sizes of its open axes.
+"""Tracing a model: the ops that it applies, recorded in runs with several sizes of its open axes.
 
-The sizes in an op's constants and in tensors' shapes follow the open axes (batch, steps); how is found by comparing runs.
+Sizes in an op's constants and in tensors' shapes may depend on the open axes (batch, steps). The dependence is found by
+comparing runs.
 """
 
 from __future__ import annotations
@@ -17,25 +18,21 @@ from nbkeras.engine import structures
 from nbkeras.engine.tensor import Tensor, layer_stack, listening, shapes_only
 
 Axis = tuple[int, int]  # (input, axis): an axis whose size is open
-_TRIES = (
-    (3, 1),
-    (35, 1),
-    (131, 1),
-    (64, 32),
-)  # the least size of an open axis and steps from there, until the model takes them
-_FAR = (0, 1056, 1056, 128, 64, 32)  # a large size, by how many open axes there are beside the batch
+# the smallest size of an open axis and the step between sizes, tried until the model accepts them
+_TRIES = ((3, 1), (35, 1), (131, 1), (64, 32))
+_FAR = (0, 1056, 1056, 128, 64, 32)  # a large size, by the number of open axes besides the batch
 _BATCH = 3
 
 
 class Unsupported(ValueError):
-    """Something that has no counterpart in ONNX."""
+    """The error for something without a counterpart in ONNX."""
 
 
 @dataclass(frozen=True)
 class Size:
-    """A size that follows open axes: `constant` plus each axis's size times a factor; factors None: in some other way.
+    """A size that depends on open axes: `constant` plus each axis's size times a factor; factors None: another dependence.
 
-    values: what it was in each run.
+    values: the size in each run.
     """
 
     constant: int
@@ -64,14 +61,14 @@ class Run:
 
 
 class Trace:
-    """Runs of a function of tensors: the first with small sizes, then each open axis larger by one, then all larger.
+    """Runs of a function of tensors: the first with small sizes, then with each open axis larger by one, then with all larger.
 
-    function(inputs) -> structure of tensors. shapes: of the inputs, with a name or None for an open axis; axes of one name
-    are of one size, the first axis's is the batch. Raises ValueError where the ops differ between runs.
+    function(inputs) -> structure of tensors. shapes: the inputs' shapes, with a name or None for an open axis; axes with one
+    name have one size, and the first axis is the batch. Raises ValueError if the ops differ between runs.
     """
 
     def __init__(self, function: Callable, shapes: Sequence[tuple], dtypes: Sequence[Any]):
-        self.names: dict[str, Axis] = {}  # of the open axes: where the first of a name is
+        self.names: dict[str, Axis] = {}  # the first open axis of each name
         for number, shape in enumerate(shapes):
             for axis, size in enumerate(shape):
                 if isinstance(size, str):
@@ -81,26 +78,26 @@ class Trace:
             self.trials = self._sizes(*attempt)
             try:
                 self.runs = [self._run(function, shapes, dtypes, *trial) for trial in enumerate(self.trials)]
-            except ValueError as reason:  # smaller than a window, or no whole number of them
+            except ValueError as reason:  # the size is smaller than a window, or not a multiple of one
                 error = error or reason
                 continue
             break
         else:
             raise error  # type: ignore[misc]
-        self._look_far(function, shapes, dtypes)
+        self._run_with_large_sizes(function, shapes, dtypes)
         self._check()
 
     def _sizes(self, least: int, step: int) -> list[dict[str, int]]:
         steps = {name: 1 if axis == 0 else step for name, (_, axis) in self.names.items()}
         first = {name: least + 2 * i * steps[name] for i, name in enumerate(self.names)}
         first |= {name: _BATCH for name, (_, axis) in self.names.items() if axis == 0}
-        each = [{**first, name: first[name] + steps[name]} for name in self.names]
-        return [first, *each, {name: size + 2 * steps[name] for name, size in first.items()}]
+        one_larger = [{**first, name: first[name] + steps[name]} for name in self.names]
+        return [first, *one_larger, {name: size + 2 * steps[name] for name, size in first.items()}]
 
-    def _look_far(self, function: Callable, shapes: Sequence[tuple], dtypes: Sequence[Any]) -> None:
-        """One more run, of shapes alone, with large sizes: a layer may do something else from some size on.
+    def _run_with_large_sizes(self, function: Callable, shapes: Sequence[tuple], dtypes: Sequence[Any]) -> None:
+        """One more run, of shapes only, with large sizes: a layer may compute something else for large sizes.
 
-        A model that cannot take such sizes, as one with a table of positions, is what the other runs say.
+        A model that does not accept such sizes, for example with a table of positions, is described by the other runs.
         """
         axes = sum(axis > 0 for _, axis in self.names.values())
         if not 0 < axes < len(_FAR):
@@ -116,9 +113,11 @@ class Trace:
         random = np.random.default_rng(seed)
         tensors = []
         for shape, dtype in zip(shapes, dtypes, strict=True):
-            whole = [sizes[size] if isinstance(size, str) else size for size in shape]
+            run_shape = [sizes[size] if isinstance(size, str) else size for size in shape]
             floats = np.dtype(dtype).kind == "f"
-            tensors.append(Tensor(random.random(whole).astype(dtype) if floats else np.full(whole, seed % 2, dtype)))
+            tensors.append(
+                Tensor(random.random(run_shape).astype(dtype) if floats else np.full(run_shape, seed % 2, dtype))
+            )
         run = Run(tensors)
 
         def applied(op: Callable, inputs: Sequence, constants: dict, result: Any) -> None:
@@ -138,17 +137,17 @@ class Trace:
         for run, sizes in zip(self.runs[1:], self.trials[1:], strict=True):
             if made(run) != made(self.runs[0]):
                 raise ValueError(
-                    f"the model computes something else for inputs of other sizes ({self.trials[0]} and {sizes}): give "
-                    "input_signature the sizes that it will get"
+                    f"the model computes something else for inputs of other sizes ({self.trials[0]} and {sizes}): give the "
+                    "sizes of its inputs in input_signature"
                 )
 
     def merged(self, values: Sequence[Any]) -> Any:
-        """A constant's values in the runs as one, with Sizes where they differ."""
+        """Merge a constant's values in the runs into one, with Sizes where they differ."""
         first = values[0]
         if isinstance(first, tuple | list):
             if any(len(value) != len(first) for value in values):
                 raise Unsupported("an argument has more or fewer parts for inputs of other sizes")
-            return tuple(self.merged(each) for each in zip(*values, strict=True))
+            return tuple(self.merged(parts) for parts in zip(*values, strict=True))
         if isinstance(first, slice):
             return slice(*(self.merged([getattr(v, part) for v in values]) for part in ("start", "stop", "step")))
         if all(_same(value, first) for value in values):
@@ -172,7 +171,7 @@ class Trace:
         return Size(constant, factors, tuple(values))
 
     def calls(self) -> Iterator[tuple[int, Call]]:
-        """(number, call of the first run) of the calls that the outputs depend on."""
+        """(number, call in the first run) of the calls that the outputs depend on."""
         run = self.runs[0]
         wanted, needed = {id(tensor.data) for tensor in run.outputs}, set()
         for number, call in reversed(list(enumerate(run.calls))):
@@ -183,16 +182,16 @@ class Trace:
             yield number, run.calls[number]
 
     def constants(self, number: int) -> dict[str, Any]:
-        """A call's constants, with Sizes for what follows the open axes."""
+        """A call's constants, with Sizes for values that depend on the open axes."""
         everywhere = [run.calls[number].constants for run in self.runs]
         return {key: self.merged([constants[key] for constants in everywhere]) for key in everywhere[0]}
 
     def shape(self, tensors: Sequence[Tensor]) -> tuple:
-        """The shape of one tensor, given as it was in each run, with Sizes."""
+        """The shape of one tensor, with Sizes, from the tensor's version of each run."""
         return self.merged([tensor.shape for tensor in tensors])
 
     def versions(self, number: int, position: int) -> list[Tensor]:
-        """One input of a call, as it was in each run."""
+        """The versions of one input of a call in each run."""
         return [run.calls[number].inputs[position] for run in self.runs]  # type: ignore[misc]
 
 

@@ -1,6 +1,6 @@
 """The ops, Keras's `ops`: functions of Tensors, arrays and symbolic tensors.
 
-Each family of ops has a module; its public ops are imported here by name.
+Each family of ops has a module; the public names of a family are imported here.
 """
 
 from typing import TYPE_CHECKING

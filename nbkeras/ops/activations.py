@@ -1,8 +1,9 @@
-"""Differentiable activation functions. Those with a kernel of their own are fast; the others are composed of ops.
+"""Differentiable activation functions. An activation with its own kernel is fast; the others are composed of ops.
 
-Each takes a float tensor of any shape (integers become floatx) and returns one of the same shape. Formulas and defaults are
-Keras 3's unless said. Gradients at the kink of relu and its kin, elu and selu are those of the left-hand side.
-At infinity silu, gelu, mish and hard_silu and their gradients have their limits, where Keras gives NaN.
+Each takes a float tensor of any shape (integers become floatx) and returns a tensor of the same shape. Formulas and
+defaults are Keras 3's except where a docstring says otherwise. At the kink of relu, its variants, elu and selu the
+gradient is that of the left-hand side. At infinity silu, gelu, mish, hard_silu and their gradients return their limits,
+where Keras returns NaN.
 """
 
 import math
@@ -23,14 +24,15 @@ from nbkeras.ops.shape import over_axes, split
 
 @op
 def linear(x) -> Any:
-    """x itself, whatever it is."""
+    """x unchanged."""
     return x
 
 
 @op
 def relu(x, negative_slope: float = 0.0, max_value: float | None = None, threshold: float = 0.0) -> Tensor:
-    """x where x > threshold, but not above max_value (nor, with a max_value, below 0); else negative_slope *
-    (x - threshold).
+    """x where x > threshold, else negative_slope * (x - threshold).
+
+    max_value: the upper limit of the result. With a max_value, the part above the threshold is not below 0 either.
     """
     x = as_float(x)
     if not negative_slope and max_value is None and not threshold:
@@ -80,9 +82,9 @@ def selu(x) -> Tensor:
 
 @op
 def gelu(x, approximate: bool = True) -> Tensor:
-    """x Phi(x), Phi the normal distribution function, or by tanh if approximate. Hendrycks and Gimpel, 2016.
+    """x Phi(x), where Phi is the normal distribution function, approximated by tanh if `approximate`. Hendrycks and Gimpel, 2016.
 
-    The default is that of keras.ops.gelu; the activation of that name (nbkeras.activations.gelu) is exact by default.
+    The default is that of keras.ops.gelu; the activation of the same name (nbkeras.activations.gelu) is exact by default.
     """
     x = as_float(x)
     if approximate:
@@ -120,7 +122,7 @@ def softsign(x) -> Tensor:
 
 @op
 def sigmoid(x) -> Tensor:
-    """1 / (1 + e^-x); the result remembers x, so that a cross-entropy of it is computed from x."""
+    """1 / (1 + e^-x). The result keeps a reference to x, so that a cross-entropy of it is computed from x."""
     x = as_float(x)
     y = apply(activations.sigmoid, activations.sigmoid_vjp, [x])
     y.logits = ("sigmoid", x)
@@ -141,7 +143,7 @@ def hard_sigmoid(x) -> Tensor:
 
 @op
 def legacy_hard_sigmoid(x) -> Tensor:
-    """min(max(0.2 x + 0.5, 0), 1): hard_sigmoid as it was in Keras 2."""
+    """min(max(0.2 x + 0.5, 0), 1): the hard_sigmoid of Keras 2."""
     line = elementwise.add(elementwise.multiply(as_float(x), 0.2), 0.5)
     return elementwise.clip(line, 0.0, 1.0)
 
@@ -182,7 +184,7 @@ def hard_shrink(x, threshold: float = 0.5) -> Tensor:
 
 @op
 def soft_shrink(x, threshold: float = 0.5) -> Tensor:
-    """x moved towards 0 by threshold, 0 where it is nearer than that."""
+    """x moved towards 0 by `threshold`; 0 where |x| <= threshold."""
     x = as_float(x)
     return elementwise.subtract(x, elementwise.clip(x, -float(threshold), float(threshold)))
 
@@ -204,7 +206,7 @@ def squareplus(x, b: float = 4.0) -> Tensor:
 
 @op
 def glu(x, axis: int = -1) -> Tensor:
-    """The first half along an axis times the sigmoid of the second; half the size there. Dauphin et al., 2016."""
+    """The first half along an axis times the sigmoid of the second half; the axis becomes half as long. Dauphin et al., 2016."""
     x = as_float(x)
     at = axis_of("glu", axis, x.ndim)
     if x.shape[at] % 2:
@@ -220,7 +222,7 @@ def exponential(x) -> Tensor:
 
 
 def _over(name: str, kernel: Callable, vjp: Callable, x: Tensor, axis: Any) -> tuple[Tensor, tuple[int, ...]]:
-    """A kernel along one axis or over several, and which they are; of a scalar over itself."""
+    """Apply a kernel along one axis or over several; return the result and the axes. A scalar counts as one element."""
     axes = axes_of(name, axis, x.ndim) if x.ndim else ()
     if 0 in (x.shape[i] for i in axes):
         raise ValueError(f"{name} needs an axis of one element or more, received shape {x.shape}")
@@ -231,7 +233,7 @@ def _over(name: str, kernel: Callable, vjp: Callable, x: Tensor, axis: Any) -> t
 
 @op
 def softmax(x, axis: Any = -1) -> Tensor:
-    """e^x / sum(e^x) over an axis or several; along the last, the result remembers x for a cross-entropy."""
+    """e^x / sum(e^x) over one axis or several. Along the last axis the result keeps a reference to x for a cross-entropy."""
     x = as_float(x)
     if isinstance(axis, int) and x.ndim and x.shape[axis_of("softmax", axis, x.ndim)] == 1:
         warn(f"softmax over axis {axis} of shape {x.shape} always gives 1: did you mean a sigmoid?")
@@ -243,7 +245,7 @@ def softmax(x, axis: Any = -1) -> Tensor:
 
 @op
 def log_softmax(x, axis: Any = -1) -> Tensor:
-    """x - log(sum(e^x)) over an axis or several."""
+    """x - log(sum(e^x)) over one axis or several."""
     x = as_float(x)
     return _over("log_softmax", softmax_kernels.log_softmax, softmax_kernels.log_softmax_vjp, x, axis)[0]
 
@@ -256,12 +258,12 @@ def l2_normalize(x, axis: Any = -1, epsilon: float = 1e-12) -> Tensor:
     return elementwise.multiply(x, elementwise.rsqrt(elementwise.maximum(squares, epsilon)))
 
 
-# -------------------- with many zeros --------------------
+# -------------------- sparse results --------------------
 
 
 @op
 def sparse_plus(x) -> Tensor:
-    """0 where x <= -1, (x + 1)^2 / 4 up to 1, then x: a softplus with zeros."""
+    """0 where x <= -1, (x + 1)^2 / 4 up to x = 1, then x: a softplus with exact zeros."""
     x = as_float(x)
     middle = elementwise.multiply(elementwise.square(elementwise.add(elementwise.clip(x, -1.0, 1.0), 1)), 0.25)
     return elementwise.where(elementwise.greater(x, 1), x, middle)
@@ -269,15 +271,17 @@ def sparse_plus(x) -> Tensor:
 
 @op
 def sparse_sigmoid(x) -> Tensor:
-    """0 where x <= -1, (x + 1) / 2 up to 1, then 1: the slope of sparse_plus."""
+    """0 where x <= -1, (x + 1) / 2 up to x = 1, then 1: the derivative of sparse_plus."""
     return elementwise.multiply(elementwise.add(elementwise.clip(as_float(x), -1.0, 1.0), 1), 0.5)
 
 
 @op
 def sparsemax(x, axis: int = -1) -> Tensor:
-    """max(x - tau, 0) along an axis, with Keras 3's tau: the k sums of the largest elements that stay, all added, less 1, over k.
+    """max(x - tau, 0) along an axis, with Keras 3's tau.
 
-    Martins and Astudillo, 2016, take the last of these sums alone, so that the result sums to 1.
+    tau is computed from the k largest elements, those that stay positive: the running sums of these k elements are added
+    up, 1 is subtracted, and the result is divided by k. Martins and Astudillo, 2016, take only the last running sum, so
+    that the result sums to 1.
     """
     x = as_float(x)
     along = axis_of("sparsemax", axis, x.ndim)

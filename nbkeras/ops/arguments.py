@@ -1,6 +1,6 @@
-"""What ops make of their arguments: dtypes, shapes that broadcast, axes.
+"""Preparing the arguments of ops: dtypes, shapes that broadcast, axes.
 
-dtypes: floats win over integers, and what is not a Tensor takes the float dtype of the Tensors it meets.
+dtypes: floats win over integers, and a value that is not a Tensor takes the float dtype of the Tensors it meets.
 """
 
 import operator
@@ -16,7 +16,7 @@ from nbkeras.kernels import elementwise, indexing
 
 
 def promote(*values: Any) -> list[Tensor]:
-    """The values as Tensors of one dtype; Python numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype."""
+    """Convert values to Tensors of one dtype. Numbers and arrays are weak: `tensor * 2.5` keeps the tensor's float dtype."""
     values = tuple(as_tensor(v) if isinstance(v, list | tuple) and holds_tensors(v) else v for v in values)
     tensors = [value for value in values if isinstance(value, Tensor)]
     if not tensors:
@@ -25,12 +25,12 @@ def promote(*values: Any) -> list[Tensor]:
     dtype = result_dtype(*[tensor.dtype for tensor in tensors])
     for value in values:
         if not isinstance(value, Tensor):
-            dtype = _met_by(dtype, value)
+            dtype = _common_dtype(dtype, value)
     return [as_tensor(value, dtype) for value in values]
 
 
-def _met_by(dtype: np.dtype, value: Any) -> np.dtype:
-    """The dtype in which tensors of `dtype` meet a value that is not a Tensor."""
+def _common_dtype(dtype: np.dtype, value: Any) -> np.dtype:
+    """The dtype of an op on tensors of `dtype` and a value that is not a Tensor."""
     if dtype.kind == "f":
         return dtype
     other = dlpack.dtype_of(value)
@@ -42,9 +42,9 @@ def _met_by(dtype: np.dtype, value: Any) -> np.dtype:
 
 
 def _holds(dtype: np.dtype, value: int) -> bool:
-    """Whether a dtype of integers has a number."""
-    ends = np.iinfo(dtype)
-    return ends.min <= value <= ends.max
+    """Whether an integer dtype can represent a value."""
+    limits = np.iinfo(dtype)
+    return limits.min <= value <= limits.max
 
 
 def as_float(value: Any) -> Tensor:
@@ -54,7 +54,7 @@ def as_float(value: Any) -> Tensor:
 
 
 def as_index(value: Any, dtype: Any = np.int64) -> Tensor:
-    """A Tensor of numbers that choose something: in int64 or int32, floats cut, and what it does not hold no index."""
+    """Convert indices to an int64 or int32 Tensor: floats are truncated; values beyond the dtype become an invalid index."""
     tensor = as_tensor(value)
     if np.can_cast(tensor.dtype, dtype):
         return as_tensor(tensor, dtype)
@@ -62,7 +62,7 @@ def as_index(value: Any, dtype: Any = np.int64) -> Tensor:
 
 
 def as_integer(value: Any, what: str) -> Tensor:
-    """`as_index` in int64; TypeError where the value is not made of integers."""
+    """`as_index` in int64; TypeError if the value does not hold integers."""
     tensor = as_tensor(value)
     if tensor.dtype.kind not in "iu":
         raise TypeError(f"{what} must be integers, received dtype {tensor.dtype}; use ops.cast(x, 'int32') on purpose")
@@ -70,7 +70,7 @@ def as_integer(value: Any, what: str) -> Tensor:
 
 
 def check_broadcast(name: str, *tensors: Tensor) -> None:
-    """ValueError unless the tensors' shapes fit together."""
+    """Raise ValueError unless the tensors' shapes broadcast together."""
     shape: tuple[int, ...] | None = tensors[0].shape
     for tensor in tensors[1:]:
         if tensor.shape != shape:
@@ -83,7 +83,7 @@ def check_broadcast(name: str, *tensors: Tensor) -> None:
 
 
 def axis_of(name: str, axis: Any, ndim: int) -> int:
-    """A non-negative axis of a tensor of `ndim` axes; TypeError or ValueError otherwise."""
+    """The axis as a non-negative number below `ndim`; TypeError or ValueError for an invalid one."""
     try:
         index = operator.index(axis)
     except TypeError:
@@ -94,16 +94,16 @@ def axis_of(name: str, axis: Any, ndim: int) -> int:
 
 
 def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
-    """Non-negative axes in order: all of them for None, one for an integer, several for a tuple or list."""
+    """The axes as non-negative numbers in rising order: all for None, one for an integer, several for a tuple or list."""
     if axis is None:
         return tuple(range(ndim))
     given = axis if isinstance(axis, list | tuple) else [axis]
-    axes = tuple(sorted(axis_of(name, each, ndim) for each in given))
+    axes = tuple(sorted(axis_of(name, number, ndim) for number in given))
     if len(set(axes)) != len(axes):
         raise ValueError(f"{name}: axis {axis} names an axis twice")
     return axes
 
 
 def floatx_or(dtype: Any) -> np.dtype:
-    """The dtype, floatx for None."""
+    """The dtype; floatx for None."""
     return known_dtype(dtype)

@@ -1,4 +1,4 @@
-"""Ops that arrange elements anew, composed of those in shape.py and indexing.py: joins, splits, diagonals, blocks."""
+"""Ops that rearrange elements, composed of those in shape.py and indexing.py: joins, splits, diagonals, blocks."""
 
 import math
 import re
@@ -15,7 +15,7 @@ from nbkeras.ops.indexing import getitem, pad
 from nbkeras.ops.shape import concatenate, expand_dims, flip, moveaxis, reshape, split, swapaxes, tensors_of, transpose
 from nbkeras.ops.window import data_format_of
 
-# -------------------- what a tensor is --------------------
+# -------------------- dtype, size, view --------------------
 
 
 def dtype(x) -> str:
@@ -31,7 +31,7 @@ def size(x) -> Tensor:
 
 @op
 def view(x, dtype=None) -> Tensor:
-    """The same bytes read as another dtype; the last axis grows or shrinks where the sizes of the dtypes differ. No gradient."""
+    """The same bytes read as another dtype; the last axis grows or shrinks if the dtypes' sizes differ. No gradient."""
     x = as_tensor(x)
     target = x.dtype if dtype is None else np.dtype(dtype)
     if x.dtype.itemsize != target.itemsize and (x.ndim == 0 or x.shape[-1] * x.dtype.itemsize % target.itemsize):
@@ -52,28 +52,28 @@ def ravel(x) -> Tensor:
 
 @op
 def append(x1, x2, axis: int | None = None) -> Tensor:
-    """x2 after x1 along an axis; both flat for axis None."""
+    """x2 after x1 along an axis; both are flattened for axis None."""
     return concatenate([ravel(x1), ravel(x2)]) if axis is None else concatenate([x1, x2], axis)
 
 
 @op
 def hstack(xs) -> Tensor:
-    """Tensors one after the other along the second axis, the first for vectors."""
-    tensors = [each if each.ndim else reshape(each, (1,)) for each in tensors_of("hstack", xs)]
+    """Tensors joined along the second axis, or along the first axis for vectors."""
+    tensors = [x if x.ndim else reshape(x, (1,)) for x in tensors_of("hstack", xs)]
     return concatenate(tensors, 0 if tensors[0].ndim == 1 else 1)
 
 
 @op
 def vstack(xs) -> Tensor:
-    """Tensors one after the other along the first axis; vectors are rows."""
-    return concatenate([each if each.ndim > 1 else reshape(each, (1, -1)) for each in tensors_of("vstack", xs)], 0)
+    """Tensors joined along the first axis; vectors are rows."""
+    return concatenate([x if x.ndim > 1 else reshape(x, (1, -1)) for x in tensors_of("vstack", xs)], 0)
 
 
 @op
 def dstack(xs) -> Tensor:
-    """Tensors one after the other along the third axis; vectors are rows of matrices of depth 1."""
-    rows = [each if each.ndim > 1 else reshape(each, (1, -1)) for each in tensors_of("dstack", xs)]
-    return concatenate([each if each.ndim > 2 else expand_dims(each, 2) for each in rows], 2)
+    """Tensors joined along the third axis; vectors are rows of matrices of depth 1."""
+    rows = [x if x.ndim > 1 else reshape(x, (1, -1)) for x in tensors_of("dstack", xs)]
+    return concatenate([row if row.ndim > 2 else expand_dims(row, 2) for row in rows], 2)
 
 
 @op
@@ -99,7 +99,7 @@ def _split_along(name: str, least: int, x: Any, indices_or_sections: Any, axis: 
 
 @op
 def hsplit(x, indices_or_sections) -> list[Tensor]:
-    """`split` along the second axis, the first of a vector."""
+    """`split` along the second axis, or along the first axis of a vector."""
     x = as_tensor(x)
     return _split_along("hsplit", 1, x, indices_or_sections, 0 if x.ndim == 1 else 1)
 
@@ -116,7 +116,7 @@ def dsplit(x, indices_or_sections) -> list[Tensor]:
     return _split_along("dsplit", 3, x, indices_or_sections, 2)
 
 
-# -------------------- turning --------------------
+# -------------------- flips and rotations --------------------
 
 
 @op
@@ -133,7 +133,7 @@ def fliplr(x) -> Tensor:
 
 @op
 def rot90(array, k: int = 1, axes=(0, 1)) -> Tensor:
-    """Turned by k quarters, from the first of two axes towards the second."""
+    """The array rotated by k times 90 degrees, from the first of two axes towards the second."""
     x = as_tensor(array)
     first, second = (axis_of("rot90", axis, x.ndim) for axis in axes)
     if first == second:
@@ -151,7 +151,7 @@ def rot90(array, k: int = 1, axes=(0, 1)) -> Tensor:
 
 @op
 def diagonal(x, offset: int = 0, axis1: int = 0, axis2: int = 1) -> Tensor:
-    """The diagonal of two axes, along a new last axis; offset: how far above the main one."""
+    """The diagonal of two axes, along a new last axis; offset: its distance above the main diagonal."""
     x = as_tensor(x)
     if x.ndim < 2:
         raise ValueError(f"diagonal: expected at least two axes, received shape {x.shape}")
@@ -193,9 +193,10 @@ def diag(x, k: int = 0) -> Tensor:
 
 @op
 def rearrange(tensor, pattern: str, **axes_lengths: int) -> Tensor:
-    """Axes split, moved and joined as a pattern says: `rearrange(x, "b (h s) c -> b h (s c)", s=2)`.
+    """Split, move and join axes by a pattern: `rearrange(x, "b (h s) c -> b h (s c)", s=2)`.
 
-    One letter or name an axis; in parentheses those that are joined. Of those joined on the left one size may be left out.
+    Each axis has a letter or a name; parentheses hold the axes that are joined. For each pair of parentheses on the left
+    one size may be left out.
     """
     x = as_tensor(tensor)
     left, arrow, right = pattern.partition("->")
@@ -231,7 +232,7 @@ def _check_block(name: str, block_size: int) -> None:
 
 @op
 def depth_to_space(x, block_size: int, data_format: str | None = "channels_last") -> Tensor:
-    """Channels laid out as blocks of pixels: (n, h, w, b b c) -> (n, h b, w b, c)."""
+    """Channels rearranged into blocks of pixels: (n, h, w, b b c) -> (n, h b, w b, c)."""
     _check_block("depth_to_space", block_size)
     deep, wide = _BLOCKS[data_format_of("depth_to_space", data_format)]
     return rearrange(x, f"{deep} -> {wide}", a=block_size, b=block_size)
@@ -239,7 +240,7 @@ def depth_to_space(x, block_size: int, data_format: str | None = "channels_last"
 
 @op
 def space_to_depth(x, block_size: int, data_format: str | None = "channels_last") -> Tensor:
-    """Blocks of pixels as channels: (n, h b, w b, c) -> (n, h, w, b b c)."""
+    """Blocks of pixels rearranged into channels: (n, h b, w b, c) -> (n, h, w, b b c)."""
     _check_block("space_to_depth", block_size)
     deep, wide = _BLOCKS[data_format_of("space_to_depth", data_format)]
     return rearrange(x, f"{wide} -> {deep}", a=block_size, b=block_size)

@@ -1,4 +1,4 @@
-"""Differentiable attention over heads: scores, their masked softmax, and the sum of values; heads are the third axis."""
+"""Differentiable multi-head attention: scores, their masked softmax, and the weighted sum of values. Heads are the third axis."""
 
 import math
 from typing import Any
@@ -22,22 +22,22 @@ def dot_product_attention(
     flash_attention: bool | None = None,
     attn_logits_soft_cap: float | None = None,
 ) -> Tensor:
-    """softmax(scale * query . key + bias) . value over the keys that mask allows. Vaswani et al., 2017.
+    """softmax(scale * query . key + bias) . value over the keys that the mask allows. Vaswani et al., 2017.
 
     Shapes: query (batch, t, heads, size), key (batch, s, k, size), value (batch, s, k, n), where k divides heads -> (batch, t,
     heads, n). bias (float) and mask (bool) broadcast to (batch, heads, t, s). scale: 1 / sqrt(size) by default. is_causal:
-    query t sees keys up to t. A query that sees no key takes the mean of all values, as in Keras. flash_attention=True and
-    soft caps are not offered.
+    query t attends to keys up to t. A query without any key returns the mean of all values, as in Keras.
+    flash_attention=True and attn_logits_soft_cap are not supported.
     """
     if flash_attention or attn_logits_soft_cap is not None:
-        raise ValueError("dot_product_attention offers neither flash_attention=True nor attn_logits_soft_cap")
+        raise ValueError("dot_product_attention supports neither flash_attention=True nor attn_logits_soft_cap")
     weights = attention_weights(query, key, bias, mask, scale, is_causal, spread=True)
     return attend(weights, value)
 
 
 @op
 def attention_weights(query, key, bias=None, mask=None, scale=None, is_causal=False, spread=False) -> Tensor:
-    """The weights (batch, heads, t, s) of `dot_product_attention`; of a query without any key 0, or 1/s by `spread`."""
+    """The weights (batch, heads, t, s) of `dot_product_attention`. A query without any key has 0, or 1 / s if `spread`."""
     query, key = (as_float(tensor) for tensor in promote(query, key))
     if query.ndim != 4 or key.ndim != 4 or query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
         raise ValueError(
@@ -54,16 +54,16 @@ def attention_weights(query, key, bias=None, mask=None, scale=None, is_causal=Fa
 
 @op
 def masked_softmax(scores, mask=None, scale: float = 1.0, is_causal: bool = False, spread: bool = False) -> Tensor:
-    """softmax(scale * scores) over the last axis where mask (bool, broadcasts) allows, 0 elsewhere: (batch, heads, t, s).
+    """softmax(scale * scores) over the last axis where the mask (bool, broadcasts) is True, 0 elsewhere: (batch, heads, t, s).
 
-    is_causal: row t has its first t + 1 columns only. A row that has none is 0, or 1 / s with `spread`.
+    is_causal: row t uses only its first t + 1 columns. A row without any column is 0, or 1 / s if `spread`.
     """
     scores = as_float(scores)
     if scores.ndim != 4 or scores.shape[3] == 0:
         raise ValueError(
             f"attention needs scores (batch, heads, t, s) of one key or more, received shape {scores.shape}"
         )
-    if scale <= 0:  # the kernel takes positive ones
+    if scale <= 0:  # the kernel requires a positive scale
         scores, scale = elementwise.multiply(scores, float(scale)), 1.0
     constants = {"scale": float(scale), "causal": bool(is_causal), "spread": bool(spread)}
     return apply(attention.masked_softmax, attention.masked_softmax_vjp, [scores, _mask(mask, scores)], **constants)
@@ -71,7 +71,7 @@ def masked_softmax(scores, mask=None, scale: float = 1.0, is_causal: bool = Fals
 
 @op
 def attend(weights, value) -> Tensor:
-    """Sums of values: weights (batch, heads, t, s) and values (batch, s, k, n) -> (batch, t, heads, n), k a divisor of heads."""
+    """Weighted sums of values: weights (batch, heads, t, s), values (batch, s, k, n) -> (batch, t, heads, n); k divides heads."""
     weights, value = (as_float(tensor) for tensor in promote(weights, value))
     if value.ndim != 4 or value.shape[:2] != (weights.shape[0], weights.shape[3]):
         raise ValueError(
@@ -89,7 +89,7 @@ def _check_heads(queries: int, keys: int) -> None:
 
 
 def _mask(mask: Any, scores: Tensor) -> Tensor | None:
-    """A mask as booleans; ValueError where it does not fit the scores."""
+    """The mask as booleans; ValueError if it does not broadcast to the scores."""
     if mask is None:
         return None
     mask = as_tensor(mask)

@@ -1,8 +1,8 @@
-"""Loops and choices over tensors: keras.ops's control flow.
+"""Control flow over tensors, as in keras.ops.
 
-Loops are Python's, so each turn is recorded; many turns make a long program. Where a *value* decides (`cond`, `switch`,
-`while_loop` on tensors), it is read, so a step with one is not recorded but runs eagerly. While only shapes are worked out,
-the first branch, or one turn, says what they are.
+Loops run in Python, so each iteration is recorded, and many iterations make a long program. `cond`, `switch` and a
+`while_loop` on tensors read a *value* to decide, so a step with one of them is not recorded but runs eagerly. While only
+shapes are computed, the shapes are those of the first branch or of one iteration.
 """
 
 import functools
@@ -22,11 +22,11 @@ from nbkeras.ops.creation import zeros_like
 from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import broadcast_to, concatenate, reshape, stack, unstack
 
-# -------------------- choices --------------------
+# -------------------- branches --------------------
 
 
 def _value(number: Any, while_shapes: Any) -> Any:
-    """The number that a tensor holds; another one while only shapes are worked out."""
+    """The number that a tensor holds; `while_shapes` while only shapes are computed."""
     if not isinstance(number, Tensor):
         return number
     return while_shapes if device.is_dry() else number.item()
@@ -34,13 +34,13 @@ def _value(number: Any, while_shapes: Any) -> Any:
 
 @op
 def cond(pred, true_fn: Callable, false_fn: Callable) -> Any:
-    """true_fn() if pred holds, else false_fn(); only one of them is called. Reads pred."""
+    """true_fn() if pred is true, else false_fn(); only one of them is called. Reads pred."""
     return true_fn() if _value(pred, True) else false_fn()
 
 
 @op
 def switch(index, branches: Sequence[Callable], *operands) -> Any:
-    """The branch of a number, of the operands; numbers out of range count as the nearest. Reads index."""
+    """branches[index](*operands); an index out of range is clipped to the nearest branch. Reads index."""
     if not branches:
         raise ValueError("switch: expected at least one branch")
     number = _value(index, 0)
@@ -56,21 +56,21 @@ def switch(index, branches: Sequence[Callable], *operands) -> Any:
 
 @op
 def while_loop(cond: Callable, body: Callable, loop_vars, maximum_iterations: int | None = None) -> Any:
-    """body(*loop_vars) again and again while cond(*loop_vars) holds. Reads cond's result in each turn."""
-    most = 1 if device.is_dry() else maximum_iterations
-    several = isinstance(loop_vars, list | tuple)
-    values = tuple(loop_vars) if several else (loop_vars,)
-    turns = 0
-    while (most is None or turns < most) and _value(cond(*values), True):
+    """loop_vars = body(*loop_vars) while cond(*loop_vars) is true. Reads cond's result in each iteration."""
+    limit = 1 if device.is_dry() else maximum_iterations
+    is_sequence = isinstance(loop_vars, list | tuple)
+    values = tuple(loop_vars) if is_sequence else (loop_vars,)
+    iterations = 0
+    while (limit is None or iterations < limit) and _value(cond(*values), True):
         results = body(*values)
-        values = tuple(results) if several else (results,)
-        turns += 1
-    return values if several else values[0]
+        values = tuple(results) if is_sequence else (results,)
+        iterations += 1
+    return values if is_sequence else values[0]
 
 
 @op
 def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
-    """value = body_fun(i, value) for i from lower to upper - 1. Reads the limits where they are tensors."""
+    """value = body_fun(i, value) for i from lower to upper - 1. Reads the limits if they are tensors."""
     value = init_val
     for i in range(int(_value(lower, 0)), int(_value(upper, 1))):
         value = body_fun(i, value)
@@ -78,19 +78,19 @@ def fori_loop(lower, upper, body_fun: Callable, init_val) -> Any:
 
 
 def _slices(name: str, xs: Any, length: int | None = None) -> list:
-    """The structures of slices along the first axis of a structure of tensors."""
+    """Cut a structure of tensors along the first axis: a list of structures of slices."""
     parts = [unstack(as_tensor(leaf)) for leaf in structures.flatten(xs)]
-    counts = {len(each) for each in parts} | (set() if length is None else {length})
+    counts = {len(part) for part in parts} | (set() if length is None else {length})
     if len(counts) != 1:
         raise ValueError(f"{name}: all tensors must have the same first axis, received sizes {sorted(counts)}")
-    return [structures.pack(xs, [each[i] for each in parts]) for i in range(counts.pop())]
+    return [structures.pack(xs, [part[i] for part in parts]) for i in range(counts.pop())]
 
 
 def _stacked(results: list) -> Any:
-    """A structure of tensors from a list of structures."""
+    """Stack a list of structures into one structure of tensors."""
     return structures.pack(
         results[0],
-        [stack(list(leaves)) for leaves in zip(*[structures.flatten(each) for each in results], strict=True)],
+        [stack(list(leaves)) for leaves in zip(*[structures.flatten(result) for result in results], strict=True)],
     )
 
 
@@ -98,9 +98,10 @@ def _stacked(results: list) -> Any:
 def scan(
     f: Callable, init, xs: Any = None, length: int | None = None, reverse: bool = False, unroll: int | bool = 1
 ) -> Any:
-    """(carry, y) = f(carry, x) for the slices x of xs along the first axis: the last carry, and all y stacked.
+    """(carry, y) = f(carry, x) for the slices x of xs along the first axis; returns the last carry and all y stacked.
 
-    xs and y are structures of tensors. length: of the loop, where xs is None. unroll: without meaning, loops are unrolled.
+    xs and y are structures of tensors. length: the number of iterations if xs is None. unroll is ignored: loops are always
+    unrolled.
     """
     if not callable(f):
         raise TypeError(f"scan: expected a function of a carry and a slice first, received {f!r}")
@@ -120,7 +121,7 @@ def scan(
 
 @op
 def map(f: Callable, xs) -> Any:
-    """f of each slice along the first axis, stacked; xs and f's results are structures of tensors."""
+    """The stacked results of f on each slice along the first axis; xs and f's results are structures of tensors."""
     items = _slices("map", xs)
     if not items:
         raise ValueError("map: there is nothing along the first axis")
@@ -129,21 +130,21 @@ def map(f: Callable, xs) -> Any:
 
 @op
 def vectorized_map(function: Callable, elements) -> Any:
-    """`map`: a function of each slice along the first axis, stacked."""
+    """The same as `map`: the stacked results of a function on each slice along the first axis."""
     return map(function, elements)
 
 
 def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None = None) -> Callable:
-    """A function of tensors that calls pyfunc on their elements, as numpy.vectorize; many elements make a long program.
+    """A function of tensors that calls pyfunc on their elements, as numpy.vectorize. Many elements make a long program.
 
-    signature: '(n),(n)->()' gives pyfunc vectors. excluded: positions and names of arguments that are passed on whole.
+    signature: with '(n),(n)->()' pyfunc receives vectors. excluded: positions and names of arguments passed unchanged.
     """
-    whole = set(excluded or ())
+    unchanged = set(excluded or ())
     cores = None if signature is None else [len(part.split(",")) if part else 0 for part in _cores(signature)]
 
     @functools.wraps(pyfunc)
     def call(*args, **kwargs):
-        places = [i for i in range(len(args)) if i not in whole]
+        places = [i for i in range(len(args)) if i not in unchanged]
         tensors = [as_tensor(args[i]) for i in places]
         inner = [0] * len(tensors) if cores is None else cores
         if len(inner) != len(tensors):
@@ -168,7 +169,7 @@ def vectorize(pyfunc: Callable, *, excluded: Any = None, signature: str | None =
 
 
 def _cores(signature: str) -> list[str]:
-    """What stands between the parentheses of a signature's arguments."""
+    """The text between the parentheses of each argument in a signature."""
     left, arrow, _ = str(signature).replace(" ", "").partition("->")
     if not arrow or not re.fullmatch(r"\([\w,]*\)(,\([\w,]*\))*", left):
         raise ValueError(f"vectorize: a signature looks like '(n),(n)->()', received {signature!r}")
@@ -177,7 +178,7 @@ def _cores(signature: str) -> list[str]:
 
 @op
 def associative_scan(f: Callable, elems, reverse: bool = False, axis: int = 0) -> Any:
-    """Running results of an associative f(left, right) along an axis, in about log2(n) rounds of f on many at once."""
+    """Running results of an associative f(left, right) along an axis, in about log2(n) calls of f on many elements each."""
     leaves = [as_tensor(leaf) for leaf in structures.flatten(elems)]
     axes = [axis_of("associative_scan", axis, leaf.ndim) for leaf in leaves]
     sizes = {leaf.shape[along] for leaf, along in zip(leaves, axes, strict=True)}
@@ -200,8 +201,8 @@ def associative_scan(f: Callable, elems, reverse: bool = False, axis: int = 0) -
         if n < 2:
             return values
         odd = running(combined(part(values, None, n - n % 2, 2), part(values, 1, None, 2)), n // 2)
-        later = part(values, 2, None, 2)
-        even = combined(part(odd, None, (n - 1) // 2, 1), later) if n > 2 else []
+        rest = part(values, 2, None, 2)
+        even = combined(part(odd, None, (n - 1) // 2, 1), rest) if n > 2 else []
         even = (
             [concatenate([a, b], i) for a, b, i in zip(part(values, 0, 1, 1), even, axes, strict=True)]
             if even
@@ -217,35 +218,36 @@ def associative_scan(f: Callable, elems, reverse: bool = False, axis: int = 0) -
 
 
 def _alternating(even: Tensor, odd: Tensor, axis: int) -> Tensor:
-    """Elements of the first (which may have one more) and the second in turns along an axis."""
+    """Interleave two tensors along an axis, the first one first; it may have one element more."""
     size, before = odd.shape[axis], (slice(None),) * axis
     pairs = stack([getitem(even, (*before, slice(size))), odd], axis + 1)
     y = reshape(pairs, (*odd.shape[:axis], 2 * size, *odd.shape[axis + 1 :]))
     return y if even.shape[axis] == size else concatenate([y, getitem(even, (*before, slice(size, None)))], axis)
 
 
-# -------------------- gradients of your own --------------------
+# -------------------- custom gradients --------------------
 
 
 def custom_gradient(f: Callable) -> Callable:
-    """Decorator of a function of tensors that returns its result (or a tuple) and a function that gives its gradients.
+    """Decorate a function of tensors that returns its result (or a tuple of them) and a function for its gradients.
 
-    That function gets the gradient of each result, and returns one for each argument: `return y, lambda dy: dy * 2`.
+    The gradient function receives the gradient of each result and returns one for each argument:
+    `return y, lambda dy: dy * 2`.
     """
 
     @functools.wraps(f)
     def call(*args, **kwargs):
         tensors = [as_tensor(arg) for arg in args]
         results, grad = f(*(Tensor(tensor.data) for tensor in tensors), **kwargs)
-        several = isinstance(results, list | tuple)
-        outputs = tuple(as_tensor(each).data for each in results) if several else as_tensor(results).data
+        is_sequence = isinstance(results, list | tuple)
+        outputs = tuple(as_tensor(y).data for y in results) if is_sequence else as_tensor(results).data
 
         def forward(*arrays):
             return outputs, None
 
         def backward(saved, dy, needs):
-            given = zip(dy, outputs, strict=True) if several else [(dy, outputs)]
-            grads = grad(*(zeros_like(Tensor(y)) if each is None else Tensor(each) for each, y in given))
+            pairs = zip(dy, outputs, strict=True) if is_sequence else [(dy, outputs)]
+            grads = grad(*(zeros_like(Tensor(y)) if g is None else Tensor(g) for g, y in pairs))
             grads = grads if isinstance(grads, list | tuple) else (grads,)
             if len(grads) != len(tensors):
                 raise ValueError(

@@ -1,6 +1,6 @@
-"""Differentiable convolution of sequences, images and volumes (cross-correlation, as everywhere in deep learning).
+"""Differentiable convolution of sequences, images and volumes (cross-correlation, as usual in deep learning).
 
-Sequences are computed as images of one row, volumes as images whose channels are those of neighbouring slices.
+A sequence is computed as an image of one row, a volume as an image whose channels are those of neighbouring slices.
 """
 
 from collections.abc import Callable
@@ -28,10 +28,10 @@ def conv1d(
 ) -> Tensor:
     """activation(conv(x, kernel) + bias) of sequences.
 
-    y[n, i, u] = b[u] + sum over k, c of x[n, i * stride + k * dilation - before, c] * kernel[k, c, u], 0 outside of x.
+    y[n, i, u] = b[u] + sum over k, c of x[n, i * stride + k * dilation - before, c] * kernel[k, c, u]; x is 0 outside.
     Shapes: x (batch, steps, channels), kernel (size, channels / groups, units), bias (units,) or None -> (batch, new steps,
-    units). padding: 'valid', 'same', or 'causal' (a step sees no later one). 'channels_first' is transposed there and back.
-    Bias and relu are computed with the products; any other activation, a function of tensors, after them.
+    units). padding: 'valid', 'same', or 'causal' (a step depends on no later step). 'channels_first' inputs are transposed
+    before and after. Bias and relu are computed in the same kernel; any other activation, a function of tensors, after it.
     """
     return _convolution("conv1d", 1, x, kernel, bias, strides, padding, dilation_rate, data_format, activation)
 
@@ -49,11 +49,11 @@ def conv2d(
 ) -> Tensor:
     """activation(conv(x, kernel) + bias) of images.
 
-    y[n, i, j, u] = b[u] + sum over k, l, c of x[n, i * si + k * di - top, j * sj + l * dj - left, c] * kernel[k, l, c, u], 0
-    outside of x. Shapes: x (batch, rows, columns, channels), kernel (height, width, channels / groups, units), bias (units,)
-    or None -> (batch, new rows, new columns, units). padding: 'valid' or 'same'. 'channels_first' is transposed there and
-    back. Bias and relu are computed with the products; any other activation, a function of tensors, after them.
-    In float32, large layers of 3x3 are computed by Winograd's method on the CPU, to a relative error of about 1e-5.
+    y[n, i, j, u] = b[u] + sum over k, l, c of x[n, i * si + k * di - top, j * sj + l * dj - left, c] ** kernel[k, l, c, u];
+    x is 0 outside. Shapes: x (batch, rows, columns, channels), kernel (height, width, channels / groups, units), bias (units,)
+    or None -> (batch, new rows, new columns, units). padding: 'valid' or 'same'. 'channels_first' inputs are transposed
+    before and after. Bias and relu are computed in the same kernel; any other activation, a function of tensors, after it.
+    On the CPU, large float32 layers with 3x3 kernels use Winograd's method, with a relative error of about 1e-5.
     """
     return _convolution("conv2d", 2, x, kernel, bias, strides, padding, dilation_rate, data_format, activation)
 
@@ -72,14 +72,14 @@ def conv3d(
     """activation(conv(x, kernel) + bias) of volumes: conv2d with one more axis, before the rows.
 
     Shapes: x (batch, depth, rows, columns, channels), kernel (depth, height, width, channels / groups, units), bias
-    (units,) or None -> (batch, new depth, new rows, new columns, units). x is copied as many times as the kernel is deep.
+    (units,) or None -> (batch, new depth, new rows, new columns, units). x is copied once for each slice of the kernel's depth.
     """
     return _convolution("conv3d", 3, x, kernel, bias, strides, padding, dilation_rate, data_format, activation)
 
 
 @op
 def conv(inputs, kernel, strides=1, padding: str = "valid", data_format: str | None = None, dilation_rate=1) -> Tensor:
-    """conv1d, conv2d or conv3d by the number of axes, as keras.ops.conv."""
+    """conv1d, conv2d or conv3d, chosen by the number of axes, as keras.ops.conv."""
     inputs = as_tensor(inputs)
     rank = rank_of("conv", inputs)
     return _convolution(f"conv{rank}d", rank, inputs, kernel, None, strides, padding, dilation_rate, data_format, None)
@@ -91,7 +91,7 @@ def depthwise_conv(
 ) -> Tensor:
     """Convolution of each channel by itself: kernel (size..., channels, multiplier) -> channels * multiplier channels.
 
-    Output channel c * multiplier + m is channel c with kernel[..., c, m]. Sequences and images; otherwise as `conv`.
+    Output channel c * multiplier + m is channel c convolved with kernel[..., c, m]. For sequences and images; see `conv`.
     """
     inputs, kernel = as_tensor(inputs), as_tensor(kernel)
     rank = rank_of("depthwise_conv", inputs, most=2)
@@ -122,7 +122,7 @@ def separable_conv(
 
 
 def rank_of(name: str, inputs: Tensor, most: int = 3) -> int:
-    """1 for sequences, 2 for images, 3 for volumes, by the number of axes."""
+    """The number of spatial axes: 1 for sequences, 2 for images, 3 for volumes."""
     if not 3 <= inputs.ndim <= most + 2:
         kinds = "3 axes (sequences), 4 (images) or 5 (volumes)" if most == 3 else "3 axes (sequences) or 4 (images)"
         raise ValueError(f"{name}: inputs must have {kinds}, received shape {inputs.shape}")
@@ -145,14 +145,14 @@ def _convolution(
         x, kernel = (as_float(tensor) for tensor in promote(x, kernel))
     else:
         x, kernel, bias = (as_float(tensor) for tensor in promote(x, kernel, bias))
-    first = data_format_of(name, data_format) == "channels_first"
+    channels_first = data_format_of(name, data_format) == "channels_first"
     padding = padding_of(name, padding, ("valid", "same", "causal") if rank == 1 else ("valid", "same"))
     step, dilation = sizes_of(name, "strides", strides, rank), sizes_of(name, "dilation_rate", dilation_rate, rank)
     if x.ndim != rank + 2 or kernel.ndim != rank + 2 or 0 in kernel.shape:
         raise ValueError(
             f"{name}: x and kernel must have {rank + 2} axes and the kernel no size 0, received {x.shape} and {kernel.shape}"
         )
-    if first:
+    if channels_first:
         x = moveaxis(x, 1, -1)
     channels, units = x.shape[-1], kernel.shape[-1]
     groups, rest = divmod(channels, kernel.shape[-2])
@@ -164,7 +164,8 @@ def _convolution(
     if bias is not None and bias.shape != (units,):
         raise ValueError(f"{name}: bias must have shape {(units,)}, received {bias.shape}")
     check_fits(name, "kernel", x, kernel.shape[:-2], dilation, padding)
-    if kernel.shape[-2] == 1 < groups < units and rank < 3:  # several kernels a channel: of as many copies one each
+    # several kernels per channel: copy the channel once for each
+    if kernel.shape[-2] == 1 < groups < units and rank < 3:
         x, groups = repeat(x, units // groups, -1), units
     rectify = activation is relu
     constants = {"padding": padding, "groups": groups, "relu": rectify}
@@ -175,6 +176,6 @@ def _convolution(
     y = apply(family.conv, family.conv_vjp, [x, kernel, bias], strides=step, dilation=dilation, **constants)
     if rank == 1:
         y = squeeze(y, 1)
-    if first:
+    if channels_first:
         y = moveaxis(y, -1, 1)
     return y if rectify or activation is None or activation is linear else activation(y)

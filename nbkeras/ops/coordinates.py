@@ -1,6 +1,6 @@
-"""Pixels at places that numbers say: map_coordinates, and transforms of images by matrices and by corners.
+"""Pixels sampled at computed coordinates: map_coordinates, and transforms of images by matrices and by corners.
 
-Differentiable with respect to the pixels, and for bilinear interpolation to the places too.
+Differentiable with respect to the pixels and, for bilinear interpolation, to the coordinates too.
 """
 
 import itertools
@@ -32,13 +32,13 @@ def _wrap(place: Tensor, size: int) -> Tensor:
 
 
 def _mirror(place: Tensor, size: int) -> Tensor:
-    """Back and forth, the edges once."""
+    """Positions reflected at the edges; an edge element occurs once."""
     around = elementwise.mod(elementwise.add(place, size - 1), max(2 * (size - 1), 1))
     return elementwise.absolute(elementwise.subtract(around, size - 1))
 
 
 def _reflect(place: Tensor, size: int) -> Tensor:
-    """Back and forth, the edges twice."""
+    """Positions reflected at the edges; an edge element occurs twice."""
     doubled = _mirror(elementwise.add(elementwise.multiply(place, 2), 1), 2 * size + 1)
     return elementwise.floor_divide(elementwise.subtract(doubled, 1), 2)
 
@@ -66,9 +66,10 @@ def _order(name: str, interpolation: str) -> int:
 def _sampled(
     rows: Tensor, places: list[Tensor], sizes: tuple[int, ...], first: Any, order: int, mode: str, fill: Any
 ) -> Tensor:
-    """What is at places (one float tensor an axis, all of one shape) of arrays of sizes, whose elements are rows.
+    """Interpolated elements at positions of arrays.
 
-    rows (count, channels); first: the row that each array begins at. The result has the places' shape, and the channels.
+    rows (count, channels): the arrays' elements. places: one float tensor for each axis, all of one shape. sizes: an array's
+    shape. first: the row where each array begins. The result has the positions' shape, then the channels.
     """
     choices = []
     for place, size in zip(places, sizes, strict=True):
@@ -80,9 +81,9 @@ def _sampled(
             ends = [(low, elementwise.subtract(1, part)), (elementwise.add(low, 1), part)]
         found = []
         for end, weight in ends:
-            whole = as_tensor(end, np.int64)
-            inside = elementwise.equal(whole, _nearest(whole, size))
-            found.append((_FILLS[mode](whole, size), inside, weight))
+            position = as_tensor(end, np.int64)
+            inside = elementwise.equal(position, _nearest(position, size))
+            found.append((_FILLS[mode](position, size), inside, weight))
         choices.append(found)
     y: Any = None
     for corner in itertools.product(*choices):
@@ -99,17 +100,17 @@ def _sampled(
 
 
 def _half_away(x: Tensor) -> Tensor:
-    """Rounded, halves away from 0."""
-    whole = elementwise.floor(elementwise.add(elementwise.absolute(x), 0.5))
-    return elementwise.multiply(whole, elementwise.sign(x))
+    """x rounded, halves away from 0."""
+    rounded = elementwise.floor(elementwise.add(elementwise.absolute(x), 0.5))
+    return elementwise.multiply(rounded, elementwise.sign(x))
 
 
 @op
 def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant", fill_value: float = 0.0) -> Tensor:
-    """Elements of a tensor at places: coordinates (axes, ...) -> (...); order 0: the nearest, 1: between neighbours, linearly.
+    """Elements of a tensor at coordinates (axes, ...) -> (...). order 0: the nearest element, 1: linear interpolation.
 
-    fill_mode: beyond the edges is fill_value ('constant'), the edge ('nearest'), the tensor again ('wrap'), or its reflection
-    with the edge once ('mirror') or twice ('reflect').
+    fill_mode: the values beyond the edges: fill_value ('constant'), the edge ('nearest'), the tensor repeated ('wrap'), or its
+    reflection with the edge once ('mirror') or twice ('reflect').
     """
     x, places = as_tensor(inputs), as_float(coordinates)
     _check("map_coordinates", fill_mode)
@@ -125,14 +126,14 @@ def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant"
 def moved(
     name: str, images: Any, data_format: str | None, interpolation: str, mode: str, fill: Any, places: Callable
 ) -> Tensor:
-    """Images whose pixels come from places(x, y, batch) -> (x, y), each (batch, height width)."""
+    """Images whose pixels come from the positions places(x, y, batch) -> (x, y), each (batch, height width)."""
     _check(name, mode)
     order = _order(name, interpolation)
-    x, first = as_float(images), data_format_of(name, data_format) == "channels_first"
+    x, channels_first = as_float(images), data_format_of(name, data_format) == "channels_first"
     if x.ndim not in (3, 4):
         raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {x.shape}")
     batch = x if x.ndim == 4 else expand_dims(x, 0)
-    batch = moveaxis(batch, 1, 3) if first else batch
+    batch = moveaxis(batch, 1, 3) if channels_first else batch
     count, height, width, channels = batch.shape
     load_budget.take_briefly(32 * height * width, f"{name} of an image of {height} x {width}")
     down, across = (grid.reshape(1, -1).astype(x.dtype) for grid in np.mgrid[:height, :width])
@@ -140,7 +141,7 @@ def moved(
     starts = as_tensor(np.arange(count)[:, None] * (height * width))
     flat = reshape(batch, (count * height * width, channels))
     y = reshape(_sampled(flat, [rows, columns], (height, width), starts, order, mode, fill), batch.shape)
-    y = moveaxis(y, 3, 1) if first else y
+    y = moveaxis(y, 3, 1) if channels_first else y
     return y if x.ndim == 4 else squeeze(y, 0)
 
 
@@ -189,7 +190,7 @@ def perspective_transform(
     fill_value: float = 0,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images with four points (x, y) moved to four others, straight lines staying straight: points (4, 2) or (batch, 4, 2)."""
+    """Images with four points (x, y) moved to four others; lines stay straight. Points: (4, 2) or (batch, 4, 2)."""
     images, start, end = (as_float(each) for each in promote(images, start_points, end_points))
     if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
         raise ValueError(

@@ -1,4 +1,4 @@
-"""Tensors made from nothing: constants, which a recorded step reads and never writes."""
+"""Constant tensors, which a recorded step reads and never writes."""
 
 import math
 from typing import Any
@@ -25,7 +25,7 @@ def ones(shape, dtype=None) -> Tensor:
 
 @op
 def full(shape, fill_value, dtype=None) -> Tensor:
-    """A shape full of one number (or of a tensor that broadcasts to it), floatx by default."""
+    """A tensor filled with one number (or with a tensor that broadcasts to the shape), floatx by default."""
     if isinstance(fill_value, Tensor):
         return broadcast_to(as_tensor(fill_value, floatx_or(dtype)), shape)
     found = floatx_or(dtype)
@@ -40,31 +40,31 @@ def _sizes(name: str, shape: Any) -> tuple[int, ...]:
 
 @op
 def zeros_like(x, dtype=None) -> Tensor:
-    """Zeros in x's shape and dtype, or another dtype."""
+    """Zeros of x's shape, in x's dtype or another."""
     return full_like(x, 0, dtype)
 
 
 @op
 def ones_like(x, dtype=None) -> Tensor:
-    """Ones in x's shape and dtype, or another dtype."""
+    """Ones of x's shape, in x's dtype or another."""
     return full_like(x, 1, dtype)
 
 
 @op
 def full_like(x, fill_value, dtype=None) -> Tensor:
-    """One number in x's shape and dtype, or another dtype."""
+    """A tensor of x's shape filled with one number, in x's dtype or another."""
     x = as_tensor(x)
     return full(x.shape, fill_value, x.dtype if dtype is None else dtype)
 
 
 def arange(start, stop=None, step=None, dtype=None) -> Tensor:
-    """start, start + step, ... below stop; 0, 1, ... below start for one argument. int32 or floatx by default."""
+    """start, start + step, ... below stop; 0, 1, ... below start if only one argument is given. int32 or floatx by default."""
     first, end = (0, start) if stop is None else (start, stop)
     step = 1 if step is None else step
     if dtype is None:
-        whole = all(as_tensor(each).dtype.kind in "iu" for each in (first, end, step))
-        dtype = np.int32 if whole else config.floatx()
-    if not any(isinstance(each, Tensor) for each in (first, end, step)):
+        are_integers = all(as_tensor(number).dtype.kind in "iu" for number in (first, end, step))
+        dtype = np.int32 if are_integers else config.floatx()
+    if not any(isinstance(number, Tensor) for number in (first, end, step)):
         load_budget.take_briefly(8 * abs((end - first) // (step or 1)), f"arange({start}, {stop}, {step})")
     return as_tensor(np.arange(first, end, step, dtype=dtype))
 

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: the loss, differentiable, and the decoding of what a model says."""
+"""Connectionist temporal classification: the differentiable loss, and the decoding of a model's outputs."""
 
 from typing import Any
 
@@ -26,7 +26,7 @@ def _lengths(name: str, value: Any, output: Tensor) -> Tensor:
 
 
 def _blank(name: str, mask_index: int | None, classes: int) -> int:
-    """The blank's class; the last for None."""
+    """The blank's class; the last class for None."""
     blank = -1 if mask_index is None else int(mask_index)
     if not -classes <= blank < classes:
         raise ValueError(f"{name}: mask_index must be one of {classes} classes, received {mask_index!r}")
@@ -38,8 +38,8 @@ def ctc_loss(target, output, target_length, output_length, mask_index: int = 0) 
     """-log of the probability of label sequences over all alignments with blanks (Graves et al., 2006).
 
     Shapes: target (batch, labels) integers, output (batch, time, classes) logits, lengths (batch,) integers -> (batch,).
-    mask_index: the blank's class. A sequence too long for its output has loss infinity and gradient 0; a label or a length
-    out of range gives NaN. Differentiable in output.
+    mask_index: the blank's class. A label sequence too long for its output has loss infinity and gradient 0; a label or a
+    length out of range gives NaN. Differentiable in output.
     """
     output, target = as_float(output), as_index(target, np.int32)
     lengths = [_lengths("ctc_loss", each, output) for each in (target_length, output_length)]
@@ -61,9 +61,9 @@ def ctc_decode(
 ) -> tuple[Tensor, Tensor]:
     """Label sequences from logits (batch, time, classes): int32 (paths, batch, time), -1 after their ends, and scores.
 
-    'greedy': the likeliest class of each step, repeats merged unless merge_repeated=False, blanks left out; score (batch, 1)
-    is minus the sum of their logits. 'beam_search': the `top_paths` likeliest sequences among `beam_width` kept at each
-    step, with their log-probabilities (batch, top_paths). mask_index: the blank's class, the last for None.
+    'greedy': the most likely class of each step, without blanks; repeats are merged unless merge_repeated=False. The score
+    (batch, 1) is minus the sum of their logits. 'beam_search': the `top_paths` most likely sequences among the `beam_width`
+    kept at each step, with their log-probabilities (batch, top_paths). mask_index: the blank's class, the last for None.
     """
     inputs = as_float(inputs)
     lengths, blank = (

@@ -1,4 +1,4 @@
-"""Differentiable products of matrices and tensors. Operands meet in one dtype; products of integers are integers."""
+"""Differentiable products of matrices and tensors. Operands are converted to one dtype; products of integers are integers."""
 
 import math
 import operator
@@ -19,10 +19,13 @@ def _floats(*values: Any) -> list[Tensor]:
 
 
 def product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
-    """Matrix product over the last two axes, either swapped; leading axes broadcast. Shapes are checked by the caller."""
+    """Matrix product over the last two axes, which may be swapped for either operand; leading axes broadcast.
+
+    The caller checks the shapes.
+    """
     constants = {"transpose_a": transpose_x, "transpose_b": transpose_y}
-    if x.dtype.kind != "f":  # whole numbers, exact up to 2^53; int8 adds up in int32, as in Keras
-        sums = apply(dense_kernels.matmul, None, [as_tensor(each, np.float64) for each in (x, y)], **constants)
+    if x.dtype.kind != "f":  # computed in float64, exact up to 2^53; int8 is summed in int32, as in Keras
+        sums = apply(dense_kernels.matmul, None, [as_tensor(operand, np.float64) for operand in (x, y)], **constants)
         return as_tensor(as_tensor(sums, np.int64), np.dtype(np.int32) if x.dtype == np.int8 else x.dtype)
     return apply(dense_kernels.matmul, dense_kernels.matmul_vjp, [x, y], **constants)
 
@@ -31,8 +34,8 @@ def product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool =
 def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
     """activation(x @ kernel + bias).
 
-    Shapes: x (..., k) with at least two axes, kernel (k, n), bias (n,) or None -> (..., n). Bias and relu are computed with
-    the product; any other activation, a function of tensors, after it.
+    Shapes: x (..., k) with at least two axes, kernel (k, n), bias (n,) or None -> (..., n). Bias and relu are computed in
+    the same kernel as the product; any other activation, a function of tensors, after it.
     """
     if bias is None:
         (x, kernel), bias = _floats(x, kernel), None
@@ -85,7 +88,7 @@ def _check_batch(name: str, x: Tensor, y: Tensor, *batches: tuple) -> None:
 def dot(x1, x2) -> Tensor:
     """Sum of products over the last axis of x1 and the second to last of x2 (its only one if it is a vector).
 
-    Shapes: (..., k) and (... , k, n) -> x1's other axes, then x2's. A scalar multiplies.
+    Shapes: (..., k) and (... , k, n) -> x1's other axes, then x2's. A scalar operand multiplies elementwise.
     """
     x, y = promote(x1, x2)
     if x.ndim == 0 or y.ndim == 0:
@@ -95,9 +98,10 @@ def dot(x1, x2) -> Tensor:
 
 @op
 def tensordot(x1, x2, axes: Any = 2) -> Tensor:
-    """Sum of products over several axes: a number of x1's last and x2's first, or a pair of axes or lists of axes.
+    """Sum of products over several axes.
 
-    Shapes: the result has x1's other axes, then x2's.
+    axes: a number n for the last n axes of x1 and the first n of x2, or a pair of axes or of lists of axes. Shapes: the
+    result has x1's other axes, then x2's.
     """
     x, y = promote(x1, x2)
     if not isinstance(axes, list | tuple):
@@ -112,7 +116,7 @@ def tensordot(x1, x2, axes: Any = 2) -> Tensor:
 
 
 def _contract(name: str, x: Tensor, y: Tensor, x_axes: tuple[int, ...], y_axes: tuple[int, ...]) -> Tensor:
-    """One matrix product after moving x's axes last and y's first."""
+    """Move x's axes last and y's first, then compute one matrix product."""
     sizes = [x.shape[a] for a in x_axes]
     if len(x_axes) != len(y_axes) or sizes != [y.shape[a] for a in y_axes]:
         raise ValueError(
@@ -130,8 +134,8 @@ def _contract(name: str, x: Tensor, y: Tensor, x_axes: tuple[int, ...], y_axes: 
 def batch_dot(x, y, axes: Any = None) -> Tensor:
     """Sum of products over one axis of each sample of x and y.
 
-    axes: one axis for both, a pair, or None: x's last and y's second to last (its last if it has two). Shapes: (batch, ...)
-    both; the result is (batch, x's other axes, y's other axes), (batch, 1) where nothing is left.
+    axes: one axis for both, a pair, or None: x's last and y's second to last (its last if it has two axes). Shapes: both
+    (batch, ...); the result is (batch, x's other axes, y's other axes), or (batch, 1) if no other axes are left.
     """
     x, y = _floats(x, y)
     if x.ndim < 2 or y.ndim < 2 or x.shape[0] != y.shape[0]:
@@ -152,7 +156,7 @@ def batch_dot(x, y, axes: Any = None) -> Tensor:
 
 
 def _matrices(x: Tensor, axis: int) -> tuple[Tensor, list[int], bool]:
-    """x as (batch, rest, k), or (batch, k, rest) where the axis k comes first; the rest's sizes; whether it comes first."""
+    """x as (batch, rest, k), or (batch, k, rest) if k is the first axis; the sizes of the rest; whether k is first."""
     rest = [n for i, n in enumerate(x.shape) if i not in (0, axis)]
     k, first = x.shape[axis], axis == 1 and x.ndim > 2
     moved = x if first else moveaxis(x, axis, -1)

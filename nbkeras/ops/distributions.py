@@ -1,4 +1,4 @@
-"""Random tensors of rarer distributions, as pure functions of a key: see random.py. Numbers are not differentiable."""
+"""Random tensors of less common distributions, as pure functions of a key: see random.py. They are not differentiable."""
 
 from typing import Any
 
@@ -32,5 +32,8 @@ def beta(key: Tensor, shape, alpha, beta, dtype=None) -> Tensor:
 
 
 def binomial(key: Tensor, shape, counts, probabilities, dtype=None) -> Tensor:
-    """How many of so many trials succeed, as floats; counts, probabilities: numbers or tensors that broadcast to the shape."""
+    """Numbers of successes among `counts` trials, as floats.
+
+    counts, probabilities: numbers or tensors that broadcast to the shape.
+    """
     return apply(distributions.binomial, None, [key, *_parameters("binomial", shape, dtype, counts, probabilities)])

@@ -1,4 +1,4 @@
-"""Einstein's sums: parsed into letters, each pair of operands then meets in one matrix product, or is multiplied elementwise."""
+"""Einstein summation: operands are contracted in pairs, each by one matrix product or an elementwise product."""
 
 import itertools
 import math
@@ -11,16 +11,17 @@ from nbkeras.ops.dense import product
 from nbkeras.ops.indexing import getitem
 from nbkeras.ops.shape import reshape, transpose
 
-Term = tuple[list[str], Tensor]  # the letters of a tensor's axes, and it
+Term = tuple[list[str], Tensor]  # the letters of a tensor's axes, and the tensor
 
 
 @op
 def einsum(subscripts: str, *operands) -> Tensor:
-    """Einstein's sum of any number of tensors: 'bqhd,bkhd->bhqk', '...ij,jk', 'ii->i'.
+    """Einstein summation of any number of tensors: 'bqhd,bkhd->bhqk', '...ij,jk', 'ii->i'.
 
-    Letters missing from the result are summed; a letter twice in one operand takes its diagonal; an ellipsis stands for the
-    axes without a letter, which broadcast, as do axes of size 1. Without '->' the result has the ellipsis and then the
-    letters that stand once, in the alphabet's order. Of more than two operands the cheapest pairs go first.
+    Letters missing from the result are summed; a letter that occurs twice in one operand takes its diagonal; an ellipsis
+    stands for the axes without a letter. These axes broadcast, and so do axes of size 1. Without '->' the result has the
+    ellipsis and then the letters that occur once, in alphabetical order. With more than two operands, the cheapest pairs
+    are contracted first.
     """
     tensors = promote(*operands) if operands else []
     inputs, result = _parse(subscripts, tensors)
@@ -40,18 +41,18 @@ def einsum(subscripts: str, *operands) -> Tensor:
         (a, x), (b, y) = (terms[i] for i in pair)
         terms = [term for i, term in enumerate(terms) if i not in pair]
         kept = {*result}.union(*(letters for letters, _ in terms))
-        terms.append(_meet(_alone(a, x, kept.union(b)), _alone(b, y, kept.union(a)), kept, result))
-    letters, x = _alone(*terms[0], set(result))
+        terms.append(_contracted(_summed(a, x, kept.union(b)), _summed(b, y, kept.union(a)), kept, result))
+    letters, x = _summed(*terms[0], set(result))
     return _arranged(x, letters, result)
 
 
 def _cost(pair: list[Term], sizes: dict[str, int]) -> int:
-    """Multiplications in the meeting of two terms."""
+    """The number of multiplications that contracting two terms takes."""
     return math.prod(sizes[c] for c in {c for letters, _ in pair for c in letters})
 
 
 def _parse(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]], list[str]]:
-    """The letters of each operand and of the result, with further letters for the axes of ellipses."""
+    """The letters of each operand and of the result, with unused letters for the axes of ellipses."""
     left, arrow, right = subscripts.replace(" ", "").partition("->")
     parts = left.split(",")
     plain = [part.replace("...", "", 1) for part in [*parts, right]]
@@ -68,7 +69,7 @@ def _parse(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]], lis
             raise ValueError(f"einsum: {part!r} of {subscripts!r} does not fit a tensor of shape {tensor.shape}")
         widest = max(widest, extra)
         inputs.append((part, unused[len(unused) - extra :]))
-    spread = unused[len(unused) - widest :]
+    ellipsis = unused[len(unused) - widest :]
 
     def named(part: str, axes: list[str]) -> list[str]:
         before, dots, after = part.partition("...")
@@ -76,17 +77,17 @@ def _parse(subscripts: str, tensors: list[Tensor]) -> tuple[list[list[str]], lis
 
     if not arrow:
         right = "..." + "".join(sorted(c for c in set(left) if c.isalpha() and left.count(c) == 1))
-    result = named(right, spread)
-    known = set(spread).union(*plain[:-1])
-    if len(set(result)) != len(result) or not set(result) <= known or not set(spread) <= set(result):
+    result = named(right, ellipsis)
+    known = set(ellipsis).union(*plain[:-1])
+    if len(set(result)) != len(result) or not set(result) <= known or not set(ellipsis) <= set(result):
         raise ValueError(
             f"einsum: the result of {subscripts!r} must have letters of the operands, each once, and '...' where they have it"
         )
-    return [named(*each) for each in inputs], result
+    return [named(part, axes) for part, axes in inputs], result
 
 
 def _plain(letters: list[str], x: Tensor, sizes: dict[str, int]) -> Term:
-    """Each letter once: diagonals of those that repeat, and axes of size 1 gone that are larger elsewhere."""
+    """Make each letter occur once: take the diagonals of repeated letters, drop axes of size 1 that are larger elsewhere."""
     kept = [i for i, c in enumerate(letters) if x.shape[i] == sizes[c]]
     letters, x = [letters[i] for i in kept], reshape(x, tuple(x.shape[i] for i in kept))
     for c in dict.fromkeys(letters):
@@ -101,19 +102,19 @@ def _plain(letters: list[str], x: Tensor, sizes: dict[str, int]) -> Term:
     return letters, x
 
 
-def _alone(letters: list[str], x: Tensor, kept: set[str]) -> Term:
-    """The term summed over the letters that nothing else needs."""
+def _summed(letters: list[str], x: Tensor, kept: set[str]) -> Term:
+    """The term summed over the letters that are not kept."""
     axes = [i for i, c in enumerate(letters) if c not in kept]
     return ([c for c in letters if c in kept], reduce.sum(x, axes)) if axes else (letters, x)
 
 
 def _arranged(x: Tensor, letters: list[str], order: list[str]) -> Tensor:
-    """The axes in another order of their letters; the tensor itself if it is theirs."""
+    """The tensor with its axes in another order of their letters; the tensor itself if the order is the same."""
     return x if letters == order else transpose(x, tuple(letters.index(c) for c in order))
 
 
-def _meet(left: Term, right: Term, kept: set[str], result: list[str]) -> Term:
-    """The product of two terms, summed over the letters of both that are not kept; axes as in the result where it is free."""
+def _contracted(left: Term, right: Term, kept: set[str], result: list[str]) -> Term:
+    """The product of two terms, summed over the letters of both that are not kept. Axes are as in the result if possible."""
     (a, x), (b, y) = left, right
     own, others = ([result.index(c) for c in p if c not in q and c in result] for p, q in ((a, b), (b, a)))
     if own and others and min(own) > min(others):
@@ -126,7 +127,7 @@ def _meet(left: Term, right: Term, kept: set[str], result: list[str]) -> Term:
         return _elementwise(left, right, summed)
 
     def matrices(letters: list[str], tensor: Tensor, free: list[str]) -> tuple[Tensor, bool]:
-        """(batch, free, summed), or with the last two swapped where they lie so."""
+        """The tensor as (batch, free, summed), or with the last two swapped if they lie in memory in that order."""
         swapped = letters == [*batch, *summed, *free] and bool(free)
         groups = (batch, summed, free) if swapped else (batch, free, summed)
         moved = _arranged(tensor, letters, [c for group in groups for c in group])
@@ -139,7 +140,7 @@ def _meet(left: Term, right: Term, kept: set[str], result: list[str]) -> Term:
 
 
 def _elementwise(left: Term, right: Term, summed: list[str]) -> Term:
-    """The product of two terms where there are no matrices to multiply."""
+    """The product of two terms that is not a matrix product."""
     (a, x), (b, y) = left, right
     letters = [*a, *(c for c in b if c not in a)]
     x = reshape(x, (*x.shape, *[1] * (len(letters) - len(a))))
@@ -147,4 +148,4 @@ def _elementwise(left: Term, right: Term, summed: list[str]) -> Term:
     y = _arranged(y, b, found)
     sizes = dict(zip(found, y.shape, strict=True))
     z = elementwise.multiply(x, reshape(y, tuple(sizes.get(c, 1) for c in letters)))
-    return _alone(letters, z, {c for c in letters if c not in summed})
+    return _summed(letters, z, {c for c in letters if c not in summed})

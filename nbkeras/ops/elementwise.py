@@ -1,8 +1,8 @@
 """Differentiable elementwise ops: arithmetic, comparisons, logic, selection, powers and logarithms. They broadcast.
 
-dtypes: see arguments.py; comparisons and logic give bool; what needs a float turns integers into floatx. Gradients at
-ties and kinks: maximum and minimum give half to each of two equal operands, clip counts its ends as inside, abs is flat
-at 0.
+dtypes: see arguments.py. Comparisons and logic return bool; ops that need a float convert integers to floatx. Gradients
+at ties and kinks: maximum and minimum give half to each of two equal operands, clip counts its ends as inside, and the
+gradient of abs at 0 is 0.
 """
 
 from typing import Any
@@ -57,7 +57,7 @@ def multiply(x1, x2) -> Tensor:
 
 @op
 def divide(x1, x2) -> Tensor:
-    """x1 / x2; integers give floatx."""
+    """x1 / x2; the result of integers is floatx."""
     operands = [as_float(x) for x in _binary("divide", x1, x2)]
     return apply(elementwise.divide, elementwise.divide_vjp, operands)
 
@@ -80,7 +80,7 @@ def mod(x1, x2) -> Tensor:
 
 @op
 def power(x1, x2) -> Tensor:
-    """x1 ** x2. The exponent's gradient counts only where x1 > 0."""
+    """x1 ** x2. The exponent has a gradient only where x1 > 0."""
     if isinstance(x2, int | float) and x2 == 2:
         return square(x1 if isinstance(x2, int) else as_float(x1))
     return apply(elementwise.power, elementwise.power_vjp, _integers(_binary("power", x1, x2)))
@@ -154,7 +154,7 @@ def expm1(x) -> Tensor:
 
 @op
 def log(x) -> Tensor:
-    """Natural logarithm; -infinity at 0, NaN below."""
+    """Natural logarithm; -infinity at 0, NaN below 0."""
     return apply(elementwise.log, elementwise.log_vjp, [as_float(x)])
 
 
@@ -200,7 +200,7 @@ def erf(x) -> Tensor:
     return apply(elementwise.erf, elementwise.erf_vjp, [as_float(x)])
 
 
-# -------------------- steps: no gradient --------------------
+# -------------------- rounding: no gradient --------------------
 
 
 @op
@@ -223,8 +223,8 @@ def ceil(x) -> Tensor:
 
 @op
 def round(x, decimals: int = 0) -> Tensor:
-    """x rounded to a number of decimals, halves to the even neighbour; no gradient."""
-    decimals = min(max(decimals, -400), 400)  # NumPy multiplies that often; 1e400 is infinite
+    """x rounded to `decimals` decimals, halves to the even neighbour; no gradient."""
+    decimals = min(max(decimals, -400), 400)  # NumPy multiplies once per decimal; 1e400 is infinite
     return apply(elementwise.round, None, _numbers("round", [as_tensor(x)]), decimals=decimals)
 
 
@@ -318,7 +318,7 @@ def isfinite(x) -> Tensor:
 
 @op
 def where(condition, x1=None, x2=None) -> Tensor:
-    """x1 where the condition holds (is not zero), else x2; the three broadcast."""
+    """x1 where the condition is true (not zero), else x2; the three broadcast."""
     if x1 is None or x2 is None:
         raise ValueError("where: give x1 and x2; the positions where a condition holds are ops.nonzero(condition)")
     mask = as_tensor(condition, np.bool_)
@@ -328,7 +328,7 @@ def where(condition, x1=None, x2=None) -> Tensor:
 
 
 def _limits(dtype: np.dtype, low: Any, high: Any) -> tuple[Any, Any]:
-    """Limits for integers of a dtype: what is beyond its range limits nothing. ValueError where no number is left."""
+    """The limits within an integer dtype's range, None for a limit that is None. ValueError if no number lies between them."""
     least, greatest = int(np.iinfo(dtype).min), int(np.iinfo(dtype).max)
     if (low is not None and low > greatest) or (high is not None and high < least):
         raise ValueError(
@@ -339,7 +339,7 @@ def _limits(dtype: np.dtype, low: Any, high: Any) -> tuple[Any, Any]:
 
 @op
 def clip(x, x_min, x_max) -> Tensor:
-    """x, at least x_min and at most x_max (which wins), numbers or what broadcasts with x; None: no limit on that side."""
+    """x limited to at least x_min and at most x_max; x_max wins. Limits are numbers or broadcast with x; None: no limit."""
     if all(limit is None or isinstance(limit, int | float | np.number) for limit in (x_min, x_max)):
         (x,) = _integers([as_tensor(x)])
         if x.dtype.kind != "f" and (isinstance(x_min, float | np.floating) or isinstance(x_max, float | np.floating)):
@@ -356,31 +356,31 @@ def clip(x, x_min, x_max) -> Tensor:
 
 @op
 def cast(x, dtype) -> Tensor:
-    """x in another dtype; from float to integer cuts off the fraction."""
+    """x in another dtype; a float converted to an integer loses its fraction."""
     return as_tensor(as_tensor(x), known_dtype(dtype))
 
 
 @op
 def stop_gradient(variable) -> Tensor:
-    """A tensor as a constant: no gradient flows back through it."""
+    """The tensor as a constant: no gradient flows back through it."""
     return Tensor(as_tensor(variable).data)
 
 
 @op
 def print_tensor(x, message: str = "") -> Tensor:
-    """x itself; its value is printed after the message whenever the step runs, also when it is replayed."""
+    """x unchanged; its value is printed after the message each time the step runs, also when it is replayed."""
     return apply(elementwise.show, elementwise.show_vjp, [as_tensor(x)], message=message)
 
 
 def convert_to_tensor(x, dtype=None, sparse: bool | None = None, ragged: bool | None = None) -> Tensor:
-    """A Tensor of any array-like, see `as_tensor` of nbkeras/engine/tensor.py. Symbolic tensors pass through."""
+    """Convert any array-like to a Tensor, see `as_tensor` in nbkeras/engine/tensor.py. Symbolic tensors pass through."""
     if sparse or ragged:
-        raise ValueError("convert_to_tensor: there are no sparse and no ragged tensors, use pad_sequences and masks")
+        raise ValueError("convert_to_tensor: sparse and ragged tensors are not supported, use pad_sequences and masks")
     return x if hasattr(x, "symbolic_op") and dtype is None else cast(x, dtype) if dtype else as_tensor(x)
 
 
 def convert_to_numpy(x) -> np.ndarray:
-    """The value of a tensor as a NumPy array; makes a recorded step run eagerly."""
+    """The value of a tensor as a NumPy array. It makes a recorded step run eagerly."""
     return as_tensor(x).numpy()
 
 

@@ -7,10 +7,10 @@ from nbkeras.ops.arguments import as_index
 
 @op
 def embedding(indices, table) -> Tensor:
-    """Rows of a table: y[..., :] = table[indices[...], :]; the gradient adds into the rows used and is 0 elsewhere.
+    """Rows of a table: y[..., :] = table[indices[...], :]; the gradient is added into the rows used and is 0 elsewhere.
 
-    Shapes: indices (...), table (rows, width) -> (..., width). Indices of any dtype, floats cut to integers. A negative
-    index counts from the end; one outside the table gives a row of NaN and no gradient, as Keras on JAX does.
+    Shapes: indices (...), table (rows, width) -> (..., width). Indices may have any dtype; floats are truncated. A
+    negative index counts from the end. An index outside the table gives a row of NaN and no gradient, as Keras on JAX does.
     """
     table = as_tensor(table)
     if table.ndim != 2 or table.dtype.kind != "f":

@@ -1,6 +1,6 @@
-"""Elementwise functions from one table: NumPy's function, its derivative, and what it is. They broadcast.
+"""Elementwise functions from one table: NumPy's function, its derivative and its docstring. They broadcast.
 
-A derivative is written with ops, as a function of the arguments and the result; None: no gradient.
+A derivative is written with ops, as a function of the arguments and the result; None means no gradient.
 """
 
 import math
@@ -54,7 +54,7 @@ class _OfTwo(Protocol):
 
 
 def _applied(name: str, function: Callable, slopes: tuple[Slope, ...], operands: list[Tensor], dtype=None) -> Tensor:
-    """NumPy's function (or a kernel) of one or two tensors, with the gradient's factor for each."""
+    """Apply NumPy's function (or a kernel) to one or two tensors; slopes give the gradient's factor for each of them."""
     run: Callable = elementwise.unary if len(operands) == 1 else elementwise.binary
 
     def forward(*arrays):
@@ -79,7 +79,7 @@ def _named(function: F, name: str, doc: str) -> F:
 
 
 def _of_one(ufunc: Callable, slope: Slope, doc: str, dtype: Any = None) -> _OfOne:
-    """An op of one float; slope(x, y)."""
+    """An op of one float tensor; its derivative is slope(x, y)."""
     name = ufunc.__name__
 
     def function(x):
@@ -89,7 +89,10 @@ def _of_one(ufunc: Callable, slope: Slope, doc: str, dtype: Any = None) -> _OfOn
 
 
 def _of_two(ufunc: np.ufunc, first: Slope, second: Slope, doc: str, of_integers: Callable | None = None) -> _OfTwo:
-    """An op of two floats; slopes(x1, x2, y). of_integers: what gives integers of integers, and booleans of booleans."""
+    """An op of two float tensors; its derivatives are first(x1, x2, y) and second(x1, x2, y).
+
+    of_integers: the function for operands that are not floats; its result is not a float either.
+    """
     name = ufunc.__name__
 
     def function(x1, x2):
@@ -103,7 +106,7 @@ def _of_two(ufunc: np.ufunc, first: Slope, second: Slope, doc: str, of_integers:
     return _named(function, name, doc)
 
 
-# -------------------- one number --------------------
+# -------------------- functions of one tensor --------------------
 
 _LN2, _LN10, _PI = math.log(2), math.log(10), math.pi
 
@@ -125,11 +128,11 @@ i1 = _of_one(special.i1, None, "Modified Bessel function of the first kind of or
 i0 = _of_one(special.i0, lambda x, y: i1(x), "Modified Bessel function of the first kind of order 0.")
 signbit = _of_one(np.signbit, None, "True where x is negative, -0.0 included.", np.bool_)
 
-# -------------------- two numbers --------------------
+# -------------------- functions of two tensors --------------------
 
 
 def _integer_fmod(a: Tensor, b: Tensor) -> Tensor:
-    """`mod` has the sign of b: where that is not the sign of a, take b off. The least integer has no absolute value."""
+    """`mod` has the sign of b; subtract b where a has the other sign. The smallest integer has no absolute value to use."""
     rest = mod(a, b)
     return where(logical_and(not_equal(rest, 0), not_equal(less(rest, 0), less(a, 0))), subtract(rest, b), rest)
 
@@ -158,22 +161,22 @@ fmax = _of_two(
     np.fmax,
     lambda a, b, y: _chosen(a > b, isnan(b), a, b),
     lambda a, b, y: _chosen(a < b, isnan(a), a, b),
-    "The larger of x1 and x2; the other one where one is NaN.",
+    "The larger of x1 and x2; where one of them is NaN, the other.",
     maximum,
 )
 fmin = _of_two(
     np.fmin,
     lambda a, b, y: _chosen(a < b, isnan(b), a, b),
     lambda a, b, y: _chosen(a > b, isnan(a), a, b),
-    "The smaller of x1 and x2; the other one where one is NaN.",
+    "The smaller of x1 and x2; where one of them is NaN, the other.",
     minimum,
 )
 heaviside = _of_two(np.heaviside, None, None, "0 where x1 is negative, x2 where it is 0, else 1; no gradient.")
-nextafter = _of_two(np.nextafter, None, None, "The number next to x1 on the way to x2; no gradient.")
+nextafter = _of_two(np.nextafter, None, None, "The next float after x1 towards x2; no gradient.")
 
 
 def _chosen(by_size: Tensor, other_is_nan: Tensor, a: Tensor, b: Tensor) -> Tensor:
-    """1 for the operand that was chosen, half for each of two equal ones."""
+    """The gradient's factor: 1 for the chosen operand, half for each of two equal ones."""
     half = multiply(as_tensor(a == b, a.dtype), 0.5)
     return where(logical_or(by_size, other_is_nan), as_tensor(1, a.dtype), half)
 
@@ -205,7 +208,7 @@ def sinc(x) -> Tensor:
 
 @op
 def ldexp(x1, x2) -> Tensor:
-    """x1 * 2^x2 for whole x2."""
+    """x1 * 2^x2 for integers x2."""
     return multiply(as_float(x1), exp2(as_tensor(x2)))
 
 
@@ -219,7 +222,7 @@ def divide_no_nan(x1, x2) -> Tensor:
 
 @op
 def nan_to_num(x, nan: float = 0.0, posinf: float | None = None, neginf: float | None = None) -> Tensor:
-    """x with numbers in place of NaN and infinities: 0 and the largest and smallest of the dtype by default."""
+    """x with NaN and infinities replaced; by default by 0 and by the largest and smallest number of the dtype."""
     x = as_tensor(x)
     if x.dtype.kind != "f":
         return x
@@ -231,7 +234,7 @@ def nan_to_num(x, nan: float = 0.0, posinf: float | None = None, neginf: float |
 
 @op
 def saturate_cast(x, dtype) -> Tensor:
-    """x in another dtype, with numbers that do not fit as the nearest that do."""
+    """x in another dtype; numbers out of its range become the nearest number in range."""
     x, target = as_tensor(x), known_dtype(dtype)
     if target.kind not in "iu":
         return as_tensor(x, target)
@@ -239,7 +242,7 @@ def saturate_cast(x, dtype) -> Tensor:
     low, high = limits.min, limits.max
     if x.dtype.kind in "iu":
         low, high = max(low, np.iinfo(x.dtype).min), min(high, np.iinfo(x.dtype).max)
-    elif x.dtype.kind == "f" and x.dtype.type(high) > high:  # the largest float that the integers have
+    elif x.dtype.kind == "f" and x.dtype.type(high) > high:  # the largest float within the integers' range
         high = np.nextafter(x.dtype.type(high), x.dtype.type(0))
     return as_tensor(x if x.dtype.kind == "b" else clip(x, x.dtype.type(low), x.dtype.type(high)), target)
 
@@ -258,7 +261,7 @@ def isneginf(x) -> Tensor:
 
 @op
 def isclose(x1, x2, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
-    """True where |x1 - x2| <= atol + rtol |x2|; equal infinities are close, NaN only to NaN with equal_nan."""
+    """True where |x1 - x2| <= atol + rtol |x2|; equal infinities are close; NaN is close to NaN only with equal_nan."""
     x1, x2 = (as_float(x) for x in promote(x1, x2))
     check_broadcast("isclose", x1, x2)
     bound = add(multiply(absolute(x2), rtol), atol)
@@ -269,16 +272,16 @@ def isclose(x1, x2, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = Fa
 
 @op
 def allclose(x1, x2, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
-    """Whether `isclose` holds everywhere."""
+    """Whether `isclose` is True everywhere."""
     return reduce.all(isclose(x1, x2, rtol, atol, equal_nan))
 
 
-# -------------------- complex numbers' functions, of real ones --------------------
+# -------------------- functions of complex numbers, for real tensors --------------------
 
 
 @op
 def real(x) -> Tensor:
-    """x itself: tensors are real."""
+    """x unchanged: tensors are real."""
     return as_tensor(x)
 
 
@@ -290,7 +293,7 @@ def imag(x) -> Tensor:
 
 @op
 def conjugate(x) -> Tensor:
-    """x itself: tensors are real."""
+    """x unchanged: tensors are real."""
     return as_tensor(x)
 
 

@@ -1,4 +1,4 @@
-"""Hashes of integers and texts to bins, as TensorFlow's and Keras's; texts are arrays of str, outside recorded programs."""
+"""Hashes of integers and texts into bins, as in TensorFlow and Keras. Texts are arrays of str, outside recorded programs."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,7 +12,7 @@ from nbkeras.ops.arguments import as_integer
 
 
 def as_texts(values: Any) -> np.ndarray | None:
-    """An array of str for text, or lists, arrays and pandas' columns of it; None for what is not text."""
+    """An array of str from text, or from lists, arrays and pandas columns of text; None for anything else."""
     values = values.to_numpy(object) if hasattr(values, "to_numpy") else values
     leaves = structures.flatten(values)
     if leaves and all(isinstance(leaf, str | bytes) for leaf in leaves):
@@ -28,20 +28,23 @@ def as_texts(values: Any) -> np.ndarray | None:
 
 
 def _integers(value: Any, what: str) -> Tensor:
-    """An int64 Tensor; of uint64 the same bits, so that large numbers stay different."""
+    """The value as an int64 Tensor; a uint64 keeps its bits, so that large numbers stay different."""
     tensor = as_tensor(value)
     return as_tensor(tensor, np.int64) if tensor.dtype.kind == "u" else as_integer(tensor, what)
 
 
 @op
 def hash_integers(x, bins: int, key: Sequence[int] | None = None) -> Tensor:
-    """The bin of each integer's decimal digits, int64: SipHash-2-4 by a key of two numbers, FarmHash64 without, modulo bins."""
+    """The bin of each integer, int64: a hash of its decimal digits modulo `bins`.
+
+    The hash is SipHash-2-4 with a key of two numbers, FarmHash64 without a key.
+    """
     x = _integers(x, "hash_integers: x")
     return apply(hashing.hash_integers, None, [x], bins=int(bins), key=None if key is None else tuple(key))
 
 
 def hash_texts(texts: np.ndarray, bins: int, key: Sequence[int] | None = None) -> Tensor:
-    """The same of an array of str, as UTF-8."""
+    """The bin of each text in an array of str, hashed as UTF-8; see `hash_integers`."""
     raw = [text.encode() for text in texts.ravel().tolist()]
     ends = np.cumsum([len(text) for text in raw], dtype=np.int64)
     tensors = [as_tensor(np.frombuffer(b"".join(raw), np.uint8)), as_tensor(ends)]
@@ -51,6 +54,6 @@ def hash_texts(texts: np.ndarray, bins: int, key: Sequence[int] | None = None) -
 
 @op
 def cross_hashes(numbers: list, bins: int) -> Tensor:
-    """The bin of each crossing of several integers of one shape, int64: FingerprintCat64 of all, modulo bins."""
+    """The bin of each combination of integers from several tensors of one shape, int64: FingerprintCat64 modulo `bins`."""
     tensors = [_integers(x, "cross_hashes: numbers") for x in numbers]
     return apply(hashing.cross, None, tensors, bins=int(bins))

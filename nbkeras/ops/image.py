@@ -1,6 +1,6 @@
-"""Ops of images, keras.ops.image: colours, sizes, patches, filters. One image or a batch, channels where data_format says.
+"""Image ops, as in keras.ops.image: colours, sizes, patches, filters. For one image or a batch; data_format names the channels.
 
-Composed of other ops, and differentiable as those are. What moves pixels to places given by numbers is in coordinates.py.
+They are composed of other ops and differentiable like them. Ops that sample pixels at coordinates are in coordinates.py.
 """
 
 from collections.abc import Callable
@@ -27,22 +27,22 @@ from nbkeras.ops.window import data_format_of
 
 
 def _batch(name: str, images: Any, data_format: str | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """Images as (batch, height, width, channels), and what gives a result like that the images' own form again."""
-    x, first = as_tensor(images), data_format_of(name, data_format) == "channels_first"
+    """The images as (batch, height, width, channels), and a function that converts such a result to the images' own layout."""
+    x, channels_first = as_tensor(images), data_format_of(name, data_format) == "channels_first"
     if x.ndim not in (3, 4):
         raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {x.shape}")
     single = x.ndim == 3
 
     def back(y: Tensor) -> Tensor:
-        y = moveaxis(y, 3, 1) if first else y
+        y = moveaxis(y, 3, 1) if channels_first else y
         return squeeze(y, 0) if single else y
 
     x = expand_dims(x, 0) if single else x
-    return (moveaxis(x, 1, 3) if first else x), back
+    return (moveaxis(x, 1, 3) if channels_first else x), back
 
 
 def _as(dtype: np.dtype, y: Tensor) -> Tensor:
-    """A float result in the dtype of the images, rounded and kept in its range where that is an integer."""
+    """A float result in the images' dtype; for an integer dtype it is rounded and clipped to the range."""
     return saturate_cast(elementwise.round(y), dtype) if dtype.kind in "iu" else as_tensor(y, dtype)
 
 
@@ -51,7 +51,7 @@ def _as(dtype: np.dtype, y: Tensor) -> Tensor:
 
 @op
 def rgb_to_grayscale(images, data_format: str | None = None) -> Tensor:
-    """0.2989 red + 0.587 green + 0.114 blue as the only channel; images of one channel stay."""
+    """0.2989 red + 0.587 green + 0.114 blue as the only channel; images of one channel stay unchanged."""
     x, back = _batch("rgb_to_grayscale", images, data_format)
     if x.shape[3] not in (1, 3):
         raise ValueError(f"rgb_to_grayscale: expected 3 channels or 1, received {x.shape[3]}")
@@ -73,10 +73,10 @@ def rgb_to_hsv(images, data_format: str | None = None) -> Tensor:
     """Hue (from 0 to 1), saturation and value of red, green and blue."""
     (red, green, blue), back = _planes("rgb_to_hsv", images, data_format)
     value = elementwise.maximum(elementwise.maximum(red, green), blue)
-    spread = elementwise.subtract(value, elementwise.minimum(elementwise.minimum(red, green), blue))
-    gray, black = elementwise.equal(spread, 0), elementwise.less_equal(value, 0)
-    saturation = elementwise.where(black, 0.0, elementwise.divide(spread, elementwise.where(black, 1.0, value)))
-    unit = elementwise.divide(1 / 6, elementwise.where(gray, 1.0, spread))
+    chroma = elementwise.subtract(value, elementwise.minimum(elementwise.minimum(red, green), blue))
+    gray, black = elementwise.equal(chroma, 0), elementwise.less_equal(value, 0)
+    saturation = elementwise.where(black, 0.0, elementwise.divide(chroma, elementwise.where(black, 1.0, value)))
+    unit = elementwise.divide(1 / 6, elementwise.where(gray, 1.0, chroma))
 
     def turned(a: Tensor, b: Tensor, sixths: int) -> Tensor:
         return elementwise.add(elementwise.multiply(unit, elementwise.subtract(a, b)), sixths / 6)
@@ -124,10 +124,10 @@ def resize(
     fill_value: float = 0.0,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images of size (height, width); interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
+    """Resize images to size (height, width); interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
 
-    crop_to_aspect_ratio: of their middle part with the new ratio; pad_to_aspect_ratio: with fill_value around them. antialias:
-    pixels of a smaller image blend all that they cover.
+    crop_to_aspect_ratio: crop the images to their middle part with the new ratio first. pad_to_aspect_ratio: pad them with
+    fill_value to the new ratio first. antialias: each pixel of a smaller image averages all pixels that it covers.
     """
     x, back = _batch("resize", images, data_format)
     if interpolation not in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"):
@@ -136,7 +136,7 @@ def resize(
         )
     if len(size) != 2 or min(size) < 1 or fill_mode != "constant" or (crop_to_aspect_ratio and pad_to_aspect_ratio):
         raise ValueError(
-            "resize: expected size (height, width), fill_mode 'constant' and one way at most to keep the ratio, received "
+            "resize: expected size (height, width), fill_mode 'constant' and at most one way to keep the ratio, received "
             f"{size}, {fill_mode!r}, {crop_to_aspect_ratio=}, {pad_to_aspect_ratio=}"
         )
     height, width = x.shape[1:3]
@@ -177,9 +177,10 @@ _METHODS = {
 def scale_and_translate(
     images, output_shape, scale, translation, spatial_dims, method: str, antialias: bool = True
 ) -> Tensor:
-    """Axes scaled and then moved, in a tensor of output_shape; scale, translation: a number for each of spatial_dims.
+    """Scale and then shift the axes `spatial_dims`, into a tensor of output_shape; scale, translation: one number for each axis.
 
-    method: 'linear', 'cubic', 'lanczos3' or 'lanczos5'; places outside are 0. Reads scale and translation if they are tensors.
+    method: 'linear', 'cubic', 'lanczos3' or 'lanczos5'; positions outside are 0. Reads scale and translation if they are
+    tensors.
     """
     x = as_float(images)
     if method not in _METHODS:
@@ -203,10 +204,10 @@ def scale_and_translate(
 
 
 def _sides(name: str, length: int, before: Any, after: Any, target: Any, sign: int) -> tuple[int, int]:
-    """What is added (sign 1) or taken away (-1) before and after a length, two of three given."""
+    """The sizes added (sign 1) or removed (sign -1) before and after a length; two of before, after and target are given."""
     if (before, after, target).count(None) != 1:
         raise ValueError(
-            f"{name}: give two of what is before, what is after and the target, received {(before, after, target)}"
+            f"{name}: give two of the size before, the size after and the target, received {(before, after, target)}"
         )
     if before is None:
         before = sign * (target - length) - after
@@ -230,7 +231,7 @@ def pad_images(
     target_width: int | None = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images with zeros around them: two of top, bottom and target height, and of left, right and target width, are given."""
+    """Pad images with zeros. Give two of top, bottom and target height, and two of left, right and target width."""
     x, back = _batch("pad_images", images, data_format)
     rows = _sides("pad_images", x.shape[1], top_padding, bottom_padding, target_height, 1)
     columns = _sides("pad_images", x.shape[2], left_padding, right_padding, target_width, 1)
@@ -248,7 +249,7 @@ def crop_images(
     target_width: int | None = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images without their edges: two of top, bottom and target height, and of left, right and target width, are given."""
+    """Crop images. Give two of top, bottom and target height, and two of left, right and target width."""
     x, back = _batch("crop_images", images, data_format)
     top, bottom = _sides("crop_images", x.shape[1], top_cropping, bottom_cropping, target_height, -1)
     left, right = _sides("crop_images", x.shape[2], left_cropping, right_cropping, target_width, -1)
@@ -261,7 +262,7 @@ def crop_images(
 def _patches(
     name: str, rank: int, images: Any, size: Any, strides: Any, dilation: Any, padding: str, form: Any
 ) -> Tensor:
-    """A convolution whose kernel is the identity: each place of a patch is a channel."""
+    """A convolution whose kernel is the identity: each element of a patch becomes a channel."""
     x = as_float(images)
     if x.ndim not in (rank + 1, rank + 2):
         raise ValueError(f"{name}: expected {rank + 1} axes or a batch of {rank + 2}, received shape {x.shape}")
@@ -278,9 +279,10 @@ def _patches(
 def extract_patches(
     images, size, strides=None, dilation_rate=1, padding: str = "valid", data_format: str | None = None
 ) -> Tensor:
-    """Patches as channels: (batch, height, width, c) -> (batch, rows, columns, h w c); volumes for a size of three numbers.
+    """Patches as channels: (batch, height, width, c) -> (batch, rows, columns, h w c).
 
-    strides: from patch to patch, the size by default.
+    size: one integer or two; with three integers the inputs are volumes. strides: the distance between patches, by default
+    the size.
     """
     rank = 3 if not isinstance(size, int) and len(size) == 3 else 2
     return _patches("extract_patches", rank, images, size, strides, dilation_rate, padding, data_format)
@@ -290,7 +292,7 @@ def extract_patches(
 def extract_patches_3d(
     volumes, size, strides=None, dilation_rate=1, padding: str = "valid", data_format: str | None = None
 ) -> Tensor:
-    """Patches of volumes as channels; as `extract_patches`."""
+    """Patches of volumes as channels; see `extract_patches`."""
     return _patches("extract_patches_3d", 3, volumes, size, strides, dilation_rate, padding, data_format)
 
 
@@ -298,14 +300,14 @@ def extract_patches_3d(
 
 
 def _filtered(x: Tensor, kernel: Any, padding: str) -> Tensor:
-    """Each channel of (batch, height, width, channels) filtered by a matrix."""
+    """Filter each channel of (batch, height, width, channels) by a matrix."""
     kernel = expand_dims(as_tensor(kernel, x.dtype), (2, 3))
     return depthwise_conv(x, broadcast_to(kernel, (*kernel.shape[:2], x.shape[3], 1)), 1, padding, "channels_last")
 
 
-def _bell(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
+def _gaussian(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
     """A normal distribution's density at `size` points around 0, scaled to a sum of 1."""
-    load_budget.take_briefly(32 * size, f"a bell of {size} points")
+    load_budget.take_briefly(32 * size, f"a Gaussian of {size} points")
     places = elementwise.divide(np.arange(size, dtype=dtype) - (size - 1) / 2, as_tensor(sigma, dtype))
     y = elementwise.exp(elementwise.multiply(elementwise.square(as_tensor(places, dtype)), -0.5))
     return elementwise.divide(y, reduce.sum(y))
@@ -313,16 +315,16 @@ def _bell(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
 
 @op
 def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format: str | None = None) -> Tensor:
-    """Images blurred by a bell of kernel_size (width, height) and sigma (horizontal, vertical); beyond the edges is 0."""
+    """Blur images by a Gaussian of kernel_size (width, height) and sigma (horizontal, vertical); pixels outside are 0."""
     x, back = _batch("gaussian_blur", as_float(images), data_format)
     sigmas = unstack(sigma) if isinstance(sigma, Tensor) else sigma
-    across, down = (_bell(size, each, x.dtype) for size, each in zip(kernel_size, sigmas, strict=True))
+    across, down = (_gaussian(size, sigma, x.dtype) for size, sigma in zip(kernel_size, sigmas, strict=True))
     return back(_filtered(x, outer(down, across), "same"))
 
 
 @op
 def sobel_edges(images, data_format: str | None = None) -> Tensor:
-    """How images change downwards and to the right, along a new last axis (dy, dx); beyond the edges is 0."""
+    """The images' derivatives downwards and to the right, along a new last axis (dy, dx); pixels outside are 0."""
     x, back = _batch("sobel_edges", as_float(images), data_format)
     right = np.outer([1, 2, 1], [-1, 0, 1])
     return stack([back(_filtered(x, kernel, "same")) for kernel in (right.T, right)], -1)
@@ -339,13 +341,13 @@ def ssim(
     k2: float = 0.03,
     data_format: str | None = None,
 ) -> Tensor:
-    """Structural similarity of two images from -1 to 1, one number an image. Wang, Bovik, Sheikh and Simoncelli, 2004."""
-    first, second = (as_float(each) for each in promote(image1, image2))
+    """Structural similarity of two images, from -1 to 1, one number per image. Wang, Bovik, Sheikh and Simoncelli, 2004."""
+    first, second = (as_float(image) for image in promote(image1, image2))
     if first.shape != second.shape:
         raise ValueError(f"ssim: expected two images of one shape, received {first.shape} and {second.shape}")
-    (x, _), (y, _) = (_batch("ssim", each, data_format) for each in (first, second))
-    bell = _bell(filter_size, filter_sigma, x.dtype)
-    kernel = outer(bell, bell)
+    (x, _), (y, _) = (_batch("ssim", images, data_format) for images in (first, second))
+    gaussian = _gaussian(filter_size, filter_sigma, x.dtype)
+    kernel = outer(gaussian, gaussian)
 
     def blurred(a: Tensor, b: Tensor) -> Tensor:
         return _filtered(elementwise.multiply(a, b), kernel, "valid")
@@ -357,13 +359,13 @@ def ssim(
     mean_x, mean_y = blurred(x, one), blurred(y, one)
     square_x, square_y = elementwise.square(mean_x), elementwise.square(mean_y)
     product = elementwise.multiply(mean_x, mean_y)
-    both = elementwise.subtract(blurred(x, y), product)
-    spread = elementwise.subtract(blurred(x, x), square_x), elementwise.subtract(blurred(y, y), square_y)
+    covariance = elementwise.subtract(blurred(x, y), product)
+    variances = elementwise.subtract(blurred(x, x), square_x), elementwise.subtract(blurred(y, y), square_y)
     c1, c2 = (k1 * max_val) ** 2, (k2 * max_val) ** 2
-    above = elementwise.multiply(plus(product, product, c1), plus(both, both, c2))
-    below = elementwise.multiply(plus(square_x, square_y, c1), plus(*spread, c2))
-    found = reduce.mean(elementwise.divide(above, below), (1, 2, 3))
-    return found if first.ndim == 4 else squeeze(found, 0)
+    above = elementwise.multiply(plus(product, product, c1), plus(covariance, covariance, c2))
+    below = elementwise.multiply(plus(square_x, square_y, c1), plus(*variances, c2))
+    similarity = reduce.mean(elementwise.divide(above, below), (1, 2, 3))
+    return similarity if first.ndim == 4 else squeeze(similarity, 0)
 
 
 if TYPE_CHECKING:  # imported when first asked for

@@ -1,6 +1,7 @@
-"""Ops that choose elements: x[...], take, take_along_axis, pad, triangles, one_hot, sorting, top_k; where numbers are not 0.
+"""Ops that select elements: x[...], take, take_along_axis, pad, triangles, one_hot, sorting, top_k, nonzero.
 
-Gradients flow to the elements chosen, and add up where one is chosen more than once. Positions are int32, as in Keras.
+Gradients flow to the selected elements and add up where an element is selected more than once. Positions are int32, as in
+Keras.
 """
 
 import operator
@@ -21,7 +22,7 @@ from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, size
 def getitem(x, key) -> Tensor:
     """x[key]: integers, slices with steps, None, Ellipsis, and arrays or tensors of integers or booleans, as in NumPy.
 
-    Of booleans is read how many are true, so a step with them is not recorded.
+    The number of True booleans is read, so a step that indexes by booleans is not recorded.
     """
     x = as_tensor(x)
     parts = _without_masks(x, list(key) if isinstance(key, tuple) else [key])
@@ -44,25 +45,25 @@ def getitem(x, key) -> Tensor:
         rest = [axis for axis in range(x.ndim) if axis not in axes]
         x = transpose(x, (*axes, *rest))
         y = take(reshape(x, (-1, *x.shape[len(axes) :])), index, axis=0)
-    apart = chosen != list(range(chosen[0], chosen[-1] + 1))  # then, as NumPy has it, the arrays' axes come first
+    apart = chosen != list(range(chosen[0], chosen[-1] + 1))  # then, as in NumPy, the arrays' axes come first
     place = 0 if apart else axes[0]
     return y if place == first else moveaxis(y, range(first, first + index.ndim), range(place, place + index.ndim))
 
 
 def _without_masks(x: Tensor, parts: list) -> list:
-    """A key's parts with arrays of booleans, each for as many axes of x as it has, as the positions where they are true."""
+    """A key's parts with each array of booleans replaced by the positions where it is True, one part for each of its axes."""
     parts = [part if _is_basic(part) else as_tensor(part) for part in parts]
     counts = [0 if p is None or p is ... else p.ndim if _is_mask(p) else 1 for p in parts]
-    whole: list[Any] = []
+    replaced: list[Any] = []
     for i, part in enumerate(parts):
         if not _is_mask(part):
-            whole.append(part)
+            replaced.append(part)
             continue
         axis = x.ndim - sum(counts[i:]) if any(p is ... for p in parts[:i]) else sum(counts[:i])
         if part.shape != x.shape[axis : axis + part.ndim]:
             raise IndexError(f"x[...]: a mask of shape {part.shape} does not fit axis {axis} on of shape {x.shape}")
-        whole.extend(nonzero(part))
-    return whole
+        replaced.extend(nonzero(part))
+    return replaced
 
 
 def _is_mask(part: Any) -> bool:
@@ -70,7 +71,7 @@ def _is_mask(part: Any) -> bool:
 
 
 def _rows(x: Tensor, axes: list[int], indices: list) -> Tensor:
-    """Which rows of x, with several axes joined as its first, arrays of indices of these axes name together."""
+    """Combine the arrays of indices for several axes of x into row numbers of x with these axes joined as the first one."""
     tensors = [_indices("x[...]", index) for index in indices]
     check_broadcast("x[...]", *tensors)
     shape = np.broadcast_shapes(*(tensor.shape for tensor in tensors))
@@ -88,7 +89,7 @@ def _is_basic(part: Any) -> bool:
     if isinstance(part, Tensor | np.ndarray | list) or hasattr(part, "symbolic_op"):
         return False
     if isinstance(part, bool):
-        raise TypeError(f"x[{part}] is not offered: use ops.where, or multiply by a mask")
+        raise TypeError(f"x[{part}] is not supported: use ops.where, or multiply by a mask")
     try:
         operator.index(part)
     except TypeError:
@@ -99,7 +100,7 @@ def _is_basic(part: Any) -> bool:
 
 
 def _axis_at(parts: list, at: int, ndim: int) -> int:
-    """The axis of the result of basic indexing that part number `at` (a full slice) stands for."""
+    """The axis, in the result of basic indexing, of part number `at`, which is a full slice."""
     if any(part is ... for part in parts[:at]):  # counted from the end
         return ndim - sum(part is None or isinstance(part, slice) for part in parts[at:])
     return sum(part is None or isinstance(part, slice) for part in parts[:at])
@@ -108,17 +109,15 @@ def _axis_at(parts: list, at: int, ndim: int) -> int:
 def _indices(name: str, indices: Any) -> Tensor:
     tensor = as_tensor(indices)
     if tensor.dtype.kind == "b":
-        raise TypeError(
-            f"{name}: indices must be integers, received booleans: index by them, x[mask], or use ops.where"
-        )
+        raise TypeError(f"{name}: indices must be integers, received booleans: use x[mask] or ops.where")
     return as_integer(tensor, f"{name}: indices")
 
 
 @op
 def take(x, indices, axis: int | None = None) -> Tensor:
-    """The elements at `indices` along an axis (of the flat tensor for axis None); negative ones count from the end.
+    """The elements at `indices` along an axis (of the flat tensor for axis None); negative indices count from the end.
 
-    Shapes: (a, n, b) and indices (i, j) give (a, i, j, b). IndexError where an index is out of range.
+    Shapes: (a, n, b) and indices (i, j) give (a, i, j, b). IndexError if an index is out of range.
     """
     x, index = as_tensor(x), _indices("take", indices)
     if axis is None:
@@ -151,7 +150,7 @@ def take_along_axis(x, indices, axis: int | None = None) -> Tensor:
 
 @op
 def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
-    """x with more elements around it; pad_width: ((before, after), ...) by axis, or one number or pair for all axes.
+    """Add elements around x; pad_width: ((before, after), ...) for each axis, or one number or pair for all axes.
 
     mode: 'constant' (constant_values, 0 by default), 'edge', 'reflect' (without repeating the edge), 'symmetric', 'wrap'.
     """
@@ -188,13 +187,13 @@ def _triangle(name: str, keep: Any, x: Any, k: int) -> Tensor:
 
 @op
 def tril(x, k: int = 0) -> Tensor:
-    """The lower triangles of the last two axes, up to the k-th diagonal, with zeros above."""
+    """The lower triangles of the last two axes, including the k-th diagonal, with zeros above."""
     return _triangle("tril", np.tril, x, k)
 
 
 @op
 def triu(x, k: int = 0) -> Tensor:
-    """The upper triangles of the last two axes, from the k-th diagonal on, with zeros below."""
+    """The upper triangles of the last two axes, including the k-th diagonal, with zeros below."""
     return _triangle("triu", np.triu, x, k)
 
 
@@ -203,17 +202,17 @@ def triu(x, k: int = 0) -> Tensor:
 
 @op
 def one_hot(x, num_classes: int, axis: int = -1, dtype=None, sparse: bool = False) -> Tensor:
-    """1 at the class that x names and 0 elsewhere, the classes along a new axis; classes out of range give zeros."""
+    """1 at the class in x and 0 elsewhere, with the classes along a new axis; a class out of range gives zeros."""
     if sparse:
-        raise ValueError("one_hot: there are no sparse tensors, use sparse=False")
-    x = as_index(x)  # float labels too, as Keras
+        raise ValueError("one_hot: sparse tensors are not supported, use sparse=False")
+    x = as_index(x)  # float labels are allowed, as in Keras
     along = axis_of("one_hot", axis, x.ndim + 1)
     return apply(indexing.one_hot, None, [x], classes=int(num_classes), axis=along, dtype=floatx_or(dtype))
 
 
 @op
 def argsort(x, axis: int | None = -1) -> Tensor:
-    """The positions that sort x along an axis, equal elements in their order; of the flat tensor for axis None."""
+    """The positions that sort x along an axis (of the flat tensor for axis None); equal elements keep their order."""
     x = as_tensor(x)
     if axis is None:
         x, axis = reshape(x, (-1,)), 0
@@ -229,7 +228,7 @@ def sort(x, axis: int = -1) -> Tensor:
 
 @op
 def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
-    """The k largest elements along the last axis and their positions; in falling order, whatever `sorted` says."""
+    """The k largest elements along the last axis and their positions, always in falling order: `sorted` is ignored."""
     x = as_tensor(x)
     if x.ndim == 0 or not 1 <= k <= x.shape[-1]:
         raise ValueError(f"top_k: k must be from 1 to the size of the last axis, received k={k} and shape {x.shape}")
@@ -239,10 +238,10 @@ def top_k(x, k: int, sorted: bool = True) -> tuple[Tensor, Tensor]:
 
 @op
 def in_top_k(targets, predictions, k: int) -> Tensor:
-    """Whether each target class is among the k largest predictions of its row; classes tied with the k-th count.
+    """Whether each target class is among the k largest predictions of its row; classes tied with the k-th are included.
 
-    targets (batch,) integers, predictions (batch, classes); gives (batch,) bool. Never in are a class that does not exist
-    and a prediction that is not finite.
+    Shapes: targets (batch,) integers, predictions (batch, classes) -> (batch,) bool. The result is False for a class that
+    does not exist and for a prediction that is not finite.
     """
     predictions, classes = as_tensor(predictions), as_integer(targets, "in_top_k: targets")
     if predictions.ndim != 2 or classes.shape != predictions.shape[:1]:
@@ -262,18 +261,18 @@ def in_top_k(targets, predictions, k: int) -> Tensor:
 
 @op
 def unravel_index(indices, shape) -> tuple[Tensor, ...]:
-    """The index on each axis of positions in a flat tensor of a shape; negative ones count from the end."""
+    """The index on each axis for positions in a flat tensor of a shape; negative positions count from the end."""
     index, sizes = as_tensor(indices), sizes_of("unravel_index", shape)
-    found: list[Tensor] = []
+    by_axis: list[Tensor] = []
     for size in reversed(sizes):
-        found.append(elementwise.mod(index, size))
+        by_axis.append(elementwise.mod(index, size))
         index = elementwise.floor_divide(index, size)
-    return tuple(reversed(found))
+    return tuple(reversed(by_axis))
 
 
 @op
 def nonzero(x) -> tuple[Tensor, ...]:
-    """The positions of the elements that are not 0, one int32 vector an axis. Reads how many there are."""
+    """The positions of the elements that are not 0, one int32 vector per axis. Reads the number of these elements."""
     x = as_tensor(x)
     is_zero = reshape(elementwise.equal(x, as_tensor(0, x.dtype)), (x.size,))
     count = x.size - int(reduce.count_nonzero(is_zero))

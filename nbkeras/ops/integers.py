@@ -19,7 +19,7 @@ _OF_BOOLEANS: dict[np.ufunc, Callable] = {
 
 
 def _integers(ufunc: np.ufunc, *values: Any) -> Tensor:
-    """A ufunc of integers of one dtype; of booleans where bits have a meaning for them."""
+    """Apply a ufunc to integers of one dtype, or to booleans if the ufunc is defined for them."""
     operands = promote(*values)
     check_broadcast(ufunc.__name__, *operands)
     kind = operands[0].dtype.kind
@@ -56,7 +56,7 @@ def bitwise_xor(x, y) -> Tensor:
 
 @op
 def bitwise_not(x) -> Tensor:
-    """All bits the other way."""
+    """All bits inverted."""
     return _integers(np.invert, x)
 
 
@@ -65,7 +65,7 @@ bitwise_invert = bitwise_not
 
 @op
 def bitwise_left_shift(x, y) -> Tensor:
-    """x * 2^y, what does not fit cut off."""
+    """x * 2^y; bits that overflow are dropped."""
     return _integers(np.left_shift, x, y)
 
 

@@ -1,4 +1,4 @@
-"""Decompositions and inverses of matrices, in the last two axes, and norms: keras.ops.linalg.
+"""Decompositions and inverses of matrices in the last two axes, and norms, as in keras.ops.linalg.
 
 Floats; integers become floatx. A matrix that cannot be inverted or decomposed raises a ValueError when the kernel runs.
 Formulas of gradients: Giles, "An extended collection of matrix derivative results", 2008; Walter and Lehmann, "Algorithmic
@@ -25,14 +25,14 @@ from nbkeras.ops.shape import broadcast_to, concatenate, expand_dims, moveaxis, 
 
 
 def _applied(kernel: Callable, slopes: Callable, tensors: list[Tensor], **constants: Any) -> Any:
-    """A kernel's results; slopes(*saved, dy or the several dy, None for unused ones) gives a gradient for each tensor."""
+    """Apply a kernel whose gradients are slopes(*saved, *dy), one for each tensor; an unused result's dy is None."""
 
     def backward(saved, dy, needs):
         known = [Tensor(array) for array in saved]
-        several = dy if isinstance(dy, tuple) else (dy,)
-        found = slopes(*known, *(None if each is None else Tensor(each) for each in several))
-        found = found if isinstance(found, tuple) else (found,)
-        return tuple(None if need is False else grad.data for grad, need in zip(found, needs, strict=True))
+        dys = dy if isinstance(dy, tuple) else (dy,)
+        grads = slopes(*known, *(None if array is None else Tensor(array) for array in dys))
+        grads = grads if isinstance(grads, tuple) else (grads,)
+        return tuple(None if need is False else grad.data for grad, need in zip(grads, needs, strict=True))
 
     return apply(kernel, backward, tensors, **constants)
 
@@ -64,7 +64,7 @@ def _symmetric(x: Tensor) -> Tensor:
 
 @op
 def inv(x) -> Tensor:
-    """The inverse: (..., n, n)."""
+    """The inverse matrix: (..., n, n)."""
 
     def slopes(y, dy):
         return negative(matmul(_turned(y), matmul(dy, _turned(y))))
@@ -74,7 +74,7 @@ def inv(x) -> Tensor:
 
 @op
 def solve(a, b) -> Tensor:
-    """The x with a x = b: a (..., n, n), b (..., n, k) or a vector (..., n)."""
+    """The solution x of a x = b: a (..., n, n), b (..., n, k) or a vector (..., n)."""
     a, b = (as_float(x) for x in promote(a, b))
     _matrix("solve", a)
     is_vector = b.shape == a.shape[:-1]
@@ -94,7 +94,7 @@ def solve(a, b) -> Tensor:
 
 @op
 def solve_triangular(a, b, lower: bool = False) -> Tensor:
-    """The x with a x = b, where only the upper (or lower) triangle of a counts; as `solve`."""
+    """The solution x of a x = b, using only the upper (or lower) triangle of a; see `solve`."""
     a, b = promote(a, b)
     return solve(tril(a) if lower else triu(a), b)
 
@@ -122,7 +122,7 @@ def pinv(x, rcond: float | None = None) -> Tensor:
 
 @op
 def lstsq(a, b, rcond: float | None = None) -> Tensor:
-    """The shortest x with the least |a x - b|: a (m, n), b (m, k) or (m,). rcond: see `pinv`."""
+    """The least-squares solution: the shortest x with the least |a x - b|; a (m, n), b (m, k) or (m,). rcond: see `pinv`."""
     a, b = (as_float(x) for x in promote(a, b))
     _matrix("lstsq", a, square=False)
     if a.ndim != 2 or b.ndim not in (1, 2) or b.shape[0] != a.shape[0]:
@@ -135,7 +135,7 @@ def lstsq(a, b, rcond: float | None = None) -> Tensor:
 
 @op
 def det(x) -> Tensor:
-    """The determinant: (..., n, n) -> (...). The gradient is that of an invertible matrix."""
+    """The determinant: (..., n, n) -> (...). The gradient's formula requires an invertible matrix."""
 
     def slopes(x, y, dy):
         factor = expand_dims(multiply(y, dy), (-2, -1))
@@ -146,7 +146,7 @@ def det(x) -> Tensor:
 
 @op
 def slogdet(x) -> tuple[Tensor, Tensor]:
-    """The determinant's sign, and the logarithm of its size."""
+    """The determinant's sign, and the logarithm of its absolute value."""
 
     def slopes(x, dsign, dlog):
         return multiply(x, 0) if dlog is None else multiply(_turned(inv(x)), expand_dims(dlog, (-2, -1)))
@@ -165,7 +165,7 @@ def logdet(x) -> Tensor:
 
 @op
 def cholesky(x, upper: bool = False) -> Tensor:
-    """The lower triangle L with L L^T = x (or the upper one), for a positive definite x, made symmetric first."""
+    """The lower triangle L with L L^T = x (or the upper one) of a positive definite x. x is made symmetric first."""
 
     def slopes(y, dy):
         inner = tril(matmul(_turned(y), dy))
@@ -187,7 +187,7 @@ def cholesky_inverse(x, upper: bool = False) -> Tensor:
 
 @op
 def eigh(x) -> tuple[Tensor, Tensor]:
-    """Eigenvalues in rising order and eigenvectors (columns) of x made symmetric: (..., n, n) -> (..., n), (..., n, n)."""
+    """Eigenvalues in rising order and eigenvectors (columns): (..., n, n) -> (..., n), (..., n, n). x is made symmetric first."""
 
     def slopes(values, vectors, dvalues, dvectors):
         turned = _turned(vectors)
@@ -201,16 +201,16 @@ def eigh(x) -> tuple[Tensor, Tensor]:
 
 
 def _inverse(x: Tensor) -> Tensor:
-    """1 / x, 0 where x is 0."""
+    """1 / x; 0 where x is 0."""
     at_zero = elementwise.equal(x, 0)
     return elementwise.where(at_zero, x.dtype.type(0), divide(1, elementwise.where(at_zero, x.dtype.type(1), x)))
 
 
 @op
 def qr(x, mode: str = "reduced") -> tuple[Tensor, Tensor]:
-    """Q with orthonormal columns and an upper triangle R, Q R = x: (..., m, n) -> (..., m, k), (..., k, n).
+    """Q with orthonormal columns and an upper triangle R with Q R = x: (..., m, n) -> (..., m, k), (..., k, n).
 
-    k is the smaller of m and n, or m for mode 'complete', which has a gradient for m <= n only.
+    k is the smaller of m and n, or m for mode 'complete', which has a gradient only for m <= n.
     """
     if mode not in ("reduced", "complete"):
         raise ValueError(f"qr: mode must be 'reduced' or 'complete', received {mode!r}")
@@ -223,7 +223,7 @@ def _qr_slopes(x, q, r, dq, dr):
     dq = multiply(q, 0) if dq is None else dq
     dr = multiply(r, 0) if dr is None else dr
     m = q.shape[-2]
-    if r.shape[-1] > m:  # the columns after the first m are Q times R's
+    if r.shape[-1] > m:  # the columns of x after the first m are Q times those of R
         later, ahead = (..., slice(m, None)), (..., slice(None, m))
         dlater = getitem(dr, later)
         dq = add(dq, matmul(getitem(x, later), _turned(dlater)))
@@ -236,10 +236,10 @@ def _qr_slopes(x, q, r, dq, dr):
 
 @op
 def svd(x, full_matrices: bool = True, compute_uv: bool = True) -> Any:
-    """Singular values s in falling order, with the rotations U and V^T of U s V^T = x: (U, s, V^T), or s alone.
+    """The singular value decomposition U s V^T = x, s in falling order: (U, s, V^T), or only s without compute_uv.
 
-    Shapes: (..., m, n) -> (..., m, m), (..., k), (..., n, n) with k the smaller of m and n; without full_matrices (..., m, k)
-    and (..., k, n), and only then have the rotations of a matrix that is not square a gradient.
+    Shapes: (..., m, n) -> (..., m, m), (..., k), (..., n, n) with k the smaller of m and n. Without full_matrices U and V^T
+    are (..., m, k) and (..., k, n). For a matrix that is not square, U and V^T have a gradient only without full_matrices.
     """
     x = _matrix("svd", x, square=False)
     u, s, v = _applied(linalg.svd, _svd_slopes, [x], full_matrices=full_matrices and compute_uv)
@@ -269,19 +269,22 @@ def _svd_slopes(u, s, v, du, ds, dv):
         inner = add(inner, multiply(multiply(apart, subtract(turn, _turned(turn))), expand_dims(s, -1)))
         rest = matmul(divide(u, _columns(s)), subtract(dv, matmul(_turned(turn), v)))
         dx = rest if dx is None else add(dx, rest)
-    whole = matmul(u, matmul(inner, v))
-    return whole if dx is None else add(whole, dx)
+    main = matmul(u, matmul(inner, v))
+    return main if dx is None else add(main, dx)
 
 
 @op
 def lu_factor(x) -> tuple[Tensor, Tensor]:
-    """Both triangles in one matrix, and which row each was exchanged with, int32: as scipy.linalg's. No gradient."""
+    """Both triangles in one matrix, and the row that each row was exchanged with, int32, as scipy.linalg. No gradient."""
     return apply(linalg.lu, None, [_matrix("lu_factor", x, square=False)])
 
 
 @op
 def matrix_rank(x, tol: float | None = None) -> Tensor:
-    """How many singular values are above tol (max(m, n) times the precision times the largest by default), int32."""
+    """The number of singular values above tol, int32.
+
+    tol: by default max(m, n) times the dtype's precision times the largest singular value.
+    """
     x = _matrix("matrix_rank", x, square=False)
     s = svd(x, compute_uv=False)
     least = multiply(reduce.max(s, -1, keepdims=True), max(x.shape[-2:]) * float(np.finfo(x.dtype).eps))
@@ -293,11 +296,11 @@ def matrix_rank(x, tol: float | None = None) -> Tensor:
 
 @op
 def norm(x, ord: Any = None, axis=None, keepdims: bool = False) -> Tensor:
-    """Norm of vectors along an axis, or of matrices in two; of all elements as one vector for ord and axis None.
+    """Norm of vectors along one axis, or of matrices along two axes; if ord and axis are None, of all elements as one vector.
 
-    ord of vectors: 2 (None), 1, inf, -inf, 0 (how many are not 0), another number p: sum(|x|^p)^(1/p). Of matrices: 'fro'
-    (None), 'nuc' (the sum of singular values), 2 and -2 (the largest, the smallest), 1 and -1 (of sums of columns), inf and
-    -inf (of rows).
+    ord for vectors: 2 (None), 1, inf, -inf, 0 (the number of elements that are not 0), another number p: sum(|x|^p)^(1/p).
+    ord for matrices: 'fro' (None), 'nuc' (the sum of the singular values), 2 and -2 (the largest and the smallest singular
+    value), 1 and -1 (the largest and the smallest sum of a column's absolute values), inf and -inf (of a row's).
     """
     x = as_float(x)
     axes = axes_of("norm", axis, x.ndim)

@@ -1,4 +1,4 @@
-"""Convolution with a kernel for each place, as the locally connected layers of Keras 2 have it."""
+"""Convolution with its own kernel for each output position, as in Keras 2's locally connected layers."""
 
 import math
 
@@ -15,15 +15,16 @@ from nbkeras.ops.window import check_fits, data_format_of, output_length, sizes_
 def local_conv(inputs, kernel, kernel_size, strides=1, data_format: str | None = None) -> Tensor:
     """y[n, place, u] = the sum over a window's taps and channels of x * kernel[place, taps and channels, u].
 
-    Sequences and images, without padding: x (batch, ..., channels), kernel (places, size * channels, units) -> (batch, ...,
-    units). Places row by row; taps before channels, with data_format 'channels_first' channels before taps, as in Keras 2.
+    For sequences and images, without padding. Shapes: x (batch, ..., channels), kernel (places, size * channels, units) ->
+    (batch, ..., units). Places are output positions, row by row. In the kernel, taps come before channels; with data_format
+    'channels_first' channels come before taps, as in Keras 2.
     """
     name = "local_conv"
     x, kernel = (as_float(tensor) for tensor in promote(inputs, kernel))
     rank = rank_of(name, x, most=2)
     size, step = sizes_of(name, "kernel_size", kernel_size, rank), sizes_of(name, "strides", strides, rank)
-    first = data_format_of(name, data_format) == "channels_first"
-    if first:
+    channels_first = data_format_of(name, data_format) == "channels_first"
+    if channels_first:
         x = moveaxis(x, 1, -1)
     check_fits(name, "kernel", x, size, (1,) * rank, "valid")
     windows = zip(x.shape[1:], size, step, strict=False)
@@ -35,7 +36,7 @@ def local_conv(inputs, kernel, kernel_size, strides=1, data_format: str | None =
             f"{kernel.shape}"
         )
     units = kernel.shape[-1]
-    if first:
+    if channels_first:
         kernel = moveaxis(reshape(kernel, (places, channels, taps, units)), 1, 2)
         kernel = reshape(kernel, (places, taps * channels, units))
     for axis in range(rank, 0, -1):
@@ -43,11 +44,11 @@ def local_conv(inputs, kernel, kernel_size, strides=1, data_format: str | None =
     batch = x.shape[0]
     rows = transpose(reshape(x, (batch, places, taps * channels)), (1, 0, 2))
     y = reshape(transpose(matmul(rows, kernel), (1, 0, 2)), (batch, *counts, units))
-    return moveaxis(y, -1, 1) if first else y
+    return moveaxis(y, -1, 1) if channels_first else y
 
 
 def _with_windows(x: Tensor, axis: int, line: Line) -> Tensor:
-    """(..., length, ..., channels) -> (..., windows, ..., size * channels): a window's places side by side."""
+    """Windows along an axis: (..., length, ..., channels) -> (..., windows, ..., size * channels)."""
     *rest, channels = x.shape
     apart = math.prod(rest[:axis]), rest[axis], math.prod(rest[axis + 1 :]), 1, channels
     y = apply(unfold, unfold_vjp, [reshape(x, apart)], line=line)

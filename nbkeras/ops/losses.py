@@ -1,7 +1,8 @@
-"""Differentiable cross-entropies, one value a sample (or element), not reduced. `nbkeras.losses` builds on them.
+"""Differentiable cross-entropies, one value per sample (or element), not reduced. `nbkeras.losses` builds on them.
 
-Probabilities that come straight from `softmax` or `sigmoid` still know their logits, and the loss is computed from those:
-faster, and right where a probability rounds to 0 or 1. The gradient then goes to the logits, not to the probabilities.
+Probabilities that come directly from `softmax` or `sigmoid` refer to their logits, and the loss is computed from these
+logits: this is faster, and correct where a probability rounds to 0 or 1. The gradient then flows to the logits, not to
+the probabilities.
 Other probabilities are clipped to [epsilon, 1 - epsilon], as in Keras.
 """
 
@@ -19,12 +20,12 @@ from nbkeras.ops.shape import moveaxis, reshape
 
 def _same_shape(name: str, target: Any, output: Any) -> tuple[Tensor, Tensor]:
     predicted = as_float(output)
-    wanted = as_tensor(target, predicted.dtype)
-    if wanted.shape != predicted.shape:
+    expected = as_tensor(target, predicted.dtype)
+    if expected.shape != predicted.shape:
         raise ValueError(
-            f"{name}: target and output must have the same shape, received {wanted.shape} and {predicted.shape}"
+            f"{name}: target and output must have the same shape, received {expected.shape} and {predicted.shape}"
         )
-    return wanted, predicted
+    return expected, predicted
 
 
 def _class_axis(name: str, axis: int, output: Tensor) -> int:
@@ -34,7 +35,7 @@ def _class_axis(name: str, axis: int, output: Tensor) -> int:
 
 
 def _logits(output: Tensor, from_logits: bool, activation: str) -> Tensor | None:
-    """The logits that `output` is, or was computed from by `activation`."""
+    """The logits: `output` itself, or the tensor that `activation` computed it from; None if there is none."""
     if from_logits:
         return output
     return output.logits[1] if output.logits is not None and output.logits[0] == activation else None
@@ -50,9 +51,9 @@ def _clipped(probabilities: Tensor) -> Tensor:
 
 @op
 def categorical_crossentropy(target, output, from_logits: bool = False, axis: int = -1) -> Tensor:
-    """-sum(target * log(p)) along an axis, where p is `output`, scaled to sum to 1, or softmax(output) if from_logits.
+    """-sum(target * log(p)) along an axis, where p is `output` scaled to sum to 1, or softmax(output) if from_logits.
 
-    Shapes: both (..., classes) for the last axis; the result lacks that axis. Differentiable in both.
+    Shapes: both (..., classes) if the axis is the last; the result is without that axis. Differentiable in both.
     """
     target, output = _same_shape("categorical_crossentropy", target, output)
     at = _class_axis("categorical_crossentropy", axis, output)
@@ -68,8 +69,8 @@ def categorical_crossentropy(target, output, from_logits: bool = False, axis: in
 def sparse_categorical_crossentropy(target, output, from_logits: bool = False, axis: int = -1) -> Tensor:
     """-log(p[target]) along an axis, with p as in categorical_crossentropy and target the class numbers.
 
-    Shapes: output (..., classes) for the last axis, target without it or with size 1 there. A class number outside
-    0 <= target < classes gives NaN. Differentiable in output.
+    Shapes: output (..., classes) if the axis is the last; target is without that axis or has size 1 there. A class number
+    outside 0 <= target < classes gives NaN. Differentiable in output.
     """
     name = "sparse_categorical_crossentropy"
     output = as_float(output)
@@ -88,7 +89,7 @@ def sparse_categorical_crossentropy(target, output, from_logits: bool = False, a
         return _sparse(target, _last(logits, at))
     p = _last(_clipped(elementwise.divide(output, reduce.sum(output, at, keepdims=True))), at)
     loss = _sparse(target, elementwise.log(p))
-    return elementwise.subtract(loss, elementwise.log(reduce.sum(p, -1)))  # clipped, p does not quite sum to 1
+    return elementwise.subtract(loss, elementwise.log(reduce.sum(p, -1)))  # after clipping, p does not sum exactly to 1
 
 
 def _sparse(target: Tensor, logits: Tensor) -> Tensor:
@@ -99,7 +100,7 @@ def _sparse(target: Tensor, logits: Tensor) -> Tensor:
 def binary_crossentropy(target, output, from_logits: bool = False) -> Tensor:
     """-target * log(p) - (1 - target) * log(1 - p), elementwise, where p is `output`, or its sigmoid if from_logits.
 
-    Shapes: all the same. Differentiable in both.
+    Shapes: target, output and the result have the same shape. Differentiable in both.
     """
     target, output = _same_shape("binary_crossentropy", target, output)
     logits = _logits(output, from_logits, "sigmoid")

@@ -1,6 +1,6 @@
-"""What metrics are made of: matches, running totals kept in Variables, confusion counts. No gradients.
+"""The parts of metrics: matches, running totals kept in Variables, confusion counts. No gradients.
 
-`accumulate` and `count_confusion` write into Variables in place by launches, so a replayed step goes on counting.
+`accumulate` and `count_confusion` update Variables in place by launches, so a replayed step updates them too.
 """
 
 import math
@@ -20,7 +20,7 @@ from nbkeras.ops.shape import broadcast_to, reshape
 
 @op
 def class_matches(classes, y_pred) -> Tensor:
-    """1.0 where the largest of y_pred (..., n) is at the index in classes (...), else 0.0; the first of equal ones."""
+    """1.0 where the (first) largest element of y_pred (..., n) is at the index in classes (...), else 0.0."""
     classes, y_pred = as_tensor(classes), as_float(y_pred)
     if classes.shape != y_pred.shape[:-1]:
         raise ValueError(f"expected one class number for each prediction, received {classes.shape} for {y_pred.shape}")
@@ -29,7 +29,7 @@ def class_matches(classes, y_pred) -> Tensor:
 
 @op
 def one_hot_matches(y_true, y_pred) -> Tensor:
-    """1.0 where the largest of y_true and of y_pred (..., n) are at the same index, else 0.0."""
+    """1.0 where the largest elements of y_true and y_pred (..., n) are at the same index, else 0.0."""
     y_true, y_pred = as_float(y_true), as_float(y_pred)
     if y_true.shape != y_pred.shape or y_pred.ndim == 0:
         raise ValueError(f"expected one-hot targets of shape {y_pred.shape}, received {y_true.shape}")
@@ -38,7 +38,7 @@ def one_hot_matches(y_true, y_pred) -> Tensor:
 
 @op
 def threshold_matches(y_true, y_pred, threshold: float) -> Tensor:
-    """1.0 where y_pred > threshold agrees with y_true, 0 or 1, else 0.0; one shape."""
+    """1.0 where y_pred > threshold agrees with y_true (0 or 1), else 0.0. Both have one shape."""
     y_true, y_pred = as_tensor(y_true), as_float(y_pred)
     if y_true.shape != y_pred.shape:
         raise ValueError(f"expected targets of shape {y_pred.shape}, received {y_true.shape}")
@@ -47,7 +47,7 @@ def threshold_matches(y_true, y_pred, threshold: float) -> Tensor:
 
 @op
 def divide_no_nan(x1, x2, dtype=None) -> Tensor:
-    """x1 / x2, and 0 where x2 is 0, in a dtype; floats of one shape, no gradient."""
+    """x1 / x2, and 0 where x2 is 0, computed in `dtype`. For floats of one shape; no gradient."""
     x1, x2 = as_float(x1), as_float(x2)
     return apply(_divide_no_nan, None, [x1, as_tensor(x2, x1.dtype)], dtype=np.dtype(dtype or x1.dtype))
 
@@ -59,7 +59,7 @@ def _divide_no_nan(x, y, dtype):
 
 
 def _grouped(weights: Tensor, values: Tensor) -> Tensor:
-    """Sample weights as one number for each group of values that lie together."""
+    """Sample weights as a vector with one number for each group of neighbouring values."""
     kept = weights.shape
     while kept and kept[-1] == 1 and kept != values.shape:
         kept = kept[:-1]
@@ -74,10 +74,10 @@ def _grouped(weights: Tensor, values: Tensor) -> Tensor:
 
 
 def accumulate(values, sample_weight, total: Variable, count: Variable | None = None) -> None:
-    """total += sum(values * weights); with a count, both per sample: total += sum of the samples' means, count += weights.
+    """total += sum(values * weights). With a count: total += sum of the samples' weighted means, count += sum of weights.
 
-    values: numbers (batch, ...) or a scalar. sample_weight: None, or leading axes of values (or what broadcasts to them).
-    total, count: float64 scalars. A scalar weight is that of the mean over all values, as in Keras.
+    values: numbers (batch, ...) or a scalar. sample_weight: None, or of the shape of values' leading axes (or broadcast to
+    values). total, count: float64 scalars. A scalar weight is the weight of the mean over all values, as in Keras.
     """
     if device.is_on_other_device(total.data):
         with on_device_of(total):
@@ -106,11 +106,12 @@ def count_confusion(
     evenly: bool = False,
     zero_counts: bool = False,
 ) -> None:
-    """Add up how predictions above each threshold agree with labels, in counters 'tp', 'fp', 'tn', 'fn'.
+    """Count true and false positives and negatives at each threshold, in counters 'tp', 'fp', 'tn', 'fn'.
 
-    y_true, y_pred (samples, labels) or (samples,), labels true where not 0; sample_weight None or their shape. counters:
-    float64 (thresholds,), or (thresholds, labels) to count each label by itself. evenly: the thresholds are 0 to 1 in equal
-    steps (zero_counts: the first a little below 0), counted in one pass; else they may be any, in any order.
+    y_true, y_pred (samples, labels) or (samples,); a label is true if it is not 0. sample_weight: None or of their shape.
+    counters: float64 (thresholds,), or (thresholds, labels) to count each label separately. evenly: the thresholds go from 0
+    to 1 in equal steps (with zero_counts the first one is slightly below 0) and are counted in one pass; otherwise the
+    thresholds may be any numbers in any order.
     """
     home = next(iter(counters.values()))
     if device.is_on_other_device(home.data):
@@ -143,10 +144,10 @@ def count_confusion(
 
 
 def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int | None = None) -> None:
-    """table[rows[i], columns[i]] += weight[i]; pairs outside the table do not count, nor those in the row `ignored`.
+    """table[rows[i], columns[i]] += weight[i]; pairs outside the table and pairs in the row `ignored` do not count.
 
-    rows, columns: int64 (batch, ...), as many; table: float64 (n, m); sample_weight: None for 1, one for each pair, or what
-    broadcasts to the rows, on its leading axes if it has fewer.
+    rows, columns: int64 (batch, ...) with the same number of elements. table: float64 (n, m). sample_weight: None for 1, one
+    weight for each pair, or weights that broadcast to the rows; if it has fewer axes, it applies to the leading axes.
     """
     if device.is_on_other_device(table.data):
         with on_device_of(table):
@@ -164,6 +165,6 @@ def count_pairs(rows, columns, table: Variable, sample_weight=None, ignored: int
     inside = (rows >= 0) & (rows < n) & (columns >= 0) & (columns < m)
     if ignored is not None:
         inside = inside & (rows != ignored)
-    places = where(inside, rows * m + columns, n * m)  # the last is outside, and add_rows passes over it
+    places = where(inside, rows * m + columns, n * m)  # n * m is outside the table, and add_rows skips it
     arrays = device.to_this_device(weight.data).reshape(-1, 1), device.to_this_device(places.data).reshape(-1)
     launch_shares(add_rows, 1, *arrays, table.data.reshape(-1, 1))

@@ -1,4 +1,4 @@
-"""Differentiable normalization: by channel over a batch, by sample over its axes."""
+"""Differentiable normalization: of each channel over a batch, of each sample over its axes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -15,7 +15,7 @@ from nbkeras.ops.arguments import as_float, axes_of, axis_of
 
 
 def _channels_last(name: str, x: Tensor, axis: int, function: Callable, *vectors: Any) -> Tensor:
-    """function(x as (rows, channels), ...) put back into x's shape; other axes than the last are moved there and back."""
+    """Apply a function to x as (rows, channels) and restore x's shape; an axis that is not the last is moved last and back."""
     channels = x.shape[axis]
     for vector in vectors:
         if vector is not None and vector.shape != (channels,):
@@ -54,11 +54,11 @@ def batch_normalization(x, mean, variance, axis: int, offset=None, scale=None, e
 def batch_normalization_training(
     x, moving_mean, moving_variance, axis: int, offset=None, scale=None, momentum=0.99, epsilon=1e-3, mask=None
 ) -> Tensor:
-    """`batch_normalization` by the batch's own mean and biased variance, which the moving statistics follow in place.
+    """`batch_normalization` by the batch's own mean and biased variance; updates the moving statistics in place.
 
     moving = momentum * moving + (1 - momentum) * batch. Shapes: x any, vectors (x.shape[axis],); moving_mean and
-    moving_variance are Variables of x's dtype. mask: bool, broadcasts to x's shape without its last axis: the statistics are
-    those of the places where it is True. Differentiable in x, scale and offset.
+    moving_variance are Variables of x's dtype. mask: bool, broadcasts to x's shape without its last axis; the statistics are
+    computed where it is True. Differentiable in x, scale and offset.
     """
     name = "batch_normalization_training"
     x = as_float(x)
@@ -91,8 +91,8 @@ def batch_normalization_training(
 
 
 def _masked_moments(x: Tensor, mask: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Mean and variance at each index of an axis, of the elements where the mask is True, which may differ by index."""
-    others = [each for each in range(x.ndim) if each != axis]
+    """Mean and variance at each index of an axis over the elements where the mask is True; their number may differ by index."""
+    others = [i for i in range(x.ndim) if i != axis]
     count = elementwise.maximum(reduce.sum(as_tensor(mask, x.dtype), others, keepdims=True), 1.0)
     mean = elementwise.divide(reduce.sum(elementwise.where(mask, x, 0.0), others, keepdims=True), count)
     squares = reduce.sum(elementwise.square(elementwise.where(mask, x - mean, 0.0)), others, keepdims=True)
@@ -103,7 +103,7 @@ def _masked_moments(x: Tensor, mask: Tensor, axis: int) -> tuple[Tensor, Tensor]
 def layer_normalization(x, gamma=None, beta=None, axis=-1, epsilon: float | None = None) -> Tensor:
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta, by the mean and biased variance over one or several axes.
 
-    Shapes: x any; gamma and beta the sizes of those axes. Ba, Kiros and Hinton, 2016.
+    Shapes: x any; gamma and beta have the sizes of those axes. Ba, Kiros and Hinton, 2016.
     """
     return _by_rows("layer_normalization", x, gamma, beta, axis, epsilon, True)
 
@@ -116,9 +116,9 @@ def rms_normalization(x, scale=None, axis=-1, epsilon: float | None = None) -> T
 
 @op
 def group_normalization(x, groups: int, gamma=None, beta=None, axis=-1, epsilon: float = 1e-3) -> Tensor:
-    """`layer_normalization` of each sample over groups of an axis and all other axes but the first. Wu and He, 2018.
+    """`layer_normalization` of each sample over groups of an axis and over all other axes except the first. Wu and He, 2018.
 
-    Shapes: x (samples, ...), x.shape[axis] a multiple of groups; gamma and beta (x.shape[axis],).
+    Shapes: x (samples, ...), where x.shape[axis] is a multiple of groups; gamma and beta (x.shape[axis],).
     """
     x, name = as_float(x), "group_normalization"
     axis, shape = axis_of(name, axis, x.ndim), x.shape

@@ -56,7 +56,7 @@ def _operator(function: Callable, reflected: bool = False) -> Callable:
 
 
 def attach_operators(cls: Any) -> None:
-    """Give a class of tensors Python's operators; symbolic ones keep `==` as identity, as sets and lists need it."""
+    """Add Python's operators to a class of tensors. For symbolic tensors `==` stays identity, as sets and lists need it."""
     for name, function in {**_ARITHMETIC, **_COMPARISONS}.items():
         if name != "eq" or not hasattr(cls, "symbolic_op"):
             setattr(cls, f"__{name}__", _operator(function))
@@ -72,5 +72,5 @@ def attach_operators(cls: Any) -> None:
 
 def _rows(self):
     if self.ndim == 0:
-        raise TypeError("a tensor without axes cannot be iterated over")
+        raise TypeError("a tensor without axes cannot be iterated")
     return iter(unstack(self))

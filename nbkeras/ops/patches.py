@@ -1,4 +1,4 @@
-"""Pieces of sequences and images that overlap, taken out and added up again: extract_sequences, unfold, fold."""
+"""Overlapping windows of sequences and images, extracted or added up: extract_sequences, unfold, fold."""
 
 import math
 import operator
@@ -15,7 +15,7 @@ from nbkeras.ops.shape import reshape, transpose
 
 
 def _places(size: int, window: int, stride: int, dilation: int = 1) -> np.ndarray:
-    """Where the elements of each window are, (windows, window)."""
+    """The positions of each window's elements, (windows, window)."""
     count = max(0, (size - dilation * (window - 1) - 1) // stride + 1)
     load_budget.take_briefly(16 * (count + 1) * window, f"{count} windows of {window}")
     return np.arange(count)[:, None] * stride + np.arange(window) * dilation
@@ -23,7 +23,7 @@ def _places(size: int, window: int, stride: int, dilation: int = 1) -> np.ndarra
 
 @op
 def extract_sequences(x, sequence_length: int, sequence_stride: int) -> Tensor:
-    """All pieces of a length along the last axis, each a stride after the one before: (..., n) -> (..., pieces, length)."""
+    """All windows of sequence_length along the last axis, sequence_stride apart: (..., n) -> (..., windows, length)."""
     x = as_tensor(x)
     if x.ndim == 0 or sequence_length < 1 or sequence_stride < 1:
         raise ValueError(
@@ -34,7 +34,7 @@ def extract_sequences(x, sequence_length: int, sequence_stride: int) -> Tensor:
 
 
 def overlap_add(x: Tensor, stride: int) -> Tensor:
-    """Pieces added up, each a stride after the one before: (..., pieces, length) -> (..., n)."""
+    """Add up overlapping windows, each `stride` after the one before: (..., windows, length) -> (..., n)."""
     *batch, count, length = x.shape
     size = (count - 1) * stride + length
     rows = transpose(reshape(x, (math.prod(batch), count * length)))
@@ -51,7 +51,7 @@ def _two(name: str, what: str, value: Any, least: int = 1) -> tuple[int, int]:
 
 
 def _grids(name: str, size: Any, kernel_size: Any, dilation: Any, padding: Any, stride: Any) -> tuple[list, list]:
-    """The places of each window along rows and columns of an image of a size with padding, and the padding."""
+    """The positions of each window along the rows and the columns of a padded image, and the padding."""
     around = _two(name, "padding", padding, 0)
     arguments = [
         _two(name, what, v) for what, v in (("kernel_size", kernel_size), ("stride", stride), ("dilation", dilation))

@@ -19,13 +19,16 @@ from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
 
 @op
 def max_pool(inputs, pool_size, strides=None, padding: str = "valid", data_format: str | None = None) -> Tensor:
-    """The largest element of each window, by channels; strides None: the pool size. The gradient goes to the first of equals."""
+    """The largest element of each window, for each channel. The gradient goes to the first of equal elements.
+
+    strides: by default the pool size.
+    """
     return _pool("max_pool", inputs, pool_size, strides, padding, data_format)
 
 
 @op
 def average_pool(inputs, pool_size, strides=None, padding: str = "valid", data_format: str | None = None) -> Tensor:
-    """The mean of each window, by channels, over its places inside the input; strides None: the pool size."""
+    """The mean of each window over its elements inside the input, for each channel. strides: by default the pool size."""
     return _pool("average_pool", inputs, pool_size, strides, padding, data_format)
 
 
@@ -42,8 +45,8 @@ def _pool(
     size = sizes_of(name, "pool_size", pool_size, rank)
     step = size if strides is None else sizes_of(name, "strides", strides, rank)
     padding = padding_of(name, padding, ("valid", "same"))
-    first = data_format_of(name, data_format) == "channels_first"
-    if first:
+    channels_first = data_format_of(name, data_format) == "channels_first"
+    if channels_first:
         x = moveaxis(x, 1, -1)
     check_fits(name, "window", x, size, (1,) * rank, padding)
 
@@ -54,39 +57,40 @@ def _pool(
     y = apply(getattr(family, name), getattr(family, f"{name}_vjp"), [x], **window)
     if rank == 1:
         y = squeeze(y, 1)
-    return moveaxis(y, -1, 1) if first else y
+    return moveaxis(y, -1, 1) if channels_first else y
 
 
 @op
 def adaptive_max_pool(inputs, output_size, data_format: str | None = None) -> Tensor:
-    """The largest element of each of `output_size` windows, which cover an axis as evenly as they can.
+    """The largest element of each of `output_size` windows, which cover an axis as evenly as possible.
 
     Window i of n over an axis of length L goes from floor(i L / n) to ceil((i + 1) L / n), as in PyTorch and Keras.
     """
-    x, size, first = _adaptive("adaptive_max_pool", inputs, output_size, data_format)
+    x, size, channels_first = _adaptive("adaptive_max_pool", inputs, output_size, data_format)
     for axis, count in enumerate(size, 1):
         *before, length, channels = *x.shape[: axis + 1], math.prod(x.shape[axis + 1 :])
         starts, ends = _bins(length, count)
-        most = int(np.max(ends - starts))
-        places = np.minimum(starts[:, None] + np.arange(most), ends[:, None] - 1)  # short windows repeat their last
+        longest = int(np.max(ends - starts))
+        # shorter windows repeat their last element
+        places = np.minimum(starts[:, None] + np.arange(longest), ends[:, None] - 1)
         rows = reshape(x, (math.prod(before), length, 1, channels))
         rows = rows if places.size == length else take(rows, places.ravel(), 1)
-        y = max_pool(rows, (most, 1), None, "valid", "channels_last")
+        y = max_pool(rows, (longest, 1), None, "valid", "channels_last")
         x = reshape(y, (*before, count, *x.shape[axis + 1 :]))
-    return moveaxis(x, -1, 1) if first else x
+    return moveaxis(x, -1, 1) if channels_first else x
 
 
 @op
 def adaptive_average_pool(inputs, output_size, data_format: str | None = None) -> Tensor:
-    """The mean of each of `output_size` windows, which cover an axis as evenly as they can; see adaptive_max_pool."""
-    x, size, first = _adaptive("adaptive_average_pool", inputs, output_size, data_format)
+    """The mean of each of `output_size` windows, which cover an axis as evenly as possible; see adaptive_max_pool."""
+    x, size, channels_first = _adaptive("adaptive_average_pool", inputs, output_size, data_format)
     for axis, count in enumerate(size, 1):
         starts, ends = _bins(x.shape[axis], count)
         places = np.arange(x.shape[axis])
         load_budget.take_briefly(16 * count * x.shape[axis], f"pooling an axis of {x.shape[axis]} to {count}")
         inside = (places >= starts[:, None]) & (places < ends[:, None])
         x = blend(x, inside / (ends - starts)[:, None], axis)
-    return moveaxis(x, -1, 1) if first else x
+    return moveaxis(x, -1, 1) if channels_first else x
 
 
 def _adaptive(
@@ -94,15 +98,15 @@ def _adaptive(
 ) -> tuple[Tensor, tuple[int, ...], bool]:
     x = as_float(inputs)
     size = sizes_of(name, "output_size", output_size, rank_of(name, x))
-    first = data_format_of(name, data_format) == "channels_first"
-    x = moveaxis(x, 1, -1) if first else x
+    channels_first = data_format_of(name, data_format) == "channels_first"
+    x = moveaxis(x, 1, -1) if channels_first else x
     if 0 in x.shape[1:-1]:
         raise ValueError(f"{name}: inputs of shape {x.shape} have nothing to pool")
-    return x, size, first
+    return x, size, channels_first
 
 
 def _bins(length: int, count: int) -> tuple[np.ndarray, np.ndarray]:
-    """Where windows start, and where they end (that place not included)."""
+    """The starts and the ends (exclusive) of the windows."""
     load_budget.take_briefly(512 * (length + count), f"pooling an axis of {length} to {count}")
     i = np.arange(count)
     return i * length // count, -(-(i + 1) * length // count)

@@ -17,7 +17,7 @@ from nbkeras.ops.shape import expand_dims, flip, moveaxis, reshape, stack
 
 @op
 def inner(x1, x2) -> Tensor:
-    """Sums of products along the last axes: (..., k) and (... , k) give x1's other axes, then x2's. A scalar multiplies."""
+    """Sums of products along the last axes: (..., k) and (..., k) give x1's other axes, then x2's. A scalar multiplies."""
     x1, x2 = promote(x1, x2)
     if x1.ndim == 0 or x2.ndim == 0:
         return elementwise.multiply(x1, x2)
@@ -41,20 +41,20 @@ def vdot(x1, x2) -> Tensor:
 
 @op
 def kron(x1, x2) -> Tensor:
-    """Kronecker's product: each element of x1 times all of x2, laid out as blocks."""
+    """The Kronecker product: each element of x1 times all of x2, arranged as blocks."""
     x1, x2 = promote(x1, x2)
     ndim = max(x1.ndim, x2.ndim)
     a, b = ((1,) * (ndim - x.ndim) + x.shape for x in (x1, x2))
-    spread_a, spread_b = ([n for size in a for n in (size, 1)], [n for size in b for n in (1, size)])
-    y = elementwise.multiply(reshape(x1, spread_a), reshape(x2, spread_b))
+    expanded_a, expanded_b = ([n for size in a for n in (size, 1)], [n for size in b for n in (1, size)])
+    y = elementwise.multiply(reshape(x1, expanded_a), reshape(x2, expanded_b))
     return reshape(y, [m * n for m, n in zip(a, b, strict=True)])
 
 
 @op
 def cross(x1, x2, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int | None = None) -> Tensor:
-    """The vectors at right angles to those of x1 and x2, of 3 numbers or 2 (with 0 as the third); of two of 2 the third alone.
+    """Cross products of vectors of 3 numbers, or of 2 with 0 as the third; of two vectors of 2 only the third number.
 
-    axis: that of the vectors in both and in the result; else axisa, axisb and axisc. The other axes broadcast.
+    axis: the axis of the vectors in both and in the result; otherwise axisa, axisb and axisc. The other axes broadcast.
     """
     if axis is not None:
         axisa = axisb = axisc = axis
@@ -78,7 +78,11 @@ def cross(x1, x2, axisa: int = -1, axisb: int = -1, axisc: int = -1, axis: int |
 
 @op
 def correlate(x1, x2, mode: str = "valid") -> Tensor:
-    """Sums of products of a vector with another one laid at each place of it: where they overlap 'full'y, 'same', 'valid'."""
+    """Cross-correlation of two vectors: the sums of products for each shift of one along the other.
+
+    mode: 'full' for all shifts with an overlap, 'same' for a result as long as the longer vector, 'valid' for the shifts
+    where the shorter vector lies inside the longer one.
+    """
     a, b = (as_float(x) for x in promote(x1, x2))
     if a.ndim != 1 or b.ndim != 1 or not a.size or not b.size or mode not in ("valid", "same", "full"):
         raise ValueError(
@@ -95,14 +99,14 @@ def correlate(x1, x2, mode: str = "valid") -> Tensor:
 
 @op
 def diff(a, n: int = 1, axis: int = -1) -> Tensor:
-    """Differences of neighbours along an axis, n times; for booleans whether they differ."""
+    """Differences of neighbours along an axis, taken n times; for booleans whether the neighbours differ."""
     x = as_tensor(a)
     along = axis_of("diff", axis, x.ndim)
     if n < 0:
         raise ValueError(f"diff: n must not be negative, received {n}")
     before = (slice(None),) * along
     between = elementwise.not_equal if x.dtype.kind == "b" else elementwise.subtract
-    rounds = min(n, x.shape[along])  # after as many as there are elements nothing is left
+    rounds = min(n, x.shape[along])  # after as many rounds as elements nothing is left
     load_budget.step(rounds)
     for _ in range(rounds):
         x = between(getitem(x, (*before, slice(1, None))), getitem(x, (*before, slice(None, -1))))
@@ -111,7 +115,7 @@ def diff(a, n: int = 1, axis: int = -1) -> Tensor:
 
 @op
 def trapezoid(y, x=None, dx: float = 1.0, axis: int = -1) -> Tensor:
-    """The integral along an axis by trapezoids, between places x (dx apart without them)."""
+    """The integral along an axis by the trapezoidal rule, at the positions x, or at positions dx apart without x."""
     y = as_float(y)
     along = axis_of("trapezoid", axis, y.ndim)
     line = moveaxis(y, along, -1)
@@ -126,7 +130,7 @@ def trapezoid(y, x=None, dx: float = 1.0, axis: int = -1) -> Tensor:
 @op
 def cdist(x, y) -> Tensor:
     """Euclidean distances between vectors: (..., m, d) and (..., n, d) -> (..., m, n)."""
-    x, y = (as_float(each) for each in promote(x, y))
+    x, y = (as_float(tensor) for tensor in promote(x, y))
     if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
         raise ValueError(f"cdist: expected (..., m, d) and (..., n, d), received shapes {x.shape} and {y.shape}")
     apart = elementwise.subtract(expand_dims(x, -2), expand_dims(y, -3))
@@ -135,7 +139,7 @@ def cdist(x, y) -> Tensor:
 
 @op
 def psnr(x1, x2, max_val) -> Tensor:
-    """Peak signal-to-noise ratio in decibels, 10 log10(max_val^2 / mean squared difference), of all elements."""
+    """Peak signal-to-noise ratio in decibels, 10 log10(max_val^2 / mean squared difference), over all elements."""
     x1, x2 = (as_float(x) for x in promote(x1, x2))
     if x1.shape != x2.shape:
         raise ValueError(f"psnr: expected two tensors of one shape, received {x1.shape} and {x2.shape}")

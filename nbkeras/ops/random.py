@@ -1,7 +1,7 @@
 """Random tensors as pure functions of a *key*: a uint32 tensor [seed, step].
 
-Keys come from a generator's state by `draw_key`, which moves the state one step on whenever it runs, replayed or not. The
-public functions, which take a seed, are those of nbkeras.random.
+`draw_key` makes a key from a generator's state and advances the state by one step each time it runs, also in a replay.
+The public functions, which take a seed, are in nbkeras.random.
 """
 
 from typing import Any
@@ -15,12 +15,12 @@ from nbkeras.ops.shape import sizes_of
 
 
 def draw_key(state: Variable) -> Tensor:
-    """A key from a generator's state, uint32 [seed, step], whose step goes up by one."""
+    """A key from a generator's state, uint32 [seed, step]; the state's step increases by one."""
     return apply(random.draw_key, None, [state])
 
 
 def float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
-    """The shape and dtype of random floats; errors name the function."""
+    """The checked shape and dtype of random floats; errors name the function."""
     found = floatx_or(dtype)
     if found not in (np.float32, np.float64):
         raise ValueError(f"{name}: dtype must be float32 or float64, received {found.name!r}")
@@ -28,25 +28,25 @@ def float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
 
 
 def uniform(key: Tensor, shape, minval: float = 0.0, maxval: float = 1.0, dtype=None) -> Tensor:
-    """Uniform numbers, minval <= x < maxval (up to rounding)."""
+    """Uniformly distributed numbers, minval <= x < maxval (up to rounding)."""
     arguments = float_form("uniform", shape, dtype)
     return apply(random.uniform, None, [key], low=float(minval), high=float(maxval), **arguments)
 
 
 def normal(key: Tensor, shape, mean: float = 0.0, stddev: float = 1.0, dtype=None) -> Tensor:
-    """Normal numbers."""
+    """Normally distributed numbers."""
     arguments = float_form("normal", shape, dtype)
     return apply(random.normal, None, [key], mean=float(mean), stddev=float(stddev), **arguments)
 
 
 def truncated_normal(key: Tensor, shape, mean: float = 0.0, stddev: float = 1.0, dtype=None) -> Tensor:
-    """Normal numbers within two standard deviations of the mean."""
+    """Normally distributed numbers within two standard deviations of the mean."""
     arguments = float_form("truncated_normal", shape, dtype)
     return apply(random.truncated_normal, None, [key], mean=float(mean), stddev=float(stddev), **arguments)
 
 
 def bernoulli(key: Tensor, shape, probability: float = 0.5, dtype=None) -> Tensor:
-    """1 with a probability, else 0."""
+    """1 with the given probability, else 0."""
     if not 0 <= probability <= 1:
         raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {probability}")
     sizes = sizes_of("bernoulli", shape)
@@ -54,7 +54,7 @@ def bernoulli(key: Tensor, shape, probability: float = 0.5, dtype=None) -> Tenso
 
 
 def randint(key: Tensor, shape, minval: int, maxval: int, dtype="int32") -> Tensor:
-    """Integers, minval <= n < maxval."""
+    """Random integers, minval <= n < maxval."""
     if not minval < maxval:
         raise ValueError(f"randint: minval must be below maxval, received {minval} and {maxval}")
     found = np.dtype(dtype)
@@ -81,7 +81,7 @@ def shuffle(x, key: Tensor, axis: int = 0) -> Tensor:
 def dropout(x, key: Tensor, rate: float, noise_shape=None) -> Tensor:
     """x / (1 - rate) with elements set to 0 with probability `rate`; differentiable.
 
-    noise_shape: x's shape with 1 for axes along which elements are kept or dropped together; None stands for x's size.
+    noise_shape: x's shape with 1 for axes along which elements are kept or dropped together; None means x's size.
     """
     x = as_float(x)
     if not 0 <= rate <= 1:

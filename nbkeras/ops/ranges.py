@@ -1,4 +1,4 @@
-"""Tensors made by a rule: ranges between two tensors, grids, triangles of ones, powers, windows of signals.
+"""Tensors computed from a rule: ranges between two tensors, grids, triangles of ones, powers, signal windows.
 
 The ends of a range may be tensors and are differentiable; windows are constants.
 """
@@ -20,26 +20,26 @@ from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, size
 
 @op
 def array(x, dtype=None) -> Tensor:
-    """A tensor of anything array-like, or of numbers and tensors in lists."""
-    if isinstance(x, list | tuple) and any(isinstance(each, Tensor) for each in x):
-        x = stack([array(each) for each in x])
+    """A tensor of any array-like, or of lists of numbers and tensors."""
+    if isinstance(x, list | tuple) and any(isinstance(item, Tensor) for item in x):
+        x = stack([array(item) for item in x])
     return as_tensor(x) if dtype is None else cast(x, dtype)
 
 
 @op
 def copy(x) -> Tensor:
-    """A tensor of the same numbers in memory of its own."""
+    """A copy of the tensor in its own memory."""
     return apply(shape_kernels.getitem, shape_kernels.getitem_vjp, [as_tensor(x)], key=(...,))
 
 
 def empty(shape, dtype=None) -> Tensor:
-    """A tensor whose numbers do not matter: zeros."""
+    """A tensor with unspecified values: zeros."""
     return zeros(shape, dtype)
 
 
 @op
 def empty_like(x, dtype=None) -> Tensor:
-    """A tensor of x's shape whose numbers do not matter: zeros."""
+    """A tensor of x's shape with unspecified values: zeros."""
     return zeros_like(x, dtype)
 
 
@@ -62,7 +62,7 @@ def _between(name: str, start: Any, stop: Any, num: int, endpoint: bool, axis: i
     (count,) = sizes_of(name, num)
     if count < 0:
         raise ValueError(f"{name}: num must not be negative, received {num}")
-    first, last = (as_float(each) for each in promote(start, stop))
+    first, last = (as_float(end) for end in promote(start, stop))
     check_broadcast(name, first, last)
     load_budget.take_briefly(24 * count, f"{name} of {count} numbers")
     parts = count - 1 if endpoint else count
@@ -73,7 +73,7 @@ def _between(name: str, start: Any, stop: Any, num: int, endpoint: bool, axis: i
 
 
 def _in(dtype: Any, y: Tensor) -> Tensor:
-    """The tensor in a dtype; whole numbers are rounded down, as NumPy does."""
+    """The tensor in a dtype; integers are rounded down, as in NumPy."""
     if dtype is None:
         return y
     return cast(floor(y) if np.dtype(dtype).kind in "iu" else y, dtype)
@@ -87,9 +87,9 @@ def _line(first: Tensor, last: Tensor, t: Tensor) -> Tensor:
 def linspace(
     start, stop, num: int = 50, endpoint: bool = True, retstep: bool = False, dtype=None, axis: int = 0
 ) -> Any:
-    """`num` numbers at even distances from start to stop, which is the last one if `endpoint`.
+    """`num` evenly spaced numbers from start to stop; stop is the last one if `endpoint`.
 
-    start and stop broadcast; the numbers lie along a new axis. retstep: gives the distance too.
+    start and stop broadcast; the numbers lie along a new axis. retstep: also return the distance.
     """
     y = _in(dtype, _between("linspace", start, stop, num, endpoint, axis, _line))
     if not retstep:
@@ -106,7 +106,7 @@ def logspace(start, stop, num: int = 50, endpoint: bool = True, base=10, dtype=N
 
 @op
 def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axis: int = 0) -> Tensor:
-    """`num` numbers from start to stop, each the same multiple of the one before; neither may be 0, nor their signs differ."""
+    """`num` numbers from start to stop in a geometric progression; start and stop must not be 0 and must have the same sign."""
 
     def curve(first: Tensor, last: Tensor, t: Tensor) -> Tensor:
         return multiply(first, power(divide(last, first), t))
@@ -116,10 +116,10 @@ def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axi
 
 @op
 def meshgrid(*x, indexing: str = "xy") -> list[Tensor]:
-    """Each of several vectors repeated over a grid of them all; 'ij': axes in their order, 'xy': the first two exchanged."""
+    """Repeat each of several vectors over the grid of all of them; 'ij': axes in order, 'xy': the first two exchanged."""
     if indexing not in ("xy", "ij"):
         raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', received {indexing!r}")
-    vectors = [reshape(each, (-1,)) for each in x]
+    vectors = [reshape(vector, (-1,)) for vector in x]
     order = list(range(len(vectors)))
     if indexing == "xy" and len(order) > 1:
         order[0], order[1] = 1, 0
@@ -130,7 +130,7 @@ def meshgrid(*x, indexing: str = "xy") -> list[Tensor]:
 
 @op
 def vander(x, N: int | None = None, increasing: bool = False) -> Tensor:
-    """Powers of a vector's numbers as columns, the highest first unless `increasing`: (n,) -> (n, N)."""
+    """The Vandermonde matrix: powers of a vector as columns, the highest first unless `increasing`: (n,) -> (n, N)."""
     x = as_tensor(x)
     if x.ndim != 1:
         raise ValueError(f"vander: expected a vector, received shape {x.shape}")

@@ -1,4 +1,4 @@
-"""Differentiable recurrences over whole sequences: LSTM, GRU, SimpleRNN, each one op."""
+"""Differentiable recurrences over whole sequences: LSTM, GRU and SimpleRNN, one op each."""
 
 from typing import Any
 
@@ -12,7 +12,7 @@ from nbkeras.kernels.recurrent import lstm as lstm_kernels
 from nbkeras.kernels.recurrent import recurrence
 from nbkeras.kernels.recurrent import simple_rnn as simple_rnn_kernels
 
-RECURRENT_ACTIVATIONS = tuple(recurrence.ACTIVATIONS)  # names of the activations that the ops of this module know
+RECURRENT_ACTIVATIONS = tuple(recurrence.ACTIVATIONS)  # the activations that the ops of this module accept
 
 
 def _code(name: str, activation: str) -> int:
@@ -26,7 +26,7 @@ def _code(name: str, activation: str) -> int:
 
 
 def _arguments(name: str, gates: int, x, kernel, recurrent_kernel, bias, bias_shape, states, mask, dropout) -> list:
-    """The arguments as tensors of one dtype and of shapes that fit, or a ValueError that says which does not."""
+    """The arguments as tensors of one dtype with checked shapes; a ValueError names the argument whose shape does not fit."""
     kernel = as_tensor(kernel)
     if kernel.dtype.kind != "f":
         raise TypeError(f"{name}: the kernel must be of a float dtype, received {kernel.dtype}")
@@ -77,10 +77,10 @@ def lstm(
     """(output, last h, last c) of a long short-term memory; see kernels/recurrent/lstm.py for the formula and its source.
 
     Shapes: x (batch, steps, features), kernel (features, 4 units) in gates i, f, c, o, recurrent_kernel (units, 4 units),
-    bias (4 units,), initial_h and initial_c (batch, units) or None for 0. output: (batch, steps, units), in the order in
-    which steps are taken, or (batch, units) without return_sequences. mask: bool (batch, steps); where it is False the
-    state stays and the output is the old h, or 0 with zero_output_for_mask. recurrent_dropout_mask: (batch, units),
-    multiplies h before its product with recurrent_kernel, the same at each step. Activations by name: tanh, sigmoid, relu,
+    bias (4 units,), initial_h and initial_c (batch, units) or None for 0. output: (batch, steps, units), in the order of
+    computation, or (batch, units) without return_sequences. mask: bool (batch, steps); where it is False the state stays
+    unchanged and the output is the old h, or 0 with zero_output_for_mask. recurrent_dropout_mask: (batch, units),
+    multiplies h before its product with recurrent_kernel, at each step. Activations by name: tanh, sigmoid, relu,
     linear, hard_sigmoid (Keras 3: x / 6 + 0.5 within 0 and 1), legacy_hard_sigmoid (Keras 2: 0.2 x + 0.5). Differentiable in x,
     kernel, recurrent_kernel, bias and the states.
     """

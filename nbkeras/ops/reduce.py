@@ -1,7 +1,7 @@
 """Differentiable reductions: sums, means, extrema, products, norms, running sums.
 
-axis: None for all axes, an integer or a tuple of integers, negative ones counted from the end. keepdims: leave the
-reduced axes in place with size 1. Means, variances and norms of integers are in floatx.
+axis: None for all axes, an integer or a tuple of integers; negative axes count from the end. keepdims: keep the reduced
+axes with size 1. Means, variances and norms of integers are floatx.
 """
 
 from collections.abc import Callable
@@ -19,7 +19,7 @@ from nbkeras.ops.shape import reshape
 
 def _not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
     if 0 in (x.shape[axis] for axis in axes):
-        raise ValueError(f"{name} of nothing: axis {axes} of a tensor of shape {x.shape} has size 0")
+        raise ValueError(f"{name} of no elements: axis {axes} of a tensor of shape {x.shape} has size 0")
 
 
 @op
@@ -63,13 +63,13 @@ def _extremum(name: str, kernel: Callable, pair: Callable, x: Any, axis: Any, ke
 
 @op
 def max(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
-    """Largest element over axes, and of `initial` if that is given; equal ones share the gradient."""
+    """Largest element over axes, including `initial` if it is given; equal elements share the gradient."""
     return _extremum("max", reduce.max, elementwise.maximum, x, axis, keepdims, initial)
 
 
 @op
 def min(x, axis=None, keepdims: bool = False, initial: Any = None) -> Tensor:
-    """Smallest element over axes, and of `initial` if that is given; equal ones share the gradient."""
+    """Smallest element over axes, including `initial` if it is given; equal elements share the gradient."""
     return _extremum("min", reduce.min, elementwise.minimum, x, axis, keepdims, initial)
 
 
@@ -96,7 +96,7 @@ def all(x, axis=None, keepdims: bool = False) -> Tensor:
 
 @op
 def count_nonzero(x, axis=None) -> Tensor:
-    """How many elements over axes are not zero, int32; no gradient."""
+    """The number of elements over axes that are not zero, int32; no gradient."""
     return sum(elementwise.not_equal(x, 0), axis)
 
 
@@ -110,7 +110,7 @@ def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
 
 
 def _one_axis(name: str, x: Tensor, axis: int | None) -> tuple[Tensor, int]:
-    """The tensor and the axis to work along; the flat tensor where axis is None."""
+    """The tensor and the axis to work along; the flat tensor if axis is None."""
     return (reshape(x, (-1,)), 0) if axis is None else (x, axis_of(name, axis, x.ndim))
 
 

@@ -1,4 +1,4 @@
-"""Differentiable changes of an axis by a matrix: sequences, images and volumes made larger by whole factors."""
+"""Differentiable resizing of an axis by a matrix of weights: sequences, images and volumes enlarged by integer factors."""
 
 import functools
 import math
@@ -15,13 +15,14 @@ from nbkeras.ops.indexing import take
 from nbkeras.ops.shape import repeat, reshape
 from nbkeras.ops.window import data_format_of, sizes_of
 
-_FEW = 16  # times fewer places with a weight than places: then sums of them cost less than a product with all
+# if the weights use at least so many times fewer elements than the axis has, sums cost less than a product
+_SPARSITY = 16
 
 
 def blend(x: Tensor, weights: np.ndarray, axis: int) -> Tensor:
-    """Places along an axis of (batch, ..., last) as sums of places, by a matrix of weights (new length, length)."""
+    """Weighted sums of the elements along an axis of (batch, ..., last), by a matrix of weights (new length, length)."""
     index, own = _places(weights)
-    if index.shape[1] * _FEW <= weights.shape[1]:
+    if index.shape[1] * _SPARSITY <= weights.shape[1]:
         sides = [-1 if i == axis else 1 for i in range(x.ndim)]
         parts = [
             multiply(take(x, places, axis), as_tensor(shares.reshape(sides), x.dtype))
@@ -34,7 +35,7 @@ def blend(x: Tensor, weights: np.ndarray, axis: int) -> Tensor:
 
 
 def _places(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """For each row of a matrix the places from its first weight to its last, and these weights: two (rows, most places)."""
+    """For each row of a matrix the columns from its first to its last weight, and these weights: two (rows, most columns)."""
     given = weights != 0
     first = given.argmax(axis=1)
     last = np.where(given.any(axis=1), weights.shape[1] - 1 - given[:, ::-1].argmax(axis=1), first)
@@ -45,10 +46,10 @@ def _places(weights: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 @op
 def enlarge(inputs, factors, interpolation: str = "nearest", data_format: str | None = None) -> Tensor:
-    """(batch, ..., channels) with each axis between a whole factor longer, pixels' centres at halves.
+    """Make each axis between batch and channels longer by an integer factor; pixel centres are at half-integers.
 
-    interpolation: 'nearest' (any dtype), or of floats 'bilinear', 'bicubic' (Keys, a = -0.5), 'lanczos3' and 'lanczos5'; near
-    the edges the weights of the places inside add up to 1, as in JAX and TensorFlow.
+    interpolation: 'nearest' (any dtype), or for floats 'bilinear', 'bicubic' (Keys, a = -0.5), 'lanczos3' and 'lanczos5'. Near
+    the edges the weights of the elements inside add up to 1, as in JAX and TensorFlow.
     """
     x = as_tensor(inputs)
     rank = x.ndim - 2
@@ -91,9 +92,10 @@ INTERPOLATIONS = ("nearest", *_KERNELS)
 def sampling_weights(
     interpolation: str, length: int, new: int, scale: float, shift: float = 0.0, antialias: bool = True
 ) -> np.ndarray:
-    """(new, length): what each of `length` places contributes to those of an axis scaled and then shifted, by distance.
+    """The weights (new, length) of each of `length` elements in each element of an axis that is scaled and then shifted.
 
-    They add up to 1, or are 0 for places outside. antialias: where it shrinks, over as many more places.
+    They depend on the distance and add up to 1, or are 0 for elements outside. antialias: for a smaller axis, each new element
+    averages correspondingly more elements.
     """
     load_budget.take_briefly(16 * new * length, f"resizing an axis from {length} to {new}")
     at = (np.arange(new) + 0.5 - shift) / scale - 0.5

@@ -1,7 +1,7 @@
-"""Ops that write to places given by integers, and that find such places: scatter, slices, segments, sorted values.
+"""Ops that write at integer positions, and ops that find such positions: scatter, slices, segments, sorted values.
 
-Those whose result's shape depends on values (`unique` without a size, `bincount`) read them, so a step that uses
-one is not recorded, and symbolic tensors are refused.
+Ops whose result's shape depends on values (`unique` without a size, `bincount`) read these values, so a step that uses
+one of them is not recorded, and they do not accept symbolic tensors.
 """
 
 import builtins
@@ -29,26 +29,26 @@ _REDUCTIONS: dict[str | None, np.ufunc | None] = {
 
 
 def _combined(x: Tensor, rows: Tensor, updates: Tensor, how: np.ufunc | None) -> Tensor:
-    """Rows (of any shape) of x written or combined; rows (m,), updates (m, ...)."""
+    """Write or combine updates (m, ...) into the rows (m,) of x, which may have any shape."""
     flat = reshape(x, (x.shape[0], math.prod(x.shape[1:])))
     new = reshape(updates, (rows.shape[0], flat.shape[1]))
     return reshape(apply(scattering.combine, scattering.combine_vjp, [flat, rows, new], how=how), x.shape)
 
 
 def _at(name: str, x: Tensor, indices: Any, updates: Any, how: np.ufunc | None) -> Tensor:
-    """x with updates at index tuples (..., k); updates have the tuples' shape and x's axes after the first k."""
+    """Write or combine updates at index tuples (..., k); updates have the tuples' shape, then x's axes after the first k."""
     index = as_integer(indices, f"{name}: indices")
     count = index.shape[-1] if index.ndim else 0
     if not 1 <= count <= x.ndim:
         raise ValueError(
             f"{name}: indices must be (..., k) with k from 1 to the {x.ndim} axes of shape {x.shape}, received {index.shape}"
         )
-    new, wanted = as_tensor(updates, x.dtype), (*index.shape[:-1], *x.shape[count:])
-    if broadcast_shape(wanted, new.shape) != wanted:
-        raise ValueError(f"{name}: the values of indices {index.shape} must have shape {wanted}, received {new.shape}")
+    new, shape = as_tensor(updates, x.dtype), (*index.shape[:-1], *x.shape[count:])
+    if broadcast_shape(shape, new.shape) != shape:
+        raise ValueError(f"{name}: the values of indices {index.shape} must have shape {shape}, received {new.shape}")
     flat = reshape(index, (math.prod(index.shape[:-1]), count))
     rows = apply(scattering.row_numbers, None, [flat], sizes=x.shape[:count])
-    y = _combined(reshape(x, (math.prod(x.shape[:count]), *x.shape[count:])), rows, broadcast_to(new, wanted), how)
+    y = _combined(reshape(x, (math.prod(x.shape[:count]), *x.shape[count:])), rows, broadcast_to(new, shape), how)
     return reshape(y, x.shape)
 
 
@@ -61,7 +61,7 @@ def scatter(indices, values, shape) -> Tensor:
 
 @op
 def scatter_update(inputs, indices, updates, reduction: str | None = None) -> Tensor:
-    """inputs with updates at index tuples (..., k): written, the last one staying, or combined by add, max, min or mul."""
+    """inputs with updates at index tuples (..., k): written (the last one wins), or combined by add, max, min or mul."""
     if reduction not in _REDUCTIONS:
         raise ValueError(f"scatter_update: reduction must be None, add, max, min or mul, received {reduction!r}")
     return _at("scatter_update", as_tensor(inputs), indices, updates, _REDUCTIONS[reduction])
@@ -71,7 +71,7 @@ def scatter_update(inputs, indices, updates, reduction: str | None = None) -> Te
 
 
 def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) -> tuple[list, bool]:
-    """Where a slice starts on each axis, and whether all are plain integers; moved so that it lies inside."""
+    """The slice's start on each axis, moved so that the slice lies inside, and whether all starts are plain integers."""
     known = not isinstance(start_indices, Tensor) and all(not isinstance(s, Tensor) for s in start_indices)
     starts: list = sizes_of(name, np.asarray(start_indices)) if known else list(_vector(start_indices))  # type: ignore[assignment]
     if not len(starts) == len(shape) == x.ndim or any(
@@ -92,7 +92,7 @@ def _vector(values: Any) -> list:
 
 @op
 def slice(inputs, start_indices, shape) -> Tensor:
-    """The part of a shape (-1: all that is left) that begins at start_indices, which may be a tensor; moved to fit inside."""
+    """The part of x that begins at start_indices (maybe a tensor) and has a shape (-1: the rest); moved to lie inside."""
     x = as_tensor(inputs)
     sizes = sizes_of("slice", shape)
     if -1 in sizes:
@@ -108,7 +108,7 @@ def slice(inputs, start_indices, shape) -> Tensor:
 
 @op
 def slice_update(inputs, start_indices, updates) -> Tensor:
-    """inputs with the part that begins at start_indices, which may be a tensor, replaced by updates; moved to fit inside."""
+    """inputs with the part that begins at start_indices (maybe a tensor) replaced by updates; moved to lie inside."""
     x = as_tensor(inputs)
     new = as_tensor(updates, x.dtype)
     starts, known = _starts("slice_update", x, start_indices, new.shape)
@@ -150,37 +150,40 @@ def _highest(dtype: np.dtype) -> Any:
 
 @op
 def segment_sum(data, segment_ids, num_segments: int | None = None, sorted: bool = False) -> Tensor:
-    """The sum of the rows with each segment number, 0 for none: (n, ...) -> (num_segments, ...). Others are left out.
+    """The sum of the rows of each segment, 0 for a segment without rows: (n, ...) -> (num_segments, ...).
 
-    num_segments None: the largest number + 1, which is read.
+    Rows whose segment number is out of range are left out. num_segments: by default the largest number + 1, which is read.
     """
     return _segments("segment_sum", np.add, lambda dtype: 0, data, segment_ids, num_segments)
 
 
 @op
 def segment_prod(data, segment_ids, num_segments: int | None = None, sorted: bool = False) -> Tensor:
-    """The product of the rows with each segment number, 1 for none; as `segment_sum`."""
+    """The product of the rows of each segment, 1 for a segment without rows; see `segment_sum`."""
     return _segments("segment_prod", np.multiply, lambda dtype: 1, data, segment_ids, num_segments)
 
 
 @op
 def segment_max(data, segment_ids, num_segments: int | None = None, sorted: bool = False) -> Tensor:
-    """The largest of the rows with each segment number, -infinity (or the lowest integer) for none; as `segment_sum`."""
+    """The maximum of the rows of each segment, -infinity (or the lowest integer) without rows; see `segment_sum`."""
     return _segments("segment_max", np.maximum, _lowest, data, segment_ids, num_segments)
 
 
 @op
 def segment_min(data, segment_ids, num_segments: int | None = None, sorted: bool = False) -> Tensor:
-    """The smallest of the rows with each segment number, infinity (or the highest integer) for none; as `segment_sum`."""
+    """The minimum of the rows of each segment, infinity (or the highest integer) without rows; see `segment_sum`."""
     return _segments("segment_min", np.minimum, _highest, data, segment_ids, num_segments)
 
 
-# -------------------- places --------------------
+# -------------------- searching --------------------
 
 
 @op
 def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
-    """Where values would go into a sorted vector, int32; side: before equal ones ('left') or after them ('right')."""
+    """The positions at which values would be inserted into a sorted vector, int32.
+
+    side: before equal elements ('left') or after them ('right').
+    """
     line, values = promote(sorted_sequence, values)
     if line.ndim != 1 or side not in ("left", "right"):
         raise ValueError(
@@ -191,13 +194,13 @@ def searchsorted(sorted_sequence, values, side: str = "left") -> Tensor:
 
 @op
 def digitize(x, bins) -> Tensor:
-    """How many of the rising bin edges each number is not below, int32."""
+    """The bin of each number, int32: how many of the rising bin edges are not above it."""
     return searchsorted(bins, x, side="right")
 
 
 @op
 def isin(x1, x2, assume_unique: bool = False, invert: bool = False) -> Tensor:
-    """True where a number of x1 is among those of x2; the other way round with `invert`."""
+    """True where an element of x1 occurs in x2; with `invert` where it does not."""
     x1, x2 = promote(x1, x2)
     line = indexing.sort(reshape(x2, (x2.size,)), 0)
     if x2.size == 0:
@@ -210,7 +213,7 @@ def isin(x1, x2, assume_unique: bool = False, invert: bool = False) -> Tensor:
 
 @op
 def argpartition(x, kth: int, axis: int | None = -1) -> Tensor:
-    """Positions that put the kth smallest element at its place along an axis, smaller ones before it; here they sort x."""
+    """Positions that put the kth smallest element at index kth along an axis, smaller ones before it; they sort x fully."""
     x = as_tensor(x)
     size = x.size if axis is None else x.shape[axis_of("argpartition", axis, x.ndim)]
     if not -size <= kth < size:
@@ -220,7 +223,7 @@ def argpartition(x, kth: int, axis: int | None = -1) -> Tensor:
 
 @op
 def select(condlist, choicelist, default: Any = 0) -> Tensor:
-    """From each choice where its condition is the first that holds; the default where none does."""
+    """For each element, the choice whose condition is the first that is true; the default where none is."""
     if len(condlist) != len(choicelist) or not condlist:
         raise ValueError(
             f"select: expected as many conditions as choices, received {len(condlist)} and {len(choicelist)}"
@@ -235,7 +238,7 @@ def select(condlist, choicelist, default: Any = 0) -> Tensor:
 def multi_hot(inputs, num_classes: int, axis: int = -1, dtype=None, sparse: bool = False) -> Tensor:
     """1 at each of several classes, given along the second axis (the first of a vector), 0 elsewhere."""
     if sparse:
-        raise ValueError("multi_hot: there are no sparse tensors, use sparse=False")
+        raise ValueError("multi_hot: sparse tensors are not supported, use sparse=False")
     x = as_tensor(inputs)
     return reduce.max(indexing.one_hot(x, num_classes, axis, dtype), axis=1 if x.ndim > 1 else 0)
 
@@ -254,12 +257,14 @@ def unique(
     size: int | None = None,
     fill_value: Any = None,
 ) -> Any:
-    """The different numbers in rising order, of the flat tensor; then where each is first, the place of each, how many.
+    """The different values of the flat tensor in rising order.
 
-    size: the length of the result, cut off or filled up with fill_value (the smallest number by default); None reads it.
+    Optional further results: the first position of each value, the position of each element's value in the result, and the
+    number of occurrences. size: the length of the result, which is cut or filled with fill_value (by default the smallest
+    value); None reads the length.
     """
     if axis is not None:
-        raise ValueError("unique: axis must be None: the numbers of the whole tensor are compared")
+        raise ValueError("unique: axis must be None: the values of the whole tensor are compared")
     x = as_tensor(x)
     if x.size == 0:
         raise ValueError("unique: the tensor is empty")
@@ -283,12 +288,12 @@ def unique(
 
 @op
 def bincount(x, weights=None, minlength: int = 0, sparse: bool = False) -> Tensor:
-    """How often each of 0, 1, ... is there, or the sum of its weights: (n,) -> (length,), (rows, n) -> (rows, length).
+    """The number of occurrences of 0, 1, ..., or the sum of their weights: (n,) -> (length,), (rows, n) -> (rows, length).
 
-    length: the largest number + 1, at least minlength. Reads the largest number.
+    length: the largest number + 1, but at least minlength. Reads the largest number.
     """
     if sparse:
-        raise ValueError("bincount: there are no sparse tensors, use sparse=False")
+        raise ValueError("bincount: sparse tensors are not supported, use sparse=False")
     numbers = as_integer(x, "bincount: numbers")
     if numbers.ndim not in (1, 2):
         raise ValueError(f"bincount: expected one or two axes, received shape {numbers.shape}")

@@ -1,6 +1,6 @@
 """Differentiable ops that move elements: reshape, transpose, join, split, repeat, flip, roll.
 
-dtypes stay as they are. A reshape is a view of the same memory, most others copy.
+They keep the dtype. A reshape is a view of the same memory; most other ops copy.
 """
 
 import math
@@ -18,7 +18,7 @@ from nbkeras.ops.arguments import axes_of, axis_of, promote
 
 
 def shape(x) -> tuple:
-    """The shape as a tuple; None for sizes that a symbolic tensor leaves open."""
+    """The shape as a tuple; None for the unknown sizes of a symbolic tensor."""
     return tuple(x.shape) if hasattr(x, "shape") else as_tensor(x).shape
 
 
@@ -28,7 +28,7 @@ def ndim(x) -> int:
 
 
 def sizes_of(name: str, value: Any) -> tuple[int, ...]:
-    """A shape argument, which may be a tensor and is read then, as a tuple of integers; TypeError otherwise."""
+    """A shape argument as a tuple of integers; the values of a tensor are read. TypeError for anything but integers."""
     value = value.numpy() if isinstance(value, Tensor) and value.ndim else value
     sizes = value if isinstance(value, list | tuple) or getattr(value, "ndim", False) else (value,)
     try:
@@ -39,7 +39,7 @@ def sizes_of(name: str, value: Any) -> tuple[int, ...]:
 
 @op
 def reshape(x, newshape) -> Tensor:
-    """The same elements in another shape; one size may be -1: whatever is left."""
+    """The same elements in another shape; one size may be -1, which is computed from the others."""
     x, new = as_tensor(x), sizes_of("reshape", newshape)
     known = math.prod(size for size in new if size != -1)
     if new.count(-1) == 1 and known and x.size % known == 0:
@@ -51,7 +51,7 @@ def reshape(x, newshape) -> Tensor:
 
 @op
 def expand_dims(x, axis) -> Tensor:
-    """A new axis of size 1 at a position of the result (or several, given as a tuple)."""
+    """Add an axis of size 1 at a position of the result, or several axes for a tuple of positions."""
     x = as_tensor(x)
     count = len(axis) if isinstance(axis, list | tuple) else 1
     new = axes_of("expand_dims", axis, x.ndim + count)
@@ -61,12 +61,14 @@ def expand_dims(x, axis) -> Tensor:
 
 @op
 def squeeze(x, axis=None) -> Tensor:
-    """The axes of size 1 taken away: all of them, or those named."""
+    """Remove axes of size 1: all of them, or the given ones."""
     x = as_tensor(x)
-    gone = axes_of("squeeze", axis, x.ndim) if axis is not None else tuple(i for i, n in enumerate(x.shape) if n == 1)
-    if any(x.shape[i] != 1 for i in gone):
+    removed = (
+        axes_of("squeeze", axis, x.ndim) if axis is not None else tuple(i for i, n in enumerate(x.shape) if n == 1)
+    )
+    if any(x.shape[i] != 1 for i in removed):
         raise ValueError(f"squeeze: axis {axis} of a tensor of shape {x.shape} is not of size 1")
-    return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in gone))
+    return reshape(x, tuple(n for i, n in enumerate(x.shape) if i not in removed))
 
 
 @op
@@ -109,7 +111,7 @@ def moveaxis(x, source, destination) -> Tensor:
 
 
 def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Tensor]) -> Tensor:
-    """A function of x as a matrix, whose rows run over the elements of some axes, put back into x's shape."""
+    """Apply a function to x as a matrix whose rows hold the elements of the given axes, and restore x's shape."""
     order = [*(i for i in range(x.ndim) if i not in axes), *axes]
     in_place = order == list(range(x.ndim))
     moved = x if in_place else transpose(x, order)
@@ -121,7 +123,7 @@ def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Ten
 
 
 def tensors_of(name: str, xs: Any) -> list[Tensor]:
-    """The tensors in a list or tuple, of one dtype; ValueError where there is none."""
+    """The tensors of a list or tuple in one dtype; ValueError if there is none."""
     if isinstance(xs, Tensor) or not isinstance(xs, list | tuple) or not xs:
         raise ValueError(f"{name}: expected a list of at least one tensor, received {type(xs).__name__} {xs!r}")
     return promote(*xs)
@@ -129,7 +131,7 @@ def tensors_of(name: str, xs: Any) -> list[Tensor]:
 
 @op
 def concatenate(xs, axis: int = 0) -> Tensor:
-    """Tensors one after the other along an axis; their other sizes must agree."""
+    """Join tensors along an axis; their other sizes must agree."""
     tensors = tensors_of("concatenate", xs)
     along = axis_of("concatenate", axis, tensors[0].ndim)
     rest = {(*x.shape[:along], *x.shape[along + 1 :]) if x.ndim == tensors[0].ndim else None for x in tensors}
@@ -142,17 +144,17 @@ def concatenate(xs, axis: int = 0) -> Tensor:
 
 @op
 def stack(x, axis: int = 0) -> Tensor:
-    """Tensors of one shape side by side along a new axis."""
+    """Join tensors of one shape along a new axis."""
     tensors = tensors_of("stack", x)
-    if len({each.shape for each in tensors}) > 1:
-        raise ValueError(f"stack: all shapes must be the same, received {[each.shape for each in tensors]}")
+    if len({tensor.shape for tensor in tensors}) > 1:
+        raise ValueError(f"stack: all shapes must be the same, received {[tensor.shape for tensor in tensors]}")
     along = axis_of("stack", axis, tensors[0].ndim + 1)
     return apply(shape_kernels.stack, shape_kernels.stack_vjp, tensors, axis=along)
 
 
 @op
 def split(x, indices_or_sections, axis: int = 0) -> list[Tensor]:
-    """A list of parts along an axis: that many equal ones for an integer, else cut at the given positions."""
+    """A list of parts along an axis: equal parts for an integer (their number), otherwise cut at the given positions."""
     x = as_tensor(x)
     along = axis_of("split", axis, x.ndim)
     size = x.shape[along]
@@ -186,7 +188,7 @@ def unstack(x, num: int | None = None, axis: int = 0) -> list[Tensor]:
 
 @op
 def broadcast_to(x, shape) -> Tensor:
-    """x repeated along axes of size 1 and along new leading axes to fill a shape."""
+    """x repeated along axes of size 1 and along new leading axes to a shape."""
     x, new = as_tensor(x), sizes_of("broadcast_to", shape)
     if broadcasting.broadcast_shape(new, x.shape) != new:
         raise ValueError(f"broadcast_to: a tensor of shape {x.shape} does not fit into shape {new}")
@@ -196,7 +198,7 @@ def broadcast_to(x, shape) -> Tensor:
 
 @op
 def tile(x, repeats) -> Tensor:
-    """x laid out several times along each axis; `repeats` and x's shape get leading ones to the same length."""
+    """x repeated as a whole along each axis; `repeats` and x's shape get leading ones until they have the same length."""
     x, times = as_tensor(x), sizes_of("tile", repeats)
     if any(count < 0 for count in times):
         raise ValueError(f"tile: repeats must not be negative, received {repeats}")
@@ -210,9 +212,9 @@ def tile(x, repeats) -> Tensor:
 
 @op
 def repeat(x, repeats, axis: int | None = None) -> Tensor:
-    """Each element `repeats` times in a row along an axis; of the flat tensor for axis None.
+    """Repeat each element `repeats` times along an axis, or in the flat tensor for axis None.
 
-    repeats: an integer, or a list or array of one for each element, which is read if it is a tensor.
+    repeats: an integer, or a list or array with one integer for each element. The values of a tensor are read.
     """
     x = as_tensor(x)
     if axis is None:
@@ -247,7 +249,7 @@ def flip(x, axis=None) -> Tensor:
 
 @op
 def roll(x, shift, axis=None) -> Tensor:
-    """Elements moved by `shift` places along an axis, those that fall off enter at the other end; flat for axis None."""
+    """Shift elements by `shift` positions along an axis, or in the flat tensor for axis None; they wrap around at the end."""
     x = as_tensor(x)
     if axis is None:
         return reshape(roll(reshape(x, (-1,)), shift, 0), x.shape)
@@ -255,6 +257,6 @@ def roll(x, shift, axis=None) -> Tensor:
     shifts = sizes_of("roll", shift)
     if len(shifts) not in (1, len(axes)):
         raise ValueError(f"roll: needs one shift, or one for each axis, received shift={shift} and axis={axis}")
-    for each, places in zip(axes, shifts * len(axes) if len(shifts) == 1 else shifts, strict=True):
-        x = apply(shape_kernels.roll, shape_kernels.roll_vjp, [x], shift=places, axis=axis_of("roll", each, x.ndim))
+    for number, distance in zip(axes, shifts * len(axes) if len(shifts) == 1 else shifts, strict=True):
+        x = apply(shape_kernels.roll, shape_kernels.roll_vjp, [x], shift=distance, axis=axis_of("roll", number, x.ndim))
     return x

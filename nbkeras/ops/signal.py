@@ -1,4 +1,4 @@
-"""Fourier transforms: complex tensors are pairs (real, imaginary), as in Keras."""
+"""Fourier transforms. A complex tensor is a pair (real, imaginary), as in Keras."""
 
 from collections.abc import Callable
 from typing import Any
@@ -45,9 +45,9 @@ def ifft2(x) -> tuple[Tensor, Tensor]:
 
 @op
 def rfft(x, fft_length: int | None = None) -> tuple[Tensor, Tensor]:
-    """The Fourier transform of real numbers along the last axis, its first fft_length // 2 + 1 numbers: (real, imaginary).
+    """The Fourier transform of real numbers along the last axis: its first fft_length // 2 + 1 numbers, (real, imaginary).
 
-    fft_length: to which x is cut off or filled up with zeros; x's own by default.
+    fft_length: the length to which x is cut or filled with zeros; by default x's own length.
     """
     x = as_float(x)
     if x.ndim == 0 or (fft_length is not None and fft_length < 1) or (x.shape[-1] == 0 and fft_length is None):
@@ -57,7 +57,7 @@ def rfft(x, fft_length: int | None = None) -> tuple[Tensor, Tensor]:
 
 @op
 def irfft(x, fft_length: int | None = None) -> Tensor:
-    """The real numbers whose `rfft` is the pair x, fft_length of them: 2 (k - 1) by default, with k along x's last axis."""
+    """The fft_length real numbers whose `rfft` is the pair x; by default 2 (k - 1) numbers for a last axis of size k."""
     real, imag = _pair("irfft", x, 1)
     n = 2 * (real.shape[-1] - 1) if fft_length is None else fft_length
     if n < 1:
@@ -65,22 +65,22 @@ def irfft(x, fft_length: int | None = None) -> Tensor:
     return apply(fourier.back_real, fourier.back_real_vjp, [real, imag], n=n)
 
 
-# -------------------- in time --------------------
+# -------------------- short-time transforms --------------------
 
 _WINDOWS: dict[str, Callable] = {"hann": np.hanning, "hamming": np.hamming}
 
 
 def _window(name: str, window: Any, length: int, fft_length: int, dtype: np.dtype) -> Tensor:
-    """The window in the middle of fft_length numbers."""
+    """The window, centred in fft_length numbers."""
     if fft_length < length:
         raise ValueError(f"{name}: fft_length must not be below sequence_length, received {fft_length} and {length}")
     load_budget.take_briefly(64 * fft_length, f"{name} with fft_length={fft_length}")
     if window is None:
-        return as_tensor(np.ones(fft_length, dtype))  # over all, as in Keras
+        return as_tensor(np.ones(fft_length, dtype))  # over all fft_length numbers, as in Keras
     if isinstance(window, str):
         if window not in _WINDOWS:
             raise ValueError(f"{name}: window must be 'hann', 'hamming', a vector or None, received {window!r}")
-        window = _WINDOWS[window](length + 1)[:-1]  # of a period
+        window = _WINDOWS[window](length + 1)[:-1]  # a periodic window
     window = as_tensor(window, dtype)
     if window.shape != (length,):
         raise ValueError(f"{name}: the window must have sequence_length={length} numbers, received {window.shape}")
@@ -94,8 +94,8 @@ def stft(
 ) -> tuple[Tensor, Tensor]:
     """The `rfft` of windows of a signal: (..., n) -> a pair of (..., windows, fft_length // 2 + 1).
 
-    window: 'hann', 'hamming', sequence_length numbers or None. center: the signal is extended by reflection so that windows
-    lie around their places.
+    window: 'hann', 'hamming', sequence_length numbers or None. center: extend the signal by reflection, so that each window
+    is centred at its position.
     """
     x = as_float(x)
     shape = _window("stft", window, sequence_length, fft_length, x.dtype)
@@ -115,9 +115,10 @@ def istft(
     window: Any = "hann",
     center: bool = True,
 ) -> Tensor:
-    """The signal whose `stft` is nearest to a pair x: windows added up again, weighted by themselves. length: of the result.
+    """The signal whose `stft` is nearest to the pair x: the windows are added up, weighted by the window function.
 
-    window None: the pieces are added up as they are, as in Keras: several times the signal where they overlap.
+    length: the length of the result. window None: the windows are added up without weights, as in Keras, which gives a
+    multiple of the signal where they overlap.
     """
     real, imag = _pair("istft", x, 2)
     if sequence_stride < 1:

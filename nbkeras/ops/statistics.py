@@ -1,4 +1,4 @@
-"""Averages, quantiles, reductions that leave NaN out, counts in bins: composed of other ops, and differentiable."""
+"""Averages, quantiles, reductions that ignore NaN, and histograms. Composed of other ops and differentiable."""
 
 from collections.abc import Callable
 from typing import Any
@@ -41,7 +41,7 @@ def ptp(x, axis=None, keepdims: bool = False) -> Tensor:
 
 @op
 def average(x, axis=None, weights=None) -> Tensor:
-    """Mean over axes, weighted by x-shaped weights or, along one axis, by a vector."""
+    """Mean over axes, weighted by weights of x's shape or, along one axis, by a vector."""
     x = as_float(x)
     if weights is None:
         return reduce.mean(x, axis)
@@ -59,13 +59,13 @@ def average(x, axis=None, weights=None) -> Tensor:
 def moments(x, axes, keepdims: bool = False, synchronized: bool = False) -> tuple[Tensor, Tensor]:
     """Mean and variance over axes."""
     if synchronized:
-        raise ValueError("moments: there is one device, use synchronized=False")
+        raise ValueError("moments: only one device is supported, use synchronized=False")
     return reduce.mean(x, axes, keepdims), reduce.var(x, axes, keepdims)
 
 
 @op
 def normalize(x, axis=-1, order: int = 2, epsilon: float | None = None) -> Tensor:
-    """x divided by its norm of an order along axes, which counts as epsilon at least."""
+    """x divided by its norm of the given order along axes; the norm is at least epsilon."""
     x = as_float(x)
     if not isinstance(order, int) or order < 1:
         raise ValueError(f"normalize: order must be an integer of at least 1, received {order!r}")
@@ -97,7 +97,7 @@ _METHODS = ("linear", "lower", "higher", "nearest", "midpoint")
 
 
 def _quantile(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool, without_nan: bool) -> Tensor:
-    """Numbers of sorted x at the places q (n - 1), those between two by the method; NaN sorts last."""
+    """The elements of sorted x at the positions q (n - 1), interpolated by the method; NaN sorts last."""
     x, q = as_float(x), _shares(name, q, 1)
     if method not in _METHODS:
         raise ValueError(f"{name}: method must be one of {', '.join(_METHODS)}, received {method!r}")
@@ -107,7 +107,7 @@ def _quantile(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool,
     rest = [i for i in range(x.ndim) if i not in axes]
     line = reshape(transpose(x, (*rest, *axes)), [*(x.shape[i] for i in rest), -1])
     if line.shape[-1] == 0:
-        raise ValueError(f"{name}: there is nothing along axis {axis} of shape {x.shape}")
+        raise ValueError(f"{name}: there are no elements along axis {axis} of shape {x.shape}")
     is_nan = elementwise.isnan(line)
     last = reduce.sum(as_tensor(elementwise.logical_not(is_nan), np.int64), -1, keepdims=True)
     last = elementwise.maximum(elementwise.subtract(last, 1), 0)
@@ -126,18 +126,18 @@ def _quantile(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool,
     return y if q.ndim else squeeze(y, 0)
 
 
-def _shares(name: str, q: Any, whole: int) -> Tensor:
-    """q / whole; ValueError for a number that is not between 0 and `whole` (the values of tensors are not read)."""
+def _shares(name: str, q: Any, total: int) -> Tensor:
+    """q / total; ValueError for a number not between 0 and `total` (the values of tensors are not read)."""
     if not isinstance(q, Tensor):
         values = array_of(q, np.float64)
-        if not np.all((values >= 0) & (values <= whole)):
-            raise ValueError(f"{name}: q must lie between 0 and {whole}, received {briefly(q)}")
+        if not np.all((values >= 0) & (values <= total)):
+            raise ValueError(f"{name}: q must lie between 0 and {total}, received {briefly(q)}")
     q = as_tensor(q, np.float64)
-    return q if whole == 1 else elementwise.divide(q, whole)
+    return q if total == 1 else elementwise.divide(q, total)
 
 
 def _between(low: Tensor, high: Tensor, part: Tensor, method: str) -> Tensor:
-    """The number a part of the way from low to high."""
+    """Interpolate from low to high by a fraction `part`, by the method."""
     if method == "lower":
         return low
     if method == "higher":
@@ -152,16 +152,16 @@ def _between(low: Tensor, high: Tensor, part: Tensor, method: str) -> Tensor:
 
 @op
 def quantile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
-    """What a share q (a number or a vector, whose axis comes first) of x is below, over axes; NaN where there is one.
+    """The q-quantile of x over axes, NaN if x has a NaN there. q: a number, or a vector whose axis comes first.
 
-    method: between two numbers by 'linear' interpolation, the 'lower', the 'higher', the 'nearest' or the 'midpoint'.
+    method: between two elements 'linear' interpolation, the 'lower', the 'higher', the 'nearest' or the 'midpoint'.
     """
     return _quantile("quantile", x, q, axis, method, keepdims, without_nan=False)
 
 
 @op
 def nanquantile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
-    """`quantile` of what is not NaN."""
+    """`quantile` of the elements that are not NaN."""
     return _quantile("nanquantile", x, q, axis, method, keepdims, without_nan=True)
 
 
@@ -173,19 +173,19 @@ def percentile(x, q, axis=None, method: str = "linear", keepdims: bool = False) 
 
 @op
 def nanpercentile(x, q, axis=None, method: str = "linear", keepdims: bool = False) -> Tensor:
-    """`percentile` of what is not NaN."""
+    """`percentile` of the elements that are not NaN."""
     return nanquantile(x, _shares("nanpercentile", q, 100), axis, method, keepdims)
 
 
 @op
 def median(x, axis=None, keepdims: bool = False) -> Tensor:
-    """The middle number over axes, the mean of the two middle ones of an even number; NaN where there is one."""
+    """The middle element over axes, or the mean of the two middle ones; NaN if there is a NaN."""
     return quantile(x, 0.5, axis, "linear", keepdims)
 
 
 @op
 def nanmedian(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`median` of what is not NaN."""
+    """`median` of the elements that are not NaN."""
     return nanquantile(x, 0.5, axis, "linear", keepdims)
 
 
@@ -193,7 +193,7 @@ def nanmedian(x, axis=None, keepdims: bool = False) -> Tensor:
 
 
 def _filled(x: Any, value: float) -> tuple[Tensor, Tensor]:
-    """x with a number in place of NaN, and where there was none."""
+    """x with NaN replaced by a number, and a mask that is True where x is not NaN."""
     x = as_tensor(x)
     if x.dtype.kind != "f":
         return x, elementwise.equal(x, x)
@@ -203,13 +203,13 @@ def _filled(x: Any, value: float) -> tuple[Tensor, Tensor]:
 
 @op
 def nansum(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`sum` of what is not NaN."""
+    """`sum` of the elements that are not NaN."""
     return reduce.sum(_filled(x, 0)[0], axis, keepdims)
 
 
 @op
 def nanprod(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`prod` of what is not NaN."""
+    """`prod` of the elements that are not NaN."""
     return reduce.prod(_filled(x, 1)[0], axis, keepdims)
 
 
@@ -225,67 +225,67 @@ def nancumprod(x, axis: int | None = None, dtype=None) -> Tensor:
     return reduce.cumprod(_filled(x, 1)[0], axis, dtype)
 
 
-def _mean_of(x: Tensor, there: Tensor, axis: Any, keepdims: bool) -> Tensor:
-    """Mean of the elements that are there; the others are 0."""
-    count = reduce.sum(as_tensor(there, x.dtype), axis, keepdims)
+def _mean_of(x: Tensor, valid: Tensor, axis: Any, keepdims: bool) -> Tensor:
+    """Mean of the valid elements; the others are 0."""
+    count = reduce.sum(as_tensor(valid, x.dtype), axis, keepdims)
     return elementwise.divide(reduce.sum(x, axis, keepdims), count)
 
 
 @op
 def nanmean(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`mean` of what is not NaN; NaN where all is."""
+    """`mean` of the elements that are not NaN; NaN if all are."""
     return _mean_of(*_filled(as_float(x), 0), axis, keepdims)
 
 
 @op
 def nanvar(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`var` of what is not NaN; NaN where all is."""
-    filled, there = _filled(as_float(x), 0)
-    distance = elementwise.subtract(filled, _mean_of(filled, there, axis, keepdims=True))
-    distance = elementwise.where(there, distance, filled.dtype.type(0))
-    return _mean_of(elementwise.square(distance), there, axis, keepdims)
+    """`var` of the elements that are not NaN; NaN if all are."""
+    filled, valid = _filled(as_float(x), 0)
+    distance = elementwise.subtract(filled, _mean_of(filled, valid, axis, keepdims=True))
+    distance = elementwise.where(valid, distance, filled.dtype.type(0))
+    return _mean_of(elementwise.square(distance), valid, axis, keepdims)
 
 
 @op
 def nanstd(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`std` of what is not NaN; NaN where all is."""
+    """`std` of the elements that are not NaN; NaN if all are."""
     return elementwise.sqrt(nanvar(x, axis, keepdims))
 
 
 def _nan_extremum(extremum: Callable, worst: float, x: Any, axis: Any, keepdims: bool) -> Tensor:
-    filled, there = _filled(x, worst)
+    filled, valid = _filled(x, worst)
     y = extremum(filled, axis, keepdims)
     if filled.dtype.kind != "f":
         return y
-    return elementwise.where(reduce.any(there, axis, keepdims), y, filled.dtype.type(np.nan))
+    return elementwise.where(reduce.any(valid, axis, keepdims), y, filled.dtype.type(np.nan))
 
 
 @op
 def nanmax(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`max` of what is not NaN; NaN where all is."""
+    """`max` of the elements that are not NaN; NaN if all are."""
     return _nan_extremum(reduce.max, -np.inf, x, axis, keepdims)
 
 
 @op
 def nanmin(x, axis=None, keepdims: bool = False) -> Tensor:
-    """`min` of what is not NaN; NaN where all is."""
+    """`min` of the elements that are not NaN; NaN if all are."""
     return _nan_extremum(reduce.min, np.inf, x, axis, keepdims)
 
 
 def _nan_position(position: Callable, worst: float, x: Any, axis: int | None, keepdims: bool) -> Tensor:
-    filled, there = _filled(x, worst)
-    return elementwise.where(reduce.any(there, axis, keepdims), position(filled, axis, keepdims), -1)
+    filled, valid = _filled(x, worst)
+    return elementwise.where(reduce.any(valid, axis, keepdims), position(filled, axis, keepdims), -1)
 
 
 @op
 def nanargmax(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """`argmax` of what is not NaN; -1 where all is."""
+    """`argmax` of the elements that are not NaN; -1 if all are."""
     return _nan_position(reduce.argmax, -np.inf, x, axis, keepdims)
 
 
 @op
 def nanargmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
-    """`argmin` of what is not NaN; -1 where all is."""
+    """`argmin` of the elements that are not NaN; -1 if all are."""
     return _nan_position(reduce.argmin, np.inf, x, axis, keepdims)
 
 
@@ -294,9 +294,10 @@ def nanargmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
 
 @op
 def histogram(x, bins: int = 10, range: tuple[float, float] | None = None) -> tuple[Tensor, Tensor]:
-    """How many elements lie in each of a number of equal bins (floats), and the bins' edges, from least to largest or in `range`.
+    """The number of elements in each of `bins` equal bins, as floats, and the bins' edges.
 
-    A bin holds its lower edge, the last one its upper edge too.
+    range: the lowest and the highest edge, by default the smallest and the largest element. A bin includes its lower edge; the
+    last bin includes its upper edge too.
     """
     x = as_float(x)
     if not isinstance(bins, int) or bins < 1:
@@ -307,7 +308,7 @@ def histogram(x, bins: int = 10, range: tuple[float, float] | None = None) -> tu
     low, high = (
         (reduce.min(flat), reduce.max(flat)) if range is None else promote(*(x.dtype.type(edge) for edge in range))
     )
-    margin = elementwise.multiply(as_tensor(elementwise.equal(low, high), x.dtype), 0.5)  # around one number alone
+    margin = elementwise.multiply(as_tensor(elementwise.equal(low, high), x.dtype), 0.5)  # if all numbers are equal
     low, high = elementwise.subtract(low, margin), elementwise.add(high, margin)
     edges = linspace(low, high, bins + 1)
     place = elementwise.subtract(searchsorted(edges, flat, "right"), 1)

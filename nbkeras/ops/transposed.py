@@ -1,4 +1,4 @@
-"""Differentiable transposed convolution: the gradient of a convolution for its input, as an op of its own."""
+"""Differentiable transposed convolution: the gradient of a convolution with respect to its input, as an op."""
 
 from nbkeras.engine.tensor import Tensor, apply, op
 from nbkeras.kernels.convolution import conv, volumes
@@ -21,18 +21,18 @@ def conv_transpose(
     """y[n, i * stride + k * dilation - before, u] += the sum over c of x[n, i, c] * kernel[k, u, c], in each axis.
 
     Shapes: (batch, ..., channels), kernel (size..., units, channels) -> (batch, ..., units), for sequences, images and
-    volumes. An axis becomes (length - 1) * stride + max(size, stride) long with padding 'valid', length * stride with 'same';
-    with output_padding (length - 1) * stride plus the size, for 'same' the size % 2, plus it. 'channels_first' is transposed
-    there and back.
+    volumes. The new length of an axis is (length - 1) * stride + max(size, stride) with padding 'valid' and length * stride with
+    'same'. With output_padding it is (length - 1) * stride + size + output_padding for 'valid', and
+    (length - 1) * stride + size % 2 + output_padding for 'same'. 'channels_first' inputs are transposed before and after.
     """
     name = "conv_transpose"
     x, kernel = (as_float(tensor) for tensor in promote(inputs, kernel))
     rank = rank_of(name, x)
-    first = data_format_of(name, data_format) == "channels_first"
+    channels_first = data_format_of(name, data_format) == "channels_first"
     padding = padding_of(name, padding, ("valid", "same"))
     step, dilation = sizes_of(name, "strides", strides, rank), sizes_of(name, "dilation_rate", dilation_rate, rank)
     more = paddings_of(name, output_padding, step)
-    if first:
+    if channels_first:
         x = moveaxis(x, 1, -1)
     if kernel.ndim != rank + 2 or 0 in kernel.shape or kernel.shape[-1] != x.shape[-1]:
         raise ValueError(
@@ -52,4 +52,4 @@ def conv_transpose(
     y = apply(family.conv_transpose, family.conv_transpose_vjp, [x, kernel], **window)
     if rank == 1:
         y = squeeze(y, 1)
-    return moveaxis(y, -1, 1) if first else y
+    return moveaxis(y, -1, 1) if channels_first else y

@@ -1,4 +1,4 @@
-"""Arguments of ops that slide a window over sequences, images and volumes: (batch, ..., channels)."""
+"""The arguments of ops that slide a window over sequences, images and volumes: (batch, ..., channels)."""
 
 import operator
 from typing import Any
@@ -14,7 +14,7 @@ transposed_length, transposed_before = window.transposed_length, window.transpos
 
 
 def sizes_of(name: str, what: str, value: Any, rank: int) -> tuple[int, ...]:
-    """`rank` positive integers from one integer or that many; errors name the op and the argument."""
+    """A tuple of `rank` positive integers from one integer or `rank` of them; errors name the op and the argument."""
     given = value if isinstance(value, list | tuple) else (value,) * rank
     try:
         sizes = tuple(operator.index(size) for size in given)
@@ -38,7 +38,7 @@ def size_of(name: str, what: str, value: Any) -> int:
 
 
 def padding_of(name: str, padding: Any, allowed: tuple[str, ...]) -> str:
-    """The padding in lower case, one of those allowed."""
+    """The padding in lower case; ValueError unless it is allowed."""
     found = padding.lower() if isinstance(padding, str) else padding
     if found not in allowed:
         raise ValueError(f"{name}: padding must be one of {', '.join(map(repr, allowed))}, received {padding!r}")
@@ -60,7 +60,7 @@ def paddings_of(name: str, value: Any, strides: tuple[int, ...]) -> tuple[int | 
 
 
 def data_format_of(name: str, data_format: str | None) -> str:
-    """'channels_last' or 'channels_first'; None is what keras.json's image_data_format would say."""
+    """'channels_last' or 'channels_first'; None means config.image_data_format()."""
     found = config.image_data_format() if data_format is None else data_format
     if not isinstance(found, str) or found not in ("channels_last", "channels_first"):
         raise ValueError(
@@ -70,7 +70,7 @@ def data_format_of(name: str, data_format: str | None) -> str:
 
 
 def check_fits(name: str, what: str, x: Tensor, size: tuple, dilation: tuple, padding: str) -> None:
-    """ValueError unless a window fits at least once into x, (batch, ..., channels)."""
+    """Raise ValueError unless a window fits at least once into x (batch, ..., channels)."""
     lengths = x.shape[1:-1]
     reach = tuple(window.extent(n, d) for n, d in zip(size, dilation, strict=True))
     if 0 in lengths or (padding == "valid" and any(r > n for r, n in zip(reach, lengths, strict=True))):

@@ -1,4 +1,4 @@
-"""Keras's `preprocessing`: functions in NumPy that prepare sequences, texts and images for a model."""
+"""Keras's `preprocessing`: preparing sequences, texts and images for a model, in NumPy."""
 
 from typing import TYPE_CHECKING
 

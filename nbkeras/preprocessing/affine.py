@@ -1,4 +1,4 @@
-"""Images moved, turned, sheared and zoomed: Keras's affine transforms, by interpolation in NumPy."""
+"""Shifting, rotating, shearing and zooming images: Keras's affine transforms, by interpolation in NumPy."""
 
 import numpy as np
 
@@ -20,11 +20,11 @@ def apply_affine_transform(
     cval: float = 0.0,
     order: int = 1,
 ) -> np.ndarray:
-    """An image (three axes) turned by theta and sheared by `shear` degrees, moved by tx columns and ty rows, zoomed.
+    """Rotate an image (three axes) by theta degrees, shear it by `shear` degrees, shift it by tx columns and ty rows, zoom it.
 
-    The pixel at p = (column, row) comes from M (p - c) + c, with c the middle of the image and M = rotation, shift, shear,
-    zoom (zx for columns, zy for rows) in this order. (Keras takes the middle's column for its row, which is right for
-    square images only.) fill_mode: what lies outside, as in scipy.ndimage: 'nearest', 'constant' (cval), 'reflect', 'wrap'.
+    The pixel at p = (column, row) comes from M (p - c) + c, where c is the middle of the image and M is rotation, shift, shear
+    and zoom (zx for columns, zy for rows) in this order. (Keras uses the middle's column as its row, which is correct for
+    square images only.) fill_mode: the pixels outside, as in scipy.ndimage: 'nearest', 'constant' (cval), 'reflect', 'wrap'.
     order: 0 takes the nearest pixel, 1 interpolates linearly. ValueError for wrong axes, modes and orders.
     """
     x = np.asarray(x)
@@ -60,7 +60,7 @@ def _sample(image: np.ndarray, source: np.ndarray, fill_mode: str, cval: float, 
         beyond = (source < 0) | (source > sizes - 1)
         if fill_mode == "constant":
             outside = np.any(beyond, axis=0)
-        else:  # scipy's wrap: the last pixel lies on the first, so the period is one less than the size
+        else:  # scipy's wrap: the last pixel coincides with the first, so the period is one less than the size
             source = np.where(beyond, np.mod(source, np.maximum(sizes - 1, 1)), source)
     low = np.floor(source + (0.5 if order == 0 else 0.0))
     if order == 0:
@@ -79,7 +79,7 @@ def _sample(image: np.ndarray, source: np.ndarray, fill_mode: str, cval: float, 
 
 
 def _inside(index: np.ndarray, sizes: np.ndarray, fill_mode: str) -> np.ndarray:
-    """Positions of pixels for those that may lie beyond the edges."""
+    """Positions inside the image for positions that may lie beyond the edges."""
     if fill_mode == "reflect":  # d c b a | a b c d | d c b a
         index = np.mod(index, 2 * sizes)
         return np.where(index < sizes, index, 2 * sizes - 1 - index)

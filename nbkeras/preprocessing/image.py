@@ -1,4 +1,4 @@
-"""Images: ImageDataGenerator, which varies them at random, and the variations by themselves."""
+"""Random variations of images, and ImageDataGenerator, which combines them."""
 
 import math
 from typing import Any
@@ -23,9 +23,9 @@ Array = np.ndarray
 
 
 def smart_resize(x, size, interpolation: str = "bilinear", data_format: str = "channels_last") -> Any:
-    """Images resized to (height, width) after the largest middle part of those proportions was cut out of them.
+    """Crop images to their largest middle part with the target's proportions, then resize it to (height, width).
 
-    x: (rows, columns, channels) or a batch of such; an array gives an array, a tensor a tensor.
+    x: (rows, columns, channels) or a batch of images; the result is an array for an array, a tensor for a tensor.
     """
     y = ops.image.resize(x, size, interpolation, crop_to_aspect_ratio=True, data_format=data_format)
     return y.numpy() if isinstance(x, np.ndarray) else y
@@ -34,7 +34,7 @@ def smart_resize(x, size, interpolation: str = "bilinear", data_format: str = "c
 def random_rotation(
     x, rg, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
 ) -> Array:
-    """An image turned by up to rg degrees either way."""
+    """Rotate an image by a random angle of up to rg degrees in either direction."""
     theta = np.random.uniform(-rg, rg)
     return apply_affine_transform(
         x, theta, 0, 0, 0, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
@@ -44,7 +44,7 @@ def random_rotation(
 def random_shift(
     x, wrg, hrg, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
 ) -> Array:
-    """An image moved by up to the share wrg of its width and hrg of its height either way."""
+    """Shift an image by a random distance of up to the fraction wrg of its width and hrg of its height in either direction."""
     ty = np.random.uniform(-hrg, hrg) * x.shape[row_axis]
     tx = np.random.uniform(-wrg, wrg) * x.shape[col_axis]
     return apply_affine_transform(
@@ -55,7 +55,7 @@ def random_shift(
 def random_shear(
     x, intensity, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
 ) -> Array:
-    """An image sheared by up to `intensity` degrees either way."""
+    """Shear an image by a random angle of up to `intensity` degrees in either direction."""
     shear = np.random.uniform(-intensity, intensity)
     return apply_affine_transform(
         x, 0, 0, 0, shear, 1, 1, row_axis, col_axis, channel_axis, fill_mode, cval, interpolation_order
@@ -65,7 +65,7 @@ def random_shear(
 def random_zoom(
     x, zoom_range, row_axis=1, col_axis=2, channel_axis=0, fill_mode="nearest", cval=0.0, interpolation_order=1
 ) -> Array:
-    """An image zoomed by factors between zoom_range's two numbers, one for the rows and one for the columns."""
+    """Zoom an image by two random factors between zoom_range's numbers, one for the rows and one for the columns."""
     low, high = _pair(zoom_range, "zoom_range")
     zx, zy = (1, 1) if low == high == 1 else np.random.uniform(low, high, 2)
     return apply_affine_transform(
@@ -74,20 +74,20 @@ def random_zoom(
 
 
 def apply_channel_shift(x, intensity: float, channel_axis: int = 0) -> Array:
-    """x + intensity, kept between x's smallest and largest value."""
+    """x + intensity, clipped to x's smallest and largest value."""
     return np.clip(np.asarray(x) + intensity, np.min(x), np.max(x))
 
 
 def random_channel_shift(x, intensity_range: float, channel_axis: int = 0) -> Array:
-    """`apply_channel_shift` by up to intensity_range either way."""
+    """`apply_channel_shift` by a random number of up to intensity_range in either direction."""
     return apply_channel_shift(x, np.random.uniform(-intensity_range, intensity_range))
 
 
 def apply_brightness_shift(x, brightness: float, scale: bool = True, data_format: str | None = None) -> Array:
-    """Each pixel times `brightness`, in whole numbers from 0 to 255; a fourth channel, opacity, stays as it is.
+    """Each pixel times `brightness`, computed in integers from 0 to 255; a fourth channel, opacity, stays unchanged.
 
-    scale: stretch the values to 0 to 255 first; values beyond 0 to 255 are stretched in any case, and without `scale` back
-    again.
+    scale: stretch the values to the range 0 to 255 first. Values outside this range are always stretched first, and without
+    `scale` the result is stretched back.
     """
     x = np.asarray(x, config.floatx())
     low, high = x.min(), x.max()
@@ -102,7 +102,7 @@ def apply_brightness_shift(x, brightness: float, scale: bool = True, data_format
 
 
 def random_brightness(x, brightness_range, scale: bool = True) -> Array:
-    """`apply_brightness_shift` by a factor between brightness_range's two numbers."""
+    """`apply_brightness_shift` by a random factor between brightness_range's numbers."""
     return apply_brightness_shift(x, np.random.uniform(*_pair(brightness_range, "brightness_range")), scale)
 
 
@@ -113,16 +113,15 @@ def _pair(values, name: str) -> tuple[float, float]:
 
 
 class ImageDataGenerator:
-    """Batches of images, varied at random and standardized, as `flow` and its siblings make them.
+    """Batches of images, varied at random and standardized, by `flow`, `flow_from_directory` and `flow_from_dataframe`.
 
-    Variations: rotation_range and shear_range in degrees; width_shift_range and height_shift_range as a share of the size,
-    in pixels from 1 on, or as a list to choose from; brightness_range (low, high); zoom_range z means 1 - z to 1 + z, or
-    (low, high); channel_shift_range; horizontal_flip, vertical_flip. (Keras moves rows by width_shift_range and columns by
-    height_shift_range.) fill_mode ('nearest', 'constant' with cval, 'reflect',
-    'wrap') and interpolation_order (0 or 1): see `apply_affine_transform`. Random numbers are NumPy's global ones, drawn in
-    Keras's order.
+    Variations: rotation_range and shear_range in degrees; width_shift_range and height_shift_range as a fraction of the size
+    below 1, in pixels from 1, or as a list to choose from; brightness_range (low, high); zoom_range z means 1 - z to 1 + z, or
+    (low, high); channel_shift_range; horizontal_flip, vertical_flip. (Keras shifts rows by width_shift_range and columns by
+    height_shift_range.) fill_mode ('nearest', 'constant' with cval, 'reflect', 'wrap') and interpolation_order (0 or 1): see
+    `apply_affine_transform`. Random numbers come from NumPy's global generator, drawn in Keras's order.
     Standardization: preprocessing_function(image), times rescale, then by the sample's mean and deviation, by those of the
-    data given to `fit` (featurewise_...), and ZCA whitening. validation_split: the share of `subset='validation'`.
+    data given to `fit` (featurewise_...), and ZCA whitening. validation_split: the fraction of `subset='validation'`.
     """
 
     def __init__(
@@ -178,7 +177,7 @@ class ImageDataGenerator:
         self.dtype = dtype or config.floatx()
         self.zca_whitening, self.zca_epsilon = zca_whitening, zca_epsilon
         if zca_whitening and featurewise_std_normalization:
-            warn("zca_whitening takes the place of featurewise_std_normalization")
+            warn("zca_whitening replaces featurewise_std_normalization")
             featurewise_std_normalization = False
         for name, needs, center in (
             ("zca_whitening", zca_whitening, featurewise_center),
@@ -242,7 +241,7 @@ class ImageDataGenerator:
         return DirectoryIterator(directory, self, **self._arguments(names, args, kwargs))
 
     def flow_from_dataframe(self, dataframe, directory=None, *args, **kwargs) -> DataFrameIterator:
-        """Batches of the images that a pandas table names in x_col, with targets of y_col: see DataFrameIterator.
+        """Batches of the images named in the column x_col of a pandas table, with targets from y_col: see DataFrameIterator.
 
         (dataframe, directory=None, x_col='filename', y_col='class', weight_col=None, target_size=(256, 256),
         color_mode='rgb', classes=None, class_mode='categorical', batch_size=32, shuffle=True, seed=None,
@@ -254,7 +253,7 @@ class ImageDataGenerator:
         return DataFrameIterator(dataframe, directory, self, **self._arguments(names, args, kwargs))
 
     def _arguments(self, names: str, args: tuple, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """The arguments of an iterator by name: those given by place, those given by name, and the generator's own."""
+        """The arguments of an iterator by name: positional ones, keyword ones, and the generator's own."""
         places = names.split()
         if len(args) > len(places) or set(places[: len(args)]) & set(kwargs):
             raise TypeError(f"expected each of these once: {', '.join(places)}, received {args} and {kwargs}")
@@ -264,11 +263,11 @@ class ImageDataGenerator:
     # -------------------- one image --------------------
 
     def vary(self, x: Array) -> Array:
-        """An image, varied at random and standardized."""
+        """Vary an image at random and standardize it."""
         return self.standardize(self.random_transform(x))
 
     def standardize(self, x: Array) -> Array:
-        """An image (or several) after preprocessing_function, rescale, centering, scaling and whitening; x may be changed."""
+        """Apply preprocessing_function, rescale, centering, scaling and whitening to an image or several; x may be changed."""
         if self.preprocessing_function is not None:
             x = self.preprocessing_function(x)
         if self.rescale:
@@ -293,7 +292,7 @@ class ImageDataGenerator:
         return x
 
     def get_random_transform(self, img_shape: tuple[int, ...], seed: int | None = None) -> dict[str, Any]:
-        """What `apply_transform` takes, drawn at random for an image of that shape."""
+        """Random parameters for `apply_transform`, for an image of that shape."""
         if seed is not None:
             np.random.seed(seed)
         theta = np.random.uniform(-self.rotation_range, self.rotation_range) if self.rotation_range else 0
@@ -318,8 +317,9 @@ class ImageDataGenerator:
         }
 
     def apply_transform(self, x: Array, transform_parameters: dict[str, Any]) -> Array:
-        """An image changed as the parameters say: theta, tx, ty, shear, zx, zy, flip_horizontal, flip_vertical,
-        channel_shift_intensity, brightness; each may be left out.
+        """Transform an image by parameters, each of which may be left out.
+
+        They are theta, tx, ty, shear, zx, zy, flip_horizontal, flip_vertical, channel_shift_intensity and brightness.
         """
         get = transform_parameters.get
         row, column, channel = self.row_axis - 1, self.col_axis - 1, self.channel_axis - 1
@@ -339,13 +339,13 @@ class ImageDataGenerator:
         return x
 
     def random_transform(self, x: Array, seed: int | None = None) -> Array:
-        """An image varied at random."""
+        """Vary an image at random."""
         return self.apply_transform(x, self.get_random_transform(x.shape, seed))
 
     # -------------------- statistics --------------------
 
     def fit(self, x, augment: bool = False, rounds: int = 1, seed: int | None = None) -> None:
-        """Learn mean, deviation and whitening matrix of images (four axes); augment: of `rounds` varied copies of them."""
+        """Compute mean, deviation and whitening matrix of images (four axes); augment: use `rounds` varied copies of them."""
         x = np.array(x, self.dtype)
         if x.ndim != 4:
             raise ValueError(f"Input to `.fit()` should have rank 4. Got array with shape: {x.shape}")
@@ -374,12 +374,12 @@ class ImageDataGenerator:
 
 
 def _shift(reach: Any, size: int) -> float:
-    """Pixels to move by: a number is a share of the size below 1, and pixels from there on; of a list, one is chosen."""
+    """A random shift in pixels; reach: a fraction of the size (below 1), a number of pixels, or a list to choose from."""
     if not np.any(reach):
         return 0
     if np.ndim(reach) == 0 and not (isinstance(reach, int | np.integer) and reach > 0):
         moved = np.random.uniform(-reach, reach)
-    else:  # NumPy's choice: of a list, or of the whole numbers below one
+    else:  # NumPy's choice: from a list, or from the integers below a number
         moved = np.random.choice(reach) * np.random.choice([-1, 1])
     return moved * size if np.max(reach) < 1 else moved
 

@@ -1,4 +1,4 @@
-"""Batches of images that a generator varies: of arrays, of folders, of tables of file names."""
+"""Batches of images that an ImageDataGenerator varies: from arrays, folders, and tables of file names."""
 
 import os
 import threading
@@ -19,10 +19,10 @@ _CHANNELS = {"grayscale": 1, "rgb": 3, "rgba": 4}
 
 
 class Iterator(PyDataset):
-    """Batches of n samples, by number (`iterator[i]`) or one after the other without end; define
-    `_get_batches_of_transformed_samples(index_array)`.
+    """Batches of n samples, by number (`iterator[i]`) or one after the other without end.
 
-    seed: NumPy's global generator is seeded with seed + (batches so far) before each batch, as in Keras.
+    Subclasses define `_get_batches_of_transformed_samples(index_array)`. seed: NumPy's global generator is seeded with
+    seed + (batches so far) before each batch, as in Keras.
     """
 
     white_list_formats = ("png", "jpg", "jpeg", "bmp", "ppm", "tif", "tiff")
@@ -36,7 +36,7 @@ class Iterator(PyDataset):
         self.index_generator = self._flow_index()
 
     def _flow_index(self) -> Yields[Array]:
-        """The samples of one batch after the other, without end."""
+        """The row numbers of one batch after the other, without end."""
         while True:
             index = self.batch_index
             self.batch_index = (index + 1) % max(len(self), 1)
@@ -47,7 +47,7 @@ class Iterator(PyDataset):
         return self.index_array
 
     def _rows(self, index: int, anew: bool) -> Array:
-        """The samples of a batch."""
+        """The row numbers of a batch."""
         if self.seed is not None:
             np.random.seed(self.seed + self.total_batches_seen)
         self.total_batches_seen += 1
@@ -66,7 +66,7 @@ class Iterator(PyDataset):
         return self
 
     def __next__(self) -> Any:
-        with self.lock:  # what follows it may run in several threads
+        with self.lock:  # the code after it may run in several threads
             rows = next(self.index_generator)
         return self._get_batches_of_transformed_samples(rows)
 
@@ -76,7 +76,7 @@ class Iterator(PyDataset):
         self._set_index_array()
 
     def reset(self) -> None:
-        """Begin anew with the first batch."""
+        """Restart with the first batch."""
         self.batch_index = 0
 
     def _get_batches_of_transformed_samples(self, index_array: Array) -> Any:
@@ -86,7 +86,7 @@ class Iterator(PyDataset):
 
 
 class _Saving(NamedTuple):
-    """Where the images of batches are written: nowhere without a folder."""
+    """The folder and the names under which images of batches are saved; without a folder they are not saved."""
 
     folder: str | None
     prefix: str
@@ -102,8 +102,8 @@ class _Saving(NamedTuple):
 class NumpyArrayIterator(Iterator):
     """Batches of x, (x, y) or (x, y, sample_weight) of an array of images (four axes), varied by an ImageDataGenerator.
 
-    x may be [images, other arrays ...]: the others are handed on. subset: 'training' or 'validation' of the generator's
-    validation_split. save_to_dir: a folder for the varied images.
+    x may be [images, other arrays ...]: the other arrays are passed on unchanged. subset: 'training' or 'validation', by the
+    generator's validation_split. save_to_dir: a folder for the varied images.
     """
 
     def __init__(
@@ -127,15 +127,15 @@ class NumpyArrayIterator(Iterator):
         self.data_format = data_format or config.image_data_format()
         others: list = []
         if isinstance(x, list | tuple):
-            others = [np.asarray(each) for each in (x[1] if isinstance(x[1], list) else [x[1]])]
+            others = [np.asarray(array) for array in (x[1] if isinstance(x[1], list) else [x[1]])]
             x = x[0]
-        if any(len(each) != len(x) for each in others):
+        if any(len(array) != len(x) for array in others):
             lengths = [len(x), *map(len, others)]
             raise ValueError(f"All of the arrays in `x` should have the same length, received {lengths} rows")
-        for name, each in (("`y` (labels)", y), ("`sample_weight`", sample_weight)):
-            if each is not None and len(each) != len(x):
+        for name, array in (("`y` (labels)", y), ("`sample_weight`", sample_weight)):
+            if array is not None and len(array) != len(x):
                 raise ValueError(
-                    f"`x` (images tensor) and {name} should have the same length, received {len(x)} and {len(each)} rows"
+                    f"`x` (images tensor) and {name} should have the same length, received {len(x)} and {len(array)} rows"
                 )
         part = _part(subset, len(x), image_data_generator)
         if subset is not None and y is not None and not ignore_class_split:
@@ -146,7 +146,7 @@ class NumpyArrayIterator(Iterator):
                     "label, shuffle them first"
                 )
         self.x = np.asarray(x[part], self.dtype)
-        self.x_misc = [each[part] for each in others]
+        self.x_misc = [array[part] for array in others]
         self.y = None if y is None else np.asarray(y)[part]
         self.sample_weight = None if sample_weight is None else np.asarray(sample_weight)[part]
         if self.x.ndim != 4:
@@ -168,15 +168,15 @@ class NumpyArrayIterator(Iterator):
         for place, row in enumerate(index_array):
             images[place] = self.image_data_generator.vary(self.x[row].copy())
         self._saving.write(images, index_array, self.data_format)
-        x: Any = [images, *(each[index_array] for each in self.x_misc)] if self.x_misc else images
+        x: Any = [images, *(array[index_array] for array in self.x_misc)] if self.x_misc else images
         if self.y is None:
             return x
         given = (self.y,) if self.sample_weight is None else (self.y, self.sample_weight)
-        return (x, *(each[index_array] for each in given))
+        return (x, *(array[index_array] for array in given))
 
 
 class _Reading(NamedTuple):
-    """How images are read from files."""
+    """The options for reading images from files."""
 
     target_size: tuple[int, int]
     color_mode: str
@@ -187,10 +187,10 @@ class _Reading(NamedTuple):
 
 
 class FileIterator(Iterator):
-    """Batches of images read from files, with targets by class_mode: 'categorical' (class numbers, or lists of several of
-    them, as rows of 0 and 1), 'binary', 'sparse', 'input', 'raw', 'multi_output' or None.
+    """Batches of images read from files: the base class of DirectoryIterator and DataFrameIterator.
 
-    What DirectoryIterator and DataFrameIterator have in common. filepaths: from `directory` on.
+    class_mode, the kind of targets: 'categorical' (class numbers, or lists of them, as rows of 0 and 1), 'binary', 'sparse',
+    'input', 'raw', 'multi_output' or None. filenames are relative to `directory`.
     """
 
     def __init__(
@@ -221,8 +221,8 @@ class FileIterator(Iterator):
         self.interpolation, self.keep_aspect_ratio = how.interpolation, how.keep_aspect_ratio
         self.dtype = how.dtype or config.floatx()
         channels = (_CHANNELS[how.color_mode],)
-        first = self.data_format == "channels_first"
-        self.image_shape = channels + self.target_size if first else self.target_size + channels
+        channels_first = self.data_format == "channels_first"
+        self.image_shape = channels + self.target_size if channels_first else self.target_size + channels
         self.samples = len(filenames)
         super().__init__(self.samples, batch_size, shuffle, seed)
 
@@ -244,7 +244,7 @@ class FileIterator(Iterator):
         if self.class_mode == "input":
             return images.copy()
         if self.class_mode == "multi_output":
-            return [each[index_array] for each in self.labels]
+            return [labels[index_array] for labels in self.labels]
         if self.class_mode == "raw":
             return self.labels[index_array]
         numbers = [self.labels[row] for row in index_array]
@@ -257,9 +257,7 @@ class FileIterator(Iterator):
 
 
 class DirectoryIterator(FileIterator):
-    """Batches of the images in a folder's subfolders, one for each class: the arguments of
-    `ImageDataGenerator.flow_from_directory`.
-    """
+    """Batches of the images in a folder's subfolders, one for each class; see `ImageDataGenerator.flow_from_directory`."""
 
     def __init__(
         self,
@@ -295,14 +293,14 @@ class DirectoryIterator(FileIterator):
         )
         print_message(f"Found {len(labels)} images belonging to {len(names)} classes.")
         indices = {name: number for number, name in enumerate(names)}
-        what = (directory, filenames, labels, None, indices, class_mode)
-        super().__init__(*what, image_data_generator, how, saving, batch_size, shuffle, seed)
+        files = (directory, filenames, labels, None, indices, class_mode)
+        super().__init__(*files, image_data_generator, how, saving, batch_size, shuffle, seed)
 
 
 class DataFrameIterator(FileIterator):
-    """Batches of the images that a pandas table names: the arguments of `ImageDataGenerator.flow_from_dataframe`.
+    """Batches of the images named in a pandas table; see `ImageDataGenerator.flow_from_dataframe`.
 
-    Labels are texts, for class_mode='categorical' also lists of texts. ValueError and TypeError for other columns.
+    Labels are texts, with class_mode='categorical' also lists of texts. ValueError and TypeError for other columns.
     """
 
     def __init__(
@@ -338,10 +336,7 @@ class DataFrameIterator(FileIterator):
         _check_texts(names, x_col, str)
         kept = np.ones(len(names), bool)
         if validate_filenames:
-            paths = [os.path.join(directory, name) for name in names]
-            kept = np.array([p.lower().endswith(self.white_list_formats) and os.path.isfile(p) for p in paths], bool)
-            if not kept.all():
-                warn(f"{np.sum(~kept)} of the files named in {x_col!r} are no images: left out")
+            kept = _are_images([os.path.join(directory, name) for name in names], self.white_list_formats, x_col)
         indices, labels = None, None
         if class_mode in ("binary", "categorical", "sparse"):
             indices, labels = _numbered(list(dataframe[y_col][kept]), y_col, classes, class_mode)
@@ -350,25 +345,35 @@ class DataFrameIterator(FileIterator):
         rows = np.flatnonzero(kept)
         part = _part(subset, len(rows), image_data_generator)
         rows = rows[part]
-        if labels is not None:
-            labels = labels[part]
-        elif class_mode == "multi_output":
-            if not isinstance(y_col, list | tuple):
-                raise TypeError(f"class_mode='multi_output' needs a list of columns as y_col, received {y_col!r}")
-            labels = [np.array(list(dataframe[name]))[rows] for name in y_col]
-        elif class_mode == "raw":
-            labels = dataframe[y_col].to_numpy()[rows]
+        labels = _columns(dataframe, y_col, class_mode, rows) if labels is None else labels[part]
         weights = None if weight_col is None else dataframe[weight_col].to_numpy()[rows]
         if weights is not None and weights.dtype.kind not in "fiu":
             raise TypeError(f"the column weight_col={weight_col!r} must hold numbers, received {weights.dtype}")
         known = "" if indices is None else f" belonging to {len(indices)} classes"
         print_message(f"Found {len(rows)} {'' if validate_filenames else 'non-'}validated image filenames{known}.")
-        what = (directory, [names[row] for row in rows], labels, weights, indices, class_mode)
-        super().__init__(*what, image_data_generator, how, saving, batch_size, shuffle, seed)
+        files = (directory, [names[row] for row in rows], labels, weights, indices, class_mode)
+        super().__init__(*files, image_data_generator, how, saving, batch_size, shuffle, seed)
+
+
+def _are_images(paths: list[str], endings: tuple[str, ...], column: str) -> np.ndarray:
+    """For each path, whether it is an existing file with the ending of an image; warns if some are not."""
+    found = np.array([path.lower().endswith(endings) and os.path.isfile(path) for path in paths], bool)
+    if not found.all():
+        warn(f"{np.sum(~found)} of the files named in {column!r} are not images: they are left out")
+    return found
+
+
+def _columns(dataframe: Any, y_col: Any, class_mode: str | None, rows: np.ndarray) -> Any:
+    """The labels in rows of a table for class_mode 'multi_output' (a list) and 'raw' (an array); None for other modes."""
+    if class_mode == "multi_output":
+        if not isinstance(y_col, list | tuple):
+            raise TypeError(f"class_mode='multi_output' needs a list of columns as y_col, received {y_col!r}")
+        return [np.array(list(dataframe[name]))[rows] for name in y_col]
+    return dataframe[y_col].to_numpy()[rows] if class_mode == "raw" else None
 
 
 def _part(subset: str | None, samples: int, generator: Any) -> slice:
-    """The samples of a subset: the first validation_split of them are for validation."""
+    """The samples of a subset; the first part, of size validation_split, is for validation."""
     if subset not in ("training", "validation", None):
         raise ValueError(f"Invalid subset name: {subset!r}, expected 'training' or 'validation'")
     if subset is None:
@@ -389,16 +394,16 @@ def _check_texts(values: list, column: Any, kinds: Any) -> None:
 
 
 def _numbered(values: list, column: Any, classes: Any, class_mode: str) -> tuple[dict[str, int], list]:
-    """(class -> number, the number of each row's class): a list of numbers for a list, None where no class is left."""
-    several = list | tuple
-    _check_texts(values, column, str | several if class_mode == "categorical" else str)
-    given = {name for value in values for name in (value if isinstance(value, several) else [value])}
+    """(class -> number, each row's class number): a list of numbers for a list, None for a row without a known class."""
+    sequence = list | tuple
+    _check_texts(values, column, str | sequence if class_mode == "categorical" else str)
+    given = {name for value in values for name in (value if isinstance(value, sequence) else [value])}
     indices = {name: number for number, name in enumerate(dict.fromkeys(classes or sorted(given)))}
     if class_mode == "binary" and len(indices) != 2:
         raise ValueError(f"class_mode='binary' needs two classes, received {list(indices)}")
     numbers = [
         [indices[name] for name in value if name in indices] or None
-        if isinstance(value, several)
+        if isinstance(value, sequence)
         else indices.get(value)
         for value in values
     ]

@@ -14,8 +14,8 @@ from nbkeras.engine import lazy_names as _lazy_names
 class TimeseriesGenerator(PyDataset):
     """Batches (windows, targets): each window is the `length` steps before its target, every `sampling_rate`-th of them.
 
-    data, targets: as many rows each. stride: from one window to the next. start_index, end_index: the rows in use, both
-    included. shuffle: windows drawn at random, from NumPy's global generator. reverse: each window's last step first.
+    data, targets: arrays with the same number of rows. stride: the distance between windows. start_index, end_index: the first
+    and the last row in use. shuffle: draw windows at random, with NumPy's global generator. reverse: reverse each window.
     """
 
     def __init__(
@@ -64,13 +64,13 @@ class TimeseriesGenerator(PyDataset):
         return (samples[:, ::-1] if self.reverse else samples), targets
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that the generator has now, data and targets as JSON texts; TypeError if those have none."""
+        """The generator's current arguments, with data and targets as JSON texts; TypeError if they cannot be JSON."""
         names = "length sampling_rate stride start_index end_index shuffle reverse batch_size".split()
         texts = {name: _to_json(getattr(self, name), name) for name in ("data", "targets")}
         return texts | {name: getattr(self, name) for name in names}
 
     def to_json(self, **kwargs) -> str:
-        """The configuration as JSON; kwargs go to `json.dumps`."""
+        """The configuration as JSON; kwargs are passed to `json.dumps`."""
         return json.dumps({"class_name": type(self).__name__, "config": self.get_config()}, **kwargs)
 
 
@@ -82,9 +82,9 @@ def _to_json(values, name: str) -> str:
 
 
 def make_sampling_table(size: int, sampling_factor: float = 1e-5) -> np.ndarray:
-    """Probability, float64 (size,), to keep the word of each rank: rare words always, frequent ones seldom.
+    """The probability, float64 (size,), of keeping the word of each rank: rare words always, frequent words rarely.
 
-    word2vec's min(1, sqrt(f / t) t / f) for the frequencies f that Zipf's law gives the ranks, t = sampling_factor.
+    word2vec's min(1, sqrt(f / t) t / f) with frequencies f by Zipf's law for the ranks and t = sampling_factor.
     """
     rank = np.maximum(np.arange(size), 1)
     ratio = sampling_factor * (rank * (np.log(rank) + 0.577) + 0.5 - 1.0 / (12.0 * rank))  # 0.577: Euler's constant
@@ -103,8 +103,8 @@ def skipgrams(
 ) -> tuple[list, list]:
     """(pairs, labels): [word, a word at most window_size away] with label 1, [word, any word] with label 0.
 
-    Index 0 is no word. negative_samples: how many pairs of label 0 for each of label 1. categorical: labels [0, 1] and
-    [1, 0]. sampling_table: probability to keep each word. Random numbers are those of Python's `random`.
+    Index 0 is not a word. negative_samples: the number of pairs with label 0 for each pair with label 1. categorical: labels
+    [0, 1] and [1, 0]. sampling_table: the probability of keeping each word. Random numbers come from Python's `random`.
     """
     couples = []
     for i, word in enumerate(sequence):
@@ -122,13 +122,13 @@ def skipgrams(
         labels += [negative] * count
     if shuffle:
         seed = random.randint(0, 10**7) if seed is None else seed
-        for each in (couples, labels):
-            random.Random(seed).shuffle(each)
+        for items in (couples, labels):
+            random.Random(seed).shuffle(items)
     return couples, labels
 
 
 def _remove_long_seq(maxlen: int, seq, label) -> tuple[list, list]:
-    """The sequences shorter than maxlen, and their labels."""
+    """The sequences that are shorter than maxlen, and their labels."""
     kept = [(s, l) for s, l in zip(seq, label, strict=True) if len(s) < maxlen]
     return [s for s, _ in kept], [l for _, l in kept]
 

@@ -1,4 +1,4 @@
-"""Texts as numbers: Tokenizer and hashing."""
+"""Converting texts to numbers: Tokenizer and hashing."""
 
 import hashlib
 import json
@@ -28,7 +28,7 @@ def one_hot(
     split: str = " ",
     analyzer: Callable[[str], Iterable[str]] | None = None,
 ) -> list[int]:
-    """A number from 1 to n - 1 for each word, by Python's `hash`, which differs from one process to the next."""
+    """A number from 1 to n - 1 for each word, by Python's `hash`, which differs between processes."""
     return hashing_trick(text, n, hash, filters, lower, split, analyzer)
 
 
@@ -41,7 +41,7 @@ def hashing_trick(
     split: str = " ",
     analyzer: Callable[[str], Iterable[str]] | None = None,
 ) -> list[int]:
-    """A number from 1 to n - 1 for each word by a hash function: 'md5', always the same, or a function of a word."""
+    """A number from 1 to n - 1 for each word by a hash function: 'md5', which is stable, or a function of a word."""
     number: Any = hash if hash_function is None else _md5 if hash_function == "md5" else hash_function
     words = text_to_word_sequence(text, filters, lower, split) if analyzer is None else analyzer(text)
     return [number(word) % (n - 1) + 1 for word in words]
@@ -52,11 +52,11 @@ def _md5(word: str) -> int:
 
 
 class Tokenizer:
-    """Numbers the words of texts by how often they occur, 1 the most frequent; texts become lists of numbers or rows.
+    """Number the words of texts by frequency, 1 for the most frequent, and convert texts to lists of numbers or to rows.
 
-    num_words: only numbers below it are given out. filters, lower, split: as in `text_to_word_sequence`. char_level: each
-    character is a word. oov_token: the word, of number 1, that stands for unknown ones; else they are left out.
-    analyzer: a function that splits a text instead.
+    num_words: only numbers below it are used. filters, lower, split: as in `text_to_word_sequence`. char_level: each
+    character is a word. oov_token: the word for unknown words, with number 1; without it they are left out. analyzer: a
+    function that splits a text instead.
     """
 
     def __init__(
@@ -80,7 +80,7 @@ class Tokenizer:
         self.index_word: dict[int, str] = {}
 
     def _words(self, text: Any) -> list[str]:
-        """The words of a text, or of a list that is split already."""
+        """The words of a text, or of a list of words."""
         if self.char_level or isinstance(text, list):
             return [word.lower() for word in text] if self.lower else list(text)
         if self.analyzer is not None:
@@ -88,7 +88,7 @@ class Tokenizer:
         return text_to_word_sequence(text, self.filters, self.lower, self.split)
 
     def fit_on_texts(self, texts: Iterable) -> None:
-        """Count the words of texts (or of lists of words) and number all that were counted so far."""
+        """Count the words of texts (or of lists of words) and number all words counted so far."""
         for text in texts:
             self.document_count += 1
             words = self._words(text)
@@ -103,7 +103,7 @@ class Tokenizer:
         self.index_docs.update({self.word_index[word]: count for word, count in self.word_docs.items()})
 
     def fit_on_sequences(self, sequences: list) -> None:
-        """Count in how many sequences each number is, as `sequences_to_matrix(mode='tfidf')` needs."""
+        """Count the sequences that contain each number, for `sequences_to_matrix(mode='tfidf')`."""
         self.document_count += len(sequences)
         for sequence in sequences:
             for number in set(sequence):
@@ -119,7 +119,7 @@ class Tokenizer:
             yield self._translate(self._words(text), self.word_index, lambda word: self.word_index[word])
 
     def sequences_to_texts(self, sequences: Iterable) -> list[str]:
-        """The words of each sequence's numbers, joined by blanks."""
+        """The words of each sequence's numbers, joined by spaces."""
         return list(self.sequences_to_texts_generator(sequences))
 
     def sequences_to_texts_generator(self, sequences: Iterable) -> Iterator[str]:
@@ -128,24 +128,25 @@ class Tokenizer:
             yield " ".join(self._translate(sequence, self.index_word, lambda number: number))
 
     def _translate(self, items: Iterable, table: dict, number_of: Callable) -> list:
-        """Each item's entry in the table; where it has none, or one too rare, that of the unknown word, if there is one."""
+        """Each item's entry in the table; for an unknown or too rare item the entry of oov_token, if there is one."""
         unknown = self.word_index.get(self.oov_token) if self.oov_token is not None else None
-        stand_in = [] if unknown is None else [unknown if table is self.word_index else self.index_word[unknown]]
+        substitute = [] if unknown is None else [unknown if table is self.word_index else self.index_word[unknown]]
         found: list = []
         for item in items:
             known = item in table and not (self.num_words and number_of(item) >= self.num_words)
-            found += [table[item]] if known else stand_in
+            found += [table[item]] if known else substitute
         return found
 
     def texts_to_matrix(self, texts: Iterable, mode: str = "binary") -> np.ndarray:
-        """A row for each text, as `sequences_to_matrix` makes it."""
+        """A row for each text; see `sequences_to_matrix`."""
         return self.sequences_to_matrix(self.texts_to_sequences(texts), mode)
 
     def sequences_to_matrix(self, sequences: list, mode: str = "binary") -> np.ndarray:
-        """float64 (sequences, num_words), a column for each number: 1 if it occurs ('binary'), its 'count', its share
-        ('freq'), or (1 + log count) log(1 + documents / (1 + documents with it)) ('tfidf').
+        """A float64 matrix (sequences, num_words) with a column for each number.
 
-        ValueError for other modes and before anything was counted.
+        mode: 1 if the number occurs ('binary'), its 'count', its relative frequency ('freq'), or
+        (1 + log count) log(1 + documents / (1 + documents with it)) ('tfidf'). ValueError for other modes, and if no texts have
+        been counted.
         """
         if mode not in ("binary", "count", "freq", "tfidf"):
             raise ValueError(f"Unknown vectorization mode: {mode!r}, expected 'binary', 'count', 'freq' or 'tfidf'")
@@ -169,7 +170,7 @@ class Tokenizer:
         return matrix
 
     def get_config(self) -> dict[str, Any]:
-        """Arguments and counts, the latter as JSON texts."""
+        """The arguments and the counts; the counts are JSON texts."""
         arguments = "num_words filters lower split char_level oov_token document_count".split()
         counts = "word_counts word_docs index_docs index_word word_index".split()
         return {name: getattr(self, name) for name in arguments} | {
@@ -177,12 +178,12 @@ class Tokenizer:
         }
 
     def to_json(self, **kwargs) -> str:
-        """The Tokenizer as JSON, for `tokenizer_from_json`; kwargs go to `json.dumps`."""
+        """The Tokenizer as JSON, for `tokenizer_from_json`; kwargs are passed to `json.dumps`."""
         return json.dumps({"class_name": type(self).__name__, "config": self.get_config()}, **kwargs)
 
 
 def tokenizer_from_json(json_string: str) -> Tokenizer:
-    """The Tokenizer that `to_json` wrote, Keras's too; ValueError for a text that is none."""
+    """The Tokenizer from a text of `to_json`, of nbkeras or Keras; ValueError for other texts."""
     try:
         config = json.loads(json_string)["config"]
         counts = {name: json.loads(config.pop(name)) for name in ("word_counts", "word_docs", "word_index")}
@@ -193,7 +194,7 @@ def tokenizer_from_json(json_string: str) -> Tokenizer:
         for name, table in numbered.items():
             setattr(tokenizer, name, {int(number): value for number, value in table.items()})
     except (LookupError, TypeError, ValueError, AttributeError, RecursionError) as error:
-        raise ValueError(f"the text is no Tokenizer of to_json: {type(error).__name__}: {error}") from error
+        raise ValueError(f"the text is not a Tokenizer of to_json: {type(error).__name__}: {error}") from error
     return tokenizer
 
 

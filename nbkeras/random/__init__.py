@@ -1,8 +1,8 @@
-"""Random tensors, Keras's `random` functions: numbers are drawn in kernels, so a replayed step gets fresh ones.
+"""Random tensors, as in Keras's `random`. Kernels draw the numbers, so a replayed step draws new ones.
 
-seed: an integer gives the same numbers on every call; a SeedGenerator gives new ones on every call, as does None, which
-stands for one generator shared by all (set by `utils.set_random_seed`). The numbers do not depend on the number of
-threads, and are other ones than real Keras's for the same seed.
+seed: an integer gives the same numbers on every call, a SeedGenerator gives new numbers on every call. None means the shared
+global generator (seeded by `utils.set_random_seed`). The numbers do not depend on the number of threads, and differ from real
+Keras's for the same seed.
 """
 
 import operator
@@ -18,9 +18,9 @@ from nbkeras.ops import random as ops
 
 
 class SeedGenerator:
-    """A source of keys for random functions: `random.normal((2, 3), seed=generator)` draws other numbers each time.
+    """A source of keys for random functions: `random.normal((2, 3), seed=generator)` draws new numbers each time.
 
-    seed: an integer, or None for one from the global seed. `state` is a Variable, uint32 [seed, numbers of draws].
+    seed: an integer, or None for one from the global seed. `state` is a Variable, uint32 [seed, number of draws].
     """
 
     def __init__(self, seed: int | None = None, name: str | None = None):
@@ -30,21 +30,21 @@ class SeedGenerator:
         self.state = Variable(np.array([value, 0], np.uint32), name=f"{self.name}_state", trainable=False)
 
     def next(self) -> Tensor:
-        """A key that was not given before; the state moves on."""
+        """A new key; the state advances by one step."""
         return ops.draw_key(self.state)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments that make this generator again, at its start."""
+        """The arguments that make this generator again, in its initial state."""
         return {"seed": self._given_seed, "name": self.name}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        """A generator from what `get_config` returned."""
+        """A generator from the result of `get_config`."""
         return cls(**config)
 
 
 def _integer(seed: Any) -> int:
-    """A seed as a number that fits 32 bits."""
+    """A seed as a number of 32 bits."""
     try:
         value = operator.index(seed)
     except TypeError:
@@ -57,7 +57,7 @@ _shared: dict[str, SeedGenerator] = {}  # by device
 
 
 def _restart(seed: int) -> None:
-    """Start the shared generators anew; in place, since recorded programs read their states."""
+    """Restart the shared generators; in place, because recorded programs read their states."""
     global _first
     _first = seed % 2**32
     for name, generator in _shared.items():
@@ -69,16 +69,16 @@ settings.on_seed(_restart)
 
 
 def _generator() -> SeedGenerator:
-    """The generator that all share who compute on this thread's device."""
+    """The shared generator of this thread's device."""
     name = get_device()
     if name not in _shared:
-        with outside_program():  # of threads that come here at once, all take the generator that is there first
+        with outside_program():  # concurrent threads all use the generator that is stored first
             _shared.setdefault(name, SeedGenerator(_first, "global_seed_generator"))
     return _shared[name]
 
 
 def key_of(seed: Any) -> Tensor:
-    """The key of a seed: the next one of a generator, always the same of an integer."""
+    """The key of a seed: the next key of a generator; always the same key for an integer."""
     if seed is None:
         return _generator().next()
     if isinstance(seed, SeedGenerator):
@@ -87,27 +87,27 @@ def key_of(seed: Any) -> Tensor:
 
 
 def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed=None) -> Tensor:
-    """Uniform numbers, minval <= x < maxval (up to rounding); floatx by default."""
+    """Uniformly distributed numbers, minval <= x < maxval (up to rounding); floatx by default."""
     return ops.uniform(key_of(seed), shape, minval, maxval, dtype)
 
 
 def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
-    """Normal numbers; floatx by default."""
+    """Normally distributed numbers; floatx by default."""
     return ops.normal(key_of(seed), shape, mean, stddev, dtype)
 
 
 def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
-    """Normal numbers within two standard deviations of the mean; floatx by default."""
+    """Normally distributed numbers within two standard deviations of the mean; floatx by default."""
     return ops.truncated_normal(key_of(seed), shape, mean, stddev, dtype)
 
 
 def bernoulli(shape, probability: float = 0.5, dtype=None, seed=None) -> Tensor:
-    """1 with a probability, else 0; floatx by default."""
+    """1 with the given probability, else 0; floatx by default."""
     return ops.bernoulli(key_of(seed), shape, probability, dtype)
 
 
 def randint(shape, minval: int, maxval: int, dtype="int32", seed=None) -> Tensor:
-    """Integers, minval <= n < maxval."""
+    """Random integers, minval <= n < maxval."""
     return ops.randint(key_of(seed), shape, minval, maxval, dtype)
 
 
@@ -127,8 +127,8 @@ def shuffle(x, axis: int = 0, seed=None) -> Tensor:
 def dropout(inputs, rate: float, noise_shape=None, seed=None) -> Tensor:
     """inputs / (1 - rate) with elements set to 0 with probability `rate`; differentiable.
 
-    noise_shape: the inputs' shape with 1 for axes along which elements are kept or dropped together; None in it stands
-    for the inputs' size.
+    noise_shape: the inputs' shape with 1 for axes along which elements are kept or dropped together; None means
+    the inputs' size.
     """
     return as_tensor(inputs) if rate == 0 else ops.dropout(inputs, key_of(seed), rate, noise_shape)
 

@@ -1,4 +1,4 @@
-"""Rarer distributions of nbkeras.random, which imports them when they are first asked for."""
+"""Less common distributions of nbkeras.random, which imports them at first use."""
 
 from nbkeras.engine.tensor import Tensor
 from nbkeras.ops import distributions as ops
@@ -16,5 +16,8 @@ def beta(shape, alpha, beta, dtype=None, seed=None) -> Tensor:
 
 
 def binomial(shape, counts, probabilities, dtype=None, seed=None) -> Tensor:
-    """How many of `counts` trials succeed, as floats; counts, probabilities: numbers or tensors that broadcast to the shape."""
+    """Numbers of successes among `counts` trials, as floats; floatx by default.
+
+    counts, probabilities: numbers or tensors that broadcast to the shape.
+    """
     return ops.binomial(key_of(seed), shape, counts, probabilities, dtype)

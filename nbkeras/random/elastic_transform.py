@@ -1,4 +1,4 @@
-"""Elastic distortion of images, `ops.image.elastic_transform`: here, since it draws random numbers, which ops do not."""
+"""`ops.image.elastic_transform`, elastic distortion of images. It is not in nbkeras.ops, because it draws random numbers."""
 
 from typing import Any
 
@@ -19,9 +19,10 @@ def elastic_transform(
     seed: Any = None,
     data_format: str | None = None,
 ) -> Tensor:
-    """Images whose pixels come from places moved by alpha times smooth noise, normal numbers of deviation sigma blurred by sigma.
+    """Distort images: each pixel comes from a position shifted by alpha times smooth noise. Simard, Steinkraus and Platt, 2003.
 
-    Simard, Steinkraus and Platt, 2003. seed: see nbkeras.random. Other arguments: see `ops.image.map_coordinates`.
+    The noise is normally distributed with deviation sigma and blurred by a Gaussian of sigma. seed: see
+    nbkeras.random. Other arguments: see `ops.image.map_coordinates`.
     """
     name, form = "elastic_transform", data_format_of("elastic_transform", data_format)
     height, width = ops.shape(images)[-2:] if form == "channels_first" else ops.shape(images)[-3:-1]

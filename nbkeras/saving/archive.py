@@ -1,6 +1,6 @@
-"""Floor 3: files on disk: written whole or not at all, and zip archives and JSON that are checked before they are read.
+"""Floor 3: files on disk, written completely or not at all; zip archives and JSON, checked before they are read.
 
-No member is ever unpacked onto the disk: members are read in memory, and only those that the format has.
+No member is ever unpacked onto the disk: members are read into memory, and only those that the format defines.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ import numpy as np
 
 from nbkeras.data.unpacking import check_methods
 
-JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model takes
-_DEPTH = 200  # dicts and lists within each other
-ITEM_LIMIT = 4_000_000  # of all dicts and lists together: each becomes an object of Python, far larger than its text
-_HEADER = 4096  # bytes; more than the header of any .npy array takes
-_SHOWN = 6_000  # characters of a message: more than the names of all layers take
+JSON_LIMIT = 64 << 20  # bytes; more than the configuration of any model needs
+_DEPTH = 200  # nesting depth of dicts and lists
+ITEM_LIMIT = 4_000_000  # items of all dicts and lists: each becomes a Python object, far larger than its text
+_HEADER = 4096  # bytes; more than the header of any .npy array needs
+_MESSAGE_LIMIT = 6_000  # characters of a message: more than the names of all layers need
 _UNEXPECTED = (
     *(ValueError, LookupError, TypeError, AttributeError),
     *(ArithmeticError, RuntimeError, AssertionError, MemoryError),
@@ -38,9 +38,9 @@ _RATIO, _FREE = 100, 1 << 20  # a member larger than _FREE may unpack to _RATIO 
 
 @contextlib.contextmanager
 def atomic_file(path: str) -> Iterator[Any]:
-    """A binary file, to write and read, that gets its name once it is whole and on disk; on any error the old file stays.
+    """A binary file to write and read that gets its name when it is complete and on disk; after an error the old file remains.
 
-    Links are followed and the old file's permissions kept, as where a file is written in place.
+    Links are followed and the old file's permissions kept, as if the file were written in place.
     """
     given, path = os.fspath(path), os.path.realpath(path)
     folder, name = os.path.split(path)
@@ -49,7 +49,9 @@ def atomic_file(path: str) -> Iterator[Any]:
     if os.path.isdir(path):
         raise IsADirectoryError(f"cannot write {given!r}: it is a folder")
     if os.path.exists(path) and not os.path.isfile(path):
-        raise OSError(f"cannot write {given!r}: it is no ordinary file, which could be replaced when all is written")
+        raise OSError(
+            f"cannot write {given!r}: it is not an ordinary file, which could be replaced at the end of writing"
+        )
     part = os.path.join(folder, f"{name[:50]}.{os.getpid()}.{secrets.token_hex(4)}.part")
     try:
         with open(part, "x+b") as file:
@@ -66,9 +68,9 @@ def atomic_file(path: str) -> Iterator[Any]:
 
 @contextlib.contextmanager
 def readable(name: str) -> Iterator[None]:
-    """Turn an error about a file or text that is not of the expected form into a ValueError that names it.
+    """Turn an error about a file or text of an unexpected form into a ValueError that names the file or text.
 
-    A message shows the start and the end of what the file made too long.
+    A message that the file makes too long is shortened to its start and its end.
     """
     try:
         yield
@@ -79,16 +81,16 @@ def readable(name: str) -> Iterator[None]:
             text = f"{name} cannot be read, its configuration or arrays are not of the expected form: {kind}"
         elif name not in text:
             text = f"{name}: {text}"
-        if len(text) <= _SHOWN:
+        if len(text) <= _MESSAGE_LIMIT:
             raise ValueError(text) from (None if isinstance(error, ValueError) else error)
-        left_out = f" ... [{len(text) - _SHOWN} characters] ... "
-        raise ValueError(text[: _SHOWN // 2] + left_out + text[-_SHOWN // 2 :]) from None
+        left_out = f" ... [{len(text) - _MESSAGE_LIMIT} characters] ... "
+        raise ValueError(text[: _MESSAGE_LIMIT // 2] + left_out + text[-_MESSAGE_LIMIT // 2 :]) from None
 
 
 @contextlib.contextmanager
 def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
-    """A zip archive to read, from a path or a binary file, after its names were checked; ValueError for what is none."""
-    with _whole(f"{file!r} is no model file (no zip archive): it may be cut short or of another program"):
+    """Open a zip archive to read, from a path or a binary file, and check its names; ValueError if it is not one."""
+    with _undamaged(f"{file!r} is not a model file (not a zip archive): it may be truncated or from another program"):
         archive = zipfile.ZipFile(file)
     with archive:
         check_members(archive)
@@ -96,7 +98,7 @@ def open_archive(file: Any) -> Iterator[zipfile.ZipFile]:
 
 
 def check_members(archive: zipfile.ZipFile) -> None:
-    """ValueError for an archive that unpacks without end, or whose names could mean a file outside of it, or two things."""
+    """Raise ValueError for an archive that unpacks without end, or with names that point outside of it or occur twice."""
     check_methods(archive)
     seen: set[str] = set()
     for info in archive.infolist():
@@ -105,7 +107,9 @@ def check_members(archive: zipfile.ZipFile) -> None:
             name.startswith("/") or "\\" in name or ":" in name or ".." in name.split("/") or "\0" in info.orig_filename
         )
         if outside or stat.S_ISLNK(info.external_attr >> 16):
-            raise ValueError(f"the archive has a member {info.orig_filename!r} that points out of it: it is not read")
+            raise ValueError(
+                f"the archive has a member {info.orig_filename!r} that points outside of it: it is not read"
+            )
         if name in seen:
             raise ValueError(f"the archive has two members {name!r}: it is not read")
         if info.flag_bits & 1:
@@ -117,18 +121,18 @@ def _member(archive: zipfile.ZipFile, name: str) -> zipfile.ZipInfo:
     try:
         return archive.getinfo(name)
     except KeyError:
-        raise ValueError(f"this is no model file: it has no {name}") from None
+        raise ValueError(f"this is not a model file: it has no {name}") from None
 
 
 def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
-    """A member's bytes; ValueError, before anything is unpacked, if it is larger than `limit` or a zip bomb."""
+    """The bytes of a member; ValueError, before anything is unpacked, if it is larger than `limit` or a zip bomb."""
     info = _member(archive, name)
     if info.file_size > limit or (info.file_size > _FREE and info.file_size > _RATIO * info.compress_size):
         raise ValueError(
             f"{name} unpacks to {info.file_size} bytes from {info.compress_size}: too many (at most {limit} bytes, and "
-            f"{_RATIO} times what is stored): it is not read"
+            f"{_RATIO} times the stored size): it is not read"
         )
-    with _whole(f"{name} is damaged"), archive.open(info) as member:
+    with _undamaged(f"{name} is damaged"), archive.open(info) as member:
         return member.read(info.file_size)
 
 
@@ -136,20 +140,20 @@ _DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplemente
 
 
 @contextlib.contextmanager
-def _whole(message: str) -> Iterator[None]:
-    """What goes wrong with an archive's bytes becomes a ValueError."""
+def _undamaged(message: str) -> Iterator[None]:
+    """Turn errors about an archive's bytes into a ValueError."""
     try:
         yield
     except _DAMAGE as error:
         raise ValueError(f"{message} ({error})") from None
     except OSError as error:
-        if error.errno != errno.EINVAL:  # the answer to a place before the file's start
+        if error.errno != errno.EINVAL:  # the error for a position before the file's start
             raise
         raise ValueError(f"{message} ({error})") from None
 
 
 class _Section(io.RawIOBase):
-    """The bytes start ... start + size of a file, as a file of its own to read and search."""
+    """The bytes start ... start + size of a file, as a separate file to read and seek."""
 
     def __init__(self, file: IO[bytes], start: int, size: int):
         self._file, self._start, self._size, self._at = file, start, size, 0
@@ -177,21 +181,21 @@ class _Section(io.RawIOBase):
 
 
 def open_member(archive: zipfile.ZipFile, name: str, limit: int) -> IO[bytes]:
-    """A member as a file that can be searched: where it lies if it is stored as it is, else unpacked up to `limit` bytes."""
+    """A member as a file with seek: in place if it is stored uncompressed, else unpacked up to `limit` bytes."""
     info, file = _member(archive, name), archive.fp
     if info.compress_type != zipfile.ZIP_STORED or info.file_size != info.compress_size or file is None:
         return io.BytesIO(read_member(archive, name, limit))
-    with _whole(f"{name} is damaged"):
-        archive.open(info).close()  # checks the header that lies before the member
+    with _undamaged(f"{name} is damaged"):
+        archive.open(info).close()  # checks the header before the member
     file.seek(info.header_offset + 26)
     lengths = struct.unpack("<HH", file.read(4))  # of the name and of the extra field
     return _Section(file, info.header_offset + 30 + sum(lengths), info.file_size)  # type: ignore[return-value]
 
 
 def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
-    """A dict from JSON; ValueError for what is none, is too long, or is nested too deeply."""
+    """Parse a dict from JSON; ValueError if the text is not one, is too long, or is nested too deeply."""
     if len(text) > JSON_LIMIT:
-        raise ValueError(f"{what} is {len(text)} bytes: more than any model's configuration takes")
+        raise ValueError(f"{what} is {len(text)} bytes: more than any model's configuration needs")
     raw = text if isinstance(text, bytes) else text.encode("utf-8", "replace")
     check_count(sum(raw.count(mark) for mark in (b",", b"[", b"{")), what)
     try:
@@ -199,7 +203,7 @@ def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
     except RecursionError:
         raise ValueError(f"{what} is nested too deeply") from None
     except ValueError as error:
-        raise ValueError(f"{what} is no JSON: {error}") from None
+        raise ValueError(f"{what} is not JSON: {error}") from None
     if not isinstance(value, dict):
         raise ValueError(f"{what} must hold a dict, received {type(value).__name__}")
     check_depth(value, what)
@@ -207,26 +211,26 @@ def parse_json(text: bytes | str, what: str) -> dict[str, Any]:
 
 
 def check_count(count: int, what: str) -> None:
-    """ValueError for more dicts, lists and what is in them than any model needs."""
+    """Raise ValueError for more dicts, lists and items than any model needs."""
     if count > ITEM_LIMIT:
         raise ValueError(f"{what} has {count} parts, more than any model's ({ITEM_LIMIT}): it is not read")
 
 
 def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):  # another program may have seen the other one
-        raise ValueError("a name stands twice in one dict")
-    return found
+    value = dict(pairs)
+    if len(value) < len(pairs):  # another program may have read the other value
+        raise ValueError("a name occurs twice in one dict")
+    return value
 
 
 def check_depth(value: Any, what: str) -> None:
-    """ValueError for dicts and lists nested more deeply than any model needs; a loop, so that no stack is too small."""
+    """Raise ValueError for dicts and lists nested more deeply than any model needs; iterative, so that no stack overflows."""
     level = [value]
     for _ in range(_DEPTH):
         level = [
             item
-            for each in level
-            for item in (each.values() if isinstance(each, dict) else each)
+            for container in level
+            for item in (container.values() if isinstance(container, dict) else container)
             if isinstance(item, dict | list)
         ]
         if not level:
@@ -235,23 +239,23 @@ def check_depth(value: Any, what: str) -> None:
 
 
 def read_json(archive: zipfile.ZipFile, name: str) -> dict[str, Any]:
-    """A member that holds a JSON dict."""
+    """The dict in a JSON member."""
     return parse_json(read_member(archive, name, JSON_LIMIT), name)
 
 
 class OtherShape(ValueError):
-    """An array has another shape, or holds something else, than the model's."""
+    """The error for an array whose shape or type differs from the model's."""
 
 
 def read_npy(archive: zipfile.ZipFile, member: str, what: str, like: Any) -> Any:
-    """A member's .npy array, of the shape of the array `like`; its header is checked before anything is allocated."""
+    """A member's .npy array, with the shape of the array `like`; its header is checked before anything is allocated."""
     text = io.BytesIO(read_member(archive, member, like.nbytes * 2 + _HEADER))
     try:
         version = np.lib.format.read_magic(text)
         reader = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
         shape, _, dtype = reader(text)
-    except (ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy reads the header as Python's literals
-        raise ValueError(f"member {member!r} of the file is no array: {error}") from None
+    except (ValueError, SyntaxError, tokenize.TokenError) as error:  # NumPy parses the header as Python literals
+        raise ValueError(f"member {member!r} of the file is not an array: {error}") from None
     if shape != like.shape or dtype.kind not in "fiub":
         raise OtherShape(f"{what!r} has shape {like.shape} in the model, but {shape} ({dtype}) in the file")
     text.seek(0)

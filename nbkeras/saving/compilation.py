@@ -1,4 +1,4 @@
-"""Floor 3: the arguments of `compile` as a configuration, and back."""
+"""Floor 3: converting the arguments of `compile` to a configuration and back."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _READ = {"loss": losses.deserialize, "metrics": metrics.deserialize, "weighted_m
 
 
 def compile_config(model: Any) -> dict[str, Any] | None:
-    """The arguments of compile in a form that JSON can hold; None, with a warning, if one has no name."""
+    """The arguments of compile in a form for JSON; None, with a warning, if one of them has no name."""
     given = dict(model.compile_arguments)
     try:
         with sharing_scope():
@@ -30,7 +30,7 @@ def compile_config(model: Any) -> dict[str, Any] | None:
 
 
 def read_compile_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """Arguments of compile from what `compile_config` returned."""
+    """The arguments of compile from the result of `compile_config`."""
     arguments = {key: _map(_READ[key], value) if key in _READ else value for key, value in config.items()}
     arguments["optimizer"] = optimizers.deserialize(_optimizer(config["optimizer"]))
     return arguments
@@ -40,7 +40,7 @@ _UNUSED = ("loss_scale_factor", "gradient_accumulation_steps", "jit_compile", "i
 
 
 def _optimizer(config: Any) -> Any:
-    """An optimizer's configuration without what other Keras has and this file does not use."""
+    """An optimizer's configuration without the entries of other versions of Keras that are unused in this file."""
     if not isinstance(config, dict) or not isinstance(config.get("config"), dict):
         return config
     kept = {key: value for key, value in config["config"].items() if value or key not in _UNUSED}
@@ -49,7 +49,7 @@ def _optimizer(config: Any) -> Any:
 
 
 def _map(function: Callable, value: Any) -> Any:
-    """`function` on each specification in lists and dicts by name; names (strings) stay."""
+    """Apply a function to each specification in lists and dicts by name; names (strings) are kept."""
     if isinstance(value, list | tuple):
         return [_map(function, item) for item in value]
     if isinstance(value, dict) and "class_name" not in value:

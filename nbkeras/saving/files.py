@@ -1,4 +1,4 @@
-"""Floor 3: `save_model`, `load_model`, `save_weights`, `load_weights`: which format a file has, or gets by its name."""
+"""Floor 3: `save_model`, `load_model`, `save_weights`, `load_weights`: choosing the format by name or by content."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ def save_model(
     save_format: str | None = None,
     zipped=True,
 ) -> None:
-    """Write architecture, weights, states, compile arguments and optimizer state.
+    """Write a model's architecture, weights, states, compile arguments and optimizer state.
 
-    filepath: a name that ends in .keras (or a binary file to write) gets Keras 3's format, any other name (or an open
-    h5py.File) Keras 2's HDF5. save_format: 'keras' or 'h5', whatever the name. zipped=False: Keras 3's files in a folder.
+    filepath: a name that ends in .keras (or a binary file to write) means Keras 3's format, any other name (or an open
+    h5py.File) Keras 2's HDF5. save_format: 'keras' or 'h5', independent of the name. zipped=False: Keras 3's files in a folder.
     """
     kind = _checked_format(filepath, save_format, overwrite)
     if not zipped:
         os.makedirs(filepath, exist_ok=True)
-        with contextlib.ExitStack() as stack:  # all are written before the first gets its name
+        with contextlib.ExitStack() as stack:  # all files are complete before the first gets its name
             for name, content in keras_3.parts(model, include_optimizer).items():
                 file = stack.enter_context(archives.atomic_file(os.path.join(filepath, name)))
                 file.write(content)
@@ -51,19 +51,19 @@ def save_model(
 def load_model(
     filepath: Any, custom_objects: Mapping[str, Any] | None = None, compile: bool = True, safe_mode: bool = True
 ) -> Any:
-    """A model from a file of `save_model`, of Keras 3 (.keras) or of Keras 2 (.h5): its weights, and unless compile=False its
-    compilation and optimizer state too.
+    """Load a model from a file of `save_model`, of Keras 3 (.keras) or of Keras 2 (.h5).
 
+    The model has the file's weights and, unless compile=False, its compilation and optimizer state.
     filepath: a path, a folder of zipped=False, a binary file, or an open h5py.File. custom_objects: your own classes and
-    functions by name; nothing else outside nbkeras can be named by the file, and no code of a file is ever run, whatever
-    safe_mode says. safe_mode=False: the model may take far more memory than its file. ValueError for what is no model file.
+    functions by name; the file cannot name anything else outside nbkeras, and no code of a file is ever run, with any
+    safe_mode. safe_mode=False: the model may need far more memory than its file. ValueError if the file is not a model file.
     """
     with custom_object_scope(custom_objects or {}), _readable(filepath):
         if isinstance(filepath, str | os.PathLike) and os.path.isdir(filepath):
             return keras_3.read_folder(os.fspath(filepath), compile, safe_mode)
         kind = _kind(filepath)
         if kind == "safetensors":
-            raise ValueError("a safetensors file holds weights only, no model: build the model and use load_weights")
+            raise ValueError("a safetensors file holds only weights, no model: build the model and use load_weights")
         if kind == "zip":
             with archives.open_archive(filepath) as archive:
                 metadata = archives.read_json(archive, "metadata.json")
@@ -75,7 +75,7 @@ def load_model(
 
 
 def to_bytes(model: Any) -> bytes:
-    """What `save_model` writes, for a pickle."""
+    """The content that `save_model` writes, for a pickle."""
     file = io.BytesIO()
     save_model(model, file)
     return file.getvalue()
@@ -88,9 +88,9 @@ def from_bytes(content: bytes) -> Any:
 
 @entry
 def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format: str | None = None) -> None:
-    """Write all weights: to .weights.h5 in Keras 3's form, to .safetensors, to any other name in Keras 2's HDF5.
+    """Write all weights: to .weights.h5 in Keras 3's format, to .safetensors, to any other name in Keras 2's HDF5.
 
-    In Keras 3's form with the state of the optimizer, if it is built.
+    Keras 3's format includes the state of the optimizer if it is built.
     """
     kind = _checked_format(filepath, save_format, overwrite)
     name = "" if hdf5.is_h5(filepath) or not isinstance(filepath, str | os.PathLike) else os.fspath(filepath)
@@ -107,11 +107,11 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format:
 
 @entry
 def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
-    """Read weights of any weights file, or whole model's file, that nbkeras or Keras wrote; shapes must agree.
+    """Read weights from a weights file, or from the file of a whole model, written by nbkeras or Keras; shapes must agree.
 
-    by_name: layers of HDF5 files of Keras 2 by their names, others stay as they are. skip_mismatch: layers that do not fit
-    stay as they are, with a warning; of Keras 2's files single weights. Where a file of Keras 3 holds an optimizer's state and
-    the model has an optimizer that is built, that is read too. All weights are checked before one is written.
+    by_name: match the layers of HDF5 files of Keras 2 by their names; other layers keep their values. skip_mismatch: layers
+    (for Keras 2's files single weights) that do not fit keep their values, with a warning. If a file of Keras 3 holds an
+    optimizer's state and the model's optimizer is built, the state is read too. All weights are checked before any is written.
     """
     if not (model.built or model.weights):
         raise ValueError("the model has no weights yet: give it an input shape or call it before load_weights")
@@ -139,18 +139,18 @@ def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch
 
 
 def _built_optimizer(model: Any) -> Any:
-    """The optimizer of a model that has been trained; its state goes with the weights, as in Keras."""
+    """The optimizer of a trained model, or None; its state is stored with the weights, as in Keras."""
     optimizer = getattr(model, "optimizer", None)
     return optimizer if optimizer is not None and optimizer.built else None
 
 
 def _refuse_by_name(by_name: bool) -> None:
     if by_name:
-        raise ValueError("by_name=True is for HDF5 files of Keras 2; this file is none: load it without by_name")
+        raise ValueError("by_name=True is for HDF5 files of Keras 2; this file is not one: load it without by_name")
 
 
 def _checked_format(filepath: Any, save_format: str | None, overwrite: bool) -> str | None:
-    """'.keras' or '.h5' if the arguments say so, else None; errors for what cannot be written."""
+    """'.keras' or '.h5' if the arguments determine it, else None; an error for a format that cannot be written."""
     if save_format not in _FORMATS or save_format == "tf":
         raise ValueError(f"save_format must be 'keras' or 'h5' (TensorFlow's is not offered), received {save_format!r}")
     if not isinstance(filepath, str | os.PathLike):
@@ -172,7 +172,7 @@ def _target(filepath: Any) -> Any:
 
 
 def _kind(filepath: Any) -> str:
-    """'zip', 'safetensors' or 'hdf5', by how a file starts; ValueError for others."""
+    """'zip', 'safetensors' or 'hdf5', by a file's first bytes; ValueError for others."""
     if hdf5.is_h5(filepath):
         return "hdf5"
     if isinstance(filepath, str | os.PathLike):
@@ -191,29 +191,29 @@ def _kind(filepath: Any) -> str:
     if start[8:] == b"{":
         return "safetensors"
     raise ValueError(
-        f"{filepath!r} is no model or weights file (neither a zip archive nor HDF5 nor safetensors): it may be cut short or of "
-        "another program"
+        f"{filepath!r} is not a model or weights file (neither a zip archive nor HDF5 nor safetensors): it may be truncated or "
+        "from another program"
     )
 
 
 def _size(filepath: Any) -> int:
-    """The bytes of an HDF5 file."""
+    """The size of an HDF5 file in bytes."""
     if hdf5.is_h5(filepath):
         return filepath.file.id.get_filesize()
     return os.path.getsize(filepath) if isinstance(filepath, str | os.PathLike) else filepath.seek(0, os.SEEK_END)
 
 
 def _readable(filepath: Any) -> Any:
-    """Errors name the file."""
+    """A context in which errors name the file."""
     path = isinstance(filepath, str | os.PathLike)
     return archives.readable(f"{os.fspath(filepath)!r}" if path else "the file")
 
 
 def convert(source: Any, target: Any, model: Any = None) -> None:
-    """Write a model file, or weights of the model in the file `model`, in the format of another name.
+    """Convert a model file, or weights for the model in the file `model`, to the format of the target's name.
 
-    target: ends in .keras, .h5, .hdf5, .onnx, or for weights .weights.h5, .safetensors; ValueError for other endings. What
-    the model was compiled with is left out, with a warning, where it names what is not known here.
+    target: ends in .keras, .h5, .hdf5, .onnx, or for weights .weights.h5, .safetensors; ValueError for other endings. The
+    compilation is left out, with a warning, if it has an unknown name.
     """
     name = os.fspath(target)
     weights, export = name.endswith((".weights.h5", ".safetensors")), name.endswith(".onnx")
@@ -223,15 +223,15 @@ def convert(source: Any, target: Any, model: Any = None) -> None:
         )
     file = source if model is None else model
     try:
-        made = load_model(file, compile=not weights and not export)
-    except ValueError as error:  # a loss, metric or optimizer that only the model's own program knows
-        made = load_model(file, compile=False)
+        loaded = load_model(file, compile=not weights and not export)
+    except ValueError as error:  # a loss, metric or optimizer that only the model's own program defines
+        loaded = load_model(file, compile=False)
         warn(f"the model is converted without its compilation: {error}")
     if model is not None:
-        made.load_weights(source)
+        loaded.load_weights(source)
     if export:
-        made.export(name)
+        loaded.export(name)
     elif weights:
-        save_weights(made, name)
+        save_weights(loaded, name)
     else:
-        save_model(made, name)
+        save_model(loaded, name)

@@ -1,8 +1,8 @@
 """Floor 3: HDF5 files through h5py (an optional dependency): opening, and reading with every step checked.
 
-A file can only lead to arrays of plain numbers that lie in it: links to other places and files, data stored outside,
-virtual datasets, references, objects, filters that would load a library, and attributes without end are refused before
-anything of them is read. Nothing is visited but what the model asks for.
+Only arrays of plain numbers inside the file can be read. Links to other places and files, external data, virtual datasets,
+references, objects, filters that would load a library, and attributes without end raise an error before any of their
+content is read. Only objects that the model needs are visited.
 """
 
 from __future__ import annotations
@@ -24,13 +24,13 @@ from nbkeras.saving.hdf5_texts import Texts
 Array = np.ndarray
 _ATTRIBUTE_LIMIT = archive.JSON_LIMIT
 _NAME_LIMIT = 5_000  # characters
-_FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: those that HDF5 itself has and that cannot load a plugin
-_VISITS, _VISIT = 5_000, 32  # of groups and arrays: _VISITS, and one more for each _VISIT bytes of the file
-_RATIO, _FREE = 1000, 1 << 24  # unasked-for arrays: at most _RATIO times what is stored, and _FREE for free
+_FILTERS = {1, 2, 3}  # deflate, shuffle, fletcher32: HDF5's own filters, which cannot load a plugin
+_VISITS, _VISIT = 5_000, 32  # visits of groups and arrays: _VISITS, and one more for each _VISIT bytes of the file
+_RATIO, _FREE = 1000, 1 << 24  # arrays of unknown size: at most _RATIO times the stored bytes; _FREE bytes always
 
 
 def h5py() -> Any:
-    """The module h5py; ImportError with what to install."""
+    """The module h5py; the ImportError names the package to install."""
     try:
         import h5py
     except ImportError:
@@ -47,7 +47,7 @@ def is_h5(file: Any) -> bool:
 
 @contextlib.contextmanager
 def opened(file: Any) -> Iterator[Any]:
-    """An HDF5 file to read, from a path or a binary file (or as it is, if it is open); ValueError for what is none."""
+    """Open an HDF5 file to read, from a path or a binary file; an open one is used directly. ValueError if it is not one."""
     if is_h5(file):
         with _bytes_of(file.file) as source, _reading(file, source):
             yield file
@@ -60,19 +60,19 @@ def opened(file: Any) -> Iterator[Any]:
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {name}") from None
     except (OSError, ValueError) as error:
-        raise ValueError(f"{name} is no HDF5 file: it may be cut short or of another program ({error})") from None
+        raise ValueError(f"{name} is not an HDF5 file: it may be truncated or from another program ({error})") from None
     with group, open(file, "rb") if path else contextlib.nullcontext(file) as source, readable(name):
         with _reading(group, source):
             yield group
 
 
 def _bytes_of(file: Any) -> IO[bytes]:
-    """The bytes of an open h5py.File: from the disk if they are there, else a copy of them."""
+    """The bytes of an open h5py.File: read from the disk if possible, else a copy."""
     file.flush()
     if file.driver == "sec2" and os.path.exists(file.filename):
         if os.path.samestat(os.stat(file.filename), os.fstat(file.id.get_vfd_handle())):
             return open(file.filename, "rb")
-    source = io.BytesIO(bytes(file.userblock_size))  # which HDF5's copy lacks
+    source = io.BytesIO(bytes(file.userblock_size))  # the user block, which HDF5's copy lacks
     source.seek(0, io.SEEK_END)
     source.write(file.id.get_file_image())
     return source
@@ -80,8 +80,8 @@ def _bytes_of(file: Any) -> IO[bytes]:
 
 class _Open(threading.local):
     def __init__(self) -> None:
-        self.texts: dict[int, Texts] = {}  # by HDF5's number of the file
-        self.visits = 0  # that are left
+        self.texts: dict[int, Texts] = {}  # by HDF5's file number
+        self.visits = 0  # remaining visits
 
 
 _open = _Open()
@@ -89,7 +89,7 @@ _open = _Open()
 
 @contextlib.contextmanager
 def _reading(file: Any, source: IO[bytes]) -> Iterator[None]:
-    """In the block an open file is read, whose bytes are in `source`: in a time that its size explains."""
+    """Read an open file in the block, with limits by the file's size; `source` holds its bytes."""
     before, number = (_open.texts, _open.visits), h5py().h5o.get_info(file.id).fileno
     texts = Texts(file.file, source)
     _open.texts, _open.visits = {**before[0], number: texts}, _VISITS + texts.size // _VISIT
@@ -100,17 +100,17 @@ def _reading(file: Any, source: IO[bytes]) -> Iterator[None]:
 
 
 def _visit(count: int) -> None:
-    """Count groups and arrays that are found: a few bytes can make a group a member of itself, or of thousands."""
+    """Count visited groups and arrays: a few bytes can make a group a member of itself, or of thousands of groups."""
     _open.visits -= count
     if _open.visits < 0:
         raise ValueError(
-            "the file leads to more groups and arrays than its bytes can hold: it is damaged, or made to take long"
+            "the file leads to more groups and arrays than its bytes can hold: it is damaged, or made to take a long time"
         )
 
 
 @contextlib.contextmanager
 def readable(name: str = "the file") -> Iterator[None]:
-    """What HDF5 says of damaged data becomes a ValueError."""
+    """Turn HDF5's errors about damaged data into a ValueError."""
     try:
         yield
     except (OSError, RuntimeError) as error:
@@ -121,7 +121,7 @@ def readable(name: str = "the file") -> Iterator[None]:
 
 @contextlib.contextmanager
 def written(target: Any) -> Iterator[Any]:
-    """A new HDF5 file at a path (which appears once it is whole), in a binary file, or an open one as it is."""
+    """A new HDF5 file at a path (where it appears when it is complete) or in a binary file; an open file is used directly."""
     if is_h5(target):
         yield target
     elif isinstance(target, str | os.PathLike):
@@ -134,7 +134,7 @@ def written(target: Any) -> Iterator[Any]:
 
 
 def to_bytes(fill: Any) -> memoryview:
-    """The bytes of an HDF5 file that `fill(file)` wrote into."""
+    """The bytes of an HDF5 file written by `fill(file)`."""
     buffer = io.BytesIO()
     with h5py().File(buffer, "w") as file:
         fill(file)
@@ -145,7 +145,7 @@ def to_bytes(fill: Any) -> memoryview:
 
 
 def child(group: Any, path: str) -> Any:
-    """The group or dataset at a path below `group`, or None; ValueError for links that are not plain."""
+    """The group or dataset at a path below `group`, or None; ValueError for links other than hard links."""
     module, start = h5py(), group
     for name in path.split("/"):
         if not name:
@@ -180,12 +180,12 @@ def names(group: Any) -> list[str]:
 
 
 def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
-    """The shape of the dataset of that name, checked as all that is read; None if there is none."""
+    """The shape of the dataset of that name, after a check that it can be read safely; None if there is none."""
     dataset = child(group, name) if group is not None else None
     if dataset is None or not isinstance(dataset, h5py().Dataset):
         return None
     if dataset.external or dataset.is_virtual:
-        raise ValueError(f"{dataset.name!r} keeps its data outside of the file: such files are not read")
+        raise ValueError(f"{dataset.name!r} stores its data outside of the file: such files are not read")
     if dataset.shape is None or dataset.dtype.kind not in "fiub" or dataset.dtype.hasobject:
         raise ValueError(f"{dataset.name!r} holds no plain numbers ({dataset.dtype}): it is not read")
     plist = dataset.id.get_create_plist()
@@ -193,13 +193,14 @@ def array_shape(group: Any, name: str) -> tuple[int, ...] | None:
     if filters - _FILTERS:
         raise ValueError(f"{dataset.name!r} is compressed by filters {sorted(filters - _FILTERS)}: it is not read")
     chunk = math.prod(dataset.chunks or ()) * dataset.dtype.itemsize
-    if chunk > max(_FREE, 4 * dataset.nbytes):  # HDF5 unpacks a chunk as a whole, whatever part of it the array has
+    # HDF5 always unpacks a whole chunk, even if the array has only a part of it
+    if chunk > max(_FREE, 4 * dataset.nbytes):
         raise ValueError(f"{dataset.name!r} is stored in chunks of {chunk} bytes, more than it holds: it is not read")
     return dataset.shape
 
 
 def read_array(group: Any, name: str, shape: tuple[int, ...] | None = None) -> Array:
-    """The array of that name, of a shape that the caller expects; without one, only as large as what is really stored."""
+    """The array of that name with the expected shape; without a shape, its size is limited by the bytes really stored."""
     found = array_shape(group, name)
     if found is None:
         raise ValueError(f"the file has no array {name!r} in {getattr(group, 'name', 'it')!r}")
@@ -215,7 +216,7 @@ def read_array(group: Any, name: str, shape: tuple[int, ...] | None = None) -> A
 
 
 def _attribute(item: Any, name: str) -> list[Any] | None:
-    """The values of an attribute, bytes where it is of texts; None if there is none. ValueError for other kinds and sizes."""
+    """The values of an attribute, bytes for texts; None if it does not exist. ValueError for other kinds and sizes."""
     module = h5py()
     encoded = name.encode()
     if not module.h5a.exists(item.id, encoded):
@@ -244,7 +245,7 @@ def read_text(item: Any, name: str) -> str | None:
 
 
 def read_texts(item: Any, name: str) -> list[str]:
-    """A list of texts in an attribute, or in several, name0, name1, ..., where one was too small."""
+    """A list of texts in an attribute, or in several attributes name0, name1, ... if it was too long for one."""
     values = _attribute(item, name)
     if values is None:
         numbered = (_attribute(item, f"{name}{number}") for number in itertools.count())
@@ -259,11 +260,11 @@ def read_texts(item: Any, name: str) -> list[str]:
 
 # -------------------- writing --------------------
 
-_HEADER_LIMIT = 64512  # bytes of an attribute that HDF5 keeps in an object's header
+_HEADER_LIMIT = 64512  # bytes of an attribute that HDF5 can store in an object's header
 
 
 def write_texts(item: Any, name: str, texts: list[str]) -> None:
-    """A list of texts as Keras writes it: one attribute, or name0, name1, ... where it is too long for one."""
+    """Write a list of texts as Keras does: in one attribute, or in name0, name1, ... if it is too long for one."""
     data = np.array([text.encode() for text in texts]) if texts else np.zeros(0, "S1")
     parts = max(1, -(-data.nbytes // _HEADER_LIMIT))
     while any(part.nbytes > _HEADER_LIMIT for part in np.array_split(data, parts)):

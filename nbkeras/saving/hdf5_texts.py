@@ -1,9 +1,9 @@
-"""Floor 3: texts of any length in attributes of an HDF5 file, read from the file's bytes.
+"""Floor 3: texts of variable length in attributes of an HDF5 file, read from the file's bytes.
 
-The file keeps such a text in a heap, and the attribute only says where. The HDF5 library believes what it finds there: a wrong
-number makes it loop without end or take 4 GB, and no signal stops it. So the library finds the attribute's object, and the
-rest is read here with every number checked, by the HDF5 File Format Specification 3.0: object headers (IV.A), attributes
-(IV.A.2.m), global heaps (III.E).
+The file stores such a text in a heap, and the attribute holds its address. The HDF5 library does not check the numbers in the
+heap: a wrong number makes it loop without end or allocate 4 GB, and no signal stops it. So the library only finds the
+attribute's object; this module reads the rest and checks every number, by the HDF5 File Format Specification 3.0: object
+headers (IV.A), attributes (IV.A.2.m), global heaps (III.E).
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from typing import IO, Any
 from nbkeras.saving import archive
 
 _CONTINUATION, _ATTRIBUTE = 0x10, 0x0C  # types of messages
-_TOTAL = 2 * archive.JSON_LIMIT  # bytes that are read for all texts of one file
+_TOTAL = 2 * archive.JSON_LIMIT  # bytes read for all texts of one file
 _DAMAGED = "the file is damaged: an attribute's text is not where it should be"
 
 
 class Texts:
-    """The texts of one open h5py.File, whose bytes are in the binary file `source`."""
+    """The texts of one open h5py.File; the binary file `source` holds its bytes."""
 
     def __init__(self, file: Any, source: IO[bytes]):
         plist = file.id.get_create_plist()
@@ -36,10 +36,10 @@ class Texts:
             self._headers[address] = self._header(address)
         places = self._headers[address].get(name.encode())
         if places is None or self._widths != (8, 8):
-            raise ValueError(f"the attribute {name!r} is kept in a form that models' files do not have: it is not read")
-        found = [self._place(*_unpacked("<IQI", places, 16 * number)) for number in range(count)]
-        self._check(sum(size for _, size in found))  # before the first is read: all may be the same long one
-        return [self._bytes(at, size).partition(b"\0")[0] for at, size in found]
+            raise ValueError(f"the attribute {name!r} is stored in a form that model files do not use: it is not read")
+        positions = [self._position(*_unpacked("<IQI", places, 16 * number)) for number in range(count)]
+        self._check(sum(size for _, size in positions))  # before the first is read: all may be the same long text
+        return [self._bytes(at, size).partition(b"\0")[0] for at, size in positions]
 
     def _check(self, size: int) -> None:
         if size > self._left:
@@ -48,7 +48,7 @@ class Texts:
             )
 
     def _bytes(self, at: int, size: int) -> bytes:
-        """Bytes of the file, all of them."""
+        """`size` bytes of the file; ValueError if it has fewer."""
         self._check(size)
         self._left -= size
         if at + size > self.size:
@@ -58,10 +58,10 @@ class Texts:
 
     def _count(self) -> None:
         self._parts += 1
-        archive.check_count(self._parts, "what leads to the file's texts")
+        archive.check_count(self._parts, "the structure around the file's texts")
 
     def _header(self, address: int) -> dict[bytes, bytes]:
-        """The content of an object's attributes by name, from the messages of its header, which may lie in several pieces."""
+        """The content of an object's attributes by name, from the messages of its header, which may consist of several pieces."""
         prefix = self._bytes(address, 16)
         new = prefix[:4] == b"OHDR"
         if new:
@@ -74,10 +74,10 @@ class Texts:
             pieces = [(address + 16, *_unpacked("<I", prefix, 8))]
             form, head, shared = "<HHB", 8, 2
         found: dict[bytes, bytes] = {}
-        for number, (at, size) in enumerate(pieces):  # which grows
+        for number, (at, size) in enumerate(pieces):  # `pieces` grows
             data = self._bytes(at, size)
             if new and number:
-                data = data[4:-4]  # without the mark before the messages and the checksum behind them
+                data = data[4:-4]  # without the signature before the messages and the checksum after them
             at = 0
             while at + head <= len(data):
                 self._count()
@@ -91,8 +91,8 @@ class Texts:
                 at += head + size
         return found
 
-    def _place(self, length: int, address: int, number: int) -> tuple[int, int]:
-        """Where a text of an attribute lies, and its length."""
+    def _position(self, length: int, address: int, number: int) -> tuple[int, int]:
+        """The position of an attribute's text in the file, and its length."""
         if not length:
             return 0, 0
         if address not in self._heaps:
@@ -103,7 +103,7 @@ class Texts:
         return at, size
 
     def _heap(self, address: int) -> dict[int, tuple[int, int]]:
-        """Where a heap's objects lie, and their lengths, by number."""
+        """The positions of a heap's objects and their lengths, by number."""
         mark, size = _unpacked("<8sQ", self._bytes(address, 16), 0)
         if mark[:5] != b"GCOL\x01" or address + size > self.size:
             raise ValueError(_DAMAGED)
@@ -112,7 +112,7 @@ class Texts:
         while at + 16 <= end:
             self._count()
             number, length = _unpacked("<H6xQ", self._bytes(at, 16), 0)
-            if not number:  # the free space behind all objects
+            if not number:  # the free space after all objects
                 break
             at += 16
             found[number] = at, length
@@ -129,6 +129,6 @@ def _unpacked(form: str, data: bytes, at: int) -> Any:
 def _attribute(message: bytes) -> tuple[bytes, bytes]:
     """(name, content) of an attribute's message."""
     version, *sizes = _unpacked("<BxHHH", message, 0)
-    at = 9 if version == 3 else 8  # version 3 says in which encoding its name is
+    at = 9 if version == 3 else 8  # version 3 has a byte for the encoding of its name
     name = message[at : at + sizes[0]].partition(b"\0")[0]
     return name, message[at + sum(-(-size // 8) * 8 if version == 1 else size for size in sizes) :]

@@ -1,7 +1,7 @@
-"""Floor 3: Keras 2's HDF5 files (.h5), of keras 2.3.1, tf.keras and tf_keras: whole models, and weights.
+"""Floor 3: Keras 2's HDF5 files (.h5), as written by keras 2.3.1, tf.keras and tf_keras: whole models, and weights.
 
-A whole model has its configuration in attributes and its weights under `model_weights`; a weights file has them at its
-root: for each layer of the model a group with its weights in the order of the attribute `weight_names`, trainable first.
+A whole model has its configuration in attributes and its weights under `model_weights`; a weights file has the weights at
+its root. Each layer of the model has a group with its weights in the order of the attribute `weight_names`, trainable first.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from nbkeras.saving import archive, compilation, hdf5, keras_2_config, keras_2_w
 from nbkeras.saving.serialization import plain
 
 Array = np.ndarray
-_KERAS_VERSION = "2.15.0"  # whose form is written
+_KERAS_VERSION = "2.15.0"  # the version whose format is written
 
 
 def is_of_keras_2(file: Any) -> bool:
@@ -32,8 +32,8 @@ def is_of_keras_2(file: Any) -> bool:
 
 
 def _parts(model: Any) -> list[Any]:
-    """The layers whose weights lie apart: a model's; a layer alone is its own."""
-    return [each for each in getattr(model, "layers", [model]) if type(each).__name__ != "Operation"]
+    """The layers with a group of their own: a model's layers; for a single layer the layer itself."""
+    return [layer for layer in getattr(model, "layers", [model]) if type(layer).__name__ != "Operation"]
 
 
 def _weights(layer: Any) -> list[Variable]:
@@ -44,11 +44,11 @@ def _weights(layer: Any) -> list[Variable]:
 
 
 def write_weights(group: Any, model: Any) -> None:
-    """A model's weights into an HDF5 file or group."""
+    """Write a model's weights into an HDF5 file or group."""
     parts = _parts(model)
     hdf5.write_texts(group, "layer_names", [layer.name for layer in parts])
     group.attrs["backend"], group.attrs["keras_version"] = "tensorflow", _KERAS_VERSION
-    for layer in sorted(parts, key=lambda layer: layer.name):  # 'a' before 'a/b', a group in it
+    for layer in sorted(parts, key=lambda layer: layer.name):  # 'a' before its subgroup 'a/b'
         _write_list(group.create_group(layer.name), _weights(layer))
 
 
@@ -57,7 +57,7 @@ def _write_list(group: Any, variables: list[Variable]) -> None:
 
 
 def _write_arrays(group: Any, arrays: list[tuple[str, Array]]) -> None:
-    """Arrays by names 'dense/kernel:0'; layers in layers may have the same, which are numbered then."""
+    """Write arrays under names like 'dense/kernel:0'; equal names, as of nested layers, are numbered."""
     named: dict[str, Array] = {}
     for path, array in arrays:
         name, number = path, 0
@@ -71,13 +71,14 @@ def _write_arrays(group: Any, arrays: list[tuple[str, Array]]) -> None:
 
 
 def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
-    """A whole model into an HDF5 file."""
+    """Write a whole model into an HDF5 file."""
     with sharing_scope():
         config = keras_2_config.legacy(json.loads(json.dumps(layers.serialize(model), default=plain)))
     file.attrs["keras_version"], file.attrs["backend"] = _KERAS_VERSION, "tensorflow"
     file.attrs["model_config"] = json.dumps(config)
     write_weights(file.create_group("model_weights"), model)
-    has_optimizer = include_optimizer and model.optimizer is not None  # the form has no compilation without one
+    # the format has no compilation without an optimizer
+    has_optimizer = include_optimizer and model.optimizer is not None
     compiled = compilation.compile_config(model) if has_optimizer else None
     if compiled is None:
         return
@@ -88,7 +89,7 @@ def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
 
 
 def _training_config(model: Any, compiled: dict[str, Any]) -> dict[str, Any]:
-    """What `compile` got in tf_keras's words: functions by their full names, metrics as they were made for the outputs."""
+    """The arguments of `compile` in tf_keras's form: functions by their full names, metrics as created for the outputs."""
     optimizer = compiled["optimizer"]
     inner = {key: value for key, value in optimizer["config"].items() if value is not None or key not in _NEWER}
     return {
@@ -104,12 +105,18 @@ _NEWER = ("loss_scale_factor", "gradient_accumulation_steps")
 
 
 def _metrics(model: Any, compiled: dict[str, Any], weighted: bool) -> Any:
-    """Metrics by output under their names in the logs, which tf_keras does not work out again; as given before they are made."""
-    made = model._compiled.by_output
-    if made is None:
+    """Metrics by output with their names in the logs, which tf_keras does not compute again.
+
+    Before the metrics are created, the metrics as given.
+    """
+    created = model._compiled.by_output
+    if created is None:
         return _each(compiled["weighted_metrics" if weighted else "metrics"], _metric)
-    found = [[_labelled(metric, label) for label, metric, its in entries if its == weighted] for entries in made]
-    return found[0] if len(found) == 1 else found
+    by_output = [
+        [_labelled(metric, label) for label, metric, is_weighted in entries if is_weighted == weighted]
+        for entries in created
+    ]
+    return by_output[0] if len(by_output) == 1 else by_output
 
 
 def _labelled(metric: Any, label: str) -> dict[str, Any]:
@@ -121,7 +128,7 @@ def _labelled(metric: Any, label: str) -> dict[str, Any]:
 
 
 def _each(value: Any, change: Callable) -> Any:
-    """`change` on each name in lists and dicts."""
+    """Apply `change` to each name in lists and dicts."""
     if isinstance(value, list | tuple):
         return [_each(item, change) for item in value]
     if isinstance(value, dict) and "class_name" not in value:
@@ -146,10 +153,10 @@ def _metric(name: str) -> Any:
 
 
 def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
-    """A whole model from an HDF5 file of so many bytes."""
+    """Read a whole model from an HDF5 file of `size` bytes."""
     text = hdf5.read_text(file, "model_config")
     if text is None:
-        raise ValueError("the file holds weights only, no model: build the model and use load_weights")
+        raise ValueError("the file holds only weights, no model: build the model and use load_weights")
     config = _config(file, text, "model_config")
     with keras_3.limits(size, safe_mode), load_budget.unfilled():
         model = keras_3.model_from_config(config)
@@ -170,14 +177,14 @@ def read_model(file: Any, size: int, compile: bool, safe_mode: bool) -> Any:
 
 
 def _config(file: Any, text: str, what: str) -> dict[str, Any]:
-    """A configuration in Keras 3's form; Keras 3 itself writes HDF5 without modules, but means its own functions."""
+    """A configuration in Keras 3's form; Keras 3 also writes HDF5 without modules, and then means its own functions."""
     config = archive.parse_json(text, what)
     version = hdf5.read_text(file, "keras_version") or ""
     return keras_3.translated(config if version.startswith("3") else keras_2_config.translated(config), False)
 
 
 def _compile_arguments(config: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
-    """The arguments of compile from a `training_config`, where metrics of several outputs have these before their names."""
+    """The arguments of compile from a `training_config`, in which names of metrics of several outputs begin with the output's."""
     arguments = {"optimizer": config["optimizer_config"], "loss": config.get("loss")}
     for key in ("metrics", "weighted_metrics", "loss_weights"):
         arguments[key] = config.get(key)
@@ -197,7 +204,7 @@ def _shorten(metrics: Any, outputs: list[str]) -> None:
 
 
 def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bool = False) -> None:
-    """Weights of an HDF5 file of Keras 2 into a model, by position or by the layers' names; all are checked first."""
+    """Read the weights of an HDF5 file of Keras 2 into a model, by position or by the layers' names; all are checked first."""
     inside = hdf5.subgroup(file, "model_weights")
     group = file if inside is None else inside
     stored: dict[str, list[str]] = {}
@@ -229,7 +236,7 @@ def read_weights(file: Any, model: Any, by_name: bool = False, skip_mismatch: bo
 
 
 def _top(group: Any, model: Any) -> list[tuple[Variable, Array]]:
-    """Weights that a model has beside those of its layers."""
+    """The stored values of a model's own weights, which do not belong to its layers."""
     names = _names(group, "top_level_model_weights")
     own = model._own_weights() if hasattr(model, "layers") else []
     if not names or len(names) != len(own):

@@ -1,8 +1,8 @@
-"""Floor 3: configurations of Keras 2 (2.3.1, tf.keras, tf_keras) in Keras 3's form, and back.
+"""Floor 3: converting configurations of Keras 2 (2.3.1, tf.keras, tf_keras) to Keras 3's form and back.
 
-What differs: inbound_nodes are lists [layer, call, output, arguments], there are no modules, models that know their input
-count their calls from 1 (in Keras 3 functional models do, and only where a model's outputs are named), some classes and
-arguments have other names, and `hard_sigmoid` is another function.
+In Keras 2 inbound_nodes are lists [layer, call, output, arguments]; there are no modules; models with a known input count
+their calls from 1 (in Keras 3 only functional models do, and only in references to a model's outputs); some classes and
+arguments have other names; and `hard_sigmoid` is another function.
 """
 
 from __future__ import annotations
@@ -20,34 +20,26 @@ _ALIASES = {
     **{"BatchNormalizationV1": "BatchNormalization", "BatchNormalizationV2": "BatchNormalization"},
     **{"CuDNNLSTM": "LSTM", "CuDNNGRU": "GRU"},
 }
-_MERGING = (
-    "Add",
-    "Subtract",
-    "Multiply",
-    "Average",
-    "Maximum",
-    "Minimum",
-    "Concatenate",
-    "Dot",
-)  # take lists, of one too
+# these take lists, also of one tensor
+_MERGING = ("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "Dot")
 _MODELS = ("Functional", "Sequential")
 _OF_A_KERNEL = ("kernel_initializer", "kernel_regularizer", "kernel_constraint")
-_UNUSED = {  # that say how TensorFlow computes, or what it can work out
+_UNUSED = {  # arguments about TensorFlow's way of computing, or with values that can be computed
     "Lambda": tuple(f"{what}_{which}" for what in ("output_shape", "mask") for which in ("type", "module"))
     + ("module", "function_type"),
     **{f"SpatialDropout{rank}D": ("noise_shape",) for rank in (1, 2, 3)},
     **{"MultiHeadAttention": ("query_shape", "key_shape", "value_shape")},
-    # tf_keras's that extend its Conv write arguments of it that they do not use
+    # subclasses of tf_keras's Conv write arguments of Conv that they do not use
     **{f"{kind}Conv{rank}D": ("groups", *_OF_A_KERNEL) for kind in ("Separable", "Depthwise") for rank in (1, 2)},
     **{f"Conv{rank}DTranspose": ("groups",) for rank in (1, 2, 3)},
-    **{"Nadam": ("schedule_decay",)},  # its schedule is Keras 3's
+    **{"Nadam": ("schedule_decay",)},  # it uses Keras 3's schedule
 }
 _INITIALIZERS = ("_initializer",)
-_CONSTANT = "_CONSTANT_VALUE"  # in place of a layer's name, where an op was called with an array or a number
+_CONSTANT = "_CONSTANT_VALUE"  # in place of a layer's name if an op was called with an array or a number
 
 
 def translated(config: Any) -> Any:
-    """A configuration of Keras 2 in Keras 3's form."""
+    """Convert a configuration of Keras 2 to Keras 3's form."""
     if isinstance(config, list):
         return [translated(item) for item in config]
     if not isinstance(config, dict):
@@ -74,7 +66,7 @@ def translated(config: Any) -> Any:
     unused = ("rng_type", *_UNUSED.get(kind, ()))
     inner = {key: _argument(key, item) for key, item in inner.items() if key not in unused}
     if isinstance(inner.get("fn"), str) and kind not in ("MeanMetricWrapper", "LossFunctionWrapper"):
-        del inner["fn"]  # of a loss or metric that is known by its class
+        del inner["fn"]  # of a loss or metric that its class identifies
     if kind == "InputLayer":
         inner.setdefault("batch_shape", inner.pop("batch_input_shape", None))
     return {**config, "class_name": kind, "config": inner}
@@ -82,7 +74,7 @@ def translated(config: Any) -> Any:
 
 def _argument(key: str, value: Any) -> Any:
     if value == "hard_sigmoid" and key in ("activation", "recurrent_activation"):
-        return "legacy_hard_sigmoid"  # Keras 2's; Keras 3 gave the name to another function
+        return "legacy_hard_sigmoid"  # in Keras 3 the name hard_sigmoid means another function
     value = translated(value)
     if key.endswith(_INITIALIZERS) and isinstance(value, dict) and isinstance(value.get("config"), dict):
         inner = {name: item for name, item in value["config"].items() if name != "dtype"}
@@ -91,7 +83,7 @@ def _argument(key: str, value: Any) -> Any:
 
 
 def _shift(entry: Mapping[str, Any]) -> int:
-    """What Keras 2 counts a layer's calls from."""
+    """The number of a layer's first call in Keras 2."""
     kind, inner = _ALIASES.get(entry["class_name"], entry["class_name"]), entry["config"]
     if kind != "Sequential":
         return first_call(kind)
@@ -102,7 +94,7 @@ def _shift(entry: Mapping[str, Any]) -> int:
 
 
 def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A functional model's config with nodes in Keras 3's form; its layers are translated by the caller."""
+    """Convert the nodes of a functional model's config to Keras 3's form; the caller translates its layers."""
     shifts = {entry["name"]: _shift(entry) for entry in config["layers"]}
     firsts = {
         entry["name"]: first_call(_ALIASES.get(entry["class_name"], entry["class_name"])) for entry in config["layers"]
@@ -135,13 +127,13 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
         return {key: argument(item) for key, item in value.items()} if isinstance(value, dict) else value
 
     def node(kind: str, value: Any) -> dict[str, Any]:
-        if isinstance(value, dict):  # of a Keras 3 that wrote HDF5
+        if isinstance(value, dict):  # written as HDF5 by Keras 3
             return value
         inputs = [value] if is_reference(value) else list(value)
-        kwargs = {key: item for each in inputs for key, item in (each[3] if len(each) > 3 else {}).items()}
-        if kwargs.get("constants", ...) is None:  # tf_keras's Bidirectional always writes them
+        kwargs = {key: item for parts in inputs for key, item in (parts[3] if len(parts) > 3 else {}).items()}
+        if kwargs.get("constants", ...) is None:  # tf_keras's Bidirectional always writes constants
             del kwargs["constants"]
-        tensors = [tensor(each) for each in inputs]
+        tensors = [tensor(parts) for parts in inputs]
         alone = len(tensors) == 1 and kind not in _MERGING
         return {"args": tensors if alone else [tensors], "kwargs": argument(kwargs)}
 
@@ -151,24 +143,26 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
         return end(value) if is_reference(value) else [references(item) for item in value]
 
     entries = [
-        {**entry, "inbound_nodes": [node(entry["class_name"], each) for each in entry["inbound_nodes"]]}
+        {**entry, "inbound_nodes": [node(entry["class_name"], call) for call in entry["inbound_nodes"]]}
         for entry in config["layers"]
     ]
-    entries = [keras_2_ops.translated(each) if each["class_name"] in keras_2_ops.KINDS else each for each in entries]
+    entries = [
+        keras_2_ops.translated(entry) if entry["class_name"] in keras_2_ops.KINDS else entry for entry in entries
+    ]
     single = {key: _alone(config[key]) for key in ("input_layers", "output_layers")}
     return {**config, "layers": entries, **{key: references(value) for key, value in single.items()}}
 
 
 def _alone(value: Any) -> Any:
-    """One tensor in place of a list of one, as Keras 2 takes and gives them."""
+    """One tensor instead of a list of one tensor, as Keras 2 takes and returns it."""
     return value[0] if isinstance(value, list) and len(value) == 1 and isinstance(value[0], list) else value
 
 
 # -------------------- writing --------------------
 
-_OPTIMIZERS_BY_PACKAGE = ("Adafactor", "Lion")  # which tf_keras knows under no other name
+_OPTIMIZERS_BY_PACKAGE = ("Adafactor", "Lion")  # tf_keras finds them only by this name
 _RENAMED = {"LeakyReLU": {"negative_slope": "alpha"}}
-_NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not know, and the value that means what it does
+_NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not have, and the value for Keras 2's behaviour
     **{kind: {"seed": None, "zero_output_for_mask": False} for kind in ("LSTM", "GRU", "SimpleRNN")},
     **{f"ConvLSTM{rank}D": {"seed": None, "zero_output_for_mask": False} for rank in (1, 2, 3)},
     "ZeroPadding1D": {"data_format": "channels_last"},
@@ -198,13 +192,13 @@ _NEWER: dict[str, dict[str, Any]] = {  # arguments that Keras 2 does not know, a
 
 
 def legacy(config: Any) -> Any:
-    """A configuration that nbkeras wrote, in Keras 2's form, which Keras 3 reads too; ValueError for what it cannot say."""
+    """Convert nbkeras's configuration to Keras 2's form, which Keras 3 reads too; ValueError if the form cannot express it."""
     if isinstance(config, list):
         return [legacy(item) for item in config]
     if not isinstance(config, dict) or not isinstance(config.get("class_name"), str):
         return {key: legacy(item) for key, item in config.items()} if isinstance(config, dict) else config
     kind, inner = config["class_name"], config.get("config")
-    if kind == "function":  # of yours
+    if kind == "function":  # a custom function
         return inner
     if kind == "__keras_tensor__" or not isinstance(inner, dict):
         return config
@@ -219,17 +213,17 @@ def legacy(config: Any) -> Any:
         if key in ("activation", "recurrent_activation") and value in ("hard_sigmoid", "legacy_hard_sigmoid"):
             if value == "hard_sigmoid":
                 raise ValueError(
-                    f"{inner.get('name')!r}: Keras 2 has no hard_sigmoid as Keras 3's; save the model as .keras"
+                    f"{inner.get('name')!r}: Keras 2 does not have Keras 3's hard_sigmoid; save the model as .keras"
                 )
             value = "hard_sigmoid"
         found[renamed.get(key, key)] = value
-    if kind == "MultiHeadAttention":  # Keras 2 builds it from its configuration
+    if kind == "MultiHeadAttention":  # Keras 2 builds the layer from its configuration
         shapes = (config.get("build_config") or {}).get("shapes_dict", {})
         value = shapes.get("value_shape")
         found |= {"query_shape": shapes.get("query_shape"), "value_shape": value}
         found["key_shape"] = shapes.get("key_shape", value)
     if kind in ("IntegerLookup", "StringLookup") and found.get("output_mode") == "int":
-        found["dtype"] = "int64"  # Keras 2's dtype of a lookup is that of its output
+        found["dtype"] = "int64"  # in Keras 2 a lookup's dtype is that of its output
     if kind == "Lambda":
         found = {"function_type": "function", "output_shape": None, "output_shape_type": "raw", **found}
         found |= {"mask_type": "function" if isinstance(found["mask"], str) else "raw"} if "mask" in found else {}
@@ -265,13 +259,13 @@ def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:
     def node(entry: Mapping[str, Any], value: dict[str, Any]) -> list:
         name, (first, *more) = entry["name"], value["args"] or [None]
         tensors = first if isinstance(first, list) else [first]
-        if more:  # by name, as Keras 2 writes them
+        if more:  # arguments by name, as Keras 2 writes them
             names = getattr(layers.find(entry["class_name"]), "_call_names", ())
             value = {"kwargs": {**dict(zip(names[1:], more, strict=False)), **value["kwargs"]}}
         if not all(isinstance(t, dict) and "config" in t for t in tensors):
             raise ValueError(f"{name!r} is called in a way that HDF5 of Keras 2 cannot hold; save the model as .keras")
         kwargs = {key: argument(item) for key, item in value["kwargs"].items()}
-        return [[*argument(t), kwargs] for t in tensors]  # with each, as Keras 2 takes those of the last
+        return [[*argument(t), kwargs] for t in tensors]  # with each tensor, because Keras 2 uses those of the last one
 
     def references(value: Any) -> Any:
         if isinstance(value, dict):
@@ -279,7 +273,7 @@ def _legacy_functional(config: Mapping[str, Any]) -> dict[str, Any]:
         return [end(value)] if value and isinstance(value[0], str) else [end(item) for item in value]
 
     entries = [
-        {**entry, "inbound_nodes": [node(entry, each) for each in entry["inbound_nodes"]]} for entry in config["layers"]
+        {**entry, "inbound_nodes": [node(entry, call) for call in entry["inbound_nodes"]]} for entry in config["layers"]
     ]
     ends = {key: references(config[key]) for key in ("input_layers", "output_layers")}
     return {**config, "layers": entries, **ends}

@@ -1,4 +1,4 @@
-"""Floor 3: TensorFlow's ops in models of tf.keras, as ops of nbkeras.
+"""Floor 3: converting TensorFlow's ops in models of tf.keras to ops of nbkeras.
 
 tf.keras writes `x + y` and `tf.concat([x, y], axis=-1)` on symbolic tensors as layers of the class TFOpLambda (an index as
 SlicingOpLambda) that name a function of TensorFlow.
@@ -35,23 +35,23 @@ _FUNCTIONS = {
     **{f"reduce_{name}": name for name in ("mean", "sum", "max", "min", "prod")},
     **{"clip_by_value": "clip", "nn.gelu": "gelu", "nn.leaky_relu": "leaky_relu", "nn.swish": "silu"},
 }
-_ARGUMENTS = {  # TensorFlow's names, and this Keras's
+_ARGUMENTS = {  # TensorFlow's names -> nbkeras's names
     **{name: name for name in ("axis", "keepdims", "dtype", "approximate")},
     **{"y": "x2", "b": "x2", "shape": "newshape", "perm": "axes", "multiples": "repeats", "alpha": "negative_slope"},
     **{"clip_value_min": "x_min", "clip_value_max": "x_max", "slice_spec": "key"},
 }
-_DEFAULTS: dict[str, dict[str, Any]] = {  # where they differ
+_DEFAULTS: dict[str, dict[str, Any]] = {  # TensorFlow's defaults that differ from nbkeras's
     **{"gelu": {"approximate": False}, "argmax": {"axis": 0}, "argmin": {"axis": 0}},
 }
 _WHERE = {"x": "x1", "y": "x2"}
 
 
 def translated(entry: Mapping[str, Any]) -> dict[str, Any]:
-    """A layer's entry, with nodes in Keras 3's form, as that of an op; ValueError for a function that is not known."""
+    """Convert a layer's entry, with nodes in Keras 3's form, to the entry of an op; ValueError for an unknown function."""
     config = entry["config"]
     function = _FUNCTIONS.get(str(config.get("function")).removeprefix("compat.v1."))
     if function is None:
-        raise ValueError(f"the model has an op of TensorFlow that is not known here: {config.get('function')!r}")
+        raise ValueError(f"the model has an op of TensorFlow that nbkeras does not know: {config.get('function')!r}")
     nodes = [_node(function, node) for node in entry["inbound_nodes"]]
     return {
         **entry,
@@ -68,7 +68,9 @@ def _node(function: str, node: Mapping[str, Any]) -> dict[str, Any]:
         if key == "name" or value is None or value is False:  # TensorFlow's defaults
             continue
         if key not in names:
-            raise ValueError(f"the model calls TensorFlow's {function} with {key}={value!r}, which is not known here")
+            raise ValueError(
+                f"the model calls TensorFlow's {function} with {key}={value!r}, which nbkeras does not know"
+            )
         kwargs[names[key]] = _constant(value) if names[key] in ("x1", "x2") else value
     args = [_constant(value) for value in node["args"]]
     if function == "getitem":
@@ -79,7 +81,7 @@ def _node(function: str, node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _constant(value: Any) -> Any:
-    """A constant array, written as lists of numbers."""
+    """A constant array for lists of numbers; other values unchanged."""
     first = value
     while isinstance(first, list) and first:
         first = first[0]

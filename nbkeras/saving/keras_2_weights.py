@@ -1,4 +1,4 @@
-"""Floor 3: weights as Keras 2 laid them out, where that differs: of CuDNN's layers, and of its older optimizers."""
+"""Floor 3: weights with another layout in Keras 2: of CuDNN's layers, and of older optimizers."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from nbkeras.engine.user_errors import warn
 from nbkeras.saving import hdf5
 
 Array = np.ndarray
-_FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2DCell")  # by Theano, in Keras 2.3.1's rules
+_FLIPPED = ("Conv1D", "Conv2D", "Conv3D", "Conv2DTranspose", "ConvLSTM2DCell")  # with Theano, by Keras 2.3.1's rules
 
 
 def arrays(
     group: Any, names: list[str], layer: Any, variables: list[Variable], theano: bool, skip_mismatch: bool
 ) -> list[tuple[Variable, Array]]:
-    """The arrays of these names for a layer's weights; ValueError where they do not fit.
+    """The arrays of these names for a layer's weights; ValueError if they do not fit.
 
-    theano: the file's kernels are those of convolutions, this Keras's of correlations. skip_mismatch: a warning for each
-    array of another shape, and the others.
+    theano: the file's kernels are for convolutions, nbkeras's for correlations. skip_mismatch: warn about each array of another
+    shape, and return the others.
     """
     if len(names) != len(variables):
         raise ValueError(f"it has {len(variables)} weights {[v.shape for v in variables]}, the file {len(names)}")
@@ -37,13 +37,13 @@ def arrays(
         if theano and id(variable) in flipped and array.ndim > 2:
             array = np.flip(array, tuple(range(array.ndim - 2)))
         found.append((variable, array))
-        if cudnn:  # the kernels before it are laid out as CuDNN wants them, too
+        if cudnn:  # the two kernels before it have CuDNN's layout too
             found[-3:] = _from_cudnn(*found[-3:], variable.shape)  # type: ignore[call-arg]
     return found
 
 
 def _is_cudnn_bias(stored: Any, wanted: tuple) -> bool:
-    """LSTM: two biases of four gates in place of their sum; GRU: its two in one row."""
+    """Whether a stored bias is CuDNN's. LSTM: two biases of four gates instead of their sum; GRU: both biases in one row."""
     if stored is None or len(stored) != 1:
         return False
     lstm = len(wanted) == 1 and stored[0] == 2 * wanted[0]
@@ -51,22 +51,22 @@ def _is_cudnn_bias(stored: Any, wanted: tuple) -> bool:
 
 
 def _from_cudnn(kernel: tuple, recurrent: tuple, bias: tuple, shape: tuple) -> list[tuple[Variable, Array]]:
-    """CuDNN keeps each gate's kernels transposed (the inputs' in the shape of the other), and two biases."""
+    """Convert CuDNN's arrays: each gate's kernels are transposed (the input's in the shape of the other), with two biases."""
     gates = 4 if len(shape) == 1 else 3
 
-    def each(array: Array, change: Any) -> Array:
+    def by_gate(array: Array, change: Any) -> Array:
         return np.hstack([change(part) for part in np.hsplit(array, gates)])
 
     own = bias[1].reshape(2, -1)
     return [
-        (kernel[0], each(kernel[1], lambda k: k.T.reshape(k.shape, order="F"))),
-        (recurrent[0], each(recurrent[1], np.transpose)),
+        (kernel[0], by_gate(kernel[1], lambda k: k.T.reshape(k.shape, order="F"))),
+        (recurrent[0], by_gate(recurrent[1], np.transpose)),
         (bias[0], own.sum(axis=0) if len(shape) == 1 else own),
     ]
 
 
 def optimizer_arrays(optimizer: Any) -> list[tuple[str, Any]]:
-    """(name, array) of an optimizer's state as tf_keras lays it out: no learning rate, and SGD always has momenta."""
+    """(name, array) of an optimizer's state in tf_keras's layout: without learning rate, and for SGD always with momenta."""
     left_out = (id(optimizer._learning_rate), id(getattr(optimizer, "_product", None)))
     found = [(v.path, v.numpy()) for v in optimizer.variables if id(v) not in left_out]
     if type(optimizer).__name__ == "SGD" and not optimizer.slots:
@@ -75,25 +75,25 @@ def optimizer_arrays(optimizer: Any) -> list[tuple[str, Any]]:
 
 
 def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list[Variable], new: bool) -> None:
-    """An optimizer's state; a layout that is not known leaves it new, with a warning. new: of tf.keras 2.11 or later.
+    """Read an optimizer's state; for an unknown layout the optimizer stays new, with a warning. new: tf.keras 2.11 or later.
 
-    Keras 3 keeps [iteration, learning rate, slots of the first variable, of the second, ...], tf_keras the same without the
-    learning rate. Before tf.keras 2.11 it was [iterations, first slots of all variables, second slots of all, ...], in Keras
-    2.3 with Nadam's product after the iterations, before 2.3 for RMSprop, Adagrad and Adadelta without the iterations.
+    Keras 3 stores [iteration, learning rate, slots of the first variable, of the second, ...], tf_keras the same without the
+    learning rate. Before tf.keras 2.11 the order was [iterations, first slots of all variables, second slots of all, ...]. Keras
+    2.3 has Nadam's product after the iterations; before 2.3 RMSprop, Adagrad and Adadelta have no iterations.
     """
     optimizer.build(variables)
     shapes = [hdf5.array_shape(group, name) for name in names]
     slots = [v for v in optimizer.variables if v is not optimizer.iterations and v is not optimizer._learning_rate]
     product = getattr(optimizer, "_product", None)
     slots = [v for v in slots if v is not product]
-    if not slots or shapes == [()]:  # plain SGD, or one that has not trained yet
+    if not slots or shapes == [()]:  # plain SGD, or an optimizer that has not trained yet
         layouts = [[optimizer.iterations]] if shapes[:1] == [()] else []
     elif new:
         layouts = [optimizer.variables, [optimizer.iterations, *slots]]
     else:
         count = len(variables)
         names_of_slots = dict.fromkeys(name for _, name in optimizer._slots)
-        by_name = [slot for each in names_of_slots for (_, name), slot in optimizer._slots.items() if name == each]
+        by_name = [slot for kind in names_of_slots for (_, name), slot in optimizer._slots.items() if name == kind]
         layouts = [[optimizer.iterations, *by_name], by_name]
         if product is not None:
             layouts.append([optimizer.iterations, product, *by_name])
@@ -103,10 +103,10 @@ def read_optimizer(group: Any, names: list[str], optimizer: Any, variables: list
         if shapes == [v.shape for v in layout] or not slots:
             values = [(v, hdf5.read_array(group, n, v.shape)) for v, n in zip(layout, names, strict=False)]
             assign_all(values)
-            if product is not None:  # Nadam's, which no Keras 2 keeps as it is here
+            if product is not None:  # Nadam's product, which Keras 2 defines differently
                 steps = np.arange(1, int(optimizer.iterations) + 1)
                 product.assign(np.prod(optimizer.beta_1 * (1 - 0.5 * 0.96**steps)))
             return
     warn(
-        f"the file's optimizer state, {len(names)} arrays, is laid out in a way that is not known: the optimizer starts anew"
+        f"the file's optimizer state, {len(names)} arrays, has an unknown layout: the optimizer starts from the beginning"
     )

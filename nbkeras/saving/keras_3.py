@@ -21,13 +21,13 @@ from nbkeras.saving import compilation, hdf5, keras_2_config, keras_2_weights, s
 from nbkeras.saving.serialization import numbers, plain
 
 WEIGHTS = "model.weights.h5"
-_KERAS_VERSION = "3.15.1"  # whose form is written
-_ROOM, _SLACK = 8, 32 << 20  # a model may take _ROOM times the bytes of its file and _SLACK more
+_KERAS_VERSION = "3.15.1"  # the version whose format is written
+_ROOM, _SLACK = 8, 32 << 20  # a model may use _ROOM times the bytes of its file, plus _SLACK bytes
 
 
 @contextlib.contextmanager
 def limits(size: int | None, safe_mode: bool = True) -> Iterator[None]:
-    """Hold what is built in the block to what a file of so many bytes may describe (None: to a number of calls only)."""
+    """Limit the size of models built in the block by their file's size in bytes; None: limit only the number of calls."""
     if not safe_mode:
         yield
         return
@@ -42,16 +42,16 @@ def limits(size: int | None, safe_mode: bool = True) -> Iterator[None]:
 
 
 def model_config(model: Any, compiled: Any = None) -> dict[str, Any]:
-    """A model's configuration, and what it was built and compiled with, as Keras 3 writes it."""
+    """A model's configuration with its build and compile configurations, as Keras 3 writes it."""
     with sharing_scope():
-        config = {**layers.serialize(model), "nbkeras": True}  # Keras takes no notice; see `translated`
+        config = {**layers.serialize(model), "nbkeras": True}  # Keras ignores the entry; see `translated`
     config["build_config"] = model.get_build_config()
     config["compile_config"] = compiled
     return config
 
 
 def parts(model: Any, include_optimizer: bool = True) -> dict[str, Any]:
-    """The files of a `.keras` archive: name -> bytes."""
+    """The files in a `.keras` archive: name -> bytes."""
     compiled = compilation.compile_config(model) if include_optimizer and model.compiled else None
     config = json.dumps(model_config(model, compiled), default=plain)
     optimizer = model.optimizer if compiled is not None else None
@@ -64,7 +64,7 @@ def parts(model: Any, include_optimizer: bool = True) -> dict[str, Any]:
 
 
 def write_model(model: Any, file: Any, include_optimizer: bool = True) -> None:
-    """A `.keras` archive into a binary file."""
+    """Write a `.keras` archive into a binary file."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, content in parts(model, include_optimizer).items():
             with archive.open(name, "w", force_zip64=True) as member:
@@ -75,9 +75,9 @@ def write_model(model: Any, file: Any, include_optimizer: bool = True) -> None:
 
 
 def read_model(archive: zipfile.ZipFile, metadata: Mapping[str, Any], compile: bool, safe_mode: bool) -> Any:
-    """A model from a `.keras` archive: weights, and unless compile=False its compilation and optimizer state too."""
+    """Read a model from a `.keras` archive: its weights and, unless compile=False, its compilation and optimizer state."""
     if WEIGHTS not in archive.namelist():
-        raise ValueError(f"this is no model file that nbkeras reads: it has no {WEIGHTS}")
+        raise ValueError(f"this is not a model file that nbkeras reads: it has no {WEIGHTS}")
     config, old = archives.read_json(archive, "config.json"), _is_old(metadata)
     model = _made(config, old, archive.getinfo(WEIGHTS).file_size, compile, safe_mode)
     with opened_weights(archive, model) as file:
@@ -87,7 +87,7 @@ def read_model(archive: zipfile.ZipFile, metadata: Mapping[str, Any], compile: b
 
 
 def _read_vocabularies(archive: zipfile.ZipFile, file: Any, model: Any) -> None:
-    """What Keras's lookup layers learned lies beside the weights, a term a line."""
+    """Read the vocabularies of lookup layers, which Keras stores beside the weights, one term per line."""
     members = set(archive.namelist())
     for path, layer in state.walk(model, file):
         name = f"assets/{path}/vocabulary.txt"
@@ -98,7 +98,7 @@ def _read_vocabularies(archive: zipfile.ZipFile, file: Any, model: Any) -> None:
 
 
 def read_folder(path: str, compile: bool, safe_mode: bool) -> Any:
-    """A model from the files of an archive in a folder."""
+    """Read a model from an archive's files in a folder."""
     texts = []
     for name in ("config.json", "metadata.json"):
         with open(os.path.join(path, name), "rb") as text:
@@ -111,12 +111,12 @@ def read_folder(path: str, compile: bool, safe_mode: bool) -> Any:
 
 
 def _is_old(metadata: Mapping[str, Any]) -> bool:
-    """Whether tf_keras wrote the archive: with Keras 3's paths, but configurations of Keras 2."""
+    """Whether tf_keras wrote the archive, with Keras 3's paths but configurations of Keras 2."""
     return str(metadata.get("keras_version")).startswith("2.")
 
 
 def _made(config: dict[str, Any], old: bool, size: int, compile: bool, safe_mode: bool) -> Any:
-    """The model of a configuration, compiled as it says; `size` bytes are stored for its weights."""
+    """Make and compile the model of a configuration; `size` bytes are stored for its weights."""
     if old:
         config = keras_2_config.translated(config)
     with limits(size, safe_mode):
@@ -140,7 +140,7 @@ def _restore(file: Any, old: bool, model: Any) -> None:
 
 
 def opened_weights(archive: zipfile.ZipFile, model: Any) -> Any:
-    """The archive's HDF5 member, opened; one that is compressed may be as large as the model's arrays make it."""
+    """The archive's HDF5 member, opened; if it is compressed, its size is limited by the size of the model's arrays."""
     arrays = sum(v.data.nbytes for v in (*model.weights, *model._states_variables))
     count = len(model.weights) + len(model._all_layers())
     return hdf5.opened(archives.open_member(archive, WEIGHTS, 16 * arrays + 8192 * count + (1 << 20)))
@@ -159,9 +159,9 @@ def model_from_config(config: Mapping[str, Any]) -> Any:
 
 
 def _mark_shared(value: Any, known: dict[Any, list[dict]]) -> int:
-    """Give a layer that several models share one id wherever it stands; Keras leaves it out at the first place.
+    """Give all occurrences of a layer shared by several models the same id; Keras leaves out the id at the first occurrence.
 
-    known: what was met, by class, name and configuration. Returns a hash of the value without its ids.
+    known: the layers so far, by class, name and configuration. Returns a hash of the value without its ids.
     """
     if isinstance(value, list | tuple):
         return hash(tuple(_mark_shared(item, known) for item in value))
@@ -172,24 +172,24 @@ def _mark_shared(value: Any, known: dict[Any, list[dict]]) -> int:
     if isinstance(config, dict) and isinstance(config.get("name"), str):
         same = known.setdefault((value.get("class_name"), config["name"], hashes["config"]), [])
         if "shared_object_id" in value:
-            for each in same:
-                each.setdefault("shared_object_id", value["shared_object_id"])
+            for other in same:
+                other.setdefault("shared_object_id", value["shared_object_id"])
             same.clear()
         same.append(value)
     return hash(frozenset(hashes.items()))
 
 
 _UNREADABLE = {
-    "__lambda__": "a lambda, whose code would run on this machine; nbkeras runs no code of files, with safe_mode=False either",
+    "__lambda__": "a lambda, whose code would run on this machine; nbkeras runs no code of files, not even with safe_mode=False",
     "__bytes__": "bytes",
     "__typespec__": "a TensorFlow type",
 }
 
 
 def translated(value: Any, made_here: bool) -> Any:
-    """A configuration of Keras 3 in nbkeras's form: dtypes by name, arrays as arrays, a Lambda's functions by name.
+    """Convert a configuration of Keras 3 to nbkeras's form: dtypes by name, arrays as arrays, a Lambda's functions by name.
 
-    made_here: nbkeras wrote it. Keras writes a `training` into each call, which its models do not heed.
+    made_here: nbkeras wrote it. Keras writes a `training` into each call, which its models ignore.
     """
     if isinstance(value, list):
         return [translated(item, made_here) for item in value]
@@ -206,7 +206,7 @@ def translated(value: Any, made_here: bool) -> Any:
         return inner.get("name")
     found = {key: translated(item, made_here) for key, item in value.items() if key != "compile_config"}
     if isinstance(found.get("dtype"), str) and found["dtype"] in ("mixed_float16", "mixed_bfloat16"):
-        warn(f"the file's layers compute in {found['dtype']}; here they compute in float32")
+        warn(f"the file's layers compute in {found['dtype']}; nbkeras computes in float32")
         found["dtype"] = "float32"
     if "inbound_nodes" in found and not made_here:
         for node in found["inbound_nodes"]:
@@ -215,7 +215,7 @@ def translated(value: Any, made_here: bool) -> Any:
 
 
 def _lambda_functions(config: Mapping[str, Any]) -> dict[str, Any]:
-    """A Lambda layer's function and mask by names that are known here; no function for the shape, which is found anew."""
+    """A Lambda layer's function and mask by registered names; without a function for the shape, which is inferred again."""
     name = config.get("name")
     found: dict[str, Any] = {"function": _known_function(config.get("function"), name, name)}
     if _is_function(config.get("mask")):
@@ -233,12 +233,12 @@ def _is_function(value: Any) -> bool:
 
 
 def _known_function(value: Any, otherwise: Any, layer: Any) -> str:
-    """The name under which a function of a layer is known: its own, or the other one."""
+    """The registered name of a layer's function: its own name, or the name `otherwise`."""
     own = value.get("config") if isinstance(value, dict) and value.get("class_name") == "function" else value
     for name in (own, otherwise):
         if isinstance(name, str) and custom_object(name) is not None:
             return name
     raise ValueError(
-        f"the Lambda layer {layer!r} holds code, or names a function that is not known: nbkeras runs no code of "
-        f"files, with safe_mode=False either. Pass the function: custom_objects={{{otherwise!r}: function}}"
+        f"the Lambda layer {layer!r} holds code, or names an unknown function: nbkeras runs no code of "
+        f"files, not even with safe_mode=False. Pass the function: custom_objects={{{otherwise!r}: function}}"
     )

@@ -1,6 +1,6 @@
-"""Floor 3: reading files of nbkeras's own first format, `nbkeras-1`: a zip of JSON and of one .npy member per array.
+"""Floor 3: reading files of nbkeras's own first format, `nbkeras-1`: a zip of JSON and one .npy member per array.
 
-Arrays are read with pickling off, and only into the shapes that the model expects.
+Arrays are read without pickle, and only with the shapes that the model expects.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ FORMAT = "nbkeras-1"
 
 
 def read_model(archive: zipfile.ZipFile, metadata: dict[str, Any], size: int, compile: bool, safe_mode: bool) -> Any:
-    """A model from such a file of so many bytes, compiled and with its optimizer's state if it was saved with them."""
+    """Read a model from such a file of `size` bytes, with its compilation and optimizer state if the file has them."""
     config = archives.read_json(archive, "config.json")
     with keras_3.limits(size, safe_mode):
         with load_budget.unfilled():
@@ -40,12 +40,12 @@ def read_model(archive: zipfile.ZipFile, metadata: dict[str, Any], size: int, co
 
 
 def read_weights(archive: zipfile.ZipFile, metadata: dict[str, Any], model: Any) -> None:
-    """The weights of such a file into a model."""
+    """Read the weights of such a file into a model."""
     _restore(archive, metadata.get("weights"), model.weights, "weights")
 
 
 def _renumbered(config: Any) -> Any:
-    """The configuration with a model's outputs named as Keras does: calls of functional models counted from 1."""
+    """The configuration with references to a model's outputs as in Keras: calls of functional models count from 1."""
     if isinstance(config, list):
         return [_renumbered(item) for item in config]
     if not isinstance(config, dict):
@@ -66,7 +66,7 @@ def _moved(value: Any, firsts: dict[str, int]) -> Any:
 
 
 def _restore(archive: zipfile.ZipFile, index: Any, variables: list[Variable], what: str) -> None:
-    """Write arrays of the file into variables, all checked before any is written."""
+    """Read arrays of the file into variables; all are checked before any is written."""
     if not isinstance(index, list) or len(index) != len(variables):
         count = len(index) if isinstance(index, list) else 0
         raise ValueError(f"the file has {count} {what}, the model has {len(variables)}: they are not of the same model")

@@ -1,4 +1,4 @@
-"""Floor 3: any object of Keras as a configuration, and back: a layer, an initializer, a function, or a structure of them."""
+"""Floor 3: converting objects of Keras (layers, initializers, functions, structures of them) to configurations and back."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ _REGISTRIES: tuple[Registry, ...] = (
 
 
 def serialize_keras_object(obj: Any) -> Any:
-    """An object as {'module', 'class_name', 'config', 'registered_name'}, a structure of objects as one of these.
+    """Convert an object to {'module', 'class_name', 'config', 'registered_name'}, a structure of objects to a structure of these.
 
-    Functions are {'class_name': 'function', 'config': name}; TypeError for a lambda and for what has no get_config.
+    Functions become {'class_name': 'function', 'config': name}; TypeError for a lambda and for objects without get_config.
     """
     if isinstance(obj, dict):
         return {key: serialize_keras_object(value) for key, value in obj.items()}
@@ -36,9 +36,9 @@ def serialize_keras_object(obj: Any) -> Any:
 def deserialize_keras_object(
     config: Any, custom_objects: Mapping[str, Any] | None = None, safe_mode: bool = True
 ) -> Any:
-    """The object, or structure of objects, that `serialize_keras_object` of nbkeras or Keras 3 described.
+    """Make the object, or structure of objects, from a configuration of `serialize_keras_object` of nbkeras or Keras 3.
 
-    Only registered classes and functions and those in custom_objects are found, whatever safe_mode says.
+    Only registered classes and functions and those in custom_objects are found, with any safe_mode.
     """
     scope = custom_object_scope(custom_objects or {})
     with scope, archive.readable("the configuration"), sharing_scope(), keras_3.limits(None):

@@ -1,6 +1,6 @@
-"""Floor 3: weights in safetensors files (an optional dependency), by Keras 3's paths with dots: 'layers.dense.vars.0'.
+"""Floor 3: weights in safetensors files (an optional dependency), named by Keras 3's paths with dots: 'layers.dense.vars.0'.
 
-The format is a JSON header and plain bytes: its reader checks that the arrays lie in the file.
+The format is a JSON header and plain bytes; its reader checks that the arrays are inside the file.
 """
 
 from __future__ import annotations
@@ -30,14 +30,14 @@ def _named(model: Any) -> dict[str, Any]:
 
 
 def write(model: Any, path: str) -> None:
-    """A model's weights into a file, which appears once it is whole."""
+    """Write a model's weights into a file, which appears when it is complete."""
     data = _library().numpy.save({name: variable.numpy() for name, variable in _named(model).items()})
     with archive.atomic_file(path) as file:
         file.write(data)
 
 
 def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
-    """A file's arrays into a model's weights; all are checked before one is written."""
+    """Read a file's arrays into a model's weights; all are checked before any is written."""
     library, values = _library(), []
     try:
         with library.safe_open(path, framework="numpy") as file:
@@ -52,5 +52,5 @@ def read(model: Any, path: str, skip_mismatch: bool = False) -> None:
                     raise ValueError(message)
                 warn(f"not loaded: {message}")
     except library.SafetensorError as error:
-        raise ValueError(f"{path!r} is no safetensors file: {error}") from None
+        raise ValueError(f"{path!r} is not a safetensors file: {error}") from None
     assign_all(values)

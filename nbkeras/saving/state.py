@@ -1,9 +1,9 @@
 """Floor 3: the arrays of a model under Keras 3's paths: `layers/dense/vars/0`, `layers/lstm/cell/vars/2`, `optimizer/vars/1`.
 
-Children are found as Keras finds them: the `layers` of a functional or sequential model first, then attributes in alphabetical
-order, those with an underscore last (the `layers` of other models among them); in lists and dicts by class, numbered. What
-layers keep that is no weight (counters of random numbers, recurrent states) lies beside their weights in `states`, where Keras
-does not look.
+Children are found in Keras's order: the `layers` of a functional or sequential model first, then attributes in alphabetical
+order (among them the `layers` of other models), those with an underscore last; in lists and dicts by class, numbered. States
+of layers that are not weights (counters of random numbers, recurrent states) are beside their weights in `states`, which Keras
+ignores.
 """
 
 from __future__ import annotations
@@ -27,35 +27,35 @@ Array = np.ndarray
 
 
 def _is_listed(layer: Any) -> bool:
-    """Whether a model's `layers` are its own list of parts (a functional model or a Sequential)."""
+    """Whether a model's `layers` is its own list of parts (a functional model or a Sequential)."""
     return getattr(layer, "_graph", None) is not None or hasattr(layer, "_chain")
 
 
 def _children(layer: Module) -> Iterator[tuple[str, Any]]:
     known = layer._without_parts
     if _is_listed(layer):
-        yield "layers", [each for each in layer.layers if not isinstance(each, Operation)]  # type: ignore[attr-defined]
+        yield "layers", [child for child in layer.layers if not isinstance(child, Operation)]  # type: ignore[attr-defined]
         known = known | {"_graph", "_chain", "_input"}
-    found = {
-        _shown(layer, name, value): value
+    children = {
+        _public_name(layer, name, value): value
         for name, value in vars(layer).items()
         if name not in known and structures.find(Module, value)
     }
     if isinstance(getattr(type(layer), "layers", None), property) and not _is_listed(layer):
-        found["layers"] = layer.layers  # type: ignore[attr-defined]  # a property of every model, in its place among the attributes
-    for name in sorted(found, key=lambda name: (name.startswith("_"), name)):
-        yield name, found[name]
+        children["layers"] = layer.layers  # type: ignore[attr-defined]  # a property of every model, sorted among the attributes
+    for name in sorted(children, key=lambda name: (name.startswith("_"), name)):
+        yield name, children[name]
 
 
-def _shown(layer: Module, name: str, value: Any) -> str:
-    """An attribute's name, or that of the property that shows it: Keras goes over both, and finds this one first."""
+def _public_name(layer: Module, name: str, value: Any) -> str:
+    """An attribute's name, or the name of the property that returns it: Keras visits both, and the property first."""
     public = name.lstrip("_")
-    shown = isinstance(getattr(type(layer), public, None), property) and getattr(layer, public) is value
-    return public if shown else name
+    has_property = isinstance(getattr(type(layer), public, None), property) and getattr(layer, public) is value
+    return public if has_property else name
 
 
 def _numbered(items: list[Module]) -> list[str]:
-    """dense, dense_1, ... for modules by their classes."""
+    """Names for modules by their classes: dense, dense_1, ..."""
     counts: dict[str, int] = {}
     found = []
     for item in items:
@@ -66,7 +66,7 @@ def _numbered(items: list[Module]) -> list[str]:
 
 
 def walk(model: Module, file: Any = None) -> Iterator[tuple[str, Module]]:
-    """(path, layer) of a model and all layers in it, each once; in a file whose layers have the same names, by those."""
+    """(path, layer) of a model and all layers in it, each once; if a file's layers have the same names, by these names."""
     seen: set[int] = set()
 
     def visit(path: str, value: Any) -> Iterator[tuple[str, Module]]:
@@ -77,14 +77,11 @@ def walk(model: Module, file: Any = None) -> Iterator[tuple[str, Module]]:
                 for name, child in _children(value):
                     yield from visit(f"{path}/{name}" if path else name, child)
             return
-        items = [each for each in (value.values() if isinstance(value, dict) else value) if isinstance(each, Module)]
+        values = list(value.values() if isinstance(value, dict) else value)
+        items = [item for item in values if isinstance(item, Module)]
         for name, item in zip(_names_in(file, path, items) or _numbered(items), items, strict=True):
             yield from visit(f"{path}/{name}", item)
-        inner = [
-            each
-            for each in (value.values() if isinstance(value, dict) else value)
-            if isinstance(each, list | tuple | dict)
-        ]
+        inner = [item for item in values if isinstance(item, list | tuple | dict)]
         for number, nested in enumerate(inner):
             yield from visit(f"{path}/container_{number}" if number else f"{path}/container", nested)
 
@@ -92,7 +89,7 @@ def walk(model: Module, file: Any = None) -> Iterator[tuple[str, Module]]:
 
 
 def _names_in(file: Any, path: str, items: list[Module]) -> list[str] | None:
-    """The groups of a file that say they are of layers of these names, if all are there."""
+    """The file's groups for layers of these names, by the names stored in the groups; None if one is missing."""
     parent = hdf5.subgroup(file, path) if file is not None else None
     by_name: dict[str | None, str] = {}
     for key in hdf5.names(parent):
@@ -108,7 +105,7 @@ def _names_in(file: Any, path: str, items: list[Module]) -> list[str] | None:
 
 
 def write(file: Any, model: Module, optimizer: Any = None) -> None:
-    """A model's arrays, and its optimizer's, into an HDF5 file."""
+    """Write a model's arrays, and its optimizer's, into an HDF5 file."""
     for path, layer in walk(model):
         group = file.create_group(f"{path}/vars" if path else "vars")
         group.attrs["name"] = layer.name
@@ -131,7 +128,7 @@ def _write_list(file: Any, path: str, variables: list[Variable]) -> None:
 
 
 class _Store(MutableMapping):
-    """A layer's part of a file, as `load_own_variables` gets it: arrays by name, read when they are asked for."""
+    """A layer's part of a file, the argument of `load_own_variables`: arrays by name, read at access."""
 
     def __init__(self, group: Any):
         self._group = group
@@ -156,17 +153,17 @@ class _Store(MutableMapping):
 def _vars(file: Any, path: str) -> Any:
     """The group of a layer's arrays, or None; older versions of Keras had other names for some."""
     head, _, tail = path.rpartition("/")
-    for each in (path, f"{head}/_{tail}", path.replace("layers", "_layer_checkpoint_dependencies")):
-        found = hdf5.subgroup(file, f"{each}/vars")
+    for candidate in (path, f"{head}/_{tail}", path.replace("layers", "_layer_checkpoint_dependencies")):
+        found = hdf5.subgroup(file, f"{candidate}/vars")
         if found is not None:
             return found
     return None
 
 
 def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any = None) -> None:
-    """A file's arrays into a model's weights (and states, where they fit); all are checked before any is written.
+    """Read a file's arrays into a model's weights (and states, if they fit); all are checked before any is written.
 
-    optimizer: one that is built, whose state is read too, if the file has it.
+    optimizer: a built optimizer, whose state is read too if the file has it.
     """
     values: list[tuple[Variable, Array]] = []
     hooks = []
@@ -188,8 +185,8 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
     if stored is not None and len(stored) == len(optimizer.variables):
         values += _arrays(stored, optimizer.variables, f"optimizer {optimizer.name!r}")
     elif stored is not None:
-        what = f"the optimizer's state is of {len(stored)} arrays in the file, here of {len(optimizer.variables)}"
-        warn(f"{what}: it stays as it is")
+        counts = f"{len(stored)} arrays in the file and {len(optimizer.variables)} in the model's optimizer"
+        warn(f"the optimizer's state has {counts}: it is not loaded")
     with step_lock.alone():
         assign_all(values)
         for layer, store in hooks:
@@ -197,13 +194,13 @@ def read(file: Any, model: Module, skip_mismatch: bool = False, optimizer: Any =
 
 
 def read_optimizer(group: Any, optimizer: Any, variables: list[Variable]) -> None:
-    """A group's optimizer state into an optimizer for these variables."""
-    if len(group) > len(optimizer.variables):  # it was built when it was saved
+    """Read a group's optimizer state into an optimizer for these variables."""
+    if len(group) > len(optimizer.variables):  # the saved optimizer was built
         optimizer.build(variables)
     own = optimizer.variables
     product = getattr(optimizer, "_product", None)
     if product is not None and len(group) == len(own) and not _fit(group, own):
-        *own, last = own  # Nadam's product of all u, which older versions of Keras 3 have before the slots
+        *own, last = own  # Nadam's product of all u, which older versions of Keras 3 store before the slots
         own.insert(len(own) - len(optimizer._slots), last)
     assign_all(_arrays(group, own, f"optimizer {optimizer.name!r}") if len(group) else [])
 
@@ -215,7 +212,7 @@ def _fit(group: Any, variables: list[Variable]) -> bool:
 
 
 def _arrays(group: Any, variables: list[Variable], what: str) -> list[tuple[Variable, Array]]:
-    """The arrays '0', '1', ... of a group for variables."""
+    """Pair variables with the arrays '0', '1', ... of a group."""
     count = len(hdf5.names(group))
     if count != len(variables):
         raise ValueError(

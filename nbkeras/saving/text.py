@@ -1,4 +1,4 @@
-"""Floor 3: architectures as JSON, and objects as configurations: Keras 3's form is written, Keras 3's and 2's are read."""
+"""Floor 3: architectures as JSON: Keras 3's form is written, Keras 3's and Keras 2's forms are read."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from nbkeras.saving.serialization import plain
 
 
 def model_to_json(model: Any, **options) -> str:
-    """A model's architecture as JSON, without weights; `model_from_json` reads it, here and in Keras 3."""
+    """A model's architecture as JSON, without weights; `model_from_json` of nbkeras and Keras 3 reads it."""
     return json.dumps(keras_3.model_config(model), default=plain, **options)
 
 
 @entry
 def model_from_json(json_string: str, custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """A model with new weights from `model.to_json()` of nbkeras, Keras 3 or Keras 2."""
+    """Make a model with new weights from the text of `model.to_json()` of nbkeras, Keras 3 or Keras 2."""
     return model_from_config(archive.parse_json(json_string, "the text"), custom_objects)
 
 
 @entry
 def model_from_config(config: Mapping[str, Any], custom_objects: Mapping[str, Any] | None = None) -> Any:
-    """A model with new weights from a configuration {'class_name', 'config', ...} of Keras 3 or Keras 2."""
+    """Make a model with new weights from a configuration {'class_name', 'config', ...} of Keras 3 or Keras 2."""
     with custom_object_scope(custom_objects or {}), archive.readable("the configuration"):
         if "module" not in config:
             config = keras_2_config.translated(config)

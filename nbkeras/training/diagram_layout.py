@@ -1,7 +1,8 @@
-"""Boxes and arrows in rows: where they stand, and which way the arrows go so that none runs through a box.
+"""Layered graph drawing: positions of boxes in rows, and routes of arrows that do not run through a box.
 
-The method of Sugiyama, Tagawa and Toda, 1981: an arrow that passes a row gets a bend there, which takes room as a box does; boxes
-and bends are ordered to cross little, then moved towards their neighbours. Positions are (across, along) the rows' direction.
+The method of Sugiyama, Tagawa and Toda, 1981: an arrow that passes a row gets a bend there, which takes space like a box. Boxes
+and bends are ordered so that few arrows cross, then moved towards their neighbours. Positions are (across, along) the rows'
+direction.
 """
 
 from __future__ import annotations
@@ -11,11 +12,12 @@ from typing import NamedTuple
 
 Point = tuple[float, float]
 
-_PULLS = (1.0, 0.05, 30.0)  # of a line between bends, to one box, between boxes: what pulls most is straight
+# weights of lines between bends, between a bend and a box, between boxes; the heaviest lines become straightest
+_PULLS = (1.0, 0.05, 30.0)
 
 
 class Arrow(NamedTuple):
-    """From a box to a box, by their numbers; it starts and ends so far from their middles."""
+    """An arrow between boxes given by number; the shifts are the distances of its ends from the boxes' middles."""
 
     source: int
     target: int
@@ -24,7 +26,7 @@ class Arrow(NamedTuple):
 
 
 class Arranged(NamedTuple):
-    """Corners of the boxes, points of the arrows, and the whole size."""
+    """The boxes' corners, the arrows' points, and the total size."""
 
     corners: list[Point]
     routes: list[list[Point]]
@@ -34,7 +36,7 @@ class Arranged(NamedTuple):
 def arrange(
     sizes: Sequence[Point], arrows: Sequence[Arrow], gap: float, first: Collection[int] = (), last: Collection[int] = ()
 ) -> Arranged:
-    """Places for boxes of these sizes. Arrows go from a box to a later one; `first` and `last` stand in rows of their own."""
+    """Arrange boxes of these sizes. Arrows go from a box to a later one; `first` and `last` have separate rows."""
     rows = _rows(len(sizes), arrows, first, last)
     widths = [size[0] for size in sizes]
     bends: dict[tuple[int, float, int], int] = {}
@@ -42,7 +44,7 @@ def arrange(
     for arrow in arrows:
         chain = [arrow.source]
         for row in range(rows[arrow.source] + 1, rows[arrow.target]):
-            key = (arrow.source, arrow.source_shift, row)  # arrows from one place share their bends
+            key = (arrow.source, arrow.source_shift, row)  # arrows with the same start share their bends
             if key not in bends:
                 bends[key] = len(rows)
                 rows.append(row)
@@ -56,7 +58,8 @@ def arrange(
     levels: list[list[int]] = [[] for _ in range(max(rows, default=-1) + 1)]
     for item, row in enumerate(rows):
         levels[row].append(item)
-    above: list[list[tuple[int, float]]] = [[] for _ in rows]  # (neighbour, how much further its end of the arrow is)
+    # (neighbour, the shift of its end of the arrow relative to this end)
+    above: list[list[tuple[int, float]]] = [[] for _ in rows]
     below: list[list[tuple[int, float]]] = [[] for _ in rows]
     for source, target, start, end in links:
         above[target].append((source, start - end))
@@ -85,7 +88,7 @@ def arrange(
 
 
 def _rows(count: int, arrows: Sequence[Arrow], first: Collection[int], last: Collection[int]) -> list[int]:
-    """The row of each box: below all that lead to it; what nothing leads to stands just above what it leads to."""
+    """The row of each box: below all its sources; a box without a source is just above its first target."""
     rows = [0 if item in first or not first else 1 for item in range(count)]
     for arrow in sorted(arrows, key=lambda arrow: arrow.target):
         rows[arrow.target] = max(rows[arrow.target], rows[arrow.source] + 1)
@@ -97,7 +100,7 @@ def _rows(count: int, arrows: Sequence[Arrow], first: Collection[int], last: Col
 
 
 def _ordered(levels: list[list[int]], above: list, below: list) -> list[list[int]]:
-    """Each row in an order in which few arrows cross: by the mean place of the neighbours, down and up, the best of all."""
+    """Order each row so that few arrows cross: sort by the neighbours' mean position, down and up, and keep the best order."""
     best, fewest = levels, _crossings(levels, below)
     for sweep in range(12):
         if not fewest:
@@ -131,7 +134,7 @@ def _crossings(levels: list[list[int]], below: list) -> int:
 
 
 def _moved(levels: list, above: list, below: list, widths: list[float], boxes: int, gap: float) -> list[float]:
-    """The middle of each item: near those of its neighbours, in the row's order and apart from each other."""
+    """The middle of each item: near its neighbours' middles, in the row's order and at the required distances."""
     middles = [0.0] * len(widths)
     offsets: list[list[float]] = []
     for level in levels:
@@ -165,7 +168,10 @@ def _moved(levels: list, above: list, below: list, widths: list[float], boxes: i
 
 
 def _apart(wanted: list[float], offsets: list[float], weights: list[float]) -> list[float]:
-    """The places nearest to `wanted` (weighted squares) that keep the distances of `offsets`: pools of items that touch."""
+    """The positions nearest to `wanted` (weighted least squares) with at least the distances of `offsets`.
+
+    Neighbouring items that would overlap are pooled (isotonic regression).
+    """
     pools: list[tuple[float, float, int]] = []  # (mean, weight, items)
     for want, offset, weight in zip(wanted, offsets, weights, strict=True):
         mean, total, count = want - offset, weight, 1

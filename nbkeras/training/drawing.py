@@ -1,4 +1,4 @@
-"""Pictures of a model's layers and what flows between them, by the optional packages pillow and pydot."""
+"""Drawing a model's layers and their connections, by the optional packages pillow and pydot."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from nbkeras.training import diagram_layout
 _INK, _PAPER, _FILL, _FRAME = "#303030", "#ffffff", "#eef3f8", "#8a97a5"
 
 
-class _Shown(NamedTuple):
-    """What the boxes say."""
+class _Content(NamedTuple):
+    """The kinds of information in the boxes."""
 
     shapes: bool
     dtypes: bool
@@ -28,16 +28,16 @@ class _Shown(NamedTuple):
 
 @dataclass(eq=False)
 class _Box:
-    """A call of a layer: its lines of text and, for a model whose layers are shown, these. Without lines: a port of a frame."""
+    """A call of a layer: its lines of text and, for an expanded model, its layers. A box without lines is a port of a frame."""
 
     lines: list[str]
     inner: _Level | None = None
-    at: tuple[float, float] = (0.0, 0.0)  # its corner in its level
+    at: tuple[float, float] = (0.0, 0.0)  # its corner within its level
     size: tuple[float, float] = (0.0, 0.0)
 
 
 class _Edge(NamedTuple):
-    """An arrow from a box (of a frame: from that one of its exits) to a box (of a frame: to that one of its entries)."""
+    """An arrow from a box (if it is a frame, from its exit number `leaves`) to a box (a frame's entry number `enters`)."""
 
     source: _Box
     leaves: int
@@ -47,13 +47,13 @@ class _Edge(NamedTuple):
 
 @dataclass(eq=False)
 class _Level:
-    """The boxes of a model, and the ports where the model around it comes in and goes on."""
+    """The boxes of a model, and the ports where edges of the surrounding model enter and leave."""
 
     boxes: list[_Box] = field(default_factory=list)
     edges: list[_Edge] = field(default_factory=list)
     entries: list[_Box] = field(default_factory=list)
     exits: list[_Box] = field(default_factory=list)
-    routes: list[list[tuple[float, float]]] = field(default_factory=list)  # of the edges
+    routes: list[list[tuple[float, float]]] = field(default_factory=list)  # the points of the edges
     size: tuple[float, float] = (0.0, 0.0)
 
 
@@ -70,19 +70,19 @@ def plot_model(
     show_layer_activations: bool = False,
     show_trainable: bool = False,
 ) -> Any:
-    """Draw each call of a layer as a box, rows from inputs to outputs, into a file (.png, .jpg, .pdf and what pillow writes).
+    """Draw each call of a layer as a box, in rows from inputs to outputs, into a file (.png, .jpg, .pdf or any pillow format).
 
-    rankdir: 'TB' downwards, 'LR' to the right. expand_nested: the layers of a model within in a frame, instead of one box. A
-    model needs a graph: functional, or a Sequential that knows its input. Needs pillow, and no Graphviz, for whose formats
-    (.svg, .dot) there is `model_to_dot`: ValueError for those. In IPython it returns the picture, which notebooks show.
+    rankdir: 'TB' downwards, 'LR' to the right. expand_nested: draw a nested model's layers in a frame instead of one box. The
+    model needs a graph: it is functional, or a Sequential with a known input. Requires pillow, but not Graphviz. Graphviz's
+    formats (.svg, .dot) raise ValueError: use `model_to_dot`. In IPython the function returns the picture, which notebooks show.
     """
     if os.fspath(to_file).endswith((".svg", ".dot", ".gv")):
         raise ValueError(
-            f"plot_model draws pictures of pixels, not {os.fspath(to_file)!r}: give it a name that ends in .png, or use "
+            f"plot_model writes pixel formats, not {os.fspath(to_file)!r}: use a name that ends in .png, or use "
             "model_to_dot(model).write_svg(...) or .write_dot(...), which need pydot and Graphviz"
         )
-    what = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
-    _draw(_level_of(model, rankdir, *what), os.fspath(to_file), rankdir == "LR", dpi / 96)
+    content = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
+    _draw(_level_of(model, rankdir, *content), os.fspath(to_file), rankdir == "LR", dpi / 96)
     ipython = sys.modules.get("IPython")
     running = ipython is not None and ipython.get_ipython() is not None and not os.fspath(to_file).endswith(".pdf")
     return ipython.display.Image(filename=os.fspath(to_file)) if ipython is not None and running else None
@@ -100,13 +100,13 @@ def model_to_dot(
     show_layer_activations: bool = False,
     show_trainable: bool = False,
 ) -> Any:
-    """The boxes and arrows of `plot_model` as a `pydot.Dot`, for Graphviz to lay out and write (.svg, .dot). Needs pydot."""
+    """The boxes and arrows of `plot_model` as a `pydot.Dot`, which Graphviz arranges and writes (.svg, .dot). Requires pydot."""
     try:
         import pydot
     except ImportError:
         raise ImportError("model_to_dot needs pydot: pip install 'nbkeras[dot]'") from None
-    what = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
-    level = _level_of(model, rankdir, *what)
+    content = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
+    level = _level_of(model, rankdir, *content)
     dot = pydot.Dot(graph_type="digraph", rankdir=rankdir, dpi=str(dpi), compound="true")
     names: dict[int, str] = {}
 
@@ -129,7 +129,7 @@ def model_to_dot(
     return dot
 
 
-def _level_of(model: Any, rankdir: str, *shown: bool) -> _Level:
+def _level_of(model: Any, rankdir: str, *content: bool) -> _Level:
     """The boxes of a model's graph; ValueError if it has none."""
     if rankdir not in ("TB", "LR"):
         raise ValueError(f"rankdir must be 'TB' or 'LR', received {rankdir!r}")
@@ -138,51 +138,51 @@ def _level_of(model: Any, rankdir: str, *shown: bool) -> _Level:
         raise ValueError(
             f"a picture needs a model made of symbolic tensors, or a Sequential with an input shape: {model!r} has no graph"
         )
-    return _collected(graph, _Shown(*map(bool, shown)), within=False)
+    return _collected(graph, _Content(*map(bool, content)), within=False)
 
 
-def _collected(graph: Graph, shown: _Shown, within: bool) -> _Level:
-    """The boxes of a graph; within: of one that is drawn in a frame."""
+def _collected(graph: Graph, content: _Content, within: bool) -> _Level:
+    """The boxes of a graph; within: the graph is drawn in a frame."""
     level = _Level()
-    of: dict[int, tuple[_Box, int]] = {}  # the box that a symbolic tensor comes from, and where it leaves that
+    sources: dict[int, tuple[_Box, int]] = {}  # a symbolic tensor's source box, and its exit number there
     calls: dict[int, int] = {}
     for symbol in graph.input_list:
-        lines = [] if within else _lines(symbol.node, shown) if symbol.node else [symbol.name]
+        lines = [] if within else _lines(symbol.node, content) if symbol.node else [symbol.name]
         box = _Box(lines)
         level.boxes.append(box)
         level.entries += [box] * within
-        of[id(symbol)] = box, 0
+        sources[id(symbol)] = box, 0
     for node in graph.nodes:
-        inner = getattr(node.layer, "_graph", None) if shown.nested else None
-        box = _Box(_lines(node, shown), None if inner is None else _collected(inner, shown, within=True))
+        inner = getattr(node.layer, "_graph", None) if content.nested else None
+        box = _Box(_lines(node, content), None if inner is None else _collected(inner, content, within=True))
         calls[id(node.layer)] = calls.get(id(node.layer), 0) + 1
         if calls[id(node.layer)] > 1:
             box.lines[0] += f" (call {calls[id(node.layer)]})"
         level.boxes.append(box)
         for position, parent in enumerate(node.inputs):
             enters = 0 if box.inner is None else min(position, len(box.inner.entries) - 1)
-            level.edges.append(_Edge(*of[id(parent)], box, enters))
+            level.edges.append(_Edge(*sources[id(parent)], box, enters))
         for position, symbol in enumerate(structures.flatten(node.outputs)):
-            of[id(symbol)] = box, 0 if box.inner is None else position
+            sources[id(symbol)] = box, 0 if box.inner is None else position
     for symbol in graph.output_list if within else ():
         level.exits.append(_Box([]))
-        level.edges.append(_Edge(*of[id(symbol)], level.exits[-1], 0))
+        level.edges.append(_Edge(*sources[id(symbol)], level.exits[-1], 0))
     level.boxes += level.exits
     level.edges = list(dict.fromkeys(level.edges))
     return level
 
 
 def _plain_edges(level: _Level) -> list[tuple[int, int]]:
-    """The edges between boxes that are no frames, by the boxes' ids."""
+    """The edges between boxes that are not frames, by the boxes' ids."""
 
     def ends(level: _Level, box: _Box, port: int, forward: bool) -> list[_Box]:
-        """The boxes in a frame that a port of it leads to, or comes from."""
+        """The boxes inside a frame that are connected to one of its ports."""
         if box.inner is None:
             return [box]
         ports = box.inner.entries if forward else box.inner.exits
-        met = [edge for edge in box.inner.edges if (edge.source if forward else edge.target) is ports[port]]
-        found = [(edge.target, edge.enters) if forward else (edge.source, edge.leaves) for edge in met]
-        return [each for other, own in found for each in ends(box.inner, other, own, forward)]
+        connected = [edge for edge in box.inner.edges if (edge.source if forward else edge.target) is ports[port]]
+        found = [(edge.target, edge.enters) if forward else (edge.source, edge.leaves) for edge in connected]
+        return [end for other, own in found for end in ends(box.inner, other, own, forward)]
 
     pairs = [
         (id(source), id(target))
@@ -194,18 +194,18 @@ def _plain_edges(level: _Level) -> list[tuple[int, int]]:
     return pairs + [pair for box in level.boxes if box.inner is not None for pair in _plain_edges(box.inner)]
 
 
-def _lines(node: Node, shown: _Shown) -> list[str]:
-    """What the box of a call says."""
+def _lines(node: Node, content: _Content) -> list[str]:
+    """The lines in the box of a call."""
     layer, kind = node.layer, type(node.layer).__name__
-    lines = [f"{layer.name}: {kind}" if shown.names else kind]
+    lines = [f"{layer.name}: {kind}" if content.names else kind]
     for what, tensors in (("input", node.call_inputs), ("output", node.outputs)):
-        if shown.shapes and tensors is not None:
+        if content.shapes and tensors is not None:
             lines.append(f"{what}: {structures.shapes(tensors)}")
-    if shown.dtypes:
+    if content.dtypes:
         lines.append(", ".join(sorted({str(symbol.dtype) for symbol in structures.flatten(node.outputs)})))
-    if shown.activations and getattr(layer, "activation", None) is not None:
+    if content.activations and getattr(layer, "activation", None) is not None:
         lines.append(f"activation: {getattr(layer.activation, '__name__', type(layer.activation).__name__)}")
-    if shown.trainable and layer.weights:
+    if content.trainable and layer.weights:
         lines.append("trainable" if layer.trainable else "frozen")
     return lines
 
@@ -216,7 +216,7 @@ def _draw(level: _Level, path: str, sideways: bool, scale: float) -> None:
     except ImportError:
         raise ImportError("plot_model needs pillow: pip install 'nbkeras[images]'") from None
     font = ImageFont.load_default(size=12 * scale)
-    _arrange(level, font, sideways, scale)
+    _lay_out(level, font, sideways, scale)
     margin = 24 * scale
     image = Image.new("RGB", (int(level.size[0] + 2 * margin), int(level.size[1] + 2 * margin)), _PAPER)
     _paint(ImageDraw.Draw(image), level, (margin, margin), font, sideways, scale)
@@ -224,17 +224,17 @@ def _draw(level: _Level, path: str, sideways: bool, scale: float) -> None:
 
 
 def _margins(scale: float) -> tuple[float, float]:
-    """The room that a frame leaves at its sides, and at its top, where its title is."""
+    """The margins of a frame at its sides, and at its top, where its title is."""
     return 14 * scale, 28 * scale
 
 
-def _arrange(level: _Level, font: Any, sideways: bool, scale: float) -> None:
-    """Give each box its size and its corner, and each edge its points, from the corner of the level."""
+def _lay_out(level: _Level, font: Any, sideways: bool, scale: float) -> None:
+    """Compute the size and the corner of each box, and the points of each edge, relative to the level's corner."""
     side, top = _margins(scale)
     for box in level.boxes:
         widest = max((font.getlength(line) for line in box.lines), default=0)
         if box.inner is not None:
-            _arrange(box.inner, font, sideways, scale)
+            _lay_out(box.inner, font, sideways, scale)
             width, height = box.inner.size
             box.size = max(width, widest) + 2 * side, height + side + top
         elif box.lines:
@@ -244,7 +244,7 @@ def _arrange(level: _Level, font: Any, sideways: bool, scale: float) -> None:
         return (point[1], point[0]) if sideways else point
 
     def shift(box: _Box, ports: list[_Box], port: int) -> float:
-        """How far from the middle of a frame an edge meets it."""
+        """The distance from the middle of a frame to the point where an edge meets it."""
         return (turned(_origin(box, scale))[0] + turned(ports[port].at)[0]) - turned(box.size)[0] / 2
 
     numbers = {id(box): number for number, box in enumerate(level.boxes)}
@@ -266,7 +266,7 @@ def _arrange(level: _Level, font: Any, sideways: bool, scale: float) -> None:
 
 
 def _origin(box: _Box, scale: float) -> tuple[float, float]:
-    """Where the layers of a framed model start, from the frame's corner."""
+    """The corner of the layers inside a frame, relative to the frame's corner."""
     side, top = _margins(scale)
     return (box.size[0] - box.inner.size[0]) / 2 if box.inner else side, top
 
@@ -274,7 +274,7 @@ def _origin(box: _Box, scale: float) -> tuple[float, float]:
 def _paint(
     draw: Any, level: _Level, corner: tuple[float, float], font: Any, sideways: bool, scale: float, reach: Any = None
 ) -> None:
-    """Draw a level; reach: how far it is to the frame around it, at the start and at the end of the rows."""
+    """Draw a level; reach: the distances to the surrounding frame at the start and at the end of the rows."""
     for box in level.boxes:
         left, top = corner[0] + box.at[0], corner[1] + box.at[1]
         right, bottom = left + box.size[0], top + box.size[1]
@@ -298,7 +298,7 @@ def _paint(
     for box in level.boxes:
         if box.inner is not None:
             title = (corner[0] + box.at[0] + 6 * scale, corner[1] + box.at[1] + 4 * scale)
-            draw.rectangle(draw.textbbox(title, box.lines[0], font), fill=_PAPER)  # over an edge that comes in there
+            draw.rectangle(draw.textbbox(title, box.lines[0], font), fill=_PAPER)  # over an edge that enters there
             draw.text(title, box.lines[0], _FRAME, font)
         elif box.lines:
             left, top = corner[0] + box.at[0], corner[1] + box.at[1]

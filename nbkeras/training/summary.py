@@ -11,11 +11,11 @@ from typing import Any
 from nbkeras.engine import structures
 from nbkeras.engine.progress import print_message
 
-_NARROWEST = 8  # characters of a column
+_NARROWEST = 8  # characters of the narrowest column
 
 
 def _shape_text(layer: Any) -> str:
-    if not layer._inbound_nodes:  # of a subclassed model: for the shape that it was built for
+    if not layer._inbound_nodes:  # a layer of a subclassed model: use the shape that it was built for
         try:
             return "?" if layer.build_shapes is None else str(layer.compute_output_shape(layer.build_shapes))
         except (NotImplementedError, TypeError, ValueError):
@@ -60,7 +60,7 @@ def _is_chain(model: Any) -> bool:
 
 
 def _count(variables: Sequence) -> str:
-    """The number of elements of variables, and how much memory they take."""
+    """The number of elements of variables, and their memory size."""
     number = sum(v.size for v in variables)
     size: float = sum(v.data.nbytes for v in variables)
     for unit in ("B", "KB", "MB", "GB"):
@@ -71,7 +71,7 @@ def _count(variables: Sequence) -> str:
 
 
 def _in_range(layers: list, layer_range: Sequence[str] | None) -> list:
-    """The layers from the first whose name fits the first pattern to the last whose name fits the second."""
+    """The layers from the first with a name matching the first pattern to the last with a name matching the second."""
     if layer_range is None:
         return layers
     if isinstance(layer_range, str) or len(layer_range) != 2 or not all(isinstance(name, str) for name in layer_range):
@@ -84,14 +84,14 @@ def _in_range(layers: list, layer_range: Sequence[str] | None) -> list:
 
 
 def _widths(positions: Sequence[float], line_length: int, columns: int) -> list[int]:
-    """Widths of columns that end at these positions, in characters or parts of the line."""
+    """The widths of columns that end at these positions, given in characters or as fractions of the line."""
     ends = [int(line_length * end) if positions[-1] <= 1 else int(end) for end in positions][:columns]
     ends += [line_length + 12 * i for i in range(1, columns - len(ends) + 1)]
     return [end - start for start, end in zip([0, *ends], ends, strict=False)]
 
 
 def _fitted(widths: list[int], total: int) -> list[int]:
-    """Widths of columns that make a line of `total` characters: the widest give way first, all but the last grow alike."""
+    """The widths of columns for a line of `total` characters: the widest shrink first; all except the last grow equally."""
     widths = list(widths)
     while sum(widths) > total and max(widths) > _NARROWEST:
         widths[widths.index(max(widths))] -= 1
@@ -104,7 +104,7 @@ def _fitted(widths: list[int], total: int) -> list[int]:
 
 
 def _wrapped(row: list[str], widths: Sequence[int]) -> list[str]:
-    """The lines of a row, each cell in its column; what is too long for it goes on in the next line."""
+    """The lines of a row, each cell in its column; a text that is too long continues in the next line."""
     columns = []
     for text, width in zip(row, widths, strict=True):
         indent = " " * (len(text) - len(text.lstrip()))
@@ -123,17 +123,17 @@ def print_summary(
     show_trainable: bool = False,
     layer_range: Sequence[str] | None = None,
 ) -> None:
-    """Print a table of a model's layers, output shapes and parameter counts, line by line by `print_fn`.
+    """Print a table of a model's layers, output shapes and parameter counts, line by line with `print_fn`.
 
-    It is as wide as its texts, but no wider than the terminal, or as wide as line_length says; what does not fit goes on in
-    the next line.
+    The table is as wide as its texts, but not wider than the terminal, or it has the width line_length. A text that does not fit
+    continues in the next line.
     """
     say = print_fn or print_message
-    shown = _in_range(model.layers, layer_range)
+    selected = _in_range(model.layers, layer_range)
     connections = not _is_chain(model)
     header = ["Layer (type)", "Output Shape", "Param #"]
     header += ["Connected to"] * connections + ["Trainable"] * show_trainable
-    rows = _rows(model, shown, 0, expand_nested, show_trainable, connections)
+    rows = _rows(model, selected, 0, expand_nested, show_trainable, connections)
     natural = [max(len(row[i]) for row in [header, *rows]) + 2 for i in range(len(header))]
     if positions is not None:
         widths = _widths(positions, line_length or sum(natural), len(header))
@@ -142,7 +142,7 @@ def print_summary(
         widths = _fitted(natural, line_length or min(sum(natural), terminal))
     total = sum(widths)
     cells = [_wrapped(row, widths) for row in rows]
-    apart = any(len(lines) > 1 for lines in cells)
+    separate = any(len(lines) > 1 for lines in cells)
 
     say(f'Model: "{model.name}"')
     say("_" * total)
@@ -150,7 +150,7 @@ def print_summary(
         say(line)
     say("=" * total)
     for number, lines in enumerate(cells):
-        if apart and number:
+        if separate and number:
             say("-" * total)
         for line in lines:
             say(line)

@@ -1,4 +1,4 @@
-"""Fills the kernel cache ahead: runs a small model of each family once, so that later processes find it compiled."""
+"""Filling the kernel cache in advance: runs a small model of each family once, so that later processes find its kernels."""
 
 import time
 from collections.abc import Callable, Iterable
@@ -15,13 +15,13 @@ _CLASSES = 3
 
 
 def _train(model_layers: list, x: np.ndarray, optimizer="rmsprop") -> None:
-    """A classifier with these layers: one step of each kind."""
+    """Run one step of each kind of a classifier with these layers."""
     y = to_categorical(np.arange(len(x)) % _CLASSES, _CLASSES)
     _steps([*model_layers, layers.Dense(_CLASSES, activation="softmax")], x, y, "categorical_crossentropy", optimizer)
 
 
 def _steps(model_layers: list, x: np.ndarray, y: np.ndarray, loss: str, optimizer="rmsprop") -> None:
-    """Train, evaluate, predict."""
+    """Train, evaluate and predict once."""
     model = Sequential(model_layers)
     model.compile(optimizer=optimizer, loss=loss, metrics=["accuracy"])
     model.fit(x, y, batch_size=len(x), verbose=0)
@@ -30,7 +30,7 @@ def _steps(model_layers: list, x: np.ndarray, y: np.ndarray, loss: str, optimize
 
 
 def _dense() -> None:
-    # Sizes come in pairs: some kernels are for small work, others share large work among threads.
+    # Sizes come in pairs: some kernels compute small work, others divide large work among threads.
     for units, batch in ((8, 4), (512, 128)):
         x = np.ones((batch, 64))
         _train([layers.Dense(units, activation="relu"), layers.Dropout(0.2), layers.Dense(units, activation="tanh")], x)
@@ -104,9 +104,9 @@ FAMILIES: dict[str, Callable[[], None]] = {
 
 
 def run(families: Iterable[str] = tuple(FAMILIES), dtype: str = "float32", in_package: bool = False) -> None:
-    """Compile what these families' models use in 'float32' or 'float64', and say how long each took.
+    """Compile the kernels of these families' models for 'float32' or 'float64', and print the time for each.
 
-    in_package: keep the kernels in the package's own folder, in this process from now on.
+    in_package: store the kernels in the package's own folder, in this process from now on.
     """
     if in_package:
         program.keep_kernels_in_package()

@@ -1,4 +1,4 @@
-"""Estimators of scikit-learn, an optional dependency, that train models."""
+"""Models as estimators of scikit-learn, which is an optional dependency."""
 
 from typing import TYPE_CHECKING
 

@@ -1,7 +1,7 @@
 """Keras 3's wrappers: a compiled model, or a function that makes one, as an estimator of scikit-learn.
 
-The one module that imports scikit-learn at its top, since its classes are scikit-learn's; it is imported when they are
-asked for.
+This is the only module that imports scikit-learn at its top, because its classes extend scikit-learn's. It is imported at
+first use.
 """
 
 import copy
@@ -21,10 +21,10 @@ from nbkeras.training.model import Model
 
 
 class _Estimator(BaseEstimator):
-    """What the wrappers share.
+    """The base class of the wrappers.
 
     model: a compiled Model, of which each `fit` trains a clone, or a function (X, y, **model_kwargs) -> compiled Model.
-    fit_kwargs: arguments of each `model.fit`. warm_start: kept for Keras's sake; each `fit` starts anew.
+    fit_kwargs: arguments of each `model.fit`. warm_start: ignored, as in Keras; each `fit` starts with a new model.
     """
 
     def __init__(
@@ -41,12 +41,12 @@ class _Estimator(BaseEstimator):
         return tags
 
     def __sklearn_clone__(self) -> Any:
-        """scikit-learn's own clone would copy a model by its arguments."""
+        """Clone the estimator; scikit-learn's own clone would copy a model by its arguments."""
         model = clone_model(self.model) if isinstance(self.model, Model) else self.model
         return type(self)(model, self.warm_start, copy.deepcopy(self.model_kwargs), copy.deepcopy(self.fit_kwargs))
 
     def fit(self, X, y, **kwargs):
-        """Train a new model; kwargs go to `model.fit`. RuntimeError if the model is not compiled."""
+        """Train a new model; kwargs are passed to `model.fit`. RuntimeError if the model is not compiled."""
         X, y = validate_data(self, X, y, multi_output=True)
         y = self._encode(y)
         given = self.model
@@ -58,7 +58,7 @@ class _Estimator(BaseEstimator):
         return self
 
     def predict(self, X) -> np.ndarray:
-        """The model's outputs, in the form of the y it was trained with."""
+        """The model's outputs, in the form of the y that it was trained with."""
         return self._decode(self._outputs(X))
 
     def _outputs(self, X) -> np.ndarray:
@@ -75,7 +75,7 @@ class _Estimator(BaseEstimator):
 
 
 class SKLearnClassifier(ClassifierMixin, _Estimator):
-    """A classifier: classes of any kind, which the model sees as one-hot rows; its output has a column for each."""
+    """A classifier. Classes may be of any kind; the model is trained on one-hot rows and has an output column for each class."""
 
     def decision_function(self, X) -> np.ndarray:
         """The model's outputs."""
@@ -111,7 +111,7 @@ class SKLearnRegressor(RegressorMixin, _Estimator):
 
 
 class SKLearnTransformer(TransformerMixin, _Estimator):
-    """A transformer: `transform` gives the model's outputs."""
+    """A transformer: `transform` returns the model's outputs."""
 
     def transform(self, X) -> np.ndarray:
         """The model's outputs."""

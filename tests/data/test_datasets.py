@@ -158,9 +158,7 @@ class TestGetFile:
     def test_offline_says_where_to_put_the_file(self, cache):
         with serve(whole) as (url, _):
             pass
-        with pytest.raises(
-            ConnectionError, match=f"refused.*; where there is no network, .* put it at {cache}/data.bin"
-        ):
+        with pytest.raises(ConnectionError, match=f"refused.*; without a network, .* put it at {cache}/data.bin"):
             utils.get_file("data.bin", url + "/x", file_hash=SHA256)
         assert only(cache)
 

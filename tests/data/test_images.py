@@ -258,7 +258,7 @@ class TestFiles:
             {"filename": ["cats/0.png", "dogs/1.png", "none.png"], "class": ["c", "d", "d"], "a": [1, 2, 3], "b": 4}
         )
         make = ImageDataGenerator()
-        with pytest.warns(UserWarning, match="1 of the files named in 'filename' are no images"):
+        with pytest.warns(UserWarning, match="1 of the files named in 'filename' are not images"):
             batches = make.flow_from_dataframe(table, str(folder), target_size=(2, 2), shuffle=False)
         assert batches[0][1].tolist() == [[1, 0], [0, 1]] and batches.filenames == ["cats/0.png", "dogs/1.png"]
         table = table[:2]
@@ -399,7 +399,7 @@ class TestFiles:
         assert x[:, :, 0].tolist() == [[0, 0.5, -1], [0, 0, 0]]
         x, y = utils.audio_dataset_from_directory(tmp_path, output_sequence_length=2, shuffle=False, verbose=False)[0]
         assert x.shape == (2, 2, 1)
-        with pytest.raises(ValueError, match="no ragged tensors"):
+        with pytest.raises(ValueError, match="ragged tensors are not supported"):
             utils.audio_dataset_from_directory(tmp_path, ragged=True)
         with wave.open(str(tmp_path / "b" / "x.wav"), "wb") as file:
             file.setparams((2, 2, 100, 0, "NONE", ""))

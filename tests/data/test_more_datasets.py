@@ -280,7 +280,7 @@ class TestArchives:
 
     def test_other_files(self, tmp_path):
         (tmp_path / "x").write_bytes(b"no archive")
-        with pytest.raises(ValueError, match="is no tar or zip archive"):
+        with pytest.raises(ValueError, match="is not a tar or zip archive"):
             self.get(tmp_path / "x")
         with pytest.raises(ValueError, match="archive_format must be"):
             self.get(tmp_path / "x", archive_format="rar")

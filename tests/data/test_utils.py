@@ -46,9 +46,9 @@ class TestToCategorical:
         [
             ([0, -1], None, "received -1 to 0"),
             ([0, 3], 3, "from 0 to num_classes - 1 = 2, received 0 to 3; labels that start at 1"),
-            ([0.5, 1], None, "whole class numbers"),
-            ([np.nan], None, "whole class numbers"),
-            ([np.inf], 3, "whole class numbers"),
+            ([0.5, 1], None, "integer class numbers"),
+            ([np.nan], None, "integer class numbers"),
+            ([np.inf], 3, "integer class numbers"),
             (["cat", "dog"], None, "expects class numbers"),
             ([], None, "needs num_classes"),
         ],

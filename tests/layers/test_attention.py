@@ -217,7 +217,7 @@ def test_weights_have_the_paths_of_keras(tmp_path):
         (lambda x: L.Attention(score_mode="cosine"), "'dot' or 'concat'"),
         (lambda x: L.Attention()(x), r"list \[query, value\]"),
         (lambda x: ops.dot_product_attention(x, x, x), "needs a query"),
-        (lambda x: ops.dot_product_attention(x[None], x[None], x[None], flash_attention=True), "offers neither"),
+        (lambda x: ops.dot_product_attention(x[None], x[None], x[None], flash_attention=True), "supports neither"),
         (lambda x: L.EinsumDense("ab,bc", 3), "equation must be"),
         (lambda x: L.EinsumDense("ab,bc->ac", 3)(x), "does not fit an input"),
         (lambda x: L.EinsumDense("abc,cd->abd", 3)(x), "must have a size for each"),

@@ -306,7 +306,7 @@ MISTAKES = [
     (lambda: ops.cast(1.0, "complex64"), ValueError, "dtype must be a dtype of numbers"),
     (lambda: ops.zeros(2, "float16"), TypeError, "float32 or float64, received float16"),
     (lambda: ops.where([True]), ValueError, r"ops.nonzero\(condition\)"),
-    (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "no sparse"),
+    (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "sparse and ragged tensors are not supported"),
     (lambda: ops.mean([ops.ones(2), ops.ones(3)]), ValueError, "tensors in a list must have one shape"),
     (lambda: ["a", "b"][ops.ones(())], TypeError, "is no index"),
     (

@@ -128,5 +128,5 @@ def test_few_places_of_many_are_summed_as_a_product_would(interpolation, monkeyp
     """Large images made smaller take another way through `blend`, with the same numbers."""
     x = np.random.default_rng(0).random((130, 210, 3))
     found = image.resize(x, (50, 300), interpolation).numpy()
-    monkeypatch.setattr(resize, "_FEW", 10**9)
+    monkeypatch.setattr(resize, "_SPARSITY", 10**9)
     np.testing.assert_allclose(found, image.resize(x, (50, 300), interpolation), rtol=1e-9, atol=1e-14)

@@ -159,7 +159,7 @@ ERRORS = [
     (lambda: ops.normalize(V, order=0), "at least 1"),
     (lambda: ops.quantile(V, 0.5, method="some"), "method must be"),
     (lambda: ops.quantile(V, [[0.5]]), "a number or a vector"),
-    (lambda: ops.quantile(V[:0], 0.5), "nothing along"),
+    (lambda: ops.quantile(V[:0], 0.5), "no elements along"),
     (lambda: ops.histogram(V, 0), "at least 1"),
     (lambda: ops.corrcoef(X), "a matrix of variables"),
 ]

@@ -142,7 +142,7 @@ def test_links_are_followed_and_permissions_stay(tmp_path):
 
 def test_what_is_no_file_is_not_replaced(tmp_path):
     os.mkfifo(tmp_path / "m.keras")
-    with pytest.raises(OSError, match="no ordinary file"):
+    with pytest.raises(OSError, match="not an ordinary file"):
         save(made(), tmp_path / "m.keras")
     assert stat.S_ISFIFO((tmp_path / "m.keras").stat().st_mode) and os.listdir(tmp_path) == ["m.keras"]
 

@@ -377,7 +377,7 @@ def test_what_keras_2_cannot_say_is_refused(tmp_path):
     x = layers.Input((3,))
     for y, message in (
         (x * 2.0, "ops on symbolic tensors"),
-        (layers.Dense(2, activation="hard_sigmoid")(x), "no hard_sigmoid"),
+        (layers.Dense(2, activation="hard_sigmoid")(x), "does not have Keras 3's hard_sigmoid"),
     ):
         with pytest.raises(ValueError, match=message):
             Model(x, y).save(tmp_path / "m.h5")

@@ -185,7 +185,7 @@ def test_many_layers_that_share_a_name_and_an_id():
 def test_json_of_many_parts_and_of_names_that_stand_twice():
     for text, match in (
         ('{"a": [' + "[]," * 5_000_000 + "[]]}", "parts, more than any model's"),
-        ('{"class_name": "Sequential", "class_name": "Sequential", "config": {}}', "stands twice"),
+        ('{"class_name": "Sequential", "class_name": "Sequential", "config": {}}', "occurs twice"),
     ):
         with pytest.raises(ValueError, match=match):
             load_model(keras_file(text))

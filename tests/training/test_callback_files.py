@@ -77,11 +77,11 @@ class TestBackupAndRestore:
         assert sorted(os.listdir(tmp_path)) == ["latest.npz", "previous.npz"]
         latest = tmp_path / "latest.npz"
         latest.write_bytes(latest.read_bytes()[:100])
-        with pytest.warns(UserWarning, match="going on from the state before"):
+        with pytest.warns(UserWarning, match="continuing from the state before"):
             assert fit(make(), cb.BackupAndRestore(tmp_path, delete_checkpoint=False)).epoch == [2, 3]
         (tmp_path / "previous.npz").unlink()
         latest.write_bytes(b"PK")
-        with pytest.raises(OSError, match="delete it to start training anew"):
+        with pytest.raises(OSError, match="delete it to start training from the beginning"):
             fit(make(), cb.BackupAndRestore(tmp_path))
 
     def test_of_another_model(self, tmp_path):

@@ -438,7 +438,7 @@ class TestLambdaCallback:
         assert seen == [0, 1]
 
     def test_unknown_hook(self):
-        with pytest.raises(TypeError, match="'on_epoch_ends' is no hook of Callback. Did you mean 'on_epoch_end'?"):
+        with pytest.raises(TypeError, match="'on_epoch_ends' is not a hook of Callback. Did you mean 'on_epoch_end'?"):
             cb.LambdaCallback(on_epoch_ends=print)
 
 
