@@ -1,10 +1,11 @@
-"""Seeds and whole tracebacks for all tests; marks of tests that cannot run on a GPU, or take too long in its simulator."""
+"""Seeds, whole tracebacks and names of cases for all tests; marks of tests that a GPU or its simulator does not run."""
 
 import os
 import zlib
 
 import numpy as np
 import pytest
+from case_names import case_name
 from hypothesis import settings
 
 from nbkeras import config, utils
@@ -15,6 +16,11 @@ SIMULATED = os.environ.get("NUMBA_ENABLE_CUDASIM", "0") not in ("0", "")
 settings.register_profile("repeatable", derandomize="NBKERAS_TEST_SEED" not in os.environ, deadline=None)
 settings.load_profile("repeatable")
 config.disable_traceback_filtering()  # a test that fails shows where in nbkeras; tests/test_errors.py tests what users see
+
+
+def pytest_make_parametrize_id(val, argname):
+    """Tests without `ids` name their cases by values: test_mistake[L.Dense(0)-ValueError-units must be positive]."""
+    return case_name(argname, val)
 
 
 def pytest_collection_modifyitems(items):

@@ -244,7 +244,7 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("call, error, message", ERRORS, ids=[case[2] for case in ERRORS])
+@pytest.mark.parametrize("call, error, message", ERRORS)
 def test_messages(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -128,9 +128,8 @@ ACTIVATION_LAYERS = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(ACTIVATION_LAYERS)))
-def test_activation_layers(number):
-    make, expected = ACTIVATION_LAYERS[number]
+@pytest.mark.parametrize("make, expected", ACTIVATION_LAYERS)
+def test_activation_layers(make, expected):
     layer = make()
     np.testing.assert_allclose(layer(X).numpy(), [expected], rtol=1e-6, atol=1e-7)
     assert layer.compute_output_shape((None, 4)) == (None, 4)

@@ -146,8 +146,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m[1][:30])
-def test_mistakes(mistake):
-    call, message = mistake
+@pytest.mark.parametrize("call, message", MISTAKES)
+def test_mistakes(call, message):
     with pytest.raises(ValueError, match=message):
         call()

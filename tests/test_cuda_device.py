@@ -94,7 +94,7 @@ KEYS = [
 ]
 
 
-@pytest.mark.parametrize("key", KEYS, ids=str)
+@pytest.mark.parametrize("key", KEYS)
 def test_indexing_is_numpys(place, value, key):
     view = place.upload(value)[key]
     assert isinstance(view, DeviceArray) and view.shape == value[key].shape

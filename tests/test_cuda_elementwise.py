@@ -98,7 +98,7 @@ def test_broadcast_copies():
     np.testing.assert_array_equal(y.copy(), np.broadcast_to(x, (2, 4, 5, 3)))
 
 
-@pytest.mark.parametrize("shape", [(2, 2), (4, 4), (9, 5), (3, 7, 5), (2, 3, 9, 4), (5, 1, 6)], ids=str)
+@pytest.mark.parametrize("shape", [(2, 2), (4, 4), (9, 5), (3, 7, 5), (2, 3, 9, 4), (5, 1, 6)])
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.int8])
 def test_transposes(shape, dtype):
     x = numbers(shape, dtype)
@@ -197,7 +197,7 @@ def compare(ufunc, out_dtype, *args):
 
 
 @pytest.mark.parametrize("dtype", [*FLOATS, np.int32, np.uint8])
-@pytest.mark.parametrize("shapes", SHAPES, ids=str)
+@pytest.mark.parametrize("shapes", SHAPES)
 def test_arithmetic_broadcasts(dtype, shapes):
     x, y = (numbers(shape, dtype, seed) for seed, shape in enumerate(shapes))
     for ufunc in (np.add, np.multiply, elementwise.larger):

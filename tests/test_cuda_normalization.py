@@ -48,7 +48,11 @@ def test_batch_normalization_in_training(shape, dtype):
     check_training(numbers(shape, dtype), gamma, None, mask, (False, True, False))
 
 
-@pytest.mark.parametrize("mask", [np.zeros(20, bool), np.arange(20) >= 15, np.arange(20) == 7, np.ones(20, bool)])
+@pytest.mark.parametrize(
+    "mask",
+    [np.zeros(20, bool), np.arange(20) >= 15, np.arange(20) == 7, np.ones(20, bool)],
+    ids=["no row counts", "the last rows count", "one row counts", "all rows count"],
+)
 def test_rows_without_a_mask_count_nothing(mask):
     x = numbers((20, 3), np.float32)
     x[~mask] = np.nan

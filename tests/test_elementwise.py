@@ -213,9 +213,8 @@ DTYPES = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(DTYPES)))
-def test_dtypes(number):
-    function, given_dtype, expected = DTYPES[number]
+@pytest.mark.parametrize("function, given_dtype, expected", DTYPES)
+def test_dtypes(function, given_dtype, expected):
     x = Tensor(np.array([0, 1, 1]).astype(given_dtype))
     assert function(x).dtype == expected
 
@@ -257,13 +256,13 @@ OPERATORS = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(OPERATORS)))
-def test_operators(number):
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_operators(operator):
     x = ANY.copy()
     x[0, 0] = 1
-    result = OPERATORS[number](ops.convert_to_tensor(x))
+    result = operator(ops.convert_to_tensor(x))
     assert isinstance(result, Tensor)
-    np.testing.assert_allclose(result, OPERATORS[number](x), rtol=1e-14)
+    np.testing.assert_allclose(result, operator(x), rtol=1e-14)
 
 
 def test_tensors_are_hashable_and_comparable_with_none():
@@ -318,9 +317,8 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(MISTAKES)))
-def test_mistakes(number):
-    call, error, message = MISTAKES[number]
+@pytest.mark.parametrize("call, error, message", MISTAKES)
+def test_mistakes(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

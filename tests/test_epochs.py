@@ -261,7 +261,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("method", "name", "value"), WRONG, ids=str)
+@pytest.mark.parametrize(("method", "name", "value"), WRONG)
 @pytest.mark.parametrize("stream", [False, True])
 def test_counts_that_cannot_be(method, name, value, stream):
     model = Sequential([layers.Dense(1, input_shape=(3,))])

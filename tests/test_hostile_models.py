@@ -201,7 +201,7 @@ def test_a_vocabulary_of_many_lines():
 NUMBERS = [10**30, -(10**30), -1, 0, 1.5, float("nan"), float("inf"), True, "3", [], {}, [[3]], None, "\ud800"]
 
 
-@pytest.mark.parametrize("value", NUMBERS, ids=repr)
+@pytest.mark.parametrize("value", NUMBERS)
 def test_odd_values_where_numbers_are_expected(value):
     for kind, name in (
         ("Dense", "units"),

@@ -113,7 +113,7 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("call, message", ERRORS, ids=[case[1] for case in ERRORS])
+@pytest.mark.parametrize("call, message", ERRORS)
 def test_messages(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_names import source
 
 from nbkeras import layer as layer_module
 from nbkeras import layers as L
@@ -25,8 +26,8 @@ def case(make, *inputs, **options):
     return make, inputs, options
 
 
-def merging(cls, **arguments):
-    return case(lambda: cls(**arguments), floats(3, 4), floats(3, 4))
+def merging(make):
+    return case(make, floats(3, 4), floats(3, 4))
 
 
 def random_case(make):
@@ -266,15 +267,15 @@ CASES = {
     "RandomSaturation": [random_case(lambda: L.RandomSaturation(0.5, (0, 1)))],
     "Solarization": [random_case(lambda: L.Solarization(0.2, 0.5, (-3, 3)))],
     "Pipeline": [case(lambda: L.Pipeline([L.Rescaling(2.0), L.CenterCrop(4, 3)]), floats(*IMAGE))],
-    "Add": [merging(L.Add)],
-    "Subtract": [merging(L.Subtract)],
-    "Multiply": [merging(L.Multiply)],
-    "Average": [merging(L.Average)],
-    "Maximum": [merging(L.Maximum)],
-    "Minimum": [merging(L.Minimum)],
-    "Concatenate": [merging(L.Concatenate, axis=1)],
+    "Add": [merging(lambda: L.Add())],
+    "Subtract": [merging(lambda: L.Subtract())],
+    "Multiply": [merging(lambda: L.Multiply())],
+    "Average": [merging(lambda: L.Average())],
+    "Maximum": [merging(lambda: L.Maximum())],
+    "Minimum": [merging(lambda: L.Minimum())],
+    "Concatenate": [merging(lambda: L.Concatenate(axis=1))],
     "Dot": [
-        merging(L.Dot, axes=1, normalize=True),
+        merging(lambda: L.Dot(axes=1, normalize=True)),
         case(lambda: L.Dot(axes=(2, 1)), floats(2, 3, 4), floats(2, 4, 5)),
     ],
     "ReLU": [case(lambda: L.ReLU(max_value=1.0, negative_slope=0.2), floats(*ROWS))],
@@ -301,13 +302,17 @@ def test_every_layer_has_a_case():
     assert registered - set(CASES) == set() and set(CASES) - registered == set()
 
 
-ALL = [(name, number) for name, cases in CASES.items() for number in range(len(cases))]
+ALL = [
+    pytest.param(name, each, id=source(each[0]) + " in training" * each[2].get("training", False))
+    for name, cases in CASES.items()
+    for each in cases
+]
 
 
-@pytest.mark.parametrize(("name", "number"), ALL, ids=[f"{n}-{i}" for n, i in ALL])
-def test_contract(name, number):
+@pytest.mark.parametrize("name, given", ALL)
+def test_contract(name, given):
     utils.set_random_seed(0)
-    make, inputs, options = CASES[name][number]
+    make, inputs, options = given
     check_layer(make, *inputs, **options)
 
 
@@ -322,12 +327,12 @@ NO_LAYERS_OF_KERAS_3 = {
 }
 
 
-@pytest.mark.parametrize(("name", "number"), ALL, ids=[f"{n}-{i}" for n, i in ALL])
-def test_keras_3_takes_what_is_written(name, number):
+@pytest.mark.parametrize("name, given", ALL)
+def test_keras_3_takes_what_is_written(name, given):
     """Each argument in a file is one that the class has there, or writes itself: it refuses all others."""
     if name in NO_LAYERS_OF_KERAS_3:
         return
-    written = saving.serialize_keras_object(CASES[name][number][0]())
+    written = saving.serialize_keras_object(given[0]())
     assert set(written["config"]) - set(CONFIGS["arguments"][written["class_name"]]) == set()
 
 
@@ -339,11 +344,11 @@ NOT_IN_ONNX = {  # layers that cannot be exported: what the error says
 
 
 @pytest.mark.cpu("ONNX Runtime is compared with the CPU")
-@pytest.mark.parametrize(("name", "number"), ALL, ids=[f"{n}-{i}" for n, i in ALL])
-def test_exported_to_onnx_it_computes_the_same(name, number, tmp_path):
+@pytest.mark.parametrize("name, given", ALL)
+def test_exported_to_onnx_it_computes_the_same(name, given, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install onnxruntime")
     utils.set_random_seed(0)
-    make, inputs, _ = CASES[name][number]
+    make, inputs, _ = given
     symbols = [L.Input(x.shape[1:], dtype=x.dtype) for x in inputs]
     layer = make()
     model = models.Model(symbols, layer(*arguments(layer, symbols)))

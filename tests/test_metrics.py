@@ -235,8 +235,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m[1][:30])
-def test_mistakes(mistake):
-    call, message = mistake
+@pytest.mark.parametrize("call, message", MISTAKES)
+def test_mistakes(call, message):
     with pytest.raises((ValueError, TypeError, NotImplementedError), match=message):
         call()

@@ -553,9 +553,8 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m[2][:30])
-def test_mistakes(mistake):
-    call, error, message = mistake
+@pytest.mark.parametrize("call, error, message", MISTAKES)
+def test_mistakes(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

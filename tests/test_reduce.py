@@ -194,9 +194,8 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(MISTAKES)))
-def test_mistakes(number):
-    call, error, message = MISTAKES[number]
+@pytest.mark.parametrize("call, error, message", MISTAKES)
+def test_mistakes(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

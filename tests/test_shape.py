@@ -130,7 +130,6 @@ def test_getitem_like_numpy(key):
         (0, ..., X[0, 0] > 0),
         ([True, True], slice(None), np.array([3, 0])),
     ],
-    ids=str,
 )
 def test_masks_as_indices(key):
     x = Variable(X)
@@ -276,8 +275,7 @@ def test_indices_out_of_range():
             call()
 
 
-@pytest.mark.parametrize("number", range(len(MISTAKES)))
-def test_mistakes(number):
-    call, error, message = MISTAKES[number]
+@pytest.mark.parametrize("call, error, message", MISTAKES)
+def test_mistakes(call, error, message):
     with pytest.raises(error, match=message):
         call()

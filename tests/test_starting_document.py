@@ -128,7 +128,11 @@ def test_compile(units, activation, settings, names):
     assert set(history.history) == names
 
 
-@pytest.mark.parametrize("optimizer", ["rmsprop", "adagrad", RMSprop(), SGD(lr=0.02), SGD(learning_rate=0.02)], ids=str)
+@pytest.mark.parametrize(
+    "optimizer",
+    ["rmsprop", "adagrad", RMSprop(), SGD(lr=0.02), SGD(learning_rate=0.02)],
+    ids=["rmsprop", "adagrad", "RMSprop()", "SGD(lr=0.02)", "SGD(learning_rate=0.02)"],
+)
 def test_the_optimizer_is_a_name_or_an_instance(optimizer):
     model = two_layers(1, None)
     model.compile(optimizer=optimizer, loss="mse")

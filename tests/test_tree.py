@@ -59,15 +59,13 @@ ERRORS = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(CASES)))
-def test_structures(number):
-    call, expected = CASES[number]
+@pytest.mark.parametrize("call, expected", CASES)
+def test_structures(call, expected):
     received = call()
     assert received == expected and type(received) is type(expected)
 
 
-@pytest.mark.parametrize("number", range(len(ERRORS)))
-def test_mistakes(number):
-    call, message = ERRORS[number]
+@pytest.mark.parametrize("call, message", ERRORS)
+def test_mistakes(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()
