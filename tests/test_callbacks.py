@@ -329,7 +329,7 @@ class TestModelCheckpoint:
             cb.ModelCheckpoint("m", period=0)
         with pytest.raises(KeyError, match="'acc'.*there are: epoch, val_loss"):
             fit(Model(), cb.ModelCheckpoint(tmp_path / "{acc}"), losses(1))
-        with pytest.raises(IsADirectoryError, match="is a folder"):
+        with pytest.raises(IsADirectoryError, match="needs the path of a file, but .* is a folder"):
             fit(Model(), cb.ModelCheckpoint(tmp_path), losses(1))
 
 
@@ -386,13 +386,13 @@ class TestLearningRateScheduler:
         def schedule(epoch, lr):
             return len(epoch)
 
-        with pytest.raises(TypeError, match="has no len"):
+        with pytest.raises(TypeError, match="object of type 'int' has no len"):
             fit(Model(), cb.LearningRateScheduler(schedule), losses(1))
 
     def test_optimizer_without_a_rate(self):
         model = Model()
         model.optimizer = types.SimpleNamespace()
-        with pytest.raises(ValueError, match="no learning_rate"):
+        with pytest.raises(ValueError, match="has no learning_rate to read or set"):
             fit(model, cb.LearningRateScheduler(lambda epoch: 0.1), losses(1))
 
 

@@ -157,7 +157,7 @@ def test_metrics_added_in_calls():
     model.compile("sgd", "mse")
     history = model.fit(np.ones((8, 4)), np.ones((8, 1)), 4, 2, 0, validation_data=(np.ones((4, 4)), Y[:4])).history
     assert history["sum"] == history["val_sum"] == [16.0, 16.0] and history["own"] == [1.0, 1.0]
-    with pytest.raises(ValueError, match="needs a name"):
+    with pytest.raises(ValueError, match="needs a name to report the value under"):
         model.add_metric(ops.ones(()))
     model.layers[0].other = metrics.Mean("own")
     with pytest.raises(ValueError, match="several metrics named 'own'"):
@@ -509,7 +509,7 @@ def test_a_model_with_a_build_of_its_own_that_goes_on_with_the_inherited_one():
             return self.dense(ops.reshape(x, (-1, 7)))
 
     wrong = Wrong()
-    with pytest.raises(ValueError, match="reshape"):
+    with pytest.raises(ValueError, match=r"reshape: cannot put 8 elements of shape \(2, 4\) into shape \(-1, 7\)"):
         wrong.build((None, 4))
     assert not wrong.built
 

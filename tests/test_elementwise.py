@@ -156,9 +156,9 @@ def test_variables_are_made_as_in_keras():
     ):
         assert variable.dtype == dtype
         np.testing.assert_array_equal(variable, value)
-    with pytest.raises(ValueError, match="needs a shape"):
+    with pytest.raises(ValueError, match="Variable needs a shape for the initializer"):
         Variable("ones")
-    with pytest.raises(TypeError, match="name='w'"):
+    with pytest.raises(TypeError, match=r"write Variable\(value, name='w'\)"):
         Variable(1.0, "w")
 
 
@@ -296,7 +296,11 @@ def test_print_tensor(capsys):
 
 MISTAKES = [
     (lambda: ops.add(np.ones((2, 3)), np.ones((2, 4))), ValueError, r"add: shapes \(2, 3\), \(2, 4\) do not broadcast"),
-    (lambda: ops.where(np.ones((2,)), np.ones(3), 0.0), ValueError, "where: shapes"),
+    (
+        lambda: ops.where(np.ones((2,)), np.ones(3), 0.0),
+        ValueError,
+        r"where: shapes \(2,\), \(3,\), \(\) do not broadcast",
+    ),
     (lambda: ops.convert_to_tensor([True]) - True, TypeError, "subtract is not defined for booleans"),
     (lambda: -ops.convert_to_tensor([True]), TypeError, "negative is not defined for booleans"),
     (lambda: ops.add("text", 1.0), TypeError, "expected numbers or booleans"),
@@ -305,15 +309,15 @@ MISTAKES = [
     (lambda: ops.cast(1.0, "complex64"), ValueError, "dtype must be a dtype of numbers"),
     (lambda: ops.zeros(2, "float16"), TypeError, "float32 or float64, received float16"),
     (lambda: ops.where([True]), ValueError, r"ops.nonzero\(condition\)"),
-    (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "no sparse"),
+    (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "there are no sparse and no ragged tensors"),
     (lambda: ops.mean([ops.ones(2), ops.ones(3)]), ValueError, "tensors in a list must have one shape"),
-    (lambda: ["a", "b"][ops.ones(())], TypeError, "is no index"),
+    (lambda: ["a", "b"][ops.ones(())], TypeError, "a tensor of float32 is no index"),
     (
         lambda: ops.convert_to_tensor([1.0, 2.0]) & 1,
         TypeError,
         "bitwise_and is for integers or booleans, received float",
     ),
-    (lambda: ops.convert_to_tensor([1.0]) + None, TypeError, "unsupported operand"),
+    (lambda: ops.convert_to_tensor([1.0]) + None, TypeError, r"unsupported operand type\(s\) for \+"),
 ]
 
 

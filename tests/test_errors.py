@@ -240,7 +240,7 @@ MISTAKES = [
     (lambda: Model(inputs=L.Input((3,))), ValueError, r"both inputs and outputs"),
     (lambda: Model(X, Y), ValueError, r"must be symbolic tensors"),
     (lambda: dense().get_layer("dens"), ValueError, r"no layer 'dens'"),
-    (lambda: Sequential([L.Dense(2)]).count_params(), ValueError, r"not built yet"),
+    (lambda: Sequential([L.Dense(2)]).count_params(), ValueError, "is not built yet: call it"),
     (lambda: dense().set_weights([np.ones((4, 2))]), ValueError, r"has 2 weights, received 1"),
     (
         lambda: dense().set_weights([np.ones((3, 2)), np.ones(2)]),
@@ -519,13 +519,13 @@ def test_an_error_that_nobody_foresaw_keeps_its_frames(monkeypatch):
         L.Dense(2)(X)
     assert not frames_of_nbkeras(raised.value)  # it came up in this file
     monkeypatch.setattr(keras.layer.nest, "flatten", None)
-    with pytest.raises(TypeError, match="not callable") as raised:
+    with pytest.raises(TypeError, match="'NoneType' object is not callable") as raised:
         L.Dense(2)(X)
     assert frames_of_nbkeras(raised.value)
 
 
 def test_causes_are_without_frames_too():
-    with pytest.raises(ValueError, match="unknown layer") as raised:
+    with pytest.raises(ValueError, match="unknown layer: 'Evil'") as raised:
         model_from_json('{"class_name": "Evil", "config": {}}')
     assert not frames_of_nbkeras(raised.value)
 
@@ -553,7 +553,7 @@ def test_an_error_keeps_nothing_alive_once_it_is_gone():
     gone = weakref.ref(batch)
     gc.disable()
     try:
-        with pytest.raises(ValueError, match="expects shape"):
+        with pytest.raises(ValueError, match=r"expects shape \(None, 4\), received \(None, 5\)"):
             fit(dense(optimizer="sgd", loss="mse"), batch)
         del batch
         gc.collect()

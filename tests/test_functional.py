@@ -130,7 +130,7 @@ def test_as_many_tensors_as_an_axis_is_long():
 
 def test_disconnected_graph_names_the_input():
     a, b = layers.Input((3,), name="left"), layers.Input((3,), name="right")
-    with pytest.raises(ValueError, match="right"):
+    with pytest.raises(ValueError, match="depend on .*name=right.* not among the model's inputs"):
         Model(a, layers.add([a, b]))
 
 
@@ -184,7 +184,7 @@ def test_a_sequential_takes_other_lengths_than_it_was_built_for():
     assert model.output_shape == (None, None, 3) and model.predict(np.ones((2, 8, 3))).shape == (2, 8, 3)
     with pytest.raises(ValueError, match=r"expects shape \(None, 5, 3\), received \(2, 3\)"):
         given(np.ones((2, 3)))
-    with pytest.raises(ValueError, match="received shape"):
+    with pytest.raises(ValueError, match=r"to have size 3, received shape \(2, 5, 4\)"):
         given(np.ones((2, 5, 4)))
 
 

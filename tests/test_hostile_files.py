@@ -185,12 +185,16 @@ def test_lambda_in_hdf5(good, safe_mode, function):
 
 
 @pytest.mark.parametrize(
-    "read",
-    [layers.deserialize, lambda config: layers.Lambda.from_config(config["config"]), saving.deserialize_keras_object],
+    "read, error, message",
+    [
+        (layers.deserialize, ValueError, "nbkeras runs no code of files"),
+        (lambda config: layers.Lambda.from_config(config["config"]), TypeError, "Lambda needs a function of tensors"),
+        (saving.deserialize_keras_object, ValueError, "nbkeras runs no code of files"),
+    ],
 )
-def test_lambda_outside_of_load_model(read):
+def test_lambda_outside_of_load_model(read, error, message):
     """CVE-2026-12481: Keras's guard held within load_model only."""
-    with pytest.raises((TypeError, ValueError), match="function|code"):
+    with pytest.raises(error, match=message):
         read({"class_name": "Lambda", "config": {"name": "l", "function": LAMBDA}})
 
 
@@ -242,7 +246,7 @@ def test_long_texts_are_not_shown_whole(good):
         with pytest.raises(ValueError, match=r"m\.keras.* \.\.\. \[\d+ characters\]") as error:
             load_model(configured(good, change))
         assert len(str(error.value)) < 7_000 and error.value.__suppress_context__
-    with pytest.raises(ValueError, match="characters"):
+    with pytest.raises(ValueError, match=r"unknown layer: .* \.\.\. \[\d+ characters\]"):
         model_from_json(json.dumps({"class_name": long, "config": {}}))
 
 
@@ -329,13 +333,16 @@ def test_links_two_of_a_name_and_encryption(good):
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
     refused("m.keras", "points out of it")
-    with zipfile.ZipFile(zipped(good), "a") as archive, pytest.warns(UserWarning, match="Duplicate"):
+    with (
+        zipfile.ZipFile(zipped(good), "a") as archive,
+        pytest.warns(UserWarning, match="Duplicate name: 'config.json'"),
+    ):
         archive.writestr("config.json", b"{}")
-    refused("m.keras", "two members")
+    refused("m.keras", "the archive has two members 'config.json'")
     data = bytearray(Path(zipped(good)).read_bytes())
     data[data.rindex(b"PK\x01\x02") + 8] |= 1
     Path("m.keras").write_bytes(data)
-    refused("m.keras", "encrypted")
+    refused("m.keras", "member 'model.weights.h5' is encrypted")
 
 
 def test_zip_bombs(good):

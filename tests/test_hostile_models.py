@@ -156,11 +156,22 @@ def test_arrays_and_layers_of_other_things_than_numbers(dtype):
             load_model(keras_file(config))
 
 
-@pytest.mark.parametrize("function", ["zeros", "ones", "arange", "eye", "full", "linspace", "random.uniform"])
-def test_calls_on_constants_compute_nothing(function):
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        ("zeros", "'zeros' is not an op of nbkeras.ops"),
+        ("ones", "'ones' is not an op of nbkeras.ops"),
+        ("arange", "'arange' is not an op of nbkeras.ops"),
+        ("eye", "'eye' is not an op of nbkeras.ops"),
+        ("full", "calls layer 'o' on no tensor of the model"),
+        ("linspace", "calls layer 'o' on no tensor of the model"),
+        ("random.uniform", "'random.uniform' is not an op of nbkeras.ops"),
+    ],
+)
+def test_calls_on_constants_compute_nothing(function, message):
     call = {"args": [[3]], "kwargs": {}}
     config = functional({**entry("Operation", "o", function=function), "inbound_nodes": [call]})
-    with pytest.raises(ValueError, match="on no tensor of the model|not an op"):
+    with pytest.raises(ValueError, match=message):
         load_model(keras_file(config))
 
 
@@ -177,7 +188,7 @@ def test_many_layers_in_any_order():
 def test_many_layers_that_share_a_name_and_an_id():
     value = {"class_name": "Dense", "config": {"name": "d", "units": 2, "bias_initializer": "zeros"}}
     config = sequential(*({**value, "shared_object_id": 1} for _ in range(20_000)))
-    with pytest.raises(ValueError, match="must be unique|too small"):
+    with pytest.raises(ValueError, match="the names of a Sequential's layers must be unique: 'd'"):
         load_model(keras_file(config))
 
 

@@ -171,7 +171,10 @@ MISTAKES = [
     (lambda: losses.MeanSquaredError()(np.ones((4, 3)), np.ones((4, 2))), "targets' shape .4, 3. does not match"),
     (lambda: losses.CategoricalCrossentropy()(np.ones(4), np.ones((4, 3))), "sparse_categorical_crossentropy"),
     (lambda: losses.SparseCategoricalCrossentropy()(np.ones((4, 3)), np.ones((4, 3))), "one class number for each"),
-    (lambda: losses.BinaryCrossentropy(label_smoothing=2)(np.ones((4, 1)), np.ones((4, 1))), "label_smoothing"),
+    (
+        lambda: losses.BinaryCrossentropy(label_smoothing=2)(np.ones((4, 1)), np.ones((4, 1))),
+        "label_smoothing must be from 0 to 1, received 2",
+    ),
     (lambda: losses.MeanSquaredError()(np.ones((4, 3)), np.ones((4, 3)), np.ones(3)), "sample_weight of shape .3,."),
     (lambda: losses.Loss()(np.ones(2), np.ones(2)), "must define call"),
     (lambda: losses.LossFunctionWrapper(3), "must be callable"),

@@ -217,15 +217,18 @@ def test_directions():
 
 MISTAKES = [
     (lambda: metrics.get("acuracy"), "Did you mean 'accuracy'"),
-    (lambda: metrics.AUC(curve="RIC"), "curve must be"),
+    (lambda: metrics.AUC(curve="RIC"), "curve must be 'ROC', 'PR' or 'PRGAIN', received 'RIC'"),
     (lambda: metrics.AUC(summation_method="x"), "summation_method must be"),
     (lambda: metrics.AUC(num_thresholds=1), "num_thresholds must be"),
     (lambda: metrics.AUC(num_labels=3), "multi_label=True only"),
-    (lambda: metrics.AUC(thresholds=[2.0]), "from 0 to 1"),
-    (lambda: metrics.Precision(thresholds=1.5), "from 0 to 1"),
+    (lambda: metrics.AUC(thresholds=[2.0]), "thresholds must be numbers from 0 to 1"),
+    (lambda: metrics.Precision(thresholds=1.5), "thresholds must be numbers from 0 to 1"),
     (lambda: metrics.PrecisionAtRecall(2.0), "recall must be a number from 0 to 1"),
     (lambda: metrics.Precision()(np.ones((4, 3)), np.ones((4, 2))), "does not match"),
-    (lambda: metrics.Precision(class_id=5)(np.ones((4, 3)), np.ones((4, 3))), "class_id=5"),
+    (
+        lambda: metrics.Precision(class_id=5)(np.ones((4, 3)), np.ones((4, 3))),
+        r"class_id=5 needs predictions of shape \(batch, classes\)",
+    ),
     (lambda: metrics.CategoricalAccuracy()(np.ones(4), np.ones((4, 3))), "one-hot vectors"),
     (lambda: metrics.SparseCategoricalAccuracy()(np.ones((4, 3)), np.ones((4, 3))), "one class number for each"),
     (lambda: metrics.BinaryAccuracy()(np.ones((4, 3)), np.ones((4, 2))), "does not match"),

@@ -185,7 +185,7 @@ def test_small_and_negative_values(log, clock):
 
 
 def test_both_kinds_of_names_are_refused():
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="give stateful_metrics or stateless_metrics, not both"):
         Progbar(3, stateful_metrics=["a"], stateless_metrics=["b"])
 
 

@@ -342,5 +342,5 @@ def test_errors(change, message):
 
 
 def test_an_integer_kernel_is_refused():
-    with pytest.raises(TypeError, match="float dtype"):
+    with pytest.raises(TypeError, match="the kernel must be of a float dtype, received int64"):
         lstm(**{**make("lstm"), "kernel": np.zeros((2, 12), int)})

@@ -492,7 +492,7 @@ def test_several_nodes_have_no_single_output():
     lstm = LSTM(32)
     encoded_a = lstm(a)
     encoded_b = lstm(b)
-    with pytest.raises(AttributeError) as error:
+    with pytest.raises(AttributeError, match="multiple inbound nodes") as error:
         lstm.output  # noqa: B018
     text = " ".join(str(error.value).split())
     assert text == (

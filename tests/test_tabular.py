@@ -136,7 +136,7 @@ def test_sparse_targets():
     ("sparse", "message"),
     [
         (scipy.sparse.csr_matrix((3, 5)), r"expects shape \(None, 6\), received \(None, 5\)"),
-        (scipy.sparse.csr_matrix((0, 6)), "no samples"),
+        (scipy.sparse.csr_matrix((0, 6)), "the data has no samples"),
         (scipy.sparse.csr_matrix(DENSE * 1j), "must hold numbers or booleans, received dtype complex128"),
     ],
 )

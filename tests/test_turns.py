@@ -168,7 +168,7 @@ def test_an_error_in_a_step_ends_it():
         raise KeyError("of the user's")
 
     model.layers[0].call = fail
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="of the user's"):
         model.predict(np.ones((2, 64)))
     model.layers[0].__dict__.pop("call")
     thread = in_thread(lambda: model.set_weights(weights(1.0)))

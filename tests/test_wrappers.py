@@ -65,7 +65,7 @@ class TestKeras3:
     def test_mistakes(self):
         from sklearn.exceptions import NotFittedError
 
-        with pytest.raises(NotFittedError):
+        with pytest.raises(NotFittedError, match="instance is not fitted yet"):
             self.wrappers.SKLearnRegressor(regressor()).predict(X)
         model = models.Sequential([layers.Input((3,)), layers.Dense(1)])
         with pytest.raises(RuntimeError, match="must be compiled"):
