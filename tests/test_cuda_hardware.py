@@ -236,7 +236,7 @@ def test_a_kernel_that_fails(place, hardware):
         start(place, double, x)
         place.gpu.synchronize()
     for call in (lambda: got(x), lambda: place.gpu.allocate(5), place.gpu.synchronize):
-        with pytest.raises(hardware.GpuError, match="NBKERAS_SYNCHRONOUS=1"):
+        with pytest.raises(hardware.GpuError, match="NBKERAS_SYNCHRONOUS=1 to know it"):
             call()
 
 

@@ -169,7 +169,10 @@ MISTAKES = [
     (lambda: losses.get("mean_squared_eror"), "Did you mean 'mean_squared_error'"),
     (lambda: losses.MeanSquaredError(reduction="average"), "reduction must be one of"),
     (lambda: losses.MeanSquaredError()(np.ones((4, 3)), np.ones((4, 2))), "targets' shape .4, 3. does not match"),
-    (lambda: losses.CategoricalCrossentropy()(np.ones(4), np.ones((4, 3))), "sparse_categorical_crossentropy"),
+    (
+        lambda: losses.CategoricalCrossentropy()(np.ones(4), np.ones((4, 3))),
+        "or use sparse_categorical_crossentropy for class numbers",
+    ),
     (lambda: losses.SparseCategoricalCrossentropy()(np.ones((4, 3)), np.ones((4, 3))), "one class number for each"),
     (
         lambda: losses.BinaryCrossentropy(label_smoothing=2)(np.ones((4, 1)), np.ones((4, 1))),

@@ -143,7 +143,7 @@ class Numbers(utils.PyDataset):
 
     def __getitem__(self, index):
         if self.fails:
-            raise IndexError("not there")
+            raise IndexError("a batch that is not there")
         return index * self.factor
 
     def on_epoch_end(self):
@@ -184,7 +184,7 @@ class TestEnqueuers:
     def test_errors_come_out(self):
         enqueuer = utils.OrderedEnqueuer(Numbers(fails=True))
         enqueuer.start(2)
-        with pytest.raises(IndexError, match="not there"):
+        with pytest.raises(IndexError, match="a batch that is not there"):
             next(enqueuer.get())
         assert not enqueuer.is_running()
         with pytest.raises(ValueError, match="has no batches: its length is 0"):

@@ -45,12 +45,12 @@ def written(value):
 
 
 def case_name(argument, value):
-    """A case's name by one of its arguments; None leaves texts, functions and classes to pytest, which names them well."""
+    """A case's name by one of its arguments; None: pytest's own, which is the text or the name of a function or class."""
     if argument == "message":  # a pattern: without the signs of one
         name = re.sub(r"\\([^\w\s])", r"\1", value.replace(".*", "..."))
     elif is_lambda(value):
         name = source(value)
-    elif isinstance(value, str) or hasattr(value, "__name__"):
+    elif hasattr(value, "__name__") or (isinstance(value, str) and not value.isdigit()):
         return None
     else:
         name = f"{argument}={written(value)}"
