@@ -540,7 +540,7 @@ def test_targets_of_the_outputs_that_have_a_loss(y):
         inputs, [layers.Dense(1, name="a", kernel_initializer="ones")(inputs), layers.Dense(2, name="b")(inputs)]
     )
     model.compile("sgd", ["mse", None])
-    with pytest.warns(UserWarning, match=r"gradients are missing for variables \['b/kernel', 'b/bias'\]"):
+    with pytest.warns(UserWarning, match=r"gradients do not exist for variables \['b/kernel', 'b/bias'\]"):
         history = model.fit(X, y, epochs=1, batch_size=32, verbose=0).history
     np.testing.assert_allclose(history["loss"], np.mean((X.sum(1, keepdims=True) - Y) ** 2), rtol=1e-5)
 

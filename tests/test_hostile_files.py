@@ -187,7 +187,7 @@ def test_lambda_in_hdf5(good, safe_mode, function):
 @pytest.mark.parametrize(
     "read, error, message",
     [
-        (layers.deserialize, ValueError, "nbkeras runs no code of files"),
+        (layers.deserialize, TypeError, "Lambda needs a function of tensors"),
         (lambda config: layers.Lambda.from_config(config["config"]), TypeError, "Lambda needs a function of tensors"),
         (saving.deserialize_keras_object, ValueError, "nbkeras runs no code of files"),
     ],
