@@ -91,7 +91,7 @@ def test_dropout_is_the_same_at_all_steps(where):
     plain = layer(x)
     dropped = layer(x, training=True)
     assert np.abs(dropped - plain).max() > 1e-3
-    assert layer.cell._masks is None
+    assert layer.cell._masks is None  # no batch is kept: nothing public shows that
     np.testing.assert_array_equal(layer(x), plain)
     if where == "dropout":  # the mask holds for all steps: steps in another order give the same
         layer.cell.start_sequence()

@@ -115,7 +115,7 @@ def test_layers_act_in_training_only_and_never_the_same_way_twice(layer):
     first, second = layer(X, training=True).numpy(), layer(X, training=True).numpy()
     assert not np.array_equal(first, layer(X).numpy()) and not np.array_equal(first, second)
     assert layer.compute_output_shape((None, 9, 5)) == (None, 9, 5)
-    assert layer.weights == [] and len(layer._states_variables) == 1
+    assert layer.weights == [] and len(layer._states_variables) == 1  # its seed: not among the weights
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)

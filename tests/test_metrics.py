@@ -210,7 +210,7 @@ def test_what_accuracy_means(y_true, y_pred, expected):
     assert metrics.resolve_accuracy(y_true, y_pred) == expected
 
 
-def test_directions():
+def test_directions():  # a private name of Keras's, which KerasTuner reads
     assert metrics.get("mse")._direction == "down" and metrics.AUC()._direction == "up"
     assert metrics.get("accuracy")._direction == metrics.Recall()._direction == "up"
 

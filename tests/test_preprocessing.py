@@ -67,7 +67,7 @@ class TestSkipgrams:
         couples, _ = sequence.skipgrams([1, 2, 3], 4, sampling_table=np.zeros(4))
         assert couples == []
 
-    def test_remove_long_sequences(self):
+    def test_remove_long_sequences(self):  # a private name of Keras's, which datasets import
         assert sequence._remove_long_seq(3, [[1], [1, 2], [1, 2, 3]], [7, 8, 9]) == ([[1], [1, 2]], [7, 8])
 
 

@@ -89,7 +89,7 @@ def predict(model, batch=BATCH):
 
 
 def recorded(model, kind):
-    """The program that a step of that kind played last."""
+    """The program that a step of that kind played last; nothing public lists its launches with their arguments."""
     return model._steps[kind].programs()[-1]
 
 

@@ -391,7 +391,7 @@ def test_outdated_programs_are_dropped_with_their_memory(data):
     x, y = data
     model = network()
     model.predict(x)
-    outdated = weakref.ref(model._steps["predict"].programs()[0])
+    outdated = weakref.ref(model._steps["predict"].programs()[0])  # nothing public lets one see it go
     model.fit(x, y, verbose=0)  # moves the weights into the optimizer's buffer
     assert outdated() is None
 

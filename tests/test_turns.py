@@ -109,7 +109,7 @@ def test_steps_pass_a_writer_who_waits_for_a_series_and_new_series_do_not():
     threads = [in_thread(first)]
     inside.wait(LIMIT)
     threads.append(in_thread(write))
-    while turns._next is None:  # until the writer waits
+    while turns._next is None:  # until the writer waits, which nothing public shows
         threads[-1].join(0.001)
     threads.append(in_thread(second))
     step = in_thread(lambda: turns.leave(turns.enter()))
