@@ -33,7 +33,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_runtest_setup(item):
-    """Each test starts from a seed of its own name, in whatever order; NBKERAS_TEST_SEED changes them all, to hunt for luck."""
+    """Each test starts from a seed of its own name, in any order; NBKERAS_TEST_SEED changes all of them."""
     seed = zlib.crc32(item.nodeid.encode(), int(os.environ.get("NBKERAS_TEST_SEED", "0")))
     utils.set_random_seed(seed)
     for value in vars(item.module).values():

@@ -21,7 +21,7 @@ OVER = np.array([[2], [0], [-1]])
 
 
 def segments(ufunc, start):
-    """What segment_* give for IDS and four segments."""
+    """The results of segment_* for IDS and four segments."""
 
     def reference(rows):
         y = np.full((4, *rows.shape[1:]), start, rows.dtype)

@@ -24,7 +24,7 @@ def benchmarks(*arguments, **environment):
 
 
 def results(tmp_path, *arguments):
-    """What a run at its smallest wrote to its file, and what it printed."""
+    """The file and the output of a run at its smallest."""
     file = tmp_path / "results.json"
     done = benchmarks(*arguments, "--quick", "--peers", "none", "--json", file)
     assert done.returncode == 0, done.stderr

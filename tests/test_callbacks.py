@@ -14,7 +14,7 @@ from nbkeras.utils import set_random_seed
 
 
 class Model:
-    """What callbacks need of a model; `weights` is a number that each epoch changes."""
+    """The part of a model that callbacks use; `weights` is a number that each epoch changes."""
 
     def __init__(self, rate=0.1, metrics=()):
         self.optimizer = types.SimpleNamespace(learning_rate=rate)

@@ -74,14 +74,14 @@ def opened(capsule):
 
 
 def taken(capsule):
-    """What is in a capsule, which is not the capsule's any more."""
+    """The contents of a capsule, taken out of it: the capsule no longer frees them."""
     managed = opened(capsule)
     assert set_name(managed.__dict__.pop("capsule"), USED[type(managed)]) == 0
     return managed
 
 
 def values(tensor, dtype):
-    """What lies in simulated device memory."""
+    """The values in simulated device memory."""
     shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
     strides = (
         tuple(tensor.strides[i] * np.dtype(dtype).itemsize for i in range(tensor.ndim)) if tensor.strides else None
@@ -91,7 +91,7 @@ def values(tensor, dtype):
 
 @pytest.fixture(autouse=True)
 def cpu():
-    """Where NBKERAS_DEVICE names a GPU too."""
+    """The CPU, also where NBKERAS_DEVICE names a GPU."""
     with device.on(None):
         yield
 

@@ -29,7 +29,7 @@ def check_training(x, gamma, beta, mask, needs=(True, True, True)):
     def vjp(saved, dy, needs):
         return normalization.batch_normalization_training_vjp(saved, dy[0], needs)
 
-    needs = (needs[0] and rows > 1, *needs[1:])  # of one row it is 0 but for rounding
+    needs = (needs[0] and rows > 1, *needs[1:])  # for one row it is 0 except for rounding
     arrays = [x, gamma, beta, *moving, mask]
     constants = {"momentum": 0.9, "epsilon": 1e-3}
     twins.check(

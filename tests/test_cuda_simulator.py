@@ -625,7 +625,7 @@ def test_the_last_block_may_read_what_others_handed_on(strict, seed):
 
 
 def test_a_race_shows_when_the_order_is_shuffled(monkeypatch):
-    """What strict mode finds always: in order of their numbers threads find what those before them left."""
+    """Strict mode always finds such a race; without it, threads in order of their numbers read what those before them wrote."""
 
     def downwards():
         out = zeros(16)

@@ -1,4 +1,4 @@
-"""What `fit` and `evaluate` make of data, step counts, weights and what stops them, as Keras 3.15 does."""
+"""Data, step counts, weights and early ends of `fit` and `evaluate`, as in Keras 3.15."""
 
 import numpy as np
 import pytest

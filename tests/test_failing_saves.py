@@ -1,4 +1,4 @@
-"""Saves that are cut short: the file that was there before stays, whole, whatever happens."""
+"""Saves that are cut short: the file that was there before stays whole."""
 
 import contextlib
 import os

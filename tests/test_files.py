@@ -57,7 +57,7 @@ OTHERWISE = {  # what Keras 3 refuses or does not use, and Keras 2 takes
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_shape_of_an_input_is_that_of_an_input_layer(name, tmp_path):
-    """As real Keras 3 writes it, in whatever way it was given; `.h5` too, in Keras 2's words."""
+    """As real Keras 3 writes it, however it was given; `.h5` too, in Keras 2's form."""
     model = SHAPES[name](nbkeras)
     assert outline(json.loads(model.to_json())["config"]) == OTHERWISE.get(name, OUTLINES[name])
     assert "batch_input_shape" not in model.to_json()
@@ -245,9 +245,9 @@ def test_optimizers_of_keras_2_0_to_2_3(kind, arguments, before, slots):
     named = [(f"Variable_{i}:0", np.float32(array)) for i, array in enumerate([*before, *state])]
     weights = {"d": [("d/kernel:0", kernel), ("d/bias:0", bias)]}
     optimizer = load_model(stored_in_hdf5(config, weights, training, named)).optimizer
-    found = [variable.numpy() for variable in optimizer.variables if variable.shape]  # the kernel's slots, the bias's
-    expected = [array for slot in range(slots) for array in found[slot::slots]]
-    assert len(found) == 2 * slots and float(optimizer.learning_rate) == 0.5
+    found = [[slot.numpy() for slot in optimizer.variables if name in slot.name] for name in ("kernel", "bias")]
+    expected = [array for pair in zip(*found, strict=True) for array in pair]
+    assert len(expected) == 2 * slots and float(optimizer.learning_rate) == 0.5
     assert int(optimizer.iterations) == (before[0] if before else 0)
     for one, other in zip(expected, state, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -397,7 +397,7 @@ def test_layers_in_layers_of_the_same_names(tmp_path):
 
 
 def test_weights_of_keras_3_go_to_layers_of_the_same_names(tmp_path):
-    """Where all names are the same, names decide; else the order does, as in Keras."""
+    """Names decide if all of them are the same; otherwise the order does, as in Keras."""
 
     def model(*names):
         return Sequential(
@@ -504,7 +504,7 @@ def test_kernels_of_theano_are_those_of_convolutions(tmp_path):
 
 
 def test_skip_mismatch_leaves_out_single_weights_of_keras_2(tmp_path):
-    """As Keras does; a bias of twice the size is none of CuDNN's."""
+    """As Keras does: a bias of twice the size is not taken for one of CuDNN's."""
     saved = Sequential([layers.Dense(4, input_shape=(3,)), layers.Dense(4)])
     saved.save_weights(tmp_path / "w.h5")
     other = Sequential([layers.Dense(4, input_shape=(5,)), layers.Dense(2)])

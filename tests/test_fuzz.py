@@ -25,7 +25,7 @@ NAMES = [
     for name in sorted(dir(module))
     if callable(getattr(module, name)) and not name.startswith("_") and name not in [*SETTINGS.split(), *INSIDE]
 ]
-# A fault, whatever it says: it comes from code that did not look at what it was given.
+# A fault, with any message: code that raises it did not check its arguments.
 FAULTS = (
     AttributeError,
     AssertionError,

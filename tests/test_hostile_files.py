@@ -148,7 +148,7 @@ NAMING = {
     "CVE-2026-1462 a layer that loads a program": first_layer(
         class_name="TFSMLayer", config={"name": "t", "filepath": "/tmp/saved_model"}
     ),
-    "an op that is none of Keras's": first_layer(
+    "an op that Keras does not have": first_layer(
         class_name="Operation", config={"name": "o", "function": "__import__"}
     ),
     "a private name": first_layer(class_name="_Conv"),
@@ -359,7 +359,7 @@ def test_zip_bombs(good):
 @pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 @pytest.mark.parametrize("name", ["config.json", "model.weights.h5"])
 def test_zip_bombs_that_lie_about_their_size(good, method, name):
-    """zipfile unpacks such members whole, whatever size they are said to have."""
+    """zipfile unpacks such members whole, past the size that the archive states."""
     zipped(good, **{name: None})
     with zipfile.ZipFile("m.keras", "a", zipfile.ZIP_BZIP2) as archive:
         archive.writestr(name, b" " * (1 << 24))
@@ -682,7 +682,7 @@ def test_hdf5_of_keras_2(good, name):
 
 
 def heap_objects(data):
-    """Where the objects of the first heap of texts begin."""
+    """The positions at which the objects of the first heap of texts begin."""
     at = data.index(b"GCOL") + 16
     while struct.unpack_from("<H", data, at)[0]:
         yield at
@@ -690,7 +690,7 @@ def heap_objects(data):
 
 
 def heap_places(data):
-    """Where attributes say in which heap their text is."""
+    """The positions at which attributes name the heap of their text."""
     heap, at = struct.pack("<Q", data.index(b"GCOL")), -1
     while (at := data.find(heap, at + 1)) >= 0:
         if 0 < struct.unpack_from("<I", data, at + 8)[0] < 100:

@@ -1,4 +1,4 @@
-"""What Keras 3 gives its users beside models that learn: free names, structures kept, configurations, errors, small switches.
+"""Keras 3 beside training: free names, structures kept, configurations, errors, small switches.
 
 Numbers are real Keras 3.15.1's, or follow from the weights.
 """

@@ -19,7 +19,7 @@ RNG = np.random.default_rng(1)
 
 
 def run(model, path, *inputs, **options):
-    """What ONNX Runtime computes of the exported model, by output name."""
+    """The outputs of the exported model in ONNX Runtime, by name."""
     model.export(str(path / "model.onnx"), **options)
     onnx.checker.check_model(str(path / "model.onnx"), full_check=True)
     session = onnxruntime.InferenceSession(str(path / "model.onnx"), providers=["CPUExecutionProvider"])
@@ -281,7 +281,7 @@ def test_values_read_with_numpy_are_no_constants(tmp_path):
 
 @pytest.mark.parametrize("cell", ["LSTM", "GRU", "SimpleRNN"])
 def test_recurrent_layers_in_float64(cell, tmp_path):
-    """Which ONNX Runtime has no nodes for."""
+    """ONNX Runtime has no nodes for these."""
     inner = getattr(layers, cell)(3, dtype="float64")
     model = Sequential([Input((None, 2), dtype="float64"), layers.Bidirectional(inner, dtype="float64")])
     for sizes in ((1, 4, 2), (3, 7, 2)):

@@ -58,7 +58,7 @@ def plain(text):
 
 
 def screen(text):
-    """What a terminal shows after the text: its lines, where a carriage return goes back to the line's start."""
+    """The lines that a terminal shows after the text: a carriage return goes back to the start of the line."""
     lines = []
     for line in plain(text).split("\n"):
         shown = ""

@@ -1,4 +1,4 @@
-"""What is asserted about speed and memory: structure, never a time. A step is replayed, allocates and compiles nothing."""
+"""Speed and memory by structure, never by a time: a step is replayed, and allocates and compiles nothing."""
 
 import contextlib
 import gc
@@ -221,7 +221,7 @@ def test_programs_go_with_their_model(name):
 
 
 def signatures():
-    """How many signatures each compiled function of this process has: loaded or compiled. An open npz fails isinstance."""
+    """The number of signatures of each compiled function of this process, loaded or compiled. An open npz fails isinstance."""
     return {each: len(each.overloads) for each in gc.get_objects() if issubclass(type(each), Dispatcher)}
 
 

@@ -74,7 +74,7 @@ INTEGER = int | np.integer
 
 
 class Fault(Exception):
-    """What goes wrong on the device while work runs, by its code."""
+    """An error of the device while work runs, by its code."""
 
 
 class Stream:
@@ -141,7 +141,7 @@ class Driver(types.ModuleType):
             stream.given += 1
 
     def advance(self):
-        """What a device may do by itself between two calls."""
+        """Does what a device may do by itself between two calls."""
         if self.order == "early":
             for stream in list(self.streams.values()):
                 self.run(stream, stream.given)
@@ -479,7 +479,7 @@ class Compiled:
 
 
 class Kernel:
-    """What a twin starts: a function of NumPy arrays in a kernel's place."""
+    """A function of NumPy arrays in a kernel's place, which a twin starts."""
 
     def __init__(self, driver, function):
         self.compiled = Compiled(driver, lambda blocks, threads, shared, *args: function(*args))
