@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from arrays import normal
 
 from nbkeras import ops
 from nbkeras.kernels import conv, depthwise, direct_conv, implicit_gemm, pool, winograd
@@ -10,10 +11,6 @@ from nbkeras.kernels.window import Window, output_length, padding_before, slide
 from nbkeras.testing import check_op
 
 NOTHING = np.empty(0)
-
-
-def normal(*shape, seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape)
 
 
 def reference(x, kernel, bias, window, out_height, out_width, groups=1):

@@ -1,16 +1,15 @@
 """ConvLSTM layers and cells beside what the stored numbers of Keras have: states, masks, formats, dropout, errors."""
 
+import functools
+
+import arrays
 import numpy as np
 import pytest
 
 from nbkeras import layers as L
 from nbkeras import models, ops, optimizers, utils
 
-
-def normal(*shape, seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype("float32")
-
-
+normal = functools.partial(arrays.normal, dtype="float32")
 KINDS = {1: L.ConvLSTM1D, 2: L.ConvLSTM2D, 3: L.ConvLSTM3D}
 
 

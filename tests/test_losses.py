@@ -1,10 +1,10 @@
 """Losses against real Keras (tests/reference/objectives.npz, made by make_objectives.py there)."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from objectives import REFERENCE, SPEC, data
 
 from nbkeras import losses, ops
 from nbkeras.kernels import device
@@ -12,14 +12,7 @@ from nbkeras.program import Program
 from nbkeras.tensor import GradientTape, Tensor, as_tensor
 from nbkeras.testing import check_op
 
-with np.load(Path(__file__).parent / "reference" / "objectives.npz") as file:
-    REFERENCE = dict(file)
-SPEC = json.loads(str(REFERENCE["cases"]))
 STEPS = [case for case in SPEC["classes"] if case.endswith("steps")]
-
-
-def data(kind):
-    return REFERENCE[f"data/{kind}/true"], REFERENCE[f"data/{kind}/pred"]
 
 
 def masked(predicted):

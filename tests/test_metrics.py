@@ -1,25 +1,18 @@
 """Metrics against real Keras (tests/reference/objectives.npz), and their state on replay."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from objectives import REFERENCE, SPEC, data
 
 from nbkeras import metrics, ops
 from nbkeras.kernels import device
 from nbkeras.program import Program
 from nbkeras.tensor import Tensor, as_tensor
 
-with np.load(Path(__file__).parent / "reference" / "objectives.npz") as file:
-    REFERENCE = dict(file)
-SPEC = json.loads(str(REFERENCE["cases"]))
 CUT = pytest.mark.filterwarnings("ignore:.*weights are cut to integers")
 HALVES = (slice(0, 6), slice(6, 12))
-
-
-def data(kind):
-    return REFERENCE[f"data/{kind}/true"], REFERENCE[f"data/{kind}/pred"]
 
 
 HOW = [key.removeprefix("metric/").split("/") for key in REFERENCE if key.startswith("metric/")]

@@ -2,10 +2,10 @@
 
 import json
 import warnings
-from pathlib import Path
 
 import numpy as np
 import pytest
+from optimizer_steps import REFERENCE, SPEC, make, split
 
 from nbkeras import constraints, layers, models, ops, optimizers
 from nbkeras.kernels import device
@@ -14,16 +14,6 @@ from nbkeras.kernels.threads import get_threads, set_threads
 from nbkeras.optimizers import schedules
 from nbkeras.program import Program
 from nbkeras.tensor import GradientTape, Tensor, Variable
-
-with np.load(Path(__file__).parent / "reference" / "optimizer_steps.npz") as file:
-    REFERENCE = dict(file)
-SPEC = json.loads(str(REFERENCE["cases"]))
-SHAPES = [tuple(shape) for shape in SPEC["shapes"]]
-
-
-def split(flat, dtype=np.float32):
-    sizes = [int(np.prod(shape)) for shape in SHAPES]
-    return [p.reshape(s).astype(dtype) for p, s in zip(np.split(flat, np.cumsum(sizes)[:-1]), SHAPES, strict=True)]
 
 
 def joined(variables):
@@ -37,11 +27,6 @@ def make_variables(dtype=np.float32):
 def write(optimizer, gradients):
     for view, gradient in zip(optimizer.gradient_views, gradients, strict=True):
         device.write(view, gradient)
-
-
-def make(case):
-    name, config = SPEC["optimizers"][case]
-    return optimizers.deserialize({"class_name": name, "config": config})
 
 
 @pytest.mark.parametrize("case, dtype", [key.split(".") for key in REFERENCE if key.endswith((".float32", ".float64"))])

@@ -5,6 +5,7 @@ from pathlib import Path
 import make_recurrent
 import numpy as np
 import pytest
+from sequences import STEPS, floats, make_mask, value
 
 import nbkeras
 from nbkeras import layers as L
@@ -12,7 +13,6 @@ from nbkeras import models, ops, utils
 from nbkeras.layer import training_phase
 from nbkeras.tensor import GradientTape, Tensor, as_tensor
 
-STEPS = 5
 KINDS = {
     "SimpleRNN": (L.SimpleRNN, L.SimpleRNNCell, {}),
     "GRU": (L.GRU, L.GRUCell, {}),
@@ -20,20 +20,6 @@ KINDS = {
     "LSTM": (L.LSTM, L.LSTMCell, {}),
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
-
-
-def floats(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
-
-
-def make_mask(batch=3):
-    mask = np.random.default_rng(1).random((batch, STEPS)) < 0.6
-    mask[0] = [False, False, True, True, False]
-    return mask
-
-
-def value(output):
-    return output.numpy() if isinstance(output, Tensor) else [value(each) for each in output]
 
 
 def flat(outputs):

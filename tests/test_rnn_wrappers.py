@@ -2,28 +2,11 @@
 
 import numpy as np
 import pytest
+from sequences import STEPS, floats, make_mask, value
 
 from nbkeras import backend as K
 from nbkeras import layers as L
 from nbkeras import models, ops
-from nbkeras.tensor import Tensor
-
-STEPS = 5
-
-
-def floats(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
-
-
-def make_mask():
-    mask = np.random.default_rng(1).random((3, STEPS)) < 0.6
-    mask[0] = [False, False, True, True, False]
-    return mask
-
-
-def value(output):
-    return output.numpy() if isinstance(output, Tensor) else [value(each) for each in output]
-
 
 # -------------------- Bidirectional --------------------
 

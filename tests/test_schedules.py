@@ -1,17 +1,13 @@
 """Learning-rate schedules against real Keras (tests/reference/optimizer_steps.npz)."""
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from optimizer_steps import REFERENCE, SPEC
 
 from nbkeras.optimizers import schedules
 from nbkeras.tensor import Variable
-
-with np.load(Path(__file__).parent / "reference" / "optimizer_steps.npz") as file:
-    REFERENCE = dict(file)
-SPEC = json.loads(str(REFERENCE["cases"]))
 
 
 def make(case):
