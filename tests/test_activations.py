@@ -41,7 +41,7 @@ def test_equal_to_keras(case):
 
 
 @pytest.mark.parametrize("case", [name for name in REFERENCE.files if name not in ("x", "linear")])
-def test_gradients(case):
+def test_gradients_equal_differences(case):
     name, arguments = CALLS.get(case, (case, {}))
     check_op(lambda x: getattr(ops, name)(x, **arguments), away_from_kinks(4, 6))
 
@@ -241,7 +241,7 @@ def test_relu_has_no_negative_zero_and_no_gradient_at_zero():
         (lambda: ops.glu(np.ones((2, 3))), r"axis -1 must have an even size, received shape \(2, 3\)"),
     ],
 )
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

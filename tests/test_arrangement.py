@@ -191,7 +191,7 @@ def test_shapes_that_depend_on_values():
     )
 
 
-def test_constants():
+def test_windows_equal_numpys():
     for name in ("bartlett", "blackman", "hamming", "hanning"):
         np.testing.assert_allclose(getattr(ops, name)(7), getattr(np, name)(7).astype(np.float32))
     np.testing.assert_allclose(ops.kaiser(7, 5.0), np.kaiser(7, 5).astype(np.float32))
@@ -249,6 +249,6 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("call, error, message", ERRORS)
-def test_messages(call, error, message):
+def test_mistakes_are_explained(call, error, message):
     with pytest.raises(error, match=message):
         call()

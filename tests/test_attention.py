@@ -233,7 +233,7 @@ def test_weights_have_the_paths_of_keras(tmp_path):
         (lambda x: L.SpectralNormalization(L.Flatten())(x), "a kernel or embeddings"),
     ],
 )
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call(normal(2, 4, 5).astype("float32"))
 

@@ -320,7 +320,7 @@ class TestModelCheckpoint:
             fit(model, cb.ModelCheckpoint(tmp_path / "m", save_best_only=True), [{"loss": 1}])
         assert model.saved
 
-    def test_mistakes(self, tmp_path):
+    def test_mistakes_are_explained(self, tmp_path):
         with pytest.raises(
             ValueError, match="save_freq must be 'epoch' or a positive number of batches, received 'batch'"
         ):
@@ -424,7 +424,7 @@ class TestReduceLROnPlateau:
         assert history.history["learning_rate"] == [1.0, 1.0, 0.5]
         assert "Epoch 2: ReduceLROnPlateau reducing learning rate to 0.5." in capsys.readouterr().out
 
-    def test_mistakes(self):
+    def test_mistakes_are_explained(self):
         with pytest.raises(ValueError, match="factor below 1.0, received 1.5"):
             cb.ReduceLROnPlateau(factor=1.5)
         with pytest.warns(UserWarning, match="`val_loss` which is not available"):

@@ -139,7 +139,7 @@ def test_winograd_within_its_stated_error(case):
         ((16, 30, 30, 1), (3, 3), (1, 1), (1, 1), "same"),
     ],
 )
-def test_direct(shape, size, strides, dilation, padding):
+def test_direct_convolution_equals_the_definition(shape, size, strides, dilation, padding):
     x, kernel, bias = normal(*shape), normal(*size, shape[3], 21), normal(21)
     window, height, width = slide(shape, size, strides, dilation, padding)
     exact = reference(x, kernel, 0, window, height, width)
@@ -166,7 +166,7 @@ def test_direct(shape, size, strides, dilation, padding):
         ((3, 9), (1, 1), (1, 2), "same"),
     ],
 )
-def test_depthwise(size, strides, dilation, padding, channels, dtype):
+def test_depthwise_convolution_equals_the_definition(size, strides, dilation, padding, channels, dtype):
     shape, tolerance = (2, 8, 9, channels), 1e-12 if dtype == "float64" else 2e-6
     x, kernel, bias = (normal(*s).astype(dtype) for s in (shape, (*size, 1, channels), (channels,)))
     window, height, width = slide(shape, size, strides, dilation, padding)
@@ -194,7 +194,7 @@ def chosen(shape, kernel, padding="same", strides=(1, 1), dilation=(1, 1), dtype
 
 
 @pytest.mark.cpu("the CPU's algorithms")
-def test_rule():
+def test_the_rule_picks_an_algorithm_by_size():
     large = (4, 16, 16, 32), (3, 3, 32, 64)
     assert chosen(*large) == "winograd"
     assert chosen(*large, padding="valid") == "winograd"

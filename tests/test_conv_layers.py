@@ -174,7 +174,7 @@ def used_with_three_channels():
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes(mistake):
+def test_mistakes_are_explained(mistake):
     make, message = MISTAKES[mistake]
     with pytest.raises(ValueError, match=re.escape(message)):
         make()

@@ -124,7 +124,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes(mistake):
+def test_mistakes_are_explained(mistake):
     make, message = MISTAKES[mistake]
     with pytest.raises(ValueError, match=message):
         make()

@@ -31,7 +31,7 @@ def masked(x, mask):
 
 @pytest.mark.parametrize("shape", [(3, 4), (2, 3, 4), (2, 3, 2, 4)])
 @pytest.mark.parametrize("activation", [None, "relu", "tanh"])
-def test_dense(shape, activation):
+def test_dense_is_a_product_a_bias_and_an_activation(shape, activation):
     layer = layers.Dense(5, activation=activation, bias_initializer="ones")
     x = normal(*shape)
     y = layer(x)
@@ -181,7 +181,7 @@ def test_activation_layer_messages(make, message):
 # -------------------- shape layers --------------------
 
 
-def test_flatten():
+def test_flatten_keeps_the_batch():
     x = normal(2, 3, 4)
     np.testing.assert_array_equal(layers.Flatten()(x).numpy(), x.reshape(2, 12))
     first = layers.Flatten(data_format="channels_first")(x).numpy()
@@ -191,7 +191,7 @@ def test_flatten():
     assert layers.Flatten()(np.ones((2, 3), np.int32)).dtype == np.int32
 
 
-def test_reshape():
+def test_reshape_keeps_the_batch():
     x = normal(2, 12)
     np.testing.assert_array_equal(layers.Reshape((3, 4))(x).numpy(), x.reshape(2, 3, 4))
     assert layers.Reshape((-1, 2, 2))(x).shape == (2, 3, 2, 2)
@@ -207,7 +207,7 @@ def test_reshape():
     assert again(layers.Reshape((3, -1))).target_shape == (3, -1)
 
 
-def test_permute():
+def test_permute_reorders_axes():
     x = normal(2, 3, 4, 5)
     np.testing.assert_array_equal(layers.Permute((3, 1, 2))(x).numpy(), x.transpose(0, 3, 1, 2))
     assert layers.Permute((2, 1)).compute_output_shape((None, 3, None)) == (None, None, 3)
@@ -230,7 +230,7 @@ def test_repeat_vector():
     assert again(layers.RepeatVector(4)).n == 4
 
 
-def test_masking():
+def test_masking_marks_steps_of_one_value():
     x = np.array([[[1, 0], [0, 0], [0, 2]], [[0, 0], [3, 3], [0, 0]]], np.float32)
     y = layers.Masking()(x)
     np.testing.assert_array_equal(y.mask.numpy(), [[1, 0, 1], [0, 1, 0]])
@@ -250,7 +250,7 @@ def halved(x, by=2.0):
     return x / by
 
 
-def test_lambda():
+def test_lambda_computes_what_its_function_does():
     x = normal(2, 3)
     np.testing.assert_allclose(layers.Lambda(lambda x: x**2)(x).numpy(), x**2)
     np.testing.assert_allclose(layers.Lambda(halved, arguments={"by": 4.0})(x).numpy(), x / 4, rtol=1e-6)

@@ -62,7 +62,7 @@ def labels(*shape, classes=5):
 
 @pytest.mark.parametrize("form", ["probabilities", "logits", "softmax"])
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5)])
-def test_gradients(form, shape):
+def test_gradients_equal_differences(form, shape):
     def of(function):
         if form == "softmax":
             return lambda target, x: function(target, ops.softmax(x))
@@ -259,6 +259,6 @@ def test_shapes_are_worked_out_without_running_a_kernel():
         (lambda: ops.categorical_crossentropy(np.ones((2, 3)), np.ones((2, 3)), axis=2), "axis 2 is out of range"),
     ],
 )
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -137,7 +137,7 @@ MATMUL = [
 
 
 @pytest.mark.parametrize(("left", "right"), MATMUL)
-def test_matmul(left, right):
+def test_matmul_equals_numpys(left, right):
     x, y = normal(*left), normal(*right)
     np.testing.assert_allclose(ops.matmul(x, y).numpy(), np.matmul(x, y))
     check_op(ops.matmul, x, y)
@@ -217,14 +217,14 @@ def test_matmul_messages(left, right, message):
     ("left", "right"),
     [((3,), (3,)), ((2, 3), (3,)), ((3,), (3, 2)), ((2, 4, 3), (5, 3, 2)), ((), (2, 3)), ((2, 3), ())],
 )
-def test_dot(left, right):
+def test_dot_equals_numpys(left, right):
     x, y = normal(*left), normal(*right)
     np.testing.assert_allclose(ops.dot(x, y).numpy(), np.dot(x, y))
     check_op(ops.dot, x, y)
 
 
 @pytest.mark.parametrize("axes", [0, 1, 2, ([0], [1]), ((1, 0), (0, 1)), (2, 0)])
-def test_tensordot(axes):
+def test_tensordot_equals_numpys(axes):
     shapes = {"0": ((2, 3), (4, 2)), "1": ((2, 3), (3, 4)), "(2, 0)": ((2, 3, 4), (4, 5))}
     first, second = shapes.get(str(axes), ((2, 3), (2, 3)) if axes == 2 else ((2, 3), (3, 2)))
     x, y = normal(*first), normal(*second)
@@ -308,7 +308,7 @@ def test_batch_dot_messages(left, right, axes, message):
         ("ijk,ilm,jl->km", [(2, 3, 4), (2, 5, 3), (3, 5)]),
     ],
 )
-def test_einsum(subscripts, shapes):
+def test_einsum_equals_numpys(subscripts, shapes):
     operands = [normal(*shape) for shape in shapes]
     np.testing.assert_allclose(ops.einsum(subscripts, *operands).numpy(), np.einsum(subscripts, *operands))
     check_op(lambda *operands: ops.einsum(subscripts, *operands), *operands)

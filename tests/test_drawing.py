@@ -27,7 +27,7 @@ def branched():
         {"show_layer_names": False, "dpi": 192},
     ],
 )
-def test_pictures(tmp_path, options):
+def test_pictures_are_drawn_with_each_option(tmp_path, options):
     path = tmp_path / "model.png"
     utils.plot_model(branched(), path, **options)
     with Image.open(path) as image:

@@ -35,7 +35,7 @@ def test_extreme_rates():
     assert np.isin(random.dropout(x, 0.5, seed=1).numpy(), [0.0]).any()
 
 
-def test_gradients():
+def test_gradients_equal_differences():
     check_op(lambda x: random.dropout(x, 0.4, seed=7), X)
     check_op(lambda x: random.dropout(x, 0.4, (None, 1, 5), seed=7), X)
     check_op(lambda x: random.dropout(x, 0.4, (7, 1, 1), seed=7), X)
@@ -176,6 +176,6 @@ def test_activity_regularization():
         (lambda: layers.SpatialDropout2D(0.5, "last"), "data_format must be"),
     ],
 )
-def test_errors(make, message):
+def test_mistakes_are_explained(make, message):
     with pytest.raises(ValueError, match=message):
         make()

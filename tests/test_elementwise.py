@@ -70,14 +70,14 @@ PAIRS = [
 
 
 @pytest.mark.parametrize("name, reference, x", UNARY, ids=[case[0] for case in UNARY])
-def test_unary(name, reference, x):
+def test_ops_of_one_equal_numpy(name, reference, x):
     function = getattr(ops, name)
     np.testing.assert_allclose(function(x), reference(x), rtol=1e-14)
     check_op(function, x)
 
 
 @pytest.mark.parametrize("name, reference, x, y", BINARY, ids=[case[0] for case in BINARY])
-def test_binary(name, reference, x, y):
+def test_ops_of_two_equal_numpy(name, reference, x, y):
     function = getattr(ops, name)
     np.testing.assert_allclose(function(x, y), reference(x, y), rtol=1e-14)
     check_op(function, x, y)
@@ -85,14 +85,14 @@ def test_binary(name, reference, x, y):
 
 
 @pytest.mark.parametrize("name, reference", STEPS, ids=[case[0] for case in STEPS])
-def test_steps(name, reference):
+def test_steps_equal_numpy_and_have_no_gradient(name, reference):
     x = np.array([-1.5, -0.5, 0.0, 0.5, 2.5, np.nan, np.inf])
     np.testing.assert_array_equal(getattr(ops, name)(x), reference(x))
     check_op(getattr(ops, name), x, wrt=[])
 
 
 @pytest.mark.parametrize("name, reference", PAIRS, ids=[case[0] for case in PAIRS])
-def test_pairs(name, reference):
+def test_comparisons_equal_numpy(name, reference):
     x, y = np.array([[-1.5], [0.0], [2.0]]), np.array([-1.5, 0.5, 2.0])
     np.testing.assert_array_equal(getattr(ops, name)(x, y), reference(x, y))
     check_op(getattr(ops, name), x, y, wrt=[])
@@ -100,7 +100,7 @@ def test_pairs(name, reference):
 
 @settings(max_examples=30)
 @given(shapes=mutually_broadcastable_shapes(num_shapes=3, max_dims=4, max_side=3), data=st.data())
-def test_broadcasting(shapes, data):
+def test_gradients_are_summed_to_the_shapes_of_operands(shapes, data):
     a, b, c = (np.asarray(RNG.uniform(0.5, 2, shape)) for shape in shapes.input_shapes)
     with GradientTape() as tape:
         variables = [Variable(each) for each in (a, b, c)]
@@ -214,7 +214,7 @@ DTYPES = [
 
 
 @pytest.mark.parametrize("function, given_dtype, expected", DTYPES)
-def test_dtypes(function, given_dtype, expected):
+def test_dtypes_of_results(function, given_dtype, expected):
     x = Tensor(np.array([0, 1, 1]).astype(given_dtype))
     assert function(x).dtype == expected
 
@@ -257,7 +257,7 @@ OPERATORS = [
 
 
 @pytest.mark.parametrize("operator", OPERATORS)
-def test_operators(operator):
+def test_operators_equal_numpys(operator):
     x = ANY.copy()
     x[0, 0] = 1
     result = operator(ops.convert_to_tensor(x))
@@ -322,7 +322,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("call, error, message", MISTAKES)
-def test_mistakes(call, error, message):
+def test_mistakes_are_explained(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

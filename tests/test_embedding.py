@@ -16,7 +16,7 @@ TABLE = RNG.standard_normal((7, 5))
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64", "float32", "bool"])
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3), (2, 1, 3)])
-def test_lookup(shape, dtype):
+def test_lookup_takes_rows(shape, dtype):
     indices = RNG.integers(0, 2 if dtype == "bool" else 7, shape)
     y = ops.embedding(indices.astype(dtype), TABLE)
     assert y.shape == (*shape, 5) and np.array_equal(y.numpy(), TABLE[indices])
@@ -48,7 +48,7 @@ def test_numbers_that_a_cast_would_make_indices_of_give_nan(numbers):
 @pytest.mark.parametrize(
     ("rows", "width", "count"), [(7, 5, 30), (300, 130, 240), (1, 1, 3), (40, 33, 1000)], ids=lambda size: str(size)
 )
-def test_gradients(rows, width, count):
+def test_gradients_of_repeated_rows_add_up(rows, width, count):
     """Small ones by one thread, large ones in shares; repeated indices add up."""
     indices = RNG.integers(-rows, rows, (count // 3, 3))
     check_op(lambda table, i: ops.embedding(i, table), RNG.standard_normal((rows, width)), indices)
@@ -80,7 +80,7 @@ def test_empty_input():
 # -------------------- the layer --------------------
 
 
-def test_layer():
+def test_a_layer_looks_up_its_weights():
     layer = layers.Embedding(9, 4, embeddings_initializer="ones")
     indices = np.array([[1, 8, 0], [2, 2, 3]])
     assert layer(indices).shape == (2, 3, 4)
@@ -120,7 +120,7 @@ def test_layer_weights_and_configuration():
         (lambda: ops.embedding([1], np.ones((3, 2), int)), "must be a float matrix"),
     ],
 )
-def test_errors(make, message):
+def test_mistakes_are_explained(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 

@@ -467,7 +467,7 @@ def test_the_table_is_long_enough():
 
 
 @pytest.mark.parametrize("mistake, error, message", MISTAKES)
-def test_mistake(mistake, error, message):
+def test_mistakes_are_explained(mistake, error, message):
     with pytest.raises(error, match=message) as raised:
         mistake()
     assert len(frames_of_nbkeras(raised.value)) <= 2  # of those that a function of one line raises itself

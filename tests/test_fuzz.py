@@ -86,7 +86,7 @@ def arguments(function, of_layers, chance):
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.filterwarnings("ignore")
-def test_calls(seed):
+def test_random_calls_give_results_or_sentences(seed):
     chance = random.Random(seed)
     for _ in range(250):
         space, name = chance.choice(NAMES)

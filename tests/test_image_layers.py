@@ -23,7 +23,7 @@ def test_equals_keras(name):
 
 
 @pytest.mark.parametrize("form", ["batch", "single", "first"])
-def test_flips(form):
+def test_flips_mirror_each_image_or_leave_it(form):
     utils.set_random_seed(0)
     layer = L.RandomFlip("horizontal", data_format="channels_first" if form == "first" else None)
     for image in rng.uniform(size=(9, 4, 5, 3)).astype("float32"):
@@ -121,6 +121,6 @@ def test_chance_is_new_in_each_replayed_step_and_rests_in_inference():
         (lambda: L.Pipeline([len]), "list of layers"),
     ],
 )
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()

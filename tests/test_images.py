@@ -159,7 +159,7 @@ class TestFlow:
         history = model.fit(make.flow(self.x, self.y, batch_size=2), epochs=2, verbose=0)
         assert len(history.history["loss"]) == 2
 
-    def test_mistakes(self):
+    def test_mistakes_are_explained(self):
         with pytest.raises(ValueError, match=r"images of rank 4, \(samples, rows, columns, channels\), received"):
             ImageDataGenerator().flow(self.x[0])
         with pytest.raises(ValueError, match="`x` .* and `y` .* should have the same length"):
@@ -219,7 +219,7 @@ class TestFiles:
         assert loaded.size == (2, 2)
         assert utils.array_to_img(np.zeros((3, 4, 5)), "channels_first").size == (5, 4)
 
-    def test_mistakes(self, folder):
+    def test_mistakes_are_explained(self, folder):
         with pytest.raises(ValueError, match="color_mode must be one of"):
             utils.load_img(folder / "dogs" / "0.png", color_mode="bgr")
         with pytest.raises(ValueError, match="interpolation must be one of"):

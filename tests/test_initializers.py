@@ -174,6 +174,6 @@ def test_what_get_takes():
         (lambda: initializers.Orthogonal()((3,)), "at least 2 axes"),
     ],
 )
-def test_errors(make, message):
+def test_mistakes_are_explained(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()

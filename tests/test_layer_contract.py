@@ -310,7 +310,7 @@ ALL = [
 
 
 @pytest.mark.parametrize("name, given", ALL)
-def test_contract(name, given):
+def test_every_layer_keeps_the_contract(name, given):
     utils.set_random_seed(0)
     make, inputs, options = given
     check_layer(make, *inputs, **options)

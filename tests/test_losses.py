@@ -125,7 +125,7 @@ class Cubed(losses.Loss):
         return ops.mean((y_true - y_pred) ** 3, axis=-1)
 
 
-def test_subclass():
+def test_a_subclass_defines_call():
     assert float(Cubed()(np.full((2, 1), 3.0), np.full((2, 1), 1.0))) == 8
     assert float(Cubed(reduction="sum")(np.full((2, 1), 3.0), np.full((2, 1), 1.0))) == 16
     assert Cubed().name == "cubed"
@@ -182,6 +182,6 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("call, message", MISTAKES)
-def test_mistakes(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises((ValueError, TypeError, NotImplementedError), match=message):
         call()

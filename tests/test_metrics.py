@@ -83,7 +83,7 @@ def test_hot_accuracies_take_two_launches():
         assert sum(profile.calls.values()) == 2, kind
 
 
-def test_mask():
+def test_masked_steps_do_not_count():
     true, predicted = data("sparse_steps")
     mask = REFERENCE["mask"]
     tensor = as_tensor(predicted)
@@ -135,7 +135,7 @@ class Positives(metrics.Metric):
         return self.seen
 
 
-def test_subclass():
+def test_a_subclass_adds_variables_and_updates_them():
     metric = Positives()
     metric.update_state(None, as_tensor(np.array([0.1, 0.9, 0.8])))
     metric.update_state(None, as_tensor(np.array([0.9])))
@@ -171,7 +171,7 @@ def test_every_metric_by_name(name):
     assert isinstance(metrics.get(name, **arguments), metrics.Metric)
 
 
-def test_names():
+def test_names_are_keras_s():
     assert metrics.get("mse").name == "mean_squared_error"
     assert metrics.get("mse", name="mse").name == "mse"
     assert metrics.Precision().name == "precision" and metrics.TruePositives().name == "true_positives"
@@ -203,7 +203,7 @@ def test_what_accuracy_means(y_true, y_pred, expected):
     assert metrics.resolve_accuracy(y_true, y_pred) == expected
 
 
-def test_directions():  # a private name of Keras's, which KerasTuner reads
+def test_directions_are_keras_s():  # a private name of Keras's, which KerasTuner reads
     assert metrics.get("mse")._direction == "down" and metrics.AUC()._direction == "up"
     assert metrics.get("accuracy")._direction == metrics.Recall()._direction == "up"
 
@@ -232,6 +232,6 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("call, message", MISTAKES)
-def test_mistakes(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises((ValueError, TypeError, NotImplementedError), match=message):
         call()

@@ -313,6 +313,6 @@ def test_mask_passes_through():
         ),
     ],
 )
-def test_errors(make, message):
+def test_mistakes_are_explained(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()

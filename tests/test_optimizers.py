@@ -399,7 +399,7 @@ def test_an_optimizer_with_all_that_keras_s_base_class_offers():
     assert (int(optimizer.iterations), int(optimizer.variables[0])) == (2, 4)
 
 
-def test_minimize():
+def test_minimize_takes_one_step():
     w = Variable(np.array([1.0, 2.0], np.float32))
     optimizer = optimizers.SGD(0.1, loss_scale_factor=4.0)
     optimizer.minimize(lambda: w * w, [w])
@@ -498,7 +498,7 @@ def test_multi_optimizer():
         by_path["d/bias"]
 
 
-def test_names():
+def test_names_and_instances_give_optimizers():
     assert isinstance(optimizers.get("rmsprop"), optimizers.RMSprop)
     assert isinstance(optimizers.get("ADAM"), optimizers.Adam)
     own = optimizers.SGD()
@@ -547,7 +547,7 @@ MISTAKES = [
 
 
 @pytest.mark.parametrize("call, error, message", MISTAKES)
-def test_mistakes(call, error, message):
+def test_mistakes_are_explained(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

@@ -40,7 +40,7 @@ class TestTimeseriesGenerator:
         config = json.loads(sequence.TimeseriesGenerator(self.data, self.targets, 3).to_json())["config"]
         assert config["length"] == 3 and json.loads(config["data"]) == self.data.tolist()
 
-    def test_mistakes(self):
+    def test_mistakes_are_explained(self):
         with pytest.raises(ValueError, match="10 rows and 9 targets"):
             sequence.TimeseriesGenerator(self.data, self.targets[1:], 3)
         with pytest.raises(ValueError, match="start_index.length=12 > end_index=9"):
@@ -129,7 +129,7 @@ class TestTokenizer:
         assert tokenizer.index_docs == {1: 1, 2: 2}
         assert tokenizer.sequences_to_matrix([[1, 2]], "tfidf").shape == (1, 5)
 
-    def test_mistakes(self):
+    def test_mistakes_are_explained(self):
         with pytest.raises(ValueError, match="knows no words"):
             text.Tokenizer().sequences_to_matrix([[1]])
         with pytest.raises(ValueError, match="needs counts of documents"):

@@ -141,7 +141,7 @@ def test_functions_of_your_own_prepare_texts():
         (lambda: L.TextVectorization()(TEXTS.reshape(3, 2)), r"shape \(batch,\) or"),
     ],
 )
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

@@ -188,7 +188,7 @@ def test_integers_and_float64():
         (lambda: L.LSTM(4).build((None, None, None)), ValueError, "needs the size of the last axis"),
     ],
 )
-def test_mistakes(make, error, message):
+def test_mistakes_are_explained(make, error, message):
     with pytest.raises(error, match=message):
         make()
 

@@ -402,7 +402,7 @@ def test_regularizers_and_constraints(embedding):
     assert not updated_by_rows(pair[0])
 
 
-def test_masks():
+def test_masked_rows_are_updated_as_whole_tables_are():
     pair = [
         models.Sequential([layers.Embedding(9, 4, mask_zero=True), layers.SimpleRNN(3), layers.Dense(1)])
         for _ in range(2)

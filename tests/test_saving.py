@@ -354,7 +354,7 @@ def test_without_h5py_and_safetensors_a_sentence_says_what_to_install(trained, t
         load_model(tmp_path / "m.keras")
 
 
-def test_convert(trained, tmp_path, capsys):
+def test_convert_keeps_the_optimizer(trained, tmp_path, capsys):
     model, x, y = trained
     model.save(tmp_path / "a.h5")
     main(["convert", str(tmp_path / "a.h5"), str(tmp_path / "b.keras")])

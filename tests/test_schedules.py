@@ -44,6 +44,6 @@ def test_restarts_begin_at_the_full_rate():
         (lambda: schedules.get("ExponentialDecai"), "Did you mean 'ExponentialDecay'"),
     ],
 )
-def test_mistakes(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()

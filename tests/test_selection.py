@@ -76,7 +76,7 @@ class TestTimeseries:
             ({"batch_size": 0}, "batch_size must be a positive number, or None"),
         ],
     )
-    def test_mistakes(self, arguments, message):
+    def test_mistakes_are_explained(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             utils.timeseries_dataset_from_array(SERIES, None, **{"sequence_length": 3, **arguments})
 
@@ -125,7 +125,7 @@ class TestSplit:
             ({"left_size": 20}, ValueError, "cannot be split into 20 and 0"),
         ],
     )
-    def test_mistakes(self, arguments, error, message):
+    def test_mistakes_are_explained(self, arguments, error, message):
         with pytest.raises(error, match=message):
             utils.split_dataset(SERIES, **arguments)
         with pytest.raises(ValueError, match="same number of samples"):

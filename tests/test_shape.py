@@ -187,7 +187,7 @@ def test_one_hot():
     assert ops.one_hot(i, 3).dtype == np.float32 and ops.one_hot(i, 3, dtype="bool").dtype == np.bool_
 
 
-def test_orders():
+def test_sorting_and_the_largest_equal_numpys():
     x = np.array([[1.0, 3.0, 3.0, 2.0], [0.0, 0.0, 5.0, 0.0]])
     np.testing.assert_array_equal(ops.argsort(x), np.argsort(x, kind="stable"))
     values, positions = ops.top_k(x, 3)
@@ -210,7 +210,7 @@ def test_integers_and_booleans_move_too():
         assert ops.pad(each, 1).dtype == ops.tile(each, 2).dtype == ops.concatenate([each, each], 1).dtype == each.dtype
 
 
-def test_creation():
+def test_arrays_are_made_as_by_numpy():
     for tensor, expected in (
         (ops.zeros((2, 3)), np.zeros((2, 3), np.float32)),
         (ops.ones(2, dtype="int32"), np.ones(2, np.int32)),
@@ -276,6 +276,6 @@ def test_indices_out_of_range():
 
 
 @pytest.mark.parametrize("call, error, message", MISTAKES)
-def test_mistakes(call, error, message):
+def test_mistakes_are_explained(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -144,6 +144,6 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("call, message", ERRORS)
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -115,7 +115,7 @@ def two_layers(units, activation):
         ),
     ],
 )
-def test_compile(units, activation, settings, names):
+def test_compile_takes_losses_and_metrics_of_each_kind(units, activation, settings, names):
     model = two_layers(units, activation)
     model.compile(optimizer="rmsprop", **settings)
     x = np.random.random((20, 100))
@@ -198,7 +198,7 @@ def small_mnist(tmp_path, monkeypatch):
 
 
 @pytest.mark.big
-def test_mnist(small_mnist, capsys):
+def test_mnist_is_learned(small_mnist, capsys):
     batch_size = 128
     num_classes = 10
     epochs = 4

@@ -128,7 +128,7 @@ def test_nan_and_integers():
 
 
 @pytest.mark.parametrize("arguments", [(), (4,), (5, (-1.0, 0.5))])
-def test_histogram(arguments):
+def test_histograms_equal_numpys(arguments):
     for x in (X, np.array([1.0, 2, 2, 3, 3]), np.full(3, 2.0)):
         counts, edges = ops.histogram(x, *arguments)
         wanted = np.histogram(x, *arguments)
@@ -166,6 +166,6 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("call, message", ERRORS)
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -114,7 +114,7 @@ def warm(request):
 
 @pytest.mark.cpu("a GPU's launches are others, and fused")
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_launches(name):
+def test_a_step_takes_no_more_launches_than_these(name):
     model = WORKLOADS[name]()
     train(model)
     predict(model)

@@ -66,12 +66,12 @@ ERRORS = [
 
 
 @pytest.mark.parametrize("call, expected", CASES)
-def test_structures(call, expected):
+def test_structures_are_keras_s(call, expected):
     received = call()
     assert received == expected and type(received) is type(expected)
 
 
 @pytest.mark.parametrize("call, message", ERRORS)
-def test_mistakes(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()

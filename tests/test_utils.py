@@ -101,7 +101,7 @@ class TestPadSequences:
             ([[1]], {"truncating": "left"}, "truncating must be"),
         ],
     )
-    def test_mistakes(self, sequences, arguments, message):
+    def test_mistakes_are_explained(self, sequences, arguments, message):
         with pytest.raises(ValueError, match=message):
             utils.pad_sequences(sequences, **arguments)
 
