@@ -19,7 +19,7 @@ config.disable_traceback_filtering()  # a test that fails shows where in nbkeras
 
 
 def pytest_make_parametrize_id(val, argname):
-    """Tests without `ids` name their cases by values: test_mistake[L.Dense(0)-ValueError-units must be positive]."""
+    """Tests without `ids` name their cases by values: test_mistakes_are_explained[L.Dense(0)-positive integer for units]."""
     return case_name(argname, val)
 
 

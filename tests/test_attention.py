@@ -22,7 +22,7 @@ def keep(*shape):
 
 
 def expected(q, k, v, allowed, scale):
-    """Softmax attention in NumPy, with a row that has no key spread over all of them."""
+    """Softmax attention in NumPy; a query without keys is spread over all of them."""
     k, v = (np.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
     scores = np.einsum("btnh,bsnh->bnts", q, k) * scale
     scores = np.where(allowed, scores, -1e30)

@@ -204,7 +204,7 @@ def test_convolution_by_channel_and_by_place():
     np.testing.assert_allclose(
         rows, K.conv1d(K.depthwise_conv2d(x[:, :, :1], deep[:, :1])[:, :, 0], wide[0]), atol=1e-5
     )
-    same = np.tile(deep.reshape(1, 18, 2), (8, 1, 1))  # the same kernel in all places
+    same = np.tile(deep.reshape(1, 18, 2), (8, 1, 1))  # the same kernel at all positions
     np.testing.assert_allclose(K.local_conv2d(x, same, (2, 3), (1, 1)), K.conv2d(x, deep), rtol=1e-4, atol=1e-5)
     same = np.tile(deep[:, 0].reshape(1, 6, 2), (4, 1, 1))
     np.testing.assert_allclose(K.local_conv1d(x[:, :, 0], same, 2, 1), K.conv1d(x[:, :, 0], deep[:, 0]), atol=1e-5)

@@ -69,7 +69,7 @@ class TestBackupAndRestore:
         assert fit(model, cb.BackupAndRestore(tmp_path, delete_checkpoint=False), 2).epoch == [1]
         assert int(model.optimizer.iterations) == 6 + 4
         assert os.listdir(tmp_path) == ["latest.npz"]
-        assert fit(make(), cb.BackupAndRestore(tmp_path), 2).epoch == []  # all was done
+        assert fit(make(), cb.BackupAndRestore(tmp_path), 2).epoch == []  # training was complete
 
     def test_a_damaged_file(self, tmp_path):
         with pytest.raises(KeyboardInterrupt):
@@ -115,7 +115,7 @@ class TestSwapEMAWeights:
 
         model, plain = make(wrap(averaging()) if wrap else averaging()), make(averaging())
         fit(model, [cb.SwapEMAWeights(), Watch()], 2, validation_data=(X, Y))
-        fit(plain, None, 2)  # which ends with the averages
+        fit(plain, None, 2)  # it ends with the averages
         weights = seen["test"], model.get_weights(), plain.get_weights(), seen["epoch"]
         for average, final, without, raw in zip(*weights, strict=True):
             np.testing.assert_allclose(average, final, rtol=1e-5)

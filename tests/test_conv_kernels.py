@@ -14,7 +14,7 @@ NOTHING = np.empty(0)
 
 
 def reference(x, kernel, bias, window, out_height, out_width, groups=1):
-    """Convolution as its definition has it, tap by tap, in float64."""
+    """Convolution by its definition, tap by tap, in float64."""
     x, kernel = x.astype(np.float64), kernel.astype(np.float64)
     height, width, channels, units = kernel.shape
     y = np.zeros((len(x), out_height, out_width, units)) + bias
@@ -357,7 +357,7 @@ def test_empty_batch():
 
 
 def results():
-    """Every kernel once, on work large enough to be shared."""
+    """The results of every kernel on work large enough to be shared."""
     found = []
     cases = (((8, 24, 24, 32), (3, 3), 1), ((8, 24, 24, 12), (3, 2), 1), ((16, 28, 28, 1), (3, 3), 1))
     for shape, size, groups in (*cases, ((8, 24, 24, 32), (3, 3), 32)):

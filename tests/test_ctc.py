@@ -57,7 +57,7 @@ def test_gradients_equal_differences():
 
 
 def test_what_cannot_be_and_what_is_out_of_range():
-    """Infinity for a sequence that does not fit, NaN for wrong labels and lengths, and other samples are as they are."""
+    """A sequence that does not fit gives infinity, wrong labels and lengths give NaN, and the other samples do not change."""
     labels = np.array([[1, 1], [1, 2], [2**32 + 1, 1], [-1, 1], [1, 1], [1, 1], [0, 0]])
     x = as_tensor(np.random.default_rng(0).standard_normal((7, 2, 3)).astype("float32"))
     with GradientTape() as tape:
@@ -71,7 +71,7 @@ def test_what_cannot_be_and_what_is_out_of_range():
 
 
 def test_a_network_learns_a_sequence():
-    """A network that learns to say a sequence: recorded steps, with the loss by name."""
+    """It learns in recorded steps, with the loss given by name."""
     nbkeras.utils.set_random_seed(0)
     model = nbkeras.Sequential([nbkeras.layers.Input((6, 3)), nbkeras.layers.Dense(4)])
     model.compile(nbkeras.optimizers.Adam(0.1), "ctc")

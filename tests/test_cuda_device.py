@@ -29,7 +29,7 @@ def value():
 
 @pytest.fixture(autouse=True)
 def cpu():
-    """Arrays are read and written wherever this thread computes."""
+    """This thread computes on the CPU: arrays are read and written from any device."""
     with device.on(None):
         yield
 
@@ -225,7 +225,7 @@ def test_scratch_is_the_same_memory_for_a_name(place):
 
 
 def test_threads_and_graphs_have_scratch_of_their_own(place):
-    """Twins queue several kernels: between those of one, another thread's must not write to what they hand on."""
+    """A twin queues several kernels: kernels of another thread must not write in between to the memory that they share."""
     mine, others = place.scratch("tests", 100), []
     thread = threading.Thread(target=lambda: others.append(place.scratch("tests", 100)))
     thread.start()

@@ -190,7 +190,7 @@ def compare(ufunc, out_dtype, *args):
     name = getattr(ufunc, "__name__", "")
     if want.dtype.kind == "f":
         np.testing.assert_allclose(got.copy(), want, rtol=4 * np.finfo(out_dtype).eps, err_msg=name)
-        if ufunc not in (elementwise.larger, elementwise.smaller):  # of 0 and -0 NumPy gives the one or the other
+        if ufunc not in (elementwise.larger, elementwise.smaller):  # NumPy gives either of 0 and -0
             np.testing.assert_array_equal(np.signbit(got.copy()[want == 0]), np.signbit(want[want == 0]), err_msg=name)
     else:
         np.testing.assert_array_equal(got.copy(), want, err_msg=name)
@@ -263,7 +263,7 @@ def test_functions_of_one_float(dtype):
 def test_rare_functions_of_two_floats(dtype):
     values = np.append(SPECIAL, np.linspace(-4, 4, 11)).astype(dtype)
     for ufunc in (np.hypot, np.arctan2, np.fmod, np.logaddexp, np.fmax, np.fmin):
-        if ufunc is np.fmax:  # from here on of one zero: which of two is larger is nobody's promise
+        if ufunc is np.fmax:  # from here on one kind of zero: nobody promises which of 0 and -0 is larger
             values = values + dtype(0)
         compare(ufunc, dtype, values[:, None], values)
         compare(ufunc, dtype, values, dtype(3))

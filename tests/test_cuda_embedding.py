@@ -41,7 +41,7 @@ def test_gather(width, dtype):
 
 
 def on(where, *arrays):
-    """Arrays on a place, from where on everything computes there."""
+    """Arrays on a place, where everything computes from then on."""
     device.set_place(where)
     return twins.to(where, arrays)
 
@@ -124,7 +124,7 @@ def update(where, rule, kind, dtype, by_rows, steps=7, width=5):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", RULES)
 def test_updates(rule, kind, dtype):
-    """By rows bit by bit what they are for the whole table, on the GPU as on the CPU."""
+    """Updates by rows equal those of the whole table bit by bit, on the GPU as on the CPU."""
     found = update(twins.place(), rule, kind, dtype, True)
     for one, other in zip(found, update(twins.place(), rule, kind, dtype, False), strict=True):
         np.testing.assert_array_equal(one, other)

@@ -19,7 +19,7 @@ CPU, GPU = (1, 0), (2, 0)
 
 
 class DLTensor(ctypes.Structure):
-    """dlpack.h, in full."""
+    """The struct of dlpack.h, in full."""
 
     _fields_ = [
         ("data", ctypes.c_uint64),
@@ -69,7 +69,7 @@ USED = {kind: b"used_" + name for kind, name in NAMES.items()}
 def opened(capsule):
     kind = next(kind for kind, name in NAMES.items() if name == name_of(capsule))
     managed = kind.from_address(pointer_of(capsule, NAMES[kind]))
-    managed.capsule = capsule  # whose end is the memory's
+    managed.capsule = capsule  # when it ends, the memory is freed
     return managed
 
 
@@ -160,7 +160,7 @@ class ForeignCapsule(Foreign):
 
 
 class Legacy(ForeignCapsule):
-    """From before DLPack 1.0."""
+    """An array with the protocol from before DLPack 1.0."""
 
     def __init__(self, value, place, **fields):
         super().__init__(value, place, DLManagedTensor, **fields)
@@ -205,7 +205,7 @@ def test_what_knows_only_dlpack_becomes_a_tensor():
 
 
 def test_a_capsule_lets_a_step_run_eagerly():
-    """Others would see what the recording made, and nothing of the replays."""
+    """A recorded step would hand out the memory of the recording, without the results of replays."""
     heard = []
 
     class Recorder:

@@ -45,7 +45,7 @@ def gpu(hardware):
 
 
 class Place:
-    """As much of a Place as inlets and graphs use."""
+    """The part of a Place that inlets and graphs use."""
 
     def __init__(self, gpu, driver):
         self.gpu, self.driver, self.scratch = gpu, driver, {}
@@ -138,7 +138,7 @@ def test_what_was_uploaded_may_be_changed_at_once(place, count):
 
 
 def test_what_is_uploaded_in_passing_is_let_go(place, hardware):
-    """However much is uploaded between two waits."""
+    """Its memory is freed even if much is uploaded between two waits."""
     x = put(place, np.zeros(10_000))
     for i in range(2000):
         place.gpu.upload(x.address, np.full(10_000, float(i)))
@@ -291,7 +291,7 @@ def test_work_of_a_capture_does_not_run(place, driver):
 
 
 def test_what_is_uploaded_in_a_capture_is_there_when_it_plays(place):
-    """A table that a twin makes at its first use: the graph holds no copy from the CPU."""
+    """A twin makes a table at its first use: the graph holds no copy from the CPU."""
     x, kept = put(place, np.ones(3)), []
 
     def play():
@@ -367,9 +367,9 @@ def test_batches_reach_the_step_that_they_are_for(place):
 
 
 def test_batches_are_copied_beside_the_step_before(place, driver):
-    """On a stream of their own, from page-locked memory, into a buffer that the step does not read."""
+    """They are copied on a stream of their own, from page-locked memory, into a buffer that the step does not read."""
     if driver.order != "late":
-        pytest.skip("what ran is known in one order")
+        pytest.skip("only the order 'late' says what ran before")
     x = put(place, np.zeros(4, np.float32))
     inlet = place.gpu.inlet([x])
     assert len(driver.pinned) == 2
@@ -528,7 +528,7 @@ def test_values_go_in_and_out_whatever_their_strides(whole):
 
 @needs_simulator
 def test_memory_that_is_given_back_is_used_in_its_turn(whole):
-    """While what read it before is still queued."""
+    """It is used again while its earlier readers are still queued."""
     results = []
     for i in range(20):
         x = ops.multiply(as_tensor(np.full(1000, float(i), np.float32)), 2.0)
@@ -540,7 +540,7 @@ def test_memory_that_is_given_back_is_used_in_its_turn(whole):
 
 @needs_simulator
 def test_an_inlets_memory_is_not_read_by_what_went_before(whole, driver):
-    """Another stream writes there."""
+    """Another stream writes to that memory."""
     x = whole.upload(np.ones(256, np.float32))
     y, buffer = ops.multiply(Tensor(x), 2.0), whole.empty((256,), np.float32)
     address = x.address
@@ -561,7 +561,7 @@ def test_a_device_that_is_full(whole, driver):
 
     driver.total = 100_000
     kept = whole.empty((10_000,), np.float32)
-    for count in (12_000, 13_000, 14_000):  # of another size each time: what the pool keeps is given back
+    for count in (12_000, 13_000, 14_000):  # another size each time: the pool gives back what it keeps
         whole.empty((count,), np.float32)
     with pytest.raises(
         OutOfDeviceMemoryError, match=r"no room for an array of 80,000 bytes: 59,\d+ of its 100,000 bytes"

@@ -129,7 +129,7 @@ def test_a_gan_is_recorded_and_both_learning_rates_follow_their_schedules():
 
 
 def test_a_schedule_that_the_loop_does_not_know_of_is_followed_too():
-    """By running the step eagerly: its optimizer is no attribute of the model."""
+    """The step runs eagerly, since its optimizer is no attribute of the model."""
     hidden = optimizers.SGD(optimizers.schedules.PiecewiseConstantDecay([0], [1.0, 0.0]))
 
     class Own(Model):
@@ -362,7 +362,7 @@ def test_clones_with_other_layers_and_calls():
 
 
 class Line(Model):
-    """A functional model of a class of its own, made otherwise than from tensors."""
+    """A functional model of a class whose constructor takes no tensors."""
 
     def __init__(self, units, **kwargs):
         x = Input((4,))
@@ -401,7 +401,7 @@ def test_weights_without_gradients():
 
 
 class Shrinking(PyDataset):
-    """Batches that grow, and so become fewer, from epoch to epoch."""
+    """Batches that grow and become fewer from epoch to epoch."""
 
     size = 4
 
@@ -520,7 +520,7 @@ def test_a_model_with_a_build_of_its_own_that_goes_on_with_the_inherited_one():
 
 
 def test_a_step_of_ones_own_gets_batches_that_are_no_inputs_of_the_graph():
-    """Pairs of samples, say, which it takes apart before it calls the model on each."""
+    """For example pairs of samples, which the step takes apart before it calls the model on each."""
 
     class Pairs(Model):
         def train_step(self, data):

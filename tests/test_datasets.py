@@ -110,7 +110,7 @@ def not_found(handler):
 
 
 def only(folder, *names):
-    """Whether a folder holds these files and nothing that a failed download left."""
+    """Whether a folder holds these files and no remains of a failed download."""
     return sorted(p.name for p in folder.iterdir()) == sorted(names) if folder.exists() else not names
 
 
@@ -190,7 +190,7 @@ class TestGetFile:
             utils.get_file("data.bin", source.as_uri(), cache_dir=tmp_path / "file")
 
     def test_a_full_disk(self, cache, source):
-        """A limit on the size of files stands for the full disk: the system refuses to write on, as it would there."""
+        """A limit on the size of files stands for a full disk: the system refuses to write more, as on a full disk."""
         program = "import sys; from nbkeras.utils import get_file; get_file('data.bin', sys.argv[1])"
         run = subprocess.run(
             [sys.executable, "-c", program, source.as_uri()],

@@ -116,7 +116,7 @@ def test_where_and_clip():
     check_op(lambda x: ops.clip(x, None, 0.5), ANY)
     check_op(lambda x, low: ops.clip(x, low, low + 1.0), ANY, np.array([-1.0, -0.1, 0.0]))
     np.testing.assert_array_equal(ops.clip(np.array([1, 5, 9]), 2, 6), [2, 5, 6])
-    bytes_ = np.array([1, 5, 250], "uint8")  # limits outside of a dtype's range limit nothing
+    bytes_ = np.array([1, 5, 250], "uint8")  # limits outside of a dtype's range have no effect
     for limits in ((-1, 3), (3, 300), (-1, 300), (None, 2**70), (-(2**70), None)):
         found = ops.clip(bytes_, *limits)
         assert found.dtype == np.uint8

@@ -49,7 +49,7 @@ def test_numbers_that_a_cast_would_make_indices_of_give_nan(numbers):
     ("rows", "width", "count"), [(7, 5, 30), (300, 130, 240), (1, 1, 3), (40, 33, 1000)], ids=lambda size: str(size)
 )
 def test_gradients_of_repeated_rows_add_up(rows, width, count):
-    """Small ones by one thread, large ones in shares; repeated indices add up."""
+    """Small tables are updated by one thread, large ones in shares."""
     indices = RNG.integers(-rows, rows, (count // 3, 3))
     check_op(lambda table, i: ops.embedding(i, table), RNG.standard_normal((rows, width)), indices)
 

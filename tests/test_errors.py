@@ -470,7 +470,7 @@ def test_the_table_is_long_enough():
 def test_mistakes_are_explained(mistake, error, message):
     with pytest.raises(error, match=message) as raised:
         mistake()
-    assert len(frames_of_nbkeras(raised.value)) <= 2  # of those that a function of one line raises itself
+    assert len(frames_of_nbkeras(raised.value)) <= 2  # a check that is a function of one line adds one frame
 
 
 def frames(traceback):

@@ -31,7 +31,7 @@ def save(model, path):
 
 
 def value_in(path):
-    """The one number that all weights in a file are."""
+    """The number that all weights in a file are equal to."""
     if os.path.basename(path).startswith("w"):
         model = made()
         model.load_weights(path)
@@ -43,7 +43,7 @@ def value_in(path):
 
 @pytest.fixture
 def full_disk():
-    """Files may have 100 kB."""
+    """Files may hold 100 kB at most."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))

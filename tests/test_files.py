@@ -108,7 +108,7 @@ class ReadsItself(layers.Dense):
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
 def test_weights_that_a_file_has_are_not_drawn_before(tmp_path, name):
-    """Drawing takes longer than reading: an orthogonal kernel of 2890 x 2890 took 20 s."""
+    """To draw an orthogonal kernel of 2890 x 2890 took 20 s, longer than to read it."""
     known = {"counted": counted, "ReadsItself": ReadsItself}
     inner = Sequential([layers.Dense(2, kernel_initializer=counted, input_shape=(3,))])
     last = layers.Dense(2) if name == "m.h5" else ReadsItself(2, kernel_initializer=counted)
@@ -238,7 +238,7 @@ def test_an_optimizer_that_has_not_trained_has_counted_no_steps(recwarn):
     ],
 )
 def test_optimizers_of_keras_2_0_to_2_3(kind, arguments, before, slots):
-    """[steps, first slots of all weights, second slots of all, ...], under names that say nothing."""
+    """Their state is [steps, first slots of all weights, second slots of all, ...], under names without meaning."""
     config = {"class_name": "Sequential", "config": [dense("d", 2, batch_input_shape=[None, 3])]}
     kernel, bias, *state = map(abs, draws((3, 2), (2,), *[(3, 2), (2,)] * slots))
     training = {"optimizer_config": keras_2(kind, lr=0.5, decay=0.0, **arguments), "loss": "mse", "metrics": []}
@@ -525,7 +525,7 @@ def test_mixed_precision_is_read_as_float32():
 
 
 def test_nadam_of_older_keras_3(tmp_path):
-    """Its product of all u lay before the moments."""
+    """The product of all u stood before the moments."""
     model = Sequential([layers.Dense(2, input_shape=(3,))])
     model.compile("nadam", "mse")
     x, y = draws((4, 3), (4, 2))

@@ -119,7 +119,7 @@ def test_sizes_that_are_not_known(case):
     ],
 )
 def test_sizes_that_fit_what_is_known(function, shapes, expected):
-    """As real Keras has them."""
+    """The expected shapes are real Keras's."""
     assert function(*(KerasTensor(shape) for shape in shapes)).shape == expected
 
 
@@ -162,7 +162,7 @@ def test_sequential_without_input_shape_is_built_by_its_data():
 
 
 class Inner(layers.Layer):
-    """With a Sequential, as blocks of transformers have one."""
+    """A layer with a Sequential inside, as in blocks of transformers."""
 
     def __init__(self):
         super().__init__()
@@ -288,7 +288,7 @@ def test_dict_inputs_and_outputs():
     result = model.predict({"a": np.ones((4, 3)), "b": np.zeros((4, 2))})
     np.testing.assert_array_equal(result["same"], [[1, 1, 1, 0, 0]] * 4)
     assert set(result) == {"sum", "same"}
-    more = {"a": np.ones((4, 3)), "b": np.zeros((4, 2)), "unused": np.ones(4)}  # a whole table, say
+    more = {"a": np.ones((4, 3)), "b": np.zeros((4, 2)), "unused": np.ones(4)}  # for example a whole table
     np.testing.assert_array_equal(model.predict(more)["sum"], result["sum"])
 
 

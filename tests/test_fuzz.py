@@ -75,7 +75,7 @@ def value(chance):
 
 
 def arguments(function, of_layers, chance):
-    """Those that a call needs, mostly plausible, and one that it does not need."""
+    """The arguments that a call needs, mostly plausible, and one that it does not need."""
     parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     needed = [2 if of_layers else array(chance) for p in parameters if p.default is p.empty]
     if needed and chance.random() < 0.5:

@@ -47,7 +47,7 @@ def good(tmp_path_factory):
 
 @pytest.fixture(autouse=True)
 def harmless(tmp_path, monkeypatch):
-    """Whatever a test does: no file but its own, no code of a file, no great allocation."""
+    """Every test touches only its own files, runs no code of a file and takes little memory."""
     monkeypatch.chdir(tmp_path)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     tracemalloc.start()
@@ -352,7 +352,7 @@ def test_zip_bombs(good):
     data = Path(zipped(good)).read_bytes()
     start = data.index(b"PK\x01\x02")
     size = struct.pack("<I", 0xFFFFFFF0)
-    Path("m.keras").write_bytes(data[: start + 24] + size + data[start + 28 :])  # metadata.json says it is 4 GB
+    Path("m.keras").write_bytes(data[: start + 24] + size + data[start + 28 :])  # metadata.json states 4 GB
     refused("m.keras", "unpacks to|cut short|damaged")
 
 
@@ -493,7 +493,7 @@ def edited(config, random):
 
 
 def test_structures_that_changed(good):
-    """Seeds of a longer search, which found no other error, nothing that takes long and no memory."""
+    """Seeds from a longer search that found no other error, no slow load and no large allocation."""
     random = np.random.default_rng(1)
     model = load_model(io.BytesIO(good["m.h5"]))
     loads = {

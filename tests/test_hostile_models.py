@@ -17,9 +17,9 @@ pytestmark = pytest.mark.cpu("files are read on the CPU")
 
 @pytest.fixture(autouse=True)
 def soon(tmp_path, monkeypatch):
-    """Whatever a test loads: within seconds, and without memory."""
+    """Every test must load within seconds and with little memory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(room, "_STEPS", 60_000)  # to be sooner still
+    monkeypatch.setattr(room, "_STEPS", 60_000)  # so that the test takes less time
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     yield
     assert time.process_time() - start < 30
@@ -176,7 +176,7 @@ def test_calls_on_constants_compute_nothing(function, message):
 
 
 def test_many_layers_in_any_order():
-    """As many as there may be take seconds, in the worst order too: no step of reading goes over all the others."""
+    """The largest allowed number takes seconds, in the worst order too: no step of reading goes over all others."""
     chain = [entry("Activation", "a0", "i", activation="linear")]
     chain += [entry("Activation", f"a{n}", f"a{n - 1}", activation="linear") for n in range(1, 1500)]
     for entries in (chain, chain[::-1]):
@@ -237,7 +237,7 @@ def test_a_large_model_is_built_where_that_is_asked_for():
 
 
 def test_values_that_take_long_are_not_drawn():
-    """The file has them, or has none."""
+    """The file has the values, or needs none."""
     start = time.process_time()
     with pytest.raises(ValueError, match="not of the same model"):
         load_model(

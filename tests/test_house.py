@@ -1,4 +1,4 @@
-"""The rules of the house, read from the source: who may import whom, where, what files may be called; how tests say it."""
+"""The rules of the house, read from the source: who may import whom and where, names of files, and names and messages in tests."""
 
 import ast
 import pathlib
@@ -103,7 +103,7 @@ def test_only_a_few_modules_import_kernels():
         lambda module, name, _: (
             is_under(name, ["nbkeras.kernels"])
             and floor(module) != 0
-            and module != "nbkeras"  # whose guard turns a missing kernels/ into a sentence
+            and module != "nbkeras"  # its guard explains a missing kernels/
             and not is_under(module, MAY_IMPORT_KERNELS)
         )
     )
@@ -195,7 +195,7 @@ WITHOUT_A_MESSAGE = {
     "KeyboardInterrupt",
     "SystemExit",
     "UnicodeDecodeError",
-}  # raised by Python itself, without words of ours
+}  # raised by Python, with no message of nbkeras's
 
 
 def says_enough(pattern):

@@ -125,7 +125,7 @@ def test_the_face():
 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic", "lanczos3"])
 def test_few_places_of_many_are_summed_as_a_product_would(interpolation, monkeypatch):
-    """Large images made smaller take another way through `blend`, with the same numbers."""
+    """Large images made smaller take another branch of `blend`, with the same numbers."""
     x = np.random.default_rng(0).random((130, 210, 3))
     found = image.resize(x, (50, 300), interpolation).numpy()
     monkeypatch.setattr(resize, "_FEW", 10**9)

@@ -365,7 +365,7 @@ class TestFiles:
     @pytest.mark.parametrize("ways", [{}, {"crop_to_aspect_ratio": True}, {"pad_to_aspect_ratio": True}])
     @pytest.mark.parametrize("form", ["channels_first", "channels_last"])
     def test_images_are_resized_as_keras_does(self, folder, ways, form):
-        """By `ops.image.resize`, which is held to Keras's numbers; pillow would blend more pixels where an image shrinks."""
+        """`ops.image.resize` does it and is tested against Keras's numbers; pillow blends more pixels where an image shrinks."""
         x = images((9, 7, 3))[0]
         (folder / "one" / "class").mkdir(parents=True)
         utils.save_img(folder / "one" / "class" / "x.png", x, scale=False)

@@ -17,7 +17,7 @@ ROWS, STEPS, IMAGE, VOLUME = (5, 4), (3, 6, 4), (2, 7, 6, 3), (2, 3, 4, 5, 2)
 
 
 def floats(*shape):
-    """Away from the kinks of piecewise functions."""
+    """Numbers away from the kinks of piecewise functions."""
     x = rng.normal(size=shape)
     return (x + np.sign(x) * 0.1).astype("float32")
 
@@ -329,7 +329,7 @@ NO_LAYERS_OF_KERAS_3 = {
 
 @pytest.mark.parametrize("name, given", ALL)
 def test_keras_3_takes_what_is_written(name, given):
-    """Each argument in a file is one that the class has there, or writes itself: it refuses all others."""
+    """Each argument in a file is one that Keras's class takes or writes: it refuses all others."""
     if name in NO_LAYERS_OF_KERAS_3:
         return
     written = saving.serialize_keras_object(given[0]())

@@ -51,7 +51,7 @@ def test_group_normalization(shape, groups, axis):
 
 @pytest.mark.cpu("a GPU composes it of ops, whose means are float32 numbers")
 def test_group_normalization_in_blocks():
-    """Places enough for several blocks each sample, far from 0."""
+    """Each sample has enough positions for several blocks, with values far from 0."""
     x = (normal(2, 2500, 32) + 1000).astype("float32")
     y, exact = (ops.group_normalization(t, 4).numpy() for t in (x, x.astype("float64")))
     np.testing.assert_allclose(y, exact, rtol=1e-4, atol=1e-4)
@@ -95,7 +95,7 @@ def test_masked_batch_normalization(shape):
 
 @pytest.mark.parametrize(("shape", "axis"), [((5, 2, 3), 1), ((4, 3, 2, 3), 2), ((6, 4), 0)])
 def test_masked_normalization_of_another_axis(shape, axis):
-    """Each index of the axis has places of its own; what is masked may be anything."""
+    """Each index of the axis is normalized by itself; masked values may be anything."""
     mask, n = RNG.random(shape[:-1]) < 0.7, shape[axis]
     check_op(training(axis, n, mask), normal(*shape), normal(n), normal(n))
     x = normal(*shape)

@@ -149,7 +149,7 @@ def test_ops(names, tmp_path):
     inputs = [Input((3, 4), name=f"x{i}") for i in range(count)]
     model = Model(inputs, {name: getattr(ops, name)(*inputs) for name in names.split()})
     x = RNG.uniform(0.1, 0.9, (2, 3, 4)).astype("float32")
-    if names is ONE:  # where arccosh is defined: the rest of the numbers makes NaN, there and here
+    if names is ONE:  # where arccosh is defined; elsewhere both give NaN
         x[0, 0] += 1
     arrays = [x, RNG.uniform(-0.9, 0.9, (2, 3, 4)).astype("float32")][:count]
     found = run(model, tmp_path, *arrays)

@@ -216,7 +216,7 @@ def test_any_object_is_a_configuration_and_back():
 
 @utils.register_keras_serializable("Mine")
 class Scale(layers.Layer):
-    """Keeps its factor where only its hooks find it."""
+    """A layer that keeps its factor where only its saving hooks find it."""
 
     def __init__(self, factor=1.0, **kwargs):
         super().__init__(**kwargs)
@@ -319,7 +319,7 @@ def test_overwrite_and_missing_folder(trained, tmp_path):
         load_model(tmp_path / "none.keras")
     with pytest.raises(ValueError, match="no weights yet"):
         Sequential([layers.Dense(4)]).load_weights(tmp_path / "m.keras")
-    for name in ("none.weights.h5", "none.h5"):  # a model that has none is no model that is not built
+    for name in ("none.weights.h5", "none.h5"):  # a model without weights is not the same as a model that is not built
         flat = Sequential([layers.Input((2, 2)), layers.Flatten()])
         flat.save_weights(tmp_path / name)
         flat.load_weights(tmp_path / name)

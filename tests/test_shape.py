@@ -183,7 +183,7 @@ def test_one_hot():
     expected = (i[..., None] == np.arange(3)).astype(np.float32)
     np.testing.assert_array_equal(ops.one_hot(i, 3), expected)
     np.testing.assert_array_equal(ops.one_hot(i, 3, axis=0), np.moveaxis(expected, -1, 0))
-    np.testing.assert_array_equal(ops.one_hot(i.astype("float32"), 3), expected)  # labels of float losses, say
+    np.testing.assert_array_equal(ops.one_hot(i.astype("float32"), 3), expected)  # for example labels of float losses
     assert ops.one_hot(i, 3).dtype == np.float32 and ops.one_hot(i, 3, dtype="bool").dtype == np.bool_
 
 

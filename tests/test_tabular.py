@@ -83,7 +83,7 @@ def test_sparse_beside_dense_and_in_streams():
 
 @pytest.mark.big
 def test_the_whole_is_never_dense():
-    """40 GB, if it were; the user's matrix stays as it is."""
+    """It would take 40 GB. The user's matrix does not change."""
     places = RNG.integers(0, 100_000, 500)
     sparse = scipy.sparse.csr_matrix((np.ones(500), (places, places)), shape=(100_000, 100_000))
     model = Sequential([layers.Dense(1, input_shape=(100_000,))])

@@ -135,7 +135,7 @@ def test_memory_is_an_array_not_a_stream(data):
 
 
 def test_class_weights_of_targets_that_are_no_class():
-    """No warning of NumPy's; such targets weigh 1."""
+    """Such targets weigh 1, and NumPy gives no warning."""
     model = Sequential([layers.Dense(1, input_shape=(2,))])
     model.compile("sgd", "mse")
     assert np.isnan(model.train_on_batch(np.ones((3, 2)), np.array([np.nan, 1e30, 1]), class_weight={1: 2.0}))
@@ -271,7 +271,7 @@ def test_predict_from_many_threads(data):
 
 
 def test_predict_on_batch_goes_the_way_of_predict(data, monkeypatch):
-    """Known arrays are not looked at again, and one batch of them stays one batch: `predict` of as many rows has three."""
+    """Known arrays are not prepared again, and stay one batch: `predict` cuts as many rows into three."""
     x, _ = data
     model, prepared = network(), []
     prepare = model._prepare_inputs

@@ -12,7 +12,7 @@ from nbkeras import turns
 from nbkeras.layers import Dense, Input
 from nbkeras.models import Sequential
 
-LIMIT = 20  # seconds after which a thread that waits for another one hangs
+LIMIT = 20  # seconds after which a waiting thread counts as hanging
 
 
 def chain():

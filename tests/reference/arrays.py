@@ -4,5 +4,5 @@ import numpy as np
 
 
 def normal(*shape, seed=0, dtype="float64"):
-    """Normal numbers, which are others for another shape or seed."""
+    """Normal numbers that depend on the shape and the seed."""
     return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)

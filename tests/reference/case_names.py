@@ -46,7 +46,7 @@ def written(value):
 
 def case_name(argument, value):
     """A case's name by one of its arguments; None: pytest's own, which is the text or the name of a function or class."""
-    if argument == "message":  # a pattern: without the signs of one
+    if argument == "message":  # a regular expression: shown without its special characters
         name = re.sub(r"\\([^\w\s])", r"\1", value.replace(".*", "..."))
     elif is_lambda(value):
         name = source(value)

@@ -79,7 +79,7 @@ class Fault(Exception):
 
 class Stream:
     def __init__(self):
-        self.work = deque()  # functions, or (stream, count): wait until it has done so much
+        self.work = deque()  # functions, or (stream, count): wait until that stream has run so many
         self.done = self.given = 0
         self.captured = None  # work, while a capture goes on
         self.invalid = False
@@ -141,7 +141,7 @@ class Driver(types.ModuleType):
             stream.given += 1
 
     def advance(self):
-        """Does what a device may do by itself between two calls."""
+        """Do work that a device may do by itself between two calls."""
         if self.order == "early":
             for stream in list(self.streams.values()):
                 self.run(stream, stream.given)
@@ -158,7 +158,7 @@ class Driver(types.ModuleType):
         return callable(work) or work[0].done >= work[1]
 
     def run(self, stream, count):
-        """Let a stream go on until it has done so much."""
+        """Run a stream until it has done the given number of its functions."""
         while stream.done < count and not self.broken:
             work = stream.work.popleft()
             stream.done += 1
@@ -246,7 +246,7 @@ class Driver(types.ModuleType):
 
     @staticmethod
     def _of_process(address, nbytes):
-        """Bytes of this process, or a fault where it has none there any more."""
+        """Bytes of this process; a fault if that memory is no longer the process's."""
         memory = os.open("/proc/self/mem", os.O_RDONLY)
         try:
             return os.pread(memory, nbytes, address)
