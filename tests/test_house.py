@@ -1,4 +1,4 @@
-"""The rules of the house, read from the source: who may import whom and where, names of files, and names and messages in tests."""
+"""The rules of the house, read from the source: who may import whom and where, names of files, names and messages of tests."""
 
 import ast
 import pathlib

@@ -176,7 +176,7 @@ class TestFlow:
             ImageDataGenerator(samplewise_std_normalization=True)
         with pytest.warns(UserWarning, match="featurewise_center does nothing before `fit"):
             next(ImageDataGenerator(featurewise_center=True).flow(self.x))
-        with pytest.warns(UserWarning, match="these have 6"):
+        with pytest.warns(UserWarning, match="these, of shape .*, have 6 with data_format"):
             ImageDataGenerator(data_format="channels_last").flow(np.zeros((2, 3, 3, 6)))
         with pytest.raises(ValueError, match="order must be 0"):
             image.apply_affine_transform(self.x[0], 3, row_axis=0, col_axis=1, channel_axis=2, order=3)
