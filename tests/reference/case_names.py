@@ -15,6 +15,8 @@ def is_lambda(value):
 def source(function):
     """The expression that a lambda returns, as its file has it."""
     spans = [span for span in function.__code__.co_positions() if None not in span and span[2:] != (0, 0)]
+    if not spans:  # Python 3.12 has no place of a constant, `python -X no_debug_ranges` none at all
+        return f"lambda of line {function.__code__.co_firstlineno}"
     first, start = min((line, column) for line, _, column, _ in spans)
     last, end = max((line, column) for _, line, _, column in spans)
     lines = [line.encode() for line in linecache.getlines(function.__code__.co_filename)[first - 1 : last]]
