@@ -222,7 +222,7 @@ def test_weights_have_the_paths_of_keras(tmp_path):
         (lambda x: ops.dot_product_attention(x, x, x), "attention needs a query .* of the same batch and size"),
         (
             lambda x: ops.dot_product_attention(x[None], x[None], x[None], flash_attention=True),
-            "offers neither flash_attention=True nor attn_logits_soft_cap",
+            "neither flash_attention=True nor attn_logits_soft_cap",
         ),
         (lambda x: L.EinsumDense("ab,bc", 3), "equation must be"),
         (lambda x: L.EinsumDense("ab,bc->ac", 3)(x), "does not fit an input"),

@@ -309,7 +309,7 @@ MISTAKES = [
     (lambda: ops.cast(1.0, "complex64"), ValueError, "dtype must be a dtype of numbers"),
     (lambda: ops.zeros(2, "float16"), TypeError, "float32 or float64, received float16"),
     (lambda: ops.where([True]), ValueError, r"ops.nonzero\(condition\)"),
-    (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "there are no sparse and no ragged tensors"),
+    (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "convert_to_tensor: .*use pad_sequences and masks"),
     (lambda: ops.mean([ops.ones(2), ops.ones(3)]), ValueError, "tensors in a list must have one shape"),
     (lambda: ["a", "b"][ops.ones(())], TypeError, "a tensor of float32 is no index"),
     (

@@ -119,7 +119,7 @@ class TestSplit:
         [
             ({}, ValueError, "needs left_size, right_size or both"),
             ({"left_size": 1.5}, ValueError, "share between 0 and 1"),
-            ({"left_size": 21}, ValueError, "a share between 0 and 1 or a number up to 20, received 21"),
+            ({"left_size": 21}, ValueError, "left_size must be .* up to 20, received 21"),
             ({"left_size": "3"}, TypeError, "left_size must be a number"),
             ({"left_size": 15, "right_size": 6}, ValueError, "cannot be split into 15 and 6"),
             ({"left_size": 20}, ValueError, "cannot be split into 20 and 0"),

@@ -49,7 +49,7 @@ class TestToCategorical:
             ([np.nan], None, "whole class numbers"),
             ([np.inf], 3, "whole class numbers"),
             (["cat", "dog"], None, "expects class numbers"),
-            ([], None, "needs num_classes where there is no label to count them from"),
+            ([], None, "to_categorical needs num_classes"),
         ],
     )
     def test_wrong_labels(self, labels, classes, message):
