@@ -193,7 +193,7 @@ def test_dry_runs_compute_nothing():
 
 
 class Batch:
-    """What Steps wants of a batch: one array."""
+    """A batch as Steps takes it: one array."""
 
     def __init__(self, array):
         self.array = np.asarray(array)
