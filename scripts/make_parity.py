@@ -4,8 +4,8 @@
     python scripts/make_parity.py --check    check whether the document is up to date; the exit code is 1 if not
 
 A name is supported if it exists and has every parameter that it has in Keras; it is partly supported if parameters are
-missing or if it is in LIMITS. The reasons for missing names are in engine/absent_names.py. Keras's names are in keras_3_names.json and
-keras_2_names.json, made by keras_names.py.
+missing or if it is in LIMITS. The reasons for missing names are in engine/absent_names.py; keras_names.py made keras_3_names.json
+and keras_2_names.json, the names of Keras.
 """
 
 import functools

@@ -1,10 +1,11 @@
-"""Seeds and whole tracebacks for all tests; marks of tests that cannot run on a GPU, or take too long in its simulator."""
+"""Seeds, whole tracebacks and names of cases for all tests; marks of tests that a GPU or its simulator does not run."""
 
 import os
 import zlib
 
 import numpy as np
 import pytest
+from case_names import case_name
 from hypothesis import settings
 
 from nbkeras import config, utils
@@ -17,6 +18,11 @@ settings.load_profile("repeatable")
 config.disable_traceback_filtering()  # a test that fails shows where in nbkeras; tests/test_errors.py tests what users see
 
 
+def pytest_make_parametrize_id(val, argname):
+    """Tests without `ids` name their cases by values: test_mistakes_are_explained[L.Dense(0)-positive integer for units]."""
+    return case_name(argname, val)
+
+
 def pytest_collection_modifyitems(items):
     for item in items:
         on_cpu, big = item.get_closest_marker("cpu"), item.get_closest_marker("big")
@@ -27,7 +33,7 @@ def pytest_collection_modifyitems(items):
 
 
 def pytest_runtest_setup(item):
-    """Each test starts from a seed of its own name, in whatever order; NBKERAS_TEST_SEED changes them all, to hunt for luck."""
+    """Each test starts from a seed of its own name, in any order; NBKERAS_TEST_SEED changes all of them."""
     seed = zlib.crc32(item.nodeid.encode(), int(os.environ.get("NBKERAS_TEST_SEED", "0")))
     utils.set_random_seed(seed)
     for value in vars(item.module).values():

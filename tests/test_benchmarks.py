@@ -24,7 +24,7 @@ def benchmarks(*arguments, **environment):
 
 
 def results(tmp_path, *arguments):
-    """What a run at its smallest wrote to its file, and what it printed."""
+    """The file and the output of a run at its smallest."""
     file = tmp_path / "results.json"
     done = benchmarks(*arguments, "--quick", "--peers", "none", "--json", file)
     assert done.returncode == 0, done.stderr
@@ -94,7 +94,7 @@ def rows(report, study, number=0):
     return [dict(zip(table["columns"], row, strict=True)) for row in table["rows"]]
 
 
-def test_threads(tmp_path):
+def test_threads_are_compared(tmp_path):
     report, printed = results(tmp_path, "threads")
     assert "threads: Predictions of one sample a second" in printed
     assert [row["workload"] for row in rows(report, "threads")] == ["latency_mlp", "latency_lstm_stack"]
@@ -102,7 +102,7 @@ def test_threads(tmp_path):
 
 
 @pytest.mark.slow  # compiles the kernels of all layers and optimizers
-def test_layers(tmp_path):
+def test_layers_are_timed(tmp_path):
     report, printed = results(tmp_path, "layers")
     assert "layers: Predicting, a batch" in printed
     training, predicting = ([row[0] for row in table["rows"]] for table in report["studies"]["layers"])
@@ -110,14 +110,14 @@ def test_layers(tmp_path):
     assert {"Adam", "Lamb", "Muon"} <= set(training) - set(predicting)
 
 
-def test_subnormal(tmp_path):
+def test_subnormal_slots_are_timed(tmp_path):
     report, _ = results(tmp_path, "subnormal")
     assert {"rmsprop", "adam"} <= {row["optimizer"] for row in rows(report, "subnormal")}
     assert all(row["normal, us"] > 0 and row["decayed, us"] > 0 for row in rows(report, "subnormal"))
 
 
 @pytest.mark.slow  # starts a process for every setting
-def test_neighbour(tmp_path):
+def test_a_busy_neighbour_is_compared_with_none(tmp_path):
     report, _ = results(tmp_path, "neighbour")
     busy, twice = rows(report, "neighbour"), rows(report, "neighbour", 1)
     assert len(busy) == len(twice) == 2
@@ -126,13 +126,13 @@ def test_neighbour(tmp_path):
 
 
 @pytest.mark.slow  # compiles for another CPU
-def test_features(tmp_path):
+def test_processor_features_are_compared(tmp_path):
     report, _ = results(tmp_path, "features")
     assert [row["nbkeras"] for row in rows(report, "features")] == ["as it is", "AVX2 only"]
 
 
 @pytest.mark.slow  # five sweeps for each number of threads
-def test_scaling(tmp_path):
+def test_scaling_is_drawn_and_written(tmp_path):
     picture, document = tmp_path / "scaling.svg", tmp_path / "benchmarks.md"
     pytest.importorskip("matplotlib")
     report, _ = results(tmp_path, "scaling", "--plot", picture, "--markdown", document)

@@ -206,33 +206,41 @@ MISTAKES = [
     (lambda: L.Dense(2, activation="rleu"), ValueError, r"unknown activation: 'rleu'. Did you mean 'relu'"),
     (lambda: L.Dense(2, kernel_initializer="glorot"), ValueError, r"unknown initializer: 'glorot'"),
     (lambda: L.Dense(2, kernel_regularizer="l3"), ValueError, r"unknown regularizer: 'l3'"),
-    (lambda: L.Dense(2, kernel_constraint="maxnorm2"), ValueError, r"unknown constraint"),
+    (lambda: L.Dense(2, kernel_constraint="maxnorm2"), ValueError, r"unknown constraint: 'maxnorm2'"),
     (lambda: L.Dense(2, dtype="flaot32"), ValueError, r"dtype of numbers or booleans, received 'flaot32'"),
     (lambda: L.Dense(2, dtype="float16"), ValueError, r"'float16' is not offered"),
     (lambda: L.Dense(2, dtype="mixed_float16"), ValueError, r"'mixed_float16' is not offered"),
     (lambda: L.Input((3,), batch_shape=(2, 3)), ValueError, r"shape or batch_shape, received both"),
     (lambda: L.Dense(2)(L.Input((3, None))), ValueError, r"needs the size of the last axis"),
     (lambda: L.Dense(2, input_shape=(4,), name="d")(L.Input(())), ValueError, r"expected min_ndim=2"),
-    (lambda: L.Input(4), ValueError, r"must be a tuple"),
-    (lambda: L.Input(), ValueError, r"needs shape"),
+    (lambda: L.Input(4), ValueError, r"shape must be a tuple of integers or None, received 4"),
+    (lambda: L.Input(), ValueError, r"Input needs shape=.* or batch_shape="),
     (lambda: L.LSTM(3)(L.Input((4,))), ValueError, r"expected ndim=3, received shape \(None, 4\)"),
-    (lambda: L.Conv2D(3, 3)(L.Input((8, 8))), ValueError, r"expected ndim=4|4"),
-    (lambda: L.Conv2D(3, 9)(L.Input((4, 4, 1))), ValueError, r"kernel|window"),
-    (lambda: L.Conv2D(3, 3, padding="sane"), ValueError, r"padding"),
-    (lambda: L.Dropout(1.5), ValueError, r"rate"),
-    (lambda: L.Embedding(0, 3), ValueError, r"input_dim|positive"),
+    (lambda: L.Conv2D(3, 3)(L.Input((8, 8))), ValueError, r"expected ndim=4, received shape \(None, 8, 8\)"),
+    (
+        lambda: L.Conv2D(3, 9)(L.Input((4, 4, 1))),
+        ValueError,
+        r"kernel_size=\(9, 9\) leaves nothing of an input of shape \(None, 4, 4, 1\)",
+    ),
+    (lambda: L.Conv2D(3, 3, padding="sane"), ValueError, r"padding must be one of 'valid', 'same', received 'sane'"),
+    (lambda: L.Dropout(1.5), ValueError, r"rate must be a number between 0 and 1, received 1.5"),
+    (lambda: L.Embedding(0, 3), ValueError, r"input_dim must be a positive integer, received 0"),
     (lambda: L.Reshape((3, 3))(L.Input((4,))), ValueError, r"cannot make \(3, 3\)"),
-    (lambda: L.Permute((0, 1)), ValueError, r"1 to n"),
+    (lambda: L.Permute((0, 1)), ValueError, r"dims must be 1 to n in some order, received \(0, 1\)"),
     (lambda: L.concatenate([L.Input((2, 3)), L.Input((3, 3))]), ValueError, r"must agree in all axes but axis -1"),
     (lambda: L.add([L.Input((2,)), L.Input((3,))]), ValueError, r"do not broadcast"),
-    (lambda: L.Add()(L.Input((3,))), ValueError, r"merges a list"),
+    (lambda: L.Add()(L.Input((3,))), ValueError, r"merges a list of inputs, received one of shape"),
     (lambda: Sequential([L.Dense(2), "relu"]), TypeError, r"made of layers, received 'relu'"),
     (lambda: Sequential([L.Dense(2, name="a"), L.Dense(2, name="a")]), ValueError, r"must be unique: 'a'"),
-    (lambda: Sequential([L.Dense(4, input_shape=(3,)), L.LSTM(2)]), ValueError, r"expected ndim=3"),
+    (
+        lambda: Sequential([L.Dense(4, input_shape=(3,)), L.LSTM(2)]),
+        ValueError,
+        r"expected ndim=3, received shape \(None, 4\)",
+    ),
     (lambda: Model(inputs=L.Input((3,))), ValueError, r"both inputs and outputs"),
     (lambda: Model(X, Y), ValueError, r"must be symbolic tensors"),
     (lambda: dense().get_layer("dens"), ValueError, r"no layer 'dens'"),
-    (lambda: Sequential([L.Dense(2)]).count_params(), ValueError, r"not built yet"),
+    (lambda: Sequential([L.Dense(2)]).count_params(), ValueError, "is not built yet: call it"),
     (lambda: dense().set_weights([np.ones((4, 2))]), ValueError, r"has 2 weights, received 1"),
     (
         lambda: dense().set_weights([np.ones((3, 2)), np.ones(2)]),
@@ -242,8 +250,8 @@ MISTAKES = [
     (lambda: L.Concatenate()(3), TypeError, r"expected a tensor or an array, received 3"),
     (lambda: L.Dense(2)("abc"), ValueError, r"expected a tensor, received 'abc'"),
     (lambda: dense()("abc"), TypeError, r"expected a tensor or an array, received 'abc'"),
-    (lambda: np.exp(L.Input((3,))), TypeError, r"has no value"),
-    (lambda: 1 if L.Input((3,)) else 0, TypeError, r"has no value"),
+    (lambda: np.exp(L.Input((3,))), TypeError, r"has no value: it describes a model"),
+    (lambda: 1 if L.Input((3,)) else 0, TypeError, r"has no value: it describes a model"),
     # compiling
     (lambda: fit(dense()), RuntimeError, r"must compile the model before fit"),
     (lambda: dense().evaluate(X, Y), RuntimeError, r"must compile the model before evaluate"),
@@ -256,10 +264,18 @@ MISTAKES = [
     (lambda: two_outputs(loss={"frist": "mse"}), ValueError, r"'frist', which is not an output.*Did you mean 'first'"),
     (lambda: two_outputs(loss=["mse"] * 3), ValueError, r"loss has 3 entries but the model has 2 outputs"),
     (lambda: two_outputs(loss_weights=0.5), ValueError, r"loss_weights must be a list or a dict"),
-    (lambda: keras.optimizers.SGD(learning_rate=-1), ValueError, r"learning_rate|-1"),
-    (lambda: keras.optimizers.SGD(momentum=2), ValueError, r"momentum"),
-    (lambda: keras.optimizers.Adam(clipnorm=1, clipvalue=1), ValueError, r"clip"),
-    (lambda: keras.optimizers.Adam(learning_rte=1), (TypeError, ValueError), r"learning_rte"),
+    (lambda: keras.optimizers.SGD(learning_rate=-1), ValueError, r"learning_rate must be >= 0, received -1"),
+    (lambda: keras.optimizers.SGD(momentum=2), ValueError, r"momentum must be a number from 0 to 1, received 2"),
+    (
+        lambda: keras.optimizers.Adam(clipnorm=1, clipvalue=1),
+        ValueError,
+        r"at most one of clipnorm, clipvalue and global_clipnorm, received clipnorm=1, clipvalue=1",
+    ),
+    (
+        lambda: keras.optimizers.Adam(learning_rte=1),
+        TypeError,
+        r"unexpected argument 'learning_rte'. Did you mean 'learning_rate'",
+    ),
     # data
     (
         lambda: fit(dense(optimizer="sgd", loss="mse"), np.ones((8, 5))),
@@ -272,10 +288,14 @@ MISTAKES = [
         ValueError,
         r"same number of samples, received \[5, 8\]",
     ),
-    (lambda: fit(dense(optimizer="sgd", loss="mse"), y=np.ones((8, 3))), ValueError, r"shape"),
-    (lambda: fit(dense(optimizer="sgd", loss="mse"), x=None), ValueError, r"x is missing"),
-    (lambda: fit(dense(optimizer="sgd", loss="mse"), y=None), ValueError, r"needs targets"),
-    (lambda: fit(dense(optimizer="sgd", loss="mse"), x=X[:0], y=Y[:0]), ValueError, r"no samples"),
+    (
+        lambda: fit(dense(optimizer="sgd", loss="mse"), y=np.ones((8, 3))),
+        ValueError,
+        r"the targets' shape \(8, 3\) does not match the predictions' \(8, 2\)",
+    ),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), x=None), ValueError, r"x is missing: pass an array"),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), y=None), ValueError, r"needs targets, received None"),
+    (lambda: fit(dense(optimizer="sgd", loss="mse"), x=X[:0], y=Y[:0]), ValueError, r"the data has no samples"),
     (lambda: fit(dense(optimizer="sgd", loss="mse"), x=np.array([["a"] * 4] * 8)), TypeError, r"must hold numbers"),
     (lambda: fit(dense(optimizer="sgd", loss="mse"), x=[[1, 2], [3]]), ValueError, r"differ in length"),
     (
@@ -284,7 +304,11 @@ MISTAKES = [
         r"batch_size must be a positive integer",
     ),
     (lambda: fit(dense(optimizer="sgd", loss="mse"), epochs=-1), ValueError, r"epochs must be a non-negative integer"),
-    (lambda: fit(dense(optimizer="sgd", loss="mse"), validation_split=1.5), ValueError, r"between 0 and 1"),
+    (
+        lambda: fit(dense(optimizer="sgd", loss="mse"), validation_split=1.5),
+        ValueError,
+        r"validation_split must be between 0 and 1",
+    ),
     (
         lambda: fit(dense(optimizer="sgd", loss="mse"), validation_split=0.95),
         ValueError,
@@ -296,7 +320,11 @@ MISTAKES = [
         r"needs targets, received None",
     ),
     (lambda: fit(dense(optimizer="sgd", loss="mse"), sample_weight=np.ones(3)), ValueError, r"same number of samples"),
-    (lambda: fit(dense(optimizer="sgd", loss="mse"), sample_weight=np.full(8, np.nan)), ValueError, r"NaN"),
+    (
+        lambda: fit(dense(optimizer="sgd", loss="mse"), sample_weight=np.full(8, np.nan)),
+        ValueError,
+        r"sample_weight holds NaN or infinity",
+    ),
     (
         lambda: fit(dense(optimizer="sgd", loss="mse"), callbacks=[print]),
         TypeError,
@@ -307,8 +335,12 @@ MISTAKES = [
         ValueError,
         r"from 3 to 3, but the output has 3 units, so they must be 0 to 2",
     ),
-    (lambda: fit(classifier(), y=np.full(8, -1)), ValueError, r"from -1 to -1"),
-    (lambda: fit(classifier("categorical_crossentropy"), y=np.zeros(8)), ValueError, r"shape|one-hot"),
+    (lambda: fit(classifier(), y=np.full(8, -1)), ValueError, r"class numbers from -1 to -1, .* 0 to 2"),
+    (
+        lambda: fit(classifier("categorical_crossentropy"), y=np.zeros(8)),
+        ValueError,
+        r"shape \(8,\) does not match the predictions' \(8, 3\).* one-hot vectors",
+    ),
     (lambda: fit(classifier(), y=np.zeros(8), class_weight=[1, 2]), TypeError, r"class_weight must be a dict"),
     (lambda: fit(two_outputs(), y=Y), ValueError, r"2 outputs \['first', 'second'\]"),
     (lambda: fit(two_outputs(), y={"frist": Y, "second": Y[:, :1]}), ValueError, r"Did you mean 'first'"),
@@ -325,8 +357,16 @@ MISTAKES = [
     ),
     (lambda: fit(two_inputs(), x={"left": X}), ValueError, r"\['right'\] are missing"),
     (lambda: dense().predict(iter([])), ValueError, r"yielded no batch"),
-    (lambda: fit(stateful(), np.ones((6, 3, 5)), np.ones((6, 2))), ValueError, r"batch"),
-    (lambda: keras.utils.to_categorical([0, 3], num_classes=2), ValueError, r"num_classes|classes"),
+    (
+        lambda: fit(stateful(), np.ones((6, 3, 5)), np.ones((6, 2))),
+        ValueError,
+        r"holds the states of a batch of 4 samples, .* received a batch of 2",
+    ),
+    (
+        lambda: keras.utils.to_categorical([0, 3], num_classes=2),
+        ValueError,
+        r"classes from 0 to num_classes - 1 = 1, received 0 to 3",
+    ),
     # files
     (lambda: load_model("nowhere.keras"), FileNotFoundError, r"no file 'nowhere.keras'"),
     (lambda: dense().save("m", save_format="tf"), ValueError, r"save_format must be 'keras' or 'h5'"),
@@ -335,8 +375,16 @@ MISTAKES = [
     (lambda: model_from_json("{"), ValueError, r"is not JSON"),
     (lambda: model_from_json('{"class_name": "Evil", "config": {}}'), ValueError, r"unknown layer: 'Evil'"),
     # ops
-    (lambda: ops.matmul(np.ones((2, 3)), np.ones((2, 3))), ValueError, r"shape|match|agree"),
-    (lambda: ops.reshape(np.ones(6), (4, 2)), ValueError, r"6|reshape"),
+    (
+        lambda: ops.matmul(np.ones((2, 3)), np.ones((2, 3))),
+        ValueError,
+        r"matmul: the last axis of x1 .* must match, received shapes \(2, 3\) and \(2, 3\)",
+    ),
+    (
+        lambda: ops.reshape(np.ones(6), (4, 2)),
+        ValueError,
+        r"reshape: cannot put 6 elements of shape \(6,\) into shape \(4, 2\)",
+    ),
     (lambda: dense().predict(3), ValueError, r"a value for each sample, received a single number, 3"),
     (lambda: fit(dense(loss="mse"), X[:1], 2.0), ValueError, r"y must be an array .* a single number, 2"),
     (
@@ -357,10 +405,11 @@ MISTAKES = [
     (lambda: Halves().predict(X[:0]), ValueError, r"the data has no samples"),
     (lambda: Halves().predict([X, X[:3]]), ValueError, r"same number of samples, received \[3, 8\]"),
     *(
-        (
+        pytest.param(
             lambda weight=weight: fit(classifier(), y=np.zeros(8, int), class_weight={0: weight}),
             ValueError,
             r"class_weight's values must be finite numbers, received .* for class 0",
+            id=f"class_weight of {weight!r}",
         )
         for weight in (None, "x", float("nan"), 1e300, np.ones(1), 1j)
     ),
@@ -387,10 +436,18 @@ MISTAKES = [
     (lambda: words().predict(np.array([[1, 2**63]], np.uint64)), ValueError, r"9223372036854775808, .* dtype int32"),
     (lambda: words().predict(np.array([[1.0, 1e20]])), ValueError, r"from 1.0 to 1e\+20, .* dtype int32"),
     (lambda: fit(classifier(), y=np.full(8, 2**64 - 1, np.uint64)), ValueError, r"18446744073709551615, .* 0 to 2"),
-    (lambda: ops.concatenate([np.ones((2, 2)), np.ones((3, 3))], axis=0), ValueError, r"shape|agree"),
-    (lambda: ops.sum(np.ones((2, 2)), axis=5), ValueError, r"axis"),
-    (lambda: ops.add("a", 1.0), TypeError, r"expected numbers"),
-    (lambda: keras.config.set_floatx("float16"), ValueError, r"floatx must be"),
+    (
+        lambda: ops.concatenate([np.ones((2, 2)), np.ones((3, 3))], axis=0),
+        ValueError,
+        r"concatenate: shapes must agree except along axis 0, received \[\(2, 2\), \(3, 3\)\]",
+    ),
+    (lambda: ops.sum(np.ones((2, 2)), axis=5), ValueError, r"sum: axis 5 is out of range for a tensor of 2 axes"),
+    (lambda: ops.add("a", 1.0), TypeError, r"expected numbers or booleans, received str"),
+    (
+        lambda: keras.config.set_floatx("float16"),
+        ValueError,
+        r"floatx must be 'float32' or 'float64', received 'float16'",
+    ),
     (lambda: keras.Variable(np.ones(3)) + np.ones(4), ValueError, r"add: shapes \(3,\), \(4,\) do not broadcast"),
     # a missing super().__init__()
     (lambda: Forgetful(), AttributeError, r"Forgetful.__init__ must call super\(\).__init__\(\) before anything else"),
@@ -409,12 +466,11 @@ def test_the_table_is_long_enough():
     assert len(MISTAKES) >= 40
 
 
-@pytest.mark.parametrize("number", range(len(MISTAKES)))
-def test_mistake(number):
-    mistake, error, message = MISTAKES[number]
+@pytest.mark.parametrize("mistake, error, message", MISTAKES)
+def test_mistakes_are_explained(mistake, error, message):
     with pytest.raises(error, match=message) as raised:
         mistake()
-    assert len(frames_of_nbkeras(raised.value)) <= 2  # of those that a function of one line raises itself
+    assert len(frames_of_nbkeras(raised.value)) <= 2  # a check that is a function of one line adds one frame
 
 
 def frames(traceback):
@@ -436,7 +492,7 @@ class Wrong(L.Layer):
 
 def test_tracebacks_show_the_lines_of_the_user_only():
     model = Sequential([L.Input((4,)), L.Lambda(lambda x: x)])
-    with pytest.raises(ValueError, match="matmul") as raised:
+    with pytest.raises(ValueError, match="matmul: the last axis of x1") as raised:
         model.add(Wrong())
     names = [frame.f_code.co_name for frame in frames(raised.value.__traceback__)]
     assert names == ["test_tracebacks_show_the_lines_of_the_user_only", "call"]
@@ -452,24 +508,24 @@ def test_tracebacks_in_full_on_demand():
     assert config.is_traceback_filtering_enabled()
     config.disable_traceback_filtering()
     assert not config.is_traceback_filtering_enabled()
-    with pytest.raises(ValueError, match="matmul") as raised:
+    with pytest.raises(ValueError, match="matmul: the last axis of x1") as raised:
         Wrong()(X)
     assert len(frames_of_nbkeras(raised.value)) > 4 and not hasattr(raised.value, "full_traceback")
 
 
 def test_an_error_that_nobody_foresaw_keeps_its_frames(monkeypatch):
     monkeypatch.setattr(L.Dense, "call", lambda self, x: x.no_such_attribute)
-    with pytest.raises(AttributeError, match="no_such_attribute") as raised:
+    with pytest.raises(AttributeError, match="has no attribute 'no_such_attribute'") as raised:
         L.Dense(2)(X)
     assert not frames_of_nbkeras(raised.value)  # it came up in this file
     monkeypatch.setattr(keras.layer.nest, "flatten", None)
-    with pytest.raises(TypeError, match="not callable") as raised:
+    with pytest.raises(TypeError, match="'NoneType' object is not callable") as raised:
         L.Dense(2)(X)
     assert frames_of_nbkeras(raised.value)
 
 
 def test_causes_are_without_frames_too():
-    with pytest.raises(ValueError, match="unknown layer") as raised:
+    with pytest.raises(ValueError, match="unknown layer: 'Evil'") as raised:
         model_from_json('{"class_name": "Evil", "config": {}}')
     assert not frames_of_nbkeras(raised.value)
 
@@ -497,7 +553,7 @@ def test_an_error_keeps_nothing_alive_once_it_is_gone():
     gone = weakref.ref(batch)
     gc.disable()
     try:
-        with pytest.raises(ValueError, match="expects shape"):
+        with pytest.raises(ValueError, match=r"expects shape \(None, 4\), received \(None, 5\)"):
             fit(dense(optimizer="sgd", loss="mse"), batch)
         del batch
         gc.collect()

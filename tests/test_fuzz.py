@@ -25,7 +25,7 @@ NAMES = [
     for name in sorted(dir(module))
     if callable(getattr(module, name)) and not name.startswith("_") and name not in [*SETTINGS.split(), *INSIDE]
 ]
-# A fault, whatever it says: it comes from code that did not look at what it was given.
+# A fault, with any message: code that raises it did not check its arguments.
 FAULTS = (
     AttributeError,
     AssertionError,
@@ -75,7 +75,7 @@ def value(chance):
 
 
 def arguments(function, of_layers, chance):
-    """Those that a call needs, mostly plausible, and one that it does not need."""
+    """The arguments that a call needs, mostly plausible, and one that it does not need."""
     parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     needed = [2 if of_layers else array(chance) for p in parameters if p.default is p.empty]
     if needed and chance.random() < 0.5:
@@ -86,7 +86,7 @@ def arguments(function, of_layers, chance):
 
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.filterwarnings("ignore")
-def test_calls(seed):
+def test_random_calls_give_results_or_sentences(seed):
     chance = random.Random(seed)
     for _ in range(250):
         space, name = chance.choice(NAMES)

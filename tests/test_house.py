@@ -1,4 +1,4 @@
-"""The rules of the house, read from the source: who may import whom, where, and what files may be called."""
+"""The rules of the house, read from the source: who may import whom and where, names of files, names and messages of tests."""
 
 import ast
 import importlib
@@ -132,7 +132,7 @@ def test_only_a_few_modules_import_kernels():
         lambda module, name, _: (
             is_under(name, ["nbkeras.kernels"])
             and floor(module) != 0
-            and module != "nbkeras"  # whose guard turns a missing kernels/ into a sentence
+            and module != "nbkeras"  # its guard explains a missing kernels/
             and not is_under(module, MAY_IMPORT_KERNELS)
         )
     )
@@ -297,3 +297,51 @@ def test_every_class_that_a_configuration_may_name_is_shown(kind):
     home = importlib.import_module(f"nb{registry.of_kind(kind).module}")
     shown = [getattr(home, name) for name in home.__all__]
     assert [item for item in items if item.__module__.startswith(home.__name__) and item not in shown] == []
+
+
+# -------------------- tests that read as a specification --------------------
+
+WITHOUT_A_MESSAGE = {
+    "KeyboardInterrupt",
+    "SystemExit",
+    "UnicodeDecodeError",
+}  # raised by Python, with no message of nbkeras's
+
+
+def says_enough(pattern):
+    """Whether a pattern of a message holds a part of a sentence: it must not fit any other error."""
+    return len(pattern) >= 12 and len(re.findall(r"[^\W_]\w+", pattern)) >= 2
+
+
+def checks_of_errors():
+    """(place, class, pattern) of each `pytest.raises` and `pytest.warns` in tests/; the pattern is None without `match`."""
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
+                continue
+            if node.func.attr in ("raises", "warns") and ast.unparse(node.func.value) == "pytest":
+                patterns = [keyword.value for keyword in node.keywords if keyword.arg == "match"]
+                yield f"{path.name}:{node.lineno}", ast.unparse(node.args[0]), patterns[0] if patterns else None
+
+
+def test_tests_of_errors_look_for_a_sentence():
+    assert not [
+        f"{place}: {error}"
+        for place, error, pattern in checks_of_errors()
+        if (pattern is None and error not in WITHOUT_A_MESSAGE)
+        or (isinstance(pattern, ast.Constant) and error != "SystemExit" and not says_enough(pattern.value))
+    ]
+
+
+def test_cases_are_named_by_what_they_are(request):
+    """Of the tests of this run. Two cases of one name are refused by pytest: `strict_parametrization_ids`."""
+    cases = [item for item in request.session.items if hasattr(item, "callspec")]
+    assert not [
+        item.nodeid
+        for item in cases
+        if re.fullmatch(r"-?\d+", item.callspec.id)
+        or "<lambda>" in item.callspec.id
+        or any(f"{name}{index}" in item.callspec.id.split("-") for name, index in item.callspec.indices.items())
+    ]
+    messages = {item.nodeid: item.callspec.params.get("message") for item in cases}
+    assert not [case for case, message in messages.items() if isinstance(message, str) and not says_enough(message)]

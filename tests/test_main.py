@@ -64,7 +64,7 @@ def test_warmup_in_the_package(monkeypatch):
     assert calls == ["dense", "in package", "dense"]
 
 
-def test_convert(tmp_path):
+def test_convert_goes_between_formats(tmp_path):
     pytest.importorskip("h5py")
     models.Sequential([layers.Input((2,)), layers.Dense(1)]).save(tmp_path / "a.h5")
     (tmp_path / "convert").mkdir()

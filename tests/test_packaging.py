@@ -1,4 +1,4 @@
-"""What the wheel holds, and how nbkeras behaves in its own source folder."""
+"""The contents of the wheel, and nbkeras in its own source folder."""
 
 import configparser
 import os

@@ -17,7 +17,7 @@ ROOT = pathlib.Path(__file__).parents[1]
 
 @pytest.fixture(scope="module")
 def printed():
-    """What the script prints when the document is up to date: the counts by version of Keras."""
+    """The output of the script when the document is up to date: the counts by version of Keras."""
     command = [sys.executable, str(ROOT / "scripts" / "make_parity.py"), "--check"]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr

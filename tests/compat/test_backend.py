@@ -163,7 +163,7 @@ def test_convolution_and_pooling():
         K.pool2d(image, (2, 2), pool_mode="sum")
 
 
-def test_volumes():
+def test_ops_of_volumes_are_those_of_images():
     volume, kernel = Z[..., None, None], RNG.standard_normal((2, 2, 1, 1, 3)).astype(np.float32)
     y = K.conv3d(volume, kernel)
     np.testing.assert_allclose(y[:, :, :, 0], K.conv2d(Z[..., None], kernel[:, :, 0]), rtol=1e-5, atol=1e-5)
@@ -204,7 +204,7 @@ def test_convolution_by_channel_and_by_place():
     np.testing.assert_allclose(
         rows, K.conv1d(K.depthwise_conv2d(x[:, :, :1], deep[:, :1])[:, :, 0], wide[0]), atol=1e-5
     )
-    same = np.tile(deep.reshape(1, 18, 2), (8, 1, 1))  # the same kernel in all places
+    same = np.tile(deep.reshape(1, 18, 2), (8, 1, 1))  # the same kernel at all positions
     np.testing.assert_allclose(K.local_conv2d(x, same, (2, 3), (1, 1)), K.conv2d(x, deep), rtol=1e-4, atol=1e-5)
     same = np.tile(deep[:, 0].reshape(1, 6, 2), (4, 1, 1))
     np.testing.assert_allclose(K.local_conv1d(x[:, :, 0], same, 2, 1), K.conv1d(x[:, :, 0], deep[:, 0]), atol=1e-5)
@@ -227,7 +227,7 @@ def test_rnn_with_mask_and_constants():
     np.testing.assert_array_equal(last, Z[:, 0])
 
 
-def test_variables():
+def test_variables_are_set_and_updated():
     v = K.variable([[1.0, 2.0]], name="v")
     assert isinstance(v, Variable) and K.dtype(v) == "float32" and v.name == "v"
     K.set_value(v, [[3, 4]])
@@ -268,7 +268,7 @@ def test_shapes_and_kinds():
         K.placeholder()
 
 
-def test_settings():
+def test_settings_are_read_and_set():
     before = K.epsilon()
     try:
         K.set_epsilon(1e-3)
@@ -279,7 +279,7 @@ def test_settings():
     assert Input((3,)).name == "input_layer"
 
 
-def test_random():
+def test_random_numbers_lie_where_asked():
     assert K.random_normal((1000,), 5.0, 0.1).numpy().mean() == pytest.approx(5, abs=0.1)
     assert 2 <= K.random_uniform((100,), 2.0, 3.0).numpy().min()
     assert set(np.unique(K.random_binomial((100,), p=0.5))) == {0, 1}

@@ -161,7 +161,7 @@ TENSORFLOW = """
 
 
 def test_scripts_of_tf_keras(tmp_path, monkeypatch):
-    """Where TensorFlow is installed, or something of this name, it has to be asked for."""
+    """Where TensorFlow is installed, or a package of that name, nbkeras takes its place only if asked to."""
     (tmp_path / "installed").mkdir()
     (tmp_path / "installed" / "tensorflow.py").write_text("keras = 'not ours'", encoding="utf-8")
     with monkeypatch.context() as patch:

@@ -115,7 +115,7 @@ def two_layers(units, activation):
         ),
     ],
 )
-def test_compile(units, activation, settings, names):
+def test_compile_takes_losses_and_metrics_of_each_kind(units, activation, settings, names):
     model = two_layers(units, activation)
     model.compile(optimizer="rmsprop", **settings)
     x = np.random.random((20, 100))
@@ -128,7 +128,11 @@ def test_compile(units, activation, settings, names):
     assert set(history.history) == names
 
 
-@pytest.mark.parametrize("optimizer", ["rmsprop", "adagrad", RMSprop(), SGD(lr=0.02), SGD(learning_rate=0.02)], ids=str)
+@pytest.mark.parametrize(
+    "optimizer",
+    ["rmsprop", "adagrad", RMSprop(), SGD(lr=0.02), SGD(learning_rate=0.02)],
+    ids=["rmsprop", "adagrad", "RMSprop()", "SGD(lr=0.02)", "SGD(learning_rate=0.02)"],
+)
 def test_the_optimizer_is_a_name_or_an_instance(optimizer):
     model = two_layers(1, None)
     model.compile(optimizer=optimizer, loss="mse")
@@ -194,7 +198,7 @@ def small_mnist(tmp_path, monkeypatch):
 
 
 @pytest.mark.big
-def test_mnist(small_mnist, capsys):
+def test_mnist_is_learned(small_mnist, capsys):
     batch_size = 128
     num_classes = 10
     epochs = 4
@@ -488,7 +492,7 @@ def test_several_nodes_have_no_single_output():
     lstm = LSTM(32)
     encoded_a = lstm(a)
     encoded_b = lstm(b)
-    with pytest.raises(AttributeError) as error:
+    with pytest.raises(AttributeError, match="multiple inbound nodes") as error:
         lstm.output  # noqa: B018
     text = " ".join(str(error.value).split())
     assert text == (

@@ -16,7 +16,7 @@ def test_has_arg():
     assert not generic_utils.has_arg(lambda x: x, "z", accept_all=True)
 
 
-def test_lists():
+def test_lists_are_made_and_taken_apart():
     assert generic_utils.to_list(1) == [1] and generic_utils.to_list((1, 2), allow_tuple=True) == [1, 2]
     assert generic_utils.unpack_singleton([1]) == 1 and generic_utils.unpack_singleton([1, 2]) == [1, 2]
     assert generic_utils.is_all_none((None, None)) and not generic_utils.is_all_none([None, 1])
@@ -26,10 +26,10 @@ def test_lists():
     assert generic_utils.slice_arrays(x, [0, 3]).tolist() == [0, 3] and generic_utils.slice_arrays(None) == [None]
 
 
-def test_shapes():
+def test_shapes_are_transposed():
     assert generic_utils.transpose_shape((2, 3, 4, 5), "channels_first", (1, 2)) == (2, 5, 3, 4)
     assert generic_utils.transpose_shape([2, 3, 5], "channels_last", (1,)) == [2, 3, 5]
-    with pytest.raises(ValueError, match="received 'last'"):
+    with pytest.raises(ValueError, match="data_format must be 'channels_first' or 'channels_last', received 'last'"):
         generic_utils.transpose_shape((2, 3), "last", (1,))
 
 
@@ -69,7 +69,7 @@ def test_arguments_of_convolutions():
         conv_utils.normalize_padding("diagonal")
     kernel = np.arange(6.0).reshape(3, 2, 1)
     np.testing.assert_array_equal(conv_utils.convert_kernel(kernel)[:, :, 0], [[4, 5], [2, 3], [0, 1]])
-    with pytest.raises(ValueError, match="3 to 5 axes"):
+    with pytest.raises(ValueError, match=r"has 3 to 5 axes, received shape \(2, 2\)"):
         conv_utils.convert_kernel(np.zeros((2, 2)))
 
 
@@ -94,8 +94,13 @@ def test_lengths_and_targets():
     check, a, b = training_utils.check_array_length_consistency, np.ones((4, 3)), np.ones((3, 3))
     check([a, a], [a], [a])
     check([None], [None], None)
-    for wrong in (([a, b], [a], [a]), ([a], [b], [b]), ([a], [a], [b]), ([a], None, None)):
-        with pytest.raises(ValueError, match="samples|targets"):
+    for wrong, message in (
+        (([a, b], [a], [a]), r"the same number of samples, received \[3, 4\]"),
+        (([a], [b], [b]), "there are 4 inputs, but 3 targets"),
+        (([a], [a], [b]), "there are 3 sample weights, but 4 targets"),
+        (([a], None, None), "there are 4 inputs, but 0 targets"),
+    ):
+        with pytest.raises(ValueError, match=message):
             check(*wrong)
     fits, y = training_utils.check_loss_and_target_compatibility, np.ones((2, 3, 1))
     fits([np.ones((2, 1, 3)), y, None], ["mse", losses.Hinge(), None], [(2, None, 3), (2, 3, 4), (2,)])

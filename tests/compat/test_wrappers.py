@@ -62,10 +62,10 @@ class TestKeras3:
         transformer = self.wrappers.SKLearnTransformer(regressor(), fit_kwargs={"verbose": 0})
         assert transformer.fit(X, X[:, :1]).transform(X).shape == (40, 1)
 
-    def test_mistakes(self):
+    def test_mistakes_are_explained(self):
         from sklearn.exceptions import NotFittedError
 
-        with pytest.raises(NotFittedError):
+        with pytest.raises(NotFittedError, match="instance is not fitted yet"):
             self.wrappers.SKLearnRegressor(regressor()).predict(X)
         model = models.Sequential([layers.Input((3,)), layers.Dense(1)])
         with pytest.raises(RuntimeError, match="must be compiled"):

@@ -110,7 +110,7 @@ def not_found(handler):
 
 
 def only(folder, *names):
-    """Whether a folder holds these files and nothing that a failed download left."""
+    """Whether a folder holds these files and no remains of a failed download."""
     return sorted(p.name for p in folder.iterdir()) == sorted(names) if folder.exists() else not names
 
 
@@ -179,7 +179,7 @@ class TestGetFile:
         assert only(cache)
 
     def test_missing_file_url(self, cache, tmp_path):
-        with pytest.raises(ConnectionError, match="No such file"):
+        with pytest.raises(ConnectionError, match="No such file or directory"):
             utils.get_file("data.bin", (tmp_path / "none").as_uri())
 
     def test_a_folder_that_cannot_be_written(self, tmp_path, source):
@@ -188,7 +188,7 @@ class TestGetFile:
             utils.get_file("data.bin", source.as_uri(), cache_dir=tmp_path / "file")
 
     def test_a_full_disk(self, cache, source):
-        """A limit on the size of files stands for the full disk: the system refuses to write on, as it would there."""
+        """A limit on the size of files stands for a full disk: the system refuses to write more, as on a full disk."""
         program = "import sys; from nbkeras.utils import get_file; get_file('data.bin', sys.argv[1])"
         run = subprocess.run(
             [sys.executable, "-c", program, source.as_uri()],
@@ -208,9 +208,9 @@ class TestGetFile:
         [
             ("x", None, "needs an origin"),
             ("x", "ftp://host/x", "must be an http, https or file URL"),
-            ("../x", "http://127.0.0.1/x", "without folders"),
-            ("..", "http://127.0.0.1/x", "without folders"),
-            (None, "http://127.0.0.1/", "without folders"),
+            ("../x", "http://127.0.0.1/x", "fname must be a file's name without folders"),
+            ("..", "http://127.0.0.1/x", "fname must be a file's name without folders"),
+            (None, "http://127.0.0.1/", "fname must be a file's name without folders"),
         ],
     )
     def test_wrong_arguments(self, cache, name, origin, message):
@@ -255,7 +255,7 @@ class TestMnist:
 
     def test_pickles_are_refused(self, cache, tmp_path, arrays, monkeypatch):
         self.publish(tmp_path / "origin.npz", arrays | {"x_train": np.array([{}], object)}, monkeypatch)
-        with pytest.raises(ValueError, match="allow_pickle"):
+        with pytest.raises(ValueError, match="Object arrays cannot be loaded when allow_pickle=False"):
             mnist.load_data()
 
     def test_the_real_address(self):

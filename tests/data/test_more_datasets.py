@@ -179,7 +179,7 @@ class TestPickles:
         with pytest.raises(pickle.UnpicklingError, match="refused: the file asks for posix.mkdir"):
             plain_pickle.load(tmp_path / "bad")
         np.savez(tmp_path / "bad.npz", x=np.array([Harm()], object))
-        with pytest.raises(pickle.UnpicklingError, match="refused"):
+        with pytest.raises(pickle.UnpicklingError, match="the file asks for posix.mkdir"):
             plain_pickle.load_npz(tmp_path / "bad.npz")
         assert not (tmp_path / "harm").exists()
 

@@ -40,7 +40,7 @@ class TestTimeseriesGenerator:
         config = json.loads(sequence.TimeseriesGenerator(self.data, self.targets, 3).to_json())["config"]
         assert config["length"] == 3 and json.loads(config["data"]) == self.data.tolist()
 
-    def test_mistakes(self):
+    def test_mistakes_are_explained(self):
         with pytest.raises(ValueError, match="10 rows and 9 targets"):
             sequence.TimeseriesGenerator(self.data, self.targets[1:], 3)
         with pytest.raises(ValueError, match="start_index.length=12 > end_index=9"):
@@ -67,7 +67,7 @@ class TestSkipgrams:
         couples, _ = sequence.skipgrams([1, 2, 3], 4, sampling_table=np.zeros(4))
         assert couples == []
 
-    def test_remove_long_sequences(self):
+    def test_remove_long_sequences(self):  # a private name of Keras's, which datasets import
         assert sequence._remove_long_seq(3, [[1], [1, 2], [1, 2, 3]], [7, 8, 9]) == ([[1], [1, 2]], [7, 8])
 
 
@@ -129,7 +129,7 @@ class TestTokenizer:
         assert tokenizer.index_docs == {1: 1, 2: 2}
         assert tokenizer.sequences_to_matrix([[1, 2]], "tfidf").shape == (1, 5)
 
-    def test_mistakes(self):
+    def test_mistakes_are_explained(self):
         with pytest.raises(ValueError, match="knows no words"):
             text.Tokenizer().sequences_to_matrix([[1]])
         with pytest.raises(ValueError, match="needs counts of documents"):

@@ -76,7 +76,7 @@ class TestTimeseries:
             ({"batch_size": 0}, "batch_size must be a positive number, or None"),
         ],
     )
-    def test_mistakes(self, arguments, message):
+    def test_mistakes_are_explained(self, arguments, message):
         with pytest.raises(ValueError, match=message):
             utils.timeseries_dataset_from_array(SERIES, None, **{"sequence_length": 3, **arguments})
 
@@ -119,13 +119,13 @@ class TestSplit:
         [
             ({}, ValueError, "needs left_size, right_size or both"),
             ({"left_size": 1.5}, ValueError, "fraction between 0 and 1"),
-            ({"left_size": 21}, ValueError, "up to 20"),
+            ({"left_size": 21}, ValueError, "left_size must be .* up to 20, received 21"),
             ({"left_size": "3"}, TypeError, "left_size must be a number"),
             ({"left_size": 15, "right_size": 6}, ValueError, "cannot be split into 15 and 6"),
             ({"left_size": 20}, ValueError, "cannot be split into 20 and 0"),
         ],
     )
-    def test_mistakes(self, arguments, error, message):
+    def test_mistakes_are_explained(self, arguments, error, message):
         with pytest.raises(error, match=message):
             utils.split_dataset(SERIES, **arguments)
         with pytest.raises(ValueError, match="same number of samples"):
@@ -143,7 +143,7 @@ class Numbers(utils.PyDataset):
 
     def __getitem__(self, index):
         if self.fails:
-            raise IndexError("not there")
+            raise IndexError("a batch that is not there")
         return index * self.factor
 
     def on_epoch_end(self):
@@ -184,7 +184,7 @@ class TestEnqueuers:
     def test_errors_come_out(self):
         enqueuer = utils.OrderedEnqueuer(Numbers(fails=True))
         enqueuer.start(2)
-        with pytest.raises(IndexError, match="not there"):
+        with pytest.raises(IndexError, match="a batch that is not there"):
             next(enqueuer.get())
         assert not enqueuer.is_running()
         with pytest.raises(ValueError, match="has no batches: its length is 0"):

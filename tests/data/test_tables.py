@@ -61,7 +61,6 @@ def test_sparse_is_as_dense(kind, form):
         {"sample_weight": np.arange(30.0)},
         {"steps_per_epoch": 3},
     ],
-    ids=str,
 )
 def test_sparse_data_is_trained_on_as_dense(options):
     assert history(scipy.sparse.csr_matrix(DENSE), **options) == history(DENSE, **options)
@@ -84,7 +83,7 @@ def test_sparse_beside_dense_and_in_streams():
 
 @pytest.mark.big
 def test_the_whole_is_never_dense():
-    """40 GB, if it were; the user's matrix stays as it is."""
+    """It would take 40 GB. The user's matrix does not change."""
     places = RNG.integers(0, 100_000, 500)
     sparse = scipy.sparse.csr_matrix((np.ones(500), (places, places)), shape=(100_000, 100_000))
     model = Sequential([layers.Dense(1, input_shape=(100_000,))])
@@ -137,10 +136,9 @@ def test_sparse_targets():
     ("sparse", "message"),
     [
         (scipy.sparse.csr_matrix((3, 5)), r"expects shape \(None, 6\), received \(None, 5\)"),
-        (scipy.sparse.csr_matrix((0, 6)), "no samples"),
+        (scipy.sparse.csr_matrix((0, 6)), "the data has no samples"),
         (scipy.sparse.csr_matrix(DENSE * 1j), "must hold numbers or booleans, received dtype complex128"),
     ],
-    ids=str,
 )
 def test_sparse_data_that_do_not_fit(sparse, message):
     with pytest.raises((ValueError, TypeError), match=message):
@@ -181,7 +179,7 @@ TARGET = pandas.Series(np.linspace(0, 1, N))
 NUMBERS = ["age", "fare", "single", "male", "missing", "whole", "truth", "objects", "sparse"]
 
 
-@pytest.mark.parametrize("names", [*([name] for name in NUMBERS), ["age", "fare"], ["age", "male"], NUMBERS], ids=str)
+@pytest.mark.parametrize("names", [*([name] for name in NUMBERS), ["age", "fare"], ["age", "male"], NUMBERS])
 def test_tables_are_matrices(names):
     expected = np.array([[np.nan if pandas.isna(v) else float(v) for v in TABLE[name]] for name in names]).T
     model = regression(len(names))
@@ -208,7 +206,6 @@ def test_tables_are_matrices(names):
         (["when"], "column 'when' .*total_seconds"),
         (["lasted", "age"], "column 'lasted' .*total_seconds"),
     ],
-    ids=str,
 )
 def test_columns_that_are_no_numbers(names, message):
     with pytest.raises(TypeError, match=message):

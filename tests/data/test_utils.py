@@ -50,7 +50,7 @@ class TestToCategorical:
             ([np.nan], None, "integer class numbers"),
             ([np.inf], 3, "integer class numbers"),
             (["cat", "dog"], None, "expects class numbers"),
-            ([], None, "needs num_classes"),
+            ([], None, "to_categorical needs num_classes"),
         ],
     )
     def test_wrong_labels(self, labels, classes, message):
@@ -102,7 +102,7 @@ class TestPadSequences:
             ([[1]], {"truncating": "left"}, "truncating must be"),
         ],
     )
-    def test_mistakes(self, sequences, arguments, message):
+    def test_mistakes_are_explained(self, sequences, arguments, message):
         with pytest.raises(ValueError, match=message):
             utils.pad_sequences(sequences, **arguments)
 
@@ -119,9 +119,17 @@ class TestSeed:
         utils.set_random_seed(8)
         assert draw() != first
 
-    @pytest.mark.parametrize("seed, error", [(-1, ValueError), (2**32, ValueError), (1.5, TypeError), ("7", TypeError)])
-    def test_wrong_seeds(self, seed, error):
-        with pytest.raises(error):
+    @pytest.mark.parametrize(
+        "seed, error, message",
+        [
+            (-1, ValueError, r"seed must be between 0 and 2\*\*32 - 1, received -1"),
+            (2**32, ValueError, r"seed must be between 0 and 2\*\*32 - 1, received 4294967296"),
+            (1.5, TypeError, "'float' object cannot be interpreted as an integer"),
+            ("7", TypeError, "'str' object cannot be interpreted as an integer"),
+        ],
+    )
+    def test_wrong_seeds(self, seed, error, message):
+        with pytest.raises(error, match=message):
             utils.set_random_seed(seed)
 
 
@@ -199,7 +207,7 @@ def test_config():
     assert config.rate == 0.1 and config.get("other", 5) == 5 and "steps" in config and len(config) == 3
     config.freeze()
     for change in (lambda: setattr(config, "rate", 1), lambda: config.pop("rate"), lambda: config.update(b=1)):
-        with pytest.raises(ValueError, match="frozen"):
+        with pytest.raises(ValueError, match=r"this Config is frozen: call unfreeze\(\)"):
             change()
     config.unfreeze()
     del config.rate
@@ -218,7 +226,7 @@ def test_batches_packed_and_unpacked():
         packed = utils.pack_x_y_sample_weight(*given)
         assert packed == (1 if len(given) == 1 else given)
     assert utils.unpack_x_y_sample_weight(1) == (1, None, None) and utils.pack_x_y_sample_weight([1, 2]) == ([1, 2],)
-    with pytest.raises(ValueError, match="a tuple of 4"):
+    with pytest.raises(ValueError, match=r"must be x, \(x, y\) or \(x, y, sample_weight\), received a tuple of 4"):
         utils.unpack_x_y_sample_weight((1, 2, 3, 4))
 
 

@@ -59,7 +59,7 @@ def plain(text):
 
 
 def screen(text):
-    """What a terminal shows after the text: its lines, where a carriage return goes back to the line's start."""
+    """The lines that a terminal shows after the text: a carriage return goes back to the start of the line."""
     lines = []
     for line in plain(text).split("\n"):
         shown = ""
@@ -186,7 +186,7 @@ def test_small_and_negative_values(log, clock):
 
 
 def test_both_kinds_of_names_are_refused():
-    with pytest.raises(ValueError, match="not both"):
+    with pytest.raises(ValueError, match="give stateful_metrics or stateless_metrics, not both"):
         Progbar(3, stateful_metrics=["a"], stateless_metrics=["b"])
 
 

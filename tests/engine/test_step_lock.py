@@ -12,7 +12,7 @@ from nbkeras.engine import step_lock
 from nbkeras.layers import Dense, Input
 from nbkeras.models import Sequential
 
-LIMIT = 20  # seconds after which a thread that waits for another one hangs
+LIMIT = 20  # seconds after which a waiting thread counts as hanging
 
 
 def chain():
@@ -109,7 +109,7 @@ def test_steps_pass_a_writer_who_waits_for_a_series_and_new_series_do_not():
     threads = [in_thread(first)]
     inside.wait(LIMIT)
     threads.append(in_thread(write))
-    while step_lock._next is None:  # until the writer waits
+    while step_lock._next is None:  # until the writer waits, which nothing public shows
         threads[-1].join(0.001)
     threads.append(in_thread(second))
     step = in_thread(lambda: step_lock.leave(step_lock.enter()))
@@ -168,7 +168,7 @@ def test_an_error_in_a_step_ends_it():
         raise KeyError("of the user's")
 
     model.layers[0].call = fail
-    with pytest.raises(KeyError):
+    with pytest.raises(KeyError, match="of the user's"):
         model.predict(np.ones((2, 64)))
     model.layers[0].__dict__.pop("call")
     thread = in_thread(lambda: model.set_weights(weights(1.0)))

@@ -1,4 +1,4 @@
-"""What is asserted about speed and memory: structure, never a time. A step is replayed, allocates and compiles nothing."""
+"""Speed and memory by structure, never by a time: a step is replayed, and allocates and compiles nothing."""
 
 import contextlib
 import gc
@@ -89,7 +89,7 @@ def predict(model, batch=BATCH):
 
 
 def recorded(model, kind):
-    """The program that a step of that kind played last."""
+    """The program that a step of that kind played last; nothing public lists its launches with their arguments."""
     return model._steps[kind].programs()[-1]
 
 
@@ -114,7 +114,7 @@ def warm(request):
 
 @pytest.mark.cpu("a GPU's launches are others, and fused")
 @pytest.mark.parametrize("name", WORKLOADS)
-def test_launches(name):
+def test_a_step_takes_no_more_launches_than_these(name):
     model = WORKLOADS[name]()
     train(model)
     predict(model)
@@ -221,7 +221,7 @@ def test_programs_go_with_their_model(name):
 
 
 def signatures():
-    """How many signatures each compiled function of this process has: loaded or compiled. An open npz fails isinstance."""
+    """The number of signatures of each compiled function of this process, loaded or compiled. An open npz fails isinstance."""
     return {each: len(each.overloads) for each in gc.get_objects() if issubclass(type(each), Dispatcher)}
 
 

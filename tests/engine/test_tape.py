@@ -49,7 +49,7 @@ def test_diamonds_do_not_explode():
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (4,), (3, 1), (1, 4), (2, 1, 1), (2, 3, 4), (1, 1, 1, 4)])
-def test_unbroadcast(shape):
+def test_gradients_are_summed_to_the_shape_of_the_operand(shape):
     x, y = Variable(np.ones(shape)), Variable(np.arange(24.0).reshape(2, 3, 4))
     with GradientTape() as t:
         z = x * y
@@ -100,7 +100,7 @@ def test_second_gradient_needs_persistent():
     with GradientTape() as t:
         y = ops.exp(x)
     t.gradient(y, x)
-    with pytest.raises(RuntimeError, match="persistent=True"):
+    with pytest.raises(RuntimeError, match=r"use GradientTape\(persistent=True\) to take several gradients"):
         t.gradient(y, x)
 
     with GradientTape(persistent=True) as t:
@@ -151,7 +151,7 @@ def test_cast_carries_the_gradient_back_in_the_source_dtype():
     np.testing.assert_array_equal(gradient, [2, 2])
 
 
-def test_destinations():
+def test_gradients_land_in_their_destinations():
     """Each gradient lands in its array, whether it comes from one op, from several or from none."""
     x, y, unused = Variable(np.array([1.0, 2.0])), Variable(np.array([3.0, 4.0])), Variable(np.ones(2))
     into = [device.persistent(np.full(2, np.nan)) for _ in range(3)]

@@ -45,29 +45,33 @@ CASES = [
 ]
 ERRORS = [
     (lambda: tree.map_structure(lambda a, b: (a, b), [1, None], (2, None)), "the structures differ"),
-    (lambda: tree.map_structure(lambda a, b: (a, b), [1, None], [2, 3], none_is_leaf=False), "expected None"),
+    (
+        lambda: tree.map_structure(lambda a, b: (a, b), [1, None], [2, 3], none_is_leaf=False),
+        r"the structures differ: expected None, received \(None, 3\)",
+    ),
     (lambda: tree.pack_sequence_as([1, {"a": 2}], [5]), "has 2 leaves, received 1"),
     (lambda: tree.pack_sequence_as(1, [5, 6]), "has 1 leaves, received 2"),
-    (lambda: tree.assert_same_structure([1], [2, 3]), "differ"),
-    (lambda: tree.assert_same_structure([1], deque([2])), "differ"),
-    (lambda: tree.assert_same_structure({"b": [{"a": 1}]}, {"b": [{"b": 1}]}), r"at \('b', 0\)"),
-    (lambda: tree.assert_same_structure([1, [2]], [1, 2]), "differ"),
+    (lambda: tree.assert_same_structure([1], [2, 3]), r"the structures differ: \[1\] and \[2, 3\]"),
+    (lambda: tree.assert_same_structure([1], deque([2])), r"the structures differ: \[1\] and deque"),
+    (lambda: tree.assert_same_structure({"b": [{"a": 1}]}, {"b": [{"b": 1}]}), r"the structures differ at \('b', 0\)"),
+    (lambda: tree.assert_same_structure([1, [2]], [1, 2]), r"the structures differ at \(1,\): \[2\] and 2"),
     (lambda: tree.assert_same_paths([1, 2], (3, [4])), "only one structure has leaves at"),
-    (lambda: tree.map_structure_up_to([1, 2], lambda a: a, [3]), "differ"),
+    (
+        lambda: tree.map_structure_up_to([1, 2], lambda a: a, [3]),
+        r"the structures differ at \(\): expected \[1, 2\], received \[3\]",
+    ),
     (lambda: tree.map_structure(lambda x: x), "at least one structure"),
     (lambda: tree.map_structure_up_to([1], lambda x: x), "at least one structure"),
 ]
 
 
-@pytest.mark.parametrize("number", range(len(CASES)))
-def test_structures(number):
-    call, expected = CASES[number]
+@pytest.mark.parametrize("call, expected", CASES)
+def test_structures_are_keras_s(call, expected):
     received = call()
     assert received == expected and type(received) is type(expected)
 
 
-@pytest.mark.parametrize("number", range(len(ERRORS)))
-def test_mistakes(number):
-    call, message = ERRORS[number]
+@pytest.mark.parametrize("call, message", ERRORS)
+def test_mistakes_are_explained(call, message):
     with pytest.raises((ValueError, TypeError), match=message):
         call()

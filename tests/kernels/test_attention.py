@@ -2,15 +2,12 @@
 
 import numpy as np
 import pytest
+from arrays import normal
 
 from nbkeras.kernels import attention
 from nbkeras.kernels.runtime import device
 
 pytestmark = pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_attention.py has the GPU's")
-
-
-def normal(*shape, seed=0, dtype="float64"):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
 def products(b, t, s, n, k, h, dtype="float64"):

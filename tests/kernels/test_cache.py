@@ -93,12 +93,12 @@ def test_an_edit_two_files_away_changes_the_numbers(scratch):
     helper = scratch / "site" / "nbkeras" / "kernels" / "scratch_helper.py"
     times = helper.stat()
     helper.write_text(HELPER.replace("2.0", "4.0"))
-    os.utime(helper, ns=(times.st_atime_ns, times.st_mtime_ns))  # the content tells, not the time
+    os.utime(helper, ns=(times.st_atime_ns, times.st_mtime_ns))  # the content decides, not the time
     assert run(scratch, cache) == ("[1.0, 5.0, 9.0] 0", "")
     helper.write_text(HELPER)
     unrelated = scratch / "site" / "nbkeras" / "kernels" / "loops" / "vmath.py"
     unrelated.write_text(unrelated.read_text() + "\n# an edit that does not concern the loop\n")
-    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")  # what was compiled before the edit is still there
+    assert run(scratch, cache) == ("[1.0, 3.0, 5.0] 1", "")  # the kernels from before the edit are still there
 
 
 SHARED_FORMULAS = r"""
@@ -143,7 +143,7 @@ sys.addaudithook(refuse)
 
 
 def test_a_folder_that_may_only_be_read_is_read(scratch):
-    """Such as one that an image ships, on a file system that is read-only or belongs to another user."""
+    """An image may ship such a folder, on a file system that is read-only or belongs to another user."""
     cache = scratch / "cache"
     run(scratch, cache)
     assert run(scratch, cache, READ_ONLY + PROGRAM) == ("[1.0, 3.0, 5.0] 1", "")
@@ -154,7 +154,7 @@ def test_a_folder_that_may_only_be_read_is_read(scratch):
 
 
 def test_without_a_folder_it_works_and_warns_once(scratch):
-    """A file where the folder would be: unwritable for root too."""
+    """A file stands where the folder would be: root cannot write there either."""
     blocked = scratch / "blocked"
     blocked.touch()
     out, err = run(scratch, blocked / "cache")
@@ -330,7 +330,7 @@ def test_a_users_kernel_notices_that_nbkeras_was_updated(scratch):
 
 
 def test_a_users_files_in_two_folders_do_not_share(scratch):
-    """Other files of the user's that they import have no stamp."""
+    """The user's other files that they import have no stamp."""
     cache = scratch / "cache"
     caller = CALLER.replace(
         "from nbkeras.kernels import (\n    scratch_middle,\n)", "import mine_middle as scratch_middle"
@@ -433,7 +433,7 @@ def test_files_used_longest_ago_make_room(users_folder, monkeypatch):
     for day, name in enumerate(["old.nbc", "read.nbc", "new.nbc", "newest.nbc"]):
         cache_files.write(name, bytes(100))
         os.utime(users_folder / name, (day * 86400 + 1e9,) * 2)
-    assert cache_files.read("read.nbc") == bytes(100)  # which says that it is in use
+    assert cache_files.read("read.nbc") == bytes(100)  # reading marks it as used
     cache_files._prune.cache_clear()
     cache_files.write("last.nbc", bytes(100))
     assert sorted(path.name for path in users_folder.iterdir()) == ["last.nbc", "newest.nbc", "read.nbc"]
@@ -507,7 +507,7 @@ print(sorted(cache._made), len(compilations.buffer) > 0)
 
 
 def test_what_kernels_call_by_a_symbol_is_made_when_the_first_of_them_is(tmp_path):
-    """Compiled or loaded. The product in the other dtype, seconds of compilation, is not."""
+    """It is compiled or loaded then. The product in the other dtype, which takes seconds to compile, is not."""
     for compiles in (True, False):
         out, err = run(tmp_path, tmp_path / "cache", ONE_PRODUCT)
         assert out.splitlines() == ["[]", "24.0", f"['nbkeras_sgemm'] {compiles}"]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from arrays import normal
 
 from nbkeras import ops
 from nbkeras.kernels import pool
@@ -14,12 +15,8 @@ from nbkeras.testing import check_op
 NOTHING = np.empty(0)
 
 
-def normal(*shape, seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape)
-
-
 def reference(x, kernel, bias, window, out_height, out_width, groups=1):
-    """Convolution as its definition has it, tap by tap, in float64."""
+    """Convolution by its definition, tap by tap, in float64."""
     x, kernel = x.astype(np.float64), kernel.astype(np.float64)
     height, width, channels, units = kernel.shape
     y = np.zeros((len(x), out_height, out_width, units)) + bias
@@ -144,7 +141,7 @@ def test_winograd_within_its_stated_error(case):
         ((16, 30, 30, 1), (3, 3), (1, 1), (1, 1), "same"),
     ],
 )
-def test_direct(shape, size, strides, dilation, padding):
+def test_direct_convolution_equals_the_definition(shape, size, strides, dilation, padding):
     x, kernel, bias = normal(*shape), normal(*size, shape[3], 21), normal(21)
     window, height, width = slide(shape, size, strides, dilation, padding)
     exact = reference(x, kernel, 0, window, height, width)
@@ -171,7 +168,7 @@ def test_direct(shape, size, strides, dilation, padding):
         ((3, 9), (1, 1), (1, 2), "same"),
     ],
 )
-def test_depthwise(size, strides, dilation, padding, channels, dtype):
+def test_depthwise_convolution_equals_the_definition(size, strides, dilation, padding, channels, dtype):
     shape, tolerance = (2, 8, 9, channels), 1e-12 if dtype == "float64" else 2e-6
     x, kernel, bias = (normal(*s).astype(dtype) for s in (shape, (*size, 1, channels), (channels,)))
     window, height, width = slide(shape, size, strides, dilation, padding)
@@ -199,7 +196,7 @@ def chosen(shape, kernel, padding="same", strides=(1, 1), dilation=(1, 1), dtype
 
 
 @pytest.mark.cpu("the CPU's algorithms")
-def test_rule():
+def test_the_rule_picks_an_algorithm_by_size():
     large = (4, 16, 16, 32), (3, 3, 32, 64)
     assert chosen(*large) == "winograd"
     assert chosen(*large, padding="valid") == "winograd"
@@ -362,7 +359,7 @@ def test_empty_batch():
 
 
 def results():
-    """Every kernel once, on work large enough to be shared."""
+    """The results of every kernel on work large enough to be shared."""
     found = []
     cases = (((8, 24, 24, 32), (3, 3), 1), ((8, 24, 24, 12), (3, 2), 1), ((16, 28, 28, 1), (3, 3), 1))
     for shape, size, groups in (*cases, ((8, 24, 24, 32), (3, 3), 32)):

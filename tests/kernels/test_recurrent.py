@@ -167,7 +167,7 @@ def check(family, inputs, seed=5, only=None, **options):
 @pytest.mark.parametrize("sequences", [True, False])
 @pytest.mark.parametrize("backwards", [False, True])
 @pytest.mark.parametrize("masked", [None, "repeat", "zero"])
-def test_options(family, sequences, backwards, masked):
+def test_every_option_equals_the_reference(family, sequences, backwards, masked):
     inputs = make(family)
     options = {"return_sequences": sequences, "go_backwards": backwards}
     if masked:
@@ -205,7 +205,7 @@ def test_lstm_gradient_through_the_cell_state_alone():
         ("tanh", "relu"),
     ],
 )
-def test_activations(family, activation, recurrent_activation):
+def test_every_activation_equals_the_reference(family, activation, recurrent_activation):
     inputs = make(family, length=2, seed=3)
     inputs["x"] *= 3  # far enough for the flat parts too
     check(family, inputs, activation=activation, recurrent_activation=recurrent_activation)
@@ -298,7 +298,7 @@ def test_chunks_are_cut_by_shape():
 
 
 @pytest.mark.parametrize("family", FAMILIES)
-def test_op(family):
+def test_gradients_equal_differences(family):
     inputs = make(family, batch=2, length=3)
     names = list(inputs)
 
@@ -336,11 +336,11 @@ def test_gradients_are_written_to_their_destinations():
         ({"activation": "tahn"}, "unknown activation 'tahn'. Did you mean 'tanh'"),
     ],
 )
-def test_errors(change, message):
+def test_mistakes_are_explained(change, message):
     with pytest.raises(ValueError, match=message):
         lstm(**{**make("lstm"), **change})
 
 
 def test_an_integer_kernel_is_refused():
-    with pytest.raises(TypeError, match="float dtype"):
+    with pytest.raises(TypeError, match="the kernel must be of a float dtype, received int64"):
         lstm(**{**make("lstm"), "kernel": np.zeros((2, 12), int)})

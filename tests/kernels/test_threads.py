@@ -168,7 +168,7 @@ def test_a_process_ends_while_its_threads_work_or_sleep(tmp_path):
 
 @pytest.mark.slow
 def test_a_busy_neighbour_does_not_stop_a_launch():
-    """A share that sleeps costs nothing: with every processor taken, launches go on at the pace of one thread at least."""
+    """A sleeping share costs nothing: with every processor taken, launches are as fast as one thread at least."""
     x = np.zeros(4096)
     launch_shares(spin, 32, x, 1)
     neighbours = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(2 * get_threads())]

@@ -6,7 +6,7 @@ import pathlib
 import pytest
 
 KERNELS = pathlib.Path(__file__).parents[2] / "kernels"
-SHARES = {"share", "shares", "chunk", "chunks"}  # which part of the work: a twin does all of it
+SHARES = {"share", "shares", "chunk", "chunks"}  # the share of the work: a twin does all of it
 WITHOUT = {  # kernels that are never launched on a GPU, and what is there instead
     "dense": {"multiply_row": "gemv_cuda, by multiply's twin", "add_up": "multiply's twin adds parts itself"},
     "attention": {"multiply_heads": "dense's products, of copies with the heads first"},

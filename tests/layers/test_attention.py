@@ -22,7 +22,7 @@ def keep(*shape):
 
 
 def expected(q, k, v, allowed, scale):
-    """Softmax attention in NumPy, with a row that has no key spread over all of them."""
+    """Softmax attention in NumPy; a query without keys is spread over all of them."""
     k, v = (np.repeat(x, q.shape[2] // x.shape[2], axis=2) for x in (k, v))
     scores = np.einsum("btnh,bsnh->bnts", q, k) * scale
     scores = np.where(allowed, scores, -1e30)
@@ -212,22 +212,28 @@ def test_weights_have_the_paths_of_keras(tmp_path):
         (lambda x: L.MultiHeadAttention(2, 3, attention_axes=0)(x, x), "between the batch axis and the last"),
         (lambda x: L.MultiHeadAttention(2, 3)(x, x, x[:, :2]), "same shapes except for the last axis"),
         (lambda x: L.MultiHeadAttention(2, 3)(x, x, attention_mask=np.ones((2, 3, 9), bool)), "must broadcast to"),
-        (lambda x: L.MultiHeadAttention(2, 3).compute_output_shape((2, 4, 8), (2, 2, 8), (2, 1, 8)), "same shapes"),
+        (
+            lambda x: L.MultiHeadAttention(2, 3).compute_output_shape((2, 4, 8), (2, 2, 8), (2, 1, 8)),
+            "must have the same shapes .*the last axis",
+        ),
         (lambda x: L.GroupQueryAttention(3, 3, 2), "must be a multiple"),
         (lambda x: L.Attention(score_mode="cosine"), "'dot' or 'concat'"),
         (lambda x: L.Attention()(x), r"list \[query, value\]"),
-        (lambda x: ops.dot_product_attention(x, x, x), "needs a query"),
-        (lambda x: ops.dot_product_attention(x[None], x[None], x[None], flash_attention=True), "supports neither"),
+        (lambda x: ops.dot_product_attention(x, x, x), "attention needs a query .* of the same batch and size"),
+        (
+            lambda x: ops.dot_product_attention(x[None], x[None], x[None], flash_attention=True),
+            "neither flash_attention=True nor attn_logits_soft_cap",
+        ),
         (lambda x: L.EinsumDense("ab,bc", 3), "equation must be"),
         (lambda x: L.EinsumDense("ab,bc->ac", 3)(x), "does not fit an input"),
         (lambda x: L.EinsumDense("abc,cd->abd", 3)(x), "must have a size for each"),
         (lambda x: L.EinsumDense("abc,cd->abd", (2, 3))(x), "'b' has size 4 in the input"),
         (lambda x: L.EinsumDense("abc,cd->abd", (None, 3), bias_axes="x")(x), "bias_axes must be letters"),
-        (lambda x: L.GroupNormalization(3)(x), "into 3 groups"),
+        (lambda x: L.GroupNormalization(3)(x), r"cuts axis -1 of an input of shape \(2, 4, 5\) into 3 groups"),
         (lambda x: L.SpectralNormalization(L.Flatten())(x), "a kernel or embeddings"),
     ],
 )
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call(normal(2, 4, 5).astype("float32"))
 

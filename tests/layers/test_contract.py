@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from case_names import source
 
 from nbkeras import layers as L
 from nbkeras import models, saving, utils
@@ -17,7 +18,7 @@ ROWS, STEPS, IMAGE, VOLUME = (5, 4), (3, 6, 4), (2, 7, 6, 3), (2, 3, 4, 5, 2)
 
 
 def floats(*shape):
-    """Away from the kinks of piecewise functions."""
+    """Numbers away from the kinks of piecewise functions."""
     x = rng.normal(size=shape)
     return (x + np.sign(x) * 0.1).astype("float32")
 
@@ -26,8 +27,8 @@ def case(make, *inputs, **options):
     return make, inputs, options
 
 
-def merging(cls, **arguments):
-    return case(lambda: cls(**arguments), floats(3, 4), floats(3, 4))
+def merging(make):
+    return case(make, floats(3, 4), floats(3, 4))
 
 
 def random_case(make):
@@ -267,15 +268,15 @@ CASES = {
     "RandomSaturation": [random_case(lambda: L.RandomSaturation(0.5, (0, 1)))],
     "Solarization": [random_case(lambda: L.Solarization(0.2, 0.5, (-3, 3)))],
     "Pipeline": [case(lambda: L.Pipeline([L.Rescaling(2.0), L.CenterCrop(4, 3)]), floats(*IMAGE))],
-    "Add": [merging(L.Add)],
-    "Subtract": [merging(L.Subtract)],
-    "Multiply": [merging(L.Multiply)],
-    "Average": [merging(L.Average)],
-    "Maximum": [merging(L.Maximum)],
-    "Minimum": [merging(L.Minimum)],
-    "Concatenate": [merging(L.Concatenate, axis=1)],
+    "Add": [merging(lambda: L.Add())],
+    "Subtract": [merging(lambda: L.Subtract())],
+    "Multiply": [merging(lambda: L.Multiply())],
+    "Average": [merging(lambda: L.Average())],
+    "Maximum": [merging(lambda: L.Maximum())],
+    "Minimum": [merging(lambda: L.Minimum())],
+    "Concatenate": [merging(lambda: L.Concatenate(axis=1))],
     "Dot": [
-        merging(L.Dot, axes=1, normalize=True),
+        merging(lambda: L.Dot(axes=1, normalize=True)),
         case(lambda: L.Dot(axes=(2, 1)), floats(2, 3, 4), floats(2, 4, 5)),
     ],
     "ReLU": [case(lambda: L.ReLU(max_value=1.0, negative_slope=0.2), floats(*ROWS))],
@@ -302,13 +303,17 @@ def test_every_layer_has_a_case():
     assert registered - set(CASES) == set() and set(CASES) - registered == set()
 
 
-ALL = [(name, number) for name, cases in CASES.items() for number in range(len(cases))]
+ALL = [
+    pytest.param(name, each, id=source(each[0]) + " in training" * each[2].get("training", False))
+    for name, cases in CASES.items()
+    for each in cases
+]
 
 
-@pytest.mark.parametrize(("name", "number"), ALL, ids=[f"{n}-{i}" for n, i in ALL])
-def test_contract(name, number):
+@pytest.mark.parametrize("name, given", ALL)
+def test_every_layer_keeps_the_contract(name, given):
     utils.set_random_seed(0)
-    make, inputs, options = CASES[name][number]
+    make, inputs, options = given
     check_layer(make, *inputs, **options)
 
 
@@ -323,12 +328,12 @@ NO_LAYERS_OF_KERAS_3 = {
 }
 
 
-@pytest.mark.parametrize(("name", "number"), ALL, ids=[f"{n}-{i}" for n, i in ALL])
-def test_keras_3_takes_what_is_written(name, number):
-    """Each argument in a file is one that the class has there, or writes itself: it refuses all others."""
+@pytest.mark.parametrize("name, given", ALL)
+def test_keras_3_takes_what_is_written(name, given):
+    """Each argument in a file is one that Keras's class takes or writes: it refuses all others."""
     if name in NO_LAYERS_OF_KERAS_3:
         return
-    written = saving.serialize_keras_object(CASES[name][number][0]())
+    written = saving.serialize_keras_object(given[0]())
     assert set(written["config"]) - set(CONFIGS["arguments"][written["class_name"]]) == set()
 
 
@@ -340,11 +345,11 @@ NOT_IN_ONNX = {  # layers that cannot be exported: what the error says
 
 
 @pytest.mark.cpu("ONNX Runtime is compared with the CPU")
-@pytest.mark.parametrize(("name", "number"), ALL, ids=[f"{n}-{i}" for n, i in ALL])
-def test_exported_to_onnx_it_computes_the_same(name, number, tmp_path):
+@pytest.mark.parametrize("name, given", ALL)
+def test_exported_to_onnx_it_computes_the_same(name, given, tmp_path):
     onnxruntime = pytest.importorskip("onnxruntime", reason="needs ONNX Runtime: pip install onnxruntime")
     utils.set_random_seed(0)
-    make, inputs, _ = CASES[name][number]
+    make, inputs, _ = given
     symbols = [L.Input(x.shape[1:], dtype=x.dtype) for x in inputs]
     layer = make()
     model = models.Model(symbols, layer(*arguments(layer, symbols)))

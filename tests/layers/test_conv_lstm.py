@@ -1,16 +1,15 @@
 """ConvLSTM layers and cells beside what the stored numbers of Keras have: states, masks, formats, dropout, errors."""
 
+import functools
+
+import arrays
 import numpy as np
 import pytest
 
 from nbkeras import layers as L
 from nbkeras import models, ops, optimizers, utils
 
-
-def normal(*shape, seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype("float32")
-
-
+normal = functools.partial(arrays.normal, dtype="float32")
 KINDS = {1: L.ConvLSTM1D, 2: L.ConvLSTM2D, 3: L.ConvLSTM3D}
 
 
@@ -91,7 +90,7 @@ def test_dropout_is_the_same_at_all_steps(where):
     plain = layer(x)
     dropped = layer(x, training=True)
     assert np.abs(dropped - plain).max() > 1e-3
-    assert layer.cell._masks is None
+    assert layer.cell._masks is None  # no batch is kept: nothing public shows that
     np.testing.assert_array_equal(layer(x), plain)
     if where == "dropout":  # the mask holds for all steps: steps in another order give the same
         layer.cell.start_sequence()
@@ -125,7 +124,7 @@ MISTAKES = {
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes(mistake):
+def test_mistakes_are_explained(mistake):
     make, message = MISTAKES[mistake]
     with pytest.raises(ValueError, match=message):
         make()

@@ -1,6 +1,7 @@
 """Convolution, pooling, padding, cropping and upsampling layers: equal to Keras in float64, shapes, arguments, errors."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +13,13 @@ from nbkeras.saving.keras_2_config import legacy, translated
 
 REFERENCE = Path(__file__).parents[1] / "reference"
 STORED = {file: np.load(REFERENCE / f"{file}.npz") for file in ("conv", "conv_kinds")}
-CASES = {
-    f"{file}-{number}-{case[0]}": (stored[str(number)], *case, shape)
-    for file, stored in STORED.items()
+CASES = [
+    (*case, shape, stored[str(number)])
+    for stored in STORED.values()
     for number, (case, shape) in enumerate(
         zip(json.loads(stored["cases"].item()), json.loads(stored["shapes"].item()), strict=True)
     )
-}
+]
 
 
 def wave(shape, number):
@@ -26,9 +27,15 @@ def wave(shape, number):
     return np.round(np.sin(np.arange(np.prod(shape)) * 1.7 + number) * 8).reshape(shape) / 4
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_equals_keras(case):
-    expected, name, arguments, shape, output_shape = CASES[case]
+@pytest.mark.parametrize(
+    "name, arguments, shape, output_shape, expected",
+    CASES,
+    ids=[
+        f"{name}({', '.join(f'{key}={entry}' for key, entry in arguments.items() if entry is not None)}) of {shape}"
+        for name, arguments, shape, *_ in CASES
+    ],
+)
+def test_equals_keras(name, arguments, shape, output_shape, expected):
     layer = getattr(L, name)(**arguments, dtype="float64")
     x = ops.convert_to_tensor(wave(shape, 0))
     layer(x)
@@ -167,11 +174,10 @@ def used_with_three_channels():
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
-def test_mistakes(mistake):
+def test_mistakes_are_explained(mistake):
     make, message = MISTAKES[mistake]
-    with pytest.raises(ValueError) as caught:
+    with pytest.raises(ValueError, match=re.escape(message)):
         make()
-    assert message in str(caught.value)
 
 
 def test_configurations_of_keras_2():

@@ -35,7 +35,7 @@ def test_extreme_rates():
     assert np.isin(random.dropout(x, 0.5, seed=1).numpy(), [0.0]).any()
 
 
-def test_gradients():
+def test_gradients_equal_differences():
     check_op(lambda x: random.dropout(x, 0.4, seed=7), X)
     check_op(lambda x: random.dropout(x, 0.4, (None, 1, 5), seed=7), X)
     check_op(lambda x: random.dropout(x, 0.4, (7, 1, 1), seed=7), X)
@@ -115,7 +115,7 @@ def test_layers_act_in_training_only_and_never_the_same_way_twice(layer):
     first, second = layer(X, training=True).numpy(), layer(X, training=True).numpy()
     assert not np.array_equal(first, layer(X).numpy()) and not np.array_equal(first, second)
     assert layer.compute_output_shape((None, 9, 5)) == (None, 9, 5)
-    assert layer.weights == [] and len(layer._states_variables) == 1
+    assert layer.weights == [] and len(layer._states_variables) == 1  # its seed: not among the weights
 
 
 @pytest.mark.parametrize("layer", LAYERS, ids=lambda layer: type(layer).__name__)
@@ -176,6 +176,6 @@ def test_activity_regularization():
         (lambda: layers.SpatialDropout2D(0.5, "last"), "data_format must be"),
     ],
 )
-def test_errors(make, message):
+def test_mistakes_are_explained(make, message):
     with pytest.raises(ValueError, match=message):
         make()

@@ -17,7 +17,7 @@ TABLE = RNG.standard_normal((7, 5))
 
 @pytest.mark.parametrize("dtype", ["uint8", "int16", "int32", "int64", "float32", "bool"])
 @pytest.mark.parametrize("shape", [(), (4,), (2, 3), (2, 1, 3)])
-def test_lookup(shape, dtype):
+def test_lookup_takes_rows(shape, dtype):
     indices = RNG.integers(0, 2 if dtype == "bool" else 7, shape)
     y = ops.embedding(indices.astype(dtype), TABLE)
     assert y.shape == (*shape, 5) and np.array_equal(y.numpy(), TABLE[indices])
@@ -49,8 +49,8 @@ def test_numbers_that_a_cast_would_make_indices_of_give_nan(numbers):
 @pytest.mark.parametrize(
     ("rows", "width", "count"), [(7, 5, 30), (300, 130, 240), (1, 1, 3), (40, 33, 1000)], ids=lambda size: str(size)
 )
-def test_gradients(rows, width, count):
-    """Small ones by one thread, large ones in shares; repeated indices add up."""
+def test_gradients_of_repeated_rows_add_up(rows, width, count):
+    """Small tables are updated by one thread, large ones in shares."""
     indices = RNG.integers(-rows, rows, (count // 3, 3))
     check_op(lambda table, i: ops.embedding(i, table), RNG.standard_normal((rows, width)), indices)
 
@@ -81,7 +81,7 @@ def test_empty_input():
 # -------------------- the layer --------------------
 
 
-def test_layer():
+def test_a_layer_looks_up_its_weights():
     layer = layers.Embedding(9, 4, embeddings_initializer="ones")
     indices = np.array([[1, 8, 0], [2, 2, 3]])
     assert layer(indices).shape == (2, 3, 4)
@@ -121,7 +121,7 @@ def test_layer_weights_and_configuration():
         (lambda: ops.embedding([1], np.ones((3, 2), int)), "must be a float matrix"),
     ],
 )
-def test_errors(make, message):
+def test_mistakes_are_explained(make, message):
     with pytest.raises(ValueError, match=message):
         make()
 
@@ -172,7 +172,7 @@ def test_where_an_input_reaches_a_table():
     inner = Sequential([layers.Reshape((2, 2)), layers.Embedding(5, 2)])
     x = np.full((1, 4), 7)
     for between in ([], [layers.Reshape((2, 2)), layers.Permute((2, 1)), layers.Flatten()], [layers.RepeatVector(3)]):
-        with pytest.raises(ValueError, match="from 7"):
+        with pytest.raises(ValueError, match="from 7.0 to 7.0, .* must be 0 to 4"):
             through(*between).predict(x)
     for between in ([layers.Rescaling(0.5)], [Shifted((2, 2))], [layers.Lambda(lambda x: x / 2)]):
         assert np.isfinite(through(*between).predict(x)).all()

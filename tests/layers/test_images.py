@@ -23,7 +23,7 @@ def test_equals_keras(name):
 
 
 @pytest.mark.parametrize("form", ["batch", "single", "first"])
-def test_flips(form):
+def test_flips_mirror_each_image_or_leave_it(form):
     utils.set_random_seed(0)
     layer = L.RandomFlip("horizontal", data_format="channels_first" if form == "first" else None)
     for image in rng.uniform(size=(9, 4, 5, 3)).astype("float32"):
@@ -113,14 +113,14 @@ def test_chance_is_new_in_each_replayed_step_and_rests_in_inference():
     [
         (lambda: L.Resizing(0, 3), "height must be a positive integer"),
         (lambda: L.CenterCrop(3, 3)(np.ones((2, 3))), "3 axes or a batch of 4"),
-        (lambda: L.RandomFlip("sideways"), "mode must be"),
+        (lambda: L.RandomFlip("sideways"), "mode must be horizontal, vertical or horizontal_and_vertical"),
         (lambda: L.RandomRotation(2.0), "number from -1.0 to 1.0"),
         (lambda: L.RandomZoom(0.1, fill_mode="mirror"), "fill_mode must be"),
         (lambda: L.RandomBrightness(0.1, 255), "value_range must be two numbers"),
-        (lambda: L.RandomGrayscale(2), "from 0 to 1"),
+        (lambda: L.RandomGrayscale(2), "factor must be a number from 0 to 1, received 2"),
         (lambda: L.Pipeline([len]), "list of layers"),
     ],
 )
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -166,7 +166,7 @@ def test_what_get_takes():
         (lambda: initializers.VarianceScaling(distribution="cauchy"), "distribution must be one of"),
         (lambda: initializers.RandomNormal(seed="x"), "seed must be an integer"),
         (lambda: initializers.RandomNormal()((2,), "int32"), "RandomNormal draws float32 or float64"),
-        (lambda: initializers.STFT(side="left"), "side must be"),
+        (lambda: initializers.STFT(side="left"), "side must be 'real' or 'imag', received 'left'"),
         (lambda: initializers.STFT(scaling="norm"), "scaling must be"),
         (lambda: initializers.STFT(window="han"), "window must be one of"),
         (lambda: initializers.STFT()((2, 2)), "shape .length, 1, frequencies."),
@@ -174,6 +174,6 @@ def test_what_get_takes():
         (lambda: initializers.Orthogonal()((3,)), "at least 2 axes"),
     ],
 )
-def test_errors(make, message):
+def test_mistakes_are_explained(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()

@@ -30,7 +30,7 @@ def test_merging_three(name):
     np.testing.assert_array_equal(getattr(layers, name)()([A]).numpy(), A)
 
 
-def test_subtract():
+def test_subtract_takes_the_second_from_the_first():
     np.testing.assert_allclose(layers.Subtract()([A, B]).numpy(), A - B)
 
 
@@ -110,7 +110,7 @@ def test_dot_drops_masks():
 # -------------------- Dot --------------------
 
 
-def test_dot():
+def test_dot_sums_over_the_axes_named():
     x, y = RNG.standard_normal((2, 3, 4)).astype(np.float32), RNG.standard_normal((2, 5, 4)).astype(np.float32)
     layer = layers.Dot(axes=2)
     np.testing.assert_allclose(layer([x, y]).numpy(), np.einsum("bij,bkj->bik", x, y), rtol=1e-5, atol=1e-6)
@@ -149,7 +149,7 @@ def ones(*shape):
         (lambda: layers.Dot(axes="x"), "an integer or two"),
     ],
 )
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

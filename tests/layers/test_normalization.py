@@ -51,7 +51,7 @@ def test_group_normalization(shape, groups, axis):
 
 @pytest.mark.cpu("a GPU composes it of ops, whose means are float32 numbers")
 def test_group_normalization_in_blocks():
-    """Places enough for several blocks each sample, far from 0."""
+    """Each sample has enough positions for several blocks, with values far from 0."""
     x = (normal(2, 2500, 32) + 1000).astype("float32")
     y, exact = (ops.group_normalization(t, 4).numpy() for t in (x, x.astype("float64")))
     np.testing.assert_allclose(y, exact, rtol=1e-4, atol=1e-4)
@@ -64,7 +64,7 @@ def test_group_normalization_of_nothing():
         ops.group_normalization(x, 5)
 
 
-@pytest.mark.parametrize(("shape", "axis"), SHAPES, ids=str)
+@pytest.mark.parametrize(("shape", "axis"), SHAPES)
 def test_batch_normalization_gradients(shape, axis):
     n = shape[axis]
     check_op(training(axis, n), 3 * normal(*shape) + 2, normal(n), normal(n))
@@ -80,7 +80,7 @@ def test_batch_normalization_without_scale_or_offset():
     check_op(lambda x, m, v: ops.batch_normalization(x, m, v, -1), normal(8, 5), normal(5), RNG.random(5) + 0.1)
 
 
-@pytest.mark.parametrize("shape", [(4, 5, 3), pytest.param((40, 50, 19), marks=pytest.mark.big)], ids=str)
+@pytest.mark.parametrize("shape", [(4, 5, 3), pytest.param((40, 50, 19), marks=pytest.mark.big)])
 def test_masked_batch_normalization(shape):
     mask = RNG.random(shape[:-1]) < 0.6
     n = shape[-1]
@@ -93,9 +93,9 @@ def test_masked_batch_normalization(shape):
     assert np.allclose(moving_mean.numpy(), mean) and np.allclose(moving_variance.numpy(), variance)
 
 
-@pytest.mark.parametrize(("shape", "axis"), [((5, 2, 3), 1), ((4, 3, 2, 3), 2), ((6, 4), 0)], ids=str)
+@pytest.mark.parametrize(("shape", "axis"), [((5, 2, 3), 1), ((4, 3, 2, 3), 2), ((6, 4), 0)])
 def test_masked_normalization_of_another_axis(shape, axis):
-    """Each index of the axis has places of its own; what is masked may be anything."""
+    """Each index of the axis is normalized by itself; masked values may be anything."""
     mask, n = RNG.random(shape[:-1]) < 0.7, shape[axis]
     check_op(training(axis, n, mask), normal(*shape), normal(n), normal(n))
     x = normal(*shape)
@@ -139,7 +139,7 @@ def test_no_rows():
         assert y.shape == (0, 3) and np.array_equal(tape.gradient(y, ones).numpy(), np.zeros(3))
 
 
-@pytest.mark.parametrize(("shape", "axis"), [*SHAPES, ((3, 4, 5, 2), [1, 2]), ((3, 4, 5, 2), [3, 1])], ids=str)
+@pytest.mark.parametrize(("shape", "axis"), [*SHAPES, ((3, 4, 5, 2), [1, 2]), ((3, 4, 5, 2), [3, 1])])
 def test_layer_and_rms_normalization_gradients(shape, axis):
     sizes = tuple(shape[i] for i in ([axis] if isinstance(axis, int) else sorted(axis)))
     x = 2 * normal(*shape) + 1
@@ -313,6 +313,6 @@ def test_mask_passes_through():
         ),
     ],
 )
-def test_errors(make, message):
+def test_mistakes_are_explained(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()

@@ -5,6 +5,7 @@ from pathlib import Path
 import make_recurrent
 import numpy as np
 import pytest
+from sequences import STEPS, floats, make_mask, value
 
 import nbkeras
 from nbkeras import layers as L
@@ -12,7 +13,6 @@ from nbkeras import models, ops, utils
 from nbkeras.building.layer import training_phase
 from nbkeras.engine.tensor import GradientTape, Tensor, as_tensor
 
-STEPS = 5
 KINDS = {
     "SimpleRNN": (L.SimpleRNN, L.SimpleRNNCell, {}),
     "GRU": (L.GRU, L.GRUCell, {}),
@@ -20,20 +20,6 @@ KINDS = {
     "LSTM": (L.LSTM, L.LSTMCell, {}),
 }
 kinds = pytest.mark.parametrize("kind", KINDS)
-
-
-def floats(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
-
-
-def make_mask(batch=3):
-    mask = np.random.default_rng(1).random((batch, STEPS)) < 0.6
-    mask[0] = [False, False, True, True, False]
-    return mask
-
-
-def value(output):
-    return output.numpy() if isinstance(output, Tensor) else [value(each) for each in output]
 
 
 def flat(outputs):
@@ -184,11 +170,15 @@ def test_integers_and_float64():
         (lambda: L.LSTMCell(4, unit_forget_bais=True), TypeError, "Did you mean 'unit_forget_bias'"),
         (lambda: L.RNN(3), TypeError, "must be an object with call"),
         (lambda: L.RNN(L.LSTMCell), TypeError, "must be an object with call"),
-        (lambda: L.RNN(L.Dense(3)), TypeError, "state_size"),
+        (lambda: L.RNN(L.Dense(3)), TypeError, r"must be an object with call\(inputs, states\) and state_size"),
         (lambda: L.StackedRNNCells([]), ValueError, "needs a list of cells"),
-        (lambda: L.LSTM(4)(floats(3, 2)), ValueError, "rank 3|ndim=3|3 dimensions|expected"),
+        (lambda: L.LSTM(4)(floats(3, 2)), ValueError, r"expected ndim=3, received shape \(3, 2\)"),
         (lambda: L.LSTM(4)(floats(3, STEPS, 2), mask=np.ones((3, 4), bool)), ValueError, r"mask of layer.*\(3, 5\)"),
-        (lambda: L.LSTM(4)(floats(3, STEPS, 2), initial_state=[floats(3, 4)]), ValueError, "has 2 states"),
+        (
+            lambda: L.LSTM(4)(floats(3, STEPS, 2), initial_state=[floats(3, 4)]),
+            ValueError,
+            r"has 2 states \(state_size \[4, 4\]\), received 1 in",
+        ),
         (
             lambda: L.GRU(4)(floats(3, STEPS, 2), initial_state=floats(2, 4)),
             ValueError,
@@ -198,7 +188,7 @@ def test_integers_and_float64():
         (lambda: L.LSTM(4).build((None, None, None)), ValueError, "needs the size of the last axis"),
     ],
 )
-def test_mistakes(make, error, message):
+def test_mistakes_are_explained(make, error, message):
     with pytest.raises(error, match=message):
         make()
 
@@ -501,7 +491,7 @@ def test_states_are_read_and_set():
     gru = L.GRU(4, stateful=True)
     gru.reset_states(h)  # before the first batch, and one array for one state
     assert np.array_equal(gru.states[0].numpy(), h)
-    with pytest.raises(ValueError, match="has 2 states"):
+    with pytest.raises(ValueError, match=r"has 2 states \(state_size \[4, 4\]\), received 1 in"):
         layer.reset_states([h])
     with pytest.raises(ValueError, match="must have shapes"):
         layer.reset_states([h, c[:, :2]])

@@ -18,7 +18,7 @@ def value(tensor) -> np.ndarray:
 # -------------------- regularizers --------------------
 
 
-def test_penalties():
+def test_penalties_are_the_formulas():
     assert np.isclose(value(regularizers.L1(0.3)(W)), 0.3 * np.abs(W).sum())
     assert np.isclose(value(regularizers.L2(0.3)(W)), 0.3 * (W**2).sum())
     both = 0.2 * np.abs(W).sum() + 0.3 * (W**2).sum()

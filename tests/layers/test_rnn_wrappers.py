@@ -2,28 +2,11 @@
 
 import numpy as np
 import pytest
+from sequences import STEPS, floats, make_mask, value
 
 from nbkeras import backend as K
 from nbkeras import layers as L
 from nbkeras import models, ops
-from nbkeras.engine.tensor import Tensor
-
-STEPS = 5
-
-
-def floats(*shape, seed=0):
-    return np.random.default_rng(seed).standard_normal(shape).astype("float32")
-
-
-def make_mask():
-    mask = np.random.default_rng(1).random((3, STEPS)) < 0.6
-    mask[0] = [False, False, True, True, False]
-    return mask
-
-
-def value(output):
-    return output.numpy() if isinstance(output, Tensor) else [value(each) for each in output]
-
 
 # -------------------- Bidirectional --------------------
 
@@ -112,10 +95,13 @@ def test_bidirectional_from_its_configuration():
         (lambda: L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3)), "must go opposite ways"),
         (
             lambda: L.Bidirectional(L.LSTM(3), backward_layer=L.LSTM(3, go_backwards=True, return_sequences=True)),
-            "same return_sequences",
+            "must have the same return_sequences, received False and True",
         ),
-        (lambda: L.TimeDistributed(3), "wraps a layer"),
-        (lambda: L.TimeDistributed(L.Dense(2))(floats(2, 3, 4), mask=np.ones((2, 4), bool)), "needs a mask"),
+        (lambda: L.TimeDistributed(3), r"wraps a layer such as Dense\(8\), received 3"),
+        (
+            lambda: L.TimeDistributed(L.Dense(2))(floats(2, 3, 4), mask=np.ones((2, 4), bool)),
+            r"needs a mask \(batch, steps, ...\) for its input",
+        ),
         (lambda: L.TimeDistributed(L.Dense(3))(floats(3, 2)), r"needs an input \(batch, steps, features"),
     ],
 )

@@ -41,7 +41,7 @@ def test_equal_to_keras(case):
 
 
 @pytest.mark.parametrize("case", [name for name in REFERENCE.files if name not in ("x", "linear")])
-def test_gradients(case):
+def test_gradients_equal_differences(case):
     name, arguments = CALLS.get(case, (case, {}))
     check_op(lambda x: getattr(ops, name)(x, **arguments), away_from_kinks(4, 6))
 
@@ -56,7 +56,7 @@ def test_more_gradients():
 
 
 def test_gradients_at_0():
-    """Those of TensorFlow and PyTorch."""
+    """They are those of TensorFlow and PyTorch."""
     for name, slope in {"relu": 0, "relu6": 0, "leaky_relu": 0.2, "elu": 1, "selu": 1.7580993, "hard_tanh": 1}.items():
         x = as_tensor(np.zeros(3))
         with GradientTape() as tape:
@@ -136,7 +136,7 @@ FAR = {  # value and slope towards -infinity, value and slope towards infinity
 @pytest.mark.parametrize("name", FAR)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_far_values_and_their_slopes(name, dtype):
-    """The limits, at infinity too, where Keras gives NaN for silu, gelu, mish and hard_silu."""
+    """They are the limits, at infinity too; Keras gives NaN there for silu, gelu, mish and hard_silu."""
     function, arguments = CALLS.get(name, (name, {}))
     sizes = np.array([1e4, 1e19, 1e30, 1e38 if dtype == np.float32 else 1e300, np.inf], dtype)
     x = as_tensor(np.stack([-sizes, sizes]))
@@ -198,7 +198,7 @@ def test_large_arrays_run_in_shares_that_do_not_depend_on_threads(case):
 
 
 def check_large_gradient(function, x, slope):
-    """The vjp in shares gives what it gives in one, some rows at a time."""
+    """The vjp computed in shares equals the vjp of a few rows at a time."""
 
     def gradient(x, slope):
         tensor = as_tensor(x)
@@ -238,10 +238,10 @@ def test_relu_has_no_negative_zero_and_no_gradient_at_zero():
         (lambda: ops.softmax(np.ones((2, 3)), axis=2), "axis 2 is out of range"),
         (lambda: ops.relu(np.ones(2), max_value=-1.0), "max_value must not be negative"),
         (lambda: ops.celu(np.ones(2), alpha=0.0), "alpha must not be 0"),
-        (lambda: ops.glu(np.ones((2, 3))), "even size"),
+        (lambda: ops.glu(np.ones((2, 3))), r"axis -1 must have an even size, received shape \(2, 3\)"),
     ],
 )
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()
 

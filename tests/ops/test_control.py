@@ -22,7 +22,7 @@ def pairs(left, right):
     return a * c, b * c + d
 
 
-def test_choices():
+def test_choices_run_one_branch():
     x = Variable(2.0)
     for first in (True, False):
         with GradientTape() as tape:
@@ -51,14 +51,17 @@ def test_while_loop():
     assert ops.while_loop(lambda x: x < 100, lambda x: x * 3, 1) == 243
     assert ops.while_loop(lambda x: True, lambda x: x * 3, 1, maximum_iterations=3) == 27
     symbol = Input((3,))
-    assert ops.while_loop(lambda x: True, lambda x: x * 3, symbol).shape == (None, 3)  # worked out, not run for ever
+    assert ops.while_loop(lambda x: True, lambda x: x * 3, symbol).shape == (
+        None,
+        3,
+    )  # its shape is worked out; the loop does not run
     x = Variable(1.5)
     with GradientTape() as tape:
         y = ops.while_loop(lambda y: y < 50, lambda y: y * x, x)
     np.testing.assert_allclose(tape.gradient(y, x), 10 * 1.5**9, rtol=1e-6)
 
 
-def test_loops():
+def test_loops_have_gradients():
     check_op(lambda x: ops.fori_loop(1, 4, lambda i, y: y * x + i, x), X)
     assert ops.fori_loop(ops.convert_to_tensor(0), 4, lambda i, y: y + i, 0) == 6
 
@@ -100,7 +103,7 @@ def test_associative_scan(n, reverse):
     check_op(lambda a, b: ops.associative_scan(pairs, (a, b), reverse, axis=1), a, b)
 
 
-def test_vectorize():
+def test_vectorize_maps_over_leading_axes():
     function = ops.vectorize(lambda x, y: x * y + 1)
     np.testing.assert_allclose(function(X[:, :1], Y[0]), X[:, :1] * Y[0] + 1)
     inner = ops.vectorize(lambda x, y: ops.sum(x * y), signature="(n),(n)->()")

@@ -48,7 +48,7 @@ def test_equal_to_keras(case):
     )
     assert loss.dtype == np.float32
     np.testing.assert_allclose(loss, expected, rtol=1e-6, atol=1e-6)
-    # At a probability of exactly 0 or 1 the clipped value does not move: no gradient, in Keras neither.
+    # At a probability of exactly 0 or 1 the clipped value does not move: no gradient, as in Keras.
     wanted = REFERENCE[f"{case}_gradient"]
     np.testing.assert_allclose(gradient, wanted, rtol=1e-5, atol=1e-6 * np.abs(wanted).max())
 
@@ -62,7 +62,7 @@ def labels(*shape, classes=5):
 
 @pytest.mark.parametrize("form", ["probabilities", "logits", "softmax"])
 @pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5)])
-def test_gradients(form, shape):
+def test_gradients_equal_differences(form, shape):
     def of(function):
         if form == "softmax":
             return lambda target, x: function(target, ops.softmax(x))
@@ -168,7 +168,7 @@ def test_a_label_out_of_range_gives_nan_in_its_row_alone(from_logits):
 
 @pytest.mark.parametrize("label", [2**32, 2**32 + 1, np.uint64(2**64 - 1), np.nan, np.inf, 1e20, np.float32(-1e20)])
 def test_a_label_that_a_cast_would_make_a_class_of_gives_nan(label):
-    """2**32 is 0 in int32, and NaN is on some machines."""
+    """2**32 becomes 0 in int32, and NaN becomes 0 on some machines."""
     labels, p = np.array([label]), np.array([[0.5, 0.5]])
     for loss in (losses.SparseCategoricalCrossentropy(), losses.SparseCategoricalCrossentropy(ignore_class=1)):
         assert np.isnan(float(loss(labels, p)))
@@ -248,11 +248,17 @@ def test_shapes_are_worked_out_without_running_a_kernel():
         (lambda: ops.categorical_crossentropy(np.ones(()), np.ones(())), "one class or more"),
         (lambda: ops.categorical_crossentropy(np.ones((2, 0)), np.ones((2, 0))), "one class or more"),
         (lambda: ops.sparse_categorical_crossentropy(np.ones((2, 3), int), np.ones((2, 3))), r"of shape \(2,\)"),
-        (lambda: ops.sparse_categorical_crossentropy(np.ones(3, int), np.ones((2, 3))), r"received \(3,\)"),
-        (lambda: ops.binary_crossentropy(np.ones(3), np.ones((3, 1))), "same shape"),
+        (
+            lambda: ops.sparse_categorical_crossentropy(np.ones(3, int), np.ones((2, 3))),
+            r"one class number for each prediction, .* received \(3,\)",
+        ),
+        (
+            lambda: ops.binary_crossentropy(np.ones(3), np.ones((3, 1))),
+            r"must have the same shape, received \(3,\) and \(3, 1\)",
+        ),
         (lambda: ops.categorical_crossentropy(np.ones((2, 3)), np.ones((2, 3)), axis=2), "axis 2 is out of range"),
     ],
 )
-def test_messages(call, message):
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -50,7 +50,7 @@ def test_loss_is_a_sum_over_alignments(labels):
     assert float(found[0]) == pytest.approx(-np.log(sum_over_alignments(logits[0], labels, 0)), rel=1e-6)
 
 
-def test_gradient():
+def test_gradients_equal_differences():
     logits = np.random.default_rng(0).standard_normal((4, 7, 5))
     labels = np.array([[1, 2, 0], [1, 1, 1], [3, 0, 0], [4, 4, 3]])
     check_op(lambda x, t: ops.ctc_loss(t, x, [2, 3, 0, 3], [7, 6, 5, 7]), logits, labels)
@@ -58,7 +58,7 @@ def test_gradient():
 
 
 def test_what_cannot_be_and_what_is_out_of_range():
-    """Infinity for a sequence that does not fit, NaN for wrong labels and lengths, and other samples are as they are."""
+    """A sequence that does not fit gives infinity, wrong labels and lengths give NaN, and the other samples do not change."""
     labels = np.array([[1, 1], [1, 2], [2**32 + 1, 1], [-1, 1], [1, 1], [1, 1], [0, 0]])
     x = as_tensor(np.random.default_rng(0).standard_normal((7, 2, 3)).astype("float32"))
     with GradientTape() as tape:
@@ -71,8 +71,8 @@ def test_what_cannot_be_and_what_is_out_of_range():
     assert loss.numpy()[6] == 0 and (gradient[6] == 0).all()
 
 
-def test_trains():
-    """A network that learns to say a sequence: recorded steps, with the loss by name."""
+def test_a_network_learns_a_sequence():
+    """It learns in recorded steps, with the loss given by name."""
     nbkeras.utils.set_random_seed(0)
     model = nbkeras.Sequential([nbkeras.layers.Input((6, 3)), nbkeras.layers.Dense(4)])
     model.compile(nbkeras.optimizers.Adam(0.1), "ctc")
@@ -121,7 +121,7 @@ def test_keras_2_functions():
 
 @twins.needs_cuda
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_twin(dtype):
+def test_the_twin_gives_the_same(dtype):
     rng = np.random.default_rng(0)
     logp = np.log(rng.dirichlet(np.ones(4), (5, 6))).astype(dtype)
     labels = np.array([[1, 2, 2], [3, 1, 9], [1, 1, 1], [-1, 0, 0], [1, 1, 1]], np.int32)
@@ -147,8 +147,7 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("mistake", MISTAKES, ids=lambda m: m[1][:30])
-def test_mistakes(mistake):
-    call, message = mistake
+@pytest.mark.parametrize("call, message", MISTAKES)
+def test_mistakes_are_explained(call, message):
     with pytest.raises(ValueError, match=message):
         call()

@@ -70,14 +70,14 @@ PAIRS = [
 
 
 @pytest.mark.parametrize("name, reference, x", UNARY, ids=[case[0] for case in UNARY])
-def test_unary(name, reference, x):
+def test_ops_of_one_equal_numpy(name, reference, x):
     function = getattr(ops, name)
     np.testing.assert_allclose(function(x), reference(x), rtol=1e-14)
     check_op(function, x)
 
 
 @pytest.mark.parametrize("name, reference, x, y", BINARY, ids=[case[0] for case in BINARY])
-def test_binary(name, reference, x, y):
+def test_ops_of_two_equal_numpy(name, reference, x, y):
     function = getattr(ops, name)
     np.testing.assert_allclose(function(x, y), reference(x, y), rtol=1e-14)
     check_op(function, x, y)
@@ -85,14 +85,14 @@ def test_binary(name, reference, x, y):
 
 
 @pytest.mark.parametrize("name, reference", STEPS, ids=[case[0] for case in STEPS])
-def test_steps(name, reference):
+def test_steps_equal_numpy_and_have_no_gradient(name, reference):
     x = np.array([-1.5, -0.5, 0.0, 0.5, 2.5, np.nan, np.inf])
     np.testing.assert_array_equal(getattr(ops, name)(x), reference(x))
     check_op(getattr(ops, name), x, wrt=[])
 
 
 @pytest.mark.parametrize("name, reference", PAIRS, ids=[case[0] for case in PAIRS])
-def test_pairs(name, reference):
+def test_comparisons_equal_numpy(name, reference):
     x, y = np.array([[-1.5], [0.0], [2.0]]), np.array([-1.5, 0.5, 2.0])
     np.testing.assert_array_equal(getattr(ops, name)(x, y), reference(x, y))
     check_op(getattr(ops, name), x, y, wrt=[])
@@ -100,7 +100,7 @@ def test_pairs(name, reference):
 
 @settings(max_examples=30)
 @given(shapes=mutually_broadcastable_shapes(num_shapes=3, max_dims=4, max_side=3), data=st.data())
-def test_broadcasting(shapes, data):
+def test_gradients_are_summed_to_the_shapes_of_operands(shapes, data):
     a, b, c = (np.asarray(RNG.uniform(0.5, 2, shape)) for shape in shapes.input_shapes)
     with GradientTape() as tape:
         variables = [Variable(each) for each in (a, b, c)]
@@ -116,7 +116,7 @@ def test_where_and_clip():
     check_op(lambda x: ops.clip(x, None, 0.5), ANY)
     check_op(lambda x, low: ops.clip(x, low, low + 1.0), ANY, np.array([-1.0, -0.1, 0.0]))
     np.testing.assert_array_equal(ops.clip(np.array([1, 5, 9]), 2, 6), [2, 5, 6])
-    bytes_ = np.array([1, 5, 250], "uint8")  # limits outside of a dtype's range limit nothing
+    bytes_ = np.array([1, 5, 250], "uint8")  # limits outside of a dtype's range have no effect
     for limits in ((-1, 3), (3, 300), (-1, 300), (None, 2**70), (-(2**70), None)):
         found = ops.clip(bytes_, *limits)
         assert found.dtype == np.uint8
@@ -156,9 +156,9 @@ def test_variables_are_made_as_in_keras():
     ):
         assert variable.dtype == dtype
         np.testing.assert_array_equal(variable, value)
-    with pytest.raises(ValueError, match="needs a shape"):
+    with pytest.raises(ValueError, match="Variable needs a shape for the initializer"):
         Variable("ones")
-    with pytest.raises(TypeError, match="name='w'"):
+    with pytest.raises(TypeError, match=r"write Variable\(value, name='w'\)"):
         Variable(1.0, "w")
 
 
@@ -213,9 +213,8 @@ DTYPES = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(DTYPES)))
-def test_dtypes(number):
-    function, given_dtype, expected = DTYPES[number]
+@pytest.mark.parametrize("function, given_dtype, expected", DTYPES)
+def test_dtypes_of_results(function, given_dtype, expected):
     x = Tensor(np.array([0, 1, 1]).astype(given_dtype))
     assert function(x).dtype == expected
 
@@ -257,13 +256,13 @@ OPERATORS = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(OPERATORS)))
-def test_operators(number):
+@pytest.mark.parametrize("operator", OPERATORS)
+def test_operators_equal_numpys(operator):
     x = ANY.copy()
     x[0, 0] = 1
-    result = OPERATORS[number](ops.convert_to_tensor(x))
+    result = operator(ops.convert_to_tensor(x))
     assert isinstance(result, Tensor)
-    np.testing.assert_allclose(result, OPERATORS[number](x), rtol=1e-14)
+    np.testing.assert_allclose(result, operator(x), rtol=1e-14)
 
 
 def test_tensors_are_hashable_and_comparable_with_none():
@@ -297,7 +296,11 @@ def test_print_tensor(capsys):
 
 MISTAKES = [
     (lambda: ops.add(np.ones((2, 3)), np.ones((2, 4))), ValueError, r"add: shapes \(2, 3\), \(2, 4\) do not broadcast"),
-    (lambda: ops.where(np.ones((2,)), np.ones(3), 0.0), ValueError, "where: shapes"),
+    (
+        lambda: ops.where(np.ones((2,)), np.ones(3), 0.0),
+        ValueError,
+        r"where: shapes \(2,\), \(3,\), \(\) do not broadcast",
+    ),
     (lambda: ops.convert_to_tensor([True]) - True, TypeError, "subtract is not defined for booleans"),
     (lambda: -ops.convert_to_tensor([True]), TypeError, "negative is not defined for booleans"),
     (lambda: ops.add("text", 1.0), TypeError, "expected numbers or booleans"),
@@ -306,21 +309,20 @@ MISTAKES = [
     (lambda: ops.cast(1.0, "complex64"), ValueError, "dtype must be a dtype of numbers"),
     (lambda: ops.zeros(2, "float16"), TypeError, "float32 or float64, received float16"),
     (lambda: ops.where([True]), ValueError, r"ops.nonzero\(condition\)"),
-    (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "sparse and ragged tensors are not supported"),
+    (lambda: ops.convert_to_tensor([1.0], sparse=True), ValueError, "convert_to_tensor: .*use pad_sequences and masks"),
     (lambda: ops.mean([ops.ones(2), ops.ones(3)]), ValueError, "tensors in a list must have one shape"),
-    (lambda: ["a", "b"][ops.ones(())], TypeError, "is no index"),
+    (lambda: ["a", "b"][ops.ones(())], TypeError, "a tensor of float32 is no index"),
     (
         lambda: ops.convert_to_tensor([1.0, 2.0]) & 1,
         TypeError,
         "bitwise_and is for integers or booleans, received float",
     ),
-    (lambda: ops.convert_to_tensor([1.0]) + None, TypeError, "unsupported operand"),
+    (lambda: ops.convert_to_tensor([1.0]) + None, TypeError, r"unsupported operand type\(s\) for \+"),
 ]
 
 
-@pytest.mark.parametrize("number", range(len(MISTAKES)))
-def test_mistakes(number):
-    call, error, message = MISTAKES[number]
+@pytest.mark.parametrize("call, error, message", MISTAKES)
+def test_mistakes_are_explained(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

@@ -49,7 +49,7 @@ INTEGERS = [
 
 
 @pytest.mark.parametrize("name, reference, x", UNARY, ids=[case[0] for case in UNARY])
-def test_unary(name, reference, x):
+def test_functions_of_one_equal_numpy(name, reference, x):
     function = getattr(ops, name)
     np.testing.assert_allclose(function(x), reference(x), rtol=1e-14)
     assert function(np.ones(2, np.int32)).dtype == (np.int32 if name in ("real", "conj") else np.float32)
@@ -57,7 +57,7 @@ def test_unary(name, reference, x):
 
 
 @pytest.mark.parametrize("name, reference", BINARY, ids=[case[0] for case in BINARY])
-def test_binary(name, reference):
+def test_functions_of_two_equal_numpy(name, reference):
     function = getattr(ops, name)
     np.testing.assert_allclose(function(ANY, OTHER), reference(ANY, OTHER), rtol=1e-14)
     check_op(function, ANY, OTHER)
@@ -65,19 +65,19 @@ def test_binary(name, reference):
 
 
 @pytest.mark.parametrize("name, reference", STEPS, ids=[case[0] for case in STEPS])
-def test_steps(name, reference):
+def test_steps_equal_numpy_and_have_no_gradient(name, reference):
     np.testing.assert_array_equal(getattr(ops, name)(SPECIAL), reference(SPECIAL))
     check_op(getattr(ops, name), SPECIAL[:6], wrt=[])
 
 
 @pytest.mark.parametrize("name, reference", PAIRS, ids=[case[0] for case in PAIRS])
-def test_pairs(name, reference):
+def test_pairs_of_special_numbers_equal_numpy(name, reference):
     np.testing.assert_array_equal(getattr(ops, name)(SPECIAL[:, None], SPECIAL), reference(SPECIAL[:, None], SPECIAL))
 
 
 @pytest.mark.parametrize("name, reference", INTEGERS, ids=[case[0] for case in INTEGERS])
 @pytest.mark.parametrize("dtype", [np.int32, np.int64, np.uint8])
-def test_integers(name, reference, dtype):
+def test_functions_of_integers_equal_numpy(name, reference, dtype):
     x, y = np.array([[12], [7], [40]], dtype), np.array([4, 6, 3, 9], dtype)
     y = y % 5 if "shift" in name else y
     received = getattr(ops, name)(x, y)
@@ -98,7 +98,7 @@ def test_remainders_and_extremes_of_integers_and_booleans():
     assert ops.fmax(x, 0.5).dtype == np.float32
 
 
-def test_extremes():
+def test_extreme_numbers_equal_scipy():
     x = np.array([-1, 1, 0, 2, 1 - 1e-12, 1e-300, -0.7])
     np.testing.assert_allclose(ops.erfinv(x), scipy.special.erfinv(x), rtol=1e-14)
     x = np.array([-30, 0, 25.0, 300, 800])

@@ -48,7 +48,7 @@ def test_philox_known_answers(counter, key, answer):
     ],
     ids=["uniform", "normal", "truncated_normal"],
 )
-def test_distributions(draw, distribution, dtype):
+def test_floats_follow_their_distribution(draw, distribution, dtype):
     values = draw(seed=11, dtype=dtype).numpy()
     assert values.dtype == dtype and np.isfinite(values).all()
     assert scipy.stats.kstest(values, distribution.cdf).pvalue > 0.01
@@ -73,7 +73,7 @@ def test_tails_of_normal_numbers():
 
 
 @pytest.mark.big
-def test_integers():
+def test_integers_are_uniform():
     values = random.randint((N,), -3, 4, seed=1).numpy()
     assert values.dtype == "int32"
     counts = np.bincount(values + 3, minlength=7)
@@ -83,7 +83,7 @@ def test_integers():
 
 
 @pytest.mark.big
-def test_bernoulli():
+def test_bernoulli_is_1_with_its_probability():
     values = random.bernoulli((N,), 0.3, seed=1).numpy()
     assert set(np.unique(values)) == {0, 1}
     assert abs(values.mean() - 0.3) < 5 * math.sqrt(0.21 / N)
@@ -91,7 +91,7 @@ def test_bernoulli():
 
 
 @pytest.mark.big
-def test_categories():
+def test_categories_follow_their_weights():
     weights = np.array([[0.1, 0.2, 0.0, 0.7], [0.0, 1.0, 0.0, 0.0]])
     with np.errstate(divide="ignore"):
         chosen = random.categorical(np.log(weights), 20000, seed=4).numpy()
@@ -102,7 +102,7 @@ def test_categories():
     assert (chosen[1] == 1).all()
 
 
-def test_shuffle():
+def test_shuffle_reorders_along_an_axis():
     x = np.arange(60.0).reshape(5, 12)
     y = random.shuffle(x, axis=1, seed=1).numpy()
     assert not np.array_equal(x, y)
@@ -112,7 +112,7 @@ def test_shuffle():
     check_op(lambda x: random.shuffle(x, axis=1, seed=1), x)
 
 
-def test_seeds():
+def test_seeds_repeat():
     assert np.array_equal(random.normal((5,), seed=3).numpy(), random.normal((5,), seed=3).numpy())
     assert not np.array_equal(random.normal((5,), seed=3).numpy(), random.normal((5,), seed=4).numpy())
     one, other = random.SeedGenerator(3), random.SeedGenerator(3)
@@ -185,7 +185,7 @@ def test_numbers_do_not_depend_on_the_number_of_threads():
         (lambda: random.shuffle(np.ones(3), axis=1), "axis 1 is out of range"),
     ],
 )
-def test_errors(make, message):
+def test_mistakes_are_explained(make, message):
     with pytest.raises((ValueError, TypeError), match=message):
         make()
 
@@ -195,23 +195,23 @@ def test_errors(make, message):
 
 @pytest.mark.big
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("parameters", [(0.1,), (0.8,), (1.0,), (7.5,), (400.0,)], ids=str)
-def test_gamma(parameters, dtype):
+@pytest.mark.parametrize("parameters", [(0.1,), (0.8,), (1.0,), (7.5,), (400.0,)])
+def test_gamma_follows_its_distribution(parameters, dtype):
     values = random.gamma((20_000,), *parameters, dtype=dtype, seed=1).numpy()
     assert values.dtype == dtype
     assert scipy.stats.kstest(values.astype(np.float64), scipy.stats.gamma(*parameters).cdf).pvalue > 0.01
 
 
 @pytest.mark.big
-@pytest.mark.parametrize("parameters", [(0.1, 0.2), (2.0, 0.5), (3.0, 70.0)], ids=str)
-def test_beta(parameters):
+@pytest.mark.parametrize("parameters", [(0.1, 0.2), (2.0, 0.5), (3.0, 70.0)])
+def test_beta_follows_its_distribution(parameters):
     values = random.beta((20_000,), *parameters, seed=5, dtype="float64").numpy()
     assert scipy.stats.kstest(values, scipy.stats.beta(*parameters).cdf).pvalue > 0.01
 
 
 @pytest.mark.big
 @pytest.mark.parametrize("count, probability", [(5, 0.3), (7, 0.9), (50, 0.4), (1000, 0.7), (10**6, 1e-6)])
-def test_binomial(count, probability):
+def test_binomial_follows_its_distribution(count, probability):
     values = random.binomial((20_000,), count, probability, seed=6).numpy()
     wanted = scipy.stats.binom(count, probability)
     low, high = int(wanted.ppf(0.01)), int(wanted.ppf(0.99))

@@ -36,7 +36,7 @@ def axis_for_numpy(axis):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_values(name):
+def test_values_equal_numpys(name):
     x = X > 0.5 if name in ("any", "all") else X
     for axis, keepdims in itertools.product(AXES, (False, True)):
         expected = CASES[name](x, axis=axis_for_numpy(axis), keepdims=keepdims)
@@ -47,13 +47,13 @@ def test_values(name):
 
 @pytest.mark.parametrize("name", CASES)
 @pytest.mark.parametrize("axis, keepdims", [(None, False), (1, True), ((0, 2), False)])
-def test_gradients(name, axis, keepdims):
+def test_gradients_equal_differences(name, axis, keepdims):
     wrt = [] if name in ("any", "all") else None
     check_op(lambda x: getattr(ops, name)(x, axis=axis, keepdims=keepdims), X, wrt=wrt)
 
 
 @pytest.mark.parametrize("ord", [None, 1, 2, np.inf, -np.inf])
-def test_norms(ord):
+def test_norms_equal_numpys(ord):
     check_op(lambda x: ops.norm(x, ord=ord, axis=1), X)
     np.testing.assert_allclose(ops.norm(X, ord=ord, axis=1), np.linalg.norm(X, ord, axis=1), rtol=1e-14)
 
@@ -64,7 +64,7 @@ def test_norms_of_matrices_are_none_of_vectors():
 
 
 @pytest.mark.parametrize("name", ["argmax", "argmin"])
-def test_positions(name):
+def test_positions_equal_numpys(name):
     for axis in (None, 0, 1, -1):
         for keepdims in (False, True):
             received = getattr(ops, name)(X, axis=axis, keepdims=keepdims)
@@ -75,7 +75,7 @@ def test_positions(name):
 
 
 @pytest.mark.parametrize("name", ["cumsum", "cumprod"])
-def test_running(name):
+def test_running_sums_and_products_equal_numpys(name):
     for axis in (None, 0, 1, -1):
         np.testing.assert_allclose(getattr(ops, name)(X, axis=axis), getattr(np, name)(X, axis=axis), rtol=1e-13)
     check_op(lambda x: getattr(ops, name)(x, axis=1), X)
@@ -153,7 +153,7 @@ DTYPES = [
 
 
 @pytest.mark.parametrize("name, given, expected", DTYPES)
-def test_dtypes(name, given, expected):
+def test_dtypes_of_results(name, given, expected):
     x = np.array([[1, 0], [1, 1]]).astype(given)
     assert getattr(ops, name)(x).dtype == expected
     assert getattr(ops, name)(x, axis=0).dtype == expected
@@ -174,7 +174,7 @@ def test_count_nonzero():
     np.testing.assert_array_equal(ops.count_nonzero(np.array([[1.0, 0.0], [2.0, 3.0]]), axis=1), [1, 2])
 
 
-def test_empty():
+def test_reductions_of_nothing():
     assert ops.sum(np.zeros((0, 3)), axis=0).shape == (3,)
     assert np.isnan(ops.mean(np.zeros(0)).item())
     x = as_tensor(np.zeros((2, 0)))
@@ -194,9 +194,8 @@ MISTAKES = [
 ]
 
 
-@pytest.mark.parametrize("number", range(len(MISTAKES)))
-def test_mistakes(number):
-    call, error, message = MISTAKES[number]
+@pytest.mark.parametrize("call, error, message", MISTAKES)
+def test_mistakes_are_explained(call, error, message):
     with pytest.raises(error, match=message):
         call()
 

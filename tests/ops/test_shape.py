@@ -130,7 +130,6 @@ def test_getitem_like_numpy(key):
         (0, ..., X[0, 0] > 0),
         ([True, True], slice(None), np.array([3, 0])),
     ],
-    ids=str,
 )
 def test_masks_as_indices(key):
     x = Variable(X)
@@ -184,11 +183,11 @@ def test_one_hot():
     expected = (i[..., None] == np.arange(3)).astype(np.float32)
     np.testing.assert_array_equal(ops.one_hot(i, 3), expected)
     np.testing.assert_array_equal(ops.one_hot(i, 3, axis=0), np.moveaxis(expected, -1, 0))
-    np.testing.assert_array_equal(ops.one_hot(i.astype("float32"), 3), expected)  # labels of float losses, say
+    np.testing.assert_array_equal(ops.one_hot(i.astype("float32"), 3), expected)  # for example labels of float losses
     assert ops.one_hot(i, 3).dtype == np.float32 and ops.one_hot(i, 3, dtype="bool").dtype == np.bool_
 
 
-def test_orders():
+def test_sorting_and_the_largest_equal_numpys():
     x = np.array([[1.0, 3.0, 3.0, 2.0], [0.0, 0.0, 5.0, 0.0]])
     np.testing.assert_array_equal(ops.argsort(x), np.argsort(x, kind="stable"))
     values, positions = ops.top_k(x, 3)
@@ -211,7 +210,7 @@ def test_integers_and_booleans_move_too():
         assert ops.pad(each, 1).dtype == ops.tile(each, 2).dtype == ops.concatenate([each, each], 1).dtype == each.dtype
 
 
-def test_creation():
+def test_arrays_are_made_as_by_numpy():
     for tensor, expected in (
         (ops.zeros((2, 3)), np.zeros((2, 3), np.float32)),
         (ops.ones(2, dtype="int32"), np.ones(2, np.int32)),
@@ -238,7 +237,7 @@ def test_empty_tensors():
 MISTAKES = [
     (lambda: ops.reshape(X, (5, -1)), ValueError, r"reshape: cannot put 24 elements of shape \(2, 3, 4\) into"),
     (lambda: ops.reshape(X, (2, 2.5)), TypeError, "a shape must be made of integers"),
-    (lambda: ops.reshape(X, (-1, -1)), ValueError, "reshape"),
+    (lambda: ops.reshape(X, (-1, -1)), ValueError, r"cannot put 24 elements of shape \(2, 3, 4\) into shape \(-1, -1\)"),
     (lambda: ops.squeeze(X, 1), ValueError, "squeeze: axis 1 .* is not of size 1"),
     (lambda: ops.transpose(X, (0, 1)), ValueError, "transpose: axes must name each of the 3 axes once"),
     (lambda: ops.concatenate([X, X[:, :, :2]], 1), ValueError, "concatenate: shapes must agree except along axis 1"),
@@ -247,9 +246,9 @@ MISTAKES = [
     (lambda: ops.stack([X, Y]), ValueError, "stack: all shapes must be the same"),
     (lambda: ops.split(X, 2, axis=1), ValueError, "split: axis 1 of size 3 cannot be cut into 2 equal parts"),
     (lambda: ops.unstack(X, 4), ValueError, "unstack: axis 0 has size 2, not num=4"),
-    (lambda: ops.broadcast_to(X, (2, 3)), ValueError, "broadcast_to"),
+    (lambda: ops.broadcast_to(X, (2, 3)), ValueError, r"broadcast_to: a tensor of shape .* does not fit into shape \(2, 3\)"),
     (lambda: ops.repeat(X, [1, 2], axis=1), ValueError, "or one for each of 3 elements"),
-    (lambda: ops.pad(X, ((1, 1), (2, 2))), ValueError, "pad: pad_width"),
+    (lambda: ops.pad(X, ((1, 1), (2, 2))), ValueError, r"pad: pad_width must hold \(before, after\) for each of the 3 axes"),
     (lambda: ops.pad(X, -1), ValueError, "pad_width must not be negative"),
     (lambda: ops.pad(X, 1, mode="edge", constant_values=0), ValueError, "pad: constant_values are for mode 'constant'"),
     (lambda: ops.pad(X, 1, mode="mean"), ValueError, "pad: mode must be"),
@@ -259,13 +258,13 @@ MISTAKES = [
     (lambda: ops.take(X, X > 0), TypeError, "indices must be integers, received booleans"),
     (lambda: Input((3,))[Input((3,)) > 0], RuntimeError, "value was read"),
     (lambda: ops.convert_to_tensor(X)[PICK, PICK], IndexError, "must lie within axes of sizes"),
-    (lambda: ops.convert_to_tensor(X)[[0, 1], [0, 1, 2]], ValueError, "do not broadcast"),
+    (lambda: ops.convert_to_tensor(X)[[0, 1], [0, 1, 2]], ValueError, "shapes .*do not broadcast"),
     (lambda: ops.convert_to_tensor(X)["a"], TypeError, "indexed by integers"),
-    (lambda: ops.convert_to_tensor(X)[5], IndexError, "out of bounds"),
+    (lambda: ops.convert_to_tensor(X)[5], IndexError, "index 5 is out of bounds for axis 0 with size 2"),
     (lambda: ops.top_k(X, 5), ValueError, "top_k: k must be"),
     (lambda: ops.in_top_k([1], X[0], 2), ValueError, "in_top_k: expected targets"),
     (lambda: ops.tril(V), ValueError, "tril: expected at least two axes"),
-    (lambda: ops.roll(X, (1, 2, 3), axis=(0, 1)), ValueError, "roll"),
+    (lambda: ops.roll(X, (1, 2, 3), axis=(0, 1)), ValueError, "roll: needs one shift, or one for each axis"),
 ]  # fmt: skip
 
 
@@ -276,8 +275,7 @@ def test_indices_out_of_range():
             call()
 
 
-@pytest.mark.parametrize("number", range(len(MISTAKES)))
-def test_mistakes(number):
-    call, error, message = MISTAKES[number]
+@pytest.mark.parametrize("call, error, message", MISTAKES)
+def test_mistakes_are_explained(call, error, message):
     with pytest.raises(error, match=message):
         call()

@@ -12,7 +12,7 @@ from op_cases import CASES
 
 
 def answers(name: str) -> list[np.ndarray]:
-    """What the results of a call are as arrays, one or several."""
+    """The results of a call as arrays, one or several."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     y = CASES[name](keras.ops, lambda shape: rng.standard_normal(shape).astype("float32"))
     return [np.asarray(each) for each in (y if isinstance(y, tuple | list) else [y])]

@@ -186,9 +186,9 @@ def measure(k, case: Case, data: dict, gradients: Callable) -> dict[str, np.ndar
 
 
 def scales(arrays: dict) -> dict[str, float]:
-    """What differences are relative to: the largest number of each array, and of all of its kind where it is 0 but for rounding.
+    """The scale of differences: the largest number of each array, or of all arrays of its kind where it is 0 except for rounding.
 
-    0 but for rounding, as the gradient of an attention's key bias: below 1e-6 of the kind's largest; a tenth of that counts.
+    0 except for rounding, as the gradient of an attention's key bias: below 1e-6 of the kind's largest; a tenth of that counts.
     """
     own = {key: float(np.max(np.abs(value), initial=0)) for key, value in arrays.items()}
     whole: dict[str, float] = {}

@@ -74,12 +74,12 @@ INTEGER = int | np.integer
 
 
 class Fault(Exception):
-    """What goes wrong on the device while work runs, by its code."""
+    """An error of the device while work runs, by its code."""
 
 
 class Stream:
     def __init__(self):
-        self.work = deque()  # functions, or (stream, count): wait until it has done so much
+        self.work = deque()  # functions, or (stream, count): wait until that stream has run so many
         self.done = self.given = 0
         self.captured = None  # work, while a capture goes on
         self.invalid = False
@@ -141,7 +141,7 @@ class Driver(types.ModuleType):
             stream.given += 1
 
     def advance(self):
-        """What a device may do by itself between two calls."""
+        """Do work that a device may do by itself between two calls."""
         if self.order == "early":
             for stream in list(self.streams.values()):
                 self.run(stream, stream.given)
@@ -158,7 +158,7 @@ class Driver(types.ModuleType):
         return callable(work) or work[0].done >= work[1]
 
     def run(self, stream, count):
-        """Let a stream go on until it has done so much."""
+        """Run a stream until it has done the given number of its functions."""
         while stream.done < count and not self.broken:
             work = stream.work.popleft()
             stream.done += 1
@@ -246,7 +246,7 @@ class Driver(types.ModuleType):
 
     @staticmethod
     def _of_process(address, nbytes):
-        """Bytes of this process, or a fault where it has none there any more."""
+        """Bytes of this process; a fault if that memory is no longer the process's."""
         memory = os.open("/proc/self/mem", os.O_RDONLY)
         try:
             return os.pread(memory, nbytes, address)
@@ -479,7 +479,7 @@ class Compiled:
 
 
 class Kernel:
-    """What a twin starts: a function of NumPy arrays in a kernel's place."""
+    """A function of NumPy arrays in a kernel's place, which a twin starts."""
 
     def __init__(self, driver, function):
         self.compiled = Compiled(driver, lambda blocks, threads, shared, *args: function(*args))

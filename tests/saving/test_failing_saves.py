@@ -1,4 +1,4 @@
-"""Saves that are cut short: the file that was there before stays, whole, whatever happens."""
+"""Saves that are cut short: the file that was there before stays whole."""
 
 import contextlib
 import os
@@ -31,7 +31,7 @@ def save(model, path):
 
 
 def value_in(path):
-    """The one number that all weights in a file are."""
+    """The number that all weights in a file are equal to."""
     if os.path.basename(path).startswith("w"):
         model = made()
         model.load_weights(path)
@@ -43,7 +43,7 @@ def value_in(path):
 
 @pytest.fixture
 def full_disk():
-    """Files may have 100 kB."""
+    """Files may hold 100 kB at most."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
@@ -58,7 +58,7 @@ def test_a_full_disk(name, tmp_path, request):
     save(made(1.0, 30), path)
     content = (tmp_path / name).read_bytes()
     request.getfixturevalue("full_disk")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="File too large"):
         save(made(2.0), path)
     assert (tmp_path / name).read_bytes() == content and os.listdir(tmp_path) == [name]
 
@@ -67,7 +67,7 @@ def test_a_full_disk_and_a_folder(tmp_path, request):
     made(1.0, 30).save(tmp_path / "m", zipped=False)
     before = {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()}
     request.getfixturevalue("full_disk")
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match="File too large"):
         made(2.0).save(tmp_path / "m", zipped=False)
     assert {path.name: path.read_bytes() for path in (tmp_path / "m").iterdir()} == before
 
@@ -124,7 +124,7 @@ def test_folders_that_are_not_there_or_cannot_be_written(tmp_path):
 def test_a_folder_that_is_read_only(tmp_path):
     save(made(1.0), tmp_path / "m.keras")
     tmp_path.chmod(0o500)
-    with pytest.raises(PermissionError):
+    with pytest.raises(PermissionError, match="Permission denied"):
         save(made(2.0), tmp_path / "m.keras")
     tmp_path.chmod(0o700)
     assert value_in(tmp_path / "m.keras") == 1.0

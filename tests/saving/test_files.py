@@ -58,7 +58,7 @@ OTHERWISE = {  # what Keras 3 refuses or does not use, and Keras 2 takes
 
 @pytest.mark.parametrize("name", SHAPES)
 def test_the_shape_of_an_input_is_that_of_an_input_layer(name, tmp_path):
-    """As real Keras 3 writes it, in whatever way it was given; `.h5` too, in Keras 2's words."""
+    """As real Keras 3 writes it, however it was given; `.h5` too, in Keras 2's form."""
     model = SHAPES[name](nbkeras)
     assert outline(json.loads(model.to_json())["config"]) == OTHERWISE.get(name, OUTLINES[name])
     assert "batch_input_shape" not in model.to_json()
@@ -90,7 +90,7 @@ def test_names_of_ops():
     assert keras_ops.written(ops.einsum, ("ab,bc", 1, 2), {})[0]["config"] == {"subscripts": "ab,bc"}
     assert keras_ops.written(ops.relu, (1, 0.5), {}) is None  # Keras's has no slope
     assert keras_ops.function_of("keras.src.ops.numpy", "GetItem") == "getitem"
-    with pytest.raises(ValueError, match="unknown op"):
+    with pytest.raises(ValueError, match="unknown op of Keras: keras.src.ops.numpy.Popen"):
         keras_ops.function_of("keras.src.ops.numpy", "Popen")
 
 
@@ -109,7 +109,7 @@ class ReadsItself(layers.Dense):
 
 @pytest.mark.parametrize("name", ["m.keras", "m.h5"])
 def test_weights_that_a_file_has_are_not_drawn_before(tmp_path, name):
-    """Drawing takes longer than reading: an orthogonal kernel of 2890 x 2890 took 20 s."""
+    """To draw an orthogonal kernel of 2890 x 2890 took 20 s, longer than to read it."""
     known = {"counted": counted, "ReadsItself": ReadsItself}
     inner = Sequential([layers.Dense(2, kernel_initializer=counted, input_shape=(3,))])
     last = layers.Dense(2) if name == "m.h5" else ReadsItself(2, kernel_initializer=counted)
@@ -239,17 +239,16 @@ def test_an_optimizer_that_has_not_trained_has_counted_no_steps(recwarn):
     ],
 )
 def test_optimizers_of_keras_2_0_to_2_3(kind, arguments, before, slots):
-    """[steps, first slots of all weights, second slots of all, ...], under names that say nothing."""
+    """Their state is [steps, first slots of all weights, second slots of all, ...], under names without meaning."""
     config = {"class_name": "Sequential", "config": [dense("d", 2, batch_input_shape=[None, 3])]}
     kernel, bias, *state = map(abs, draws((3, 2), (2,), *[(3, 2), (2,)] * slots))
     training = {"optimizer_config": keras_2(kind, lr=0.5, decay=0.0, **arguments), "loss": "mse", "metrics": []}
     named = [(f"Variable_{i}:0", np.float32(array)) for i, array in enumerate([*before, *state])]
     weights = {"d": [("d/kernel:0", kernel), ("d/bias:0", bias)]}
     optimizer = load_model(stored_in_hdf5(config, weights, training, named)).optimizer
-    found = {(variable.name, name): slot.numpy() for (variable, name), slot in optimizer._slots.items()}
-    names = list(dict.fromkeys(name for _, name in found))
-    expected = [found[variable, name] for name in names for variable in ("kernel", "bias")]
-    assert len(names) == slots and float(optimizer.learning_rate) == 0.5
+    found = [[slot.numpy() for slot in optimizer.variables if name in slot.name] for name in ("kernel", "bias")]
+    expected = [array for pair in zip(*found, strict=True) for array in pair]
+    assert len(expected) == 2 * slots and float(optimizer.learning_rate) == 0.5
     assert int(optimizer.iterations) == (before[0] if before else 0)
     for one, other in zip(expected, state, strict=True):
         np.testing.assert_array_equal(one, other)
@@ -307,7 +306,7 @@ def test_a_named_function_of_a_lambda_layer_of_keras_2():
     text = json.dumps(keras_2("Sequential", layers=[keras_2("Lambda", **layer)]))
     model = model_from_json(text, custom_objects={"double": lambda x: x * 2})
     assert model.predict(np.ones((1, 3)), verbose=0).tolist() == [[2, 2, 2]]
-    with pytest.raises(ValueError, match="runs no code"):
+    with pytest.raises(ValueError, match="nbkeras runs no code of files"):
         model_from_json(text)
 
 
@@ -353,7 +352,7 @@ def test_functions_for_shape_and_mask_of_a_lambda_layer():
     for text, functions in ((older, given), (config, named)):
         y = model_from_json(json.dumps(text), custom_objects=functions)(np.array([[[0.0], [1.0], [2.0]]], "float32"))
         assert y.numpy().tolist() == [[[0], [2], [4]]] and y.mask.numpy().tolist() == [[False, False, True]]
-        with pytest.raises(ValueError, match="runs no code"):
+        with pytest.raises(ValueError, match="nbkeras runs no code of files"):
             model_from_json(json.dumps(text), custom_objects=dict(list(functions.items())[:1]))
 
 
@@ -399,7 +398,7 @@ def test_layers_in_layers_of_the_same_names(tmp_path):
 
 
 def test_weights_of_keras_3_go_to_layers_of_the_same_names(tmp_path):
-    """Where all names are the same, names decide; else the order does, as in Keras."""
+    """Names decide if all of them are the same; otherwise the order does, as in Keras."""
 
     def model(*names):
         return Sequential(
@@ -506,12 +505,12 @@ def test_kernels_of_theano_are_those_of_convolutions(tmp_path):
 
 
 def test_skip_mismatch_leaves_out_single_weights_of_keras_2(tmp_path):
-    """As Keras does; a bias of twice the size is none of CuDNN's."""
+    """As Keras does: a bias of twice the size is not taken for one of CuDNN's."""
     saved = Sequential([layers.Dense(4, input_shape=(3,)), layers.Dense(4)])
     saved.save_weights(tmp_path / "w.h5")
     other = Sequential([layers.Dense(4, input_shape=(5,)), layers.Dense(2)])
     before = other.get_weights()
-    with pytest.warns(UserWarning, match="not loaded"):
+    with pytest.warns(UserWarning, match=r"not loaded: .*has shape .* in the file, expected"):
         other.load_weights(tmp_path / "w.h5", skip_mismatch=True)
     np.testing.assert_array_equal(other.get_weights()[1], saved.get_weights()[1])
     for i in (0, 2, 3):
@@ -521,13 +520,13 @@ def test_skip_mismatch_leaves_out_single_weights_of_keras_2(tmp_path):
 def test_mixed_precision_is_read_as_float32():
     policy = {"class_name": "Policy", "config": {"name": "mixed_float16"}}
     layer = dense("d", 2, batch_input_shape=[None, 3], dtype=policy)
-    with pytest.warns(UserWarning, match="mixed_float16"):
+    with pytest.warns(UserWarning, match="mixed_float16.* float32"):
         model = model_from_json(json.dumps(keras_2("Sequential", layers=[layer])))
     assert model.predict(np.ones((1, 3)), verbose=0).dtype == "float32"
 
 
 def test_nadam_of_older_keras_3(tmp_path):
-    """Its product of all u lay before the moments."""
+    """The product of all u stood before the moments."""
     model = Sequential([layers.Dense(2, input_shape=(3,))])
     model.compile("nadam", "mse")
     x, y = draws((4, 3), (4, 2))

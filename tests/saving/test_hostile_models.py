@@ -18,9 +18,9 @@ pytestmark = pytest.mark.cpu("files are read on the CPU")
 
 @pytest.fixture(autouse=True)
 def soon(tmp_path, monkeypatch):
-    """Whatever a test loads: within seconds, and without memory."""
+    """Every test must load within seconds and with little memory."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(load_budget, "_STEPS", 60_000)  # to be sooner still
+    monkeypatch.setattr(load_budget, "_STEPS", 60_000)  # so that the test takes less time
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
     yield
     assert time.process_time() - start < 30
@@ -157,16 +157,27 @@ def test_arrays_and_layers_of_other_things_than_numbers(dtype):
             load_model(keras_file(config))
 
 
-@pytest.mark.parametrize("function", ["zeros", "ones", "arange", "eye", "full", "linspace", "random.uniform"])
-def test_calls_on_constants_compute_nothing(function):
+@pytest.mark.parametrize(
+    "function, message",
+    [
+        ("zeros", "'zeros' is not an op of nbkeras.ops"),
+        ("ones", "'ones' is not an op of nbkeras.ops"),
+        ("arange", "'arange' is not an op of nbkeras.ops"),
+        ("eye", "'eye' is not an op of nbkeras.ops"),
+        ("full", "calls layer 'o' on no tensor of the model"),
+        ("linspace", "calls layer 'o' on no tensor of the model"),
+        ("random.uniform", "'random.uniform' is not an op of nbkeras.ops"),
+    ],
+)
+def test_calls_on_constants_compute_nothing(function, message):
     call = {"args": [[3]], "kwargs": {}}
     config = functional({**entry("Operation", "o", function=function), "inbound_nodes": [call]})
-    with pytest.raises(ValueError, match="on no tensor of the model|not an op"):
+    with pytest.raises(ValueError, match=message):
         load_model(keras_file(config))
 
 
 def test_many_layers_in_any_order():
-    """As many as there may be take seconds, in the worst order too: no step of reading goes over all the others."""
+    """The largest allowed number takes seconds, in the worst order too: no step of reading goes over all others."""
     chain = [entry("Activation", "a0", "i", activation="linear")]
     chain += [entry("Activation", f"a{n}", f"a{n - 1}", activation="linear") for n in range(1, 1500)]
     for entries in (chain, chain[::-1]):
@@ -178,7 +189,7 @@ def test_many_layers_in_any_order():
 def test_many_layers_that_share_a_name_and_an_id():
     value = {"class_name": "Dense", "config": {"name": "d", "units": 2, "bias_initializer": "zeros"}}
     config = sequential(*({**value, "shared_object_id": 1} for _ in range(20_000)))
-    with pytest.raises(ValueError, match="must be unique|too small"):
+    with pytest.raises(ValueError, match="the names of a Sequential's layers must be unique: 'd'"):
         load_model(keras_file(config))
 
 
@@ -202,7 +213,7 @@ def test_a_vocabulary_of_many_lines():
 NUMBERS = [10**30, -(10**30), -1, 0, 1.5, float("nan"), float("inf"), True, "3", [], {}, [[3]], None, "\ud800"]
 
 
-@pytest.mark.parametrize("value", NUMBERS, ids=repr)
+@pytest.mark.parametrize("value", NUMBERS)
 def test_odd_values_where_numbers_are_expected(value):
     for kind, name in (
         ("Dense", "units"),
@@ -227,7 +238,7 @@ def test_a_large_model_is_built_where_that_is_asked_for():
 
 
 def test_values_that_take_long_are_not_drawn():
-    """The file has them, or has none."""
+    """The file has the values, or needs none."""
     start = time.process_time()
     with pytest.raises(ValueError, match="not of the same model"):
         load_model(

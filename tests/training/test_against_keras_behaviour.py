@@ -1,4 +1,4 @@
-"""What users see of training, as real Keras 3.15 (jax) shows it; the expectations were compared with it side by side."""
+"""Training as users see it in real Keras 3.15 (jax); the expectations were compared with it side by side."""
 
 import numpy as np
 import pytest

@@ -69,7 +69,7 @@ class TestBackupAndRestore:
         assert fit(model, cb.BackupAndRestore(tmp_path, delete_checkpoint=False), 2).epoch == [1]
         assert int(model.optimizer.iterations) == 6 + 4
         assert os.listdir(tmp_path) == ["latest.npz"]
-        assert fit(make(), cb.BackupAndRestore(tmp_path), 2).epoch == []  # all was done
+        assert fit(make(), cb.BackupAndRestore(tmp_path), 2).epoch == []  # training was complete
 
     def test_a_damaged_file(self, tmp_path):
         with pytest.raises(KeyboardInterrupt):
@@ -89,9 +89,10 @@ class TestBackupAndRestore:
             fit(make(), [cb.BackupAndRestore(tmp_path), Crash(1)])
         with pytest.raises(ValueError, match="another model or optimizer"):
             fit(make("sgd"), cb.BackupAndRestore(tmp_path))
-        for arguments in ({"backup_dir": ""}, {"backup_dir": "a", "save_freq": 0}):
-            with pytest.raises(ValueError, match="empty backup_dir|save_freq must be"):
-                cb.BackupAndRestore(**arguments)
+        with pytest.raises(ValueError, match="needs a folder, received an empty backup_dir"):
+            cb.BackupAndRestore("")
+        with pytest.raises(ValueError, match="save_freq must be 'epoch' or a positive number of batches, received 0"):
+            cb.BackupAndRestore("a", save_freq=0)
 
 
 def averaging(**options):
@@ -114,7 +115,7 @@ class TestSwapEMAWeights:
 
         model, plain = make(wrap(averaging()) if wrap else averaging()), make(averaging())
         fit(model, [cb.SwapEMAWeights(), Watch()], 2, validation_data=(X, Y))
-        fit(plain, None, 2)  # which ends with the averages
+        fit(plain, None, 2)  # it ends with the averages
         weights = seen["test"], model.get_weights(), plain.get_weights(), seen["epoch"]
         for average, final, without, raw in zip(*weights, strict=True):
             np.testing.assert_allclose(average, final, rtol=1e-5)
@@ -133,7 +134,7 @@ class TestSwapEMAWeights:
             np.testing.assert_array_equal(a, c)
 
     def test_without_averages(self):
-        with pytest.raises(ValueError, match="use_ema=True"):
+        with pytest.raises(ValueError, match="optimizer that keeps averages: pass it use_ema=True"):
             make().evaluate(X, Y, callbacks=[cb.SwapEMAWeights()], verbose=0)
 
 
@@ -169,7 +170,7 @@ class TestRemoteMonitor:
     def test_no_server_is_a_warning(self):
         with pytest.warns(UserWarning, match="could not reach"):
             cb.RemoteMonitor("http://127.0.0.1:9").on_epoch_end(0, {})
-        with pytest.raises(ValueError, match="http or https"):
+        with pytest.raises(ValueError, match="needs an http or https address, received root='file:///tmp'"):
             cb.RemoteMonitor("file:///tmp")
 
 
@@ -211,9 +212,12 @@ class TestTensorBoard:
         assert json.loads(model.tensor.string_val[0])["class_name"] == "Sequential"
 
     def test_what_is_missing_or_not_offered(self, monkeypatch):
-        for arguments in ({"profile_batch": 2}, {"embeddings_freq": 1}, {"update_freq": 0}):
-            with pytest.raises(ValueError, match="not offered|update_freq must be"):
-                cb.TensorBoard(**arguments)
+        with pytest.raises(ValueError, match="profile_batch=.* is not offered"):
+            cb.TensorBoard(profile_batch=2)
+        with pytest.raises(ValueError, match="embeddings_freq=.* is not offered"):
+            cb.TensorBoard(embeddings_freq=1)
+        with pytest.raises(ValueError, match="update_freq must be 'epoch', 'batch' or a number of batches, received 0"):
+            cb.TensorBoard(update_freq=0)
         monkeypatch.setitem(sys.modules, "tensorboardX", None)
         with pytest.raises(ImportError, match=r"pip install 'nbkeras\[tensorboard\]'"):
             cb.TensorBoard()

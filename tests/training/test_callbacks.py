@@ -14,7 +14,7 @@ from nbkeras.utils import set_random_seed
 
 
 class Model:
-    """What callbacks need of a model; `weights` is a number that each epoch changes."""
+    """The part of a model that callbacks use; `weights` is a number that each epoch changes."""
 
     def __init__(self, rate=0.1, metrics=()):
         self.optimizer = types.SimpleNamespace(learning_rate=rate)
@@ -320,7 +320,7 @@ class TestModelCheckpoint:
             fit(model, cb.ModelCheckpoint(tmp_path / "m", save_best_only=True), [{"loss": 1}])
         assert model.saved
 
-    def test_mistakes(self, tmp_path):
+    def test_mistakes_are_explained(self, tmp_path):
         with pytest.raises(
             ValueError, match="save_freq must be 'epoch' or a positive number of batches, received 'batch'"
         ):
@@ -329,7 +329,7 @@ class TestModelCheckpoint:
             cb.ModelCheckpoint("m", period=0)
         with pytest.raises(KeyError, match="'acc'.*there are: epoch, val_loss"):
             fit(Model(), cb.ModelCheckpoint(tmp_path / "{acc}"), losses(1))
-        with pytest.raises(IsADirectoryError, match="is a folder"):
+        with pytest.raises(IsADirectoryError, match="needs the path of a file, but .* is a folder"):
             fit(Model(), cb.ModelCheckpoint(tmp_path), losses(1))
 
 
@@ -386,13 +386,13 @@ class TestLearningRateScheduler:
         def schedule(epoch, lr):
             return len(epoch)
 
-        with pytest.raises(TypeError, match="has no len"):
+        with pytest.raises(TypeError, match="object of type 'int' has no len"):
             fit(Model(), cb.LearningRateScheduler(schedule), losses(1))
 
     def test_optimizer_without_a_rate(self):
         model = Model()
         model.optimizer = types.SimpleNamespace()
-        with pytest.raises(ValueError, match="no learning_rate"):
+        with pytest.raises(ValueError, match="has no learning_rate to read or set"):
             fit(model, cb.LearningRateScheduler(lambda epoch: 0.1), losses(1))
 
 
@@ -424,7 +424,7 @@ class TestReduceLROnPlateau:
         assert history.history["learning_rate"] == [1.0, 1.0, 0.5]
         assert "Epoch 2: ReduceLROnPlateau reducing learning rate to 0.5." in capsys.readouterr().out
 
-    def test_mistakes(self):
+    def test_mistakes_are_explained(self):
         with pytest.raises(ValueError, match="factor below 1.0, received 1.5"):
             cb.ReduceLROnPlateau(factor=1.5)
         with pytest.warns(UserWarning, match="`val_loss` which is not available"):

@@ -34,7 +34,7 @@ class Distance(metrics.Metric):
 
 
 class Late(metrics.Metric):
-    """State that the first batch makes."""
+    """A metric whose state is made by the first batch."""
 
     def update_state(self, y_true, y_pred, sample_weight=None):
         if not self.variables:
@@ -130,7 +130,7 @@ def test_progress_bar_shows_several_values(capsys):
 
 
 def test_a_train_step_of_your_own_with_several_values():
-    """And `training=` reaches the layers inside, though `call` does not take it."""
+    """`training=` reaches the layers inside although `call` does not take it."""
 
     class Own(Model):
         def __init__(self):
@@ -160,7 +160,7 @@ def test_a_train_step_of_your_own_with_several_values():
     model.compile("sgd")
     history = model.fit(X, Y, batch_size=4, epochs=2, verbose=0).history
     assert history["once"] == [4.0, 4.0] and history["twice"] == [8.0, 8.0]
-    assert history["mean_loss"] == [0.0, 0.0]  # all is dropped in training
+    assert history["mean_loss"] == [0.0, 0.0]  # training drops everything
     assert np.abs(model(X, training=False).numpy()).max() > 0
 
 

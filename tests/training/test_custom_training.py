@@ -4,6 +4,7 @@ import re
 
 import numpy as np
 import pytest
+from counting import counted
 
 from nbkeras import GradientTape, Input, Model, Sequential, backend, layers, losses, metrics, ops, optimizers, random
 from nbkeras.callbacks import Callback
@@ -55,12 +56,14 @@ def test_a_train_step_reports_what_compile_asked_for(weighted):
     results = []
     for cls in (Step, Model):
         model = two_outputs(cls)
+        if cls is Step:
+            model.train_step = counted(model.train_step)
         loss = ["sparse_categorical_crossentropy", "mse"]
         model.compile("adam", loss, [["accuracy"], ["mae"]], weighted_metrics=[[], ["mse"]] if weighted else None)
         history = model.fit(X, [CLASSES, Y], 8, 3, 0, shuffle=False, **weights).history
         results.append((history, model.evaluate(X, [CLASSES, Y], verbose=0, return_dict=True), model.get_weights()))
         if cls is Step:
-            assert model._steps["train"].recordings == 1
+            assert model.train_step.calls == 1
     (own, own_values, own_weights), (built_in, values, expected) = results
     for got, want in zip(own_weights, expected, strict=True):
         np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6)
@@ -112,13 +115,13 @@ def test_a_gan_is_recorded_and_both_learning_rates_follow_their_schedules():
         rates = [optimizers.schedules.ExponentialDecay(rate, 1, 0.5) for rate in (0.1, 0.2)]
         gan.compile(optimizers.Adam(rates[0]), optimizers.SGD(rates[1]), losses.BinaryCrossentropy(from_logits=True))
         gan.run_eagerly = eagerly
+        gan.train_step = counted(gan.train_step)
         history = gan.fit(X, epochs=2, batch_size=8, shuffle=False, verbose=0).history
         return gan, history
 
     gan, history = trained(False)
     eager, expected = trained(True)
-    assert gan._steps["train"].recordings == 2  # in the first step the optimizers are built, which moves the weights
-    assert int(gan.d_optimizer.iterations) == 8
+    assert gan.train_step.calls <= 2 and int(gan.d_optimizer.iterations) == 8  # the first run makes the slots
     np.testing.assert_allclose(float(gan.d_optimizer.learning_rate), 0.1 * 0.5**8)
     assert history == expected and list(history) == ["d_loss", "g_loss"]
     for a, b in zip(gan.get_weights(), eager.get_weights(), strict=True):
@@ -172,7 +175,7 @@ def test_metrics_added_in_calls():
     model.compile("sgd", "mse")
     history = model.fit(np.ones((8, 4)), np.ones((8, 1)), 4, 2, 0, validation_data=(np.ones((4, 4)), Y[:4])).history
     assert history["sum"] == history["val_sum"] == [16.0, 16.0] and history["own"] == [1.0, 1.0]
-    with pytest.raises(ValueError, match="needs a name"):
+    with pytest.raises(ValueError, match="needs a name to report the value under"):
         model.add_metric(ops.ones(()))
     model.layers[0].other = metrics.Mean("own")
     with pytest.raises(ValueError, match="several metrics named 'own'"):
@@ -373,7 +376,7 @@ def test_clones_with_other_layers_and_calls():
 
 
 class Line(Model):
-    """A functional model of a class of its own, made otherwise than from tensors."""
+    """A functional model of a class whose constructor takes no tensors."""
 
     def __init__(self, units, **kwargs):
         x = Input((4,))
@@ -412,7 +415,7 @@ def test_weights_without_gradients():
 
 
 class Shrinking(PyDataset):
-    """Batches that grow, and so become fewer, from epoch to epoch."""
+    """Batches that grow and become fewer from epoch to epoch."""
 
     size = 4
 
@@ -491,9 +494,10 @@ def test_tensors_from_before_a_step_are_its_constants():
     for eagerly in (True, False):
         set_random_seed(1)
         model = Sequential([Input((4,)), Keeping(0.01), layers.Dense(1)])
-        model.compile("sgd", "mse", run_eagerly=eagerly)
+        loss = counted(losses.mean_squared_error)
+        model.compile("sgd", loss, run_eagerly=eagerly)
         results.append([model.fit(X, Y, epochs=2, shuffle=False, verbose=0).history["loss"], model.get_weights()])
-    assert model._steps["train"].recordings == 1
+    assert loss.calls == 1
     np.testing.assert_array_equal(results[0][0], results[1][0])
     for a, b in zip(results[0][1], results[1][1], strict=True):
         np.testing.assert_array_equal(a, b)
@@ -524,13 +528,13 @@ def test_a_model_with_a_build_of_its_own_that_goes_on_with_the_inherited_one():
             return self.dense(ops.reshape(x, (-1, 7)))
 
     wrong = Wrong()
-    with pytest.raises(ValueError, match="reshape"):
+    with pytest.raises(ValueError, match=r"reshape: cannot put 8 elements of shape \(2, 4\) into shape \(-1, 7\)"):
         wrong.build((None, 4))
     assert not wrong.built
 
 
 def test_a_step_of_ones_own_gets_batches_that_are_no_inputs_of_the_graph():
-    """Pairs of samples, say, which it takes apart before it calls the model on each."""
+    """For example pairs of samples, which the step takes apart before it calls the model on each."""
 
     class Pairs(Model):
         def train_step(self, data):
@@ -555,7 +559,7 @@ def test_targets_of_the_outputs_that_have_a_loss(y):
         inputs, [layers.Dense(1, name="a", kernel_initializer="ones")(inputs), layers.Dense(2, name="b")(inputs)]
     )
     model.compile("sgd", ["mse", None])
-    with pytest.warns(UserWarning, match="b/kernel"):
+    with pytest.warns(UserWarning, match=r"gradients do not exist for variables \['b/kernel', 'b/bias'\]"):
         history = model.fit(X, y, epochs=1, batch_size=32, verbose=0).history
     np.testing.assert_allclose(history["loss"], np.mean((X.sum(1, keepdims=True) - Y) ** 2), rtol=1e-5)
 

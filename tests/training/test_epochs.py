@@ -1,4 +1,4 @@
-"""What `fit` and `evaluate` make of data, step counts, weights and what stops them, as Keras 3.15 does."""
+"""Data, step counts, weights and early ends of `fit` and `evaluate`, as in Keras 3.15."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ def network(loss="sparse_categorical_crossentropy", units=3, activation="softmax
 
 
 class Batches(utils.PyDataset):
-    """Batches of two that hold their number; keeps an account of what it is asked."""
+    """Batches of two that hold their number; records which ones are asked for."""
 
     def __init__(self):
         super().__init__()
@@ -73,7 +73,7 @@ def test_epochs_of_given_steps_go_on_where_the_last_one_stopped(data):
 
 
 def test_steps_of_arrays():
-    """Without a batch size they give it; evaluation begins anew and ends with the data."""
+    """Without a batch size the steps decide it; evaluation starts at the first batch and ends with the data."""
     assert numbers_seen(COLUMN, COLUMN, steps_per_epoch=3, epochs=2) == [[0, 2, 5]] * 2
     model = network()
     assert model.predict(X, steps=2, batch_size=3).shape == (6, 3) and model.predict(X, steps=3).shape == (40, 3)
@@ -96,7 +96,7 @@ def test_datasets_hear_of_epochs_and_make_batches_themselves():
 
 
 def test_weights_of_pixels():
-    """Numbers of Keras 3.15."""
+    """The numbers are Keras 3.15's."""
     rng = np.random.default_rng(1)
     x, y, weights = rng.standard_normal((6, 4, 4, 1)), rng.integers(0, 3, (6, 4, 4)), rng.random((6, 4, 4))
     model = Sequential([Input((4, 4, 1)), layers.Conv2D(3, 1, activation="softmax", kernel_initializer="ones")])
@@ -220,7 +220,7 @@ def test_two_optimizers_of_one_name_both_get_the_scheduled_rate():
 
 
 def test_a_model_without_an_optimizer(tmp_path):
-    """Is measured and saved; learning is for a train_step with optimizers of its own."""
+    """It is evaluated and saved; it trains only by a train_step with optimizers of its own."""
     model = network(optimizer=None)
     expected = model.evaluate(X, LABELS, verbose=0)
     with pytest.raises(ValueError, match="was compiled with optimizer=None"):
@@ -261,7 +261,7 @@ WRONG = [
 ]
 
 
-@pytest.mark.parametrize(("method", "name", "value"), WRONG, ids=str)
+@pytest.mark.parametrize(("method", "name", "value"), WRONG)
 @pytest.mark.parametrize("stream", [False, True])
 def test_counts_that_cannot_be(method, name, value, stream):
     model = Sequential([layers.Dense(1, input_shape=(3,))])

@@ -1,4 +1,4 @@
-"""What Keras 3 gives its users beside models that learn: free names, structures kept, configurations, errors, small switches.
+"""Keras 3 beside training: free names, structures kept, configurations, errors, small switches.
 
 Numbers are real Keras 3.15.1's, or follow from the weights.
 """
@@ -119,7 +119,7 @@ class TestInputsByName:
     def test_a_list_for_a_dict_in_no_known_order_is_refused(self):
         with pytest.raises(ValueError, match=r"dict with the keys \['b', 'a'\].*pass a dict"):
             self.model()([X, X])
-        with pytest.raises(ValueError, match="pass a dict"):
+        with pytest.raises(ValueError, match="in which order a list has them: pass a dict"):
             self.model().predict([X, X])
 
     def test_missing_keys(self):

@@ -23,7 +23,7 @@ def family(name: str) -> dict[str, np.ndarray]:
 
 
 def stored(name: str) -> dict[str, dict[str, np.ndarray]]:
-    """What was stored for a case, by kind and name."""
+    """The stored arrays of a case, by kind and name."""
     kinds: dict[str, dict[str, np.ndarray]] = {}
     for key, value in family(CASES[name].family).items():
         case, kind, rest = key.split("/", 2)

@@ -30,7 +30,7 @@ FAR = [0.0, -0.0, 1.0, 2.0, 6.0, -1.0, 1e-6, -1e-6, 20.0, -20.0, 90.0, -90.0, 10
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("name, constants", CASES, ids=[f"{name}{i}" for i, (name, _) in enumerate(CASES)])
+@pytest.mark.parametrize("name, constants", CASES)
 def test_activations(name, constants, dtype):
     op, vjp = getattr(activations, name), getattr(activations, name + "_vjp")
     near = np.random.default_rng(0).standard_normal((5, 9)).astype(dtype) * 2
@@ -39,7 +39,7 @@ def test_activations(name, constants, dtype):
         twins.check(op, vjp, [np.array([np.nan, 1, np.inf, -np.inf], dtype)], constants)
 
 
-@pytest.mark.parametrize("name, constants", CASES, ids=[f"{name}{i}" for i, (name, _) in enumerate(CASES)])
+@pytest.mark.parametrize("name, constants", CASES)
 def test_what_begins_between_16_bytes(name, constants):
     """Rows of a matrix of 7 columns begin at any multiple of 4 bytes."""
     x = np.random.default_rng(0).standard_normal((4, 7)).astype(np.float32)

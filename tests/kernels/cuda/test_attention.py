@@ -3,16 +3,13 @@
 import numpy as np
 import pytest
 import twins
+from arrays import normal
 
 from nbkeras.kernels import attention
 
 pytestmark = twins.needs_cuda
 FLOATS = (np.float32, np.float64)
 SHAPES = [(2, 3, 5, 4, 4, 3), (2, 3, 5, 4, 2, 3), (1, 9, 2, 2, 1, 1), (0, 2, 2, 2, 1, 3)]
-
-
-def normal(*shape, seed=0, dtype="float64"):
-    return np.random.default_rng(seed).standard_normal(shape).astype(dtype)
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -16,7 +16,7 @@ pytestmark = twins.needs_cuda
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    """What a run of the GPU's studies and a small workload wrote, and what it printed."""
+    """The file and the output of a run of the GPU's studies and a small workload."""
     file = tmp_path_factory.mktemp("run") / "results.json"
     command = [sys.executable, "-W", "error", "-m", "benchmarks", "kernels", "equality", "toy", "--device", "cuda"]
     command += ["--quick", "--peers", "none", "--json", str(file)]

@@ -1,5 +1,8 @@
 """Convolution on the GPU against the CPU: every tile, window, padding and grouping, loads of one and of four, sums in parts."""
 
+import functools
+
+import arrays
 import numpy as np
 import pytest
 import twins
@@ -9,10 +12,7 @@ from nbkeras.kernels.convolution import conv, unfold, volumes
 from nbkeras.kernels.runtime import device
 
 pytestmark = twins.needs_cuda
-
-
-def normal(*shape, dtype="float32", seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
+normal = functools.partial(arrays.normal, dtype="float32")
 
 
 def check(shape, size, units, strides=(1, 1), dilation=(1, 1), padding="valid", groups=1, **options):

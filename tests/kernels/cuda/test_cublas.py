@@ -21,7 +21,7 @@ class Operation(enum.IntEnum):
 
 
 class StandIn(types.ModuleType):
-    """The part of nvmath.bindings.cublas that is used, on the CPU's memory."""
+    """The functions of nvmath.bindings.cublas that nbkeras calls, on the CPU's memory."""
 
     Operation = Operation
 

@@ -24,7 +24,7 @@ def gemm_cuda():
 
 
 def stored(rng, transposed, rows, columns, room, at, batches, dtype):
-    """(flat memory, its matrices, from row to row, from one to the next): rows `room` longer than need be, from `at` on."""
+    """(flat memory, its matrices, stride of rows, stride of matrices): rows are `room` longer than needed and begin at `at`."""
     high, wide = (columns, rows) if transposed else (rows, columns)
     step = high * (wide + room) + room
     memory = rng.standard_normal(at + batches * step).astype(dtype)
@@ -35,7 +35,7 @@ def stored(rng, transposed, rows, columns, room, at, batches, dtype):
 
 
 def check_product(gemm_cuda, ta, tb, m, n, k, dtype, beta=0.0, bias=False, rectify=False, batches=1, room=0, at=0):
-    """Assert that a product is right, and that what lies around C stays as it was; a single product B serves all A."""
+    """Assert that a product is right and that memory around C does not change; a single B serves all A."""
     rng = np.random.default_rng(m * 100 + n * 10 + k)
     a, left, lda, a_step = stored(rng, ta, m, k, room, at, batches, dtype)
     b, right, ldb, _ = stored(rng, tb, k, n, room, at, 1, dtype)
@@ -148,7 +148,7 @@ def test_quads_are_used_where_they_can_be(gemm_cuda, monkeypatch, ta, tb, room, 
 
 
 def test_plans(gemm_cuda, monkeypatch):
-    """Large tiles where there are many, small ones and sums in parts where processors would be idle; sizes as on a GPU."""
+    """Many tiles are large; tiles are small and sums in parts where processors would be idle. Sizes as on a GPU."""
     sides = {gemm_cuda._LARGE: 128, gemm_cuda._MEDIUM: 64, gemm_cuda._SMALL: 32}
     tiles = {itemsize: [t._replace(side=sides[t.side]) for t in tiles] for itemsize, tiles in gemm_cuda._TILES.items()}
     monkeypatch.setattr(gemm_cuda, "_TILES", tiles)

@@ -20,7 +20,7 @@ CPU, GPU = (1, 0), (2, 0)
 
 
 class DLTensor(ctypes.Structure):
-    """dlpack.h, in full."""
+    """The struct of dlpack.h, in full."""
 
     _fields_ = [
         ("data", ctypes.c_uint64),
@@ -70,19 +70,19 @@ USED = {kind: b"used_" + name for kind, name in NAMES.items()}
 def opened(capsule):
     kind = next(kind for kind, name in NAMES.items() if name == name_of(capsule))
     managed = kind.from_address(pointer_of(capsule, NAMES[kind]))
-    managed.capsule = capsule  # whose end is the memory's
+    managed.capsule = capsule  # when it ends, the memory is freed
     return managed
 
 
 def taken(capsule):
-    """What is in a capsule, which is not the capsule's any more."""
+    """The contents of a capsule, taken out of it: the capsule no longer frees them."""
     managed = opened(capsule)
     assert set_name(managed.__dict__.pop("capsule"), USED[type(managed)]) == 0
     return managed
 
 
 def values(tensor, dtype):
-    """What lies in simulated device memory."""
+    """The values in simulated device memory."""
     shape = tuple(tensor.shape[i] for i in range(tensor.ndim))
     strides = (
         tuple(tensor.strides[i] * np.dtype(dtype).itemsize for i in range(tensor.ndim)) if tensor.strides else None
@@ -92,7 +92,7 @@ def values(tensor, dtype):
 
 @pytest.fixture(autouse=True)
 def cpu():
-    """Where NBKERAS_DEVICE names a GPU too."""
+    """The CPU, also where NBKERAS_DEVICE names a GPU."""
     with device.on(None):
         yield
 
@@ -161,7 +161,7 @@ class ForeignCapsule(Foreign):
 
 
 class Legacy(ForeignCapsule):
-    """From before DLPack 1.0."""
+    """An array with the protocol from before DLPack 1.0."""
 
     def __init__(self, value, place, **fields):
         super().__init__(value, place, DLManagedTensor, **fields)
@@ -206,7 +206,7 @@ def test_what_knows_only_dlpack_becomes_a_tensor():
 
 
 def test_a_capsule_lets_a_step_run_eagerly():
-    """Others would see what the recording made, and nothing of the replays."""
+    """A recorded step would hand out the memory of the recording, without the results of replays."""
     heard = []
 
     class Recorder:
@@ -312,7 +312,7 @@ def test_copies_on_request(gpu):
         tensor.__dlpack__(dl_device=CPU, copy=False)
     with pytest.raises(BufferError, match=r"not on the DLPack device \(2, 1\)"):
         tensor.__dlpack__(dl_device=(2, 1))
-    with pytest.raises(ValueError, match="no stream"):
+    with pytest.raises(ValueError, match="a copy on the CPU has no stream, received stream=1"):
         tensor.__dlpack__(dl_device=CPU, stream=1)
 
 
@@ -468,7 +468,7 @@ def test_refusals(gpu):
         as_tensor(bfloat)
     assert (bfloat.kept.tensor.device_type, bfloat.kept.tensor.device_id) == GPU
     if twins.SIMULATED:
-        with pytest.raises(nbkeras.DeviceError, match="cuda:3"):
+        with pytest.raises(nbkeras.DeviceError, match="device 'cuda:3' was asked for, but there is 1 GPU"):
             as_tensor(ForeignCapsule(value, gpu, where=(2, 3)))
 
 

@@ -42,7 +42,7 @@ def test_gather(width, dtype):
 
 
 def on(where, *arrays):
-    """Arrays on a place, from where on everything computes there."""
+    """Arrays on a GPU or the CPU, where everything computes from then on."""
     device.set_gpu(where)
     return twins.to(where, arrays)
 
@@ -73,7 +73,7 @@ def test_places_are_sorted_by_row(kind, rows):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients(kind, dtype):
-    """In the same order as on the CPU, hence equal, but for rows that more than a piece of places share."""
+    """In the same order as on the CPU, hence equal, except for rows that more than one piece of places shares."""
     for rows, size, width in ((1, 1, 1), (5, 0, 3), (5, 3, 2), (11, 70, 5), (90, 130, 9), (30, 400, 3)):
         indices = indices_of(kind, rows, size)
         dy = np.random.default_rng(1).standard_normal((size, width)).astype(dtype)
@@ -125,7 +125,7 @@ def update(where, rule, kind, dtype, by_rows, steps=7, width=5):
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("rule", RULES)
 def test_updates(rule, kind, dtype):
-    """By rows bit by bit what they are for the whole table, on the GPU as on the CPU."""
+    """Updates by rows equal those of the whole table bit by bit, on the GPU as on the CPU."""
     found = update(twins.gpu(), rule, kind, dtype, True)
     for one, other in zip(found, update(twins.gpu(), rule, kind, dtype, False), strict=True):
         np.testing.assert_array_equal(one, other)

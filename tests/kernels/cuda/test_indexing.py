@@ -68,7 +68,6 @@ def test_whole_numbers(given, dtype):
         ((4,), (), 0),
         ((2, 3, 4), (0,), 1),
     ],
-    ids=str,
 )
 def test_take(of, index, axis, dtype):
     arrays = [numbers(of, dtype), indices(index, of[axis])]
@@ -118,7 +117,6 @@ def test_indices_out_of_range_read_nothing_and_add_nothing():
 @pytest.mark.parametrize(
     ("of", "index", "axis"),
     [((5, 3), (4, 3), 0), ((2, 5), (2, 9), 1), ((2, 5, 3), (2, 4, 3), 1), ((6,), (200,), 0), ((2, 9), (2, 70), 1)],
-    ids=str,
 )
 def test_take_along_axis(of, index, axis, dtype):
     arrays = [numbers(of, dtype), indices(index, of[axis])]

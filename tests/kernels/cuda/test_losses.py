@@ -38,7 +38,7 @@ def test_softmax(name, dtype):
 
 
 def test_softmax_where_rows_are_not_aligned():
-    """Rows of a multiple of four numbers, which are only read in fours where they start at 16 bytes."""
+    """Rows of a multiple of four numbers are read in fours only if they start at a multiple of 16 bytes."""
 
     def shifted(x):
         return softmax.softmax(x[1:].reshape(4, 8), 1)

@@ -82,7 +82,7 @@ def test_ratios():
 
 
 def tables(thresholds, columns, wanted="1111"):
-    """tp, fp, tn, fn with something in them; of size 0 where not wanted."""
+    """tp, fp, tn and fn with counts in them; of size 0 where not wanted."""
     shapes = [(thresholds, columns) if each == "1" else (0, 1) for each in wanted]
     return [np.arange(shape[0] * shape[1], dtype=np.float64).reshape(shape) for shape in shapes]
 

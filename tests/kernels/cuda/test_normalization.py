@@ -30,7 +30,7 @@ def check_training(x, gamma, beta, mask, needs=(True, True, True)):
     def vjp(saved, dy, needs):
         return normalization.batch_normalization_training_vjp(saved, dy[0], needs)
 
-    needs = (needs[0] and rows > 1, *needs[1:])  # of one row it is 0 but for rounding
+    needs = (needs[0] and rows > 1, *needs[1:])  # for one row it is 0 except for rounding
     arrays = [x, gamma, beta, *moving, mask]
     constants = {"momentum": 0.9, "epsilon": 1e-3}
     twins.check(
@@ -49,7 +49,11 @@ def test_batch_normalization_in_training(shape, dtype):
     check_training(numbers(shape, dtype), gamma, None, mask, (False, True, False))
 
 
-@pytest.mark.parametrize("mask", [np.zeros(20, bool), np.arange(20) >= 15, np.arange(20) == 7, np.ones(20, bool)])
+@pytest.mark.parametrize(
+    "mask",
+    [np.zeros(20, bool), np.arange(20) >= 15, np.arange(20) == 7, np.ones(20, bool)],
+    ids=["no row counts", "the last rows count", "one row counts", "all rows count"],
+)
 def test_rows_without_a_mask_count_nothing(mask):
     x = numbers((20, 3), np.float32)
     x[~mask] = np.nan

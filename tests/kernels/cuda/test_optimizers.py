@@ -1,12 +1,11 @@
 """Optimizer steps on the GPU against those on the CPU, and optimizers as they are used."""
 
-import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 import twins
+from optimizer_steps import REFERENCE, SPEC, make, split
 
 from nbkeras import optimizers
 from nbkeras.engine.program import Program
@@ -192,21 +191,6 @@ def test_clipping_and_weight_decay():
 
 
 # -------------------- optimizers --------------------
-
-with np.load(Path(__file__).parents[2] / "reference" / "optimizer_steps.npz") as file:
-    REFERENCE = dict(file)
-SPEC = json.loads(str(REFERENCE["cases"]))
-SHAPES = [tuple(shape) for shape in SPEC["shapes"]]
-
-
-def split(flat):
-    sizes = [int(np.prod(shape)) for shape in SHAPES]
-    return [p.reshape(s) for p, s in zip(np.split(flat.astype(np.float32), np.cumsum(sizes)[:-1]), SHAPES, strict=True)]
-
-
-def make(case):
-    name, config = SPEC["optimizers"][case]
-    return optimizers.deserialize({"class_name": name, "config": config})
 
 
 @pytest.mark.parametrize("case", SPEC["optimizers"])

@@ -1,5 +1,8 @@
 """Pooling on the GPU against the CPU, to the bit: windows of all kinds, ties, NaN, channels by one and by four."""
 
+import functools
+
+import arrays
 import numpy as np
 import pytest
 import twins
@@ -9,10 +12,7 @@ from nbkeras.kernels.runtime import device
 
 pytestmark = twins.needs_cuda
 KINDS = {"max": (pool.max_pool, pool.max_pool_vjp), "average": (pool.average_pool, pool.average_pool_vjp)}
-
-
-def normal(*shape, dtype="float32", seed=0):
-    return np.random.default_rng((seed, *shape)).standard_normal(shape).astype(dtype)
+normal = functools.partial(arrays.normal, dtype="float32")
 
 
 def check(kind, x, size, strides, padding):

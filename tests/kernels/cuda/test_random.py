@@ -18,7 +18,7 @@ SIZES = (0, 1, 3, 4, 6, 257, random_kernels.BLOCK, random_kernels.BLOCK + 5, 2 *
 
 
 def both(draw, *arrays):
-    """What `draw` makes of a key and arrays, on the GPU and on the CPU."""
+    """The results of `draw` for a key and arrays, on the GPU and on the CPU."""
     found = []
     for where in (twins.gpu(), None):
         with device.on(where):

@@ -23,7 +23,7 @@ WAYS = ["block", "grid", "steps"]
 
 @pytest.fixture(params=WAYS)
 def way(request, monkeypatch):
-    """How the steps are taken, whatever fits best."""
+    """Takes the steps in the given way, also where another one fits better."""
     from nbkeras.kernels.cuda.recurrent import recurrence as recurrent_cuda
 
     monkeypatch.setattr(recurrent_cuda, "fits_block", lambda *_: request.param == "block")

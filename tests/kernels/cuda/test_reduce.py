@@ -44,7 +44,7 @@ def cases(names):
 @pytest.mark.parametrize("name, shape, axes", cases(("sum", "mean", "max", "min", "prod", "var", "logsumexp")))
 def test_reductions(name, shape, axes):
     if 0 in (shape[axis] for axis in axes):
-        pytest.skip("of nothing")
+        pytest.skip("the reduction of nothing is tested by test_nothing")
     vjp = reduce.extremum_vjp if name in ("max", "min") else getattr(reduce, f"{name}_vjp")
     for dtype in FLOATS:
         for keepdims in (False, True):
@@ -114,7 +114,7 @@ def test_products_with_zeros():
 
 @pytest.mark.parametrize("shape", [(1, 700, 3), (2, 300, 7), (1, 257, 1), (3, 290, 29)])
 def test_sums_of_many_rows(shape):
-    """Through a partial sum for each block of rows, as bias gradients are made."""
+    """Each block of rows gives a partial sum, as for gradients of biases."""
 
     def sums(x):
         out = device.empty((shape[0], shape[2]), x.dtype)
@@ -127,7 +127,7 @@ def test_sums_of_many_rows(shape):
 
 @pytest.mark.parametrize("shape, axis", [((20_000,), 0), ((5_000, 3), 0), ((2, 3000), 1)])
 def test_float32_sums_are_accurate(shape, axis):
-    """To a few times the unit of rounding, as on the CPU: no chain is long."""
+    """The error is a few units of rounding, as on the CPU: no chain of sums is long."""
     x = np.random.default_rng(1).uniform(0, 1, shape).astype(np.float32)
     with device.on(twins.gpu()):
         y, _ = reduce.sum(twins.to(twins.gpu(), x), (axis,))
