@@ -135,14 +135,14 @@ class Tiling(NamedTuple):
     @staticmethod
     def of(x_shape: tuple[int, ...], y_shape: tuple[int, ...], top: int, left: int) -> "Tiling":
         """The tiling for NHWC shapes."""
-        (_, *sizes), (images, *out_sizes) = x_shape, y_shape
-        channels, units = x_shape[3], y_shape[3]
-        columns = -(-y_shape[2] // 4)
-        per_image = -(-y_shape[1] // 4) * columns
+        (_, height, width, channels), (images, out_height, out_width, units) = x_shape, y_shape
+        columns = -(-out_width // 4)
+        per_image = -(-out_height // 4) * columns
         tiles = images * per_image
         most = max(_LEAST_TILES, _BUFFER // (36 * (channels + units)))
         blocks = max(-(-tiles // most), min(tiles // 8, share_count(36 * tiles * channels * units, _SHARE_WORK)))
-        return Tiling(*sizes, *out_sizes, top, left, columns, per_image, tiles, -(-tiles // blocks))
+        sizes = height, width, channels, out_height, out_width, units
+        return Tiling(*sizes, top, left, columns, per_image, tiles, -(-tiles // blocks))
 
     @property
     def blocks(self) -> int:
