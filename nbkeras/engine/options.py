@@ -57,8 +57,8 @@ def _get_config(owner: type, options: dict[str, str], leave_out: Iterable[str]) 
 
 def options_of(init: Callable) -> list[str]:
     """The names of the parameters of an `__init__`, without `self`, *args and **kwargs."""
-    kinds = inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD
-    return [each.name for each in inspect.signature(init).parameters.values() if each.kind not in kinds][1:]
+    code = inspect.unwrap(init).__code__  # inspect.signature takes 100 times as long, for each class at import
+    return [*code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]]
 
 
 def written(option: str, value: Any) -> Any:
