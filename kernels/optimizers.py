@@ -5,14 +5,14 @@ float64 (1,), the learning rate; `step` int64 (1,), the number of steps made bef
 (w -= w * decay * rate, before the step); `share` and `shares`, which `launch` adds. Numbers that change from step to step are
 read from `rate` and `step`, so a replayed step follows them. Nothing here needs a vjp, and nothing is returned.
 
-The formula of each step is a function of one weight in update_rules.py.
+The formula of each step is a function of one weight in loops/update_rules.py.
 """
 
 from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras.kernels import update_rules
+from nbkeras.kernels.loops import update_rules
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count, stretch
 

@@ -13,8 +13,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from nbkeras.kernels import optimizers, update_rules
+from nbkeras.kernels import optimizers
 from nbkeras.kernels.embedding import RowGradient
+from nbkeras.kernels.loops import update_rules
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count

@@ -8,8 +8,8 @@ computes the numbers that depend on `rate` and `step`: float64 is slow on most G
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels import update_rules
 from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, device_module, kernel, size, start
+from nbkeras.kernels.loops import update_rules
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 

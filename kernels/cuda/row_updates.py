@@ -7,7 +7,6 @@ rows in use differs from step to step, so there are threads for the largest poss
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels import update_rules
 from nbkeras.kernels.cuda.loops.rows import (
     begins_run,
     by_row,
@@ -19,6 +18,7 @@ from nbkeras.kernels.cuda.loops.rows import (
 )
 from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, device_module, kernel, size, start
 from nbkeras.kernels.cuda.optimizers import constants, rates
+from nbkeras.kernels.loops import update_rules
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 rules = device_module(update_rules)

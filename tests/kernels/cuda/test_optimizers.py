@@ -10,8 +10,9 @@ from optimizer_steps import REFERENCE, SPEC, make, split
 from nbkeras import optimizers
 from nbkeras.engine.program import Program
 from nbkeras.engine.tensor import Variable
-from nbkeras.kernels import gradients, update_rules
+from nbkeras.kernels import gradients
 from nbkeras.kernels import optimizers as optimizers_kernels
+from nbkeras.kernels.loops import update_rules
 from nbkeras.kernels.runtime import device
 
 pytestmark = twins.needs_cuda
