@@ -54,13 +54,13 @@ def test_stateful_lstm(monkeypatch, capsys):
 
 
 @pytest.mark.big
-def test_headline_learns(monkeypatch, capsys):
+def test_headline(monkeypatch, capsys):
     assert_falls(run("headline.py", 5, monkeypatch)["history"].history["loss"])
     assert "predictions:" in capsys.readouterr().out
 
 
 @pytest.mark.big
-def test_tweets_learns(monkeypatch):
+def test_tweets(monkeypatch):
     assert_falls(run("tweets.py", 2, monkeypatch)["history"].history["loss"])
 
 

@@ -224,6 +224,7 @@ def test_no_asserts_in_the_library():
 
 # Where a module is imported by a name that is a value: tables of public names, names in files, GPUs, `import keras`.
 BY_NAME = [
+    "nbkeras.engine.former_names",
     "nbkeras.engine.lazy_names",
     "nbkeras.engine.registry",
     "nbkeras.building.operation",

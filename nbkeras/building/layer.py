@@ -82,9 +82,9 @@ def set_learning_phase(value) -> None:
 
 
 def forget_learning_phase() -> None:
-    """Let layers that are connected from now on have no fixed learning phase."""
+    """Undo `set_learning_phase`, for calls in this thread and for layers that are connected from now on."""
     global _kept_phase
-    _kept_phase = None
+    _context.training = _kept_phase = None
 
 
 _ARGUMENTS = (

@@ -6,7 +6,7 @@ import pytest
 from nbkeras import backend as K  # noqa: N812
 from nbkeras import ops
 from nbkeras.building.inputs import Input
-from nbkeras.building.layer import learning_phase, training_phase
+from nbkeras.building.layer import forget_learning_phase, learning_phase, training_phase
 from nbkeras.engine.tensor import GradientTape, Tensor, Variable
 from nbkeras.testing import check_op
 
@@ -298,7 +298,7 @@ def test_learning_phase():
         K.set_learning_phase(1)
         assert learning_phase()
     finally:
-        K.set_learning_phase(0)
+        forget_learning_phase()  # set to 0 it would stay in later tests
 
 
 def test_function_of_several():

@@ -159,7 +159,7 @@ ERRORS = [
     (lambda: ops.normalize(V, order=0), "order must be an integer of at least 1, received 0"),
     (lambda: ops.quantile(V, 0.5, method="some"), "method must be"),
     (lambda: ops.quantile(V, [[0.5]]), "a number or a vector"),
-    (lambda: ops.quantile(V[:0], 0.5), "there is nothing along axis None"),
+    (lambda: ops.quantile(V[:0], 0.5), "there are no elements along axis None"),
     (lambda: ops.histogram(V, 0), "bins must be an integer of at least 1, received 0"),
     (lambda: ops.corrcoef(X), "a matrix of variables"),
 ]
