@@ -113,7 +113,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
 
         def on_epoch_end(self, epoch, logs=None):
             if gpu_bytes is not None:
-                k.placement.synchronize()
+                k.engine.devices.synchronize()
             self.seconds.append(time.perf_counter() - self.start)
 
     clock = Clock()

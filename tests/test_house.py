@@ -161,6 +161,18 @@ def test_no_circles():
         visit(module)
 
 
+def test_no_circles_between_folders():
+    """Folders and modules at the root of nbkeras, kernels/ among them, each as one node: what a newcomer sees first."""
+    folder_of = {module: ".".join(module.split(".")[:2]) for module in FILES}
+    below = {folder: set() for folder in folder_of.values()}
+    for module, found in GRAPH.items():
+        below[folder_of[module]] |= {folder_of[name] for name, _, inside in found if name in FILES and not inside}
+    done = set()
+    while ready := [folder for folder, found in below.items() if folder not in done and found <= done | {folder}]:
+        done.update(ready)
+    assert done == set(below)
+
+
 def test_imports_inside_functions_are_of_optional_dependencies_only():
     known = RUNTIME | {"nbkeras"} | set(sys.stdlib_module_names)
     assert not breaches(lambda module, name, inside: inside and name.split(".")[0] in known)
@@ -205,7 +217,7 @@ def test_the_root_holds_what_a_user_knows_by_name():
     assert len(list((ROOT / "nbkeras").glob("*.py"))) <= AT_THE_ROOT
 
 
-@pytest.mark.parametrize("name", ["tensor", "models", "utils"])
+@pytest.mark.parametrize("name", ["config", "models", "tensor", "utils"])
 def test_a_face_defines_nothing(name):
     tree = ast.parse((ROOT / "nbkeras" / f"{name}.py").read_text(encoding="utf-8"))
     assert not [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.ClassDef)]

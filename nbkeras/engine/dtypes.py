@@ -4,7 +4,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config
+from nbkeras.engine import settings
 from nbkeras.engine.annotations import briefly
 
 _INT32 = np.iinfo(np.int32)
@@ -12,7 +12,7 @@ _INT32 = np.iinfo(np.int32)
 
 def known_dtype(dtype: Any) -> np.dtype:
     """The dtype; floatx for None. TypeError for floats that no kernel supports, ValueError for a dtype that is not numeric."""
-    found = np.dtype(config.standardize_dtype(dtype))
+    found = np.dtype(settings.standardize_dtype(dtype))
     if found.kind == "f" and found not in (np.float32, np.float64):
         raise TypeError(
             f"tensors of floats are float32 or float64, received {found}: convert first, as array.astype('float32')"
@@ -38,12 +38,12 @@ def array_of(value: Any, dtype: Any = None) -> np.ndarray:
     if dtype is not None:
         return array
     if array.dtype.kind == "f" and (isinstance(value, float) or not isinstance(value, np.ndarray | np.generic)):
-        return array.astype(config.floatx(), copy=False)
+        return array.astype(settings.floatx(), copy=False)
     if array.dtype.kind == "i" and isinstance(value, int | list | tuple | range):
         fits = not array.size or (_INT32.min <= array.min() and array.max() <= _INT32.max)
         return array.astype(np.int32 if fits else np.int64, copy=False)
     if array.dtype == np.float16:
-        return array.astype(config.floatx())
+        return array.astype(settings.floatx())
     known_dtype(array.dtype)
     return array
 
@@ -56,4 +56,4 @@ def result_dtype(*dtypes: np.dtype) -> np.dtype:
     common = dtypes[0]
     for dtype in dtypes[1:]:
         common = np.promote_types(common, dtype)
-    return np.dtype(config.floatx()) if common.kind == "f" else common
+    return np.dtype(settings.floatx()) if common.kind == "f" else common

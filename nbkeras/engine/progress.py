@@ -15,8 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import config
-from nbkeras.engine import program
+from nbkeras.engine import program, settings
 
 Values = Iterable[tuple[str, Any]] | Mapping[str, Any]
 
@@ -30,7 +29,7 @@ class _Line:
 
 def print_message(message: str, end: str = "\n") -> None:
     """Write to standard output and flush; characters that its encoding lacks become '=' (for '━') or '?'."""
-    if not config.is_interactive_logging_enabled():
+    if not settings.is_interactive_logging_enabled():
         logging.getLogger("nbkeras").info(message)
         return
     text = f"{message}{end}"
@@ -52,7 +51,7 @@ def is_terminal() -> bool:
 
 def _redraws() -> bool:
     interactive = is_terminal() or "ipykernel" in sys.modules or "PYCHARM_HOSTED" in os.environ
-    return interactive and config.is_interactive_logging_enabled()
+    return interactive and settings.is_interactive_logging_enabled()
 
 
 def _redraw(text: str, width: int) -> None:

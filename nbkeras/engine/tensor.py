@@ -10,9 +10,8 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import numpy as np
 
-from nbkeras import config
 from nbkeras.engine import annotations as annotated
-from nbkeras.engine import dlpack, registry, step_lock, structures, tape, user_errors
+from nbkeras.engine import dlpack, registry, settings, step_lock, structures, tape, user_errors
 from nbkeras.engine.dtypes import array_of, known_dtype, result_dtype
 from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
     adopt,
@@ -171,7 +170,7 @@ class Variable(Tensor):
         if callable(initializer):
             if shape is None:
                 raise ValueError(f"Variable needs a shape for the initializer {initializer!r}: shape=(...)")
-            initializer = initializer(tuple(shape), dtype=config.standardize_dtype(dtype))
+            initializer = initializer(tuple(shape), dtype=settings.standardize_dtype(dtype))
         value = initializer.numpy() if isinstance(initializer, Tensor) else dlpack.on_host(initializer)
         super().__init__(device.persistent(np.array(array_of(value, dtype))))
         self.name = self.path = name or "variable"

@@ -15,8 +15,7 @@ from collections.abc import Callable
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, TypeVar, cast
 
-from nbkeras import config
-from nbkeras.engine import registry
+from nbkeras.engine import registry, settings
 
 F = TypeVar("F", bound=Callable)
 
@@ -77,7 +76,7 @@ def shorten(error: BaseException) -> None:
             return
         frame = frame.f_back
     entries = _entries(error)
-    if not config.is_traceback_filtering_enabled() or not entries or not _is_meant(entries[-1]):
+    if not settings.is_traceback_filtering_enabled() or not entries or not _is_meant(entries[-1]):
         return
     done: set[int] = set()
     link: BaseException | None = error

@@ -8,7 +8,7 @@ import numpy as np
 from nbkeras import config, layers, optimizers
 from nbkeras.engine import program
 from nbkeras.engine.progress import compilations_shown, print_message
-from nbkeras.models import Sequential
+from nbkeras.training.sequential import Sequential
 from nbkeras.utils import to_categorical
 
 _CLASSES = 3

@@ -37,7 +37,7 @@ def reference(x, w, b, rectify):
 SHAPES = [(1, 7, 3), (1, 300, 400), (70, 130, 90), (1500, 20, 30), (2500, 40, 60), (5, 9, 700), (300, 300, 200)]
 
 
-@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_dense.py has the GPU's")
+@pytest.mark.cpu("hands NumPy arrays to kernels; tests/kernels/cuda/test_dense.py has the GPU's")
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("rectify", [True, False])
@@ -56,7 +56,7 @@ def test_dense_of_all_sizes(shape, dtype, rectify):
         np.testing.assert_allclose(got, want, rtol=0, atol=tolerance * terms**0.5 * 16)
 
 
-@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_dense.py has the GPU's")
+@pytest.mark.cpu("hands NumPy arrays to kernels; tests/kernels/cuda/test_dense.py has the GPU's")
 def test_dense_writes_gradients_where_it_is_told_and_only_those_needed():
     x, w, b, dy = (normal(*s) for s in ((6, 4), (4, 3), (3,), (6, 3)))
     y, saved = dense.dense(x, w, b, True)
@@ -143,7 +143,7 @@ def test_matmul_equals_numpys(left, right):
     check_op(ops.matmul, x, y)
 
 
-@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_dense.py has the GPU's")
+@pytest.mark.cpu("hands NumPy arrays to kernels; tests/kernels/cuda/test_dense.py has the GPU's")
 @pytest.mark.parametrize("transpose_a", [False, True])
 @pytest.mark.parametrize("transpose_b", [False, True])
 @pytest.mark.parametrize("batches", [((), ()), ((4,), ()), ((4,), (4,)), ((3, 1), (4,)), ((200,), (200,))])
