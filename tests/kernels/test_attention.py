@@ -7,7 +7,7 @@ from arrays import normal
 from nbkeras.kernels import attention
 from nbkeras.kernels.runtime import device
 
-pytestmark = pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_attention.py has the GPU's")
+pytestmark = pytest.mark.cpu("hands NumPy arrays to kernels; cuda/test_attention.py has the GPU's")
 
 
 def products(b, t, s, n, k, h, dtype="float64"):

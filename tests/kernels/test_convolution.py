@@ -307,7 +307,7 @@ def test_gradients_of_enlarging(interpolation):
 
 
 @pytest.mark.cpu(
-    "hands NumPy arrays to kernels; tests/kernels/cuda/test_conv.py and tests/kernels/cuda/test_pool.py have the GPU's"
+    "hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's"
 )
 def test_maximum_takes_the_first_of_equals():
     for size in ((2, 2), (3, 3)):  # the kernel for 2x2 side by side, and the general one
@@ -320,7 +320,7 @@ def test_maximum_takes_the_first_of_equals():
 
 
 @pytest.mark.cpu(
-    "hands NumPy arrays to kernels; tests/kernels/cuda/test_conv.py and tests/kernels/cuda/test_pool.py have the GPU's"
+    "hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's"
 )
 def test_nan_is_not_hidden():
     for at in range(4):
@@ -334,7 +334,7 @@ def test_nan_is_not_hidden():
 
 
 @pytest.mark.cpu(
-    "hands NumPy arrays to kernels; tests/kernels/cuda/test_conv.py and tests/kernels/cuda/test_pool.py have the GPU's"
+    "hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's"
 )
 def test_large_pooling_against_numpy():
     x = normal(6, 21, 24, 40).astype("float32")
@@ -354,7 +354,7 @@ def test_large_pooling_against_numpy():
 
 
 @pytest.mark.cpu(
-    "hands NumPy arrays to kernels; tests/kernels/cuda/test_conv.py and tests/kernels/cuda/test_pool.py have the GPU's"
+    "hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's"
 )
 def test_empty_batch():
     x, kernel, bias = (a.astype("float32") for a in (normal(0, 8, 8, 16), normal(3, 3, 16, 16), normal(16)))

@@ -311,7 +311,7 @@ def test_gradients_equal_differences(family):
     )
 
 
-@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_recurrent.py has the GPU's")
+@pytest.mark.cpu("hands NumPy arrays to kernels; cuda/test_recurrent.py has the GPU's")
 def test_gradients_are_written_to_their_destinations():
     inputs = make("lstm")
     (y, h, c), saved = lstm_kernels.lstm(

@@ -152,7 +152,7 @@ def test_large_tables_are_shared_by_threads(rule):
             np.testing.assert_array_equal(a, b)
 
 
-@pytest.mark.cpu("hands NumPy arrays to a kernel; test_cuda_embedding.py has the GPU's")
+@pytest.mark.cpu("hands NumPy arrays to a kernel; cuda/test_embedding.py has the GPU's")
 def test_rows_are_listed_in_order_whatever_was_in_memory():
     rng = np.random.default_rng(0)
     for garbage in (0, 3, -1, 2**62):
@@ -171,7 +171,7 @@ def test_rows_are_listed_in_order_whatever_was_in_memory():
         assert found == {row: np.flatnonzero(rows == row).tolist() for row in set(rows) if 0 <= row < 10}
 
 
-@pytest.mark.cpu("hands NumPy arrays to kernels; test_cuda_embedding.py has the GPU's")
+@pytest.mark.cpu("hands NumPy arrays to kernels; cuda/test_embedding.py has the GPU's")
 @pytest.mark.parametrize("rho", [0.0, 0.01, 0.5, 0.9, 1.0])
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_catching_up_equals_steps_without_gradient(rho, dtype):

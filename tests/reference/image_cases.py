@@ -1,4 +1,4 @@
-"""Calls of layers of images without chance, run by make_images.py with real Keras and by test_image_layers.py here."""
+"""Calls of layers of images without chance, run by make_images.py with real Keras and by layers/test_images.py here."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Make recurrent.npz, outputs and states of recurrent layers in real Keras, for test_recurrent_layers.py:
+"""Make recurrent.npz, outputs and states of recurrent layers in real Keras, for layers/test_recurrent.py:
 
     KERAS_BACKEND=jax python tests/reference/make_recurrent.py
 

@@ -1,4 +1,4 @@
-"""Calls of preprocessing layers, each run by make_preprocessing.py with real Keras and by test_preprocessing_layers.py here.
+"""Calls of preprocessing layers, each run by make_preprocessing.py with real Keras and by layers/test_preprocessing.py here.
 
 A case: the layer's class and arguments, what it is adapted to (None: nothing), and its inputs.
 """
