@@ -20,11 +20,6 @@ from nbkeras.engine.tensor import Tensor
 from nbkeras.saving import keras_ops
 
 
-def serialize_layer(layer: Layer) -> dict[str, Any]:
-    """{'class_name', 'config'} of a layer or model."""
-    return layers.serialize(layer)
-
-
 def graph_config(graph: Graph) -> dict[str, Any]:
     """The layers, the calls between them, and the inputs and outputs, as Keras 3 writes them."""
     node_keys: dict[int, int] = {}  # number of each call of a layer within this model; it may have calls in others
@@ -74,7 +69,7 @@ def _entry(layer: Layer, nodes: list[Node]) -> tuple[dict[str, Any], list[tuple]
         if op is not None and not any(isinstance(leaf, SymbolicTensor) for leaf in structures.flatten(op[0]["config"])):
             config = {"name": layer.name, **_map_json(plain, op[0]["config"])}
             return {**op[0], "config": config, "registered_name": op[0]["class_name"]}, [op[1:]]
-    return serialize_layer(layer), calls
+    return layers.serialize(layer), calls
 
 
 def _map_json(function: Callable, structure: Any) -> Any:

@@ -90,22 +90,13 @@ class Compiled:
     arguments: those of `compile` by name, as they were passed.
     """
 
-    def __init__(
-        self,
-        loss: Any,
-        loss_weights: Any = None,
-        metric_specs: Any = None,
-        weighted_specs: Any = None,
-        arguments: dict[str, Any] | None = None,
-    ):
-        self.loss_spec, self.weights_spec = loss, loss_weights
-        self.metric_specs, self.weighted_specs = metric_specs, weighted_specs
-        self.arguments = arguments or {}
+    def __init__(self, arguments: dict[str, Any]):
+        self.arguments = arguments
         self.loss_tracker = metrics.Mean(name="loss")
         self.names: list[str] | None = None
         self.losses: list = []
         self.loss_weights: list = []
-        self.trackers: list[tuple[str, metrics.Mean]] = []
+        self.trackers: list[metrics.Mean] = []  # of the outputs' losses
         self.by_output: list[list[tuple[str, Any, bool]]] | None = None
         self._sorts = behaviour.current.sorts_metrics
         self.variables: list[Variable] = []  # those that training updates
@@ -116,16 +107,13 @@ class Compiled:
         """Match the specifications to the outputs; raises for names and counts that do not fit."""
         if self.names == names:
             return
-        self.losses = [_loss_object(spec) for spec in per_output(self.loss_spec, names, "loss")]
-        self.loss_weights = per_output(self.weights_spec, names, "loss_weights")
-        if isinstance(self.weights_spec, int | float) and len(names) > 1:
-            raise ValueError(
-                f"loss_weights must be a list or a dict for outputs {names}, received {self.weights_spec!r}"
-            )
-        self._lists = (
-            _metric_lists(self.metric_specs, names, "metrics"),
-            _metric_lists(self.weighted_specs, names, "weighted_metrics"),
-        )
+        self.losses = [_loss_object(spec) for spec in per_output(self.arguments["loss"], names, "loss")]
+        loss_weights = self.arguments["loss_weights"]
+        self.loss_weights = per_output(loss_weights, names, "loss_weights")
+        if isinstance(loss_weights, int | float) and len(names) > 1:
+            raise ValueError(f"loss_weights must be a list or a dict for outputs {names}, received {loss_weights!r}")
+        kinds = ("metrics", "weighted_metrics")
+        self._lists = [_metric_lists(self.arguments[kind], names, kind) for kind in kinds]
         for spec in (s for lists in self._lists for each in lists for s in each):
             if isinstance(spec, str) and not _by_shapes(spec):
                 metrics.get(spec)  # an unknown name is an error of compile, not of the first batch
@@ -135,7 +123,7 @@ class Compiled:
             least = 1 if len(names) > 1 else 2
             for lists in self._lists:
                 lists[:] = [own if loss is not None else [] for own, loss in zip(lists, self.losses, strict=True)]
-        self.trackers = [(n, metrics.Mean(name=f"{n}_loss")) for n in with_loss] if len(with_loss) >= least else []
+        self.trackers = [metrics.Mean(name=f"{n}_loss") for n in with_loss] if len(with_loss) >= least else []
         self.names = list(names)
 
     def build(self, y_true: list[Tensor | None], y_pred: list[Tensor]) -> None:
@@ -192,7 +180,7 @@ class Compiled:
                 )
             value = loss(targets[position], outputs[position], weights[position])
             if self.trackers:  # with one loss alone, 'loss' says it
-                next(trackers)[1].update_state(value, sample_weight=_batch_size(outputs[position]))
+                next(trackers).update_state(value, sample_weight=_batch_size(outputs[position]))
             weight = self.loss_weights[position]
             if weight is not None:
                 value = ops.multiply(value, float(weight))
@@ -222,14 +210,14 @@ class Compiled:
         rest = [(label, metric) for entries in self.by_output or [] for label, metric, _ in entries]
         if self._sorts and len(self.by_output or []) > 1:
             rest.sort(key=lambda entry: entry[0])
-        return [("loss", self.loss_tracker), *[(f"{n}_loss", t) for n, t in self.trackers], *rest]
+        return [(tracker.name, tracker) for tracker in (self.loss_tracker, *self.trackers)] + rest
 
     def metric_objects(self) -> list[Any]:
         """The metric objects; within a step those of `compile` are one, after the loss's."""
         if not self.in_step:
             return [metric for _, metric in self.named()]
-        several = self.metric_specs is not None or self.weighted_specs is not None or self.trackers
-        return [self.loss_tracker, *([CompiledMetrics(self)] if several else [])]
+        has_others = self.trackers or any(self.arguments[kind] is not None for kind in ("metrics", "weighted_metrics"))
+        return [self.loss_tracker, *([CompiledMetrics(self)] if has_others else [])]
 
     def outputs(self, names: list[str], shapes: list[tuple]) -> tuple[Output, ...]:
         """The outputs with these names and shapes, () where one is not known, as their targets are held to them."""
@@ -285,8 +273,7 @@ class CompiledMetrics:
         return id(self._compiled)
 
     def _parts(self) -> list[tuple[str, Any]]:
-        losses = [(f"{name}_loss", tracker) for name, tracker in self._compiled.trackers]  # which compute_loss updates
-        return losses + [(label, metric) for entries in self._compiled.by_output or [] for label, metric, _ in entries]
+        return self._compiled.named()[1:]  # without the loss; compute_loss updates the outputs' losses among them
 
     @property
     def variables(self) -> list:
