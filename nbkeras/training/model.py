@@ -34,14 +34,13 @@ from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
 from nbkeras.training.input_matching import GraphInputs, name_of
 from nbkeras.training.loop import Loop, StopFlag
 from nbkeras.training.output_matching import Output
-from nbkeras.training.step import MetricResults, PredictStep, Step, TestStep, TrainStep, log_tensors
+from nbkeras.training.step import MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary
 
 Array = np.ndarray
 
 _GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
 _COMPILE = ("optimizer", "loss", "metrics", "loss_weights", "weighted_metrics", "run_eagerly")
-_STEPS = {"train": TrainStep, "test": TestStep, "predict": PredictStep}
 
 
 class _Known(NamedTuple):
@@ -139,7 +138,7 @@ class Model(Layer):
     @OverridableProperty
     def input_names(self) -> list[str]:
         """Names of the inputs, as in a dict of arrays given to `fit`."""
-        return [] if self._graph is None else [name_of(symbol) for symbol in self._graph.input_list]
+        return [] if self._graph_inputs is None else self._graph_inputs.names
 
     @property
     def output_names(self) -> list[str]:
@@ -525,8 +524,8 @@ class Model(Layer):
         step = self._steps.get(kind)
         if step is None:
             with tensor.on_gpu(self._gpu):
-                step = _STEPS[kind](functools.partial(self._run_step, kind), self._run_eagerly, self._observed_parts)
-            self._steps[kind] = step
+                run = functools.partial(self._run_step, kind)
+                step = self._steps[kind] = Step(kind, run, self._run_eagerly, self._observed_parts)
         return step
 
     def _run_step(self, kind: str, data: Any) -> Any:
