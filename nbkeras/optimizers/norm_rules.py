@@ -11,7 +11,7 @@ from nbkeras import ops
 from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.optimizers.optimizer import Optimizer
-from nbkeras.optimizers.rules import register
+from nbkeras.optimizers.rules import TwoMoments, register
 
 
 def _root_mean_square(x):
@@ -27,27 +27,11 @@ class _ByVariable(Optimizer):
 
 
 @register
-class Lamb(_ByVariable):
+class Lamb(_ByVariable, TwoMoments):
     """Adam's step in proportion to the weights: w -= rate * |w| / |u| * u. Source: arXiv:1904.00962.
 
     u: Adam's step with both moments corrected, without the rate.
     """
-
-    slots = (("momentum", "velocity"),)
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **kwargs,
-    ):
-        super().__init__(learning_rate, **kwargs)
-        self.check_fraction(beta_1=beta_1, beta_2=beta_2)
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
-
-    get_config = config_from(__init__)
 
     def update_step(self, gradient, variable, learning_rate):
         t, rate = self._time(variable), ops.cast(learning_rate, variable.dtype.name)

@@ -175,11 +175,6 @@ class Optimizer(Observed):
             raise ValueError(f"{kind}: learning_rate must be >= 0, received {value!r}")
         device.write(self._learning_rate.data, number)
 
-    def _set_rate(self) -> None:
-        """Set the learning rate for a step, and again before each replay of that step, where it follows the step count."""
-        if self._schedule is not None or self.decay:
-            before_replays(self._follow_steps)
-
     def _follow_steps(self) -> None:
         """Work out the next step's learning rate from the step count."""
         if self._schedule is not None:
@@ -369,9 +364,9 @@ class Optimizer(Observed):
         """
         touched = self.clipvalue or self.clipnorm or self.global_clipnorm or self.use_ema
         touched = touched or self.gradient_accumulation_steps or self.loss_scale_factor is not None
-        whole = touched or "step_rows" not in vars(type(self))
+        needs_all = touched or "step_rows" not in vars(type(self))
         return [
-            not (whole or v.constraint is not None or self.decay_of(v)) and self.rows_suffice(v)
+            not (needs_all or v.constraint is not None or self.decay_of(v)) and self.rows_suffice(v)
             for v in self._trainable
         ]
 
@@ -406,7 +401,8 @@ class Optimizer(Observed):
         gradients_: those that were delivered for each variable, if one can be a RowGradient in place of its view (`takes_rows`).
         """
         self._check_built()
-        self._set_rate()
+        if self._schedule is not None or self.decay:  # the learning rate follows the step count, in replays too
+            before_replays(self._follow_steps)
         by_rows = {
             variable: each
             for variable, each in zip(self._trainable, gradients_, strict=False)

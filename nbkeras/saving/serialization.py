@@ -114,6 +114,16 @@ def numbers(config: Mapping[str, Any]) -> np.ndarray:
     return np.array(config["value"], dtype)
 
 
+def read_plain(written: Mapping[str, Any]) -> Any:
+    """The array, slice or ellipsis that `plain` wrote; a slice may be a list, as tf.keras writes it."""
+    if written["class_name"] == "__ellipsis__":
+        return Ellipsis
+    config = written["config"]
+    if written["class_name"] == "__slice__":
+        return slice(*(config if isinstance(config, list) else [config.get(key) for key in ("start", "stop", "step")]))
+    return numbers(config)
+
+
 def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
     """The argument of a call that graph_config wrote."""
     if isinstance(value, list | tuple):
@@ -121,17 +131,12 @@ def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
     if not isinstance(value, dict):
         return value
     kind = value.get("class_name")
-    config: Any = value.get("config")
     if kind == "__keras_tensor__":
-        return tensors(config["keras_history"])
+        return tensors(value["config"]["keras_history"])
     if kind == "__tuple__":
         return tuple(_read_leaf(item, tensors) for item in value["items"])
-    if kind in ("__numpy__", "__tensor__"):
-        return numbers(config)
-    if kind == "__slice__":
-        return slice(*(config if isinstance(config, list) else [config.get(key) for key in ("start", "stop", "step")]))
-    if kind == "__ellipsis__":
-        return Ellipsis
+    if kind in ("__numpy__", "__tensor__", "__slice__", "__ellipsis__"):
+        return read_plain(value)
     return {key: _read_leaf(item, tensors) for key, item in value.items()}
 
 
@@ -176,7 +181,7 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
 
     for name, _, node in _in_order(calls, {(name, 0) for name in inputs}, source):
         made[name](*_read_leaf(node["args"], tensor), **_read_leaf(node["kwargs"], tensor))
-    return _references(config["input_layers"], end), _references(config["output_layers"], end)
+    return map_references(end, config["input_layers"]), map_references(end, config["output_layers"])
 
 
 def _in_order(calls: list[tuple[str, int, dict]], known: set, source: Callable) -> Iterator[tuple[str, int, dict]]:
@@ -240,9 +245,10 @@ def _read_entry(entry: Mapping[str, Any], make: Callable[[Mapping], Layer]) -> t
     return layer, nodes
 
 
-def _references(value: Any, tensor: Callable[[list], SymbolicTensor]) -> Any:
+def map_references(function: Callable[[list], Any], value: Any) -> Any:
+    """Apply a function to each [layer, call, output] in a structure of lists and dicts."""
     if isinstance(value, dict):
-        return {key: _references(item, tensor) for key, item in value.items()}
+        return {key: map_references(function, item) for key, item in value.items()}
     if len(value) == 3 and isinstance(value[0], str):
-        return tensor(value)
-    return [_references(item, tensor) for item in value]
+        return function(value)
+    return [map_references(function, item) for item in value]

@@ -8,7 +8,7 @@ from typing import Any
 
 from nbkeras import losses, metrics, ops
 from nbkeras.engine import behaviour, structures
-from nbkeras.engine.naming import snake_case
+from nbkeras.engine.naming import numbered, snake_case
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.training.output_matching import Output, per_output
 
@@ -145,9 +145,7 @@ class Compiled:
                     label = f"{prefix}weighted_{label}" if weighted and prefix + label in taken else prefix + label
                     if weighted and label in taken:
                         label = f"weighted_{label}"
-                    base, number = label, 1
-                    while label in taken:
-                        label, number = f"{base}_{number}", number + 1
+                    label = numbered(label, taken)
                     taken.add(label)
                     entries.append((label, metric, bool(weighted)))
             built.append(entries)

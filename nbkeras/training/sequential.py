@@ -47,8 +47,9 @@ class Sequential(Model):
         outputs = self._input if self._graph is None else self._graph.outputs
         before = outputs
         for layer in layers:
-            if isinstance(layer, SymbolicTensor) and isinstance(layer.node and layer.node.layer, InputLayer):
-                layer = layer.node.layer
+            node = layer.node if isinstance(layer, SymbolicTensor) else None
+            if node is not None and isinstance(node.layer, InputLayer):
+                layer = node.layer
             if not isinstance(layer, Layer):
                 raise TypeError(f"a Sequential is made of layers, received {layer!r} of type {type(layer).__name__}")
             if isinstance(layer, InputLayer):
