@@ -32,7 +32,7 @@ from nbkeras.saving import serialization
 from nbkeras.training.compiled import Compiled
 from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
 from nbkeras.training.input_matching import GraphInputs, name_of
-from nbkeras.training.loop import Loop, StopFlag
+from nbkeras.training.loop import Loop
 from nbkeras.training.output_matching import Output
 from nbkeras.training.step import MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary
@@ -658,12 +658,11 @@ class Model(Layer):
             callbacks.callbacks, validation_data, validation_feed and validation_feed.source
         )
         validation = None if validation_feed is None else self._test_loop(validation_feed, callbacks)
-        stop = StopFlag(self, "stop_training")
-        stop.clear()
+        self.stop_training = False
         self._prepare_to_train(compiled)
         self.initial_epoch = initial_epoch
         callbacks.on_train_begin()
-        loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, stop, self.reset_metrics)
+        loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, self, self.reset_metrics)
         try:
             logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
@@ -719,8 +718,8 @@ class Model(Layer):
         feed = Feed.of(x, signature=signature, inputs_only=True, batch_size=batch_size, steps=steps)
         listens = callbacks is not None or draw
         callbacks = self._callback_list(callbacks, int(draw), 1, feed.source.steps, history=False) if listens else None
-        stop = StopFlag(self, "stop_predicting") if listens else None
-        loop = Loop("predict", feed, self._step_for("predict"), callbacks, lambda outputs: {"outputs": outputs}, stop)
+        owner = self if listens else None
+        loop = Loop("predict", feed, self._step_for("predict"), callbacks, lambda outputs: {"outputs": outputs}, owner)
         # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
         alike = callbacks is None and isinstance(feed.source, batches.ArraySource) and feed.source.steps != 1
         with step_lock.series() if alike else contextlib.nullcontext():
@@ -793,8 +792,7 @@ class Model(Layer):
         return lambda: {name: _logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
     def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
-        stop = StopFlag(self, "stop_evaluating")
-        return Loop("test", feed, self._step_for("test"), callbacks, self._logs, stop, self.reset_metrics)
+        return Loop("test", feed, self._step_for("test"), callbacks, self._logs, self, self.reset_metrics)
 
     def _callback_list(
         self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True
