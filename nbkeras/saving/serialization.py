@@ -24,8 +24,7 @@ def graph_config(graph: Graph) -> dict[str, Any]:
     """The layers, the calls between them, and the inputs and outputs, as Keras 3 writes them."""
     node_keys: dict[int, int] = {}  # number of each call of a layer within this model; it may have calls in others
     calls: dict[int, list] = {id(layer): [] for layer in graph.layers}
-    starts = [t.node for t in graph.input_list if t.node is not None and not t.node.inputs]
-    for node in [*starts, *graph.nodes]:
+    for node in [*graph.starts, *graph.nodes]:
         node_keys[id(node)] = len(calls[id(node.layer)])
         calls[id(node.layer)].append(node)
 
@@ -166,9 +165,9 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
 
     def tensor(history: Any) -> SymbolicTensor:
         call = name, node = source(history)
-        nodes, place = made[name]._inbound_nodes, before[name] + node
-        if call not in found and place < len(nodes):
-            found[call] = structures.flatten(nodes[place].outputs)
+        nodes, number = made[name]._inbound_nodes, before[name] + node
+        if call not in found and number < len(nodes):
+            found[call] = structures.flatten(nodes[number].outputs)
         if history[2] >= len(found.get(call, ())):
             raise ValueError(f"the configuration refers to {history}, but layer {name!r} has no such output")
         return found[call][history[2]]
