@@ -524,9 +524,7 @@ class Optimizer(Observed):
         given = list(grads)
         if trainable_variables is None:
             self._check_built()
-            variables = list(self._positions)
-        else:
-            variables = list(trainable_variables)
+        variables = list(self._positions if trainable_variables is None else trainable_variables)
         if len(given) != len(variables):
             raise ValueError(f"received {len(given)} gradients for {len(variables)} variables")
         if not given:
@@ -538,14 +536,15 @@ class Optimizer(Observed):
                 )
         if not self.built:
             self.build(variables)
+        pairs = [(v, g) for v, g in zip(variables, given, strict=True) if g is not None]
         missing = [v.path for v, g in zip(variables, given, strict=True) if g is None]
-        if len(missing) == len(variables):
+        if not pairs:
             raise ValueError(f"no gradients were given for any variable: {missing}")
         if missing:
             warn(f"gradients are missing for variables {missing}: they stay as they are")
         with on_device_of(variables[0]):
-            self._choose([v for v, g in zip(variables, given, strict=True) if g is not None])
-            for view, each in zip(self.gradient_views, (g for g in given if g is not None), strict=True):
+            self._choose([variable for variable, _ in pairs])
+            for view, (_, each) in zip(self.gradient_views, pairs, strict=True):
                 source = device.to_this_device(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)

@@ -205,10 +205,14 @@ class Compiled:
 
     def named(self) -> list[tuple[str, Any]]:
         """(name in the logs, metric), the loss first, then the outputs' losses, then the metrics."""
-        rest = [(label, metric) for entries in self.by_output or [] for label, metric, _ in entries]
-        if self._sorts and len(self.by_output or []) > 1:
-            rest.sort(key=lambda entry: entry[0])
-        return [(tracker.name, tracker) for tracker in (self.loss_tracker, *self.trackers)] + rest
+        return [("loss", self.loss_tracker), *self.parts(self._sorts)]
+
+    def parts(self, are_sorted: bool = False) -> list[tuple[str, Any]]:
+        """(name in the logs, metric) of the outputs' losses, then of the metrics, by output or sorted by name."""
+        found = [(label, metric) for entries in self.by_output or [] for label, metric, _ in entries]
+        if are_sorted and len(self.by_output or []) > 1:
+            found.sort(key=lambda entry: entry[0])
+        return [(tracker.name, tracker) for tracker in self.trackers] + found
 
     def metric_objects(self) -> list[Any]:
         """The metric objects; within a step those of `compile` are one, after the loss's."""
@@ -270,13 +274,10 @@ class CompiledMetrics:
     def __hash__(self) -> int:
         return id(self._compiled)
 
-    def _parts(self) -> list[tuple[str, Any]]:
-        return self._compiled.named()[1:]  # without the loss; compute_loss updates the outputs' losses among them
-
     @property
     def variables(self) -> list:
         """Their state."""
-        return [variable for _, metric in self._parts() for variable in metric.variables]
+        return [variable for _, metric in self._compiled.parts() for variable in metric.variables]
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch: targets and outputs as the model's step got them."""
@@ -284,11 +285,11 @@ class CompiledMetrics:
 
     def result(self) -> dict[str, Any]:
         """Their values by name."""
-        return {label: metric.result() for label, metric in self._parts()}
+        return {label: metric.result() for label, metric in self._compiled.parts()}
 
     def reset_state(self) -> None:
         """Set all back to the start."""
-        for _, metric in self._parts():
+        for _, metric in self._compiled.parts():
             metric.reset_state()
 
 
