@@ -140,6 +140,7 @@ def _batch_hook(name: str, older: str | None = None) -> Any:
         for callback in hooked:
             getattr(callback, name)(batch, cached if callback.lazy_logs else cached())
 
+    call.__name__ = name
     return call
 
 
@@ -149,6 +150,7 @@ def _hook(name: str) -> Any:
     def call(self: "CallbackList", logs: Logs = None) -> None:
         self._call_hook(name, logs)
 
+    call.__name__ = name
     return call
 
 

@@ -174,12 +174,10 @@ def _config(file: Any, text: str, what: str) -> dict[str, Any]:
 
 def _compile_arguments(config: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
     """The arguments of compile from a `training_config`, in which names of metrics of several outputs begin with the output's."""
-    arguments = {"optimizer": config["optimizer_config"], "loss": config.get("loss")}
-    for key in ("metrics", "weighted_metrics", "loss_weights"):
-        arguments[key] = config.get(key)
-    if len(outputs) > 1:
-        _shorten(arguments["metrics"], outputs)
-        _shorten(arguments["weighted_metrics"], outputs)
+    arguments = {key: config.get(key) for key in ("loss", "metrics", "weighted_metrics", "loss_weights")}
+    for key in ("metrics", "weighted_metrics") if len(outputs) > 1 else ():
+        _shorten(arguments[key], outputs)
+    arguments["optimizer"] = config["optimizer_config"]
     return compilation.read_compile_config(arguments)
 
 
