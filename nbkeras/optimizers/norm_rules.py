@@ -70,10 +70,8 @@ class Adafactor(_ByVariable):
 
     get_config = config_from(__init__)
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        first = not self.built
-        super().build(variables)
-        for variable in variables if first else ():
+    def _make_own_state(self, variables: Sequence[Variable]) -> None:
+        for variable in variables:
             shapes: tuple = (variable.shape[:-1], (*variable.shape[:-2], *variable.shape[-1:]))
             dtype: Any = variable.dtype
             if variable.ndim < 2:  # Keras keeps two numbers in place of both and never uses them
@@ -147,10 +145,8 @@ class Muon(_ByVariable):
         decay = super().decay_of(variable)
         return float(self.adam_weight_decay or 0.0) if decay and self._takes_adam(variable) else decay
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        first = not self.built
-        super().build(variables)
-        for variable in variables if first else ():
+    def _make_own_state(self, variables: Sequence[Variable]) -> None:
+        for variable in variables:
             names = ("momentum", "velocity") if self._takes_adam(variable) else ("momentum",)
             self._moments[variable] = tuple(self.add_variable_from_reference(variable, name) for name in names)
 

@@ -230,7 +230,11 @@ class Optimizer(Observed):
             self._positions = {variable: i for i, variable in enumerate(variables)}
             self._due, self._updates = (device.persistent(np.zeros(1, np.int64)) for _ in range(2))
             self.built = True
+            self._make_own_state(variables)
         self._choose(variables)
+
+    def _make_own_state(self, variables: Sequence[Variable]) -> None:
+        """Called once, by the first `build`, for subclasses with state other than their slots."""
 
     def _choose(self, variables: Sequence[Variable]) -> None:
         """Update these variables alone from now on; all must be among those that `build` was called for."""

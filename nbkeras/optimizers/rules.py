@@ -279,8 +279,7 @@ class Nadam(TwoMoments):
 
     _product: Variable | None = None  # of all momenta up to now
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        super().build(variables)
+    def _make_own_state(self, variables: Sequence[Variable]) -> None:
         if self._product is None:
             dtype = variables[0].dtype if variables else np.dtype(config.floatx())
             self._product = Variable(1, dtype=dtype, name="u_product", trainable=False)
@@ -399,12 +398,9 @@ class ScheduleFreeAdamW(TwoMoments):
 
     get_config = config_from(__init__)
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        first = not self.built
-        super().build(variables)
-        if first:
-            for variable in variables:
-                self._slots[variable, "momentum"].assign(variable)
+    def _make_own_state(self, variables: Sequence[Variable]) -> None:
+        for variable in variables:
+            self._slots[variable, "momentum"].assign(variable)
 
     def step(self, run: Run) -> None:
         z, v = self.slot(run, "momentum"), self.slot(run, "velocity")
