@@ -93,7 +93,7 @@ class Compiled:
     def __init__(self, arguments: dict[str, Any]):
         self.arguments = arguments
         self.loss_tracker = metrics.Mean(name="loss")
-        self.names: list[str] | None = None
+        self.names: list[str] = []
         self.losses: list = []
         self.loss_weights: list = []
         self.trackers: list[metrics.Mean] = []  # of the outputs' losses
@@ -138,10 +138,10 @@ class Compiled:
             for weighted, lists in enumerate(self._lists):
                 for spec in lists[position]:
                     if target is None:
-                        raise ValueError(f"metric {spec!r} needs targets for output {self.names[position]!r}")  # type: ignore[index]
+                        raise ValueError(f"metric {spec!r} needs targets for output {self.names[position]!r}")
                     metric = _metric_object(spec, target, output)
                     label = spec if _by_shapes(spec) else metric.name
-                    prefix = f"{self.names[position]}_" if several else ""  # type: ignore[index]
+                    prefix = f"{self.names[position]}_" if several else ""
                     label = f"{prefix}weighted_{label}" if weighted and prefix + label in taken else prefix + label
                     if weighted and label in taken:
                         label = f"weighted_{label}"
@@ -161,7 +161,7 @@ class Compiled:
     def _in_order(self, values: Any) -> list:
         """Values by output name, or in a structure, as a list; an empty one for None."""
         if isinstance(values, dict):
-            return [values.get(name) for name in self.names or []]
+            return [values.get(name) for name in self.names]
         return [] if values is None else structures.flatten(values)
 
     def compute_loss(self, y: Any, y_pred: Any, sample_weight: Any, extra: list[Tensor]) -> Tensor:
@@ -173,9 +173,7 @@ class Compiled:
             if loss is None:
                 continue
             if targets[position] is None:
-                raise ValueError(
-                    f"the loss of output {self.names[position]!r} needs targets, received None"  # type: ignore[index]
-                )
+                raise ValueError(f"the loss of output {self.names[position]!r} needs targets, received None")
             value = loss(targets[position], outputs[position], weights[position])
             if self.trackers:  # with one loss alone, 'loss' says it
                 next(trackers).update_state(value, sample_weight=_batch_size(outputs[position]))
