@@ -66,11 +66,11 @@ class CallHistory:
 
     @OverridableProperty
     def input_mask(self) -> Any:
-        return structures.map_leaves(lambda t: t.mask, self._single("input mask").call_inputs)
+        return structures.masks(self._single("input mask").call_inputs)
 
     @OverridableProperty
     def output_mask(self) -> Any:
-        return structures.map_leaves(lambda t: t.mask, self._single("output mask").outputs)
+        return structures.masks(self._single("output mask").outputs)
 
     @OverridableProperty
     def input_shape(self) -> Any:
@@ -98,8 +98,8 @@ class CallHistory:
 
     def get_input_mask_at(self, node_index: int) -> Any:
         """The mask of the input of the layer's node_index-th call."""
-        return structures.map_leaves(lambda t: t.mask, self.get_input_at(node_index))
+        return structures.masks(self.get_input_at(node_index))
 
     def get_output_mask_at(self, node_index: int) -> Any:
         """The mask of the output of the layer's node_index-th call."""
-        return structures.map_leaves(lambda t: t.mask, self.get_output_at(node_index))
+        return structures.masks(self.get_output_at(node_index))

@@ -144,13 +144,13 @@ def _fitted(leaves: list) -> Iterator[Sizes]:
     symbols = [leaf for leaf in leaves if isinstance(leaf, SymbolicTensor)]
     unknown = dict.fromkeys((id(each), axis) for each in symbols for axis, n in enumerate(each.shape) if n is None)
 
-    def longer(place: tuple[int, int], length: int) -> Sizes:
+    def longer(changed: tuple[int, int], length: int) -> Sizes:
         return lambda symbol, trial: [
-            length if place == (id(symbol), axis) else size for axis, size in enumerate(_small(symbol, trial))
+            length if changed == (id(symbol), axis) else size for axis, size in enumerate(_small(symbol, trial))
         ]
 
-    for place, length in itertools.islice(itertools.product(unknown, known), 24):
-        yield longer(place, length)
+    for symbol_and_axis, length in itertools.islice(itertools.product(unknown, known), 24):
+        yield longer(symbol_and_axis, length)
 
     def beside(symbol: SymbolicTensor, axis: int, size: int) -> int:
         others = {shape[axis - symbol.ndim] for shape in shapes if len(shape) >= symbol.ndim - axis} - {None, 1}
@@ -231,22 +231,24 @@ class Graph:
                         f"a model's {what} must be symbolic tensors, made by Input() and by calling layers on them; "
                         f"received {tensor!r} of type {type(tensor).__name__}"
                     )
-        self.nodes = self._ordered()
-        self.depths = self._depths()
-        self.layers = self._layers()
+        self.nodes, met = self._ordered()
+        self.layers = self._layers(met)
 
-    def _ordered(self) -> list[Node]:
-        """Nodes from inputs to outputs, each after what it needs; a loop, so depth is not limited by the stack."""
+    def _ordered(self) -> tuple[list[Node], dict[int, int]]:
+        """Nodes from inputs to outputs, each after what it needs, and when a walk from the outputs meets each layer, by its id.
+
+        A loop, so depth is not limited by the stack.
+        """
         known = {id(tensor) for tensor in self.input_list}
         order: list[Node] = []
         done: set[int] = set()
-        self._visits: dict[int, int] = {}  # layers as a walk from the outputs meets them
+        met: dict[int, int] = {}
         stack: list[tuple[SymbolicTensor, bool]] = [(tensor, False) for tensor in reversed(self.output_list)]
         while stack:
             tensor, expanded = stack.pop()
             node = tensor.node
             if node is not None:
-                self._visits.setdefault(id(node.layer), len(self._visits))
+                met.setdefault(id(node.layer), len(met))
             if id(tensor) in known or node is None or id(node) in done:
                 if node is None and id(tensor) not in known:
                     raise self._disconnected(tensor)
@@ -259,7 +261,7 @@ class Graph:
             else:
                 stack.append((tensor, True))
                 stack.extend((parent, False) for parent in reversed(node.inputs))
-        return order
+        return order, met
 
     def _disconnected(self, tensor: SymbolicTensor) -> ValueError:
         names = [t.name for t in self.input_list]
@@ -267,27 +269,26 @@ class Graph:
             f"graph disconnected: the outputs depend on {tensor!r}, which is not among the model's inputs {names}"
         )
 
-    def _depths(self) -> dict[int, int]:
-        """Longest distance of each node from the outputs, which orders layers as Keras lists them."""
-        depths: dict[int, int] = {}
+    def _layers(self, met: dict[int, int]) -> list[Any]:
+        """Layers deepest first, then as a walk from the outputs meets them: Keras's order, and so that of the weights."""
+        depths: dict[int, int] = {}  # the longest distance from the outputs, of nodes and of layers
         for node in reversed(self.nodes):
             depth = depths.setdefault(id(node), 0)
             for parent in node.inputs:
                 if parent.node is not None:
                     depths[id(parent.node)] = max(depths.get(id(parent.node), 0), depth + 1)
-        return depths
-
-    def _layers(self) -> list[Any]:
-        """Layers deepest first, then as a walk from the outputs meets them: Keras's order, and so that of the weights."""
-        depths: dict[int, int] = {}
-        found: dict[int, Any] = {}
-        starts = [t.node for t in self.input_list if t.node is not None and not t.node.inputs]
-        for node in [*starts, *self.nodes]:
+        layers: dict[int, Any] = {}
+        for node in [*self.starts, *self.nodes]:
             key = id(node.layer)
-            found[key] = node.layer
-            depths[key] = max(self.depths.get(id(node), 0), depths.get(key, 0))
-        last = len(self._visits)  # an input that no output needs was not met
-        return sorted(found.values(), key=lambda each: (-depths[id(each)], self._visits.get(id(each), last)))
+            layers[key] = node.layer
+            depths[key] = max(depths.get(id(node), 0), depths.get(key, 0))
+        last = len(met)  # an input that no output needs was not met
+        return sorted(layers.values(), key=lambda each: (-depths[id(each)], met.get(id(each), last)))
+
+    @property
+    def starts(self) -> list[Node]:
+        """The nodes of the inputs that an Input made."""
+        return [t.node for t in self.input_list if t.node is not None and not t.node.inputs]
 
     def run(self, inputs: list[Tensor]) -> Any:
         """The outputs' structure for tensors given in the order of `input_list`."""

@@ -32,39 +32,23 @@ def mismatch(spec: InputSpec | None, each: Any) -> str:
     if not hasattr(each, "shape"):
         return "a tensor"
     shape = structures.shape_of(each)
-    other_dtype = spec.dtype is not None and each.dtype != spec.dtype
-    return (
-        _wrong_rank(spec, len(shape))
-        or (f"dtype {spec.dtype}" if other_dtype else "")
-        or _wrong_axis(spec, shape)
-        or _wrong_shape(spec, shape)
-    )
-
-
-def _wrong_rank(spec: InputSpec, rank: int) -> str:
-    if spec.ndim is not None and rank != spec.ndim and not spec.allow_last_axis_squeeze:
+    if spec.ndim is not None and len(shape) != spec.ndim and not spec.allow_last_axis_squeeze:
         return f"ndim={spec.ndim}"
-    if spec.max_ndim is not None and rank > spec.max_ndim:
+    if spec.max_ndim is not None and len(shape) > spec.max_ndim:
         return f"max_ndim={spec.max_ndim}"
-    if spec.min_ndim is not None and rank < spec.min_ndim:
+    if spec.min_ndim is not None and len(shape) < spec.min_ndim:
         return f"min_ndim={spec.min_ndim}"
-    return ""
-
-
-def _wrong_axis(spec: InputSpec, shape: tuple) -> str:
+    if spec.dtype is not None and each.dtype != spec.dtype:
+        return f"dtype {spec.dtype}"
     for axis, size in (spec.axes or {}).items():
         if size is not None and (axis >= len(shape) or shape[axis] not in (size, None)):
             return f"axis {axis} of the input to have size {size}"
-    return ""
+    return "" if spec.shape is None or _fits(spec, shape) else f"shape {tuple(spec.shape)}"
 
 
-def _wrong_shape(spec: InputSpec, shape: tuple) -> str:
-    if spec.shape is None:
-        return ""
-    wanted = tuple(spec.shape)
+def _fits(spec: InputSpec, shape: tuple) -> bool:
+    wanted = tuple(spec.shape or ())
     if spec.allow_last_axis_squeeze:
         shape, wanted = (s[:-1] if s and s[-1] == 1 else s for s in (shape, wanted))
-    fits = len(shape) == len(wanted) and all(
-        None in pair or pair[0] == pair[1] for pair in zip(shape, wanted, strict=True)
-    )
-    return "" if fits else f"shape {tuple(spec.shape)}"
+    pairs = zip(shape, wanted, strict=False)
+    return len(shape) == len(wanted) and all(None in pair or pair[0] == pair[1] for pair in pairs)

@@ -134,9 +134,7 @@ class Layer(Module, CallHistory):
     _call_takes: frozenset[str] = frozenset()
     _call_takes_any = False
     _call_names: tuple[str, ...] = ()
-    _build_takes: tuple[
-        str, ...
-    ] = ()  # names such as query_shape, value_shape of a layer that is built for several arguments
+    _build_takes: tuple[str, ...] = ()  # query_shape, value_shape, ... of a layer that is built for several arguments
 
     def __init__(
         self,
@@ -178,9 +176,9 @@ class Layer(Module, CallHistory):
 
     @staticmethod
     def _input_shape_argument(batch_size: int | None, kwargs: dict) -> tuple | None:
-        whole = kwargs.get("batch_input_shape", kwargs.get("batch_shape"))
-        if whole is not None:
-            return tuple(whole)
+        batch_shape = kwargs.get("batch_input_shape", kwargs.get("batch_shape"))
+        if batch_shape is not None:
+            return tuple(batch_shape)
         shape = kwargs.get("input_shape")
         if shape is not None:
             shape = (shape,) if isinstance(shape, int) else tuple(shape)
@@ -212,7 +210,7 @@ class Layer(Module, CallHistory):
             asking = next(cls for cls in type(self).__mro__ if "compute_output_shape" in vars(cls))
             if not asking.__module__.startswith("nbkeras."):
                 return input_shape
-        inputs = graph.symbols(tuple(input_shape) if structures.is_shape(input_shape) else input_shape, self.dtype)
+        inputs = graph.symbols(input_shape, self.dtype)
         self._ensure_built(inputs)
         return structures.shapes(graph.infer(self._plain_call, (inputs,), {}))
 
@@ -281,28 +279,34 @@ class Layer(Module, CallHistory):
             return self._symbolic_call(args, kwargs)
         args = tuple(self._convert(arg) for arg in args)
         kwargs = {key: self._convert_array(value) for key, value in kwargs.items()}
-        inputs = args[0] if args else next(iter(kwargs.values()), None)
-        self._check_input(inputs)
-        named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
-        self._ensure_built(named if self._build_takes else inputs)
+        inputs, named, masks = self._prepared(args, kwargs)
         if not tensor.layer_stack.names:  # the outermost call drops the losses of the last one, as in Keras
             self.clear_losses()
-        masks = structures.map_leaves(lambda t: getattr(t, "mask", None), inputs)
-        has_mask = any(mask is not None for mask in structures.flatten(masks))
-        if "training" in self._call_takes and kwargs.get("training") is None:
-            kwargs["training"] = self._in_training()
-        if has_mask and "mask" in self._call_takes and kwargs.get("mask") is None and self._takes_mask(named):
-            kwargs["mask"] = masks
+        self._fill_arguments(kwargs, named, masks)
         for name, value in named.items():
             if f"{name}_mask" in self._call_names[len(args) :] and named.get(f"{name}_mask") is None:
-                kwargs[f"{name}_mask"] = structures.map_leaves(lambda t: getattr(t, "mask", None), value)
+                kwargs[f"{name}_mask"] = structures.masks(value)
         outputs = self._named_call(args, kwargs)
-        if has_mask or kwargs.get("mask") is not None or type(self).compute_mask is not Layer.compute_mask:
-            self._set_masks(inputs, kwargs.get("mask", masks if has_mask else None), outputs)
+        self._pass_masks(inputs, masks, kwargs, outputs)
         if self.activity_regularizer is not None:
             for output in structures.flatten(outputs):
                 self.add_loss(ops.divide(self.activity_regularizer(output), max((*output.shape[:1], 1))))
         return outputs
+
+    def _prepared(self, args: tuple, kwargs: dict) -> tuple[Any, dict[str, Any], Any]:
+        """(first argument, arguments by name, masks of the first argument) of a call, checked; the layer is built for them."""
+        inputs = args[0] if args else next(iter(kwargs.values()), None)
+        self._check_input(inputs)
+        named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
+        self._ensure_built(named if self._build_takes else inputs)
+        return inputs, named, _masks(inputs)
+
+    def _fill_arguments(self, kwargs: dict, named: dict[str, Any], masks: Any) -> None:
+        """Add `training` and the masks of the first argument to the keywords of a `call` that takes them."""
+        if "training" in self._call_takes and kwargs.get("training") is None:
+            kwargs["training"] = self.trains_by_default if _context.training is None else _context.training
+        if masks is not None and "mask" in self._call_takes and kwargs.get("mask") is None and self._takes_mask(named):
+            kwargs["mask"] = masks
 
     def _named_call(self, args: tuple, kwargs: dict) -> Any:
         load_budget.step()
@@ -313,9 +317,7 @@ class Layer(Module, CallHistory):
         if self._phase is not None:
             kwargs = {**kwargs, "training": self._phase}
         training = kwargs.get("training", _context.training)
-        if (
-            "training" not in self._call_takes and not self._call_takes_any
-        ):  # as in Keras, it still applies to the layers inside
+        if "training" not in self._call_takes and not self._call_takes_any:  # it still applies to the layers inside
             kwargs = {key: value for key, value in kwargs.items() if key != "training"}
         try:
             with training_phase(training):
@@ -335,29 +337,15 @@ class Layer(Module, CallHistory):
                 )
         return outputs
 
-    def _in_training(self) -> bool:
-        return self.trains_by_default if _context.training is None else _context.training
-
     def _takes_mask(self, named: dict[str, Any]) -> bool:
         """Whether `call` gets the mask of the first argument: in Keras 3 only if no other argument is a tensor."""
-        kinds = Tensor, np.ndarray
-        several = [
-            value for value in named.values() if any(isinstance(leaf, kinds) for leaf in structures.flatten(value))
-        ]
-        return len(several) < 2 or behaviour.current.masks_reach_calls_with_several_tensors
+        tensors = [value for value in named.values() if structures.find((Tensor, np.ndarray), value)]
+        return len(tensors) < 2 or behaviour.current.masks_reach_calls_with_several_tensors
 
     def _plain_call(self, *args, **kwargs) -> Any:
-        """`call` with `training` filled in, for dry runs."""
-        if "training" in self._call_takes and kwargs.get("training") is None:
-            kwargs["training"] = self._in_training()
-        inputs = args[0] if args else None
-        masks = structures.map_leaves(lambda t: getattr(t, "mask", None), inputs)
-        if (
-            "mask" in self._call_takes
-            and "mask" not in kwargs
-            and any(m is not None for m in structures.flatten(masks))
-        ):
-            kwargs["mask"] = masks
+        """`call` with `training` and the mask filled in, for dry runs."""
+        named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
+        self._fill_arguments(kwargs, named, _masks(args[0] if args else None))
         losses = {id(each): list(each._losses) for each in self._all_layers()}
         outputs = self._named_call(args, kwargs)
         for each in self._all_layers():
@@ -433,6 +421,15 @@ class Layer(Module, CallHistory):
     def _loss_count(self) -> int:
         return sum(len(each._losses) for each in self._all_layers())
 
+    def _pass_masks(self, inputs: Any, masks: Any, kwargs: dict, outputs: Any) -> None:
+        """Give the outputs of a call their masks, if the inputs or the arguments have masks or the layer makes some."""
+        given = kwargs.get("mask", masks)
+        if masks is not None or given is not None or self._makes_masks():
+            self._set_masks(inputs, given, outputs)
+
+    def _makes_masks(self) -> bool:
+        return type(self).compute_mask is not Layer.compute_mask
+
     def _set_masks(self, inputs: Any, masks: Any, outputs: Any) -> None:
         try:
             result = self.compute_mask(inputs, masks)
@@ -441,20 +438,14 @@ class Layer(Module, CallHistory):
                 raise
             result = None
         if result is None:
-            if (
-                masks is not None
-                and any(m is not None for m in structures.flatten(masks))
-                and not self._handles_masks()
-            ):
+            handled = self.supports_masking or "mask" in self._call_takes or self._makes_masks()
+            if not handled and any(mask is not None for mask in structures.flatten(masks)):
                 self._warn_mask_lost()
             return
         leaves = structures.flatten(outputs)
         for output, mask in zip(leaves, structures.flatten(result), strict=False):
             if output is not None:
                 output.mask = mask
-
-    def _handles_masks(self) -> bool:
-        return self.supports_masking or "mask" in self._call_takes or type(self).compute_mask is not Layer.compute_mask
 
     def _warn_mask_lost(self) -> None:
         if not getattr(self, "_mask_warned", False):
@@ -471,15 +462,9 @@ class Layer(Module, CallHistory):
             raise TypeError(f"{type(self).__name__}.call() got an unexpected keyword argument {name!r}")
         if behaviour.current.keeps_learning_phase:
             self._phase = _kept_phase if kwargs.get("training") is None else None
-        inputs = args[0] if args else next(iter(kwargs.values()))
-        self._check_input(inputs)
-        named = {**dict(zip(self._call_names, args, strict=False)), **kwargs}
-        self._ensure_built(named if self._build_takes else inputs)
-        masks = structures.map_leaves(lambda t: getattr(t, "mask", None), inputs)
+        inputs, _, masks = self._prepared(args, kwargs)
         outputs = graph.connect(self, args, kwargs, self.compute_output_spec(*args, **kwargs))
-        has_mask = any(mask is not None for mask in structures.flatten(masks))
-        if has_mask or kwargs.get("mask") is not None or type(self).compute_mask is not Layer.compute_mask:
-            self._set_masks(inputs, kwargs.get("mask", masks if has_mask else None), outputs)
+        self._pass_masks(inputs, masks, kwargs, outputs)
         return outputs
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
@@ -497,6 +482,12 @@ class Layer(Module, CallHistory):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} name={self.name}, built={self.built}>"
+
+
+def _masks(inputs: Any) -> Any:
+    """The structure of the inputs' masks; None if no input has a mask."""
+    masks = structures.masks(inputs)
+    return masks if any(mask is not None for mask in structures.flatten(masks)) else None
 
 
 set_by_init(Layer, "name dtype built _trainable _weights _states _losses _inbound_nodes _gpu")

@@ -50,7 +50,7 @@ class Module(Observed):
         if initializer is None:
             initializer = "glorot_uniform" if dtype.kind == "f" else "zeros"
         make = initializers.get(initializer)
-        value = np.zeros(shape, dtype) if self._is_read_whole() else make(shape, dtype=dtype.name)  # type: ignore[misc]
+        value = np.zeros(shape, dtype) if self._gets_weights_from_file() else make(shape, dtype=dtype.name)  # type: ignore[misc]
         name = name or f"variable_{len(self._weights)}"
         variable = Variable(value, dtype=dtype, trainable=trainable and self._trainable, name=name)
         variable.path = f"{self.name}/{variable.name}"
@@ -60,7 +60,7 @@ class Module(Observed):
         self._weights.append(variable)
         return variable
 
-    def _is_read_whole(self) -> bool:
+    def _gets_weights_from_file(self) -> bool:
         """Whether a file will overwrite all weights of this module. Models and modules that load their own may have others."""
         own = type(self).load_own_variables is not Module.load_own_variables or hasattr(type(self), "layers")
         return load_budget.is_unfilled() and not own

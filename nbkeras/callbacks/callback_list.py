@@ -126,6 +126,34 @@ def _flat(callbacks) -> Iterator[Callback]:
         )
 
 
+def _batch_hook(name: str, older: str | None = None) -> Any:
+    """The method of a CallbackList that calls this hook of the callbacks that override it, under its name or an older one."""
+
+    def call(self: "CallbackList", batch: int, logs: Logs = None) -> None:
+        hooked = self._hooked.get(name)
+        if hooked is None:
+            hooked = [c for c in self.callbacks if _overrides(c, name) or (older is not None and _overrides(c, older))]
+            self._hooked[name] = hooked
+        if not hooked:
+            return
+        cached = _CachedLogs(logs)
+        for callback in hooked:
+            getattr(callback, name)(batch, cached if callback.lazy_logs else cached())
+
+    call.__name__ = name
+    return call
+
+
+def _hook(name: str) -> Any:
+    """The method of a CallbackList that calls this hook of each callback."""
+
+    def call(self: "CallbackList", logs: Logs = None) -> None:
+        self._call_hook(name, logs)
+
+    call.__name__ = name
+    return call
+
+
 class CallbackList(Callback):
     """A list of callbacks, used as one callback.
 
@@ -174,45 +202,14 @@ class CallbackList(Callback):
         for callback in self.callbacks:
             callback.set_model(model)
 
-    def _call_batch_hook(self, hook: str, older: str | None, batch: int, logs: Logs) -> None:
-        hooked = self._hooked.get(hook)
-        if hooked is None:
-            hooked = [c for c in self.callbacks if _overrides(c, hook) or (older is not None and _overrides(c, older))]
-            self._hooked[hook] = hooked
-        if not hooked:
-            return
-        cached = _CachedLogs(logs)
-        for callback in hooked:
-            getattr(callback, hook)(batch, cached if callback.lazy_logs else cached())
-
-    def on_batch_begin(self, batch, logs=None):
-        self._call_batch_hook("on_batch_begin", None, batch, logs)
-
-    def on_batch_end(self, batch, logs=None):
-        self._call_batch_hook("on_batch_end", None, batch, logs)
-
-    def on_train_batch_begin(self, batch, logs=None):
-        self._call_batch_hook("on_train_batch_begin", "on_batch_begin", batch, logs)
-
-    def on_train_batch_end(self, batch, logs=None):
-        self._call_batch_hook("on_train_batch_end", "on_batch_end", batch, logs)
-
-    def on_test_batch_begin(self, batch, logs=None):
-        self._call_batch_hook("on_test_batch_begin", None, batch, logs)
-
-    def on_test_batch_end(self, batch, logs=None):
-        self._call_batch_hook("on_test_batch_end", None, batch, logs)
-
-    def on_predict_batch_begin(self, batch, logs=None):
-        self._call_batch_hook("on_predict_batch_begin", None, batch, logs)
-
-    def on_predict_batch_end(self, batch, logs=None):
-        self._call_batch_hook("on_predict_batch_end", None, batch, logs)
-
-    def _call_hook(self, hook: str, logs: Logs, *epoch: int) -> None:
-        floats = _CachedLogs(logs)()
-        for callback in self.callbacks:
-            getattr(callback, hook)(*epoch, floats)
+    on_batch_begin = _batch_hook("on_batch_begin")
+    on_batch_end = _batch_hook("on_batch_end")
+    on_train_batch_begin = _batch_hook("on_train_batch_begin", "on_batch_begin")
+    on_train_batch_end = _batch_hook("on_train_batch_end", "on_batch_end")
+    on_test_batch_begin = _batch_hook("on_test_batch_begin")
+    on_test_batch_end = _batch_hook("on_test_batch_end")
+    on_predict_batch_begin = _batch_hook("on_predict_batch_begin")
+    on_predict_batch_end = _batch_hook("on_predict_batch_end")
 
     def on_epoch_begin(self, epoch, logs=None):
         self._call_hook("on_epoch_begin", logs, epoch)
@@ -220,23 +217,17 @@ class CallbackList(Callback):
     def on_epoch_end(self, epoch, logs=None):
         self._call_hook("on_epoch_end", logs, epoch)
 
-    def on_train_begin(self, logs=None):
-        self._call_hook("on_train_begin", logs)
+    on_train_begin = _hook("on_train_begin")
+    on_train_end = _hook("on_train_end")
+    on_test_begin = _hook("on_test_begin")
+    on_test_end = _hook("on_test_end")
+    on_predict_begin = _hook("on_predict_begin")
+    on_predict_end = _hook("on_predict_end")
 
-    def on_train_end(self, logs=None):
-        self._call_hook("on_train_end", logs)
-
-    def on_test_begin(self, logs=None):
-        self._call_hook("on_test_begin", logs)
-
-    def on_test_end(self, logs=None):
-        self._call_hook("on_test_end", logs)
-
-    def on_predict_begin(self, logs=None):
-        self._call_hook("on_predict_begin", logs)
-
-    def on_predict_end(self, logs=None):
-        self._call_hook("on_predict_end", logs)
+    def _call_hook(self, name: str, logs: Logs, *epoch: int) -> None:
+        floats = _CachedLogs(logs)()
+        for callback in self.callbacks:
+            getattr(callback, name)(*epoch, floats)
 
 
 class History(Callback):

@@ -198,9 +198,4 @@ class ReduceLROnPlateau(MonitorCallback):
             self.cooldown_counter = self.cooldown
             self.wait = 0
             if self.verbose > 0:
-                whose = (
-                    "learning rate"
-                    if name == behaviour.current.learning_rate_name
-                    else f"{optimizer.name} learning rate"
-                )
-                print_message(f"\nEpoch {epoch + 1}: ReduceLROnPlateau reducing {whose} to {new}.")
+                rates.print_rate(f"Epoch {epoch + 1}: ReduceLROnPlateau reducing", name, optimizer, new)

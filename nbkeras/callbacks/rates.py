@@ -8,6 +8,7 @@ import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
 from nbkeras.engine import behaviour
+from nbkeras.engine.naming import numbered
 from nbkeras.engine.progress import print_message
 
 
@@ -17,10 +18,7 @@ def optimizers_of(model) -> dict[str, Any]:
     if optimizers is not None:
         found: dict[str, Any] = {}
         for optimizer in optimizers:
-            name, number = optimizer.name, 1
-            while f"{rate}_{name}" in found:
-                name, number = f"{optimizer.name}_{number}", number + 1
-            found[f"{rate}_{name}"] = optimizer
+            found[numbered(f"{rate}_{optimizer.name}", found)] = optimizer
         return found
     if not hasattr(model.optimizer, rate):
         raise ValueError(f"the optimizer {model.optimizer!r} has no {rate} to read or set")
@@ -35,6 +33,12 @@ def learning_rate_of(optimizer) -> float:
 def set_learning_rate(optimizer, value: float) -> None:
     """Set an optimizer's learning rate."""
     setattr(optimizer, behaviour.current.learning_rate_name, value)
+
+
+def print_rate(event: str, name: str, optimizer, rate: float) -> None:
+    """Say that an optimizer's learning rate, which has this name in the logs, is set to a number."""
+    whose = "learning rate" if name == behaviour.current.learning_rate_name else f"{optimizer.name} learning rate"
+    print_message(f"\n{event} {whose} to {rate}.")
 
 
 def log_learning_rates(model, logs: dict[str, Any]) -> None:
@@ -65,12 +69,7 @@ class LearningRateScheduler(Callback):
             new = float(new)
             set_learning_rate(optimizer, new)
             if self.verbose > 0:
-                whose = (
-                    "learning rate"
-                    if name == behaviour.current.learning_rate_name
-                    else f"{optimizer.name} learning rate"
-                )
-                print_message(f"\nEpoch {epoch + 1}: LearningRateScheduler setting {whose} to {new}.")
+                print_rate(f"Epoch {epoch + 1}: LearningRateScheduler setting", name, optimizer, new)
 
     def on_epoch_end(self, epoch, logs=None):
         if logs is not None:

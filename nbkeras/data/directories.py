@@ -134,14 +134,12 @@ def audio_dataset_from_directory(
 
 def list_files(folder: str | os.PathLike[str], endings: tuple[str, ...], follow_links: bool = False) -> list[str]:
     """The sorted paths, relative to a folder, of the files below it with one of the endings."""
-    found: list[str] = []
-    for root, _, names in sorted(os.walk(os.fspath(folder), followlinks=follow_links)):
-        found += [
-            os.path.relpath(os.path.join(root, name), folder)
-            for name in sorted(names)
-            if name.lower().endswith(endings)
-        ]
-    return found
+    return [
+        os.path.relpath(os.path.join(root, name), folder)
+        for root, _, names in sorted(os.walk(os.fspath(folder), followlinks=follow_links))
+        for name in sorted(names)
+        if name.lower().endswith(endings)
+    ]
 
 
 def list_classes(

@@ -90,11 +90,8 @@ def _algorithm(name: str, file_hash: str | None) -> str:
 
 
 def _hash(path: str, algorithm: str) -> str:
-    digest = hashlib.new(algorithm, usedforsecurity=False)
     with open(path, "rb") as file:
-        while chunk := file.read(_CHUNK):
-            digest.update(chunk)
-    return digest.hexdigest()
+        return hashlib.file_digest(file, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
 
 
 def _download(origin: str, target: str, algorithm: str, file_hash: str | None) -> None:

@@ -32,10 +32,8 @@ def checker_of(function: Callable) -> Callable[[tuple, dict], None] | None:
         return None
 
     def check(args: tuple, kwargs: dict) -> None:
-        for position, name, kind, optional in parameters:
-            value = (
-                args[position] if position < len(args) else kwargs.get(name, check)
-            )  # `check` stands for "not given"
+        for position, name, kind, optional in parameters:  # `check` stands for "not given"
+            value = args[position] if position < len(args) else kwargs.get(name, check)
             if type(value) is kind or value is check or (optional and value is None) or _goes_for(value, kind):
                 continue
             words = _EXPECTED[kind][1] + (" or None" if optional else "")

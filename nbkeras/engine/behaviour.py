@@ -21,70 +21,73 @@ class FunctionName(str):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Behaviour:
-    """The points in which Keras 2.3.1 and Keras 3 behave differently and a script cannot say which behaviour it wants."""
+    """The points in which Keras 2.3.1 and Keras 3 behave differently and a script cannot say which behaviour it wants.
 
-    name: str
+    The defaults are Keras 3's.
+    """
+
+    name: str = "Keras 3"
 
     # -------------------- written into signatures and registries by compat/keras2.py --------------------
 
-    argument_defaults: Mapping[str, Mapping[str, Any]]
+    argument_defaults: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
     """Class -> argument -> its default, if it differs from the one in nbkeras's source."""
-    hard_sigmoid: str
+    hard_sigmoid: str = "hard_sigmoid"  # x / 6 + 0.5 within 0 and 1
     """The op of nbkeras.ops that the activation's name 'hard_sigmoid' means."""
 
     # -------------------- layers --------------------
 
-    masks_reach_calls_with_several_tensors: bool
+    masks_reach_calls_with_several_tensors: bool = False
     """Whether a layer's `call` gets the mask of its input even if another argument of the call is a tensor too."""
-    writes_input_shape: bool
+    writes_input_shape: bool = False
     """Whether `get_config` includes the input shape that a layer was made with, as `batch_input_shape`."""
-    own_layers_keep_shape: bool
+    own_layers_keep_shape: bool = False
     """Whether `Layer.compute_output_shape`, asked by a layer that a user wrote, returns the input's shape."""
-    refuses_losses_in_build: bool
+    refuses_losses_in_build: bool = False
     """Whether `add_loss` in `build` is an error: Keras 2 computes that loss in each step, here it would keep its first value."""
-    keeps_learning_phase: bool
+    keeps_learning_phase: bool = False
     """Whether a layer that is connected after `set_learning_phase` keeps that phase, also in `fit` and `predict`."""
-    frozen_normalizes_by_batch: bool
+    frozen_normalizes_by_batch: bool = False
     """Whether a frozen BatchNormalization normalizes by the batch in training, without changing its moving statistics."""
-    initializers_draw_anew: bool
+    initializers_draw_anew: bool = False
     """Whether each call of an initializer gives other numbers, even with a seed."""
-    identity_for_each_gate: bool
+    identity_for_each_gate: bool = False
     """Whether `recurrent_initializer='identity'` makes an identity matrix for each gate, instead of one for the first."""
-    flat_states: bool
+    flat_states: bool = False
     """Whether the states of stacked recurrent cells are in one list, instead of a list for each cell."""
-    lists_absent_states: bool
+    lists_absent_states: bool = False
     """Whether `states` of a recurrent layer without states is a list of None, instead of None."""
-    names_lambdas: bool
+    names_lambdas: bool = False
     """Whether a Lambda layer's configuration names a `lambda` by the layer's name, instead of refusing it."""
 
     # -------------------- models and training --------------------
 
-    unwraps_single_tensors: bool
+    unwraps_single_tensors: bool = False
     """Whether `Model(inputs=[x], outputs=[y])` is `Model(x, y)`, so that `input` and `output` are not lists."""
-    checks_shapes_of_calls: bool
+    checks_shapes_of_calls: bool = True
     """Whether a model checks the shapes of the tensors that it is called on; otherwise only its layers do."""
-    targets_are_columns: bool
+    targets_are_columns: bool = False
     """Whether targets of shape (samples,) reach losses and metrics as (samples, 1)."""
-    cuts_inputs_to_first: bool
+    cuts_inputs_to_first: bool = False
     """Whether `predict` accepts inputs of different lengths and cuts them to the length of the first."""
-    shows_validation_to_callbacks: bool
+    shows_validation_to_callbacks: bool = False
     """Whether `fit` sets the attribute `validation_data` of its callbacks, [x, y, weights]."""
-    optimizers_start_anew: bool
+    optimizers_start_anew: bool = False
     """Whether an optimizer restarts if it is given to another model, instead of raising an error."""
 
     # -------------------- metrics, logs, callbacks --------------------
 
-    sorts_metrics: bool
+    sorts_metrics: bool = True
     """Whether the metrics of several outputs are sorted by name, instead of by output."""
-    measures_outputs_without_loss: bool
+    measures_outputs_without_loss: bool = True
     """Whether outputs without a loss have metrics. If not, the only loss of several outputs is in the logs by its name."""
-    metric_names_are_snake_case: bool
+    metric_names_are_snake_case: bool = True
     """Whether a metric function `PSNR` is called `psnr` in the logs."""
-    learning_rate_name: str
+    learning_rate_name: str = "learning_rate"
     """The name of the learning rate in the logs, and of the optimizers' attribute."""
-    baseline_is_best: bool
+    baseline_is_best: bool = False
     """Whether the `baseline` of EarlyStopping counts as the best value before the first."""
-    restores_weights_when_stopping: bool
+    restores_weights_when_stopping: bool = False
     """Whether EarlyStopping restores the best weights when it stops training, instead of at the end of `fit`."""
 
     # -------------------- differences with logic --------------------
@@ -129,34 +132,7 @@ class Behaviour:
         return found
 
 
-KERAS_3 = Behaviour(
-    name="Keras 3",
-    argument_defaults={},
-    hard_sigmoid="hard_sigmoid",  # x / 6 + 0.5 within 0 and 1
-    masks_reach_calls_with_several_tensors=False,
-    writes_input_shape=False,
-    own_layers_keep_shape=False,
-    refuses_losses_in_build=False,
-    keeps_learning_phase=False,
-    frozen_normalizes_by_batch=False,
-    initializers_draw_anew=False,
-    identity_for_each_gate=False,
-    flat_states=False,
-    lists_absent_states=False,
-    names_lambdas=False,
-    unwraps_single_tensors=False,
-    checks_shapes_of_calls=True,
-    targets_are_columns=False,
-    cuts_inputs_to_first=False,
-    shows_validation_to_callbacks=False,
-    optimizers_start_anew=False,
-    sorts_metrics=True,
-    measures_outputs_without_loss=True,
-    metric_names_are_snake_case=True,
-    learning_rate_name="learning_rate",
-    baseline_is_best=False,
-    restores_weights_when_stopping=False,
-)
+KERAS_3 = Behaviour()
 
 KERAS_2 = Behaviour(
     name="Keras 2.3.1",

@@ -74,9 +74,8 @@ def refuse_absent(name: str) -> None:
 def missing(module: str, name: str, asking: Any) -> Exception:
     """The error for a missing name; an ImportError for `from nbkeras import x`, since Python drops other errors' texts there."""
     code = asking.f_code
-    probes = name.startswith("__") or code.co_filename.startswith(
-        "<frozen importlib"
-    )  # Python asks every module for these
+    # Python asks every module for some names
+    probes = name.startswith("__") or code.co_filename.startswith("<frozen importlib")
     why = "" if probes else _why_absent(f"{module}.{name}")
     if why and code.co_code[asking.f_lasti] == opcode.opmap["IMPORT_FROM"]:
         return ImportError(why, name=module)

@@ -2,6 +2,7 @@
 
 import re
 import threading
+from collections.abc import Container
 
 _name_counts: dict[str, int] = {}
 _name_lock = threading.Lock()
@@ -13,6 +14,15 @@ def unique_name(prefix: str) -> str:
         count = _name_counts.get(prefix, 0)
         _name_counts[prefix] = count + 1
     return f"{prefix}_{count}" if count else prefix
+
+
+def numbered(name: str, taken: Container[str]) -> str:
+    """The name, or the first of name_1, name_2, ... that is not taken."""
+    found, number = name, 0
+    while found in taken:
+        number += 1
+        found = f"{name}_{number}"
+    return found
 
 
 def clear_names() -> None:

@@ -17,16 +17,8 @@ from nbkeras.engine import step_lock
 from nbkeras.engine.tensor import depend_on, layer_stack, outdate
 from nbkeras.engine.user_errors import warn
 
-_PLAIN = (
-    bool,
-    int,
-    float,
-    complex,
-    str,
-    bytes,
-    type(None),
-    np.generic,
-)  # compared by value; everything else by identity
+# compared by value; everything else by identity
+_PLAIN = (bool, int, float, complex, str, bytes, type(None), np.generic)
 _NOT_IN_STEPS = frozenset({"__init__", "build", "get_config", "from_config", "__repr__", "__setattr__"})
 _OFTEN = 100  # the number of changes after which a warning names the remedy
 

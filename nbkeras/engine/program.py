@@ -295,21 +295,19 @@ class ProgramCache:
 
         The next run overwrites `outputs`, so `use` must copy what it keeps. key: anything else that selects the program.
         """
-        whole, turn = (key, batch.signature), step_lock.enter()
+        key, turn = (key, batch.signature), step_lock.enter()
         try:
-            if eagerly or whole in self._unrecordable:
-                buffers, staging = _buffers(batch.signature)
-                batch.write(staging.arrays)
-                staging.send()
+            if eagerly or key in self._unrecordable:
+                buffers, _ = _filled(batch)
                 return use(*self._function(buffers, context))
             with self._lock:
-                free = self._free.get(whole)
+                free = self._free.get(key)
                 recorded = None
                 if free is not None:
-                    self._free.move_to_end(whole)
+                    self._free.move_to_end(key)
                     recorded = free.pop() if free else None
             if free is None or recorded is None or recorded.program.outdated:
-                return self._record(whole, batch, context, use)
+                return self._record(key, batch, context, use)
             batch.write(recorded.staging.arrays)
             recorded.staging.send()
             recorded.program.run()
@@ -320,12 +318,11 @@ class ProgramCache:
             step_lock.leave(turn)
 
     def _record(self, key: tuple, batch: Any, context: Any, use: Callable) -> Any:
-        program, (buffers, staging) = Program(), _buffers(batch.signature)
+        program = Program()
         program.on_read = self._where
         with self._lock:
             self._made.add(program)
-        batch.write(staging.arrays)
-        staging.send()
+        buffers, staging = _filled(batch)
         with device.record(program):
             outputs, info = self._function(buffers, context)
         result = use([device.plain(array) for array in outputs], info)
@@ -368,7 +365,10 @@ class ProgramCache:
             return [recorded.program for free in self._free.values() for recorded in free]
 
 
-def _buffers(signature: Sequence) -> tuple[list[Array | None], Any]:
-    """Input buffers for a signature, and the staging that fills them."""
-    buffers = [None if item is None else device.persistent_empty(*item) for item in signature]
-    return buffers, device.input_staging(buffers)
+def _filled(batch: Any) -> tuple[list[Array | None], Any]:
+    """Input buffers that hold a batch, and the staging that fills them."""
+    buffers = [None if item is None else device.persistent_empty(*item) for item in batch.signature]
+    staging = device.input_staging(buffers)
+    batch.write(staging.arrays)
+    staging.send()
+    return buffers, staging

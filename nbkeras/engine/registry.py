@@ -246,11 +246,8 @@ class Registry:
                 raise ValueError(
                     f"a {self.kind}'s configuration must be a dict with 'class_name' and 'config', received {config!r}"
                 )
-            name, inner, shared = (
-                config["class_name"],
-                config.get("config"),
-                (self.kind, config.get("shared_object_id")),
-            )
+            name, inner = config["class_name"], config.get("config")
+            shared = (self.kind, config.get("shared_object_id"))
             if _thread.shared is not None and shared in _thread.shared:
                 return _thread.shared[shared]
             if name == "function" and isinstance(inner, str):

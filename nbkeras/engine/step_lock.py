@@ -23,9 +23,8 @@ _thread = threading.get_ident
 def enter() -> int:
     """Begin a step as soon as no other thread writes; returns the argument of `leave`."""
     thread = _thread()
-    _running.append(
-        thread
-    )  # before reading _writer: a writer reads in the opposite order, so one of the two sees the other
+    # before reading _writer: a writer reads in the opposite order, so one of the two sees the other
+    _running.append(thread)
     if _writer is not None:
         _wait(thread)
     return thread

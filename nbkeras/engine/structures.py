@@ -41,7 +41,7 @@ def _leaves(structure: Any) -> Iterator:
         yield structure
 
 
-def find(kind: type, structure: Any) -> list:
+def find(kind: type | tuple[type, ...], structure: Any) -> list:
     """The objects of a type in lists, tuples and dicts, each once, in order; objects inside such an object are not searched."""
     found: dict[int, Any] = {}
     seen: set[int] = set()  # a list may contain itself
@@ -76,6 +76,11 @@ def map_leaves(function: Callable, structure: Any) -> Any:
 def shapes(tensors: Any) -> Any:
     """The structure of the tensors' shapes; a single tensor gives one tuple."""
     return map_leaves(lambda tensor: None if tensor is None else shape_of(tensor), tensors)
+
+
+def masks(tensors: Any) -> Any:
+    """The structure of the tensors' masks; None for a leaf without a mask."""
+    return map_leaves(lambda leaf: getattr(leaf, "mask", None), tensors)
 
 
 def shape_of(tensor: Any) -> tuple:

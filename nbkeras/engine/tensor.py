@@ -425,9 +425,8 @@ def op(function: F) -> F:
     return cast(F, call)
 
 
-own_ops: dict[
-    str, Callable
-] = {}  # nbkeras's ops by module and name, the form in which model files name them: 'random.dropout'
+# nbkeras's ops by module and name, the form in which model files name them: 'random.dropout'
+own_ops: dict[str, Callable] = {}
 
 
 class GradientTape:

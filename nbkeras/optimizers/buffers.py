@@ -45,11 +45,11 @@ def _padded(variable: Variable) -> int:
 
 def _aligned(size: int, dtype: np.dtype, value: float = 0) -> Array:
     """A persistent flat array that starts at a multiple of the alignment."""
-    whole = device.persistent(np.zeros(size + _ALIGNMENT // dtype.itemsize, dtype))
+    padded = device.persistent(np.zeros(size + _ALIGNMENT // dtype.itemsize, dtype))
     if value:  # what stays untouched takes no memory
-        device.write(whole, value)
-    start = -device.address(whole) % _ALIGNMENT // dtype.itemsize
-    return whole[start : start + size]
+        device.write(padded, value)
+    start = -device.address(padded) % _ALIGNMENT // dtype.itemsize
+    return padded[start : start + size]
 
 
 def _flat_owner(variable: Variable) -> Array | None:

@@ -11,7 +11,7 @@ from nbkeras import ops
 from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.optimizers.optimizer import Optimizer
-from nbkeras.optimizers.rules import register
+from nbkeras.optimizers.rules import TwoMoments, register
 
 
 def _root_mean_square(x):
@@ -27,27 +27,11 @@ class _ByVariable(Optimizer):
 
 
 @register
-class Lamb(_ByVariable):
+class Lamb(_ByVariable, TwoMoments):
     """Adam's step in proportion to the weights: w -= rate * |w| / |u| * u. Source: arXiv:1904.00962.
 
     u: Adam's step with both moments corrected, without the rate.
     """
-
-    slots = (("momentum", "velocity"),)
-
-    def __init__(
-        self,
-        learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float = 1e-7,
-        **kwargs,
-    ):
-        super().__init__(learning_rate, **kwargs)
-        self.check_fraction(beta_1=beta_1, beta_2=beta_2)
-        self.beta_1, self.beta_2, self.epsilon = float(beta_1), float(beta_2), float(epsilon)
-
-    get_config = config_from(__init__)
 
     def update_step(self, gradient, variable, learning_rate):
         t, rate = self._time(variable), ops.cast(learning_rate, variable.dtype.name)
@@ -86,10 +70,8 @@ class Adafactor(_ByVariable):
 
     get_config = config_from(__init__)
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        first = not self.built
-        super().build(variables)
-        for variable in variables if first else ():
+    def _make_own_state(self, variables: Sequence[Variable]) -> None:
+        for variable in variables:
             shapes: tuple = (variable.shape[:-1], (*variable.shape[:-2], *variable.shape[-1:]))
             dtype: Any = variable.dtype
             if variable.ndim < 2:  # Keras keeps two numbers in place of both and never uses them
@@ -163,10 +145,8 @@ class Muon(_ByVariable):
         decay = super().decay_of(variable)
         return float(self.adam_weight_decay or 0.0) if decay and self._takes_adam(variable) else decay
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        first = not self.built
-        super().build(variables)
-        for variable in variables if first else ():
+    def _make_own_state(self, variables: Sequence[Variable]) -> None:
+        for variable in variables:
             names = ("momentum", "velocity") if self._takes_adam(variable) else ("momentum",)
             self._moments[variable] = tuple(self.add_variable_from_reference(variable, name) for name in names)
 

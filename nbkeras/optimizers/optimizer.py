@@ -175,11 +175,6 @@ class Optimizer(Observed):
             raise ValueError(f"{kind}: learning_rate must be >= 0, received {value!r}")
         device.write(self._learning_rate.data, number)
 
-    def _set_rate(self) -> None:
-        """Set the learning rate for a step, and again before each replay of that step, where it follows the step count."""
-        if self._schedule is not None or self.decay:
-            before_replays(self._follow_steps)
-
     def _follow_steps(self) -> None:
         """Work out the next step's learning rate from the step count."""
         if self._schedule is not None:
@@ -235,7 +230,11 @@ class Optimizer(Observed):
             self._positions = {variable: i for i, variable in enumerate(variables)}
             self._due, self._updates = (device.persistent(np.zeros(1, np.int64)) for _ in range(2))
             self.built = True
+            self._make_own_state(variables)
         self._choose(variables)
+
+    def _make_own_state(self, variables: Sequence[Variable]) -> None:
+        """Called once, by the first `build`, for subclasses with state other than their slots."""
 
     def _choose(self, variables: Sequence[Variable]) -> None:
         """Update these variables alone from now on; all must be among those that `build` was called for."""
@@ -369,9 +368,9 @@ class Optimizer(Observed):
         """
         touched = self.clipvalue or self.clipnorm or self.global_clipnorm or self.use_ema
         touched = touched or self.gradient_accumulation_steps or self.loss_scale_factor is not None
-        whole = touched or "step_rows" not in vars(type(self))
+        needs_all = touched or "step_rows" not in vars(type(self))
         return [
-            not (whole or v.constraint is not None or self.decay_of(v)) and self.rows_suffice(v)
+            not (needs_all or v.constraint is not None or self.decay_of(v)) and self.rows_suffice(v)
             for v in self._trainable
         ]
 
@@ -406,7 +405,8 @@ class Optimizer(Observed):
         gradients_: those that were delivered for each variable, if one can be a RowGradient in place of its view (`takes_rows`).
         """
         self._check_built()
-        self._set_rate()
+        if self._schedule is not None or self.decay:  # the learning rate follows the step count, in replays too
+            before_replays(self._follow_steps)
         by_rows = {
             variable: each
             for variable, each in zip(self._trainable, gradients_, strict=False)
@@ -528,9 +528,7 @@ class Optimizer(Observed):
         given = list(grads)
         if trainable_variables is None:
             self._check_built()
-            variables = list(self._positions)
-        else:
-            variables = list(trainable_variables)
+        variables = list(self._positions if trainable_variables is None else trainable_variables)
         if len(given) != len(variables):
             raise ValueError(f"received {len(given)} gradients for {len(variables)} variables")
         if not given:
@@ -542,14 +540,15 @@ class Optimizer(Observed):
                 )
         if not self.built:
             self.build(variables)
+        pairs = [(v, g) for v, g in zip(variables, given, strict=True) if g is not None]
         missing = [v.path for v, g in zip(variables, given, strict=True) if g is None]
-        if len(missing) == len(variables):
+        if not pairs:
             raise ValueError(f"no gradients were given for any variable: {missing}")
         if missing:
             warn(f"gradients are missing for variables {missing}: they stay as they are")
         with on_device_of(variables[0]):
-            self._choose([v for v, g in zip(variables, given, strict=True) if g is not None])
-            for view, each in zip(self.gradient_views, (g for g in given if g is not None), strict=True):
+            self._choose([variable for variable, _ in pairs])
+            for view, (_, each) in zip(self.gradient_views, pairs, strict=True):
                 source = device.to_this_device(as_tensor(each, view.dtype).data)
                 if device.address(source) != device.address(view):
                     device.launch(device.copy, source, view)

@@ -183,7 +183,7 @@ class Adadelta(Optimizer):
         optimizers.launch(optimizers.adadelta, run.weights, run.gradients, *state, self._rate, run.decay, *how)
 
 
-class _TwoMoments(Optimizer):
+class TwoMoments(Optimizer):
     """Base of Adam and its kin: decay rates of a first and a second moment."""
 
     slots: Sequence[Sequence[str]] = (("momentum", "velocity"),)
@@ -209,7 +209,7 @@ class _TwoMoments(Optimizer):
 
 
 @register
-class Adam(_TwoMoments):
+class Adam(TwoMoments):
     """Steps by two running moments: m += (1 - beta_1) * (g - m); v += (1 - beta_2) * (g**2 - v);
     w -= rate * sqrt(1 - beta_2**t) / (1 - beta_1**t) * m / (sqrt(v) + epsilon).
 
@@ -260,7 +260,7 @@ class AdamW(Adam):
 
 
 @register
-class Adamax(_TwoMoments):
+class Adamax(TwoMoments):
     """Adam by the largest gradient: u = max(beta_2 * u, |g|); w -= rate * m / ((1 - beta_1**t) * (u + epsilon)).
 
     m as in Adam. Source: arXiv:1412.6980.
@@ -274,13 +274,12 @@ class Adamax(_TwoMoments):
 
 
 @register
-class Nadam(_TwoMoments):
+class Nadam(TwoMoments):
     """Adam with Nesterov momentum, whose schedule is u_t = beta_1 * (1 - 0.96**t / 2). Source: Dozat, ICLR 2016."""
 
     _product: Variable | None = None  # of all momenta up to now
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        super().build(variables)
+    def _make_own_state(self, variables: Sequence[Variable]) -> None:
         if self._product is None:
             dtype = variables[0].dtype if variables else np.dtype(config.floatx())
             self._product = Variable(1, dtype=dtype, name="u_product", trainable=False)
@@ -374,7 +373,7 @@ class Ftrl(Optimizer):
 
 
 @register
-class ScheduleFreeAdamW(_TwoMoments):
+class ScheduleFreeAdamW(TwoMoments):
     """Adam without a schedule: z -= rate * g / (sqrt(v / (1 - beta_2**t)) + epsilon); w = (1 - beta_1) * z + beta_1 * x.
 
     v as in Adam; z starts at w; x is the mean of all z. warmup_steps: steps in which the rate rises to its value.
@@ -399,12 +398,9 @@ class ScheduleFreeAdamW(_TwoMoments):
 
     get_config = config_from(__init__)
 
-    def build(self, variables: Sequence[Variable]) -> None:
-        first = not self.built
-        super().build(variables)
-        if first:
-            for variable in variables:
-                self._slots[variable, "momentum"].assign(variable)
+    def _make_own_state(self, variables: Sequence[Variable]) -> None:
+        for variable in variables:
+            self._slots[variable, "momentum"].assign(variable)
 
     def step(self, run: Run) -> None:
         z, v = self.slot(run, "momentum"), self.slot(run, "velocity")

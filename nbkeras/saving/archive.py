@@ -36,8 +36,18 @@ _UNEXPECTED = (
 _RATIO, _FREE = 100, 1 << 20  # a member larger than _FREE may unpack to _RATIO times its stored size
 
 
+def is_path(file: Any) -> bool:
+    """Whether a file is given by its path."""
+    return isinstance(file, str | os.PathLike)
+
+
+def name_of(file: Any) -> str:
+    """A file's path for messages, or words in its place."""
+    return f"{os.fspath(file)!r}" if is_path(file) else "the file"
+
+
 @contextlib.contextmanager
-def atomic_file(path: str) -> Iterator[Any]:
+def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
     """A binary file to write and read that gets its name when it is complete and on disk; after an error the old file remains.
 
     Links are followed and the old file's permissions kept, as if the file were written in place.
@@ -136,7 +146,7 @@ def read_member(archive: zipfile.ZipFile, name: str, limit: int) -> bytes:
         return member.read(info.file_size)
 
 
-_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, NotImplementedError, RuntimeError, OverflowError)
+_DAMAGE = (zipfile.BadZipFile, zlib.error, EOFError, struct.error, RuntimeError, OverflowError, OSError)
 
 
 @contextlib.contextmanager
@@ -145,9 +155,9 @@ def _undamaged(message: str) -> Iterator[None]:
     try:
         yield
     except _DAMAGE as error:
-        raise ValueError(f"{message} ({error})") from None
-    except OSError as error:
-        if error.errno != errno.EINVAL:  # the error for a position before the file's start
+        if (
+            isinstance(error, OSError) and error.errno != errno.EINVAL
+        ):  # the error for a position before the file's start
             raise
         raise ValueError(f"{message} ({error})") from None
 

@@ -20,7 +20,7 @@ def compile_config(model: Any) -> dict[str, Any] | None:
     given = dict(model.compile_arguments)
     try:
         with sharing_scope():
-            config = {key: _map(_WRITE[key], given[key]) if key in _WRITE else given[key] for key in given}
+            config = {key: _each_object(_WRITE[key], given[key]) if key in _WRITE else given[key] for key in given}
             config["optimizer"] = optimizers.serialize(model.optimizer)
         json.dumps(config, default=plain)
     except (TypeError, ValueError, NotImplementedError) as error:
@@ -31,7 +31,7 @@ def compile_config(model: Any) -> dict[str, Any] | None:
 
 def read_compile_config(config: Mapping[str, Any]) -> dict[str, Any]:
     """The arguments of compile from the result of `compile_config`."""
-    arguments = {key: _map(_READ[key], value) if key in _READ else value for key, value in config.items()}
+    arguments = {key: _each_object(_READ[key], value) if key in _READ else value for key, value in config.items()}
     arguments["optimizer"] = optimizers.deserialize(_optimizer(config["optimizer"]))
     return arguments
 
@@ -48,10 +48,15 @@ def _optimizer(config: Any) -> Any:
     return {**config, "config": kept}
 
 
-def _map(function: Callable, value: Any) -> Any:
-    """Apply a function to each specification in lists and dicts by name; names (strings) are kept."""
+def map_specs(function: Callable, value: Any) -> Any:
+    """Apply a function to each specification of a loss or metric in lists and in dicts by name."""
     if isinstance(value, list | tuple):
-        return [_map(function, item) for item in value]
+        return [map_specs(function, item) for item in value]
     if isinstance(value, dict) and "class_name" not in value:
-        return {key: _map(function, item) for key, item in value.items()}
-    return value if value is None or isinstance(value, str) else function(value)
+        return {key: map_specs(function, item) for key, item in value.items()}
+    return function(value)
+
+
+def _each_object(function: Callable, value: Any) -> Any:
+    """Apply a function to each specification; names (strings) are kept."""
+    return map_specs(lambda each: each if each is None or isinstance(each, str) else function(each), value)

@@ -30,7 +30,7 @@ def save_model(
     filepath: a name that ends in .keras (or a binary file to write) means Keras 3's format, any other name (or an open
     h5py.File) Keras 2's HDF5. save_format: 'keras' or 'h5', independent of the name. zipped=False: Keras 3's files in a folder.
     """
-    kind = _checked_format(filepath, save_format, overwrite)
+    kind, path = _checked_format(filepath, save_format, overwrite), archives.is_path(filepath)
     if not zipped:
         os.makedirs(filepath, exist_ok=True)
         with contextlib.ExitStack() as stack:  # all files are complete before the first gets its name
@@ -38,9 +38,9 @@ def save_model(
                 file = stack.enter_context(archives.atomic_file(os.path.join(filepath, name)))
                 file.write(content)
                 file.flush()
-    elif kind == ".keras" or not (isinstance(filepath, str | os.PathLike) or hdf5.is_h5(filepath) or kind):
+    elif kind == ".keras" or not (path or hdf5.is_h5(filepath) or kind):
         hdf5.h5py()
-        with _target(filepath) as file:
+        with archives.atomic_file(filepath) if path else contextlib.nullcontext(filepath) as file:
             keras_3.write_model(model, file, include_optimizer)
     else:
         with hdf5.written(filepath) as file:
@@ -58,8 +58,8 @@ def load_model(
     functions by name; the file cannot name anything else outside nbkeras, and no code of a file is ever run, with any
     safe_mode. safe_mode=False: the model may need far more memory than its file. ValueError if the file is not a model file.
     """
-    with custom_object_scope(custom_objects or {}), _readable(filepath):
-        if isinstance(filepath, str | os.PathLike) and os.path.isdir(filepath):
+    with custom_object_scope(custom_objects or {}), archives.readable(archives.name_of(filepath)):
+        if archives.is_path(filepath) and os.path.isdir(filepath):
             return keras_3.read_folder(os.fspath(filepath), compile, safe_mode)
         kind = _kind(filepath)
         if kind == "safetensors":
@@ -93,7 +93,7 @@ def save_weights(model: Any, filepath: Any, overwrite: bool = True, save_format:
     Keras 3's format includes the state of the optimizer if it is built.
     """
     kind = _checked_format(filepath, save_format, overwrite)
-    name = "" if hdf5.is_h5(filepath) or not isinstance(filepath, str | os.PathLike) else os.fspath(filepath)
+    name = os.fspath(filepath) if archives.is_path(filepath) else ""
     if not (model.built or model.weights):
         raise ValueError("the model has no weights yet: give it an input shape or call it before save_weights")
     if name.endswith(".safetensors"):
@@ -116,7 +116,7 @@ def load_weights(model: Any, filepath: Any, by_name: bool = False, skip_mismatch
     if not (model.built or model.weights):
         raise ValueError("the model has no weights yet: give it an input shape or call it before load_weights")
     kind = _kind(filepath)
-    with _readable(filepath):
+    with archives.readable(archives.name_of(filepath)):
         if kind == "safetensors":
             _refuse_by_name(by_name)
             safetensors.read(model, os.fspath(filepath), skip_mismatch)
@@ -153,7 +153,7 @@ def _checked_format(filepath: Any, save_format: str | None, overwrite: bool) -> 
     """'.keras' or '.h5' if the arguments determine it, else None; an error for a format that cannot be written."""
     if save_format not in _FORMATS or save_format == "tf":
         raise ValueError(f"save_format must be 'keras' or 'h5' (TensorFlow's is not offered), received {save_format!r}")
-    if not isinstance(filepath, str | os.PathLike):
+    if not archives.is_path(filepath):
         return _FORMATS[save_format]
     if os.fspath(filepath).endswith((".onnx", ".weights.json")):
         raise ValueError(
@@ -165,17 +165,11 @@ def _checked_format(filepath: Any, save_format: str | None, overwrite: bool) -> 
     return _FORMATS[save_format] or (".keras" if os.fspath(filepath).endswith(".keras") else None)
 
 
-def _target(filepath: Any) -> Any:
-    """A binary file to write."""
-    path = isinstance(filepath, str | os.PathLike)
-    return archives.atomic_file(os.fspath(filepath)) if path else contextlib.nullcontext(filepath)
-
-
 def _kind(filepath: Any) -> str:
     """'zip', 'safetensors' or 'hdf5', by a file's first bytes; ValueError for others."""
     if hdf5.is_h5(filepath):
         return "hdf5"
-    if isinstance(filepath, str | os.PathLike):
+    if archives.is_path(filepath):
         if not os.path.exists(filepath):
             raise FileNotFoundError(f"there is no file {os.fspath(filepath)!r}")
         with open(filepath, "rb") as file:
@@ -200,13 +194,7 @@ def _size(filepath: Any) -> int:
     """The size of an HDF5 file in bytes."""
     if hdf5.is_h5(filepath):
         return filepath.file.id.get_filesize()
-    return os.path.getsize(filepath) if isinstance(filepath, str | os.PathLike) else filepath.seek(0, os.SEEK_END)
-
-
-def _readable(filepath: Any) -> Any:
-    """A context in which errors name the file."""
-    path = isinstance(filepath, str | os.PathLike)
-    return archives.readable(f"{os.fspath(filepath)!r}" if path else "the file")
+    return os.path.getsize(filepath) if archives.is_path(filepath) else filepath.seek(0, os.SEEK_END)
 
 
 def convert(source: Any, target: Any, model: Any = None) -> None:

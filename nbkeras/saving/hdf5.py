@@ -52,16 +52,14 @@ def opened(file: Any) -> Iterator[Any]:
         with _bytes_of(file.file) as source, _reading(file, source):
             yield file
         return
-    path = isinstance(file, str | os.PathLike)
-    name = f"{os.fspath(file)!r}" if path else "the file"
-    module = h5py()
+    path, name, module = archive.is_path(file), archive.name_of(file), h5py()
     try:
         group = module.File(file, "r")
     except FileNotFoundError:
         raise FileNotFoundError(f"there is no file {name}") from None
     except (OSError, ValueError) as error:
         raise ValueError(f"{name} is not an HDF5 file: it may be truncated or from another program ({error})") from None
-    with group, open(file, "rb") if path else contextlib.nullcontext(file) as source, readable(name):
+    with group, open(file, "rb") if path else contextlib.nullcontext(file) as source, _undamaged(name):
         with _reading(group, source):
             yield group
 
@@ -109,7 +107,7 @@ def _visit(count: int) -> None:
 
 
 @contextlib.contextmanager
-def readable(name: str = "the file") -> Iterator[None]:
+def _undamaged(name: str) -> Iterator[None]:
     """Turn HDF5's errors about damaged data into a ValueError."""
     try:
         yield
@@ -124,9 +122,9 @@ def written(target: Any) -> Iterator[Any]:
     """A new HDF5 file at a path (where it appears when it is complete) or in a binary file; an open file is used directly."""
     if is_h5(target):
         yield target
-    elif isinstance(target, str | os.PathLike):
+    elif archive.is_path(target):
         module = h5py()
-        with archive.atomic_file(os.fspath(target)) as file, module.File(file, "w") as group:
+        with archive.atomic_file(target) as file, module.File(file, "w") as group:
             yield group
     else:
         with h5py().File(target, "w") as group:

@@ -7,7 +7,6 @@ its root. Each layer of the model has a group with its weights in the order of t
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from nbkeras import losses, metrics
 from nbkeras.building.layer import layers
 from nbkeras.engine import load_budget
+from nbkeras.engine.naming import numbered
 from nbkeras.engine.registry import sharing_scope
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.engine.user_errors import warn
@@ -49,25 +49,17 @@ def write_weights(group: Any, model: Any) -> None:
     hdf5.write_texts(group, "layer_names", [layer.name for layer in parts])
     group.attrs["backend"], group.attrs["keras_version"] = "tensorflow", _KERAS_VERSION
     for layer in sorted(parts, key=lambda layer: layer.name):  # 'a' before its subgroup 'a/b'
-        _write_list(group.create_group(layer.name), _weights(layer))
-
-
-def _write_list(group: Any, variables: list[Variable]) -> None:
-    _write_arrays(group, [(variable.path, variable.numpy()) for variable in variables])
+        _write_arrays(group.create_group(layer.name), [(v.path, v.numpy()) for v in _weights(layer)])
 
 
 def _write_arrays(group: Any, arrays: list[tuple[str, Array]]) -> None:
     """Write arrays under names like 'dense/kernel:0'; equal names, as of nested layers, are numbered."""
     named: dict[str, Array] = {}
     for path, array in arrays:
-        name, number = path, 0
-        while f"{name}:0" in named:
-            number += 1
-            name = f"{path}_{number}"
-        named[f"{name}:0"] = array
-    hdf5.write_texts(group, "weight_names", list(named))
+        named[numbered(path, named)] = array
+    hdf5.write_texts(group, "weight_names", [f"{name}:0" for name in named])
     for name, array in named.items():
-        group[name] = array
+        group[f"{name}:0"] = array
 
 
 def write_model(file: Any, model: Any, include_optimizer: bool = True) -> None:
@@ -94,7 +86,7 @@ def _training_config(model: Any, compiled: dict[str, Any]) -> dict[str, Any]:
     inner = {key: value for key, value in optimizer["config"].items() if value is not None or key not in _NEWER}
     return {
         "optimizer_config": {**optimizer, "config": {**inner, "is_legacy_optimizer": False}},
-        "loss": _each(compiled["loss"], _function_name),
+        "loss": compilation.map_specs(_function_name, compiled["loss"]),
         "metrics": _metrics(model, compiled, False),
         "weighted_metrics": _metrics(model, compiled, True),
         "loss_weights": compiled["loss_weights"],
@@ -111,7 +103,7 @@ def _metrics(model: Any, compiled: dict[str, Any], weighted: bool) -> Any:
     """
     created = model._compiled.by_output
     if created is None:
-        return _each(compiled["weighted_metrics" if weighted else "metrics"], _metric)
+        return compilation.map_specs(_metric, compiled["weighted_metrics" if weighted else "metrics"])
     by_output = [
         [_labelled(metric, label) for label, metric, is_weighted in entries if is_weighted == weighted]
         for entries in created
@@ -127,26 +119,23 @@ def _labelled(metric: Any, label: str) -> dict[str, Any]:
     return {**config, "config": inner}
 
 
-def _each(value: Any, change: Callable) -> Any:
-    """Apply `change` to each name in lists and dicts."""
-    if isinstance(value, list | tuple):
-        return [_each(item, change) for item in value]
-    if isinstance(value, dict) and "class_name" not in value:
-        return {key: _each(item, change) for key, item in value.items()}
-    return change(value) if isinstance(value, str) else value
+def _loss_function(spec: Any) -> Any:
+    """The loss function of that name; None for a class and for what is no name."""
+    found = losses.registry.items().get(spec) if isinstance(spec, str) else None
+    return None if isinstance(found, type) else found
 
 
-def _function_name(name: str) -> str:
+def _function_name(spec: Any) -> Any:
     """'mean_squared_error' for 'mse'."""
-    found = losses.registry.items().get(name)
-    return name if found is None or isinstance(found, type) else found.__name__
+    found = _loss_function(spec)
+    return spec if found is None else found.__name__
 
 
-def _metric(name: str) -> Any:
-    found = losses.registry.items().get(name)
-    if found is None or isinstance(found, type):
-        return name
-    return {"class_name": "MeanMetricWrapper", "config": {"name": name, "dtype": "float32", "fn": found.__name__}}
+def _metric(spec: Any) -> Any:
+    found = _loss_function(spec)
+    if found is None:
+        return spec
+    return {"class_name": "MeanMetricWrapper", "config": {"name": spec, "dtype": "float32", "fn": found.__name__}}
 
 
 # -------------------- reading --------------------
@@ -185,12 +174,10 @@ def _config(file: Any, text: str, what: str) -> dict[str, Any]:
 
 def _compile_arguments(config: dict[str, Any], outputs: list[str]) -> dict[str, Any]:
     """The arguments of compile from a `training_config`, in which names of metrics of several outputs begin with the output's."""
-    arguments = {"optimizer": config["optimizer_config"], "loss": config.get("loss")}
-    for key in ("metrics", "weighted_metrics", "loss_weights"):
-        arguments[key] = config.get(key)
-    if len(outputs) > 1:
-        _shorten(arguments["metrics"], outputs)
-        _shorten(arguments["weighted_metrics"], outputs)
+    arguments = {key: config.get(key) for key in ("loss", "metrics", "weighted_metrics", "loss_weights")}
+    for key in ("metrics", "weighted_metrics") if len(outputs) > 1 else ():
+        _shorten(arguments[key], outputs)
+    arguments["optimizer"] = config["optimizer_config"]
     return compilation.read_compile_config(arguments)
 
 

@@ -13,7 +13,7 @@ from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Variable, assign_all
 from nbkeras.saving import archive as archives
 from nbkeras.saving import compilation, keras_3
-from nbkeras.saving.serialization import first_call
+from nbkeras.saving.serialization import first_call, map_references
 
 FORMAT = "nbkeras-1"
 
@@ -53,16 +53,10 @@ def _renumbered(config: Any) -> Any:
     config = {key: _renumbered(value) for key, value in config.items()}
     if "input_layers" in config:
         firsts = {entry["name"]: first_call(entry["class_name"]) for entry in config["layers"]}
-        config["output_layers"] = _moved(config["output_layers"], firsts)
+        config["output_layers"] = map_references(
+            lambda end: [end[0], end[1] + firsts[end[0]], end[2]], config["output_layers"]
+        )
     return config
-
-
-def _moved(value: Any, firsts: dict[str, int]) -> Any:
-    if isinstance(value, dict):
-        return {key: _moved(item, firsts) for key, item in value.items()}
-    if len(value) == 3 and isinstance(value[0], str):
-        return [value[0], value[1] + firsts[value[0]], value[2]]
-    return [_moved(item, firsts) for item in value]
 
 
 def _restore(archive: zipfile.ZipFile, index: Any, variables: list[Variable], what: str) -> None:

@@ -11,7 +11,7 @@ from nbkeras.engine.registry import Registry, custom_object_scope, sharing_scope
 from nbkeras.optimizers import rules, schedules
 from nbkeras.random import SeedGenerator
 from nbkeras.saving import archive, keras_3
-from nbkeras.saving.serialization import plain
+from nbkeras.saving.serialization import plain, read_plain
 
 _others = Registry("object", "keras.random")
 _others.register(SeedGenerator)
@@ -53,10 +53,8 @@ def _made(config: Any) -> Any:
     name, inner = config.get("class_name"), config.get("config")  # type: Any, Any
     if not isinstance(name, str) or "config" not in config:
         return {key: _made(item) for key, item in config.items()}
-    if name == "__slice__":
-        return slice(*(inner.get(key) for key in ("start", "stop", "step")))
-    if name == "__ellipsis__":
-        return Ellipsis
+    if name in ("__slice__", "__ellipsis__"):
+        return read_plain(config)
     wanted = inner if name == "function" else name
     named = [registry for registry in _REGISTRIES if wanted in registry.names()]
     of_module = [registry for registry in named if registry.module == config.get("module")]

@@ -20,17 +20,11 @@ from nbkeras.engine.tensor import Tensor
 from nbkeras.saving import keras_ops
 
 
-def serialize_layer(layer: Layer) -> dict[str, Any]:
-    """{'class_name', 'config'} of a layer or model."""
-    return layers.serialize(layer)
-
-
 def graph_config(graph: Graph) -> dict[str, Any]:
     """The layers, the calls between them, and the inputs and outputs, as Keras 3 writes them."""
     node_keys: dict[int, int] = {}  # number of each call of a layer within this model; it may have calls in others
     calls: dict[int, list] = {id(layer): [] for layer in graph.layers}
-    starts = [t.node for t in graph.input_list if t.node is not None and not t.node.inputs]
-    for node in [*starts, *graph.nodes]:
+    for node in [*graph.starts, *graph.nodes]:
         node_keys[id(node)] = len(calls[id(node.layer)])
         calls[id(node.layer)].append(node)
 
@@ -74,7 +68,7 @@ def _entry(layer: Layer, nodes: list[Node]) -> tuple[dict[str, Any], list[tuple]
         if op is not None and not any(isinstance(leaf, SymbolicTensor) for leaf in structures.flatten(op[0]["config"])):
             config = {"name": layer.name, **_map_json(plain, op[0]["config"])}
             return {**op[0], "config": config, "registered_name": op[0]["class_name"]}, [op[1:]]
-    return serialize_layer(layer), calls
+    return layers.serialize(layer), calls
 
 
 def _map_json(function: Callable, structure: Any) -> Any:
@@ -119,6 +113,16 @@ def numbers(config: Mapping[str, Any]) -> np.ndarray:
     return np.array(config["value"], dtype)
 
 
+def read_plain(written: Mapping[str, Any]) -> Any:
+    """The array, slice or ellipsis that `plain` wrote; a slice may be a list, as tf.keras writes it."""
+    if written["class_name"] == "__ellipsis__":
+        return Ellipsis
+    config = written["config"]
+    if written["class_name"] == "__slice__":
+        return slice(*(config if isinstance(config, list) else [config.get(key) for key in ("start", "stop", "step")]))
+    return numbers(config)
+
+
 def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
     """The argument of a call that graph_config wrote."""
     if isinstance(value, list | tuple):
@@ -126,17 +130,12 @@ def _read_leaf(value: Any, tensors: Callable[[list], SymbolicTensor]) -> Any:
     if not isinstance(value, dict):
         return value
     kind = value.get("class_name")
-    config: Any = value.get("config")
     if kind == "__keras_tensor__":
-        return tensors(config["keras_history"])
+        return tensors(value["config"]["keras_history"])
     if kind == "__tuple__":
         return tuple(_read_leaf(item, tensors) for item in value["items"])
-    if kind in ("__numpy__", "__tensor__"):
-        return numbers(config)
-    if kind == "__slice__":
-        return slice(*(config if isinstance(config, list) else [config.get(key) for key in ("start", "stop", "step")]))
-    if kind == "__ellipsis__":
-        return Ellipsis
+    if kind in ("__numpy__", "__tensor__", "__slice__", "__ellipsis__"):
+        return read_plain(value)
     return {key: _read_leaf(item, tensors) for key, item in value.items()}
 
 
@@ -166,9 +165,9 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
 
     def tensor(history: Any) -> SymbolicTensor:
         call = name, node = source(history)
-        nodes, place = made[name]._inbound_nodes, before[name] + node
-        if call not in found and place < len(nodes):
-            found[call] = structures.flatten(nodes[place].outputs)
+        nodes, number = made[name]._inbound_nodes, before[name] + node
+        if call not in found and number < len(nodes):
+            found[call] = structures.flatten(nodes[number].outputs)
         if history[2] >= len(found.get(call, ())):
             raise ValueError(f"the configuration refers to {history}, but layer {name!r} has no such output")
         return found[call][history[2]]
@@ -181,7 +180,7 @@ def build_graph(config: Mapping[str, Any], make: Callable[[Mapping], Layer] = la
 
     for name, _, node in _in_order(calls, {(name, 0) for name in inputs}, source):
         made[name](*_read_leaf(node["args"], tensor), **_read_leaf(node["kwargs"], tensor))
-    return _references(config["input_layers"], end), _references(config["output_layers"], end)
+    return map_references(end, config["input_layers"]), map_references(end, config["output_layers"])
 
 
 def _in_order(calls: list[tuple[str, int, dict]], known: set, source: Callable) -> Iterator[tuple[str, int, dict]]:
@@ -245,9 +244,10 @@ def _read_entry(entry: Mapping[str, Any], make: Callable[[Mapping], Layer]) -> t
     return layer, nodes
 
 
-def _references(value: Any, tensor: Callable[[list], SymbolicTensor]) -> Any:
+def map_references(function: Callable[[list], Any], value: Any) -> Any:
+    """Apply a function to each [layer, call, output] in a structure of lists and dicts."""
     if isinstance(value, dict):
-        return {key: _references(item, tensor) for key, item in value.items()}
+        return {key: map_references(function, item) for key, item in value.items()}
     if len(value) == 3 and isinstance(value[0], str):
-        return tensor(value)
-    return [_references(item, tensor) for item in value]
+        return function(value)
+    return [map_references(function, item) for item in value]

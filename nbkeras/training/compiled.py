@@ -8,7 +8,7 @@ from typing import Any
 
 from nbkeras import losses, metrics, ops
 from nbkeras.engine import behaviour, structures
-from nbkeras.engine.naming import snake_case
+from nbkeras.engine.naming import numbered, snake_case
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.training.output_matching import Output, per_output
 
@@ -90,22 +90,13 @@ class Compiled:
     arguments: those of `compile` by name, as they were passed.
     """
 
-    def __init__(
-        self,
-        loss: Any,
-        loss_weights: Any = None,
-        metric_specs: Any = None,
-        weighted_specs: Any = None,
-        arguments: dict[str, Any] | None = None,
-    ):
-        self.loss_spec, self.weights_spec = loss, loss_weights
-        self.metric_specs, self.weighted_specs = metric_specs, weighted_specs
-        self.arguments = arguments or {}
+    def __init__(self, arguments: dict[str, Any]):
+        self.arguments = arguments
         self.loss_tracker = metrics.Mean(name="loss")
-        self.names: list[str] | None = None
+        self.names: list[str] = []
         self.losses: list = []
         self.loss_weights: list = []
-        self.trackers: list[tuple[str, metrics.Mean]] = []
+        self.trackers: list[metrics.Mean] = []  # of the outputs' losses
         self.by_output: list[list[tuple[str, Any, bool]]] | None = None
         self._sorts = behaviour.current.sorts_metrics
         self.variables: list[Variable] = []  # those that training updates
@@ -116,16 +107,13 @@ class Compiled:
         """Match the specifications to the outputs; raises for names and counts that do not fit."""
         if self.names == names:
             return
-        self.losses = [_loss_object(spec) for spec in per_output(self.loss_spec, names, "loss")]
-        self.loss_weights = per_output(self.weights_spec, names, "loss_weights")
-        if isinstance(self.weights_spec, int | float) and len(names) > 1:
-            raise ValueError(
-                f"loss_weights must be a list or a dict for outputs {names}, received {self.weights_spec!r}"
-            )
-        self._lists = (
-            _metric_lists(self.metric_specs, names, "metrics"),
-            _metric_lists(self.weighted_specs, names, "weighted_metrics"),
-        )
+        self.losses = [_loss_object(spec) for spec in per_output(self.arguments["loss"], names, "loss")]
+        loss_weights = self.arguments["loss_weights"]
+        self.loss_weights = per_output(loss_weights, names, "loss_weights")
+        if isinstance(loss_weights, int | float) and len(names) > 1:
+            raise ValueError(f"loss_weights must be a list or a dict for outputs {names}, received {loss_weights!r}")
+        kinds = ("metrics", "weighted_metrics")
+        self._lists = [_metric_lists(self.arguments[kind], names, kind) for kind in kinds]
         for spec in (s for lists in self._lists for each in lists for s in each):
             if isinstance(spec, str) and not _by_shapes(spec):
                 metrics.get(spec)  # an unknown name is an error of compile, not of the first batch
@@ -135,7 +123,7 @@ class Compiled:
             least = 1 if len(names) > 1 else 2
             for lists in self._lists:
                 lists[:] = [own if loss is not None else [] for own, loss in zip(lists, self.losses, strict=True)]
-        self.trackers = [(n, metrics.Mean(name=f"{n}_loss")) for n in with_loss] if len(with_loss) >= least else []
+        self.trackers = [metrics.Mean(name=f"{n}_loss") for n in with_loss] if len(with_loss) >= least else []
         self.names = list(names)
 
     def build(self, y_true: list[Tensor | None], y_pred: list[Tensor]) -> None:
@@ -150,16 +138,14 @@ class Compiled:
             for weighted, lists in enumerate(self._lists):
                 for spec in lists[position]:
                     if target is None:
-                        raise ValueError(f"metric {spec!r} needs targets for output {self.names[position]!r}")  # type: ignore[index]
+                        raise ValueError(f"metric {spec!r} needs targets for output {self.names[position]!r}")
                     metric = _metric_object(spec, target, output)
                     label = spec if _by_shapes(spec) else metric.name
-                    prefix = f"{self.names[position]}_" if several else ""  # type: ignore[index]
+                    prefix = f"{self.names[position]}_" if several else ""
                     label = f"{prefix}weighted_{label}" if weighted and prefix + label in taken else prefix + label
                     if weighted and label in taken:
                         label = f"weighted_{label}"
-                    base, number = label, 1
-                    while label in taken:
-                        label, number = f"{base}_{number}", number + 1
+                    label = numbered(label, taken)
                     taken.add(label)
                     entries.append((label, metric, bool(weighted)))
             built.append(entries)
@@ -175,7 +161,7 @@ class Compiled:
     def _in_order(self, values: Any) -> list:
         """Values by output name, or in a structure, as a list; an empty one for None."""
         if isinstance(values, dict):
-            return [values.get(name) for name in self.names or []]
+            return [values.get(name) for name in self.names]
         return [] if values is None else structures.flatten(values)
 
     def compute_loss(self, y: Any, y_pred: Any, sample_weight: Any, extra: list[Tensor]) -> Tensor:
@@ -187,12 +173,10 @@ class Compiled:
             if loss is None:
                 continue
             if targets[position] is None:
-                raise ValueError(
-                    f"the loss of output {self.names[position]!r} needs targets, received None"  # type: ignore[index]
-                )
+                raise ValueError(f"the loss of output {self.names[position]!r} needs targets, received None")
             value = loss(targets[position], outputs[position], weights[position])
             if self.trackers:  # with one loss alone, 'loss' says it
-                next(trackers)[1].update_state(value, sample_weight=_batch_size(outputs[position]))
+                next(trackers).update_state(value, sample_weight=_batch_size(outputs[position]))
             weight = self.loss_weights[position]
             if weight is not None:
                 value = ops.multiply(value, float(weight))
@@ -219,17 +203,21 @@ class Compiled:
 
     def named(self) -> list[tuple[str, Any]]:
         """(name in the logs, metric), the loss first, then the outputs' losses, then the metrics."""
-        rest = [(label, metric) for entries in self.by_output or [] for label, metric, _ in entries]
-        if self._sorts and len(self.by_output or []) > 1:
-            rest.sort(key=lambda entry: entry[0])
-        return [("loss", self.loss_tracker), *[(f"{n}_loss", t) for n, t in self.trackers], *rest]
+        return [("loss", self.loss_tracker), *self.parts(self._sorts)]
+
+    def parts(self, are_sorted: bool = False) -> list[tuple[str, Any]]:
+        """(name in the logs, metric) of the outputs' losses, then of the metrics, by output or sorted by name."""
+        found = [(label, metric) for entries in self.by_output or [] for label, metric, _ in entries]
+        if are_sorted and len(self.by_output or []) > 1:
+            found.sort(key=lambda entry: entry[0])
+        return [(tracker.name, tracker) for tracker in self.trackers] + found
 
     def metric_objects(self) -> list[Any]:
         """The metric objects; within a step those of `compile` are one, after the loss's."""
         if not self.in_step:
             return [metric for _, metric in self.named()]
-        several = self.metric_specs is not None or self.weighted_specs is not None or self.trackers
-        return [self.loss_tracker, *([CompiledMetrics(self)] if several else [])]
+        has_others = self.trackers or any(self.arguments[kind] is not None for kind in ("metrics", "weighted_metrics"))
+        return [self.loss_tracker, *([CompiledMetrics(self)] if has_others else [])]
 
     def outputs(self, names: list[str], shapes: list[tuple]) -> tuple[Output, ...]:
         """The outputs with these names and shapes, () where one is not known, as their targets are held to them."""
@@ -284,14 +272,10 @@ class CompiledMetrics:
     def __hash__(self) -> int:
         return id(self._compiled)
 
-    def _parts(self) -> list[tuple[str, Any]]:
-        losses = [(f"{name}_loss", tracker) for name, tracker in self._compiled.trackers]  # which compute_loss updates
-        return losses + [(label, metric) for entries in self._compiled.by_output or [] for label, metric, _ in entries]
-
     @property
     def variables(self) -> list:
         """Their state."""
-        return [variable for _, metric in self._parts() for variable in metric.variables]
+        return [variable for _, metric in self._compiled.parts() for variable in metric.variables]
 
     def update_state(self, y_true: Any, y_pred: Any, sample_weight: Any = None) -> None:
         """Add a batch: targets and outputs as the model's step got them."""
@@ -299,11 +283,11 @@ class CompiledMetrics:
 
     def result(self) -> dict[str, Any]:
         """Their values by name."""
-        return {label: metric.result() for label, metric in self._parts()}
+        return {label: metric.result() for label, metric in self._compiled.parts()}
 
     def reset_state(self) -> None:
         """Set all back to the start."""
-        for _, metric in self._parts():
+        for _, metric in self._compiled.parts():
             metric.reset_state()
 
 

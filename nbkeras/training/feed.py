@@ -43,10 +43,6 @@ class Signature(NamedTuple):
     batch_size: int | None = None
     complete: Callable[[Any], Signature] | None = None
 
-    def read(self, x: Any) -> tuple[Any, list[Array | None]]:
-        """(structure, arrays) of inputs: checked and converted."""
-        return arrays_of(x) if self.inputs is None else self.inputs.arrays(x)
-
 
 def arrays_of(
     x: Any, convert: Callable[[Any], Array] = lambda leaf: to_array(leaf, "x")
@@ -102,7 +98,7 @@ class Examples(NamedTuple):
         if signature.complete is not None:
             signature = signature.complete(x)
         outputs, names = signature.outputs, [output.name for output in signature.outputs]
-        structure, inputs = signature.read(x)
+        structure, inputs = arrays_of(x) if signature.inputs is None else signature.inputs.arrays(x)
         y = output_matching.fill_outputs_without_loss(y, outputs)
         sample_weight = output_matching.fill_outputs_without_loss(sample_weight, outputs)
         y_structure, targets = (None, []) if y is None else output_matching.match_targets(y, names)

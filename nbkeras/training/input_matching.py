@@ -133,13 +133,9 @@ class GraphInputs:
     def _check_shape(self, shape: tuple, symbol: SymbolicTensor) -> None:
         if self._sizes_vary and symbol.ndim > 2 and len(shape) == symbol.ndim:
             return
-        fits = (
-            len(shape) == symbol.ndim
-            and all(  # the batch axis may differ: layers that keep states by sample check it
-                a is None or b is None or a == b for a, b in zip(shape[1:], symbol.shape[1:], strict=True)
-            )
-        )
-        if not fits:
+        # the batch axis may differ: layers that keep states by sample check it
+        pairs = zip(shape[1:], symbol.shape[1:], strict=False)
+        if len(shape) != symbol.ndim or any(a != b for a, b in pairs if None not in (a, b)):
             raise ValueError(
                 f"input {name_of(symbol)!r} of model {self._model!r} expects shape {symbol.shape}, received {shape}"
             )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,26 +16,15 @@ from nbkeras.training.feed import Feed, Layout
 Logs = dict[str, Any]
 
 
-class StopFlag:
-    """An attribute that callbacks set to end a loop, such as `model.stop_training`."""
-
-    def __init__(self, owner: Any, name: str):
-        self._owner, self._name = owner, name
-
-    def clear(self) -> None:
-        """Set it to False."""
-        setattr(self._owner, self._name, False)
-
-    def is_set(self) -> bool:
-        """Whether the loop is to end after this batch or epoch."""
-        return getattr(self._owner, self._name)
+_STOP = {"train": "stop_training", "test": "stop_evaluating", "predict": "stop_predicting"}
 
 
 class Loop:
     """Epochs over a feed, with a step for each batch.
 
     kind: train, test or predict, as in the names of callbacks' methods. step(batch, layout) -> result. read(result) -> logs, or
-    a function that returns them, which is called only if somebody looks. reset() is called before each epoch.
+    a function that returns them, which is called only if somebody looks. owner: the object whose attribute `stop_training`,
+    `stop_evaluating` or `stop_predicting` callbacks set to end the loop. reset() is called before each epoch.
     """
 
     def __init__(
@@ -46,13 +34,13 @@ class Loop:
         step: Callable[[Batch, Layout], Any],
         callbacks: CallbackList | None = None,
         read: Callable[[Any], Any] = lambda result: lambda: result,
-        stop: StopFlag | None = None,
+        owner: Any = None,
         reset: Callable[[], None] = lambda: None,
     ):
         self._kind, self._feed, self._step, self._read, self._reset = kind, feed, step, read, reset
         self._listens = callbacks is not None
         self._callbacks = CallbackList() if callbacks is None else callbacks
-        self._stop = StopFlag(SimpleNamespace(stop=False), "stop") if stop is None else stop
+        self._owner, self._flag = owner, _STOP[kind]
 
     def train(self, epochs: range, validation: Loop | None = None, frequency: int | Container[int] = 1) -> Logs:
         """Run epochs, with the validation after each of them, each `frequency`-th or those numbered there; the last logs."""
@@ -74,13 +62,13 @@ class Loop:
             if validation is not None and _is_due(epoch + 1, frequency):
                 logs.update({f"val_{name}": value for name, value in validation.test().items()})
             callbacks.on_epoch_end(epoch, logs)
-            if self._stop.is_set():
+            if self._is_stopped():
                 break
         return logs
 
     def test(self) -> Logs:
         """Run one epoch; the logs after its last batch."""
-        self._stop.clear()
+        self._go_on()
         self._callbacks.on_test_begin()
         self._reset()
         logs = self._epoch()
@@ -89,7 +77,7 @@ class Loop:
 
     def predict(self) -> list:
         """The results of the step on each batch of one pass."""
-        self._stop.clear()
+        self._go_on()
         self._callbacks.on_predict_begin()
         results = list(self._results())
         if results:
@@ -107,7 +95,7 @@ class Loop:
 
     def _results(self) -> Iterator[Any]:
         """The results of the step on each batch of one pass over the feed."""
-        listens, stop = self._listens, self._stop
+        listens = self._listens
         begin = getattr(self._callbacks, f"on_{self._kind}_batch_begin")
         end = getattr(self._callbacks, f"on_{self._kind}_batch_end")
         step, layout = self._step, self._feed.layout
@@ -119,8 +107,15 @@ class Loop:
                 if listens:
                     end(number, self._read(result))
                 yield result
-                if listens and stop.is_set():
+                if listens and self._is_stopped():
                     break
+
+    def _go_on(self) -> None:
+        if self._owner is not None:
+            setattr(self._owner, self._flag, False)
+
+    def _is_stopped(self) -> bool:
+        return self._owner is not None and getattr(self._owner, self._flag)
 
 
 def _is_due(epoch: int, frequency: Any) -> bool:

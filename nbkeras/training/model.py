@@ -32,16 +32,15 @@ from nbkeras.saving import serialization
 from nbkeras.training.compiled import Compiled
 from nbkeras.training.feed import Examples, Feed, Layout, Signature, arrays_of
 from nbkeras.training.input_matching import GraphInputs, name_of
-from nbkeras.training.loop import Loop, StopFlag
+from nbkeras.training.loop import Loop
 from nbkeras.training.output_matching import Output
-from nbkeras.training.step import MetricResults, PredictStep, Step, TestStep, TrainStep, log_tensors
+from nbkeras.training.step import MetricResults, Step, log_tensors
 from nbkeras.training.summary import print_summary
 
 Array = np.ndarray
 
 _GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
 _COMPILE = ("optimizer", "loss", "metrics", "loss_weights", "weighted_metrics", "run_eagerly")
-_STEPS = {"train": TrainStep, "test": TestStep, "predict": PredictStep}
 
 
 class _Known(NamedTuple):
@@ -139,7 +138,7 @@ class Model(Layer):
     @OverridableProperty
     def input_names(self) -> list[str]:
         """Names of the inputs, as in a dict of arrays given to `fit`."""
-        return [] if self._graph is None else [name_of(symbol) for symbol in self._graph.input_list]
+        return [] if self._graph_inputs is None else self._graph_inputs.names
 
     @property
     def output_names(self) -> list[str]:
@@ -282,14 +281,12 @@ class Model(Layer):
         """Make the weights for inputs of this shape (a tuple with None for the batch, or a structure of them)."""
         if self.built or input_shape is None:
             return
-        shape = tuple(input_shape) if structures.is_shape(input_shape) else input_shape
         stand_ins = structures.map_leaves(
-            lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)), symbols(shape, self.dtype)
+            lambda s: Tensor(np.empty([2 if n is None else n for n in s.shape], s.dtype)),
+            symbols(input_shape, self.dtype),
         )
-        self.build_shapes, self.built = (
-            structures.shapes(stand_ins),
-            True,
-        )  # so that the call does not build it once more
+        self.build_shapes = structures.shapes(stand_ins)
+        self.built = True  # so that the call does not build it once more
         try:
             with shapes_only(), training_phase(False):
                 self._set_output_names(self(stand_ins))
@@ -383,7 +380,7 @@ class Model(Layer):
             "jit_compile": jit_compile,
         }
         new_optimizer = optimizers.get(optimizer)
-        compiled = Compiled(loss, loss_weights, metrics, weighted_metrics, arguments)
+        compiled = Compiled(arguments)
         if self.output_names:
             compiled.resolve(self.output_names)
         self.optimizer, self._compiled = new_optimizer, compiled
@@ -424,7 +421,7 @@ class Model(Layer):
     @OverridableProperty
     def loss(self) -> Any:
         """The loss as given to `compile`."""
-        return None if self._compiled is None else self._compiled.loss_spec
+        return self.compile_arguments.get("loss")
 
     @property
     def metrics(self) -> list:
@@ -527,8 +524,8 @@ class Model(Layer):
         step = self._steps.get(kind)
         if step is None:
             with tensor.on_gpu(self._gpu):
-                step = _STEPS[kind](functools.partial(self._run_step, kind), self._run_eagerly, self._observed_parts)
-            self._steps[kind] = step
+                run = functools.partial(self._run_step, kind)
+                step = self._steps[kind] = Step(kind, run, self._run_eagerly, self._observed_parts)
         return step
 
     def _run_step(self, kind: str, data: Any) -> Any:
@@ -634,9 +631,13 @@ class Model(Layer):
         """
         compiled = self._check_compiled("fit")
         _check_counts(
-            epochs=epochs, initial_epoch=initial_epoch, batch_size=batch_size, steps_per_epoch=steps_per_epoch
+            epochs=epochs,
+            initial_epoch=initial_epoch,
+            batch_size=batch_size,
+            steps_per_epoch=steps_per_epoch,
+            validation_steps=validation_steps,
+            validation_batch_size=validation_batch_size,
         )
-        _check_counts(validation_steps=validation_steps, validation_batch_size=validation_batch_size)
         _check_validation(validation_split, validation_freq)
         training = {"batch_size": batch_size, "steps": steps_per_epoch, "shuffle": shuffle, "training": True}
         validating = {"batch_size": validation_batch_size or batch_size, "steps": validation_steps}
@@ -649,23 +650,19 @@ class Model(Layer):
         else:
             feed = Feed.of(x, y, sample_weight, class_weight, signature=self._data_signature(), **training)
             if validation_data is not None:
-                given = (
-                    (validation_data,)
-                    if batches.is_stream(validation_data)
-                    else batches.unpack_x_y_sample_weight(validation_data)
-                )
+                stream = batches.is_stream(validation_data)
+                given = (validation_data,) if stream else batches.unpack_x_y_sample_weight(validation_data)
                 validation_feed = Feed.of(*given, signature=self._data_signature(), **validating)
         callbacks = self._callback_list(callbacks, verbose, epochs, feed.source.steps)
         behaviour.current.show_validation(
             callbacks.callbacks, validation_data, validation_feed and validation_feed.source
         )
         validation = None if validation_feed is None else self._test_loop(validation_feed, callbacks)
-        stop = StopFlag(self, "stop_training")
-        stop.clear()
+        self.stop_training = False
         self._prepare_to_train(compiled)
         self.initial_epoch = initial_epoch
         callbacks.on_train_begin()
-        loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, stop, self.reset_metrics)
+        loop = Loop("train", feed, self._step_for("train"), callbacks, self._logs, self, self.reset_metrics)
         try:
             logs = loop.train(range(self.initial_epoch, epochs), validation, validation_freq)
         finally:  # also when training is interrupted
@@ -721,8 +718,8 @@ class Model(Layer):
         feed = Feed.of(x, signature=signature, inputs_only=True, batch_size=batch_size, steps=steps)
         listens = callbacks is not None or draw
         callbacks = self._callback_list(callbacks, int(draw), 1, feed.source.steps, history=False) if listens else None
-        stop = StopFlag(self, "stop_predicting") if listens else None
-        loop = Loop("predict", feed, self._step_for("predict"), callbacks, lambda outputs: {"outputs": outputs}, stop)
+        owner = self if listens else None
+        loop = Loop("predict", feed, self._step_for("predict"), callbacks, lambda outputs: {"outputs": outputs}, owner)
         # All batches of arrays use the same weights; a stream and callbacks may wait for who writes them.
         alike = callbacks is None and isinstance(feed.source, batches.ArraySource) and feed.source.steps != 1
         with step_lock.series() if alike else contextlib.nullcontext():
@@ -736,23 +733,21 @@ class Model(Layer):
         columns = zip(*(structures.flatten(part) for part in parts), strict=True)
         return structures.pack(parts[0], [np.concatenate(arrays) for arrays in columns])
 
-    def _remember_inputs(self, x: Array, leaves: list, layout: Layout, whole: bool) -> None:
-        """If x was taken as it is, arrays of its shape and dtype need no look again; whole: those that shall be one batch."""
+    def _remember_inputs(self, x: Array, leaves: list, layout: Layout, one_batch: bool) -> None:
+        """If x was taken as it is, arrays of its shape and dtype are not checked again; one_batch: of `predict_on_batch`."""
         if leaves[0].shape == x.shape and leaves[0].dtype == x.dtype:
             if len(self._known_inputs) >= 64:
                 self._known_inputs.clear()
             inputs = self._data_signature().inputs
             checked = inputs if inputs is not None and inputs.tables else None
-            self._known_inputs[x.shape, x.dtype, whole] = _Known(self._step_for("predict"), layout, checked)
+            self._known_inputs[x.shape, x.dtype, one_batch] = _Known(self._step_for("predict"), layout, checked)
 
     def train_on_batch(self, x, y=None, sample_weight=None, class_weight=None, return_dict=False, reset_metrics=True):
         """Learn from one batch; returns the loss, or [loss, *metrics], or a dict by name, of this batch."""
-        self._check_compiled("train_on_batch")
         return self._on_batch("train", x, y, sample_weight, class_weight, return_dict, reset_metrics)
 
     def test_on_batch(self, x, y=None, sample_weight=None, return_dict=False, reset_metrics=True):
         """Loss and metrics of one batch; returned as by `train_on_batch`."""
-        self._check_compiled("test_on_batch")
         return self._on_batch("test", x, y, sample_weight, None, return_dict, reset_metrics)
 
     def predict_on_batch(self, x):
@@ -769,6 +764,7 @@ class Model(Layer):
 
     @on_own_device
     def _on_batch(self, kind, x, y, sample_weight, class_weight, return_dict, reset_metrics):
+        compiled = self._check_compiled(f"{kind}_on_batch")
         examples = Examples.of(x, y, sample_weight, self._data_signature()).weighed(class_weight)
         batch = examples.batch()
         if not batch.size:
@@ -776,7 +772,7 @@ class Model(Layer):
         if reset_metrics:
             self.reset_metrics()
         if kind == "train":
-            self._prepare_to_train(self._check_compiled("train_on_batch"))
+            self._prepare_to_train(compiled)
         return _returned(self._logs(self._step_for(kind)(batch, examples.layout))(), return_dict)
 
     # -------------------- what loops need --------------------
@@ -784,20 +780,19 @@ class Model(Layer):
     def _prepare_to_train(self, compiled: Compiled) -> None:
         """Build the optimizer for the trainable weights; again if they changed since."""
         variables = compiled.choose_variables(self)
-        if not variables and not self._overrides("train_step"):
-            warn(f"model {self.name!r} has no trainable weights: losses and metrics are all there is")
         if variables and self.optimizer is not None:
             self.optimizer.build(variables)
-        elif variables and not self._overrides("train_step"):
-            raise ValueError(f"model {self.name!r} was compiled with optimizer=None: give one to train it")
+        elif not self._overrides("train_step"):
+            if variables:
+                raise ValueError(f"model {self.name!r} was compiled with optimizer=None: give one to train it")
+            warn(f"model {self.name!r} has no trainable weights: losses and metrics are all there is")
 
     def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:
         """The logs so far as a function, so that only who looks at them pays for them; own: those that a step returned."""
         return lambda: {name: _logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
     def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
-        stop = StopFlag(self, "stop_evaluating")
-        return Loop("test", feed, self._step_for("test"), callbacks, self._logs, stop, self.reset_metrics)
+        return Loop("test", feed, self._step_for("test"), callbacks, self._logs, self, self.reset_metrics)
 
     def _callback_list(
         self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True
@@ -839,10 +834,9 @@ def _check_counts(**counts: Any) -> None:
     """ValueError for what no number of samples, batches or epochs can be."""
     for name, value in counts.items():
         least = _LEAST.get(name, 1)
-        whole = isinstance(value, int | np.integer) and not isinstance(value, bool)
-        if (value is None and name not in _LEAST) or (whole and value >= least):
-            continue
-        raise ValueError(f"{name} must be a {'positive' if least else 'non-negative'} integer, received {value!r}")
+        is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
+        if not (value is None and name not in _LEAST) and not (is_integer and value >= least):
+            raise ValueError(f"{name} must be a {'positive' if least else 'non-negative'} integer, received {value!r}")
 
 
 def _check_validation(split: Any, frequency: Any) -> None:

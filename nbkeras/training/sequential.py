@@ -10,7 +10,6 @@ from nbkeras.building.layer import Layer, layers
 from nbkeras.data.arrays import to_array
 from nbkeras.engine.naming import unique_name
 from nbkeras.engine.tensor import on_own_device
-from nbkeras.saving import serialization
 from nbkeras.training.feed import Signature
 from nbkeras.training.input_matching import arrays_in_order
 from nbkeras.training.model import Model
@@ -48,12 +47,9 @@ class Sequential(Model):
         outputs = self._input if self._graph is None else self._graph.outputs
         before = outputs
         for layer in layers:
-            if (
-                isinstance(layer, SymbolicTensor)
-                and layer.node is not None
-                and isinstance(layer.node.layer, InputLayer)
-            ):
-                layer = layer.node.layer
+            node = layer.node if isinstance(layer, SymbolicTensor) else None
+            if node is not None and isinstance(node.layer, InputLayer):
+                layer = node.layer
             if not isinstance(layer, Layer):
                 raise TypeError(f"a Sequential is made of layers, received {layer!r} of type {type(layer).__name__}")
             if isinstance(layer, InputLayer):
@@ -100,10 +96,6 @@ class Sequential(Model):
         self._input = tensor
         self.built = not self._chain
 
-    def _set_graph(self, inputs, outputs) -> None:
-        super()._set_graph(inputs, outputs)
-        self.built = True
-
     @on_own_device
     def build(self, input_shape=None) -> None:
         """Make the weights for an input of this shape, with None for the batch."""
@@ -148,10 +140,8 @@ class Sequential(Model):
 
     def get_config(self):
         """The layers in order."""
-        chain = [serialization.serialize_layer(layer) for layer in self._chain]
-        if self._input is not None:
-            chain.insert(0, serialization.serialize_layer(self._input.node.layer))
-        return {"name": self.name, "layers": chain}
+        first = [] if self._input is None else [self._input.node.layer]
+        return {"name": self.name, "layers": [layers.serialize(layer) for layer in (*first, *self._chain)]}
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

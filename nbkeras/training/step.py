@@ -19,23 +19,22 @@ Array = np.ndarray
 
 
 class Step:
-    """Runs `function` on batches, in inference; a program is recorded once for each layout, shapes and dtypes.
+    """Runs `function` on batches; a program is recorded once for each layout, shapes and dtypes.
 
-    function(data) gets x, (x, y) or (x, y, sample_weight) as tensors and returns tensors in any structure; all that it computes
-    must be launched. It computes on the device on which the step was made. eagerly: never record. observed(): the objects whose
-    attributes the function reads.
+    kind: train (in the training phase of layers), test or predict. function(data) gets x, (x, y) or (x, y, sample_weight) as
+    tensors and returns tensors in any structure for predict, else logs by name; all that it computes must be launched. It
+    computes on the device on which the step was made. eagerly: never record. observed(): the objects whose attributes the
+    function reads.
     """
-
-    kind = "predict"
-    training = False
 
     def __init__(
         self,
+        kind: str,
         function: Callable[[Any], Any],
         eagerly: bool = False,
         observed: Callable[[], Iterable[Any]] = tuple,
     ):
-        self.function, self.eagerly = function, eagerly
+        self.kind, self.function, self.eagerly = kind, function, eagerly
         self._gpu, self._observed = tensor.gpu(), observed
         self.forget()
 
@@ -53,16 +52,20 @@ class Step:
     def _compute(self, arrays: list[Array | None], layout: Layout) -> tuple[list[Array], Any]:
         """(output arrays, their structure) of a batch's arrays, as a program records it."""
         data = layout.pack([None if a is None else Tensor(a) for a in arrays])
-        with training_phase(self.training):
-            outputs = self._outputs(self.function(data))
+        with training_phase(self.kind == "train"):
+            outputs = self.function(data)
+            if self.kind != "predict":
+                outputs = self._logs(outputs)
         if tensor.is_step_recorded():
             observe(self._observed())
         structure = structures.map_leaves(lambda _: 0, outputs)
         return [leaf.data for leaf in structures.flatten(outputs)], structure
 
-    def _outputs(self, returned: Any) -> Any:
-        """The tensors that leave the step, of what the function returned."""
-        return returned
+    def _logs(self, returned: Any) -> dict[str, Tensor]:
+        """The logs as tensors. MetricResults that the function did not look at stay out: callers read the metrics."""
+        if isinstance(returned, MetricResults) and not returned.is_computed:
+            return {}
+        return log_tensors(returned, f"{self.kind}_step")
 
     @property
     def recordings(self) -> int:
@@ -72,30 +75,6 @@ class Step:
     def programs(self) -> list[Program]:
         """The programs kept, the most recently used last."""
         return self._programs.programs()
-
-
-class PredictStep(Step):
-    """Runs `predict_step`: the outputs for a batch."""
-
-
-class TestStep(Step):
-    """Runs `test_step`: loss and metrics of a batch. The function returns logs by name."""
-
-    __test__ = False  # to pytest
-    kind = "test"
-
-    def _outputs(self, returned: Any) -> Any:
-        """The logs as tensors. MetricResults that the function did not look at stay out: callers read the metrics."""
-        if isinstance(returned, MetricResults) and not returned.is_computed:
-            return {}
-        return log_tensors(returned, f"{self.kind}_step")
-
-
-class TrainStep(TestStep):
-    """Runs `train_step`: loss, metrics, gradients and an update of the weights. The function returns logs by name."""
-
-    kind = "train"
-    training = True
 
 
 class MetricResults(dict):

@@ -8,7 +8,7 @@ import pytest
 from nbkeras.callbacks import Callback
 from nbkeras.callbacks.callback_list import CallbackList
 from nbkeras.training.feed import Feed, Signature
-from nbkeras.training.loop import Loop, StopFlag
+from nbkeras.training.loop import Loop
 
 X = np.arange(5.0)
 
@@ -77,15 +77,12 @@ def test_epochs_after_which_to_validate(frequency, validated):
 
 
 def test_a_flag_ends_an_epoch_or_all_epochs():
-    flags = SimpleNamespace(stop_testing=True, stop_training=False)
-    stop = StopFlag(flags, "stop_testing")
-    assert Loop("test", feed(), sizes, CallbackList([Last(flags, "stop_testing", 1)]), logs_of, stop).test() == {
-        "size": 2
-    }
+    flags = SimpleNamespace(stop_evaluating=True, stop_training=False)
+    callbacks = CallbackList([Last(flags, "stop_evaluating", 1)])
+    assert Loop("test", feed(), sizes, callbacks, logs_of, flags).test() == {"size": 2}
     epochs = []
-    stop = StopFlag(flags, "stop_training")
     callbacks = CallbackList([Last(flags, "stop_training")])
-    Loop("train", feed(), sizes, callbacks, logs_of, stop, lambda: epochs.append(1)).train(range(9))
+    Loop("train", feed(), sizes, callbacks, logs_of, flags, lambda: epochs.append(1)).train(range(9))
     assert len(epochs) == 1
 
 

@@ -21,7 +21,7 @@ def batch(*arrays, rows=slice(None)):
 
 def test_a_predict_step_is_recorded_once_for_each_shape_and_returns_copies():
     calls = []
-    step = steps.PredictStep(lambda x: calls.append(x) or {"double": x * 2, "pair": [x, x + 1]})
+    step = steps.Step("predict", lambda x: calls.append(x) or {"double": x * 2, "pair": [x, x + 1]})
     layout = Layout(0, None, 1, 0)
     first = step(batch(X), layout)
     np.testing.assert_array_equal(step(batch(X + 1), layout)["double"], 2 * X + 2)
@@ -43,7 +43,7 @@ def train_step(variable, optimizer, eagerly=False):
         optimizer.learn(loss, [variable])
         return steps.MetricResults(lambda: {"loss": mean.result()})
 
-    return steps.TrainStep(learn, eagerly), mean
+    return steps.Step("train", learn, eagerly), mean
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_results_that_are_looked_at_leave_the_step():
         logs = steps.MetricResults(lambda: {"loss": mean.result()})
         return {**logs, "more": ops.sum(data[1])}
 
-    logs = steps.TestStep(measure)(batch(X, Y), OF_X_AND_Y)
+    logs = steps.Step("test", measure)(batch(X, Y), OF_X_AND_Y)
     assert {name: value.item() for name, value in logs.items()} == {"loss": 0.25, "more": 6.0}
 
 
@@ -92,4 +92,4 @@ def test_metric_results_are_a_dict_computed_once():
 
 def test_logs_must_be_a_dict():
     with pytest.raises(TypeError, match="train_step must return a dict of logs by name, received Tensor"):
-        steps.TrainStep(lambda data: data[0])(batch(X, Y), OF_X_AND_Y)
+        steps.Step("train", lambda data: data[0])(batch(X, Y), OF_X_AND_Y)
