@@ -236,7 +236,7 @@ def terms_of(units, lanes):
 def hold(u, packed, groups, held, terms, columns):
     """The first `held` of a lane's terms of each group, to registers.
 
-    packed: what recurrent_cuda.pack has filled, for `terms` of each group, a multiple of CHUNK.
+    packed: what recurrence.pack has filled, for `terms` of each group, a multiple of CHUNK.
     """
     zero, thread = packed.dtype.type(0), cuda.threadIdx.x
     for s in range(groups):
