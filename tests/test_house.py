@@ -1,10 +1,12 @@
-"""The rules of the house, read from the source: who may import whom and where, names of files, names and messages of tests."""
+"""The rules of the source code, checked by reading it: who may import whom, names of files, documents, names of tests."""
 
 import ast
 import importlib
+import io
 import pathlib
 import re
 import sys
+import tokenize
 
 import pytest
 
@@ -234,10 +236,11 @@ def test_no_asserts_in_the_library():
     assert not found
 
 
-# Where a module is imported by a name that is a value: tables of public names, names in files, GPUs, `import keras`.
+# Modules that import by a name that is a value: tables of public or former names, names in files, GPUs, `import keras`.
 BY_NAME = [
     "nbkeras.engine.former_names",
     "nbkeras.engine.lazy_names",
+    "nbkeras.engine.former_names",
     "nbkeras.engine.registry",
     "nbkeras.building.operation",
     "nbkeras.engine.devices",
@@ -310,6 +313,62 @@ def test_every_class_that_a_configuration_may_name_is_shown(kind):
     home = importlib.import_module(f"nb{registry.of_kind(kind).module}")
     shown = [getattr(home, name) for name in home.__all__]
     assert [item for item in items if item.__module__.startswith(home.__name__) and item not in shown] == []
+
+
+# -------------------- comments and documents --------------------
+
+FOLDERS = ("nbkeras", "kernels", "tests", "benchmarks", "scripts", "examples")
+ANYWHERE = {path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")}
+DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tox.ini"]
+# Files that a comment, a docstring or a document names and that are not in this repository: those of Keras, of an
+# example, or of a user.
+ELSEWHERE = re.compile(
+    r"keras/src/.*|correlation_metrics\.py|(script|old_script|newer_script|train|name|server|mine|beside)\.py"
+    r"|(learned_)?snake(_cuda)?\.py|report\.md"
+)
+
+
+def docstrings_of(tree):
+    """(line, name, text) of each docstring in a file."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            yield node.body[0].lineno, getattr(node, "name", "module"), text
+
+
+def words():
+    """(place, text) of each docstring, comment and line of a document."""
+    for path in (ROOT / name for name in sorted(ANYWHERE) if name.suffix == ".py"):
+        source, place = path.read_text(encoding="utf-8"), path.relative_to(ROOT)
+        yield from ((f"{place}:{line}", text) for line, _, text in docstrings_of(ast.parse(source)))
+        for token in tokenize.generate_tokens(io.StringIO(source).readline):
+            if token.type == tokenize.COMMENT:
+                yield f"{place}:{token.start[0]}", token.string
+    for path in DOCUMENTS:
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
+            yield f"{path.relative_to(ROOT)}:{number}", line
+
+
+def test_no_docstring_begins_with_what():
+    """`What it does` makes the reader guess the verb: a docstring begins with the result, or with an imperative."""
+    assert not [
+        f"{module}:{line} {name}"
+        for module, path in FILES.items()
+        for line, name, text in docstrings_of(ast.parse(path.read_text(encoding="utf-8")))
+        if text.startswith("What ")
+    ]
+
+
+def test_files_that_comments_and_documents_name_exist():
+    """A name may leave out the first folders: `cuda/loops/gemm.py`, `test_feed.py`."""
+    ends = {"/".join(path.parts[at:]) for path in ANYWHERE for at in range(len(path.parts))}
+    ends |= {path.name for path in [*DOCUMENTS, ROOT / "CHANGELOG.md"]} | {f"docs/{path.name}" for path in DOCUMENTS}
+    assert not [
+        f"{place}: {name}"
+        for place, text in words()
+        for name in re.findall(r"(?<![\w/.<>*{}~-])[\w/-]+\.(?:py|md|ini)\b(?![\w/*])", text)
+        if name.strip("/") not in ends and not ELSEWHERE.fullmatch(name)
+    ]
 
 
 # -------------------- tests that read as a specification --------------------

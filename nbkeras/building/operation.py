@@ -63,7 +63,7 @@ def _named(name: str) -> Callable:
         if hasattr(found, "__wrapped__") and not own.startswith("_"):
             return found
     suggestion = nearest(own, [each for each, found in vars(ops).items() if hasattr(found, "__wrapped__")])
-    if own in ops.__all__:
+    if own in ops.__all__:  # type: ignore[attr-defined] # set by lazy_names
         raise ValueError(
             f"{own!r} is not an op of nbkeras.ops that a model can apply as a layer: such an op takes tensors and returns "
             f"tensors.{suggestion}"

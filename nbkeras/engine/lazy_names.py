@@ -76,7 +76,7 @@ def missing(module: str, name: str, asking: Any) -> Exception:
     code = asking.f_code
     probes = name.startswith("__") or code.co_filename.startswith(
         "<frozen importlib"
-    )  # Python asks every module for these
+    )  # Python looks these up in every module
     why = "" if probes else _why_absent(f"{module}.{name}")
     if why and code.co_code[asking.f_lasti] == opcode.opmap["IMPORT_FROM"]:
         return ImportError(why, name=module)

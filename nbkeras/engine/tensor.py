@@ -99,7 +99,7 @@ class Tensor:
         return dlpack.device_of(self.data)
 
     @property
-    def _numba_type_(self) -> Any:  # Numba asks for it where a kernel is called with a Tensor
+    def _numba_type_(self) -> Any:  # Numba reads it where a kernel is called with a Tensor
         raise TypeError(
             f"a compiled function was called with a Tensor of shape {self.shape}: kernels take arrays. Call it by device.launch "
             "in an op; `apply(op, vjp, [tensors])` of nbkeras.engine.tensor gives the op the tensors' arrays"
@@ -451,7 +451,7 @@ class GradientTape:
         self._recording.__exit__(*error)
 
     def watch(self, tensor: Tensor | Sequence[Tensor]) -> None:
-        """Watch one or several float tensors that are not variables, so that `gradient` can be asked about them."""
+        """Watch one or several float tensors that are not variables, so that `gradient` accepts them."""
         for each in [tensor] if isinstance(tensor, Tensor) else tensor:
             if each.dtype.kind != "f":
                 raise TypeError(f"only float tensors can be watched, received dtype {each.dtype}")

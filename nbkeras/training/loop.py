@@ -36,7 +36,7 @@ class Loop:
     """Epochs over a feed, with a step for each batch.
 
     kind: train, test or predict, as in the names of callbacks' methods. step(batch, layout) -> result. read(result) -> logs, or
-    a function that returns them, which is called only if somebody looks. reset() is called before each epoch.
+    a function that returns them, which is called only if a callback uses them. reset() is called before each epoch.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Loop:
         self._stop = StopFlag(SimpleNamespace(stop=False), "stop") if stop is None else stop
 
     def train(self, epochs: range, validation: Loop | None = None, frequency: int | Container[int] = 1) -> Logs:
-        """Run epochs, with the validation after each of them, each `frequency`-th or those numbered there; the last logs."""
+        """Run epochs; returns the last logs. Validate after every `frequency`-th epoch, or after those with a number in it."""
         logs: Logs = {}
         callbacks = self._callbacks
         for epoch in epochs:

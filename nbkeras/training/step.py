@@ -19,7 +19,7 @@ Array = np.ndarray
 
 
 class Step:
-    """Runs `function` on batches, in inference; a program is recorded once for each layout, shapes and dtypes.
+    """Runs `function` on batches, in inference; a program is recorded once for each layout, set of shapes and dtypes.
 
     function(data) gets x, (x, y) or (x, y, sample_weight) as tensors and returns tensors in any structure; all that it computes
     must be launched. It computes on the device on which the step was made. eagerly: never record. observed(): the objects whose
@@ -61,7 +61,7 @@ class Step:
         return [leaf.data for leaf in structures.flatten(outputs)], structure
 
     def _outputs(self, returned: Any) -> Any:
-        """The tensors that leave the step, of what the function returned."""
+        """The part of the function's result that the step returns."""
         return returned
 
     @property
@@ -81,11 +81,11 @@ class PredictStep(Step):
 class TestStep(Step):
     """Runs `test_step`: loss and metrics of a batch. The function returns logs by name."""
 
-    __test__ = False  # to pytest
+    __test__ = False  # pytest would collect it by its name
     kind = "test"
 
     def _outputs(self, returned: Any) -> Any:
-        """The logs as tensors. MetricResults that the function did not look at stay out: callers read the metrics."""
+        """The logs as tensors. MetricResults that the function did not read are left out: callers read the metrics."""
         if isinstance(returned, MetricResults) and not returned.is_computed:
             return {}
         return log_tensors(returned, f"{self.kind}_step")
@@ -99,7 +99,7 @@ class TrainStep(TestStep):
 
 
 class MetricResults(dict):
-    """The values of metrics by name, computed when somebody looks; a step that only returns them computes none."""
+    """The values of metrics by name, computed when they are first read; a step that only returns them computes none."""
 
     def __init__(self, compute: Callable[[], dict[str, Tensor]]):
         super().__init__()
@@ -107,7 +107,7 @@ class MetricResults(dict):
 
     @property
     def is_computed(self) -> bool:
-        """Whether somebody looked."""
+        """Whether the values were read."""
         return self._compute is None
 
     def _fill(self) -> None:
@@ -149,6 +149,6 @@ def _copied(arrays: list[Array], structure: Any) -> Any:
 
 
 def _reader() -> str:
-    """Who read a value, so that a step cannot be recorded."""
+    """A text that names the reader of a value, because of which a step cannot be recorded."""
     names = tensor.layer_stack.names
     return f"layer {names[-1]!r} read a tensor's value" if names else "a tensor's value was read"

@@ -251,7 +251,7 @@ def test_long_texts_are_not_shown_whole(good):
         model_from_json(json.dumps({"class_name": long, "config": {}}))
 
 
-# -------------------- configurations that ask for too much --------------------
+# -------------------- configurations that need too much --------------------
 
 LARGE = {
     "a giant layer": first_config(units=10**12),
@@ -617,7 +617,7 @@ def test_data_that_is_not_in_the_file_or_not_of_the_model(good, name):
 
 
 class Reads(layers.Dense):
-    """A user's layer that asks for arrays by name: their shapes are not known before."""
+    """A user's layer that reads arrays by name: their shapes are not known before."""
 
     def load_own_variables(self, store):
         self.kernel.assign(store["0"][:3, :5])

@@ -1,4 +1,4 @@
-"""Model files that ask for far more than they hold: memory, or work without end. A ValueError comes, and soon."""
+"""Model files that need far more than they hold: memory, or work without end. They soon raise a ValueError."""
 
 import json
 import resource

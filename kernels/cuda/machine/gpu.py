@@ -189,7 +189,7 @@ class Gpu:
     @staticmethod
     @functools.cache
     def twin(function: Callable) -> Callable:
-        """The twin of a function: that of its name in `twin_module`, a ufunc's CUDA kernel, or the function itself on the CPU."""
+        """A function's twin: of its name in `twin_module`, a ufunc's CUDA kernel, or the function itself on the CPU."""
         if isinstance(function, np.ufunc):
             return elementwise_cuda.of_ufunc(function)
         if getattr(function, "on_host", False):
@@ -274,7 +274,7 @@ _OURS, _TWINS = "nbkeras.kernels.", "nbkeras.kernels.cuda."
 
 
 def twin_module(module: str) -> str:
-    """Where a module's twins are: in `kernels/cuda/`, under the same name; those of a user's module `x` in `x_cuda`."""
+    """The module of a module's twins: the same name in `kernels/cuda/`; for a user's module `x` it is `x_cuda`."""
     if module.startswith(_TWINS) or module.endswith("_cuda"):
         return module
     return _TWINS + module.removeprefix(_OURS) if module.startswith(_OURS) else module + "_cuda"
