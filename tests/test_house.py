@@ -247,7 +247,6 @@ def test_no_asserts_in_the_library():
 BY_NAME = [
     "nbkeras.engine.former_names",
     "nbkeras.engine.lazy_names",
-    "nbkeras.engine.former_names",
     "nbkeras.engine.registry",
     "nbkeras.building.operation",
     "nbkeras.engine.devices",
