@@ -107,7 +107,7 @@ class Backward(NamedTuple):
     mask: Array
     output_mask: Array
     drop: Array
-    xt: Array  # from here to c: what the forward kernel kept of all steps
+    xt: Array  # from here to c: values of all steps that the forward kernel kept
     z: Array
     inner: Array
     h: Array
@@ -485,7 +485,7 @@ def write_output(h, h_at, y, sequences, t, mask, mask_at, length, row, rows, wid
 
 @compiled
 def add_output_gradient(dy, sequences, t, mask, mask_at, length, dh, dh_at, row, rows, width):
-    """dh += dy of step t, except for outputs that were set to 0; the way back through `write_output`."""
+    """dh += dy of step t, except for outputs that were set to 0; the backward pass of `write_output`."""
     if dy.size == 0 or not sequences and t < length - 1:
         return
     stride = length * width if sequences else width

@@ -32,7 +32,7 @@ class Batch:
 
     @property
     def signature(self) -> tuple:
-        """Shapes and dtypes of the leaves: what a recorded program depends on."""
+        """Shapes and dtypes of the leaves, on which a recorded program depends."""
         return tuple(None if a is None else ((self.size, *a.shape[1:]), a.dtype.char) for a in self.leaves)
 
     def write(self, buffers: list[Array | None]) -> None:

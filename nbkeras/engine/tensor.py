@@ -28,7 +28,7 @@ from nbkeras.kernels.runtime.messages import named, short_description
 Array = np.ndarray
 ValueReadError = device.ValueReadError
 shapes_only = device.dry  # `with shapes_only():` ops work out shapes and dtypes and compute nothing
-outside_program = device.ordinary  # `with outside_program():` what is launched is run once and never replayed
+outside_program = device.ordinary  # `with outside_program():` launches run once and are never replayed
 is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
 gpu = device.gpu  # the GPU where this thread computes; None is the CPU
 on_gpu = device.on  # `with on_gpu(gpu):` compute there

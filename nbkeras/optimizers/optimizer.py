@@ -517,7 +517,7 @@ class Optimizer(Observed):
         """`variable.assign_sub(value)`."""
         variable.assign_sub(value)
 
-    # -------------------- by hand --------------------
+    # -------------------- with gradients of your own --------------------
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         """The loss to compute gradients of, given the loss: multiplied by loss_scale_factor if there is one."""

@@ -1,4 +1,4 @@
-"""Floor 3: Feed, the batches of what a user passed to `fit`, `evaluate` or `predict`, and the layout of their arrays."""
+"""Floor 3: Feed, the batches of the data that a user passed to `fit`, `evaluate` or `predict`, and the layout of their arrays."""
 
 from __future__ import annotations
 

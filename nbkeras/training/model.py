@@ -96,7 +96,7 @@ class Model(Layer):
         self._output_names = _output_names(self._graph)
         self.built = True
 
-    # -------------------- what it consists of --------------------
+    # -------------------- parts --------------------
 
     def _sublayers(self) -> list:
         from_graph = [] if self._graph is None else self._graph.layers
@@ -237,7 +237,7 @@ class Model(Layer):
         saving.load_weights(self, filepath, by_name, skip_mismatch)
 
     def export(self, filepath, format="onnx", verbose=None, input_signature=None) -> None:
-        """Write what the model computes in inference to an ONNX file; see `nbkeras.export.export_onnx`.
+        """Write the model's computation in inference to an ONNX file; see `nbkeras.export.export_onnx`.
 
         format: 'onnx' only; verbose=False: print nothing.
         """
@@ -461,7 +461,7 @@ class Model(Layer):
             named = [*named, *((metric.name, metric) for metric in super().metrics if id(metric) not in known)]
         return log_tensors({name: metric.result() for name, metric in named}, "get_metrics_result")
 
-    # -------------------- one batch: what a step computes --------------------
+    # -------------------- one batch --------------------
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Learn from one batch, (x, y) or (x, y, sample_weight); returns logs by name. Override for a loop of your own."""
@@ -542,7 +542,7 @@ class Model(Layer):
             return step(data)
 
     def _reset_steps(self) -> None:
-        """Drop the programs of the steps: what they compute has changed."""
+        """Drop the programs of the steps, because their computation has changed."""
         for step in self._steps.values():
             step.forget()
         self._known_inputs: dict[tuple, _Known] = {}  # of predict: see _remember_inputs

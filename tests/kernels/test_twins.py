@@ -7,7 +7,7 @@ import pytest
 
 KERNELS = pathlib.Path(__file__).parents[2] / "kernels"
 SHARES = {"share", "shares", "chunk", "chunks"}  # the share of the work: a twin does all of it
-WITHOUT = {  # kernels that are never launched on a GPU, and what is there instead
+WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
     "dense": {"multiply_row": "gemv, by multiply's twin", "add_up": "multiply's twin adds parts itself"},
     "attention": {"multiply_heads": "dense's products, of copies with the heads first"},
     "reduce": {"sum_short_rows": "fold"},

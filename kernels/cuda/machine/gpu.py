@@ -1,7 +1,7 @@
 """Gpu: a GPU with its memory pool, its stream of work and the twins of kernels. Imported when a GPU is first used.
 
 All work is queued on one stream in order, so memory that is given back may be used at once by work that is queued later.
-Python goes on meanwhile; it waits where it reads a value.
+Python continues meanwhile; it waits where it reads a value.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ class _Pool:
 
 
 class _Scratch(threading.local):
-    """A thread's scratch arrays by name. Each thread has its own: the kernels of two threads may be queued in turns."""
+    """A thread's scratch arrays by name. Each thread has its own: the kernels of two threads may be queued alternately."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, DeviceArray] = {}

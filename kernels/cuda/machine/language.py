@@ -122,7 +122,7 @@ class _Cooperative:
 class _Module(FakeCUDAModule):
     """The `cuda` of kernels."""
 
-    thread: Any = None  # the _Thread whose turn it is, where they are greenlets
+    thread: Any = None  # the _Thread that runs, if threads are greenlets
     block: Any = None  # the _Block that runs
     journal: Journal | None = None  # in strict mode
     threadIdx: Any = None

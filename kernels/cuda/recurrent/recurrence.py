@@ -80,7 +80,7 @@ def run_at_once(
 
 
 def run_back_at_once(block: Kernel, grid: Kernel, recurrent_kernel: DeviceArray, gates: int, args: tuple) -> bool:
-    """`run_at_once` for the way back."""
+    """`run_at_once` for the backward pass."""
     batch, _, units = args[-2]
     if fits_block(recurrent_kernel.dtype, batch, units):
         start(block, batch, block_threads(units), pack(recurrent_kernel, gates, backward=True), *args)

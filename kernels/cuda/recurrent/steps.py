@@ -207,7 +207,7 @@ def write_output(y, value, output_mask, row, spot, step, unit, sizes, sequences)
 
 @device_function
 def output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, like):
-    """The gradient of a step's output; the way back through `write_output`."""
+    """The gradient of a step's output; the backward pass of `write_output`."""
     _, length, units = sizes
     if dy.size == 0 or (sequences == 0 and step < length - 1) or is_masked(output_mask, spot):
         return like.dtype.type(0)
