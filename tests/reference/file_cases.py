@@ -1,4 +1,4 @@
-"""Models that only files need beside those of cases.py: what Keras writes in a way of its own."""
+"""Models for tests of files, in addition to those of cases.py: those that Keras writes in a special form."""
 
 import importlib
 import operator

@@ -1,5 +1,5 @@
-"""Files of real Keras: models that Keras 3 (on JAX, PyTorch and TensorFlow) and tf_keras saved give the same here, and go on
-training the same; files saved here do so in real Keras, where it is installed. See reference/make_files.py.
+"""Files of real Keras: models that Keras 3 (on JAX, PyTorch and TensorFlow) and tf_keras saved give the same outputs and
+the same further training here, and files saved here in real Keras, if it is installed. See reference/make_files.py.
 """
 
 import importlib.util
