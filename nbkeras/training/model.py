@@ -508,8 +508,8 @@ class Model(Layer):
     def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Tensor:
         """The result of `compute_loss`, which gets `training` if it accepts it: one written for Keras 2 does not."""
         takes = inspect.signature(self.compute_loss).parameters.values()
-        accepts = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in takes)
-        return self.compute_loss(x, y, y_pred, sample_weight, **({"training": training} if accepts else {}))
+        asks = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in takes)
+        return self.compute_loss(x, y, y_pred, sample_weight, **({"training": training} if asks else {}))
 
     def _measure_batch(self, loss: Tensor, x: Any, y: Any, y_pred: Any, sample_weight: Any) -> dict[str, Any]:
         """Add a batch to the loss's mean and to the metrics; returns logs."""
