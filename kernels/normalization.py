@@ -355,7 +355,7 @@ _SUM = {
     "nsz",
     "contract",
     "reassoc",
-}  # lets LLVM vectorise the sums, the only thing in these functions that it can reorder
+}  # lets LLVM vectorise the sums, the only operations in these functions that it can reorder
 
 
 @compiled(fastmath=_SUM)

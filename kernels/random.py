@@ -4,8 +4,8 @@ A *key* is a uint32 array [seed, step]; every function here is a pure function o
 form; `draw_key` copies it to a key and advances the state by one step, in place, so that a replayed program gets new
 numbers. The same key gives the same numbers on any number of threads, and float64 numbers agree with float32's.
 
-Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. Numba types uint32 op uint32
-as uint64, hence the casts.
+Source: Salmon, Moraes, Dror, Shaw, "Parallel random numbers: as easy as 1, 2, 3", SC 2011. The casts are needed because
+Numba types uint32 op uint32 as uint64.
 """
 
 import math

@@ -74,7 +74,7 @@ get, deserialize = registry.get, registry.deserialize
 
 
 def serialize(activation) -> Any:
-    """The name or the configuration that stands for an activation in a configuration."""
+    """The name or the configuration of an activation, as configurations hold it."""
     return registry.serialize(activation)
 
 

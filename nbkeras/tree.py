@@ -1,4 +1,4 @@
-"""keras.tree: flattening, mapping and packing structures of lists, tuples, deques and dictionaries. See nest.py.
+"""keras.tree: flattening, mapping and packing structures of lists, tuples, deques and dictionaries. See engine/structures.py.
 
 Everything else is a leaf, also None. Dictionaries are ordered by their sorted keys, an OrderedDict by its own order.
 """

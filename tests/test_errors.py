@@ -1,4 +1,4 @@
-"""Mistakes that users make, and what they are told: what was wrong, what was expected, what was received."""
+"""Messages for mistakes of users: what was wrong, what was expected, what was received."""
 
 import gc
 import pickle
@@ -105,7 +105,7 @@ class EmptyLoss(keras.Loss):
 
 
 MISTAKES = [
-    # arguments of ops, which are held to their annotations
+    # arguments of ops, which are checked against their annotations
     (
         lambda: ops.relu(X, negative_slope=(0, 1)),
         TypeError,

@@ -1,4 +1,4 @@
-"""Calls with arguments of every kind: each gives a value or an error that says something, and leaves its arguments alone."""
+"""Calls with arguments of every kind: each returns a value or raises an error with a reason, and changes no argument."""
 
 import inspect
 import random
@@ -75,7 +75,7 @@ def value(chance):
 
 
 def arguments(function, of_layers, chance):
-    """The arguments that a call needs, mostly plausible, and one that it does not need."""
+    """The required arguments of a call, mostly plausible, and one optional argument."""
     parameters = [p for p in inspect.signature(function).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
     needed = [2 if of_layers else array(chance) for p in parameters if p.default is p.empty]
     if needed and chance.random() < 0.5:

@@ -1,10 +1,13 @@
-"""The rules of the house, read from the source: who may import whom and where, names of files, names and messages of tests."""
+"""The rules of the source code, checked by reading it: who may import whom, names of files, documents, names of tests."""
 
 import ast
+import functools
 import importlib
+import io
 import pathlib
 import re
 import sys
+import tokenize
 
 import pytest
 
@@ -51,13 +54,19 @@ def module_files():
 FILES = module_files()
 
 
+@functools.cache
+def tree_of(path):
+    """The syntax tree of a file, which callers must not change."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def is_for_type_checkers(node):
     return isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"
 
 
 def lazy_names(path):
     """Name -> module of what a file imports under `if TYPE_CHECKING:`, which Python imports when the name is asked for."""
-    blocks = filter(is_for_type_checkers, ast.parse(path.read_text(encoding="utf-8")).body)
+    blocks = filter(is_for_type_checkers, tree_of(path).body)
     nodes = [node for block in blocks for node in block.body]
     return {alias.name: node.module for node in nodes if isinstance(node, ast.ImportFrom) for alias in node.names}
 
@@ -228,13 +237,13 @@ def test_no_asserts_in_the_library():
     found = [
         f"{module}:{node.lineno}"
         for module, path in FILES.items()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.Assert)
     ]
     assert not found
 
 
-# Where a module is imported by a name that is a value: tables of public names, names in files, GPUs, `import keras`.
+# Modules that import by a name that is a value: tables of public or former names, names in files, GPUs, `import keras`.
 BY_NAME = [
     "nbkeras.engine.former_names",
     "nbkeras.engine.lazy_names",
@@ -248,7 +257,7 @@ BY_NAME = [
 def test_modules_are_named_by_values_in_a_few_places_only():
     found = []
     for module, path in FILES.items():
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if isinstance(node, ast.Call) and ast.unparse(node.func) in ("importlib.import_module", "__import__"):
                 optional = isinstance(node.args[0], ast.Constant | ast.JoinedStr) and "nbkeras" not in ast.unparse(node)
                 if floor(module) != 0 and not optional and not is_under(module, BY_NAME):
@@ -266,7 +275,7 @@ SHOWING = [
 def bindings(module):
     """Name -> module it is imported from, or None, of what a file binds at its top level, for type checkers too."""
     found = {}
-    nodes = ast.parse(FILES[module].read_text(encoding="utf-8")).body
+    nodes = tree_of(FILES[module]).body
     nodes += [inner for node in nodes if is_for_type_checkers(node) for inner in node.body]
     for node in nodes:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -312,6 +321,68 @@ def test_every_class_that_a_configuration_may_name_is_shown(kind):
     assert [item for item in items if item.__module__.startswith(home.__name__) and item not in shown] == []
 
 
+# -------------------- comments and documents --------------------
+
+FOLDERS = ("nbkeras", "kernels", "tests", "benchmarks", "scripts", "examples")
+ANYWHERE = {path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")}
+DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tox.ini"]
+# Files that a comment, a docstring or a document names and that are not in this repository: those of Keras, of an
+# example, or of a user.
+ELSEWHERE = re.compile(
+    r"keras/src/.*|correlation_metrics\.py|(script|old_script|newer_script|train|name|server|mine|beside)\.py"
+    r"|(learned_)?snake(_cuda)?\.py|report\.md"
+)
+
+
+def docstrings_of(tree):
+    """(line, name, text) of each docstring in a file."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    for node in ast.walk(tree):
+        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
+            yield node.body[0].lineno, getattr(node, "name", "module"), text
+
+
+def texts_of(path):
+    """(line, text) of each docstring and comment of a Python file, or of each line of another file."""
+    source = path.read_text(encoding="utf-8")
+    if path.suffix != ".py":
+        yield from enumerate(source.splitlines(), 1)
+        return
+    yield from ((line, text) for line, _, text in docstrings_of(ast.parse(source)))
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            yield token.start[0], token.string
+
+
+def test_no_docstring_begins_with_what():
+    """`What it does` makes the reader guess the verb: a docstring begins with the result, or with an imperative."""
+    assert not [
+        f"{module}:{line} {name}"
+        for module, path in FILES.items()
+        for line, name, text in docstrings_of(tree_of(path))
+        if text.startswith("What ")
+    ]
+
+
+def test_files_that_comments_and_documents_name_exist():
+    """A name may leave out the first folders: `cuda/loops/gemm.py`, `test_feed.py`."""
+    ends = {"/".join(path.parts[at:]) for path in ANYWHERE for at in range(len(path.parts))}
+    ends |= {path.name for path in [*DOCUMENTS, ROOT / "CHANGELOG.md"]} | {f"docs/{path.name}" for path in DOCUMENTS}
+
+    def missing(text):
+        names = re.findall(r"(?<![\w/.<>*{}~-])[\w/-]+\.(?:py|md|ini)\b(?![\w/*])", text)
+        return [name for name in names if name.strip("/") not in ends and not ELSEWHERE.fullmatch(name)]
+
+    files = [ROOT / name for name in sorted(ANYWHERE) if name.suffix == ".py"] + DOCUMENTS
+    suspects = [path for path in files if missing(path.read_text(encoding="utf-8"))]  # or a string of a test
+    assert not [
+        f"{path.relative_to(ROOT)}:{line} {name}"
+        for path in suspects
+        for line, text in texts_of(path)
+        for name in missing(text)
+    ]
+
+
 # -------------------- tests that read as a specification --------------------
 
 WITHOUT_A_MESSAGE = {
@@ -329,7 +400,7 @@ def says_enough(pattern):
 def checks_of_errors():
     """(place, class, pattern) of each `pytest.raises` and `pytest.warns` in tests/; the pattern is None without `match`."""
     for path in sorted((ROOT / "tests").rglob("*.py")):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute)):
                 continue
             if node.func.attr in ("raises", "warns") and ast.unparse(node.func.value) == "pytest":

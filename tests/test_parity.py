@@ -1,4 +1,4 @@
-"""docs/keras-parity.md and the counts in README.md are what scripts/make_parity.py finds; what names are shown and missed."""
+"""docs/keras-parity.md and the counts in README.md agree with scripts/make_parity.py; names shown and missing."""
 
 import importlib
 import json

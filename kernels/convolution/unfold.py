@@ -22,7 +22,7 @@ _SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
 
 
 class Line(NamedTuple):
-    """How a window of `size` taps slides along an axis, and how many there are."""
+    """The windows of `size` taps along an axis: their stride, dilation and padding, and their number."""
 
     size: int
     stride: int

@@ -226,7 +226,7 @@ def halve_rows(x: DeviceArray, y: DeviceArray, chosen: DeviceArray) -> None:
 
 
 def _words(chosen: DeviceArray, *arrays: DeviceArray) -> tuple[int, DeviceArray]:
-    """Whether threads read four channels at once, and if so a word for each four bytes of `chosen`."""
+    """Whether threads read four channels at once, and then `chosen` as words of four bytes."""
     wide = is_wide(chosen.shape[3], chosen, *arrays)
     (flat,) = _flat(chosen)
     return wide, flat.view(np.uint32) if wide else flat

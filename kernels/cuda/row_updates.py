@@ -1,6 +1,6 @@
 """Twins of row_updates.py: optimizer steps on the rows of a table that have a gradient.
 
-`lists` has other content than on the CPU: the int32 numbers that `cuda_rows.by_row` makes, rows and places first. The number of
+`lists` differs from the CPU's: int32 numbers that `by_row` of loops/rows.py makes, rows and places first. The number of
 rows in use differs from step to step, so there are threads for the largest possible number.
 """
 

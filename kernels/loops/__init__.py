@@ -1,1 +1,1 @@
-"""What compiled loops are made of: matrix products, flat access to memory, vectorised functions, windows."""
+"""The parts of which compiled loops are made: matrix products, flat access to memory, vectorised functions, windows."""

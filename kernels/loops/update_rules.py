@@ -5,8 +5,8 @@ learning rate; `shrink`, the learning rate times the decoupled weight decay; the
 It returns the new weight, then the new slots. All numbers have one float dtype, constants too: a float literal is a float64,
 in which a whole loop over float32 would then compute.
 
-optimizers.py and row_updates.py call these functions as they are. Their twins call the same code compiled for CUDA, see
-`cuda_kernel.device_module`. Formulas, their order and their dtype: keras/src/optimizers (Keras 3.15).
+optimizers.py and row_updates.py call these functions directly. Their twins call the same code compiled for CUDA, see
+`device_module` in cuda/machine/kernel.py. Formulas, their order and their dtype: keras/src/optimizers (Keras 3.15).
 """
 
 import math
@@ -34,7 +34,7 @@ def moved(mean, x, take, tiny):
 
 @rule
 def mixed(mean, x, keep, take, tiny):
-    """A running mean, `keep` of which stays while `take` of x is added. `moved` rounds otherwise; Keras has both."""
+    """A running mean: keep * mean + take * x. `moved` rounds differently; Keras uses both."""
     return normal(keep * mean + take * x, tiny)
 
 
@@ -84,7 +84,7 @@ def rmsprop_faded(v, keep, tiny):
 
 @rule
 def rmsprop_faded_four_times(v, keep, tiny):
-    """v after four such steps. A number that becomes subnormal on the way is so at the end too, since none grows."""
+    """v after four such steps. A number that becomes subnormal on the way is subnormal at the end too, since none grows."""
     return normal(keep * (keep * (keep * (keep * v))), tiny)
 
 

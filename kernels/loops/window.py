@@ -8,8 +8,8 @@ PADDINGS = ("valid", "same", "causal")
 class Window(NamedTuple):
     """Size, stride, dilation and the padding before, by rows and by columns.
 
-    A launch takes `tuple(window)`, of which its kernel makes a Window again: to look at the type of a NamedTuple takes Numba
-    2 us in each launch, of a tuple 0.1 us. Compiled functions pass a Window on as it is.
+    A launch takes `tuple(window)`, from which the kernel makes a Window again: in each launch Numba needs 2 us to find the type
+    of a NamedTuple, and 0.1 us for a tuple. Compiled functions pass a Window on as it is.
     """
 
     height: int

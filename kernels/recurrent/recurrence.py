@@ -7,7 +7,7 @@ per block of steps with about 256 rows, while the gates of the block are in L2. 
 place. Each chunk has its own partial weight gradients, added in the order of the chunks, so results do not depend on the
 number of threads.
 
-An absent array (no mask, no initial state, an array of another family, a gradient that nobody needs) is passed as an array of
+An absent array (no mask, no initial state, an array of another family, a gradient that is not needed) is passed as an array of
 size 0, which keeps one compiled signature per dtype.
 
 A kernel's parameters are the fields of `Forward` or `Backward`, then `chunk, chunks`; test_twins.py compares them. The
@@ -107,7 +107,7 @@ class Backward(NamedTuple):
     mask: Array
     output_mask: Array
     drop: Array
-    xt: Array  # from here to c: what the forward kernel kept of all steps
+    xt: Array  # from here to c: values of all steps that the forward kernel kept
     z: Array
     inner: Array
     h: Array
@@ -119,7 +119,7 @@ class Backward(NamedTuple):
     dinner: Array
     temporary: Array  # room, (batch, units)
     dropped: Array  # room for h * drop of a block of steps
-    dx: Array  # (batch, length, features); dx and the gradients of the weights are absent where nobody needs them
+    dx: Array  # (batch, length, features); dx and the gradients of the weights are absent if they are not needed
     dh: Array  # ends as the gradient of h0, as dc of c0
     dc: Array
     dw: Array
@@ -485,7 +485,7 @@ def write_output(h, h_at, y, sequences, t, mask, mask_at, length, row, rows, wid
 
 @compiled
 def add_output_gradient(dy, sequences, t, mask, mask_at, length, dh, dh_at, row, rows, width):
-    """dh += dy of step t, except for outputs that were set to 0; the way back through `write_output`."""
+    """dh += dy of step t, except for outputs that were set to 0; the backward pass of `write_output`."""
     if dy.size == 0 or not sequences and t < length - 1:
         return
     stride = length * width if sequences else width

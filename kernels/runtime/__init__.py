@@ -1,1 +1,1 @@
-"""How kernels run: arrays and launches, threads, the disk cache of compiled code, checks."""
+"""The runtime of kernels: arrays and launches, threads, the disk cache of compiled code, checks."""

@@ -34,7 +34,9 @@ class Checks:
             int, tuple[Array, Array]
         ] = {}  # (the owner of the memory, the array in its middle) by the owner's id
         self._last: dict[int, Callable] = {}  # the last kernel that was given this memory
-        self._given: list[tuple[str, Array, bytes]] = []  # what the running op must not change: name, array, content
+        self._given: list[
+            tuple[str, Array, bytes]
+        ] = []  # arrays that the running op must not change: name, array, content
         self._op = ""
 
     def array(self, value: Array) -> Array:

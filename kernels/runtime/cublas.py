@@ -43,7 +43,7 @@ def chosen() -> bool:
 
 
 def gemm(ta, tb, m, n, k, a, a_at, lda, b, b_at, ldb, beta, c, c_at, ldc, batches, a_step, b_step, c_step) -> None:
-    """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, by rows, for each of `batches`; k >= 1: see gemm_cuda.product."""
+    """C[m, n] = op(A)[m, k] @ op(B)[k, n] + beta * C, by rows, for each of `batches`; k >= 1: see cuda/loops/gemm.py."""
     library, gpu = _library(), device.gpu()
     stream = gpu.stream
     if gpu not in _thread.handles:

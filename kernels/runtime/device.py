@@ -6,7 +6,7 @@ Three rules make a run recordable, replayable and measurable:
 * every computation is a `launch` of a function that writes into arrays it was given, copies and fills too;
 * a view that needs no copy (a reshape, a slice of leading rows) is free and needs no launch.
 
-A *listener* (a recording program, a profiler) hears of all of them. Listeners and the dry mode are per thread. While a step
+A *listener* (a recording program, a profiler) is called for all of them. Listeners and the dry mode are per thread. While a step
 is recorded, or run dry, op code gets UnreadArrays: arrays that only a launch may read or change.
 
 On a GPU arrays are DeviceArrays, and `launch` starts a function's twin: see cuda/machine/kernel.py. A GPU is a Gpu of
@@ -37,9 +37,9 @@ ARRAYS = (np.ndarray, DeviceArray)
 
 class _Thread(threading.local):
     gpu: Any = (
-        None  # the device of new arrays and launches; the class's attribute holds for all threads that chose none
+        None  # the device of new arrays and launches; the class attribute is for all threads that have not chosen one
     )
-    recorder: Any = None  # is told of empty(), launch() and read(); see nbkeras/engine/program.py
+    recorder: Any = None  # its methods are called for empty(), launch() and read(); see nbkeras/engine/program.py
     runner: Any = None  # runs the launches, if there is one: a Profile, or the Checks of checking.py
     flags: tuple = ()  # the conditions of launches: see only_if
     dry = False
@@ -182,7 +182,7 @@ def launch(function: Callable, *args) -> None:
 
 
 def call(function: Callable, inputs: tuple, /, *rest: Any, **constants: Any) -> Any:
-    """Run an op or a vjp, `function(*inputs, *rest, **constants)`; a recorder is told. It must not change `inputs`."""
+    """Run an op or a vjp, `function(*inputs, *rest, **constants)`; a recorder is called. It must not change `inputs`."""
     if _thread.recorder is None:
         return function(*inputs, *rest, **constants)
     return _thread.recorder.called(function, inputs, rest, constants)
@@ -386,7 +386,7 @@ class UnreadArray(np.ndarray):
     It behaves as a DeviceArray does on a GPU. After the step it is an ordinary array: a layer may have kept one.
     """
 
-    __numba_array_subtype_dispatch__ = True  # Numba asks `_typeof_unread` when a kernel is called without a launch
+    __numba_array_subtype_dispatch__ = True  # Numba calls `_typeof_unread` when a kernel is called without a launch
 
     def __array_ufunc__(self, ufunc, method, *args, **kwargs):
         if _is_unread():
@@ -462,7 +462,7 @@ def plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def record(recorder) -> Iterator[Any]:
-    """Tell `recorder` of each `empty`, `call`, `launch` and `read` of this thread (by allocated, called, ...)."""
+    """Call a method of `recorder` for each `empty`, `call`, `launch` and `read` of this thread (allocated, called, ...)."""
     before, _thread.recorder = _thread.recorder, recorder
     try:
         yield recorder

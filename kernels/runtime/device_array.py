@@ -53,7 +53,7 @@ class DeviceArray:
 
     def __init__(self, layout: np.ndarray, gpu: Any, memory: Any, owner: DeviceArray | None = None):
         self.layout, self.gpu, self.memory, self.owner = layout, gpu, memory, owner
-        self.handle: Any = None  # what the Gpu hands to its kernels, made when first needed
+        self.handle: Any = None  # the form in which kernels get the array, made when first needed
 
     # Attributes of NumPy's arrays
 

@@ -60,7 +60,7 @@ class SymbolicTensor:
     __array__ = __float__ = __int__ = __index__ = _no_value
 
     def __bool__(self) -> bool:
-        """An error, but for `x != y` of two symbolic tensors: whether they are two, as `==` says whether they are one."""
+        """An error, except for `x != y` of symbolic tensors: whether they are different objects, as `==` compares identity."""
         if getattr(self.node and self.node.layer, "function", None) is ops.not_equal and len(self.node.inputs) == 2:  # type: ignore
             return self.node.inputs[0] is not self.node.inputs[1]  # type: ignore[union-attr]
         return self._no_value()
@@ -116,7 +116,7 @@ class Node:
 
 # -------------------- shapes by dry run --------------------
 
-Sizes = Callable[[SymbolicTensor, int], list[int]]  # those of a tensor in the first trial and in the second
+Sizes = Callable[[SymbolicTensor, int], list[int]]  # the sizes of a tensor in the first trial and in the second
 
 
 def _by_axis(batch: tuple[int, int], other: tuple[int, int]) -> Sizes:
@@ -127,17 +127,17 @@ def _by_axis(batch: tuple[int, int], other: tuple[int, int]) -> Sizes:
 
 
 _small = _by_axis((2, 61), (3, 131))
-_large = _by_axis((24, 48), (120, 240))  # into which windows fit, and which can be divided
-_tiny = _by_axis((5, 7), (5, 7))  # which fit into something else and, being the same, beside each other
+_large = _by_axis((24, 48), (120, 240))  # larger than windows, and divisible by many numbers
+_tiny = _by_axis((5, 7), (5, 7))  # small, and the same for all axes
 
 
 def _as_found(symbol: SymbolicTensor, trial: int) -> list[int]:
-    """What the tensor had when its shape was found: a batch axis that was moved stays one."""
+    """The sizes with which the tensor's shape was found, so that a batch axis that was moved is recognized."""
     return _small(symbol, trial) if symbol.trials is None else list(symbol.trials[trial])
 
 
 def _fitted(leaves: list) -> Iterator[Sizes]:
-    """Sizes where one unknown axis is as long as something that the call knows, then where all are, as they broadcast."""
+    """Sizes in which one unknown axis has a size known from the call, then in which all have sizes that broadcast."""
     found = [(leaf, getattr(leaf, "shape", None)) for leaf in leaves]
     shapes = [shape if isinstance(shape, tuple) else (leaf,) for leaf, shape in found]
     known = dict.fromkeys(size for shape in shapes for size in shape if isinstance(size, int) and size > 1)
@@ -184,7 +184,7 @@ def infer(function: Callable, args: tuple, kwargs: dict) -> Any:
 
 
 def _trials(function: Callable, args: tuple, kwargs: dict) -> list:
-    """What the function gives for tensors of two sizes, the first two that fit."""
+    """The function's results for tensors of two sizes, the first two that it accepts."""
     leaves = structures.flatten([args, kwargs])
     failure: Exception | None = None
     trials: Iterable[Sizes] = [_small]
@@ -308,7 +308,7 @@ class Graph:
             del args, kwargs
             for symbol, result in zip(structures.flatten(node.outputs), results, strict=True):
                 values[id(symbol)] = result
-            for parent in node.inputs:  # what nobody needs any more goes now, not at the end
+            for parent in node.inputs:  # drop tensors that no later node needs
                 uses[id(parent)] -= 1
                 if uses[id(parent)] == 0 and id(parent) not in keep:
                     del values[id(parent)]
@@ -332,7 +332,7 @@ def connect(layer: Any, args: tuple, kwargs: dict, outputs: Any) -> Any:
 
 
 def _own_lists(structure: Any) -> Any:
-    """The same leaves in lists and dicts that nobody else can change."""
+    """The same leaves in new lists and dicts, which the user cannot change."""
     return structures.map_leaves(lambda leaf: leaf, structure)
 
 

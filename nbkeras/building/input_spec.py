@@ -26,7 +26,7 @@ class InputSpec(NamedTuple):
 
 
 def mismatch(spec: InputSpec | None, each: Any) -> str:
-    """The first thing that a spec asks of an input and that the input does not have, in words; or ''."""
+    """The first requirement of a spec that an input does not fulfil, in words; '' if it fulfils all."""
     if spec is None or (each is None and spec.optional):
         return ""
     if not hasattr(each, "shape"):

@@ -62,8 +62,14 @@ def _named(name: str) -> Callable:
     for found in (lookup(each) for each in dict.fromkeys((name, own)) for lookup in lookups):
         if hasattr(found, "__wrapped__") and not own.startswith("_"):
             return found
+    suggestion = nearest(own, [each for each, found in vars(ops).items() if hasattr(found, "__wrapped__")])
+    if own in ops.__all__:  # type: ignore[attr-defined] # set by lazy_names
+        raise ValueError(
+            f"{own!r} is not an op of nbkeras.ops that a model can apply as a layer: such an op takes tensors and returns "
+            f"tensors.{suggestion}"
+        )
     raise ValueError(
-        f"{own!r} is not an op of nbkeras.ops.{nearest(own, vars(ops))} An op of your own is named by custom_objects or "
+        f"{own!r} is not an op of nbkeras.ops.{suggestion} An op of your own is named by custom_objects or "
         "register_keras_serializable."
     )
 

@@ -25,7 +25,7 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
     """
     if tables.is_sparse(value) and value.ndim == 2:
         rows = tables.SparseRows(value.tocsr())
-        return rows.with_values(to_array(rows.values, what, dtype))  # type: ignore[return-value] # a leaf as others
+        return rows.with_values(to_array(rows.values, what, dtype))  # type: ignore[return-value] # a leaf like an array
     value = value.numpy() if isinstance(value, Tensor) else on_host(value)
     try:
         value = tables.table_array(value, what) if hasattr(value, "to_numpy") else value
@@ -49,7 +49,7 @@ def to_array(value: Any, what: str, dtype: Any = None) -> Array:
 
 
 def _check_whole(array: Array, what: str, limits: np.iinfo) -> None:
-    """ValueError for numbers that a dtype of integers does not hold: a cast would make others of them."""
+    """ValueError for numbers that a dtype of integers does not hold, because a cast would change them."""
     low, high = array.min().item(), array.max().item()
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError(f"{what} holds NaN or infinity where whole numbers ({limits.dtype}) are expected")

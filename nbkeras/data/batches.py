@@ -19,11 +19,11 @@ from nbkeras.engine.tensor import Tensor
 from nbkeras.engine.user_errors import warn
 
 Array = np.ndarray
-_ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # what tells that something is an array
+_ARRAYS = "__array__", "__dlpack__", "__cuda_array_interface__"  # the attributes of arrays
 
 
 class Batch:
-    """Rows of arrays: `leaves[i][rows]`, where rows is a slice or an index array; None leaves stay None."""
+    """Rows of arrays: `leaves[i][rows]`; rows is a slice or an index array. None leaves stay None."""
 
     __slots__ = ("leaves", "rows", "size")
 
@@ -32,7 +32,7 @@ class Batch:
 
     @property
     def signature(self) -> tuple:
-        """Shapes and dtypes of the leaves: what a recorded program depends on."""
+        """Shapes and dtypes of the leaves, on which a recorded program depends."""
         return tuple(None if a is None else ((self.size, *a.shape[1:]), a.dtype.char) for a in self.leaves)
 
     def write(self, buffers: list[Array | None]) -> None:
@@ -46,16 +46,16 @@ class Batch:
                 np.take(leaf, self.rows, axis=0, out=buffer, mode="clip")
 
     def arrays(self) -> list[Array | None]:
-        """The rows as arrays of their own."""
+        """The rows as new arrays."""
         return [None if leaf is None else np.ascontiguousarray(leaf[self.rows]) for leaf in self.leaves]
 
 
 class Source:
     """Batches, epoch by epoch. A subclass makes passes over its data.
 
-    asked: the steps of an epoch, if they were given. In training each epoch then goes on where the last one stopped, with
-    another pass where one ends (as Keras does, except that Keras 3 cuts the epoch short at that end). steps: how many
-    there will be, None if that is not known.
+    asked: the number of steps of an epoch, if it was given. In training each epoch then continues where the last one stopped,
+    and begins another pass when one ends (as Keras does, except that Keras 3 ends the epoch there). steps: the number of
+    batches of an epoch, None if it is not known.
     """
 
     may_resize = False  # whether the next epoch may have another number of steps
@@ -63,7 +63,7 @@ class Source:
     def __init__(self, length: int | None, asked: int | None, training: bool):
         self.steps = length if asked is None else asked if training or length is None else min(asked, length)
         self._asked, self._training = asked, training
-        self._rest: Iterator[Any] = iter(())  # of the pass that the last epoch began
+        self._rest: Iterator[Any] = iter(())  # the rest of the pass that the last epoch began
 
     def _pass(self) -> Iterator[Batch]:
         raise NotImplementedError
@@ -88,10 +88,10 @@ class Source:
             yield following
 
     def on_epoch_begin(self) -> None:
-        """Before an epoch."""
+        """Called before an epoch."""
 
     def on_epoch_end(self) -> None:
-        """After an epoch."""
+        """Called after an epoch."""
 
 
 class ArraySource(Source):
@@ -137,16 +137,16 @@ class ArraySource(Source):
 
 
 class Stream:
-    """A generator, iterator, iterable or Sequence whose first item was looked at, and comes first all the same.
+    """A generator, iterator, iterable or Sequence. `first` shows its first item, which is still the first one to be read.
 
-    An iterator goes on where it stopped, other iterables start anew; a Sequence (with __len__ and __getitem__) is read by number.
+    An iterator continues where it stopped, other iterables start again; a Sequence (with __len__, __getitem__) is read by number.
     """
 
     def __init__(self, items: Any):
         self.sequence = items if is_sequence(items) else None
         self._items = items
         self._starts_anew = self.sequence is not None or not hasattr(items, "__next__")
-        self.first: Any  # None once a pass began, so that it does not stay in memory
+        self.first: Any  # None after a pass has begun, so that it does not stay in memory
         if self.sequence is not None:
             if len(items) == 0:
                 raise ValueError("the Sequence has no batches")
@@ -226,12 +226,12 @@ class StreamSource(Source):
 
 
 def is_sequence(x: Any) -> bool:
-    """Whether x gives batches by number, as Keras's Sequence and PyDataset do."""
+    """Whether x returns batches by number, as Keras's Sequence and PyDataset do."""
     return hasattr(x, "__getitem__") and hasattr(x, "__len__")
 
 
 def is_stream(x: Any) -> bool:
-    """Whether x yields batches by itself: a generator, an iterator, a Sequence, a data loader."""
+    """Whether x yields batches: a generator, an iterator, a Sequence, a data loader."""
     if isinstance(x, np.ndarray | list | tuple | dict | Tensor) or any(hasattr(x, name) for name in _ARRAYS):
         return False
     if isinstance(x, memoryview | str | bytes | bytearray) or tables.is_sparse(x):

@@ -1,6 +1,6 @@
 """Floor 1: Behaviour, the differences between Keras 2 and Keras 3, and the behaviour that nbkeras has at the moment.
 
-The core asks `behaviour.current` while it builds or records, never in a replayed step. Arguments, methods and modules that only
+The core reads `behaviour.current` while it builds or records, never in a replayed step. Arguments, methods and modules that only
 have other names in Keras 2 are not known to the core: nbkeras/compat/ adds them from outside.
 """
 

@@ -81,7 +81,7 @@ def export(array: Any, stream: Any = None, max_version: Any = None, dl_device: A
     """The result of `__dlpack__`, as in the array API standard.
 
     stream: the receiver's CUDA stream: 1 or None for the legacy default, 2 for the thread's default, -1 for no synchronization.
-    BufferError for another GPU, and for copy=False if the receiver asks for the CPU.
+    BufferError for another GPU, and for copy=False if the receiver wants the array on the CPU.
     """
     if not isinstance(array, DeviceArray):
         options = {"stream": stream, "max_version": max_version, "dl_device": dl_device, "copy": copy}

@@ -1,6 +1,6 @@
 """Floor 1: modules by the names that they had in version 0.1, for code, pickles and model files that still use these.
 
-`import nbkeras.kernels.cache` gives the module that is `nbkeras.kernels.runtime.cache` now. Python asks the finder here last, so
+`import nbkeras.kernels.cache` gives the module that is `nbkeras.kernels.runtime.cache` now. Python uses the finder here last, so
 an import of a module that exists costs nothing.
 """
 

@@ -142,7 +142,7 @@ class Program:
         return (known is not None and known[0]() is owner) or device.is_persistent(owner) or array.size == 0
 
     def before_replays(self, function: Callable[[], None]) -> None:
-        """Call a function before each replay. One that is asked for twice needs values from within the step: no replay then."""
+        """Call a function before each replay. A function registered twice needs values from within the step: no replay then."""
         if function in self._before:
             self.value_read()
         self._before.append(function)
@@ -232,7 +232,7 @@ _caches_lock = threading.Lock()
 
 
 def before_replays(function: Callable[[], None]) -> None:
-    """Call a function now, and before each replay of the step that is recorded: for values that Python works out."""
+    """Call a function now, and before each replay of the step that is recorded: for values that Python computes."""
     recorder = device.recorder()
     with device.ordinary():
         function()

@@ -28,7 +28,7 @@ from nbkeras.kernels.runtime.messages import named, short_description
 Array = np.ndarray
 ValueReadError = device.ValueReadError
 shapes_only = device.dry  # `with shapes_only():` ops work out shapes and dtypes and compute nothing
-outside_program = device.ordinary  # `with outside_program():` what is launched is run once and never replayed
+outside_program = device.ordinary  # `with outside_program():` launches run once and are never replayed
 is_shapes_only = device.is_dry  # whether ops work out shapes only at the moment
 gpu = device.gpu  # the GPU where this thread computes; None is the CPU
 on_gpu = device.on  # `with on_gpu(gpu):` compute there
@@ -99,7 +99,7 @@ class Tensor:
         return dlpack.device_of(self.data)
 
     @property
-    def _numba_type_(self) -> Any:  # Numba asks for it where a kernel is called with a Tensor
+    def _numba_type_(self) -> Any:  # Numba reads it where a kernel is called with a Tensor
         raise TypeError(
             f"a compiled function was called with a Tensor of shape {self.shape}: kernels take arrays. Call it by device.launch "
             "in an op; `apply(op, vjp, [tensors])` of nbkeras.engine.tensor gives the op the tensors' arrays"
@@ -450,7 +450,7 @@ class GradientTape:
         self._recording.__exit__(*error)
 
     def watch(self, tensor: Tensor | Sequence[Tensor]) -> None:
-        """Watch one or several float tensors that are not variables, so that `gradient` can be asked about them."""
+        """Watch one or several float tensors that are not variables, so that `gradient` accepts them."""
         for each in [tensor] if isinstance(tensor, Tensor) else tensor:
             if each.dtype.kind != "f":
                 raise TypeError(f"only float tensors can be watched, received dtype {each.dtype}")

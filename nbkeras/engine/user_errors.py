@@ -67,8 +67,8 @@ def is_entry(function: Any) -> None:
 def shorten(error: BaseException) -> None:
     """Take nbkeras's frames out of the tracebacks of an error and its causes, once, at the outermost entry point.
 
-    `print(error.full_traceback)` still shows them. An error that no `raise` statement of nbkeras raised stays as it is: nobody
-    wrote a text for it, and a bug report needs its frames.
+    `print(error.full_traceback)` still shows them. An error that no `raise` statement of nbkeras raised is not changed: it
+    has no text written for users, and a bug report needs its frames.
     """
     frame: FrameType | None = sys._getframe(2)
     while frame is not None:

@@ -65,7 +65,7 @@ class Conv1DTranspose(_ConvTranspose):
     """activation(conv_transpose(inputs, kernel) + bias) of sequences: (batch, steps, channels) -> (batch, more steps, filters).
 
     strides: the factor by which an axis grows. padding: 'valid' (all that windows reach) or 'same' (steps * strides).
-    output_padding: what is added at the end, less than the strides; None: as much as gives these sizes. Kernel: (size,
+    output_padding: the length added at the end, less than the strides; None: the length that gives these sizes. Kernel: (size,
     filters, channels).
     """
 

@@ -251,7 +251,7 @@ class MultiHeadAttention(_Projected):
     query_dense = property(lambda layer: layer._query_dense, doc="The projection of queries.")
     key_dense = property(lambda layer: layer._key_dense, doc="The projection of keys.")
     value_dense = property(lambda layer: layer._value_dense, doc="The projection of values.")
-    output_dense = property(lambda layer: layer._output_dense, doc="The projection of what the heads found.")
+    output_dense = property(lambda layer: layer._output_dense, doc="The projection of the heads' results.")
 
 
 class GroupQueryAttention(_Projected):

@@ -10,7 +10,7 @@ _MEAN = "sum_over_batch_size"
 
 
 class _Named(LossFunctionWrapper):
-    """A wrapper whose class says the function, so the configuration does not."""
+    """A wrapper with a class for each function, so that the configuration does not name the function."""
 
     def get_config(self) -> dict[str, Any]:
         values = super().get_config()

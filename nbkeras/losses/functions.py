@@ -279,8 +279,8 @@ def dice(y_true, y_pred, axis: int | Sequence[int] | None = None) -> Tensor:
 def tversky(y_true, y_pred, alpha: float = 0.5, beta: float = 0.5, axis: int | Sequence[int] | None = None) -> Tensor:
     """1 - tp / (tp + alpha * missed + beta * invented), sums over the axes, all by default (Salehi et al., 2017).
 
-    tp = sum(y_true * y_pred), missed = sum(y_true * (1 - y_pred)), invented = sum((1 - y_true) * y_pred). Keras's names for
-    alpha and beta are false positives and false negatives; this is what it computes.
+    tp = sum(y_true * y_pred), missed = sum(y_true * (1 - y_pred)), invented = sum((1 - y_true) * y_pred). Keras
+    documents alpha and beta as weights of false positives and false negatives, but computes this.
     """
     y_true, y_pred = _overlap("tversky", y_true, y_pred)
     both = ops.sum(y_true * y_pred, axis=axis)

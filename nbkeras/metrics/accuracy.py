@@ -19,7 +19,7 @@ def _register(function: F) -> F:
 
 @_register
 def accuracy(y_true, y_pred) -> Tensor:
-    """Where y_pred equals y_true."""
+    """1.0 where y_pred equals y_true, else 0.0."""
     y_pred = as_tensor(y_pred)
     y_true, y_pred = squeeze_or_expand_to_same_rank(as_tensor(y_true, y_pred.dtype), y_pred)
     return ops.cast(ops.equal(y_true, y_pred), config.floatx())
@@ -27,7 +27,7 @@ def accuracy(y_true, y_pred) -> Tensor:
 
 @_register
 def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
-    """Where y_pred > threshold agrees with y_true, 0 or 1, element by element."""
+    """1.0 where y_pred > threshold agrees with y_true (0 or 1), else 0.0, element by element."""
     y_true, y_pred = squeeze_or_expand_to_same_rank(as_tensor(y_true), prediction(y_pred))
     if y_true.shape != y_pred.shape:
         raise ValueError(
@@ -38,7 +38,7 @@ def binary_accuracy(y_true, y_pred, threshold: float = 0.5) -> Tensor:
 
 @_register
 def categorical_accuracy(y_true, y_pred) -> Tensor:
-    """Where the largest of y_pred (..., classes) is the largest of y_true, one-hot."""
+    """1.0 where the largest of y_pred (..., classes) is the largest of y_true, one-hot, else 0.0."""
     y_pred = prediction(y_pred)
     y_true = as_tensor(y_true, y_pred.dtype)
     if y_true.shape != y_pred.shape:
@@ -64,20 +64,20 @@ def _class_numbers(name: str, y_true: Any, y_pred: Tensor) -> Tensor:
 
 @_register
 def sparse_categorical_accuracy(y_true, y_pred) -> Tensor:
-    """Where the largest of y_pred (..., classes) is at y_true, a class number."""
+    """1.0 where the largest of y_pred (..., classes) is at y_true, a class number, else 0.0."""
     y_pred = prediction(y_pred)
     return class_matches(_class_numbers("sparse_categorical_accuracy", y_true, y_pred), y_pred)
 
 
 @_register
 def top_k_categorical_accuracy(y_true, y_pred, k: int = 5) -> Tensor:
-    """Where the largest of y_true, one-hot, is among the k largest of y_pred (..., classes)."""
+    """1.0 where the largest of y_true, one-hot, is among the k largest of y_pred (..., classes), else 0.0."""
     return sparse_top_k_categorical_accuracy(ops.argmax(y_true, axis=-1), y_pred, k)
 
 
 @_register
 def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_ids: bool = False) -> Tensor:
-    """Where y_true, a class number, is among the k largest of y_pred (..., classes).
+    """1.0 where y_true, a class number, is among the k largest of y_pred (..., classes), else 0.0.
 
     from_sorted_ids: y_pred (..., n) holds class numbers instead, the likeliest first.
     """
@@ -93,14 +93,14 @@ def sparse_top_k_categorical_accuracy(y_true, y_pred, k: int = 5, from_sorted_id
 
 @registry.register
 class Accuracy(PlainFunctionMetric, fn=accuracy):
-    """How often y_pred equals y_true."""
+    """The fraction of predictions equal to y_true."""
 
     _direction = "up"
 
 
 @registry.register
 class BinaryAccuracy(FunctionMetric):
-    """How often y_pred > threshold agrees with y_true, 0 or 1."""
+    """The fraction of predictions for which y_pred > threshold agrees with y_true, 0 or 1."""
 
     _direction = "up"
 
@@ -110,21 +110,21 @@ class BinaryAccuracy(FunctionMetric):
 
 @registry.register
 class CategoricalAccuracy(PlainFunctionMetric, fn=categorical_accuracy):
-    """How often the largest prediction is at the one-hot target."""
+    """The fraction of samples in which the largest prediction is at the one-hot target."""
 
     _direction = "up"
 
 
 @registry.register
 class SparseCategoricalAccuracy(PlainFunctionMetric, fn=sparse_categorical_accuracy):
-    """How often the largest prediction is at the target, a class number."""
+    """The fraction of samples in which the largest prediction is at the target, a class number."""
 
     _direction = "up"
 
 
 @registry.register
 class TopKCategoricalAccuracy(FunctionMetric):
-    """How often the one-hot target is among the k largest predictions."""
+    """The fraction of samples in which the one-hot target is among the k largest predictions."""
 
     _direction = "up"
 
@@ -135,7 +135,7 @@ class TopKCategoricalAccuracy(FunctionMetric):
 
 @registry.register
 class SparseTopKCategoricalAccuracy(FunctionMetric):
-    """How often the target, a class number, is among the k largest predictions."""
+    """The fraction of samples in which the target, a class number, is among the k largest predictions."""
 
     _direction = "up"
 

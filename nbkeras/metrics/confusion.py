@@ -187,7 +187,7 @@ class _AtConstraint(_Confusion):
 
     _direction = "up"
     _value_name = ""  # the rate that is constrained, and the argument that says how
-    _wanted = ""  # the rate whose best value is the result
+    _wanted = ""  # the rate of which the result is the best value
 
     def __init__(self, value: float, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any):
         if not isinstance(value, int | float) or not 0 <= value <= 1:
@@ -206,7 +206,7 @@ class _AtConstraint(_Confusion):
         return ops.cast(ops.max(ops.where(limit >= getattr(self, self._value_name), rate, 0.0)), self.dtype)
 
     def _counters(self, rate: str) -> tuple[Tensor, Tensor]:
-        """Two counters, of which the rate is the first divided by their sum."""
+        """Two counters; the rate is the first divided by their sum."""
         tp, fp, tn, fn = (getattr(self, name) for name in _COUNTERS.values())
         return {"sensitivity": (tp, fn), "recall": (tp, fn), "specificity": (tn, fp), "precision": (tp, fp)}[rate]
 

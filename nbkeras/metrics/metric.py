@@ -234,7 +234,7 @@ for _name, _function in losses.registry.items().items():
 
 
 class FunctionMetric(MeanMetricWrapper):
-    """A wrapper whose class says the function, so the configuration does not."""
+    """A wrapper with a class for each function, so that the configuration does not name the function."""
 
     def get_config(self) -> dict[str, Any]:
         values = super().get_config()

@@ -49,7 +49,7 @@ def conv2d(
 ) -> Tensor:
     """activation(conv(x, kernel) + bias) of images.
 
-    y[n, i, j, u] = b[u] + sum over k, l, c of x[n, i * si + k * di - top, j * sj + l * dj - left, c] ** kernel[k, l, c, u];
+    y[n, i, j, u] = b[u] + sum over k, l, c of x[n, i * si + k * di - top, j * sj + l * dj - left, c] * kernel[k, l, c, u];
     x is 0 outside. Shapes: x (batch, rows, columns, channels), kernel (height, width, channels / groups, units), bias (units,)
     or None -> (batch, new rows, new columns, units). padding: 'valid' or 'same'. 'channels_first' inputs are transposed
     before and after. Bias and relu are computed in the same kernel; any other activation, a function of tensors, after it.

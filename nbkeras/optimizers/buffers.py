@@ -1,4 +1,4 @@
-"""Where an optimizer's arrays live: flat buffers, so that a step is one kernel over all weights, not one for each.
+"""The arrays of an optimizer as flat buffers, so that a step is one kernel over all weights, not one for each.
 
 Each variable has a range of the flat gradient and slot arrays of its dtype. Weights move to the same range of a flat
 weight array, unless they already live in another optimizer's (two models that share weights): those stay there.
@@ -114,7 +114,7 @@ class Buffers:
         return [self._run(stretch, decays(stretch[0])) for stretch in stretches]
 
     def _follows(self, before: Variable, variable: Variable, decays: Callable[[Variable], float]) -> bool:
-        """Whether nothing but padding lies between two variables, here and where their weights are."""
+        """Whether only padding lies between two variables, in these buffers and in the buffer of their weights."""
         owner = _flat_owner(variable)
         if before.dtype != variable.dtype or owner is None or owner is not _flat_owner(before):
             return False

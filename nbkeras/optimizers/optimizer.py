@@ -185,13 +185,13 @@ class Optimizer(Observed):
             device.write(self._rate, float(self._learning_rate) / (1.0 + self.decay * float(self._iterations)))
 
     def _move_here(self) -> None:
-        """Take the step count and the learning rate to the device that the variables are on."""
+        """Move the step count and the learning rate to the device of the variables."""
         for variable in (self._iterations, self._learning_rate):
             variable.data = device.to_this_device(variable.data)
         self._rate = device.persistent(np.zeros(1)) if self.decay else self._learning_rate.data.reshape(1)
 
     def exclude_from_weight_decay(self, var_list: Iterable[Variable] | None = None, var_names=None) -> None:
-        """Leave these variables out of weight decay, and those in whose name one of the patterns is found; before `build`."""
+        """Leave these variables, and those with a name in which a pattern is found, out of weight decay; before `build`."""
         if self.built:
             raise ValueError("exclude_from_weight_decay must be called before the optimizer is built")
         pattern = re.compile("|".join(var_names)) if var_names else None
@@ -268,7 +268,7 @@ class Optimizer(Observed):
         return f"{variable.path.replace('/', '_')}_{name}"
 
     def slot(self, run: Run, name: str) -> Array:
-        """A run's array of the slot of that name; an empty one where this optimizer does without it."""
+        """A run's array of the slot of that name; an empty array if this optimizer does not use the slot."""
         return run.slots[self._slot_names.index(name)] if name in self._slot_names else run.gradients[:0]
 
     def average(self, variable: Variable) -> Variable:
@@ -375,7 +375,7 @@ class Optimizer(Observed):
         ]
 
     def rows_suffice(self, variable: Variable) -> bool:
-        """Whether `step_rows`, as the optimizer is set up, does exactly what `step` does."""
+        """Whether `step_rows` gives exactly the results of `step` with the present options."""
         return False
 
     def step_rows(self, variable: Variable, gradient: RowGradient) -> None:
@@ -517,7 +517,7 @@ class Optimizer(Observed):
         """`variable.assign_sub(value)`."""
         variable.assign_sub(value)
 
-    # -------------------- by hand --------------------
+    # -------------------- with gradients of your own --------------------
 
     def scale_loss(self, loss: Tensor) -> Tensor:
         """The loss to compute gradients of, given the loss: multiplied by loss_scale_factor if there is one."""
@@ -577,7 +577,7 @@ class Optimizer(Observed):
     def stateless_apply(
         self, optimizer_variables: Sequence[Any], grads: Iterable[Any], trainable_variables: Sequence[Any]
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """(trainable variables, optimizer variables) as a step leaves them, given values in place of their own."""
+        """(trainable variables, optimizer variables) after a step from the given values; the variables do not change."""
         self._check_built()
         trained = list(self._positions)
         own, given = [*trained, *self.variables], [*trainable_variables, *optimizer_variables]

@@ -32,7 +32,7 @@ class _Optimizers(Registry):
     def deserialize(self, config: Any, custom_objects: Mapping[str, Any] | None = None) -> Optimizer:
         made = super().deserialize(config, custom_objects)
         if isinstance(config, dict) and self.has(type(made)):
-            config["class_name"] = config["class_name"].lower()  # Keras does that to what it is given
+            config["class_name"] = config["class_name"].lower()  # as Keras does
         return made
 
 

@@ -1,4 +1,4 @@
-"""Slot: an optimizer's state for one variable, whose rows may be behind the steps made until somebody looks."""
+"""Slot: an optimizer's state for one variable, whose rows may lag behind the steps made until they are read."""
 
 import numpy as np
 
@@ -19,8 +19,8 @@ class Slot(Variable):
     __slots__ = ("rows", "clock", "seen", "fading", "_recorded")
 
     def __init__(self, view: Array, name: str):
-        self.rows = view  # as they are, perhaps behind
-        self.fading: float | None = None  # what a step without gradient multiplies a row by; None: none is ever behind
+        self.rows = view  # without catching up
+        self.fading: float | None = None  # the factor of a row in a step without gradient; None: no row lags behind
         self._recorded = False
         super().__init__(np.empty(0, view.dtype), name=name, trainable=False)
         self.data = view

@@ -1,4 +1,4 @@
-"""Floor 1: the ops of Keras 3 as its model files name them: by a class, whose config has some of the arguments.
+"""Floor 3: the ops of Keras 3 as its model files name them: by a class, whose config has some of the arguments.
 
 Keras writes `ops.mean(x, axis=1)` on a symbolic tensor as a class, keras.src.ops.numpy.Mean(axis=1), called with x.
 Made from the signatures of Keras 3.15; tests/reference/make_files.py checks it against real Keras.

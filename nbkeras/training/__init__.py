@@ -1,1 +1,1 @@
-"""Models, and how they are trained: what a model has (compiled losses and metrics, a feed, steps, a loop) and Model itself."""
+"""Models and their training: Model, and its parts: compiled losses and metrics, a feed, steps, a loop."""

@@ -20,12 +20,12 @@ def clone_model(
     call_function: Callable | None = None,
     recursive: bool = False,
 ) -> Model:
-    """The same architecture with new weights; of each layer one of its class, made from its configuration.
+    """A model of the same architecture with new weights: each layer is made again from its configuration.
 
     input_tensors: symbolic tensors to start from. clone_function(layer) -> layer may change layers on the way, and
-    call_function(layer, *args, **kwargs) -> outputs how they are called, in functional models. recursive: models within
-    the model are cloned likewise, not by clone_function as a whole. The clone of a compiled model is compiled alike, with
-    an optimizer and metrics of its own.
+    call_function(layer, *args, **kwargs) -> outputs may change how they are called, in functional models. recursive: models
+    within the model are cloned in the same way; by default clone_function gets each of them as one layer. The clone of a
+    compiled model is compiled with the same arguments, and has its own optimizer and metrics.
     """
     made = _clone(model, input_tensors, clone_function, call_function, recursive)
     if model.compiled:
@@ -34,7 +34,7 @@ def clone_model(
 
 
 def _fresh(value: Any) -> Any:
-    """Another one of what has a state."""
+    """A new object without state in place of an optimizer or a metric; other values unchanged."""
     return type(value).from_config(value.get_config()) if isinstance(value, Optimizer | Metric) else value
 
 

@@ -47,7 +47,7 @@ _CROSSENTROPY = ("crossentropy", "ce")
 
 
 def _by_shapes(spec: Any) -> bool:
-    """Whether a loss or metric is one of several, by the shapes of targets and outputs."""
+    """Whether the shapes of targets and outputs decide which loss or metric a name means."""
     return isinstance(spec, str) and spec.lower() in (*_ACCURACY, *_CROSSENTROPY)
 
 
@@ -56,7 +56,7 @@ def _crossentropy(y_true: Tensor, y_pred: Tensor) -> str:
 
 
 class _Crossentropy(losses.Loss):
-    """The crossentropy that the shapes ask for."""
+    """The crossentropy that fits the shapes of targets and outputs."""
 
     float_targets = False
 
@@ -100,7 +100,7 @@ class Compiled:
         self.by_output: list[list[tuple[str, Any, bool]]] | None = None
         self._sorts = behaviour.current.sorts_metrics
         self.variables: list[Variable] = []  # those that training updates
-        self._weights: list[Variable] = []  # all that there were when those were found
+        self._weights: list[Variable] = []  # all weights at the time when `variables` was set
         self.in_step = False
 
     def resolve(self, names: list[str]) -> None:
@@ -118,7 +118,7 @@ class Compiled:
             if isinstance(spec, str) and not _by_shapes(spec):
                 metrics.get(spec)  # an unknown name is an error of compile, not of the first batch
         with_loss = [name for name, loss in zip(names, self.losses, strict=True) if loss is not None]
-        least = 2  # of one loss alone, 'loss' says all
+        least = 2  # a single loss has no entry of its own in the logs: 'loss' shows it
         if not behaviour.current.measures_outputs_without_loss:
             least = 1 if len(names) > 1 else 2
             for lists in self._lists:
@@ -152,7 +152,7 @@ class Compiled:
         self.by_output = built
 
     def lists(self, y: Any, y_pred: Any, sample_weight: Any) -> tuple[list, list[Tensor], list]:
-        """Targets, outputs and sample weights as lists with an entry for each output, from the structures that a step has."""
+        """The targets, outputs and sample weights of a step as lists with an entry for each output."""
         outputs = structures.flatten(y_pred)
         given, nothing = [self._in_order(values) for values in (y, sample_weight)], [None] * len(outputs)
         targets, weights = (given[0] or nothing), (given[1] or nothing)
@@ -213,14 +213,14 @@ class Compiled:
         return [(tracker.name, tracker) for tracker in self.trackers] + found
 
     def metric_objects(self) -> list[Any]:
-        """The metric objects; within a step those of `compile` are one, after the loss's."""
+        """The metric objects; within a step the loss's, then one object for all metrics of `compile`."""
         if not self.in_step:
             return [metric for _, metric in self.named()]
         has_others = self.trackers or any(self.arguments[kind] is not None for kind in ("metrics", "weighted_metrics"))
         return [self.loss_tracker, *([CompiledMetrics(self)] if has_others else [])]
 
     def outputs(self, names: list[str], shapes: list[tuple]) -> tuple[Output, ...]:
-        """The outputs with these names and shapes, () where one is not known, as their targets are held to them."""
+        """The outputs of these names, with what their targets must fulfil; shapes: () for a shape that is not known."""
         self.resolve(names)
         found = []
         for name, loss, shape in zip(names, self.losses, shapes, strict=True):
@@ -234,7 +234,7 @@ class Compiled:
     # -------------------- in a step --------------------
 
     def choose_variables(self, model: Any) -> list[Variable]:
-        """The variables that were trainable when the model was compiled or got its weights; freezing waits for `compile`."""
+        """The variables that training updates: those trainable when `compile` was called or the model got its weights."""
         weights = model.weights
         if list(map(id, weights)) != list(map(id, self._weights)):
             self._weights, self.variables = weights, model.trainable_weights
@@ -242,9 +242,9 @@ class Compiled:
 
     @contextlib.contextmanager
     def step(self, thaw: bool) -> Iterator[None]:
-        """A train or test step runs in the block: the user's code there finds the metrics of `compile` as one.
+        """For the block of a train or test step: the user's code sees the metrics of `compile` as one object.
 
-        thaw: variables get gradients though their layer was frozen since the model was compiled.
+        thaw: variables get gradients even if their layer was frozen after the model was compiled.
         """
         frozen = [variable for variable in self.variables if thaw and not variable.trainable]
         before, self.in_step = self.in_step, True

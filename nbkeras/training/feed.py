@@ -1,4 +1,4 @@
-"""Floor 3: Feed, the batches of what a user passed to `fit`, `evaluate` or `predict`, and the layout of their arrays."""
+"""Floor 3: Feed, the batches of the data that a user passed to `fit`, `evaluate` or `predict`, and the layout of their arrays."""
 
 from __future__ import annotations
 
@@ -30,11 +30,11 @@ Array = np.ndarray
 
 
 class Signature(NamedTuple):
-    """The inputs and outputs of a model, to which its data are held.
+    """The inputs and outputs of a model, against which its data are checked.
 
-    inputs: those of a graph; None takes arrays in any structure. input_count: how many there are, as far as that is known.
-    batch_size: the one that the inputs were described with. complete: of a model without weights: builds it for an x and
-    returns its signature.
+    inputs: the inputs of a graph; None accepts arrays in any structure. input_count: their number, 1 if it is not known.
+    batch_size: the batch size in the shape of the inputs. complete: for a model without weights, a function that builds it
+    for an x and returns its signature.
     """
 
     inputs: GraphInputs | None = None
@@ -110,7 +110,7 @@ class Examples(NamedTuple):
         return cls(layout, [*inputs, *targets, *weights], signature)
 
     def weighed(self, class_weight: Any) -> Examples:
-        """The same with class weights multiplied into the sample weights."""
+        """The same examples with class weights multiplied into the sample weights."""
         layout, leaves = self.layout, list(self.leaves)
         if class_weight is None or not layout.targets:
             return self
@@ -129,7 +129,7 @@ class Examples(NamedTuple):
         return self._replace(leaves=first), self._replace(leaves=last)
 
     def batch(self) -> Batch:
-        """All in one batch."""
+        """All examples in one batch."""
         return Batch(self.leaves, slice(None), samples_of(self.leaves))
 
     def feed(
@@ -139,7 +139,7 @@ class Examples(NamedTuple):
         shuffle: bool | str = False,
         training: bool = False,
     ) -> Feed:
-        """Batches of them; see `Feed.of`."""
+        """Batches of the examples; see `Feed.of`."""
         size = self.signature.batch_size if batch_size is None else batch_size
         return Feed(ArraySource(self.leaves, size, shuffle, steps, training), self.layout)
 
@@ -167,9 +167,9 @@ class Feed:
     ) -> Feed:
         """Batches of arrays, lists, dicts or tables, or of a stream (a generator, a Sequence, a data loader).
 
-        signature: of the model that they are for. inputs_only: leave out targets and weights that a stream yields.
-        batch_size: without meaning for a stream. steps: how many batches an epoch has. training: an epoch of so many steps
-        goes on where the last one stopped.
+        signature: the model's. inputs_only: leave out targets and weights that a stream yields. batch_size: ignored for a
+        stream. steps: the number of batches in an epoch. training: an epoch of `steps` batches continues where the last one
+        stopped.
         """
         if not is_stream(x):
             examples = Examples.of(x, y, sample_weight, signature).weighed(class_weight)

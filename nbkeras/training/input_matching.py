@@ -22,8 +22,8 @@ Array = np.ndarray
 class GraphInputs:
     """The inputs of a graph: takes arrays, tensors or symbols for them, by name or by position, and checks each.
 
-    model: the model's name, for messages. sizes_vary: lengths and sizes of images may be others than those of the inputs, as
-    in a Sequential of Keras: its layers decide.
+    model: the model's name, for messages. sizes_vary: lengths and sizes of images may differ from those of the
+    inputs, as in a Sequential of Keras, whose layers check them.
     """
 
     def __init__(self, graph: Graph, model: str, sizes_vary: bool = False):
@@ -34,7 +34,7 @@ class GraphInputs:
         """The inputs' names, in the graph's order."""
         return [name_of(symbol) for symbol in self._graph.input_list]
 
-    # -------------------- what is taken --------------------
+    # -------------------- arrays, tensors, symbols --------------------
 
     def arrays(self, x: Any) -> tuple[Any, list[Array | None]]:
         """(structure, arrays) of the data that a user passed: in the inputs' dtypes."""
@@ -81,14 +81,14 @@ class GraphInputs:
         return inputs
 
     def fit_call(self, leaf: Any, symbol: SymbolicTensor) -> Any:
-        """One input of a call, by hand or in another model: checked, in the rank of the symbol."""
+        """One input of a direct call, or of a call in another model: checked, and with as many axes as the symbol."""
         if not behaviour.current.checks_shapes_of_calls:
             return leaf
         leaf = fitted(leaf, symbol)
         self._check_shape(tuple(leaf.shape), symbol)
         return leaf
 
-    # -------------------- which is which --------------------
+    # -------------------- matching --------------------
 
     def _has_keys(self, x: Any) -> bool:
         """Whether x has its arrays by name: a dict, or a table for several inputs or for inputs that are a dict."""
@@ -99,7 +99,7 @@ class GraphInputs:
         """The entry of a dict or table for each input, under its key or name, in the graph's order; others are not used."""
         names, inputs = self.names, self._graph.inputs
         wanted = structures.keys(inputs) if isinstance(inputs, dict) else names
-        pairs = list(zip(wanted, names, strict=False))  # fewer keys than names where a key holds several inputs
+        pairs = list(zip(wanted, names, strict=False))  # there are fewer keys than names if a key holds several inputs
         missing = [key for key, name in pairs if key not in x and name not in x]
         if missing:
             hints = "".join(nearest(str(key), missing) for key in x if key not in wanted and key not in names)
@@ -159,14 +159,14 @@ def name_of(symbol: SymbolicTensor) -> str:
 
 
 def arrays_in_order(x: Any, count: int) -> list:
-    """The arrays for so many inputs: the one that was passed, or those in a list."""
+    """The arrays for `count` inputs: the one that was passed, or those in a list."""
     if isinstance(x, list | tuple) and any(hasattr(item, "shape") for item in x):
         return [x] if count == 1 and len(x) != 1 else list(x)
     return list(x) if isinstance(x, list | tuple) and count > 1 else [x]
 
 
 def is_given(value: Any, symbol: SymbolicTensor) -> bool:
-    """Whether there is something for an input; ValueError for None where the input is not optional."""
+    """Whether an input was given; ValueError for None if the input is not optional."""
     if value is None and not (symbol.node and getattr(symbol.node.layer, "optional", False)):
         raise ValueError(
             f"input {name_of(symbol)!r} is not optional, received None: pass an array, or make it Input(optional=True)"
@@ -187,11 +187,11 @@ def fitted(value: Any, symbol: SymbolicTensor) -> Any:
 
 
 def _cast(leaf: Any, dtype: np.dtype) -> Any:
-    """A leaf in the input's dtype; wider integers unchanged, since others would come out if they do not fit."""
+    """A leaf in the input's dtype; wider integers stay as they are, because a cast would change those that do not fit."""
     narrower = dtype.kind in "iu" and leaf.dtype.kind in "iu" and not np.can_cast(leaf.dtype, dtype)
     if leaf.dtype == dtype or narrower or isinstance(leaf, SymbolicTensor):
         return leaf
-    cast = as_index if dtype in (np.int32, np.int64) else as_tensor  # NaN must not become 0, nor 2.0**40
+    cast = as_index if dtype in (np.int32, np.int64) else as_tensor  # NaN and 2.0**40 must not become 0
     return _keep_mask(leaf, cast(leaf, dtype))
 
 
@@ -206,15 +206,15 @@ def _keep_mask(source: Any, target: Any) -> Any:
 
 
 def tables_of(graph: Graph) -> dict[int, tuple[int, str]]:
-    """By the position of an input: (rows, layer's name) of the smallest table in which its numbers are looked up as they are.
+    """Position of an input -> (rows, layer's name) of the smallest table in which its numbers are looked up unchanged.
 
-    Between an input and its Embedding may be layers that only move elements (Reshape, Flatten, ...) and models' borders.
+    An input may reach its Embedding through layers that only move elements (Reshape, Flatten, ...) and through nested models.
     """
     found: dict[int, tuple[int, str]] = {}
     position_of = {id(symbol): position for position, symbol in enumerate(graph.input_list)}
     for node in graph.nodes:
         layer, given = node.layer, [position_of.get(id(tensor)) for tensor in node.inputs]
-        if not type(layer).call.__module__.startswith("nbkeras."):  # the user's own may change the numbers
+        if not type(layer).call.__module__.startswith("nbkeras."):  # a user's layer may change the numbers
             continue
         inner = getattr(layer, "_graph", None)
         if inner is not None and len(given) == len(inner.input_list) and not isinstance(node.call_inputs, dict):
@@ -236,11 +236,11 @@ _largest = np.maximum.reduce
 
 
 def check_numbers(array: Any, rows: int, layer: str, name: str) -> None:
-    """ValueError for numbers outside a table: a kernel cannot say so, and makes NaN of them."""
+    """ValueError for numbers outside a table, for which the kernel would give NaN without an error."""
     if isinstance(array, tables.SparseRows):
-        array = array.values  # 0, the others, is always there
+        array = array.values  # the other elements are 0, which every table has
     if not array.size or (array.dtype == np.int32 and _largest(array.view(np.uint32), None) < rows):
-        return  # in one pass, 1 us: negative numbers are large ones there
+        return  # one pass, 1 us: as uint32 negative numbers are large
     low, high = array.min(), array.max()
     if not (low > -rows - 1 and high < rows):
         raise ValueError(

@@ -43,7 +43,7 @@ class Loop:
         self._owner, self._flag = owner, _STOP[kind]
 
     def train(self, epochs: range, validation: Loop | None = None, frequency: int | Container[int] = 1) -> Logs:
-        """Run epochs, with the validation after each of them, each `frequency`-th or those numbered there; the last logs."""
+        """Run epochs; returns the last logs. Validate after every `frequency`-th epoch, or after those with a number in it."""
         logs: Logs = {}
         callbacks = self._callbacks
         for epoch in epochs:

@@ -44,7 +44,7 @@ _COMPILE = ("optimizer", "loss", "metrics", "loss_weights", "weighted_metrics", 
 
 
 class _Known(NamedTuple):
-    """The step and layout for arrays of a shape and dtype that `predict` took unchanged; inputs: check their numbers first."""
+    """The step and layout for arrays of a shape and dtype that `predict` used unchanged; inputs: to check their numbers."""
 
     step: Step
     layout: Layout
@@ -57,7 +57,7 @@ class Model(Layer):
     A subclass may override `train_step`, `test_step`, `predict_step`, `compute_loss` and `compute_metrics`.
     """
 
-    _sizes_vary = False  # whether lengths and sizes of images may be others than those of the inputs
+    _sizes_vary = False  # whether lengths and sizes of images may differ from those of the inputs
 
     def __init__(self, inputs=None, outputs=None, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
@@ -71,10 +71,12 @@ class Model(Layer):
         self._steps: dict[str, Step] = {}
         self._reset_steps()
         self._graph: Graph | None = None
-        self._graph_inputs: GraphInputs | None = None  # those of the graph
+        self._graph_inputs: GraphInputs | None = None  # the inputs of the graph
         self._extended: Graph | None = None  # the graph with the symbolic losses and metrics that were added
-        self._added_metrics: list[Metric | None] = []  # each takes an added metric's values; None: that did so itself
-        self._loss_layers: list[Layer] = []  # those with weights that only such losses need
+        self._added_metrics: list[
+            Metric | None
+        ] = []  # each gets an added metric's values; None for a metric that has updated itself
+        self._loss_layers: list[Layer] = []  # layers with weights that only such losses need
         self._output_names: list[str] = []
         if (inputs is None) != (outputs is None):
             raise ValueError("a functional model needs both inputs and outputs: Model(inputs=..., outputs=...)")
@@ -93,7 +95,7 @@ class Model(Layer):
         self._output_names = _output_names(self._graph)
         self.built = True
 
-    # -------------------- what it consists of --------------------
+    # -------------------- parts --------------------
 
     def _sublayers(self) -> list:
         from_graph = [] if self._graph is None else self._graph.layers
@@ -215,7 +217,7 @@ class Model(Layer):
 
     @on_own_device
     def __reduce__(self) -> tuple:
-        """Pickled and copied as the file that `save` writes, which needs h5py."""
+        """Pickle and copy the model as the file that `save` writes, which needs h5py."""
         return saving.from_bytes, (saving.to_bytes(self),)
 
     @on_own_device
@@ -234,9 +236,9 @@ class Model(Layer):
         saving.load_weights(self, filepath, by_name, skip_mismatch)
 
     def export(self, filepath, format="onnx", verbose=None, input_signature=None) -> None:
-        """Write what the model computes in inference to an ONNX file; see `nbkeras.export.export_onnx`.
+        """Write the model's computation in inference to an ONNX file; see `nbkeras.export.export_onnx`.
 
-        format: 'onnx' only; verbose: False says nothing.
+        format: 'onnx' only; verbose=False: print nothing.
         """
         if format != "onnx":
             raise ValueError(
@@ -245,7 +247,7 @@ class Model(Layer):
         export.export_onnx(self, filepath, input_signature, verbose)
 
     def get_compile_config(self) -> dict[str, Any] | None:
-        """The arguments of `compile` as JSON could hold them; None before it."""
+        """The arguments of `compile` in a form for JSON; None before it."""
         return saving.compile_config(self) if self.compiled else None
 
     def compile_from_config(self, config: dict[str, Any]) -> None:
@@ -259,7 +261,7 @@ class Model(Layer):
         return saving.model_to_json(self, **options)
 
     def get_config(self):
-        """The graph of a functional model; what a subclass was made with."""
+        """The graph of a functional model; the constructor's arguments of a subclass."""
         if self._graph is None:
             return super().get_config()
         return {"name": self.name, "trainable": self._trainable, **serialization.graph_config(self._graph)}
@@ -302,7 +304,7 @@ class Model(Layer):
         self.built = True
 
     def call(self, inputs, training=None, mask=None):
-        """Run the graph on tensors; of a list of one output, as in Keras, that one."""
+        """Run the graph on tensors; a list of one output becomes that output, as in Keras."""
         if self._graph is None:
             raise NotImplementedError(
                 f"{type(self).__name__} must define call(self, inputs), or be given inputs and outputs"
@@ -322,7 +324,7 @@ class Model(Layer):
         return _one_or_all(outputs)
 
     def _set_masks(self, inputs, masks, outputs) -> None:
-        """The outputs carry the masks of the layers that made them."""
+        """Do nothing: the outputs have the masks of the layers that made them."""
 
     def _symbolic_call(self, args, kwargs):
         if self._graph_inputs is not None and args:
@@ -330,7 +332,7 @@ class Model(Layer):
         return super()._symbolic_call(args, kwargs)
 
     def compute_output_spec(self, *args, **kwargs) -> Any:
-        """As the graph has them: a list of one stays one in a graph."""
+        """The outputs in the structure of the graph, in which a list of one output stays a list."""
         outputs = super().compute_output_spec(*args, **kwargs)
         return outputs if self._graph is None else structures.pack(self._graph.outputs, structures.flatten(outputs))
 
@@ -338,7 +340,7 @@ class Model(Layer):
 
     @classmethod
     def names_read_in_steps(cls) -> frozenset[str]:
-        """The names in methods that the user wrote; ours read attributes of the loop, or that change with `compile`."""
+        """The names in methods that the user wrote; those of nbkeras read only attributes that `compile` or the loop sets."""
         return names_in_methods(*(base for base in cls.__mro__[:-1] if not base.__module__.startswith("nbkeras.")))
 
     @on_own_device
@@ -355,7 +357,7 @@ class Model(Layer):
         auto_scale_loss=True,
         **kwargs,
     ) -> None:
-        """Say how to learn.
+        """Choose the optimizer, losses and metrics.
 
         optimizer: name, object or config, None for a train_step with others of its own. loss: name, object or
         function(y_true, y_pred), one for all outputs, a list, or a dict by output name; likewise loss_weights (numbers),
@@ -448,7 +450,7 @@ class Model(Layer):
     @on_own_device
     def get_metrics_result(self) -> dict[str, Any]:
         """Current values of the metrics by name, as tensors; a metric whose result is a dict gives several, by its keys."""
-        if self._overrides("metrics") or self._compiled is None:  # the user says which there are
+        if self._overrides("metrics") or self._compiled is None:  # the user chooses the metrics
             named = [(metric.name, metric) for metric in self.metrics]
         else:
             named = self._compiled.named()
@@ -456,7 +458,7 @@ class Model(Layer):
             named = [*named, *((metric.name, metric) for metric in super().metrics if id(metric) not in known)]
         return log_tensors({name: metric.result() for name, metric in named}, "get_metrics_result")
 
-    # -------------------- one batch: what a step computes --------------------
+    # -------------------- one batch --------------------
 
     def train_step(self, data: Any) -> dict[str, Any]:
         """Learn from one batch, (x, y) or (x, y, sample_weight); returns logs by name. Override for a loop of your own."""
@@ -465,7 +467,7 @@ class Model(Layer):
             y_pred = self._call_in_phase(x, training=True)
             loss = self._loss_of(x, y, y_pred, sample_weight, training=True)
         logs = self._measure_batch(loss, x, y, y_pred, sample_weight)
-        del y_pred  # so that the way back may reuse its memory
+        del y_pred  # so that the backward pass can reuse its memory
         compiled = self._check_compiled("training")
         variables = compiled.variables or compiled.choose_variables(self)  # none yet before the first `fit`
         if variables:
@@ -486,7 +488,7 @@ class Model(Layer):
     def compute_loss(self, x=None, y=None, y_pred=None, sample_weight=None, training=True) -> Tensor:
         """The scalar that training minimises; by default the losses of `compile` and those that layers added."""
         compiled = self._check_compiled("training")
-        if not self.output_names and y_pred is not None:  # without a `call`: a step of one's own makes the outputs
+        if not self.output_names and y_pred is not None:  # a model without `call`, whose own step makes the outputs
             self._set_output_names(y_pred)
             compiled.resolve(self.output_names)
         return compiled.compute_loss(y, y_pred, sample_weight, self.losses)
@@ -501,7 +503,7 @@ class Model(Layer):
         return self(x, training=training) if "training" in self._call_takes else self(x)
 
     def _loss_of(self, x: Any, y: Any, y_pred: Any, sample_weight: Any, training: bool) -> Tensor:
-        """`compute_loss`, told of the phase if it takes that: one that a user wrote for Keras 2 does not."""
+        """The result of `compute_loss`, which gets `training` if it accepts it: one written for Keras 2 does not."""
         takes = inspect.signature(self.compute_loss).parameters.values()
         asks = any(p.name == "training" or p.kind is p.VAR_KEYWORD for p in takes)
         return self.compute_loss(x, y, y_pred, sample_weight, **({"training": training} if asks else {}))
@@ -529,7 +531,7 @@ class Model(Layer):
         return step
 
     def _run_step(self, kind: str, data: Any) -> Any:
-        """Call the method of a step: the user's, or the one above."""
+        """Call `train_step`, `test_step` or `predict_step`."""
         step = getattr(self, f"{kind}_step")
         if kind == "predict":
             return step(data)
@@ -537,7 +539,7 @@ class Model(Layer):
             return step(data)
 
     def _reset_steps(self) -> None:
-        """Drop the programs of the steps: what they compute has changed."""
+        """Drop the programs of the steps, because their computation has changed."""
         for step in self._steps.values():
             step.forget()
         self._known_inputs: dict[tuple, _Known] = {}  # of predict: see _remember_inputs
@@ -554,7 +556,7 @@ class Model(Layer):
     # -------------------- data --------------------
 
     def _data_signature(self) -> Signature:
-        """The inputs and outputs that data are held to."""
+        """The inputs and outputs against which data are checked."""
         if not self._is_described():
             return Signature(complete=self._complete_signature)
         graph, names = self._graph, self.output_names
@@ -564,12 +566,12 @@ class Model(Layer):
             outputs = self._compiled.outputs(names, shapes)
         if graph is None:
             return Signature(None, outputs)
-        steps_of_its_own = self._overrides("train_step") or self._overrides("test_step")  # which take x as it is
+        steps_of_its_own = self._overrides("train_step") or self._overrides("test_step")  # these get x unchanged
         inputs = None if steps_of_its_own else self._graph_inputs
         return Signature(inputs, outputs, len(graph.input_list), graph.input_list[0].shape[0])
 
     def _is_described(self) -> bool:
-        """Whether inputs and outputs are known, or nothing will tell of them."""
+        """Whether inputs and outputs are known, or a dry run cannot find them because there is no `call`."""
         has_no_call = type(self).call is Model.call  # a train_step of its own calls the parts
         return self._graph is not None or bool(self._output_names) or has_no_call
 
@@ -585,7 +587,7 @@ class Model(Layer):
             try:
                 with shapes_only():
                     outputs = self(rows)
-            except tensor.ValueReadError:  # `call` looks at values, so it must have some
+            except tensor.ValueReadError:  # `call` reads values, so it must be run
                 outputs = self(rows)
         self.clear_losses()
         self._set_output_names(outputs)
@@ -691,7 +693,7 @@ class Model(Layer):
         return _returned(self._test_loop(feed, callbacks).test(), return_dict)
 
     def predict(self, x, batch_size=None, verbose="auto", steps=None, callbacks=None):
-        """The model's outputs for x as NumPy arrays, in inference mode; from many threads at once if you like.
+        """The model's outputs for x as NumPy arrays, in inference mode; several threads may call it at the same time.
 
         verbose='auto' draws no progress bar (Keras draws one): pass 1 for it.
         """
@@ -711,7 +713,7 @@ class Model(Layer):
     def _predict(
         self, x: Any, batch_size: int | None, steps: int | None, callbacks: Any, draw: bool, simple: bool
     ) -> Any:
-        """Predict batch by batch; simple: x is one array, and nothing else was asked for."""
+        """Predict batch by batch; simple: x is one array and all other arguments have their defaults."""
         x = behaviour.current.inputs_to_predict(x)
         _check_counts(batch_size=batch_size, steps=steps)
         signature = self._data_signature()
@@ -778,7 +780,7 @@ class Model(Layer):
     # -------------------- what loops need --------------------
 
     def _prepare_to_train(self, compiled: Compiled) -> None:
-        """Build the optimizer for the trainable weights; again if they changed since."""
+        """Build the optimizer for the trainable weights, or again if these have changed."""
         variables = compiled.choose_variables(self)
         if variables and self.optimizer is not None:
             self.optimizer.build(variables)
@@ -788,7 +790,7 @@ class Model(Layer):
             warn(f"model {self.name!r} has no trainable weights: losses and metrics are all there is")
 
     def _logs(self, own: dict) -> Callable[[], dict[str, Any]]:
-        """The logs so far as a function, so that only who looks at them pays for them; own: those that a step returned."""
+        """A function that returns the logs so far, so that values are read only if used; own: the logs that a step returned."""
         return lambda: {name: _logged(value) for name, value in (own or self.get_metrics_result()).items()}
 
     def _test_loop(self, feed: Feed, callbacks: CallbackList) -> Loop:
@@ -797,7 +799,7 @@ class Model(Layer):
     def _callback_list(
         self, callbacks: Any, verbose: Any, epochs: int, steps: int | None, history=True
     ) -> CallbackList:
-        """The callbacks as one."""
+        """The CallbackList of these callbacks."""
         if isinstance(callbacks, CallbackList):
             return callbacks
         verbose = 1 if verbose == "auto" else verbose
@@ -820,18 +822,18 @@ def _predict_known(x: Array, known: _Known) -> Any:
 
 
 def _returned(logs: dict[str, Any], return_dict: bool) -> Any:
-    """Logs as a method returns them: by name, as a list, or the one number."""
+    """Logs in the form in which a method returns them: by name, as a list, or a single number."""
     if return_dict:
         return logs
     values = list(logs.values())
     return values[0] if len(values) == 1 else values
 
 
-_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}  # of counts that may not be None; of others 1
+_LEAST = {"epochs": 0, "initial_epoch": 0, "validation_freq": 1}  # of counts that must not be None; of the others 1
 
 
 def _check_counts(**counts: Any) -> None:
-    """ValueError for what no number of samples, batches or epochs can be."""
+    """ValueError for values that cannot be a number of samples, batches or epochs."""
     for name, value in counts.items():
         least = _LEAST.get(name, 1)
         is_integer = isinstance(value, int | np.integer) and not isinstance(value, bool)
@@ -840,11 +842,13 @@ def _check_counts(**counts: Any) -> None:
 
 
 def _check_validation(split: Any, frequency: Any) -> None:
-    """ValueError for what is no part of the data, and for what says of no epoch whether to validate after it."""
+    """ValueError for a fraction outside 0 to 1, and for a frequency that is neither a count nor a list of epochs."""
     number = isinstance(split, int | float | np.number) and not isinstance(split, bool)
     if split is not None and not (number and 0 <= split < 1):
         raise ValueError(f"validation_split must be between 0 and 1, received {split!r}")
-    if isinstance(frequency, str) or not hasattr(frequency, "__contains__"):  # else the epochs after which
+    if isinstance(frequency, str) or not hasattr(
+        frequency, "__contains__"
+    ):  # a list holds the epochs to validate after
         _check_counts(validation_freq=frequency)
 
 
@@ -854,7 +858,7 @@ def _logged(value: Any) -> float | Array:
 
 
 def _one_or_all(values: Any) -> Any:
-    """The one value in a list or tuple of one, as Keras 3's functional models have it."""
+    """The value in a list or tuple of one, as Keras 3's functional models return it; others unchanged."""
     return values[0] if isinstance(values, list | tuple) and len(values) == 1 else values
 
 

@@ -15,7 +15,7 @@ Array = np.ndarray
 
 
 class Output(NamedTuple):
-    """One output of a model, as its targets are held to it.
+    """One output of a model, with what its targets must fulfil.
 
     classes: how many there are, if the targets are class numbers; ignored: the class number that stands for no class.
     """
@@ -26,7 +26,7 @@ class Output(NamedTuple):
     ignored: int | None = None
 
     def check_targets(self, targets: Array | None) -> None:
-        """ValueError for class numbers that do not exist: a kernel cannot say so."""
+        """ValueError for class numbers that do not exist, for which the kernel would give NaN without an error."""
         if targets is None or self.classes is None:
             return
         targets = np.asarray(targets)
@@ -35,7 +35,7 @@ class Output(NamedTuple):
         if not targets.size:
             return
         low, high = targets.min(), targets.max()
-        if not (low >= 0 and high < self.classes):  # NaN is not either
+        if not (low >= 0 and high < self.classes):  # true for NaN too
             raise ValueError(
                 f"targets of output {self.name!r} are class numbers from {low} to {high}, but the output has "
                 f"{self.classes} units, so they must be 0 to {self.classes - 1}"

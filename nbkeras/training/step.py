@@ -78,7 +78,7 @@ class Step:
 
 
 class MetricResults(dict):
-    """The values of metrics by name, computed when somebody looks; a step that only returns them computes none."""
+    """The values of metrics by name, computed when they are first read; a step that only returns them computes none."""
 
     def __init__(self, compute: Callable[[], dict[str, Tensor]]):
         super().__init__()
@@ -86,7 +86,7 @@ class MetricResults(dict):
 
     @property
     def is_computed(self) -> bool:
-        """Whether somebody looked."""
+        """Whether the values were read."""
         return self._compute is None
 
     def _fill(self) -> None:
@@ -128,6 +128,6 @@ def _copied(arrays: list[Array], structure: Any) -> Any:
 
 
 def _reader() -> str:
-    """Who read a value, so that a step cannot be recorded."""
+    """A text that names the reader of a value, because of which a step cannot be recorded."""
     names = tensor.layer_stack.names
     return f"layer {names[-1]!r} read a tensor's value" if names else "a tensor's value was read"

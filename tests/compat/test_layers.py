@@ -1,4 +1,4 @@
-"""Layers of one's own as Keras 2 takes them, and weights in groups of HDF5 files."""
+"""Users' layers in the forms that Keras 2 accepts, and weights in groups of HDF5 files."""
 
 import pytest
 from compat_scripts import run_script

@@ -161,7 +161,7 @@ TENSORFLOW = """
 
 
 def test_scripts_of_tf_keras(tmp_path, monkeypatch):
-    """Where TensorFlow is installed, or a package of that name, nbkeras takes its place only if asked to."""
+    """If TensorFlow, or a package of that name, is installed, nbkeras replaces it only with the option."""
     (tmp_path / "installed").mkdir()
     (tmp_path / "installed" / "tensorflow.py").write_text("keras = 'not ours'", encoding="utf-8")
     with monkeypatch.context() as patch:

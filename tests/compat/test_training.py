@@ -1,4 +1,4 @@
-"""Training loops of one's own and callbacks, as scripts for Keras 2 have them."""
+"""Users' training loops and callbacks, as in scripts for Keras 2."""
 
 import pytest
 from compat_scripts import run_script

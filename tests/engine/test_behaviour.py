@@ -1,4 +1,4 @@
-"""Where Keras 2 differs is one object that the core asks: while it is set it decides, and afterwards nothing of it is left."""
+"""The differences of Keras 2 are one object that the core reads: it decides while it is set, and nothing remains afterwards."""
 
 import dataclasses
 import inspect
@@ -33,7 +33,7 @@ def contents():
 
 
 def changes(before, after):
-    """What of `before` is another object in `after`, and which attributes classes have more."""
+    """The names with another object in `after` than in `before`, and the attributes that classes have in addition."""
     changed = [key for key in before if key not in after or before[key] is not after[key] != before[key]]
     added = [key for key in after.keys() - before.keys() if len(key) > 2 and key[:2] in before]
     return sorted(key for key in changed + added if key[-1] not in ("_abc_impl", "__weakref__", "__annotations__"))
@@ -73,7 +73,7 @@ def network(**options):
 
 
 def observations():
-    """What a few differences look like from outside."""
+    """The results of a few calls that differ between Keras 2 and Keras 3."""
     model, one = network(), initializers.RandomNormal(seed=3)
     history = model.fit(
         X, [np.ones((8, 2)), Y], verbose=0, callbacks=[callbacks.LearningRateScheduler(lambda epoch: 0.5)]

@@ -1,4 +1,4 @@
-"""An attribute that a recorded step has read and that is assigned anew has the step recorded again."""
+"""A step is recorded again if an attribute that it has read is assigned a new value."""
 
 import numpy as np
 import pytest
@@ -185,7 +185,7 @@ def test_what_an_eager_call_assigns_does_not_count():
 
 
 def recordings(*models):
-    """How often the steps of models were recorded so far."""
+    """The number of recordings of the steps of models."""
     return [sum(steps.recordings for steps in model._steps.values()) for model in models]
 
 
@@ -254,7 +254,7 @@ def test_new_states_of_a_stateful_layer_outdate_its_models_programs_alone():
 
 
 def test_a_layer_outside_the_model_is_noticed_where_it_is_called_or_asked_for_its_weights():
-    """It lies in a closure, where nobody looks for layers."""
+    """The layer is in a closure, in which layers are not searched."""
     called, asked = Penalty(1.0), Dense(3)
     asked.build((None, 4))
 

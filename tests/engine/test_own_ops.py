@@ -1,4 +1,4 @@
-"""An op of one's own with a mistake: the message names the function, its file and line, and what to write instead."""
+"""A user's op with a mistake: the message names the function, its file and line, and the correction."""
 
 import math
 
@@ -384,7 +384,7 @@ def test_check_op_finds_a_branch_on_values(look):
 
 
 def test_check_op_finds_a_branch_that_the_guard_does_not_see():
-    """np.asarray takes the memory of an array without asking it."""
+    """np.asarray takes the memory of an array without a call of its methods."""
     with refused(AssertionError, "replayed output 0 for numbers of the other sign differs"):
         check_op(function(branch_on(lambda x: np.asarray(x).sum() > 0), None), X, wrt=[])
 

@@ -193,7 +193,7 @@ def test_dry_runs_compute_nothing():
 
 
 class Batch:
-    """What ProgramCache wants of a batch: one array."""
+    """The part of a batch that ProgramCache uses: one array."""
 
     def __init__(self, array):
         self.array = np.asarray(array)

@@ -95,7 +95,7 @@ def test_steps_pass_a_writer_who_waits_for_a_series_and_new_series_do_not():
         with step_lock.series():
             inside.set()
             end.wait(LIMIT)
-            step_lock.leave(step_lock.enter())  # a step of its own goes on
+            step_lock.leave(step_lock.enter())  # its own steps continue
             order.append("first")
 
     def write():
@@ -109,7 +109,7 @@ def test_steps_pass_a_writer_who_waits_for_a_series_and_new_series_do_not():
     threads = [in_thread(first)]
     inside.wait(LIMIT)
     threads.append(in_thread(write))
-    while step_lock._next is None:  # until the writer waits, which nothing public shows
+    while step_lock._next is None:  # until the writer waits, which the public interface does not show
         threads[-1].join(0.001)
     threads.append(in_thread(second))
     step = in_thread(lambda: step_lock.leave(step_lock.enter()))

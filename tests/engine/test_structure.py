@@ -24,7 +24,7 @@ BATCH, STEPS = 32, 3
 LARGE = 64 * 1024  # bytes: over all that Python itself needs for an epoch, under every workload's buffers
 
 # Launches of one training step and of one predicted batch, at most. Lower a number when it falls; a rise is a regression:
-# a fused kernel came apart, or a layer launches what it need not.
+# a fused kernel was split, or a layer makes a launch that is not needed.
 LAUNCHES = {
     "mlp": {"train": 29, "predict": 4},
     "lstm_stack": {"train": 31, "predict": 5},
@@ -73,7 +73,7 @@ WORKLOADS = {f.__name__: f for f in (mlp, lstm_stack, cnn, headline)}
 
 
 def samples(model):
-    """(x, y) for a workload, as `fit` wants them without a conversion."""
+    """(x, y) for a workload, in the form that `fit` uses without a conversion."""
     random, rows = np.random.default_rng(1), np.arange(BATCH * STEPS)[:, None]
     x = [random.integers(0, 100, (len(rows), *i.shape[1:])).astype(i.dtype) for i in model.inputs]
     y = [np.float32(rows % max(o.shape[1], 2) == np.arange(o.shape[1])) for o in model.outputs]
@@ -137,7 +137,7 @@ class Growth(Callback):
 
 
 def here():
-    """Memory in use, where the peak starts anew."""
+    """The memory in use; the peak is counted from here again."""
     gc.collect()
     tracemalloc.reset_peak()
     return tracemalloc.get_traced_memory()[0]
@@ -238,7 +238,7 @@ def test_nothing_is_compiled_after_warm_up(warm):
 @pytest.mark.cpu("about the signatures of the CPU's kernels")
 @pytest.mark.parametrize("batch", [1, 7, BATCH + 8, BATCH * STEPS])
 def test_another_batch_size_needs_no_new_signature(warm, batch):
-    """A kernel for larger work may join; those in use are compiled for dtypes and layouts, not for sizes."""
+    """A kernel for larger work may be added; kernels in use are compiled for dtypes and layouts, not for sizes."""
     used = [function for kind in ("train", "predict") for function, _ in launches(warm, kind)]
     before = {function: len(function.overloads) for function in used}
     assert before

@@ -1,4 +1,4 @@
-"""keras.tree: what real Keras gives for these structures (asked of 3.15.1 on JAX), and its errors."""
+"""keras.tree: the results of real Keras for these structures (3.15.1 on JAX), and its errors."""
 
 from collections import OrderedDict, defaultdict, deque, namedtuple
 

@@ -306,9 +306,7 @@ def test_gradients_of_enlarging(interpolation):
 # -------------------- pooling --------------------
 
 
-@pytest.mark.cpu(
-    "hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's"
-)
+@pytest.mark.cpu("hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's")
 def test_maximum_takes_the_first_of_equals():
     for size in ((2, 2), (3, 3)):  # the kernel for 2x2 side by side, and the general one
         x = np.ones((1, *size, 2), "float32")
@@ -319,9 +317,7 @@ def test_maximum_takes_the_first_of_equals():
         assert dx[0, size[0] - 1, 0, 1] == 5 and dx[..., 1].sum() == 5
 
 
-@pytest.mark.cpu(
-    "hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's"
-)
+@pytest.mark.cpu("hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's")
 def test_nan_is_not_hidden():
     for at in range(4):
         x = np.zeros((1, 2, 2, 3), "float32")
@@ -333,9 +329,7 @@ def test_nan_is_not_hidden():
     assert np.isnan(y).sum() == 2  # relu keeps it
 
 
-@pytest.mark.cpu(
-    "hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's"
-)
+@pytest.mark.cpu("hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's")
 def test_large_pooling_against_numpy():
     x = normal(6, 21, 24, 40).astype("float32")
     y, saved = pool.max_pool(x, (2, 2), (2, 2), "valid")
@@ -353,9 +347,7 @@ def test_large_pooling_against_numpy():
 # -------------------- batches and threads --------------------
 
 
-@pytest.mark.cpu(
-    "hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's"
-)
+@pytest.mark.cpu("hands NumPy arrays to kernels; cuda/test_conv.py and cuda/test_pool.py have the GPU's")
 def test_empty_batch():
     x, kernel, bias = (a.astype("float32") for a in (normal(0, 8, 8, 16), normal(3, 3, 16, 16), normal(16)))
     y, saved = conv.conv(x, kernel, bias, (1, 1), (1, 1), "same", 1, True)

@@ -1,4 +1,4 @@
-"""The matrix product that all others are made of, beside NumPy in float64."""
+"""The matrix product on which all others are built, compared with NumPy in float64."""
 
 import itertools
 

@@ -138,7 +138,7 @@ def gradients(family, inputs, weights, **options):
     targets, seeds = [outputs[i] for i in used], [as_tensor(weights[i]) for i in used]
     found = tape.gradient(targets, list(tensors.values()), seeds)
     again = tape.gradient(targets, list(tensors.values()), seeds)
-    for a, b in zip(found, again, strict=True):  # the way back leaves what it needs as it was
+    for a, b in zip(found, again, strict=True):  # the backward pass must not change its inputs
         assert (a is None) == (b is None) and (a is None or np.array_equal(a.numpy(), b.numpy()))
     return [o.numpy() for o in outputs], dict(zip(tensors, found, strict=True))
 

@@ -241,7 +241,7 @@ def test_what_is_read_again_is_not_caught_up_again():
     assert profile.calls == {"_settle_rows": 1, "copy": 1}
 
 
-# -------------------- whoever looks --------------------
+# -------------------- every reader --------------------
 
 
 def test_slots_handed_out_before():

@@ -7,8 +7,8 @@ import pytest
 
 KERNELS = pathlib.Path(__file__).parents[2] / "kernels"
 SHARES = {"share", "shares", "chunk", "chunks"}  # the share of the work: a twin does all of it
-WITHOUT = {  # kernels that are never launched on a GPU, and what is there instead
-    "dense": {"multiply_row": "gemv_cuda, by multiply's twin", "add_up": "multiply's twin adds parts itself"},
+WITHOUT = {  # kernels that are never launched on a GPU, and their replacement
+    "dense": {"multiply_row": "gemv, by multiply's twin", "add_up": "multiply's twin adds parts itself"},
     "attention": {"multiply_heads": "dense's products, of copies with the heads first"},
     "reduce": {"sum_short_rows": "fold"},
     "recurrent.recurrence": {"sum_parts": "weights' gradients are products over all steps"},

@@ -1,4 +1,4 @@
-"""Attention: the op's gradients, masks of layers, heads in groups, what is refused. Its numbers are in test_keras_equality.py."""
+"""Attention: the op's gradients, masks of layers, heads in groups, errors. Its numbers are in test_keras_equality.py."""
 
 import json
 

@@ -337,7 +337,7 @@ def test_keras_3_takes_what_is_written(name, given):
     assert set(written["config"]) - set(CONFIGS["arguments"][written["class_name"]]) == set()
 
 
-NOT_IN_ONNX = {  # layers that cannot be exported: what the error says
+NOT_IN_ONNX = {  # layers that cannot be exported, with a part of the error
     "Hashing": "hash_integers",
     "HashedCrossing": "cross",
     "IntegerLookup": "search",

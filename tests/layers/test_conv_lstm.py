@@ -1,4 +1,4 @@
-"""ConvLSTM layers and cells beside what the stored numbers of Keras have: states, masks, formats, dropout, errors."""
+"""ConvLSTM layers and cells, in addition to the stored numbers of Keras: states, masks, formats, dropout, errors."""
 
 import functools
 

@@ -1,4 +1,4 @@
-"""Layers of images: sizes beside what real Keras gives (reference/make_images.py), and what chance may change."""
+"""Layers of images: sizes compared with real Keras's (reference/make_images.py), and the limits of random changes."""
 
 from pathlib import Path
 

@@ -47,7 +47,7 @@ def test_constants():
 
 
 def spread(name, shape, **arguments):
-    """Mean, standard deviation and largest absolute value of what an initializer of this name gives."""
+    """Mean, standard deviation and largest absolute value of the numbers of an initializer of this name."""
     values = initializers.registry.find(name)(seed=1, **arguments)(shape, "float64")
     return values.mean(), values.std(), np.abs(values).max()
 

@@ -452,7 +452,7 @@ def test_replayed_steps_carry_the_states(make):
         found = [model.predict_on_batch(piece) for piece in pieces]
         np.testing.assert_allclose(found, eager, rtol=1e-5, atol=1e-6)
     model.reset_states()
-    samples = np.concatenate(pieces)  # sample i of a batch goes on as sample i of the next
+    samples = np.concatenate(pieces)  # sample i of a batch continues as sample i of the next
     np.testing.assert_allclose(
         model.predict(samples, batch_size=3, verbose=0), np.concatenate(eager), rtol=1e-5, atol=1e-6
     )

@@ -28,7 +28,7 @@ RNG = np.random.default_rng(1)
 
 
 def away_from_kinks(*shape):
-    """Values of which none is near a kink of any activation here (whole numbers and halves)."""
+    """Values that are not near a kink of any activation here (kinks are at whole numbers and halves)."""
     return RNG.choice(np.arange(-5, 5, 0.5), shape) + RNG.uniform(0.05, 0.45, shape)
 
 

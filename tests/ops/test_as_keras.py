@@ -1,4 +1,4 @@
-"""Ops beside what real Keras 3 answers to the same calls: tests/reference/op_cases.py, stored by make_ops.py."""
+"""Ops compared with the results of real Keras 3 for the same calls: tests/reference/op_cases.py, stored by make_ops.py."""
 
 import json
 import subprocess

@@ -1,4 +1,4 @@
-"""Elementwise functions from the table, integers' bits, and what is composed of them: NumPy's values, gradients, replay."""
+"""Elementwise functions from the table, integers' bits, and functions composed of them: NumPy's values, gradients, replay."""
 
 import numpy as np
 import pytest

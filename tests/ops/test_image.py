@@ -1,4 +1,4 @@
-"""Ops of images: gradients, replay, messages. What they give is compared with real Keras in ops/test_as_keras.py."""
+"""Ops of images: gradients, replay, messages. Their results are compared with real Keras in test_as_keras.py."""
 
 import numpy as np
 import pytest

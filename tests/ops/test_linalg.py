@@ -93,7 +93,7 @@ def _t(x):
 
 
 def _positive(x):
-    """Positive definite, from any square matrix; not symmetric, so that the op has to see to that."""
+    """A positive definite matrix from any square one; not symmetric, because the op makes it symmetric."""
     turned = ops.swapaxes(x, -1, -2) if ops.is_tensor(x) else _t(x)
     return x @ turned + np.eye(3) + (0 if not ops.is_tensor(x) else (x - turned) * 0.1)
 

@@ -1,4 +1,4 @@
-"""Names of parametrized cases: what a case is, written as in its test file and the same in every process."""
+"""Names of parametrized cases: the source of a case as in its test file, the same in every process."""
 
 import linecache
 import re

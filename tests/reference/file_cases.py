@@ -1,4 +1,4 @@
-"""Models that only files need beside those of cases.py: what Keras writes in a way of its own."""
+"""Models for tests of files, in addition to those of cases.py: those that Keras writes in a special form."""
 
 import importlib
 import operator
@@ -181,14 +181,14 @@ def models_that_end_with_shared_models(k):
 
 @case((padded(9, 6, 5), padded(9, 6, 4)), (normal(6, 2), normal(6, 3)))
 def masked_decoders(k):
-    """Whether a mask counts beside initial states: it does in files of Keras 2 only."""
+    """Decoders with a mask and initial states; the mask has an effect only in files of Keras 2."""
     question, answer = k.Input((5,), dtype="int32", name="question"), k.Input((4,), dtype="int32", name="answer")
     embed = k.layers.Embedding(9, 3, mask_zero=True)
     _, h, c = k.layers.LSTM(2, return_state=True)(embed(question))
     states = k.layers.Bidirectional(k.layers.GRU(3, return_state=True))(embed(question))[1:]
     decoded = k.layers.LSTM(2, return_sequences=True)(embed(answer), initial_state=[h, c])
     both = k.layers.Bidirectional(k.layers.GRU(3, return_sequences=True), "ave")(embed(answer), initial_state=states)
-    pool = k.layers.GlobalAveragePooling1D  # of steps that are not masked, whose outputs are each Keras's own
+    pool = k.layers.GlobalAveragePooling1D  # over unmasked steps: at masked ones Keras 2 and 3 differ
     return compiled(k.Model([question, answer], [pool()(decoded), pool()(both)]))
 
 

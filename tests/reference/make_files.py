@@ -1,4 +1,4 @@
-"""Model files exchanged with real Keras, both ways (see engine/dlpack.py):
+"""Model files exchanged with real Keras, both ways (see exchange.py):
 
     KERAS_BACKEND=jax python tests/reference/make_files.py write FOLDER [case ...]     # real Keras 3 writes .keras
     python tests/reference/make_files.py --keras tf_keras write FOLDER [case ...]      # Keras 2 writes .h5

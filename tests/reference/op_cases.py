@@ -1,4 +1,4 @@
-"""Calls of keras.ops that real Keras and nbkeras must answer alike; make_ops.py stores what Keras says in ops.npz.
+"""Calls of keras.ops that real Keras and nbkeras must answer alike; make_ops.py stores Keras's results in ops.npz.
 
 Each is a function of a module with Keras's names and of `a`, which makes arrays from a fixed seed: a(shape) of normal numbers.
 """

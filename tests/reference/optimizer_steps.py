@@ -14,7 +14,7 @@ SHAPES = [tuple(shape) for shape in SPEC["shapes"]]
 
 
 def split(flat, dtype=np.float32):
-    """The arrays of SHAPES that stand in one."""
+    """The arrays of SHAPES that a flat array holds."""
     sizes = [int(np.prod(shape)) for shape in SHAPES]
     return [p.reshape(s).astype(dtype) for p, s in zip(np.split(flat, np.cumsum(sizes)[:-1]), SHAPES, strict=True)]
 

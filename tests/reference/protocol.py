@@ -1,4 +1,4 @@
-"""Small models, each built by one function that runs under real Keras and under nbkeras, and what is measured on them.
+"""Small models, each built by one function that runs under real Keras and under nbkeras, and the measurements on them.
 
 `k` is the keras-like module. `measure` is the whole protocol, used by make_models.py (real Keras) and by
 test_keras_equality.py (nbkeras), so both sides run the same lines; only the call for gradients differs.

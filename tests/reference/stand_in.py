@@ -1,8 +1,8 @@
-"""Stand-ins for `cuda.bindings.driver` and for what nbkeras uses of numba-cuda, on the CPU's memory, to drive hardware.py.
+"""Stand-ins for `cuda.bindings.driver` and for the parts of numba-cuda that nbkeras uses, on the CPU's memory.
 
 What is queued on a stream runs when something waits for it (order "late"), at once ("early"), or, with a number for order, some
 of it now and then at random: in any order that events allow. So a missing wait shows as wrong numbers or as a fault. Arguments of
-a wrong kind are AssertionErrors; what a driver would refuse it refuses with the driver's code.
+a wrong kind are AssertionErrors; a call that a driver would refuse fails with the driver's code.
 """
 
 import contextlib
@@ -124,7 +124,7 @@ class Driver(types.ModuleType):
         self.random = random.Random(order) if isinstance(order, int) else None
         self.calls = []  # names
         self.failures = {}  # what the next call of a name returns
-        self.broken = None  # what all calls return once work has failed
+        self.broken = None  # the result of all calls after work has failed
         self.streams, self.events, self.graphs, self.executables = {1: Stream(), 2: Stream()}, {}, {}, {}
         self.memory, self.pinned = {}, {}  # arrays of bytes by their addresses
         self.numba = Numba(self)

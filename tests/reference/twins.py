@@ -1,4 +1,4 @@
-"""Comparing what a family of kernels computes on the GPU (or in the simulator) with what it computes on the CPU."""
+"""Comparing the results of a family of kernels on the GPU (or in the simulator) with those on the CPU."""
 
 import importlib.util
 import os

@@ -86,7 +86,7 @@ for number in itertools.count():
 
 @contextlib.contextmanager
 def saving(path):
-    """A process that has saved to `path` and goes on; killed at the end."""
+    """A process that has saved to `path` and continues; it is killed at the end."""
     code = KEEPS_SAVING.format(tests=os.path.dirname(__file__), path=str(path))
     process = subprocess.Popen([sys.executable, "-P", "-c", code], stdout=subprocess.PIPE, text=True)
     try:

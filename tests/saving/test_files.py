@@ -1,5 +1,5 @@
-"""Files of real Keras: models that Keras 3 (on JAX, PyTorch and TensorFlow) and tf_keras saved give the same here, and go on
-training the same; files saved here do so in real Keras, where it is installed. See reference/make_files.py.
+"""Files of real Keras: models that Keras 3 (on JAX, PyTorch and TensorFlow) and tf_keras saved give the same outputs and
+the same further training here, and files saved here in real Keras, if it is installed. See reference/make_files.py.
 """
 
 import importlib.util
@@ -48,7 +48,7 @@ def test_every_kind_of_file_is_stored_and_small():
 
 
 OUTLINES = json.loads((FOLDER.parent / "keras_3_configs.json").read_text(encoding="utf-8"))["shapes"]
-OTHERWISE = {  # what Keras 3 refuses or does not use, and Keras 2 takes
+OTHERWISE = {  # arguments that Keras 3 refuses or does not use, and Keras 2 accepts
     "batch_input_shape": [["InputLayer", [6, 3]], ["Dense"]],
     "batch_size": [["InputLayer", [6, 3]], ["Dense"]],
     "input_length": [["InputLayer", [None, 3]], ["Embedding"], ["LSTM"]],

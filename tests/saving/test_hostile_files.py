@@ -1,5 +1,5 @@
-"""Files made to harm: for each published advisory against Keras's loader of 2024 to 2026, and for what else a file can try, an
-error comes, nothing is executed, nothing is written, no memory is taken.
+"""Files made to harm: each published advisory against Keras's loader of 2024 to 2026, and other attacks, lead to an error;
+nothing is executed, nothing is written, no memory is taken.
 """
 
 import base64
@@ -28,7 +28,7 @@ from nbkeras.models import Sequential, load_model, model_from_json
 from nbkeras.preprocessing.text import tokenizer_from_json
 from nbkeras.saving import hdf5
 
-RAN = []  # what code of a file would write
+RAN = []  # code of a file would write here
 
 
 @pytest.fixture(scope="module")
@@ -237,7 +237,7 @@ def test_configurations_of_another_form(name):
 
 @pytest.mark.parametrize("name", ["Stepper", "Trainer", "Spatial", "Convolving", "Merge", "Lookup", "Images"])
 def test_what_layers_are_made_of_has_no_name(name):
-    """Only what a user may make is made for a file."""
+    """A file can make only objects that a user may make."""
     refused({"class_name": name, "config": {}}, "unknown layer", saving.model_from_config)
 
 
@@ -251,7 +251,7 @@ def test_long_texts_are_not_shown_whole(good):
         model_from_json(json.dumps({"class_name": long, "config": {}}))
 
 
-# -------------------- configurations that ask for too much --------------------
+# -------------------- configurations that need too much --------------------
 
 LARGE = {
     "a giant layer": first_config(units=10**12),
@@ -617,7 +617,7 @@ def test_data_that_is_not_in_the_file_or_not_of_the_model(good, name):
 
 
 class Reads(layers.Dense):
-    """A user's layer that asks for arrays by name: their shapes are not known before."""
+    """A user's layer that reads arrays by name: their shapes are not known before."""
 
     def load_own_variables(self, store):
         self.kernel.assign(store["0"][:3, :5])

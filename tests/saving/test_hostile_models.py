@@ -1,4 +1,4 @@
-"""Model files that ask for far more than they hold: memory, or work without end. A ValueError comes, and soon."""
+"""Model files that need far more than they hold: memory, or work without end. They soon raise a ValueError."""
 
 import json
 import resource
@@ -160,10 +160,10 @@ def test_arrays_and_layers_of_other_things_than_numbers(dtype):
 @pytest.mark.parametrize(
     "function, message",
     [
-        ("zeros", "'zeros' is not an op of nbkeras.ops"),
-        ("ones", "'ones' is not an op of nbkeras.ops"),
-        ("arange", "'arange' is not an op of nbkeras.ops"),
-        ("eye", "'eye' is not an op of nbkeras.ops"),
+        ("zeros", "'zeros' is not an op of nbkeras.ops that a model can apply as a layer"),
+        ("ones", "'ones' is not an op of nbkeras.ops that a model can apply as a layer"),
+        ("arange", "'arange' is not an op of nbkeras.ops that a model can apply as a layer"),
+        ("eye", "'eye' is not an op of nbkeras.ops that a model can apply as a layer"),
         ("full", "calls layer 'o' on no tensor of the model"),
         ("linspace", "calls layer 'o' on no tensor of the model"),
         ("random.uniform", "'random.uniform' is not an op of nbkeras.ops"),

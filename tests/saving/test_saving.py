@@ -421,7 +421,7 @@ def test_files_of_the_first_format_still_load(tmp_path, name):
 
 
 def test_weights_of_a_trained_model_bring_the_state_of_its_optimizer(trained, tmp_path):
-    """As in Keras 3: to a model whose optimizer is built, and of the same kind."""
+    """As in Keras 3, if the model's optimizer is built and of the same kind."""
     model, x, y = trained
     for name in ("w.weights.h5", "m.keras"):
         model.save_weights(tmp_path / name) if name.startswith("w") else model.save(tmp_path / name)

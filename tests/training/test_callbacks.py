@@ -1,4 +1,4 @@
-"""Callbacks with Keras 3.15's semantics, on a model that only remembers what they do to it, and on a real one."""
+"""Callbacks with Keras 3.15's semantics, on a model that only records their calls, and on a real one."""
 
 import csv
 import types

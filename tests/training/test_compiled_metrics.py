@@ -105,7 +105,7 @@ def test_names_in_the_logs(case):
 
 
 def test_your_own_metrics_are_recorded():
-    """Replayed steps add to their state, a reset between epochs is theirs, evaluate agrees."""
+    """Replayed steps add to their state, their reset is called between epochs, and evaluate agrees."""
     calls = []
 
     class Counted(Distance):
@@ -191,7 +191,7 @@ def test_configuration_of_your_own():
 
 
 def test_a_loss_with_no_more_than_a_configuration():
-    """Keras 2 asks of a loss that it can be called and has get_config."""
+    """Keras 2 requires of a loss only that it can be called and has get_config."""
 
     class Blend:
         def __init__(self, part=0.3):

@@ -1,4 +1,4 @@
-"""Training as users write it: steps and losses of their own, several optimizers, metrics added in layers, data of others."""
+"""Training with the user's own steps and losses, several optimizers, metrics added in layers, data of other libraries."""
 
 import re
 
@@ -129,7 +129,7 @@ def test_a_gan_is_recorded_and_both_learning_rates_follow_their_schedules():
 
 
 def model_of_updates(count, rates):
-    """A model whose step lets an optimizer that is no attribute of it add -rate to the weights, `count` times."""
+    """A model with a step that subtracts the rate from the weights `count` times, by an optimizer that is not its attribute."""
     hidden = optimizers.SGD(optimizers.schedules.PiecewiseConstantDecay([0], rates))
 
     class Own(Model):

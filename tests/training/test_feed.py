@@ -16,7 +16,7 @@ X, Y = np.arange(20.0).reshape(10, 2), np.arange(10)
 
 
 def data_of(feed):
-    """What a step would get of each batch of an epoch."""
+    """The data that a step would get for each batch of an epoch."""
     return [feed.layout.pack(batch.arrays()) for batch in feed.source.epoch()]
 
 

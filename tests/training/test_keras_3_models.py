@@ -1,4 +1,4 @@
-"""Keras 3 beside training: free names, structures kept, configurations, errors, small switches.
+"""Keras 3's models, except for training: free names, structures, configurations, errors, small options.
 
 Numbers are real Keras 3.15.1's, or follow from the weights.
 """

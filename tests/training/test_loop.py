@@ -1,4 +1,4 @@
-"""Loop without a model: the order of callbacks and steps, validation, and what stops it."""
+"""Loop without a model: the order of callbacks and steps, validation, and the ways to stop it."""
 
 from types import SimpleNamespace
 

@@ -365,7 +365,7 @@ def test_an_optimizer_written_with_update_step():
 
 
 class Everything(optimizers.Optimizer):
-    """With what Keras's guides use of its base class."""
+    """An optimizer with the parts of the base class that Keras's guides use."""
 
     def build(self, variables):
         if self.built:

@@ -62,7 +62,7 @@ def test_a_replayed_train_step_learns_as_an_eager_one(make):
         weight = Variable(np.zeros((4, 1)), name="w")
         step, mean = train_step(weight, make(), eagerly)
         for _ in range(5):
-            assert step(batch(X, Y), OF_X_AND_Y) == {}  # nobody looked at the results
+            assert step(batch(X, Y), OF_X_AND_Y) == {}  # the results were not read
         assert step.recordings == (0 if eagerly else 2)  # the first run builds the optimizer, which moves the weights
         found.append((weight.numpy(), float(mean.result())))
     np.testing.assert_array_equal(found[0][0], found[1][0])

@@ -391,7 +391,9 @@ def test_outdated_programs_are_dropped_with_their_memory(data):
     x, y = data
     model = network()
     model.predict(x)
-    outdated = weakref.ref(model._steps["predict"].programs()[0])  # nothing public lets one see it go
+    outdated = weakref.ref(
+        model._steps["predict"].programs()[0]
+    )  # the public interface does not show that it is dropped
     model.fit(x, y, verbose=0)  # moves the weights into the optimizer's buffer
     assert outdated() is None
 

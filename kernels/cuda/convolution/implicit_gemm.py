@@ -48,7 +48,7 @@ _MOST_PARTIAL = 1 << 25  # elements of all parts of a result together
 
 
 class _Plan(NamedTuple):
-    """How a product is cut: the size of its tiles, their number, and the number of parts of each sum."""
+    """The division of a product: the size of its tiles, their number, and the number of parts of each sum."""
 
     tile: str
     tiles_m: int

@@ -1,1 +1,1 @@
-"""What CUDA kernels are made of."""
+"""The parts of which CUDA kernels are made: reductions, products, sorting, loops over arrays of any strides."""

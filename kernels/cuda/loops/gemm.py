@@ -322,8 +322,8 @@ def _part(k: int, parts: int) -> int:
 class _Tile(NamedTuple):
     """A kernel, and estimates for it from the instructions of its loop.
 
-    speed: multiply-adds of a full processor, as a part of what it could do; alone: cycles that a term takes a block which has a
-    processor to itself; resident: how many blocks a processor holds.
+    speed: multiply-adds of a full processor, as a fraction of its limit; alone: cycles of a term in a block that is alone on a
+    processor; resident: how many blocks a processor holds.
     """
 
     kernel: Kernel

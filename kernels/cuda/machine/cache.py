@@ -1,4 +1,4 @@
-"""The disk cache of CUDA kernels: that of the CPU's kernels (cache.py), with what numba-cuda makes."""
+"""The disk cache of CUDA kernels: the cache of runtime/cache.py, with the files that numba-cuda makes."""
 
 import numba_cuda
 from numba.cuda.dispatcher import _Kernel

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-_WORDS = {  # what kernels are written in
+_WORDS = {  # words of the language of kernels
     "nbkeras.kernels.cuda.machine.checker",
     "nbkeras.kernels.cuda.machine.language",
     "nbkeras.kernels.cuda.loops.registers",
@@ -105,7 +105,7 @@ class Journal:
         self._kernel = kernel
         self._kept: list[Any] = []
         self._fenced: set[tuple] = set()  # blocks that called threadfence
-        self._released: dict[int, set[tuple]] = {}  # by address: blocks whose writes an atomic there hands on
+        self._released: dict[int, set[tuple]] = {}  # by address: blocks whose writes an atomic there passes on
         self._acquired: dict[tuple, set[tuple]] = {}  # by block: blocks whose writes it may read
         self.grid = Log()  # of blocks that have ended
         self.block: tuple = ()
@@ -140,11 +140,11 @@ class Journal:
         return f"a race in {self._kernel}: {first.told(verb)}, and {second.told(other_verb)}, without {between}{more}"
 
     def fence(self) -> None:
-        """Let the block's next atomics hand on what it has written so far."""
+        """Let the block's next atomics pass on its writes so far."""
         self._fenced.add(self.block)
 
     def change(self, address: int) -> None:
-        """Note an atomic: the block receives what others handed on there, and hands on what it wrote before a fence."""
+        """Note an atomic: the block gets the writes that others passed on there, and passes on its writes before a fence."""
         mine = self._acquired.setdefault(self.block, set())
         mine |= self._released.get(address, set())
         if self.block in self._fenced:

@@ -117,7 +117,7 @@ def kernel_of(description: str) -> Kernel:
 
 
 def __getattr__(name: str) -> Kernel:
-    """A fused kernel by its description, as the compile report asks for it."""
+    """A fused kernel by its description, for benchmarks/cuda_resources.py."""
     if name.count("|") != 2:
         raise AttributeError(name)
     return kernel_of(name)
@@ -148,8 +148,8 @@ def fuse(
 ) -> list[Step]:
     """The steps with chains of them replaced by one each.
 
-    Arguments that stand for arrays have a shape, strides and a dtype. memory_of(array): a key of
-    its memory, None for what is no array. needed_after(array, step): whether its memory is read after a step or the program.
+    Arguments that stand for arrays have a shape, strides and a dtype. memory_of(array): a key of its memory, None for a value
+    that is not an array. needed_after(array, step): whether its memory is read after a step or the program.
     """
     result: list[Step] = []
     chain: _Chain | None = None

@@ -1,7 +1,7 @@
 """Gpu: a GPU with its memory pool, its stream of work and the twins of kernels. Imported when a GPU is first used.
 
 All work is queued on one stream in order, so memory that is given back may be used at once by work that is queued later.
-Python goes on meanwhile; it waits where it reads a value.
+Python continues meanwhile; it waits where it reads a value.
 """
 
 import contextlib
@@ -91,7 +91,7 @@ class _Pool:
 
 
 class _Scratch(threading.local):
-    """A thread's scratch arrays by name. Each thread has its own: the kernels of two threads may be queued in turns."""
+    """A thread's scratch arrays by name. Each thread has its own: the kernels of two threads may be queued alternately."""
 
     def __init__(self) -> None:
         self.arrays: dict[str, DeviceArray] = {}
@@ -189,7 +189,7 @@ class Gpu:
     @staticmethod
     @functools.cache
     def twin(function: Callable) -> Callable:
-        """The twin of a function: that of its name in `twin_module`, a ufunc's CUDA kernel, or the function itself on the CPU."""
+        """A function's twin: of its name in `twin_module`, a ufunc's CUDA kernel, or the function itself on the CPU."""
         if isinstance(function, np.ufunc):
             return elementwise_cuda.of_ufunc(function)
         if getattr(function, "on_host", False):
@@ -274,7 +274,7 @@ _OURS, _TWINS = "nbkeras.kernels.", "nbkeras.kernels.cuda."
 
 
 def twin_module(module: str) -> str:
-    """Where a module's twins are: in `kernels/cuda/`, under the same name; those of a user's module `x` in `x_cuda`."""
+    """The module of a module's twins: the same name in `kernels/cuda/`; for a user's module `x` it is `x_cuda`."""
     if module.startswith(_TWINS) or module.endswith("_cuda"):
         return module
     return _TWINS + module.removeprefix(_OURS) if module.startswith(_OURS) else module + "_cuda"

@@ -20,7 +20,7 @@ from numba.cuda.cudadrv.driver import MemoryPointer
 
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks fill no GPU, and their users know
+config.CUDA_LOW_OCCUPANCY_WARNINGS = 0  # small networks do not fill a GPU, which needs no warning
 _SYNCHRONOUS = os.environ.get("NBKERAS_SYNCHRONOUS", "0") not in ("0", "")
 _OUT_OF_MEMORY = driver.CUresult.CUDA_ERROR_OUT_OF_MEMORY
 _LARGE = 256 << 10  # bytes from which waiting for an upload costs less than copying the array first
@@ -118,7 +118,7 @@ class Device:
         free, total = _call(driver.cuMemGetInfo)
         return int(free), int(total)
 
-    # Copies, in their turn
+    # Copies, in the order of the queue
 
     def upload(self, address: int, array: np.ndarray) -> None:
         """Copy from the CPU; returns when the array may be changed. Never captured: a graph would read the CPU's memory later."""
@@ -216,7 +216,7 @@ class Device:
         self._enter()
         types = tuple(kernel.compiled.typeof_pyval(arg) for arg in self._arguments(args))
         compiled = kernel.compiled.compile(types)
-        compiled.cooperative = True  # Numba sees by itself only that a kernel uses the grid's barrier, not one of ours
+        compiled.cooperative = True  # Numba detects only its own grid barrier, not ours
         return compiled.max_cooperative_grid_blocks(threads, shared)
 
     # Programs

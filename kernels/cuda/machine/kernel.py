@@ -1,7 +1,7 @@
 """The decorators `@kernel` and `@device_function` of CUDA kernels, and `start`, by which a twin starts them.
 
-A family's twin is a file `<family>_cuda.py` with, for each compiled loop of `<family>.py` that is launched, a function of the
-same name and the same arguments (less `share, shares`): it chooses blocks and threads and starts kernels. It gets
+The twin of a family `<family>.py` is the file `cuda/<family>.py`. For each compiled loop of the family that is launched it has a
+function of the same name and arguments (without `share, shares`), which chooses blocks and threads and starts kernels. It gets
 DeviceArrays and constants; `device.launch` calls it instead of the loop. Such files are imported when first needed.
 
     _THREADS = size(256, simulated=4)

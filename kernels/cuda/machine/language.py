@@ -3,7 +3,7 @@
 A GPU differs in these points, which the simulator cannot show:
 
 * Numba's integers have 64 bits as soon as one computes with them: uint32 * uint32 is uint64, where NumPy's wraps at 32 bits; and
-  Python's integers never overflow. `numba.njit` of a device function that computes with integers tells what it gives.
+  Python's integers never overflow. compile a device function that computes with integers by `numba.njit` to see its result.
 * An integer times a float32 is a float64 there and a float32 here; so is a float32 times a literal. (Float arguments of kernels
   are float64 here too.)
 * Each operation is rounded here; there a multiplication and an addition may become one. Division, exp and others may differ in
@@ -42,7 +42,7 @@ def _numpy_dtype(dtype: Any) -> np.dtype:
 
 
 class _Shared:
-    """Shared memory of the running block, one array for each line of source that asks for one."""
+    """Shared memory of the running block, one array for each line of source that makes one."""
 
     def array(self, shape, dtype, alignment=None):
         frame, block, dtype = sys._getframe(1), cuda.block, _numpy_dtype(dtype)
@@ -72,7 +72,7 @@ def _checked(array: np.ndarray, frame: Any) -> Any:
 
 
 class _Atomic:
-    """Changes of an element that no other thread can come between."""
+    """Atomic changes of an element."""
 
     @staticmethod
     def _change(array: Any, index: Any, new: Callable) -> Any:
@@ -122,7 +122,7 @@ class _Cooperative:
 class _Module(FakeCUDAModule):
     """The `cuda` of kernels."""
 
-    thread: Any = None  # the _Thread whose turn it is, where they are greenlets
+    thread: Any = None  # the _Thread that runs, if threads are greenlets
     block: Any = None  # the _Block that runs
     journal: Journal | None = None  # in strict mode
     threadIdx: Any = None

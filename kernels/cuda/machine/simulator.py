@@ -208,7 +208,7 @@ def _check_meeting(threads: list[_Thread]) -> None:
 
 
 def _stuck(blocks: list[_Block]) -> BarrierError:
-    """The error that says what the threads wait for, in the first block with threads that cannot go on."""
+    """The error with the barriers at which threads wait, in the first block with threads that cannot continue."""
     block = next(b for b in blocks if any(thread.waits_for != "end" for thread in b.threads))
     groups: dict[str, list[tuple]] = {}
     for thread in block.threads:
@@ -330,7 +330,7 @@ class _Memory:
 
 
 class Device:
-    """The simulated device, with the methods of cuda_hardware.Device; NBKERAS_SIMULATOR_MEMORY: its bytes (8 GB)."""
+    """The simulated device, with the methods of hardware.Device; NBKERAS_SIMULATOR_MEMORY: its bytes (8 GB)."""
 
     processors = 2
 

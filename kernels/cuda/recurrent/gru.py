@@ -1,4 +1,4 @@
-"""Twins of gru.py's kernels: all steps of a GRU and the way back; recurrence.py and steps.py say how.
+"""Twins of gru.py's kernels: all steps of a GRU and the backward pass; recurrence.py and steps.py say how.
 
 Where the reset gate comes before the product, a step has two products one after the other. Such steps are taken one by one.
 """
@@ -16,7 +16,7 @@ from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
 _TERMS = size(20, simulated=4)  # of a lane that a block's thread keeps in registers
 _HELD = size(60, simulated=12)  # _TERMS * 3
-_PART = size(4, simulated=1)  # of each gate, on the way back
+_PART = size(4, simulated=1)  # of each gate, in the backward pass
 _HELD_BACK = size(48, simulated=12)  # _PART * 3 * 4
 _TWO = size(256, simulated=64)  # 2 * ROOM
 _SIX = size(768, simulated=192)  # 6 * ROOM
@@ -100,7 +100,7 @@ def _bias_gradient(a: Backward) -> None:
 
 
 def _run_back_by_steps(a: Backward, args: tuple) -> None:
-    """The way back in single steps; temporary (batch, units) gets the gradient of h from the products."""
+    """The backward pass in single steps; temporary (batch, units) gets the gradient of h from the products."""
     batch, length, units, dz, temporary = a.batch, a.length, a.units, a.dz, a.temporary
     weights, width, two, count = a.recurrent_kernel.reshape(-1), 3 * units, 2 * units, blocks(batch * units, THREADS)
     lda, row = length * units, length * width

@@ -1,4 +1,4 @@
-"""Twins of lstm.py's kernels: all steps of an LSTM and the way back; recurrence.py and steps.py say how."""
+"""Twins of lstm.py's kernels: all steps of an LSTM and the backward pass; recurrence.py and steps.py say how."""
 
 from numba import cuda
 
@@ -9,7 +9,7 @@ from nbkeras.kernels.cuda.recurrent.steps import HELD, ROOM_OF_SUMS, uint64  # t
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
 _TERMS = size(16, simulated=4)  # of a lane that a block's thread keeps in registers
-_PART = size(4, simulated=1)  # _TERMS / 4: of each gate, on the way back
+_PART = size(4, simulated=1)  # _TERMS / 4: of each gate, in the backward pass
 _HELD = size(64, simulated=16)  # _TERMS * 4
 _TWO = size(256, simulated=64)  # 2 * ROOM
 _EIGHT = size(1024, simulated=256)  # 8 * ROOM

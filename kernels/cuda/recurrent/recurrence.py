@@ -80,7 +80,7 @@ def run_at_once(
 
 
 def run_back_at_once(block: Kernel, grid: Kernel, recurrent_kernel: DeviceArray, gates: int, args: tuple) -> bool:
-    """`run_at_once` for the way back."""
+    """`run_at_once` for the backward pass."""
     batch, _, units = args[-2]
     if fits_block(recurrent_kernel.dtype, batch, units):
         start(block, batch, block_threads(units), pack(recurrent_kernel, gates, backward=True), *args)
@@ -95,7 +95,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
 
     columns: of a unit. terms: numbers of an operand. args: the first array has the dtype of all. first: (h0, drop), from which
     the first operands are made where they are not 0. The kernel gets: operands, memory for twice (samples, terms), rounded up
-    and 0 beyond, of which one half is read while the other is written; counter, for `meet`; tiles, (binary logarithm of the
+    and 0 beyond: one half is read while the other is written; counter, for `meet`; tiles, (binary logarithm of the
     number of parts that the terms are cut into, terms of a part, samples at a time, units of a block, blocks for all units,
     samples rounded up).
     """

@@ -1,4 +1,4 @@
-"""Twins of simple_rnn.py's loops: all steps of a SimpleRNN and the way back; see steps.py and recurrence.py."""
+"""Twins of simple_rnn.py's loops: all steps of a SimpleRNN and the backward pass; see steps.py and recurrence.py."""
 
 from numba import cuda
 
@@ -9,7 +9,7 @@ from nbkeras.kernels.cuda.recurrent.steps import HELD, ROOM_OF_SUMS, uint64  # t
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
 _TERMS = size(32, simulated=4)  # of a lane that a block's thread keeps in registers
-_PART = size(8, simulated=1)  # on the way back
+_PART = size(8, simulated=1)  # in the backward pass
 _HELD_BACK = size(32, simulated=4)  # _PART * 4
 _TWO = size(256, simulated=64)  # 2 * ROOM
 

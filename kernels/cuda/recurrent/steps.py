@@ -207,7 +207,7 @@ def write_output(y, value, output_mask, row, spot, step, unit, sizes, sequences)
 
 @device_function
 def output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, like):
-    """The gradient of a step's output; the way back through `write_output`."""
+    """The gradient of a step's output; the backward pass of `write_output`."""
     _, length, units = sizes
     if dy.size == 0 or (sequences == 0 and step < length - 1) or is_masked(output_mask, spot):
         return like.dtype.type(0)
@@ -236,7 +236,7 @@ def terms_of(units, lanes):
 def hold(u, packed, groups, held, terms, columns):
     """The first `held` of a lane's terms of each group, to registers.
 
-    packed: what recurrent_cuda.pack has filled, for `terms` of each group, a multiple of CHUNK.
+    packed: what recurrence.pack has filled, for `terms` of each group, a multiple of CHUNK.
     """
     zero, thread = packed.dtype.type(0), cuda.threadIdx.x
     for s in range(groups):

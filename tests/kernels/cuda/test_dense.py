@@ -189,7 +189,7 @@ def test_dense(shape, bias, rectify, dtype):
 
 
 def test_dense_of_several_axes_and_a_long_sum():
-    """The gradient of the weights sums over 3000 rows; the CPU sums relu's way back by blocks."""
+    """The gradient of the weights sums over 3000 rows; the CPU sums relu's backward pass by blocks."""
     arrays = normal((4, 750, 6), (6, 5), (5,), dtype=np.float32)
     twins.check(dense.dense, dense.dense_vjp, arrays, {"rectify": True})
 

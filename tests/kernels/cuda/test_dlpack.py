@@ -105,7 +105,7 @@ def gpu(cpu):
 
 @pytest.fixture
 def orders(gpu, monkeypatch):
-    """Streams that were told to wait for others."""
+    """The pairs of streams of which one has to wait for the other."""
     heard = []
     monkeypatch.setattr(type(gpu), "order", lambda self, before, after: heard.append((before, after)))
     return heard

@@ -73,7 +73,7 @@ def test_places_are_sorted_by_row(kind, rows):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients(kind, dtype):
-    """In the same order as on the CPU, hence equal, except for rows that more than one piece of places shares."""
+    """Equal, because the order is the CPU's, except for rows of more than one piece of positions."""
     for rows, size, width in ((1, 1, 1), (5, 0, 3), (5, 3, 2), (11, 70, 5), (90, 130, 9), (30, 400, 3)):
         indices = indices_of(kind, rows, size)
         dy = np.random.default_rng(1).standard_normal((size, width)).astype(dtype)

@@ -12,7 +12,7 @@ pytestmark = twins.needs_cuda
 
 
 def record(step, *arrays):
-    """A sealed program of step(*arrays) on the GPU, its output, and what the recording run gave."""
+    """A sealed program of step(*arrays) on the GPU, its output, and the result of the recording run."""
     program = Program()
     with device.record(program):
         y = step(*arrays)
@@ -26,7 +26,7 @@ def temporaries(count, like):
 
 
 def chain(x, w):
-    """sqrt((x * w + 2)^2 - x) * w, with a sum in place and temporaries that nobody reads afterwards."""
+    """sqrt((x * w + 2)^2 - x) * w, with a sum in place and temporaries that are not read afterwards."""
     a, b, c = temporaries(3, x)
     device.launch(np.multiply, x, w, a)
     device.launch(np.add, a, x.dtype.type(2), a)

@@ -400,7 +400,7 @@ def test_a_slot_is_used_again_only_when_its_batch_has_left(gpu, driver):
     assert seen == [0, 1, 2, 3, 4, 5]
 
 
-def test_an_inlet_that_ends_gives_all_back(gpu, driver):
+def test_an_input_staging_that_ends_gives_its_memory_back(gpu, driver):
     x = put(gpu, np.zeros(3, np.float32))
     staging = gpu.device.input_staging([x, None])
     staging.arrays[0][:] = 1
@@ -411,7 +411,7 @@ def test_an_inlet_that_ends_gives_all_back(gpu, driver):
     assert got(x).tolist() == [1, 1, 1]
 
 
-def test_an_inlet_that_ends_in_another_thread(gpu, driver):
+def test_an_input_staging_that_ends_in_another_thread(gpu, driver):
     staging = [gpu.device.input_staging([put(gpu, np.zeros(3, np.float32))])]
     thread = threading.Thread(target=staging.clear)
     thread.start()
@@ -542,7 +542,7 @@ def test_memory_that_is_given_back_is_used_in_its_turn(whole):
 
 
 @needs_simulator
-def test_an_inlets_memory_is_not_read_by_what_went_before(whole, driver):
+def test_the_memory_of_an_input_staging_is_not_read_by_earlier_work(whole, driver):
     """Another stream writes to that memory."""
     x = whole.upload(np.ones(256, np.float32))
     y, buffer = ops.multiply(Tensor(x), 2.0), whole.empty((256,), np.float32)

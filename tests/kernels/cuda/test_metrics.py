@@ -1,4 +1,4 @@
-"""Twins of what metrics count against the CPU's kernels; in the simulator or on a GPU."""
+"""Twins of the counts of metrics against the CPU's kernels; in the simulator or on a GPU."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The simulator of a GPU: what kernels can do in it, and the mistakes that it finds."""
+"""The simulator of a GPU: the features of kernels, and the mistakes that it finds."""
 
 import inspect
 import math
@@ -362,7 +362,7 @@ def test_a_barrier_after_some_threads_have_returned(both, seed):
     message = str(caught.value)
     assert f"wait at a barrier of the block in line {place} of test_simulator.py" in message
     assert "(3, 0, 0) have ended" in message and "in block (" in message
-    run(_some_return, 1, 3, zeros(3))  # the simulator can go on
+    run(_some_return, 1, 3, zeros(3))  # the simulator can continue
 
 
 def test_a_barrier_that_some_threads_meet_elsewhere(both, seed):
