@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from nbkeras import activations, constraints, initializers, ops, regularizers
+from nbkeras import activations, ops
 from nbkeras.building.layer import InputSpec, Layer
 from nbkeras.engine.options import config_from
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.weight_options import add_option_weight, keep_options
 
 
 class _Elementwise(Layer):
@@ -117,9 +117,7 @@ class PReLU(_Elementwise):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.alpha_initializer = initializers.get(alpha_initializer)
-        self.alpha_regularizer = regularizers.get(alpha_regularizer)
-        self.alpha_constraint = constraints.get(alpha_constraint)
+        keep_options(self, locals())
         self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else shared_axes
 
     def build(self, input_shape):

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nbkeras import activations, ops
-from nbkeras.engine.options import written
+from nbkeras.building.layer import InputSpec
+from nbkeras.engine.options import config_from
 from nbkeras.layers.spatial import Spatial, check_lengths
 from nbkeras.layers.weight_options import add_option_weight, keep_options
 from nbkeras.ops.window import output_length, padding_of, sizes_of
 
 
 class Convolving(Spatial, registered=False):
-    """A layer whose window slides over its inputs. options: the options of weights by name, as the user passed them."""
+    """A layer whose window slides over its inputs. arguments: the `locals()` of the extending class's `__init__`."""
 
     def __init__(
         self,
@@ -23,8 +22,8 @@ class Convolving(Spatial, registered=False):
         dilation_rate,
         activation,
         use_bias,
-        options: dict[str, Any],
-        causal: bool = False,
+        arguments,
+        causal=False,
         **kwargs,
     ):
         super().__init__(data_format, **kwargs)
@@ -35,8 +34,18 @@ class Convolving(Spatial, registered=False):
         self.padding = padding_of(name, padding, ("valid", "same", "causal")[: 3 if causal and self.rank == 1 else 2])
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        keep_options(self, options)
-        self._options = tuple(options)
+        keep_options(self, arguments)
+
+    def build(self, input_shape):
+        self.compute_output_shape(input_shape)  # for its errors
+        channels = self.channels_of(input_shape)
+        self.make_weights(channels)
+        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
+        self.built = True
+
+    def make_weights(self, channels: int) -> None:
+        """Make the kernels and the bias for inputs of this number of channels."""
+        raise NotImplementedError
 
     def channels_of(self, input_shape) -> int:
         """The number of channels, which a layer must know to be built."""
@@ -62,6 +71,9 @@ class Convolving(Spatial, registered=False):
         window = strides or self.strides, padding or self.padding, dilation_rate or self.dilation_rate
         return convolution(inputs, kernel, self.bias, *window, self.data_format, self.activation)
 
+    def compute_output_shape(self, input_shape):
+        return self.shape_after(input_shape, self.filters)
+
     def shape_after(self, input_shape, channels) -> tuple:
         """The output's shape, with this number of channels; ValueError if the window does not fit."""
         windows = zip(self.lengths(input_shape), self.kernel_size, self.strides, self.dilation_rate, strict=True)
@@ -69,6 +81,4 @@ class Convolving(Spatial, registered=False):
         check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")
         return self.with_lengths(input_shape, lengths, channels)
 
-    def get_config(self):
-        own = ("kernel_size", "strides", "padding", "dilation_rate", "activation", "use_bias", *self._options)
-        return {**super().get_config(), **{name: written(name, getattr(self, name)) for name in own}}
+    get_config = config_from(__init__, leave_out="arguments causal")

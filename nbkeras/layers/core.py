@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nbkeras import activations, constraints, initializers, ops, regularizers
+from nbkeras import activations, ops
 from nbkeras.building import graph
 from nbkeras.building.layer import InputSpec, Layer
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import custom_object, custom_object_scope
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.weight_options import add_option_weight, keep_options
 from nbkeras.ops.window import size_of
 
 
@@ -39,12 +39,7 @@ class Dense(Layer):
         self.units = size_of("Dense", "units", units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        keep_options(self, locals())
         self.input_spec = InputSpec(min_ndim=2)
 
     def build(self, input_shape):
