@@ -41,11 +41,6 @@ class Rescaling(Layer):
     get_config = config_from(__init__)
 
 
-def _listed(value: Any) -> Any:
-    """Arrays as lists, None as it is."""
-    return np.asarray(value).tolist() if isinstance(value, np.ndarray | np.generic | Tensor | list | tuple) else value
-
-
 def batches_of(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
     """The arrays that `adapt` was given: one array, or batches (x, or x first) of a list, generator or PyDataset."""
     if isinstance(data, np.ndarray | Tensor) or not isinstance(data, Iterable) or hasattr(data, "__array__"):
@@ -151,14 +146,7 @@ class Normalization(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def get_config(self):
-        own = {"axis": list(self.axis), "invert": self.invert}
-        return {
-            **super().get_config(),
-            **own,
-            "mean": _listed(self.input_mean),
-            "variance": _listed(self.input_variance),
-        }
+    get_config = config_from(__init__, mean="input_mean", variance="input_variance")
 
 
 class Discretization(Layer):

@@ -15,6 +15,7 @@ from nbkeras import activations, initializers, ops, random
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import InputSpec, Layer, layers
 from nbkeras.engine import behaviour, structures
+from nbkeras.engine.annotations import check_rate
 from nbkeras.engine.options import config_from, options_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.weight_options import add_option_weight, keep_options
@@ -128,8 +129,7 @@ class _Cell(Layer):
         super().__init__(**drop_ignored(kwargs))
         kind = type(self).__name__.removesuffix("Cell")
         for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-                raise ValueError(f"{kind}'s {name} must be a number between 0 and 1, received {rate!r}")
+            check_rate(kind, name, rate)
         self.units = self.output_size = size_of(kind, "units", units)
         self.activation = activations.get(activation)
         self.use_bias = bool(use_bias)

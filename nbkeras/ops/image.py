@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbkeras.engine import lazy_names, load_budget
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, promote
@@ -183,8 +184,7 @@ def scale_and_translate(
     tensors.
     """
     x = as_float(images)
-    if method not in _METHODS:
-        raise ValueError(f"scale_and_translate: method must be one of {', '.join(_METHODS)}, received {method!r}")
+    one_of("scale_and_translate", "method", method, _METHODS)
     factors, shifts = (
         np.asarray(each.numpy() if isinstance(each, Tensor) else each, float).reshape(-1)
         for each in (scale, translation)

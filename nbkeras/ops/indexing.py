@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as shape_kernels
@@ -166,8 +167,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
     if mode == "constant":
         value = x.dtype.type(0 if constant_values is None else constant_values)
         return apply(shape_kernels.pad, shape_kernels.pad_vjp, [x], widths=widths, value=value)
-    if mode not in ("edge", "reflect", "symmetric", "wrap"):
-        raise ValueError(f"pad: mode must be constant, edge, reflect, symmetric or wrap, received {mode!r}")
+    one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
     if constant_values is not None:
         raise ValueError(f"pad: constant_values are for mode 'constant', received {constant_values!r} with {mode!r}")
     for axis, width in enumerate(widths):
