@@ -78,7 +78,7 @@ class ReversibleEmbedding(Embedding):
         super().__init__(input_dim, output_dim, **kwargs)
         self.tie_weights, self.reverse_dtype, self.logit_soft_cap = bool(tie_weights), reverse_dtype, logit_soft_cap
 
-    def build(self, input_shape: Any = None):
+    def build(self, input_shape=None):
         super().build(input_shape)
         self.reverse_embeddings = None
         if not self.tie_weights:

@@ -50,7 +50,7 @@ class _Projected(Layer):
         self._projection_activity = regularizers.get(activity_regularizer)  # of each projection, as in Keras
         keep_options(self, locals())
 
-    def _projection(self, name: str, input_shape: tuple, summed: int, sizes: tuple[int, ...], activation=None):
+    def _projection(self, name, input_shape, summed, sizes, activation=None):
         """A built EinsumDense from the last `summed` axes to axes of these sizes."""
         rank = len(input_shape)
         letters, new = ascii_lowercase[:rank], ascii_lowercase[rank : rank + len(sizes)]

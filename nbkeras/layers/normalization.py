@@ -37,7 +37,7 @@ class _Scaled(Layer):
     def compute_output_shape(self, input_shape):
         return tuple(input_shape)
 
-    def _build_for_axis(self, input_shape, size: int) -> None:
+    def _build_for_axis(self, input_shape, size):
         self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
         self.beta = add_option_weight(self, (size,), "beta") if self.center else None
         self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})

@@ -81,13 +81,13 @@ class Bidirectional(Layer):
     def compute_output_shape(self, input_shape):
         first = self.forward_layer.compute_output_shape(input_shape)
         second = self.backward_layer.compute_output_shape(input_shape)
-        first, second, states = self._parted(first, second)
+        first, second, states = self._without_states(first, second)
         if self.merge_mode is None:
             return [first, second, *states]
         merged = (*first[:-1], first[-1] + second[-1]) if self.merge_mode == "concat" else first
         return [merged, *states] if self.return_state else merged
 
-    def _parted(self, first: Any, second: Any) -> tuple[Any, Any, list]:
+    def _without_states(self, first: Any, second: Any) -> tuple[Any, Any, list]:
         """The outputs of both layers, and their states in one list."""
         return (first[0], second[0], [*first[1:], *second[1:]]) if self.return_state else (first, second, [])
 
@@ -106,7 +106,7 @@ class Bidirectional(Layer):
         mask = None if mask is None else structures.flatten(mask)[0]
         first = self.forward_layer(sequences, initial_state=first_state, mask=mask, training=training)
         second = self.backward_layer(sequences, initial_state=second_state, mask=mask, training=training)
-        first, second, states = self._parted(first, second)
+        first, second, states = self._without_states(first, second)
         if self.return_sequences:
             second = ops.flip(second, axis=1)
         if self.merge_mode is None:
