@@ -12,6 +12,7 @@ from nbkeras.engine import behaviour, structures
 from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import custom_object, custom_object_scope
+from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.weight_options import add_option_weight, keep_options
 from nbkeras.ops.window import size_of
 
@@ -60,10 +61,8 @@ class Dense(Layer):
     get_config = config_from(__init__)
 
 
-class Activation(Layer):
+class Activation(SameShape):
     """Applies an activation function, passed by name or as a function."""
-
-    supports_masking = True
 
     def __init__(self, activation, **kwargs):
         super().__init__(**kwargs)
@@ -71,9 +70,6 @@ class Activation(Layer):
 
     def call(self, inputs):
         return self.activation(inputs)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__)
 
@@ -188,10 +184,8 @@ class RepeatVector(Layer):
     get_config = config_from(__init__)
 
 
-class Masking(Layer):
+class Masking(SameShape):
     """Mask timesteps in which every feature equals mask_value, and set them to zero."""
-
-    supports_masking = True
 
     def __init__(self, mask_value=0.0, **kwargs):
         super().__init__(**kwargs)
@@ -204,9 +198,6 @@ class Masking(Layer):
     def call(self, inputs):
         kept = ops.any(ops.not_equal(inputs, self.mask_value), axis=-1, keepdims=True)
         return ops.where(kept, inputs, 0.0)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__)
 

@@ -6,6 +6,7 @@ from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer
 from nbkeras.engine import behaviour
 from nbkeras.engine.options import config_from
+from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.weight_options import add_option_weight, keep_options
 
 
@@ -21,10 +22,9 @@ def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
     return size
 
 
-class _Scaled(Layer):
+class _Scaled(SameShape):
     """Base of layers with gamma and beta, whose options it keeps."""
 
-    supports_masking = True
     input_spec = InputSpec()
 
     def _keep(self, arguments: dict[str, Any]) -> None:
@@ -33,9 +33,6 @@ class _Scaled(Layer):
         self.center, self.scale = bool(arguments["center"]), bool(arguments["scale"])
         self.gamma = self.beta = None
         keep_options(self, arguments)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     def _build_for_axis(self, input_shape, size):
         self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
@@ -160,11 +157,13 @@ class LayerNormalization(_Scaled):
     get_config = config_from(__init__)
 
 
-class RMSNormalization(Layer):
+class RMSNormalization(SameShape):
     """Divides each sample by its root mean square over one or several axes and multiplies by a learned scale.
 
     A mask ends here, as in Keras. Zhang and Sennrich, 2019.
     """
+
+    supports_masking = False
 
     def __init__(self, axis=-1, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
@@ -176,9 +175,6 @@ class RMSNormalization(Layer):
 
     def call(self, inputs):
         return ops.rms_normalization(inputs, self.scale, self.axis, self.epsilon)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__)
 
@@ -228,10 +224,9 @@ class GroupNormalization(_Scaled):
     get_config = config_from(__init__)
 
 
-class UnitNormalization(Layer):
+class UnitNormalization(SameShape):
     """Divides by the Euclidean norm over one or several axes, or by 1e-12 if that is larger."""
 
-    supports_masking = True
     input_spec = InputSpec()
 
     def __init__(self, axis=-1, **kwargs):
@@ -240,9 +235,6 @@ class UnitNormalization(Layer):
 
     def call(self, inputs):
         return ops.l2_normalize(inputs, self.axis, epsilon=1e-24)  # of the length's square
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__)
 

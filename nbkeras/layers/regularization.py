@@ -6,25 +6,21 @@ Each layer has its own seed generator, whose state is saved with the model, so t
 import math
 
 from nbkeras import random
-from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec
 from nbkeras.engine.annotations import check_rate
 from nbkeras.engine.options import config_from
+from nbkeras.layers.same_shape import SameShape
 from nbkeras.ops.window import data_format_of
 from nbkeras.regularizers import L1L2
 
 
-class _Random(Layer):
+class _Random(SameShape):
     """A layer that draws numbers in training and keeps the shape."""
-
-    supports_masking = True
 
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = self.add_seed_generator(seed)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__)
 
@@ -152,10 +148,8 @@ class AlphaDropout(_Random):
     get_config = config_from(__init__)
 
 
-class ActivityRegularization(Layer):
+class ActivityRegularization(SameShape):
     """Passes its input on and adds l1 * sum(|x|) + l2 * sum(x**2), divided by the batch size, to the loss."""
-
-    supports_masking = True
 
     def __init__(self, l1=0.0, l2=0.0, **kwargs):
         super().__init__(activity_regularizer=L1L2(l1, l2), **kwargs)
@@ -163,8 +157,5 @@ class ActivityRegularization(Layer):
 
     def call(self, inputs):
         return inputs
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__, leave_out="activity_regularizer")
