@@ -31,9 +31,7 @@ class _ConvTranspose(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        window = kernel_size, strides, padding, data_format, dilation_rate
-        kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, locals(), **kwargs)
+        super().__init__(locals(), **kwargs)
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
         paddings = paddings_of(type(self).__name__, output_padding, self.strides)
         self.output_padding = None if output_padding is None else paddings

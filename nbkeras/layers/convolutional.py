@@ -30,9 +30,7 @@ class _Conv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        window = kernel_size, strides, padding, data_format, dilation_rate
-        kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, locals(), causal=True, **kwargs)
+        super().__init__(locals(), causal=True, **kwargs)
         name = type(self).__name__
         (self.filters,) = sizes_of(name, "filters", filters, 1)
         (self.groups,) = sizes_of(name, "groups", groups, 1)

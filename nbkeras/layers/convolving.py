@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from nbkeras import activations, ops
 from nbkeras.building.layer import InputSpec
-from nbkeras.engine.options import config_from
 from nbkeras.layers.spatial import Spatial, check_lengths
 from nbkeras.layers.weight_options import add_option_weight, keep_options
 from nbkeras.ops.window import output_length, padding_of, sizes_of
@@ -13,27 +12,17 @@ from nbkeras.ops.window import output_length, padding_of, sizes_of
 class Convolving(Spatial, registered=False):
     """A layer whose window slides over its inputs. arguments: the `locals()` of the extending class's `__init__`."""
 
-    def __init__(
-        self,
-        kernel_size,
-        strides,
-        padding,
-        data_format,
-        dilation_rate,
-        activation,
-        use_bias,
-        arguments,
-        causal=False,
-        **kwargs,
-    ):
-        super().__init__(data_format, **kwargs)
+    def __init__(self, arguments, causal=False, **kwargs):
+        super().__init__(arguments["data_format"], activity_regularizer=arguments["activity_regularizer"], **kwargs)
         name = type(self).__name__
-        self.kernel_size = sizes_of(name, "kernel_size", kernel_size, self.rank)
-        self.strides = sizes_of(name, "strides", strides, self.rank)
-        self.dilation_rate = sizes_of(name, "dilation_rate", dilation_rate, self.rank)
-        self.padding = padding_of(name, padding, ("valid", "same", "causal")[: 3 if causal and self.rank == 1 else 2])
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
+        self.kernel_size, self.strides, self.dilation_rate = (
+            sizes_of(name, what, arguments.get(what, 1), self.rank)  # without the argument: 1
+            for what in ("kernel_size", "strides", "dilation_rate")
+        )
+        paddings = ("valid", "same", "causal") if causal and self.rank == 1 else ("valid", "same")
+        self.padding = padding_of(name, arguments["padding"], paddings)
+        self.activation = activations.get(arguments["activation"])
+        self.use_bias = arguments["use_bias"]
         keep_options(self, arguments)
 
     def build(self, input_shape):
@@ -80,5 +69,3 @@ class Convolving(Spatial, registered=False):
         lengths = [output_length(*window, self.padding) for window in windows]
         check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")
         return self.with_lengths(input_shape, lengths, channels)
-
-    get_config = config_from(__init__, leave_out="arguments causal")

@@ -29,9 +29,7 @@ class _DepthwiseConv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        window = kernel_size, strides, padding, data_format, dilation_rate
-        kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, locals(), causal=True, **kwargs)
+        super().__init__(locals(), causal=True, **kwargs)
         (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
 
     def make_weights(self, channels):
@@ -90,9 +88,7 @@ class _SeparableConv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        window = kernel_size, strides, padding, data_format, dilation_rate
-        kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, locals(), causal=True, **kwargs)
+        super().__init__(locals(), causal=True, **kwargs)
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
         (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
 

@@ -32,8 +32,7 @@ class _LocallyConnected(Convolving):
         implementation=1,
         **kwargs,
     ):
-        kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(kernel_size, strides, padding, data_format, 1, activation, use_bias, locals(), **kwargs)
+        super().__init__(locals(), **kwargs)
         if self.padding != "valid":
             raise ValueError(f"{type(self).__name__}: padding must be 'valid', received {padding!r}")
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
@@ -60,7 +59,7 @@ class _LocallyConnected(Convolving):
             outputs = ops.add(outputs, ops.moveaxis(self.bias, -1, 0) if first else self.bias)
         return self.activation(outputs)
 
-    get_config = config_from(__init__, leave_out="dilation_rate")
+    get_config = config_from(__init__)
 
 
 class LocallyConnected1D(_LocallyConnected):

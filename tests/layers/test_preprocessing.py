@@ -122,7 +122,7 @@ def test_functions_of_your_own_prepare_texts():
             lambda: L.CategoryEncoding(3)(np.array([[1]]), count_weights=np.ones((1, 1))),
             "takes count_weights with output_mode 'count', not 'multi_hot'",
         ),
-        (lambda: L.Hashing(0), "num_bins must be a positive integer"),
+        (lambda: L.Hashing(0), "num_bins must be a positive integer, received 0"),
         (lambda: L.Hashing(3, salt="x"), "salt must be an integer or two, received 'x'"),
         (lambda: L.Hashing(3, dtype="float32"), "output_mode 'int' has an integer dtype, received 'float32'"),
         (lambda: L.HashedCrossing(3)([WORDS, WORDS]), "needs two or more inputs of one shape"),
