@@ -14,7 +14,7 @@ import numpy as np
 from nbkeras import config as settings
 from nbkeras.engine import behaviour
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.engine.annotations import briefly
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import Registry
 from nbkeras.random import SeedGenerator
@@ -133,13 +133,11 @@ class STFT(Initializer):
     """
 
     def __init__(self, side="real", window="hann", scaling="density", periodic=False):
-        if side not in ("real", "imag"):
-            raise ValueError(f"side must be 'real' or 'imag', received {side!r}")
-        if scaling not in ("density", "spectrum", None):
-            raise ValueError(f"scaling must be 'density', 'spectrum' or None, received {scaling!r}")
+        self.side = one_of("STFT", "side", side, ("real", "imag"))
+        self.scaling = one_of("STFT", "scaling", scaling, ("density", "spectrum", None))
         if isinstance(window, str) and window not in _WINDOWS:
             raise ValueError(f"window must be one of {sorted(_WINDOWS)}, an array or None, received {window!r}")
-        self.side, self.window, self.scaling, self.periodic = side, window, scaling, periodic
+        self.window, self.periodic = window, periodic
 
     def __call__(self, shape, dtype=None) -> Array:
         if len(shape) != 3:
@@ -303,14 +301,10 @@ class VarianceScaling(RandomInitializer):
     ):
         if not scale > 0:
             raise ValueError(f"scale must be positive, received {scale!r}")
-        if mode not in _MODES:
-            raise ValueError(f"mode must be one of {_MODES}, received {mode!r}")
-        distribution = str(distribution).lower()
-        distribution = "truncated_normal" if distribution == "normal" else distribution
-        if distribution not in _DISTRIBUTIONS:
-            raise ValueError(f"distribution must be one of {_DISTRIBUTIONS}, received {distribution!r}")
-        self.scale, self.mode, self.distribution = scale, mode, distribution
-        self.input_axes, self.output_axes = input_axes, output_axes
+        self.mode = one_of(type(self).__name__, "mode", mode, _MODES)
+        distribution = "truncated_normal" if str(distribution).lower() == "normal" else distribution
+        self.distribution = one_of(type(self).__name__, "distribution", distribution, _DISTRIBUTIONS, any_case=True)
+        self.scale, self.input_axes, self.output_axes = scale, input_axes, output_axes
         super().__init__(seed)
 
     def __call__(self, shape, dtype=None) -> Array:

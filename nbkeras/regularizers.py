@@ -11,6 +11,7 @@ import numpy as np
 from nbkeras import config as settings
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import Registry
@@ -100,9 +101,8 @@ class OrthogonalRegularizer(Regularizer):
     """factor times the mean |dot product| of pairs of normalized rows (or columns, by `mode`) of a matrix."""
 
     def __init__(self, factor=0.01, mode="rows"):
-        if mode not in ("rows", "columns"):
-            raise ValueError(f"mode must be 'rows' or 'columns', received {mode!r}")
-        self.factor, self.mode = _factor(factor, "factor"), mode
+        self.mode = one_of("OrthogonalRegularizer", "mode", mode, ("rows", "columns"))
+        self.factor = _factor(factor, "factor")
 
     def __call__(self, x):
         x = ops.convert_to_tensor(x)

@@ -3,6 +3,7 @@
 from typing import Any
 
 from nbkeras import ops
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.ops.window import data_format_of, extent
 
@@ -122,9 +123,8 @@ def pool3d(x, pool_size, strides=(1, 1, 1), padding="valid", data_format: str | 
 
 
 def _pooled(name: str, x: Any, size: Any, strides: Any, padding: str, data_format: str | None, mode: str) -> Tensor:
-    if mode not in ("max", "avg"):
-        raise ValueError(f"{name}: pool_mode must be 'max' or 'avg', received {mode!r}")
-    return (ops.max_pool if mode == "max" else ops.average_pool)(x, size, strides, padding, data_format)
+    pool = ops.max_pool if one_of(name, "pool_mode", mode, ("max", "avg")) == "max" else ops.average_pool
+    return pool(x, size, strides, padding, data_format)
 
 
 # -------------------- padding and resizing --------------------

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from nbkeras import backend
 from nbkeras.backend import control
 from nbkeras.building import layer
+from nbkeras.engine.annotations import one_of
 
 
 class LearningPhase:
@@ -109,6 +110,5 @@ def image_dim_ordering() -> str:
 
 def set_image_dim_ordering(dim_ordering: str) -> None:
     """Set the data format: 'th' or 'tf'."""
-    if dim_ordering not in ("th", "tf"):
-        raise ValueError(f"the order of axes must be 'th' or 'tf', received {dim_ordering!r}")
+    one_of("set_image_dim_ordering", "the order of axes", dim_ordering, ("th", "tf"))
     backend.set_image_data_format("channels_first" if dim_ordering == "th" else "channels_last")

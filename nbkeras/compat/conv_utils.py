@@ -4,6 +4,8 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.annotations import one_of
+
 _BORDERS = ("same", "valid", "full", "causal")
 
 
@@ -20,9 +22,7 @@ def normalize_tuple(value: Any, n: int, name: str) -> tuple[int, ...]:
 
 def normalize_padding(value: str) -> str:
     """A padding in lower case; ValueError for an unknown one."""
-    if value.lower() not in ("valid", "same", "causal"):
-        raise ValueError(f"padding must be 'valid', 'same' or 'causal', received {value!r}")
-    return value.lower()
+    return one_of("normalize_padding", "padding", value, ("valid", "same", "causal"), any_case=True)
 
 
 def convert_kernel(kernel: Any) -> np.ndarray:

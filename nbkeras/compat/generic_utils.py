@@ -4,6 +4,8 @@ import inspect
 from collections.abc import Callable
 from typing import Any
 
+from nbkeras.engine.annotations import one_of
+
 _BY_NAME = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 
 
@@ -46,8 +48,6 @@ def slice_arrays(arrays: Any, start: Any = None, stop: int | None = None) -> Any
 
 def transpose_shape(shape: Any, target_format: str, spatial_axes: Any) -> Any:
     """A 'channels_last' shape in a data format: for 'channels_first' the last size comes before the spatial axes."""
-    if target_format not in ("channels_first", "channels_last"):
-        raise ValueError(f"data_format must be 'channels_first' or 'channels_last', received {target_format!r}")
-    if target_format == "channels_last":
+    if one_of("transpose_shape", "data_format", target_format, ("channels_first", "channels_last")) == "channels_last":
         return shape
     return type(shape)([*shape[: spatial_axes[0]], shape[-1], *(shape[axis] for axis in spatial_axes)])

@@ -6,6 +6,7 @@ import numpy as np
 
 from nbkeras import layers
 from nbkeras.compat.conv_utils import convert_kernel
+from nbkeras.engine.annotations import one_of
 
 _CONVOLUTIONS = (
     layers.Conv1D,
@@ -31,8 +32,8 @@ def convert_dense_weights_data_format(
 
     previous_feature_map_shape: shape of the input of Flatten, without the batch, in the target format.
     """
-    if target_data_format not in ("channels_first", "channels_last"):
-        raise ValueError(f"data_format must be 'channels_first' or 'channels_last', received {target_data_format!r}")
+    formats = ("channels_first", "channels_last")
+    one_of("convert_dense_weights_data_format", "data_format", target_data_format, formats)
     kernel, *bias = dense.get_weights()
     axes = (2, 0, 1) if target_data_format == "channels_first" else (1, 2, 0)
     before = [previous_feature_map_shape[axes.index(axis)] for axis in range(3)]

@@ -3,8 +3,10 @@
 import sys
 import types
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
+
+import numpy as np
 
 _EXPECTED = {  # annotation -> the kinds of dtypes that it accepts, and the words for them
     bool: ("b", "True or False"),
@@ -52,6 +54,30 @@ def _goes_for(value: Any, kind: type) -> bool:
     if kind is str or kind is int:
         return isinstance(value, kind) and not isinstance(value, bool)
     return isinstance(value, int | float if kind is float else int)
+
+
+def one_of(name: str, what: str, value: Any, allowed: Iterable[str | None], any_case: bool = False) -> Any:
+    """The value of an argument `what` of the op or class `name`; ValueError unless it is one of the names allowed (or None).
+
+    any_case: upper and lower case are the same; the result is spelt as in `allowed`.
+    """
+    known = tuple(allowed)
+    if isinstance(value, str) and any_case:
+        value = next((each for each in known if each and each.lower() == value.lower()), value)
+    if (value is None or isinstance(value, str)) and value in known:
+        return value
+    words = [repr(each) for each in known]
+    expected = " or ".join(words) if len(words) == 2 else f"one of {', '.join(words)}"
+    raise ValueError(f"{name}: {what} must be {expected}, received {briefly(value)}")
+
+
+def check_rate(name: str, what: str, value: Any, below_one: bool = False) -> float:
+    """The value of an argument as a float; ValueError unless it is a number from 0 to 1 (or below 1)."""
+    is_number = isinstance(value, int | float | np.floating) and not isinstance(value, bool)
+    if not is_number or not 0 <= value <= 1 or (below_one and value == 1):
+        bounds = "at least 0 and below 1" if below_one else "from 0 to 1"
+        raise ValueError(f"{name}: {what} must be a number {bounds}, received {briefly(value)}")
+    return float(value)
 
 
 def briefly(value: Any) -> str:

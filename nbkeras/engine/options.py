@@ -61,6 +61,11 @@ def options_of(init: Callable) -> list[str]:
     return [*code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]]
 
 
+def given(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The options among the `locals()` of an `__init__`, which it passes on by name: all but `self` and **kwargs."""
+    return {name: value for name, value in arguments.items() if name not in ("self", "kwargs", "__class__")}
+
+
 def written(option: str, value: Any) -> Any:
     """The value of an option in a configuration: plain values and lists, and the configurations of objects."""
     if isinstance(value, list | tuple):

@@ -43,27 +43,31 @@ def _batch_normalization(g: OnnxGraph, op: Op, epsilon: float) -> str:
     return g.add("Add", y, beta) if beta else y
 
 
-def _layer_normalization(g: OnnxGraph, op: Op, epsilon: float, centered: bool) -> str:
-    x, gamma, beta = op.inputs
-    last = g.constant([-1], np.int64)
+def _standardized(g: OnnxGraph, op: Op, x: str, axes: list[int], epsilon: float, centered: bool = True) -> str:
+    """x less its mean over axes (if centered), divided by its standard deviation."""
+    over = g.constant(axes, np.int64)
     if centered:
-        x = g.add("Sub", x, g.add("ReduceMean", x, last, keepdims=1))
-    variance = g.add("ReduceMean", g.add("Mul", x, x), last, keepdims=1)
-    y = g.add("Div", x, g.add("Sqrt", g.add("Add", variance, scalar(g, op, epsilon))))
+        x = g.add("Sub", x, g.add("ReduceMean", x, over, keepdims=1))
+    variance = g.add("ReduceMean", g.add("Mul", x, x), over, keepdims=1)
+    return g.add("Div", x, g.add("Sqrt", g.add("Add", variance, scalar(g, op, epsilon))))
+
+
+def _scaled(g: OnnxGraph, y: str, gamma: str, beta: str) -> str:
     y = g.add("Mul", y, gamma) if gamma else y
     return g.add("Add", y, beta) if beta else y
+
+
+def _layer_normalization(g: OnnxGraph, op: Op, epsilon: float, centered: bool) -> str:
+    x, gamma, beta = op.inputs
+    return _scaled(g, _standardized(g, op, x, [-1], epsilon, centered), gamma, beta)
 
 
 def _group_normalization(g: OnnxGraph, op: Op, groups: int, epsilon: float) -> str:
     x, gamma, beta = op.inputs
-    channels, axes = op.tensors[0].shape[2], g.constant([1, 3], np.int64)
+    channels = op.tensors[0].shape[2]
     x = g.add("Reshape", x, g.constant([0, 0, groups, channels // groups], np.int64))  # 0: keep the size
-    x = g.add("Sub", x, g.add("ReduceMean", x, axes, keepdims=1))
-    variance = g.add("ReduceMean", g.add("Mul", x, x), axes, keepdims=1)
-    y = g.add("Div", x, g.add("Sqrt", g.add("Add", variance, scalar(g, op, epsilon))))
-    y = g.add("Reshape", y, g.constant([0, 0, channels], np.int64))
-    y = g.add("Mul", y, gamma) if gamma else y
-    return g.add("Add", y, beta) if beta else y
+    y = _standardized(g, op, x, [1, 3], epsilon)
+    return _scaled(g, g.add("Reshape", y, g.constant([0, 0, channels], np.int64)), gamma, beta)
 
 
 HANDLERS: dict[str, Handler] = {

@@ -54,12 +54,6 @@ def _by_steps(g: OnnxGraph, name: str, ndim: int, backwards: bool) -> str:
     return g.add("Slice", turned, *ends)
 
 
-def _state(g: OnnxGraph, op: Op, given: str, units: int) -> str:
-    """The given state, or zeros of (batch, units)."""
-    zero = g.constant(np.zeros((1, units)), op.dtype)
-    return given or g.add("Expand", zero, g.shape([op.sizes(0)[0], units]))
-
-
 def _gates(g: OnnxGraph, name: str, count: int, axis: int, order: Any = None) -> list[str]:
     """A weight's parts, one for each gate."""
     if count == 1:
@@ -117,10 +111,19 @@ def _scan(g: OnnxGraph, op: Op, states: list[str], sequences: list[str], step: C
     return [outputs, *last]
 
 
-def _masked(g: OnnxGraph, op: Op, mask: str, states: list[str], cell: Callable, options: dict) -> list[str]:
-    """Add a Scan of `cell(z, states) -> new states`, in which masked steps keep their states. z: the input's products."""
-    backwards, zero_masked, projected = options["backwards"], options["zero_masked"], options["projected"]
-    z = _by_steps(g, projected, 3, backwards)
+def _masked(
+    g: OnnxGraph, op: Op, states: tuple, mask: str, bias: str, cell: Callable, backwards: bool, zero_masked: bool
+) -> list[str]:
+    """Add a Scan of `cell(z, states) -> new states`, in which masked steps keep their states. z: the input's products.
+
+    A state that is not given starts as zeros; without a mask every step counts.
+    """
+    units = op.tensors[2].shape[0]
+    zeros = g.constant(np.zeros((1, units)), op.dtype)
+    first = [state or g.add("Expand", zeros, g.shape([op.sizes(0)[0], units])) for state in states]
+    mask = mask or g.add("Expand", g.constant([[True]]), g.shape(op.sizes(0)[:2]))
+    product = g.add("MatMul", op.inputs[0], op.inputs[1])
+    z = _by_steps(g, g.add("Add", product, bias) if bias else product, 3, backwards)
     seen = _by_steps(g, g.add("Unsqueeze", mask, g.constant([2], np.int64)), 3, backwards)
     zero = g.constant(0, op.dtype)
 
@@ -129,7 +132,7 @@ def _masked(g: OnnxGraph, op: Op, mask: str, states: list[str], cell: Callable, 
         new = [g.add("Where", counts, n, o) for n, o in zip(cell(z_t, old), old, strict=True)]
         return new, g.add("Where", counts, new[0], zero) if zero_masked else new[0]
 
-    return _scan(g, op, states, [z, seen], step)
+    return _scan(g, op, first, [z, seen], step)
 
 
 def _output(g: OnnxGraph, outputs: str, sequences: bool) -> str:
@@ -137,11 +140,6 @@ def _output(g: OnnxGraph, outputs: str, sequences: bool) -> str:
     if sequences:
         return g.add("Transpose", outputs, perm=[1, 0, 2])
     return g.add("Gather", outputs, g.constant(-1, np.int64), axis=0)
-
-
-def _projected(g: OnnxGraph, op: Op, bias: str) -> str:
-    product = g.add("MatMul", op.inputs[0], op.inputs[1])
-    return g.add("Add", product, bias) if bias else product
 
 
 def _dropped(g: OnnxGraph, h: str, drop: str) -> str:
@@ -155,7 +153,6 @@ def _lstm(g, op, activation, recurrent_activation, sequences, backwards, zero_ma
     x, kernel, recurrent_kernel, bias, h, c, mask, drop = op.inputs
     units = op.tensors[2].shape[0]
     if _needs_scan(op, mask, drop):
-        states = [_state(g, op, h, units), _state(g, op, c, units)]
 
         def cell(z: str, old: list[str]) -> list[str]:
             z = g.add("Add", z, g.add("MatMul", _dropped(g, old[0], drop), recurrent_kernel))
@@ -165,8 +162,7 @@ def _lstm(g, op, activation, recurrent_activation, sequences, backwards, zero_ma
             new_c = g.add("Add", kept, g.add("Mul", i, _activate(g, candidate, activation)))
             return [g.add("Mul", o, _activate(g, new_c, activation)), new_c]
 
-        options = {"backwards": backwards, "zero_masked": zero_masked, "projected": _projected(g, op, bias)}
-        outputs, last_h, last_c = _masked(g, op, mask or _everywhere(g, op), states, cell, options)
+        outputs, last_h, last_c = _masked(g, op, (h, c), mask, bias, cell, backwards, zero_masked)
     else:
         biases = None
         if bias:
@@ -208,8 +204,7 @@ def _gru(
             new = _activate(g, g.add("Add", zg, candidate), activation)
             return [g.add("Add", new, g.add("Mul", update, g.add("Sub", state, new)))]
 
-        options = {"backwards": backwards, "zero_masked": zero_masked, "projected": _projected(g, op, first)}
-        outputs, last = _masked(g, op, mask or _everywhere(g, op), [_state(g, op, h, units)], cell, options)
+        outputs, last = _masked(g, op, (h,), mask, first, cell, backwards, zero_masked)
     else:
         biases = None
         if bias:
@@ -229,8 +224,7 @@ def _simple_rnn(g, op, activation, sequences, backwards, zero_masked) -> list[st
             inner = g.add("MatMul", _dropped(g, old[0], drop), recurrent_kernel)
             return [_activate(g, g.add("Add", z, inner), activation)]
 
-        options = {"backwards": backwards, "zero_masked": zero_masked, "projected": _projected(g, op, bias)}
-        outputs, last = _masked(g, op, mask or _everywhere(g, op), [_state(g, op, h, units)], cell, options)
+        outputs, last = _masked(g, op, (h,), mask, bias, cell, backwards, zero_masked)
     else:
         biases = _both_biases(g, bias, g.constant(np.zeros(units), op.dtype)) if bias else None
         options = {"backwards": backwards, **_activations(activation)}
@@ -246,11 +240,6 @@ def _both_biases(g: OnnxGraph, of_input: str, of_state: str) -> str:
 def _needs_scan(op: Op, mask: str, drop: str) -> bool:
     """Whether ONNX's recurrent node cannot be used; ONNX Runtime does not have it in float64."""
     return bool(mask or drop) or op.dtype == np.float64
-
-
-def _everywhere(g: OnnxGraph, op: Op) -> str:
-    """A mask that is True at every step."""
-    return g.add("Expand", g.constant([[True]]), g.shape(op.sizes(0)[:2]))
 
 
 HANDLERS: dict[str, Callable] = {"lstm.lstm": _lstm, "gru.gru": _gru, "simple_rnn.simple_rnn": _simple_rnn}

@@ -2,22 +2,14 @@
 
 from __future__ import annotations
 
-from nbkeras import activations, constraints, initializers, ops, regularizers
-from nbkeras.building.layer import InputSpec, Layer
+from nbkeras import activations, ops
+from nbkeras.building.layer import InputSpec
 from nbkeras.engine.options import config_from
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.same_shape import SameShape
+from nbkeras.layers.weight_options import add_option_weight, keep_options
 
 
-class _Elementwise(Layer):
-    """A layer that changes values and keeps shapes and masks."""
-
-    supports_masking = True
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
-
-class ReLU(_Elementwise):
+class ReLU(SameShape):
     """x where x > threshold (at most max_value), else negative_slope * (x - threshold)."""
 
     def __init__(self, max_value=None, negative_slope=0.0, threshold=0.0, **kwargs):
@@ -36,7 +28,7 @@ class ReLU(_Elementwise):
     get_config = config_from(__init__)
 
 
-class LeakyReLU(_Elementwise):
+class LeakyReLU(SameShape):
     """x where x > 0, else negative_slope * x."""
 
     def __init__(self, negative_slope=0.3, **kwargs):
@@ -51,7 +43,7 @@ class LeakyReLU(_Elementwise):
     get_config = config_from(__init__)
 
 
-class ELU(_Elementwise):
+class ELU(SameShape):
     """x where x > 0, else alpha * (exp(x) - 1)."""
 
     def __init__(self, alpha=1.0, **kwargs):
@@ -64,7 +56,7 @@ class ELU(_Elementwise):
     get_config = config_from(__init__)
 
 
-class ThresholdedReLU(_Elementwise):
+class ThresholdedReLU(SameShape):
     """x where x > theta, else 0."""
 
     def __init__(self, theta=1.0, **kwargs):
@@ -79,7 +71,7 @@ class ThresholdedReLU(_Elementwise):
     get_config = config_from(__init__)
 
 
-class Softmax(_Elementwise):
+class Softmax(SameShape):
     """exp(x) / sum(exp(x)) along an axis or several; a `mask` that broadcasts to the input leaves elements out, as 0."""
 
     def __init__(self, axis=-1, **kwargs):
@@ -105,7 +97,7 @@ class Softmax(_Elementwise):
     get_config = config_from(__init__)
 
 
-class PReLU(_Elementwise):
+class PReLU(SameShape):
     """x where x > 0, else alpha * x with a learned alpha per element; shared along the axes in shared_axes."""
 
     def __init__(
@@ -117,9 +109,7 @@ class PReLU(_Elementwise):
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.alpha_initializer = initializers.get(alpha_initializer)
-        self.alpha_regularizer = regularizers.get(alpha_regularizer)
-        self.alpha_constraint = constraints.get(alpha_constraint)
+        keep_options(self, locals())
         self.shared_axes = [shared_axes] if isinstance(shared_axes, int) else shared_axes
 
     def build(self, input_shape):

@@ -6,6 +6,7 @@ import math
 
 from nbkeras import ops, random
 from nbkeras.building.layer import Layer
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.options import config_from
 from nbkeras.ops import attention
 
@@ -22,9 +23,8 @@ class Attention(Layer):
 
     def __init__(self, use_scale=False, score_mode="dot", dropout=0.0, seed=None, **kwargs):
         super().__init__(**kwargs)
-        if score_mode not in ("dot", "concat"):
-            raise ValueError(f"score_mode must be 'dot' or 'concat', received {score_mode!r}")
-        self.use_scale, self.score_mode, self.dropout, self.seed = bool(use_scale), score_mode, dropout, seed
+        self.score_mode = one_of("Attention", "score_mode", score_mode, ("dot", "concat"))
+        self.use_scale, self.dropout, self.seed = bool(use_scale), dropout, seed
         self.scale = self.concat_score_weight = None
         if dropout > 0:
             self.seed_generator = self.add_seed_generator(seed)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import ops, random
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.options import config_from
 from nbkeras.layers.images import Images, middle
 from nbkeras.ops.window import size_of
@@ -56,11 +57,7 @@ class RandomFlip(RandomImages):
 
     def __init__(self, mode="horizontal_and_vertical", seed=None, data_format=None, **kwargs):
         super().__init__(seed, data_format, **kwargs)
-        if mode not in ("horizontal", "vertical", "horizontal_and_vertical"):
-            raise ValueError(
-                f"RandomFlip's mode must be horizontal, vertical or horizontal_and_vertical, received {mode!r}"
-            )
-        self.mode = mode
+        self.mode = one_of("RandomFlip", "mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
 
     def change(self, images):
         axes = [axis for axis, name in ((1, "vertical"), (2, "horizontal")) if name in self.mode]
@@ -100,13 +97,10 @@ class _Moved(RandomImages):
         self, fill_mode="reflect", interpolation="bilinear", seed=None, fill_value=0.0, data_format=None, **kwargs
     ):
         super().__init__(seed, data_format, **kwargs)
-        if fill_mode not in _FILL_MODES:
-            raise ValueError(f"{type(self).__name__}'s fill_mode must be one of {_FILL_MODES}, received {fill_mode!r}")
-        if interpolation not in ("nearest", "bilinear"):
-            raise ValueError(
-                f"{type(self).__name__}'s interpolation must be 'nearest' or 'bilinear', received {interpolation!r}"
-            )
-        self.fill_mode, self.interpolation, self.fill_value = fill_mode, interpolation, fill_value
+        name = type(self).__name__
+        self.fill_mode = one_of(name, "fill_mode", fill_mode, _FILL_MODES)
+        self.interpolation = one_of(name, "interpolation", interpolation, ("nearest", "bilinear"))
+        self.fill_value = fill_value
 
     def move(self, images, a0, a1, a2, b0, b1, b2):
         """The images whose pixel (x, y) comes from (a0 x + a1 y + a2, b0 x + b1 y + b2); numbers (batch, 1, 1, 1) or one."""

@@ -6,6 +6,7 @@ from typing import Any
 
 from nbkeras import ops
 from nbkeras.building.layer import Layer
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.options import config_from
 from nbkeras.ops import hashing
 from nbkeras.ops.window import size_of
@@ -16,8 +17,7 @@ MODES = ("int", "one_hot", "multi_hot", "count")
 def check_mode(layer: Layer, output_mode: Any, modes: tuple[str, ...], sparse: bool = False) -> str:
     """The checked output mode; ValueError for an unknown mode and for sparse=True."""
     mode = "multi_hot" if output_mode == "binary" else output_mode
-    if mode not in modes:
-        raise ValueError(f"{type(layer).__name__}'s output_mode must be one of {modes}, received {output_mode!r}")
+    one_of(type(layer).__name__, "output_mode", mode, modes)
     if sparse:
         raise ValueError(f"{type(layer).__name__} does not offer sparse=True: there are no sparse tensors")
     return mode

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops, random
+from nbkeras.engine.annotations import check_rate
 from nbkeras.engine.options import config_from
 from nbkeras.layers.augmentation import RandomImages, bounds
 from nbkeras.layers.images import Images
@@ -170,16 +171,13 @@ class RandomColorJitter(RandomImages):
     ):
         super().__init__(seed, data_format, **kwargs)
         self.value_range = tuple(value_range)
-        self.factors = {
-            "brightness_factor": brightness_factor,
-            "contrast_factor": contrast_factor,
-            "saturation_factor": saturation_factor,
-            "hue_factor": hue_factor,
-        }
+        self.brightness_factor, self.contrast_factor = brightness_factor, contrast_factor
+        self.saturation_factor, self.hue_factor = saturation_factor, hue_factor
+        factors = brightness_factor, contrast_factor, saturation_factor, hue_factor
         kinds = (RandomBrightness, RandomContrast, RandomSaturation, RandomHue)
         self.parts = [
             kind(factor, value_range, seed, dtype=self.dtype)
-            for kind, factor in zip(kinds, self.factors.values(), strict=True)
+            for kind, factor in zip(kinds, factors, strict=True)
             if factor is not None
         ]
 
@@ -188,8 +186,7 @@ class RandomColorJitter(RandomImages):
             images = part.change(images)
         return images
 
-    def get_config(self):
-        return {**super().get_config(), **self.factors, "value_range": list(self.value_range)}
+    get_config = config_from(__init__)
 
 
 class AutoContrast(Images):
@@ -217,9 +214,7 @@ class RandomGrayscale(RandomImages):
 
     def __init__(self, factor=0.5, data_format=None, seed=None, **kwargs):
         super().__init__(seed, data_format, **kwargs)
-        if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor <= 1:
-            raise ValueError(f"RandomGrayscale's factor must be a number from 0 to 1, received {factor!r}")
-        self.factor = factor
+        self.factor = check_rate("RandomGrayscale", "factor", factor)
 
     def change(self, images):
         gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")

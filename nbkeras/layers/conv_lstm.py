@@ -9,8 +9,8 @@ from typing import Any
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec
-from nbkeras.engine.options import config_from
-from nbkeras.layers.recurrent import RNN, _of_cell, _WholeSequence
+from nbkeras.engine.options import config_from, given
+from nbkeras.layers.recurrent import RNN, _first, _of_cell, _WholeSequence
 from nbkeras.layers.recurrent_cells import LSTMCell, build_cell
 from nbkeras.layers.spatial import check_lengths
 from nbkeras.ops.window import data_format_of, output_length, padding_of, sizes_of
@@ -151,18 +151,7 @@ class _ConvLSTM(_WholeSequence):
         use_bias=True,
         **kwargs,
     ):
-        arguments = {
-            "filters": filters,
-            "kernel_size": kernel_size,
-            "strides": strides,
-            "padding": padding,
-            "data_format": data_format,
-            "dilation_rate": dilation_rate,
-            "activation": activation,
-            "recurrent_activation": recurrent_activation,
-            "use_bias": use_bias,
-        }
-        super().__init__(arguments, **kwargs)
+        super().__init__(given(locals()), **kwargs)
         self.input_spec = InputSpec(ndim=self.cell.rank + 3)
 
     filters, kernel_size, strides = _of_cell("filters"), _of_cell("kernel_size"), _of_cell("strides")
@@ -170,14 +159,14 @@ class _ConvLSTM(_WholeSequence):
     recurrent_activation, unit_forget_bias = _of_cell("recurrent_activation"), _of_cell("unit_forget_bias")
 
     def build(self, input_shape):
-        shape = tuple(input_shape[0]) if isinstance(input_shape[0], list | tuple) else tuple(input_shape)
+        shape = _first(input_shape)
         if len(shape) == self.cell.rank + 3:
             build_cell(self.cell, (shape[0], *shape[2:]))
         super().build(input_shape)
         self.input_spec = InputSpec(shape=(None, None, *shape[2:]))
 
     def compute_output_shape(self, input_shape):
-        shape = tuple(input_shape[0]) if isinstance(input_shape[0], list | tuple) else tuple(input_shape)
+        shape = _first(input_shape)
         state = self.cell.output_shape_of((shape[0], *shape[2:]))
         output = (shape[0], shape[1], *state[1:]) if self.return_sequences else state
         return [output, state, state] if self.return_state else output

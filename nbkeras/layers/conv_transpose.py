@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from nbkeras import ops
-from nbkeras.building.layer import InputSpec
 from nbkeras.engine.options import config_from
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import check_lengths
-from nbkeras.layers.weight_options import add_option_weight, options_among
+from nbkeras.layers.weight_options import add_option_weight
 from nbkeras.ops.window import paddings_of, sizes_of, transposed_length
 
 
@@ -32,20 +31,14 @@ class _ConvTranspose(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        window = kernel_size, strides, padding, data_format, dilation_rate
-        kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options_among(locals()), **kwargs)
+        super().__init__(locals(), **kwargs)
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
         paddings = paddings_of(type(self).__name__, output_padding, self.strides)
         self.output_padding = None if output_padding is None else paddings
 
-    def build(self, input_shape):
-        self.compute_output_shape(input_shape)  # for its errors
-        channels = self.channels_of(input_shape)
+    def make_weights(self, channels):
         self.kernel = add_option_weight(self, (*self.kernel_size, self.filters, channels), "kernel")
         self.add_bias((self.filters,))
-        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
-        self.built = True
 
     def call(self, inputs):
         window = self.strides, self.padding, self.output_padding, self.data_format, self.dilation_rate

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from nbkeras import ops
-from nbkeras.building.layer import InputSpec
 from nbkeras.engine.options import config_from
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.weight_options import add_option_weight, options_among
+from nbkeras.layers.weight_options import add_option_weight
 from nbkeras.ops.window import sizes_of
 
 
@@ -31,27 +30,25 @@ class _Conv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        window = kernel_size, strides, padding, data_format, dilation_rate
-        kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options_among(locals()), causal=True, **kwargs)
+        super().__init__(locals(), causal=True, **kwargs)
         name = type(self).__name__
         (self.filters,) = sizes_of(name, "filters", filters, 1)
         (self.groups,) = sizes_of(name, "groups", groups, 1)
         if self.filters % self.groups:
             raise ValueError(f"{name}: groups must divide filters, received groups={groups} and filters={filters}")
 
-    def build(self, input_shape):
-        self.compute_output_shape(input_shape)  # for its errors
-        channels = self.channels_of(input_shape)
+    def channels_of(self, input_shape):
+        channels = super().channels_of(input_shape)
         if channels % self.groups:
             raise ValueError(
                 f"layer {self.name!r}: groups must divide the channels, received groups={self.groups} and an input of shape "
                 f"{tuple(input_shape)}"
             )
+        return channels
+
+    def make_weights(self, channels):
         self.kernel = add_option_weight(self, (*self.kernel_size, channels // self.groups, self.filters), "kernel")
         self.add_bias((self.filters,))
-        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
-        self.built = True
 
     def convolution_op(self, inputs, kernel):
         """The convolution without bias and activation; a subclass may override it."""
@@ -62,9 +59,6 @@ class _Conv(Convolving):
         if type(self).convolution_op is _Conv.convolution_op:
             return self.convolve(inputs, self.kernel)  # bias and activation in one kernel with it
         return self.finish(self.convolution_op(inputs, self.kernel))
-
-    def compute_output_shape(self, input_shape):
-        return self.shape_after(input_shape, self.filters)
 
     get_config = config_from(__init__)
 

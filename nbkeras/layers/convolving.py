@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from nbkeras import activations, ops
-from nbkeras.engine.options import written
+from nbkeras.building.layer import InputSpec
 from nbkeras.layers.spatial import Spatial, check_lengths
 from nbkeras.layers.weight_options import add_option_weight, keep_options
 from nbkeras.ops.window import output_length, padding_of, sizes_of
 
 
 class Convolving(Spatial, registered=False):
-    """A layer whose window slides over its inputs. options: the options of weights by name, as the user passed them."""
+    """A layer whose window slides over its inputs. arguments: the `locals()` of the extending class's `__init__`."""
 
-    def __init__(
-        self,
-        kernel_size,
-        strides,
-        padding,
-        data_format,
-        dilation_rate,
-        activation,
-        use_bias,
-        options: dict[str, Any],
-        causal: bool = False,
-        **kwargs,
-    ):
-        super().__init__(data_format, **kwargs)
+    def __init__(self, arguments, causal=False, **kwargs):
+        super().__init__(arguments["data_format"], activity_regularizer=arguments["activity_regularizer"], **kwargs)
         name = type(self).__name__
-        self.kernel_size = sizes_of(name, "kernel_size", kernel_size, self.rank)
-        self.strides = sizes_of(name, "strides", strides, self.rank)
-        self.dilation_rate = sizes_of(name, "dilation_rate", dilation_rate, self.rank)
-        self.padding = padding_of(name, padding, ("valid", "same", "causal")[: 3 if causal and self.rank == 1 else 2])
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
-        keep_options(self, options)
-        self._options = tuple(options)
+        self.kernel_size, self.strides, self.dilation_rate = (
+            sizes_of(name, what, arguments.get(what, 1), self.rank)  # without the argument: 1
+            for what in ("kernel_size", "strides", "dilation_rate")
+        )
+        paddings = ("valid", "same", "causal") if causal and self.rank == 1 else ("valid", "same")
+        self.padding = padding_of(name, arguments["padding"], paddings)
+        self.activation = activations.get(arguments["activation"])
+        self.use_bias = arguments["use_bias"]
+        keep_options(self, arguments)
+
+    def build(self, input_shape):
+        self.compute_output_shape(input_shape)  # for its errors
+        channels = self.channels_of(input_shape)
+        self.make_weights(channels)
+        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
+        self.built = True
+
+    def make_weights(self, channels: int) -> None:
+        """Make the kernels and the bias for inputs of this number of channels."""
+        raise NotImplementedError
 
     def channels_of(self, input_shape) -> int:
         """The number of channels, which a layer must know to be built."""
@@ -62,13 +60,12 @@ class Convolving(Spatial, registered=False):
         window = strides or self.strides, padding or self.padding, dilation_rate or self.dilation_rate
         return convolution(inputs, kernel, self.bias, *window, self.data_format, self.activation)
 
+    def compute_output_shape(self, input_shape):
+        return self.shape_after(input_shape, self.filters)
+
     def shape_after(self, input_shape, channels) -> tuple:
         """The output's shape, with this number of channels; ValueError if the window does not fit."""
         windows = zip(self.lengths(input_shape), self.kernel_size, self.strides, self.dilation_rate, strict=True)
         lengths = [output_length(*window, self.padding) for window in windows]
         check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")
         return self.with_lengths(input_shape, lengths, channels)
-
-    def get_config(self):
-        own = ("kernel_size", "strides", "padding", "dilation_rate", "activation", "use_bias", *self._options)
-        return {**super().get_config(), **{name: written(name, getattr(self, name)) for name in own}}

@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nbkeras import activations, constraints, initializers, ops, regularizers
+from nbkeras import activations, ops
 from nbkeras.building import graph
 from nbkeras.building.layer import InputSpec, Layer
 from nbkeras.engine import behaviour, structures
 from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import custom_object, custom_object_scope
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.same_shape import SameShape
+from nbkeras.layers.weight_options import add_option_weight, keep_options
 from nbkeras.ops.window import size_of
 
 
@@ -39,12 +40,7 @@ class Dense(Layer):
         self.units = size_of("Dense", "units", units)
         self.activation = activations.get(activation)
         self.use_bias = use_bias
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        keep_options(self, locals())
         self.input_spec = InputSpec(min_ndim=2)
 
     def build(self, input_shape):
@@ -65,10 +61,8 @@ class Dense(Layer):
     get_config = config_from(__init__)
 
 
-class Activation(Layer):
+class Activation(SameShape):
     """Applies an activation function, passed by name or as a function."""
-
-    supports_masking = True
 
     def __init__(self, activation, **kwargs):
         super().__init__(**kwargs)
@@ -76,9 +70,6 @@ class Activation(Layer):
 
     def call(self, inputs):
         return self.activation(inputs)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__)
 
@@ -193,10 +184,8 @@ class RepeatVector(Layer):
     get_config = config_from(__init__)
 
 
-class Masking(Layer):
+class Masking(SameShape):
     """Mask timesteps in which every feature equals mask_value, and set them to zero."""
-
-    supports_masking = True
 
     def __init__(self, mask_value=0.0, **kwargs):
         super().__init__(**kwargs)
@@ -209,9 +198,6 @@ class Masking(Layer):
     def call(self, inputs):
         kept = ops.any(ops.not_equal(inputs, self.mask_value), axis=-1, keepdims=True)
         return ops.where(kept, inputs, 0.0)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__)
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from nbkeras import ops
-from nbkeras.building.layer import InputSpec
 from nbkeras.engine.options import config_from
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.weight_options import add_option_weight, options_among
+from nbkeras.layers.weight_options import add_option_weight
 from nbkeras.ops.window import sizes_of
 
 
@@ -30,20 +29,14 @@ class _DepthwiseConv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        window = kernel_size, strides, padding, data_format, dilation_rate
-        kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options_among(locals()), causal=True, **kwargs)
+        super().__init__(locals(), causal=True, **kwargs)
         (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
 
-    def build(self, input_shape):
-        self.compute_output_shape(input_shape)  # for its errors
-        channels = self.channels_of(input_shape)
+    def make_weights(self, channels):
         self.kernel = add_option_weight(
             self, (*self.kernel_size, channels, self.depth_multiplier), "depthwise", "kernel"
         )
         self.add_bias((channels * self.depth_multiplier,))
-        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
-        self.built = True
 
     def call(self, inputs):
         return self.convolve(inputs, ops.reshape(self.kernel, (*self.kernel_size, 1, -1)))
@@ -95,31 +88,23 @@ class _SeparableConv(Convolving):
         bias_constraint=None,
         **kwargs,
     ):
-        window = kernel_size, strides, padding, data_format, dilation_rate
-        kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(*window, activation, use_bias, options_among(locals()), causal=True, **kwargs)
+        super().__init__(locals(), causal=True, **kwargs)
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
         (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
 
-    def build(self, input_shape):
-        self.compute_output_shape(input_shape)  # for its errors
-        channels, many = self.channels_of(input_shape), self.depth_multiplier
+    def make_weights(self, channels):
+        many = self.depth_multiplier
         self.depthwise_kernel = add_option_weight(
             self, (*self.kernel_size, channels, many), "depthwise", "depthwise_kernel"
         )
         shape = (*[1] * self.rank, channels * many, self.filters)
         self.pointwise_kernel = add_option_weight(self, shape, "pointwise", "pointwise_kernel")
         self.add_bias((self.filters,))
-        self.input_spec = InputSpec(ndim=self.rank + 2, axes={self.channel_axis(): channels})
-        self.built = True
 
     def call(self, inputs):
         window = self.strides, self.padding, self.data_format, self.dilation_rate
         hidden = ops.depthwise_conv(inputs, self.depthwise_kernel, *window)
         return self.convolve(hidden, self.pointwise_kernel, 1, "valid", 1)
-
-    def compute_output_shape(self, input_shape):
-        return self.shape_after(input_shape, self.filters)
 
     get_config = config_from(__init__)
 

@@ -6,10 +6,10 @@ import math
 import re
 from typing import Any, NamedTuple
 
-from nbkeras import activations, constraints, initializers, ops, regularizers
+from nbkeras import activations, initializers, ops
 from nbkeras.building.layer import InputSpec, Layer
 from nbkeras.engine.options import config_from
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.weight_options import add_option_weight, keep_options
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
 
@@ -44,12 +44,7 @@ class EinsumDense(Layer):
         self.equation, self.bias_axes = equation, bias_axes
         self.partial_output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
         self.activation = activations.get(activation)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        keep_options(self, locals())
         _parsed(equation)
 
     def build(self, input_shape):

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import constraints, initializers, ops, regularizers
+from nbkeras import ops
 from nbkeras.building.layer import Layer
 from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.weight_options import add_option_weight, keep_options
 from nbkeras.ops.window import size_of
 
 
@@ -44,9 +44,7 @@ class Embedding(Layer):
             weights = [weights]
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         self.input_dim, self.output_dim = sizes
-        self.embeddings_initializer = initializers.get(embeddings_initializer)
-        self.embeddings_regularizer = regularizers.get(embeddings_regularizer)
-        self.embeddings_constraint = constraints.get(embeddings_constraint)
+        keep_options(self, locals())
         self.mask_zero, self.input_length = bool(mask_zero), input_length
         self.supports_masking = self.mask_zero
         if weights is not None:
@@ -80,7 +78,7 @@ class ReversibleEmbedding(Embedding):
         super().__init__(input_dim, output_dim, **kwargs)
         self.tie_weights, self.reverse_dtype, self.logit_soft_cap = bool(tie_weights), reverse_dtype, logit_soft_cap
 
-    def build(self, input_shape: Any = None):
+    def build(self, input_shape=None):
         super().build(input_shape)
         self.reverse_embeddings = None
         if not self.tie_weights:

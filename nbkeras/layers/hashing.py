@@ -62,8 +62,7 @@ class Hashing(_Hashed):
             found = ops.where(mask, 0, ops.add(found, 1))
         return encoded(found, self.output_mode, self.num_bins, self.dtype)
 
-    def get_config(self):
-        return {**super().get_config(), "salt": self.salt, "mask_value": self.mask_value}
+    get_config = config_from(__init__)
 
 
 class HashedCrossing(_Hashed):

@@ -8,7 +8,7 @@ from nbkeras import ops
 from nbkeras.building.layer import InputSpec
 from nbkeras.engine.options import config_from
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.weight_options import add_option_weight, options_among
+from nbkeras.layers.weight_options import add_option_weight
 from nbkeras.ops.window import sizes_of
 
 
@@ -32,10 +32,7 @@ class _LocallyConnected(Convolving):
         implementation=1,
         **kwargs,
     ):
-        kwargs["activity_regularizer"] = activity_regularizer
-        super().__init__(
-            kernel_size, strides, padding, data_format, 1, activation, use_bias, options_among(locals()), **kwargs
-        )
+        super().__init__(locals(), **kwargs)
         if self.padding != "valid":
             raise ValueError(f"{type(self).__name__}: padding must be 'valid', received {padding!r}")
         (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
@@ -62,10 +59,7 @@ class _LocallyConnected(Convolving):
             outputs = ops.add(outputs, ops.moveaxis(self.bias, -1, 0) if first else self.bias)
         return self.activation(outputs)
 
-    def compute_output_shape(self, input_shape):
-        return self.shape_after(input_shape, self.filters)
-
-    get_config = config_from(__init__, leave_out="dilation_rate")
+    get_config = config_from(__init__)
 
 
 class LocallyConnected1D(_LocallyConnected):

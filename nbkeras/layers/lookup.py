@@ -14,6 +14,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.engine import load_budget, tensor
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
@@ -58,8 +59,7 @@ class Lookup(TextInputs, registered=False):
             raise ValueError(f"{what}'s num_oov_indices must not be negative, received {num_oov_indices!r}")
         if invert and self.output_mode != "int":
             raise ValueError(f"{what} with invert=True has output_mode 'int', received {output_mode!r}")
-        if oov_method not in ("floormod", "farmhash"):
-            raise ValueError(f"{what}'s oov_method must be 'floormod' or 'farmhash', received {oov_method!r}")
+        one_of(what, "oov_method", oov_method, ("floormod", "farmhash"))
         places = num_oov_indices + (max_tokens if pad_to_max_tokens else 0)
         load_budget.take(16 * places, f"{what} with a table of {places} places besides its terms")
         self.max_tokens, self.num_oov_indices = max_tokens, num_oov_indices

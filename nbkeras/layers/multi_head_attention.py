@@ -7,11 +7,12 @@ from functools import reduce
 from string import ascii_lowercase
 from typing import Any
 
-from nbkeras import constraints, initializers, ops, regularizers
+from nbkeras import ops, regularizers
 from nbkeras.building.layer import Layer
 from nbkeras.engine.options import config_from
 from nbkeras.layers.einsum_dense import EinsumDense
 from nbkeras.layers.regularization import Dropout
+from nbkeras.layers.weight_options import keep_options
 from nbkeras.ops import attention
 from nbkeras.ops.window import size_of
 
@@ -20,6 +21,7 @@ class _Projected(Layer):
     """Base of both layers: options of projections, masks, and attention over (batch, steps, heads, size)."""
 
     supports_masking = True
+    _axes: tuple[int, ...]  # those attended over
 
     def __init__(
         self,
@@ -46,14 +48,9 @@ class _Projected(Layer):
         self.use_bias, self.use_gate, self.sliding_window = bool(use_bias), bool(use_gate), sliding_window
         self.dropout, self.seed = dropout, seed
         self._projection_activity = regularizers.get(activity_regularizer)  # of each projection, as in Keras
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        keep_options(self, locals())
 
-    def _projection(self, name: str, input_shape: tuple, summed: int, sizes: tuple[int, ...], activation=None):
+    def _projection(self, name, input_shape, summed, sizes, activation=None):
         """A built EinsumDense from the last `summed` axes to axes of these sizes."""
         rank = len(input_shape)
         letters, new = ascii_lowercase[:rank], ascii_lowercase[rank : rank + len(sizes)]
@@ -99,6 +96,32 @@ class _Projected(Layer):
                 f"key and value of {self.name!r} must have the same shapes except for the last axis, received {key} and {value}"
             )
 
+    def call(
+        self,
+        query,
+        value,
+        key=None,
+        query_mask=None,
+        value_mask=None,
+        key_mask=None,
+        attention_mask=None,
+        return_attention_scores=False,
+        training=None,
+        use_causal_mask=False,
+    ):
+        key = value if key is None else key
+        steps, axes = (query.shape[self._axes[0]], value.shape[self._axes[0]]), len(self._axes)
+        mask = self._mask(query.ndim, steps, axes, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
+        gate = None if self._gate_dense is None else self._gate_dense(query)
+        query, key, value = self._query_dense(query), self._key_dense(key), self._value_dense(value)
+        spread = query.ndim == 4 and not (self.dropout > 0 or return_attention_scores)
+        if query.ndim == 4:
+            heads, weights = self._attend(query, key, value, mask, use_causal_mask, training, spread)
+        else:
+            heads, weights = self._attend_over_axes(query, key, value, mask, use_causal_mask, training)
+        output = self._output_dense(heads if gate is None else ops.multiply(heads, gate))
+        return (output, weights) if return_attention_scores else output
+
     def _mask(
         self,
         rank: int,
@@ -136,6 +159,23 @@ class _Projected(Layer):
         weights = attention.attention_weights(query, key, None, mask, self._scale, causal, spread)
         kept = self._dropout_layer(weights, training=training) if self.dropout > 0 else weights
         return attention.attend(kept, value), weights
+
+    def _attend_over_axes(self, query, key, value, mask, causal: bool, training):
+        """`_attend` with the axes not attended over as part of the batch, and those attended over as one."""
+        free = [axis for axis in range(1, query.ndim - 2) if axis not in self._axes]
+        order = (0, *free, *self._axes, query.ndim - 2, query.ndim - 1)
+        q, k, v = (ops.transpose(x, order) for x in (query, key, value))
+        batch, rows, columns = q.shape[: len(free) + 1], q.shape[len(free) + 1 : -2], k.shape[len(free) + 1 : -2]
+        if mask is not None:
+            heads = mask.shape[-2 * len(rows) - 1]
+            mask = ops.broadcast_to(mask, (*batch, heads, *rows, *columns))
+            mask = ops.reshape(mask, (math.prod(batch), heads, math.prod(rows), math.prod(columns)))
+        steps = math.prod(rows), math.prod(columns), math.prod(columns)
+        q, k, v = (ops.reshape(x, (math.prod(batch), n, *x.shape[-2:])) for x, n in zip((q, k, v), steps, strict=True))
+        heads, weights = self._attend(q, k, v, mask, causal, training, False)
+        heads = ops.reshape(heads, (*batch, *rows, *heads.shape[-2:]))
+        heads = ops.transpose(heads, [order.index(axis) for axis in range(query.ndim)])
+        return heads, ops.reshape(weights, (*batch, weights.shape[1], *rows, *columns))
 
     def get_build_config(self):
         """The shapes it was built for, as Keras writes them."""
@@ -198,49 +238,6 @@ class MultiHeadAttention(_Projected):
         output = self._output_sizes or (query_shape[-1],)
         self._make_projections(shapes, (self.num_heads,) * 2, (self.key_dim, self.value_dim), output)
 
-    def call(
-        self,
-        query,
-        value,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        return_attention_scores=False,
-        training=None,
-        use_causal_mask=False,
-    ):
-        key = value if key is None else key
-        steps, axes = (query.shape[self._axes[0]], value.shape[self._axes[0]]), len(self._axes)
-        mask = self._mask(query.ndim, steps, axes, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
-        gate = None if self._gate_dense is None else self._gate_dense(query)
-        query, key, value = self._query_dense(query), self._key_dense(key), self._value_dense(value)
-        spread = query.ndim == 4 and not (self.dropout > 0 or return_attention_scores)
-        if query.ndim == 4:
-            heads, weights = self._attend(query, key, value, mask, use_causal_mask, training, spread)
-        else:
-            heads, weights = self._attend_over_axes(query, key, value, mask, use_causal_mask, training)
-        output = self._output_dense(heads if gate is None else ops.multiply(heads, gate))
-        return (output, weights) if return_attention_scores else output
-
-    def _attend_over_axes(self, query, key, value, mask, causal: bool, training):
-        """`_attend` with the axes not attended over as part of the batch, and those attended over as one."""
-        free = [axis for axis in range(1, query.ndim - 2) if axis not in self._axes]
-        order = (0, *free, *self._axes, query.ndim - 2, query.ndim - 1)
-        q, k, v = (ops.transpose(x, order) for x in (query, key, value))
-        batch, rows, columns = q.shape[: len(free) + 1], q.shape[len(free) + 1 : -2], k.shape[len(free) + 1 : -2]
-        if mask is not None:
-            heads = mask.shape[-2 * len(rows) - 1]
-            mask = ops.broadcast_to(mask, (*batch, heads, *rows, *columns))
-            mask = ops.reshape(mask, (math.prod(batch), heads, math.prod(rows), math.prod(columns)))
-        steps = math.prod(rows), math.prod(columns), math.prod(columns)
-        q, k, v = (ops.reshape(x, (math.prod(batch), n, *x.shape[-2:])) for x, n in zip((q, k, v), steps, strict=True))
-        heads, weights = self._attend(q, k, v, mask, causal, training, False)
-        heads = ops.reshape(heads, (*batch, *rows, *heads.shape[-2:]))
-        heads = ops.transpose(heads, [order.index(axis) for axis in range(query.ndim)])
-        return heads, ops.reshape(weights, (*batch, weights.shape[1], *rows, *columns))
-
     def compute_output_shape(self, query_shape, value_shape, key_shape=None):
         self._check_pair(value_shape, key_shape)
         last = self._output_sizes or (query_shape[-1],)
@@ -261,6 +258,7 @@ class GroupQueryAttention(_Projected):
     """
 
     class_in_files = "GroupedQueryAttention"  # what Keras's class is called
+    _axes = (1,)
 
     def __init__(self, head_dim, num_query_heads, num_key_value_heads, **kwargs):
         super().__init__(**kwargs)
@@ -279,29 +277,6 @@ class GroupQueryAttention(_Projected):
             raise ValueError(f"{self.name!r} needs inputs (batch, steps, features), received shapes {shapes}")
         heads = (self.num_query_heads, self.num_key_value_heads)
         self._make_projections(shapes, heads, (self.head_dim, self.head_dim), (query_shape[-1],))
-
-    def call(
-        self,
-        query,
-        value,
-        key=None,
-        query_mask=None,
-        value_mask=None,
-        key_mask=None,
-        attention_mask=None,
-        return_attention_scores=False,
-        training=None,
-        use_causal_mask=False,
-    ):
-        key = value if key is None else key
-        steps = query.shape[1], value.shape[1]
-        mask = self._mask(3, steps, 1, query_mask, value_mask, key_mask, attention_mask, use_causal_mask)
-        gate = None if self._gate_dense is None else self._gate_dense(query)
-        query, key, value = self._query_dense(query), self._key_dense(key), self._value_dense(value)
-        spread = not (self.dropout > 0 or return_attention_scores)
-        heads, weights = self._attend(query, key, value, mask, use_causal_mask, training, spread)
-        output = self._output_dense(heads if gate is None else ops.multiply(heads, gate))
-        return (output, weights) if return_attention_scores else output
 
     def compute_output_shape(self, query_shape, value_shape, key_shape=None):
         self._check_pair(value_shape, key_shape)

@@ -5,8 +5,9 @@ from typing import Any
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer
 from nbkeras.engine import behaviour
-from nbkeras.engine.options import config_from, written
-from nbkeras.layers.weight_options import add_option_weight, keep_options, options_among
+from nbkeras.engine.options import config_from
+from nbkeras.layers.same_shape import SameShape
+from nbkeras.layers.weight_options import add_option_weight, keep_options
 
 
 def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
@@ -21,21 +22,23 @@ def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
     return size
 
 
-class _Scaled(Layer):
+class _Scaled(SameShape):
     """Base of layers with gamma and beta, whose options it keeps."""
 
-    supports_masking = True
     input_spec = InputSpec()
 
-    def _keep(self, options: dict[str, Any]) -> None:
-        keep_options(self, options)
-        self._option_names = tuple(options)
+    def _keep(self, arguments: dict[str, Any]) -> None:
+        """Keep the arguments that these layers share, out of the `locals()` of their `__init__`."""
+        self.epsilon = float(arguments["epsilon"])
+        self.center, self.scale = bool(arguments["center"]), bool(arguments["scale"])
+        self.gamma = self.beta = None
+        keep_options(self, arguments)
 
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
-    def get_config(self):
-        return {**super().get_config(), **{name: written(name, getattr(self, name)) for name in self._option_names}}
+    def _build_for_axis(self, input_shape, size):
+        self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
+        self.beta = add_option_weight(self, (size,), "beta") if self.center else None
+        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
+        self.built = True
 
 
 class BatchNormalization(_Scaled):
@@ -80,19 +83,14 @@ class BatchNormalization(_Scaled):
             raise ValueError(f"BatchNormalization's momentum must be between 0 and 1, received {momentum!r}")
         if synchronized or renorm:
             raise ValueError("BatchNormalization offers neither synchronized=True nor renorm=True")
-        self.axis, self.momentum, self.epsilon = axis, float(momentum), float(epsilon)
-        self.center, self.scale = bool(center), bool(scale)
-        self.gamma = self.beta = None
-        self._keep(options_among(locals()))
+        self.axis, self.momentum = axis, float(momentum)
+        self._keep(locals())
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
-        self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
-        self.beta = add_option_weight(self, (size,), "beta") if self.center else None
+        self._build_for_axis(input_shape, size)
         self.moving_mean = add_option_weight(self, (size,), "moving_mean", trainable=False)
         self.moving_variance = add_option_weight(self, (size,), "moving_variance", trainable=False)
-        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
-        self.built = True
 
     def call(self, inputs, training=None, mask=None):
         frozen = not self.trainable
@@ -139,10 +137,8 @@ class LayerNormalization(_Scaled):
     ):
         super().__init__(**kwargs)
         self.axis = _axes("LayerNormalization", axis)
-        self.epsilon = float(epsilon)
-        self.center, self.scale, self.rms_scaling = bool(center), bool(scale), bool(rms_scaling)
-        self.gamma = self.beta = None
-        self._keep(options_among(locals()))
+        self.rms_scaling = bool(rms_scaling)
+        self._keep(locals())
 
     def build(self, input_shape):
         sizes = _sizes(self, input_shape, self.axis)
@@ -161,11 +157,13 @@ class LayerNormalization(_Scaled):
     get_config = config_from(__init__)
 
 
-class RMSNormalization(Layer):
+class RMSNormalization(SameShape):
     """Divides each sample by its root mean square over one or several axes and multiplies by a learned scale.
 
     A mask ends here, as in Keras. Zhang and Sennrich, 2019.
     """
+
+    supports_masking = False
 
     def __init__(self, axis=-1, epsilon=1e-6, **kwargs):
         super().__init__(**kwargs)
@@ -177,9 +175,6 @@ class RMSNormalization(Layer):
 
     def call(self, inputs):
         return ops.rms_normalization(inputs, self.scale, self.axis, self.epsilon)
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__)
 
@@ -210,10 +205,8 @@ class GroupNormalization(_Scaled):
             raise ValueError(f"GroupNormalization's groups must be a positive integer or -1, received {groups!r}")
         if not isinstance(axis, int):
             raise TypeError(f"GroupNormalization's axis must be one integer, received {axis!r}")
-        self.groups, self.axis, self.epsilon = groups, axis, float(epsilon)
-        self.center, self.scale = bool(center), bool(scale)
-        self.gamma = self.beta = None
-        self._keep(options_among(locals()))
+        self.groups, self.axis = groups, axis
+        self._keep(locals())
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
@@ -223,10 +216,7 @@ class GroupNormalization(_Scaled):
                 f"GroupNormalization {self.name!r} cuts axis {self.axis} of an input of shape {tuple(input_shape)} into "
                 f"{self.groups} groups: its size must be a multiple of that, and it must not be the batch axis"
             )
-        self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
-        self.beta = add_option_weight(self, (size,), "beta") if self.center else None
-        self.input_spec = InputSpec(ndim=len(input_shape), axes={self.axis: size})
-        self.built = True
+        self._build_for_axis(input_shape, size)
 
     def call(self, inputs):
         return ops.group_normalization(inputs, self.groups, self.gamma, self.beta, self.axis, self.epsilon)
@@ -234,11 +224,9 @@ class GroupNormalization(_Scaled):
     get_config = config_from(__init__)
 
 
-class UnitNormalization(Layer):
+class UnitNormalization(SameShape):
     """Divides by the Euclidean norm over one or several axes, or by 1e-12 if that is larger."""
 
-    supports_masking = True
-    input_spec = InputSpec()
     input_spec = InputSpec()
 
     def __init__(self, axis=-1, **kwargs):
@@ -247,9 +235,6 @@ class UnitNormalization(Layer):
 
     def call(self, inputs):
         return ops.l2_normalize(inputs, self.axis, epsilon=1e-24)  # of the length's square
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__)
 

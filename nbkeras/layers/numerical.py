@@ -14,12 +14,11 @@ from nbkeras.building.layer import Layer
 from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.categorical import MODES, check_mode, encoded
+from nbkeras.layers.same_shape import SameShape
 
 
-class Rescaling(Layer):
+class Rescaling(SameShape):
     """inputs * scale + offset, in the layer's dtype; each of the two is a number, or one number per channel."""
-
-    supports_masking = True
 
     def __init__(self, scale, offset=0.0, **kwargs):
         super().__init__(**kwargs)
@@ -35,15 +34,7 @@ class Rescaling(Layer):
             array = array.reshape(array.shape + (1,) * (3 - array.ndim))
         return array
 
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
     get_config = config_from(__init__)
-
-
-def _listed(value: Any) -> Any:
-    """Arrays as lists, None as it is."""
-    return np.asarray(value).tolist() if isinstance(value, np.ndarray | np.generic | Tensor | list | tuple) else value
 
 
 def batches_of(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
@@ -55,14 +46,12 @@ def batches_of(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
         yield np.asarray(batch[0] if isinstance(batch, tuple) else batch)
 
 
-class Normalization(Layer):
+class Normalization(SameShape):
     """(inputs - mean) / sqrt(variance), or its inverse with `invert`; mean and variance are passed, or learned by `adapt`.
 
     axis: the axes whose indices have separate statistics, the last by default, None for none. Passed values lie along the last
     of these axes, or are numbers.
     """
-
-    supports_masking = True
 
     def __init__(self, axis=-1, mean=None, variance=None, invert=False, **kwargs):
         super().__init__(**kwargs)
@@ -148,17 +137,7 @@ class Normalization(Layer):
             return ops.add(self.mean, ops.multiply(inputs, spread))
         return ops.divide(ops.subtract(inputs, self.mean), spread)
 
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
-    def get_config(self):
-        own = {"axis": list(self.axis), "invert": self.invert}
-        return {
-            **super().get_config(),
-            **own,
-            "mean": _listed(self.input_mean),
-            "variance": _listed(self.input_variance),
-        }
+    get_config = config_from(__init__, mean="input_mean", variance="input_variance")
 
 
 class Discretization(Layer):

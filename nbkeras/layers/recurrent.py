@@ -9,7 +9,7 @@ import numpy as np
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer, layers
 from nbkeras.engine import behaviour, structures, tensor
-from nbkeras.engine.options import options_of
+from nbkeras.engine.options import given, options_of
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
@@ -405,7 +405,7 @@ class SimpleRNN(_WholeSequence):
     cell_class = SimpleRNNCell
 
     def __init__(self, units, activation="tanh", use_bias=True, **kwargs):
-        super().__init__({"units": units, "activation": activation, "use_bias": use_bias}, **kwargs)
+        super().__init__(given(locals()), **kwargs)
 
     def _op(self, *arguments, **options):
         return ops.simple_rnn(*arguments, **options)
@@ -415,8 +415,7 @@ class _Gated(_WholeSequence):
     """GRU and LSTM: a second activation, of the gates."""
 
     def __init__(self, units, activation="tanh", recurrent_activation="sigmoid", use_bias=True, **kwargs):
-        first = {"units": units, "activation": activation, "recurrent_activation": recurrent_activation}
-        super().__init__({**first, "use_bias": use_bias}, **kwargs)
+        super().__init__(given(locals()), **kwargs)
 
     recurrent_activation = _of_cell("recurrent_activation")
 

@@ -11,13 +11,14 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import activations, constraints, initializers, ops, random, regularizers
+from nbkeras import activations, initializers, ops, random
 from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import InputSpec, Layer, layers
 from nbkeras.engine import behaviour, structures
+from nbkeras.engine.annotations import check_rate
 from nbkeras.engine.options import config_from, options_of
 from nbkeras.engine.tensor import Tensor
-from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.layers.weight_options import add_option_weight, keep_options
 from nbkeras.ops.window import size_of
 
 
@@ -128,20 +129,11 @@ class _Cell(Layer):
         super().__init__(**drop_ignored(kwargs))
         kind = type(self).__name__.removesuffix("Cell")
         for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            if isinstance(rate, bool) or not isinstance(rate, int | float) or not 0 <= rate <= 1:
-                raise ValueError(f"{kind}'s {name} must be a number between 0 and 1, received {rate!r}")
+            check_rate(kind, name, rate)
         self.units = self.output_size = size_of(kind, "units", units)
         self.activation = activations.get(activation)
         self.use_bias = bool(use_bias)
-        self.kernel_initializer = initializers.get(kernel_initializer)
-        self.recurrent_initializer = initializers.get(recurrent_initializer)
-        self.bias_initializer = initializers.get(bias_initializer)
-        self.kernel_regularizer = regularizers.get(kernel_regularizer)
-        self.recurrent_regularizer = regularizers.get(recurrent_regularizer)
-        self.bias_regularizer = regularizers.get(bias_regularizer)
-        self.kernel_constraint = constraints.get(kernel_constraint)
-        self.recurrent_constraint = constraints.get(recurrent_constraint)
-        self.bias_constraint = constraints.get(bias_constraint)
+        keep_options(self, locals())
         self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
         self.seed = seed
         self.seed_generator = self.add_seed_generator(seed)

@@ -4,39 +4,25 @@ Each layer has its own seed generator, whose state is saved with the model, so t
 """
 
 import math
-from typing import Any
-
-import numpy as np
 
 from nbkeras import random
-from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec
+from nbkeras.engine.annotations import check_rate
 from nbkeras.engine.options import config_from
+from nbkeras.layers.same_shape import SameShape
 from nbkeras.ops.window import data_format_of
 from nbkeras.regularizers import L1L2
 
 
-class _Random(Layer):
+class _Random(SameShape):
     """A layer that draws numbers in training and keeps the shape."""
-
-    supports_masking = True
 
     def __init__(self, seed=None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
         self.seed_generator = self.add_seed_generator(seed)
 
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
-
     get_config = config_from(__init__)
-
-
-def _rate(layer: Layer, rate: Any, below_one: bool = False) -> float:
-    is_number = isinstance(rate, int | float | np.floating) and not isinstance(rate, bool)
-    if not is_number or not 0 <= rate <= 1 or (below_one and rate == 1):
-        bounds = "at least 0 and below 1" if below_one else "between 0 and 1"
-        raise ValueError(f"{type(layer).__name__}'s rate must be a number {bounds}, received {rate!r}")
-    return float(rate)
 
 
 class Dropout(_Random):
@@ -48,7 +34,7 @@ class Dropout(_Random):
 
     def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
-        self.rate = _rate(self, rate)
+        self.rate = check_rate(type(self).__name__, "rate", rate)
         if noise_shape is not None:
             sizes = noise_shape if isinstance(noise_shape, list | tuple) else [noise_shape]
             if any(size is not None and (not isinstance(size, int) or size <= 0) for size in sizes):
@@ -131,7 +117,7 @@ class GaussianDropout(_Random):
 
     def __init__(self, rate, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
-        self.rate = _rate(self, rate, below_one=True)
+        self.rate = check_rate(type(self).__name__, "rate", rate, below_one=True)
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:
@@ -147,7 +133,7 @@ class AlphaDropout(_Random):
 
     def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
-        self.rate, self.noise_shape = _rate(self, rate, below_one=True), noise_shape
+        self.rate, self.noise_shape = check_rate(type(self).__name__, "rate", rate, below_one=True), noise_shape
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:
@@ -162,10 +148,8 @@ class AlphaDropout(_Random):
     get_config = config_from(__init__)
 
 
-class ActivityRegularization(Layer):
+class ActivityRegularization(SameShape):
     """Passes its input on and adds l1 * sum(|x|) + l2 * sum(x**2), divided by the batch size, to the loss."""
-
-    supports_masking = True
 
     def __init__(self, l1=0.0, l2=0.0, **kwargs):
         super().__init__(activity_regularizer=L1L2(l1, l2), **kwargs)
@@ -173,8 +157,5 @@ class ActivityRegularization(Layer):
 
     def call(self, inputs):
         return inputs
-
-    def compute_output_shape(self, input_shape):
-        return tuple(input_shape)
 
     get_config = config_from(__init__, leave_out="activity_regularizer")

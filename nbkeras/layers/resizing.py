@@ -8,6 +8,7 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.layer import Layer
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.options import config_from
 from nbkeras.layers.spatial import Spatial, check_lengths
 from nbkeras.ops.resize import INTERPOLATIONS
@@ -181,10 +182,7 @@ class UpSampling2D(_UpSampling):
 
     def __init__(self, size=(2, 2), data_format=None, interpolation="nearest", **kwargs):
         super().__init__(size, data_format, **kwargs)
-        if interpolation not in INTERPOLATIONS:
-            names = ", ".join(map(repr, INTERPOLATIONS))
-            raise ValueError(f"UpSampling2D: interpolation must be one of {names}, received {interpolation!r}")
-        self.interpolation = interpolation
+        self.interpolation = one_of("UpSampling2D", "interpolation", interpolation, INTERPOLATIONS)
         self.output_dtype = "input" if interpolation == "nearest" else "layer"
 
     get_config = config_from(__init__)

@@ -10,6 +10,8 @@ from nbkeras.building.graph import SymbolicTensor
 from nbkeras.building.layer import Layer, layers
 from nbkeras.building.operation import Operation
 from nbkeras.engine import structures
+from nbkeras.engine.annotations import one_of
+from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.recurrent_cells import sequences_and_states, with_named_states
 from nbkeras.layers.wrapper import Wrapper
@@ -32,10 +34,8 @@ class Bidirectional(Layer):
         for each in (layer,) if backward_layer is None else (layer, backward_layer):
             if not (isinstance(each, Layer) and hasattr(each, "go_backwards")):
                 raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {each!r}")
-        if merge_mode not in MERGE_MODES:
-            raise ValueError(f"merge_mode must be one of {', '.join(map(repr, MERGE_MODES))}, received {merge_mode!r}")
         super().__init__(weights=weights, **kwargs)
-        self.merge_mode = merge_mode
+        self.merge_mode = one_of("Bidirectional", "merge_mode", merge_mode, MERGE_MODES)
         self.forward_layer = _copy(layer, "forward_", layer.go_backwards)
         self.backward_layer = backward_layer or _copy(layer, "backward_", not layer.go_backwards)
         self._check_pair()
@@ -81,14 +81,15 @@ class Bidirectional(Layer):
     def compute_output_shape(self, input_shape):
         first = self.forward_layer.compute_output_shape(input_shape)
         second = self.backward_layer.compute_output_shape(input_shape)
-        states: list = []
-        if self.return_state:
-            states = [*first[1:], *second[1:]]
-            first, second = first[0], second[0]
+        first, second, states = self._without_states(first, second)
         if self.merge_mode is None:
             return [first, second, *states]
         merged = (*first[:-1], first[-1] + second[-1]) if self.merge_mode == "concat" else first
         return [merged, *states] if self.return_state else merged
+
+    def _without_states(self, first: Any, second: Any) -> tuple[Any, Any, list]:
+        """The outputs of both layers, and their states in one list."""
+        return (first[0], second[0], [*first[1:], *second[1:]]) if self.return_state else (first, second, [])
 
     def compute_mask(self, inputs, mask=None):
         """The mask of the input for sequences, else None; None for states."""
@@ -105,10 +106,7 @@ class Bidirectional(Layer):
         mask = None if mask is None else structures.flatten(mask)[0]
         first = self.forward_layer(sequences, initial_state=first_state, mask=mask, training=training)
         second = self.backward_layer(sequences, initial_state=second_state, mask=mask, training=training)
-        states: list = []
-        if self.return_state:
-            states = [*first[1:], *second[1:]]
-            first, second = first[0], second[0]
+        first, second, states = self._without_states(first, second)
         if self.return_sequences:
             second = ops.flip(second, axis=1)
         if self.merge_mode is None:
@@ -155,13 +153,7 @@ class Bidirectional(Layer):
 
     reset_state = reset_states
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "layer": layers.serialize(self.forward_layer),
-            "backward_layer": layers.serialize(self.backward_layer),
-            "merge_mode": self.merge_mode,
-        }
+    get_config = config_from(__init__, layer="forward_layer", leave_out="weights")
 
     @classmethod
     def from_config(cls, config, custom_objects=None):

@@ -10,19 +10,12 @@ from nbkeras.building.layer import Layer
 _KINDS = {"initializer": initializers, "regularizer": regularizers, "constraint": constraints}
 
 
-def options_among(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The options of weights among the arguments of an `__init__`, which are its `locals()`."""
-    return {
-        name: value
-        for name, value in arguments.items()
-        if name.rpartition("_")[2] in _KINDS and name != "activity_regularizer"
-    }
-
-
-def keep_options(layer: Layer, options: dict[str, Any]) -> None:
-    """Set the attributes of these names: initializers, regularizers and constraints from what the user gave."""
-    for name, value in options.items():
-        setattr(layer, name, _KINDS[name.rpartition("_")[2]].get(value))
+def keep_options(layer: Layer, arguments: dict[str, Any]) -> None:
+    """Set an attribute for each option of a weight among the arguments of an `__init__`, which are its `locals()`."""
+    for name, value in arguments.items():
+        kind = _KINDS.get(name.rpartition("_")[2])
+        if kind is not None and name != "activity_regularizer":  # that one belongs to the layer, which keeps it
+            setattr(layer, name, kind.get(value))
 
 
 def add_option_weight(layer: Layer, shape, what: str, name: str | None = None, initializer=None, trainable=True):

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
+from nbkeras.engine.options import config_from, given
 from nbkeras.losses import functions
 from nbkeras.losses.loss import LossFunctionWrapper, registry
 
@@ -12,10 +13,7 @@ _MEAN = "sum_over_batch_size"
 class _Named(LossFunctionWrapper):
     """A wrapper with a class for each function, so that the configuration does not name the function."""
 
-    def get_config(self) -> dict[str, Any]:
-        values = super().get_config()
-        del values["fn"]
-        return values
+    get_config = config_from(LossFunctionWrapper.__init__, leave_out="fn")
 
 
 class _Plain(_Named):
@@ -64,7 +62,7 @@ class CosineSimilarity(_Named):
     def __init__(
         self, axis: int = -1, reduction: str | None = _MEAN, name: str = "cosine_similarity", dtype: Any = None
     ):
-        super().__init__(functions.cosine_similarity, reduction, name, dtype, axis=axis)
+        super().__init__(functions.cosine_similarity, **given(locals()))
 
 
 @registry.register
@@ -72,7 +70,7 @@ class Huber(_Named):
     """Mean of huber over the samples."""
 
     def __init__(self, delta: float = 1.0, reduction: str | None = _MEAN, name: str = "huber_loss", dtype: Any = None):
-        super().__init__(functions.huber, reduction, name, dtype, delta=delta)
+        super().__init__(functions.huber, **given(locals()))
 
 
 @registry.register
@@ -118,8 +116,7 @@ class BinaryCrossentropy(_Named):
         name: str = "binary_crossentropy",
         dtype: Any = None,
     ):
-        constants = {"from_logits": from_logits, "label_smoothing": label_smoothing, "axis": axis}
-        super().__init__(functions.binary_crossentropy, reduction, name, dtype, **constants)
+        super().__init__(functions.binary_crossentropy, **given(locals()))
 
 
 @registry.register
@@ -135,8 +132,7 @@ class CategoricalCrossentropy(_Named):
         name: str = "categorical_crossentropy",
         dtype: Any = None,
     ):
-        constants = {"from_logits": from_logits, "label_smoothing": label_smoothing, "axis": axis}
-        super().__init__(functions.categorical_crossentropy, reduction, name, dtype, **constants)
+        super().__init__(functions.categorical_crossentropy, **given(locals()))
 
 
 @registry.register
@@ -152,8 +148,7 @@ class SparseCategoricalCrossentropy(_Named):
         name: str = "sparse_categorical_crossentropy",
         dtype: Any = None,
     ):
-        constants = {"from_logits": from_logits, "ignore_class": ignore_class, "axis": axis}
-        super().__init__(functions.sparse_categorical_crossentropy, reduction, name, dtype, **constants)
+        super().__init__(functions.sparse_categorical_crossentropy, **given(locals()))
 
 
 @registry.register
@@ -172,15 +167,7 @@ class BinaryFocalCrossentropy(_Named):
         name: str = "binary_focal_crossentropy",
         dtype: Any = None,
     ):
-        constants = {
-            "apply_class_balancing": apply_class_balancing,
-            "alpha": alpha,
-            "gamma": gamma,
-            "from_logits": from_logits,
-            "label_smoothing": label_smoothing,
-            "axis": axis,
-        }
-        super().__init__(functions.binary_focal_crossentropy, reduction, name, dtype, **constants)
+        super().__init__(functions.binary_focal_crossentropy, **given(locals()))
 
 
 @registry.register
@@ -198,14 +185,7 @@ class CategoricalFocalCrossentropy(_Named):
         name: str = "categorical_focal_crossentropy",
         dtype: Any = None,
     ):
-        constants = {
-            "alpha": alpha,
-            "gamma": gamma,
-            "from_logits": from_logits,
-            "label_smoothing": label_smoothing,
-            "axis": axis,
-        }
-        super().__init__(functions.categorical_focal_crossentropy, reduction, name, dtype, **constants)
+        super().__init__(functions.categorical_focal_crossentropy, **given(locals()))
 
 
 @registry.register
@@ -221,8 +201,7 @@ class CategoricalGeneralizedCrossEntropy(_Named):
     ):
         if not 0 < q < 1:
             raise ValueError(f"q must be between 0 and 1, received {q!r}")
-        constants = {"q": q}
-        super().__init__(functions.categorical_generalized_cross_entropy, reduction, name, dtype, **constants)
+        super().__init__(functions.categorical_generalized_cross_entropy, **given(locals()))
 
 
 @registry.register
@@ -236,8 +215,7 @@ class Dice(_Named):
         axis: int | Sequence[int] | None = None,
         dtype: Any = None,
     ):
-        constants = {"axis": axis}
-        super().__init__(functions.dice, reduction, name, dtype, **constants)
+        super().__init__(functions.dice, **given(locals()))
 
 
 @registry.register
@@ -253,8 +231,7 @@ class Tversky(_Named):
         axis: int | Sequence[int] | None = None,
         dtype: Any = None,
     ):
-        constants = {"alpha": alpha, "beta": beta, "axis": axis}
-        super().__init__(functions.tversky, reduction, name, dtype, **constants)
+        super().__init__(functions.tversky, **given(locals()))
 
 
 @registry.register
@@ -270,8 +247,7 @@ class Circle(_Named):
         name: str = "circle",
         dtype: Any = None,
     ):
-        constants = {"gamma": gamma, "margin": margin, "remove_diagonal": remove_diagonal}
-        super().__init__(functions.circle, reduction, name, dtype, **constants)
+        super().__init__(functions.circle, **given(locals()))
 
 
 @registry.register

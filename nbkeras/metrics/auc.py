@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.metrics.confusion import _Confusion, evenly
 from nbkeras.metrics.metric import registry
 from nbkeras.ops.metrics import divide_no_nan
 
-_CURVES = {"roc": "ROC", "pr": "PR", "prgain": "PRGAIN"}
 _SUMMATIONS = ("interpolation", "minoring", "majoring")
 
 
@@ -44,10 +44,8 @@ class AUC(_Confusion):
         label_weights: Sequence[float] | None = None,
         from_logits: bool = False,
     ):
-        if str(curve).lower() not in _CURVES:
-            raise ValueError(f"AUC: curve must be 'ROC', 'PR' or 'PRGAIN', received {curve!r}")
-        if str(summation_method).lower() not in _SUMMATIONS:
-            raise ValueError(f"AUC: summation_method must be one of {_SUMMATIONS}, received {summation_method!r}")
+        self.curve = one_of("AUC", "curve", curve, ("ROC", "PR", "PRGAIN"), any_case=True)
+        self.summation_method = one_of("AUC", "summation_method", summation_method, _SUMMATIONS, any_case=True)
         if num_labels and not multi_label:
             raise ValueError("AUC: num_labels is for multi_label=True only")
         self.init_thresholds = None if thresholds is None else sorted(float(t) for t in thresholds)
@@ -62,8 +60,6 @@ class AUC(_Confusion):
         super().__init__([0.0, *inner, 1.0], None, name, dtype)
         self.thresholds[0], self.thresholds[-1] = -config.epsilon(), 1.0 + config.epsilon()
         self.num_thresholds = len(self.thresholds)
-        self.curve = _CURVES[str(curve).lower()]
-        self.summation_method = str(summation_method).lower()
         self.multi_label = bool(multi_label)
         self.num_labels = num_labels
         self.label_weights = None if label_weights is None else [float(w) for w in label_weights]

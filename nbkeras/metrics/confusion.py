@@ -13,7 +13,7 @@ import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.engine import load_budget
-from nbkeras.engine.annotations import briefly
+from nbkeras.engine.annotations import briefly, check_rate
 from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
@@ -190,8 +190,7 @@ class _AtConstraint(_Confusion):
     _wanted = ""  # the rate of which the result is the best value
 
     def __init__(self, value: float, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any):
-        if not isinstance(value, int | float) or not 0 <= value <= 1:
-            raise ValueError(f"{self._value_name} must be a number from 0 to 1, received {briefly(value)}")
+        check_rate(type(self).__name__, self._value_name, value)
         if not isinstance(num_thresholds, int) or num_thresholds <= 0:
             raise ValueError(f"num_thresholds must be an integer > 0, received {briefly(num_thresholds)}")
         super().__init__([0.5] if num_thresholds == 1 else evenly(num_thresholds), class_id, name, dtype)

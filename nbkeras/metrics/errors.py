@@ -3,6 +3,7 @@
 from typing import Any
 
 from nbkeras import losses, ops
+from nbkeras.engine.options import given
 from nbkeras.engine.tensor import Tensor, op
 from nbkeras.losses.loss import pair
 from nbkeras.metrics.metric import FunctionMetric, Mean, PlainFunctionMetric, functions, registry
@@ -59,7 +60,7 @@ class CosineSimilarity(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "cosine_similarity", dtype: Any = None, axis: int = -1):
-        super().__init__(cosine_similarity, name, dtype, axis=axis)
+        super().__init__(cosine_similarity, **given(locals()))
 
 
 @registry.register("logcosh", "log_cosh")
@@ -103,8 +104,7 @@ class BinaryCrossentropy(FunctionMetric):
         from_logits: bool = False,
         label_smoothing: float = 0.0,
     ):
-        constants = {"from_logits": from_logits, "label_smoothing": label_smoothing}
-        super().__init__(losses.binary_crossentropy, name, dtype, **constants)
+        super().__init__(losses.binary_crossentropy, **given(locals()))
 
 
 @registry.register
@@ -119,8 +119,7 @@ class CategoricalCrossentropy(FunctionMetric):
         label_smoothing: float = 0.0,
         axis: int = -1,
     ):
-        constants = {"from_logits": from_logits, "label_smoothing": label_smoothing, "axis": axis}
-        super().__init__(losses.categorical_crossentropy, name, dtype, **constants)
+        super().__init__(losses.categorical_crossentropy, **given(locals()))
 
 
 @registry.register
@@ -135,5 +134,4 @@ class SparseCategoricalCrossentropy(FunctionMetric):
         ignore_class: int | None = None,
         axis: int = -1,
     ):
-        constants = {"from_logits": from_logits, "ignore_class": ignore_class, "axis": axis}
-        super().__init__(losses.sparse_categorical_crossentropy, name, dtype, **constants)
+        super().__init__(losses.sparse_categorical_crossentropy, **given(locals()))

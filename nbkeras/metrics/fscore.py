@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras import config, ops
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.options import config_from
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import prediction
@@ -34,8 +35,7 @@ class FBetaScore(Metric):
         dtype: Any = None,
     ):
         super().__init__(name, dtype)
-        if average not in _AVERAGES:
-            raise ValueError(f"{self.name}: average must be one of {_AVERAGES}, received {average!r}")
+        one_of(self.name, "average", average, _AVERAGES)
         if not isinstance(beta, int | float) or beta <= 0:
             raise ValueError(f"{self.name}: beta must be a number > 0, received {beta!r}")
         if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold <= 1):

@@ -14,6 +14,7 @@ from nbkeras import config, initializers, losses, ops
 from nbkeras.engine import load_budget, structures
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
+from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import Registry
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.engine.user_errors import set_by_init
@@ -236,10 +237,7 @@ for _name, _function in losses.registry.items().items():
 class FunctionMetric(MeanMetricWrapper):
     """A wrapper with a class for each function, so that the configuration does not name the function."""
 
-    def get_config(self) -> dict[str, Any]:
-        values = super().get_config()
-        del values["fn"]
-        return values
+    get_config = config_from(MeanMetricWrapper.__init__, leave_out="fn")
 
 
 class PlainFunctionMetric(FunctionMetric):

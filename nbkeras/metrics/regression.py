@@ -6,7 +6,8 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras import config, ops
-from nbkeras.engine.options import config_from
+from nbkeras.engine.annotations import one_of
+from nbkeras.engine.options import config_from, given
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import pair
 from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, functions, registry
@@ -32,8 +33,7 @@ class R2Score(Metric):
         dtype: Any = None,
     ):
         super().__init__(name, dtype)
-        if class_aggregation not in _AGGREGATIONS:
-            raise ValueError(f"class_aggregation must be one of {_AGGREGATIONS}, received {class_aggregation!r}")
+        one_of("R2Score", "class_aggregation", class_aggregation, _AGGREGATIONS)
         if num_regressors < 0:
             raise ValueError(f"num_regressors must be an integer >= 0, received {num_regressors!r}")
         self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
@@ -105,7 +105,7 @@ class PearsonCorrelation(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "pearson_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(pearson_correlation, name, dtype, axis=axis)
+        super().__init__(pearson_correlation, **given(locals()))
 
 
 @registry.register
@@ -115,4 +115,4 @@ class ConcordanceCorrelation(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "concordance_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(concordance_correlation, name, dtype, axis=axis)
+        super().__init__(concordance_correlation, **given(locals()))

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise
 from nbkeras.ops.arguments import as_float, promote
@@ -50,17 +51,6 @@ _FILLS: dict[str, Callable] = {
     "mirror": _mirror,
     "reflect": _reflect,
 }
-
-
-def _check(name: str, fill_mode: str) -> None:
-    if fill_mode not in _FILLS:
-        raise ValueError(f"{name}: fill_mode must be one of {', '.join(_FILLS)}, received {fill_mode!r}")
-
-
-def _order(name: str, interpolation: str) -> int:
-    if interpolation not in _ORDERS:
-        raise ValueError(f"{name}: interpolation must be 'nearest' or 'bilinear', received {interpolation!r}")
-    return _ORDERS[interpolation]
 
 
 def _sampled(
@@ -113,7 +103,7 @@ def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant"
     reflection with the edge once ('mirror') or twice ('reflect').
     """
     x, places = as_tensor(inputs), as_float(coordinates)
-    _check("map_coordinates", fill_mode)
+    one_of("map_coordinates", "fill_mode", fill_mode, _FILLS)
     if order not in (0, 1):
         raise ValueError(f"map_coordinates: order must be 0 or 1, received {order!r}")
     if places.ndim < 2 or places.shape[0] != x.ndim:
@@ -123,26 +113,35 @@ def map_coordinates(inputs, coordinates, order: int, fill_mode: str = "constant"
     return as_tensor(_half_away(y), x.dtype) if x.dtype.kind in "iu" else y
 
 
+def as_batch(name: str, images: Any, data_format: str | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
+    """The images as (batch, height, width, channels), and a function that converts such a result to the images' own layout."""
+    x, channels_first = as_tensor(images), data_format_of(name, data_format) == "channels_first"
+    if x.ndim not in (3, 4):
+        raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {x.shape}")
+    single = x.ndim == 3
+
+    def back(y: Tensor) -> Tensor:
+        y = moveaxis(y, 3, 1) if channels_first else y
+        return squeeze(y, 0) if single else y
+
+    x = expand_dims(x, 0) if single else x
+    return (moveaxis(x, 1, 3) if channels_first else x), back
+
+
 def moved(
     name: str, images: Any, data_format: str | None, interpolation: str, mode: str, fill: Any, places: Callable
 ) -> Tensor:
     """Images whose pixels come from the positions places(x, y, batch) -> (x, y), each (batch, height width)."""
-    _check(name, mode)
-    order = _order(name, interpolation)
-    x, channels_first = as_float(images), data_format_of(name, data_format) == "channels_first"
-    if x.ndim not in (3, 4):
-        raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {x.shape}")
-    batch = x if x.ndim == 4 else expand_dims(x, 0)
-    batch = moveaxis(batch, 1, 3) if channels_first else batch
+    one_of(name, "fill_mode", mode, _FILLS)
+    order = _ORDERS[one_of(name, "interpolation", interpolation, _ORDERS)]
+    batch, back = as_batch(name, as_float(images), data_format)
     count, height, width, channels = batch.shape
     load_budget.take_briefly(32 * height * width, f"{name} of an image of {height} x {width}")
-    down, across = (grid.reshape(1, -1).astype(x.dtype) for grid in np.mgrid[:height, :width])
+    down, across = (grid.reshape(1, -1).astype(batch.dtype) for grid in np.mgrid[:height, :width])
     columns, rows = places(as_tensor(across), as_tensor(down), count)
     starts = as_tensor(np.arange(count)[:, None] * (height * width))
     flat = reshape(batch, (count * height * width, channels))
-    y = reshape(_sampled(flat, [rows, columns], (height, width), starts, order, mode, fill), batch.shape)
-    y = moveaxis(y, 3, 1) if channels_first else y
-    return y if x.ndim == 4 else squeeze(y, 0)
+    return back(reshape(_sampled(flat, [rows, columns], (height, width), starts, order, mode, fill), batch.shape))
 
 
 def _projected(x: Tensor, y: Tensor, numbers: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, apply, op
 from nbkeras.kernels import ctc
 from nbkeras.ops.activations import log_softmax
@@ -70,10 +71,8 @@ def ctc_decode(
         _lengths("ctc_decode", sequence_lengths, inputs),
         _blank("ctc_decode", mask_index, inputs.shape[2]),
     )
-    if strategy == "greedy":
+    if one_of("ctc_decode", "strategy", strategy, ("greedy", "beam_search")) == "greedy":
         return _best_of_each_step(inputs, lengths, merge_repeated, blank)
-    if strategy != "beam_search":
-        raise ValueError(f"ctc_decode: strategy must be 'greedy' or 'beam_search', received {strategy!r}")
     if not 1 <= top_paths <= beam_width:
         raise ValueError(f"ctc_decode: top_paths must be from 1 to beam_width={beam_width}, received {top_paths!r}")
     return apply(ctc.beam_search, None, [log_softmax(inputs), lengths], width=beam_width, paths=top_paths, blank=blank)

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbkeras.engine import lazy_names, load_budget
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_float, promote
 from nbkeras.ops.conv import conv, depthwise_conv
 from nbkeras.ops.coordinates import affine_transform as affine_transform
+from nbkeras.ops.coordinates import as_batch
 from nbkeras.ops.coordinates import map_coordinates as map_coordinates
 from nbkeras.ops.coordinates import perspective_transform as perspective_transform
 from nbkeras.ops.creation import eye
@@ -22,23 +24,8 @@ from nbkeras.ops.functions import saturate_cast
 from nbkeras.ops.indexing import getitem, pad, take
 from nbkeras.ops.products import outer
 from nbkeras.ops.resize import blend, sampling_weights
-from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, squeeze, stack, unstack
+from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, squeeze, stack, unstack
 from nbkeras.ops.window import data_format_of
-
-
-def _batch(name: str, images: Any, data_format: str | None) -> tuple[Tensor, Callable[[Tensor], Tensor]]:
-    """The images as (batch, height, width, channels), and a function that converts such a result to the images' own layout."""
-    x, channels_first = as_tensor(images), data_format_of(name, data_format) == "channels_first"
-    if x.ndim not in (3, 4):
-        raise ValueError(f"{name}: expected an image of 3 axes or a batch of 4, received shape {x.shape}")
-    single = x.ndim == 3
-
-    def back(y: Tensor) -> Tensor:
-        y = moveaxis(y, 3, 1) if channels_first else y
-        return squeeze(y, 0) if single else y
-
-    x = expand_dims(x, 0) if single else x
-    return (moveaxis(x, 1, 3) if channels_first else x), back
 
 
 def _as(dtype: np.dtype, y: Tensor) -> Tensor:
@@ -52,7 +39,7 @@ def _as(dtype: np.dtype, y: Tensor) -> Tensor:
 @op
 def rgb_to_grayscale(images, data_format: str | None = None) -> Tensor:
     """0.2989 red + 0.587 green + 0.114 blue as the only channel; images of one channel stay unchanged."""
-    x, back = _batch("rgb_to_grayscale", images, data_format)
+    x, back = as_batch("rgb_to_grayscale", images, data_format)
     if x.shape[3] not in (1, 3):
         raise ValueError(f"rgb_to_grayscale: expected 3 channels or 1, received {x.shape[3]}")
     if x.shape[3] == 3:
@@ -62,7 +49,7 @@ def rgb_to_grayscale(images, data_format: str | None = None) -> Tensor:
 
 
 def _planes(name: str, images: Any, data_format: str | None) -> tuple[list[Tensor], Callable[[Tensor], Tensor]]:
-    x, back = _batch(name, images, data_format)
+    x, back = as_batch(name, images, data_format)
     if x.dtype.kind != "f" or x.shape[3] != 3:
         raise ValueError(f"{name}: expected floats in 3 channels, received {x.dtype} in {x.shape[3]}")
     return unstack(x, axis=3), back
@@ -129,7 +116,7 @@ def resize(
     crop_to_aspect_ratio: crop the images to their middle part with the new ratio first. pad_to_aspect_ratio: pad them with
     fill_value to the new ratio first. antialias: each pixel of a smaller image averages all pixels that it covers.
     """
-    x, back = _batch("resize", images, data_format)
+    x, back = as_batch("resize", images, data_format)
     if interpolation not in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"):
         raise ValueError(
             f"resize: interpolation must be nearest, bilinear, bicubic, lanczos3 or lanczos5, received {interpolation!r}"
@@ -183,8 +170,7 @@ def scale_and_translate(
     tensors.
     """
     x = as_float(images)
-    if method not in _METHODS:
-        raise ValueError(f"scale_and_translate: method must be one of {', '.join(_METHODS)}, received {method!r}")
+    one_of("scale_and_translate", "method", method, _METHODS)
     factors, shifts = (
         np.asarray(each.numpy() if isinstance(each, Tensor) else each, float).reshape(-1)
         for each in (scale, translation)
@@ -232,7 +218,7 @@ def pad_images(
     data_format: str | None = None,
 ) -> Tensor:
     """Pad images with zeros. Give two of top, bottom and target height, and two of left, right and target width."""
-    x, back = _batch("pad_images", images, data_format)
+    x, back = as_batch("pad_images", images, data_format)
     rows = _sides("pad_images", x.shape[1], top_padding, bottom_padding, target_height, 1)
     columns = _sides("pad_images", x.shape[2], left_padding, right_padding, target_width, 1)
     return back(pad(x, [(0, 0), rows, columns, (0, 0)]))
@@ -250,7 +236,7 @@ def crop_images(
     data_format: str | None = None,
 ) -> Tensor:
     """Crop images. Give two of top, bottom and target height, and two of left, right and target width."""
-    x, back = _batch("crop_images", images, data_format)
+    x, back = as_batch("crop_images", images, data_format)
     top, bottom = _sides("crop_images", x.shape[1], top_cropping, bottom_cropping, target_height, -1)
     left, right = _sides("crop_images", x.shape[2], left_cropping, right_cropping, target_width, -1)
     return back(getitem(x, (slice(None), slice(top, x.shape[1] - bottom), slice(left, x.shape[2] - right))))
@@ -316,7 +302,7 @@ def _gaussian(size: int, sigma: Any, dtype: np.dtype) -> Tensor:
 @op
 def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format: str | None = None) -> Tensor:
     """Blur images by a Gaussian of kernel_size (width, height) and sigma (horizontal, vertical); pixels outside are 0."""
-    x, back = _batch("gaussian_blur", as_float(images), data_format)
+    x, back = as_batch("gaussian_blur", as_float(images), data_format)
     sigmas = unstack(sigma) if isinstance(sigma, Tensor) else sigma
     across, down = (_gaussian(size, sigma, x.dtype) for size, sigma in zip(kernel_size, sigmas, strict=True))
     return back(_filtered(x, outer(down, across), "same"))
@@ -325,7 +311,7 @@ def gaussian_blur(images, kernel_size=(3, 3), sigma=(1.0, 1.0), data_format: str
 @op
 def sobel_edges(images, data_format: str | None = None) -> Tensor:
     """The images' derivatives downwards and to the right, along a new last axis (dy, dx); pixels outside are 0."""
-    x, back = _batch("sobel_edges", as_float(images), data_format)
+    x, back = as_batch("sobel_edges", as_float(images), data_format)
     right = np.outer([1, 2, 1], [-1, 0, 1])
     return stack([back(_filtered(x, kernel, "same")) for kernel in (right.T, right)], -1)
 
@@ -345,7 +331,7 @@ def ssim(
     first, second = (as_float(image) for image in promote(image1, image2))
     if first.shape != second.shape:
         raise ValueError(f"ssim: expected two images of one shape, received {first.shape} and {second.shape}")
-    (x, _), (y, _) = (_batch("ssim", images, data_format) for images in (first, second))
+    (x, _), (y, _) = (as_batch("ssim", images, data_format) for images in (first, second))
     gaussian = _gaussian(filter_size, filter_sigma, x.dtype)
     kernel = outer(gaussian, gaussian)
 

@@ -10,12 +10,23 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops import elementwise, reduce
 from nbkeras.ops.arguments import as_index, as_integer, axis_of, check_broadcast, floatx_or
-from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, sizes_of, squeeze, stack, transpose
+from nbkeras.ops.shape import (
+    broadcast_to,
+    expand_dims,
+    moveaxis,
+    one_axis,
+    reshape,
+    sizes_of,
+    squeeze,
+    stack,
+    transpose,
+)
 
 
 @op
@@ -119,19 +130,17 @@ def take(x, indices, axis: int | None = None) -> Tensor:
 
     Shapes: (a, n, b) and indices (i, j) give (a, i, j, b). IndexError if an index is out of range.
     """
-    x, index = as_tensor(x), _indices("take", indices)
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    return apply(indexing.take, indexing.take_vjp, [x, index], axis=axis_of("take", axis, x.ndim))
+    index = _indices("take", indices)
+    x, along = one_axis("take", as_tensor(x), axis)
+    return apply(indexing.take, indexing.take_vjp, [x, index], axis=along)
 
 
 @op
 def take_along_axis(x, indices, axis: int | None = None) -> Tensor:
     """One element for each index: y[i, j] = x[i, indices[i, j]] for the last axis of two; the other sizes broadcast."""
-    x, index = as_tensor(x), _indices("take_along_axis", indices)
-    if axis is None:
-        x, index, axis = reshape(x, (-1,)), reshape(index, (-1,)), 0
-    along = axis_of("take_along_axis", axis, x.ndim)
+    index = _indices("take_along_axis", indices)
+    x, along = one_axis("take_along_axis", as_tensor(x), axis)
+    index = reshape(index, (-1,)) if axis is None else index
     if index.ndim != x.ndim:
         raise ValueError(f"take_along_axis: indices must have x's number of axes, {x.ndim}, received {index.shape}")
     sizes = [1 if i == along else max(x.shape[i], index.shape[i]) for i in range(x.ndim)]
@@ -166,8 +175,7 @@ def pad(x, pad_width, mode: str = "constant", constant_values=None) -> Tensor:
     if mode == "constant":
         value = x.dtype.type(0 if constant_values is None else constant_values)
         return apply(shape_kernels.pad, shape_kernels.pad_vjp, [x], widths=widths, value=value)
-    if mode not in ("edge", "reflect", "symmetric", "wrap"):
-        raise ValueError(f"pad: mode must be constant, edge, reflect, symmetric or wrap, received {mode!r}")
+    one_of("pad", "mode", mode, ("constant", "edge", "reflect", "symmetric", "wrap"))
     if constant_values is not None:
         raise ValueError(f"pad: constant_values are for mode 'constant', received {constant_values!r} with {mode!r}")
     for axis, width in enumerate(widths):
@@ -213,10 +221,8 @@ def one_hot(x, num_classes: int, axis: int = -1, dtype=None, sparse: bool = Fals
 @op
 def argsort(x, axis: int | None = -1) -> Tensor:
     """The positions that sort x along an axis (of the flat tensor for axis None); equal elements keep their order."""
-    x = as_tensor(x)
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    return apply(indexing.argsort, None, [x], axis=axis_of("argsort", axis, x.ndim))
+    x, along = one_axis("argsort", as_tensor(x), axis)
+    return apply(indexing.argsort, None, [x], axis=along)
 
 
 @op

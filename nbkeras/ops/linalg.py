@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import linalg
 from nbkeras.kernels.elementwise import broadcast_shape
@@ -212,8 +213,7 @@ def qr(x, mode: str = "reduced") -> tuple[Tensor, Tensor]:
 
     k is the smaller of m and n, or m for mode 'complete', which has a gradient only for m <= n.
     """
-    if mode not in ("reduced", "complete"):
-        raise ValueError(f"qr: mode must be 'reduced' or 'complete', received {mode!r}")
+    one_of("qr", "mode", mode, ("reduced", "complete"))
     return _applied(linalg.qr, _qr_slopes, [_matrix("qr", x, square=False)], mode=mode)
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops.arguments import as_float, axis_of, check_broadcast, floatx_or, promote
@@ -117,8 +118,7 @@ def geomspace(start, stop, num: int = 50, endpoint: bool = True, dtype=None, axi
 @op
 def meshgrid(*x, indexing: str = "xy") -> list[Tensor]:
     """Repeat each of several vectors over the grid of all of them; 'ij': axes in order, 'xy': the first two exchanged."""
-    if indexing not in ("xy", "ij"):
-        raise ValueError(f"meshgrid: indexing must be 'xy' or 'ij', received {indexing!r}")
+    one_of("meshgrid", "indexing", indexing, ("xy", "ij"))
     vectors = [reshape(vector, (-1,)) for vector in x]
     order = list(range(len(vectors)))
     if indexing == "xy" and len(order) > 1:

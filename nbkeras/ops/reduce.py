@@ -12,9 +12,9 @@ import numpy as np
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import reduce
 from nbkeras.ops import elementwise
-from nbkeras.ops.arguments import as_float, axes_of, axis_of
+from nbkeras.ops.arguments import as_float, axes_of
 from nbkeras.ops.creation import full
-from nbkeras.ops.shape import reshape
+from nbkeras.ops.shape import one_axis, reshape
 
 
 def _not_empty(name: str, x: Tensor, axes: tuple[int, ...]) -> None:
@@ -109,13 +109,8 @@ def logsumexp(x, axis=None, keepdims: bool = False) -> Tensor:
     return apply(reduce.logsumexp, reduce.logsumexp_vjp, [x], axes=axes, keepdims=keepdims)
 
 
-def _one_axis(name: str, x: Tensor, axis: int | None) -> tuple[Tensor, int]:
-    """The tensor and the axis to work along; the flat tensor if axis is None."""
-    return (reshape(x, (-1,)), 0) if axis is None else (x, axis_of(name, axis, x.ndim))
-
-
 def _position(name: str, kernel: Callable, x: Tensor, axis: int | None, keepdims: bool) -> Tensor:
-    line, along = _one_axis(name, x, axis)
+    line, along = one_axis(name, x, axis)
     _not_empty(name, line, (along,))
     y = apply(kernel, None, [line], axis=along)
     if not keepdims:
@@ -138,12 +133,12 @@ def argmin(x, axis: int | None = None, keepdims: bool = False) -> Tensor:
 @op
 def cumsum(x, axis: int | None = None, dtype=None) -> Tensor:
     """Running sums along an axis; of the flat tensor for axis None."""
-    x, along = _one_axis("cumsum", as_tensor(x, None if dtype is None else np.dtype(dtype)), axis)
+    x, along = one_axis("cumsum", as_tensor(x, None if dtype is None else np.dtype(dtype)), axis)
     return apply(reduce.cumsum, reduce.cumsum_vjp, [x], axis=along)
 
 
 @op
 def cumprod(x, axis: int | None = None, dtype=None) -> Tensor:
     """Running products along an axis; of the flat tensor for axis None."""
-    x, along = _one_axis("cumprod", as_tensor(x, None if dtype is None else np.dtype(dtype)), axis)
+    x, along = one_axis("cumprod", as_tensor(x, None if dtype is None else np.dtype(dtype)), axis)
     return apply(reduce.cumprod, reduce.cumprod_vjp, [x], axis=along)

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nbkeras.engine import load_budget
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops.arguments import as_float
 from nbkeras.ops.dense import matmul
@@ -55,9 +56,7 @@ def enlarge(inputs, factors, interpolation: str = "nearest", data_format: str | 
     rank = x.ndim - 2
     factors = sizes_of("enlarge", "factors", factors, rank)
     start = 2 if data_format_of("enlarge", data_format) == "channels_first" else 1
-    if interpolation not in INTERPOLATIONS:
-        names = ", ".join(map(repr, INTERPOLATIONS))
-        raise ValueError(f"enlarge: interpolation must be one of {names}, received {interpolation!r}")
+    one_of("enlarge", "interpolation", interpolation, INTERPOLATIONS)
     x = x if interpolation == "nearest" else as_float(x)
     for axis, factor in enumerate(factors, start):
         if factor > 1:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import scattering
 from nbkeras.kernels import shape as shape_kernels
@@ -62,9 +63,8 @@ def scatter(indices, values, shape) -> Tensor:
 @op
 def scatter_update(inputs, indices, updates, reduction: str | None = None) -> Tensor:
     """inputs with updates at index tuples (..., k): written (the last one wins), or combined by add, max, min or mul."""
-    if reduction not in _REDUCTIONS:
-        raise ValueError(f"scatter_update: reduction must be None, add, max, min or mul, received {reduction!r}")
-    return _at("scatter_update", as_tensor(inputs), indices, updates, _REDUCTIONS[reduction])
+    how = _REDUCTIONS[one_of("scatter_update", "reduction", reduction, _REDUCTIONS)]
+    return _at("scatter_update", as_tensor(inputs), indices, updates, how)
 
 
 # -------------------- slices --------------------

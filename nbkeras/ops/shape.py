@@ -110,6 +110,11 @@ def moveaxis(x, source, destination) -> Tensor:
     return transpose(x, order)
 
 
+def one_axis(name: str, x: Tensor, axis: int | None) -> tuple[Tensor, int]:
+    """The tensor and the axis to work along; the flat tensor if axis is None."""
+    return (reshape(x, (-1,)), 0) if axis is None else (x, axis_of(name, axis, x.ndim))
+
+
 def over_axes(x: Tensor, axes: tuple[int, ...], function: Callable[[Tensor], Tensor]) -> Tensor:
     """Apply a function to x as a matrix whose rows hold the elements of the given axes, and restore x's shape."""
     order = [*(i for i in range(x.ndim) if i not in axes), *axes]
@@ -216,10 +221,7 @@ def repeat(x, repeats, axis: int | None = None) -> Tensor:
 
     repeats: an integer, or a list or array with one integer for each element. The values of a tensor are read.
     """
-    x = as_tensor(x)
-    if axis is None:
-        x, axis = reshape(x, (-1,)), 0
-    along = axis_of("repeat", axis, x.ndim)
+    x, along = one_axis("repeat", as_tensor(x), axis)
     before, size, after = x.shape[:along], x.shape[along], x.shape[along + 1 :]
     counts = sizes_of("repeat", np.asarray(repeats).reshape(-1) if hasattr(repeats, "shape") else repeats)
     if len(counts) not in (1, size) or min(counts, default=0) < 0:

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.engine.annotations import briefly
+from nbkeras.engine.annotations import briefly, one_of
 from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
@@ -99,8 +99,7 @@ _METHODS = ("linear", "lower", "higher", "nearest", "midpoint")
 def _quantile(name: str, x: Any, q: Any, axis: Any, method: str, keepdims: bool, without_nan: bool) -> Tensor:
     """The elements of sorted x at the positions q (n - 1), interpolated by the method; NaN sorts last."""
     x, q = as_float(x), _shares(name, q, 1)
-    if method not in _METHODS:
-        raise ValueError(f"{name}: method must be one of {', '.join(_METHODS)}, received {method!r}")
+    one_of(name, "method", method, _METHODS)
     if q.ndim > 1:
         raise ValueError(f"{name}: q must be a number or a vector, received shape {q.shape}")
     axes = axes_of(name, axis, x.ndim)

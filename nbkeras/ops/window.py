@@ -4,7 +4,7 @@ import operator
 from typing import Any
 
 from nbkeras import config
-from nbkeras.engine.annotations import briefly
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor
 from nbkeras.kernels.loops import window
 
@@ -39,10 +39,7 @@ def size_of(name: str, what: str, value: Any) -> int:
 
 def padding_of(name: str, padding: Any, allowed: tuple[str, ...]) -> str:
     """The padding in lower case; ValueError unless it is allowed."""
-    found = padding.lower() if isinstance(padding, str) else padding
-    if found not in allowed:
-        raise ValueError(f"{name}: padding must be one of {', '.join(map(repr, allowed))}, received {padding!r}")
-    return found
+    return one_of(name, "padding", padding, allowed, any_case=True)
 
 
 def paddings_of(name: str, value: Any, strides: tuple[int, ...]) -> tuple[int | None, ...]:
@@ -62,11 +59,7 @@ def paddings_of(name: str, value: Any, strides: tuple[int, ...]) -> tuple[int | 
 def data_format_of(name: str, data_format: str | None) -> str:
     """'channels_last' or 'channels_first'; None means config.image_data_format()."""
     found = config.image_data_format() if data_format is None else data_format
-    if not isinstance(found, str) or found not in ("channels_last", "channels_first"):
-        raise ValueError(
-            f"{name}: data_format must be 'channels_last' or 'channels_first', received {briefly(data_format)}"
-        )
-    return found
+    return one_of(name, "data_format", found, ("channels_last", "channels_first"))
 
 
 def check_fits(name: str, what: str, x: Tensor, size: tuple, dilation: tuple, padding: str) -> None:

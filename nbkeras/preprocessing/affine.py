@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from nbkeras.engine.annotations import one_of
+
 _FILLS = ("nearest", "constant", "reflect", "wrap")
 
 
@@ -33,8 +35,7 @@ def apply_affine_transform(
             "apply_affine_transform expects an image of three axes with the channels first or last, received shape "
             f"{x.shape} with row_axis={row_axis}, col_axis={col_axis}, channel_axis={channel_axis}"
         )
-    if fill_mode not in _FILLS:
-        raise ValueError(f"fill_mode must be one of {_FILLS}, received {fill_mode!r}")
+    one_of("apply_affine_transform", "fill_mode", fill_mode, _FILLS)
     if order not in (0, 1):
         raise ValueError(f"interpolation order must be 0 (nearest pixel) or 1 (linear), received {order!r}")
     if (theta, tx, ty, shear, zx, zy) == (0, 0, 0, 0, 1, 1):

@@ -116,7 +116,7 @@ def test_trains_and_is_saved(tmp_path):
 MISTAKES = {
     "filters": (lambda: L.ConvLSTM2D(0, 3), "ConvLSTM2D: filters must be a positive integer"),
     "kernel size": (lambda: L.ConvLSTM2D(2, (3, 3, 3)), "ConvLSTM2D: kernel_size must be a positive integer or 2"),
-    "padding": (lambda: L.ConvLSTM1D(2, 3, padding="causal"), "padding must be one of 'valid', 'same'"),
+    "padding": (lambda: L.ConvLSTM1D(2, 3, padding="causal"), "padding must be 'valid' or 'same'"),
     "open size": (lambda: L.ConvLSTM2D(2, 3)(L.Input((None, None, 5, 2))), "whose sizes are known"),
     "axes": (lambda: L.ConvLSTM2D(2, 3)(normal(2, 3, 4, 2)), "ndim=5"),
     "too small": (lambda: L.ConvLSTM1D(2, 5)(normal(2, 3, 4, 2)), "leaves nothing of an input"),

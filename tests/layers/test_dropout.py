@@ -167,8 +167,8 @@ def test_activity_regularization():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: layers.Dropout(1.5), "Dropout's rate must be a number between 0 and 1"),
-        (lambda: layers.Dropout("half"), "Dropout's rate must be a number between 0 and 1"),
+        (lambda: layers.Dropout(1.5), "Dropout: rate must be a number from 0 to 1"),
+        (lambda: layers.Dropout("half"), "Dropout: rate must be a number from 0 to 1"),
         (lambda: layers.Dropout(0.5, noise_shape=(0, 3)), "noise_shape must be a list of positive integers"),
         (lambda: layers.Dropout(0.5, seed="x"), "seed must be an integer"),
         (lambda: layers.GaussianDropout(1.0), "at least 0 and below 1"),

@@ -113,7 +113,7 @@ def test_chance_is_new_in_each_replayed_step_and_rests_in_inference():
     [
         (lambda: L.Resizing(0, 3), "height must be a positive integer"),
         (lambda: L.CenterCrop(3, 3)(np.ones((2, 3))), "3 axes or a batch of 4"),
-        (lambda: L.RandomFlip("sideways"), "mode must be horizontal, vertical or horizontal_and_vertical"),
+        (lambda: L.RandomFlip("sideways"), "mode must be one of 'horizontal', 'vertical', 'horizontal_and_vertical'"),
         (lambda: L.RandomRotation(2.0), "number from -1.0 to 1.0"),
         (lambda: L.RandomZoom(0.1, fill_mode="mirror"), "fill_mode must be"),
         (lambda: L.RandomBrightness(0.1, 255), "value_range must be two numbers"),

@@ -164,7 +164,7 @@ def test_integers_and_float64():
     [
         (lambda: L.LSTM(0), ValueError, "LSTM: units must be a positive integer, received 0"),
         (lambda: L.GRU("4"), ValueError, "GRU: units must be a positive integer"),
-        (lambda: L.SimpleRNN(4, dropout=1.5), ValueError, "SimpleRNN's dropout must be a number between 0 and 1"),
+        (lambda: L.SimpleRNN(4, dropout=1.5), ValueError, "SimpleRNN: dropout must be a number from 0 to 1"),
         (lambda: L.LSTM(4, recurent_dropout=0.1), TypeError, "Did you mean 'recurrent_dropout'"),
         (lambda: L.LSTM(4, return_sequence=True), TypeError, "Did you mean 'return_sequences'"),
         (lambda: L.LSTMCell(4, unit_forget_bais=True), TypeError, "Did you mean 'unit_forget_bias'"),

@@ -211,7 +211,7 @@ def test_directions_are_keras_s():  # a private name of Keras's, which KerasTune
 
 MISTAKES = [
     (lambda: metrics.get("acuracy"), "Did you mean 'accuracy'"),
-    (lambda: metrics.AUC(curve="RIC"), "curve must be 'ROC', 'PR' or 'PRGAIN', received 'RIC'"),
+    (lambda: metrics.AUC(curve="RIC"), "curve must be one of 'ROC', 'PR', 'PRGAIN', received 'RIC'"),
     (lambda: metrics.AUC(summation_method="x"), "summation_method must be"),
     (lambda: metrics.AUC(num_thresholds=1), "num_thresholds must be"),
     (lambda: metrics.AUC(num_labels=3), "multi_label=True only"),

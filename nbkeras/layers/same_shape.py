@@ -1,0 +1,12 @@
+"""SameShape: the base of layers that change values and keep shapes and masks."""
+
+from nbkeras.building.layer import Layer
+
+
+class SameShape(Layer, registered=False):
+    """A layer whose output has the shape and the mask of its input."""
+
+    supports_masking = True
+
+    def compute_output_shape(self, input_shape):
+        return tuple(input_shape)
