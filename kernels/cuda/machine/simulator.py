@@ -330,7 +330,7 @@ class _Memory:
 
 
 class Device:
-    """The simulated device, with the methods of cuda_hardware.Device; NBKERAS_SIMULATOR_MEMORY: its bytes (8 GB)."""
+    """The simulated device, with the methods of hardware.Device; NBKERAS_SIMULATOR_MEMORY: its bytes (8 GB)."""
 
     processors = 2
 

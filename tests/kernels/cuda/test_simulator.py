@@ -356,11 +356,11 @@ def _foreign_mask(out):
 
 
 def test_a_barrier_after_some_threads_have_returned(both, seed):
-    place = line(_some_return, "syncthreads")
+    number = line(_some_return, "syncthreads")
     with pytest.raises(BarrierError, match="wait at a barrier of the block") as caught:
         run(_some_return, 2, 4, zeros(3))
     message = str(caught.value)
-    assert f"wait at a barrier of the block in line {place} of test_cuda_simulator.py" in message
+    assert f"wait at a barrier of the block in line {number} of test_simulator.py" in message
     assert "(3, 0, 0) have ended" in message and "in block (" in message
     run(_some_return, 1, 3, zeros(3))  # the simulator can go on
 
@@ -559,7 +559,7 @@ def test_shared_memory_without_a_barrier(strict, seed):
         r"_no_barrier: thread \(\d, 0, 0\) of block \(0, 0, 0\) (writes|reads) tile\[\d\] in line", message
     )
     for verb, number in (("writes", write), ("reads", read)):
-        assert f"in line {number} of test_cuda_simulator.py" in message and verb in message
+        assert f"in line {number} of test_simulator.py" in message and verb in message
     assert "without a barrier in between" in message and "accesses in all" in message
 
 
@@ -601,8 +601,8 @@ def test_quads_are_four_elements_of_the_line_that_moves_them(strict, seed):
     with pytest.raises(RaceError, match="a race in .*_quads_of_each_other") as caught:
         run(_quads_of_each_other, 1, 2, np.zeros(16, np.float32)[:8])
     message = str(caught.value)
-    assert f"in line {load} of test_cuda_simulator.py" in message
-    assert f"in line {store} of test_cuda_simulator.py" in message and "8 such accesses" in message
+    assert f"in line {load} of test_simulator.py" in message
+    assert f"in line {store} of test_simulator.py" in message and "8 such accesses" in message
     assert re.search(r"x\[[04]:[48]\]\[\d\]", message)
     with pytest.raises(IndexError, match="outside of its shape"):
         run(_quads_of_each_other, 1, 1, np.zeros(4, np.float32))
