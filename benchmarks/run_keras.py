@@ -88,8 +88,8 @@ def one_or_list(arrays):
 def on_gpu():
     """Make nbkeras compute on the GPU; return a function that gives the GPU memory of its pool, including free blocks."""
     k.config.set_device("cuda")
-    place = importlib.import_module("nbkeras.kernels.runtime.device").gpu()
-    return lambda: place.memory()[2]
+    gpu = importlib.import_module("nbkeras.kernels.runtime.device").gpu()
+    return lambda: gpu.memory()[2]
 
 
 def prepare(framework, workload, xs, ys, device) -> Job:

@@ -105,7 +105,7 @@ def _launch(ta, tb, a, b, c, sizes, a_steps, lda, b_steps, ldb, served, ldc) -> 
     batch, heads, groups, m, n, k = sizes
     c_steps = (c.size // batch, n if ldc > n else m * n)
     flat = (a.reshape(-1), b.reshape(-1), c.reshape(-1))
-    shares = min(batch * heads * -(-m // _ROWS), share_count(c.size * k * groups, _SHARE_WORK))
+    shares = share_count(c.size * k * groups, _SHARE_WORK, batch * heads * -(-m // _ROWS))
     steps = (*a_steps, lda, *b_steps, ldb, served, *c_steps, ldc)
     launch_shares(multiply_heads, shares, ta, tb, *flat, *sizes, *steps)
 
@@ -123,8 +123,8 @@ def multiply_heads(
     zero, one = c.dtype.type(0), c.dtype.type(1)
     blocks = (m + 127) // 128
     total = batch * heads * blocks
-    for place in range(total * share // shares, total * (share + 1) // shares):
-        i, rest = place // (heads * blocks), place % (heads * blocks)
+    for task in range(total * share // shares, total * (share + 1) // shares):
+        i, rest = task // (heads * blocks), task % (heads * blocks)
         j, row = rest // blocks, rest % blocks * 128
         height, at = min(128, m - row), i * c_batch + j * c_head + row * ldc
         for g in range(groups):
@@ -153,7 +153,8 @@ def masked_softmax(x: Array, mask: Array | None, scale: float, causal: bool, spr
         flags = _NO_MASK if mask is None else mask.reshape(-1)
         rows = (x.reshape(-1, keys), y.reshape(-1, keys))
         options = (x.dtype.type(scale), int(causal), int(spread))
-        launch_shares(masked_forward, _row_shares(x), *rows, flags, empty, *options, heads, queries, *steps)
+        shares = share_count(x.size, _SHARE, len(empty))
+        launch_shares(masked_forward, shares, *rows, flags, empty, *options, heads, queries, *steps)
     return y, (y, empty, scale)
 
 
@@ -162,12 +163,8 @@ def masked_softmax_vjp(saved, dy, needs):
     dx = device.output(needs[0], dy.shape, dy.dtype)
     if dx.size:
         rows = (array.reshape(-1, dy.shape[-1]) for array in (y, dy, dx))
-        launch_shares(masked_backward, _row_shares(dx), *rows, empty, dy.dtype.type(scale))
+        launch_shares(masked_backward, share_count(dx.size, _SHARE, len(empty)), *rows, empty, dy.dtype.type(scale))
     return (dx, None)
-
-
-def _row_shares(x: Array) -> int:
-    return max(1, min(x.size // x.shape[-1], share_count(x.size, _SHARE)))
 
 
 @compiled

@@ -28,7 +28,7 @@ def ctc(target: Array, logp: Array, target_length: Array, output_length: Array, 
     loss = device.empty(batch, logp.dtype)
     alpha = device.empty((batch, time, states), logp.dtype)
     arrays = (target, logp, target_length, output_length, blank, alpha, loss)
-    launch_shares(ctc_forward, min(batch, share_count(alpha.size, _SHARE)), *arrays)
+    launch_shares(ctc_forward, share_count(alpha.size, _SHARE, batch), *arrays)
     return loss, (target, logp, target_length, output_length, blank, alpha, loss)
 
 
@@ -39,7 +39,7 @@ def ctc_vjp(saved, dy, needs):
     dlogp = device.output(needs[1], logp.shape, dy.dtype)
     beta = device.empty((len(loss), 2, alpha.shape[2]), dy.dtype)
     arrays = (target, logp, target_length, output_length, blank, alpha, loss, dy, beta, dlogp)
-    launch_shares(ctc_backward, min(len(loss), share_count(alpha.size, _SHARE)), *arrays)
+    launch_shares(ctc_backward, share_count(alpha.size, _SHARE, len(loss)), *arrays)
     return None, dlogp, None, None
 
 

@@ -176,7 +176,7 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
         a_step = depth * m if ta else depth
         _launch(ta, tb, a, b, partial, len(partial), m, n, depth, k, lda, a_step, depth * n, None, False)
     summand = _NO_BIAS[c.dtype] if bias is None else bias
-    shares = min(m, share_count(partial.size, _SUM_SHARE))
+    shares = share_count(partial.size, _SUM_SHARE, m)
     launch_shares(add_up, shares, partial, summand, c.reshape(m, n), int(rectify))
 
 
@@ -186,7 +186,7 @@ def _launch(ta, tb, a, b, c, batches, m, n, k, depth, lda, a_step, b_step, bias,
     flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
     steps = (batches, m, n, k, depth, lda, a_step, b_step, rows, columns)
     # products with few rows are bound by reading B, so eight rows are added to the count
-    shares = min(_tile_count(batches, m, n, rows, columns), share_count(batches * (m + 8) * n * k, _SHARE_WORK))
+    shares = share_count(batches * (m + 8) * n * k, _SHARE_WORK, _tile_count(batches, m, n, rows, columns))
     launch_shares(multiply, shares, int(ta), int(tb), *flat, *steps, int(rectify))
 
 
@@ -275,12 +275,12 @@ def multiply(
 @compiled
 def _tile(tile, across, down, ta, tb, a, b, bias, c, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify):
     zero = c.dtype.type(0)
-    batch, place = tile // (across * down), tile % (across * down)
+    batch, rest = tile // (across * down), tile % (across * down)
     # a share is a range of tiles: along the rows for a weight gradient, as the optimizer's shares, else along the columns
     if ta != 0:
-        i, j = place // across * rows, place % across * columns
+        i, j = rest // across * rows, rest % across * columns
     else:
-        i, j = place % down * rows, place // down * columns
+        i, j = rest % down * rows, rest // down * columns
     height, width, length = min(rows, m - i), min(columns, n - j), min(k, depth - batch * k)
     ldb = k if tb != 0 else n
     a_at = batch * a_step + (i if ta != 0 else i * lda)

@@ -1,59 +1,50 @@
-"""Group normalization of (samples, places, channels), forward and vjp: two passes over the data for each, no copies.
+"""Group normalization of (samples, positions, channels), forward and vjp: two passes over the data for each, no copies.
 
-Wu and He, 2018. Moments are kept by channel and block of places, as those of batch normalization, and joined in float64. On a
+Wu and He, 2018. Moments are kept by channel and block of positions, as those of batch normalization, and joined in float64. On a
 GPU the op is layer normalization of copies with the groups in front (ops/normalization.py).
 """
 
 import numpy as np
 
-from nbkeras.kernels.normalization import block_moments
+from nbkeras.kernels.normalization import ALL_ROWS, BLOCK, SHARE, block_moments, filled
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
-_BLOCK = 32768  # elements of a block of places that has sums of its own
-_SHARE = 16384  # elements of a share where there are no sums
-_ALL_ROWS = np.ones(0, np.bool_)  # in place of a mask
 
 
 def group_normalization(x: Array, gamma: Array | None, beta: Array | None, groups: int, epsilon: float):
     """(x - mean) / sqrt(variance + epsilon) * gamma + beta, with the moments of each group of channels of a sample.
 
-    x: (samples, places, channels), not empty; gamma, beta: (channels,).
+    x: (samples, positions, channels), not empty; gamma, beta: (channels,).
     """
-    samples, places, channels = x.shape
-    vectors = []
-    for vector, value in ((gamma, 1), (beta, 0)):
-        if vector is None:
-            vector = device.empty((channels,), x.dtype)
-            device.launch(device.fill, vector, value)
-        vectors.append(vector)
-    gamma, beta = vectors
-    blocks = samples * max(1, places * channels // _BLOCK)
+    samples, positions, channels = x.shape
+    gamma, beta = filled(gamma, channels, 1, x.dtype), filled(beta, channels, 0, x.dtype)
+    blocks = samples * max(1, positions * channels // BLOCK)
     counts = device.empty((blocks,), np.int64)
     means, squares = (device.empty((blocks, channels), x.dtype) for _ in range(2))
     rows = x.reshape(-1, channels)
-    launch_shares(block_moments, share_count(blocks, 1), rows, _ALL_ROWS, counts, means, squares)
+    launch_shares(block_moments, share_count(blocks, 1), rows, ALL_ROWS, counts, means, squares)
     center, inverse, scale = (device.empty((samples, channels), x.dtype) for _ in range(3))
     device.launch(join_groups, counts, means, squares, gamma, groups, float(epsilon), center, inverse, scale)
     y = device.empty(x.shape, x.dtype)
-    launch_shares(scale_samples, share_count(x.size, _SHARE), x, center, scale, beta, y)
+    launch_shares(scale_samples, share_count(x.size, SHARE), x, center, scale, beta, y)
     return y, (x, gamma, groups, center, inverse, scale, blocks)
 
 
 def group_normalization_vjp(saved, dy, needs):
     x, gamma, groups, center, inverse, scale, blocks = saved
-    samples, places, channels = x.shape
+    samples, positions, channels = x.shape
     sums, products = (device.empty((blocks, channels), x.dtype) for _ in range(2))
     launch_shares(sample_sums, share_count(blocks, 1), dy, x, center, sums, products)
     dgamma, dbeta = (device.output(need, (channels,), x.dtype) for need in needs[1:])
     slope, shift = (device.empty((samples, channels), x.dtype) for _ in range(2))
-    device.launch(join_group_sums, sums, products, gamma, inverse, groups, places, dgamma, dbeta, slope, shift)
+    device.launch(join_group_sums, sums, products, gamma, inverse, groups, positions, dgamma, dbeta, slope, shift)
     dx = None
     if needs[0] is not False:
         dx = device.output(needs[0], x.shape, x.dtype)
-        launch_shares(sample_gradient, share_count(x.size, _SHARE), dy, x, center, scale, slope, shift, dx)
+        launch_shares(sample_gradient, share_count(x.size, SHARE), dy, x, center, scale, slope, shift, dx)
     return dx, dgamma if needs[1] is not False else None, dbeta if needs[2] is not False else None
 
 
@@ -83,19 +74,19 @@ def join_groups(counts, means, squares, gamma, groups, epsilon, center, inverse,
 
 @compiled
 def scale_samples(x, center, scale, beta, y, share, shares):
-    """Kernel: y = (x - center) * scale + beta; a share of the rows, which are the samples' places."""
-    samples, places, channels = x.shape
-    for r in range(samples * places * share // shares, samples * places * (share + 1) // shares):
-        sample, place = r // places, r % places
-        source, target, middle, factor = x[sample, place], y[sample, place], center[sample], scale[sample]
+    """Kernel: y = (x - center) * scale + beta; a share of the rows, which are the samples' positions."""
+    samples, positions, channels = x.shape
+    for r in range(samples * positions * share // shares, samples * positions * (share + 1) // shares):
+        sample, position = r // positions, r % positions
+        source, target, middle, factor = x[sample, position], y[sample, position], center[sample], scale[sample]
         for c in range(channels):
             target[c] = (source[c] - middle[c]) * factor[c] + beta[c]
 
 
 @compiled
 def sample_sums(dy, x, center, sums, products, share, shares):
-    """Kernel: sums of dy and dy * (x - center) over each block of a sample's places, by channel; a share of the blocks."""
-    samples, places, channels = x.shape
+    """Kernel: sums of dy and dy * (x - center) over each block of a sample's positions, by channel; a share of the blocks."""
+    samples, positions, channels = x.shape
     blocks, parts = len(sums), len(sums) // samples
     for block in range(blocks * share // shares, blocks * (share + 1) // shares):
         sample, part = block // parts, block % parts
@@ -103,7 +94,7 @@ def sample_sums(dy, x, center, sums, products, share, shares):
         for c in range(channels):
             s[c] = 0
             p[c] = 0
-        for r in range(places * part // parts, places * (part + 1) // parts):
+        for r in range(positions * part // parts, positions * (part + 1) // parts):
             gradient, row = dy[sample, r], x[sample, r]
             for c in range(channels):
                 s[c] += gradient[c]
@@ -111,7 +102,7 @@ def sample_sums(dy, x, center, sums, products, share, shares):
 
 
 @compiled
-def join_group_sums(sums, products, gamma, inverse, groups, places, dgamma, dbeta, slope, shift):
+def join_group_sums(sums, products, gamma, inverse, groups, positions, dgamma, dbeta, slope, shift):
     """Kernel: dgamma, dbeta, and slope and shift in dx = dy * scale + (x - center) * slope + shift."""
     samples, channels = inverse.shape
     parts, size = len(sums) // samples, channels // groups
@@ -124,7 +115,7 @@ def join_group_sums(sums, products, gamma, inverse, groups, places, dgamma, dbet
         dbeta[c] = s
     for i in range(samples * groups):
         sample, first = i // groups, i % groups * size
-        s, p, factor = 0.0, 0.0, np.float64(inverse[sample, first]) / (places * size)
+        s, p, factor = 0.0, 0.0, np.float64(inverse[sample, first]) / (positions * size)
         for block in range(sample * parts, (sample + 1) * parts):
             for c in range(first, first + size):
                 s += np.float64(sums[block, c]) * gamma[c]
@@ -137,10 +128,10 @@ def join_group_sums(sums, products, gamma, inverse, groups, places, dgamma, dbet
 @compiled
 def sample_gradient(dy, x, center, scale, slope, shift, dx, share, shares):
     """Kernel: dx = dy * scale + (x - center) * slope + shift; a share of the rows."""
-    samples, places, channels = x.shape
-    for r in range(samples * places * share // shares, samples * places * (share + 1) // shares):
-        sample, place = r // places, r % places
-        source, value, target = dy[sample, place], x[sample, place], dx[sample, place]
+    samples, positions, channels = x.shape
+    for r in range(samples * positions * share // shares, samples * positions * (share + 1) // shares):
+        sample, position = r // positions, r % positions
+        source, value, target = dy[sample, position], x[sample, position], dx[sample, position]
         middle, factor, tilt, constant = center[sample], scale[sample], slope[sample], shift[sample]
         for c in range(channels):
             target[c] = source[c] * factor[c] + ((value[c] - middle[c]) * tilt[c] + constant[c])

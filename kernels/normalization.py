@@ -12,21 +12,22 @@ from nbkeras.kernels import reduce
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 from nbkeras.kernels.runtime.threads import launch_shares, share_count
+from nbkeras.kernels.softmax import ANY_ORDER, total
 
 Array = np.ndarray
-_BLOCK = 32768  # elements of a block of rows that has sums of its own
-_SHARE = 16384  # elements of a share where there are no sums
+BLOCK = 32768  # elements of a block of rows that has sums of its own
+SHARE = 16384  # elements of a share where there are no sums
 _WIDE = 256  # widening makes at least so many columns where it can
-_ALL_ROWS = np.ones(0, np.bool_)  # in place of a mask
+ALL_ROWS = np.ones(0, np.bool_)  # in place of a mask
 _GIVEN = np.zeros(0)  # in place of the number of rows: the statistics do not depend on x
 
 
 def _block_count(rows: int, columns: int) -> int:
-    """Number of blocks of rows: one for each _BLOCK elements, and none of fewer than 8 rows."""
-    return min(-(-rows // 8), -(-rows * columns // _BLOCK))
+    """Number of blocks of rows: one for each BLOCK elements, and none of fewer than 8 rows."""
+    return min(-(-rows // 8), -(-rows * columns // BLOCK))
 
 
-def _filled(array: Array | None, count: int, value: float, dtype) -> Array:
+def filled(array: Array | None, count: int, value: float, dtype) -> Array:
     """The array, or a constant one in place of None."""
     if array is None:
         array = device.empty((count,), dtype)
@@ -63,8 +64,8 @@ def batch_normalization_training(
     rows, channels = x.shape
     shape = _wide_shape(rows, channels, mask is not None)
     wide = x.reshape(shape)
-    mask = _ALL_ROWS if mask is None else mask
-    gamma, beta = _filled(gamma, channels, 1, x.dtype), _filled(beta, channels, 0, x.dtype)
+    mask = ALL_ROWS if mask is None else mask
+    gamma, beta = filled(gamma, channels, 1, x.dtype), filled(beta, channels, 0, x.dtype)
     blocks = _block_count(*shape)
     counts = device.empty((blocks,), np.int64)
     means, squares = device.empty((blocks, shape[1]), x.dtype), device.empty((blocks, shape[1]), x.dtype)
@@ -75,7 +76,7 @@ def batch_normalization_training(
     affine = gamma, beta, float(epsilon), center, inverse, scale, offset
     device.launch(join_moments, counts, means, squares, joined, total, *moving, *affine)
     y = device.empty(x.shape, x.dtype)
-    launch_shares(scale_rows, share_count(x.size, _SHARE), wide, center, scale, offset, y.reshape(shape))
+    launch_shares(scale_rows, share_count(x.size, SHARE), wide, center, scale, offset, y.reshape(shape))
     return y, (wide, mask, total, center, inverse, scale, channels)
 
 
@@ -91,14 +92,14 @@ def batch_normalization(
     rows, channels = x.shape
     shape = _wide_shape(rows, channels, False)
     wide = x.reshape(shape)
-    gamma, beta = _filled(gamma, channels, 1, x.dtype), _filled(beta, channels, 0, x.dtype)
+    gamma, beta = filled(gamma, channels, 1, x.dtype), filled(beta, channels, 0, x.dtype)
     joined = device.empty((2, shape[1]), np.float64)
     center, inverse, scale, offset = (device.empty((shape[1],), x.dtype) for _ in range(4))
     affine = gamma, beta, float(epsilon), center, inverse, scale, offset
     device.launch(given_moments, mean, variance, joined, *affine)
     y = device.empty(x.shape, x.dtype)
-    launch_shares(scale_rows, share_count(x.size, _SHARE), wide, center, scale, offset, y.reshape(shape))
-    return y, (wide, _ALL_ROWS, _GIVEN, center, inverse, scale, channels)
+    launch_shares(scale_rows, share_count(x.size, SHARE), wide, center, scale, offset, y.reshape(shape))
+    return y, (wide, ALL_ROWS, _GIVEN, center, inverse, scale, channels)
 
 
 def batch_normalization_vjp(saved, dy, needs):
@@ -128,7 +129,7 @@ def _batch_gradients(saved, dy, need_x, need_gamma, need_beta):
     if need_x is not False:
         dx = device.output(need_x, (shape[0] * shape[1] // channels, channels), dtype)
         args = (dy, wide, mask, center, scale, slope, shift, dx.reshape(shape))
-        launch_shares(input_gradient, share_count(wide.size, _SHARE), *args)
+        launch_shares(input_gradient, share_count(wide.size, SHARE), *args)
     return dx, dgamma if need_gamma is not False else None, dbeta if need_beta is not False else None
 
 
@@ -326,11 +327,11 @@ def layer_normalization(x: Array, gamma: Array | None, beta: Array | None, epsil
     Zhang and Sennrich, 2019).
     """
     rows, columns = x.shape
-    gamma, beta = _filled(gamma, columns, 1, x.dtype), _filled(beta, columns, 0, x.dtype)
+    gamma, beta = filled(gamma, columns, 1, x.dtype), filled(beta, columns, 0, x.dtype)
     y = device.empty(x.shape, x.dtype)
     means, inverses = device.empty((rows,), x.dtype), device.empty((rows,), x.dtype)
     args = (x, gamma, beta, x.dtype.type(epsilon), centered, means, inverses, y)
-    launch_shares(normalize_rows, share_count(x.size, _SHARE), *args)
+    launch_shares(normalize_rows, share_count(x.size, SHARE), *args)
     return y, (x, gamma, means, inverses, centered)
 
 
@@ -351,22 +352,7 @@ def layer_normalization_vjp(saved, dy, needs):
     return dx if needs[0] is not False else None, *gradients
 
 
-_SUM = {
-    "nsz",
-    "contract",
-    "reassoc",
-}  # lets LLVM vectorise the sums, the only operations in these functions that it can reorder
-
-
-@compiled(fastmath=_SUM)
-def _sum(x):
-    total = x.dtype.type(0)
-    for i in range(x.size):
-        total += x[i]
-    return total
-
-
-@compiled(fastmath=_SUM)
+@compiled(fastmath=ANY_ORDER)
 def _sum_of_squares(x, center):
     total = x.dtype.type(0)
     for i in range(x.size):
@@ -375,7 +361,7 @@ def _sum_of_squares(x, center):
     return total
 
 
-@compiled(fastmath=_SUM)
+@compiled(fastmath=ANY_ORDER)
 def _sums_of_gradient(dy, gamma, x, center):
     """Sums of dy * gamma and of dy * gamma * (x - center)."""
     first, second = x.dtype.type(0), x.dtype.type(0)
@@ -393,7 +379,7 @@ def normalize_rows(x, gamma, beta, epsilon, centered, means, inverses, y, share,
     part = x.dtype.type(1.0 / max(x.shape[1], 1))
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         row, target = x[r], y[r]
-        mean = _sum(row) * part if centered else x.dtype.type(0)
+        mean = total(row) * part if centered else x.dtype.type(0)
         inverse = one / np.sqrt(_sum_of_squares(row, mean) * part + epsilon)
         means[r] = mean
         inverses[r] = inverse

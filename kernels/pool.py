@@ -12,15 +12,11 @@ from nbkeras.kernels.loops.flat_access import load, store
 from nbkeras.kernels.loops.window import Window, slide
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.threads import launch_shares
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARES = 16
 _SHARE_ELEMENTS = 50_000  # with fewer, another share costs more than it saves
-
-
-def _shares(elements: int, most: int) -> int:
-    return max(1, min(_SHARES, most, elements // _SHARE_ELEMENTS))
 
 
 def _is_halving(x: Array, y: Array, window: Window) -> bool:
@@ -35,7 +31,8 @@ def max_pool(x: Array, size: tuple[int, int], strides: tuple[int, int], padding:
     y = device.empty((x.shape[0], out_height, out_width, x.shape[3]), x.dtype)
     if _is_halving(x, y, window):
         chosen = device.empty(y.shape, np.uint8)
-        launch_shares(halve_rows, _shares(x.size, x.shape[0] * out_height), x, y, chosen)
+        shares = share_count(x.size, _SHARE_ELEMENTS, _SHARES, x.shape[0] * out_height)
+        launch_shares(halve_rows, shares, x, y, chosen)
         return y, (x.shape, chosen)
     _pool(x, y, window, False)
     return y, (x, y, window)
@@ -45,7 +42,8 @@ def max_pool_vjp(saved, dy, needs):
     if len(saved) == 2:
         shape, chosen = saved
         dx = device.output(needs[0], shape, dy.dtype)
-        launch_shares(unhalve_rows, _shares(dx.size, dy.shape[0] * dy.shape[1]), dy, chosen, dx)
+        shares = share_count(dx.size, _SHARE_ELEMENTS, _SHARES, dy.shape[0] * dy.shape[1])
+        launch_shares(unhalve_rows, shares, dy, chosen, dx)
     else:
         x, y, window = saved
         dx = device.output(needs[0], x.shape, x.dtype)
@@ -69,12 +67,13 @@ def average_pool_vjp(saved, dy, needs):
 
 
 def _pool(x: Array, y: Array, window: Window, average: bool) -> None:
-    shares = _shares(y.size * window.height * window.width, y.shape[0] * y.shape[1])
+    work = y.size * window.height * window.width
+    shares = share_count(work, _SHARE_ELEMENTS, _SHARES, y.shape[0] * y.shape[1])
     launch_shares(pool_rows, shares, x, y, tuple(window), average)
 
 
 def _pool_gradient(dy: Array, y: Array, x: Array, dx: Array, window: Window, average: bool) -> None:
-    shares = _shares(y.size * window.height * window.width, dx.shape[0])
+    shares = share_count(y.size * window.height * window.width, _SHARE_ELEMENTS, _SHARES, dx.shape[0])
     rest = device.empty((shares, dx.shape[3]), dx.dtype)
     arrays = (dy, y, x, dx, rest)
     launch_shares(unpool_images, shares, *arrays, tuple(window), average)
@@ -123,11 +122,11 @@ def unpool_images(dy, y, x, dx, rest, window, average, share, shares):
     for n in range(dx.shape[0] * share // shares, dx.shape[0] * (share + 1) // shares):
         for j in range(n * height * width * channels, (n + 1) * height * width * channels):
             store(dx, j, zero)
-        for place in range(out_height * out_width):
-            row0, column0 = place // out_width * sh - top, place % out_width * sw - left
+        for position in range(out_height * out_width):
+            row0, column0 = position // out_width * sh - top, position % out_width * sw - left
             first_row, last_row = max(row0, 0), min(row0 + kh, height)
             first, last = max(column0, 0), min(column0 + kw, width)
-            at = (n * out_height * out_width + place) * channels
+            at = (n * out_height * out_width + position) * channels
             count = dx.dtype.type((last_row - first_row) * (last - first) if average else 1)
             for c in range(channels):
                 store(rest, wait + c, load(dy, at + c) / count)

@@ -55,31 +55,31 @@ def settle(v: Array, seen: Array, clock: Array, rho: float) -> None:
 def _grouped(gradient: RowGradient) -> tuple[Array, Array, Array]:
     """`count` and `lists` of `group`, and dy."""
     indices, dy = gradient.part()
-    place, count, lists = (device.empty(shape, np.int64) for shape in (gradient.shape[:1], (1,), (3, indices.size)))
-    device.launch(group, indices, place, count, lists)
+    slots, count, lists = (device.empty(shape, np.int64) for shape in (gradient.shape[:1], (1,), (3, indices.size)))
+    device.launch(group, indices, slots, count, lists)
     return count, lists, dy
 
 
 @compiled
-def group(indices, place, count, lists):
-    """Kernel: the places in `indices` listed by row of a table with place.size rows.
+def group(indices, slots, count, lists):
+    """Kernel: the positions in `indices` listed by row of a table with slots.size rows.
 
-    lists[0, :count[0]]: the rows in use, each once; lists[1]: the first place of each; lists[2, i]: the next place after
-    i of the same row, -1 at the end. A sparse set (Briggs & Torczon, 1993): `place` need not be cleared, since an
+    lists[0, :count[0]]: the rows in use, each once; lists[1]: the first position of each; lists[2, i]: the next position after
+    i of the same row, -1 at the end. A sparse set (Briggs & Torczon, 1993): `slots` need not be cleared, since an
     entry counts only if lists[0] confirms it.
     """
     unique, first, following = lists[0], lists[1], lists[2]
-    rows, used = place.size, 0
+    rows, used = slots.size, 0
     for back in range(indices.size):
         i = indices.size - 1 - back
         row = indices[i]
         row = row + rows if row < 0 else row
         if 0 <= row < rows:
-            u = place[row]
+            u = slots[row]
             if not (0 <= u < used and unique[u] == row):
                 u = used
                 used += 1
-                place[row] = u
+                slots[row] = u
                 unique[u] = row
                 first[u] = -1
             following[i] = first[u]
@@ -110,18 +110,18 @@ def _tasks(count, dy, share, shares):
 
 @compiled
 def _sum_up(task, lists, dy, total):
-    """A task's row, first column and last + 1; sums dy over the row's places, in their order, into total."""
+    """A task's row, first column and last + 1; sums dy over the row's positions, in their order, into total."""
     u, first = task // _pieces(dy), task % _pieces(dy) * _COLUMNS
     last = min(dy.shape[1], first + _COLUMNS)
-    place = lists[1, u]
+    position = lists[1, u]
     g = total[: last - first]
     for j in range(g.size):
         g[j] = 0
-    while place >= 0:
-        source = dy[place, first:last]
+    while position >= 0:
+        source = dy[position, first:last]
         for j in range(g.size):
             g[j] += source[j]
-        place = lists[2, place]
+        position = lists[2, position]
     return lists[0, u], first, last
 
 

@@ -12,10 +12,10 @@ Array = np.ndarray
 _SHARE = 4096  # elements of a share: 2 us for wide rows, 12 us for ten classes
 # Flags for loops that only sum: they let LLVM vectorise the sum. Such a loop must not contain `exp`, because
 # reassociation breaks its rounding trick.
-_ANY_ORDER = {"nsz", "contract", "reassoc"}
+ANY_ORDER = {"nsz", "contract", "reassoc"}
 
 
-@compiled(fastmath=_ANY_ORDER)
+@compiled(fastmath=ANY_ORDER)
 def total(x):
     """Sum of a row."""
     result = x.dtype.type(0)
@@ -24,7 +24,7 @@ def total(x):
     return result
 
 
-@compiled(fastmath=_ANY_ORDER)
+@compiled(fastmath=ANY_ORDER)
 def dot(x, y):
     """Sum of the products of two rows."""
     result = x.dtype.type(0)
@@ -65,7 +65,7 @@ def exponentials(x, shift, y):
 def launch_rows(kernel, *arrays: Array) -> None:
     """Launch a kernel that computes a share of the rows, for arrays with the same number of rows."""
     rows, size = len(arrays[0]), max(array.size for array in arrays)
-    launch_shares(kernel, max(1, min(rows, share_count(size, _SHARE))), *arrays)
+    launch_shares(kernel, share_count(size, _SHARE, rows), *arrays)
 
 
 def _last(x: Array, axis: int) -> Array:

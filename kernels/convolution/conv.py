@@ -17,7 +17,7 @@ from nbkeras.kernels.loops.flat_access import load, store
 from nbkeras.kernels.loops.window import Window, slide
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.threads import launch_shares
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _LEAST_CHANNELS, _LEAST_TILES, _LEAST_FILL = 16, 16, 0.5  # with less, Winograd's transforms cost more than they save
@@ -62,16 +62,16 @@ def conv(x: Array, kernel: Array, bias: Array | None, strides, dilation, padding
 
 def conv_vjp(saved, dy, needs):
     x, kernel, y, window, groups, chosen = saved
-    dbias = device.output(needs[2], (kernel.shape[3],), dy.dtype) if _needed(needs[2]) else None
+    dbias = device.output(needs[2], (kernel.shape[3],), dy.dtype) if needs[2] is not False else None
     if y is not None:
         dy = _through_relu(dy, y, dbias)
     elif dbias is not None:
         _sum_positions(dy, dy, dy, dbias, False)
     dx = dkernel = None
-    if _needed(needs[1]):
+    if needs[1] is not False:
         dkernel = device.output(needs[1], kernel.shape, kernel.dtype)
         _kernel_gradient(x, dy, dkernel, window, groups, chosen)
-    if _needed(needs[0]):
+    if needs[0] is not False:
         dx = device.output(needs[0], x.shape, x.dtype)
         _input_gradient(dy, kernel, dx, window, groups, chosen)
     return dx, dkernel, dbias
@@ -93,10 +93,10 @@ def conv_transpose(x: Array, kernel: Array, strides, dilation, before, lengths):
 def conv_transpose_vjp(saved, dy, needs):
     x, kernel, window, chosen = saved
     dx = dkernel = None
-    if _needed(needs[1]):
+    if needs[1] is not False:
         dkernel = device.output(needs[1], kernel.shape, kernel.dtype)
         _kernel_gradient(dy, x, dkernel, window, 1, chosen)
-    if _needed(needs[0]):
+    if needs[0] is not False:
         dx = device.output(needs[0], x.shape, x.dtype)
         _forward(dy, kernel, None, dx, window, 1, False, chosen)
     return dx, dkernel
@@ -143,10 +143,6 @@ def _as_product(function: Callable, *args) -> None:
         device.launch(function, *args)
 
 
-def _needed(need) -> bool:
-    return need is not False
-
-
 def _through_relu(dy: Array, y: Array, dbias: Array | None) -> Array:
     """dy where relu passed its input on, else 0. Computes the bias's gradient in the same pass."""
     dz = device.empty(dy.shape, dy.dtype)
@@ -158,7 +154,7 @@ def _sum_positions(dy: Array, y: Array, dz: Array, dbias: Array | None, relu: bo
     """Sum dy over all positions into dbias, in about sqrt(positions) blocks; with relu, dz = dy where y > 0, else 0."""
     units = dy.shape[3]
     partials = device.empty((max(1, math.isqrt(dy.size // units)), units), dy.dtype)
-    shares = max(1, min(_SHARES, len(partials), dy.size // _SHARE_ELEMENTS))
+    shares = share_count(dy.size, _SHARE_ELEMENTS, _SHARES, len(partials))
     arrays = (dy.reshape(-1), y.reshape(-1), dz.reshape(-1), partials.reshape(-1))
     launch_shares(sum_blocks, shares, *arrays, units, relu)
     if dbias is not None:

@@ -20,7 +20,7 @@ from nbkeras.kernels.loops.gemm import Vectors
 from nbkeras.kernels.loops.window import Window
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.threads import launch_shares
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _INT, _INDEX = types.int64, ir.IntType(64)
@@ -29,16 +29,12 @@ _SHARES = 16
 _SHARE_WORK = 200_000  # multiply-adds: with fewer, another share costs more than it saves
 
 
-def _share_count(most: int, work: int) -> int:
-    return max(1, min(most, _SHARES, work // _SHARE_WORK))
-
-
 def _number(value: int):
     return ir.Constant(_INDEX, value)
 
 
-def _emit_sums(v, wide, a, b, places, count, start, use_start, y, width, relu):
-    """y[:width] = start[:width] + the sum of a[places[2 i]:] * b[places[2 i + 1]:]; the last of `wide` vectors may be partial."""
+def _emit_sums(v, wide, a, b, offsets, count, start, use_start, y, width, relu):
+    """y[:width] = start[:width] + the sum of a[offsets[2 i]:] * b[offsets[2 i + 1]:]; the last of `wide` vectors may be part."""
     builder = v.builder
     masks = [None] * (wide - 1) + [v.below((wide - 1) * v.lanes, width)]
     entry = builder.block
@@ -60,7 +56,7 @@ def _emit_sums(v, wide, a, b, places, count, start, use_start, y, width, relu):
     i, before = builder.phi(_INDEX), [builder.phi(v.type) for _ in range(wide)]
     at = builder.mul(i, _number(2))
     rows = [
-        builder.gep(base, [builder.load(builder.gep(places, [builder.add(at, _number(which))]))])
+        builder.gep(base, [builder.load(builder.gep(offsets, [builder.add(at, _number(which))]))])
         for which, base in enumerate((a, b))
     ]
     after = []
@@ -86,14 +82,14 @@ def _emit_sums(v, wide, a, b, places, count, start, use_start, y, width, relu):
 
 
 @intrinsic
-def row_sums(typing, a, a_at, b, b_at, places, first, count, start, start_at, use_start, y, y_at, n, relu):
-    """y[:n] = start[:n] + the sum over `count` pairs of offsets (p, q) in `places`, from the first on, of a[p:p+n] * b[q:q+n].
+def row_sums(typing, a, a_at, b, b_at, offsets, first, count, start, start_at, use_start, y, y_at, n, relu):
+    """y[:n] = start[:n] + the sum over `count` pairs of offsets (p, q) in `offsets`, from the first on, of a[p:p+n] * b[q:q+n].
 
     Arrays are taken as flat memory from the offsets a_at, b_at, start_at and y_at on; use_start, relu: 0 or 1.
     """
     if not (isinstance(a, types.Array) and a.dtype == b.dtype == y.dtype == start.dtype):
         return None
-    signature = types.void(a, _INT, b, _INT, places, _INT, _INT, start, _INT, _INT, y, _INT, _INT, _INT)
+    signature = types.void(a, _INT, b, _INT, offsets, _INT, _INT, start, _INT, _INT, y, _INT, _INT, _INT)
 
     def generate(context, builder, signature, args):
         def pointer(position, offset):
@@ -101,7 +97,7 @@ def row_sums(typing, a, a_at, b, b_at, places, first, count, start, start_at, us
             return builder.gep(data, [offset])
 
         a, b, start, y = pointer(0, args[1]), pointer(2, args[3]), pointer(7, args[8]), pointer(10, args[11])
-        places = pointer(4, builder.mul(args[5], _number(2)))
+        offsets = pointer(4, builder.mul(args[5], _number(2)))
         count, use_start, n, relu = args[6], args[9], args[12], args[13]
         v = Vectors(builder, signature.args[0])
         whole = _number(_WIDE * v.lanes)
@@ -116,7 +112,7 @@ def row_sums(typing, a, a_at, b, b_at, places, first, count, start, start_at, us
         def sums(wide, width):
             moved = (builder.gep(each, [c]) for each in (a, b, start, y))
             a_c, b_c, start_c, y_c = moved
-            _emit_sums(v, wide, a_c, b_c, places, count, start_c, use_start, y_c, width, relu)
+            _emit_sums(v, wide, a_c, b_c, offsets, count, start_c, use_start, y_c, width, relu)
 
         builder.position_at_end(body)
         sums(_WIDE, whole)
@@ -135,18 +131,18 @@ def row_sums(typing, a, a_at, b, b_at, places, first, count, start, start_at, us
 
 
 @compiled
-def read_at(place, tap, stride, dilation, before, back, length):
-    """The index along an axis of `length` that a tap of the window at `place` reads; -1: outside, or there is no such window.
+def read_at(position, tap, stride, dilation, before, back, length):
+    """The index along an axis of `length` that a tap of the window at `position` reads; -1: outside, or there is no such window.
 
-    back: `place` is one of the input, and the result the window whose tap covers it.
+    back: `position` is one of the input, and the result the window whose tap covers it.
     """
     if back:
-        at = place + before - tap * dilation
+        at = position + before - tap * dilation
         if at < 0 or at % stride != 0:
             return -1
         at = at // stride
     else:
-        at = place * stride + tap * dilation - before
+        at = position * stride + tap * dilation - before
     return at if at >= 0 and at < length else -1
 
 
@@ -155,13 +151,13 @@ def convolve_rows(x, kernel, bias, y, rooms, window, back, relu, share, shares):
     """A share of the rows of y = conv(x, kernel) + bias; with `back`, of the gradient y for the output's gradient x."""
     kh, kw, sh, sw, dh, dw, top, left = window
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], y.shape[1], y.shape[2]
-    places = rooms[share]
+    offsets = rooms[share]
     step = (1 if sw == 1 else 0) if back else sw  # distance between neighbouring windows; 0: it differs
     low, high = (left - (kw - 1) * dw, left) if back else (-left, (kw - 1) * dw - left)
     rows = y.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         n, i = r // out_height, r % out_height
-        count, origin = 0, -1  # the column whose whole window `places` describes; -1: none
+        count, origin = 0, -1  # the column whose whole window `offsets` describes; -1: none
         for j in range(out_width):
             inside = step > 0 and j * step + low >= 0 and j * step + high < width
             if not inside or origin < 0:
@@ -173,18 +169,18 @@ def convolve_rows(x, kernel, bias, y, rooms, window, back, relu, share, shares):
                     for kx in range(kw):
                         column = read_at(j, kx, sw, dw, left, back, width)
                         if column >= 0:
-                            store(places, 2 * count, ((n * height + row) * width + column) * channels)
-                            store(places, 2 * count + 1, (ky * kw + kx) * channels)
+                            store(offsets, 2 * count, ((n * height + row) * width + column) * channels)
+                            store(offsets, 2 * count + 1, (ky * kw + kx) * channels)
                             count += 1
                 origin = j if inside else -1
             at = (j - origin) * step * channels if inside else 0
             to = (r * out_width + j) * channels
-            row_sums(x, at, kernel, 0, places, 0, count, bias, 0, min(bias.size, 1), y, to, channels, relu)
+            row_sums(x, at, kernel, 0, offsets, 0, count, bias, 0, min(bias.size, 1), y, to, channels, relu)
 
 
 def _convolve(x: Array, kernel: Array, bias: Array, y: Array, window: Window, back: bool, relu: bool) -> None:
     taps = window.height * window.width
-    shares = _share_count(y.shape[0] * y.shape[1], y.size * taps)
+    shares = share_count(y.size * taps, _SHARE_WORK, _SHARES, y.shape[0] * y.shape[1])
     rooms = device.empty((shares, 2 * taps), np.int64)
     launch_shares(convolve_rows, shares, x, kernel, bias, y, rooms, tuple(window), back, int(relu))
 
@@ -200,16 +196,16 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window) -> None:
 
 
 @compiled
-def kernel_gradient_rows(x, dy, partials, places, window, share, shares):
-    """partials[share] = the kernel's gradient for a share of the rows of dy. places: offsets of its columns in x and in dy."""
+def kernel_gradient_rows(x, dy, partials, offsets, window, share, shares):
+    """partials[share] = the kernel's gradient for a share of the rows of dy. offsets: of its columns in x and in dy."""
     kh, kw, sh, sw, dh, dw, top, left = window
     height, width, channels, out_height, out_width = x.shape[1], x.shape[2], x.shape[3], dy.shape[1], dy.shape[2]
     partial = partials[share]
     for j in range(partial.size):
         store(partial, j, partial.dtype.type(0))
     for j in range(out_width):
-        store(places[share], 2 * j, j * sw * channels)
-        store(places[share], 2 * j + 1, j * channels)
+        store(offsets[share], 2 * j, j * sw * channels)
+        store(offsets[share], 2 * j + 1, j * channels)
     rows = dy.shape[0] * out_height
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         n, i = r // out_height, r % out_height
@@ -223,15 +219,16 @@ def kernel_gradient_rows(x, dy, partials, places, window, share, shares):
                 last = min(out_width, (width - 1 - shift) // sw + 1)
                 at, to = ((n * height + row) * width + shift) * channels, (ky * kw + kx) * channels
                 count, dy_at = max(0, last - first), r * out_width * channels
-                row_sums(x, at, dy, dy_at, places[share], first, count, partial, to, 1, partial, to, channels, 0)
+                row_sums(x, at, dy, dy_at, offsets[share], first, count, partial, to, 1, partial, to, channels, 0)
 
 
 def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window) -> None:
     """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
-    shares = _share_count(dy.shape[0] * dy.shape[1], dy.size * window.height * window.width)
+    work = dy.size * window.height * window.width
+    shares = share_count(work, _SHARE_WORK, _SHARES, dy.shape[0] * dy.shape[1])
     flat = dkernel.reshape(1, -1)
     partials = flat if shares == 1 else device.empty((shares, dkernel.size), x.dtype)
-    places = device.empty((shares, 2 * dy.shape[2]), np.int64)
-    launch_shares(kernel_gradient_rows, shares, x, dy, partials, places, tuple(window))
+    offsets = device.empty((shares, 2 * dy.shape[2]), np.int64)
+    launch_shares(kernel_gradient_rows, shares, x, dy, partials, offsets, tuple(window))
     if shares > 1:
         reduce.sum_rows(partials[None], flat)

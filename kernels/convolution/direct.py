@@ -14,7 +14,7 @@ from nbkeras.kernels.loops.noalias import load, store
 from nbkeras.kernels.loops.window import Window
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.threads import launch_shares
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 TAPS = 9
@@ -28,8 +28,8 @@ def _offsets(window: Window, width: int, channels: int) -> Array:
     """Offsets of a window's taps from its first one: in an image of `width` columns, and in a copied window."""
     rows = np.arange(window.height)[:, None, None] * window.row_dilation * width
     columns = np.arange(window.width)[:, None] * window.column_dilation
-    places = (rows + columns) * channels + np.arange(channels)
-    return device.persistent(np.stack([places.ravel(), np.arange(TAPS)]))
+    offsets = (rows + columns) * channels + np.arange(channels)
+    return device.persistent(np.stack([offsets.ravel(), np.arange(TAPS)]))
 
 
 @compiled
@@ -80,10 +80,10 @@ def rows_by_nine(x, flat, weights, y, offsets, rooms, out_height, out_width, win
         if first < last:
             at, to = ((n * height + row) * width + first * sw - left) * channels, (r * out_width + first) * units
             positions_by_nine(flat, at, sw * channels, offsets, _ZERO, weights, units, y, to, last - first, least)
-        for column in range(out_width - last + first):
-            place = column if column < first else column + last - first
-            gather(x, n, r % out_height * out_width + place, _ONE, window, out_width, _ZERO, channels, rooms[share])
-            to = (r * out_width + place) * units
+        for outside in range(out_width - last + first):
+            column = outside if outside < first else outside + last - first
+            gather(x, n, r % out_height * out_width + column, _ONE, window, out_width, _ZERO, channels, rooms[share])
+            to = (r * out_width + column) * units
             positions_by_nine(rooms[share], _ZERO, _ZERO, offsets, _ONE, weights, units, y, to, _ONE, least)
 
 
@@ -96,7 +96,7 @@ def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu
         device.launch(device.copy, bias, weights[TAPS])
     else:
         device.launch(device.fill, weights[TAPS], 0)
-    shares = max(1, min(_SHARES, y.size * TAPS // _SHARE_WORK))
+    shares = share_count(y.size * TAPS, _SHARE_WORK, _SHARES)
     arrays = (x, x.reshape(-1), weights.reshape(-1), y.reshape(-1), _offsets(window, x.shape[2], x.shape[3]))
     rooms = device.empty((shares, TAPS), x.dtype)
     launch_shares(rows_by_nine, shares, *arrays, rooms, y.shape[1], y.shape[2], tuple(window), relu)

@@ -15,7 +15,7 @@ from nbkeras.kernels.loops.gemm import gemm
 from nbkeras.kernels.loops.window import Window, extent
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.threads import launch_shares
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _BUFFER = 65536  # elements of a buffer of windows: it should fit into 1 MiB of L2 together with the output's block
@@ -33,10 +33,6 @@ def _block_positions(positions: int, taps: int) -> int:
     most = max(_LEAST_POSITIONS, _BUFFER // taps // 16 * 16)
     count = -(-positions // most)
     return -(-positions // count)
-
-
-def _share_count(blocks: int, work: int) -> int:
-    return max(1, min(blocks, _SHARES, work // _SHARE_WORK))
 
 
 @compiled
@@ -142,9 +138,10 @@ def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, grou
     taps, positions = kernel.size // kernel.shape[3], y.shape[1] * y.shape[2]
     block = _block_positions(positions, taps)
     blocks = y.shape[0] * -(-positions // block)
-    rooms = device.empty((_share_count(blocks, y.size * taps), block * taps), x.dtype)
+    shares = share_count(y.size * taps, _SHARE_WORK, _SHARES, blocks)
+    rooms = device.empty((shares, block * taps), x.dtype)
     arrays = (x, kernel, bias, y, rooms)
-    launch_shares(forward_blocks, len(rooms), *arrays, tuple(window), groups, relu, block, blocks)
+    launch_shares(forward_blocks, shares, *arrays, tuple(window), groups, relu, block, blocks)
 
 
 @compiled
@@ -173,7 +170,7 @@ def kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups:
     taps, positions = dkernel.size // dkernel.shape[3], dy.shape[1] * dy.shape[2]
     block = _block_positions(positions, taps)
     blocks = dy.shape[0] * -(-positions // block)
-    shares = min(_share_count(blocks, dy.size * taps), max(2, _PARTIAL_ELEMENTS // dkernel.size))
+    shares = share_count(dy.size * taps, _SHARE_WORK, _SHARES, blocks, max(2, _PARTIAL_ELEMENTS // dkernel.size))
     rooms, flat = device.empty((shares, block * taps), x.dtype), dkernel.reshape(1, -1)
     partials = flat if shares == 1 else device.empty((shares, dkernel.size), x.dtype)
     arrays = (x, dy, partials, rooms)
@@ -236,7 +233,7 @@ def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: 
     """dx = the gradient of conv(x, kernel) for the output's gradient dy."""
     rows, units, batch = _tap_rows(kernel), kernel.shape[3], dx.shape[0]
     parts, taps = window.height // rows, rows * window.width * kernel.shape[2]
-    shares = _share_count(_SHARES, dy.size * taps * parts)
+    shares = share_count(dy.size * taps * parts, _SHARE_WORK, _SHARES)
     # With fewer images than shares, images are cut into bands. A band is at least as high as two windows, because windows that
     # cross a border are computed on both sides.
     highest = max(1, dx.shape[1] // (2 * extent(window.height, window.row_dilation)))

@@ -14,7 +14,7 @@ import numpy as np
 from nbkeras.kernels.loops.flat_access import load, store
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
-from nbkeras.kernels.runtime.threads import launch_shares
+from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _SHARES = 16
@@ -47,16 +47,14 @@ def unfold_vjp(saved, dy, needs):
 
 def unfold_into(x: Array, y: Array, line: Line) -> None:
     """Copy the windows of x to y."""
-    launch_shares(unfold_rows, _shares(y, y.shape[0] * y.shape[1]), x, y, *line[1:4])
+    shares = share_count(y.size, _SHARE_ELEMENTS, _SHARES, y.shape[0] * y.shape[1])
+    launch_shares(unfold_rows, shares, x, y, *line[1:4])
 
 
 def fold_into(y: Array, x: Array, line: Line) -> None:
     """Sum the windows y into x, where they came from."""
-    launch_shares(fold_rows, _shares(y, x.shape[0] * x.shape[1]), y, x, *line[1:4])
-
-
-def _shares(windows: Array, most: int) -> int:
-    return max(1, min(_SHARES, most, windows.size // _SHARE_ELEMENTS))
+    shares = share_count(y.size, _SHARE_ELEMENTS, _SHARES, x.shape[0] * x.shape[1])
+    launch_shares(fold_rows, shares, y, x, *line[1:4])
 
 
 @compiled
@@ -66,9 +64,9 @@ def unfold_rows(x, y, stride, dilation, before, share, shares):
     rows, gap, zero = y.shape[0] * count, size * channels, y.dtype.type(0)
     for r in range(rows * share // shares, rows * (share + 1) // shares):
         for k in range(size):
-            place = r % count * stride + k * dilation - before
-            at, to = (r // count * length + place) * runs * channels, (r * runs * size + k) * channels
-            if place >= 0 and place < length:
+            position = r % count * stride + k * dilation - before
+            at, to = (r // count * length + position) * runs * channels, (r * runs * size + k) * channels
+            if position >= 0 and position < length:
                 for run in range(runs):
                     for c in range(channels):
                         store(y, to + run * gap + c, load(x, at + run * channels + c))

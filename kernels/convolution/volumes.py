@@ -30,12 +30,12 @@ def conv(x: Array, kernel: Array, bias: Array | None, strides, dilation, padding
 
 def conv_vjp(saved, dy, needs):
     x, shape, line, (flat, y, window, groups, chosen) = saved
-    slices = _slices(x, line, groups, _needed(needs[1]))
-    wanted = _needed(needs[0]), _needed(needs[1]), needs[2]
+    slices = _slices(x, line, groups, needs[1] is not False)
+    wanted = needs[0] is not False, needs[1] is not False, needs[2]
     again = slices, flat, y, window, groups, chosen
     dslices, dflat, dbias = images.conv_vjp(again, dy.reshape(-1, *dy.shape[2:]), wanted)
     dx = None
-    if _needed(needs[0]):
+    if needs[0] is not False:
         dx = device.output(needs[0], x.shape, x.dtype)
         apart = _apart(dx, groups)
         fold_into(dslices.reshape(len(x), line.windows, *apart.shape[2:4], line.size, apart.shape[4]), apart, line)
@@ -56,13 +56,9 @@ def conv_transpose(x: Array, kernel: Array, strides, dilation, before, lengths):
 def conv_transpose_vjp(saved, dy, needs):
     flat, x_shape, shape, line = saved
     slices = _slices(dy, line, 1, True)
-    wanted = needs[0].reshape(flat[0].shape) if isinstance(needs[0], device.ARRAYS) else needs[0], _needed(needs[1])
+    wanted = needs[0].reshape(flat[0].shape) if isinstance(needs[0], device.ARRAYS) else needs[0], needs[1] is not False
     dx, dflat = images.conv_transpose_vjp(flat, slices, wanted)
     return None if dx is None else dx.reshape(x_shape), _upright(dflat, shape, needs[1])
-
-
-def _needed(need) -> bool:
-    return need is not False
 
 
 def _apart(x: Array, groups: int) -> Array:

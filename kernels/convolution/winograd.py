@@ -225,16 +225,16 @@ def output_tiles(room, at, y, tiling, first, count, spare, bias, relu):
         for k in range(6):
             source = at + (k * count + i) * units
             transform_output(room, source, 6 * count * units, room, spare + k * units, 6 * units, units)
-        rows, places = min(4, height - row), min(4, width - column)
+        rows, columns = min(4, height - row), min(4, width - column)
         for k in range(rows):
             to = ((image * height + row + k) * width + column) * units
-            if places == 4:
+            if columns == 4:
                 transform_output(room, spare + k * 6 * units, units, y, to, units, units)
             else:
                 transform_output(room, spare + k * 6 * units, units, room, patch, units, units)
-                for c in range(places * units):
+                for c in range(columns * units):
                     y[to + c] = room[patch + c]
-            finish(y, to, places, units, bias, relu)
+            finish(y, to, columns, units, bias, relu)
 
 
 # -------------------- forward, and the input's gradient --------------------
@@ -318,8 +318,8 @@ def transform_back(partials, size, half, dkernel, share, shares):
     first, last, total = size * share // shares, size * (share + 1) // shares, partials[0]
     count = last - first
     for p in range(1, partials.shape[0]):
-        for place in range(36):
-            for c in range(place * size + first, place * size + last):
+        for element in range(36):
+            for c in range(element * size + first, element * size + last):
                 total[c] += partials[p, c]
     for row in range(6):
         at = row * 6 * size + first

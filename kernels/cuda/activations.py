@@ -10,10 +10,9 @@ from typing import Any
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
-from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, kernel, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_THREADS = size(256, simulated=8)
 _RELU, _PIECEWISE, _HARD_SILU, _ELU, _SIGMOID, _TANH, _SILU, _GELU, _GELU_TANH, _MISH, _SOFTPLUS = range(11)
 
 
@@ -181,7 +180,7 @@ def _start(kernel: Kernel, code: int, arrays: tuple[DeviceArray, ...], *constant
     *inputs, out = arrays
     at_once = all(array.address % 16 == 0 for array in arrays)
     numbers = [out.dtype.type(constant) for constant in constants]
-    start(kernel, blocks(out.size, 4 * _THREADS), _THREADS, code, at_once, *inputs, *numbers, out)
+    start_each(kernel, blocks(out.size, 4), code, at_once, *inputs, *numbers, out)
 
 
 def relu_forward(x: DeviceArray, y: DeviceArray) -> None:

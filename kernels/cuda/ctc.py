@@ -6,7 +6,7 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.lanes import BLOCK
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, start
+from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, start, start_each
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
@@ -135,9 +135,9 @@ def ctc_backward(
     dlogp: DeviceArray,
 ) -> None:
     """dlogp[t, c] = -slope * the probability of being in a state of class c at step t."""
-    occupancy = device.gpu().scratch("ctc", alpha.nbytes).at(0, alpha.shape, alpha.dtype)
+    occupancy = device.gpu().scratch("ctc", alpha.shape, alpha.dtype)
     labels = (target, logp, target_length, output_length, blank, alpha, loss)
     start(_occupancy, loss.size, BLOCK, *labels, beta, occupancy)
     count = dlogp.shape[0] * dlogp.shape[1]
     arrays = (target, target_length, output_length, blank, loss, slope, occupancy, dlogp)
-    start(_add_states, blocks(count, BLOCK), BLOCK, *arrays)
+    start_each(_add_states, count, *arrays)

@@ -14,8 +14,8 @@ _LEAST = size(64, simulated=4)  # the least number of rows of a part
 
 def multiply(ta, tb, a, b, bias, c, batches, m, n, k, depth, lda, a_step, b_step, rows, columns, rectify) -> None:
     """C[i] = op(A[i]) @ op(B[i]) + bias, its positive part if rectify; `depth`, `rows` and `columns` are only used on the CPU."""
-    places = a, 0, lda, b, 0, k if tb else n, 0, c, 0, n
-    gemm_cuda.product(ta, tb, m, n, k, *places, bias, rectify, batches, a_step, b_step, m * n)
+    operands = a, 0, lda, b, 0, k if tb else n, 0, c, 0, n
+    gemm_cuda.product(ta, tb, m, n, k, *operands, bias, rectify, batches, a_step, b_step, m * n)
 
 
 def rectifier_backward(y: DeviceArray, dy: DeviceArray, dz: DeviceArray, partial: DeviceArray, block: int) -> None:
@@ -26,8 +26,7 @@ def rectifier_backward(y: DeviceArray, dy: DeviceArray, dz: DeviceArray, partial
     part = blocks(block, parts)
     parts, sums = blocks(block, part), partial
     if parts > 1:
-        room = device.gpu().scratch("rectifier_backward", count * parts * n * dy.itemsize)
-        sums = room.at(0, (count * parts, n), dy.dtype)
+        sums = device.gpu().scratch("rectifier_backward", (count * parts, n), dy.dtype)
     start(_rectify, (count * parts, across), (_COLUMNS, _ROWS), y, dy, dz, sums, block, part, parts)
     if parts > 1:
         reduce_cuda.sum_blocks(sums.reshape(count, parts, n), partial.reshape(count, 1, n))

@@ -13,32 +13,23 @@ from numba import cuda
 
 from nbkeras.kernels.cuda.loops import ufuncs
 from nbkeras.kernels.cuda.loops.walk import (
-    THREADS,
-    count_of,
     indices_of_four,
     indices_of_two,
     numeric,
     seen_as,
-    span,
-    strides_over,
+    start_walk,
     unsigned_of,
-    walk,
 )
 from nbkeras.kernels.cuda.machine import host
-from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, kernel, start
+from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, kernel, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 
 def _unary(kernel: Kernel, code: int, x: DeviceArray, out: DeviceArray) -> None:
-    if not out.size:
-        return
     if kernel is ufuncs.plain and _in_quads(out, x):
-        start(ufuncs.plain_quads, blocks(out.size, 4 * THREADS), THREADS, code, span(x), span(out))
-        return
-    path = walk(out.shape, strides_over(x, out.shape), strides_over(out, out.shape))
-    count = count_of(path)
-    operands = (span(numeric(x)), path[3], span(numeric(out)), path[4])
-    start(kernel, blocks(count, THREADS), THREADS, code, count, *path[:3], *operands)
+        start_each(ufuncs.plain_quads, blocks(out.size, 4), code, x.reshape(-1), out.reshape(-1))
+    else:
+        start_walk(kernel, (x, out), code)
 
 
 def _in_quads(out: DeviceArray, *arrays: DeviceArray) -> bool:
@@ -63,14 +54,10 @@ def _binary(kernel: Kernel, code: int, x: Any, y: Any, out: DeviceArray) -> None
         )
     number = x.dtype.type(number)
     if kernel is ufuncs.combine and _in_quads(out, x, y):
-        grid = blocks(out.size, 4 * THREADS)
-        start(ufuncs.combine_quads, grid, THREADS, code, span(x), span(y), number, is_number, span(out))
-        return
-    path = walk(out.shape, *(strides_over(array, out.shape) for array in (x, y, out)))
-    count = count_of(path)
-    x, y, out = (span(numeric(array)) for array in (x, y, out))
-    operands = (x, path[3], y, path[4], x.dtype.type(number), is_number, out, path[5])
-    start(kernel, blocks(count, THREADS), THREADS, code, count, *path[:3], *operands)
+        x, y, out = (array.reshape(-1) for array in (x, y, out))
+        start_each(ufuncs.combine_quads, blocks(out.size, 4), code, number, is_number, x, y, out)
+    else:
+        start_walk(kernel, (x, y, out), code, numeric(x).dtype.type(number), is_number)
 
 
 _OF_BOOLEANS: dict[np.ufunc, np.ufunc] = {
@@ -155,21 +142,8 @@ larger.fuses_as, smaller.fuses_as = "maximum", "minimum"  # type: ignore[attr-de
 
 @kernel
 def _select(
-    count,
-    sizes,
-    multipliers,
-    shifts,
-    condition,
-    condition_steps,
-    x,
-    x_steps,
-    y,
-    y_steps,
-    numbers,
-    are_numbers,
-    out,
-    out_steps,
-):
+    numbers, are_numbers, count, sizes, multipliers, shifts, condition, condition_steps, x, x_steps, y, y_steps, out, out_steps
+):  # fmt: skip
     n = cuda.grid(1)
     if n < count:
         h, i, j, k = indices_of_four(n, sizes, multipliers, shifts, condition_steps, x_steps, y_steps, out_steps)
@@ -181,23 +155,17 @@ def _select(
 
 def select(condition: DeviceArray, x: Any, y: Any, out: DeviceArray) -> None:
     """x where the condition is true, else y; x and y are arrays or constants, and may be out."""
-    if not out.size:
-        return
     bits = unsigned_of(out.itemsize)
     are_numbers = sum(flag for flag, value in ((1, x), (2, y)) if not isinstance(value, DeviceArray))
     numbers = tuple(
         bits(0) if isinstance(value, DeviceArray) else np.asarray(value, out.dtype).view(bits)[()] for value in (x, y)
     )
-    arrays = [condition, *(value if isinstance(value, DeviceArray) else out for value in (x, y)), out]
-    path = walk(out.shape, *(strides_over(array, out.shape) for array in arrays))
-    mask, x, y, out = span(numeric(arrays[0])), *(span(seen_as(bits, array)) for array in arrays[1:])
-    count = count_of(path)
-    operands = (mask, path[3], x, path[4], y, path[5], numbers, are_numbers, out, path[6])
-    start(_select, blocks(count, THREADS), THREADS, count, *path[:3], *operands)
+    choices = (seen_as(bits, value if isinstance(value, DeviceArray) else out) for value in (x, y, out))
+    start_walk(_select, (condition, *choices), numbers, are_numbers)
 
 
 @kernel
-def _clip(count, sizes, multipliers, shifts, x, x_steps, low, high, y, y_steps):
+def _clip(low, high, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
     n = cuda.grid(1)
     if n < count:
         i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
@@ -208,16 +176,12 @@ def _clip(count, sizes, multipliers, shifts, x, x_steps, low, high, y, y_steps):
 
 def clip_between(x: DeviceArray, low: Any, high: Any, out: DeviceArray) -> None:
     """x, at least low and at most high; NaN stays NaN."""
-    if not out.size:
-        return
-    path = walk(out.shape, strides_over(x, out.shape), strides_over(out, out.shape))
-    count, number = count_of(path), numeric(x).dtype.type
-    operands = (span(numeric(x)), path[3], number(low), number(high), span(numeric(out)), path[4])
-    start(_clip, blocks(count, THREADS), THREADS, count, *path[:3], *operands)
+    number = numeric(x).dtype.type
+    start_walk(_clip, (x, out), number(low), number(high))
 
 
 @kernel
-def _round_half_even(count, sizes, multipliers, shifts, x, x_steps, scale, down, whole, y, y_steps):
+def _round_half_even(scale, down, whole, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
     n = cuda.grid(1)
     if n < count:
         i, j = indices_of_two(n, sizes, multipliers, shifts, x_steps, y_steps)
@@ -229,18 +193,13 @@ def _round_half_even(count, sizes, multipliers, shifts, x, x_steps, scale, down,
 
 def round_half_even(x: DeviceArray, decimals: int, out: DeviceArray) -> None:
     """x rounded to a number of decimals."""
-    if not out.size:
-        return
     if x.dtype.kind != "f" and decimals >= 0:
         of_ufunc(np.add)(x, 0, out)
         return
-    path = walk(out.shape, strides_over(x, out.shape), strides_over(out, out.shape))
-    count = count_of(path)
     number = x.dtype.type if x.dtype.kind == "f" else np.float64
     whole = number(2.0) ** (np.finfo(number).nmant)  # all floats from here on are integers
     tens = number(float(f"1e{abs(decimals)}"))  # gives infinity where a power would raise an error
-    operands = (span(x), path[3], tens, decimals < 0, whole, span(out), path[4])
-    start(_round_half_even, blocks(count, THREADS), THREADS, count, *path[:3], *operands)
+    start_walk(_round_half_even, (x, out), tens, decimals < 0, whole)
 
 
 select.fuses_as, clip_between.fuses_as = "select", "clip"  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ from nbkeras.kernels.cuda.loops.rows import (
     begins_run,
     by_row,
     column_of_thread,
+    counted,
     grid_of_rows,
     row_of_thread,
     sum_pieces,
@@ -30,14 +31,12 @@ _deterministic = os.environ.get("NBKERAS_DETERMINISTIC", "1") != "0"
 
 @kernel
 def _gather_rows(table, indices, out):
-    i, rows = row_of_thread(), table.shape[0]
+    i = row_of_thread()
     if i < indices.size:
-        row = indices[i]
-        row = row + rows if row < 0 else row
-        inside = 0 <= row < rows
+        row = counted(indices[i], table.shape[0])
         j = column_of_thread()
         if j < out.shape[1]:
-            out[i, j] = table[row, j] if inside else math.nan
+            out[i, j] = table[row, j] if row >= 0 else math.nan
 
 
 @kernel
@@ -45,13 +44,11 @@ def _gather_quads(table, rows, quads, indices, out):
     """For rows of a multiple of four numbers: a thread copies four numbers. table and out are flat."""
     i = row_of_thread()
     if i < indices.size:
-        row = indices[i]
-        row = row + rows if row < 0 else row
-        inside = 0 <= row < rows
+        row = counted(indices[i], rows)
         nothing = out.dtype.type(math.nan)
         quad = column_of_thread()
         if quad < quads:
-            if inside:
+            if row >= 0:
                 store_quad(out, (i * quads + quad) * 4, load_quad(table, (row * quads + quad) * 4))
             else:
                 store_quad(out, (i * quads + quad) * 4, (nothing, nothing, nothing, nothing))
@@ -73,22 +70,21 @@ def clear(x):
 
 
 @kernel
-def _add_rows(dy, rows, places, sums, table):
+def _add_rows(dy, rows, positions, sums, table):
     k = row_of_thread()
     if begins_run(rows, k, table.shape[0]):
         row = rows[k]
         j = column_of_thread()
         if j < dy.shape[1]:
-            table[row, j] = with_run(table[row, j], dy, rows, places, sums, k, j)
+            table[row, j] = with_run(table[row, j], dy, rows, positions, sums, k, j)
 
 
 @kernel
 def _add_rows_in_any_order(dy, indices, table):
-    i, rows = row_of_thread(), table.shape[0]
+    i = row_of_thread()
     if i < indices.size:
-        row = indices[i]
-        row = row + rows if row < 0 else row
-        if 0 <= row < rows:
+        row = counted(indices[i], table.shape[0])
+        if row >= 0:
             j = column_of_thread()
             if j < dy.shape[1]:
                 cuda.atomic.add(table, (row, j), dy[i, j])
@@ -99,8 +95,7 @@ def add_rows(dy: DeviceArray, indices: DeviceArray, table: DeviceArray):
     if not _deterministic:
         start(_add_rows_in_any_order, *grid_of_rows(*dy.shape), dy, indices, table)
         return
-    n = indices.size
-    room = device.gpu().scratch("add_rows", 16 * n).view(np.int32)[: 4 * n].reshape(4, n)
+    room = device.gpu().scratch("add_rows", (4, indices.size), np.int32)
     by_row(indices, len(table), room)
     sums = sum_pieces(dy, room[0], room[1], len(table))
     start(_add_rows, *grid_of_rows(*dy.shape), dy, room[0], room[1], sums, table)

@@ -121,7 +121,7 @@ def _scale(g, scale):
 
 
 def limit_norm(g, sums, limit):
-    scale = device.gpu().scratch("limit_norm", 8).view(g.dtype)[:1]
+    scale = device.gpu().scratch("limit_norm", (1,), g.dtype)
     start(_norm_scale, 1, _SUMMING, sums, float(limit), scale)
     run(_scale, g, scale)
 

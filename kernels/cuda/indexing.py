@@ -6,10 +6,10 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.embedding import add_rows
-from nbkeras.kernels.cuda.loops.rows import by_row
+from nbkeras.kernels.cuda.loops.rows import by_row, counted
 from nbkeras.kernels.cuda.loops.sort import sorted_positions
-from nbkeras.kernels.cuda.loops.walk import THREADS, dividers, split, unsigned_of, widened
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.loops.walk import dividers, split, unsigned_of, widened
+from nbkeras.kernels.cuda.machine.kernel import kernel, size, start_each
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
@@ -31,17 +31,10 @@ def _cut(x, low, past, least, out):
 
 def cut(x: DeviceArray, low: Any, past: Any, least: int, out: DeviceArray) -> None:
     """out = x where low <= x < past, else `least`."""
-    start(_cut, blocks(out.size, THREADS), THREADS, x, low, past, least, out)
+    start_each(_cut, out.size, x, low, past, least, out)
 
 
 # -------------------- take --------------------
-
-
-@device_function
-def _counted(at, length):
-    """An index as a non-negative one; -1 if it is out of range."""
-    at = at + length if at < 0 else at
-    return at if 0 <= at < length else -1
 
 
 @kernel
@@ -50,7 +43,7 @@ def _gather(x, index, length, shape, multipliers, shifts, missing, out):
     if n < out.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
         i, j = split(row, shape[1], multipliers[1], shifts[1])
-        at = _counted(index[j], length)
+        at = counted(index[j], length)
         out[n] = x[(i * length + at) * shape[2] + k] if at >= 0 else missing
 
 
@@ -63,7 +56,7 @@ def gather(x: DeviceArray, index: DeviceArray, axis: int, out: DeviceArray) -> N
     flat = x.reshape(-1).view(bits), out.reshape(-1).view(bits)
     after, missing, source, target = widened(out.size // (before * index.size), _missing(x.dtype), *flat)
     path = dividers(before, index.size, after)
-    start(_gather, blocks(target.size, THREADS), THREADS, source, index.reshape(-1), length, *path, missing, target)
+    start_each(_gather, target.size, source, index.reshape(-1), length, *path, missing, target)
 
 
 def _missing(dtype: np.dtype) -> Any:
@@ -78,20 +71,20 @@ def _add_few(dy, index, shape, multipliers, shifts, dx):
     row, k = split(n, shape[2], multipliers[2], shifts[2])
     i, j = split(row, shape[1], multipliers[1], shifts[1])
     if i < shape[0]:
-        at = _counted(index[j], dx.shape[1])
+        at = counted(index[j], dx.shape[1])
         first = at >= 0
         for other in range(j):
-            first = first and _counted(index[other], dx.shape[1]) != at
+            first = first and counted(index[other], dx.shape[1]) != at
         if first:
             total = dx[i, at, k]
             for other in range(j, index.size):
-                if _counted(index[other], dx.shape[1]) == at:
+                if counted(index[other], dx.shape[1]) == at:
                     total += dy[i, other, k]
             dx[i, at, k] = total
 
 
 @kernel
-def _add_runs(dy, rows, places, shape, multipliers, shifts, dx):
+def _add_runs(dy, rows, positions, shape, multipliers, shifts, dx):
     """The thread at the first position of a row adds up all its positions, in order, for one column."""
     n = cuda.grid(1)
     row, k = split(n, shape[2], multipliers[2], shifts[2])
@@ -101,7 +94,7 @@ def _add_runs(dy, rows, places, shape, multipliers, shifts, dx):
         if key < dx.shape[1] and (at == 0 or rows[at - 1] != key):
             total = dx[i, key, k]
             while at < rows.size and rows[at] == key:
-                total += dy[i, places[at], k]
+                total += dy[i, positions[at], k]
                 at += 1
             dx[i, key, k] = total
 
@@ -109,14 +102,14 @@ def _add_runs(dy, rows, places, shape, multipliers, shifts, dx):
 def scatter_add(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
     """dx[i, index[j], k] += dy[i, j, k], in the order described in loops/rows.py."""
     if index.size <= _FEW:
-        start(_add_few, blocks(dy.size, THREADS), THREADS, dy, index, *dividers(*dy.shape), dx)
+        start_each(_add_few, dy.size, dy, index, *dividers(*dy.shape), dx)
         return
     if len(dy) == 1:
         add_rows(dy[0], index, dx[0])
         return
-    room = device.gpu().scratch("scatter_add", 16 * index.size).view(np.int32)[: 4 * index.size].reshape(4, -1)
+    room = device.gpu().scratch("scatter_add", (4, index.size), np.int32)
     by_row(index, dx.shape[1], room)
-    start(_add_runs, blocks(dy.size, THREADS), THREADS, dy, room[0], room[1], *dividers(*dy.shape), dx)
+    start_each(_add_runs, dy.size, dy, room[0], room[1], *dividers(*dy.shape), dx)
 
 
 # -------------------- take_along_axis --------------------
@@ -128,7 +121,7 @@ def _gather_along(x, index, length, shape, multipliers, shifts, missing, out):
     if n < out.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
         i, _ = split(row, shape[1], multipliers[1], shifts[1])
-        at = _counted(index[n], length)
+        at = counted(index[n], length)
         out[n] = x[(i * length + at) * shape[2] + k] if at >= 0 else missing
 
 
@@ -136,7 +129,7 @@ def gather_along(x: DeviceArray, index: DeviceArray, out: DeviceArray) -> None:
     """out[i, j, k] = x[i, index[i, j, k], k]."""
     bits = unsigned_of(x.itemsize)
     arrays = (x.reshape(-1).view(bits), index.reshape(-1), x.shape[1], *dividers(*index.shape), _missing(x.dtype))
-    start(_gather_along, blocks(out.size, THREADS), THREADS, *arrays, out.reshape(-1).view(bits))
+    start_each(_gather_along, out.size, *arrays, out.reshape(-1).view(bits))
 
 
 @kernel
@@ -145,7 +138,7 @@ def _scatter_along(dy, index, dx):
     if n < dy.shape[0] * dy.shape[2]:
         i, k = n // dy.shape[2], n % dy.shape[2]
         for j in range(dy.shape[1]):
-            at = _counted(index[i, j, k], dx.shape[1])
+            at = counted(index[i, j, k], dx.shape[1])
             if at >= 0:
                 dx[i, at, k] += dy[i, j, k]
 
@@ -157,7 +150,7 @@ def _flat_index(index, length, shape, multipliers, shifts, flat):
     if n < flat.size:
         row, k = split(n, shape[2], multipliers[2], shifts[2])
         i, _ = split(row, shape[1], multipliers[1], shifts[1])
-        at = _counted(index[n], length)
+        at = counted(index[n], length)
         flat[n] = (i * length + at) * shape[2] + k if at >= 0 else np.int64(shape[0]) * length * shape[2]
 
 
@@ -165,11 +158,11 @@ def scatter_along(dy: DeviceArray, index: DeviceArray, dx: DeviceArray) -> None:
     """dx[i, index[i, j, k], k] += dy[i, j, k], in the order described in loops/rows.py."""
     columns = dy.shape[0] * dy.shape[2]
     if dy.shape[1] <= _FEW or columns >= _MANY:
-        start(_scatter_along, blocks(columns, THREADS), THREADS, dy, index, dx)
+        start_each(_scatter_along, columns, dy, index, dx)
         return
-    flat = device.gpu().scratch("scatter_along", 8 * dy.size).view(np.int64)[: dy.size]
+    flat = device.gpu().scratch("scatter_along", (dy.size,), np.int64)
     path = dividers(*dy.shape)
-    start(_flat_index, blocks(dy.size, THREADS), THREADS, index.reshape(-1), dx.shape[1], *path, flat)
+    start_each(_flat_index, dy.size, index.reshape(-1), dx.shape[1], *path, flat)
     add_rows(dy.reshape(-1, 1), flat, dx.reshape(-1, 1))
 
 

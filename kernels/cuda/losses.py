@@ -10,7 +10,6 @@ from numba import cuda
 
 from nbkeras.kernels.cuda.loops.lanes import (
     ADD,
-    BLOCK,
     LANES,
     WARP,
     fold_lanes,
@@ -20,7 +19,7 @@ from nbkeras.kernels.cuda.loops.lanes import (
     start_rows,
     store_four,
 )
-from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, start
+from nbkeras.kernels.cuda.machine.kernel import kernel, start_each
 from nbkeras.kernels.cuda.softmax import logsumexp_parts
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
@@ -174,7 +173,7 @@ def _sigmoid(target, logits, loss):
 
 def sigmoid_crossentropy_forward(target: DeviceArray, logits: DeviceArray, loss: DeviceArray) -> None:
     """loss = max(x, 0) - x t + log(1 + e^-|x|)."""
-    start(_sigmoid, blocks(logits.size, BLOCK), BLOCK, target, logits, loss)
+    start_each(_sigmoid, logits.size, target, logits, loss)
 
 
 @kernel
@@ -190,4 +189,4 @@ def sigmoid_crossentropy_backward(
     target: DeviceArray, logits: DeviceArray, slope: DeviceArray, dlogits: DeviceArray
 ) -> None:
     """dlogits = slope (sigmoid(x) - t)."""
-    start(_sigmoid_slope, blocks(logits.size, BLOCK), BLOCK, target, logits, slope, dlogits)
+    start_each(_sigmoid_slope, logits.size, target, logits, slope, dlogits)

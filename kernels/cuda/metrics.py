@@ -23,8 +23,8 @@ from nbkeras.kernels.cuda.loops.lanes import (
     share_of_lane,
     start_rows,
 )
-from nbkeras.kernels.cuda.loops.walk import count_of, divided, indices_of_three, span, strides_over, walk
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, start
+from nbkeras.kernels.cuda.loops.walk import divided, indices_of_three, start_walk
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, start, start_each
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
@@ -38,43 +38,43 @@ def _parts(count: int) -> int:
     return max(1, min(_MOST_PARTS, count // (BLOCK * _PER_THREAD)))
 
 
-def _scratch(*shape: int) -> DeviceArray:
+def _scratch(count: int) -> DeviceArray:
     """Scratch memory for sums."""
-    return device.gpu().scratch("metrics", 8 * math.prod(shape)).at(0, (math.prod(shape),), np.float64)
+    return device.gpu().scratch("metrics", (count,), np.float64)
 
 
 # -------------------- matches --------------------
 
 
 @device_function
-def _argmax(x, row, rows, n, lane, bits, wide, values, places):
+def _argmax(x, row, rows, n, lane, bits, wide, values, indices):
     """The first position of a row's largest number, in each of its lanes; NaN counts only if it is first."""
     first, end, step = share_of_lane(row, rows, n, lane, bits, wide)
-    base, place, at = row * n, np.int64(0), first
+    base, index, at = row * n, np.int64(0), first
     value = x[np.uint64(base if row < rows else 0)]
     filler = value
     while at < end:
         a, b, c, d = load_four(x, at, end, step, wide, filler)
         if a > value:
-            value, place = a, at - base
+            value, index = a, at - base
         if b > value:
-            value, place = b, at + step - base
+            value, index = b, at + step - base
         if c > value:
-            value, place = c, at + 2 * step - base
+            value, index = c, at + 2 * step - base
         if d > value:
-            value, place = d, at + 3 * step - base
+            value, index = d, at + 3 * step - base
         at += 4 << bits
-    _, place = find_lanes(LARGEST, value, place, bits, values, places)
-    return place
+    _, index = find_lanes(LARGEST, value, index, bits, values, indices)
+    return index
 
 
 @kernel(launch_bounds=LANES)
 def _match_classes(classes, y_pred, out, rows, n, bits, wide):
-    values, places = cuda.shared.array(WARP, y_pred.dtype), cuda.shared.array(WARP, np.int64)
+    values, indices = cuda.shared.array(WARP, y_pred.dtype), cuda.shared.array(WARP, np.int64)
     row, lane = row_and_lane(bits)
-    place = _argmax(y_pred, row, rows, n, lane, bits, wide, values, places)
+    index = _argmax(y_pred, row, rows, n, lane, bits, wide, values, indices)
     if lane == 0 and row < rows:
-        out[np.uint64(row)] = out.dtype.type(1) if classes[np.uint64(row)] == place else out.dtype.type(0)
+        out[np.uint64(row)] = out.dtype.type(1) if classes[np.uint64(row)] == index else out.dtype.type(0)
 
 
 def match_classes(classes: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -> None:
@@ -85,12 +85,12 @@ def match_classes(classes: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -
 
 @kernel(launch_bounds=LANES)
 def _match_one_hot(y_true, y_pred, out, rows, n, bits, wide):
-    values, places = cuda.shared.array(WARP, y_pred.dtype), cuda.shared.array(WARP, np.int64)
+    values, indices = cuda.shared.array(WARP, y_pred.dtype), cuda.shared.array(WARP, np.int64)
     row, lane = row_and_lane(bits)
-    wanted = _argmax(y_true, row, rows, n, lane, bits, wide, values, places)
-    place = _argmax(y_pred, row, rows, n, lane, bits, wide, values, places)
+    wanted = _argmax(y_true, row, rows, n, lane, bits, wide, values, indices)
+    index = _argmax(y_pred, row, rows, n, lane, bits, wide, values, indices)
     if lane == 0 and row < rows:
-        out[np.uint64(row)] = out.dtype.type(1) if wanted == place else out.dtype.type(0)
+        out[np.uint64(row)] = out.dtype.type(1) if wanted == index else out.dtype.type(0)
 
 
 def match_one_hot(y_true: DeviceArray, y_pred: DeviceArray, out: DeviceArray) -> None:
@@ -110,7 +110,7 @@ def _match_threshold(y_true, y_pred, limit, out):
 def match_threshold(y_true: DeviceArray, y_pred: DeviceArray, threshold: float, out: DeviceArray) -> None:
     """1 where y_true (0 or 1) equals y_pred > threshold."""
     limit = y_pred.dtype.type(threshold)
-    start(_match_threshold, blocks(out.size, BLOCK), BLOCK, y_true, y_pred, limit, out)
+    start_each(_match_threshold, out.size, y_true, y_pred, limit, out)
 
 
 # -------------------- running sums --------------------
@@ -182,10 +182,7 @@ def _ratio(count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_s
 
 def ratio(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
     """out = x / y, and 0 where y is 0; out may be float32."""
-    if out.size:
-        path = walk(out.shape, *(strides_over(array, out.shape) for array in (x, y, out)))
-        operands = span(x), path[3], span(y), path[4], span(out), path[5]
-        start(_ratio, blocks(count_of(path), BLOCK), BLOCK, count_of(path), *path[:3], *operands)
+    start_walk(_ratio, (x, y, out))
 
 
 # -------------------- confusion counts --------------------
@@ -258,7 +255,7 @@ def count_at_thresholds(
     flat = (array.reshape(-1) for array in (y_true, y_pred, weights))
     start(_count, (cells, parts), BLOCK, *flat, thresholds, sums, columns, rows)
     tables = tuple(table.reshape(-1) for table in tables)
-    start(_add_counts, blocks(cells, BLOCK), BLOCK, sums, parts, cells, *tables)
+    start_each(_add_counts, cells, sums, parts, cells, *tables)
 
 
 @kernel

@@ -14,7 +14,7 @@ from nbkeras.kernels.cuda.layer_normalization import row_gradients as row_gradie
 from nbkeras.kernels.cuda.loops.lanes import ADD, BLOCK, MOST, SMALLEST, fold_columns, is_wide, load_four, over_columns
 from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
 from nbkeras.kernels.cuda.loops.walk import divided
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _CHANNELS = size(8, simulated=2)  # channels that one block of threads joins the sums of
@@ -297,7 +297,7 @@ def _mean_gradient(dbeta, scale, dmean):
 
 def mean_gradient(dbeta: DeviceArray, scale: DeviceArray, dmean: DeviceArray) -> None:
     """dmean = -scale * sum(dy)."""
-    start(_mean_gradient, blocks(dmean.size, BLOCK), BLOCK, dbeta, scale, dmean)
+    start_each(_mean_gradient, dmean.size, dbeta, scale, dmean)
 
 
 @kernel
@@ -310,7 +310,7 @@ def _variance_gradient(dgamma, inverse, scale, dvariance):
 
 def variance_gradient(dgamma: DeviceArray, inverse: DeviceArray, scale: DeviceArray, dvariance: DeviceArray) -> None:
     """dvariance = -scale / (2 (variance + epsilon)) * sum(dy * (x - mean))."""
-    start(_variance_gradient, blocks(dvariance.size, BLOCK), BLOCK, dgamma, inverse, scale, dvariance)
+    start_each(_variance_gradient, dvariance.size, dgamma, inverse, scale, dvariance)
 
 
 # -------------------- batch normalization: all numbers --------------------

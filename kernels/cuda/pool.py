@@ -4,40 +4,29 @@ The gradient is gathered: each pixel of dx adds up the gradients of the windows 
 maxima a first kernel notes which pixel each window took. Limit: arrays of 2**31 elements are refused.
 """
 
+import functools
 from typing import Any
 
 import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.lanes import is_wide, load_four, store_four
-from nbkeras.kernels.cuda.loops.walk import divided
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.loops.walk import divided, in_32_bits, ints
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, start_each
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _i = np.int32
-_THREADS = size(256, simulated=8)
 
 
 def _launch(kernel: Any, over: tuple[int, ...], *args: Any) -> None:
     """Start a kernel with a thread for each four channels of each position of a shape (images, rows, columns, channels)."""
     images, height, width, channels = over
     threads = images * height * width * blocks(channels, 4)
-    start(kernel, blocks(threads, _THREADS), _THREADS, _ints(over), *args)
+    start_each(kernel, threads, ints(*over), *args)
 
 
-def _ints(numbers: Any) -> tuple:
-    return tuple(map(_i, numbers))
-
-
-def _flat(*arrays: DeviceArray) -> list[DeviceArray]:
-    for array in arrays:
-        if array.size >= 1 << 31:
-            raise ValueError(
-                f"pooling on a GPU takes arrays of fewer than 2**31 elements, received one of shape {array.shape}: use smaller "
-                "batches"
-            )
-    return [array.reshape(-1) for array in arrays]
+_flat = functools.partial(in_32_bits, "pooling")
 
 
 @device_function
@@ -93,12 +82,12 @@ def _pool(over, shape, x, y, window, average, wide):
 def pool_rows(x: DeviceArray, y: DeviceArray, window: tuple[int, ...], average: bool) -> None:
     """Compute y: the largest element of each window, or with `average` the mean."""
     wide = is_wide(x.shape[3], x, y)
-    _launch(_pool, y.shape, _ints(x.shape), *_flat(x, y), _ints(window), average, wide)
+    _launch(_pool, y.shape, ints(*x.shape), *_flat(x, y), ints(*window), average, wide)
 
 
 @device_function
-def _first(found, x, y, place):
-    return place if found < 0 and x == y else found
+def _first(found, x, y, pixel):
+    return pixel if found < 0 and x == y else found
 
 
 @kernel
@@ -113,17 +102,17 @@ def _find(over, shape, x, y, found, window, wide):
     a, b, d, e = _i(-1), _i(-1), _i(-1), _i(-1)
     for row in range(max(i * sh - top, 0), min(i * sh - top + kh, shape[1])):
         for column in range(max(j * sw - left, 0), min(j * sw - left + kw, shape[2])):
-            at, place = _offset(shape, n, row, column, c), _i(row * shape[2] + column)
+            at, pixel = _offset(shape, n, row, column, c), _i(row * shape[2] + column)
             v0, v1, v2, v3 = load_four(x, at, at + rest, 1, wide, zero)
-            a, b = _first(a, v0, y0, place), _first(b, v1, y1, place)
-            d, e = _first(d, v2, y2, place), _first(e, v3, y3, place)
+            a, b = _first(a, v0, y0, pixel), _first(b, v1, y1, pixel)
+            d, e = _first(d, v2, y2, pixel), _first(e, v3, y3, pixel)
     store_four(found, to, to + rest, 1, wide, (a, b, d, e))
 
 
 @device_function
-def _on(place, size, stride, before, count):
+def _on(pixel, size, stride, before, count):
     """(first, last + 1) of `count` windows that cover a pixel."""
-    reach = place + before
+    reach = pixel + before
     last, _ = divided(reach, stride)
     first, _ = divided(max(reach - size + stride, 0), stride)
     return first, min(last + 1, count)
@@ -135,7 +124,7 @@ def _unpool(over, shape, dy, found, dx, window, average, wide):
     n, i, j, c = _where(over)
     if n >= over[0]:
         return
-    rest, place, zero = over[3] - c, _i(i * over[2] + j), dx.dtype.type(0)
+    rest, pixel, zero = over[3] - c, _i(i * over[2] + j), dx.dtype.type(0)
     a, b, d, e = zero, zero, zero, zero
     first_row, last_row = _on(i, kh, sh, top, shape[1])
     first, last = _on(j, kw, sw, left, shape[2])
@@ -150,8 +139,8 @@ def _unpool(over, shape, dy, found, dx, window, average, wide):
                 a, b, d, e = a + v0 / count, b + v1 / count, d + v2 / count, e + v3 / count
             else:
                 f0, f1, f2, f3 = load_four(found, at, at + rest, 1, wide, _i(-1))
-                a, b = a + (v0 if f0 == place else zero), b + (v1 if f1 == place else zero)
-                d, e = d + (v2 if f2 == place else zero), e + (v3 if f3 == place else zero)
+                a, b = a + (v0 if f0 == pixel else zero), b + (v1 if f1 == pixel else zero)
+                d, e = d + (v2 if f2 == pixel else zero), e + (v3 if f3 == pixel else zero)
     at = _offset(over, n, i, j, c)
     store_four(dx, at, at + rest, 1, wide, (a, b, d, e))
 
@@ -166,13 +155,13 @@ def unpool_images(
     average: bool,
 ) -> None:
     """dx = the gradient of pool_rows for dy; `rest` is not used here."""
-    numbers = _ints(window)
-    found = device.gpu().scratch("places of maxima", 0 if average else 4 * y.size)[: 4 * y.size].view(np.int32)
+    numbers = ints(*window)
+    found = device.gpu().scratch("positions of maxima", (0 if average else y.size,), np.int32)
     if not average:
         wide = is_wide(x.shape[3], x, y)
-        _launch(_find, y.shape, _ints(x.shape), *_flat(x, y), found, numbers, wide)
+        _launch(_find, y.shape, ints(*x.shape), *_flat(x, y), found, numbers, wide)
     wide = is_wide(x.shape[3], dy, dx)
-    _launch(_unpool, dx.shape, _ints(dy.shape), *_flat(dy), found, *_flat(dx), numbers, average, wide)
+    _launch(_unpool, dx.shape, ints(*dy.shape), *_flat(dy), found, *_flat(dx), numbers, average, wide)
 
 
 # -------------------- maxima of adjacent 2x2 windows --------------------
@@ -222,7 +211,7 @@ def _halve(over, shape, x, y, chosen, wide):
 def halve_rows(x: DeviceArray, y: DeviceArray, chosen: DeviceArray) -> None:
     """Compute y, the largest of each 2x2, and chosen, which of the four it is."""
     wide, chosen = _words(chosen, x, y)
-    _launch(_halve, y.shape, _ints(x.shape), *_flat(x, y), chosen, wide)
+    _launch(_halve, y.shape, ints(*x.shape), *_flat(x, y), chosen, wide)
 
 
 def _words(chosen: DeviceArray, *arrays: DeviceArray) -> tuple[int, DeviceArray]:
@@ -264,4 +253,4 @@ def unhalve_rows(dy: DeviceArray, chosen: DeviceArray, dx: DeviceArray) -> None:
     wide, chosen = _words(chosen, dy, dx)
     images, height, width, channels = dx.shape
     cells = images, blocks(height, 2), blocks(width, 2), channels
-    _launch(_unhalve, cells, _ints(dx.shape), _ints(dy.shape), *_flat(dy), chosen, *_flat(dx), wide)
+    _launch(_unhalve, cells, ints(*dx.shape), ints(*dy.shape), *_flat(dy), chosen, *_flat(dx), wide)

@@ -11,12 +11,11 @@ from numba import cuda
 
 from nbkeras.kernels.cuda import elementwise as elementwise_cuda
 from nbkeras.kernels.cuda.loops.walk import divided
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import THREADS, blocks, device_function, kernel, size, start, start_each
 from nbkeras.kernels.random import BLOCK
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_THREADS = size(256, simulated=8)
 _SWAPS = size(1024, simulated=8)  # swaps of a permutation that are tried at once
 _u, _u64, _f = np.uint32, np.uint64, np.float32
 _32, _WORD = np.uint64(32), np.uint64(0xFFFFFFFF)
@@ -85,7 +84,7 @@ def _fill_words(key, stream, out, counters):
 def fill_words(key, stream, out):
     """Random uint32 words; their number is a multiple of 4."""
     counters = _counters(out.size)
-    start(_fill_words, blocks(counters, _THREADS), _THREADS, key, stream, out, counters)
+    start_each(_fill_words, counters, key, stream, out, counters)
 
 
 # -------------------- uniform and normal --------------------
@@ -120,9 +119,9 @@ def _uniform64(high, low, width, lowest, out):
 def uniform_from_words(high, low, width, lowest, out):
     """lowest + width * (words as a number in [0, 1)), rounded once."""
     if out.dtype == np.float32:
-        start(_uniform32, blocks(out.size, _THREADS), _THREADS, high, width, lowest, out)
+        start_each(_uniform32, out.size, high, width, lowest, out)
     else:
-        start(_uniform64, blocks(out.size, _THREADS), _THREADS, high, low, width, lowest, out)
+        start_each(_uniform64, out.size, high, low, width, lowest, out)
 
 
 @device_function
@@ -178,9 +177,9 @@ def _normal64(high, low, cut, stddev, mean, out):
 def normal_from_words(high, low, cut, stddev, mean, out):
     """mean + stddev * standard normal numbers, without those whose absolute value has an upper tail below `cut`."""
     if out.dtype == np.float32:
-        start(_normal32, blocks(out.size, _THREADS), _THREADS, high, cut, stddev, mean, out)
+        start_each(_normal32, out.size, high, cut, stddev, mean, out)
     else:
-        start(_normal64, blocks(out.size, _THREADS), _THREADS, high, low, cut, stddev, mean, out)
+        start_each(_normal64, out.size, high, low, cut, stddev, mean, out)
 
 
 # -------------------- integers --------------------
@@ -196,7 +195,7 @@ def _integers(high, low, lowest, count, out):
 
 def integers_from_words(high, low, lowest, count, out):
     """lowest + (a 64-bit word modulo count)."""
-    start(_integers, blocks(out.size, _THREADS), _THREADS, high, low, lowest, count, out)
+    start_each(_integers, out.size, high, low, lowest, count, out)
 
 
 @kernel
@@ -208,7 +207,7 @@ def _below(words, limit, out):
 
 def below(words, limit, out):
     """out = 1 where a word is less than limit, else 0."""
-    start(_below, blocks(out.size, _THREADS), _THREADS, words, limit, out)
+    start_each(_below, out.size, words, limit, out)
 
 
 @kernel
@@ -217,7 +216,7 @@ def _choose(logits, high, low, out):
 
     Each thread sums the weights of a range of the classes; then it searches the range that contains its sample.
     """
-    sums, tops = cuda.shared.array(_THREADS, np.float64), cuda.shared.array(_THREADS, np.float64)
+    sums, tops = cuda.shared.array(THREADS, np.float64), cuda.shared.array(THREADS, np.float64)
     classes, thread, threads = logits.shape[1], cuda.threadIdx.x, cuda.blockDim.x
     row, sample = cuda.blockIdx.x, cuda.blockIdx.y * threads + thread
     length = (classes + threads - 1) // threads
@@ -270,7 +269,7 @@ def _choose(logits, high, low, out):
 def choose(logits, high, low, out):
     """Invert each row's cumulative distribution at a uniform number."""
     rows, samples = out.shape
-    start(_choose, (rows, min(blocks(samples, _THREADS), 65535)), _THREADS, logits, high, low, out)
+    start(_choose, (rows, min(blocks(samples, THREADS), 65535)), THREADS, logits, high, low, out)
 
 
 @kernel
@@ -315,7 +314,7 @@ def permute(high, low, order, inverse):
 
     One block of threads computes it, because each swap depends on earlier ones: some microseconds per thousand elements.
     """
-    reserved = device.gpu().scratch("permute", 4 * order.size).view(np.int32)
+    reserved = device.gpu().scratch("permute", order.shape, np.int32)
     start(_permute, min(order.size, 1), _SWAPS, high, low, order, inverse, reserved)
 
 
@@ -324,16 +323,16 @@ def _take_slices(x, slices, inner, order, out):
     """x and out are flat arrays of shape (outer, slices, inner)."""
     n = cuda.grid(1)
     if n < out.size:
-        row, place = divided(n, inner)
+        row, column = divided(n, inner)
         outer, i = divided(row, slices)
-        out[n] = x[(np.int64(outer) * slices + order[i]) * inner + place]
+        out[n] = x[(np.int64(outer) * slices + order[i]) * inner + column]
 
 
 def take_slices(x: DeviceArray, order: DeviceArray, axis: int, out: DeviceArray):
     """out's slice i along the axis is x's slice order[i], for fewer than 2**31 elements."""
     slices, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
     x, out = (array.reshape(-1).view(f"u{array.itemsize}") for array in (x, out))
-    start(_take_slices, blocks(out.size, _THREADS), _THREADS, x, slices, inner, order, out)
+    start_each(_take_slices, out.size, x, slices, inner, order, out)
 
 
 # -------------------- dropout --------------------
@@ -363,7 +362,7 @@ def _drop(key, x, limit, scale, y, counters):
 def drop(key, x, limit, scale, y):
     """y = x * scale where the element's word, in the layout of `fill_words`, is at least `limit`, else 0."""
     counters = _counters(y.size)
-    start(_drop, blocks(counters, _THREADS), _THREADS, key, x, limit, scale, y, counters)
+    start_each(_drop, counters, key, x, limit, scale, y, counters)
 
 
 def multiply(x, y, out):

@@ -32,7 +32,7 @@ from nbkeras.kernels.cuda.loops.lanes import (
     row_and_lane,
 )
 from nbkeras.kernels.cuda.loops.walk import divided, span
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start, start_each
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.reduce import groups
 from nbkeras.kernels.runtime import device
@@ -69,9 +69,7 @@ def _identity(op: int, dtype: np.dtype):
 
 
 def _scratch(name: str, shape: tuple[int, ...], dtype) -> DeviceArray:
-    """Scratch memory of a shape and dtype."""
-    nbytes = math.prod(shape) * np.dtype(dtype).itemsize
-    return device.gpu().scratch(f"reduce {name}", nbytes).at(0, shape, dtype)
+    return device.gpu().scratch(f"reduce {name}", shape, dtype)
 
 
 # -------------------- reductions --------------------
@@ -197,49 +195,51 @@ def fold(x: DeviceArray, ufunc: np.ufunc, axes: tuple[int, ...], out: DeviceArra
 
 
 @kernel(launch_bounds=LANES)
-def _find(x, places, values, found, op, n, inner, parts, part_size, bits):
+def _find(x, indices, values, found, op, n, inner, parts, part_size, bits):
     """2**bits lanes compute each number of `found` (outer, parts, inner): the best one's position among part_size numbers.
 
-    places: the positions of x's numbers from an earlier pass; size 0 in the first pass.
+    indices: the positions of x's numbers from an earlier pass; size 0 in the first pass.
     """
     shared_values, shared_places = cuda.shared.array(WARP, values.dtype), cuda.shared.array(WARP, np.int64)
     at, lane = row_and_lane(bits)
-    value, place = values.dtype.type(0), np.int64(0)
+    value, index = values.dtype.type(0), np.int64(0)
     if at < found.size:
         task, k = divided(at, inner)
         i, part = divided(task, parts)
-        place, base = np.int64(part) * part_size, np.int64(i) * n * inner + k
-        j, last = place + lane, min(place + part_size, n)
-        value = values.dtype.type(x[np.uint64(base + place * inner)])
+        index, base = np.int64(part) * part_size, np.int64(i) * n * inner + k
+        j, last = index + lane, min(index + part_size, n)
+        value = values.dtype.type(x[np.uint64(base + index * inner)])
         while j < last:
             other = values.dtype.type(x[np.uint64(base + j * inner)])
-            if beats(op, other, j, value, place):
-                value, place = other, j
+            if beats(op, other, j, value, index):
+                value, index = other, j
             j += 1 << bits
-        if places.size > 0:
-            place = places[np.uint64(base + place * inner)]
-    value, place = find_lanes(op, value, place, bits, shared_values, shared_places)
+        if indices.size > 0:
+            index = indices[np.uint64(base + index * inner)]
+    value, index = find_lanes(op, value, index, bits, shared_values, shared_places)
     if at < found.size and lane == 0:
         values[np.uint64(at)] = value
-        found[np.uint64(at)] = place
+        found[np.uint64(at)] = index
 
 
 def _find_best(x: DeviceArray, axis: int, out: DeviceArray, op: int) -> None:
     outer, n, inner = math.prod(x.shape[:axis]), x.shape[axis], math.prod(x.shape[axis + 1 :])
     x, op, dtype = _operand(x, op)
-    x, places, found = x.reshape(-1), out.reshape(-1)[:0], out.reshape(-1)
+    x, indices, found = x.reshape(-1), out.reshape(-1)[:0], out.reshape(-1)
     parts = max(1, min(_ENOUGH // max(1, outer * inner), n // _PART))
     if parts > 1:
         part_size = blocks(n, parts)
         parts = blocks(n, part_size)  # so that no part is empty
         values = _scratch("values", (outer * parts * inner,), dtype)
-        places = _scratch("places", (outer * parts * inner,), np.int64)
+        indices = _scratch("indices", (outer * parts * inner,), np.int64)
         bits = lane_bits(part_size)
-        start(_find, *over_rows(places.size, bits), x, found[:0], values, places, op, n, inner, parts, part_size, bits)
+        start(
+            _find, *over_rows(indices.size, bits), x, found[:0], values, indices, op, n, inner, parts, part_size, bits
+        )
         x, n = values, parts
     bits = 0 if inner > 1 and found.size >= _RESULTS else lane_bits(n)
     best = _scratch("best", (found.size,), dtype)
-    start(_find, *over_rows(found.size, bits), x, places, best, found, op, n, inner, 1, n, bits)
+    start(_find, *over_rows(found.size, bits), x, indices, best, found, op, n, inner, 1, n, bits)
 
 
 def find_largest(x: DeviceArray, axis: int, out: DeviceArray) -> None:
@@ -328,7 +328,7 @@ def _scan(x: DeviceArray, op: int, axis: int, out: DeviceArray, exclusive: bool)
     (x, *x_line), (out, *out_line) = _line(x, axis), _line(out, axis)
     sizes = (n, inner, *x_line, *out_line, int(exclusive))
     if n <= WARP or (inner > 1 and lines >= _LINES):
-        start(_run_along, blocks(lines, BLOCK), BLOCK, x, out, op, _identity(op, dtype), lines, *sizes)
+        start_each(_run_along, lines, x, out, op, _identity(op, dtype), lines, *sizes)
     else:
         threads = MOST if n > BLOCK and lines < _ENOUGH else BLOCK
         start(_scan_lines, lines, threads, x, out, _scratch("carried", (0,), dtype), op, _identity(op, dtype), *sizes)
@@ -365,7 +365,7 @@ def cumprod_slope(x: DeviceArray, y: DeviceArray, dy: DeviceArray, axis: int, dx
     if x.size:
         n, inner = x.shape[axis], math.prod(x.shape[axis + 1 :])
         lines, flat = x.size // n, (array.reshape(-1) for array in (x, y, dy, dx))
-        start(_slopes, blocks(lines, BLOCK), BLOCK, *flat, lines, n, inner)
+        start_each(_slopes, lines, *flat, lines, n, inner)
 
 
 @kernel
@@ -378,4 +378,4 @@ def _keep_finite(x, out):
 
 def keep_finite(x: DeviceArray, out: DeviceArray) -> None:
     """out = x; 0 where x is not finite."""
-    start(_keep_finite, blocks(x.size, BLOCK), BLOCK, x.reshape(-1), out.reshape(-1))
+    start_each(_keep_finite, x.size, x.reshape(-1), out.reshape(-1))

@@ -1,6 +1,6 @@
 """Twins of row_updates.py: optimizer steps on the rows of a table that have a gradient.
 
-`lists` differs from the CPU's: int32 numbers that `by_row` of loops/rows.py makes, rows and places first. The number of
+`lists` has other content than on the CPU: the int32 numbers that `by_row` makes, rows and positions first. The number of
 rows in use differs from step to step, so there are threads for the largest possible number.
 """
 
@@ -16,13 +16,12 @@ from nbkeras.kernels.cuda.loops.rows import (
     sum_pieces,
     with_run,
 )
-from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, device_module, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function, device_module, kernel, start, start_each
 from nbkeras.kernels.cuda.optimizers import constants, rates
 from nbkeras.kernels.loops import update_rules
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 rules = device_module(update_rules)
-_THREADS = size(256, simulated=8)
 
 
 def _room(lists: DeviceArray) -> DeviceArray:
@@ -30,27 +29,27 @@ def _room(lists: DeviceArray) -> DeviceArray:
     return lists.reshape(-1).view(np.int32)[: 4 * n].reshape(4, n)
 
 
-def group(indices, place, count, lists):
-    """List the places in `indices` by row of a table with place.size rows."""
-    by_row(indices, place.size, _room(lists))
+def group(indices, slots, count, lists):
+    """List the positions in `indices` by row of a table with slots.size rows."""
+    by_row(indices, slots.size, _room(lists))
 
 
 def _run(kernel: Kernel, lists: DeviceArray, dy: DeviceArray, w: DeviceArray, *args) -> None:
     """Start a kernel on the rows in use."""
-    rows, places = _room(lists)[0], _room(lists)[1]
-    sums = sum_pieces(dy, rows, places, len(w))
-    start(kernel, *grid_of_rows(*dy.shape), rows, places, sums, dy, w, *args)
+    rows, positions = _room(lists)[0], _room(lists)[1]
+    sums = sum_pieces(dy, rows, positions, len(w))
+    start(kernel, *grid_of_rows(*dy.shape), rows, positions, sums, dy, w, *args)
 
 
 @kernel
-def _sgd(rows, places, sums, dy, w, rate):
+def _sgd(rows, positions, sums, dy, w, rate):
     lr, shrink = rates(w, rate, 0.0)
     k = row_of_thread()
     if begins_run(rows, k, w.shape[0]):
         row = rows[k]
         j = column_of_thread()
         if j < dy.shape[1]:
-            g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
+            g = with_run(w.dtype.type(0), dy, rows, positions, sums, k, j)
             w[row, j] = rules.sgd(w[row, j], g, lr, shrink)
 
 
@@ -59,14 +58,14 @@ def _sgd_rows(count, lists, dy, totals, w, rate):
 
 
 @kernel
-def _adagrad(rows, places, sums, dy, w, accumulator, rate, epsilon):
+def _adagrad(rows, positions, sums, dy, w, accumulator, rate, epsilon):
     lr, shrink = rates(w, rate, 0.0)
     k = row_of_thread()
     if begins_run(rows, k, w.shape[0]):
         row = rows[k]
         j = column_of_thread()
         if j < dy.shape[1]:
-            g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
+            g = with_run(w.dtype.type(0), dy, rows, positions, sums, k, j)
             w[row, j], accumulator[row, j] = rules.adagrad(w[row, j], g, accumulator[row, j], lr, shrink, epsilon)
 
 
@@ -89,7 +88,7 @@ def _faded(v, updates, keep, tiny):
 
 
 @kernel
-def _rmsprop(rows, places, sums, dy, w, v, seen, clock, rate, numbers):
+def _rmsprop(rows, positions, sums, dy, w, v, seen, clock, rate, numbers):
     lr, shrink = rates(w, rate, 0.0)
     keep, _, _, tiny = numbers
     k = row_of_thread()
@@ -98,7 +97,7 @@ def _rmsprop(rows, places, sums, dy, w, v, seen, clock, rate, numbers):
         missed = clock[0] - seen[row]
         j = column_of_thread()
         if j < dy.shape[1]:
-            g = with_run(w.dtype.type(0), dy, rows, places, sums, k, j)
+            g = with_run(w.dtype.type(0), dy, rows, positions, sums, k, j)
             square = _faded(v[row, j], missed, keep, tiny)
             w[row, j], v[row, j] = rules.rmsprop(w[row, j], g, square, lr, shrink, *numbers)
 
@@ -124,7 +123,7 @@ def _advance(clock):
 
 def _tick(count, lists, seen, clock):
     rows = _room(lists)[0]
-    start(_note, blocks(rows.size, _THREADS), _THREADS, rows, seen, clock)
+    start_each(_note, rows.size, rows, seen, clock)
     start(_advance, 1, 1, clock)
 
 
@@ -148,4 +147,4 @@ def _note_all(seen, clock):
 
 def _settle_rows(v, seen, clock, rho):
     start(_fade, *grid_of_rows(*v.shape), v, seen, clock, constants(v, rho))
-    start(_note_all, blocks(seen.size, _THREADS), _THREADS, seen, clock)
+    start_each(_note_all, seen.size, seen, clock)

@@ -19,10 +19,10 @@ def _is_x86() -> bool:
     return llvm.get_process_triple().startswith(("x86_64", "i686", "i386"))
 
 
-def _access(builder, name, place):
+def _access(builder, name, slot):
     bytes_ = ir.IntType(8).as_pointer()
     function = cgutils.get_or_insert_function(builder.module, ir.FunctionType(ir.VoidType(), [bytes_]), name)
-    builder.call(function, [builder.bitcast(place, bytes_)])
+    builder.call(function, [builder.bitcast(slot, bytes_)])
 
 
 @intrinsic
@@ -32,11 +32,11 @@ def flush(typing):
     def generate(context, builder, signature, args):
         if not _is_x86():
             return ir.Constant(_I32, 0)
-        place = cgutils.alloca_once(builder, _I32)
-        _access(builder, "llvm.x86.sse.stmxcsr", place)
-        before = builder.load(place)
-        builder.store(builder.or_(before, ir.Constant(_I32, _FLUSH)), place)
-        _access(builder, "llvm.x86.sse.ldmxcsr", place)
+        slot = cgutils.alloca_once(builder, _I32)
+        _access(builder, "llvm.x86.sse.stmxcsr", slot)
+        before = builder.load(slot)
+        builder.store(builder.or_(before, ir.Constant(_I32, _FLUSH)), slot)
+        _access(builder, "llvm.x86.sse.ldmxcsr", slot)
         return before
 
     return types.int32(), generate
@@ -48,8 +48,8 @@ def restore(typing, mode):
 
     def generate(context, builder, signature, args):
         if _is_x86():
-            place = cgutils.alloca_once_value(builder, args[0])
-            _access(builder, "llvm.x86.sse.ldmxcsr", place)
+            slot = cgutils.alloca_once_value(builder, args[0])
+            _access(builder, "llvm.x86.sse.ldmxcsr", slot)
         return context.get_dummy_value()
 
     return types.void(types.int32), generate

@@ -50,7 +50,7 @@ def gemm(ta, tb, m, n, k, a, a_at, lda, b, b_at, ldb, beta, c, c_at, ldc, batche
         _thread.handles[gpu] = library.create()
     handle = _thread.handles[gpu]
     library.set_stream(handle, stream)
-    library.set_workspace(handle, gpu.scratch("cublas", _WORKSPACE).address, _WORKSPACE)
+    library.set_workspace(handle, gpu.scratch("cublas", (_WORKSPACE,), np.uint8).address, _WORKSPACE)
     multiply = library.sgemm_strided_batched if c.itemsize == 4 else library.dgemm_strided_batched
     turn = {False: library.Operation.N, True: library.Operation.T}
     right, left = (b.address + b_at * b.itemsize, ldb, b_step), (a.address + a_at * a.itemsize, lda, a_step)

@@ -198,18 +198,13 @@ def host(function: Callable) -> Callable:
     return function
 
 
-@contextlib.contextmanager
-def only_if(flag: Array) -> Iterator[None]:
+def only_if(flag: Array) -> contextlib.AbstractContextManager[None]:
     """Run the launches of the block only if flag[0] is not 0; a replay reads the flag again.
 
     flag: int64 (1,), persistent or written by a launch. Arrays that the block makes are for the block alone. On a GPU each
     launch waits for the flag, and a program with such launches does not become a CUDA graph.
     """
-    before, _thread.flags = _thread.flags, (*_thread.flags, flag)
-    try:
-        yield
-    finally:
-        _thread.flags = before
+    return _during(flags=(*_thread.flags, flag))
 
 
 class _Conditional:
@@ -461,13 +456,19 @@ def plain(value: Any) -> Any:
 
 
 @contextlib.contextmanager
-def record(recorder) -> Iterator[Any]:
-    """Call a method of `recorder` for each `empty`, `call`, `launch` and `read` of this thread (allocated, called, ...)."""
-    before, _thread.recorder = _thread.recorder, recorder
+def _during(result: Any = None, **chosen: Any) -> Iterator[Any]:
+    """Set attributes of `_thread` for a block."""
+    before = {name: getattr(_thread, name) for name in chosen}
+    vars(_thread).update(chosen)
     try:
-        yield recorder
+        yield result
     finally:
-        _thread.recorder = before
+        vars(_thread).update(before)
+
+
+def record(recorder: Any) -> contextlib.AbstractContextManager[Any]:
+    """Tell `recorder` of each `empty`, `call`, `launch` and `read` of this thread (by allocated, called, ...)."""
+    return _during(recorder, recorder=recorder)
 
 
 def recorder() -> Any:
@@ -475,26 +476,14 @@ def recorder() -> Any:
     return _thread.recorder
 
 
-@contextlib.contextmanager
-def dry() -> Iterator[None]:
+def dry() -> contextlib.AbstractContextManager[None]:
     """Run no kernel: ops then compute shapes and dtypes only, and nothing is compiled."""
-    before, _thread.dry = _thread.dry, True
-    recorder_before, _thread.recorder = _thread.recorder, None
-    try:
-        yield
-    finally:
-        _thread.dry, _thread.recorder = before, recorder_before
+    return _during(dry=True, recorder=None)
 
 
-@contextlib.contextmanager
-def ordinary() -> Iterator[None]:
+def ordinary() -> contextlib.AbstractContextManager[None]:
     """Run and do not record, also inside `dry` or `record`: for work that is done once, such as building weights."""
-    before, _thread.dry = _thread.dry, False
-    recorder_before, _thread.recorder = _thread.recorder, None
-    try:
-        yield
-    finally:
-        _thread.dry, _thread.recorder = before, recorder_before
+    return _during(dry=False, recorder=None)
 
 
 def is_dry() -> bool:
@@ -526,21 +515,14 @@ class Profile:
         return "\n".join(lines)
 
 
-@contextlib.contextmanager
-def profile() -> Iterator[Profile]:
+def profile() -> contextlib.AbstractContextManager[Profile]:
     """Count and time this thread's launches, replayed ones too: `with profile() as p: ...; print(p)`."""
-    with run_by(Profile()) as taken:
-        yield taken
+    return run_by(Profile())
 
 
-@contextlib.contextmanager
-def run_by(runner: Any) -> Iterator[Any]:
+def run_by(runner: Any) -> contextlib.AbstractContextManager[Any]:
     """Let `runner.run(function, args)` run this thread's launches; it calls `run`."""
-    before, _thread.runner = _thread.runner, runner
-    try:
-        yield runner
-    finally:
-        _thread.runner = before
+    return _during(runner, runner=runner)
 
 
 def copy(source: Array, target: Array) -> None:

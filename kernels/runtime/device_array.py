@@ -6,6 +6,7 @@ and offsets for slices, reshapes and transposes, and never touches the memory. A
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
@@ -57,41 +58,11 @@ class DeviceArray:
 
     # Attributes of NumPy's arrays
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        return self.layout.shape
-
-    @property
-    def dtype(self) -> np.dtype:
-        return self.layout.dtype
-
-    @property
-    def strides(self) -> tuple[int, ...]:
-        return self.layout.strides
-
-    @property
-    def ndim(self) -> int:
-        return self.layout.ndim
-
-    @property
-    def size(self) -> int:
-        return self.layout.size
-
-    @property
-    def itemsize(self) -> int:
-        return self.layout.itemsize
-
-    @property
-    def nbytes(self) -> int:
-        return self.layout.nbytes
-
-    @property
-    def flags(self) -> Any:
-        return self.layout.flags
-
-    @property
-    def base(self) -> DeviceArray | None:
-        return self.owner
+    shape, dtype, strides, ndim, size, itemsize, nbytes, flags = (
+        property(operator.attrgetter(f"layout.{name}"))
+        for name in ("shape", "dtype", "strides", "ndim", "size", "itemsize", "nbytes", "flags")
+    )
+    base = property(operator.attrgetter("owner"))
 
     @property
     def address(self) -> int:

@@ -328,9 +328,9 @@ _shared: dict[Callable, Shared] = {}
 _addresses: dict[tuple, int] = {}
 
 
-def share_count(size: int, least: int) -> int:
-    """The number of shares of `size` elements, so that each has `least` at least."""
-    return max(1, min(_MOST_SHARES, size // least))
+def share_count(size: int, least: int, *most: int) -> int:
+    """The number of shares of `size` elements: each has `least` at least, and there are not more than any number in `most`."""
+    return max(1, min(_MOST_SHARES, *most, size // least))
 
 
 @compiled

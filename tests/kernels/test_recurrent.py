@@ -317,9 +317,9 @@ def test_gradients_are_written_to_their_destinations():
     (y, h, c), saved = lstm_kernels.lstm(
         *inputs.values(), None, None, recurrent.TANH, recurrent.SIGMOID, True, False, False, True
     )
-    places = [np.empty_like(value) for value in inputs.values()]
-    results = lstm_kernels.lstm_vjp(saved, (np.ones_like(y), None, None), (*places, False, False))
-    assert all(result is place for result, place in zip(results, places, strict=False))
+    targets = [np.empty_like(value) for value in inputs.values()]
+    results = lstm_kernels.lstm_vjp(saved, (np.ones_like(y), None, None), (*targets, False, False))
+    assert all(result is target for result, target in zip(results, targets, strict=False))
     assert results[6:] == (None, None)
 
 

@@ -157,14 +157,14 @@ def test_rows_are_listed_in_order_whatever_was_in_memory():
     rng = np.random.default_rng(0)
     for garbage in (0, 3, -1, 2**62):
         indices = rng.integers(-13, 13, 60)  # for 10 rows: some lie outside
-        place, count, lists = np.full(10, garbage), np.zeros(1, np.int64), np.full((3, 60), garbage)
-        row_updates.group(indices, place, count, lists)
+        slots, count, lists = np.full(10, garbage), np.zeros(1, np.int64), np.full((3, 60), garbage)
+        row_updates.group(indices, slots, count, lists)
         found = {}
         for u in range(count[0]):
             at = lists[1, u]
-            places = found.setdefault(int(lists[0, u]), [])
+            positions = found.setdefault(int(lists[0, u]), [])
             while at >= 0:
-                places.append(int(at))
+                positions.append(int(at))
                 at = lists[2, at]
         rows = np.where(indices < 0, indices + 10, indices)
         assert len(found) == count[0]

@@ -150,14 +150,14 @@ def _axis(turned, first, taps, stride, dilation, before, period):
     """
     if turned == 0:
         return _i(0), taps, _i(-before), dilation, stride
-    next_place, _ = divided(period * dilation, stride)
+    next_position, _ = divided(period * dilation, stride)
     choices = min(period, taps)
     for tap in range(choices):
         reach = taps * stride  # keeps the dividend positive
-        place, rest = divided(first + before - tap * dilation + reach * dilation, stride)
+        position, rest = divided(first + before - tap * dilation + reach * dilation, stride)
         if rest == 0:
             count, _ = divided(taps - tap + period - 1, period)
-            return _i(tap), count, _i(place - taps * dilation), _i(-next_place), _i(1)
+            return _i(tap), count, _i(position - taps * dilation), _i(-next_position), _i(1)
     return _i(0), _i(0), _i(0), _i(0), _i(1)
 
 
@@ -186,11 +186,11 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
     tap_column, tap_columns, left, column_step, column_jump = _axis(
         turned, column0, kernel_columns, sw, dw, before_columns, column_period
     )
-    row_places, _ = divided(out_width - column0 + column_gap - 1, column_gap)
+    row_positions, _ = divided(out_width - column0 + column_gap - 1, column_gap)
     image_rows, _ = divided(out_height - row0 + row_gap - 1, row_gap)
-    image_places = _i(image_rows * row_places)
-    places = _i(images * image_places)
-    if m0 >= places:
+    image_positions = _i(image_rows * row_positions)
+    positions = _i(images * image_positions)
+    if m0 >= positions:
         return
     terms = _i(tap_rows * tap_columns * channels)
     steps, _ = divided((terms + DEPTH - 1) // DEPTH + parts - 1, parts)
@@ -211,10 +211,10 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
     starts = cuda.local.array(PASSES, np.int32)
     for i in range(passes):
         m = _i(m0 + row_a + i * step_a)
-        image, place = divided(m, image_places)
-        row, column = divided(place, row_places)
+        image, position = divided(m, image_positions)
+        row, column = divided(position, row_positions)
         y0, x0 = _i(row * row_jump + top), _i(column * column_jump + left)
-        tops[i], lefts[i] = (y0 if m < places else _FAR), x0
+        tops[i], lefts[i] = (y0 if m < positions else _FAR), x0
         starts[i] = _i(((image * in_height + y0) * in_width + x0) * in_depth + group * channels)
 
     # And in loading the kernel: one quad of units, for several terms.
@@ -284,9 +284,9 @@ def _convolve(tile, columns, a, b, x, kernel, bias, y, sizes, window, plan):
             next_b[4 * j + e] = bias[group * units + unit] if bias.size > 0 and unit < units else zero
     for i in range(8):
         m = _i(m0 + i // 4 * (high // 2) + ty + i % 4)
-        if m < places:
-            image, place = divided(m, image_places)
-            row, column = divided(place, row_places)
+        if m < positions:
+            image, position = divided(m, image_positions)
+            row, column = divided(position, row_positions)
             row = _i((part * images + image) * out_height + row * row_gap + row0)
             at = _i((row * out_width + column * column_gap + column0) * out_depth + group * units + n)
             write_row(row_of(sums, columns, i), next_b, columns, y, at, n, units, quads_y, relu)

@@ -47,7 +47,7 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
     block, n0 = divided(cuda.blockIdx.x, tiles_n)
     part, m0 = divided(block, tiles_m)
     n0, m0 = _i(n0 * wide), _i(m0 * high)
-    places, positions = _i(kernel_rows * kernel_columns * channels), _i(images * out_height * out_width)
+    elements, positions = _i(kernel_rows * kernel_columns * channels), _i(images * out_height * out_width)
     steps, _ = divided((positions + DEPTH - 1) // DEPTH + parts - 1, parts)
     first = _i(part * steps * DEPTH)
     last = _i(min(positions, first + steps * DEPTH))
@@ -89,14 +89,14 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
                     v0, v1, v2, v3 = zero, zero, zero, zero
                     row, column = _i(row0 + downs[0]), _i(column0 + rights[0])
                     inside = row >= 0 and row < in_height and column >= 0 and column < in_width
-                    if inside and k_a < last and m_a < places:
+                    if inside and k_a < last and m_a < elements:
                         v0, v1, v2, v3 = load_quad(x, _i(start + offsets[0]))
                     next_a[4 * i], next_a[4 * i + 1], next_a[4 * i + 2], next_a[4 * i + 3] = v0, v1, v2, v3
                 else:
                     for e in range(4):
                         row, column, value = _i(row0 + downs[e]), _i(column0 + rights[e]), zero
                         inside = row >= 0 and row < in_height and column >= 0 and column < in_width
-                        if inside and k_a < last and m_a + e < places:
+                        if inside and k_a < last and m_a + e < elements:
                             value = x[start + offsets[e]]
                         next_a[4 * i + e] = value
                 k_a, j, i_out, image = _i(k_a + step_a), _i(j + more_j), _i(i_out + more_i), _i(image + more_images)
@@ -120,8 +120,8 @@ def _correlate(tile, columns, a, b, x, dy, y, sizes, window, plan):
         next_b[e] = zero
     for i in range(8):
         m = _i(m0 + i // 4 * (high // 2) + ty + i % 4)
-        if m < places:
-            at = _i((part * places + m) * out_depth + group * units + n)
+        if m < elements:
+            at = _i((part * elements + m) * out_depth + group * units + n)
             write_row(row_of(sums, columns, i), next_b, columns, y, at, n, units, quads_y, 0)
 
 

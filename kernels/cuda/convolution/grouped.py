@@ -10,7 +10,6 @@ from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import kernel, size
 
 _i = np.int32
-THREADS = size(256, simulated=8)
 ACROSS, ROWS = size(32, simulated=4), size(8, simulated=2)  # threads of `correlate`: along the units and the positions
 _SUMS = ACROSS * ROWS
 
@@ -22,9 +21,9 @@ def convolve(x, kernel, bias, y, sizes, window, relu):
     i = cuda.grid(1)
     if i >= y.size:
         return
-    place, unit = divided(i, out_depth)
-    place, out_column = divided(place, out_width)
-    image, out_row = divided(place, out_height)
+    rest, unit = divided(i, out_depth)
+    rest, out_column = divided(rest, out_width)
+    image, out_row = divided(rest, out_height)
     group, _ = divided(unit, units)
     zero = y.dtype.type(0)
     total = zero
@@ -53,9 +52,9 @@ def convolve_back(dy, kernel, dx, sizes, window):
     i = cuda.grid(1)
     if i >= dx.size:
         return
-    place, channel = divided(i, in_depth)
-    place, column = divided(place, in_width)
-    image, row = divided(place, in_height)
+    rest, channel = divided(i, in_depth)
+    rest, column = divided(rest, in_width)
+    image, row = divided(rest, in_height)
     group, c = divided(channel, channels)
     total = dx.dtype.type(0)
     for ky in range(kernel_rows):
@@ -80,15 +79,15 @@ def correlate(x, dy, y, sizes, window, counts):
     _, kernel_columns, sh, sw, dh, dw, top, left = window
     sums = cuda.shared.array(_SUMS, x.dtype)
     across, line = cuda.threadIdx.x, cuda.threadIdx.y
-    tiles, places, parts = counts
-    place, tile = divided(cuda.blockIdx.x, tiles)
+    tiles, elements, parts = counts
+    element, tile = divided(cuda.blockIdx.x, tiles)
     unit, part = _i(tile * ACROSS + across), _i(cuda.blockIdx.y)
     positions = _i(images * out_height * out_width)
     length, _ = divided(positions + parts - 1, parts)
     first, last = _i(part * length + line), _i(min(positions, (part + 1) * length))
     total = x.dtype.type(0)
     if unit < out_depth:
-        tap, channel = divided(place, channels)
+        tap, channel = divided(element, channels)
         ky, kx = divided(tap, kernel_columns)
         group, _ = divided(unit, units)
         channel = _i(channel + group * channels)
@@ -112,4 +111,4 @@ def correlate(x, dy, y, sizes, window, counts):
     if line == 0 and unit < out_depth:
         for other in range(1, ROWS):
             total += sums[other * ACROSS + across]
-        y[(part * places + place) * out_depth + unit] = total
+        y[(part * elements + element) * out_depth + unit] = total

@@ -14,6 +14,7 @@ Each group is a product of its own; for groups of few channels or units grouped.
 2**31 elements.
 """
 
+import functools
 import math
 from typing import NamedTuple
 
@@ -22,7 +23,8 @@ import numpy as np
 from nbkeras.kernels.cuda.convolution import convolve, correlate, grouped
 from nbkeras.kernels.cuda.convolution.convolve import DEPTH, LARGE, LINES, MEDIUM, SIDE, SMALL
 from nbkeras.kernels.cuda.loops.sums import Target, add_parts, parts_of
-from nbkeras.kernels.cuda.machine.kernel import blocks, size, start
+from nbkeras.kernels.cuda.loops.walk import in_32_bits, ints
+from nbkeras.kernels.cuda.machine.kernel import blocks, size, start, start_each
 from nbkeras.kernels.loops.window import Window
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
@@ -77,19 +79,7 @@ def _plan(m: int, n: int, terms: int, copies: int, y: DeviceArray) -> _Plan:
     return _Plan(tile, tiles_m, tiles_n, parts)
 
 
-def _ints(*numbers: int) -> tuple:
-    return tuple(map(np.int32, numbers))
-
-
-def _flat(*arrays: DeviceArray) -> list[DeviceArray]:
-    """Flat arrays for the kernels; ValueError for an array whose offsets need more than 31 bits."""
-    for array in arrays:
-        if array.size >= 1 << 31:
-            raise ValueError(
-                f"a convolution on a GPU takes arrays of fewer than 2**31 elements, received one of shape {array.shape}: "
-                "use smaller batches"
-            )
-    return [array.reshape(-1) for array in arrays]
+_flat = functools.partial(in_32_bits, "a convolution")
 
 
 def _quads(depth: int, *arrays: DeviceArray) -> bool:
@@ -118,9 +108,8 @@ def forward(
     """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none."""
     taps, channels, units = kernel.shape[0] * kernel.shape[1], kernel.shape[2], y.shape[3] // groups
     if groups > 1 and units < _FEW:
-        flat, sizes = _flat(x, kernel, bias, y), _ints(*x.shape, channels, *y.shape[1:], units)
-        grid = blocks(y.size, grouped.THREADS)
-        start(grouped.convolve, grid, grouped.THREADS, *flat, sizes, _ints(*window), int(relu))
+        flat, sizes = _flat(x, kernel, bias, y), ints(*x.shape, channels, *y.shape[1:], units)
+        start_each(grouped.convolve, y.size, *flat, sizes, ints(*window), int(relu))
         return
     plan = _plan(y.size // y.shape[3], units, taps * channels, groups, y)
     _convolve(x, kernel, bias, y, channels, (0, *window, 1, 1), plan, groups, 1, relu)
@@ -131,16 +120,15 @@ def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window
     (images, height, width, depth), (_, _, channels, units) = dx.shape, kernel.shape
     units //= groups
     if groups > 1 and channels < _FEW:
-        flat, sizes = _flat(dy, kernel, dx), _ints(*dx.shape, channels, *dy.shape[1:], units)
-        grid = blocks(dx.size, grouped.THREADS)
-        start(grouped.convolve_back, grid, grouped.THREADS, *flat, sizes, _ints(*window))
+        flat, sizes = _flat(dy, kernel, dx), ints(*dx.shape, channels, *dy.shape[1:], units)
+        start_each(grouped.convolve_back, dx.size, *flat, sizes, ints(*window))
         return
     row_period = window.row_stride // math.gcd(window.row_stride, window.row_dilation)
     column_period = window.column_stride // math.gcd(window.column_stride, window.column_dilation)
     rows, columns = blocks(window.height, row_period), blocks(window.width, column_period)  # most taps over a pixel
     slots = min(row_period, window.height) * min(column_period, window.width)
     count = slots * rows * columns * units * depth
-    turned = device.gpu().scratch("turned kernel", count * dx.itemsize).at(0, (count,), dx.dtype)
+    turned = device.gpu().scratch("turned kernel", (count,), dx.dtype)
     tiles = blocks(units, SIDE) * blocks(channels, SIDE)
     start(
         convolve.turn,
@@ -148,12 +136,12 @@ def input_gradient(dy: DeviceArray, kernel: DeviceArray, dx: DeviceArray, window
         (SIDE, LINES),
         *_flat(kernel),
         turned,
-        *_ints(depth, channels, kernel.shape[3], units),
-        _ints(window.height, window.width, row_period, column_period),
+        *ints(depth, channels, kernel.shape[3], units),
+        ints(window.height, window.width, row_period, column_period),
     )
     phases = window.row_stride * window.column_stride
-    places = images * blocks(height, window.row_stride) * blocks(width, window.column_stride)
-    plan = _plan(places, channels, rows * columns * units, groups * phases, dx)
+    positions = images * blocks(height, window.row_stride) * blocks(width, window.column_stride)
+    plan = _plan(positions, channels, rows * columns * units, groups * phases, dx)
     nothing = turned[:0]
     _convolve(dy, turned, nothing, dx, units, (1, *window, row_period, column_period), plan, groups, phases, False)
 
@@ -180,9 +168,9 @@ def _convolve(
         *_flat(x, kernel),
         target.bias,
         target.c,
-        _ints(*x.shape, channels, *y.shape[1:], units),
-        _ints(*window),
-        _ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
+        ints(*x.shape, channels, *y.shape[1:], units),
+        ints(*window),
+        ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
     )
     _finish(whole, target, plan.parts)
 
@@ -190,18 +178,18 @@ def _convolve(
 def kernel_gradient(x: DeviceArray, dy: DeviceArray, dkernel: DeviceArray, window: Window, groups: int) -> None:
     """dkernel = the gradient of conv(x, kernel) for the output's gradient dy."""
     channels, units = dkernel.shape[2], dkernel.shape[3] // groups
-    places, flat = dkernel.size // dkernel.shape[3], _flat(x, dy)
-    sizes, nothing = _ints(*x.shape, channels, *dy.shape[1:], units), flat[0][:0]
+    elements, flat = dkernel.size // dkernel.shape[3], _flat(x, dy)
+    sizes, nothing = ints(*x.shape, channels, *dy.shape[1:], units), flat[0][:0]
     if groups > 1 and units < _FEW:
         tiles, positions = blocks(dkernel.shape[3], grouped.ACROSS), dy.size // dy.shape[3]
-        parts = max(1, min(4 * _FILL // (tiles * places), positions // (16 * grouped.ROWS)))
+        parts = max(1, min(4 * _FILL // (tiles * elements), positions // (16 * grouped.ROWS)))
         whole, target = _targets(dkernel, nothing, False, parts)
         threads = grouped.ACROSS, grouped.ROWS
-        grid, counts = (tiles * places, parts), _ints(tiles, places, parts)
-        start(grouped.correlate, grid, threads, *flat, target.c, sizes, _ints(*window), counts)
+        grid, counts = (tiles * elements, parts), ints(tiles, elements, parts)
+        start(grouped.correlate, grid, threads, *flat, target.c, sizes, ints(*window), counts)
         _finish(whole, target, parts)
         return
-    plan = _plan(places, units, dy.size // dy.shape[3], groups, dkernel)
+    plan = _plan(elements, units, dy.size // dy.shape[3], groups, dkernel)
     whole, target = _targets(dkernel, nothing, False, plan.parts)
     flags = (_quads(channels, x), _quads(units, dy), _quads(units, target.c))
     start(
@@ -211,7 +199,7 @@ def kernel_gradient(x: DeviceArray, dy: DeviceArray, dkernel: DeviceArray, windo
         *flat,
         target.c,
         sizes,
-        _ints(*window),
-        _ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
+        ints(*window),
+        ints(plan.tiles_m, plan.tiles_n, plan.parts, *flags),
     )
     _finish(whole, target, plan.parts)

@@ -3,12 +3,11 @@
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.loops.walk import divided
-from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
+from nbkeras.kernels.cuda.loops.walk import divided, ints
+from nbkeras.kernels.cuda.machine.kernel import kernel, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _i = np.int32
-_THREADS = size(256, simulated=8)
 
 
 def _start(kernel, result: DeviceArray, windows: DeviceArray, x: DeviceArray, *line: int) -> None:
@@ -18,9 +17,9 @@ def _start(kernel, result: DeviceArray, windows: DeviceArray, x: DeviceArray, *l
             f"windows on a GPU take fewer than 2**31 elements, here they have shape {windows.shape}: use smaller batches"
         )
     _, count, between, groups, taps, channels = windows.shape
-    sizes = tuple(map(_i, (x.shape[1], count, between * groups, taps, channels)))
+    sizes = ints(x.shape[1], count, between * groups, taps, channels)
     arrays = x.reshape(-1), windows.reshape(-1)
-    start(kernel, blocks(result.size, _THREADS), _THREADS, *arrays, sizes, tuple(map(_i, line)))
+    start_each(kernel, result.size, *arrays, sizes, ints(*line))
 
 
 @kernel
@@ -33,9 +32,9 @@ def _unfold(x, y, sizes, line):
         rest, tap = divided(rest, taps)
         rest, run = divided(rest, runs)
         n, window = divided(rest, count)
-        place = _i(window * stride + tap * dilation - before)
-        inside = place >= 0 and place < length
-        y[i] = x[((n * length + place) * runs + run) * channels + c] if inside else y.dtype.type(0)
+        position = _i(window * stride + tap * dilation - before)
+        inside = position >= 0 and position < length
+        y[i] = x[((n * length + position) * runs + run) * channels + c] if inside else y.dtype.type(0)
 
 
 @kernel
@@ -46,10 +45,10 @@ def _fold(x, y, sizes, line):
     if i < x.size:
         rest, c = divided(i, channels)
         rest, run = divided(rest, runs)
-        n, place = divided(rest, length)
+        n, position = divided(rest, length)
         total = x.dtype.type(0)
         for tap in range(taps):
-            reach = _i(place + before - tap * dilation)
+            reach = _i(position + before - tap * dilation)
             window, left = divided(max(reach, 0), stride)
             if reach >= 0 and left == 0 and window < count:
                 total += y[(((n * count + window) * runs + run) * taps + tap) * channels + c]

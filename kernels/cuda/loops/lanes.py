@@ -15,9 +15,7 @@ from nbkeras.kernels.runtime.device_array import DeviceArray
 
 WARP = size(32, simulated=4)  # lanes that shuffle with each other
 BLOCK = size(256, simulated=8)
-LANES = size(
-    512, simulated=16
-)  # the most that share a row: twice as many would leave them too few registers for float64
+LANES = size(512, simulated=16)  # the most that share a row: with twice as many float64 had too few registers
 MOST = size(1024, simulated=16)  # threads of the largest blocks
 _WHOLE = size(128, simulated=5)  # columns up to which a block takes whole rows
 _TILE = size(32, simulated=3)  # columns of a block otherwise

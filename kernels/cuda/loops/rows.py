@@ -9,12 +9,11 @@ fills half a batch does not keep one thread busy for long. No order depends on t
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import THREADS, blocks, device_function, kernel, size, start, start_each
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 PIECE = 64
-_THREADS = size(256, simulated=8)
 _MOST_BLOCKS = 65535  # along a grid's second axis
 _BITS = size(8, simulated=6)
 _DIGITS = 1 << _BITS  # and threads of a block that counts them; whole warps
@@ -26,13 +25,13 @@ _ALL = 0xFFFFFFFF
 
 def grid_of_rows(rows: int, width: int) -> tuple[tuple[int, int], tuple[int, int]]:
     """Blocks and threads for the elements of a matrix: threads (columns, rows), blocks (rows, columns)."""
-    across = min(_THREADS, 1 << max(width - 1, 0).bit_length())
-    grid = blocks(rows, _THREADS // across), blocks(width, across)
+    across = min(THREADS, 1 << max(width - 1, 0).bit_length())
+    grid = blocks(rows, THREADS // across), blocks(width, across)
     if grid[1] > _MOST_BLOCKS:
         raise ValueError(
-            f"a GPU kernel works on rows of up to {_MOST_BLOCKS * _THREADS:,} columns, received {width:,}: use fewer columns"
+            f"a GPU kernel works on rows of up to {_MOST_BLOCKS * THREADS:,} columns, received {width:,}: use fewer columns"
         )
-    return grid, (across, _THREADS // across)
+    return grid, (across, THREADS // across)
 
 
 @device_function
@@ -43,6 +42,13 @@ def row_of_thread():
 @device_function
 def column_of_thread():
     return cuda.blockIdx.y * cuda.blockDim.x + cuda.threadIdx.x
+
+
+@device_function
+def counted(at, length):
+    """An index as a non-negative one; -1 if it is out of range."""
+    at = at + length if at < 0 else at
+    return at if 0 <= at < length else -1
 
 
 # -------------------- sorting --------------------
@@ -57,9 +63,8 @@ def _digit(key, shift):
 def _keys(indices, rows, keys, positions):
     i = cuda.grid(1)
     if i < indices.size:
-        row = indices[i]
-        row = row + rows if row < 0 else row
-        keys[i] = row if 0 <= row < rows else rows
+        row = counted(indices[i], rows)
+        keys[i] = row if row >= 0 else rows
         positions[i] = i
 
 
@@ -151,9 +156,9 @@ def by_row(indices: DeviceArray, rows: int, room: DeviceArray) -> None:
     """
     n = indices.size
     tiles, passes = blocks(n, _DIGITS * _ROUNDS), -(-rows.bit_length() // _BITS)
-    counts = device.gpu().scratch("by_row", 4 * _DIGITS * tiles).view(np.int32)[: _DIGITS * tiles]
+    counts = device.gpu().scratch("by_row", (_DIGITS * tiles,), np.int32)
     source, target = (room[:2], room[2:]) if passes % 2 == 0 else (room[2:], room[:2])
-    start(_keys, blocks(n, _THREADS), _THREADS, indices, rows, source[0], source[1])
+    start_each(_keys, n, indices, rows, source[0], source[1])
     for shift in range(0, passes * _BITS, _BITS):
         start(_count, tiles, _DIGITS, source[0], shift, counts)
         start(_scan, min(tiles, 1), _SCANNING, counts)
@@ -233,7 +238,7 @@ def with_run(total, dy, rows, positions, sums, first, column):
 
 def sum_pieces(dy: DeviceArray, rows: DeviceArray, positions: DeviceArray, table_rows: int) -> DeviceArray:
     """The sums of pieces that `with_run` needs; rows and positions from `by_row`."""
-    sums = device.gpu().scratch("sum_pieces", dy.nbytes)[: dy.nbytes].view(dy.dtype).reshape(dy.shape)
+    sums = device.gpu().scratch("sum_pieces", dy.shape, dy.dtype)
     if len(dy) > PIECE:
         start(_sum_pieces, *grid_of_rows(*dy.shape), dy, rows, positions, table_rows, sums)
     return sums

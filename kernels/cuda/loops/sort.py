@@ -10,18 +10,14 @@ import numpy as np
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.walk import (
-    THREADS,
-    count_of,
     dividers,
     index_of_one,
     seen_as,
-    span,
     split,
-    strides_over,
+    start_walk,
     unsigned_of,
-    walk,
 )
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start, start_each
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
@@ -31,7 +27,7 @@ _UNSIGNED, _SIGNED, _FLOAT = range(3)
 
 
 @kernel
-def _keys(count, sizes, multipliers, shifts, x, x_steps, kind, sign, infinity, ones, flip, keys):
+def _keys(kind, sign, infinity, ones, flip, keys, count, sizes, multipliers, shifts, x, x_steps):
     n = cuda.grid(1)
     if n < count:
         bits = x[np.uint64(index_of_one(n, sizes, multipliers, shifts, x_steps))]
@@ -125,16 +121,8 @@ def sorted_positions(x: DeviceArray, descending: bool, count: int) -> DeviceArra
     """
     length, rows = x.shape[-1], x.size // x.shape[-1]
     bits = unsigned_of(x.itemsize)
-    room = device.gpu().scratch("sort", 2 * x.size * (x.itemsize + 4))
-    nbytes_of_positions = (
-        8 * x.size
-    )  # bytes; the positions come first, because there they are aligned for any dtype of the keys
-    spare = (
-        [*room[nbytes_of_positions : nbytes_of_positions + 2 * x.nbytes].view(bits).reshape(2, x.size)],
-        [*room[:nbytes_of_positions].view(np.int32).reshape(2, x.size)],
-    )
-    keys, other_keys = spare[0]
-    positions, other_positions = spare[1]
+    keys, other_keys = device.gpu().scratch("sorted keys", (2, x.size), bits)
+    positions, other_positions = device.gpu().scratch("sorted positions", (2, x.size), np.int32)
     _start_keys(x, descending, keys)
     numbered = False
     while True:
@@ -154,17 +142,7 @@ def sorted_positions(x: DeviceArray, descending: bool, count: int) -> DeviceArra
             continue
         path, width = dividers(rows, length), 1 << log
         while width < length:
-            start(
-                _merge,
-                blocks(rows * length, THREADS),
-                THREADS,
-                keys,
-                positions,
-                *path,
-                width,
-                other_keys,
-                other_positions,
-            )
+            start_each(_merge, rows * length, keys, positions, *path, width, other_keys, other_positions)
             keys, positions, other_keys, other_positions = other_keys, other_positions, keys, positions
             width *= 2
         break
@@ -177,6 +155,5 @@ def _start_keys(x: DeviceArray, descending: bool, keys: DeviceArray) -> None:
     infinity = np.asarray(np.inf, x.dtype).view(number)[()] if x.dtype.kind == "f" else number(0)
     ones = ~number(0)
     kind = {"f": _FLOAT, "i": _SIGNED}.get(x.dtype.kind, _UNSIGNED)
-    path = walk(x.shape, strides_over(x, x.shape))
-    operands = (span(seen_as(number, x)), path[3], kind, sign, infinity, ones, ones if descending else number(0), keys)
-    start(_keys, blocks(x.size, THREADS), THREADS, count_of(path), *path[:3], *operands)
+    flip = ones if descending else number(0)
+    start_walk(_keys, (seen_as(number, x),), kind, sign, infinity, ones, flip, keys)

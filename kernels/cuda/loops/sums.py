@@ -4,11 +4,10 @@ from typing import Any, NamedTuple
 
 from numba import cuda
 
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import THREADS, blocks, device_function, kernel, size, start
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_THREADS = size(256, simulated=8)
 _MANY, _ROWS = size(16, simulated=4), size(8, simulated=2)  # parts that several rows of threads add; how many rows
 
 
@@ -39,8 +38,7 @@ def outcome(total, c, at, beta, bias, j, rectify):
 def parts_of(target: Target, batches: int, parts: int, m: int, n: int) -> Target:
     """A Target for sums in parts, before they are added up: (batches, parts, m, n)."""
     c = target.c
-    count = batches * parts * m * n
-    memory = device.gpu().scratch("parts of products", count * c.itemsize).at(0, (count,), c.dtype)
+    memory = device.gpu().scratch("parts of products", (batches * parts * m * n,), c.dtype)
     return Target(memory, 0, n, parts * m * n, c.dtype.type(0), memory[:0], 0)
 
 
@@ -48,7 +46,7 @@ def add_parts(partial: Target, target: Target, batches: int, parts: int, m: int,
     """Add up the parts of each element, in an order that depends on their number alone."""
     c, at, ld, step, *rest = target
     rows = _ROWS if parts >= _MANY else 1
-    grid, threads = (blocks(m * n, _THREADS // rows), 1, batches), (_THREADS // rows, rows)
+    grid, threads = (blocks(m * n, THREADS // rows), 1, batches), (THREADS // rows, rows)
     start(_add_parts, grid, threads, partial.c, (parts, m, n), c, (at, ld, step), *rest)
 
 
@@ -57,7 +55,7 @@ def _add_parts(partial, shape, c, form, beta, bias, rectify):
     """Each of a block's rows of threads adds every rows-th part; the first row adds up their sums."""
     parts, m, n = shape
     at, ld, step = form
-    sums = cuda.shared.array(_THREADS, c.dtype)
+    sums = cuda.shared.array(THREADS, c.dtype)
     column, width, row, rows = cuda.threadIdx.x, cuda.blockDim.x, cuda.threadIdx.y, cuda.blockDim.y
     e, batch, total = cuda.blockIdx.x * width + column, cuda.blockIdx.z, c.dtype.type(0)
     if e < m * n:

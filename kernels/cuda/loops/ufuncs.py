@@ -200,7 +200,7 @@ def _combined(code, a, b):
 
 
 @kernel
-def combine(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, number, is_number, out, out_steps):
+def combine(code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps):
     n = cuda.grid(1)
     if n < count:
         i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
@@ -210,7 +210,7 @@ def combine(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, num
 
 
 @kernel
-def combine_quads(code, x, y, number, is_number, out):
+def combine_quads(code, number, is_number, x, y, out):
     n = 4 * cuda.grid(1)
     if n + 4 <= out.size:
         a = b = (number, number, number, number)
@@ -230,7 +230,7 @@ def combine_quads(code, x, y, number, is_number, out):
 
 @kernel
 def combine_quotients(
-    code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, number, is_number, out, out_steps
+    code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps
 ):
     n = cuda.grid(1)
     if n < count:
@@ -262,7 +262,7 @@ def combine_quotients(
 
 
 @kernel
-def combine_rarely(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, number, is_number, out, out_steps):
+def combine_rarely(code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps):
     n = cuda.grid(1)
     if n < count:
         i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)
@@ -302,7 +302,7 @@ def _power(base, exponent):
 
 @kernel
 def combine_integers(
-    code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, number, is_number, out, out_steps
+    code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps
 ):
     n = cuda.grid(1)
     if n < count:
@@ -330,7 +330,7 @@ def combine_integers(
 
 
 @kernel
-def compare(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, number, is_number, out, out_steps):
+def compare(code, number, is_number, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, out, out_steps):
     n = cuda.grid(1)
     if n < count:
         i, j, k = indices_of_three(n, sizes, multipliers, shifts, x_steps, y_steps, out_steps)

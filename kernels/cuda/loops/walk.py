@@ -6,15 +6,16 @@ for tuples of int32 (a product of two is one instruction) and, of very large arr
 """
 
 import functools
+import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from nbkeras.kernels.cuda.machine.kernel import device_function, size
+from nbkeras.kernels.cuda.machine.kernel import Kernel, device_function, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-THREADS = size(256, simulated=8)  # of a block of such a kernel
 ITEMS = 4  # elements of a thread, a block's width apart
 _RANKS = (1, 2, 4, 8)
 _MOST = 2**31  # elements, where there is more than one axis: then indices are computed in 32 bits
@@ -107,11 +108,6 @@ def divided(n, size):
     return np.int32(n // size), np.int32(n % size)
 
 
-def count_of(path: tuple) -> int:
-    """The number of elements of a walk."""
-    return math.prod(map(int, path[0]))
-
-
 @device_function
 def index_of_one(n, sizes, multipliers, shifts, x):
     """The index of the n-th element of an operand with strides x."""
@@ -184,6 +180,34 @@ def widened(run: int, number: Any, *arrays: DeviceArray) -> tuple:
     return run, number, *arrays
 
 
+def in_32_bits(what: str, *arrays: DeviceArray) -> list[DeviceArray]:
+    """Flat arrays for kernels that compute offsets in 32 bits; ValueError, about `what` takes them, for a larger one."""
+    for array in arrays:
+        if array.size >= _MOST:
+            raise ValueError(
+                f"{what} on a GPU takes arrays of fewer than 2**31 elements, received one of shape {array.shape}: use smaller "
+                "batches"
+            )
+    return [array.reshape(-1) for array in arrays]
+
+
+def ints(*numbers: int) -> tuple:
+    """Numbers as one argument of a kernel, in 32 bits: Numba's integers have 64, two registers each, unless converted."""
+    return tuple(map(np.int32, numbers))
+
+
 def numeric(array: DeviceArray) -> DeviceArray:
     """The array, with booleans as uint8."""
     return seen_as(np.uint8, array) if array.dtype == np.bool_ else array
+
+
+def start_walk(kernel: Kernel, arrays: Sequence[DeviceArray], *args: Any) -> None:
+    """Start a kernel(*args, count, sizes, multipliers, shifts, x, x_steps, y, y_steps, ...) with a thread for each element.
+
+    arrays: x, y, ..., which are broadcast to the last one's shape; booleans go as uint8.
+    """
+    shape, count = arrays[-1].shape, arrays[-1].size
+    if count:
+        sizes, multipliers, shifts, *steps = walk(shape, *(strides_over(array, shape) for array in arrays))
+        operands = itertools.chain(*((span(numeric(array)), each) for array, each in zip(arrays, steps, strict=True)))
+        start_each(kernel, count, *args, count, sizes, multipliers, shifts, *operands)

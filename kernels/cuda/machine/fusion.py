@@ -20,10 +20,9 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.machine.kernel import SIMULATED, Kernel, blocks, size, start
+from nbkeras.kernels.cuda.machine.kernel import SIMULATED, Kernel, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_THREADS = size(256, simulated=8)
 _MOST_ARRAYS = 24  # pointers of a kernel
 _MOST_ELEMENTS = 2**31  # indices are computed in 32 bits
 
@@ -133,7 +132,7 @@ class Fused:
 
     def __call__(self, *args: Any) -> None:
         flat = [_flat(arg) if isinstance(arg, DeviceArray) else self._real(arg) for arg in args]
-        start(self._kernel, blocks(flat[-1].size, _THREADS), _THREADS, *flat)
+        start_each(self._kernel, flat[-1].size, *flat)
 
 
 def _flat(array: DeviceArray) -> DeviceArray:

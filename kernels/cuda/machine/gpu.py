@@ -7,6 +7,7 @@ Python continues meanwhile; it waits where it reads a value.
 import contextlib
 import functools
 import importlib
+import math
 import os
 import threading
 from collections import defaultdict, deque
@@ -126,12 +127,13 @@ class Gpu:
             block.memory.poison()
         return DeviceArray(layout_at(block.memory.address, shape, dtype), self, block)
 
-    def scratch(self, name: str, nbytes: int) -> DeviceArray:
-        """Bytes that a twin may use until it returns: the same memory each time, for each name and thread."""
+    def scratch(self, name: str, shape: tuple[int, ...], dtype: Any) -> DeviceArray:
+        """An array that a twin may use until it returns: the same memory each time, for each name and thread."""
+        nbytes = math.prod(shape) * np.dtype(dtype).itemsize
         known = self._scratch.arrays.get(name)
         if known is None or known.nbytes < nbytes:
             self._scratch.arrays[name] = known = self.empty((nbytes,), np.uint8)
-        return known
+        return known.at(0, shape, dtype)
 
     @contextlib.contextmanager
     def scratch_of_its_own(self) -> Iterator[dict[str, DeviceArray]]:

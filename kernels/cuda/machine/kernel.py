@@ -4,8 +4,6 @@ The twin of a family `<family>.py` is the file `cuda/<family>.py`. For each comp
 function of the same name and arguments (without `share, shares`), which chooses blocks and threads and starts kernels. It gets
 DeviceArrays and constants; `device.launch` calls it instead of the loop. Such files are imported when first needed.
 
-    _THREADS = size(256, simulated=4)
-
     @kernel
     def _scale(x, factor):
         i = cuda.grid(1)
@@ -13,7 +11,7 @@ DeviceArrays and constants; `device.launch` calls it instead of the loop. Such f
             x[i] *= factor
 
     def scale(x, factor):
-        start(_scale, blocks(x.size, _THREADS), _THREADS, x, factor)
+        start_each(_scale, x.size, x, factor)
 
 `from numba import cuda` and `import math` stand at the top of such a file, under these names: with NUMBA_ENABLE_CUDASIM=1
 kernels run in Python (simulator.py), with fewer threads (`size`), because each thread is slow there.
@@ -43,6 +41,9 @@ else:
 def size(hardware: int, simulated: int) -> int:
     """A number of threads, or of elements of a tile: one value on a GPU, another in the simulator."""
     return simulated if SIMULATED else hardware
+
+
+THREADS = size(256, simulated=8)  # of a block, where a kernel needs no other number
 
 
 def blocks(count: int, threads: int) -> int:
@@ -125,6 +126,11 @@ def start(
     if _signatures is not None:
         _signatures.add((kernel.__module__, kernel.__name__, json.dumps([_type_name(arg) for arg in args])))
     device.gpu().start(kernel, blocks, threads, args, cooperative, shared)
+
+
+def start_each(kernel: Kernel, count: int, *args: Any) -> None:
+    """Run a kernel in blocks of THREADS, with a thread for each of `count` elements; the last block may have more threads."""
+    start(kernel, blocks(count, THREADS), THREADS, *args)
 
 
 # -------------------- the log of the signatures that kernels are started with --------------------

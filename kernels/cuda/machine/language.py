@@ -243,21 +243,7 @@ math = _Math("math")
 for _name, _function in {
     **{
         name: _rounded_once(getattr(np, name))
-        for name in (
-            "exp",
-            "exp2",
-            "expm1",
-            "log",
-            "log1p",
-            "log2",
-            "log10",
-            "sin",
-            "cos",
-            "tan",
-            "sinh",
-            "cosh",
-            "tanh",
-        )
+        for name in "exp exp2 expm1 log log1p log2 log10 sin cos tan sinh cosh tanh".split()
     },
     **{name: getattr(np, name) for name in ("sqrt", "hypot", "floor", "ceil", "trunc", "fabs", "copysign")},
     **{name: getattr(np, name) for name in ("isnan", "isinf", "isfinite", "fmod", "nextafter")},
@@ -276,7 +262,5 @@ def _of_floats(python: Callable, gpu: Callable) -> Callable:
     return choose
 
 
-minimum, maximum = (
-    _of_floats(min, np.fmin),
-    _of_floats(max, np.fmax),
-)  # of two floats a GPU's take the one that is no NaN
+# of two floats a GPU's take the one that is no NaN
+minimum, maximum = _of_floats(min, np.fmin), _of_floats(max, np.fmax)

@@ -6,10 +6,9 @@ Where the reset gate comes before the product, a step has two products one after
 from numba import cuda
 
 from nbkeras.kernels.cuda.loops.gemm import product
-from nbkeras.kernels.cuda.machine.kernel import blocks, device_function, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, size, start_each
 from nbkeras.kernels.cuda.recurrent import recurrence as recurrent_cuda
 from nbkeras.kernels.cuda.recurrent import steps as recurrence
-from nbkeras.kernels.cuda.recurrent.recurrence import THREADS
 from nbkeras.kernels.cuda.recurrent.steps import HELD, ROOM_OF_SUMS, uint64  # the size of an array must be a global
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
@@ -40,7 +39,7 @@ def _run_by_steps(a: Forward, args: tuple) -> None:
     """The steps one by one: products with the recurrent kernel, and kernels for the gates."""
     *_, (batch, length, units), codes = args
     z, inner, weights, width, two = a.z, a.inner, a.recurrent_kernel.reshape(-1), 3 * units, 2 * units
-    count, lda, row = blocks(batch * units, THREADS), length * units, length * width
+    count, lda, row = batch * units, length * units, length * width
     operand = recurrent_cuda.first_operand(a)
     for step in range(length):
         fresh = not step and not a.h0.size
@@ -53,12 +52,12 @@ def _run_by_steps(a: Forward, args: tuple) -> None:
                 False, False, batch, units, units, operand, 0, units, weights, two, width, 0.0, inner, inner_at, lda
             )  # fmt: skip
         if not a.reset_after:
-            start(_step_reset, count, THREADS, a.bias, z, inner, operand, *args[-2:], step, int(fresh))
+            start_each(_step_reset, count, a.bias, z, inner, operand, *args[-2:], step, int(fresh))
         if not fresh and not a.reset_after:
             product(
                 False, False, batch, units, units, inner, inner_at, lda, weights, two, width, 1.0, z, at + two, row
             )  # fmt: skip
-        start(_step_forward, count, THREADS, *args, a.dropped, step, int(fresh))
+        start_each(_step_forward, count, *args, a.dropped, step, int(fresh))
         operand = a.dropped if a.drop.size else a.h_last
 
 
@@ -68,7 +67,7 @@ def gru_backward_share(*args) -> None:
     sizes = a.batch, a.length, a.units
     codes = a.activation, a.recurrent_activation, a.reset_after, a.sequences, a.backwards, a.needs_h0
     args = a.mask, a.output_mask, a.drop, a.z, a.inner, a.h, a.dy, a.dh_last, a.dz, a.dinner, a.dh, sizes, codes
-    if not a.reset_after or not recurrent_cuda.run_back_at_once(
+    if not a.reset_after or not recurrent_cuda.run_at_once(
         _block_backward, _grid_backward, a.recurrent_kernel, 3, args
     ):
         _run_back_by_steps(a, args)
@@ -102,16 +101,16 @@ def _bias_gradient(a: Backward) -> None:
 def _run_back_by_steps(a: Backward, args: tuple) -> None:
     """The backward pass in single steps; temporary (batch, units) gets the gradient of h from the products."""
     batch, length, units, dz, temporary = a.batch, a.length, a.units, a.dz, a.temporary
-    weights, width, two, count = a.recurrent_kernel.reshape(-1), 3 * units, 2 * units, blocks(batch * units, THREADS)
+    weights, width, two, count = a.recurrent_kernel.reshape(-1), 3 * units, 2 * units, batch * units
     lda, row = length * units, length * width
     for step in range(length - 1, -1, -1):
         time = length - 1 - step if a.backwards else step
         at, inner_at = time * width, time * units
-        start(_step_backward, count, THREADS, *args, temporary, step)
+        start_each(_step_backward, count, *args, temporary, step)
         back = step > 0 or a.needs_h0
         if not a.reset_after:
             product(False, True, batch, units, units, dz, at + two, row, weights, two, width, 0.0, temporary, 0, units)
-            start(_step_reset_back, count, THREADS, *args, temporary, step)
+            start_each(_step_reset_back, count, *args, temporary, step)
         if back:
             beta = 0.0 if a.reset_after else 1.0
             product(False, True, batch, units, two, dz, at, row, weights, 0, width, beta, temporary, 0, units)
@@ -355,14 +354,7 @@ def _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after):
     inside = inner[uint64(spot * units + unit)] if reset_after != 0 else z.dtype.type(0)
     carry = recurrence.running_state(dh_last, dh, row * units + unit, length - 1 - step)
     before = h[uint64(spot * units + unit)]
-    return (
-        z[uint64(index)],
-        z[uint64(index + units)],
-        z[uint64(index + 2 * units)],
-        inside,
-        before,
-        carry,
-    )
+    return z[uint64(index)], z[uint64(index + units)], z[uint64(index + 2 * units)], inside, before, carry
 
 
 @device_function

@@ -32,7 +32,7 @@ def lstm_backward_share(*args) -> None:
     sizes = a.batch, a.length, a.units
     codes = a.activation, a.recurrent_activation, a.sequences, a.backwards, a.needs_h0
     args = a.mask, a.output_mask, a.drop, a.z, a.c, a.dy, a.dh_last, a.dc_last, a.dz, a.dh, a.dc, sizes, codes
-    if not recurrent_cuda.run_back_at_once(_block_backward, _grid_backward, a.recurrent_kernel, 4, args):
+    if not recurrent_cuda.run_at_once(_block_backward, _grid_backward, a.recurrent_kernel, 4, args):
         recurrent_cuda.run_back_by_steps(_step_backward, a, args)
     recurrent_cuda.weight_gradients(a)
 
@@ -285,16 +285,8 @@ def _saved(z, c, dh_last, dc_last, dh, dc, row, spot, step, unit, sizes, backwar
     before = c[uint64(spot * units + unit)]
     after = recurrence.state_before(c, row, step + 1, unit, sizes, backwards)
     past = length - 1 - step
-    return (
-        i,
-        f,
-        g,
-        o,
-        before,
-        after,
-        recurrence.running_state(dh_last, dh, at, past),
-        recurrence.running_state(dc_last, dc, at, past),
-    )
+    carry_h, carry_c = recurrence.running_state(dh_last, dh, at, past), recurrence.running_state(dc_last, dc, at, past)
+    return i, f, g, o, before, after, carry_h, carry_c
 
 
 @device_function

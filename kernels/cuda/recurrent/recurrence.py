@@ -10,14 +10,13 @@ from numba import cuda
 
 from nbkeras.kernels.cuda import reduce as reduce_cuda
 from nbkeras.kernels.cuda.loops.gemm import product
-from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, kernel, start, start_each
 from nbkeras.kernels.cuda.recurrent import steps as recurrence
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-THREADS = size(256, simulated=8)
 _SHARED = 32768  # bytes of operands in a block's shared memory
 
 
@@ -66,26 +65,18 @@ _resident: dict[tuple, int] = {}
 
 
 def run_at_once(
-    block: Kernel, grid: Kernel, recurrent_kernel: DeviceArray, gates: int, args: tuple, first: tuple
+    block: Kernel, grid: Kernel, recurrent_kernel: DeviceArray, gates: int, args: tuple, first: tuple | None = None
 ) -> bool:
     """Take all steps in one kernel: `block(packed, *args)` or `grid(weights, *args, ...)`. False where neither fits.
 
-    args: end in the sizes (batch, length, units) and the codes. first: see `run_over_grid`.
+    args: end in the sizes (batch, length, units) and the codes. first: see `run_over_grid`; None on the way back.
     """
-    batch, _, units = args[-2]
+    (batch, _, units), backward = args[-2], first is None
     if fits_block(recurrent_kernel.dtype, batch, units):
-        start(block, batch, block_threads(units), pack(recurrent_kernel, gates, backward=False), *args)
+        start(block, batch, block_threads(units), pack(recurrent_kernel, gates, backward), *args)
         return True
-    return run_over_grid(grid, batch, units, gates, units, (recurrent_kernel.reshape(-1), *args), first)
-
-
-def run_back_at_once(block: Kernel, grid: Kernel, recurrent_kernel: DeviceArray, gates: int, args: tuple) -> bool:
-    """`run_at_once` for the backward pass."""
-    batch, _, units = args[-2]
-    if fits_block(recurrent_kernel.dtype, batch, units):
-        start(block, batch, block_threads(units), pack(recurrent_kernel, gates, backward=True), *args)
-        return True
-    return run_over_grid(grid, batch, units, 1, gates * units, (recurrent_kernel.reshape(-1), *args))
+    columns, terms = (1, gates * units) if backward else (gates, units)
+    return run_over_grid(grid, batch, units, columns, terms, (recurrent_kernel.reshape(-1), *args), first)
 
 
 def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: int, args: tuple, first=None) -> bool:
@@ -115,7 +106,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
         * recurrence.ROWS
     )
     if key not in _resident:
-        like = (*args, args[0], scratch("counter", 1, np.dtype(np.int32)), (0,) * 6)
+        like = (*args, args[0], scratch("counter", 1, np.int32), (0,) * 6)
         _resident[key] = gpu.resident_blocks(kernel, recurrence.GRID, like, _SHARED)
     if not rows or slices > _resident[key]:
         return False
@@ -134,8 +125,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
 
 def scratch(name: str, count: int, dtype) -> DeviceArray:
     """Memory for `count` numbers, until the twin returns."""
-    nbytes = count * dtype.itemsize
-    return device.gpu().scratch(f"recurrent {name}", nbytes)[:nbytes].view(dtype)
+    return device.gpu().scratch(f"recurrent {name}", (count,), dtype)
 
 
 # -------------------- for all steps --------------------
@@ -207,7 +197,7 @@ def run_by_steps(step_kernel: Kernel, a: Forward, z: DeviceArray, args: tuple) -
         at = width * (length - 1 - step if a.backwards else step)
         if step or a.h0.size:
             product(False, False, batch, width, units, operand, 0, units, weights, 0, width, 1.0, z, at, length * width)
-        start(step_kernel, blocks(batch * units, THREADS), THREADS, *args, a.dropped, step)
+        start_each(step_kernel, batch * units, *args, a.dropped, step)
         operand = a.dropped if a.drop.size else a.h_last
 
 
@@ -216,7 +206,7 @@ def run_back_by_steps(step_kernel: Kernel, a: Backward, args: tuple) -> None:
     batch, length, units, dz, temporary = a.batch, a.length, a.units, a.dz, a.temporary
     weights, width = a.recurrent_kernel.reshape(-1), dz.size // (batch * length)
     for step in range(length - 1, -1, -1):
-        start(step_kernel, blocks(batch * units, THREADS), THREADS, *args, temporary, step)
+        start_each(step_kernel, batch * units, *args, temporary, step)
         if step or a.needs_h0:
             at = width * (length - 1 - step if a.backwards else step)
             product(
@@ -231,7 +221,7 @@ def run_back_by_steps(step_kernel: Kernel, a: Backward, args: tuple) -> None:
 
 def times_drop(a: DeviceArray, drop: DeviceArray, target: DeviceArray, count: int, units: int, width: int) -> None:
     """target = a, of `count` numbers for each sample, times the sample's factors; its rows of `units` start `width` apart."""
-    start(_times_drop, blocks(a.size, THREADS), THREADS, a, drop, target, count, units, width)
+    start_each(_times_drop, a.size, a, drop, target, count, units, width)
 
 
 @kernel
@@ -252,4 +242,4 @@ def _add_product(a, drop, target):
 
 def add_product(a: DeviceArray, drop: DeviceArray, target: DeviceArray) -> None:
     """target += a * drop; an absent factor is 1."""
-    start(_add_product, blocks(target.size, THREADS), THREADS, a, drop, target)
+    start_each(_add_product, target.size, a, drop, target)

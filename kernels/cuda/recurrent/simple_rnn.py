@@ -31,7 +31,7 @@ def simple_rnn_backward_share(*args) -> None:
     a = Backward(*args)
     sizes, codes = (a.batch, a.length, a.units), (a.activation, a.sequences, a.backwards, a.needs_h0)
     args = a.mask, a.output_mask, a.drop, a.h, a.dy, a.dh_last, a.dz, a.dh, sizes, codes
-    if not recurrent_cuda.run_back_at_once(_block_backward, _grid_backward, a.recurrent_kernel, 1, args):
+    if not recurrent_cuda.run_at_once(_block_backward, _grid_backward, a.recurrent_kernel, 1, args):
         recurrent_cuda.run_back_by_steps(_step_backward, a, args)
     recurrent_cuda.weight_gradients(a)
 

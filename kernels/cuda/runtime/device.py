@@ -1,5 +1,6 @@
 """The twins of device.py's copy, fill, add and subtract: copies and casts between arrays of any strides."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -8,8 +9,6 @@ from numba import cuda
 from nbkeras.kernels.cuda.elementwise import of_ufunc
 from nbkeras.kernels.cuda.loops.walk import (
     ITEMS,
-    THREADS,
-    count_of,
     dividers,
     index_of_one,
     indices_of_two,
@@ -22,7 +21,7 @@ from nbkeras.kernels.cuda.loops.walk import (
     walk,
     widened,
 )
-from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start
+from nbkeras.kernels.cuda.machine.kernel import blocks, kernel, size, start, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
 _PLAIN, _TRUTH, _WHOLE = range(3)
@@ -109,9 +108,7 @@ def assign(source: Any, target: DeviceArray) -> None:
         if target.flags.c_contiguous:
             _, value, target = widened(target.size, value, target.reshape(-1))
         path = walk(target.shape, strides_over(target, target.shape))
-        start(
-            _fill, blocks(target.size, ITEMS * THREADS), THREADS, target.size, *path[:3], span(target), path[3], value
-        )
+        start_each(_fill, blocks(target.size, ITEMS), target.size, *path[:3], span(target), path[3], value)
         return
     how = _PLAIN
     if source.dtype == target.dtype:
@@ -122,10 +119,9 @@ def assign(source: Any, target: DeviceArray) -> None:
     elif source.dtype.kind == "f" and target.dtype.kind in "iu" and target.dtype != np.uint64:
         how = _WHOLE
     path = walk(target.shape, strides_over(source, target.shape), strides_over(target, target.shape))
-    source, target = span(numeric(source)), span(numeric(target))
+    count, source, target = target.size, span(numeric(source)), span(numeric(target))
     if how != _PLAIN or source.dtype != target.dtype or not _transposed(path, source, target):
-        count = count_of(path)
-        start(_assign, blocks(count, ITEMS * THREADS), THREADS, how, count, *path[:3], source, path[3], target, path[4])
+        start_each(_assign, blocks(count, ITEMS), how, count, *path[:3], source, path[3], target, path[4])
 
 
 def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:
@@ -142,7 +138,7 @@ def _transposed(path: tuple, source: DeviceArray, target: DeviceArray) -> bool:
     tiles = blocks(int(sizes[row]), _TILE), blocks(int(sizes[column]), _TILE)
     start(
         _turn,
-        tiles[0] * tiles[1] * count_of(batch_path),
+        math.prod((*tiles, *shape)),
         (_TILE, _TILE_ROWS),
         *dividers(*tiles),
         *batch_path[:3],

@@ -51,9 +51,9 @@ def check_product(gemm_cuda, ta, tb, m, n, k, dtype, beta=0.0, bias=False, recti
     for i in range(batches):
         whole[at + i * c_step :][: m * ldc].reshape(m, ldc)[:, :n] = np.maximum(want[i], 0) if rectify else want[i]
     arrays = [twins.to(twins.gpu(), each) for each in (a, b, c, shift)]
-    places = arrays[0], at, lda, arrays[1], at, ldb, beta, arrays[2], at, ldc
+    operands = arrays[0], at, lda, arrays[1], at, ldb, beta, arrays[2], at, ldc
     with device.on(twins.gpu()):
-        gemm_cuda.product(ta, tb, m, n, k, *places, arrays[3], rectify, batches, a_step, 0, c_step)
+        gemm_cuda.product(ta, tb, m, n, k, *operands, arrays[3], rectify, batches, a_step, 0, c_step)
     got = arrays[2].copy()
     np.testing.assert_allclose(got, whole, rtol=0, atol=TOLERANCE[dtype] * (k + 1) ** 0.5 * 8)
     return got
@@ -143,8 +143,8 @@ def test_quads_are_used_where_they_can_be(gemm_cuda, monkeypatch, ta, tb, room, 
     start = gemm_cuda.start
     monkeypatch.setattr(gemm_cuda, "start", lambda *args: starts.append(args) or start(*args))
     check_product(gemm_cuda, ta, tb, 8, 12, 16, np.float32, room=room, at=at)
-    _, _, _, _, _, left, _, right, _, place, *_ = starts[0]
-    assert (left[4], right[4], place[-1]) == (quads, quads, quads)
+    _, _, _, _, _, left, _, right, _, form, *_ = starts[0]
+    assert (left[4], right[4], form[-1]) == (quads, quads, quads)
 
 
 def test_plans(gemm_cuda, monkeypatch):

@@ -18,7 +18,7 @@ DTYPES = [np.float32, np.float64, np.int64, np.int32, np.uint32, np.uint8, np.bo
 
 
 @pytest.fixture
-def place():
+def gpu():
     return twins.gpu()
 
 
@@ -39,9 +39,9 @@ def cpu():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("shape", [(), (1,), (5,), (2, 3, 4), (0,), (3, 0, 2)])
-def test_what_goes_in_comes_out(place, dtype, shape):
+def test_what_goes_in_comes_out(gpu, dtype, shape):
     value = np.arange(np.prod(shape, dtype=int)).reshape(shape).astype(dtype)
-    array = twins.to(place, value)
+    array = twins.to(gpu, value)
     assert (array.shape, array.dtype, array.ndim, array.size, array.nbytes) == (
         *(value.shape, value.dtype, value.ndim),
         *(value.size, value.nbytes),
@@ -50,28 +50,28 @@ def test_what_goes_in_comes_out(place, dtype, shape):
     np.testing.assert_array_equal(np.asarray(array), value)
 
 
-def test_strided_and_foreign_arrays_go_in(place, value):
+def test_strided_and_foreign_arrays_go_in(gpu, value):
     for given in (value.T, value[:, ::-1], value.astype(">f4"), np.broadcast_to(value[0], (5, 3, 4))):
         np.testing.assert_array_equal(
-            place.upload(np.ascontiguousarray(given, given.dtype.newbyteorder("="))).copy(), given
+            gpu.upload(np.ascontiguousarray(given, given.dtype.newbyteorder("="))).copy(), given
         )
-        np.testing.assert_array_equal(twins.to(place, given).copy(), given)
+        np.testing.assert_array_equal(twins.to(gpu, given).copy(), given)
 
 
-def test_the_array_given_may_be_changed_at_once(place, value):
-    array = place.upload(value)
+def test_the_array_given_may_be_changed_at_once(gpu, value):
+    array = gpu.upload(value)
     value[:] = 0
     assert array.copy().sum() == 276
 
 
-def test_what_is_read_is_a_copy(place, value):
-    array = place.upload(value)
+def test_what_is_read_is_a_copy(gpu, value):
+    array = gpu.upload(value)
     array.copy()[:] = 0
     assert array.copy().sum() == 276 and array[1, 2, 3].item() == 23
 
 
-def test_writing(place, value):
-    array = place.upload(value)
+def test_writing(gpu, value):
+    array = gpu.upload(value)
     device.write(array, 1)
     assert (array.copy() == 1).all()
     device.write(array, np.arange(4))
@@ -95,14 +95,14 @@ KEYS = [
 
 
 @pytest.mark.parametrize("key", KEYS)
-def test_indexing_is_numpys(place, value, key):
-    view = place.upload(value)[key]
+def test_indexing_is_numpys(gpu, value, key):
+    view = gpu.upload(value)[key]
     assert isinstance(view, DeviceArray) and view.shape == value[key].shape
     np.testing.assert_array_equal(view.copy(), value[key])
 
 
-def test_other_views(place, value):
-    array = place.upload(value)
+def test_other_views(gpu, value):
+    array = gpu.upload(value)
     for view, want in (
         (array.reshape(6, 4), value.reshape(6, 4)),
         (array.reshape((4, -1)), value.reshape(4, -1)),
@@ -125,13 +125,13 @@ def test_other_views(place, value):
     assert repr(array) == "<DeviceArray shape=(2, 3, 4) dtype=float32 on cuda:0>"
 
 
-def test_a_view_that_would_be_a_copy(place, value):
+def test_a_view_that_would_be_a_copy(gpu, value):
     with pytest.raises(ValueError, match="Unable to avoid creating a copy"):
-        place.upload(value).T.reshape(-1)
+        gpu.upload(value).T.reshape(-1)
 
 
-def test_a_view_keeps_the_memory(place, value):
-    array = place.upload(value)
+def test_a_view_keeps_the_memory(gpu, value):
+    array = gpu.upload(value)
     alive, view = weakref.ref(array), array[1]
     del array
     assert alive() is not None and view.copy().sum() == value[1].sum()
@@ -140,19 +140,19 @@ def test_a_view_keeps_the_memory(place, value):
 
 
 @pytest.mark.parametrize("key", [[0, 1], np.array([True, False]), (0, [1]), "a", 1.5])
-def test_indexing_that_is_not_offered(place, value, key):
+def test_indexing_that_is_not_offered(gpu, value, key):
     with pytest.raises(
         TypeError, match="an array on cuda:0 is indexed by integers, slices, None and Ellipsis, received"
     ):
-        place.upload(value)[key]
+        gpu.upload(value)[key]
 
 
 @pytest.mark.parametrize(
     "use", [lambda a: np.add(a, 1), lambda a: a.layout + a, lambda a: np.sum(a), lambda a: np.concatenate([a, a])]
 )
-def test_numpy_cannot_compute_there(place, value, use):
+def test_numpy_cannot_compute_there(gpu, value, use):
     with pytest.raises(TypeError, match=r"numpy\.\w+ was called on an array that is on cuda:0"):
-        use(place.upload(value))
+        use(gpu.upload(value))
 
 
 # -------------------- memory --------------------
@@ -163,10 +163,10 @@ def small(monkeypatch):
     """A device of 100,000 bytes."""
     if not twins.SIMULATED:
         pytest.skip("the simulator's memory is of any size")
-    from nbkeras.kernels.cuda.machine import gpu
+    from nbkeras.kernels.cuda.machine import gpu as machine
 
     monkeypatch.setenv("NBKERAS_SIMULATOR_MEMORY", "100000")
-    return gpu.Gpu(0)
+    return machine.Gpu(0)
 
 
 def test_memory_is_used_again_for_arrays_of_its_size(small):
@@ -216,30 +216,34 @@ def test_memory_freed_in_another_thread(small):
     assert small.memory()[2] == 0
 
 
-def test_scratch_is_the_same_memory_for_a_name(place):
-    first = place.scratch("tests", 100)
-    assert first.dtype == np.uint8 and first.nbytes >= 100
-    assert place.scratch("tests", 50).address == first.address
-    assert place.scratch("other tests", 50).address != first.address
-    assert place.scratch("tests", first.nbytes + 1).nbytes > first.nbytes
+def test_scratch_is_the_same_memory_for_a_name(gpu):
+    first = gpu.scratch("tests", (100,), np.uint8)
+    assert first.dtype == np.uint8 and first.shape == (100,)
+    assert gpu.scratch("tests", (2, 5), np.float32).address == first.address
+    assert gpu.scratch("other tests", (50,), np.uint8).address != first.address
+    assert gpu.scratch("tests", (10**6,), np.float64).nbytes == 8 * 10**6
 
 
-def test_threads_and_graphs_have_scratch_of_their_own(place):
+def test_threads_and_graphs_have_scratch_of_their_own(gpu):
     """A twin queues several kernels: kernels of another thread must not write in between to the memory that they share."""
-    mine, others = place.scratch("tests", 100), []
-    thread = threading.Thread(target=lambda: others.append(place.scratch("tests", 100)))
+
+    def own():
+        return gpu.scratch("tests", (100,), np.uint8)
+
+    mine, others = own(), []
+    thread = threading.Thread(target=lambda: others.append(own()))
     thread.start()
     thread.join()
-    with place.scratch_of_its_own() as held:
-        captured = place.scratch("tests", 100)
-    assert held == {"tests": captured}
+    with gpu.scratch_of_its_own() as held:
+        captured = own()
+    assert [array.address for array in held.values()] == [captured.address]
     assert len({array.address for array in (mine, *others, captured)}) == 3
-    assert place.scratch("tests", 100) is mine
+    assert own().address == mine.address
 
 
-def test_a_place_is_one_thing(place):
-    assert copy.deepcopy({"p": place})["p"] is place and pickle.loads(pickle.dumps(place)) is place
-    assert str(place) == "cuda:0" and place.index == 0
+def test_a_gpu_is_one_thing(gpu):
+    assert copy.deepcopy({"p": gpu})["p"] is gpu and pickle.loads(pickle.dumps(gpu)) is gpu
+    assert str(gpu) == "cuda:0" and gpu.index == 0
 
 
 # -------------------- launches --------------------
@@ -249,24 +253,24 @@ def _unknown(x):
     """A kernel without a twin."""
 
 
-def test_a_kernel_without_a_twin(place, value):
-    array = twins.to(place, value)
-    with device.on(place), pytest.raises(NotImplementedError, match="_unknown has no twin for GPUs: write a function"):
+def test_a_kernel_without_a_twin(gpu, value):
+    array = twins.to(gpu, value)
+    with device.on(gpu), pytest.raises(NotImplementedError, match="_unknown has no twin for GPUs: write a function"):
         device.launch(_unknown, array)
 
 
-def test_arrays_that_are_elsewhere(place, value):
-    array = twins.to(place, value)
+def test_arrays_that_are_elsewhere(gpu, value):
+    array = twins.to(gpu, value)
     with pytest.raises(
         ValueError, match=r"'fill' runs on the CPU, but was given an array of shape \(2, 3, 4\) on cuda:0"
     ):
         device.launch(device.fill, array, 1)
-    with device.on(place), pytest.raises(ValueError, match="'fill' runs on cuda:0, but was given .* on the CPU"):
+    with device.on(gpu), pytest.raises(ValueError, match="'fill' runs on cuda:0, but was given .* on the CPU"):
         device.launch(device.fill, value, 1)
 
 
-def test_copies_fills_and_sums_in_place(place, value):
-    with device.on(place):
+def test_copies_fills_and_sums_in_place(gpu, value):
+    with device.on(gpu):
         x, y = device.persistent(value), device.empty(value.shape, np.float64)
         device.launch(device.copy, x, y)
         device.launch(device.add, y, 1.0, y)
@@ -282,10 +286,10 @@ def test_copies_fills_and_sums_in_place(place, value):
     assert whole.flags.c_contiguous and device.is_persistent(device.root(x)) and not device.is_persistent(whole)
 
 
-def test_here_brings_arrays(place, value):
-    array = twins.to(place, value)
+def test_here_brings_arrays(gpu, value):
+    array = twins.to(gpu, value)
     assert device.is_on_other_device(array) and isinstance(device.to_this_device(array), np.ndarray)
-    with device.on(place):
+    with device.on(gpu):
         assert device.to_this_device(array) is array and not device.is_on_other_device(array)
         brought = device.to_this_device(value)
         assert isinstance(brought, DeviceArray)

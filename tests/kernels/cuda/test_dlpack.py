@@ -114,9 +114,9 @@ def orders(gpu, monkeypatch):
 class Foreign:
     """An array of another library in device memory, by __cuda_array_interface__."""
 
-    def __init__(self, value, place, **described):
+    def __init__(self, value, gpu, **described):
         self.value = np.asarray(value)
-        self.array = place.upload(np.ascontiguousarray(self.value))
+        self.array = gpu.upload(np.ascontiguousarray(self.value))
         self.described = described
 
     @property
@@ -130,8 +130,8 @@ class ForeignCapsule(Foreign):
 
     __cuda_array_interface__ = property(lambda self: (_ for _ in ()).throw(AttributeError("not offered")))
 
-    def __init__(self, value, place, kind=DLManagedTensorVersioned, where=GPU, **fields):
-        super().__init__(value, place)
+    def __init__(self, value, gpu, kind=DLManagedTensorVersioned, where=GPU, **fields):
+        super().__init__(value, gpu)
         self.kind, self.where, self.fields = kind, where, fields
         self.asked, self.deleted = [], []
 
@@ -163,8 +163,8 @@ class ForeignCapsule(Foreign):
 class Legacy(ForeignCapsule):
     """An array with the protocol from before DLPack 1.0."""
 
-    def __init__(self, value, place, **fields):
-        super().__init__(value, place, DLManagedTensor, **fields)
+    def __init__(self, value, gpu, **fields):
+        super().__init__(value, gpu, DLManagedTensor, **fields)
 
     def __dlpack__(self, stream=None):
         return super().__dlpack__(stream=stream)

@@ -151,7 +151,7 @@ def test_walks_join_axes_and_refuse_what_they_cannot_count():
     assert (sizes, x, y) == ((1, 2, 3, 4), (0, 0, 12, 4, 1), (2, 0, 0, -1, 3))
     assert type(walk.walk((4, 5), (2**29, 1))[3][0]) is np.int32
     assert type(walk.walk((5, 5), (2**29, 1))[3][0]) is np.int64
-    assert walk.count_of(walk.walk((2**20, 2**20), (2**20, 1))) == 2**40
+    assert walk.walk((2**20, 2**20), (2**20, 1))[0] == (2**40,)
     with pytest.raises(ValueError, match="fewer than 2,147,483,648 such elements"):
         walk.walk((2**16, 2**15), (1, 2**16))
     with pytest.raises(ValueError, match="counts fewer than"):

@@ -376,13 +376,13 @@ def test_batches_are_copied_beside_the_step_before(gpu, driver):
     staging = gpu.device.input_staging([x])
     assert len(driver.pinned) == 2
     gpu.device.synchronize()
-    places = set()
+    addresses = set()
     for i in (1, 2):
-        places.add(device.address(staging.arrays[0]))
+        addresses.add(device.address(staging.arrays[0]))
         staging.arrays[0][:] = i
         staging.send()
         start(gpu, double, x)
-    assert len(places) == 2
+    assert len(addresses) == 2
     copies = driver.streams[int(gpu.device._copies)]
     driver.run(copies, copies.given)
     assert driver.streams[gpu.device.stream].done < driver.streams[gpu.device.stream].given
@@ -456,13 +456,13 @@ def simulated_kernel(driver):
 @pytest.fixture
 def whole(hardware, driver, monkeypatch):
     """A Gpu on the stand-in, as this thread's."""
-    from nbkeras.kernels.cuda.machine import gpu as cuda_place
+    from nbkeras.kernels.cuda.machine import gpu as machine
     from nbkeras.kernels.cuda.machine import kernel as cuda_kernel
 
-    monkeypatch.setattr(cuda_place, "Device", hardware.Device)
-    monkeypatch.setattr(cuda_place, "SIMULATED", False)
+    monkeypatch.setattr(machine, "Device", hardware.Device)
+    monkeypatch.setattr(machine, "SIMULATED", False)
     monkeypatch.setattr(cuda_kernel.Kernel, "compiled", simulated_kernel(driver), raising=False)
-    gpu = cuda_place.Gpu(0)
+    gpu = machine.Gpu(0)
     with device.on(gpu):
         yield gpu
 

@@ -38,18 +38,18 @@ def arrays():
 def test_a_kernel_on_the_host_gives_what_it_gives_on_the_cpu():
     want = arrays()
     running_maximum(want[0], 2.0, want[1], want[2])
-    place = twins.gpu()
-    x, out, positions = twins.to(place, arrays())
-    with device.on(place):
+    gpu = twins.gpu()
+    x, out, positions = twins.to(gpu, arrays())
+    with device.on(gpu):
         device.launch(running_maximum, x, 2.0, out, positions)
     for got, expected in zip((x, out, positions), want, strict=True):
         np.testing.assert_array_equal(got.copy(), expected)
 
 
 def test_views_and_outputs_that_are_inputs():
-    place, (x, _, _) = twins.gpu(), arrays()
-    there = twins.to(place, x)
-    with device.on(place):
+    gpu, (x, _, _) = twins.gpu(), arrays()
+    there = twins.to(gpu, x)
+    with device.on(gpu):
         device.launch(np.nextafter, there[:, ::2], there[:, 1::2], there[:, ::2])
         device.launch(doubled, there[1], there[2])
     np.nextafter(x[:, ::2], x[:, 1::2], x[:, ::2])
@@ -58,10 +58,10 @@ def test_views_and_outputs_that_are_inputs():
 
 
 def test_a_program_with_one_is_played_kernel_by_kernel():
-    place, (x, _, _) = twins.gpu(), arrays()
+    gpu, (x, _, _) = twins.gpu(), arrays()
     program = Program()
-    with device.on(place):
-        there = twins.to(place, x)
+    with device.on(gpu):
+        there = twins.to(gpu, x)
         with device.record(program):
             y, z, w = (device.empty(x.shape, x.dtype) for _ in range(3))
             device.launch(np.exp, there, y)

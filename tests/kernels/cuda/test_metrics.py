@@ -41,8 +41,8 @@ def test_matches(shape, dtype):
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_matches_of_awkward_numbers(dtype):
     x = awkward(dtype)
-    for place in (0, 5, 36):
-        twins.check(metrics.class_matches, None, [np.full(len(x), place, np.int32), x])
+    for index in (0, 5, 36):
+        twins.check(metrics.class_matches, None, [np.full(len(x), index, np.int32), x])
     twins.check(metrics.one_hot_matches, None, [x[::-1].copy(), x])
     twins.check(metrics.threshold_matches, None, [np.zeros(x.shape, np.int32), x], {"threshold": 0.5})
 

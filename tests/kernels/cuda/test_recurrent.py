@@ -160,17 +160,15 @@ def test_more_samples_than_blocks_take_at_once(family, way):
     ],
 )
 def test_the_way_that_fits(family, units, batch, dtype, way, monkeypatch):
-    from nbkeras.kernels.cuda.recurrent import gru as gru_cuda
-    from nbkeras.kernels.cuda.recurrent import recurrence as recurrent_cuda
+    from nbkeras.kernels.cuda.machine.gpu import Gpu
 
     started = []
-    for module in (gru_cuda, recurrent_cuda):
 
-        def spy(kernel, *args, start=module.start, **options):
-            started.append(kernel.__name__)
-            start(kernel, *args, **options)
+    def spy(gpu, kernel, *args, start=Gpu.start, **options):
+        started.append(kernel.__name__)
+        start(gpu, kernel, *args, **options)
 
-        monkeypatch.setattr(module, "start", spy)
+    monkeypatch.setattr(Gpu, "start", spy)
     check(family, batch=batch, length=2, units=units, dtype=dtype)
     name = {"block": "block", "grid": "grid", "steps": "step"}[way]
     taken = {each.lstrip("_") for each in started if each.endswith(("_forward", "_backward"))}

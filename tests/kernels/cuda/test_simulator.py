@@ -356,11 +356,11 @@ def _foreign_mask(out):
 
 
 def test_a_barrier_after_some_threads_have_returned(both, seed):
-    place = line(_some_return, "syncthreads")
+    number = line(_some_return, "syncthreads")
     with pytest.raises(BarrierError, match="wait at a barrier of the block") as caught:
         run(_some_return, 2, 4, zeros(3))
     message = str(caught.value)
-    assert f"wait at a barrier of the block in line {place} of test_simulator.py" in message
+    assert f"wait at a barrier of the block in line {number} of test_simulator.py" in message
     assert "(3, 0, 0) have ended" in message and "in block (" in message
     run(_some_return, 1, 3, zeros(3))  # the simulator can continue
 
