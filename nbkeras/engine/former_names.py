@@ -22,6 +22,8 @@ FORMER = {
     "nbkeras.layer": "nbkeras.building.layer",
     "nbkeras.model": "nbkeras.training.model",
     "nbkeras.operation": "nbkeras.building.operation",
+    "nbkeras.placement": "nbkeras.engine.devices",
+    "nbkeras.program": "nbkeras.engine.program",
     "nbkeras.registry": "nbkeras.engine.registry",
     "nbkeras.sequential": "nbkeras.training.sequential",
     "nbkeras.tape": "nbkeras.engine.tape",
