@@ -28,15 +28,18 @@ from numba.core.serialize import dumps
 from nbkeras.kernels.runtime import cache_files
 
 FOLDER = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))  # kernels/
-_IMPORT = re.compile(r"\bkernels((?:\.\w+)*)(?: import (\([^)]*\)|[^\n]*))?")
+# It starts with a literal, for which Python searches fast; `\b` before it took 8 ms more of `import nbkeras`.
+_IMPORT = re.compile(r"kernels((?:\.\w+)*)(?: import (\([^)]*\)|[^\n]*))?")
 
 
 def imported(text: str) -> list[str]:
     """The kernel files that a file imports, however it spells it; for a name that a package gives, the package's file."""
     found: set[str] = set()
-    for dotted, names in _IMPORT.findall(text):
-        package = dotted.strip(".").replace(".", os.sep)
-        paths = [os.path.join(package, name) for name in re.findall(r"\w+", names)] or [package]
+    for match in _IMPORT.finditer(text):
+        if text[match.start() - 1 : match.start()] == "_":  # of a name such as `shape_kernels`
+            continue
+        package = match[1].strip(".").replace(".", os.sep)
+        paths = [os.path.join(package, name) for name in re.findall(r"\w+", match[2] or "")] or [package]
         found.update(_file_of(path) for path in paths if path)
     return sorted(found)
 
