@@ -6,7 +6,6 @@ an import of a module that exists costs nothing.
 
 import importlib
 import importlib.machinery
-import importlib.util
 import sys
 from types import ModuleType
 from typing import Any
