@@ -6,7 +6,7 @@ import math
 from typing import Any
 
 from nbkeras.export.onnx_graph import OnnxGraph
-from nbkeras.export.op import Handler, Op, scalar
+from nbkeras.export.op import Handler, Op, along, scalar
 from nbkeras.export.trace import Unsupported
 
 
@@ -15,44 +15,18 @@ def _node(kind: str) -> Handler:
     return lambda g, op: g.add(kind, *op.inputs)
 
 
-_UNARY = {
-    "sign": "Sign",
-    "floor": "Floor",
-    "ceil": "Ceil",
-    "isnan": "IsNaN",
-    "isinf": "IsInf",
-    "logical_not": "Not",
-}
-_BINARY = {
-    "equal": "Equal",
-    "greater": "Greater",
-    "greater_equal": "GreaterOrEqual",
-    "less": "Less",
-    "less_equal": "LessOrEqual",
-    "logical_and": "And",
-    "logical_or": "Or",
-    "logical_xor": "Xor",
-    "bitwise_and": "BitwiseAnd",
-    "bitwise_or": "BitwiseOr",
-    "bitwise_xor": "BitwiseXor",
-}
-
-
-def _by_ufunc(table: dict[str, str]) -> Handler:
-    def handler(g: OnnxGraph, op: Op, ufunc: Any, dtype: Any = None) -> str:
-        name = ufunc.__name__
-        if name == "not_equal":
-            return g.add("Not", g.add("Equal", *op.inputs))
-        if name == "isfinite":
-            return g.add("Not", g.add("Or", g.add("IsInf", *op.inputs), g.add("IsNaN", *op.inputs)))
-        if name == "floor_divide":
-            return _floor_divide(g, op)
-        if name not in table:
-            raise Unsupported(f"ONNX has no counterpart of {name}")
-        to_bool = name.startswith("logical") and op.dtype.kind != "b"
-        return g.add(table[name], *(g.cast(x, bool) if to_bool else x for x in op.inputs))
-
-    return handler
+def _ufunc(g: OnnxGraph, op: Op, ufunc: Any, dtype: Any = None) -> str:
+    name = ufunc.__name__
+    if name == "not_equal":
+        return g.add("Not", g.add("Equal", *op.inputs))
+    if name == "isfinite":
+        return g.add("Not", g.add("Or", g.add("IsInf", *op.inputs), g.add("IsNaN", *op.inputs)))
+    if name == "floor_divide":
+        return _floor_divide(g, op)
+    if name not in _UFUNCS:
+        raise Unsupported(f"ONNX has no counterpart of {name}")
+    to_bool = name.startswith("logical") and op.dtype.kind != "b"
+    return g.add(_UFUNCS[name], *(g.cast(x, bool) if to_bool else x for x in op.inputs))
 
 
 def _floor_divide(g: OnnxGraph, op: Op) -> str:
@@ -73,18 +47,6 @@ def _of_booleans(number: str, boolean: str) -> Handler:
     return lambda g, op: g.add(boolean if op.dtype.kind == "b" else number, *op.inputs)
 
 
-def _square(g: OnnxGraph, op: Op) -> str:
-    return g.add("Mul", op.inputs[0], op.inputs[0])
-
-
-def _expm1(g: OnnxGraph, op: Op) -> str:
-    return g.add("Sub", g.add("Exp", op.inputs[0]), scalar(g, op, 1))
-
-
-def _log1p(g: OnnxGraph, op: Op) -> str:
-    return g.add("Log", g.add("Add", op.inputs[0], scalar(g, op, 1)))
-
-
 def _scaled(kind: str, factor: float) -> Handler:
     """A handler for a node's result times a number."""
     return lambda g, op: g.add("Mul", g.add(kind, *op.inputs), scalar(g, op, factor))
@@ -95,18 +57,6 @@ def _round(g: OnnxGraph, op: Op, decimals: int) -> str:
         return g.add("Identity", op.inputs[0])
     scale = scalar(g, op, 10.0**decimals)
     return g.add("Div", g.add("Round", g.add("Mul", op.inputs[0], scale)), scale)
-
-
-def _clip(g: OnnxGraph, op: Op, low: Any, high: Any) -> str:
-    return g.add("Clip", op.inputs[0], scalar(g, op, low), scalar(g, op, high))
-
-
-def _cast(g: OnnxGraph, op: Op, dtype: Any) -> str:
-    return g.cast(op.inputs[0], dtype)
-
-
-def _towards_zero(g: OnnxGraph, x: str) -> str:
-    return g.add("Mul", g.add("Sign", x), g.add("Floor", g.add("Abs", x)))
 
 
 def _logaddexp(g: OnnxGraph, op: Op) -> str:
@@ -147,14 +97,16 @@ def _gelu_tanh(g: OnnxGraph, op: Op) -> str:
     return g.add("Mul", g.add("Mul", x, scalar(g, op, 0.5)), g.add("Add", inner, scalar(g, op, 1)))
 
 
-def _silu(g: OnnxGraph, op: Op) -> str:
-    return g.add("Mul", op.inputs[0], g.add("Sigmoid", op.inputs[0]))
+def _pairs(text: str) -> dict[str, str]:
+    """A table from text: 'exp:Exp log:Log'."""
+    return dict(pair.split(":") for pair in text.split())
 
 
-def _along(kind: str) -> Handler:
-    return lambda g, op, axis: g.add(kind, op.inputs[0], axis=axis)
-
-
+_UFUNCS = _pairs(
+    "sign:Sign floor:Floor ceil:Ceil isnan:IsNaN isinf:IsInf logical_not:Not equal:Equal greater:Greater "
+    "greater_equal:GreaterOrEqual less:Less less_equal:LessOrEqual logical_and:And logical_or:Or logical_xor:Xor "
+    "bitwise_and:BitwiseAnd bitwise_or:BitwiseOr bitwise_xor:BitwiseXor"
+)
 _NODES = {
     "elementwise": "subtract:Sub divide:Div power:Pow negative:Neg absolute:Abs sqrt:Sqrt reciprocal:Reciprocal exp:Exp log:Log "
     "sin:Sin cos:Cos tan:Tan arctan:Atan erf:Erf where:Where show:Identity maximum:Max minimum:Min",
@@ -162,41 +114,39 @@ _NODES = {
     "functions": "arcsin:Asin arccos:Acos sinh:Sinh cosh:Cosh arcsinh:Asinh arccosh:Acosh arctanh:Atanh",
 }
 HANDLERS: dict[str, Handler] = {
-    **{
-        f"{family}.{name}": _node(kind)
-        for family, pairs in _NODES.items()
-        for name, kind in (pair.split(":") for pair in pairs.split())
-    },
-    "tensor._cast_op": _cast,
-    "indexing.whole": _cast,
-    "elementwise.unary": _by_ufunc(_UNARY),
-    "elementwise.binary": _by_ufunc(_BINARY),
+    **{f"{family}.{name}": _node(kind) for family, pairs in _NODES.items() for name, kind in _pairs(pairs).items()},
+    "tensor._cast_op": lambda g, op, dtype: g.cast(op.inputs[0], dtype),
+    "indexing.whole": lambda g, op, dtype: g.cast(op.inputs[0], dtype),
+    "elementwise.unary": _ufunc,
+    "elementwise.binary": _ufunc,
     "elementwise.add": _of_booleans("Add", "Or"),
     "elementwise.multiply": _of_booleans("Mul", "And"),
     "elementwise.mod": _mod,
-    "elementwise.square": _square,
+    "elementwise.square": lambda g, op: g.add("Mul", op.inputs[0], op.inputs[0]),
     "elementwise.rsqrt": lambda g, op: g.add("Reciprocal", g.add("Sqrt", op.inputs[0])),
-    "elementwise.expm1": _expm1,
-    "elementwise.log1p": _log1p,
+    "elementwise.expm1": lambda g, op: g.add("Sub", g.add("Exp", op.inputs[0]), scalar(g, op, 1)),
+    "elementwise.log1p": lambda g, op: g.add("Log", g.add("Add", op.inputs[0], scalar(g, op, 1))),
     "elementwise.log2": _scaled("Log", 1 / math.log(2)),
     "functions.log10": _scaled("Log", 1 / math.log(10)),
     "functions.deg2rad": _scaled("Identity", math.pi / 180),
     "functions.rad2deg": _scaled("Identity", 180 / math.pi),
     "functions.exp2": lambda g, op: g.add("Pow", scalar(g, op, 2), op.inputs[0]),
     "functions.erfc": lambda g, op: g.add("Sub", scalar(g, op, 1), g.add("Erf", op.inputs[0])),
-    "functions.trunc": lambda g, op: _towards_zero(g, op.inputs[0]),
+    "functions.trunc": lambda g, op: g.add(
+        "Mul", g.add("Sign", op.inputs[0]), g.add("Floor", g.add("Abs", op.inputs[0]))
+    ),
     "functions.fmod": lambda g, op: g.add("Mod", *op.inputs, fmod=1),
     "functions.hypot": lambda g, op: g.add("Sqrt", g.add("Add", *(g.add("Mul", x, x) for x in op.inputs))),
     "functions.logaddexp": _logaddexp,
     "elementwise.round": _round,
-    "elementwise.clip": _clip,
+    "elementwise.clip": lambda g, op, low, high: g.add("Clip", op.inputs[0], scalar(g, op, low), scalar(g, op, high)),
     "activations.piecewise": _piecewise,
     "activations.elu": _elu,
     "activations.gelu": _gelu,
     "activations.gelu_tanh": _gelu_tanh,
-    "activations.silu": _silu,
+    "activations.silu": lambda g, op: g.add("Mul", op.inputs[0], g.add("Sigmoid", op.inputs[0])),
     "activations.mish": lambda g, op: g.add("Mul", op.inputs[0], g.add("Tanh", g.add("Softplus", op.inputs[0]))),
     "activations.hard_silu": _node("HardSwish"),
-    "softmax.softmax": _along("Softmax"),
-    "softmax.log_softmax": _along("LogSoftmax"),
+    "softmax.softmax": along("Softmax"),
+    "softmax.log_softmax": along("LogSoftmax"),
 }

@@ -28,10 +28,6 @@ def _dense(g: OnnxGraph, op: Op, rectify: bool) -> str:
     return g.add("Relu", y) if rectify else y
 
 
-def _gather(g: OnnxGraph, op: Op) -> str:
-    return g.add("Gather", *op.inputs, axis=0)
-
-
 # -------------------- normalization --------------------
 
 
@@ -71,7 +67,7 @@ def _group_normalization(g: OnnxGraph, op: Op, groups: int, epsilon: float) -> s
 
 
 HANDLERS: dict[str, Handler] = {
-    "embedding.gather": _gather,
+    "embedding.gather": lambda g, op: g.add("Gather", *op.inputs, axis=0),
     "dense.matmul": _matmul,
     "dense.dense": _dense,
     "normalization.batch_normalization": _batch_normalization,

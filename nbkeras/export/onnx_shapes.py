@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.export.onnx_graph import OnnxGraph
-from nbkeras.export.op import Handler, Op, scalar
+from nbkeras.export.op import Handler, Op, along, scalar
 from nbkeras.export.trace import Size, Unsupported
 
 # -------------------- reductions --------------------
@@ -50,23 +50,11 @@ def _position(kind: str) -> Handler:
     return handler
 
 
-def _cumsum(g: OnnxGraph, op: Op, axis: int) -> str:
-    return g.add("CumSum", op.inputs[0], g.constant(axis, np.int64))
-
-
 # -------------------- shapes --------------------
-
-
-def _reshape(g: OnnxGraph, op: Op, shape: tuple) -> str:
-    return g.add("Reshape", op.inputs[0], g.target(shape))
 
 
 def _transpose(g: OnnxGraph, op: Op, axes: tuple[int, ...]) -> str:
     return g.add("Transpose", op.inputs[0], perm=[int(axis) for axis in axes])
-
-
-def _concatenate(g: OnnxGraph, op: Op, axis: int) -> str:
-    return g.add("Concat", *op.inputs, axis=axis)
 
 
 def _stack(g: OnnxGraph, op: Op, axis: int) -> str:
@@ -119,31 +107,29 @@ def _getitem(g: OnnxGraph, op: Op, key: tuple) -> str:
     full = []
     for part in key:
         full += [slice(None)] * (ndim - len(basic)) if part is ... else [part]
-    starts, ends, axes, steps = [], [], [], []
+    slices: list[tuple] = []  # start, end, axis, step
     dropped, added, axis, place = [], [], 0, 0
+    far = np.iinfo(np.int64).max
     for part in full:
         if part is None:
             added.append(place)
             place += 1
             continue
         if isinstance(part, slice):
-            step = 1 if part.step is None else part.step
-            if part != slice(None):
-                starts.append(part.start if part.start is not None else (0 if step > 0 else np.iinfo(np.int64).max))
-                ends.append(part.stop if part.stop is not None else np.iinfo(np.int64).max * (1 if step > 0 else -1))
-                axes.append(axis)
-                steps.append(step)
             place += 1
         else:
-            starts.append(part)
-            last = part == -1 if not isinstance(part, Size) else False
-            ends.append(np.iinfo(np.int64).max if last else _next(part))
-            axes.append(axis)
-            steps.append(1)
             dropped.append(axis)
+            part = slice(part, None if part == -1 else _next(part))
+        if part != slice(None):
+            step = 1 if part.step is None else part.step
+            first, last = (0, far) if step > 0 else (far, -far)
+            slices.append(
+                (first if part.start is None else part.start, last if part.stop is None else part.stop, axis, step)
+            )
         axis += 1
     y = op.inputs[0]
-    if axes:
+    if slices:
+        starts, ends, axes, steps = zip(*slices, strict=True)
         y = g.add("Slice", y, g.shape(starts), g.shape(ends), g.constant(axes, np.int64), g.constant(steps, np.int64))
     if dropped:
         y = g.add("Squeeze", y, g.constant(dropped, np.int64))
@@ -157,14 +143,6 @@ def _next(part: Any) -> Any:
 
 
 # -------------------- indexing --------------------
-
-
-def _take(g: OnnxGraph, op: Op, axis: int) -> str:
-    return g.add("Gather", *op.inputs, axis=axis)
-
-
-def _take_along_axis(g: OnnxGraph, op: Op, axis: int) -> str:
-    return g.add("GatherElements", *op.inputs, axis=axis)
 
 
 def _one_hot(g: OnnxGraph, op: Op, classes: int, axis: int, dtype: Any) -> str:
@@ -199,10 +177,10 @@ HANDLERS: dict[str, Handler] = {
     "reduce.all": _truth("ReduceMin"),
     "reduce.argmax": _position("ArgMax"),
     "reduce.argmin": _position("ArgMin"),
-    "reduce.cumsum": _cumsum,
-    "shape.reshape": _reshape,
+    "reduce.cumsum": lambda g, op, axis: g.add("CumSum", op.inputs[0], g.constant(axis, np.int64)),
+    "shape.reshape": lambda g, op, shape: g.add("Reshape", op.inputs[0], g.target(shape)),
     "shape.transpose": _transpose,
-    "shape.concatenate": _concatenate,
+    "shape.concatenate": along("Concat"),
     "shape.stack": _stack,
     "shape.split": _split,
     "shape.unstack": _unstack,
@@ -211,8 +189,8 @@ HANDLERS: dict[str, Handler] = {
     "shape.roll": _roll,
     "shape.pad": _pad,
     "shape.getitem": _getitem,
-    "indexing.take": _take,
-    "indexing.take_along_axis": _take_along_axis,
+    "indexing.take": along("Gather"),
+    "indexing.take_along_axis": along("GatherElements"),
     "indexing.one_hot": _one_hot,
     "indexing.largest": _largest,
     "indexing.argsort": _argsort,

@@ -32,6 +32,11 @@ class Op:
         return self._graph.trace.shape(self._graph.trace.versions(self._number, position))
 
 
+def along(kind: str) -> Handler:
+    """A handler that adds one node with the op's inputs and its axis."""
+    return lambda g, op, axis: g.add(kind, *op.inputs, axis=axis)
+
+
 def scalar(graph: OnnxGraph, op: Op, value: float) -> str:
     """A number in the dtype of the op's first input."""
     return graph.constant(value, op.dtype)
