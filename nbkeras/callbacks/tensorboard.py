@@ -11,6 +11,7 @@ import numpy as np
 
 from nbkeras.callbacks import rates
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.engine.user_errors import optional_import
 
 
 class TensorBoard(Callback):
@@ -49,7 +50,11 @@ class TensorBoard(Callback):
         self.write_images = write_images
         self.write_steps_per_second = write_steps_per_second
         self.update_freq = update_freq
-        self._package = _tensorboardx()
+        with optional_import(
+            "the TensorBoard callback writes its files with the package tensorboardX, which is not installed: "
+            "pip install 'nbkeras[tensorboard]'"
+        ):
+            self._package = importlib.import_module("tensorboardX")
         self._writers: dict[str, Any] = {}
         self._batches = 0
         self._steps_before = 0
@@ -130,16 +135,6 @@ class TensorBoard(Callback):
         metadata = summary.SummaryMetadata(plugin_data=plugin)
         entry = summary.Summary.Value(tag="keras", tensor=value, metadata=metadata)
         self._writer("train").file_writer.add_summary(summary.Summary(value=[entry]), 0)
-
-
-def _tensorboardx() -> Any:
-    try:
-        return importlib.import_module("tensorboardX")
-    except ImportError as error:
-        raise ImportError(
-            "the TensorBoard callback writes its files with the package tensorboardX, which is not installed: "
-            "pip install 'nbkeras[tensorboard]'"
-        ) from error
 
 
 def _as_image(weight: np.ndarray) -> np.ndarray | None:

@@ -5,6 +5,8 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.user_errors import optional_import
+
 
 class HDF5Matrix:
     """The rows start to end of a data set of a file, read when indexed; normalizer: a function applied to the rows read."""
@@ -19,10 +21,8 @@ class HDF5Matrix:
         end: int | None = None,
         normalizer: Callable[[np.ndarray], np.ndarray] | None = None,
     ):
-        try:
+        with optional_import("HDF5Matrix needs h5py: pip install h5py"):
             import h5py
-        except ImportError:
-            raise ImportError("HDF5Matrix needs h5py: pip install h5py") from None
         if datapath not in self._files:
             self._files[datapath] = h5py.File(datapath, "r")
         self.data = self._files[datapath][dataset]

@@ -4,14 +4,13 @@ import json
 from typing import Any
 
 from nbkeras import models
+from nbkeras.engine.user_errors import optional_import
 from nbkeras.saving.archive import check_count, readable
 
 
 def _yaml() -> Any:
-    try:
+    with optional_import("models as YAML need pyyaml: pip install pyyaml; model.to_json() needs nothing"):
         import yaml
-    except ImportError:
-        raise ImportError("models as YAML need pyyaml: pip install pyyaml; model.to_json() needs nothing") from None
     return yaml
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
-from nbkeras.engine.user_errors import warn
+from nbkeras.engine.user_errors import optional_import, warn
 
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 _PLAIN_GREYS = ("L", "I;16", "I")  # not converted, so that 16 bits are not lost
@@ -17,10 +17,8 @@ _PLAIN_GREYS = ("L", "I;16", "I")  # not converted, so that 16 bits are not lost
 
 def _pillow() -> Any:
     """pillow's Image module; the ImportError names the package to install."""
-    try:
+    with optional_import("images in files need pillow: pip install 'nbkeras[images]'"):
         from PIL import Image
-    except ImportError:
-        raise ImportError("images in files need pillow: pip install 'nbkeras[images]'") from None
     return Image
 
 

@@ -6,12 +6,13 @@ their decorator. The wrappers do nothing unless an error passes.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import linecache
 import sys
 import traceback
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType, FrameType, FunctionType, TracebackType
 from typing import Any, TypeVar, cast
 
@@ -29,6 +30,15 @@ ENTRIES = (
 
 _codes: set[CodeType] = set()  # of the wrappers of entry points
 _done: set[type] = set()
+
+
+@contextlib.contextmanager
+def optional_import(sentence: str) -> Iterator[None]:
+    """For the import of a package that may be missing: the ImportError is a sentence that says what to install."""
+    try:
+        yield
+    except ImportError as error:
+        raise ImportError(sentence) from error
 
 
 def entry(function: F) -> F:

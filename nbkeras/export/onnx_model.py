@@ -10,13 +10,12 @@ import numpy as np
 
 from nbkeras.engine import structures
 from nbkeras.engine.progress import print_message
+from nbkeras.engine.user_errors import optional_import
 from nbkeras.export.onnx_graph import OPSET, OnnxGraph
 from nbkeras.export.onnx_ops import HANDLERS
 from nbkeras.export.op import Op
 from nbkeras.export.trace import Call, Size, Trace, Unsupported
 from nbkeras.saving.archive import atomic_file
-
-_INSTALL = "exporting to ONNX needs the package onnx: pip install 'nbkeras[onnx]'"
 
 
 def export_onnx(
@@ -29,11 +28,9 @@ def export_onnx(
     the file's name; None does so too.
     Raises ImportError without the package onnx, ValueError for a stateful model and for ops that ONNX does not have.
     """
-    try:
+    with optional_import("exporting to ONNX needs the package onnx: pip install 'nbkeras[onnx]'"):
         import onnx
         import onnx.numpy_helper
-    except ImportError:
-        raise ImportError(_INSTALL) from None
     if getattr(model, "stateful", False):
         raise ValueError(
             f"model {model.name!r} is stateful: an ONNX file has no memory. Export one with stateful=False, or one that takes "

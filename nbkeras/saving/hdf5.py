@@ -18,6 +18,7 @@ from typing import IO, Any
 
 import numpy as np
 
+from nbkeras.engine.user_errors import optional_import
 from nbkeras.saving import archive
 from nbkeras.saving.hdf5_texts import Texts
 
@@ -31,12 +32,10 @@ _RATIO, _FREE = 1000, 1 << 24  # arrays of unknown size: at most _RATIO times th
 
 def h5py() -> Any:
     """The module h5py; the ImportError names the package to install."""
-    try:
+    with optional_import(
+        "files of Keras (.keras, .h5) hold their weights in HDF5, for which h5py is needed: pip install 'nbkeras[files]'"
+    ):
         import h5py
-    except ImportError:
-        raise ImportError(
-            "files of Keras (.keras, .h5) hold their weights in HDF5, for which h5py is needed: pip install 'nbkeras[files]'"
-        ) from None
     return h5py
 
 

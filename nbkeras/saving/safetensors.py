@@ -8,15 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 from nbkeras.engine.tensor import assign_all
-from nbkeras.engine.user_errors import warn
+from nbkeras.engine.user_errors import optional_import, warn
 from nbkeras.saving import archive, state
 
 
 def _library() -> Any:
-    try:
+    with optional_import("files in .safetensors need the package safetensors: pip install 'nbkeras[files]'"):
         import safetensors.numpy
-    except ImportError:
-        raise ImportError("files in .safetensors need the package safetensors: pip install 'nbkeras[files]'") from None
     return safetensors
 
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from nbkeras.building.graph import Graph, Node
 from nbkeras.engine import structures
-from nbkeras.engine.user_errors import entry
+from nbkeras.engine.user_errors import entry, optional_import
 from nbkeras.training import diagram_layout
 
 _INK, _PAPER, _FILL, _FRAME = "#303030", "#ffffff", "#eef3f8", "#8a97a5"
@@ -101,10 +101,8 @@ def model_to_dot(
     show_trainable: bool = False,
 ) -> Any:
     """The boxes and arrows of `plot_model` as a `pydot.Dot`, which Graphviz arranges and writes (.svg, .dot). Requires pydot."""
-    try:
+    with optional_import("model_to_dot needs pydot: pip install 'nbkeras[dot]'"):
         import pydot
-    except ImportError:
-        raise ImportError("model_to_dot needs pydot: pip install 'nbkeras[dot]'") from None
     content = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
     level = _level_of(model, rankdir, *content)
     dot = pydot.Dot(graph_type="digraph", rankdir=rankdir, dpi=str(dpi), compound="true")
@@ -211,10 +209,8 @@ def _lines(node: Node, content: _Content) -> list[str]:
 
 
 def _draw(level: _Level, path: str, sideways: bool, scale: float) -> None:
-    try:
+    with optional_import("plot_model needs pillow: pip install 'nbkeras[images]'"):
         from PIL import Image, ImageDraw, ImageFont
-    except ImportError:
-        raise ImportError("plot_model needs pillow: pip install 'nbkeras[images]'") from None
     font = ImageFont.load_default(size=12 * scale)
     _lay_out(level, font, sideways, scale)
     margin = 24 * scale

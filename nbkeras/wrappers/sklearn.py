@@ -9,15 +9,14 @@ from typing import Any
 
 import numpy as np
 
-try:
+from nbkeras.engine.user_errors import optional_import
+from nbkeras.models import clone_model
+from nbkeras.training.model import Model
+
+with optional_import("nbkeras.wrappers needs scikit-learn 1.6 or newer: pip install scikit-learn"):
     from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin, TransformerMixin
     from sklearn.utils.multiclass import type_of_target
     from sklearn.utils.validation import check_is_fitted, validate_data
-except ImportError as error:
-    raise ImportError("nbkeras.wrappers needs scikit-learn 1.6 or newer: pip install scikit-learn") from error
-
-from nbkeras.models import clone_model
-from nbkeras.training.model import Model
 
 
 class _Estimator(BaseEstimator):
