@@ -91,22 +91,16 @@ def _weights(rng: np.random.Generator, output: Array) -> Array | None:
     return device.persistent(rng.standard_normal(output.shape)) if output.dtype.kind == "f" else None
 
 
-def _tensors(function: Callable, inputs: list[Array], wrt: Sequence[int]) -> tuple[list[Tensor], list[Tensor]]:
-    """The inputs as tensors (those of `wrt` are watched), and the outputs."""
-    tensors = [Tensor(array) for array in inputs]
-    with GradientTape() as tape:
-        tape.watch([tensors[i] for i in wrt])
-        outputs = [leaf for leaf in structures.flatten(function(*tensors)) if isinstance(leaf, Tensor)]
-    return tensors, outputs
-
-
 def _compute(function: Callable, inputs: list[Array], wrt: Sequence[int], weights: list | None, into: Any = None):
     """The output arrays and the gradient arrays, without a copy."""
-    tensors, outputs = _tensors(function, inputs, wrt)
+    tensors = [Tensor(array) for array in inputs]
+    sources = [tensors[i] for i in wrt]
+    with GradientTape() as tape:
+        tape.watch(sources)
+        outputs = [leaf for leaf in structures.flatten(function(*tensors)) if isinstance(leaf, Tensor)]
     gradients: list[Array | None] = []
     if wrt and weights is not None:
         pairs = [(y, w) for y, w in zip(outputs, weights, strict=True) if w is not None]
-        sources = [tensors[i] for i in wrt]
         gradients = gradient([y for y, _ in pairs], sources, [w for _, w in pairs], into)
     return [y.data for y in outputs], gradients
 
@@ -210,10 +204,6 @@ def _check_replay(function, inputs, wrt, weights, rng) -> None:
         )
 
 
-def _with_nan(rng: np.random.Generator, array: Array) -> Array:
-    return np.where(np.arange(array.size) % 3 == 0, np.nan, array)
-
-
 def _for_floats(change: Callable) -> Callable:
     return lambda rng, array: change(rng, array) if array.dtype.kind == "f" else array
 
@@ -225,7 +215,7 @@ _OTHER: dict[str, Callable] = {
     "inputs that are all the same": lambda rng, array: (
         np.zeros_like(array) if array.dtype.kind == "f" else array[:1].repeat(array.size)
     ),
-    "NaN among the numbers": _for_floats(_with_nan),
+    "NaN among the numbers": _for_floats(lambda rng, array: np.where(np.arange(array.size) % 3 == 0, np.nan, array)),
 }
 
 
@@ -345,21 +335,17 @@ def _check_layer_gradients(make: Callable[[], Layer], arrays: list[Array], toler
     try:
         layer = make()
         _call(layer, arrays)
-        weights = [v for v in layer.trainable_weights]
+        weights = layer.trainable_weights
         values = [v.numpy() for v in weights]
         count = len(arrays)
 
         def function(*tensors: Tensor) -> Any:
             for variable, value in zip(weights, tensors[count:], strict=True):
                 variable.data, variable.record, variable.index = value.data, value.record, value.index
-            return _call_tensors(layer, list(tensors[:count]))
+            return layer(*arguments(layer, list(tensors[:count])))
 
         rng = np.random.default_rng(1)
         moved = [value + 0.1 * rng.standard_normal(value.shape) for value in values]
         check_op(function, *arrays, *moved, tolerance=tolerance, single_tolerance=None)
     finally:
         config.set_floatx(before)
-
-
-def _call_tensors(layer: Layer, tensors: list[Tensor]) -> Any:
-    return layer(*arguments(layer, tensors))

@@ -92,9 +92,7 @@ def _up_to(shallow: Any, structure: Any, path: tuple) -> Iterator:
 
 def map_shape_structure(func: Callable, structure: Any) -> Any:
     """Apply func to each leaf; shapes, which are tuples and lists of integers and None, are leaves too."""
-    if isinstance(structure, list | tuple) and nest.is_shape(structure):
-        return func(structure)
-    if not is_nested(structure):
+    if not is_nested(structure) or (isinstance(structure, list | tuple) and nest.is_shape(structure)):
         return func(structure)
     return _made_of(structure, [map_shape_structure(func, part) for _, part in _parts(structure)])
 

@@ -76,7 +76,7 @@ def install() -> None:
         behaviour.use(behaviour.KERAS_2)
         _undo.callback(layer.forget_learning_phase)
         _add_names(_undo)
-        for change in (_set_defaults, _take_fixed, _take_unused):
+        for change in (_set_defaults, _take_more):
             _undo.callback(registry.watch(functools.partial(change, _undo)))  # classes that are imported later, too
     except BaseException:
         uninstall()
@@ -180,37 +180,26 @@ def _is_own(item: Any) -> bool:
     return isinstance(item, type) and item.__module__.startswith("nbkeras.")
 
 
-def _take_fixed(stack: contextlib.ExitStack, item: Any) -> None:
-    """Let a class in the table accept the argument; ValueError for another value."""
-    fixed = FIXED.get(getattr(item, "__name__", ""))
-    if fixed is None or not _is_own(item):
+def _take_more(stack: contextlib.ExitStack, item: Any) -> None:
+    """Let a class in the tables accept arguments that today's has not: ValueError for a fixed one with another value, a warning
+    for those that have no effect.
+    """
+    name = getattr(item, "__name__", "")
+    fixed, unused = FIXED.get(name, {}), UNUSED.get(name, ())
+    if not (fixed or unused) or not _is_own(item):
         return
     init = item.__init__
 
     @functools.wraps(init)
     def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        for name, value in fixed.items():
-            given = kwargs.pop(name, value)
+        for option, value in fixed.items():
+            given = kwargs.pop(option, value)
             if given != value:
-                raise ValueError(f"{item.__name__}: {name} is always {value}, received {given!r}")
-        init(self, *args, **kwargs)
-
-    _set(stack, item, "__init__", __init__)
-
-
-def _take_unused(stack: contextlib.ExitStack, item: Any) -> None:
-    """Let a class in the table accept the arguments, with a warning that they have no effect."""
-    unused = UNUSED.get(getattr(item, "__name__", ""))
-    if unused is None or not _is_own(item):
-        return
-    init = item.__init__
-
-    @functools.wraps(init)
-    def __init__(self: Any, *args: Any, **kwargs: Any) -> None:
-        given = [name for name in unused if kwargs.pop(name, None) is not None]
-        if given:
+                raise ValueError(f"{name}: {option} is always {value}, received {given!r}")
+        without_effect = [option for option in unused if kwargs.pop(option, None) is not None]
+        if without_effect:
             user_errors.warn(
-                f"{item.__name__} takes {', '.join(given)} and does not use them, as in Keras 2: it has depthwise_initializer "
+                f"{name} takes {', '.join(without_effect)} and does not use them, as in Keras 2: it has depthwise_initializer "
                 "and the like"
             )
         init(self, *args, **kwargs)

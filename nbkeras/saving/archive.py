@@ -76,6 +76,11 @@ def atomic_file(path: str | os.PathLike) -> Iterator[Any]:
             os.remove(part)
 
 
+def written(target: Any) -> contextlib.AbstractContextManager[Any]:
+    """The binary file to write: an `atomic_file` for a path, else the target itself, which is open."""
+    return atomic_file(target) if is_path(target) else contextlib.nullcontext(target)
+
+
 @contextlib.contextmanager
 def readable(name: str) -> Iterator[None]:
     """Turn an error about a file or text of an unexpected form into a ValueError that names the file or text.

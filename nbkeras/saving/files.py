@@ -40,7 +40,7 @@ def save_model(
                 file.flush()
     elif kind == ".keras" or not (path or hdf5.is_h5(filepath) or kind):
         hdf5.h5py()
-        with archives.atomic_file(filepath) if path else contextlib.nullcontext(filepath) as file:
+        with archives.written(filepath) as file:
             keras_3.write_model(model, file, include_optimizer)
     else:
         with hdf5.written(filepath) as file:

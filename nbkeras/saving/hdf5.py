@@ -121,19 +121,16 @@ def written(target: Any) -> Iterator[Any]:
     """A new HDF5 file at a path (where it appears when it is complete) or in a binary file; an open file is used directly."""
     if is_h5(target):
         yield target
-    elif archive.is_path(target):
-        module = h5py()
-        with archive.atomic_file(target) as file, module.File(file, "w") as group:
-            yield group
-    else:
-        with h5py().File(target, "w") as group:
-            yield group
+        return
+    module = h5py()
+    with archive.written(target) as file, module.File(file, "w") as group:
+        yield group
 
 
 def to_bytes(fill: Any) -> memoryview:
     """The bytes of an HDF5 file written by `fill(file)`."""
     buffer = io.BytesIO()
-    with h5py().File(buffer, "w") as file:
+    with written(buffer) as file:
         fill(file)
     return buffer.getbuffer()
 

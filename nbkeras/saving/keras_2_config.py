@@ -13,7 +13,7 @@ from typing import Any
 from nbkeras.building.layer import layers
 from nbkeras.engine.registry import custom_object
 from nbkeras.saving import keras_2_ops, keras_ops
-from nbkeras.saving.serialization import first_call
+from nbkeras.saving.serialization import first_call, map_references
 
 _ALIASES = {
     **{"Model": "Functional", "Convolution1D": "Conv1D", "Convolution2D": "Conv2D", "Convolution3D": "Conv3D"},
@@ -137,11 +137,6 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
         alone = len(tensors) == 1 and kind not in _MERGING
         return {"args": tensors if alone else [tensors], "kwargs": argument(kwargs)}
 
-    def references(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: references(item) for key, item in value.items()}
-        return end(value) if is_reference(value) else [references(item) for item in value]
-
     entries = [
         {**entry, "inbound_nodes": [node(entry["class_name"], call) for call in entry["inbound_nodes"]]}
         for entry in config["layers"]
@@ -149,8 +144,8 @@ def _functional(config: Mapping[str, Any]) -> dict[str, Any]:
     entries = [
         keras_2_ops.translated(entry) if entry["class_name"] in keras_2_ops.KINDS else entry for entry in entries
     ]
-    single = {key: _alone(config[key]) for key in ("input_layers", "output_layers")}
-    return {**config, "layers": entries, **{key: references(value) for key, value in single.items()}}
+    ends = {key: map_references(end, _alone(config[key])) for key in ("input_layers", "output_layers")}
+    return {**config, "layers": entries, **ends}
 
 
 def _alone(value: Any) -> Any:
