@@ -504,6 +504,14 @@ def test_tracebacks_show_the_lines_of_the_user_only():
     assert str(again) == str(raised.value) and again.full_traceback == text
 
 
+def test_tracebacks_end_at_the_user_when_a_context_manager_raises(tmp_path):
+    (tmp_path / "model.keras").write_text("no model")
+    with pytest.raises(ValueError, match="is not a model or weights file") as raised:
+        load_model(tmp_path / "model.keras")
+    names = [frame.f_code.co_name for frame in frames(raised.value.__traceback__)]
+    assert names == ["test_tracebacks_end_at_the_user_when_a_context_manager_raises"]
+
+
 def test_tracebacks_in_full_on_demand():
     assert config.is_traceback_filtering_enabled()
     config.disable_traceback_filtering()

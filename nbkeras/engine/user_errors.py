@@ -95,7 +95,7 @@ def shorten(error: BaseException) -> None:
         link.full_traceback = FullTraceback(link.__traceback__)  # type: ignore[attr-defined]
         short: TracebackType | None = None
         for each in reversed(_entries(link)):
-            if not _is_own(each.tb_frame):
+            if not _is_own(each.tb_frame) and each.tb_frame.f_globals.get("__name__") != "contextlib":
                 short = TracebackType(short, each.tb_frame, each.tb_lasti, each.tb_lineno)
         link.__traceback__ = short
         link = link.__cause__ or (None if link.__suppress_context__ else link.__context__)
