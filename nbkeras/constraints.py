@@ -10,26 +10,17 @@ from nbkeras import config as settings
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.options import config_from
+from nbkeras.engine.options import Configured, config_from
 from nbkeras.engine.registry import Registry
 
 registry = Registry("constraint")
 
 
-class Constraint(Observed):
+class Constraint(Configured, Observed):
     """Callable `tensor -> tensor of the same shape`, with a configuration."""
 
     def __call__(self, w) -> Any:
         return w
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make this constraint again."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """A constraint from what `get_config` returned."""
-        return cls(**config)
 
 
 def _norms(w, axis):

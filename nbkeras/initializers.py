@@ -15,7 +15,7 @@ from nbkeras import config as settings
 from nbkeras.engine import behaviour
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.options import config_from
+from nbkeras.engine.options import Configured, config_from
 from nbkeras.engine.registry import Registry
 from nbkeras.random import SeedGenerator
 
@@ -34,20 +34,11 @@ class _Initializers(Registry):
 registry = _Initializers("initializer")
 
 
-class Initializer:
+class Initializer(Configured):
     """Callable `(shape, dtype=None) -> array`, with a configuration."""
 
     def __call__(self, shape, dtype=None) -> Any:
         raise NotImplementedError(f"{type(self).__name__} must define __call__(self, shape, dtype=None)")
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make this initializer again."""
-        return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """An initializer from what `get_config` returned."""
-        return cls(**config)
 
 
 def _dtype(dtype) -> np.dtype:

@@ -13,7 +13,7 @@ from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import one_of
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.options import config_from
+from nbkeras.engine.options import Configured, config_from
 from nbkeras.engine.registry import Registry
 
 
@@ -28,7 +28,7 @@ class _Regularizers(Registry):
 registry = _Regularizers("regularizer")
 
 
-class Regularizer(Observed):
+class Regularizer(Configured, Observed):
     """Callable `tensor -> scalar tensor`, with a configuration."""
 
     def __call__(self, x) -> Any:
@@ -39,11 +39,6 @@ class Regularizer(Observed):
         if type(self).get_config is Regularizer.get_config:
             raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
         return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """A regularizer from what `get_config` returned."""
-        return cls(**config)
 
 
 def _factor(value, name: str) -> float:

@@ -8,6 +8,20 @@ import numpy as np
 
 from nbkeras.engine.registry import of_kind, registry_of
 
+
+class Configured:
+    """An object that its configuration makes again: `get_config` returns the arguments of `__init__`."""
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this object again."""
+        return {}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """An object from what `get_config` returned."""
+        return cls(**config)
+
+
 _KINDS = {each: each for each in ("activation", "constraint", "initializer", "layer", "regularizer")} | {
     "cell": "layer"
 }

@@ -11,6 +11,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
+from nbkeras.engine.options import Configured
 from nbkeras.engine.registry import Registry
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.engine.user_errors import set_by_init
@@ -104,7 +105,7 @@ def _check_weights(values: Tensor, weights: Tensor) -> None:
         )
 
 
-class Loss(Observed):
+class Loss(Configured, Observed):
     """Base of losses: `loss(y_true, y_pred, sample_weight=None)` gives a scalar tensor.
 
     Subclasses define `call(y_true, y_pred)`, which gives one loss for each sample (and timestep). reduction: 'mean' =
@@ -136,11 +137,6 @@ class Loss(Observed):
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this loss again."""
         return {"name": self.name, "reduction": self.reduction}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """A loss from the result of `get_config`."""
-        return cls(**config)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} reduction={self.reduction!r}>"

@@ -14,7 +14,7 @@ from nbkeras import config, initializers, losses, ops
 from nbkeras.engine import load_budget, structures
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.options import config_from
+from nbkeras.engine.options import Configured, config_from
 from nbkeras.engine.registry import Registry
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.engine.user_errors import set_by_init
@@ -24,7 +24,7 @@ from nbkeras.ops.metrics import accumulate, divide_no_nan
 registry = Registry("metric", spelling=snake_case)
 
 
-class Metric(Observed):
+class Metric(Configured, Observed):
     """Base of metrics: `update_state` adds a batch, `result` computes the value, `reset_state` starts again.
 
     Subclasses make state with `add_weight` (in `__init__`, or at the first update) and write it with `assign` and
@@ -129,11 +129,6 @@ class Metric(Observed):
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this metric again, without its state."""
         return {"name": self.name, "dtype": self.dtype}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """A metric from the result of `get_config`."""
-        return cls(**config)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"

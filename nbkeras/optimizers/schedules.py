@@ -9,13 +9,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.engine.options import config_from
+from nbkeras.engine.options import Configured, config_from
 from nbkeras.engine.registry import Registry
 
 registry = Registry("learning rate schedule", "keras.optimizers.schedules")
 
 
-class LearningRateSchedule:
+class LearningRateSchedule(Configured):
     """Base of schedules; subclasses define `__call__(step) -> float` and, to be saved, `get_config`."""
 
     def __call__(self, step) -> float:
@@ -26,11 +26,6 @@ class LearningRateSchedule:
         if type(self).get_config is LearningRateSchedule.get_config:
             raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
         return {}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """A schedule from what `get_config` returned."""
-        return cls(**config)
 
 
 def _positive(name: str, value: float) -> float:

@@ -13,11 +13,12 @@ import numpy as np
 from nbkeras import config as settings
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import device, get_device
+from nbkeras.engine.options import Configured
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, op, outside_program
 from nbkeras.ops import random as ops
 
 
-class SeedGenerator:
+class SeedGenerator(Configured):
     """A source of keys for random functions: `random.normal((2, 3), seed=generator)` draws new numbers each time.
 
     seed: an integer, or None for one from the global seed. `state` is a Variable, uint32 [seed, number of draws].
@@ -36,11 +37,6 @@ class SeedGenerator:
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this generator again, in its initial state."""
         return {"seed": self._given_seed, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """A generator from the result of `get_config`."""
-        return cls(**config)
 
 
 def _integer(seed: Any) -> int:
