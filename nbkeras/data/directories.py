@@ -10,6 +10,7 @@ import numpy as np
 from nbkeras import config, ops
 from nbkeras.data.images import COLOR_MODES, img_to_array, load_img, reading
 from nbkeras.data.selection import Selection
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.devices import device
 from nbkeras.engine.progress import print_message
 from nbkeras.ops.resize import INTERPOLATIONS
@@ -52,8 +53,7 @@ def image_dataset_from_directory(
             f"expected image_size (height, width), interpolation one of {', '.join(INTERPOLATIONS)} and at most one way to "
             f"keep the ratio, received {size}, {interpolation!r}, {crop_to_aspect_ratio=}, {pad_to_aspect_ratio=}"
         )
-    if color_mode not in COLOR_MODES:
-        raise ValueError(f"color_mode must be one of {sorted(COLOR_MODES)}, received {color_mode!r}")
+    one_of("image_dataset_from_directory", "color_mode", color_mode, COLOR_MODES)
     options = (interpolation, False, crop_to_aspect_ratio, pad_to_aspect_ratio)
 
     def read(path: str) -> Array:

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from nbkeras.engine.annotations import one_of
+
 
 def to_categorical(x, num_classes: int | None = None, dtype="float32") -> np.ndarray:
     """One-hot rows of class numbers: shape (...) or (..., 1) of integers gives (..., num_classes).
@@ -51,8 +53,7 @@ def pad_sequences(
     maxlen: None means the longest length. padding, truncating: 'pre' or 'post', the end at which to pad or cut.
     """
     for what, side in (("padding", padding), ("truncating", truncating)):
-        if side not in ("pre", "post"):
-            raise ValueError(f"{what} must be 'pre' or 'post', received {side!r}")
+        one_of("pad_sequences", what, side, ("pre", "post"))
     if not hasattr(sequences, "__len__"):
         raise ValueError(f"pad_sequences expects a list of sequences, received {sequences!r}")
     for i, sequence in enumerate(sequences):

@@ -9,7 +9,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config
+from nbkeras.engine.annotations import one_of
 from nbkeras.engine.user_errors import optional_import, warn
+from nbkeras.ops.window import data_format_of
 
 COLOR_MODES = {"grayscale": "L", "rgb": "RGB", "rgba": "RGBA"}
 _PLAIN_GREYS = ("L", "I;16", "I")  # not converted, so that 16 bits are not lost
@@ -32,13 +34,6 @@ def reading(path: Any) -> Iterator[None]:
         raise
 
 
-def _format(data_format: str | None) -> str:
-    data_format = data_format or config.image_data_format()
-    if data_format not in ("channels_last", "channels_first"):
-        raise ValueError(f"data_format must be 'channels_last' or 'channels_first', received {data_format!r}")
-    return data_format
-
-
 def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
     """Convert a pillow image or an array to an array (rows, columns, channels) or (channels, rows, columns)."""
     image = np.asarray(img, dtype or config.floatx())
@@ -47,7 +42,7 @@ def img_to_array(img, data_format: str | None = None, dtype=None) -> np.ndarray:
             f"Unsupported image shape: {image.shape}, expected (rows, columns) or (rows, columns, channels)"
         )
     image = image[:, :, None] if image.ndim == 2 else image
-    return image.transpose(2, 0, 1) if _format(data_format) == "channels_first" else image
+    return image.transpose(2, 0, 1) if data_format_of("img_to_array", data_format) == "channels_first" else image
 
 
 def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=None):
@@ -56,7 +51,7 @@ def array_to_img(x, data_format: str | None = None, scale: bool = True, dtype=No
     image = np.array(x, dtype or config.floatx())
     if image.ndim != 3:
         raise ValueError(f"array_to_img expects three axes (a single image), received shape {image.shape}")
-    if _format(data_format) == "channels_first":
+    if data_format_of("array_to_img", data_format) == "channels_first":
         image = image.transpose(1, 2, 0)
     if image.shape[2] not in (1, 3, 4):
         raise ValueError(f"array_to_img expects 1, 3 or 4 channels, received {image.shape[2]} (shape {image.shape})")
@@ -100,11 +95,9 @@ def load_img(
     keep_aspect_ratio: crop to the largest middle part with the target's proportions first. ValueError for unknown names.
     """
     pillow = _pillow()
-    if color_mode not in COLOR_MODES:
-        raise ValueError(f"color_mode must be one of {sorted(COLOR_MODES)}, received {color_mode!r}")
+    one_of("load_img", "color_mode", color_mode, COLOR_MODES)
     methods = {name.lower(): method for name, method in pillow.Resampling.__members__.items()}
-    if interpolation not in methods:
-        raise ValueError(f"interpolation must be one of {sorted(methods)}, received {interpolation!r}")
+    one_of("load_img", "interpolation", interpolation, sorted(methods))
     with reading(path):
         if not isinstance(path, io.BytesIO):
             with open(path, "rb") as file:

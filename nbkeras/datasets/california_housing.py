@@ -6,6 +6,7 @@ import numpy as np
 
 from nbkeras.datasets.origin import FOLDER, Split, fetch, split_shuffled
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine.annotations import one_of
 
 ORIGIN = FOLDER + "california_housing.npz"
 SHA256 = "1a2e3a52e0398de6463aebe6f4a8da34fb21fbb6b934cf88c3425e766f2a1a6f"
@@ -19,8 +20,7 @@ def load_data(
     seed: int = 113,
 ) -> tuple[Split, Split]:
     """(x_train, y_train), (x_test, y_test): (n, 8) and (n,), shuffled by the seed; version: 'large', or 'small' (600)."""
-    if version not in ("large", "small"):
-        raise ValueError(f"version must be 'large' or 'small', received {version!r}")
+    one_of("load_data", "version", version, ("large", "small"))
     rows = slice(None if version == "large" else _SMALL)
     with np.load(fetch(path, ORIGIN, SHA256), allow_pickle=False) as arrays:
         return split_shuffled(arrays["x"][rows], arrays["y"][rows], test_split, seed)
