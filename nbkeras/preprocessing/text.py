@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
@@ -75,7 +75,7 @@ class Tokenizer:
         self.document_count = document_count
         self.word_counts: dict[str, int] = Counter()
         self.word_docs: dict[str, int] = Counter()
-        self.index_docs: dict[int, int] = Counter()
+        self.index_docs: dict[int, int] = defaultdict(int)
         self.word_index: dict[str, int] = {}
         self.index_word: dict[int, str] = {}
 

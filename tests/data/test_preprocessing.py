@@ -123,6 +123,13 @@ class TestTokenizer:
             back.texts_to_matrix(TEXTS, "tfidf").shape, tokenizer.texts_to_matrix(TEXTS, "tfidf").shape
         )
 
+    def test_texts_in_several_calls_are_counted_once(self):
+        tokenizer, at_once = text.Tokenizer(), text.Tokenizer()
+        tokenizer.fit_on_texts(["a b"])
+        tokenizer.fit_on_texts(["a c"])
+        at_once.fit_on_texts(["a b", "a c"])
+        assert tokenizer.index_docs == at_once.index_docs == {1: 2, 2: 1, 3: 1}
+
     def test_sequences_alone(self):
         tokenizer = text.Tokenizer(num_words=5)
         tokenizer.fit_on_sequences([[1, 2], [2]])
