@@ -5,6 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
+from nbkeras.engine.options import given
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import Variable
@@ -24,17 +25,9 @@ class LambdaCallback(Callback):
         on_train_end: Callable | None = None,
         on_train_batch_begin: Callable | None = None,
         on_train_batch_end: Callable | None = None,
-        **others: Callable | None,
+        **kwargs: Callable | None,
     ):
-        hooks = {
-            "on_epoch_begin": on_epoch_begin,
-            "on_epoch_end": on_epoch_end,
-            "on_train_begin": on_train_begin,
-            "on_train_end": on_train_end,
-            "on_train_batch_begin": on_train_batch_begin,
-            "on_train_batch_end": on_train_batch_end,
-            **others,
-        }
+        hooks = given(locals()) | kwargs
         known = [name for name in vars(Callback) if name.startswith("on_")]
         for name, function in hooks.items():
             if name.startswith("on_") and name not in known:
