@@ -70,7 +70,7 @@ def pack(folder: Path, names: list[str]) -> None:
 
 def check_ops() -> int:
     """Counts the entries of nbkeras's table of Keras's ops that this Keras does not confirm."""
-    text = (HERE.parents[1] / "nbkeras" / "keras_ops.py").read_text().replace("from nbkeras import ops", "")
+    text = (HERE.parents[1] / "nbkeras" / "saving" / "keras_ops.py").read_text().replace("from nbkeras import ops", "")
     names: dict = {}
     exec(text, names)
     wrong = 0
