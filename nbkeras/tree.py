@@ -139,10 +139,7 @@ def assert_same_paths(a: Any, b: Any) -> None:
 
 def lists_to_tuples(structure: Any) -> Any:
     """Replace the lists in a structure by tuples."""
-    if not is_nested(structure):
-        return structure
-    parts = [lists_to_tuples(part) for _, part in _parts(structure)]
-    return tuple(parts) if isinstance(structure, list) else _made_of(structure, parts)
+    return traverse(lambda part: tuple(part) if isinstance(part, list) else None, structure, top_down=False)
 
 
 def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:

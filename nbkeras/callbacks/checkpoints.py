@@ -162,19 +162,17 @@ class BackupAndRestore(Callback):
         paths = [path for path in (self._latest, self._previous) if os.path.exists(path)]
         for path in paths:
             try:
-                self._restore(path)
+                return self._restore(path)
+            except OtherShape as error:
+                raise ValueError(
+                    f"{path!r} belongs to another model or optimizer ({error}): delete it, or use another backup_dir"
+                ) from None
             except (OSError, ValueError) as error:
-                if isinstance(error, OtherShape):
-                    raise ValueError(
-                        f"{path!r} belongs to another model or optimizer ({error}): delete it, or use another backup_dir"
-                    ) from None
                 if path == paths[-1]:
                     raise OSError(
                         f"{path!r} cannot be read ({error}): delete it to start training from the beginning"
                     ) from error
                 warn(f"{path!r} cannot be read ({error}): continuing from the state before it")
-                continue
-            return
 
     def _restore(self, path: str) -> None:
         """Restore the state in a file; all of it is read before any variable is written."""

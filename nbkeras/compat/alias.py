@@ -20,8 +20,7 @@ class Alias(ModuleType):
     """A module with a name of Keras's, whose attributes are looked up in modules of nbkeras."""
 
     def _shown(self) -> list[ModuleType]:
-        names = SHOWN[_own(self.__name__)]
-        return [importlib.import_module(name) for name in names]
+        return [importlib.import_module(name) for name in SHOWN[_own(self.__name__)]]
 
     def __getattr__(self, name: str) -> Any:
         if _own(f"{self.__name__}.{name}") in SHOWN:
@@ -115,9 +114,8 @@ def uninstall() -> None:
 def _stand_in(name: str, title: str, finder: importlib.abc.MetaPathFinder, folder: str) -> None:
     """Let `import name` use the finder in this process, and the folder in processes that it spawns."""
     found = sys.modules.get(name)
-    ours = found is None or (getattr(found, "__file__", "") or "").startswith(
-        folder
-    )  # nothing is imported yet, or only the folder's own stub
+    # nothing is imported yet, or only the folder's own stub
+    ours = found is None or (getattr(found, "__file__", "") or "").startswith(folder)
     if not ours or any(each.startswith(f"{name}.") for each in sys.modules):
         raise ImportError(
             f"another {title} is imported already, from {getattr(found, '__file__', 'somewhere')}: call "

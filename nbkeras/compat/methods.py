@@ -19,8 +19,7 @@ class Model:
 
     def fit_generator(self, generator, steps_per_epoch=None, epochs=1, verbose=1, *args, **kwargs):
         """`fit` of a generator or Sequence."""
-        for name, value in zip(_AFTER_VERBOSE, args, strict=False):
-            kwargs[name] = value
+        kwargs.update(zip(_AFTER_VERBOSE, args, strict=False))
         return self.fit(generator, steps_per_epoch=steps_per_epoch, epochs=epochs, verbose=verbose, **kwargs)  # type: ignore
 
     def evaluate_generator(self, generator, steps=None, callbacks=None, *args, verbose=0, **kwargs):

@@ -231,22 +231,20 @@ class _Files:
         at = len(rows) if fraction is None else len(rows) - int(fraction * len(rows))
         parts = {"training": rows[:at], "validation": rows[at:]}
         names = ["training", "validation"] if subset == "both" else [subset or "training"]
-        datasets = []
-        for name in names:
-            if not len(parts[name]):
-                raise ValueError(f"validation_split={fraction} of {len(rows)} files leaves none for {name}")
-            dataset = Selection(self._taker(read), parts[name], batch_size, shuffle and name == "training", seed)
-            dataset.class_names = self.class_names
-            dataset.file_paths = [self.paths[row] for row in parts[name]]
-            datasets.append(dataset)
-        return datasets if subset == "both" else datasets[0]
 
-    def _taker(self, read: Callable[[str], Any]) -> Callable[[Array], Any]:
         def take(rows: Array) -> Any:
             x = read(self.paths[rows]) if np.ndim(rows) == 0 else _stack([read(self.paths[row]) for row in rows])
             return x if self.labels is None else (x, self._targets(self.labels[rows]))
 
-        return take
+        datasets = []
+        for name in names:
+            if not len(parts[name]):
+                raise ValueError(f"validation_split={fraction} of {len(rows)} files leaves none for {name}")
+            dataset = Selection(take, parts[name], batch_size, shuffle and name == "training", seed)
+            dataset.class_names = self.class_names
+            dataset.file_paths = [self.paths[row] for row in parts[name]]
+            datasets.append(dataset)
+        return datasets if subset == "both" else datasets[0]
 
     def _targets(self, numbers: Array) -> Array:
         if self.label_mode == "categorical":
