@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from nbkeras.export.onnx_graph import OnnxGraph
+from nbkeras.export.onnx_shapes import flipped
 from nbkeras.export.op import Op
 from nbkeras.ops.recurrent import RECURRENT_ACTIVATIONS
 
@@ -48,10 +49,7 @@ def _activate(g: OnnxGraph, name: str, code: int) -> str:
 def _by_steps(g: OnnxGraph, name: str, ndim: int, backwards: bool) -> str:
     """(batch, steps, ...) as (steps, batch, ...), in the order of computation."""
     turned = g.add("Transpose", name, perm=[1, 0, *range(2, ndim)])
-    if not backwards:
-        return turned
-    ends = [g.constant([value], np.int64) for value in (-1, np.iinfo(np.int64).min, 0, -1)]
-    return g.add("Slice", turned, *ends)
+    return flipped(g, turned, (0,)) if backwards else turned
 
 
 def _gates(g: OnnxGraph, name: str, count: int, axis: int, order: Any = None) -> list[str]:

@@ -53,10 +53,6 @@ def _position(kind: str) -> Handler:
 # -------------------- shapes --------------------
 
 
-def _transpose(g: OnnxGraph, op: Op, axes: tuple[int, ...]) -> str:
-    return g.add("Transpose", op.inputs[0], perm=[int(axis) for axis in axes])
-
-
 def _stack(g: OnnxGraph, op: Op, axis: int) -> str:
     where = g.constant([axis], np.int64)
     return g.add("Concat", *[g.add("Unsqueeze", name, where) for name in op.inputs], axis=axis)
@@ -76,10 +72,11 @@ def _spread(g: OnnxGraph, op: Op, seen_as: tuple, over: tuple, shape: tuple) -> 
     return y if over == shape else g.add("Reshape", y, g.target(shape))
 
 
-def _flip(g: OnnxGraph, op: Op, axes: tuple[int, ...]) -> str:
+def flipped(g: OnnxGraph, name: str, axes: tuple[int, ...]) -> str:
+    """A value with its elements along axes in reverse order."""
     count, least = len(axes), np.iinfo(np.int64).min
     ends = [g.constant(value, np.int64) for value in ([-1] * count, [least] * count, list(axes), [-1] * count)]
-    return g.add("Slice", op.inputs[0], *ends)
+    return g.add("Slice", name, *ends)
 
 
 def _roll(g: OnnxGraph, op: Op, shift: int, axis: int) -> str:
@@ -166,11 +163,7 @@ def _argsort(g: OnnxGraph, op: Op, axis: int) -> str:
 
 
 HANDLERS: dict[str, Handler] = {
-    "reduce.sum": _reduce("ReduceSum"),
-    "reduce.mean": _reduce("ReduceMean"),
-    "reduce.max": _reduce("ReduceMax"),
-    "reduce.min": _reduce("ReduceMin"),
-    "reduce.prod": _reduce("ReduceProd"),
+    **{f"reduce.{name}": _reduce(f"Reduce{name.title()}") for name in ("sum", "mean", "max", "min", "prod")},
     "reduce.logsumexp": _reduce("ReduceLogSumExp"),
     "reduce.var": _variance,
     "reduce.any": _truth("ReduceMax"),
@@ -179,13 +172,13 @@ HANDLERS: dict[str, Handler] = {
     "reduce.argmin": _position("ArgMin"),
     "reduce.cumsum": lambda g, op, axis: g.add("CumSum", op.inputs[0], g.constant(axis, np.int64)),
     "shape.reshape": lambda g, op, shape: g.add("Reshape", op.inputs[0], g.target(shape)),
-    "shape.transpose": _transpose,
+    "shape.transpose": lambda g, op, axes: g.add("Transpose", op.inputs[0], perm=[int(axis) for axis in axes]),
     "shape.concatenate": along("Concat"),
     "shape.stack": _stack,
     "shape.split": _split,
     "shape.unstack": _unstack,
     "shape.spread": _spread,
-    "shape.flip": _flip,
+    "shape.flip": lambda g, op, axes: flipped(g, op.inputs[0], axes),
     "shape.roll": _roll,
     "shape.pad": _pad,
     "shape.getitem": _getitem,
