@@ -21,6 +21,7 @@ from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
     is_step_recorded,
     outdate,
 )
+from nbkeras.engine.temporary import temporarily
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named, short_description
@@ -340,31 +341,22 @@ class _Listener(threading.local):
 _listener = _Listener()
 
 
-@contextlib.contextmanager
-def listening(applied: Callable) -> Iterator[None]:
+def listening(applied: Callable) -> temporarily:
     """Call `applied(op, tensors, constants, result)` after each op that `apply` runs in this thread; exports use it."""
-    before, _listener.applied = _listener.applied, applied
-    try:
-        yield
-    finally:
-        _listener.applied = before
+    return temporarily(_listener, applied=applied)
 
 
 def on_own_device(method: Callable) -> Callable:
     """Decorator of methods that compute on the device on which their object was made, `_gpu`."""
 
+    @user_errors.entry
     @functools.wraps(method)
     def call(self, *args, **kwargs):
-        try:
-            if self._gpu is device.gpu():
-                return method(self, *args, **kwargs)
-            with device.on(self._gpu):
-                return method(self, *args, **kwargs)
-        except Exception as error:
-            user_errors.shorten(error)
-            raise
+        if self._gpu is device.gpu():
+            return method(self, *args, **kwargs)
+        with device.on(self._gpu):
+            return method(self, *args, **kwargs)
 
-    user_errors.is_entry(call)
     return call
 
 
