@@ -55,8 +55,7 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
             raise ValueError(f"the structures differ: expected None, received {leaves}")
         return None
 
-    rows = zip(*(_up_to(structures[0], structure, ()) for structure in structures), strict=True)
-    return nest.pack(structures[0], [mapped(*leaves) for leaves in rows])
+    return map_structure_up_to(structures[0], mapped, *structures)
 
 
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:

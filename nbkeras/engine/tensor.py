@@ -458,10 +458,9 @@ class GradientTape:
                 raise TypeError(
                     f"gradient: targets and sources are tensors or variables, received {annotated.briefly(each)}"
                 )
-        if output_gradients is None:
-            seeds = [None] * len(targets)
-        else:
-            seeds = list(output_gradients) if isinstance(output_gradients, list | tuple) else [output_gradients]
+        seeds = output_gradients
+        if seeds is not None and not isinstance(seeds, list | tuple):
+            seeds = [seeds]
         outer = tape.is_recording()  # an outer tape walks back through the same Records
         gradients = gradient(targets, wanted, seeds, retain=self._persistent or outer)
         known = [(s.record, s.index) for s in wanted if s.record is not None] if outer else []
