@@ -180,7 +180,7 @@ def has(run: Run, module: str) -> bool:
 def tests(run: Run) -> str:
     """The whole test suite, computed on the GPU."""
     files = part_of(
-        sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").glob("test_*.py")), run.options.part
+        sorted(str(path.relative_to(ROOT)) for path in (ROOT / "tests").rglob("test_*.py")), run.options.part
     )
     command = [run.pythons["nbkeras"], "-m", "pytest", "-rfE", "--tb=short", *files]
     if has(run, "xdist"):

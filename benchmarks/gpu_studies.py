@@ -37,10 +37,8 @@ class Kernels:
         session = self._session
         python = session.python("nbkeras" if framework == "nbkeras-cublas" else framework)
         command = [python, str(FOLDER / SCRIPTS[framework]), framework, self._size, session.options.device]
-        try:
-            process = Process(framework, command, session.environment())
-        except (Missing, Failed) as reason:
-            session.leave_out(framework, reason)
+        process = session.attempt(framework, lambda: Process(framework, command, session.environment()))
+        if process is None:
             return False
         self._running[framework] = self._processes.enter_context(process)
         self.versions |= process.ready["versions"]

@@ -8,6 +8,7 @@ import os
 import re
 from typing import Any
 
+from benchmarks.runners import SCRIPTS
 from benchmarks.workloads import WORKLOADS
 
 UNITS = {"train": "ms a step", "latency": "us a call", "throughput": "s", "start": "s", "import": "s"}
@@ -165,17 +166,7 @@ def sections(report: dict[str, Any]) -> dict[str, str]:
     workloads = report["workloads"]
     if workloads:
         present = {name for results in workloads.values() for name in ["nbkeras", *peers_of(results)]}
-        known = [
-            "nbkeras",
-            "keras-jax",
-            "keras-tensorflow",
-            "torch",
-            "torch-tf32",
-            "torch-compile",
-            "jax",
-            "onnxruntime",
-        ]
-        frameworks = [name for name in known if name in present]
+        frameworks = [name for name in SCRIPTS if name in present]
         tables = times(workloads, frameworks), memory(workloads, frameworks), gpu_memory(workloads, frameworks)
         found[workloads_section(report)] = "\n\n".join(filter(None, [circumstances(report), *tables]))
     for name, tables in report.get("studies", {}).items():

@@ -1,17 +1,10 @@
 """nbkeras and Keras (JAX and TensorFlow backends): the same code for all, with `fit` and `predict` as a user calls them."""
 
 import importlib
-import os
 import sys
-import time
 
+from chosen_keras import BACKEND, Clock, k
 from serving import Job, serve
-
-FRAMEWORK = sys.argv[1]
-BACKEND = FRAMEWORK.removeprefix("keras-")
-if FRAMEWORK != "nbkeras":
-    os.environ["KERAS_BACKEND"] = BACKEND
-k = importlib.import_module("nbkeras" if FRAMEWORK == "nbkeras" else "keras")
 
 
 def mlp(batch):
@@ -102,21 +95,7 @@ def prepare(framework, workload, xs, ys, device) -> Job:
     x, y = one_or_list(xs), one_or_list(ys)
     settings = {"batch_size": workload.batch, "shuffle": workload.network != "lstm_stateful", "verbose": 0}
 
-    class Clock(k.callbacks.Callback):
-        """Seconds of each epoch, until the GPU has finished; without the work of fit before the first epoch."""
-
-        def on_train_begin(self, logs=None):
-            self.seconds = []
-
-        def on_epoch_begin(self, epoch, logs=None):
-            self.start = time.perf_counter()
-
-        def on_epoch_end(self, epoch, logs=None):
-            if gpu_bytes is not None:
-                k.engine.devices.synchronize()
-            self.seconds.append(time.perf_counter() - self.start)
-
-    clock = Clock()
+    clock = Clock() if gpu_bytes is None else Clock(k.engine.devices.synchronize)
 
     def epochs(count):
         history = model.fit(x, y, epochs=count, callbacks=[clock], **settings)

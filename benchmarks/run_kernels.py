@@ -47,11 +47,19 @@ def gemm(case: Case, a: Array, b: Array) -> Callable:
     return lambda: [dense.matmul(a, b)[0]]
 
 
-def dense_layer(case: Case, x: Array, w: Array, b: Array, dy: Array) -> Callable:
+def one_way(case: Case, forward: Callable, backward: Callable) -> Callable:
+    """The results of `forward() -> (y, saved)`; or the gradients of `backward(saved)` after one forward pass."""
     if case.way == FORWARD:
-        return lambda: [dense.dense(x, w, b, True)[0]]
-    saved = dense.dense(x, w, b, True)[1]
-    return lambda: dense.dense_vjp(saved, dy, (True,) * 3)
+        return lambda: [forward()[0]]
+    saved = forward()[1]
+    return lambda: [dx for dx in backward(saved) if dx is not None]
+
+
+def dense_layer(case: Case, x: Array, w: Array, b: Array, dy: Array) -> Callable:
+    def backward(saved: tuple) -> Sequence:
+        return dense.dense_vjp(saved, dy, (True,) * 3)
+
+    return one_way(case, lambda: dense.dense(x, w, b, True), backward)
 
 
 def lstm_layer(case: Case, x: Array, kernel: Array, recurrent_kernel: Array, bias: Array, dy: Array) -> Callable:
@@ -78,21 +86,15 @@ def convolution(case: Case, x: Array, kernel: Array, dy: Array) -> Callable:
     def forward() -> tuple:
         return conv.conv(x, kernel, None, (1, 1), (1, 1), "valid", 1, False)
 
-    if case.way == FORWARD:
-        return lambda: [forward()[0]]
-    saved = forward()[1]
     needs = case.way == "dx", case.way == "dw", False
-    return lambda: [dx for dx in conv.conv_vjp(saved, dy, needs) if dx is not None]
+    return one_way(case, forward, lambda saved: conv.conv_vjp(saved, dy, needs))
 
 
 def both_ways(op: Callable, vjp: Callable, *constants, needs: tuple = (True,)) -> Callable:
     """The function for a kind with the inputs x, dy and weights."""
 
     def make(case: Case, x: Array, dy: Array, *weights: Array) -> Callable:
-        if case.way == FORWARD:
-            return lambda: [op(x, *weights, *constants)[0]]
-        saved = op(x, *weights, *constants)[1]
-        return lambda: [dx for dx in vjp(saved, dy, needs) if dx is not None]
+        return one_way(case, lambda: op(x, *weights, *constants), lambda saved: vjp(saved, dy, needs))
 
     return make
 
@@ -100,10 +102,8 @@ def both_ways(op: Callable, vjp: Callable, *constants, needs: tuple = (True,)) -
 def batch_normalization(case: Case, x: Array, dy: Array, gamma: Array, beta: Array) -> Callable:
     moving = device.persistent(np.zeros(x.shape[1], "float32")), device.persistent(np.ones(x.shape[1], "float32"))
     op, vjp = normalization.batch_normalization_training, normalization.batch_normalization_training_vjp
-    if case.way == FORWARD:
-        return lambda: [op(x, gamma, beta, *moving, None, 0.99, 1e-3)[0]]
-    saved = op(x, gamma, beta, *moving, None, 0.99, 1e-3)[1]
-    return lambda: vjp(saved, dy, (True, True, True, False, False, False))[:3]
+    needs = True, True, True, False, False, False
+    return one_way(case, lambda: op(x, gamma, beta, *moving, None, 0.99, 1e-3), lambda saved: vjp(saved, dy, needs)[:3])
 
 
 def reduction(op: Callable, axes: tuple) -> Callable:
@@ -111,10 +111,10 @@ def reduction(op: Callable, axes: tuple) -> Callable:
 
 
 def lookup(case: Case, table: Array, words: Array, dy: Array) -> Callable:
-    if case.way == FORWARD:
-        return lambda: [embedding.gather(table, words)[0]]
-    saved = embedding.gather(table, words)[1]
-    return lambda: [embedding.gather_vjp(saved, dy, (True, False))[0].dense()]
+    def backward(saved: tuple) -> list:
+        return [embedding.gather_vjp(saved, dy, (True, False))[0].dense()]
+
+    return one_way(case, lambda: embedding.gather(table, words), backward)
 
 
 def adam(case: Case, weights: Array, gradient: Array) -> Callable:
@@ -131,10 +131,8 @@ def adam(case: Case, weights: Array, gradient: Array) -> Callable:
 
 def dropout(case: Case, x: Array, dy: Array) -> Callable:
     key = device.persistent(np.array([1, 2], "uint32"))
-    if case.way == FORWARD:
-        return lambda: [random.dropout(x, key, 0.2)[0]]
-    saved = random.dropout(x, key, 0.2)[1]
-    return lambda: [random.dropout_vjp(saved, dy, (True, False))[0]]
+    needs = True, False
+    return one_way(case, lambda: random.dropout(x, key, 0.2), lambda saved: random.dropout_vjp(saved, dy, needs)[:1])
 
 
 KINDS: dict[str, Callable] = {

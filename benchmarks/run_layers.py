@@ -7,7 +7,6 @@ dense layer, trained by SGD. The case of an optimizer is a step of a network of 
 update is nearly all of the work.
 """
 
-import importlib
 import json
 import os
 import statistics
@@ -15,12 +14,10 @@ import sys
 import time
 
 import numpy as np
+from chosen_keras import Clock, k
 
-FRAMEWORK, SMALLEST = sys.argv[1], sys.argv[2] == "smallest"
-if FRAMEWORK != "nbkeras":
-    os.environ["KERAS_BACKEND"] = FRAMEWORK.removeprefix("keras-")
-k = importlib.import_module("nbkeras" if FRAMEWORK == "nbkeras" else "keras")
 L = k.layers
+SMALLEST = sys.argv[2] == "smallest"
 SECONDS, EPOCHS = (0.0, 1) if SMALLEST else (0.1, 5)
 
 
@@ -85,19 +82,6 @@ def optimizer_case(name):
 
 
 CASES = [(layer_case, name) for name in LAYERS] + [(optimizer_case, name) for name in OPTIMIZERS]
-
-
-class Clock(k.callbacks.Callback):
-    """Seconds of each epoch."""
-
-    def on_train_begin(self, logs=None):
-        self.seconds = []
-
-    def on_epoch_begin(self, epoch, logs=None):
-        self.start = time.perf_counter()
-
-    def on_epoch_end(self, epoch, logs=None):
-        self.seconds.append(time.perf_counter() - self.start)
 
 
 def train_seconds(model, shape):

@@ -27,8 +27,7 @@ THREADS = sys.argv[1]
 os.environ |= {"NUMBA_NUM_THREADS": THREADS, "OPENBLAS_NUM_THREADS": THREADS, "MKL_NUM_THREADS": THREADS}
 
 import numpy as np  # noqa: E402 (BLAS reads the number of its threads when it is loaded)
-
-import nbkeras as k  # noqa: E402
+from chosen_keras import Clock, k  # noqa: E402
 
 CLASSES, PIXELS, FEATURES, HIDDEN = 10, 784, 32, 2
 EPOCH_SECONDS, EPOCHS = 0.05, 5
@@ -66,19 +65,19 @@ def lstm(batch: int = 32, width: int = 64, length: int = 32):
     )
 
 
-def powers(base: int, first: int, last: int) -> list[int]:
+def doubled(first: int, last: int) -> list[int]:
     sizes = [first]
-    while sizes[-1] * base <= last:
-        sizes.append(sizes[-1] * base)
+    while sizes[-1] * 2 <= last:
+        sizes.append(sizes[-1] * 2)
     return sizes
 
 
 SWEEPS: dict[str, tuple[Callable, str, list[int]]] = {
-    "dense against batch": (dense, "batch", powers(2, 1, 1024)),
-    "dense against width": (dense, "width", powers(2, 16, 1024)),
-    "lstm against batch": (lstm, "batch", powers(2, 1, 1024)),
-    "lstm against width": (lstm, "width", powers(2, 16, 1024)),
-    "lstm against length": (lstm, "length", powers(2, 8, 4096)),
+    "dense against batch": (dense, "batch", doubled(1, 1024)),
+    "dense against width": (dense, "width", doubled(16, 1024)),
+    "lstm against batch": (lstm, "batch", doubled(1, 1024)),
+    "lstm against width": (lstm, "width", doubled(16, 1024)),
+    "lstm against length": (lstm, "length", doubled(8, 4096)),
 }
 
 
@@ -111,22 +110,14 @@ def copy_seconds(moved: float) -> float:
 def step_seconds(model, batch: int, shape: tuple[int, ...]) -> float:
     """The median over epochs of a training step's time, after it is compiled and recorded."""
     random = np.random.default_rng(0)
-
-    class Clock(k.callbacks.Callback):
-        def on_epoch_begin(self, epoch, logs=None):
-            self.start = time.perf_counter()
-
-        def on_epoch_end(self, epoch, logs=None):
-            times.append(time.perf_counter() - self.start)
+    clock = Clock()
 
     def epochs(steps: int, count: int) -> float:
         x = random.standard_normal((batch * steps, *shape), dtype="float32")
         y = np.eye(CLASSES, dtype="float32")[random.integers(0, CLASSES, batch * steps)]
-        times.clear()
-        model.fit(x, y, batch, count, verbose=0, callbacks=[Clock()])
-        return statistics.median(times) / steps
+        model.fit(x, y, batch, count, verbose=0, callbacks=[clock])
+        return statistics.median(clock.seconds) / steps
 
-    times: list[float] = []
     model.compile(optimizer="rmsprop", loss="categorical_crossentropy")
     epochs(1, 2)
     time.sleep(0.2)  # NumPy's BLAS, which initialisers use, keeps a thread busy for 0.1 s after its work

@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import functools
 import os
 import platform
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from benchmarks.runners import FOLDER, SCRIPTS, VARIANTS, Failed, Missing, Runner, import_seconds, main_job_seconds
@@ -103,6 +104,14 @@ class Session:
         self.left_out.append(f"{what}: {' '.join(str(reason).split())[-500:]}")
         print(f"  {what} is left out: {reason}", file=sys.stderr)
 
+    def attempt(self, what: str, begin: Callable[[], Any]) -> Any:
+        """The result of `begin()`, or None if a peer cannot begin and is left out."""
+        try:
+            return begin()
+        except (Missing, Failed) as reason:
+            self.leave_out(what, reason)
+            return None
+
     def take_turns(self, names: Sequence[str], rounds: int, measure: Callable[[str], Any]) -> dict[str, list]:
         """Results of `measure(name)` for each name in every round, starting with a different name in each round.
 
@@ -129,6 +138,18 @@ class Session:
         command += [str(steps), str(self.options.seconds), device]
         return Runner(framework, command, self.environment(**{"NBKERAS_DEVICE": device} | environment))
 
+    @contextlib.contextmanager
+    def started(self, name: str, settings: dict[str, tuple[str, dict]]) -> Iterator[dict[str, Runner]]:
+        """A process for each setting {title: (framework, environment)} with an installed framework."""
+        with contextlib.ExitStack() as processes:
+            runners = {}
+            for title, (framework, environment) in settings.items():
+                begin = functools.partial(self.start, framework, name, **environment)
+                runner = self.attempt(framework, begin)
+                if runner is not None:
+                    runners[title] = processes.enter_context(runner)
+            yield runners
+
     def run(self, name: str) -> dict[str, dict]:
         """The results of one workload by framework."""
         workload = WORKLOADS[name]
@@ -146,13 +167,7 @@ class Session:
         """The times of training or prediction after warm-up."""
         # fill the kernel cache: compiling would increase the peak of memory
         self.start("nbkeras", name, steps=2).close()
-        with contextlib.ExitStack() as processes:
-            runners: dict[str, Runner] = {}
-            for framework in frameworks:
-                try:
-                    runners[framework] = processes.enter_context(self.start(framework, name))
-                except (Missing, Failed) as reason:
-                    self.leave_out(framework, reason)
+        with self.started(name, {framework: (framework, {}) for framework in frameworks}) as runners:
             counts = {framework: runner.ready["parameters"] for framework, runner in runners.items()}
             if len(set(counts.values())) > 1:
                 raise RuntimeError(f"{name}: the frameworks' networks differ in parameters: {counts}")

@@ -1,6 +1,7 @@
 """Studies: questions about nbkeras that a single workload does not answer. Each makes tables with a Session's processes."""
 
 import contextlib
+import functools
 import statistics
 import subprocess
 import sys
@@ -8,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from benchmarks.runners import FOLDER, Failed, Missing, Process, Runner, script_results
+from benchmarks.runners import FOLDER, Process, Runner, script_results
 from benchmarks.session import Session, cores, percentile
 
 Table = dict[str, Any]
@@ -38,6 +39,12 @@ def how_much(session: Session) -> str:
     return "smallest" if session.options.quick else "all"
 
 
+def results(session: Session, framework: str, script: str, argument: str) -> Any:
+    """The results of a study's script in a framework's Python."""
+    python, environment = session.python(framework), session.environment()
+    return script_results(python, script, argument, how_much(session), environment=environment)
+
+
 def median_round(runner: Runner) -> float:
     return statistics.median(runner.round()["times"])
 
@@ -54,26 +61,13 @@ def spinning() -> Iterator[None]:
             process.stdin.close()  # type: ignore[union-attr]
 
 
-@contextlib.contextmanager
-def started(session: Session, name: str, settings: dict[str, tuple[str, dict]]) -> Iterator[dict[str, Runner]]:
-    """A process for each setting {title: (framework, environment)} with an installed framework."""
-    with contextlib.ExitStack() as processes:
-        runners = {}
-        for title, (framework, environment) in settings.items():
-            try:
-                runners[title] = processes.enter_context(session.start(framework, name, **environment))
-            except (Missing, Failed) as reason:
-                session.leave_out(framework, reason)
-        yield runners
-
-
 def neighbour(session: Session) -> list[Table]:
     """Training while another process keeps every core busy, and predicting in two processes at once."""
     settings: dict[str, tuple[str, dict]] = {framework: (framework, {}) for framework in session.frameworks}
     rounds = range(session.options.rounds)
     busy_rows, twice_rows = [], []
     for name in ("mlp", "lstm_stack"):
-        with started(session, name, {title: settings[title] for title in session.able(name)}) as runners:
+        with session.started(name, {title: settings[title] for title in session.able(name)}) as runners:
             for title, runner in runners.items():
                 times: tuple[list[float], list[float]] = ([], [])
                 for _ in rounds:
@@ -84,7 +78,7 @@ def neighbour(session: Session) -> list[Table]:
                 busy_rows.append([name, title, idle, busy, busy / idle])
         name = f"latency_{name}"
         for title, how in settings.items():
-            with started(session, name, {"a": how, "b": how}) as pair:
+            with session.started(name, {"a": how, "b": how}) as pair:
                 if not pair:
                     continue
                 alone, both = [], []
@@ -109,7 +103,7 @@ def features(session: Session) -> list[Table]:
     with tempfile.TemporaryDirectory() as folder:
         variants: dict[str, dict] = {"as it is": {}, "AVX2 only": AVX2 | {"NUMBA_CACHE_DIR": folder}}
         for name in ("mlp",) if session.options.quick else ("mlp", "lstm_stack", "cnn"):
-            with started(session, name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
+            with session.started(name, {title: ("nbkeras", how) for title, how in variants.items()}) as runners:
                 found = session.take_turns(
                     list(runners), session.options.rounds, lambda title, r=runners: median_round(r[title])
                 )
@@ -126,7 +120,7 @@ def threads(session: Session) -> list[Table]:
     counts, seconds = (1, 2, 4), 0.05 if session.options.quick else 1.0
     rows = []
     for name in ("latency_mlp", "latency_lstm_stack"):
-        with started(session, name, {framework: (framework, {}) for framework in session.frameworks}) as runners:
+        with session.started(name, {framework: (framework, {}) for framework in session.frameworks}) as runners:
             for framework, runner in runners.items():
                 rates = []
                 for count in counts:
@@ -144,13 +138,9 @@ def subnormal(session: Session) -> list[Table]:
     for framework in ("nbkeras", "torch"):
         if framework not in session.frameworks:
             continue
-        try:
-            python, environment = session.python(framework), session.environment()
-            found = script_results(python, "run_updates.py", framework, how_much(session), environment=environment)
-        except (Missing, Failed) as reason:
-            session.leave_out(framework, reason)
-            continue
-        for optimizer, seconds in found.items():
+        begin = functools.partial(results, session, framework, "run_updates.py", framework)
+        found = session.attempt(framework, begin)
+        for optimizer, seconds in (found or {}).items():
             normal, decayed = seconds["normal"], seconds["decayed"]
             rows.append([optimizer, framework, normal * 1e6, decayed * 1e6, decayed / normal])
     columns = ["optimizer", "framework", "normal, us", "decayed, us", "decayed / normal"]
@@ -160,11 +150,7 @@ def subnormal(session: Session) -> list[Table]:
 def scaling(session: Session) -> list[Table]:
     """Training time by size, on one thread and on all, and its floor; run_scaling.py has the formula."""
     counts = sorted({1, min(2, cores()), cores()})
-    python, environment = session.python("nbkeras"), session.environment()
-    found = [
-        script_results(python, "run_scaling.py", str(count), how_much(session), environment=environment)
-        for count in counts
-    ]
+    found = [results(session, "nbkeras", "run_scaling.py", str(count)) for count in counts]
     rates = [[count, each["rate"] / 1e9] for count, each in zip(counts, found, strict=True)]
     tables: list[Table] = [{"title": "numpy.matmul, the floor's rate", "columns": ["threads", "GF/s"], "rows": rates}]
     for title in found[0]["sweeps"]:
@@ -189,12 +175,9 @@ def layers(session: Session) -> list[Table]:
             if not (framework == "nbkeras" or framework.startswith("keras-")):
                 continue
             command = [session.python(framework), str(FOLDER / "run_layers.py"), framework, how_much(session)]
-            try:
-                process = Process(framework, command, session.environment())
-            except (Missing, Failed) as reason:
-                session.leave_out(framework, reason)
-                continue
-            runners[framework] = processes.enter_context(process)
+            process = session.attempt(framework, functools.partial(Process, framework, command, session.environment()))
+            if process is not None:
+                runners[framework] = processes.enter_context(process)
         peers = [framework for framework in runners if framework != "nbkeras"]
         rows: dict[str, list[list]] = {"train": [], "predict": []}
         for number, case in enumerate(runners["nbkeras"].ready["cases"]):

@@ -8,20 +8,14 @@ from typing import Any
 
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine import structures as nest
+from nbkeras.engine.structures import flatten as flatten
+from nbkeras.engine.structures import is_nested as is_nested
+from nbkeras.engine.structures import made_of as _made_of
+from nbkeras.engine.structures import parts as _parts
 
 
 class MAP_TO_NONE:
     """The result of a function of `traverse` that means None; the result None means: go on into the structure."""
-
-
-def is_nested(structure: Any) -> bool:
-    """Whether the structure is a list, a tuple, a deque or a dictionary."""
-    return isinstance(structure, (*nest.SEQUENCES, dict))
-
-
-def flatten(structure: Any) -> list:
-    """The leaves from left to right."""
-    return nest.flatten(structure)
 
 
 def _with_paths(structure: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
@@ -30,13 +24,6 @@ def _with_paths(structure: Any, path: tuple) -> Iterator[tuple[tuple, Any]]:
         return
     for key, part in _parts(structure):
         yield from _with_paths(part, (*path, key))
-
-
-def _parts(structure: Any) -> list[tuple[Any, Any]]:
-    """The parts of a structure with their keys or positions."""
-    if isinstance(structure, dict):
-        return [(key, structure[key]) for key in nest.keys(structure)]
-    return list(enumerate(structure))
 
 
 def _same_keys(a: Any, b: Any) -> bool:
@@ -68,8 +55,7 @@ def map_structure(func: Callable, *structures: Any, none_is_leaf: bool = True) -
             raise ValueError(f"the structures differ: expected None, received {leaves}")
         return None
 
-    rows = zip(*(_up_to(structures[0], structure, ()) for structure in structures), strict=True)
-    return nest.pack(structures[0], [mapped(*leaves) for leaves in rows])
+    return map_structure_up_to(structures[0], mapped, *structures)
 
 
 def map_structure_up_to(shallow_structure: Any, func: Callable, *structures: Any) -> Any:
@@ -92,16 +78,7 @@ def _up_to(shallow: Any, structure: Any, path: tuple) -> Iterator:
 
 def map_shape_structure(func: Callable, structure: Any) -> Any:
     """Apply func to each leaf; shapes, which are tuples and lists of integers and None, are leaves too."""
-    if not is_nested(structure) or (isinstance(structure, list | tuple) and nest.is_shape(structure)):
-        return func(structure)
-    return _made_of(structure, [map_shape_structure(func, part) for _, part in _parts(structure)])
-
-
-def _made_of(structure: Any, parts: list) -> Any:
-    """A structure with other parts at its first level, in the order of `_parts`."""
-    if isinstance(structure, dict):
-        return nest.dict_like(structure, dict(zip(nest.keys(structure), parts, strict=True)))
-    return type(structure)(*parts) if hasattr(structure, "_fields") else type(structure)(parts)
+    return nest.map_shapes(func, structure)
 
 
 def pack_sequence_as(structure: Any, flat_sequence: Any) -> Any:
@@ -148,18 +125,13 @@ def traverse(func: Callable, structure: Any, top_down: bool = True) -> Any:
     top_down: go from the whole to the leaves, and not into replaced parts; otherwise from the leaves to the whole. func returns
     MAP_TO_NONE to replace a part by None.
     """
-    if top_down:
+    found = func(structure) if top_down else None
+    if found is None and is_nested(structure):
+        structure = _made_of(structure, [traverse(func, part, top_down) for _, part in _parts(structure)])
+    if not top_down:
         found = func(structure)
-        if found is None:
-            if not is_nested(structure):
-                return structure
-            return _made_of(structure, [traverse(func, part) for _, part in _parts(structure)])
-    else:
-        rebuilt = structure
-        if is_nested(structure):
-            rebuilt = _made_of(structure, [traverse(func, part, top_down=False) for _, part in _parts(structure)])
-        found = func(rebuilt)
-        found = rebuilt if found is None else found
+    if found is None:
+        return structure
     return None if found is MAP_TO_NONE or isinstance(found, MAP_TO_NONE) else found
 
 

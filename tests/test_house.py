@@ -35,6 +35,7 @@ MAY_IMPORT_KERNELS = [
         "engine.tensor",
         "ops",
         "optimizers",
+        "random",
         "testing",
     )
 ]

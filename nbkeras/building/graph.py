@@ -338,11 +338,7 @@ def _own_lists(structure: Any) -> Any:
 
 def symbols(shape: Any, dtype: Any) -> Any:
     """Fresh symbolic tensors for an output shape or a structure of shapes."""
-    if structures.is_shape(shape):
-        return SymbolicTensor(shape, dtype)
-    if isinstance(shape, dict):
-        return {key: symbols(value, dtype) for key, value in shape.items()}
-    return type(shape)(symbols(item, dtype) for item in shape)
+    return structures.map_shapes(lambda each: SymbolicTensor(each, dtype), shape)
 
 
 def get_source_inputs(tensor: SymbolicTensor) -> list[SymbolicTensor]:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import inspect
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +20,7 @@ from nbkeras.engine.annotations import briefly
 from nbkeras.engine.naming import snake_case, unique_name
 from nbkeras.engine.observed import observe
 from nbkeras.engine.registry import Registry, is_sharing, nearest
+from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import set_by_init, warn
 
@@ -58,14 +57,9 @@ _context = _Context()
 _kept_phase: bool | None = None  # of layers connected from now on, if behaviour.current.keeps_learning_phase
 
 
-@contextlib.contextmanager
-def training_phase(value: bool | None) -> Iterator[None]:
+def training_phase(value: bool | None) -> temporarily:
     """Set the value of `training` for the layers called in the block, unless a call gives its own."""
-    before, _context.training = _context.training, value
-    try:
-        yield
-    finally:
-        _context.training = before
+    return temporarily(_context, training=value)
 
 
 def learning_phase() -> bool:

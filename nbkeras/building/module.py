@@ -127,13 +127,13 @@ class Module(Observed):
         """The objects of a class in attributes, and in lists, tuples and dicts there, each once."""
         return structures.find(kind, [value for name, value in vars(self).items() if name not in self._without_parts])
 
-    def _all_layers(self) -> list[Module]:
-        """This layer and all layers below it, each once, depth first."""
+    def _all_layers(self, frozen: bool = True) -> list[Module]:
+        """This layer and all layers below it, each once, depth first; frozen=False: without frozen ones and what they hold."""
         found: dict[int, Module] = {}
         todo: list[Module] = [self]
         while todo:
             layer = todo.pop()
-            if id(layer) not in found:
+            if id(layer) not in found and (frozen or layer._trainable):
                 found[id(layer)] = layer
                 todo.extend(reversed(layer._sublayers()))
         return list(found.values())
@@ -160,15 +160,7 @@ class Module(Observed):
         """The weights that training updates. A frozen layer has none, even if its sublayers are trainable."""
         if tensor.is_step_recorded():  # which layers are frozen decides what the step computes
             tensor.depend_on(*self._all_layers())
-        found: set[int] = set()
-        todo: list[Module] = [self] if self._trainable else []
-        seen: set[int] = set()
-        while todo:
-            layer = todo.pop()
-            if id(layer) not in seen:
-                seen.add(id(layer))
-                found.update(id(v) for v in layer._own_weights() if v.trainable)
-                todo.extend(each for each in layer._sublayers() if each._trainable)
+        found = {id(v) for layer in self._all_layers(frozen=False) for v in layer._own_weights() if v.trainable}
         return [v for v in self.weights if id(v) in found]
 
     trainable_variables = trainable_weights

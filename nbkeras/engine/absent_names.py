@@ -82,8 +82,8 @@ ABSENT: dict[str, dict[str, str]] = {
 def reason(name: str) -> str:
     """The reason why 'keras.module.name' is left out; '' for a name that is there or that Keras does not have."""
     module, _, own = name.rpartition(".")
-    for why, names in ABSENT.get(module, {}).items():
-        if own in names.split() or names == "*":
-            return why
-    whole = ABSENT.get(name, {})
-    return next((why for why, names in whole.items() if names == "*"), "")
+    for place, wanted in ((module, own), (name, "*")):
+        for why, names in ABSENT.get(place, {}).items():
+            if wanted in names.split() or names == "*":
+                return why
+    return ""

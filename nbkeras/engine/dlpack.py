@@ -5,15 +5,14 @@ capsules, also for arrays on a GPU: it works on a layout (see device_array.py), 
 set by this module.
 """
 
-import contextlib
 import ctypes
-from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from nbkeras.engine import devices
 from nbkeras.engine.dtypes import array_of
+from nbkeras.engine.temporary import temporarily
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray, layout_at
 
@@ -180,7 +179,7 @@ def _through_dlpack(value: Any, gpu: Any) -> DeviceArray:
         capsule = value.__dlpack__(stream=gpu.stream)
     tensor, versioned = _opened(capsule)
     read_only = versioned is not None and bool(versioned.flags & _READ_ONLY)
-    with _as_if_on_cpu(tensor.device):
+    with temporarily(tensor.device, type=_CPU, number=0):  # as NumPy expects it
         try:
             layout = np.from_dlpack(_Capsule(capsule))
         except (BufferError, RuntimeError) as error:
@@ -199,16 +198,6 @@ class _Capsule:
 
     def __dlpack_device__(self) -> tuple[int, int]:
         return _CPU, 0
-
-
-@contextlib.contextmanager
-def _as_if_on_cpu(where: _Device) -> Iterator[None]:
-    kind, number = where.type, where.number
-    where.type, where.number = _CPU, 0
-    try:
-        yield
-    finally:
-        where.type, where.number = kind, number
 
 
 def _through_interface(value: Any, gpu: Any) -> DeviceArray:

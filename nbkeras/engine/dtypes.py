@@ -1,5 +1,6 @@
 """Floor 1: the dtypes of tensors, of Python numbers, and of results with operands of several dtypes."""
 
+import functools
 from typing import Any
 
 import numpy as np
@@ -53,7 +54,5 @@ def result_dtype(*dtypes: np.dtype) -> np.dtype:
     floats = [dtype for dtype in dtypes if dtype.kind == "f"]
     if floats:
         return max(floats, key=lambda dtype: dtype.itemsize)
-    common = dtypes[0]
-    for dtype in dtypes[1:]:
-        common = np.promote_types(common, dtype)
+    common = functools.reduce(np.promote_types, dtypes)
     return np.dtype(settings.floatx()) if common.kind == "f" else common

@@ -6,9 +6,9 @@ depends on a number in a configuration calls these functions first.
 
 from __future__ import annotations
 
-import contextlib
 import threading
-from collections.abc import Iterator
+
+from nbkeras.engine.temporary import temporarily
 
 _STEPS = 200_000  # calls of layers and ops that build a model: about ten seconds
 _BRIEF = 1 << 30  # bytes of one temporary array
@@ -24,15 +24,9 @@ class _Room(threading.local):
 _room = _Room()
 
 
-@contextlib.contextmanager
-def limited(size: int | None) -> Iterator[None]:
+def limited(size: int | None) -> temporarily:
     """Limit the block to `size` bytes in all (None: no limit) and 200,000 calls of layers and ops."""
-    before = _room.left, _room.steps
-    _room.left, _room.steps = size, _STEPS
-    try:
-        yield
-    finally:
-        _room.left, _room.steps = before
+    return temporarily(_room, left=size, steps=_STEPS)
 
 
 def take(size: int, what: str) -> None:
@@ -57,14 +51,9 @@ def step(count: int = 1) -> None:
             raise ValueError(f"the model takes more than {_STEPS} calls of layers and ops to build: {_HINT}")
 
 
-@contextlib.contextmanager
-def unfilled() -> Iterator[None]:
+def unfilled() -> temporarily:
     """Layers that are built in the block draw no initial values, because a file gives them their weights right after it."""
-    before, _room.unfilled = _room.unfilled, True
-    try:
-        yield
-    finally:
-        _room.unfilled = before
+    return temporarily(_room, unfilled=True)
 
 
 def is_unfilled() -> bool:

@@ -4,12 +4,13 @@ There is one Registry for each kind of object (layer, loss, ...). A file can nam
 `custom_objects`.
 """
 
-import contextlib
 import difflib
 import importlib
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar, overload
+
+from nbkeras.engine.temporary import temporarily
 
 F = TypeVar("F", bound=Callable)
 
@@ -24,17 +25,12 @@ _thread = _Thread()
 _registered: dict[str, Any] = {}  # by register_keras_serializable; found from every registry
 
 
-@contextlib.contextmanager
-def custom_object_scope(*mappings: Mapping[str, Any]) -> Iterator[None]:
+def custom_object_scope(*mappings: Mapping[str, Any]) -> temporarily:
     """Names that configurations may use while the block runs: `with custom_object_scope({'MyLayer': MyLayer}):`."""
-    before = _thread.custom
-    _thread.custom = dict(before)
+    custom = dict(_thread.custom)
     for mapping in mappings:
-        _thread.custom.update(mapping or {})
-    try:
-        yield
-    finally:
-        _thread.custom = before
+        custom.update(mapping or {})
+    return temporarily(_thread, custom=custom)
 
 
 CustomObjectScope = custom_object_scope
@@ -66,14 +62,9 @@ def get_registered_object(name: str, custom_objects: Mapping[str, Any] | None = 
     return (custom_objects or {}).get(name, custom_object(name))
 
 
-@contextlib.contextmanager
-def sharing_scope() -> Iterator[None]:
+def sharing_scope() -> temporarily:
     """Keep the identity of objects: one that configurations written in the block name several times is read as one object."""
-    before, _thread.shared = _thread.shared, {}
-    try:
-        yield
-    finally:
-        _thread.shared = before
+    return temporarily(_thread, shared={})
 
 
 def is_sharing() -> bool:

@@ -8,10 +8,16 @@ from typing import Any
 from nbkeras.engine.annotations import briefly
 
 SEQUENCES = (list, tuple, deque)  # the structures whose items have positions
+_NESTED = (*SEQUENCES, dict)
+
+
+def is_nested(structure: Any) -> bool:
+    """Whether the structure is a list, a tuple, a deque or a dictionary."""
+    return isinstance(structure, _NESTED)
 
 
 def flatten(structure: Any) -> list:
-    """Leaves from left to right; dicts in the order of `keys`; None is a leaf."""
+    """The leaves from left to right; dicts in the order of `keys`; None is a leaf."""
     return list(_leaves(structure))
 
 
@@ -20,14 +26,24 @@ def keys(structure: dict) -> list:
     return list(structure) if isinstance(structure, OrderedDict) else sorted(structure)
 
 
-def dict_like(structure: dict, values: dict) -> dict:
-    """A dict of the same type and order with other values."""
-    made: dict = {key: values[key] for key in structure}
-    if type(structure) is dict:
-        return made
-    if isinstance(structure, defaultdict):
-        return defaultdict(structure.default_factory, made)
-    return type(structure)(made)
+def parts(structure: Any) -> list[tuple[Any, Any]]:
+    """The parts of a nested structure with their keys or positions."""
+    if isinstance(structure, dict):
+        return [(key, structure[key]) for key in keys(structure)]
+    return list(enumerate(structure))
+
+
+def made_of(structure: Any, own: list) -> Any:
+    """A structure of the same type, and order of keys, with other parts at its first level, given in the order of `parts`."""
+    if isinstance(structure, dict):
+        made: dict = dict.fromkeys(structure)
+        made.update(zip(keys(structure), own, strict=True))
+        if type(structure) is dict:
+            return made
+        if isinstance(structure, defaultdict):
+            return defaultdict(structure.default_factory, made)
+        return type(structure)(made)
+    return type(structure)(*own) if hasattr(structure, "_fields") else type(structure)(own)
 
 
 def _leaves(structure: Any) -> Iterator:
@@ -64,13 +80,9 @@ def pack(structure: Any, leaves) -> Any:
 
 def map_leaves(function: Callable, structure: Any) -> Any:
     """The same structure with `function` applied to each leaf."""
-    if isinstance(structure, dict):
-        return dict_like(structure, {key: map_leaves(function, structure[key]) for key in keys(structure)})
-    if isinstance(structure, tuple) and hasattr(structure, "_fields"):
-        return type(structure)(*[map_leaves(function, item) for item in structure])
-    if isinstance(structure, SEQUENCES):
-        return type(structure)(map_leaves(function, item) for item in structure)
-    return function(structure)
+    if not is_nested(structure):
+        return function(structure)
+    return made_of(structure, [map_leaves(function, part) for _, part in parts(structure)])
 
 
 def shapes(tensors: Any) -> Any:
@@ -96,7 +108,7 @@ def is_shape(value: Any) -> bool:
 
 
 def map_shapes(function: Callable, value: Any) -> Any:
-    """A shape, or a list, tuple or dict of them, with `function` applied to each shape, as a tuple."""
-    if isinstance(value, dict):
-        return {key: map_shapes(function, item) for key, item in value.items()}
-    return function(tuple(value)) if is_shape(value) else [map_shapes(function, item) for item in value]
+    """The same structure with `function` applied to each leaf; shapes are leaves."""
+    if is_shape(value) or not is_nested(value):
+        return function(value)
+    return made_of(value, [map_shapes(function, part) for _, part in parts(value)])

@@ -55,7 +55,7 @@ def _no_second_gradient(saved: Any, dy: Any, needs: tuple) -> tuple:
 
 
 class _Thread(threading.local):
-    depth = 0
+    recording = False
 
 
 _thread = _Thread()
@@ -63,7 +63,7 @@ _thread = _Thread()
 
 def is_recording() -> bool:
     """Whether ops in this thread make Records."""
-    return _thread.depth > 0
+    return _thread.recording
 
 
 class Recording:
@@ -73,12 +73,11 @@ class Recording:
         self._on = on
 
     def __enter__(self) -> "Recording":
-        self._before = _thread.depth
-        _thread.depth = self._before + 1 if self._on else 0
+        self._before, _thread.recording = _thread.recording, self._on
         return self
 
     def __exit__(self, *error) -> None:
-        _thread.depth = self._before
+        _thread.recording = self._before
 
 
 def _count_users(targets: Sequence[Record]) -> dict[Record, int]:

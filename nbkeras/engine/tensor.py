@@ -21,6 +21,7 @@ from nbkeras.engine.program import (  # noqa: F401 (for floor 2)
     is_step_recorded,
     outdate,
 )
+from nbkeras.engine.temporary import temporarily
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.messages import named, short_description
@@ -340,31 +341,22 @@ class _Listener(threading.local):
 _listener = _Listener()
 
 
-@contextlib.contextmanager
-def listening(applied: Callable) -> Iterator[None]:
+def listening(applied: Callable) -> temporarily:
     """Call `applied(op, tensors, constants, result)` after each op that `apply` runs in this thread; exports use it."""
-    before, _listener.applied = _listener.applied, applied
-    try:
-        yield
-    finally:
-        _listener.applied = before
+    return temporarily(_listener, applied=applied)
 
 
 def on_own_device(method: Callable) -> Callable:
     """Decorator of methods that compute on the device on which their object was made, `_gpu`."""
 
+    @user_errors.entry
     @functools.wraps(method)
     def call(self, *args, **kwargs):
-        try:
-            if self._gpu is device.gpu():
-                return method(self, *args, **kwargs)
-            with device.on(self._gpu):
-                return method(self, *args, **kwargs)
-        except Exception as error:
-            user_errors.shorten(error)
-            raise
+        if self._gpu is device.gpu():
+            return method(self, *args, **kwargs)
+        with device.on(self._gpu):
+            return method(self, *args, **kwargs)
 
-    user_errors.is_entry(call)
     return call
 
 
@@ -466,10 +458,9 @@ class GradientTape:
                 raise TypeError(
                     f"gradient: targets and sources are tensors or variables, received {annotated.briefly(each)}"
                 )
-        if output_gradients is None:
-            seeds = [None] * len(targets)
-        else:
-            seeds = list(output_gradients) if isinstance(output_gradients, list | tuple) else [output_gradients]
+        seeds = output_gradients
+        if seeds is not None and not isinstance(seeds, list | tuple):
+            seeds = [seeds]
         outer = tape.is_recording()  # an outer tape walks back through the same Records
         gradients = gradient(targets, wanted, seeds, retain=self._persistent or outer)
         known = [(s.record, s.index) for s in wanted if s.record is not None] if outer else []

@@ -243,7 +243,7 @@ class Lambda(Layer):
         if self._output_shape is None:
             return super().compute_output_shape(input_shape)
         if callable(self._output_shape):
-            return structures.map_shapes(lambda shape: shape, self._output_shape(input_shape))
+            return structures.map_shapes(tuple, self._output_shape(input_shape))
         batch = structures.flatten(input_shape)[0]
         return structures.map_shapes(lambda shape: (batch, *shape), self._output_shape)
 

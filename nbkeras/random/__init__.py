@@ -1,5 +1,8 @@
 """Random tensors, as in Keras's `random`. Kernels draw the numbers, so a replayed step draws new ones.
 
+A kernel's numbers are a function of a key, a uint32 tensor [seed, step]. A generator's state is a key too: `next` copies it
+and advances the state by one step each time it runs, also in a replay.
+
 seed: an integer gives the same numbers on every call, a SeedGenerator gives new numbers on every call. None means the shared
 global generator (seeded by `utils.set_random_seed`). The numbers do not depend on the number of threads, and differ from real
 Keras's for the same seed.
@@ -14,8 +17,10 @@ from nbkeras import config as settings
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import device, get_device
 from nbkeras.engine.options import Configured
-from nbkeras.engine.tensor import Tensor, Variable, as_tensor, op, outside_program
-from nbkeras.ops import random as ops
+from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
+from nbkeras.kernels import random as kernels
+from nbkeras.ops.arguments import as_float, axis_of, floatx_or
+from nbkeras.ops.shape import sizes_of
 
 
 class SeedGenerator(Configured):
@@ -32,7 +37,7 @@ class SeedGenerator(Configured):
 
     def next(self) -> Tensor:
         """A new key; the state advances by one step."""
-        return ops.draw_key(self.state)
+        return apply(kernels.draw_key, None, [self.state])
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this generator again, in its initial state."""
@@ -82,41 +87,68 @@ def key_of(seed: Any) -> Tensor:
     return as_tensor(np.array([_integer(seed), 0], np.uint32))
 
 
+def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
+    """The checked shape and dtype of random floats; errors name the function."""
+    found = floatx_or(dtype)
+    if found not in (np.float32, np.float64):
+        raise ValueError(f"{name}: dtype must be float32 or float64, received {found.name!r}")
+    return {"shape": sizes_of(name, shape), "dtype": found}
+
+
 def uniform(shape, minval: float = 0.0, maxval: float = 1.0, dtype=None, seed=None) -> Tensor:
     """Uniformly distributed numbers, minval <= x < maxval (up to rounding); floatx by default."""
-    return ops.uniform(key_of(seed), shape, minval, maxval, dtype)
+    form = _float_form("uniform", shape, dtype)
+    return apply(kernels.uniform, None, [key_of(seed)], low=float(minval), high=float(maxval), **form)
 
 
 def normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
     """Normally distributed numbers; floatx by default."""
-    return ops.normal(key_of(seed), shape, mean, stddev, dtype)
+    form = _float_form("normal", shape, dtype)
+    return apply(kernels.normal, None, [key_of(seed)], mean=float(mean), stddev=float(stddev), **form)
 
 
 def truncated_normal(shape, mean: float = 0.0, stddev: float = 1.0, dtype=None, seed=None) -> Tensor:
     """Normally distributed numbers within two standard deviations of the mean; floatx by default."""
-    return ops.truncated_normal(key_of(seed), shape, mean, stddev, dtype)
+    form = _float_form("truncated_normal", shape, dtype)
+    return apply(kernels.truncated_normal, None, [key_of(seed)], mean=float(mean), stddev=float(stddev), **form)
 
 
 def bernoulli(shape, probability: float = 0.5, dtype=None, seed=None) -> Tensor:
     """1 with the given probability, else 0; floatx by default."""
-    return ops.bernoulli(key_of(seed), shape, probability, dtype)
+    if not 0 <= probability <= 1:
+        raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {probability}")
+    form = {"shape": sizes_of("bernoulli", shape), "dtype": floatx_or(dtype)}
+    return apply(kernels.bernoulli, None, [key_of(seed)], probability=float(probability), **form)
 
 
 def randint(shape, minval: int, maxval: int, dtype="int32", seed=None) -> Tensor:
     """Random integers, minval <= n < maxval."""
-    return ops.randint(key_of(seed), shape, minval, maxval, dtype)
+    if not minval < maxval:
+        raise ValueError(f"randint: minval must be below maxval, received {minval} and {maxval}")
+    found = np.dtype(dtype)
+    if found.kind not in "iu":
+        raise ValueError(f"randint: dtype must be an integer type, received {found.name!r}")
+    sizes = sizes_of("randint", shape)
+    numbers = apply(kernels.randint, None, [key_of(seed)], shape=sizes, low=int(minval), high=int(maxval))
+    return as_tensor(numbers, found)
 
 
 @op
 def categorical(logits, num_samples: int, dtype="int32", seed=None) -> Tensor:
     """Class numbers drawn with probabilities softmax(logits): logits (rows, classes) -> (rows, num_samples)."""
-    return ops.categorical(logits, key_of(seed), num_samples, dtype)
+    logits = as_float(logits)
+    if logits.ndim != 2 or logits.shape[1] == 0:
+        raise ValueError(f"categorical: logits must have shape (rows, classes), received {logits.shape}")
+    classes = apply(kernels.categorical, None, [logits, key_of(seed)], samples=int(num_samples))
+    return as_tensor(classes, np.dtype(dtype))
 
 
 @op
 def shuffle(x, axis: int = 0, seed=None) -> Tensor:
     """x with its slices along an axis in random order; differentiable."""
-    return ops.shuffle(x, key_of(seed), axis)
+    x = as_tensor(x)
+    axis = axis_of("shuffle", axis, x.ndim)
+    return apply(kernels.shuffle, kernels.shuffle_vjp, [x, key_of(seed)], axis=axis)
 
 
 @op
@@ -126,7 +158,21 @@ def dropout(inputs, rate: float, noise_shape=None, seed=None) -> Tensor:
     noise_shape: the inputs' shape with 1 for axes along which elements are kept or dropped together; None means
     the inputs' size.
     """
-    return as_tensor(inputs) if rate == 0 else ops.dropout(inputs, key_of(seed), rate, noise_shape)
+    if rate == 0:
+        return as_tensor(inputs)
+    x = as_float(inputs)
+    if not 0 <= rate <= 1:
+        raise ValueError(f"dropout: rate must be between 0 and 1, received {rate}")
+    shape = None
+    if noise_shape is not None:
+        given = tuple(noise_shape)
+        shape = tuple(n if size is None else size for size, n in zip(given, x.shape, strict=False))
+        if len(given) != x.ndim or any(size not in (1, n) for size, n in zip(shape, x.shape, strict=True)):
+            raise ValueError(
+                f"dropout: noise_shape must be x's shape {x.shape} with 1 (or None, for x's size) in some places, "
+                f"received {given}"
+            )
+    return apply(kernels.dropout, kernels.dropout_vjp, [x, key_of(seed)], rate=float(rate), noise_shape=shape)
 
 
 if TYPE_CHECKING:  # imported when first asked for

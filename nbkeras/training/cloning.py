@@ -35,14 +35,14 @@ def clone_model(
 
 def _fresh(value: Any) -> Any:
     """A new object without state in place of an optimizer or a metric; other values unchanged."""
-    return type(value).from_config(value.get_config()) if isinstance(value, Optimizer | Metric) else value
+    return _copied(value) if isinstance(value, Optimizer | Metric) else value
 
 
 def _clone(model: Model, input_tensors: Any, clone_function: Any, call_function: Any, recursive: bool) -> Model:
     has_layers = isinstance(model, Sequential) or model._graph is not None
     described = not has_layers or type(model).get_config not in (Model.get_config, Sequential.get_config)
     if described and not recursive and input_tensors is clone_function is call_function is None:
-        return type(model).from_config(model.get_config())
+        return _copied(model)
     clones: dict[int, Layer] = {}
 
     def clone(layer: Layer) -> Layer:
@@ -106,5 +106,5 @@ def _symbols(input_tensors: Any, count: int) -> list[SymbolicTensor]:
     return given
 
 
-def _copied(layer: Layer) -> Layer:
-    return type(layer).from_config(layer.get_config())
+def _copied(original: Any) -> Any:
+    return type(original).from_config(original.get_config())

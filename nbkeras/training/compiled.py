@@ -176,7 +176,8 @@ class Compiled:
                 raise ValueError(f"the loss of output {self.names[position]!r} needs targets, received None")
             value = loss(targets[position], outputs[position], weights[position])
             if self.trackers:  # with one loss alone, 'loss' says it
-                next(trackers).update_state(value, sample_weight=_batch_size(outputs[position]))
+                size = float(outputs[position].shape[0]) if outputs[position].ndim else 1.0
+                next(trackers).update_state(value, sample_weight=size)
             weight = self.loss_weights[position]
             if weight is not None:
                 value = ops.multiply(value, float(weight))
@@ -289,7 +290,3 @@ class CompiledMetrics:
         """Set all back to the start."""
         for _, metric in self._compiled.parts():
             metric.reset_state()
-
-
-def _batch_size(y_pred: Tensor) -> float:
-    return float(y_pred.shape[0]) if y_pred.ndim else 1.0

@@ -81,8 +81,8 @@ def plot_model(
             f"plot_model writes pixel formats, not {os.fspath(to_file)!r}: use a name that ends in .png, or use "
             "model_to_dot(model).write_svg(...) or .write_dot(...), which need pydot and Graphviz"
         )
-    content = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
-    _draw(_level_of(model, rankdir, *content), os.fspath(to_file), rankdir == "LR", dpi / 96)
+    content = _Content(show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
+    _draw(_level_of(model, rankdir, content), os.fspath(to_file), rankdir == "LR", dpi / 96)
     ipython = sys.modules.get("IPython")
     running = ipython is not None and ipython.get_ipython() is not None and not os.fspath(to_file).endswith(".pdf")
     return ipython.display.Image(filename=os.fspath(to_file)) if ipython is not None and running else None
@@ -103,8 +103,8 @@ def model_to_dot(
     """The boxes and arrows of `plot_model` as a `pydot.Dot`, which Graphviz arranges and writes (.svg, .dot). Requires pydot."""
     with optional_import("model_to_dot needs pydot: pip install 'nbkeras[dot]'"):
         import pydot
-    content = (show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
-    level = _level_of(model, rankdir, *content)
+    content = _Content(show_shapes, show_dtype, show_layer_names, show_layer_activations, show_trainable, expand_nested)
+    level = _level_of(model, rankdir, content)
     dot = pydot.Dot(graph_type="digraph", rankdir=rankdir, dpi=str(dpi), compound="true")
     names: dict[int, str] = {}
 
@@ -127,7 +127,7 @@ def model_to_dot(
     return dot
 
 
-def _level_of(model: Any, rankdir: str, *content: bool) -> _Level:
+def _level_of(model: Any, rankdir: str, content: _Content) -> _Level:
     """The boxes of a model's graph; ValueError if it has none."""
     if rankdir not in ("TB", "LR"):
         raise ValueError(f"rankdir must be 'TB' or 'LR', received {rankdir!r}")
@@ -136,7 +136,7 @@ def _level_of(model: Any, rankdir: str, *content: bool) -> _Level:
         raise ValueError(
             f"a picture needs a model made of symbolic tensors, or a Sequential with an input shape: {model!r} has no graph"
         )
-    return _collected(graph, _Content(*map(bool, content)), within=False)
+    return _collected(graph, content, within=False)
 
 
 def _collected(graph: Graph, content: _Content, within: bool) -> _Level:

@@ -40,7 +40,6 @@ from nbkeras.training.summary import print_summary
 Array = np.ndarray
 
 _GRAPH = ("layers", "input_layers", "output_layers")  # of a configuration
-_COMPILE = ("optimizer", "loss", "metrics", "loss_weights", "weighted_metrics", "run_eagerly")
 
 
 class _Known(NamedTuple):
@@ -365,12 +364,6 @@ class Model(Layer):
         look at values in every step. steps_per_execution, jit_compile and auto_scale_loss are accepted and without meaning
         here.
         """
-        for key in kwargs:
-            raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, _COMPILE)}")
-        if isinstance(metrics, str) or isinstance(weighted_metrics, str):
-            raise TypeError(
-                f"metrics must be a list, such as metrics=['accuracy'], received {metrics or weighted_metrics!r}"
-            )
         arguments = {
             "optimizer": optimizer,
             "loss": loss,
@@ -381,6 +374,12 @@ class Model(Layer):
             "steps_per_execution": steps_per_execution,
             "jit_compile": jit_compile,
         }
+        for key in kwargs:
+            raise TypeError(f"compile got an unexpected argument {key!r}.{nearest(key, arguments)}")
+        if isinstance(metrics, str) or isinstance(weighted_metrics, str):
+            raise TypeError(
+                f"metrics must be a list, such as metrics=['accuracy'], received {metrics or weighted_metrics!r}"
+            )
         new_optimizer = optimizers.get(optimizer)
         compiled = Compiled(arguments)
         if self.output_names:

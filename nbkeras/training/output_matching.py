@@ -42,10 +42,8 @@ class Output(NamedTuple):
             )
 
 
-def per_output(given: Any, names: list[str], what: str, default: Any = None) -> list:
-    """One entry per output from None, one entry for all, a list, or a dict by output name."""
-    if given is None:
-        return [default] * len(names)
+def per_output(given: Any, names: list[str], what: str) -> list:
+    """One entry per output, or None, from one entry for all, a list, or a dict by output name."""
     if isinstance(given, Mapping):
         for key in given:
             if key not in names:
@@ -53,7 +51,7 @@ def per_output(given: Any, names: list[str], what: str, default: Any = None) -> 
                     f"{what} names {key!r}, which is not an output of the model.{nearest(str(key), names)} "
                     f"Outputs: {names}"
                 )
-        return [given.get(name, default) for name in names]
+        return [given.get(name) for name in names]
     if isinstance(given, list | tuple):
         if len(given) != len(names):
             raise ValueError(

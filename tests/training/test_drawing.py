@@ -96,7 +96,7 @@ def test_a_model_within_has_a_frame(tmp_path):
 def test_a_layer_that_is_called_again_says_so():
     inputs = layers.Input((4,))
     shared = layers.Dense(4, name="shared")
-    boxes = drawing._level_of(models.Model(inputs, shared(shared(inputs))), "TB", *[True] * 6).boxes
+    boxes = drawing._level_of(models.Model(inputs, shared(shared(inputs))), "TB", drawing._Content(*[True] * 6)).boxes
     assert [box.lines[0] for box in boxes[1:]] == ["shared: Dense", "shared: Dense (call 2)"]
 
 
