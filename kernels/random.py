@@ -388,7 +388,7 @@ def dropout(x: Array, key: Array, rate: float, noise_shape: tuple[int, ...] | No
     ones, noise = device.empty(noise_shape, x.dtype), device.empty(noise_shape, x.dtype)
     device.launch(device.fill, ones, 1)
     _drop(key, ones, rate, noise)
-    device.launch(multiply, x, noise, y)
+    device.launch(np.multiply, x, noise, y)
     return y, noise
 
 
@@ -399,7 +399,7 @@ def dropout_vjp(saved, dy, needs):
         key, rate = saved
         _drop(key, dy, rate, dx)
     else:
-        device.launch(multiply, dy, saved, dx)
+        device.launch(np.multiply, dy, saved, dx)
     return dx, None
 
 
@@ -431,8 +431,3 @@ def drop(key, x, limit, scale, y, share, shares):
             rest = philox(_U(q), _U(block), step, stream, seed, _U(0))
             for i in range(y4.size):
                 y4[i] = x4[i] * scale if rest[i] >= limit else zero
-
-
-def multiply(x: Array, y: Array, out: Array) -> None:
-    """Kernel: out = x * y, broadcasting."""
-    np.multiply(x, y, out=out)

@@ -535,16 +535,6 @@ def fill(target: Array, value) -> None:
     target.fill(value)
 
 
-def add(x: Array, y: Array, out: Array) -> None:
-    """Kernel: out = x + y, broadcasting; out may be x."""
-    np.add(x, y, out=out)
-
-
-def subtract(x: Array, y: Array, out: Array) -> None:
-    """Kernel: out = x - y, broadcasting; out may be x."""
-    np.subtract(x, y, out=out)
-
-
 def contiguous(array: Array) -> Array:
     """The array itself if it is C-contiguous, else a copy that is."""
     if array.flags.c_contiguous:
