@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor
 from nbkeras.kernels import random
-from nbkeras.ops.arguments import as_float, axis_of, floatx_or
+from nbkeras.ops.arguments import as_float, axis_of
 from nbkeras.ops.shape import sizes_of
 
 
@@ -21,7 +22,7 @@ def draw_key(state: Variable) -> Tensor:
 
 def float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
     """The checked shape and dtype of random floats; errors name the function."""
-    found = floatx_or(dtype)
+    found = known_dtype(dtype)
     if found not in (np.float32, np.float64):
         raise ValueError(f"{name}: dtype must be float32 or float64, received {found.name!r}")
     return {"shape": sizes_of(name, shape), "dtype": found}
@@ -50,7 +51,7 @@ def bernoulli(key: Tensor, shape, probability: float = 0.5, dtype=None) -> Tenso
     if not 0 <= probability <= 1:
         raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {probability}")
     sizes = sizes_of("bernoulli", shape)
-    return apply(random.bernoulli, None, [key], shape=sizes, dtype=floatx_or(dtype), probability=float(probability))
+    return apply(random.bernoulli, None, [key], shape=sizes, dtype=known_dtype(dtype), probability=float(probability))
 
 
 def randint(key: Tensor, shape, minval: int, maxval: int, dtype="int32") -> Tensor:
