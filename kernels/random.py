@@ -152,12 +152,8 @@ def _exponent_and_mantissa(typing, x):
         shifted = builder.sub(bits, ir.Constant(i32, 0x3F3504F3))
         exponent = builder.ashr(shifted, ir.Constant(i32, 23))
         mantissa = builder.sub(bits, builder.shl(exponent, ir.Constant(i32, 23)))
-        pair = context.make_tuple(
-            builder,
-            signature.return_type,
-            [builder.sitofp(exponent, ir.FloatType()), builder.bitcast(mantissa, ir.FloatType())],
-        )
-        return pair
+        parts = [builder.sitofp(exponent, ir.FloatType()), builder.bitcast(mantissa, ir.FloatType())]
+        return context.make_tuple(builder, signature.return_type, parts)
 
     return types.UniTuple(types.float32, 2)(types.float32), generate
 

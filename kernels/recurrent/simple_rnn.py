@@ -80,12 +80,8 @@ def simple_rnn_backward_share(
     zero, one = h.dtype.type(0), h.dtype.type(1)
     row, rows = recurrence.rows_of_chunk(batch, chunk, chunks)
     count = rows * units
-    x_base, h_base, row_at, ring_at = (
-        row * length * features,
-        row * (length + 1) * units,
-        row * units,
-        row * block * units,
-    )
+    x_base, h_base = row * length * features, row * (length + 1) * units
+    row_at, ring_at = row * units, row * block * units
     a0, a1, a2, a3, a4 = recurrence.slopes(activation, h)
     sizes = features * units, units * units, units
     dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, chunk, chunks)

@@ -120,10 +120,7 @@ def count_confusion(
     y_pred = as_float(y_pred)
     y_true = as_tensor(y_true)
     rows = (y_pred.shape[0], math.prod(y_pred.shape[1:])) if y_pred.ndim else (1, 1)
-    predicted, labels = (
-        device.to_this_device(y_pred.data).reshape(rows),
-        device.to_this_device(y_true.data).reshape(rows),
-    )
+    predicted, labels = (device.to_this_device(y.data).reshape(rows) for y in (y_pred, y_true))
     if sample_weight is None:
         weights = device.empty((0, 1), y_pred.dtype)
     else:
