@@ -22,7 +22,6 @@ LEAST = -1e38  # replaces a masked score; a row in which all scores are as low h
 _ROWS = 128  # rows of a result in one product
 _SHARE_WORK = 250_000  # multiply-adds
 _SHARE = 4096  # elements of a share of a softmax
-_NO_MASK = np.empty(0, np.bool_)
 
 
 # -------------------- products over heads --------------------
@@ -150,7 +149,7 @@ def masked_softmax(x: Array, mask: Array | None, scale: float, causal: bool, spr
         sizes = (1,) * (4 - mask.ndim) + mask.shape
         steps = [math.prod(sizes[axis + 1 :]) if sizes[axis] > 1 else 0 for axis in range(4)]
     if x.size:
-        flags = _NO_MASK if mask is None else mask.reshape(-1)
+        flags = device.empty(0, np.bool_) if mask is None else mask.reshape(-1)
         rows = (x.reshape(-1, keys), y.reshape(-1, keys))
         options = (x.dtype.type(scale), int(causal), int(spread))
         shares = share_count(x.size, _SHARE, len(empty))

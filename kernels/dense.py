@@ -19,7 +19,6 @@ _SHARE_WORK = 250_000  # multiply-adds, about 3 us: another thread needs 1 us to
 _SUM_SHARE = 32768  # numbers to sum in a share
 _ROW_SHARE = 65536  # numbers of B, about 2 us to read, in a share of a product with one row
 _TRANSPOSE_ROWS = 1024  # rows of A from which a transposed B is cheaper to copy than to multiply with (85 -> 100 GF/s)
-_NO_BIAS = {dtype: np.empty(0, dtype) for dtype in (np.dtype(np.float32), np.dtype(np.float64))}
 
 
 # -------------------- the dense layer --------------------
@@ -175,14 +174,14 @@ def _product(ta, tb, a, b, c, batches, m, n, k, a_step=0, b_step=0, bias=None, r
     else:
         a_step = depth * m if ta else depth
         _launch(ta, tb, a, b, partial, len(partial), m, n, depth, k, lda, a_step, depth * n, None, False)
-    summand = _NO_BIAS[c.dtype] if bias is None else bias
+    summand = device.empty(0, c.dtype) if bias is None else bias
     shares = share_count(partial.size, _SUM_SHARE, m)
     launch_shares(add_up, shares, partial, summand, c.reshape(m, n), int(rectify))
 
 
 def _launch(ta, tb, a, b, c, batches, m, n, k, depth, lda, a_step, b_step, bias, rectify) -> None:
     rows, columns = _tile_size(batches, m, n)
-    bias = _NO_BIAS[c.dtype] if bias is None else bias
+    bias = device.empty(0, c.dtype) if bias is None else bias
     flat = (a.reshape(-1), b.reshape(-1), bias, c.reshape(-1))
     steps = (batches, m, n, k, depth, lda, a_step, b_step, rows, columns)
     # products with few rows are bound by reading B, so eight rows are added to the count

@@ -43,11 +43,16 @@ def _log_gamma_number(key, stream, i, alpha):
         attempt += 1
 
 
+def _drawn(kernel, key: Array, *parameters: Array):
+    """A number for each element of the parameters, which have one shape."""
+    y = device.empty(parameters[0].shape, parameters[0].dtype)
+    device.launch(kernel, key, *(parameter.reshape(-1) for parameter in parameters), y.reshape(-1))
+    return y, None
+
+
 def gamma(key: Array, alpha: Array):
     """Gamma-distributed numbers of scale 1, one for each alpha; NaN unless alpha > 0."""
-    y = device.empty(alpha.shape, alpha.dtype)
-    device.launch(draw_gamma, key, alpha.reshape(-1), y.reshape(-1))
-    return y, None
+    return _drawn(draw_gamma, key, alpha)
 
 
 @device.host
@@ -60,9 +65,7 @@ def draw_gamma(key, alpha, out):
 
 def beta(key: Array, alpha: Array, beta: Array):
     """Beta-distributed numbers, one for each alpha and beta; NaN unless both are above 0."""
-    y = device.empty(alpha.shape, alpha.dtype)
-    device.launch(draw_beta, key, alpha.reshape(-1), beta.reshape(-1), y.reshape(-1))
-    return y, None
+    return _drawn(draw_beta, key, alpha, beta)
 
 
 @device.host
@@ -80,9 +83,7 @@ def draw_beta(key, alpha, beta, out):
 
 def binomial(key: Array, counts: Array, probabilities: Array):
     """Numbers of successes among `counts` trials, for each count and probability; NaN for invalid ones."""
-    y = device.empty(counts.shape, counts.dtype)
-    device.launch(draw_binomial, key, counts.reshape(-1), probabilities.reshape(-1), y.reshape(-1))
-    return y, None
+    return _drawn(draw_binomial, key, counts, probabilities)
 
 
 @device.host

@@ -149,17 +149,10 @@ def one_hot(index: Array, classes: int, axis: int, dtype: np.dtype):
     return y, None
 
 
-def _small(index: Array) -> Array:
-    """Positions in int32, as in Keras."""
-    y = device.empty(index.shape, np.int32)
-    device.launch(device.copy, index, y)
-    return y
-
-
 def argsort(x: Array, axis: int):
-    found = device.empty(x.shape, np.int64)
-    device.launch(order, x, axis, found)
-    return _small(found), None
+    y = device.empty(x.shape, np.int32)  # positions are int32, as in Keras
+    device.launch(order, x, axis, y)
+    return y, None
 
 
 def order(x: Array, axis: int, out: Array) -> None:
@@ -169,9 +162,9 @@ def order(x: Array, axis: int, out: Array) -> None:
 
 def largest(x: Array, count: int):
     """The positions of the `count` largest elements along the last axis, largest first; equal elements keep their order."""
-    found = device.empty((*x.shape[:-1], count), np.int64)
-    device.launch(largest_first, x, found)
-    return _small(found), None
+    y = device.empty((*x.shape[:-1], count), np.int32)
+    device.launch(largest_first, x, y)
+    return y, None
 
 
 def largest_first(x: Array, out: Array) -> None:

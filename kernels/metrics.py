@@ -11,13 +11,6 @@ from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.cache import compiled
 
 Array = np.ndarray
-_NO_WEIGHTS = {np.dtype(name): np.zeros(0, name) for name in ("float32", "float64")}
-
-
-def no_weights(dtype: np.dtype) -> Array:
-    """The empty weights array, which means weight 1 for all values."""
-    return _NO_WEIGHTS[np.dtype(dtype)]
-
 
 # Matches: 1.0 where a prediction is right, else 0.0
 

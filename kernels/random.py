@@ -100,10 +100,13 @@ def _words(key: Array, count: int, stream: int) -> Array:
     return words[:count]
 
 
-def _word_pairs(key: Array, count: int, dtype) -> tuple[Array, Array]:
-    """High words and low words; for float32, which uses only high words, the high words twice."""
-    high = _words(key, count, 0)
-    return high, _words(key, count, 1) if np.dtype(dtype) != np.float32 else high
+def _from_words(kernel, key: Array, shape, dtype, *constants):
+    """The numbers that a kernel makes of high words and low words; float32, which uses only high words, gets these twice."""
+    y = device.empty(shape, dtype)
+    high = _words(key, y.size, 0)
+    low = high if y.dtype == np.float32 else _words(key, y.size, 1)
+    launch_shares(kernel, share_count(y.size, _SHARE), high, low, *constants, y.reshape(-1))
+    return y, None
 
 
 # -------------------- uniform --------------------
@@ -123,11 +126,8 @@ def _unit_overload(high, low, like):
 
 def uniform(key: Array, shape, dtype, low: float = 0.0, high: float = 1.0):
     """Uniform numbers in [low, high); for an interval that is narrow relative to its position, rounding may give `high`."""
-    y = device.empty(shape, dtype)
-    words, more = _word_pairs(key, y.size, dtype)
-    interval = y.dtype.type(high - low), y.dtype.type(low)
-    launch_shares(uniform_from_words, share_count(y.size, _SHARE), words, more, *interval, y.reshape(-1))
-    return y, None
+    real = np.dtype(dtype).type
+    return _from_words(uniform_from_words, key, shape, dtype, real(high - low), real(low))
 
 
 @compiled
@@ -152,12 +152,8 @@ def _exponent_and_mantissa(typing, x):
         shifted = builder.sub(bits, ir.Constant(i32, 0x3F3504F3))
         exponent = builder.ashr(shifted, ir.Constant(i32, 23))
         mantissa = builder.sub(bits, builder.shl(exponent, ir.Constant(i32, 23)))
-        pair = context.make_tuple(
-            builder,
-            signature.return_type,
-            [builder.sitofp(exponent, ir.FloatType()), builder.bitcast(mantissa, ir.FloatType())],
-        )
-        return pair
+        parts = [builder.sitofp(exponent, ir.FloatType()), builder.bitcast(mantissa, ir.FloatType())]
+        return context.make_tuple(builder, signature.return_type, parts)
 
     return types.UniTuple(types.float32, 2)(types.float32), generate
 
@@ -248,12 +244,8 @@ def normal_from_words(high, low, cut, stddev, mean, out, share, shares):
 
 
 def _normal(key, shape, dtype, mean, stddev, cut):
-    y = device.empty(shape, dtype)
-    words, more = _word_pairs(key, y.size, dtype)
-    real = y.dtype.type
-    curve = real(cut), real(stddev), real(mean)
-    launch_shares(normal_from_words, share_count(y.size, _SHARE), words, more, *curve, y.reshape(-1))
-    return y, None
+    real = np.dtype(dtype).type
+    return _from_words(normal_from_words, key, shape, dtype, real(cut), real(stddev), real(mean))
 
 
 def normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float = 1.0):
@@ -274,11 +266,7 @@ def truncated_normal(key: Array, shape, dtype, mean: float = 0.0, stddev: float 
 
 def randint(key: Array, shape, low: int, high: int):
     """int64 integers, low <= n < high; 64 random bits modulo the range."""
-    y = device.empty(shape, np.int64)
-    words, more = _word_pairs(key, y.size, np.int64)
-    interval = low, np.uint64(high - low)
-    launch_shares(integers_from_words, share_count(y.size, _SHARE), words, more, *interval, y.reshape(-1))
-    return y, None
+    return _from_words(integers_from_words, key, shape, np.int64, low, np.uint64(high - low))
 
 
 @compiled
@@ -388,7 +376,7 @@ def dropout(x: Array, key: Array, rate: float, noise_shape: tuple[int, ...] | No
     ones, noise = device.empty(noise_shape, x.dtype), device.empty(noise_shape, x.dtype)
     device.launch(device.fill, ones, 1)
     _drop(key, ones, rate, noise)
-    device.launch(multiply, x, noise, y)
+    device.launch(np.multiply, x, noise, y)
     return y, noise
 
 
@@ -399,7 +387,7 @@ def dropout_vjp(saved, dy, needs):
         key, rate = saved
         _drop(key, dy, rate, dx)
     else:
-        device.launch(multiply, dy, saved, dx)
+        device.launch(np.multiply, dy, saved, dx)
     return dx, None
 
 
@@ -431,8 +419,3 @@ def drop(key, x, limit, scale, y, share, shares):
             rest = philox(_U(q), _U(block), step, stream, seed, _U(0))
             for i in range(y4.size):
                 y4[i] = x4[i] * scale if rest[i] >= limit else zero
-
-
-def multiply(x: Array, y: Array, out: Array) -> None:
-    """Kernel: out = x * y, broadcasting."""
-    np.multiply(x, y, out=out)

@@ -64,7 +64,9 @@ def conv_vjp(saved, dy, needs):
     x, kernel, y, window, groups, chosen = saved
     dbias = device.output(needs[2], (kernel.shape[3],), dy.dtype) if needs[2] is not False else None
     if y is not None:
-        dy = _through_relu(dy, y, dbias)
+        dz = device.empty(dy.shape, dy.dtype)
+        _sum_positions(dy, y, dz, dbias, True)
+        dy = dz
     elif dbias is not None:
         _sum_positions(dy, dy, dy, dbias, False)
     dx = dkernel = None
@@ -111,7 +113,7 @@ def _forward(
     elif chosen == "direct":
         direct.forward(x, kernel, summand, y, window, relu)
     elif chosen == "depthwise":
-        depthwise.forward(x, kernel, summand, y, window, relu)
+        depthwise.convolve(x, kernel, summand, y, window, relu=relu)
     else:
         _as_product(implicit_gemm.forward, x, kernel, summand, y, window, groups, relu)
 
@@ -126,11 +128,11 @@ def _kernel_gradient(x: Array, dy: Array, dkernel: Array, window: Window, groups
 
 
 def _input_gradient(dy: Array, kernel: Array, dx: Array, window: Window, groups: int, chosen: str) -> None:
+    nothing = device.empty((0,), dx.dtype)
     if chosen == "winograd":
-        nothing = device.empty((0,), dx.dtype)
         winograd.convolve(dy, kernel, nothing, dx, 2 - window.top, 2 - window.left, turn=True)
     elif chosen == "depthwise":
-        depthwise.input_gradient(dy, kernel, dx, window)
+        depthwise.convolve(dy, kernel, nothing, dx, window, back=True)
     else:
         _as_product(implicit_gemm.input_gradient, dy, kernel, dx, window, groups)
 
@@ -141,13 +143,6 @@ def _as_product(function: Callable, *args) -> None:
         function(*args)
     else:
         device.launch(function, *args)
-
-
-def _through_relu(dy: Array, y: Array, dbias: Array | None) -> Array:
-    """dy where relu passed its input on, else 0. Computes the bias's gradient in the same pass."""
-    dz = device.empty(dy.shape, dy.dtype)
-    _sum_positions(dy, y, dz, dbias, True)
-    return dz
 
 
 def _sum_positions(dy: Array, y: Array, dz: Array, dbias: Array | None, relu: bool) -> None:

@@ -178,21 +178,17 @@ def convolve_rows(x, kernel, bias, y, rooms, window, back, relu, share, shares):
             row_sums(x, at, kernel, 0, offsets, 0, count, bias, 0, min(bias.size, 1), y, to, channels, relu)
 
 
-def _convolve(x: Array, kernel: Array, bias: Array, y: Array, window: Window, back: bool, relu: bool) -> None:
+def convolve(
+    x: Array, kernel: Array, bias: Array, y: Array, window: Window, back: bool = False, relu: bool = False
+) -> None:
+    """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none. kernel: (kh, kw, 1, channels).
+
+    back: y is the input's gradient for the output's gradient x.
+    """
     taps = window.height * window.width
     shares = share_count(y.size * taps, _SHARE_WORK, _SHARES, y.shape[0] * y.shape[1])
     rooms = device.empty((shares, 2 * taps), np.int64)
     launch_shares(convolve_rows, shares, x, kernel, bias, y, rooms, tuple(window), back, int(relu))
-
-
-def forward(x: Array, kernel: Array, bias: Array, y: Array, window: Window, relu: bool) -> None:
-    """y = conv(x, kernel) + bias, then relu if asked; a bias of size 0 is none. kernel: (kh, kw, 1, channels)."""
-    _convolve(x, kernel, bias, y, window, False, relu)
-
-
-def input_gradient(dy: Array, kernel: Array, dx: Array, window: Window) -> None:
-    """dx = the gradient of conv(x, kernel) for the output's gradient dy."""
-    _convolve(dy, kernel, device.empty((0,), dx.dtype), dx, window, True, False)
 
 
 @compiled

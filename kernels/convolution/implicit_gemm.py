@@ -19,9 +19,8 @@ from nbkeras.kernels.runtime.threads import launch_shares, share_count
 
 Array = np.ndarray
 _BUFFER = 65536  # elements of a buffer of windows: it should fit into 1 MiB of L2 together with the output's block
-_COLUMNS = (
-    640  # taps and channels of a matrix of an input's gradient: with more, its rows lie on too many pages of memory
-)
+# taps and channels of a matrix of an input's gradient: with more, its rows lie on too many pages of memory
+_COLUMNS = 640
 _LEAST_POSITIONS = 16  # of a block: with fewer, the products are too thin
 _SHARES = 16
 _PARTIAL_ELEMENTS = 8_000_000  # of all shares' partial kernel gradients together

@@ -9,7 +9,6 @@ import math
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda import elementwise as elementwise_cuda
 from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import THREADS, blocks, device_function, kernel, size, start, start_each
 from nbkeras.kernels.random import BLOCK
@@ -363,8 +362,3 @@ def drop(key, x, limit, scale, y):
     """y = x * scale where the element's word, in the layout of `fill_words`, is at least `limit`, else 0."""
     counters = _counters(y.size)
     start_each(_drop, counters, key, x, limit, scale, y, counters)
-
-
-def multiply(x, y, out):
-    """out = x * y, broadcasting."""
-    elementwise_cuda.of_ufunc(np.multiply)(x, y, out)

@@ -23,9 +23,8 @@ from nbkeras.kernels.runtime.cache import cached_cfunc, provide, symbol
 
 _DEPTH = 256  # rows of a panel of B: with 3 vectors of columns 48 KB, and the part of A that meets it stays in L2
 _ROWS = 256  # rows of A, at most, that a panel serves before the next one comes
-_PACK_ROWS = (
-    256  # rows of A from which a panel is worth copying: its rows then lie side by side (171 -> 188 GF/s at 1024^3)
-)
+# rows of A from which a panel is worth copying: its rows then lie side by side (171 -> 188 GF/s at 1024^3)
+_PACK_ROWS = 256
 _VECTORS = 3
 _AHEAD = 8  # rows of B that are fetched ahead: the next rows of a wide matrix lie in other pages
 _LONG = 8  # vectors of a single row, whose sums need more registers to hide the adder's latency
@@ -39,9 +38,8 @@ def _features() -> str:
 
 _WIDE = "+avx512f" in _features()
 _BYTES = 64 if _WIDE else 32 if "+avx" in _features() else 16  # of a vector
-_BLOCK = (
-    8 if _WIDE or "+neon" in _features() else 4
-)  # rows of C in registers: 32 vector registers hold 8 by 3, 16 hold 4 by 3
+# rows of C in registers: 32 vector registers hold 8 by 3, 16 hold 4 by 3
+_BLOCK = 8 if _WIDE or "+neon" in _features() else 4
 _HALF = _BLOCK // 2
 
 

@@ -2,8 +2,6 @@
 
 from typing import NamedTuple
 
-PADDINGS = ("valid", "same", "causal")
-
 
 class Window(NamedTuple):
     """Size, stride, dilation and the padding before, by rows and by columns.

@@ -7,6 +7,8 @@ otherwise:   g = a(x_t W_g + b_g + (r h) U_g).
 Source: Cho et al. (2014), arXiv:1406.1078, version 3 and version 1; the order of gates and the weights' layout are Keras's.
 """
 
+from typing import Any
+
 import numpy as np
 
 from nbkeras.kernels.loops.flat_access import load, opaque, store
@@ -28,25 +30,11 @@ def gru(
     initial_h: Array | None,
     mask: Array | None,
     drop: Array | None,
-    activation: int,
-    recurrent_activation: int,
-    reset_after: bool,
-    sequences: bool,
-    backwards: bool,
-    zero_masked: bool,
-    differentiable: bool,
+    **options: Any,
 ):
-    """(output, last h) of x (B, T, D); kernel (D, 3 H), recurrent_kernel (H, 3 H), initial_h (B, H).
-
-    bias: (2, 3 H) if reset_after, else (3 H,). The other arguments are those of `lstm.lstm`.
-    """
-    options = recurrence.Options(
-        activation, recurrent_activation, int(reset_after), int(sequences), int(backwards)
-    )  # fmt: skip
-    (y, h_last, _), saved = recurrence.run_forward(
-        gru_forward_share, _CELL, x, kernel, recurrent_kernel, bias, initial_h, None,
-        mask, drop, options, zero_masked, differentiable,
-    )  # fmt: skip
+    """(output, last h); bias (2, 3 H) with reset_after, else (3 H,). The rest and the options: see `recurrence.run_forward`."""
+    arrays = x, kernel, recurrent_kernel, bias, initial_h, None, mask, drop
+    (y, h_last, _), saved = recurrence.run_forward(gru_forward_share, _CELL, *arrays, **options)
     return (y, h_last), saved
 
 

@@ -5,6 +5,8 @@ recurrent activation r. Source: Hochreiter and Schmidhuber (1997) with the forge
 the gates and the weights' layout are Keras's.
 """
 
+from typing import Any
+
 import numpy as np
 
 from nbkeras.kernels.loops.flat_access import load, opaque, store
@@ -27,23 +29,11 @@ def lstm(
     initial_c: Array | None,
     mask: Array | None,
     drop: Array | None,
-    activation: int,
-    recurrent_activation: int,
-    sequences: bool,
-    backwards: bool,
-    zero_masked: bool,
-    differentiable: bool,
+    **options: Any,
 ):
-    """(output, last h, last c) of x (B, T, D); kernel (D, 4 H), recurrent_kernel (H, 4 H), bias (4 H,), states (B, H).
-
-    mask: bool (B, T). drop: (B, H), multiplies h before each recurrent product. output: (B, T, H) if `sequences`, else
-    (B, H). differentiable: keep what the vjp needs; without, memory is that of a block of steps.
-    """
-    options = recurrence.Options(activation, recurrent_activation, 0, int(sequences), int(backwards))
-    return recurrence.run_forward(
-        lstm_forward_share, _CELL, x, kernel, recurrent_kernel, bias, initial_h, initial_c,
-        mask, drop, options, zero_masked, differentiable,
-    )  # fmt: skip
+    """(output, last h, last c); bias (4 H,). Other arguments and the options: see `recurrence.run_forward`."""
+    arrays = x, kernel, recurrent_kernel, bias, initial_h, initial_c, mask, drop
+    return recurrence.run_forward(lstm_forward_share, _CELL, *arrays, **options)
 
 
 def lstm_vjp(saved, dy, needs):

@@ -173,16 +173,27 @@ def run_forward(
     c0: Array | None,
     mask: Array | None,
     drop: Array | None,
-    options: Options,
+    *,
+    activation: int,
+    recurrent_activation: int = LINEAR,
+    reset_after: bool = False,
+    sequences: bool,
+    backwards: bool,
     zero_masked: bool,
-    differentiable: bool,
+    differentiable: bool = True,
 ) -> tuple[tuple[Array, Array, Array], Saved | None]:
-    """((output, last h, last c), saved) from a family's forward kernel; arguments as of `lstm.lstm`."""
+    """((output, last h, last c), saved) from a family's forward kernel.
+
+    x (B, T, D); kernel (D, gates H), recurrent_kernel (H, gates H), states (B, H). mask: bool (B, T). drop: (B, H), multiplies
+    h before each recurrent product. output: (B, T, H) if `sequences`, else (B, H). differentiable: keep what the vjp needs;
+    without, memory is that of a block of steps.
+    """
+    options = Options(activation, recurrent_activation, int(reset_after), int(sequences), int(backwards))
     (batch, length, features), units, dtype = x.shape, recurrent_kernel.shape[0], x.dtype
     chunks = chunk_count(batch, length, features, units, cell.gates)
     block = block_steps(batch, length, chunks)
     ring, state_ring = (length, length + 1) if differentiable else (block, 2)
-    nothing = absent(dtype)
+    nothing = device.empty(0, dtype)
     y = device.empty((batch, length, units) if options.sequences else (batch, units), dtype)
     h_last = device.empty((batch, units), dtype)
     c_last = device.empty((batch, units), dtype) if cell.keeps_c else nothing
@@ -228,9 +239,15 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
     needs_x, *needs_weights, needs_h0, needs_c0 = needs
     if not saved.has_bias:
         needs_weights[-1] = False
-    nothing, states = absent(dtype), (batch, units)
+    nothing, states = device.empty(0, dtype), (batch, units)
     shapes = (features, width), (units, width), (2, width) if options.reset_after else (width,)
-    weights, totals, parts = gradient_arrays(needs_weights, shapes, dtype, nothing, chunks)
+    weights = [
+        None if need is False else device.output(need, shape, dtype)
+        for need, shape in zip(needs_weights, shapes, strict=True)
+    ]
+    totals = [flat(weight, nothing) for weight in weights]
+    dw_size, du_size, db_size = (math.prod(shape) for shape in shapes)
+    parts = device.empty((chunks, dw_size + du_size + db_size if chunks > 1 else 0), dtype)
     dx = device.empty((0, 0, 0), dtype) if needs_x is False else device.output(needs_x, saved.shape, dtype)
     dh = device.output(needs_h0, states, dtype) if saved.has_h0 else device.empty(states, dtype)
     dc = nothing
@@ -273,7 +290,8 @@ def run_backward(share: Callable, cell: Cell, saved: Saved, dy: tuple, needs: tu
         needs_h0=int(saved.has_h0 and needs_h0 is not False),
     )
     launch_shares(share, chunks, *a)
-    add_parts(parts, totals, shapes)
+    if parts.size:  # in the order of the chunks
+        device.launch(sum_parts, parts, *totals, dw_size, dw_size + du_size)
     c0_gradient = dc if saved.has_c0 and needs_c0 is not False else None
     return dx if dx.size else None, *weights, dh if a.needs_h0 else None, c0_gradient
 
@@ -298,11 +316,6 @@ def time_major(x: Array, ring: int) -> Array:
     return x.reshape(-1) if device.gpu() is not None else device.empty(batch * ring * features, x.dtype)
 
 
-def absent(dtype) -> Array:
-    """An array of size 0, which stands for an absent array."""
-    return device.empty(0, dtype)
-
-
 def for_back_product(weight: Array, rows: int) -> tuple[Array, int]:
     """(weight or its transpose, 1 or 0) for `gemm(0, flag, ...)` by the transposed weight.
 
@@ -322,7 +335,7 @@ def flat(array: Array | None, nothing: Array) -> Array:
 
 def flat_mask(mask: Array | None) -> Array:
     """The bool mask as one axis of bytes, or the absent array."""
-    return absent(np.uint8) if mask is None else mask.view(np.uint8).reshape(-1)
+    return device.empty(0, np.uint8) if mask is None else mask.view(np.uint8).reshape(-1)
 
 
 # -------------------- in kernels --------------------
@@ -493,7 +506,7 @@ def add_output_gradient(dy, sequences, t, mask, mask_at, length, dh, dh_at, row,
 def weight_gradients(dw, du, db, parts, sizes, index, count):
     """(dw, its offset, du, its offset, db, its offset): a chunk's own part of `parts` if there are several chunks.
 
-    sizes: of dw, du and db. `add_parts` adds up the parts.
+    sizes: of dw, du and db. `sum_parts` adds up the parts.
     """
     if count == 1:
         return dw, 0, du, 0, db, 0
@@ -534,22 +547,6 @@ def sum_rows(dz, at, rows, width, total, total_at, first):
     for j in range(width):
         v = load(dz, at + j)
         store(total, total_at + j, v if first else load(total, total_at + j) + v)
-
-
-def gradient_arrays(needs, shapes, dtype, nothing: Array, chunks: int) -> tuple[list[Array | None], list[Array], Array]:
-    """(the weights' gradients, None where not needed; the same arrays flat; an array for the parts of several chunks)."""
-    arrays = [
-        None if need is False else device.output(need, shape, dtype) for need, shape in zip(needs, shapes, strict=True)
-    ]
-    size = sum(math.prod(shape) for shape in shapes) if chunks > 1 else 0
-    return arrays, [flat(array, nothing) for array in arrays], device.empty((chunks, size), dtype)
-
-
-def add_parts(parts: Array, totals: list[Array], shapes) -> None:
-    """Add the chunks' parts to the weights' gradients, in the order of the chunks."""
-    if parts.size:
-        kernel, recurrent_kernel, _ = (math.prod(shape) for shape in shapes)
-        device.launch(sum_parts, parts, *totals, kernel, kernel + recurrent_kernel)
 
 
 @compiled

@@ -1,5 +1,7 @@
 """The fully connected recurrence h' = a(x_t W + h U + b) over a whole sequence, forward and backward; see recurrence.py."""
 
+from typing import Any
+
 import numpy as np
 
 from nbkeras.kernels.loops.flat_access import load, store
@@ -21,20 +23,11 @@ def simple_rnn(
     initial_h: Array | None,
     mask: Array | None,
     drop: Array | None,
-    activation: int,
-    sequences: bool,
-    backwards: bool,
-    zero_masked: bool,
+    **options: Any,
 ):
-    """(output, last h) of x (B, T, D); kernel (D, H), recurrent_kernel (H, H), bias (H,), initial_h (B, H).
-
-    The other arguments are those of `lstm.lstm`.
-    """
-    options = recurrence.Options(activation, recurrence.LINEAR, 0, int(sequences), int(backwards))
-    (y, h_last, _), saved = recurrence.run_forward(
-        simple_rnn_forward_share, _CELL, x, kernel, recurrent_kernel, bias, initial_h, None,
-        mask, drop, options, zero_masked, differentiable=True,
-    )  # fmt: skip
+    """(output, last h); bias (H,). Other arguments and the options, without gates': see `recurrence.run_forward`."""
+    arrays = x, kernel, recurrent_kernel, bias, initial_h, None, mask, drop
+    (y, h_last, _), saved = recurrence.run_forward(simple_rnn_forward_share, _CELL, *arrays, **options)
     return (y, h_last), saved
 
 
@@ -87,12 +80,8 @@ def simple_rnn_backward_share(
     zero, one = h.dtype.type(0), h.dtype.type(1)
     row, rows = recurrence.rows_of_chunk(batch, chunk, chunks)
     count = rows * units
-    x_base, h_base, row_at, ring_at = (
-        row * length * features,
-        row * (length + 1) * units,
-        row * units,
-        row * block * units,
-    )
+    x_base, h_base = row * length * features, row * (length + 1) * units
+    row_at, ring_at = row * units, row * block * units
     a0, a1, a2, a3, a4 = recurrence.slopes(activation, h)
     sizes = features * units, units * units, units
     dw, w_at, du, u_at, db, b_at = recurrence.weight_gradients(dw, du, db, parts, sizes, chunk, chunks)

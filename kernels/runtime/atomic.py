@@ -90,10 +90,7 @@ def nap(typing):
 
 
 # -1: not available on Windows
-WALL, OWN = (
-    getattr(time, "CLOCK_MONOTONIC", -1),
-    getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1),
-)
+WALL, OWN = getattr(time, "CLOCK_MONOTONIC", -1), getattr(time, "CLOCK_THREAD_CPUTIME_ID", -1)
 
 
 @intrinsic

@@ -30,13 +30,11 @@ class Checks:
 
     def __init__(self) -> None:
         self.reason: str | None = None
-        self._memory: dict[
-            int, tuple[Array, Array]
-        ] = {}  # (the owner of the memory, the array in its middle) by the owner's id
+        # (the owner of the memory, the array in its middle) by the owner's id
+        self._memory: dict[int, tuple[Array, Array]] = {}
         self._last: dict[int, Callable] = {}  # the last kernel that was given this memory
-        self._given: list[
-            tuple[str, Array, bytes]
-        ] = []  # arrays that the running op must not change: name, array, content
+        # arrays that the running op must not change: name, array, content
+        self._given: list[tuple[str, Array, bytes]] = []
         self._op = ""
 
     def array(self, value: Array) -> Array:

@@ -36,9 +36,8 @@ ARRAYS = (np.ndarray, DeviceArray)
 
 
 class _Thread(threading.local):
-    gpu: Any = (
-        None  # the device of new arrays and launches; the class attribute is for all threads that have not chosen one
-    )
+    # the device of new arrays and launches; the class attribute is for all threads that have not chosen one
+    gpu: Any = None
     recorder: Any = None  # its methods are called for empty(), launch() and read(); see nbkeras/engine/program.py
     runner: Any = None  # runs the launches, if there is one: a Profile, or the Checks of checking.py
     flags: tuple = ()  # the conditions of launches: see only_if
@@ -68,20 +67,11 @@ def gpu_of(array: Array) -> Any:
     return array.gpu if isinstance(array, DeviceArray) else None
 
 
-@contextlib.contextmanager
-def on(gpu: Any) -> Iterator[None]:
+def on(gpu: Any) -> contextlib.AbstractContextManager[None]:
     """Compute on a GPU, or on the CPU (None), in this thread."""
     global gpu_used
-    before, chosen = _thread.gpu, "gpu" in _thread.__dict__
-    _thread.gpu = gpu
     gpu_used = gpu_used or gpu is not None
-    try:
-        yield
-    finally:
-        if chosen:
-            _thread.gpu = before
-        else:
-            del _thread.gpu
+    return _during(gpu=gpu)
 
 
 def set_gpu(gpu: Any) -> None:
@@ -457,13 +447,16 @@ def plain(value: Any) -> Any:
 
 @contextlib.contextmanager
 def _during(result: Any = None, **chosen: Any) -> Iterator[Any]:
-    """Set attributes of `_thread` for a block."""
-    before = {name: getattr(_thread, name) for name in chosen}
-    vars(_thread).update(chosen)
+    """Set attributes of `_thread` for a block; those that the thread had not set are again the class's afterwards."""
+    own = vars(_thread)
+    before = {name: own[name] for name in chosen if name in own}
+    own.update(chosen)
     try:
         yield result
     finally:
-        vars(_thread).update(before)
+        for name in chosen:
+            own.pop(name, None)
+        own.update(before)
 
 
 def record(recorder: Any) -> contextlib.AbstractContextManager[Any]:
@@ -533,16 +526,6 @@ def copy(source: Array, target: Array) -> None:
 def fill(target: Array, value) -> None:
     """Kernel: target[...] = value."""
     target.fill(value)
-
-
-def add(x: Array, y: Array, out: Array) -> None:
-    """Kernel: out = x + y, broadcasting; out may be x."""
-    np.add(x, y, out=out)
-
-
-def subtract(x: Array, y: Array, out: Array) -> None:
-    """Kernel: out = x - y, broadcasting; out may be x."""
-    np.subtract(x, y, out=out)
 
 
 def contiguous(array: Array) -> Array:

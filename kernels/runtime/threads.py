@@ -55,9 +55,8 @@ _ROUNDS = 32  # launches after which a thread looks at the clock
 _MOST_SHARES = 32
 _I64, _BYTES = ir.IntType(64), ir.IntType(8).as_pointer()
 _word = types.int64
-_ONE_SHARE = ir.FunctionType(
-    ir.VoidType(), [_BYTES, _I64, _I64]
-)  # what `_call_shares` makes: code(frame, share, shares)
+# what `_call_shares` makes: code(frame, share, shares)
+_ONE_SHARE = ir.FunctionType(ir.VoidType(), [_BYTES, _I64, _I64])
 
 
 @intrinsic

@@ -123,7 +123,7 @@ class _Sum:
             other = other.dense(None)
         array = self.dense(into)
         total = array if self.owned else device.output(into, array.shape, array.dtype)
-        device.launch(device.add, array, other, total)
+        device.launch(np.add, array, other, total)
         self.gradient, self.owned = total, True
 
 

@@ -207,11 +207,11 @@ class Variable(Tensor):
 
     def assign_add(self, value) -> Variable:
         """Add a value in place."""
-        return self._changed(device.add, value)
+        return self._changed(np.add, value)
 
     def assign_sub(self, value) -> Variable:
         """Subtract a value in place."""
-        return self._changed(device.subtract, value)
+        return self._changed(np.subtract, value)
 
     def _changed(self, kernel: Callable, value: Any) -> Variable:
         with on_device_of(self):

@@ -10,7 +10,7 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.engine import dlpack
-from nbkeras.engine.dtypes import known_dtype, result_dtype
+from nbkeras.engine.dtypes import result_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, holds_tensors
 from nbkeras.kernels import elementwise, indexing
 
@@ -51,6 +51,11 @@ def as_float(value: Any) -> Tensor:
     """A float Tensor; integers and booleans become floatx."""
     tensor = as_tensor(value)
     return tensor if tensor.dtype.kind == "f" else as_tensor(tensor, config.floatx())
+
+
+def floats(*values: Any) -> list[Tensor]:
+    """`promote`, to a float dtype."""
+    return [as_float(tensor) for tensor in promote(*values)]
 
 
 def as_index(value: Any, dtype: Any = np.int64) -> Tensor:
@@ -102,8 +107,3 @@ def axes_of(name: str, axis: Any, ndim: int) -> tuple[int, ...]:
     if len(set(axes)) != len(axes):
         raise ValueError(f"{name}: axis {axis} names an axis twice")
     return axes
-
-
-def floatx_or(dtype: Any) -> np.dtype:
-    """The dtype; floatx for None."""
-    return known_dtype(dtype)

@@ -7,7 +7,7 @@ from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import attention
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise
-from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.arguments import as_float, floats
 
 
 @op
@@ -38,7 +38,7 @@ def dot_product_attention(
 @op
 def attention_weights(query, key, bias=None, mask=None, scale=None, is_causal=False, spread=False) -> Tensor:
     """The weights (batch, heads, t, s) of `dot_product_attention`. A query without any key has 0, or 1 / s if `spread`."""
-    query, key = (as_float(tensor) for tensor in promote(query, key))
+    query, key = floats(query, key)
     if query.ndim != 4 or key.ndim != 4 or query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
         raise ValueError(
             "attention needs a query (batch, t, heads, size) and a key (batch, s, heads, size) of the same batch and size, "
@@ -72,7 +72,7 @@ def masked_softmax(scores, mask=None, scale: float = 1.0, is_causal: bool = Fals
 @op
 def attend(weights, value) -> Tensor:
     """Weighted sums of values: weights (batch, heads, t, s), values (batch, s, k, n) -> (batch, t, heads, n); k divides heads."""
-    weights, value = (as_float(tensor) for tensor in promote(weights, value))
+    weights, value = floats(weights, value)
     if value.ndim != 4 or value.shape[:2] != (weights.shape[0], weights.shape[3]):
         raise ValueError(
             f"attention needs values (batch, s, heads, size) for weights of shape {weights.shape}, received {value.shape}"
@@ -92,9 +92,7 @@ def _mask(mask: Any, scores: Tensor) -> Tensor | None:
     """The mask as booleans; ValueError if it does not broadcast to the scores."""
     if mask is None:
         return None
-    mask = as_tensor(mask)
-    if mask.dtype.kind != "b":
-        mask = as_tensor(mask, "bool")
+    mask = as_tensor(mask, "bool")
     if mask.ndim > 4 or broadcast_shape(scores.shape, mask.shape) != scores.shape:
         raise ValueError(
             f"attention's mask must broadcast to (batch, heads, t, s) = {scores.shape}, received shape {mask.shape}"

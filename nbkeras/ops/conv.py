@@ -10,7 +10,7 @@ from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels.convolution import conv as conv_kernels
 from nbkeras.kernels.convolution import volumes
 from nbkeras.ops.activations import linear, relu
-from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.arguments import floats
 from nbkeras.ops.shape import expand_dims, moveaxis, repeat, reshape, squeeze
 from nbkeras.ops.window import check_fits, data_format_of, padding_of, sizes_of
 
@@ -142,9 +142,9 @@ def _convolution(
     activation: Callable | None,
 ) -> Tensor:
     if bias is None:
-        x, kernel = (as_float(tensor) for tensor in promote(x, kernel))
+        x, kernel = floats(x, kernel)
     else:
-        x, kernel, bias = (as_float(tensor) for tensor in promote(x, kernel, bias))
+        x, kernel, bias = floats(x, kernel, bias)
     channels_first = data_format_of(name, data_format) == "channels_first"
     padding = padding_of(name, padding, ("valid", "same", "causal") if rank == 1 else ("valid", "same"))
     step, dilation = sizes_of(name, "strides", strides, rank), sizes_of(name, "dilation_rate", dilation_rate, rank)

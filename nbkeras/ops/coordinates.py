@@ -13,7 +13,7 @@ from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise
-from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.arguments import as_float, floats
 from nbkeras.ops.creation import ones, zeros
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.indexing import take
@@ -165,7 +165,7 @@ def affine_transform(
 
     transform: (a0, a1, a2, b0, b1, b2, c0, c1), or one such row for each image. Other arguments: see `map_coordinates`.
     """
-    images, numbers = (as_float(each) for each in promote(images, transform))
+    images, numbers = floats(images, transform)
     if numbers.ndim not in (1, 2) or numbers.shape[-1] != 8:
         raise ValueError(f"affine_transform: transform must have shape (8,) or (batch, 8), received {numbers.shape}")
     numbers = reshape(numbers, (-1, 8))
@@ -190,7 +190,7 @@ def perspective_transform(
     data_format: str | None = None,
 ) -> Tensor:
     """Images with four points (x, y) moved to four others; lines stay straight. Points: (4, 2) or (batch, 4, 2)."""
-    images, start, end = (as_float(each) for each in promote(images, start_points, end_points))
+    images, start, end = floats(images, start_points, end_points)
     if start.shape != end.shape or start.shape[-2:] != (4, 2) or start.ndim not in (2, 3):
         raise ValueError(
             "perspective_transform: start_points and end_points must have one shape, (4, 2) or (batch, 4, 2), received "

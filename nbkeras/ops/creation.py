@@ -7,28 +7,27 @@ import numpy as np
 
 from nbkeras import config
 from nbkeras.engine import load_budget
-from nbkeras.engine.dtypes import array_of
+from nbkeras.engine.dtypes import array_of, known_dtype
 from nbkeras.engine.tensor import Tensor, as_tensor, op
-from nbkeras.ops.arguments import floatx_or
 from nbkeras.ops.shape import broadcast_to, sizes_of
 
 
 def zeros(shape, dtype=None) -> Tensor:
     """Zeros of a shape, floatx by default."""
-    return as_tensor(np.zeros(_sizes("zeros", shape), floatx_or(dtype)))
+    return as_tensor(np.zeros(_sizes("zeros", shape), known_dtype(dtype)))
 
 
 def ones(shape, dtype=None) -> Tensor:
     """Ones of a shape, floatx by default."""
-    return as_tensor(np.ones(_sizes("ones", shape), floatx_or(dtype)))
+    return as_tensor(np.ones(_sizes("ones", shape), known_dtype(dtype)))
 
 
 @op
 def full(shape, fill_value, dtype=None) -> Tensor:
     """A tensor filled with one number (or with a tensor that broadcasts to the shape), floatx by default."""
     if isinstance(fill_value, Tensor):
-        return broadcast_to(as_tensor(fill_value, floatx_or(dtype)), shape)
-    found = floatx_or(dtype)
+        return broadcast_to(as_tensor(fill_value, known_dtype(dtype)), shape)
+    found = known_dtype(dtype)
     return as_tensor(np.full(_sizes("full", shape), array_of(fill_value, found), found))
 
 
@@ -72,4 +71,4 @@ def arange(start, stop=None, step=None, dtype=None) -> Tensor:
 def eye(N: int, M: int | None = None, k: int = 0, dtype: Any = None) -> Tensor:
     """Ones on the k-th diagonal of an (N, M) matrix, zeros elsewhere."""
     load_budget.take_briefly(8 * N * (N if M is None else M), f"eye({N}, {M})")
-    return as_tensor(np.eye(N, M, k, floatx_or(dtype)))
+    return as_tensor(np.eye(N, M, k, known_dtype(dtype)))

@@ -67,10 +67,8 @@ def ctc_decode(
     kept at each step, with their log-probabilities (batch, top_paths). mask_index: the blank's class, the last for None.
     """
     inputs = as_float(inputs)
-    lengths, blank = (
-        _lengths("ctc_decode", sequence_lengths, inputs),
-        _blank("ctc_decode", mask_index, inputs.shape[2]),
-    )
+    lengths = _lengths("ctc_decode", sequence_lengths, inputs)
+    blank = _blank("ctc_decode", mask_index, inputs.shape[2])
     if one_of("ctc_decode", "strategy", strategy, ("greedy", "beam_search")) == "greedy":
         return _best_of_each_step(inputs, lengths, merge_repeated, blank)
     if not 1 <= top_paths <= beam_width:

@@ -10,12 +10,8 @@ import numpy as np
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import dense as dense_kernels
 from nbkeras.ops import activations, elementwise
-from nbkeras.ops.arguments import as_float, axis_of, promote
+from nbkeras.ops.arguments import axis_of, floats, promote
 from nbkeras.ops.shape import moveaxis, reshape, transpose
-
-
-def _floats(*values: Any) -> list[Tensor]:
-    return [as_float(tensor) for tensor in promote(*values)]
 
 
 def product(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = False) -> Tensor:
@@ -38,9 +34,9 @@ def dense(x, kernel, bias=None, activation: Callable | None = None) -> Tensor:
     the same kernel as the product; any other activation, a function of tensors, after it.
     """
     if bias is None:
-        (x, kernel), bias = _floats(x, kernel), None
+        (x, kernel), bias = floats(x, kernel), None
     else:
-        x, kernel, bias = _floats(x, kernel, bias)
+        x, kernel, bias = floats(x, kernel, bias)
     if x.ndim < 2 or kernel.ndim != 2 or x.shape[-1] != kernel.shape[0] or kernel.shape[0] == 0:
         raise ValueError(
             "dense: x must have shape (..., k) with at least two axes and kernel (k, n), with one k of at least 1; received "
@@ -137,7 +133,7 @@ def batch_dot(x, y, axes: Any = None) -> Tensor:
     axes: one axis for both, a pair, or None: x's last and y's second to last (its last if it has two axes). Shapes: both
     (batch, ...); the result is (batch, x's other axes, y's other axes), or (batch, 1) if no other axes are left.
     """
-    x, y = _floats(x, y)
+    x, y = floats(x, y)
     if x.ndim < 2 or y.ndim < 2 or x.shape[0] != y.shape[0]:
         raise ValueError(f"batch_dot needs a batch axis of one size and another axis, received {x.shape} and {y.shape}")
     if axes is None:

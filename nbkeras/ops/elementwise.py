@@ -231,62 +231,62 @@ def round(x, decimals: int = 0) -> Tensor:
 # -------------------- comparisons and logic: bool, no gradient --------------------
 
 
-def _compare(name: str, ufunc: np.ufunc, x1: Any, x2: Any) -> Tensor:
-    return apply(elementwise.binary, None, _binary(name, x1, x2), ufunc=ufunc, dtype=np.bool_)
+def _compare(ufunc: np.ufunc, x1: Any, x2: Any) -> Tensor:
+    return apply(elementwise.binary, None, _binary(ufunc.__name__, x1, x2), ufunc=ufunc, dtype=np.bool_)
 
 
 @op
 def equal(x1, x2) -> Tensor:
     """x1 == x2."""
-    return _compare("equal", np.equal, x1, x2)
+    return _compare(np.equal, x1, x2)
 
 
 @op
 def not_equal(x1, x2) -> Tensor:
     """x1 != x2."""
-    return _compare("not_equal", np.not_equal, x1, x2)
+    return _compare(np.not_equal, x1, x2)
 
 
 @op
 def greater(x1, x2) -> Tensor:
     """x1 > x2."""
-    return _compare("greater", np.greater, x1, x2)
+    return _compare(np.greater, x1, x2)
 
 
 @op
 def greater_equal(x1, x2) -> Tensor:
     """x1 >= x2."""
-    return _compare("greater_equal", np.greater_equal, x1, x2)
+    return _compare(np.greater_equal, x1, x2)
 
 
 @op
 def less(x1, x2) -> Tensor:
     """x1 < x2."""
-    return _compare("less", np.less, x1, x2)
+    return _compare(np.less, x1, x2)
 
 
 @op
 def less_equal(x1, x2) -> Tensor:
     """x1 <= x2."""
-    return _compare("less_equal", np.less_equal, x1, x2)
+    return _compare(np.less_equal, x1, x2)
 
 
 @op
 def logical_and(x1, x2) -> Tensor:
     """True where both are true (not zero)."""
-    return _compare("logical_and", np.logical_and, x1, x2)
+    return _compare(np.logical_and, x1, x2)
 
 
 @op
 def logical_or(x1, x2) -> Tensor:
     """True where either is true (not zero)."""
-    return _compare("logical_or", np.logical_or, x1, x2)
+    return _compare(np.logical_or, x1, x2)
 
 
 @op
 def logical_xor(x1, x2) -> Tensor:
     """True where exactly one is true (not zero)."""
-    return _compare("logical_xor", np.logical_xor, x1, x2)
+    return _compare(np.logical_xor, x1, x2)
 
 
 @op

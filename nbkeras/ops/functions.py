@@ -13,7 +13,7 @@ from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import elementwise, special
 from nbkeras.ops import reduce
-from nbkeras.ops.arguments import as_float, check_broadcast, promote
+from nbkeras.ops.arguments import as_float, check_broadcast, floats, promote
 from nbkeras.ops.creation import full_like, zeros_like
 from nbkeras.ops.elementwise import (
     absolute,
@@ -215,7 +215,7 @@ def ldexp(x1, x2) -> Tensor:
 @op
 def divide_no_nan(x1, x2) -> Tensor:
     """x1 / x2, 0 where x2 is 0."""
-    x1, x2 = (as_float(x) for x in promote(x1, x2))
+    x1, x2 = floats(x1, x2)
     at_zero = equal(x2, 0)
     return where(at_zero, x1.dtype.type(0), divide(x1, where(at_zero, x2.dtype.type(1), x2)))
 
@@ -262,7 +262,7 @@ def isneginf(x) -> Tensor:
 @op
 def isclose(x1, x2, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False) -> Tensor:
     """True where |x1 - x2| <= atol + rtol |x2|; equal infinities are close; NaN is close to NaN only with equal_nan."""
-    x1, x2 = (as_float(x) for x in promote(x1, x2))
+    x1, x2 = floats(x1, x2)
     check_broadcast("isclose", x1, x2)
     bound = add(multiply(absolute(x2), rtol), atol)
     near = logical_and(less_equal(absolute(subtract(x1, x2)), bound), less(absolute(x2), math.inf))

@@ -12,7 +12,7 @@ from nbkeras.engine import lazy_names, load_budget
 from nbkeras.engine.annotations import one_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.arguments import as_float, floats
 from nbkeras.ops.conv import conv, depthwise_conv
 from nbkeras.ops.coordinates import affine_transform as affine_transform
 from nbkeras.ops.coordinates import as_batch
@@ -23,7 +23,7 @@ from nbkeras.ops.dense import tensordot
 from nbkeras.ops.functions import saturate_cast
 from nbkeras.ops.indexing import getitem, pad, take
 from nbkeras.ops.products import outer
-from nbkeras.ops.resize import blend, sampling_weights
+from nbkeras.ops.resize import INTERPOLATIONS, blend, sampling_weights
 from nbkeras.ops.shape import broadcast_to, expand_dims, reshape, squeeze, stack, unstack
 from nbkeras.ops.window import data_format_of
 
@@ -117,10 +117,7 @@ def resize(
     fill_value to the new ratio first. antialias: each pixel of a smaller image averages all pixels that it covers.
     """
     x, back = as_batch("resize", images, data_format)
-    if interpolation not in ("nearest", "bilinear", "bicubic", "lanczos3", "lanczos5"):
-        raise ValueError(
-            f"resize: interpolation must be nearest, bilinear, bicubic, lanczos3 or lanczos5, received {interpolation!r}"
-        )
+    one_of("resize", "interpolation", interpolation, INTERPOLATIONS)
     if len(size) != 2 or min(size) < 1 or fill_mode != "constant" or (crop_to_aspect_ratio and pad_to_aspect_ratio):
         raise ValueError(
             "resize: expected size (height, width), fill_mode 'constant' and at most one way to keep the ratio, received "
@@ -328,7 +325,7 @@ def ssim(
     data_format: str | None = None,
 ) -> Tensor:
     """Structural similarity of two images, from -1 to 1, one number per image. Wang, Bovik, Sheikh and Simoncelli, 2004."""
-    first, second = (as_float(image) for image in promote(image1, image2))
+    first, second = floats(image1, image2)
     if first.shape != second.shape:
         raise ValueError(f"ssim: expected two images of one shape, received {first.shape} and {second.shape}")
     (x, _), (y, _) = (as_batch("ssim", images, data_format) for images in (first, second))

@@ -11,11 +11,12 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import one_of
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import indexing, scattering
 from nbkeras.kernels import shape as shape_kernels
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_index, as_integer, axis_of, check_broadcast, floatx_or
+from nbkeras.ops.arguments import as_index, as_integer, axis_of, check_broadcast
 from nbkeras.ops.shape import (
     broadcast_to,
     expand_dims,
@@ -215,7 +216,7 @@ def one_hot(x, num_classes: int, axis: int = -1, dtype=None, sparse: bool = Fals
         raise ValueError("one_hot: sparse tensors are not supported, use sparse=False")
     x = as_index(x)  # float labels are allowed, as in Keras
     along = axis_of("one_hot", axis, x.ndim + 1)
-    return apply(indexing.one_hot, None, [x], classes=int(num_classes), axis=along, dtype=floatx_or(dtype))
+    return apply(indexing.one_hot, None, [x], classes=int(num_classes), axis=along, dtype=known_dtype(dtype))
 
 
 @op

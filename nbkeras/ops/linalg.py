@@ -17,10 +17,11 @@ from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import linalg
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_float, axes_of, promote
+from nbkeras.ops.arguments import as_float, axes_of, floats, promote
 from nbkeras.ops.creation import eye
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.elementwise import add, divide, multiply, negative, subtract
+from nbkeras.ops.functions import divide_no_nan
 from nbkeras.ops.indexing import getitem, tril, triu
 from nbkeras.ops.shape import broadcast_to, concatenate, expand_dims, moveaxis, reshape, squeeze, swapaxes
 
@@ -76,7 +77,7 @@ def inv(x) -> Tensor:
 @op
 def solve(a, b) -> Tensor:
     """The solution x of a x = b: a (..., n, n), b (..., n, k) or a vector (..., n)."""
-    a, b = (as_float(x) for x in promote(a, b))
+    a, b = floats(a, b)
     _matrix("solve", a)
     is_vector = b.shape == a.shape[:-1]
     column = expand_dims(b, -1) if is_vector else b
@@ -124,7 +125,7 @@ def pinv(x, rcond: float | None = None) -> Tensor:
 @op
 def lstsq(a, b, rcond: float | None = None) -> Tensor:
     """The least-squares solution: the shortest x with the least |a x - b|; a (m, n), b (m, k) or (m,). rcond: see `pinv`."""
-    a, b = (as_float(x) for x in promote(a, b))
+    a, b = floats(a, b)
     _matrix("lstsq", a, square=False)
     if a.ndim != 2 or b.ndim not in (1, 2) or b.shape[0] != a.shape[0]:
         raise ValueError(f"lstsq: expected a (m, n) and b (m, k) or (m,), received {a.shape} and {b.shape}")
@@ -194,17 +195,11 @@ def eigh(x) -> tuple[Tensor, Tensor]:
         turned = _turned(vectors)
         inner = matmul(multiply(vectors, 0.0 if dvalues is None else _columns(dvalues)), turned)
         if dvectors is not None:
-            apart = subtract(_columns(values), expand_dims(values, -1))
-            inner = add(inner, matmul(vectors, matmul(multiply(_inverse(apart), matmul(turned, dvectors)), turned)))
+            apart = divide_no_nan(1, subtract(_columns(values), expand_dims(values, -1)))
+            inner = add(inner, matmul(vectors, matmul(multiply(apart, matmul(turned, dvectors)), turned)))
         return inner
 
     return _applied(linalg.eigh, slopes, [_symmetric(_matrix("eigh", x))])
-
-
-def _inverse(x: Tensor) -> Tensor:
-    """1 / x; 0 where x is 0."""
-    at_zero = elementwise.equal(x, 0)
-    return elementwise.where(at_zero, x.dtype.type(0), divide(1, elementwise.where(at_zero, x.dtype.type(1), x)))
 
 
 @op
@@ -256,7 +251,7 @@ def _svd_slopes(u, s, v, du, ds, dv):
     k = s.shape[-1]
     u, v = getitem(u, (..., slice(k))), getitem(v, (..., slice(k), slice(None)))
     squares = elementwise.square(s)
-    apart = _inverse(subtract(_columns(squares), expand_dims(squares, -1)))
+    apart = divide_no_nan(1, subtract(_columns(squares), expand_dims(squares, -1)))
     inner = multiply(eye(k, dtype=s.dtype), _columns(multiply(s, 0) if ds is None else ds))
     dx = None
     if du is not None:

@@ -4,7 +4,7 @@ import math
 
 from nbkeras.engine.tensor import Tensor, apply, op
 from nbkeras.kernels.convolution.unfold import Line, unfold, unfold_vjp
-from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.arguments import floats
 from nbkeras.ops.conv import rank_of
 from nbkeras.ops.dense import matmul
 from nbkeras.ops.shape import moveaxis, reshape, transpose
@@ -20,7 +20,7 @@ def local_conv(inputs, kernel, kernel_size, strides=1, data_format: str | None =
     'channels_first' channels come before taps, as in Keras 2.
     """
     name = "local_conv"
-    x, kernel = (as_float(tensor) for tensor in promote(inputs, kernel))
+    x, kernel = floats(inputs, kernel)
     rank = rank_of(name, x, most=2)
     size, step = sizes_of(name, "kernel_size", kernel_size, rank), sizes_of(name, "strides", strides, rank)
     channels_first = data_format_of(name, data_format) == "channels_first"

@@ -86,13 +86,13 @@ def accumulate(values, sample_weight, total: Variable, count: Variable | None = 
     if values.size == 0:
         return
     per_sample = math.prod(values.shape[1:])
-    weights = metrics.no_weights(values.dtype)
+    weights = device.empty(0, values.dtype)
     if sample_weight is not None:
         given = as_tensor(sample_weight, values.dtype)
         per_sample = per_sample if given.ndim else values.size
         weights = device.to_this_device(_grouped(given, values).data)
     scale = 1.0 if count is None else 1.0 / per_sample
-    counter = metrics.no_weights(np.float64) if count is None else count.data.reshape(1)
+    counter = device.empty(0, np.float64) if count is None else count.data.reshape(1)
     flat = device.to_this_device(values.data).reshape(-1)
     device.launch(metrics.accumulate, flat, weights, scale, total.data.reshape(1), counter)
 
@@ -120,16 +120,13 @@ def count_confusion(
     y_pred = as_float(y_pred)
     y_true = as_tensor(y_true)
     rows = (y_pred.shape[0], math.prod(y_pred.shape[1:])) if y_pred.ndim else (1, 1)
-    predicted, labels = (
-        device.to_this_device(y_pred.data).reshape(rows),
-        device.to_this_device(y_true.data).reshape(rows),
-    )
+    predicted, labels = (device.to_this_device(y.data).reshape(rows) for y in (y_pred, y_true))
     if sample_weight is None:
-        weights = metrics.no_weights(y_pred.dtype).reshape(0, 1)
+        weights = device.empty((0, 1), y_pred.dtype)
     else:
         weights = broadcast_to(as_tensor(sample_weight, y_pred.dtype), y_pred.shape).data
         weights = device.to_this_device(weights).reshape(rows)
-    absent = metrics.no_weights(np.float64).reshape(0, 1)
+    absent = device.empty((0, 1), np.float64)
     tables = []
     for name in ("tp", "fp", "tn", "fn"):
         table = counters[name].data if name in counters else absent

@@ -32,14 +32,7 @@ def average_pool(inputs, pool_size, strides=None, padding: str = "valid", data_f
     return _pool("average_pool", inputs, pool_size, strides, padding, data_format)
 
 
-def _pool(
-    name: str,
-    inputs: Any,
-    pool_size: Any,
-    strides: Any,
-    padding: str,
-    data_format: str | None,
-) -> Tensor:
+def _pool(name: str, inputs: Any, pool_size: Any, strides: Any, padding: str, data_format: str | None) -> Tensor:
     x = as_float(inputs)
     rank = rank_of(name, x)
     size = sizes_of(name, "pool_size", pool_size, rank)

@@ -8,7 +8,7 @@ from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, reduce
-from nbkeras.ops.arguments import as_float, axis_of, promote
+from nbkeras.ops.arguments import as_float, axis_of, floats, promote
 from nbkeras.ops.dense import matmul, tensordot
 from nbkeras.ops.functions import log10
 from nbkeras.ops.indexing import getitem, pad, take
@@ -83,7 +83,7 @@ def correlate(x1, x2, mode: str = "valid") -> Tensor:
     mode: 'full' for all shifts with an overlap, 'same' for a result as long as the longer vector, 'valid' for the shifts
     where the shorter vector lies inside the longer one.
     """
-    a, b = (as_float(x) for x in promote(x1, x2))
+    a, b = floats(x1, x2)
     if a.ndim != 1 or b.ndim != 1 or not a.size or not b.size or mode not in ("valid", "same", "full"):
         raise ValueError(
             f"correlate: expected two vectors and mode valid, same or full, received {a.shape}, {b.shape}, {mode!r}"
@@ -130,7 +130,7 @@ def trapezoid(y, x=None, dx: float = 1.0, axis: int = -1) -> Tensor:
 @op
 def cdist(x, y) -> Tensor:
     """Euclidean distances between vectors: (..., m, d) and (..., n, d) -> (..., m, n)."""
-    x, y = (as_float(tensor) for tensor in promote(x, y))
+    x, y = floats(x, y)
     if x.ndim < 2 or y.ndim < 2 or x.shape[-1] != y.shape[-1]:
         raise ValueError(f"cdist: expected (..., m, d) and (..., n, d), received shapes {x.shape} and {y.shape}")
     apart = elementwise.subtract(expand_dims(x, -2), expand_dims(y, -3))
@@ -140,7 +140,7 @@ def cdist(x, y) -> Tensor:
 @op
 def psnr(x1, x2, max_val) -> Tensor:
     """Peak signal-to-noise ratio in decibels, 10 log10(max_val^2 / mean squared difference), over all elements."""
-    x1, x2 = (as_float(x) for x in promote(x1, x2))
+    x1, x2 = floats(x1, x2)
     if x1.shape != x2.shape:
         raise ValueError(f"psnr: expected two tensors of one shape, received {x1.shape} and {x2.shape}")
     error = reduce.mean(elementwise.square(elementwise.subtract(x1, x2)))

@@ -11,9 +11,10 @@ import numpy as np
 
 from nbkeras.engine import load_budget
 from nbkeras.engine.annotations import one_of
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import shape as shape_kernels
-from nbkeras.ops.arguments import as_float, axis_of, check_broadcast, floatx_or, promote
+from nbkeras.ops.arguments import as_float, axis_of, check_broadcast, floats
 from nbkeras.ops.creation import eye, zeros, zeros_like
 from nbkeras.ops.elementwise import add, cast, divide, floor, multiply, power, subtract
 from nbkeras.ops.shape import broadcast_to, expand_dims, moveaxis, reshape, sizes_of, stack
@@ -52,7 +53,7 @@ def identity(n: int, dtype=None) -> Tensor:
 def tri(N: int, M: int | None = None, k: int = 0, dtype=None) -> Tensor:
     """Ones on and below the k-th diagonal of an (N, M) matrix, zeros above."""
     load_budget.take_briefly(8 * N * (N if M is None else M), f"tri({N}, {M})")
-    return as_tensor(np.tri(N, M, k, floatx_or(dtype)))
+    return as_tensor(np.tri(N, M, k, known_dtype(dtype)))
 
 
 # -------------------- ranges --------------------
@@ -63,7 +64,7 @@ def _between(name: str, start: Any, stop: Any, num: int, endpoint: bool, axis: i
     (count,) = sizes_of(name, num)
     if count < 0:
         raise ValueError(f"{name}: num must not be negative, received {num}")
-    first, last = (as_float(end) for end in promote(start, stop))
+    first, last = floats(start, stop)
     check_broadcast(name, first, last)
     load_budget.take_briefly(24 * count, f"{name} of {count} numbers")
     parts = count - 1 if endpoint else count
@@ -146,7 +147,7 @@ def _window(name: str, shape: Callable, x: Any, *args: Any) -> Tensor:
     """A window of x points in floatx."""
     (count,) = sizes_of(name, x)
     load_budget.take_briefly(64 * count, f"{name} of {count} points")
-    return as_tensor(shape(count, *args), floatx_or(None))
+    return as_tensor(shape(count, *args), known_dtype(None))
 
 
 def bartlett(x: int) -> Tensor:

@@ -25,8 +25,12 @@ def _code(name: str, activation: str) -> int:
     return code
 
 
-def _arguments(name: str, gates: int, x, kernel, recurrent_kernel, bias, bias_shape, states, mask, dropout) -> list:
-    """The arguments as tensors of one dtype with checked shapes; a ValueError names the argument whose shape does not fit."""
+def _arguments(name: str, x, kernel, recurrent_kernel, bias, biases: tuple, states: dict, mask, dropout) -> list:
+    """The arguments as tensors of one dtype with checked shapes; a ValueError names the argument whose shape does not fit.
+
+    biases: the shape of the bias of one unit, (gates,) or (2, gates).
+    """
+    gates = biases[-1]
     kernel = as_tensor(kernel)
     if kernel.dtype.kind != "f":
         raise TypeError(f"{name}: the kernel must be of a float dtype, received {kernel.dtype}")
@@ -51,7 +55,7 @@ def _arguments(name: str, gates: int, x, kernel, recurrent_kernel, bias, bias_sh
         x,
         fit("kernel", kernel, (features, gates * units)),
         fit("recurrent_kernel", recurrent_kernel, (units, gates * units)),
-        fit("bias", bias, bias_shape(units)),
+        fit("bias", bias, (*biases[:-1], gates * units)),
         *[fit(what, value, (batch, units)) for what, value in states.items()],
         fit("mask", mask, (batch, steps), np.dtype(bool)),
         fit("recurrent_dropout_mask", dropout, (batch, units)),
@@ -85,9 +89,7 @@ def lstm(
     kernel, recurrent_kernel, bias and the states.
     """
     states = {"initial_h": initial_h, "initial_c": initial_c}
-    tensors = _arguments(
-        "lstm", 4, x, kernel, recurrent_kernel, bias, lambda n: (4 * n,), states, mask, recurrent_dropout_mask
-    )
+    tensors = _arguments("lstm", x, kernel, recurrent_kernel, bias, (4,), states, mask, recurrent_dropout_mask)
     return apply(
         lstm_kernels.lstm,
         lstm_kernels.lstm_vjp,
@@ -122,18 +124,8 @@ def gru(
     Shapes: kernel (features, 3 units) in gates z, r, h, recurrent_kernel (units, 3 units), bias (2, 3 units) with
     reset_after, (3 units,) without. The rest is as in `lstm`.
     """
-    tensors = _arguments(
-        "gru",
-        3,
-        x,
-        kernel,
-        recurrent_kernel,
-        bias,
-        lambda n: (2, 3 * n) if reset_after else (3 * n,),
-        {"initial_h": initial_h},
-        mask,
-        recurrent_dropout_mask,
-    )
+    biases, states = (2, 3) if reset_after else (3,), {"initial_h": initial_h}
+    tensors = _arguments("gru", x, kernel, recurrent_kernel, bias, biases, states, mask, recurrent_dropout_mask)
     return apply(
         gru_kernels.gru,
         gru_kernels.gru_vjp,
@@ -166,18 +158,8 @@ def simple_rnn(
 
     Shapes: kernel (features, units), recurrent_kernel (units, units), bias (units,). The rest is as in `lstm`.
     """
-    tensors = _arguments(
-        "simple_rnn",
-        1,
-        x,
-        kernel,
-        recurrent_kernel,
-        bias,
-        lambda n: (n,),
-        {"initial_h": initial_h},
-        mask,
-        recurrent_dropout_mask,
-    )
+    states = {"initial_h": initial_h}
+    tensors = _arguments("simple_rnn", x, kernel, recurrent_kernel, bias, (1,), states, mask, recurrent_dropout_mask)
     return apply(
         simple_rnn_kernels.simple_rnn,
         simple_rnn_kernels.simple_rnn_vjp,

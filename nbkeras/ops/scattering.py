@@ -73,7 +73,13 @@ def scatter_update(inputs, indices, updates, reduction: str | None = None) -> Te
 def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) -> tuple[list, bool]:
     """The slice's start on each axis, moved so that the slice lies inside, and whether all starts are plain integers."""
     known = not isinstance(start_indices, Tensor) and all(not isinstance(s, Tensor) for s in start_indices)
-    starts: list = sizes_of(name, np.asarray(start_indices)) if known else list(_vector(start_indices))  # type: ignore[assignment]
+    starts: Any
+    if known:
+        starts = sizes_of(name, np.asarray(start_indices))
+    else:
+        is_vector = isinstance(start_indices, Tensor)
+        given = start_indices if is_vector else stack([as_integer(s, "start_indices") for s in start_indices])
+        starts = unstack(as_integer(given, "start_indices"))
     if not len(starts) == len(shape) == x.ndim or any(
         n > size or n < 0 for n, size in zip(shape, x.shape, strict=False)
     ):
@@ -82,12 +88,6 @@ def _starts(name: str, x: Tensor, start_indices: Any, shape: tuple[int, ...]) ->
     if known:
         return [min(max(s, 0), most) for s, most in zip(starts, last, strict=True)], True
     return [elementwise.clip(s, 0, most) for s, most in zip(starts, last, strict=True)], False
-
-
-def _vector(values: Any) -> list:
-    tensor = values if isinstance(values, Tensor) else stack([as_integer(v, "start_indices") for v in values])
-    tensor = as_integer(tensor, "start_indices")
-    return unstack(tensor)
 
 
 @op

@@ -9,7 +9,7 @@ from nbkeras.engine import load_budget
 from nbkeras.engine.tensor import Tensor, apply, as_tensor, op
 from nbkeras.kernels import fourier
 from nbkeras.ops import elementwise, indexing
-from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.arguments import as_float, floats
 from nbkeras.ops.patches import extract_sequences, overlap_add
 
 
@@ -17,7 +17,7 @@ def _pair(name: str, x: Any, axes: int) -> list[Tensor]:
     """The two parts of a complex tensor."""
     if not isinstance(x, list | tuple) or len(x) != 2:
         raise ValueError(f"{name}: expected a pair (real, imaginary) of tensors, received {type(x).__name__}")
-    real, imag = (as_float(part) for part in promote(*x))
+    real, imag = floats(*x)
     if real.shape != imag.shape or real.ndim < axes:
         raise ValueError(
             f"{name}: expected two tensors of one shape with at least {axes} axes, received {real.shape} and {imag.shape}"

@@ -11,6 +11,7 @@ from nbkeras.engine.dtypes import array_of
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.kernels.elementwise import broadcast_shape
 from nbkeras.ops import elementwise, indexing, reduce
+from nbkeras.ops.activations import l2_normalize
 from nbkeras.ops.arguments import as_float, axes_of, axis_of, promote
 from nbkeras.ops.creation import ones
 from nbkeras.ops.dense import matmul
@@ -72,8 +73,7 @@ def normalize(x, axis=-1, order: int = 2, epsilon: float | None = None) -> Tenso
     least = config.epsilon() if epsilon is None else epsilon
     axes = axes_of("normalize", axis, x.ndim)
     if order == 2:
-        total = reduce.sum(elementwise.square(x), axes, keepdims=True)
-        return elementwise.multiply(x, elementwise.rsqrt(elementwise.maximum(total, least**2)))
+        return l2_normalize(x, axes, least**2)
     total = reduce.sum(elementwise.power(elementwise.absolute(x), order), axes, keepdims=True)
     return elementwise.divide(x, elementwise.power(elementwise.maximum(total, least**order), 1 / order))
 

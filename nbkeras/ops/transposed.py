@@ -2,7 +2,7 @@
 
 from nbkeras.engine.tensor import Tensor, apply, op
 from nbkeras.kernels.convolution import conv, volumes
-from nbkeras.ops.arguments import as_float, promote
+from nbkeras.ops.arguments import floats
 from nbkeras.ops.conv import rank_of
 from nbkeras.ops.shape import expand_dims, moveaxis, squeeze
 from nbkeras.ops.window import data_format_of, padding_of, paddings_of, sizes_of, transposed_before, transposed_length
@@ -26,7 +26,7 @@ def conv_transpose(
     (length - 1) * stride + size % 2 + output_padding for 'same'. 'channels_first' inputs are transposed before and after.
     """
     name = "conv_transpose"
-    x, kernel = (as_float(tensor) for tensor in promote(inputs, kernel))
+    x, kernel = floats(inputs, kernel)
     rank = rank_of(name, x)
     channels_first = data_format_of(name, data_format) == "channels_first"
     padding = padding_of(name, padding, ("valid", "same"))

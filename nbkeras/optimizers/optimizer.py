@@ -432,7 +432,7 @@ class Optimizer(Observed):
             for variable in self._trainable:
                 if variable.constraint is not None:
                     variable.assign(variable.constraint(variable))
-        device.launch(device.add, self._iterations.data, 1, self._iterations.data)
+        device.launch(np.add, self._iterations.data, 1, self._iterations.data)
 
     def _update_weights(self, by_rows: dict[Variable, RowGradient]) -> None:
         runs = self._runs

@@ -267,7 +267,7 @@ class MultiOptimizer(Optimizer):
         for optimizer in self.optimizers:
             if optimizer.trainable_variables:
                 optimizer.update([given.get(variable) for variable in optimizer.trainable_variables])
-        device.launch(device.add, self._iterations.data, 1, self._iterations.data)
+        device.launch(np.add, self._iterations.data, 1, self._iterations.data)
 
     def unscale(self, scale: np.ndarray) -> None:
         for optimizer in self.optimizers:

@@ -16,10 +16,11 @@ import numpy as np
 from nbkeras import config as settings
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.devices import device, get_device
+from nbkeras.engine.dtypes import known_dtype
 from nbkeras.engine.options import Configured
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
 from nbkeras.kernels import random as kernels
-from nbkeras.ops.arguments import as_float, axis_of, floatx_or
+from nbkeras.ops.arguments import as_float, axis_of
 from nbkeras.ops.shape import sizes_of
 
 
@@ -89,7 +90,7 @@ def key_of(seed: Any) -> Tensor:
 
 def _float_form(name: str, shape: Any, dtype: Any) -> dict[str, Any]:
     """The checked shape and dtype of random floats; errors name the function."""
-    found = floatx_or(dtype)
+    found = known_dtype(dtype)
     if found not in (np.float32, np.float64):
         raise ValueError(f"{name}: dtype must be float32 or float64, received {found.name!r}")
     return {"shape": sizes_of(name, shape), "dtype": found}
@@ -117,7 +118,7 @@ def bernoulli(shape, probability: float = 0.5, dtype=None, seed=None) -> Tensor:
     """1 with the given probability, else 0; floatx by default."""
     if not 0 <= probability <= 1:
         raise ValueError(f"bernoulli: the probability must be between 0 and 1, received {probability}")
-    form = {"shape": sizes_of("bernoulli", shape), "dtype": floatx_or(dtype)}
+    form = {"shape": sizes_of("bernoulli", shape), "dtype": known_dtype(dtype)}
     return apply(kernels.bernoulli, None, [key_of(seed)], probability=float(probability), **form)
 
 

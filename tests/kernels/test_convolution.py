@@ -177,12 +177,12 @@ def test_depthwise_convolution_equals_the_definition(size, strides, dilation, pa
         return reference(x, kernel, 0, window, height, width, channels)
 
     y = np.empty((2, height, width, channels), dtype)
-    depthwise.forward(x, kernel, bias, y, window, True)
+    depthwise.convolve(x, kernel, bias, y, window, relu=True)
     assert relative(y, np.maximum(forward(x, kernel) + bias, 0)) < tolerance
-    depthwise.forward(x, kernel, NOTHING.astype(dtype), y, window, False)
+    depthwise.convolve(x, kernel, NOTHING.astype(dtype), y, window)
     assert relative(y, forward(x, kernel)) < tolerance
     dy, dx, dkernel = normal(*y.shape, seed=3).astype(dtype), np.empty_like(x), np.empty_like(kernel)
-    depthwise.input_gradient(dy, kernel, dx, window)
+    depthwise.convolve(dy, kernel, NOTHING.astype(dtype), dx, window, back=True)
     depthwise.kernel_gradient(x, dy, dkernel, window)
     check_gradients(forward, x, kernel, dy, dx, dkernel, tolerance)
 

@@ -314,9 +314,8 @@ def test_gradients_equal_differences(family):
 @pytest.mark.cpu("hands NumPy arrays to kernels; cuda/test_recurrent.py has the GPU's")
 def test_gradients_are_written_to_their_destinations():
     inputs = make("lstm")
-    (y, h, c), saved = lstm_kernels.lstm(
-        *inputs.values(), None, None, recurrent.TANH, recurrent.SIGMOID, True, False, False, True
-    )
+    options = {"activation": recurrent.TANH, "recurrent_activation": recurrent.SIGMOID, "sequences": True}
+    (y, h, c), saved = lstm_kernels.lstm(*inputs.values(), None, None, **options, backwards=False, zero_masked=False)
     targets = [np.empty_like(value) for value in inputs.values()]
     results = lstm_kernels.lstm_vjp(saved, (np.ones_like(y), None, None), (*targets, False, False))
     assert all(result is target for result, target in zip(results, targets, strict=False))

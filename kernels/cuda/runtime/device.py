@@ -1,4 +1,4 @@
-"""The twins of device.py's copy, fill, add and subtract: copies and casts between arrays of any strides."""
+"""The twins of device.py's copy and fill: copies and casts between arrays of any strides."""
 
 import math
 from typing import Any
@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.elementwise import of_ufunc
 from nbkeras.kernels.cuda.loops.walk import (
     ITEMS,
     dividers,
@@ -170,19 +169,3 @@ def copy(source: DeviceArray | np.ndarray, target: DeviceArray) -> None:
 def fill(target: DeviceArray, value: Any) -> None:
     """target[...] = value."""
     assign(value, target)
-
-
-def add(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
-    """out = x + y, broadcasting; out may be x."""
-    of_ufunc(np.add)(x, y, out)
-
-
-add.fuses_as = "add"  # type: ignore[attr-defined]
-
-
-def subtract(x: DeviceArray, y: DeviceArray, out: DeviceArray) -> None:
-    """out = x - y, broadcasting; out may be x."""
-    of_ufunc(np.subtract)(x, y, out)
-
-
-subtract.fuses_as = "subtract"  # type: ignore[attr-defined]

@@ -273,8 +273,8 @@ def test_copies_fills_and_sums_in_place(gpu, value):
     with device.on(gpu):
         x, y = device.persistent(value), device.empty(value.shape, np.float64)
         device.launch(device.copy, x, y)
-        device.launch(device.add, y, 1.0, y)
-        device.launch(device.subtract, y[0], y[1], y[0])
+        device.launch(np.add, y, 1.0, y)
+        device.launch(np.subtract, y[0], y[1], y[0])
         device.launch(device.copy, np.full((3, 4), 5.0), y[1])
         device.launch(device.copy, y.T[::2], y.T[::2])
         z = device.empty((3,), np.int32)
