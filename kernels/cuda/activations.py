@@ -9,7 +9,7 @@ from typing import Any
 
 from numba import cuda
 
-from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
+from nbkeras.kernels.cuda.loops.lanes import in_fours, load_four, store_four
 from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, device_function, kernel, start_each
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
@@ -73,30 +73,13 @@ def _sigmoid(v, zero, one):
 
 @kernel
 def _straight_forward(code, at_once, x, a, b, c, y):
-    n = 4 * cuda.grid(1)
-    zero = x.dtype.type(0)
-    if at_once and n + 4 <= x.size:
-        v = load_quad(x, n)
-        first, second = _straight(code, v[0], a, b, c, zero), _straight(code, v[1], a, b, c, zero)
-        third, fourth = _straight(code, v[2], a, b, c, zero), _straight(code, v[3], a, b, c, zero)
-        store_quad(y, n, (first, second, third, fourth))
-    else:
-        for i in range(n, min(n + 4, x.size)):
-            y[i] = _straight(code, x[i], a, b, c, zero)
+    in_fours(_straight, code, at_once, x, (a, b, c, x.dtype.type(0)), y)
 
 
 @kernel
 def _curved_forward(code, at_once, x, a, b, y):
-    n = 4 * cuda.grid(1)
-    zero, one, far = x.dtype.type(0), x.dtype.type(1), x.dtype.type(1000)
-    if at_once and n + 4 <= x.size:
-        v = load_quad(x, n)
-        first, second = _curved(code, v[0], a, b, zero, one, far), _curved(code, v[1], a, b, zero, one, far)
-        third, fourth = _curved(code, v[2], a, b, zero, one, far), _curved(code, v[3], a, b, zero, one, far)
-        store_quad(y, n, (first, second, third, fourth))
-    else:
-        for i in range(n, min(n + 4, x.size)):
-            y[i] = _curved(code, x[i], a, b, zero, one, far)
+    real = x.dtype.type
+    in_fours(_curved, code, at_once, x, (a, b, real(0), real(1), real(1000)), y)
 
 
 # -------------------- backward --------------------
@@ -140,36 +123,29 @@ def _curved_slope(code, v, dy, a, b, c, zero, one, far):
     return dy * _sigmoid(v, zero, one)
 
 
+@device_function
+def _slopes_in_fours(slope, code, at_once, x, dy, numbers, dx):
+    """dx = slope(code, number of x, number of dy, *numbers), as `in_fours`."""
+    n, zero = 4 * cuda.grid(1), x.dtype.type(0)
+    if n < x.size:
+        wide = at_once and n + 4 <= x.size
+        p, q, r, s = load_four(x, n, x.size, 1, wide, zero)
+        e, f, g, h = load_four(dy, n, x.size, 1, wide, zero)
+        p, q = slope(code, p, e, *numbers), slope(code, q, f, *numbers)
+        r, s = slope(code, r, g, *numbers), slope(code, s, h, *numbers)
+        store_four(dx, n, x.size, 1, wide, (p, q, r, s))
+
+
 @kernel
 def _straight_backward(code, at_once, x, dy, a, b, c, dx):
-    n = 4 * cuda.grid(1)
-    zero, one = x.dtype.type(0), x.dtype.type(1)
-    if at_once and n + 4 <= x.size:
-        v, d = load_quad(x, n), load_quad(dy, n)
-        first = _straight_slope(code, v[0], d[0], a, b, c, zero, one)
-        second = _straight_slope(code, v[1], d[1], a, b, c, zero, one)
-        third = _straight_slope(code, v[2], d[2], a, b, c, zero, one)
-        fourth = _straight_slope(code, v[3], d[3], a, b, c, zero, one)
-        store_quad(dx, n, (first, second, third, fourth))
-    else:
-        for i in range(n, min(n + 4, x.size)):
-            dx[i] = _straight_slope(code, x[i], dy[i], a, b, c, zero, one)
+    real = x.dtype.type
+    _slopes_in_fours(_straight_slope, code, at_once, x, dy, (a, b, c, real(0), real(1)), dx)
 
 
 @kernel
 def _curved_backward(code, at_once, x, dy, a, b, c, dx):
-    n = 4 * cuda.grid(1)
-    zero, one, far = x.dtype.type(0), x.dtype.type(1), x.dtype.type(1000)
-    if at_once and n + 4 <= x.size:
-        v, d = load_quad(x, n), load_quad(dy, n)
-        first = _curved_slope(code, v[0], d[0], a, b, c, zero, one, far)
-        second = _curved_slope(code, v[1], d[1], a, b, c, zero, one, far)
-        third = _curved_slope(code, v[2], d[2], a, b, c, zero, one, far)
-        fourth = _curved_slope(code, v[3], d[3], a, b, c, zero, one, far)
-        store_quad(dx, n, (first, second, third, fourth))
-    else:
-        for i in range(n, min(n + 4, x.size)):
-            dx[i] = _curved_slope(code, x[i], dy[i], a, b, c, zero, one, far)
+    real = x.dtype.type
+    _slopes_in_fours(_curved_slope, code, at_once, x, dy, (a, b, c, real(0), real(1), real(1000)), dx)
 
 
 # -------------------- twins --------------------

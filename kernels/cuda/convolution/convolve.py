@@ -10,6 +10,7 @@ sums of the large tile, 8 x 4 of the others.
 import numpy as np
 from numba import cuda
 
+from nbkeras.kernels.cuda.loops.lanes import load_four, store_four
 from nbkeras.kernels.cuda.loops.registers import load_quad, multiply_add, row_of, spread_quad, store_quad, zero_block
 from nbkeras.kernels.cuda.loops.walk import divided
 from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, size
@@ -61,18 +62,8 @@ def write_row(values, bias, columns, y, at, n, units, quads, relu):
             v0, v1 = zero if v0 < zero else v0, zero if v1 < zero else v1
             v2, v3 = zero if v2 < zero else v2, zero if v3 < zero else v3
         here, left = at + columns[j], units - n - columns[j]
-        if quads != 0:
-            if left > 0:
-                store_quad(y, here, (v0, v1, v2, v3))
-        else:
-            if left > 0:
-                y[here] = v0
-            if left > 1:
-                y[here + 1] = v1
-            if left > 2:
-                y[here + 2] = v2
-            if left > 3:
-                y[here + 3] = v3
+        if left > 0:
+            store_four(y, here, here + left, 1, quads, (v0, v1, v2, v3))
 
 
 @device_function
@@ -81,20 +72,9 @@ def fetch_rows(matrix, at, step, row, row_step, last, n, units, quads, passes, f
     zero = matrix.dtype.type(0)
     for i in range(passes):
         v0, v1, v2, v3 = zero, zero, zero, zero
-        here = _i(at + i * step)
-        if row + i * row_step < last:
-            if quads != 0:
-                if n < units:
-                    v0, v1, v2, v3 = load_quad(matrix, here)
-            else:
-                if n < units:
-                    v0 = matrix[here]
-                if n + 1 < units:
-                    v1 = matrix[here + 1]
-                if n + 2 < units:
-                    v2 = matrix[here + 2]
-                if n + 3 < units:
-                    v3 = matrix[here + 3]
+        if row + i * row_step < last and n < units:
+            here = _i(at + i * step)
+            v0, v1, v2, v3 = load_four(matrix, here, here + units - n, 1, quads, zero)
         fetched[4 * i], fetched[4 * i + 1], fetched[4 * i + 2], fetched[4 * i + 3] = v0, v1, v2, v3
 
 

@@ -29,18 +29,11 @@ from nbkeras.kernels.loops.window import Window
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray
 
-_TILES = {"large": LARGE, "medium": MEDIUM, "small": SMALL, "double": SMALL}
-_CONVOLVE = {
-    "large": convolve.convolve_large,
-    "medium": convolve.convolve_medium,
-    "small": convolve.convolve_small,
-    "double": convolve.convolve_double,
-}
-_CORRELATE = {
-    "large": correlate.correlate_large,
-    "medium": correlate.correlate_medium,
-    "small": correlate.correlate_small,
-    "double": correlate.correlate_double,
+_TILES = {  # by name: the tile, the kernel of the first two functions, the kernel of the third
+    "large": (LARGE, convolve.convolve_large, correlate.correlate_large),
+    "medium": (MEDIUM, convolve.convolve_medium, correlate.correlate_medium),
+    "small": (SMALL, convolve.convolve_small, correlate.correlate_small),
+    "double": (SMALL, convolve.convolve_double, correlate.correlate_double),
 }
 _FILL = size(396, simulated=6)  # blocks that fill a GPU: three per multiprocessor of the largest GPU
 _ENOUGH = size(132, simulated=4)  # blocks: with fewer, smaller tiles are faster
@@ -57,10 +50,6 @@ class _Plan(NamedTuple):
     tiles_n: int
     parts: int
 
-    @property
-    def threads(self) -> int:
-        return _TILES[self.tile][0]
-
 
 def _plan(m: int, n: int, terms: int, copies: int, y: DeviceArray) -> _Plan:
     """Plan `copies` products of m x n numbers, which together are y; each number is a sum of `terms` products."""
@@ -71,7 +60,8 @@ def _plan(m: int, n: int, terms: int, copies: int, y: DeviceArray) -> _Plan:
     else:
         tiles = ["medium"] if m <= MEDIUM[2] else ["large", "medium"]
     for tile in tiles:
-        tiles_m, tiles_n = blocks(m, _TILES[tile][2]), blocks(n, _TILES[tile][3])
+        (_, _, high, wide), *_ = _TILES[tile]
+        tiles_m, tiles_n = blocks(m, high), blocks(n, wide)
         count = max(1, tiles_m * tiles_n * copies)
         parts = max(1, min(_FILL // count, terms // _LEAST_TERMS, _MOST_PARTIAL // max(1, y.size)))
         if count * parts >= _ENOUGH:
@@ -161,10 +151,11 @@ def _convolve(
     units = y.shape[3] // groups
     whole, target = _targets(y, bias, relu, plan.parts)
     flags = (target.rectify, _quads(channels, x), _quads(units, kernel), _quads(units, target.c))
+    tile, run, _ = _TILES[plan.tile]
     start(
-        _CONVOLVE[plan.tile],
+        run,
         (plan.tiles_m * plan.tiles_n * plan.parts * phases, groups),
-        plan.threads,
+        tile[0],
         *_flat(x, kernel),
         target.bias,
         target.c,
@@ -192,10 +183,11 @@ def kernel_gradient(x: DeviceArray, dy: DeviceArray, dkernel: DeviceArray, windo
     plan = _plan(elements, units, dy.size // dy.shape[3], groups, dkernel)
     whole, target = _targets(dkernel, nothing, False, plan.parts)
     flags = (_quads(channels, x), _quads(units, dy), _quads(units, target.c))
+    tile, _, run = _TILES[plan.tile]
     start(
-        _CORRELATE[plan.tile],
+        run,
         (plan.tiles_m * plan.tiles_n * plan.parts, groups),
-        plan.threads,
+        tile[0],
         *flat,
         target.c,
         sizes,

@@ -347,11 +347,8 @@ _TILES = {
 }  # by the bytes of a number
 _PARTS = 1, 2, 3, 4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128
 _LEAST = 4 * _DEPTH  # terms of a part
-_BEGIN, _ADD, _BYTES = (
-    1500,
-    2500,
-    15,
-)  # cycles before and after a block's loop and of one more kernel; bytes per cycle of memory
+_BEGIN, _ADD = 1500, 2500  # cycles before and after a block's loop, and of one more kernel
+_BYTES = 15  # per cycle of memory
 
 
 @functools.cache

@@ -139,6 +139,21 @@ def store_four(x, at, end, step, wide, four):
 
 
 @device_function
+def in_fours(formula, code, at_once, x, numbers, y):
+    """y = formula(code, number of x, *numbers), contiguous; a thread computes four neighbours.
+
+    at_once: whether both arrays are aligned so that the four may be loaded and stored together.
+    """
+    n = 4 * cuda.grid(1)
+    if n < x.size:
+        wide = at_once and n + 4 <= x.size
+        a, b, c, d = load_four(x, n, x.size, 1, wide, x.dtype.type(0))
+        a, b = formula(code, a, *numbers), formula(code, b, *numbers)
+        c, d = formula(code, c, *numbers), formula(code, d, *numbers)
+        store_four(y, n, x.size, 1, wide, (a, b, c, d))
+
+
+@device_function
 def fold_lanes(op, value, bits, shared):
     """Combine the values of the lanes of a row; each lane gets the result. All threads of the block call it.
 

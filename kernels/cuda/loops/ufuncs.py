@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numba import cuda
 
-from nbkeras.kernels.cuda.loops.registers import load_quad, store_quad
+from nbkeras.kernels.cuda.loops.lanes import in_fours, load_four, store_four
 from nbkeras.kernels.cuda.loops.walk import indices_of_three, indices_of_two
 from nbkeras.kernels.cuda.machine.kernel import device_function, kernel
 
@@ -62,16 +62,7 @@ def plain(code, count, sizes, multipliers, shifts, x, x_steps, y, y_steps):
 
 @kernel
 def plain_quads(code, x, y):
-    n = 4 * cuda.grid(1)
-    zero, one = x.dtype.type(0), x.dtype.type(1)
-    if n + 4 <= x.size:
-        v = load_quad(x, n)
-        a, b = _plainly(code, v[0], zero, one), _plainly(code, v[1], zero, one)
-        c, d = _plainly(code, v[2], zero, one), _plainly(code, v[3], zero, one)
-        store_quad(y, n, (a, b, c, d))
-    else:
-        for i in range(n, x.size):
-            y[np.uint64(i)] = _plainly(code, x[np.uint64(i)], zero, one)
+    in_fours(_plainly, code, True, x, (x.dtype.type(0), x.dtype.type(1)), y)
 
 
 @kernel
@@ -212,20 +203,16 @@ def combine(code, number, is_number, count, sizes, multipliers, shifts, x, x_ste
 @kernel
 def combine_quads(code, number, is_number, x, y, out):
     n = 4 * cuda.grid(1)
-    if n + 4 <= out.size:
-        a = b = (number, number, number, number)
+    if n < out.size:
+        wide = n + 4 <= out.size
+        a = b = c = d = p = q = r = s = number
         if is_number != FIRST:
-            a = load_quad(x, n)
+            a, b, c, d = load_four(x, n, out.size, 1, wide, number)
         if is_number != SECOND:
-            b = load_quad(y, n)
-        first, second = _combined(code, a[0], b[0]), _combined(code, a[1], b[1])
-        third, fourth = _combined(code, a[2], b[2]), _combined(code, a[3], b[3])
-        store_quad(out, n, (first, second, third, fourth))
-    else:
-        for i in range(n, out.size):
-            left = number if is_number == FIRST else x[np.uint64(i)]
-            right = number if is_number == SECOND else y[np.uint64(i)]
-            out[np.uint64(i)] = _combined(code, left, right)
+            p, q, r, s = load_four(y, n, out.size, 1, wide, number)
+        first, second = _combined(code, a, p), _combined(code, b, q)
+        third, fourth = _combined(code, c, r), _combined(code, d, s)
+        store_four(out, n, out.size, 1, wide, (first, second, third, fourth))
 
 
 @kernel

@@ -18,7 +18,7 @@ import numpy as np
 
 from nbkeras.kernels.cuda import elementwise as elementwise_cuda
 from nbkeras.kernels.cuda.machine import fusion, host
-from nbkeras.kernels.cuda.machine.kernel import SIMULATED, Kernel
+from nbkeras.kernels.cuda.machine.kernel import SIMULATED
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.runtime import device
 from nbkeras.kernels.runtime.device_array import DeviceArray, layout_at
@@ -106,6 +106,11 @@ class Gpu:
         self.index, self.name = index, f"cuda:{index}"
         self._pool = _Pool(self._device)
         self._scratch = _Scratch()
+        # the number of streaming multiprocessors, and functions of the device itself
+        self.processors, self.synchronize = self._device.processors, self._device.synchronize
+        self.start, self.resident_blocks = self._device.start, self._device.resident_blocks
+        self.number_of, self.order = self._device.number_of, self._device.order
+        self.input_staging = self._device.input_staging
 
     def __str__(self) -> str:
         return self.name
@@ -210,37 +215,10 @@ class Gpu:
                 f"{twins}, or decorate it with device.host if it is rare (see docs/custom-ops.md)"
             ) from None
 
-    def start(
-        self, kernel: Kernel, blocks: Any, threads: Any, args: tuple, cooperative: bool = False, shared: int = 0
-    ) -> None:
-        """Queue a CUDA kernel."""
-        self._device.start(kernel, blocks, threads, args, cooperative, shared)
-
-    def resident_blocks(self, kernel: Kernel, threads: int, args: tuple, shared: int = 0) -> int:
-        """The largest number of a kernel's blocks that fit on the device at once: the limit of a cooperative launch."""
-        return self._device.resident_blocks(kernel, threads, args, shared)
-
-    @property
-    def processors(self) -> int:
-        """Streaming multiprocessors."""
-        return self._device.processors
-
-    def synchronize(self) -> None:
-        """Wait for all queued work."""
-        self._device.synchronize()
-
     @property
     def stream(self) -> int:
         """The handle of the stream of all work; 1 is CUDA's legacy default stream."""
         return self._device.stream
-
-    def number_of(self, address: int) -> int:
-        """The number of the GPU whose memory an address is in."""
-        return self._device.number_of(address)
-
-    def order(self, before: int, after: int) -> None:
-        """Let the future work of the stream `after` wait for the work queued so far on the stream `before`."""
-        self._device.order(before, after)
 
     def graph(self, steps: list[tuple[Callable, tuple]], play: Callable[[], None]) -> Callable[[], None] | None:
         """A function that plays recorded launches as a CUDA graph, or None where a step reads the CPU's memory."""
@@ -253,10 +231,6 @@ class Gpu:
     def fuse(steps: list, memory_of: Callable, needed_after: Callable) -> list:
         """Recorded launches with chains of elementwise ones joined."""
         return fusion.fuse(steps, memory_of, needed_after)
-
-    def input_staging(self, buffers: list) -> Any:
-        """The InputStaging that writes batches into buffers, while the step before still runs."""
-        return self._device.input_staging(buffers)
 
     def interface(self, array: DeviceArray) -> dict:
         """`__cuda_array_interface__`, version 3."""

@@ -118,7 +118,7 @@ def start(
 ) -> None:
     """Run a kernel over a grid of blocks; 0 blocks start nothing.
 
-    cooperative: blocks wait for each other, so all of them must fit on the device at once (see Gpu.resident_blocks).
+    cooperative: blocks wait for each other, so all of them must fit on the device at once (see hardware.Device.resident_blocks).
     shared: bytes of dynamic shared memory.
     """
     if (0 in blocks) if isinstance(blocks, tuple) else not blocks:

@@ -7,9 +7,8 @@ from numba import cuda
 
 from nbkeras.kernels.cuda.loops.gemm import product
 from nbkeras.kernels.cuda.machine.kernel import device_function, kernel, size, start_each
-from nbkeras.kernels.cuda.recurrent import recurrence as recurrent_cuda
-from nbkeras.kernels.cuda.recurrent import steps as recurrence
-from nbkeras.kernels.cuda.recurrent.steps import HELD, ROOM_OF_SUMS, uint64  # the size of an array must be a global
+from nbkeras.kernels.cuda.recurrent import recurrence, steps
+from nbkeras.kernels.cuda.recurrent.steps import uint64
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 
@@ -25,11 +24,11 @@ def gru_forward_share(*args) -> None:
     """All steps; z, inner and h are batch-major, h a history where there is room for it. args: Forward."""
     a = Forward(*args)
     keep = int(a.state_ring == a.x.shape[1] + 1)
-    recurrent_cuda.input_product(a.x, a.kernel, a.z)
-    sizes = recurrent_cuda.sizes_of(a)
-    codes = a.activation, a.recurrent_activation, a.reset_after, a.sequences, a.backwards, keep
+    recurrence.input_product(a.x, a.kernel, a.z)
+    sizes = recurrence.sizes_of(a)
+    codes = a.backwards, a.sequences, a.activation, a.recurrent_activation, a.reset_after, keep
     args = a.bias, a.h0, a.mask, a.output_mask, a.drop, a.z, a.inner, a.h, a.y, a.h_last, sizes, codes
-    if not a.reset_after or not recurrent_cuda.run_at_once(
+    if not a.reset_after or not recurrence.run_at_once(
         _block_forward, _grid_forward, a.recurrent_kernel, 3, args, (a.h0, a.drop)
     ):
         _run_by_steps(a, args)
@@ -40,7 +39,7 @@ def _run_by_steps(a: Forward, args: tuple) -> None:
     *_, (batch, length, units), codes = args
     z, inner, weights, width, two = a.z, a.inner, a.recurrent_kernel.reshape(-1), 3 * units, 2 * units
     count, lda, row = batch * units, length * units, length * width
-    operand = recurrent_cuda.first_operand(a)
+    operand = recurrence.first_operand(a)
     for step in range(length):
         fresh = not step and not a.h0.size
         time = length - 1 - step if a.backwards else step
@@ -65,13 +64,11 @@ def gru_backward_share(*args) -> None:
     """Back through all steps; dh ends as the gradient of h0. xt is x, dz and dinner are of all steps. args: Backward."""
     a = Backward(*args)
     sizes = a.batch, a.length, a.units
-    codes = a.activation, a.recurrent_activation, a.reset_after, a.sequences, a.backwards, a.needs_h0
+    codes = a.backwards, a.sequences, a.needs_h0, a.activation, a.recurrent_activation, a.reset_after
     args = a.mask, a.output_mask, a.drop, a.z, a.inner, a.h, a.dy, a.dh_last, a.dz, a.dinner, a.dh, sizes, codes
-    if not a.reset_after or not recurrent_cuda.run_at_once(
-        _block_backward, _grid_backward, a.recurrent_kernel, 3, args
-    ):
+    if not a.reset_after or not recurrence.run_at_once(_block_backward, _grid_backward, a.recurrent_kernel, 3, args):
         _run_back_by_steps(a, args)
-    recurrent_cuda.input_gradients(a)
+    recurrence.input_gradients(a)
     if a.du.size:
         _recurrent_kernel_gradient(a)
     if a.db.size:
@@ -81,7 +78,7 @@ def gru_backward_share(*args) -> None:
 def _recurrent_kernel_gradient(a: Backward) -> None:
     """du, from the operands of all steps and dz: one product for two gates, one for the candidate."""
     units, width, two, rows = a.units, 3 * a.units, 2 * a.units, a.batch * a.length
-    operands = recurrent_cuda.operands(a)
+    operands = recurrence.operands(a)
     product(True, False, units, two, rows, operands, 0, units, a.dz, 0, width, 0.0, a.du, 0, width)
     if a.reset_after:
         product(True, False, units, units, rows, operands, 0, units, a.dinner, 0, units, 0.0, a.du, two, width)
@@ -92,10 +89,10 @@ def _recurrent_kernel_gradient(a: Backward) -> None:
 def _bias_gradient(a: Backward) -> None:
     """db, the sums of dz; with reset_after also the second bias's, which differs in the candidate's part."""
     width, two = 3 * a.units, 2 * a.units
-    recurrent_cuda.sum_rows(a.dz, width, a.db[:width])
+    recurrence.sum_rows(a.dz, width, a.db[:width])
     if a.reset_after:
         device_cuda.copy(a.db[:two], a.db[width : width + two])
-        recurrent_cuda.sum_rows(a.dinner, a.units, a.db[width + two :])
+        recurrence.sum_rows(a.dinner, a.units, a.db[width + two :])
 
 
 def _run_back_by_steps(a: Backward, args: tuple) -> None:
@@ -119,7 +116,7 @@ def _run_back_by_steps(a: Backward, args: tuple) -> None:
                 False, True, batch, units, units, a.dinner, inner_at, lda, weights, two, width, 1.0, temporary, 0, units
             )  # fmt: skip
     if a.needs_h0:
-        recurrent_cuda.add_product(temporary, a.drop, a.dh)
+        recurrence.add_product(temporary, a.drop, a.dh)
 
 
 # -------------------- forward --------------------
@@ -128,9 +125,9 @@ def _run_back_by_steps(a: Backward, args: tuple) -> None:
 @device_function
 def _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, codes):
     """Write a step's output and, where they are kept, its states."""
-    recurrence.write_output(y, new, output_mask, row, spot, step, unit, sizes, codes[3])
+    steps.write_output(y, new, output_mask, row, spot, step, unit, sizes, codes[1])
     if codes[5] != 0:
-        recurrence.keep_state(h, before, new, row, spot, step, unit, sizes)
+        steps.keep_state(h, before, new, row, spot, step, unit, sizes)
 
 
 @device_function
@@ -144,23 +141,23 @@ def _bias_of(bias, gate, unit, units, reset_after, like):
     return value
 
 
-@kernel(launch_bounds=recurrence.BLOCK)
+@kernel(launch_bounds=steps.BLOCK)
 def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes):
     """One sample. Four lanes have a unit: each adds up a quarter of the terms of its gates; three then have a gate each."""
     _, length, units = sizes
-    activation, recurrent_activation, _, _, backwards, keep = codes
+    backwards, _, activation, recurrent_activation, _, keep = codes
     u, sums = cuda.local.array(_HELD, z.dtype), cuda.local.array(4, z.dtype)
     operand = cuda.shared.array(_TWO, z.dtype)
     zero, one, row, thread = z.dtype.type(0), z.dtype.type(1), cuda.blockIdx.x, cuda.threadIdx.x
-    gate, unit, terms = thread & 3, thread >> 2, recurrence.terms_of(units, 4)
+    gate, unit, terms = thread & 3, thread >> 2, steps.terms_of(units, 4)
     live, at, first_lane = unit < units, row * units + unit, thread & 28
-    recurrence.hold(u, packed, 1, _TERMS, terms, 3)
-    recurrence.clear(operand, _TWO)
+    steps.hold(u, packed, 1, _TERMS, terms, 3)
+    steps.clear(operand, _TWO)
     state = offset = inner_offset = ahead = zero
     factor = one
-    spot, way = recurrence.spot_of(row, 0, length, backwards), -1 if backwards != 0 else 1
+    spot, way = steps.spot_of(row, 0, length, backwards), -1 if backwards != 0 else 1
     if live:
-        state, factor = recurrence.first_state(h0, at, z), recurrence.factor_of(drop, at, z)
+        state, factor = steps.first_state(h0, at, z), steps.factor_of(drop, at, z)
         if gate < 3:
             offset = _bias_of(bias, gate, unit, units, 1, z)
             ahead = z[uint64((spot * 3 + gate) * units + unit)]
@@ -171,21 +168,21 @@ def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_
         operand[unit] = state * factor
     cuda.syncthreads()
     for step in range(length):
-        value, half, masked = ahead + offset, (step & 1) * recurrence.ROOM, recurrence.is_masked(mask, spot)
+        value, half, masked = ahead + offset, (step & 1) * steps.ROOM, steps.is_masked(mask, spot)
         if live and gate < 3 and step + 1 < length:
             ahead = z[uint64(((spot + way) * 3 + gate) * units + unit)]
         for k in range(4):
             sums[k] = zero
-        recurrence.add_terms(sums, u, packed, 0, _TERMS, terms, 3, operand, half + gate, 4)
-        added = recurrence.sum_of_lane(sums, gate)
+        steps.add_terms(sums, u, packed, 0, _TERMS, terms, 3, operand, half + gate, 4)
+        added = steps.sum_of_lane(sums, gate)
         if gate < 2:
-            value = recurrence.activate(recurrent_activation, value + added, z)
-        update = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane)
-        reset = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 1)
+            value = steps.activate(recurrent_activation, value + added, z)
+        update = cuda.shfl_sync(steps.EVERYONE, value, first_lane)
+        reset = cuda.shfl_sync(steps.EVERYONE, value, first_lane + 1)
         inside = added + inner_offset
         if gate == 2:
-            value = recurrence.activate(activation, value + reset * inside, z)
-        new = cuda.shfl_sync(recurrence.EVERYONE, value, first_lane + 2)
+            value = steps.activate(activation, value + reset * inside, z)
+        new = cuda.shfl_sync(steps.EVERYONE, value, first_lane + 2)
         new = update * state + (one - update) * new
         if masked:
             new = state
@@ -194,7 +191,7 @@ def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_
             if gate == 2:
                 inner[uint64(spot * units + unit)] = inside
         if live and gate == 0:
-            operand[uint64(recurrence.ROOM - half + unit)] = new * factor
+            operand[uint64(steps.ROOM - half + unit)] = new * factor
             _write_step(h, y, output_mask, state, new, row, spot, step, unit, sizes, codes)
         state = new
         spot += way
@@ -204,17 +201,34 @@ def _block_forward(packed, bias, h0, mask, output_mask, drop, z, inner, h, y, h_
 
 
 @device_function
-def _forward(
-    update, reset, new, inside, before, row, spot, step, unit, bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes
-):  # fmt: skip
-    """Take a unit's step, from the sums of its gates; `inside` is the sum that the reset gate multiplies. Returns the new h."""
+def _read(arrays, row, spot, step, unit, sizes, codes):
+    """The sums of a unit's gates so far, and its h before the step."""
+    _, h0, _, _, z, _, _, _, h_last = arrays
+    units, index = sizes[2], spot * 3 * sizes[2] + unit
+    update, reset, new = z[uint64(index)], z[uint64(index + units)], z[uint64(index + 2 * units)]
+    return update, reset, new, steps.running_state(h0, h_last, row * units + unit, step)
+
+
+@device_function
+def _add(saved, sums, row, column, tiles):
+    """The third sum of products stays on its own: the reset gate multiplies it."""
+    update, reset, new, before = saved
+    update += steps.total(sums, row, column, tiles)
+    reset += steps.total(sums, row, column + 1, tiles)
+    return update, reset, new, steps.total(sums, row, column + 2, tiles), before
+
+
+@device_function
+def _take(saved, arrays, row, spot, step, unit, sizes, codes):
+    update, reset, new, inside, before = saved
+    bias, _, mask, output_mask, z, inner, h, y, h_last = arrays
     units = sizes[2]
-    activation, recurrent_activation, _, _, _, keep = codes
-    update = recurrence.activate(recurrent_activation, update + _bias_of(bias, 0, unit, units, 1, z), z)
-    reset = recurrence.activate(recurrent_activation, reset + _bias_of(bias, 1, unit, units, 1, z), z)
+    _, _, activation, recurrent_activation, _, keep = codes
+    update = steps.activate(recurrent_activation, update + _bias_of(bias, 0, unit, units, 1, z), z)
+    reset = steps.activate(recurrent_activation, reset + _bias_of(bias, 1, unit, units, 1, z), z)
     if bias.size > 0:
         inside += bias[uint64(5 * units + unit)]
-    new = recurrence.activate(activation, new + _bias_of(bias, 2, unit, units, 1, z) + reset * inside, z)
+    new = steps.activate(activation, new + _bias_of(bias, 2, unit, units, 1, z) + reset * inside, z)
     if keep != 0:
         index = spot * 3 * units + unit
         z[uint64(index)] = update
@@ -227,154 +241,112 @@ def _forward(
 @device_function
 def _finish(update, new, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes):
     """The new h, from the update gate, the candidate and the h before; written to all arrays that keep it."""
-    new = before if recurrence.is_masked(mask, spot) else update * before + (h.dtype.type(1) - update) * new
+    new = before if steps.is_masked(mask, spot) else update * before + (h.dtype.type(1) - update) * new
     h_last[uint64(row * sizes[2] + unit)] = new
     _write_step(h, y, output_mask, before, new, row, spot, step, unit, sizes, codes)
     return new
 
 
-@kernel(launch_bounds=recurrence.GRID)
+@kernel(launch_bounds=steps.GRID)
 def _grid_forward(
     weights, bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes, operands, counter, tiles
 ):  # fmt: skip
-    """All samples and steps; a block has the three columns of some units."""
-    batch, length, units = sizes
-    bits, share, rows, own, slices, most = tiles
-    u = cuda.local.array(HELD, z.dtype)
-    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
-    width, first_unit = share << bits, cuda.blockIdx.x % slices * own
-    first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
-    local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
-    unit, zero = first_unit + local_unit, z.dtype.type(0)
-    recurrence.hold_columns(u, weights, first_unit, units, 3, (1, units, 3 * units), units, tiles)
-    for step in range(length):
-        source, target = (step & 1) * most * width, (1 - (step & 1)) * most * width
-        first = first_row
-        while first < batch:
-            row = first + local_row
-            live = local_row < rows and row < batch and unit < units
-            spot = recurrence.spot_of(row, step, length, codes[4])
-            index, column = spot * 3 * units + unit, 3 * local_unit
-            update = reset = new = before = zero
-            if live:
-                update = z[uint64(index)]
-                reset = z[uint64(index + units)]
-                new = z[uint64(index + 2 * units)]
-                before = recurrence.running_state(h0, h_last, row * units + unit, step)
-            recurrence.multiply(u, operands, source + first * width, shared, sums, tiles)
-            if live:
-                update += recurrence.total(sums, local_row, column, tiles)
-                reset += recurrence.total(sums, local_row, column + 1, tiles)
-                inside = recurrence.total(sums, local_row, column + 2, tiles)
-                new = _forward(
-                    update, reset, new, inside, before, row, spot, step, unit,
-                    bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes,
-                )  # fmt: skip
-                operands[uint64(target + row * width + unit)] = new * recurrence.factor_of(drop, row * units + unit, z)
-            first += apart
-        if step + 1 < length:
-            recurrence.meet(counter, (step + 1) * cuda.gridDim.x)
+    zero, arrays = z.dtype.type(0), (bias, h0, mask, output_mask, z, inner, h, y, h_last)
+    nothing = zero, zero, zero, zero
+    steps.forward_over_grid(
+        _read, _add, _take, 3, nothing, weights, arrays, drop, sizes, codes, operands, counter, tiles
+    )
 
 
 # -------------------- backward --------------------
 
 
-@kernel(launch_bounds=recurrence.BLOCK)
+@kernel(launch_bounds=steps.BLOCK)
 def _block_backward(packed, mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes):
     """One sample. 16 lanes have four units: each adds up a sixteenth of their terms; four then have a unit, three with a gate."""
     _, length, units = sizes
-    activation, recurrent_activation, _, sequences, backwards, needs_h0 = codes
+    backwards, sequences, needs_h0, activation, recurrent_activation, _ = codes
     u, sums = cuda.local.array(_HELD_BACK, z.dtype), cuda.local.array(4, z.dtype)
     operand = cuda.shared.array(_SIX, z.dtype)
     zero, one, row, thread = z.dtype.type(0), z.dtype.type(1), cuda.blockIdx.x, cuda.threadIdx.x
-    gate, unit, terms = (thread & 15) >> 2, (thread >> 4) * 4 + (thread & 3), recurrence.terms_of(units, 16)
+    gate, unit, terms = (thread & 15) >> 2, (thread >> 4) * 4 + (thread & 3), steps.terms_of(units, 16)
     live, at, first_lane = unit < units, row * units + unit, thread & 19
-    recurrence.hold(u, packed, 3, _PART, terms, 4)
-    recurrence.clear(operand, _SIX)
+    steps.hold(u, packed, 3, _PART, terms, 4)
+    steps.clear(operand, _SIX)
     carry = ahead = ahead_h = ahead_y = zero
     factor, last = one, length - 1
-    spot, way = recurrence.spot_of(row, last, length, backwards), 1 if backwards != 0 else -1
+    spot, way = steps.spot_of(row, last, length, backwards), 1 if backwards != 0 else -1
     if live:
-        carry, factor = recurrence.first_state(dh_last, at, z), recurrence.factor_of(drop, at, z)
+        carry, factor = steps.first_state(dh_last, at, z), steps.factor_of(drop, at, z)
         ahead = z[uint64((spot * 3 + gate) * units + unit)] if gate < 3 else inner[uint64(spot * units + unit)]
         ahead_h = h[uint64(spot * units + unit)]
-        ahead_y = recurrence.output_gradient(dy, output_mask, row, spot, last, unit, sizes, sequences, z)
+        ahead_y = steps.output_gradient(dy, output_mask, row, spot, last, unit, sizes, sequences, z)
     cuda.syncthreads()
     for past in range(length):
-        step, half = last - past, (past & 1) * 3 * recurrence.ROOM
+        step, half = last - past, (past & 1) * 3 * steps.ROOM
         own, before, s = ahead, ahead_h, carry + ahead_y
-        masked = recurrence.is_masked(mask, spot)
+        masked = steps.is_masked(mask, spot)
         if live and step > 0:
             nearer = spot + way
             ahead = z[uint64((nearer * 3 + gate) * units + unit)] if gate < 3 else inner[uint64(nearer * units + unit)]
             ahead_h = h[uint64(nearer * units + unit)]
-            ahead_y = recurrence.output_gradient(dy, output_mask, row, nearer, step - 1, unit, sizes, sequences, z)
-        update = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane)
-        reset = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 4)
-        new = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 8)
-        inside = cuda.shfl_sync(recurrence.EVERYONE, own, first_lane + 12)
+            ahead_y = steps.output_gradient(dy, output_mask, row, nearer, step - 1, unit, sizes, sequences, z)
+        update = cuda.shfl_sync(steps.EVERYONE, own, first_lane)
+        reset = cuda.shfl_sync(steps.EVERYONE, own, first_lane + 4)
+        new = cuda.shfl_sync(steps.EVERYONE, own, first_lane + 8)
+        inside = cuda.shfl_sync(steps.EVERYONE, own, first_lane + 12)
         gradient = d_new = zero
         carry = s
         if not masked:
-            d_new = s * (one - update) * recurrence.slope(activation, new, z)
+            d_new = s * (one - update) * steps.slope(activation, new, z)
             carry = s * update
             if gate == 0:
-                gradient = s * (before - new) * recurrence.slope(recurrent_activation, update, z)
+                gradient = s * (before - new) * steps.slope(recurrent_activation, update, z)
             elif gate == 1:
-                gradient = d_new * inside * recurrence.slope(recurrent_activation, reset, z)
+                gradient = d_new * inside * steps.slope(recurrent_activation, reset, z)
             elif gate == 2:
                 gradient = d_new * reset
         if live and gate < 3:
             dz[uint64((spot * 3 + gate) * units + unit)] = d_new if gate == 2 else gradient
-            operand[uint64(half + gate * recurrence.ROOM + unit)] = gradient
+            operand[uint64(half + gate * steps.ROOM + unit)] = gradient
             if gate == 2:
                 dinner[uint64(spot * units + unit)] = gradient
         cuda.syncthreads()
         if step > 0 or needs_h0 != 0:
-            for k in range(4):
-                sums[k] = zero
-            for group in range(3):
-                recurrence.add_terms(
-                    sums, u, packed, group, _PART, terms, 4, operand, half + group * recurrence.ROOM + (thread & 15), 16
-                )
-            value = recurrence.sum_of_lane(sums, thread)
-            value += cuda.shfl_xor_sync(recurrence.EVERYONE, value, 4)
-            value += cuda.shfl_xor_sync(recurrence.EVERYONE, value, 8)
-            carry += value * factor
+            carry += steps.product_back(sums, u, packed, 3, _PART, terms, operand, half) * factor
         spot += way
     if live and gate == 0:
         dh[uint64(at)] = carry
 
 
 @device_function
-def _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after):
-    """The numbers that a unit's step back reads: its gates, the number that the reset gate multiplied, h, the gradient of h."""
+def _read_back(arrays, row, spot, step, unit, sizes, codes):
+    """A unit's gates, the number that the reset gate multiplied, h, the gradient of h."""
+    _, z, inner, h, dh_last, _, _, dh = arrays
     _, length, units = sizes
     index = spot * 3 * units + unit
-    inside = inner[uint64(spot * units + unit)] if reset_after != 0 else z.dtype.type(0)
-    carry = recurrence.running_state(dh_last, dh, row * units + unit, length - 1 - step)
+    inside = inner[uint64(spot * units + unit)] if codes[5] != 0 else z.dtype.type(0)
+    carry = steps.running_state(dh_last, dh, row * units + unit, length - 1 - step)
     before = h[uint64(spot * units + unit)]
     return z[uint64(index)], z[uint64(index + units)], z[uint64(index + 2 * units)], inside, before, carry
 
 
 @device_function
-def _backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes):
-    """Take a unit's step back. s: the addend to the gradient of its h. Returns the factors of its three columns.
-
-    Where the reset gate comes before the product, its gradient is not known yet: 0.
-    """
-    units, index = sizes[2], spot * 3 * sizes[2] + unit
-    activation, recurrent_activation, reset_after, _, _, _ = codes
+def _take_back(s, saved, arrays, row, spot, unit, sizes, codes):
+    """Where the reset gate comes before the product, its gradient is not known yet: 0."""
     update, reset, new, inside, before, carry = saved
+    mask, _, _, _, _, dz, dinner, dh = arrays
+    units, index = sizes[2], spot * 3 * sizes[2] + unit
+    _, _, _, activation, recurrent_activation, reset_after = codes
     d_update = d_reset = d_new = dz.dtype.type(0)
     s += carry
-    if not recurrence.is_masked(mask, spot):
-        d_update = s * (before - new) * recurrence.slope(recurrent_activation, update, dz)
-        d_new = s * (dz.dtype.type(1) - update) * recurrence.slope(activation, new, dz)
+    if not steps.is_masked(mask, spot):
+        d_update = s * (before - new) * steps.slope(recurrent_activation, update, dz)
+        d_new = s * (dz.dtype.type(1) - update) * steps.slope(activation, new, dz)
         s *= update
     d_inside = d_new
     if reset_after != 0:
-        d_reset, d_inside = d_new * inside * recurrence.slope(recurrent_activation, reset, dz), d_new * reset
+        d_reset, d_inside = d_new * inside * steps.slope(recurrent_activation, reset, dz), d_new * reset
         dinner[uint64(spot * units + unit)] = d_inside
     dz[uint64(index)] = d_update
     dz[uint64(index + units)] = d_reset
@@ -383,51 +355,16 @@ def _backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes):
     return d_update, d_reset, d_inside
 
 
-@kernel(launch_bounds=recurrence.GRID)
+@kernel(launch_bounds=steps.GRID)
 def _grid_backward(
     weights, mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, operands, counter, tiles
 ):  # fmt: skip
-    """All samples and steps; a block has some units, rows of the recurrent kernel."""
-    batch, length, units = sizes
-    bits, share, rows, own, slices, most = tiles
-    _, _, reset_after, sequences, backwards, needs_h0 = codes
-    u = cuda.local.array(HELD, z.dtype)
-    shared, sums = cuda.shared.array(0, z.dtype, alignment=16), cuda.shared.array(ROOM_OF_SUMS, z.dtype)
-    width, first_unit = share << bits, cuda.blockIdx.x % slices * own
-    first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
-    local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
-    unit, zero = first_unit + local_unit, z.dtype.type(0)
-    recurrence.hold_columns(u, weights, first_unit, units, 1, (3 * units, 0, 1), 3 * units, tiles)
-    for past in range(length + needs_h0):
-        step, source, target = length - 1 - past, (past & 1) * most * width, (1 - (past & 1)) * most * width
-        first = first_row
-        while first < batch:
-            row = first + local_row
-            live, at = local_row < rows and row < batch and unit < units, row * units + unit
-            spot = recurrence.spot_of(row, step, length, backwards)
-            s = zero
-            saved = (zero, zero, zero, zero, zero, zero)
-            if live and step >= 0:
-                s = recurrence.output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
-                saved = _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after)
-            if past > 0:
-                recurrence.multiply(u, operands, source + first * width, shared, sums, tiles)
-                if live:
-                    s += recurrence.total(sums, local_row, local_unit, tiles) * recurrence.factor_of(drop, at, z)
-            if live:
-                if step < 0:
-                    dh[uint64(at)] += s
-                else:
-                    first_of_three, second, third = _backward(
-                        s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes
-                    )
-                    index = target + row * width + unit
-                    operands[uint64(index)] = first_of_three
-                    operands[uint64(index + units)] = second
-                    operands[uint64(index + 2 * units)] = third
-            first += apart
-        if step >= 0:
-            recurrence.meet(counter, (past + 1) * cuda.gridDim.x)
+    zero, arrays = z.dtype.type(0), (mask, z, inner, h, dh_last, dz, dinner, dh)
+    nothing = zero, zero, zero, zero, zero, zero
+    steps.back_over_grid(
+        _read_back, _take_back, 3, nothing, weights, arrays, output_mask, drop, dy, dh, sizes, codes,
+        operands, counter, tiles,
+    )  # fmt: skip
 
 
 # -------------------- one step --------------------
@@ -437,24 +374,21 @@ def _grid_backward(
 def _step_forward(bias, h0, mask, output_mask, drop, z, inner, h, y, h_last, sizes, codes, dropped, step, fresh):
     """One step of a unit of a sample; the sums of its gates are in z and inner. fresh: the operand was 0, inner is unset."""
     batch, length, units = sizes
-    activation, _, reset_after, _, backwards, _ = codes
+    backwards, _, activation, _, reset_after, _ = codes
+    arrays = bias, h0, mask, output_mask, z, inner, h, y, h_last
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
-        spot = recurrence.spot_of(row, step, length, backwards)
-        index, before = spot * 3 * units + unit, recurrence.running_state(h0, h_last, at, step)
+        spot = steps.spot_of(row, step, length, backwards)
+        index, before = spot * 3 * units + unit, steps.running_state(h0, h_last, at, step)
         if reset_after != 0:
             inside = z.dtype.type(0) if fresh != 0 else inner[spot * units + unit]
-            new = _forward(
-                z[index], z[index + units], z[index + 2 * units], inside, before, row, spot, step, unit,
-                bias, mask, output_mask, z, inner, h, y, h_last, sizes, codes,
-            )  # fmt: skip
+            saved = z[index], z[index + units], z[index + 2 * units], inside, before
+            new = _take(saved, arrays, row, spot, step, unit, sizes, codes)
         else:
-            candidate = recurrence.activate(activation, z[index + 2 * units] + _bias_of(bias, 2, unit, units, 0, z), z)
-            z[index + 2 * units] = candidate
-            new = _finish(
-                z[index], candidate, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes
-            )
+            new = steps.activate(activation, z[index + 2 * units] + _bias_of(bias, 2, unit, units, 0, z), z)
+            z[index + 2 * units] = new
+            new = _finish(z[index], new, before, row, spot, step, unit, mask, output_mask, h, y, h_last, sizes, codes)
         if drop.size > 0:
             dropped[at] = new * drop[at]
 
@@ -466,28 +400,18 @@ def _step_reset(bias, z, inner, operand, sizes, codes, step, fresh):
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
-        spot = recurrence.spot_of(row, step, length, codes[4])
+        spot = steps.spot_of(row, step, length, codes[0])
         index = spot * 3 * units + unit
-        z[index] = recurrence.activate(codes[1], z[index] + _bias_of(bias, 0, unit, units, 0, z), z)
-        reset = recurrence.activate(codes[1], z[index + units] + _bias_of(bias, 1, unit, units, 0, z), z)
+        z[index] = steps.activate(codes[3], z[index] + _bias_of(bias, 0, unit, units, 0, z), z)
+        reset = steps.activate(codes[3], z[index + units] + _bias_of(bias, 1, unit, units, 0, z), z)
         z[index + units] = reset
         inner[spot * units + unit] = z.dtype.type(0) if fresh != 0 else reset * operand[at]
 
 
 @kernel
 def _step_backward(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinner, dh, sizes, codes, temporary, step):
-    """One step back of a unit of a sample; temporary: the gradient of h from the products of the step after."""
-    batch, length, units = sizes
-    _, _, reset_after, sequences, backwards, _ = codes
-    at = cuda.grid(1)
-    if at < batch * units:
-        row, unit = at // units, at % units
-        spot = recurrence.spot_of(row, step, length, backwards)
-        s = recurrence.output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, z)
-        if step < length - 1:
-            s += temporary[at] * recurrence.factor_of(drop, at, z)
-        saved = _saved(z, inner, h, dh_last, dh, row, spot, step, unit, sizes, reset_after)
-        _backward(s, saved, row, spot, unit, mask, dz, dinner, dh, sizes, codes)
+    arrays = mask, z, inner, h, dh_last, dz, dinner, dh
+    steps.step_back(_read_back, _take_back, arrays, output_mask, drop, dy, sizes, codes, temporary, step)
 
 
 @kernel
@@ -497,11 +421,11 @@ def _step_reset_back(mask, output_mask, drop, z, inner, h, dy, dh_last, dz, dinn
     at = cuda.grid(1)
     if at < batch * units:
         row, unit = at // units, at % units
-        spot = recurrence.spot_of(row, step, length, codes[4])
+        spot = steps.spot_of(row, step, length, codes[0])
         through, d_reset = temporary[at], z.dtype.type(0)
         reset = z[(spot * 3 + 1) * units + unit]
-        if not recurrence.is_masked(mask, spot):
-            operand = h[spot * units + unit] * recurrence.factor_of(drop, at, z)
-            d_reset = through * operand * recurrence.slope(codes[1], reset, z)
+        if not steps.is_masked(mask, spot):
+            operand = h[spot * units + unit] * steps.factor_of(drop, at, z)
+            d_reset = through * operand * steps.slope(codes[4], reset, z)
         dz[(spot * 3 + 1) * units + unit] = d_reset
-        temporary[at] = z.dtype.type(0) if recurrence.is_masked(mask, spot) else through * reset
+        temporary[at] = z.dtype.type(0) if steps.is_masked(mask, spot) else through * reset

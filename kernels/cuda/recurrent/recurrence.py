@@ -11,7 +11,7 @@ from numba import cuda
 from nbkeras.kernels.cuda import reduce as reduce_cuda
 from nbkeras.kernels.cuda.loops.gemm import product
 from nbkeras.kernels.cuda.machine.kernel import Kernel, blocks, kernel, start, start_each
-from nbkeras.kernels.cuda.recurrent import steps as recurrence
+from nbkeras.kernels.cuda.recurrent import steps
 from nbkeras.kernels.cuda.runtime import device as device_cuda
 from nbkeras.kernels.recurrent.recurrence import Backward, Forward
 from nbkeras.kernels.runtime import device
@@ -22,8 +22,8 @@ _SHARED = 32768  # bytes of operands in a block's shared memory
 
 def fits_block(dtype: np.dtype, batch: int, units: int) -> bool:
     """Whether the recurrence runs in blocks of one sample each: float32, few units, and not too many samples."""
-    few = units <= recurrence.MOST_UNITS // 2 or batch <= 2 * device.gpu().processors
-    return dtype == np.float32 and units <= recurrence.MOST_UNITS and few
+    few = units <= steps.MOST_UNITS // 2 or batch <= 2 * device.gpu().processors
+    return dtype == np.float32 and units <= steps.MOST_UNITS and few
 
 
 def block_threads(units: int) -> int:
@@ -39,8 +39,8 @@ def pack(recurrent_kernel: DeviceArray, gates: int, backward: bool) -> DeviceArr
     """
     units = recurrent_kernel.shape[0]
     lanes, groups, columns = (16, gates, 4) if backward else (4, 1, gates)
-    terms = blocks(units, lanes * recurrence.CHUNK) * recurrence.CHUNK
-    packed = scratch("weights", groups * terms * columns * recurrence.BLOCK, recurrent_kernel.dtype)
+    terms = blocks(units, lanes * steps.CHUNK) * steps.CHUNK
+    packed = scratch("weights", groups * terms * columns * steps.BLOCK, recurrent_kernel.dtype)
     shape, grid = (terms, columns, units, gates * units), (groups * terms * columns, block_threads(units) // 32)
     start(_pack, grid, 32, recurrent_kernel.reshape(-1), packed, shape, int(backward))
     return packed
@@ -58,7 +58,7 @@ def _pack(recurrent_kernel, packed, shape, backward):
         unit, k = thread // 4, term * 4 + thread % 4
         at = k * width + column * units + unit
     exists = unit < units and k < units
-    packed[index * recurrence.BLOCK + thread] = recurrent_kernel[at] if exists else packed.dtype.type(0)
+    packed[index * steps.BLOCK + thread] = recurrent_kernel[at] if exists else packed.dtype.type(0)
 
 
 _resident: dict[tuple, int] = {}
@@ -91,27 +91,23 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
     samples rounded up).
     """
     gpu, dtype, bits = device.gpu(), args[0].dtype, 0
-    while bits < recurrence.WARP_BITS and terms > recurrence.LANES * recurrence.TERMS << bits:
+    while bits < steps.WARP_BITS and terms > steps.LANES * steps.TERMS << bits:
         bits += 1
     share, own = (
-        blocks(terms, recurrence.HALF * recurrence.LANES << bits) * recurrence.HALF * recurrence.LANES,
-        (recurrence.WARPS >> bits) * recurrence.COLUMNS // columns,
+        blocks(terms, steps.HALF * steps.LANES << bits) * steps.HALF * steps.LANES,
+        (steps.WARPS >> bits) * steps.COLUMNS // columns,
     )
-    if dtype != np.float32 or share > recurrence.LANES * recurrence.TERMS or not own:
+    if dtype != np.float32 or share > steps.LANES * steps.TERMS or not own:
         return False
     width, slices, key = share << bits, blocks(units, own), (gpu, kernel)
-    rows = (
-        min(recurrence.GRID // own, _SHARED // (width * dtype.itemsize), recurrence.MOST_ROWS)
-        // recurrence.ROWS
-        * recurrence.ROWS
-    )
+    rows = min(steps.GRID // own, _SHARED // (width * dtype.itemsize), steps.MOST_ROWS) // steps.ROWS * steps.ROWS
     if key not in _resident:
         like = (*args, args[0], scratch("counter", 1, np.int32), (0,) * 6)
-        _resident[key] = gpu.resident_blocks(kernel, recurrence.GRID, like, _SHARED)
+        _resident[key] = gpu.resident_blocks(kernel, steps.GRID, like, _SHARED)
     if not rows or slices > _resident[key]:
         return False
-    apart = min(_resident[key] // slices, blocks(batch, recurrence.ROWS))
-    rows = min(rows, blocks(blocks(batch, apart), recurrence.ROWS) * recurrence.ROWS)
+    apart = min(_resident[key] // slices, blocks(batch, steps.ROWS))
+    rows = min(rows, blocks(blocks(batch, apart), steps.ROWS) * steps.ROWS)
     apart, most = min(apart, blocks(batch, rows)), blocks(batch, rows) * rows
     room = scratch("operands", 4 + 2 * most * width, dtype)
     device_cuda.fill(room, 0)
@@ -119,7 +115,7 @@ def run_over_grid(kernel: Kernel, batch: int, units: int, columns: int, terms: i
     if h0.size:
         times_drop(h0, drop, operands, units, units, width)
     args = *args, operands, counter, (bits, share, rows, own, slices, most)
-    start(kernel, slices * apart, recurrence.GRID, *args, cooperative=True, shared=rows * width * dtype.itemsize)
+    start(kernel, slices * apart, steps.GRID, *args, cooperative=True, shared=rows * width * dtype.itemsize)
     return True
 
 

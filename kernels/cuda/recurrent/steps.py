@@ -278,6 +278,19 @@ def sum_of_lane(sums, lane):
     return kept + cuda.shfl_xor_sync(EVERYONE, sent, 2)
 
 
+@device_function
+def product_back(sums, u, packed, groups, held, terms, operand, at):
+    """The product of the lane's unit on the way back, in each of the four lanes that have the unit; see recurrence.pack."""
+    thread = cuda.threadIdx.x
+    for k in range(4):
+        sums[k] = packed.dtype.type(0)
+    for group in range(groups):
+        add_terms(sums, u, packed, group, held, terms, 4, operand, at + group * ROOM + (thread & 15), 16)
+    value = sum_of_lane(sums, thread)
+    value += cuda.shfl_xor_sync(EVERYONE, value, 4)
+    return value + cuda.shfl_xor_sync(EVERYONE, value, 8)
+
+
 # -------------------- over the grid --------------------
 
 
@@ -368,3 +381,117 @@ def total(sums, row, column, tiles):
         result += sums[uint64(at)]
         at += GRID >> bits
     return result
+
+
+# The loops that the families share. A family passes its functions and a tuple of its arrays. Its codes begin with (backwards,
+# sequences) on the way forward, with (backwards, sequences, needs_h0) on the way back.
+#
+# read(arrays, row, spot, step, unit, sizes, codes): the numbers of a unit that its step needs; `nothing` is as many zeros.
+# add(saved, sums, row, column, tiles): these numbers with the products of the unit's columns.
+# take(saved, arrays, row, spot, step, unit, sizes, codes): take the step; returns the new h.
+# take_back(s, saved, arrays, row, spot, unit, sizes, codes): take the step back; s: the addend to the gradient of h. Returns the
+# factors of the unit's columns on the way back, as many as gates.
+
+
+@device_function
+def forward_over_grid(read, add, take, gates, nothing, weights, arrays, drop, sizes, codes, operands, counter, tiles):
+    """All samples and steps; a block has the columns of some units."""
+    batch, length, units = sizes
+    bits, share, rows, own, slices, most = tiles
+    u = cuda.local.array(HELD, weights.dtype)
+    shared = cuda.shared.array(0, weights.dtype, alignment=16)
+    sums = cuda.shared.array(ROOM_OF_SUMS, weights.dtype)
+    width, first_unit = share << bits, cuda.blockIdx.x % slices * own
+    first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
+    local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
+    unit, column = first_unit + local_unit, gates * local_unit
+    hold_columns(u, weights, first_unit, units, gates, (1, units, gates * units), units, tiles)
+    for step in range(length):
+        source, target = (step & 1) * most * width, (1 - (step & 1)) * most * width
+        first = first_row
+        while first < batch:
+            row = first + local_row
+            live = local_row < rows and row < batch and unit < units
+            spot, saved = spot_of(row, step, length, codes[0]), nothing
+            if live:
+                saved = read(arrays, row, spot, step, unit, sizes, codes)
+            multiply(u, operands, source + first * width, shared, sums, tiles)
+            if live:
+                gathered = add(saved, sums, local_row, column, tiles)
+                new = take(gathered, arrays, row, spot, step, unit, sizes, codes)
+                operands[uint64(target + row * width + unit)] = new * factor_of(drop, row * units + unit, weights)
+            first += apart
+        if step + 1 < length:
+            meet(counter, (step + 1) * cuda.gridDim.x)
+
+
+@device_function
+def back_over_grid(
+    read, take_back, gates, nothing, weights, arrays, output_mask, drop, dy, dh, sizes, codes, operands, counter, tiles
+):  # fmt: skip
+    """All samples and steps; a block has some units, rows of the recurrent kernel, to be multiplied by their factors."""
+    batch, length, units = sizes
+    bits, share, rows, own, slices, most = tiles
+    backwards, sequences, needs_h0 = codes[:3]
+    u = cuda.local.array(HELD, weights.dtype)
+    shared = cuda.shared.array(0, weights.dtype, alignment=16)
+    sums = cuda.shared.array(ROOM_OF_SUMS, weights.dtype)
+    width, first_unit = share << bits, cuda.blockIdx.x % slices * own
+    first_row, apart = cuda.blockIdx.x // slices * rows, cuda.gridDim.x // slices * rows
+    local_row, local_unit = cuda.threadIdx.x // own, cuda.threadIdx.x % own
+    unit = first_unit + local_unit
+    hold_columns(u, weights, first_unit, units, 1, (gates * units, 0, 1), gates * units, tiles)
+    for past in range(length + needs_h0):
+        step, source, target = length - 1 - past, (past & 1) * most * width, (1 - (past & 1)) * most * width
+        first = first_row
+        while first < batch:
+            row = first + local_row
+            live, at = local_row < rows and row < batch and unit < units, row * units + unit
+            spot, s, saved = spot_of(row, step, length, backwards), weights.dtype.type(0), nothing
+            if live and step >= 0:
+                s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, sequences, weights)
+                saved = read(arrays, row, spot, step, unit, sizes, codes)
+            if past > 0:
+                multiply(u, operands, source + first * width, shared, sums, tiles)
+                if live:
+                    s += total(sums, local_row, local_unit, tiles) * factor_of(drop, at, weights)
+            if live:
+                if step < 0:
+                    dh[uint64(at)] += s
+                else:
+                    factors = take_back(s, saved, arrays, row, spot, unit, sizes, codes)
+                    for gate in range(gates):
+                        operands[uint64(target + row * width + gate * units + unit)] = factors[gate]
+            first += apart
+        if step >= 0:
+            meet(counter, (past + 1) * cuda.gridDim.x)
+
+
+# -------------------- one step --------------------
+
+
+@device_function
+def step_forward(read, take, arrays, drop, sizes, codes, dropped, step):
+    """One step of a unit of a sample; the sums of its gates are in the numbers that it reads."""
+    batch, length, units = sizes
+    at = cuda.grid(1)
+    if at < batch * units:
+        row, unit = at // units, at % units
+        spot = spot_of(row, step, length, codes[0])
+        new = take(read(arrays, row, spot, step, unit, sizes, codes), arrays, row, spot, step, unit, sizes, codes)
+        if drop.size > 0:
+            dropped[at] = new * drop[at]
+
+
+@device_function
+def step_back(read, take_back, arrays, output_mask, drop, dy, sizes, codes, temporary, step):
+    """One step back of a unit of a sample; temporary: the gradient of h from the products of the step after."""
+    batch, length, units = sizes
+    at = cuda.grid(1)
+    if at < batch * units:
+        row, unit = at // units, at % units
+        spot = spot_of(row, step, length, codes[0])
+        s = output_gradient(dy, output_mask, row, spot, step, unit, sizes, codes[1], temporary)
+        if step < length - 1:
+            s += temporary[at] * factor_of(drop, at, temporary)
+        take_back(s, read(arrays, row, spot, step, unit, sizes, codes), arrays, row, spot, unit, sizes, codes)

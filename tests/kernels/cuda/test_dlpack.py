@@ -107,7 +107,7 @@ def gpu(cpu):
 def orders(gpu, monkeypatch):
     """The pairs of streams of which one has to wait for the other."""
     heard = []
-    monkeypatch.setattr(type(gpu), "order", lambda self, before, after: heard.append((before, after)))
+    monkeypatch.setattr(gpu, "order", lambda before, after: heard.append((before, after)))
     return heard
 
 
@@ -391,7 +391,7 @@ def test_memory_goes_back_when_our_work_with_it_is_done(gpu, monkeypatch):
     foreign = ForeignCapsule(np.ones(3, np.float32), gpu)
     foreign.deleted = type("Heard", (), {"append": lambda self, address: order.append("deleted")})()
     tensor = as_tensor(foreign)
-    monkeypatch.setattr(type(gpu), "synchronize", lambda self: order.append("synchronized"))
+    monkeypatch.setattr(gpu, "synchronize", lambda: order.append("synchronized"))
     del tensor
     gc.collect()
     assert order == ["synchronized", "deleted"]

@@ -160,15 +160,13 @@ def test_more_samples_than_blocks_take_at_once(family, way):
     ],
 )
 def test_the_way_that_fits(family, units, batch, dtype, way, monkeypatch):
-    from nbkeras.kernels.cuda.machine.gpu import Gpu
+    gpu, started = twins.gpu(), []
 
-    started = []
-
-    def spy(gpu, kernel, *args, start=Gpu.start, **options):
+    def spy(kernel, *args, start=gpu.start, **options):
         started.append(kernel.__name__)
-        start(gpu, kernel, *args, **options)
+        start(kernel, *args, **options)
 
-    monkeypatch.setattr(Gpu, "start", spy)
+    monkeypatch.setattr(gpu, "start", spy)
     check(family, batch=batch, length=2, units=units, dtype=dtype)
     name = {"block": "block", "grid": "grid", "steps": "step"}[way]
     taken = {each.lstrip("_") for each in started if each.endswith(("_forward", "_backward"))}
