@@ -6,25 +6,27 @@ Keras's for the same seed.
 """
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from nbkeras import config as settings
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine import option
 from nbkeras.engine.devices import device, get_device
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, op, outside_program
 from nbkeras.ops import random as ops
 
 
-class SeedGenerator:
+class SeedGenerator(option.Configured):
     """A source of keys for random functions: `random.normal((2, 3), seed=generator)` draws new numbers each time.
 
     seed: an integer, or None for one from the global seed. `state` is a Variable, uint32 [seed, number of draws].
     """
 
-    def __init__(self, seed: int | None = None, name: str | None = None):
-        self._given_seed = seed
+    def __init__(self, seed: Annotated[option.Anything, "_given_seed"] = None, name: option.Anything = None):
+        super().__init__()
+        option.keep(self, locals())
         value = settings.next_seed() if seed is None else _integer(seed)
         self.name = name or "seed_generator"
         self.state = Variable(np.array([value, 0], np.uint32), name=f"{self.name}_state", trainable=False)
@@ -32,15 +34,6 @@ class SeedGenerator:
     def next(self) -> Tensor:
         """A new key; the state advances by one step."""
         return ops.draw_key(self.state)
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make this generator again, in its initial state."""
-        return {"seed": self._given_seed, "name": self.name}
-
-    @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """A generator from the result of `get_config`."""
-        return cls(**config)
 
 
 def _integer(seed: Any) -> int:
