@@ -9,14 +9,14 @@ from typing import Any
 from nbkeras import config as settings
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine import option
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.options import Configured, config_from
 from nbkeras.engine.registry import Registry
 
 registry = Registry("constraint")
 
 
-class Constraint(Configured, Observed):
+class Constraint(Observed, option.Configured):
     """Callable `tensor -> tensor of the same shape`, with a configuration."""
 
     def __call__(self, w) -> Any:
@@ -31,14 +31,13 @@ def _norms(w, axis):
 class MaxNorm(Constraint):
     """Scales weight vectors longer than max_value down to it: w * clip(norm, 0, max_value) / (epsilon + norm)."""
 
-    def __init__(self, max_value=2, axis=0):
-        self.max_value, self.axis = max_value, axis
+    def __init__(self, max_value: option.Anything = 2, axis: option.Anything = 0):
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, w):
         norms = _norms(w, self.axis)
         return w * (ops.clip(norms, 0.0, self.max_value) / (settings.epsilon() + norms))
-
-    get_config = config_from(__init__)
 
 
 @registry.register("non_neg", "nonneg")
@@ -53,28 +52,32 @@ class NonNeg(Constraint):
 class UnitNorm(Constraint):
     """Gives weight vectors length 1: w / (epsilon + norm)."""
 
-    def __init__(self, axis=0):
-        self.axis = axis
+    def __init__(self, axis: option.Anything = 0):
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, w):
         return w / (settings.epsilon() + _norms(w, self.axis))
-
-    get_config = config_from(__init__)
 
 
 @registry.register("min_max_norm", "minmaxnorm")
 class MinMaxNorm(Constraint):
     """Moves the lengths of weight vectors towards [min_value, max_value], a fraction `rate` of the way each time."""
 
-    def __init__(self, min_value=0.0, max_value=1.0, rate=1.0, axis=0):
-        self.min_value, self.max_value, self.rate, self.axis = min_value, max_value, rate, axis
+    def __init__(
+        self,
+        min_value: option.Anything = 0.0,
+        max_value: option.Anything = 1.0,
+        rate: option.Anything = 1.0,
+        axis: option.Anything = 0,
+    ):
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, w):
         norms = _norms(w, self.axis)
         wanted = self.rate * ops.clip(norms, self.min_value, self.max_value) + (1.0 - self.rate) * norms
         return w * (wanted / (settings.epsilon() + norms))
-
-    get_config = config_from(__init__)
 
 
 get, deserialize = registry.get, registry.deserialize

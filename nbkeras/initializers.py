@@ -7,15 +7,14 @@ A random initializer returns the same values on every call (as in Keras 3), with
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import config as settings
-from nbkeras.engine import behaviour
+from nbkeras.engine import behaviour, option
 from nbkeras.engine import lazy_names as _lazy_names
 from nbkeras.engine.annotations import briefly, one_of
-from nbkeras.engine.options import Configured, config_from
 from nbkeras.engine.registry import Registry
 from nbkeras.random import SeedGenerator
 
@@ -34,7 +33,7 @@ class _Initializers(Registry):
 registry = _Initializers("initializer")
 
 
-class Initializer(Configured):
+class Initializer(option.Configured):
     """Callable `(shape, dtype=None) -> array`, with a configuration."""
 
     def __call__(self, shape, dtype=None) -> Any:
@@ -74,8 +73,9 @@ class Ones(Initializer):
 class Constant(Initializer):
     """One value everywhere, or an array's values; the array must broadcast to the weight's shape."""
 
-    def __init__(self, value=0.0):
-        self.value = value
+    def __init__(self, value: option.Anything = 0.0):
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, shape, dtype=None) -> Array:
         value = np.asarray(self.value, _dtype(dtype))
@@ -86,22 +86,19 @@ class Constant(Initializer):
                 f"Constant holds values of shape {value.shape}, which do not fit a weight of shape {tuple(shape)}"
             ) from error
 
-    get_config = config_from(__init__)
-
 
 @registry.register("identity", "IdentityInitializer")
 class Identity(Initializer):
     """`gain` on the main diagonal of a matrix, zero elsewhere."""
 
-    def __init__(self, gain=1.0):
-        self.gain = gain
+    def __init__(self, gain: option.Anything = 1.0):
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, shape, dtype=None) -> Array:
         if len(shape) != 2:
             raise ValueError(f"Identity makes matrices only; expected a shape of 2 axes, received {tuple(shape)}")
         return self.gain * np.eye(*shape, dtype=_dtype(dtype))
-
-    get_config = config_from(__init__)
 
 
 _WINDOWS = {  # the cosine series of window functions: w[n] = sum over k of (-1)**k * a[k] * cos(2 * pi * k * n / period)
@@ -115,6 +112,15 @@ _WINDOWS = {  # the cosine series of window functions: w[n] = sum over k of (-1)
 }
 
 
+def _window(name: str, what: str, window: Any) -> Any:
+    return one_of(name, what, window, _WINDOWS) if isinstance(window, str) else window
+
+
+Window = Annotated[Any, option.kind(_window, "the name of a window function, an array, or None")]
+Side = Annotated[str, option.choice("real", "imag")]
+Scaling = Annotated[str | None, option.choice("density", "spectrum", None)]
+
+
 @registry.register("stft", "STFTInitializer")
 class STFT(Initializer):
     """The real or imaginary part (`side`) of a short-time Fourier transform as a Conv1D kernel, (length, 1, frequencies).
@@ -123,12 +129,11 @@ class STFT(Initializer):
     window's 2-norm ('density'), its 1-norm ('spectrum'), or not (None).
     """
 
-    def __init__(self, side="real", window="hann", scaling="density", periodic=False):
-        self.side = one_of("STFT", "side", side, ("real", "imag"))
-        self.scaling = one_of("STFT", "scaling", scaling, ("density", "spectrum", None))
-        if isinstance(window, str) and window not in _WINDOWS:
-            raise ValueError(f"window must be one of {sorted(_WINDOWS)}, an array or None, received {window!r}")
-        self.window, self.periodic = window, periodic
+    def __init__(
+        self, side: Side = "real", window: Window = "hann", scaling: Scaling = "density", periodic: option.Flag = False
+    ):
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, shape, dtype=None) -> Array:
         if len(shape) != 3:
@@ -152,7 +157,28 @@ class STFT(Initializer):
             raise ValueError(f"the window must have the kernel's length, shape ({length},), received {window.shape}")
         return window
 
-    get_config = config_from(__init__)
+
+def _seed(name: str, what: str, seed: Any) -> Any:
+    if isinstance(seed, Mapping) and "config" in seed:
+        return SeedGenerator.from_config(seed["config"])
+    if seed is not None and not isinstance(seed, int | np.integer | SeedGenerator):
+        raise ValueError(f"{name}: {what} must be an integer, a SeedGenerator or None, received {seed!r}")
+    return seed
+
+
+def _written_seed(seed: Any) -> Any:
+    is_generator = isinstance(seed, SeedGenerator)
+    return {"class_name": "SeedGenerator", "config": seed.get_config()} if is_generator else option.written(seed)
+
+
+def _number(name: str, what: str, value: Any) -> Any:
+    if not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name}: {what} must be a number, received {briefly(value)}")
+    return value
+
+
+Seed = Annotated[Any, option.kind(_seed, "an integer, a SeedGenerator, or None", write=_written_seed), "_given_seed"]
+Number = Annotated[Any, option.kind(_number, "a number")]
 
 
 class RandomInitializer(Initializer):
@@ -160,13 +186,10 @@ class RandomInitializer(Initializer):
 
     _calls = 0  # of `generator`, where each call draws anew
 
-    def __init__(self, seed=None):
-        if isinstance(seed, Mapping) and "config" in seed:
-            seed = SeedGenerator.from_config(seed["config"])
-        if seed is not None and not isinstance(seed, int | np.integer | SeedGenerator):
-            raise ValueError(f"seed must be an integer, a SeedGenerator or None, received {seed!r}")
-        self._given_seed = seed
-        self.seed = settings.next_seed() if seed is None else seed
+    def __init__(self, seed: Seed = None):
+        super().__init__()
+        option.keep(self, locals())
+        self.seed = settings.next_seed() if self._given_seed is None else self._given_seed
 
     def generator(self) -> np.random.Generator:
         """A NumPy generator at the start of this initializer's numbers; in Keras 2 of those of this call."""
@@ -177,16 +200,6 @@ class RandomInitializer(Initializer):
             return np.random.default_rng(seed)
         self._calls += 1
         return np.random.default_rng([seed, self._calls - 1] if self._calls > 1 else seed)
-
-    @property
-    def _seed_config(self) -> Any:
-        seed = self._given_seed
-        if isinstance(seed, SeedGenerator):
-            return {"class_name": "SeedGenerator", "config": seed.get_config()}
-        return seed
-
-    def get_config(self):
-        return {"seed": self._seed_config}
 
 
 def _truncated_normal(generator: np.random.Generator, shape, dtype: np.dtype) -> Array:
@@ -204,51 +217,39 @@ def _truncated_normal(generator: np.random.Generator, shape, dtype: np.dtype) ->
 class RandomNormal(RandomInitializer):
     """Normal numbers."""
 
-    def __init__(self, mean=0.0, stddev=0.05, seed=None):
-        self.mean, self.stddev = _number(self, "mean", mean), _number(self, "stddev", stddev)
-        super().__init__(seed)
+    def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Seed = None):
+        option.keep(self, locals())
+        super().__init__(self._given_seed)
 
     def __call__(self, shape, dtype=None) -> Array:
         dtype = _float_dtype(self, dtype)
         return _scaled(self.generator().standard_normal(shape, dtype), self.stddev, self.mean)
-
-    get_config = config_from(__init__, seed="_seed_config")
 
 
 @registry.register("truncated_normal")
 class TruncatedNormal(RandomInitializer):
     """Normal numbers; those more than two standard deviations from the mean are drawn again."""
 
-    def __init__(self, mean=0.0, stddev=0.05, seed=None):
-        self.mean, self.stddev = _number(self, "mean", mean), _number(self, "stddev", stddev)
-        super().__init__(seed)
+    def __init__(self, mean: Number = 0.0, stddev: Number = 0.05, seed: Seed = None):
+        option.keep(self, locals())
+        super().__init__(self._given_seed)
 
     def __call__(self, shape, dtype=None) -> Array:
         values = _truncated_normal(self.generator(), shape, _float_dtype(self, dtype))
         return _scaled(values, self.stddev, self.mean)
-
-    get_config = config_from(__init__, seed="_seed_config")
 
 
 @registry.register("random_uniform", "uniform")
 class RandomUniform(RandomInitializer):
     """Uniform numbers from minval to maxval."""
 
-    def __init__(self, minval=-0.05, maxval=0.05, seed=None):
-        self.minval, self.maxval = _number(self, "minval", minval), _number(self, "maxval", maxval)
-        super().__init__(seed)
+    def __init__(self, minval: Number = -0.05, maxval: Number = 0.05, seed: Seed = None):
+        option.keep(self, locals())
+        super().__init__(self._given_seed)
 
     def __call__(self, shape, dtype=None) -> Array:
         values = self.generator().random(shape, _float_dtype(self, dtype))
         return _scaled(values, self.maxval - self.minval, self.minval)
-
-    get_config = config_from(__init__, seed="_seed_config")
-
-
-def _number(initializer: Initializer, what: str, value: Any) -> Any:
-    if not isinstance(value, int | float | np.number):
-        raise TypeError(f"{type(initializer).__name__}: {what} must be a number, received {briefly(value)}")
-    return value
 
 
 def _scaled(values: Array, factor: float, offset: float) -> Array:
@@ -275,8 +276,21 @@ def compute_fans(shape, input_axes=None, output_axes=None) -> tuple[int, int]:
     return field * shape[-2], field * shape[-1]
 
 
-_MODES = ("fan_in", "fan_out", "fan_avg")
+def _scale(name: str, what: str, scale: Any) -> Any:
+    if not scale > 0:
+        raise ValueError(f"{name}: {what} must be positive, received {scale!r}")
+    return scale
+
+
+def _distribution(name: str, what: str, distribution: Any) -> str:
+    distribution = "truncated_normal" if str(distribution).lower() == "normal" else distribution
+    return one_of(name, what, distribution, _DISTRIBUTIONS, any_case=True)
+
+
 _DISTRIBUTIONS = ("uniform", "truncated_normal", "untruncated_normal")
+Scale = Annotated[Any, option.kind(_scale, "a positive number")]
+Mode = Annotated[str, option.choice("fan_in", "fan_out", "fan_avg")]
+Distribution = Annotated[str, option.kind(_distribution, f"one of {_DISTRIBUTIONS}, or 'normal'")]
 _TRUNCATED_STDDEV = 0.87962566103423978  # of a standard normal cut at 2
 
 
@@ -288,15 +302,16 @@ class VarianceScaling(RandomInitializer):
     """
 
     def __init__(
-        self, scale=1.0, mode="fan_in", distribution="truncated_normal", seed=None, input_axes=None, output_axes=None
+        self,
+        scale: Scale = 1.0,
+        mode: Mode = "fan_in",
+        distribution: Distribution = "truncated_normal",
+        seed: Seed = None,
+        input_axes: option.Anything = None,
+        output_axes: option.Anything = None,
     ):
-        if not scale > 0:
-            raise ValueError(f"scale must be positive, received {scale!r}")
-        self.mode = one_of(type(self).__name__, "mode", mode, _MODES)
-        distribution = "truncated_normal" if str(distribution).lower() == "normal" else distribution
-        self.distribution = one_of(type(self).__name__, "distribution", distribution, _DISTRIBUTIONS, any_case=True)
-        self.scale, self.input_axes, self.output_axes = scale, input_axes, output_axes
-        super().__init__(seed)
+        option.keep(self, locals())
+        super().__init__(self._given_seed)
 
     def __call__(self, shape, dtype=None) -> Array:
         dtype = _float_dtype(self, dtype)
@@ -311,18 +326,14 @@ class VarianceScaling(RandomInitializer):
             return _scaled(_truncated_normal(generator, shape, dtype), stddev / _TRUNCATED_STDDEV, 0.0)
         return _scaled(generator.standard_normal(shape, dtype), stddev, 0.0)
 
-    get_config = config_from(__init__, seed="_seed_config")
-
 
 class _Named(VarianceScaling):
-    """A VarianceScaling with fixed scale, mode and distribution."""
+    """A VarianceScaling with fixed scale, mode and distribution, which are no options of its own."""
 
     arguments: tuple[float, str, str]
 
-    def __init__(self, seed=None, input_axes=None, output_axes=None):
+    def __init__(self, seed: Seed = None, input_axes: option.Anything = None, output_axes: option.Anything = None):
         super().__init__(*self.arguments, seed, input_axes, output_axes)
-
-    get_config = config_from(__init__, leave_out="scale mode distribution")
 
 
 @registry.register("lecun_uniform")
@@ -374,9 +385,9 @@ class Orthogonal(RandomInitializer):
     All axes except the last are merged into rows.
     """
 
-    def __init__(self, gain=1.0, seed=None):
-        self.gain = gain
-        super().__init__(seed)
+    def __init__(self, gain: option.Anything = 1.0, seed: Seed = None):
+        option.keep(self, locals())
+        super().__init__(self._given_seed)
 
     def __call__(self, shape, dtype=None) -> Array:
         dtype = _float_dtype(self, dtype)
@@ -386,8 +397,6 @@ class Orthogonal(RandomInitializer):
         q, r = np.linalg.qr(self.generator().standard_normal((max(rows, columns), min(rows, columns))))
         q = q * np.where(np.diagonal(r) < 0, -1.0, 1.0)  # makes the distribution uniform over all such matrices
         return np.ascontiguousarray(self.gain * (q.T if rows < columns else q), dtype).reshape(shape)
-
-    get_config = config_from(__init__, seed="_seed_config")
 
 
 get, deserialize = registry.get, registry.deserialize

@@ -4,16 +4,15 @@ A regularizer is called with a tensor and returns a scalar tensor; any such func
 """
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import config as settings
 from nbkeras import ops
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.engine.annotations import one_of
+from nbkeras.engine import option
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.options import Configured, config_from
 from nbkeras.engine.registry import Registry
 
 
@@ -28,7 +27,7 @@ class _Regularizers(Registry):
 registry = _Regularizers("regularizer")
 
 
-class Regularizer(Configured, Observed):
+class Regularizer(Observed, option.Configured):
     """Callable `tensor -> scalar tensor`, with a configuration."""
 
     def __call__(self, x) -> Any:
@@ -36,68 +35,72 @@ class Regularizer(Configured, Observed):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this regularizer again."""
-        if type(self).get_config is Regularizer.get_config:
+        config = super().get_config()
+        if not config and type(self).get_config is Regularizer.get_config:
             raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
-        return {}
+        return config
 
 
-def _factor(value, name: str) -> float:
-    """A penalty's factor, checked."""
+def _factor(name: str, what: str, value: Any, default: float | None = None) -> float:
+    """A penalty's factor, checked; the default for None."""
+    value = default if value is None else value
     number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
     if not number or not math.isfinite(value) or value < 0:
-        raise ValueError(f"{name} must be a finite number, 0 or more, received {value!r}")
+        raise ValueError(f"{name}: {what} must be a finite number, 0 or more, received {value!r}")
     return float(value)
+
+
+Factor = Annotated[float, option.kind(_factor, "a finite number, 0 or more")]
+Mode = Annotated[str, option.choice("rows", "columns")]
+FactorOrNone = Annotated[float, option.kind(_factor, "a finite number, 0 or more, or None for 0.01", 0.01)]
+Part = Annotated[float, option.kind(_factor, "a finite number, 0 or more, or None for 0", 0.0)]
 
 
 @registry.register("l1l2")
 class L1L2(Regularizer):
     """l1 * sum(|x|) + l2 * sum(x**2)."""
 
-    def __init__(self, l1=0.0, l2=0.0):
-        self.l1 = _factor(0.0 if l1 is None else l1, "l1")
-        self.l2 = _factor(0.0 if l2 is None else l2, "l2")
+    def __init__(self, l1: Part = 0.0, l2: Part = 0.0):
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, x):
         if self.l1 and self.l2:
             return self.l1 * ops.sum(ops.abs(x)) + self.l2 * ops.sum(ops.square(x))
         return self.l1 * ops.sum(ops.abs(x)) if self.l1 else self.l2 * ops.sum(ops.square(x))
 
-    get_config = config_from(__init__)
-
 
 @registry.register
 class L1(Regularizer):
     """l1 * sum(|x|)."""
 
-    def __init__(self, l1=0.01):
-        self.l1 = _factor(0.01 if l1 is None else l1, "l1")
+    def __init__(self, l1: FactorOrNone = 0.01):
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, x):
         return self.l1 * ops.sum(ops.abs(x))
-
-    get_config = config_from(__init__)
 
 
 @registry.register
 class L2(Regularizer):
     """l2 * sum(x**2)."""
 
-    def __init__(self, l2=0.01):
-        self.l2 = _factor(0.01 if l2 is None else l2, "l2")
+    def __init__(self, l2: FactorOrNone = 0.01):
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, x):
         return self.l2 * ops.sum(ops.square(x))
-
-    get_config = config_from(__init__)
 
 
 @registry.register("orthogonal_regularizer")
 class OrthogonalRegularizer(Regularizer):
     """factor times the mean |dot product| of pairs of normalized rows (or columns, by `mode`) of a matrix."""
 
-    def __init__(self, factor=0.01, mode="rows"):
-        self.mode = one_of("OrthogonalRegularizer", "mode", mode, ("rows", "columns"))
-        self.factor = _factor(factor, "factor")
+    def __init__(self, factor: Factor = 0.01, mode: Mode = "rows"):
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, x):
         x = ops.convert_to_tensor(x)
@@ -111,8 +114,6 @@ class OrthogonalRegularizer(Regularizer):
         products = ops.matmul(vectors, ops.transpose(vectors)) * others
         pairs = max(1, size * (size - 1) / 2)  # of one vector the sum is 0
         return (0.5 * self.factor / pairs) * ops.sum(ops.abs(products))
-
-    get_config = config_from(__init__)
 
 
 @registry.register

@@ -15,11 +15,12 @@ from nbkeras.building.graph import SymbolicTensor, is_symbolic
 from nbkeras.building.input_spec import InputSpec as InputSpec
 from nbkeras.building.input_spec import mismatch
 from nbkeras.building.module import Module
-from nbkeras.engine import behaviour, load_budget, structures, tensor
+from nbkeras.engine import behaviour, load_budget, option, structures, tensor
 from nbkeras.engine.annotations import briefly
+from nbkeras.engine.documentation import ConstructorSignature
 from nbkeras.engine.naming import snake_case, unique_name
 from nbkeras.engine.observed import observe
-from nbkeras.engine.registry import Registry, is_sharing, nearest
+from nbkeras.engine.registry import Registry, custom_object_scope, is_sharing, nearest
 from nbkeras.engine.temporary import temporarily
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import set_by_init, warn
@@ -166,7 +167,8 @@ class Layer(Module, CallHistory):
         self._gpu = tensor.gpu()  # the device on which it was made; its weights are there and it computes there
 
     def _argument_names(self) -> list[str]:
-        return [*inspect.signature(type(self).__init__).parameters, *_ARGUMENTS, "batch_size", "weights"]
+        own = inspect.signature(type(self).__init__).parameters
+        return [*own, *option.of_class(type(self)), *_ARGUMENTS, "batch_size", "weights"]
 
     @staticmethod
     def _input_shape_argument(batch_size: int | None, kwargs: dict) -> tuple | None:
@@ -215,18 +217,24 @@ class Layer(Module, CallHistory):
     def get_config(self) -> dict[str, Any]:
         """The configuration from which `from_config` makes this layer again, without its weights.
 
-        A subclass with further arguments adds them. In a subclass that does not override this they are those it was called with.
+        It has the options that the signature declares (engine/option.py). A subclass with other arguments adds them; if it
+        declares nothing and does not override this, they are those it was called with.
         """
         values: dict[str, Any] = {"name": self.name, "trainable": self._trainable, "dtype": self.dtype}
         if self.activity_regularizer is not None:
             values["activity_regularizer"] = regularizers.serialize(self.activity_regularizer)
         if not self.autocast:
             values["autocast"] = False
-        if type(self).get_config is Layer.get_config and type(self).__init__ is not Layer.__init__:
+        declared = option.config_of(self)
+        undeclared = not declared and type(self).__init__ is not Layer.__init__
+        if undeclared and type(self).get_config is Layer.get_config:
             values = {**self._passed_arguments(), "name": self.name}
+        values |= declared
         if self._batch_input_shape is not None and behaviour.current.writes_input_shape:
             values["batch_input_shape"] = self._batch_input_shape
         return values
+
+    __signature__ = ConstructorSignature()
 
     def __new__(cls, *args, **kwargs):
         layer = super().__new__(cls)
@@ -249,9 +257,10 @@ class Layer(Module, CallHistory):
         return given
 
     @classmethod
-    def from_config(cls, config: dict[str, Any]):
-        """A layer from what `get_config` returned."""
-        return cls(**config)
+    def from_config(cls, config: dict[str, Any], custom_objects: dict[str, Any] | None = None):
+        """A layer from what `get_config` returned; custom_objects: classes and functions of your own, by name."""
+        with custom_object_scope(custom_objects or {}):
+            return cls(**config)
 
     def get_build_config(self) -> dict[str, Any] | None:
         """The shapes for which the layer was built, from which `build_from_config` makes the weights again."""

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 
 from nbkeras.callbacks.callback_list import Callback
-from nbkeras.engine.options import given
+from nbkeras.engine.option import given
 from nbkeras.engine.progress import print_message
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import Variable

@@ -73,17 +73,19 @@ class _WithConstants:
             raise ValueError(f"layer {self.name!r} takes {count} constants: call it with constants=...")  # type: ignore
         return inputs[:-count], list(inputs[-count:])
 
-    def _with_count(self, config: dict) -> dict:
+    def get_config(self):
+        """`get_config`, with the number of constants."""
+        config = Layer.get_config(self)  # type: ignore[arg-type]
         return {**config, "num_constants": self._num_constants} if self._num_constants else config
 
-
-def _made(cls: type, make: Any, config: dict, custom_objects: Any) -> Any:
-    """A layer from its configuration, which may hold the number of constants."""
-    config = dict(config)
-    count = config.pop("num_constants", None)
-    layer = make.__func__(cls, config, custom_objects)
-    layer._num_constants = count
-    return layer
+    @classmethod
+    def from_config(cls, config, custom_objects=None):
+        """A layer with new weights from `get_config`."""
+        config = dict(config)
+        count = config.pop("num_constants", None)
+        layer = Layer.from_config.__func__(cls, config, custom_objects)  # type: ignore[attr-defined]
+        layer._num_constants = count
+        return layer
 
 
 class RNN(_WithConstants):
@@ -125,14 +127,6 @@ class RNN(_WithConstants):
     def _step(self, step, states, training):
         return recurrent_cells.call_cell(self._cell_fed or self.cell, step, states, training)  # type: ignore
 
-    def _own_config(self):
-        return self._with_count(_rnn["_own_config"](self))
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """A layer with new weights from `get_config`."""
-        return _made(cls, _rnn["from_config"], config, custom_objects)
-
 
 class Bidirectional(_WithConstants):
     """Members of Bidirectional."""
@@ -158,12 +152,3 @@ class Bidirectional(_WithConstants):
         finally:
             for each in pair:
                 each._handed = None
-
-    def get_config(self):
-        """`get_config`, with the number of constants."""
-        return self._with_count(_both["get_config"](self))
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """A layer with new weights from `get_config`."""
-        return _made(cls, _both["from_config"], config, custom_objects)

@@ -3,21 +3,18 @@
 from __future__ import annotations
 
 from nbkeras import ops
-from nbkeras.engine.options import config_from
-from nbkeras.layers.spatial import Spatial
-from nbkeras.ops.window import sizes_of
+from nbkeras.engine import option
+from nbkeras.layers.spatial import Spatial, WindowSize
 
 
 class _AdaptivePooling(Spatial):
-    def __init__(self, output_size, data_format=None, **kwargs):
+    def __init__(self, output_size: WindowSize, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
-        self.output_size = sizes_of(type(self).__name__, "output_size", output_size, self.rank)
+        option.keep(self, locals())
 
     def compute_output_shape(self, input_shape):
         self.lengths(input_shape)  # for its error
         return self.with_lengths(input_shape, self.output_size)
-
-    get_config = config_from(__init__)
 
 
 class _AdaptiveMaxPooling(_AdaptivePooling):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from typing import Annotated
 
 from nbkeras import ops, random
 from nbkeras.building.layer import Layer
-from nbkeras.engine.annotations import one_of
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.ops import attention
+
+ScoreMode = Annotated[str, option.choice("dot", "concat")]
 
 
 class Attention(Layer):
@@ -20,13 +22,20 @@ class Attention(Layer):
     """
 
     supports_masking = True
+    dropout: float
 
-    def __init__(self, use_scale=False, score_mode="dot", dropout=0.0, seed=None, **kwargs):
+    def __init__(
+        self,
+        use_scale: option.Flag = False,
+        score_mode: ScoreMode = "dot",
+        dropout: option.Rate = 0.0,
+        seed: option.Anything = None,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.score_mode = one_of("Attention", "score_mode", score_mode, ("dot", "concat"))
-        self.use_scale, self.dropout, self.seed = bool(use_scale), dropout, seed
+        option.keep(self, locals())
         self.scale = self.concat_score_weight = None
-        if dropout > 0:
+        if self.dropout > 0:
             self.seed_generator = self.add_seed_generator(seed)
 
     def build(self, input_shape):
@@ -73,8 +82,6 @@ class Attention(Layer):
         """The mask of the query."""
         return None if mask is None else mask[0]
 
-    get_config = config_from(__init__)
-
 
 def _rows(tensor, last: int):
     """The tensor with all axes before the last `last` axes merged into one."""
@@ -83,6 +90,8 @@ def _rows(tensor, last: int):
 
 class AdditiveAttention(Attention):
     """Attention by scores sum(scale * tanh(query + key)), with a learned scale (features,) unless use_scale is False."""
+
+    _left_out = ("score_mode",)
 
     def __init__(self, use_scale=True, dropout=0.0, **kwargs):
         super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)
@@ -96,5 +105,3 @@ class AdditiveAttention(Attention):
     def _scores(self, query, key):
         total = ops.tanh(ops.add(ops.expand_dims(query, 2), ops.expand_dims(key, 1)))
         return ops.sum(total if self.scale is None else ops.multiply(total, self.scale), axis=-1)
-
-    get_config = config_from(__init__, leave_out="score_mode")

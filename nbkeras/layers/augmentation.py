@@ -6,17 +6,37 @@ A direct call runs in training mode, as in Keras. Bounding boxes and labels are 
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import ops, random
-from nbkeras.engine.annotations import one_of
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.layers.images import Images, middle
-from nbkeras.ops.window import size_of
 
-_FILL_MODES = ("reflect", "wrap", "constant", "nearest")
+
+def bounds(name: str, what: str, factor: Any, low: float = -1.0, high: float = 1.0) -> tuple[float, float]:
+    """A factor as a pair; a number f becomes (max(-f, low), f). ValueError for a factor outside low to high."""
+    pair = sorted(factor) if isinstance(factor, list | tuple) else [factor, factor]
+    if len(pair) != 2 or not all(isinstance(f, int | float) for f in pair) or pair[0] > high or pair[1] < low:
+        raise ValueError(f"{name}'s {what} must be a number from {low} to {high}, or two, received {factor!r}")
+    if isinstance(factor, list | tuple):
+        return float(pair[0]), float(pair[1])
+    return max(-abs(float(factor)), low), abs(float(factor))
+
+
+def _value_range(name: str, what: str, limits: Any) -> tuple:
+    if not isinstance(limits, list | tuple) or len(limits) != 2:
+        raise ValueError(f"{name}'s {what} must be two numbers, received {limits!r}")
+    return tuple(sorted(limits))
+
+
+Factor = Annotated[Any, option.kind(bounds, "a number from -1 to 1, or two")]
+Part = Annotated[Any, option.kind(bounds, "a number from 0 to 1, or two", 0.0)]
+ValueRange = Annotated[Any, option.kind(_value_range, "two numbers")]
+FlipMode = Annotated[str, option.choice("horizontal", "vertical", "horizontal_and_vertical")]
+FillMode = Annotated[str, option.choice("reflect", "wrap", "constant", "nearest")]
+Interpolation = Annotated[str, option.choice("nearest", "bilinear")]
 
 
 class RandomImages(Images, registered=False):
@@ -24,9 +44,9 @@ class RandomImages(Images, registered=False):
 
     trains_by_default = True
 
-    def __init__(self, seed=None, data_format=None, **kwargs):
+    def __init__(self, seed: option.Anything = None, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
-        self.seed = seed
+        option.keep(self, locals())
         self.seed_generator = self.add_seed_generator(seed)
 
     def draw(self, images, low: float, high: float):
@@ -37,33 +57,17 @@ class RandomImages(Images, registered=False):
         images = ops.cast(inputs, self.dtype)
         return self.changed(images) if training else images
 
-    get_config = config_from(__init__)
-
-
-def bounds(layer: Any, name: str, factor: Any, low: float = -1.0, high: float = 1.0) -> tuple[float, float]:
-    """A factor as a pair; a number f becomes (max(-f, low), f). ValueError for a factor outside low to high."""
-    pair = sorted(factor) if isinstance(factor, list | tuple) else [factor, factor]
-    if len(pair) != 2 or not all(isinstance(f, int | float) for f in pair) or pair[0] > high or pair[1] < low:
-        raise ValueError(
-            f"{type(layer).__name__}'s {name} must be a number from {low} to {high}, or two, received {factor!r}"
-        )
-    if isinstance(factor, list | tuple):
-        return float(pair[0]), float(pair[1])
-    return max(-abs(float(factor)), low), abs(float(factor))
-
 
 class RandomFlip(RandomImages):
     """Mirrors each image with probability 1/2; mode: 'horizontal', 'vertical' or 'horizontal_and_vertical' (both at once)."""
 
-    def __init__(self, mode="horizontal_and_vertical", seed=None, data_format=None, **kwargs):
+    def __init__(self, mode: FlipMode = "horizontal_and_vertical", seed=None, data_format=None, **kwargs):
         super().__init__(seed, data_format, **kwargs)
-        self.mode = one_of("RandomFlip", "mode", mode, ("horizontal", "vertical", "horizontal_and_vertical"))
+        option.keep(self, locals())
 
     def change(self, images):
         axes = [axis for axis, name in ((1, "vertical"), (2, "horizontal")) if name in self.mode]
         return ops.where(ops.less_equal(self.draw(images, 0.0, 1.0), 0.5), ops.flip(images, axes), images)
-
-    get_config = config_from(__init__)
 
 
 class RandomCrop(RandomImages):
@@ -72,9 +76,9 @@ class RandomCrop(RandomImages):
     Images that are not larger, and all images in inference, are cropped at the centre.
     """
 
-    def __init__(self, height, width, seed=None, data_format=None, **kwargs):
+    def __init__(self, height: option.Size, width: option.Size, seed=None, data_format=None, **kwargs):
         super().__init__(seed, data_format, **kwargs)
-        self.height, self.width = size_of("RandomCrop", "height", height), size_of("RandomCrop", "width", width)
+        option.keep(self, locals())
 
     def change(self, images, training=True):
         if not training or images.shape[1] <= self.height or images.shape[2] <= self.width:
@@ -87,20 +91,21 @@ class RandomCrop(RandomImages):
     def call(self, inputs, training=None):
         return self.changed(ops.cast(inputs, self.dtype), training=training)
 
-    get_config = config_from(__init__)
-
 
 class _Moved(RandomImages):
     """Base of layers that move pixels. fill_mode: the values outside the image; interpolation: the values between pixels."""
 
     def __init__(
-        self, fill_mode="reflect", interpolation="bilinear", seed=None, fill_value=0.0, data_format=None, **kwargs
+        self,
+        fill_mode: FillMode = "reflect",
+        interpolation: Interpolation = "bilinear",
+        seed=None,
+        fill_value: option.Anything = 0.0,
+        data_format=None,
+        **kwargs,
     ):
         super().__init__(seed, data_format, **kwargs)
-        name = type(self).__name__
-        self.fill_mode = one_of(name, "fill_mode", fill_mode, _FILL_MODES)
-        self.interpolation = one_of(name, "interpolation", interpolation, ("nearest", "bilinear"))
-        self.fill_value = fill_value
+        option.keep(self, locals())
 
     def move(self, images, a0, a1, a2, b0, b1, b2):
         """The images whose pixel (x, y) comes from (a0 x + a1 y + a2, b0 x + b1 y + b2); numbers (batch, 1, 1, 1) or one."""
@@ -112,32 +117,35 @@ class _Moved(RandomImages):
         options = (self.interpolation, self.fill_mode, self.fill_value, "channels_last")
         return ops.image.affine_transform(images, ops.concatenate(columns, axis=1), *options)
 
-    get_config = config_from(__init__)
-
 
 class RandomTranslation(_Moved):
     """Moves images down and right by fractions of their size; each factor is f, for a range of -f to f, or a pair."""
 
-    def __init__(self, height_factor, width_factor, fill_mode="reflect", interpolation="bilinear", **kwargs):
+    def __init__(
+        self,
+        height_factor: option.Anything,
+        width_factor: option.Anything,
+        fill_mode="reflect",
+        interpolation="bilinear",
+        **kwargs,
+    ):
         super().__init__(fill_mode, interpolation, **kwargs)
-        self.height_factor, self.width_factor = height_factor, width_factor
-        self._down = bounds(self, "height_factor", height_factor)
-        self._right = bounds(self, "width_factor", width_factor)
+        option.keep(self, locals())
+        self._down = bounds("RandomTranslation", "height_factor", height_factor)
+        self._right = bounds("RandomTranslation", "width_factor", width_factor)
 
     def change(self, images):
         down = ops.multiply(self.draw(images, *self._down), float(images.shape[1]))
         right = ops.multiply(self.draw(images, *self._right), float(images.shape[2]))
         return self.move(images, 1.0, 0.0, ops.negative(right), 0.0, 1.0, ops.negative(down))
 
-    get_config = config_from(__init__)
-
 
 class RandomRotation(_Moved):
     """Rotates images about their centre, counter-clockwise, by a fraction of a full turn: f, for -f to f, or a pair."""
 
-    def __init__(self, factor, fill_mode="reflect", interpolation="bilinear", **kwargs):
+    def __init__(self, factor: Factor, fill_mode="reflect", interpolation="bilinear", **kwargs):
         super().__init__(fill_mode, interpolation, **kwargs)
-        self.factor = bounds(self, "factor", factor)
+        option.keep(self, locals())
 
     def change(self, images):
         angle = ops.multiply(self.draw(images, *self.factor), 2 * math.pi)
@@ -147,17 +155,22 @@ class RandomRotation(_Moved):
         down = y - ops.multiply(sine, x) - ops.multiply(cosine, y)
         return self.move(images, cosine, ops.negative(sine), across, sine, cosine, down)
 
-    get_config = config_from(__init__)
-
 
 class RandomZoom(_Moved):
     """Zooms in (factors below 0) or out (above 0); width_factor None: the same zoom as the height, so that the ratio is kept."""
 
-    def __init__(self, height_factor, width_factor=None, fill_mode="reflect", interpolation="bilinear", **kwargs):
+    def __init__(
+        self,
+        height_factor: option.Anything,
+        width_factor: option.Anything = None,
+        fill_mode="reflect",
+        interpolation="bilinear",
+        **kwargs,
+    ):
         super().__init__(fill_mode, interpolation, **kwargs)
-        self.height_factor, self.width_factor = height_factor, width_factor
-        self._rows = bounds(self, "height_factor", height_factor)
-        self._columns = None if width_factor is None else bounds(self, "width_factor", width_factor)
+        option.keep(self, locals())
+        self._rows = bounds("RandomZoom", "height_factor", height_factor)
+        self._columns = None if width_factor is None else bounds("RandomZoom", "width_factor", width_factor)
 
     def change(self, images):
         rows = self.draw(images, 1 + self._rows[0], 1 + self._rows[1])
@@ -167,24 +180,27 @@ class RandomZoom(_Moved):
         across, down = ((images.shape[axis] - 1) / 2 * (1.0 - zoom) for axis, zoom in ((2, columns), (1, rows)))
         return self.move(images, columns, 0.0, across, 0.0, rows, down)
 
-    get_config = config_from(__init__)
-
 
 class RandomShear(_Moved):
     """Shears rows by x_factor and columns by y_factor, in a random direction; each factor is f, for 0 to f, or a pair."""
 
-    def __init__(self, x_factor=0.0, y_factor=0.0, interpolation="bilinear", fill_mode="reflect", **kwargs):
+    def __init__(
+        self,
+        x_factor: option.Anything = 0.0,
+        y_factor: option.Anything = 0.0,
+        interpolation="bilinear",
+        fill_mode="reflect",
+        **kwargs,
+    ):
         super().__init__(fill_mode, interpolation, **kwargs)
-        self.x_factor, self.y_factor = x_factor, y_factor
-        self._across = bounds(self, "x_factor", x_factor, 0.0, 1.0)
-        self._down = bounds(self, "y_factor", y_factor, 0.0, 1.0)
+        option.keep(self, locals())
+        self._across = bounds("RandomShear", "x_factor", x_factor, 0.0)
+        self._down = bounds("RandomShear", "y_factor", y_factor, 0.0)
 
     def change(self, images):
         way = ops.cast(ops.where(ops.greater(self.draw(images, 0.0, 1.0), 0.5), -1.0, 1.0), self.dtype)
         down, across = (ops.multiply(self.draw(images, *limits), way) for limits in (self._down, self._across))
         return self.move(images, 1.0, across, 0.0, down, 1.0, 0.0)
-
-    get_config = config_from(__init__)
 
 
 class RandomErasing(RandomImages):
@@ -195,18 +211,16 @@ class RandomErasing(RandomImages):
 
     def __init__(
         self,
-        factor=1.0,
-        scale=(0.02, 0.33),
-        fill_value=None,
-        value_range=(0, 255),
+        factor: Part = 1.0,
+        scale: Part = (0.02, 0.33),
+        fill_value: option.Anything = None,
+        value_range: ValueRange = (0, 255),
         seed=None,
         data_format=None,
         **kwargs,
     ):
         super().__init__(seed, data_format, **kwargs)
-        self.factor = bounds(self, "factor", factor, 0.0, 1.0)
-        self.scale = bounds(self, "scale", scale, 0.0, 1.0)
-        self.fill_value, self.value_range = fill_value, tuple(value_range)
+        option.keep(self, locals())
 
     def change(self, images):
         inside = None
@@ -225,5 +239,3 @@ class RandomErasing(RandomImages):
         else:
             filled = ops.add(ops.zeros_like(images), np.asarray(self.fill_value, self.dtype))
         return ops.where(ops.logical_and(inside, chosen), ops.clip(filled, *self.value_range), images)
-
-    get_config = config_from(__init__)

@@ -2,25 +2,40 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
+
+import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.layer import Layer
+from nbkeras.engine import option
 from nbkeras.engine.annotations import one_of
-from nbkeras.engine.options import config_from
 from nbkeras.ops import hashing
-from nbkeras.ops.window import size_of
 
 MODES = ("int", "one_hot", "multi_hot", "count")
 
 
-def check_mode(layer: Layer, output_mode: Any, modes: tuple[str, ...], sparse: bool = False) -> str:
-    """The checked output mode; ValueError for an unknown mode and for sparse=True."""
-    mode = "multi_hot" if output_mode == "binary" else output_mode
-    one_of(type(layer).__name__, "output_mode", mode, modes)
+def _mode(layer: Any, what: str, mode: Any) -> str:
+    former = {"binary": "multi_hot", "tf-idf": "tf_idf"}
+    return one_of(option.name_of(layer), what, former.get(mode, mode) if isinstance(mode, str) else mode, layer.modes)
+
+
+def _not_sparse(name: str, what: str, sparse: Any) -> bool:
     if sparse:
-        raise ValueError(f"{type(layer).__name__} does not offer sparse=True: there are no sparse tensors")
-    return mode
+        raise ValueError(f"{name} does not offer sparse=True: there are no sparse tensors")
+    return False
+
+
+def _salts(name: str, what: str, salt: Any) -> list[int] | None:
+    salts = list(salt) if isinstance(salt, list | tuple) else [salt, salt]
+    if salt is not None and not (len(salts) == 2 and all(isinstance(each, int | np.integer) for each in salts)):
+        raise ValueError(f"{name}'s {what} must be an integer or two, received {salt!r}")
+    return None if salt is None else salts
+
+
+OutputMode = Annotated[str, option.Kind(_mode, "one of the layer's modes")]
+NotSparse = Annotated[bool, option.kind(_not_sparse, "False: there are no sparse tensors")]
+Salt = Annotated[Any, option.kind(_salts, "an integer, or two, or None")]
 
 
 def encoded(numbers, mode: str, depth: int, dtype: str, count_weights=None):
@@ -63,11 +78,18 @@ class CategoryEncoding(Layer):
     """
 
     input_dtype = "int32"
+    modes = MODES[1:]
 
-    def __init__(self, num_tokens=None, output_mode="multi_hot", sparse=False, **kwargs):
+    def __init__(
+        self,
+        num_tokens: option.Size = None,  # type: ignore[assignment]
+        output_mode: OutputMode = "multi_hot",
+        sparse=False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.output_mode = check_mode(self, output_mode, MODES[1:], sparse)
-        self.num_tokens = size_of("CategoryEncoding", "num_tokens", num_tokens)
+        option.keep(self, locals())
+        _not_sparse("CategoryEncoding", "sparse", sparse)
 
     def call(self, inputs, count_weights=None):
         if count_weights is not None and self.output_mode != "count":
@@ -75,5 +97,3 @@ class CategoryEncoding(Layer):
                 f"CategoryEncoding {self.name!r} takes count_weights with output_mode 'count', not {self.output_mode!r}"
             )
         return encoded(inputs, self.output_mode, self.num_tokens, self.dtype, count_weights)
-
-    get_config = config_from(__init__, leave_out="sparse")

@@ -5,15 +5,21 @@ value_range: the smallest and the largest value of a pixel. A direct call runs i
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import config, ops, random
-from nbkeras.engine.annotations import check_rate
-from nbkeras.engine.options import config_from
-from nbkeras.layers.augmentation import RandomImages, bounds
+from nbkeras.engine import option
+from nbkeras.layers.augmentation import Part, RandomImages, ValueRange, bounds
 from nbkeras.layers.images import Images
+
+
+def _in_limits(layer: Any, what: str, factor: Any) -> tuple[float, float]:
+    return bounds(option.name_of(layer), what, factor, *layer.limits)
+
+
+FactorInLimits = Annotated[Any, option.Kind(_in_limits, "a number within the layer's limits, or two")]
 
 
 class RandomColors(RandomImages, registered=False):
@@ -21,12 +27,11 @@ class RandomColors(RandomImages, registered=False):
 
     limits = (0.0, 1.0)
 
-    def __init__(self, factor, value_range=(0, 255), seed=None, data_format=None, **kwargs):
+    def __init__(
+        self, factor: FactorInLimits, value_range: ValueRange = (0, 255), seed=None, data_format=None, **kwargs
+    ):
         super().__init__(seed, data_format, **kwargs)
-        if not isinstance(value_range, list | tuple) or len(value_range) != 2:
-            raise ValueError(f"{type(self).__name__}'s value_range must be two numbers, received {value_range!r}")
-        self.factor = bounds(self, "factor", factor, *self.limits)
-        self.value_range = tuple(sorted(value_range))
+        option.keep(self, locals())
 
     def in_range(self, images):
         """Images with their values clipped to value_range."""
@@ -38,8 +43,6 @@ class RandomColors(RandomImages, registered=False):
             return images
         factor = (target[1] - target[0]) / (source[1] - source[0])
         return ops.add(ops.multiply(ops.subtract(images, float(source[0])), factor), float(target[0]))
-
-    get_config = config_from(__init__)
 
 
 class RandomBrightness(RandomColors):
@@ -132,19 +135,31 @@ class RandomSharpness(RandomColors):
         return self.in_range(ops.add(images, ops.multiply(factor, ops.subtract(smooth, images))))
 
 
+def _odd_sizes(name: str, what: str, value: Any) -> tuple[int, int]:
+    sizes = (value, value) if isinstance(value, int) else tuple(value)
+    if len(sizes) != 2 or any(not isinstance(size, int) or size % 2 == 0 for size in sizes):
+        raise ValueError(f"{name}'s {what} must be an odd integer or two, received {value!r}")
+    return sizes
+
+
+OddSizes = Annotated[Any, option.kind(_odd_sizes, "an odd integer, or two")]
+
+
 class RandomGaussianBlur(RandomColors):
     """Blurs images, with a probability from factor, by a Gaussian of kernel_size (odd); its two widths are drawn from sigma."""
 
     def __init__(
-        self, factor=1.0, kernel_size=3, sigma=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs
+        self,
+        factor=1.0,
+        kernel_size: OddSizes = 3,
+        sigma: Part = 1.0,
+        value_range=(0, 255),
+        seed=None,
+        data_format=None,
+        **kwargs,
     ):
         super().__init__(factor, value_range, seed, data_format, **kwargs)
-        sizes = (kernel_size, kernel_size) if isinstance(kernel_size, int) else tuple(kernel_size)
-        if len(sizes) != 2 or any(not isinstance(size, int) or size % 2 == 0 for size in sizes):
-            raise ValueError(
-                f"RandomGaussianBlur's kernel_size must be an odd integer or two, received {kernel_size!r}"
-            )
-        self.kernel_size, self.sigma = sizes, bounds(self, "sigma", sigma, 0.0, 1.0)
+        option.keep(self, locals())
 
     def change(self, images):
         chosen = ops.less(self.draw(images, 0.0, 1.0), self.draw(images, *self.factor))
@@ -152,27 +167,23 @@ class RandomGaussianBlur(RandomColors):
         blurred = ops.image.gaussian_blur(images, self.kernel_size, sigma, data_format="channels_last")
         return self.in_range(ops.where(chosen, blurred, images))
 
-    get_config = config_from(__init__)
-
 
 class RandomColorJitter(RandomImages):
     """Applies RandomBrightness, RandomContrast, RandomSaturation and RandomHue in turn, each if its factor is given."""
 
     def __init__(
         self,
-        value_range=(0, 255),
-        brightness_factor=None,
-        contrast_factor=None,
-        saturation_factor=None,
-        hue_factor=None,
+        value_range: ValueRange = (0, 255),
+        brightness_factor: option.Anything = None,
+        contrast_factor: option.Anything = None,
+        saturation_factor: option.Anything = None,
+        hue_factor: option.Anything = None,
         seed=None,
         data_format=None,
         **kwargs,
     ):
         super().__init__(seed, data_format, **kwargs)
-        self.value_range = tuple(value_range)
-        self.brightness_factor, self.contrast_factor = brightness_factor, contrast_factor
-        self.saturation_factor, self.hue_factor = saturation_factor, hue_factor
+        option.keep(self, locals())
         factors = brightness_factor, contrast_factor, saturation_factor, hue_factor
         kinds = (RandomBrightness, RandomContrast, RandomSaturation, RandomHue)
         self.parts = [
@@ -186,15 +197,13 @@ class RandomColorJitter(RandomImages):
             images = part.change(images)
         return images
 
-    get_config = config_from(__init__)
-
 
 class AutoContrast(Images):
     """Stretches each channel to all of value_range, also in inference; a channel of one single value is unchanged."""
 
-    def __init__(self, value_range=(0, 255), data_format=None, **kwargs):
+    def __init__(self, value_range: ValueRange = (0, 255), data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
-        self.value_range = tuple(sorted(value_range))
+        option.keep(self, locals())
 
     def change(self, images):
         low, high = (each(images, axis=(1, 2), keepdims=True) for each in (ops.min, ops.max))
@@ -206,34 +215,35 @@ class AutoContrast(Images):
     def call(self, inputs):
         return self.changed(ops.cast(inputs, self.dtype))
 
-    get_config = config_from(__init__)
-
 
 class RandomGrayscale(RandomImages):
     """Converts RGB images to gray, with probability factor."""
 
-    def __init__(self, factor=0.5, data_format=None, seed=None, **kwargs):
+    def __init__(self, factor: option.Rate = 0.5, data_format=None, seed=None, **kwargs):
         super().__init__(seed, data_format, **kwargs)
-        self.factor = check_rate("RandomGrayscale", "factor", factor)
+        option.keep(self, locals())
 
     def change(self, images):
         gray = ops.image.rgb_to_grayscale(images, data_format="channels_last")
         return ops.where(ops.less(self.draw(images, 0.0, 1.0), self.factor), gray, images)
-
-    get_config = config_from(__init__)
 
 
 class Solarization(RandomImages):
     """Adds a number, then inverts values above a threshold. Both factors are fractions of 255: f, for 0 to f, or a pair."""
 
     def __init__(
-        self, addition_factor=0.0, threshold_factor=0.0, value_range=(0, 255), seed=None, data_format=None, **kwargs
+        self,
+        addition_factor: option.Anything = 0.0,
+        threshold_factor: option.Anything = 0.0,
+        value_range: ValueRange = (0, 255),
+        seed=None,
+        data_format=None,
+        **kwargs,
     ):
         super().__init__(seed, data_format, **kwargs)
-        self.addition_factor, self.threshold_factor = addition_factor, threshold_factor
-        self._additions = _from_zero(self, "addition_factor", addition_factor)
-        self._thresholds = _from_zero(self, "threshold_factor", threshold_factor)
-        self.value_range = tuple(sorted(value_range))
+        option.keep(self, locals())
+        self._additions = _from_zero("addition_factor", addition_factor)
+        self._thresholds = _from_zero("threshold_factor", threshold_factor)
 
     def change(self, images):
         additions = self.draw(images, self._additions[0], self._additions[1] * 255)
@@ -244,9 +254,7 @@ class Solarization(RandomImages):
         changed = ops.where(ops.less(bright, thresholds), bright, ops.subtract(255.0, bright))
         return ops.add(ops.multiply(changed, width / 255), low)
 
-    get_config = config_from(__init__)
 
-
-def _from_zero(layer: Any, name: str, factor: Any) -> tuple[float, float]:
-    pair = bounds(layer, name, factor, 0.0, 1.0)
+def _from_zero(what: str, factor: Any) -> tuple[float, float]:
+    pair = bounds("Solarization", what, factor, 0.0)
     return pair if isinstance(factor, list | tuple) else (0.0, pair[1])

@@ -9,39 +9,44 @@ from typing import Any
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec
-from nbkeras.engine.options import config_from, given
-from nbkeras.layers.recurrent import RNN, _first, _of_cell, _WholeSequence
+from nbkeras.engine import option
+from nbkeras.layers.recurrent import RNN, _first, _WholeSequence
 from nbkeras.layers.recurrent_cells import LSTMCell, build_cell
-from nbkeras.layers.spatial import check_lengths
-from nbkeras.ops.window import data_format_of, output_length, padding_of, sizes_of
+from nbkeras.layers.spatial import DataFormat, Padding, WindowSize, check_lengths
+from nbkeras.ops.window import output_length
 
 
 class _ConvLSTMCell(LSTMCell):
     """One step of ConvLSTM; states h and c have the shape of the output, gates and weights the order i, f, c, o."""
 
     rank = 2
+    _left_out = ("units",)  # they are `filters` here
+    paddings = ("valid", "same")
+    activation: Any
+    recurrent_activation: Any
+    data_format: str
+    padding: str
+    filters: int
+    kernel_size: tuple
+    strides: tuple
+    dilation_rate: tuple
 
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
+        filters: option.Size,
+        kernel_size: WindowSize,
+        strides: WindowSize = 1,
+        padding: Padding = "valid",
+        data_format: DataFormat = None,
+        dilation_rate: WindowSize = 1,
+        activation: option.Activation = "tanh",
+        recurrent_activation: option.Activation = "sigmoid",
+        use_bias: option.Flag = True,
         **kwargs,
     ):
-        name = type(self).__name__.removesuffix("Cell")
-        (self.filters,) = sizes_of(name, "filters", filters, 1)
-        super().__init__(self.filters, activation, recurrent_activation, use_bias, **kwargs)
-        self.kernel_size = sizes_of(name, "kernel_size", kernel_size, self.rank)
-        self.strides = sizes_of(name, "strides", strides, self.rank)
-        self.dilation_rate = sizes_of(name, "dilation_rate", dilation_rate, self.rank)
-        self.padding = padding_of(name, padding, ("valid", "same"))
-        self.data_format = data_format_of(name, data_format)
+        units = option.size_of(option.name_of(self), "filters", filters)
+        super().__init__(units, activation, recurrent_activation, use_bias, **kwargs)
+        option.keep(self, locals())
         self.input_spec = InputSpec(ndim=self.rank + 2)
         self.state_shape: tuple | None = None  # of a sample, once built
 
@@ -118,8 +123,6 @@ class _ConvLSTMCell(LSTMCell):
             return h
         return ops.multiply(h, self._mask("state", h.shape, self.recurrent_dropout, 2))
 
-    get_config = config_from(__init__, leave_out="units")
-
 
 class ConvLSTM1DCell(_ConvLSTMCell):
     """One step of ConvLSTM1D: (batch, steps, channels), [h, c] -> h, [h, c]."""
@@ -140,23 +143,37 @@ class ConvLSTM3DCell(_ConvLSTMCell):
 class _ConvLSTM(_WholeSequence):
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
+        filters: option.Size,
+        kernel_size: WindowSize,
+        strides: WindowSize = 1,
+        padding: Padding = "valid",
+        data_format: DataFormat = None,
+        dilation_rate: WindowSize = 1,
+        activation: option.Activation = "tanh",
+        recurrent_activation: option.Activation = "sigmoid",
+        use_bias: option.Flag = True,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        recurrent_initializer: option.Initializer = "orthogonal",
+        bias_initializer: option.Initializer = "zeros",
+        unit_forget_bias: option.Flag = True,
+        kernel_regularizer: option.Regularizer = None,
+        recurrent_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
+        activity_regularizer=None,
+        kernel_constraint: option.Constraint = None,
+        recurrent_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
+        dropout: option.Rate = 0.0,
+        recurrent_dropout: option.Rate = 0.0,
+        seed: option.Anything = None,
+        return_sequences: option.Flag = False,
+        return_state: option.Flag = False,
+        go_backwards: option.Flag = False,
+        stateful: option.Flag = False,
         **kwargs,
     ):
-        super().__init__(given(locals()), **kwargs)
+        super().__init__(locals(), **kwargs)
         self.input_spec = InputSpec(ndim=self.cell.rank + 3)
-
-    filters, kernel_size, strides = _of_cell("filters"), _of_cell("kernel_size"), _of_cell("strides")
-    padding, data_format, dilation_rate = _of_cell("padding"), _of_cell("data_format"), _of_cell("dilation_rate")
-    recurrent_activation, unit_forget_bias = _of_cell("recurrent_activation"), _of_cell("unit_forget_bias")
 
     def build(self, input_shape):
         shape = _first(input_shape)

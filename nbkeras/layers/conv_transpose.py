@@ -3,36 +3,36 @@
 from __future__ import annotations
 
 from nbkeras import ops
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
-from nbkeras.layers.spatial import check_lengths
+from nbkeras.layers.spatial import DataFormat, Padding, WindowSize, check_lengths
 from nbkeras.layers.weight_options import add_option_weight
-from nbkeras.ops.window import paddings_of, sizes_of, transposed_length
+from nbkeras.ops.window import paddings_of, transposed_length
 
 
 class _ConvTranspose(Convolving):
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        output_padding=None,
-        data_format=None,
-        dilation_rate=1,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
+        filters: option.Size,
+        kernel_size: WindowSize,
+        strides: WindowSize = 1,
+        padding: Padding = "valid",
+        output_padding: option.Anything = None,
+        data_format: DataFormat = None,
+        dilation_rate: WindowSize = 1,
+        activation: option.Activation = None,
+        use_bias: option.Flag = True,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        bias_initializer: option.Initializer = "zeros",
+        kernel_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
         activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
+        kernel_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
         **kwargs,
     ):
-        super().__init__(locals(), **kwargs)
-        (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        option.keep(self, locals())
         paddings = paddings_of(type(self).__name__, output_padding, self.strides)
         self.output_padding = None if output_padding is None else paddings
 
@@ -50,8 +50,6 @@ class _ConvTranspose(Convolving):
         lengths = [transposed_length(*axis[:4], self.padding, axis[4]) for axis in axes]
         check_lengths(self, input_shape, lengths, f"kernel_size={self.kernel_size}")
         return self.with_lengths(input_shape, lengths, self.filters)
-
-    get_config = config_from(__init__)
 
 
 class Conv1DTranspose(_ConvTranspose):

@@ -3,39 +3,42 @@
 from __future__ import annotations
 
 from nbkeras import ops
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
+from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
 from nbkeras.layers.weight_options import add_option_weight
-from nbkeras.ops.window import sizes_of
 
 
 class _Conv(Convolving):
+    filters: int
+    groups: int
+
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        groups=1,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
+        filters: option.Size,
+        kernel_size: WindowSize,
+        strides: WindowSize = 1,
+        padding: Padding = "valid",
+        data_format: DataFormat = None,
+        dilation_rate: WindowSize = 1,
+        groups: option.Size = 1,
+        activation: option.Activation = None,
+        use_bias: option.Flag = True,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        bias_initializer: option.Initializer = "zeros",
+        kernel_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
         activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
+        kernel_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
         **kwargs,
     ):
-        super().__init__(locals(), causal=True, **kwargs)
-        name = type(self).__name__
-        (self.filters,) = sizes_of(name, "filters", filters, 1)
-        (self.groups,) = sizes_of(name, "groups", groups, 1)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        option.keep(self, locals())
         if self.filters % self.groups:
-            raise ValueError(f"{name}: groups must divide filters, received groups={groups} and filters={filters}")
+            raise ValueError(
+                f"{type(self).__name__}: groups must divide filters, received groups={groups} and filters={filters}"
+            )
 
     def channels_of(self, input_shape):
         channels = super().channels_of(input_shape)
@@ -60,8 +63,6 @@ class _Conv(Convolving):
             return self.convolve(inputs, self.kernel)  # bias and activation in one kernel with it
         return self.finish(self.convolution_op(inputs, self.kernel))
 
-    get_config = config_from(__init__)
-
 
 class Conv1D(_Conv):
     """activation(conv(inputs, kernel) + bias) of sequences: (batch, steps, channels) -> (batch, new steps, filters).
@@ -72,6 +73,7 @@ class Conv1D(_Conv):
     """
 
     rank = 1
+    paddings = ("valid", "same", "causal")
 
 
 class Conv2D(_Conv):

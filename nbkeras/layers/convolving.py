@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-from nbkeras import activations, ops
+from typing import Any
+
+from nbkeras import ops
 from nbkeras.building.layer import InputSpec
 from nbkeras.layers.spatial import Spatial, check_lengths
-from nbkeras.layers.weight_options import add_option_weight, keep_options
-from nbkeras.ops.window import output_length, padding_of, sizes_of
+from nbkeras.layers.weight_options import add_option_weight
+from nbkeras.ops.window import output_length
 
 
 class Convolving(Spatial, registered=False):
-    """A layer whose window slides over its inputs. arguments: the `locals()` of the extending class's `__init__`."""
+    """A layer whose window slides over its inputs: its kernel_size, strides, dilation_rate and padding."""
 
-    def __init__(self, arguments, causal=False, **kwargs):
-        super().__init__(arguments["data_format"], activity_regularizer=arguments["activity_regularizer"], **kwargs)
-        name = type(self).__name__
-        self.kernel_size, self.strides, self.dilation_rate = (
-            sizes_of(name, what, arguments.get(what, 1), self.rank)  # without the argument: 1
-            for what in ("kernel_size", "strides", "dilation_rate")
-        )
-        paddings = ("valid", "same", "causal") if causal and self.rank == 1 else ("valid", "same")
-        self.padding = padding_of(name, arguments["padding"], paddings)
-        self.activation = activations.get(arguments["activation"])
-        self.use_bias = arguments["use_bias"]
-        keep_options(self, arguments)
+    dilation_rate: Any = 1
+    kernel_size: tuple
+    strides: tuple
+    padding: str
+    use_bias: bool
 
     def build(self, input_shape):
         self.compute_output_shape(input_shape)  # for its errors

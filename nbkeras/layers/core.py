@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from nbkeras import activations, ops
+from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.layer import InputSpec, Layer
-from nbkeras.engine import behaviour, structures
+from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine.behaviour import FunctionName
-from nbkeras.engine.options import config_from
 from nbkeras.engine.registry import custom_object, custom_object_scope
 from nbkeras.layers.same_shape import SameShape
-from nbkeras.layers.weight_options import add_option_weight, keep_options
-from nbkeras.ops.window import size_of
+from nbkeras.layers.weight_options import add_option_weight
 
 
 class Dense(Layer):
@@ -24,23 +22,20 @@ class Dense(Layer):
 
     def __init__(
         self,
-        units,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
+        units: option.Size,
+        activation: option.Activation = None,
+        use_bias: option.Flag = True,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        bias_initializer: option.Initializer = "zeros",
+        kernel_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
         activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
+        kernel_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
         **kwargs,
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.units = size_of("Dense", "units", units)
-        self.activation = activations.get(activation)
-        self.use_bias = use_bias
-        keep_options(self, locals())
+        option.keep(self, locals())
         self.input_spec = InputSpec(min_ndim=2)
 
     def build(self, input_shape):
@@ -58,20 +53,16 @@ class Dense(Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.units)
 
-    get_config = config_from(__init__)
-
 
 class Activation(SameShape):
     """Applies an activation function, passed by name or as a function."""
 
-    def __init__(self, activation, **kwargs):
+    def __init__(self, activation: option.Activation, **kwargs):
         super().__init__(**kwargs)
-        self.activation = activations.get(activation)
+        option.keep(self, locals())
 
     def call(self, inputs):
         return self.activation(inputs)
-
-    get_config = config_from(__init__)
 
 
 class Identity(Layer):
@@ -92,8 +83,9 @@ class Flatten(Layer):
 
     output_dtype = "input"
 
-    def __init__(self, data_format=None, **kwargs):
+    def __init__(self, data_format: option.Anything = None, **kwargs):
         super().__init__(**kwargs)
+        option.keep(self, locals())
         self.data_format = data_format or "channels_last"
         self.input_spec = InputSpec(min_ndim=1)
 
@@ -107,18 +99,17 @@ class Flatten(Layer):
         rest = input_shape[1:]
         return (input_shape[0], None if None in rest else math.prod(rest))
 
-    get_config = config_from(__init__)
-
 
 class Reshape(Layer):
     """(batch, ...) -> (batch, *target_shape); one size may be -1."""
 
     output_dtype = "input"
     input_spec = InputSpec(min_ndim=1)
+    target_shape: tuple
 
-    def __init__(self, target_shape, **kwargs):
+    def __init__(self, target_shape: option.Integers, **kwargs):
         super().__init__(**kwargs)
-        self.target_shape = tuple(int(size) for size in target_shape)
+        option.keep(self, locals())
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
             raise ValueError(f"at most one size of target_shape may be -1, none less, received {self.target_shape}")
 
@@ -141,17 +132,16 @@ class Reshape(Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *self._target(tuple(input_shape)))
 
-    get_config = config_from(__init__)
-
 
 class Permute(Layer):
     """Reorder the axes after the batch axis; dims counts them from 1."""
 
     output_dtype = "input"
+    dims: tuple
 
-    def __init__(self, dims, **kwargs):
+    def __init__(self, dims: option.Integers, **kwargs):
         super().__init__(**kwargs)
-        self.dims = tuple(dims)
+        option.keep(self, locals())
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
             raise ValueError(f"Permute's dims must be 1 to n in some order, received {self.dims}")
         self.input_spec = InputSpec(ndim=len(self.dims) + 1)
@@ -162,17 +152,15 @@ class Permute(Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], *(input_shape[axis] for axis in self.dims))
 
-    get_config = config_from(__init__)
-
 
 class RepeatVector(Layer):
     """(batch, features) -> (batch, n, features)."""
 
     output_dtype = "input"
 
-    def __init__(self, n, **kwargs):
+    def __init__(self, n: option.Size, **kwargs):
         super().__init__(**kwargs)
-        self.n = size_of("RepeatVector", "n", n)
+        option.keep(self, locals())
         self.input_spec = InputSpec(ndim=2)
 
     def call(self, inputs):
@@ -181,15 +169,13 @@ class RepeatVector(Layer):
     def compute_output_shape(self, input_shape):
         return (input_shape[0], self.n, input_shape[1])
 
-    get_config = config_from(__init__)
-
 
 class Masking(SameShape):
     """Mask timesteps in which every feature equals mask_value, and set them to zero."""
 
-    def __init__(self, mask_value=0.0, **kwargs):
+    def __init__(self, mask_value: option.Anything = 0.0, **kwargs):
         super().__init__(**kwargs)
-        self.mask_value = mask_value
+        option.keep(self, locals())
         self.input_spec = InputSpec(min_ndim=2)
 
     def compute_mask(self, inputs, mask=None):
@@ -198,8 +184,6 @@ class Masking(SameShape):
     def call(self, inputs):
         kept = ops.any(ops.not_equal(inputs, self.mask_value), axis=-1, keepdims=True)
         return ops.where(kept, inputs, 0.0)
-
-    get_config = config_from(__init__)
 
 
 class Lambda(Layer):

@@ -3,34 +3,34 @@
 from __future__ import annotations
 
 from nbkeras import ops
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
+from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
 from nbkeras.layers.weight_options import add_option_weight
-from nbkeras.ops.window import sizes_of
 
 
 class _DepthwiseConv(Convolving):
     def __init__(
         self,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        depth_multiplier=1,
-        data_format=None,
-        dilation_rate=1,
-        activation=None,
-        use_bias=True,
-        depthwise_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        depthwise_regularizer=None,
-        bias_regularizer=None,
+        kernel_size: WindowSize,
+        strides: WindowSize = 1,
+        padding: Padding = "valid",
+        depth_multiplier: option.Size = 1,
+        data_format: DataFormat = None,
+        dilation_rate: WindowSize = 1,
+        activation: option.Activation = None,
+        use_bias: option.Flag = True,
+        depthwise_initializer: option.Initializer = "glorot_uniform",
+        bias_initializer: option.Initializer = "zeros",
+        depthwise_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
         activity_regularizer=None,
-        depthwise_constraint=None,
-        bias_constraint=None,
+        depthwise_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
         **kwargs,
     ):
-        super().__init__(locals(), causal=True, **kwargs)
-        (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        option.keep(self, locals())
 
     def make_weights(self, channels):
         self.kernel = add_option_weight(
@@ -45,8 +45,6 @@ class _DepthwiseConv(Convolving):
         channels = input_shape[self.channel_axis()] if len(input_shape) == self.rank + 2 else None
         return self.shape_after(input_shape, None if channels is None else channels * self.depth_multiplier)
 
-    get_config = config_from(__init__)
-
 
 class DepthwiseConv1D(_DepthwiseConv):
     """activation(conv + bias) of each channel of sequences: (batch, steps, channels) -> (..., channels * multiplier).
@@ -55,6 +53,7 @@ class DepthwiseConv1D(_DepthwiseConv):
     """
 
     rank = 1
+    paddings = ("valid", "same", "causal")
 
 
 class DepthwiseConv2D(_DepthwiseConv):
@@ -67,30 +66,29 @@ class DepthwiseConv2D(_DepthwiseConv):
 class _SeparableConv(Convolving):
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        dilation_rate=1,
-        depth_multiplier=1,
-        activation=None,
-        use_bias=True,
-        depthwise_initializer="glorot_uniform",
-        pointwise_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        depthwise_regularizer=None,
-        pointwise_regularizer=None,
-        bias_regularizer=None,
+        filters: option.Size,
+        kernel_size: WindowSize,
+        strides: WindowSize = 1,
+        padding: Padding = "valid",
+        data_format: DataFormat = None,
+        dilation_rate: WindowSize = 1,
+        depth_multiplier: option.Size = 1,
+        activation: option.Activation = None,
+        use_bias: option.Flag = True,
+        depthwise_initializer: option.Initializer = "glorot_uniform",
+        pointwise_initializer: option.Initializer = "glorot_uniform",
+        bias_initializer: option.Initializer = "zeros",
+        depthwise_regularizer: option.Regularizer = None,
+        pointwise_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
         activity_regularizer=None,
-        depthwise_constraint=None,
-        pointwise_constraint=None,
-        bias_constraint=None,
+        depthwise_constraint: option.Constraint = None,
+        pointwise_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
         **kwargs,
     ):
-        super().__init__(locals(), causal=True, **kwargs)
-        (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
-        (self.depth_multiplier,) = sizes_of(type(self).__name__, "depth_multiplier", depth_multiplier, 1)
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        option.keep(self, locals())
 
     def make_weights(self, channels):
         many = self.depth_multiplier
@@ -106,8 +104,6 @@ class _SeparableConv(Convolving):
         hidden = ops.depthwise_conv(inputs, self.depthwise_kernel, *window)
         return self.convolve(hidden, self.pointwise_kernel, 1, "valid", 1)
 
-    get_config = config_from(__init__)
-
 
 class SeparableConv1D(_SeparableConv):
     """A depthwise convolution of sequences, then one of size 1 across channels, bias and activation.
@@ -116,6 +112,7 @@ class SeparableConv1D(_SeparableConv):
     """
 
     rank = 1
+    paddings = ("valid", "same", "causal")
 
 
 class SeparableConv2D(_SeparableConv):

@@ -4,14 +4,28 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from nbkeras import activations, initializers, ops
+from nbkeras import initializers, ops
 from nbkeras.building.layer import InputSpec, Layer
-from nbkeras.engine.options import config_from
-from nbkeras.layers.weight_options import add_option_weight, keep_options
+from nbkeras.engine import option
+from nbkeras.layers.weight_options import add_option_weight
 
 _EQUATION = re.compile(r"(\.\.\.)?([a-zA-Z]+)(\.\.\.)?,([a-zA-Z]+)->(\.\.\.)?([a-zA-Z]+)(\.\.\.)?")
+
+
+def _equation(name: str, what: str, equation: Any) -> str:
+    _parsed(equation)  # for its error
+    return equation
+
+
+def _several(name: str, what: str, value: Any) -> tuple:
+    return (value,) if isinstance(value, int) else tuple(value)
+
+
+Equation = Annotated[str, option.kind(_equation, "'ab,bc->ac', '...ab,bc->...ac' or 'ab...,bc->ac...'")]
+Several = Annotated[Any, option.kind(_several, "an integer, or several")]
+OutputShape = Annotated[Several, "partial_output_shape"]
 
 
 class EinsumDense(Layer):
@@ -22,18 +36,22 @@ class EinsumDense(Layer):
     LoRA and quantization are not offered.
     """
 
+    equation: str
+    bias_axes: Any
+    partial_output_shape: tuple
+
     def __init__(
         self,
-        equation,
-        output_shape,
-        activation=None,
-        bias_axes=None,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
+        equation: Equation,
+        output_shape: OutputShape,
+        activation: option.Activation = None,
+        bias_axes: option.Anything = None,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        bias_initializer: option.Initializer = "zeros",
+        kernel_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
+        kernel_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
         lora_rank=None,
         lora_alpha=None,
         **kwargs,
@@ -41,11 +59,7 @@ class EinsumDense(Layer):
         super().__init__(**kwargs)
         if lora_rank is not None:
             raise ValueError("EinsumDense does not offer lora_rank: leave it out")
-        self.equation, self.bias_axes = equation, bias_axes
-        self.partial_output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
-        self.activation = activations.get(activation)
-        keep_options(self, locals())
-        _parsed(equation)
+        option.keep(self, locals())
 
     def build(self, input_shape):
         plan = self._plan(input_shape)
@@ -84,8 +98,6 @@ class EinsumDense(Layer):
 
     def compute_output_shape(self, input_shape):
         return self._plan(input_shape).output
-
-    get_config = config_from(__init__, output_shape="partial_output_shape", leave_out="lora_rank lora_alpha")
 
 
 class _Equation(NamedTuple):

@@ -6,10 +6,9 @@ import numpy as np
 
 from nbkeras import ops
 from nbkeras.building.layer import Layer
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
-from nbkeras.layers.weight_options import add_option_weight, keep_options
-from nbkeras.ops.window import size_of
+from nbkeras.layers.weight_options import add_option_weight
 
 
 class Embedding(Layer):
@@ -22,30 +21,31 @@ class Embedding(Layer):
     """
 
     input_dtype = "int32"
+    input_dim: int
+    output_dim: int
+    mask_zero: bool
 
     def __init__(
         self,
-        input_dim,
-        output_dim,
-        embeddings_initializer="uniform",
-        embeddings_regularizer=None,
+        input_dim: option.Size,
+        output_dim: option.Size,
+        embeddings_initializer: option.Initializer = "uniform",
+        embeddings_regularizer: option.Regularizer = None,
         activity_regularizer=None,
-        embeddings_constraint=None,
-        mask_zero=False,
+        embeddings_constraint: option.Constraint = None,
+        mask_zero: option.Flag = False,
         input_length=None,
         weights=None,
         **kwargs,
     ):
-        sizes = size_of("Embedding", "input_dim", input_dim), size_of("Embedding", "output_dim", output_dim)
         if input_length is not None and not {"input_shape", "batch_input_shape"} & kwargs.keys():
             lengths = input_length if isinstance(input_length, list | tuple) else (input_length,)
             kwargs["input_shape"] = tuple(lengths)
         if isinstance(weights, np.ndarray | Tensor):
             weights = [weights]
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
-        self.input_dim, self.output_dim = sizes
-        keep_options(self, locals())
-        self.mask_zero, self.input_length = bool(mask_zero), input_length
+        option.keep(self, locals())
+        self.input_length = input_length
         self.supports_masking = self.mask_zero
         if weights is not None:
             self.build()
@@ -64,8 +64,6 @@ class Embedding(Layer):
     def compute_output_shape(self, input_shape):
         return (*input_shape, self.output_dim)
 
-    get_config = config_from(__init__, leave_out="input_length")
-
 
 class ReversibleEmbedding(Embedding):
     """Embedding that, called with `reverse=True`, maps vectors (..., output_dim) to a score for each integer (..., input_dim).
@@ -74,9 +72,17 @@ class ReversibleEmbedding(Embedding):
     reverse_dtype: dtype of the scores. Press and Wolf, 2017.
     """
 
-    def __init__(self, input_dim, output_dim, tie_weights=True, reverse_dtype=None, logit_soft_cap=None, **kwargs):
+    def __init__(
+        self,
+        input_dim: option.Size,
+        output_dim: option.Size,
+        tie_weights: option.Flag = True,
+        reverse_dtype: option.Anything = None,
+        logit_soft_cap: option.Anything = None,
+        **kwargs,
+    ):
         super().__init__(input_dim, output_dim, **kwargs)
-        self.tie_weights, self.reverse_dtype, self.logit_soft_cap = bool(tie_weights), reverse_dtype, logit_soft_cap
+        option.keep(self, locals())
 
     def build(self, input_shape=None):
         super().build(input_shape)
@@ -101,5 +107,3 @@ class ReversibleEmbedding(Embedding):
     def compute_mask(self, inputs, mask=None):
         """The mask of integers; vectors have none."""
         return None if inputs.dtype.kind == "f" else super().compute_mask(inputs, mask)
-
-    get_config = config_from(__init__)

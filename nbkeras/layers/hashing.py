@@ -8,29 +8,28 @@ from __future__ import annotations
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.engine.tensor import as_tensor
-from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
+from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
 from nbkeras.ops import hashing
-from nbkeras.ops.window import size_of
 
 
 class _Hashed(TextInputs):
     """Base of both layers: bins, output modes, and calls with texts."""
 
     input_dtype = "int64"
-    sparse = False
+    modes: tuple[str, ...] = MODES
+    output_mode: str
 
-    def __init__(self, num_bins, output_mode, sparse, modes, dtype=None, **kwargs):
+    def __init__(
+        self, num_bins: option.Size, output_mode: OutputMode = "int", sparse: NotSparse = False, *, dtype=None, **kwargs
+    ):
         if dtype is None:
             dtype = "int64" if output_mode == "int" else config.floatx()
         super().__init__(dtype=dtype, **kwargs)
-        self.output_mode = check_mode(self, output_mode, modes, sparse)
+        option.keep(self, locals())
         if self.output_mode == "int" and not self.dtype.startswith("int"):
             raise ValueError(f"{type(self).__name__} with output_mode 'int' has an integer dtype, received {dtype!r}")
-        self.num_bins = size_of(type(self).__name__, "num_bins", num_bins)
-
-    get_config = config_from(__init__, leave_out="modes")
 
 
 class Hashing(_Hashed):
@@ -40,12 +39,11 @@ class Hashing(_Hashed):
     CategoryEncoding's 'one_hot', 'multi_hot', 'count'.
     """
 
-    def __init__(self, num_bins, mask_value=None, salt=None, output_mode="int", sparse=False, **kwargs):
-        super().__init__(num_bins, output_mode, sparse, MODES, **kwargs)
-        salts = list(salt) if isinstance(salt, list | tuple) else [salt, salt]
-        if salt is not None and not (len(salts) == 2 and all(isinstance(each, int) for each in salts)):
-            raise ValueError(f"Hashing's salt must be an integer or two, received {salt!r}")
-        self.salt, self.mask_value = None if salt is None else salts, mask_value
+    def __init__(
+        self, num_bins, mask_value: option.Anything = None, salt: Salt = None, output_mode="int", sparse=False, **kwargs
+    ):
+        super().__init__(num_bins, output_mode, sparse, **kwargs)
+        option.keep(self, locals())
 
     def call(self, inputs):
         bins = self.num_bins
@@ -62,8 +60,6 @@ class Hashing(_Hashed):
             found = ops.where(mask, 0, ops.add(found, 1))
         return encoded(found, self.output_mode, self.num_bins, self.dtype)
 
-    get_config = config_from(__init__)
-
 
 class HashedCrossing(_Hashed):
     """Maps a combination of two or more features to one of num_bins by its hash; output_mode: 'int' or 'one_hot'.
@@ -71,8 +67,7 @@ class HashedCrossing(_Hashed):
     Inputs: a list of integers or texts, of shapes (batch,) or (batch, 1).
     """
 
-    def __init__(self, num_bins, output_mode="int", sparse=False, **kwargs):
-        super().__init__(num_bins, output_mode, sparse, MODES[:2], **kwargs)
+    modes = MODES[:2]
 
     def call(self, inputs):
         shapes = [np.shape(each) if hashing.as_texts(each) is not None else tuple(each.shape) for each in inputs]

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from nbkeras import ops
 from nbkeras.building.layer import Layer
-from nbkeras.building.layer import layers as registry
-from nbkeras.engine.options import config_from
-from nbkeras.ops.window import data_format_of, size_of
+from nbkeras.engine import option
+from nbkeras.layers.spatial import DataFormat
 
 
 class Images(Layer, registered=False):
     """Base of image layers: takes an image or a batch, channels last or first; `change` gets a batch with channels last."""
 
-    def __init__(self, data_format=None, **kwargs):
+    def __init__(self, data_format: DataFormat = None, **kwargs):
         super().__init__(**kwargs)
-        self.data_format = data_format_of(type(self).__name__, data_format)
+        option.keep(self, locals())
 
     def change(self, images):
         """The new images of a batch (batch, height, width, channels)."""
@@ -32,45 +31,41 @@ class Images(Layer, registered=False):
         batch = ops.moveaxis(batch, 3, 1) if first else batch
         return batch if rank == 4 else ops.squeeze(batch, 0)
 
-    get_config = config_from(__init__)
-
 
 class Resizing(Images):
     """Resizes images to (height, width) and keeps their dtype; see `ops.image.resize`."""
 
     def __init__(
         self,
-        height,
-        width,
-        interpolation="bilinear",
-        crop_to_aspect_ratio=False,
-        pad_to_aspect_ratio=False,
-        fill_mode="constant",
-        fill_value=0.0,
-        antialias=False,
+        height: option.Size,
+        width: option.Size,
+        interpolation: option.Anything = "bilinear",
+        crop_to_aspect_ratio: option.Flag = False,
+        pad_to_aspect_ratio: option.Flag = False,
+        fill_mode: option.Anything = "constant",
+        fill_value: option.Anything = 0.0,
+        antialias: option.Flag = False,
         data_format=None,
         **kwargs,
     ):
         super().__init__(data_format, **kwargs)
-        name = type(self).__name__
-        self.height, self.width = size_of(name, "height", height), size_of(name, "width", width)
-        self.options = {
-            "interpolation": interpolation,
-            "crop_to_aspect_ratio": bool(crop_to_aspect_ratio),
-            "pad_to_aspect_ratio": bool(pad_to_aspect_ratio),
-            "fill_mode": fill_mode,
-            "fill_value": fill_value,
-            "antialias": bool(antialias),
-        }
+        option.keep(self, locals())
 
     def change(self, images):
-        return ops.image.resize(images, (self.height, self.width), **self.options, data_format="channels_last")
+        return ops.image.resize(
+            images,
+            (self.height, self.width),
+            interpolation=self.interpolation,
+            antialias=self.antialias,
+            crop_to_aspect_ratio=self.crop_to_aspect_ratio,
+            pad_to_aspect_ratio=self.pad_to_aspect_ratio,
+            fill_mode=self.fill_mode,
+            fill_value=self.fill_value,
+            data_format="channels_last",
+        )
 
     def call(self, inputs):
         return self.changed(inputs)
-
-    def get_config(self):
-        return {**super().get_config(), "height": self.height, "width": self.width, **self.options}
 
 
 def middle(images, height: int, width: int):
@@ -84,10 +79,9 @@ def middle(images, height: int, width: int):
 class CenterCrop(Images):
     """Crops images to the central (height, width); smaller images are cropped to that aspect ratio and resized."""
 
-    def __init__(self, height, width, data_format=None, **kwargs):
+    def __init__(self, height: option.Size, width: option.Size, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
-        name = type(self).__name__
-        self.height, self.width = size_of(name, "height", height), size_of(name, "width", width)
+        option.keep(self, locals())
 
     def change(self, images):
         return middle(images, self.height, self.width)
@@ -95,20 +89,19 @@ class CenterCrop(Images):
     def call(self, inputs):
         return self.changed(ops.cast(inputs, self.dtype))
 
-    get_config = config_from(__init__)
-
 
 class Pipeline(Layer):
     """A sequence of layers as one layer."""
 
     supports_masking = True
     trains_by_default = True
+    layers: list[Layer]
 
-    def __init__(self, layers, name=None, **kwargs):
+    def __init__(self, layers: option.Layers, name=None, **kwargs):
         super().__init__(name=name, **kwargs)
-        if not isinstance(layers, list | tuple) or not all(isinstance(layer, Layer) for layer in layers):
+        option.keep(self, locals())
+        if not isinstance(layers, list | tuple) or not all(isinstance(layer, Layer) for layer in self.layers):
             raise ValueError(f"Pipeline needs a list of layers, received {layers!r}")
-        self.layers = list(layers)
 
     def call(self, inputs, training=None, mask=None):
         for layer in self.layers:
@@ -118,10 +111,4 @@ class Pipeline(Layer):
         return inputs
 
     def get_config(self):
-        return {"name": self.name, "layers": [registry.serialize(layer) for layer in self.layers]}
-
-    @classmethod
-    def from_config(cls, config):
-        """A pipeline of new layers from `get_config`."""
-        config = dict(config)
-        return cls([registry.deserialize(each) for each in config.pop("layers")], **config)
+        return {"name": self.name, "layers": super().get_config()["layers"]}

@@ -6,37 +6,37 @@ import math
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
+from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
 from nbkeras.layers.weight_options import add_option_weight
-from nbkeras.ops.window import sizes_of
 
 
 class _LocallyConnected(Convolving):
+    paddings = ("valid",)
+
     def __init__(
         self,
-        filters,
-        kernel_size,
-        strides=1,
-        padding="valid",
-        data_format=None,
-        activation=None,
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
+        filters: option.Size,
+        kernel_size: WindowSize,
+        strides: WindowSize = 1,
+        padding: Padding = "valid",
+        data_format: DataFormat = None,
+        activation: option.Activation = None,
+        use_bias: option.Flag = True,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        bias_initializer: option.Initializer = "zeros",
+        kernel_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
         activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        implementation=1,
+        kernel_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
+        implementation: option.Anything = 1,
         **kwargs,
     ):
-        super().__init__(locals(), **kwargs)
-        if self.padding != "valid":
-            raise ValueError(f"{type(self).__name__}: padding must be 'valid', received {padding!r}")
-        (self.filters,) = sizes_of(type(self).__name__, "filters", filters, 1)
-        self.implementation = implementation
+        super().__init__(activity_regularizer=activity_regularizer, **kwargs)
+        option.keep(self, locals())
+        self.dilation_rate = (1,) * self.rank
 
     def build(self, input_shape):
         channels = self.channels_of(input_shape)
@@ -58,8 +58,6 @@ class _LocallyConnected(Convolving):
             first = self.data_format == "channels_first"
             outputs = ops.add(outputs, ops.moveaxis(self.bias, -1, 0) if first else self.bias)
         return self.activation(outputs)
-
-    get_config = config_from(__init__)
 
 
 class LocallyConnected1D(_LocallyConnected):

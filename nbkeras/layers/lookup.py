@@ -8,18 +8,33 @@ from __future__ import annotations
 import collections
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.engine import load_budget, tensor
-from nbkeras.engine.annotations import one_of
-from nbkeras.engine.options import config_from
+from nbkeras.engine import load_budget, option, tensor
 from nbkeras.engine.tensor import Tensor, as_tensor
-from nbkeras.layers.categorical import MODES, TextInputs, check_mode, encoded
+from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
 from nbkeras.ops import hashing
 from nbkeras.ops.arguments import as_index
+
+
+def _count(name: str, what: str, count: Any) -> int:
+    if count < 0:
+        raise ValueError(f"{name}'s {what} must not be negative, received {count!r}")
+    return count
+
+
+def _table_size(name: str, what: str, size: Any) -> int | None:
+    if size is not None and size <= 1:
+        raise ValueError(f"{name}'s {what} must be more than 1, received {size!r}")
+    return size
+
+
+TableSize = Annotated[Any, option.kind(_table_size, "an integer of 2 or more, or None")]
+Count = Annotated[int, option.kind(_count, "an integer, not negative")]
+OovMethod = Annotated[str, option.choice("floormod", "farmhash")]
 
 
 class Lookup(TextInputs, registered=False):
@@ -29,43 +44,43 @@ class Lookup(TextInputs, registered=False):
     idf_weights. Indicators ignore masked terms. `adapt` takes the most frequent terms; of equally frequent ones the greater.
     """
 
+    modes = (*MODES, "tf_idf")
+    max_tokens: Any
+    num_oov_indices: int
+    mask_token: Any
+    oov_token: Any
+    invert: bool
+    output_mode: str
+    pad_to_max_tokens: bool
+    salt: Any
+
     def __init__(
         self,
-        max_tokens=None,
-        num_oov_indices=1,
-        mask_token=None,
-        oov_token=None,
+        max_tokens: TableSize = None,
+        num_oov_indices: Count = 1,
+        mask_token: option.Anything = None,
+        oov_token: option.Anything = None,
         vocabulary=None,
         idf_weights=None,
-        invert=False,
-        output_mode="int",
-        pad_to_max_tokens=False,
-        sparse=False,
-        salt=None,
-        oov_method="floormod",
+        invert: option.Flag = False,
+        output_mode: OutputMode = "int",
+        pad_to_max_tokens: option.Flag = False,
+        sparse: NotSparse = False,
+        salt: Salt = None,
+        oov_method: OovMethod = "floormod",
         has_input_vocabulary=None,
         vocabulary_size=None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        mode = "tf_idf" if output_mode == "tf-idf" else output_mode
-        self.output_mode = check_mode(self, mode, (*MODES, "tf_idf"), sparse)
+        option.keep(self, locals())
         what = type(self).__name__
-        if max_tokens is not None and max_tokens <= 1:
-            raise ValueError(f"{what}'s max_tokens must be more than 1, received {max_tokens!r}")
         if pad_to_max_tokens and max_tokens is None:
             raise ValueError(f"{what} with pad_to_max_tokens=True needs max_tokens")
-        if num_oov_indices < 0:
-            raise ValueError(f"{what}'s num_oov_indices must not be negative, received {num_oov_indices!r}")
         if invert and self.output_mode != "int":
             raise ValueError(f"{what} with invert=True has output_mode 'int', received {output_mode!r}")
-        one_of(what, "oov_method", oov_method, ("floormod", "farmhash"))
         places = num_oov_indices + (max_tokens if pad_to_max_tokens else 0)
         load_budget.take(16 * places, f"{what} with a table of {places} places besides its terms")
-        self.max_tokens, self.num_oov_indices = max_tokens, num_oov_indices
-        self.mask_token, self.oov_token, self.invert = mask_token, oov_token, bool(invert)
-        self.pad_to_max_tokens, self.oov_method = bool(pad_to_max_tokens), oov_method
-        self.salt = None if salt is None else list(salt) if isinstance(salt, list | tuple) else [salt, salt]
         self._given = vocabulary is not None if has_input_vocabulary is None else bool(has_input_vocabulary)
         self._terms: list = []
         self._numbers: dict = {}
@@ -188,7 +203,7 @@ class Lookup(TextInputs, registered=False):
     @property
     def _depth(self) -> int:
         if self.pad_to_max_tokens:
-            return self.max_tokens  # type: ignore[return-value]
+            return self.max_tokens
         return self.vocabulary_size() if self._terms or self._expected is None else self._expected
 
     @property
@@ -217,18 +232,8 @@ class Lookup(TextInputs, registered=False):
         idf = None if self._idf is None else self._idf[special : special + len(self._terms)].tolist()
         return {
             **super().get_config(),
-            "max_tokens": self.max_tokens,
-            "num_oov_indices": self.num_oov_indices,
-            "mask_token": self.mask_token,
-            "oov_token": self.oov_token,
             "vocabulary": list(self._terms) or None,
             "idf_weights": idf,
-            "invert": self.invert,
-            "output_mode": self.output_mode,
-            "pad_to_max_tokens": self.pad_to_max_tokens,
-            "sparse": False,
-            "salt": self.salt,
-            "oov_method": self.oov_method,
             "has_input_vocabulary": self._given,
             "vocabulary_size": self.vocabulary_size(),
         }
@@ -245,6 +250,9 @@ def _batches(data: Any, steps: int | None) -> Iterator[list[list]]:
         yield array.reshape(1 if array.ndim < 2 else len(array), -1).tolist()
 
 
+IntegerType = Annotated[str, option.choice("int64")]
+
+
 class IntegerLookup(Lookup):
     """Maps integers to their indices in a vocabulary of integers; invert: indices to integers.
 
@@ -252,7 +260,7 @@ class IntegerLookup(Lookup):
     oov_method 'farmhash' by the hash (salt: SipHash).
     """
 
-    input_dtype = vocabulary_dtype = "int64"
+    input_dtype = "int64"
 
     def __init__(
         self,
@@ -261,12 +269,11 @@ class IntegerLookup(Lookup):
         mask_token=None,
         oov_token=-1,
         vocabulary=None,
-        vocabulary_dtype="int64",
+        vocabulary_dtype: IntegerType = "int64",
         **kwargs,
     ):
-        if vocabulary_dtype != "int64":
-            raise ValueError(f"IntegerLookup's vocabulary_dtype is 'int64', received {vocabulary_dtype!r}")
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
+        option.keep(self, locals())
 
     def _term(self, value):
         return int(value)
@@ -294,8 +301,6 @@ class IntegerLookup(Lookup):
             numbers = ops.where(ops.equal(inputs, self.mask_token), self._mask_number, numbers)
         return self._encoded(ops.add(numbers, ops.zeros_like(inputs)))
 
-    get_config = config_from(__init__)
-
 
 class StringLookup(Lookup):
     """Maps texts, an array of str, to their indices in a vocabulary; invert: indices to an array of str.
@@ -310,13 +315,13 @@ class StringLookup(Lookup):
         mask_token=None,
         oov_token="[UNK]",
         vocabulary=None,
-        encoding="utf-8",
+        encoding: option.Anything = "utf-8",
         vocabulary_dtype="string",
         **kwargs,
     ):
         if vocabulary_dtype not in (None, "string"):
             raise ValueError(f"StringLookup's vocabulary_dtype is 'string', received {vocabulary_dtype!r}")
-        self.encoding = encoding
+        option.keep(self, locals())  # before the vocabulary is read
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
 
     def _term(self, value):
@@ -354,5 +359,3 @@ class StringLookup(Lookup):
         terms = dict(enumerate(self.get_vocabulary()))
         found = [terms.get(number, self.oov_token) for number in numbers.ravel().tolist()]
         return np.array(found, np.str_).reshape(numbers.shape)
-
-    get_config = config_from(__init__, leave_out="vocabulary_dtype")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import reduce
+from typing import Annotated, Any
 
 from nbkeras import ops
 from nbkeras.building.layer import Layer
-from nbkeras.engine import structures
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option, structures
 
 
 def _broadcast(first: tuple, second: tuple, name: str) -> tuple:
@@ -174,9 +174,9 @@ class Concatenate(Layer):
 
     supports_masking = True
 
-    def __init__(self, axis=-1, **kwargs):
+    def __init__(self, axis: option.Integer = -1, **kwargs):
         super().__init__(**kwargs)
-        self.axis = axis
+        option.keep(self, locals())
 
     def call(self, inputs):
         self.compute_output_shape(structures.shapes(inputs))
@@ -221,7 +221,15 @@ class Concatenate(Layer):
         joined = ops.concatenate(parts, axis=self.axis)
         return ops.any(joined, axis=-1)
 
-    get_config = config_from(__init__)
+
+def _dot_axes(name: str, what: str, axes: Any) -> Any:
+    pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
+    if len(pair) != 2 or not all(isinstance(a, int) for a in pair):
+        raise ValueError(f"{name}'s {what} must be an integer or two, received {axes!r}")
+    return axes
+
+
+DotAxes = Annotated[Any, option.kind(_dot_axes, "an integer or two")]
 
 
 class Dot(Layer):
@@ -229,13 +237,10 @@ class Dot(Layer):
 
     supports_masking = True
 
-    def __init__(self, axes, normalize=False, **kwargs):
+    def __init__(self, axes: DotAxes, normalize: option.Flag = False, **kwargs):
         super().__init__(**kwargs)
-        pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
-        if len(pair) != 2 or not all(isinstance(a, int) for a in pair):
-            raise ValueError(f"Dot's axes must be an integer or two, received {axes!r}")
-        self.axes, self.normalize = axes, normalize
-        self._pair = pair
+        option.keep(self, locals())
+        self._pair = (axes, axes) if isinstance(axes, int) else tuple(axes)
 
     def _checked(self, first: tuple, second: tuple) -> tuple[int, int]:
         """The pair of axes, counted from the start."""
@@ -272,8 +277,6 @@ class Dot(Layer):
 
     def compute_mask(self, inputs, mask=None):
         return None
-
-    get_config = config_from(__init__)
 
 
 def add(inputs, **kwargs):

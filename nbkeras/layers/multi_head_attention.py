@@ -5,16 +5,19 @@ from __future__ import annotations
 import math
 from functools import reduce
 from string import ascii_lowercase
-from typing import Any
+from typing import Annotated, Any
 
-from nbkeras import ops, regularizers
+from nbkeras import ops
 from nbkeras.building.layer import Layer
-from nbkeras.engine.options import config_from
-from nbkeras.layers.einsum_dense import EinsumDense
+from nbkeras.engine import option
+from nbkeras.layers.einsum_dense import EinsumDense, Several
 from nbkeras.layers.regularization import Dropout
-from nbkeras.layers.weight_options import keep_options
 from nbkeras.ops import attention
-from nbkeras.ops.window import size_of
+
+OptionalSize = Annotated[Any, option.optional(option.Size)]
+Axes = Annotated[Any, option.optional(Several)]
+OutputShape = Annotated[Axes, "_output_sizes"]
+ProjectionRegularizer = Annotated[option.Regularizer, "_projection_activity"]
 
 
 class _Projected(Layer):
@@ -22,33 +25,32 @@ class _Projected(Layer):
 
     supports_masking = True
     _axes: tuple[int, ...]  # those attended over
+    dropout: float
+    sliding_window: Any
+    use_gate: bool
+    seed: Any
 
     def __init__(
         self,
-        dropout=0.0,
-        use_bias=True,
-        use_gate=False,
-        sliding_window=None,
+        dropout: option.Rate = 0.0,
+        use_bias: option.Flag = True,
+        use_gate: option.Flag = False,
+        sliding_window: OptionalSize = None,
         flash_attention=None,
-        kernel_initializer="glorot_uniform",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        bias_regularizer=None,
-        activity_regularizer=None,
-        kernel_constraint=None,
-        bias_constraint=None,
-        seed=None,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        bias_initializer: option.Initializer = "zeros",
+        kernel_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
+        activity_regularizer: ProjectionRegularizer = None,  # of each projection, as in Keras
+        kernel_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
+        seed: option.Anything = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
         if flash_attention:
             raise ValueError(f"{type(self).__name__} does not offer flash_attention=True: leave it out")
-        if sliding_window is not None:
-            size_of(type(self).__name__, "sliding_window", sliding_window)
-        self.use_bias, self.use_gate, self.sliding_window = bool(use_bias), bool(use_gate), sliding_window
-        self.dropout, self.seed = dropout, seed
-        self._projection_activity = regularizers.get(activity_regularizer)  # of each projection, as in Keras
-        keep_options(self, locals())
+        option.keep(self, locals())
 
     def _projection(self, name, input_shape, summed, sizes, activation=None):
         """A built EinsumDense from the last `summed` axes to axes of these sizes."""
@@ -183,8 +185,6 @@ class _Projected(Layer):
             None if self.build_shapes is None else {"shapes_dict": {k: list(v) for k, v in self.build_shapes.items()}}
         )
 
-    get_config = config_from(__init__, activity_regularizer="_projection_activity", leave_out="flash_attention")
-
 
 def _like(initializer: Any) -> Any:
     """A new initializer with the same options: one initializer draws the same numbers each time."""
@@ -204,26 +204,23 @@ class MultiHeadAttention(_Projected):
     of the values; with dropout, return_attention_scores or several attention axes it gets 0, as in Keras.
     """
 
+    key_dim: int
+    value_dim: int
+
     def __init__(
         self,
-        num_heads,
-        key_dim,
-        value_dim=None,
+        num_heads: option.Size,
+        key_dim: option.Size,
+        value_dim: OptionalSize = None,
         dropout=0.0,
         use_bias=True,
-        output_shape=None,
-        attention_axes=None,
+        output_shape: OutputShape = None,
+        attention_axes: Axes = None,
         **kwargs,
     ):
         super().__init__(dropout=dropout, use_bias=use_bias, **kwargs)
-        self.num_heads = size_of("MultiHeadAttention", "num_heads", num_heads)
-        self.key_dim = size_of("MultiHeadAttention", "key_dim", key_dim)
-        self.value_dim = size_of("MultiHeadAttention", "value_dim", key_dim if value_dim is None else value_dim)
-        if output_shape:
-            output_shape = (output_shape,) if isinstance(output_shape, int) else tuple(output_shape)
-        self._output_sizes = output_shape or None
-        axes = (attention_axes,) if isinstance(attention_axes, int) else attention_axes
-        self.attention_axes = None if axes is None else tuple(axes)
+        option.keep(self, locals())
+        self.value_dim = self.value_dim or self.key_dim
 
     def build(self, query_shape, value_shape, key_shape=None):
         shapes = tuple(query_shape), tuple(key_shape or value_shape), tuple(value_shape)
@@ -243,8 +240,6 @@ class MultiHeadAttention(_Projected):
         last = self._output_sizes or (query_shape[-1],)
         return (*query_shape[:-1], *last)
 
-    get_config = config_from(__init__, output_shape="_output_sizes")
-
     query_dense = property(lambda layer: layer._query_dense, doc="The projection of queries.")
     key_dense = property(lambda layer: layer._key_dense, doc="The projection of keys.")
     value_dense = property(lambda layer: layer._value_dense, doc="The projection of values.")
@@ -260,11 +255,9 @@ class GroupQueryAttention(_Projected):
     class_in_files = "GroupedQueryAttention"  # what Keras's class is called
     _axes = (1,)
 
-    def __init__(self, head_dim, num_query_heads, num_key_value_heads, **kwargs):
+    def __init__(self, head_dim: option.Size, num_query_heads: option.Size, num_key_value_heads: option.Size, **kwargs):
         super().__init__(**kwargs)
-        self.head_dim = size_of("GroupQueryAttention", "head_dim", head_dim)
-        self.num_query_heads = size_of("GroupQueryAttention", "num_query_heads", num_query_heads)
-        self.num_key_value_heads = size_of("GroupQueryAttention", "num_key_value_heads", num_key_value_heads)
+        option.keep(self, locals())
         if num_query_heads % num_key_value_heads:
             raise ValueError(
                 "GroupQueryAttention's num_query_heads must be a multiple of num_key_value_heads, received "
@@ -281,5 +274,3 @@ class GroupQueryAttention(_Projected):
     def compute_output_shape(self, query_shape, value_shape, key_shape=None):
         self._check_pair(value_shape, key_shape)
         return tuple(query_shape)
-
-    get_config = config_from(__init__)

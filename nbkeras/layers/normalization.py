@@ -1,13 +1,38 @@
 """Normalization by the batch, by samples, by groups of channels, and to length one."""
 
-from typing import Any
+from typing import Annotated, Any
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec, Layer
-from nbkeras.engine import behaviour
-from nbkeras.engine.options import config_from
+from nbkeras.engine import behaviour, option
 from nbkeras.layers.same_shape import SameShape
-from nbkeras.layers.weight_options import add_option_weight, keep_options
+from nbkeras.layers.weight_options import add_option_weight
+
+
+def _axes(name: str, what: str, axis: Any) -> int | list[int]:
+    """An axis, or a list of axes, as given."""
+    axes = list(axis) if isinstance(axis, list | tuple) else axis
+    if not all(isinstance(each, int) for each in (axes if isinstance(axes, list) else [axes])):
+        raise TypeError(f"{name}: {what} must be an integer or a list of integers, received {axis!r}")
+    return axes
+
+
+def _groups(name: str, what: str, groups: Any) -> int:
+    if isinstance(groups, bool) or not isinstance(groups, int) or (groups < 1 and groups != -1):
+        raise ValueError(f"{name}: {what} must be a positive integer or -1, received {groups!r}")
+    return groups
+
+
+def _one_axis(name: str, what: str, axis: Any) -> int:
+    axes = _axes(name, what, axis)
+    if isinstance(axes, list) and len(axes) != 1:
+        raise TypeError(f"{name}: {what} must be one integer, received {axis!r}")
+    return axes[0] if isinstance(axes, list) else axes
+
+
+Axis = Annotated[Any, option.kind(_one_axis, "an integer")]
+Axes = Annotated[Any, option.kind(_axes, "an integer or a list of integers")]
+Groups = Annotated[int, option.kind(_groups, "a positive integer, or -1 for as many groups as channels")]
 
 
 def _axis_size(layer: Layer, input_shape: Any, axis: int) -> int:
@@ -27,12 +52,7 @@ class _Scaled(SameShape):
 
     input_spec = InputSpec()
 
-    def _keep(self, arguments: dict[str, Any]) -> None:
-        """Keep the arguments that these layers share, out of the `locals()` of their `__init__`."""
-        self.epsilon = float(arguments["epsilon"])
-        self.center, self.scale = bool(arguments["center"]), bool(arguments["scale"])
-        self.gamma = self.beta = None
-        keep_options(self, arguments)
+    gamma = beta = None
 
     def _build_for_axis(self, input_shape, size):
         self.gamma = add_option_weight(self, (size,), "gamma") if self.scale else None
@@ -55,36 +75,29 @@ class BatchNormalization(_Scaled):
 
     def __init__(
         self,
-        axis=-1,
-        momentum=0.99,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        moving_mean_initializer="zeros",
-        moving_variance_initializer="ones",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
+        axis: Axis = -1,
+        momentum: option.Rate = 0.99,
+        epsilon: option.Number = 1e-3,
+        center: option.Flag = True,
+        scale: option.Flag = True,
+        beta_initializer: option.Initializer = "zeros",
+        gamma_initializer: option.Initializer = "ones",
+        moving_mean_initializer: option.Initializer = "zeros",
+        moving_variance_initializer: option.Initializer = "ones",
+        beta_regularizer: option.Regularizer = None,
+        gamma_regularizer: option.Regularizer = None,
+        beta_constraint: option.Constraint = None,
+        gamma_constraint: option.Constraint = None,
         renorm=False,
         renorm_clipping=None,
         renorm_momentum=0.99,
-        synchronized=False,
+        synchronized: option.Flag = False,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if isinstance(axis, list | tuple) and len(axis) == 1:
-            axis = axis[0]
-        if not isinstance(axis, int):
-            raise TypeError(f"BatchNormalization's axis must be one integer, received {axis!r}")
-        if not 0 <= momentum <= 1:
-            raise ValueError(f"BatchNormalization's momentum must be between 0 and 1, received {momentum!r}")
         if synchronized or renorm:
             raise ValueError("BatchNormalization offers neither synchronized=True nor renorm=True")
-        self.axis, self.momentum = axis, float(momentum)
-        self._keep(locals())
+        option.keep(self, locals())
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
@@ -110,8 +123,6 @@ class BatchNormalization(_Scaled):
             mask,
         )
 
-    get_config = config_from(__init__, leave_out="renorm renorm_clipping renorm_momentum")
-
 
 class LayerNormalization(_Scaled):
     """Normalizes each sample by its own mean and variance over one or several axes, then scales by gamma and adds beta.
@@ -122,23 +133,21 @@ class LayerNormalization(_Scaled):
 
     def __init__(
         self,
-        axis=-1,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        rms_scaling=False,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
+        axis: Axes = -1,
+        epsilon: option.Number = 1e-3,
+        center: option.Flag = True,
+        scale: option.Flag = True,
+        rms_scaling: option.Flag = False,
+        beta_initializer: option.Initializer = "zeros",
+        gamma_initializer: option.Initializer = "ones",
+        beta_regularizer: option.Regularizer = None,
+        gamma_regularizer: option.Regularizer = None,
+        beta_constraint: option.Constraint = None,
+        gamma_constraint: option.Constraint = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        self.axis = _axes("LayerNormalization", axis)
-        self.rms_scaling = bool(rms_scaling)
-        self._keep(locals())
+        option.keep(self, locals())
 
     def build(self, input_shape):
         sizes = _sizes(self, input_shape, self.axis)
@@ -154,8 +163,6 @@ class LayerNormalization(_Scaled):
         variance = ops.var(inputs, axis=axes, keepdims=True)
         return inputs * ops.rsqrt(variance + self.epsilon) * gamma
 
-    get_config = config_from(__init__)
-
 
 class RMSNormalization(SameShape):
     """Divides each sample by its root mean square over one or several axes and multiplies by a learned scale.
@@ -165,9 +172,9 @@ class RMSNormalization(SameShape):
 
     supports_masking = False
 
-    def __init__(self, axis=-1, epsilon=1e-6, **kwargs):
+    def __init__(self, axis: Axes = -1, epsilon: option.Number = 1e-6, **kwargs):
         super().__init__(**kwargs)
-        self.axis, self.epsilon = _axes("RMSNormalization", axis), float(epsilon)
+        option.keep(self, locals())
 
     def build(self, input_shape):
         self.scale = self.add_weight(_sizes(self, input_shape, self.axis), "ones", name="scale")
@@ -175,8 +182,6 @@ class RMSNormalization(SameShape):
 
     def call(self, inputs):
         return ops.rms_normalization(inputs, self.scale, self.axis, self.epsilon)
-
-    get_config = config_from(__init__)
 
 
 class GroupNormalization(_Scaled):
@@ -187,26 +192,21 @@ class GroupNormalization(_Scaled):
 
     def __init__(
         self,
-        groups=32,
-        axis=-1,
-        epsilon=1e-3,
-        center=True,
-        scale=True,
-        beta_initializer="zeros",
-        gamma_initializer="ones",
-        beta_regularizer=None,
-        gamma_regularizer=None,
-        beta_constraint=None,
-        gamma_constraint=None,
+        groups: Groups = 32,
+        axis: Axis = -1,
+        epsilon: option.Number = 1e-3,
+        center: option.Flag = True,
+        scale: option.Flag = True,
+        beta_initializer: option.Initializer = "zeros",
+        gamma_initializer: option.Initializer = "ones",
+        beta_regularizer: option.Regularizer = None,
+        gamma_regularizer: option.Regularizer = None,
+        beta_constraint: option.Constraint = None,
+        gamma_constraint: option.Constraint = None,
         **kwargs,
     ):
         super().__init__(**kwargs)
-        if isinstance(groups, bool) or not isinstance(groups, int) or (groups < 1 and groups != -1):
-            raise ValueError(f"GroupNormalization's groups must be a positive integer or -1, received {groups!r}")
-        if not isinstance(axis, int):
-            raise TypeError(f"GroupNormalization's axis must be one integer, received {axis!r}")
-        self.groups, self.axis = groups, axis
-        self._keep(locals())
+        option.keep(self, locals())
 
     def build(self, input_shape):
         size = _axis_size(self, input_shape, self.axis)
@@ -221,30 +221,18 @@ class GroupNormalization(_Scaled):
     def call(self, inputs):
         return ops.group_normalization(inputs, self.groups, self.gamma, self.beta, self.axis, self.epsilon)
 
-    get_config = config_from(__init__)
-
 
 class UnitNormalization(SameShape):
     """Divides by the Euclidean norm over one or several axes, or by 1e-12 if that is larger."""
 
     input_spec = InputSpec()
 
-    def __init__(self, axis=-1, **kwargs):
+    def __init__(self, axis: Axes = -1, **kwargs):
         super().__init__(**kwargs)
-        self.axis = _axes("UnitNormalization", axis)
+        option.keep(self, locals())
 
     def call(self, inputs):
         return ops.l2_normalize(inputs, self.axis, epsilon=1e-24)  # of the length's square
-
-    get_config = config_from(__init__)
-
-
-def _axes(name: str, axis: Any) -> int | list[int]:
-    """An axis, or a list of axes, as given."""
-    axes = list(axis) if isinstance(axis, list | tuple) else axis
-    if not all(isinstance(each, int) for each in (axes if isinstance(axes, list) else [axes])):
-        raise TypeError(f"{name}'s axis must be an integer or a list of integers, received {axis!r}")
-    return axes
 
 
 def _sizes(layer: Layer, input_shape: Any, axis: int | list[int]) -> tuple[int, ...]:

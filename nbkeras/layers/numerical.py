@@ -5,24 +5,25 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import config, ops
 from nbkeras.building.layer import Layer
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
-from nbkeras.layers.categorical import MODES, check_mode, encoded
+from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, encoded
+from nbkeras.layers.einsum_dense import Several
 from nbkeras.layers.same_shape import SameShape
 
 
 class Rescaling(SameShape):
     """inputs * scale + offset, in the layer's dtype; each of the two is a number, or one number per channel."""
 
-    def __init__(self, scale, offset=0.0, **kwargs):
+    def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs):
         super().__init__(**kwargs)
-        self.scale, self.offset = scale, offset
+        option.keep(self, locals())
 
     def call(self, inputs):
         scale, offset = (self._by_channel(value) for value in (self.scale, self.offset))
@@ -34,8 +35,6 @@ class Rescaling(SameShape):
             array = array.reshape(array.shape + (1,) * (3 - array.ndim))
         return array
 
-    get_config = config_from(__init__)
-
 
 def batches_of(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
     """The arrays that `adapt` was given: one array, or batches (x, or x first) of a list, generator or PyDataset."""
@@ -46,6 +45,11 @@ def batches_of(data: Any, steps: int | None = None) -> Iterator[np.ndarray]:
         yield np.asarray(batch[0] if isinstance(batch, tuple) else batch)
 
 
+Axes = Annotated[Any, option.optional(Several)]
+Mean = Annotated[option.Anything, "input_mean"]
+Variance = Annotated[option.Anything, "input_variance"]
+
+
 class Normalization(SameShape):
     """(inputs - mean) / sqrt(variance), or its inverse with `invert`; mean and variance are passed, or learned by `adapt`.
 
@@ -53,9 +57,17 @@ class Normalization(SameShape):
     of these axes, or are numbers.
     """
 
-    def __init__(self, axis=-1, mean=None, variance=None, invert=False, **kwargs):
+    axis: tuple
+    input_mean: Any
+    adapt_mean: Any = None
+    adapt_variance: Any = None
+
+    def __init__(
+        self, axis: Axes = -1, mean: Mean = None, variance: Variance = None, invert: option.Flag = False, **kwargs
+    ):
         super().__init__(**kwargs)
-        self.axis = () if axis is None else (axis,) if isinstance(axis, int) else tuple(axis)
+        option.keep(self, locals())
+        self.axis = self.axis or ()
         if (mean is None) != (variance is None) or np.shape(mean) != np.shape(variance):
             raise ValueError(
                 f"Normalization's mean and variance must be given together, in one shape; received {mean!r} and {variance!r}"
@@ -64,8 +76,6 @@ class Normalization(SameShape):
             raise ValueError(
                 f"Normalization's mean has shape {np.shape(mean)}, more axes than there are in axis={self.axis}"
             )
-        self.input_mean, self.input_variance, self.invert = mean, variance, bool(invert)
-        self.adapt_mean = self.adapt_variance = None
 
     def build(self, input_shape):
         ndim = len(input_shape)
@@ -137,7 +147,13 @@ class Normalization(SameShape):
             return ops.add(self.mean, ops.multiply(inputs, spread))
         return ops.divide(ops.subtract(inputs, self.mean), spread)
 
-    get_config = config_from(__init__, mean="input_mean", variance="input_variance")
+
+def _boundaries(name: str, what: str, edges: Any) -> list[float] | None:
+    return None if edges is None else [float(edge) for edge in edges]
+
+
+Boundaries = Annotated[Any, option.kind(_boundaries, "rising numbers, or None")]
+BinCount = Annotated[Any, option.optional(option.Size)]
 
 
 class Discretization(Layer):
@@ -148,19 +164,25 @@ class Discretization(Layer):
     CategoryEncoding.
     """
 
-    sparse = False
+    modes = MODES
+    num_bins: Any
+    epsilon: float
 
-    def __init__(self, bin_boundaries=None, num_bins=None, epsilon=0.01, output_mode="int", sparse=False, **kwargs):
+    def __init__(
+        self,
+        bin_boundaries: Boundaries = None,
+        num_bins: BinCount = None,
+        epsilon: option.Anything = 0.01,
+        output_mode: OutputMode = "int",
+        sparse: NotSparse = False,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
-        self.output_mode = check_mode(self, output_mode, MODES, sparse)
+        option.keep(self, locals())
         if (bin_boundaries is None) == (num_bins is None):
             raise ValueError(
                 f"Discretization needs either bin_boundaries or num_bins, received {bin_boundaries!r} and {num_bins!r}"
             )
-        if num_bins is not None and num_bins < 1:
-            raise ValueError(f"Discretization's num_bins must be positive, received {num_bins!r}")
-        self.bin_boundaries = None if bin_boundaries is None else [float(edge) for edge in bin_boundaries]
-        self.num_bins, self.epsilon = num_bins, epsilon
 
     def adapt(self, data, steps=None) -> None:
         """Learn the boundaries from an array, or from batches (`steps` of them at most)."""
@@ -184,14 +206,16 @@ class Discretization(Layer):
         numbers = ops.sum(ops.cast(passed, "int32"), axis=-1)
         return encoded(numbers, self.output_mode, len(edges) + 1, self.dtype)
 
-    get_config = config_from(__init__, leave_out="trainable activity_regularizer autocast")
+    def get_config(self):
+        left_out = ("trainable", "activity_regularizer", "autocast")
+        return {name: value for name, value in super().get_config().items() if name not in left_out}
 
     @classmethod
-    def from_config(cls, config):
+    def from_config(cls, config, custom_objects=None):
         """A layer from `get_config`, with the boundaries that it learned."""
         config = dict(config)
         learned = config.pop("bin_boundaries") if config.get("num_bins") is not None else None
-        layer = cls(**config)
+        layer = super().from_config(config, custom_objects)
         layer.bin_boundaries = learned if learned is not None else layer.bin_boundaries
         return layer
 

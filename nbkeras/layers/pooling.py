@@ -2,29 +2,32 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from nbkeras import ops
-from nbkeras.engine.options import config_from
-from nbkeras.layers.spatial import Spatial, check_lengths
-from nbkeras.ops.window import output_length, padding_of, sizes_of
+from nbkeras.engine import option
+from nbkeras.layers.spatial import Padding, Spatial, WindowSize, check_lengths
+from nbkeras.ops.window import output_length
+
+_Strides = Annotated[Any, option.optional(WindowSize)]
 
 
 class _Pooling(Spatial):
-    def __init__(self, pool_size, strides=None, padding="valid", data_format=None, **kwargs):
+    pool_size: tuple
+    strides: tuple
+
+    def __init__(
+        self, pool_size: WindowSize, strides: _Strides = None, padding: Padding = "valid", data_format=None, **kwargs
+    ):
         super().__init__(data_format, **kwargs)
-        name = type(self).__name__
-        self.pool_size = sizes_of(name, "pool_size", pool_size, self.rank)
-        self.strides = self.pool_size if strides is None else sizes_of(name, "strides", strides, self.rank)
-        self.padding = padding_of(name, padding, ("valid", "same"))
+        option.keep(self, locals())
+        self.strides = self.strides or self.pool_size
 
     def compute_output_shape(self, input_shape):
         windows = zip(self.lengths(input_shape), self.pool_size, self.strides, strict=True)
         lengths = [output_length(n, size, stride, 1, self.padding) for n, size, stride in windows]
         check_lengths(self, input_shape, lengths, f"pool_size={self.pool_size}")
         return self.with_lengths(input_shape, lengths)
-
-    get_config = config_from(__init__)
 
 
 class _MaxPooling(_Pooling):
@@ -90,17 +93,15 @@ class AveragePooling3D(_AveragePooling):
 
 
 class _GlobalPooling(Spatial):
-    def __init__(self, data_format=None, keepdims=False, **kwargs):
+    def __init__(self, data_format=None, keepdims: option.Flag = False, **kwargs):
         super().__init__(data_format, **kwargs)
-        self.keepdims = bool(keepdims)
+        option.keep(self, locals())
 
     def compute_output_shape(self, input_shape):
         self.lengths(input_shape)  # for its error
         if self.keepdims:
             return self.with_lengths(input_shape, [1] * self.rank)
         return (input_shape[0], input_shape[self.channel_axis()])
-
-    get_config = config_from(__init__)
 
 
 class _GlobalMaxPooling(_GlobalPooling):

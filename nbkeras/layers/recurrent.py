@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
+import operator
 from typing import Any
 
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.building.layer import InputSpec, Layer, layers
-from nbkeras.engine import behaviour, structures, tensor
-from nbkeras.engine.options import given, options_of
+from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.engine import behaviour, option, structures, tensor
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
     GRUCell,
     LSTMCell,
     SimpleRNNCell,
     StackedRNNCells,
-    argument_names,
     build_cell,
     call_cell,
     check_cell,
@@ -41,26 +40,28 @@ class RNN(Layer):
     """
 
     supports_masking = True
+    cell: Any
+    return_sequences: bool
+    go_backwards: bool
+    stateful: bool
+    zero_output_for_mask: bool
 
     def __init__(
         self,
-        cell,
-        return_sequences=False,
-        return_state=False,
-        go_backwards=False,
-        stateful=False,
-        unroll=False,
-        zero_output_for_mask=False,
+        cell: option.Layers,
+        return_sequences: option.Flag = False,
+        return_state: option.Flag = False,
+        go_backwards: option.Flag = False,
+        stateful: option.Flag = False,
+        unroll: option.Flag = False,
+        zero_output_for_mask: option.Flag = False,
         **kwargs,
     ):
         super().__init__(**drop_ignored(kwargs))
-        if isinstance(cell, list | tuple):
-            cell = StackedRNNCells(cell)
-        check_cell(cell)
-        self.cell = cell
-        self.return_sequences, self.return_state = bool(return_sequences), bool(return_state)
-        self.go_backwards, self.stateful, self.unroll = bool(go_backwards), bool(stateful), bool(unroll)
-        self.zero_output_for_mask = bool(zero_output_for_mask)
+        option.keep(self, locals())
+        if isinstance(self.cell, list):
+            self.cell = StackedRNNCells(self.cell)
+        check_cell(self.cell)
         self.input_spec = InputSpec(min_ndim=3)
         self._kept: list[Variable] | None = None  # the states of a stateful layer, flat; None before the first batch
 
@@ -298,20 +299,6 @@ class RNN(Layer):
         first = structures.flatten(last)[0]
         return first if first.shape == output.shape else ops.zeros_like(output)
 
-    # -------------------- configuration --------------------
-
-    def get_config(self):
-        return {**super().get_config(), **self._own_config(), "cell": layers.serialize(self.cell)}
-
-    def _own_config(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in options_of(RNN.__init__) if name != "cell"}
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """A layer with new weights from `get_config`."""
-        config = dict(config)
-        return cls(layers.deserialize(config.pop("cell"), custom_objects), **config)
-
 
 def _first(shape: Any) -> tuple:
     """The shape of the sequences among a call's shapes."""
@@ -323,10 +310,6 @@ def _as_rank(mask: Tensor, like: Tensor) -> Tensor:
     return ops.reshape(mask, (mask.shape[0], *[1] * (like.ndim - 1))) if like.ndim != 2 else mask
 
 
-def _of_cell(name: str) -> property:
-    return property(lambda layer: getattr(layer.cell, name), doc=f"The cell's {name}.")
-
-
 class _WholeSequence(RNN):
     """Base of SimpleRNN, GRU and LSTM: takes the arguments of a built-in cell, and runs all steps as one op.
 
@@ -334,25 +317,21 @@ class _WholeSequence(RNN):
     """
 
     cell_class: type[Layer]
+    _left_out = ("cell",)  # its options are this layer's
+    activation: Any
 
-    def __init__(self, cell_arguments, **kwargs):
-        kwargs = drop_ignored(kwargs)
-        for name in argument_names(self.cell_class) & kwargs.keys():
-            cell_arguments[name] = kwargs.pop(name)
-        common = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
-        super().__init__(self.cell_class(**cell_arguments, **common), **kwargs)
+    def __init_subclass__(cls, **kwargs):
+        super().__init_subclass__(**kwargs)
+        for name in option.of_class(cls).keys() & option.of_class(getattr(cls, "cell_class", Layer)).keys():
+            setattr(cls, name, property(operator.attrgetter(f"cell.{name}"), doc=f"The cell's {name}."))
+
+    def __init__(self, arguments, **kwargs):
+        """arguments: the `locals()` of the extending class's `__init__`: the options of the cell, and those of RNN."""
+        of_cell = {name: arguments[name] for name in option.of_class(self.cell_class) if name in arguments}
+        both = {name: kwargs[name] for name in ("dtype", "trainable") if name in kwargs}
+        own = {name: arguments[name] for name in (*option.of_class(RNN), "activity_regularizer") if name in arguments}
+        super().__init__(self.cell_class(**of_cell, **both), **own, **kwargs)
         self.input_spec = InputSpec(ndim=3)
-
-    units, activation, use_bias = _of_cell("units"), _of_cell("activation"), _of_cell("use_bias")
-    kernel_initializer, kernel_regularizer = _of_cell("kernel_initializer"), _of_cell("kernel_regularizer")
-    recurrent_initializer, bias_initializer = _of_cell("recurrent_initializer"), _of_cell("bias_initializer")
-    recurrent_regularizer, bias_regularizer = _of_cell("recurrent_regularizer"), _of_cell("bias_regularizer")
-    kernel_constraint, recurrent_constraint = _of_cell("kernel_constraint"), _of_cell("recurrent_constraint")
-    bias_constraint, seed = _of_cell("bias_constraint"), _of_cell("seed")
-    dropout, recurrent_dropout = _of_cell("dropout"), _of_cell("recurrent_dropout")
-
-    def _argument_names(self):
-        return [*argument_names(self.cell_class), *argument_names(type(self)), *super()._argument_names()]
 
     def _run(self, sequences, states, mask, training):
         cell = self.cell
@@ -380,16 +359,6 @@ class _WholeSequence(RNN):
     def _op(self, *arguments, **options):
         raise NotImplementedError
 
-    def get_config(self):
-        cell = self.cell.get_config()
-        own = {name: cell[name] for name in cell if name in argument_names(self.cell_class)}
-        return {**Layer.get_config(self), **own, **self._own_config()}
-
-    @classmethod
-    def from_config(cls, config):
-        """A layer with new weights from `get_config`."""
-        return cls(**config)
-
 
 _FUSED = {getattr(ops, name): name for name in RECURRENT_ACTIVATIONS if hasattr(ops, name)}
 
@@ -404,8 +373,32 @@ class SimpleRNN(_WholeSequence):
 
     cell_class = SimpleRNNCell
 
-    def __init__(self, units, activation="tanh", use_bias=True, **kwargs):
-        super().__init__(given(locals()), **kwargs)
+    def __init__(
+        self,
+        units: option.Size,
+        activation: option.Activation = "tanh",
+        use_bias: option.Flag = True,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        recurrent_initializer: option.Initializer = "orthogonal",
+        bias_initializer: option.Initializer = "zeros",
+        kernel_regularizer: option.Regularizer = None,
+        recurrent_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
+        activity_regularizer=None,
+        kernel_constraint: option.Constraint = None,
+        recurrent_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
+        dropout: option.Rate = 0.0,
+        recurrent_dropout: option.Rate = 0.0,
+        return_sequences: option.Flag = False,
+        return_state: option.Flag = False,
+        go_backwards: option.Flag = False,
+        stateful: option.Flag = False,
+        unroll: option.Flag = False,
+        seed: option.Anything = None,
+        **kwargs,
+    ):
+        super().__init__(locals(), **kwargs)
 
     def _op(self, *arguments, **options):
         return ops.simple_rnn(*arguments, **options)
@@ -413,11 +406,6 @@ class SimpleRNN(_WholeSequence):
 
 class _Gated(_WholeSequence):
     """GRU and LSTM: a second activation, of the gates."""
-
-    def __init__(self, units, activation="tanh", recurrent_activation="sigmoid", use_bias=True, **kwargs):
-        super().__init__(given(locals()), **kwargs)
-
-    recurrent_activation = _of_cell("recurrent_activation")
 
     def _activations(self):
         return [self.activation, self.recurrent_activation]
@@ -431,7 +419,36 @@ class GRU(_Gated):
     """
 
     cell_class = GRUCell
-    reset_after = _of_cell("reset_after")
+
+    def __init__(
+        self,
+        units: option.Size,
+        activation: option.Activation = "tanh",
+        recurrent_activation: option.Activation = "sigmoid",
+        use_bias: option.Flag = True,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        recurrent_initializer: option.Initializer = "orthogonal",
+        bias_initializer: option.Initializer = "zeros",
+        kernel_regularizer: option.Regularizer = None,
+        recurrent_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
+        activity_regularizer=None,
+        kernel_constraint: option.Constraint = None,
+        recurrent_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
+        dropout: option.Rate = 0.0,
+        recurrent_dropout: option.Rate = 0.0,
+        seed: option.Anything = None,
+        return_sequences: option.Flag = False,
+        return_state: option.Flag = False,
+        go_backwards: option.Flag = False,
+        stateful: option.Flag = False,
+        unroll: option.Flag = False,
+        reset_after: option.Flag = True,
+        use_cudnn="auto",
+        **kwargs,
+    ):
+        super().__init__(locals(), **kwargs)
 
     def _op(self, *arguments, **options):
         return ops.gru(*arguments, reset_after=self.reset_after, **options)
@@ -445,7 +462,36 @@ class LSTM(_Gated):
     """
 
     cell_class = LSTMCell
-    unit_forget_bias = _of_cell("unit_forget_bias")
+
+    def __init__(
+        self,
+        units: option.Size,
+        activation: option.Activation = "tanh",
+        recurrent_activation: option.Activation = "sigmoid",
+        use_bias: option.Flag = True,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        recurrent_initializer: option.Initializer = "orthogonal",
+        bias_initializer: option.Initializer = "zeros",
+        unit_forget_bias: option.Flag = True,
+        kernel_regularizer: option.Regularizer = None,
+        recurrent_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
+        activity_regularizer=None,
+        kernel_constraint: option.Constraint = None,
+        recurrent_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
+        dropout: option.Rate = 0.0,
+        recurrent_dropout: option.Rate = 0.0,
+        seed: option.Anything = None,
+        return_sequences: option.Flag = False,
+        return_state: option.Flag = False,
+        go_backwards: option.Flag = False,
+        stateful: option.Flag = False,
+        unroll: option.Flag = False,
+        use_cudnn="auto",
+        **kwargs,
+    ):
+        super().__init__(locals(), **kwargs)
 
     def _op(self, *arguments, **options):
         return ops.lstm(*arguments, **options)

@@ -11,15 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from nbkeras import activations, initializers, ops, random
+from nbkeras import initializers, ops, random
 from nbkeras.building.graph import SymbolicTensor
-from nbkeras.building.layer import InputSpec, Layer, layers
-from nbkeras.engine import behaviour, structures
-from nbkeras.engine.annotations import check_rate
-from nbkeras.engine.options import config_from, options_of
+from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine.tensor import Tensor
-from nbkeras.layers.weight_options import add_option_weight, keep_options
-from nbkeras.ops.window import size_of
+from nbkeras.layers.weight_options import add_option_weight
 
 
 def drop_ignored(kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -95,52 +92,38 @@ def call_cell(cell: Any, inputs: Tensor, states: Any, training: Any) -> tuple[Te
     return output, new_states
 
 
-def argument_names(cls: type[Layer]) -> set[str]:
-    """Names of the arguments that a class and the classes it extends, up to Layer, take."""
-    inits = [vars(c)["__init__"] for c in cls.__mro__[: cls.__mro__.index(Layer)] if "__init__" in vars(c)]
-    return {name for init in inits for name in options_of(init)}
-
-
 class _Cell(Layer):
     """Base of the built-in cells: options, weights, and dropout masks that last for a sequence."""
 
     input_spec = InputSpec(ndim=2)
     gates = 1
+    units: int
+    recurrent_dropout: float
 
     def __init__(
         self,
-        units,
-        activation="tanh",
-        use_bias=True,
-        kernel_initializer="glorot_uniform",
-        recurrent_initializer="orthogonal",
-        bias_initializer="zeros",
-        kernel_regularizer=None,
-        recurrent_regularizer=None,
-        bias_regularizer=None,
-        kernel_constraint=None,
-        recurrent_constraint=None,
-        bias_constraint=None,
-        dropout=0.0,
-        recurrent_dropout=0.0,
-        seed=None,
+        units: option.Size,
+        activation: option.Activation = "tanh",
+        use_bias: option.Flag = True,
+        kernel_initializer: option.Initializer = "glorot_uniform",
+        recurrent_initializer: option.Initializer = "orthogonal",
+        bias_initializer: option.Initializer = "zeros",
+        kernel_regularizer: option.Regularizer = None,
+        recurrent_regularizer: option.Regularizer = None,
+        bias_regularizer: option.Regularizer = None,
+        kernel_constraint: option.Constraint = None,
+        recurrent_constraint: option.Constraint = None,
+        bias_constraint: option.Constraint = None,
+        dropout: option.Rate = 0.0,
+        recurrent_dropout: option.Rate = 0.0,
+        seed: option.Anything = None,
         **kwargs,
     ):
         super().__init__(**drop_ignored(kwargs))
-        kind = type(self).__name__.removesuffix("Cell")
-        for name, rate in (("dropout", dropout), ("recurrent_dropout", recurrent_dropout)):
-            check_rate(kind, name, rate)
-        self.units = self.output_size = size_of(kind, "units", units)
-        self.activation = activations.get(activation)
-        self.use_bias = bool(use_bias)
-        keep_options(self, locals())
-        self.dropout, self.recurrent_dropout = dropout, recurrent_dropout
-        self.seed = seed
+        option.keep(self, locals())
+        self.output_size = self.units
         self.seed_generator = self.add_seed_generator(seed)
         self._masks: dict[str, Tensor] | None = None  # of the sequence that RNN is running
-
-    def _argument_names(self):
-        return [*argument_names(type(self)), *super()._argument_names()]
 
     @property
     def state_size(self) -> Any:
@@ -205,8 +188,6 @@ class _Cell(Layer):
             masks[key] = random.dropout(ops.ones(shape, self.dtype), rate, seed=self.seed_generator)
         return masks[key] if ndim == 2 else ops.expand_dims(masks[key], 1)
 
-    get_config = config_from(__init__)
-
 
 class SimpleRNNCell(_Cell):
     """One step of SimpleRNN: h' = activation(x kernel + h recurrent_kernel + bias)."""
@@ -225,17 +206,16 @@ class GRUCell(_Cell):
 
     def __init__(
         self,
-        units,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
+        units: option.Size,
+        activation: option.Activation = "tanh",
+        recurrent_activation: option.Activation = "sigmoid",
+        use_bias: option.Flag = True,
         *,
-        reset_after=True,
+        reset_after: option.Flag = True,
         **kwargs,
     ):
         super().__init__(units, activation, use_bias, **kwargs)
-        self.recurrent_activation = activations.get(recurrent_activation)
-        self.reset_after = bool(reset_after)
+        option.keep(self, locals())
 
     def _bias_shape(self):
         return (2, 3 * self.units) if self.reset_after else (3 * self.units,)
@@ -262,8 +242,6 @@ class GRUCell(_Cell):
         h = ops.add(ops.multiply(z, h), ops.multiply(ops.subtract(1.0, z), new))
         return h, [h]
 
-    get_config = config_from(__init__)
-
 
 class LSTMCell(_Cell):
     """One step of LSTM; states h and c, gates and weights in the order i, f, c, o. unit_forget_bias: f's bias starts at 1."""
@@ -272,17 +250,16 @@ class LSTMCell(_Cell):
 
     def __init__(
         self,
-        units,
-        activation="tanh",
-        recurrent_activation="sigmoid",
-        use_bias=True,
+        units: option.Size,
+        activation: option.Activation = "tanh",
+        recurrent_activation: option.Activation = "sigmoid",
+        use_bias: option.Flag = True,
         *,
-        unit_forget_bias=True,
+        unit_forget_bias: option.Flag = True,
         **kwargs,
     ):
         super().__init__(units, activation, use_bias, **kwargs)
-        self.recurrent_activation = activations.get(recurrent_activation)
-        self.unit_forget_bias = bool(unit_forget_bias)
+        option.keep(self, locals())
 
     @property
     def state_size(self):
@@ -308,8 +285,6 @@ class LSTMCell(_Cell):
         h = ops.multiply(self.recurrent_activation(o), self.activation(c))
         return h, [h, c]
 
-    get_config = config_from(__init__)
-
 
 def _for_each_gate(initializer: Any) -> Any:
     """An initializer of a matrix for each gate, side by side."""
@@ -319,13 +294,15 @@ def _for_each_gate(initializer: Any) -> Any:
 class StackedRNNCells(Layer):
     """Cells as one cell: each takes the output of the one before; its states are the list of the cells' states."""
 
-    def __init__(self, cells, **kwargs):
+    cells: list
+
+    def __init__(self, cells: option.Layers, **kwargs):
         super().__init__(**kwargs)
         if not isinstance(cells, list | tuple) or not cells:
             raise ValueError(f"StackedRNNCells needs a list of cells, received {cells!r}")
-        for cell in cells:
+        option.keep(self, locals())
+        for cell in self.cells:
             check_cell(cell)
-        self.cells = list(cells)
 
     @property
     def state_size(self):
@@ -353,11 +330,3 @@ class StackedRNNCells(Layer):
             inputs, own = call_cell(cell, inputs, own, training)
             new_states.append(own)
         return inputs, new_states
-
-    get_config = config_from(__init__)
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """Stacked cells with new weights from `get_config`."""
-        config = dict(config)
-        return cls([layers.deserialize(cell, custom_objects) for cell in config.pop("cells")], **config)

@@ -4,25 +4,42 @@ Each layer has its own seed generator, whose state is saved with the model, so t
 """
 
 import math
+from typing import Annotated, Any
 
 from nbkeras import random
 from nbkeras.building.layer import InputSpec
+from nbkeras.engine import option
 from nbkeras.engine.annotations import check_rate
-from nbkeras.engine.options import config_from
 from nbkeras.layers.same_shape import SameShape
-from nbkeras.ops.window import data_format_of
+from nbkeras.layers.spatial import DataFormat
 from nbkeras.regularizers import L1L2
+
+
+def _noise_shape(name: str, what: str, shape: Any) -> tuple | None:
+    sizes = shape if isinstance(shape, list | tuple) else [shape]
+    if shape is not None and any(size is not None and (not isinstance(size, int) or size <= 0) for size in sizes):
+        raise ValueError(f"{name}'s {what} must be a list of positive integers or None, received {shape!r}")
+    return None if shape is None else tuple(sizes)
+
+
+def _deviation(name: str, what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not value >= 0:
+        raise ValueError(f"{name}'s {what} must be a number, 0 or more, received {value!r}")
+    return value
+
+
+NoiseShape = Annotated[Any, option.kind(_noise_shape, "a list of positive integers or None")]
+Deviation = Annotated[float, option.kind(_deviation, "a number, 0 or more")]
+RateBelowOne = Annotated[float, option.kind(check_rate, "a number at least 0 and below 1", True)]
 
 
 class _Random(SameShape):
     """A layer that draws numbers in training and keeps the shape."""
 
-    def __init__(self, seed=None, **kwargs):
+    def __init__(self, seed: option.Anything = None, **kwargs):
         super().__init__(**kwargs)
-        self.seed = seed
+        option.keep(self, locals())
         self.seed_generator = self.add_seed_generator(seed)
-
-    get_config = config_from(__init__)
 
 
 class Dropout(_Random):
@@ -32,17 +49,11 @@ class Dropout(_Random):
     input's size. Srivastava et al., 2014.
     """
 
-    def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
+    noise_shape: tuple | None
+
+    def __init__(self, rate: option.Rate, noise_shape: NoiseShape = None, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
-        self.rate = check_rate(type(self).__name__, "rate", rate)
-        if noise_shape is not None:
-            sizes = noise_shape if isinstance(noise_shape, list | tuple) else [noise_shape]
-            if any(size is not None and (not isinstance(size, int) or size <= 0) for size in sizes):
-                raise ValueError(
-                    f"Dropout's noise_shape must be a list of positive integers or None, received {noise_shape!r}"
-                )
-            noise_shape = tuple(sizes)
-        self.noise_shape = noise_shape
+        option.keep(self, locals())
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:
@@ -52,35 +63,36 @@ class Dropout(_Random):
     def _noise_shape(self, inputs) -> tuple | None:
         return self.noise_shape
 
-    get_config = config_from(__init__)
-
 
 class _SpatialDropout(Dropout):
     """Dropout of whole feature maps (Tompson et al., 2014)."""
 
     spatial_axes: int
+    _left_out = ("noise_shape",)
 
-    def __init__(self, rate, data_format=None, seed=None, **kwargs):
+    def __init__(self, rate, data_format: DataFormat = None, seed=None, **kwargs):
         super().__init__(rate, None, seed, **kwargs)
-        self.data_format = data_format_of(type(self).__name__, data_format)
+        option.keep(self, locals())
         self.input_spec = InputSpec(ndim=self.spatial_axes + 2)
 
     def _noise_shape(self, inputs):
         ones = (1,) * self.spatial_axes
         return (None, *ones, None) if self.data_format == "channels_last" else (None, None, *ones)
 
-    get_config = config_from(__init__, leave_out="noise_shape trainable")
+    def get_config(self):
+        config = super().get_config()
+        del config["trainable"]  # as in Keras
+        return config
 
 
 class SpatialDropout1D(_SpatialDropout):
     """Drops whole channels of sequences (batch, steps, channels)."""
 
     spatial_axes = 1
+    _left_out = ("data_format",)
 
     def __init__(self, rate, seed=None, **kwargs):
         super().__init__(rate, "channels_last", seed, **kwargs)
-
-    get_config = config_from(__init__, leave_out="data_format")
 
 
 class SpatialDropout2D(_SpatialDropout):
@@ -98,26 +110,22 @@ class SpatialDropout3D(_SpatialDropout):
 class GaussianNoise(_Random):
     """Adds normal noise of mean 0."""
 
-    def __init__(self, stddev, seed=None, **kwargs):
+    def __init__(self, stddev: Deviation, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
-        if isinstance(stddev, bool) or not isinstance(stddev, int | float) or not stddev >= 0:
-            raise ValueError(f"GaussianNoise's stddev must be a number, 0 or more, received {stddev!r}")
-        self.stddev = stddev
+        option.keep(self, locals())
 
     def call(self, inputs, training=None):
         if not training or self.stddev == 0:
             return inputs
         return inputs + random.normal(inputs.shape, 0.0, self.stddev, inputs.dtype, self.seed_generator)
 
-    get_config = config_from(__init__)
-
 
 class GaussianDropout(_Random):
     """Multiplies by normal noise of mean 1 and standard deviation sqrt(rate / (1 - rate)) (Srivastava et al., 2014)."""
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate: RateBelowOne, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
-        self.rate = check_rate(type(self).__name__, "rate", rate, below_one=True)
+        option.keep(self, locals())
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:
@@ -125,15 +133,13 @@ class GaussianDropout(_Random):
         stddev = math.sqrt(self.rate / (1 - self.rate))
         return inputs * random.normal(inputs.shape, 1.0, stddev, inputs.dtype, self.seed_generator)
 
-    get_config = config_from(__init__)
-
 
 class AlphaDropout(_Random):
     """Dropout that keeps mean and variance of SELU's outputs: elements dropped take SELU's lower limit (Klambauer, 2017)."""
 
-    def __init__(self, rate, noise_shape=None, seed=None, **kwargs):
+    def __init__(self, rate: RateBelowOne, noise_shape: option.Anything = None, seed=None, **kwargs):
         super().__init__(seed, **kwargs)
-        self.rate, self.noise_shape = check_rate(type(self).__name__, "rate", rate, below_one=True), noise_shape
+        option.keep(self, locals())
 
     def call(self, inputs, training=None):
         if not training or self.rate == 0:
@@ -145,17 +151,18 @@ class AlphaDropout(_Random):
         scale = ((1 - self.rate) * (1 + self.rate * limit**2)) ** -0.5
         return (inputs * kept + limit * (1 - kept)) * scale - scale * limit * self.rate
 
-    get_config = config_from(__init__)
-
 
 class ActivityRegularization(SameShape):
     """Passes its input on and adds l1 * sum(|x|) + l2 * sum(x**2), divided by the batch size, to the loss."""
 
-    def __init__(self, l1=0.0, l2=0.0, **kwargs):
+    def __init__(self, l1: option.Anything = 0.0, l2: option.Anything = 0.0, **kwargs):
         super().__init__(activity_regularizer=L1L2(l1, l2), **kwargs)
-        self.l1, self.l2 = l1, l2
+        option.keep(self, locals())
 
     def call(self, inputs):
         return inputs
 
-    get_config = config_from(__init__, leave_out="activity_regularizer")
+    def get_config(self):
+        config = super().get_config()
+        del config["activity_regularizer"]  # it is l1 and l2 here
+        return config

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.building.layer import Layer
-from nbkeras.engine.annotations import one_of
-from nbkeras.engine.options import config_from
-from nbkeras.layers.spatial import Spatial, check_lengths
+from nbkeras.engine import option
+from nbkeras.layers.spatial import Spatial, WindowSize, check_lengths
 from nbkeras.ops.resize import INTERPOLATIONS
-from nbkeras.ops.window import sizes_of
 
 # -------------------- padding and cropping --------------------
 
 
-def _margins(layer: Layer, what: str, value: Any, rank: int) -> tuple[tuple[int, int], ...]:
+def _margins(layer: Any, what: str, value: Any) -> tuple[tuple[int, int], ...]:
     """((before, after), ...) from an integer, from one integer per axis, or from pairs; one axis takes a pair as such."""
+    rank = layer.rank
     given = value if isinstance(value, list | tuple) else (value,) * rank
     pairs = (value,) if rank == 1 else given
     found = []
@@ -27,7 +25,7 @@ def _margins(layer: Layer, what: str, value: Any, rank: int) -> tuple[tuple[int,
         if len(sides) == 2 and all(isinstance(n, int | np.integer) and n >= 0 for n in sides):
             found.append((int(sides[0]), int(sides[1])))
     if len(found) != rank or len(pairs) != rank:
-        raise ValueError(f"{type(layer).__name__}: {what} must be {_FORMS[rank]}, none negative, received {value!r}")
+        raise ValueError(f"{option.name_of(layer)}: {what} must be {_FORMS[rank]}, none negative, received {value!r}")
     return tuple(found)
 
 
@@ -38,12 +36,20 @@ _FORMS = {
 }
 
 
+def _listed(margins: tuple) -> list:
+    pairs = [list(pair) for pair in margins]
+    return pairs[0] if len(pairs) == 1 else pairs
+
+
+Margins = Annotated[Any, option.Kind(_margins, "an integer, one for each axis, or pairs (before, after)", _listed)]
+
+
 class _ZeroPadding(Spatial):
     output_dtype = "input"
 
-    def __init__(self, padding=1, data_format=None, **kwargs):
+    def __init__(self, padding: Margins = 1, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
-        self.padding = _margins(self, "padding", padding, self.rank)
+        option.keep(self, locals())
 
     def call(self, inputs):
         widths = [(0, 0)] * (self.rank + 2)
@@ -55,18 +61,10 @@ class _ZeroPadding(Spatial):
         lengths = zip(self.lengths(input_shape), self.padding, strict=True)
         return self.with_lengths(input_shape, [None if n is None else n + sum(width) for n, width in lengths])
 
-    def get_config(self):
-        return {**super().get_config(), "padding": _listed(self.padding)}
-
 
 def _without_usual_format(config: dict[str, Any]) -> dict[str, Any]:
     """The configuration without data_format 'channels_last', the only one that Keras's layer has."""
     return {key: value for key, value in config.items() if (key, value) != ("data_format", "channels_last")}
-
-
-def _listed(margins: tuple) -> list:
-    pairs = [list(pair) for pair in margins]
-    return pairs[0] if len(pairs) == 1 else pairs
 
 
 class ZeroPadding1D(_ZeroPadding):
@@ -91,9 +89,9 @@ class ZeroPadding3D(_ZeroPadding):
 class _Cropping(Spatial):
     output_dtype = "input"
 
-    def __init__(self, cropping, data_format=None, **kwargs):
+    def __init__(self, cropping: Margins, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
-        self.cropping = _margins(self, "cropping", cropping, self.rank)
+        option.keep(self, locals())
 
     def call(self, inputs):
         self.compute_output_shape(inputs.shape)  # for its errors
@@ -107,9 +105,6 @@ class _Cropping(Spatial):
         kept = [None if n is None else n - sum(width) for n, width in lengths]
         check_lengths(self, input_shape, kept, f"cropping={self.cropping}")
         return self.with_lengths(input_shape, kept)
-
-    def get_config(self):
-        return {**super().get_config(), "cropping": _listed(self.cropping)}
 
 
 class Cropping1D(_Cropping):
@@ -143,13 +138,18 @@ class Cropping3D(_Cropping):
 # -------------------- growing --------------------
 
 
+(_kind,) = WindowSize.__metadata__
+Factors = Annotated[Any, _kind._replace(write=lambda size: size[0] if len(size) == 1 else list(size))]
+Interpolation = Annotated[str, option.choice(*INTERPOLATIONS)]
+
+
 class _UpSampling(Spatial):
     output_dtype = "input"
     interpolation = "nearest"
 
-    def __init__(self, size, data_format=None, **kwargs):
+    def __init__(self, size: Factors, data_format=None, **kwargs):
         super().__init__(data_format, **kwargs)
-        self.size = sizes_of(type(self).__name__, "size", size, self.rank)
+        option.keep(self, locals())
 
     def call(self, inputs):
         return ops.enlarge(inputs, self.size, self.interpolation, self.data_format)
@@ -157,9 +157,6 @@ class _UpSampling(Spatial):
     def compute_output_shape(self, input_shape):
         lengths = zip(self.lengths(input_shape), self.size, strict=True)
         return self.with_lengths(input_shape, [None if n is None else n * factor for n, factor in lengths])
-
-    def get_config(self):
-        return {**super().get_config(), "size": self.size[0] if self.rank == 1 else list(self.size)}
 
 
 class UpSampling1D(_UpSampling):
@@ -180,12 +177,10 @@ class UpSampling2D(_UpSampling):
     interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
     """
 
-    def __init__(self, size=(2, 2), data_format=None, interpolation="nearest", **kwargs):
+    def __init__(self, size=(2, 2), data_format=None, interpolation: Interpolation = "nearest", **kwargs):
         super().__init__(size, data_format, **kwargs)
-        self.interpolation = one_of("UpSampling2D", "interpolation", interpolation, INTERPOLATIONS)
+        option.keep(self, locals())
         self.output_dtype = "input" if interpolation == "nearest" else "layer"
-
-    get_config = config_from(__init__)
 
 
 class UpSampling3D(_UpSampling):

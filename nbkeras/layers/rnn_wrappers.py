@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.graph import SymbolicTensor
-from nbkeras.building.layer import Layer, layers
+from nbkeras.building.layer import Layer
 from nbkeras.building.operation import Operation
-from nbkeras.engine import structures
-from nbkeras.engine.annotations import one_of
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option, structures
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.recurrent_cells import sequences_and_states, with_named_states
 from nbkeras.layers.wrapper import Wrapper
 
-MERGE_MODES = ("sum", "mul", "ave", "concat", None)
+MergeMode = Annotated[Any, option.choice("sum", "mul", "ave", "concat", None)]
+ForwardLayer = Annotated[option.Layers, "forward_layer"]
 
 
 class Bidirectional(Layer):
@@ -29,15 +28,26 @@ class Bidirectional(Layer):
     """
 
     supports_masking = True
+    merge_mode: str | None
+    forward_layer: Any
+    backward_layer: Any
 
-    def __init__(self, layer, merge_mode="concat", weights=None, backward_layer=None, **kwargs):
-        for each in (layer,) if backward_layer is None else (layer, backward_layer):
+    def __init__(
+        self,
+        layer: ForwardLayer,
+        merge_mode: MergeMode = "concat",
+        weights=None,
+        backward_layer: option.Layers = None,
+        **kwargs,
+    ):
+        super().__init__(weights=weights, **kwargs)
+        option.keep(self, locals())
+        layer = self.forward_layer
+        for each in (layer, self.backward_layer or layer):
             if not (isinstance(each, Layer) and hasattr(each, "go_backwards")):
                 raise ValueError(f"Bidirectional wraps a recurrent layer such as LSTM(32), received {each!r}")
-        super().__init__(weights=weights, **kwargs)
-        self.merge_mode = one_of("Bidirectional", "merge_mode", merge_mode, MERGE_MODES)
         self.forward_layer = _copy(layer, "forward_", layer.go_backwards)
-        self.backward_layer = backward_layer or _copy(layer, "backward_", not layer.go_backwards)
+        self.backward_layer = self.backward_layer or _copy(layer, "backward_", not layer.go_backwards)
         self._check_pair()
         for each in (self.forward_layer, self.backward_layer):
             if hasattr(each, "zero_output_for_mask"):
@@ -152,16 +162,6 @@ class Bidirectional(Layer):
             each.reset_states(own, samples)
 
     reset_state = reset_states
-
-    get_config = config_from(__init__, layer="forward_layer", leave_out="weights")
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """A layer with new weights from `get_config`."""
-        config = dict(config)
-        for name in ("layer", "backward_layer"):
-            config[name] = layers.deserialize(config.get(name), custom_objects)
-        return cls(**config)
 
 
 def _copy(layer: Any, prefix: str, go_backwards: bool) -> Any:

@@ -1,18 +1,47 @@
-"""Spatial: the base of layers over sequences, images and volumes, which knows their axes and checks lengths."""
+"""Spatial: the base of layers over sequences, images and volumes, which knows their axes and checks lengths.
+
+Also the kinds of their options: what they accept depends on the layer's rank and paddings.
+"""
+
+from typing import Annotated, Any
 
 from nbkeras.building.layer import InputSpec, Layer
-from nbkeras.engine.options import config_from
-from nbkeras.ops.window import data_format_of
+from nbkeras.engine import option
+from nbkeras.ops.window import data_format_of, padding_of, sizes_of
+
+WindowSize = Annotated[
+    Any,
+    option.Kind(
+        lambda layer, what, value: sizes_of(option.name_of(layer), what, value, layer.rank),
+        "a positive integer, or one for each axis",
+    ),
+]
+Padding = Annotated[
+    str,
+    option.Kind(
+        lambda layer, what, value: padding_of(option.name_of(layer), value, layer.paddings),
+        "'valid' or 'same'; of sequences also 'causal' where a layer says so",
+    ),
+]
+DataFormat = Annotated[
+    Any,
+    option.kind(
+        lambda name, what, value: data_format_of(name, value),
+        "'channels_last', 'channels_first', or None for config.image_data_format()",
+    ),
+]
 
 
 class Spatial(Layer, registered=False):
     """A layer over sequences (rank 1), images (2) or volumes (3), channels last or first."""
 
     rank = 2
+    paddings: tuple[str, ...] = ("valid", "same")
+    data_format: str
 
-    def __init__(self, data_format=None, **kwargs):
+    def __init__(self, data_format: DataFormat = None, **kwargs):
         super().__init__(**kwargs)
-        self.data_format = data_format_of(type(self).__name__, data_format)
+        option.keep(self, locals())
         self.input_spec = InputSpec(ndim=self.rank + 2)
 
     def channel_axis(self) -> int:
@@ -38,8 +67,6 @@ class Spatial(Layer, registered=False):
                 f"layer {self.name!r} ({type(self).__name__}) takes {self.rank + 2} axes, received shape {input_shape}"
             )
         return [input_shape[axis] for axis in self.space()]
-
-    get_config = config_from(__init__)
 
 
 def check_lengths(layer: Layer, input_shape, lengths, what: str) -> None:

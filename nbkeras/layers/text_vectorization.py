@@ -6,10 +6,11 @@ import itertools
 import re
 import string
 from collections.abc import Callable
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
+from nbkeras.engine import option
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers.categorical import TextInputs
 from nbkeras.layers.lookup import StringLookup
@@ -30,6 +31,36 @@ _SPLITS: dict[Any, Callable[[str], list[str]]] = {
 }
 
 
+def _function_or_name(name: str, what: str, value: Any, known: tuple) -> Any:
+    if not callable(value) and value not in known:
+        raise ValueError(f"{name}'s {what} must be a function or one of {list(known)}, received {value!r}")
+    return value
+
+
+def _ngrams(name: str, what: str, ngrams: Any) -> Any:
+    lengths = ngrams if isinstance(ngrams, list | tuple) else [ngrams or 0]
+    if not all(isinstance(length, int) for length in lengths):
+        raise ValueError(f"{name}'s {what} must be an integer, several or None, received {ngrams!r}")
+    return ngrams
+
+
+def _named(value: Any) -> Any:
+    if callable(value):
+        raise NotImplementedError(
+            "a TextVectorization with a function of your own cannot be written: pass a name, or None"
+        )
+    return value
+
+
+def _function_kind(*known: str | None) -> option.Kind:
+    return option.kind(_function_or_name, "a function or a name", known)._replace(write=_named)
+
+
+Standardize = Annotated[Any, _function_kind(*_STANDARDS)]
+Split = Annotated[Any, _function_kind(None, *_SPLITS)]
+Ngrams = Annotated[Any, option.kind(_ngrams, "an integer, several or None")]
+
+
 class TextVectorization(TextInputs):
     """Standardizes texts, an array of str (batch,) or (batch, 1), splits them, joins ngrams and looks them up in a vocabulary.
 
@@ -39,14 +70,17 @@ class TextVectorization(TextInputs):
     the last word, 1 for unknown words; or another of StringLookup's. It cannot be part of a model: call it on the data first.
     """
 
+    standardize: Any
+    split: Any
+
     def __init__(
         self,
         max_tokens=None,
-        standardize="lower_and_strip_punctuation",
-        split="whitespace",
-        ngrams=None,
+        standardize: Standardize = "lower_and_strip_punctuation",
+        split: Split = "whitespace",
+        ngrams: Ngrams = None,
         output_mode="int",
-        output_sequence_length=None,
+        output_sequence_length: option.Anything = None,
         pad_to_max_tokens=False,
         vocabulary=None,
         idf_weights=None,
@@ -60,19 +94,10 @@ class TextVectorization(TextInputs):
         super().__init__(**kwargs)
         if ragged:
             raise ValueError("TextVectorization does not offer ragged=True: there are no ragged tensors")
-        for name, value, known in (("standardize", standardize, _STANDARDS), ("split", split, {None: 0, **_SPLITS})):
-            if not callable(value) and value not in known:
-                raise ValueError(
-                    f"TextVectorization's {name} must be a function or one of {list(known)}, received {value!r}"
-                )
-        lengths = ngrams if isinstance(ngrams, list | tuple) else [ngrams or 0]
-        if not all(isinstance(length, int) for length in lengths):
-            raise ValueError(f"TextVectorization's ngrams must be an integer, several or None, received {ngrams!r}")
         if output_mode != "int" and output_sequence_length is not None:
             raise ValueError("TextVectorization's output_sequence_length is for output_mode 'int'")
-        self.standardize, self.split, self.ngrams = standardize, split, ngrams
+        option.keep(self, locals())
         self._lengths = range(1, ngrams + 1) if isinstance(ngrams, int) else tuple(ngrams or ())
-        self.output_sequence_length = output_sequence_length
         self.lookup = StringLookup(
             max_tokens,
             mask_token="",
@@ -145,17 +170,5 @@ class TextVectorization(TextInputs):
         return {
             **super().get_config(),
             **{name: lookup[name] for name in (*shared, "has_input_vocabulary")},
-            "standardize": _named(self.standardize),
-            "split": _named(self.split),
-            "ngrams": list(self.ngrams) if isinstance(self.ngrams, tuple) else self.ngrams,
-            "output_sequence_length": self.output_sequence_length,
             "ragged": False,
         }
-
-
-def _named(value: Any) -> Any:
-    if callable(value):
-        raise NotImplementedError(
-            "a TextVectorization with a function of your own cannot be written: pass a name, or None"
-        )
-    return value

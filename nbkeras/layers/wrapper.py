@@ -2,34 +2,29 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from nbkeras import ops
 from nbkeras.building import graph
-from nbkeras.building.layer import InputSpec, Layer, layers
-from nbkeras.engine.options import config_from
+from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.engine import option
 from nbkeras.initializers import TruncatedNormal
-from nbkeras.ops.window import size_of
 
 
 class Wrapper(Layer):
     """A layer that holds another, `layer`, and writes it into its configuration; a base for wrappers of your own."""
 
-    def __init__(self, layer, **kwargs):
-        if not isinstance(layer, Layer):
-            raise ValueError(f"{type(self).__name__} wraps a layer such as Dense(8), received {layer!r}")
+    layer: Any
+
+    def __init__(self, layer: option.Layers, **kwargs):
         super().__init__(**kwargs)
-        self.layer = layer
+        option.keep(self, locals())
+        if not isinstance(self.layer, Layer):
+            raise ValueError(f"{type(self).__name__} wraps a layer such as Dense(8), received {layer!r}")
 
     def build(self, input_shape=None):
         self.layer._ensure_built(graph.symbols(input_shape, self.layer.input_dtype or self.dtype))
         self.built = True
-
-    get_config = config_from(__init__)
-
-    @classmethod
-    def from_config(cls, config, custom_objects=None):
-        """A layer with new weights from `get_config`."""
-        config = dict(config)
-        return cls(layers.deserialize(config.pop("layer"), custom_objects), **config)
 
 
 class SpectralNormalization(Wrapper):
@@ -40,10 +35,11 @@ class SpectralNormalization(Wrapper):
     """
 
     supports_masking = True
+    power_iterations: int
 
-    def __init__(self, layer, power_iterations=1, **kwargs):
+    def __init__(self, layer, power_iterations: option.Size = 1, **kwargs):
         super().__init__(layer, **kwargs)
-        self.power_iterations = size_of("SpectralNormalization", "power_iterations", power_iterations)
+        option.keep(self, locals())
 
     def build(self, input_shape):
         super().build(input_shape)
@@ -76,8 +72,6 @@ class SpectralNormalization(Wrapper):
 
     def compute_output_shape(self, input_shape):
         return self.layer.compute_output_shape(input_shape)
-
-    get_config = config_from(__init__)
 
 
 def _unit(row):

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from nbkeras.engine.options import config_from, given
+from nbkeras.engine.option import given
 from nbkeras.losses import functions
 from nbkeras.losses.loss import LossFunctionWrapper, registry
 
@@ -13,7 +13,8 @@ _MEAN = "sum_over_batch_size"
 class _Named(LossFunctionWrapper):
     """A wrapper with a class for each function, so that the configuration does not name the function."""
 
-    get_config = config_from(LossFunctionWrapper.__init__, leave_out="fn")
+    def get_config(self) -> dict[str, Any]:
+        return {option: value for option, value in super().get_config().items() if option != "fn"}
 
 
 class _Plain(_Named):

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.engine import option
 from nbkeras.engine.annotations import briefly
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.options import Configured
 from nbkeras.engine.registry import Registry
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.engine.user_errors import set_by_init
@@ -105,7 +105,7 @@ def _check_weights(values: Tensor, weights: Tensor) -> None:
         )
 
 
-class Loss(Configured, Observed):
+class Loss(Observed, option.Configured):
     """Base of losses: `loss(y_true, y_pred, sample_weight=None)` gives a scalar tensor.
 
     Subclasses define `call(y_true, y_pred)`, which gives one loss for each sample (and timestep). reduction: 'mean' =
@@ -136,7 +136,7 @@ class Loss(Configured, Observed):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this loss again."""
-        return {"name": self.name, "reduction": self.reduction}
+        return {"name": self.name, "reduction": self.reduction, **super().get_config()}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r} reduction={self.reduction!r}>"
@@ -173,7 +173,5 @@ class LossFunctionWrapper(Loss):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        values = dict(config)
-        if isinstance(values.get("fn"), str | dict):
-            values["fn"] = registry.get(values["fn"])
-        return cls(**values)
+        named = isinstance(config.get("fn"), str | dict)
+        return super().from_config({**config, "fn": registry.get(config["fn"])} if named else config)

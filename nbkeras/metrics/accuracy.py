@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from nbkeras import config, ops
-from nbkeras.engine.options import given
+from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import FunctionMetric, PlainFunctionMetric, functions, registry
@@ -106,7 +106,7 @@ class BinaryAccuracy(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "binary_accuracy", dtype: Any = None, threshold: float = 0.5):
-        super().__init__(binary_accuracy, **given(locals()))
+        super().__init__(binary_accuracy, **option.given(locals()))
 
 
 @registry.register
@@ -130,7 +130,7 @@ class TopKCategoricalAccuracy(FunctionMetric):
     _direction = "up"
 
     def __init__(self, k: int = 5, name: str = "top_k_categorical_accuracy", dtype: Any = None):
-        super().__init__(top_k_categorical_accuracy, **given(locals()))
+        super().__init__(top_k_categorical_accuracy, **option.given(locals()))
         self.k = k
 
 
@@ -147,7 +147,7 @@ class SparseTopKCategoricalAccuracy(FunctionMetric):
         dtype: Any = None,
         from_sorted_ids: bool = False,
     ):
-        super().__init__(sparse_top_k_categorical_accuracy, **given(locals()))
+        super().__init__(sparse_top_k_categorical_accuracy, **option.given(locals()))
         self.k, self.from_sorted_ids = k, from_sorted_ids
 
 

@@ -7,14 +7,13 @@ keras/src/metrics/confusion_metrics.py (Keras 3.15).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.engine import load_budget
-from nbkeras.engine.annotations import briefly, check_rate
-from nbkeras.engine.options import config_from
+from nbkeras.engine import load_budget, option
+from nbkeras.engine.annotations import briefly
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor
 from nbkeras.losses.loss import prediction, squeeze_or_expand_to_same_rank
 from nbkeras.metrics.metric import Metric, registry
@@ -100,18 +99,26 @@ def evenly(count: int) -> list[float]:
     return [i / (count - 1) for i in range(count)]
 
 
+def _count(name: str, what: str, value: Any) -> int:
+    if not isinstance(value, int) or value <= 0:
+        raise ValueError(f"{name}: {what} must be an integer > 0, received {briefly(value)}")
+    return value
+
+
+Count = Annotated[int, option.kind(_count, "a positive integer")]
+Thresholds = Annotated[option.Anything, "init_thresholds"]
+
+
 class _Count(_Confusion):
     """The value of one counter."""
 
-    def __init__(self, thresholds: float | Sequence[float] | None = None, name: str | None = None, dtype: Any = None):
+    def __init__(self, thresholds: Thresholds = None, name: str | None = None, dtype: Any = None):
         super().__init__(_checked_thresholds(thresholds, 0.5), None, name, dtype)
-        self.init_thresholds = thresholds
+        option.keep(self, locals())
         self._make_counters()
 
     def result(self) -> Tensor:
         return self._single(ops.cast(getattr(self, _COUNTERS[self._counted[0]]), self.dtype))
-
-    get_config = config_from(__init__, thresholds="init_thresholds")
 
 
 @registry.register
@@ -149,23 +156,20 @@ class _Rate(_Confusion):
 
     def __init__(
         self,
-        thresholds: float | Sequence[float] | None = None,
-        top_k: int | None = None,
-        class_id: int | None = None,
+        thresholds: Thresholds = None,
+        top_k: option.Anything = None,
+        class_id: option.Anything = None,
         name: str | None = None,
         dtype: Any = None,
     ):
         checked = _checked_thresholds(thresholds, 0.5 if top_k is None else _LOWEST)
         super().__init__(checked, class_id, name, dtype)
-        self.init_thresholds = thresholds
-        self.top_k = top_k
+        option.keep(self, locals())
         self._make_counters()
 
     def result(self) -> Tensor:
         tp, other = (getattr(self, _COUNTERS[key]) for key in self._counted)
         return self._single(divide_no_nan(tp, ops.add(tp, other), self.dtype))
-
-    get_config = config_from(__init__, thresholds="init_thresholds", class_id="class_id")
 
 
 @registry.register
@@ -189,13 +193,8 @@ class _AtConstraint(_Confusion):
     _value_name = ""  # the rate that is constrained, and the argument that says how
     _wanted = ""  # the rate of which the result is the best value
 
-    def __init__(self, value: float, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any):
-        check_rate(type(self).__name__, self._value_name, value)
-        if not isinstance(num_thresholds, int) or num_thresholds <= 0:
-            raise ValueError(f"num_thresholds must be an integer > 0, received {briefly(num_thresholds)}")
+    def __init__(self, num_thresholds: int, class_id: int | None, name: str | None, dtype: Any):
         super().__init__([0.5] if num_thresholds == 1 else evenly(num_thresholds), class_id, name, dtype)
-        setattr(self, self._value_name, value)
-        self.num_thresholds = num_thresholds
         self._make_counters()
 
     def result(self) -> Tensor:
@@ -209,14 +208,6 @@ class _AtConstraint(_Confusion):
         tp, fp, tn, fn = (getattr(self, name) for name in _COUNTERS.values())
         return {"sensitivity": (tp, fn), "recall": (tp, fn), "specificity": (tn, fp), "precision": (tp, fp)}[rate]
 
-    def get_config(self) -> dict[str, Any]:
-        own = {
-            self._value_name: getattr(self, self._value_name),
-            "num_thresholds": self.num_thresholds,
-            "class_id": self.class_id,
-        }
-        return {**super().get_config(), **own}
-
 
 @registry.register
 class SensitivityAtSpecificity(_AtConstraint):
@@ -224,8 +215,16 @@ class SensitivityAtSpecificity(_AtConstraint):
 
     _value_name, _wanted = "specificity", "sensitivity"
 
-    def __init__(self, specificity: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
-        super().__init__(specificity, num_thresholds, class_id, name, dtype)
+    def __init__(
+        self,
+        specificity: option.Rate,
+        num_thresholds: Count = 200,
+        class_id: option.Anything = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        option.keep(self, locals())
+        super().__init__(num_thresholds, class_id, name, dtype)
 
 
 @registry.register
@@ -234,8 +233,16 @@ class SpecificityAtSensitivity(_AtConstraint):
 
     _value_name, _wanted = "sensitivity", "specificity"
 
-    def __init__(self, sensitivity: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
-        super().__init__(sensitivity, num_thresholds, class_id, name, dtype)
+    def __init__(
+        self,
+        sensitivity: option.Rate,
+        num_thresholds: Count = 200,
+        class_id: option.Anything = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        option.keep(self, locals())
+        super().__init__(num_thresholds, class_id, name, dtype)
 
 
 @registry.register
@@ -244,8 +251,16 @@ class PrecisionAtRecall(_AtConstraint):
 
     _value_name, _wanted = "recall", "precision"
 
-    def __init__(self, recall: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
-        super().__init__(recall, num_thresholds, class_id, name, dtype)
+    def __init__(
+        self,
+        recall: option.Rate,
+        num_thresholds: Count = 200,
+        class_id: option.Anything = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        option.keep(self, locals())
+        super().__init__(num_thresholds, class_id, name, dtype)
 
 
 @registry.register
@@ -254,5 +269,13 @@ class RecallAtPrecision(_AtConstraint):
 
     _value_name, _wanted = "precision", "recall"
 
-    def __init__(self, precision: float, num_thresholds: int = 200, class_id=None, name=None, dtype=None):
-        super().__init__(precision, num_thresholds, class_id, name, dtype)
+    def __init__(
+        self,
+        precision: option.Rate,
+        num_thresholds: Count = 200,
+        class_id: option.Anything = None,
+        name: str | None = None,
+        dtype: Any = None,
+    ):
+        option.keep(self, locals())
+        super().__init__(num_thresholds, class_id, name, dtype)

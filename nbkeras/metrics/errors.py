@@ -3,7 +3,7 @@
 from typing import Any
 
 from nbkeras import losses, ops
-from nbkeras.engine.options import given
+from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, op
 from nbkeras.losses.loss import pair
 from nbkeras.metrics.metric import FunctionMetric, Mean, PlainFunctionMetric, functions, registry
@@ -60,7 +60,7 @@ class CosineSimilarity(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "cosine_similarity", dtype: Any = None, axis: int = -1):
-        super().__init__(cosine_similarity, **given(locals()))
+        super().__init__(cosine_similarity, **option.given(locals()))
 
 
 @registry.register("logcosh", "log_cosh")
@@ -104,7 +104,7 @@ class BinaryCrossentropy(FunctionMetric):
         from_logits: bool = False,
         label_smoothing: float = 0.0,
     ):
-        super().__init__(losses.binary_crossentropy, **given(locals()))
+        super().__init__(losses.binary_crossentropy, **option.given(locals()))
 
 
 @registry.register
@@ -119,7 +119,7 @@ class CategoricalCrossentropy(FunctionMetric):
         label_smoothing: float = 0.0,
         axis: int = -1,
     ):
-        super().__init__(losses.categorical_crossentropy, **given(locals()))
+        super().__init__(losses.categorical_crossentropy, **option.given(locals()))
 
 
 @registry.register
@@ -134,4 +134,4 @@ class SparseCategoricalCrossentropy(FunctionMetric):
         ignore_class: int | None = None,
         axis: int = -1,
     ):
-        super().__init__(losses.sparse_categorical_crossentropy, **given(locals()))
+        super().__init__(losses.sparse_categorical_crossentropy, **option.given(locals()))

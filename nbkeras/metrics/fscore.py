@@ -2,17 +2,34 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from nbkeras import config, ops
-from nbkeras.engine.annotations import one_of
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, check_columns, registry
 
-_AVERAGES = (None, "micro", "macro", "weighted")
 _COUNTS = ("true_positives", "false_positives", "false_negatives", "intermediate_weights")
+
+
+def _beta(name: str, what: str, beta: Any) -> Any:
+    if not isinstance(beta, int | float) or beta <= 0:
+        raise ValueError(f"{name}: {what} must be a number > 0, received {beta!r}")
+    return beta
+
+
+def _threshold(name: str, what: str, threshold: Any) -> Any:
+    if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold <= 1):
+        raise ValueError(f"{name}: {what} must be a number > 0 and <= 1, received {threshold!r}")
+    return threshold
+
+
+Average = Annotated[str | None, option.choice(None, "micro", "macro", "weighted")]
+Beta = Annotated[Any, option.kind(_beta, "a number above 0")]
+Threshold = Annotated[
+    Any, option.kind(_threshold, "a number above 0, at most 1, or None for the largest of each sample")
+]
 
 
 @registry.register
@@ -28,19 +45,14 @@ class FBetaScore(Metric):
 
     def __init__(
         self,
-        average: str | None = None,
-        beta: float = 1.0,
-        threshold: float | None = None,
+        average: Average = None,
+        beta: Beta = 1.0,
+        threshold: Threshold = None,
         name: str | None = "fbeta_score",
         dtype: Any = None,
     ):
         super().__init__(name, dtype)
-        one_of(self.name, "average", average, _AVERAGES)
-        if not isinstance(beta, int | float) or beta <= 0:
-            raise ValueError(f"{self.name}: beta must be a number > 0, received {beta!r}")
-        if threshold is not None and not (isinstance(threshold, int | float) and 0 < threshold <= 1):
-            raise ValueError(f"{self.name}: threshold must be a number > 0 and <= 1, received {threshold!r}")
-        self.average, self.beta, self.threshold = average, beta, threshold
+        option.keep(self, locals())
         self._built = False
 
     def _build(self, classes: int) -> None:
@@ -78,8 +90,6 @@ class FBetaScore(Metric):
             score = ops.mean(score)
         return ops.cast(score, self.dtype)
 
-    get_config = config_from(__init__)
-
 
 @registry.register
 class F1Score(FBetaScore):
@@ -87,11 +97,9 @@ class F1Score(FBetaScore):
 
     def __init__(
         self,
-        average: str | None = None,
-        threshold: float | None = None,
+        average: Average = None,
+        threshold: Threshold = None,
         name: str | None = "f1_score",
         dtype: Any = None,
     ):
         super().__init__(average, 1.0, threshold, name, dtype)
-
-    get_config = config_from(__init__, leave_out="beta")

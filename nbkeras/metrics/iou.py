@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.engine.user_errors import warn
 from nbkeras.losses.loss import prediction
 from nbkeras.metrics.metric import Metric, registry
 from nbkeras.ops.metrics import count_pairs
+
+ClassNumbers = Annotated[Any, option.Kind(lambda item, what, ids: [int(i) for i in ids], "class numbers")]
 
 
 @registry.register
@@ -29,23 +30,19 @@ class IoU(Metric):
 
     def __init__(
         self,
-        num_classes: int,
-        target_class_ids: Sequence[int],
+        num_classes: option.Anything,
+        target_class_ids: ClassNumbers,
         name: str | None = None,
         dtype: Any = None,
-        ignore_class: int | None = None,
-        sparse_y_true: bool = True,
-        sparse_y_pred: bool = True,
-        axis: int = -1,
+        ignore_class: option.Anything = None,
+        sparse_y_true: option.Flag = True,
+        sparse_y_pred: option.Flag = True,
+        axis: option.Anything = -1,
     ):
         super().__init__(name, dtype or "int32")
-        self.num_classes = num_classes
-        self.target_class_ids = [int(i) for i in target_class_ids]
+        option.keep(self, locals())
         if not all(0 <= i < num_classes for i in self.target_class_ids):
-            raise ValueError(f"target_class_ids must be from 0 to {num_classes - 1}, received {list(target_class_ids)}")
-        self.ignore_class = ignore_class
-        self.sparse_y_true, self.sparse_y_pred = sparse_y_true, sparse_y_pred
-        self.axis = axis
+            raise ValueError(f"target_class_ids must be from 0 to {num_classes - 1}, received {self.target_class_ids}")
         self.total_cm = self._total("total_confusion_matrix", (num_classes, num_classes))
 
     def update_state(self, y_true, y_pred, sample_weight=None) -> None:
@@ -70,8 +67,6 @@ class IoU(Metric):
         dtype = self.dtype if np.dtype(self.dtype).kind == "f" else config.floatx()
         return ops.cast(ops.sum(ratios) / (count + config.epsilon()), dtype)
 
-    get_config = config_from(__init__)
-
 
 @registry.register
 class BinaryIoU(IoU):
@@ -79,8 +74,8 @@ class BinaryIoU(IoU):
 
     def __init__(
         self,
-        target_class_ids: Sequence[int] = (0, 1),
-        threshold: float = 0.5,
+        target_class_ids: ClassNumbers = (0, 1),
+        threshold: option.Anything = 0.5,
         name: str | None = None,
         dtype: Any = None,
     ):
@@ -92,8 +87,6 @@ class BinaryIoU(IoU):
             y_true, ops.cast(ops.greater_equal(prediction(y_pred), self.threshold), "int32"), sample_weight
         )
 
-    get_config = config_from(__init__, leave_out="num_classes ignore_class sparse_y_true sparse_y_pred axis")
-
 
 @registry.register
 class MeanIoU(IoU):
@@ -101,18 +94,16 @@ class MeanIoU(IoU):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: option.Anything,
         name: str | None = None,
         dtype: Any = None,
-        ignore_class: int | None = None,
-        sparse_y_true: bool = True,
-        sparse_y_pred: bool = True,
-        axis: int = -1,
+        ignore_class: option.Anything = None,
+        sparse_y_true: option.Flag = True,
+        sparse_y_pred: option.Flag = True,
+        axis: option.Anything = -1,
     ):
         ids = range(num_classes)
         super().__init__(num_classes, ids, name, dtype, ignore_class, sparse_y_true, sparse_y_pred, axis)
-
-    get_config = config_from(__init__, leave_out="target_class_ids")
 
 
 @registry.register
@@ -121,17 +112,15 @@ class OneHotIoU(IoU):
 
     def __init__(
         self,
-        num_classes: int,
-        target_class_ids: Sequence[int],
+        num_classes: option.Anything,
+        target_class_ids: ClassNumbers,
         name: str | None = None,
         dtype: Any = None,
-        ignore_class: int | None = None,
-        sparse_y_pred: bool = False,
-        axis: int = -1,
+        ignore_class: option.Anything = None,
+        sparse_y_pred: option.Flag = False,
+        axis: option.Anything = -1,
     ):
         super().__init__(num_classes, target_class_ids, name, dtype, ignore_class, False, sparse_y_pred, axis)
-
-    get_config = config_from(__init__, leave_out="sparse_y_true")
 
 
 @registry.register
@@ -140,13 +129,11 @@ class OneHotMeanIoU(MeanIoU):
 
     def __init__(
         self,
-        num_classes: int,
+        num_classes: option.Anything,
         name: str | None = None,
         dtype: Any = None,
-        ignore_class: int | None = None,
-        sparse_y_pred: bool = False,
-        axis: int = -1,
+        ignore_class: option.Anything = None,
+        sparse_y_pred: option.Flag = False,
+        axis: option.Anything = -1,
     ):
         super().__init__(num_classes, name, dtype, ignore_class, False, sparse_y_pred, axis)
-
-    get_config = config_from(__init__, leave_out="sparse_y_true")

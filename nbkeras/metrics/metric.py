@@ -11,10 +11,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from nbkeras import config, initializers, losses, ops
-from nbkeras.engine import load_budget, structures
+from nbkeras.engine import load_budget, option, structures
 from nbkeras.engine.naming import snake_case
 from nbkeras.engine.observed import Observed
-from nbkeras.engine.options import Configured, config_from
 from nbkeras.engine.registry import Registry
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.engine.user_errors import set_by_init
@@ -24,7 +23,7 @@ from nbkeras.ops.metrics import accumulate, divide_no_nan
 registry = Registry("metric", spelling=snake_case)
 
 
-class Metric(Configured, Observed):
+class Metric(Observed, option.Configured):
     """Base of metrics: `update_state` adds a batch, `result` computes the value, `reset_state` starts again.
 
     Subclasses make state with `add_weight` (in `__init__`, or at the first update) and write it with `assign` and
@@ -128,7 +127,7 @@ class Metric(Configured, Observed):
 
     def get_config(self) -> dict[str, Any]:
         """The arguments that make this metric again, without its state."""
-        return {"name": self.name, "dtype": self.dtype}
+        return {"name": self.name, "dtype": self.dtype, **super().get_config()}
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name!r}>"
@@ -217,10 +216,8 @@ class MeanMetricWrapper(Mean):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
-        values = dict(config)
-        if isinstance(values.get("fn"), str | dict):
-            values["fn"] = functions.get(values["fn"])
-        return cls(**values)
+        named = isinstance(config.get("fn"), str | dict)
+        return super().from_config({**config, "fn": functions.get(config["fn"])} if named else config)
 
 
 functions = Registry("metric function", "keras.metrics")
@@ -232,7 +229,8 @@ for _name, _function in losses.registry.items().items():
 class FunctionMetric(MeanMetricWrapper):
     """A wrapper with a class for each function, so that the configuration does not name the function."""
 
-    get_config = config_from(MeanMetricWrapper.__init__, leave_out="fn")
+    def get_config(self) -> dict[str, Any]:
+        return {option: value for option, value in super().get_config().items() if option != "fn"}
 
 
 class PlainFunctionMetric(FunctionMetric):

@@ -3,16 +3,23 @@ correlation_metrics.py (Keras 3.15)."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from nbkeras import config, ops
-from nbkeras.engine.annotations import one_of
-from nbkeras.engine.options import config_from, given
+from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, as_tensor, op
 from nbkeras.losses.loss import pair
 from nbkeras.metrics.metric import FunctionMetric, Metric, check_columns, functions, registry
 
-_AGGREGATIONS = (None, "uniform_average", "variance_weighted_average")
+
+def _regressors(name: str, what: str, value: Any) -> Any:
+    if value < 0:
+        raise ValueError(f"{name}: {what} must be an integer >= 0, received {value!r}")
+    return value
+
+
+Aggregation = Annotated[str | None, option.choice(None, "uniform_average", "variance_weighted_average")]
+Regressors = Annotated[int, option.kind(_regressors, "an integer, 0 or more")]
 
 
 @registry.register
@@ -27,16 +34,13 @@ class R2Score(Metric):
 
     def __init__(
         self,
-        class_aggregation: str | None = "uniform_average",
-        num_regressors: int = 0,
+        class_aggregation: Aggregation = "uniform_average",
+        num_regressors: Regressors = 0,
         name: str | None = "r2_score",
         dtype: Any = None,
     ):
         super().__init__(name, dtype)
-        one_of("R2Score", "class_aggregation", class_aggregation, _AGGREGATIONS)
-        if num_regressors < 0:
-            raise ValueError(f"num_regressors must be an integer >= 0, received {num_regressors!r}")
-        self.class_aggregation, self.num_regressors = class_aggregation, num_regressors
+        option.keep(self, locals())
         self.num_samples = self._total("num_samples")
         self._built = False
 
@@ -75,8 +79,6 @@ class R2Score(Metric):
             scores = ops.where(spare > 0, adjusted, scores)
         return ops.cast(scores, self.dtype)
 
-    get_config = config_from(__init__)
-
 
 @functions.register
 @op
@@ -105,7 +107,7 @@ class PearsonCorrelation(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "pearson_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(pearson_correlation, **given(locals()))
+        super().__init__(pearson_correlation, **option.given(locals()))
 
 
 @registry.register
@@ -115,4 +117,4 @@ class ConcordanceCorrelation(FunctionMetric):
     _direction = "up"
 
     def __init__(self, name: str = "concordance_correlation", dtype: Any = None, axis: int = -1):
-        super().__init__(concordance_correlation, **given(locals()))
+        super().__init__(concordance_correlation, **option.given(locals()))

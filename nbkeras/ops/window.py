@@ -26,17 +26,6 @@ def sizes_of(name: str, what: str, value: Any, rank: int) -> tuple[int, ...]:
     return sizes
 
 
-def size_of(name: str, what: str, value: Any) -> int:
-    """A positive integer; the error names the layer or the op, and the argument."""
-    try:
-        size = operator.index(value)
-    except TypeError:
-        size = 0
-    if size < 1 or isinstance(value, bool):
-        raise ValueError(f"{name}: {what} must be a positive integer, received {value!r}")
-    return size
-
-
 def padding_of(name: str, padding: Any, allowed: tuple[str, ...]) -> str:
     """The padding in lower case; ValueError unless it is allowed."""
     return one_of(name, "padding", padding, allowed, any_case=True)

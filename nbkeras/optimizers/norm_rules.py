@@ -5,13 +5,15 @@ Formulas, defaults and the order of their state are those of Keras 3.15.
 
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from nbkeras import ops
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, Variable
 from nbkeras.optimizers.optimizer import Optimizer
 from nbkeras.optimizers.rules import TwoMoments, register
+
+Patterns = Annotated[Any, option.Kind(lambda item, what, value: list(value or ()), "patterns of paths, or None")]
 
 
 def _root_mean_square(x):
@@ -56,19 +58,16 @@ class Adafactor(_ByVariable):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        beta_2_decay: float = -0.8,
-        epsilon_1: float = 1e-30,
-        epsilon_2: float = 1e-3,
-        clip_threshold: float = 1.0,
-        relative_step: bool = True,
+        beta_2_decay: option.Anything = -0.8,
+        epsilon_1: option.Anything = 1e-30,
+        epsilon_2: option.Anything = 1e-3,
+        clip_threshold: option.Anything = 1.0,
+        relative_step: option.Flag = True,
         **kwargs,
     ):
         super().__init__(learning_rate, **kwargs)
-        self.beta_2_decay, self.epsilon_1, self.epsilon_2 = beta_2_decay, epsilon_1, epsilon_2
-        self.clip_threshold, self.relative_step = clip_threshold, relative_step
+        option.keep(self, locals())
         self._factors: dict[Variable, tuple[Variable, Variable, Variable]] = {}
-
-    get_config = config_from(__init__)
 
     def _make_own_state(self, variables: Sequence[Variable]) -> None:
         for variable in variables:
@@ -107,33 +106,26 @@ class Muon(_ByVariable):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        adam_beta_1: float = 0.9,
-        adam_beta_2: float = 0.999,
-        adam_weight_decay: float | None = 0.004,
-        epsilon: float = 1e-7,
+        adam_beta_1: option.Rate = 0.9,
+        adam_beta_2: option.Rate = 0.999,
+        adam_weight_decay: option.Anything = 0.004,
+        epsilon: option.Anything = 1e-7,
         weight_decay: float | None = 0.004,
-        exclude_layers: Sequence[str] | None = None,
-        exclude_embeddings: bool = True,
-        muon_a: float = 3.4445,
-        muon_b: float = -4.7750,
-        muon_c: float = 2.0315,
-        adam_lr_ratio: float = 1,
-        momentum: float = 0.95,
-        ns_steps: int = 5,
-        nesterov: bool = True,
-        rms_rate: float | None = 0.2,
+        exclude_layers: Patterns = None,
+        exclude_embeddings: option.Flag = True,
+        muon_a: option.Anything = 3.4445,
+        muon_b: option.Anything = -4.7750,
+        muon_c: option.Anything = 2.0315,
+        adam_lr_ratio: option.Anything = 1,
+        momentum: option.Anything = 0.95,
+        ns_steps: option.Anything = 5,
+        nesterov: option.Flag = True,
+        rms_rate: option.Anything = 0.2,
         **kwargs,
     ):
         super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
-        self.check_fraction(adam_beta_1=adam_beta_1, adam_beta_2=adam_beta_2)
-        self.adam_beta_1, self.adam_beta_2, self.adam_weight_decay = adam_beta_1, adam_beta_2, adam_weight_decay
-        self.epsilon, self.adam_lr_ratio, self.momentum = epsilon, adam_lr_ratio, momentum
-        self.exclude_layers, self.exclude_embeddings = list(exclude_layers or ()), exclude_embeddings
-        self.muon_a, self.muon_b, self.muon_c, self.ns_steps = muon_a, muon_b, muon_c, ns_steps
-        self.nesterov, self.rms_rate = nesterov, rms_rate
+        option.keep(self, locals())
         self._moments: dict[Variable, tuple[Variable, ...]] = {}
-
-    get_config = config_from(__init__)
 
     def _takes_adam(self, variable: Variable) -> bool:
         path = variable.path

@@ -7,12 +7,12 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import config, initializers, ops
-from nbkeras.engine import behaviour, naming, tape
+from nbkeras.engine import behaviour, naming, option, tape
 from nbkeras.engine.observed import Observed
 from nbkeras.engine.registry import nearest
 from nbkeras.engine.tensor import (
@@ -37,7 +37,25 @@ from nbkeras.optimizers.slots import Slot
 Array = np.ndarray
 
 
-class Optimizer(Observed):
+def _limit(name: str, what: str, value: Any) -> Any:
+    if value is not None and not (isinstance(value, int | float) and value >= 0):
+        raise ValueError(f"{name}: {what} must be a number >= 0 or None, received {value!r}")
+    return value
+
+
+def _count(name: str, what: str, value: Any, least: int) -> Any:
+    if value is not None and (not isinstance(value, int) or value < least):
+        raise ValueError(f"{name}: {what} must be an integer >= {least} or None, received {value!r}")
+    return value
+
+
+Limit = Annotated[Any, option.kind(_limit, "a number, 0 or more, or None")]
+Decay = Annotated[Any, option.kind(lambda *what: _limit(*what) or 0.0, "a number, 0 or more, or None")]
+Steps = Annotated[Any, option.kind(_count, "a positive integer, or None", 1)]
+Batches = Annotated[Any, option.kind(_count, "an integer above 1, or None", 2)]
+
+
+class Optimizer(Observed, option.Configured):
     """Base of optimizers: updates variables in place, given their gradients.
 
     learning_rate: a number, a schedule (called with the count of steps made), or a function without
@@ -67,17 +85,17 @@ class Optimizer(Observed):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        weight_decay: float | None = None,
-        clipnorm: float | None = None,
-        clipvalue: float | None = None,
-        global_clipnorm: float | None = None,
-        use_ema: bool = False,
-        ema_momentum: float = 0.99,
-        ema_overwrite_frequency: int | None = None,
-        loss_scale_factor: float | None = None,
-        gradient_accumulation_steps: int | None = None,
+        weight_decay: Limit = None,
+        clipnorm: Limit = None,
+        clipvalue: Limit = None,
+        global_clipnorm: Limit = None,
+        use_ema: option.Flag = False,
+        ema_momentum: option.Rate = 0.99,
+        ema_overwrite_frequency: Steps = None,
+        loss_scale_factor: option.Anything = None,
+        gradient_accumulation_steps: Batches = None,
         name: str | None = None,
-        decay: float | None = None,
+        decay: Decay = None,
         **unknown,
     ):
         kind = type(self).__name__
@@ -85,27 +103,15 @@ class Optimizer(Observed):
             known = {*inspect.signature(type(self)).parameters, *inspect.signature(Optimizer).parameters}
             known -= {"unknown", "kwargs"}
             raise TypeError(f"{kind} got an unexpected argument {key!r}.{nearest(key, known)} Known: {sorted(known)}")
+        super().__init__()
+        option.keep(self, locals())
         limits = {"clipnorm": clipnorm, "clipvalue": clipvalue, "global_clipnorm": global_clipnorm}
         if sum(limit is not None for limit in limits.values()) > 1:
             raise ValueError(
                 f"{kind}: give at most one of clipnorm, clipvalue and global_clipnorm, received "
                 + ", ".join(f"{key}={value}" for key, value in limits.items())
             )
-        for key, value in {**limits, "weight_decay": weight_decay, "decay": decay}.items():
-            if value is not None and not (isinstance(value, int | float) and value >= 0):
-                raise ValueError(f"{kind}: {key} must be a number >= 0 or None, received {value!r}")
-        self.check_fraction(ema_momentum=ema_momentum)
-        self._check_count("ema_overwrite_frequency", ema_overwrite_frequency, 1)
-        self._check_count("gradient_accumulation_steps", gradient_accumulation_steps, 2)
         self.name = name or naming.snake_case(kind)
-        self.weight_decay = weight_decay
-        self.clipnorm, self.clipvalue, self.global_clipnorm = clipnorm, clipvalue, global_clipnorm
-        self.use_ema = use_ema
-        self.ema_momentum = ema_momentum
-        self.ema_overwrite_frequency = ema_overwrite_frequency
-        self.loss_scale_factor = loss_scale_factor
-        self.gradient_accumulation_steps = gradient_accumulation_steps
-        self.decay = decay or 0.0
         self._iterations = Variable(0, dtype="int64", name="iteration", trainable=False)
         self._learning_rate = Variable(0, dtype="float64", name="learning_rate", trainable=False)
         self._schedule: Callable | None = None
@@ -121,16 +127,6 @@ class Optimizer(Observed):
         self._own: list[Variable] = []
         self._added: dict[tuple[Variable, str], Variable] = {}
         self._excluded: tuple[set[Variable], re.Pattern | None] = (set(), None)
-
-    def check_fraction(self, **values: float) -> None:
-        """Raise unless each value is a number from 0 to 1."""
-        for key, value in values.items():
-            if not isinstance(value, int | float) or not 0 <= value <= 1:
-                raise ValueError(f"{type(self).__name__}: {key} must be a number from 0 to 1, received {value!r}")
-
-    def _check_count(self, key: str, value: Any, least: int) -> None:
-        if value is not None and (not isinstance(value, int) or value < least):
-            raise ValueError(f"{type(self).__name__}: {key} must be an integer >= {least} or None, received {value!r}")
 
     # -------------------- the learning rate --------------------
 
@@ -611,20 +607,8 @@ class Optimizer(Observed):
     def get_config(self) -> dict[str, Any]:
         """The configuration from which `from_config` makes this optimizer again, without its state."""
         rate = schedules.serialize(self._schedule) if self._schedule is not None else float(self._learning_rate)
-        values = {
-            "name": self.name,
-            "learning_rate": rate,
-            "weight_decay": self.weight_decay,
-            "clipnorm": self.clipnorm,
-            "global_clipnorm": self.global_clipnorm,
-            "clipvalue": self.clipvalue,
-            "use_ema": self.use_ema,
-            "ema_momentum": self.ema_momentum,
-            "ema_overwrite_frequency": self.ema_overwrite_frequency,
-            "loss_scale_factor": self.loss_scale_factor,
-            "gradient_accumulation_steps": self.gradient_accumulation_steps,
-        }
-        return {**values, "decay": self.decay} if self.decay else values
+        values = {"name": self.name, "learning_rate": rate, **super().get_config()}
+        return values if self.decay else {key: value for key, value in values.items() if key != "decay"}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]):
@@ -632,7 +616,7 @@ class Optimizer(Observed):
         values = dict(config)
         if isinstance(values.get("learning_rate"), dict | str):
             values["learning_rate"] = schedules.get(values["learning_rate"])
-        return cls(**values)
+        return super().from_config(values)
 
     def __repr__(self) -> str:
         rate = float(self._learning_rate) if self._schedule is None else self._schedule

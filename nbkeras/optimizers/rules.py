@@ -1,12 +1,12 @@
 """The optimizers by name. Formulas, defaults and the order of their state are those of Keras 3.15."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 
 from nbkeras import config
-from nbkeras.engine.options import config_from
+from nbkeras.engine import option
 from nbkeras.engine.registry import Registry
 from nbkeras.engine.tensor import Variable
 from nbkeras.kernels import optimizers, row_updates
@@ -40,9 +40,25 @@ registry = _Optimizers("optimizer", spelling=str.lower)
 register = registry.register
 
 
-def _epsilon(value: float | None) -> float:
-    """Epsilon as a number; None means that of the backend, as in Keras 2."""
-    return config.epsilon() if value is None else float(value)
+def _epsilon(item: Any, what: str, value: Any) -> float:
+    return config.epsilon() if value is None else float(value)  # None as in Keras 2
+
+
+def _at_least_0(name: str, what: str, value: Any) -> Any:
+    if value < 0:
+        raise ValueError(f"{name}: {what} must be >= 0, received {value!r}")
+    return value
+
+
+def _at_most_0(name: str, what: str, value: Any) -> Any:
+    if value > 0:
+        raise ValueError(f"{name}: {what} must be <= 0, received {value!r}")
+    return value
+
+
+Epsilon = Annotated[Any, option.Kind(_epsilon, "a number, or None for that of the backend")]
+AtLeast0 = Annotated[Any, option.kind(_at_least_0, "a number, 0 or more")]
+AtMost0 = Annotated[Any, option.kind(_at_most_0, "a number, 0 or less")]
 
 
 @register
@@ -52,14 +68,10 @@ class SGD(Optimizer):
     With momentum: m = momentum * m - rate * g; w += m, or with nesterov w += momentum * m - rate * g.
     """
 
-    def __init__(self, learning_rate: Any = 0.01, momentum: float = 0.0, nesterov: bool = False, **kwargs):
+    def __init__(self, learning_rate: Any = 0.01, momentum: option.Rate = 0.0, nesterov: option.Flag = False, **kwargs):
         super().__init__(learning_rate, **kwargs)
-        self.check_fraction(momentum=momentum)
-        self.momentum = float(momentum)
-        self.nesterov = bool(nesterov)
-        self.slots = (("momentum",),) if momentum else ()
-
-    get_config = config_from(__init__)
+        option.keep(self, locals())
+        self.slots = (("momentum",),) if self.momentum else ()
 
     def step(self, run: Run) -> None:
         w, g = run.weights, run.gradients
@@ -87,22 +99,16 @@ class RMSprop(Optimizer):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        rho: float = 0.9,
-        momentum: float = 0.0,
-        epsilon: float | None = 1e-7,
-        centered: bool = False,
+        rho: option.Rate = 0.9,
+        momentum: option.Rate = 0.0,
+        epsilon: Epsilon = 1e-7,
+        centered: option.Flag = False,
         **kwargs,
     ):
         super().__init__(learning_rate, **kwargs)
-        self.check_fraction(rho=rho, momentum=momentum)
-        self.rho = float(rho)
-        self.momentum = float(momentum)
-        self.epsilon = _epsilon(epsilon)
-        self.centered = bool(centered)
+        option.keep(self, locals())
         optional = [("momentum",)] * (self.momentum > 0) + [("average_gradient",)] * self.centered
         self.slots = (("velocity",), *optional)
-
-    get_config = config_from(__init__)
 
     def step(self, run: Run) -> None:
         w, g, v = run.weights, run.gradients, self.slot(run, "velocity")
@@ -135,18 +141,14 @@ class Adagrad(Optimizer):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        initial_accumulator_value: float = 0.1,
-        epsilon: float | None = 1e-7,
+        initial_accumulator_value: AtLeast0 = 0.1,
+        epsilon: Epsilon = 1e-7,
         **kwargs,
     ):
         super().__init__(learning_rate, **kwargs)
-        if initial_accumulator_value < 0:
-            raise ValueError(f"Adagrad: initial_accumulator_value must be >= 0, received {initial_accumulator_value}")
-        self.initial_accumulator_value = float(initial_accumulator_value)
+        option.keep(self, locals())
+        self.initial_accumulator_value: float = float(initial_accumulator_value)
         self.slot_values = {"accumulator": self.initial_accumulator_value}
-        self.epsilon = _epsilon(epsilon)
-
-    get_config = config_from(__init__)
 
     def step(self, run: Run) -> None:
         w, g, accumulator = run.weights, run.gradients, self.slot(run, "accumulator")
@@ -169,13 +171,9 @@ class Adadelta(Optimizer):
 
     slots = (("accumulated_grad", "accumulated_delta_var"),)
 
-    def __init__(self, learning_rate: Any = 0.001, rho: float = 0.95, epsilon: float | None = 1e-7, **kwargs):
+    def __init__(self, learning_rate: Any = 0.001, rho: option.Rate = 0.95, epsilon: Epsilon = 1e-7, **kwargs):
         super().__init__(learning_rate, **kwargs)
-        self.check_fraction(rho=rho)
-        self.rho = float(rho)
-        self.epsilon = _epsilon(epsilon)
-
-    get_config = config_from(__init__)
+        option.keep(self, locals())
 
     def step(self, run: Run) -> None:
         state = (self.slot(run, "accumulated_grad"), self.slot(run, "accumulated_delta_var"))
@@ -191,18 +189,13 @@ class TwoMoments(Optimizer):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        beta_1: float = 0.9,
-        beta_2: float = 0.999,
-        epsilon: float | None = 1e-7,
+        beta_1: option.Rate = 0.9,
+        beta_2: option.Rate = 0.999,
+        epsilon: Epsilon = 1e-7,
         **kwargs,
     ):
         super().__init__(learning_rate, **kwargs)
-        self.check_fraction(beta_1=beta_1, beta_2=beta_2)
-        self.beta_1 = float(beta_1)
-        self.beta_2 = float(beta_2)
-        self.epsilon = _epsilon(epsilon)
-
-    get_config = config_from(__init__)
+        option.keep(self, locals())
 
     def _constants(self, run: Run) -> tuple:
         return self._rate, self._step, run.decay, self.beta_1, self.beta_2, self.epsilon
@@ -222,14 +215,12 @@ class Adam(TwoMoments):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float | None = 1e-7,
-        amsgrad: bool = False,
+        amsgrad: option.Flag = False,
         **kwargs,
     ):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
-        self.amsgrad = bool(amsgrad)
-        self.slots = (("momentum", "velocity"), ("velocity_hat",)) if amsgrad else (("momentum", "velocity"),)
-
-    get_config = config_from(__init__)
+        option.keep(self, locals())
+        self.slots = (("momentum", "velocity"), ("velocity_hat",)) if self.amsgrad else (("momentum", "velocity"),)
 
     def step(self, run: Run) -> None:
         m, v = self.slot(run, "momentum"), self.slot(run, "velocity")
@@ -309,15 +300,11 @@ class Lion(Optimizer):
 
     slots = (("momentum",),)
 
-    def __init__(self, learning_rate: Any = 0.001, beta_1: float = 0.9, beta_2: float = 0.99, **kwargs):
+    def __init__(self, learning_rate: Any = 0.001, beta_1: option.Rate = 0.9, beta_2: option.Rate = 0.99, **kwargs):
         super().__init__(learning_rate, **kwargs)
-        self.check_fraction(beta_1=beta_1, beta_2=beta_2)
-        if not beta_1:
+        option.keep(self, locals())
+        if not self.beta_1:
             raise ValueError("Lion: beta_1 must be above 0: with 0 a step is the gradient's sign alone")
-        self.beta_1 = float(beta_1)
-        self.beta_2 = float(beta_2)
-
-    get_config = config_from(__init__)
 
     def step(self, run: Run) -> None:
         m, how = self.slot(run, "momentum"), (self.beta_1, self.beta_2)
@@ -342,29 +329,17 @@ class Ftrl(Optimizer):
     def __init__(
         self,
         learning_rate: Any = 0.001,
-        learning_rate_power: float = -0.5,
-        initial_accumulator_value: float = 0.1,
-        l1_regularization_strength: float = 0.0,
-        l2_regularization_strength: float = 0.0,
-        l2_shrinkage_regularization_strength: float = 0.0,
-        beta: float = 0.0,
+        learning_rate_power: AtMost0 = -0.5,
+        initial_accumulator_value: AtLeast0 = 0.1,
+        l1_regularization_strength: AtLeast0 = 0.0,
+        l2_regularization_strength: AtLeast0 = 0.0,
+        l2_shrinkage_regularization_strength: AtLeast0 = 0.0,
+        beta: AtLeast0 = 0.0,
         **kwargs,
     ):
         super().__init__(learning_rate, **kwargs)
-        self.learning_rate_power = learning_rate_power
-        self.initial_accumulator_value = initial_accumulator_value
-        self.l1_regularization_strength = l1_regularization_strength
-        self.l2_regularization_strength = l2_regularization_strength
-        self.l2_shrinkage_regularization_strength = l2_shrinkage_regularization_strength
-        self.beta = beta
-        if learning_rate_power > 0:
-            raise ValueError(f"Ftrl: learning_rate_power must be <= 0, received {learning_rate_power!r}")
-        for name in ("initial_accumulator_value", *self._penalties):
-            if getattr(self, name) < 0:
-                raise ValueError(f"Ftrl: {name} must be >= 0, received {getattr(self, name)!r}")
-        self.slot_values = {"accumulator": float(initial_accumulator_value)}
-
-    get_config = config_from(__init__)
+        option.keep(self, locals())
+        self.slot_values = {"accumulator": float(self.initial_accumulator_value)}
 
     def step(self, run: Run) -> None:
         constants = (float(getattr(self, name)) for name in ("learning_rate_power", *self._penalties))
@@ -386,17 +361,15 @@ class ScheduleFreeAdamW(TwoMoments):
         beta_1: float = 0.9,
         beta_2: float = 0.999,
         epsilon: float | None = 1e-8,
-        warmup_steps: int = 0,
+        warmup_steps: option.Anything = 0,
         **kwargs,
     ):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
-        if not beta_1:
+        option.keep(self, locals())
+        if not self.beta_1:
             raise ValueError(
                 "ScheduleFreeAdamW: beta_1 must be above 0: the mean is computed from the weights by dividing by it"
             )
-        self.warmup_steps = warmup_steps
-
-    get_config = config_from(__init__)
 
     def _make_own_state(self, variables: Sequence[Variable]) -> None:
         for variable in variables:

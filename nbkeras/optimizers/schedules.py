@@ -5,17 +5,16 @@ optimizer does so before each step. Formulas: keras/src/optimizers/schedules (Ke
 """
 
 import math
-from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 from nbkeras.engine import lazy_names as _lazy_names
-from nbkeras.engine.options import Configured, config_from
+from nbkeras.engine import option
 from nbkeras.engine.registry import Registry
 
 registry = Registry("learning rate schedule", "keras.optimizers.schedules")
 
 
-class LearningRateSchedule(Configured):
+class LearningRateSchedule(option.Configured):
     """Base of schedules; subclasses define `__call__(step) -> float` and, to be saved, `get_config`."""
 
     def __call__(self, step) -> float:
@@ -23,15 +22,28 @@ class LearningRateSchedule(Configured):
 
     def get_config(self) -> dict[str, Any]:
         """The options with which `from_config` makes this schedule again; a subclass adds its own."""
-        if type(self).get_config is LearningRateSchedule.get_config:
+        config = super().get_config()
+        if not config and type(self).get_config is LearningRateSchedule.get_config:
             raise NotImplementedError(f"{type(self).__name__} must define get_config() to be saved")
-        return {}
+        return config
 
 
-def _positive(name: str, value: float) -> float:
+def _positive(name: str, what: str, value: Any) -> Any:
     if value <= 0:
-        raise ValueError(f"{name} must be > 0, received {value!r}")
+        raise ValueError(f"{name}: {what} must be > 0, received {value!r}")
     return value
+
+
+def _growth(name: str, what: str, value: Any) -> Any:
+    if value < 1:
+        raise ValueError(f"{name}: {what} must be >= 1 (periods may not shrink), received {value!r}")
+    return value
+
+
+List = Annotated[list, option.Kind(lambda item, what, value: list(value), "numbers")]
+Positive = Annotated[Any, option.kind(_positive, "a number above 0")]
+Growth = Annotated[Any, option.kind(_growth, "a number, 1 or more")]
+Name = Annotated[Any, option.Kind(lambda item, what, value: value or type(item).__name__, "a string, or None")]
 
 
 class _Decay(LearningRateSchedule):
@@ -39,19 +51,14 @@ class _Decay(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: float,
-        decay_steps: int,
-        decay_rate: float,
-        staircase: bool = False,
-        name: str | None = None,
+        initial_learning_rate: option.Anything,
+        decay_steps: Positive,
+        decay_rate: option.Anything,
+        staircase: option.Flag = False,
+        name: Name = None,
     ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = _positive("decay_steps", decay_steps)
-        self.decay_rate = decay_rate
-        self.staircase = staircase
-        self.name = name or type(self).__name__
-
-    get_config = config_from(__init__)
+        super().__init__()
+        option.keep(self, locals())
 
     def _periods(self, step) -> float:
         periods = float(step) / self.decay_steps
@@ -81,17 +88,14 @@ class InverseTimeDecay(_Decay):
 class PiecewiseConstantDecay(LearningRateSchedule):
     """Constant values: values[i] up to and including step boundaries[i], the last value after the last boundary."""
 
-    def __init__(self, boundaries: Sequence[float], values: Sequence[float], name: str = "PiecewiseConstant"):
-        if len(boundaries) != len(values) - 1:
+    def __init__(self, boundaries: List, values: List, name: option.Anything = "PiecewiseConstant"):
+        super().__init__()
+        option.keep(self, locals())
+        if len(self.boundaries) != len(self.values) - 1:
             raise ValueError(
-                f"there must be one value more than boundaries, received {len(values)} values {list(values)} "
-                f"for {len(boundaries)} boundaries {list(boundaries)}"
+                f"there must be one value more than boundaries, received {len(self.values)} values {self.values} "
+                f"for {len(self.boundaries)} boundaries {self.boundaries}"
             )
-        self.boundaries = list(boundaries)
-        self.values = list(values)
-        self.name = name
-
-    get_config = config_from(__init__)
 
     def __call__(self, step) -> float:
         for boundary, value in zip(self.boundaries, self.values, strict=False):
@@ -109,21 +113,15 @@ class PolynomialDecay(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: float,
-        decay_steps: int,
-        end_learning_rate: float = 0.0001,
-        power: float = 1.0,
-        cycle: bool = False,
-        name: str = "PolynomialDecay",
+        initial_learning_rate: option.Anything,
+        decay_steps: Positive,
+        end_learning_rate: option.Anything = 0.0001,
+        power: option.Anything = 1.0,
+        cycle: option.Flag = False,
+        name: option.Anything = "PolynomialDecay",
     ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = _positive("decay_steps", decay_steps)
-        self.end_learning_rate = end_learning_rate
-        self.power = power
-        self.cycle = cycle
-        self.name = name
-
-    get_config = config_from(__init__)
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, step) -> float:
         step, length = float(step), float(self.decay_steps)
@@ -144,21 +142,15 @@ class CosineDecay(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: float,
-        decay_steps: int,
-        alpha: float = 0.0,
-        name: str = "CosineDecay",
-        warmup_target: float | None = None,
-        warmup_steps: int = 0,
+        initial_learning_rate: option.Anything,
+        decay_steps: Positive,
+        alpha: option.Anything = 0.0,
+        name: option.Anything = "CosineDecay",
+        warmup_target: option.Anything = None,
+        warmup_steps: option.Anything = 0,
     ):
-        self.initial_learning_rate = initial_learning_rate
-        self.decay_steps = _positive("decay_steps", decay_steps)
-        self.alpha = alpha
-        self.name = name
-        self.warmup_target = warmup_target
-        self.warmup_steps = warmup_steps
-
-    get_config = config_from(__init__)
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, step) -> float:
         step, start = float(step), self.initial_learning_rate
@@ -176,23 +168,15 @@ class CosineDecayRestarts(LearningRateSchedule):
 
     def __init__(
         self,
-        initial_learning_rate: float,
-        first_decay_steps: int,
-        t_mul: float = 2.0,
-        m_mul: float = 1.0,
-        alpha: float = 0.0,
-        name: str = "SGDRDecay",
+        initial_learning_rate: option.Anything,
+        first_decay_steps: Positive,
+        t_mul: Growth = 2.0,
+        m_mul: option.Anything = 1.0,
+        alpha: option.Anything = 0.0,
+        name: option.Anything = "SGDRDecay",
     ):
-        self.initial_learning_rate = initial_learning_rate
-        self.first_decay_steps = _positive("first_decay_steps", first_decay_steps)
-        if t_mul < 1:
-            raise ValueError(f"t_mul must be >= 1 (periods may not shrink), received {t_mul!r}")
-        self.t_mul = t_mul
-        self.m_mul = m_mul
-        self.alpha = alpha
-        self.name = name
-
-    get_config = config_from(__init__)
+        super().__init__()
+        option.keep(self, locals())
 
     def __call__(self, step) -> float:
         done, length, restarts = float(step) / self.first_decay_steps, 1.0, 0

@@ -9,29 +9,30 @@ Keras's for the same seed.
 """
 
 import operator
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import numpy as np
 
 from nbkeras import config as settings
 from nbkeras.engine import lazy_names as _lazy_names
+from nbkeras.engine import option
 from nbkeras.engine.devices import device, get_device
 from nbkeras.engine.dtypes import known_dtype
-from nbkeras.engine.options import Configured
 from nbkeras.engine.tensor import Tensor, Variable, apply, as_tensor, op, outside_program
 from nbkeras.kernels import random as kernels
 from nbkeras.ops.arguments import as_float, axis_of
 from nbkeras.ops.shape import sizes_of
 
 
-class SeedGenerator(Configured):
+class SeedGenerator(option.Configured):
     """A source of keys for random functions: `random.normal((2, 3), seed=generator)` draws new numbers each time.
 
     seed: an integer, or None for one from the global seed. `state` is a Variable, uint32 [seed, number of draws].
     """
 
-    def __init__(self, seed: int | None = None, name: str | None = None):
-        self._given_seed = seed
+    def __init__(self, seed: Annotated[option.Anything, "_given_seed"] = None, name: option.Anything = None):
+        super().__init__()
+        option.keep(self, locals())
         value = settings.next_seed() if seed is None else _integer(seed)
         self.name = name or "seed_generator"
         self.state = Variable(np.array([value, 0], np.uint32), name=f"{self.name}_state", trainable=False)
@@ -39,10 +40,6 @@ class SeedGenerator(Configured):
     def next(self) -> Tensor:
         """A new key; the state advances by one step."""
         return apply(kernels.draw_key, None, [self.state])
-
-    def get_config(self) -> dict[str, Any]:
-        """The arguments that make this generator again, in its initial state."""
-        return {"seed": self._given_seed, "name": self.name}
 
 
 def _integer(seed: Any) -> int:

@@ -168,7 +168,7 @@ def test_softmax_layer_with_a_mask():
     ("make", "message"),
     [
         (lambda: layers.ReLU(max_value=-1.0), "max_value must not be negative"),
-        (lambda: layers.ReLU(negative_slope=-1.0), "negative_slope and threshold must not be negative"),
+        (lambda: layers.ReLU(negative_slope=-1.0), "negative_slope must not be negative"),
         (lambda: layers.LeakyReLU(-0.1), "negative_slope must not be negative"),
         (lambda: layers.ThresholdedReLU(None), "theta must not be negative"),
     ],

@@ -300,7 +300,7 @@ def test_mask_passes_through():
     ("make", "message"),
     [
         (lambda: layers.BatchNormalization(axis=[1, 2]), "axis must be one integer"),
-        (lambda: layers.BatchNormalization(momentum=2), "momentum must be between 0 and 1"),
+        (lambda: layers.BatchNormalization(momentum=2), "momentum must be a number from 0 to 1"),
         (lambda: layers.BatchNormalization(synchronized=True), "neither synchronized=True nor renorm=True"),
         (lambda: layers.BatchNormalization(axis=3)(normal(2, 3)), r"axis 3, which an input of shape \(2, 3\) lacks"),
         (lambda: layers.BatchNormalization().build((4, None)), "its size must be known"),

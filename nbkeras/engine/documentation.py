@@ -1,0 +1,198 @@
+"""Floor 1: the whole documentation of a class, put together when it is read: its own text, and each argument of its signature.
+
+A class documents the arguments that are its own, in an `Args:` section of its docstring: `name: meaning`, or `name (type):
+meaning`. Each other argument is documented once: in a class that it extends, or, if many classes have it, in `COMMON`. The type
+of an option is that of its kind (option.py). `help`, notebooks and the site read `__doc__`, which is a `Documentation`: it is
+computed then and costs nothing at import.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from nbkeras.engine import option, registry
+
+_WEIGHTS = {
+    "kernel": "the kernel",
+    "recurrent": "the recurrent kernel",
+    "bias": "the bias",
+    "beta": "beta, which is added",
+    "gamma": "gamma, the factor",
+    "embeddings": "the table",
+    "depthwise": "the depthwise kernel",
+    "pointwise": "the pointwise kernel",
+    "moving_mean": "the moving mean",
+    "moving_variance": "the moving variance",
+    "alpha": "alpha",
+}
+COMMON = {
+    "activation": "Function of the outputs.",
+    "recurrent_activation": "Function of the gates.",
+    "use_bias": "Whether a bias is added.",
+    "activity_regularizer": "Penalty on the outputs, which is added to the loss.",
+    "filters": "The number of output channels.",
+    "kernel_size": "The size of the window.",
+    "strides": "The distance from one window to the next.",
+    "dilation_rate": "The distance between the elements of a window.",
+    "padding": "'valid': only whole windows; 'same': zeros at the ends, for ceil(length / strides) windows.",
+    "data_format": "Where the channels are: last, (batch, ..., channels), or first, (batch, channels, ...).",
+    "depth_multiplier": "The number of kernels for each channel.",
+    "dropout": "The fraction of the inputs that is set to 0 in training.",
+    "recurrent_dropout": "The fraction of the states that is set to 0 in training, before the product with the recurrent kernel.",
+    "seed": "An integer for the same random numbers in each run; None for others.",
+    "return_sequences": "Whether the output has all steps, or the last one only.",
+    "return_state": "Whether the last states are outputs too.",
+    "go_backwards": "Whether to run from the last step to the first.",
+    "stateful": "Whether each sample starts from the last state of the same sample in the batch before.",
+    "unroll": "Accepted and ignored: a recorded step is unrolled already.",
+    "use_cudnn": "Accepted and ignored: there is one implementation.",
+    "zero_output_for_mask": "Whether the output of a masked step is 0; else that of the step before is repeated.",
+    "axis": "The axis, counted from the end if negative.",
+    "axes": "The axes.",
+    "epsilon": "A small number that avoids a division by zero.",
+    "momentum": "The fraction of the old value that is kept in each step.",
+    "center": "Whether beta is added.",
+    "scale": "Whether to multiply by gamma.",
+    "name": "A name that is unique in a model; by default one is made from the class.",
+    "dtype": "'float32' or 'float64', of weights and computation; None for `config.floatx()`.",
+    "trainable": "Whether training changes the weights.",
+    "reduction": "'sum_over_batch_size' (the mean), 'sum', 'none', or 'mean_with_sample_weight'.",
+    "from_logits": "Whether predictions are scores before the sigmoid or softmax, instead of probabilities.",
+    "label_smoothing": "From 0 to 1: how far targets are moved towards a uniform distribution.",
+    "threshold": "The number above which a prediction is 1.",
+    "thresholds": "The numbers above which a prediction is 1.",
+    "learning_rate": "The size of a step: a number, or a schedule.",
+    "beta_1": "The decay of the first moment.",
+    "beta_2": "The decay of the second moment.",
+    "weight_decay": "The fraction of each weight that a step takes away; None for none.",
+    "clipnorm": "The greatest norm of each gradient; None for no limit.",
+    "clipvalue": "The greatest magnitude of an element of a gradient; None for no limit.",
+    "global_clipnorm": "The greatest norm of all gradients together; None for no limit.",
+    "use_ema": "Whether to keep a moving average of the weights.",
+    "ema_momentum": "The fraction of the moving average that is kept in each step.",
+    "ema_overwrite_frequency": "The number of steps after which the average replaces the weights; None for at the end.",
+    "loss_scale_factor": "A number that the loss is multiplied by, and gradients are divided by.",
+    "gradient_accumulation_steps": "The number of steps whose mean gradient makes one update.",
+    "interpolation": "How values between pixels are computed.",
+    "fill_mode": "How values outside the image are chosen.",
+    "fill_value": "The value outside the image for fill_mode 'constant'.",
+    "value_range": "The smallest and the largest value of a pixel.",
+    "height": "The number of rows.",
+    "width": "The number of columns.",
+} | {
+    f"{weight}_{what}": f"{text} {thing}."
+    for weight, thing in _WEIGHTS.items()
+    for what, text in (
+        ("initializer", "Initial values of"),
+        ("regularizer", "Penalty on"),
+        ("constraint", "Projection after each update of"),
+    )
+}
+_LINE = 110
+_SECTION = re.compile(r"^Args:\n((?:(?: {4}.*)?\n)*)", re.MULTILINE)
+_ENTRY = re.compile(r"^ {4}(\*{0,2}\w+)(?: \(([^\n]*?)\))?: (.*(?:\n {5,}.*)*)", re.MULTILINE)
+
+
+class Documentation:
+    """The `__doc__` of a class: reading it gives the whole text. own: the text in the source."""
+
+    def __init__(self, own: str):
+        self.own = own
+
+    def __get__(self, item: Any, cls: type) -> str:
+        return whole(cls, self.own)
+
+
+class ConstructorSignature:
+    """The `__signature__` of classes with a `__new__` that takes anything: that of `__init__`."""
+
+    def __get__(self, item: Any, cls: type) -> inspect.Signature:
+        if item is not None:
+            raise AttributeError("an object's signature is that of its __call__")
+        signature = inspect.signature(cls.__init__)  # type: ignore[misc]
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+
+def attach(cls: Any) -> None:
+    """Make the `__doc__` of a class of nbkeras whole."""
+    if isinstance(cls, type) and isinstance(vars(cls).get("__doc__"), str) and cls.__module__.startswith("nbkeras."):
+        cls.__doc__ = Documentation(vars(cls)["__doc__"])  # type: ignore[assignment]
+
+
+def whole(cls: type, own: str) -> str:
+    """The docstring of a class, with an entry for each argument of its constructor in its `Args:` section."""
+    text = inspect.cleandoc(own) + "\n"
+    entries = "".join(_written(*argument) for argument in arguments(cls))
+    if not entries:
+        return text
+    section = f"Args:\n{entries}"
+    if _SECTION.search(text):
+        return _SECTION.sub(lambda _: f"{section}\n", text, count=1).rstrip("\n") + "\n"
+    first = re.search(
+        r"^(Call arguments|Input shape|Output shape|Returns|Raises|Example|Examples|Reference|References):", text, re.M
+    )
+    at = first.start() if first else len(text)
+    return f"{text[:at].rstrip()}\n\n{section}\n{text[at:]}".rstrip("\n") + "\n"
+
+
+def arguments(cls: type) -> Iterator[tuple[str, str, str]]:
+    """(name, type and default, meaning) of each argument of a class's constructor; '' where nothing is known."""
+    meanings = _meanings(cls)
+    kinds = option.of_class(cls)
+    for name, parameter in _parameters(cls).items():
+        given_type, meaning = meanings.get(name, ("", COMMON.get(name, "")))
+        words = given_type or (kinds[name].kind.words if name in kinds else "") or _annotated(parameter)
+        default = "" if parameter.default is parameter.empty else f"default {parameter.default!r}"
+        yield name, "; ".join(part for part in (words, default) if part), meaning
+
+
+def _meanings(cls: type) -> dict[str, tuple[str, str]]:
+    """(type, meaning) by name, from the `Args:` sections of a class and those that it extends."""
+    found: dict[str, tuple[str, str]] = {}
+    for each in reversed(cls.__mro__):
+        own = vars(each).get("__doc__")
+        own = own.own if isinstance(own, Documentation) else own
+        section = _SECTION.search(inspect.cleandoc(own) + "\n") if isinstance(own, str) else None
+        if section:
+            for name, given_type, meaning in _ENTRY.findall(section[1]):
+                found[name] = given_type or "", " ".join(meaning.split())
+    return found
+
+
+def _parameters(cls: type) -> dict[str, inspect.Parameter]:
+    """The parameters of `__init__`; where it takes **kwargs, then those of the base classes that have a default."""
+    found: dict[str, inspect.Parameter] = {}
+    inits = [vars(each)["__init__"] for each in cls.__mro__ if inspect.isfunction(vars(each).get("__init__"))]
+    for init in inits:
+        parameters = list(inspect.signature(init).parameters.values())[1:]
+        for parameter in parameters:
+            passed = init is inits[0] or parameter.default is not parameter.empty
+            if passed and parameter.kind not in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL):
+                found.setdefault(parameter.name, parameter)
+        if not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters):
+            break
+    return found
+
+
+def _annotated(parameter: inspect.Parameter) -> str:
+    annotation = parameter.annotation
+    if annotation is parameter.empty or annotation is Any:
+        return ""
+    return annotation if isinstance(annotation, str) else inspect.formatannotation(annotation)
+
+
+def _written(name: str, words: str, meaning: str) -> str:
+    """An entry of an `Args:` section, in lines."""
+    lines, line = [], f"    {name} ({words}):" if words else f"    {name}:"
+    for word in meaning.split():
+        if len(line) + len(word) >= _LINE:
+            lines.append(line)
+            line = " " * 7
+        line += f" {word}"
+    return "\n".join([*lines, line]) + "\n"
+
+
+registry.watch(attach)

@@ -1,0 +1,215 @@
+"""Floor 1: options, the parameters of an `__init__` that an object checks, keeps and writes into its configuration.
+
+The annotation of a parameter declares it. This is all that a layer needs:
+
+    def __init__(self, units: Size, use_bias: Flag = True, kernel_initializer: Initializer = "glorot_uniform", **kwargs):
+        super().__init__(**kwargs)
+        keep(self, locals())
+
+`keep` checks and converts the values and sets the attributes; `get_config` of the base class writes them.
+A parameter without such an annotation is no option: the class does with it what it wants.
+"""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable
+from types import FunctionType
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
+
+import numpy as np
+
+from nbkeras.engine.annotations import briefly, check_rate, one_of
+from nbkeras.engine.registry import of_kind, registry_of
+
+
+def written(value: Any) -> Any:
+    """A value in a configuration: plain values and lists, and the configurations of objects."""
+    if isinstance(value, list | tuple):
+        return [written(each) for each in value]
+    if hasattr(value, "get_config"):
+        return (registry_of(type(value)) or of_kind("layer")).serialize(value)
+    return np.asarray(value).tolist() if hasattr(value, "__array__") else value
+
+
+class Kind(NamedTuple):
+    """A kind of option: `check(object, option, value)` returns the value to keep or raises; words: what is accepted."""
+
+    check: Callable[[Any, str, Any], Any]
+    words: str
+    write: Callable[[Any], Any] = written
+
+
+def size_of(name: str, what: str, value: Any) -> int:
+    """A positive integer; the error names the layer or the op, and the argument."""
+    try:
+        size = operator.index(value)
+    except TypeError:
+        size = 0
+    if size < 1 or isinstance(value, bool):
+        raise ValueError(f"{name}: {what} must be a positive integer, received {briefly(value)}")
+    return size
+
+
+def _integer(name: str, what: str, value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise TypeError(f"{name}: {what} must be an integer, received {briefly(value)}")
+    return int(value)
+
+
+def _number(name: str, what: str, value: Any) -> float:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise TypeError(f"{name}: {what} must be a number, received {briefly(value)}")
+    return float(value)
+
+
+def name_of(item: Any) -> str:
+    """The name of an object in errors: of its class; of the cell that LSTM makes, LSTM."""
+    return type(item).__name__.removesuffix("Cell")
+
+
+def kind(check: Callable, words: str, *more: Any, write: Callable[[Any], Any] = written) -> Kind:
+    """The kind of an option that `check(class name, option, value, *more)` checks and converts."""
+    return Kind(lambda item, what, value: check(name_of(item), what, value, *more), words, write)
+
+
+def _integers(name: str, what: str, value: Any) -> tuple[int, ...]:
+    try:
+        return tuple(int(each) for each in value)
+    except (TypeError, ValueError):
+        raise TypeError(f"{name}: {what} must be a tuple of integers, received {briefly(value)}") from None
+
+
+def choice(*allowed: str | None, any_case: bool = False) -> Kind:
+    """The kind of an option that is one of these names."""
+    return kind(one_of, f"one of {', '.join(map(repr, allowed))}", allowed, any_case)
+
+
+def optional(annotation: Any) -> Kind:
+    """The kind of an option that is as annotated, or None."""
+    (each,) = annotation.__metadata__
+    return Kind(
+        lambda item, what, value: None if value is None else each.check(item, what, value),
+        f"{each.words}, or None",
+        each.write,
+    )
+
+
+def _object(kind: str, words: str) -> Kind:
+    """The kind of an option that a registry finds."""
+
+    def write(value: Any) -> Any:
+        each = of_kind(kind).serialize
+        return [each(one) for one in value] if isinstance(value, list | tuple) else each(value)
+
+    def check(item: Any, what: str, value: Any) -> Any:
+        get = of_kind(kind).get
+        return [get(each) for each in value] if isinstance(value, list | tuple) else get(value)
+
+    return Kind(check, words, write)
+
+
+def _layers(item: Any, what: str, value: Any) -> Any:
+    """Layers from their configurations; other objects as they are: the class checks them, and a cell need not be a layer."""
+    if isinstance(value, list | tuple):
+        return [_layers(item, what, each) for each in value]
+    return of_kind("layer").deserialize(value) if isinstance(value, dict) else value
+
+
+Anything = Annotated[Any, Kind(lambda item, what, value: value, "any value")]
+Size = Annotated[int, kind(size_of, "a positive integer")]
+Integer = Annotated[int, kind(_integer, "an integer")]
+Integers = Annotated[Any, kind(_integers, "a tuple of integers")]
+Number = Annotated[float, kind(_number, "a number")]
+Rate = Annotated[float, kind(check_rate, "a number from 0 to 1")]
+Flag = Annotated[bool, Kind(lambda item, what, value: bool(value), "True or False")]
+Activation = Annotated[Any, _object("activation", "a name, a function or None")]
+Initializer = Annotated[Any, _object("initializer", "a name, an Initializer or a function")]
+Regularizer = Annotated[Any, _object("regularizer", "a name, a Regularizer, a function or None")]
+Constraint = Annotated[Any, _object("constraint", "a name, a Constraint, a function or None")]
+Layers = Annotated[Any, _object("layer", "a layer, or a list of layers")._replace(check=_layers)]
+
+
+class Option(NamedTuple):
+    """One option of a class: its name, its kind, and the attribute that keeps it."""
+
+    name: str
+    kind: Kind
+    attribute: str
+
+
+def keep(item: Any, arguments: dict[str, Any]) -> None:
+    """Check the options of an `__init__` and set the attributes. arguments: its `locals()`, after `super().__init__()`."""
+    for name, each, attribute in _declared(vars(arguments["__class__"])["__init__"]):
+        setattr(item, attribute, each.check(item, name, arguments[name]))
+
+
+def of_class(cls: type) -> dict[str, Option]:
+    """The options that a class can be given: its own and, where its `__init__` takes **kwargs, those of its base classes.
+
+    `_left_out` of a class are options of base classes that it sets itself.
+    """
+    found: dict[str, Option] = {}
+    for each in cls.__mro__:
+        if "__init__" in vars(each):
+            init = vars(each)["__init__"]
+            own = {option.name: option for option in _declared(init)}
+            found = own | found
+            if own and not inspect.unwrap(init).__code__.co_flags & inspect.CO_VARKEYWORDS:
+                break
+    left_out = {name for each in cls.__mro__ for name in vars(each).get("_left_out", ())}
+    return {name: option for name, option in found.items() if name not in left_out}
+
+
+def config_of(item: Any) -> dict[str, Any]:
+    """The options of an object as a configuration: the part of `get_config` that follows from the declarations."""
+    return {name: each.write(getattr(item, attribute)) for name, each, attribute in of_class(type(item)).values()}
+
+
+class Configured:
+    """Base of objects that a configuration makes again: the options that their signatures declare."""
+
+    if TYPE_CHECKING:  # the attributes that `keep` sets
+
+        def __getattr__(self, name: str) -> Any: ...
+
+    def get_config(self) -> dict[str, Any]:
+        """The arguments that make this object again; a subclass with options that it does not declare adds them."""
+        return config_of(self)
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]):
+        """An object from what `get_config` returned."""
+        return cls(**config)
+
+
+def _declared(init: Callable) -> list[Option]:
+    """The options among the parameters of an `__init__`; an annotation `Annotated[Size, "_n"]` names the attribute."""
+    function = inspect.unwrap(init)
+    if not isinstance(function, FunctionType):  # object's
+        return []
+    if "_options" not in vars(function):
+        found = []
+        for name, annotation in function.__annotations__.items():
+            if isinstance(annotation, str):  # from __future__ import annotations
+                first, *rest = annotation.split(".")
+                annotation = function.__globals__.get(first)
+                for each in rest:
+                    annotation = getattr(annotation, each, None)
+            kinds = [each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, Kind)]
+            attributes = [each for each in getattr(annotation, "__metadata__", ()) if isinstance(each, str)]
+            found += [Option(name, kind, (*attributes, name)[0]) for kind in kinds[-1:]]
+        vars(function)["_options"] = found
+    return vars(function)["_options"]
+
+
+def parameters(init: Callable) -> list[str]:
+    """The names of the parameters of an `__init__`, without `self`, *args and **kwargs."""
+    code = inspect.unwrap(init).__code__  # inspect.signature takes 100 times as long
+    return [*code.co_varnames[1 : code.co_argcount + code.co_kwonlyargcount]]
+
+
+def given(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The options among the `locals()` of an `__init__`, which it passes on by name: all but `self` and **kwargs."""
+    return {name: value for name, value in arguments.items() if name not in ("self", "kwargs", "__class__")}

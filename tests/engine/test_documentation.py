@@ -1,0 +1,100 @@
+"""Docstrings of classes are whole: the own text, and an entry for each argument of the constructor."""
+
+import inspect
+import re
+import subprocess
+import sys
+
+import pytest
+
+from nbkeras import layers
+from nbkeras.engine import documentation, option
+
+
+class Base:
+    """A base.
+
+    Args:
+        first: Documented in the base,
+            on two lines.
+        common (a word): Documented in the base too.
+    """
+
+    def __init__(self, first, common=1, *, activation: option.Activation = None):
+        pass
+
+
+class Derived(Base):
+    """A class.
+
+    Args:
+        own: Documented here.
+
+    Example:
+        >>> Derived(1)
+    """
+
+    def __init__(self, own: option.Size, rate: float = 0.5, **kwargs):
+        super().__init__(1, **kwargs)
+
+
+def entries(cls):
+    return {name: (words, meaning) for name, words, meaning in documentation.arguments(cls)}
+
+
+def test_an_entry_says_kind_default_and_meaning():
+    assert entries(Derived) == {
+        "own": ("a positive integer", "Documented here."),
+        "rate": ("float; default 0.5", ""),
+        "common": ("a word; default 1", "Documented in the base too."),
+        "activation": ("a name, a function or None; default None", documentation.COMMON["activation"]),
+    }
+    assert entries(Base)["first"] == ("", "Documented in the base, on two lines.")
+
+
+def test_the_other_sections_stay_where_they_are():
+    text = documentation.whole(Derived, Derived.__doc__)
+    assert text.startswith(
+        "A class.\n\nArgs:\n    own (a positive integer): Documented here.\n    rate (float; default 0.5):\n"
+    )
+    assert text.endswith("\n\nExample:\n    >>> Derived(1)\n")
+    without = documentation.whole(Derived, "A class.\n\nReturns:\n    Nothing.")
+    assert without.startswith("A class.\n\nArgs:\n    own (a positive integer):")
+    assert without.endswith("\n\nReturns:\n    Nothing.\n")
+
+
+@pytest.mark.parametrize("cls", [layers.Dense, layers.LSTM, layers.Conv2D, layers.Bidirectional])
+def test_help_of_a_layer_has_each_argument(cls):
+    text = inspect.getdoc(cls)
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        if name != "self" and parameter.kind is not parameter.VAR_KEYWORD:
+            assert re.search(rf"\n    {name}( \(.*)?:", text), name
+    for name in ("name", "dtype", "trainable"):
+        assert re.search(rf"\n    {name}( \(.*)?:", text), name
+
+
+def test_the_signature_of_a_layer_is_that_of_its_constructor():
+    assert [*inspect.signature(layers.Dense).parameters][:3] == ["units", "activation", "use_bias"]
+    assert [*inspect.signature(layers.Dense(2)).parameters] == ["args", "kwargs"]  # of a call
+
+    class Mine(layers.Dense):
+        def __init__(self, size):
+            super().__init__(size)
+
+    assert [*inspect.signature(Mine).parameters] == ["size"]
+
+
+def test_a_users_class_keeps_its_docstring():
+    class Mine(layers.Dense):
+        """My words."""
+
+    class Silent(layers.Dense):
+        pass
+
+    assert Mine.__doc__ == "My words."
+    assert Silent.__doc__ is None
+
+
+def test_without_docstrings_nothing_is_put_together():
+    program = "from nbkeras.layers import Dense; assert Dense.__doc__ is None; Dense(2)"
+    subprocess.run([sys.executable, "-OO", "-c", program], check=True, timeout=120)
