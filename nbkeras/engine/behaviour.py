@@ -140,7 +140,8 @@ KERAS_2 = Behaviour(
         "Adadelta": {"learning_rate": 1.0},
         "Adagrad": {"learning_rate": 0.01},
         "Adamax": {"learning_rate": 0.002},
-        "GRUCell": {"reset_after": False},  # and so GRU's
+        "GRU": {"reset_after": False},
+        "GRUCell": {"reset_after": False},
         "MeanIoU": {"dtype": "float32"},
         "Nadam": {"learning_rate": 0.002},
     },
