@@ -16,6 +16,10 @@ EXAMPLES = {
         dict(EPOCHS=3),
         lambda found: falls(found["history"]["loss"]) and found["accuracy"] > 0.5,
     ),
+    "digits_cnn.py": (
+        dict(EPOCHS=3),
+        lambda found: falls(found["history"]["loss"]) and found["confusion"].sum() == 296,
+    ),
 }
 
 
