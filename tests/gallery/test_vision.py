@@ -1,8 +1,12 @@
 """The examples of images run with small constants, and learn."""
 
+import hashlib
+
 import numpy as np
 import pytest
 from running import run
+
+from nbkeras.datasets import mnist
 
 pytestmark = pytest.mark.big
 
@@ -20,6 +24,10 @@ EXAMPLES = {
         dict(EPOCHS=3),
         lambda found: falls(found["history"]["loss"]) and found["confusion"].sum() == 296,
     ),
+    "mnist_cnn.py": (
+        dict(EPOCHS=2),
+        lambda found: falls(found["history"]["loss"]) and found["filters"].shape == (3, 3, 1, 32),
+    ),
 }
 
 
@@ -28,3 +36,17 @@ def test_example(name, tmp_path, monkeypatch):
     monkeypatch.setenv("KERAS_HOME", str(tmp_path))  # there is no MNIST
     constants, learned = EXAMPLES[name]
     assert learned(run(name, **constants))
+
+
+def test_mnist_with_its_file(tmp_path, monkeypatch):
+    random = np.random.default_rng(0)
+    labels = random.integers(10, size=400, dtype="uint8")
+    images = random.integers(256, size=(10, 28, 28), dtype="uint8")[labels]
+    path = tmp_path / "datasets" / "mnist.npz"
+    path.parent.mkdir()
+    np.savez(path, x_train=images, y_train=labels, x_test=images[:50], y_test=labels[:50])
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setattr(mnist, "SHA256", hashlib.sha256(path.read_bytes()).hexdigest())
+    found = run("mnist_cnn.py", EPOCHS=2)
+    assert found["x_train"].shape == (400, 28, 28, 1) and found["x_train"].max() == 1
+    assert falls(found["history"]["loss"])
