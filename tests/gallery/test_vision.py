@@ -28,6 +28,10 @@ EXAMPLES = {
         dict(EPOCHS=2),
         lambda found: falls(found["history"]["loss"]) and found["filters"].shape == (3, 3, 1, 32),
     ),
+    "autoencoder.py": (
+        dict(EPOCHS=3),
+        lambda found: falls(found["history"]["loss"]) and found["cleaned_error"] < found["noisy_error"],
+    ),
 }
 
 
