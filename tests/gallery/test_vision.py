@@ -32,6 +32,10 @@ EXAMPLES = {
         dict(EPOCHS=3),
         lambda found: falls(found["history"]["loss"]) and found["cleaned_error"] < found["noisy_error"],
     ),
+    "vae.py": (
+        dict(EPOCHS=3),
+        lambda found: falls(found["history"]["val_loss"]) and found["samples"].shape == (12, 12, 8, 8),
+    ),
 }
 
 
