@@ -36,6 +36,10 @@ EXAMPLES = {
         dict(EPOCHS=3),
         lambda found: falls(found["history"]["val_loss"]) and found["samples"].shape == (12, 12, 8, 8),
     ),
+    "dcgan.py": (
+        dict(EPOCHS=1, LATENT=4),
+        lambda found: np.isfinite(found["history"]["g_loss"][0]) and found["samples"].shape == (1000, 8, 8, 1),
+    ),
 }
 
 
