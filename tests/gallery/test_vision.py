@@ -44,6 +44,10 @@ EXAMPLES = {
         dict(EPOCHS=2, IMAGES=50),
         lambda found: falls(found["history"]["loss"]) and found["predicted"].shape == (6, 32, 32),
     ),
+    "resnet.py": (
+        dict(EPOCHS=2, BLOCKS=2, FILTERS=8),
+        lambda found: all(falls(history["loss"]) for history in found["histories"].values()),
+    ),
 }
 
 
