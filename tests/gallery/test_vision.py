@@ -48,6 +48,13 @@ EXAMPLES = {
         dict(EPOCHS=2, BLOCKS=2, FILTERS=8),
         lambda found: all(falls(history["loss"]) for history in found["histories"].values()),
     ),
+    "mobilenet.py": (
+        dict(EPOCHS=2, WIDTH=4),
+        lambda found: (
+            all(falls(history["loss"]) for history in found["histories"].values())
+            and found["parameters"]["separable"] < found["parameters"]["usual"]
+        ),
+    ),
 }
 
 
