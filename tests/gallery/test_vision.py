@@ -55,6 +55,10 @@ EXAMPLES = {
             and found["parameters"]["separable"] < found["parameters"]["usual"]
         ),
     ),
+    "siamese.py": (
+        dict(EPOCHS=2, PAIRS=500),
+        lambda found: falls(found["history"]["loss"]) and found["codes"].shape == (296, 32),
+    ),
 }
 
 
