@@ -59,6 +59,12 @@ EXAMPLES = {
         dict(EPOCHS=2, PAIRS=500),
         lambda found: falls(found["history"]["loss"]) and found["codes"].shape == (296, 32),
     ),
+    "grad_cam.py": (
+        dict(EPOCHS=2, IMAGES=100),
+        lambda found: (
+            falls(found["history"]["loss"]) and found["heat"].shape == (200, 32, 32) and found["heat"].max() > 0
+        ),
+    ),
 }
 
 
