@@ -65,6 +65,10 @@ EXAMPLES = {
             falls(found["history"]["loss"]) and found["heat"].shape == (200, 32, 32) and found["heat"].max() > 0
         ),
     ),
+    "knowledge_distillation.py": (
+        dict(EPOCHS=3, SEEDS=1),
+        lambda found: all(curve[0][-1] > curve[0][0] for curve in found["curves"].values()),
+    ),
 }
 
 
