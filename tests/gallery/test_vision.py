@@ -69,6 +69,10 @@ EXAMPLES = {
         dict(EPOCHS=3, SEEDS=1),
         lambda found: all(curve[0][-1] > curve[0][0] for curve in found["curves"].values()),
     ),
+    "mean_teacher.py": (
+        dict(STEPS=100),
+        lambda found: falls(found["history"]["loss"]) and found["history"]["val_accuracy"][-1] > 0.2,
+    ),
 }
 
 
