@@ -73,6 +73,13 @@ EXAMPLES = {
         dict(STEPS=100),
         lambda found: falls(found["history"]["loss"]) and found["history"]["val_accuracy"][-1] > 0.2,
     ),
+    "image_folder.py": (
+        dict(EPOCHS=2, SIZE=16),
+        lambda found: (
+            all(falls(history["loss"]) for history in found["histories"].values())
+            and found["train"].class_names == ["bean", "clover", "star"]
+        ),
+    ),
 }
 
 
