@@ -49,8 +49,8 @@ EXAMPLES = {
         lambda found: falls(found["history"]["loss"]) and found["aucs"]["true probabilities"] > 0.7,
     ),
     "dqn.py": (
-        dict(STEPS=700, LIMIT=50, TESTS=2),
-        lambda found: sum(found["lengths"]) == 700 and len(found["paths"]) == 2,
+        dict(STEPS=300, LIMIT=50, TESTS=4),
+        lambda found: len(found["finished"]) > 50 and found["ended"].sum() > 50 and 5 < found["trained"] <= 50,
     ),
     "actor_critic.py": (
         dict(UPDATES=30, LIMIT=100),
