@@ -34,9 +34,7 @@ REPEATS = 100
 keras.utils.set_random_seed(0)
 
 # %%
-# The composed version
-# --------------------
-# The centers are the columns of an array (features, centers), as in the kernel of a ``Dense`` layer.
+# The composed version; the centers are the columns of an array (features, centers), as in the kernel of a ``Dense`` layer.
 
 
 def rbf_composed(x, centers):
@@ -119,8 +117,7 @@ for name, own, composed in zip(["y", "dx", "dcenters"], *results, strict=True):
     print(f"{name}: largest difference {np.abs(np.asarray(own) - np.asarray(composed)).max():.1e}")
 
 # %%
-# A layer
-# -------
+# A layer takes either function.
 
 
 class RBF(layers.Layer):

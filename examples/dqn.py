@@ -104,9 +104,8 @@ def act(states, exploration=0.0):
     return np.where(np.random.random(len(states)) < exploration, np.random.randint(2, size=len(states)), best)
 
 
-size = STEPS * CARTS
-seen, following = np.zeros((size, 4), "float32"), np.zeros((size, 4), "float32")
-actions, ended = np.zeros(size, "int32"), np.zeros(size, "float32")
+seen, following = np.zeros((2, STEPS * CARTS, 4), "float32")
+actions, ended = np.zeros(STEPS * CARTS, "int32"), np.zeros(STEPS * CARTS, "float32")
 states, ages, finished = start(CARTS), np.zeros(CARTS, int), []
 for step in range(STEPS):
     now = slice(step * CARTS, (step + 1) * CARTS)

@@ -142,7 +142,6 @@ nouns = np.array([text.count("the ") for text in sentences[cut:]])
 for shift, (name, model) in zip([-0.2, 0.2], models.items(), strict=True):
     right = (model.predict(tokens[cut:], verbose=0)[:, 0] > 0.5) == labels[cut:]
     plt.bar(np.arange(1, 5) + shift, [right[nouns == number].mean() for number in range(1, 5)], 0.4, label=name)
-plt.axhline(0.5, color="gray", linestyle=":")
 plt.xticks(range(1, 5))
 plt.xlabel("nouns in the sentence")
 plt.ylabel("accuracy on new sentences")
