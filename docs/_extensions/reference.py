@@ -1,0 +1,125 @@
+"""Write the pages of the reference: one for each public module of nbkeras; layers, ops and the like by the file they are in.
+
+The pages hold no text of their own: each names its classes and functions, and autodoc reads their docstrings and signatures.
+"""
+
+import importlib
+import inspect
+import re
+import shutil
+from pathlib import Path
+
+from sphinx.application import Sphinx
+
+# An object is described in the first module that has it, and named in the others.
+MODULES = (
+    "nbkeras.models nbkeras.layers nbkeras.ops nbkeras.activations nbkeras.losses nbkeras.metrics nbkeras.optimizers "
+    "nbkeras.optimizers.schedules nbkeras.initializers nbkeras.regularizers nbkeras.constraints nbkeras.callbacks "
+    "nbkeras.datasets nbkeras.preprocessing nbkeras.saving nbkeras.export nbkeras.random nbkeras.tree nbkeras.utils "
+    "nbkeras.wrappers nbkeras.tensor nbkeras.config nbkeras nbkeras.testing nbkeras.backend"
+).split()
+SPLIT = {"nbkeras.layers", "nbkeras.ops", "nbkeras.metrics"}  # a page for each file: one would be too long
+
+
+def public_names(module_name: str) -> dict[str, object]:
+    """The public objects of a module by name: what `dir` shows, without modules."""
+    module = importlib.import_module(module_name)
+    names = getattr(module, "__all__", None) or [name for name in dir(module) if not name.startswith("_")]
+    found = {name: getattr(module, name) for name in sorted(names)}
+    return {name: value for name, value in found.items() if not inspect.ismodule(value) and _own(value)}
+
+
+def _own(value: object) -> bool:
+    return str(getattr(value, "__module__", "")).startswith("nbkeras")
+
+
+def _entry(path: str, value: object) -> str:
+    if inspect.isclass(value):
+        members = [
+            name
+            for name, member in vars(value).items()
+            if not name.startswith("_")
+            and (callable(member) or isinstance(member, property | classmethod | staticmethod))
+            and (getattr(member, "__doc__", None) or getattr(getattr(member, "__func__", None), "__doc__", None))
+            and name not in ("call", "build", "compute_output_shape", "compute_mask", "get_config", "from_config")
+        ]
+        shown = f"\n   :members: {', '.join(members)}" if members else ""
+        return f".. autoclass:: {path}{shown}\n"
+    if callable(value):
+        return f".. autofunction:: {path}\n"
+    return f".. autodata:: {path}\n   :no-value:\n"
+
+
+def _title(text: str) -> str:
+    return f"{text}\n{'=' * len(text)}\n\n"
+
+
+def _page(title: str, module: str, names: dict[str, object], about: str, others: dict[str, str]) -> str:
+    lines = [_title(title), f"{about}\n\n" if about else "", f".. currentmodule:: {module}\n\n"]
+    lines += [_entry(f"{module}.{name}", value) + "\n" for name, value in names.items()]
+    if others:
+        lines.append("Other names\n-----------\n\n")
+        lines += [f"- ``{name}``: :py:obj:`{of} <{of}>`\n" for name, of in sorted(others.items())]
+    return "".join(lines)
+
+
+def _first_sentence(module: object) -> str:
+    return as_rest((inspect.getdoc(module) or "").split("\n\n")[0].replace("\n", " "))
+
+
+def write(folder: Path) -> None:
+    """Write all pages into a folder, and an index of them."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    pages = []
+    described: dict[int, str] = {}
+    for module in MODULES:
+        groups: dict[str, dict[str, object]] = {}
+        others: dict[str, dict[str, str]] = {}
+        names = public_names(module)
+        for name, value in sorted(names.items(), key=lambda pair: pair[0] != getattr(pair[1], "__name__", "")):
+            page = getattr(value, "__module__", module) if module in SPLIT else module
+            if id(value) in described:
+                others.setdefault(page, {})[name] = described[id(value)]
+            else:
+                groups.setdefault(page, {})[name] = value
+                described[id(value)] = f"{module}.{name}"
+        for origin in sorted(groups.keys() | others.keys()):
+            last = origin.rpartition(".")[2]
+            title, page = (
+                (f"{module}: {last.replace('_', ' ')}", f"{module}-{last}") if module in SPLIT else (module, module)
+            )
+            members = dict(sorted(groups.get(origin, {}).items()))
+            about = _first_sentence(importlib.import_module(origin))
+            text = _page(title, module, members, about, others.get(origin, {}))
+            (folder / f"{page}.rst").write_text(text, encoding="utf-8")
+            pages.append(page)
+    listing = "".join(f"   {page}\n" for page in pages)
+    index = _title("By module") + f".. toctree::\n   :maxdepth: 1\n\n{listing}"
+    (folder / "index.rst").write_text(index, encoding="utf-8")
+
+
+def as_rest(text: str) -> str:
+    """A line of plain text, with code between backticks, as reST: what reST would take for markup is escaped."""
+    parts = text.split("`")
+    plain = [re.sub(r"([*|\\]|_(?!\w))", r"\\\1", part) for part in parts[::2]]
+    return "".join(part if i % 2 == 0 else f"``{part}``" for i, part in enumerate(_joined(plain, parts[1::2])))
+
+
+def _joined(first: list[str], second: list[str]) -> list[str]:
+    return [part for pair in zip(first, [*second, None], strict=False) for part in pair if part is not None]
+
+
+def _docstring(app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]) -> None:
+    in_example = False
+    for number, line in enumerate(lines):
+        in_example = line.lstrip().startswith((">>>", "...")) or (in_example and bool(line.strip()))
+        if not in_example:
+            lines[number] = as_rest(line)
+
+
+def setup(app: Sphinx) -> dict:
+    """Connect to Sphinx."""
+    app.connect("builder-inited", lambda app: write(Path(app.srcdir) / "reference"))
+    app.connect("autodoc-process-docstring", _docstring, priority=100)  # before napoleon reads the sections
+    return {"version": "1", "parallel_read_safe": True}
