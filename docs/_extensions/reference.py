@@ -8,8 +8,10 @@ import inspect
 import re
 import shutil
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from sphinx.application import Sphinx
+if TYPE_CHECKING:  # the tests read the list of public names without Sphinx
+    from sphinx.application import Sphinx
 
 # An object is described in the first module that has it, and named in the others.
 MODULES = (
@@ -110,7 +112,7 @@ def _joined(first: list[str], second: list[str]) -> list[str]:
     return [part for pair in zip(first, [*second, None], strict=False) for part in pair if part is not None]
 
 
-def _docstring(app: Sphinx, what: str, name: str, item: object, options: object, lines: list[str]) -> None:
+def _docstring(app: "Sphinx", what: str, name: str, item: object, options: object, lines: list[str]) -> None:
     in_example = False
     for number, line in enumerate(lines):
         in_example = line.lstrip().startswith((">>>", "...")) or (in_example and bool(line.strip()))
@@ -118,7 +120,7 @@ def _docstring(app: Sphinx, what: str, name: str, item: object, options: object,
             lines[number] = as_rest(line)
 
 
-def setup(app: Sphinx) -> dict:
+def setup(app: "Sphinx") -> dict:
     """Connect to Sphinx."""
     app.connect("builder-inited", lambda app: write(Path(app.srcdir) / "reference"))
     app.connect("autodoc-process-docstring", _docstring, priority=100)  # before napoleon reads the sections
