@@ -1,4 +1,4 @@
-"""The scripts in examples/ run, and learn."""
+"""The scripts in examples/document/ run, and learn; each example of the gallery is in a table of tests/gallery/."""
 
 import hashlib
 import runpy
@@ -11,7 +11,7 @@ import pytest
 from nbkeras.datasets import mnist
 from nbkeras.utils import set_random_seed
 
-FOLDER = Path(__file__).parents[1] / "examples"
+FOLDER = Path(__file__).parents[1] / "examples" / "document"
 
 
 def run(name, epochs, monkeypatch):
@@ -66,6 +66,7 @@ def test_tweets(monkeypatch):
 
 def test_every_example_is_tested():
     tested = {name.removeprefix("test_") + ".py" for name in globals() if name.startswith("test_")}
+    assert {path.name for path in FOLDER.glob("*.py")} <= tested
     tables = [path.read_text(encoding="utf-8") for path in Path(__file__).parent.glob("gallery/test_*.py")]
-    rest = {path.name for path in FOLDER.glob("*.py")} - tested
-    assert not [name for name in rest if not any(f'"{name}": (' in table for table in tables)]
+    gallery = {path.name for path in FOLDER.parent.glob("*.py")}
+    assert not [name for name in gallery if not any(f'"{name}": (' in table for table in tables)]

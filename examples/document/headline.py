@@ -2,7 +2,7 @@
 
 The auxiliary loss on the LSTM's output lets the LSTM and the embedding train smoothly.
 
-Run: python examples/headline.py [epochs]
+Run: python examples/document/headline.py [epochs]
 """
 
 import sys

@@ -3,7 +3,7 @@
 32 long sequences are cut into pieces of 8 steps. Only the first piece of a sequence contains its class, so later pieces can
 be classified only with the states from the pieces before.
 
-Run: python examples/stateful_lstm.py [epochs]
+Run: python examples/document/stateful_lstm.py [epochs]
 """
 
 import sys

@@ -1,6 +1,6 @@
 """Train a simple deep network on MNIST for 20 epochs. The data set is downloaded once (11 MB).
 
-Run: python examples/mnist_mlp.py [epochs]
+Run: python examples/document/mnist_mlp.py [epochs]
 """
 
 import sys

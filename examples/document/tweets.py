@@ -2,7 +2,7 @@
 
 The problem is symmetric, so one layer encodes both. In these data each of two authors uses one half of the characters.
 
-Run: python examples/tweets.py [epochs]
+Run: python examples/document/tweets.py [epochs]
 """
 
 import sys

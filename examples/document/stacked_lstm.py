@@ -1,6 +1,6 @@
 """Three stacked LSTM layers classify sequences by the feature with the largest sum over time.
 
-Run: python examples/stacked_lstm.py [epochs]
+Run: python examples/document/stacked_lstm.py [epochs]
 """
 
 import sys
