@@ -7,7 +7,7 @@ cannot copy well is an anomaly.
 
 The script makes the beats: a P wave, a QRS complex and a T wave as bell curves, with random times, widths and heights, under
 noise. Anomalies are beats without a P wave, with a broad QRS complex, or with an inverted T wave, and weaker forms of these. The
-reconstruction error finds them with an **AUC of 0.90**; the distance from the mean beat reaches 0.61. It takes {seconds} s
+reconstruction error finds them with an **AUC of 0.90**; the distance from the mean beat reaches 0.61. It takes 5 s
 on two cores.
 """
 

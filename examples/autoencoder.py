@@ -7,7 +7,7 @@ clean ones, it learns what digits look like, and removes the noise.
 
 The data are the 8x8 digits that come with nbkeras, with noise added by this script. The mean squared error of the
 noisy test images is 0.159, or 0.083 if they are cut to the range of images; of the cleaned ones it is 0.025. The whole
-program takes about {seconds} seconds on two cores.
+program takes about 4 seconds on two cores.
 """
 
 import matplotlib.pyplot as plt

@@ -7,7 +7,7 @@ Both are convolutional (a DCGAN), and both learn in one ``train_step``.
 
 The data are the 8x8 digits that come with nbkeras. As the losses of such a game say little, a classifier that was
 trained on real digits judges the samples: its mean certainty is 0.81 (0.93 for real test images), and all ten digits
-occur, each with 7 to 18 %. The whole program takes about {seconds} seconds on two cores.
+occur, each with 7 to 18 %. The whole program takes about 17 seconds on two cores.
 """
 
 import matplotlib.pyplot as plt

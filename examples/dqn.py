@@ -8,7 +8,7 @@ slowly, says what the next state is worth.
 
 The physics is written below, so nothing else needs to be installed. The pole falls after about 23 steps with random
 pushes. After training it stands for **500 steps on average** in 20 new episodes, of 500 at most.
-It takes {seconds} s on two cores.
+It takes 11 s on two cores.
 """
 
 import matplotlib.pyplot as plt

@@ -7,7 +7,7 @@ causal convolution are compared with *persistence* (the last value stays) and wi
 
 The script makes the series: 200 days of hourly temperatures with a daily cycle, weather that comes and goes over some days, and
 noise. Mean absolute errors on the last 40 days: **LSTM 1.50, convolution 1.62**, persistence 5.51, one day before 2.07
-degrees. It takes {seconds} s on two cores.
+degrees. It takes 6 s on two cores.
 """
 
 import matplotlib.pyplot as plt

@@ -6,7 +6,7 @@ A small convolutional network hears which of six signals is in one second of noi
 becomes a spectrogram with ``ops.stft``, and the network reads that as an image.
 
 The script makes the sounds: each class is a pattern of tones, with random pitch, speed, place in time and loudness, under noise.
-The test accuracy is **0.98** with seven classes (guessing: 0.14). It takes {seconds} s on two cores.
+The test accuracy is **0.98** with seven classes (guessing: 0.14). It takes 18 s on two cores.
 """
 
 import matplotlib.pyplot as plt

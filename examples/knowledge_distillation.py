@@ -8,7 +8,7 @@ A large network (the teacher) labels images for a small one (the student). Its p
 The data are the 8x8 digits that come with nbkeras. The student has 8 hidden units and only 300 images with labels. The
 teacher learned from all 1,501, and tells the student what it thinks of each. Test accuracy: teacher 98.0 %, student
 alone 87.3 %, student with the teacher 93.0 % (means of three seeds). So the teacher replaces the labels that the
-student lacks: with all 1,501 labels the student reaches 92.9 % by itself. The whole program takes about {seconds}
+student lacks: with all 1,501 labels the student reaches 92.9 % by itself. The whole program takes about 10
 seconds on two cores.
 """
 

@@ -8,7 +8,7 @@ unchanged, so that very deep networks learn as easily as shallow ones.
 To show this, the script trains two networks with 41 convolutions, with and without the sums, on the 8x8 digits that
 come with nbkeras. After the same number of epochs the residual network has a test accuracy of 94.6 %. The plain one
 has learned nothing: 10.1 %, which is chance. With 17 convolutions (``BLOCKS = 8`` and 12 epochs) the plain one still
-reaches 98.0 %. The whole program takes about {seconds} seconds on two cores.
+reaches 98.0 %. The whole program takes about 21 seconds on two cores.
 """
 
 import matplotlib.pyplot as plt

@@ -8,7 +8,7 @@ input for each column brings them together.
 
 The script makes the table: 6,000 customers; the target is whether a customer cancels, with a probability that depends on the
 columns. The network reaches an **AUC of 0.836** on test rows; a logistic regression on the plain numbers reaches 0.675, and
-the true probabilities 0.852, which no model can beat except by luck. It takes {seconds} s on two cores.
+the true probabilities 0.852, which no model can beat except by luck. It takes 4 s on two cores.
 """
 
 import matplotlib.pyplot as plt

@@ -7,7 +7,7 @@ to say where, and connects both ways on each size, so that no detail is lost.
 
 The data are made by this script: bright and dark circles, squares and triangles on a noisy background. The mean
 intersection over union (IoU) of the test images is 0.82; that of a network that calls everything background is 0.19.
-The whole program takes about {seconds} seconds on two cores.
+The whole program takes about 39 seconds on two cores.
 """
 
 import matplotlib.pyplot as plt

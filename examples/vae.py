@@ -7,7 +7,7 @@ are spread like a normal distribution. Any point of the plane can then be decode
 
 It is written here as in Keras's own guide: a sampling layer, an encoder, a decoder and a model with its own
 ``train_step``. The data are the 8x8 digits that come with nbkeras. The loss of the test images falls from 28.4 nats
-after the first epoch to 24.6 nats. The whole program takes about {seconds} seconds on two cores.
+after the first epoch to 24.6 nats. The whole program takes about 7 seconds on two cores.
 """
 
 import matplotlib.pyplot as plt
