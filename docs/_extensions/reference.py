@@ -115,6 +115,9 @@ def _joined(first: list[str], second: list[str]) -> list[str]:
 def _docstring(app: "Sphinx", what: str, name: str, item: object, options: object, lines: list[str]) -> None:
     in_example = False
     for number, line in enumerate(lines):
+        entry = re.fullmatch(r"( {4}\*{0,2}\w+) \((.+?)\):(.*)", line)
+        if entry:  # Sphinx would take the words of the type for names of classes
+            line = lines[number] = f"{entry[1]}: ({entry[2]}){entry[3]}"
         in_example = line.lstrip().startswith((">>>", "...")) or (in_example and bool(line.strip()))
         if not in_example:
             lines[number] = as_rest(line)
