@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import threading
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -92,6 +92,33 @@ _ARGUMENTS = (
     "input_dim",
     "input_length",
 )
+
+
+class BasicOptions(TypedDict, total=False):
+    """The options that each layer takes as **kwargs, for type checkers and editors."""
+
+    name: str | None
+    dtype: Any
+    trainable: bool
+    autocast: bool
+    batch_size: int | None
+    input_shape: Any
+    batch_input_shape: Any
+    batch_shape: Any
+
+
+class CommonOptions(BasicOptions, total=False):
+    """Those of a layer whose signature does not name one of these."""
+
+    input_dim: int
+    input_length: int
+    weights: Any
+
+
+class LayerOptions(CommonOptions, total=False):
+    """Those of a layer whose signature does not name activity_regularizer either."""
+
+    activity_regularizer: option.Regularizer
 
 
 class Layer(Module, CallHistory):

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import inspect
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple
 
@@ -124,10 +124,11 @@ Integers = Annotated[Any, kind(_integers, "a tuple of integers")]
 Number = Annotated[float, kind(_number, "a number")]
 Rate = Annotated[float, kind(check_rate, "a number from 0 to 1")]
 Flag = Annotated[bool, Kind(lambda item, what, value: bool(value), "True or False")]
-Activation = Annotated[Any, _object("activation", "a name, a function or None")]
-Initializer = Annotated[Any, _object("initializer", "a name, an Initializer or a function")]
-Regularizer = Annotated[Any, _object("regularizer", "a name, a Regularizer, a function or None")]
-Constraint = Annotated[Any, _object("constraint", "a name, a Constraint, a function or None")]
+_Named = str | Callable[..., Any] | Mapping[str, Any] | None  # a name, an object or a function, a configuration
+Activation = Annotated[_Named, _object("activation", "a name, a function or None")]
+Initializer = Annotated[_Named | np.ndarray, _object("initializer", "a name, an Initializer or a function")]
+Regularizer = Annotated[_Named, _object("regularizer", "a name, a Regularizer, a function or None")]
+Constraint = Annotated[_Named, _object("constraint", "a name, a Constraint, a function or None")]
 Layers = Annotated[Any, _object("layer", "a layer, or a list of layers")._replace(check=_layers)]
 
 

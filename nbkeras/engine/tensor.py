@@ -346,7 +346,7 @@ def listening(applied: Callable) -> temporarily:
     return temporarily(_listener, applied=applied)
 
 
-def on_own_device(method: Callable) -> Callable:
+def on_own_device(method: F) -> F:
     """Decorator of methods that compute on the device on which their object was made, `_gpu`."""
 
     @user_errors.entry
@@ -357,7 +357,7 @@ def on_own_device(method: Callable) -> Callable:
         with device.on(self._gpu):
             return method(self, *args, **kwargs)
 
-    return call
+    return cast(F, call)
 
 
 def on_device_of(tensor: Tensor) -> contextlib.AbstractContextManager:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from nbkeras import activations, ops
-from nbkeras.building.layer import InputSpec
+from nbkeras.building.layer import InputSpec, LayerOptions
 from nbkeras.engine import option
 from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.weight_options import add_option_weight
@@ -33,7 +33,11 @@ class ReLU(SameShape):
     """x where x > threshold (at most max_value), else negative_slope * (x - threshold)."""
 
     def __init__(
-        self, max_value: MaxValue = None, negative_slope: NotNegative = 0.0, threshold: NotNegative = 0.0, **kwargs
+        self,
+        max_value: MaxValue = None,
+        negative_slope: NotNegative = 0.0,
+        threshold: NotNegative = 0.0,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         option.keep(self, locals())
@@ -45,7 +49,7 @@ class ReLU(SameShape):
 class LeakyReLU(SameShape):
     """x where x > 0, else negative_slope * x."""
 
-    def __init__(self, negative_slope: NotNegative = 0.3, **kwargs):
+    def __init__(self, negative_slope: NotNegative = 0.3, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
@@ -56,7 +60,7 @@ class LeakyReLU(SameShape):
 class ELU(SameShape):
     """x where x > 0, else alpha * (exp(x) - 1)."""
 
-    def __init__(self, alpha: option.Anything = 1.0, **kwargs):
+    def __init__(self, alpha: option.Anything = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
@@ -67,7 +71,7 @@ class ELU(SameShape):
 class ThresholdedReLU(SameShape):
     """x where x > theta, else 0."""
 
-    def __init__(self, theta: NotNegative = 1.0, **kwargs):
+    def __init__(self, theta: NotNegative = 1.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
@@ -78,7 +82,7 @@ class ThresholdedReLU(SameShape):
 class Softmax(SameShape):
     """exp(x) / sum(exp(x)) along an axis or several; a `mask` that broadcasts to the input leaves elements out, as 0."""
 
-    def __init__(self, axis: SoftmaxAxis = -1, **kwargs):
+    def __init__(self, axis: SoftmaxAxis = -1, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
@@ -108,7 +112,7 @@ class PReLU(SameShape):
         alpha_regularizer: option.Regularizer = None,
         alpha_constraint: option.Constraint = None,
         shared_axes: SharedAxes = None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         option.keep(self, locals())

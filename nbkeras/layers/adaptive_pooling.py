@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from nbkeras import ops
+from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
 from nbkeras.layers.spatial import Spatial, WindowSize
 
 
 class _AdaptivePooling(Spatial):
-    def __init__(self, output_size: WindowSize, data_format=None, **kwargs):
+    def __init__(self, output_size: WindowSize, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from typing import Annotated, Any, Unpack
 
 from nbkeras import ops, random
-from nbkeras.building.layer import Layer
+from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.ops import attention
 
@@ -30,7 +30,7 @@ class Attention(Layer):
         score_mode: ScoreMode = "dot",
         dropout: option.Rate = 0.0,
         seed: option.Anything = None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         option.keep(self, locals())
@@ -88,12 +88,18 @@ def _rows(tensor, last: int):
     return ops.reshape(tensor, (math.prod(tensor.shape[:-last]), *tensor.shape[-last:]))
 
 
+class SeedOptions(LayerOptions, total=False):
+    """The options of Attention that AdditiveAttention takes as **kwargs."""
+
+    seed: Any
+
+
 class AdditiveAttention(Attention):
     """Attention by scores sum(scale * tanh(query + key)), with a learned scale (features,) unless use_scale is False."""
 
     _left_out = ("score_mode",)
 
-    def __init__(self, use_scale=True, dropout=0.0, **kwargs):
+    def __init__(self, use_scale=True, dropout=0.0, **kwargs: Unpack[SeedOptions]):
         super().__init__(use_scale=use_scale, dropout=dropout, **kwargs)
 
     def build(self, input_shape):

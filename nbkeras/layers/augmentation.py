@@ -6,11 +6,12 @@ A direct call runs in training mode, as in Keras. Bounding boxes and labels are 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 
 from nbkeras import ops, random
+from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
 from nbkeras.layers.images import Images, middle
 
@@ -44,7 +45,7 @@ class RandomImages(Images, registered=False):
 
     trains_by_default = True
 
-    def __init__(self, seed: option.Anything = None, data_format=None, **kwargs):
+    def __init__(self, seed: option.Anything = None, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
         self.seed_generator = self.add_seed_generator(seed)
@@ -61,7 +62,9 @@ class RandomImages(Images, registered=False):
 class RandomFlip(RandomImages):
     """Mirrors each image with probability 1/2; mode: 'horizontal', 'vertical' or 'horizontal_and_vertical' (both at once)."""
 
-    def __init__(self, mode: FlipMode = "horizontal_and_vertical", seed=None, data_format=None, **kwargs):
+    def __init__(
+        self, mode: FlipMode = "horizontal_and_vertical", seed=None, data_format=None, **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(seed, data_format, **kwargs)
         option.keep(self, locals())
 
@@ -76,7 +79,9 @@ class RandomCrop(RandomImages):
     Images that are not larger, and all images in inference, are cropped at the centre.
     """
 
-    def __init__(self, height: option.Size, width: option.Size, seed=None, data_format=None, **kwargs):
+    def __init__(
+        self, height: option.Size, width: option.Size, seed=None, data_format=None, **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(seed, data_format, **kwargs)
         option.keep(self, locals())
 
@@ -102,7 +107,7 @@ class _Moved(RandomImages):
         seed=None,
         fill_value: option.Anything = 0.0,
         data_format=None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(seed, data_format, **kwargs)
         option.keep(self, locals())
@@ -118,6 +123,14 @@ class _Moved(RandomImages):
         return ops.image.affine_transform(images, ops.concatenate(columns, axis=1), *options)
 
 
+class MovedOptions(LayerOptions, total=False):
+    """The options of `_Moved` that its subclasses take as **kwargs."""
+
+    seed: Any
+    fill_value: option.Number
+    data_format: str | None
+
+
 class RandomTranslation(_Moved):
     """Moves images down and right by fractions of their size; each factor is f, for a range of -f to f, or a pair."""
 
@@ -127,7 +140,7 @@ class RandomTranslation(_Moved):
         width_factor: option.Anything,
         fill_mode="reflect",
         interpolation="bilinear",
-        **kwargs,
+        **kwargs: Unpack[MovedOptions],
     ):
         super().__init__(fill_mode, interpolation, **kwargs)
         option.keep(self, locals())
@@ -143,7 +156,7 @@ class RandomTranslation(_Moved):
 class RandomRotation(_Moved):
     """Rotates images about their centre, counter-clockwise, by a fraction of a full turn: f, for -f to f, or a pair."""
 
-    def __init__(self, factor: Factor, fill_mode="reflect", interpolation="bilinear", **kwargs):
+    def __init__(self, factor: Factor, fill_mode="reflect", interpolation="bilinear", **kwargs: Unpack[MovedOptions]):
         super().__init__(fill_mode, interpolation, **kwargs)
         option.keep(self, locals())
 
@@ -165,7 +178,7 @@ class RandomZoom(_Moved):
         width_factor: option.Anything = None,
         fill_mode="reflect",
         interpolation="bilinear",
-        **kwargs,
+        **kwargs: Unpack[MovedOptions],
     ):
         super().__init__(fill_mode, interpolation, **kwargs)
         option.keep(self, locals())
@@ -190,7 +203,7 @@ class RandomShear(_Moved):
         y_factor: option.Anything = 0.0,
         interpolation="bilinear",
         fill_mode="reflect",
-        **kwargs,
+        **kwargs: Unpack[MovedOptions],
     ):
         super().__init__(fill_mode, interpolation, **kwargs)
         option.keep(self, locals())
@@ -217,7 +230,7 @@ class RandomErasing(RandomImages):
         value_range: ValueRange = (0, 255),
         seed=None,
         data_format=None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(seed, data_format, **kwargs)
         option.keep(self, locals())

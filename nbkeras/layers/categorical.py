@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.building.layer import Layer
+from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.annotations import one_of
 from nbkeras.ops import hashing
@@ -85,7 +85,7 @@ class CategoryEncoding(Layer):
         num_tokens: option.Size = None,  # type: ignore[assignment]
         output_mode: OutputMode = "multi_hot",
         sparse=False,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         option.keep(self, locals())

@@ -5,11 +5,12 @@ value_range: the smallest and the largest value of a pixel. A direct call runs i
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 
 from nbkeras import config, ops, random
+from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
 from nbkeras.layers.augmentation import Part, RandomImages, ValueRange, bounds
 from nbkeras.layers.images import Images
@@ -28,7 +29,12 @@ class RandomColors(RandomImages, registered=False):
     limits = (0.0, 1.0)
 
     def __init__(
-        self, factor: FactorInLimits, value_range: ValueRange = (0, 255), seed=None, data_format=None, **kwargs
+        self,
+        factor: FactorInLimits,
+        value_range: ValueRange = (0, 255),
+        seed=None,
+        data_format=None,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(seed, data_format, **kwargs)
         option.keep(self, locals())
@@ -75,7 +81,7 @@ class RandomColorDegeneration(RandomColors):
 class RandomInvert(RandomColors):
     """Inverts pixel values within value_range, with a probability drawn from factor."""
 
-    def __init__(self, factor=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs):
+    def __init__(self, factor=1.0, value_range=(0, 255), seed=None, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(factor, value_range, seed, data_format, **kwargs)
 
     def change(self, images):
@@ -156,7 +162,7 @@ class RandomGaussianBlur(RandomColors):
         value_range=(0, 255),
         seed=None,
         data_format=None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(factor, value_range, seed, data_format, **kwargs)
         option.keep(self, locals())
@@ -180,7 +186,7 @@ class RandomColorJitter(RandomImages):
         hue_factor: option.Anything = None,
         seed=None,
         data_format=None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(seed, data_format, **kwargs)
         option.keep(self, locals())
@@ -201,7 +207,7 @@ class RandomColorJitter(RandomImages):
 class AutoContrast(Images):
     """Stretches each channel to all of value_range, also in inference; a channel of one single value is unchanged."""
 
-    def __init__(self, value_range: ValueRange = (0, 255), data_format=None, **kwargs):
+    def __init__(self, value_range: ValueRange = (0, 255), data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
 
@@ -219,7 +225,7 @@ class AutoContrast(Images):
 class RandomGrayscale(RandomImages):
     """Converts RGB images to gray, with probability factor."""
 
-    def __init__(self, factor: option.Rate = 0.5, data_format=None, seed=None, **kwargs):
+    def __init__(self, factor: option.Rate = 0.5, data_format=None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(seed, data_format, **kwargs)
         option.keep(self, locals())
 
@@ -238,7 +244,7 @@ class Solarization(RandomImages):
         value_range: ValueRange = (0, 255),
         seed=None,
         data_format=None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(seed, data_format, **kwargs)
         option.keep(self, locals())

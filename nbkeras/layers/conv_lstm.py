@@ -5,15 +5,21 @@ All computation has the channels last: 'channels_first' data is transposed once 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from nbkeras import ops
 from nbkeras.building.layer import InputSpec
 from nbkeras.engine import option
-from nbkeras.layers.recurrent import RNN, _first, _WholeSequence
-from nbkeras.layers.recurrent_cells import LSTMCell, build_cell
+from nbkeras.layers.recurrent import RNN, RNNOptions, _first, _WholeSequence
+from nbkeras.layers.recurrent_cells import CellOptions, LSTMCell, build_cell
 from nbkeras.layers.spatial import DataFormat, Padding, WindowSize, check_lengths
 from nbkeras.ops.window import output_length
+
+
+class ConvCellOptions(CellOptions, total=False):
+    """The options of LSTMCell that the cells here take as **kwargs."""
+
+    unit_forget_bias: option.Flag
 
 
 class _ConvLSTMCell(LSTMCell):
@@ -42,7 +48,7 @@ class _ConvLSTMCell(LSTMCell):
         activation: option.Activation = "tanh",
         recurrent_activation: option.Activation = "sigmoid",
         use_bias: option.Flag = True,
-        **kwargs,
+        **kwargs: Unpack[ConvCellOptions],
     ):
         units = option.size_of(option.name_of(self), "filters", filters)
         super().__init__(units, activation, recurrent_activation, use_bias, **kwargs)
@@ -170,7 +176,7 @@ class _ConvLSTM(_WholeSequence):
         return_state: option.Flag = False,
         go_backwards: option.Flag = False,
         stateful: option.Flag = False,
-        **kwargs,
+        **kwargs: Unpack[RNNOptions],
     ):
         super().__init__(locals(), **kwargs)
         self.input_spec = InputSpec(ndim=self.cell.rank + 3)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from nbkeras import ops
+from nbkeras.building.layer import CommonOptions
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
@@ -31,7 +34,7 @@ class _Conv(Convolving):
         activity_regularizer=None,
         kernel_constraint: option.Constraint = None,
         bias_constraint: option.Constraint = None,
-        **kwargs,
+        **kwargs: Unpack[CommonOptions],
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())

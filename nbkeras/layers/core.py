@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Unpack
 
 from nbkeras import ops
 from nbkeras.building import graph
-from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.registry import custom_object, custom_object_scope
@@ -32,7 +32,7 @@ class Dense(Layer):
         activity_regularizer=None,
         kernel_constraint: option.Constraint = None,
         bias_constraint: option.Constraint = None,
-        **kwargs,
+        **kwargs: Unpack[CommonOptions],
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())
@@ -57,7 +57,7 @@ class Dense(Layer):
 class Activation(SameShape):
     """Applies an activation function, passed by name or as a function."""
 
-    def __init__(self, activation: option.Activation, **kwargs):
+    def __init__(self, activation: option.Activation, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
@@ -83,7 +83,7 @@ class Flatten(Layer):
 
     output_dtype = "input"
 
-    def __init__(self, data_format: option.Anything = None, **kwargs):
+    def __init__(self, data_format: option.Anything = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
         self.data_format = data_format or "channels_last"
@@ -107,7 +107,7 @@ class Reshape(Layer):
     input_spec = InputSpec(min_ndim=1)
     target_shape: tuple
 
-    def __init__(self, target_shape: option.Integers, **kwargs):
+    def __init__(self, target_shape: option.Integers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
         if self.target_shape.count(-1) > 1 or any(size < -1 for size in self.target_shape):
@@ -139,7 +139,7 @@ class Permute(Layer):
     output_dtype = "input"
     dims: tuple
 
-    def __init__(self, dims: option.Integers, **kwargs):
+    def __init__(self, dims: option.Integers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
         if sorted(self.dims) != list(range(1, len(self.dims) + 1)):
@@ -158,7 +158,7 @@ class RepeatVector(Layer):
 
     output_dtype = "input"
 
-    def __init__(self, n: option.Size, **kwargs):
+    def __init__(self, n: option.Size, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
         self.input_spec = InputSpec(ndim=2)
@@ -173,7 +173,7 @@ class RepeatVector(Layer):
 class Masking(SameShape):
     """Mask timesteps in which every feature equals mask_value, and set them to zero."""
 
-    def __init__(self, mask_value: option.Anything = 0.0, **kwargs):
+    def __init__(self, mask_value: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
         self.input_spec = InputSpec(min_ndim=2)
@@ -194,7 +194,7 @@ class Lambda(Layer):
     code: register them, or pass them in custom_objects, to load the model again. A function's output_shape is left out.
     """
 
-    def __init__(self, function, output_shape=None, mask=None, arguments=None, **kwargs):
+    def __init__(self, function, output_shape=None, mask=None, arguments=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         self.function = self._known("function", function)
         self.mask = self._known("mask", mask)

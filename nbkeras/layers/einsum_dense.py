@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 import re
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, NamedTuple, Unpack
 
 from nbkeras import initializers, ops
-from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.layers.weight_options import add_option_weight
 
@@ -54,7 +54,7 @@ class EinsumDense(Layer):
         bias_constraint: option.Constraint = None,
         lora_rank=None,
         lora_alpha=None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         if lora_rank is not None:

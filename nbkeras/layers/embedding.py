@@ -1,11 +1,11 @@
 """Embedding maps integers to vectors; ReversibleEmbedding also maps vectors to scores of all integers."""
 
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.building.layer import Layer
+from nbkeras.building.layer import BasicOptions, Layer
 from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.weight_options import add_option_weight
@@ -36,7 +36,7 @@ class Embedding(Layer):
         mask_zero: option.Flag = False,
         input_length=None,
         weights=None,
-        **kwargs,
+        **kwargs: Unpack[BasicOptions],
     ):
         if input_length is not None and not {"input_shape", "batch_input_shape"} & kwargs.keys():
             lengths = input_length if isinstance(input_length, list | tuple) else (input_length,)
@@ -65,6 +65,18 @@ class Embedding(Layer):
         return (*input_shape, self.output_dim)
 
 
+class TableOptions(BasicOptions, total=False):
+    """The options of Embedding that ReversibleEmbedding takes as **kwargs."""
+
+    embeddings_initializer: option.Initializer
+    embeddings_regularizer: option.Regularizer
+    embeddings_constraint: option.Constraint
+    mask_zero: option.Flag
+    activity_regularizer: option.Regularizer
+    weights: Any
+    input_length: Any
+
+
 class ReversibleEmbedding(Embedding):
     """Embedding that, called with `reverse=True`, maps vectors (..., output_dim) to a score for each integer (..., input_dim).
 
@@ -79,7 +91,7 @@ class ReversibleEmbedding(Embedding):
         tie_weights: option.Flag = True,
         reverse_dtype: option.Anything = None,
         logit_soft_cap: option.Anything = None,
-        **kwargs,
+        **kwargs: Unpack[TableOptions],
     ):
         super().__init__(input_dim, output_dim, **kwargs)
         option.keep(self, locals())

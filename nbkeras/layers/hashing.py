@@ -5,9 +5,12 @@ Integers may be inputs of a model; texts, arrays of str, are only taken by a dir
 
 from __future__ import annotations
 
+from typing import Unpack
+
 import numpy as np
 
 from nbkeras import config, ops
+from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
@@ -22,7 +25,13 @@ class _Hashed(TextInputs):
     output_mode: str
 
     def __init__(
-        self, num_bins: option.Size, output_mode: OutputMode = "int", sparse: NotSparse = False, *, dtype=None, **kwargs
+        self,
+        num_bins: option.Size,
+        output_mode: OutputMode = "int",
+        sparse: NotSparse = False,
+        *,
+        dtype=None,
+        **kwargs,
     ):
         if dtype is None:
             dtype = "int64" if output_mode == "int" else config.floatx()
@@ -40,7 +49,13 @@ class Hashing(_Hashed):
     """
 
     def __init__(
-        self, num_bins, mask_value: option.Anything = None, salt: Salt = None, output_mode="int", sparse=False, **kwargs
+        self,
+        num_bins,
+        mask_value: option.Anything = None,
+        salt: Salt = None,
+        output_mode="int",
+        sparse=False,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(num_bins, output_mode, sparse, **kwargs)
         option.keep(self, locals())

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Unpack
+
 from nbkeras import ops
-from nbkeras.building.layer import Layer
+from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.layers.spatial import DataFormat
 
@@ -11,7 +13,7 @@ from nbkeras.layers.spatial import DataFormat
 class Images(Layer, registered=False):
     """Base of image layers: takes an image or a batch, channels last or first; `change` gets a batch with channels last."""
 
-    def __init__(self, data_format: DataFormat = None, **kwargs):
+    def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
@@ -46,7 +48,7 @@ class Resizing(Images):
         fill_value: option.Anything = 0.0,
         antialias: option.Flag = False,
         data_format=None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
@@ -79,7 +81,7 @@ def middle(images, height: int, width: int):
 class CenterCrop(Images):
     """Crops images to the central (height, width); smaller images are cropped to that aspect ratio and resized."""
 
-    def __init__(self, height: option.Size, width: option.Size, data_format=None, **kwargs):
+    def __init__(self, height: option.Size, width: option.Size, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
 

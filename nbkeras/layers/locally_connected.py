@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from typing import Unpack
 
 from nbkeras import ops
-from nbkeras.building.layer import InputSpec
+from nbkeras.building.layer import CommonOptions, InputSpec
 from nbkeras.engine import option
 from nbkeras.layers.convolving import Convolving
 from nbkeras.layers.spatial import DataFormat, Padding, WindowSize
@@ -32,7 +33,7 @@ class _LocallyConnected(Convolving):
         kernel_constraint: option.Constraint = None,
         bias_constraint: option.Constraint = None,
         implementation: option.Anything = 1,
-        **kwargs,
+        **kwargs: Unpack[CommonOptions],
     ):
         super().__init__(activity_regularizer=activity_regularizer, **kwargs)
         option.keep(self, locals())

@@ -8,11 +8,12 @@ from __future__ import annotations
 import collections
 import itertools
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 
 from nbkeras import ops
+from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import load_budget, option, tensor
 from nbkeras.engine.tensor import Tensor, as_tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, Salt, TextInputs, encoded
@@ -253,6 +254,20 @@ def _batches(data: Any, steps: int | None) -> Iterator[list[list]]:
 IntegerType = Annotated[str, option.choice("int64")]
 
 
+class LookupOptions(LayerOptions, total=False):
+    """The options of Lookup that both lookups take as **kwargs."""
+
+    idf_weights: Any
+    invert: option.Flag
+    output_mode: str
+    pad_to_max_tokens: option.Flag
+    sparse: bool
+    salt: Any
+    oov_method: str
+    has_input_vocabulary: bool
+    vocabulary_size: int | None
+
+
 class IntegerLookup(Lookup):
     """Maps integers to their indices in a vocabulary of integers; invert: indices to integers.
 
@@ -270,7 +285,7 @@ class IntegerLookup(Lookup):
         oov_token=-1,
         vocabulary=None,
         vocabulary_dtype: IntegerType = "int64",
-        **kwargs,
+        **kwargs: Unpack[LookupOptions],
     ):
         super().__init__(max_tokens, num_oov_indices, mask_token, oov_token, vocabulary, **kwargs)
         option.keep(self, locals())
@@ -317,7 +332,7 @@ class StringLookup(Lookup):
         vocabulary=None,
         encoding: option.Anything = "utf-8",
         vocabulary_dtype="string",
-        **kwargs,
+        **kwargs: Unpack[LookupOptions],
     ):
         if vocabulary_dtype not in (None, "string"):
             raise ValueError(f"StringLookup's vocabulary_dtype is 'string', received {vocabulary_dtype!r}")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from functools import reduce
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
-from nbkeras.building.layer import Layer
+from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option, structures
 
 
@@ -174,7 +174,7 @@ class Concatenate(Layer):
 
     supports_masking = True
 
-    def __init__(self, axis: option.Integer = -1, **kwargs):
+    def __init__(self, axis: option.Integer = -1, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
@@ -237,7 +237,7 @@ class Dot(Layer):
 
     supports_masking = True
 
-    def __init__(self, axes: DotAxes, normalize: option.Flag = False, **kwargs):
+    def __init__(self, axes: DotAxes, normalize: option.Flag = False, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
         self._pair = (axes, axes) if isinstance(axes, int) else tuple(axes)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from functools import reduce
 from string import ascii_lowercase
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
-from nbkeras.building.layer import Layer
+from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.layers.einsum_dense import EinsumDense, Several
 from nbkeras.layers.regularization import Dropout
@@ -193,6 +193,28 @@ def _like(initializer: Any) -> Any:
     return type(initializer).from_config(initializer.get_config())
 
 
+class ProjectionOptions(LayerOptions, total=False):
+    """The options of `_Projected` that MultiHeadAttention takes as **kwargs."""
+
+    use_gate: option.Flag
+    sliding_window: OptionalSize
+    flash_attention: bool | None
+    kernel_initializer: option.Initializer
+    bias_initializer: option.Initializer
+    kernel_regularizer: option.Regularizer
+    bias_regularizer: option.Regularizer
+    kernel_constraint: option.Constraint
+    bias_constraint: option.Constraint
+    seed: Any
+
+
+class GroupOptions(ProjectionOptions, total=False):
+    """The options of `_Projected` that GroupQueryAttention takes as **kwargs."""
+
+    dropout: option.Rate
+    use_bias: option.Flag
+
+
 class MultiHeadAttention(_Projected):
     """softmax(q @ k / sqrt(key_dim)) @ v in num_heads projections of query, key and value. Vaswani et al., 2017.
 
@@ -216,7 +238,7 @@ class MultiHeadAttention(_Projected):
         use_bias=True,
         output_shape: OutputShape = None,
         attention_axes: Axes = None,
-        **kwargs,
+        **kwargs: Unpack[ProjectionOptions],
     ):
         super().__init__(dropout=dropout, use_bias=use_bias, **kwargs)
         option.keep(self, locals())
@@ -255,7 +277,13 @@ class GroupQueryAttention(_Projected):
     class_in_files = "GroupedQueryAttention"  # what Keras's class is called
     _axes = (1,)
 
-    def __init__(self, head_dim: option.Size, num_query_heads: option.Size, num_key_value_heads: option.Size, **kwargs):
+    def __init__(
+        self,
+        head_dim: option.Size,
+        num_query_heads: option.Size,
+        num_key_value_heads: option.Size,
+        **kwargs: Unpack[GroupOptions],
+    ):
         super().__init__(**kwargs)
         option.keep(self, locals())
         if num_query_heads % num_key_value_heads:

@@ -1,9 +1,9 @@
 """Normalization by the batch, by samples, by groups of channels, and to length one."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
-from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, option
 from nbkeras.layers.same_shape import SameShape
 from nbkeras.layers.weight_options import add_option_weight
@@ -92,7 +92,7 @@ class BatchNormalization(_Scaled):
         renorm_clipping=None,
         renorm_momentum=0.99,
         synchronized: option.Flag = False,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         if synchronized or renorm:
@@ -144,7 +144,7 @@ class LayerNormalization(_Scaled):
         gamma_regularizer: option.Regularizer = None,
         beta_constraint: option.Constraint = None,
         gamma_constraint: option.Constraint = None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         option.keep(self, locals())
@@ -172,7 +172,7 @@ class RMSNormalization(SameShape):
 
     supports_masking = False
 
-    def __init__(self, axis: Axes = -1, epsilon: option.Number = 1e-6, **kwargs):
+    def __init__(self, axis: Axes = -1, epsilon: option.Number = 1e-6, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
@@ -203,7 +203,7 @@ class GroupNormalization(_Scaled):
         gamma_regularizer: option.Regularizer = None,
         beta_constraint: option.Constraint = None,
         gamma_constraint: option.Constraint = None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         option.keep(self, locals())
@@ -227,7 +227,7 @@ class UnitNormalization(SameShape):
 
     input_spec = InputSpec()
 
-    def __init__(self, axis: Axes = -1, **kwargs):
+    def __init__(self, axis: Axes = -1, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 
 from nbkeras import config, ops
-from nbkeras.building.layer import Layer
+from nbkeras.building.layer import Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.categorical import MODES, NotSparse, OutputMode, encoded
@@ -21,7 +21,7 @@ from nbkeras.layers.same_shape import SameShape
 class Rescaling(SameShape):
     """inputs * scale + offset, in the layer's dtype; each of the two is a number, or one number per channel."""
 
-    def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs):
+    def __init__(self, scale: option.Anything, offset: option.Anything = 0.0, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
 
@@ -63,7 +63,12 @@ class Normalization(SameShape):
     adapt_variance: Any = None
 
     def __init__(
-        self, axis: Axes = -1, mean: Mean = None, variance: Variance = None, invert: option.Flag = False, **kwargs
+        self,
+        axis: Axes = -1,
+        mean: Mean = None,
+        variance: Variance = None,
+        invert: option.Flag = False,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         option.keep(self, locals())
@@ -175,7 +180,7 @@ class Discretization(Layer):
         epsilon: option.Anything = 0.01,
         output_mode: OutputMode = "int",
         sparse: NotSparse = False,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         option.keep(self, locals())

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
+from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
 from nbkeras.layers.spatial import Padding, Spatial, WindowSize, check_lengths
 from nbkeras.ops.window import output_length
@@ -17,7 +18,12 @@ class _Pooling(Spatial):
     strides: tuple
 
     def __init__(
-        self, pool_size: WindowSize, strides: _Strides = None, padding: Padding = "valid", data_format=None, **kwargs
+        self,
+        pool_size: WindowSize,
+        strides: _Strides = None,
+        padding: Padding = "valid",
+        data_format=None,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
@@ -47,14 +53,16 @@ class MaxPooling1D(_MaxPooling):
 
     rank = 1
 
-    def __init__(self, pool_size=2, strides=None, padding="valid", data_format=None, **kwargs):
+    def __init__(self, pool_size=2, strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
 class MaxPooling2D(_MaxPooling):
     """The largest of each window of `pool_size` places; strides None: the pool size. padding: 'valid' or 'same'."""
 
-    def __init__(self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, **kwargs):
+    def __init__(
+        self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
@@ -63,7 +71,9 @@ class MaxPooling3D(_MaxPooling):
 
     rank = 3
 
-    def __init__(self, pool_size=(2, 2, 2), strides=None, padding="valid", data_format=None, **kwargs):
+    def __init__(
+        self, pool_size=(2, 2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
@@ -72,14 +82,16 @@ class AveragePooling1D(_AveragePooling):
 
     rank = 1
 
-    def __init__(self, pool_size=2, strides=None, padding="valid", data_format=None, **kwargs):
+    def __init__(self, pool_size=2, strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
 class AveragePooling2D(_AveragePooling):
     """The mean of each window, padded places left out; strides None: the pool size. padding: 'valid' or 'same'."""
 
-    def __init__(self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, **kwargs):
+    def __init__(
+        self, pool_size=(2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
@@ -88,12 +100,14 @@ class AveragePooling3D(_AveragePooling):
 
     rank = 3
 
-    def __init__(self, pool_size=(2, 2, 2), strides=None, padding="valid", data_format=None, **kwargs):
+    def __init__(
+        self, pool_size=(2, 2, 2), strides=None, padding="valid", data_format=None, **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(pool_size, strides, padding, data_format, **kwargs)
 
 
 class _GlobalPooling(Spatial):
-    def __init__(self, data_format=None, keepdims: option.Flag = False, **kwargs):
+    def __init__(self, data_format=None, keepdims: option.Flag = False, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
 

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import operator
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from nbkeras import ops
-from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.building.layer import CommonOptions, InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, option, structures, tensor
 from nbkeras.engine.tensor import Tensor, Variable, as_tensor, outside_program
 from nbkeras.layers.recurrent_cells import (
@@ -55,7 +55,7 @@ class RNN(Layer):
         stateful: option.Flag = False,
         unroll: option.Flag = False,
         zero_output_for_mask: option.Flag = False,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**drop_ignored(kwargs))
         option.keep(self, locals())
@@ -363,6 +363,13 @@ class _WholeSequence(RNN):
 _FUSED = {getattr(ops, name): name for name in RECURRENT_ACTIVATIONS if hasattr(ops, name)}
 
 
+class RNNOptions(CommonOptions, total=False):
+    """The options of RNN that its subclasses take as **kwargs."""
+
+    zero_output_for_mask: option.Flag
+    implementation: int
+
+
 class SimpleRNN(_WholeSequence):
     """h' = activation(x kernel + h recurrent_kernel + bias) over the steps of (batch, steps, features).
 
@@ -396,7 +403,7 @@ class SimpleRNN(_WholeSequence):
         stateful: option.Flag = False,
         unroll: option.Flag = False,
         seed: option.Anything = None,
-        **kwargs,
+        **kwargs: Unpack[RNNOptions],
     ):
         super().__init__(locals(), **kwargs)
 
@@ -446,7 +453,7 @@ class GRU(_Gated):
         unroll: option.Flag = False,
         reset_after: option.Flag = True,
         use_cudnn="auto",
-        **kwargs,
+        **kwargs: Unpack[RNNOptions],
     ):
         super().__init__(locals(), **kwargs)
 
@@ -489,7 +496,7 @@ class LSTM(_Gated):
         stateful: option.Flag = False,
         unroll: option.Flag = False,
         use_cudnn="auto",
-        **kwargs,
+        **kwargs: Unpack[RNNOptions],
     ):
         super().__init__(locals(), **kwargs)
 

@@ -7,19 +7,19 @@ where states is a list of tensors (batch, size). Any object with these is a cell
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from typing import Any, Unpack
 
 import numpy as np
 
 from nbkeras import initializers, ops, random
 from nbkeras.building.graph import SymbolicTensor
-from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine.tensor import Tensor
 from nbkeras.layers.weight_options import add_option_weight
 
 
-def drop_ignored(kwargs: dict[str, Any]) -> dict[str, Any]:
+def drop_ignored(kwargs: Any) -> dict[str, Any]:
     """The arguments without those of Keras that choose an implementation: there is only one here."""
     return {name: value for name, value in kwargs.items() if name not in ("implementation", "use_cudnn")}
 
@@ -117,7 +117,7 @@ class _Cell(Layer):
         dropout: option.Rate = 0.0,
         recurrent_dropout: option.Rate = 0.0,
         seed: option.Anything = None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**drop_ignored(kwargs))
         option.keep(self, locals())
@@ -189,6 +189,23 @@ class _Cell(Layer):
         return masks[key] if ndim == 2 else ops.expand_dims(masks[key], 1)
 
 
+class CellOptions(LayerOptions, total=False):
+    """The options of `_Cell` that its subclasses take as **kwargs."""
+
+    kernel_initializer: option.Initializer
+    recurrent_initializer: option.Initializer
+    bias_initializer: option.Initializer
+    kernel_regularizer: option.Regularizer
+    recurrent_regularizer: option.Regularizer
+    bias_regularizer: option.Regularizer
+    kernel_constraint: option.Constraint
+    recurrent_constraint: option.Constraint
+    bias_constraint: option.Constraint
+    dropout: option.Rate
+    recurrent_dropout: option.Rate
+    seed: Any
+
+
 class SimpleRNNCell(_Cell):
     """One step of SimpleRNN: h' = activation(x kernel + h recurrent_kernel + bias)."""
 
@@ -212,7 +229,7 @@ class GRUCell(_Cell):
         use_bias: option.Flag = True,
         *,
         reset_after: option.Flag = True,
-        **kwargs,
+        **kwargs: Unpack[CellOptions],
     ):
         super().__init__(units, activation, use_bias, **kwargs)
         option.keep(self, locals())
@@ -256,7 +273,7 @@ class LSTMCell(_Cell):
         use_bias: option.Flag = True,
         *,
         unit_forget_bias: option.Flag = True,
-        **kwargs,
+        **kwargs: Unpack[CellOptions],
     ):
         super().__init__(units, activation, use_bias, **kwargs)
         option.keep(self, locals())
@@ -296,7 +313,7 @@ class StackedRNNCells(Layer):
 
     cells: list
 
-    def __init__(self, cells: option.Layers, **kwargs):
+    def __init__(self, cells: option.Layers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         if not isinstance(cells, list | tuple) or not cells:
             raise ValueError(f"StackedRNNCells needs a list of cells, received {cells!r}")

@@ -4,10 +4,10 @@ Each layer has its own seed generator, whose state is saved with the model, so t
 """
 
 import math
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from nbkeras import random
-from nbkeras.building.layer import InputSpec
+from nbkeras.building.layer import CommonOptions, InputSpec, LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.annotations import check_rate
 from nbkeras.layers.same_shape import SameShape
@@ -36,7 +36,7 @@ RateBelowOne = Annotated[float, option.kind(check_rate, "a number at least 0 and
 class _Random(SameShape):
     """A layer that draws numbers in training and keeps the shape."""
 
-    def __init__(self, seed: option.Anything = None, **kwargs):
+    def __init__(self, seed: option.Anything = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
         self.seed_generator = self.add_seed_generator(seed)
@@ -51,7 +51,7 @@ class Dropout(_Random):
 
     noise_shape: tuple | None
 
-    def __init__(self, rate: option.Rate, noise_shape: NoiseShape = None, seed=None, **kwargs):
+    def __init__(self, rate: option.Rate, noise_shape: NoiseShape = None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(seed, **kwargs)
         option.keep(self, locals())
 
@@ -70,7 +70,7 @@ class _SpatialDropout(Dropout):
     spatial_axes: int
     _left_out = ("noise_shape",)
 
-    def __init__(self, rate, data_format: DataFormat = None, seed=None, **kwargs):
+    def __init__(self, rate, data_format: DataFormat = None, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(rate, None, seed, **kwargs)
         option.keep(self, locals())
         self.input_spec = InputSpec(ndim=self.spatial_axes + 2)
@@ -91,7 +91,7 @@ class SpatialDropout1D(_SpatialDropout):
     spatial_axes = 1
     _left_out = ("data_format",)
 
-    def __init__(self, rate, seed=None, **kwargs):
+    def __init__(self, rate, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(rate, "channels_last", seed, **kwargs)
 
 
@@ -110,7 +110,7 @@ class SpatialDropout3D(_SpatialDropout):
 class GaussianNoise(_Random):
     """Adds normal noise of mean 0."""
 
-    def __init__(self, stddev: Deviation, seed=None, **kwargs):
+    def __init__(self, stddev: Deviation, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(seed, **kwargs)
         option.keep(self, locals())
 
@@ -123,7 +123,7 @@ class GaussianNoise(_Random):
 class GaussianDropout(_Random):
     """Multiplies by normal noise of mean 1 and standard deviation sqrt(rate / (1 - rate)) (Srivastava et al., 2014)."""
 
-    def __init__(self, rate: RateBelowOne, seed=None, **kwargs):
+    def __init__(self, rate: RateBelowOne, seed=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(seed, **kwargs)
         option.keep(self, locals())
 
@@ -137,7 +137,9 @@ class GaussianDropout(_Random):
 class AlphaDropout(_Random):
     """Dropout that keeps mean and variance of SELU's outputs: elements dropped take SELU's lower limit (Klambauer, 2017)."""
 
-    def __init__(self, rate: RateBelowOne, noise_shape: option.Anything = None, seed=None, **kwargs):
+    def __init__(
+        self, rate: RateBelowOne, noise_shape: option.Anything = None, seed=None, **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(seed, **kwargs)
         option.keep(self, locals())
 
@@ -155,7 +157,7 @@ class AlphaDropout(_Random):
 class ActivityRegularization(SameShape):
     """Passes its input on and adds l1 * sum(|x|) + l2 * sum(x**2), divided by the batch size, to the loss."""
 
-    def __init__(self, l1: option.Anything = 0.0, l2: option.Anything = 0.0, **kwargs):
+    def __init__(self, l1: option.Anything = 0.0, l2: option.Anything = 0.0, **kwargs: Unpack[CommonOptions]):
         super().__init__(activity_regularizer=L1L2(l1, l2), **kwargs)
         option.keep(self, locals())
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 
 from nbkeras import ops
+from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
 from nbkeras.layers.spatial import Spatial, WindowSize, check_lengths
 from nbkeras.ops.resize import INTERPOLATIONS
@@ -47,7 +48,7 @@ Margins = Annotated[Any, option.Kind(_margins, "an integer, one for each axis, o
 class _ZeroPadding(Spatial):
     output_dtype = "input"
 
-    def __init__(self, padding: Margins = 1, data_format=None, **kwargs):
+    def __init__(self, padding: Margins = 1, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
 
@@ -89,7 +90,7 @@ class ZeroPadding3D(_ZeroPadding):
 class _Cropping(Spatial):
     output_dtype = "input"
 
-    def __init__(self, cropping: Margins, data_format=None, **kwargs):
+    def __init__(self, cropping: Margins, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
 
@@ -112,7 +113,7 @@ class Cropping1D(_Cropping):
 
     rank = 1
 
-    def __init__(self, cropping=(1, 1), data_format="channels_last", **kwargs):
+    def __init__(self, cropping=(1, 1), data_format="channels_last", **kwargs: Unpack[LayerOptions]):
         super().__init__(cropping, data_format, **kwargs)
 
     def get_config(self):
@@ -147,7 +148,7 @@ class _UpSampling(Spatial):
     output_dtype = "input"
     interpolation = "nearest"
 
-    def __init__(self, size: Factors, data_format=None, **kwargs):
+    def __init__(self, size: Factors, data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(data_format, **kwargs)
         option.keep(self, locals())
 
@@ -164,7 +165,7 @@ class UpSampling1D(_UpSampling):
 
     rank = 1
 
-    def __init__(self, size=2, data_format="channels_last", **kwargs):
+    def __init__(self, size=2, data_format="channels_last", **kwargs: Unpack[LayerOptions]):
         super().__init__(size, data_format, **kwargs)
 
     def get_config(self):
@@ -177,7 +178,9 @@ class UpSampling2D(_UpSampling):
     interpolation: 'nearest', 'bilinear', 'bicubic', 'lanczos3' or 'lanczos5'.
     """
 
-    def __init__(self, size=(2, 2), data_format=None, interpolation: Interpolation = "nearest", **kwargs):
+    def __init__(
+        self, size=(2, 2), data_format=None, interpolation: Interpolation = "nearest", **kwargs: Unpack[LayerOptions]
+    ):
         super().__init__(size, data_format, **kwargs)
         option.keep(self, locals())
         self.output_dtype = "input" if interpolation == "nearest" else "layer"
@@ -188,5 +191,5 @@ class UpSampling3D(_UpSampling):
 
     rank = 3
 
-    def __init__(self, size=(2, 2, 2), data_format=None, **kwargs):
+    def __init__(self, size=(2, 2, 2), data_format=None, **kwargs: Unpack[LayerOptions]):
         super().__init__(size, data_format, **kwargs)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
 from nbkeras.building import graph
 from nbkeras.building.graph import SymbolicTensor
-from nbkeras.building.layer import Layer
+from nbkeras.building.layer import BasicOptions, Layer
 from nbkeras.building.operation import Operation
 from nbkeras.engine import option, structures
 from nbkeras.engine.tensor import Tensor
@@ -38,7 +38,7 @@ class Bidirectional(Layer):
         merge_mode: MergeMode = "concat",
         weights=None,
         backward_layer: option.Layers = None,
-        **kwargs,
+        **kwargs: Unpack[BasicOptions],
     ):
         super().__init__(weights=weights, **kwargs)
         option.keep(self, locals())

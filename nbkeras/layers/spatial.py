@@ -3,9 +3,9 @@
 Also the kinds of their options: what they accept depends on the layer's rank and paddings.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
-from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.ops.window import data_format_of, padding_of, sizes_of
 
@@ -39,7 +39,7 @@ class Spatial(Layer, registered=False):
     paddings: tuple[str, ...] = ("valid", "same")
     data_format: str
 
-    def __init__(self, data_format: DataFormat = None, **kwargs):
+    def __init__(self, data_format: DataFormat = None, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
         self.input_spec = InputSpec(ndim=self.rank + 2)

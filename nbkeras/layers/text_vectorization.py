@@ -6,10 +6,11 @@ import itertools
 import re
 import string
 from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 
+from nbkeras.building.layer import LayerOptions
 from nbkeras.engine import option
 from nbkeras.engine.tensor import as_tensor
 from nbkeras.layers.categorical import TextInputs
@@ -89,7 +90,7 @@ class TextVectorization(TextInputs):
         encoding="utf-8",
         has_input_vocabulary=None,
         vocabulary_size=None,
-        **kwargs,
+        **kwargs: Unpack[LayerOptions],
     ):
         super().__init__(**kwargs)
         if ragged:

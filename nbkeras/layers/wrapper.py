@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Unpack
 
 from nbkeras import ops
 from nbkeras.building import graph
-from nbkeras.building.layer import InputSpec, Layer
+from nbkeras.building.layer import InputSpec, Layer, LayerOptions
 from nbkeras.engine import option
 from nbkeras.initializers import TruncatedNormal
 
@@ -16,7 +16,7 @@ class Wrapper(Layer):
 
     layer: Any
 
-    def __init__(self, layer: option.Layers, **kwargs):
+    def __init__(self, layer: option.Layers, **kwargs: Unpack[LayerOptions]):
         super().__init__(**kwargs)
         option.keep(self, locals())
         if not isinstance(self.layer, Layer):
@@ -37,7 +37,7 @@ class SpectralNormalization(Wrapper):
     supports_masking = True
     power_iterations: int
 
-    def __init__(self, layer, power_iterations: option.Size = 1, **kwargs):
+    def __init__(self, layer, power_iterations: option.Size = 1, **kwargs: Unpack[LayerOptions]):
         super().__init__(layer, **kwargs)
         option.keep(self, locals())
 

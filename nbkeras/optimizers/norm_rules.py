@@ -5,12 +5,12 @@ Formulas, defaults and the order of their state are those of Keras 3.15.
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 from nbkeras import ops
 from nbkeras.engine import option
 from nbkeras.engine.tensor import Tensor, Variable
-from nbkeras.optimizers.optimizer import Optimizer
+from nbkeras.optimizers.optimizer import Optimizer, OptimizerOptions, RuleOptions
 from nbkeras.optimizers.rules import TwoMoments, register
 
 Patterns = Annotated[Any, option.Kind(lambda item, what, value: list(value or ()), "patterns of paths, or None")]
@@ -63,7 +63,7 @@ class Adafactor(_ByVariable):
         epsilon_2: option.Anything = 1e-3,
         clip_threshold: option.Anything = 1.0,
         relative_step: option.Flag = True,
-        **kwargs,
+        **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **kwargs)
         option.keep(self, locals())
@@ -121,7 +121,7 @@ class Muon(_ByVariable):
         ns_steps: option.Anything = 5,
         nesterov: option.Flag = True,
         rms_rate: option.Anything = 0.2,
-        **kwargs,
+        **kwargs: Unpack[RuleOptions],
     ):
         super().__init__(learning_rate, weight_decay=weight_decay, **kwargs)
         option.keep(self, locals())

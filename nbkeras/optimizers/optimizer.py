@@ -7,7 +7,7 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import numpy as np
 
@@ -53,6 +53,28 @@ Limit = Annotated[Any, option.kind(_limit, "a number, 0 or more, or None")]
 Decay = Annotated[Any, option.kind(lambda *what: _limit(*what) or 0.0, "a number, 0 or more, or None")]
 Steps = Annotated[Any, option.kind(_count, "a positive integer, or None", 1)]
 Batches = Annotated[Any, option.kind(_count, "an integer above 1, or None", 2)]
+
+
+class RuleOptions(TypedDict, total=False):
+    """The options that each optimizer takes as **kwargs, for type checkers and editors."""
+
+    clipnorm: float | None
+    clipvalue: float | None
+    global_clipnorm: float | None
+    use_ema: option.Flag
+    ema_momentum: option.Rate
+    ema_overwrite_frequency: int | None
+    loss_scale_factor: float | None
+    gradient_accumulation_steps: int | None
+    name: str | None
+    lr: Any  # Keras 2's learning_rate
+    decay: float | None
+
+
+class OptimizerOptions(RuleOptions, total=False):
+    """Those of an optimizer whose signature does not name weight_decay."""
+
+    weight_decay: float | None
 
 
 class Optimizer(Observed, option.Configured):

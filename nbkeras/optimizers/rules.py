@@ -1,7 +1,7 @@
 """The optimizers by name. Formulas, defaults and the order of their state are those of Keras 3.15."""
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, Unpack
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from nbkeras.kernels import optimizers, row_updates
 from nbkeras.kernels.embedding import RowGradient
 from nbkeras.kernels.runtime import device
 from nbkeras.optimizers.buffers import Run
-from nbkeras.optimizers.optimizer import Optimizer
+from nbkeras.optimizers.optimizer import Optimizer, OptimizerOptions, RuleOptions
 
 
 class _Optimizers(Registry):
@@ -68,7 +68,13 @@ class SGD(Optimizer):
     With momentum: m = momentum * m - rate * g; w += m, or with nesterov w += momentum * m - rate * g.
     """
 
-    def __init__(self, learning_rate: Any = 0.01, momentum: option.Rate = 0.0, nesterov: option.Flag = False, **kwargs):
+    def __init__(
+        self,
+        learning_rate: Any = 0.01,
+        momentum: option.Rate = 0.0,
+        nesterov: option.Flag = False,
+        **kwargs: Unpack[OptimizerOptions],
+    ):
         super().__init__(learning_rate, **kwargs)
         option.keep(self, locals())
         self.slots = (("momentum",),) if self.momentum else ()
@@ -103,7 +109,7 @@ class RMSprop(Optimizer):
         momentum: option.Rate = 0.0,
         epsilon: Epsilon = 1e-7,
         centered: option.Flag = False,
-        **kwargs,
+        **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **kwargs)
         option.keep(self, locals())
@@ -143,7 +149,7 @@ class Adagrad(Optimizer):
         learning_rate: Any = 0.001,
         initial_accumulator_value: AtLeast0 = 0.1,
         epsilon: Epsilon = 1e-7,
-        **kwargs,
+        **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **kwargs)
         option.keep(self, locals())
@@ -171,7 +177,13 @@ class Adadelta(Optimizer):
 
     slots = (("accumulated_grad", "accumulated_delta_var"),)
 
-    def __init__(self, learning_rate: Any = 0.001, rho: option.Rate = 0.95, epsilon: Epsilon = 1e-7, **kwargs):
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        rho: option.Rate = 0.95,
+        epsilon: Epsilon = 1e-7,
+        **kwargs: Unpack[OptimizerOptions],
+    ):
         super().__init__(learning_rate, **kwargs)
         option.keep(self, locals())
 
@@ -192,7 +204,7 @@ class TwoMoments(Optimizer):
         beta_1: option.Rate = 0.9,
         beta_2: option.Rate = 0.999,
         epsilon: Epsilon = 1e-7,
-        **kwargs,
+        **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **kwargs)
         option.keep(self, locals())
@@ -216,7 +228,7 @@ class Adam(TwoMoments):
         beta_2: float = 0.999,
         epsilon: float | None = 1e-7,
         amsgrad: option.Flag = False,
-        **kwargs,
+        **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         option.keep(self, locals())
@@ -243,7 +255,7 @@ class AdamW(Adam):
         beta_2: float = 0.999,
         epsilon: float | None = 1e-7,
         amsgrad: bool = False,
-        **kwargs,
+        **kwargs: Unpack[RuleOptions],
     ):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, amsgrad, weight_decay=weight_decay, **kwargs)
         if self.weight_decay is None:
@@ -300,7 +312,13 @@ class Lion(Optimizer):
 
     slots = (("momentum",),)
 
-    def __init__(self, learning_rate: Any = 0.001, beta_1: option.Rate = 0.9, beta_2: option.Rate = 0.99, **kwargs):
+    def __init__(
+        self,
+        learning_rate: Any = 0.001,
+        beta_1: option.Rate = 0.9,
+        beta_2: option.Rate = 0.99,
+        **kwargs: Unpack[OptimizerOptions],
+    ):
         super().__init__(learning_rate, **kwargs)
         option.keep(self, locals())
         if not self.beta_1:
@@ -335,7 +353,7 @@ class Ftrl(Optimizer):
         l2_regularization_strength: AtLeast0 = 0.0,
         l2_shrinkage_regularization_strength: AtLeast0 = 0.0,
         beta: AtLeast0 = 0.0,
-        **kwargs,
+        **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, **kwargs)
         option.keep(self, locals())
@@ -362,7 +380,7 @@ class ScheduleFreeAdamW(TwoMoments):
         beta_2: float = 0.999,
         epsilon: float | None = 1e-8,
         warmup_steps: option.Anything = 0,
-        **kwargs,
+        **kwargs: Unpack[OptimizerOptions],
     ):
         super().__init__(learning_rate, beta_1, beta_2, epsilon, **kwargs)
         option.keep(self, locals())

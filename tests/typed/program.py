@@ -1,0 +1,33 @@
+"""A user's program as type checkers see it: `tox -e lint` runs mypy on it. Each `type: ignore` is a mistake that must be found."""
+
+import numpy as np
+
+import nbkeras as keras
+from nbkeras import callbacks, layers, losses, metrics, ops, optimizers
+from nbkeras.callbacks import History
+
+inputs = keras.Input((8, 16))
+hidden = layers.LSTM(32, return_sequences=True, dropout=0.1, name="first")(inputs)
+hidden = layers.Bidirectional(layers.GRU(16))(hidden)
+outputs = layers.Dense(10, activation="softmax", kernel_initializer="he_normal")(hidden)
+model = keras.Model(inputs, outputs)
+model.compile(
+    optimizer=optimizers.Adam(0.001),
+    loss=losses.SparseCategoricalCrossentropy(),
+    metrics=[metrics.SparseCategoricalAccuracy()],
+)
+x, y = np.zeros((4, 8, 16), "float32"), np.zeros(4, "int64")
+history: History = model.fit(x, y, epochs=1, callbacks=[callbacks.EarlyStopping(patience=2)], verbose=0)
+best: float = max(history.history["loss"])
+predicted: np.ndarray = model.predict(x)
+total: keras.Tensor = ops.sum(ops.square(x), axis=-1)
+
+layers.Dense(10, units=3)  # type: ignore[misc]
+layers.Dense("ten")  # type: ignore[arg-type]
+layers.Dense(10, activaton="relu")  # type: ignore[call-arg]
+layers.LSTM(32, return_sequence=True)  # type: ignore[call-arg]
+layers.Conv2D(8, 3, nme="conv")  # type: ignore[call-arg]
+optimizers.Adam(learning_rte=0.1)  # type: ignore[call-arg]
+model.fit(x, y, epoch=3)  # type: ignore[call-arg]
+ops.sum(x, axes=1)  # type: ignore[call-arg]
+keras.layers.Dnse(3)  # type: ignore[attr-defined]
