@@ -326,6 +326,7 @@ def test_every_class_that_a_configuration_may_name_is_shown(kind):
 
 FOLDERS = ("nbkeras", "kernels", "tests", "benchmarks", "scripts", "examples")
 ANYWHERE = {path.relative_to(ROOT) for folder in FOLDERS for path in (ROOT / folder).rglob("*.*")}
+ANYWHERE |= {path.relative_to(ROOT) for path in (ROOT / "docs" / "_extensions").glob("*.py")}
 DOCUMENTS = [*sorted((ROOT / "docs").glob("*.md")), ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "tox.ini"]
 # Files that a comment, a docstring or a document names and that are not in this repository: those of Keras, of an
 # example, or of a user.
