@@ -12,14 +12,16 @@ from nbkeras.engine import behaviour, option, structures
 from nbkeras.engine.behaviour import FunctionName
 from nbkeras.engine.registry import custom_object, custom_object_scope
 from nbkeras.layers.same_shape import SameShape
+from nbkeras.layers.spatial import DataFormat
 from nbkeras.layers.weight_options import add_option_weight
 
 
 class Dense(Layer):
     """A fully connected layer: activation(inputs @ kernel + bias).
 
-    Each output is a weighted sum of all numbers of the input's last axis. `kernel` has shape (input_dim, units), `bias`
-    (units,). An input with more than two axes is multiplied along its last axis; all other axes stay.
+    Each output is a weighted sum of all numbers of the input's last axis. `kernel` has shape (input_dim,
+    units), `bias` (units,). An input with more than two axes is multiplied along its last axis; all other
+    axes stay.
 
     Args:
         units: The number of outputs.
@@ -32,8 +34,8 @@ class Dense(Layer):
         (batch, ..., units).
 
     Raises:
-        ValueError: when it is built for an input whose last axis has no known size, and when it is called on an input with
-            another last axis than it was built for.
+        ValueError: when it is built for an input whose last axis has no known size, and when it is called on
+            an input with another last axis than it was built for.
 
     Example:
         >>> layer = layers.Dense(2, kernel_initializer="ones", activation="relu")
@@ -129,9 +131,9 @@ class Flatten(Layer):
     """Puts all elements of a sample into one axis.
 
     Args:
-        data_format ('channels_last', 'channels_first' or None): 'channels_last' and None keep the order of the elements.
-            'channels_first': the input has its channels in axis 1; they are moved last before. The result is then that of
-            the same input with its channels last.
+        data_format: 'channels_last' keeps the order of the elements. 'channels_first': the input has its
+            channels in axis 1; they are moved last before. The result is then that of the same input with its
+            channels last.
 
     Input shape:
         (batch, ...), of any dtype, which stays.
@@ -148,10 +150,9 @@ class Flatten(Layer):
 
     output_dtype = "input"
 
-    def __init__(self, data_format: option.Anything = None, **kwargs):
+    def __init__(self, data_format: DataFormat = None, **kwargs):
         super().__init__(**kwargs)
         option.keep(self, locals())
-        self.data_format = data_format or "channels_last"
         self.input_spec = InputSpec(min_ndim=1)
 
     def call(self, inputs):
@@ -223,7 +224,8 @@ class Permute(Layer):
     """Puts the axes of each sample into another order.
 
     Args:
-        dims: The input's axes in their new order, counted from 1; the batch axis, 0, stays first. (2, 1) swaps two axes.
+        dims: The input's axes in their new order, counted from 1; the batch axis, 0, stays first. (2, 1)
+            swaps two axes.
 
     Input shape:
         (batch, ...) with len(dims) + 1 axes, of any dtype, which stays.
@@ -294,8 +296,8 @@ class RepeatVector(Layer):
 class Masking(SameShape):
     """Masks the steps of a sequence whose features all equal mask_value, and sets them to 0.
 
-    The mask goes along with the output: layers after it that know masks, such as LSTM, skip these steps. It ends at a layer
-    that does not, with a warning.
+    The mask goes along with the output: layers after it that know masks, such as LSTM, skip these steps. It
+    ends at a layer that does not, with a warning.
 
     Args:
         mask_value (a number): The value that marks a step as missing.
@@ -333,22 +335,26 @@ class Masking(SameShape):
 class Lambda(Layer):
     """A function of tensors as a layer: function(inputs, **arguments).
 
-    It has no weights: for a computation with weights, write a subclass of Layer. A configuration holds the names of function
-    and mask only, never code. To load the model again, register them by `register_keras_serializable`, or pass them in
-    custom_objects; a `lambda` cannot be saved. A function as output_shape is left out of the configuration.
+    It has no weights: for a computation with weights, write a subclass of Layer. A configuration holds the
+    names of function and mask only, never code. To load the model again, register them by
+    `register_keras_serializable`, or pass them in custom_objects; a `lambda` cannot be saved. A function as
+    output_shape is left out of the configuration.
 
     Args:
-        function: The function; it computes with `nbkeras.ops`. It gets `mask` and `training` if it has parameters of these
-            names.
-        output_shape (a tuple, a list of tuples, a function or None): The shape of the output without the batch axis, a list
-            of them for several outputs, or a function that returns the whole shape for the input's. None: a dry run finds it.
-        mask (a tensor, a function or None): The mask of the output, or a function of the inputs and their mask that returns it.
+        function: The function; it computes with `nbkeras.ops`. It gets `mask` and `training` if it has
+            parameters of these names.
+        output_shape (a tuple, a list of tuples, a function or None): The shape of the output without the
+            batch axis, a list of them for several outputs, or a function that returns the whole shape for the
+            input's. None: a dry run finds it.
+        mask (a tensor, a function or None): The mask of the output, or a function of the inputs and their
+            mask that returns it.
         arguments (a dict or None): More keyword arguments for the function.
 
     Raises:
         TypeError: if function is not callable, or output_shape is of another type.
         ValueError: for the name of a function that is not known.
-        NotImplementedError: from `get_config`, and when a model is saved, for a function without a registered name.
+        NotImplementedError: from `get_config`, and when a model is saved, for a function without a registered
+            name.
 
     Example:
         >>> layer = layers.Lambda(lambda x, factor: factor * x, arguments={"factor": 3.0})
