@@ -49,12 +49,13 @@ class _Random(SameShape):
 class Dropout(_Random):
     """Sets random elements to 0 in training, and divides the others by 1 - rate.
 
-    The division keeps the mean of each element. In inference the layer returns its input. Srivastava et al., 2014.
+    The division keeps the mean of each element. In inference the layer returns its input. Srivastava et al.,
+    2014.
 
     Args:
         rate: The probability that an element is set to 0.
-        noise_shape: The input's shape with 1 for axes along which elements are dropped together; None in it stands for the
-            input's size. None drops each element by itself.
+        noise_shape: The input's shape with 1 for axes along which elements are dropped together; None in it
+            stands for the input's size. None drops each element by itself.
 
     Call arguments:
         inputs: Numbers of any shape.
@@ -115,8 +116,8 @@ class _SpatialDropout(Dropout):
 class SpatialDropout1D(_SpatialDropout):
     """Sets whole channels of sequences to 0 in training, and divides the others by 1 - rate.
 
-    Neighboring steps resemble each other, so dropping single elements hides little. In inference the layer returns its
-    input. Tompson et al., 2014.
+    Neighboring steps resemble each other, so dropping single elements hides little. In inference the layer
+    returns its input. Tompson et al., 2014.
 
     Call arguments:
         inputs: Sequences.
@@ -145,8 +146,8 @@ class SpatialDropout1D(_SpatialDropout):
 class SpatialDropout2D(_SpatialDropout):
     """Sets whole channels of images to 0 in training, and divides the others by 1 - rate.
 
-    Neighboring pixels resemble each other, so dropping single elements hides little. In inference the layer returns its
-    input. Tompson et al., 2014.
+    Neighboring pixels resemble each other, so dropping single elements hides little. In inference the layer
+    returns its input. Tompson et al., 2014.
 
     Call arguments:
         inputs: Images.
@@ -170,15 +171,16 @@ class SpatialDropout2D(_SpatialDropout):
 class SpatialDropout3D(_SpatialDropout):
     """Sets whole channels of volumes to 0 in training, and divides the others by 1 - rate.
 
-    Neighboring places resemble each other, so dropping single elements hides little. In inference the layer returns its
-    input. Tompson et al., 2014.
+    Neighboring places resemble each other, so dropping single elements hides little. In inference the layer
+    returns its input. Tompson et al., 2014.
 
     Call arguments:
         inputs: Volumes.
         training: Whether to drop; by default True in `fit`, else False.
 
     Input shape:
-        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for 'channels_first'.
+        (batch, depth, rows, columns, channels), or (batch, channels, depth, rows, columns) for
+        'channels_first'.
 
     Output shape:
         That of the input.
@@ -199,7 +201,7 @@ class GaussianNoise(_Random):
         stddev: The standard deviation of the noise.
 
     Call arguments:
-        inputs: Floats of any shape.
+        inputs: Numbers of any shape.
         training: Whether to add noise; by default True in `fit`, else False.
 
     Output shape:
@@ -219,19 +221,20 @@ class GaussianNoise(_Random):
     def call(self, inputs, training=None):
         if not training or self.stddev == 0:
             return inputs
-        return inputs + random.normal(inputs.shape, 0.0, self.stddev, inputs.dtype, self.seed_generator)
+        return inputs + random.normal(inputs.shape, 0.0, self.stddev, self.dtype, self.seed_generator)
 
 
 class GaussianDropout(_Random):
     """Multiplies by normal noise of mean 1 in training. In inference it returns its input.
 
-    The noise has the standard deviation sqrt(rate / (1 - rate)), that of Dropout with this rate (Srivastava et al., 2014).
+    The noise has the standard deviation sqrt(rate / (1 - rate)), that of Dropout with this rate (Srivastava
+    et al., 2014).
 
     Args:
         rate: The rate of the Dropout that it stands for.
 
     Call arguments:
-        inputs: Floats of any shape.
+        inputs: Numbers of any shape.
         training: Whether to multiply; by default True in `fit`, else False.
 
     Output shape:
@@ -252,22 +255,24 @@ class GaussianDropout(_Random):
         if not training or self.rate == 0:
             return inputs
         stddev = math.sqrt(self.rate / (1 - self.rate))
-        return inputs * random.normal(inputs.shape, 1.0, stddev, inputs.dtype, self.seed_generator)
+        return inputs * random.normal(inputs.shape, 1.0, stddev, self.dtype, self.seed_generator)
 
 
 class AlphaDropout(_Random):
     """Dropout for networks with SELU: it keeps the mean and variance of the inputs.
 
-    In training, random elements take SELU's lower limit, -1.7581; then all are scaled and shifted so that inputs of mean 0
-    and variance 1 keep both. In inference the layer returns its input. Klambauer et al., 2017.
+    In training, random elements take SELU's lower limit, -1.7581; then all are scaled and shifted so that
+    inputs of mean 0 and variance 1 keep both. In inference the layer returns its input. Klambauer et al.,
+    2017.
 
     Args:
         rate: The probability that an element is replaced.
-        noise_shape (a list of positive integers or None): The input's shape with 1 for axes along which elements are replaced
-            together; None in it stands for the input's size. None replaces each element by itself.
+        noise_shape (a list of positive integers or None): The input's shape with 1 for axes along which
+            elements are replaced together; None in it stands for the input's size. None replaces each element
+            by itself.
 
     Call arguments:
-        inputs: Floats of any shape, such as the outputs of `selu`.
+        inputs: Numbers of any shape, such as the outputs of `selu`.
         training: Whether to replace elements; by default True in `fit`, else False.
 
     Output shape:
@@ -290,7 +295,7 @@ class AlphaDropout(_Random):
         limit = -1.0507009873554804934193349852946 * 1.6732632423543772848170429916717
         shape = self.noise_shape or inputs.shape
         shape = [n if size is None else size for size, n in zip(shape, inputs.shape, strict=True)]
-        kept = random.bernoulli(shape, 1 - self.rate, inputs.dtype, self.seed_generator)
+        kept = random.bernoulli(shape, 1 - self.rate, self.dtype, self.seed_generator)
         scale = ((1 - self.rate) * (1 + self.rate * limit**2)) ** -0.5
         return (inputs * kept + limit * (1 - kept)) * scale - scale * limit * self.rate
 

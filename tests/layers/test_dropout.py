@@ -179,3 +179,9 @@ def test_activity_regularization():
 def test_mistakes_are_explained(make, message):
     with pytest.raises(ValueError, match=message):
         make()
+
+
+@pytest.mark.parametrize("make", [layers.GaussianNoise, layers.GaussianDropout, layers.AlphaDropout])
+def test_noise_on_integers_gives_floats(make):
+    outputs = make(0.5, seed=0)(np.array([[1, 2, 3]]), training=True)
+    assert outputs.dtype == np.float32 and outputs.shape == (1, 3)
